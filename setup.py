@@ -85,9 +85,7 @@ DIRECTIVES = {
 
 
 # What chooses the C compiler's options: a change here compiles those modules whose options changed.
-CHOOSERS = [
-    ROOT / f for f in ("setup.py", "scripts/stackc/build.py", "scripts/stackc/compiled.txt")
-]
+CHOOSERS = [ROOT / "setup.py", *(ROOT / "scripts/stackc" / f for f in ("build.py", "compiled.txt"))]
 # Modules of fastpath that no frame passes one by one.
 COLD = {"buildinfo", "calltrace", "hdr6", "misuselog", "sampler", "seccomp"}
 STACK_BUILD = Path("build/stackc-debug" if DEBUG else "build/stackc")

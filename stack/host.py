@@ -19,6 +19,7 @@ from stack.core.clock import Clock, watch
 from stack.core.dev import dev_open
 from stack.core.errors import os_error
 from stack.core.irq import irq_desc, irq_to_desc
+from stack.core.net_namespace import register_pernet_subsys
 from stack.core.netdevice import net_device
 from stack.core.pci import PciSlot, pci_device_add
 from stack.drivers.e1000.main import e1000_init_module
@@ -28,11 +29,11 @@ from stack.ipv6.af_inet6 import inet6_init
 from stack.ipv6.ipv6_init import ipv6_init
 from stack.machine import Machine
 from stack.netfilter.nf_conntrack_core import nf_conntrack_init
-from stack.netlink.netlink_init import netlink_init
-from stack.packet.packet_init import packet_init
+from stack.netlink.netlink_init import netlink_net_ops
+from stack.packet.packet_init import packet_net_ops
 from stack.progress import describe, progress
-from stack.unix.af_unix import af_unix_init
-from stack.xtp.af_xtp import xtp_init
+from stack.unix.af_unix import unix_net_ops
+from stack.xtp.af_xtp import xtp_net_ops
 
 
 class Host(Namespace):
@@ -78,10 +79,8 @@ class Host(Namespace):
                 ipv6_init(machine)
                 inet6_init(machine)
                 addrconf_register(machine)
-                xtp_init(machine)
-                packet_init(machine)
-                netlink_init(machine)
-                af_unix_init(machine)
+                for ops in (xtp_net_ops, packet_net_ops, netlink_net_ops, unix_net_ops):
+                    register_pernet_subsys(machine, ops)
                 nf_conntrack_init(machine)
             super().__init__(machine, name, uid=uid, gid=gid, sysctl=sysctl)
             if inet:
@@ -125,8 +124,7 @@ class Host(Namespace):
     ) -> Namespace:
         """`ip netns add NAME`: one more network namespace of this machine; its `lo` is down.
 
-        Raises:
-            OSError: EEXIST, there is one of that name. SysctlError: see Namespace.
+        Raises: OSError: EEXIST, there is one of that name. SysctlError: see Namespace.
         """
         check_type("netns_add", "name", name, str, "text")
         with self.lock:
@@ -136,11 +134,7 @@ class Host(Namespace):
             return Namespace(self.machine, name, uid=uid, gid=self.gid, sysctl=sysctl)
 
     def netns(self, name: str) -> Namespace:
-        """The namespace called `name`.
-
-        Raises:
-            OSError: ENOENT, there is none.
-        """
+        """The namespace called `name`. Raises: OSError: ENOENT, there is none."""
         for net in self.machine.net_namespace_list:
             if net.name == name and isinstance(net, Namespace):
                 return net

@@ -11,11 +11,12 @@ from contextlib import AbstractContextManager
 from functools import partial
 from random import Random
 from types import NoneType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from fastpath.base.dma import DmaTable, HostMemory
 from fastpath.base.skbuff import SkbPool
 from fastpath.errors import check_clock, check_type, whole_number
+from fastpath.net.zerocopy import zc_page
 from stack.core.clock import Clock, realtime_ns
 from stack.core.dev_netns import net_dev_init
 from stack.core.irq import irq_desc, replay_irqs
@@ -30,14 +31,11 @@ from stack.core.netdevice import net_device, net_hotdata, softnet_data
 from stack.core.pci import pci_bus, pci_stop_and_remove_bus_device
 from stack.core.ratelimit import ratelimit_state
 from stack.core.rows import state
+from stack.core.sk_mem import proto_mem
 from stack.core.softirq import run_ksoftirqd, softirq_action, softirq_init
 from stack.core.timer import timer_base, timers_init
 from stack.core.zerocopy import zerocopy_init
-
-if TYPE_CHECKING:
-    from fastpath.net.zerocopy import zc_page
-    from stack.core.sk_mem import proto_mem
-    from stack.net import Net
+from stack.net import Net
 
 SKB_SMALL_BYTES = 2048
 SKB_PAGE_BYTES = 32768

@@ -1,12 +1,13 @@
 """One network namespace: the kernel's `struct net`.
 
 The fields of all subsystems are declared here. Each subsystem's `init`, registered with the machine
-(stack/core/net_namespace.py), sets its own; without IPv4 its fields are unset.
+(stack/core/net_namespace.py), sets its own; without IPv4 its fields are unset. Everything that has
+to do with a namespace imports this module, so it imports nothing that does.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from random import Random
 from typing import TYPE_CHECKING, Any
@@ -14,14 +15,13 @@ from typing import TYPE_CHECKING, Any
 from fastpath.base.dma import HostMemory
 from fastpath.base.skbuff import SkbPool, sk_buff
 from fastpath.errors import check_type, whole_number
-from stack.clients.resolvconf import NameService
 from stack.core.clock import Clock, HostClock, is_threaded
 from stack.core.net_namespace import cleanup_net, setup_net
 from stack.core.rows import state, wide
 from stack.core.snmp import netns_mib
-from stack.sysctl import sysctl_table
 
 if TYPE_CHECKING:
+    from stack.clients.resolvconf import NameService
     from stack.core.eventpoll import ep_globals
     from stack.core.file import files_struct, struct_file
     from stack.core.neigh_table import neigh_table
@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     from stack.netlink.netlink_sock import netlink_table
     from stack.packet.packet_sock import packet_fanout, packet_sock
     from stack.sched.act_api import tc_action
+    from stack.sysctl import sysctl_table
     from stack.unix.unix_sock import netns_unix
     from stack.xtp.xtp_sock import xtp_net
 
@@ -69,15 +70,15 @@ class Net:
         machine: the machine it is on. `clock`, `lock`, `now`, `random`, `ram` and the packet pools
             are the machine's, copied here because code for each packet reads them.
         name: for messages, traces and `hostname`.
+        names: its resolv.conf and hosts table (stack/api/netdb.py).
+        sysctl: its knobs.
         uid, gid: user and group of the programs that open the sockets.
-        sysctl: overrides by Linux name.
     """
 
     machine: Machine
     name: str
     hostname: str
     names: NameService
-    """Its resolv.conf and hosts table (stack/api/netdb.py)."""
     closing: bool
     closed: bool
     uid: int
@@ -199,17 +200,18 @@ class Net:
         self,
         machine: Machine,
         name: str,
+        names: NameService,
+        sysctl: sysctl_table,
         *,
         uid: int = 0,
         gid: int = 0,
-        sysctl: Mapping[str, Any] | None = None,
     ) -> None:
         self.machine = machine
         if not machine.net_namespace_list:
             machine.init_net = self
         self.name = name
         self.hostname = name
-        self.names = NameService()
+        self.names = names
         self.closed = False
         self.closing = False
         self.rtnl = self.ethtool_notify = None
@@ -230,7 +232,7 @@ class Net:
         self.on_drop = None
         self.uid = whole_number("Host", "uid", uid, 0, LAST_ID)
         self.gid = whole_number("Host", "gid", gid, 0, LAST_ID)
-        self.sysctl = sysctl_table(machine.ram.size_bytes, sysctl, first=self is machine.init_net)
+        self.sysctl = sysctl
         with self.lock:
             setup_net(self)
 

@@ -5,14 +5,12 @@ The clock must tell a long wait from an endless one; e1000emu/clock/stall.py def
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from stack.api.sockaddr import inet_ntoa
 from stack.core.bsd_socket import sock_poll
 from stack.core.tcp_states import TCP_CLOSE_WAIT, TCP_ESTABLISHED, TCP_NEW_SYN_RECV, TCP_TIME_WAIT
-
-if TYPE_CHECKING:
-    from stack.machine import Machine
+from stack.machine import Machine
 
 M32 = 0xFFFFFFFF
 

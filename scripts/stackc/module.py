@@ -371,8 +371,7 @@ class Translator:
     def _locals(self, node: ast.FunctionDef, variables: Mapping[str, str]) -> None:
         """Declare a function's variables on the line above it, so that no line moves.
 
-        Raises:
-            SyntaxError: that line is neither empty nor a comment.
+        Raises: SyntaxError: that line is neither empty nor a comment.
         """
         if not variables:
             return

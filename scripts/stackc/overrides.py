@@ -157,11 +157,7 @@ OVERRIDES = (
 
 
 def left_out() -> list[str]:
-    """The names in E1000EMU_STACKC_WITHOUT.
-
-    Raises:
-        SystemExit: one is no row's.
-    """
+    """The names in E1000EMU_STACKC_WITHOUT. Raises: SystemExit: one is no row's."""
     names = [name for name in os.environ.get(SWITCH, "").split(",") if name]
     unknown = sorted(set(names) - {"nothing"} - {row.name for row in OVERRIDES})
     if unknown:
@@ -172,8 +168,7 @@ def left_out() -> list[str]:
 def install(*of: str) -> None:
     """Change Cython in this process by the rows for these modules ("all", "stack", "one").
 
-    Raises:
-        SystemExit: Cython is not the version whose private functions these are.
+    Raises: SystemExit: Cython is not the version whose private functions these are.
     """
     if Cython.__version__.split(".")[:2] != VERSION.split("."):
         raise SystemExit(

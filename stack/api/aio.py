@@ -220,8 +220,7 @@ async def sock_accept(sock: Socket) -> tuple[Socket, RetAddress]:
 async def sock_connect(sock: Socket, addr: Address) -> None:
     """Connect; a name is looked up, and its first address taken.
 
-    Raises:
-        OSError: ConnectionRefusedError, TimeoutError ... as connect(2); socket.gaierror.
+    Raises: OSError: ConnectionRefusedError, TimeoutError ... as connect(2); socket.gaierror.
     """
     _check_sock("sock_connect", sock)
     if sock.family == AF_UNIX:  # connected, or (a full backlog) BlockingIOError

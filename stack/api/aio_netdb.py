@@ -6,14 +6,7 @@ import asyncio
 import errno
 
 from fastpath.errors import check_type
-from stack.api.netdb import (
-    AddressInfo,
-    address_info,
-    lookup,
-    names_of,
-    reverse_question,
-    rows_of,
-)
+from stack.api.netdb import AddressInfo, address_info, lookup, names_of, reverse_question, rows_of
 from stack.api.sockaddr import Address, parse
 from stack.clients.dnsname import Name
 from stack.clients.resolver import Finished

@@ -6,8 +6,6 @@ address is the source address. Unreachable destinations come last.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from stack.core.bsd_socket import sys_close, sys_connect, sys_getsockname, sys_socket
 from stack.core.rows import wide
 from stack.core.sockaddr import sockaddr
@@ -15,9 +13,7 @@ from stack.core.uapi import AF_INET, AF_INET6, SOCK_DGRAM
 from stack.ipv6.addr import ipv6_addr_set_v4mapped
 from stack.ipv6.if_inet6 import IFA_F_DEPRECATED, for_each_ifaddr6
 from stack.ipv6.rfc6724 import SourceChoice, destination_sort
-
-if TYPE_CHECKING:
-    from stack.net import Net
+from stack.net import Net
 
 __all__ = ["sort_destinations", "source_for"]
 

@@ -15,15 +15,12 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
 
 from stack.core import ethtool as core
 from stack.core import uapi
 from stack.core.errors import os_error
 from stack.core.netdevice import NETDEV_FEATURE_STRINGS, net_device
-
-if TYPE_CHECKING:
-    from stack.net import Net
+from stack.net import Net
 
 __all__ = [
     "ethtool",
@@ -434,9 +431,8 @@ LONG_COMMANDS = {
 def ethtool(net: Net, args: Sequence[str]) -> str:
     """Run ``ethtool ARGS`` on host `net`; return what it prints. Call with the host's lock held.
 
-    Raises:
-        OSError: no such interface, or the driver refuses (its errno).
-        ValueError: arguments that ethtool does not know; the message says which.
+    Raises: OSError: no such interface, or the driver refuses (its errno). ValueError: arguments
+    that ethtool does not know; the message says which.
     """
     if not args:
         raise ValueError("ethtool: which interface? usage: ethtool [-i|-k|-g|-S|-d|-t|...] DEV")

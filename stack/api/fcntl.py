@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from stack.api.select import host_fd
 from stack.core.fcntl import (
@@ -34,9 +34,7 @@ from stack.core.fcntl import (
 from stack.core.file import FASYNC
 from stack.core.ioctl import sys_ioctl
 from stack.core.memory import user_memory
-
-if TYPE_CHECKING:
-    from stack.net import Net
+from stack.net import Net
 
 __all__ = [
     "FASYNC",

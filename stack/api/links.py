@@ -33,12 +33,7 @@ from stack.bonding.bond_options import (
     bond_option_primary_set,
 )
 from stack.bonding.bonding import BOND_LINK_UP, bond_slave_get, netif_is_bond_master
-from stack.bridge.br_fdb import (
-    br_fdb_flush,
-    fdb_add_entry,
-    fdb_delete_entry,
-    has_expired,
-)
+from stack.bridge.br_fdb import br_fdb_flush, fdb_add_entry, fdb_delete_entry, has_expired
 from stack.bridge.br_if import br_add_bridge, br_add_if, br_del_if
 from stack.bridge.br_private import (
     BR_BCAST_FLOOD,
@@ -406,10 +401,9 @@ class Links(Net):
     def set_master(self, name: str, master: str | None) -> None:
         """`ip link set NAME master BRIDGE`, of a bond too, or `nomaster` (None).
 
-        Raises:
-            OSError: EBUSY, it has one; ELOOP, it is a bridge itself; EINVAL, it is no Ethernet, or
-                another namespace's; EOPNOTSUPP, `master` is neither; EXFULL, too many ports.
-                Of a bond: EPERM, the new slave is up.
+        Raises: OSError: EBUSY, it has one; ELOOP, it is a bridge itself; EINVAL, it is no Ethernet,
+        or another namespace's; EOPNOTSUPP, `master` is neither; EXFULL, too many ports. Of a bond:
+        EPERM, the new slave is up.
         """
         with self.lock:
             dev = self._dev(name)
@@ -484,8 +478,7 @@ class Links(Net):
     def del_link(self, name: str) -> None:
         """`ip link del NAME`; a veth takes its peer along, a real device its VLANs.
 
-        Raises:
-            OSError: ENODEV; EOPNOTSUPP, it is hardware, or `lo`.
+        Raises: OSError: ENODEV; EOPNOTSUPP, it is hardware, or `lo`.
         """
         with self.lock:
             _check(rtnl_delete_link(self._dev(name)), f"{self.name}: delete {name}")

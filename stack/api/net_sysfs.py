@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from stack.core.dev import dev_get_stats, dev_set_mtu
 from stack.core.errors import os_error
@@ -16,10 +15,8 @@ from stack.core.ethtool import SPEED_UNKNOWN, ethtool_get_settings
 from stack.core.netdevice import IFF_UP, LINK_STATE_NOCARRIER, net_device
 from stack.core.sock import ns_capable
 from stack.core.uapi import CAP_NET_ADMIN
+from stack.net import Net
 from stack.netlink.rt_link import DEFAULT_TX_QUEUE_LEN, dev_get_iflink, operstate
-
-if TYPE_CHECKING:
-    from stack.net import Net
 
 STATES = {0: "unknown", 2: "down", 3: "lowerlayerdown", 4: "testing", 5: "dormant", 6: "up"}
 DUPLEX = {0: "half", 1: "full"}

@@ -12,12 +12,7 @@ from typing import Any, TypeAlias
 
 from stack.api.destinations import sort_destinations
 from stack.api.sockaddr import Address, inet_ntoa, interface_index, parse, show
-from stack.clients.addrinfo import (
-    AI_CANONNAME,
-    EAI_NONAME,
-    AddrInfo,
-    gai_error,
-)
+from stack.clients.addrinfo import AI_CANONNAME, EAI_NONAME, AddrInfo, gai_error
 from stack.clients.dns_wire import RRType
 from stack.clients.dnsname import Name, name_to_text, reverse_name
 from stack.clients.resolver import Finished, Lookup

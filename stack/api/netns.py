@@ -14,6 +14,7 @@ from stack.api.qdisc import class_add, qdisc_add, qdisc_show
 from stack.api.rules import ip_rule_add, ip_rule_del
 from stack.api.socket import Socket, socketpair, unlink
 from stack.clients.dhcp4_pool import Dhcp4ServerConfig
+from stack.clients.resolvconf import NameService
 from stack.core.dev import dev_close, dev_open, dev_set_mtu
 from stack.core.dev_netns import dev_change_net_namespace
 from stack.core.errors import os_error
@@ -24,11 +25,13 @@ from stack.ipv4.fib import ip_route_add, ip_route_del
 from stack.ipv6.addr import parse_ifaddr6
 from stack.ipv6.addrconf import inet6_addr_add, inet6_addr_del
 from stack.ipv6.route_config import ip6_route_add, ip6_route_del
+from stack.machine import Machine
 from stack.net import Net, check_net
 from stack.sched.sch_api import qdisc_graft
 from stack.services.dhcpd import Dhcpd, dhcp4_server_config
 from stack.services.radvd import Radvd
 from stack.services.router_advertiser import AdvertiserConfig
+from stack.sysctl import sysctl_table
 
 
 class Namespace(Links):
@@ -40,12 +43,21 @@ class Namespace(Links):
 
     __slots__ = ()
 
-    def dev(self, name: str) -> net_device:
-        """The interface called `name`.
+    def __init__(
+        self,
+        machine: Machine,
+        name: str,
+        *,
+        uid: int = 0,
+        gid: int = 0,
+        sysctl: Mapping[str, Any] | None = None,
+    ) -> None:
+        first = not machine.net_namespace_list
+        table = sysctl_table(machine.ram.size_bytes, sysctl, first=first)
+        super().__init__(machine, name, NameService(), table, uid=uid, gid=gid)
 
-        Raises:
-            OSError: ENODEV, there is none.
-        """
+    def dev(self, name: str) -> net_device:
+        """The interface called `name`. Raises: OSError: ENODEV, there is none."""
         return self._dev(name)
 
     def ifconfig(
@@ -61,9 +73,8 @@ class Namespace(Links):
         `addr`: "10.0.0.1/24" or "2001:db8::2/64". An IPv6 address can be used after duplicate
         address detection, a second or two after the interface is up.
 
-        Raises:
-            OSError: with the kernel's errno. ArgumentError (a ValueError): no address with its
-                prefix length, no whole number.
+        Raises: OSError: with the kernel's errno. ArgumentError (a ValueError): no address with its
+        prefix length, no whole number.
         """
         with self.lock:
             dev = self.dev(name)
@@ -85,8 +96,7 @@ class Namespace(Links):
     def addr_del(self, name: str, addr: str) -> None:
         """Remove an address such as "10.0.0.1/24" or "2001:db8::2/64".
 
-        Raises:
-            OSError: EADDRNOTAVAIL when the interface does not have it.
+        Raises: OSError: EADDRNOTAVAIL when the interface does not have it.
         """
         check_type("addr_del", "addr", addr, str, "text such as 10.0.0.1/24")
         with self.lock:
@@ -110,9 +120,8 @@ class Namespace(Links):
         `config`: a range of the interface's network as text, "10.0.0.50-10.0.0.99", with `options`
         of `dhcp4_server_config` (stack.services.dhcpd): router, dns, domain, reserved, lease_s ...
 
-        Raises:
-            OSError: ENODEV; EADDRINUSE, port 67 of the interface is taken.
-            ArgumentError: what cannot be given out, with the value and the remedy.
+        Raises: OSError: ENODEV; EADDRINUSE, port 67 of the interface is taken. ArgumentError: what
+        cannot be given out, with the value and the remedy.
         """
         with self.lock:
             if isinstance(config, str):
@@ -131,10 +140,8 @@ class Namespace(Links):
         family. `kw` are arguments of `ip_route_add` (stack.ipv4.fib) or `ip6_route_add`
         (stack.ipv6.route_config): src, metric, mtu, advmss, congctl, rtype, onlink, replace ...
 
-        Raises:
-            OSError: with the kernel's errno.
-            ArgumentError: bad text, an argument that routes of the family do not have, or a table
-                that no rule leads to.
+        Raises: OSError: with the kernel's errno. ArgumentError: bad text, an argument that routes
+        of the family do not have, or a table that no rule leads to.
         """
         with self.lock:
             call = _route_call("route_add", ip_route_add, ip6_route_add, prefix, via, kw)
@@ -157,9 +164,8 @@ class Namespace(Links):
         bytes/s, sizes in bytes (stack.netlink.tc_attrs). A float is a probability, 0.01 is 1%.
         qdisc_add("eth0", "tbf", rate=125_000, burst=3000, limit=10_000)
 
-        Raises:
-            OSError: with the kernel's errno: ENODEV, EINVAL ...
-            ArgumentError: no such discipline, parameter or parent.
+        Raises: OSError: with the kernel's errno: ENODEV, EINVAL ... ArgumentError: no such
+        discipline, parameter or parent.
         """
         with self.lock:
             qdisc_add(self.dev(name), kind, parent, handle, opt)
@@ -187,8 +193,7 @@ class Namespace(Links):
         `table`: goto (a priority) or action ("blackhole", "unreachable", "prohibit", "nop").
         `family` is 6 for a rule of IPv6 without addresses.
 
-        Raises:
-            OSError: EEXIST, EINVAL. ArgumentError: an argument or value that rules do not have.
+        Raises: OSError: EEXIST, EINVAL. ArgumentError: an argument or value that rules do not have.
         """
         with self.lock:
             ip_rule_add(self, {"table": table, **words} if table is not None else words)
@@ -221,8 +226,7 @@ class Namespace(Links):
     def unlink(self, path: str | bytes) -> None:
         """Take the name of an AF_UNIX socket out of its name space of paths.
 
-        Raises:
-            OSError: ENOENT, EISDIR, ENOTDIR.
+        Raises: OSError: ENOENT, EISDIR, ENOTDIR.
         """
         unlink(self, path)
 

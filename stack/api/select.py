@@ -15,7 +15,7 @@ from __future__ import annotations
 import errno
 import math
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 from stack.core.bsd_socket import sys_close
 from stack.core.errors import os_error
@@ -48,10 +48,8 @@ from stack.core.uapi import (
     POLLWRBAND,
     POLLWRNORM,
 )
-
-if TYPE_CHECKING:
-    from stack.core.wait import wait_queue_head
-    from stack.net import Net
+from stack.core.wait import wait_queue_head
+from stack.net import Net
 
 EPOLLIN = POLLIN
 EPOLLPRI = POLLPRI

@@ -13,20 +13,11 @@ are queued.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from stack.core.fasync import PID
-from stack.core.signal import (
-    SIGIO,
-    SIGPOLL,
-    SIGRTMIN,
-    SIGURG,
-    siginfo,
-    sys_rt_sigaction,
-)
-
-if TYPE_CHECKING:
-    from stack.net import Net
+from stack.core.signal import SIGIO, SIGPOLL, SIGRTMIN, SIGURG, siginfo, sys_rt_sigaction
+from stack.net import Net
 
 __all__ = ["SIGIO", "SIGPOLL", "SIGRTMIN", "SIGURG", "getpid", "siginfo", "signal"]
 

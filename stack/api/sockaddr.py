@@ -10,16 +10,14 @@ import operator
 import os
 import socket
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 from fastpath.errors import ArgumentRangeError, ArgumentTypeError
 from stack.core.errors import os_error
 from stack.core.rows import narrow, wide
 from stack.core.sockaddr import sockaddr, sockaddr_ll, sockaddr_un
 from stack.core.uapi import AF_INET, AF_INET6, AF_NETLINK, AF_PACKET, AF_UNIX
-
-if TYPE_CHECKING:
-    from stack.net import Net
+from stack.net import Net
 
 Address: TypeAlias = (
     tuple[str | int, int]
@@ -44,8 +42,7 @@ UNIX_PATH_BYTES = 108
 def inet_aton(text: str) -> int:
     """Dotted quad to host-order int; "" is any address, "<broadcast>" is 255.255.255.255.
 
-    Raises:
-        OSError: not an IPv4 address. Names are `stack.socket.getaddrinfo`'s.
+    Raises: OSError: not an IPv4 address. Names are `stack.socket.getaddrinfo`'s.
     """
     if text == "":
         return 0
@@ -71,8 +68,7 @@ def inet_ntoa(addr: int) -> str:
 def inet6_aton(text: str) -> wide:
     """Text of an IPv6 address (RFC 4291 2.2) to host-order int; "" is any address.
 
-    Raises:
-        OSError: not an IPv6 address. Names are `stack.socket.getaddrinfo`'s.
+    Raises: OSError: not an IPv6 address. Names are `stack.socket.getaddrinfo`'s.
     """
     if text == "":
         return 0
@@ -103,9 +99,8 @@ def interface_index(net: Net, text: str) -> wide:
 def parse(net: Net, family: int, address: Address) -> sockaddr:
     """Convert an application's address of `family` to the `sockaddr` that sys_* calls take.
 
-    Raises:
-        ArgumentTypeError: not a tuple of the right length, a port that is no int.
-        ArgumentRangeError: no such port, flow or scope. OSError: not an address of that family.
+    Raises: ArgumentTypeError: not a tuple of the right length, a port that is no int.
+    ArgumentRangeError: no such port, flow or scope. OSError: not an address of that family.
     """
     if family == AF_PACKET:
         return parse_ll(net, address)

@@ -130,6 +130,7 @@ from stack.core.uapi import (
     UDP_GRO,
     UDP_SEGMENT,
 )
+from stack.core.wait import wait_queue_head
 from stack.inet.tcp_sock import TCP_CORK, TCP_NODELAY
 from stack.net import Net, check_net
 from stack.packet.packet_mmap import map_ring
@@ -137,8 +138,6 @@ from stack.unix.unix_names import sys_unlink
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer, WriteableBuffer
-
-    from stack.core.wait import wait_queue_head
 
 
 __all__ = [
@@ -412,9 +411,8 @@ class Socket:
         It shows the readiness of this socket and carries no data (see stack.core.readyfd). It is
         made at the first call and closed with the socket.
 
-        Raises:
-            ClockError: nothing would run the host while the caller waits for the descriptor: it is
-                on a VirtualClock, or on a RealClock that was not started.
+        Raises: ClockError: nothing would run the host while the caller waits for the descriptor: it
+        is on a VirtualClock, or on a RealClock that was not started.
         """
         if self._os_fd >= 0 or self._fd < 0:
             return self._os_fd
@@ -866,9 +864,8 @@ class Socket:
 
         The file's position is then behind the last byte sent.
 
-        Raises:
-            ValueError: a text file, a socket that is no stream or never blocks, `count` below 1.
-            TypeError: `count` is no int.
+        Raises: ValueError: a text file, a socket that is no stream or never blocks, `count` below
+        1. TypeError: `count` is no int.
         """
         if "b" not in getattr(file, "mode", "b"):
             raise ValueError("file should be opened in binary mode")

@@ -108,8 +108,7 @@ def open_file(
 ) -> Any:
     """What `Socket.makefile` returns: raw, buffered or text, as io.open chooses.
 
-    Raises:
-        ValueError: a mode other than of r, w and b; unbuffered text.
+    Raises: ValueError: a mode other than of r, w and b; unbuffered text.
     """
     if not set(mode) <= {"r", "w", "b"}:
         raise ValueError(f"invalid mode {mode!r} (only r, w, b allowed)")

@@ -35,6 +35,7 @@ from stack.core.splice import (
     sys_tee,
 )
 from stack.core.uapi import O_NONBLOCK
+from stack.net import Net
 
 __all__ = [
     "O_CLOEXEC",
@@ -63,8 +64,6 @@ __all__ = [
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer, WriteableBuffer
-
-    from stack.net import Net
 
 
 def read(net: Net, fd: int, n: int) -> bytes:

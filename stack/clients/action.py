@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["NEVER", "SECOND_NS", "MessageError", "SetTimer"]
-
 NEVER = -1
 SECOND_NS = 1_000_000_000
 

@@ -34,29 +34,6 @@ from stack.clients.services import service_port
 from stack.core import uapi
 from stack.core.sockaddr import sockaddr
 
-__all__ = [
-    "AI_ADDRCONFIG",
-    "AI_ALL",
-    "AI_CANONNAME",
-    "AI_NUMERICHOST",
-    "AI_NUMERICSERV",
-    "AI_PASSIVE",
-    "AI_V4MAPPED",
-    "EAI_ADDRFAMILY",
-    "EAI_AGAIN",
-    "EAI_BADFLAGS",
-    "EAI_FAIL",
-    "EAI_FAMILY",
-    "EAI_NODATA",
-    "EAI_NONAME",
-    "EAI_SERVICE",
-    "EAI_SOCKTYPE",
-    "AddrInfo",
-    "Row",
-    "gai_error",
-    "ipv4_number",
-]
-
 # netdb.h
 AI_PASSIVE, AI_CANONNAME, AI_NUMERICHOST = 0x1, 0x2, 0x4
 AI_V4MAPPED, AI_ALL, AI_ADDRCONFIG, AI_NUMERICSERV = 0x8, 0x10, 0x20, 0x400

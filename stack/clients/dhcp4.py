@@ -23,35 +23,9 @@ from typing import TypeAlias
 from stack.clients.action import NEVER, SECOND_NS, MessageError, SetTimer
 from stack.clients.dhcp4_lease import Lease, lease_of, usable
 from stack.clients.dhcp4_request import Dhcp4Config, request
-from stack.clients.dhcp4_state import (
-    HAS_ADDRESS,
-    SENDS,
-    STATES,
-    TIMED,
-    TRANSITIONS,
-    Event,
-    State,
-)
-from stack.clients.dhcp4_wire import (
-    BOOTREPLY,
-    Dhcp4Message,
-    MessageType,
-    Option,
-)
+from stack.clients.dhcp4_state import HAS_ADDRESS, SENDS, STATES, TIMED, Event, State
+from stack.clients.dhcp4_wire import BOOTREPLY, Dhcp4Message, MessageType, Option
 from stack.clients.lease_client import LeaseClient, due
-
-__all__ = [
-    "TRANSITIONS",
-    "Action",
-    "Configure",
-    "Deconfigure",
-    "Dhcp4Client",
-    "Dhcp4Config",
-    "Event",
-    "Send",
-    "SendArp",
-    "State",
-]
 
 INADDR_BROADCAST = 0xFFFFFFFF
 

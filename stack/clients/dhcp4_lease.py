@@ -5,16 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from stack.clients.action import SECOND_NS, MessageError
-from stack.clients.dhcp4_wire import (
-    Dhcp4Message,
-    Option,
-    Route,
-    address_list,
-    classless_routes,
-)
+from stack.clients.dhcp4_wire import Dhcp4Message, Option, Route, address_list, classless_routes
 from stack.clients.dnsname import name_to_text, parse_names
-
-__all__ = ["Lease", "lease_of", "usable"]
 
 INFINITE = 0xFFFFFFFF
 MIN_MTU = 68

@@ -11,8 +11,6 @@ from stack.clients.action import SECOND_NS
 from stack.clients.dhcp4_lease import plausible
 from stack.clients.dhcp4_wire import Option
 
-__all__ = ["INFINITE", "NO_CLIENT", "Binding", "Dhcp4ServerConfig", "Pool", "Subnet"]
-
 INADDR_BROADCAST = 0xFFFFFFFF
 INFINITE = 0xFFFFFFFF
 """A lease without end, in seconds (RFC 2131 3.3)."""

@@ -5,16 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from stack.clients.dhcp4_wire import (
-    BOOTREQUEST,
-    BROADCAST_FLAG,
-    Dhcp4Message,
-    MessageType,
-    Option,
-)
+from stack.clients.dhcp4_wire import BOOTREQUEST, BROADCAST_FLAG, Dhcp4Message, MessageType, Option
 from stack.clients.dnsname import name_from_text
-
-__all__ = ["Dhcp4Config", "request"]
 
 MAX_MESSAGE_BYTES = 1472
 PARAMETERS = (

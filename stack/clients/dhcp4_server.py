@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from stack.clients.action import NEVER, SECOND_NS, MessageError, SetTimer
-from stack.clients.dhcp4_pool import INFINITE, NO_CLIENT, Dhcp4ServerConfig, Pool, Subnet
+from stack.clients.dhcp4_pool import INFINITE, NO_CLIENT, Dhcp4ServerConfig, Pool
 from stack.clients.dhcp4_wire import (
     BOOTREPLY,
     BOOTREQUEST,
@@ -28,8 +28,6 @@ from stack.clients.dhcp4_wire import (
     MessageType,
     Option,
 )
-
-__all__ = ["Action", "Dhcp4Server", "Dhcp4ServerConfig", "Ping", "Reply", "Subnet"]
 
 INADDR_BROADCAST = 0xFFFFFFFF
 MAX_ID_BYTES = 255

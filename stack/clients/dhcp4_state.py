@@ -6,8 +6,6 @@ from enum import Enum
 
 from stack.clients.lease_client import LeaseStates
 
-__all__ = ["HAS_ADDRESS", "SENDS", "STATES", "TIMED", "TRANSITIONS", "Event", "State"]
-
 
 class State(Enum):
     """RFC 2131 figure 5, CHECKING and HELD_OFF, INFORMING and INFORMED for an INFORM (4.4.3)."""

@@ -15,20 +15,6 @@ from typing import TypeAlias
 
 from stack.clients.action import MessageError
 
-__all__ = [
-    "BOOTREPLY",
-    "BOOTREQUEST",
-    "BROADCAST_FLAG",
-    "CLIENT_PORT",
-    "SERVER_PORT",
-    "Dhcp4Message",
-    "MessageType",
-    "Option",
-    "Route",
-    "address_list",
-    "classless_routes",
-]
-
 SERVER_PORT, CLIENT_PORT = 67, 68
 BOOTREQUEST, BOOTREPLY = 1, 2
 HTYPE_ETHER = 1

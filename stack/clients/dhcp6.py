@@ -20,13 +20,7 @@ from fastpath.wide import wide
 from stack.clients.action import NEVER, SECOND_NS, MessageError, SetTimer
 from stack.clients.dhcp6_lease import Lease6, acceptable, ia_of, information, merged
 from stack.clients.dhcp6_request import TO_ONE_SERVER, request6
-from stack.clients.dhcp6_state import (
-    ASSIGNED,
-    RETRANSMIT,
-    STATES,
-    Event,
-    State,
-)
+from stack.clients.dhcp6_state import ASSIGNED, RETRANSMIT, STATES, Event, State
 from stack.clients.dhcp6_wire import (
     INFINITY,
     Dhcp6Message,
@@ -37,14 +31,6 @@ from stack.clients.dhcp6_wire import (
     status_of,
 )
 from stack.clients.lease_client import LeaseClient, due
-
-__all__ = [
-    "Action6",
-    "Configure6",
-    "Deconfigure6",
-    "Dhcp6Client",
-    "Send6",
-]
 
 MAX_PREFERENCE = 255
 # RFC 8415 21.24, 21.25: what a server may set the longest interval to

@@ -16,8 +16,6 @@ from stack.clients.dhcp6_wire import (
 )
 from stack.clients.dnsname import name_to_text, parse_names
 
-__all__ = ["Lease6", "LeasedAddress", "ia_of", "information", "merged", "usable_address"]
-
 MULTICAST, LINK_LOCAL = 0xFF, 0xFE80 >> 6
 
 

@@ -6,8 +6,6 @@ from stack.clients.action import SECOND_NS
 from stack.clients.dhcp6_state import State
 from stack.clients.dhcp6_wire import Dhcp6Message, IaAddr, IaNa, MessageType, Option
 
-__all__ = ["TO_ONE_SERVER", "request6"]
-
 MESSAGES: dict[State, MessageType] = {
     State.SOLICIT: MessageType.SOLICIT,
     State.REQUEST: MessageType.REQUEST,

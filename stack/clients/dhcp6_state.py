@@ -9,8 +9,6 @@ from random import Random
 from stack.clients.action import SECOND_NS
 from stack.clients.lease_client import LeaseStates
 
-__all__ = ["ASSIGNED", "RETRANSMIT", "STATES", "TRANSITIONS", "Event", "Retransmit", "State"]
-
 
 class State(Enum):
     """States of the client; one with an exchange is named after its message."""

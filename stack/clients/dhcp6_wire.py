@@ -15,27 +15,6 @@ from typing import TypeAlias
 
 from stack.clients.action import MessageError
 
-__all__ = [
-    "ALL_DHCP_RELAY_AGENTS_AND_SERVERS",
-    "CLIENT_PORT",
-    "INFINITY",
-    "SERVER_PORT",
-    "Dhcp6Message",
-    "IaAddr",
-    "IaNa",
-    "MessageType",
-    "Option",
-    "Options",
-    "Status",
-    "addresses_of",
-    "duid_en",
-    "duid_ll",
-    "duid_llt",
-    "duid_uuid",
-    "find",
-    "status_of",
-]
-
 CLIENT_PORT, SERVER_PORT = 546, 547
 ALL_DHCP_RELAY_AGENTS_AND_SERVERS = 0xFF02_0000_0000_0000_0000_0000_0001_0002
 INFINITY = 0xFFFFFFFF

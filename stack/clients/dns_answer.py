@@ -8,8 +8,6 @@ from enum import Enum
 from stack.clients.dns_wire import CLASS_IN, DnsMessage, Question, RCode, Record, RRType
 from stack.clients.dnsname import Name, folded
 
-__all__ = ["MAX_CHAIN", "Outcome", "Verdict", "read_answer"]
-
 MAX_CHAIN = 16
 
 

@@ -10,23 +10,6 @@ from typing import TypeAlias
 from stack.clients.action import MessageError
 from stack.clients.dnsname import Name, emit_name, parse_name
 
-__all__ = [
-    "CLASS_IN",
-    "DNS_PORT",
-    "FLAG_AA",
-    "FLAG_QR",
-    "FLAG_RA",
-    "FLAG_RD",
-    "FLAG_TC",
-    "DnsMessage",
-    "Question",
-    "RCode",
-    "RRType",
-    "Record",
-    "opt_record",
-    "parse_head",
-]
-
 DNS_PORT = 53
 CLASS_IN = 1
 FLAG_QR, FLAG_AA, FLAG_TC, FLAG_RD, FLAG_RA = 0x8000, 0x0400, 0x0200, 0x0100, 0x0080
@@ -148,9 +131,7 @@ class DnsMessage:
         return bytes(out)
 
 
-def parse_head(
-    data: bytes,
-) -> tuple[int, int, tuple[Question, ...], tuple[int, int, int], int]:
+def parse_head(data: bytes) -> tuple[int, int, tuple[Question, ...], tuple[int, int, int], int]:
     """Id, flags, questions, the counts of the other sections, and where those begin.
 
     A truncated message is not read any further (RFC 2181 9).

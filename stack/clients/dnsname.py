@@ -10,19 +10,6 @@ from typing import TypeAlias
 
 from stack.clients.action import MessageError
 
-__all__ = [
-    "MAX_LABEL_BYTES",
-    "MAX_NAME_BYTES",
-    "Name",
-    "emit_name",
-    "folded",
-    "name_from_text",
-    "name_to_text",
-    "parse_name",
-    "parse_names",
-    "reverse_name",
-]
-
 Name: TypeAlias = tuple[bytes, ...]
 
 MAX_LABEL_BYTES = 63

@@ -9,8 +9,6 @@ from typing import Generic, Protocol, TypeVar
 
 from stack.clients.action import NEVER, SetTimer
 
-__all__ = ["LeaseClient", "LeaseStates", "due"]
-
 S = TypeVar("S", bound=Enum)
 E = TypeVar("E", bound=Enum)
 A = TypeVar("A")

@@ -8,7 +8,6 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
 
 from fastpath.wide import wide
 from stack.clients.action import MessageError
@@ -16,11 +15,7 @@ from stack.clients.dns_wire import DNS_PORT
 from stack.clients.dnsname import Name, folded, name_from_text, name_to_text
 from stack.core.sockaddr import sockaddr
 from stack.core.uapi import AF_INET, AF_INET6
-
-if TYPE_CHECKING:
-    from stack.net import Net
-
-__all__ = ["HostsTable", "NameService", "ResolvConf"]
+from stack.net import Net
 
 # glibc's resolv.h: MAXNS, RES_MAXNDOTS, RES_MAXRETRANS, RES_MAXRETRY
 MAX_SERVERS, MAX_NDOTS, MAX_TIMEOUT_S, MAX_ATTEMPTS = 3, 15, 30, 5

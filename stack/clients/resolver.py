@@ -37,16 +37,6 @@ from stack.clients.dnsname import Name, checked, folded, name_from_text
 from stack.clients.resolvconf import ResolvConf
 from stack.core.sockaddr import sockaddr
 
-__all__ = [
-    "CloseSocket",
-    "DnsAction",
-    "Finished",
-    "Lookup",
-    "OpenStream",
-    "Outcome",
-    "SendDatagram",
-]
-
 MAX_RESTARTS = 8
 """Questions for the end of a CNAME chain that the server left open."""
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from stack.clients.action import SetTimer
 from stack.clients.resolver import (
@@ -18,11 +17,7 @@ from stack.clients.resolver import (
 from stack.clients.runner import CoreTimer, WatchedSocket
 from stack.core.errors import os_error
 from stack.core.uapi import SOCK_DGRAM, SOCK_STREAM
-
-if TYPE_CHECKING:
-    from stack.net import Net
-
-__all__ = ["LookupRunner"]
+from stack.net import Net
 
 
 @dataclass(slots=True, eq=False)

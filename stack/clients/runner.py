@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
 
 from stack.clients.action import NEVER
 from stack.core.bsd_socket import (
@@ -27,11 +26,7 @@ from stack.core.sockaddr import sockaddr
 from stack.core.timer import TIMER_DEFERRABLE, mod_timer, timer_delete, timer_list
 from stack.core.uapi import SO_ERROR, SOCK_NONBLOCK, SOL_SOCKET
 from stack.core.workqueue import cancel_delayed_work, schedule_work, work_struct
-
-if TYPE_CHECKING:
-    from stack.net import Net
-
-__all__ = ["CoreTimer", "WatchedSocket"]
+from stack.net import Net
 
 DATAGRAM_BYTES = 65535
 AGAIN = (errno.EAGAIN, errno.EINPROGRESS, errno.EALREADY)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-__all__ = ["service_name", "service_port"]
-
 _BOTH, _TCP, _UDP = ("tcp", "udp"), ("tcp",), ("udp",)
 
 SERVICES: dict[str, tuple[int, tuple[str, ...]]] = {

@@ -8,22 +8,17 @@ from fastpath.base import skbuff
 from fastpath.base.skbuff import sk_buff, skb_reset_mac_header
 from fastpath.net.zerocopy import skb_orphan_frags
 from stack.core import drop_reason, netdevice
-from stack.core.dev_receive import (
-    __netif_receive_skb,
-)
+from stack.core.dev_receive import __netif_receive_skb
 from stack.core.drop_reason import kfree_skb_reason
 from stack.core.napi import __napi_schedule
 from stack.core.netdevice import napi_struct, net_device, netif_running
 from stack.core.netstamp import net_timestamp_check
-from stack.core.softirq import (
-    local_bh_disable,
-    local_bh_enable,
-)
+from stack.core.sock import sock
+from stack.core.softirq import local_bh_disable, local_bh_enable
+from stack.net import Net
 
 if TYPE_CHECKING:
-    from stack.core.sock import sock
     from stack.machine import Machine
-    from stack.net import Net
 
 
 def netif_rx(skb: sk_buff) -> int:

@@ -22,7 +22,7 @@ host's clock; a non-blocking one raises BlockingIOError. Read sys_sendto first.
 from __future__ import annotations
 
 import errno
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from fastpath.net.udp_batches import mmsg_recv, mmsg_send
 from stack.core import uapi
@@ -44,6 +44,7 @@ from stack.core.netfilter import new_nf_hooks
 from stack.core.nf_queue import nf_queue_net
 from stack.core.pipe import copy_splice_read, pipe_inode_info
 from stack.core.proto import net_proto_family, proto_ops
+from stack.core.readyfd import ReadyFd
 from stack.core.rows import row, state, u8, u16, u32
 from stack.core.security import (
     security_socket_accept,
@@ -68,11 +69,8 @@ from stack.core.sockaddr import sockaddr, sockaddr_from
 from stack.core.sockopt import sock_getsockopt, sock_setsockopt
 from stack.core.sockopt_table import OPTLEN_ANY, pack_opt
 from stack.core.wait import MAX_SCHEDULE_TIMEOUT, wait_queue_head
-
-if TYPE_CHECKING:
-    from stack.core.readyfd import ReadyFd
-    from stack.net import Net
-    from stack.sched.sch_generic import Qdisc
+from stack.net import Net
+from stack.sched.sch_generic import Qdisc
 
 CMSG_HDR_BYTES = 16  # sizeof(struct cmsghdr)
 CMSG_ON_STACK_BYTES = 36  # what ___sys_sendmsg has room for without sock_kmalloc

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import errno
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
 from fastpath.base.skbuff import sk_buff, sk_buff_head, skb_get
 from stack.core import uapi
+from stack.core.bsd_socket import socket
 from stack.core.errors import os_error
 from stack.core.sock import (
     raise_sock_error,
@@ -20,11 +22,6 @@ from stack.core.sock import (
 from stack.core.sock_flags import SOCK_DEAD, SOCK_SELECT_ERR_QUEUE, SOCKWQ_ASYNC_NOSPACE
 from stack.core.tcp_states import TCP_CLOSE, TCP_ESTABLISHED, TCP_LISTEN, TCP_SYN_SENT
 from stack.core.wait import wait_queue_entry
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from stack.core.bsd_socket import socket
 
 
 def connection_based(sk: sock) -> bool:

@@ -9,36 +9,20 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from stack.core import netdevice
-from stack.core.backlog import (
-    flush_backlog,
-)
-from stack.core.dev_notifier import (
-    call_netdevice_notifiers,
-    netdev_state_change,
-)
-from stack.core.dev_receive import (
-    rx_fast_update,
-)
-from stack.core.dev_xmit import (
-    _CSUM_SG,
-)
+from stack.core.backlog import flush_backlog
+from stack.core.dev_notifier import call_netdevice_notifiers, netdev_state_change
+from stack.core.dev_receive import rx_fast_update
+from stack.core.dev_xmit import _CSUM_SG
 from stack.core.errors import os_error
-from stack.core.link_watch import (
-    dev_activate,
-    dev_deactivate,
-)
-from stack.core.napi import (
-    netif_napi_del,
-)
+from stack.core.link_watch import dev_activate, dev_deactivate
+from stack.core.napi import netif_napi_del
 from stack.core.netdevice import IFNAMSIZ, net_device, netif_device_present
 from stack.core.snmp import rtnl_link_stats64
+from stack.net import Net
 from stack.sched.sch_generic import noop_qdisc
-
-if TYPE_CHECKING:
-    from stack.net import Net
 
 
 def alloc_netdev_mqs(
@@ -53,8 +37,7 @@ def alloc_netdev_mqs(
 
     `name` may contain %d. `priv_factory(dev)` makes the private part.
 
-    Raises:
-        ValueError: name too long or empty; more than one queue.
+    Raises: ValueError: name too long or empty; more than one queue.
     """
     if not name or len(name) >= IFNAMSIZ:
         raise ValueError(f"interface name {name!r}: 1 to {IFNAMSIZ - 1} characters")

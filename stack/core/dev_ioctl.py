@@ -9,7 +9,7 @@ import errno
 import os
 import struct
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from stack.core import netdevice
 from stack.core.dev import (
@@ -27,9 +27,7 @@ from stack.core.memory import copy_from_user, copy_to_user, read_address, write_
 from stack.core.netdevice import dev_get_flags, net_device, netif_device_present
 from stack.core.sock import ns_capable
 from stack.core.uapi import CAP_NET_ADMIN
-
-if TYPE_CHECKING:
-    from stack.net import Net
+from stack.net import Net
 
 # include/uapi/linux/sockios.h
 SIOCADDRT = 0x890B

@@ -27,10 +27,10 @@ from stack.core.net_namespace import (
 )
 from stack.core.netdevice import net_device
 from stack.core.softirq import NET_RX_SOFTIRQ, NET_TX_SOFTIRQ, open_softirq
+from stack.net import Net
 
 if TYPE_CHECKING:
     from stack.machine import Machine
-    from stack.net import Net
 
 
 def dev_change_net_namespace(dev: net_device, net: Net, pat: str | None = None) -> int:

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from stack.core import netdevice
 from stack.core.netdevice import net_device
-
-if TYPE_CHECKING:
-    from stack.net import Net
+from stack.net import Net
 
 
 def for_each_netdev(net: Net) -> tuple[net_device, ...]:

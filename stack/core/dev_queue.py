@@ -27,28 +27,13 @@ import errno
 from collections import deque
 from typing import TYPE_CHECKING
 
-from fastpath.base.skbuff import (
-    consume_skb,
-    sk_buff,
-    skb_reset_mac_header,
-)
+from fastpath.base.skbuff import consume_skb, sk_buff, skb_reset_mac_header
 from stack.core import netdevice
 from stack.core.dev_tc import sch_handle_egress
-from stack.core.dev_xmit import (
-    dev_hard_start_xmit,
-    skb_list_free,
-    validate_xmit_skb,
-)
-from stack.core.drop_reason import (
-    SKB_DROP_REASON_DEV_READY,
-    kfree_skb_reason,
-)
+from stack.core.dev_xmit import dev_hard_start_xmit, skb_list_free, validate_xmit_skb
+from stack.core.drop_reason import SKB_DROP_REASON_DEV_READY, kfree_skb_reason
 from stack.core.netdevice import net_device, netif_carrier_ok, netif_running
-from stack.core.softirq import (
-    NET_TX_SOFTIRQ,
-    do_softirq,
-    raise_softirq_irqoff,
-)
+from stack.core.softirq import NET_TX_SOFTIRQ, do_softirq, raise_softirq_irqoff
 from stack.core.tstamp import skb_sched_timestamp
 from stack.sched.sch_generic import Qdisc
 

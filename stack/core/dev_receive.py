@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from fastpath.base import skbuff
 from fastpath.base.intmap import IntMap
@@ -31,10 +31,7 @@ from fastpath.net.gso import gro_unmerge
 from fastpath.net.inet import skb_enter_network
 from stack.core import netdevice
 from stack.core.dev_tc import sch_handle_ingress
-from stack.core.drop_reason import (
-    SKB_DROP_REASON_UNHANDLED_PROTO,
-    kfree_skb_reason,
-)
+from stack.core.drop_reason import SKB_DROP_REASON_UNHANDLED_PROTO, kfree_skb_reason
 from stack.core.if_vlan import (
     __vlan_hwaccel_clear_tag,
     eth_type_vlan,
@@ -46,9 +43,7 @@ from stack.core.netdevice import net_device, packet_type
 from stack.core.netstamp import net_timestamp_check
 from stack.core.redirect import TC_SKIP_CLASSIFY
 from stack.core.softirq import raise_later
-
-if TYPE_CHECKING:
-    from stack.net import Net
+from stack.net import Net
 
 
 def netif_receive_skb(skb: sk_buff) -> int:
@@ -186,9 +181,7 @@ def gro_split(skb: sk_buff) -> list[sk_buff]:
         return []
 
 
-def __netif_receive_skb_core(
-    skb: sk_buff,
-) -> tuple[int, sk_buff | None, packet_type | None]:
+def __netif_receive_skb_core(skb: sk_buff) -> tuple[int, sk_buff | None, packet_type | None]:
     """net/core/dev.c: taps, VLAN, rx_handler, then all but the last of the protocol's handlers.
 
     Returns NET_RX_*, the packet (perhaps another sk_buff) and the handler that remains; the latter

@@ -13,12 +13,7 @@ from stack.core.drop_reason import (
     SKB_DROP_REASON_TC_INGRESS,
     kfree_skb_reason,
 )
-from stack.core.netdevice import (
-    NET_RX_DROP,
-    NET_RX_SUCCESS,
-    NET_XMIT_DROP,
-    NET_XMIT_SUCCESS,
-)
+from stack.core.netdevice import NET_RX_DROP, NET_RX_SUCCESS, NET_XMIT_DROP, NET_XMIT_SUCCESS
 from stack.sched.act_api import TC_ACT_CONSUMED, TC_ACT_SHOT, TC_ACT_TAKES, tcf_result
 from stack.sched.cls_api import tcf_classify
 from stack.sched.sch_generic import qdisc_pkt_len

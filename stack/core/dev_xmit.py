@@ -5,8 +5,6 @@ What the device does not offer (segmentation, checksums, tags) is done here in s
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from fastpath.base import skbuff
 from fastpath.base.skbuff import (
     consume_skb,
@@ -31,11 +29,8 @@ from stack.core.if_vlan import (
 )
 from stack.core.netdevice import net_device, packet_type
 from stack.core.netstamp import net_timestamp_set
-
-if TYPE_CHECKING:
-    from stack.core.sock import sock
-    from stack.net import Net
-
+from stack.core.sock import sock
+from stack.net import Net
 
 _CSUM_SG = netdevice.NETIF_F_HW_CSUM | netdevice.NETIF_F_SG
 

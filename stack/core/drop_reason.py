@@ -6,12 +6,8 @@ The numbers are ours (the kernel's change with every release).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from fastpath.base.skbuff import kfree_skb, sk_buff
-
-if TYPE_CHECKING:
-    from stack.net import Net
+from stack.net import Net
 
 SKB_NOT_DROPPED_YET = 0
 SKB_CONSUMED = 1

@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from fastpath.base.skbuff import sk_buff
 from stack.core import drop_reason
 from stack.core.drop_reason import kfree_skb_reason
+from stack.core.neigh_table import neighbour
+from stack.core.netdevice import net_device
 from stack.core.rows import row, state, wide
+from stack.net import Net
 
 if TYPE_CHECKING:
-    from fastpath.base.skbuff import sk_buff
-    from stack.core.neigh_table import neighbour
-    from stack.core.netdevice import net_device
     from stack.core.sock import sock
-    from stack.net import Net
 
 DST_OBSOLETE_NONE = 0
 DST_OBSOLETE_FORCE_CHK = -1

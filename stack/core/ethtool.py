@@ -427,8 +427,7 @@ def ethtool_get_features(dev: net_device) -> dict[str, tuple[bool, bool]]:
 def ethtool_set_features(dev: net_device, changes: dict[str, bool]) -> int:
     """-K: turn features on or off by short, long or bit name; the bits that changed.
 
-    Raises:
-        OSError: EINVAL for an unknown name, EOPNOTSUPP for one that is fixed.
+    Raises: OSError: EINVAL for an unknown name, EOPNOTSUPP for one that is fixed.
     """
     wanted = dev.wanted_features
     for name, on in changes.items():

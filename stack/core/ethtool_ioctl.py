@@ -17,21 +17,14 @@ import errno
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from stack.core import ethtool as core
 from stack.core.errors import os_error
-from stack.core.ethtool_names import (
-    ETH_SS_LINK_MODES,
-    ETH_SS_PRIV_FLAGS,
-    STRING_SETS,
-)
+from stack.core.ethtool_names import ETH_SS_LINK_MODES, ETH_SS_PRIV_FLAGS, STRING_SETS
 from stack.core.netdevice import IFNAMSIZ, net_device, netif_device_present
 from stack.core.sock import ns_capable
 from stack.core.uapi import CAP_NET_ADMIN
-
-if TYPE_CHECKING:
-    from stack.net import Net
+from stack.net import Net
 
 U32 = struct.Struct("=I")
 POINTER = struct.Struct("=Q")

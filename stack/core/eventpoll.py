@@ -8,7 +8,7 @@ that become ready meanwhile; here none can, since the host's lock is held.
 from __future__ import annotations
 
 import errno
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from stack.core.errors import os_error
 from stack.core.file import (
@@ -26,9 +26,7 @@ from stack.core.net_namespace import pernet_operations
 from stack.core.rows import row, state
 from stack.core.uapi import POLLERR, POLLHUP, POLLIN, POLLOUT, POLLRDNORM
 from stack.core.wait import wait_queue_head, wake_up_poll
-
-if TYPE_CHECKING:
-    from stack.net import Net
+from stack.net import Net
 
 # include/uapi/linux/eventpoll.h; EPOLLIN to EPOLLRDHUP are POLLIN to POLLRDHUP
 EPOLL_CLOEXEC = O_CLOEXEC

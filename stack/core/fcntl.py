@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import struct
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from stack.core.errors import os_error
 from stack.core.fasync import (
@@ -30,9 +30,7 @@ from stack.core.file import (
 from stack.core.pipe import get_pipe_info, pipe_fcntl
 from stack.core.signal import valid_signal
 from stack.core.uapi import O_NONBLOCK
-
-if TYPE_CHECKING:
-    from stack.net import Net
+from stack.net import Net
 
 # include/uapi/asm-generic/fcntl.h, linux/fcntl.h
 F_DUPFD = 0

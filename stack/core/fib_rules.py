@@ -22,10 +22,10 @@ from typing import TYPE_CHECKING
 
 from stack.core.errors import os_error
 from stack.core.uapi import RTM_DELRULE, RTM_NEWRULE
+from stack.net import Net
 
 if TYPE_CHECKING:
     from stack.inet.flow import flowi
-    from stack.net import Net
 
 # include/uapi/linux/fib_rules.h
 FR_ACT_TO_TBL = 1

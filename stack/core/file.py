@@ -14,15 +14,15 @@ from typing import TYPE_CHECKING, Any
 
 from fastpath.base.intmap import IntMap
 from stack.core.errors import os_error
+from stack.core.iov import msghdr
 from stack.core.rows import i32, row, state, u32
+from stack.core.wait import wait_queue_head
+from stack.net import Net
 
 if TYPE_CHECKING:
     from stack.core.bsd_socket import socket
     from stack.core.eventpoll import eventpoll
-    from stack.core.iov import msghdr
     from stack.core.pipe import pipe_inode_info
-    from stack.core.wait import wait_queue_head
-    from stack.net import Net
 
 NR_OPEN = 1 << 16
 FIRST_FD = 3

@@ -8,7 +8,7 @@ a position, and without poll (epoll refuses it with EPERM).
 from __future__ import annotations
 
 import errno
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from stack.core.errors import os_error
 from stack.core.file import (
@@ -22,9 +22,7 @@ from stack.core.file import (
 )
 from stack.core.iov import msghdr
 from stack.core.pipe import PAGE_SIZE, pipe_inode_info, splice_to_pipe
-
-if TYPE_CHECKING:
-    from stack.net import Net
+from stack.net import Net
 
 PIECE_BYTES = 1 << 16
 

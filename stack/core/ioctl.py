@@ -8,7 +8,7 @@ memory is given; the kernel does that for some requests only.
 from __future__ import annotations
 
 import errno
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from stack.core import uapi
 from stack.core.bsd_socket import socket
@@ -27,9 +27,7 @@ from stack.core.file import FASYNC, fget, struct_file
 from stack.core.memory import copy_from_user, copy_to_user, get_user_int, put_user_int
 from stack.core.sock import sock_enable_timestamp
 from stack.core.sock_flags import SOCK_TIMESTAMP
-
-if TYPE_CHECKING:
-    from stack.net import Net
+from stack.net import Net
 
 SOCK_IOC_TYPE = 0x89
 ANSWERED = (SIOCGIFNAME, SIOCGIFHWADDR, *ASKING)

@@ -5,13 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from stack.core import netdevice
-from stack.core.dev_notifier import (
-    netdev_state_change,
-)
-from stack.core.dev_queue import (
-    netif_stop_queue,
-    netif_wake_queue,
-)
+from stack.core.dev_notifier import netdev_state_change
+from stack.core.dev_queue import netif_stop_queue, netif_wake_queue
 from stack.core.netdevice import net_device, netif_carrier_ok, netif_device_present, netif_running
 from stack.core.timer import TIMER_DEFERRABLE, mod_timer, timer_delete, timer_list
 from stack.sched.sch_generic import noop_qdisc, qdisc_create_dflt

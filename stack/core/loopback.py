@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from fastpath.base.skbuff import sk_buff, skb_orphan
 from stack.core import netdevice
 from stack.core.backlog import netif_rx
@@ -15,9 +13,7 @@ from stack.core.net_namespace import pernet_operations
 from stack.core.netdevice import net_device, net_device_ops, netif_carrier_ok
 from stack.core.tstamp import skb_tx_timestamp
 from stack.ethernet.eth import eth_header_ops, eth_mac_addr, eth_type_trans
-
-if TYPE_CHECKING:
-    from stack.net import Net
+from stack.net import Net
 
 
 def loopback_xmit(skb: sk_buff, dev: net_device) -> int:

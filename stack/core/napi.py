@@ -9,11 +9,7 @@ from fastpath.net.gro import GroTable
 from stack.core import netdevice
 from stack.core.dev_receive import netif_receive_skb, netif_receive_skb_list_internal
 from stack.core.netdevice import napi_struct, net_device
-from stack.core.softirq import (
-    NET_RX_SOFTIRQ,
-    raise_later,
-    raise_softirq_irqoff,
-)
+from stack.core.softirq import NET_RX_SOFTIRQ, raise_later, raise_softirq_irqoff
 
 if TYPE_CHECKING:
     from stack.machine import Machine

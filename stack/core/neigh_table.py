@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from fastpath.base.skbuff import sk_buff, sk_buff_head
 from stack.core import uapi
@@ -17,9 +17,7 @@ from stack.core.netdevice import net_device
 from stack.core.rows import row, state, wide
 from stack.core.snmp import _Mib
 from stack.core.timer import timer_list
-
-if TYPE_CHECKING:
-    from stack.net import Net as Net
+from stack.net import Net as Net
 
 NUD_NAMES = {
     uapi.NUD_NONE: "NONE",

@@ -31,14 +31,14 @@ from fastpath.base.skbuff import kfree_skb, sk_buff, sk_buff_head
 from fastpath.net.gro import GroTable
 from stack.core.rows import row, state
 from stack.core.snmp import rtnl_link_stats64
+from stack.core.timer import timer_list
+from stack.net import Net
 
 if TYPE_CHECKING:
     from stack.core.ethtool import ethtool_ops
-    from stack.core.timer import timer_list
     from stack.ipv4.devinet import in_device
     from stack.ipv6.if_inet6 import inet6_dev
     from stack.machine import Machine
-    from stack.net import Net
     from stack.sched.sch_generic import Qdisc
     from stack.sched.sch_ingress import mini_Qdisc
 

@@ -9,17 +9,15 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from fastpath.base.skbuff import sk_buff
 from stack.core.drop_reason import SKB_DROP_REASON_NETFILTER_DROP, kfree_skb_reason
+from stack.core.netdevice import net_device
 from stack.core.rows import row, state
+from stack.core.sock import sock
 from stack.core.softirq import raise_later
-
-if TYPE_CHECKING:
-    from fastpath.base.skbuff import sk_buff
-    from stack.core.netdevice import net_device
-    from stack.core.sock import sock
-    from stack.net import Net
+from stack.net import Net
 
 NF_INET_PRE_ROUTING = 0
 NF_INET_LOCAL_IN = 1
@@ -133,8 +131,7 @@ def nf_register_net_hook(
     Lower priorities come first; equal ones in order of registration. A packet that is between two
     hooks does not meet the new one.
 
-    Raises:
-        ValueError: there is no such hook point or family.
+    Raises: ValueError: there is no such hook point or family.
     """
     if not 0 <= hook < NF_INET_NUMHOOKS:
         raise ValueError(f"hook point {hook}: they are 0 (PRE_ROUTING) to 4 (POST_ROUTING)")

@@ -14,16 +14,14 @@ listener drops its packets, but lets them pass with NF_VERDICT_FLAG_QUEUE_BYPASS
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from fastpath.base.skbuff import sk_buff
 from stack.core import netfilter
 from stack.core.drop_reason import SKB_DROP_REASON_NETFILTER_DROP, kfree_skb_reason
 from stack.core.netfilter import nf_hook_ops, nf_hook_slow, nf_hook_state
 from stack.core.rows import row, state
-
-if TYPE_CHECKING:
-    from fastpath.base.skbuff import sk_buff
-    from stack.net import Net
+from stack.net import Net
 
 NF_MAX_QUEUES = 65536
 
@@ -75,8 +73,7 @@ class nf_queue_net:
 def nf_register_queue_handler(net: Net, queuenum: int, handler: QueueHandler) -> None:
     """Have `handler(entry)` called with each packet for queue `queuenum` of the namespace.
 
-    Raises:
-        ValueError: there is no such queue, or it has a listener.
+    Raises: ValueError: there is no such queue, or it has a listener.
     """
     if not 0 <= queuenum < NF_MAX_QUEUES:
         raise ValueError(f"queue {queuenum}: they are 0 to {NF_MAX_QUEUES - 1}")
@@ -97,8 +94,7 @@ def nf_reinject(entry: nf_queue_entry, verdict: int) -> int:
     behind the last one; NF_QUEUE_NR(n) hands it on; NF_STOLEN leaves it to the listener. A packet
     whose hook is gone is dropped. What okfn returns, or 0.
 
-    Raises:
-        ValueError: no verdict, or the packet had one already.
+    Raises: ValueError: no verdict, or the packet had one already.
     """
     if verdict & netfilter.NF_VERDICT_MASK > netfilter.NF_MAX_VERDICT:
         raise ValueError(f"{verdict:#x} is no verdict (NF_*)")

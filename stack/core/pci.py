@@ -8,6 +8,7 @@ to another emulator may be another.
 from __future__ import annotations
 
 import errno
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -16,8 +17,6 @@ from stack.core.rows import row, state
 from stack.core.workqueue import NSEC_PER_USEC, UDELAY_DEBT_NS, msleep, sleep_ns
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
     from stack.machine import Machine
 
 
@@ -185,8 +184,7 @@ def pci_device_add(machine: Machine, slot: PciSlot, *, irq: int) -> pci_dev:
 
     Returns the device, bound or not (``pdev.driver``).
 
-    Raises:
-        OSError: ENODEV when nothing answers; whatever the driver's probe raises.
+    Raises: OSError: ENODEV when nothing answers; whatever the driver's probe raises.
     """
     bus = machine.pci
     if slot.config_read(PCI_VENDOR_ID, 2) in (0, 0xFFFF):
@@ -372,8 +370,7 @@ def pci_select_bars(pdev: pci_dev, flags: int) -> int:
 def pci_request_selected_regions(pdev: pci_dev, bars: int, name: str) -> None:
     """drivers/pci/pci.c: claim the BARs of mask `bars`.
 
-    Raises:
-        OSError: EBUSY when one is claimed already.
+    Raises: OSError: EBUSY when one is claimed already.
     """
     wanted = {index for index in range(PCI_STD_NUM_BARS) if bars >> index & 1}
     if wanted & pdev.regions:

@@ -13,28 +13,19 @@ from __future__ import annotations
 
 import errno
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from stack.core import uapi
 from stack.core.errors import os_error
 from stack.core.fasync import fasync_helper, fasync_struct, kill_fasync
-from stack.core.file import (
-    O_CLOEXEC,
-    O_RDONLY,
-    O_WRONLY,
-    fd_install,
-    file_operations,
-    struct_file,
-)
+from stack.core.file import O_CLOEXEC, O_RDONLY, O_WRONLY, fd_install, file_operations, struct_file
 from stack.core.iov import msghdr
 from stack.core.memory import put_user_int
 from stack.core.rows import row, state
 from stack.core.signal import SIGIO
 from stack.core.uapi import POLL_IN, POLL_OUT
 from stack.core.wait import wait_queue_head, wake_up_poll
-
-if TYPE_CHECKING:
-    from stack.net import Net
+from stack.net import Net
 
 PAGE_SIZE = 4096
 PIPE_DEF_BUFFERS = 16

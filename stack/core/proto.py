@@ -14,18 +14,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from fastpath.base.skbuff import sk_buff
+from fastpath.net.udp_batches import mmsg_recv, mmsg_send
+from stack.core.iov import msghdr
+from stack.core.pipe import pipe_inode_info
 from stack.core.rows import state
 from stack.core.sock import sock
+from stack.core.sockaddr import sockaddr
+from stack.net import Net
 
 if TYPE_CHECKING:
-    from fastpath.base.skbuff import sk_buff
-    from fastpath.net.udp_batches import mmsg_recv, mmsg_send
     from stack.core.bsd_socket import socket
-    from stack.core.iov import msghdr
-    from stack.core.pipe import pipe_inode_info
-    from stack.core.sockaddr import sockaddr
     from stack.inet.inet_timewait_sock import timewait_sock_ops
-    from stack.net import Net
 
 UNSET: Any = None
 

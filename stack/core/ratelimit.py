@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
 
 from stack.core.rows import row, state
-
-if TYPE_CHECKING:
-    from stack.net import Net
+from stack.net import Net
 
 log = logging.getLogger(__name__)
 

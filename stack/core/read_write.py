@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import errno
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from stack.core.bsd_socket import msghdr_get, msghdr_put
 from stack.core.errors import os_error
 from stack.core.file import O_ACCMODE, O_RDONLY, O_WRONLY, fget, struct_file
 from stack.core.iov import UIO_MAXIOV, msghdr
-
-if TYPE_CHECKING:
-    from stack.net import Net
+from stack.net import Net
 
 
 def sys_read(net: Net, fd: int, buf: Any) -> int:

@@ -29,14 +29,14 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from stack.core.errors import os_error
+from stack.core.proto import proto_ops
 from stack.core.rows import replace
 from stack.core.sock import sk_sleep
 from stack.core.uapi import POLLERR, POLLHUP, POLLIN, POLLOUT, POLLRDHUP
+from stack.net import Net
 
 if TYPE_CHECKING:
     from stack.core.bsd_socket import socket
-    from stack.core.proto import proto_ops
-    from stack.net import Net
 
 SHOWN = POLLIN | POLLOUT | POLLERR | POLLRDHUP | POLLHUP
 GONE = POLLIN | POLLOUT | POLLRDHUP | POLLHUP
@@ -154,8 +154,7 @@ class ReadyFd:
     def open(self) -> int:
         """A descriptor for one more Socket, which returns it by `close`.
 
-        Raises:
-            OSError: EMFILE.
+        Raises: OSError: EMFILE.
         """
         fd = self._number
         if fd in self._fds:
@@ -304,8 +303,7 @@ class ReadyFd:
 def ready_fd(net: Net, sock: socket) -> ReadyFd:
     """The ReadyFd of an open socket, made at the first call.
 
-    Raises:
-        OSError: EMFILE; ENOTSUP on a system without abstract AF_UNIX names.
+    Raises: OSError: EMFILE; ENOTSUP on a system without abstract AF_UNIX names.
     """
     if sock.ready is not None:
         return sock.ready

@@ -158,8 +158,7 @@ def row(
 
     `init` is for type checkers only.
 
-    Raises:
-        TypeError: a mutable default, which all objects would share: use `make`.
+    Raises: TypeError: a mutable default, which all objects would share: use `make`.
     """
     return Row(default, make, of, clone, ss, shared, hot)
 
@@ -212,8 +211,7 @@ def _made_anew(cls: type[T], weakref: bool) -> type[T]:
 def _on_layout(cls: type[T], namespace: dict[str, Any], own: dict[str, Row]) -> type[T]:
     """Make `cls` a subclass of the extension type with its fields, or that type if it adds nothing.
 
-    Raises:
-        ImportError: the extension type was made from other rows.
+    Raises: ImportError: the extension type was made from other rows.
     """
     layout, names = LAYOUTS[cls.__module__, cls.__name__]
     if list(own) != names:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from stack.core.dev import alloc_netdev_mqs, free_netdev, unregister_netdevice
 from stack.core.netdevice import (
@@ -14,9 +14,7 @@ from stack.core.netdevice import (
     net_device,
     rtnl_link_ops,
 )
-
-if TYPE_CHECKING:
-    from stack.net import Net
+from stack.net import Net
 
 
 def rtnl_create_link(
@@ -28,8 +26,7 @@ def rtnl_create_link(
 ) -> net_device:
     """net/core/rtnetlink.c: a device of software, not registered yet.
 
-    Raises:
-        ValueError: the name is empty or too long.
+    Raises: ValueError: the name is empty or too long.
     """
     dev = alloc_netdev_mqs(net, priv, name, setup)
     dev.virtual = True

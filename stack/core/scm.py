@@ -7,20 +7,18 @@ from __future__ import annotations
 
 import errno
 import struct
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from stack.core import uapi
+from stack.core.bsd_socket import socket
 from stack.core.errors import os_error
 from stack.core.file import fput, get_file, struct_file
+from stack.core.iov import msghdr
 from stack.core.rows import row, state
 from stack.core.sock import ns_capable, sock
 from stack.core.sockopt import put_cmsg
 from stack.core.sockopt_table import opt_bytes
-
-if TYPE_CHECKING:
-    from stack.core.bsd_socket import socket
-    from stack.core.iov import msghdr
-    from stack.net import Net
+from stack.net import Net
 
 SCM_MAX_FD = 253
 CMSG_HDR_BYTES = 16

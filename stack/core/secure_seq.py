@@ -5,14 +5,9 @@ An address is an int of either width (32 or 128 bits), so one function serves bo
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from fastpath.net.inetkey import inet_siphash
 from stack.core.rows import wide
-
-if TYPE_CHECKING:
-    from stack.net import Net
-
+from stack.net import Net
 
 M32 = 0xFFFFFFFF
 

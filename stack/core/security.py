@@ -18,14 +18,14 @@ import errno
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from fastpath.base.skbuff import sk_buff
+from stack.core.iov import msghdr
 from stack.core.rows import row, state
+from stack.net import Net
 
 if TYPE_CHECKING:
-    from fastpath.base.skbuff import sk_buff
     from stack.core.bsd_socket import socket
-    from stack.core.iov import msghdr
     from stack.core.sock import sock
-    from stack.net import Net
 
 SECURITY_HOOKS = (
     "socket_create",
@@ -65,8 +65,7 @@ class security_net:
 def register_security(net: Net, ops: Any) -> None:
     """security/security.c security_add_hooks: have a module asked from now on.
 
-    Raises:
-        ValueError: it is registered already, or has none of the hooks' methods.
+    Raises: ValueError: it is registered already, or has none of the hooks' methods.
     """
     heads = {name: getattr(ops, name) for name in SECURITY_HOOKS if hasattr(ops, name)}
     if not heads:

@@ -8,16 +8,13 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Collection, Sequence
-from typing import TYPE_CHECKING
 
 from stack.core import uapi
 from stack.core.clock import Clock
 from stack.core.errors import os_error
 from stack.core.file import NR_OPEN, fput, get_file, struct_file, vfs_poll
 from stack.core.uapi import POLLHUP, POLLIN, POLLNVAL, POLLOUT, POLLPRI
-
-if TYPE_CHECKING:
-    from stack.net import Net
+from stack.net import Net
 
 POLLIN_SET = uapi.POLLRDNORM | uapi.POLLRDBAND | POLLIN | POLLHUP | uapi.POLLERR | POLLNVAL
 POLLOUT_SET = uapi.POLLWRBAND | uapi.POLLWRNORM | POLLOUT | uapi.POLLERR | POLLNVAL

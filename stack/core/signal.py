@@ -10,13 +10,11 @@ from __future__ import annotations
 import errno
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from stack.core.errors import os_error
 from stack.core.rows import row, state
-
-if TYPE_CHECKING:
-    from stack.net import Net
+from stack.net import Net
 
 _NSIG = 64
 SIGRTMIN = 32

@@ -10,14 +10,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from fastpath.base.skbuff import sk_buff
 from stack.core.rows import row, state
 from stack.core.sock_flags import SOCK_SNDBUF_LOCK
 from stack.core.uapi import SOCK_STREAM
+from stack.net import Net
 
 if TYPE_CHECKING:
-    from fastpath.base.skbuff import sk_buff
     from stack.core.sock import sock
-    from stack.net import Net
 
 SK_MEM_QUANTUM = 4096
 SK_MEM_SEND = 0

@@ -18,14 +18,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from fastpath.base.bpf import bpf_prog, bpf_prog_run
-from fastpath.base.skbuff import (
-    SkbPool,
-    alloc_skb,
-    pskb_trim,
-    sk_buff,
-    sk_buff_head,
-    skb_orphan,
-)
+from fastpath.base.skbuff import SkbPool, alloc_skb, pskb_trim, sk_buff, sk_buff_head, skb_orphan
+from fastpath.net.inet import UdpFlow
 from stack.core import fasync, sock_flags, uapi
 from stack.core.drop_reason import (
     SKB_DROP_REASON_PROTO_MEM,
@@ -48,6 +42,7 @@ from stack.core.sk_mem import (
 )
 from stack.core.softirq import raise_later
 from stack.core.tcp_states import TCP_CLOSE
+from stack.core.timer import timer_list
 from stack.core.uapi import POLL_ERR, POLL_IN, POLL_OUT, POLL_PRI
 from stack.core.wait import (
     MAX_SCHEDULE_TIMEOUT,
@@ -57,13 +52,11 @@ from stack.core.wait import (
     wake_up,
     wake_up_poll,
 )
+from stack.net import Net
 
 if TYPE_CHECKING:
-    from fastpath.net.inet import UdpFlow
     from stack.core.bsd_socket import socket
     from stack.core.proto import proto
-    from stack.core.timer import timer_list
-    from stack.net import Net
 
 # What a wake-up is about: its key
 KEY_IN = uapi.POLLIN | uapi.POLLPRI | uapi.POLLRDNORM | uapi.POLLRDBAND

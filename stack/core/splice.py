@@ -8,7 +8,7 @@ bytes once, into its packets.
 from __future__ import annotations
 
 import errno
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from stack.core.bsd_socket import sock_sendmsg, socket
 from stack.core.errors import os_error
@@ -27,9 +27,7 @@ from stack.core.pipe import (
     pipe_wake_writers,
 )
 from stack.core.uapi import MSG_DONTWAIT, MSG_MORE, O_NONBLOCK
-
-if TYPE_CHECKING:
-    from stack.net import Net
+from stack.net import Net
 
 SPLICE_F_MOVE = 1
 SPLICE_F_NONBLOCK = 2

@@ -14,18 +14,18 @@ import errno
 from functools import partial
 from typing import TYPE_CHECKING
 
+from fastpath.base.dma import DmaTable
 from fastpath.base.skbuff import alloc_skb, consume_skb, sk_buff
 from fastpath.net.zerocopy import skb_copy_ubufs, skb_zcopy, skb_zcopy_map, ubuf_info, zc_page
 from stack.core.errors import os_error
 from stack.core.errqueue import sock_exterr_skb
+from stack.core.iov import msghdr
 from stack.core.sock import sk_error_queue_of, sk_error_report, sock, sock_wfree
 from stack.core.sock_flags import SOCK_DEAD
 from stack.core.softirq import TASKLET_SOFTIRQ, open_softirq, raise_softirq_irqoff
 from stack.core.uapi import SO_EE_CODE_ZEROCOPY_COPIED, SO_EE_ORIGIN_ZEROCOPY, SOCK_STREAM
 
 if TYPE_CHECKING:
-    from fastpath.base.dma import DmaTable
-    from stack.core.iov import msghdr
     from stack.machine import Machine
 
 

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from fastpath.base.skbuff import PACKET_BROADCAST, PACKET_MULTICAST, sk_buff
 from fastpath.net.hdr import eth_hdr, eth_header_push, eth_type_trans_fast
 from stack.core import netdevice
 from stack.core.dev import alloc_netdev_mqs
+from stack.core.neigh_table import hh_cache, neighbour
 from stack.core.netdevice import header_ops, net_device
-
-if TYPE_CHECKING:
-    from stack.core.neigh_table import hh_cache, neighbour
-    from stack.net import Net
+from stack.net import Net
 
 ETH_BROADCAST = b"\xff" * netdevice.ETH_ALEN
 _ZERO = bytes(netdevice.ETH_ALEN)

@@ -19,13 +19,13 @@ from stack.core.iov import msghdr
 from stack.core.rows import state, wide
 from stack.core.secure_seq import SECURE_EHASH
 from stack.core.snmp import udp_mib
+from stack.inet.flow import flowi
+from stack.inet.inet_sock import inet_cork, inet_sock
+from stack.net import Net
 
 if TYPE_CHECKING:
-    from stack.inet.flow import flowi
-    from stack.inet.inet_sock import inet_cork, inet_sock
     from stack.inet.inet_timewait_sock import inet_timewait_sock
     from stack.inet.udp_hash import udp_dest, udp_sock
-    from stack.net import Net
 
 InetKey = tuple[int, wide, int, wide, int]
 """(family, saddr, sport, daddr, dport) of the packets that a socket receives."""

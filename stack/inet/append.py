@@ -12,23 +12,21 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from fastpath.base.skbuff import CHECKSUM_PARTIAL, SkbPool, alloc_skb, kfree_skb, sk_buff
+from stack.core.dst import dst_entry
 from stack.core.errors import os_error
 from stack.core.iov import msghdr
 from stack.core.netdevice import LL_MAX_HEADER, NETIF_F_SG, net_device
 from stack.core.sock import sock_wait_for_wmem, sock_wfree
 from stack.core.sock_flags import SOCK_ZEROCOPY
+from stack.core.sockopt import sockcm_cookie
 from stack.core.tstamp import skb_setup_datagram
 from stack.core.uapi import IPPROTO_UDP, MSG_DONTWAIT, MSG_MORE, MSG_ZEROCOPY, SEND_SHUTDOWN
 from stack.core.zerocopy import msg_zerocopy_end, msg_zerocopy_start
+from stack.inet.flow import flowi
 from stack.inet.inet_sock import inet_cork, inet_sock
-
-if TYPE_CHECKING:
-    from stack.core.dst import dst_entry
-    from stack.core.sockopt import sockcm_cookie
-    from stack.inet.flow import flowi
 
 Getfrag = Callable[[Any, sk_buff, int, "SkbPool"], None]
 """Append n bytes of the user's data to an sk_buff: `getfrag(frm, skb, n, pages)`."""

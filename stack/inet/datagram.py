@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from fastpath.base.skbuff import sk_buff
 from stack.core.sock import lock_sock, release_sock, sk_dst_reset, sk_error_report
 from stack.core.sock_flags import SOCK_BINDADDR_LOCK, SOCK_BINDPORT_LOCK
 from stack.core.tcp_states import TCP_CLOSE, TCP_ESTABLISHED
 from stack.inet.af_ops import af_ops_of, inet_af_ops
-
-if TYPE_CHECKING:
-    from stack.inet.inet_sock import inet_sock
+from stack.inet.inet_sock import inet_sock
 
 
 def sk_icmp_err(

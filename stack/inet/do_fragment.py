@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from fastpath.base.skbuff import (
     CHECKSUM_PARTIAL,
@@ -31,9 +30,7 @@ from stack.core.drop_reason import kfree_skb_reason
 from stack.core.netdevice import NETIF_F_SG, net_device
 from stack.core.snmp import ipstats6_mib, ipstats_mib
 from stack.core.sock import skb_set_owner_w, sock
-
-if TYPE_CHECKING:
-    from stack.net import Net
+from stack.net import Net
 
 LL_ROOM = 32
 """Bytes of headroom of a fragment, besides its link-layer header."""

@@ -8,18 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Protocol, TypeAlias
+from typing import Protocol, TypeAlias
 
 from fastpath.base.intmap import IntMap
 from fastpath.base.skbuff import sk_buff
+from stack.core.dst import dst_entry
+from stack.core.netdevice import net_device
 from stack.core.tcp_states import TCP_NEW_SYN_RECV, TCP_TIME_WAIT
 from stack.core.uapi import IPPROTO_TCP, IPPROTO_UDP
-
-if TYPE_CHECKING:
-    from stack.core.dst import dst_entry
-    from stack.core.netdevice import net_device
-    from stack.inet.inet_sock import inet_sock
-    from stack.net import Net
+from stack.inet.inet_sock import inet_sock
+from stack.net import Net
 
 Demux = Callable[[sk_buff], object]
 

@@ -5,12 +5,8 @@ A namespace has one bucket of tokens. Each peer has one too, which holds nanosec
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from stack.core.rows import row, state, wide
-
-if TYPE_CHECKING:
-    from stack.net import Net
+from stack.net import Net
 
 PEERS_MAX = 4096
 MINUTE = 60_000_000_000

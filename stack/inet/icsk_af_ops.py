@@ -16,11 +16,11 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from fastpath.base.skbuff import sk_buff
+from stack.core.dst import dst_entry
 from stack.core.rows import state
+from stack.inet.flow import flowi
 
 if TYPE_CHECKING:
-    from stack.core.dst import dst_entry
-    from stack.inet.flow import flowi
     from stack.inet.inet_connection_sock import request_sock
     from stack.inet.tcp_sock import tcp_sock
 

@@ -21,7 +21,7 @@ return the ns left, and raise OSError. Read __inet_stream_connect first.
 from __future__ import annotations
 
 import errno
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from stack.core import tcp_states, uapi
 from stack.core.bsd_socket import socket
@@ -59,10 +59,7 @@ from stack.inet.protosw import (
 )
 from stack.inet.tcp_fastopen import tcp_fastopen_listen
 from stack.inet.tcp_sock import tcp_sock
-
-if TYPE_CHECKING:
-    from stack.net import Net
-
+from stack.net import Net
 
 # --- life of a socket ----------------------------------------------------------------------
 

@@ -27,6 +27,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from stack.core import tcp_states
+from stack.core.dst import dst_entry
 from stack.core.errors import os_error
 from stack.core.rows import FRESH, i32, row, state, u8, u16, u32, wide
 from stack.core.security import security_inet_csk_clone
@@ -50,6 +51,7 @@ from stack.core.timer import mod_timer, timer_delete, timer_list, timer_shutdown
 from stack.core.uapi import O_NONBLOCK
 from stack.inet import tcp_const
 from stack.inet.af_ops import InetKey, af_ops_of, inet_af_ops, inet_rcv_saddr_equal, inet_sk_key
+from stack.inet.flow import flowi
 from stack.inet.icsk_af_ops import inet_connection_sock_af_ops
 from stack.inet.inet_hashtables import (
     inet_bind_bucket,
@@ -58,13 +60,11 @@ from stack.inet.inet_hashtables import (
 )
 from stack.inet.inet_sock import inet_sock, ip_options
 from stack.inet.tcp_family import tcp_family_ops
+from stack.net import Net
 
 if TYPE_CHECKING:
-    from stack.core.dst import dst_entry
-    from stack.inet.flow import flowi
     from stack.inet.tcp_cong import tcp_congestion_ops
     from stack.inet.tcp_sock import tcp_fastopen_cookie, tcp_sock
-    from stack.net import Net
 
 ICSK_TIME_RETRANS = 1
 ICSK_TIME_DACK = 2

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from fastpath.base.skbuff import (
     CHECKSUM_NONE,
@@ -37,13 +37,11 @@ from fastpath.base.skbuff import (
 )
 from stack.core import drop_reason
 from stack.core.drop_reason import kfree_skb_reason
+from stack.core.netdevice import net_device
 from stack.core.rows import row, state, wide
 from stack.core.snmp import ipstats6_mib, ipstats_mib
 from stack.core.timer import mod_timer, timer_delete, timer_list
-
-if TYPE_CHECKING:
-    from stack.core.netdevice import net_device
-    from stack.net import Net
+from stack.net import Net
 
 COMPACT_ABOVE = 500  # fragments; an sk_buff holds 1100 pieces
 LL_ROOM = 64

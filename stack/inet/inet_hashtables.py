@@ -26,11 +26,11 @@ from stack.inet.inet_timewait_sock import (
     inet_twsk_deschedule_put,
     twsk_unique,
 )
+from stack.net import Net
 
 if TYPE_CHECKING:
     from stack.inet.inet_connection_sock import inet_connection_sock, request_sock
     from stack.inet.tcp_sock import tcp_sock
-    from stack.net import Net
 
 
 BindOwner = Any

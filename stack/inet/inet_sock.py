@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 from stack.core.rows import FRESH, i32, row, state, u8, u16, u32, wide
 from stack.core.sock import sock
+from stack.core.sockopt import sockcm_cookie
 from stack.core.uapi import IP_PMTUDISC_WANT
+from stack.inet.flow import flowi
 
 if TYPE_CHECKING:
-    from stack.core.sockopt import sockcm_cookie
     from stack.inet.af_ops import inet_af_ops
-    from stack.inet.flow import flowi
     from stack.ipv6.pinfo import ipv6_pinfo
 
 

@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from stack.core.proto import proto
 from stack.core.rows import row, state, wide
 from stack.core.tcp_states import TCP_TIME_WAIT
 from stack.core.timer import mod_timer, timer_list, timer_shutdown
 from stack.inet.af_ops import InetKey, inet_af_ops
+from stack.net import Net
 
 if TYPE_CHECKING:
-    from stack.core.proto import proto
     from stack.inet.inet_connection_sock import inet_connection_sock
     from stack.inet.inet_hashtables import inet_bind_bucket, inet_hashinfo
     from stack.inet.tcp_sock import tcp_sock
-    from stack.net import Net
 
 
 @state

@@ -18,7 +18,6 @@ must see each of them, and where they are not for this host.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from fastpath.base.skbuff import SKB_GSO_UDP_L4, sk_buff
 from stack.core.dev_receive import gro_split
@@ -28,9 +27,7 @@ from stack.core.netfilter import NF_INET_LOCAL_IN, NF_INET_PRE_ROUTING, nf_hook_
 from stack.core.rows import state
 from stack.core.softirq import raise_later
 from stack.core.uapi import IPPROTO_UDP
-
-if TYPE_CHECKING:
-    from stack.net import Net
+from stack.net import Net
 
 ONE_BY_ONE = 2
 """Beside NET_RX_SUCCESS and NET_RX_DROP: the caller must split the merged datagrams."""

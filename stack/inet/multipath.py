@@ -14,7 +14,7 @@ packet, which has the packet inside, take the same way.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from fastpath.base.skbuff import sk_buff, skb_copy_bits, skb_network_offset
 from fastpath.net.inetkey import inet_siphash
@@ -22,9 +22,7 @@ from stack.core.rows import wide
 from stack.core.secure_seq import SECURE_MULTIPATH
 from stack.core.uapi import AF_INET, IPPROTO_ICMP, IPPROTO_ICMPV6, IPPROTO_TCP, IPPROTO_UDP
 from stack.inet.flow import flowi
-
-if TYPE_CHECKING:
-    from stack.net import Net
+from stack.net import Net
 
 # include/net/ip_fib.h FIB_MULTIPATH_HASH_FIELD_*
 FIELD_SRC_IP, FIELD_DST_IP, FIELD_IP_PROTO, FIELD_FLOWLABEL = 1, 2, 4, 8

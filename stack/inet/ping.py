@@ -7,13 +7,8 @@ with that identifier come back to it.
 from __future__ import annotations
 
 import errno
-from typing import TYPE_CHECKING
 
-from fastpath.base.skbuff import (
-    sk_buff,
-    skb_clone,
-    skb_push,
-)
+from fastpath.base.skbuff import sk_buff, skb_clone, skb_push
 from fastpath.net.inetkey import icmp_echo_key
 from stack.core.drop_reason import kfree_skb_reason
 from stack.core.errors import os_error
@@ -26,9 +21,7 @@ from stack.core.uapi import AF_INET6, MSG_OOB
 from stack.inet.af_ops import af_ops_of
 from stack.inet.inet_sock import inet_sock
 from stack.inet.raw import recv_packet
-
-if TYPE_CHECKING:
-    from stack.net import Net
+from stack.net import Net
 
 ICMP_HLEN = 8
 

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from fastpath.base.skbuff import sk_buff
 from stack.core.rows import state
 from stack.core.uapi import MAX_INET_PROTOS
-
-if TYPE_CHECKING:
-    from fastpath.base.skbuff import sk_buff
-    from stack.net import Net
+from stack.net import Net
 
 
 @state

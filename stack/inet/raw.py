@@ -6,7 +6,7 @@ net/ipv4/raw.c, net/ipv6/raw.c
 from __future__ import annotations
 
 import errno
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from fastpath.base.skbuff import (
     CHECKSUM_NONE,
@@ -21,6 +21,7 @@ from fastpath.net.inetkey import inet_name
 from stack.core import uapi
 from stack.core.datagram import skb_recv_datagram
 from stack.core.drop_reason import kfree_skb_reason
+from stack.core.dst import dst_entry
 from stack.core.errors import os_error
 from stack.core.iov import msghdr, skb_read_datagram
 from stack.core.netdevice import LL_MAX_HEADER
@@ -31,12 +32,9 @@ from stack.core.sockopt import sock_recv_cmsgs, sockcm_cookie
 from stack.core.tstamp import skb_setup_tx_timestamp
 from stack.inet.af_ops import af_ops_of
 from stack.inet.append import ip_generic_getfrag
+from stack.inet.flow import flowi
 from stack.inet.inet_sock import inet_sock
-
-if TYPE_CHECKING:
-    from stack.core.dst import dst_entry
-    from stack.inet.flow import flowi
-    from stack.net import Net
+from stack.net import Net
 
 
 @state

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import errno
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from stack.core import uapi
+from stack.core.bsd_socket import socket
 from stack.core.errors import os_error
 from stack.core.sk_mem import proto_mem
 from stack.core.sock import lock_sock, release_sock, sk_set_bit, sk_sleep, sock_rcvlowat
@@ -47,11 +48,7 @@ from stack.inet.tcp_recvmsg import tcp_inq
 from stack.inet.tcp_sock import M32, TCP_URG_VALID, tcp_sock, tcp_space_from_win, tcp_win_from_space
 from stack.inet.tcp_timer import tcp_init_xmit_timers
 from stack.inet.tcp_window import tcp_sync_mss
-
-if TYPE_CHECKING:
-    from stack.core.bsd_socket import socket
-    from stack.net import Net
-
+from stack.net import Net
 
 # --- memory -------------------------------------------------------------------------------
 

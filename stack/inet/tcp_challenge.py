@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from fastpath.base.skbuff import sk_buff
+from stack.inet.inet_connection_sock import request_sock
+from stack.inet.inet_timewait_sock import inet_timewait_sock
 from stack.inet.tcp_const import MSEC, SEC
 from stack.inet.tcp_ctl import tcp_send_ack, tcp_send_ack_reflect_ect
 from stack.inet.tcp_sock import TCPHDR_SYN, tcp_sock
-
-if TYPE_CHECKING:
-    from stack.inet.inet_connection_sock import request_sock
-    from stack.inet.inet_timewait_sock import inet_timewait_sock
-    from stack.net import Net
+from stack.net import Net
 
 
 def __tcp_oow_rate_limited(

@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 import zlib
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from stack.core.dst import RTAX_CC_ALGO, dst_entry
 from stack.core.errors import os_error
@@ -34,10 +34,7 @@ from stack.inet.tcp_sock import (
     tcp_packets_in_flight,
     tcp_sock,
 )
-
-if TYPE_CHECKING:
-    from stack.net import Net
-
+from stack.net import Net
 
 TCP_CONG_NON_RESTRICTED = 1
 

@@ -51,11 +51,7 @@ from stack.inet.tcp_cong import tcp_ca_dst_init
 from stack.inet.tcp_done import tcp_set_state
 from stack.inet.tcp_ecn import tcp_ecn_make_synack, tcp_ecn_send_syn, tcp_ecn_send_synack
 from stack.inet.tcp_fastopen import tcp_fastopen_cookie_check, tcp_fastopen_defer_connect
-from stack.inet.tcp_options import (
-    MAX_TCP_OPTION_SPACE,
-    TCPOLEN_TSTAMP_ALIGNED,
-    tcp_synack_options,
-)
+from stack.inet.tcp_options import MAX_TCP_OPTION_SPACE, TCPOLEN_TSTAMP_ALIGNED, tcp_synack_options
 from stack.inet.tcp_output import (
     TCP_FRAG_IN_WRITE_QUEUE,
     __tcp_push_pending_frames,

@@ -60,12 +60,7 @@ from stack.inet.inet_connection_sock import (
     inet_csk_exit_pingpong_mode,
     inet_csk_in_pingpong_mode,
 )
-from stack.inet.tcp_accecn import (
-    INET_ECN_CE,
-    INET_ECN_MASK,
-    INET_ECN_NOT_ECT,
-    tcp_accecn_opt_lost,
-)
+from stack.inet.tcp_accecn import INET_ECN_CE, INET_ECN_MASK, INET_ECN_NOT_ECT, tcp_accecn_opt_lost
 from stack.inet.tcp_const import TCP_ATO_MIN
 from stack.inet.tcp_ctl import tcp_send_ack, tcp_send_delayed_ack
 from stack.inet.tcp_done import tcp_set_state

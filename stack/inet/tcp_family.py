@@ -6,15 +6,15 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from fastpath.base.skbuff import sk_buff
+from stack.core.dst import dst_entry
 from stack.core.rows import state
+from stack.inet.inet_timewait_sock import inet_timewait_sock
+from stack.net import Net
 
 if TYPE_CHECKING:
-    from stack.core.dst import dst_entry
     from stack.inet.inet_connection_sock import request_sock
-    from stack.inet.inet_timewait_sock import inet_timewait_sock
     from stack.inet.tcp_reply import tcp_answer
     from stack.inet.tcp_sock import tcp_sock
-    from stack.net import Net
 
 
 @state

@@ -22,11 +22,11 @@ from __future__ import annotations
 
 import errno
 import struct
-from typing import TYPE_CHECKING
 
 from fastpath.base.skbuff import sk_buff
 from fastpath.net.hdr import ip_hdr, ipv6_hdr
 from fastpath.net.inetkey import siphash
+from stack.core.dst import dst_entry
 from stack.core.errors import os_error
 from stack.core.netdevice import IFF_LOOPBACK
 from stack.core.tcp_states import TCPF_CLOSE, TCPF_LISTEN
@@ -34,16 +34,8 @@ from stack.core.uapi import AF_INET
 from stack.inet.inet_connection_sock import fastopen_queue, request_sock
 from stack.inet.tcp_const import SEC
 from stack.inet.tcp_metrics import tcp_fastopen_cache_get
-from stack.inet.tcp_sock import (
-    TCPHDR_FIN,
-    tcp_fastopen_cookie,
-    tcp_fastopen_request,
-    tcp_sock,
-)
-
-if TYPE_CHECKING:
-    from stack.core.dst import dst_entry
-    from stack.net import Net
+from stack.inet.tcp_sock import TCPHDR_FIN, tcp_fastopen_cookie, tcp_fastopen_request, tcp_sock
+from stack.net import Net
 
 # sysctl tcp_fastopen
 TFO_CLIENT_ENABLE = 1

@@ -29,16 +29,8 @@ from stack.inet.inet_connection_sock import (
     reqsk_fastopen_remove,
     request_sock,
 )
-from stack.inet.tcp_accecn import (
-    INET_ECN_MASK,
-    tcp_accecn_rcv_syn_again,
-    tcp_ecn_received_counters,
-)
-from stack.inet.tcp_ack import (
-    tcp_ack,
-    tcp_non_congestion_loss_retransmit,
-    tcp_store_ts_recent,
-)
+from stack.inet.tcp_accecn import INET_ECN_MASK, tcp_accecn_rcv_syn_again, tcp_ecn_received_counters
+from stack.inet.tcp_ack import tcp_ack, tcp_non_congestion_loss_retransmit, tcp_store_ts_recent
 from stack.inet.tcp_challenge import tcp_oow_rate_limited, tcp_send_challenge_ack
 from stack.inet.tcp_close import tcp_shutdown
 from stack.inet.tcp_cong import tcp_init_congestion_control, tcp_init_cwnd

@@ -15,12 +15,12 @@ Read tcp_options_of_syn and tcp_parse_options first.
 from __future__ import annotations
 
 from struct import Struct
-from typing import TYPE_CHECKING
 
 from fastpath.base.skbuff import sk_buff
 from fastpath.net.hdr import tcp_hdr, tcp_parse_ts
 from stack.core.dst import dst_metric_advmss
 from stack.core.tcp_states import TCP_SYN_RECV
+from stack.inet.inet_connection_sock import request_sock
 from stack.inet.tcp_accecn import (
     TCP_ACCECN_NUMFIELDS,
     TCPOLEN_ACCECN_BASE,
@@ -41,10 +41,7 @@ from stack.inet.tcp_sock import (
     tcp_options_received,
     tcp_sock,
 )
-
-if TYPE_CHECKING:
-    from stack.inet.inet_connection_sock import request_sock
-    from stack.net import Net
+from stack.net import Net
 
 # options of a header: kinds and lengths
 TCPOPT_NOP = 1
@@ -276,6 +273,16 @@ def tcp_parse_fast_options(sk: tcp_sock, skb: sk_buff) -> bool:
     return rx_opt.saw_tstamp
 
 
+def tcp_option_at(options: bytes, at: int) -> int:
+    """The place of the next whole option from `at` on; -1 behind the last (RFC 9293 3.1)."""
+    end = len(options)
+    while at < end and options[at] == TCPOPT_NOP:
+        at += 1
+    if at + 1 >= end or options[at] == TCPOPT_EOL:
+        return -1
+    return at if 2 <= options[at + 1] <= end - at else -1
+
+
 def tcp_parse_options(
     net: Net,
     skb: sk_buff,
@@ -302,20 +309,10 @@ def tcp_parse_options(
     opt_rx.accecn = 0
     sacks: list[tuple[int, int]] = []
     sysctl = net.sysctl
-    i: int = 0
-    end = len(data)
-    while i < end:
+    i: int = tcp_option_at(data, 0)
+    while i >= 0:
         kind: int = data[i]
-        if kind == TCPOPT_EOL:
-            break
-        if kind == TCPOPT_NOP:
-            i += 1
-            continue
-        if i + 1 >= end:
-            break
         size: int = data[i + 1]
-        if size < 2 or i + size > end:
-            break
         if kind == TCPOPT_MSS:
             if size == TCPOLEN_MSS and syn and not estab:
                 in_mss: int = data[i + 2] << 8 | data[i + 3]
@@ -345,7 +342,7 @@ def tcp_parse_options(
             opt_rx.accecn = 20 + i
         elif foc is not None and syn and kind in (TCPOPT_FASTOPEN, TCPOPT_EXP):
             tcp_parse_fastopen_option(foc, kind, data[i + 2 : i + size])
-        i += size
+        i = tcp_option_at(data, i + size)
     return sacks
 
 
@@ -371,23 +368,12 @@ def be32(b0: int, b1: int, b2: int, b3: int) -> int:
 def tcp_parse_sack_blocks(net: Net, skb: sk_buff) -> list[tuple[int, int]]:
     """The SACK blocks of a segment, in the order of the option; at most 4."""
     data = bytes(tcp_hdr(skb).options)
-    i: int = 0
-    end = len(data)
-    while i < end:
-        kind: int = data[i]
-        if kind == TCPOPT_EOL:
-            break
-        if kind == TCPOPT_NOP:
-            i += 1
-            continue
-        if i + 1 >= end:
-            break
+    i: int = tcp_option_at(data, 0)
+    while i >= 0:
         size: int = data[i + 1]
-        if size < 2 or i + size > end:
-            break
-        if kind == TCPOPT_SACK and size >= 10 and not (size - 2) % 8:
+        if data[i] == TCPOPT_SACK and size >= 10 and not (size - 2) % 8:
             return [_U32x2.unpack_from(data, i + 2 + 8 * k) for k in range((size - 2) // 8)]
-        i += size
+        i = tcp_option_at(data, i + size)
     return []
 
 

@@ -35,10 +35,7 @@ from stack.core.tcp_states import (
 )
 from stack.core.uapi import AF_INET
 from stack.inet.early_demux import inet_sk_rx_dst_set
-from stack.inet.inet_connection_sock import (
-    inet_csk_reqsk_queue_drop,
-    request_sock,
-)
+from stack.inet.inet_connection_sock import inet_csk_reqsk_queue_drop, request_sock
 from stack.inet.inet_hashtables import __inet_lookup_listener, __inet_lookup_skb
 from stack.inet.inet_timewait_sock import inet_timewait_sock, inet_twsk_deschedule_put
 from stack.inet.tcp_done import tcp_done_with_error

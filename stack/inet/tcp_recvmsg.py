@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import errno
-from typing import TYPE_CHECKING
 
 from fastpath.base.skbuff import kfree_skb, sk_buff
 from stack.core import uapi
+from stack.core.bsd_socket import socket
 from stack.core.errors import os_error
 from stack.core.iov import msghdr, skb_copy_datagram_iter
 from stack.core.pipe import copy_splice_read, pipe_inode_info
@@ -38,9 +38,6 @@ from stack.inet.tcp_sock import (
     tcp_sock,
 )
 from stack.inet.tcp_window import __tcp_select_window
-
-if TYPE_CHECKING:
-    from stack.core.bsd_socket import socket
 
 
 def tcp_recv_urg(sk: tcp_sock, msg: msghdr, length: int, flags: int) -> int:

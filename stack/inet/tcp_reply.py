@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from struct import Struct
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from fastpath.base.csum import csum_partial
 from fastpath.base.skbuff import sk_buff
@@ -21,9 +21,7 @@ from stack.inet.tcp_accecn import INET_ECN_MASK
 from stack.inet.tcp_const import MSEC
 from stack.inet.tcp_family import tcp_family_ops
 from stack.inet.tcp_sock import M32, TCPHDR_ACK, TCPHDR_RST, tcp_sock
-
-if TYPE_CHECKING:
-    from stack.net import Net
+from stack.net import Net
 
 _TCPHDR = Struct("!HHIIBBHHH")
 _TS = Struct("!BBBBII")

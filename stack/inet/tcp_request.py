@@ -8,10 +8,9 @@ tcp_conn_request            a SYN for a listener
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from fastpath.base.skbuff import sk_buff, skb_copy_bits, skb_network_header_len
 from fastpath.net.inetkey import inet_key
+from stack.core.dst import dst_entry
 from stack.core.secure_seq import secure_tcp_seq, secure_tcp_ts_off
 from stack.core.security import security_inet_conn_request
 from stack.core.sock import sk_data_ready
@@ -43,10 +42,7 @@ from stack.inet.tcp_options import tcp_clear_options, tcp_parse_options
 from stack.inet.tcp_output import tcp_reset_xmit_timer
 from stack.inet.tcp_sock import M32, tcp_fastopen_cookie, tcp_options_received, tcp_sock
 from stack.inet.tcp_syncookies import cookie_init_sequence
-
-if TYPE_CHECKING:
-    from stack.core.dst import dst_entry
-    from stack.net import Net
+from stack.net import Net
 
 
 def tcp_init_seq(net: Net, skb: sk_buff) -> int:

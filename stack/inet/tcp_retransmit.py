@@ -4,13 +4,7 @@ from __future__ import annotations
 
 import errno
 
-from fastpath.base.skbuff import (
-    sk_buff,
-    skb_cloned,
-    skb_copy_bits,
-    skb_put_data,
-    skb_tailroom,
-)
+from fastpath.base.skbuff import sk_buff, skb_cloned, skb_copy_bits, skb_put_data, skb_tailroom
 from fastpath.net.zerocopy import skb_zcopy
 from stack.core.uapi import MSG_EOR
 from stack.inet.inet_connection_sock import ICSK_TIME_REO_TIMEOUT, ICSK_TIME_RETRANS

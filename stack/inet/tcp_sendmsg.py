@@ -21,12 +21,12 @@ tcp_sendmsg_queue first.
 from __future__ import annotations
 
 import errno
-from typing import TYPE_CHECKING
 
 from fastpath.base.skbuff import sk_buff, skb_header_release
 from fastpath.net.zerocopy import skb_zcopy
 from stack.core import uapi
 from stack.core.errors import os_error
+from stack.core.iov import msghdr
 from stack.core.netdevice import NETIF_F_SG
 from stack.core.sk_mem import sk_forced_mem_schedule, sk_stream_moderate_sndbuf, sk_wmem_schedule
 from stack.core.sock import lock_sock, release_sock, sk_flush_backlog, sk_wait_event, sock_sndtimeo
@@ -68,11 +68,7 @@ from stack.inet.tcp_sock import (
     tcp_sock,
 )
 from stack.inet.tcp_window import tcp_bound_to_half_wnd, tcp_current_mss
-
-if TYPE_CHECKING:
-    from stack.core.iov import msghdr
-    from stack.net import Net
-
+from stack.net import Net
 
 TCP_SMALL_QUEUE_BACKLOG = 16  # sk_buffs that a long sendmsg fills before it processes the backlog
 

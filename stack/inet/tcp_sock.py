@@ -7,19 +7,17 @@ the name says otherwise. Sequence numbers are host ints below 2**32.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from fastpath.base.skbuff import sk_buff
 from fastpath.net.retransmit_queue import rtx_queue
+from stack.core.iov import msghdr
 from stack.core.rows import FRESH, i32, row, state, u8, u16, u32
+from stack.core.timer import timer_list
 from stack.inet.inet_connection_sock import fastopen_queue, inet_connection_sock, request_sock
 from stack.inet.sack_ranges import sack_ranges
 from stack.inet.tcp_const import MSEC, SEC, TCP_MSS_DEFAULT
-
-if TYPE_CHECKING:
-    from stack.core.iov import msghdr
-    from stack.core.timer import timer_list
-    from stack.net import Net
+from stack.net import Net
 
 M32 = 0xFFFFFFFF
 HALF = 0x80000000

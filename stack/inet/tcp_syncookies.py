@@ -7,18 +7,13 @@ SACK and ECN ride in the low bits of our timestamp. The family brings its table 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from fastpath.base.skbuff import sk_buff
 from fastpath.net.hdr import tcp_hdr
 from fastpath.net.inetkey import inet_key, inet_siphash
+from stack.core.dst import dst_entry
 from stack.core.rows import wide
 from stack.core.security import security_inet_conn_request
-from stack.inet.inet_connection_sock import (
-    inet_csk_reqsk_queue_add,
-    inet_reqsk_alloc,
-    request_sock,
-)
+from stack.inet.inet_connection_sock import inet_csk_reqsk_queue_add, inet_reqsk_alloc, request_sock
 from stack.inet.tcp_accecn import tcp_accecn_ace
 from stack.inet.tcp_const import MSEC, SEC
 from stack.inet.tcp_family import tcp_family_ops
@@ -32,11 +27,7 @@ from stack.inet.tcp_sock import (
     tcp_options_received,
     tcp_sock,
 )
-
-if TYPE_CHECKING:
-    from stack.core.dst import dst_entry
-    from stack.net import Net
-
+from stack.net import Net
 
 COOKIEBITS = 24
 COOKIEMASK = (1 << COOKIEBITS) - 1

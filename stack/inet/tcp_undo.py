@@ -9,10 +9,7 @@ from __future__ import annotations
 from stack.inet.tcp_cong import tcp_enter_cwr, tcp_set_ca_state
 from stack.inet.tcp_const import MSEC
 from stack.inet.tcp_ecn import tcp_ecn_withdraw_cwr
-from stack.inet.tcp_recovery import (
-    tcp_any_retrans_done,
-    tcp_check_sack_reordering,
-)
+from stack.inet.tcp_recovery import tcp_any_retrans_done, tcp_check_sack_reordering
 from stack.inet.tcp_sock import (
     FLAG_ECE,
     M32,

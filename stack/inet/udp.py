@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import errno
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from fastpath.base.skbuff import (
     CHECKSUM_PARTIAL,
@@ -44,6 +44,7 @@ from fastpath.net.inet import skb_queue_owned
 from fastpath.net.inetkey import InetEnds, inet_skb_ends, udp_name_consume
 from fastpath.net.udp_batches import mmsg_recv, udp_carve, udp_carve_all, udp_charge_split
 from stack.core import drop_reason, uapi
+from stack.core.bsd_socket import socket
 from stack.core.datagram import (
     __skb_try_recv_from_queue,
     __skb_wait_for_more_packets,
@@ -55,6 +56,7 @@ from stack.core.errors import os_error
 from stack.core.iov import msghdr, skb_copy_datagram_iter
 from stack.core.netdevice import ETH_P_IPV6
 from stack.core.sk_mem import proto_mem_of_ram, sk_mem_reclaim, sk_rmem_schedule
+from stack.core.snmp import udp_mib
 from stack.core.sock import (
     RCV_HOARD,
     raise_sock_error,
@@ -65,6 +67,7 @@ from stack.core.sock import (
     sock_rfree,
 )
 from stack.core.sock_flags import FLAGS_RECV_CMSGS, SOCK_DEAD
+from stack.core.sockaddr import sockaddr
 from stack.core.sockopt import put_cmsg, sock_recv_cmsgs
 from stack.core.sockopt_table import int_bytes, opt_bytes
 from stack.core.tcp_states import TCP_ESTABLISHED
@@ -72,22 +75,12 @@ from stack.core.wait import MAX_SCHEDULE_TIMEOUT
 from stack.inet.af_ops import af_ops_of, inet_af_ops, inet_sk_takes
 from stack.inet.datagram import udp_disconnect
 from stack.inet.early_demux import inet_sk_rx_dst_set
-from stack.inet.udp_flow import (
-    UDP_HLEN,
-    UDP_MAX_SEGMENTS,
-    udp_flush_pending_frames,
-)
+from stack.inet.flow import flowi
+from stack.inet.inet_sock import inet_cork
+from stack.inet.udp_flow import UDP_HLEN, UDP_MAX_SEGMENTS, udp_flush_pending_frames
 from stack.inet.udp_hash import __udp_lib_lookup, udp_port_socks, udp_sock, udp_table
 from stack.inet.xfrm_policy import XFRM_POLICY_IN, xfrm4_policy_check, xfrm6_policy_check
-
-if TYPE_CHECKING:
-    from stack.core.bsd_socket import socket
-    from stack.core.snmp import udp_mib
-    from stack.core.sockaddr import sockaddr
-    from stack.inet.flow import flowi
-    from stack.inet.inet_sock import inet_cork
-    from stack.net import Net
-
+from stack.net import Net
 
 # --- sending -----------------------------------------------------------------------------
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from fastpath.base.intmap import IntMap
+from fastpath.base.skbuff import sk_buff
 from fastpath.net.inet import UdpFlow
 from fastpath.net.inethash import InetHash
 from fastpath.net.inetkey import InetEnds, udp_rcv_ends
@@ -13,20 +14,11 @@ from stack.core import snmp
 from stack.core.rows import FRESH, row, state
 from stack.core.sockaddr import sockaddr
 from stack.core.tcp_states import TCP_ESTABLISHED, TCP_LISTEN
-from stack.inet.af_ops import (
-    InetKey,
-    inet_af_ops,
-    inet_ehashfn,
-    inet_rcv_saddr_equal,
-    inet_sk_key,
-)
+from stack.inet.af_ops import InetKey, inet_af_ops, inet_ehashfn, inet_rcv_saddr_equal, inet_sk_key
+from stack.inet.flow import flowi
 from stack.inet.inet_hashtables import inet_free_port
 from stack.inet.inet_sock import inet_sock
-
-if TYPE_CHECKING:
-    from fastpath.base.skbuff import sk_buff
-    from stack.inet.flow import flowi
-    from stack.net import Net
+from stack.net import Net
 
 
 @state

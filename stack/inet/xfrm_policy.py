@@ -24,6 +24,7 @@ from fastpath.net.hdr import iphdr_at, ipv6hdr_at
 from fastpath.net.hdr6 import ipv6_skip_exthdr
 from stack.core.errors import os_error
 from stack.core.rows import row, state, wide
+from stack.core.sock import sock
 from stack.core.uapi import (
     AF_INET,
     AF_INET6,
@@ -33,10 +34,9 @@ from stack.core.uapi import (
     IPPROTO_UDP,
 )
 from stack.inet.flow import flowi
+from stack.net import Net
 
 if TYPE_CHECKING:
-    from stack.core.sock import sock
-    from stack.net import Net
     from stack.xfrm.xfrm_state import netns_xfrm_state, xfrm_state
 
 # include/uapi/linux/xfrm.h
@@ -187,8 +187,7 @@ def selector(
 ) -> xfrm_selector:
     """A selector as `ip xfrm policy` has it, of prefixes of one family ("::/0" for any of IPv6).
 
-    Raises:
-        ValueError: no prefix, two families, a number out of its range.
+    Raises: ValueError: no prefix, two families, a number out of its range.
     """
     s, d = ipaddress.ip_network(src, strict=False), ipaddress.ip_network(dst, strict=False)
     if s.version != d.version:
@@ -214,8 +213,7 @@ def selector(
 def xfrm_policy_insert(net: Net, pol: xfrm_policy) -> xfrm_policy:
     """net/xfrm/xfrm_policy.c: add a policy, behind those of the same or a lower priority value.
 
-    Raises:
-        ValueError: there is no such direction or action.
+    Raises: ValueError: there is no such direction or action.
     """
     if not 0 <= pol.dir < XFRM_POLICY_MAX:
         raise ValueError(f"direction {pol.dir}: XFRM_POLICY_IN (0), OUT (1) or FWD (2)")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from stack.core import uapi
 from stack.core.bsd_socket import sock_exit_ops, sock_net_ops, sock_register, socket
@@ -29,6 +29,7 @@ from stack.inet.inet_common import (
     inet_start_sock,
 )
 from stack.inet.inet_ops import inet_proto_ops
+from stack.inet.inet_sock import inet_sock
 from stack.inet.ping import ping_init
 from stack.inet.protocol import inet_add_protocol, net_protocol, new_inet_protos
 from stack.inet.protosw import (
@@ -47,9 +48,7 @@ from stack.ipv4.af_ops import ipv4_af_ops
 from stack.ipv4.arp import arp_net_ops
 from stack.ipv4.datagram import check_bind_sockaddr, inet_bind_source
 from stack.ipv4.devinet import devinet_net_ops
-from stack.ipv4.fib import (
-    ip_fib_init,
-)
+from stack.ipv4.fib import ip_fib_init
 from stack.ipv4.icmp import icmp_exit, icmp_init, icmp_rcv, icmp_send
 from stack.ipv4.igmp import igmp_mc_init, igmp_protocol
 from stack.ipv4.inet_ioctl import inet_compat_ioctl, inet_ioctl
@@ -63,11 +62,8 @@ from stack.ipv4.raw import raw_prot
 from stack.ipv4.route import ip_rt_init
 from stack.ipv4.tcp_ipv4 import tcp_prot, tcp_protocol, tcp_sk_exit
 from stack.ipv4.udp import udp_prot, udp_protocol
-
-if TYPE_CHECKING:
-    from stack.inet.inet_sock import inet_sock
-    from stack.machine import Machine
-    from stack.net import Net
+from stack.machine import Machine
+from stack.net import Net
 
 
 def inet_create(net: Net, sock: socket, protocol: int, kern: bool = False) -> None:

@@ -26,7 +26,6 @@ Message on Ethernet (fields as in RFC 826; ours are called ar_*):
 from __future__ import annotations
 
 import errno
-from typing import TYPE_CHECKING
 
 from fastpath.base import skbuff
 from fastpath.base.skbuff import consume_skb, pskb_may_pull, sk_buff, skb_share_check
@@ -66,22 +65,13 @@ from stack.core.neighbour import (
 from stack.core.net_namespace import pernet_operations
 from stack.core.netdevice import net_device, netif_carrier_ok, packet_type
 from stack.core.rows import narrow
+from stack.core.sock import sock
 from stack.ipv4.addr import ipv4_is_loopback, ipv4_is_multicast
-from stack.ipv4.arp_send import (
-    ARP_HDR_LEN,
-    ARPOP_REPLY,
-    ARPOP_REQUEST,
-    arp_mc_map,
-    arp_send,
-)
+from stack.ipv4.arp_send import ARP_HDR_LEN, ARPOP_REPLY, ARPOP_REQUEST, arp_mc_map, arp_send
 from stack.ipv4.devinet import RT_SCOPE_HOST, RT_SCOPE_LINK, in_device, in_ifaddr, inet_confirm_addr
 from stack.ipv4.fib import RTN_LOCAL, RTN_MULTICAST, inet_addr_type, inet_select_addr
 from stack.ipv4.netns import in_dev_conf
-
-if TYPE_CHECKING:
-    from stack.core.sock import sock
-    from stack.net import Net
-
+from stack.net import Net
 
 ARPHRD_IEEE802 = 6
 

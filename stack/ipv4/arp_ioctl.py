@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import struct
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from stack.core.dev_ioctl import SIOCDARP, SIOCGARP, SIOCSARP, check, need_admin
 from stack.core.errors import os_error
@@ -17,9 +17,7 @@ from stack.core.netdevice import IFNAMSIZ, net_device
 from stack.core.uapi import AF_INET, NUD_FAILED, NUD_NOARP, NUD_PERMANENT, NUD_STALE
 from stack.ipv4.arp import arp_state_to_flags
 from stack.ipv4.route import ip_route_output
-
-if TYPE_CHECKING:
-    from stack.net import Net
+from stack.net import Net
 
 ARPREQ = struct.Struct("=H2s4s8sH14si4s4s8s16s")
 """struct arpreq: sin_family, port, address; sa_family and address; flags; mask; interface."""

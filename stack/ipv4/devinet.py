@@ -33,11 +33,11 @@ from stack.ipv4.addr import ipv4_is_loopback
 from stack.ipv4.arp_send import arp_send_gratuitous
 from stack.ipv4.netns import in_dev_conf
 from stack.ipv4.sysctl_names import ipv4_devconf
+from stack.net import Net
 
 if TYPE_CHECKING:
     from stack.ipv4.igmp import igmp_state
     from stack.ipv4.mc_list import ip_mc_list
-    from stack.net import Net
 
 IFA_F_SECONDARY = 0x01
 IFA_F_PERMANENT = 0x80

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import struct
-from typing import TYPE_CHECKING
 
 from stack.core import dev_ioctl
 from stack.core.dev import dev_change_flags
@@ -22,9 +21,7 @@ from stack.ipv4.devinet import (
     inet_insert_ifa,
     inet_make_mask,
 )
-
-if TYPE_CHECKING:
-    from stack.net import Net
+from stack.net import Net
 
 ADDR_AT = IFNAMSIZ + 4  # sin_addr: behind sin_family and sin_port
 ALL = 0xFFFFFFFF

@@ -23,7 +23,6 @@ about an ICMP message causes none (icmp_xmit_lock). Read icmp_send first.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from fastpath.base.skbuff import (
     CHECKSUM_UNNECESSARY,
@@ -49,6 +48,7 @@ from stack.core.sock_flags import SOCK_USE_WRITE_QUEUE
 from stack.core.uapi import AF_INET, IP_PMTUDISC_DONT, IPPROTO_ICMP, MSG_DONTWAIT, SOCK_RAW
 from stack.inet.flow import flowi
 from stack.inet.icmp_limit import icmp_global_allow, icmp_global_state, inet_peer_xrlim_allow
+from stack.inet.inet_sock import inet_sock, ip_options
 from stack.inet.multipath import fib_multipath_hash
 from stack.inet.ping import ping_rcv
 from stack.inet.raw import raw_icmp_error
@@ -75,10 +75,7 @@ from stack.ipv4.route import (
     ipv4_mtu,
     rtable,
 )
-
-if TYPE_CHECKING:
-    from stack.inet.inet_sock import inet_sock, ip_options
-    from stack.net import Net
+from stack.net import Net
 
 ICMP_HLEN = 8
 IP_HLEN = 20

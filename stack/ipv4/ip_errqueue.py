@@ -16,11 +16,7 @@ from stack.core.uapi import SOL_IP
 from stack.inet.af_ops import af_ops_of
 from stack.inet.icmp_ext import ip_icmp_error_rfc4884
 from stack.inet.inet_sock import inet_sock
-from stack.ipv4.icmp_codes import (
-    ICMP_DEST_UNREACH,
-    ICMP_PARAMETERPROB,
-    ICMP_TIME_EXCEEDED,
-)
+from stack.ipv4.icmp_codes import ICMP_DEST_UNREACH, ICMP_PARAMETERPROB, ICMP_TIME_EXCEEDED
 
 HAVE_EXTENSIONS = (ICMP_DEST_UNREACH, ICMP_TIME_EXCEEDED, ICMP_PARAMETERPROB)
 ICMP_HLEN = 8

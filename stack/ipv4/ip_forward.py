@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from fastpath.base.skbuff import CHECKSUM_COMPLETE, CHECKSUM_NONE, PACKET_HOST, sk_buff, skb_cow
 from fastpath.net.hdr import ip_decrease_ttl, ip_hdr
 from stack.core import drop_reason
@@ -11,13 +9,10 @@ from stack.core.drop_reason import kfree_skb_reason
 from stack.core.dst import dst_output
 from stack.core.netdevice import NET_RX_DROP
 from stack.core.netfilter import NF_INET_FORWARD, nf_hook
+from stack.core.sock import sock
 from stack.core.uapi import AF_INET
 from stack.inet.do_fragment import inet_pkt_too_big
-from stack.inet.xfrm_policy import (
-    XFRM_POLICY_FWD,
-    xfrm4_policy_check,
-    xfrm_route_forward,
-)
+from stack.inet.xfrm_policy import XFRM_POLICY_FWD, xfrm4_policy_check, xfrm_route_forward
 from stack.ipv4 import icmp_codes, route
 from stack.ipv4.icmp import icmp_send
 from stack.ipv4.ip_input import ip_call_ra_chain
@@ -25,11 +20,7 @@ from stack.ipv4.ip_options import received_options
 from stack.ipv4.ip_options_rcv import ip_forward_options
 from stack.ipv4.ip_output import IPSKB_FORWARDED
 from stack.ipv4.route import ip_dst_mtu_maybe_forward, ip_rt_send_redirect, rtable
-
-if TYPE_CHECKING:
-    from stack.core.sock import sock
-    from stack.net import Net
-
+from stack.net import Net
 
 # rt_tos2priority of the four TOS meanings (net/ipv4/route.c ip_tos2prio)
 IP_TOS2PRIO = (0, 1, 0, 0, 2, 2, 2, 2, 6, 6, 6, 6, 4, 4, 4, 4)

@@ -6,8 +6,6 @@ repeat is dropped alone. Memory and time are bounded by sysctls ipfrag_*.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from fastpath.base.skbuff import (
     CHECKSUM_NONE,
     CHECKSUM_UNNECESSARY,
@@ -42,9 +40,7 @@ from stack.ipv4.icmp_codes import ICMP_EXC_FRAGTIME, ICMP_TIME_EXCEEDED
 from stack.ipv4.ip_output import IPSKB_FRAG_COMPLETE, IPSKB_FRAG_PMTU
 from stack.ipv4.route import IP_DF, IP_MF, IP_OFFSET, inet_getpeer_v4
 from stack.ipv4.route_input import ip_route_input
-
-if TYPE_CHECKING:
-    from stack.net import Net
+from stack.net import Net
 
 # enum ip_defrag_users: the callers of ip_defrag; each reassembles separately
 IP_DEFRAG_LOCAL_DELIVER = 0

@@ -22,18 +22,16 @@ from __future__ import annotations
 import errno
 from typing import TYPE_CHECKING
 
-from fastpath.base.skbuff import (
-    sk_buff,
-)
+from fastpath.base.skbuff import sk_buff
 from fastpath.net.hdr import ip_hdr
 from stack.core.errors import os_error
 from stack.inet.inet_sock import ip_options
 from stack.ipv4 import fib
 from stack.ipv4.fib import inet_addr_type, inet_select_addr
+from stack.net import Net
 
 if TYPE_CHECKING:
     from stack.ipv4.route import rtable
-    from stack.net import Net
 
 IPOPT_END = 0
 IPOPT_NOOP = 1

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from fastpath.base.skbuff import (
     CHECKSUM_NONE,
@@ -43,11 +43,7 @@ from stack.core.sockopt import sockcm_cookie
 from stack.inet.append import Getfrag, append_data, inet_cork_of, setup_cork
 from stack.inet.do_fragment import inet_do_fragment, inet_fragment_ready, inet_gso_slowpath
 from stack.inet.flow import flowi
-from stack.inet.inet_sock import (
-    inet_cork,
-    inet_sock,
-    ip_options,
-)
+from stack.inet.inet_sock import inet_cork, inet_sock, ip_options
 from stack.ipv4 import route
 from stack.ipv4.addr import ipv4_is_multicast
 from stack.ipv4.fib import RT_SCOPE_LINK, RT_SCOPE_UNIVERSE, RTN_MULTICAST
@@ -63,9 +59,7 @@ from stack.ipv4.route import (
     ipv4_mtu,
     rtable,
 )
-
-if TYPE_CHECKING:
-    from stack.net import Net
+from stack.net import Net
 
 IPSKB_FORWARDED = 1 << 0
 IPSKB_FRAG_COMPLETE = 1 << 3

@@ -12,10 +12,7 @@ import struct
 from typing import Any
 
 from fastpath.base.csum import csum_fold
-from fastpath.base.skbuff import (
-    sk_buff,
-    skb_checksum,
-)
+from fastpath.base.skbuff import sk_buff, skb_checksum
 from fastpath.net.hdr import ip_hdr, udp_hdr
 from stack.core import uapi
 from stack.core.dst import dst_mtu

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import errno
 
-from fastpath.base.skbuff import (
-    sk_buff,
-    skb_copy_bits,
-)
+from fastpath.base.skbuff import sk_buff, skb_copy_bits
 from fastpath.net.hdr import icmp_hdr, icmp_push, iphdr_at
 from stack.core.errors import os_error
 from stack.core.iov import msghdr
@@ -48,12 +45,7 @@ from stack.ipv4.ip_output import (
     ipcm_cookie,
 )
 from stack.ipv4.ip_sockglue import ip_cmsg_send, ip_getsockopt, ip_setsockopt
-from stack.ipv4.route import (
-    RTCF_BROADCAST,
-    ip_route_output_flow,
-    ipv4_redirect,
-    ipv4_update_pmtu,
-)
+from stack.ipv4.route import RTCF_BROADCAST, ip_route_output_flow, ipv4_redirect, ipv4_update_pmtu
 
 ICMP_EXT_ECHO = 42
 

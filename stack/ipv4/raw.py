@@ -19,13 +19,7 @@ from __future__ import annotations
 import errno
 from typing import Any
 
-from fastpath.base.skbuff import (
-    sk_buff,
-    skb_clone,
-    skb_copy_bits,
-    skb_network_offset,
-    skb_push,
-)
+from fastpath.base.skbuff import sk_buff, skb_clone, skb_copy_bits, skb_network_offset, skb_push
 from fastpath.net.hdr import ip_hdr, ip_send_check
 from stack.core import uapi
 from stack.core.drop_reason import SKB_DROP_REASON_XFRM_POLICY, kfree_skb_reason
@@ -81,11 +75,7 @@ from stack.ipv4.ip_output import (
     ipcm_cookie,
 )
 from stack.ipv4.ip_sockglue import ip_cmsg_send, ip_getsockopt, ip_setsockopt, ipv4_pktinfo_prepare
-from stack.ipv4.route import (
-    RTCF_BROADCAST,
-    ip_route_output_flow,
-    rtable,
-)
+from stack.ipv4.route import RTCF_BROADCAST, ip_route_output_flow, rtable
 
 IP_HLEN = 20
 

@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from stack.core.dst import DST_OBSOLETE_KILL
-
-if TYPE_CHECKING:
-    from stack.net import Net
-
+from stack.net import Net
 
 RT_CACHE_MAX = 8192
 

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import difflib
 import errno
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from stack.core.sysctl_net_core import NET_CORE, NET_UNIX, Sysctl, SysctlError
 from stack.core.sysctl_netfilter import NET_NETFILTER
 from stack.ipv4.sysctl_net_ipv4 import CONF, NET_IPV4
-
-if TYPE_CHECKING:
-    from stack.net import Net
+from stack.net import Net
 
 SYSCTLS: dict[str, Sysctl] = {
     row.name: row for row in (*NET_CORE, *NET_IPV4, *NET_NETFILTER, *NET_UNIX)

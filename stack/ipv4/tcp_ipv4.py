@@ -18,19 +18,14 @@ the end name the functions. Read tcp_v4_connect first; its twin is stack/ipv6/tc
 from __future__ import annotations
 
 import errno
-from typing import TYPE_CHECKING
 
 from fastpath.base.csum import csum_tcpudp_magic
-from fastpath.base.skbuff import (
-    SKB_GSO_TCPV4,
-    sk_buff,
-    skb_checksum_complete,
-    skb_checksum_init,
-)
+from fastpath.base.skbuff import SKB_GSO_TCPV4, sk_buff, skb_checksum_complete, skb_checksum_init
 from fastpath.net.hdr import ip_hdr
 from fastpath.net.hdr import tcp_v4_send_check as _send_check
 from fastpath.net.inetkey import inet_key
 from stack.core import tcp_states
+from stack.core.dst import dst_entry
 from stack.core.errors import os_error
 from stack.core.netdevice import NET_XMIT_CN
 from stack.core.rows import narrow
@@ -40,18 +35,11 @@ from stack.core.uapi import AF_INET, IPPROTO_TCP
 from stack.inet.early_demux import tcp_early_demux
 from stack.inet.flow import flowi
 from stack.inet.icsk_af_ops import inet_connection_sock_af_ops
-from stack.inet.inet_connection_sock import (
-    request_sock,
-)
-from stack.inet.inet_hashtables import (
-    inet_hash_connect,
-)
+from stack.inet.inet_connection_sock import request_sock
+from stack.inet.inet_hashtables import inet_hash_connect
 from stack.inet.inet_timewait_sock import inet_timewait_sock, inet_twsk_deschedule_put
 from stack.inet.protocol import net_protocol
-from stack.inet.tcp import (
-    tcp_destroy_sock,
-    tcp_init_sock,
-)
+from stack.inet.tcp import tcp_destroy_sock, tcp_init_sock
 from stack.inet.tcp_const import TCP_MSS_DEFAULT
 from stack.inet.tcp_ctl import (
     tcp_connect_begin,
@@ -61,11 +49,7 @@ from stack.inet.tcp_ctl import (
 )
 from stack.inet.tcp_done import tcp_done, tcp_set_state
 from stack.inet.tcp_family import tcp_family_ops
-from stack.inet.tcp_minisocks import (
-    tcp_syn_recv_child,
-    tcp_syn_recv_hash,
-    tcp_syn_recv_route,
-)
+from stack.inet.tcp_minisocks import tcp_syn_recv_child, tcp_syn_recv_hash, tcp_syn_recv_route
 from stack.inet.tcp_prot import tcp_proto
 from stack.inet.tcp_rcv import tcp_do_rcv, tcp_rcv
 from stack.inet.tcp_reply import tcp_answer, tcp_answer_bytes, tcp_reply_reset
@@ -86,11 +70,7 @@ from stack.ipv4.route import (
     ip_sock_rt_scope,
 )
 from stack.ipv4.tcp_err import tcp_v4_err, tcp_v4_mtu_reduced
-
-if TYPE_CHECKING:
-    from stack.core.dst import dst_entry
-    from stack.net import Net
-
+from stack.net import Net
 
 # --- connect ------------------------------------------------------------------------------
 

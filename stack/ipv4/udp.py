@@ -15,12 +15,9 @@ says what each must do. State is udp_sock (inet/udp_hash.py) and, for one messag
 from __future__ import annotations
 
 import errno
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from fastpath.base.skbuff import (
-    CHECKSUM_NONE,
-    sk_buff,
-)
+from fastpath.base.skbuff import CHECKSUM_NONE, sk_buff
 from fastpath.net.hdr import iphdr_at, udp4_send_check, udphdr_at
 from fastpath.net.inet import UdpFlow
 from fastpath.net.inetkey import inet_err_ends, udp_rcv_usual
@@ -41,9 +38,7 @@ from stack.inet.append import inet_cork_of, ip_generic_getfrag
 from stack.inet.datagram import sk_icmp_err, udp_disconnect
 from stack.inet.early_demux import inet_sk_rx_dst_set, sk_rx_dst_of
 from stack.inet.flow import flowi
-from stack.inet.inet_sock import (
-    inet_cork,
-)
+from stack.inet.inet_sock import inet_cork
 from stack.inet.protocol import net_protocol
 from stack.inet.udp import (
     udp_abort,
@@ -59,12 +54,7 @@ from stack.inet.udp import (
     udp_recvmmsg,
     udp_recvmsg,
 )
-from stack.inet.udp_flow import (
-    UDP_HLEN,
-    udp_lib_sendmsg,
-    udp_sendmmsg,
-    udp_sent,
-)
+from stack.inet.udp_flow import UDP_HLEN, udp_lib_sendmsg, udp_sendmmsg, udp_sent
 from stack.inet.udp_hash import (
     __udp_lib_lookup,
     udp_dest,
@@ -90,10 +80,7 @@ from stack.ipv4.ip_output import (
 )
 from stack.ipv4.ip_sockglue import ip_cmsg_send, ip_getsockopt, ip_setsockopt
 from stack.ipv4.route import ip_route_output_flow, rtable
-
-if TYPE_CHECKING:
-    from stack.net import Net
-
+from stack.net import Net
 
 IP_UDP_HLEN = 28
 

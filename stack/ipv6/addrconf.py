@@ -21,7 +21,6 @@ addrconf_init sets a namespace up. Read addrconf_link_up first.
 from __future__ import annotations
 
 import errno
-from typing import TYPE_CHECKING
 
 from stack.core import netdevice
 from stack.core.dev_notifier import register_netdevice_notifier
@@ -68,12 +67,7 @@ from stack.ipv6.addrconf_dad import (
     addrconf_del_rs_timer,
     addrconf_rs_start,
 )
-from stack.ipv6.addrconf_temp import (
-    addr_chk_exit,
-    addr_chk_init,
-    addrconf_verify,
-    manage_tempaddrs,
-)
+from stack.ipv6.addrconf_temp import addr_chk_exit, addr_chk_init, addrconf_verify, manage_tempaddrs
 from stack.ipv6.anycast import ipv6_ac_destroy_dev
 from stack.ipv6.devconf import ipv6_devconf
 from stack.ipv6.if_inet6 import inet6_dev, inet6_ifaddr
@@ -104,10 +98,8 @@ from stack.ipv6.stable import (
     ipv6_generate_stable_address,
     is_addr_mode_generate_stable,
 )
-
-if TYPE_CHECKING:
-    from stack.machine import Machine
-    from stack.net import Net
+from stack.machine import Machine
+from stack.net import Net
 
 SEC = 1_000_000_000
 _ALL_ROUTERS = (

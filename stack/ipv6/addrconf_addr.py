@@ -22,7 +22,6 @@ from __future__ import annotations
 import errno
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from stack.core.errors import os_error
 from stack.core.netdevice import IFF_LOOPBACK, IFF_NOARP, NETDEV_DOWN, NETDEV_UP, net_device
@@ -51,9 +50,7 @@ from stack.ipv6.ip6_fib import (
     fib6_set_expires,
 )
 from stack.ipv6.mcast import ipv6_dev_mc_dec, ipv6_dev_mc_inc
-
-if TYPE_CHECKING:
-    from stack.net import Net
+from stack.net import Net
 
 SEC = 1_000_000_000
 

@@ -19,7 +19,6 @@ DAD: RFC 4862 5.4, RFC 4429 (optimistic), RFC 7527 (nonces against loops). Solic
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
 
 from stack.core.netdevice import IFF_LOOPBACK, IFF_NOARP
 from stack.core.ratelimit import net_ratelimit
@@ -49,9 +48,7 @@ from stack.ipv6.mld import ipv6_mc_dad_complete
 from stack.ipv6.ndisc_send import ndisc_send_na, ndisc_send_ns, ndisc_send_rs
 from stack.ipv6.saddr import ipv6_get_lladdr
 from stack.ipv6.stable import ipv6_generate_eui64, ipv6_generate_stable_address
-
-if TYPE_CHECKING:
-    from stack.net import Net
+from stack.net import Net
 
 log = logging.getLogger(__name__)
 

@@ -3,21 +3,13 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
 
 from stack.core.timer import TIMER_DEFERRABLE, mod_timer, timer_delete, timer_list
 from stack.ipv6 import if_inet6
-from stack.ipv6.addrconf_addr import (
-    addrconf_dad_start,
-    ifa6_config,
-    ipv6_add_addr,
-    ipv6_del_addr,
-)
+from stack.ipv6.addrconf_addr import addrconf_dad_start, ifa6_config, ipv6_add_addr, ipv6_del_addr
 from stack.ipv6.if_inet6 import for_each_ifaddr6, inet6_dev, inet6_ifaddr
 from stack.ipv6.stable import IID_MASK, ipv6_gen_rnd_iid
-
-if TYPE_CHECKING:
-    from stack.net import Net
+from stack.net import Net
 
 log = logging.getLogger(__name__)
 

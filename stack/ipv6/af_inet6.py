@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from stack.core import uapi
 from stack.core.bsd_socket import sock_register, socket
@@ -40,11 +40,7 @@ from stack.ipv4.udp import udp_prot
 from stack.ipv6.addr import IN6ADDR_V4MAPPED, ipv6_addr_is_multicast, ipv6_addr_v4mapped
 from stack.ipv6.af_ops import ipv6_af_ops
 from stack.ipv6.bind import inet6_bind_check
-from stack.ipv6.datagram import (
-    ipv6_local_error,
-    ipv6_local_rxpmtu,
-    set_wire,
-)
+from stack.ipv6.datagram import ipv6_local_error, ipv6_local_rxpmtu, set_wire
 from stack.ipv6.inet6_ioctl import inet6_ioctl
 from stack.ipv6.ip6_cmsg import iface_scope_id
 from stack.ipv6.ipv6_sockglue import ipv6_families
@@ -54,10 +50,8 @@ from stack.ipv6.protocol import inet6_add_protocol, inet6_register_protosw
 from stack.ipv6.raw import raw6_local_deliver, rawv6_icmp_error, rawv6_prot, rawv6_rcv
 from stack.ipv6.tcp_ipv6 import tcpv6_init, tcpv6_prot
 from stack.ipv6.udp import udpv6_prot, udpv6_protocol
-
-if TYPE_CHECKING:
-    from stack.machine import Machine
-    from stack.net import Net
+from stack.machine import Machine
+from stack.net import Net
 
 # --- life of a socket ----------------------------------------------------------------------
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from fastpath.base.skbuff import (
     CHECKSUM_UNNECESSARY,
@@ -24,18 +23,13 @@ from stack.core.uapi import AF_INET6, IPPROTO_ICMPV6, SOCK_RAW
 from stack.inet.inet_sock import inet_sock
 from stack.inet.xfrm_policy import XFRM_POLICY_IN, xfrm6_policy_check
 from stack.ipv6 import ip6_icmp
-from stack.ipv6.icmp_send import (
-    icmp6_send,
-    icmpv6_echo_reply,
-)
+from stack.ipv6.icmp_send import icmp6_send, icmpv6_echo_reply
 from stack.ipv6.ip6_icmp import icmp6_in_count
 from stack.ipv6.pinfo import IPV6_PMTUDISC_DONT, ipv6_pinfo
 from stack.ipv6.protocol import INET6_PROTO_FINAL, INET6_PROTO_NOPOLICY, inet6_protocol
 from stack.ipv6.route_learned import ip6_redirect, ip6_update_pmtu
 from stack.ipv6.txoptions import ipv6_ext_hdr
-
-if TYPE_CHECKING:
-    from stack.net import Net
+from stack.net import Net
 
 IPV6_HLEN = 40
 FLOWLABEL_REFLECT_ICMPV6_ECHO_REPLIES = 4

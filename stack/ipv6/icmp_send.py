@@ -21,7 +21,6 @@ about an ICMPv6 message causes none (icmpv6_xmit_lock). Read icmp6_send first.
 from __future__ import annotations
 
 import errno
-from typing import TYPE_CHECKING
 
 from fastpath.base.skbuff import (
     PACKET_HOST,
@@ -68,9 +67,7 @@ from stack.ipv6.ip6_icmp import (
 from stack.ipv6.route import ip6_dst_lookup_tail, ip6_route_output
 from stack.ipv6.rt6_info import IPV6_MIN_MTU, rt6_info
 from stack.ipv6.saddr import ipv6_dev_get_saddr
-
-if TYPE_CHECKING:
-    from stack.net import Net
+from stack.net import Net
 
 IPV6_HLEN = 40
 FLOWLABEL_REFLECT_ICMPV6_ECHO_REPLIES = 4

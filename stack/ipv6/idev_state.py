@@ -9,9 +9,9 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from stack.core.rows import wide
+from stack.core.timer import timer_list
 
 if TYPE_CHECKING:
-    from stack.core.timer import timer_list
     from stack.ipv6.if_inet6 import ifmcaddr6, inet6_ifaddr
     from stack.ipv6.nd_messages import RouterAdvertisement
     from stack.ipv6.nd_options import ndisc_options

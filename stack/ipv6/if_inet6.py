@@ -9,17 +9,17 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from stack.core.neigh_table import neigh_parms
+from stack.core.netdevice import net_device
 from stack.core.rows import row, state, wide
+from stack.core.timer import timer_list
 from stack.inet.mc_filter import mc_changes, mc_filter
 from stack.ipv6.addr import ipv6_prefix_equal
 from stack.ipv6.devconf import ipv6_devconf
 from stack.ipv6.idev_state import mld_state, nd_state
+from stack.net import Net
 
 if TYPE_CHECKING:
-    from stack.core.netdevice import net_device
-    from stack.core.timer import timer_list
     from stack.ipv6.ip6_fib import fib6_info
-    from stack.net import Net
 
 # include/uapi/linux/if_addr.h
 IFA_F_TEMPORARY = 0x01

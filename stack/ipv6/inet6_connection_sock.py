@@ -9,18 +9,18 @@ import errno
 from typing import TYPE_CHECKING
 
 from fastpath.base.skbuff import kfree_skb, sk_buff
+from stack.core.dst import dst_entry
 from stack.core.rows import wide
 from stack.core.sock import sk_dst_check, sk_dst_reset, sk_setup_caps
 from stack.core.uapi import AF_INET6, IPPROTO_TCP
 from stack.inet.flow import flowi
+from stack.inet.inet_connection_sock import request_sock
+from stack.inet.tcp_sock import tcp_sock
 from stack.ipv6.ip6_output import ip6_xmit
 from stack.ipv6.route import ip6_dst_lookup_flow
 from stack.ipv6.txoptions import fl6_update_dst
 
 if TYPE_CHECKING:
-    from stack.core.dst import dst_entry
-    from stack.inet.inet_connection_sock import request_sock
-    from stack.inet.tcp_sock import tcp_sock
     from stack.ipv6.pinfo import ipv6_pinfo
     from stack.ipv6.rt6_info import rt6_info
 

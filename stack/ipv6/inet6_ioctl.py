@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import errno
 import struct
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from stack.core import dev_ioctl
+from stack.core.bsd_socket import socket
 from stack.core.dev_ioctl import need_admin
 from stack.core.errors import os_error
 from stack.core.memory import copy_from_user
@@ -19,10 +20,7 @@ from stack.ipv4.fib import RTN_UNICAST, RTN_UNREACHABLE
 from stack.ipv6.addr import format_addr6
 from stack.ipv6.addrconf import inet6_addr_add, inet6_addr_del
 from stack.ipv6.route_config import ip6_route_add, ip6_route_del
-
-if TYPE_CHECKING:
-    from stack.core.bsd_socket import socket
-    from stack.net import Net
+from stack.net import Net
 
 IN6_RTMSG = struct.Struct("@16s16s16sIHHILIi")
 """struct in6_rtmsg, 80 bytes: three addresses, type, lengths, metric, info, flags, interface."""

@@ -35,24 +35,15 @@ from stack.core.uapi import CAP_NET_RAW, SOL_IPV6
 from stack.inet.flow import flowi
 from stack.inet.inet_sock import inet_sock
 from stack.ipv4.ip_sockglue import in_skb_info, ip_cmsg_recv_offset, ipv4_pktinfo_prepare
-from stack.ipv6.addr import (
-    IN6ADDR_V4MAPPED,
-    in6_bytes,
-    ipv6_addr_is_linklocal,
-)
+from stack.ipv6.addr import IN6ADDR_V4MAPPED, in6_bytes, ipv6_addr_is_linklocal
 from stack.ipv6.if_inet6 import ipv6_chk_acast_addr, ipv6_chk_addr
 from stack.ipv6.ip6_append import ipcm6_cookie
 from stack.ipv6.protocol import NEXTHDR_AUTH, NEXTHDR_DEST, NEXTHDR_HOP, NEXTHDR_ROUTING
-from stack.ipv6.txoptions import (
-    IPV6_SRCRT_TYPE_2,
-    IPV6_SRCRT_TYPE_4,
-    ipv6_ext_hdr,
-    ipv6_txoptions,
-)
+from stack.ipv6.txoptions import IPV6_SRCRT_TYPE_2, IPV6_SRCRT_TYPE_4, ipv6_ext_hdr, ipv6_txoptions
+from stack.net import Net
 
 if TYPE_CHECKING:
     from stack.ipv6.pinfo import ipv6_pinfo
-    from stack.net import Net
 
 IPV6_HLEN = 40
 PKTINFO6 = struct.Struct("=16si")

@@ -16,12 +16,12 @@ from stack.core.errors import os_error
 from stack.core.rows import wide
 from stack.core.timer import TIMER_DEFERRABLE, mod_timer, timer_list
 from stack.core.uapi import IPPROTO_TCP
+from stack.inet.inet_sock import inet_sock
 from stack.ipv6.addr import IPV6_ADDR_ANY, IPV6_ADDR_MAPPED, ipv6_addr_type
+from stack.net import Net
 
 if TYPE_CHECKING:
-    from stack.inet.inet_sock import inet_sock
     from stack.ipv6.pinfo import ipv6_pinfo
-    from stack.net import Net
 
 # include/uapi/linux/in6.h
 IPV6_FL_A_GET = 0

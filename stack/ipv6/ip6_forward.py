@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-from typing import TYPE_CHECKING
 
 from fastpath.base import skbuff
 from fastpath.base.skbuff import sk_buff, skb_clone, skb_copy_bits, skb_cow, skb_network_offset
@@ -12,27 +11,21 @@ from fastpath.net.hdr6 import ipv6_skip_exthdr
 from stack.core import drop_reason
 from stack.core.drop_reason import kfree_skb_reason
 from stack.core.dst import dst_output
+from stack.core.netdevice import net_device
 from stack.core.netfilter import NF_INET_FORWARD, NFPROTO_IPV6, nf_hook_list
 from stack.core.rows import wide
+from stack.core.sock import sock
 from stack.core.uapi import AF_INET6
 from stack.inet.do_fragment import inet_pkt_too_big
 from stack.inet.icmp_limit import SECOND, inet_getpeer, inet_peer_xrlim_allow
-from stack.inet.xfrm_policy import (
-    XFRM_POLICY_FWD,
-    xfrm6_policy_check,
-    xfrm_route_forward,
-)
+from stack.inet.xfrm_policy import XFRM_POLICY_FWD, xfrm6_policy_check, xfrm_route_forward
 from stack.ipv6 import ip6_icmp
 from stack.ipv6.addr import ipv6_addr_is_linklocal
 from stack.ipv6.ip6_cb import IP6CB, IP6SKB_FORWARDED, IP6SKB_ROUTERALERT, ip6cb_srcrt
 from stack.ipv6.ip6_icmp import icmpv6_send
 from stack.ipv6.protocol import NEXTHDR_ICMP
 from stack.ipv6.rt6_info import IPV6_MIN_MTU, ip6_dst_mtu_maybe_forward, rt6_info
-
-if TYPE_CHECKING:
-    from stack.core.netdevice import net_device
-    from stack.core.sock import sock
-    from stack.net import Net
+from stack.net import Net
 
 
 def ip6_call_ra_chain(skb: sk_buff, value: int) -> bool:

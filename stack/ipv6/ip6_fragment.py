@@ -6,20 +6,17 @@ Only the sender fragments; a router answers packet too big.
 from __future__ import annotations
 
 import errno
-from typing import TYPE_CHECKING
 
 from fastpath.base.skbuff import sk_buff, skb_copy_bits
 from fastpath.net.hdr import ipv6_hdr
 from fastpath.net.hdr6 import frag_hdr_at
 from stack.core import drop_reason
 from stack.core.drop_reason import kfree_skb_reason
+from stack.core.sock import sock
 from stack.inet.do_fragment import FinishOutput, inet_do_fragment, inet_fragment_ready
 from stack.ipv6.ip6_icmp import ICMPV6_PKT_TOOBIG, icmpv6_send
 from stack.ipv6.protocol import NEXTHDR_DEST, NEXTHDR_FRAGMENT, NEXTHDR_HOP, NEXTHDR_ROUTING
-
-if TYPE_CHECKING:
-    from stack.core.sock import sock
-    from stack.net import Net
+from stack.net import Net
 
 FRAG_HLEN = 8
 IPV6_HLEN = 40

@@ -5,14 +5,10 @@ The sender itself (icmp.py) depends on output, which depends on this; so it regi
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from fastpath.base.skbuff import sk_buff
 from stack.core.drop_reason import SKB_DROP_REASON_NOT_SPECIFIED, kfree_skb_reason
 from stack.ipv4.icmp_codes import icmp_err
-
-if TYPE_CHECKING:
-    from stack.net import Net
+from stack.net import Net
 
 # include/uapi/linux/icmpv6.h
 ICMPV6_DEST_UNREACH = 1

@@ -18,14 +18,8 @@ drawn in ip6_input.py.
 from __future__ import annotations
 
 import errno
-from typing import TYPE_CHECKING
 
-from fastpath.base.skbuff import (
-    sk_buff,
-    skb_clone,
-    skb_cow_head,
-    skb_headroom,
-)
+from fastpath.base.skbuff import sk_buff, skb_clone, skb_cow_head, skb_headroom
 from fastpath.net.gso import skb_gso_validate_network_len
 from fastpath.net.hdr import ipv6_hdr, ipv6_push
 from fastpath.net.inet import ip6_neigh_key
@@ -36,16 +30,13 @@ from stack.core.drop_reason import kfree_skb_reason
 from stack.core.dst import dst_output
 from stack.core.neighbour import neigh_output
 from stack.core.netdevice import ETH_P_IPV6, IFF_LOOPBACK, LL_MAX_HEADER, net_xmit_errno
-from stack.core.netfilter import (
-    NF_INET_LOCAL_OUT,
-    NF_INET_POST_ROUTING,
-    NFPROTO_IPV6,
-    nf_hook_list,
-)
+from stack.core.netfilter import NF_INET_LOCAL_OUT, NF_INET_POST_ROUTING, NFPROTO_IPV6, nf_hook_list
 from stack.core.rows import wide
 from stack.core.secure_seq import SECURE_FLOWLABEL
+from stack.core.sock import sock
 from stack.inet.do_fragment import inet_gso_slowpath
 from stack.inet.flow import flowi
+from stack.inet.inet_sock import inet_sock
 from stack.ipv6.if_inet6 import inet6_dev, ipv6_chk_mcast_addr
 from stack.ipv6.ip6_cb import IP6SKB_FORWARDED, IP6SKB_REROUTED
 from stack.ipv6.ip6_fragment import ip6_fragment
@@ -59,11 +50,7 @@ from stack.ipv6.rt6_info import (
     rt6_info,
 )
 from stack.ipv6.txoptions import ipv6_push_frag_opts, ipv6_push_nfrag_opts, ipv6_txoptions
-
-if TYPE_CHECKING:
-    from stack.core.sock import sock
-    from stack.inet.inet_sock import inet_sock
-    from stack.net import Net
+from stack.net import Net
 
 IPV6_HLEN = 40
 IPV6_FLOWLABEL_STATELESS_FLAG = 0x80000

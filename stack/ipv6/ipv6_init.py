@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from stack.core.dev_receive import dev_add_pack, dev_remove_pack
 from stack.core.net_namespace import pernet_operations, register_pernet_subsys
 from stack.core.netdevice import ETH_P_IPV6, packet_type
@@ -19,22 +17,14 @@ from stack.ipv6.ip6_forward import (
     ip6_pkt_prohibit,
     ip6_pkt_prohibit_out,
 )
-from stack.ipv6.ip6_input import (
-    ip6_input,
-    ip6_input_finish,
-    ip6_mc_input,
-    ipv6_list_rcv,
-    ipv6_rcv,
-)
+from stack.ipv6.ip6_input import ip6_input, ip6_input_finish, ip6_mc_input, ipv6_list_rcv, ipv6_rcv
 from stack.ipv6.ip6_output import ip6_output
 from stack.ipv6.netns import netns_ipv6
 from stack.ipv6.protocol import NEXTHDR_ICMP, inet6_add_protocol
 from stack.ipv6.reassembly import ipv6_frag_exit, ipv6_frag_init
 from stack.ipv6.route_learned import ip6_route_net_init
-
-if TYPE_CHECKING:
-    from stack.machine import Machine
-    from stack.net import Net
+from stack.machine import Machine
+from stack.net import Net
 
 
 def ipv6_net_init(net: Net) -> None:

@@ -30,13 +30,7 @@ from stack.ipv6.addr import (
 from stack.ipv6.if_inet6 import ifmcaddr6, inet6_dev
 from stack.ipv6.ip6_cb import IP6CB, IP6SKB_ROUTERALERT
 from stack.ipv6.ip6_icmp import ICMPV6_MGM_QUERY, ICMPV6_MGM_REPORT
-from stack.ipv6.mld_messages import (
-    MldMessage,
-    MldQuery,
-    MldRecord,
-    mld2_split,
-    mldv2_qqic,
-)
+from stack.ipv6.mld_messages import MldMessage, MldQuery, MldRecord, mld2_split, mldv2_qqic
 from stack.ipv6.ndisc_send import ndisc_send_skb
 from stack.ipv6.saddr import ipv6_get_lladdr
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-from typing import TYPE_CHECKING
 
 from fastpath.base.skbuff import sk_buff
 from fastpath.net.hdr import ipv6_hdr
@@ -38,9 +37,7 @@ from stack.ipv6.ip6_fib import RTN_LOCAL, RTN_MULTICAST, RTN_UNICAST, fib6_nh, f
 from stack.ipv6.mcast import ipv6_dev_mc_dec, ipv6_dev_mc_inc
 from stack.ipv6.ndisc_send import ndisc_send_ns, ndisc_send_unsol_na
 from stack.ipv6.pinfo import ipv6_pinfo
-
-if TYPE_CHECKING:
-    from stack.net import Net
+from stack.net import Net
 
 SEC = 1_000_000_000
 

@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from fastpath.base import skbuff
 from fastpath.base.skbuff import consume_skb, sk_buff, skb_clone, skb_copy_bits, skb_to_bytes
@@ -30,6 +29,7 @@ from stack.core import drop_reason, neigh_table
 from stack.core.drop_reason import kfree_skb_reason
 from stack.core.neigh_gc import pneigh_enqueue, pneigh_lookup
 from stack.core.neighbour import __neigh_lookup, neigh_create, neigh_lookup, neigh_update
+from stack.core.netdevice import net_device
 from stack.core.ratelimit import net_ratelimit
 from stack.core.rows import wide
 from stack.core.uapi import NTF_ROUTER, NUD_FAILED, NUD_REACHABLE, NUD_STALE
@@ -48,10 +48,7 @@ from stack.ipv6.nd_messages import NeighbourAdvertisement, NeighbourSolicitation
 from stack.ipv6.nd_options import ndisc_parse_options
 from stack.ipv6.ndisc_router import ndisc_redirect_rcv, ndisc_router_discovery, rt6_clean_tohost
 from stack.ipv6.ndisc_send import ndisc_send_na
-
-if TYPE_CHECKING:
-    from stack.core.netdevice import net_device
-    from stack.net import Net
+from stack.net import Net
 
 log = logging.getLogger(__name__)
 

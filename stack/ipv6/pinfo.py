@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from stack.core.rows import FRESH, clone_state, row, state, wide
+from stack.inet.inet_sock import inet_sock
 from stack.ipv6.txoptions import ipv6_txoptions
 
 if TYPE_CHECKING:
-    from stack.inet.inet_sock import inet_sock
     from stack.ipv6.ip6_flowlabel import ip6_flowlabel
 
 # include/uapi/linux/in6.h

@@ -35,10 +35,7 @@ from stack.inet.ping import (
 from stack.inet.raw import raise_sent
 from stack.ipv6.addr import ipv6_addr_is_multicast, ipv6_addr_v4mapped
 from stack.ipv6.bind import inet6_bind_check
-from stack.ipv6.datagram import (
-    ip6_datagram_connect_v6_only,
-    sendmsg_flow,
-)
+from stack.ipv6.datagram import ip6_datagram_connect_v6_only, sendmsg_flow
 from stack.ipv6.ip6_append import (
     ip6_append_data,
     ip6_finish_skb,
@@ -46,10 +43,7 @@ from stack.ipv6.ip6_append import (
     ipcm6_cookie,
 )
 from stack.ipv6.ip6_cmsg import iface_scope_id, ip6_datagram_send_ctl
-from stack.ipv6.ip6_icmp import (
-    ICMPV6_ECHO_REQUEST,
-    icmp6_out_count,
-)
+from stack.ipv6.ip6_icmp import ICMPV6_ECHO_REQUEST, icmp6_out_count
 from stack.ipv6.ipv6_sockglue import ipv6_getsockopt, ipv6_setsockopt
 from stack.ipv6.pinfo import np_of
 from stack.ipv6.route import ip6_dst_lookup_flow, ip6_sk_dst_lookup_flow

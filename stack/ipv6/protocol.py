@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from fastpath.base.skbuff import sk_buff
 from stack.core.rows import state
 from stack.core.uapi import MAX_INET_PROTOS
 from stack.inet.early_demux import early_demux_choose
 from stack.inet.protosw import inet_protosw, inet_register_protosw
-
-if TYPE_CHECKING:
-    from stack.net import Net
+from stack.net import Net
 
 INET6_PROTO_NOPOLICY = 0x1  # an extension header, or the handler calls xfrm6_policy_check itself
 INET6_PROTO_FINAL = 0x2  # a transport, not an extension header

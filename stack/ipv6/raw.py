@@ -35,12 +35,7 @@ from stack.core.iov import msghdr
 from stack.core.netdevice import NET_RX_DROP
 from stack.core.proto import proto
 from stack.core.rows import row, state, wide
-from stack.core.sock import (
-    lock_sock,
-    release_sock,
-    sk_common_release,
-    sk_dst_reset,
-)
+from stack.core.sock import lock_sock, release_sock, sk_common_release, sk_dst_reset
 from stack.core.sockaddr import SIN6_LEN_RFC2133, need_sa_len, sockaddr
 from stack.core.sockopt import sockcm_cookie
 from stack.core.tcp_states import TCP_CLOSE, TCP_ESTABLISHED
@@ -62,10 +57,7 @@ from stack.inet.raw import (
     raw_unhash_sk,
 )
 from stack.inet.xfrm_policy import XFRM_POLICY_IN, xfrm6_policy_check
-from stack.ipv6.addr import (
-    ipv6_addr_is_multicast,
-    ipv6_addr_v4mapped,
-)
+from stack.ipv6.addr import ipv6_addr_is_multicast, ipv6_addr_v4mapped
 from stack.ipv6.bind import inet6_bind_check
 from stack.ipv6.datagram import (
     ip6_datagram_connect_v6_only,

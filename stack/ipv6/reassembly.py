@@ -7,8 +7,6 @@ and time are bounded by sysctls ip6frag_*.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from fastpath.base.skbuff import (
     pskb_may_pull,
     sk_buff,
@@ -54,9 +52,7 @@ from stack.ipv6.ip6_icmp import (
     icmpv6_send,
 )
 from stack.ipv6.protocol import inet6_add_protocol, inet6_protocol
-
-if TYPE_CHECKING:
-    from stack.net import Net
+from stack.net import Net
 
 # enum ip6_defrag_users: the callers of reassembly; each reassembles separately
 IP6_DEFRAG_LOCAL_DELIVER = 0

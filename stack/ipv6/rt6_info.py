@@ -24,10 +24,10 @@ from stack.core.rows import row, state, wide
 from stack.ipv6 import ip6_fib
 from stack.ipv6.addr import format_addr6
 from stack.ipv6.ip6_fib import FIB6_TYPE_ERROR, fib6_info
+from stack.net import Net
 
 if TYPE_CHECKING:
     from stack.ipv6.if_inet6 import inet6_dev
-    from stack.net import Net
 
 IPV6_MIN_MTU = 1280
 IP6_MAX_MTU = 0xFFFF + 40

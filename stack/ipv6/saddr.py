@@ -6,8 +6,7 @@ equal candidates.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from stack.core.netdevice import net_device
 from stack.core.rows import row, state, wide
 from stack.ipv6 import if_inet6
 from stack.ipv6.addr import (
@@ -22,10 +21,7 @@ from stack.ipv6.addr import (
     ipv6_addr_type,
 )
 from stack.ipv6.if_inet6 import inet6_dev, inet6_ifaddr
-
-if TYPE_CHECKING:
-    from stack.core.netdevice import net_device
-    from stack.net import Net
+from stack.net import Net
 
 # include/uapi/linux/in6.h: IPV6_ADDR_PREFERENCES (RFC 5014)
 IPV6_PREFER_SRC_TMP = 0x0001

@@ -9,11 +9,11 @@ import hashlib
 from random import Random
 from typing import TYPE_CHECKING
 
+from stack.core.netdevice import net_device
 from stack.core.rows import wide
 from stack.ipv6.addr import addrconf_ifid_eui48, in6_bytes, parse_addr6
 
 if TYPE_CHECKING:
-    from stack.core.netdevice import net_device
     from stack.ipv6.if_inet6 import inet6_dev
 
 IN6_ADDR_GEN_MODE_EUI64 = 0

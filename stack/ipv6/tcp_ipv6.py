@@ -8,7 +8,6 @@ its own table; requests and children have that of the SYN's family.
 from __future__ import annotations
 
 import errno
-from typing import TYPE_CHECKING
 
 from fastpath.base.csum import csum_ipv6_magic
 from fastpath.base.skbuff import (
@@ -25,32 +24,25 @@ from fastpath.base.skbuff import (
 from fastpath.net.hdr import ipv6_hdr
 from fastpath.net.hdr import tcp_v6_send_check as _send_check
 from fastpath.net.inetkey import inet_key
+from stack.core.dst import dst_entry
 from stack.core.errors import os_error
 from stack.core.netdevice import ETH_P_IP, NET_XMIT_CN
 from stack.core.proto import proto
 from stack.core.rows import wide
 from stack.core.sock import sk_alloc, sk_setup_caps, sock_init_data
 from stack.core.sockaddr import SIN6_LEN_RFC2133, need_sa_len, sockaddr
-from stack.core.tcp_states import (
-    TCP_SYN_SENT,
-)
+from stack.core.tcp_states import TCP_SYN_SENT
 from stack.core.uapi import AF_INET, AF_INET6, IPPROTO_TCP, SOCK_RAW
 from stack.inet.af_ops import af_ops_of
 from stack.inet.early_demux import tcp_early_demux
 from stack.inet.flow import flowi
 from stack.inet.icsk_af_ops import inet_connection_sock_af_ops
-from stack.inet.inet_connection_sock import (
-    request_sock,
-)
-from stack.inet.inet_hashtables import (
-    inet_hash_connect,
-)
+from stack.inet.inet_connection_sock import request_sock
+from stack.inet.inet_hashtables import inet_hash_connect
 from stack.inet.inet_sock import inet_sock
 from stack.inet.inet_timewait_sock import inet_timewait_sock
-from stack.inet.tcp import (
-    tcp_destroy_sock,
-    tcp_init_sock,
-)
+from stack.inet.protosw import inet_protosw
+from stack.inet.tcp import tcp_destroy_sock, tcp_init_sock
 from stack.inet.tcp_ctl import (
     tcp_connect_begin,
     tcp_connect_failed,
@@ -59,11 +51,7 @@ from stack.inet.tcp_ctl import (
 )
 from stack.inet.tcp_done import tcp_set_state
 from stack.inet.tcp_family import tcp_family_ops
-from stack.inet.tcp_minisocks import (
-    tcp_syn_recv_child,
-    tcp_syn_recv_hash,
-    tcp_syn_recv_route,
-)
+from stack.inet.tcp_minisocks import tcp_syn_recv_child, tcp_syn_recv_hash, tcp_syn_recv_route
 from stack.inet.tcp_prot import tcp_proto
 from stack.inet.tcp_rcv import tcp_do_rcv, tcp_rcv
 from stack.inet.tcp_reply import TCP_HLEN, tcp_answer, tcp_answer_bytes, tcp_reply_reset
@@ -100,11 +88,7 @@ from stack.ipv6.protocol import (
 from stack.ipv6.route import ip6_dst_lookup_flow
 from stack.ipv6.rt6_info import IPV6_MIN_MTU
 from stack.ipv6.tcp_err import tcp_v6_err, tcp_v6_mtu_reduced
-
-if TYPE_CHECKING:
-    from stack.core.dst import dst_entry
-    from stack.inet.protosw import inet_protosw
-    from stack.net import Net
+from stack.net import Net
 
 IPV6_HLEN = 40
 IN6ADDR_LOOPBACK = 1

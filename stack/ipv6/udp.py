@@ -16,7 +16,7 @@ v4-mapped address are sent by stack/ipv4/udp.py.
 from __future__ import annotations
 
 import errno
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from fastpath.base.skbuff import pskb_may_pull, sk_buff
 from fastpath.net.hdr import ipv6_hdr, udp6_send_check, udp_hdr
@@ -53,12 +53,7 @@ from stack.inet.udp import (
     udp_recvmmsg,
     udp_recvmsg,
 )
-from stack.inet.udp_flow import (
-    UDP_HLEN,
-    udp_lib_sendmsg,
-    udp_sendmmsg,
-    udp_sent,
-)
+from stack.inet.udp_flow import UDP_HLEN, udp_lib_sendmsg, udp_sendmmsg, udp_sent
 from stack.inet.udp_hash import (
     __udp_lib_lookup,
     udp_dest,
@@ -98,9 +93,7 @@ from stack.ipv6.pinfo import IPV6_PMTUDISC_INTERFACE, np_of
 from stack.ipv6.protocol import INET6_PROTO_FINAL, INET6_PROTO_NOPOLICY, inet6_protocol
 from stack.ipv6.route import ip6_dst_lookup_flow, ip6_sk_dst_lookup_flow
 from stack.ipv6.rt6_info import rt6_info
-
-if TYPE_CHECKING:
-    from stack.net import Net
+from stack.net import Net
 
 IPV6_UDP_HLEN = 48
 

@@ -26,13 +26,7 @@ from fastpath.base.skbuff import pskb_may_pull, sk_buff
 from fastpath.net.hdr import tcphdr, tcphdr_at
 from stack.core.netfilter import NF_ACCEPT, NF_DROP, NF_INET_PRE_ROUTING, NF_REPEAT, nf_hook_state
 from stack.core.uapi import IPPROTO_TCP
-from stack.inet.tcp_options import (
-    TCPOPT_EOL,
-    TCPOPT_NOP,
-    TCPOPT_SACK,
-    TCPOPT_SACK_PERM,
-    TCPOPT_WINDOW,
-)
+from stack.inet.tcp_options import TCPOPT_SACK, TCPOPT_SACK_PERM, TCPOPT_WINDOW, tcp_option_at
 from stack.netfilter import nf_conntrack
 from stack.netfilter.nf_conntrack import ctinfo2dir, ip_ct_tcp, ip_ct_tcp_state, nf_conn
 from stack.netfilter.nf_conntrack_life import (
@@ -157,16 +151,6 @@ def segment_seq_plus_len(th: tcphdr, length: int, dataoff: int) -> int:
     """net/netfilter/nf_conntrack_proto_tcp.c: the sequence number behind the segment."""
     flags = th.flags
     return (th.seq + length - dataoff - th.doff * 4 + (flags >> 1 & 1) + (flags & 1)) & U32
-
-
-def tcp_option_at(options: bytes, at: int) -> int:
-    """The place of the next whole option from `at` on; -1 behind the last (RFC 9293 3.1)."""
-    end = len(options)
-    while at < end and options[at] == TCPOPT_NOP:
-        at += 1
-    if at + 1 >= end or options[at] == TCPOPT_EOL:
-        return -1
-    return at if 2 <= options[at + 1] <= end - at else -1
 
 
 def tcp_options(skb: sk_buff, dataoff: int, th: tcphdr, seen: ip_ct_tcp_state) -> None:

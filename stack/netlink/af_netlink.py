@@ -19,7 +19,6 @@ it is. State: `netlink_sock`, and per namespace `net.nl_table`. Read netlink_sen
 from __future__ import annotations
 
 import errno
-from typing import TYPE_CHECKING
 
 from fastpath.base.bpf import bpf_prog_run
 from fastpath.base.skbuff import consume_skb, kfree_skb, pskb_trim, sk_buff, skb_from_bytes
@@ -28,15 +27,11 @@ from stack.core.bsd_socket import socket
 from stack.core.datagram import skb_recv_datagram
 from stack.core.errors import os_error
 from stack.core.iov import msghdr, skb_read_datagram
-from stack.core.sock import (
-    ns_capable,
-    sk_data_ready,
-    sk_error_report,
-    skb_set_owner_r,
-)
+from stack.core.sock import ns_capable, sk_data_ready, sk_error_report, skb_set_owner_r
 from stack.core.sock_flags import SOCK_PASSCRED
 from stack.core.sockaddr import need_sa_len, sockaddr
 from stack.core.sockopt import UCRED, put_cmsg
+from stack.net import Net
 from stack.netlink.netlink_sock import (
     NETLINK_PKTINFO,
     NLM_F_ACK,
@@ -57,9 +52,6 @@ from stack.netlink.netlink_sock import (
     nlmsg,
 )
 from stack.netlink.nlattr import BINARY, NUL_STRING, S32, U32, Attr, AttrTable, NlError
-
-if TYPE_CHECKING:
-    from stack.net import Net
 
 DUMP_BYTES = 8192
 """A packet of a dump (NLMSG_GOODSIZE), unless the reader has shown a larger buffer."""

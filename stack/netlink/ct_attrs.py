@@ -7,17 +7,7 @@ from __future__ import annotations
 
 import struct
 
-from stack.netlink.nlattr import (
-    BE16,
-    BE32,
-    BE64,
-    BINARY,
-    IN6,
-    NESTED,
-    U8,
-    Attr,
-    AttrTable,
-)
+from stack.netlink.nlattr import BE16, BE32, BE64, BINARY, IN6, NESTED, U8, Attr, AttrTable
 
 NFGENMSG = struct.Struct(">BBH")
 """family, version, res_id."""

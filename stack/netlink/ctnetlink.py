@@ -14,11 +14,12 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from zlib import crc32
 
 from stack.core.netfilter import NFPROTO_IPV4, NFPROTO_IPV6
 from stack.core.uapi import IPPROTO_ICMP, IPPROTO_ICMPV6, IPPROTO_TCP, IPPROTO_UDP
+from stack.net import Net
 from stack.netfilter.nf_conntrack import (
     IPS_ASSURED,
     IPS_CONFIRMED,
@@ -53,9 +54,6 @@ from stack.netlink.netlink_sock import (
     nlmsg,
 )
 from stack.netlink.nlattr import U32, Attrs, NlError
-
-if TYPE_CHECKING:
-    from stack.net import Net
 
 NFNL_SUBSYS_CTNETLINK, NFNL_SUBSYS_CTNETLINK_EXP = 1, 2
 CT_NEW, CT_GET, CT_DELETE, CT_GET_CTRZERO, CT_GET_STATS_CPU, CT_GET_STATS = range(6)

@@ -17,10 +17,11 @@ import errno
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from stack.core.dev_notifier import register_netdevice_notifier
 from stack.core.netdevice import NETDEV_FEAT_CHANGE, net_device, netif_device_present
+from stack.net import Net
 from stack.netlink import ethnl_attrs as attrs
 from stack.netlink import ethnl_get as get
 from stack.netlink import ethnl_set as put
@@ -37,9 +38,6 @@ from stack.netlink.genetlink import (
 )
 from stack.netlink.netlink_sock import NETLINK_GENERIC, nlmsg
 from stack.netlink.nlattr import Attrs, AttrTable, NlError
-
-if TYPE_CHECKING:
-    from stack.net import Net
 
 ETHTOOL_ID = 21
 MONITOR = 6

@@ -7,17 +7,7 @@ where the header may ask for statistics), but for strings and statistics.
 
 from __future__ import annotations
 
-from stack.netlink.nlattr import (
-    BINARY,
-    FLAG,
-    NESTED,
-    NUL_STRING,
-    STRING,
-    U8,
-    U32,
-    Attr,
-    AttrTable,
-)
+from stack.netlink.nlattr import BINARY, FLAG, NESTED, NUL_STRING, STRING, U8, U32, Attr, AttrTable
 
 ALTIFNAMSIZ = 128
 ETHTOOL_FLAG_COMPACT_BITSETS, ETHTOOL_FLAG_OMIT_REPLY, ETHTOOL_FLAG_STATS = 1, 2, 4

@@ -24,12 +24,7 @@ from stack.core.ethtool_names import (
     STRING_SETS,
 )
 from stack.core.netdevice import NETDEV_FEATURE_STRINGS, net_device
-from stack.netlink.ethnl_attrs import (
-    STATS_GRP,
-    STRING_TOLD,
-    STRINGSET,
-    STRINGSET_TOLD,
-)
+from stack.netlink.ethnl_attrs import STATS_GRP, STRING_TOLD, STRINGSET, STRINGSET_TOLD
 from stack.netlink.ethnl_bitset import ethnl_parse_bitset, ethnl_put_bitset
 from stack.netlink.netlink_sock import nlmsg
 from stack.netlink.nlattr import (

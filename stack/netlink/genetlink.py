@@ -23,8 +23,8 @@ import errno
 import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+from stack.net import Net
 from stack.netlink.af_netlink import (
     netlink_capable,
     netlink_dump_start,
@@ -57,9 +57,6 @@ from stack.netlink.nlattr import (
     put_attr,
 )
 from stack.netlink.nlpolicy import policies_of, policy_attributes
-
-if TYPE_CHECKING:
-    from stack.net import Net
 
 GENLMSGHDR = struct.Struct("=BBH")
 GENL_ID_CTRL = 16

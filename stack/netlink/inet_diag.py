@@ -14,34 +14,23 @@ import errno
 import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 from stack.core.sock import sock
 from stack.core.sockopt import sk_get_meminfo
 from stack.core.tcp_states import TCP_LISTEN, TCP_SYN_RECV
 from stack.core.uapi import AF_INET, AF_INET6, IPPROTO_RAW, IPPROTO_TCP, IPPROTO_UDP
-from stack.inet.inet_connection_sock import (
-    ICSK_TIME_PROBE0,
-    ICSK_TIME_RETRANS,
-    request_sock,
-)
+from stack.inet.inet_connection_sock import ICSK_TIME_PROBE0, ICSK_TIME_RETRANS, request_sock
 from stack.inet.inet_sock import inet_sock
 from stack.inet.inet_timewait_sock import inet_timewait_sock
 from stack.inet.tcp_sock import tcp_sock
 from stack.inet.tcp_sockopt import tcp_get_info
-from stack.netlink.af_netlink import (
-    netlink_capable,
-    netlink_dump_start,
-    netlink_reply,
-    nlmsg_put,
-)
+from stack.net import Net
+from stack.netlink.af_netlink import netlink_capable, netlink_dump_start, netlink_reply, nlmsg_put
 from stack.netlink.inet_diag_bc import audit, inet_diag_bc_sk
 from stack.netlink.netlink_sock import NLM_F_DUMP, NLMSG_HDRLEN, netlink_callback, nlmsg
 from stack.netlink.nlattr import BINARY, STRING, U8, U32, UNSPEC, Attr, AttrTable, NlError
 from stack.proc.sockets import queues, raw_sockets, shown_address, tcp_sockets, udp_sockets
-
-if TYPE_CHECKING:
-    from stack.net import Net
 
 AnySock: TypeAlias = inet_sock | request_sock | inet_timewait_sock
 

@@ -10,16 +10,14 @@ from __future__ import annotations
 
 import errno
 import struct
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
 from stack.core.sock import sock
 from stack.core.sock_flags import SOCK_BINDPORT_LOCK
 from stack.core.uapi import AF_INET, AF_INET6, AF_UNSPEC
 from stack.netlink.nlattr import NlError
 from stack.proc.sockets import shown_address
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 OP = struct.Struct("=BBH")
 HOSTCOND = struct.Struct("=BBxxi")

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import errno
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from stack.core.bsd_socket import sock_register, socket
 from stack.core.datagram import datagram_poll
 from stack.core.dev_ioctl import family_ioctl
 from stack.core.errors import os_error
-from stack.core.net_namespace import pernet_operations, register_pernet_subsys
+from stack.core.net_namespace import pernet_operations
 from stack.core.proto import net_proto_family, proto, proto_ops, proto_register
 from stack.core.sock import (
     sk_alloc,
@@ -24,6 +24,7 @@ from stack.core.sock import (
 from stack.core.sockaddr import sockaddr
 from stack.core.uapi import AF_INET, AF_NETLINK, AF_UNSPEC, SOCK_DGRAM, SOCK_RAW
 from stack.core.wait import wake_up
+from stack.net import Net
 from stack.netlink.af_netlink import (
     may_send,
     netlink_autobind,
@@ -54,10 +55,6 @@ from stack.netlink.nfnetlink import nfnetlink_net_init
 from stack.netlink.rtnetlink import rtnetlink_net_init
 from stack.netlink.sock_diag import sock_diag_net_init
 from stack.netlink.xfrm_user import xfrm_user_net_init
-
-if TYPE_CHECKING:
-    from stack.machine import Machine
-    from stack.net import Net
 
 
 def netlink_create(net: Net, sock: socket, protocol: int, kern: bool) -> None:
@@ -196,8 +193,3 @@ def netlink_net_init(net: Net) -> None:
 
 
 netlink_net_ops = pernet_operations(init=netlink_net_init)
-
-
-def netlink_init(machine: Machine) -> None:
-    """net/netlink/af_netlink.c netlink_proto_init: AF_NETLINK in each namespace of a machine."""
-    register_pernet_subsys(machine, netlink_net_ops)

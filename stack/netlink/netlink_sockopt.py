@@ -3,24 +3,15 @@
 from __future__ import annotations
 
 import errno
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from stack.core.bsd_socket import socket
 from stack.core.errors import os_error
-from stack.core.sockopt_table import (
-    Level,
-    SockOpt,
-    get_option,
-    opt_int,
-    set_option,
-    switch,
-)
+from stack.core.sockopt_table import Level, SockOpt, get_option, opt_int, set_option, switch
 from stack.core.uapi import SOL_NETLINK
 from stack.netlink import netlink_sock as names
 from stack.netlink.af_netlink import netlink_capable, protocol_of
 from stack.netlink.netlink_sock import netlink_sock
-
-if TYPE_CHECKING:
-    from stack.core.bsd_socket import socket
 
 
 def netlink_update_membership(sk: netlink_sock, group: int, listens: bool) -> None:

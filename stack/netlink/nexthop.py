@@ -13,8 +13,6 @@ no table has, as its siblings. State: `net.fib.nexthops`, by id. Read nexthop_ap
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from stack.core.netdevice import (
     IFF_UP,
     NETDEV_CHANGE,
@@ -29,10 +27,8 @@ from stack.core.uapi import RTM_DELNEXTHOP, RTM_NEWNEXTHOP, RTM_NEWNEXTHOPBUCKET
 from stack.ipv4.fib import fib_alias, fib_changed, fib_info, fib_nexthops, fib_type_of
 from stack.ipv4.rt_cache import rt_cache_flush
 from stack.ipv6.ip6_fib import fib6_bind, fib6_del, fib6_info
+from stack.net import Net
 from stack.netlink.nh_res import NEVER, nh_res_select, nh_res_table, nh_res_table_upkeep
-
-if TYPE_CHECKING:
-    from stack.net import Net
 
 
 @state

@@ -15,8 +15,8 @@ from __future__ import annotations
 import errno
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+from stack.net import Net
 from stack.netlink.af_netlink import netlink_capable
 from stack.netlink.ct_attrs import CTA, CTA_EXPECT, NFGENMSG
 from stack.netlink.ctnetlink import (
@@ -39,16 +39,8 @@ from stack.netlink.ctnetlink import (
     ctnetlink_stat_ct,
     ctnetlink_stat_ct_cpu,
 )
-from stack.netlink.netlink_sock import (
-    NETLINK_NETFILTER,
-    NLMSG_HDRLEN,
-    netlink_protocol,
-    nlmsg,
-)
+from stack.netlink.netlink_sock import NETLINK_NETFILTER, NLMSG_HDRLEN, netlink_protocol, nlmsg
 from stack.netlink.nlattr import LIBERAL, Attrs, AttrTable, NlError
-
-if TYPE_CHECKING:
-    from stack.net import Net
 
 NFNL_MSG_BATCH_BEGIN = 16
 NFNLGRP_MAX = 9

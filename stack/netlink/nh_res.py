@@ -18,9 +18,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from stack.core.rows import row, state
+from stack.core.timer import timer_list
 
 if TYPE_CHECKING:
-    from stack.core.timer import timer_list
     from stack.netlink.nexthop import nexthop
 
 RES_DEFAULT_IDLE_TIMER = 120 * 10**9

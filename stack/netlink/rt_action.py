@@ -25,9 +25,9 @@ from stack.netlink.cls_attrs import (
     actions_put,
     tcf_action_dump_1,
 )
-from stack.netlink.netlink_sock import NLM_F_REPLACE, NLMSG_HDRLEN, nlmsg
+from stack.netlink.netlink_sock import NLM_F_REPLACE, nlmsg
 from stack.netlink.nlattr import NlError, put_attr
-from stack.netlink.rt_link import header
+from stack.netlink.rt_link import nlmsg_parse
 from stack.netlink.rt_qdisc import rtnetlink_send
 from stack.sched.act_api import (
     TCA_ACT_MAX_PRIO,
@@ -47,8 +47,7 @@ TCA_FCNT = 5
 
 def tcamsg(nlh: nlmsg) -> Any:
     """The attributes of a request. Raises: NlError EINVAL."""
-    header(nlh, TCAMSG)
-    tb = ROOT.parse(nlh.whole, NLMSG_HDRLEN + TCAMSG.size)
+    _, tb = nlmsg_parse(nlh, TCAMSG, ROOT)
     if "TCA_ROOT_TAB" not in tb:
         raise NlError(errno.EINVAL, "Netlink action attributes missing")
     return tb
@@ -122,8 +121,7 @@ def tca_action_flush(nlh: nlmsg, payload: bytes) -> None:
 
 def tc_dump_action(nlh: nlmsg) -> Iterator[bytes]:
     """net/sched/act_api.c: RTM_GETACTION of all of a kind, by number, 32 in a message."""
-    header(nlh, TCAMSG)
-    tb = ROOT.parse(nlh.whole, NLMSG_HDRLEN + TCAMSG.size)
+    _, tb = nlmsg_parse(nlh, TCAMSG, ROOT)
     payloads = action_payloads(tb.get("TCA_ROOT_TAB", b""))
     if not payloads:
         return

@@ -10,7 +10,6 @@ from __future__ import annotations
 import errno
 from collections.abc import Iterator
 
-from stack.core.netdevice import net_device
 from stack.core.uapi import AF_INET, AF_INET6, RTM_NEWADDR
 from stack.ipv4.devinet import (
     IFA_F_PERMANENT,
@@ -45,7 +44,7 @@ from stack.netlink.netlink_sock import (
 )
 from stack.netlink.nlattr import DEPRECATED_STRICT, LIBERAL, Attrs, AttrTable, NlError
 from stack.netlink.rt_attrs import CACHEINFO, IFA4, IFA6, IFADDRMSG
-from stack.netlink.rt_link import header, only
+from stack.netlink.rt_link import device_of, header, nlmsg_parse, only
 
 SEC = 1_000_000_000
 TICK_NS = 10_000_000
@@ -191,14 +190,6 @@ def own_address(tb: Attrs) -> int | None:
     return addr
 
 
-def device(nlh: nlmsg, index: int, family: str) -> net_device:
-    """The interface of a request. Raises: NlError ENODEV."""
-    dev = nlh.sk.net.dev_by_index.get(index)
-    if dev is None:
-        raise NlError(errno.ENODEV, f"{family}: Device not found" if family == "ipv4" else "")
-    return dev
-
-
 def cacheinfo(tb: Attrs, family: str) -> tuple[int, int]:
     """Preferred and valid lifetime in s. Raises: NlError EINVAL."""
     if "IFA_CACHEINFO" not in tb:
@@ -214,15 +205,14 @@ def cacheinfo(tb: Attrs, family: str) -> tuple[int, int]:
 
 def inet_rtm_newaddr(nlh: nlmsg) -> None:
     """net/ipv4/devinet.c: RTM_NEWADDR of AF_INET. An address that is there is not changed."""
-    _, plen, _, scope, index = header(nlh, IFADDRMSG)
-    tb = IFA4.parse(nlh.whole, NLMSG_HDRLEN + IFADDRMSG.size)
+    (_, plen, _, scope, index), tb = nlmsg_parse(nlh, IFADDRMSG, IFA4)
     if plen > 32:
         raise NlError(errno.EINVAL, "ipv4: Invalid prefix length")
     if "IFA_LOCAL" not in tb:
         raise NlError(errno.EINVAL, "ipv4: Local address is not supplied")
     if not tb["IFA_LOCAL"]:
         return
-    dev = device(nlh, index, "ipv4")
+    dev = device_of(nlh.sk.net, index, "ipv4: Device not found")
     cacheinfo(tb, "ipv4")
     local = tb["IFA_LOCAL"]
     in_dev: in_device | None = dev.ip_ptr
@@ -244,8 +234,7 @@ def inet_rtm_newaddr(nlh: nlmsg) -> None:
 
 def inet_rtm_deladdr(nlh: nlmsg) -> None:
     """net/ipv4/devinet.c: RTM_DELADDR: the first address that has what the request names."""
-    _, plen, _, _, index = header(nlh, IFADDRMSG)
-    tb = IFA4.parse(nlh.whole, NLMSG_HDRLEN + IFADDRMSG.size)
+    (_, plen, _, _, index), tb = nlmsg_parse(nlh, IFADDRMSG, IFA4)
     dev = nlh.sk.net.dev_by_index.get(index)
     in_dev: in_device | None = dev.ip_ptr if dev is not None else None
     if dev is None or in_dev is None:
@@ -267,15 +256,12 @@ def inet_rtm_deladdr(nlh: nlmsg) -> None:
 def inet6_rtm_newaddr(nlh: nlmsg) -> None:
     """net/ipv6/addrconf.c: RTM_NEWADDR of AF_INET6; with NLM_F_REPLACE lifetimes of one there."""
     net = nlh.sk.net
-    _, plen, flags, _, index = header(nlh, IFADDRMSG)
-    tb = IFA6.parse(nlh.whole, NLMSG_HDRLEN + IFADDRMSG.size)
+    (_, plen, flags, _, index), tb = nlmsg_parse(nlh, IFADDRMSG, IFA6)
     addr = own_address(tb)
     if addr is None:
         raise NlError(errno.EINVAL)
     preferred, valid = cacheinfo(tb, "ipv6")
-    dev = net.dev_by_index.get(index)
-    if dev is None:
-        raise NlError(errno.ENODEV, "ipv6: Unable to find the interface")
+    dev = device_of(net, index, "ipv6: Unable to find the interface")
     there = ipv6_get_ifaddr(net, addr, dev, True)
     if there is not None:
         if nlh.flags & NLM_F_EXCL or not nlh.flags & NLM_F_REPLACE:
@@ -297,16 +283,13 @@ def inet6_rtm_newaddr(nlh: nlmsg) -> None:
 
 def inet6_rtm_deladdr(nlh: nlmsg) -> None:
     """net/ipv6/addrconf.c: RTM_DELADDR of AF_INET6."""
-    _, plen, _, _, index = header(nlh, IFADDRMSG)
-    tb = IFA6.parse(nlh.whole, NLMSG_HDRLEN + IFADDRMSG.size)
+    (_, plen, _, _, index), tb = nlmsg_parse(nlh, IFADDRMSG, IFA6)
     addr = own_address(tb)
     if addr is None:
         raise NlError(errno.EINVAL)
     if plen > 128:
         raise NlError(errno.EINVAL, "ipv6: Invalid prefix length")
-    dev = nlh.sk.net.dev_by_index.get(index)
-    if dev is None:
-        raise NlError(errno.ENODEV, "ipv6: Unable to find the interface")
+    dev = device_of(nlh.sk.net, index, "ipv6: Unable to find the interface")
     if dev.ip6_ptr is None:
         raise NlError(errno.ENXIO, "ipv6: IPv6 is disabled on this device")
     try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from stack.bonding.bond_3ad import bond_active_aggregator
 from stack.bonding.bond_main import bond_create, bond_enslave, bond_link_ops, bond_release
@@ -22,11 +22,9 @@ from stack.bonding.bonding import (
     bonding,
 )
 from stack.core.netdevice import ETH_ALEN, net_device
+from stack.net import Net
 from stack.netlink.nlattr import BINARY, NESTED, S32, U8, U16, U32, Attr, Attrs, AttrTable, NlError
 from stack.netlink.rt_kind_row import link_kind, link_name
-
-if TYPE_CHECKING:
-    from stack.net import Net
 
 AD_INFO = AttrTable(
     "IFLA_BOND_AD_INFO",

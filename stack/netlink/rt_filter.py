@@ -17,17 +17,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from stack.core.netdevice import net_device
-from stack.core.uapi import (
-    RTM_DELCHAIN,
-    RTM_DELTFILTER,
-    RTM_NEWCHAIN,
-    RTM_NEWTFILTER,
-)
+from stack.core.uapi import RTM_DELCHAIN, RTM_DELTFILTER, RTM_NEWCHAIN, RTM_NEWTFILTER
 from stack.netlink.af_netlink import netlink_reply, nlmsg_put
 from stack.netlink.cls_attrs import CLASSIFIERS, IFNAMSIZ
-from stack.netlink.netlink_sock import NLM_F_CREATE, NLM_F_EXCL, NLMSG_HDRLEN, nlmsg
+from stack.netlink.netlink_sock import NLM_F_CREATE, NLM_F_EXCL, nlmsg
 from stack.netlink.nlattr import Attrs, NlError
-from stack.netlink.rt_link import header
+from stack.netlink.rt_link import device_of, nlmsg_parse
 from stack.netlink.rt_qdisc import rtnetlink_send
 from stack.netlink.tc_attrs import TCA, TCMSG
 from stack.sched.act_api import TC_ACT_EXT_VAL_MASK
@@ -121,8 +116,7 @@ class Asked:
 
 def asked(nlh: nlmsg) -> Asked:
     """A request. Raises: NlError EINVAL."""
-    _, index, handle, parent, info = header(nlh, TCMSG)
-    tb = TCA.parse(nlh.whole, NLMSG_HDRLEN + TCMSG.size)
+    (_, index, handle, parent, info), tb = nlmsg_parse(nlh, TCMSG, TCA)
     protocol = int.from_bytes((info & 0xFFFF).to_bytes(2, "little"), "big")
     return Asked(index, handle, parent, info >> 16, protocol, tb)
 
@@ -136,9 +130,7 @@ def place_of(nlh: nlmsg, t: Asked, named: bool = True) -> Place:
     index, parent = t.index, t.parent
     if index == IFINDEX_BLOCK:
         raise NlError(errno.EINVAL, "Block of given index was not found")
-    dev = nlh.sk.net.dev_by_index.get(index)
-    if dev is None:
-        raise NlError(errno.ENODEV)
+    dev = device_of(nlh.sk.net, index)
     q: Qdisc | None
     if parent:
         q = qdisc_lookup(dev, parent & TC_H_MAJ_MASK)

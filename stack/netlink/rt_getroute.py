@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from fastpath.base.skbuff import kfree_skb, sk_buff, skb_from_bytes, skb_reset_network_header
 from stack.core import uapi
@@ -17,21 +17,13 @@ from stack.ipv4.route_input import ip_route_input_noref
 from stack.ipv6.addr import rt6_need_strict
 from stack.ipv6.route import ip6_route_get_saddr, ip6_route_input, ip6_route_output
 from stack.ipv6.rt6_info import rt6_info
+from stack.net import Net
 from stack.netlink.af_netlink import netlink_reply
 from stack.netlink.netlink_sock import NLMSG_HDRLEN, nlmsg
 from stack.netlink.nlattr import DEPRECATED_STRICT, LIBERAL, Attrs, NlError
 from stack.netlink.rt_attrs import RTA4, RTA6, RTA_CACHE, RTMSG
 from stack.netlink.rt_link import header
-from stack.netlink.rt_route import (
-    fib_dump_info,
-    in6_prefix,
-    metrics_fill,
-    rt6_fill_node,
-    rt_table,
-)
-
-if TYPE_CHECKING:
-    from stack.net import Net
+from stack.netlink.rt_route import fib_dump_info, in6_prefix, metrics_fill, rt6_fill_node, rt_table
 
 RTM_F_CLONED, RTM_F_LOOKUP_TABLE, RTM_F_FIB_MATCH = 0x200, 0x1000, 0x2000
 KNOWN = (

@@ -5,14 +5,12 @@ from __future__ import annotations
 import errno
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from stack.core.netdevice import ETH_ALEN, ETH_MAX_MTU, ETH_MIN_MTU, net_device, rtnl_link_ops
 from stack.ethernet.eth import is_valid_ether_addr
+from stack.net import Net
 from stack.netlink.nlattr import Attrs, AttrTable, NlError
-
-if TYPE_CHECKING:
-    from stack.net import Net
 
 EMPTY = AttrTable("IFLA_INFO_DATA", ())
 """The policy of kinds without attributes."""

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import errno
 import struct
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from stack.bridge.br_fdb import br_fdb_delete_by_port, br_fdb_flush, br_gc_value
 from stack.bridge.br_if import br_add_bridge, br_add_if, br_del_if, br_link_ops
@@ -64,6 +64,7 @@ from stack.drivers.ifb import ifb_link_ops, ifb_newlink
 from stack.drivers.tun import tun_link_ops
 from stack.drivers.veth import veth_link_ops, veth_newlink
 from stack.ethernet.eth import is_valid_ether_addr
+from stack.net import Net
 from stack.netlink.nlattr import Attrs, NlError
 from stack.netlink.rt_attrs import BR, BRPORT, IFINFOMSG, IFLA, VETH, VLAN
 from stack.netlink.rt_bond import BOND_ROW
@@ -73,9 +74,6 @@ from stack.netlink.rt_tunnels import TUNNEL_ROWS
 from stack.netlink.rt_vxlan import VXLAN_ROW
 from stack.vlan.vlan import vlan_link_ops, vlan_newlink
 from stack.vlan.vlan_dev import VLAN_FLAG_REORDER_HDR, vlan_dev_priv
-
-if TYPE_CHECKING:
-    from stack.net import Net
 
 BR_TICK_NS = 10_000_000
 """USER_HZ is 100: the unit of a bridge's times."""

@@ -15,7 +15,7 @@ import contextlib
 import errno
 import struct
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from stack.bridge.br_private import br_port_get, net_bridge_port
 from stack.core.dev import (
@@ -40,14 +40,12 @@ from stack.core.rtnetlink import rtnl_delete_link
 from stack.core.snmp import rtnl_link_stats64
 from stack.core.uapi import AF_BRIDGE, AF_INET6, AF_UNSPEC, RTM_NEWLINK
 from stack.ipv6.if_inet6 import inet6_dev
+from stack.net import Net
 from stack.netlink.af_netlink import netlink_reply, nlmsg_put
 from stack.netlink.netlink_sock import NLMSG_HDRLEN, nlmsg
-from stack.netlink.nlattr import DEPRECATED_STRICT, LIBERAL, U32, Attrs, NlError
+from stack.netlink.nlattr import DEPRECATED_STRICT, LIBERAL, U32, Attrs, AttrTable, NlError
 from stack.netlink.rt_attrs import AF_SPEC, BRPORT, IFINFOMSG, IFLA, INET6_LINK
 from stack.netlink.rt_kinds import BR_TICK_NS, br_setport, brport_fill, link_kind_of
-
-if TYPE_CHECKING:
-    from stack.net import Net
 
 IF_OPER_UNKNOWN, IF_OPER_DOWN, IF_OPER_LOWERLAYERDOWN, IF_OPER_UP = 0, 2, 3, 6
 SILENT = ("dummy", "ifb")
@@ -182,6 +180,25 @@ def header(nlh: nlmsg, code: struct.Struct, what: str = "") -> tuple[int, ...]:
     if len(nlh.whole) < NLMSG_HDRLEN + code.size:
         raise NlError(errno.EINVAL, what or "Invalid header length")
     return code.unpack_from(nlh.whole, NLMSG_HDRLEN)
+
+
+def nlmsg_parse(
+    nlh: nlmsg, code: struct.Struct, table: AttrTable, validate: int = LIBERAL
+) -> tuple[tuple[int, ...], Attrs]:
+    """include/net/netlink.h: the structure behind the header, and the attributes behind it.
+
+    Raises: NlError EINVAL, ERANGE.
+    """
+    values = header(nlh, code)
+    return values, table.parse(nlh.whole, NLMSG_HDRLEN + code.size, validate)
+
+
+def device_of(net: Net, index: int, text: str = "") -> net_device:
+    """The interface that a request names. Raises: NlError ENODEV."""
+    dev = net.dev_by_index.get(index)
+    if dev is None:
+        raise NlError(errno.ENODEV, text)
+    return dev
 
 
 def only(tb: Attrs, known: tuple[str, ...], text: str) -> None:
@@ -400,17 +417,14 @@ def do_set_af_spec(dev: net_device, tb: Attrs) -> None:
 
 def rtnl_setlink(nlh: nlmsg) -> None:
     """net/core/rtnetlink.c: RTM_SETLINK."""
-    _, _, index, flags, mask = header(nlh, IFINFOMSG)
-    tb = IFLA.parse(nlh.whole, NLMSG_HDRLEN + 16)
+    (_, _, index, flags, mask), tb = nlmsg_parse(nlh, IFINFOMSG, IFLA)
     do_setlink(find_link(nlh.sk.net, index, tb), flags, mask, tb)
 
 
 def br_setlink(nlh: nlmsg) -> None:
     """net/bridge/br_netlink.c: RTM_SETLINK of AF_BRIDGE: the switches and state of a port."""
     _, _, index, _, _ = header(nlh, IFINFOMSG)
-    dev = nlh.sk.net.dev_by_index.get(index)
-    if dev is None:
-        raise NlError(errno.ENODEV, "unknown ifindex")
+    dev = device_of(nlh.sk.net, index, "unknown ifindex")
     tb = IFLA.parse(nlh.whole, NLMSG_HDRLEN + 16)
     p = br_port_get(dev)
     if p is None:
@@ -420,8 +434,7 @@ def br_setlink(nlh: nlmsg) -> None:
 
 def rtnl_dellink(nlh: nlmsg) -> None:
     """net/core/rtnetlink.c: RTM_DELLINK."""
-    _, _, index, _, _ = header(nlh, IFINFOMSG)
-    tb = IFLA.parse(nlh.whole, NLMSG_HDRLEN + 16, DEPRECATED_STRICT)
+    (_, _, index, _, _), tb = nlmsg_parse(nlh, IFINFOMSG, IFLA, DEPRECATED_STRICT)
     one_netns(tb)
     if index <= 0 and "IFLA_GROUP" in tb and not {"IFLA_IFNAME", "IFLA_ALT_IFNAME"} & tb.keys():
         # All interfaces are of group 0, which cannot be deleted.

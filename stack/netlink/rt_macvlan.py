@@ -3,15 +3,9 @@
 from __future__ import annotations
 
 import errno
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from stack.core.dev import (
-    dev_mc_add,
-    dev_mc_del,
-    dev_set_promiscuity,
-    dev_uc_add,
-    dev_uc_del,
-)
+from stack.core.dev import dev_mc_add, dev_mc_del, dev_set_promiscuity, dev_uc_add, dev_uc_del
 from stack.core.netdevice import ETH_ALEN, net_device
 from stack.drivers.macvlan import (
     macvlan_common_newlink,
@@ -32,6 +26,7 @@ from stack.drivers.macvlan_dev import (
     macvlan_dev,
 )
 from stack.ethernet.eth import is_valid_ether_addr
+from stack.net import Net
 from stack.netlink.netlink_sock import NLM_F_REPLACE
 from stack.netlink.nlattr import (
     BINARY,
@@ -50,9 +45,6 @@ from stack.netlink.nlattr import (
     put_attr,
 )
 from stack.netlink.rt_kind_row import link_kind, link_name, validate_ether, validate_mtu
-
-if TYPE_CHECKING:
-    from stack.net import Net
 
 MACVLAN_MACADDR_ADD, MACVLAN_MACADDR_DEL, MACVLAN_MACADDR_FLUSH, MACVLAN_MACADDR_SET = range(4)
 IFLA_MACVLAN_MACADDR = 4

@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import errno
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from stack.bridge.br_fdb import fdb_add_entry, fdb_delete_entry
 from stack.bridge.br_private import br_port_get, net_bridge, net_bridge_port, netif_is_bridge_master
@@ -28,6 +28,7 @@ from stack.core.neigh_table import (
 )
 from stack.core.neighbour import neigh_create, neigh_event_send, neigh_lookup, neigh_update
 from stack.core.netdevice import ETH_P_IP, ETH_P_IPV6, net_device
+from stack.net import Net
 from stack.netlink.af_netlink import netlink_reply, nlmsg_put
 from stack.netlink.netlink_sock import (
     NLM_F_CREATE,
@@ -40,10 +41,7 @@ from stack.netlink.netlink_sock import (
 from stack.netlink.nlattr import BINARY, DEPRECATED_STRICT, LIBERAL, Attr, Attrs, AttrTable, NlError
 from stack.netlink.rt_attrs import NDA, NDA_CACHE, NDMSG
 from stack.netlink.rt_kinds import link_kind_of
-from stack.netlink.rt_link import check, header, only
-
-if TYPE_CHECKING:
-    from stack.net import Net
+from stack.netlink.rt_link import check, device_of, header, nlmsg_parse, only
 
 NDA_FIND = AttrTable("NDA", (Attr("NDA_DST", 1, BINARY, told=True),), last=16)
 """What neigh_get and neigh_delete look for; they do not check others."""
@@ -148,10 +146,7 @@ def device(net: Net, index: int) -> net_device | None:
     """The interface of a request, None for 0. Raises: NlError ENODEV."""
     if not index:
         return None
-    dev = net.dev_by_index.get(index)
-    if dev is None:
-        raise NlError(errno.ENODEV)
-    return dev
+    return device_of(net, index)
 
 
 def neigh_get(nlh: nlmsg) -> None:
@@ -198,8 +193,7 @@ def neigh_get(nlh: nlmsg) -> None:
 def neigh_add(nlh: nlmsg) -> None:
     """net/core/neighbour.c: RTM_NEWNEIGH: `ip neigh add`, `replace`, `change`; of proxies too."""
     net = nlh.sk.net
-    family, _, _, index, state, flags, _ = header(nlh, NDMSG)
-    tb = NDA.parse(nlh.whole, NLMSG_HDRLEN + NDMSG.size)
+    (family, _, _, index, state, flags, _), tb = nlmsg_parse(nlh, NDMSG, NDA)
     if "NDA_DST" not in tb:
         raise NlError(errno.EINVAL, "Network address not specified")
     dev = device(net, index)
@@ -239,8 +233,7 @@ def neigh_add(nlh: nlmsg) -> None:
 def neigh_delete(nlh: nlmsg) -> None:
     """net/core/neighbour.c: RTM_DELNEIGH."""
     net = nlh.sk.net
-    family, _, _, index, _, flags, _ = header(nlh, NDMSG)
-    tb = NDA_FIND.parse(nlh.whole, NLMSG_HDRLEN + NDMSG.size)
+    (family, _, _, index, _, flags, _), tb = nlmsg_parse(nlh, NDMSG, NDA_FIND)
     if "NDA_DST" not in tb:
         raise NlError(errno.EINVAL, "Network address not specified")
     dev = device(net, index)
@@ -310,13 +303,10 @@ def _fdb(nlh: nlmsg, dev: net_device, state: int, flags: int, attrs: dict[str, A
 
 def _fdb_request(nlh: nlmsg) -> tuple[net_device, Attrs, int, int]:
     """Device, attributes, state and flags of a request. Raises: NlError."""
-    _, _, _, index, state, flags, _ = header(nlh, NDMSG)
-    tb = NDA.parse(nlh.whole, NLMSG_HDRLEN + NDMSG.size)
+    (_, _, _, index, state, flags, _), tb = nlmsg_parse(nlh, NDMSG, NDA)
     if not index:
         raise NlError(errno.EINVAL, "invalid ifindex")
-    dev = nlh.sk.net.dev_by_index.get(index)
-    if dev is None:
-        raise NlError(errno.ENODEV, "unknown ifindex")
+    dev = device_of(nlh.sk.net, index, "unknown ifindex")
     if len(tb.get("NDA_LLADDR", b"")) != 6:
         raise NlError(errno.EINVAL, "invalid address")
     return dev, tb, state, flags

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import errno
-from typing import TYPE_CHECKING
 
 from stack.core.netdevice import net_device
 from stack.core.rtnetlink import rtnl_delete_link
-from stack.netlink.netlink_sock import NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, NLMSG_HDRLEN, nlmsg
+from stack.net import Net
+from stack.netlink.netlink_sock import NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, nlmsg
 from stack.netlink.nlattr import LIBERAL, NLA_HDRLEN, Attrs, AttrTable, NlError
 from stack.netlink.rt_attrs import IFINFOMSG, IFLA
 from stack.netlink.rt_kind_row import link_kind
 from stack.netlink.rt_kinds import KINDS, link_kind_of
-from stack.netlink.rt_link import check, do_set_master, do_setlink, header
-
-if TYPE_CHECKING:
-    from stack.net import Net
+from stack.netlink.rt_link import check, do_set_master, do_setlink, nlmsg_parse
 
 LATER = ("IFLA_MTU", "IFLA_TXQLEN", "IFLA_AF_SPEC")
 MAX_QUEUES = 4096
@@ -24,8 +21,7 @@ MAX_QUEUES = 4096
 def rtnl_newlink(nlh: nlmsg) -> None:
     """net/core/rtnetlink.c: RTM_NEWLINK: change an interface, or make one."""
     net = nlh.sk.net
-    _, _, index, flags, mask = header(nlh, IFINFOMSG)
-    tb = IFLA.parse(nlh.whole, NLMSG_HDRLEN + 16)
+    (_, _, index, flags, mask), tb = nlmsg_parse(nlh, IFINFOMSG, IFLA)
     if "IFLA_NET_NS_PID" in tb:
         raise tb.wrong("IFLA_NET_NS_PID", "programs have no namespaces of a host", errno.ESRCH)
     if "IFLA_NET_NS_FD" in tb:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from stack.core.netdevice import IFF_UP, net_device, netif_carrier_ok
 from stack.core.rows import wide
@@ -30,6 +30,7 @@ from stack.ipv4.fib import (
     inet_addr_type,
 )
 from stack.ipv6.route_config import ip6_validate_gw
+from stack.net import Net
 from stack.netlink.af_netlink import netlink_reply, nlmsg_put
 from stack.netlink.netlink_sock import (
     NLM_F_CREATE,
@@ -53,12 +54,9 @@ from stack.netlink.nh_res import (
     nh_res_table,
     nh_res_table_alloc,
 )
-from stack.netlink.nlattr import STRICT, Attrs, NlError
+from stack.netlink.nlattr import STRICT, Attrs, AttrTable, NlError
 from stack.netlink.rt_attrs import NH_GRP, NHA, NHA_DEL, NHA_DUMP, NHA_GET, NHA_NEW, NHMSG
-from stack.netlink.rt_link import header
-
-if TYPE_CHECKING:
-    from stack.net import Net
+from stack.netlink.rt_link import nlmsg_parse
 
 ATTRS_AT = NLMSG_HDRLEN + NHMSG.size
 NEXTHOP_GRP_TYPE_MPATH, NEXTHOP_GRP_TYPE_RES = 0, 1
@@ -244,8 +242,7 @@ def _check_gw6(net: Net, nh: nexthop, gw: wide) -> None:
 def rtm_new_nexthop(nlh: nlmsg) -> None:
     """net/ipv4/nexthop.c: RTM_NEWNEXTHOP. Raises: NlError."""
     net = nlh.sk.net
-    values = header(nlh, NHMSG)
-    tb = NHA_NEW.parse(nlh.whole, ATTRS_AT, STRICT)
+    values, tb = nlmsg_parse(nlh, NHMSG, NHA_NEW, STRICT)
     family, scope, protocol, reserved, flags = values
     if reserved or scope:
         raise invalid("Invalid values in ancillary header")
@@ -330,10 +327,9 @@ def set_timers(table: nh_res_table, given: nh_res_table, idle: int, unbalanced: 
     table.unbalanced_timer = unbalanced if given.unbalanced_timer < 0 else given.unbalanced_timer
 
 
-def asked(nlh: nlmsg, table: object) -> nexthop:
+def asked(nlh: nlmsg, table: AttrTable) -> nexthop:
     """net/ipv4/nexthop.c nh_valid_get_del_req: the object of a request. Raises: NlError."""
-    values = header(nlh, NHMSG)
-    tb = (NHA_GET if table is NHA_GET else NHA_DEL).parse(nlh.whole, ATTRS_AT, STRICT)
+    values, tb = nlmsg_parse(nlh, NHMSG, table, STRICT)
     if any(values[1:]):
         raise invalid("Invalid values in header")
     if "NHA_ID" not in tb:
@@ -359,8 +355,7 @@ def rtm_get_nexthop(nlh: nlmsg) -> None:
 def rtm_dump_nexthop(nlh: nlmsg) -> Iterator[bytes]:
     """net/ipv4/nexthop.c: RTM_GETNEXTHOP of all, or of those of a device, a family, of groups."""
     sk = nlh.sk
-    family, *rest = header(nlh, NHMSG)
-    tb = NHA_DUMP.parse(nlh.whole, ATTRS_AT, STRICT)
+    (family, *rest), tb = nlmsg_parse(nlh, NHMSG, NHA_DUMP, STRICT)
     if any(rest):
         raise invalid("Invalid values in header for nexthop dump request")
     for name in ("NHA_OIF", "NHA_MASTER"):

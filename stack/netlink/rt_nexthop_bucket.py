@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 from stack.core.uapi import AF_UNSPEC, RTM_NEWNEXTHOPBUCKET
+from stack.net import Net
 from stack.netlink.af_netlink import netlink_reply, nlmsg_put
 from stack.netlink.netlink_sock import nlmsg
 from stack.netlink.nexthop import nexthop
 from stack.netlink.nh_res import nh_res_table
 from stack.netlink.nlattr import STRICT, Attrs, NlError
 from stack.netlink.rt_attrs import NHA, NHA_BUCKET_DUMP, NHA_BUCKET_GET, NHMSG
-from stack.netlink.rt_link import header
-from stack.netlink.rt_nexthop import ATTRS_AT, CLOCK_T_NS, invalid
-
-if TYPE_CHECKING:
-    from stack.net import Net
+from stack.netlink.rt_link import nlmsg_parse
+from stack.netlink.rt_nexthop import CLOCK_T_NS, invalid
 
 
 def nh_fill_res_bucket(nh: nexthop, at: int, now: int) -> bytes:
@@ -49,8 +46,7 @@ def group_of(net: Net, nhid: int) -> tuple[nexthop, nh_res_table]:
 def rtm_get_nexthop_bucket(nlh: nlmsg) -> None:
     """net/ipv4/nexthop.c: RTM_GETNEXTHOPBUCKET of one. Raises: NlError."""
     net = nlh.sk.net
-    values = header(nlh, NHMSG)
-    tb = NHA_BUCKET_GET.parse(nlh.whole, ATTRS_AT, STRICT)
+    values, tb = nlmsg_parse(nlh, NHMSG, NHA_BUCKET_GET, STRICT)
     if any(values[1:]):
         raise invalid("Invalid values in header")
     if not tb.get("NHA_ID"):
@@ -81,8 +77,7 @@ def rtm_dump_nexthop_bucket(nlh: nlmsg) -> Iterator[bytes]:
     """net/ipv4/nexthop.c: RTM_GETNEXTHOPBUCKET of all groups or one, by member or device."""
     sk = nlh.sk
     net = sk.net
-    values = header(nlh, NHMSG)
-    tb = NHA_BUCKET_DUMP.parse(nlh.whole, ATTRS_AT, STRICT)
+    values, tb = nlmsg_parse(nlh, NHMSG, NHA_BUCKET_DUMP, STRICT)
     if any(values[1:]):
         raise invalid("Invalid values in header for nexthop dump request")
     ids = [tb["NHA_ID"]] if "NHA_ID" in tb else sorted(net.fib.nexthops)

@@ -17,13 +17,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from stack.core.netdevice import net_device
-from stack.core.uapi import (
-    RTM_DELQDISC,
-    RTM_DELTCLASS,
-    RTM_GETQDISC,
-    RTM_NEWQDISC,
-    RTM_NEWTCLASS,
-)
+from stack.core.uapi import RTM_DELQDISC, RTM_DELTCLASS, RTM_GETQDISC, RTM_NEWQDISC, RTM_NEWTCLASS
 from stack.netlink.af_netlink import netlink_reply, nlmsg_notify, nlmsg_put
 from stack.netlink.gen_stats import tc_stats
 from stack.netlink.netlink_sock import (
@@ -35,7 +29,7 @@ from stack.netlink.netlink_sock import (
     nlmsg,
 )
 from stack.netlink.nlattr import Attrs, NlError
-from stack.netlink.rt_link import header
+from stack.netlink.rt_link import device_of, header, nlmsg_parse
 from stack.netlink.tc_attrs import (
     CLASS_OPTIONS,
     CLASS_XSTATS,
@@ -59,13 +53,7 @@ from stack.sched.sch_api import (
     qdisc_lookup,
     qdisc_root,
 )
-from stack.sched.sch_generic import (
-    TC_H_ROOT,
-    Qdisc,
-    Qdisc_class,
-    class_dump,
-    noop_qdisc,
-)
+from stack.sched.sch_generic import TC_H_ROOT, Qdisc, Qdisc_class, class_dump, noop_qdisc
 from stack.sched.sch_ingress import ingress_qdisc
 from stack.sched.sch_kinds import qdisc_create
 from stack.sched.sch_stab import qdisc_get_stab
@@ -136,11 +124,8 @@ def qdisc_notify(nlh: nlmsg, dev: net_device, old: Qdisc | None, new: Qdisc | No
 
 def tcmsg(nlh: nlmsg) -> tuple[net_device, int, int, Attrs]:
     """Device, handle, parent and attributes of a request. Raises: NlError ENODEV, EINVAL."""
-    _, index, handle, parent, _ = header(nlh, TCMSG)
-    tb = TCA.parse(nlh.whole, NLMSG_HDRLEN + TCMSG.size)
-    dev = nlh.sk.net.dev_by_index.get(index)
-    if dev is None:
-        raise NlError(errno.ENODEV)
+    (_, index, handle, parent, _), tb = nlmsg_parse(nlh, TCMSG, TCA)
+    dev = device_of(nlh.sk.net, index)
     return dev, handle, parent, tb
 
 

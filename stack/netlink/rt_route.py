@@ -47,6 +47,7 @@ from stack.ipv6.ip6_fib import (
     fib6_nh,
 )
 from stack.ipv6.route_config import PREFERENCES, ip6_route_add
+from stack.net import Net
 from stack.netlink.af_netlink import nlmsg_put
 from stack.netlink.netlink_sock import (
     NLM_F_APPEND,
@@ -59,10 +60,9 @@ from stack.netlink.netlink_sock import (
 )
 from stack.netlink.nlattr import DEPRECATED_STRICT, Attrs, NlError
 from stack.netlink.rt_attrs import RTA4, RTA6, RTA_CACHE, RTAX, RTMSG, RTNEXTHOP
-from stack.netlink.rt_link import header
+from stack.netlink.rt_link import device_of, header
 
 if TYPE_CHECKING:
-    from stack.net import Net
     from stack.netlink.nexthop import nexthop
 
 RT_TABLE_COMPAT = 252
@@ -374,10 +374,7 @@ def out_device(net: Net, tb: Attrs) -> net_device | None:
     index = tb.get("RTA_OIF", 0)
     if not index:
         return None
-    dev = net.dev_by_index.get(index)
-    if dev is None:
-        raise NlError(errno.ENODEV, "Device does not exist")
-    return dev
+    return device_of(net, index, "Device does not exist")
 
 
 def inet_rtm_newroute(nlh: nlmsg) -> None:

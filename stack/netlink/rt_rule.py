@@ -8,7 +8,7 @@ from __future__ import annotations
 import errno
 import struct
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from stack.core.fib_rules import (
     FR_ACT_GOTO,
@@ -26,15 +26,13 @@ from stack.core.uapi import AF_INET, AF_INET6, RTM_NEWNETCONF, RTM_NEWNSID, RTM_
 from stack.ipv4.fib import RT_TABLE_DEFAULT
 from stack.ipv4.netns import in_dev_conf, in_dev_forward
 from stack.ipv6.ip6_fib import fib6_get_table
+from stack.net import Net
 from stack.netlink.af_netlink import netlink_reply, nlmsg_put
 from stack.netlink.netlink_sock import NLM_F_EXCL, NLMSG_HDRLEN, nlmsg
 from stack.netlink.nlattr import NlError
 from stack.netlink.rt_attrs import FRA, FRA_RANGE16, FRA_RANGE32, NETCONFA, NETNSA, RTMSG
 from stack.netlink.rt_link import header
 from stack.netlink.rt_route import rt_table
-
-if TYPE_CHECKING:
-    from stack.net import Net
 
 FIELDS = {
     "FRA_GOTO": "target",

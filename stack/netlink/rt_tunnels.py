@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import errno
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from stack.core.netdevice import net_device
 from stack.core.rtnetlink import rtnl_delete_link
 from stack.core.uapi import AF_INET, IPPROTO_IPV6
+from stack.net import Net
 from stack.netlink.nlattr import (
     BE16,
     BE32,
@@ -28,17 +29,8 @@ from stack.netlink.nlattr import (
 )
 from stack.netlink.rt_kind_row import link_kind, link_name, validate_ether
 from stack.tunnel.gre import GRE_KEY, GRE_ROUTING, GRE_VERSION
-from stack.tunnel.ip_tunnel import (
-    IPPROTO_IPIP,
-    KINDS,
-    ip_tunnel,
-    ip_tunnel_parm,
-    tunnel_kind,
-)
+from stack.tunnel.ip_tunnel import IPPROTO_IPIP, KINDS, ip_tunnel, ip_tunnel_parm, tunnel_kind
 from stack.tunnel.tunnels import TUNNEL_OPS, tunnel_changelink, tunnel_newlink
-
-if TYPE_CHECKING:
-    from stack.net import Net
 
 
 def iptun_table(six: bool, flags: Any) -> AttrTable:

@@ -14,13 +14,14 @@ from __future__ import annotations
 
 import errno
 import struct
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from stack.core import uapi
 from stack.core.netdevice import ETH_ALEN, ETH_MAX_MTU, ETH_MIN_MTU, net_device
 from stack.core.rows import wide
 from stack.core.uapi import AF_INET, AF_INET6
 from stack.ethernet.eth import is_valid_ether_addr
+from stack.net import Net
 from stack.netlink.netlink_sock import NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE
 from stack.netlink.nlattr import (
     BE16,
@@ -49,9 +50,6 @@ from stack.tunnel.vxlan import (
     vxlan_newlink,
     vxlan_rdst,
 )
-
-if TYPE_CHECKING:
-    from stack.net import Net
 
 FLOWLABEL_MASK = 0xFFFFF
 PORT_RANGE = struct.Struct(">HH")

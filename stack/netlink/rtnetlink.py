@@ -12,7 +12,7 @@ from __future__ import annotations
 import errno
 from collections.abc import Callable, Iterator
 from itertools import chain
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from stack.bridge.br_private import net_bridge_port
 from stack.core import uapi
@@ -35,6 +35,7 @@ from stack.core.netdevice import (
 from stack.ipv4.devinet import in_ifaddr
 from stack.ipv4.fib import fib_alias
 from stack.ipv6.if_inet6 import inet6_ifaddr
+from stack.net import Net
 from stack.netlink.af_netlink import netlink_capable, netlink_dump_start, nlmsg_notify
 from stack.netlink.netlink_sock import (
     NETLINK_ROUTE,
@@ -132,9 +133,6 @@ from stack.netlink.rt_rule import (
     rtnl_net_getid,
 )
 from stack.sched.cls_api import tcf_chain
-
-if TYPE_CHECKING:
-    from stack.net import Net
 
 # include/uapi/linux/rtnetlink.h: multicast groups
 RTNLGRP_LINK = 1

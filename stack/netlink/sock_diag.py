@@ -5,16 +5,13 @@ from __future__ import annotations
 import errno
 import struct
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from stack.core.uapi import AF_INET, AF_INET6, AF_NETLINK, AF_PACKET, AF_UNIX
+from stack.net import Net
 from stack.netlink.inet_diag import inet_diag_cmd
 from stack.netlink.netlink_sock import NETLINK_SOCK_DIAG, netlink_protocol, nlmsg
 from stack.netlink.nlattr import NlError
 from stack.netlink.other_diag import netlink_diag_cmd, packet_diag_cmd, unix_diag_cmd
-
-if TYPE_CHECKING:
-    from stack.net import Net
 
 SOCK_DIAG_BY_FAMILY, SOCK_DESTROY = 20, 21
 SOCK_DIAG_REQ = struct.Struct("=BB")

@@ -17,7 +17,6 @@ import errno
 import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from stack.core.rows import narrow
 from stack.core.uapi import AF_INET, AF_INET6
@@ -35,6 +34,7 @@ from stack.inet.xfrm_policy import (
     xfrm_selector,
     xfrm_tmpl,
 )
+from stack.net import Net
 from stack.netlink.af_netlink import (
     netlink_capable,
     netlink_dump_start,
@@ -97,9 +97,6 @@ from stack.xfrm.xfrm_state import (
     xfrm_state_lookup,
     xfrm_state_update,
 )
-
-if TYPE_CHECKING:
-    from stack.net import Net
 
 NEWSA, DELSA, GETSA, NEWPOLICY, DELPOLICY, GETPOLICY = range(0x10, 0x16)
 EXPIRE, UPDPOLICY, UPDSA = 0x18, 0x19, 0x1A

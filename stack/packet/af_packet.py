@@ -41,25 +41,12 @@ from stack.core.errors import os_error
 from stack.core.errqueue import sock_exterr_skb, sock_next_error, sock_recv_errqueue
 from stack.core.iov import msghdr, skb_read_datagram
 from stack.core.netdevice import net_device, packet_type
-from stack.core.sock import (
-    lock_sock,
-    release_sock,
-    sk_data_ready,
-    sk_error_report,
-    skb_set_owner_r,
-)
+from stack.core.sock import lock_sock, release_sock, sk_data_ready, sk_error_report, skb_set_owner_r
 from stack.core.sock_flags import SOCK_DEAD
-from stack.core.sockaddr import (
-    sockaddr_ll,
-)
+from stack.core.sockaddr import sockaddr_ll
 from stack.core.sockopt import put_cmsg, sock_recv_cmsgs
 from stack.packet.packet_fanout import fanout_link, fanout_unlink
-from stack.packet.packet_ring import (
-    TP_STATUS_USER,
-    tpacket_rcv,
-    tpacket_status,
-    tpacket_vlan,
-)
+from stack.packet.packet_ring import TP_STATUS_USER, tpacket_rcv, tpacket_status, tpacket_vlan
 from stack.packet.packet_sock import PACKET_AUXDATA, PACKET_TX_TIMESTAMP, packet_sock
 
 AUXDATA = struct.Struct("=IIIHHHH")

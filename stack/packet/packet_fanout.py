@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import errno
 import struct
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from fastpath.base.bpf import bpf_prog, bpf_prog_run
 from fastpath.base.skbuff import sk_buff, skb_copy_bits, skb_network_offset
@@ -31,11 +31,9 @@ from stack.core.netdevice import ETH_P_IP, ETH_P_IPV6, net_device, packet_type
 from stack.core.sock import sock
 from stack.core.sock_flags import SOCK_FILTER_LOCKED
 from stack.core.sockopt_table import opt_bytes
+from stack.net import Net
 from stack.packet.packet_ring import tpacket_has_room
 from stack.packet.packet_sock import packet_fanout, packet_rollover, packet_sock
-
-if TYPE_CHECKING:
-    from stack.net import Net
 
 # ways to fan out, and flags (include/uapi/linux/if_packet.h)
 PACKET_FANOUT_HASH = 0

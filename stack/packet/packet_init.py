@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import errno
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from stack.core.bsd_socket import sock_register, socket
 from stack.core.dev_ioctl import family_ioctl
 from stack.core.dev_notifier import register_netdevice_notifier
 from stack.core.errors import os_error
-from stack.core.net_namespace import pernet_operations, register_pernet_subsys
+from stack.core.net_namespace import pernet_operations
 from stack.core.netdevice import NETDEV_DOWN, NETDEV_UNREGISTER, NETDEV_UP, net_device
 from stack.core.proto import net_proto_family, proto, proto_ops, proto_register
 from stack.core.sock import (
@@ -26,6 +26,7 @@ from stack.core.sock import (
 from stack.core.sockaddr import sockaddr, sockaddr_ll
 from stack.core.uapi import AF_INET, AF_PACKET, CAP_NET_RAW, SIOCINQ, SIOCOUTQ, SOCK_DGRAM, SOCK_RAW
 from stack.core.wait import wake_up
+from stack.net import Net
 from stack.packet.af_packet import (
     packet_do_bind,
     packet_down,
@@ -44,10 +45,6 @@ from stack.packet.packet_sockopt import (
     packet_getsockopt,
     packet_setsockopt,
 )
-
-if TYPE_CHECKING:
-    from stack.machine import Machine
-    from stack.net import Net
 
 
 def packet_create(net: Net, sock: socket, protocol: int, kern: bool) -> None:
@@ -193,8 +190,3 @@ def packet_net_init(net: Net) -> None:
 
 
 packet_net_ops = pernet_operations(init=packet_net_init)
-
-
-def packet_init(machine: Machine) -> None:
-    """net/packet/af_packet.c: AF_PACKET in each namespace of a machine."""
-    register_pernet_subsys(machine, packet_net_ops)

@@ -8,18 +8,16 @@ import os
 import sys
 import tempfile
 import weakref
-from typing import TYPE_CHECKING
 
 from stack.core.bsd_socket import sys_mmap
 from stack.core.errors import os_error
 from stack.core.file import vm_area_struct
 from stack.core.pipe import PAGE_SIZE
+from stack.net import Net
 
 if sys.platform == "linux":
     import fcntl
 
-if TYPE_CHECKING:
-    from stack.net import Net
 
 MEMORY = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 """What this machine has, bytes: more is ENOMEM. Pages that no frame came to take none."""

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
 from fastpath.base.bpf import bpf_prog
 from stack.core.netdevice import net_device, packet_type
 from stack.core.rows import FRESH, row, state
 from stack.core.sock import sock
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from stack.core.timer import timer_list
+from stack.core.timer import timer_list
 
 # options of SOL_PACKET
 PACKET_ADD_MEMBERSHIP = 1

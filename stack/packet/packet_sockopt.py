@@ -5,8 +5,9 @@ from __future__ import annotations
 import errno
 import struct
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from stack.core.bsd_socket import socket
 from stack.core.dev import (
     dev_mc_add,
     dev_mc_del,
@@ -16,6 +17,7 @@ from stack.core.dev import (
     dev_uc_del,
 )
 from stack.core.errors import os_error
+from stack.core.netdevice import net_device
 from stack.core.sockopt_table import (
     M32,
     ON_OFF,
@@ -32,12 +34,7 @@ from stack.core.sockopt_table import (
 )
 from stack.core.uapi import SOL_PACKET
 from stack.packet import packet_sock as names
-from stack.packet.packet_fanout import (
-    fanout_add,
-    fanout_get,
-    fanout_set_data,
-    rollover_stats,
-)
+from stack.packet.packet_fanout import fanout_add, fanout_get, fanout_set_data, rollover_stats
 from stack.packet.packet_ring import packet_set_ring
 from stack.packet.packet_sock import (
     PACKET_MR_ALLMULTI,
@@ -49,10 +46,6 @@ from stack.packet.packet_sock import (
     packet_mclist,
     packet_sock,
 )
-
-if TYPE_CHECKING:
-    from stack.core.bsd_socket import socket
-    from stack.core.netdevice import net_device
 
 MREQ = struct.Struct("=iHH")
 MREQ_BYTES = 16  # struct packet_mreq, with room for an address of 8

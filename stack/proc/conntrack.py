@@ -3,24 +3,15 @@
 from __future__ import annotations
 
 from ipaddress import IPv4Address, IPv6Address
-from typing import TYPE_CHECKING
 
 from stack.core.netfilter import NFPROTO_IPV4
 from stack.core.rows import wide
 from stack.core.uapi import IPPROTO_ICMP, IPPROTO_ICMPV6, IPPROTO_TCP, IPPROTO_UDP
-from stack.netfilter.nf_conntrack import (
-    IPS_ASSURED,
-    IPS_SEEN_REPLY,
-    NSEC_PER_SEC,
-    Tuple,
-    nf_conn,
-)
+from stack.net import Net
+from stack.netfilter.nf_conntrack import IPS_ASSURED, IPS_SEEN_REPLY, NSEC_PER_SEC, Tuple, nf_conn
 from stack.netfilter.nf_conntrack_life import nf_ct_expires, nf_ct_is_expired
 from stack.netfilter.nf_conntrack_proto_tcp import TCP_CONNTRACK_NAMES
 from stack.proc.text import text
-
-if TYPE_CHECKING:
-    from stack.net import Net
 
 L4_NAMES = {
     IPPROTO_TCP: "tcp",

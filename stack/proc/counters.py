@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
+from stack.net import Net
 from stack.proc.text import group, text
-
-if TYPE_CHECKING:
-    from stack.net import Net
 
 
 def snmp(net: Net) -> str:

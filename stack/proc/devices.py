@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from stack.core.dev import dev_get_stats
 from stack.core.netdevice import ETH_P_ALL
+from stack.core.snmp import rtnl_link_stats64
 from stack.core.softirq import SOFTIRQ_NAMES
+from stack.net import Net
 from stack.proc.text import text
 from stack.sched.psched import PSCHED_SHIFT
-
-if TYPE_CHECKING:
-    from stack.core.snmp import rtnl_link_stats64
-    from stack.net import Net
 
 
 def dev(net: Net) -> str:

@@ -12,12 +12,12 @@ from stack.ipv6.addr import (
     ipv6_addr_mc_scope,
 )
 from stack.ipv6.if_inet6 import ifmcaddr6, inet6_dev
+from stack.net import Net
 from stack.proc.text import TICK_NS, le_word, text
 
 if TYPE_CHECKING:
     from stack.ipv4.devinet import in_device
     from stack.ipv4.mc_list import ip_mc_list
-    from stack.net import Net
 
 
 def dev_mcast(net: Net) -> str:

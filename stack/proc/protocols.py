@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING
 
 from stack.inet.tcp_sock import tcp_sock
+from stack.net import Net
 from stack.proc.sockets import ping_sockets, raw_sockets, tcp_sockets, udp_sockets
 from stack.proc.text import text
-
-if TYPE_CHECKING:
-    from stack.net import Net
 
 METHODS = (
     "close",

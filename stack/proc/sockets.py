@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 
 from stack.core.bsd_socket import socket
 from stack.core.rows import wide
@@ -16,14 +16,12 @@ from stack.inet.inet_connection_sock import (
     ICSK_TIME_RETRANS,
     request_sock,
 )
+from stack.inet.inet_sock import inet_sock
 from stack.inet.inet_timewait_sock import inet_timewait_sock
 from stack.inet.tcp_sock import M32, TCP_INFINITE_SSTHRESH, tcp_sock
 from stack.inet.udp_hash import udp_port_socks
+from stack.net import Net
 from stack.proc.text import TICK_NS, le_word, le_words, text
-
-if TYPE_CHECKING:
-    from stack.inet.inet_sock import inet_sock
-    from stack.net import Net
 
 ICSK_TIMERS = (
     ICSK_TIME_RETRANS,
@@ -142,6 +140,7 @@ def _tcp_row(sk: AnyTcp) -> str:
 
 
 def _tcp(net: Net, family: int) -> str:
+    """net/ipv4/tcp_ipv4.c: tcp4_seq_show, net/ipv6/tcp_ipv6.c: tcp6_seq_show."""
     width = WIDTH[family]
     head = f"  sl  {ENDS[family]}st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode"
     lines = [f"{head:<{width}}"]
@@ -151,31 +150,21 @@ def _tcp(net: Net, family: int) -> str:
     return text(lines)
 
 
-def tcp(net: Net) -> str:
-    """net/ipv4/tcp_ipv4.c: tcp4_seq_show."""
-    return _tcp(net, AF_INET)
-
-
-def tcp6(net: Net) -> str:
-    """net/ipv6/tcp_ipv6.c: tcp6_seq_show."""
-    return _tcp(net, AF_INET6)
-
-
 def _datagram(
-    sockets: Iterable[inet_sock],
+    net: Net,
+    sockets: Callable[[Net], Iterator[inet_sock]],
     family: int,
-    *,
     slot: str = "  sl",
     digits: int = 5,
     width: int = 0,
 ) -> str:
-    """net/ipv4/udp.c: udp4_format_sock, net/ipv6/datagram.c: __ip6_dgram_sock_seq_show."""
+    """net/ipv4/udp.c, raw.c, ping.c: udp4_seq_show, raw_seq_show, ping_v4_seq_show; and IPv6's."""
     head = (
         f"{slot}  {ENDS[family]}st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout "
         "inode ref pointer drops"
     )
     lines = [f"{head:<{width}}"]
-    for number, sk in enumerate(sk for sk in sockets if sk.sk_family == family):
+    for number, sk in enumerate(sk for sk in sockets(net) if sk.sk_family == family):
         row = (
             f"{number:{digits}d}: {_ends(sk)} {sk.sk_state:02X} {sk.sk_wmem_alloc:08X}:"
             f"{sk.sk_rmem_alloc:08X} {0:02X}:{0:08X} {0:08X} {0:5d} {0:8d} {sk.sk_cookie} 2 0 "
@@ -185,34 +174,17 @@ def _datagram(
     return text(lines)
 
 
-def udp(net: Net) -> str:
-    """net/ipv4/udp.c: udp4_seq_show."""
-    return _datagram(udp_sockets(net), AF_INET, slot="   sl", width=127)
-
-
-def udp6(net: Net) -> str:
-    """net/ipv6/udp.c: udp6_seq_show."""
-    return _datagram(udp_sockets(net), AF_INET6)
-
-
-def raw(net: Net) -> str:
-    """net/ipv4/raw.c: raw_seq_show."""
-    return _datagram(raw_sockets(net), AF_INET, digits=4)
-
-
-def raw6(net: Net) -> str:
-    """net/ipv6/raw.c: raw6_seq_show."""
-    return _datagram(raw_sockets(net), AF_INET6)
-
-
-def icmp(net: Net) -> str:
-    """net/ipv4/ping.c: ping_v4_seq_show: the ping sockets."""
-    return _datagram(ping_sockets(net), AF_INET, width=127)
-
-
-def icmp6(net: Net) -> str:
-    """net/ipv6/ping.c: ping_v6_seq_show."""
-    return _datagram(ping_sockets(net), AF_INET6)
+FILES: dict[str, Callable[[Net], str]] = {
+    "tcp": partial(_tcp, family=AF_INET),
+    "tcp6": partial(_tcp, family=AF_INET6),
+    "udp": partial(_datagram, sockets=udp_sockets, family=AF_INET, slot="   sl", width=127),
+    "udp6": partial(_datagram, sockets=udp_sockets, family=AF_INET6),
+    "raw": partial(_datagram, sockets=raw_sockets, family=AF_INET, digits=4),
+    "raw6": partial(_datagram, sockets=raw_sockets, family=AF_INET6),
+    "icmp": partial(_datagram, sockets=ping_sockets, family=AF_INET, width=127),
+    "icmp6": partial(_datagram, sockets=ping_sockets, family=AF_INET6),
+}
+"""The files that list sockets, a line each; icmp has the ping sockets."""
 
 
 def _count(sockets: Iterable[AnyTcp | inet_sock], family: int) -> int:

@@ -6,7 +6,6 @@ Fields of struct sock, inet_sock and tcp_sock are shown if their row has a label
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
 
 from stack.core import tcp_states
 from stack.core.rows import Row, rows_of, wide
@@ -16,19 +15,10 @@ from stack.inet.inet_sock import inet_sock
 from stack.inet.inet_timewait_sock import inet_timewait_sock
 from stack.inet.tcp_sock import TCP_INFINITE_SSTHRESH, tcp_sock
 from stack.ipv6.addr import format_addr6
-from stack.proc.sockets import (
-    AnyTcp,
-    queues,
-    raw_sockets,
-    shown_address,
-    tcp_sockets,
-    udp_sockets,
-)
+from stack.net import Net
+from stack.proc.sockets import AnyTcp, queues, raw_sockets, shown_address, tcp_sockets, udp_sockets
 from stack.proc.text import dotted
 from stack.proc.unix import NETID, unix_ends, unix_queues, unix_sockets
-
-if TYPE_CHECKING:
-    from stack.net import Net
 
 STATES = {
     tcp_states.TCP_ESTABLISHED: "ESTAB",

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from stack.core.neigh_table import neigh_table, neighbour
 from stack.core.uapi import NUD_NOARP
 from stack.ipv4.arp import arp_state_to_flags
 from stack.ipv4.fib import fib_dump
 from stack.ipv6.if_inet6 import for_each_ifaddr6, inet6_dev
 from stack.ipv6.route_config import fib6_dump
+from stack.net import Net
 from stack.proc.text import dotted, le_word, text
-
-if TYPE_CHECKING:
-    from stack.net import Net
 
 
 def arp(net: Net) -> str:
@@ -62,7 +58,7 @@ RT_CACHE_COLUMNS = (
     "Iface\tDestination\tGateway \tFlags\t\tRefCnt\tUse\tMetric\tSource\t\tMTU\tWindow\tIRTT\tTOS\t"
     "HHRef\tHHUptod\tSpecDst"
 )
-RT_CACHE_STAT_COLUMNS = (
+RT_CACHE_STAT_COLUMNS = [
     "entries",
     "in_hit",
     "in_slow_tot",
@@ -80,7 +76,7 @@ RT_CACHE_STAT_COLUMNS = (
     "gc_dst_overflow",
     "in_hlist_search",
     "out_hlist_search",
-)
+]
 RT_ACCT_BYTES = 256 * 16
 """struct ip_rt_acct of each of 256 realms."""
 
@@ -137,16 +133,6 @@ def neigh_stat(tbl: neigh_table | None) -> str:
             f"{st.unres_discards:08x}            {st.table_fulls:08x}",
         )
     )
-
-
-def arp_cache(net: Net) -> str:
-    """/proc/net/stat/arp_cache."""
-    return neigh_stat(net.arp_tbl)
-
-
-def ndisc_cache(net: Net) -> str:
-    """/proc/net/stat/ndisc_cache."""
-    return neigh_stat(net.ipv6.nd_tbl)
 
 
 def ipv6_route(net: Net) -> str:

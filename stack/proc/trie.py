@@ -16,13 +16,10 @@ differ. Ours is what the routes give that there are, in the order in which they 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 from stack.ipv4.fib import MASKS, RT_TABLE_LOCAL, RT_TABLE_MAIN, fib_alias
+from stack.net import Net
 from stack.proc.text import dotted, text
-
-if TYPE_CHECKING:
-    from stack.net import Net
 
 KEYLENGTH = 32
 INFLATE_PERCENT, INFLATE_ROOT_PERCENT = 50, 30

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 from stack.core import uapi
 from stack.core.tcp_states import TCP_ESTABLISHED, TCP_LISTEN
+from stack.net import Net
 from stack.proc.text import text
 from stack.unix.unix_sock import unix_skb_len, unix_sock
-
-if TYPE_CHECKING:
-    from stack.net import Net
 
 SO_ACCEPTCON = 1 << 16
 NETID = {uapi.SOCK_STREAM: "u_str", uapi.SOCK_DGRAM: "u_dgr", uapi.SOCK_SEQPACKET: "u_seq"}

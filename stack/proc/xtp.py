@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from stack.core.rows import rows_of
+from stack.net import Net
 from stack.proc.text import text
 from stack.xtp.xtp_sock import xtp_mib
-
-if TYPE_CHECKING:
-    from stack.net import Net
 
 
 def xtp(net: Net) -> str:

@@ -19,15 +19,10 @@ from fastpath.base.skbuff import sk_buff
 from stack.core.errors import os_error
 from stack.core.redirect import skb_skip_tc_classify
 from stack.core.rows import row, state
-from stack.sched.sch_generic import (
-    Options,
-    gnet_stats_basic_sync,
-    gnet_stats_queue,
-    qdisc_pkt_len,
-)
+from stack.net import Net
+from stack.sched.sch_generic import Options, gnet_stats_basic_sync, gnet_stats_queue, qdisc_pkt_len
 
 if TYPE_CHECKING:
-    from stack.net import Net
     from stack.sched.cls_api import tcf_block, tcf_chain
     from stack.sched.gen_estimator import net_rate_estimator
 

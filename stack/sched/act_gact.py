@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-from typing import TYPE_CHECKING
 
 from fastpath.base.skbuff import sk_buff
 from stack.core.errors import os_error
@@ -16,10 +15,8 @@ from stack.sched.act_api import (
     tcf_action_check_ctrlact,
     tcf_result,
 )
+from stack.sched.cls_api import tcf_block
 from stack.sched.sch_generic import Options
-
-if TYPE_CHECKING:
-    from stack.sched.cls_api import tcf_block
 
 PGACT_NONE, PGACT_NETRAND, PGACT_DETERM = range(3)
 

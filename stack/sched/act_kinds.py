@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING
 
 from stack.core.errors import os_error
+from stack.net import Net
 from stack.sched.act_api import (
     tc_action,
     tcf_action_destroy,
@@ -20,12 +20,9 @@ from stack.sched.act_pedit import tcf_pedit
 from stack.sched.act_police import tcf_police
 from stack.sched.act_skbedit import tcf_skbedit
 from stack.sched.act_vlan import tcf_vlan
+from stack.sched.cls_api import tcf_block, tcf_proto
 from stack.sched.gen_estimator import gen_new_estimator
 from stack.sched.sch_generic import Options
-
-if TYPE_CHECKING:
-    from stack.net import Net
-    from stack.sched.cls_api import tcf_block, tcf_proto
 
 ACTIONS: dict[str, type[tc_action]] = {
     cls.kind: cls for cls in (tcf_gact, tcf_mirred, tcf_police, tcf_vlan, tcf_pedit, tcf_skbedit)

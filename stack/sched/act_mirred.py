@@ -7,16 +7,12 @@ header is put back or taken off where the packet changes sides.
 from __future__ import annotations
 
 import errno
-from typing import TYPE_CHECKING
 
 from fastpath.base.skbuff import sk_buff, skb_clone, skb_network_offset, skb_pull, skb_push
 from fastpath.net.zerocopy import skb_orphan_frags
 from stack.core import netdevice
 from stack.core.backlog import netif_rx
-from stack.core.dev_notifier import (
-    register_netdevice_notifier,
-    unregister_netdevice_notifier,
-)
+from stack.core.dev_notifier import register_netdevice_notifier, unregister_netdevice_notifier
 from stack.core.dev_queue import dev_queue_xmit
 from stack.core.dev_receive import netif_receive_skb
 from stack.core.errors import os_error
@@ -32,10 +28,8 @@ from stack.sched.act_api import (
     tcf_action_check_ctrlact,
     tcf_result,
 )
+from stack.sched.cls_api import tcf_block
 from stack.sched.sch_generic import Options
-
-if TYPE_CHECKING:
-    from stack.sched.cls_api import tcf_block
 
 TCA_EGRESS_REDIR, TCA_EGRESS_MIRROR, TCA_INGRESS_REDIR, TCA_INGRESS_MIRROR = range(1, 5)
 REDIRECTS = (TCA_EGRESS_REDIR, TCA_INGRESS_REDIR)

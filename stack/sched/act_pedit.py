@@ -9,7 +9,6 @@ from __future__ import annotations
 import errno
 import struct
 from sys import byteorder
-from typing import TYPE_CHECKING
 
 from fastpath.base.skbuff import (
     sk_buff,
@@ -24,11 +23,9 @@ from stack.core.errors import os_error
 from stack.core.netdevice import ETH_P_IP, ETH_P_IPV6
 from stack.core.rows import row, state
 from stack.sched.act_api import tc_action, tcf_action_check_ctrlact, tcf_result
+from stack.sched.cls_api import tcf_block
 from stack.sched.flow_dissector import flow_l4
 from stack.sched.sch_generic import Options
-
-if TYPE_CHECKING:
-    from stack.sched.cls_api import tcf_block
 
 KEY = struct.Struct("=IIiIII")
 """struct tc_pedit_key: mask, val, off, at, offmask, shift."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-from typing import TYPE_CHECKING
 
 from fastpath.base.skbuff import sk_buff
 from stack.core.errors import os_error
@@ -17,11 +16,9 @@ from stack.sched.act_api import (
     tcf_action_check_ctrlact,
     tcf_result,
 )
+from stack.sched.cls_api import tcf_block
 from stack.sched.psched import PSCHED_SHIFT, psched_ratecfg, psched_ticks, rate_from, rate_told
 from stack.sched.sch_generic import Options, qdisc_pkt_len
-
-if TYPE_CHECKING:
-    from stack.sched.cls_api import tcf_block
 
 U32_MAX = 0xFFFFFFFF
 SEC = 1_000_000_000

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import errno
-from typing import TYPE_CHECKING
 
 from fastpath.base.skbuff import sk_buff, skb_copy_bits, skb_network_offset
 from stack.core.errors import os_error
 from stack.core.netdevice import ETH_P_IP, ETH_P_IPV6
 from stack.core.rows import row, state
 from stack.sched.act_api import tc_action, tcf_action_check_ctrlact, tcf_result
+from stack.sched.cls_api import tcf_block
 from stack.sched.sch_generic import Options
-
-if TYPE_CHECKING:
-    from stack.sched.cls_api import tcf_block
 
 SKBEDIT_F_INHERITDSFIELD = 0x20
 PACKET_OTHERHOST = 3

@@ -6,7 +6,6 @@ The outermost tag is beside the packet (skb.vlan_proto, skb.vlan_tci), those wit
 from __future__ import annotations
 
 import errno
-from typing import TYPE_CHECKING
 
 from fastpath.base.skbuff import (
     sk_buff,
@@ -37,16 +36,9 @@ from stack.core.netdevice import (
     VLAN_VID_MASK,
 )
 from stack.core.rows import row, state
-from stack.sched.act_api import (
-    TC_ACT_SHOT,
-    tc_action,
-    tcf_action_check_ctrlact,
-    tcf_result,
-)
+from stack.sched.act_api import TC_ACT_SHOT, tc_action, tcf_action_check_ctrlact, tcf_result
+from stack.sched.cls_api import tcf_block
 from stack.sched.sch_generic import Options
-
-if TYPE_CHECKING:
-    from stack.sched.cls_api import tcf_block
 
 TCA_VLAN_ACT_POP, TCA_VLAN_ACT_PUSH, TCA_VLAN_ACT_MODIFY = 1, 2, 3
 TCI_REST = 0xFFFF & ~VLAN_VID_MASK

@@ -22,11 +22,7 @@ from typing import Any
 from fastpath.base.skbuff import consume_skb, sk_buff, skb_reset_mac_header
 from stack.core.drop_reason import SKB_DROP_REASON_QDISC_DROP, kfree_skb_reason
 from stack.core.errors import os_error
-from stack.core.netdevice import (
-    ETH_P_ALL,
-    NET_XMIT_BYPASS,
-    NET_XMIT_STOLEN,
-)
+from stack.core.netdevice import ETH_P_ALL, NET_XMIT_BYPASS, NET_XMIT_STOLEN
 from stack.core.rows import row, state
 from stack.core.uapi import RTM_DELCHAIN, RTM_NEWCHAIN
 from stack.sched.act_api import (

@@ -8,15 +8,13 @@ from __future__ import annotations
 
 import errno
 import struct
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from stack.core.errors import os_error
 from stack.core.rows import row, state
 from stack.core.timer import TIMER_DEFERRABLE, mod_timer, timer_delete, timer_list
-
-if TYPE_CHECKING:
-    from stack.net import Net
-    from stack.sched.sch_generic import gnet_stats_basic_sync
+from stack.net import Net
+from stack.sched.sch_generic import gnet_stats_basic_sync
 
 EST_STEP_NS = 250_000_000
 EST_MIN, EST_MAX = -2, 3

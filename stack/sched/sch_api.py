@@ -18,6 +18,7 @@ from stack.sched.sch_generic import (
     TC_H_ROOT,
     Qdisc,
     Qdisc_class,
+    class_dump,
     noop_qdisc,
     noqueue_qdisc,
     qdisc_create_dflt,
@@ -157,3 +158,27 @@ def qdisc_replace(sch: Qdisc_class, new: Qdisc, old: Qdisc | None, classid: int)
     if old is not None:
         qdisc_purge_queue(old)
     return old
+
+
+@state
+class Qdisc_one_class(Qdisc_class):
+    """A discipline with one class, number 1, which has the packets that wait: tbf, red, netem."""
+
+    q: Qdisc = row()
+    """None until there is one."""
+
+    def find(self, classid: int) -> int:
+        return 1
+
+    def walk(self) -> list[int]:
+        return [1] if self.q is not None else []
+
+    def leaf(self, cl: int) -> Qdisc:
+        return self.q
+
+    def graft(self, cl: int, new: Qdisc) -> Qdisc | None:
+        old, self.q = self.q, new
+        return qdisc_replace(self, new, old if old is not new else None, self.handle | 1)
+
+    def dump_class(self, cl: int) -> class_dump:
+        return class_dump(self.handle | 1, self.handle, self.q)

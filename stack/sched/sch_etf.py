@@ -18,13 +18,7 @@ from stack.core.rows import row, state
 from stack.core.sock import sock, sock_queue_err_skb
 from stack.core.sock_flags import SOCK_TXTIME
 from stack.sched.sch_api import qdisc_watchdog, qdisc_watchdog_schedule_ns
-from stack.sched.sch_generic import (
-    Options,
-    Qdisc,
-    qdisc_bstats_update,
-    qdisc_drop,
-    qdisc_pkt_len,
-)
+from stack.sched.sch_generic import Options, Qdisc, qdisc_bstats_update, qdisc_drop, qdisc_pkt_len
 
 TC_ETF_DEADLINE_MODE_ON = 1 << 0
 TC_ETF_OFFLOAD_ON = 1 << 1

@@ -36,16 +36,9 @@ from stack.core.netdevice import NET_XMIT_BYPASS, NET_XMIT_DROP, NET_XMIT_SUCCES
 from stack.core.rows import row, state
 from stack.sched.ecn import INET_ECN_set_ce
 from stack.sched.psched import PSCHED_SHIFT, psched_l2t_ns
-from stack.sched.sch_api import (
-    qdisc_replace,
-    qdisc_watchdog,
-    qdisc_watchdog_schedule_ns,
-)
+from stack.sched.sch_api import Qdisc_one_class, qdisc_watchdog, qdisc_watchdog_schedule_ns
 from stack.sched.sch_generic import (
     Options,
-    Qdisc,
-    Qdisc_class,
-    class_dump,
     qdisc_child_sent,
     qdisc_drop,
     qdisc_pkt_len,
@@ -95,7 +88,7 @@ class crndstate:
 
 
 @state
-class netem_qdisc(Qdisc_class):
+class netem_qdisc(Qdisc_one_class):
     """net/sched/sch_netem.c: packets leave late, twice, changed, in another order or never.
 
     Its one class has the discipline that packets pass whose time has come; None: none.
@@ -123,7 +116,6 @@ class netem_qdisc(Qdisc_class):
     slot_next: int = row(0)
     slot_packets: int = row(0)
     slot_bytes: int = row(0)
-    q: Qdisc | None = row()
 
     def init(self, opt: Options | None) -> None:
         """Raises: OSError EINVAL."""
@@ -383,20 +375,5 @@ class netem_qdisc(Qdisc_class):
             "prng_seed": self.seed,
         }
 
-    # its one class
-
-    def find(self, classid: int) -> int:
-        return 1
-
     def walk(self) -> list[int]:
         return [1]
-
-    def leaf(self, cl: int) -> Qdisc | None:
-        return self.q
-
-    def graft(self, cl: int, new: Qdisc) -> Qdisc | None:
-        old, self.q = self.q, new
-        return qdisc_replace(self, new, old, self.handle | 1)
-
-    def dump_class(self, cl: int) -> class_dump:
-        return class_dump(self.handle | 1, self.handle, self.q)

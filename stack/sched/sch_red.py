@@ -15,13 +15,10 @@ from stack.core.errors import os_error
 from stack.core.netdevice import NET_XMIT_CN, NET_XMIT_DROP
 from stack.core.rows import row, state
 from stack.sched.ecn import INET_ECN_set_ce
-from stack.sched.sch_api import qdisc_replace
+from stack.sched.sch_api import Qdisc_one_class
 from stack.sched.sch_fifo import bfifo_qdisc
 from stack.sched.sch_generic import (
     Options,
-    Qdisc,
-    Qdisc_class,
-    class_dump,
     qdisc_child_enqueue,
     qdisc_child_sent,
     qdisc_default_leaf,
@@ -36,7 +33,7 @@ MARKS = ("prob_drop", "prob_mark", "forced_drop", "forced_mark", "pdrop")
 
 
 @state
-class red_qdisc(Qdisc_class):
+class red_qdisc(Qdisc_one_class):
     """net/sched/sch_red.c: one queue, in a discipline of its own; adaptive RED is not served."""
 
     kind = "red"
@@ -59,7 +56,6 @@ class red_qdisc(Qdisc_class):
     idle_since: int = row(0)
     """When the queue became empty, ns; 0: it is not."""
     marks: dict[str, int] = row(make=lambda: dict.fromkeys(MARKS, 0))
-    q: Qdisc | None = row()
 
     def init(self, opt: Options | None) -> None:
         """Raises: OSError EINVAL."""
@@ -123,7 +119,6 @@ class red_qdisc(Qdisc_class):
 
     def red_calc_qavg(self) -> int:
         """include/net/red.h: the average, with this packet's view of the queue."""
-        assert self.q is not None
         if not self.idle_since:
             return self.qavg + self.q.qstats.backlog - (self.qavg >> self.Wlog)
         idle = (self.dev.net.clock.now_ns() - self.idle_since) // 1000
@@ -159,7 +154,6 @@ class red_qdisc(Qdisc_class):
 
     def enqueue(self, skb: sk_buff) -> int:
         """net/sched/sch_red.c: red_enqueue. Takes ownership of skb."""
-        assert self.q is not None
         self.qavg = self.red_calc_qavg()
         self.idle_since = 0
         how = self.red_action(self.qavg)
@@ -179,7 +173,6 @@ class red_qdisc(Qdisc_class):
 
     def dequeue(self) -> sk_buff | None:
         """net/sched/sch_red.c: red_dequeue."""
-        assert self.q is not None
         skb = self.q.dequeue_peeked()
         if skb is not None:
             return qdisc_child_sent(self, skb)
@@ -188,27 +181,8 @@ class red_qdisc(Qdisc_class):
         return None
 
     def peek(self) -> sk_buff | None:
-        assert self.q is not None
         return self.q.peek()
 
     def reset(self) -> None:
         super().reset()
         self.qavg, self.qcount, self.idle_since = 0, -1, 0
-
-    # its one class
-
-    def find(self, classid: int) -> int:
-        return 1
-
-    def walk(self) -> list[int]:
-        return [1] if self.q is not None else []
-
-    def leaf(self, cl: int) -> Qdisc | None:
-        return self.q
-
-    def graft(self, cl: int, new: Qdisc) -> Qdisc | None:
-        old, self.q = self.q, new
-        return qdisc_replace(self, new, old, self.handle | 1)
-
-    def dump_class(self, cl: int) -> class_dump:
-        return class_dump(self.handle | 1, self.handle, self.q)

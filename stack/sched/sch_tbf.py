@@ -12,17 +12,10 @@ from stack.core.errors import os_error
 from stack.core.netdevice import NET_XMIT_DROP, NET_XMIT_SUCCESS
 from stack.core.rows import row, state
 from stack.sched.psched import PSCHED_SHIFT, psched_ratecfg, psched_ticks, rate_from, rate_told
-from stack.sched.sch_api import (
-    qdisc_replace,
-    qdisc_watchdog,
-    qdisc_watchdog_schedule_ns,
-)
+from stack.sched.sch_api import Qdisc_one_class, qdisc_watchdog, qdisc_watchdog_schedule_ns
 from stack.sched.sch_fifo import bfifo_qdisc
 from stack.sched.sch_generic import (
     Options,
-    Qdisc,
-    Qdisc_class,
-    class_dump,
     qdisc_child_enqueue,
     qdisc_child_sent,
     qdisc_drop,
@@ -35,7 +28,7 @@ NO_LIMIT = 0xFFFFFFFF
 
 
 @state
-class tbf_qdisc(Qdisc_class):
+class tbf_qdisc(Qdisc_one_class):
     """net/sched/sch_tbf.c: token bucket of `rate`; its one class has the packets that wait.
 
     With a peak rate there is a second bucket, of `mtu` ns.
@@ -54,7 +47,6 @@ class tbf_qdisc(Qdisc_class):
     ptokens: int = row(0)
     t_c: int = row(0)
     """When the tokens were last counted, ns."""
-    q: Qdisc = row()
 
     def init(self, opt: Options | None) -> None:
         """Raises: OSError EINVAL."""
@@ -170,21 +162,3 @@ class tbf_qdisc(Qdisc_class):
             "mtu": psched_ticks(self.mtu),
             "buffer": psched_ticks(self.buffer),
         }
-
-    # its one class
-
-    def find(self, classid: int) -> int:
-        return 1
-
-    def walk(self) -> list[int]:
-        return [1] if self.q is not None else []
-
-    def leaf(self, cl: int) -> Qdisc:
-        return self.q
-
-    def graft(self, cl: int, new: Qdisc) -> Qdisc | None:
-        old, self.q = self.q, new
-        return qdisc_replace(self, new, old if old is not new else None, self.handle | 1)
-
-    def dump_class(self, cl: int) -> class_dump:
-        return class_dump(self.handle | 1, self.handle, self.q)

@@ -13,7 +13,7 @@ import errno
 import struct
 from collections.abc import Mapping, Sequence
 from ipaddress import AddressValueError, IPv4Address
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from fastpath.base.csum import csum_fold, csum_partial
 from fastpath.errors import ArgumentError, check_type, known_words
@@ -28,11 +28,7 @@ from stack.core.errors import os_error
 from stack.core.netdevice import net_device
 from stack.core.sockaddr import sockaddr
 from stack.ipv4.arp import arp_req_set
-
-if TYPE_CHECKING:
-    from stack.net import Net
-
-__all__ = ["Dhcpd", "dhcp4_server_config"]
+from stack.net import Net
 
 ICMP_ECHOREPLY, ICMP_ECHO = 0, 8
 ECHO = struct.Struct("!BBHHH")

@@ -19,19 +19,6 @@ import struct
 from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = [
-    "BLOCK_MAX",
-    "COOKIE_BYTES",
-    "Close",
-    "Iperf3Server",
-    "Parameters",
-    "Send",
-    "SendTo",
-    "Start",
-    "Stop",
-    "Stream",
-]
-
 TEST_START = 1
 TEST_RUNNING = 2
 TEST_END = 4

@@ -24,6 +24,7 @@ from stack.ipv6.if_inet6 import INFINITY_LIFE_TIME, inet6_dev
 from stack.ipv6.nd_options import ndisc_options, prefix_info
 from stack.ipv6.ndisc_send import ndisc_send_skb
 from stack.ipv6.saddr import ipv6_get_lladdr
+from stack.net import Net
 from stack.services.router_advertiser import (
     Action,
     Advertise,
@@ -34,7 +35,6 @@ from stack.services.router_advertiser import (
 
 if TYPE_CHECKING:
     from stack.ipv6.nd_messages import RouterAdvertisement
-    from stack.net import Net
 
 log = logging.getLogger(__name__)
 

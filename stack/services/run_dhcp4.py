@@ -12,7 +12,6 @@ from __future__ import annotations
 import errno
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from fastpath.base import skbuff
 from fastpath.base.csum import csum_fold, csum_partial, csum_tcpudp_magic
@@ -35,11 +34,7 @@ from stack.core.workqueue import cancel_delayed_work, schedule_work, work_struct
 from stack.ipv4.arp_send import ARP_HDR_LEN, ARPOP_REQUEST, arp_send, arp_send_gratuitous
 from stack.ipv4.devinet import inet_addr_add, inet_addr_del
 from stack.ipv4.fib import ip_route_add, ip_route_del
-
-if TYPE_CHECKING:
-    from stack.net import Net
-
-__all__ = ["Dhcp4Runner"]
+from stack.net import Net
 
 RTPROT_DHCP = 16
 ARP_BACKLOG = 64

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from stack.clients.action import SetTimer
 from stack.clients.dhcp6 import Action6, Configure6, Deconfigure6, Dhcp6Client, Send6
@@ -36,11 +35,7 @@ from stack.ipv6.addrconf import inet6_addr_add, inet6_addr_del
 from stack.ipv6.addrconf_addr import register_inet6addr_notifier, unregister_inet6addr_notifier
 from stack.ipv6.addrconf_temp import addrconf_verify
 from stack.ipv6.if_inet6 import inet6_dev, inet6_ifaddr
-
-if TYPE_CHECKING:
-    from stack.net import Net
-
-__all__ = ["Dhcp6Runner"]
+from stack.net import Net
 
 SECOND_NS = 1_000_000_000
 PREFIX_LEN = 128

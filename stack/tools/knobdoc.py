@@ -12,8 +12,6 @@ from stack.ipv4.sysctl_names import SYSCTLS
 from stack.ipv6.devconf import CONF6, CONF_ROWS
 from stack.ipv6.sysctl_net_ipv6 import NET_IPV6
 
-__all__ = ["markdown"]
-
 INTRO = """# Sysctls and socket options
 
 Written by `docs/generate.py` from the declarations in `stack/core/sysctl_net_core.py`,

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-__all__ = ["LAYERS", "ROOT", "SHARED", "layer_of"]
-
 ROOT = Path(__file__).resolve().parents[2]
 
 # Compiled helpers that every layer uses: their time counts for the layer that calls them.

@@ -24,8 +24,6 @@ from fastpath.base import sampler
 from stack.tools.layers import ROOT, SHARED, layer_of
 from stack.tools.symbols import Images, cython_name
 
-__all__ = ["Function", "Profile", "Share", "Stack"]
-
 # The time of the standard library and of installed packages counts for the layer of their caller.
 LIBRARIES = tuple(
     dict.fromkeys(

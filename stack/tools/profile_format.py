@@ -12,8 +12,6 @@ from stack.tools.layers import SHARED
 from stack.tools.profile import Function, Profile, Stack
 from stack.tools.trace_format import colours
 
-__all__ = ["FORMATS", "as_dict", "render"]
-
 
 def _label(function: Function) -> str:
     """Return a name for one line of text: semicolons separate functions there."""

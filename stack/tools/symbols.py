@@ -12,8 +12,6 @@ from bisect import bisect_right
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["Images", "cython_name"]
-
 SHDR = struct.Struct("<IIQQQQIIQQ")
 PHDR = struct.Struct("<IIQQQQQQ")
 SYM = struct.Struct("<IBBHQQ")

@@ -24,8 +24,6 @@ from typing import Any
 from fastpath.base import calltrace
 from stack.tools.layers import ROOT, layer_of
 
-__all__ = ["Call", "Cost", "Tracer", "alike", "calibrate", "net_times", "typical"]
-
 
 @dataclass(slots=True)
 class Call:

@@ -9,8 +9,6 @@ from html import escape
 
 from stack.tools.trace import Call
 
-__all__ = ["FORMATS", "colours", "render", "render_text"]
-
 WIDE_COLUMNS = 160
 
 

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import errno
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from fastpath.base.skbuff import alloc_skb, kfree_skb, sk_buff
 from stack.core import uapi
@@ -29,7 +29,7 @@ from stack.core.bsd_socket import sock_register, socket
 from stack.core.datagram import __skb_wait_for_more_packets
 from stack.core.errors import os_error
 from stack.core.fasync import SOCK_WAKE_WAITD
-from stack.core.net_namespace import pernet_operations, register_pernet_subsys
+from stack.core.net_namespace import pernet_operations
 from stack.core.proto import net_proto_family, proto, proto_ops, proto_register
 from stack.core.rows import replace
 from stack.core.security import security_unix_stream_connect
@@ -53,6 +53,7 @@ from stack.core.sockaddr import sockaddr, sockaddr_un
 from stack.core.tcp_states import TCP_CLOSE, TCP_ESTABLISHED, TCP_LISTEN
 from stack.core.uapi import POLL_HUP, POLL_IN
 from stack.core.workqueue import cancel_delayed_work, work_struct
+from stack.net import Net
 from stack.unix.garbage import unix_gc, unix_schedule_gc, unix_update_edges
 from stack.unix.unix_dgram import (
     unix_dgram_connect,
@@ -78,19 +79,9 @@ from stack.unix.unix_poll import (
     unix_write_space,
 )
 from stack.unix.unix_scm import copy_peercred, init_peercred
-from stack.unix.unix_sock import (
-    netns_unix,
-    unix_recvq_full,
-    unix_skb_len,
-    unix_sock,
-)
+from stack.unix.unix_sock import netns_unix, unix_recvq_full, unix_skb_len, unix_sock
 from stack.unix.unix_sockopt import unix_getsockopt, unix_setsockopt
 from stack.unix.unix_stream import unix_stream_recvmsg, unix_stream_sendmsg, unix_stream_splice_read
-
-if TYPE_CHECKING:
-    from stack.machine import Machine
-    from stack.net import Net
-
 
 # --- life ----------------------------------------------------------------------------------
 
@@ -442,8 +433,3 @@ def unix_net_pre_exit(net: Net) -> None:
 
 
 unix_net_ops = pernet_operations(init=unix_net_init, pre_exit=unix_net_pre_exit)
-
-
-def af_unix_init(machine: Machine) -> None:
-    """net/unix/af_unix.c: bring AF_UNIX up on a machine, in each of its namespaces."""
-    register_pernet_subsys(machine, unix_net_ops)

@@ -9,18 +9,14 @@ context, queued when a socket ends.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from fastpath.base.skbuff import sk_buff, sk_buff_head
 from stack.core.drop_reason import SKB_DROP_REASON_SOCKET_CLOSE, kfree_skb_reason
 from stack.core.file import struct_file
 from stack.core.scm import SCM_MAX_FD, scm_fp_list
 from stack.core.tcp_states import TCP_LISTEN
 from stack.core.workqueue import cancel_delayed_work, schedule_work
+from stack.net import Net
 from stack.unix.unix_sock import netns_unix, unix_edge, unix_skb_parms, unix_sock, unix_vertex
-
-if TYPE_CHECKING:
-    from stack.net import Net
 
 UNIX_INFLIGHT_SANE_USER = SCM_MAX_FD * 8
 """With more descriptors in messages, a sender of another waits for the collector."""

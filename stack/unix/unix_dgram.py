@@ -17,10 +17,11 @@ sender), `sk_peek_off` (SO_PEEK_OFF). Read unix_dgram_queue first.
 from __future__ import annotations
 
 import errno
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from fastpath.base.skbuff import consume_skb, kfree_skb, sk_buff, skb_get
 from stack.core import uapi
+from stack.core.bsd_socket import socket
 from stack.core.datagram import __skb_wait_for_more_packets
 from stack.core.drop_reason import SKB_DROP_REASON_UNIX_DISCONNECT, kfree_skb_reason
 from stack.core.errors import os_error
@@ -49,16 +50,8 @@ from stack.unix.unix_scm import (
     unix_scm_to_skb,
     unix_skb_to_scm,
 )
-from stack.unix.unix_skb import (
-    MAX_FRAGS_BYTES,
-    PAGE_SIZE,
-    SKB_MAX_ALLOC,
-    sock_alloc_send_pskb,
-)
+from stack.unix.unix_skb import MAX_FRAGS_BYTES, PAGE_SIZE, SKB_MAX_ALLOC, sock_alloc_send_pskb
 from stack.unix.unix_sock import unix_may_send, unix_recvq_full_lockless, unix_sock
-
-if TYPE_CHECKING:
-    from stack.core.bsd_socket import socket
 
 
 def unix_dgram_disconnected(sk: unix_sock, other: unix_sock) -> None:

@@ -9,15 +9,12 @@ socket until `sys_unlink` removes it.
 from __future__ import annotations
 
 import errno
-from typing import TYPE_CHECKING
 
 from stack.core.errors import os_error
 from stack.core.sockaddr import sockaddr, sockaddr_un
 from stack.core.uapi import AF_UNIX
+from stack.net import Net
 from stack.unix.unix_sock import UNIX_PATH_MAX, netns_unix, unix_sock
-
-if TYPE_CHECKING:
-    from stack.net import Net
 
 AUTOBIND_NAMES = 1 << 20
 NAME_MAX = 255

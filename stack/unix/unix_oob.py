@@ -17,9 +17,7 @@ from stack.core.scm import scm_cookie
 from stack.core.sock import sk_data_ready, sk_send_sigurg
 from stack.core.sock_flags import SOCK_URGINLINE
 from stack.core.uapi import MSG_DONTWAIT, MSG_OOB, MSG_PEEK
-from stack.unix.unix_scm import (
-    unix_stream_prepare,
-)
+from stack.unix.unix_scm import unix_stream_prepare
 from stack.unix.unix_skb import sock_alloc_send_pskb
 from stack.unix.unix_sock import unix_skb_len, unix_sock
 

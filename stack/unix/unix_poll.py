@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from stack.core import uapi
+from stack.core.bsd_socket import socket
 from stack.core.datagram import datagram_poll_begin
 from stack.core.fasync import SOCK_WAKE_SPACE
 from stack.core.sock import KEY_OUT, sk_set_bit, sk_sleep, sk_wake_async
@@ -19,9 +20,6 @@ from stack.unix.unix_sock import (
     unix_sock,
     unix_writable,
 )
-
-if TYPE_CHECKING:
-    from stack.core.bsd_socket import socket
 
 
 def unix_write_space(sk: unix_sock) -> None:

@@ -6,18 +6,14 @@ of their namespace (`Net.uid`, `Net.gid`).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from fastpath.base.skbuff import sk_buff
 from stack.core.rows import FRESH, row, state
 from stack.core.scm import NO_ID, scm_fp_list
 from stack.core.sock import KEY_OUT, sock
+from stack.core.sockaddr import sockaddr_un
 from stack.core.tcp_states import TCP_LISTEN
 from stack.core.wait import wait_queue_head, wake_up_poll
-
-if TYPE_CHECKING:
-    from stack.core.sockaddr import sockaddr_un
-    from stack.core.workqueue import work_struct
+from stack.core.workqueue import work_struct
 
 UNIX_PATH_MAX = 108  # sizeof(sun_path)
 

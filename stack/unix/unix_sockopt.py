@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import errno
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from stack.core.bsd_socket import socket
 from stack.core.errors import os_error
-
-if TYPE_CHECKING:
-    from stack.core.bsd_socket import socket
 
 
 def unix_setsockopt(sock: socket, level: int, optname: int, optval: Any) -> None:

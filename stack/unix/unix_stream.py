@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import errno
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from fastpath.base.skbuff import consume_skb, sk_buff, sk_buff_head
 from stack.core import uapi
+from stack.core.bsd_socket import socket
 from stack.core.errors import os_error
 from stack.core.iov import msghdr, skb_copy_datagram_iter
 from stack.core.pipe import copy_splice_read, pipe_inode_info
@@ -26,9 +27,6 @@ from stack.unix.unix_scm import (
 )
 from stack.unix.unix_skb import PAGE_SIZE, SKB_MAX_HEAD, sock_alloc_send_pskb
 from stack.unix.unix_sock import unix_skb_parms, unix_sock
-
-if TYPE_CHECKING:
-    from stack.core.bsd_socket import socket
 
 UNIX_SKB_FRAGS_SZ = 32768
 CHUNK_BYTES = SKB_MAX_HEAD + UNIX_SKB_FRAGS_SZ

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-from typing import TYPE_CHECKING
 
 from stack.core import netdevice
 from stack.core.dev import (
@@ -21,27 +20,20 @@ from stack.core.dev import (
 from stack.core.dev_notifier import for_each_netdev, register_netdevice_notifier
 from stack.core.dev_upper import netdev_upper_dev_link, netdev_upper_dev_unlink
 from stack.core.errors import os_error
-from stack.core.if_vlan import (
-    vlan_find_dev,
-    vlan_hw_offload_capable,
-    vlan_vid_add,
-    vlan_vid_del,
-)
+from stack.core.if_vlan import vlan_find_dev, vlan_hw_offload_capable, vlan_vid_add, vlan_vid_del
 from stack.core.link_watch import netif_stacked_transfer_operstate
 from stack.core.net_namespace import load_module, pernet_operations
 from stack.core.netdevice import net_device, rtnl_link_ops
 from stack.core.rtnetlink import rtnl_create_link
 from stack.ethernet.eth import is_valid_ether_addr
+from stack.machine import Machine
+from stack.net import Net
 from stack.vlan.vlan_dev import (
     VLAN_FLAG_LOOSE_BINDING,
     VLAN_FLAG_REORDER_HDR,
     vlan_dev_priv,
     vlan_setup,
 )
-
-if TYPE_CHECKING:
-    from stack.machine import Machine
-    from stack.net import Net
 
 VLAN_N_VID = 4096
 

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from stack.core import uapi
 from stack.core.bsd_socket import sock_create_kern
-from stack.core.net_namespace import pernet_operations, register_pernet_subsys
+from stack.core.net_namespace import pernet_operations
 from stack.core.proto import proto, proto_register
 from stack.core.rows import replace
 from stack.inet.protocol import inet_add_protocol, net_protocol
 from stack.inet.protosw import inet_protosw, inet_register_protosw
 from stack.ipv4.af_inet import inet_dgram_ops, inet_stream_ops
+from stack.net import Net
 from stack.xtp.datagram import (
     xtp_dgram_close,
     xtp_dgram_connect,
@@ -38,10 +37,6 @@ from stack.xtp.stream import (
 )
 from stack.xtp.xmit import xtp_release_cb
 from stack.xtp.xtp_sock import xtp_get_port, xtp_net, xtp_put_port, xtp_sock
-
-if TYPE_CHECKING:
-    from stack.machine import Machine
-    from stack.net import Net
 
 NO_SOCKOPTS = (
     uapi.SO_BROADCAST,
@@ -116,8 +111,3 @@ def xtp_init_net(net: Net) -> None:
 
 
 xtp_net_ops = pernet_operations(init=xtp_init_net)
-
-
-def xtp_init(machine: Machine) -> None:
-    """Bring XTP up on a machine, in each of its namespaces, after IPv4."""
-    register_pernet_subsys(machine, xtp_net_ops)

@@ -8,7 +8,7 @@ until the application has read it), which ends the context.
 from __future__ import annotations
 
 import errno
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from fastpath.base.skbuff import consume_skb, kfree_skb, sk_buff, skb_copy_bits, skb_get
 from stack.core import uapi
@@ -38,6 +38,7 @@ from stack.ipv4.addr import ipv4_is_multicast
 from stack.ipv4.datagram import check_sockaddr
 from stack.ipv4.ip_sockglue import ip_cmsg_recv_offset, ipv4_pktinfo_prepare
 from stack.ipv4.route import RTCF_BROADCAST, RTCF_MULTICAST
+from stack.net import Net
 from stack.xtp.context import XTP_CLOSED, XTP_LINGER_NS, xtp_context
 from stack.xtp.output import xtp_abort, xtp_close_read, xtp_close_write, xtp_open, xtp_write
 from stack.xtp.packet import (
@@ -73,9 +74,6 @@ from stack.xtp.xtp_sock import (
     xtp_put_port,
     xtp_sock,
 )
-
-if TYPE_CHECKING:
-    from stack.net import Net
 
 XTP_MAX_DATAGRAM = 65535 - 20 - XTP_HLEN - XTP_FIRST_BYTES
 

@@ -19,7 +19,6 @@ answered and not delivered again. Read xtp_rcv first.
 from __future__ import annotations
 
 import errno
-from typing import TYPE_CHECKING
 
 from fastpath.base.skbuff import (
     PACKET_HOST,
@@ -48,6 +47,7 @@ from stack.ipv4 import icmp_codes
 from stack.ipv4.icmp_codes import icmp_err_convert
 from stack.ipv4.ip_output import ip_sk_accept_pmtu
 from stack.ipv4.route import ipv4_sk_redirect, ipv4_sk_update_pmtu
+from stack.net import Net
 from stack.xtp.context import XTP_ACTIVE, XTP_OPENING, xtp_context, xtp_end
 from stack.xtp.datagram import xtp_answer_acked, xtp_dgram_rcv
 from stack.xtp.packet import (
@@ -78,10 +78,6 @@ from stack.xtp.packet import (
 from stack.xtp.stream import xtp_rcv_packet
 from stack.xtp.xmit import xtp_alloc_skb, xtp_mss, xtp_new_assoc, xtp_push, xtp_route, xtp_send_to
 from stack.xtp.xtp_sock import xtp_assoc, xtp_lookup, xtp_sock
-
-if TYPE_CHECKING:
-    from stack.net import Net
-
 
 # --- packets in --------------------------------------------------------------------------------
 

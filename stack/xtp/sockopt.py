@@ -11,14 +11,7 @@ import struct
 from typing import Any
 
 from stack.core.errors import os_error
-from stack.core.sockopt_table import (
-    M32,
-    Level,
-    SockOpt,
-    number,
-    opt_int,
-    switch,
-)
+from stack.core.sockopt_table import M32, Level, SockOpt, number, opt_int, switch
 from stack.core.tcp_states import TCP_CLOSE, TCP_LISTEN
 from stack.core.uapi import SOCK_DGRAM
 from stack.xtp import packet

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING
 
 from fastpath.base.skbuff import sk_buff
 from fastpath.net.inetkey import inet_siphash
@@ -16,11 +15,9 @@ from stack.core.uapi import AF_INET, SOCK_STREAM
 from stack.inet.inet_hashtables import compute_score, inet_free_port
 from stack.inet.inet_sock import inet_sock
 from stack.inet.udp_hash import udp_lib_lport_inuse
+from stack.net import Net
 from stack.xtp.context import xtp_context
 from stack.xtp.packet import XTP_KEY_MASK, XTP_SERVICE_STREAM
-
-if TYPE_CHECKING:
-    from stack.net import Net
 
 XTP_ANSWERED_MAX = 4096
 """Acknowledged datagrams remembered, so that one sent again is not delivered twice."""

@@ -16,7 +16,8 @@ from typing import Any
 import pytest
 
 from stack.clients.action import NEVER, SetTimer
-from stack.clients.dhcp4 import Configure, Deconfigure, Dhcp4Client, Dhcp4Config, Send, SendArp
+from stack.clients.dhcp4 import Configure, Deconfigure, Dhcp4Client, Send, SendArp
+from stack.clients.dhcp4_request import Dhcp4Config
 from stack.clients.dhcp4_state import State as State4
 from stack.clients.dhcp4_wire import Dhcp4Message, MessageType
 from stack.clients.dhcp6 import Configure6, Deconfigure6, Dhcp6Client, Send6

@@ -130,6 +130,7 @@ UNNAMED: dict[str, str] = {
         ),
         "for drivers and tests, which use the layer without the stack above",
     ),
+    **dict.fromkeys(("duid_en", "duid_llt", "duid_uuid"), "for applications: Dhcp6Runner(duid=)"),
     "tcp_info_dict": "for applications (docs/congestion.md)",
     "transitions_dot": "for readers: TCP's table of states as a drawing",
 }

@@ -13,16 +13,14 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from fastpath.base.seccomp import read_memory
 from stack import proc
 from stack.api import net_sysfs
 from stack.api.programs.sysfs import below
 from stack.core.errors import os_error
-
-if TYPE_CHECKING:
-    from stack.net import Net
+from stack.net import Net
 
 PAGE, PATH_BYTES = 4096, 256
 FILES = (b"/etc/resolv.conf", b"/etc/hosts", b"/sys/class/net")

@@ -27,16 +27,12 @@ import contextlib
 import os
 import socket as unix
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from fastpath.base.seccomp import get_fd
-from stack.core.bsd_socket import sockfd_lookup
+from stack.core.bsd_socket import socket, sockfd_lookup
 from stack.core.sock import sk_sleep
 from stack.core.uapi import POLLERR, POLLHUP, POLLIN, POLLOUT, POLLRDHUP
-
-if TYPE_CHECKING:
-    from stack.core.bsd_socket import socket
-    from stack.net import Net
+from stack.net import Net
 
 FILL = bytes(2048)
 """Over a quarter of the smallest send buffer."""

@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from fastpath.base import seccomp
 from fastpath.base.eventq import JumpQueue
@@ -21,10 +21,7 @@ from stack.api.programs.supervisor import Supervisor
 from stack.api.programs.timecalls import TIME_CALLS
 from stack.api.programs.virtual import Attached
 from stack.core.clock import require_running
-from stack.net import check_net
-
-if TYPE_CHECKING:
-    from stack.net import Net
+from stack.net import Net, check_net
 
 LAUNCH = Path(__file__).with_name("launch.py")
 PRINTED_BYTES = 1 << 12

@@ -18,7 +18,7 @@ import signal
 import socket as unix
 import traceback
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 from fastpath.base.seccomp import Listener, fd_flags, get_fd, socket_inode, write_memory
 from stack.api.programs.filter import numbers
@@ -31,9 +31,7 @@ from stack.core.bsd_socket import sys_close
 from stack.core.errors import os_error
 from stack.core.sock import sk_sleep
 from stack.core.uapi import O_NONBLOCK
-
-if TYPE_CHECKING:
-    from stack.net import Net
+from stack.net import Net
 
 SIGNAL_NS = 10_000_000
 """How often the signals of threads that wait in a call are looked at."""

@@ -18,13 +18,10 @@ import socket
 import stat
 import struct
 import tempfile
-from typing import TYPE_CHECKING
 
 from stack.api import net_sysfs
 from stack.core.errors import os_error
-
-if TYPE_CHECKING:
-    from stack.net import Net
+from stack.net import Net
 
 ROOT = "/sys/class/net"
 WRITERS = 64

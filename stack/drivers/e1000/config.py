@@ -20,11 +20,7 @@ TXD_CMD = d.E1000_TXD_CMD_EOP | d.E1000_TXD_CMD_IFCS | d.E1000_TXD_CMD_RS
 
 
 def e1000_setup_all_tx_resources(adapter: e1000_adapter) -> None:
-    """e1000_main.c: memory of the transmit ring.
-
-    Raises:
-        MemoryError: the host's RAM is full.
-    """
+    """e1000_main.c: memory of the transmit ring. Raises: MemoryError: the host's RAM is full."""
     e1000_setup_tx_resources(adapter)
 
 
@@ -36,8 +32,7 @@ def e1000_setup_tx_resources(adapter: e1000_adapter) -> None:
 def e1000_setup_all_rx_resources(adapter: e1000_adapter) -> None:
     """e1000_main.c: memory of the receive ring and of its buffers.
 
-    Raises:
-        MemoryError: the host's RAM is full.
+    Raises: MemoryError: the host's RAM is full.
     """
     e1000_setup_rx_resources(adapter)
 

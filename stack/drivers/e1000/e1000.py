@@ -15,22 +15,21 @@ and their like. Read e1000_adapter first; then main.py, which uses it.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from fastpath.base.skbuff import SkbPool
 from fastpath.net.rings_driver import RxRing, TxRing
 from fastpath.nic.mmio import readl, writel
 from stack.core.netdevice import napi_struct, net_device
+from stack.core.pci import pci_dev
 from stack.core.rows import row, state
+from stack.core.workqueue import work_struct
 from stack.drivers.e1000 import defs as d
+from stack.machine import Machine
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from stack.core.pci import pci_dev
-    from stack.core.workqueue import work_struct
     from stack.drivers.e1000.param import Params
-    from stack.machine import Machine
 
 DRV_NAME = "e1000"
 DRV_VERSION = "7.3.21-k8-NAPI"

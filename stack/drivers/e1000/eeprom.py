@@ -75,8 +75,7 @@ def e1000_shift_in_ee_bits(hw: e1000_hw, count: int) -> int:
 def e1000_acquire_eeprom(hw: e1000_hw) -> None:
     """e1000_hw.c: ask for the EEPROM (82544 has no arbiter) and select it.
 
-    Raises:
-        E1000HwError: the grant does not come.
+    Raises: E1000HwError: the grant does not come.
     """
     eecd = er32(hw, d.E1000_EECD)
     if hw.mac_type > d.e1000_82544:
@@ -130,8 +129,7 @@ def _check_range(hw: e1000_hw, offset: int, words: int) -> None:
 def e1000_read_eeprom(hw: e1000_hw, offset: int, words: int = 1) -> list[int]:
     """e1000_hw.c: read `words` 16-bit words from word `offset`.
 
-    Raises:
-        E1000HwError: out of range, or the EEPROM is not granted.
+    Raises: E1000HwError: out of range, or the EEPROM is not granted.
     """
     _check_range(hw, offset, words)
     e1000_acquire_eeprom(hw)
@@ -150,8 +148,7 @@ def e1000_read_eeprom(hw: e1000_hw, offset: int, words: int = 1) -> list[int]:
 def e1000_write_eeprom(hw: e1000_hw, offset: int, data: list[int]) -> None:
     """e1000_hw.c: write words from word `offset`. The checksum is the caller's.
 
-    Raises:
-        E1000HwError: out of range, not granted, or a word does not finish.
+    Raises: E1000HwError: out of range, not granted, or a word does not finish.
     """
     _check_range(hw, offset, len(data))
     e1000_acquire_eeprom(hw)
@@ -184,11 +181,7 @@ def e1000_write_eeprom_microwire(hw: e1000_hw, offset: int, data: list[int]) -> 
 
 
 def e1000_validate_eeprom_checksum(hw: e1000_hw) -> None:
-    """e1000_hw.c: words 0..3Fh must sum to BABAh.
-
-    Raises:
-        E1000HwError: they do not.
-    """
+    """e1000_hw.c: words 0..3Fh must sum to BABAh. Raises: E1000HwError: they do not."""
     total = sum(e1000_read_eeprom(hw, 0, d.EEPROM_CHECKSUM_REG + 1)) & 0xFFFF
     if total != d.EEPROM_SUM:
         raise E1000HwError("EEPROM", f"EEPROM checksum is {total:#06x}, not {d.EEPROM_SUM:#06x}")

@@ -25,10 +25,7 @@ from stack.core.errors import os_error
 from stack.core.netdevice import net_device, netif_carrier_ok, netif_running
 from stack.drivers.e1000 import defs as d
 from stack.drivers.e1000 import e1000 as e
-from stack.drivers.e1000.config import (
-    e1000_free_all_rx_resources,
-    e1000_free_all_tx_resources,
-)
+from stack.drivers.e1000.config import e1000_free_all_rx_resources, e1000_free_all_tx_resources
 from stack.drivers.e1000.e1000 import E1000HwError, e1000_adapter, e1000_hw, er32, ew32
 from stack.drivers.e1000.eeprom import (
     e1000_read_eeprom,
@@ -375,8 +372,7 @@ def e1000_get_eeprom_len(netdev: net_device) -> int:
 def e1000_get_eeprom(netdev: net_device, offset: int, length: int) -> bytes:
     """e1000_ethtool.c: any bytes; words are read whole.
 
-    Raises:
-        OSError: EIO, the EEPROM does not answer.
+    Raises: OSError: EIO, the EEPROM does not answer.
     """
     first, last = offset >> 1, (offset + length - 1) >> 1
     try:

@@ -22,13 +22,7 @@ from __future__ import annotations
 from stack.core.pci import flush_udelay, udelay
 from stack.core.workqueue import msleep
 from stack.drivers.e1000 import defs as d
-from stack.drivers.e1000.e1000 import (
-    E1000_WRITE_FLUSH,
-    E1000HwError,
-    e1000_hw,
-    er32,
-    ew32,
-)
+from stack.drivers.e1000.e1000 import E1000_WRITE_FLUSH, E1000HwError, e1000_hw, er32, ew32
 from stack.drivers.e1000.eeprom import e1000_read_eeprom
 from stack.drivers.e1000.phy import (
     e1000_config_collision_dist,
@@ -63,8 +57,7 @@ RESET_THROUGH_IO = (d.e1000_82544, d.e1000_82540, d.e1000_82545)
 def e1000_set_mac_type(hw: e1000_hw) -> None:
     """e1000_hw.c: the MAC from the device id.
 
-    Raises:
-        E1000HwError: an id that this driver does not know.
+    Raises: E1000HwError: an id that this driver does not know.
     """
     mac_type = MAC_TYPES.get(hw.device_id)
     if mac_type is None:
@@ -128,8 +121,7 @@ def e1000_reset_hw(hw: e1000_hw) -> None:
 def e1000_init_hw(hw: e1000_hw) -> None:
     """e1000_hw.c: after a reset: filters cleared, link set up, counters cleared.
 
-    Raises:
-        E1000HwError: EEPROM or PHY do not answer.
+    Raises: E1000HwError: EEPROM or PHY do not answer.
     """
     e1000_id_led_init(hw)
     e1000_set_media_type(hw)
@@ -189,8 +181,7 @@ FIBER_ADVERTISEMENT = {
 def e1000_setup_fiber_serdes_link(hw: e1000_hw) -> None:
     """e1000_hw.c: take the link unit out of reset, negotiate; wait for the link if there is light.
 
-    Raises:
-        E1000HwError: hw.fc is invalid.
+    Raises: E1000HwError: hw.fc is invalid.
     """
     # The optics drive pin 1: high with light, on the 82544 low.
     signal = d.E1000_CTRL_SWDPIN1 if hw.mac_type > d.e1000_82544 else 0
@@ -328,8 +319,7 @@ def e1000_check_for_serdes_link_generic(hw: e1000_hw) -> None:
 def e1000_check_for_link(hw: e1000_hw) -> None:
     """e1000_hw.c: after a link change: look at the PHY and set the MAC; clears get_link_status.
 
-    Raises:
-        E1000HwError: the PHY does not answer.
+    Raises: E1000HwError: the PHY does not answer.
     """
     if hw.media_type == d.e1000_media_type_fiber:
         if er32(hw, d.E1000_STATUS) & d.E1000_STATUS_LU:

@@ -12,7 +12,6 @@ from __future__ import annotations
 import dataclasses
 import errno
 import logging
-from typing import TYPE_CHECKING
 
 from stack.core import netdevice, pci
 from stack.core.dev import free_netdev, register_netdev, unregister_netdev
@@ -20,24 +19,11 @@ from stack.core.errors import os_error
 from stack.core.link_watch import netif_carrier_off, netif_device_attach, netif_device_detach
 from stack.core.napi import netif_napi_add
 from stack.core.netdevice import net_device, net_device_ops, netif_running
-from stack.core.workqueue import (
-    schedule_work,
-    work_struct,
-)
+from stack.core.workqueue import schedule_work, work_struct
 from stack.drivers.e1000 import defs as d
 from stack.drivers.e1000 import e1000 as e
-from stack.drivers.e1000.config import (
-    e1000_free_all_rx_resources,
-    e1000_set_gro,
-    e1000_setup_rctl,
-)
-from stack.drivers.e1000.e1000 import (
-    E1000HwError,
-    e1000_adapter,
-    e1000_hw,
-    er32,
-    ew32,
-)
+from stack.drivers.e1000.config import e1000_free_all_rx_resources, e1000_set_gro, e1000_setup_rctl
+from stack.drivers.e1000.e1000 import E1000HwError, e1000_adapter, e1000_hw, er32, ew32
 from stack.drivers.e1000.eeprom import (
     e1000_init_eeprom_params,
     e1000_read_eeprom,
@@ -83,9 +69,7 @@ from stack.drivers.e1000.updown import (
 )
 from stack.drivers.e1000.watchdog import e1000_get_stats64, e1000_watchdog
 from stack.ethernet.eth import alloc_etherdev, eth_validate_addr, is_valid_ether_addr
-
-if TYPE_CHECKING:
-    from stack.machine import Machine
+from stack.machine import Machine
 
 log = logging.getLogger("stack.drivers.e1000")
 
@@ -119,8 +103,7 @@ def e1000_exit_module(machine: Machine, driver: pci.pci_driver) -> None:
 def e1000_probe(pdev: pci.pci_dev, ent: pci.pci_device_id) -> None:
     """e1000_main.c: bring one device up to an interface that can be opened.
 
-    Raises:
-        OSError: EIO when the hardware does not answer as it should; EBUSY, ENOMEM.
+    Raises: OSError: EIO when the hardware does not answer as it should; EBUSY, ENOMEM.
     """
     machine = pdev.machine
     bars = pci.pci_select_bars(pdev, pci.IORESOURCE_MEM | pci.IORESOURCE_IO)
@@ -200,8 +183,7 @@ def e1000_features(adapter: e1000_adapter) -> None:
 def e1000_probe_hw(adapter: e1000_adapter) -> None:
     """The part of e1000_probe between alloc_etherdev and register_netdev.
 
-    Raises:
-        E1000HwError: EEPROM, PHY or MAC do not answer as they should.
+    Raises: E1000HwError: EEPROM, PHY or MAC do not answer as they should.
     """
     netdev, hw = adapter.netdev, adapter.hw
     e1000_init_hw_struct(adapter, hw)
@@ -318,8 +300,7 @@ def e1000_shutdown(pdev: pci.pci_dev) -> None:
 def e1000_resume(pdev: pci.pci_dev) -> None:
     """e1000_main.c: wake up; an interface that was open works again.
 
-    Raises:
-        OSError: the interrupt cannot be had.
+    Raises: OSError: the interrupt cannot be had.
     """
     netdev = pci.pci_get_drvdata(pdev)
     adapter: e1000_adapter = netdev.priv
@@ -360,8 +341,7 @@ def e1000_setup_wakeup(adapter: e1000_adapter, wufc: int) -> None:
 def e1000_init_hw_struct(adapter: e1000_adapter, hw: e1000_hw) -> None:
     """e1000_main.c: set the fields that need no register access.
 
-    Raises:
-        E1000HwError: an unknown device id.
+    Raises: E1000HwError: an unknown device id.
     """
     hw.max_frame_size = adapter.netdev.mtu + d.ENET_HEADER_SIZE + d.ETH_FCS_LEN
     e1000_set_mac_type(hw)

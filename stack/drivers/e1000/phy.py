@@ -48,19 +48,14 @@ def _mdic(hw: e1000_hw, command: int, reg: int) -> int:
 
 
 def e1000_read_phy_reg(hw: e1000_hw, reg: int) -> int:
-    """e1000_hw.c: read a 16-bit PHY register.
-
-    Raises:
-        E1000HwError: no answer, or the error bit.
-    """
+    """e1000_hw.c: read a 16-bit PHY register. Raises: E1000HwError: no answer, or the error bit."""
     return _mdic(hw, d.E1000_MDIC_OP_READ, reg) & d.E1000_MDIC_DATA_MASK
 
 
 def e1000_write_phy_reg(hw: e1000_hw, reg: int, value: int) -> None:
     """e1000_hw.c: write a 16-bit PHY register.
 
-    Raises:
-        E1000HwError: no answer, or the error bit.
+    Raises: E1000HwError: no answer, or the error bit.
     """
     _mdic(hw, d.E1000_MDIC_OP_WRITE | value & d.E1000_MDIC_DATA_MASK, reg)
 
@@ -87,8 +82,7 @@ def e1000_phy_reset(hw: e1000_hw) -> None:
 def e1000_detect_gig_phy(hw: e1000_hw) -> None:
     """e1000_hw.c: read the PHY's id and check that it belongs to this MAC.
 
-    Raises:
-        E1000HwError: a foreign PHY.
+    Raises: E1000HwError: a foreign PHY.
     """
     if hw.phy_id:
         return
@@ -238,8 +232,7 @@ def e1000_config_collision_dist(hw: e1000_hw) -> None:
 def e1000_phy_get_info(hw: e1000_hw) -> e1000_phy_info:
     """e1000_hw.c: the M88 PHY's measurements of the cable.
 
-    Raises:
-        E1000HwError: there is no link.
+    Raises: E1000HwError: there is no link.
     """
     if not e1000_phy_link_up(hw):
         raise E1000HwError("CONFIG", "PHY info is only valid while the link is up")

@@ -7,12 +7,7 @@ import errno
 from stack.core import netdevice
 from stack.core.netdevice import net_device
 from stack.drivers.e1000 import defs as d
-from stack.drivers.e1000.e1000 import (
-    E1000_WRITE_FLUSH,
-    e1000_adapter,
-    er32,
-    ew32,
-)
+from stack.drivers.e1000.e1000 import E1000_WRITE_FLUSH, e1000_adapter, er32, ew32
 from stack.drivers.e1000.hw import (
     e1000_hash_mc_addr,
     e1000_rar_clear,

@@ -34,19 +34,11 @@ from stack.core.napi import napi_complete_done, napi_gro_receive, napi_schedule
 from stack.core.netdevice import napi_struct, net_device, netif_carrier_ok
 from stack.core.sock import sock_wfree
 from stack.core.tstamp import skb_tx_timestamp
-from stack.core.workqueue import (
-    mod_delayed_work,
-    schedule_delayed_work,
-)
+from stack.core.workqueue import mod_delayed_work, schedule_delayed_work
 from stack.core.zerocopy import skb_dma_map
 from stack.drivers.e1000 import defs as d
 from stack.drivers.e1000 import e1000 as e
-from stack.drivers.e1000.e1000 import (
-    E1000_WRITE_FLUSH,
-    e1000_adapter,
-    er32,
-    ew32,
-)
+from stack.drivers.e1000.e1000 import E1000_WRITE_FLUSH, e1000_adapter, er32, ew32
 from stack.ethernet.eth import eth_type_trans
 
 log = logging.getLogger("stack.drivers.e1000")

@@ -11,9 +11,7 @@ from stack.core.dev_queue import netif_start_queue, netif_stop_queue, netif_wake
 from stack.core.irq import free_irq, request_irq
 from stack.core.link_watch import netif_carrier_off
 from stack.core.napi import napi_disable, napi_enable
-from stack.core.netdevice import (
-    net_device,
-)
+from stack.core.netdevice import net_device
 from stack.core.workqueue import (
     cancel_delayed_work_sync,
     msleep,
@@ -31,24 +29,10 @@ from stack.drivers.e1000.config import (
     e1000_setup_all_rx_resources,
     e1000_setup_all_tx_resources,
 )
-from stack.drivers.e1000.e1000 import (
-    E1000_WRITE_FLUSH,
-    E1000HwError,
-    e1000_adapter,
-    er32,
-    ew32,
-)
-from stack.drivers.e1000.hw import (
-    e1000_init_hw,
-    e1000_reset_adaptive,
-    e1000_reset_hw,
-)
+from stack.drivers.e1000.e1000 import E1000_WRITE_FLUSH, E1000HwError, e1000_adapter, er32, ew32
+from stack.drivers.e1000.hw import e1000_init_hw, e1000_reset_adaptive, e1000_reset_hw
 from stack.drivers.e1000.phy import e1000_power_up_phy_hw, e1000_read_phy_reg, e1000_write_phy_reg
-from stack.drivers.e1000.txrx import (
-    e1000_intr,
-    e1000_irq_disable,
-    e1000_irq_enable,
-)
+from stack.drivers.e1000.txrx import e1000_intr, e1000_irq_disable, e1000_irq_enable
 from stack.drivers.e1000.watchdog import e1000_update_stats
 
 if TYPE_CHECKING:

@@ -7,22 +7,11 @@ from typing import Any
 
 from fastpath.nic.mmio import readl
 from stack.core.link_watch import netif_carrier_off, netif_carrier_on
-from stack.core.netdevice import (
-    net_device,
-    netif_carrier_ok,
-)
-from stack.core.workqueue import (
-    schedule_delayed_work,
-    schedule_work,
-)
+from stack.core.netdevice import net_device, netif_carrier_ok
+from stack.core.workqueue import schedule_delayed_work, schedule_work
 from stack.drivers.e1000 import defs as d
 from stack.drivers.e1000 import e1000 as e
-from stack.drivers.e1000.e1000 import (
-    E1000HwError,
-    e1000_adapter,
-    er32,
-    ew32,
-)
+from stack.drivers.e1000.e1000 import E1000HwError, e1000_adapter, er32, ew32
 from stack.drivers.e1000.hw import (
     STATISTICS,
     STATISTICS_64,

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from scapy.layers.dhcp import BOOTP
 
 from stack.clients.action import SetTimer
-from stack.clients.dhcp4 import Dhcp4Client, Dhcp4Config, Send
+from stack.clients.dhcp4 import Dhcp4Client, Send
+from stack.clients.dhcp4_request import Dhcp4Config
 from stack.clients.dhcp4_state import HAS_ADDRESS, TRANSITIONS, Event, State
 from stack.clients.dhcp4_wire import Dhcp4Message, MessageType
 from tests.stack.clients.dhcp4_server import SERVER, Client, Server, kind, option

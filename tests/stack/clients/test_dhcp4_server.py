@@ -12,15 +12,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from fastpath.errors import ArgumentError
 from stack.clients.action import NEVER, SetTimer
-from stack.clients.dhcp4_server import (
-    MAX_PINGS,
-    Action,
-    Dhcp4Server,
-    Dhcp4ServerConfig,
-    Ping,
-    Reply,
-    Subnet,
-)
+from stack.clients.dhcp4_pool import Dhcp4ServerConfig, Subnet
+from stack.clients.dhcp4_server import MAX_PINGS, Action, Dhcp4Server, Ping, Reply
 from stack.clients.dhcp4_wire import BOOTREQUEST, Dhcp4Message, MessageType, Option
 
 SECOND = 1_000_000_000

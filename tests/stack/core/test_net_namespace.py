@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from e1000emu import VirtualClock
+from stack.clients.resolvconf import NameService
 from stack.core.net_namespace import (
     pernet_operations,
     register_pernet_device,
@@ -13,6 +14,7 @@ from stack.core.net_namespace import (
 from stack.host import Host
 from stack.machine import Machine
 from stack.net import Net
+from stack.sysctl import sysctl_table
 
 
 def recorder(log, name):
@@ -30,7 +32,7 @@ def test_subsystems_begin_in_order_and_end_backwards_devices_first():
     register_pernet_subsys(machine, a)
     register_pernet_device(machine, pernet_operations(dev.init, dev.exit, dev.pre_exit, True))
     register_pernet_subsys(machine, b)  # stands before the devices all the same
-    net = Net(machine, "n")
+    net = Net(machine, "n", NameService(), sysctl_table(machine.ram.size_bytes))
     assert log == ["a init n", "b init n", "dev init n"]
     log.clear()
     net.close()
