@@ -31,20 +31,6 @@ from e1000emu.guest.bzimage import vmlinux
 from e1000emu.guest.cpio import Initramfs
 from e1000emu.guest.init import AGENT, INIT, PASSWD, PROFILE
 
-__all__ = [
-    "CACHE_VARIABLE",
-    "KERNELS",
-    "QEMU_VARIABLE",
-    "Extra",
-    "GuestImage",
-    "Qemu",
-    "cache_directory",
-    "find_qemu",
-    "prepare",
-    "prepare_qemu",
-    "unpacked",
-]
-
 CACHE_VARIABLE = "E1000EMU_GUEST_CACHE"
 QEMU_VARIABLE = "E1000EMU_QEMU"
 QEMU = "qemu-system-x86_64"
