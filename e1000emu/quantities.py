@@ -9,8 +9,6 @@ from __future__ import annotations
 import re
 from decimal import Decimal
 
-__all__ = ["DURATIONS", "duration_ns", "rate_bps", "share", "show_duration", "show_rate"]
-
 DURATIONS = {"ns": 1, "us": 10**3, "ms": 10**6, "s": 10**9, "min": 60 * 10**9, "h": 3600 * 10**9}
 """Nanoseconds of each unit; `µs` is `us` too."""
 PREFIXES = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}

@@ -12,25 +12,6 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 
-__all__ = [
-    "ArgumentError",
-    "ArgumentRangeError",
-    "ArgumentTypeError",
-    "E1000Error",
-    "LifecycleError",
-    "StaleBuild",
-    "check_callable",
-    "check_clock",
-    "check_methods",
-    "check_type",
-    "did_you_mean",
-    "known_fields",
-    "known_words",
-    "parameters",
-    "real_number",
-    "whole_number",
-]
-
 
 class E1000Error(Exception):
     """A request that cannot be met; the text says what was asked and what to do instead."""

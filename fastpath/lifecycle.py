@@ -12,8 +12,6 @@ from enum import Enum
 
 from fastpath.errors import LifecycleError
 
-__all__ = ["REMEDIES", "TABLE", "Call", "Lifecycle", "RunState"]
-
 
 class RunState(Enum):
     """What a device or its worker may do."""

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
-__all__ = ["narrow", "wide"]
-
 if TYPE_CHECKING:
 
     class Wide:

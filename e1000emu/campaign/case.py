@@ -28,8 +28,6 @@ from fastpath.errors import check_type, real_number, whole_number
 from stack import proc
 from stack.host import Host
 
-__all__ = ["Campaign", "Case", "Limits", "Result", "label"]
-
 T = TypeVar("T")
 HASH_DIGITS = 16
 INT64 = 1 << 63

@@ -17,8 +17,6 @@ from e1000emu.campaign.worker import name as worker_name
 from e1000emu.errors import ArgumentError, E1000Error
 from fastpath.errors import whole_number
 
-__all__ = ["open_executor"]
-
 WORKERS_S = 60
 """So long a scheduler of Dask may have no worker."""
 FORMS = "processes, processes:N, dask://HOST:PORT, mpi, or an Executor"

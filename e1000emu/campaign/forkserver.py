@@ -38,8 +38,6 @@ import msgspec
 from e1000emu.campaign.case import Case, Result
 from e1000emu.errors import ArgumentError, E1000Error
 
-__all__ = ["Answer", "Request", "Target", "find", "receive", "send"]
-
 OUTPUT_BYTES = 16 << 10
 """So much of what a case printed is kept, its end."""
 GRACE_S = 10.0

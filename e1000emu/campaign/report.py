@@ -30,8 +30,6 @@ from fastpath.errors import did_you_mean
 if TYPE_CHECKING:
     import pyarrow
 
-__all__ = ["Failure", "Matrix", "Replay", "Report"]
-
 LISTED = 50
 """So many failures a page lists."""
 

@@ -30,17 +30,6 @@ from fastpath.built import ROOT, is_tree
 if TYPE_CHECKING:
     from e1000emu.campaign.forkserver import Answer
 
-__all__ = [
-    "CampaignError",
-    "DigestsDiffer",
-    "Header",
-    "Outcome",
-    "Status",
-    "Store",
-    "program",
-    "read",
-]
-
 FILE_KIND = "e1000emu-campaign"
 VERSION = 1
 BEGINS = f'{{"kind":"{FILE_KIND}",'.encode()

@@ -35,8 +35,6 @@ from e1000emu.campaign.worker import Done, Task, work
 from e1000emu.errors import ArgumentError
 from fastpath.errors import check_type, whole_number
 
-__all__ = ["run", "target_of"]
-
 TASK_S = 0.5
 """A task has as many cases as take about so long: less than that, and executors cost more."""
 TASK_CASES = 64

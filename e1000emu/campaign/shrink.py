@@ -19,8 +19,6 @@ from e1000emu.campaign.worker import end_servers, run_case
 from e1000emu.errors import E1000Error
 from fastpath.errors import whole_number
 
-__all__ = ["ddmin", "shrink"]
-
 
 def ddmin(items: Sequence[Any], fails: Callable[[list[Any]], bool]) -> list[Any]:
     """Return a part of `items`, in order, that still fails, and of which no item can be left out.

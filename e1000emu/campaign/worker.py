@@ -23,8 +23,6 @@ from e1000emu.campaign.forkserver import Answer, Request, Target, receive, send
 from e1000emu.campaign.results import program
 from e1000emu.record.recording import Reader, RecordingError, describe
 
-__all__ = ["Done", "Task", "name", "run_case", "work"]
-
 LAST_EVENTS = 20
 END_S = 10.0
 """A fork server whose pipe was closed has ended by then, with all that it started."""

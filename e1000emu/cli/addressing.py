@@ -28,16 +28,6 @@ if TYPE_CHECKING:
 
     Client: TypeAlias = Dhcp4Runner | Dhcp6Runner
 
-__all__ = [
-    "DEVICE",
-    "Addressing",
-    "address_options",
-    "addresses_of",
-    "check_gateways",
-    "configure",
-    "no_router_advertisements",
-]
-
 Interface: TypeAlias = ipaddress.IPv4Interface | ipaddress.IPv6Interface
 Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
 

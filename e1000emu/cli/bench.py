@@ -30,8 +30,6 @@ from e1000emu.cli.output import console, plain_table
 from e1000emu.cli.params import OUT_FILE
 from e1000emu.errors import E1000Error
 
-__all__ = ["HEADLINE", "command", "rows", "size_words", "words"]
-
 HEADLINE = (
     "device__pair__offload[60B]",
     "device__pair__offload[1514B]",

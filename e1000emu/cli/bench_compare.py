@@ -12,8 +12,6 @@ import numpy as np
 
 from e1000emu.cli.errors import ArgumentError
 
-__all__ = ["Comparison", "Sample", "compare", "load"]
-
 RESAMPLES = 4000
 CONFIDENCE = 0.95
 PREFIX = "bench_"

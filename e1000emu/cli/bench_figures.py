@@ -13,8 +13,6 @@ from e1000emu.cli.bench import size_words, words
 from e1000emu.cli.bench_compare import Comparison
 from e1000emu.lab.figures import new_figure, svg
 
-__all__ = ["BYTES", "changed", "families", "growing", "latency", "layers", "over", "ratios"]
-
 OURS, PEERS, INK = "#1668a8", "#b35806", "#444444"
 BYTES = "bytes"
 LOGARITHMIC = 20

@@ -14,8 +14,6 @@ import e1000emu.cli.bench_figures as figures
 from e1000emu.cli.bench import size_words, words
 from e1000emu.cli.bench_compare import Comparison
 
-__all__ = ["page"]
-
 STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 76rem; margin: 2rem auto; padding: 0 1rem;
   color: #222; background: #fff }

@@ -22,8 +22,6 @@ from e1000emu.cli.common import emit_json, report_options
 from e1000emu.cli.errors import ArgumentError, CommandError, did_you_mean
 from e1000emu.cli.params import OUT_FILE
 
-__all__ = ["command"]
-
 LISTED = 20
 BUILTIN = Path(__file__).parent.parent / "campaign" / "builtin"
 

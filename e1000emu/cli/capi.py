@@ -9,8 +9,6 @@ import click
 
 from e1000emu.cli.common import emit_json, report_options
 
-__all__ = ["command"]
-
 
 @click.command()
 @click.option(

@@ -36,8 +36,6 @@ from stack.core.dev import dev_get_stats
 from stack.host import Host
 from stack.tools.profile import Profile
 
-__all__ = ["Rate", "command", "run_arp", "run_ping", "run_tcp", "run_udp"]
-
 MIB = 1 << 20
 A, B = "10.0.0.1", "10.0.0.2"
 # What the wire does to the second transfer of the capture.

@@ -27,8 +27,6 @@ from e1000emu.compiler import c_compiler
 from e1000emu.errors import E1000Error
 from fastpath.built import other_tree
 
-__all__ = ["CHECKS", "Finding", "command", "examine"]
-
 PROGRAM_TIMEOUT_S = 30
 QEMU_PACKAGE = "qemu-system-x86"
 VFIO_USER_OPTION = "x-no-posted-writes="

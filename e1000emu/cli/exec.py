@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from e1000emu.cli.simulated import SimulatedClock
     from stack.api.programs import Program
 
-__all__ = ["command"]
-
 
 @click.command(context_settings={"allow_interspersed_args": False})
 @click.argument("argv", metavar="PROGRAM [ARGS]...", nargs=-1, required=True)

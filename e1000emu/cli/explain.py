@@ -15,8 +15,6 @@ from e1000emu.cli.errors import ArgumentError
 if TYPE_CHECKING:
     from e1000emu.device.nic import Nic
 
-__all__ = ["command", "report"]
-
 HANG, RULES = "hang", "rules"
 FOUND = {
     "access": "the access",

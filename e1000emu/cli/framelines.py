@@ -8,8 +8,6 @@ from datetime import UTC, datetime
 
 from e1000emu.capture import Record
 
-__all__ = ["frame_line", "hex_lines"]
-
 ETHERTYPES = {0x0800: "IP", 0x86DD: "IP6", 0x0806: "ARP", 0x8100: "802.1Q", 0x88A8: "802.1ad"}
 PROTOCOLS = {1: "ICMP", 2: "IGMP", 6: "TCP", 17: "UDP", 58: "ICMP6"}
 ICMP = {0: "echo reply", 3: "unreachable", 5: "redirect", 8: "echo request", 11: "time exceeded"}

@@ -29,8 +29,6 @@ from e1000emu.cli.params import OUT_FILE, Duration, not_a_name
 from e1000emu.errors import E1000Error
 from e1000emu.quantities import show_duration
 
-__all__ = ["StackHTTPConnection", "Target", "command", "fetch", "parse_url"]
-
 MAX_REDIRECTS = 5
 FORM = "http://HOST[:PORT]/PATH"
 

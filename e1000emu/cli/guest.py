@@ -31,8 +31,6 @@ from e1000emu.quantities import show_duration
 if TYPE_CHECKING:
     from e1000emu.guest import Completed, GuestImage, GuestLinux
 
-__all__ = ["command"]
-
 DEFAULT_LINK = "stack:10.9.0.1/24,serve=echo:7+http:80"
 DEFAULT_ADDR = "10.9.0.2/24"
 INTERFACE = "eth0"

@@ -22,8 +22,6 @@ from stack.socket import (
     Socket,
 )
 
-__all__ = ["Iperf3"]
-
 log = logging.getLogger(__name__)
 
 CHUNK = 1 << 18

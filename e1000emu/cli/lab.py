@@ -21,8 +21,6 @@ from e1000emu.topology import Flat, Running, RunResult, Topology, build
 from e1000emu.topology.draw import draw
 from e1000emu.topology.programs import parse
 
-__all__ = ["command"]
-
 LISTED = 20
 CHECK_NS = 100_000_000
 """With --processes the run ends at a multiple of this virtual time."""

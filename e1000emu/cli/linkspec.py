@@ -16,15 +16,6 @@ from click.shell_completion import CompletionItem
 from e1000emu.cli.errors import ArgumentError, did_you_mean
 from e1000emu.cli.stackspec import mac_for, parse_stack
 
-__all__ = [
-    "LINKS",
-    "SWITCH",
-    "Link",
-    "check_link",
-    "needs_loop",
-    "open_link",
-]
-
 SWITCH = "switch"
 IFNAMSIZ = 16
 INTERFACES = Path("/sys/class/net")

@@ -13,8 +13,6 @@ from rich.table import Table
 
 from e1000emu.cli.output import console, plain_table
 
-__all__ = ["Row", "live_counters", "table"]
-
 REFRESH_S = 1.0
 
 Row = tuple[str, Mapping[str, int]]

@@ -8,8 +8,6 @@ import sys
 from rich.console import Console
 from rich.table import Table
 
-__all__ = ["console", "plain_table"]
-
 PIPE_COLUMNS = 132
 """The width for a pipe or a file, which have none: unbroken lines help `grep`."""
 

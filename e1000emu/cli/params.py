@@ -18,28 +18,6 @@ from e1000emu.errors import E1000Error
 from e1000emu.insight.faults import Faults
 from e1000emu.quantities import duration_ns, rate_bps, share, show_duration
 
-__all__ = [
-    "CIDR",
-    "HOST",
-    "IP",
-    "OUT_FILE",
-    "Cidr",
-    "Duration",
-    "FaultList",
-    "HostName",
-    "Impairment",
-    "Ip",
-    "OutFile",
-    "Rate",
-    "Share",
-    "Size",
-    "not_a_host",
-    "not_a_name",
-    "parse_faults",
-    "parse_impair",
-    "show_size",
-]
-
 Interface: TypeAlias = ipaddress.IPv4Interface | ipaddress.IPv6Interface
 Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
 

@@ -39,8 +39,6 @@ from e1000emu.cli.pinger import MAX_PAYLOAD_BYTES, Pinger, PingError, Reply, sou
 from e1000emu.errors import E1000Error
 from stack.socket import AF_INET, AF_INET6, SOCK_RAW, getaddrinfo
 
-__all__ = ["command"]
-
 FLOOD_NS = 10_000_000
 """With `-i 0` the next request goes when an answer has come, or after this."""
 LINGER_RTTS = 2

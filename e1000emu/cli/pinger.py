@@ -23,8 +23,6 @@ from stack.socket import (
     Socket,
 )
 
-__all__ = ["MAX_PAYLOAD_BYTES", "PingError", "Pinger", "Reply", "source_address"]
-
 MAX_PAYLOAD_BYTES = 65535 - 20 - HEADER.size
 
 

@@ -20,8 +20,6 @@ from stack.core.uapi import (
     SO_EE_ORIGIN_ICMP,
 )
 
-__all__ = ["EXTENDED_ERR", "HEADER", "Family", "family_of"]
-
 HEADER = struct.Struct("!BBHHH")
 """An echo's header: type, code, checksum, id, sequence; the same in both families."""
 EXTENDED_ERR = struct.Struct("=IBBBBII")

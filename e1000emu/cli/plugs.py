@@ -28,17 +28,6 @@ if TYPE_CHECKING:
     from e1000emu.device.wakeup import PmeCallback
     from e1000emu.embed.vfio_user.server import VfioUserServer
 
-__all__ = [
-    "DEFAULT_MAC",
-    "Plug",
-    "model_option",
-    "nic_macs",
-    "nic_options",
-    "open_links",
-    "parse_mac",
-    "plug_in",
-]
-
 DEFAULT_MAC = "52:54:00:12:34:56"
 
 model_option = click.option(

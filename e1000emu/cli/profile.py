@@ -21,8 +21,6 @@ from stack.tools.layers import ROOT
 from stack.tools.profile import Profile, Share
 from stack.tools.profile_format import FORMATS, render
 
-__all__ = ["command", "shares_table", "with_margin"]
-
 # The format by a file's suffix, for when --format is not given.
 ENDINGS = {
     ".speedscope.json": "speedscope",

@@ -11,8 +11,6 @@ import click
 from e1000emu.cli.common import emit_json, report_options
 from e1000emu.cli.errors import ArgumentError
 
-__all__ = ["command"]
-
 
 class _Qemu(click.Command):
     """An option that is not ours is probably QEMU's."""

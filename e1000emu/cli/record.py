@@ -14,8 +14,6 @@ from e1000emu.cli.plugs import model_option
 from e1000emu.errors import E1000Error
 from e1000emu.insight.faults import Faults
 
-__all__ = ["command", "live"]
-
 A, B = "10.0.0.1", "10.0.0.2"
 ECHOES = 20
 

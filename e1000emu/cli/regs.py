@@ -14,8 +14,6 @@ from e1000emu.cli.errors import ArgumentError, did_you_mean
 from e1000emu.cli.output import console, plain_table
 from e1000emu.registers.reference import look_up, titles
 
-__all__ = ["command"]
-
 Row = dict[str, Any]
 
 

@@ -12,8 +12,6 @@ import msgspec
 from e1000emu.cli.common import emit_json, report_options
 from e1000emu.record.recording import INPUTS, Reader, describe
 
-__all__ = ["command"]
-
 
 def show(path: Path, *, partial: bool, as_json: bool) -> None:
     """Print the events of a recording, one a line."""

@@ -12,8 +12,6 @@ import click
 from e1000emu.cli.errors import ArgumentError, did_you_mean
 from e1000emu.cli.params import Duration
 
-__all__ = ["NAMES", "Service", "Services", "parse_serve"]
-
 NAMES = ("echo", "http", "discard", "chargen", "iperf3", "dhcp")
 IPERF3_PORT = 5201
 DHCP_PORT = 67

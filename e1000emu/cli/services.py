@@ -30,8 +30,6 @@ from stack.socket import (
     create_server,
 )
 
-__all__ = ["SERVICES", "listen", "serve"]
-
 CHUNK = 1 << 18
 FIRST = 1 << 14
 """A connection's first buffer: most never fill it, and zeroing CHUNK costs a connect's time."""

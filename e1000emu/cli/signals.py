@@ -7,8 +7,6 @@ import signal
 import sys
 from collections.abc import Callable, Mapping
 
-__all__ = ["end_cleanly_before_serving", "handle_signals"]
-
 
 def end_cleanly_before_serving() -> None:
     """Let SIGTERM unwind while the command starts, so that no socket or lock is left behind."""

@@ -12,8 +12,6 @@ from e1000emu.cli.linkspec import LINKS
 from e1000emu.clock import VirtualClock
 from stack.aio import VirtualTimeLoop
 
-__all__ = ["SimulatedClock", "simulated_clock"]
-
 BEGIN_S = 0.001
 
 

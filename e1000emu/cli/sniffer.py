@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from stack.api.netns import Namespace
     from stack.socket import Socket
 
-__all__ = ["Sniffer"]
-
 PACKET_OUTGOING = 4
 AUXDATA = struct.Struct("=IIIHHHH")
 TIMESPEC = struct.Struct("=qq")

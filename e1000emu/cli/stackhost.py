@@ -15,8 +15,6 @@ from e1000emu.lab import add_nic
 from e1000emu.links.pair import PairEnd
 from stack.host import Host
 
-__all__ = ["StackHost", "StackLink"]
-
 
 class StackHost:
     """A host of our own stack on `link`, in this process, with its services running.

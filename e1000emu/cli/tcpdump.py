@@ -28,8 +28,6 @@ from e1000emu.cli.linkspec import Link
 from e1000emu.cli.params import OUT_FILE
 from e1000emu.errors import E1000Error
 
-__all__ = ["command"]
-
 
 class Lines:
     """Prints frames itself."""

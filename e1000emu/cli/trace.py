@@ -26,8 +26,6 @@ from stack.host import Host
 from stack.tools.trace import Call, Tracer, alike, calibrate, net_times, typical
 from stack.tools.trace_format import FORMATS, render, render_text
 
-__all__ = ["KINDS", "STAGED", "Measured", "command", "measure", "record", "title_of"]
-
 KINDS = SOCKET_KINDS | LINK_KINDS | CALL_KINDS
 
 QUEUED = "no packet passes an empty queue by"

@@ -37,8 +37,6 @@ from stack.socket import (
     create_server,
 )
 
-__all__ = ["CALL_KINDS"]
-
 ALL_HOSTS = "224.0.0.1"
 IGMP_QUERY = struct.pack("!BBH4s", 0x11, 100, 0xEE9B, bytes(4))
 

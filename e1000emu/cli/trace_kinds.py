@@ -34,8 +34,6 @@ from stack.socket import (
     create_server,
 )
 
-__all__ = ["KINDS", "Round", "Scene", "Trace"]
-
 # `with trace(host):` records what is called meanwhile, for one host or for all (None).
 Trace = Callable[[Any], AbstractContextManager[Any]]
 Round = Callable[[Trace], None]

@@ -10,8 +10,6 @@ from e1000emu.links import pair
 from stack.host import Host
 from stack.socket import AF_INET, SOCK_DGRAM, Socket
 
-__all__ = ["LINK_KINDS"]
-
 
 class Switch:
     """A host that bridges two wires: a - host - b, with a datagram socket at either end."""

@@ -12,8 +12,6 @@ import click
 from e1000emu.cli.output import console
 from stack import COMPILED
 
-__all__ = ["UncompiledCommand", "output_of"]
-
 
 def output_of(*words: str) -> tuple[int, str]:
     """Run `e1000emu WORDS` with the uncompiled stack: (exit status, what it printed).

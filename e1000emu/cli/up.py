@@ -31,8 +31,6 @@ from e1000emu.cli.services import listen, serve
 from e1000emu.cli.signals import end_cleanly_before_serving, handle_signals
 from e1000emu.errors import E1000Error
 
-__all__ = ["Failure", "command"]
-
 
 def report(station: Station, services: list[Service], seconds: float) -> dict[str, Any]:
     """Return the counters that are shown live and at the end."""

@@ -36,12 +36,6 @@ from e1000emu.insight.faults import Faults
 from e1000emu.quantities import show_duration
 from e1000emu.registers.models import MODELS
 
-__all__ = [
-    "cloud_hypervisor_arguments",
-    "command",
-    "qemu_arguments",
-]
-
 
 def qemu_program() -> tuple[list[str], str]:
     """Return the words that start a QEMU with vfio-user-pci, and what to say of it."""

@@ -9,8 +9,6 @@ import click
 
 from e1000emu.quantities import show_duration
 
-__all__ = ["Wait"]
-
 SECOND_NS = 1_000_000_000
 QUIET_NS = SECOND_NS
 """A shorter wait prints nothing."""

@@ -11,8 +11,6 @@ import click
 
 from e1000emu.embed.qmp import QmpError, QmpWake
 
-__all__ = ["WAKE", "Wake", "Waker"]
-
 GREETING_S = 5.0
 """QEMU greets at once, unless another client has its monitor."""
 READ_BYTES = 65536

@@ -9,8 +9,6 @@ from e1000emu.lab import pump, two_hosts
 from stack.host import Host
 from stack.socket import AF_INET, SOCK_DGRAM, Socket, create_connection, create_server
 
-__all__ = ["WORKLOADS", "run"]
-
 A, B, PORT = "10.0.0.1", "10.0.0.2", 9000
 BATCH = 64
 

@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from fastpath.base.dma import DmaTable
     from fastpath.nic.macpath import MacState
 
-__all__ = ["ADDRESS_MASK", "Bar0", "IoBar", "Slot"]
-
 MAX_ACCESS_BYTES = 8
 """The most that a bus moves in one clock."""
 IOADDR, IODATA = 0, 4

@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from e1000emu.insight.misuse import Misuse
     from e1000emu.ports import Clock
 
-__all__ = ["EepromPort", "EepromState"]
-
 EECD = reg("EECD")
 EECD_CS, EECD_GNT, EECD_SIZE = EECD.mask("CS"), EECD.mask("EE_GNT"), EECD.mask("EE_SIZE")
 EERD = reg("EERD")

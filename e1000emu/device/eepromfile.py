@@ -12,8 +12,6 @@ from e1000emu.errors import E1000Error
 from e1000emu.registers.eeprommap import EEPROM_CHECKSUM, MAPPED_WORDS, eeprom_word
 from e1000emu.registers.models import MODELS, Model
 
-__all__ = ["EEPROM_BYTES", "eeprom_bytes", "eeprom_doubts", "words_of"]
-
 EEPROM_BYTES = (128, 512)
 """Sizes of a 93C46 and a 93C66."""
 LINE = re.compile(rb"\s*(?:0x)?([0-9a-fA-F]+):((?:\s+[0-9a-fA-F]{2})+)\s*")

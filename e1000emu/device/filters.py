@@ -13,8 +13,6 @@ from fastpath.nic.rxfilter import RxFilter
 if TYPE_CHECKING:
     from e1000emu.device.regview import Registers
 
-__all__ = ["Filters"]
-
 RAL, RAH = reg("RAL"), reg("RAH")
 RAH_AV = RAH.mask("AV")
 

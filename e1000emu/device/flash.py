@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from e1000emu.insight.misuse import Misuse
     from e1000emu.ports import Clock
 
-__all__ = ["FLASH_SIZES", "FlashChip", "FlashPort", "flash_size_code"]
-
 FLASH_SIZES = tuple(64 << 10 << code for code in range(4))
 """Bytes by the code in the EEPROM's word 0Fh."""
 PROGRAM_NS = 30_000

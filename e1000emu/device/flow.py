@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from fastpath.nic.macpath import MacState
     from fastpath.nic.regfile import Stats
 
-__all__ = ["FlowControl", "FlowState"]
-
 FCRTL, FCTTV = reg("FCRTL"), reg("FCTTV")
 FCAL, FCAH, FCT = (reg(name).offset for name in ("FCAL", "FCAH", "FCT"))
 XONE = FCRTL.mask("XONE")

@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from fastpath.nic.regfile import Stats
     from fastpath.nic.txring import TxEngine
 
-__all__ = ["HalfDuplex"]
-
 TCTL, TIPG, STATUS = reg("TCTL"), reg("TIPG"), reg("STATUS")
 EN, RTLC, CT = TCTL.mask("EN"), TCTL.mask("RTLC"), TCTL.field("CT")
 IPGR1, IPGR2 = TIPG.field("IPGR1"), TIPG.field("IPGR2")

@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from e1000emu.ports import Clock
     from fastpath.nic.regfile import RegFile
 
-__all__ = ["MODERATIONS", "Interrupts", "InterruptsState"]
-
 NEVER_NS = -(1 << 40)
 """Times before this mean that there was no assertion."""
 MODERATIONS = tuple(POLICIES)

@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     from e1000emu.registers.models import Model
     from fastpath.nic.regfile import Stats
 
-__all__ = ["MODES", "Led", "Leds"]
-
 MODES = (
     "link 10/1000",
     "link 100/1000",

@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from e1000emu.registers.models import Model
     from fastpath.nic.regfile import Stats
 
-__all__ = ["LinkUnit"]
-
 CTRL, STATUS, CTRL_EXT = reg("CTRL"), reg("STATUS"), reg("CTRL_EXT")
 CTRL_FD, CTRL_SLU, CTRL_SPEED = CTRL.mask("FD"), CTRL.mask("SLU"), CTRL.field("SPEED")
 CTRL_FRCSPD, CTRL_FRCDPLX = CTRL.mask("FRCSPD"), CTRL.mask("FRCDPLX")

@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     from fastpath.base.batch import FrameBatch
 
-__all__ = ["Controller", "ErrorCount", "FaultHooks", "PauseFrames", "Verdict", "WakeFilters"]
-
 
 class Verdict(Enum):
     """What becomes of a received MAC control frame."""

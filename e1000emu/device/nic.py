@@ -37,8 +37,6 @@ if TYPE_CHECKING:
     from e1000emu.device.pins import PinCallback
     from e1000emu.record.recorder import Recording
 
-__all__ = ["Nic"]
-
 
 class Nic(Board):
     """One emulated network interface controller: a board, and its life."""

@@ -29,8 +29,6 @@ if TYPE_CHECKING:
     LateMdio = Callable[[Callable[[], None]], bool]
     """Whether a fault delays an operation, which then calls what it is given."""
 
-__all__ = ["LinkState", "Mdic", "Phy", "PhyState"]
-
 AUTONEG_NS = 1_000_000_000
 """Time from start to end of autonegotiation; 1 to 3 s on real cables."""
 FORCED_LINK_NS = 10_000_000

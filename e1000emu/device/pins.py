@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from e1000emu.device.interrupts import Interrupts
     from e1000emu.device.regview import Registers
 
-__all__ = ["PINS", "PinCallback", "Pins"]
-
 PinCallback = Callable[[int, bool], None]
 """Takes the number of an output and the level that the part drives."""
 

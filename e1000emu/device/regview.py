@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 
     Actions = tuple[tuple[int, str, bool], ...]
 
-__all__ = ["Registers"]
-
 LEVEL_RST = 0
 """`RegFile.reset` level of CTRL.RST."""
 LEVEL_POWER_ON = 1

@@ -38,8 +38,6 @@ if TYPE_CHECKING:
     from fastpath.nic.pktbuf import PacketBuffer
     from fastpath.nic.regfile import Stats
 
-__all__ = ["Rx", "RxState"]
-
 FB_ERRORS = FB_BAD_CRC | FB_ALIGN_ERR | FB_SYMBOL_ERR | FB_CARRIER_EXT
 RCTL = reg("RCTL")
 RCTL_EN = RCTL.mask("EN")

@@ -11,8 +11,6 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-__all__ = ["FOREVER", "U8", "U16", "U32", "BlockState", "Count", "Due", "Time", "moved"]
-
 FOREVER = 1 << 62
 U8 = Annotated[int, Meta(ge=0, le=0xFF)]
 U16 = Annotated[int, Meta(ge=0, le=0xFFFF)]

@@ -21,8 +21,6 @@ from e1000emu.links.farend import FarEnd
 from e1000emu.ports import Clock, TimerHandle
 from e1000emu.registers.regs import reg
 
-__all__ = ["ACK", "DARK", "IDLE", "LINK_TIMER_NS", "Arbiter", "AutoNeg", "Tbi", "TbiState"]
-
 LINK_TIMER_NS = 10_000_000
 """IEEE 802.3 37.3.1.4; a negotiation takes three of it."""
 

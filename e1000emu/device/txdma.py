@@ -37,8 +37,6 @@ if TYPE_CHECKING:
     from fastpath.nic.macpath import MacState, TxPort
     from fastpath.nic.pktbuf import PacketBuffer
 
-__all__ = ["TransmitDma", "TransmitDmaState"]
-
 TXDMAC, TSPMT = reg("TXDMAC"), reg("TSPMT")
 DPP = TXDMAC.mask("DPP")
 TSMT, TSPBP = TSPMT.field("TSMT"), TSPMT.field("TSPBP")

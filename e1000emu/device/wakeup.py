@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from e1000emu.device.rx import Rx
     from e1000emu.registers.models import Model
 
-__all__ = ["PmeCallback", "Wakeup"]
-
 PmeCallback = Callable[[bool], None]
 """Takes the level of PME#: True is asserted."""
 

@@ -20,8 +20,6 @@ from urllib.parse import unquote
 
 from e1000emu.errors import E1000Error
 
-__all__ = ["DEFAULT_MIRROR", "MIRROR_VARIABLE", "PrivateApt", "debian_architecture", "extract"]
-
 DEFAULT_MIRROR = "http://deb.debian.org/debian"
 MIRROR_VARIABLE = "E1000EMU_DEBIAN_MIRROR"
 KEYRINGS = (

@@ -13,8 +13,6 @@ import subprocess
 
 from e1000emu.guest import elf
 
-__all__ = ["vmlinux"]
-
 SETUP_SECTS, MAGIC, VERSION, PAYLOAD = 0x1F1, 0x202, 0x206, 0x248
 SECTOR_BYTES = 512
 OLDEST = 0x208

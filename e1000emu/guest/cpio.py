@@ -9,8 +9,6 @@ from __future__ import annotations
 import stat
 from pathlib import Path, PurePosixPath
 
-__all__ = ["Initramfs"]
-
 MAGIC = b"070701"
 TRAILER = "TRAILER!!!"
 ALIGN = 4

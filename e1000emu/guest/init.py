@@ -12,8 +12,6 @@ Each job is a session of its own, so that `kill` reaches all of it; its output g
 
 from __future__ import annotations
 
-__all__ = ["AGENT", "INIT", "PASSWD", "PORT", "PROFILE"]
-
 PORT = "org.e1000emu.agent"
 """Name of the virtio port."""
 

@@ -32,16 +32,6 @@ from e1000emu.errors import E1000Error
 from e1000emu.guest.image import GuestImage, prepare
 from e1000emu.guest.init import PORT
 
-__all__ = [
-    "BuiltinNic",
-    "Completed",
-    "GuestCrashed",
-    "GuestError",
-    "GuestLinux",
-    "Job",
-    "VfioUserNic",
-]
-
 BOOT_TIMEOUT_S = 180.0
 RUN_TIMEOUT_S = 120.0
 END_TIMEOUT_S = 60.0

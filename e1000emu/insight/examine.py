@@ -14,8 +14,6 @@ from e1000emu.record.snapshot import NicState, load, read_file
 from e1000emu.registers.models import model
 from fastpath.base.dma import DmaTable
 
-__all__ = ["nic_of_file"]
-
 
 class _Cable(NullLink):
     """A far end that is there, or not."""

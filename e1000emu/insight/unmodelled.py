@@ -13,8 +13,6 @@ from typing import NamedTuple
 
 from e1000emu.registers.coverage import SPACES
 
-__all__ = ["Unmodelled", "UnmodelledWrite", "gap_mask"]
-
 
 class _Bits(NamedTuple):
     name: str

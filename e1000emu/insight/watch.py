@@ -29,8 +29,6 @@ if TYPE_CHECKING:
 
     Rule = Callable[["Watch", int, int, int], None]
 
-__all__ = ["RULES", "Parts", "Watch"]
-
 CTRL, RCTL, TCTL, ICR = reg("CTRL"), reg("RCTL"), reg("TCTL"), reg("ICR")
 RAL, RAH, TDT, RDT = reg("RAL"), reg("RAH"), reg("TDT"), reg("RDT")
 DOORBELLS = {TDT.offset: "tx", RDT.offset: "rx"}

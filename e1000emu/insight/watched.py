@@ -9,8 +9,6 @@ from e1000emu.insight.unmodelled import gap_mask
 from e1000emu.registers.fields import Field
 from e1000emu.registers.regs import TABLE, reg
 
-__all__ = ["RULED", "Watched", "watched", "watched_by_offset"]
-
 ALL_ONES = 0xFFFFFFFF
 RULED = frozenset(
     (

@@ -15,8 +15,6 @@ except ImportError as error:
         "figures need matplotlib, which is not installed; run: pip install 'e1000emu[plot]'"
     ) from error
 
-__all__ = ["new_figure", "save", "svg"]
-
 WIDTH_INCHES = 9.0
 # Keep text as text, so that it can be searched, and make the same file from the same data.
 SETTINGS = {"svg.fonttype": "none", "svg.hashsalt": "e1000emu"}

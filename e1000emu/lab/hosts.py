@@ -42,8 +42,6 @@ if TYPE_CHECKING:
     from e1000emu.record.recorder import Recorder
     from stack.socket import Socket
 
-__all__ = ["Lab", "LabLan", "add_nic", "close_hosts", "lan", "mac_address", "pump", "two_hosts"]
-
 AnyNetwork = IPv4Network | IPv6Network
 
 DEFAULT_MODEL = "82540EM"

@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from e1000emu.ports import Clock, Link
     from fastpath.base.batch import FrameBatch
 
-__all__ = ["AnnotatedCapture"]
-
 # Frames are kept this long before they are written: a comment that comes later is lost.
 HOLD_NS = 1_000_000_000
 HOLD_FRAMES = 65536

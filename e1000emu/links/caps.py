@@ -14,17 +14,6 @@ if TYPE_CHECKING:
     from e1000emu.ports import Clock
     from fastpath.nic.cable import LinkStats
 
-__all__ = [
-    "FibreWire",
-    "LinkCaps",
-    "Negotiation",
-    "SharedWire",
-    "StackedWire",
-    "TimedWire",
-    "close_link",
-    "link_caps",
-]
-
 GSO_IP_MAX = 65535
 
 

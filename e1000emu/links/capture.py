@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from e1000emu.ports import Clock, Link
     from fastpath.base.batch import FrameBatch
 
-__all__ = ["Capture"]
-
 # A file that is watched while the clock is real shows frames this late at most.
 FLUSH_NS = 500_000_000
 

@@ -9,8 +9,6 @@ from typing import Any
 from e1000emu.errors import ArgumentError
 from fastpath.errors import check_type, known_fields, whole_number
 
-__all__ = ["NULL_PAGE", "FarEnd", "as_plain", "from_plain"]
-
 NULL_PAGE = 0x2001
 """The null message page, sent by an end that has no more pages while the other has."""
 PAIRS = (2, 4)

@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from e1000emu.ports import Clock, Link
     from fastpath.base.batch import FrameBatch
 
-__all__ = ["Handover"]
-
 QUEUE_FRAMES = 1024
 
 

@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from e1000emu.ports import Clock, TimerHandle
     from fastpath.base.batch import FrameBatch
 
-__all__ = ["Hub", "HubPort"]
-
 PREAMBLE_BYTES, FCS_BYTES, JAM_BYTES = 8, 4, 4
 SLOT_BYTES = 64
 """At 10 and 100 Mb/s: the back-off's unit, and how far into a frame a collision may come."""

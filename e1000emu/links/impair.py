@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from e1000emu.ports import Clock, Link
     from fastpath.base.batch import FrameBatch
 
-__all__ = ["Impair"]
-
 # A frame that is held back to come out of order comes at the latest after this.
 REORDER_HOLD_NS = 2_000_000
 DEFAULT_QUEUE_FRAMES = 1000

@@ -14,8 +14,6 @@ from fastpath.errors import check_methods, check_type, real_number
 if TYPE_CHECKING:
     from e1000emu.ports import Clock
 
-__all__ = ["Generator", "NullLink"]
-
 
 class NullLink(BaseLink):
     """A far end with a carrier that takes everything and sends nothing."""

@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from e1000emu.ports import Clock, Link
     from fastpath.base.batch import FrameBatch
 
-__all__ = ["Pace"]
-
 BACKLOG_NS = 2_000_000
 """The time on the wire of frames taken before the sender is pushed back: it hides a late timer."""
 GRAIN_NS = 100_000

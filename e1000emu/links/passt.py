@@ -31,8 +31,6 @@ from fastpath.errors import check_clock, check_type, whole_number
 if TYPE_CHECKING:
     from fastpath.base.batch import FrameBatch
 
-__all__ = ["Passt"]
-
 log = logging.getLogger(__name__)
 
 ADDRESS = "10.0.2.15/24"

@@ -12,8 +12,6 @@ if TYPE_CHECKING:
     from e1000emu.ports import Link
     from fastpath.base.batch import FrameBatch
 
-__all__ = ["Patch", "Plug"]
-
 
 class Plug:
     """The port plugged into one of the two links."""

@@ -27,8 +27,6 @@ from fastpath.nic.linkops import dgram_read, dgram_write
 if TYPE_CHECKING:
     from fastpath.base.batch import FrameBatch
 
-__all__ = ["PollClock", "QemuDgram", "QemuStream"]
-
 MAX_FRAME_BYTES = 4096 + 65536
 """What QEMU itself takes and sends (NET_BUFSIZE); a longer one means that framing is lost."""
 MIN_FRAME_BYTES = 60

@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from e1000emu.ports import Clock
     from fastpath.base.batch import FrameBatch
 
-__all__ = ["PcapReplay"]
-
 BATCH_FRAMES = 256
 
 

@@ -9,8 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Generic, TypeVar
 
-__all__ = ["MulticastDatabase"]
-
 P = TypeVar("P")
 
 IP_GROUPS = 0x01005E000000

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-__all__ = ["GAP_BYTES", "RelayedStation", "Station"]
-
 GAP_BYTES, SENSE_BYTES = 12, 8
 
 

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from e1000emu.ports import Clock
     from fastpath.base.batch import FrameBatch
 
-__all__ = ["Switch", "SwitchPort"]
-
 # IEEE 802.1D-2004 table 7-5: recommended ageing time.
 AGING_NS = 300_000_000_000
 TABLE_ENTRIES = 8192

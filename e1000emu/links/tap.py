@@ -33,8 +33,6 @@ if TYPE_CHECKING:
     from e1000emu.ports import Clock
     from fastpath.base.batch import FrameBatch
 
-__all__ = ["Tap"]
-
 log = logging.getLogger(__name__)
 
 # linux/if_tun.h

@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from e1000emu.topology import FlatLink
     from fastpath.base.batch import FrameBatch
 
-__all__ = ["LinkCapture", "Spool", "merge"]
-
 HEAD = struct.Struct("<qIQI")
 SNAP_BYTES = 262144
 

@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from e1000emu.ports import Clock
     from fastpath.base.batch import FrameBatch
 
-__all__ = ["Arrival", "CutEnd", "pack", "unpack"]
-
 HEAD = struct.Struct("<qIBIII")
 SECOND_NS = 1_000_000_000
 

@@ -20,8 +20,6 @@ from e1000emu.parallel.window import NEVER_NS
 if TYPE_CHECKING:
     from e1000emu.topology import Running
 
-__all__ = ["Domain", "DomainClock", "Rank"]
-
 
 class DomainClock(VirtualClock):
     """A VirtualClock that keeps its cooperative threads in sight, and does not run by itself."""

@@ -13,8 +13,6 @@ from e1000emu.parallel.request import Failed, Request, attempt, spool_path
 from e1000emu.parallel.share import Done, Simulation
 from e1000emu.parallel.window import Report
 
-__all__ = ["MpiTransport", "run", "world"]
-
 CHUNK_BYTES = 16 << 20
 
 

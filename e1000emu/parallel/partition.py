@@ -14,8 +14,6 @@ from e1000emu.quantities import show_duration
 if TYPE_CHECKING:
     from e1000emu.topology import Flat, FlatLink
 
-__all__ = ["LEAST_LOOKAHEAD_NS", "Partition", "partition"]
-
 LEAST_LOOKAHEAD_NS = 100_000
 """With less, a window has too few events to pay for the exchange at its end."""
 UNEVEN = 1.25

@@ -17,8 +17,6 @@ from e1000emu.parallel.share import Done, Share, Simulation, Transport, drive
 from e1000emu.parallel.window import Windows
 from e1000emu.quantities import show_duration
 
-__all__ = ["Failed", "Request", "attempt", "checked", "place", "prepare", "spool_path"]
-
 MOST_NAMES = 5
 
 

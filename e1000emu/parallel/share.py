@@ -24,8 +24,6 @@ from e1000emu.record.snapshot import save
 from e1000emu.topology import Flat, FlatLink, Running, RunResult, TopologyLab, build
 from stack import proc
 
-__all__ = ["Done", "NoTransport", "Share", "Simulation", "Transport", "drive", "parcels"]
-
 COUNTERS = ("dev", "snmp", "snmp6", "netstat")
 """Files of /proc/net whose text a digest has."""
 

@@ -16,8 +16,6 @@ from collections.abc import Mapping
 from e1000emu.errors import ArgumentError
 from e1000emu.parallel.window import Report
 
-__all__ = ["MOST_RANKS", "Endpoint", "SharedBlocks"]
-
 FIRST_BYTES = 1 << 20
 PIPE_BUF = 4096
 """Linux's: a write of up to so many bytes is one piece (pipe(7))."""

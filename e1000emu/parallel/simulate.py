@@ -33,8 +33,6 @@ if TYPE_CHECKING:
 
 Path = str | os.PathLike[str]
 
-__all__ = ["Outcome", "SimulationError", "simulate"]
-
 HASH_DIGITS = 16
 
 

@@ -26,8 +26,6 @@ from e1000emu.parallel.shared import Endpoint, SharedBlocks
 from e1000emu.parallel.window import NEVER_NS
 from e1000emu.quantities import show_duration
 
-__all__ = ["Answer", "main", "serve"]
-
 
 class Answer(msgspec.Struct):
     """What came of all ranks."""

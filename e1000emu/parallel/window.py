@@ -17,8 +17,6 @@ from typing import NamedTuple, Self
 
 from e1000emu.errors import E1000Error
 
-__all__ = ["NEVER_NS", "Report", "WindowError", "Windows", "distances"]
-
 NEVER_NS = (1 << 63) - 1
 
 

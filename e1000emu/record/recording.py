@@ -20,8 +20,6 @@ from e1000emu.links.farend import from_plain
 from e1000emu.registers.regs import at_offset
 from fastpath.errors import check_type
 
-__all__ = ["VERSION", "Event", "Header", "Kind", "Reader", "RecordingError", "Writer", "describe"]
-
 FILE_KIND = "e1000emu-recording"
 VERSION = 1
 MAX_RECORD_BYTES = 64 << 20

@@ -15,8 +15,6 @@ from e1000emu.registers.pciregs import PCI_TABLE
 from e1000emu.registers.phyregs import PHY_TABLE
 from e1000emu.registers.regs import TABLE
 
-__all__ = ["Gap", "Share", "gaps", "shares"]
-
 SPACES: dict[str, tuple[Reg, ...]] = {
     "bar0": tuple(r for r in TABLE if not r.alias_of),
     "phy": tuple(PHY_TABLE),

@@ -12,15 +12,6 @@ from collections.abc import Iterator
 
 from e1000emu.registers.fields import Access, Field, Reg, bit, check_fields, field, whole
 
-__all__ = [
-    "EEPROM_CHECKSUM",
-    "EEPROM_MAP",
-    "MAPPED_WORDS",
-    "check_eeprom_map",
-    "eeprom_word",
-    "loaded_bits",
-]
-
 RW, SW = Access.RW, Access.SW
 
 INTEL = 0x8086

@@ -12,19 +12,6 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from typing import TypedDict, Unpack
 
-__all__ = [
-    "Access",
-    "Field",
-    "Reg",
-    "RegAt",
-    "bit",
-    "check_fields",
-    "field",
-    "rsv",
-    "tell",
-    "whole",
-]
-
 
 class Access(Enum):
     """How one field answers to reads and writes."""

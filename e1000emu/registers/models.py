@@ -13,8 +13,6 @@ from e1000emu.registers.eeprommap import EEPROM_CHECKSUM, EEPROM_MAP, eeprom_wor
 from e1000emu.registers.phyregs import phy_reg
 from e1000emu.registers.regs import LINK_MODE_TBI, reg
 
-__all__ = ["DEFAULT_MAC", "MODELS", "Model", "eeprom_image", "fresh_word", "mac_of", "model"]
-
 DEFAULT_MAC = b"\x52\x54\x00\x12\x34\x56"
 """The default address of a board: that of QEMU's first NIC."""
 

@@ -12,18 +12,6 @@ from dataclasses import replace
 
 from e1000emu.registers.fields import Access, Field, Reg, bit, check_fields, field, rsv, tell, whole
 
-__all__ = [
-    "CAPABILITIES",
-    "CONFIG_BYTES",
-    "HEADER",
-    "PCI_TABLE",
-    "WIDE_BARS",
-    "WIDE_TYPE",
-    "check_pci_table",
-    "config_rows",
-    "same_fields",
-]
-
 RW, RO, W1C, SW = Access.RW, Access.RO, Access.W1C, Access.SW
 
 CONFIG_BYTES = 256

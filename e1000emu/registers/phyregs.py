@@ -11,8 +11,6 @@ from collections.abc import Iterator
 
 from e1000emu.registers.fields import Access, Field, Reg, bit, check_fields, field, rsv, whole
 
-__all__ = ["PHY_TABLE", "check_phy_table", "phy_reg"]
-
 RW, RO, RC, SC, SW = Access.RW, Access.RO, Access.RC, Access.SC, Access.SW
 
 _ANALOGUE = "stores what is written; the cable's analogue side is not modelled"

@@ -18,8 +18,6 @@ from e1000emu.registers.pciregs import PCI_TABLE
 from e1000emu.registers.phyregs import PHY_TABLE
 from e1000emu.registers.regs import TABLE, describe
 
-__all__ = ["look_up", "titles"]
-
 SPACES: dict[str, tuple[Reg, ...]] = {
     "phy": PHY_TABLE,
     "eeprom": EEPROM_MAP,

@@ -13,8 +13,6 @@ from e1000emu.registers.pciregs import PCI_TABLE, WIDE_BARS
 from e1000emu.registers.phyregs import PHY_TABLE
 from e1000emu.registers.regs import TABLE
 
-__all__ = ["main", "markdown"]
-
 GROUPS = (
     ("general", "General, EEPROM, PHY, LEDs"),
     ("interrupts", "Interrupts"),

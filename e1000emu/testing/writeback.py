@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from e1000emu.device.nic import Nic
     from fastpath.base.dma import DmaTable
 
-__all__ = ["SlowWriteBack", "WatchedMemory"]
-
 RDT, TDT = reg("RDT").offset, reg("TDT").offset
 DESC_BYTES, STATUS_AT = 16, 12
 

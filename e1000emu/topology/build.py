@@ -33,8 +33,6 @@ from stack.host import Host
 if TYPE_CHECKING:
     from e1000emu.ports import Clock, Link
 
-__all__ = ["Cut", "TopologyLab", "build", "side_seed"]
-
 Cut = Callable[[FlatLink, int], "Link"]
 """`cut(link, side)`: the end of `link` at `side`, whose other end is not built here. It stands for
 an end of `pair()` with the link's delay, rate and queue; what else the link does is done here."""

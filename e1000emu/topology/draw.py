@@ -15,8 +15,6 @@ from e1000emu.errors import E1000Error
 from e1000emu.quantities import show_duration, show_rate
 from e1000emu.topology.flat import Flat, FlatLink, FlatNode
 
-__all__ = ["Picture", "dot", "draw", "picture"]
-
 SHAPES = {"host": "box", "router": "diamond", "switch": "ellipse"}
 COLOURS = {"host": "#dbe9f6", "router": "#fde2c5", "switch": "#e3e3e3"}
 

@@ -10,8 +10,6 @@ import msgspec
 from e1000emu.lab.hosts import DEFAULT_MODEL
 from e1000emu.topology.toml import Path as KeyPath
 
-__all__ = ["NO_NIC", "Entries", "Link", "Node", "Quantity", "Wrong"]
-
 Quantity = str | int | float
 MOST_SHOWN = 60
 NO_NIC = "none"

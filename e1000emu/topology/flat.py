@@ -25,8 +25,6 @@ from e1000emu.topology.words import MOST, Route, braces, parse_route, shares, sp
 from fastpath.errors import did_you_mean
 from stack.sysctl import SysctlError, sysctl_table
 
-__all__ = ["Flat", "FlatLink", "FlatNode", "address_of", "flatten"]
-
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,62}")
 INTERFACE = re.compile(r"eth(0|[1-9][0-9]{0,4})")
 PORT = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,14}")

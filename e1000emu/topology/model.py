@@ -32,8 +32,6 @@ from e1000emu.topology.toml import Path as KeyPath
 from e1000emu.topology.toml import key_lines
 from fastpath.errors import did_you_mean
 
-__all__ = ["Topology", "TopologyError"]
-
 
 class TopologyError(ArgumentError):
     """A topology that cannot be; the text has file, line, key, value and remedy."""

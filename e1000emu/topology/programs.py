@@ -30,8 +30,6 @@ from stack import aio
 from stack.host import Host
 from stack.socket import AF_INET, AF_INET6, SHUT_WR, SOCK_STREAM, Socket
 
-__all__ = ["PROGRAMS", "Program", "ProgramError", "parse"]
-
 Figures = dict[str, Any]
 Start = Callable[[Host, Callable[[str], str], Figures], Coroutine[Any, Any, None]]
 """`(host, address of a name, where figures go)`; raises OSError and E1000Error."""

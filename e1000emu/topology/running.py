@@ -16,8 +16,6 @@ from fastpath.errors import check_type
 from stack.aio import VirtualTimeLoop
 from stack.host import Host
 
-__all__ = ["RunResult", "Running"]
-
 
 class RunResult(msgspec.Struct):
     """What came of one program."""

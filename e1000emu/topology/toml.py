@@ -6,8 +6,6 @@ import re
 import tomllib
 from collections import Counter
 
-__all__ = ["Path", "key_lines"]
-
 Path = tuple[str | int, ...]
 """From the root to a value: keys, and indices of arrays."""
 

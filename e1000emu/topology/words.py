@@ -10,8 +10,6 @@ from typing import TypeVar
 
 import msgspec
 
-__all__ = ["MOST", "Route", "braces", "parse_route", "shares", "spread"]
-
 T = TypeVar("T")
 
 MOST = 1 << 18

@@ -27,8 +27,6 @@ from pathlib import Path
 from e1000emu.compiler import c_compiler
 from e1000emu.errors import E1000Error
 
-__all__ = ["NIC", "Built", "CapiError", "Library", "build", "check", "fingerprint"]
-
 HERE = Path(__file__).parent
 PACKAGES = HERE.parents[2]
 """Where `import e1000emu` found itself."""

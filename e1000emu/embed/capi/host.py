@@ -23,8 +23,6 @@ from fastpath.base.dma import DmaTable
 from fastpath.errors import did_you_mean
 from fastpath.nic import c_abi
 
-__all__ = ["Device", "DeviceClock", "Host", "serve"]
-
 # e1000emu.h: enum e1000emu_error.
 EINTERNAL, EINVAL, ERANGE, EBUSY, ENOENT = -1, -2, -4, -5, -6
 ENOSPC, ESTATE, EMISUSE, EPYTHON, ENOMEM = -7, -8, -9, -10, -11

@@ -17,8 +17,6 @@ from typing import Any
 from e1000emu.ports import Clock, TimerHandle
 from fastpath.nic.datapath import BusPump, short_slice
 
-__all__ = ["BUSY_POLL_NS", "GuardedClock", "MessageThread", "one_for_all", "start_thread"]
-
 BUSY_POLL_NS = 1_000_000
 """How long the message thread looks for the next message before it sleeps."""
 

@@ -20,8 +20,6 @@ import socket
 import subprocess
 import sys
 
-__all__ = ["Caretaker", "hang_up"]
-
 HOLD = b"hold"
 END_TIMEOUT_S = 10.0
 READ_BYTES = 1 << 16

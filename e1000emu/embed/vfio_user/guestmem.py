@@ -15,8 +15,6 @@ from e1000emu.embed.vfio_user.protocol import MAX_DMA_MAPS, DmaMap, DmaUnmap, Re
 from fastpath.base.dma import DmaTable
 from fastpath.nic.busguard import BusGuard
 
-__all__ = ["GuestMemory"]
-
 RAM_STARTS = (0, 1 << 20, 1 << 32)
 """Where a PC's RAM begins: the low megabyte, above it, above the PCI hole."""
 VGA_WINDOW = range(0xA0000, 0xC0000)

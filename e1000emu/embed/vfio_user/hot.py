@@ -12,8 +12,6 @@ from e1000emu.embed.vfio_user import protocol as vu
 from e1000emu.embed.vfio_user.protocol import Command, IrqFlags
 from fastpath.nic.datapath import MESSAGE_READ, MESSAGE_UNMASK, MESSAGE_WRITE, MessageTable
 
-__all__ = ["hot_messages"]
-
 WORD = struct.Struct("<I")
 ANY, ALL = 0, 0xFFFF_FFFF
 HEADER_MASK = vu.HEADER.pack(ANY, 0xFFFF, ALL, ALL & ~vu.NO_REPLY, ANY)

@@ -26,8 +26,6 @@ from e1000emu.embed.vfio_user.protocol import (
 from e1000emu.ports import Clock
 from fastpath.nic.irqblock import EventLine
 
-__all__ = ["Irqs"]
-
 
 class Irqs:
     """The NIC's interrupt line (`ports.InterruptLine`), to a client.  Call with the lock held."""

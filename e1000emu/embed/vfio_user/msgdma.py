@@ -34,8 +34,6 @@ from e1000emu.registers.regs import reg
 if TYPE_CHECKING:
     from e1000emu.device.nic import Nic
 
-__all__ = ["MessageDma"]
-
 TIMEOUT_NS = 5_000_000_000
 """How long an answer may take: as long as QEMU grants us (x-msg-timeout)."""
 MAX_REQUESTS = 64

@@ -16,22 +16,6 @@ from dataclasses import dataclass
 from enum import IntEnum, IntFlag
 from typing import Any, NamedTuple
 
-__all__ = [
-    "Command",
-    "DmaMap",
-    "DmaUnmap",
-    "IrqFlags",
-    "Message",
-    "MessageReader",
-    "Refused",
-    "RegionAccess",
-    "SetIrqs",
-    "Version",
-    "error_reply",
-    "pack",
-    "reply",
-]
-
 VERSION_MAJOR, VERSION_MINOR = 0, 0
 
 # Header flags.

@@ -31,8 +31,6 @@ if TYPE_CHECKING:
     from stack.core.bsd_socket import socket
     from stack.host import Host
 
-__all__ = ["Face", "Waits"]
-
 F_DUPFD, F_GETFL, F_SETFL, F_DUPFD_CLOEXEC = 0, 3, 4, 1030
 EPOLL_EVENT = struct.Struct("=Iq")
 EPOLL_CTL_DEL = 2

@@ -27,8 +27,6 @@ from stack.core.errors import os_error
 from stack.core.netdevice import IFF_NOARP
 from stack.host import Host
 
-__all__ = ["Hosts", "Tun", "connect", "read_text"]
-
 CALL_ARGS = 7
 """call.h has it."""
 MAX_NS = (1 << 63) - 1

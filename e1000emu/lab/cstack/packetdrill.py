@@ -28,8 +28,6 @@ from stack.core.errors import os_error
 from stack.host import Host
 from stack.ipv4.sysctl_names import SYSCTLS
 
-__all__ = ["Packetdrill", "serve"]
-
 START_NS = 1_000_000_000
 PATIENCE_MS = 1000
 """Real time that a woken thread is given to ask for the time: as packetdrill's own."""
