@@ -14,6 +14,8 @@ from stack.netlink.nlattr import Attrs, AttrTable, NlError
 if TYPE_CHECKING:
     from stack.net import Net
 
+BR_TICK_NS = 10_000_000
+"""USER_HZ is 100: the unit of a bridge's times."""
 EMPTY = AttrTable("IFLA_INFO_DATA", ())
 """The policy of kinds without attributes."""
 
