@@ -94,7 +94,7 @@ MAY_IMPORT = {
     "ethernet": CORE,
     "sched": CORE,
     "bonding": {*CORE, "inet"},
-    "bridge": CORE,
+    "bridge": {*CORE, "inet", "ipv4", "ipv6"},
     "drivers": CORE,
     "vlan": CORE,
     "clients": {"core", "inet"},

@@ -8,8 +8,21 @@ from fastpath.base.skbuff import sk_buff, skb_pull, skb_reset_mac_header
 from fastpath.net.hdr import eth_hdr
 from stack.bridge import br_private
 from stack.bridge.br_fdb import br_fdb_cleanup, br_fdb_find_rcu
-from stack.bridge.br_forward import br_flood, br_forward
-from stack.bridge.br_private import net_bridge, net_bridge_fdb_entry
+from stack.bridge.br_forward import br_flood, br_forward, br_multicast_flood
+from stack.bridge.br_multicast import (
+    br_multicast_init,
+    br_multicast_join_snoopers,
+    br_multicast_leave_snoopers,
+    br_multicast_open,
+    br_multicast_stop,
+)
+from stack.bridge.br_multicast_rcv import (
+    MROUTERS_ONLY,
+    br_mdb_entry_skb_get,
+    br_multicast_querier_exists,
+    br_multicast_rcv,
+)
+from stack.bridge.br_private import net_bridge, net_bridge_fdb_entry, net_bridge_mdb_entry
 from stack.bridge.br_stp_if import (
     br_stp_change_bridge_id,
     br_stp_disable_bridge,
@@ -48,11 +61,11 @@ def br_dev_xmit(skb: sk_buff, dev: net_device) -> int:
     skb_reset_mac_header(skb)
     dest = eth_hdr(skb).h_dest
     skb_pull(skb, netdevice.ETH_HLEN)
+    if dest == ETH_BROADCAST:
+        br_flood(br, skb, br_private.BR_PKT_BROADCAST, False, True)
+        return netdevice.NETDEV_TX_OK
     if dest[0] & 1:
-        pkt_type = (
-            br_private.BR_PKT_BROADCAST if dest == ETH_BROADCAST else br_private.BR_PKT_MULTICAST
-        )
-        br_flood(br, skb, pkt_type, False, True)
+        br_dev_xmit_multicast(br, skb, dest)
         return netdevice.NETDEV_TX_OK
     dst = br_fdb_find_rcu(br, dest)
     if dst is None:
@@ -62,16 +75,38 @@ def br_dev_xmit(skb: sk_buff, dev: net_device) -> int:
     return netdevice.NETDEV_TX_OK
 
 
+def br_dev_xmit_multicast(br: net_bridge, skb: sk_buff, dest: bytes) -> None:
+    """net/bridge/br_device.c br_dev_xmit: the host sends to a group. Takes ownership of skb."""
+    mdst: net_bridge_mdb_entry | None
+    igmp = br_multicast_rcv(br, None, skb)
+    if igmp < 0:
+        kfree_skb_reason(br.dev.net, skb, SKB_DROP_REASON_NOT_SPECIFIED)
+        return
+    mdst = br_mdb_entry_skb_get(br, skb, dest, igmp)
+    hit = mdst is not None or igmp & MROUTERS_ONLY != 0
+    if hit and br_multicast_querier_exists(br.multicast_ctx, skb.protocol, mdst):
+        br_multicast_flood(br, mdst, skb, False, True)
+    else:
+        br_flood(br, skb, br_private.BR_PKT_MULTICAST, False, True)
+
+
 def br_dev_open(dev: net_device) -> int:
     """net/bridge/br_device.c: 0."""
     netdev_update_features(dev)
-    br_stp_enable_bridge(dev.priv)
+    br: net_bridge = dev.priv
+    br_stp_enable_bridge(br)
+    br_multicast_open(br)
+    if br.multicast_ctx.enabled:
+        br_multicast_join_snoopers(br)
     return 0
 
 
 def br_dev_stop(dev: net_device) -> int:
     """net/bridge/br_device.c: 0."""
-    br_stp_disable_bridge(dev.priv)
+    br: net_bridge = dev.priv
+    br_stp_disable_bridge(br)
+    br_multicast_stop(br)
+    br_multicast_leave_snoopers(br)
     return 0
 
 
@@ -124,6 +159,7 @@ def br_priv(dev: net_device) -> net_bridge:
     br = net_bridge(dev)
     br.gc_work = work_struct(dev.machine, lambda: br_fdb_cleanup(br))
     br_stp_timer_init(br)
+    br_multicast_init(br)
     return br
 
 

@@ -10,13 +10,20 @@ from fastpath.base.skbuff import (
     skb_set_network_header,
 )
 from stack.bridge import br_private
-from stack.bridge.br_private import net_bridge, net_bridge_port, netif_is_bridge_port
+from stack.bridge.br_private import (
+    bridge_mcast_pf,
+    net_bridge,
+    net_bridge_mdb_entry,
+    net_bridge_port,
+    net_bridge_port_group,
+    netif_is_bridge_port,
+)
 from stack.core import drop_reason
 from stack.core.dev_forward import is_skb_forwardable, skb_forward_csum
 from stack.core.dev_queue import dev_queue_xmit
 from stack.core.drop_reason import kfree_skb_reason
 from stack.core.if_vlan import eth_type_vlan, vlan_depth
-from stack.core.netdevice import ETH_HLEN, IFF_UP, net_device
+from stack.core.netdevice import ETH_HLEN, ETH_P_IPV6, IFF_UP, net_device
 
 
 def should_deliver(p: net_bridge_port, skb: sk_buff) -> bool:
@@ -113,6 +120,13 @@ def br_flood(
         if prev is not None:
             deliver_clone(prev, skb, local_orig)
         prev = p
+    br_flood_last(br, prev, skb, local_rcv, local_orig)
+
+
+def br_flood_last(
+    br: net_bridge, prev: net_bridge_port | None, skb: sk_buff, local_rcv: bool, local_orig: bool
+) -> None:
+    """The last of several ports gets the frame itself. Takes ownership of skb as br_flood."""
     if prev is None:
         if not local_rcv:
             kfree_skb_reason(br.dev.net, skb, drop_reason.SKB_DROP_REASON_NO_TX_TARGET)
@@ -120,3 +134,31 @@ def br_flood(
         deliver_clone(prev, skb, local_orig)
     else:
         __br_forward(prev, skb, local_orig)
+
+
+def br_multicast_flood(
+    br: net_bridge,
+    mdst: net_bridge_mdb_entry | None,
+    skb: sk_buff,
+    local_rcv: bool,
+    local_orig: bool,
+) -> None:
+    """net/bridge/br_forward.c: forward to the ports of a group, and to those with routers.
+
+    Takes ownership of skb unless it is received here too (`local_rcv`).
+    """
+    pf: bridge_mcast_pf = br.multicast_ctx.pf[1 if skb.protocol == ETH_P_IPV6 else 0]
+    pg: net_bridge_port_group
+    p: net_bridge_port
+    prev: net_bridge_port | None = None
+    done: list[net_bridge_port] = []
+    if mdst is not None:
+        for pg in mdst.ports:
+            done.append(pg.port)
+    for p in done + [p for p in pf.mc_router_list if p not in done]:
+        if not should_deliver(p, skb):
+            continue
+        if prev is not None:
+            deliver_clone(prev, skb, local_orig)
+        prev = p
+    br_flood_last(br, prev, skb, local_rcv, local_orig)

@@ -8,6 +8,11 @@ from typing import TYPE_CHECKING
 from stack.bridge.br_device import br_dev_setup, br_dev_xmit, br_priv
 from stack.bridge.br_fdb import br_fdb_add_local, br_fdb_changeaddr, br_fdb_delete_by_port
 from stack.bridge.br_input import br_handle_frame
+from stack.bridge.br_multicast import (
+    br_multicast_add_port,
+    br_multicast_del_port,
+    br_multicast_dev_del,
+)
 from stack.bridge.br_private import (
     BR_ADMIN_COST,
     BR_MAX_PORTS,
@@ -94,6 +99,7 @@ def br_dev_delete(dev: net_device) -> None:
     for p in list(br.port_list):
         br_del_if(br, p.dev)
     cancel_delayed_work(br.gc_work)
+    br_multicast_dev_del(br)
     br_stp_timer_shutdown(br.hello_timer, br.tcn_timer, br.topology_change_timer)
     br.fdb_hash.clear()
     unregister_netdevice(dev)
@@ -163,6 +169,7 @@ def br_del_if(br: net_bridge, dev: net_device) -> int:
     if p is None or p.br is not br:
         return -errno.EINVAL
     br_stp_disable_port(p)  # del_nbp
+    br_multicast_del_port(p)
     br_ifinfo_notify(p, RTM_DELLINK)
     br_stp_timer_shutdown(p.forward_delay_timer, p.hold_timer, p.message_age_timer)
     br.port_list.remove(p)
@@ -185,6 +192,7 @@ def new_nbp(br: net_bridge, dev: net_device, index: int) -> net_bridge_port:
     p = net_bridge_port(br, dev, index)
     p.path_cost = port_cost(dev)
     br_stp_port_timer_init(p)
+    br_multicast_add_port(p)
     br_init_port(p)
     br_set_state(p, BR_STATE_DISABLED)
     return p

@@ -7,8 +7,20 @@ from fastpath.base.skbuff import sk_buff, skb_share_check
 from fastpath.net.hdr import eth_hdr
 from stack.bridge import br_private
 from stack.bridge.br_fdb import br_fdb_find_rcu, br_fdb_update
-from stack.bridge.br_forward import br_flood, br_forward
-from stack.bridge.br_private import net_bridge, net_bridge_fdb_entry, net_bridge_port
+from stack.bridge.br_forward import br_flood, br_forward, br_multicast_flood
+from stack.bridge.br_multicast_rcv import (
+    MROUTERS_ONLY,
+    br_mdb_entry_skb_get,
+    br_multicast_is_router,
+    br_multicast_querier_exists,
+    br_multicast_rcv,
+)
+from stack.bridge.br_private import (
+    net_bridge,
+    net_bridge_fdb_entry,
+    net_bridge_mdb_entry,
+    net_bridge_port,
+)
 from stack.core import drop_reason, netdevice
 from stack.core.dev_receive import netif_receive_skb
 from stack.core.drop_reason import kfree_skb_reason
@@ -82,6 +94,9 @@ def br_handle_frame_finish(p: net_bridge_port, skb: sk_buff, source: bytes, dest
     br: net_bridge = p.br
     brdev: net_device = br.dev
     dst: net_bridge_fdb_entry | None = None
+    mdst: net_bridge_mdb_entry | None = None
+    mcast_hit = False
+    igmp = 0
     if p.flags & br_private.BR_LEARNING:
         br_fdb_update(br, p, source)
     promisc = brdev.flags & netdevice.IFF_PROMISC != 0
@@ -92,18 +107,37 @@ def br_handle_frame_finish(p: net_bridge_port, skb: sk_buff, source: bytes, dest
         pkt_type = (
             br_private.BR_PKT_BROADCAST if dest == ETH_BROADCAST else br_private.BR_PKT_MULTICAST
         )
+        if pkt_type == br_private.BR_PKT_MULTICAST:
+            igmp = br_multicast_rcv(br, p, skb)
+            if igmp < 0:
+                reason = drop_reason.SKB_DROP_REASON_NOT_SPECIFIED
+                kfree_skb_reason(skb.dev.net, skb, reason)
+                return 0
     if p.state == br_private.BR_STATE_LEARNING:
         kfree_skb_reason(skb.dev.net, skb, drop_reason.SKB_DROP_REASON_BRIDGE_INGRESS_STP_STATE)
         return 0
     if pkt_type == br_private.BR_PKT_UNICAST:
         dst = br_fdb_find_rcu(br, dest)
     elif pkt_type == br_private.BR_PKT_MULTICAST:
-        brdev.stats.multicast += 1
+        mdst = br_mdb_entry_skb_get(br, skb, dest, igmp)
+        if mdst is not None or igmp & MROUTERS_ONLY:
+            mcast_hit = br_multicast_querier_exists(br.multicast_ctx, skb.protocol, mdst)
+            if mcast_hit:
+                local_rcv = (
+                    promisc
+                    or (mdst is not None and mdst.host_joined)
+                    or brdev.flags & netdevice.IFF_ALLMULTI != 0
+                    or br_multicast_is_router(br.multicast_ctx, skb.protocol)
+                )
+        if local_rcv:
+            brdev.stats.multicast += 1
     if dst is not None:
         if dst.is_local:
             return br_pass_frame_up(br, skb)
         dst.used = brdev.machine.clock.now_ns()
         br_forward(dst.dst, skb, local_rcv, False)
+    elif mcast_hit:
+        br_multicast_flood(br, mdst, skb, local_rcv, False)
     else:
         br_flood(br, skb, pkt_type, local_rcv, False)
     return br_pass_frame_up(br, skb) if local_rcv else 0

@@ -31,6 +31,7 @@ BR_ISOLATED = 1 << 5
 BR_BPDU_GUARD = 1 << 6
 BR_ROOT_BLOCK = 1 << 7
 BR_ADMIN_COST = 1 << 8
+BR_MULTICAST_FAST_LEAVE = 1 << 9
 BR_PORT_DEFAULT = BR_LEARNING | BR_FLOOD | BR_MCAST_FLOOD | BR_BCAST_FLOOD
 
 BR_PKT_UNICAST = 0
@@ -60,6 +61,29 @@ BR_PORT_PRIORITY = 32
 BR_BRIDGE_PRIORITY = 0x8000
 BR_GROUP_ADDR = b"\x01\x80\xc2\x00\x00\x00"
 """Where BPDUs go to (IEEE 802.1D table 7-9)."""
+
+# include/uapi/linux/if_bridge.h: when a port or the bridge is one that leads to a multicast router
+MDB_RTR_TYPE_DISABLED = 0
+MDB_RTR_TYPE_TEMP_QUERY = 1
+MDB_RTR_TYPE_PERM = 2
+MDB_RTR_TYPE_TEMP = 3
+# net_bridge_port_group.flags
+MDB_PG_FLAGS_PERMANENT = 1 << 0
+MDB_PG_FLAGS_FAST_LEAVE = 1 << 2
+BR_MULTICAST_HASH_MAX = 4096
+BR_MULTICAST_STARTUP_INTERVAL = 31_248_000_000
+"""A quarter of the query interval, in ticks of 4 ms as Debian's kernel counts them."""
+
+
+@state
+class bridge_mcast_port_pf:
+    """struct net_bridge_mcast_port: the ip4_ or the ip6_ members."""
+
+    own_query: timer_list = row()
+    """When the next query leaves through the port."""
+    startup_sent: int = row(0)
+    """How many of the first queries, which follow each other sooner, were sent."""
+    mc_router_timer: timer_list = row()
 
 
 @state
@@ -91,6 +115,90 @@ class net_bridge_port:
     forward_delay_timer: timer_list = row()
     hold_timer: timer_list = row()
     message_age_timer: timer_list = row()
+    multicast_router: int = row(MDB_RTR_TYPE_TEMP_QUERY)
+    mcast: list[bridge_mcast_port_pf] = row(make=list)
+    """Of IPv4 and of IPv6."""
+    mdb_n_entries: int = row(0)
+    mdb_max_entries: int = row(0)
+    """How many groups the port may have; 0: any number."""
+
+
+@state
+class net_bridge_port_group:
+    """net/bridge/br_private.h: a port that wants a group."""
+
+    port: net_bridge_port
+    mdb: net_bridge_mdb_entry
+    flags: int
+    """MDB_PG_FLAGS_*."""
+    rt_protocol: int
+    timer: timer_list = row()
+    """When the last report is too old."""
+
+
+@state
+class net_bridge_mdb_entry:
+    """net/bridge/br_private.h: a multicast group."""
+
+    br: net_bridge
+    addr: bytes
+    """Destination and, unless any will do, source: 4 or 8 bytes of IPv4, 16 or 32 of IPv6, 6 of
+    Ethernet."""
+    ports: list[net_bridge_port_group] = row(make=list)
+    host_joined: bool = row(False)
+    """The bridge's own device wants the group."""
+    timer: timer_list = row()
+    """When the host's last report is too old, or the entry is removed."""
+
+
+@state
+class bridge_mcast_pf:
+    """struct net_bridge_mcast: the ip4_ or the ip6_ members."""
+
+    own_query: timer_list = row()
+    """When the host itself is asked next."""
+    startup_sent: int = row(0)
+    other_query: timer_list = row()
+    """While pending: another querier was heard."""
+    delay: timer_list = row()
+    """While pending: the first answers are not in yet, so groups are flooded."""
+    querier_addr: bytes = row(b"")
+    """Who asks in this network; empty: nobody was heard yet."""
+    querier_ifindex: int = row(0)
+    """The port that it was heard at; 0: it is the bridge."""
+    mc_router_timer: timer_list = row()
+    mc_router_list: list[net_bridge_port] = row(make=list)
+    """The ports behind which there are routers."""
+
+
+@state
+class net_bridge_mcast:
+    """net/bridge/br_private.h. Times are ns."""
+
+    br: net_bridge
+    enabled: bool = row(True)
+    """BROPT_MULTICAST_ENABLED: `mcast_snooping`."""
+    use_ifaddr: bool = row(False)
+    has_ipv6_addr: bool = row(False)
+    snoopers_joined: bool = row(False)
+    """The host is in the groups of all snoopers (RFC 4286)."""
+    multicast_querier: bool = row(False)
+    multicast_router: int = row(MDB_RTR_TYPE_TEMP_QUERY)
+    multicast_igmp_version: int = row(2)
+    multicast_mld_version: int = row(1)
+    hash_max: int = row(BR_MULTICAST_HASH_MAX)
+    multicast_last_member_count: int = row(2)
+    multicast_startup_query_count: int = row(2)
+    multicast_last_member_interval: int = row(NSEC_PER_SEC)
+    multicast_membership_interval: int = row(260 * NSEC_PER_SEC)
+    multicast_querier_interval: int = row(255 * NSEC_PER_SEC)
+    multicast_query_interval: int = row(125 * NSEC_PER_SEC)
+    multicast_query_response_interval: int = row(10 * NSEC_PER_SEC)
+    multicast_startup_query_interval: int = row(BR_MULTICAST_STARTUP_INTERVAL)
+    pf: list[bridge_mcast_pf] = row(make=list)
+    """Of IPv4 and of IPv6."""
+    mdb: dict[bytes, net_bridge_mdb_entry] = row(make=dict)
+    """mdb_hash_tbl, by the `addr` of the entries; the oldest first."""
 
 
 @state
@@ -150,6 +258,7 @@ class net_bridge:
     gc_work: work_struct = row()
     gc_due: int = row(0)
     """When `gc_work` runs next (the clock's ns)."""
+    multicast_ctx: net_bridge_mcast = row()
 
 
 def netif_is_bridge_master(dev: net_device) -> bool:

@@ -27,6 +27,7 @@ from __future__ import annotations
 
 from stack.bridge import br_private
 from stack.bridge.br_fdb import br_fdb_gc
+from stack.bridge.br_multicast import br_multicast_enable_port
 from stack.bridge.br_private import net_bridge, net_bridge_port
 from stack.bridge.br_stp_bpdu import TICK_NS, br_config_bpdu, br_send_config_bpdu, br_send_tcn_bpdu
 from stack.core.link_watch import netif_carrier_off, netif_carrier_on
@@ -181,6 +182,8 @@ def br_port_state_selection(br: net_bridge) -> None:
         else:
             p.config_pending = p.topology_change_ack = False
             br_make_blocking(p)
+        if p.state != br_private.BR_STATE_BLOCKING:
+            br_multicast_enable_port(p)
         if p.state == br_private.BR_STATE_FORWARDING:
             liveports += 1
     if liveports:

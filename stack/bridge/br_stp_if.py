@@ -9,6 +9,7 @@ import errno
 
 from stack.bridge import br_private
 from stack.bridge.br_fdb import br_fdb_change_mac_address, br_fdb_delete_by_port, br_fdb_gc
+from stack.bridge.br_multicast import br_multicast_disable_port
 from stack.bridge.br_private import net_bridge, net_bridge_port
 from stack.bridge.br_stp import (
     __br_set_topology_change,
@@ -57,6 +58,7 @@ def br_stp_disable_port(p: net_bridge_port) -> None:
     for timer in (p.message_age_timer, p.forward_delay_timer, p.hold_timer):
         timer_delete(timer)
     br_fdb_delete_by_port(br, p, False)
+    br_multicast_disable_port(p)
     _update(br, was_root)
 
 

@@ -66,6 +66,47 @@ FRA_RANGE32 = struct.Struct("=II")
 IFNAMSIZ = 16
 MAX_TCP_HEADER = 320
 
+# --- multicast groups of bridges ------------------------------------------------------------------
+
+BR_PORT_MSG = struct.Struct("=B3xI")
+"""struct br_port_msg: family, index."""
+BR_MDB_ENTRY = struct.Struct("=IBBH16sH2x")
+"""struct br_mdb_entry: index of the port, state, flags, VLAN, address, EtherType (big-endian)."""
+MDBE_ATTRS = AttrTable(
+    "MDBE_ATTR",
+    (
+        Attr("MDBE_ATTR_SOURCE", 1, BINARY, 16),
+        Attr("MDBE_ATTR_SRC_LIST", 2, NESTED),
+        Attr("MDBE_ATTR_GROUP_MODE", 3, U8, legal=range(2)),
+        Attr("MDBE_ATTR_RTPROT", 4, U8, legal=range(4, 256)),
+    ),
+)
+MDBA_SET = AttrTable(
+    "MDBA_SET",
+    (
+        Attr("MDBA_SET_ENTRY", 1, BINARY),
+        Attr("MDBA_SET_ENTRY_ATTRS", 2, NESTED, inner=MDBE_ATTRS, policed=True),
+    ),
+)
+MDBA_EATTR = AttrTable(
+    "MDBA_MDB_EATTR",
+    (
+        Attr("MDBA_MDB_EATTR_TIMER", 1, U32),
+        Attr("MDBA_MDB_EATTR_GROUP_MODE", 3, U8),
+        Attr("MDBA_MDB_EATTR_SOURCE", 4, BINARY, 16),
+        Attr("MDBA_MDB_EATTR_RTPROT", 5, U8),
+    ),
+)
+MDBA_PATTR = AttrTable(
+    "MDBA_ROUTER_PATTR",
+    (
+        Attr("MDBA_ROUTER_PATTR_TIMER", 1, U32),
+        Attr("MDBA_ROUTER_PATTR_TYPE", 2, U8),
+        Attr("MDBA_ROUTER_PATTR_INET_TIMER", 3, U32),
+        Attr("MDBA_ROUTER_PATTR_INET6_TIMER", 4, U32),
+    ),
+)
+
 # --- interfaces ---------------------------------------------------------------------------------
 
 VLAN_QOS = AttrTable("IFLA_VLAN_QOS", (Attr("IFLA_VLAN_QOS_MAPPING", 1, UNSPEC, 8),))
@@ -77,6 +118,17 @@ VLAN = AttrTable(
         Attr("IFLA_VLAN_EGRESS_QOS", 3, NESTED, inner=VLAN_QOS),
         Attr("IFLA_VLAN_INGRESS_QOS", 4, NESTED, inner=VLAN_QOS),
         Attr("IFLA_VLAN_PROTOCOL", 5, BE16),
+    ),
+)
+BR_QUERIER = AttrTable(
+    "BRIDGE_QUERIER",
+    (
+        Attr("BRIDGE_QUERIER_IP_ADDRESS", 1, BINARY, 4),
+        Attr("BRIDGE_QUERIER_IP_PORT", 2, U32),
+        Attr("BRIDGE_QUERIER_IP_OTHER_TIMER", 3, U64),
+        Attr("BRIDGE_QUERIER_IPV6_ADDRESS", 5, BINARY, 16),
+        Attr("BRIDGE_QUERIER_IPV6_PORT", 6, U32),
+        Attr("BRIDGE_QUERIER_IPV6_OTHER_TIMER", 7, U64),
     ),
 )
 BR = AttrTable(
@@ -101,6 +153,23 @@ BR = AttrTable(
         Attr("IFLA_BR_TOPOLOGY_CHANGE_DETECTED", 15, U8, told=True),
         Attr("IFLA_BR_GROUP_ADDR", 20, BINARY, ETH_ALEN),
         Attr("IFLA_BR_FDB_FLUSH", 21, UNSPEC),
+        Attr("IFLA_BR_MCAST_ROUTER", 22, U8),
+        Attr("IFLA_BR_MCAST_SNOOPING", 23, U8),
+        Attr("IFLA_BR_MCAST_QUERY_USE_IFADDR", 24, U8),
+        Attr("IFLA_BR_MCAST_QUERIER", 25, U8),
+        Attr("IFLA_BR_MCAST_HASH_ELASTICITY", 26, U32),
+        Attr("IFLA_BR_MCAST_HASH_MAX", 27, U32),
+        Attr("IFLA_BR_MCAST_LAST_MEMBER_CNT", 28, U32),
+        Attr("IFLA_BR_MCAST_STARTUP_QUERY_CNT", 29, U32),
+        Attr("IFLA_BR_MCAST_IGMP_VERSION", 43, U8),
+        Attr("IFLA_BR_MCAST_MLD_VERSION", 44, U8),
+        Attr("IFLA_BR_MCAST_QUERIER_STATE", 47, NESTED, inner=BR_QUERIER, told=True),
+        Attr("IFLA_BR_MCAST_LAST_MEMBER_INTVL", 30, U64),
+        Attr("IFLA_BR_MCAST_MEMBERSHIP_INTVL", 31, U64),
+        Attr("IFLA_BR_MCAST_QUERIER_INTVL", 32, U64),
+        Attr("IFLA_BR_MCAST_QUERY_INTVL", 33, U64),
+        Attr("IFLA_BR_MCAST_QUERY_RESPONSE_INTVL", 34, U64),
+        Attr("IFLA_BR_MCAST_STARTUP_QUERY_INTVL", 35, U64),
         Attr("IFLA_BR_FDB_N_LEARNED", 48, REJECT),
         Attr("IFLA_BR_FDB_MAX_LEARNED", 49, U32),
     ),
@@ -144,7 +213,10 @@ BRPORT = AttrTable(
         Attr("IFLA_BRPORT_HOLD_TIMER", 23, U64, told=True),
         Attr("IFLA_BRPORT_FLUSH", 24, FLAG),
         Attr("IFLA_BRPORT_GROUP_FWD_MASK", 31, U16),
+        Attr("IFLA_BRPORT_MULTICAST_ROUTER", 25, U8),
         Attr("IFLA_BRPORT_ISOLATED", 33, U8),
+        Attr("IFLA_BRPORT_MCAST_N_GROUPS", 41, REJECT),
+        Attr("IFLA_BRPORT_MCAST_MAX_GROUPS", 42, U32),
     ),
 )
 INET6_LINK = AttrTable(

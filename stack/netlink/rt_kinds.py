@@ -22,6 +22,7 @@ from typing import Any
 from stack.bridge.br_fdb import br_fdb_delete_by_port, br_fdb_flush, br_gc_value
 from stack.bridge.br_if import br_add_bridge, br_add_if, br_del_if, br_link_ops
 from stack.bridge.br_input import is_link_local_ether_addr
+from stack.bridge.br_multicast import br_multicast_set_port_router
 from stack.bridge.br_private import (
     BR_BCAST_FLOOD,
     BR_BPDU_GUARD,
@@ -31,6 +32,7 @@ from stack.bridge.br_private import (
     BR_ISOLATED,
     BR_LEARNING,
     BR_MCAST_FLOOD,
+    BR_MULTICAST_FAST_LEAVE,
     BR_ROOT_BLOCK,
     br_port_get,
     net_bridge,
@@ -65,24 +67,24 @@ from stack.drivers.tun import tun_link_ops
 from stack.drivers.veth import veth_link_ops, veth_newlink
 from stack.ethernet.eth import is_valid_ether_addr
 from stack.net import Net
-from stack.netlink.nlattr import Attrs, NlError
+from stack.netlink.nlattr import U32, Attrs, NlError
 from stack.netlink.rt_attrs import BR, BRPORT, IFINFOMSG, IFLA, VETH, VLAN
 from stack.netlink.rt_bond import BOND_ROW
-from stack.netlink.rt_kind_row import link_kind, link_name, validate_ether
+from stack.netlink.rt_br_mcast import br_mcast_changelink, br_mcast_fill_info
+from stack.netlink.rt_kind_row import BR_TICK_NS, link_kind, link_name, validate_ether
 from stack.netlink.rt_macvlan import MACVLAN_ROW
 from stack.netlink.rt_tunnels import TUNNEL_ROWS
 from stack.netlink.rt_vxlan import VXLAN_ROW
 from stack.vlan.vlan import vlan_link_ops, vlan_newlink
 from stack.vlan.vlan_dev import VLAN_FLAG_REORDER_HDR, vlan_dev_priv
 
-BR_TICK_NS = 10_000_000
-"""USER_HZ is 100: the unit of a bridge's times."""
 VLAN_FLAGS = struct.Struct("=II")
 VLAN_FLAGS_KNOWN = 0x1F
 PORT_FLAGS = {
     "IFLA_BRPORT_MODE": BR_HAIRPIN_MODE,
     "IFLA_BRPORT_GUARD": BR_BPDU_GUARD,
     "IFLA_BRPORT_PROTECT": BR_ROOT_BLOCK,
+    "IFLA_BRPORT_FAST_LEAVE": BR_MULTICAST_FAST_LEAVE,
     "IFLA_BRPORT_LEARNING": BR_LEARNING,
     "IFLA_BRPORT_UNICAST_FLOOD": BR_FLOOD,
     "IFLA_BRPORT_MCAST_FLOOD": BR_MCAST_FLOOD,
@@ -183,6 +185,7 @@ def br_changelink(dev: net_device, tb: Attrs, data: Attrs) -> None:
         br_fdb_flush(br)
     if "IFLA_BR_FDB_MAX_LEARNED" in data:
         br.fdb_max_learned = data["IFLA_BR_FDB_MAX_LEARNED"]
+    br_mcast_changelink(br, data)
 
 
 def br_fill_info(dev: net_device) -> dict[str, Any]:
@@ -213,6 +216,7 @@ def br_fill_info(dev: net_device) -> dict[str, Any]:
         "IFLA_BR_TOPOLOGY_CHANGE_DETECTED": int(br.topology_change_detected),
         "IFLA_BR_GROUP_ADDR": br.group_addr,
         "IFLA_BR_FDB_MAX_LEARNED": br.fdb_max_learned,
+        **br_mcast_fill_info(br),
     }
 
 
@@ -253,13 +257,18 @@ def brport_fill(dev: net_device) -> dict[str, Any]:
         "IFLA_BRPORT_HOLD_TIMER": p.hold_timer,
     }
     found |= {name: br_timer_value(timer) // BR_TICK_NS for name, timer in timers.items()}
-    return found
+    return found | {
+        "IFLA_BRPORT_MULTICAST_ROUTER": p.multicast_router,
+        "IFLA_BRPORT_MCAST_N_GROUPS": U32.put(p.mdb_n_entries),
+        "IFLA_BRPORT_MCAST_MAX_GROUPS": p.mdb_max_entries,
+    }
 
 
 PORT_SETTERS = {
     "IFLA_BRPORT_COST": br_stp_set_path_cost,
     "IFLA_BRPORT_PRIORITY": br_stp_set_port_priority,
     "IFLA_BRPORT_STATE": br_set_port_state,
+    "IFLA_BRPORT_MULTICAST_ROUTER": br_multicast_set_port_router,
 }
 
 
@@ -276,6 +285,8 @@ def br_setport(dev: net_device, given: Attrs) -> None:
             if err:
                 what = name.removeprefix("IFLA_BRPORT_").lower()
                 raise os_error(-err, f"{dev.name}: {what}")
+    if "IFLA_BRPORT_MCAST_MAX_GROUPS" in given:
+        p.mdb_max_entries = given["IFLA_BRPORT_MCAST_MAX_GROUPS"]
     if "IFLA_BRPORT_FLUSH" in given:
         br_fdb_delete_by_port(p.br, p, False)
     br_ifinfo_notify(p)

@@ -45,7 +45,8 @@ from stack.netlink.af_netlink import netlink_reply, nlmsg_put
 from stack.netlink.netlink_sock import NLMSG_HDRLEN, nlmsg
 from stack.netlink.nlattr import DEPRECATED_STRICT, LIBERAL, U32, Attrs, AttrTable, NlError
 from stack.netlink.rt_attrs import AF_SPEC, BRPORT, IFINFOMSG, IFLA, INET6_LINK
-from stack.netlink.rt_kinds import BR_TICK_NS, br_setport, brport_fill, link_kind_of
+from stack.netlink.rt_kind_row import BR_TICK_NS
+from stack.netlink.rt_kinds import br_setport, brport_fill, link_kind_of
 
 IF_OPER_UNKNOWN, IF_OPER_DOWN, IF_OPER_LOWERLAYERDOWN, IF_OPER_UP = 0, 2, 3, 6
 SILENT = ("dummy", "ifb")

@@ -82,6 +82,12 @@ from stack.netlink.rt_link import (
     rtnl_getlink,
     rtnl_setlink,
 )
+from stack.netlink.rt_mdb import (
+    nlmsg_populate_mdb_fill,
+    rtnl_mdb_add,
+    rtnl_mdb_del,
+    rtnl_mdb_dump,
+)
 from stack.netlink.rt_neigh import (
     neigh_add,
     neigh_delete,
@@ -143,6 +149,7 @@ RTNLGRP_IPV6_IFADDR = 9
 RTNLGRP_IPV4_RULE = 8
 RTNLGRP_IPV6_ROUTE = 11
 RTNLGRP_IPV6_RULE = 19
+RTNLGRP_MDB = 26
 RTNLGRP_NEXTHOP = 32
 RTNLGRP_MAX = 39
 
@@ -185,6 +192,9 @@ HANDLERS: dict[tuple[int, int], tuple[Doit | None, Dumpit | None]] = {
     (uapi.AF_BRIDGE, uapi.RTM_GETNEIGH): (None, rtnl_fdb_dump),
     (uapi.AF_BRIDGE, uapi.RTM_NEWNEIGH): (rtnl_fdb_add, None),
     (uapi.AF_BRIDGE, uapi.RTM_DELNEIGH): (rtnl_fdb_del, None),
+    (uapi.AF_UNSPEC, uapi.RTM_GETMDB): (None, rtnl_mdb_dump),
+    (uapi.AF_UNSPEC, uapi.RTM_NEWMDB): (rtnl_mdb_add, None),
+    (uapi.AF_UNSPEC, uapi.RTM_DELMDB): (rtnl_mdb_del, None),
     (uapi.AF_UNSPEC, uapi.RTM_GETROUTE): (None, rtnl_dump_all(inet_dump_fib, inet6_dump_fib)),
     (uapi.AF_INET, uapi.RTM_GETROUTE): (inet_rtm_getroute, inet_dump_fib),
     (uapi.AF_INET, uapi.RTM_NEWROUTE): (inet_rtm_newroute, None),
@@ -300,6 +310,8 @@ def rtnl_event(net: Net, kind: int, what: Any) -> None:
         _tell(net, group, kind, lambda one: fib_nl_fill_rule(net, ops, one), rule)
     elif isinstance(what, net_bridge_port):
         _tell(net, RTNLGRP_LINK, kind, lambda p: br_fill_ifinfo(p.dev, p, kind), what)
+    elif kind in (uapi.RTM_NEWMDB, uapi.RTM_DELMDB):
+        _tell(net, RTNLGRP_MDB, kind, nlmsg_populate_mdb_fill, what)
     elif isinstance(what, tcf_chain):
         flags = CHAIN_FLAGS if kind == uapi.RTM_NEWCHAIN else 0
         _tell(net, RTNLGRP_TC, kind, tc_chain_fill_node, what, flags)

@@ -1,0 +1,269 @@
+"""net/core/rtnetlink.c, net/bridge/br_mdb.c: RTM_*MDB: the multicast groups of bridges.
+
+RTM_NEWMDB, RTM_DELMDB      rtnl_mdb_add, rtnl_mdb_del => br_mdb_add, br_mdb_del
+RTM_GETMDB                  rtnl_mdb_dump => groups, then ports with routers
+changes                     nlmsg_populate_mdb_fill
+
+| br_port_msg | MDBA_MDB { MDBA_MDB_ENTRY { MDBA_MDB_ENTRY_INFO: br_mdb_entry, attributes } } } |
+|             | MDBA_ROUTER { MDBA_ROUTER_PORT: index, attributes }                           |
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator
+from sys import byteorder
+from typing import Any
+
+from stack.bridge.br_mdb import (
+    br_mdb_add,
+    br_mdb_del,
+    br_multicast_is_star_g,
+    mdb_entries,
+    mdb_error,
+)
+from stack.bridge.br_multicast import is_rport
+from stack.bridge.br_private import (
+    MDB_PG_FLAGS_PERMANENT,
+    br_port_get,
+    net_bridge,
+    net_bridge_mdb_entry,
+    net_bridge_port,
+    net_bridge_port_group,
+    netif_is_bridge_master,
+)
+from stack.bridge.br_stp_timer import br_timer_value
+from stack.core.netdevice import ETH_P_IP, ETH_P_IPV6, net_device, netif_running
+from stack.core.uapi import AF_BRIDGE, RTM_GETMDB
+from stack.netlink.af_netlink import nlmsg_put
+from stack.netlink.netlink_sock import NLM_F_REPLACE, NLMSG_HDRLEN, nlmsg
+from stack.netlink.nlattr import DEPRECATED_STRICT, Attrs, NlError, put_attr
+from stack.netlink.rt_attrs import BR_MDB_ENTRY, BR_PORT_MSG, MDBA_EATTR, MDBA_PATTR, MDBA_SET
+from stack.netlink.rt_kind_row import BR_TICK_NS
+from stack.netlink.rt_link import check, header
+
+MDBA_MDB, MDBA_ROUTER = 1, 2
+MDBA_MDB_ENTRY = MDBA_MDB_ENTRY_INFO = MDBA_ROUTER_PORT = 1
+MDB_PERMANENT = 1
+MCAST_EXCLUDE, MCAST_INCLUDE = 0, 1
+ENTRIES = 64
+"""How many entries one message of a dump has at most."""
+VLAN_VID_MASK = 0x0FFF
+SIZES = {4: (ETH_P_IP, 4), 8: (ETH_P_IP, 4), 16: (ETH_P_IPV6, 16), 32: (ETH_P_IPV6, 16), 6: (0, 6)}
+"""EtherType and size of a group by the size of an entry's address."""
+
+
+def nest(kind: int, payload: bytes) -> bytes:
+    """One attribute."""
+    out = bytearray()
+    put_attr(out, kind, payload)
+    return bytes(out)
+
+
+# --- telling --------------------------------------------------------------------------------------
+
+
+def __mdb_fill_info(mp: net_bridge_mdb_entry, pg: net_bridge_port_group | None) -> bytes:
+    """net/bridge/br_mdb.c: MDBA_MDB_ENTRY_INFO of a port or the host (`pg` None)."""
+    proto, size = SIZES[len(mp.addr)]
+    group, source = mp.addr[:size], mp.addr[size:]
+    dev, flags, timer = mp.br.dev, 0, mp.timer
+    if pg is not None:
+        dev, flags, timer = pg.port.dev, pg.flags, pg.timer
+    entry = BR_MDB_ENTRY.pack(
+        dev.ifindex,
+        flags & MDB_PG_FLAGS_PERMANENT,
+        flags >> 1,
+        0,
+        group,
+        int.from_bytes(proto.to_bytes(2, "big"), byteorder),
+    )
+    attrs = {
+        "MDBA_MDB_EATTR_TIMER": br_timer_value(timer) // BR_TICK_NS,
+        "MDBA_MDB_EATTR_SOURCE": source or None,
+        "MDBA_MDB_EATTR_RTPROT": pg.rt_protocol if pg is not None else None,
+        "MDBA_MDB_EATTR_GROUP_MODE": group_mode(mp) if pg is not None else None,
+    }
+    return nest(MDBA_MDB_ENTRY_INFO, entry + MDBA_EATTR.build(attrs))
+
+
+def group_mode(mp: net_bridge_mdb_entry) -> int | None:
+    """MDBA_MDB_EATTR_GROUP_MODE: told while IGMPv3 or MLDv2 is spoken."""
+    proto, _ = SIZES[len(mp.addr)]
+    ctx = mp.br.multicast_ctx
+    newest = {ETH_P_IP: ctx.multicast_igmp_version == 3, ETH_P_IPV6: ctx.multicast_mld_version == 2}
+    if not newest.get(proto, False):
+        return None
+    return MCAST_EXCLUDE if br_multicast_is_star_g(mp.addr) else MCAST_INCLUDE
+
+
+def router_port(p: net_bridge_port) -> bytes:
+    """net/bridge/br_mdb.c br_rports_fill_info: MDBA_ROUTER_PORT of one port."""
+    ticks = [br_timer_value(pf.mc_router_timer) // BR_TICK_NS for pf in p.mcast]
+    lists = [p in pf.mc_router_list for pf in p.br.multicast_ctx.pf]
+    attrs = {
+        "MDBA_ROUTER_PATTR_TIMER": max(ticks),
+        "MDBA_ROUTER_PATTR_TYPE": p.multicast_router,
+        "MDBA_ROUTER_PATTR_INET_TIMER": ticks[0] if lists[0] else None,
+        "MDBA_ROUTER_PATTR_INET6_TIMER": ticks[1] if lists[1] else None,
+    }
+    index = p.dev.ifindex.to_bytes(4, byteorder)
+    return nest(MDBA_ROUTER_PORT, index + MDBA_PATTR.build(attrs))
+
+
+def nlmsg_populate_mdb_fill(what: Any) -> bytes:
+    """net/bridge/br_mdb.c: what a monitor hears: (entry, port group or None), or (None, port)."""
+    mp, other = what
+    if mp is None:
+        p: net_bridge_port = other
+        body = nest(MDBA_ROUTER, nest(MDBA_ROUTER_PORT, p.dev.ifindex.to_bytes(4, byteorder)))
+        return BR_PORT_MSG.pack(AF_BRIDGE, p.br.dev.ifindex) + body
+    body = nest(MDBA_MDB, nest(MDBA_MDB_ENTRY, __mdb_fill_info(mp, other)))
+    return BR_PORT_MSG.pack(AF_BRIDGE, mp.br.dev.ifindex) + body
+
+
+def rtnl_mdb_dump(nlh: nlmsg) -> Iterator[bytes]:
+    """net/core/rtnetlink.c: RTM_GETMDB of all bridges, or of one."""
+    sk = nlh.sk
+    wanted = 0
+    if sk.strict_chk:
+        _, wanted = header(nlh, BR_PORT_MSG, "Invalid header for mdb dump request")
+        if len(nlh.payload) > BR_PORT_MSG.size:
+            raise NlError(errno.EINVAL, "Invalid data after header in mdb dump request")
+    for dev in sorted(sk.net.dev_base_head, key=lambda dev: dev.ifindex):
+        if not netif_is_bridge_master(dev) or wanted not in (0, dev.ifindex):
+            continue
+        for payload in br_mdb_dump(dev):
+            yield nlmsg_put(RTM_GETMDB, 0, nlh.seq, sk.portid, payload)
+
+
+def br_mdb_dump(dev: net_device) -> Iterator[bytes]:
+    """net/bridge/br_mdb.c: the groups of a bridge, and its ports with routers."""
+    br: net_bridge = dev.priv
+    head = BR_PORT_MSG.pack(AF_BRIDGE, dev.ifindex)
+    found = mdb_entries(br)
+    parts = [found[at : at + ENTRIES] for at in range(0, len(found), ENTRIES)] or [[]]
+    routers = b"".join(router_port(p) for p in br.port_list if is_rport(p))
+    for part in parts:
+        out = bytearray(head)
+        entry, last = b"", None
+        body = bytearray()
+        for mp, pg in part:
+            if mp is not last and entry:
+                put_attr(body, MDBA_MDB_ENTRY, entry)
+                entry = b""
+            entry, last = entry + __mdb_fill_info(mp, pg), mp
+        if entry:
+            put_attr(body, MDBA_MDB_ENTRY, entry)
+        put_attr(out, MDBA_MDB, bytes(body))
+        if part is parts[-1] and routers:
+            put_attr(out, MDBA_ROUTER, routers)
+        yield bytes(out)
+
+
+# --- changing -------------------------------------------------------------------------------------
+
+
+def rtnl_validate_mdb_entry(tb: Attrs) -> tuple[int, int, bytes]:
+    """net/core/rtnetlink.c: index of the port, state and group of MDBA_SET_ENTRY.
+
+    Raises: NlError EINVAL.
+    """
+    if "MDBA_SET_ENTRY" not in tb:
+        raise NlError(errno.EINVAL, "Missing MDBA_SET_ENTRY attribute")
+
+    def wrong(text: str) -> NlError:
+        return tb.wrong("MDBA_SET_ENTRY", text)
+
+    data = tb["MDBA_SET_ENTRY"]
+    if len(data) != BR_MDB_ENTRY.size:
+        raise wrong("Invalid attribute length")
+    index, state, _, vid, addr, order = BR_MDB_ENTRY.unpack(data)
+    if not index:
+        raise wrong("Zero entry ifindex is not allowed")
+    proto = int.from_bytes(order.to_bytes(2, byteorder), "big")
+    if proto == ETH_P_IP:
+        group = addr[:4]
+        if group[0] >> 4 != 14 and group[0]:
+            raise wrong("IPv4 entry group address is not multicast or 0.0.0.0")
+        if group[:3] == b"\xe0\0\0":
+            raise wrong("IPv4 entry group address is local multicast")
+    elif proto == ETH_P_IPV6:
+        group = addr
+        if addr == b"\xff\x02" + bytes(13) + b"\x01":
+            raise wrong("IPv6 entry group address is link-local all nodes")
+    elif not proto:
+        group = addr[:6]
+        if not group[0] & 1:
+            raise wrong("L2 entry group is not multicast")
+    else:
+        raise wrong("Unknown entry protocol")
+    if state > MDB_PERMANENT:
+        raise wrong("Unknown entry state")
+    if vid >= VLAN_VID_MASK:
+        raise wrong("Invalid entry VLAN id")
+    return index, state, group
+
+
+def br_mdb_config_init(nlh: nlmsg) -> tuple[net_bridge, net_bridge_port | None, bytes, int, Attrs]:
+    """net/bridge/br_mdb.c: bridge, port (None: the host), group, state, and the attributes.
+
+    Raises: NlError EINVAL, ENODEV, EOPNOTSUPP.
+    """
+    net = nlh.sk.net
+    _, index = header(nlh, BR_PORT_MSG)
+    tb = MDBA_SET.parse(nlh.whole, NLMSG_HDRLEN + BR_PORT_MSG.size, DEPRECATED_STRICT)
+    if not index:
+        raise NlError(errno.EINVAL, "Invalid ifindex")
+    dev = net.dev_by_index.get(index)
+    if dev is None:
+        raise NlError(errno.ENODEV, "Device doesn't exist")
+    at, state, group = rtnl_validate_mdb_entry(tb)
+    if not netif_is_bridge_master(dev):
+        raise NlError(errno.EOPNOTSUPP, "Device does not support MDB operations")
+    br: net_bridge = dev.priv
+    if not netif_running(dev):
+        raise NlError(errno.EINVAL, "bridge: Bridge device is not running")
+    if not br.multicast_ctx.enabled:
+        raise NlError(errno.EINVAL, "bridge: Bridge's multicast processing is disabled")
+    p = None
+    if at != index:
+        pdev = net.dev_by_index.get(at)
+        if pdev is None:
+            raise NlError(errno.ENODEV, "bridge: Port doesn't exist")
+        p = br_port_get(pdev)
+        if p is None:
+            raise NlError(errno.EINVAL, "bridge: Net device is not a bridge port")
+        if p.br is not br:
+            raise NlError(errno.EINVAL, "bridge: Port belongs to a different bridge device")
+    if group == bytes(4):
+        raise NlError(errno.EINVAL, "bridge: IPv4 entry group address 0.0.0.0 is not allowed")
+    attrs = tb.get("MDBA_SET_ENTRY_ATTRS", Attrs())
+    if "MDBE_ATTR_SOURCE" in attrs:
+        source = attrs["MDBE_ATTR_SOURCE"]
+        if len(source) != len(group) or len(group) == 6:
+            raise attrs.wrong("MDBE_ATTR_SOURCE", "Invalid source address")
+        group += source
+    return br, p, group, state, attrs
+
+
+def rtnl_mdb_add(nlh: nlmsg) -> None:
+    """net/core/rtnetlink.c: RTM_NEWMDB: `bridge mdb add`, `replace`. Raises: NlError."""
+    br, p, group, state, attrs = br_mdb_config_init(nlh)
+    for name in ("MDBE_ATTR_SRC_LIST", "MDBE_ATTR_GROUP_MODE"):
+        if name in attrs:
+            raise attrs.wrong(name, "Source lists are not supported", errno.EOPNOTSUPP)
+    if "MDBE_ATTR_RTPROT" in attrs and p is None:
+        raise NlError(errno.EINVAL, "bridge: Protocol cannot be set for host groups")
+    again = bool(nlh.flags & NLM_F_REPLACE)
+    rtprot = attrs.get("MDBE_ATTR_RTPROT", 4)
+    try:
+        br_mdb_add(br, p, group, bool(state), again, rtprot)
+    except mdb_error as exc:
+        raise NlError(exc.errno or errno.EINVAL, exc.msg) from None
+
+
+def rtnl_mdb_del(nlh: nlmsg) -> None:
+    """net/core/rtnetlink.c: RTM_DELMDB: `bridge mdb del`. Raises: NlError."""
+    br, p, group, _, _ = br_mdb_config_init(nlh)
+    check(br_mdb_del(br, p, group))
