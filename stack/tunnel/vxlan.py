@@ -17,6 +17,7 @@ of zeros is for stations that are not known, and for groups. Read vxlan_xmit fir
 from __future__ import annotations
 
 import errno
+import struct
 from typing import TYPE_CHECKING
 
 from fastpath.base.skbuff import (
@@ -48,6 +49,8 @@ from stack.core.backlog import netif_rx
 from stack.core.bsd_socket import sock_create_kern, sock_release, socket
 from stack.core.dev import free_netdev, register_netdevice, unregister_netdevice
 from stack.core.dev_forward import skb_scrub_packet
+from stack.core.dev_notifier import register_netdevice_notifier
+from stack.core.dev_upper import netdev_upper_dev_link, netdev_upper_dev_unlink
 from stack.core.drop_reason import SKB_DROP_REASON_NOT_SPECIFIED, kfree_skb_reason
 from stack.core.dst import dst_mtu
 from stack.core.errors import os_error
@@ -70,11 +73,17 @@ from stack.core.workqueue import cancel_delayed_work, schedule_delayed_work, wor
 from stack.ethernet.eth import eth_mac_addr, eth_type_trans, eth_validate_addr, ether_setup
 from stack.inet.flow import flowi
 from stack.inet.udp_hash import udp_sock
-from stack.ipv4.igmp import ip_mc_join_group
+from stack.ipv4.igmp import ip_mc_join_group, ip_mc_leave_group
 from stack.ipv4.ip_output import __ip_select_ident, ip_local_out
 from stack.ipv4.route import IP_DF, ip4_dst_hoplimit, ip_route_output_key
+from stack.ipv6.addr import (
+    IPV6_ADDR_ANY,
+    IPV6_ADDR_LINKLOCAL,
+    IPV6_ADDR_UNICAST,
+    ipv6_addr_type,
+)
 from stack.ipv6.ip6_output import ip6_local_out
-from stack.ipv6.mcast import ipv6_sock_mc_join
+from stack.ipv6.mcast import ipv6_sock_mc_drop, ipv6_sock_mc_join
 from stack.ipv6.route import ip6_dst_lookup_tail
 from stack.ipv6.rt6_info import ip6_dst_hoplimit
 from stack.tunnel.inet_ecn import INET_ECN_decapsulate, INET_ECN_encapsulate
@@ -93,6 +102,7 @@ FDB_AGE_DEFAULT_S, FDB_AGE_INTERVAL_NS = 300, 10_000_000_000
 SECOND_NS = 1_000_000_000
 LINK_LOCAL = 0xFE80 >> 6
 """The first ten bits of fe80::/10."""
+PORT_RANGE = struct.Struct(">HH")
 ALL_ZEROS = bytes(ETH_ALEN)
 VXLAN_DF_UNSET, VXLAN_DF_SET, VXLAN_DF_INHERIT = 0, 1, 2
 HEADROOM = {AF_INET: 20 + UDP_HLEN + VXLAN_HLEN, AF_INET6: 40 + UDP_HLEN + VXLAN_HLEN}
@@ -109,9 +119,8 @@ class vxlan_config:
     local: wide = row(0)
     link: int = row(0)
     dst_port: int = row(VXLAN_PORT)
-    port_min: int = row(0)
-    port_max: int = row(0)
-    """The range of source ports; 0: that of the host."""
+    port_range: bytes = row(bytes(4))
+    """First and last source port, in network order; zeros: those of the host."""
     ttl: int = row(0)
     tos: int = row(0)
     label: int = row(0)
@@ -157,9 +166,20 @@ class vxlan_dev:
     cfg: vxlan_config
     net: Net = row(of=lambda vxlan: vxlan.dev.net)
     """The namespace of the datagrams."""
+    default_dst: vxlan_rdst = row(of=lambda vxlan: rdst_of(vxlan.cfg))
+    """The host of `remote`, with the interface that was asked for last."""
+    remote_dev: net_device | None = row()
+    """The interface below: where that ends, this ends."""
     sock: vxlan_sock | None = row()
     fdb: dict[bytes, vxlan_fdb] = row(make=dict)
     age_work: work_struct | None = row()
+
+
+def rdst_of(cfg: vxlan_config) -> vxlan_rdst:
+    """The host that frames go to unless the table says otherwise."""
+    rdst = vxlan_rdst(cfg.remote, cfg.dst_port, cfg.vni)
+    rdst.ifindex = cfg.link
+    return rdst
 
 
 class vxlan_sock:
@@ -211,6 +231,33 @@ def vxlan_fdb_find_rdst(f: vxlan_fdb, rdst: vxlan_rdst) -> vxlan_rdst | None:
         if same and one.vni == rdst.vni and one.ifindex == rdst.ifindex:
             return one
     return None
+
+
+def vxlan_fdb_append(vxlan: vxlan_dev, addr: bytes, rdst: vxlan_rdst) -> bool:
+    """One host more for a group, or for all; False: the table is full."""
+    f = vxlan.fdb.get(addr)
+    if f is None:
+        nud = uapi.NUD_REACHABLE | uapi.NUD_PERMANENT
+        return vxlan_fdb_create(vxlan, addr, nud, NTF_SELF, rdst) is not None
+    if vxlan_fdb_find_rdst(f, rdst) is None:
+        f.remotes.append(rdst)
+    return True
+
+
+def vxlan_fdb_remove(vxlan: vxlan_dev, addr: bytes, rdst: vxlan_rdst) -> bool:
+    """One host fewer, with the last one the entry; without an address all. False: no such one."""
+    f = vxlan.fdb.get(addr)
+    if f is None:
+        return False
+    if rdst.remote:
+        found = vxlan_fdb_find_rdst(f, rdst)
+        if found is None:
+            return False
+        if len(f.remotes) > 1:
+            f.remotes.remove(found)
+            return True
+    del vxlan.fdb[addr]
+    return True
 
 
 def vxlan_snoop(vxlan: vxlan_dev, src: wide, addr: bytes, ifindex: int) -> bool:
@@ -276,8 +323,10 @@ def vxlan_xmit(skb: sk_buff, dev: net_device) -> int:
 def udp_flow_src_port(vxlan: vxlan_dev, skb: sk_buff) -> int:
     """include/net/udp.h: the same source port for the frames of a flow (RFC 7348 5)."""
     cfg, net = vxlan.cfg, vxlan.net
-    low, high = cfg.port_min, cfg.port_max
-    if not high:
+    low: int
+    high: int
+    low, high = PORT_RANGE.unpack_from(cfg.port_range)
+    if low >= high:
         low, high = net.sysctl.ip_local_port_range
     data = skb_copy_bits(skb, 0, min(skb.len, 2 * ETH_ALEN))
     if skb.protocol == ETH_P_IP and skb.len >= 38:
@@ -311,7 +360,7 @@ def vxlan_xmit_one(skb: sk_buff, vxlan: vxlan_dev, rdst: vxlan_rdst) -> int:
     tos = tos_in if cfg.tos == 1 else cfg.tos
     group = remote >> 120 == 0xFF if six else remote >> 28 == 0xE
     ttl = ttl_in if cfg.ttl_inherit else cfg.ttl or (1 if group else 0)
-    fl = flowi(cfg.family, remote, cfg.local, rdst.ifindex or cfg.link, tos & 0x1C, IPPROTO_UDP)
+    fl = flowi(cfg.family, remote, cfg.local, rdst.ifindex, tos & 0x1C, IPPROTO_UDP)
     fl.flowi_mark = skb.mark
     try:
         dst = ip6_dst_lookup_tail(net, None, fl, 0) if six else ip_route_output_key(net, fl)
@@ -463,6 +512,48 @@ def vxlan_sock_release(vxlan: vxlan_dev) -> None:
         sock_release(vs.sock)
 
 
+def is_group(family: int, addr: wide) -> bool:
+    """A multicast address."""
+    return addr >> 28 == 0xE if family == AF_INET else addr >> 120 == 0xFF
+
+
+def vxlan_multicast_join(vxlan: vxlan_dev) -> int:
+    """Join the group that the device sends to, if it is one. 0 or -errno."""
+    dst = vxlan.default_dst
+    if vxlan.sock is None or not is_group(vxlan.cfg.family, dst.remote):
+        return 0
+    sk = vxlan.sock.sock.sk
+    try:
+        if vxlan.cfg.family == AF_INET:
+            ip_mc_join_group(sk, narrow(dst.remote), dst.ifindex)
+        else:
+            ipv6_sock_mc_join(sk, dst.ifindex, dst.remote)
+    except OSError as error:
+        if error.errno != errno.EADDRINUSE:  # another device of the port has joined
+            return -(error.errno or errno.EINVAL)
+    return 0
+
+
+def vxlan_multicast_leave(vxlan: vxlan_dev) -> int:
+    """Leave the group, unless another device of the socket is in it. 0 or -errno."""
+    vs, dst = vxlan.sock, vxlan.default_dst
+    if vs is None or not is_group(vxlan.cfg.family, dst.remote):
+        return 0
+    for other in vs.vni_list.values():  # vxlan_group_used
+        same = other.default_dst.remote, other.default_dst.ifindex
+        if other is not vxlan and same == (dst.remote, dst.ifindex):
+            return 0
+    sk = vs.sock.sk
+    try:
+        if vxlan.cfg.family == AF_INET:
+            ip_mc_leave_group(sk, narrow(dst.remote), dst.ifindex)
+        else:
+            ipv6_sock_mc_drop(sk, dst.ifindex, dst.remote)
+    except OSError as error:
+        return -(error.errno or errno.EINVAL)
+    return 0
+
+
 def vxlan_open(dev: net_device) -> int:
     """ndo_open: the socket, the group, the collector. 0 or -errno."""
     vxlan: vxlan_dev = dev.priv
@@ -470,17 +561,10 @@ def vxlan_open(dev: net_device) -> int:
     err = vxlan_sock_add(vxlan)
     if err:
         return err
-    assert vxlan.sock is not None
-    sk = vxlan.sock.sock.sk
-    try:
-        if cfg.family == AF_INET and cfg.remote >> 28 == 0xE:
-            ip_mc_join_group(sk, narrow(cfg.remote), cfg.link)
-        elif cfg.family == AF_INET6 and cfg.remote >> 120 == 0xFF:
-            ipv6_sock_mc_join(sk, cfg.link, cfg.remote)
-    except OSError as error:
-        if error.errno != errno.EADDRINUSE:  # another device of the port has joined
-            vxlan_sock_release(vxlan)
-            return -(error.errno or errno.EINVAL)
+    err = vxlan_multicast_join(vxlan)
+    if err:
+        vxlan_sock_release(vxlan)
+        return err
     vxlan.age_work = work_struct(dev.machine, lambda: vxlan_cleanup(vxlan))
     if cfg.age_s:
         schedule_delayed_work(vxlan.age_work, FDB_AGE_INTERVAL_NS)
@@ -496,6 +580,7 @@ def vxlan_stop(dev: net_device) -> int:
     for f in tuple(vxlan.fdb.values()):
         if not f.state & (uapi.NUD_PERMANENT | uapi.NUD_NOARP):
             del vxlan.fdb[f.addr]
+    vxlan_multicast_leave(vxlan)
     vxlan_sock_release(vxlan)
     return 0
 
@@ -532,44 +617,136 @@ def vxlan_setup(dev: net_device) -> None:
     dev.needed_headroom = HEADROOM[AF_INET6] + netdevice.LL_MAX_HEADER
 
 
-def vxlan_config_validate(net: Net, cfg: vxlan_config) -> net_device | None:
-    """The device below, None without one. Raises: OSError ENODEV, EEXIST."""
-    vxlan_init(net.machine)
-    lower = net.dev_by_index.get(cfg.link) if cfg.link else None
-    if cfg.link and lower is None:
-        raise os_error(errno.ENODEV, "Invalid local interface, device not found")
+def vxlan_vni_in_use(net: Net, cfg: vxlan_config, old: vxlan_dev | None) -> bool:
+    """Another device has the VNI, port and family (for link-local addresses also the interface)."""
     for other in vxlan_net_of(net).devs:
         two = other.cfg
-        same = two.vni == cfg.vni and two.dst_port == cfg.dst_port and two.family == cfg.family
-        local = cfg.family == AF_INET6 and cfg.local >> 118 == LINK_LOCAL
-        if local and two.link != cfg.link:
+        if other is old or two.vni != cfg.vni or two.dst_port != cfg.dst_port:
             continue
-        if same and two.zero_csum6_rx == cfg.zero_csum6_rx:
-            raise os_error(errno.EEXIST, "A VXLAN device with the specified VNI already exists")
+        if two.family != cfg.family or two.zero_csum6_rx != cfg.zero_csum6_rx:
+            continue
+        if cfg.family != AF_INET6 or cfg.local >> 118 != LINK_LOCAL or two.link == cfg.link:
+            return True
+    return False
+
+
+def check_scopes(cfg: vxlan_config) -> None:
+    """Link-local and other addresses of IPv6 do not go together. Raises: OSError EINVAL."""
+    local, remote = ipv6_addr_type(cfg.local), ipv6_addr_type(cfg.remote)
+    if local & IPV6_ADDR_LINKLOCAL:
+        wrong = not remote & IPV6_ADDR_LINKLOCAL and remote != IPV6_ADDR_ANY
+    else:
+        wrong = remote == IPV6_ADDR_UNICAST | IPV6_ADDR_LINKLOCAL
+    if wrong:
+        raise os_error(errno.EINVAL, "Invalid combination of local and remote address scopes")
+
+
+def vxlan_config_validate(
+    net: Net, cfg: vxlan_config, old: vxlan_dev | None = None
+) -> net_device | None:
+    """Complete what was asked for. The device below, None without one.
+
+    Raises:
+        OSError: EINVAL, ENODEV, EPERM, EEXIST.
+    """
+    vxlan_init(net.machine)
+    six = cfg.family == AF_INET6
+    if is_group(cfg.family, cfg.local):
+        raise os_error(errno.EINVAL, "Local address cannot be multicast")
+    if six:
+        check_scopes(cfg)
+    if cfg.label and not six:
+        raise os_error(errno.EINVAL, "Label attribute only applies to IPv6 VXLAN devices")
+    lower = net.dev_by_index.get(cfg.link) if cfg.link else None
+    if cfg.link:
+        if lower is None:
+            raise os_error(errno.ENODEV, "Invalid local interface, device not found")
+        if six and lower.ip6_ptr is not None and lower.ip6_ptr.cnf.disable_ipv6:
+            raise os_error(errno.EPERM, "IPv6 support disabled by administrator")
+    elif is_group(cfg.family, cfg.remote):
+        text = "Local interface required for multicast remote destination"
+        raise os_error(errno.EINVAL, text)
+    elif six and cfg.local >> 118 == LINK_LOCAL:
+        text = "Local interface required for link-local local/remote addresses"
+        raise os_error(errno.EINVAL, text)
+    cfg.dst_port = cfg.dst_port or VXLAN_PORT
+    cfg.age_s = cfg.age_s or FDB_AGE_DEFAULT_S
+    if vxlan_vni_in_use(net, cfg, old):
+        raise os_error(errno.EEXIST, "A VXLAN device with the specified VNI already exists")
     return lower
 
 
-def vxlan_newlink(net: Net, name: str, cfg: vxlan_config, mac: bytes | None = None) -> net_device:
+def vxlan_config_apply(
+    dev: net_device, cfg: vxlan_config, lower: net_device | None, mtu: int | None
+) -> None:
+    """Take the parameters. `lower`: the device below when it is new; `mtu` 0: by that one's."""
+    vxlan: vxlan_dev = dev.priv
+    dst, most = vxlan.default_dst, netdevice.ETH_MAX_MTU
+    dst.vni, dst.remote = cfg.vni, cfg.remote
+    if lower is not None:
+        dst.ifindex = cfg.link
+        most = max(lower.mtu - HEADROOM[cfg.family] - ETH_HLEN, netdevice.ETH_MIN_MTU)
+        if mtu == 0:
+            dev.mtu = most
+    dev.mtu = min(mtu or dev.mtu, most)
+    vxlan.cfg = cfg
+
+
+def vxlan_newlink(
+    net: Net, name: str, cfg: vxlan_config, mac: bytes | None = None, mtu: int = 0
+) -> net_device:
     """`ip link add NAME type vxlan id VNI ...`. Raises: OSError EEXIST, ENODEV, EADDRNOTAVAIL."""
     lower = vxlan_config_validate(net, cfg)
     dev = rtnl_create_link(net, name, vxlan_link_ops, vxlan_setup)
     vxlan = vxlan_dev(dev, cfg)
     dev.priv = vxlan
     eth_hw_addr_init(dev, mac)
-    if lower is not None:
-        grown = HEADROOM[cfg.family] + ETH_HLEN
-        dev.mtu = max(lower.mtu - grown, netdevice.ETH_MIN_MTU)
-        dev.max_mtu = dev.mtu
+    vxlan_config_apply(dev, cfg, lower, mtu)
     err = eth_validate_addr(dev) or register_netdevice(dev)
+    if not err and lower is not None:
+        err = netdev_upper_dev_link(lower, dev)
+        if err:
+            unregister_netdevice(dev)
     if err:
         raise os_error(-err, f"vxlan {name}")
+    vxlan.remote_dev = lower
     vxlan_net_of(net).devs.append(vxlan)
     if cfg.remote:
-        nud = uapi.NUD_REACHABLE | uapi.NUD_PERMANENT
-        rdst = vxlan_rdst(cfg.remote, cfg.dst_port, cfg.vni)
-        rdst.ifindex = cfg.link
-        vxlan_fdb_create(vxlan, ALL_ZEROS, nud, NTF_SELF, rdst)
+        vxlan_fdb_append(vxlan, ALL_ZEROS, rdst_of(cfg))
     return dev
+
+
+def vxlan_changelink(dev: net_device, cfg: vxlan_config) -> None:
+    """`ip link set DEV type vxlan ...`. Raises: OSError of vxlan_config_validate, EBUSY, ENOSPC."""
+    vxlan: vxlan_dev = dev.priv
+    dst, before = vxlan.default_dst, vxlan.remote_dev
+    lower = vxlan_config_validate(vxlan.net, cfg, vxlan)
+    if lower is before:
+        lower = None
+    if lower is not None:
+        err = netdev_upper_dev_link(lower, dev)
+        if err:
+            raise os_error(-err, f"{dev.name} on {lower.name}")
+    moved = cfg.remote != dst.remote
+    if moved:
+        if cfg.remote and not vxlan_fdb_append(vxlan, ALL_ZEROS, rdst_of(cfg)):
+            if lower is not None:
+                netdev_upper_dev_unlink(lower, dev)
+            raise os_error(errno.ENOSPC, f"{dev.name}: the table is full")
+        if dst.remote:
+            vxlan_fdb_remove(vxlan, ALL_ZEROS, dst)
+    joins = bool(dev.flags & netdevice.IFF_UP) and (moved or dst.ifindex != cfg.link)
+    err = vxlan_multicast_leave(vxlan) if joins else 0
+    if cfg.age_s != vxlan.cfg.age_s and vxlan.age_work is not None:
+        schedule_delayed_work(vxlan.age_work, 0)
+    if lower is not None:
+        if before is not None:
+            netdev_upper_dev_unlink(before, dev)
+        vxlan.remote_dev = lower
+    vxlan_config_apply(dev, cfg, lower, None)
+    err = err or (vxlan_multicast_join(vxlan) if joins else 0)
+    if err:
+        raise os_error(-err, f"{dev.name}: the group")
 
 
 def vxlan_dellink(dev: net_device) -> None:
@@ -579,6 +756,8 @@ def vxlan_dellink(dev: net_device) -> None:
     if vxlan in devs:
         devs.remove(vxlan)
     unregister_netdevice(dev)
+    if vxlan.remote_dev is not None:
+        netdev_upper_dev_unlink(vxlan.remote_dev, dev)
     vxlan.fdb.clear()
     free_netdev(dev)
 
@@ -586,9 +765,19 @@ def vxlan_dellink(dev: net_device) -> None:
 vxlan_link_ops = rtnl_link_ops("vxlan", vxlan_dellink)
 
 
+def vxlan_netdevice_event(event: int, dev: net_device) -> int | None:
+    """With the interface below its devices end."""
+    if event == netdevice.NETDEV_UNREGISTER:
+        for vxlan in tuple(vxlan_net_of(dev.net).devs):
+            if vxlan.default_dst.ifindex == dev.ifindex:
+                vxlan_dellink(vxlan.dev)
+    return None
+
+
 def vxlan_init_net(net: Net) -> None:
     """No devices yet."""
     net.gen["vxlan"] = vxlan_net()
+    register_netdevice_notifier(net, vxlan_netdevice_event)
 
 
 vxlan_net_ops = pernet_operations(init=vxlan_init_net)
