@@ -35,9 +35,9 @@ from stack.netlink.nlattr import (
     NlError,
 )
 from stack.netlink.rt_kind_row import link_kind, link_name
+from stack.tunnel.udp_tunnel import PORT_RANGE
 from stack.tunnel.vxlan import (
     NTF_SELF,
-    PORT_RANGE,
     vxlan_changelink,
     vxlan_config,
     vxlan_dev,

@@ -1,10 +1,10 @@
 """drivers/net/vxlan/vxlan_core.c: Ethernet frames in datagrams of UDP (RFC 7348).
 
     vxlan_xmit                  the forwarding table says to which hosts a frame goes
-        vxlan_xmit_one          route, headers -> ip_local_out, ip6_local_out
+        vxlan_xmit_one          -> udp_tunnel_xmit
     udp_queue_rcv_skb => vxlan_rcv              a datagram to the port
         vxlan_snoop             the sender's station is behind the sender's host
-        -> netif_rx
+        -> udp_tunnel_rx
 
     | IP 20 or 40 | UDP 8 | flags 1, reserved 3 | VNI 3, reserved 1 | frame without its FCS |
                             bit 3: the VNI counts
@@ -17,84 +17,69 @@ of zeros is for stations that are not known, and for groups. Read vxlan_xmit fir
 from __future__ import annotations
 
 import errno
-import struct
 from typing import TYPE_CHECKING
 
 from fastpath.base.skbuff import (
-    CHECKSUM_NONE,
     pskb_may_pull,
     sk_buff,
     skb_clone,
     skb_copy_bits,
-    skb_cow_head,
-    skb_pull,
-    skb_push_data,
-    skb_reset_mac_header,
-    skb_reset_network_header,
 )
-from fastpath.net.hdr import (
-    ip_hdr,
-    ip_push,
-    iphdr_at,
-    ipv6_hdr,
-    ipv6_push,
-    ipv6hdr_at,
-    udp4_send_check,
-    udp6_send_check,
-    udp_push,
-)
-from fastpath.net.inetkey import siphash
 from stack.core import netdevice, uapi
-from stack.core.backlog import netif_rx
-from stack.core.bsd_socket import sock_create_kern, sock_release, socket
 from stack.core.dev import free_netdev, register_netdevice, unregister_netdevice
-from stack.core.dev_forward import skb_scrub_packet
 from stack.core.dev_notifier import register_netdevice_notifier
 from stack.core.dev_upper import netdev_upper_dev_link, netdev_upper_dev_unlink
-from stack.core.drop_reason import SKB_DROP_REASON_NOT_SPECIFIED, kfree_skb_reason
-from stack.core.dst import dst_mtu
 from stack.core.errors import os_error
 from stack.core.ethtool import ethtool_drvinfo, ethtool_ops
 from stack.core.net_namespace import load_module, pernet_operations
 from stack.core.netdevice import (
     ETH_ALEN,
     ETH_HLEN,
-    ETH_P_IP,
-    ETH_P_IPV6,
     net_device,
     net_device_ops,
     rtnl_link_ops,
 )
 from stack.core.rows import narrow, row, state, wide
 from stack.core.rtnetlink import eth_hw_addr_init, rtnl_create_link
-from stack.core.sockaddr import sockaddr
-from stack.core.uapi import AF_INET, AF_INET6, IPPROTO_UDP
+from stack.core.uapi import AF_INET, AF_INET6
 from stack.core.workqueue import cancel_delayed_work, schedule_delayed_work, work_struct
-from stack.ethernet.eth import eth_mac_addr, eth_type_trans, eth_validate_addr, ether_setup
-from stack.inet.flow import flowi
+from stack.ethernet.eth import eth_mac_addr, eth_validate_addr, ether_setup
 from stack.inet.udp_hash import udp_sock
 from stack.ipv4.igmp import ip_mc_join_group, ip_mc_leave_group
-from stack.ipv4.ip_output import __ip_select_ident, ip_local_out
-from stack.ipv4.route import IP_DF, ip4_dst_hoplimit, ip_route_output_key
 from stack.ipv6.addr import (
     IPV6_ADDR_ANY,
     IPV6_ADDR_LINKLOCAL,
     IPV6_ADDR_UNICAST,
     ipv6_addr_type,
 )
-from stack.ipv6.ip6_output import ip6_local_out
 from stack.ipv6.mcast import ipv6_sock_mc_drop, ipv6_sock_mc_join
-from stack.ipv6.route import ip6_dst_lookup_tail
-from stack.ipv6.rt6_info import ip6_dst_hoplimit
-from stack.tunnel.inet_ecn import INET_ECN_decapsulate, INET_ECN_encapsulate
 from stack.tunnel.ip_tunnel import TUNNEL_FEATURES
+from stack.tunnel.udp_tunnel import (
+    HEADROOM,
+    TUNNEL_HLEN,
+    UDP_HLEN,
+    drop_rx,
+    drop_tx,
+    is_group,
+    skb_vlan_inet_prepare,
+    sock_errno,
+    sock_table,
+    udp_tunnel_csum_missing,
+    udp_tunnel_outer,
+    udp_tunnel_parm,
+    udp_tunnel_pull,
+    udp_tunnel_rx,
+    udp_tunnel_sock,
+    udp_tunnel_sock_add,
+    udp_tunnel_sock_release,
+    udp_tunnel_xmit,
+)
 
 if TYPE_CHECKING:
     from stack.machine import Machine
     from stack.net import Net
 
 NTF_SELF = 0x02
-VXLAN_HLEN, UDP_HLEN = 8, 8
 VXLAN_HF_VNI = 0x08000000
 VXLAN_PORT = 8472
 """Linux's default, older than RFC 7348's 4789."""
@@ -102,38 +87,23 @@ FDB_AGE_DEFAULT_S, FDB_AGE_INTERVAL_NS = 300, 10_000_000_000
 SECOND_NS = 1_000_000_000
 LINK_LOCAL = 0xFE80 >> 6
 """The first ten bits of fe80::/10."""
-PORT_RANGE = struct.Struct(">HH")
 ALL_ZEROS = bytes(ETH_ALEN)
-VXLAN_DF_UNSET, VXLAN_DF_SET, VXLAN_DF_INHERIT = 0, 1, 2
-HEADROOM = {AF_INET: 20 + UDP_HLEN + VXLAN_HLEN, AF_INET6: 40 + UDP_HLEN + VXLAN_HLEN}
 
 
 @state
-class vxlan_config:
-    """include/net/vxlan.h: what a device was asked to be."""
+class vxlan_config(udp_tunnel_parm):
+    """include/net/vxlan.h: what a device was asked to be.
 
-    vni: int = row(0)
-    family: int = row(AF_INET)
-    remote: wide = row(0)
-    """Where frames to unknown stations and groups go; 0: by the table only."""
-    local: wide = row(0)
-    link: int = row(0)
+    `remote` is where frames to unknown stations and groups go; 0: by the table only.
+    """
+
     dst_port: int = row(VXLAN_PORT)
-    port_range: bytes = row(bytes(4))
-    """First and last source port, in network order; zeros: those of the host."""
-    ttl: int = row(0)
-    tos: int = row(0)
-    label: int = row(0)
+    vni: int = row(0)
+    link: int = row(0)
     learning: bool = row(True)
     age_s: int = row(FDB_AGE_DEFAULT_S)
     addrmax: int = row(0)
     """Entries that the table may learn; 0: any number."""
-    udp_csum: bool = row(True)
-    """UDP over IPv4 with a checksum."""
-    zero_csum6_tx: bool = row(False)
-    zero_csum6_rx: bool = row(False)
-    ttl_inherit: bool = row(False)
-    df: int = row(VXLAN_DF_UNSET)
 
 
 @state
@@ -170,7 +140,7 @@ class vxlan_dev:
     """The host of `remote`, with the interface that was asked for last."""
     remote_dev: net_device | None = row()
     """The interface below: where that ends, this ends."""
-    sock: vxlan_sock | None = row()
+    sock: udp_tunnel_sock | None = row()
     fdb: dict[bytes, vxlan_fdb] = row(make=dict)
     age_work: work_struct | None = row()
 
@@ -182,23 +152,13 @@ def rdst_of(cfg: vxlan_config) -> vxlan_rdst:
     return rdst
 
 
-class vxlan_sock:
-    """The socket of a port, with the devices that are up by VNI."""
-
-    __slots__ = ("key", "sock", "vni_list")
-
-    def __init__(self, key: tuple[int, int], sock: socket) -> None:
-        self.key, self.sock = key, sock
-        self.vni_list: dict[int, vxlan_dev] = {}
-
-
 class vxlan_net:
     """struct vxlan_net: the sockets and all devices of a namespace."""
 
     __slots__ = ("devs", "socks")
 
     def __init__(self) -> None:
-        self.socks: dict[tuple[int, int], vxlan_sock] = {}
+        self.socks: sock_table = {}
         self.devs: list[vxlan_dev] = []
 
 
@@ -296,16 +256,10 @@ def vxlan_cleanup(vxlan: vxlan_dev) -> None:
 # --- sending --------------------------------------------------------------------------------------
 
 
-def drop_tx(skb: sk_buff, dev: net_device) -> int:
-    """Free a frame that cannot be sent. NETDEV_TX_OK. Takes ownership of skb."""
-    kfree_skb_reason(dev.net, skb, SKB_DROP_REASON_NOT_SPECIFIED)
-    return netdevice.NETDEV_TX_OK
-
-
 def vxlan_xmit(skb: sk_buff, dev: net_device) -> int:
     """ndo_start_xmit: to each host that the station is behind. Takes ownership of skb."""
     vxlan: vxlan_dev = dev.priv
-    if not pskb_may_pull(skb, ETH_HLEN) or vxlan.sock is None:
+    if not skb_vlan_inet_prepare(skb) or vxlan.sock is None:
         dev.stats.tx_dropped += 1
         return drop_tx(skb, dev)
     f = vxlan.fdb.get(skb_copy_bits(skb, 0, ETH_ALEN))
@@ -320,201 +274,46 @@ def vxlan_xmit(skb: sk_buff, dev: net_device) -> int:
     return vxlan_xmit_one(skb, vxlan, f.remotes[0])
 
 
-def udp_flow_src_port(vxlan: vxlan_dev, skb: sk_buff) -> int:
-    """include/net/udp.h: the same source port for the frames of a flow (RFC 7348 5)."""
-    cfg, net = vxlan.cfg, vxlan.net
-    low: int
-    high: int
-    low, high = PORT_RANGE.unpack_from(cfg.port_range)
-    if low >= high:
-        low, high = net.sysctl.ip_local_port_range
-    data = skb_copy_bits(skb, 0, min(skb.len, 2 * ETH_ALEN))
-    if skb.protocol == ETH_P_IP and skb.len >= 38:
-        data += skb_copy_bits(skb, 23, 1) + skb_copy_bits(skb, 26, 12)
-    elif skb.protocol == ETH_P_IPV6 and skb.len >= 58:
-        data += skb_copy_bits(skb, 20, 1) + skb_copy_bits(skb, 22, 36)
-    return low + ((siphash(net.secret, data) & 0xFFFFFFFF) * (high - low) >> 32)
-
-
-def inner_ip(skb: sk_buff) -> tuple[int, int, bool]:
-    """TOS, TTL and DF of the packet in a frame; 0 when it is none. Borrows skb."""
-    if skb.protocol == ETH_P_IP and pskb_may_pull(skb, ETH_HLEN + 20):
-        iph = iphdr_at(skb, ETH_HLEN)
-        return iph.tos, iph.ttl, bool(iph.frag_off & IP_DF)
-    if skb.protocol == ETH_P_IPV6 and pskb_may_pull(skb, ETH_HLEN + 40):
-        ip6h = ipv6hdr_at(skb, ETH_HLEN)
-        return ip6h.priority, ip6h.hop_limit, True
-    return 0, 0, False
-
-
 def vxlan_xmit_one(skb: sk_buff, vxlan: vxlan_dev, rdst: vxlan_rdst) -> int:
     """A frame to one host. NETDEV_TX_OK. Takes ownership of skb."""
-    dev, cfg, net = vxlan.dev, vxlan.cfg, vxlan.net
-    stats = dev.stats
-    remote = rdst.remote
-    if not remote:
-        stats.tx_dropped += 1
-        return drop_tx(skb, dev)
-    six = cfg.family == AF_INET6
-    tos_in, ttl_in, df_in = inner_ip(skb)
-    tos = tos_in if cfg.tos == 1 else cfg.tos
-    group = remote >> 120 == 0xFF if six else remote >> 28 == 0xE
-    ttl = ttl_in if cfg.ttl_inherit else cfg.ttl or (1 if group else 0)
-    fl = flowi(cfg.family, remote, cfg.local, rdst.ifindex, tos & 0x1C, IPPROTO_UDP)
-    fl.flowi_mark = skb.mark
-    try:
-        dst = ip6_dst_lookup_tail(net, None, fl, 0) if six else ip_route_output_key(net, fl)
-    except OSError:
-        stats.tx_errors += 1
-        stats.tx_carrier_errors += 1
-        return drop_tx(skb, dev)
-    if dst.dev is dev:
-        stats.collisions += 1
-        stats.tx_errors += 1
-        return drop_tx(skb, dev)
-    if skb.dst is not None and skb.dst.ops is not None:  # skb_tunnel_check_pmtu
-        mtu = dst_mtu(dst) - HEADROOM[cfg.family] - ETH_HLEN
-        update = skb.dst.ops.update_pmtu
-        if update is not None and mtu < dst_mtu(skb.dst):
-            update(skb.dst, None, None, mtu, False)
-    if not skb_cow_head(skb, HEADROOM[cfg.family] + netdevice.LL_MAX_HEADER):
-        stats.tx_dropped += 1
-        return drop_tx(skb, dev)
-    length = skb.len
-    sport = udp_flow_src_port(vxlan, skb)
+    if not rdst.remote:
+        vxlan.dev.stats.tx_dropped += 1
+        return drop_tx(skb, vxlan.dev)
     head = VXLAN_HF_VNI.to_bytes(4, "big") + (rdst.vni << 8).to_bytes(4, "big")
-    skb_push_data(skb, head)
-    udp_push(skb, sport, rdst.port, skb.len + UDP_HLEN, 0)
-    skb_scrub_packet(skb, dev.net is not net)
-    skb.dst = dst
-    skb.cb = None
-    skb.ip_cb_flags = 0
-    skb.ip_summed = CHECKSUM_NONE
-    tos = INET_ECN_encapsulate(tos, tos_in)
-    if six:
-        if not cfg.zero_csum6_tx:
-            udp6_send_check(skb, fl.saddr, fl.daddr)
-        hops = ttl or ip6_dst_hoplimit(dst)  # type: ignore[arg-type]
-        ipv6_push(skb, tos, cfg.label, skb.len, IPPROTO_UDP, hops, fl.saddr, fl.daddr)
-        err = ip6_local_out(net, None, skb)
-    else:
-        saddr, daddr = narrow(fl.saddr), narrow(fl.daddr)
-        if cfg.udp_csum:
-            udp4_send_check(skb, saddr, daddr)
-        df = cfg.df == VXLAN_DF_SET or (cfg.df == VXLAN_DF_INHERIT and df_in)
-        ident = __ip_select_ident(net, daddr, saddr, IPPROTO_UDP)
-        size, ttl = skb.len + 20, ttl or ip4_dst_hoplimit(dst)
-        ip_push(skb, tos, size, ident, IP_DF if df else 0, ttl, IPPROTO_UDP, saddr, daddr)
-        err = ip_local_out(net, None, skb)
-    if err and err != netdevice.NET_XMIT_CN:
-        stats.tx_errors += 1
-        stats.tx_aborted_errors += 1
-    else:
-        stats.tx_packets += 1
-        stats.tx_bytes += length
-    return netdevice.NETDEV_TX_OK
+    dest = rdst.remote, rdst.port, rdst.ifindex
+    return udp_tunnel_xmit(skb, vxlan.dev, vxlan.net, vxlan.cfg, head, dest)
 
 
 # --- receiving ------------------------------------------------------------------------------------
 
 
-def vxlan_rcv(sk: udp_sock, skb: sk_buff) -> int:
+def vxlan_rcv(vs: udp_tunnel_sock, sk: udp_sock, skb: sk_buff) -> int:
     """encap_rcv: a datagram to a port of ours, data at its UDP header. 0. Takes ownership."""
-    vs = vxlan_net_of(sk.net).socks.get((sk.sk_family, sk.inet_num))
-    size = UDP_HLEN + VXLAN_HLEN
-    if vs is None or not pskb_may_pull(skb, size):
+    size = UDP_HLEN + TUNNEL_HLEN
+    if udp_tunnel_csum_missing(vs, sk, skb) or not pskb_may_pull(skb, size):
         return drop_rx(sk.net, skb)
-    head = skb_copy_bits(skb, UDP_HLEN, VXLAN_HLEN)
-    vxlan = vs.vni_list.get(int.from_bytes(head[4:7], "big"))
-    if head[:4] != VXLAN_HF_VNI.to_bytes(4, "big") or head[7] or vxlan is None:
+    flags = int.from_bytes(skb_copy_bits(skb, UDP_HLEN, 4), "big")
+    vni = int.from_bytes(skb_copy_bits(skb, UDP_HLEN + 4, 4), "big")
+    vxlan: vxlan_dev | None = vs.devs.get((vni >> 8, 0))
+    if not flags & VXLAN_HF_VNI or vxlan is None:
         return drop_rx(sk.net, skb)
     dev = vxlan.dev
-    stats = dev.stats
-    outer: tuple[wide, int]
-    if vxlan.cfg.family == AF_INET6:
-        ip6h = ipv6_hdr(skb)
-        outer = ip6h.saddr, ip6h.priority
-    else:
-        iph = ip_hdr(skb)
-        outer = iph.saddr, iph.tos
-    iif = skb.skb_iif
-    skb_pull(skb, size)
-    if not dev.flags & netdevice.IFF_UP or not pskb_may_pull(skb, ETH_HLEN):
-        stats.rx_dropped += 1
+    if flags != VXLAN_HF_VNI or vni & 0xFF:  # bits that the device has no meaning for
+        dev.stats.rx_frame_errors += 1
+        dev.stats.rx_errors += 1
         return drop_rx(sk.net, skb)
-    length = skb.len
+    saddr, tos = udp_tunnel_outer(sk, skb)
+    if not udp_tunnel_pull(skb, size):
+        return drop_rx(sk.net, skb)
     source = skb_copy_bits(skb, ETH_ALEN, ETH_ALEN)
     if source == dev.dev_addr:
         return drop_rx(sk.net, skb)
-    if vxlan.cfg.learning and vxlan_snoop(vxlan, outer[0], source, iif):
+    if vxlan.cfg.learning and vxlan_snoop(vxlan, saddr, source, skb.skb_iif):
         return drop_rx(sk.net, skb)
-    skb.ip_summed = CHECKSUM_NONE
-    skb_scrub_packet(skb, dev.net is not vxlan.net)
-    skb.cb = None
-    skb.ip_cb_flags = 0
-    skb_reset_mac_header(skb)
-    eth_type_trans(skb, dev)
-    skb_reset_network_header(skb)
-    need = {ETH_P_IP: 20, ETH_P_IPV6: 40}.get(skb.protocol, 0)
-    if need and pskb_may_pull(skb, need):
-        four = skb.protocol == ETH_P_IP
-        tos = iphdr_at(skb, 0).tos if four else ipv6hdr_at(skb, 0).priority
-        if INET_ECN_decapsulate(skb, skb.protocol, 0, outer[1], tos) > 1:
-            stats.rx_frame_errors += 1
-            stats.rx_errors += 1
-            return drop_rx(sk.net, skb)
-    stats.rx_packets += 1
-    stats.rx_bytes += length
-    netif_rx(skb)
-    return 0
-
-
-def drop_rx(net: Net, skb: sk_buff) -> int:
-    """Free a datagram that is none of a device's. 0. Takes ownership of skb."""
-    kfree_skb_reason(net, skb, SKB_DROP_REASON_NOT_SPECIFIED)
-    return 0
+    return udp_tunnel_rx(skb, dev, vxlan.net, tos)
 
 
 # --- the device -----------------------------------------------------------------------------------
-
-
-def vxlan_sock_add(vxlan: vxlan_dev) -> int:
-    """The socket of the port, shared by devices. 0 or -errno."""
-    cfg, vn = vxlan.cfg, vxlan_net_of(vxlan.net)
-    key = cfg.family, cfg.dst_port
-    vs = vn.socks.get(key)
-    if vs is None:
-        sock = sock_create_kern(vxlan.net, cfg.family, uapi.SOCK_DGRAM, IPPROTO_UDP)
-        sk = sock.sk
-        assert isinstance(sk, udp_sock)
-        sk.sk_ipv6only = cfg.family == AF_INET6
-        try:
-            sock.ops.bind(sock, sockaddr(cfg.family, 0, cfg.dst_port), 28)
-        except OSError as error:
-            sock_release(sock)
-            return -(error.errno or errno.EADDRINUSE)
-        sk.encap_rcv = vxlan_rcv
-        vs = vn.socks[key] = vxlan_sock(key, sock)
-    vs.vni_list[cfg.vni] = vxlan
-    vxlan.sock = vs
-    return 0
-
-
-def vxlan_sock_release(vxlan: vxlan_dev) -> None:
-    """The last device of a port closes its socket."""
-    vs = vxlan.sock
-    vxlan.sock = None
-    if vs is None:
-        return
-    vs.vni_list.pop(vxlan.cfg.vni, None)
-    if not vs.vni_list:
-        vxlan_net_of(vxlan.net).socks.pop(vs.key, None)
-        sock_release(vs.sock)
-
-
-def is_group(family: int, addr: wide) -> bool:
-    """A multicast address."""
-    return addr >> 28 == 0xE if family == AF_INET else addr >> 120 == 0xFF
 
 
 def vxlan_multicast_join(vxlan: vxlan_dev) -> int:
@@ -539,7 +338,7 @@ def vxlan_multicast_leave(vxlan: vxlan_dev) -> int:
     vs, dst = vxlan.sock, vxlan.default_dst
     if vs is None or not is_group(vxlan.cfg.family, dst.remote):
         return 0
-    for other in vs.vni_list.values():  # vxlan_group_used
+    for other in vs.devs.values():  # vxlan_group_used
         same = other.default_dst.remote, other.default_dst.ifindex
         if other is not vxlan and same == (dst.remote, dst.ifindex):
             return 0
@@ -558,12 +357,16 @@ def vxlan_open(dev: net_device) -> int:
     """ndo_open: the socket, the group, the collector. 0 or -errno."""
     vxlan: vxlan_dev = dev.priv
     cfg = vxlan.cfg
-    err = vxlan_sock_add(vxlan)
-    if err:
-        return err
+    socks, key = vxlan_net_of(vxlan.net).socks, (cfg.vni, 0)
+    try:
+        vxlan.sock = udp_tunnel_sock_add(vxlan.net, socks, cfg, vxlan_rcv, True)
+    except OSError as error:
+        return sock_errno(error)
+    vxlan.sock.devs[key] = vxlan
     err = vxlan_multicast_join(vxlan)
     if err:
-        vxlan_sock_release(vxlan)
+        udp_tunnel_sock_release(socks, vxlan.sock, key)
+        vxlan.sock = None
         return err
     vxlan.age_work = work_struct(dev.machine, lambda: vxlan_cleanup(vxlan))
     if cfg.age_s:
@@ -581,7 +384,10 @@ def vxlan_stop(dev: net_device) -> int:
         if not f.state & (uapi.NUD_PERMANENT | uapi.NUD_NOARP):
             del vxlan.fdb[f.addr]
     vxlan_multicast_leave(vxlan)
-    vxlan_sock_release(vxlan)
+    if vxlan.sock is not None:
+        socks = vxlan_net_of(vxlan.net).socks
+        udp_tunnel_sock_release(socks, vxlan.sock, (vxlan.cfg.vni, 0))
+        vxlan.sock = None
     return 0
 
 
