@@ -184,7 +184,7 @@ class tunnel_link:
 
     def changelink(self, dev: net_device, tb: Attrs, data: Attrs) -> None:
         """ip_tunnel_changelink."""
-        tunnel_changelink(dev, self.parms(data))
+        tunnel_changelink(dev, self.parms(data), "IFLA_MTU" in tb)
 
     def fill_info(self, dev: net_device) -> dict[str, Any]:
         """ipip_fill_info and the like."""

@@ -13,12 +13,11 @@ are the device's (stack/tunnel/vxlan.py). Read vxlan_nl2conf first.
 from __future__ import annotations
 
 import errno
-import struct
 from typing import Any
 
 from stack.core import uapi
 from stack.core.netdevice import ETH_ALEN, ETH_MAX_MTU, ETH_MIN_MTU, net_device
-from stack.core.rows import wide
+from stack.core.rows import clone_state
 from stack.core.uapi import AF_INET, AF_INET6
 from stack.ethernet.eth import is_valid_ether_addr
 from stack.net import Net
@@ -37,22 +36,22 @@ from stack.netlink.nlattr import (
     NlError,
 )
 from stack.netlink.rt_kind_row import link_kind, link_name
+from stack.tunnel.udp_tunnel import PORT_RANGE
 from stack.tunnel.vxlan import (
     NTF_SELF,
-    VXLAN_PORT,
+    vxlan_changelink,
     vxlan_config,
-    vxlan_config_validate,
     vxlan_dev,
     vxlan_fdb,
     vxlan_fdb_create,
     vxlan_fdb_find_rdst,
+    vxlan_fdb_remove,
     vxlan_link_ops,
     vxlan_newlink,
     vxlan_rdst,
 )
 
 FLOWLABEL_MASK = 0xFFFFF
-PORT_RANGE = struct.Struct(">HH")
 VXLAN = AttrTable(
     "IFLA_VXLAN",
     (
@@ -90,25 +89,37 @@ VXLAN = AttrTable(
     last=34,
     strict_from=31,
 )
-LEFT_OUT = ("PROXY", "RSC", "L2MISS", "L3MISS", "REMCSUM_TX", "REMCSUM_RX", "COLLECT_METADATA")
-LEFT_OUT_FLAGS = ("GBP", "GPE", "REMCSUM_NOPARTIAL")
-MEMBERS: tuple[tuple[str, str], ...] = (
-    ("ID", "vni"),
-    ("LINK", "link"),
-    ("TTL", "ttl"),
-    ("TOS", "tos"),
-    ("AGEING", "age_s"),
-    ("LIMIT", "addrmax"),
-    ("PORT", "dst_port"),
-    ("DF", "df"),
-    ("LABEL", "label"),
+VALUE, SWITCH, LEFT_OUT = range(3)
+CANNOT = "vxlan: cannot change {} flag"
+WHAT: tuple[tuple[str, int, str, str], ...] = (
+    ("LINK", VALUE, "link", ""),
+    ("TOS", VALUE, "tos", ""),
+    ("TTL", VALUE, "ttl", ""),
+    ("TTL_INHERIT", SWITCH, "ttl_inherit", CANNOT),
+    ("LABEL", VALUE, "label", ""),
+    ("LEARNING", SWITCH, "learning", ""),
+    ("AGEING", VALUE, "age_s", ""),
+    ("PROXY", LEFT_OUT, "", CANNOT),
+    ("RSC", LEFT_OUT, "", CANNOT),
+    ("L2MISS", LEFT_OUT, "", CANNOT),
+    ("L3MISS", LEFT_OUT, "", CANNOT),
+    ("LIMIT", VALUE, "addrmax", "Cannot change limit"),
+    ("COLLECT_METADATA", LEFT_OUT, "", CANNOT),
+    ("PORT_RANGE", VALUE, "port_range", "Cannot change port range"),
+    ("PORT", VALUE, "dst_port", "Cannot change port"),
+    ("UDP_CSUM", SWITCH, "udp_csum", "Cannot change UDP_CSUM flag"),
+    ("UDP_ZERO_CSUM6_TX", SWITCH, "zero_csum6_tx", CANNOT),
+    ("UDP_ZERO_CSUM6_RX", SWITCH, "zero_csum6_rx", CANNOT),
+    ("REMCSUM_TX", LEFT_OUT, "", CANNOT),
+    ("REMCSUM_RX", LEFT_OUT, "", CANNOT),
+    ("GBP", LEFT_OUT, "", CANNOT),
+    ("GPE", LEFT_OUT, "", CANNOT),
+    ("REMCSUM_NOPARTIAL", LEFT_OUT, "", CANNOT),
+    ("DF", VALUE, "df", ""),
 )
-SWITCHES: tuple[tuple[str, str], ...] = (
-    ("LEARNING", "learning"),
-    ("UDP_CSUM", "udp_csum"),
-    ("UDP_ZERO_CSUM6_TX", "zero_csum6_tx"),
-    ("UDP_ZERO_CSUM6_RX", "zero_csum6_rx"),
-)
+"""Attributes in the order in which they are looked at: kind, member, why a change is refused."""
+NOT_HERE = {f"IFLA_VXLAN_{name}" for name, kind, _, _ in WHAT if kind == LEFT_OUT}
+"""What only other hosts can do."""
 
 
 def vxlan_validate(tb: Attrs, data: Attrs | None) -> None:
@@ -136,60 +147,61 @@ def vxlan_validate(tb: Attrs, data: Attrs | None) -> None:
         raise data.wrong("IFLA_VXLAN_DF", "Invalid DF attribute")
 
 
-def vxlan_nl2conf(data: Attrs) -> vxlan_config:
-    """The attributes as the device's parameters. Raises: NlError."""
-    cfg = vxlan_config()
-    for name in LEFT_OUT:
-        if data.get(f"IFLA_VXLAN_{name}"):
-            text = f"IFLA_VXLAN_{name} is not supported"
-            raise data.wrong(f"IFLA_VXLAN_{name}", text, errno.EOPNOTSUPP)
-    for name in LEFT_OUT_FLAGS:
-        if f"IFLA_VXLAN_{name}" in data:
-            text = f"IFLA_VXLAN_{name} is not supported"
-            raise data.wrong(f"IFLA_VXLAN_{name}", text, errno.EOPNOTSUPP)
-    for name, member in MEMBERS:
-        if f"IFLA_VXLAN_{name}" in data:
-            setattr(cfg, member, data[f"IFLA_VXLAN_{name}"])
-    for name, member in SWITCHES:
-        if f"IFLA_VXLAN_{name}" in data:
-            setattr(cfg, member, bool(data[f"IFLA_VXLAN_{name}"]))
-    if "IFLA_VXLAN_PORT_RANGE" in data:
-        cfg.port_min, cfg.port_max = PORT_RANGE.unpack_from(data["IFLA_VXLAN_PORT_RANGE"])
-    cfg.ttl_inherit = "IFLA_VXLAN_TTL_INHERIT" in data
-    cfg.dst_port = cfg.dst_port or VXLAN_PORT
-    cfg.label &= FLOWLABEL_MASK
+def vxlan_nl2addrs(data: Attrs, cfg: vxlan_config, changes: bool) -> None:
+    """The addresses outside, which fix the family. Raises: NlError EOPNOTSUPP, EINVAL."""
     families = set()
     for name, member in (("GROUP", "remote"), ("LOCAL", "local")):
         for tail, family in (("", AF_INET), ("6", AF_INET6)):
             addr = data.get(f"IFLA_VXLAN_{name}{tail}")
-            if addr is not None:
-                setattr(cfg, member, addr)
-                families.add(family)
-                break
+            if addr is None:
+                continue
+            if changes and family != cfg.family:
+                group = "group address family does not match old group"
+                text = group if name == "GROUP" else "local address family does not match old"
+                raise NlError(errno.EOPNOTSUPP, f"New {text}")
+            setattr(cfg, member, addr)
+            families.add(family)
+            break
     if len(families) > 1:
         raise NlError(errno.EINVAL, "Local and remote address must be from the same family")
-    six = AF_INET6 in families
-    cfg.family = AF_INET6 if six else AF_INET
-    if cfg.label and not six:
-        text = "Label attribute only applies to IPv6 VXLAN devices"
-        raise NlError(errno.EINVAL, text)
-    if is_group(cfg.family, cfg.local):
-        raise NlError(errno.EINVAL, "Local address is not a unicast")
-    if is_group(cfg.family, cfg.remote) and not cfg.link:
-        raise NlError(errno.EINVAL, "Local interface required for multicast remote destination")
+    if families:
+        cfg.family = families.pop()
+
+
+def vxlan_nl2conf(tb: Attrs, data: Attrs, old: vxlan_dev | None = None) -> vxlan_config:
+    """The attributes as parameters, of a new device or changing those of `old`. Raises: NlError."""
+    cfg = vxlan_config() if old is None else clone_state(old.cfg)
+    vni = data.get("IFLA_VXLAN_ID", cfg.vni)
+    if old is not None and vni != cfg.vni:
+        raise NlError(errno.EOPNOTSUPP, "Cannot change VNI")
+    cfg.vni = vni
+    vxlan_nl2addrs(data, cfg, old is not None)
+    for name, kind, member, fixed in WHAT:
+        value = data.get(f"IFLA_VXLAN_{name}")
+        if value is None:
+            continue
+        if old is not None and fixed:
+            raise NlError(errno.EOPNOTSUPP, fixed.format(name))
+        if kind != LEFT_OUT:
+            setattr(cfg, member, bool(value) if kind == SWITCH else value)
+        elif value:
+            text = f"IFLA_VXLAN_{name} is not supported"
+            raise data.wrong(f"IFLA_VXLAN_{name}", text, errno.EOPNOTSUPP)
+    if old is not None and "IFLA_MTU" in tb:
+        raise NlError(errno.EOPNOTSUPP, "Cannot change mtu")
+    cfg.label &= FLOWLABEL_MASK
     return cfg
-
-
-def is_group(family: int, addr: wide) -> bool:
-    """A multicast address."""
-    return addr >> 28 == 0xE if family == AF_INET else addr >> 120 == 0xFF
 
 
 def vxlan_new(net: Net, tb: Attrs, data: Attrs) -> net_device:
     """vxlan_newlink"""
-    cfg = vxlan_nl2conf(data)
-    vxlan_config_validate(net, cfg)
-    return vxlan_newlink(net, link_name(tb, "vxlan"), cfg, tb.get("IFLA_ADDRESS"))
+    cfg, name = vxlan_nl2conf(tb, data), link_name(tb, "vxlan")
+    return vxlan_newlink(net, name, cfg, tb.get("IFLA_ADDRESS"), tb.get("IFLA_MTU", 0))
+
+
+def vxlan_change(dev: net_device, tb: Attrs, data: Attrs) -> None:
+    """vxlan_changelink"""
+    vxlan_changelink(dev, vxlan_nl2conf(tb, data, dev.priv))
 
 
 def vxlan_fill_info(dev: net_device) -> dict[str, Any]:
@@ -200,7 +212,7 @@ def vxlan_fill_info(dev: net_device) -> dict[str, Any]:
     found: dict[str, Any] = {
         "IFLA_VXLAN_ID": cfg.vni,
         f"IFLA_VXLAN_GROUP{tail}": cfg.remote or None,
-        "IFLA_VXLAN_LINK": cfg.link or None,
+        "IFLA_VXLAN_LINK": vxlan.default_dst.ifindex or None,
         f"IFLA_VXLAN_LOCAL{tail}": cfg.local or None,
         "IFLA_VXLAN_TTL": cfg.ttl,
         "IFLA_VXLAN_TTL_INHERIT": True if cfg.ttl_inherit else None,
@@ -217,10 +229,15 @@ def vxlan_fill_info(dev: net_device) -> dict[str, Any]:
         "IFLA_VXLAN_LIMIT": cfg.addrmax,
         "IFLA_VXLAN_PORT": cfg.dst_port,
     }
-    found |= {f"IFLA_VXLAN_{name}": int(getattr(cfg, member)) for name, member in SWITCHES[1:]}
-    found |= {"IFLA_VXLAN_REMCSUM_TX": 0, "IFLA_VXLAN_REMCSUM_RX": 0, "IFLA_VXLAN_LOCALBYPASS": 1}
-    found["IFLA_VXLAN_PORT_RANGE"] = PORT_RANGE.pack(cfg.port_min, cfg.port_max)
-    return found
+    return found | {
+        "IFLA_VXLAN_UDP_CSUM": int(cfg.udp_csum),
+        "IFLA_VXLAN_UDP_ZERO_CSUM6_TX": int(cfg.zero_csum6_tx),
+        "IFLA_VXLAN_UDP_ZERO_CSUM6_RX": int(cfg.zero_csum6_rx),
+        "IFLA_VXLAN_REMCSUM_TX": 0,
+        "IFLA_VXLAN_REMCSUM_RX": 0,
+        "IFLA_VXLAN_LOCALBYPASS": 1,
+        "IFLA_VXLAN_PORT_RANGE": cfg.port_range,
+    }
 
 
 # --- the table ------------------------------------------------------------------------------------
@@ -283,18 +300,8 @@ def vxlan_fdb_add(dev: net_device, tb: Attrs, nud: int, flags: int, nlflags: int
 def vxlan_fdb_delete(dev: net_device, tb: Attrs) -> None:
     """ndo_fdb_del. Raises: NlError ENOENT."""
     vxlan: vxlan_dev = dev.priv
-    rdst = vxlan_fdb_parse(vxlan, tb)
-    f = vxlan.fdb.get(tb["NDA_LLADDR"])
-    if f is None:
+    if not vxlan_fdb_remove(vxlan, tb["NDA_LLADDR"], vxlan_fdb_parse(vxlan, tb)):
         raise NlError(errno.ENOENT)
-    if rdst.remote:
-        found = vxlan_fdb_find_rdst(f, rdst)
-        if found is None:
-            raise NlError(errno.ENOENT)
-        if len(f.remotes) > 1:
-            f.remotes.remove(found)
-            return
-    del vxlan.fdb[f.addr]
 
 
 def vxlan_fdb_dump(dev: net_device) -> list[tuple[int, int, dict[str, Any], tuple[int, int]]]:
@@ -325,6 +332,7 @@ VXLAN_ROW = link_kind(
     vxlan_new,
     VXLAN,
     vxlan_validate,
+    vxlan_change,
     fill_info=vxlan_fill_info,
     fdb_add=vxlan_fdb_add,
     fdb_del=vxlan_fdb_delete,

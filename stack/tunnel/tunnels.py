@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 from stack.core.errors import os_error
 from stack.core.netdevice import net_device, net_device_ops, rtnl_link_ops
+from stack.core.rows import wide
+from stack.core.uapi import AF_INET
 from stack.ethernet.eth import eth_mac_addr, eth_validate_addr
 from stack.tunnel.ip_tunnel import (
     KINDS,
@@ -44,10 +46,27 @@ def tunnel_newlink(
     return register_tunnel(net, name, row, TUNNEL_OPS[kind], ops, p, mac)
 
 
-def tunnel_changelink(dev: net_device, p: ip_tunnel_parm) -> None:
-    """net/ipv4/ip_tunnel.c ip_tunnel_changelink. Raises: OSError EEXIST."""
+def tunnel_changelink(dev: net_device, p: ip_tunnel_parm, keep_mtu: bool = False) -> None:
+    """net/ipv4/ip_tunnel.c ip_tunnel_changelink and its like.
+
+    The MTU follows the device below, unless `keep_mtu`: the caller gives another.
+
+    Raises:
+        OSError: EEXIST: another tunnel is like that. EINVAL: a tunnel to one host, to a group and
+            to any host are not made into each other.
+    """
     t: ip_tunnel = dev.priv
     other = ip_tunnel_find(t.net, t.kind.kind, p)
     if other is not None and other is not t:
         raise os_error(errno.EEXIST, f"{dev.name}: another tunnel is like that")
-    ip_tunnel_update(t, p, False)
+    four = t.kind.family == AF_INET
+    if four and not t.kind.ether and reach(p.remote) != reach(t.parms.remote):
+        raise os_error(errno.EINVAL, f"{dev.name}: a tunnel to one host remains one")
+    old = t.parms
+    moved = (p.link, p.fwmark, p.o_flags) != (old.link, old.fwmark, old.o_flags)
+    ip_tunnel_update(t, p, not keep_mtu and (moved or not four))
+
+
+def reach(remote: wide) -> int:
+    """Whom an IPv4 address is: 0 nobody, 1 a host, 2 a group."""
+    return 2 if remote >> 28 == 0xE else int(remote != 0)

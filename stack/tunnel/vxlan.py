@@ -1,10 +1,10 @@
 """drivers/net/vxlan/vxlan_core.c: Ethernet frames in datagrams of UDP (RFC 7348).
 
     vxlan_xmit                  the forwarding table says to which hosts a frame goes
-        vxlan_xmit_one          route, headers -> ip_local_out, ip6_local_out
+        vxlan_xmit_one          -> udp_tunnel_xmit
     udp_queue_rcv_skb => vxlan_rcv              a datagram to the port
         vxlan_snoop             the sender's station is behind the sender's host
-        -> netif_rx
+        -> udp_tunnel_rx
 
     | IP 20 or 40 | UDP 8 | flags 1, reserved 3 | VNI 3, reserved 1 | frame without its FCS |
                             bit 3: the VNI counts
@@ -20,72 +20,66 @@ import errno
 from typing import TYPE_CHECKING
 
 from fastpath.base.skbuff import (
-    CHECKSUM_NONE,
     pskb_may_pull,
     sk_buff,
     skb_clone,
     skb_copy_bits,
-    skb_cow_head,
-    skb_pull,
-    skb_push_data,
-    skb_reset_mac_header,
-    skb_reset_network_header,
 )
-from fastpath.net.hdr import (
-    ip_hdr,
-    ip_push,
-    iphdr_at,
-    ipv6_hdr,
-    ipv6_push,
-    ipv6hdr_at,
-    udp4_send_check,
-    udp6_send_check,
-    udp_push,
-)
-from fastpath.net.inetkey import siphash
 from stack.core import netdevice, uapi
-from stack.core.backlog import netif_rx
-from stack.core.bsd_socket import sock_create_kern, sock_release, socket
 from stack.core.dev import free_netdev, register_netdevice, unregister_netdevice
-from stack.core.dev_forward import skb_scrub_packet
-from stack.core.drop_reason import SKB_DROP_REASON_NOT_SPECIFIED, kfree_skb_reason
-from stack.core.dst import dst_mtu
+from stack.core.dev_notifier import register_netdevice_notifier
+from stack.core.dev_upper import netdev_upper_dev_link, netdev_upper_dev_unlink
 from stack.core.errors import os_error
 from stack.core.ethtool import ethtool_drvinfo, ethtool_ops
 from stack.core.net_namespace import load_module, pernet_operations
 from stack.core.netdevice import (
     ETH_ALEN,
     ETH_HLEN,
-    ETH_P_IP,
-    ETH_P_IPV6,
     net_device,
     net_device_ops,
     rtnl_link_ops,
 )
 from stack.core.rows import narrow, row, state, wide
 from stack.core.rtnetlink import eth_hw_addr_init, rtnl_create_link
-from stack.core.sockaddr import sockaddr
-from stack.core.uapi import AF_INET, AF_INET6, IPPROTO_UDP
+from stack.core.uapi import AF_INET, AF_INET6
 from stack.core.workqueue import cancel_delayed_work, schedule_delayed_work, work_struct
-from stack.ethernet.eth import eth_mac_addr, eth_type_trans, eth_validate_addr, ether_setup
-from stack.inet.flow import flowi
+from stack.ethernet.eth import eth_mac_addr, eth_validate_addr, ether_setup
 from stack.inet.udp_hash import udp_sock
-from stack.ipv4.igmp import ip_mc_join_group
-from stack.ipv4.ip_output import __ip_select_ident, ip_local_out
-from stack.ipv4.route import IP_DF, ip4_dst_hoplimit, ip_route_output_key
-from stack.ipv6.ip6_output import ip6_local_out
-from stack.ipv6.mcast import ipv6_sock_mc_join
-from stack.ipv6.route import ip6_dst_lookup_tail
-from stack.ipv6.rt6_info import ip6_dst_hoplimit
-from stack.tunnel.inet_ecn import INET_ECN_decapsulate, INET_ECN_encapsulate
+from stack.ipv4.igmp import ip_mc_join_group, ip_mc_leave_group
+from stack.ipv6.addr import (
+    IPV6_ADDR_ANY,
+    IPV6_ADDR_LINKLOCAL,
+    IPV6_ADDR_UNICAST,
+    ipv6_addr_type,
+)
+from stack.ipv6.mcast import ipv6_sock_mc_drop, ipv6_sock_mc_join
 from stack.tunnel.ip_tunnel import TUNNEL_FEATURES
+from stack.tunnel.udp_tunnel import (
+    HEADROOM,
+    TUNNEL_HLEN,
+    UDP_HLEN,
+    drop_rx,
+    drop_tx,
+    is_group,
+    skb_vlan_inet_prepare,
+    sock_errno,
+    sock_table,
+    udp_tunnel_csum_missing,
+    udp_tunnel_outer,
+    udp_tunnel_parm,
+    udp_tunnel_pull,
+    udp_tunnel_rx,
+    udp_tunnel_sock,
+    udp_tunnel_sock_add,
+    udp_tunnel_sock_release,
+    udp_tunnel_xmit,
+)
 
 if TYPE_CHECKING:
     from stack.machine import Machine
     from stack.net import Net
 
 NTF_SELF = 0x02
-VXLAN_HLEN, UDP_HLEN = 8, 8
 VXLAN_HF_VNI = 0x08000000
 VXLAN_PORT = 8472
 """Linux's default, older than RFC 7348's 4789."""
@@ -94,37 +88,22 @@ SECOND_NS = 1_000_000_000
 LINK_LOCAL = 0xFE80 >> 6
 """The first ten bits of fe80::/10."""
 ALL_ZEROS = bytes(ETH_ALEN)
-VXLAN_DF_UNSET, VXLAN_DF_SET, VXLAN_DF_INHERIT = 0, 1, 2
-HEADROOM = {AF_INET: 20 + UDP_HLEN + VXLAN_HLEN, AF_INET6: 40 + UDP_HLEN + VXLAN_HLEN}
 
 
 @state
-class vxlan_config:
-    """include/net/vxlan.h: what a device was asked to be."""
+class vxlan_config(udp_tunnel_parm):
+    """include/net/vxlan.h: what a device was asked to be.
 
-    vni: int = row(0)
-    family: int = row(AF_INET)
-    remote: wide = row(0)
-    """Where frames to unknown stations and groups go; 0: by the table only."""
-    local: wide = row(0)
-    link: int = row(0)
+    `remote` is where frames to unknown stations and groups go; 0: by the table only.
+    """
+
     dst_port: int = row(VXLAN_PORT)
-    port_min: int = row(0)
-    port_max: int = row(0)
-    """The range of source ports; 0: that of the host."""
-    ttl: int = row(0)
-    tos: int = row(0)
-    label: int = row(0)
+    vni: int = row(0)
+    link: int = row(0)
     learning: bool = row(True)
     age_s: int = row(FDB_AGE_DEFAULT_S)
     addrmax: int = row(0)
     """Entries that the table may learn; 0: any number."""
-    udp_csum: bool = row(True)
-    """UDP over IPv4 with a checksum."""
-    zero_csum6_tx: bool = row(False)
-    zero_csum6_rx: bool = row(False)
-    ttl_inherit: bool = row(False)
-    df: int = row(VXLAN_DF_UNSET)
 
 
 @state
@@ -157,19 +136,20 @@ class vxlan_dev:
     cfg: vxlan_config
     net: Net = row(of=lambda vxlan: vxlan.dev.net)
     """The namespace of the datagrams."""
-    sock: vxlan_sock | None = row()
+    default_dst: vxlan_rdst = row(of=lambda vxlan: rdst_of(vxlan.cfg))
+    """The host of `remote`, with the interface that was asked for last."""
+    remote_dev: net_device | None = row()
+    """The interface below: where that ends, this ends."""
+    sock: udp_tunnel_sock | None = row()
     fdb: dict[bytes, vxlan_fdb] = row(make=dict)
     age_work: work_struct | None = row()
 
 
-class vxlan_sock:
-    """The socket of a port, with the devices that are up by VNI."""
-
-    __slots__ = ("key", "sock", "vni_list")
-
-    def __init__(self, key: tuple[int, int], sock: socket) -> None:
-        self.key, self.sock = key, sock
-        self.vni_list: dict[int, vxlan_dev] = {}
+def rdst_of(cfg: vxlan_config) -> vxlan_rdst:
+    """The host that frames go to unless the table says otherwise."""
+    rdst = vxlan_rdst(cfg.remote, cfg.dst_port, cfg.vni)
+    rdst.ifindex = cfg.link
+    return rdst
 
 
 class vxlan_net:
@@ -178,7 +158,7 @@ class vxlan_net:
     __slots__ = ("devs", "socks")
 
     def __init__(self) -> None:
-        self.socks: dict[tuple[int, int], vxlan_sock] = {}
+        self.socks: sock_table = {}
         self.devs: list[vxlan_dev] = []
 
 
@@ -211,6 +191,33 @@ def vxlan_fdb_find_rdst(f: vxlan_fdb, rdst: vxlan_rdst) -> vxlan_rdst | None:
         if same and one.vni == rdst.vni and one.ifindex == rdst.ifindex:
             return one
     return None
+
+
+def vxlan_fdb_append(vxlan: vxlan_dev, addr: bytes, rdst: vxlan_rdst) -> bool:
+    """One host more for a group, or for all; False: the table is full."""
+    f = vxlan.fdb.get(addr)
+    if f is None:
+        nud = uapi.NUD_REACHABLE | uapi.NUD_PERMANENT
+        return vxlan_fdb_create(vxlan, addr, nud, NTF_SELF, rdst) is not None
+    if vxlan_fdb_find_rdst(f, rdst) is None:
+        f.remotes.append(rdst)
+    return True
+
+
+def vxlan_fdb_remove(vxlan: vxlan_dev, addr: bytes, rdst: vxlan_rdst) -> bool:
+    """One host fewer, with the last one the entry; without an address all. False: no such one."""
+    f = vxlan.fdb.get(addr)
+    if f is None:
+        return False
+    if rdst.remote:
+        found = vxlan_fdb_find_rdst(f, rdst)
+        if found is None:
+            return False
+        if len(f.remotes) > 1:
+            f.remotes.remove(found)
+            return True
+    del vxlan.fdb[addr]
+    return True
 
 
 def vxlan_snoop(vxlan: vxlan_dev, src: wide, addr: bytes, ifindex: int) -> bool:
@@ -249,16 +256,10 @@ def vxlan_cleanup(vxlan: vxlan_dev) -> None:
 # --- sending --------------------------------------------------------------------------------------
 
 
-def drop_tx(skb: sk_buff, dev: net_device) -> int:
-    """Free a frame that cannot be sent. NETDEV_TX_OK. Takes ownership of skb."""
-    kfree_skb_reason(dev.net, skb, SKB_DROP_REASON_NOT_SPECIFIED)
-    return netdevice.NETDEV_TX_OK
-
-
 def vxlan_xmit(skb: sk_buff, dev: net_device) -> int:
     """ndo_start_xmit: to each host that the station is behind. Takes ownership of skb."""
     vxlan: vxlan_dev = dev.priv
-    if not pskb_may_pull(skb, ETH_HLEN) or vxlan.sock is None:
+    if not skb_vlan_inet_prepare(skb) or vxlan.sock is None:
         dev.stats.tx_dropped += 1
         return drop_tx(skb, dev)
     f = vxlan.fdb.get(skb_copy_bits(skb, 0, ETH_ALEN))
@@ -273,214 +274,100 @@ def vxlan_xmit(skb: sk_buff, dev: net_device) -> int:
     return vxlan_xmit_one(skb, vxlan, f.remotes[0])
 
 
-def udp_flow_src_port(vxlan: vxlan_dev, skb: sk_buff) -> int:
-    """include/net/udp.h: the same source port for the frames of a flow (RFC 7348 5)."""
-    cfg, net = vxlan.cfg, vxlan.net
-    low, high = cfg.port_min, cfg.port_max
-    if not high:
-        low, high = net.sysctl.ip_local_port_range
-    data = skb_copy_bits(skb, 0, min(skb.len, 2 * ETH_ALEN))
-    if skb.protocol == ETH_P_IP and skb.len >= 38:
-        data += skb_copy_bits(skb, 23, 1) + skb_copy_bits(skb, 26, 12)
-    elif skb.protocol == ETH_P_IPV6 and skb.len >= 58:
-        data += skb_copy_bits(skb, 20, 1) + skb_copy_bits(skb, 22, 36)
-    return low + ((siphash(net.secret, data) & 0xFFFFFFFF) * (high - low) >> 32)
-
-
-def inner_ip(skb: sk_buff) -> tuple[int, int, bool]:
-    """TOS, TTL and DF of the packet in a frame; 0 when it is none. Borrows skb."""
-    if skb.protocol == ETH_P_IP and pskb_may_pull(skb, ETH_HLEN + 20):
-        iph = iphdr_at(skb, ETH_HLEN)
-        return iph.tos, iph.ttl, bool(iph.frag_off & IP_DF)
-    if skb.protocol == ETH_P_IPV6 and pskb_may_pull(skb, ETH_HLEN + 40):
-        ip6h = ipv6hdr_at(skb, ETH_HLEN)
-        return ip6h.priority, ip6h.hop_limit, True
-    return 0, 0, False
-
-
 def vxlan_xmit_one(skb: sk_buff, vxlan: vxlan_dev, rdst: vxlan_rdst) -> int:
     """A frame to one host. NETDEV_TX_OK. Takes ownership of skb."""
-    dev, cfg, net = vxlan.dev, vxlan.cfg, vxlan.net
-    stats = dev.stats
-    remote = rdst.remote
-    if not remote:
-        stats.tx_dropped += 1
-        return drop_tx(skb, dev)
-    six = cfg.family == AF_INET6
-    tos_in, ttl_in, df_in = inner_ip(skb)
-    tos = tos_in if cfg.tos == 1 else cfg.tos
-    group = remote >> 120 == 0xFF if six else remote >> 28 == 0xE
-    ttl = ttl_in if cfg.ttl_inherit else cfg.ttl or (1 if group else 0)
-    fl = flowi(cfg.family, remote, cfg.local, rdst.ifindex or cfg.link, tos & 0x1C, IPPROTO_UDP)
-    fl.flowi_mark = skb.mark
-    try:
-        dst = ip6_dst_lookup_tail(net, None, fl, 0) if six else ip_route_output_key(net, fl)
-    except OSError:
-        stats.tx_errors += 1
-        stats.tx_carrier_errors += 1
-        return drop_tx(skb, dev)
-    if dst.dev is dev:
-        stats.collisions += 1
-        stats.tx_errors += 1
-        return drop_tx(skb, dev)
-    if skb.dst is not None and skb.dst.ops is not None:  # skb_tunnel_check_pmtu
-        mtu = dst_mtu(dst) - HEADROOM[cfg.family] - ETH_HLEN
-        update = skb.dst.ops.update_pmtu
-        if update is not None and mtu < dst_mtu(skb.dst):
-            update(skb.dst, None, None, mtu, False)
-    if not skb_cow_head(skb, HEADROOM[cfg.family] + netdevice.LL_MAX_HEADER):
-        stats.tx_dropped += 1
-        return drop_tx(skb, dev)
-    length = skb.len
-    sport = udp_flow_src_port(vxlan, skb)
+    if not rdst.remote:
+        vxlan.dev.stats.tx_dropped += 1
+        return drop_tx(skb, vxlan.dev)
     head = VXLAN_HF_VNI.to_bytes(4, "big") + (rdst.vni << 8).to_bytes(4, "big")
-    skb_push_data(skb, head)
-    udp_push(skb, sport, rdst.port, skb.len + UDP_HLEN, 0)
-    skb_scrub_packet(skb, dev.net is not net)
-    skb.dst = dst
-    skb.cb = None
-    skb.ip_cb_flags = 0
-    skb.ip_summed = CHECKSUM_NONE
-    tos = INET_ECN_encapsulate(tos, tos_in)
-    if six:
-        if not cfg.zero_csum6_tx:
-            udp6_send_check(skb, fl.saddr, fl.daddr)
-        hops = ttl or ip6_dst_hoplimit(dst)  # type: ignore[arg-type]
-        ipv6_push(skb, tos, cfg.label, skb.len, IPPROTO_UDP, hops, fl.saddr, fl.daddr)
-        err = ip6_local_out(net, None, skb)
-    else:
-        saddr, daddr = narrow(fl.saddr), narrow(fl.daddr)
-        if cfg.udp_csum:
-            udp4_send_check(skb, saddr, daddr)
-        df = cfg.df == VXLAN_DF_SET or (cfg.df == VXLAN_DF_INHERIT and df_in)
-        ident = __ip_select_ident(net, daddr, saddr, IPPROTO_UDP)
-        size, ttl = skb.len + 20, ttl or ip4_dst_hoplimit(dst)
-        ip_push(skb, tos, size, ident, IP_DF if df else 0, ttl, IPPROTO_UDP, saddr, daddr)
-        err = ip_local_out(net, None, skb)
-    if err and err != netdevice.NET_XMIT_CN:
-        stats.tx_errors += 1
-        stats.tx_aborted_errors += 1
-    else:
-        stats.tx_packets += 1
-        stats.tx_bytes += length
-    return netdevice.NETDEV_TX_OK
+    dest = rdst.remote, rdst.port, rdst.ifindex
+    return udp_tunnel_xmit(skb, vxlan.dev, vxlan.net, vxlan.cfg, head, dest)
 
 
 # --- receiving ------------------------------------------------------------------------------------
 
 
-def vxlan_rcv(sk: udp_sock, skb: sk_buff) -> int:
+def vxlan_rcv(vs: udp_tunnel_sock, sk: udp_sock, skb: sk_buff) -> int:
     """encap_rcv: a datagram to a port of ours, data at its UDP header. 0. Takes ownership."""
-    vs = vxlan_net_of(sk.net).socks.get((sk.sk_family, sk.inet_num))
-    size = UDP_HLEN + VXLAN_HLEN
-    if vs is None or not pskb_may_pull(skb, size):
+    size = UDP_HLEN + TUNNEL_HLEN
+    if udp_tunnel_csum_missing(vs, sk, skb) or not pskb_may_pull(skb, size):
         return drop_rx(sk.net, skb)
-    head = skb_copy_bits(skb, UDP_HLEN, VXLAN_HLEN)
-    vxlan = vs.vni_list.get(int.from_bytes(head[4:7], "big"))
-    if head[:4] != VXLAN_HF_VNI.to_bytes(4, "big") or head[7] or vxlan is None:
+    flags = int.from_bytes(skb_copy_bits(skb, UDP_HLEN, 4), "big")
+    vni = int.from_bytes(skb_copy_bits(skb, UDP_HLEN + 4, 4), "big")
+    vxlan: vxlan_dev | None = vs.devs.get((vni >> 8, 0))
+    if not flags & VXLAN_HF_VNI or vxlan is None:
         return drop_rx(sk.net, skb)
     dev = vxlan.dev
-    stats = dev.stats
-    outer: tuple[wide, int]
-    if vxlan.cfg.family == AF_INET6:
-        ip6h = ipv6_hdr(skb)
-        outer = ip6h.saddr, ip6h.priority
-    else:
-        iph = ip_hdr(skb)
-        outer = iph.saddr, iph.tos
-    iif = skb.skb_iif
-    skb_pull(skb, size)
-    if not dev.flags & netdevice.IFF_UP or not pskb_may_pull(skb, ETH_HLEN):
-        stats.rx_dropped += 1
+    if flags != VXLAN_HF_VNI or vni & 0xFF:  # bits that the device has no meaning for
+        dev.stats.rx_frame_errors += 1
+        dev.stats.rx_errors += 1
         return drop_rx(sk.net, skb)
-    length = skb.len
+    saddr, tos = udp_tunnel_outer(sk, skb)
+    if not udp_tunnel_pull(skb, size):
+        return drop_rx(sk.net, skb)
     source = skb_copy_bits(skb, ETH_ALEN, ETH_ALEN)
     if source == dev.dev_addr:
         return drop_rx(sk.net, skb)
-    if vxlan.cfg.learning and vxlan_snoop(vxlan, outer[0], source, iif):
+    if vxlan.cfg.learning and vxlan_snoop(vxlan, saddr, source, skb.skb_iif):
         return drop_rx(sk.net, skb)
-    skb.ip_summed = CHECKSUM_NONE
-    skb_scrub_packet(skb, dev.net is not vxlan.net)
-    skb.cb = None
-    skb.ip_cb_flags = 0
-    skb_reset_mac_header(skb)
-    eth_type_trans(skb, dev)
-    skb_reset_network_header(skb)
-    need = {ETH_P_IP: 20, ETH_P_IPV6: 40}.get(skb.protocol, 0)
-    if need and pskb_may_pull(skb, need):
-        four = skb.protocol == ETH_P_IP
-        tos = iphdr_at(skb, 0).tos if four else ipv6hdr_at(skb, 0).priority
-        if INET_ECN_decapsulate(skb, skb.protocol, 0, outer[1], tos) > 1:
-            stats.rx_frame_errors += 1
-            stats.rx_errors += 1
-            return drop_rx(sk.net, skb)
-    stats.rx_packets += 1
-    stats.rx_bytes += length
-    netif_rx(skb)
-    return 0
-
-
-def drop_rx(net: Net, skb: sk_buff) -> int:
-    """Free a datagram that is none of a device's. 0. Takes ownership of skb."""
-    kfree_skb_reason(net, skb, SKB_DROP_REASON_NOT_SPECIFIED)
-    return 0
+    return udp_tunnel_rx(skb, dev, vxlan.net, tos)
 
 
 # --- the device -----------------------------------------------------------------------------------
 
 
-def vxlan_sock_add(vxlan: vxlan_dev) -> int:
-    """The socket of the port, shared by devices. 0 or -errno."""
-    cfg, vn = vxlan.cfg, vxlan_net_of(vxlan.net)
-    key = cfg.family, cfg.dst_port
-    vs = vn.socks.get(key)
-    if vs is None:
-        sock = sock_create_kern(vxlan.net, cfg.family, uapi.SOCK_DGRAM, IPPROTO_UDP)
-        sk = sock.sk
-        assert isinstance(sk, udp_sock)
-        sk.sk_ipv6only = cfg.family == AF_INET6
-        try:
-            sock.ops.bind(sock, sockaddr(cfg.family, 0, cfg.dst_port), 28)
-        except OSError as error:
-            sock_release(sock)
-            return -(error.errno or errno.EADDRINUSE)
-        sk.encap_rcv = vxlan_rcv
-        vs = vn.socks[key] = vxlan_sock(key, sock)
-    vs.vni_list[cfg.vni] = vxlan
-    vxlan.sock = vs
+def vxlan_multicast_join(vxlan: vxlan_dev) -> int:
+    """Join the group that the device sends to, if it is one. 0 or -errno."""
+    dst = vxlan.default_dst
+    if vxlan.sock is None or not is_group(vxlan.cfg.family, dst.remote):
+        return 0
+    sk = vxlan.sock.sock.sk
+    try:
+        if vxlan.cfg.family == AF_INET:
+            ip_mc_join_group(sk, narrow(dst.remote), dst.ifindex)
+        else:
+            ipv6_sock_mc_join(sk, dst.ifindex, dst.remote)
+    except OSError as error:
+        if error.errno != errno.EADDRINUSE:  # another device of the port has joined
+            return -(error.errno or errno.EINVAL)
     return 0
 
 
-def vxlan_sock_release(vxlan: vxlan_dev) -> None:
-    """The last device of a port closes its socket."""
-    vs = vxlan.sock
-    vxlan.sock = None
-    if vs is None:
-        return
-    vs.vni_list.pop(vxlan.cfg.vni, None)
-    if not vs.vni_list:
-        vxlan_net_of(vxlan.net).socks.pop(vs.key, None)
-        sock_release(vs.sock)
+def vxlan_multicast_leave(vxlan: vxlan_dev) -> int:
+    """Leave the group, unless another device of the socket is in it. 0 or -errno."""
+    vs, dst = vxlan.sock, vxlan.default_dst
+    if vs is None or not is_group(vxlan.cfg.family, dst.remote):
+        return 0
+    for other in vs.devs.values():  # vxlan_group_used
+        same = other.default_dst.remote, other.default_dst.ifindex
+        if other is not vxlan and same == (dst.remote, dst.ifindex):
+            return 0
+    sk = vs.sock.sk
+    try:
+        if vxlan.cfg.family == AF_INET:
+            ip_mc_leave_group(sk, narrow(dst.remote), dst.ifindex)
+        else:
+            ipv6_sock_mc_drop(sk, dst.ifindex, dst.remote)
+    except OSError as error:
+        return -(error.errno or errno.EINVAL)
+    return 0
 
 
 def vxlan_open(dev: net_device) -> int:
     """ndo_open: the socket, the group, the collector. 0 or -errno."""
     vxlan: vxlan_dev = dev.priv
     cfg = vxlan.cfg
-    err = vxlan_sock_add(vxlan)
-    if err:
-        return err
-    assert vxlan.sock is not None
-    sk = vxlan.sock.sock.sk
+    socks, key = vxlan_net_of(vxlan.net).socks, (cfg.vni, 0)
     try:
-        if cfg.family == AF_INET and cfg.remote >> 28 == 0xE:
-            ip_mc_join_group(sk, narrow(cfg.remote), cfg.link)
-        elif cfg.family == AF_INET6 and cfg.remote >> 120 == 0xFF:
-            ipv6_sock_mc_join(sk, cfg.link, cfg.remote)
+        vxlan.sock = udp_tunnel_sock_add(vxlan.net, socks, cfg, vxlan_rcv, True)
     except OSError as error:
-        if error.errno != errno.EADDRINUSE:  # another device of the port has joined
-            vxlan_sock_release(vxlan)
-            return -(error.errno or errno.EINVAL)
+        return sock_errno(error)
+    vxlan.sock.devs[key] = vxlan
+    err = vxlan_multicast_join(vxlan)
+    if err:
+        udp_tunnel_sock_release(socks, vxlan.sock, key)
+        vxlan.sock = None
+        return err
     vxlan.age_work = work_struct(dev.machine, lambda: vxlan_cleanup(vxlan))
     if cfg.age_s:
         schedule_delayed_work(vxlan.age_work, FDB_AGE_INTERVAL_NS)
@@ -496,7 +383,11 @@ def vxlan_stop(dev: net_device) -> int:
     for f in tuple(vxlan.fdb.values()):
         if not f.state & (uapi.NUD_PERMANENT | uapi.NUD_NOARP):
             del vxlan.fdb[f.addr]
-    vxlan_sock_release(vxlan)
+    vxlan_multicast_leave(vxlan)
+    if vxlan.sock is not None:
+        socks = vxlan_net_of(vxlan.net).socks
+        udp_tunnel_sock_release(socks, vxlan.sock, (vxlan.cfg.vni, 0))
+        vxlan.sock = None
     return 0
 
 
@@ -532,44 +423,136 @@ def vxlan_setup(dev: net_device) -> None:
     dev.needed_headroom = HEADROOM[AF_INET6] + netdevice.LL_MAX_HEADER
 
 
-def vxlan_config_validate(net: Net, cfg: vxlan_config) -> net_device | None:
-    """The device below, None without one. Raises: OSError ENODEV, EEXIST."""
-    vxlan_init(net.machine)
-    lower = net.dev_by_index.get(cfg.link) if cfg.link else None
-    if cfg.link and lower is None:
-        raise os_error(errno.ENODEV, "Invalid local interface, device not found")
+def vxlan_vni_in_use(net: Net, cfg: vxlan_config, old: vxlan_dev | None) -> bool:
+    """Another device has the VNI, port and family (for link-local addresses also the interface)."""
     for other in vxlan_net_of(net).devs:
         two = other.cfg
-        same = two.vni == cfg.vni and two.dst_port == cfg.dst_port and two.family == cfg.family
-        local = cfg.family == AF_INET6 and cfg.local >> 118 == LINK_LOCAL
-        if local and two.link != cfg.link:
+        if other is old or two.vni != cfg.vni or two.dst_port != cfg.dst_port:
             continue
-        if same and two.zero_csum6_rx == cfg.zero_csum6_rx:
-            raise os_error(errno.EEXIST, "A VXLAN device with the specified VNI already exists")
+        if two.family != cfg.family or two.zero_csum6_rx != cfg.zero_csum6_rx:
+            continue
+        if cfg.family != AF_INET6 or cfg.local >> 118 != LINK_LOCAL or two.link == cfg.link:
+            return True
+    return False
+
+
+def check_scopes(cfg: vxlan_config) -> None:
+    """Link-local and other addresses of IPv6 do not go together. Raises: OSError EINVAL."""
+    local, remote = ipv6_addr_type(cfg.local), ipv6_addr_type(cfg.remote)
+    if local & IPV6_ADDR_LINKLOCAL:
+        wrong = not remote & IPV6_ADDR_LINKLOCAL and remote != IPV6_ADDR_ANY
+    else:
+        wrong = remote == IPV6_ADDR_UNICAST | IPV6_ADDR_LINKLOCAL
+    if wrong:
+        raise os_error(errno.EINVAL, "Invalid combination of local and remote address scopes")
+
+
+def vxlan_config_validate(
+    net: Net, cfg: vxlan_config, old: vxlan_dev | None = None
+) -> net_device | None:
+    """Complete what was asked for. The device below, None without one.
+
+    Raises:
+        OSError: EINVAL, ENODEV, EPERM, EEXIST.
+    """
+    vxlan_init(net.machine)
+    six = cfg.family == AF_INET6
+    if is_group(cfg.family, cfg.local):
+        raise os_error(errno.EINVAL, "Local address cannot be multicast")
+    if six:
+        check_scopes(cfg)
+    if cfg.label and not six:
+        raise os_error(errno.EINVAL, "Label attribute only applies to IPv6 VXLAN devices")
+    lower = net.dev_by_index.get(cfg.link) if cfg.link else None
+    if cfg.link:
+        if lower is None:
+            raise os_error(errno.ENODEV, "Invalid local interface, device not found")
+        if six and lower.ip6_ptr is not None and lower.ip6_ptr.cnf.disable_ipv6:
+            raise os_error(errno.EPERM, "IPv6 support disabled by administrator")
+    elif is_group(cfg.family, cfg.remote):
+        text = "Local interface required for multicast remote destination"
+        raise os_error(errno.EINVAL, text)
+    elif six and cfg.local >> 118 == LINK_LOCAL:
+        text = "Local interface required for link-local local/remote addresses"
+        raise os_error(errno.EINVAL, text)
+    cfg.dst_port = cfg.dst_port or VXLAN_PORT
+    cfg.age_s = cfg.age_s or FDB_AGE_DEFAULT_S
+    if vxlan_vni_in_use(net, cfg, old):
+        raise os_error(errno.EEXIST, "A VXLAN device with the specified VNI already exists")
     return lower
 
 
-def vxlan_newlink(net: Net, name: str, cfg: vxlan_config, mac: bytes | None = None) -> net_device:
+def vxlan_config_apply(
+    dev: net_device, cfg: vxlan_config, lower: net_device | None, mtu: int | None
+) -> None:
+    """Take the parameters. `lower`: the device below when it is new; `mtu` 0: by that one's."""
+    vxlan: vxlan_dev = dev.priv
+    dst, most = vxlan.default_dst, netdevice.ETH_MAX_MTU
+    dst.vni, dst.remote = cfg.vni, cfg.remote
+    if lower is not None:
+        dst.ifindex = cfg.link
+        most = max(lower.mtu - HEADROOM[cfg.family] - ETH_HLEN, netdevice.ETH_MIN_MTU)
+        if mtu == 0:
+            dev.mtu = most
+    dev.mtu = min(mtu or dev.mtu, most)
+    vxlan.cfg = cfg
+
+
+def vxlan_newlink(
+    net: Net, name: str, cfg: vxlan_config, mac: bytes | None = None, mtu: int = 0
+) -> net_device:
     """`ip link add NAME type vxlan id VNI ...`. Raises: OSError EEXIST, ENODEV, EADDRNOTAVAIL."""
     lower = vxlan_config_validate(net, cfg)
     dev = rtnl_create_link(net, name, vxlan_link_ops, vxlan_setup)
     vxlan = vxlan_dev(dev, cfg)
     dev.priv = vxlan
     eth_hw_addr_init(dev, mac)
-    if lower is not None:
-        grown = HEADROOM[cfg.family] + ETH_HLEN
-        dev.mtu = max(lower.mtu - grown, netdevice.ETH_MIN_MTU)
-        dev.max_mtu = dev.mtu
+    vxlan_config_apply(dev, cfg, lower, mtu)
     err = eth_validate_addr(dev) or register_netdevice(dev)
+    if not err and lower is not None:
+        err = netdev_upper_dev_link(lower, dev)
+        if err:
+            unregister_netdevice(dev)
     if err:
         raise os_error(-err, f"vxlan {name}")
+    vxlan.remote_dev = lower
     vxlan_net_of(net).devs.append(vxlan)
     if cfg.remote:
-        nud = uapi.NUD_REACHABLE | uapi.NUD_PERMANENT
-        rdst = vxlan_rdst(cfg.remote, cfg.dst_port, cfg.vni)
-        rdst.ifindex = cfg.link
-        vxlan_fdb_create(vxlan, ALL_ZEROS, nud, NTF_SELF, rdst)
+        vxlan_fdb_append(vxlan, ALL_ZEROS, rdst_of(cfg))
     return dev
+
+
+def vxlan_changelink(dev: net_device, cfg: vxlan_config) -> None:
+    """`ip link set DEV type vxlan ...`. Raises: OSError of vxlan_config_validate, EBUSY, ENOSPC."""
+    vxlan: vxlan_dev = dev.priv
+    dst, before = vxlan.default_dst, vxlan.remote_dev
+    lower = vxlan_config_validate(vxlan.net, cfg, vxlan)
+    if lower is before:
+        lower = None
+    if lower is not None:
+        err = netdev_upper_dev_link(lower, dev)
+        if err:
+            raise os_error(-err, f"{dev.name} on {lower.name}")
+    moved = cfg.remote != dst.remote
+    if moved:
+        if cfg.remote and not vxlan_fdb_append(vxlan, ALL_ZEROS, rdst_of(cfg)):
+            if lower is not None:
+                netdev_upper_dev_unlink(lower, dev)
+            raise os_error(errno.ENOSPC, f"{dev.name}: the table is full")
+        if dst.remote:
+            vxlan_fdb_remove(vxlan, ALL_ZEROS, dst)
+    joins = bool(dev.flags & netdevice.IFF_UP) and (moved or dst.ifindex != cfg.link)
+    err = vxlan_multicast_leave(vxlan) if joins else 0
+    if cfg.age_s != vxlan.cfg.age_s and vxlan.age_work is not None:
+        schedule_delayed_work(vxlan.age_work, 0)
+    if lower is not None:
+        if before is not None:
+            netdev_upper_dev_unlink(before, dev)
+        vxlan.remote_dev = lower
+    vxlan_config_apply(dev, cfg, lower, None)
+    err = err or (vxlan_multicast_join(vxlan) if joins else 0)
+    if err:
+        raise os_error(-err, f"{dev.name}: the group")
 
 
 def vxlan_dellink(dev: net_device) -> None:
@@ -579,6 +562,8 @@ def vxlan_dellink(dev: net_device) -> None:
     if vxlan in devs:
         devs.remove(vxlan)
     unregister_netdevice(dev)
+    if vxlan.remote_dev is not None:
+        netdev_upper_dev_unlink(vxlan.remote_dev, dev)
     vxlan.fdb.clear()
     free_netdev(dev)
 
@@ -586,9 +571,19 @@ def vxlan_dellink(dev: net_device) -> None:
 vxlan_link_ops = rtnl_link_ops("vxlan", vxlan_dellink)
 
 
+def vxlan_netdevice_event(event: int, dev: net_device) -> int | None:
+    """With the interface below its devices end."""
+    if event == netdevice.NETDEV_UNREGISTER:
+        for vxlan in tuple(vxlan_net_of(dev.net).devs):
+            if vxlan.default_dst.ifindex == dev.ifindex:
+                vxlan_dellink(vxlan.dev)
+    return None
+
+
 def vxlan_init_net(net: Net) -> None:
     """No devices yet."""
     net.gen["vxlan"] = vxlan_net()
+    register_netdevice_notifier(net, vxlan_netdevice_event)
 
 
 vxlan_net_ops = pernet_operations(init=vxlan_init_net)

@@ -105,6 +105,14 @@ bridge fdb del 02:00:00:00:00:99 dev v0; bridge fdb del 02:00:00:00:00:99 dev v0
 bridge fdb del 00:00:00:00:00:00 dev v0 dst 10.0.0.2; bridge fdb show dev v0 | grep -v "33:33\\|01:00:5e" | sort
 bridge fdb show dev v1 | grep -v "33:33\\|01:00:5e"
 ip -d -j link show v0; ip -d -j link show v1; ip link del v0; ip link show v0 2>/dev/null; echo $?
+ip link set e1 up; ip link set v1 up; ip maddr show | grep 239
+ip link set v1 type vxlan group 239.1.1.2 dev e0 ttl 7 tos 4 ageing 0; ip maddr show | grep 239; ip -d -j link show v1
+ip link set v1 type vxlan group 239.1.1.2 dev e1; ip maddr show | grep 239; bridge fdb show dev v1 | grep -v "33:33\\|01:00:5e"
+ip link set v1 type vxlan remote 10.0.0.9; ip maddr show | grep 239; ip -d -j link show v1
+ip link set v1 type vxlan dev v1 2>/dev/null; echo $?; ip link add b0 type bridge; ip link set v1 master b0
+ip link set v1 type vxlan dev b0 2>/dev/null; echo $?; ip link set v1 mtu 1400 type vxlan ttl 9 2>&1; echo $?
+ip link set v1 type vxlan id 7 2>&1; ip link set v1 type vxlan dstport 8 2>&1; ip link set v1 type vxlan nolearning
+ip link set v1 nomaster; ip -d -j link show v1; ip link del e0; ip link show v1 2>/dev/null; echo $?
 """  # noqa: E501
 
 

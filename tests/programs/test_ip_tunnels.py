@@ -54,6 +54,14 @@ def test_ip_makes_shows_changes_and_deletes_tunnels() -> None:
         ip link add x type gre local 10.0.0.1 remote 10.0.0.2 key 5 2>/dev/null && exit 2
         ip link add x type ipip external 2>/dev/null && exit 3
         ip link set t-ipip type ipip remote 10.0.0.3 ttl 7 || exit 4
+        ip link set t-ipip type ipip remote 0.0.0.0 2>/dev/null && exit 5
+        ip link set t-ipip type ipip remote 239.1.1.1 2>/dev/null && exit 6
+        ip link set e1 mtu 1400; ip link set t-ipip type ipip dev e1 || exit 7
+        [ $(cat /sys/class/net/t-ipip/mtu) = 1380 ] || exit 8
+        ip link set t-ipip mtu 1000 type ipip dev e0
+        [ $(cat /sys/class/net/t-ipip/mtu) = 1000 ] || exit 9
+        ip link set t-ipip type ipip dev e1; ip link set t-ipip type ipip dev e0
+        ip link set e1 mtu 1500
         ip -d -j link show; ip link del t-gre && ip -d -j link show t-ipip
         ip link show t-gre 2>/dev/null; exit 0
     """

@@ -21,6 +21,7 @@ HDR = struct.Struct("=IHHII")
 SOL_NETLINK, EXT_ACK, STRICT = 270, 11, 12
 REQUEST, ACK, DUMP, REPLACE, EXCL, CREATE = 1, 4, 0x300, 0x100, 0x200, 0x400
 NLMSG_ERROR, NLMSG_DONE = 2, 3
+CAPPED, NLMSGERR_ATTR_MSG = 0x100, 1
 LINK, ADDR, ROUTE, NEIGH, RULE = 16, 20, 24, 28, 32
 BODIES: dict[int, tuple[struct.Struct, tuple[int, ...]]] = {
     LINK: (rt_attrs.IFINFOMSG, (0, 0, 0, 0, 0)),
@@ -155,6 +156,20 @@ def shape(data: bytes) -> list[tuple[Any, ...]]:
     return found
 
 
+def refusal(data: bytes) -> tuple[int, str]:
+    """The errno and the message of one answer that is an acknowledgement."""
+    _, kind, flags, _, _ = HDR.unpack_from(data)
+    assert kind == NLMSG_ERROR
+    err, quoted = struct.unpack_from("=iI", data, HDR.size)
+    at = HDR.size + 4 + (HDR.size if flags & CAPPED or not err else quoted + 3 & ~3)
+    while at + 4 <= len(data):
+        size, number = struct.unpack_from("=HH", data, at)
+        if number == NLMSGERR_ATTR_MSG:
+            return -err, data[at + 4 : at + size - 1].decode()
+        at += size + 3 & ~3
+    return -err, ""
+
+
 class Asker:
     """A socket of NETLINK_ROUTE or another protocol, of the kernel or of a host."""
 
@@ -172,6 +187,12 @@ class Asker:
             self.sock.setsockopt(SOL_NETLINK, STRICT, int(request.strict))
         self.seq += 1
         return self.exchange(request.message(self.seq))
+
+    def refused(self, request: Request) -> tuple[int, str]:
+        """The errno of the answer, 0: none, and its message."""
+        self.seq += 1
+        self.sock.sendto(request.message(self.seq), (0, 0))
+        return refusal(self.sock.recv(1 << 16))
 
     def exchange(self, message: bytes) -> list[tuple[Any, ...]]:
         """Send bytes, and read until nothing comes any more."""

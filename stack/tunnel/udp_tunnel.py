@@ -1,0 +1,341 @@
+"""net/ipv4/udp_tunnel_core.c, net/ipv6/ip6_udp_tunnel.c: frames in datagrams, for vxlan and geneve.
+
+    udp_tunnel_sock_add         a device comes up: the socket of its port, which others may share
+    udp_tunnel_xmit             a frame with its tunnel's header: route, UDP, IP, ip_local_out
+    the kind's own receiver => udp_tunnel_rx        what was in a datagram -> netif_rx
+
+A kind's parameters are a udp_tunnel_parm with its own added. State: each kind has the sockets of a
+namespace by family and port; a socket has the devices that are up.
+"""
+
+from __future__ import annotations
+
+import errno
+import struct
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from fastpath.base.skbuff import (
+    CHECKSUM_NONE,
+    pskb_may_pull,
+    sk_buff,
+    skb_copy_bits,
+    skb_cow_head,
+    skb_pull,
+    skb_push_data,
+    skb_reset_mac_header,
+    skb_reset_network_header,
+)
+from fastpath.net.hdr import (
+    ip_hdr,
+    ip_push,
+    iphdr_at,
+    ipv6_hdr,
+    ipv6_push,
+    ipv6hdr_at,
+    udp4_send_check,
+    udp6_send_check,
+    udp_hdr,
+    udp_push,
+)
+from fastpath.net.inetkey import siphash
+from stack.core import netdevice, uapi
+from stack.core.backlog import netif_rx
+from stack.core.bsd_socket import sock_create_kern, sock_release, socket
+from stack.core.dev_forward import skb_scrub_packet
+from stack.core.drop_reason import SKB_DROP_REASON_NOT_SPECIFIED, kfree_skb_reason
+from stack.core.dst import dst_mtu
+from stack.core.netdevice import ETH_ALEN, ETH_HLEN, ETH_P_IP, ETH_P_IPV6, net_device
+from stack.core.rows import narrow, row, state, wide
+from stack.core.sockaddr import sockaddr
+from stack.core.uapi import AF_INET, AF_INET6, IPPROTO_UDP
+from stack.ethernet.eth import eth_type_trans
+from stack.inet.flow import flowi
+from stack.inet.udp_hash import udp_sock
+from stack.ipv4.ip_output import __ip_select_ident, ip_local_out
+from stack.ipv4.route import IP_DF, ip4_dst_hoplimit, ip_route_output_key
+from stack.ipv6.ip6_output import ip6_local_out
+from stack.ipv6.route import ip6_dst_lookup_tail
+from stack.ipv6.rt6_info import ip6_dst_hoplimit
+from stack.net import Net
+from stack.tunnel.inet_ecn import INET_ECN_decapsulate, INET_ECN_encapsulate
+
+UDP_HLEN, TUNNEL_HLEN = 8, 8
+"""Bytes of the header of UDP, and of those of vxlan and geneve."""
+HEADROOM = {AF_INET: 20 + UDP_HLEN + TUNNEL_HLEN, AF_INET6: 40 + UDP_HLEN + TUNNEL_HLEN}
+PORT_RANGE = struct.Struct(">HH")
+DF_UNSET, DF_SET, DF_INHERIT = 0, 1, 2
+"""VXLAN_DF_*, GENEVE_DF_*."""
+TOS_INHERIT = 1
+
+
+@state
+class udp_tunnel_parm:
+    """What the headers outside are to be (struct ip_tunnel_key and the flags of both drivers)."""
+
+    family: int = row(AF_INET)
+    remote: wide = row(0)
+    local: wide = row(0)
+    dst_port: int = row(0)
+    port_range: bytes = row(bytes(4))
+    """First and last source port, in network order; zeros: those of the host."""
+    ttl: int = row(0)
+    tos: int = row(0)
+    label: int = row(0)
+    udp_csum: bool = row(True)
+    """UDP over IPv4 with a checksum."""
+    zero_csum6_tx: bool = row(False)
+    zero_csum6_rx: bool = row(False)
+    ttl_inherit: bool = row(False)
+    df: int = row(DF_UNSET)
+
+
+class udp_tunnel_sock:
+    """The socket of a port, with the devices that are up by VNI and, for geneve, the host."""
+
+    __slots__ = ("devs", "key", "sock", "zero_csum6_rx")
+
+    def __init__(self, key: tuple[int, int, bool], sock: socket, zero_csum6_rx: bool) -> None:
+        self.key, self.sock, self.zero_csum6_rx = key, sock, zero_csum6_rx
+        self.devs: dict[tuple[int, wide], Any] = {}
+
+
+sock_table = dict[tuple[int, int, bool], udp_tunnel_sock]
+"""By family, port, and for vxlan whether datagrams without checksums are taken."""
+
+
+def is_group(family: int, addr: wide) -> bool:
+    """A multicast address."""
+    return addr >> 28 == 0xE if family == AF_INET else addr >> 120 == 0xFF
+
+
+# --- sockets --------------------------------------------------------------------------------------
+
+
+def udp_tunnel_sock_add(
+    net: Net,
+    socks: sock_table,
+    cfg: udp_tunnel_parm,
+    rcv: Callable[[udp_tunnel_sock, udp_sock, sk_buff], int],
+    apart: bool = False,
+) -> udp_tunnel_sock:
+    """The socket of a port, made when there is none. `rcv` takes its datagrams, data at UDP.
+
+    `apart`: devices that take datagrams without checksums do not share it with others.
+
+    Raises:
+        OSError: EADDRINUSE.
+    """
+    key = cfg.family, cfg.dst_port, apart and cfg.zero_csum6_rx
+    ts = socks.get(key)
+    if ts is not None:
+        return ts
+    sock = sock_create_kern(net, cfg.family, uapi.SOCK_DGRAM, IPPROTO_UDP)
+    sk = sock.sk
+    assert isinstance(sk, udp_sock)
+    sk.sk_ipv6only = cfg.family == AF_INET6
+    try:
+        sock.ops.bind(sock, sockaddr(cfg.family, 0, cfg.dst_port), 28)
+    except OSError:
+        sock_release(sock)
+        raise
+    ts = socks[key] = udp_tunnel_sock(key, sock, cfg.zero_csum6_rx)
+    sk.encap_rcv = partial(rcv, ts)
+    return ts
+
+
+def udp_tunnel_sock_release(socks: sock_table, ts: udp_tunnel_sock, dev: tuple[int, wide]) -> None:
+    """A device goes down; the last one of a port closes its socket."""
+    ts.devs.pop(dev, None)
+    if not ts.devs:
+        socks.pop(ts.key, None)
+        sock_release(ts.sock)
+
+
+# --- sending --------------------------------------------------------------------------------------
+
+
+def drop_tx(skb: sk_buff, dev: net_device) -> int:
+    """Free a frame that cannot be sent. NETDEV_TX_OK. Takes ownership of skb."""
+    kfree_skb_reason(dev.net, skb, SKB_DROP_REASON_NOT_SPECIFIED)
+    return netdevice.NETDEV_TX_OK
+
+
+def udp_flow_src_port(net: Net, cfg: udp_tunnel_parm, skb: sk_buff) -> int:
+    """include/net/udp.h: the same source port for the frames of a flow (RFC 7348 5)."""
+    low: int
+    high: int
+    low, high = PORT_RANGE.unpack_from(cfg.port_range)
+    if low >= high:
+        low, high = net.sysctl.ip_local_port_range
+    data = skb_copy_bits(skb, 0, min(skb.len, 2 * ETH_ALEN))
+    if skb.protocol == ETH_P_IP and skb.len >= 38:
+        data += skb_copy_bits(skb, 23, 1) + skb_copy_bits(skb, 26, 12)
+    elif skb.protocol == ETH_P_IPV6 and skb.len >= 58:
+        data += skb_copy_bits(skb, 20, 1) + skb_copy_bits(skb, 22, 36)
+    return low + ((siphash(net.secret, data) & 0xFFFFFFFF) * (high - low) >> 32)
+
+
+def skb_vlan_inet_prepare(skb: sk_buff) -> bool:
+    """include/net/ip_tunnels.h: the frame has its MAC header, and that of IP if it says so."""
+    need = {ETH_P_IP: 20, ETH_P_IPV6: 40}.get(skb.protocol, 0)
+    return pskb_may_pull(skb, ETH_HLEN + need)
+
+
+def inner_ip(skb: sk_buff) -> tuple[int, int, bool]:
+    """TOS, TTL and DF of the packet in a frame; 0 when it is none. Borrows skb."""
+    if skb.protocol == ETH_P_IP and pskb_may_pull(skb, ETH_HLEN + 20):
+        iph = iphdr_at(skb, ETH_HLEN)
+        return iph.tos, iph.ttl, bool(iph.frag_off & IP_DF)
+    if skb.protocol == ETH_P_IPV6 and pskb_may_pull(skb, ETH_HLEN + 40):
+        ip6h = ipv6hdr_at(skb, ETH_HLEN)
+        return ip6h.priority, ip6h.hop_limit, True
+    return 0, 0, False
+
+
+def udp_tunnel_xmit(
+    skb: sk_buff,
+    dev: net_device,
+    net: Net,
+    cfg: udp_tunnel_parm,
+    head: bytes,
+    dest: tuple[wide, int, int],
+) -> int:
+    """A frame to one host. NETDEV_TX_OK. Takes ownership of skb, data at the frame's MAC header.
+
+    `net` is the namespace of the datagrams, `head` the tunnel's header, `dest` the host, its port
+    and the interface to it, 0: any.
+    """
+    stats = dev.stats
+    remote, port, oif = dest
+    six = cfg.family == AF_INET6
+    tos_in, ttl_in, df_in = inner_ip(skb)
+    tos = tos_in if cfg.tos == TOS_INHERIT else cfg.tos
+    ttl = ttl_in if cfg.ttl_inherit else cfg.ttl or int(is_group(cfg.family, remote))
+    fl = flowi(cfg.family, remote, cfg.local, oif, tos & 0x1C, IPPROTO_UDP)
+    fl.flowi_mark = skb.mark
+    try:
+        dst = ip6_dst_lookup_tail(net, None, fl, 0) if six else ip_route_output_key(net, fl)
+    except OSError:
+        stats.tx_errors += 1
+        stats.tx_carrier_errors += 1
+        return drop_tx(skb, dev)
+    if dst.dev is dev:
+        stats.collisions += 1
+        stats.tx_errors += 1
+        return drop_tx(skb, dev)
+    if skb.dst is not None and skb.dst.ops is not None:  # skb_tunnel_check_pmtu
+        mtu = dst_mtu(dst) - HEADROOM[cfg.family] - ETH_HLEN
+        update = skb.dst.ops.update_pmtu
+        if update is not None and mtu < dst_mtu(skb.dst):
+            update(skb.dst, None, None, mtu, False)
+    if not skb_cow_head(skb, HEADROOM[cfg.family] + netdevice.LL_MAX_HEADER):
+        stats.tx_dropped += 1
+        return drop_tx(skb, dev)
+    length = skb.len - ETH_HLEN
+    sport = udp_flow_src_port(net, cfg, skb)
+    skb_push_data(skb, head)
+    udp_push(skb, sport, port, skb.len + UDP_HLEN, 0)
+    skb_scrub_packet(skb, dev.net is not net)
+    skb.dst = dst
+    skb.cb = None
+    skb.ip_cb_flags = 0
+    skb.ip_summed = CHECKSUM_NONE
+    tos = INET_ECN_encapsulate(tos, tos_in)
+    if six:
+        if not cfg.zero_csum6_tx:
+            udp6_send_check(skb, fl.saddr, fl.daddr)
+        hops = ttl or ip6_dst_hoplimit(dst)  # type: ignore[arg-type]
+        ipv6_push(skb, tos, cfg.label, skb.len, IPPROTO_UDP, hops, fl.saddr, fl.daddr)
+        err = ip6_local_out(net, None, skb)
+    else:
+        saddr, daddr = narrow(fl.saddr), narrow(fl.daddr)
+        if cfg.udp_csum:
+            udp4_send_check(skb, saddr, daddr)
+        df = cfg.df == DF_SET or (cfg.df == DF_INHERIT and df_in)
+        ident = __ip_select_ident(net, daddr, saddr, IPPROTO_UDP)
+        size, ttl = skb.len + 20, ttl or ip4_dst_hoplimit(dst)
+        ip_push(skb, tos, size, ident, IP_DF if df else 0, ttl, IPPROTO_UDP, saddr, daddr)
+        err = ip_local_out(net, None, skb)
+    if err and err != netdevice.NET_XMIT_CN:
+        stats.tx_errors += 1
+        stats.tx_aborted_errors += 1
+    else:
+        stats.tx_packets += 1
+        stats.tx_bytes += length
+    return netdevice.NETDEV_TX_OK
+
+
+# --- receiving ------------------------------------------------------------------------------------
+
+
+def drop_rx(net: Net, skb: sk_buff) -> int:
+    """Free a datagram that is none of a device's. 0. Takes ownership of skb."""
+    kfree_skb_reason(net, skb, SKB_DROP_REASON_NOT_SPECIFIED)
+    return 0
+
+
+def udp_tunnel_csum_missing(ts: udp_tunnel_sock, sk: udp_sock, skb: sk_buff) -> bool:
+    """A datagram of IPv6 without a checksum, which the socket does not take (RFC 6935). Counts it.
+
+    Borrows skb, data at its UDP header.
+    """
+    if sk.sk_family != AF_INET6 or ts.zero_csum6_rx or udp_hdr(skb).check:
+        return False
+    sk.udp_mib.InCsumErrors += 1
+    sk.udp_mib.InErrors += 1
+    return True
+
+
+def udp_tunnel_outer(sk: udp_sock, skb: sk_buff) -> tuple[wide, int]:
+    """The host that a datagram is from, and the TOS of its IP header. Borrows skb."""
+    if sk.sk_family == AF_INET6:
+        ip6h = ipv6_hdr(skb)
+        return ip6h.saddr, ip6h.priority
+    iph = ip_hdr(skb)
+    return iph.saddr, iph.tos
+
+
+def udp_tunnel_pull(skb: sk_buff, size: int) -> bool:
+    """iptunnel_pull_header: from the header of UDP to the frame; False: there is none."""
+    if not pskb_may_pull(skb, size + ETH_HLEN):
+        return False
+    skb_pull(skb, size)
+    return True
+
+
+def udp_tunnel_rx(skb: sk_buff, dev: net_device, net: Net, outer_tos: int) -> int:
+    """The device receives a frame, unless the marks of congestion forbid it. 0.
+
+    `net`: that of the datagrams. Takes ownership of skb, data at the frame's MAC header.
+    """
+    stats = dev.stats
+    skb.ip_summed = CHECKSUM_NONE
+    skb_scrub_packet(skb, dev.net is not net)
+    skb.cb = None
+    skb.ip_cb_flags = 0
+    skb_reset_mac_header(skb)
+    eth_type_trans(skb, dev)
+    skb_reset_network_header(skb)
+    need = {ETH_P_IP: 20, ETH_P_IPV6: 40}.get(skb.protocol, 0)
+    if need and not pskb_may_pull(skb, need):  # pskb_inet_may_pull
+        stats.rx_length_errors += 1
+        stats.rx_errors += 1
+        return drop_rx(net, skb)
+    if need:
+        four = skb.protocol == ETH_P_IP
+        tos = iphdr_at(skb, 0).tos if four else ipv6hdr_at(skb, 0).priority
+        if INET_ECN_decapsulate(skb, skb.protocol, 0, outer_tos, tos) > 1:
+            stats.rx_frame_errors += 1
+            stats.rx_errors += 1
+            return drop_rx(net, skb)
+    stats.rx_packets += 1
+    stats.rx_bytes += skb.len
+    netif_rx(skb)
+    return 0
+
+
+def sock_errno(error: OSError) -> int:
+    """What ndo_open returns for a socket that cannot be had."""
+    return -(error.errno or errno.EADDRINUSE)
