@@ -68,6 +68,7 @@ class sysctl_fields:
     nf_conntrack_buckets: int
     nf_conntrack_checksum: int
     nf_conntrack_count: int
+    nf_conntrack_events: int
     nf_conntrack_generic_timeout: int
     nf_conntrack_icmp_timeout: int
     nf_conntrack_icmpv6_timeout: int

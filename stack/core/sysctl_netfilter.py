@@ -39,6 +39,7 @@ NET_NETFILTER = (
     ),
     _row("checksum", 1, "check sums of what is tracked; wrong ones are INVALID", 0, 1),
     _row("count", 0, "connections that are tracked", INT_MIN, read_only=True),
+    _row("events", 2, "tell what happens to connections; 2: if a program listens", 0, 2),
     _row("generic_timeout", 600, "seconds without a packet of a protocol that is not known"),
     _row("icmp_timeout", 30, "seconds without a packet of an ICMP query"),
     _row("icmpv6_timeout", 30, "seconds without a packet of an ICMPv6 query"),

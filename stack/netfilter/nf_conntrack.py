@@ -42,6 +42,8 @@ IPS_SRC_NAT_DONE = 1 << 7
 IPS_DST_NAT_DONE = 1 << 8
 IPS_NAT_DONE_MASK = IPS_SRC_NAT_DONE | IPS_DST_NAT_DONE
 IPS_DYING = 1 << 9
+IPS_EVENTS = 1 << 16
+"""Not Linux's, and not told: `ecache.cache` is not 0. A packet tests it with IPS_CONFIRMED."""
 
 NSEC_PER_SEC = 1_000_000_000
 
@@ -81,6 +83,16 @@ class ip_ct_tcp:
 
 
 @state
+class nf_conntrack_ecache:
+    """struct nf_conntrack_ecache: events of a connection, bits of enum ip_conntrack_events."""
+
+    cache: int = row(0)
+    """What the packet under way changed."""
+    missed: int = row(0)
+    """What a listener had no room for."""
+
+
+@state
 class nf_conn:
     """struct nf_conn: one connection, from its first packet on.
 
@@ -99,6 +111,8 @@ class nf_conn:
     tcp: ip_ct_tcp | None = row()
     stream_ts: int = row(0)
     """UDP: the time, ns, after which it counts as a stream (proto.udp.stream_ts)."""
+    ecache: nf_conntrack_ecache | None = row()
+    """None: nobody is told what happens to it."""
     masq_index: int = row(0)
     """Masquerading: the index of the interface that lends its address; 0: none."""
     orig_packets: int = row(0)
@@ -138,6 +152,10 @@ NatRule = Callable[[sk_buff, nf_hook_state, nf_conn], int]
 """`rule(skb, state, ct) -> verdict`: sets the connection's NAT up, or leaves it alone."""
 
 
+EventCall = Callable[[nf_conn, int, int, bool], int]
+"""`call(ct, events, portid, report) -> 0 or -ENOBUFS`: as nf_conntrack_eventmask_report."""
+
+
 def new_nat_rules() -> list[list[NatRule]]:
     """No rules at any hook point."""
     return [[] for _ in range(NF_INET_NUMHOOKS)]
@@ -164,6 +182,9 @@ class netns_ct:
     masquerading: bool = row(False)
     chains: dict[tuple[str, bool], Any] = row(make=dict)
     """Chains of the packet filter, by (name, raw): stack/netfilter/firewall.py."""
+    ctnetlink_has_listener: bool = row(False)
+    """Somebody listens to events; connections that begin now have them."""
+    nf_conntrack_event_cb: EventCall | None = row()
     nat_bysource: dict[tuple[int, int, wide, int], list[nf_conn]] = row(make=dict)
     """By (l3num, protonum, source, port) before NAT (nf_nat_bysource)."""
 

@@ -16,6 +16,7 @@ from stack.core.netfilter import nf_hook_state, nf_register_net_hook, nf_unregis
 from stack.core.uapi import IPPROTO_ICMP, IPPROTO_ICMPV6, IPPROTO_TCP, IPPROTO_UDP
 from stack.netfilter import nf_conntrack
 from stack.netfilter.nf_conntrack import Tuple, netns_ct, nf_conn
+from stack.netfilter.nf_conntrack_ecache import IPCT_REPLY, nf_conntrack_event_cache
 from stack.netfilter.nf_conntrack_life import nf_conntrack_cleanup_net
 from stack.netfilter.nf_conntrack_proto import (
     nf_conntrack_generic_packet,
@@ -100,8 +101,12 @@ def nf_conntrack_in(skb: sk_buff, state: nf_hook_state) -> int:
             if ret == netfilter.NF_DROP:
                 table.stat.drop += 1
             return -ret
-    if skb.nfctinfo == nf_conntrack.IP_CT_ESTABLISHED_REPLY:
+    if (
+        skb.nfctinfo == nf_conntrack.IP_CT_ESTABLISHED_REPLY
+        and not ct.status & nf_conntrack.IPS_SEEN_REPLY
+    ):
         ct.status |= nf_conntrack.IPS_SEEN_REPLY
+        nf_conntrack_event_cache(IPCT_REPLY, ct)
     return netfilter.NF_ACCEPT
 
 

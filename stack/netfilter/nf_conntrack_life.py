@@ -11,6 +11,12 @@ from fastpath.base.skbuff import sk_buff
 from stack.core.timer import TIMER_DEFERRABLE, mod_timer, timer_delete, timer_list
 from stack.netfilter import nf_conntrack
 from stack.netfilter.nf_conntrack import netns_ct, nf_conn
+from stack.netfilter.nf_conntrack_ecache import (
+    IPCT_ASSURED,
+    IPCT_DESTROY,
+    nf_conntrack_event_cache,
+    nf_conntrack_eventmask_report,
+)
 
 if TYPE_CHECKING:
     from stack.net import Net
@@ -55,6 +61,7 @@ def nf_ct_assured(ct: nf_conn) -> None:
     """Set IPS_ASSURED: a full table does not drop it early."""
     ct.status |= nf_conntrack.IPS_ASSURED
     ct.net.ct.unassured.pop(ct, None)
+    nf_conntrack_event_cache(IPCT_ASSURED, ct)
 
 
 def nf_ct_count(table: netns_ct, delta: int) -> None:
@@ -63,13 +70,18 @@ def nf_ct_count(table: netns_ct, delta: int) -> None:
     table.net.sysctl.publish("nf_conntrack_count", table.count)
 
 
-def nf_ct_delete(ct: nf_conn) -> bool:
-    """net/netfilter/nf_conntrack_core.c: delete from the table; False: it was deleted already."""
+def nf_ct_delete(ct: nf_conn, portid: int = 0, report: bool = False) -> bool:
+    """net/netfilter/nf_conntrack_core.c: delete from the table; False: it was deleted already.
+
+    `portid`, `report`: as nf_conntrack_eventmask_report.
+    """
     if ct.status & nf_conntrack.IPS_DYING:
         return False
     ct.status |= nf_conntrack.IPS_DYING
     if not ct.status & nf_conntrack.IPS_CONFIRMED:
         return True
+    if ct.ecache is not None:
+        nf_conntrack_eventmask_report(IPCT_DESTROY, ct, portid, report)
     table: netns_ct = ct.net.ct
     table.unassured.pop(ct, None)
     for one in (ct.orig, ct.reply):

@@ -29,6 +29,7 @@ from stack.core.uapi import IPPROTO_TCP
 from stack.inet.tcp_options import TCPOPT_SACK, TCPOPT_SACK_PERM, TCPOPT_WINDOW, tcp_option_at
 from stack.netfilter import nf_conntrack
 from stack.netfilter.nf_conntrack import ctinfo2dir, ip_ct_tcp, ip_ct_tcp_state, nf_conn
+from stack.netfilter.nf_conntrack_ecache import IPCT_PROTOINFO, nf_conntrack_event_cache
 from stack.netfilter.nf_conntrack_life import (
     nf_ct_assured,
     nf_ct_delete,
@@ -460,6 +461,8 @@ def nf_conntrack_tcp_packet(
         sender = tcp.reply if direction else tcp.orig
         sender.flags |= TCP_FLAG_CLOSE_INIT
     timeout = tcp_timeout_of(ct.net, tcp, index, new_state)
+    if new_state != old_state:
+        nf_conntrack_event_cache(IPCT_PROTOINFO, ct)
     if not ct.status & nf_conntrack.IPS_SEEN_REPLY:
         # A reset as the only answer: there was no connection.
         if flags & TH_RST:

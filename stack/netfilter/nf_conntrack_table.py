@@ -9,6 +9,12 @@ from stack.core.netfilter import NF_ACCEPT, NF_DROP, nf_hook_state
 from stack.core.uapi import IPPROTO_TCP
 from stack.netfilter import nf_conntrack
 from stack.netfilter.nf_conntrack import Tuple, netns_ct, nf_conn, nf_conntrack_tuple_hash
+from stack.netfilter.nf_conntrack_ecache import (
+    IPCT_NEW,
+    nf_conntrack_event_cache,
+    nf_ct_deliver_cached_events,
+    nf_ct_ecache_ext_add,
+)
 from stack.netfilter.nf_conntrack_life import (
     early_drop,
     gc_start,
@@ -20,6 +26,8 @@ from stack.netfilter.nf_conntrack_life import (
 
 if TYPE_CHECKING:
     from stack.net import Net
+
+CONFIRMED_AND_EVENTS = nf_conntrack.IPS_CONFIRMED | nf_conntrack.IPS_EVENTS
 
 
 def nf_conntrack_find_get(net: Net, tup: Tuple) -> nf_conntrack_tuple_hash | None:
@@ -45,6 +53,7 @@ def nf_conntrack_alloc(net: Net, orig: Tuple, reply: Tuple) -> nf_conn | None:
     ct = nf_conn(net, orig[0], orig[1])
     ct.orig = nf_conntrack_tuple_hash(ct, nf_conntrack.IP_CT_DIR_ORIGINAL, orig)
     ct.reply = nf_conntrack_tuple_hash(ct, nf_conntrack.IP_CT_DIR_REPLY, reply)
+    nf_ct_ecache_ext_add(ct)
     return ct
 
 
@@ -55,13 +64,22 @@ def nf_conntrack_tuple_taken(tup: Tuple, ignored: nf_conn) -> bool:
 
 
 def nf_conntrack_confirm(skb: sk_buff, state: nf_hook_state) -> int:
-    """net/netfilter/nf_conntrack_core.c: the last hook: enter the packet's connection."""
+    """net/netfilter/nf_conntrack_core.c: the last hook: enter the packet's connection, and tell
+    what the packet changed.
+    """
     ct: nf_conn | None = skb.nfct
-    if ct is None or ct.status & nf_conntrack.IPS_CONFIRMED:
+    if ct is None or ct.status & CONFIRMED_AND_EVENTS == nf_conntrack.IPS_CONFIRMED:
         return NF_ACCEPT
-    if skb.nfctinfo >= nf_conntrack.IP_CT_IS_REPLY:
-        return NF_ACCEPT
-    return __nf_conntrack_confirm(skb, ct)
+    if not ct.status & nf_conntrack.IPS_CONFIRMED:
+        if skb.nfctinfo >= nf_conntrack.IP_CT_IS_REPLY:
+            return NF_ACCEPT
+        ret = __nf_conntrack_confirm(skb, ct)
+        if ret != NF_ACCEPT:
+            return ret
+        ct = skb.nfct
+    if ct is not None:
+        nf_ct_deliver_cached_events(ct)
+    return NF_ACCEPT
 
 
 def __nf_conntrack_confirm(skb: sk_buff, ct: nf_conn) -> int:
@@ -86,6 +104,7 @@ def __nf_conntrack_confirm(skb: sk_buff, ct: nf_conn) -> int:
     if ct.status & nf_conntrack.IPS_SRC_NAT_DONE:
         nf_nat_bysource_add(table, ct)
     table.stat.insert += 1
+    nf_conntrack_event_cache(IPCT_NEW, ct)
     if table.gc_timer is None or not table.gc_timer.pending:
         gc_start(table)
     return NF_ACCEPT

@@ -146,12 +146,30 @@ def netlink_broadcast(
 
 
 def nlmsg_notify(
-    net: Net, protocol: int, group: int, kind: int, payload: bytes, flags: int = 0
-) -> None:
-    """net/netlink/af_netlink.c: tell a group; a message about no request has number and port 0."""
+    net: Net,
+    protocol: int,
+    group: int,
+    kind: int,
+    payload: bytes,
+    flags: int = 0,
+    portid: int = 0,
+    report: bool = False,
+) -> int:
+    """net/netlink/af_netlink.c: tell a group; a message about no request has number and port 0.
+
+    `report`: tell the program that asked too (NLM_F_ECHO), once. 0, -ENOBUFS: a listener that
+    asked for it had no room.
+    """
     proto = net.nl_table.protocols[protocol]
-    if proto.listeners.get(group):
-        netlink_broadcast(proto, nlmsg_put(kind, flags, 0, 0, payload), 0, group)
+    asked = proto.by_portid.get(portid) if report else None
+    listeners = proto.listeners.get(group)
+    if asked is None and not listeners:
+        return 0
+    message = nlmsg_put(kind, flags, 0, portid, payload)
+    err = netlink_broadcast(proto, message, 0, group, asked) if listeners else 0
+    if asked is not None:
+        kernel_to(asked, message)
+    return 0 if err == -errno.ESRCH else err
 
 
 def netlink_reply(nlh: nlmsg, kind: int, payload: bytes, flags: int = 0) -> None:

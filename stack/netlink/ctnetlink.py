@@ -5,6 +5,7 @@
     ctnetlink_new_conntrack     make one, or change mark, timeout and status of one
     ctnetlink_del_conntrack     delete one; without a tuple all that mark, status and family fit
     ctnetlink_stat_ct_cpu       the counters of /proc/net/stat/nf_conntrack
+    ctnetlink_conntrack_event   tell the groups of `conntrack -E` what happens to one
 
 There are no zones, helpers, labels and expected connections. Changes of NAT are refused. State is
 `net.ct` (stack/netfilter/nf_conntrack.py). Read ctnetlink_fill_info first.
@@ -24,6 +25,7 @@ from stack.netfilter.nf_conntrack import (
     IPS_ASSURED,
     IPS_CONFIRMED,
     IPS_DYING,
+    IPS_EVENTS,
     IPS_NAT_DONE_MASK,
     IPS_NAT_MASK,
     IPS_SEEN_REPLY,
@@ -31,6 +33,17 @@ from stack.netfilter.nf_conntrack import (
     Tuple,
     ip_ct_tcp,
     nf_conn,
+)
+from stack.netfilter.nf_conntrack_ecache import (
+    IPCT_ASSURED,
+    IPCT_DESTROY,
+    IPCT_HELPER,
+    IPCT_MARK,
+    IPCT_NEW,
+    IPCT_PROTOINFO,
+    IPCT_RELATED,
+    IPCT_REPLY,
+    nf_conntrack_eventmask_report,
 )
 from stack.netfilter.nf_conntrack_life import (
     gc_start,
@@ -43,11 +56,13 @@ from stack.netfilter.nf_conntrack_life import (
 from stack.netfilter.nf_conntrack_proto_tcp import TCP_CONNTRACK_MAX
 from stack.netfilter.nf_conntrack_table import nf_conntrack_alloc, nf_conntrack_find_get
 from stack.netfilter.nf_conntrack_tuple import ICMP_INVERSE, ICMPV6_INVERSE
-from stack.netlink.af_netlink import netlink_dump_start, netlink_reply, nlmsg_put
+from stack.netlink.af_netlink import netlink_dump_start, netlink_reply, nlmsg_notify, nlmsg_put
 from stack.netlink.ct_attrs import CTA, CTA_STATS, CTA_STATS_GLOBAL, NFGENMSG
 from stack.netlink.netlink_sock import (
+    NETLINK_NETFILTER,
     NLM_F_CREATE,
     NLM_F_DUMP,
+    NLM_F_ECHO,
     NLM_F_EXCL,
     NLM_F_MULTI,
     netlink_callback,
@@ -68,6 +83,9 @@ FIXED = IPS_CONFIRMED | IPS_DYING | 1
 """Bits of the status that a program may not change: CONFIRMED, DYING, EXPECTED."""
 UNCHANGEABLE = FIXED | IPS_NAT_MASK | IPS_NAT_DONE_MASK
 TCP_FLAGS_BYTES = 2
+NFNLGRP_CONNTRACK_NEW, NFNLGRP_CONNTRACK_UPDATE, NFNLGRP_CONNTRACK_DESTROY = 1, 2, 3
+CHANGED = IPCT_REPLY | IPCT_ASSURED | IPCT_HELPER | IPCT_PROTOINFO | IPCT_MARK
+"""What a program may have changed; it is told whether it did or not."""
 
 
 def ct_type(message: int) -> int:
@@ -97,8 +115,10 @@ def nf_ct_get_id(ct: nf_conn) -> int:
     return crc32(repr(ct.orig.tuple).encode())
 
 
-def fill_tcp(tcp: ip_ct_tcp) -> dict[str, Any]:
-    """net/netfilter/nf_conntrack_proto_tcp.c tcp_to_nlattr."""
+def fill_tcp(tcp: ip_ct_tcp, destroyed: bool = False) -> dict[str, Any]:
+    """net/netfilter/nf_conntrack_proto_tcp.c tcp_to_nlattr. Of one that ends, only the state."""
+    if destroyed:
+        return {"CTA_PROTOINFO_TCP": {"CTA_PROTOINFO_TCP_STATE": tcp.state}}
     return {
         "CTA_PROTOINFO_TCP": {
             "CTA_PROTOINFO_TCP_STATE": tcp.state,
@@ -118,7 +138,7 @@ def ctnetlink_fill_info(ct: nf_conn, use: int = 1) -> bytes:
         {
             "CTA_TUPLE_ORIG": fill_tuple(ct.orig.tuple),
             "CTA_TUPLE_REPLY": fill_tuple(ct.reply.tuple),
-            "CTA_STATUS": ct.status,
+            "CTA_STATUS": ct.status & ~IPS_EVENTS,
             "CTA_MARK": ct.mark,
             "CTA_ID": nf_ct_get_id(ct),
             "CTA_USE": use,
@@ -128,6 +148,37 @@ def ctnetlink_fill_info(ct: nf_conn, use: int = 1) -> bytes:
             "CTA_COUNTERS_REPLY": counters(ct.reply_packets, ct.reply_bytes) if counted else None,
         }
     )
+
+
+def ctnetlink_conntrack_event(ct: nf_conn, events: int, portid: int, report: bool) -> int:
+    """net/netfilter/nf_conntrack_netlink.c: tell what happened. 0, -ENOBUFS: see nlmsg_notify."""
+    message, group, flags = CT_NEW, NFNLGRP_CONNTRACK_UPDATE, 0
+    ends = bool(events & IPCT_DESTROY)
+    if ends:
+        message, group = CT_DELETE, NFNLGRP_CONNTRACK_DESTROY
+    elif events & (IPCT_NEW | IPCT_RELATED):
+        group, flags = NFNLGRP_CONNTRACK_NEW, NLM_F_CREATE | NLM_F_EXCL
+    net = ct.net
+    if not report and not net.nl_table.protocols[NETLINK_NETFILTER].listeners.get(group):
+        return 0
+    left = nf_ct_expires(ct) // NSEC_PER_SEC
+    counted = ends and net.sysctl.nf_conntrack_acct
+    state = ct.tcp is not None and (ends or events & IPCT_PROTOINFO)
+    payload = NFGENMSG.pack(ct.l3num, 0, 0) + CTA.build(
+        {
+            "CTA_TUPLE_ORIG": fill_tuple(ct.orig.tuple),
+            "CTA_TUPLE_REPLY": fill_tuple(ct.reply.tuple),
+            "CTA_ID": nf_ct_get_id(ct),
+            "CTA_STATUS": ct.status & ~IPS_EVENTS,
+            "CTA_TIMEOUT": left if left or not ends else None,
+            "CTA_COUNTERS_ORIG": counters(ct.orig_packets, ct.orig_bytes) if counted else None,
+            "CTA_COUNTERS_REPLY": counters(ct.reply_packets, ct.reply_bytes) if counted else None,
+            "CTA_PROTOINFO": fill_tcp(ct.tcp, ends) if ct.tcp is not None and state else None,
+            "CTA_MARK": ct.mark if ct.mark or events & IPCT_MARK else None,
+        }
+    )
+    kind = ct_type(message)
+    return nlmsg_notify(net, NETLINK_NETFILTER, group, kind, payload, flags, portid, report)
 
 
 def counters(packets: int, size: int) -> dict[str, int]:
@@ -196,6 +247,11 @@ def find(nlh: nlmsg, tup: Tuple) -> nf_conn:
     return ct
 
 
+def caused_by(nlh: nlmsg) -> tuple[int, bool]:
+    """Whose doing an event is, and whether the program wants to hear of it too (nlmsg_report)."""
+    return nlh.sk.portid, bool(nlh.flags & NLM_F_ECHO)
+
+
 # --- filters ------------------------------------------------------------------------------------
 
 Fits = Callable[[nf_conn], bool]
@@ -226,7 +282,7 @@ def ctnetlink_alloc_filter(nlh: nlmsg, tb: Attrs) -> Fits:
             return False
         if "CTA_MARK" in tb and ct.mark & mark_mask != mark:
             return False
-        if "CTA_STATUS" in tb and ct.status & status_mask != status:
+        if "CTA_STATUS" in tb and ct.status & ~IPS_EVENTS & status_mask != status:
             return False
         return all(
             (ct.reply if reply else ct.orig).tuple[at] & mask == value
@@ -340,12 +396,12 @@ def ctnetlink_del_conntrack(nlh: nlmsg, tb: Attrs) -> None:
         fits = ctnetlink_alloc_filter(nlh, tb)
         for ct in connections(nlh.sk.net):
             if fits(ct):
-                nf_ct_delete(ct)
+                nf_ct_delete(ct, *caused_by(nlh))
         return
     ct = find(nlh, tup)
     if "CTA_ID" in tb and tb["CTA_ID"] != nf_ct_get_id(ct):
         raise NlError(errno.ENOENT)
-    nf_ct_delete(ct)
+    nf_ct_delete(ct, *caused_by(nlh))
 
 
 def ctnetlink_new_conntrack(nlh: nlmsg, tb: Attrs) -> None:
@@ -356,17 +412,19 @@ def ctnetlink_new_conntrack(nlh: nlmsg, tb: Attrs) -> None:
         if nlh.flags & NLM_F_EXCL:
             raise NlError(errno.EEXIST)
         change(found.ct, tb)
+        nf_conntrack_eventmask_report(CHANGED, found.ct, *caused_by(nlh))
         return
     if not nlh.flags & NLM_F_CREATE:
         raise NlError(errno.ENOENT)
     need(tb, "CTA_TUPLE_ORIG", "CTA_TUPLE_REPLY")
     family = family_of(nlh)
-    create(
+    ct = create(
         nlh.sk.net,
         tb,
         parse_tuple(tb, "CTA_TUPLE_ORIG", family),
         parse_tuple(tb, "CTA_TUPLE_REPLY", family),
     )
+    nf_conntrack_eventmask_report(CHANGED | IPCT_NEW, ct, *caused_by(nlh))
 
 
 def change(ct: nf_conn, tb: Attrs) -> None:
@@ -407,7 +465,7 @@ def set_tcp_state(ct: nf_conn, tb: Attrs) -> None:
         side.td_scale = told.get(f"CTA_PROTOINFO_TCP_WSCALE_{name}", side.td_scale)
 
 
-def create(net: Net, tb: Attrs, orig: Tuple, reply: Tuple) -> None:
+def create(net: Net, tb: Attrs, orig: Tuple, reply: Tuple) -> nf_conn:
     """net/netfilter/nf_conntrack_netlink.c ctnetlink_create_conntrack. Raises: NlError EINVAL,
     EEXIST, ENOMEM: the table is full.
     """
@@ -433,6 +491,7 @@ def create(net: Net, tb: Attrs, orig: Tuple, reply: Tuple) -> None:
     nf_ct_count(table, 1)
     table.stat.insert += 1
     gc_start(table)
+    return ct
 
 
 # --- statistics ---------------------------------------------------------------------------------

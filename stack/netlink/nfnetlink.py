@@ -31,6 +31,9 @@ from stack.netlink.ctnetlink import (
     EXP_GET,
     NFNL_SUBSYS_CTNETLINK,
     NFNL_SUBSYS_CTNETLINK_EXP,
+    NFNLGRP_CONNTRACK_DESTROY,
+    NFNLGRP_CONNTRACK_NEW,
+    ctnetlink_conntrack_event,
     ctnetlink_del_conntrack,
     ctnetlink_get_conntrack,
     ctnetlink_get_ct_dying,
@@ -44,6 +47,7 @@ from stack.netlink.nlattr import LIBERAL, Attrs, AttrTable, NlError
 
 NFNL_MSG_BATCH_BEGIN = 16
 NFNLGRP_MAX = 9
+CONNTRACK_GROUPS = range(NFNLGRP_CONNTRACK_NEW, NFNLGRP_CONNTRACK_DESTROY + 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +88,11 @@ def nfnetlink_rcv_msg(nlh: nlmsg) -> None:
 
 def nfnetlink_net_init(net: Net) -> None:
     """net/netfilter/nfnetlink.c: NETLINK_NETFILTER in a namespace."""
-    net.nl_table.protocols[NETLINK_NETFILTER] = netlink_protocol(
-        NETLINK_NETFILTER, NFNLGRP_MAX, nfnetlink_rcv_msg
-    )
+
+    def bind() -> None:
+        """nfnetlink_bind_event: connections that begin while nobody listens have no events."""
+        net.ct.ctnetlink_has_listener = any(group in proto.listeners for group in CONNTRACK_GROUPS)
+        net.ct.nf_conntrack_event_cb = ctnetlink_conntrack_event
+
+    proto = netlink_protocol(NETLINK_NETFILTER, NFNLGRP_MAX, nfnetlink_rcv_msg, bind=bind)
+    net.nl_table.protocols[NETLINK_NETFILTER] = proto

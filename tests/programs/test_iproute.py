@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import re
 import subprocess
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -166,7 +167,7 @@ class Row:
     """A script of the shell, or with `python` of Python. `rules` take out what is not compared."""
 
     script: str
-    rules: tuple[tuple[str, str], ...] = ()
+    rules: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = ()
     tools: tuple[str, ...] = ("ip",)
     python: bool = False
     forwards: bool = False
@@ -546,20 +547,31 @@ def both(peer: Peer, tmp_path: Path, row: Row, sysctl: dict[str, int]) -> None:
     assert told(host, row).splitlines() == told(kernel, row).splitlines()
 
 
-def ran(peer: Peer, tmp_path: Path, row: Row, sysctl: dict[str, int]) -> tuple[str, str]:
-    """What a row's script tells in the kernel's namespace, and on a host, with one status."""
+def ran(
+    peer: Peer,
+    tmp_path: Path,
+    row: Row,
+    sysctl: dict[str, int],
+    prepare: Callable[[Host], None] = lambda host: None,
+) -> tuple[str, str]:
+    """What a row's script tells in the kernel's namespace, and on a host, with one status.
+
+    `prepare(host)` is called with the host's lock.
+    """
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
     begin = ["ip", "netns", "exec", peer.name]
+    said: list[str] = []
     settings = [f"{name}={value}" for name, value in sysctl.items()]
     subprocess.run([*begin, "sysctl", "-qw", *settings], check=True)
     want = subprocess.run(run(begin, row, tmp_path / "kernel"), **pipes, check=False)  # type: ignore[call-overload]
-    said: list[str] = []
     with (
         contextlib.closing(RealClock().start()) as clock,
         Host("h", clock=clock, sysctl=sysctl) as host,
-        spawn(host, run([], row, tmp_path / "host"), log=said.append, **pipes) as program,
     ):
-        out, _ = program.communicate(timeout=120)
+        with host.lock:
+            prepare(host)
+        with spawn(host, run([], row, tmp_path / "host"), log=said.append, **pipes) as program:
+            out, _ = program.communicate(timeout=120)
     assert said == []
     assert program.returncode == want.returncode, out.decode()
     return want.stdout.decode(), out.decode()

@@ -158,6 +158,13 @@ def acct(rig: Rig) -> bool:
     return "packets=1" in listing(net)[0]
 
 
+def events(rig: Rig) -> bool:
+    """Whether a connection has events while nobody listens."""
+    net = tracking(rig)
+    net.inject(udp_packet())
+    return any(one.ct.ecache is not None for one in net.host.ct.hash.values())
+
+
 def limit(rig: Rig) -> int:
     """Of five flows, those that are kept."""
     net = tracking(rig)
@@ -173,6 +180,7 @@ def max_retrans(rig: Rig) -> int:
 PROBES: dict[str, Any] = {
     "nf_conntrack_acct": (acct, {0: False, 1: True}),
     "nf_conntrack_checksum": (checksum, {1: 0, 0: 1}),
+    "nf_conntrack_events": (events, {2: False, 1: True, 0: False}),
     "nf_conntrack_generic_timeout": (generic_timeout, {600: 600, 60: 60}),
     "nf_conntrack_icmp_timeout": (icmp_timeout, {30: 30, 7: 7}),
     "nf_conntrack_icmpv6_timeout": (icmpv6_timeout, {30: 30, 7: 7}),
