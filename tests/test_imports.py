@@ -93,7 +93,7 @@ MAY_IMPORT = {
     "sched": CORE,
     "bonding": {*CORE, "inet"},
     "bridge": CORE,
-    "drivers": CORE,
+    "drivers": {*CORE, "inet", "ipv4", "ipv6"},
     "vlan": CORE,
     "clients": {"core", "inet"},
     "inet": CORE,

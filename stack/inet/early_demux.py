@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from fastpath.base.intmap import IntMap
 from fastpath.base.skbuff import sk_buff
+from stack.core.l3mdev import inet_sdif
 from stack.core.tcp_states import TCP_NEW_SYN_RECV, TCP_TIME_WAIT
 from stack.core.uapi import IPPROTO_TCP, IPPROTO_UDP
+from stack.inet.inet_hashtables import inet_sk_bound_dev_eq
 
 if TYPE_CHECKING:
     from stack.core.dst import dst_entry
@@ -105,7 +107,7 @@ def tcp_early_demux(skb: sk_buff) -> None:
         sk = dev.net.tcp_hashinfo.ehash.find_skb(skb)
     except IndexError:  # too short; tcp_v4_rcv and tcp_v6_rcv count it
         return
-    if sk is None or (sk.sk_bound_dev_if and sk.sk_bound_dev_if != skb.skb_iif):
+    if sk is None or not inet_sk_bound_dev_eq(sk, skb.skb_iif, inet_sdif(skb)):
         return
     skb.sk = sk
     state: int = sk.sk_state
