@@ -92,6 +92,7 @@ class sysctl_fields:
     optmem_max: int
     ping_group_range: tuple[int, int]
     promote_secondaries: int
+    raw_l3mdev_accept: int
     redirect_load: int
     redirect_number: int
     redirect_silence: int
@@ -127,6 +128,7 @@ class sysctl_fields:
     tcp_keepalive_intvl: int
     tcp_keepalive_probes: int
     tcp_keepalive_time: int
+    tcp_l3mdev_accept: int
     tcp_max_orphans: int
     tcp_max_reordering: int
     tcp_max_syn_backlog: int
@@ -165,6 +167,7 @@ class sysctl_fields:
     tcp_wmem: tuple[int, int, int]
     tcp_workaround_signed_windows: int
     udp_early_demux: int
+    udp_l3mdev_accept: int
     udp_rmem_min: int
     udp_wmem_min: int
     tstamp_allow_data: int

@@ -95,7 +95,7 @@ MAY_IMPORT = {
     "sched": CORE,
     "bonding": {*CORE, "inet"},
     "bridge": {*CORE, "inet", "ipv4", "ipv6"},
-    "drivers": CORE,
+    "drivers": {*CORE, "inet", "ipv4", "ipv6"},
     "vlan": CORE,
     "clients": {"core", "inet"},
     "inet": CORE,

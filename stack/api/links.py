@@ -6,6 +6,7 @@ lock, calls the kernel's function, and turns -errno into OSError:
     add_dummy, add_tap, add_veth            stack/drivers: dummy.py, tun.py, veth.py
     add_vlan                                stack/vlan: vlan_newlink
     add_macvlan                             stack/drivers: macvlan_common_newlink
+    add_vrf, set_master                     stack/drivers: vrf_newlink, vrf_add_slave
     add_tunnel                              stack/tunnel: tunnel_newlink
     add_bridge, set_master, bridge_port     stack/bridge: br_add_bridge, br_add_if ...
     add_bond                                stack/bonding: bond_create, bond_enslave
@@ -66,6 +67,8 @@ from stack.bridge.br_stp_if import (
 from stack.core import netdevice
 from stack.core.dev import dev_close, dev_open, dev_set_mtu
 from stack.core.errors import os_error
+from stack.core.fib_rules import LAST_ID
+from stack.core.l3mdev import netif_is_l3_master
 from stack.core.netdevice import flag_names, net_device
 from stack.core.rtnetlink import rtnl_delete_link
 from stack.core.uapi import AF_INET
@@ -74,6 +77,7 @@ from stack.drivers.macvlan import macvlan_common_newlink
 from stack.drivers.macvlan_dev import MACVLAN_MODE_NAMES
 from stack.drivers.tun import Link, tun_set_iff
 from stack.drivers.veth import veth_link_ops, veth_newlink
+from stack.drivers.vrf import vrf_add_slave, vrf_del_slave, vrf_newlink
 from stack.ipv4.fib import parse_addr
 from stack.ipv6.addr import parse_addr6
 from stack.net import Net, check_net
@@ -257,6 +261,19 @@ class Links(Net):
             )
             return _opened(dev, up)
 
+    def add_vrf(
+        self, name: str, table: int, *, mac: bytes | None = None, up: bool = True
+    ) -> net_device:
+        """`ip link add NAME type vrf table TABLE`: interfaces with a routing table of their own.
+
+        `set_master` gives it its interfaces. Sockets are in it by SO_BINDTODEVICE. Raises: OSError:
+        EEXIST. ArgumentError: no number of a table.
+        """
+        _check_new("add_vrf", name, mac=mac)
+        table = whole_number("add_vrf", "table", table, 1, LAST_ID)
+        with self.lock:
+            return _opened(vrf_newlink(self, name, table, mac), up)
+
     def add_tunnel(
         self,
         name: str,
@@ -399,19 +416,24 @@ class Links(Net):
                 raise
 
     def set_master(self, name: str, master: str | None) -> None:
-        """`ip link set NAME master BRIDGE`, of a bond too, or `nomaster` (None).
+        """`ip link set NAME master BRIDGE`, of a bond or VRF too, or `nomaster` (None).
 
         Raises: OSError: EBUSY, it has one; ELOOP, it is a bridge itself; EINVAL, it is no Ethernet,
-        or another namespace's; EOPNOTSUPP, `master` is neither; EXFULL, too many ports. Of a bond:
-        EPERM, the new slave is up.
+        or another namespace's; EOPNOTSUPP, `master` is none of them; EXFULL, too many ports. Of a
+        bond: EPERM, the new slave is up. Of a VRF: EOPNOTSUPP for lo.
         """
         with self.lock:
             dev = self._dev(name)
             if master is None:
-                if dev.master is not None:
+                if dev.master is not None and netif_is_l3_master(dev.master):
+                    vrf_del_slave(dev.master, dev)
+                elif dev.master is not None:
                     bond = netif_is_bond_master(dev.master)
                     release = bond_release if bond else br_del_if
                     _check(release(dev.master.priv, dev), f"{name}: nomaster")
+                return
+            if netif_is_l3_master(self._dev(master)):
+                _check(vrf_add_slave(self._dev(master), dev), f"{name}: master {master}")
                 return
             if netif_is_bond_master(self._dev(master)):
                 bond_enslave(self._dev(master).priv, dev)

@@ -117,8 +117,8 @@ br_link_ops = rtnl_link_ops("bridge", br_dev_delete)
 def br_add_if(br: net_bridge, dev: net_device) -> int:
     """net/bridge/br_if.c: `ip link set DEV master BR`. 0 or -errno.
 
-    -EINVAL: no Ethernet, or another namespace's; -ELOOP: a bridge; -EBUSY: it has a master or an
-    rx_handler; -EOPNOTSUPP: IFF_DONT_BRIDGE; -EXFULL: too many ports.
+    -EINVAL: no Ethernet, a VRF, or another namespace's; -ELOOP: a bridge; -EBUSY: it has a master
+    or an rx_handler; -EOPNOTSUPP: IFF_DONT_BRIDGE; -EXFULL: too many ports.
     """
     if (
         dev.flags & netdevice.IFF_LOOPBACK
@@ -127,6 +127,7 @@ def br_add_if(br: net_bridge, dev: net_device) -> int:
         or not is_valid_ether_addr(dev.dev_addr)
         or dev.net is not br.dev.net
         or dev.reg_state != netdevice.NETREG_REGISTERED
+        or dev.priv_flags & netdevice.IFF_L3MDEV_MASTER
     ):
         return -errno.EINVAL
     if dev.netdev_ops.ndo_start_xmit is br_dev_xmit or netif_is_bridge_master(dev):

@@ -21,6 +21,7 @@ from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING
 
 from stack.core.errors import os_error
+from stack.core.l3mdev import l3mdev_fib_table, l3mdev_flow, netif_is_l3_master
 from stack.core.uapi import RTM_DELRULE, RTM_NEWRULE
 from stack.net import Net
 
@@ -108,6 +109,8 @@ class fib_rules_ops:
     rest: list[fib_rule] = field(default_factory=list)
     has_custom_rules: bool = False
     """net->ipv4.fib_has_custom_rules: a program has changed them, once."""
+    l3mdev_rule: bool = False
+    """The namespace's first VRF has added its rule (drivers/vrf.py)."""
 
     def __post_init__(self) -> None:
         fib_rules_sort(self)
@@ -137,26 +140,36 @@ def fib_rules_sort(ops: fib_rules_ops) -> None:
 # --- lookup -------------------------------------------------------------------------------------
 
 
-def _device_is(net: Net, name: str, ifindex: int) -> bool:
+def fib_rule_dev_match(net: Net, name: str, ifindex: int, l3mdev: int) -> bool:
+    """fib_rule_iif_match, fib_rule_oif_match: the named device; a VRF stands for its ports."""
     dev = net.dev_by_name.get(name)
-    return dev is not None and dev.ifindex == ifindex
+    if dev is None:
+        return False
+    return dev.ifindex == (l3mdev if netif_is_l3_master(dev) else ifindex)
 
 
-def fib_rule_match(net: Net, ops: fib_rules_ops, rule: fib_rule, fl: flowi, iif: int) -> bool:
+def fib_rule_match(
+    net: Net, ops: fib_rules_ops, rule: fib_rule, fl: flowi, iif: int, l3mdev: int = 0
+) -> bool:
     """net/core/fib_rules.c, fib4_rule_match, fib6_rule_match: whether a flow is one of the rule's.
 
-    `iif`: index of the interface it came in by, LOOPBACK_IFINDEX of the host's own.
+    `iif`: index of the interface it came in by, LOOPBACK_IFINDEX of the host's own. `l3mdev`: of
+    the VRF that the flow is in, or 0.
     """
-    return _conditions_hold(net, ops, rule, fl, iif) != bool(rule.flags & FIB_RULE_INVERT)
+    return _conditions_hold(net, ops, rule, fl, iif, l3mdev) != bool(rule.flags & FIB_RULE_INVERT)
 
 
-def _conditions_hold(net: Net, ops: fib_rules_ops, rule: fib_rule, fl: flowi, iif: int) -> bool:
-    if rule.iifname and not _device_is(net, rule.iifname, iif):
+def _conditions_hold(
+    net: Net, ops: fib_rules_ops, rule: fib_rule, fl: flowi, iif: int, l3mdev: int
+) -> bool:
+    if rule.iifname and not fib_rule_dev_match(net, rule.iifname, iif, l3mdev):
         return False
-    if rule.oifname and not _device_is(net, rule.oifname, fl.flowi_oif):
+    if rule.oifname and not fib_rule_dev_match(net, rule.oifname, fl.flowi_oif, l3mdev):
         return False
-    if (rule.mark ^ fl.flowi_mark) & rule.mark_mask or rule.l3mdev or rule.tun_id:
-        return False  # nothing comes out of a tunnel or is in an L3 domain
+    if (rule.mark ^ fl.flowi_mark) & rule.mark_mask or rule.tun_id:
+        return False  # nothing comes out of a tunnel
+    if rule.l3mdev and not l3mdev:
+        return False
     if rule.uid_range is not None and not rule.uid_range[0] <= net.uid <= rule.uid_range[1]:
         return False
     if rule.dst_len and (fl.daddr ^ rule.dst) >> (ops.bits - rule.dst_len):
@@ -177,16 +190,21 @@ def _conditions_hold(net: Net, ops: fib_rules_ops, rule: fib_rule, fl: flowi, ii
     return rule.dport is None or rule.dport[0] <= fl.fl_dport <= rule.dport[1]
 
 
-def fib_rule_next(net: Net, ops: fib_rules_ops, at: int, fl: flowi, iif: int) -> int:
+def fib_rule_next(
+    net: Net, ops: fib_rules_ops, at: int, fl: flowi, iif: int, l3mdev: int = 0
+) -> int:
     """net/core/fib_rules.c fib_rules_lookup: where in `rest`, from `at` on, a rule decides; or -1.
 
-    It follows `goto`, which leads forward only.
+    It follows `goto`, which leads forward only. `l3mdev`: the flow's VRF, if it is not that of its
+    interface.
     """
     rest = ops.rest
+    if rest and not l3mdev:
+        l3mdev = l3mdev_flow(net, fl, iif)
     while at < len(rest):
         rule = rest[at]
         at += 1
-        if rule.action == FR_ACT_NOP or not fib_rule_match(net, ops, rule, fl, iif):
+        if rule.action == FR_ACT_NOP or not fib_rule_match(net, ops, rule, fl, iif, l3mdev):
             continue
         if rule.action != FR_ACT_GOTO:
             return at - 1
@@ -195,6 +213,13 @@ def fib_rule_next(net: Net, ops: fib_rules_ops, at: int, fl: flowi, iif: int) ->
                 at = there
                 break
     return -1
+
+
+def fib_rule_table(net: Net, rule: fib_rule, fl: flowi, iif: int, l3mdev: int = 0) -> int:
+    """fib_rule_get_table: the number of the table of a rule that matches; of `l3mdev` the VRF's."""
+    if not rule.l3mdev:
+        return rule.table
+    return l3mdev_fib_table(net.dev_by_index.get(l3mdev or l3mdev_flow(net, fl, iif)))
 
 
 def fib_rule_suppress(rule: fib_rule, prefixlen: int) -> bool:

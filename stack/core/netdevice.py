@@ -80,6 +80,8 @@ IFF_BRIDGE_PORT = 1 << 2
 IFF_DONT_BRIDGE = 1 << 3
 IFF_BONDING = 1 << 4
 IFF_MACVLAN_PORT = 1 << 5
+IFF_L3MDEV_MASTER = 1 << 6
+IFF_L3MDEV_SLAVE = 1 << 7
 
 # include/uapi/linux/netdevice.h: net_device.addr_assign_type
 NET_ADDR_RANDOM = 1

@@ -13,9 +13,11 @@ from typing import Protocol, TypeAlias
 from fastpath.base.intmap import IntMap
 from fastpath.base.skbuff import sk_buff
 from stack.core.dst import dst_entry
+from stack.core.l3mdev import inet_sdif
 from stack.core.netdevice import net_device
 from stack.core.tcp_states import TCP_NEW_SYN_RECV, TCP_TIME_WAIT
 from stack.core.uapi import IPPROTO_TCP, IPPROTO_UDP
+from stack.inet.inet_hashtables import inet_sk_bound_dev_eq
 from stack.inet.inet_sock import inet_sock
 from stack.net import Net
 
@@ -103,7 +105,7 @@ def tcp_early_demux(skb: sk_buff) -> None:
         sk = dev.net.tcp_hashinfo.ehash.find_skb(skb)
     except IndexError:  # too short; tcp_v4_rcv and tcp_v6_rcv count it
         return
-    if sk is None or (sk.sk_bound_dev_if and sk.sk_bound_dev_if != skb.skb_iif):
+    if sk is None or not inet_sk_bound_dev_eq(sk, skb.skb_iif, inet_sdif(skb)):
         return
     skb.sk = sk
     state: int = sk.sk_state

@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING, Any
 from stack.core import tcp_states
 from stack.core.dst import dst_entry
 from stack.core.errors import os_error
+from stack.core.l3mdev import l3mdev_master_ifindex_by_index
 from stack.core.rows import FRESH, i32, row, state, u8, u16, u32, wide
 from stack.core.security import security_inet_csk_clone
 from stack.core.sock import (
@@ -63,6 +64,9 @@ from stack.inet.tcp_family import tcp_family_ops
 from stack.net import Net
 
 if TYPE_CHECKING:
+    from fastpath.base.skbuff import sk_buff
+    from stack.core.dst import dst_entry
+    from stack.inet.flow import flowi
     from stack.inet.tcp_cong import tcp_congestion_ops
     from stack.inet.tcp_sock import tcp_fastopen_cookie, tcp_sock
 
@@ -297,6 +301,23 @@ def inet_sk_set_state(sk: inet_connection_sock, state: int) -> None:
 # --- ports --------------------------------------------------------------------------------
 
 
+def inet_sk_bound_l3mdev(sk: Any) -> int:
+    """include/net/inet_sock.h: the VRF whose ports a socket takes; 0: those of no VRF.
+
+    With sysctl tcp_l3mdev_accept a port is one for all.
+    """
+    if sk.net.sysctl.tcp_l3mdev_accept:
+        return 0
+    return l3mdev_master_ifindex_by_index(sk.net, sk.sk_bound_dev_if)
+
+
+def inet_request_bound_dev_if(sk: inet_connection_sock, skb: sk_buff) -> int:
+    """include/net/inet_sock.h: the device that the child of a listener is bound to, or 0."""
+    if sk.sk_bound_dev_if or not sk.net.sysctl.tcp_l3mdev_accept:
+        return sk.sk_bound_dev_if
+    return l3mdev_master_ifindex_by_index(sk.net, skb.skb_iif)
+
+
 def inet_csk_bind_conflict(
     sk: inet_connection_sock, tb: inet_bind_bucket, relax: bool, reuseport_ok: bool
 ) -> bool:
@@ -307,7 +328,7 @@ def inet_csk_bind_conflict(
         if sk2 is sk:
             continue
         d1, d2 = sk.sk_bound_dev_if, sk2.sk_bound_dev_if
-        if d1 and d2 and d1 != d2:
+        if d1 != d2 and ((d1 and d2) or inet_sk_bound_l3mdev(sk) != inet_sk_bound_l3mdev(sk2)):
             continue
         if not inet_rcv_saddr_equal(sk, sk2):
             continue

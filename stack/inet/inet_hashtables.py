@@ -16,6 +16,7 @@ from fastpath.base.skbuff import sk_buff
 from fastpath.net.inethash import InetHash
 from fastpath.net.inetkey import inet_key
 from stack.core.errors import os_error
+from stack.core.l3mdev import inet_bound_dev_eq, inet_sdif
 from stack.core.rows import row, state, wide
 from stack.core.secure_seq import secure_ipv4_port_ephemeral
 from stack.core.tcp_states import TCP_CLOSE, TCP_LISTEN, TCP_NEW_SYN_RECV, TCP_TIME_WAIT
@@ -95,19 +96,27 @@ class inet_hashinfo:
 
 
 def __inet_lookup_established(
-    hashinfo: inet_hashinfo, skb: sk_buff | None, key: InetKey | None, dif: int
+    hashinfo: inet_hashinfo, skb: sk_buff | None, key: InetKey | None, dif: int, sdif: int
 ) -> EhashEntry | None:
     """The connection, request or TIME_WAIT socket that matches exactly; None when there is none.
 
     The key is read from the segment `skb`. Without one (for an ICMP error) it is `key`.
     """
     sk = hashinfo.ehash.get(key) if skb is None else hashinfo.ehash.find_skb(skb)
-    if sk is not None and sk.sk_bound_dev_if and sk.sk_bound_dev_if != dif:
+    if sk is not None and not inet_sk_bound_dev_eq(sk, dif, sdif):
         return None
     return sk
 
 
-def compute_score(sk: inet_sock, family: int, daddr: wide, dif: int) -> int:
+def inet_sk_bound_dev_eq(sk: EhashEntry, dif: int, sdif: int) -> bool:
+    """include/net/inet_hashtables.h: whether a socket gets segments from this interface."""
+    bound: int = sk.sk_bound_dev_if
+    if not bound and not sdif:
+        return True
+    return inet_bound_dev_eq(bool(sk.net.sysctl.tcp_l3mdev_accept), bound, dif, sdif)
+
+
+def compute_score(sk: inet_sock, family: int, daddr: wide, dif: int, sdif: int = 0) -> int:
     """How specific a matching listener of the port is; -1 when it does not match.
 
     A bound address, a bound device and a socket of the packet's own family score higher.
@@ -122,15 +131,15 @@ def compute_score(sk: inet_sock, family: int, daddr: wide, dif: int) -> int:
         if sk.inet_rcv_saddr != daddr:
             return -1
         score += 4
+    if not inet_sk_bound_dev_eq(sk, dif, sdif):
+        return -1
     if sk.sk_bound_dev_if:
-        if sk.sk_bound_dev_if != dif:
-            return -1
         score += 4
     return score
 
 
 def __inet_lookup_listener(
-    hashinfo: inet_hashinfo, skb: sk_buff | None, key: InetKey, dif: int
+    hashinfo: inet_hashinfo, skb: sk_buff | None, key: InetKey, dif: int, sdif: int
 ) -> tcp_sock | None:
     """The best listener; a reuseport group is spread by a hash of the key."""
     family, _, _, daddr, hnum = key
@@ -140,7 +149,7 @@ def __inet_lookup_listener(
     best: list[tcp_sock] = []
     hiscore = 0
     for sk in group:
-        score = compute_score(sk, family, daddr, dif)
+        score = compute_score(sk, family, daddr, dif, sdif)
         if score > hiscore:
             best, hiscore = [sk], score
         elif score == hiscore and score > 0 and sk.sk_reuseport:
@@ -152,12 +161,12 @@ def __inet_lookup_listener(
     return best[0]
 
 
-def __inet_lookup(hashinfo: inet_hashinfo, skb: sk_buff, dif: int) -> EhashEntry | None:
+def __inet_lookup(hashinfo: inet_hashinfo, skb: sk_buff, dif: int, sdif: int) -> EhashEntry | None:
     """Established first, then listeners."""
-    sk = __inet_lookup_established(hashinfo, skb, None, dif)
+    sk = __inet_lookup_established(hashinfo, skb, None, dif, sdif)
     if sk is not None:
         return sk
-    return __inet_lookup_listener(hashinfo, skb, inet_key(skb), dif)
+    return __inet_lookup_listener(hashinfo, skb, inet_key(skb), dif, sdif)
 
 
 def __inet_lookup_skb(hashinfo: inet_hashinfo, skb: sk_buff) -> EhashEntry | None:
@@ -175,7 +184,7 @@ def __inet_lookup_skb(hashinfo: inet_hashinfo, skb: sk_buff) -> EhashEntry | Non
         changed = state in (TCP_CLOSE, TCP_TIME_WAIT, TCP_NEW_SYN_RECV)
         if not changed or hashinfo.ehash.find_skb(skb) is sk:
             return sk
-    return __inet_lookup(hashinfo, skb, skb.skb_iif)
+    return __inet_lookup(hashinfo, skb, skb.skb_iif, inet_sdif(skb))
 
 
 # --- hashing ------------------------------------------------------------------------------

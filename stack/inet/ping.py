@@ -13,6 +13,7 @@ from fastpath.net.inetkey import icmp_echo_key
 from stack.core.drop_reason import kfree_skb_reason
 from stack.core.errors import os_error
 from stack.core.iov import msghdr
+from stack.core.l3mdev import inet_sdif
 from stack.core.rows import row, state, wide
 from stack.core.sk_mem import proto_mem_of_ram
 from stack.core.sock import sk_common_release, sock_queue_rcv_skb_reason
@@ -89,14 +90,15 @@ def ping_unhash(sk: ping_sock) -> None:
         sk.inet_sport = 0
 
 
-def ping_lookup(net: Net, family: int, ident: int, laddr: wide, dif: int) -> ping_sock | None:
-    """net/ipv4/ping.c: the socket of an identifier, local address and interface, or None."""
+def ping_lookup(net: Net, family: int, ident: int, laddr: wide, skb: sk_buff) -> ping_sock | None:
+    """net/ipv4/ping.c: the socket of an identifier, local address and skb's interface, or None."""
+    dif, sdif = skb.dev.ifindex if skb.dev is not None else 0, inet_sdif(skb)
     for sk in net.ping_table.get(ident, ()):
         if sk.sk_family != family:
             continue
         if sk.inet_rcv_saddr and sk.inet_rcv_saddr != laddr:
             continue
-        if sk.sk_bound_dev_if and sk.sk_bound_dev_if != dif:
+        if sk.sk_bound_dev_if and sk.sk_bound_dev_if not in (dif, sdif):
             continue
         return sk
     return None
@@ -153,7 +155,7 @@ def ping_rcv(skb: sk_buff) -> bool:
     if not net.ping_table:
         return False
     family, _, _, laddr, ident = icmp_echo_key(skb)
-    sk = ping_lookup(net, family, ident, laddr, skb.dev.ifindex)
+    sk = ping_lookup(net, family, ident, laddr, skb)
     if sk is None:
         return False
     clone = skb_clone(skb)

@@ -24,6 +24,7 @@ from stack.core.drop_reason import kfree_skb_reason
 from stack.core.dst import dst_entry
 from stack.core.errors import os_error
 from stack.core.iov import msghdr, skb_read_datagram
+from stack.core.l3mdev import inet_bound_dev_eq, inet_sdif
 from stack.core.netdevice import LL_MAX_HEADER
 from stack.core.rows import row, state, wide
 from stack.core.sk_mem import proto_mem_of_ram
@@ -82,13 +83,20 @@ def raw_local_deliver(skb: sk_buff, family: int, protocol: int) -> int:
     return delivered
 
 
-def raw_match(sk: raw_sock, raddr: wide, laddr: wide, dif: int) -> bool:
+def raw_match(sk: raw_sock, raddr: wide, laddr: wide, dif: int, sdif: int) -> bool:
     """net/ipv4/raw.c (raw_v4_match): does a packet from raddr to laddr concern the sock?"""
     return (
         (not sk.inet_daddr or sk.inet_daddr == raddr)
         and (not sk.inet_rcv_saddr or sk.inet_rcv_saddr == laddr)
-        and (not sk.sk_bound_dev_if or sk.sk_bound_dev_if == dif)
+        and raw_sk_bound_dev_eq(sk, dif, sdif)
     )
+
+
+def raw_sk_bound_dev_eq(sk: inet_sock, dif: int, sdif: int) -> bool:
+    """include/net/raw.h: whether a socket gets packets from this interface."""
+    if not sk.sk_bound_dev_if and not sdif:
+        return True
+    return inet_bound_dev_eq(bool(sk.net.sysctl.raw_l3mdev_accept), sk.sk_bound_dev_if, dif, sdif)
 
 
 def raw_icmp_error(
@@ -106,7 +114,7 @@ def raw_icmp_error(
     dif = skb.dev.ifindex if skb.dev is not None else 0
     af = af_ops_of[family]
     for sk in tuple(bucket):
-        if raw_match(sk, raddr, laddr, dif):
+        if raw_match(sk, raddr, laddr, dif, inet_sdif(skb)):
             af.raw_err(sk, skb, offset, info)
 
 

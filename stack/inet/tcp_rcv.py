@@ -15,6 +15,7 @@ from fastpath.net.hdr import ip_hdr, ipv6_hdr, tcp_fill_cb, tcp_hdr_validate
 from fastpath.net.inetkey import inet_key
 from stack.core import drop_reason
 from stack.core.drop_reason import kfree_skb_reason
+from stack.core.l3mdev import inet_sdif
 from stack.core.netdevice import net_device
 from stack.core.sock import (
     sk_add_backlog,
@@ -186,7 +187,9 @@ def tcp_rcv_time_wait(tw: inet_timewait_sock, skb: sk_buff, ops: tcp_family_ops)
     net = tw.net
     verdict = tcp_timewait_state_process(tw, skb)
     if verdict == TCP_TW_SYN:
-        sk2 = __inet_lookup_listener(net.tcp_hashinfo, skb, inet_key(skb), skb.skb_iif)
+        sk2 = __inet_lookup_listener(
+            net.tcp_hashinfo, skb, inet_key(skb), skb.skb_iif, inet_sdif(skb)
+        )
         if sk2 is not None:
             inet_twsk_deschedule_put(tw)
             return sk2

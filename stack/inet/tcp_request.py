@@ -20,6 +20,7 @@ from stack.inet.inet_connection_sock import (
     inet_csk_reqsk_queue_hash_add,
     inet_csk_reqsk_queue_is_full,
     inet_reqsk_alloc,
+    inet_request_bound_dev_if,
     request_sock,
     sk_acceptq_is_full,
 )
@@ -184,6 +185,7 @@ def tcp_conn_request(ops: tcp_family_ops, sk: tcp_sock, skb: sk_buff) -> int:
     tmp_opt.tstamp_ok = tmp_opt.saw_tstamp
     tcp_openreq_init(req, tmp_opt, skb, sk)
     req.ir_iif = skb.skb_iif
+    req.sk_bound_dev_if = inet_request_bound_dev_if(sk, skb)
     dst = ops.route_req(sk, skb, req)
     if dst is None or security_inet_conn_request(sk, skb, req):
         linux.ListenDrops += 1

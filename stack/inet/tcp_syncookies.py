@@ -13,7 +13,12 @@ from fastpath.net.inetkey import inet_key, inet_siphash
 from stack.core.dst import dst_entry
 from stack.core.rows import wide
 from stack.core.security import security_inet_conn_request
-from stack.inet.inet_connection_sock import inet_csk_reqsk_queue_add, inet_reqsk_alloc, request_sock
+from stack.inet.inet_connection_sock import (
+    inet_csk_reqsk_queue_add,
+    inet_reqsk_alloc,
+    inet_request_bound_dev_if,
+    request_sock,
+)
 from stack.inet.tcp_accecn import tcp_accecn_ace
 from stack.inet.tcp_const import MSEC, SEC
 from stack.inet.tcp_family import tcp_family_ops
@@ -157,6 +162,7 @@ def cookie_check(sk: tcp_sock, skb: sk_buff, ops: tcp_family_ops) -> tcp_sock | 
     req.mss = ops.msstab[mssind]
     req.inet_dport, req.inet_num = th.source, th.dest
     req.ir_iif = skb.skb_iif
+    req.sk_bound_dev_if = inet_request_bound_dev_if(sk, skb)
     if opts.saw_tstamp and opts.rcv_tsecr:
         cookie_timestamp_decode(net, opts, req)
         # Only with Accurate ECN does the last ACK have so much (RFC 9768 3.1.2 and 5.1).

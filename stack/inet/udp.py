@@ -54,6 +54,7 @@ from stack.core.datagram import (
 from stack.core.drop_reason import kfree_skb_reason
 from stack.core.errors import os_error
 from stack.core.iov import msghdr, skb_copy_datagram_iter
+from stack.core.l3mdev import inet_sdif
 from stack.core.netdevice import ETH_P_IPV6
 from stack.core.sk_mem import proto_mem_of_ram, sk_mem_reclaim, sk_rmem_schedule
 from stack.core.snmp import udp_mib
@@ -78,7 +79,13 @@ from stack.inet.early_demux import inet_sk_rx_dst_set
 from stack.inet.flow import flowi
 from stack.inet.inet_sock import inet_cork
 from stack.inet.udp_flow import UDP_HLEN, UDP_MAX_SEGMENTS, udp_flush_pending_frames
-from stack.inet.udp_hash import __udp_lib_lookup, udp_port_socks, udp_sock, udp_table
+from stack.inet.udp_hash import (
+    __udp_lib_lookup,
+    udp_port_socks,
+    udp_sk_bound_dev_eq,
+    udp_sock,
+    udp_table,
+)
 from stack.inet.xfrm_policy import XFRM_POLICY_IN, xfrm4_policy_check, xfrm6_policy_check
 from stack.net import Net
 
@@ -173,7 +180,7 @@ def udp_lib_rcv(net: Net, skb: sk_buff, af: inet_af_ops, many: bool) -> int:
         return 0
     if many:
         return __udp_lib_mcast_deliver(net, skb, af, ends)
-    sk = __udp_lib_lookup(net, ends, skb.dev.ifindex)
+    sk = __udp_lib_lookup(net, ends, skb.dev.ifindex, inet_sdif(skb))
     if sk is not None:
         if sk.udp_tuple is not None:
             inet_sk_rx_dst_set(sk, skb)
@@ -233,9 +240,9 @@ def udp_csum_bad(skb: sk_buff) -> bool:
 
 def __udp_lib_mcast_deliver(net: Net, skb: sk_buff, af: inet_af_ops, ends: InetEnds) -> int:
     """net/ipv{4,6}/udp.c: a group or broadcast: each socket that fits gets one. Takes ownership."""
-    dif = skb.dev.ifindex
+    dif, sdif = skb.dev.ifindex, inet_sdif(skb)
     socks = udp_port_socks(net, ends.dport)
-    takers = [sk for sk in socks if __udp_is_mcast_sock(sk, af, ends, dif)]
+    takers = [sk for sk in socks if __udp_is_mcast_sock(sk, af, ends, dif, sdif)]
     if not takers:
         af.udp_mib(net).IgnoredMulti += 1
         consume_skb(skb)
@@ -249,17 +256,17 @@ def __udp_lib_mcast_deliver(net: Net, skb: sk_buff, af: inet_af_ops, ends: InetE
     return 0
 
 
-def __udp_is_mcast_sock(sk: udp_sock, af: inet_af_ops, ends: InetEnds, dif: int) -> bool:
+def __udp_is_mcast_sock(sk: udp_sock, af: inet_af_ops, ends: InetEnds, dif: int, sdif: int) -> bool:
     """net/ipv{4,6}/udp.c: does a group or broadcast datagram concern this sock?"""
     if not inet_sk_takes(sk, ends.family) or (
         (sk.inet_daddr and not ends.is_from(sk.inet_daddr))
         or (sk.inet_dport and sk.inet_dport != ends.sport)
         or (sk.inet_rcv_saddr and not ends.is_to(sk.inet_rcv_saddr))
-        or (sk.sk_bound_dev_if and sk.sk_bound_dev_if != dif)
+        or not udp_sk_bound_dev_eq(sk, dif, sdif)
     ):
         return False
     _, saddr, _, daddr, _ = ends.key()
-    return af.mc_sf_allow(sk, daddr, saddr, dif)
+    return af.mc_sf_allow(sk, daddr, saddr, sdif or dif)
 
 
 def udp_queue_rcv_skb(sk: udp_sock, skb: sk_buff) -> int:

@@ -11,6 +11,7 @@ from fastpath.net.inet import UdpFlow
 from fastpath.net.inethash import InetHash
 from fastpath.net.inetkey import InetEnds, udp_rcv_ends
 from stack.core import snmp
+from stack.core.l3mdev import inet_bound_dev_eq, inet_sdif
 from stack.core.rows import FRESH, row, state
 from stack.core.sockaddr import sockaddr
 from stack.core.tcp_states import TCP_ESTABLISHED, TCP_LISTEN
@@ -184,7 +185,7 @@ def udp_lib_rehash(sk: udp_sock) -> None:
                 connected_changed(sk.net)
 
 
-def compute_score(sk: udp_sock, ends: InetEnds, dif: int) -> int:
+def compute_score(sk: udp_sock, ends: InetEnds, dif: int, sdif: int = 0) -> int:
     """net/ipv4/udp.c: how well a sock fits a packet; -1 when not at all."""
     af = sk.sk_af
     score = 1
@@ -204,23 +205,32 @@ def compute_score(sk: udp_sock, ends: InetEnds, dif: int) -> int:
         if sk.inet_dport != ends.sport:
             return -1
         score += 4
-    if sk.sk_bound_dev_if:
-        if sk.sk_bound_dev_if != dif:
+    if sk.sk_bound_dev_if or sdif:
+        if not udp_sk_bound_dev_eq(sk, dif, sdif):
             return -1
-        score += 4
+        if sk.sk_bound_dev_if:
+            score += 4
     return score
+
+
+def udp_sk_bound_dev_eq(sk: udp_sock, dif: int, sdif: int) -> bool:
+    """include/net/udp.h: whether a sock gets datagrams from this interface (inet_bound_dev_eq)."""
+    accept = bool(sk.net.sysctl.udp_l3mdev_accept)
+    return inet_bound_dev_eq(accept, sk.sk_bound_dev_if, dif, sdif)
 
 
 def udp_lib_lookup_skb(net: Net, skb: sk_buff) -> udp_sock | None:
     """net/ipv{4,6}/udp.c (udp4_lib_lookup_skb): the sock a usual datagram belongs to, or None."""
     ends = udp_rcv_ends(skb)
-    return None if ends is None else __udp_lib_lookup(net, ends, skb.dev.ifindex)
+    if ends is None:
+        return None
+    return __udp_lib_lookup(net, ends, skb.dev.ifindex, inet_sdif(skb))
 
 
-def __udp_lib_lookup(net: Net, ends: InetEnds, dif: int) -> udp_sock | None:
+def __udp_lib_lookup(net: Net, ends: InetEnds, dif: int, sdif: int = 0) -> udp_sock | None:
     """net/ipv{4,6}/udp.c (__udp4_lib_lookup): the sock a datagram belongs to, or None."""
     table = net.udp_table
-    if table.connected:
+    if table.connected and not sdif:
         connected: udp_sock | None = table.connected.find(ends)
         if connected is not None:
             return connected
@@ -228,12 +238,12 @@ def __udp_lib_lookup(net: Net, ends: InetEnds, dif: int) -> udp_sock | None:
     if sk is None:
         return None
     if sk.udp_port_next is None:
-        return sk if compute_score(sk, ends, dif) >= 0 else None
+        return sk if compute_score(sk, ends, dif, sdif) >= 0 else None
     best: udp_sock | None = None
     badness = -1
     group: list[udp_sock] | None = None
     for sk in udp_port_socks(net, ends.dport):
-        score = compute_score(sk, ends, dif)
+        score = compute_score(sk, ends, dif, sdif)
         if score > badness:
             best, badness = sk, score
             group = [sk] if sk.sk_reuseport else None

@@ -69,7 +69,7 @@ from stack.core.sock import sock
 from stack.ipv4.addr import ipv4_is_loopback, ipv4_is_multicast
 from stack.ipv4.arp_send import ARP_HDR_LEN, ARPOP_REPLY, ARPOP_REQUEST, arp_mc_map, arp_send
 from stack.ipv4.devinet import RT_SCOPE_HOST, RT_SCOPE_LINK, in_device, in_ifaddr, inet_confirm_addr
-from stack.ipv4.fib import RTN_LOCAL, RTN_MULTICAST, inet_addr_type, inet_select_addr
+from stack.ipv4.fib import RTN_LOCAL, RTN_MULTICAST, inet_addr_type_dev_table, inet_select_addr
 from stack.ipv4.netns import in_dev_conf
 from stack.net import Net
 
@@ -103,7 +103,7 @@ def arp_constructor(neigh: neighbour) -> int:
     addr = neigh.primary_key
     if dev.ip_ptr is None:
         return -errno.EINVAL
-    kind = inet_addr_type(neigh.net, narrow(addr))
+    kind = inet_addr_type_dev_table(neigh.net, dev, narrow(addr))
     group_ha = arp_mc_map(narrow(addr), dev) if kind == RTN_MULTICAST else None
     neigh_setup(neigh, kind, group_ha, arp_hh_ops, arp_direct_ops)
     return 0
@@ -133,7 +133,7 @@ def arp_solicit(neigh: neighbour, skb: sk_buff | None) -> None:
     if skb is not None and announce < 2 and skb.protocol == netdevice.ETH_P_IP:
         source = ip_hdr(skb).saddr
         # arp_announce 0: any local address; 1: only an address in the target's network.
-        if inet_addr_type(neigh.net, source) == RTN_LOCAL and (
+        if inet_addr_type_dev_table(neigh.net, dev, source) == RTN_LOCAL and (
             not announce
             or in_dev is None
             or any(_same_net(ifa, narrow(target), source) for ifa in in_dev.ifa_list)
@@ -219,19 +219,19 @@ def arp_process(net: Net, sk: sock | None, skb: sk_buff) -> int:
         return netdevice.NET_RX_DROP
     if not sip:
         # Duplicate address detection (RFC 5227 2.1.1): answer, learn nothing.
-        ours = op == ARPOP_REQUEST and inet_addr_type(net, tip) == RTN_LOCAL
+        ours = op == ARPOP_REQUEST and inet_addr_type_dev_table(net, dev, tip) == RTN_LOCAL
         if ours and not arp_ignore(net, in_dev, sip, tip):
             arp_send(ARPOP_REPLY, netdevice.ETH_P_ARP, sip, dev, tip, sha, dev.dev_addr, sha)
         consume_skb(skb)
         return netdevice.NET_RX_SUCCESS
-    if inet_addr_type(net, sip) == RTN_LOCAL:
+    if inet_addr_type_dev_table(net, dev, sip) == RTN_LOCAL:
         # Another station uses our address. Linux drops this as a martian source, so neither answer
         # nor learn.
         if sha != dev.dev_addr:
             net.arp_conflicts += 1
         consume_skb(skb)
         return netdevice.NET_RX_SUCCESS
-    if op == ARPOP_REQUEST and inet_addr_type(net, tip) == RTN_LOCAL:
+    if op == ARPOP_REQUEST and inet_addr_type_dev_table(net, dev, tip) == RTN_LOCAL:
         answer = not arp_ignore(net, in_dev, sip, tip)
         if answer and neigh_event_ns(net.arp_tbl, sha, sip, dev) is not None:
             arp_send(ARPOP_REPLY, netdevice.ETH_P_ARP, sip, dev, tip, sha, dev.dev_addr, sha)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 
 from stack.core.errors import os_error
+from stack.core.l3mdev import l3mdev_fib_table_by_index, netif_index_is_l3_master
 from stack.core.rows import narrow
 from stack.core.sock import lock_sock, release_sock, sk_dst_reset, sk_dst_set
 from stack.core.sock_flags import SOCK_BROADCAST
@@ -14,7 +15,13 @@ from stack.core.uapi import AF_INET, AF_UNSPEC
 from stack.inet.flow import flowi
 from stack.inet.inet_sock import inet_sock
 from stack.ipv4.addr import ipv4_is_multicast
-from stack.ipv4.fib import RTN_BROADCAST, RTN_LOCAL, RTN_MULTICAST, inet_addr_type
+from stack.ipv4.fib import (
+    RT_TABLE_LOCAL,
+    RTN_BROADCAST,
+    RTN_LOCAL,
+    RTN_MULTICAST,
+    inet_addr_type_table,
+)
 from stack.ipv4.route import RTCF_BROADCAST, ip_route_connect
 
 
@@ -40,7 +47,8 @@ def inet_bind_source(sk: inet_sock, addr: int) -> int:
 
     0, the device's address, for a group or a broadcast address. Raises: OSError EADDRNOTAVAIL.
     """
-    kind = inet_addr_type(sk.net, addr)
+    tb_id = l3mdev_fib_table_by_index(sk.net, sk.sk_bound_dev_if) or RT_TABLE_LOCAL
+    kind = inet_addr_type_table(sk.net, addr, tb_id)
     if kind in (RTN_MULTICAST, RTN_BROADCAST):
         return 0
     if (
@@ -70,8 +78,8 @@ def __ip4_datagram_connect(sk: inet_sock, uaddr: sockaddr) -> int:
     oif = sk.sk_bound_dev_if
     saddr = sk.inet_saddr
     if ipv4_is_multicast(daddr):
-        if not oif:
-            oif = sk.mc_index
+        if not oif or netif_index_is_l3_master(sk.net, oif):
+            oif = sk.mc_index or oif
         if not saddr:
             saddr = sk.mc_addr
     fl4 = flowi(AF_INET)

@@ -28,7 +28,13 @@ from stack.core.fib_rules import (
     fib_default_rules,
     fib_rule_next,
     fib_rule_suppress,
+    fib_rule_table,
     fib_rules_ops,
+)
+from stack.core.l3mdev import (
+    l3mdev_fib_table,
+    l3mdev_flow_oif,
+    l3mdev_master_ifindex,
 )
 from stack.core.neigh_table import neigh_key
 from stack.core.netdevice import net_device
@@ -311,8 +317,8 @@ def fib_get_table(net: Net, tb_id: int) -> fib_table:
 
 def fib_info_nh_uses_dev(fi: fib_info, dev: net_device) -> bool:
     """net/ipv4/fib_frontend.c: whether one of the next hops uses `dev`."""
-    for nh in fi.fib_nh:  # noqa: SIM110 -- no generator per packet
-        if nh.nh_dev is dev:
+    for nh in fi.fib_nh:
+        if nh.nh_dev is dev or l3mdev_master_ifindex(nh.nh_dev) == dev.ifindex:
             return True
     return False
 
@@ -361,28 +367,29 @@ def fib_lookup(
     return -errno.ENETUNREACH
 
 
-def __fib_lookup(net: Net, fl4: flowi, iif: int) -> fib_result | int:
+def __fib_lookup(net: Net, fl4: flowi, iif: int, l3mdev: int = 0) -> fib_result | int:
     """net/ipv4/fib_rules.c: by the rules with conditions, where fib_lookup finds nothing.
 
-    `iif`: the interface that the packet came in by, LOOPBACK_IFINDEX for the host's own. A result,
-    or a negative errno (-ENETUNREACH: none).
+    `iif`: the interface that the packet came in by, LOOPBACK_IFINDEX for the host's own. `l3mdev`:
+    as fib_rule_next. A result, or a negative errno (-ENETUNREACH: none).
     """
     ops = net.fib.ops
-    at = fib_rule_next(net, ops, 0, fl4, iif)
+    oif = l3mdev_flow_oif(net, fl4.flowi_oif)
+    at = fib_rule_next(net, ops, 0, fl4, iif, l3mdev)
     while at >= 0:
         rule = ops.rest[at]
         if rule.action != FR_ACT_TO_TBL:
             return -FR_ACT_ERROR.get(rule.action, errno.EINVAL)
-        tb = net.fib.tables.get(rule.table)
+        tb = net.fib.tables.get(fib_rule_table(net, rule, fl4, iif, l3mdev))
         if tb is not None:
             tos = fl4.flowi_tos & IPTOS_RT_MASK
-            res = fib_table_lookup(tb, narrow(fl4.daddr), tos, fl4.flowi_scope, fl4.flowi_oif)
+            res = fib_table_lookup(tb, narrow(fl4.daddr), tos, fl4.flowi_scope, oif)
             if not isinstance(res, fib_result):
                 if res != -errno.EAGAIN:
                     return res
             elif not fib_rule_suppress(rule, res.prefixlen):
                 return res
-        at = fib_rule_next(net, ops, at + 1, fl4, iif)
+        at = fib_rule_next(net, ops, at + 1, fl4, iif, l3mdev)
     return -errno.ENETUNREACH
 
 
@@ -457,9 +464,14 @@ def inet_select_addr(dev: net_device, dst: int, scope: int) -> int:
             first = first or ifa.ifa_local
     if first or dev is None:
         return first
-    for other in list(dev.net.dev_by_name.values()):
+    # A VRF stands for the loopback device of its ports, so its addresses go first.
+    master = l3mdev_master_ifindex(dev)
+    others = list(dev.net.dev_by_name.values())
+    if master:
+        others.insert(0, dev.net.dev_by_index[master])
+    for other in others:
         in_dev = other.ip_ptr
-        if in_dev is None or other is dev:
+        if in_dev is None or other is dev or l3mdev_master_ifindex(other) != master:
             continue
         for ifa in in_dev.ifa_list:
             if ifa.ifa_scope != RT_SCOPE_LINK and ifa.ifa_scope <= scope:
@@ -468,12 +480,23 @@ def inet_select_addr(dev: net_device, dst: int, scope: int) -> int:
 
 
 def inet_addr_type(net: Net, addr: int) -> int:
-    """net/ipv4/fib_frontend.c: RTN_* of an address; inet_addr_type_dev_table without a VRF."""
+    """net/ipv4/fib_frontend.c: RTN_* of an address outside VRFs."""
+    return inet_addr_type_table(net, addr, RT_TABLE_LOCAL)
+
+
+def inet_addr_type_dev_table(net: Net, dev: net_device | None, addr: int) -> int:
+    """net/ipv4/fib_frontend.c: RTN_* of an address where `dev` is: in its VRF, or in none."""
+    return inet_addr_type_table(net, addr, l3mdev_fib_table(dev) or RT_TABLE_LOCAL)
+
+
+def inet_addr_type_table(net: Net, addr: int, tb_id: int) -> int:
+    """net/ipv4/fib_frontend.c: RTN_* of an address by the table `tb_id`."""
     if addr == 0 or ipv4_is_lbcast(addr):
         return RTN_BROADCAST
     if ipv4_is_multicast(addr):
         return RTN_MULTICAST
-    res = fib_table_lookup(net.fib.tables[RT_TABLE_LOCAL], addr)
+    tb = net.fib.tables.get(tb_id)
+    res = fib_table_lookup(tb, addr) if tb is not None else -errno.EAGAIN
     return res.type if isinstance(res, fib_result) else RTN_UNICAST
 
 
@@ -482,6 +505,12 @@ def ip_dev_find(net: Net, addr: int) -> net_device | None:
     res = fib_table_lookup(net.fib.tables[RT_TABLE_LOCAL], addr)
     if isinstance(res, fib_result) and res.type == RTN_LOCAL and res.nh is not None:
         return res.nh.nh_dev
+    if not net.fib.ops.l3mdev_rule:
+        return None
+    for dev in net.dev_base_head:  # what is in a VRF is not in the local table
+        in_dev = dev.ip_ptr
+        if in_dev is not None and any(ifa.ifa_local == addr for ifa in in_dev.ifa_list):
+            return dev
     return None
 
 
@@ -513,7 +542,7 @@ def fib_check_nh(net: Net, nh: fib_nh, scope: int, table: int = RT_TABLE_MAIN) -
             if nh.nh_dev is None:
                 raise os_error(errno.ENODEV, "onlink needs a device")
         else:
-            if inet_addr_type(net, nh.nh_gw) != RTN_UNICAST:
+            if inet_addr_type_dev_table(net, nh.nh_dev, nh.nh_gw) != RTN_UNICAST:
                 raise os_error(errno.EINVAL, "the gateway is not a unicast address of another host")
             res = fib_check_nh_gw(net, nh, max(scope + 1, RT_SCOPE_LINK), table)
             if not isinstance(res, fib_result):
@@ -680,6 +709,11 @@ def format_addr(addr: int) -> str:
     return f"{addr >> 24}.{addr >> 16 & 255}.{addr >> 8 & 255}.{addr & 255}"
 
 
+def fib_valid_prefsrc(net: Net, table: int, prefsrc: int) -> bool:
+    """net/ipv4/fib_semantics.c: may a route have this source: an address of its VRF, or of none."""
+    return RTN_LOCAL in (inet_addr_type_table(net, prefsrc, table), inet_addr_type(net, prefsrc))
+
+
 def ip_route_add(
     net: Net,
     prefix: str,
@@ -719,7 +753,7 @@ def ip_route_add(
         else:
             scope = RT_SCOPE_LINK
     prefsrc = parse_addr(src) if src else 0
-    if prefsrc and inet_addr_type(net, prefsrc) != RTN_LOCAL:
+    if prefsrc and not fib_valid_prefsrc(net, table, prefsrc):
         raise os_error(errno.EINVAL, f"{src} is not an address of this host")
     nhs: list[fib_nh] = []
     if nhobj is not None:
@@ -810,8 +844,9 @@ def fib_dump(net: Net, table: int | None = RT_TABLE_MAIN) -> list[dict[str, Any]
 
 def fib_magic(net: Net, add: bool, rtype: int, dst: int, plen: int, ifa: in_ifaddr) -> None:
     """net/ipv4/fib_frontend.c: add or remove one automatic route of an address. Never raises."""
-    tb = fib_get_table(net, RT_TABLE_MAIN if rtype == RTN_UNICAST else RT_TABLE_LOCAL)
     dev = ifa.ifa_dev.dev
+    usual = RT_TABLE_MAIN if rtype == RTN_UNICAST else RT_TABLE_LOCAL
+    tb = fib_get_table(net, l3mdev_fib_table(dev) or usual)
     scope = RT_SCOPE_HOST if rtype == RTN_LOCAL else RT_SCOPE_LINK
     if add:
         info = fib_info(
@@ -888,17 +923,22 @@ def fib_del_ifaddr(ifa: in_ifaddr) -> None:
             fib_magic(net, False, RTN_BROADCAST, addr, 32, ifa)
     if not any(i.ifa_local == ifa.ifa_local for i in still):
         fib_magic(net, False, RTN_LOCAL, ifa.ifa_local, 32, ifa)
-        if inet_addr_type(net, ifa.ifa_local) != RTN_LOCAL and fib_sync_down_addr(
-            net, ifa.ifa_local
-        ):
+        kind = inet_addr_type_dev_table(net, dev, ifa.ifa_local)
+        if kind != RTN_LOCAL and fib_sync_down_addr(dev, ifa.ifa_local):
             fib_flush(net)
             fib_changed(net)
 
 
-def fib_sync_down_addr(net: Net, local: int) -> int:
-    """net/ipv4/fib_semantics.c: kill routes whose preferred source went away; how many."""
+def fib_sync_down_addr(dev: net_device, local: int) -> int:
+    """net/ipv4/fib_semantics.c: kill routes whose preferred source went away; how many.
+
+    Those of the same VRF, or of none (fib_info.fib_tb_id).
+    """
     n = 0
-    for tb in net.fib.tables.values():
+    table = l3mdev_fib_table(dev)
+    for tb in dev.net.fib.tables.values():
+        if table and tb.tb_id != table:
+            continue
         for fa in tb.aliases():
             if fa.fa_info.fib_prefsrc == local:
                 fa.fa_info.fib_dead = True

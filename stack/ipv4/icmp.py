@@ -42,6 +42,7 @@ from stack.core import drop_reason
 from stack.core.bsd_socket import sock_create_kern
 from stack.core.drop_reason import kfree_skb_reason
 from stack.core.errors import os_error
+from stack.core.l3mdev import l3mdev_master_ifindex
 from stack.core.netdevice import IFF_LOOPBACK
 from stack.core.rows import narrow, row, state
 from stack.core.sock_flags import SOCK_USE_WRITE_QUEUE
@@ -246,7 +247,8 @@ def icmp_reply(param: icmp_bxm, skb: sk_buff) -> None:
             ipc.opt = param.replyopts
             if ipc.opt.srr:
                 daddr = ipc.opt.faddr
-        fl4 = flowi(AF_INET, daddr, fib_compute_spec_dst(skb), 0, iph.tos & 0x1C, IPPROTO_ICMP)
+        oif = l3mdev_master_ifindex(skb.dev)
+        fl4 = flowi(AF_INET, daddr, fib_compute_spec_dst(skb), oif, iph.tos & 0x1C, IPPROTO_ICMP)
         try:
             out = ip_route_output_key(net, fl4)
         except OSError:
@@ -312,7 +314,8 @@ def icmp_send(skb_in: sk_buff, type: int, code: int, info: int) -> None:  # noqa
                 ipc.opt = param.replyopts
                 if ipc.opt.srr:
                     daddr = ipc.opt.faddr
-        fl4 = flowi(AF_INET, daddr, saddr, 0, tos & 0x1C, IPPROTO_ICMP)
+        oif = l3mdev_master_ifindex(skb_in.dev if rt.rt_is_input else rt.dev)
+        fl4 = flowi(AF_INET, daddr, saddr, oif, tos & 0x1C, IPPROTO_ICMP)
         try:
             if net.ipv4.fib_multipath:  # the way of the packet that it is about
                 fl4.mp_hash = fib_multipath_hash(net, fl4, skb_in)

@@ -32,8 +32,9 @@ from stack.core.backlog import dev_loopback_xmit
 from stack.core.drop_reason import kfree_skb_reason
 from stack.core.dst import dst_output
 from stack.core.errors import os_error
+from stack.core.l3mdev import l3mdev_l3_out, netif_index_is_l3_master
 from stack.core.neighbour import neigh_output
-from stack.core.netdevice import net_device, net_xmit_errno
+from stack.core.netdevice import IFF_L3MDEV_SLAVE, net_device, net_xmit_errno
 from stack.core.netfilter import NF_INET_LOCAL_OUT, NF_INET_POST_ROUTING, nf_hook
 from stack.core.rows import narrow, row, state
 from stack.core.secure_seq import SECURE_IP_ID
@@ -136,8 +137,8 @@ def ip_datagram_flow(
             raise os_error(errno.EINVAL, "a source route needs a destination")
         faddr = opt.faddr
     if ipv4_is_multicast(daddr):
-        if not ipc.oif:
-            ipc.oif = sk.mc_index
+        if not ipc.oif or netif_index_is_l3_master(sk.net, ipc.oif):
+            ipc.oif = sk.mc_index or ipc.oif
         if not saddr:
             saddr = narrow(sk.mc_addr)
     elif not ipc.oif:
@@ -244,6 +245,8 @@ def ip_skb_dst_mtu(sk: sock | None, skb: sk_buff) -> int:
 def __ip_local_out(net: Net, sk: sock | None, skb: sk_buff) -> int:
     """net/ipv4/ip_output.c: count, LOCAL_OUT hook. 1 = go on with dst_output."""
     net.mib.ip.OutRequests += 1
+    if skb.dst.dev.priv_flags & IFF_L3MDEV_SLAVE and l3mdev_l3_out(sk, skb, uapi.AF_INET) is None:
+        return 0
     skb.protocol = netdevice.ETH_P_IP
     if net.nf_hooks[NF_INET_LOCAL_OUT]:
         return nf_hook(NF_INET_LOCAL_OUT, net, sk, skb, None, skb.dst.dev, dst_output)
@@ -774,6 +777,8 @@ def ip_send_unicast_reply(
     socket is charged. `sopt`: received options to be answered, or None. 0 or a negative errno.
     """
     net = sk.net
+    if not oif and netif_index_is_l3_master(net, skb.skb_iif):
+        oif = skb.skb_iif
     fl4 = flowi(uapi.AF_INET, daddr, saddr, oif, tos & 0x1C, protocol, dport, sport, flags, mark)
     options = b""
     final = daddr

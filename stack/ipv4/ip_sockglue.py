@@ -18,6 +18,7 @@ from stack.core import uapi
 from stack.core.dst import dst_mtu
 from stack.core.errors import os_error
 from stack.core.iov import msghdr
+from stack.core.l3mdev import inet_sdif, l3mdev_master_ifindex_by_index
 from stack.core.rows import narrow, state
 from stack.core.sock import lock_sock, release_sock, sk_dst_check, sk_dst_reset
 from stack.core.sockaddr import sockaddr
@@ -90,7 +91,10 @@ def ipv4_pktinfo_prepare(sk: inet_sock, skb: sk_buff, drop_dst: bool = True) -> 
         opt = received_options(skb)
         dev = skb.dev
         rt = skb.dst
-        ifindex = rt.rt_iif if rt is not None and rt.rt_iif else (dev.ifindex if dev else 0)
+        # In a VRF it is the port that the packet came in by.
+        ifindex = inet_sdif(skb) or (dev.ifindex if dev else 0)
+        if rt is not None and rt.rt_iif and not (rt.rt_is_input and inet_sdif(skb)):
+            ifindex = rt.rt_iif
         spec = fib_compute_spec_dst(skb) if dev is not None and rt is not None else 0
         skb.cb = in_skb_info(ifindex, spec, opt)
 
@@ -261,7 +265,8 @@ def ip_set_multicast_if(sk: inet_sock, optval: Any) -> None:
             ifindex = dev.ifindex
     if ifindex not in sk.net.dev_by_index:
         raise os_error(errno.EADDRNOTAVAIL, "no such interface")
-    if sk.sk_bound_dev_if and ifindex != sk.sk_bound_dev_if:
+    master = l3mdev_master_ifindex_by_index(sk.net, ifindex)
+    if sk.sk_bound_dev_if and sk.sk_bound_dev_if not in (ifindex, master):
         raise os_error(errno.EINVAL, "the socket is bound to another interface")
     sk.mc_index = ifindex
     sk.mc_addr = addr

@@ -8,6 +8,7 @@ from fastpath.base.skbuff import sk_buff, skb_copy_bits
 from fastpath.net.hdr import icmp_hdr, icmp_push, iphdr_at
 from stack.core.errors import os_error
 from stack.core.iov import msghdr
+from stack.core.l3mdev import l3mdev_fib_table_by_index
 from stack.core.proto import proto
 from stack.core.rows import narrow
 from stack.core.sock import lock_sock, release_sock, sk_dst_check, sk_dst_set
@@ -35,7 +36,7 @@ from stack.inet.ping import (
 from stack.inet.raw import raise_sent
 from stack.ipv4 import fib, icmp_codes
 from stack.ipv4.datagram import check_bind_sockaddr, check_sockaddr, ip4_datagram_connect
-from stack.ipv4.fib import inet_addr_type
+from stack.ipv4.fib import inet_addr_type_table
 from stack.ipv4.icmp import icmp_out_count
 from stack.ipv4.ip_output import (
     ip_append_data,
@@ -57,7 +58,8 @@ def ping_bind(sk: ping_sock, uaddr: sockaddr, addr_len: int = 16) -> int:
     net = sk.net
     lock_sock(sk)
     try:
-        kind = inet_addr_type(net, addr) if addr else fib.RTN_LOCAL
+        tb_id = l3mdev_fib_table_by_index(net, sk.sk_bound_dev_if) or fib.RT_TABLE_LOCAL
+        kind = inet_addr_type_table(net, addr, tb_id) if addr else fib.RTN_LOCAL
         if kind in (fib.RTN_MULTICAST, fib.RTN_BROADCAST) or (
             kind != fib.RTN_LOCAL and not sk.freebind and not net.sysctl.ip_nonlocal_bind
         ):
@@ -121,8 +123,7 @@ def ping_err(skb: sk_buff, offset: int, info: int) -> None:
     if quoted[0] not in (icmp_codes.ICMP_ECHO, ICMP_EXT_ECHO):
         return
     ident = int.from_bytes(quoted[4:6], "big")
-    dif = skb.dev.ifindex if skb.dev else 0
-    sk = ping_lookup(net, AF_INET, ident, iphdr_at(skb, 0).saddr, dif)
+    sk = ping_lookup(net, AF_INET, ident, iphdr_at(skb, 0).saddr, skb)
     if sk is None:
         return
     sk_icmp_err(sk, skb, af_ops_of[AF_INET], sk.recverr, 0, offset, info)

@@ -25,6 +25,7 @@ from stack.core import uapi
 from stack.core.drop_reason import SKB_DROP_REASON_XFRM_POLICY, kfree_skb_reason
 from stack.core.errors import os_error
 from stack.core.iov import msghdr
+from stack.core.l3mdev import inet_sdif
 from stack.core.netdevice import NET_RX_DROP
 from stack.core.proto import proto
 from stack.core.rows import narrow
@@ -98,12 +99,12 @@ def raw_v4_input(sk: raw_sock, skb: sk_buff) -> int:
     """
     iph = ip_hdr(skb)
     saddr, daddr = iph.saddr, iph.daddr
-    dif = skb.dev.ifindex
-    if not raw_match(sk, saddr, daddr, dif):
+    dif, sdif = skb.dev.ifindex, inet_sdif(skb)
+    if not raw_match(sk, saddr, daddr, dif, sdif):
         return 0
     if sk.filter and sk.inet_num == uapi.IPPROTO_ICMP and icmp_filter(sk, skb):
         return 1
-    if ipv4_is_multicast(daddr) and not ip_mc_sf_allow(sk, daddr, saddr, dif):
+    if ipv4_is_multicast(daddr) and not ip_mc_sf_allow(sk, daddr, saddr, sdif or dif):
         return 1
     clone = skb_clone(skb)
     clone.dst = skb.dst

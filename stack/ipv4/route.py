@@ -19,6 +19,7 @@ from fastpath.net.hdr import icmp_hdr, ip_hdr, iphdr_at
 from stack.core.dst import DST_OBSOLETE_KILL, dst_entry, dst_ops
 from stack.core.errors import os_error
 from stack.core.fib_rules import LOOPBACK_IFINDEX
+from stack.core.l3mdev import IFF_L3MDEV, l3mdev_master_dev, netif_is_l3_master
 from stack.core.neigh_table import neigh_key
 from stack.core.neighbour import neigh_confirm
 from stack.core.netdevice import IFF_LOOPBACK, IFF_UP, net_device
@@ -425,14 +426,14 @@ def ip_route_output_key_hash(net: Net, fl4: flowi, key: tuple[wide, ...] | None 
         flags |= RTCF_LOCAL
         make_route = True
     if not make_route:
-        found = fib_lookup(
-            net, daddr, fl4.flowi_tos & IPTOS_RT_MASK, fl4.flowi_scope, fl4.flowi_oif
-        )
+        in_vrf = dev_out is not None and bool(dev_out.priv_flags & IFF_L3MDEV)
+        oif = 0 if dev_out is not None and netif_is_l3_master(dev_out) else fl4.flowi_oif
+        found = fib_lookup(net, daddr, fl4.flowi_tos & IPTOS_RT_MASK, fl4.flowi_scope, oif)
         if net.ipv4.rt_by_flow and found == -errno.ENETUNREACH:
             fl4.saddr, fl4.daddr = saddr, daddr
             found = __fib_lookup(net, fl4, LOOPBACK_IFINDEX)
         if found.__class__ is not fib_result:
-            if not fl4.flowi_oif or dev_out is None:
+            if not fl4.flowi_oif or dev_out is None or (in_vrf and not ipv4_is_multicast(daddr)):
                 net.mib.ip.OutNoRoutes += 1
                 raise os_error(-found)  # type: ignore[operator]
             # No route, but the caller gave a device: treat the destination as on link.
@@ -446,11 +447,11 @@ def ip_route_output_key_hash(net: Net, fl4: flowi, key: tuple[wide, ...] | None 
                 if not saddr:
                     saddr = (res.fi.fib_prefsrc if res.fi else 0) or daddr
                 orig_oif = res.nh.nh_oif if res.nh else 0
-                dev_out = net.loopback_dev
+                dev_out = ip_rt_get_dev(net, res)
                 fl4.flowi_oif = dev_out.ifindex
                 flags |= RTCF_LOCAL
             else:
-                fl4.saddr, fl4.daddr = saddr, daddr
+                fl4.saddr, fl4.daddr, fl4.flowi_oif = saddr, daddr, oif
                 fib_select_path(net, res, fl4)
                 if not saddr:
                     saddr = fib_result_prefsrc(net, res)
@@ -471,6 +472,12 @@ def ip_route_output_key_hash(net: Net, fl4: flowi, key: tuple[wide, ...] | None 
     return rt
 
 
+def ip_rt_get_dev(net: Net, res: fib_result) -> net_device:
+    """net/ipv4/route.c: the device of packets to ourselves: that of the VRF, or lo."""
+    dev = res.nh.nh_dev if res.nh is not None else None
+    return (l3mdev_master_dev(dev) if dev is not None else None) or net.loopback_dev
+
+
 def __mkroute_output(
     res: fib_result | None, fl4: flowi, orig_oif: int, dev_out: net_device, flags: int, rtype: int
 ) -> rtable:
@@ -479,7 +486,7 @@ def __mkroute_output(
     if in_dev is None:
         raise os_error(errno.EINVAL, f"{dev_out.name} has no IPv4")
     daddr = narrow(fl4.daddr)
-    loopback = dev_out.flags & IFF_LOOPBACK
+    loopback = bool(dev_out.flags & IFF_LOOPBACK) or netif_is_l3_master(dev_out)
     if (
         ipv4_is_loopback(narrow(fl4.saddr))
         and not loopback
@@ -492,7 +499,7 @@ def __mkroute_output(
         rtype = fib.RTN_MULTICAST
     elif ipv4_is_zeronet(daddr):
         raise os_error(errno.EINVAL, "destination 0.0.0.0/8 is not routable")
-    if loopback:
+    if dev_out.flags & IFF_LOOPBACK:
         flags |= RTCF_LOCAL
     if rtype == fib.RTN_BROADCAST:
         flags |= RTCF_BROADCAST | RTCF_LOCAL
@@ -508,7 +515,11 @@ def __mkroute_output(
     ipv4 = dev_out.net.ipv4
     ipv4.out_slow_tot += 1
     rt.rt_iif = orig_oif
-    if flags & (RTCF_BROADCAST | RTCF_MULTICAST) and flags & RTCF_LOCAL and not loopback:
+    if (
+        flags & (RTCF_BROADCAST | RTCF_MULTICAST)
+        and flags & RTCF_LOCAL
+        and not dev_out.flags & IFF_LOOPBACK
+    ):
         rt.output = ipv4.steps.mc_output
         ipv4.out_slow_mc += 1
     rt_set_nexthop(rt, daddr, res)

@@ -34,6 +34,7 @@ from fastpath.net.inet import rth_find, rth_key
 from stack.core import drop_reason
 from stack.core.drop_reason import kfree_skb_reason
 from stack.core.fib_rules import LOOPBACK_IFINDEX
+from stack.core.l3mdev import IFF_L3MDEV, l3mdev_master_dev, l3mdev_master_ifindex
 from stack.core.netdevice import ETH_P_IP, IFF_LOOPBACK, NET_RX_DROP, net_device
 from stack.core.ratelimit import net_ratelimit
 from stack.core.uapi import AF_INET, IPPROTO_IGMP, IPPROTO_TCP, IPPROTO_UDP
@@ -63,6 +64,7 @@ from stack.ipv4.netns import in_dev_conf, in_dev_forward
 from stack.ipv4.route import (
     find_exception,
     inet_getpeer_v4,
+    ip_rt_get_dev,
     log,
     rt_dst_alloc,
     rt_set_nexthop,
@@ -117,7 +119,10 @@ def ip_route_input_noref(skb: sk_buff, daddr: int, saddr: int, tos: int, dev: ne
             return drop_reason.SKB_DROP_REASON_IP_INADDRERRORS
         proto = ip_hdr(skb).protocol if skb.protocol == ETH_P_IP else 0
         if not ip_check_mc_rcu(in_dev, daddr, saddr, proto):
-            return drop_reason.SKB_DROP_REASON_IP_INADDRERRORS
+            master = l3mdev_master_dev(dev)
+            in_dev = master.ip_ptr if master is not None else None
+            if in_dev is None or not ip_check_mc_rcu(in_dev, daddr, saddr, proto):
+                return drop_reason.SKB_DROP_REASON_IP_INADDRERRORS
         return ip_route_input_mc(skb, daddr, saddr, tos, dev)
     return ip_route_input_slow(skb, daddr, saddr, tos, dev)
 
@@ -217,7 +222,8 @@ def ip_route_input_slow(skb: sk_buff, daddr: int, saddr: int, tos: int, dev: net
     rt = cache.find(key) if not by_rule else None
     if rt is None:
         ipv4.in_slow_tot += 1
-        rt = rt_dst_alloc(net.loopback_dev, flags, rtype)
+        out = ip_rt_get_dev(net, res) if by_rule and res is not None else net.loopback_dev
+        rt = rt_dst_alloc(out, flags, rtype)
         rt.output = ip_rt_bug
         rt.rt_is_input = True
         rt.rt_iif = dev.ifindex
@@ -244,7 +250,9 @@ def input_flow(skb: sk_buff, daddr: int, saddr: int, tos: int) -> flowi:
 def source_is_usual(dev: net_device, in_dev: in_device) -> bool:
     """Whether rth_find checks all that fib_validate_source would check for packets from `dev`."""
     net = dev.net
-    if dev.flags & IFF_LOOPBACK or max(in_dev_conf(in_dev, "rp_filter"), net.sysctl.rp_filter):
+    if dev.flags & IFF_LOOPBACK or dev.priv_flags & IFF_L3MDEV:
+        return False
+    if max(in_dev_conf(in_dev, "rp_filter"), net.sysctl.rp_filter):
         return False
     local = net.fib.tables[fib.RT_TABLE_LOCAL]
     return all(plen == 32 or not _foreign_local(local.maps[plen]) for plen in local.lens)
@@ -358,7 +366,7 @@ def fib_validate_source(
     if dev.flags & IFF_LOOPBACK:
         return 0
     rpf = max(in_dev_conf(idev, "rp_filter"), net.sysctl.rp_filter)
-    if not rpf and not oif:
+    if not rpf and not oif and not dev.priv_flags & IFF_L3MDEV:
         if inet_addr_type(net, src) == fib.RTN_LOCAL and not in_dev_conf(idev, "accept_local"):
             return -errno.EINVAL
         return 0
@@ -366,7 +374,7 @@ def fib_validate_source(
     if net.ipv4.rt_by_flow and res == -errno.ENETUNREACH:
         fl4 = input_flow(skb, src, dst, tos)  # the way back: ports the other way round, no mark
         fl4.fl_sport, fl4.fl_dport, fl4.flowi_mark = fl4.fl_dport, fl4.fl_sport, 0
-        res = __fib_lookup(net, fl4, oif or LOOPBACK_IFINDEX)
+        res = __fib_lookup(net, fl4, oif or LOOPBACK_IFINDEX, l3mdev_master_ifindex(dev))
     if not isinstance(res, fib_result):
         return -errno.EXDEV if rpf else 0
     if res.type != fib.RTN_UNICAST and (

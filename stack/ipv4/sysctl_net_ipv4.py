@@ -1,7 +1,6 @@
 """The sysctls of net.ipv4 (net/ipv4/sysctl_net_ipv4.c, route.c, devinet.c), as rows.
 
-Times keep Linux's units: seconds, ms where the name or the text says so. What Linux counts in
-jiffies is in ms here (HZ = 1000).
+Times keep Linux's units: seconds, ms where the name or the text says so; a jiffy is 1 ms (HZ 1000).
 """
 
 from __future__ import annotations
@@ -75,6 +74,7 @@ def tcp_mem_pages(ram_bytes: int) -> tuple[int, int, int]:
     return pages * 3 >> 5, pages >> 3, pages * 3 >> 4
 
 
+EVERY_VRF = "sockets of the protocol without a device serve every VRF"
 IP = (
     _int("ip_forward", 0, "forward packets between interfaces"),
     _u8("ip_default_ttl", 64, "TTL of packets whose socket sets none", 1),
@@ -83,6 +83,7 @@ IP = (
     _bool("tcp_early_demux", 1, "the same for TCP alone"),
     _bool("udp_early_demux", 1, "the same for connected UDP sockets alone"),
     _u8("ip_forward_use_pmtu", 0, "forwarding obeys a learned path MTU"),
+    *(_bool(f"{p}_l3mdev_accept", n, EVERY_VRF) for p, n in {"tcp": 0, "udp": 0, "raw": 1}.items()),
     _u8("fib_multipath_hash_policy", 0, "hop by 0: addresses 1: ports 2: inner 3: fields", 0, 3),
     _int("fib_multipath_hash_fields", FIELDS_DEFAULT, "of policy 3, as bits", 1, FIELDS_ALL),
     _int("fib_multipath_hash_seed", 0, "mixed into that hash", 0, UINT_MAX),

@@ -9,6 +9,7 @@ from fastpath.net.hdr import icmp_hdr as icmp_header
 from fastpath.net.hdr import iphdr_at
 from fastpath.net.inetkey import inet_err_key
 from stack.core.dst import dst_mtu
+from stack.core.l3mdev import inet_sdif
 from stack.core.sock import sock_owned_by_user
 from stack.core.tcp_states import TCP_NEW_SYN_RECV, TCP_TIME_WAIT, TCPF_CLOSE, TCPF_LISTEN
 from stack.core.uapi import IP_PMTUDISC_DONT
@@ -55,7 +56,8 @@ def tcp_v4_err(skb: sk_buff, info: int) -> int:
     seq = int.from_bytes(skb_copy_bits(skb, off + 4, 4), "big")
     icmph = icmp_header(skb)
     kind, code = icmph.type, icmph.code
-    sk = __inet_lookup_established(net.tcp_hashinfo, None, inet_err_key(skb, 0, off), skb.skb_iif)
+    key = inet_err_key(skb, 0, off)
+    sk = __inet_lookup_established(net.tcp_hashinfo, None, key, skb.skb_iif, inet_sdif(skb))
     if sk is None:
         net.mib.icmp.InErrors += 1
         return -errno.ENOENT

@@ -192,7 +192,7 @@ def inet_csk_route_req(sk: tcp_sock, req: request_sock) -> dst_entry | None:
         AF_INET,
         req.inet_daddr if opt is None or not opt.srr else opt.faddr,
         req.inet_rcv_saddr,
-        sk.sk_bound_dev_if,
+        req.sk_bound_dev_if,
         sk.tos & 0x1C,
         IPPROTO_TCP,
         req.inet_dport,
@@ -251,6 +251,7 @@ def tcp_v4_syn_recv_sock(
     if dst is None:
         return None
     newsk = tcp_syn_recv_child(sk, skb, req)
+    newsk.sk_bound_dev_if = req.sk_bound_dev_if
     newsk.sk_gso_type = SKB_GSO_TCPV4
     newsk.inet_opt = req.ireq_opt
     newsk.mc_ttl = ip_hdr(skb).ttl  # for IP_PKTOPTIONS, which reports the handshake's last packet

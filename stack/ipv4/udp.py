@@ -24,6 +24,7 @@ from fastpath.net.inetkey import inet_err_ends, udp_rcv_usual
 from stack.core import uapi
 from stack.core.errors import os_error
 from stack.core.iov import msghdr
+from stack.core.l3mdev import inet_sdif
 from stack.core.netdevice import LL_MAX_HEADER, NETIF_F_HW_CSUM, NETIF_F_IP_CSUM
 from stack.core.netfilter import NF_INET_LOCAL_OUT, NF_INET_POST_ROUTING
 from stack.core.proto import proto
@@ -301,7 +302,8 @@ def udp_err(skb: sk_buff, info: int) -> int:
     iph = iphdr_at(skb, 0)
     hlen = iph.ihl * 4
     uh = udphdr_at(skb, hlen)
-    sk = __udp_lib_lookup(net, inet_err_ends(skb, 0, hlen), skb.dev.ifindex if skb.dev else 0)
+    dif = skb.dev.ifindex if skb.dev else 0
+    sk = __udp_lib_lookup(net, inet_err_ends(skb, 0, hlen), dif, inet_sdif(skb))
     if sk is None:
         net.mib.icmp.InErrors += 1
         return -errno.ENOENT

@@ -25,6 +25,7 @@ import errno
 from stack.core import netdevice
 from stack.core.dev_notifier import register_netdevice_notifier
 from stack.core.errors import os_error
+from stack.core.l3mdev import l3mdev_fib_table, netif_is_l3_master
 from stack.core.neigh_gc import neigh_ifdown
 from stack.core.neigh_table import neigh_rand_reach_time
 from stack.core.net_namespace import pernet_operations, register_pernet_subsys
@@ -163,7 +164,7 @@ def addrconf_add_dev(dev: net_device) -> inet6_dev:
 def addrconf_add_mroute(dev: net_device) -> None:
     """net/ipv6/addrconf.c: add the interface's route for groups, ff00::/8."""
     rt = fib6_info(
-        fib6_get_table(dev.net, ip6_fib.RT6_TABLE_LOCAL),
+        fib6_get_table(dev.net, l3mdev_fib_table(dev) or ip6_fib.RT6_TABLE_LOCAL),
         0xFF << 120,
         8,
         fib6_nh(dev),
@@ -211,6 +212,8 @@ def addrconf_dev_config(dev: net_device) -> None:
 
 def addrconf_addr_gen(idev: inet6_dev) -> None:
     """net/ipv6/addrconf.c: make the link-local address by addr_gen_mode (RFC 4862 5.3)."""
+    if netif_is_l3_master(idev.dev):
+        return
     if idev.cnf.addr_gen_mode == IN6_ADDR_GEN_MODE_NONE:
         addrconf_prefix_route(idev.dev, FE80, 64)
         return

@@ -24,6 +24,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from stack.core.errors import os_error
+from stack.core.l3mdev import l3mdev_fib_table
 from stack.core.netdevice import IFF_LOOPBACK, IFF_NOARP, NETDEV_DOWN, NETDEV_UP, net_device
 from stack.core.rows import wide
 from stack.core.timer import mod_timer, timer_delete, timer_list
@@ -75,7 +76,7 @@ class ifa6_config:
 
 def addrconf_f6i_alloc(idev: inet6_dev, addr: wide) -> fib6_info:
     """net/ipv6/route.c: the route that delivers `addr` to this host; not in a table yet."""
-    table = fib6_get_table(idev.net, ip6_fib.RT6_TABLE_LOCAL)
+    table = fib6_get_table(idev.net, l3mdev_fib_table(idev.dev) or ip6_fib.RT6_TABLE_LOCAL)
     flags = ip6_fib.RTF_UP | ip6_fib.RTF_NONEXTHOP | ip6_fib.RTF_LOCAL
     return fib6_info(
         table,
@@ -95,7 +96,7 @@ def addrconf_prefix_route(
     """net/ipv6/addrconf.c: add the on-link route of a prefix. `expires_ns`: host ns, 0: never."""
     net = dev.net
     rt = fib6_info(
-        fib6_get_table(net, ip6_fib.RT6_TABLE_MAIN),
+        fib6_get_table(net, l3mdev_fib_table(dev) or ip6_fib.RT6_TABLE_MAIN),
         pfx & MASKS6[plen],
         plen,
         fib6_nh(dev),
@@ -116,7 +117,8 @@ def addrconf_get_prefix_route(
     dev: net_device, pfx: wide, plen: int, flags: int = 0, noflags: int = 0
 ) -> fib6_info | None:
     """net/ipv6/addrconf.c: the on-link route of a prefix with all of `flags`, none of `noflags`."""
-    for rt in fib6_get_table(dev.net, ip6_fib.RT6_TABLE_MAIN).leaf(pfx & MASKS6[plen], plen):
+    table = fib6_get_table(dev.net, l3mdev_fib_table(dev) or ip6_fib.RT6_TABLE_MAIN)
+    for rt in table.leaf(pfx & MASKS6[plen], plen):
         if rt.fib6_nh.fib_nh_dev is not dev or rt.fib6_flags & ip6_fib.RTF_GATEWAY:
             continue
         if rt.fib6_flags & flags == flags and not rt.fib6_flags & noflags:

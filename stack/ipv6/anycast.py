@@ -6,6 +6,7 @@ import errno
 from typing import TYPE_CHECKING
 
 from stack.core.errors import os_error
+from stack.core.l3mdev import l3mdev_fib_table
 from stack.core.netdevice import IFF_LOOPBACK, net_device
 from stack.core.rows import wide
 from stack.ipv6 import ip6_fib
@@ -32,7 +33,7 @@ def ipv6_dev_ac_inc(idev: inet6_dev, addr: wide) -> None:
         return
     net = idev.net
     rt = fib6_info(
-        fib6_get_table(net, ip6_fib.RT6_TABLE_LOCAL),
+        fib6_get_table(net, l3mdev_fib_table(idev.dev) or ip6_fib.RT6_TABLE_LOCAL),
         addr,
         128,
         fib6_nh(idev.dev),

@@ -21,6 +21,7 @@ from stack.core import uapi
 from stack.core.errors import os_error
 from stack.core.errqueue import is_stamp, sock_exterr_skb, sock_next_error, sock_recv_errqueue
 from stack.core.iov import msghdr
+from stack.core.l3mdev import sk_dev_equal_l3scope
 from stack.core.netdevice import ETH_P_IPV6
 from stack.core.rows import wide
 from stack.core.sock import lock_sock, release_sock, sk_dst_reset, sk_dst_set, sock_queue_err_skb
@@ -90,7 +91,7 @@ def scope_device(sk: inet_sock, addr: wide, scope_id: int) -> None:
     if not iface_scope_id(addr, 1):
         return
     if scope_id:
-        if sk.sk_bound_dev_if and sk.sk_bound_dev_if != scope_id:
+        if not sk_dev_equal_l3scope(sk, scope_id):
             raise os_error(errno.EINVAL, f"the socket is bound to interface {sk.sk_bound_dev_if}")
         sk.sk_bound_dev_if = scope_id
     if not sk.sk_bound_dev_if and ipv6_addr_is_multicast(addr):

@@ -37,6 +37,7 @@ from fastpath.net.hdr import ipv6_hdr, ipv6hdr_at
 from fastpath.net.hdr6 import icmp6_hdr, icmp6_push, ipv6_skip_exthdr
 from stack.core import drop_reason
 from stack.core.errors import os_error
+from stack.core.l3mdev import l3mdev_master_ifindex, netif_is_l3_master
 from stack.core.netdevice import IFF_LOOPBACK, net_device
 from stack.core.rows import state, wide
 from stack.core.uapi import AF_INET6, IPPROTO_ICMPV6, MSG_DONTWAIT
@@ -173,10 +174,14 @@ def icmpv6_transmit(
 
 
 def icmp6_iif(skb: sk_buff) -> int:
-    """net/ipv6/icmp.c: the index of a packet's input interface; on lo, that of its address."""
+    """net/ipv6/icmp.c: the index of a packet's input interface; on lo or a VRF, its address's."""
     dev: net_device = skb.dev
     rt = skb.dst
-    if dev.flags & IFF_LOOPBACK and isinstance(rt, rt6_info) and rt.rt6i_idev is not None:
+    if (
+        (dev.flags & IFF_LOOPBACK or netif_is_l3_master(dev))
+        and isinstance(rt, rt6_info)
+        and rt.rt6i_idev is not None
+    ):
         return rt.rt6i_idev.dev.ifindex
     return dev.ifindex
 
@@ -255,7 +260,10 @@ def _icmp6_send(skb: sk_buff, type: int, code: int, info: int) -> None:  # noqa:
     if sk is None:
         return
     try:
-        oif = icmp6_iif(skb) if rt6_need_strict(source) else 0
+        if rt6_need_strict(source):
+            oif = icmp6_iif(skb)
+        else:
+            oif = l3mdev_master_ifindex(skb.dst.dev if skb.dst is not None else dev)
         if not saddr:
             saddr = ipv6_dev_get_saddr(net, dev, source, 0)
         fl6 = flowi(

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from stack.core.l3mdev import l3mdev_master_ifindex
 from stack.core.neigh_table import neigh_parms
 from stack.core.netdevice import net_device
 from stack.core.rows import row, state, wide
@@ -166,9 +167,12 @@ def ipv6_chk_addr_and_flags(
 ) -> inet6_ifaddr | None:
     """net/ipv6/addrconf.c: our address without any of `banned_flags`; optimistic ones may be used.
 
-    `skip_dev_check`: another interface's global address will do.
+    `skip_dev_check`: another interface's global address will do, of the same VRF.
     """
+    l3mdev = l3mdev_master_ifindex(dev)
     for ifp in net.ipv6.addr_hash.get(addr, ()):
+        if l3mdev_master_ifindex(ifp.idev.dev) != l3mdev:
+            continue
         flags = ifp.flags
         if flags & IFA_F_TENTATIVE and flags & IFA_F_OPTIMISTIC:
             flags &= ~IFA_F_TENTATIVE

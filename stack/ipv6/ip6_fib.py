@@ -22,6 +22,7 @@ from stack.core.fib_rules import (
     fib_rule,
     fib_rule_next,
     fib_rule_suppress,
+    fib_rule_table,
     fib_rules_ops,
 )
 from stack.core.netdevice import IFF_LOOPBACK, net_device
@@ -402,8 +403,9 @@ def fib6_rule_tables(
         if rule.action != FR_ACT_TO_TBL:
             yield rule, None
             return
-        if rule.table in fib6.tables:
-            yield rule, fib6.tables[rule.table]
+        table = fib_rule_table(net, rule, fl6, iif)
+        if table in fib6.tables:
+            yield rule, fib6.tables[table]
         at = fib_rule_next(net, fib6.ops, at + 1, fl6, iif)
 
 

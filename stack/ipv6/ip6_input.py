@@ -35,6 +35,7 @@ from stack.core import drop_reason, netdevice
 from stack.core.dev_receive import gro_split
 from stack.core.drop_reason import kfree_skb_reason
 from stack.core.dst import dst_input
+from stack.core.l3mdev import IFF_L3MDEV, inet_sdif, l3mdev_l3_rcv
 from stack.core.netdevice import SkbList, net_device, packet_type
 from stack.core.netfilter import (
     NF_INET_LOCAL_IN,
@@ -207,8 +208,11 @@ def ip6_ecn_count(mib: ipstats6_mib, ecn: int, segs: int) -> None:
 
 def ip6_rcv_finish(net: Net, sk: sock | None, skb: sk_buff) -> int:
     """net/ipv6/ip6_input.c: early demux, find the route, pass on. Takes ownership of skb."""
-    if ip6_rcv_finish_core(net, skb) == netdevice.NET_RX_SUCCESS:
+    verdict = ip6_rcv_finish_core(net, skb)
+    if verdict == netdevice.NET_RX_SUCCESS:
         return dst_input(skb)
+    if verdict == netdevice.NET_RX_DROP:
+        return verdict
     ip6_list_rcv_finish(net, sk, gro_split(skb))
     return netdevice.NET_RX_SUCCESS
 
@@ -216,8 +220,11 @@ def ip6_rcv_finish(net: Net, sk: sock | None, skb: sk_buff) -> int:
 def ip6_rcv_finish_core(net: Net, skb: sk_buff) -> int:
     """net/ipv6/ip6_input.c: early demux, then the route in skb.dst. Borrows skb.
 
-    NET_RX_SUCCESS, or ONE_BY_ONE for merged datagrams that are not for this host.
+    NET_RX_SUCCESS, ONE_BY_ONE for merged datagrams that are not for this host, or NET_RX_DROP: a
+    hook of a VRF took it.
     """
+    if skb.dev.priv_flags & IFF_L3MDEV and l3mdev_l3_rcv(skb, AF_INET6) is None:
+        return netdevice.NET_RX_DROP
     if skb.dst is None:
         daddr, nexthdr, strict = ip6_rcv_fields(skb)
         early_demux = net.ipv6.early_demux.find(nexthdr)
@@ -324,11 +331,20 @@ def ip6_mc_for_us(skb: sk_buff, daddr: wide, nexthdr: int) -> bool:
     """
     dev: net_device = skb.dev
     rt: rt6_info = skb.dst
+    if dev.priv_flags & IFF_L3MDEV:
+        dev = ip6_rcv_dev(skb)
     if dev.flags & netdevice.IFF_LOOPBACK and rt is not None and rt.rt6i_idev is not None:
         dev = rt.rt6i_idev.dev
     if ipv6_chk_mcast_addr(dev, daddr, ipv6_hdr(skb).saddr):
         return True
     return nexthdr == NEXTHDR_ICMP and skb.len > 0 and skb_copy_bits(skb, 0, 1)[0] in MLD_TYPES
+
+
+def ip6_rcv_dev(skb: sk_buff) -> net_device:
+    """The device whose groups count: skb.dev, or the port that a packet in a VRF came in by."""
+    dev: net_device = skb.dev
+    sdif = inet_sdif(skb)
+    return dev.net.dev_by_index.get(sdif, dev) if sdif else dev
 
 
 def ip6_mc_input(skb: sk_buff) -> int:
@@ -340,7 +356,7 @@ def ip6_mc_input(skb: sk_buff) -> int:
     mib = net.mib.ip6
     mib.InMcastPkts += 1
     mib.InMcastOctets += skb.len
-    if ipv6_chk_mcast_addr(skb.dev, ipv6_hdr(skb).daddr):
+    if ipv6_chk_mcast_addr(ip6_rcv_dev(skb), ipv6_hdr(skb).daddr):
         return ip6_input(skb)
     kfree_skb_reason(net, skb, drop_reason.SKB_DROP_REASON_NOT_SPECIFIED)
     return 0

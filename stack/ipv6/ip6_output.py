@@ -28,12 +28,20 @@ from stack.core import drop_reason
 from stack.core.backlog import dev_loopback_xmit
 from stack.core.drop_reason import kfree_skb_reason
 from stack.core.dst import dst_output
+from stack.core.l3mdev import l3mdev_l3_out
 from stack.core.neighbour import neigh_output
-from stack.core.netdevice import ETH_P_IPV6, IFF_LOOPBACK, LL_MAX_HEADER, net_xmit_errno
+from stack.core.netdevice import (
+    ETH_P_IPV6,
+    IFF_L3MDEV_SLAVE,
+    IFF_LOOPBACK,
+    LL_MAX_HEADER,
+    net_xmit_errno,
+)
 from stack.core.netfilter import NF_INET_LOCAL_OUT, NF_INET_POST_ROUTING, NFPROTO_IPV6, nf_hook_list
 from stack.core.rows import wide
 from stack.core.secure_seq import SECURE_FLOWLABEL
 from stack.core.sock import sock
+from stack.core.uapi import AF_INET6
 from stack.inet.do_fragment import inet_gso_slowpath
 from stack.inet.flow import flowi
 from stack.inet.inet_sock import inet_sock
@@ -114,6 +122,8 @@ def __ip6_local_out(net: Net, sk: sock | None, skb: sk_buff) -> int:
     """net/ipv6/output_core.c: payload length, LOCAL_OUT hook. 1 = go on with dst_output."""
     size = skb.len - IPV6_HLEN
     ipv6_hdr(skb).payload_len = size if size <= IPV6_MAXPLEN else 0
+    if skb.dst.dev.priv_flags & IFF_L3MDEV_SLAVE and l3mdev_l3_out(sk, skb, AF_INET6) is None:
+        return 0
     skb.protocol = ETH_P_IPV6
     hooks = net.ipv6.nf_hooks[NF_INET_LOCAL_OUT]
     if hooks:
@@ -185,6 +195,8 @@ def ip6_xmit(
             kfree_skb_reason(net, skb, drop_reason.SKB_DROP_REASON_PKT_TOO_BIG)
             return -errno.EMSGSIZE
     net.mib.ip6.OutRequests += 1
+    if rt.dev.priv_flags & IFF_L3MDEV_SLAVE and l3mdev_l3_out(sk, skb, AF_INET6) is None:
+        return 0
     hooks = net.ipv6.nf_hooks[NF_INET_LOCAL_OUT]
     if hooks:
         ret = nf_hook_list(

@@ -131,7 +131,7 @@ def ping_v6_err(skb: sk_buff, offset: int, info: int) -> None:
     """
     net = skb.dev.net
     ident = int.from_bytes(skb_copy_bits(skb, offset, 8)[4:6], "big")
-    sk = ping_lookup(net, AF_INET6, ident, ipv6hdr_at(skb, 0).saddr, skb.dev.ifindex)
+    sk = ping_lookup(net, AF_INET6, ident, ipv6hdr_at(skb, 0).saddr, skb)
     if sk is not None:
         sk_icmp_err(sk, skb, af_ops_of[AF_INET6], np_of(sk).recverr, 0, offset, info)
 

@@ -32,6 +32,7 @@ from stack.core import drop_reason, uapi
 from stack.core.drop_reason import kfree_skb_reason
 from stack.core.errors import os_error
 from stack.core.iov import msghdr
+from stack.core.l3mdev import inet_sdif
 from stack.core.netdevice import NET_RX_DROP
 from stack.core.proto import proto
 from stack.core.rows import row, state, wide
@@ -102,7 +103,7 @@ def raw_v6_input(sk: raw6_sock, skb: sk_buff) -> int:
     """net/ipv6/raw.c (ipv6_raw_deliver): give a clone to one socket; 1 when the packet matches."""
     iph = ipv6_hdr(skb)
     saddr, daddr = iph.saddr, iph.daddr
-    if not raw_match(sk, saddr, daddr, skb.dev.ifindex):
+    if not raw_match(sk, saddr, daddr, skb.dev.ifindex, inet_sdif(skb)):
         return 0
     if ipv6_addr_is_multicast(daddr) and not sk.net.ipv6.groups.check(sk, daddr, saddr):
         return 0

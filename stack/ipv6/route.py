@@ -1,7 +1,16 @@
 """Routing decisions of IPv6: from flows and received packets to rt6_infos (net/ipv6/route.c).
 
+    ip6_route_output_flow               a flow of ours: ip6_dst_lookup_tail chooses its source, too
+        ip6_route_output_flags          one lookup; perhaps a route with an error
+            l3mdev_link_scope_lookup    a link-local address or group on a port of a VRF
+            ip6_pol_route               the tables that every lookup asks first
+            fib6_rule_lookup            then the rules with conditions
+    ip6_route_input                     a received packet: the same, by its own interface
+    rt6_of_info                         of equal routes one; what its packets share, or an exception
+
 Lookups raise OSError (ENETUNREACH, EHOSTUNREACH, EACCES, EINVAL) where the kernel returns a dst
-with an error, except for `ip6_route_output`, which returns the dst.
+with an error, except for `ip6_route_output`, which returns the dst. State is in the tables
+(ip6_fib.py); a route caches what its packets share in `rt6i_pcpu`. Read ip6_pol_route first.
 """
 
 from __future__ import annotations
@@ -14,6 +23,13 @@ from fastpath.net.hdr import ipv6_hdr
 from fastpath.net.hdr6 import ipv6_skip_exthdr
 from stack.core.errors import os_error
 from stack.core.fib_rules import LOOPBACK_IFINDEX
+from stack.core.l3mdev import (
+    IFF_L3MDEV,
+    l3mdev_fib_table,
+    l3mdev_flow_oif,
+    l3mdev_master_dev,
+    l3mdev_master_ifindex,
+)
 from stack.core.rows import wide
 from stack.core.security import security_sk_classify_flow
 from stack.core.sock import sk_dst_check, sk_dst_set
@@ -22,6 +38,7 @@ from stack.inet.flow import flowi
 from stack.inet.xfrm_policy import xfrm_lookup
 from stack.ipv6 import ip6_fib
 from stack.ipv6.addr import (
+    ipv6_addr_is_linklocal,
     ipv6_addr_v4mapped,
     rt6_need_strict,
 )
@@ -87,6 +104,33 @@ def rt6_find_cached_rt(net: Net, f6i: fib6_info, daddr: wide) -> rt6_info | None
     return rt
 
 
+def ip6_table_route(net: Net, vrf_dev: net_device, daddr: wide, oif: int) -> rt6_info:
+    """drivers/net/vrf.c vrf_ip6_route_lookup: a route of a VRF over the interface `oif`.
+
+    ip6_null_entry when there is none.
+    """
+    tb = net.ipv6.fib6.tables.get(l3mdev_fib_table(vrf_dev))
+    strict = ip6_fib.RT6_LOOKUP_F_IFACE
+    f6i = fib6_table_lookup(net, tb, daddr, oif, strict) if tb is not None else None
+    if f6i is None:
+        return net.ipv6.ip6_null_entry
+    return rt6_of_info(net, f6i, oif, daddr, None, None)
+
+
+def l3mdev_link_scope_lookup(net: Net, fl6: flowi) -> rt6_info | None:
+    """net/l3mdev/l3mdev.c, vrf_link_scope_lookup: the route to a link-local address or group.
+
+    None: no VRF is concerned. A VRF itself has no link.
+    """
+    dev = net.dev_by_index.get(fl6.flowi_oif)
+    if dev is None or not dev.priv_flags & IFF_L3MDEV:
+        return None
+    master = l3mdev_master_dev(dev)
+    if master is None or master is dev:
+        return net.ipv6.ip6_null_entry
+    return ip6_table_route(net, master, fl6.daddr, fl6.flowi_oif)
+
+
 # --- input ---------------------------------------------------------------------------------
 
 
@@ -131,7 +175,7 @@ def input_flow(skb: sk_buff, daddr: wide, oif: int) -> flowi:
 
 def fib6_rule_lookup(net: Net, fl6: flowi, iif: int, strict: int, skb: sk_buff | None) -> rt6_info:
     """net/ipv6/fib6_rules.c: the route by rules with conditions; perhaps one with an error."""
-    daddr = fl6.daddr
+    daddr, oif = fl6.daddr, l3mdev_flow_oif(net, fl6.flowi_oif)
     if not net.ipv6.devconf_all.forwarding:
         strict |= ip6_fib.RT6_LOOKUP_F_REACHABLE
     for rule, tb in ip6_fib.fib6_rule_tables(net, fl6, iif):
@@ -139,13 +183,13 @@ def fib6_rule_lookup(net: Net, fl6: flowi, iif: int, strict: int, skb: sk_buff |
             continue
         if tb is None:
             return ip6_error_entry(net, rule.action)
-        f6i = fib6_table_lookup(net, tb, daddr, fl6.flowi_oif, strict)
+        f6i = fib6_table_lookup(net, tb, daddr, oif, strict)
         if (
             f6i is not None
             and f6i.fib6_type != ip6_fib.RTN_THROW
             and not ip6_fib.fib6_rule_suppress(rule, f6i)
         ):
-            return rt6_of_info(net, f6i, fl6.flowi_oif, daddr, fl6, skb)
+            return rt6_of_info(net, f6i, oif, daddr, fl6, skb)
     return net.ipv6.ip6_null_entry
 
 
@@ -161,6 +205,12 @@ def ip6_route_output_flags(net: Net, sk: inet_sock | None, fl6: flowi, flags: in
         or (oif and not fl6.saddr)
     ):
         flags |= ip6_fib.RT6_LOOKUP_F_IFACE
+    if oif:
+        if fl6.daddr >> 120 == 0xFF or ipv6_addr_is_linklocal(fl6.daddr):
+            scoped = l3mdev_link_scope_lookup(net, fl6)
+            if scoped is not None:
+                return scoped
+        oif = l3mdev_flow_oif(net, oif)
     rt = ip6_pol_route(net, oif, fl6.daddr, fl6, None, flags)
     if rt is net.ipv6.ip6_null_entry and net.ipv6.fib6.ops.rest:
         rt = fib6_rule_lookup(net, fl6, LOOPBACK_IFINDEX, flags, None)
@@ -266,4 +316,5 @@ def ip6_sk_dst_check(rt: rt6_info, fl6: flowi) -> bool:
     if rt.rt6i_plen == 128 and rt.rt6i_dst != fl6.daddr:
         return False
     # A route for a whole prefix is valid: it is cached only for the connected peer.
-    return not fl6.flowi_oif or fl6.flowi_oif == rt.dev.ifindex
+    oif = fl6.flowi_oif
+    return not oif or oif in (rt.dev.ifindex, l3mdev_master_ifindex(rt.dev))

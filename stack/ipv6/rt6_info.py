@@ -17,12 +17,13 @@ from stack.core.dst import (
     dst_discard_out,
     dst_entry,
 )
+from stack.core.l3mdev import l3mdev_master_dev, netif_is_l3_master
 from stack.core.neigh_table import neighbour
 from stack.core.neighbour import neigh_create
 from stack.core.netdevice import IFF_LOOPBACK, net_device
 from stack.core.rows import row, state, wide
 from stack.ipv6 import ip6_fib
-from stack.ipv6.addr import format_addr6
+from stack.ipv6.addr import format_addr6, rt6_need_strict
 from stack.ipv6.ip6_fib import FIB6_TYPE_ERROR, fib6_info
 from stack.net import Net
 
@@ -109,8 +110,8 @@ def rt6_make_pcpu_route(net: Net, f6i: fib6_info) -> rt6_info:
     """net/ipv6/route.c: make the rt6_info that all packets of a route share."""
     nh = f6i.fib6_nh
     dev = nh.fib_nh_dev
-    # Packets to ourselves are sent over lo (ip6_rt_get_dev_rcu).
-    out = net.loopback_dev if f6i.fib6_type in (ip6_fib.RTN_LOCAL, ip6_fib.RTN_ANYCAST) else dev
+    own = f6i.fib6_type in (ip6_fib.RTN_LOCAL, ip6_fib.RTN_ANYCAST)
+    out = ip6_rt_get_dev(net, f6i) if own else dev
     rt = rt6_info(out, net.ipv6.dst_ops, f6i)
     ip6_rt_copy_init(rt, f6i)
     rt.rt6i_idev = dev.ip6_ptr
@@ -146,8 +147,22 @@ def ip6_rt_cache_alloc(net: Net, f6i: fib6_info, daddr: wide) -> rt6_info:
 
 
 def rt6_output_dev(net: Net, f6i: fib6_info) -> net_device:
-    """net/ipv6/route.c ip6_rt_get_dev_rcu: the device of a route's packets; lo for our own."""
-    return net.loopback_dev if f6i.fib6_flags & ip6_fib.RTF_LOCAL else f6i.fib6_nh.fib_nh_dev
+    """net/ipv6/route.c ip6_rt_get_dev_rcu: the device of a route's packets."""
+    if f6i.fib6_flags & ip6_fib.RTF_LOCAL:
+        return ip6_rt_get_dev(net, f6i)
+    return f6i.fib6_nh.fib_nh_dev
+
+
+def ip6_rt_get_dev(net: Net, f6i: fib6_info) -> net_device:
+    """ip6_rt_get_dev_rcu of a local route: lo, or the VRF of its device.
+
+    Packets to a port's link-local address go over lo, too.
+    """
+    dev = f6i.fib6_nh.fib_nh_dev
+    if netif_is_l3_master(dev):
+        return dev
+    strict = rt6_need_strict(f6i.fib6_dst)
+    return (None if strict else l3mdev_master_dev(dev)) or net.loopback_dev
 
 
 def icmp6_dst_alloc(dev: net_device, daddr: wide) -> rt6_info:

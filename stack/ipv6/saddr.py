@@ -6,6 +6,7 @@ equal candidates.
 
 from __future__ import annotations
 
+from stack.core.l3mdev import l3mdev_master_dev
 from stack.core.netdevice import net_device
 from stack.core.rows import row, state, wide
 from stack.ipv6 import if_inet6
@@ -134,10 +135,25 @@ def ipv6_select_ifaddr(
             or (own is not None and own.cnf.use_oif_addrs_only)
         ):
             devices = (dst_dev,)
+    master = l3mdev_master_dev(dst_dev) if dst_dev is not None else None
+    if master is not None and dst_dev is not None and len(devices) > 1:
+        # In a VRF the device's own addresses and the VRF's go first.
+        found = ipv6_select_of(dst, (dst_dev, master), master)
+        if found is not None and ipv6_addr_scope(found.addr) >= dst.scope:
+            return found
+    return ipv6_select_of(dst, devices, master)
+
+
+def ipv6_select_of(
+    dst: saddr_dst,
+    devices: tuple[net_device, ...] | list[net_device],
+    master: net_device | None,
+) -> inet6_ifaddr | None:
+    """__ipv6_dev_get_saddr: the best address of the devices that are in this VRF, or in none."""
     best: inet6_ifaddr | None = None
     for dev in devices:
         idev: inet6_dev | None = dev.ip6_ptr
-        if idev is None:
+        if idev is None or l3mdev_master_dev(dev) is not master:
             continue
         for ifa in idev.addr_list:
             if ifa.flags & if_inet6.IFA_F_TENTATIVE and not ifa.flags & if_inet6.IFA_F_OPTIMISTIC:

@@ -8,6 +8,7 @@ from fastpath.base.skbuff import pskb_may_pull, sk_buff, skb_copy_bits
 from fastpath.net.hdr import ipv6hdr_at
 from fastpath.net.inetkey import inet_err_key
 from stack.core.dst import dst_mtu
+from stack.core.l3mdev import inet_sdif
 from stack.core.sock import sk_dst_check, sock_owned_by_user
 from stack.core.tcp_states import TCP_NEW_SYN_RECV, TCP_TIME_WAIT, TCPF_CLOSE, TCPF_LISTEN
 from stack.inet.inet_connection_sock import inet_csk_update_pmtu
@@ -43,7 +44,7 @@ def tcp_v6_err(skb: sk_buff, opt: object, kind: int, code: int, offset: int, inf
         return 0
     seq = int.from_bytes(skb_copy_bits(skb, offset + 4, 4), "big")
     key = inet_err_key(skb, 0, offset)
-    sk = __inet_lookup_established(net.tcp_hashinfo, None, key, skb.skb_iif)
+    sk = __inet_lookup_established(net.tcp_hashinfo, None, key, skb.skb_iif, inet_sdif(skb))
     if sk is None:
         net.mib.icmp6.InErrors += 1
         return -errno.ENOENT

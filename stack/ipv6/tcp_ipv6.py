@@ -26,6 +26,7 @@ from fastpath.net.hdr import tcp_v6_send_check as _send_check
 from fastpath.net.inetkey import inet_key
 from stack.core.dst import dst_entry
 from stack.core.errors import os_error
+from stack.core.l3mdev import inet_sdif, netif_index_is_l3_master, sk_dev_equal_l3scope
 from stack.core.netdevice import ETH_P_IP, NET_XMIT_CN
 from stack.core.proto import proto
 from stack.core.rows import wide
@@ -116,7 +117,7 @@ def tcp_v6_connect(sk: tcp_sock, uaddr: sockaddr, addr_len: int = 28) -> int:
         raise os_error(errno.ENETUNREACH)
     if ipv6_addr_is_linklocal(daddr):
         if uaddr.scope_id:
-            if sk.sk_bound_dev_if and sk.sk_bound_dev_if != uaddr.scope_id:
+            if not sk_dev_equal_l3scope(sk, uaddr.scope_id):
                 raise os_error(errno.EINVAL)
             sk.sk_bound_dev_if = uaddr.scope_id
         if not sk.sk_bound_dev_if:
@@ -189,9 +190,9 @@ def tcp_v6_route_req(sk: tcp_sock, skb: sk_buff, req: request_sock) -> dst_entry
     """Set a request's addresses; returns the route to its peer, None when there is none."""
     _, req.inet_daddr, _, req.inet_rcv_saddr, _ = inet_key(skb)
     # A link-local address is unique only on its link, so the child is bound to the interface.
-    req.ir_iif = sk.sk_bound_dev_if or (
-        skb.skb_iif if ipv6_addr_is_linklocal(req.inet_daddr) else 0
-    )
+    req.ir_iif = req.sk_bound_dev_if
+    if ipv6_addr_is_linklocal(req.inet_daddr) and (not sk.sk_bound_dev_if or inet_sdif(skb)):
+        req.ir_iif = inet_sdif(skb) or skb.skb_iif
     req.tos = sk.tos
     return inet6_csk_route_req(sk, req)
 
@@ -308,7 +309,11 @@ def tcp_v6_send_response(net: Net, skb: sk_buff, answer: tcp_answer) -> bool:
     _, saddr, sport, daddr, dport = inet_key(skb)
     ctl_sk = net.ipv6.tcp_sk
     # A link-local peer is on the segment's input interface.
-    oif = answer.oif or (skb.skb_iif if ipv6_addr_is_linklocal(saddr) else 0)
+    oif = answer.oif
+    if not oif and ipv6_addr_is_linklocal(saddr):
+        oif = inet_sdif(skb) or skb.skb_iif
+    elif not oif and netif_index_is_l3_master(net, skb.skb_iif):
+        oif = skb.skb_iif
     fl6 = flowi(AF_INET6, saddr, daddr, oif)
     fl6.flowi_proto = IPPROTO_TCP
     fl6.flowi_mark = answer.mark

@@ -25,6 +25,7 @@ from fastpath.net.inetkey import inet_err_ends
 from stack.core import uapi
 from stack.core.errors import os_error
 from stack.core.iov import msghdr
+from stack.core.l3mdev import inet_sdif
 from stack.core.netdevice import LL_MAX_HEADER, NETIF_F_HW_CSUM, NETIF_F_IPV6_CSUM
 from stack.core.netfilter import NF_INET_LOCAL_OUT, NF_INET_POST_ROUTING
 from stack.core.proto import proto
@@ -295,7 +296,7 @@ def udpv6_err(skb: sk_buff, opt: object, kind: int, code: int, offset: int, info
     """
     net: Net = skb.dev.net
     ends = inet_err_ends(skb, 0, offset)
-    sk = __udp_lib_lookup(net, ends, skb.dev.ifindex)
+    sk = __udp_lib_lookup(net, ends, skb.dev.ifindex, inet_sdif(skb))
     if sk is None:
         net.mib.icmp6.InErrors += 1
         return -errno.ENOENT

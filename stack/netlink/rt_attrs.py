@@ -177,6 +177,8 @@ BR = AttrTable(
     strict_from=48,
 )
 VETH = AttrTable("VETH_INFO", (Attr("VETH_INFO_PEER", 1, UNSPEC, IFINFOMSG.size),))
+VRF = AttrTable("IFLA_VRF", (Attr("IFLA_VRF_TABLE", 1, U32),))
+VRF_PORT = AttrTable("IFLA_VRF_PORT", (Attr("IFLA_VRF_PORT_TABLE", 1, U32, told=True),))
 LINKINFO = AttrTable(
     "IFLA_INFO",
     (

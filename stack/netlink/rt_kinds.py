@@ -52,6 +52,7 @@ from stack.bridge.br_stp_if import (
 from stack.bridge.br_stp_timer import br_timer_value
 from stack.core.dev import dev_set_mtu
 from stack.core.errors import os_error
+from stack.core.l3mdev import l3mdev_fib_table, netif_is_l3_master
 from stack.core.netdevice import (
     ETH_ALEN,
     ETH_MAX_MTU,
@@ -65,10 +66,11 @@ from stack.drivers.dummy import dummy_link_ops, dummy_newlink
 from stack.drivers.ifb import ifb_link_ops, ifb_newlink
 from stack.drivers.tun import tun_link_ops
 from stack.drivers.veth import veth_link_ops, veth_newlink
+from stack.drivers.vrf import vrf_add_slave, vrf_del_slave, vrf_link_ops, vrf_newlink
 from stack.ethernet.eth import is_valid_ether_addr
 from stack.net import Net
 from stack.netlink.nlattr import U32, Attrs, NlError
-from stack.netlink.rt_attrs import BR, BRPORT, IFINFOMSG, IFLA, VETH, VLAN
+from stack.netlink.rt_attrs import BR, BRPORT, IFINFOMSG, IFLA, VETH, VLAN, VRF, VRF_PORT
 from stack.netlink.rt_bond import BOND_ROW
 from stack.netlink.rt_br_mcast import br_mcast_changelink, br_mcast_fill_info
 from stack.netlink.rt_kind_row import BR_TICK_NS, link_kind, link_name, validate_ether
@@ -358,6 +360,46 @@ def vlan_link(dev: net_device) -> net_device | None:
     return vlan.real_dev
 
 
+# --- vrf ------------------------------------------------------------------------------------------
+
+
+def vrf_validate(tb: Attrs, data: Attrs | None) -> None:
+    """drivers/net/vrf.c."""
+    if "IFLA_ADDRESS" in tb:
+        if len(tb["IFLA_ADDRESS"]) != ETH_ALEN:
+            raise tb.wrong("IFLA_ADDRESS", "Invalid hardware address")
+        if not is_valid_ether_addr(tb["IFLA_ADDRESS"]):
+            raise tb.wrong("IFLA_ADDRESS", "Invalid hardware address", errno.EADDRNOTAVAIL)
+
+
+def vrf_new(net: Net, tb: Attrs, data: Attrs) -> net_device:
+    """drivers/net/vrf.c vrf_newlink."""
+    if "IFLA_VRF_TABLE" not in data:
+        raise NlError(errno.EINVAL, "VRF table id is missing")
+    if not data["IFLA_VRF_TABLE"]:
+        raise data.wrong("IFLA_VRF_TABLE", "Invalid VRF table id")
+    return vrf_newlink(net, link_name(tb, "vrf"), data["IFLA_VRF_TABLE"], tb.get("IFLA_ADDRESS"))
+
+
+def vrf_fill_info(dev: net_device) -> dict[str, Any]:
+    """drivers/net/vrf.c vrf_fillinfo."""
+    return {"IFLA_VRF_TABLE": l3mdev_fib_table(dev)}
+
+
+def vrf_fill_slave(dev: net_device) -> dict[str, Any]:
+    """drivers/net/vrf.c vrf_fill_slave_info."""
+    return {"IFLA_VRF_PORT_TABLE": l3mdev_fib_table(dev)}
+
+
+def vrf_add_port(master: net_device, dev: net_device) -> int:
+    """drivers/net/vrf.c vrf_add_slave, its refusals in the extended ACK."""
+    if netif_is_l3_master(dev):
+        raise NlError(errno.EINVAL, "Can not enslave an L3 master device to a VRF")
+    if dev is dev.net.loopback_dev:
+        raise NlError(errno.EOPNOTSUPP, "Can not enslave loopback device to a VRF")
+    return vrf_add_slave(master, dev)
+
+
 # --- the table ------------------------------------------------------------------------------------
 
 
@@ -391,6 +433,17 @@ ROWS = (
         fill_slave=brport_fill,
         slave_policy=BRPORT,
         slave_changelink=br_setport,
+    ),
+    link_kind(
+        vrf_link_ops,
+        vrf_new,
+        VRF,
+        vrf_validate,
+        fill_info=vrf_fill_info,
+        add_slave=vrf_add_port,
+        del_slave=vrf_del_slave,
+        fill_slave=vrf_fill_slave,
+        slave_policy=VRF_PORT,
     ),
     *TUNNEL_ROWS,
     VXLAN_ROW,

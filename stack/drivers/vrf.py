@@ -1,0 +1,490 @@
+"""drivers/net/vrf.c: VRF devices: ports with a routing table of their own (RFC 4364's word).
+
+    vrf_newlink             a device with the number of its table; the first one of a namespace
+                            adds the rules "l3mdev" (vrf_add_fib_rules), which nobody takes back
+    vrf_add_slave           a port: its routes go, and come again in the VRF's table (cycle_netdev)
+    vrf_l3_rcv              a packet that a port received, from ip_rcv_finish: from here on it is
+                            the VRF's; its taps see it
+    vrf_l3_out              a packet of ours that leaves by a port, from __ip_local_out: hooks and
+                            taps of the VRF see it
+    vrf_xmit                a packet routed to the VRF: looked up again, in its table. One for an
+                            address of the VRF itself is received at once (vrf_local_xmit)
+
+State is `l3mdev_ops`, the private object. How a lookup finds the table: core/l3mdev.py. A
+discipline (qdisc) on the VRF gets what is routed to it only (vrf_ip_out_redirect is not here).
+"""
+
+from __future__ import annotations
+
+import errno
+from typing import TYPE_CHECKING
+
+from fastpath.base.skbuff import (
+    PACKET_HOST,
+    PACKET_LOOPBACK,
+    sk_buff,
+    skb_copy_bits,
+    skb_headroom,
+    skb_mac_header_was_set,
+    skb_orphan,
+    skb_pull,
+    skb_push,
+)
+from fastpath.net.hdr import eth_header_push, ip_hdr, ipv6_hdr
+from stack.core import netdevice
+from stack.core.backlog import netif_rx
+from stack.core.dev import (
+    dev_close,
+    dev_open,
+    free_netdev,
+    register_netdevice,
+    unregister_netdevice,
+)
+from stack.core.dev_notifier import register_netdevice_notifier
+from stack.core.dev_upper import netdev_master_upper_dev_link, netdev_upper_dev_unlink
+from stack.core.dev_xmit import dev_queue_xmit_nit
+from stack.core.drop_reason import SKB_DROP_REASON_NOT_SPECIFIED, kfree_skb_reason
+from stack.core.dst import dst_output
+from stack.core.errors import os_error
+from stack.core.ethtool import ethtool_drvinfo, ethtool_ops
+from stack.core.fib_rules import RTPROT_KERNEL, fib_rule, fib_rule_add
+from stack.core.l3mdev import (
+    IFF_L3MDEV,
+    l3mdev_mark,
+    l3mdev_ops,
+    netif_is_l3_slave,
+)
+from stack.core.net_namespace import load_module, pernet_operations
+from stack.core.netdevice import ETH_HLEN, net_device, net_device_ops, rtnl_link_ops
+from stack.core.netfilter import (
+    NF_INET_LOCAL_OUT,
+    NF_INET_PRE_ROUTING,
+    NFPROTO_IPV6,
+    nf_hook,
+    nf_hook_list,
+)
+from stack.core.rtnetlink import eth_hw_addr_init, rtnl_create_link
+from stack.core.uapi import AF_INET, AF_INET6
+from stack.ethernet.eth import eth_mac_addr, eth_type_trans, eth_validate_addr, ether_setup
+from stack.inet.flow import FLOWI_FLAG_ANYSRC, flowi
+from stack.ipv4.addr import ipv4_is_lbcast, ipv4_is_multicast
+from stack.ipv4.fib import fib_disable_ip
+from stack.ipv4.route import IPTOS_RT_MASK, ip_route_output_flow
+from stack.ipv6.addr import rt6_need_strict
+from stack.ipv6.addrconf import addrconf_ifdown
+from stack.ipv6.ip6_icmp import NDISC_REDIRECT, NDISC_ROUTER_SOLICITATION
+from stack.ipv6.protocol import NEXTHDR_ICMP
+from stack.ipv6.route import IPV6_HLEN, ip6_route_output, ip6_table_route
+
+if TYPE_CHECKING:
+    from stack.core.dst import dst_entry
+    from stack.core.sock import sock
+    from stack.net import Net
+
+FIB_RULE_PREF = 1000
+"""Priority of the rules that the first VRF adds."""
+IPV6_MIN_MTU = 1280
+IP6_MAX_MTU = 0xFFFF + 40
+VRF_FEATURES = (
+    netdevice.NETIF_F_GSO_SOFTWARE
+    | netdevice.NETIF_F_RXCSUM
+    | netdevice.NETIF_F_HW_CSUM
+    | netdevice.NETIF_F_SG
+    | netdevice.NETIF_F_FRAGLIST
+    | netdevice.NETIF_F_HIGHDMA
+)
+
+
+# --- packets that ports receive -------------------------------------------------------------------
+
+
+def vrf_tap(vrf_dev: net_device, skb: sk_buff) -> None:
+    """Show a packet (data at its network header) to the VRF's taps with an Ethernet header.
+
+    vrf_finish_direct, vrf_add_mac_header_if_unset. Without room for one they do not see it.
+    """
+    if not vrf_dev.ptype_specific:
+        return
+    had = skb_mac_header_was_set(skb) and skb.network_header - skb.mac_header == ETH_HLEN
+    if had and skb.mac_header == skb.data_offset - ETH_HLEN:
+        skb_push(skb, ETH_HLEN)
+    elif skb_headroom(skb) >= ETH_HLEN:
+        eth_header_push(skb, bytes(6), vrf_dev.dev_addr, skb.protocol)
+    else:
+        return
+    dev_queue_xmit_nit(skb, vrf_dev)
+    skb_pull(skb, ETH_HLEN)
+
+
+def vrf_rcv_finish(net: Net, sk: sock | None, skb: sk_buff) -> int:
+    """okfn of the VRF's PRE_ROUTING hook: a packet that a hook has queued goes no further."""
+    kfree_skb_reason(net, skb, SKB_DROP_REASON_NOT_SPECIFIED)
+    return 0
+
+
+def vrf_ip_rcv(vrf_dev: net_device, skb: sk_buff) -> sk_buff | None:
+    """A packet of IPv4 from a port, or of our own that came back: it is the VRF's from here on.
+
+    Returns it, or None when a hook took it.
+    """
+    l3mdev_mark(skb)
+    skb.dev = vrf_dev
+    skb.skb_iif = vrf_dev.ifindex
+    if ipv4_is_multicast(ip_hdr(skb).daddr):
+        return skb
+    if skb.pkt_type == PACKET_LOOPBACK:
+        skb.pkt_type = PACKET_HOST
+        return skb
+    vrf_dev.stats.rx_packets += 1
+    vrf_dev.stats.rx_bytes += skb.len
+    vrf_tap(vrf_dev, skb)
+    net = vrf_dev.net
+    if (
+        net.nf_hooks[NF_INET_PRE_ROUTING]
+        and nf_hook(NF_INET_PRE_ROUTING, net, None, skb, vrf_dev, None, vrf_rcv_finish) != 1
+    ):
+        return None
+    return skb
+
+
+def ipv6_ndisc_frame(skb: sk_buff) -> bool:
+    """A message of neighbour discovery, which concerns its own link (RFC 4861)."""
+    nexthdr = ipv6_hdr(skb).nexthdr
+    if nexthdr != NEXTHDR_ICMP or skb.len <= IPV6_HLEN:
+        return False
+    return NDISC_ROUTER_SOLICITATION <= skb_copy_bits(skb, IPV6_HLEN, 1)[0] <= NDISC_REDIRECT
+
+
+def vrf_ip6_input_dst(skb: sk_buff, vrf_dev: net_device, ifindex: int) -> None:
+    """The route of a packet to a link-local address or group, on the link that it came by."""
+    net = vrf_dev.net
+    daddr = ipv6_hdr(skb).daddr
+    rt = ip6_table_route(net, vrf_dev, daddr, ifindex)
+    if rt is not net.ipv6.ip6_null_entry:
+        skb.dst = rt
+
+
+def vrf_ip6_rcv(vrf_dev: net_device, skb: sk_buff) -> sk_buff | None:
+    """vrf_ip_rcv of IPv6. Neighbour discovery stays the port's."""
+    net, ifindex = vrf_dev.net, skb.skb_iif
+    strict, ndisc = rt6_need_strict(ipv6_hdr(skb).daddr), ipv6_ndisc_frame(skb)
+    looped = skb.pkt_type == PACKET_LOOPBACK
+    if looped or not ndisc:
+        l3mdev_mark(skb)
+        skb.dev = vrf_dev
+        skb.skb_iif = vrf_dev.ifindex
+    if looped:
+        skb.pkt_type = PACKET_HOST
+        return skb
+    if strict:
+        vrf_ip6_input_dst(skb, vrf_dev, ifindex)
+        if not ndisc:
+            return skb
+    if not ndisc:
+        vrf_dev.stats.rx_packets += 1
+        vrf_dev.stats.rx_bytes += skb.len
+        vrf_tap(vrf_dev, skb)
+    hooks = net.ipv6.nf_hooks[NF_INET_PRE_ROUTING]
+    if (
+        hooks
+        and nf_hook_list(
+            hooks,
+            NFPROTO_IPV6,
+            NF_INET_PRE_ROUTING,
+            net,
+            None,
+            skb,
+            vrf_dev,
+            None,
+            vrf_rcv_finish,
+        )
+        != 1
+    ):
+        return None
+    return skb
+
+
+def vrf_l3_rcv(vrf_dev: net_device, skb: sk_buff, family: int) -> sk_buff | None:
+    """l3mdev_l3_rcv"""
+    return vrf_ip_rcv(vrf_dev, skb) if family == AF_INET else vrf_ip6_rcv(vrf_dev, skb)
+
+
+# --- packets that leave by ports ------------------------------------------------------------------
+
+
+def vrf_out_finish(net: Net, sk: sock | None, skb: sk_buff) -> int:
+    """vrf_ip_out_direct_finish: okfn for a packet that a hook had queued: send it."""
+    vrf_tap(skb.dev, skb)
+    return dst_output(net, sk, skb)
+
+
+def vrf_ip_out(vrf_dev: net_device, sk: sock | None, skb: sk_buff) -> sk_buff | None:
+    """A packet of IPv4 of this host leaves by a port: LOCAL_OUT hook of the VRF, its taps."""
+    daddr = ip_hdr(skb).daddr
+    if ipv4_is_multicast(daddr) or ipv4_is_lbcast(daddr):
+        return skb
+    net = vrf_dev.net
+    skb.dev = vrf_dev
+    skb.protocol = netdevice.ETH_P_IP
+    if (
+        net.nf_hooks[NF_INET_LOCAL_OUT]
+        and nf_hook(NF_INET_LOCAL_OUT, net, sk, skb, None, vrf_dev, vrf_out_finish) != 1
+    ):
+        return None
+    vrf_tap(vrf_dev, skb)
+    return skb
+
+
+def vrf_l3_out(vrf_dev: net_device, sk: sock | None, skb: sk_buff, family: int) -> sk_buff | None:
+    """l3mdev_l3_out"""
+    return vrf_ip_out(vrf_dev, sk, skb) if family == AF_INET else vrf_ip6_out(vrf_dev, sk, skb)
+
+
+def vrf_ip6_out(vrf_dev: net_device, sk: sock | None, skb: sk_buff) -> sk_buff | None:
+    """vrf_ip_out of IPv6: not for link-local addresses and groups, nor neighbour discovery."""
+    if rt6_need_strict(ipv6_hdr(skb).daddr) or ipv6_ndisc_frame(skb):
+        return skb
+    net = vrf_dev.net
+    skb.dev = vrf_dev
+    skb.protocol = netdevice.ETH_P_IPV6
+    hooks = net.ipv6.nf_hooks[NF_INET_LOCAL_OUT]
+    if (
+        hooks
+        and nf_hook_list(
+            hooks, NFPROTO_IPV6, NF_INET_LOCAL_OUT, net, sk, skb, None, vrf_dev, vrf_out_finish
+        )
+        != 1
+    ):
+        return None
+    vrf_tap(vrf_dev, skb)
+    return skb
+
+
+# --- packets routed to the VRF --------------------------------------------------------------------
+
+
+def vrf_local_xmit(skb: sk_buff, dev: net_device, dst: dst_entry) -> int:
+    """A packet for an address of the VRF itself: receive it. Takes ownership."""
+    size = skb.len
+    skb_orphan(skb)
+    skb.dst = dst
+    skb.protocol = eth_type_trans(skb, dev)
+    skb.pkt_type = PACKET_LOOPBACK  # so that taps do not see it twice
+    if netif_rx(skb) == netdevice.NET_RX_SUCCESS:
+        dev.stats.rx_packets += 1
+        dev.stats.rx_bytes += size
+    return netdevice.NET_XMIT_SUCCESS
+
+
+def vrf_xmit_drop(skb: sk_buff, dev: net_device) -> int:
+    """vrf_tx_error. Takes ownership. NET_XMIT_DROP."""
+    dev.stats.tx_errors += 1
+    kfree_skb_reason(dev.net, skb, SKB_DROP_REASON_NOT_SPECIFIED)
+    return netdevice.NET_XMIT_DROP
+
+
+def vrf_process_v4_outbound(skb: sk_buff, vrf_dev: net_device) -> int:
+    """Look a packet up in the VRF's table and send it there. NET_XMIT_*. Takes ownership."""
+    net = vrf_dev.net
+    if skb.len < ETH_HLEN + 20:
+        return vrf_xmit_drop(skb, vrf_dev)
+    skb.network_header = skb.data_offset + ETH_HLEN
+    iph = ip_hdr(skb)
+    fl4 = flowi(AF_INET, iph.daddr, iph.saddr, vrf_dev.ifindex, iph.tos & IPTOS_RT_MASK)
+    fl4.flowi_proto, fl4.flowi_flags = iph.protocol, FLOWI_FLAG_ANYSRC
+    try:
+        rt = ip_route_output_flow(net, fl4)
+    except OSError:
+        return vrf_xmit_drop(skb, vrf_dev)
+    if rt.dev is vrf_dev:
+        return vrf_local_xmit(skb, vrf_dev, rt)
+    skb.dst = rt
+    skb_pull(skb, ETH_HLEN)
+    skb.ip_cb_flags = 0
+    if (
+        net.nf_hooks[NF_INET_LOCAL_OUT]
+        and nf_hook(NF_INET_LOCAL_OUT, net, skb.sk, skb, None, rt.dev, dst_output) != 1
+    ):
+        return netdevice.NET_XMIT_SUCCESS
+    if dst_output(net, skb.sk, skb) < 0:
+        vrf_dev.stats.tx_errors += 1
+    return netdevice.NET_XMIT_SUCCESS
+
+
+def vrf_process_v6_outbound(skb: sk_buff, vrf_dev: net_device) -> int:
+    """vrf_process_v4_outbound of IPv6."""
+    net = vrf_dev.net
+    if skb.len < ETH_HLEN + IPV6_HLEN:
+        return vrf_xmit_drop(skb, vrf_dev)
+    skb.network_header = skb.data_offset + ETH_HLEN
+    iph = ipv6_hdr(skb)
+    fl6 = flowi(AF_INET6, iph.daddr, iph.saddr, vrf_dev.ifindex, iph.priority)
+    fl6.flowi_proto, fl6.flowlabel, fl6.flowi_mark = iph.nexthdr, iph.flow_lbl, skb.mark
+    rt = ip6_route_output(net, None, fl6)
+    if rt.error:
+        return vrf_xmit_drop(skb, vrf_dev)
+    if rt.dev is vrf_dev:
+        return vrf_local_xmit(skb, vrf_dev, rt)
+    skb.dst = rt
+    skb_pull(skb, ETH_HLEN)
+    skb.ip_cb_flags = 0
+    hooks = net.ipv6.nf_hooks[NF_INET_LOCAL_OUT]
+    if (
+        hooks
+        and nf_hook_list(
+            hooks, NFPROTO_IPV6, NF_INET_LOCAL_OUT, net, skb.sk, skb, None, rt.dev, dst_output
+        )
+        != 1
+    ):
+        return netdevice.NET_XMIT_SUCCESS
+    if dst_output(net, skb.sk, skb) < 0:
+        vrf_dev.stats.tx_errors += 1
+    return netdevice.NET_XMIT_SUCCESS
+
+
+def vrf_xmit(skb: sk_buff, dev: net_device) -> int:
+    """ndo_start_xmit: NETDEV_TX_OK. Takes ownership."""
+    size = skb.len
+    if skb.protocol == netdevice.ETH_P_IP:
+        ret = vrf_process_v4_outbound(skb, dev)
+    elif skb.protocol == netdevice.ETH_P_IPV6:
+        ret = vrf_process_v6_outbound(skb, dev)
+    else:
+        ret = vrf_xmit_drop(skb, dev)
+    if ret == netdevice.NET_XMIT_SUCCESS:
+        dev.stats.tx_packets += 1
+        dev.stats.tx_bytes += size
+    else:
+        dev.stats.tx_dropped += 1
+    return netdevice.NETDEV_TX_OK
+
+
+# --- ports ----------------------------------------------------------------------------------------
+
+
+def cycle_netdev(dev: net_device) -> None:
+    """Down and up again, so that routes and neighbours are made anew."""
+    if dev.flags & netdevice.IFF_UP:
+        dev_close(dev)
+        dev_open(dev)
+
+
+def vrf_changeupper(dev: net_device) -> None:
+    """NETDEV_CHANGEUPPER with an L3 master, as fib_netdev_event and addrconf_notify take it."""
+    fib_disable_ip(dev)
+    addrconf_ifdown(dev, False)
+
+
+def vrf_add_slave(dev: net_device, port_dev: net_device) -> int:
+    """ndo_add_slave: `port_dev` becomes a port of the VRF `dev`.
+
+    0; -EINVAL: it is a VRF or in one; -EOPNOTSUPP: lo; -EBUSY: it has a master.
+    """
+    if port_dev.priv_flags & IFF_L3MDEV:
+        return -errno.EINVAL
+    if port_dev is dev.net.loopback_dev:
+        return -errno.EOPNOTSUPP
+    port_dev.priv_flags |= netdevice.IFF_L3MDEV_SLAVE
+    err = netdev_master_upper_dev_link(port_dev, dev)
+    if err:
+        port_dev.priv_flags &= ~netdevice.IFF_L3MDEV_SLAVE
+        return err
+    vrf_changeupper(port_dev)
+    cycle_netdev(port_dev)
+    return 0
+
+
+def vrf_del_slave(dev: net_device, port_dev: net_device) -> int:
+    """ndo_del_slave. 0."""
+    netdev_upper_dev_unlink(port_dev, dev)
+    port_dev.priv_flags &= ~netdevice.IFF_L3MDEV_SLAVE
+    vrf_changeupper(port_dev)
+    cycle_netdev(port_dev)
+    return 0
+
+
+# --- the device -----------------------------------------------------------------------------------
+
+
+def vrf_get_drvinfo(dev: net_device) -> ethtool_drvinfo:
+    """`ethtool -i`."""
+    return ethtool_drvinfo(driver="vrf", version="1.0")
+
+
+vrf_netdev_ops = net_device_ops(
+    ndo_start_xmit=vrf_xmit,
+    ndo_set_mac_address=eth_mac_addr,
+    ndo_validate_addr=eth_validate_addr,
+)
+vrf_ethtool_ops = ethtool_ops(get_drvinfo=vrf_get_drvinfo)
+
+
+def vrf_setup(dev: net_device) -> None:
+    """Ethernet without ARP and queue; the MTU means nothing, as that of lo."""
+    ether_setup(dev)
+    dev.flags = netdevice.IFF_MASTER | netdevice.IFF_NOARP
+    dev.tx_queue_len = 0
+    dev.min_mtu, dev.max_mtu, dev.mtu = IPV6_MIN_MTU, IP6_MAX_MTU, IP6_MAX_MTU
+    dev.priv_flags |= netdevice.IFF_L3MDEV_MASTER
+    dev.features = VRF_FEATURES | netdevice.NETIF_F_NETNS_LOCAL
+    dev.hw_features = VRF_FEATURES
+    dev.netdev_ops = vrf_netdev_ops
+    dev.ethtool_ops = vrf_ethtool_ops
+
+
+def vrf_newlink(net: Net, name: str, table: int, mac: bytes | None = None) -> net_device:
+    """`ip link add NAME type vrf table TABLE`.
+
+    Raises:
+        OSError: EEXIST, the name is taken. EINVAL: the table is 0.
+        ValueError: the name is empty or too long.
+    """
+    if not table:
+        raise os_error(errno.EINVAL, "Invalid VRF table id")
+    load_module(net.machine, "vrf", vrf_net_ops)
+    dev = rtnl_create_link(net, name, vrf_link_ops, vrf_setup)
+    dev.priv = l3mdev_ops(table, vrf_l3_rcv, vrf_l3_out)
+    eth_hw_addr_init(dev, mac)
+    err = register_netdevice(dev)
+    if err:
+        raise os_error(-err, f"vrf {name}")
+    vrf_add_fib_rules(net)
+    return dev
+
+
+def vrf_add_fib_rules(net: Net) -> None:
+    """The rules "l3mdev" of both families, with the first VRF of a namespace; they stay."""
+    for ops in (net.fib.ops, net.ipv6.fib6.ops):
+        if not ops.l3mdev_rule:
+            ops.l3mdev_rule = True
+            rule = fib_rule(FIB_RULE_PREF, l3mdev=1, proto=RTPROT_KERNEL)
+            if rule not in ops.rules:
+                fib_rule_add(net, ops, rule)
+
+
+def vrf_dellink(dev: net_device) -> None:
+    """`ip link del`: the ports are free."""
+    if dev.reg_state != netdevice.NETREG_REGISTERED:
+        return
+    for port in tuple(dev.lower):
+        vrf_del_slave(dev, port)
+    unregister_netdevice(dev)
+    free_netdev(dev)
+
+
+vrf_link_ops = rtnl_link_ops("vrf", vrf_dellink)
+
+
+def vrf_device_event(event: int, dev: net_device) -> int | None:
+    """A port ends, or goes to another namespace."""
+    if event == netdevice.NETDEV_UNREGISTER and netif_is_l3_slave(dev) and dev.master is not None:
+        vrf_del_slave(dev.master, dev)
+    return None
+
+
+def vrf_init_net(net: Net) -> None:
+    """Watch the devices."""
+    register_netdevice_notifier(net, vrf_device_event)
+
+
+vrf_net_ops = pernet_operations(init=vrf_init_net)
