@@ -26,6 +26,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from fastpath.base.skbuff import sk_buff
 from stack.core import tcp_states
 from stack.core.dst import dst_entry
 from stack.core.errors import os_error
@@ -64,9 +65,6 @@ from stack.inet.tcp_family import tcp_family_ops
 from stack.net import Net
 
 if TYPE_CHECKING:
-    from fastpath.base.skbuff import sk_buff
-    from stack.core.dst import dst_entry
-    from stack.inet.flow import flowi
     from stack.inet.tcp_cong import tcp_congestion_ops
     from stack.inet.tcp_sock import tcp_fastopen_cookie, tcp_sock
 
