@@ -273,16 +273,6 @@ def tcp_parse_fast_options(sk: tcp_sock, skb: sk_buff) -> bool:
     return rx_opt.saw_tstamp
 
 
-def tcp_option_at(options: bytes, at: int) -> int:
-    """The place of the next whole option from `at` on; -1 behind the last (RFC 9293 3.1)."""
-    end = len(options)
-    while at < end and options[at] == TCPOPT_NOP:
-        at += 1
-    if at + 1 >= end or options[at] == TCPOPT_EOL:
-        return -1
-    return at if 2 <= options[at + 1] <= end - at else -1
-
-
 def tcp_parse_options(
     net: Net,
     skb: sk_buff,
@@ -309,10 +299,20 @@ def tcp_parse_options(
     opt_rx.accecn = 0
     sacks: list[tuple[int, int]] = []
     sysctl = net.sysctl
-    i: int = tcp_option_at(data, 0)
-    while i >= 0:
+    i: int = 0
+    end = len(data)
+    while i < end:
         kind: int = data[i]
+        if kind == TCPOPT_EOL:
+            break
+        if kind == TCPOPT_NOP:
+            i += 1
+            continue
+        if i + 1 >= end:
+            break
         size: int = data[i + 1]
+        if size < 2 or i + size > end:
+            break
         if kind == TCPOPT_MSS:
             if size == TCPOLEN_MSS and syn and not estab:
                 in_mss: int = data[i + 2] << 8 | data[i + 3]
@@ -342,7 +342,7 @@ def tcp_parse_options(
             opt_rx.accecn = 20 + i
         elif foc is not None and syn and kind in (TCPOPT_FASTOPEN, TCPOPT_EXP):
             tcp_parse_fastopen_option(foc, kind, data[i + 2 : i + size])
-        i = tcp_option_at(data, i + size)
+        i += size
     return sacks
 
 
@@ -363,6 +363,16 @@ def tcp_parse_fastopen_option(foc: tcp_fastopen_cookie, kind: int, value: bytes)
 def be32(b0: int, b1: int, b2: int, b3: int) -> int:
     """include/linux/unaligned.h (get_unaligned_be32): the word of four bytes."""
     return b0 << 24 | b1 << 16 | b2 << 8 | b3
+
+
+def tcp_option_at(options: bytes, at: int) -> int:
+    """The place of the next whole option from `at` on; -1 behind the last (RFC 9293 3.1)."""
+    end = len(options)
+    while at < end and options[at] == TCPOPT_NOP:
+        at += 1
+    if at + 1 >= end or options[at] == TCPOPT_EOL:
+        return -1
+    return at if 2 <= options[at + 1] <= end - at else -1
 
 
 def tcp_parse_sack_blocks(net: Net, skb: sk_buff) -> list[tuple[int, int]]:
