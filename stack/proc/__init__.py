@@ -13,6 +13,7 @@ from stack.proc.conntrack import nf_conntrack, stat_nf_conntrack, xfrm_stat
 from stack.proc.counters import netstat, nstat, snmp, snmp6
 from stack.proc.devices import dev, interrupts, psched, ptype, softirqs, softnet_stat
 from stack.proc.groups import dev_mcast, igmp, igmp6, mcfilter, mcfilter6
+from stack.proc.mroute import ip6_mr_cache, ip6_mr_vif, ip_mr_cache, ip_mr_vif
 from stack.proc.protocols import protocols
 from stack.proc.sockets import (
     icmp,
@@ -68,6 +69,10 @@ FILES: dict[str, Callable[[Net], str]] = {
     "igmp": igmp,
     "mcfilter": mcfilter,
     "igmp6": igmp6,
+    "ip_mr_vif": ip_mr_vif,
+    "ip_mr_cache": ip_mr_cache,
+    "ip6_mr_vif": ip6_mr_vif,
+    "ip6_mr_cache": ip6_mr_cache,
     "mcfilter6": mcfilter6,
     "dev_mcast": dev_mcast,
     "icmp": icmp,
