@@ -59,6 +59,7 @@ class sysctl_fields:
     ipfrag_time: int
     log_martians: int
     max_dgram_qlen: int
+    mc_forwarding: int
     min_adv_mss: int
     min_pmtu: int
     mtu_expires: int

@@ -406,7 +406,10 @@ def ip_mc_output(net: Net, sk: sock | None, skb: sk_buff) -> int:
     skb.protocol = netdevice.ETH_P_IP
     ttl = ip_hdr(skb).ttl
     if rt.rt_flags & route.RTCF_MULTICAST:
-        if (not isinstance(sk, inet_sock) or sk.mc_loop) and rt.rt_flags & route.RTCF_LOCAL:
+        local = rt.rt_flags & route.RTCF_LOCAL != 0
+        # Without members here the output comes to this function for multicast routing.
+        routed = not local and not skb.ip_cb_flags & IPSKB_FORWARDED
+        if (not isinstance(sk, inet_sock) or sk.mc_loop) and (local or routed):
             ip_mc_loopback(net, skb_clone(skb), rt)
         # Multicast with TTL 0 must not leave the host; only the copy is delivered.
         if ttl == 0:

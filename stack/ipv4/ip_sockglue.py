@@ -61,6 +61,7 @@ from stack.ipv4.ip_options import (
     received_options,
 )
 from stack.ipv4.ip_output import ipcm_cookie
+from stack.ipv4.ipmr_sockopt import MRT_OPTIONS, ipmr_socket
 
 IP_CMSG_PKTINFO = 1 << 0
 IP_CMSG_TTL = 1 << 1
@@ -363,6 +364,7 @@ IP_LEVEL = Level("IPPROTO_IP", SOL_IP, vars(uapi), (
     number("IP_UNICAST_IF", "uc_index", None, "interface of datagrams to hosts", since="3.4",
         takes=swapped_int, check=need_device, then=sk_dst_reset, shows=swapped),
     *GROUP_OPTIONS,
+    *MRT_OPTIONS,
 ), takes=opt_char)
 # fmt: on
 
@@ -380,6 +382,8 @@ def ip_setsockopt(sk: inet_sock, level: int, optname: int, optval: Any) -> None:
 
 def do_ip_setsockopt(sk: inet_sock, level: int, optname: int, optval: Any) -> None:
     """net/ipv4/ip_sockglue.c: IPPROTO_IP, sock owned. Raises: OSError."""
+    if uapi.MRT_INIT <= optname <= uapi.MRT_FLUSH:
+        ipmr_socket(sk)
     set_option(IP_LEVEL, sk, optname, optval)
 
 
@@ -387,4 +391,6 @@ def ip_getsockopt(sk: inet_sock, level: int, optname: int, optlen: int) -> Any:
     """net/ipv4/ip_sockglue.c: an int or bytes. Raises: OSError ENOPROTOOPT, ENOTCONN."""
     if level != SOL_IP:
         raise os_error(errno.EOPNOTSUPP, f"unknown option level {level}")
+    if uapi.MRT_INIT <= optname <= uapi.MRT_FLUSH:
+        ipmr_socket(sk)
     return get_option(IP_LEVEL, sk, optname, optlen)

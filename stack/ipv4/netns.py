@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from stack.inet.icmp_limit import icmp_global_state, inet_peer
     from stack.inet.inet_fragment import fqdir
     from stack.inet.inet_sock import inet_sock
+    from stack.inet.ipmr_base import mr_table
     from stack.ipv4.devinet import in_device
     from stack.ipv4.fib import fib_alias
     from stack.ipv4.ip_fragment import ipq
@@ -87,6 +88,8 @@ class netns_ipv4:
     frags: fqdir[ipq] = row()
     icmp_global: icmp_global_state = row()
     icmp_sk: inet_sock | None = row()
+    mrt: mr_table | None = row()
+    """Multicast routing, from when a program first asked for it."""
 
 
 def in_dev_conf(in_dev: in_device, name: str) -> int:

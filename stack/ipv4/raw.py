@@ -76,6 +76,7 @@ from stack.ipv4.ip_output import (
     ipcm_cookie,
 )
 from stack.ipv4.ip_sockglue import ip_cmsg_send, ip_getsockopt, ip_setsockopt, ipv4_pktinfo_prepare
+from stack.ipv4.ipmr_sockopt import SIOCGETSGCNT, SIOCGETVIFCNT, ipmr_ioctl, mrtsock_destruct
 from stack.ipv4.route import RTCF_BROADCAST, ip_route_output_flow, rtable
 
 IP_HLEN = 20
@@ -258,6 +259,7 @@ def raw_destroy(sk: raw_sock) -> None:
 
 def raw_close(sk: raw_sock, timeout: int) -> None:
     """net/ipv4/raw.c"""
+    mrtsock_destruct(sk)
     if sk in sk.net.ra_chain:
         sk.net.ra_chain.remove(sk)
     sk_common_release(sk)
@@ -299,13 +301,21 @@ def raw_connect(sk: raw_sock, uaddr: sockaddr, addr_len: int = 16) -> int:
     return ip4_datagram_connect(sk, uaddr)
 
 
+def raw_v4_ioctl(sk: raw_sock, cmd: int, arg: Any = None) -> Any:
+    """net/ipv4/raw.c raw_ioctl: those of multicast routing, and those of both families."""
+    if cmd in (SIOCGETVIFCNT, SIOCGETSGCNT):
+        ipmr_ioctl(sk, cmd, arg)
+        return None
+    return raw_ioctl(sk, cmd, arg)
+
+
 raw_prot = proto(
     name="RAW",
     close=raw_close,
     destroy=raw_destroy,
     connect=raw_connect,
     disconnect=udp_disconnect,
-    ioctl=raw_ioctl,
+    ioctl=raw_v4_ioctl,
     init=raw_init,
     setsockopt=raw_setsockopt,
     getsockopt=raw_getsockopt,

@@ -30,6 +30,7 @@ from stack.core.sock_flags import SOCK_LOCALROUTE
 from stack.core.uapi import AF_INET, INADDR_LOOPBACK, IPPROTO_IGMP
 from stack.inet.flow import FLOWI_FLAG_ANYSRC, flowi
 from stack.inet.icmp_limit import PEERS_MAX, inet_getpeer, inet_peer
+from stack.inet.ipmr_base import mr_routes, mr_table
 from stack.inet.xfrm_policy import xfrm_lookup
 from stack.ipv4 import fib, icmp_codes
 from stack.ipv4.addr import (
@@ -522,10 +523,19 @@ def __mkroute_output(
     ):
         rt.output = ipv4.steps.mc_output
         ipv4.out_slow_mc += 1
+    if ipv4.mrt is not None and rtype == fib.RTN_MULTICAST and ip_mforward(dev_out, daddr):
+        rt.input = ipv4.mrt.ops.input  # what this host sends is routed, too
+        rt.output = ipv4.steps.mc_output
     rt_set_nexthop(rt, daddr, res)
     rt.rt_src = narrow(fl4.saddr)
     rt.rt_dst = daddr
     return rt
+
+
+def ip_mforward(dev: net_device, daddr: int) -> bool:
+    """include/linux/inetdevice.h IN_DEV_MFORWARD: whether packets to a group are routed on."""
+    mrt: mr_table | None = dev.net.ipv4.mrt
+    return mrt is not None and not ipv4_is_local_multicast(daddr) and mr_routes(mrt, dev)
 
 
 def ip_route_connect(

@@ -40,6 +40,7 @@ from stack.core.ratelimit import net_ratelimit
 from stack.core.uapi import AF_INET, IPPROTO_IGMP, IPPROTO_TCP, IPPROTO_UDP
 from stack.inet.flow import flowi
 from stack.inet.icmp_limit import inet_peer_xrlim_allow
+from stack.inet.ipmr_base import mr_table
 from stack.ipv4 import fib, icmp_codes, route
 from stack.ipv4.addr import (
     ipv4_is_lbcast,
@@ -64,6 +65,7 @@ from stack.ipv4.netns import in_dev_conf, in_dev_forward
 from stack.ipv4.route import (
     find_exception,
     inet_getpeer_v4,
+    ip_mforward,
     ip_rt_get_dev,
     log,
     rt_dst_alloc,
@@ -118,17 +120,20 @@ def ip_route_input_noref(skb: sk_buff, daddr: int, saddr: int, tos: int, dev: ne
         if in_dev is None:
             return drop_reason.SKB_DROP_REASON_IP_INADDRERRORS
         proto = ip_hdr(skb).protocol if skb.protocol == ETH_P_IP else 0
-        if not ip_check_mc_rcu(in_dev, daddr, saddr, proto):
-            master = l3mdev_master_dev(dev)
-            in_dev = master.ip_ptr if master is not None else None
-            if in_dev is None or not ip_check_mc_rcu(in_dev, daddr, saddr, proto):
-                return drop_reason.SKB_DROP_REASON_IP_INADDRERRORS
-        return ip_route_input_mc(skb, daddr, saddr, tos, dev)
+        our = ip_check_mc_rcu(in_dev, daddr, saddr, proto)
+        if not our and (master := l3mdev_master_dev(dev)) is not None:
+            of_master = master.ip_ptr
+            our = of_master is not None and ip_check_mc_rcu(of_master, daddr, saddr, proto)
+        if not our and (net.ipv4.mrt is None or not ip_mforward(dev, daddr)):
+            return drop_reason.SKB_DROP_REASON_IP_INADDRERRORS
+        return ip_route_input_mc(skb, daddr, saddr, tos, dev, our)
     return ip_route_input_slow(skb, daddr, saddr, tos, dev)
 
 
-def ip_route_input_mc(skb: sk_buff, daddr: int, saddr: int, tos: int, dev: net_device) -> int:
-    """net/ipv4/route.c: route a packet to a group that this host is a member of."""
+def ip_route_input_mc(
+    skb: sk_buff, daddr: int, saddr: int, tos: int, dev: net_device, our: bool
+) -> int:
+    """net/ipv4/route.c: route a packet to a group, of which this host is a member if `our`."""
     if ipv4_is_multicast(saddr) or ipv4_is_lbcast(saddr) or skb.protocol != ETH_P_IP:
         return drop_reason.SKB_DROP_REASON_IP_INVALID_SOURCE
     in_dev = dev.ip_ptr
@@ -140,8 +145,12 @@ def ip_route_input_mc(skb: sk_buff, daddr: int, saddr: int, tos: int, dev: net_d
             return drop_reason.SKB_DROP_REASON_IP_INVALID_SOURCE
     elif fib_validate_source(skb, saddr, 0, tos, 0, dev, in_dev) < 0:
         return drop_reason.SKB_DROP_REASON_IP_RPFILTER
-    rt = rt_dst_alloc(dev, route.RTCF_MULTICAST | route.RTCF_LOCAL, fib.RTN_MULTICAST)
+    flags = route.RTCF_MULTICAST | (route.RTCF_LOCAL if our else 0)
+    rt = rt_dst_alloc(dev, flags, fib.RTN_MULTICAST)
     rt.output = ip_rt_bug
+    mrt: mr_table | None = dev.net.ipv4.mrt
+    if mrt is not None and ip_mforward(dev, daddr):
+        rt.input = mrt.ops.input
     rt.rt_is_input = True
     rt.rt_iif = dev.ifindex
     rt.rt_src, rt.rt_dst = saddr, daddr

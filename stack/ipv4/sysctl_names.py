@@ -59,6 +59,10 @@ class ipv4_devconf(dict[str, int]):
             raise SysctlError(errno.ENOENT, f"{row.full_name} is not a setting of an interface")
         self._store(row.name, row.parse(value))
 
+    def count_up(self, name: str, by: int) -> None:
+        """Change a state that no program can set, of this interface alone."""
+        self._store(name, self.get(name, 0) + by)
+
     def _store(self, name: str, value: int) -> None:
         """Store the value and call those that follow writes of the host's sysctl of this name."""
         super().__setitem__(name, value)

@@ -153,6 +153,7 @@ IP = (
     _conf("log_martians", 0, "log packets with impossible addresses"),
     _conf("route_localnet", 0, "127.0.0.0/8 may come and go over wires"),
     _conf("bc_forwarding", 0, "forward directed broadcasts"),
+    Sysctl(CONF, "mc_forwarding", 0, "a daemon routes packets to groups", read_only=True),
     _conf("drop_unicast_in_l2_multicast", 0, "drop unicast packets in multicast frames"),
     _conf("force_igmp_version", 0, "speak IGMP version 1 or 2 only"),
     _conf("igmpv2_unsolicited_report_interval", 10000, "ms, IGMPv1 and v2 reports unasked"),

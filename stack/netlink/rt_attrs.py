@@ -66,6 +66,22 @@ FRA_RANGE32 = struct.Struct("=II")
 IFNAMSIZ = 16
 MAX_TCP_HEADER = 320
 
+MFC_STATS = struct.Struct("=QQQ")
+"""struct rta_mfc_stats: packets, bytes, packets by a wrong interface."""
+MROUTE = AttrTable(
+    "RTA",
+    (
+        Attr("RTA_DST", 1, BINARY, 16),
+        Attr("RTA_SRC", 2, BINARY, 16),
+        Attr("RTA_IIF", 3, U32),
+        Attr("RTA_MULTIPATH", 9, BINARY),
+        Attr("RTA_TABLE", 15, U32),
+        Attr("RTA_MFC_STATS", 17, BINARY),
+        Attr("RTA_EXPIRES", 23, U64),
+    ),
+)
+"""What is told of a multicast route."""
+
 # --- multicast groups of bridges ------------------------------------------------------------------
 
 BR_PORT_MSG = struct.Struct("=B3xI")

@@ -23,6 +23,7 @@ from stack.core.fib_rules import (
 )
 from stack.core.netdevice import net_device
 from stack.core.uapi import AF_INET, AF_INET6, RTM_NEWNETCONF, RTM_NEWNSID, RTM_NEWRULE
+from stack.inet.ipmr_base import RTNL_FAMILY_IP6MR, RTNL_FAMILY_IPMR
 from stack.ipv4.fib import RT_TABLE_DEFAULT
 from stack.ipv4.netns import in_dev_conf, in_dev_forward
 from stack.ipv6.ip6_fib import fib6_get_table
@@ -58,6 +59,9 @@ RANGES = {
     "FRA_DPORT_RANGE": (FRA_RANGE16, 0xFFFF - 1),
 }
 """The structure of a range, and its highest end."""
+RTPROT_KERNEL = 2
+MROUTE_RULES = {RTNL_FAMILY_IPMR: 253, RTNL_FAMILY_IP6MR: 254}
+"""The table of multicast routes that the only rule of each family names."""
 ALSO_0 = ("pref", "suppress_prefixlen", "suppress_ifgroup")
 """Fields by which a rule is found also if they are 0."""
 NONE = 0xFFFFFFFF
@@ -78,7 +82,7 @@ def fib_nl_dumprule(nlh: nlmsg) -> Iterator[bytes]:
         if len(nlh.payload) > RTMSG.size:
             raise NlError(errno.EINVAL, "Invalid data after header in fib rule dump request")
     family = nlh.payload[0]
-    if family and lookup_rules_ops(sk.net, family) is None:
+    if family and lookup_rules_ops(sk.net, family) is None and family not in MROUTE_RULES:
         raise NlError(errno.EAFNOSUPPORT)
     for each in (AF_INET, AF_INET6):
         ops = lookup_rules_ops(sk.net, each)
@@ -86,6 +90,14 @@ def fib_nl_dumprule(nlh: nlmsg) -> Iterator[bytes]:
             for rule in tuple(ops.rules):
                 payload = fib_nl_fill_rule(sk.net, ops, rule)
                 yield nlmsg_put(RTM_NEWRULE, 0, nlh.seq, sk.portid, payload)
+
+    for each, table in MROUTE_RULES.items():
+        if family in (0, each):
+            head = RTMSG.pack(each, 0, 0, 0, table, 0, 0, FR_ACT_TO_TBL, 0)
+            attrs = {"FRA_TABLE": table, "FRA_SUPPRESS_PREFIXLEN": NONE}
+            attrs |= {"FRA_PROTOCOL": RTPROT_KERNEL, "FRA_PRIORITY": 0x7FFF}
+            payload = head + FRA.build(attrs)
+            yield nlmsg_put(RTM_NEWRULE, 0, nlh.seq, sk.portid, payload)
 
 
 def lookup_rules_ops(net: Net, family: int) -> fib_rules_ops | None:

@@ -32,6 +32,7 @@ from stack.core.netdevice import (
     NETDEV_UP,
     net_device,
 )
+from stack.inet.ipmr_base import RTNL_FAMILY_IP6MR, RTNL_FAMILY_IPMR
 from stack.ipv4.devinet import in_ifaddr
 from stack.ipv4.fib import fib_alias
 from stack.ipv6.if_inet6 import inet6_ifaddr
@@ -87,6 +88,11 @@ from stack.netlink.rt_mdb import (
     rtnl_mdb_add,
     rtnl_mdb_del,
     rtnl_mdb_dump,
+)
+from stack.netlink.rt_mroute import (
+    ip6mr_rtm_dumproute,
+    ipmr_fill_mroute,
+    ipmr_rtm_dumproute,
 )
 from stack.netlink.rt_neigh import (
     neigh_add,
@@ -144,9 +150,11 @@ from stack.sched.cls_api import tcf_chain
 RTNLGRP_LINK = 1
 RTNLGRP_NEIGH = 3
 RTNLGRP_IPV4_IFADDR = 5
+RTNLGRP_IPV4_MROUTE = 6
 RTNLGRP_IPV4_ROUTE = 7
 RTNLGRP_IPV6_IFADDR = 9
 RTNLGRP_IPV4_RULE = 8
+RTNLGRP_IPV6_MROUTE = 10
 RTNLGRP_IPV6_ROUTE = 11
 RTNLGRP_IPV6_RULE = 19
 RTNLGRP_MDB = 26
@@ -196,6 +204,8 @@ HANDLERS: dict[tuple[int, int], tuple[Doit | None, Dumpit | None]] = {
     (uapi.AF_UNSPEC, uapi.RTM_NEWMDB): (rtnl_mdb_add, None),
     (uapi.AF_UNSPEC, uapi.RTM_DELMDB): (rtnl_mdb_del, None),
     (uapi.AF_UNSPEC, uapi.RTM_GETROUTE): (None, rtnl_dump_all(inet_dump_fib, inet6_dump_fib)),
+    (RTNL_FAMILY_IPMR, uapi.RTM_GETROUTE): (None, ipmr_rtm_dumproute),
+    (RTNL_FAMILY_IP6MR, uapi.RTM_GETROUTE): (None, ip6mr_rtm_dumproute),
     (uapi.AF_INET, uapi.RTM_GETROUTE): (inet_rtm_getroute, inet_dump_fib),
     (uapi.AF_INET, uapi.RTM_NEWROUTE): (inet_rtm_newroute, None),
     (uapi.AF_INET, uapi.RTM_DELROUTE): (inet_rtm_delroute, None),
@@ -312,6 +322,10 @@ def rtnl_event(net: Net, kind: int, what: Any) -> None:
         _tell(net, RTNLGRP_LINK, kind, lambda p: br_fill_ifinfo(p.dev, p, kind), what)
     elif kind in (uapi.RTM_NEWMDB, uapi.RTM_DELMDB):
         _tell(net, RTNLGRP_MDB, kind, nlmsg_populate_mdb_fill, what)
+    elif kind in (uapi.RTM_NEWROUTE, uapi.RTM_DELROUTE) and isinstance(what, tuple):
+        four = what[0].ops.family == RTNL_FAMILY_IPMR
+        group = RTNLGRP_IPV4_MROUTE if four else RTNLGRP_IPV6_MROUTE
+        _tell(net, group, kind, ipmr_fill_mroute, what)
     elif isinstance(what, tcf_chain):
         flags = CHAIN_FLAGS if kind == uapi.RTM_NEWCHAIN else 0
         _tell(net, RTNLGRP_TC, kind, tc_chain_fill_node, what, flags)

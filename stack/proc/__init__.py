@@ -9,7 +9,18 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from stack.net import Net
-from stack.proc import conntrack, counters, devices, groups, protocols, sockets, tables, trie, unix
+from stack.proc import (
+    conntrack,
+    counters,
+    devices,
+    groups,
+    mroute,
+    protocols,
+    sockets,
+    tables,
+    trie,
+    unix,
+)
 from stack.proc import xtp as xtp_file
 from stack.proc.counters import nstat
 from stack.proc.ss import ss
@@ -34,6 +45,10 @@ FILES: dict[str, Callable[[Net], str]] = {
     "igmp": groups.igmp,
     "mcfilter": groups.mcfilter,
     "igmp6": groups.igmp6,
+    "ip_mr_vif": mroute.ip_mr_vif,
+    "ip_mr_cache": mroute.ip_mr_cache,
+    "ip6_mr_vif": mroute.ip6_mr_vif,
+    "ip6_mr_cache": mroute.ip6_mr_cache,
     "mcfilter6": groups.mcfilter6,
     "dev_mcast": groups.dev_mcast,
     "netlink": sockets.netlink,

@@ -1,0 +1,194 @@
+"""net/ipv4/ipmr.c: IPv4 multicast routing: what stack/inet/ipmr_base.py leaves to the family.
+
+    ip_route_input_mc => ip_mr_input        a received packet to a group; own ones too, looped back
+    ipmr_queue_xmit                         out by an interface: TTL - 1, the FORWARD hook
+    ipmr_cache_report                       a message to the daemon, on its raw socket of IGMP
+
+A message is an IP header whose fields mean something else (struct igmpmsg), so protocol 0:
+
+    | - 8 | im_msgtype | 0 | im_vif | im_vif_hi | im_src 4 | im_dst 4 | IGMP: type, 0 ... 8 |
+
+IGMPMSG_WHOLEPKT and WRVIFWHOLE have the whole packet behind such a header instead.
+"""
+
+from __future__ import annotations
+
+import errno
+from typing import TYPE_CHECKING
+
+from fastpath.base.skbuff import (
+    alloc_skb,
+    sk_buff,
+    skb_clone,
+    skb_copy_bits,
+    skb_cow,
+    skb_put_data,
+    skb_reset_network_header,
+    skb_set_transport_header,
+)
+from fastpath.net.hdr import ip_decrease_ttl, ip_hdr
+from stack.core import drop_reason, uapi
+from stack.core.dev import dev_set_allmulti
+from stack.core.drop_reason import kfree_skb_reason
+from stack.core.dst import dst_mtu, dst_output
+from stack.core.netdevice import net_device
+from stack.core.netfilter import NF_INET_FORWARD, nf_hook
+from stack.core.sock import sock_queue_rcv_skb_reason
+from stack.inet.af_ops import af_ops_of
+from stack.inet.ipmr_base import (
+    IGMPMSG_WHOLEPKT,
+    IGMPMSG_WRVIFWHOLE,
+    RTNL_FAMILY_IPMR,
+    mr_cache_unresolved,
+    mr_find,
+    mr_find_vif,
+    mr_forward,
+    mr_table,
+    mr_table_ops,
+    vif_device,
+)
+from stack.ipv4.ip_input import ip_call_ra_chain, ip_local_deliver
+from stack.ipv4.ip_options import received_options
+from stack.ipv4.ip_options_rcv import ip_forward_options
+from stack.ipv4.ip_output import IPSKB_FORWARDED
+from stack.ipv4.route import IP_DF, IPTOS_RT_MASK, RTCF_LOCAL, ip_route_output, rtable
+from stack.ipv4.rt_cache import rt_cache_flush
+
+if TYPE_CHECKING:
+    from stack.core.sock import sock
+    from stack.inet.raw import raw_sock
+    from stack.net import Net
+
+# --- packets --------------------------------------------------------------------------------------
+
+
+def ip_mr_input(skb: sk_buff) -> int:
+    """net/ipv4/ipmr.c: a packet to a group that is routed here. 0 or -errno. Takes ownership."""
+    rt: rtable = skb.dst
+    dev: net_device = skb.dev
+    net: Net = dev.net
+    mrt: mr_table | None = net.ipv4.mrt
+    local = rt.rt_flags & RTCF_LOCAL != 0
+    if mrt is None or skb.ip_cb_flags & IPSKB_FORWARDED:
+        if local:
+            return ip_local_deliver(skb)
+        kfree_skb_reason(net, skb, drop_reason.SKB_DROP_REASON_NOT_SPECIFIED)
+        return 0
+    iph = ip_hdr(skb)
+    if not local:
+        opt = received_options(skb)
+        if opt is not None and opt.router_alert:
+            if ip_call_ra_chain(skb):
+                return 0
+        elif iph.protocol == uapi.IPPROTO_IGMP and mrt.mroute_sk is not None:
+            # IGMPv1 and old implementations of v2 send no router alert.
+            af_ops_of[uapi.AF_INET].raw_rcv(mrt.mroute_sk, skb)
+            return 0
+    saddr, daddr = iph.saddr, iph.daddr
+    c = mr_find(mrt, saddr, daddr, dev)
+    if c is None:
+        vifi = mr_find_vif(mrt, dev)
+        if local:
+            clone = skb_clone(skb)
+            clone.dev = dev
+            ip_local_deliver(skb)
+            skb = clone
+        if vifi >= 0:
+            return mr_cache_unresolved(mrt, vifi, skb, saddr, daddr)
+        kfree_skb_reason(net, skb, drop_reason.SKB_DROP_REASON_NOT_SPECIFIED)
+        return -errno.ENODEV
+    mr_forward(mrt, dev, skb, c, local)
+    return ip_local_deliver(skb) if local else 0
+
+
+def ipmr_queue_xmit(mrt: mr_table, vifi: int, skb: sk_buff) -> None:
+    """net/ipv4/ipmr.c: send a packet by an interface. Takes ownership of skb."""
+    net: Net = mrt.net
+    vif: vif_device = mrt.vif_table[vifi]
+    dev = vif.dev
+    iph = ip_hdr(skb)
+    if dev is None:
+        kfree_skb_reason(net, skb, drop_reason.SKB_DROP_REASON_NOT_SPECIFIED)
+        return
+    try:
+        rt = ip_route_output(net, iph.daddr, 0, iph.tos & IPTOS_RT_MASK, dev.ifindex)
+    except OSError:
+        kfree_skb_reason(net, skb, drop_reason.SKB_DROP_REASON_IP_OUTNOROUTES)
+        return
+    if skb.len > dst_mtu(rt) and iph.frag_off & IP_DF:
+        net.mib.ip.FragFails += 1  # and no ICMP error: it would answer a packet to a group
+        kfree_skb_reason(net, skb, drop_reason.SKB_DROP_REASON_PKT_TOO_BIG)
+        return
+    if not skb_cow(skb, rt.dev.hard_header_len + rt.dev.needed_headroom + 16):
+        kfree_skb_reason(net, skb, drop_reason.SKB_DROP_REASON_NOMEM)
+        return
+    vif.pkt_out += 1
+    vif.bytes_out += skb.len
+    came = skb.dev
+    skb.dst = rt
+    ip_decrease_ttl(ip_hdr(skb))
+    skb.ip_cb_flags |= IPSKB_FORWARDED
+    if net.nf_hooks[NF_INET_FORWARD]:
+        hook = NF_INET_FORWARD
+        if nf_hook(hook, net, None, skb, came, rt.dev, ipmr_forward_finish) != 1:
+            return
+    ipmr_forward_finish(net, None, skb)
+
+
+def ipmr_forward_finish(net: Net, sk: sock | None, skb: sk_buff) -> int:
+    """net/ipv4/ipmr.c: count, finish the options, send. Takes ownership of skb."""
+    net.mib.ip.ForwDatagrams += 1
+    opt = received_options(skb)
+    if opt is not None and opt.optlen:
+        ip_forward_options(skb, opt)
+    skb.tstamp_ns = 0
+    return dst_output(net, sk, skb)
+
+
+def ipmr_cache_report(mrt: mr_table, pkt: sk_buff, vifi: int, kind: int) -> int:
+    """net/ipv4/ipmr.c: tell the daemon (IGMPMSG_*). 0 or -errno. Borrows pkt."""
+    sk: raw_sock | None = mrt.mroute_sk
+    if sk is None:
+        return -errno.EINVAL
+    net: Net = mrt.net
+    whole = kind in (IGMPMSG_WHOLEPKT, IGMPMSG_WRVIFWHOLE)
+    length = ip_hdr(pkt).ihl * 4
+    head = bytearray(skb_copy_bits(pkt, 0, pkt.len if whole else length))
+    if whole:
+        head[0:0] = head[:20]
+        head[0] = 0x45
+    else:
+        head += bytes((kind, 0, 0, 0, 0, 0, 0, 0))
+    head[8:12] = bytes((kind, 0, vifi & 0xFF, vifi >> 8))
+    head[2:4] = (len(head) & 0xFFFF).to_bytes(2, "big")
+    skb = alloc_skb(net.skb_small, len(head), 0)
+    if skb is None:
+        return -errno.ENOBUFS
+    skb_put_data(skb, head)
+    skb_reset_network_header(skb)
+    skb_set_transport_header(skb, 0)
+    skb.dev = pkt.dev
+    reason = sock_queue_rcv_skb_reason(sk, skb)
+    if reason:
+        kfree_skb_reason(net, skb, reason)
+        return -errno.ENOMEM
+    return 0
+
+
+def ipmr_ttl(skb: sk_buff) -> int:
+    """The packet's TTL."""
+    return ip_hdr(skb).ttl
+
+
+def ipmr_vif_changed(dev: net_device, by: int) -> None:
+    """net/ipv4/ipmr.c vif_add, vif_delete: what an interface does for the table."""
+    dev_set_allmulti(dev, by)
+    in_dev = dev.ip_ptr
+    if in_dev is not None:
+        in_dev.cnf.count_up("mc_forwarding", by)
+    rt_cache_flush(dev.net)
+
+
+ipmr_ops = mr_table_ops(
+    RTNL_FAMILY_IPMR, ipmr_queue_xmit, ipmr_cache_report, ipmr_ttl, ipmr_vif_changed, ip_mr_input
+)
