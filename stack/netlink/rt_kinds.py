@@ -67,6 +67,7 @@ from stack.ethernet.eth import is_valid_ether_addr
 from stack.netlink.nlattr import Attrs, NlError
 from stack.netlink.rt_attrs import BR, BRPORT, IFINFOMSG, IFLA, VETH, VLAN
 from stack.netlink.rt_bond import BOND_ROW
+from stack.netlink.rt_geneve import GENEVE_ROW
 from stack.netlink.rt_kind_row import link_kind, link_name, validate_ether
 from stack.netlink.rt_macvlan import MACVLAN_ROW
 from stack.netlink.rt_tunnels import TUNNEL_ROWS
@@ -385,6 +386,7 @@ ROWS = (
     ),
     *TUNNEL_ROWS,
     VXLAN_ROW,
+    GENEVE_ROW,
     BOND_ROW,
     MACVLAN_ROW,
 )
