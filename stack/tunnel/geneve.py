@@ -16,13 +16,17 @@ from typing import TYPE_CHECKING
 
 from fastpath.base.skbuff import pskb_may_pull, sk_buff, skb_copy_bits
 from stack.core import netdevice
-from stack.core.dev import free_netdev, register_netdevice, unregister_netdevice
+from stack.core.dev import free_netdev, unregister_netdevice
 from stack.core.errors import os_error
 from stack.core.ethtool import ethtool_drvinfo, ethtool_ops
 from stack.core.net_namespace import load_module, pernet_operations
 from stack.core.netdevice import ETH_ALEN, ETH_HLEN, net_device, net_device_ops, rtnl_link_ops
 from stack.core.rows import narrow, row, state, wide
-from stack.core.rtnetlink import eth_hw_addr_init, rtnl_create_link
+from stack.core.rtnetlink import (
+    eth_hw_addr_init,
+    rtnl_create_link,
+    rtnl_register_link,
+)
 from stack.core.uapi import AF_INET, AF_INET6
 from stack.ethernet.eth import eth_mac_addr, eth_validate_addr, ether_setup
 from stack.inet.flow import flowi
@@ -239,9 +243,7 @@ def geneve_newlink(
     eth_hw_addr_init(dev, mac)
     dev.max_mtu -= IP_HLEN[cfg.family]
     dev.needed_headroom = HEADROOM[cfg.family] + ETH_HLEN + netdevice.LL_MAX_HEADER
-    err = eth_validate_addr(dev) or register_netdevice(dev)
-    if err:
-        raise os_error(-err, f"geneve {name}")
+    rtnl_register_link(dev)
     gn.devs.append(geneve)
     geneve_link_config(geneve, cfg, mtu)
     return dev
