@@ -74,7 +74,6 @@ from stack.core.dev import (
     dev_set_promiscuity,
     free_netdev,
     netdev_update_features,
-    register_netdevice,
     unregister_netdevice,
 )
 from stack.core.dev_notifier import call_netdevice_notifiers, register_netdevice_notifier
@@ -103,7 +102,12 @@ from stack.core.netdevice import (
     rtnl_link_ops,
 )
 from stack.core.rows import rows_of
-from stack.core.rtnetlink import eth_hw_addr_init, random_ether_addr, rtnl_create_link
+from stack.core.rtnetlink import (
+    eth_hw_addr_init,
+    random_ether_addr,
+    rtnl_create_link,
+    rtnl_register_link,
+)
 from stack.core.snmp import rtnl_link_stats64
 from stack.core.timer import mod_timer, timer_delete, timer_list, timer_shutdown
 from stack.ethernet.eth import ether_setup, is_valid_ether_addr
@@ -862,12 +866,10 @@ def bond_create(net: Net, name: str, mac: bytes | None = None) -> net_device:
         ValueError: the name is empty or too long.
     """
     bond_init(net.machine)
-    if mac is not None and not is_valid_ether_addr(mac):
-        raise os_error(errno.EADDRNOTAVAIL, f"bond {name}: {bytes(mac).hex(':')}")
     dev = rtnl_create_link(net, name, bond_link_ops, bond_setup, bond_priv)
     eth_hw_addr_init(dev, mac)
     dev.state |= netdevice.LINK_STATE_NOCARRIER
-    _check(register_netdevice(dev), f"bond {name}")
+    rtnl_register_link(dev)
     return dev
 
 

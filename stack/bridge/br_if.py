@@ -39,7 +39,6 @@ from stack.core.dev import (
     dev_set_promiscuity,
     free_netdev,
     netdev_update_features,
-    register_netdevice,
     unregister_netdevice,
 )
 from stack.core.dev_notifier import (
@@ -48,11 +47,14 @@ from stack.core.dev_notifier import (
 )
 from stack.core.dev_receive import netdev_rx_handler_register, netdev_rx_handler_unregister
 from stack.core.dev_upper import netdev_master_upper_dev_link, netdev_upper_dev_unlink
-from stack.core.errors import os_error
 from stack.core.ethtool import SPEED_UNKNOWN, ethtool_get_settings
 from stack.core.net_namespace import load_module, pernet_operations
 from stack.core.netdevice import net_device, netif_carrier_ok, netif_running, rtnl_link_ops
-from stack.core.rtnetlink import eth_hw_addr_init, rtnl_create_link
+from stack.core.rtnetlink import (
+    eth_hw_addr_init,
+    rtnl_create_link,
+    rtnl_register_link,
+)
 from stack.core.uapi import RTM_DELLINK
 from stack.core.workqueue import cancel_delayed_work
 from stack.ethernet.eth import is_valid_ether_addr
@@ -76,14 +78,10 @@ def br_add_bridge(net: Net, name: str, mac: bytes | None = None) -> net_device:
         ValueError: the name is empty or too long.
     """
     br_init(net.machine)
-    if mac is not None and not is_valid_ether_addr(mac):
-        raise os_error(errno.EADDRNOTAVAIL, f"bridge {name}: {bytes(mac).hex(':')}")
     dev = rtnl_create_link(net, name, br_link_ops, br_dev_setup, br_priv)
     eth_hw_addr_init(dev, mac)
     dev.state |= netdevice.LINK_STATE_NOCARRIER
-    err = register_netdevice(dev)
-    if err:
-        raise os_error(-err, f"bridge {name}")
+    rtnl_register_link(dev)
     br_fdb_add_local(dev.priv, None, dev.dev_addr)
     if mac is not None:
         br_stp_change_bridge_id(dev.priv, dev.dev_addr)

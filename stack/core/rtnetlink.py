@@ -6,7 +6,13 @@ import errno
 from collections.abc import Callable
 from typing import Any
 
-from stack.core.dev import alloc_netdev_mqs, free_netdev, unregister_netdevice
+from stack.core.dev import (
+    alloc_netdev_mqs,
+    free_netdev,
+    register_netdevice,
+    unregister_netdevice,
+)
+from stack.core.errors import os_error
 from stack.core.netdevice import (
     NET_ADDR_RANDOM,
     NET_ADDR_SET,
@@ -14,6 +20,7 @@ from stack.core.netdevice import (
     net_device,
     rtnl_link_ops,
 )
+from stack.ethernet.eth import is_valid_ether_addr
 from stack.net import Net
 
 
@@ -32,6 +39,14 @@ def rtnl_create_link(
     dev.virtual = True
     dev.rtnl_link_ops = ops
     return dev
+
+
+def rtnl_register_link(dev: net_device) -> None:
+    """The end of a newlink. Raises: OSError EEXIST: the name is taken; what ndo_init said."""
+    err = register_netdevice(dev)
+    if err:
+        assert dev.rtnl_link_ops is not None, "rtnl_create_link made it"
+        raise os_error(-err, f"{dev.rtnl_link_ops.kind} {dev.name}")
 
 
 def rtnl_delete_link(dev: net_device) -> int:
@@ -58,6 +73,12 @@ def random_ether_addr(net: Net) -> bytes:
 
 
 def eth_hw_addr_init(dev: net_device, mac: bytes | None) -> None:
-    """A new device's address: `mac`, or a random one (eth_hw_addr_set, eth_hw_addr_random)."""
+    """A new device's address: `mac`, or a random one (eth_hw_addr_set, eth_hw_addr_random).
+
+    Raises:
+        OSError: EADDRNOTAVAIL: a group's address, or zeros.
+    """
+    if mac is not None and not is_valid_ether_addr(mac):
+        raise os_error(errno.EADDRNOTAVAIL, f"{dev.name}: {bytes(mac).hex(':')}")
     dev.dev_addr = random_ether_addr(dev.net) if mac is None else bytes(mac)
     dev.addr_assign_type = NET_ADDR_RANDOM if mac is None else NET_ADDR_SET

@@ -6,11 +6,14 @@ from typing import TYPE_CHECKING
 
 from fastpath.base.skbuff import consume_skb, sk_buff
 from stack.core import netdevice
-from stack.core.dev import register_netdevice
-from stack.core.errors import os_error
 from stack.core.ethtool import ethtool_drvinfo, ethtool_op_get_ts_info, ethtool_ops
 from stack.core.netdevice import net_device, net_device_ops, rtnl_link_ops
-from stack.core.rtnetlink import eth_hw_addr_init, rtnl_create_link, unregister_and_free
+from stack.core.rtnetlink import (
+    eth_hw_addr_init,
+    rtnl_create_link,
+    rtnl_register_link,
+    unregister_and_free,
+)
 from stack.core.tstamp import skb_tx_timestamp
 from stack.ethernet.eth import eth_mac_addr, eth_validate_addr, ether_setup
 
@@ -78,9 +81,7 @@ def dummy_newlink(net: Net, name: str, mac: bytes | None = None) -> net_device:
     """
     dev = rtnl_create_link(net, name, dummy_link_ops, dummy_setup)
     eth_hw_addr_init(dev, mac)
-    err = eth_validate_addr(dev) or register_netdevice(dev)
-    if err:
-        raise os_error(-err, f"dummy {name}")
+    rtnl_register_link(dev)
     return dev
 
 

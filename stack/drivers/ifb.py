@@ -11,14 +11,17 @@ from typing import TYPE_CHECKING
 from fastpath.base.skbuff import sk_buff, skb_pull, skb_reset_mac_header
 from stack.core import netdevice
 from stack.core.backlog import netif_rx
-from stack.core.dev import register_netdevice
 from stack.core.dev_queue import dev_queue_xmit, netif_start_queue, netif_stop_queue
 from stack.core.drop_reason import SKB_DROP_REASON_NOT_SPECIFIED, kfree_skb_reason
-from stack.core.errors import os_error
 from stack.core.ethtool import ethtool_drvinfo, ethtool_ops
 from stack.core.netdevice import net_device, net_device_ops, rtnl_link_ops
 from stack.core.redirect import FROM_INGRESS, TC_SKIP_CLASSIFY, skb_is_redirected
-from stack.core.rtnetlink import eth_hw_addr_init, rtnl_create_link, unregister_and_free
+from stack.core.rtnetlink import (
+    eth_hw_addr_init,
+    rtnl_create_link,
+    rtnl_register_link,
+    unregister_and_free,
+)
 from stack.ethernet.eth import eth_mac_addr, eth_validate_addr, ether_setup
 
 if TYPE_CHECKING:
@@ -117,9 +120,7 @@ def ifb_newlink(net: Net, name: str, mac: bytes | None = None) -> net_device:
     """
     dev = rtnl_create_link(net, name, ifb_link_ops, ifb_setup)
     eth_hw_addr_init(dev, mac)
-    err = register_netdevice(dev)
-    if err:
-        raise os_error(-err, f"ifb {name}")
+    rtnl_register_link(dev)
     return dev
 
 

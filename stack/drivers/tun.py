@@ -21,10 +21,8 @@ from fastpath.base.skbuff import (
 from fastpath.net.zerocopy import skb_orphan_frags
 from fastpath.nic.cable import shared
 from stack.core import netdevice
-from stack.core.dev import register_netdevice
 from stack.core.dev_queue import netif_stop_queue, netif_wake_queue
 from stack.core.dev_receive import netif_receive_skb
-from stack.core.errors import os_error
 from stack.core.ethtool import (
     DUPLEX_FULL,
     ethtool_drvinfo,
@@ -35,7 +33,12 @@ from stack.core.ethtool import (
 from stack.core.link_watch import netif_carrier_off, netif_carrier_on
 from stack.core.netdevice import net_device, net_device_ops, netif_carrier_ok, rtnl_link_ops
 from stack.core.rows import row, state
-from stack.core.rtnetlink import eth_hw_addr_init, rtnl_create_link, unregister_and_free
+from stack.core.rtnetlink import (
+    eth_hw_addr_init,
+    rtnl_create_link,
+    rtnl_register_link,
+    unregister_and_free,
+)
 from stack.core.softirq import local_bh_disable, local_bh_enable
 from stack.core.tstamp import skb_tx_timestamp
 from stack.ethernet.eth import eth_mac_addr, eth_type_trans, eth_validate_addr, ether_setup
@@ -225,9 +228,7 @@ def tun_set_iff(net: Net, name: str, link: Link, mac: bytes | None = None) -> ne
     """
     dev = rtnl_create_link(net, name, tun_link_ops, tun_setup, lambda _dev: tun_struct())
     eth_hw_addr_init(dev, mac)
-    err = eth_validate_addr(dev) or register_netdevice(dev)
-    if err:
-        raise os_error(-err, f"tap {name}")
+    rtnl_register_link(dev)
     netif_carrier_off(dev)
     dev.priv.link = link
     link.attach(tun_file(dev))

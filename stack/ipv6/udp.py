@@ -21,7 +21,7 @@ from typing import Any
 from fastpath.base.skbuff import pskb_may_pull, sk_buff
 from fastpath.net.hdr import ipv6_hdr, udp6_send_check, udp_hdr
 from fastpath.net.inet import UdpFlow
-from fastpath.net.inetkey import inet_err_ends
+from fastpath.net.inetkey import inet_err_ends, inet_skb_ends
 from stack.core import uapi
 from stack.core.errors import os_error
 from stack.core.iov import msghdr
@@ -281,12 +281,18 @@ def udpv6_rcv(skb: sk_buff) -> int:
         return 0
     if not pskb_may_pull(skb, UDP_HLEN):
         return udp_drop_short(net, skb, af_ops_of[uapi.AF_INET6])
-    if not udp_hdr(skb).check and not skb.gso_size:
+    if not udp_hdr(skb).check and not skb.gso_size and not udp6_encapsulated(net, skb):
         # RFC 8200 8.1: a datagram over IPv6 has a checksum.
         net.mib.udp6.InCsumErrors += 1
         return udp_drop_short(net, skb, af_ops_of[uapi.AF_INET6])
     many = ipv6_hdr(skb).daddr >> 120 == 0xFF
     return udp_lib_rcv(net, skb, af_ops_of[uapi.AF_INET6], many)
+
+
+def udp6_encapsulated(net: Net, skb: sk_buff) -> bool:
+    """The datagram is for a tunnel, which itself says whether it needs a checksum (RFC 6935)."""
+    sk = __udp_lib_lookup(net, inet_skb_ends(skb), skb.dev.ifindex)
+    return sk is not None and sk.encap_rcv is not None
 
 
 def udpv6_err(skb: sk_buff, opt: object, kind: int, code: int, offset: int, info: int) -> int:

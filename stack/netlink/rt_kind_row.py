@@ -27,6 +27,17 @@ def validate_ether(tb: Attrs, data: Attrs | None) -> None:
             raise NlError(errno.EADDRNOTAVAIL)
 
 
+def validate_unicast(tb: Attrs) -> None:
+    """vxlan_validate, geneve_validate: as validate_ether, with words. Raises: NlError."""
+    if "IFLA_ADDRESS" in tb:
+        if len(tb["IFLA_ADDRESS"]) != ETH_ALEN:
+            text = "Provided link layer address is not Ethernet"
+            raise tb.wrong("IFLA_ADDRESS", text)
+        if not is_valid_ether_addr(tb["IFLA_ADDRESS"]):
+            text = "Provided Ethernet address is not unicast"
+            raise tb.wrong("IFLA_ADDRESS", text, errno.EADDRNOTAVAIL)
+
+
 def validate_mtu(tb: Attrs, least: int = ETH_MIN_MTU, most: int = ETH_MAX_MTU) -> None:
     """net/core/dev.c dev_validate_mtu: an MTU that the kind can have. Raises: NlError EINVAL."""
     mtu = tb.get("IFLA_MTU", least)

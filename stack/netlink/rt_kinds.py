@@ -73,6 +73,7 @@ from stack.netlink.nlattr import U32, Attrs, NlError
 from stack.netlink.rt_attrs import BR, BRPORT, IFINFOMSG, IFLA, VETH, VLAN, VRF, VRF_PORT
 from stack.netlink.rt_bond import BOND_ROW
 from stack.netlink.rt_br_mcast import br_mcast_changelink, br_mcast_fill_info
+from stack.netlink.rt_geneve import GENEVE_ROW
 from stack.netlink.rt_kind_row import BR_TICK_NS, link_kind, link_name, validate_ether
 from stack.netlink.rt_macvlan import MACVLAN_ROW
 from stack.netlink.rt_tunnels import TUNNEL_ROWS
@@ -447,6 +448,7 @@ ROWS = (
     ),
     *TUNNEL_ROWS,
     VXLAN_ROW,
+    GENEVE_ROW,
     BOND_ROW,
     MACVLAN_ROW,
 )

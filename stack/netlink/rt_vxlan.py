@@ -19,7 +19,6 @@ from stack.core import uapi
 from stack.core.netdevice import ETH_ALEN, ETH_MAX_MTU, ETH_MIN_MTU, net_device
 from stack.core.rows import clone_state
 from stack.core.uapi import AF_INET, AF_INET6
-from stack.ethernet.eth import is_valid_ether_addr
 from stack.net import Net
 from stack.netlink.netlink_sock import NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE
 from stack.netlink.nlattr import (
@@ -35,7 +34,7 @@ from stack.netlink.nlattr import (
     AttrTable,
     NlError,
 )
-from stack.netlink.rt_kind_row import link_kind, link_name
+from stack.netlink.rt_kind_row import link_kind, link_name, validate_unicast
 from stack.tunnel.udp_tunnel import PORT_RANGE
 from stack.tunnel.vxlan import (
     NTF_SELF,
@@ -124,13 +123,7 @@ NOT_HERE = {f"IFLA_VXLAN_{name}" for name, kind, _, _ in WHAT if kind == LEFT_OU
 
 def vxlan_validate(tb: Attrs, data: Attrs | None) -> None:
     """Raises: NlError."""
-    if "IFLA_ADDRESS" in tb:
-        if len(tb["IFLA_ADDRESS"]) != ETH_ALEN:
-            text = "Provided link layer address is not Ethernet"
-            raise tb.wrong("IFLA_ADDRESS", text)
-        if not is_valid_ether_addr(tb["IFLA_ADDRESS"]):
-            text = "Provided Ethernet address is not unicast"
-            raise tb.wrong("IFLA_ADDRESS", text, errno.EADDRNOTAVAIL)
+    validate_unicast(tb)
     if not ETH_MIN_MTU <= tb.get("IFLA_MTU", ETH_MIN_MTU) <= ETH_MAX_MTU:
         raise tb.wrong("IFLA_MTU", "MTU must be between 68 and 65535")
     if data is None:

@@ -36,7 +36,7 @@ from fastpath.base.skbuff import (
 from fastpath.net.hdr import iphdr_at, ipv6hdr_at
 from stack.core import netdevice
 from stack.core.backlog import netif_rx
-from stack.core.dev import free_netdev, register_netdevice, unregister_netdevice
+from stack.core.dev import free_netdev, unregister_netdevice
 from stack.core.dev_forward import skb_scrub_packet
 from stack.core.drop_reason import (
     SKB_DROP_REASON_NOT_SPECIFIED,
@@ -53,7 +53,11 @@ from stack.core.netdevice import (
     rtnl_link_ops,
 )
 from stack.core.rows import row, state, wide
-from stack.core.rtnetlink import random_ether_addr, rtnl_create_link
+from stack.core.rtnetlink import (
+    eth_hw_addr_init,
+    rtnl_create_link,
+    rtnl_register_link,
+)
 from stack.core.uapi import AF_INET, AF_INET6, IPPROTO_IPV6
 from stack.ethernet.eth import eth_mac_addr, eth_type_trans, eth_validate_addr, ether_setup
 from stack.inet.flow import flowi
@@ -472,16 +476,11 @@ def register_tunnel(
         ether_setup(dev)
         dev.max_mtu = IP_MAX_MTU
         dev.tx_queue_len = 0
-        dev.dev_addr = random_ether_addr(net) if mac is None else bytes(mac)
-        err = eth_validate_addr(dev)
-        if err:
-            raise os_error(-err, f"{name}: address")
+        eth_hw_addr_init(dev, mac)
     else:
         dev.addr_len = 4 if kind.family == AF_INET else 16
     dev.netdev_ops = netdev_ops
-    err = register_netdevice(dev)
-    if err:
-        raise os_error(-err, f"{kind.kind} {name}")
+    rtnl_register_link(dev)
     ip_tunnel_update(t, p, True)
     return dev
 

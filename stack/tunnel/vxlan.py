@@ -26,7 +26,7 @@ from fastpath.base.skbuff import (
     skb_copy_bits,
 )
 from stack.core import netdevice, uapi
-from stack.core.dev import free_netdev, register_netdevice, unregister_netdevice
+from stack.core.dev import free_netdev, unregister_netdevice
 from stack.core.dev_notifier import register_netdevice_notifier
 from stack.core.dev_upper import netdev_upper_dev_link, netdev_upper_dev_unlink
 from stack.core.errors import os_error
@@ -40,7 +40,11 @@ from stack.core.netdevice import (
     rtnl_link_ops,
 )
 from stack.core.rows import narrow, row, state, wide
-from stack.core.rtnetlink import eth_hw_addr_init, rtnl_create_link
+from stack.core.rtnetlink import (
+    eth_hw_addr_init,
+    rtnl_create_link,
+    rtnl_register_link,
+)
 from stack.core.uapi import AF_INET, AF_INET6
 from stack.core.workqueue import cancel_delayed_work, schedule_delayed_work, work_struct
 from stack.ethernet.eth import eth_mac_addr, eth_validate_addr, ether_setup
@@ -508,13 +512,12 @@ def vxlan_newlink(
     dev.priv = vxlan
     eth_hw_addr_init(dev, mac)
     vxlan_config_apply(dev, cfg, lower, mtu)
-    err = eth_validate_addr(dev) or register_netdevice(dev)
-    if not err and lower is not None:
+    rtnl_register_link(dev)
+    if lower is not None:
         err = netdev_upper_dev_link(lower, dev)
         if err:
             unregister_netdevice(dev)
-    if err:
-        raise os_error(-err, f"vxlan {name}")
+            raise os_error(-err, f"vxlan {name}")
     vxlan.remote_dev = lower
     vxlan_net_of(net).devs.append(vxlan)
     if cfg.remote:
