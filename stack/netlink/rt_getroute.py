@@ -28,6 +28,7 @@ from stack.netlink.rt_route import (
     metrics_fill,
     rt6_fill_node,
     rt_table,
+    via_fill,
 )
 
 if TYPE_CHECKING:
@@ -163,6 +164,7 @@ def inet_rtm_getroute(nlh: nlmsg) -> None:
         "RTA_OIF": rt.dev.ifindex,
         "RTA_PREFSRC": fl4.saddr if fl4.saddr != tb.get("RTA_SRC", 0) else None,
         "RTA_GATEWAY": rt.rt_gw4 or None,
+        "RTA_VIA": via_fill(rt.rt_gw6),
         "RTA_METRICS": metrics_fill(net, metrics) if metrics else None,
         "RTA_MARK": fl4.flowi_mark or None,
         "RTA_UID": tb.get("RTA_UID", net.uid if iif is None else None),
