@@ -15,16 +15,16 @@ from stack.api.rules import ip_rule_add, ip_rule_del
 from stack.api.socket import Socket, socketpair, unlink
 from stack.clients.dhcp4_pool import Dhcp4ServerConfig
 from stack.clients.resolvconf import NameService
-from stack.core.dev import dev_close, dev_open, dev_set_mtu
+from stack.core.dev import dev_close, dev_named, dev_open, dev_set_mtu
 from stack.core.dev_netns import dev_change_net_namespace
 from stack.core.errors import os_error
 from stack.core.link_watch import linkwatch_pending
 from stack.core.netdevice import net_device
 from stack.ipv4.devinet import inet_addr_add, inet_addr_del, parse_ifaddr
 from stack.ipv4.fib import ip_route_add, ip_route_del
-from stack.ipv6.addr import parse_ifaddr6
+from stack.ipv6.addr import parse_addr6, parse_ifaddr6
 from stack.ipv6.addrconf import inet6_addr_add, inet6_addr_del
-from stack.ipv6.route_config import ip6_route_add, ip6_route_del
+from stack.ipv6.route_config import ip6_route_add, ip6_route_del, ip6_validate_gw
 from stack.machine import Machine
 from stack.net import Net, check_net
 from stack.sched.sch_api import qdisc_graft
@@ -137,14 +137,20 @@ class Namespace(Links):
         """`ip route add PREFIX [via GW] [dev DEV]`, of either family.
 
         `prefix`: "10.0.0.0/8", "2001:db8::/32", "::/0" or "default", which is of the gateway's
-        family. `kw` are arguments of `ip_route_add` (stack.ipv4.fib) or `ip6_route_add`
-        (stack.ipv6.route_config): src, metric, mtu, advmss, congctl, rtype, onlink, replace ...
+        family; a network of IPv4 may have a gateway of IPv6. `kw` are arguments of `ip_route_add`
+        (stack.ipv4.fib) or `ip6_route_add` (stack.ipv6.route_config): src, metric, mtu, advmss,
+        congctl, rtype, onlink, replace ...
 
         Raises: OSError: with the kernel's errno. ArgumentError: bad text, an argument that routes
         of the family do not have, or a table that no rule leads to.
         """
         with self.lock:
             call = _route_call("route_add", ip_route_add, ip6_route_add, prefix, via, kw)
+            if via is not None and ":" in via and call is ip_route_add:
+                gw, onlink = parse_addr6(via), bool(kw.get("onlink"))
+                out = ip6_validate_gw(self, gw, dev_named(self, dev), onlink)
+                call(self, prefix, nexthops=[(gw, out, 1)], **kw)
+                return
             call(self, prefix, via=via, dev=dev, **kw)
 
     def route_del(
@@ -273,7 +279,7 @@ def _route_call(
     """The family's function, after a check that it has the arguments. Raises: ArgumentError."""
     check_type(where, "prefix", prefix, str, "text such as 10.0.0.0/8, or default")
     check_type(where, "via", via, (str, NoneType), "text such as 10.0.0.1")
-    six = ":" in prefix or (via is not None and ":" in via)
+    six = ":" in prefix or (via is not None and ":" in via and prefix == "default")
     call = ip6 if six else ip
     taken = signature(call).parameters.values()
     known = [p.name for p in taken if p.kind is Parameter.KEYWORD_ONLY]

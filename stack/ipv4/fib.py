@@ -38,8 +38,8 @@ from stack.core.l3mdev import (
 )
 from stack.core.neigh_table import neigh_key
 from stack.core.netdevice import net_device
-from stack.core.rows import narrow, row, state
-from stack.core.uapi import AF_INET, NUD_VALID, RTM_DELROUTE, RTM_NEWROUTE
+from stack.core.rows import narrow, row, state, wide
+from stack.core.uapi import AF_INET, AF_INET6, NUD_VALID, RTM_DELROUTE, RTM_NEWROUTE
 from stack.inet.flow import flowi
 from stack.inet.multipath import BY_PORTS, fib_multipath_hash, fib_rebalance
 from stack.inet.tcp_cong import tcp_ca_get_key_by_name, tcp_ca_get_name_by_key
@@ -108,6 +108,8 @@ class fib_nh:
     nh_oif: int = row(of=lambda nh: nh.nh_dev.ifindex if nh.nh_dev is not None else 0)
     nh_rth_input: dict[int, rtable] = row(make=dict)
     nh_scope: int = row(of=lambda nh: RT_SCOPE_LINK if nh.nh_gw else RT_SCOPE_HOST)
+    nh_gw6: wide = row(0)
+    """A gateway of IPv6 in place of `nh_gw`: its neighbour takes the packets."""
 
 
 Nexthops: TypeAlias = list[fib_nh]
@@ -160,8 +162,8 @@ class fib_info:
             and self.fib_priority == other.fib_priority
             and self.fib_metrics == other.fib_metrics
             and self.fib_nhobj is other.fib_nhobj
-            and [(n.nh_dev, n.nh_gw, n.nh_weight) for n in self.fib_nh]
-            == [(n.nh_dev, n.nh_gw, n.nh_weight) for n in other.fib_nh]
+            and [(n.nh_dev, n.nh_gw, n.nh_gw6, n.nh_weight) for n in self.fib_nh]
+            == [(n.nh_dev, n.nh_gw, n.nh_gw6, n.nh_weight) for n in other.fib_nh]
         )
 
 
@@ -397,6 +399,8 @@ def fib_good_nh(nh: fib_nh) -> bool:
     """net/ipv4/fib_semantics.c: whether the neighbour answers, as far as is known."""
     dev = nh.nh_dev
     n = dev.net.arp_tbl.hash.get(neigh_key(dev, nh.nh_gw)) if nh.nh_gw else None
+    if nh.nh_gw6 and dev.net.ipv6.nd_tbl is not None:
+        n = dev.net.ipv6.nd_tbl.hash.get(neigh_key(dev, nh.nh_gw6))
     return n is None or not n.nud_state or bool(n.nud_state & NUD_VALID)
 
 
@@ -535,7 +539,9 @@ def fib_check_nh(net: Net, nh: fib_nh, scope: int, table: int = RT_TABLE_MAIN) -
 
     Raises: OSError EINVAL, ENETUNREACH, ENETDOWN, ENODEV.
     """
-    if nh.nh_gw:
+    if nh.nh_gw6:
+        nh.nh_scope = RT_SCOPE_LINK  # ip6_validate_gw has found its device
+    elif nh.nh_gw:
         if scope >= RT_SCOPE_LINK:
             raise os_error(errno.EINVAL, "a gateway route must have a scope wider than link")
         if nh.nh_flags & RTNH_F_ONLINK:
@@ -565,7 +571,9 @@ def fib_nexthops(nh: nexthop) -> list[fib_nh]:
     for member, weight in nh.hops():
         dev = member.dev
         assert dev is not None
-        hop = fib_nh(dev, int(member.gw), weight, member.flags)
+        v6 = member.family == AF_INET6
+        hop = fib_nh(dev, 0 if v6 else int(member.gw), weight, member.flags)
+        hop.nh_gw6 = member.gw if v6 else 0
         hop.nh_scope = member.scope
         found.append(hop)
     return found
@@ -625,6 +633,7 @@ def fib_table_delete(
     rtype: int = RTN_UNSPEC,
     dev: net_device | str | None = None,
     gw: int | None = None,
+    gw6: wide = 0,
     prefsrc: int = 0,
     tos: int = 0,
     priority: int | None = None,
@@ -643,6 +652,7 @@ def fib_table_delete(
             and (not nhid or (fi.fib_nhobj is not None and fi.fib_nhobj.id == nhid))
             and (dev is None or any(nh.nh_dev is dev for nh in fi.fib_nh))
             and (gw is None or any(nh.nh_gw == gw for nh in fi.fib_nh))
+            and (not gw6 or any(nh.nh_gw6 == gw6 for nh in fi.fib_nh))
         ):
             tb.remove(fa)
             fib_changed(net)
@@ -733,12 +743,13 @@ def ip_route_add(
     protocol: int = RTPROT_BOOT,
     replace: bool = False,
     append: bool = False,
-    nexthops: Sequence[tuple[str | None, net_device | str | None, int]] = (),
+    nexthops: Sequence[tuple[str | wide | None, net_device | str | None, int]] = (),
     nhobj: nexthop | None = None,
 ) -> None:
     """`ip route add`: fib_frontend.c's inet_rtm_newroute. `dev` is a net_device or its name.
 
-    `nexthops`, in place of `via` and `dev`, are (gateway, device, weight) of a multipath route.
+    `nexthops`, in place of `via` and `dev`, are (gateway, device, weight) of a multipath route. A
+    gateway that is a number is one of IPv6 on the device, which ip6_validate_gw has checked.
     `nhobj` is an object in their place, which netlink/rt_route.py has checked.
 
     Raises: OSError EEXIST, EINVAL, ENETUNREACH, ENODEV, ENETDOWN; ValueError for bad text.
@@ -761,9 +772,16 @@ def ip_route_add(
     elif rtype not in FIB_PROPS_ERROR:
         flags = RTNH_F_ONLINK if onlink else 0
         for hop_gw, hop_dev, weight in nexthops or ((via, device, 1),):
-            to, out = parse_addr(hop_gw) if hop_gw else 0, dev_named(net, hop_dev)
+            text = hop_gw if isinstance(hop_gw, str) else ""
             # A gateway may be given without a device (NULL); fib_check_nh finds the device.
-            nh = fib_nh(out, to, weight, flags)  # type: ignore[arg-type]
+            nh = fib_nh(
+                dev_named(net, hop_dev),  # type: ignore[arg-type]
+                parse_addr(text) if text else 0,
+                weight,
+                flags,
+            )
+            if hop_gw and not isinstance(hop_gw, str):
+                nh.nh_gw6 = hop_gw
             fib_check_nh(net, nh, scope, table)
             nhs.append(nh)
     given = (("mtu", min(mtu, RTAX_MTU_MAX)), ("advmss", min(advmss, RTAX_ADVMSS_MAX)))
@@ -830,6 +848,7 @@ def fib_dump(net: Net, table: int | None = RT_TABLE_MAIN) -> list[dict[str, Any]
                         "prefsrc": fi.fib_prefsrc,
                         "metric": fi.fib_priority,
                         "gw": nh.nh_gw if nh else 0,
+                        "gw6": nh.nh_gw6 if nh else 0,
                         "dev": nh.nh_dev.name if nh else "",
                         "mtu": fi.fib_metrics.get("mtu", 0),
                         "congctl": tcp_ca_get_name_by_key(net, fi.fib_metrics.get(RTAX_CC_ALGO, 0)),

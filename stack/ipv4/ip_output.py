@@ -487,7 +487,8 @@ def ip_finish_output2(net: Net, sk: sock | None, skb: sk_buff) -> int:
     if neigh is None:
         kfree_skb_reason(net, skb, drop_reason.SKB_DROP_REASON_NEIGH_CREATEFAIL)
         return -errno.ENOBUFS
-    return neigh_output(neigh, skb)
+    # The header that a neighbour of IPv6 has ready is one for IPv6.
+    return neigh_output(neigh, skb, bool(rt.rt_gw6))
 
 
 # --- fragmentation -------------------------------------------------------------------------

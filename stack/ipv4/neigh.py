@@ -9,6 +9,7 @@ from fastpath.net.hdr import ip_hdr
 from stack.core.neigh_table import neighbour
 from stack.core.neighbour import neigh_create
 from stack.core.netdevice import IFF_LOOPBACK, IFF_POINTOPOINT, net_device
+from stack.core.rows import wide
 
 if TYPE_CHECKING:
     from stack.ipv4.route import rtable
@@ -27,6 +28,15 @@ def ip_neigh_gw4(dev: net_device, daddr: int) -> neighbour | None:
     return n
 
 
+def ip_neigh_gw6(dev: net_device, addr: wide) -> neighbour | None:
+    """include/net/route.h: the entry for an IPv6 gateway of IPv4 packets, made when missing."""
+    tbl = dev.net.ipv6.nd_tbl
+    if tbl is None:
+        return None
+    n = tbl.hash.get(addr << 16 | dev.ifindex)
+    return n if n is not None else neigh_create(tbl, addr, dev)
+
+
 def ip_neigh_for_gw(rt: rtable, skb: sk_buff) -> neighbour | None:
     """include/net/route.h: the next neighbour of a routed packet; None when the table is full.
 
@@ -37,6 +47,9 @@ def ip_neigh_for_gw(rt: rtable, skb: sk_buff) -> neighbour | None:
     if n is not None and not n.dead:
         return n
     gateway = rt.rt_gw4
+    if rt.rt_gw6:
+        rt.neigh = ip_neigh_gw6(rt.dev, rt.rt_gw6)
+        return rt.neigh
     n = ip_neigh_gw4(rt.dev, gateway or ip_hdr(skb).daddr)
     if gateway or not rt.rt_is_input:
         rt.neigh = n

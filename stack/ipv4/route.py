@@ -95,6 +95,7 @@ class rtable(dst_entry):
     rt_mtu_locked: bool = row(False)
     rt_uses_gateway: bool = row(False)
     rt_gw4: int = row(0)
+    rt_gw6: wide = row(0)
     rt_src: int = row(0)
     rt_dst: int = row(0)
 
@@ -171,7 +172,7 @@ def ip_rt_update_pmtu(
 def ipv4_confirm_neigh(dst: rtable, daddr: wide) -> None:
     """net/ipv4/route.c: dst_ops.confirm_neigh."""
     n = dst.neigh
-    if n is None:
+    if n is None and not dst.rt_gw6:
         n = dst.net.arp_tbl.hash.get(neigh_key(dst.dev, dst.rt_gw4 or daddr))
     if n is not None:
         neigh_confirm(n)
@@ -220,6 +221,9 @@ def rt_set_nexthop(rt: rtable, daddr: int, res: fib_result | None) -> None:
     if nh is not None and nh.nh_gw and nh.nh_scope == fib.RT_SCOPE_LINK:
         rt.rt_uses_gateway = True
         rt.rt_gw4 = nh.nh_gw
+    elif nh is not None and nh.nh_gw6:
+        rt.rt_uses_gateway = True
+        rt.rt_gw6 = nh.nh_gw6
     if res is not None and res.fi is not None and res.fi.fib_metrics:
         rt.metrics = dict(res.fi.fib_metrics)
     fnhe = find_exception(rt.net, daddr)
@@ -248,6 +252,7 @@ def rt_bind_exception(rt: rtable, fnhe: fib_nh_exception) -> None:
         rt.rt_flags |= RTCF_REDIRECTED
         rt.rt_uses_gateway = True
         rt.rt_gw4 = fnhe.fnhe_gw
+        rt.rt_gw6 = 0
 
 
 # --- output --------------------------------------------------------------------------------

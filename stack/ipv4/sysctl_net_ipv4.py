@@ -1,6 +1,6 @@
 """The sysctls of net.ipv4 (net/ipv4/sysctl_net_ipv4.c, route.c, devinet.c), as rows.
 
-Times keep Linux's units: seconds, ms where the name or the text says so; a jiffy is 1 ms (HZ 1000).
+Times keep Linux's units: seconds, ms where the name or the text says so. Jiffies are ms (HZ 1000).
 """
 
 from __future__ import annotations

@@ -403,6 +403,7 @@ RTA6 = AttrTable(
         Attr("RTA_SRC", 2, IN6, told=True),
         Attr("RTA_GATEWAY", 5, IN6),
         Attr("RTA_PREFSRC", 7, IN6),
+        Attr("RTA_VIA", 18, UNSPEC, told=True),
         Attr("RTA_PREF", 20, U8),
         Attr("RTA_EXPIRES", 23, U32),
         Attr("RTA_FLOWLABEL", 31, BE32),

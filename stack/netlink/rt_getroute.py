@@ -23,7 +23,14 @@ from stack.netlink.netlink_sock import NLMSG_HDRLEN, nlmsg
 from stack.netlink.nlattr import DEPRECATED_STRICT, LIBERAL, Attrs, NlError
 from stack.netlink.rt_attrs import RTA4, RTA6, RTA_CACHE, RTMSG
 from stack.netlink.rt_link import header
-from stack.netlink.rt_route import fib_dump_info, in6_prefix, metrics_fill, rt6_fill_node, rt_table
+from stack.netlink.rt_route import (
+    fib_dump_info,
+    in6_prefix,
+    metrics_fill,
+    rt6_fill_node,
+    rt_table,
+    via_fill,
+)
 
 RTM_F_CLONED, RTM_F_LOOKUP_TABLE, RTM_F_FIB_MATCH = 0x200, 0x1000, 0x2000
 KNOWN = (
@@ -155,6 +162,7 @@ def inet_rtm_getroute(nlh: nlmsg) -> None:
         "RTA_OIF": rt.dev.ifindex,
         "RTA_PREFSRC": fl4.saddr if fl4.saddr != tb.get("RTA_SRC", 0) else None,
         "RTA_GATEWAY": rt.rt_gw4 or None,
+        "RTA_VIA": via_fill(rt.rt_gw6),
         "RTA_METRICS": metrics_fill(net, metrics) if metrics else None,
         "RTA_MARK": fl4.flowi_mark or None,
         "RTA_UID": tb.get("RTA_UID", net.uid if iif is None else None),

@@ -45,7 +45,6 @@ from stack.netlink.nexthop import (
     nexthop_remove,
     nexthop_replace,
     nexthop_unused_id,
-    routes4,
     routes6,
 )
 from stack.netlink.nh_res import (
@@ -309,15 +308,10 @@ def put_nexthop(net: Net, nh: nexthop, replace: bool, create: bool) -> None:
     if nh.blackhole and any(len(g.members) > 1 for g in net.fib.nexthops.values() if g.uses(old)):
         text = "Blackhole nexthop can not be used in a group with more than 1 path"
         raise invalid(text)
-    used = {AF_INET: False, AF_INET6: False}
-    for each in net.fib.nexthops.values():
-        if each.uses(old):
-            used[AF_INET] |= bool(routes4(net, each))
-            used[AF_INET6] |= bool(routes6(net, each))
-    if used[AF_INET6] and nh.has(AF_INET):
+    if nh.has(AF_INET) and any(
+        each.uses(old) and routes6(net, each) for each in net.fib.nexthops.values()
+    ):
         raise invalid("IPv6 routes can not use an IPv4 nexthop")
-    if used[AF_INET] and nh.has(AF_INET6):
-        raise invalid("IPv4 routes here have no gateways of IPv6")
     nexthop_replace(net, old, nh)
 
 

@@ -11,6 +11,7 @@ Tables are told in the kernel's order: IPv4's by address, IPv6's with a prefix b
 from __future__ import annotations
 
 import errno
+import struct
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +37,7 @@ from stack.ipv4.fib import (
     fib_table_delete,
     format_addr,
     ip_route_add,
+    parse_addr,
 )
 from stack.ipv6.addr import MASKS6, format_addr6
 from stack.ipv6.ip6_fib import (
@@ -46,7 +48,7 @@ from stack.ipv6.ip6_fib import (
     fib6_info,
     fib6_nh,
 )
-from stack.ipv6.route_config import PREFERENCES, ip6_route_add
+from stack.ipv6.route_config import PREFERENCES, ip6_route_add, ip6_validate_gw
 from stack.net import Net
 from stack.netlink.af_netlink import nlmsg_put
 from stack.netlink.netlink_sock import (
@@ -70,6 +72,8 @@ RTN_MAX = 11
 RTM_F_CLONED, RTM_F_PREFIX = 0x200, 0x800
 RTNH_F_DEAD, RTNH_F_LINKDOWN = 1, 16
 TICK_NS = 10_000_000
+RTVIA = struct.Struct("=H")
+"""struct rtvia: the family; the address is behind."""
 ATTRS_AT = NLMSG_HDRLEN + RTMSG.size
 
 
@@ -110,15 +114,21 @@ def fib_dump_info(net: Net, fa: fib_alias) -> bytes:
         attrs["RTA_NH_ID"] = fi.fib_nhobj.id
     if len(hops) == 1:
         attrs["RTA_GATEWAY"] = hops[0].nh_gw or None
+        attrs["RTA_VIA"] = via_fill(hops[0].nh_gw6)
         attrs["RTA_OIF"] = hops[0].nh_oif or None
     elif hops:
         attrs["RTA_MULTIPATH"] = b"".join(map(nexthop_fill, hops))
     return head + RTA4.build(attrs)
 
 
+def via_fill(gw: wide) -> bytes | None:
+    """struct rtvia: the gateway of IPv6 of an IPv4 route, if it has one."""
+    return RTVIA.pack(AF_INET6) + gw.to_bytes(16, "big") if gw else None
+
+
 def nexthop_fill(nh: fib_nh) -> bytes:
     """net/ipv4/fib_semantics.c fib_add_nexthop: struct rtnexthop of one next hop."""
-    attrs = RTA4.build({"RTA_GATEWAY": nh.nh_gw or None})
+    attrs = RTA4.build({"RTA_GATEWAY": nh.nh_gw or None, "RTA_VIA": via_fill(nh.nh_gw6)})
     head = RTNEXTHOP.pack(RTNEXTHOP.size + len(attrs), nh.nh_flags, nh.nh_weight - 1, nh.nh_oif)
     return head + attrs
 
@@ -275,11 +285,14 @@ class route_request:
             raise tb.wrong("RTA_FLOWLABEL", "reserved bit set")
         if "RTA_ENCAP_TYPE" in tb:
             raise tb.wrong("RTA_ENCAP_TYPE", "Unknown lwt encapsulation type")
-        if tb.get("RTA_NH_ID") and set(tb) & {"RTA_OIF", "RTA_GATEWAY", "RTA_MULTIPATH"}:
+        if tb.get("RTA_NH_ID") and set(tb) & {"RTA_OIF", "RTA_GATEWAY", "RTA_MULTIPATH", "RTA_VIA"}:
             text = "Nexthop specification and nexthop id are mutually exclusive"
             raise NlError(errno.EINVAL, text)
-        if "RTA_VIA" in tb:
-            raise tb.wrong("RTA_VIA", "Unsupported address family")
+        if self.v6 and "RTA_VIA" in tb:
+            raise tb.wrong("RTA_VIA", "IPv6 does not support RTA_VIA attribute")
+        if "RTA_VIA" in tb and "RTA_GATEWAY" in tb:
+            text = "Nexthop configuration can not contain both GATEWAY and VIA"
+            raise NlError(errno.EINVAL, text)
 
     @property
     def prefix(self) -> str:
@@ -294,6 +307,27 @@ class route_request:
             return None
         return format_addr6(addr) if self.v6 else format_addr(addr)
 
+    def gateway(self, tb: Attrs | None = None) -> str | wide | None:
+        """net/ipv4/fib_frontend.c fib_gw_from_via: RTA_GATEWAY, or RTA_VIA of either family.
+
+        One of IPv6 of an IPv4 route is a number. Raises: NlError EINVAL.
+        """
+        tb = self.tb if tb is None else tb
+        if "RTA_VIA" not in tb or self.v6:
+            return self.text("RTA_GATEWAY", tb)
+        data: bytes = tb["RTA_VIA"]
+        if len(data) < RTVIA.size:
+            raise tb.wrong("RTA_VIA", "Invalid attribute length for RTA_VIA")
+        (family,) = RTVIA.unpack_from(data)
+        sizes = {AF_INET: ("IPv4", 4), AF_INET6: ("IPv6", 16)}
+        if family not in sizes:
+            raise tb.wrong("RTA_VIA", "Unsupported address family in RTA_VIA")
+        name, size = sizes[family]
+        if len(data) - RTVIA.size != size:
+            raise tb.wrong("RTA_VIA", f"Invalid {name} address in RTA_VIA")
+        addr: wide = int.from_bytes(data[RTVIA.size :], "big")
+        return addr if family == AF_INET6 else format_addr(int(addr))
+
     def metrics(self) -> dict[str, Any]:
         """Those of RTA_METRICS, as arguments of ip_route_add. Raises: NlError."""
         if "RTA_METRICS" not in self.tb:
@@ -306,11 +340,12 @@ class route_request:
             found["congctl"] = given["RTAX_CC_ALGO"]
         return found
 
-    def nexthops(self, net: Net) -> list[tuple[str | None, net_device | None, int]]:
+    def nexthops(self, net: Net) -> list[tuple[str | wide | None, net_device | None, int]]:
         """RTA_MULTIPATH: (gateway, device, weight) of each. Raises: NlError EINVAL, ENODEV."""
         data = self.tb.get("RTA_MULTIPATH", b"")
         table = RTA6 if self.v6 else RTA4
-        found, at = [], 0
+        found: list[tuple[str | wide | None, net_device | None, int]] = []
+        at = 0
         while len(data) - at >= RTNEXTHOP.size:
             size, _, weight, index = RTNEXTHOP.unpack_from(data, at)
             if not RTNEXTHOP.size <= size <= len(data) - at:
@@ -319,7 +354,10 @@ class route_request:
             dev = net.dev_by_index.get(index) if index else None
             if index and dev is None:
                 raise NlError(errno.ENODEV, "Nexthop device is not there")
-            found.append((self.text("RTA_GATEWAY", tb), dev, weight + 1))
+            if "RTA_VIA" in tb and (self.v6 or "RTA_GATEWAY" in tb):
+                text = "Nexthop configuration can not contain both GATEWAY and VIA"
+                raise NlError(errno.EINVAL, text)
+            found.append((self.gateway(tb), dev, weight + 1))
             at += size + 3 & ~3
         if data and not found:
             text = "Invalid nexthop configuration - no valid nexthops"
@@ -348,8 +386,6 @@ def asked_object(net: Net, want: route_request) -> nexthop | None:
         if nh.has(AF_INET):
             raise NlError(errno.EINVAL, "IPv6 routes can not use an IPv4 nexthop")
         return nh
-    if nh.has(AF_INET6):
-        raise NlError(errno.EINVAL, "IPv4 routes here have no gateways of IPv6")
     first = nh.hops()[0][0]
     if want.scope == RT_SCOPE_HOST and not nh.single():
         raise NlError(errno.EINVAL, "Route with host scope can not have multiple nexthops")
@@ -386,8 +422,10 @@ def inet_rtm_newroute(nlh: nlmsg) -> None:
     if want.tb.get("RTA_FLOW"):
         raise want.tb.wrong("RTA_FLOW", "there are no realms", errno.EOPNOTSUPP)
     dev = out_device(net, want.tb)
-    hops = want.nexthops(net)
-    if want.type in FIB_PROPS_ERROR and (hops or dev or want.tb.get("RTA_GATEWAY")):
+    hops, via = want.nexthops(net), want.gateway()
+    if via is not None and not isinstance(via, str):
+        hops, via = [(via, dev, 1)], None
+    if want.type in FIB_PROPS_ERROR and (hops or dev or via):
         text = "Route with gateway, device or nexthops cannot be of this type"
         raise NlError(errno.EINVAL, text)
     create, replace = nlh.flags & NLM_F_CREATE, nlh.flags & NLM_F_REPLACE
@@ -399,7 +437,7 @@ def inet_rtm_newroute(nlh: nlmsg) -> None:
         ip_route_add(
             net,
             want.prefix,
-            via=want.text("RTA_GATEWAY"),
+            via=via,
             dev=dev,
             src=want.text("RTA_PREFSRC"),
             metric=want.tb.get("RTA_PRIORITY", 0),
@@ -411,12 +449,28 @@ def inet_rtm_newroute(nlh: nlmsg) -> None:
             protocol=want.protocol,
             replace=bool(replace),
             append=bool(nlh.flags & NLM_F_APPEND or not (nlh.flags & NLM_F_EXCL or replace)),
-            nexthops=hops,
+            nexthops=checked_gateways(net, want, hops),
             nhobj=asked_object(net, want),
             **want.metrics(),
         )
     except ArgumentError as exc:
         raise NlError(errno.EINVAL, str(exc)) from None
+
+
+def checked_gateways(
+    net: Net, want: route_request, hops: list[tuple[str | wide | None, net_device | None, int]]
+) -> list[tuple[str | wide | None, net_device | None, int]]:
+    """net/ipv4/fib_semantics.c fib_check_nh_v6_gw: the next hops, those of IPv6 with their device.
+
+    Raises: OSError of ip6_validate_gw.
+    """
+    onlink = bool(want.flags & RTNH_F_ONLINK)
+    return [
+        (via, ip6_validate_gw(net, via, dev, onlink), weight)
+        if via is not None and not isinstance(via, str)
+        else (via, dev, weight)
+        for via, dev, weight in hops
+    ]
 
 
 def known_type(want: route_request) -> None:
@@ -449,10 +503,10 @@ def inet_rtm_delroute(nlh: nlmsg) -> None:
     if not tb.maps[want.plen].find(want.dst) or (oif and oif not in net.dev_by_index):
         raise NlError(errno.ESRCH)
     hops = want.nexthops(net)
-    via, dev = want.tb.get("RTA_GATEWAY") or None, out_device(net, want.tb)
+    via, dev = want.gateway(), out_device(net, want.tb)
     for hop_via, hop_dev, _ in hops[:1]:
-        via = RTA4.by_name["RTA_GATEWAY"].type.get(_packed(hop_via)) if hop_via else None
-        dev = hop_dev
+        via, dev = hop_via, hop_dev
+    v4 = isinstance(via, str)
     fib_table_delete(
         net,
         tb,
@@ -460,17 +514,14 @@ def inet_rtm_delroute(nlh: nlmsg) -> None:
         want.plen,
         rtype=want.type,
         dev=dev,
-        gw=via,
+        gw=parse_addr(via) if isinstance(via, str) else None,
+        gw6=0 if v4 or via is None else via,  # type: ignore[arg-type]
         prefsrc=want.tb.get("RTA_PREFSRC", 0),
         tos=want.tos,
         priority=want.tb.get("RTA_PRIORITY") or None,
         scope=None if want.scope == RT_SCOPE_NOWHERE else want.scope,
         nhid=nhid,
     )
-
-
-def _packed(text: str) -> bytes:
-    return bytes(map(int, text.split(".")))
 
 
 def inet6_rtm_newroute(nlh: nlmsg) -> None:

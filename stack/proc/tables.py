@@ -40,7 +40,7 @@ def route(net: Net) -> str:
         flags = RTF_UP
         if row["type"] in (RTN_UNREACHABLE, RTN_PROHIBIT):
             flags |= RTF_REJECT
-        if row["gw"]:
+        if row["gw"] or row["gw6"]:
             flags |= RTF_GATEWAY
         if row["plen"] == 32:
             flags |= RTF_HOST

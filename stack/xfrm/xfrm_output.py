@@ -223,6 +223,7 @@ def copy_of(dst: Any) -> Any:
         made.rt_genid, made.rt_flags, made.rt_type = dst.rt_genid, dst.rt_flags, dst.rt_type
         made.rt_is_input, made.rt_iif = dst.rt_is_input, dst.rt_iif
         made.rt_uses_gateway, made.rt_gw4 = dst.rt_uses_gateway, dst.rt_gw4
+        made.rt_gw6 = dst.rt_gw6
         made.rt_src, made.rt_dst = dst.rt_src, dst.rt_dst
         made.output = xfrm4_output
     else:

@@ -71,6 +71,57 @@ ip -6 route add 2001:db8:1::/48 nhid 3; ip -6 route add 2001:db8:2::/48 nhid 1; 
 ip -6 route add 2001:db8:4::/48 nhid 21; ip -6 route add 2001:db8:5::/48 nhid 31; echo $?
 ip route add 10.1.0.0/16 nhid 1; echo $?; ip route add 10.1.0.0/16 nhid 2; echo $?
 """
+VIA = """
+ip route add 10.3.0.0/16 via inet 10.0.0.9; echo $?
+ip route add 10.4.0.0/16 nexthop via inet6 fe80::9 dev v0 weight 2 nexthop via 10.0.0.8
+ip route add 10.5.0.0/16 via inet6 fe80::9; echo $?
+ip route add 10.5.0.0/16 via inet6 2001:db8::1 dev v0; echo $?
+ip route add 10.5.0.0/16 via inet6 2001:db9::1; echo $?
+ip route add 10.5.0.0/16 via inet6 2001:db9::1 dev v0 onlink; echo $?
+ip route add 10.6.0.0/16 via inet6 ff02::1 dev v0; echo $?
+ip route add 10.6.0.0/16 via inet6 fe80::9 dev v0 scope link; echo $?
+ip route add 10.1.0.0/16 via inet6 fe80::9 dev v0; echo $?
+ip -6 route add 2001:db8:5::/48 via inet 10.0.0.9; echo $?
+ip nexthop add id 1 via fe80::7 dev v0; ip nexthop add id 2 via 2001:db8::7 dev v0
+ip nexthop add id 3 group 1/2; ip nexthop add id 4 via 10.0.0.7 dev v0
+ip route add 10.7.0.0/16 nhid 1; echo $?; ip route add 10.8.0.0/16 nhid 3; echo $?
+ip nexthop add id 5 group 1/4; ip route add 10.9.0.0/16 nhid 5; echo $?
+ip -6 nexthop add id 6 dev v0; ip route add 10.10.0.0/16 nhid 6; echo $?
+ip route add 10.11.0.0/16 nhid 1 scope host; echo $?
+ip route; ip -j route; ip -d route show 10.4.0.0/16
+ip route get 10.1.0.1; ip route get 10.2.0.1; ip route get 10.7.0.1; ip route get 10.10.0.1
+ip -j route get 10.1.0.1
+ip route del 10.2.0.0/16 via inet6 2001:db8::8; echo $?
+ip route del 10.2.0.0/16 via inet6 2001:db8::9; echo $?
+ip route del 10.4.0.0/16 nexthop via inet6 fe80::9 dev v0 nexthop via 10.0.0.8; echo $?
+ip route del 10.7.0.0/16; ip nexthop del id 2
+ip route replace 10.1.0.0/16 via inet6 fe80::8 dev v0
+ip route change 10.3.0.0/16 via inet6 fe80::8 dev v0
+ip nexthop replace id 1 via fe80::6 dev v0; ip route; ip route del 10.9.0.0/16
+cat /proc/net/route
+ip neigh add fe80::6 lladdr 02:00:00:00:00:66 dev v0
+python3 - <<'END'
+import socket
+def tap(proto):
+    sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
+    sock.bind(("v1", proto))
+    sock.settimeout(20)
+    return sock
+sent, asked, udp = tap(0x800), tap(3), socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+for data in (b"to a neighbour of IPv6", b"again", b"again"):
+    udp.sendto(data, ("10.8.0.1", 9))
+    frame = sent.recv(99)
+    print(frame[:14].hex(), frame[42:])
+udp.sendto(b"who is it?", ("10.1.0.1", 9))
+while True:
+    frame = asked.recv(99)
+    asks = frame[12:14] == b"\\x86\\xdd" and frame[54:56] == b"\\x87\\0" and frame[77] == 8
+    if asks or frame[12:14] == b"\\x08\\x06":
+        print(frame[:6].hex(), frame[12:14].hex())
+        break
+END
+ip link set v0 down; ip route
+"""
 RULES = """
 ip rule add from 10.0.0.0/24 to 10.9.0.0/16 table 100
 ip rule add fwmark 7 table 101 priority 50; ip rule add fwmark 0x10/0xf0 lookup 1000000 prio 60
@@ -177,6 +228,7 @@ PORTS = (r"127\.0\.0\.1:\d{5}|pid=\d+| +", " ")
 LINK_LOCAL = ((r"(?m)^fe80::/64 .*\n", ""), (r'\{"dst":"fe80::/64"[^}]*\},?', ""))
 """Routes of two interfaces, in the order in which these came up."""
 ROWS = {
+    "gateways of IPv6": Row(f"{VETH}{VIA}", ((REFUSED, ""), *LINK_LOCAL)),
     "addresses": Row(
         f"""{VETH}
         ip addr add 10.0.0.2/24 dev v0 label v0:1
