@@ -2,8 +2,9 @@
 """Classic BPF (struct sock_filter): checked once, run on packets.
 
 net/core/filter.c: bpf_check_classic says what may be attached, bpf_convert_filter what each
-instruction means. The twin is ``_ref/bpf.py``. A program has no loops, so a run ends after at most
-as many steps as it has instructions; it allocates nothing and needs no GIL.
+instruction means. Tests compare it with this machine's kernel and with libpcap. A program has no
+loops, so a run ends after at most as many steps as it has instructions; it allocates nothing and
+needs no GIL.
 """
 
 cimport cython

@@ -20,7 +20,6 @@ from scapy.layers.inet6 import (
 from scapy.layers.l2 import ARP, Dot1Q, Ether
 from scapy.packet import Raw
 
-from fastpath._ref import bpf as ref
 from fastpath.base.bpf import bpf_filter, bpf_prog
 from stack.api import pcap
 from stack.api.pcap import PcapError, compile_filter
@@ -141,13 +140,11 @@ def test_verdicts_are_libpcaps(lib: Any, expression: str, data: list[bytes], opt
         # protochain loops, which only libpcap's own interpreter runs
         assert "protochain" in expression
         return
-    twin = ref.bpf_prog(code)
     insns = ffi.from_buffer("struct bpf_insn[]", code)
     for frame in data:
         wire = len(frame) + missing_bytes
         want = dll.bpf_filter(insns, frame, wire, len(frame))
         assert bpf_filter(ours, frame, wire) == want
-        assert ref.bpf_filter(twin, frame, wire) == want
 
 
 @given(expression=expressions(), data=st.lists(frames(), min_size=1, max_size=5))
