@@ -20,22 +20,24 @@ which has a lock of its own.
 cimport cython
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from libc.errno cimport EAGAIN, EINTR, errno
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memmove, memset
 
+from fastpath.base.batch cimport FrameBatch
 from fastpath.base.bytes cimport ld32le, ld64le, st32le
 from fastpath.nic.e1000_hw cimport RDLEN, TDH, TDLEN, TDT, ring_span
-from fastpath.nic.irqblock cimport EventLine
-from fastpath.nic.macpath cimport RX_FILTER, RX_LEVEL
-from fastpath.nic.regfile cimport Stats, reg
+from fastpath.nic.irqblock cimport EventLine, IrqBlock, Worker
+from fastpath.nic.macpath cimport RX_FILTER, RX_LEVEL, MacState, RxPort, TxPort
+from fastpath.nic.regfile cimport RegFile, Stats, reg
 from fastpath.nic.rxring cimport RX_ABORT, RX_DATA_ABORT, RXSEQ
 from fastpath.base.threads cimport (
     e1k_changed, e1k_close, e1k_event, e1k_event_clear, e1k_fence, e1k_get, e1k_lock, e1k_lock_gil,
     e1k_mutex_destroy, e1k_mutex_init, e1k_now_ns, e1k_put, e1k_swap, e1k_trylock, e1k_unlock,
-    e1k_wait_while,
+    e1k_mutex, e1k_wait_while,
 )
 from fastpath.nic.txring cimport RUN_DELAYED, RUN_MORE, RUN_OFF, tx_budget, tx_budget_of
-from fastpath.nic.wire cimport wire_add
+from fastpath.nic.wire cimport FrameQueue, wire_add
 
 import os
 
@@ -50,6 +52,10 @@ cdef extern from "beside.h" nogil:
 
 cdef extern from "<poll.h>" nogil:
     int POLLIN, POLLOUT
+    struct pollfd:
+        int fd
+        short events
+        short revents
 
 cdef extern from *:
     """
@@ -167,6 +173,43 @@ cdef class DataPath(Worker):
     worker obeys. A call that `fastpath.lifecycle.TABLE` does not allow in `run_state` raises
     LifecycleError.
     """
+
+    cdef readonly TxPort tx
+    cdef readonly RxPort rx
+    cdef readonly IrqBlock irq
+    cdef readonly FrameQueue queue
+    cdef object lifecycle
+    cdef MacState mac
+    cdef FrameBatch txb, rxb
+    cdef int tx_at, rx_at       # how many frames of each batch are done
+    cdef e1k_mutex mutex        # the path: held for an engine run, and to change what engines read
+    cdef int wake_fd, notice_fd
+    cdef e1k_mutex drive        # held by the thread that runs `turn`
+    cdef int asleep             # the thread of `run`: AWAKE, ASLEEP or TAKEN
+    cdef int wanted             # between `take_over` and `hand_back`: the thread of `run` waits
+    cdef int still              # RUNS, PAUSED (the clock has the rings and the wire), HALTED
+    cdef bint tx_stuck, rx_paused, noticing
+    cdef bint bell              # a doorbell was served, for the serving thread to act on
+    cdef int tx_left            # frames of txb that the wire has not taken yet
+    cdef int rx_left            # frames of rxb that are not done
+    cdef int rx_size            # bytes of the first of them
+    cdef int rx_wait            # the next one waits for Python (`receive_control`)
+    cdef int fifo_left          # frames in the receive FIFO...
+    cdef uint32_t drained_to    # ...after a drain that used up the descriptors before this tail
+    cdef int reading            # the thread fills rxb without the lock
+    cdef uint32_t rx_burst      # half of the receive ring when it was last used
+    cdef uint32_t notices, tx_flags, rx_causes
+    cdef int link_errno
+    cdef uint64_t refused       # frames that the wire did not take
+    cdef int64_t sleeps_until
+    cdef int64_t rx_next        # the wire is not read before this time
+    cdef readonly uint64_t turns, sleeps, wakes, tx_batches, rx_batches
+    cdef int tx_room, tx_frames, tx_super, rx_frames
+    cdef bint taped             # a tape records the steps (`attach`)
+    cdef object tape
+    cdef bint python            # each step of a ring goes through Python: a tape, or faults
+    cdef object faults          # faults of the rings (`inject`), or None
+    cdef public int64_t tx_due  # the transmit ring is not read before this time; 0: at any time
 
     def __cinit__(self, TxPort tx not None, RxPort rx not None, IrqBlock irq not None,
                   FrameQueue queue not None):
@@ -853,6 +896,21 @@ MESSAGE_WRITE = _WRITE
 MESSAGE_UNMASK = _UNMASK
 
 
+cdef enum:
+    FORM_WORDS = 5
+    FORM_BYTES = 8 * FORM_WORDS     # the longest message or answer of a form
+    MOST_FORMS = 8
+
+cdef struct message_form:
+    int kind
+    uint32_t size, answer_size      # bytes of the message and its answer
+    uint32_t offset_at, value_at    # bytes from their beginnings
+    uint64_t mask[FORM_WORDS]       # a message is of the form if it is `match` under it
+    uint64_t match[FORM_WORDS]
+    uint64_t echo[FORM_WORDS]       # bits of the message that the answer has too
+    uint64_t answer[FORM_WORDS]
+
+
 @cython.final
 cdef class MessageTable:
     """How a protocol's messages look: what is cut from a stream, matched, and answered.
@@ -861,6 +919,10 @@ cdef class MessageTable:
     of the 32 at `quiet_at` say that no answer is wanted. All numbers are little endian.
     Raises: ArgumentError.
     """
+
+    cdef uint32_t header_bytes, size_at, quiet_at, quiet_bits
+    cdef uint32_t count
+    cdef message_form forms[MOST_FORMS]
 
     def __init__(self, *, uint32_t header_bytes, uint32_t size_at, uint32_t quiet_at,
                  uint32_t quiet_bits):
@@ -968,6 +1030,9 @@ cdef class Polling:
     Raises: ArgumentError.
     """
 
+    cdef public int64_t spin_ns, one_way_spin_ns, crowd_ns, crowded_ns
+    cdef public uint32_t small_send
+
     def __cinit__(self, **chosen):
         for name, value in parameters("Polling", POLLING, chosen).items():
             setattr(self, name, value)
@@ -980,6 +1045,22 @@ cdef class BusPump:
     and writes of registers that the register table calls hot, and the interrupt's unmask. `recv`
     returns all others, in order. `polling` says how it waits. Needs a NIC with a `DataPath`.
     """
+
+    cdef MessageTable table
+    cdef int fd, stop_fd, stopping
+    cdef uint8_t *buf
+    cdef size_t have
+    cdef RegFile regs
+    cdef MacState mac
+    cdef TxPort tx
+    cdef IrqBlock irq
+    cdef DataPath path
+    cdef readonly Polling polling
+    cdef bint unmask
+    cdef public bint solo
+    cdef readonly uint64_t messages, reads, writes, posted, receives, sleeps, sends
+    cdef bytes unsent
+    cdef int64_t crowded_until
 
     def __cinit__(self, int fd, RegFile regs not None, DataPath path not None,
                   MessageTable table not None, Polling polling=None):

@@ -43,6 +43,15 @@ cdef tuple OPERATIONS = (None, "one", "all")
 cdef class Microwire:
     """The chip: 64 or 256 words of 16 bits."""
 
+    cdef readonly list words
+    cdef readonly uint32_t address_bits
+    cdef public bint write_enabled
+    cdef public int64_t writes
+    cdef bint cs, sk, do, status
+    cdef int phase, operation           # P_*, OP_*
+    cdef uint32_t shift, bits, address, data, word, pending_address
+    cdef int64_t busy_until
+
     def __init__(self, words):
         self.words = list(words)
         self.address_bits = (len(self.words) - 1).bit_length()
@@ -187,6 +196,12 @@ cdef class Microwire:
 
 cdef class EecdPort(RegHook):
     """Serves EECD: who has the chip, and its pins. Subclasses hear of what is rare."""
+
+    cdef readonly Microwire chip
+    cdef RegFile regs
+    cdef object clock
+    cdef bint arbitrated
+    cdef public bint eerd_waiting
 
     def _bind(self, RegFile regs not None, words, clock, bint arbitrated):
         """`arbitrated`: software asks for the pins with EE_REQ (not on the 82544)."""

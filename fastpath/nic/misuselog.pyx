@@ -15,8 +15,20 @@ cdef enum:
     MAX_CASES = 1 << 20
 
 
+cdef struct misuse_case:
+    int64_t when_ns
+    uint64_t v[4]
+    uint32_t rule
+
+
 cdef class MisuseLog:
     """Cases of `rules` kinds of mistakes, the latest `capacity` of them kept."""
+
+    cdef uint32_t rules, capacity
+    cdef uint64_t noted
+    cdef uint64_t *counts
+    cdef misuse_case *latest
+    cdef misuse_case *ring
 
     def __cinit__(self, int rules, int capacity=256):
         if not 0 < rules <= MAX_RULES:
