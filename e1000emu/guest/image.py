@@ -159,23 +159,18 @@ def prepare(
     """
     if kernel not in KERNELS:
         raise E1000Error(f"guest: kernel {kernel!r}; give one of {', '.join(KERNELS)}")
-    cache = cache_directory() if cache is None else cache.absolute()
-    try:
-        cache.mkdir(parents=True, exist_ok=True)
-        with _locked(cache / "guest.lock", say):
-            for left in cache.glob(".guest-*"):  # of a preparer that was killed
-                shutil.rmtree(left, ignore_errors=True)
-            found = find_qemu(qemu) or _fetched_qemu(cache, refresh, say)
-            tools = _tools_tree(cache, refresh, say)
-            linux = _linux_tree(cache, kernel, refresh, say)
-            kernel_file = _unpacked_kernel(cache, linux, say)
-            initrd = _initramfs(cache, tools, linux, say)
-            trees = [linux, tools]
-            if extra is not None:
-                trees.append(_extra_tree(cache, extra, refresh, say))
-                initrd = _with_extra(cache, initrd, extra, trees[-1], say)
-    except OSError as error:
-        raise _no_room(error, cache) from None
+    with _held(cache, say) as cache:
+        for left in cache.glob(".guest-*"):  # of a preparer that was killed
+            shutil.rmtree(left, ignore_errors=True)
+        found = find_qemu(qemu) or _fetched_qemu(cache, refresh, say)
+        tools = _tools_tree(cache, refresh, say)
+        linux = _linux_tree(cache, kernel, refresh, say)
+        kernel_file = _unpacked_kernel(cache, linux, say)
+        initrd = _initramfs(cache, tools, linux, say)
+        trees = [linux, tools]
+        if extra is not None:
+            trees.append(_extra_tree(cache, extra, refresh, say))
+            initrd = _with_extra(cache, initrd, extra, trees[-1], say)
     stamps = [json.loads((tree / "stamp.json").read_text()) for tree in trees]
     return GuestImage(
         kernel=kernel_file,
@@ -202,13 +197,8 @@ def prepare_qemu(
     found = find_qemu() if target == "x86_64" else None
     if found is not None:
         return found
-    cache = cache_directory() if cache is None else cache.absolute()
-    try:
-        cache.mkdir(parents=True, exist_ok=True)
-        with _locked(cache / "guest.lock", say):
-            return _fetched_qemu(cache, refresh, say, target)
-    except OSError as error:
-        raise _no_room(error, cache) from None
+    with _held(cache, say) as cache:
+        return _fetched_qemu(cache, refresh, say, target)
 
 
 def unpacked_linux(
@@ -218,18 +208,13 @@ def unpacked_linux(
 
     Raises: E1000Error naming what is missing, and the remedy.
     """
-    cache = cache_directory() if cache is None else cache.absolute()
-    try:
-        cache.mkdir(parents=True, exist_ok=True)
-        with _locked(cache / "guest.lock", say):
-            tree = _linux_tree(cache, SUITE, False, say, architecture)
-            module = tree / "e1000.ko"
-            if not module.is_file():
-                (packed,) = tree.glob("**/e1000.ko*")
-                module.write_bytes(lzma.decompress(packed.read_bytes()))
-            return _kernel(tree), module
-    except OSError as error:
-        raise _no_room(error, cache) from None
+    with _held(cache, say) as cache:
+        tree = _linux_tree(cache, SUITE, False, say, architecture)
+        module = tree / "e1000.ko"
+        if not module.is_file():
+            (packed,) = tree.glob("**/e1000.ko*")
+            module.write_bytes(lzma.decompress(packed.read_bytes()))
+        return _kernel(tree), module
 
 
 def unpacked(
@@ -245,7 +230,6 @@ def unpacked(
     What they depend on is not fetched; `name` is the directory's in the cache.
     Raises: E1000Error naming what is missing, and the remedy.
     """
-    cache = cache_directory() if cache is None else cache.absolute()
 
     def make(directory: Path, apt: PrivateApt) -> list[str]:
         return [
@@ -253,28 +237,28 @@ def unpacked(
             for package in packages
         ]
 
+    recipe = [name, SUITE, architecture, *packages]
+    with _held(cache, say) as cache:
+        return _tree(cache, recipe, make, architecture=architecture, say=say)
+
+
+@contextmanager
+def _held(given: Path | None, say: Say) -> Iterator[Path]:
+    """Give the cache's directory, which nobody else fills meanwhile.
+
+    Raises: E1000Error with the remedy when it cannot be written.
+    """
+    cache = cache_directory() if given is None else given.absolute()
     try:
         cache.mkdir(parents=True, exist_ok=True)
         with _locked(cache / "guest.lock", say):
-            return _tree(
-                cache,
-                [name, SUITE, architecture, *packages],
-                make,
-                suites=(SUITE,),
-                architecture=architecture,
-                refresh=False,
-                say=say,
-            )
+            yield cache
     except OSError as error:
-        raise _no_room(error, cache) from None
-
-
-def _no_room(error: OSError, cache: Path) -> E1000Error:
-    remedy = "make room" if error.errno == errno.ENOSPC else "choose one you may write to"
-    return E1000Error(
-        f"guest: {error.filename or cache}: {error.strerror or error}; {remedy}, or set "
-        f"{CACHE_VARIABLE} to another directory"
-    )
+        remedy = "make room" if error.errno == errno.ENOSPC else "choose one you may write to"
+        raise E1000Error(
+            f"guest: {error.filename or cache}: {error.strerror or error}; {remedy}, or set "
+            f"{CACHE_VARIABLE} to another directory"
+        ) from None
 
 
 @contextmanager
@@ -404,9 +388,9 @@ def _tree(
     recipe: list[str],
     make: Callable[[Path, PrivateApt], list[str]],
     *,
-    suites: tuple[str, ...],
-    architecture: str,
-    refresh: bool,
+    suites: tuple[str, ...] = (SUITE,),
+    architecture: str = GUEST_ARCHITECTURE,
+    refresh: bool = False,
     say: Say,
 ) -> Path:
     """Return the directory of unpacked packages that `recipe` names, made now if it is not there.
@@ -440,15 +424,7 @@ def _tools_tree(cache: Path, refresh: bool, say: Say) -> Path:
         say(f"unpacking {len(packages)} packages")
         return [extract(package, directory, _of_tools) for package in packages]
 
-    return _tree(
-        cache,
-        recipe,
-        make,
-        suites=(SUITE,),
-        architecture=GUEST_ARCHITECTURE,
-        refresh=refresh,
-        say=say,
-    )
+    return _tree(cache, recipe, make, refresh=refresh, say=say)
 
 
 def _linux_tree(
@@ -465,13 +441,7 @@ def _linux_tree(
         return [extract(package, directory, _of_kernel) for package in packages]
 
     return _tree(
-        cache,
-        recipe,
-        make,
-        suites=(suite,),
-        architecture=architecture,
-        refresh=refresh,
-        say=say,
+        cache, recipe, make, suites=(suite,), architecture=architecture, refresh=refresh, say=say
     )
 
 
@@ -552,15 +522,7 @@ def _extra_tree(cache: Path, extra: Extra, refresh: bool, say: Say) -> Path:
         say(f"unpacking {extra.name}, {len(packages)} packages")
         return [extract(package, directory, _of_tools) for package in packages]
 
-    return _tree(
-        cache,
-        recipe,
-        make,
-        suites=(SUITE,),
-        architecture=GUEST_ARCHITECTURE,
-        refresh=refresh,
-        say=say,
-    )
+    return _tree(cache, recipe, make, refresh=refresh, say=say)
 
 
 def _with_extra(cache: Path, initrd: Path, extra: Extra, tree: Path, say: Say) -> Path:
