@@ -24,27 +24,9 @@ from fastpath.base.bytes cimport ld16be, ld32be, st16be
 from fastpath.base.csum cimport csum_fold, csum_ptr, csum_ptr_ipv6, csum_tcpudp_nofold
 from fastpath.net.parse cimport IP_SUM, L4, PLAIN, headers, headers_parse, headers_store, parsed
 from fastpath.base.skbuff cimport (
-    GSO_TCPV4,
-    GSO_TCPV6,
-    GSO_TCP_FIXEDID,
-    GSO_UDP_L4,
-    SKB_OVERHEAD,
-    SUM_PARTIAL,
-    SUM_UNNECESSARY,
-    PyTypeObject,
-    need,
-    sk_buff,
-    skb_buf,
-    skb_c,
-    skb_check,
-    skb_core_headlen,
-    skb_do_add_frag,
-    skb_do_csum,
-    skb_do_share,
-    skb_do_trim,
-    skb_free,
-    skb_visit,
-    visit_fn,
+    GSO_TCPV4, GSO_TCPV6, GSO_TCP_FIXEDID, GSO_UDP_L4, SKB_OVERHEAD, SUM_PARTIAL, SUM_UNNECESSARY,
+    PyTypeObject, need, sk_buff, skb_buf, skb_c, skb_check, skb_core_headlen, skb_do_add_frag,
+    skb_do_csum, skb_do_share, skb_do_trim, skb_free, skb_visit, visit_fn,
 )
 
 GRO_MERGED = 0

@@ -6,39 +6,13 @@ from libc.string cimport memcmp, memcpy
 
 from fastpath.base.bytes cimport ld16be, ld32be, st16be, st32be
 from fastpath.base.csum cimport (
-    csum_add,
-    csum_fold,
-    csum_ptr,
-    csum_ptr_ipv6,
-    csum_sub,
-    csum_tcpudp_nofold,
+    csum_add, csum_fold, csum_ptr, csum_ptr_ipv6, csum_sub, csum_tcpudp_nofold,
 )
 from fastpath.base.skbuff cimport (
-    GSO_TCPV4,
-    GSO_TCPV6,
-    GSO_TCP_FIXEDID,
-    GSO_UDP_L4,
-    SKB_OVERHEAD,
-    SKB_UNSET,
-    SUM_NONE,
-    SUM_PARTIAL,
-    SUM_UNNECESSARY,
-    SkbPool,
-    need,
-    sk_buff,
-    skb_build,
-    skb_c,
-    skb_check,
-    skb_core_headlen,
-    skb_copy_fields,
-    skb_do_copy,
-    skb_do_csum,
-    skb_do_may_pull,
-    skb_do_share,
-    skb_do_trim,
-    skb_frag,
-    skb_free,
-    skb_new,
+    GSO_TCPV4, GSO_TCPV6, GSO_TCP_FIXEDID, GSO_UDP_L4, SKB_OVERHEAD, SKB_UNSET, SUM_NONE,
+    SUM_PARTIAL, SUM_UNNECESSARY, SkbPool, need, sk_buff, skb_build, skb_c, skb_check,
+    skb_core_headlen, skb_copy_fields, skb_do_copy, skb_do_csum, skb_do_may_pull, skb_do_share,
+    skb_do_trim, skb_frag, skb_free, skb_new,
 )
 
 cdef enum:

@@ -22,21 +22,8 @@ from fastpath.base.csum cimport (
 )
 from fastpath.net.parse cimport IP_SUM, L3, OPTS_NONE, OPTS_OTHER, OPTS_TS, parsed, parsed_l4
 from fastpath.base.skbuff cimport (
-    GSO_UDP_L4,
-    SKB_UNSET,
-    SUM_NONE,
-    SUM_PARTIAL,
-    need,
-    sk_buff,
-    skb_c,
-    skb_check,
-    skb_core_headlen,
-    skb_do_csum,
-    skb_do_may_pull,
-    skb_do_pull,
-    skb_do_push,
-    skb_do_put,
-    skb_do_trim,
+    GSO_UDP_L4, SKB_UNSET, SUM_NONE, SUM_PARTIAL, need, sk_buff, skb_c, skb_check, skb_core_headlen,
+    skb_do_csum, skb_do_may_pull, skb_do_pull, skb_do_push, skb_do_put, skb_do_trim,
 )
 
 from fastpath.net.headers import HEADERS as _HEADERS

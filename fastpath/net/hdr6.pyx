@@ -14,16 +14,8 @@ from fastpath.base.csum cimport csum_fold, csum_ptr_ipv6
 from fastpath.net.hdr cimport add_members, data_at, hdr_ptr, header, rest_of, view_at
 from fastpath.net.parse cimport L3, parsed
 from fastpath.base.skbuff cimport (
-    SUM_COMPLETE,
-    SUM_NONE,
-    need,
-    sk_buff,
-    skb_check,
-    skb_do_copy,
-    skb_do_csum,
-    skb_do_may_pull,
-    skb_do_push,
-    skb_do_trim,
+    SUM_COMPLETE, SUM_NONE, need, sk_buff, skb_check, skb_do_copy, skb_do_csum, skb_do_may_pull,
+    skb_do_push, skb_do_trim,
 )
 
 cdef extern from "addr128.h":

@@ -17,21 +17,8 @@ from fastpath.base.csum cimport csum_add, csum_fold, csum_ptr, csum_ptr_ipv6, cs
 from fastpath.base.intmap cimport IntMap, intmap_find
 from fastpath.net.parse cimport L3, PLAIN, WHOLE, parsed
 from fastpath.base.skbuff cimport (
-    GSO_UDP_L4,
-    SUM_PARTIAL,
-    SkbPool,
-    need,
-    sk_buff,
-    sk_buff_head,
-    skb_buf,
-    skb_build,
-    skb_check,
-    skb_do_add_data,
-    skb_do_pull,
-    skb_do_push,
-    skb_free,
-    skb_pool_take,
-    skb_within,
+    GSO_UDP_L4, SUM_PARTIAL, SkbPool, need, sk_buff, sk_buff_head, skb_buf, skb_build, skb_check,
+    skb_do_add_data, skb_do_pull, skb_do_push, skb_free, skb_pool_take, skb_within,
 )
 
 cdef extern from "addr128.h":

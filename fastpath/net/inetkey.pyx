@@ -19,14 +19,7 @@ from fastpath.base.bytes cimport ld16be, ld32be
 from fastpath.net.hdr cimport hdr_ptr
 from fastpath.net.parse cimport parsed_l4
 from fastpath.base.skbuff cimport (
-    SUM_PARTIAL,
-    SUM_UNNECESSARY,
-    need,
-    sk_buff,
-    skb_c,
-    skb_check,
-    skb_core_headlen,
-    skb_free,
+    SUM_PARTIAL, SUM_UNNECESSARY, need, sk_buff, skb_c, skb_check, skb_core_headlen, skb_free,
     skb_within,
 )
 from fastpath.net.sockaddr cimport sockaddr, sockaddr_make

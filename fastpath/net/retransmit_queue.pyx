@@ -21,13 +21,7 @@ from libc.stdint cimport int64_t, uint32_t, uintptr_t
 from libc.stdlib cimport qsort
 
 from fastpath.base.skbuff cimport (
-    list_link,
-    list_purge,
-    list_unlink,
-    sk_buff,
-    sk_buff_head,
-    skb_index,
-    skb_try_coalesce,
+    list_link, list_purge, list_unlink, sk_buff, sk_buff_head, skb_index, skb_try_coalesce,
 )
 
 

@@ -8,10 +8,7 @@ buffer is skipped. Fences order descriptor accesses against the caller's tail wr
 
 cimport cython
 from cpython.buffer cimport (
-    PyBUF_WRITABLE,
-    PyBuffer_Release,
-    PyObject_CheckBuffer,
-    PyObject_GetBuffer,
+    PyBUF_WRITABLE, PyBuffer_Release, PyObject_CheckBuffer, PyObject_GetBuffer,
 )
 from cpython.mem cimport PyMem_Calloc, PyMem_Free
 from cpython.object cimport PyObject
@@ -23,25 +20,9 @@ from fastpath.base.bytes cimport ld16be, ld16le, st16le, st32le, st64le
 from fastpath.net.gro cimport HELD, MERGED, GroTable, gro_info
 from fastpath.net.parse cimport headers, headers_parse, headers_store
 from fastpath.base.skbuff cimport (
-    GSO_UDP_L4,
-    SUM_UNNECESSARY,
-    PyTypeObject,
-    SkbPool,
-    mem_free,
-    sk_buff,
-    skb_buf,
-    skb_buf_drop,
-    skb_build,
-    skb_c,
-    skb_check,
-    skb_core_headlen,
-    skb_do_add_frag,
-    skb_do_trim,
-    skb_free,
-    skb_pool_take,
-    skb_visit,
-    skb_within,
-    visit_fn,
+    GSO_UDP_L4, SUM_UNNECESSARY, PyTypeObject, SkbPool, mem_free, sk_buff, skb_buf, skb_buf_drop,
+    skb_build, skb_c, skb_check, skb_core_headlen, skb_do_add_frag, skb_do_trim, skb_free,
+    skb_pool_take, skb_visit, skb_within, visit_fn,
 )
 
 cdef extern from *:

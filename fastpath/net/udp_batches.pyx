@@ -7,12 +7,7 @@ are left to the caller, which handles them one by one. The twin is ``_ref/udp_ba
 """
 
 cimport cython
-from cpython.buffer cimport (
-    PyBUF_SIMPLE,
-    PyBUF_WRITABLE,
-    PyBuffer_Release,
-    PyObject_GetBuffer,
-)
+from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.list cimport PyList_GET_ITEM, PyList_GET_SIZE
 from cpython.object cimport Py_EQ, PyObject, PyObject_RichCompareBool
@@ -24,26 +19,9 @@ from fastpath.net.inet cimport UdpFlow
 from fastpath.net.inetkey cimport udp_is_from, udp_name
 from fastpath.net.sockaddr cimport sockaddr, sockaddr_make
 from fastpath.base.skbuff cimport (
-    GSO_UDP_L4,
-    SKB_OVERHEAD,
-    SkbPool,
-    list_unlink,
-    need,
-    sk_buff,
-    sk_buff_head,
-    skb_buf,
-    skb_build,
-    skb_c,
-    skb_check,
-    skb_core,
-    skb_core_headlen,
-    skb_do_add_data,
-    skb_do_carve,
-    skb_do_copy,
-    skb_do_pull,
-    skb_free,
-    skb_pool_take,
-    skb_within,
+    GSO_UDP_L4, SKB_OVERHEAD, SkbPool, list_unlink, need, sk_buff, sk_buff_head, skb_buf, skb_build,
+    skb_c, skb_check, skb_core, skb_core_headlen, skb_do_add_data, skb_do_carve, skb_do_copy,
+    skb_do_pull, skb_free, skb_pool_take, skb_within,
 )
 
 cdef extern from "Python.h":

@@ -16,14 +16,7 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
 from fastpath.base.skbuff cimport (
-    SkbPool,
-    need,
-    sk_buff,
-    skb_buf,
-    skb_buf_drop,
-    skb_check,
-    skb_do_add_data,
-    skb_do_add_frag,
+    SkbPool, need, sk_buff, skb_buf, skb_buf_drop, skb_check, skb_do_add_data, skb_do_add_frag,
     skb_frag,
 )
 
