@@ -1,8 +1,5 @@
 # cython: language_level=3, embedsignature=True
-"""A bytes object that is filled in place: what recv(2) returns without a second copy.
-
-The plain-Python twin is ``_ref/freshbytes.py``.
-"""
+"""A bytes object that is filled in place: what recv(2) returns without a second copy."""
 
 cimport cython
 from cpython.buffer cimport PyBuffer_FillInfo

@@ -2,7 +2,7 @@
 """A dict whose keys are 64-bit ints: addresses, ports, descriptors, numbers of protocols.
 
 `find` takes and compares C integers, whereas a dict needs an int object for each look-up. The hash
-is not keyed, so keys must not be chosen by remote hosts. The twin is ``_ref/intmap.py``.
+is not keyed, so keys must not be chosen by remote hosts.
 """
 
 from cpython.object cimport PyObject

@@ -1,7 +1,7 @@
 # cython: language_level=3, embedsignature=True
 """What links do with whole batches: pcapng blocks, a datagram per frame, runs of equal addresses.
 
-The plain-Python twin is ``_ref/linkops.py``.
+Tests have scapy read the blocks.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize

@@ -2,8 +2,7 @@
 """A driver's registers: readl and writel (linux/io.h) over whatever stands for BAR 0.
 
 A device is reached by two functions, `bar_read(bar, off, size)` and `bar_write(bar, off, value,
-size)`. Those of our own NIC are reached without a call through Python. The twin is
-``_ref/mmio.py``.
+size)`. Those of our own NIC are reached without a call through Python.
 """
 
 from cpython.object cimport PyObject
