@@ -183,16 +183,36 @@ class Router:
             host.close()
 
 
-def _udp_send(scene: Scene, family: Family = V4) -> Round:
-    sender, receiver = scene.udp(family)
+def sending(
+    scene: Scene, send: Callable[[], object], receiver: Socket | None = None, seconds: float = 0.001
+) -> Round:
+    """Return a round that records `send`; what has come after `seconds` is taken off `receiver`."""
 
     def one(trace: Trace) -> None:
         with trace(None):
-            sender.sendto(b"x" * 64, (family.b, 9000))
-        scene.settle(0.001)
-        receiver.recvfrom(100)
+            send()
+        scene.settle(seconds)
+        if receiver is not None:
+            receiver.recv(100)
 
     return one
+
+
+def passing(scene: Scene, send: Callable[[], object], host: Host, receiver: Socket) -> Round:
+    """Return a round that records what `host` does with what `send` brings it."""
+
+    def one(trace: Trace) -> None:
+        send()
+        with trace(host):
+            scene.settle(0.001)
+        receiver.recv(100)
+
+    return one
+
+
+def _udp_send(scene: Scene, family: Family = V4) -> Round:
+    sender, receiver = scene.udp(family)
+    return sending(scene, lambda: sender.sendto(b"x" * 64, (family.b, 9000)), receiver)
 
 
 def _udp_recv(scene: Scene, family: Family = V4) -> Round:
@@ -211,14 +231,7 @@ def _udp_recv(scene: Scene, family: Family = V4) -> Round:
 
 def _tcp_send(scene: Scene, family: Family = V4) -> Round:
     client, server = scene.tcp(family)
-
-    def one(trace: Trace) -> None:
-        with trace(None):
-            client.send(b"x" * 64)
-        scene.settle()
-        server.recv(100)
-
-    return one
+    return sending(scene, lambda: client.send(b"x" * 64), server, 0.3)
 
 
 def _tcp_recv(scene: Scene, family: Family = V4) -> Round:
@@ -341,14 +354,9 @@ def _forward(scene: Scene, family: Family = V4) -> Round:
     router.sender.sendto(b"warm", router.to)
     scene.settle()
     router.receiver.recvfrom(100)
-
-    def one(trace: Trace) -> None:
-        router.sender.sendto(b"x" * 64, router.to)
-        with trace(router.host):
-            scene.settle(0.001)
-        router.receiver.recvfrom(100)
-
-    return one
+    return passing(
+        scene, lambda: router.sender.sendto(b"x" * 64, router.to), router.host, router.receiver
+    )
 
 
 def _icmp_error(scene: Scene, family: Family = V4) -> Round:
@@ -397,13 +405,7 @@ def _packet_send(scene: Scene) -> Round:
     sender = Socket(scene.a, AF_PACKET, SOCK_RAW, 0)
     sender.bind(("eth0", 0))
     frame = b"\xff" * 6 + scene.a.dev("eth0").dev_addr + b"\x88\xb5" + bytes(50)
-
-    def one(trace: Trace) -> None:
-        with trace(None):
-            sender.send(frame)
-        scene.settle(0.001)
-
-    return one
+    return sending(scene, lambda: sender.send(frame))
 
 
 def _blocked_qdisc(scene: Scene) -> Round:
@@ -457,13 +459,7 @@ def _tcp_close(scene: Scene) -> Round:
 
 def _unix_send(scene: Scene) -> Round:
     one, two = scene.a.socketpair()
-
-    def once(trace: Trace) -> None:
-        with trace(None):
-            one.send(b"x" * 64)
-        two.recv(100)
-
-    return once
+    return sending(scene, lambda: one.send(b"x" * 64), two)
 
 
 def _unix_recv(scene: Scene) -> Round:
@@ -508,13 +504,7 @@ def _loopback(scene: Scene, family: Family = V4) -> Round:
 def _raw_send(scene: Scene, family: Family = V4) -> Round:
     scene.udp(family)
     sender = Socket(scene.a, family.af, SOCK_RAW, UNKNOWN_PROTOCOL)
-
-    def one(trace: Trace) -> None:
-        with trace(None):
-            sender.sendto(b"x" * 64, (family.b, 0))
-        scene.settle(0.3)
-
-    return one
+    return sending(scene, lambda: sender.sendto(b"x" * 64, (family.b, 0)), seconds=0.3)
 
 
 def _ping_recv(scene: Scene, family: Family = V4) -> Round:

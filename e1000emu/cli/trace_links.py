@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from e1000emu.cli.trace_kinds import DAD_NS, Round, Scene, Trace
+from e1000emu.cli.trace_kinds import DAD_NS, Round, Scene, passing, sending
 from e1000emu.lab import add_nic, mac_address
 from e1000emu.links import pair
 from stack.host import Host
@@ -50,27 +50,15 @@ class Switch:
 def _bridge(scene: Scene) -> Round:
     switch = Switch(scene)
     receiver = switch.receiver(switch.ends[1], "10.7.0.2")
-
-    def one(trace: Trace) -> None:
-        switch.sender.sendto(b"x" * 64, ("10.7.0.2", 9000))
-        with trace(switch.host):
-            scene.settle(0.001)
-        receiver.recv(100)
-
-    return one
+    to = ("10.7.0.2", 9000)
+    return passing(scene, lambda: switch.sender.sendto(b"x" * 64, to), switch.host, receiver)
 
 
 def _bridge_up(scene: Scene) -> Round:
     switch = Switch(scene)
     receiver = switch.receiver(switch.host, "10.7.0.3")
-
-    def one(trace: Trace) -> None:
-        switch.sender.sendto(b"x" * 64, ("10.7.0.3", 9000))
-        with trace(switch.host):
-            scene.settle(0.001)
-        receiver.recv(100)
-
-    return one
+    to = ("10.7.0.3", 9000)
+    return passing(scene, lambda: switch.sender.sendto(b"x" * 64, to), switch.host, receiver)
 
 
 def _bridge_send(scene: Scene) -> Round:
@@ -78,14 +66,7 @@ def _bridge_send(scene: Scene) -> Round:
     sender = switch.receiver(switch.host, "10.7.0.3")
     receiver = Socket(switch.ends[0], AF_INET, SOCK_DGRAM)
     receiver.bind(("10.7.0.1", 9000))
-
-    def one(trace: Trace) -> None:
-        with trace(None):
-            sender.sendto(b"x" * 64, ("10.7.0.1", 9000))
-        scene.settle(0.001)
-        receiver.recv(100)
-
-    return one
+    return sending(scene, lambda: sender.sendto(b"x" * 64, ("10.7.0.1", 9000)), receiver)
 
 
 def _vlan(scene: Scene) -> tuple[Socket, Socket]:
@@ -102,26 +83,13 @@ def _vlan(scene: Scene) -> tuple[Socket, Socket]:
 
 def _vlan_send(scene: Scene) -> Round:
     sender, receiver = _vlan(scene)
-
-    def one(trace: Trace) -> None:
-        with trace(None):
-            sender.sendto(b"x" * 64, ("10.8.0.2", 9000))
-        scene.settle(0.001)
-        receiver.recv(100)
-
-    return one
+    return sending(scene, lambda: sender.sendto(b"x" * 64, ("10.8.0.2", 9000)), receiver)
 
 
 def _vlan_recv(scene: Scene) -> Round:
     sender, receiver = _vlan(scene)
-
-    def one(trace: Trace) -> None:
-        sender.sendto(b"x" * 64, ("10.8.0.2", 9000))
-        with trace(scene.b):
-            scene.settle(0.001)
-        receiver.recv(100)
-
-    return one
+    to = ("10.8.0.2", 9000)
+    return passing(scene, lambda: sender.sendto(b"x" * 64, to), scene.b, receiver)
 
 
 def _veth(scene: Scene) -> Round:
@@ -135,13 +103,7 @@ def _veth(scene: Scene) -> Round:
     sender.sendto(b"warm", ("10.9.0.2", 9000))
     receiver.recv(100)
     scene.settle(DAD_NS / 1e9)
-
-    def one(trace: Trace) -> None:
-        with trace(None):
-            sender.sendto(b"x" * 64, ("10.9.0.2", 9000))
-        receiver.recv(100)
-
-    return one
+    return sending(scene, lambda: sender.sendto(b"x" * 64, ("10.9.0.2", 9000)), receiver)
 
 
 LINK_KINDS: dict[str, tuple[str, Callable[[Scene], Round]]] = {
