@@ -18,7 +18,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from e1000emu.cli.addressing import Addressing, configure, no_router_advertisements
+from e1000emu.cli.addressing import (
+    Addressing,
+    address_options,
+    configure,
+    no_router_advertisements,
+)
 from e1000emu.cli.linkspec import LINKS, Link, needs_loop, open_link
 from e1000emu.cli.params import OUT_FILE, Duration, FaultList, Impairment
 from e1000emu.errors import E1000Error
@@ -191,6 +196,46 @@ def make_station(
             close_link(layer)
         raise
     return station
+
+
+@dataclass(frozen=True, slots=True)
+class StationOptions:
+    """What a command's options say of its host: link, addresses, and what is done to the wire."""
+
+    link: str
+    own: Addressing
+    autoneg_ns: int
+    capture: Path | None
+    impair: dict[str, Any] | None
+
+    def start(self, clock: Any) -> Station:
+        """Build the host on `clock`.  Raises: E1000Error."""
+        return make_station(
+            clock,
+            self.link,
+            self.own,
+            capture=self.capture,
+            impair=self.impair,
+            autoneg_ns=self.autoneg_ns,
+        )
+
+    @contextlib.contextmanager
+    def blocking(self) -> Iterator[Station]:
+        """Build the host on a `blocking_clock`, and close both in the end."""
+        with blocking_clock(self.link) as clock, contextlib.closing(self.start(clock)) as station:
+            yield station
+
+
+def station_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command the options of its host on a link, as its argument `at`."""
+
+    @functools.wraps(command)
+    def run(*args: Any, link_spec: str, **options: Any) -> Any:
+        of_host = {name: options.pop(name) for name in ("own", "autoneg_ns", "capture", "impair")}
+        return command(*args, at=StationOptions(link_spec, **of_host), **options)
+
+    with_wire = autoneg_option(0)(capture_option(impair_option(run)))
+    return link_option()(address_options(with_wire))
 
 
 def fast_loop() -> Callable[[], AbstractEventLoop] | None:

@@ -6,20 +6,11 @@ import contextlib
 import os
 import signal
 from contextlib import AbstractContextManager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from e1000emu.cli.addressing import Addressing, address_options
-from e1000emu.cli.common import (
-    autoneg_option,
-    blocking_clock,
-    capture_option,
-    impair_option,
-    link_option,
-    make_station,
-)
+from e1000emu.cli.common import StationOptions, blocking_clock, station_options
 from e1000emu.cli.errors import CommandError
 
 if TYPE_CHECKING:
@@ -29,27 +20,14 @@ if TYPE_CHECKING:
 
 @click.command(context_settings={"allow_interspersed_args": False})
 @click.argument("argv", metavar="PROGRAM [ARGS]...", nargs=-1, required=True)
-@link_option()
-@address_options
+@station_options
 @click.option(
     "--virtual",
     is_flag=True,
     help="In virtual time: it moves when all threads wait, so `sleep 3600` ends at once.",
 )
 @click.option("--trace", is_flag=True, help="Print each call that the host answers.")
-@autoneg_option(0)
-@capture_option
-@impair_option
-def command(
-    argv: tuple[str, ...],
-    link_spec: str,
-    own: Addressing,
-    virtual: bool,
-    trace: bool,
-    autoneg_ns: int,
-    capture: Path | None,
-    impair: dict[str, Any] | None,
-) -> None:
+def command(argv: tuple[str, ...], at: StationOptions, virtual: bool, trace: bool) -> None:
     """Run PROGRAM with the sockets of a host on a link: curl, ssh, iperf3 or a server.
 
     The program is not changed. Its calls about IPv4, IPv6 and packet sockets go to our own stack
@@ -59,11 +37,8 @@ def command(
     from stack.api.programs import start
 
     with contextlib.ExitStack() as stack:
-        clock = stack.enter_context(clock_of(link_spec, virtual))
-        station = make_station(
-            clock, link_spec, own, capture=capture, impair=impair, autoneg_ns=autoneg_ns
-        )
-        stack.callback(station.close)
+        clock = stack.enter_context(clock_of(at.link, virtual))
+        station = stack.enter_context(contextlib.closing(at.start(clock)))
         if virtual:
             clock.begin()
         program = stack.enter_context(start(station.host, argv, trace=trace or None))

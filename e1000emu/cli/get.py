@@ -12,17 +12,12 @@ from typing import Any
 
 import click
 
-from e1000emu.cli.addressing import Addressing, address_options
 from e1000emu.cli.common import (
-    autoneg_option,
-    blocking_clock,
-    capture_option,
+    StationOptions,
     describe,
     emit_json,
-    impair_option,
-    link_option,
-    make_station,
     open_output,
+    station_options,
 )
 from e1000emu.cli.errors import ArgumentError
 from e1000emu.cli.params import OUT_FILE, Duration, not_a_name
@@ -168,8 +163,7 @@ def fetch(host: Any, target: Target, out: Any, timeout_s: float) -> dict[str, An
 
 @click.command()
 @click.argument("target", metavar="URL", type=Url(), is_eager=True)
-@link_option()
-@address_options
+@station_options
 @click.option("-o", "--output", type=OUT_FILE, help="Write the body to this file.")
 @click.option(
     "--timeout",
@@ -179,19 +173,12 @@ def fetch(host: Any, target: Target, out: Any, timeout_s: float) -> dict[str, An
     show_default=True,
     help="Give up after so much silence.",
 )
-@autoneg_option(0)
-@capture_option
-@impair_option
 @click.option("--json", "as_json", is_flag=True, help="Report as JSON; needs -o for the body.")
 def command(
     target: Target,
-    link_spec: str,
-    own: Addressing,
+    at: StationOptions,
     output: Path | None,
     timeout_ns: int,
-    autoneg_ns: int,
-    capture: Path | None,
-    impair: dict[str, Any] | None,
     as_json: bool,
 ) -> None:
     """Fetch URL over our own TCP; the body goes to standard output or to -o FILE.
@@ -203,12 +190,7 @@ def command(
     if as_json and output is None:
         raise ArgumentError("--json: standard output carries the body; add -o FILE")
     url = target.url
-    with contextlib.ExitStack() as stack:
-        clock = stack.enter_context(blocking_clock(link_spec))
-        station = make_station(
-            clock, link_spec, own, capture=capture, impair=impair, autoneg_ns=autoneg_ns
-        )
-        stack.callback(station.close)
+    with at.blocking() as station:
         out = open_output(output)
         try:
             report = fetch(station.host, target, out, timeout_ns / 1e9)

@@ -15,23 +15,17 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import click
 
-from e1000emu.cli.addressing import DEVICE, Addressing, address_options, addresses_of
+from e1000emu.cli.addressing import DEVICE, addresses_of
 from e1000emu.cli.common import (
     Station,
-    autoneg_option,
-    blocking_clock,
-    capture_option,
+    StationOptions,
     describe,
     emit_json,
-    impair_option,
-    link_option,
-    make_station,
     report_options,
+    station_options,
 )
 from e1000emu.cli.errors import ArgumentError, CommandError, explain_os_error
 from e1000emu.cli.params import HOST, Duration, Size
@@ -284,8 +278,7 @@ def find(station: Station, dest: str, version: int) -> Target:
 @click.argument("dest", type=HOST)
 @click.option("-4", "only4", is_flag=True, help="IPv4 only.")
 @click.option("-6", "only6", is_flag=True, help="IPv6 only.")
-@link_option()
-@address_options
+@station_options
 @click.option(
     "-c", "--count", type=click.IntRange(1), help="Stop after so many replies. [default: go on]"
 )
@@ -323,16 +316,12 @@ def find(station: Station, dest: str, version: int) -> Target:
 )
 @click.option("-q", "--quiet", is_flag=True, help="Only the first lines and the statistics.")
 @click.option("-D", "--timestamps", is_flag=True, help="Begin each line with the time.")
-@autoneg_option(0)
-@capture_option
-@impair_option
 @report_options
 def command(
     dest: str,
     only4: bool,
     only6: bool,
-    link_spec: str,
-    own: Addressing,
+    at: StationOptions,
     count: int | None,
     interval_ns: int,
     interface: str | None,
@@ -342,9 +331,6 @@ def command(
     deadline_ns: int | None,
     quiet: bool,
     timestamps: bool,
-    autoneg_ns: int,
-    capture: Path | None,
-    impair: dict[str, Any] | None,
     as_json: bool,
 ) -> None:
     """Ping DEST through our own stack until interrupted, or -c replies have come.
@@ -357,11 +343,7 @@ def command(
     check_dest(dest, 4 if only4 else 6 if only6 else 0)
     with contextlib.ExitStack() as stack:
         try:
-            clock = stack.enter_context(blocking_clock(link_spec))
-            station = make_station(
-                clock, link_spec, own, capture=capture, impair=impair, autoneg_ns=autoneg_ns
-            )
-            stack.callback(station.close)
+            station = stack.enter_context(at.blocking())
             device, source = bind_to(interface, addresses_of(station.host))
             target = find(station, dest, 4 if only4 else 6 if only6 else 0)
             ours = route(station, target, device)

@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import click
 
-from e1000emu.cli.addressing import DEVICE, Addressing, address_options, addresses_of
+from e1000emu.cli.addressing import DEVICE, addresses_of
 from e1000emu.cli.common import (
     Station,
-    autoneg_option,
-    capture_option,
+    StationOptions,
     emit_event,
     fast_loop,
-    impair_option,
-    link_option,
-    make_station,
     report_options,
+    station_options,
 )
 from e1000emu.cli.live import Row, live_counters
 from e1000emu.cli.params import Duration
@@ -165,8 +162,7 @@ async def _run(
 
 
 @click.command()
-@link_option()
-@address_options
+@station_options
 @click.option(
     "--serve",
     "services",
@@ -174,7 +170,6 @@ async def _run(
     default=None,
     help="echo:7,http:80[:DIR],discard:9,chargen:19,iperf3[:5201],dhcp:FIRST-LAST[:LEASE]",
 )
-@autoneg_option(0)
 @click.option(
     "--busy-poll",
     "busy_poll_ns",
@@ -183,17 +178,11 @@ async def _run(
     show_default=True,
     help="While packets follow each other this closely, look for the next one instead of sleeping.",
 )
-@capture_option
-@impair_option
 @report_options
 def command(
-    link_spec: str,
-    own: Addressing,
+    at: StationOptions,
     services: list[Service] | None,
-    autoneg_ns: int,
     busy_poll_ns: int,
-    capture: Path | None,
-    impair: dict[str, Any] | None,
     as_json: bool,
 ) -> None:
     """Put a host of this stack on a real network until SIGINT, SIGTERM or SIGHUP.
@@ -210,11 +199,11 @@ def command(
 
     def ready() -> None:
         if as_json:
-            emit_event(ready_event(station, wanted, link_spec))
+            emit_event(ready_event(station, wanted, at.link))
             return
         names = ", ".join(f"{s.name}:{s.port}" for s in wanted) or "nothing"
         shown = " ".join(addresses_of(station.host))
-        click.echo(f"{DEVICE} {shown} on {link_spec}, serving {names}; SIGINT or SIGTERM ends it")
+        click.echo(f"{DEVICE} {shown} on {at.link}, serving {names}; SIGINT or SIGTERM ends it")
 
     def show(counters: dict[str, Any]) -> None:
         if as_json:
@@ -227,13 +216,8 @@ def command(
         failure = Failure()
         runner.get_loop().set_exception_handler(failure.handle)
         clock = AsyncioClock(runner.get_loop(), busy_poll_ns=busy_poll_ns)
-        station = make_station(
-            clock, link_spec, own, capture=capture, impair=impair, autoneg_ns=autoneg_ns
-        )
-        try:
+        with contextlib.closing(at.start(clock)) as station:
             result = runner.run(_run(station, wanted, failure, ready, show))
-        finally:
-            station.close()
     if as_json:
         emit_event({"event": "end"} | result)
     else:
