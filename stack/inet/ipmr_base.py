@@ -60,8 +60,6 @@ class vif_device:
     pkt_out: int = row(0)
     flags: int = row(0)
     """VIFF_*."""
-    threshold: int = row(0)
-    """What the daemon gave; the thresholds of routes count."""
     local: wide = row(0)
     remote: wide = row(0)
 
@@ -268,12 +266,10 @@ def mr_unresolved(mrt: mr_table) -> list[mr_mfc]:
 # --- interfaces -----------------------------------------------------------------------------------
 
 
-def mr_vif_add(
-    mrt: mr_table, vifi: int, dev: net_device, flags: int, threshold: int, owner: bool
-) -> vif_device:
+def mr_vif_add(mrt: mr_table, vifi: int, dev: net_device, flags: int, owner: bool) -> vif_device:
     """net/ipv4/ipmr.c vif_add: an interface takes part. Raises: OSError EADDRINUSE."""
     vif = vif_device()
-    vif.dev, vif.threshold = dev, threshold
+    vif.dev = dev
     vif.flags = flags if owner else flags | VIFF_STATIC
     mrt.vif_table[vifi] = vif
     mrt.maxvif = max(mrt.maxvif, vifi + 1)

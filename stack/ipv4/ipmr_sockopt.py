@@ -151,7 +151,7 @@ def mrt_vif(sk: raw_sock, optval: Any) -> tuple[mr_table, tuple[Any, ...]]:
 
 def mrt_add_vif(sk: raw_sock, optval: Any) -> None:
     """MRT_ADD_VIF, net/ipv4/ipmr.c vif_add. Raises: OSError EADDRINUSE, EADDRNOTAVAIL, ..."""
-    mrt, (vifi, flags, threshold, _, local, remote) = mrt_vif(sk, optval)
+    mrt, (vifi, flags, _, _, local, remote) = mrt_vif(sk, optval)
     net: Net = mrt.net
     if mrt.vif_table[vifi].dev is not None:
         raise os_error(errno.EADDRINUSE, f"interface {vifi} is taken")
@@ -165,7 +165,7 @@ def mrt_add_vif(sk: raw_sock, optval: Any) -> None:
         dev = ip_dev_find(net, int_of(local))
     if dev is None or dev.ip_ptr is None:
         raise os_error(errno.EADDRNOTAVAIL, "no interface of this address")
-    vif = mr_vif_add(mrt, vifi, dev, flags, threshold, sk is mrt.mroute_sk)
+    vif = mr_vif_add(mrt, vifi, dev, flags, sk is mrt.mroute_sk)
     vif.local, vif.remote = int_of(local), int_of(remote)
 
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from stack.inet.ipmr_base import NEVER, mr_mfc, mr_table, mr_unresolved
-from stack.ipv6.addr import in6_bytes
 from stack.proc.text import le_word, text
 
 if TYPE_CHECKING:
@@ -29,51 +27,37 @@ def ip_mr_vif(net: Net) -> str:
 
 
 def ip6_mr_vif(net: Net) -> str:
-    """net/ipv6/ip6mr.c ip6mr_vif_seq_show."""
-    lines = [VIFS]
-    mrt = net.ipv6.mrt
-    for at, vif in enumerate(mrt.vif_table if mrt is not None else ()):
-        if vif.dev is not None:
-            lines.append(
-                f"{at:2d} {vif.dev.name:<10} {vif.bytes_in:8d} {vif.pkt_in:7d}  {vif.bytes_out:8d} "
-                f"{vif.pkt_out:7d} {vif.flags:05X}"
-            )
-    return text(lines)
+    """net/ipv6/ip6mr.c ip6mr_vif_seq_show: none, as IPv6 has no multicast routing here."""
+    return text([VIFS])
 
 
 def ip_mr_cache(net: Net) -> str:
     """net/ipv4/ipmr.c ipmr_mfc_seq_show: the routes, and those that are asked for."""
     head = "Group    Origin   Iif     Pkts    Bytes    Wrong Oifs"
-    return _cache(net.ipv4.mrt, head, le_word)
+    return _cache(net.ipv4.mrt, head)
 
 
 def ip6_mr_cache(net: Net) -> str:
-    """net/ipv6/ip6mr.c ipmr_mfc_seq_show."""
+    """net/ipv6/ip6mr.c ipmr_mfc_seq_show: none."""
     blank = " " * 32
-    head = f"Group{blank[5:]} Origin{blank[6:]} Iif      Pkts  Bytes     Wrong  Oifs"
-    return _cache(net.ipv6.mrt, head, lambda addr: format_seq(in6_bytes(addr)))
+    return text([f"Group{blank[5:]} Origin{blank[6:]} Iif      Pkts  Bytes     Wrong  Oifs"])
 
 
-def format_seq(addr: bytes) -> str:
-    """%pI6: an IPv6 address in full."""
-    return ":".join(addr[at : at + 2].hex() for at in range(0, 16, 2))
-
-
-def _cache(mrt: mr_table | None, head: str, show: Callable[[Any], str]) -> str:
+def _cache(mrt: mr_table | None, head: str) -> str:
     lines = [head]
     if mrt is None:
         return text(lines)
     for found in mrt.mfc_hash.values():
         for c in found:
             counts = f" {c.pkt:8d} {c.bytes:8d} {c.wrong_if:8d}"
-            lines.append(_route(c, show) + counts + _ways(mrt, c))
+            lines.append(_route(c) + counts + _ways(mrt, c))
     for c in mr_unresolved(mrt):
-        lines.append(_route(c, show) + f" {0:8d} {0:8d} {0:8d}")
+        lines.append(_route(c) + f" {0:8d} {0:8d} {0:8d}")
     return text(lines)
 
 
-def _route(c: mr_mfc, show: Callable[[Any], str]) -> str:
-    return f"{show(c.group)} {show(c.origin)} {c.mfc_parent:<3d}"
+def _route(c: mr_mfc) -> str:
+    return f"{le_word(c.group)} {le_word(c.origin)} {c.mfc_parent:<3d}"
 
 
 def _ways(mrt: mr_table, c: mr_mfc) -> str:

@@ -1095,5 +1095,8 @@ PROBES: dict[str, tuple[Probe, dict[Any, Any]]] = {
     "ICMP_FILTER": (icmp_filter, {None: 1, 1: 0}),
 }
 
-CONSTANT = {"SO_BPF_EXTENSIONS", "SO_DOMAIN", "SO_SNDLOWAT", "TCP_CC_INFO", "TCP_IS_MPTCP"}
+CONSTANT = {
+    *("MRT_VERSION", "SO_BPF_EXTENSIONS", "SO_DOMAIN", "SO_SNDLOWAT", "TCP_CC_INFO"),
+    "TCP_IS_MPTCP",
+}
 """Options that say the same of every socket here."""

@@ -15,6 +15,7 @@ from stack.core.uapi import (
     AF_INET6,
     IPPROTO_ICMP,
     IPPROTO_ICMPV6,
+    IPPROTO_IGMP,
     IPV6_CHECKSUM,
     IPV6_HDRINCL,
     SOCK_DGRAM,
@@ -29,18 +30,20 @@ from stack.core.uapi import (
     SOL_UDP,
 )
 from stack.host import Host
+from tests.stack.knobs.mroute import MROUTE_PROBES
 from tests.stack.knobs.sockopts import CONSTANT
 from tests.stack.knobs.sockopts import PROBES as PROBES4
 from tests.stack.knobs.sockopts6 import PROBES6
 from tests.stack.knobs.sockopts_found import FOUND
 
-PROBES = {**PROBES4, **PROBES6, **FOUND}
+PROBES = {**PROBES4, **PROBES6, **FOUND, **MROUTE_PROBES}
 
 KINDS = (
     (AF_INET, SOCK_STREAM, 0),
     (AF_INET, SOCK_DGRAM, 0),
     (AF_INET, SOCK_DGRAM, IPPROTO_ICMP),
     (AF_INET, SOCK_RAW, IPPROTO_ICMP),
+    (AF_INET, SOCK_RAW, IPPROTO_IGMP),
     (AF_INET6, SOCK_STREAM, 0),
     (AF_INET6, SOCK_DGRAM, 0),
     (AF_INET6, SOCK_DGRAM, IPPROTO_ICMPV6),
