@@ -14,7 +14,7 @@ import errno
 import struct
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fastpath.base.skbuff import (
     CHECKSUM_NONE,
@@ -58,8 +58,10 @@ from stack.ipv4.route import IP_DF, ip4_dst_hoplimit, ip_route_output_key
 from stack.ipv6.ip6_output import ip6_local_out
 from stack.ipv6.route import ip6_dst_lookup_tail
 from stack.ipv6.rt6_info import ip6_dst_hoplimit
-from stack.net import Net
 from stack.tunnel.inet_ecn import INET_ECN_decapsulate, INET_ECN_encapsulate
+
+if TYPE_CHECKING:
+    from stack.net import Net
 
 UDP_HLEN, TUNNEL_HLEN = 8, 8
 """Bytes of the header of UDP, and of those of vxlan and geneve."""
