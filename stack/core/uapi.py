@@ -231,6 +231,7 @@ IP_PMTUDISC_OMIT = 5
 
 # UDP options (uapi/linux/udp.h)
 UDP_CORK = 1
+UDP_ENCAP = 100
 UDP_SEGMENT = 103
 UDP_GRO = 104
 

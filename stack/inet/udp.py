@@ -298,12 +298,14 @@ def udp_queue_rcv_skb(sk: udp_sock, skb: sk_buff) -> int:
 def udp_encap_rcv(sk: udp_sock, skb: sk_buff) -> int:
     """net/ipv4/udp.c (in udp_queue_rcv_one_skb): a tunnel's datagrams, one by one. 0.
 
+    What the tunnel does not want is the socket's.
     Takes ownership of skb.
     """
     encap_rcv = sk.encap_rcv
     assert encap_rcv is not None
     for seg in udp_split(sk.net, sk.udp_mib, skb) if skb.gso_size else [skb]:
-        encap_rcv(sk, seg)
+        if encap_rcv(sk, seg) > 0:
+            udp_queue_rcv_one_skb(sk, seg)
     return 0
 
 

@@ -71,7 +71,7 @@ class udp_sock(inet_sock):
     udp_from: sockaddr | None = row()
     """The sender of the last datagram that was read."""
     encap_rcv: Callable[[udp_sock, sk_buff], int] | None = row(None, clone=FRESH)
-    """Takes each datagram, data at its UDP header: a tunnel's (stack/tunnel/vxlan.py)."""
+    """Takes each datagram, data at its UDP header: a tunnel's. 1: it is the socket's, not taken."""
     udp_port_next: udp_sock | None = row(None, clone=FRESH)
     """The next socket on the same port."""
 

@@ -10,7 +10,8 @@ from fastpath.net.udp_batches import udp_carve_all
 from stack.core import uapi
 from stack.core.errors import os_error
 from stack.core.sock import lock_sock, release_sock
-from stack.core.sockopt_table import UDP, Level, get_option, number, set_option, switch
+from stack.core.sockopt_table import UDP, Level, SockOpt, get_option, number, set_option, switch
+from stack.inet.espinudp import UDP_ENCAP_ESPINUDP, xfrm_udp_encap_rcv
 from stack.inet.udp_flow import udp_push_pending_frames
 from stack.inet.udp_hash import udp_sock
 
@@ -39,6 +40,18 @@ def udp_set_gro(sk: udp_sock, on: int) -> None:
     sk.gro_enabled = bool(on)
 
 
+def udp_set_encap(sk: udp_sock, kind: int) -> None:
+    """UDP_ENCAP: its datagrams are ESP, but for those of IKE. Raises: OSError ENOPROTOOPT."""
+    if kind not in (0, UDP_ENCAP_ESPINUDP):
+        raise os_error(errno.ENOPROTOOPT, f"UDP_ENCAP {kind}: 2 (ESPINUDP) or 0")
+    sk.encap_rcv = xfrm_udp_encap_rcv if kind else None
+
+
+def udp_get_encap(sk: udp_sock) -> int:
+    """UDP_ENCAP."""
+    return UDP_ENCAP_ESPINUDP if sk.encap_rcv is xfrm_udp_encap_rcv else 0
+
+
 # fmt: off
 UDP_LEVEL = Level("IPPROTO_UDP", uapi.SOL_UDP, vars(uapi), (
     switch("UDP_CORK", "corkflag", "sends make one datagram, until it is off",
@@ -47,6 +60,8 @@ UDP_LEVEL = Level("IPPROTO_UDP", uapi.SOL_UDP, vars(uapi), (
         sockets=UDP, set=udp_set_gro),
     number("UDP_SEGMENT", "gso_size", range(0x10000), "one send makes datagrams of this size",
         since="4.18", sockets=UDP),
+    SockOpt("UDP_ENCAP", "2: takes ESP in UDP (RFC 3948); IKE is read", since="2.6.6", sockets=UDP,
+        set=udp_set_encap, get=udp_get_encap),
 ))
 # fmt: on
 

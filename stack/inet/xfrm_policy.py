@@ -169,6 +169,8 @@ class netns_xfrm:
     """Counts the changes of policies and states."""
     bundle: Callable[[Net, flowi, xfrm_policy, Any], Any] | None = row()
     """xfrm_bundle_lookup of stack/xfrm; None: it was never needed."""
+    input: Callable[[sk_buff, int, int], None] | None = row()
+    """xfrm_input of stack/xfrm: `input(skb, family, encap_type)`, data at the header of ESP."""
     state: netns_xfrm_state | None = row()
     """The states; None: there never was one."""
     default: list[int] = row(make=default_actions)

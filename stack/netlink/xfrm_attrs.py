@@ -38,6 +38,8 @@ REPLAY_STATE = struct.Struct("=3I")
 REPLAY_ESN = struct.Struct("=6I")
 """bmp_len, oseq, seq, oseq_hi, seq_hi, replay_window; then bmp_len words."""
 MARK = struct.Struct("=II")
+ENCAP = struct.Struct("=H2s2s2x16s")
+"""encap_type, sport, dport, oa."""
 ALGO = struct.Struct("=64sI")
 ALGO_ICV = struct.Struct("=64sII")
 POLICY_TYPE = struct.Struct("=BxHBx")
@@ -49,7 +51,7 @@ XFRMA = AttrTable(
         Attr("XFRMA_ALG_AUTH", 1, UNSPEC, ALGO.size),
         Attr("XFRMA_ALG_CRYPT", 2, UNSPEC, ALGO.size),
         Attr("XFRMA_ALG_COMP", 3, UNSPEC, ALGO.size),
-        Attr("XFRMA_ENCAP", 4, UNSPEC, 24),
+        Attr("XFRMA_ENCAP", 4, UNSPEC, ENCAP.size),
         Attr("XFRMA_TMPL", 5, UNSPEC, TMPL.size),
         Attr("XFRMA_SA", 6, UNSPEC, USERSA_INFO_BYTES),
         Attr("XFRMA_POLICY", 7, UNSPEC, POLICY_INFO_BYTES),

@@ -18,7 +18,7 @@ import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from stack.core.rows import narrow
+from stack.core.rows import narrow, wide
 from stack.core.uapi import AF_INET, AF_INET6
 from stack.inet.xfrm_policy import (
     XFRM_MODE_TUNNEL,
@@ -55,6 +55,7 @@ from stack.netlink.xfrm_attrs import (
     ADDRESS_FILTER,
     ALGO,
     ALGO_ICV,
+    ENCAP,
     ID,
     LIFETIME_CFG,
     MARK,
@@ -90,6 +91,7 @@ from stack.xfrm.xfrm_state import (
     XFRM_STATE_ESN,
     netns_xfrm_state,
     xfrm_algo,
+    xfrm_encap_tmpl,
     xfrm_init_state,
     xfrm_state,
     xfrm_state_add,
@@ -101,9 +103,10 @@ from stack.xfrm.xfrm_state import (
 NEWSA, DELSA, GETSA, NEWPOLICY, DELPOLICY, GETPOLICY = range(0x10, 0x16)
 EXPIRE, UPDPOLICY, UPDSA = 0x18, 0x19, 0x1A
 FLUSHSA, FLUSHPOLICY = 0x1C, 0x1D
+MAPPING = 0x20
 NEWSADINFO, GETSADINFO, NEWSPDINFO, GETSPDINFO = 0x22, 0x23, 0x24, 0x25
 SETDEFAULT, GETDEFAULT, LAST = 0x27, 0x28, 0x28
-GROUP_EXPIRE, GROUP_SA, GROUP_POLICY, GROUPS = 2, 3, 4, 8
+GROUP_EXPIRE, GROUP_SA, GROUP_POLICY, GROUP_MAPPING, GROUPS = 2, 3, 4, 8, 8
 XFRM_MAX_DEPTH = 6
 XFRM_MODE_BEET, XFRM_MODE_IPTFS, XFRM_MODE_MAX = 4, 5, 6
 AH, COMP, ROUTING, DSTOPTS = 51, 108, 43, 60
@@ -136,7 +139,7 @@ def table(net: Net) -> netns_xfrm_state:
     found = net.xfrm.state
     assert found is not None
     if found.km is None:
-        found.km = km_state_expired
+        found.km, found.km_new_mapping = km_state_expired, km_new_mapping
     return found
 
 
@@ -151,6 +154,12 @@ def put_algo(algo: xfrm_algo) -> bytes:
 def put_algo_icv(algo: xfrm_algo, icv_bits: int) -> bytes:
     """struct xfrm_algo_auth, xfrm_algo_aead."""
     return ALGO_ICV.pack(algo.name.encode(), algo.key_bits, icv_bits) + algo.key
+
+
+def put_encap(encap: xfrm_encap_tmpl) -> bytes:
+    """struct xfrm_encap_tmpl."""
+    ports = (port.to_bytes(2, "big") for port in (encap.encap_sport, encap.encap_dport))
+    return ENCAP.pack(encap.encap_type, *ports, encap.encap_oa)
 
 
 def put_esn(x: xfrm_state) -> bytes:
@@ -188,6 +197,7 @@ def copy_to_user_state_extra(x: xfrm_state) -> bytes:
             "XFRMA_ALG_AUTH": put_algo(aalg) if aalg is not None else None,
             "XFRMA_ALG_AUTH_TRUNC": put_algo_icv(aalg, icv) if aalg is not None else None,
             "XFRMA_ALG_CRYPT": put_algo(x.ealg) if x.ealg is not None else None,
+            "XFRMA_ENCAP": put_encap(x.encap) if x.encap is not None else None,
             "XFRMA_MARK": MARK.pack(x.mark, x.mark_mask) if x.mark_mask or x.mark else None,
             "XFRMA_REPLAY_ESN_VAL": put_esn(x) if esn else None,
             "XFRMA_REPLAY_VAL": None if esn else legacy,
@@ -238,6 +248,16 @@ def km_state_expired(x: xfrm_state, hard: bool) -> None:
     notify(x.net, GROUP_EXPIRE, EXPIRE, put_usersa_info(x) + bytes((hard, *bytes(7))))
     if hard:
         notify_sa(x, DELSA)
+
+
+def km_new_mapping(x: xfrm_state, saddr: wide, sport: int) -> None:
+    """net/xfrm/xfrm_user.c xfrm_send_mapping: struct xfrm_user_mapping."""
+    assert x.encap is not None
+    old, new = raw_address(x.saddr, x.family), raw_address(saddr, x.family)
+    ident = raw_address(x.daddr, x.family), x.spi.to_bytes(4, "big"), x.family, x.proto
+    ports = struct.pack(">HH", x.encap.encap_sport, sport)
+    payload = USERSA_ID.pack(*ident) + U32.pack(x.reqid) + old + new + ports
+    notify(x.net, GROUP_MAPPING, MAPPING, payload)
 
 
 # --- states ---------------------------------------------------------------------------------------
@@ -348,7 +368,10 @@ def xfrm_state_construct(net: Net, data: bytes, tb: Attrs) -> xfrm_state:
     x.if_id, x.seq, x.lft = tb.get("XFRMA_IF_ID", 0), seq, lft
     x.aead, x.aalg, x.ealg = aead, trunc if trunc is not None else plain, ealg
     x.replay, x.replay_window = replay, window
-    for name in ("XFRMA_ENCAP", "XFRMA_TFCPAD", "XFRMA_OFFLOAD_DEV", "XFRMA_COADDR"):
+    if "XFRMA_ENCAP" in tb:
+        kind, sport, dport, oa = ENCAP.unpack_from(tb["XFRMA_ENCAP"])
+        x.encap = xfrm_encap_tmpl(kind, be(sport), be(dport), oa)
+    for name in ("XFRMA_TFCPAD", "XFRMA_OFFLOAD_DEV", "XFRMA_COADDR"):
         if name in tb:
             raise tb.wrong(name, f"{name} is not supported", errno.EOPNOTSUPP)
     xfrm_init_state(x)

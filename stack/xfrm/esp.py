@@ -8,8 +8,8 @@
 from __future__ import annotations
 
 from stack.core.rows import wide
+from stack.inet.espinudp import ESP_HLEN
 from stack.xfrm.xfrm_algo import Esp
-from stack.xfrm.xfrm_state import ESP_HLEN
 
 PADDING = bytes(range(1, 256))
 

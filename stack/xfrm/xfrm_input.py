@@ -2,6 +2,7 @@
 
     ip_local_deliver_finish => xfrm4_rcv        data at the header of ESP
     ip6_input_finish => xfrm6_rcv
+    udp_encap_rcv => xfrm_udp_encap_rcv         ESP in UDP, at a socket with UDP_ENCAP
         xfrm_input                              state, window, limits, ESP; counts what is wrong
             transport_input                     the packet again, without ESP
             tunnel_input                        what was inside
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from fastpath.base.skbuff import (
     CHECKSUM_NONE,
+    CHECKSUM_UNNECESSARY,
     PACKET_HOST,
     consume_skb,
     sk_buff,
@@ -32,7 +34,7 @@ from fastpath.base.skbuff import (
     skb_set_transport_header,
     skb_to_bytes,
 )
-from fastpath.net.hdr import icmp_hdr, ip_hdr_validate, iphdr_at, ipv6hdr_at
+from fastpath.net.hdr import icmp_hdr, ip_hdr_validate, iphdr_at, ipv6hdr_at, udphdr_at
 from fastpath.net.hdr6 import ipv6_hdr_validate
 from stack.core import drop_reason
 from stack.core.dev_receive import netif_receive_skb
@@ -43,6 +45,7 @@ from stack.core.netdevice import ETH_P_IP, ETH_P_IPV6
 from stack.core.netfilter import NF_INET_PRE_ROUTING, NFPROTO_IPV6, nf_hook, nf_hook_list
 from stack.core.rows import wide
 from stack.core.uapi import AF_INET, AF_INET6, IPPROTO_IPV6
+from stack.inet.espinudp import ESP_HLEN, UDP_HLEN
 from stack.inet.protocol import inet_add_protocol, net_protocol
 from stack.inet.xfrm_policy import XFRM_MODE_TUNNEL
 from stack.ipv4 import icmp_codes
@@ -68,13 +71,13 @@ from stack.xfrm.xfrm_replay import (
     xfrm_replay_seqhi,
 )
 from stack.xfrm.xfrm_state import (
-    ESP_HLEN,
     IPPROTO_ESP,
     XFRM_SA_DIR_OUT,
     XFRM_STATE_DECAP_DSCP,
     XFRM_STATE_NOECN,
     XFRM_STATE_VALID,
     netns_xfrm_state,
+    states_of,
     xfrm_state,
     xfrm_state_check_expire,
     xfrm_state_lookup,
@@ -100,18 +103,21 @@ def drop(net: Net, skb: sk_buff, counter: str) -> None:
 
 def xfrm4_rcv(skb: sk_buff) -> int:
     """net/ipv4/xfrm4_input.c: a packet of ESP. Takes ownership of skb."""
-    xfrm_input(skb, AF_INET)
+    xfrm_input(skb, AF_INET, 0)
     return 0
 
 
 def xfrm6_rcv(skb: sk_buff) -> int:
     """net/ipv6/xfrm6_input.c: a packet of ESP. Takes ownership of skb."""
-    xfrm_input(skb, AF_INET6)
+    xfrm_input(skb, AF_INET6, 0)
     return 0
 
 
-def xfrm_input(skb: sk_buff, family: int) -> None:
-    """net/xfrm/xfrm_input.c: decrypt and deliver. Takes ownership of skb."""
+def xfrm_input(skb: sk_buff, family: int, encap_type: int) -> None:
+    """net/xfrm/xfrm_input.c: decrypt and deliver. Takes ownership of skb.
+
+    Data at the header of ESP. `encap_type` not 0: a UDP header is before it.
+    """
     net: Net = skb.dev.net
     off = skb_network_offset(skb)
     if skb.len < ESP_HLEN:
@@ -128,6 +134,8 @@ def xfrm_input(skb: sk_buff, family: int) -> None:
         return drop(net, skb, "XfrmInStateDirError")
     if x.km_state != XFRM_STATE_VALID:
         return drop(net, skb, "XfrmInStateInvalid")
+    if (x.encap.encap_type if x.encap is not None else 0) != encap_type:
+        return drop(net, skb, "XfrmInStateMismatch")
     number = xfrm_replay_seqhi(x.replay, low)
     known = xfrm_replay_check(x.replay, number)
     if known != GOOD:
@@ -148,10 +156,27 @@ def xfrm_input(skb: sk_buff, family: int) -> None:
         return drop(net, skb, "XfrmInStateProtoError")
     xfrm_state_used(x, len(payload))
     xfrm_replay_advance(x.replay, number)
+    if x.encap is not None:
+        check_mapping(net, skb, x, family)
     if x.mode == XFRM_MODE_TUNNEL:
         tunnel_input(net, skb, x, family, nexthdr, payload)
     else:
         transport_input(net, skb, x, family, nexthdr, payload)
+
+
+def check_mapping(net: Net, skb: sk_buff, x: xfrm_state, family: int) -> None:
+    """net/ipv4/esp4.c esp_input_done2: NAT gave the peer another address or port. Borrows skb.
+
+    Key managers are told, and change the states.
+    """
+    off = skb_network_offset(skb)
+    saddr: wide = iphdr_at(skb, off).saddr if family == AF_INET else ipv6hdr_at(skb, off).saddr
+    sport = udphdr_at(skb, -UDP_HLEN).source
+    assert x.encap is not None
+    if saddr != x.saddr or sport != x.encap.encap_sport:
+        km = states_of(net).km_new_mapping
+        if km is not None:
+            km(x, saddr, sport)
 
 
 def remake(net: Net, skb: sk_buff, packet: bytes) -> sk_buff | None:
@@ -186,6 +211,8 @@ def transport_input(
     """
     hlen = -skb_network_offset(skb)
     skb_push(skb, hlen)
+    if x.encap is not None:
+        hlen -= UDP_HLEN
     head = bytearray(skb_copy_bits(skb, 0, hlen))
     size = hlen + len(payload)
     if family == AF_INET:
@@ -205,6 +232,8 @@ def transport_input(
         kfree_skb_reason(net, made, drop_reason.SKB_DROP_REASON_IP_INHDR)
     else:
         made.cb, made.dst = cb, dst
+        if x.encap is not None:  # NAT changed the addresses that its checksum covers
+            made.ip_summed = CHECKSUM_UNNECESSARY
         skb_set_transport_header(made, hlen)
         deliver(net, made, x, family)
     consume_skb(skb)
@@ -338,6 +367,7 @@ def xfrm_net_init(net: Net) -> None:
     """net/xfrm/xfrm_policy.c: states and ESP in a namespace."""
     net.xfrm.state = netns_xfrm_state()
     net.xfrm.bundle = xfrm_bundle_lookup
+    net.xfrm.input = xfrm_input
     inet_add_protocol(net, esp4_protocol, IPPROTO_ESP)
     inet6_add_protocol(net, esp6_protocol, IPPROTO_ESP)
 

@@ -17,6 +17,7 @@ take an skb own it. State: `netns_xfrm_state.bundles`, by flow, until a policy o
 from __future__ import annotations
 
 import errno
+import struct
 from typing import TYPE_CHECKING, Any
 
 from fastpath.base.skbuff import (
@@ -50,7 +51,8 @@ from stack.core.netdevice import ETH_P_IP, ETH_P_IPV6, LL_MAX_HEADER
 from stack.core.netfilter import NF_INET_POST_ROUTING, NFPROTO_IPV6, nf_hook, nf_hook_list
 from stack.core.rows import narrow, row, state, wide
 from stack.core.sock import skb_set_owner_w, sock
-from stack.core.uapi import AF_INET, AF_INET6, IPPROTO_IPV6
+from stack.core.uapi import AF_INET, AF_INET6, IPPROTO_IPV6, IPPROTO_UDP
+from stack.inet.espinudp import UDP_HLEN
 from stack.inet.flow import flowi
 from stack.inet.inet_sock import inet_sock
 from stack.inet.xfrm_policy import XFRM_MODE_TUNNEL, xfrm_policy, xfrm_tmpl
@@ -74,7 +76,7 @@ from stack.ipv6.ip6_icmp import ICMPV6_PKT_TOOBIG, icmpv6_send
 from stack.ipv6.ip6_output import ip6_local_out
 from stack.ipv6.route import ip6_dst_lookup_tail
 from stack.ipv6.rt6_info import ip6_default_advmss, ip6_dst_hoplimit, ip6_mtu, rt6_info
-from stack.tunnel.inet_ecn import INET_ECN_encapsulate
+from stack.tunnel.inet_ecn import INET_ECN_encapsulate, header_sum
 from stack.xfrm.esp import esp_output
 from stack.xfrm.xfrm_replay import xfrm_replay_overflow
 from stack.xfrm.xfrm_state import (
@@ -101,25 +103,30 @@ IPV6_MIN_MTU = 1280
 
 
 @state
-class xfrm_dst4(rtable):
-    """struct xfrm_dst of IPv4: `route` is what routing said, `path` where the result goes."""
+class xfrm_bundle:
+    """What struct xfrm_dst adds to a route of either family."""
 
-    states: tuple[xfrm_state, ...] = row(())
-    route: Any = row()
-    path: Any = row()
-    genid: int = row(0)
+    states: tuple[xfrm_state, ...] = ()
+    route: Any = None
+    """What routing said."""
+    path: Any = None
+    """Where the result goes."""
+    genid: int = 0
     path_mtu: int = row(0)
 
 
 @state
-class xfrm_dst6(rt6_info):
-    """struct xfrm_dst of IPv6, as xfrm_dst4."""
+class xfrm_dst4(rtable):
+    """struct xfrm_dst of IPv4. A compiled class has one base, so both families have a bundle."""
 
-    states: tuple[xfrm_state, ...] = row(())
-    route: Any = row()
-    path: Any = row()
-    genid: int = row(0)
-    path_mtu: int = row(0)
+    bundle: xfrm_bundle = row(make=xfrm_bundle)
+
+
+@state
+class xfrm_dst6(rt6_info):
+    """struct xfrm_dst of IPv6."""
+
+    bundle: xfrm_bundle = row(make=xfrm_bundle)
 
 
 xfrm_dst = xfrm_dst4 | xfrm_dst6
@@ -127,33 +134,35 @@ xfrm_dst = xfrm_dst4 | xfrm_dst6
 
 def xfrm_dst_check(dst: xfrm_dst, cookie: int) -> xfrm_dst | None:
     """net/xfrm/xfrm_policy.c (with xfrm_bundle_ok): does a bundle still hold? Sets its MTU."""
-    if dst.genid != dst.net.xfrm.genid or not all(
-        x.km_state == XFRM_STATE_VALID for x in dst.states
+    made = dst.bundle
+    if made.genid != dst.net.xfrm.genid or not all(
+        x.km_state == XFRM_STATE_VALID for x in made.states
     ):
         return None
-    if dst_check(dst.route, cookie) is None or dst_check(dst.path, cookie) is None:
+    if dst_check(made.route, cookie) is None or dst_check(made.path, cookie) is None:
         return None
-    mtu = dst_mtu(dst.path)
-    if mtu != dst.path_mtu:
+    mtu = dst_mtu(made.path)
+    if mtu != made.path_mtu:
         xfrm_init_pmtu(dst, mtu)
     return dst
 
 
 def xfrm_init_pmtu(dst: xfrm_dst, mtu: int) -> None:
     """net/xfrm/xfrm_policy.c: the MTU of a bundle whose path has `mtu` bytes."""
-    dst.path_mtu = mtu
-    for x in reversed(dst.states):
+    dst.bundle.path_mtu = mtu
+    for x in reversed(dst.bundle.states):
         mtu = xfrm_state_mtu(x, mtu)
-    dst.metrics = {**dst.metrics, "mtu": min(mtu, dst_mtu(dst.route))}
+    dst.metrics = {**dst.metrics, "mtu": min(mtu, dst_mtu(dst.bundle.route))}
 
 
 def xfrm_update_pmtu(
     dst: xfrm_dst, sk: sock, skb: sk_buff | None, mtu: int, confirm_neigh: bool = True
 ) -> None:
     """net/ipv4/xfrm4_policy.c xfrm4_update_pmtu: a smaller MTU is the path's."""
-    ops = dst.path.ops
+    path = dst.bundle.path
+    ops = path.ops
     if ops is not None and ops.update_pmtu is not None:
-        ops.update_pmtu(dst.path, sk, skb, mtu, confirm_neigh)
+        ops.update_pmtu(path, sk, skb, mtu, confirm_neigh)
 
 
 xfrm4_dst_ops = dst_ops(
@@ -189,7 +198,7 @@ def xfrm_bundle_lookup(net: Net, fl: flowi, pol: xfrm_policy, dst: Any) -> Any:
     ports = fl.fl_sport << 16 | fl.fl_dport
     key = pol.index, fl.family, fl.saddr, fl.daddr, fl.flowi_proto, ports, fl.flowi_mark
     found: Any = table.bundles.get(key)
-    if found is not None and found.route is dst and xfrm_dst_check(found, 0) is not None:
+    if found is not None and found.bundle.route is dst and xfrm_dst_check(found, 0) is not None:
         return found
     states = xfrm_tmpl_resolve(net, fl, pol, dst)
     if states is None:
@@ -284,8 +293,7 @@ def xfrm_bundle_create(net: Net, states: tuple[xfrm_state, ...], fl: flowi, dst:
         if x.mode == XFRM_MODE_TUNNEL:
             _, path = xfrm_dst_lookup(net, x.family, x.daddr, x.saddr, fl.flowi_mark)
     made: xfrm_dst = copy_of(dst)
-    made.states, made.route, made.path = states, dst, path
-    made.genid = net.xfrm.genid
+    made.bundle = xfrm_bundle(states, dst, path, net.xfrm.genid)
     xfrm_init_pmtu(made, dst_mtu(path))
     return made
 
@@ -325,7 +333,7 @@ def __xfrm6_output(net: Net, sk: sock | None, skb: sk_buff) -> int:
     dst: xfrm_dst6 = skb.dst
     if (
         not skb.gso_size
-        and any(x.mode == XFRM_MODE_TUNNEL for x in dst.states)
+        and any(x.mode == XFRM_MODE_TUNNEL for x in dst.bundle.states)
         and skb.len > ip6_mtu(dst)
     ):
         return ip6_fragment(net, sk, skb, ip6_mtu(dst), xfrm_output)
@@ -363,13 +371,13 @@ def xfrm_output2(net: Net, sk: sock | None, skb: sk_buff) -> int:
         if skb.ip_summed == CHECKSUM_PARTIAL and not skb_checksum_help(skb):
             net.mib.xfrm.XfrmOutError += 1
             raise os_error(errno.ENOMEM)
-        for x in dst.states:
+        for x in dst.bundle.states:
             skb = xfrm_output_one(net, skb, x, dst)
     except OSError as exc:
         kfree_skb_reason(net, skb, drop_reason.SKB_DROP_REASON_NOT_SPECIFIED)
         return -(exc.errno or errno.EINVAL)
-    skb.dst = dst.path
-    if isinstance(dst.path, rtable):
+    skb.dst = dst.bundle.path
+    if isinstance(dst.bundle.path, rtable):
         return ip_local_out(net, sk, skb)
     return ip6_local_out(net, sk, skb)
 
@@ -406,23 +414,27 @@ def xfrm_output_one(net: Net, skb: sk_buff, x: xfrm_state, dst: xfrm_dst) -> sk_
         raise os_error(errno.EOVERFLOW)
     xfrm_state_used(x, len(packet) - hlen)
     assert x.esp is not None
-    data = packet[:hlen] + esp_output(x.esp, x.spi, r.oseq, r.esn, nexthdr, packet[hlen:])
+    esp = esp_output(x.esp, x.spi, r.oseq, r.esn, nexthdr, packet[hlen:])
+    proto = x.proto
+    if x.encap is not None:
+        esp, proto = esp_output_udp_encap(x, packet, esp), IPPROTO_UDP
+    data = packet[:hlen] + esp
     made = skb_from_bytes(net.skb_small, data, LL_MAX_HEADER + TAIL_ROOM)
     if made is None:
         mib.XfrmOutError += 1
         raise os_error(errno.ENOMEM)
     copy_metadata(skb, made)
     if tunnel:
-        tunnel_header(net, made, x, packet, dst)
+        tunnel_header(net, made, x, packet, dst, proto)
     else:
         skb_reset_network_header(made)
         skb_set_transport_header(made, hlen)
         if six:
-            skb_store_bits(made, nhoff, bytes((x.proto,)))
+            skb_store_bits(made, nhoff, bytes((proto,)))
             ipv6_hdr(made).payload_len = len(data) - 40
         else:
             iph = ip_hdr(made)
-            iph.protocol, iph.tot_len = x.proto, len(data)
+            iph.protocol, iph.tot_len = proto, len(data)
             ip_send_check(iph)
     consume_skb(skb)
     return made
@@ -454,7 +466,28 @@ def tunnel_check_size(skb: sk_buff, dst: xfrm_dst, six: bool) -> None:
     raise os_error(errno.EMSGSIZE)
 
 
-def tunnel_header(net: Net, skb: sk_buff, x: xfrm_state, inner: bytes, dst: xfrm_dst) -> None:
+def esp_output_udp_encap(x: xfrm_state, packet: bytes, esp: bytes) -> bytes:
+    """net/ipv4/esp4.c, esp6.c: ESP behind a UDP header, whose checksum is 0 over IPv4 (RFC 3948).
+
+    `packet` is what the state transforms; in transport mode the addresses are its own.
+    """
+    assert x.encap is not None
+    size = UDP_HLEN + len(esp)
+    ports = struct.pack(">HHH", x.encap.encap_sport, x.encap.encap_dport, size)
+    check = 0
+    if x.family == AF_INET6:
+        ends = packet[8:40]
+        if x.mode == XFRM_MODE_TUNNEL:
+            ends = x.saddr.to_bytes(16, "big") + x.daddr.to_bytes(16, "big")
+        pseudo = ends + struct.pack(">II", size, IPPROTO_UDP)
+        whole = pseudo + ports + esp
+        check = header_sum(whole + bytes(len(whole) & 1)) or 0xFFFF
+    return ports + check.to_bytes(2, "big") + esp
+
+
+def tunnel_header(
+    net: Net, skb: sk_buff, x: xfrm_state, inner: bytes, dst: xfrm_dst, proto: int
+) -> None:
     """net/xfrm/xfrm_output.c xfrm4_tunnel_encap_add, xfrm6_tunnel_encap_add (RFC 4301 5.1.2)."""
     six = inner[0] >> 4 == 6
     inner_tos = (inner[0] << 4 & 0xF0 | inner[1] >> 4) if six else inner[1]
@@ -465,12 +498,12 @@ def tunnel_header(net: Net, skb: sk_buff, x: xfrm_state, inner: bytes, dst: xfrm
         if x.flags & XFRM_STATE_NOPMTUDISC:
             df = 0
         saddr, daddr = narrow(x.saddr), narrow(x.daddr)
-        ident = 0 if df else __ip_select_ident(net, daddr, saddr, x.proto)
-        ttl = ip4_dst_hoplimit(dst.path)
-        ip_push(skb, tos, skb.len + 20, ident, df, ttl, x.proto, saddr, daddr)
+        ident = 0 if df else __ip_select_ident(net, daddr, saddr, proto)
+        ttl = ip4_dst_hoplimit(dst.bundle.path)
+        ip_push(skb, tos, skb.len + 20, ident, df, ttl, proto, saddr, daddr)
         skb.protocol = ETH_P_IP
     else:
         label = 0
-        hops = ip6_dst_hoplimit(dst.path)
-        ipv6_push(skb, tos, label, skb.len, x.proto, hops, x.saddr, x.daddr)
+        hops = ip6_dst_hoplimit(dst.bundle.path)
+        ipv6_push(skb, tos, label, skb.len, proto, hops, x.saddr, x.daddr)
         skb.protocol = ETH_P_IPV6

@@ -20,6 +20,7 @@ from stack.core.errors import os_error
 from stack.core.rows import narrow, row, state, wide
 from stack.core.timer import TIMER_DEFERRABLE, mod_timer, timer_list, timer_shutdown
 from stack.core.uapi import AF_INET, AF_INET6
+from stack.inet.espinudp import ESP_HLEN, UDP_ENCAP_ESPINUDP, UDP_HLEN
 from stack.inet.flow import flowi
 from stack.inet.xfrm_policy import (
     XFRM_MODE_TRANSPORT,
@@ -48,7 +49,6 @@ if TYPE_CHECKING:
     from stack.net import Net
 
 IPPROTO_ESP = 50
-ESP_HLEN = 8
 
 # include/net/xfrm.h
 XFRM_STATE_VALID, XFRM_STATE_EXPIRED, XFRM_STATE_DEAD = 1, 3, 5
@@ -80,6 +80,17 @@ class xfrm_algo:
 
 
 @state
+class xfrm_encap_tmpl:
+    """struct xfrm_encap_tmpl: the UDP header around ESP (RFC 3948)."""
+
+    encap_type: int
+    encap_sport: int
+    encap_dport: int
+    encap_oa: bytes = b""
+    """The address before NAT, as given; nothing reads it."""
+
+
+@state
 class xfrm_state:
     """struct xfrm_state: how packets between two addresses are protected, one way.
 
@@ -106,6 +117,7 @@ class xfrm_state:
     aalg: xfrm_algo | None = row()
     ealg: xfrm_algo | None = row()
     esp: Esp | None = row()
+    encap: xfrm_encap_tmpl | None = row()
     replay: xfrm_replay = row(make=xfrm_replay)
     replay_window: int = row(0)
     """As given; the window itself is `replay.window`."""
@@ -137,6 +149,8 @@ class netns_xfrm_state:
     bundles_genid: int = row(0)
     km: Callable[[xfrm_state, bool], None] | None = row()
     """km_state_expired: tell that a state reached a soft or (True) hard limit."""
+    km_new_mapping: Callable[[xfrm_state, wide, int], None] | None = row()
+    """Tell that the peer of a state with `encap` has another address or port."""
 
 
 def states_of(net: Net) -> netns_xfrm_state:
@@ -220,6 +234,8 @@ def xfrm_init_state(x: xfrm_state) -> None:
     """
     if x.proto != IPPROTO_ESP:
         raise os_error(errno.EPROTONOSUPPORT, "Requested type not found")
+    if x.encap is not None and x.encap.encap_type != UDP_ENCAP_ESPINUDP:
+        raise os_error(errno.EINVAL, "Unsupported encapsulation type for ESP")
     if x.mode not in (XFRM_MODE_TRANSPORT, XFRM_MODE_TUNNEL):
         raise os_error(errno.EPROTONOSUPPORT, "Requested mode not found")
     if x.aead is not None:
@@ -349,6 +365,8 @@ def header_len(x: xfrm_state) -> int:
     size = ESP_HLEN + x.esp.iv_bytes
     if x.mode == XFRM_MODE_TUNNEL:
         size += 20 if x.family == AF_INET else 40
+    if x.encap is not None:
+        size += UDP_HLEN
     return size
 
 

@@ -890,6 +890,27 @@ def udp_segment(value: Any) -> list[int]:
     return [p[UDP].len - 8 for p in net.ip_sent()]
 
 
+def udp_encap(value: Any) -> list[int]:
+    """Sizes that a reader gets of a keepalive and a message of IKE (RFC 3948)."""
+    from e1000emu.lab import two_hosts
+
+    a, b = two_hosts(VirtualClock())
+    with a, b:
+        rx, tx = b.socket(u.AF_INET, u.SOCK_DGRAM), a.socket(u.AF_INET, u.SOCK_DGRAM)
+        rx.bind(("", 4500))
+        if value is not None:
+            rx.setsockopt(u.SOL_UDP, u.UDP_ENCAP, value)
+        for data in (b"\xff", bytes(12)):
+            tx.sendto(data, ("10.0.0.2", 4500))
+        a.clock.run_for(S)
+        rx.setblocking(False)
+        sizes = []
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                sizes.append(len(rx.recv(9000)))
+        return sizes
+
+
 def udp_gro(value: Any) -> list[int]:
     """Sizes that a reader gets when datagrams of a flow arrive together."""
     from e1000emu.lab import two_hosts
@@ -1090,6 +1111,7 @@ PROBES: dict[str, tuple[Probe, dict[Any, Any]]] = {
     "TCP_USER_TIMEOUT": (tcp_user_timeout, {None: "ESTABLISHED", 2000: "CLOSE"}),
     "TCP_WINDOW_CLAMP": (tcp_window_clamp, {None: True, 3000: False}),
     "UDP_CORK": (udp_cork, {None: [10, 10], 1: [20]}),
+    "UDP_ENCAP": (udp_encap, {None: [1, 12], 2: [12]}),
     "UDP_GRO": (udp_gro, {None: [500, 500, 500], 1: [1500]}),
     "UDP_SEGMENT": (udp_segment, {None: [300], 100: [100, 100, 100]}),
     "ICMP_FILTER": (icmp_filter, {None: 1, 1: 0}),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import itertools
+import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from scapy.all import ICMP, IP, TCP, UDP, Ether, IPv6, Raw
+from scapy.all import ICMP, IP, TCP, UDP, Ether, ICMPv6PacketTooBig, IPv6, Raw, wrpcap
 from scapy.layers import ipsec
 
 from fastpath.base.skbuff import skb_from_bytes
@@ -25,6 +26,7 @@ from stack.inet.xfrm_policy import (
     XFRM_POLICY_IN,
     XFRM_POLICY_OUT,
     selector,
+    xfrm_changed,
     xfrm_policy,
     xfrm_policy_insert,
     xfrm_selector,
@@ -38,12 +40,14 @@ from stack.xfrm.xfrm_state import (
     XFRM_STATE_ESN,
     start_timer,
     xfrm_algo,
+    xfrm_encap_tmpl,
     xfrm_init_state,
     xfrm_state,
     xfrm_state_add,
 )
 from tests.stack.core.wire import assert_no_leak
 from tests.stack.links.test_tunnels import MAC_A, MAC_B, OUTSIDE4, OUTSIDE6, Pair
+from tests.support import require
 
 KEY = bytes(range(1, 37))
 AUTH_KEY = bytes(range(100, 132))
@@ -117,7 +121,11 @@ def policy(host: Any, direction: int, src: str, dst: str, mode: int, ends: tuple
 
 
 class Ipsec(Pair):
-    """Two hosts, one of them perhaps protected alone."""
+    """Two hosts, one of them perhaps protected alone. `managers`: sockets of key managers."""
+
+    def __init__(self, capture: Path) -> None:
+        super().__init__(capture)
+        self.managers: list[Any] = []
 
     def protect(
         self, suite: Suite, six: bool, mode: int, outside6: bool = False, **words: Any
@@ -180,6 +188,8 @@ class Ipsec(Pair):
 def wire(tmp_path: Path) -> Iterator[Ipsec]:
     made = Ipsec(tmp_path / "wire.pcapng")
     yield made
+    for sock in made.managers:
+        sock.close()
     assert_no_leak(*made.hosts)
 
 
@@ -228,19 +238,20 @@ def test_tcp_runs_through_esp(wire: Ipsec, six: bool, mode: int) -> None:
     assert states[0].curlft.packets > 60
 
 
-def inject(wire: Ipsec, packet: Any) -> None:
-    """Give b a frame, as the wire would."""
-    kind = 0x86DD if IPv6 in packet else 0x800
-    frame = bytes(Ether(dst=MAC_B, src=MAC_A, type=kind) / packet)
-    skb = skb_from_bytes(wire.b.skb_small, frame, 64)
+def inject(wire: Ipsec, packet: Any, to_a: bool = False) -> None:
+    """Give b (or a) a frame, as the wire would."""
+    kind = 0x86DD if packet.version == 6 else 0x800
+    host, dst, src = (wire.a, MAC_A, MAC_B) if to_a else (wire.b, MAC_B, MAC_A)
+    frame = bytes(Ether(dst=dst, src=src, type=kind) / packet)
+    skb = skb_from_bytes(host.skb_small, frame, 64)
     assert skb is not None
-    skb.dev = wire.b.dev_by_name["eth0"]
-    local_bh_disable(wire.b.machine)
+    skb.dev = host.dev_by_name["eth0"]
+    local_bh_disable(host.machine)
     try:
         skb.protocol = eth_type_trans(skb, skb.dev)
         netif_receive_skb(skb)
     finally:
-        local_bh_enable(wire.b.machine)
+        local_bh_enable(host.machine)
 
 
 def datagram(wire: Ipsec, payload: bytes) -> Any:
@@ -372,3 +383,279 @@ def test_a_missing_package_is_named(wire: Ipsec, monkeypatch: pytest.MonkeyPatch
     with pytest.raises(OSError, match=r"e1000emu\[ipsec\]") as caught:
         state(wire.a, BY_NAME["gcm128"], *OUTSIDE4, 1, 0)
     assert caught.value.errno == errno.ENOSYS
+
+
+# --- ESP in UDP -----------------------------------------------------------------------------------
+
+NAT_T = 4500
+SOL_UDP, UDP_ENCAP, ESPINUDP = 17, 100, 2
+
+
+def encapsulated(wire: Ipsec, six: bool, mode: int, name: str = "gcm128") -> list[Any]:
+    """States with ESP in UDP on both hosts, and on both a key manager's socket; the states."""
+    made = wire.protect(BY_NAME[name], six, mode, six)
+    for x in made:
+        x.encap = xfrm_encap_tmpl(ESPINUDP, NAT_T, NAT_T)
+    for host in wire.hosts:
+        xfrm_changed(host)
+        sock = host.socket(AF_INET6 if six else AF_INET, SOCK_DGRAM)
+        sock.setsockopt(SOL_UDP, UDP_ENCAP, ESPINUDP)
+        assert sock.getsockopt(SOL_UDP, UDP_ENCAP) == ESPINUDP
+        sock.bind(("::" if six else "0.0.0.0", NAT_T))
+        sock.setblocking(False)
+        wire.managers.append(sock)
+    return made
+
+
+def drop_policy_for_ike(wire: Ipsec) -> None:
+    """Policies that take the ports of IKE out, as those of a key manager's socket do."""
+    for host in wire.hosts:
+        for way in (XFRM_POLICY_IN, XFRM_POLICY_OUT):
+            chosen = selector(ANY[wire.family], ANY[wire.family], 17, dport=NAT_T)
+            xfrm_policy_insert(host, xfrm_policy(chosen, way, XFRM_POLICY_ALLOW, -1))
+
+
+@pytest.mark.parametrize(("six", "mode"), MODES, ids=IDS)
+def test_esp_in_udp_both_ways(wire: Ipsec, six: bool, mode: int) -> None:
+    """RFC 3948 2.1: a checksum of 0 over IPv4, a right one over IPv6, and no marker."""
+    encapsulated(wire, six, mode)
+    for size in (0, 1, 2, 3, 32, 1300):
+        assert wire.send(bytes(size)) == bytes(size)
+    wire.stream(30_000)
+    assert not counted(wire.a)
+    assert not counted(wire.b)
+    frames = [frame for frame in wire.frames() if UDP in frame or TCP in frame]
+    assert max(len(frame) for frame in frames) <= 1514
+    for frame in frames:
+        udp = frame[UDP]
+        assert (udp.sport, udp.dport, TCP in frame) == (NAT_T, NAT_T, False)
+        assert udp.len == len(udp)
+        if not six:
+            assert udp.chksum == 0
+        else:
+            told = udp.chksum
+            again = IPv6(bytes(frame[IPv6]))
+            del again[UDP].chksum
+            assert IPv6(bytes(again))[UDP].chksum == told
+        esp = ipsec.ESP(bytes(udp.payload))
+        ip = frame[IPv6 if six else IP]
+        bare = (
+            IPv6(src=ip.src, dst=ip.dst, nh=50) if six else IP(src=ip.src, dst=ip.dst, proto=50)
+        ) / bytes(esp)
+        outer = (IPv6() if six else IP()) if mode else None
+        plain = association(BY_NAME["gcm128"], esp.spi, outer).decrypt(bare.__class__(bytes(bare)))
+        assert plain[IPv6 if six else IP].src in wire.inside
+
+
+@pytest.mark.parametrize("six", [False, True])
+def test_a_key_managers_socket_gets_what_is_not_esp(wire: Ipsec, six: bool) -> None:
+    encapsulated(wire, six, 1)
+    drop_policy_for_ike(wire)
+    outside = OUTSIDE6 if six else OUTSIDE4
+    ip = (IPv6 if six else IP)(src=outside[0], dst=outside[1]) / UDP(sport=9, dport=NAT_T)
+    rx = wire.managers[1]
+    for payload in (bytes(4) + b"IKE", b"\xfe", b"", b"\xff\xff", bytes(range(1, 9))):
+        inject(wire, ip.copy() / payload)
+        assert rx.recv(100) == payload
+    inject(wire, ip.copy() / b"\xff")  # keeps the NAT's mapping alive (RFC 3948 2.3)
+    assert not counted(wire.b)
+    inject(wire, ip.copy() / bytes(range(1, 30)))
+    assert counted(wire.b) == {"XfrmInNoStates": 1}
+    with pytest.raises(BlockingIOError):
+        rx.recv(100)
+
+
+def test_encapsulated_or_not_is_the_states_to_say(wire: Ipsec) -> None:
+    """XfrmInStateMismatch: bare ESP to a state with UDP, and ESP in UDP to one without."""
+    states = encapsulated(wire, False, 0)
+    bare = association(BY_NAME["gcm128"], 0x100).encrypt(datagram(wire, b"bare"), seq_num=1)
+    inject(wire, bare)
+    assert counted(wire.b) == {"XfrmInStateMismatch": 1}
+    states[2].encap = None
+    ip = IP(src=bare.src, dst=bare.dst) / UDP(sport=NAT_T, dport=NAT_T)
+    inject(wire, ip / bytes(bare[ipsec.ESP]))
+    assert counted(wire.b) == {"XfrmInStateMismatch": 2}
+
+
+def test_key_managers_are_told_where_nat_put_the_peer(wire: Ipsec) -> None:
+    """XFRM_MSG_MAPPING's call, and a checksum that NAT has made wrong is not looked at."""
+    states = encapsulated(wire, False, 0)
+    told: list[tuple[int, int, int]] = []
+    table = wire.b.xfrm.state
+    assert table is not None
+    table.km_new_mapping = lambda x, saddr, sport: told.append((x.spi, saddr, sport))
+    plain = IP(src="192.0.2.9", dst=OUTSIDE4[1]) / UDP(sport=5, dport=9) / b"behind NAT"
+    esp = association(BY_NAME["gcm128"], 0x100).encrypt(IP(bytes(plain)), seq_num=1)
+    with wire.b.socket(AF_INET, SOCK_DGRAM) as rx:
+        rx.bind((OUTSIDE4[1], 9))
+        rx.setblocking(False)
+        ip = IP(src=OUTSIDE4[0], dst=OUTSIDE4[1]) / UDP(sport=61000, dport=NAT_T)
+        inject(wire, ip / bytes(esp[ipsec.ESP]))
+        assert rx.recv(100) == b"behind NAT"
+    assert told == [(0x100, number(OUTSIDE4[0]), 61000)]
+    assert states[2].curlft.packets == 1
+
+
+@pytest.mark.parametrize("value", [1, 3, 7, -1])
+def test_other_encapsulations_are_refused(wire: Ipsec, value: int) -> None:
+    with wire.a.socket(AF_INET, SOCK_DGRAM) as sock:
+        with pytest.raises(OSError, match="UDP_ENCAP") as caught:
+            sock.setsockopt(SOL_UDP, UDP_ENCAP, value)
+        assert caught.value.errno == errno.ENOPROTOOPT
+        assert sock.getsockopt(SOL_UDP, UDP_ENCAP) == 0
+    with pytest.raises(OSError, match="encapsulation type for ESP"):
+        state(wire.a, BY_NAME["null"], *OUTSIDE4, 9, 0, encap=xfrm_encap_tmpl(value, 1, 2))
+
+
+# --- path MTU -------------------------------------------------------------------------------------
+
+PATH = {False: 1200, True: 1400}
+"""The MTU of a router on the way, by IPv6 or not: what is left inside is no less than 1280."""
+
+
+def too_big(wire: Ipsec, packet: Any, mtu: int) -> None:
+    """A router tells a that a packet of its own is too large; it quotes as little as it may."""
+    if packet.version == 6:
+        outside, quoted = OUTSIDE6, bytes(packet)[:56]
+        error: Any = IPv6(src=outside[1], dst=outside[0]) / ICMPv6PacketTooBig(mtu=mtu) / quoted
+    else:
+        head = ICMP(type=3, code=4, nexthopmtu=mtu)
+        error = IP(src=OUTSIDE4[1], dst=OUTSIDE4[0]) / head / bytes(packet)[:28]
+    inject(wire, error, to_a=True)
+
+
+def largest(wire: Ipsec, six: bool) -> tuple[int, int]:
+    """The largest datagram that a sends unfragmented, and the MTU that its socket sees."""
+    level, discover, do, seen = (41, 23, 2, 24) if six else (0, 10, 2, 14)
+    with wire.a.socket(wire.family, SOCK_DGRAM) as tx:
+        tx.bind((wire.inside[0], 0))
+        tx.connect((wire.inside[1], 9))
+        tx.setsockopt(level, discover, do)
+        fits, not_ = 1000, 1600
+        while not_ - fits > 1:
+            size = (fits + not_) // 2
+            try:
+                tx.send(bytes(size))
+                fits = size
+            except OSError as wrong:
+                if wrong.errno != errno.EMSGSIZE:
+                    raise
+                not_ = size
+        tx.send(bytes(fits))
+        return fits, tx.getsockopt(level, seen)
+
+
+@pytest.mark.parametrize("udp", [False, True], ids=["esp", "udp"])
+@pytest.mark.parametrize(("six", "mode"), MODES, ids=IDS)
+@pytest.mark.parametrize("name", ["gcm128", "null-sha256"])
+def test_a_smaller_path_mtu_reaches_the_sender(
+    wire: Ipsec, name: str, six: bool, mode: int, udp: bool
+) -> None:
+    """esp4_err, esp6_err, or the error of UDP: later packets fill the path, and none is larger."""
+    if udp:
+        encapsulated(wire, six, mode, name)
+    else:
+        wire.protect(BY_NAME[name], six, mode, six)
+    assert wire.send() == b"x" * 32
+    ip, path = IPv6 if six else IP, PATH[six]
+    own = (OUTSIDE6 if six else OUTSIDE4)[0]
+    sent = [frame[ip] for frame in wire.frames() if ipsec.ESP in frame or UDP in frame]
+    before, _ = largest(wire, six)
+    too_big(wire, sent[0], path)
+    size, mtu = largest(wire, six)
+    assert size + (48 if six else 28) == mtu < path
+    assert size < before
+    wire.clock.run_for(10**8)
+    frames = [frame[ip] for frame in wire.frames() if ip in frame and frame[ip].src == own]
+    assert path - 4 < len(frames[-1]) <= path
+    wire.stream(60_000)
+    frames = [frame[ip] for frame in wire.frames() if ip in frame and frame[ip].src == own]
+    streamed = [len(one) for one in frames if len(one) > 200]
+    assert max(streamed[-30:]) <= path
+    assert max(streamed[-30:]) > path - 24
+    assert not counted(wire.a)
+
+
+@pytest.mark.parametrize("six", [False, True])
+def test_an_error_about_no_state_of_ours_is_ignored(wire: Ipsec, six: bool) -> None:
+    wire.protect(BY_NAME["gcm128"], six, 0, six)
+    wire.send()
+    ip = IPv6 if six else IP
+    sent = next(frame[ip] for frame in wire.frames() if ipsec.ESP in frame)
+    before = largest(wire, six)
+    forged = ip(bytes(sent))
+    forged[ipsec.ESP].spi = 0x999
+    too_big(wire, forged, PATH[six])
+    assert largest(wire, six) == before
+
+
+@pytest.mark.parametrize("outside6", [False, True])
+@pytest.mark.parametrize("six", [False, True])
+def test_a_sender_behind_the_tunnel_is_told(wire: Ipsec, six: bool, outside6: bool) -> None:
+    """What does not fit the tunnel: ICMP's fragmentation needed, ICMPv6's packet too big."""
+    wire.protect(BY_NAME["gcm128"], six, 1, outside6)
+    own = OUTSIDE6 if six else OUTSIDE4
+    ends = OUTSIDE6 if outside6 else OUTSIDE4
+    wire.a.sysctl["net.ipv4.ip_forward"] = 1
+    wire.a.sysctl["net.ipv6.conf.all.forwarding"] = 1
+    policy(wire.a, XFRM_POLICY_OUT, own[1], wire.inside[1], 1, ends)
+    ip: Any = (
+        IPv6(src=own[1], dst=wire.inside[1])
+        if six
+        else IP(src=own[1], dst=wire.inside[1], flags="DF")
+    )
+    inject(wire, ip / UDP(sport=5, dport=9) / bytes(1440), to_a=True)
+    wire.clock.run_for(10**9)
+    _, mtu = largest(wire, six)
+    kind = ICMPv6PacketTooBig if six else ICMP
+    told = [frame for frame in wire.frames() if kind in frame]
+    told = [frame for frame in told if six or (frame[ICMP].type, frame[ICMP].code) == (3, 4)]
+    assert len(told) == 1
+    assert (told[0][kind].mtu if six else told[0][kind].nexthopmtu) == mtu
+    assert told[0][IPv6 if six else IP].dst == own[1]
+
+
+# --- tshark ---------------------------------------------------------------------------------------
+
+SHARK = {
+    "gcm128": ("AES-GCM with 16 octet ICV [RFC4106]", KEY[:20], "NULL", b""),
+    "gcm256": ("AES-GCM with 16 octet ICV [RFC4106]", KEY, "NULL", b""),
+    "null-sha256": ("NULL", b"", "HMAC-SHA-256-128 [RFC4868]", AUTH_KEY),
+}
+"""Wireshark's names of the algorithms (its table esp_sa), with the keys."""
+
+
+@pytest.mark.parametrize("udp", [False, True], ids=["esp", "udp"])
+@pytest.mark.parametrize(("six", "mode"), MODES, ids=IDS)
+@pytest.mark.parametrize("name", SHARK)
+def test_tshark_decrypts_what_a_host_sends(
+    wire: Ipsec, tmp_path: Path, name: str, six: bool, mode: int, udp: bool
+) -> None:
+    require.tool("tshark")
+    if udp:
+        encapsulated(wire, six, mode, name)
+    else:
+        wire.protect(BY_NAME[name], six, mode, six)
+    assert wire.send(b"hello" * 10) == b"hello" * 10
+    frames = wire.frames()
+    crypt, key, auth, auth_key = SHARK[name]
+    columns = "IPv6" if six else "IPv4", "*", "*", "*", crypt, f"0x{key.hex()}" if key else ""
+    columns += auth, f"0x{auth_key.hex()}" if auth_key else "", "32-bit"
+    table = ",".join(f'"{column}"' for column in columns)
+    options = [f"uat:esp_sa:{table}", "esp.enable_encryption_decode:TRUE"]
+    options += ["esp.enable_authentication_check:TRUE"]
+    words = [word for option in options for word in ("-o", option)]
+    fields = ["-T", "fields", "-e", "esp.spi", "-e", "udp.payload", "-e", "esp.icv_bad"]
+    capture = tmp_path / "again.pcap"
+    wrpcap(str(capture), frames)
+    out = subprocess.run(
+        ["tshark", "-r", str(capture), *words, "-Y", "esp", *fields],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    lines = [line.split("\t") for line in out.stdout.splitlines()]
+    assert [line[0] for line in lines] == ["0x00000100", "0x00000200"]
+    for _, payload, bad in lines:
+        assert payload.split(",")[-1] == (b"hello" * 10).hex()
+        assert not {"1", "True"} & set(bad.split(","))
