@@ -110,7 +110,7 @@ class Rig:
         cnf = SimpleNamespace(
             optimistic_dad=0, use_optimistic=0, use_tempaddr=use_tempaddr, use_oif_addrs_only=0
         )
-        dev = SimpleNamespace(ifindex=len(self.dev_base_head) + 1, net=self)
+        dev = SimpleNamespace(ifindex=len(self.dev_base_head) + 1, net=self, priv_flags=0)
         idev = SimpleNamespace(dev=dev, net=self, cnf=cnf, addr_list=[])
         for each in addresses:
             text, flags = each if isinstance(each, tuple) else (each, 0)
