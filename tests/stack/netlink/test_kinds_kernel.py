@@ -90,8 +90,6 @@ def newlink(random: Random, kinds: tuple[str, ...]) -> Request:
     if random.random() < 0.15:
         return Request(f"del {index} {tail.hex()}", LINK + 1, REQUEST | ACK, body + tail)
     flags = REQUEST | ACK | random.choice(FLAGS)
-    if kind == "vxlan":  # one that is there cannot be changed here
-        flags |= CREATE | EXCL
     if flags & CREATE and index > 0:  # a new device cannot choose its index here
         flags, index = flags & ~CREATE, random.choice((1, 2))
         body = IFINFOMSG.pack(0, 0, index, 0, 0)
