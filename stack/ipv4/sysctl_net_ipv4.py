@@ -1,6 +1,8 @@
 """The sysctls of net.ipv4 (net/ipv4/sysctl_net_ipv4.c, route.c, devinet.c), as rows.
 
-Times keep Linux's units: seconds, ms where the name or the text says so. Jiffies are ms (HZ 1000).
+A row has a name, a default, a range and what it does; the makers are in sysctl_net_core. Times keep
+Linux's units: seconds, ms where the name or the text says so. What Linux counts in jiffies is in ms
+here (HZ = 1000).
 """
 
 from __future__ import annotations

@@ -104,8 +104,8 @@ def ip6_sk_dst_hoplimit(np: ipv6_pinfo | None, daddr: wide, rt: rt6_info) -> int
 def ip6_skb_dst_mtu(skb: sk_buff) -> int:
     """include/net/ip6_route.h: the size in bytes above which skb must be fragmented."""
     rt: rt6_info = skb.dst
-    sk: inet_sock | None = skb.sk  # type: ignore[assignment]
-    np = inet6_sk(sk)
+    sk = skb.sk  # a packet socket's frame may be in a tunnel by now
+    np = inet6_sk(sk) if isinstance(sk, inet_sock) else None
     if np is not None and np.pmtudisc >= IPV6_PMTUDISC_PROBE:
         mtu = min(rt.dev.mtu, IP6_MAX_MTU)
     else:

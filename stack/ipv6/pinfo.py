@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from stack.core.rows import FRESH, clone_state, row, state, wide
-from stack.core.uapi import AF_INET6
 from stack.inet.inet_sock import inet_sock
 from stack.ipv6.txoptions import ipv6_txoptions
 
@@ -107,11 +106,8 @@ class ipv6_pinfo:
 
 
 def inet6_sk(sk: inet_sock | None) -> ipv6_pinfo | None:
-    """include/linux/ipv6.h: None for a socket of another family (and for none).
-
-    A packet socket's frame may be in a tunnel by now, so `sk` is not always one of IP.
-    """
-    return sk.pinet6 if sk is not None and sk.sk_family == AF_INET6 else None
+    """include/linux/ipv6.h: None for a socket of another family (and for none)."""
+    return sk.pinet6 if sk is not None else None
 
 
 def np_of(sk: inet_sock) -> ipv6_pinfo:

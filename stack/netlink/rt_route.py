@@ -293,6 +293,7 @@ class route_request:
         if "RTA_VIA" in tb and "RTA_GATEWAY" in tb:
             text = "Nexthop configuration can not contain both GATEWAY and VIA"
             raise NlError(errno.EINVAL, text)
+        self.gateway()  # what cannot be one is refused, also where nobody asks for it
 
     @property
     def prefix(self) -> str:

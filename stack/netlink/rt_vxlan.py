@@ -40,6 +40,7 @@ from stack.tunnel.vxlan import (
     NTF_SELF,
     vxlan_changelink,
     vxlan_config,
+    vxlan_config_validate,
     vxlan_dev,
     vxlan_fdb,
     vxlan_fdb_create,
@@ -188,8 +189,11 @@ def vxlan_nl2conf(tb: Attrs, data: Attrs, old: vxlan_dev | None = None) -> vxlan
 
 def vxlan_new(net: Net, tb: Attrs, data: Attrs) -> net_device:
     """vxlan_newlink"""
-    cfg, name = vxlan_nl2conf(tb, data), link_name(tb, "vxlan")
-    return vxlan_newlink(net, name, cfg, tb.get("IFLA_ADDRESS"), tb.get("IFLA_MTU", 0))
+    cfg = vxlan_nl2conf(tb, data)
+    vxlan_config_validate(net, cfg)  # looks at the name last, as register_netdevice does
+    return vxlan_newlink(
+        net, link_name(tb, "vxlan"), cfg, tb.get("IFLA_ADDRESS"), tb.get("IFLA_MTU", 0)
+    )
 
 
 def vxlan_change(dev: net_device, tb: Attrs, data: Attrs) -> None:

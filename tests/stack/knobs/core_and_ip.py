@@ -9,7 +9,7 @@ import logging
 from contextlib import suppress
 from typing import Any
 
-from scapy.layers.inet import IPOption_LSRR
+from scapy.layers.inet import TCP, IPOption_LSRR
 
 from fastpath.base.skbuff import kfree_skb, sk_buff
 from fastpath.net.hdr import ip_hdr
@@ -38,6 +38,7 @@ from stack.core.uapi import (
     IPPROTO_UDP,
     SO_RCVBUF,
     SO_SNDBUF,
+    SOCK_RAW,
     SOL_IP,
     SOL_SOCKET,
 )
@@ -448,6 +449,36 @@ def reports(rig: Rig, *, seconds: float = 100, leave: bool = False) -> list[tupl
     return out
 
 
+def of_every_vrf(rig: Rig, kind: int, protocol: int, packet: Any) -> bool:
+    """Whether a socket without a device gets what comes in a VRF; if not, the sender is told."""
+    net = rig.ip()
+    fd = sys_socket(net.host, AF_INET, kind, protocol)
+    sys_bind(net.host, fd, at(0, 9))
+    if kind == SOCK_STREAM:
+        sys_listen(net.host, fd, 1)
+    dev = net.wire.dev
+    net.host.add_vrf("red", 10)
+    net.host.set_master(dev.name, "red")
+    arp_req_set(dev, ip4(PEER), PEER_MAC)
+    net.ip_sent()
+    net.inject(IP(src=PEER, dst=ME, proto=protocol) / packet)
+    told = [ICMP in answer or answer[TCP].flags.R for answer in net.ip_sent()]
+    sys_close(net.host, fd)
+    return not any(told)
+
+
+def tcp_l3mdev_accept(rig: Rig) -> bool:
+    return of_every_vrf(rig, SOCK_STREAM, IPPROTO_TCP, TCP(dport=9))
+
+
+def udp_l3mdev_accept(rig: Rig) -> bool:
+    return of_every_vrf(rig, SOCK_DGRAM, IPPROTO_UDP, UDP(dport=9))
+
+
+def raw_l3mdev_accept(rig: Rig) -> bool:
+    return of_every_vrf(rig, SOCK_RAW, 253, Raw(bytes(20)))
+
+
 def ping_group_range(rig: Rig) -> str:
     host = rig.host(uid=1000, gid=1000)
     return err(sys_socket, host, AF_INET, SOCK_DGRAM, IPPROTO_ICMP)
@@ -767,6 +798,9 @@ PROBES: dict[str, tuple[Any, dict[Any, Any]]] = {
     "ipfrag_low_thresh": (ipfrag_low_thresh, {2359296: "EINVAL", 1000: ""}),
     "ipfrag_time": (ipfrag_time, {30: 0, 5: 1}),
     "ipfrag_max_dist": (ipfrag_max_dist, {64: 1, 4: 0}),
+    "tcp_l3mdev_accept": (tcp_l3mdev_accept, {0: False, 1: True}),
+    "udp_l3mdev_accept": (udp_l3mdev_accept, {0: False, 1: True}),
+    "raw_l3mdev_accept": (raw_l3mdev_accept, {1: True, 0: False}),
     "icmp_echo_ignore_all": (echoes, {0: 1, 1: 0}),
     "icmp_echo_ignore_broadcasts": (
         lambda rig: echoes(rig, "10.0.0.255", b"\xff" * 6),

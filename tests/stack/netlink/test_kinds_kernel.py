@@ -161,6 +161,10 @@ VXLAN_VALUES = {
 }
 TELL = "ip -d -j link show; bridge fdb show | grep -v '33:33\\|01:00:5e\\|permanent' | sort"
 OTHER = {"bridge_id", "root_id", "gc_timer", "ageing_time"}
+OTHER |= {
+    f"mcast_{one}_intvl" for one in ("last_member", "membership", "querier", "query_response")
+}
+OTHER |= {"mcast_query_intvl", "mcast_startup_query_intvl"}
 """Random, or in ticks of the kernel."""
 
 
