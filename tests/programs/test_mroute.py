@@ -258,7 +258,7 @@ while "239.9.9.9" not in open(f"{DIR}/heard").read():
     sh("true")
 sk.setsockopt(0, ADD_MFC, mfc(S, G, 0, v1=1, v2=5)); sk.setsockopt(0, DEL_MFC, mfc(S, G, 0))
 sk.setsockopt(0, ADD_MFC, mfc(S, H, 2, v1=1)); sk.close()
-while f"Deleted ({S},{H})" not in open(f"{DIR}/heard").read(): pass
+while f"Deleted ({S},{H})" not in open(f"{DIR}/heard").read(): sh("sleep 0.05")
 mon.kill()
 print("".join(x for x in open(f"{DIR}/heard") if "239.9.9.9" not in x))
 """
