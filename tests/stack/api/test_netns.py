@@ -222,8 +222,8 @@ def test_the_faces_of_a_host_take_a_namespace(hosts):
             client.sendall(b"x")
             assert conn.recv(1) == b"x"
         assert {"e1000_intr", "tcp_v4_rcv", "sock_def_readable"} <= set(trace.names())
-        assert "0100000A:0051" in proc.tcp(blue)
-        assert "0100000A:0051" not in proc.tcp(a)
+        assert "0100000A:0051" in proc.read(blue, "tcp")
+        assert "0100000A:0051" not in proc.read(a, "tcp")
     assert "eth0:" in proc.dev(blue)
     assert "eth0:" not in proc.dev(a)
     assert ethtool.show_driver(blue.dev("eth0")).startswith("driver: e1000")
