@@ -224,8 +224,8 @@ def test_the_faces_of_a_host_take_a_namespace(hosts):
         assert {"e1000_intr", "tcp_v4_rcv", "sock_def_readable"} <= set(trace.names())
         assert "0100000A:0051" in proc.read(blue, "tcp")
         assert "0100000A:0051" not in proc.read(a, "tcp")
-    assert "eth0:" in proc.dev(blue)
-    assert "eth0:" not in proc.dev(a)
+    assert "eth0:" in proc.read(blue, "dev")
+    assert "eth0:" not in proc.read(a, "dev")
     assert ethtool.show_driver(blue.dev("eth0")).startswith("driver: e1000")
 
 
