@@ -34,8 +34,7 @@ class l3mdev_ops:
     """struct l3mdev_ops and the number of the table.
 
     `l3mdev_l3_rcv(master, skb, family)` and `l3mdev_l3_out(master, sk, skb, family)` return the
-    packet, or None when they took it. `l3mdev_link_scope_lookup(master, fl6)` is the route of a
-    flow to a link-local address or group, or None: look it up as any other.
+    packet, or None when they took it.
     """
 
     tb_id: int
@@ -62,9 +61,7 @@ def l3mdev_master_dev(dev: net_device) -> net_device | None:
 
 def l3mdev_master_ifindex(dev: net_device | None) -> int:
     """l3mdev_master_ifindex_rcu: the index of the VRF that a device is or is in; 0: in none."""
-    if dev is None or not dev.priv_flags & IFF_L3MDEV:
-        return 0
-    master = l3mdev_master_dev(dev)
+    master = l3mdev_master_dev(dev) if dev is not None else None
     return master.ifindex if master is not None else 0
 
 
@@ -75,9 +72,7 @@ def l3mdev_master_ifindex_by_index(net: Net, ifindex: int) -> int:
 
 def l3mdev_fib_table(dev: net_device | None) -> int:
     """l3mdev_fib_table_rcu: the number of the table of a device's VRF; 0: it is in none."""
-    if dev is None or not dev.priv_flags & IFF_L3MDEV:
-        return 0
-    master = l3mdev_master_dev(dev)
+    master = l3mdev_master_dev(dev) if dev is not None else None
     if master is None or master.priv is None:
         return 0
     ops: l3mdev_ops = master.priv

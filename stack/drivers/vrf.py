@@ -37,7 +37,6 @@ from stack.core.dev import (
     dev_close,
     dev_open,
     free_netdev,
-    register_netdevice,
     unregister_netdevice,
 )
 from stack.core.dev_notifier import register_netdevice_notifier
@@ -63,7 +62,7 @@ from stack.core.netfilter import (
     nf_hook,
     nf_hook_list,
 )
-from stack.core.rtnetlink import eth_hw_addr_init, rtnl_create_link
+from stack.core.rtnetlink import eth_hw_addr_init, rtnl_create_link, rtnl_register_link
 from stack.core.uapi import AF_INET, AF_INET6
 from stack.ethernet.eth import eth_mac_addr, eth_type_trans, eth_validate_addr, ether_setup
 from stack.inet.flow import FLOWI_FLAG_ANYSRC, flowi
@@ -75,6 +74,7 @@ from stack.ipv6.addrconf import addrconf_ifdown
 from stack.ipv6.ip6_icmp import NDISC_REDIRECT, NDISC_ROUTER_SOLICITATION
 from stack.ipv6.protocol import NEXTHDR_ICMP
 from stack.ipv6.route import IPV6_HLEN, ip6_route_output, ip6_table_route
+from stack.ipv6.rt6_info import IP6_MAX_MTU, IPV6_MIN_MTU
 
 if TYPE_CHECKING:
     from stack.core.dst import dst_entry
@@ -83,8 +83,6 @@ if TYPE_CHECKING:
 
 FIB_RULE_PREF = 1000
 """Priority of the rules that the first VRF adds."""
-IPV6_MIN_MTU = 1280
-IP6_MAX_MTU = 0xFFFF + 40
 VRF_FEATURES = (
     netdevice.NETIF_F_GSO_SOFTWARE
     | netdevice.NETIF_F_RXCSUM
@@ -445,9 +443,7 @@ def vrf_newlink(net: Net, name: str, table: int, mac: bytes | None = None) -> ne
     dev = rtnl_create_link(net, name, vrf_link_ops, vrf_setup)
     dev.priv = l3mdev_ops(table, vrf_l3_rcv, vrf_l3_out)
     eth_hw_addr_init(dev, mac)
-    err = register_netdevice(dev)
-    if err:
-        raise os_error(-err, f"vrf {name}")
+    rtnl_register_link(dev)
     vrf_add_fib_rules(net)
     return dev
 

@@ -14,10 +14,10 @@ from stack.core import drop_reason
 from stack.core.drop_reason import kfree_skb_reason
 from stack.core.netdevice import ETH_P_IP
 from stack.core.uapi import AF_INET, AF_INET6
+from stack.inet.udp_flow import UDP_HLEN
 from stack.inet.udp_hash import udp_sock
 
 UDP_ENCAP_ESPINUDP = 2
-UDP_HLEN = 8
 ESP_HLEN = 8
 MARKER = bytes(4)
 KEEPALIVE = b"\xff"

@@ -111,10 +111,10 @@ def raw_icmp_error(
     bucket = net.raw_hash.get((family, protocol))
     if bucket is None:
         return
-    dif = skb.dev.ifindex if skb.dev is not None else 0
+    dif, sdif = skb.dev.ifindex if skb.dev is not None else 0, inet_sdif(skb)
     af = af_ops_of[family]
     for sk in tuple(bucket):
-        if raw_match(sk, raddr, laddr, dif, inet_sdif(skb)):
+        if raw_match(sk, raddr, laddr, dif, sdif):
             af.raw_err(sk, skb, offset, info)
 
 

@@ -45,8 +45,9 @@ from stack.core.netdevice import ETH_P_IP, ETH_P_IPV6
 from stack.core.netfilter import NF_INET_PRE_ROUTING, NFPROTO_IPV6, nf_hook, nf_hook_list
 from stack.core.rows import wide
 from stack.core.uapi import AF_INET, AF_INET6, IPPROTO_IPV6
-from stack.inet.espinudp import ESP_HLEN, UDP_HLEN
+from stack.inet.espinudp import ESP_HLEN
 from stack.inet.protocol import inet_add_protocol, net_protocol
+from stack.inet.udp_flow import UDP_HLEN
 from stack.inet.xfrm_policy import XFRM_MODE_TUNNEL
 from stack.ipv4 import icmp_codes
 from stack.ipv4.route import ipv4_redirect, ipv4_update_pmtu

@@ -52,9 +52,9 @@ from stack.core.netfilter import NF_INET_POST_ROUTING, NFPROTO_IPV6, nf_hook, nf
 from stack.core.rows import narrow, row, state, wide
 from stack.core.sock import skb_set_owner_w, sock
 from stack.core.uapi import AF_INET, AF_INET6, IPPROTO_IPV6, IPPROTO_UDP
-from stack.inet.espinudp import UDP_HLEN
 from stack.inet.flow import flowi
 from stack.inet.inet_sock import inet_sock
+from stack.inet.udp_flow import UDP_HLEN
 from stack.inet.xfrm_policy import XFRM_MODE_TUNNEL, xfrm_policy, xfrm_tmpl
 from stack.ipv4 import icmp_codes
 from stack.ipv4.icmp import icmp_send
@@ -80,6 +80,7 @@ from stack.tunnel.inet_ecn import INET_ECN_encapsulate, header_sum
 from stack.xfrm.esp import esp_output
 from stack.xfrm.xfrm_replay import xfrm_replay_overflow
 from stack.xfrm.xfrm_state import (
+    IPV6_MIN_MTU,
     XFRM_SA_XFLAG_DONT_ENCAP_DSCP,
     XFRM_SA_XFLAG_OSEQ_MAY_WRAP,
     XFRM_STATE_NOECN,
@@ -99,7 +100,6 @@ if TYPE_CHECKING:
 IPPROTO_IPIP = 4
 BUNDLES_MAX = 1024
 TAIL_ROOM = 80
-IPV6_MIN_MTU = 1280
 
 
 @state

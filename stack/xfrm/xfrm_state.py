@@ -20,8 +20,9 @@ from stack.core.errors import os_error
 from stack.core.rows import narrow, row, state, wide
 from stack.core.timer import TIMER_DEFERRABLE, mod_timer, timer_list, timer_shutdown
 from stack.core.uapi import AF_INET, AF_INET6
-from stack.inet.espinudp import ESP_HLEN, UDP_ENCAP_ESPINUDP, UDP_HLEN
+from stack.inet.espinudp import ESP_HLEN, UDP_ENCAP_ESPINUDP
 from stack.inet.flow import flowi
+from stack.inet.udp_flow import UDP_HLEN
 from stack.inet.xfrm_policy import (
     XFRM_MODE_TRANSPORT,
     XFRM_MODE_TUNNEL,
