@@ -248,7 +248,8 @@ MONITOR = (
     IPV4
     + """
 DIR = os.environ["DIR"]
-mon = subprocess.Popen(f"exec stdbuf -oL ip monitor mroute > {DIR}/heard", shell=True)
+heard = open(f"{DIR}/heard", "w")  # it is there before anybody reads it
+mon = subprocess.Popen(["stdbuf", "-oL", "ip", "monitor", "mroute"], stdout=heard)
 sk = daemon()
 sk.setsockopt(0, INIT, 1)
 for n, name in enumerate(("a0", "b0", "c0")):
