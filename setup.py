@@ -110,8 +110,10 @@ def compiler_flags(optimize: str) -> tuple[list[str], list[str]]:
         # Calls of CPython go through the table of addresses, not by a stub in another cache line.
         flags += ["-fno-plt"]
     flags += ["-fno-strict-aliasing"]
-    # A wheel is for use: without the table of symbols, which is for perf and debuggers.
-    link = ["-s"] if "bdist_wheel" in sys.argv and sys.platform == "linux" else []
+    # A wheel is for use: without the table of symbols, which is for perf and debuggers, and without
+    # the zeroes that put code on pages of its own.
+    wheel = "bdist_wheel" in sys.argv and sys.platform == "linux"
+    link = ["-s", "-Wl,-z,noseparate-code"] if wheel else []
     if SANITIZE:
         flags += [f"-fsanitize={SANITIZE}", "-fno-omit-frame-pointer", "-fno-sanitize-recover=all"]
         link += [f"-fsanitize={SANITIZE}"]
