@@ -77,6 +77,7 @@ _WORDS = tuple(Struct(f"!{count}I") for count in range(MAX_TCP_OPTION_SPACE // 4
 _U32x2 = _WORDS[2]
 _NOPS = TCPOPT_NOP << 8 | TCPOPT_NOP
 _MSS = TCPOPT_MSS << 24 | TCPOLEN_MSS << 16
+_WINDOW = TCPOPT_NOP << 24 | TCPOPT_WINDOW << 16 | TCPOLEN_WINDOW << 8
 _SACK_PERM = TCPOPT_SACK_PERM << 8 | TCPOLEN_SACK_PERM
 _TS = TCPOPT_TIMESTAMP << 8 | TCPOLEN_TIMESTAMP
 _SACK = TCPOPT_SACK << 8
@@ -148,9 +149,13 @@ def tcp_options_of_syn(
     words = [_MSS | mss & 0xFFFF]
     if timestamps:
         words += ((_SACK_PERM if sack else _NOPS) << 16 | _TS, tsval, tsecr)
-    options = _WORDS[len(words)].pack(*words)
-    if accecn >= 0:
-        options += tcp_accecn_option(accecn, 0, 0, 0)
+    if accecn < 0:
+        if sack and not timestamps:
+            words.append(_NOPS << 16 | _SACK_PERM)
+        if wscale >= 0:
+            words.append(_WINDOW | wscale)
+        return _WORDS[len(words)].pack(*words)
+    options = _WORDS[len(words)].pack(*words) + tcp_accecn_option(accecn, 0, 0, 0)
     if sack and not timestamps:
         options = pad(options, 2) + bytes((TCPOPT_SACK_PERM, TCPOLEN_SACK_PERM))
     if wscale >= 0:
@@ -367,12 +372,14 @@ def be32(b0: int, b1: int, b2: int, b3: int) -> int:
 
 def tcp_option_at(options: bytes, at: int) -> int:
     """The place of the next whole option from `at` on; -1 behind the last (RFC 9293 3.1)."""
-    end = len(options)
-    while at < end and options[at] == TCPOPT_NOP:
+    data = bytes(options)  # its type is known then
+    end = len(data)
+    while at < end and data[at] == TCPOPT_NOP:
         at += 1
-    if at + 1 >= end or options[at] == TCPOPT_EOL:
+    if at + 1 >= end or data[at] == TCPOPT_EOL:
         return -1
-    return at if 2 <= options[at + 1] <= end - at else -1
+    size: int = data[at + 1]
+    return at if 2 <= size <= end - at else -1
 
 
 def tcp_parse_sack_blocks(net: Net, skb: sk_buff) -> list[tuple[int, int]]:
