@@ -59,9 +59,14 @@ PROGRAMS = ("bash", "bridge", "busybox", "ethtool", "ip", "iperf3", "ping", "ss"
 LOADED_AT_RUN_TIME = ("libgcc_s.so.1",)
 """Libraries that no file names; glibc opens this one when iperf3 ends a thread."""
 MODULES = ("e1000", "e1000e", "8021q", "pktgen", "uio_pci_generic")
-AGENT_MODULES = ("virtio_pci", "virtio_console")
-"""What the agent's port needs; newer kernels have them built in."""
+SOME_MODULES = (
+    *("virtio_pci", "virtio_console"),
+    *("esp4", "esp6", "xfrm_user", "gcm", "ghash_generic", "ctr", "seqiv"),
+    *("authenc", "crypto_null", "hmac", "sha256_generic"),
+)
+"""What the agent's port and IPsec need; which of it is a module differs between kernels."""
 MODULE_PATHS = (
+    "kernel/crypto/",
     "kernel/drivers/char/virtio_console",
     "kernel/drivers/net/ethernet/intel/e1000",
     "kernel/drivers/pps/",
@@ -586,7 +591,7 @@ def _add_modules(archive: Initramfs, tree: Path) -> None:
     for path in tree.glob(f"**/lib/modules/{release}/**/*.ko*"):
         found[path.name.partition(".")[0].replace("-", "_")] = path
     depends: dict[str, list[str]] = {}
-    wanted = [*MODULES, *(name for name in AGENT_MODULES if name in found)]
+    wanted = [*MODULES, *(name for name in SOME_MODULES if name in found)]
     while wanted:
         name = wanted.pop().replace("-", "_")
         if name in depends:

@@ -192,7 +192,7 @@ def copy_to_user_state_extra(x: xfrm_state) -> bytes:
     return put_usersa_info(x) + XFRMA.build(
         {
             "XFRMA_SA_EXTRA_FLAGS": x.extra_flags or None,
-            "XFRMA_LASTUSED": U64.pack(x.lastused) if x.lastused else None,
+            "XFRMA_LASTUSED": x.lastused or None,
             "XFRMA_ALG_AEAD": put_algo_icv(x.aead, icv) if x.aead is not None else None,
             "XFRMA_ALG_AUTH": put_algo(aalg) if aalg is not None else None,
             "XFRMA_ALG_AUTH_TRUNC": put_algo_icv(aalg, icv) if aalg is not None else None,
@@ -205,9 +205,6 @@ def copy_to_user_state_extra(x: xfrm_state) -> bytes:
             "XFRMA_SA_DIR": x.dir or None,
         }
     )
-
-
-U64 = struct.Struct("=Q")
 
 
 def put_policy(pol: xfrm_policy) -> bytes:

@@ -96,7 +96,8 @@ def packet_snd(sk: packet_sock, msg: msghdr, length: int) -> int:
     Raises: OSError ENXIO without an interface, ENETDOWN, EMSGSIZE above MTU and header, EINVAL for
     less than a header, ENOBUFS, EAGAIN, EPIPE.
     """
-    dev, proto, to = packet_destination(sk, msg)
+    to = None if msg.msg_name is None else ll_destination(msg.msg_name)
+    dev = packet_destination(sk, to)
     sockc: sockcm_cookie | None = None
     if msg.msg_control:
         sockc = sock_cmsg_send(sk, msg.msg_control)
@@ -105,7 +106,7 @@ def packet_snd(sk: packet_sock, msg: msghdr, length: int) -> int:
     if length > max_frame(sk, dev):
         raise os_error(errno.EMSGSIZE, f"{length} bytes exceed the MTU of {dev.name}, {dev.mtu}")
     skb = packet_alloc_skb(sk, dev, msg, length)
-    packet_fill_skb(sk, skb, dev, proto, to, length, sockc)
+    packet_fill_skb(sk, skb, dev, to, length, sockc)
     err = packet_xmit(sk, skb)
     if err > 0:
         err = net_xmit_errno(err)
@@ -114,24 +115,14 @@ def packet_snd(sk: packet_sock, msg: msghdr, length: int) -> int:
     return length
 
 
-def packet_destination(sk: packet_sock, msg: msghdr) -> tuple[net_device, int, sockaddr_ll | None]:
-    """The interface, the protocol and the address, if there is one, of what is sent.
-
-    Raises: OSError EINVAL, ENXIO, ENETDOWN.
-    """
-    to: sockaddr_ll | None = None
-    if msg.msg_name is None:
-        dev: net_device | None = sk.cached_dev
-        proto = sk.num
-    else:
-        to = ll_destination(msg.msg_name)
-        dev = sk.net.dev_by_index.get(to.ifindex)
-        proto = to.protocol
+def packet_destination(sk: packet_sock, to: sockaddr_ll | None) -> net_device:
+    """The interface of an address, or that of the socket. Raises: OSError ENXIO, ENETDOWN."""
+    dev: net_device | None = sk.cached_dev if to is None else sk.net.dev_by_index.get(to.ifindex)
     if dev is None:
         raise os_error(errno.ENXIO, "no such interface: bind the socket, or give an address")
     if not dev.flags & netdevice.IFF_UP:
         raise os_error(errno.ENETDOWN, f"{dev.name} is down")
-    return dev, proto, to
+    return dev
 
 
 def max_frame(sk: packet_sock, dev: net_device) -> int:
@@ -144,7 +135,6 @@ def packet_fill_skb(
     sk: packet_sock,
     skb: sk_buff,
     dev: net_device,
-    proto: int,
     to: sockaddr_ll | None,
     length: int,
     sockc: sockcm_cookie | None,
@@ -154,6 +144,7 @@ def packet_fill_skb(
     Raises: OSError EINVAL for less than a header or no address, EMSGSIZE.
     """
     raw = sk.sk_type == uapi.SOCK_RAW
+    proto: int = sk.num if to is None else to.protocol
     reserve = 0
     if not raw:
         header = dev.header_ops
@@ -265,7 +256,8 @@ def tpacket_snd(sk: packet_sock, msg: msghdr) -> int:
     Returns their bytes. Without MSG_DONTWAIT it waits until all have left. Raises: OSError as
     packet_snd; EMSGSIZE, EINVAL for a slot that says so; ETIMEDOUT.
     """
-    dev, proto, to = packet_destination(sk, msg)
+    to = None if msg.msg_name is None else ll_destination(msg.msg_name)
+    dev = packet_destination(sk, to)
     sockc = sock_cmsg_send(sk, msg.msg_control or [])
     nowait = msg.msg_flags & uapi.MSG_DONTWAIT
     timeo_ns = sock_sndtimeo(sk, nowait)
@@ -296,7 +288,7 @@ def tpacket_snd(sk: packet_sock, msg: msghdr) -> int:
                 return sent
             raise
         try:
-            packet_fill_skb(sk, skb, dev, proto, to, length, sockc)
+            packet_fill_skb(sk, skb, dev, to, length, sockc)
         except OSError:
             if tpacket_wrong(sk, ring, slot):
                 continue

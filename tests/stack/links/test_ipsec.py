@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from sys import byteorder
 from typing import Any
 
 import pytest
@@ -32,6 +33,8 @@ from stack.inet.xfrm_policy import (
     xfrm_selector,
     xfrm_tmpl,
 )
+from stack.netlink.xfrm_attrs import XFRMA, put_usersa_info
+from stack.netlink.xfrm_user import copy_to_user_state_extra
 from stack.socket import AF_INET, AF_INET6, SOCK_DGRAM, SOCK_STREAM
 from stack.xfrm.xfrm_input import xfrm_init
 from stack.xfrm.xfrm_replay import xfrm_replay
@@ -236,6 +239,9 @@ def test_tcp_runs_through_esp(wire: Ipsec, six: bool, mode: int) -> None:
     assert not counted(wire.a)
     assert not counted(wire.b)
     assert states[0].curlft.packets > 60
+    told = put_usersa_info(states[0])
+    attrs = XFRMA.parse(copy_to_user_state_extra(states[0]), len(told))
+    assert attrs["XFRMA_LASTUSED"] == states[0].lastused.to_bytes(8, byteorder)
 
 
 def inject(wire: Ipsec, packet: Any, to_a: bool = False) -> None:
