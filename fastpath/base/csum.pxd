@@ -25,8 +25,6 @@ cpdef uint16_t csum_tcpudp_magic(uint32_t saddr, uint32_t daddr, uint32_t length
                                  uint32_t acc) noexcept nogil
 cdef uint32_t csum_ptr_ipv6(const uint8_t *saddr16, const uint8_t *daddr16, uint32_t length,
                             uint8_t proto, uint32_t acc) noexcept nogil
-cdef uint16_t csum_ptr_ipv6_magic(const uint8_t *saddr16, const uint8_t *daddr16, uint32_t length,
-                                  uint8_t proto, uint32_t acc) noexcept nogil
 
 # Update a check in place of summing again (RFC 1624 equation 3).
 cpdef uint16_t csum_replace2(uint16_t check, uint16_t old, uint16_t new) noexcept nogil

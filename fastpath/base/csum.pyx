@@ -89,11 +89,6 @@ cdef uint32_t csum_ptr_ipv6(const uint8_t *saddr16, const uint8_t *daddr16, uint
     return csum_add32(csum_add32(acc, length), proto)
 
 
-cdef uint16_t csum_ptr_ipv6_magic(const uint8_t *saddr16, const uint8_t *daddr16, uint32_t length,
-                                  uint8_t proto, uint32_t acc) noexcept nogil:
-    return csum_fold(csum_ptr_ipv6(saddr16, daddr16, length, proto, acc))
-
-
 cpdef uint16_t csum_replace2(uint16_t check, uint16_t old, uint16_t new) noexcept nogil:
     """Update `check` for a 16-bit word that changed (RFC 1624 equation 3)."""
     # HC' = ~(~HC + ~m + m')

@@ -89,8 +89,6 @@ cdef class DmaTable:
     cdef list _views            # memoryviews that keep the buffers, same order as t.regions
     cdef object _py_read, _py_write
     cdef uint8_t *resolve(self, uint64_t addr, uint64_t n, bint write) noexcept nogil
-    cdef int read_into(self, uint64_t addr, uint8_t *dst, size_t n) noexcept nogil
-    cdef int write_from(self, uint64_t addr, const uint8_t *src, size_t n) noexcept nogil
 
 cdef class HostMemory:
     cdef uint8_t *ptr

@@ -185,12 +185,6 @@ cdef class DmaTable:
     cdef uint8_t *resolve(self, uint64_t addr, uint64_t n, bint write) noexcept nogil:
         return dma_resolve(&self.t, addr, n, write)
 
-    cdef int read_into(self, uint64_t addr, uint8_t *dst, size_t n) noexcept nogil:
-        return dma_read(&self.t, addr, dst, n)
-
-    cdef int write_from(self, uint64_t addr, const uint8_t *src, size_t n) noexcept nogil:
-        return dma_write(&self.t, addr, src, n)
-
     def add(self, base, buffer, *, bint readable=True, bint writable=True):
         """Map `buffer` at bus address `base`; keeps the buffer exported until `remove`.
 

@@ -167,8 +167,6 @@ cdef class sk_buff_head:
     cpdef void splice_tail_init(self, sk_buff_head frm) except *
     cpdef sk_buff next(self, sk_buff skb)
     cpdef sk_buff prev(self, sk_buff skb)
-    cpdef bint is_last(self, sk_buff skb) except -1
-    cpdef bint is_first(self, sk_buff skb) except -1
     cpdef int64_t nbytes(self)
 
 
@@ -219,7 +217,6 @@ cpdef bint skb_header_cloned(sk_buff skb) except -1
 cpdef bint skb_cloned(sk_buff skb) except -1
 cpdef void skb_reserve(sk_buff skb, int64_t n) except *
 cpdef void skb_put(sk_buff skb, int64_t n) except *
-cpdef void skb_put_zero(sk_buff skb, int64_t n) except *
 cpdef void skb_put_data(sk_buff skb, data) except *
 cpdef void skb_push(sk_buff skb, int64_t n) except *
 cpdef void skb_push_data(sk_buff skb, data) except *
@@ -232,8 +229,6 @@ cpdef bint pskb_may_pull(sk_buff skb, int64_t n) except -1
 cpdef int64_t skb_headroom(sk_buff skb) except? -1
 cpdef int64_t skb_tailroom(sk_buff skb) except? -1
 cpdef int64_t skb_headlen(sk_buff skb) except? -1
-cpdef bint skb_is_nonlinear(sk_buff skb) except -1
-cpdef bint skb_is_gso(sk_buff skb) except -1
 cpdef void skb_gso_reset(sk_buff skb) except *
 cpdef bint skb_linearize(sk_buff skb) except -1
 cpdef bint skb_put_padto(sk_buff skb, int64_t n) except -1
@@ -241,7 +236,6 @@ cpdef void skb_reset_mac_header(sk_buff skb) except *
 cpdef void skb_reset_network_header(sk_buff skb) except *
 cpdef void skb_reset_transport_header(sk_buff skb) except *
 cpdef void skb_reset_mac_len(sk_buff skb) except *
-cpdef void skb_set_mac_header(sk_buff skb, int64_t offset) except *
 cpdef void skb_set_network_header(sk_buff skb, int64_t offset) except *
 cpdef void skb_set_transport_header(sk_buff skb, int64_t offset) except *
 cpdef int64_t skb_mac_offset(sk_buff skb) except? -1
@@ -250,14 +244,11 @@ cpdef int64_t skb_transport_offset(sk_buff skb) except? -1
 cpdef int64_t skb_checksum_start_offset(sk_buff skb) except? -1
 cpdef int64_t skb_network_header_len(sk_buff skb) except? -1
 cpdef bint skb_mac_header_was_set(sk_buff skb) except -1
-cpdef bint skb_transport_header_was_set(sk_buff skb) except -1
 cpdef bytes skb_copy_bits(sk_buff skb, int64_t off, int64_t n)
 cpdef void skb_store_bits(sk_buff skb, int64_t off, data) except *
 cpdef bytes skb_to_bytes(sk_buff skb)
 cpdef int64_t skb_copy_datagram_iter(sk_buff skb, int64_t offset, buffer, int64_t buf_off,
                                      int64_t n) except? -1
-cpdef int64_t skb_copy_and_csum_datagram_msg(sk_buff skb, int64_t hlen, buffer, int64_t buf_off,
-                                             int64_t n) except? -1
 cpdef int64_t skb_add_data(sk_buff skb, SkbPool pages_pool, buffer, int64_t off,
                            int64_t n) except? -1
 cpdef int64_t skb_append_linear(sk_buff skb, buffer, int64_t off, int64_t n) except? -1
@@ -273,21 +264,10 @@ cpdef int64_t skb_checksum_init(sk_buff skb, uint8_t proto, uint32_t saddr,
 cpdef int64_t skb_checksum_init_v6(sk_buff skb, uint8_t proto, saddr, daddr) except? -1
 cpdef int64_t inet_checksum_init(sk_buff skb, uint8_t proto) except? -1
 cpdef int64_t skb_checksum_complete(sk_buff skb) except? -1
-cpdef void skb_postpull_rcsum(sk_buff skb, data) except *
 cpdef bint skb_queue_empty(sk_buff_head list) except -1
 cpdef int64_t skb_queue_len(sk_buff_head list) except? -1
 cpdef void skb_queue_tail(sk_buff_head list, sk_buff skb) except *
 cpdef void skb_queue_head(sk_buff_head list, sk_buff skb) except *
 cpdef sk_buff skb_dequeue(sk_buff_head list)
-cpdef sk_buff skb_dequeue_tail(sk_buff_head list)
-cpdef sk_buff skb_peek(sk_buff_head list)
-cpdef sk_buff skb_peek_tail(sk_buff_head list)
 cpdef void skb_unlink(sk_buff skb, sk_buff_head list) except *
-cpdef void skb_append(sk_buff old, sk_buff newsk, sk_buff_head list) except *
-cpdef void skb_insert_before(sk_buff next, sk_buff newsk, sk_buff_head list) except *
 cpdef void skb_queue_purge(sk_buff_head list) except *
-cpdef sk_buff skb_queue_next(sk_buff_head list, sk_buff skb)
-cpdef sk_buff skb_queue_prev(sk_buff_head list, sk_buff skb)
-cpdef bint skb_queue_is_last(sk_buff_head list, sk_buff skb) except -1
-cpdef bint skb_queue_is_first(sk_buff_head list, sk_buff skb) except -1
-cpdef void skb_queue_splice_tail_init(sk_buff_head list, sk_buff_head head) except *

@@ -300,11 +300,6 @@ cdef class sk_buff:
         return self.data
 
     @property
-    def tail_offset(self):
-        """skb->tail - skb->head."""
-        return self.tail
-
-    @property
     def vlan_present(self):
         return self.vlan_proto != 0
 
@@ -891,13 +886,6 @@ cpdef void skb_put(sk_buff skb, int64_t n) except *:
     do_put(skb, n)
 
 
-cpdef void skb_put_zero(sk_buff skb, int64_t n) except *:
-    """Grow the linear data by `n` zero bytes."""
-    need(skb)
-    do_put(skb, n)
-    memset(skb.head + skb.tail - n, 0, n)
-
-
 cpdef void skb_put_data(sk_buff skb, data) except *:
     """Append a copy of `data` to the linear part; ValueError beyond the tailroom."""
     need(skb)
@@ -1022,16 +1010,6 @@ cpdef int64_t skb_headlen(sk_buff skb) except? -1:
     return skb_core_headlen(skb_c(skb))
 
 
-cpdef bint skb_is_nonlinear(sk_buff skb) except -1:
-    need(skb)
-    return skb.data_len != 0
-
-
-cpdef bint skb_is_gso(sk_buff skb) except -1:
-    need(skb)
-    return skb.gso_size != 0
-
-
 cpdef void skb_gso_reset(sk_buff skb) except *:
     need(skb)
     skb.gso_size = 0
@@ -1091,11 +1069,6 @@ cpdef void skb_reset_mac_len(sk_buff skb) except *:
     skb.mac_len = skb.network_header - skb.mac_header
 
 
-cpdef void skb_set_mac_header(sk_buff skb, int64_t offset) except *:
-    need(skb)
-    skb.mac_header = header_at(skb, offset)
-
-
 cpdef void skb_set_network_header(sk_buff skb, int64_t offset) except *:
     need(skb)
     skb.network_header = header_at(skb, offset)
@@ -1134,11 +1107,6 @@ cpdef int64_t skb_network_header_len(sk_buff skb) except? -1:
 cpdef bint skb_mac_header_was_set(sk_buff skb) except -1:
     need(skb)
     return skb.mac_header != SKB_UNSET
-
-
-cpdef bint skb_transport_header_was_set(sk_buff skb) except -1:
-    need(skb)
-    return skb.transport_header != SKB_UNSET
 
 
 # -- bytes -----------------------------------------------------------------------------------------
@@ -1223,15 +1191,6 @@ cpdef int64_t skb_copy_datagram_iter(sk_buff skb, int64_t offset, buffer, int64_
     """
     need(skb)
     return copy_out(skb, offset, buffer, buf_off, n)
-
-
-cpdef int64_t skb_copy_and_csum_datagram_msg(sk_buff skb, int64_t hlen, buffer, int64_t buf_off,
-                                             int64_t n) except? -1:
-    """The same from `hlen`, verifying the whole checksum first when not verified; -1 when bad."""
-    check(skb)
-    if checksum_complete(skb):
-        return -1
-    return copy_out(skb, hlen, buffer, buf_off, n)
 
 
 cpdef int64_t skb_add_data(sk_buff skb, SkbPool pages_pool, buffer, int64_t off,
@@ -1461,18 +1420,6 @@ cpdef int64_t skb_checksum_complete(sk_buff skb) except? -1:
     """0 when the packet's checksum is right (with skb.csum as start value), else 1."""
     check(skb)
     return checksum_complete(skb)
-
-
-cpdef void skb_postpull_rcsum(sk_buff skb, data) except *:
-    """Take `data`, pulled off the front at an even place, out of a CHECKSUM_COMPLETE sum."""
-    cdef Py_buffer view
-    check(skb)
-    if skb.ip_summed != SUM_COMPLETE:
-        return
-    PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
-    skb.csum = csum_block_sub(
-        skb.csum, csum_ptr(<const uint8_t *>view.buf, view.len, 0), 0)
-    PyBuffer_Release(&view)
 
 
 # -- cycle collection ------------------------------------------------------------------------------
@@ -1723,14 +1670,6 @@ cdef class sk_buff_head:
         check_member(self, skb)
         return <sk_buff>skb.prev_ if skb.prev_ != NULL else None
 
-    cpdef bint is_last(self, sk_buff skb) except -1:
-        need(skb)
-        return self.last == <PyObject *>skb
-
-    cpdef bint is_first(self, sk_buff skb) except -1:
-        need(skb)
-        return self.first == <PyObject *>skb
-
     cpdef int64_t nbytes(self):
         """Sum of len over the members."""
         cdef PyObject *p = self.first
@@ -1778,21 +1717,6 @@ cpdef sk_buff skb_dequeue(sk_buff_head list):
     return list_dequeue(list)
 
 
-cpdef sk_buff skb_dequeue_tail(sk_buff_head list):
-    need(list)
-    return list_dequeue_tail(list)
-
-
-cpdef sk_buff skb_peek(sk_buff_head list):
-    need(list)
-    return <sk_buff>list.first if list.first != NULL else None
-
-
-cpdef sk_buff skb_peek_tail(sk_buff_head list):
-    need(list)
-    return <sk_buff>list.last if list.last != NULL else None
-
-
 cpdef void skb_unlink(sk_buff skb, sk_buff_head list) except *:
     need(skb)
     need(list)
@@ -1800,59 +1724,9 @@ cpdef void skb_unlink(sk_buff skb, sk_buff_head list) except *:
     list_unlink(list, skb)
 
 
-cpdef void skb_append(sk_buff old, sk_buff newsk, sk_buff_head list) except *:
-    """Insert newsk after old."""
-    need(old)
-    need(newsk)
-    need(list)
-    check_member(list, old)
-    list_link(list, <PyObject *>old, old.next_, newsk)
-
-
-cpdef void skb_insert_before(sk_buff next, sk_buff newsk, sk_buff_head list) except *:
-    need(next)
-    need(newsk)
-    need(list)
-    check_member(list, next)
-    list_link(list, next.prev_, <PyObject *>next, newsk)
-
-
 cpdef void skb_queue_purge(sk_buff_head list) except *:
     need(list)
     list_purge(list)
-
-
-cpdef sk_buff skb_queue_next(sk_buff_head list, sk_buff skb):
-    need(list)
-    need(skb)
-    check_member(list, skb)
-    return <sk_buff>skb.next_ if skb.next_ != NULL else None
-
-
-cpdef sk_buff skb_queue_prev(sk_buff_head list, sk_buff skb):
-    need(list)
-    need(skb)
-    check_member(list, skb)
-    return <sk_buff>skb.prev_ if skb.prev_ != NULL else None
-
-
-cpdef bint skb_queue_is_last(sk_buff_head list, sk_buff skb) except -1:
-    need(list)
-    need(skb)
-    return list.last == <PyObject *>skb
-
-
-cpdef bint skb_queue_is_first(sk_buff_head list, sk_buff skb) except -1:
-    need(list)
-    need(skb)
-    return list.first == <PyObject *>skb
-
-
-cpdef void skb_queue_splice_tail_init(sk_buff_head list, sk_buff_head head) except *:
-    """Move all of `list` to the end of `head`."""
-    need(list)
-    need(head)
-    list_splice_tail(list, head)
 
 
 def __skb_queue_after(sk_buff_head list not None, sk_buff prev not None, sk_buff newsk not None):

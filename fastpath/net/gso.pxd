@@ -6,7 +6,6 @@ from libc.stdint cimport int64_t, uint32_t
 from fastpath.base.skbuff cimport SkbPool, sk_buff
 
 cpdef list skb_gso_segment(sk_buff skb, SkbPool pool, bint csum_partial=*)
-cpdef int64_t skb_gso_network_seglen(sk_buff skb) except? -1
 cpdef bint skb_gso_validate_network_len(sk_buff skb, uint32_t mtu) except -1
 cpdef list udp_rcv_segment(sk_buff skb, SkbPool pool)
 cpdef list gro_unmerge(sk_buff skb, SkbPool pool)

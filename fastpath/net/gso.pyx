@@ -220,22 +220,12 @@ cpdef list skb_gso_segment(sk_buff skb, SkbPool pool, bint csum_partial=False):
     return cut(skb, pool, &w, not csum_partial, SKB_UNSET)
 
 
-cdef uint32_t network_seglen(sk_buff skb) except? 0xFFFFFFFF:
-    cdef layout w
-    read_layout(skb, &w)
-    return w.pay - w.net + skb.gso_size
-
-
-cpdef int64_t skb_gso_network_seglen(sk_buff skb) except? -1:
-    """Network-layer length of one full segment. data at or before the network header."""
-    need(skb)
-    return network_seglen(skb)
-
-
 cpdef bint skb_gso_validate_network_len(sk_buff skb, uint32_t mtu) except -1:
-    """True when every segment fits `mtu`."""
+    """True when every segment fits `mtu`. The data begins at or before the network header."""
+    cdef layout w
     need(skb)
-    return network_seglen(skb) <= mtu
+    read_layout(skb, &w)
+    return w.pay - w.net + skb.gso_size <= mtu
 
 
 cdef bint is_frame(skb_frag *f, const uint8_t *net, layout *w) noexcept:

@@ -87,11 +87,9 @@ cpdef igmphdr igmp_hdr(sk_buff skb)
 cpdef udphdr udp_hdr(sk_buff skb)
 cpdef tcphdr tcp_hdr(sk_buff skb)
 cpdef ethhdr ethhdr_at(sk_buff skb, int64_t off)
-cpdef arphdr arphdr_at(sk_buff skb, int64_t off)
 cpdef iphdr iphdr_at(sk_buff skb, int64_t off)
 cpdef ipv6hdr ipv6hdr_at(sk_buff skb, int64_t off)
 cpdef icmphdr icmphdr_at(sk_buff skb, int64_t off)
-cpdef igmphdr igmphdr_at(sk_buff skb, int64_t off)
 cpdef udphdr udphdr_at(sk_buff skb, int64_t off)
 cpdef tcphdr tcphdr_at(sk_buff skb, int64_t off)
 cpdef void eth_header_push(sk_buff skb, bytes daddr, bytes saddr, unsigned int proto) except *
@@ -112,12 +110,10 @@ cpdef void tcp_push_ts(sk_buff skb, unsigned int sport, unsigned int dport, uint
                        uint32_t ack, unsigned int flags, unsigned int window, unsigned int urg_ptr,
                        uint32_t tsval, uint32_t tsecr) except *
 cpdef void icmp_push(sk_buff skb, unsigned int type, unsigned int code, uint32_t un) except *
-cpdef bint ip_fast_csum_ok(sk_buff skb) except -1
 cpdef void ip_send_check(iphdr iph) except *
 cpdef int64_t ip_decrease_ttl(iphdr iph) except? -1
 cpdef void tcp_v4_send_check(sk_buff skb, uint32_t saddr, uint32_t daddr) except *
 cpdef void tcp_v6_send_check(sk_buff skb, saddr, daddr) except *
-cpdef int64_t udp4_csum(sk_buff skb, uint32_t saddr, uint32_t daddr) except? -1
 cpdef void udp4_send_check(sk_buff skb, uint32_t saddr, uint32_t daddr) except *
 cpdef void udp6_send_check(sk_buff skb, saddr, daddr) except *
 cpdef int64_t tcp_hdrlen(sk_buff skb) except? -1

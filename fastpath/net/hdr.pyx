@@ -361,12 +361,6 @@ cpdef ethhdr ethhdr_at(sk_buff skb, int64_t off):
     return <ethhdr>view_at(ethhdr.__new__(ethhdr), skb, data_at(skb, off))
 
 
-cpdef arphdr arphdr_at(sk_buff skb, int64_t off):
-    """View of a header `off` bytes from skb->data."""
-    need(skb)
-    return <arphdr>view_at(arphdr.__new__(arphdr), skb, data_at(skb, off))
-
-
 cpdef iphdr iphdr_at(sk_buff skb, int64_t off):
     """View of a header `off` bytes from skb->data."""
     need(skb)
@@ -383,12 +377,6 @@ cpdef icmphdr icmphdr_at(sk_buff skb, int64_t off):
     """View of a header `off` bytes from skb->data."""
     need(skb)
     return <icmphdr>view_at(icmphdr.__new__(icmphdr), skb, data_at(skb, off))
-
-
-cpdef igmphdr igmphdr_at(sk_buff skb, int64_t off):
-    """View of a header `off` bytes from skb->data."""
-    need(skb)
-    return <igmphdr>view_at(igmphdr.__new__(igmphdr), skb, data_at(skb, off))
 
 
 cpdef udphdr udphdr_at(sk_buff skb, int64_t off):
@@ -574,15 +562,6 @@ cpdef void icmp_push(sk_buff skb, unsigned int type, unsigned int code, uint32_t
 
 
 # -- checksums -------------------------------------------------------------------------------------
-cpdef bint ip_fast_csum_ok(sk_buff skb) except -1:
-    """Header checksum of the IPv4 header at network_header."""
-    need(skb)
-    cdef uint8_t *p = ptr_at(skb, skb.network_header, 20)
-    cdef uint32_t n = (p[0] & 0x0F) * 4U
-    if n < 20:
-        return False
-    p = ptr_at(skb, skb.network_header, n)
-    return csum_fold(csum_ptr(p, n, 0)) == 0
 
 
 cpdef void ip_send_check(iphdr iph) except *:
@@ -646,19 +625,6 @@ cpdef void tcp_v6_send_check(sk_buff skb, saddr, daddr) except *:
     """tcp_v4_send_check for IPv6; addresses are 128-bit ints."""
     need(skb)
     send_check(skb, pseudo6(skb, saddr, daddr, P_TCP), 16, False)
-
-
-cpdef int64_t udp4_csum(sk_buff skb, uint32_t saddr, uint32_t daddr) except? -1:
-    """UDP checksum with data at the UDP header, its check field taken as 0; 0 becomes 0xFFFF."""
-    cdef uint32_t acc
-    cdef uint16_t v
-    cdef uint8_t *p
-    skb_check(skb)
-    p = ptr_at(skb, skb.data, 8)
-    acc = csum_tcpudp_nofold(saddr, daddr, skb.len, P_UDP, 0)
-    acc = csum_ptr(p, 6, acc)
-    v = csum_fold(skb_do_csum(skb, 8, skb.len - 8, acc))
-    return v if v else 0xFFFF
 
 
 cpdef void udp4_send_check(sk_buff skb, uint32_t saddr, uint32_t daddr) except *:

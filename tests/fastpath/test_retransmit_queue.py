@@ -78,7 +78,6 @@ def test_other_doors_in_are_shut(pool: S.SkbPool) -> None:
     extra, plain = packet(pool, 50), S.sk_buff_head()
     for way in (
         lambda: S.skb_queue_tail(queue, extra),
-        lambda: S.skb_append(a, extra, queue),
         lambda: queue.insert_before(a, extra),
         lambda: plain.splice_tail_init(queue),
         lambda: queue.splice_tail_init(plain),
