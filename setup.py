@@ -26,6 +26,7 @@ import shlex
 import shutil
 import sys
 import sysconfig
+import time
 import tomllib
 from collections.abc import Iterable
 from pathlib import Path
@@ -340,7 +341,28 @@ class BuildInPlace(build_ext):
         made.write_text(now)
 
 
+def forget_failures(began: float) -> None:
+    """Remove what a translation that failed has left, in the cache too.
+
+    Cython takes it for the module's C, and the compiler would say at the next build that it is not.
+    """
+    cache = Path(CACHE).rglob("*") if CACHE else ()
+    for path in (*cache, *(ROOT / "fastpath").rglob("*.c"), *STACK_BUILD.rglob("*.c")):
+        if path.is_file() and path.stat().st_mtime >= began:
+            path.unlink()
+
+
 def translated() -> list[Extension]:
+    """Return what to compile, once its C is written."""
+    began = time.time()
+    try:
+        return translate_all()
+    except BaseException:
+        forget_failures(began)
+        raise
+
+
+def translate_all() -> list[Extension]:
     """Write the C of all modules, of both packages at once; return what to compile."""
     found = extensions()
     stack = stack_modules()
