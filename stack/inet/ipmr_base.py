@@ -22,14 +22,25 @@ import errno
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from fastpath.base.skbuff import PACKET_LOOPBACK, kfree_skb, sk_buff, skb_clone
+from fastpath.base.skbuff import (
+    PACKET_LOOPBACK,
+    alloc_skb,
+    kfree_skb,
+    sk_buff,
+    skb_clone,
+    skb_pull,
+    skb_put_data,
+    skb_reset_network_header,
+    skb_set_transport_header,
+)
 from stack.core import drop_reason
 from stack.core.drop_reason import kfree_skb_reason
 from stack.core.errors import os_error
 from stack.core.netdevice import net_device
 from stack.core.rows import row, state, wide
+from stack.core.sock import sock, sock_queue_rcv_skb_reason
 from stack.core.timer import TIMER_DEFERRABLE, mod_timer, timer_delete, timer_list
-from stack.core.uapi import RTM_DELROUTE, RTM_NEWROUTE
+from stack.core.uapi import RTM_DELROUTE, RTM_NEWCACHEREPORT, RTM_NEWROUTE
 
 if TYPE_CHECKING:
     from stack.net import Net
@@ -94,6 +105,15 @@ class mr_table_ops:
 
     family: int
     """RTNL_FAMILY_IPMR or RTNL_FAMILY_IP6MR."""
+    protocol: int
+    """Of the daemon's raw socket: IPPROTO_IGMP or IPPROTO_ICMPV6."""
+    table: int
+    """The number of the only table."""
+    table_of: Callable[[Net], mr_table | None]
+    """The namespace's table; None: nobody asked for it yet."""
+    set_table: Callable[[Net, mr_table], None]
+    daemon: Callable[[mr_table, Any, int], None]
+    """A socket is the daemon's from now on (1), or no longer (-1)."""
     queue_xmit: Callable[[mr_table, int, sk_buff], None]
     """Send a packet by an interface. Takes ownership."""
     report: Callable[[mr_table, sk_buff, int, int], int]
@@ -103,6 +123,8 @@ class mr_table_ops:
     """An interface is one of the table's from now on (1), or no longer (-1)."""
     input: Callable[[sk_buff], int]
     """What a route to a group does with a packet."""
+    own_may_differ: bool
+    """A packet of this host may come back by another interface than its route's."""
 
 
 @state
@@ -363,6 +385,61 @@ def mr_expire_process(timer: timer_list) -> None:
         mod_timer(timer, min(c.expires for c in mrt.mfc_unres_queue.values()))
 
 
+def mr_no_route(mrt: mr_table, dev: net_device, skb: sk_buff, origin: wide, group: wide) -> int:
+    """In ip_mr_input, ip6_mr_input: a packet without a route that came in at `dev`: keep or drop.
+
+    0 or -errno. Takes ownership of skb.
+    """
+    vifi = mr_find_vif(mrt, dev)
+    if vifi >= 0:
+        return mr_cache_unresolved(mrt, vifi, skb, origin, group)
+    kfree_skb_reason(mrt.net, skb, drop_reason.SKB_DROP_REASON_NOT_SPECIFIED)
+    return -errno.ENODEV
+
+
+@state
+class mr_report:
+    """A message to the daemon, as RTNLGRP_IPV4_MROUTE_R, IPV6_MROUTE_R hear of it."""
+
+    mrt: mr_table
+    kind: int
+    """IGMPMSG_*."""
+    vifi: int
+    origin: wide
+    group: wide
+    packet: bytes
+    """What is behind the message's header."""
+
+
+def mr_queue_report(
+    mrt: mr_table, pkt: sk_buff, head: bytearray, hlen: int, told: mr_report
+) -> int:
+    """In ipmr_cache_report, ip6mr_cache_report: give the daemon a message. 0 or -errno.
+
+    `hlen` bytes of `head` are an IP header that it does not read. Borrows pkt.
+    """
+    net: Net = mrt.net
+    sk: sock | None = mrt.mroute_sk
+    if sk is None:
+        return -errno.EINVAL
+    skb = alloc_skb(net.skb_small, len(head), 0)
+    if skb is None:
+        return -errno.ENOBUFS
+    skb_put_data(skb, head)
+    skb_reset_network_header(skb)
+    skb_pull(skb, hlen)
+    skb_set_transport_header(skb, 0)
+    skb.dev = pkt.dev
+    rtnl = net.rtnl
+    if rtnl is not None:
+        rtnl(RTM_NEWCACHEREPORT, told)
+    reason = sock_queue_rcv_skb_reason(sk, skb)
+    if reason:
+        kfree_skb_reason(net, skb, reason)
+        return -errno.ENOMEM
+    return 0
+
+
 # --- forwarding -----------------------------------------------------------------------------------
 
 
@@ -397,7 +474,7 @@ def mr_forward(mrt: mr_table, dev: net_device, skb: sk_buff, c: mr_mfc, local: b
     ttl: int = mrt.ops.ttl(skb)
     out: list[int] = []
     if not proxied and vif.dev is not dev:
-        if skb.pkt_type != PACKET_LOOPBACK:  # of own packets that is no wonder
+        if skb.pkt_type != PACKET_LOOPBACK or not mrt.ops.own_may_differ:
             c.wrong_if += 1
             mr_assert(mrt, skb, c, vifi)
     else:
