@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 from fastpath.base.skbuff import (
     PACKET_LOOPBACK,
     alloc_skb,
+    consume_skb,
     kfree_skb,
     sk_buff,
     skb_clone,
@@ -34,9 +35,10 @@ from fastpath.base.skbuff import (
     skb_set_transport_header,
 )
 from stack.core import drop_reason
+from stack.core.dev import free_netdev, unregister_netdevice
 from stack.core.drop_reason import kfree_skb_reason
 from stack.core.errors import os_error
-from stack.core.netdevice import net_device
+from stack.core.netdevice import NETREG_REGISTERED, net_device
 from stack.core.rows import row, state, wide
 from stack.core.sock import sock, sock_queue_rcv_skb_reason
 from stack.core.timer import TIMER_DEFERRABLE, mod_timer, timer_delete, timer_list
@@ -46,6 +48,7 @@ if TYPE_CHECKING:
     from stack.net import Net
 
 RTNL_FAMILY_IPMR, RTNL_FAMILY_IP6MR = 128, 129
+ARPHRD_PIMREG = 779
 MAXVIFS = 32
 MFC_ASSERT_THRESH = 3_000_000_000
 """At most one report of a wrong interface in these ns, of each route."""
@@ -125,6 +128,8 @@ class mr_table_ops:
     """What a route to a group does with a packet."""
     own_may_differ: bool
     """A packet of this host may come back by another interface than its route's."""
+    reg_name: str
+    """The name of the register interface."""
 
 
 @state
@@ -146,6 +151,8 @@ class mr_table:
     mroute_do_assert: int = row(0)
     mroute_do_pim: bool = row(False)
     mroute_do_wrvifwhole: bool = row(False)
+    mroute_reg_vif_num: int = row(-1)
+    """The register interface of PIM (pimreg.py), -1: there is none."""
 
 
 def mr_table_alloc(net: Net, ident: int, ops: mr_table_ops) -> mr_table:
@@ -304,10 +311,16 @@ def mr_vif_delete(mrt: mr_table, vifi: int) -> None:
     dev = mrt.vif_table[vifi].dev if 0 <= vifi < mrt.maxvif else None
     if dev is None:
         raise os_error(errno.EADDRNOTAVAIL, f"no multicast interface {vifi}")
+    registers = vifi == mrt.mroute_reg_vif_num
+    if registers:
+        mrt.mroute_reg_vif_num = -1
     mrt.vif_table[vifi] = vif_device()
     while mrt.maxvif and mrt.vif_table[mrt.maxvif - 1].dev is None:
         mrt.maxvif -= 1
     mrt.ops.vif_changed(dev, -1)
+    if registers and dev.reg_state == NETREG_REGISTERED:
+        unregister_netdevice(dev)
+        free_netdev(dev)
 
 
 def mr_device_gone(mrt: mr_table, dev: net_device) -> None:
@@ -456,6 +469,29 @@ def mr_assert(mrt: mr_table, skb: sk_buff, c: mr_mfc, vifi: int) -> None:
         mrt.ops.report(mrt, skb, vifi, IGMPMSG_WRVIFWHOLE)
 
 
+def mr_register_xmit(mrt: mr_table, dev: net_device, skb: sk_buff) -> None:
+    """net/ipv4/ipmr.c reg_vif_xmit: the daemon gets the whole packet. Takes ownership of skb."""
+    dev.stats.tx_packets += 1
+    dev.stats.tx_bytes += skb.len
+    mrt.ops.report(mrt, skb, mrt.mroute_reg_vif_num, IGMPMSG_WHOLEPKT)
+    consume_skb(skb)
+
+
+def mr_queue_xmit(mrt: mr_table, vifi: int, skb: sk_buff) -> None:
+    """net/ipv4/ipmr.c ipmr_queue_xmit, net/ipv6/ip6mr.c ip6mr_forward2: send by an interface.
+
+    Takes ownership of skb.
+    """
+    vif: vif_device = mrt.vif_table[vifi]
+    dev = vif.dev
+    if vifi != mrt.mroute_reg_vif_num or dev is None:
+        mrt.ops.queue_xmit(mrt, vifi, skb)
+        return
+    vif.pkt_out += 1
+    vif.bytes_out += skb.len
+    mr_register_xmit(mrt, dev, skb)
+
+
 def mr_forward(mrt: mr_table, dev: net_device, skb: sk_buff, c: mr_mfc, local: bool) -> None:
     """net/ipv4/ipmr.c ip_mr_forward, net/ipv6/ip6mr.c ip6_mr_forward: send by the route's ways.
 
@@ -492,11 +528,11 @@ def mr_forward(mrt: mr_table, dev: net_device, skb: sk_buff, c: mr_mfc, local: b
     last = len(out) - 1
     for i in range(last + 1):
         if i == last and not local:
-            mrt.ops.queue_xmit(mrt, out[i], skb)
+            mr_queue_xmit(mrt, out[i], skb)
         else:
             clone = skb_clone(skb)
             clone.dst = skb.dst
             clone.dev = skb.dev
-            mrt.ops.queue_xmit(mrt, out[i], clone)
+            mr_queue_xmit(mrt, out[i], clone)
     if not out and not local:
         kfree_skb_reason(net, skb, drop_reason.SKB_DROP_REASON_NOT_SPECIFIED)

@@ -207,4 +207,5 @@ ipmr_ops = mr_table_ops(
     vif_changed=ipmr_vif_changed,
     input=ip_mr_input,
     own_may_differ=True,
+    reg_name="pimreg",
 )

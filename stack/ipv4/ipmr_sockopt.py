@@ -17,6 +17,7 @@ import struct
 from typing import TYPE_CHECKING, Any
 
 from stack.core.errors import os_error
+from stack.core.netdevice import net_device
 from stack.core.sockopt_table import exact_int, opt_bytes
 from stack.inet.inet_sock import inet_sock
 from stack.inet.ipmr_base import (
@@ -36,6 +37,7 @@ from stack.inet.mroute_sockopt import (
     mroute_options,
     mroute_socket,
 )
+from stack.inet.pimreg import mr_reg_vif
 from stack.ipv4.addr import ipv4_is_multicast
 from stack.ipv4.fib import ip_dev_find
 from stack.ipv4.ipmr import ipmr_ops
@@ -48,6 +50,7 @@ VIFCTL = struct.Struct("=HBBI4s4s")
 """struct vifctl: number, flags, threshold, rate limit, local address or index, remote address."""
 MFCCTL = struct.Struct("=4s4sH32s2xIIIi")
 """struct mfcctl: sender, group, incoming interface, thresholds, four that nobody reads."""
+IP_HLEN = 20
 SG_REQ = struct.Struct("@4s4sQQQ")
 
 
@@ -89,11 +92,16 @@ def mrt_add_vif(sk: raw_sock, optval: Any) -> None:
     net: Net = mrt.net
     if mrt.vif_table[vifi].dev is not None:
         raise os_error(errno.EADDRINUSE, f"interface {vifi} is taken")
-    if flags in (VIFF_REGISTER, VIFF_TUNNEL):
-        raise os_error(errno.EOPNOTSUPP, "no register interface, no tunnel")
-    if flags & ~VIFF_USE_IFINDEX:
+    if flags == VIFF_TUNNEL:
+        raise os_error(errno.EOPNOTSUPP, "no tunnel")
+    if flags != VIFF_REGISTER and flags & ~VIFF_USE_IFINDEX:
         raise os_error(errno.EINVAL, f"flags {flags:#x}")
-    if flags:
+    dev: net_device | None
+    if flags == VIFF_REGISTER:
+        dev = mr_reg_vif(mrt, IP_HLEN)
+        if dev.ip_ptr is not None:
+            dev.ip_ptr.cnf["rp_filter"] = 0
+    elif flags:
         dev = net.dev_by_index.get(int.from_bytes(local, "little"))
     else:
         dev = ip_dev_find(net, int_of(local))
@@ -101,6 +109,8 @@ def mrt_add_vif(sk: raw_sock, optval: Any) -> None:
         raise os_error(errno.EADDRNOTAVAIL, "no interface of this address")
     vif = mr_vif_add(mrt, vifi, dev, flags, sk is mrt.mroute_sk)
     vif.local, vif.remote = int_of(local), int_of(remote)
+    if flags == VIFF_REGISTER:
+        mrt.mroute_reg_vif_num = vifi
 
 
 def mrt_del_vif(sk: raw_sock, optval: Any) -> None:

@@ -156,4 +156,5 @@ ip6mr_ops = mr_table_ops(
     vif_changed=ip6mr_vif_changed,
     input=ip6_mr_input,
     own_may_differ=False,
+    reg_name="pim6reg",
 )

@@ -22,6 +22,7 @@ from stack.inet.mroute_sockopt import (
     mroute_options,
     mroute_socket,
 )
+from stack.inet.pimreg import mr_reg_vif
 from stack.ipv6.addr import ipv6_addr_is_multicast
 from stack.ipv6.ip6mr import ip6mr_ops
 
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 
 MIF6CTL = struct.Struct("=HBBH2xI")
 """struct mif6ctl: number, flags, threshold, index, rate limit."""
+MIFF_REGISTER = 1
+IPV6_HLEN = 40
 MIFI = struct.Struct("=H")
 MF6CCTL = struct.Struct("=28s28sH2x32s")
 """struct mf6cctl: sender and group (sockaddr_in6), incoming interface, a bit for each other."""
@@ -56,12 +59,14 @@ def mif6_add(sk: raw_sock, optval: Any) -> None:
         raise os_error(errno.ENFILE, f"interface {mifi}: there are {MAXVIFS}")
     if mrt.vif_table[mifi].dev is not None:
         raise os_error(errno.EADDRINUSE, f"interface {mifi} is taken")
-    if flags:
+    if flags not in (0, MIFF_REGISTER):
         raise os_error(errno.EINVAL, f"flags {flags:#x}")
-    dev = mrt.net.dev_by_index.get(index)
+    dev = mr_reg_vif(mrt, IPV6_HLEN) if flags else mrt.net.dev_by_index.get(index)
     if dev is None:
         raise os_error(errno.EADDRNOTAVAIL, f"no interface {index}")
     mr_vif_add(mrt, mifi, dev, flags, sk is mrt.mroute_sk)
+    if flags:
+        mrt.mroute_reg_vif_num = mifi
 
 
 def mif6_delete(sk: raw_sock, optval: Any) -> None:
