@@ -112,9 +112,8 @@ class mr_table_ops:
     """Of the daemon's raw socket: IPPROTO_IGMP or IPPROTO_ICMPV6."""
     table: int
     """The number of the only table."""
-    table_of: Callable[[Net], mr_table | None]
-    """The namespace's table; None: nobody asked for it yet."""
-    set_table: Callable[[Net, mr_table], None]
+    netns: Callable[[Net], Any]
+    """netns_ipv4 or netns_ipv6: `mrt` is the table, None: nobody asked for it yet."""
     daemon: Callable[[mr_table, Any, int], None]
     """A socket is the daemon's from now on (1), or no longer (-1)."""
     queue_xmit: Callable[[mr_table, int, sk_buff], None]

@@ -84,9 +84,15 @@ class mroute_family(NamedTuple):
     """Where in its `sender` and `group` the address is."""
 
 
+def mroute_table_of(net: Net, ops: mr_table_ops) -> mr_table | None:
+    """The family's table; None: nobody asked for it yet."""
+    mrt: mr_table | None = ops.netns(net).mrt
+    return mrt
+
+
 def mroute_get_table(net: Net, ops: mr_table_ops) -> mr_table:
     """net/ipv4/ipmr.c ipmr_get_table: the family's table, made when first asked for."""
-    mrt = ops.table_of(net)
+    mrt = mroute_table_of(net, ops)
     if mrt is not None:
         return mrt
     made = mr_table_alloc(net, ops.table, ops)
@@ -96,7 +102,7 @@ def mroute_get_table(net: Net, ops: mr_table_ops) -> mr_table:
             mr_device_gone(made, dev)
 
     register_netdevice_notifier(net, event)
-    ops.set_table(net, made)
+    ops.netns(net).mrt = made
     return made
 
 
@@ -120,7 +126,7 @@ def mroute_sk_done(ops: mr_table_ops, sk: raw_sock) -> None:
 
     If it is the daemon's, what the daemon set goes with it.
     """
-    mrt = ops.table_of(sk.net)
+    mrt = mroute_table_of(sk.net, ops)
     if mrt is not None and mrt.mroute_sk is sk:
         mrt.mroute_sk = None
         mroute_clean_tables(mrt, MRT_FLUSH_VIFS | MRT_FLUSH_MFC)
@@ -237,7 +243,7 @@ def mroute_ioctl(family: mroute_family, sk: raw_sock, cmd: int, arg: Any) -> Any
     """
     if cmd not in (SIOCGETVIFCNT, SIOCGETSGCNT):
         return raw_ioctl(sk, cmd, arg)
-    mrt = family.ops.table_of(sk.net)
+    mrt = mroute_table_of(sk.net, family.ops)
     if cmd == SIOCGETVIFCNT:
         vifi, *_ = VIF_REQ.unpack(copy_from_user(arg, VIF_REQ.size))
         if mrt is None or vifi >= mrt.maxvif:

@@ -13,7 +13,7 @@ IGMPMSG_WHOLEPKT and WRVIFWHOLE have the whole packet behind such a header inste
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fastpath.base.skbuff import (
     sk_buff,
@@ -183,23 +183,16 @@ def ipmr_daemon(mrt: mr_table, sk: raw_sock, by: int) -> None:
     rt_cache_flush(net)
 
 
-def ipmr_table_of(net: Net) -> mr_table | None:
-    """The namespace's table."""
-    mrt: mr_table | None = net.ipv4.mrt
-    return mrt
-
-
-def ipmr_set_table(net: Net, mrt: mr_table) -> None:
-    """The namespace has a table from now on."""
-    net.ipv4.mrt = mrt
+def ipmr_netns(net: Net) -> Any:
+    """Where the family's state of a namespace is."""
+    return net.ipv4
 
 
 ipmr_ops = mr_table_ops(
     family=RTNL_FAMILY_IPMR,
     protocol=uapi.IPPROTO_IGMP,
     table=RT_TABLE_DEFAULT,
-    table_of=ipmr_table_of,
-    set_table=ipmr_set_table,
+    netns=ipmr_netns,
     daemon=ipmr_daemon,
     queue_xmit=ipmr_queue_xmit,
     report=ipmr_cache_report,

@@ -13,7 +13,7 @@ nothing; MRT6MSG_WHOLEPKT and WRMIFWHOLE have the packet there:
 from __future__ import annotations
 
 import struct
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fastpath.base.skbuff import sk_buff, skb_copy_bits, skb_cow
 from fastpath.net.hdr import ipv6_hdr
@@ -132,23 +132,16 @@ def ip6mr_daemon(mrt: mr_table, sk: raw_sock, by: int) -> None:
     conf.store("mc_forwarding", conf.mc_forwarding + by)
 
 
-def ip6mr_table_of(net: Net) -> mr_table | None:
-    """The namespace's table."""
-    mrt: mr_table | None = net.ipv6.mrt
-    return mrt
-
-
-def ip6mr_set_table(net: Net, mrt: mr_table) -> None:
-    """The namespace has a table from now on."""
-    net.ipv6.mrt = mrt
+def ip6mr_netns(net: Net) -> Any:
+    """Where the family's state of a namespace is."""
+    return net.ipv6
 
 
 ip6mr_ops = mr_table_ops(
     family=RTNL_FAMILY_IP6MR,
     protocol=uapi.IPPROTO_ICMPV6,
     table=RT6_TABLE_MAIN,
-    table_of=ip6mr_table_of,
-    set_table=ip6mr_set_table,
+    netns=ip6mr_netns,
     daemon=ip6mr_daemon,
     queue_xmit=ip6mr_queue_xmit,
     report=ip6mr_cache_report,
