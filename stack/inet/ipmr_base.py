@@ -22,19 +22,33 @@ import errno
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from fastpath.base.skbuff import PACKET_LOOPBACK, kfree_skb, sk_buff, skb_clone
+from fastpath.base.skbuff import (
+    PACKET_LOOPBACK,
+    alloc_skb,
+    consume_skb,
+    kfree_skb,
+    sk_buff,
+    skb_clone,
+    skb_pull,
+    skb_put_data,
+    skb_reset_network_header,
+    skb_set_transport_header,
+)
 from stack.core import drop_reason
+from stack.core.dev import free_netdev, unregister_netdevice
 from stack.core.drop_reason import kfree_skb_reason
 from stack.core.errors import os_error
-from stack.core.netdevice import net_device
+from stack.core.netdevice import NETREG_REGISTERED, net_device
 from stack.core.rows import row, state, wide
+from stack.core.sock import sock, sock_queue_rcv_skb_reason
 from stack.core.timer import TIMER_DEFERRABLE, mod_timer, timer_delete, timer_list
-from stack.core.uapi import RTM_DELROUTE, RTM_NEWROUTE
+from stack.core.uapi import RTM_DELROUTE, RTM_NEWCACHEREPORT, RTM_NEWROUTE
 
 if TYPE_CHECKING:
     from stack.net import Net
 
 RTNL_FAMILY_IPMR, RTNL_FAMILY_IP6MR = 128, 129
+ARPHRD_PIMREG = 779
 MAXVIFS = 32
 MFC_ASSERT_THRESH = 3_000_000_000
 """At most one report of a wrong interface in these ns, of each route."""
@@ -94,6 +108,14 @@ class mr_table_ops:
 
     family: int
     """RTNL_FAMILY_IPMR or RTNL_FAMILY_IP6MR."""
+    protocol: int
+    """Of the daemon's raw socket: IPPROTO_IGMP or IPPROTO_ICMPV6."""
+    table: int
+    """The number of the only table."""
+    netns: Callable[[Net], Any]
+    """netns_ipv4 or netns_ipv6: `mrt` is the table, None: nobody asked for it yet."""
+    daemon: Callable[[mr_table, Any, int], None]
+    """A socket is the daemon's from now on (1), or no longer (-1)."""
     queue_xmit: Callable[[mr_table, int, sk_buff], None]
     """Send a packet by an interface. Takes ownership."""
     report: Callable[[mr_table, sk_buff, int, int], int]
@@ -103,6 +125,10 @@ class mr_table_ops:
     """An interface is one of the table's from now on (1), or no longer (-1)."""
     input: Callable[[sk_buff], int]
     """What a route to a group does with a packet."""
+    own_may_differ: bool
+    """A packet of this host may come back by another interface than its route's."""
+    reg_name: str
+    """The name of the register interface."""
 
 
 @state
@@ -124,6 +150,8 @@ class mr_table:
     mroute_do_assert: int = row(0)
     mroute_do_pim: bool = row(False)
     mroute_do_wrvifwhole: bool = row(False)
+    mroute_reg_vif_num: int = row(-1)
+    """The register interface of PIM (pimreg.py), -1: there is none."""
 
 
 def mr_table_alloc(net: Net, ident: int, ops: mr_table_ops) -> mr_table:
@@ -282,10 +310,16 @@ def mr_vif_delete(mrt: mr_table, vifi: int) -> None:
     dev = mrt.vif_table[vifi].dev if 0 <= vifi < mrt.maxvif else None
     if dev is None:
         raise os_error(errno.EADDRNOTAVAIL, f"no multicast interface {vifi}")
+    registers = vifi == mrt.mroute_reg_vif_num
+    if registers:
+        mrt.mroute_reg_vif_num = -1
     mrt.vif_table[vifi] = vif_device()
     while mrt.maxvif and mrt.vif_table[mrt.maxvif - 1].dev is None:
         mrt.maxvif -= 1
     mrt.ops.vif_changed(dev, -1)
+    if registers and dev.reg_state == NETREG_REGISTERED:
+        unregister_netdevice(dev)
+        free_netdev(dev)
 
 
 def mr_device_gone(mrt: mr_table, dev: net_device) -> None:
@@ -363,6 +397,61 @@ def mr_expire_process(timer: timer_list) -> None:
         mod_timer(timer, min(c.expires for c in mrt.mfc_unres_queue.values()))
 
 
+def mr_no_route(mrt: mr_table, dev: net_device, skb: sk_buff, origin: wide, group: wide) -> int:
+    """In ip_mr_input, ip6_mr_input: a packet without a route that came in at `dev`: keep or drop.
+
+    0 or -errno. Takes ownership of skb.
+    """
+    vifi = mr_find_vif(mrt, dev)
+    if vifi >= 0:
+        return mr_cache_unresolved(mrt, vifi, skb, origin, group)
+    kfree_skb_reason(mrt.net, skb, drop_reason.SKB_DROP_REASON_NOT_SPECIFIED)
+    return -errno.ENODEV
+
+
+@state
+class mr_report:
+    """A message to the daemon, as RTNLGRP_IPV4_MROUTE_R, IPV6_MROUTE_R hear of it."""
+
+    mrt: mr_table
+    kind: int
+    """IGMPMSG_*."""
+    vifi: int
+    origin: wide
+    group: wide
+    packet: bytes
+    """What is behind the message's header."""
+
+
+def mr_queue_report(
+    mrt: mr_table, pkt: sk_buff, head: bytearray, hlen: int, told: mr_report
+) -> int:
+    """In ipmr_cache_report, ip6mr_cache_report: give the daemon a message. 0 or -errno.
+
+    `hlen` bytes of `head` are an IP header that it does not read. Borrows pkt.
+    """
+    net: Net = mrt.net
+    sk: sock | None = mrt.mroute_sk
+    if sk is None:
+        return -errno.EINVAL
+    skb = alloc_skb(net.skb_small, len(head), 0)
+    if skb is None:
+        return -errno.ENOBUFS
+    skb_put_data(skb, head)
+    skb_reset_network_header(skb)
+    skb_pull(skb, hlen)
+    skb_set_transport_header(skb, 0)
+    skb.dev = pkt.dev
+    rtnl = net.rtnl
+    if rtnl is not None:
+        rtnl(RTM_NEWCACHEREPORT, told)
+    reason = sock_queue_rcv_skb_reason(sk, skb)
+    if reason:
+        kfree_skb_reason(net, skb, reason)
+        return -errno.ENOMEM
+    return 0
+
+
 # --- forwarding -----------------------------------------------------------------------------------
 
 
@@ -377,6 +466,29 @@ def mr_assert(mrt: mr_table, skb: sk_buff, c: mr_mfc, vifi: int) -> None:
     mrt.ops.report(mrt, skb, vifi, IGMPMSG_WRONGVIF)
     if mrt.mroute_do_wrvifwhole:
         mrt.ops.report(mrt, skb, vifi, IGMPMSG_WRVIFWHOLE)
+
+
+def mr_register_xmit(mrt: mr_table, dev: net_device, skb: sk_buff) -> None:
+    """net/ipv4/ipmr.c reg_vif_xmit: the daemon gets the whole packet. Takes ownership of skb."""
+    dev.stats.tx_packets += 1
+    dev.stats.tx_bytes += skb.len
+    mrt.ops.report(mrt, skb, mrt.mroute_reg_vif_num, IGMPMSG_WHOLEPKT)
+    consume_skb(skb)
+
+
+def mr_queue_xmit(mrt: mr_table, vifi: int, skb: sk_buff) -> None:
+    """net/ipv4/ipmr.c ipmr_queue_xmit, net/ipv6/ip6mr.c ip6mr_forward2: send by an interface.
+
+    Takes ownership of skb.
+    """
+    vif: vif_device = mrt.vif_table[vifi]
+    dev = vif.dev
+    if vifi != mrt.mroute_reg_vif_num or dev is None:
+        mrt.ops.queue_xmit(mrt, vifi, skb)
+        return
+    vif.pkt_out += 1
+    vif.bytes_out += skb.len
+    mr_register_xmit(mrt, dev, skb)
 
 
 def mr_forward(mrt: mr_table, dev: net_device, skb: sk_buff, c: mr_mfc, local: bool) -> None:
@@ -397,7 +509,7 @@ def mr_forward(mrt: mr_table, dev: net_device, skb: sk_buff, c: mr_mfc, local: b
     ttl: int = mrt.ops.ttl(skb)
     out: list[int] = []
     if not proxied and vif.dev is not dev:
-        if skb.pkt_type != PACKET_LOOPBACK:  # of own packets that is no wonder
+        if skb.pkt_type != PACKET_LOOPBACK or not mrt.ops.own_may_differ:
             c.wrong_if += 1
             mr_assert(mrt, skb, c, vifi)
     else:
@@ -415,11 +527,11 @@ def mr_forward(mrt: mr_table, dev: net_device, skb: sk_buff, c: mr_mfc, local: b
     last = len(out) - 1
     for i in range(last + 1):
         if i == last and not local:
-            mrt.ops.queue_xmit(mrt, out[i], skb)
+            mr_queue_xmit(mrt, out[i], skb)
         else:
             clone = skb_clone(skb)
             clone.dst = skb.dst
             clone.dev = skb.dev
-            mrt.ops.queue_xmit(mrt, out[i], clone)
+            mr_queue_xmit(mrt, out[i], clone)
     if not out and not local:
         kfree_skb_reason(net, skb, drop_reason.SKB_DROP_REASON_NOT_SPECIFIED)

@@ -30,6 +30,7 @@ from stack.inet.inet_common import (
 )
 from stack.inet.inet_ops import inet_proto_ops
 from stack.inet.inet_sock import inet_sock
+from stack.inet.pimreg import IPPROTO_PIM
 from stack.inet.ping import ping_init
 from stack.inet.protocol import inet_add_protocol, net_protocol, new_inet_protos
 from stack.inet.protosw import (
@@ -57,6 +58,7 @@ from stack.ipv4.ip_fragment import ip_frags_exit, ip_frags_init
 from stack.ipv4.ip_input import ip_list_rcv, ip_local_deliver, ip_rcv
 from stack.ipv4.ip_output import ip_mc_output, ip_output
 from stack.ipv4.netns import ipv4_steps, netns_ipv4
+from stack.ipv4.pim import pim_protocol
 from stack.ipv4.ping import icmp_err, ping_prot
 from stack.ipv4.raw import raw_prot
 from stack.ipv4.route import ip_rt_init
@@ -175,6 +177,7 @@ def inet_init_net(net: Net) -> None:
     inet_add_protocol(net, udp_protocol, uapi.IPPROTO_UDP)
     inet_add_protocol(net, igmp_protocol, uapi.IPPROTO_IGMP)
     inet_add_protocol(net, tcp_protocol, uapi.IPPROTO_TCP)
+    inet_add_protocol(net, pim_protocol, IPPROTO_PIM)
     for row in inetsw_array:
         inet_register_protosw(net.inetsw, row)
     ip_init(net)

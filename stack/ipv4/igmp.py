@@ -60,6 +60,7 @@ from stack.ipv4.fib import ip_dev_find
 from stack.ipv4.ip_output import __ip_select_ident, ip_local_out
 from stack.ipv4.mc_list import ip_mc_list, ip_mc_lookup
 from stack.ipv4.netns import in_dev_conf
+from stack.ipv4.pim import pim_rcv_v1
 from stack.ipv4.route import IP_DF, ip_route_output_key
 from stack.ipv4.rt_cache import rt_cache_flush
 
@@ -68,6 +69,7 @@ if TYPE_CHECKING:
     from stack.net import Net
 
 IGMP_HOST_MEMBERSHIP_QUERY = 0x11
+IGMP_PIM = 0x14
 IGMP_HOST_MEMBERSHIP_REPORT = 0x12
 IGMPV2_HOST_MEMBERSHIP_REPORT = 0x16
 IGMP_HOST_LEAVE_MESSAGE = 0x17
@@ -510,6 +512,8 @@ def igmp_rcv(skb: sk_buff) -> int:
         kfree_skb_reason(net, skb, drop_reason.SKB_DROP_REASON_SKB_CSUM)
         return 0
     kind = data[0]
+    if kind == IGMP_PIM:
+        return pim_rcv_v1(skb)
     if kind == IGMP_HOST_MEMBERSHIP_QUERY:
         if not igmp_heard_query(in_dev, skb, data):
             kfree_skb_reason(net, skb, drop_reason.SKB_DROP_REASON_IGMP_INHDR)

@@ -13,18 +13,13 @@ IGMPMSG_WHOLEPKT and WRVIFWHOLE have the whole packet behind such a header inste
 
 from __future__ import annotations
 
-import errno
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fastpath.base.skbuff import (
-    alloc_skb,
     sk_buff,
     skb_clone,
     skb_copy_bits,
     skb_cow,
-    skb_put_data,
-    skb_reset_network_header,
-    skb_set_transport_header,
 )
 from fastpath.net.hdr import ip_decrease_ttl, ip_hdr
 from stack.core import drop_reason, uapi
@@ -33,20 +28,21 @@ from stack.core.drop_reason import kfree_skb_reason
 from stack.core.dst import dst_mtu, dst_output
 from stack.core.netdevice import net_device
 from stack.core.netfilter import NF_INET_FORWARD, nf_hook
-from stack.core.sock import sock_queue_rcv_skb_reason
 from stack.inet.af_ops import af_ops_of
 from stack.inet.ipmr_base import (
     IGMPMSG_WHOLEPKT,
     IGMPMSG_WRVIFWHOLE,
     RTNL_FAMILY_IPMR,
-    mr_cache_unresolved,
     mr_find,
-    mr_find_vif,
     mr_forward,
+    mr_no_route,
+    mr_queue_report,
+    mr_report,
     mr_table,
     mr_table_ops,
     vif_device,
 )
+from stack.ipv4.fib import RT_TABLE_DEFAULT
 from stack.ipv4.ip_input import ip_call_ra_chain, ip_local_deliver
 from stack.ipv4.ip_options import received_options
 from stack.ipv4.ip_options_rcv import ip_forward_options
@@ -58,6 +54,8 @@ if TYPE_CHECKING:
     from stack.core.sock import sock
     from stack.inet.raw import raw_sock
     from stack.net import Net
+
+IGMPMSG_SIZE = 20
 
 # --- packets --------------------------------------------------------------------------------------
 
@@ -87,16 +85,12 @@ def ip_mr_input(skb: sk_buff) -> int:
     saddr, daddr = iph.saddr, iph.daddr
     c = mr_find(mrt, saddr, daddr, dev)
     if c is None:
-        vifi = mr_find_vif(mrt, dev)
         if local:
             clone = skb_clone(skb)
             clone.dev = dev
             ip_local_deliver(skb)
             skb = clone
-        if vifi >= 0:
-            return mr_cache_unresolved(mrt, vifi, skb, saddr, daddr)
-        kfree_skb_reason(net, skb, drop_reason.SKB_DROP_REASON_NOT_SPECIFIED)
-        return -errno.ENODEV
+        return mr_no_route(mrt, dev, skb, saddr, daddr)
     mr_forward(mrt, dev, skb, c, local)
     return ip_local_deliver(skb) if local else 0
 
@@ -147,32 +141,18 @@ def ipmr_forward_finish(net: Net, sk: sock | None, skb: sk_buff) -> int:
 
 def ipmr_cache_report(mrt: mr_table, pkt: sk_buff, vifi: int, kind: int) -> int:
     """net/ipv4/ipmr.c: tell the daemon (IGMPMSG_*). 0 or -errno. Borrows pkt."""
-    sk: raw_sock | None = mrt.mroute_sk
-    if sk is None:
-        return -errno.EINVAL
-    net: Net = mrt.net
+    iph = ip_hdr(pkt)
     whole = kind in (IGMPMSG_WHOLEPKT, IGMPMSG_WRVIFWHOLE)
-    length = ip_hdr(pkt).ihl * 4
-    head = bytearray(skb_copy_bits(pkt, 0, pkt.len if whole else length))
+    head = bytearray(skb_copy_bits(pkt, 0, pkt.len if whole else iph.ihl * 4))
     if whole:
-        head[0:0] = head[:20]
+        head[0:0] = head[:IGMPMSG_SIZE]
         head[0] = 0x45
     else:
         head += bytes((kind, 0, 0, 0, 0, 0, 0, 0))
     head[8:12] = bytes((kind, 0, vifi & 0xFF, vifi >> 8))
     head[2:4] = (len(head) & 0xFFFF).to_bytes(2, "big")
-    skb = alloc_skb(net.skb_small, len(head), 0)
-    if skb is None:
-        return -errno.ENOBUFS
-    skb_put_data(skb, head)
-    skb_reset_network_header(skb)
-    skb_set_transport_header(skb, 0)
-    skb.dev = pkt.dev
-    reason = sock_queue_rcv_skb_reason(sk, skb)
-    if reason:
-        kfree_skb_reason(net, skb, reason)
-        return -errno.ENOMEM
-    return 0
+    told = mr_report(mrt, kind, vifi, iph.saddr, iph.daddr, bytes(head[IGMPMSG_SIZE:]))
+    return mr_queue_report(mrt, pkt, head, 0, told)
 
 
 def ipmr_ttl(skb: sk_buff) -> int:
@@ -189,6 +169,36 @@ def ipmr_vif_changed(dev: net_device, by: int) -> None:
     rt_cache_flush(dev.net)
 
 
+def ipmr_daemon(mrt: mr_table, sk: raw_sock, by: int) -> None:
+    """net/ipv4/ipmr.c ipmr_mroute_setsockopt, mrtsock_destruct: a daemon comes or goes."""
+    net: Net = mrt.net
+    if by > 0:
+        for dev in net.dev_base_head:
+            if dev.ip_ptr is not None:
+                dev.ip_ptr.cnf.count_up("mc_forwarding", 0)
+        net.ra_chain.append(sk)
+    elif sk in net.ra_chain:
+        net.ra_chain.remove(sk)
+    net.sysctl.publish("mc_forwarding", net.sysctl.mc_forwarding + by)
+    rt_cache_flush(net)
+
+
+def ipmr_netns(net: Net) -> Any:
+    """Where the family's state of a namespace is."""
+    return net.ipv4
+
+
 ipmr_ops = mr_table_ops(
-    RTNL_FAMILY_IPMR, ipmr_queue_xmit, ipmr_cache_report, ipmr_ttl, ipmr_vif_changed, ip_mr_input
+    family=RTNL_FAMILY_IPMR,
+    protocol=uapi.IPPROTO_IGMP,
+    table=RT_TABLE_DEFAULT,
+    netns=ipmr_netns,
+    daemon=ipmr_daemon,
+    queue_xmit=ipmr_queue_xmit,
+    report=ipmr_cache_report,
+    ttl=ipmr_ttl,
+    vif_changed=ipmr_vif_changed,
+    input=ip_mr_input,
+    own_may_differ=True,
+    reg_name="pimreg",
 )

@@ -48,11 +48,11 @@ from stack.inet.af_ops import af_ops_of
 from stack.inet.append import ip_generic_getfrag
 from stack.inet.datagram import sk_icmp_err, udp_disconnect
 from stack.inet.flow import flowi
+from stack.inet.mroute_sockopt import mroute_ioctl, mroute_sk_done
 from stack.inet.raw import (
     raise_sent,
     raw_hash_sk,
     raw_hdrinc_skb,
-    raw_ioctl,
     raw_match,
     raw_rcv_skb,
     raw_recvmsg,
@@ -76,7 +76,8 @@ from stack.ipv4.ip_output import (
     ipcm_cookie,
 )
 from stack.ipv4.ip_sockglue import ip_cmsg_send, ip_getsockopt, ip_setsockopt, ipv4_pktinfo_prepare
-from stack.ipv4.ipmr_sockopt import SIOCGETSGCNT, SIOCGETVIFCNT, ipmr_ioctl, mrtsock_destruct
+from stack.ipv4.ipmr import ipmr_ops
+from stack.ipv4.ipmr_sockopt import ipmr_family
 from stack.ipv4.route import RTCF_BROADCAST, ip_route_output_flow, rtable
 
 IP_HLEN = 20
@@ -259,7 +260,7 @@ def raw_destroy(sk: raw_sock) -> None:
 
 def raw_close(sk: raw_sock, timeout: int) -> None:
     """net/ipv4/raw.c"""
-    mrtsock_destruct(sk)
+    mroute_sk_done(ipmr_ops, sk)
     if sk in sk.net.ra_chain:
         sk.net.ra_chain.remove(sk)
     sk_common_release(sk)
@@ -303,10 +304,7 @@ def raw_connect(sk: raw_sock, uaddr: sockaddr, addr_len: int = 16) -> int:
 
 def raw_v4_ioctl(sk: raw_sock, cmd: int, arg: Any = None) -> Any:
     """net/ipv4/raw.c raw_ioctl: those of multicast routing, and those of both families."""
-    if cmd in (SIOCGETVIFCNT, SIOCGETSGCNT):
-        ipmr_ioctl(sk, cmd, arg)
-        return None
-    return raw_ioctl(sk, cmd, arg)
+    return mroute_ioctl(ipmr_family, sk, cmd, arg)
 
 
 raw_prot = proto(

@@ -25,6 +25,7 @@ from stack.inet.inet_common import (
 )
 from stack.inet.inet_ops import inet_proto_ops
 from stack.inet.inet_sock import inet_sock
+from stack.inet.pimreg import IPPROTO_PIM
 from stack.inet.ping import ping_rcv
 from stack.inet.protosw import (
     INET_PROTOSW_ICSK,
@@ -44,6 +45,7 @@ from stack.ipv6.datagram import ipv6_local_error, ipv6_local_rxpmtu, set_wire
 from stack.ipv6.inet6_ioctl import inet6_ioctl
 from stack.ipv6.ip6_cmsg import iface_scope_id
 from stack.ipv6.ipv6_sockglue import ipv6_families
+from stack.ipv6.pim6 import pim6_protocol
 from stack.ipv6.pinfo import ipv6_pinfo, np_of
 from stack.ipv6.ping import ping_v6_err, pingv6_prot
 from stack.ipv6.protocol import inet6_add_protocol, inet6_register_protosw
@@ -190,6 +192,7 @@ def inet6_net_init(net: Net) -> None:
     for row in inetsw6_array:
         inet6_register_protosw(net, row)
     inet6_add_protocol(net, udpv6_protocol, uapi.IPPROTO_UDP)
+    inet6_add_protocol(net, pim6_protocol, IPPROTO_PIM)
     tcpv6_init(net, tcpv6_protosw)
     slots = ipv6.sockets
     slots.raw6_local_deliver = raw6_local_deliver

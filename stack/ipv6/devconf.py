@@ -74,6 +74,7 @@ CONF_ROWS: tuple[Sysctl, ...] = (
     ),
     _conf("max_addresses", 16, "addresses made from router advertisements; 0: no limit", 0),
     _conf("max_desync_factor", 600, "seconds by which temporary addresses differ at random", 0),
+    Sysctl(CONF6, "mc_forwarding", 0, "a daemon routes packets to groups", read_only=True),
     _conf(
         "mldv1_unsolicited_report_interval", 10000, "ms between two unasked reports, version 1", 1
     ),
@@ -162,6 +163,7 @@ class ipv6_devconf:
     keep_addr_on_down: int
     max_addresses: int
     max_desync_factor: int
+    mc_forwarding: int
     mldv1_unsolicited_report_interval: int
     mldv2_unsolicited_report_interval: int
     mtu: int

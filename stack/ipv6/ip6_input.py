@@ -5,7 +5,7 @@
         PRE_ROUTING hook
         ip6_rcv_finish
             ip6_rcv_finish_core             early demux (the socket's route), else ip6_route_input
-            dst_input => ip6_input, ip6_forward, ip6_mc_input
+            dst_input => ip6_input, ip6_forward, ip6_mc_input => ip6_mr_input (ip6mr.py)
                 ip6_input                   LOCAL_IN hook
                     ip6_input_finish        header by header: raw6_local_deliver, then
                                             inet6_protos[nexthdr].handler
@@ -27,9 +27,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fastpath.base import skbuff
-from fastpath.base.skbuff import consume_skb, sk_buff, skb_copy_bits, skb_orphan, skb_share_check
+from fastpath.base.skbuff import (
+    consume_skb,
+    sk_buff,
+    skb_clone,
+    skb_copy_bits,
+    skb_orphan,
+    skb_share_check,
+)
 from fastpath.net.hdr import ipv6_hdr
-from fastpath.net.hdr6 import ipv6_hdr_validate
+from fastpath.net.hdr6 import ipv6_hdr_validate, ipv6_skip_exthdr
 from fastpath.net.inet import ip6_pull_header, ip6_rcv_fields, ip6_to_group
 from stack.core import drop_reason, netdevice
 from stack.core.dev_receive import gro_split
@@ -54,10 +61,12 @@ from stack.inet.ip_input import (
     inet_rcv_ops,
     inet_sublist_rcv_finish,
 )
+from stack.inet.ipmr_base import mr_table
 from stack.inet.xfrm_policy import XFRM_POLICY_IN, xfrm6_policy_check
+from stack.ipv6.addr import ipv6_addr_mc_scope
 from stack.ipv6.exthdrs import ipv6_parse_hopopts
 from stack.ipv6.if_inet6 import inet6_dev, ipv6_chk_mcast_addr
-from stack.ipv6.ip6_cb import NHOFF_FIRST, ip6cb_nhoff
+from stack.ipv6.ip6_cb import IP6CB, IP6SKB_ROUTERALERT, NHOFF_FIRST, ip6cb_nhoff
 from stack.ipv6.ip6_icmp import ICMPV6_PARAMPROB, ICMPV6_UNK_NEXTHDR, icmpv6_send
 from stack.ipv6.protocol import (
     INET6_PROTO_FINAL,
@@ -74,7 +83,10 @@ if TYPE_CHECKING:
     from stack.net import Net
 
 IPV6_UDP_HLEN = 48
+IPV6_HLEN = 40
 MLD_TYPES = (130, 131, 132, 143)
+NOT_ROUTED = (1, 2)
+"""Scopes of groups whose packets stay on their link (RFC 4291 2.7)."""
 
 
 def ipv6_rcv(skb: sk_buff, dev: net_device, pt: packet_type, orig_dev: net_device) -> int:
@@ -347,8 +359,36 @@ def ip6_rcv_dev(skb: sk_buff) -> net_device:
     return dev.net.dev_by_index.get(sdif, dev) if sdif else dev
 
 
+def ip6_is_mld(skb: sk_buff) -> bool:
+    """In ip6_mc_input: whether a packet with a router alert is a message of MLD. Borrows skb."""
+    if IP6CB(skb).ra:
+        return False
+    at, nexthdr, _ = ipv6_skip_exthdr(skb, IPV6_HLEN, ipv6_hdr(skb).nexthdr)
+    if nexthdr != NEXTHDR_ICMP or not 0 <= at < skb.len:
+        return False
+    return skb_copy_bits(skb, at, 1)[0] in MLD_TYPES
+
+
+def ip6_mc_route(mrt: mr_table, skb: sk_buff, deliver: bool) -> int:
+    """In ip6_mc_input: there is a multicast routing daemon. Takes ownership of skb."""
+    alert = skb.ip_cb_flags & IP6SKB_ROUTERALERT != 0 and IP6CB(skb).ra == 0
+    if alert:  # of MLD's value: it is for routers, and no packet to be forwarded
+        deliver = deliver or ip6_is_mld(skb)
+    elif ipv6_addr_mc_scope(ipv6_hdr(skb).daddr) not in NOT_ROUTED:
+        if not deliver:
+            return mrt.ops.input(skb)
+        clone = skb_clone(skb)
+        clone.dst = skb.dst
+        clone.dev = skb.dev
+        mrt.ops.input(clone)
+    if deliver:
+        return ip6_input(skb)
+    kfree_skb_reason(mrt.net, skb, drop_reason.SKB_DROP_REASON_NOT_SPECIFIED)
+    return 0
+
+
 def ip6_mc_input(skb: sk_buff) -> int:
-    """net/ipv6/ip6_input.c: deliver a packet to a group, or drop it: there is no multicast routing.
+    """net/ipv6/ip6_input.c: deliver a packet to a group, route it, or drop it.
 
     Takes ownership of skb.
     """
@@ -356,7 +396,11 @@ def ip6_mc_input(skb: sk_buff) -> int:
     mib = net.mib.ip6
     mib.InMcastPkts += 1
     mib.InMcastOctets += skb.len
-    if ipv6_chk_mcast_addr(ip6_rcv_dev(skb), ipv6_hdr(skb).daddr):
+    deliver = ipv6_chk_mcast_addr(ip6_rcv_dev(skb), ipv6_hdr(skb).daddr)
+    mrt: mr_table | None = net.ipv6.mrt
+    if mrt is not None and mrt.mroute_sk is not None:
+        return ip6_mc_route(mrt, skb, deliver)
+    if deliver:
         return ip6_input(skb)
     kfree_skb_reason(net, skb, drop_reason.SKB_DROP_REASON_NOT_SPECIFIED)
     return 0

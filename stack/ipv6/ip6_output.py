@@ -45,6 +45,7 @@ from stack.core.uapi import AF_INET6
 from stack.inet.do_fragment import inet_gso_slowpath
 from stack.inet.flow import flowi
 from stack.inet.inet_sock import inet_sock
+from stack.inet.ipmr_base import mr_table
 from stack.ipv6.if_inet6 import inet6_dev, ipv6_chk_mcast_addr
 from stack.ipv6.ip6_cb import IP6SKB_FORWARDED, IP6SKB_REROUTED
 from stack.ipv6.ip6_fragment import ip6_fragment
@@ -285,6 +286,12 @@ def ip6_finish_output2(net: Net, sk: sock | None, skb: sk_buff) -> int:
     return neigh_output(neigh, skb)
 
 
+def mroute6_is_socket(net: Net, skb: sk_buff) -> bool:
+    """net/ipv6/ip6mr.c: whether a packet to a group comes back to be routed: it is ours."""
+    mrt: mr_table | None = net.ipv6.mrt
+    return mrt is not None and mrt.mroute_sk is not None and not skb.ip_cb_flags & IP6SKB_FORWARDED
+
+
 def ip6_mc_finish(net: Net, sk: sock | None, skb: sk_buff, daddr: wide) -> bool:
     """net/ipv6/ip6_output.c (in ip6_finish_output2): loop back a copy of a packet to our group.
 
@@ -294,7 +301,11 @@ def ip6_mc_finish(net: Net, sk: sock | None, skb: sk_buff, daddr: wide) -> bool:
     mib = net.mib.ip6
     loopback = dev.flags & IFF_LOOPBACK
     iph = ipv6_hdr(skb)
-    if not loopback and sk_mc_loop(sk) and ipv6_chk_mcast_addr(dev, daddr, iph.saddr):
+    if (
+        not loopback
+        and sk_mc_loop(sk)
+        and (mroute6_is_socket(net, skb) or ipv6_chk_mcast_addr(dev, daddr, iph.saddr))
+    ):
         newskb = skb_clone(skb)
         newskb.dev = dev
         hooks = net.ipv6.nf_hooks[NF_INET_POST_ROUTING]

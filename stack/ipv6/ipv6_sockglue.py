@@ -45,6 +45,7 @@ from stack.inet.inet_sock import inet_sock
 from stack.ipv4.ip_sockglue import DATAGRAMS, ip_getsockopt, ip_setsockopt
 from stack.ipv6.ip6_cmsg import CMSG_IPV6, MTUINFO, PKTINFO6, check_opt_hdr, with_header
 from stack.ipv6.ip6_flowlabel import ipv6_flowlabel_opt, ipv6_flowlabel_opt_get
+from stack.ipv6.ip6mr_sockopt import MRT6_OPTIONS, ip6mr_socket
 from stack.ipv6.mcast_sockopt import GROUP_OPTIONS
 from stack.ipv6.pinfo import IPV6_PMTUDISC_DONT, IPV6_PMTUDISC_OMIT, ipv6_pinfo, np_of, rxopt
 from stack.ipv6.rt6_info import IPV6_MIN_MTU, ip6_mtu
@@ -365,6 +366,7 @@ IPV6_LEVEL = Level("IPPROTO_IPV6", SOL_IPV6, vars(uapi), (
         takes=swapped_int, check=need_device, then=sk_dst_reset, shows=swapped),
     switch("IPV6_V6ONLY", "sk_ipv6only", "leave IPv4 to other sockets", may_set=not_bound),
     *GROUP_OPTIONS,
+    *MRT6_OPTIONS,
 ), length_first=False)
 # fmt: on
 
@@ -378,6 +380,8 @@ def ipv6_setsockopt(sk: inet_sock, level: int, optname: int, optval: Any) -> Non
         raise os_error(errno.ENOPROTOOPT, f"unknown option level {level}")
     lock_sock(sk)
     try:
+        if uapi.MRT6_INIT <= optname <= uapi.MRT6_FLUSH:
+            ip6mr_socket(sk)
         sk.sk_tx_flow = None
         do_ipv6_setsockopt(sk, level, optname, optval)
     finally:
@@ -395,4 +399,6 @@ def ipv6_getsockopt(sk: inet_sock, level: int, optname: int, optlen: int) -> Any
         return ip_getsockopt(sk, level, optname, optlen)
     if level != SOL_IPV6:
         raise os_error(errno.ENOPROTOOPT, f"unknown option level {level}")
+    if uapi.MRT6_INIT <= optname <= uapi.MRT6_FLUSH:
+        ip6mr_socket(sk)
     return get_option(IPV6_LEVEL, sk, optname, optlen)

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from stack.inet.icmp_limit import inet_peer
     from stack.inet.inet_fragment import fqdir
     from stack.inet.inet_sock import inet_sock
+    from stack.inet.ipmr_base import mr_table
     from stack.ipv6.devconf import ipv6_devconf
     from stack.ipv6.if_inet6 import inet6_ifaddr
     from stack.ipv6.ip6_flowlabel import netns_flowlabels
@@ -164,6 +165,8 @@ class netns_ipv6:
     icmp_sender: IcmpSender | None = row()
     peers: dict[wide, inet_peer] = row(make=dict)
     rt6_exceptions: int = row(0)
+    mrt: mr_table | None = row()
+    """The multicast routes; None: no daemon asked for them yet."""
     ra_chain: list[tuple[int, inet_sock]] = row(make=list)
     """IPV6_ROUTER_ALERT of raw sockets: (value of the alert, socket)."""
 

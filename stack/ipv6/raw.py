@@ -17,6 +17,7 @@ the functions; those without v6 in their name are in stack/inet/raw.py. Read raw
 from __future__ import annotations
 
 import errno
+from typing import Any
 
 from fastpath.base.csum import csum_fold, csum_ipv6_nofold
 from fastpath.base.skbuff import (
@@ -44,12 +45,12 @@ from stack.inet.af_ops import af_ops_of
 from stack.inet.append import ip_generic_getfrag
 from stack.inet.datagram import sk_icmp_err, udp_disconnect
 from stack.inet.flow import flowi
+from stack.inet.mroute_sockopt import mroute_ioctl, mroute_sk_done
 from stack.inet.raw import (
     raise_sent,
     raw_hash_sk,
     raw_hdrinc_skb,
     raw_icmp_error,
-    raw_ioctl,
     raw_local_deliver,
     raw_match,
     raw_rcv_skb,
@@ -76,6 +77,8 @@ from stack.ipv6.ip6_append import (
 )
 from stack.ipv6.ip6_cmsg import ip6_datagram_send_ctl
 from stack.ipv6.ip6_output import ip6_send_skb
+from stack.ipv6.ip6mr import ip6mr_ops
+from stack.ipv6.ip6mr_sockopt import ip6mr_family
 from stack.ipv6.pinfo import np_of
 from stack.ipv6.raw_sockopt import rawv6_getsockopt, rawv6_setsockopt
 from stack.ipv6.route import ip6_dst_lookup_flow
@@ -297,8 +300,14 @@ def raw6_destroy(sk: raw6_sock) -> None:
     release_sock(sk)
 
 
+def rawv6_ioctl(sk: raw6_sock, cmd: int, arg: Any = None) -> Any:
+    """net/ipv6/raw.c: those of multicast routing, and those of both families."""
+    return mroute_ioctl(ip6mr_family, sk, cmd, arg)
+
+
 def rawv6_close(sk: raw6_sock, timeout: int) -> None:
     """net/ipv6/raw.c"""
+    mroute_sk_done(ip6mr_ops, sk)
     chain = sk.net.ipv6.ra_chain
     for entry in [entry for entry in chain if entry[1] is sk]:
         chain.remove(entry)
@@ -312,7 +321,7 @@ rawv6_prot = proto(
     destroy=raw6_destroy,
     connect=ip6_datagram_connect_v6_only,
     disconnect=udp_disconnect,
-    ioctl=raw_ioctl,
+    ioctl=rawv6_ioctl,
     init=rawv6_init_sk,
     setsockopt=rawv6_setsockopt,
     getsockopt=rawv6_getsockopt,

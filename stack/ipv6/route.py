@@ -35,6 +35,7 @@ from stack.core.security import security_sk_classify_flow
 from stack.core.sock import sk_dst_check, sk_dst_set
 from stack.core.uapi import AF_INET6, IPPROTO_TCP, IPPROTO_UDP
 from stack.inet.flow import flowi
+from stack.inet.ipmr_base import ARPHRD_PIMREG
 from stack.inet.xfrm_policy import xfrm_lookup
 from stack.ipv6 import ip6_fib
 from stack.ipv6.addr import (
@@ -137,12 +138,13 @@ def l3mdev_link_scope_lookup(net: Net, fl6: flowi) -> rt6_info | None:
 def ip6_route_input(skb: sk_buff, daddr: wide, need_strict: bool) -> None:
     """net/ipv6/route.c: set skb.dst of a packet received for `daddr`. Borrows skb.
 
-    `need_strict`: rt6_need_strict(daddr); such an address is looked up on the packet's link only.
+    `need_strict`: rt6_need_strict(daddr); such an address is looked up on the packet's link only,
+    if it has a link (not the register interface of PIM).
     """
     dev: net_device = skb.dev
     net = dev.net
     strict = 0
-    if need_strict:
+    if need_strict and dev.type != ARPHRD_PIMREG:
         strict = ip6_fib.RT6_LOOKUP_F_IFACE
     else:
         # The usual case is an address of ours: one lookup in the local table.

@@ -81,6 +81,30 @@ MROUTE = AttrTable(
     ),
 )
 """What is told of a multicast route."""
+MROUTE_GET = AttrTable(
+    "RTA",
+    (
+        Attr("RTA_DST", 1, BINARY),
+        Attr("RTA_SRC", 2, BINARY),
+        Attr("RTA_TABLE", 15, U32),
+    ),
+    last=30,
+)
+"""What asks for one; the lengths of addresses are the family's."""
+RTGENMSG = struct.Struct("=B3x")
+"""struct rtgenmsg: family."""
+CREPORT = AttrTable(
+    "IPMRA_CREPORT",
+    (
+        Attr("IPMRA_CREPORT_MSGTYPE", 1, U8),
+        Attr("IPMRA_CREPORT_VIF_ID", 2, U32),
+        Attr("IPMRA_CREPORT_SRC_ADDR", 3, BINARY, 16),
+        Attr("IPMRA_CREPORT_DST_ADDR", 4, BINARY, 16),
+        Attr("IPMRA_CREPORT_PKT", 5, BINARY),
+        Attr("IPMRA_CREPORT_TABLE", 6, U32),
+    ),
+)
+"""What is told of a message to the daemon; IP6MRA_CREPORT_* are the same but for the table."""
 
 # --- multicast groups of bridges ------------------------------------------------------------------
 

@@ -39,6 +39,7 @@ from stack.core.rows import rows_of
 from stack.core.rtnetlink import rtnl_delete_link
 from stack.core.snmp import rtnl_link_stats64
 from stack.core.uapi import AF_BRIDGE, AF_INET6, AF_UNSPEC, RTM_NEWLINK
+from stack.inet.ipmr_base import ARPHRD_PIMREG
 from stack.ipv6.if_inet6 import inet6_dev
 from stack.net import Net
 from stack.netlink.af_netlink import netlink_reply, nlmsg_put
@@ -72,7 +73,8 @@ def operstate(dev: net_device) -> int:
             return IF_OPER_LOWERLAYERDOWN
         return IF_OPER_DOWN
     ops = dev.rtnl_link_ops
-    silent = dev is dev.net.loopback_dev or (ops is not None and ops.kind in SILENT)
+    silent = dev is dev.net.loopback_dev or dev.type == ARPHRD_PIMREG
+    silent = silent or (ops is not None and ops.kind in SILENT)
     return IF_OPER_UNKNOWN if silent else IF_OPER_UP
 
 
@@ -83,9 +85,11 @@ def dev_get_iflink(dev: net_device) -> net_device | None:
 
 
 def told_flags(dev: net_device) -> int:
-    """dev_get_flags, without the promiscuity that a port has for its master or a macvlan only."""
+    """dev_get_flags, without the promiscuity that a port has for its master only, a
+    macvlan's lower device for it, and the register interface of PIM for multicast routing."""
     flags = dev_get_flags(dev)
     lower = dev.master is not None or dev.priv_flags & IFF_MACVLAN_PORT
+    lower = lower or dev.type == ARPHRD_PIMREG
     return flags & ~(IFF_PROMISC | IFF_ALLMULTI) if lower else flags
 
 
@@ -134,6 +138,7 @@ def rtnl_fill_ifinfo(dev: net_device, *, stats: bool = True, change: int = 0) ->
     numbers = [getattr(counters, name) for name in COUNTERS] if counters is not None else []
     head = IFINFOMSG.pack(AF_UNSPEC, dev.type, dev.ifindex, told_flags(dev), change)
     qdisc = dev.qdisc_sleeping or dev.qdisc
+    bare = dev.type == ARPHRD_PIMREG
     slot = dev.perm_addr and not dev.virtual and any(dev.perm_addr)
     return head + IFLA.build(
         {
@@ -154,15 +159,15 @@ def rtnl_fill_ifinfo(dev: net_device, *, stats: bool = True, change: int = 0) ->
             "IFLA_TSO_MAX_SIZE": U32.put(dev.gso_max_size),
             "IFLA_TSO_MAX_SEGS": U32.put(dev.gso_max_segs),
             "IFLA_NUM_RX_QUEUES": 1,
-            "IFLA_LINK": lower.ifindex if lower is not None else None,
+            "IFLA_LINK": lower.ifindex if lower is not None else (0 if bare else None),
             "IFLA_LINK_NETNSID": 0 if away else None,
             "IFLA_MASTER": dev.master.ifindex if dev.master is not None else None,
             "IFLA_CARRIER": int(not dev.state & LINK_STATE_NOCARRIER) if dev.flags & IFF_UP else 0,
             "IFLA_QDISC": qdisc.kind,
             "IFLA_PROTO_DOWN": 0,
             "IFLA_MAP": bytes(32),
-            "IFLA_ADDRESS": dev.dev_addr or bytes(6),
-            "IFLA_BROADCAST": dev.broadcast or bytes(6),
+            "IFLA_ADDRESS": None if bare else dev.dev_addr or bytes(6),
+            "IFLA_BROADCAST": None if bare else dev.broadcast or bytes(6),
             "IFLA_STATS64": STATS64.pack(*numbers) if stats else None,
             "IFLA_STATS": STATS.pack(*(n & 0xFFFFFFFF for n in numbers[:-1])) if stats else None,
             "IFLA_XDP": {"IFLA_XDP_ATTACHED": 0},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,13 +13,27 @@ from stack.inet.ipmr_base import (
     NEVER,
     RTNL_FAMILY_IPMR,
     mr_mfc,
+    mr_mfc_find_parent,
+    mr_report,
     mr_table,
     mr_unresolved,
 )
-from stack.netlink.af_netlink import nlmsg_put
-from stack.netlink.netlink_sock import nlmsg
-from stack.netlink.rt_attrs import MFC_STATS, MROUTE, RTMSG, RTNEXTHOP
+from stack.ipv4.fib import RT_TABLE_DEFAULT
+from stack.ipv6.ip6_fib import RT6_TABLE_MAIN
+from stack.netlink.af_netlink import netlink_reply, nlmsg_put
+from stack.netlink.netlink_sock import NLMSG_HDRLEN, nlmsg
+from stack.netlink.nlattr import DEPRECATED_STRICT, LIBERAL, STRICT, Attrs, NlError
+from stack.netlink.rt_attrs import (
+    CREPORT,
+    MFC_STATS,
+    MROUTE,
+    MROUTE_GET,
+    RTGENMSG,
+    RTMSG,
+    RTNEXTHOP,
+)
 from stack.netlink.rt_kind_row import BR_TICK_NS
+from stack.netlink.rt_link import header
 
 RTPROT_MROUTED, RTPROT_STATIC = 17, 4
 RTN_MULTICAST = 5
@@ -69,5 +84,78 @@ def ipmr_rtm_dumproute(nlh: nlmsg) -> Iterator[bytes]:
 
 
 def ip6mr_rtm_dumproute(nlh: nlmsg) -> Iterator[bytes]:
-    """net/ipv6/ip6mr.c: none, as IPv6 has no multicast routing here."""
-    return dump(nlh, None)
+    """net/ipv6/ip6mr.c."""
+    return dump(nlh, nlh.sk.net.ipv6.mrt)
+
+
+def mr_fill_report(what: mr_report) -> bytes:
+    """net/ipv4/ipmr.c igmpmsg_netlink_event, net/ipv6/ip6mr.c mrt6msg_netlink_event."""
+    four = what.mrt.ops.family == RTNL_FAMILY_IPMR
+    size = 4 if four else 16
+    return RTGENMSG.pack(what.mrt.ops.family) + CREPORT.build(
+        {
+            "IPMRA_CREPORT_MSGTYPE": what.kind,
+            "IPMRA_CREPORT_VIF_ID": what.vifi,
+            "IPMRA_CREPORT_SRC_ADDR": what.origin.to_bytes(size, "big"),
+            "IPMRA_CREPORT_DST_ADDR": what.group.to_bytes(size, "big"),
+            "IPMRA_CREPORT_TABLE": what.mrt.id if four else None,
+            "IPMRA_CREPORT_PKT": what.packet,
+        }
+    )
+
+
+# --- one route ------------------------------------------------------------------------------------
+
+
+def getroute_attrs(nlh: nlmsg, name: str, bits: int, strict: bool) -> Attrs:
+    """ipmr_rtm_valid_getroute_req, ip6mr_...: sender, group, table. Raises: NlError EINVAL."""
+    values = header(nlh, RTMSG, f"{name}: Invalid header for multicast route get request")
+    _, dst, src, *others = values
+    at = NLMSG_HDRLEN + RTMSG.size
+    if not strict:
+        return MROUTE_GET.parse(nlh.whole, at, LIBERAL)
+    if dst not in (0, bits) or src not in (0, bits) or any(others):
+        text = f"{name}: Invalid values in header for multicast route get request"
+        raise NlError(errno.EINVAL, text)
+    tb = MROUTE_GET.parse(nlh.whole, at, STRICT if bits == 128 else DEPRECATED_STRICT)
+    if ("RTA_SRC" in tb and not src) or ("RTA_DST" in tb and not dst):
+        text = f"{name}: rtm_src_len and rtm_dst_len must be {bits} for IP{name[2:]}"
+        raise NlError(errno.EINVAL, text)
+    if any(attr not in MROUTE_GET.by_name for attr in tb):
+        text = f"{name}: Unsupported attribute in multicast route get request"
+        raise NlError(errno.EINVAL, text)
+    return tb
+
+
+def asked(tb: Attrs, name: str, bits: int) -> int:
+    """An address of a request, 0: not given. Raises: NlError ERANGE."""
+    addr: bytes = tb.get(name, bytes(bits // 8))
+    if len(addr) != bits // 8:
+        raise tb.wrong(name, "binary attribute size out of range", errno.ERANGE)
+    return int.from_bytes(addr, "big")
+
+
+def answer(nlh: nlmsg, mrt: mr_table | None, tb: Attrs, bits: int, missing: str) -> None:
+    """The route of the sender and group. Raises: NlError ENOENT."""
+    origin, group = asked(tb, "RTA_SRC", bits), asked(tb, "RTA_DST", bits)
+    c = None if mrt is None else mr_mfc_find_parent(mrt, origin, group, -1)
+    if mrt is None or c is None:
+        raise NlError(errno.ENOENT, missing)
+    netlink_reply(nlh, RTM_NEWROUTE, ipmr_fill_mroute((mrt, c)))
+
+
+def ipmr_rtm_getroute(nlh: nlmsg) -> None:
+    """net/ipv4/ipmr.c: the route of a sender and a group. Raises: NlError."""
+    tb = getroute_attrs(nlh, "ipv4", 32, nlh.sk.strict_chk)
+    if tb.get("RTA_TABLE", 0) not in (0, RT_TABLE_DEFAULT):
+        raise NlError(errno.ENOENT)
+    answer(nlh, nlh.sk.net.ipv4.mrt, tb, 32, "")
+
+
+def ip6mr_rtm_getroute(nlh: nlmsg) -> None:
+    """net/ipv6/ip6mr.c: the same; it must name the table. Raises: NlError."""
+    tb = getroute_attrs(nlh, "ipv6", 128, True)
+    asked(tb, "RTA_SRC", 128), asked(tb, "RTA_DST", 128)
+    if tb.get("RTA_TABLE") != RT6_TABLE_MAIN:
+        raise NlError(errno.ENOENT, "ipv6: MR table does not exist")
+    answer(nlh, nlh.sk.net.ipv6.mrt, tb, 128, "ipv6: MR cache entry not found")

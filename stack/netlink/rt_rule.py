@@ -222,6 +222,7 @@ def _netconf(net: Net, family: int, dev: net_device) -> dict[str, Any] | None:
             "NETCONFA_IFINDEX": dev.ifindex,
             "NETCONFA_FORWARDING": int(in_dev_forward(in_dev)),
             "NETCONFA_RP_FILTER": in_dev_conf(in_dev, "rp_filter"),
+            "NETCONFA_MC_FORWARDING": int(in_dev.cnf.get("mc_forwarding", 0) != 0),
         }
     idev = dev.ip6_ptr
     if idev is None:
@@ -229,6 +230,7 @@ def _netconf(net: Net, family: int, dev: net_device) -> dict[str, Any] | None:
     return {
         "NETCONFA_IFINDEX": dev.ifindex,
         "NETCONFA_FORWARDING": int(idev.cnf.forwarding),
+        "NETCONFA_MC_FORWARDING": idev.cnf.mc_forwarding,
         "NETCONFA_PROXY_NEIGH": int(idev.cnf.proxy_ndp),
     }
 

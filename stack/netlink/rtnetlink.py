@@ -32,7 +32,7 @@ from stack.core.netdevice import (
     NETDEV_UP,
     net_device,
 )
-from stack.inet.ipmr_base import RTNL_FAMILY_IP6MR, RTNL_FAMILY_IPMR
+from stack.inet.ipmr_base import RTNL_FAMILY_IP6MR, RTNL_FAMILY_IPMR, mr_report
 from stack.ipv4.devinet import in_ifaddr
 from stack.ipv4.fib import fib_alias
 from stack.ipv6.if_inet6 import inet6_ifaddr
@@ -91,8 +91,11 @@ from stack.netlink.rt_mdb import (
 )
 from stack.netlink.rt_mroute import (
     ip6mr_rtm_dumproute,
+    ip6mr_rtm_getroute,
     ipmr_fill_mroute,
     ipmr_rtm_dumproute,
+    ipmr_rtm_getroute,
+    mr_fill_report,
 )
 from stack.netlink.rt_neigh import (
     neigh_add,
@@ -158,6 +161,8 @@ RTNLGRP_IPV6_MROUTE = 10
 RTNLGRP_IPV6_ROUTE = 11
 RTNLGRP_IPV6_RULE = 19
 RTNLGRP_MDB = 26
+RTNLGRP_IPV4_MROUTE_R = 30
+RTNLGRP_IPV6_MROUTE_R = 31
 RTNLGRP_NEXTHOP = 32
 RTNLGRP_MAX = 39
 
@@ -204,8 +209,8 @@ HANDLERS: dict[tuple[int, int], tuple[Doit | None, Dumpit | None]] = {
     (uapi.AF_UNSPEC, uapi.RTM_NEWMDB): (rtnl_mdb_add, None),
     (uapi.AF_UNSPEC, uapi.RTM_DELMDB): (rtnl_mdb_del, None),
     (uapi.AF_UNSPEC, uapi.RTM_GETROUTE): (None, rtnl_dump_all(inet_dump_fib, inet6_dump_fib)),
-    (RTNL_FAMILY_IPMR, uapi.RTM_GETROUTE): (None, ipmr_rtm_dumproute),
-    (RTNL_FAMILY_IP6MR, uapi.RTM_GETROUTE): (None, ip6mr_rtm_dumproute),
+    (RTNL_FAMILY_IPMR, uapi.RTM_GETROUTE): (ipmr_rtm_getroute, ipmr_rtm_dumproute),
+    (RTNL_FAMILY_IP6MR, uapi.RTM_GETROUTE): (ip6mr_rtm_getroute, ip6mr_rtm_dumproute),
     (uapi.AF_INET, uapi.RTM_GETROUTE): (inet_rtm_getroute, inet_dump_fib),
     (uapi.AF_INET, uapi.RTM_NEWROUTE): (inet_rtm_newroute, None),
     (uapi.AF_INET, uapi.RTM_DELROUTE): (inet_rtm_delroute, None),
@@ -326,6 +331,10 @@ def rtnl_event(net: Net, kind: int, what: Any) -> None:
         four = what[0].ops.family == RTNL_FAMILY_IPMR
         group = RTNLGRP_IPV4_MROUTE if four else RTNLGRP_IPV6_MROUTE
         _tell(net, group, kind, ipmr_fill_mroute, what)
+    elif isinstance(what, mr_report):
+        four = what.mrt.ops.family == RTNL_FAMILY_IPMR
+        group = RTNLGRP_IPV4_MROUTE_R if four else RTNLGRP_IPV6_MROUTE_R
+        _tell(net, group, kind, mr_fill_report, what)
     elif isinstance(what, tcf_chain):
         flags = CHAIN_FLAGS if kind == uapi.RTM_NEWCHAIN else 0
         _tell(net, RTNLGRP_TC, kind, tc_chain_fill_node, what, flags)

@@ -62,6 +62,8 @@ from stack.core.iov import msghdr
 from stack.core.sock import raise_sock_error
 from stack.core.sockaddr import sockaddr, sockaddr_bytes
 from stack.core.tcp_states import TCP_CLOSE, TCP_SYN_SENT
+from stack.inet.mroute_sockopt import SIOCGETSGCNT
+from stack.ipv6.ip6mr_sockopt import SG_REQ6
 from stack.packet.packet_sock import PACKET_FANOUT_DATA, PACKET_HDRLEN, TPACKET_HDRLEN
 
 MAX_OPTLEN = 1 << 16
@@ -591,7 +593,10 @@ def ioctl(call: Call, fd: int) -> int:
         return 0
     if request in (SIOCADDRT, SIOCDELRT):
         raise os_error(errno.EOPNOTSUPP, "routes are not set by ioctl from a program")
-    before = read_memory(call.tid, addr, IOCTL_BYTES.get(request, IFREQ_BYTES))
+    size = IOCTL_BYTES.get(request, IFREQ_BYTES)
+    if request == SIOCGETSGCNT and sys.sockfd_lookup(net, fd).sk.sk_family == uapi.AF_INET6:
+        size = SG_REQ6.size
+    before = read_memory(call.tid, addr, size)
     room = bytearray(before)
     value = sys_ioctl(net, fd, request, room)
     if room != before:

@@ -1,4 +1,4 @@
-"""Probes of MRT_*: what each does to a packet to a group that comes to a router of two wires."""
+"""Probes of MRT_* and MRT6_*: what each does to a packet to a group that comes to a router."""
 
 from __future__ import annotations
 
@@ -7,16 +7,23 @@ import errno
 import socket
 import struct
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from scapy.layers.inet import IP
+from scapy.layers.inet6 import IPv6
 from scapy.packet import Raw
 
 from stack.core import uapi as u
 from stack.core.bsd_socket import sys_getsockopt, sys_recvfrom, sys_setsockopt, sys_socket
+from tests.stack.ipv6.net import ME as ME6
+from tests.stack.ipv6.net import OUT as OUT6
+from tests.stack.ipv6.net import PEER as PEER6
+from tests.stack.ipv6.net import Net6, one_host6
 from tests.stack.knobs.rig import PEER, Rig
 
-GROUP, OTHER = "239.1.1.1", "239.1.1.2"
+Probe = Callable[[Any], Any]
+FORWARDING = "net.ipv6.conf.all.forwarding"
+GROUP, GROUP6 = "239.1.1.1", "ff1e::1"
 
 
 def vif(number: int, index: int) -> bytes:
@@ -31,99 +38,173 @@ def mfc(src: str, group: str, iif: int, *out: int) -> bytes:
     return struct.pack("=8sH32s2xIIIi", addrs, iif, ttls, 0, 0, 0, 0)
 
 
-VIF0, VIF1 = vif(0, 2), vif(1, 3)
-ROUTE, ANY = mfc(PEER, GROUP, 0, 1), mfc("0.0.0.0", "0.0.0.0", 1, 0, 1)
-WRONG, UNUSED = mfc(PEER, GROUP, 1, 0), mfc(PEER, GROUP, 1)
-SETUP = (
-    (u.MRT_INIT, 1),
-    (u.MRT_ADD_VIF, VIF0),
-    (u.MRT_ADD_VIF, VIF1),
-    (u.MRT_ADD_MFC, ROUTE),
+def mif(number: int, index: int) -> bytes:
+    """struct mif6ctl"""
+    return struct.pack("=HBBH2xI", number, 0, 1, index, 0)
+
+
+def mf6c(src: str, group: str, iif: int, *out: int) -> bytes:
+    """struct mf6cctl"""
+    addrs = [
+        struct.pack("=HHI16sI", u.AF_INET6, 0, 0, socket.inet_pton(socket.AF_INET6, addr), 0)
+        for addr in (src, group)
+    ]
+    ways = sum(1 << n for n in out).to_bytes(32, "little")
+    return b"".join(addrs) + struct.pack("=H2x32s", iif, ways)
+
+
+class Family(NamedTuple):
+    """How a family's probes are made."""
+
+    family: int
+    protocol: int
+    level: int
+    prefix: str
+    vif: str
+    table: int
+    make: Callable[[], Any]
+    packet: Any
+    is_packet: Callable[[bytes], bool]
+    is_message: Callable[[bytes], bool]
+    route: Callable[..., bytes]
+    interface: Callable[[int, int], bytes]
+    removed: bytes
+    """What MRT_DEL_VIF takes, for interface 1."""
+    src: str
+    group: str
+    any: str
+
+
+def router6() -> Net6:
+    """Two wires, forwarding."""
+    return one_host6(addrs=(f"{ME6}/64", f"{OUT6}/64"), sysctl={FORWARDING: 1})
+
+
+FAMILIES = (
+    Family(
+        *(u.AF_INET, u.IPPROTO_IGMP, u.SOL_IP, "MRT", "VIF", 253),
+        lambda: Rig({}, False).router(),
+        IP(src=PEER, dst=GROUP, ttl=9, proto=46) / Raw(bytes(20)),
+        lambda f: f[12:14] == b"\x08\0" and f[23] == 46,
+        lambda data: data[9] == 0,
+        *(mfc, vif, vif(1, 3), PEER, GROUP, "0.0.0.0"),
+    ),
+    Family(
+        *(u.AF_INET6, u.IPPROTO_ICMPV6, u.SOL_IPV6, "MRT6", "MIF", 254),
+        router6,
+        IPv6(src=PEER6, dst=GROUP6, hlim=9, nh=46) / Raw(bytes(20)),
+        lambda f: f[12:14] == b"\x86\xdd" and f[20] == 46,
+        lambda data: data[0] == 0,
+        *(mf6c, mif, struct.pack("=H", 1), PEER6, GROUP6, "::"),
+    ),
 )
 
 
-def routed(number: int, *steps: tuple[int, Any]) -> Callable[[Any], tuple[int, int]]:
-    """A probe: the steps, where `number` without a value is the option that is tried.
+class Probes:
+    """The probes of a family: what each option does to a packet to a group that comes to a router
+    of two wires."""
 
-    What leaves by the other wire, and how many messages the daemon gets.
-    """
+    def __init__(self, of: Family) -> None:
+        self.of = of
 
-    def probe(value: Any) -> tuple[int, int]:
-        net = Rig({}, False).router()
-        fd = sys_socket(net.host, u.AF_INET, u.SOCK_RAW, u.IPPROTO_IGMP)
-        for option, given in steps:
-            if option == number and given is None:
-                given = value
-            if given is not None:
-                sys_setsockopt(net.host, fd, u.SOL_IP, option, given)
-        net.frames(), net.frames(wire=1)
-        net.inject(IP(src=PEER, dst=GROUP, ttl=9, proto=46) / Raw(bytes(20)))
-        out = [f for f in net.frames(wire=1) if f[12:14] == b"\x08\0" and f[23] == 46]
-        heard = 0
-        with contextlib.suppress(OSError):
-            while True:
-                room = bytearray(99)
-                sys_recvfrom(net.host, fd, room, u.MSG_DONTWAIT)
-                heard += room[9] == 0
-        return len(out), heard
+    def number(self, name: str) -> int:
+        """An option's number."""
+        return int(getattr(u, f"{self.of.prefix}_{name.replace('VIF', self.of.vif)}"))
 
-    return probe
+    def routed(self, name: str, *steps: tuple[str, Any]) -> Probe:
+        """A probe: the steps, where `name` without a value is the option that is tried.
+
+        What leaves by the other wire, and how many messages the daemon gets.
+        """
+
+        def probe(value: Any) -> tuple[int, int]:
+            of, net = self.of, self.of.make()
+            fd = sys_socket(net.host, of.family, u.SOCK_RAW, of.protocol)
+            for option, step in steps:
+                given = value if option == name and step is None else step
+                if given is not None:
+                    sys_setsockopt(net.host, fd, of.level, self.number(option), given)
+            net.frames(), net.frames(wire=1)
+            net.inject(of.packet)
+            out = [f for f in net.frames(wire=1) if of.is_packet(f)]
+            heard = 0
+            with contextlib.suppress(OSError):
+                while True:
+                    room = bytearray(99)
+                    sys_recvfrom(net.host, fd, room, u.MSG_DONTWAIT)
+                    heard += of.is_message(bytes(room))
+            return len(out), heard
+
+        return probe
+
+    def last(self, name: str, *steps: tuple[str, Any]) -> Probe:
+        """A probe of what follows the steps."""
+        return self.routed(name, *steps, (name, None))
+
+    def table(self, value: int) -> str:
+        """There is only one."""
+        net = self.of.make()
+        fd = sys_socket(net.host, self.of.family, u.SOCK_RAW, self.of.protocol)
+        try:
+            sys_setsockopt(net.host, fd, self.of.level, self.number("TABLE"), value)
+        except OSError as exc:
+            return errno.errorcode[exc.errno or 0]
+        return ""
+
+    def version(self, value: None) -> int:
+        """The version of DVMRP's interface."""
+        net = self.of.make()
+        fd = sys_socket(net.host, self.of.family, u.SOCK_RAW, self.of.protocol)
+        return int(sys_getsockopt(net.host, fd, self.of.level, self.number("VERSION")))
+
+    def all(self) -> dict[str, tuple[Probe, dict[Any, Any]]]:
+        """By the options' names: the probe, and what it sees by value."""
+        of, last = self.of, self.last
+        first, second = of.interface(0, 2), of.interface(1, 3)
+        route = of.route(of.src, of.group, 0, 1)
+        every = of.route(of.any, of.any, 1, 0, 1)
+        wrong, unused = of.route(of.src, of.group, 1, 0), of.route(of.src, of.group, 1)
+        init, add0, add1, add = (
+            *(("INIT", 1), ("ADD_VIF", first), ("ADD_VIF", second), ("ADD_MFC", route)),
+        )
+        whole = (init, add0, add1, add)
+        proxy = ("ADD_MFC_PROXY", every)
+        found: dict[str, tuple[Probe, dict[Any, Any]]] = {
+            "INIT": (
+                self.routed("INIT", ("INIT", None), add0, add1, add),
+                {None: (0, 0), 1: (1, 0)},
+            ),
+            "DONE": (last("DONE", *whole), {None: (1, 0), 1: (0, 0)}),
+            "ADD_VIF": (
+                self.routed("ADD_VIF", init, add0, ("ADD_VIF", None), add),
+                {None: (0, 0), second: (1, 0)},
+            ),
+            "DEL_VIF": (last("DEL_VIF", *whole), {None: (1, 0), of.removed: (0, 0)}),
+            "ADD_MFC": (last("ADD_MFC", init, add0, add1), {None: (0, 1), route: (1, 0)}),
+            "DEL_MFC": (last("DEL_MFC", *whole), {None: (1, 0), route: (0, 1)}),
+            "ADD_MFC_PROXY": (
+                last("ADD_MFC_PROXY", init, add0, add1),
+                {None: (0, 1), every: (1, 0)},
+            ),
+            "DEL_MFC_PROXY": (
+                last("DEL_MFC_PROXY", init, add0, add1, proxy),
+                {None: (1, 0), every: (0, 1)},
+            ),
+            "FLUSH": (last("FLUSH", *whole), {None: (1, 0), 1: (0, 1)}),
+            "ASSERT": (
+                last("ASSERT", init, add0, add1, ("ADD_MFC", wrong)),
+                {None: (0, 0), 1: (0, 1)},
+            ),
+            "PIM": (
+                last("PIM", init, add0, add1, ("ADD_MFC", unused)),
+                {None: (0, 0), 1: (0, 1)},
+            ),
+            "TABLE": (self.table, {of.table: "", 99: "EINVAL"}),
+            "VERSION": (self.version, {None: 0x0305}),
+        }
+        return {f"{of.prefix}_{k.replace('VIF', of.vif)}": v for k, v in found.items()}
 
 
-def mrt_table(value: int) -> str:
-    """The only table is 253."""
-    net = Rig({}, False).router()
-    fd = sys_socket(net.host, u.AF_INET, u.SOCK_RAW, u.IPPROTO_IGMP)
-    try:
-        sys_setsockopt(net.host, fd, u.SOL_IP, u.MRT_TABLE, value)
-    except OSError as exc:
-        return errno.errorcode[exc.errno or 0]
-    return ""
-
-
-def mrt_version(value: None) -> int:
-    """The version of DVMRP's interface."""
-    net = Rig({}, False).router()
-    fd = sys_socket(net.host, u.AF_INET, u.SOCK_RAW, u.IPPROTO_IGMP)
-    return int(sys_getsockopt(net.host, fd, u.SOL_IP, u.MRT_VERSION))
-
-
-def last(number: int, *steps: tuple[int, Any]) -> Callable[[Any], tuple[int, int]]:
-    """A probe of what follows the steps."""
-    return routed(number, *steps, (number, None))
-
-
-INIT, ADD0, ADD1, MFC = SETUP
-MROUTE_PROBES: dict[str, tuple[Callable[[Any], Any], dict[Any, Any]]] = {
-    "MRT_INIT": (
-        routed(u.MRT_INIT, (u.MRT_INIT, None), ADD0, ADD1, MFC),
-        {None: (0, 0), 1: (1, 0)},
-    ),
-    "MRT_DONE": (last(u.MRT_DONE, *SETUP), {None: (1, 0), 1: (0, 0)}),
-    "MRT_ADD_VIF": (
-        routed(u.MRT_ADD_VIF, INIT, ADD0, (u.MRT_ADD_VIF, None), MFC),
-        {None: (0, 0), VIF1: (1, 0)},
-    ),
-    "MRT_DEL_VIF": (last(u.MRT_DEL_VIF, *SETUP), {None: (1, 0), VIF1: (0, 0)}),
-    "MRT_ADD_MFC": (last(u.MRT_ADD_MFC, INIT, ADD0, ADD1), {None: (0, 1), ROUTE: (1, 0)}),
-    "MRT_DEL_MFC": (last(u.MRT_DEL_MFC, *SETUP), {None: (1, 0), ROUTE: (0, 1)}),
-    "MRT_ADD_MFC_PROXY": (
-        last(u.MRT_ADD_MFC_PROXY, INIT, ADD0, ADD1),
-        {None: (0, 1), ANY: (1, 0)},
-    ),
-    "MRT_DEL_MFC_PROXY": (
-        last(u.MRT_DEL_MFC_PROXY, INIT, ADD0, ADD1, (u.MRT_ADD_MFC_PROXY, ANY)),
-        {None: (1, 0), ANY: (0, 1)},
-    ),
-    "MRT_FLUSH": (last(u.MRT_FLUSH, *SETUP), {None: (1, 0), 1: (0, 1)}),
-    "MRT_ASSERT": (
-        last(u.MRT_ASSERT, INIT, ADD0, ADD1, (u.MRT_ADD_MFC, WRONG)),
-        {None: (0, 0), 1: (0, 1)},
-    ),
-    "MRT_PIM": (
-        last(u.MRT_PIM, INIT, ADD0, ADD1, (u.MRT_ADD_MFC, UNUSED)),
-        {None: (0, 0), 1: (0, 1)},
-    ),
-    "MRT_TABLE": (mrt_table, {253: "", 99: "EINVAL"}),
-    "MRT_VERSION": (mrt_version, {None: 0x0305}),
+MROUTE_PROBES: dict[str, tuple[Probe, dict[Any, Any]]] = {
+    name: probe for of in FAMILIES for name, probe in Probes(of).all().items()
 }

@@ -1118,7 +1118,7 @@ PROBES: dict[str, tuple[Probe, dict[Any, Any]]] = {
 }
 
 CONSTANT = {
-    *("MRT_VERSION", "SO_BPF_EXTENSIONS", "SO_DOMAIN", "SO_SNDLOWAT", "TCP_CC_INFO"),
-    "TCP_IS_MPTCP",
+    *("MRT6_VERSION", "MRT_VERSION", "SO_BPF_EXTENSIONS", "SO_DOMAIN", "SO_SNDLOWAT"),
+    *("TCP_CC_INFO", "TCP_IS_MPTCP"),
 }
 """Options that say the same of every socket here."""
