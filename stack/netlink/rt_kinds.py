@@ -74,6 +74,7 @@ from stack.netlink.rt_attrs import BR, BRPORT, IFINFOMSG, IFLA, VETH, VLAN, VRF,
 from stack.netlink.rt_bond import BOND_ROW
 from stack.netlink.rt_br_mcast import br_mcast_changelink, br_mcast_fill_info
 from stack.netlink.rt_geneve import GENEVE_ROW
+from stack.netlink.rt_ipvlan import IPVLAN_ROW
 from stack.netlink.rt_kind_row import BR_TICK_NS, link_kind, link_name, validate_ether
 from stack.netlink.rt_macvlan import MACVLAN_ROW
 from stack.netlink.rt_tunnels import TUNNEL_ROWS
@@ -451,6 +452,7 @@ ROWS = (
     GENEVE_ROW,
     BOND_ROW,
     MACVLAN_ROW,
+    IPVLAN_ROW,
 )
 KINDS: dict[str, link_kind] = {row.kind: row for row in ROWS}
 """rtnl_link_ops of each kind, by IFLA_INFO_KIND."""
