@@ -206,7 +206,8 @@ def tnl_update_pmtu(skb: sk_buff, t: ip_tunnel, inner: inner_packet, mtu: int, l
     if dst is not None and dst.ops is not None and mtu < dst_mtu(dst):
         update = dst.ops.update_pmtu
         if update is not None and (inner.proto == ETH_P_IP or mtu >= least6):
-            update(dst, None, skb if not inner.at else None, mtu, False)
+            skb.network_header = skb.data_offset + inner.at
+            update(dst, None, skb, mtu, False)
     if size <= mtu:
         return True
     if inner.proto == ETH_P_IP and inner.df and not t.parms.ignore_df:
