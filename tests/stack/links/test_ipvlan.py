@@ -39,7 +39,7 @@ from stack.core.netfilter import (
     NFPROTO_IPV6,
     nf_register_net_hook,
 )
-from stack.drivers import ipvlan_core
+from stack.drivers.ipvlan_core import IPVLAN_QBACKLOG_LIMIT
 from stack.host import Host
 from stack.socket import AF_INET, AF_INET6, IPPROTO_UDP, SOCK_DGRAM
 from tests.stack.core.wire import QUIET6, assert_no_leak
@@ -328,15 +328,14 @@ def test_short_and_wrong_headers_are_nobodys(port, mode, proto, cut):
     assert port.sent() == []
 
 
-def test_frames_for_groups_are_lost_when_too_many_wait(port, monkeypatch):
-    monkeypatch.setattr(ipvlan_core, "IPVLAN_QBACKLOG_LIMIT", 2)
+def test_frames_for_groups_are_lost_when_too_many_wait(port):
     dev = port.add("one", "l2")
-    for _ in range(5):
+    for _ in range(IPVLAN_QBACKLOG_LIMIT + 3):
         port.wire.receive(BROADCAST + station(9) + b"\x88\xb5" + bytes(46))
-    assert len(dev.priv.port.backlog) == 2
+    assert len(dev.priv.port.backlog) == IPVLAN_QBACKLOG_LIMIT == 1000
     assert port.master.stats.rx_dropped == 3
     port.clock.run_for(1000)
-    assert (dev.stats.multicast, len(dev.priv.port.backlog)) == (2, 0)
+    assert (dev.stats.multicast, len(dev.priv.port.backlog)) == (1000, 0)
     port.wire.receive(BROADCAST + station(9) + b"\x88\xb5" + bytes(46))
     port.inner.del_link("one")  # what waits ends with the port
 
