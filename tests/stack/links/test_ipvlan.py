@@ -122,6 +122,17 @@ def test_slaves_reach_the_wire_and_each_other(hosts, mode, family):
 
 
 @pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("flag", ["bridge", "private", "vepa"])
+def test_who_reaches_whom_is_as_in_linux(hosts, mode, flag):
+    """Debian's kernel 6.12 in QEMU answered pings so; slaves do not reach their master."""
+    a, b = hosts
+    one, two = slave(a, "one", mode, 11, flag), slave(a, "two", mode, 12, flag)
+    pairs = ((one, b, "10.0.0.2"), (b, two, address(mode, 12)), (one, two, address(mode, 12)))
+    assert [sends(*pair, V4) for pair in pairs] == [True, True, flag == "bridge"]
+    assert not sends(one, a, "10.0.0.1", V4)
+
+
+@pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("flag", ["private", "vepa"])
 def test_flags_keep_slaves_apart(hosts, mode, flag):
     a, b = hosts
