@@ -2,6 +2,7 @@
 
 Its ICMP (RFC 1191, RFC 8201) lowers the tunnel's path MTU, and TCP inside goes on with segments
 that fit: the figures are the link's MTU less the headers of RFC 2003, 2784, 4213, 2473, 7348, 8926.
+Debian's kernel 6.12 in QEMU learned the same on such a path.
 """
 
 from __future__ import annotations
@@ -137,6 +138,14 @@ def test_tcp_goes_on_with_segments_that_fit(path: Path, kind: str, six: bool) ->
     before = path.a.mib.tcp.RetransSegs
     assert stream(path.a, path.b, "fd01::2" if six else "192.168.0.2") == mss
     assert path.a.mib.tcp.RetransSegs == before
+
+
+@pytest.mark.parametrize("kind", ["ipip", "gre", "gretap"])
+def test_df_of_ipv4_inside_counts_without_pmtudisc(path: Path, kind: str) -> None:
+    """`nopmtudisc` alone: a packet with DF has it outside, too, and learns the path's MTU."""
+    path.tunnel(kind, pmtudisc=False)
+    assert stream(path.a, path.b, "192.168.0.2") == NARROW - HEADERS[kind] - 20 - TCP - STAMPS
+    assert not path.r.mib.ip.FragCreates
 
 
 NO_DF: list[tuple[str, bool, dict[str, Any]]] = [
