@@ -1,8 +1,9 @@
 """Path MTU through tunnels: a router between the ends has a smaller link behind it.
 
 Its ICMP (RFC 1191, RFC 8201) lowers the tunnel's path MTU, and TCP inside goes on with segments
-that fit: the figures are the link's MTU less the headers of RFC 2003, 2784, 4213, 2473, 7348, 8926.
-Debian's kernel 6.12 in QEMU learned the same on such a path.
+that fit. The figures are the link's MTU less the tunnel's headers: RFC 2003 for ipip, RFC 2784 for
+gre, RFC 4213 for sit, RFC 2473 for ip6tnl, RFC 7348 for vxlan, RFC 8926 for geneve. On such a path
+Debian's kernel 6.12, in QEMU, has learned the same.
 """
 
 from __future__ import annotations
