@@ -65,4 +65,4 @@ def describe(machine: Machine) -> list[str]:
 
 
 def _connections(machine: Machine) -> list[Any]:
-    return [sk for net in machine.net_namespace_list for sk in net.tcp_hashinfo.ehash.values()]
+    return [sk for net in machine.net_namespace_list for sk in net.tcp_hashinfo.entries()]

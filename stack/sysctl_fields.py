@@ -105,6 +105,7 @@ class sysctl_fields:
     send_redirects: int
     shared_media: int
     somaxconn: int
+    strict_mode: int
     tcp_abort_on_overflow: int
     tcp_adv_win_scale: int
     tcp_allowed_congestion_control: str

@@ -5,7 +5,7 @@ lock, calls the kernel's function, and turns -errno into OSError:
 
     add_dummy, add_tap, add_veth            stack/drivers: dummy.py, tun.py, veth.py
     add_vlan                                stack/vlan: vlan_newlink
-    add_macvlan                             stack/drivers: macvlan_common_newlink
+    add_macvlan, add_ipvlan                 stack/drivers: macvlan_common_newlink, ipvlan_link_new
     add_vrf, set_master                     stack/drivers: vrf_newlink, vrf_add_slave
     add_tunnel                              stack/tunnel: tunnel_newlink
     add_bridge, set_master, bridge_port     stack/bridge: br_add_bridge, br_add_if ...
@@ -73,6 +73,7 @@ from stack.core.netdevice import flag_names, net_device
 from stack.core.rtnetlink import rtnl_delete_link
 from stack.core.uapi import AF_INET
 from stack.drivers.dummy import dummy_newlink
+from stack.drivers.ipvlan import IPVLAN_FLAG_NAMES, IPVLAN_MODE_NAMES, ipvlan_link_new
 from stack.drivers.macvlan import macvlan_common_newlink
 from stack.drivers.macvlan_dev import MACVLAN_MODE_NAMES
 from stack.drivers.tun import Link, tun_set_iff
@@ -260,6 +261,36 @@ class Links(Net):
                 self, name, lower, number, mtu=mtu, mac=mac, sources=sources
             )
             return _opened(dev, up)
+
+    def add_ipvlan(
+        self,
+        name: str,
+        link: str | net_device,
+        mode: str = "l3",
+        flag: str = "bridge",
+        *,
+        mtu: int | None = None,
+        up: bool = False,
+    ) -> net_device:
+        """`ip link add link LINK name NAME type ipvlan mode MODE FLAG`: addresses of one MAC.
+
+        `mode`: l2, l3, l3s; `flag`: bridge, private, vepa; both of all slaves of the link from now
+        on. `set_netns` moves it to another namespace. Raises: OSError: EEXIST; EBUSY, a bridge or
+        macvlan has the link; EINVAL, no Ethernet. ArgumentError: no such mode or flag.
+        """
+        _check_new("add_ipvlan", name)
+        check_type("add_ipvlan", "link", link, (str, net_device), "an interface, or its name")
+        for what, given, names in (
+            ("mode", mode, IPVLAN_MODE_NAMES),
+            ("flag", flag, IPVLAN_FLAG_NAMES),
+        ):
+            if given not in names:
+                known = ", ".join(names)
+                raise ArgumentError(f"add_ipvlan: no {what} {given!r}; there are: {known}")
+        with self.lock:
+            lower = self._dev(link) if isinstance(link, str) else link
+            number, flags = IPVLAN_MODE_NAMES[mode], IPVLAN_FLAG_NAMES[flag]
+            return _opened(ipvlan_link_new(self, name, lower, number, flags, mtu), up)
 
     def add_vrf(
         self, name: str, table: int, *, mac: bytes | None = None, up: bool = True

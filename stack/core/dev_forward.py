@@ -37,6 +37,36 @@ def skb_scrub_packet(skb: sk_buff, xnet: bool) -> None:
         skb.tstamp_ns = 0
 
 
+def dev_count_rx(dev: net_device, nbytes: int, success: bool, multicast: bool) -> None:
+    """macvlan_count_rx, ipvlan_count_rx: count a frame that was received or lost."""
+    stats = dev.stats
+    if success:
+        stats.rx_packets += 1
+        stats.rx_bytes += nbytes
+        if multicast:
+            stats.multicast += 1
+    else:
+        stats.rx_errors += 1
+        stats.rx_dropped += 1
+
+
+def dev_count_tx(dev: net_device, nbytes: int, ret: int) -> None:
+    """Count a frame that a device of software passed on, by the NET_XMIT_* of what took it."""
+    stats = dev.stats
+    if ret in (netdevice.NET_XMIT_SUCCESS, netdevice.NET_XMIT_CN):
+        stats.tx_packets += 1
+        stats.tx_bytes += nbytes
+    else:
+        stats.tx_dropped += 1
+
+
+def dev_wants_group(dev: net_device, dest: bytes) -> bool:
+    """It receives frames to this group (`mc_filter` of macvlan, `mac_filters` of ipvlan)."""
+    if dev.flags & (netdevice.IFF_PROMISC | netdevice.IFF_ALLMULTI):
+        return True
+    return dest in dev.mc or dest == dev.broadcast
+
+
 def __dev_forward_skb(dev: net_device, skb: sk_buff) -> int:
     """net/core/dev.c: make skb, data at its MAC header, one that `dev` received. 0 or NET_RX_DROP.
 

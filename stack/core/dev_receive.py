@@ -308,10 +308,10 @@ def _ptype_head(net: Net, pt: packet_type) -> list[packet_type]:
 
 
 def netdev_rx_handler_register(dev: net_device, handler: Callable[[Any], int], data: Any) -> int:
-    """net/core/dev.c: a bridge or bond takes over. 0, -EBUSY; -EINVAL: a VRF."""
+    """net/core/dev.c: a bridge or bond takes over. 0, -EBUSY; -EINVAL: IFF_NO_RX_HANDLER."""
     if dev.rx_handler is not None:
         return -errno.EBUSY
-    if dev.priv_flags & netdevice.IFF_L3MDEV_MASTER:  # IFF_NO_RX_HANDLER
+    if dev.priv_flags & netdevice.IFF_NO_RX_HANDLER:
         return -errno.EINVAL
     dev.rx_handler_data = data
     dev.rx_handler = handler

@@ -14,7 +14,12 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from fastpath.base.skbuff import sk_buff
-from stack.core.netdevice import IFF_L3MDEV_MASTER, IFF_L3MDEV_SLAVE, net_device
+from stack.core.netdevice import (
+    IFF_L3MDEV_MASTER,
+    IFF_L3MDEV_RX_HANDLER,
+    IFF_L3MDEV_SLAVE,
+    net_device,
+)
 from stack.core.rows import state
 
 if TYPE_CHECKING:
@@ -24,6 +29,8 @@ if TYPE_CHECKING:
     from stack.net import Net
 
 IFF_L3MDEV = IFF_L3MDEV_MASTER | IFF_L3MDEV_SLAVE
+IFF_L3MDEV_RCV = IFF_L3MDEV | IFF_L3MDEV_RX_HANDLER
+"""Devices whose received packets l3mdev_l3_rcv must see."""
 SDIF_SHIFT = 8
 """The flags of ip_cb_flags are below, the index of the interface above."""
 SDIF_MASK = 0xFFFFFF
@@ -114,12 +121,18 @@ def sk_dev_equal_l3scope(sk: sock, dif: int) -> bool:
 def l3mdev_l3_rcv(skb: sk_buff, family: int) -> sk_buff | None:
     """include/net/l3mdev.h: show a received packet to the VRF that its device is or is in.
 
-    Returns the packet, or None when it is gone.
+    Or to ipvlan of mode l3s, whose port (`rx_handler_data`) has `l3mdev_ops`. Returns the packet,
+    or None when it is gone.
     """
-    master = l3mdev_master_dev(skb.dev)
+    ops: l3mdev_ops
+    dev: net_device = skb.dev
+    master = l3mdev_master_dev(dev)
+    if master is None and dev.priv_flags & IFF_L3MDEV_RX_HANDLER:
+        ops = dev.rx_handler_data.l3mdev_ops
+        return ops.l3mdev_l3_rcv(dev, skb, family)
     if master is None or master.priv is None:
         return skb
-    ops: l3mdev_ops = master.priv
+    ops = master.priv
     return ops.l3mdev_l3_rcv(master, skb, family)
 
 

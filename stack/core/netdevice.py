@@ -82,6 +82,10 @@ IFF_BONDING = 1 << 4
 IFF_MACVLAN_PORT = 1 << 5
 IFF_L3MDEV_MASTER = 1 << 6
 IFF_L3MDEV_SLAVE = 1 << 7
+IFF_IPVLAN_SLAVE = 1 << 8
+IFF_L3MDEV_RX_HANDLER = 1 << 9
+IFF_NO_RX_HANDLER = IFF_L3MDEV_MASTER | IFF_IPVLAN_SLAVE
+"""A VRF, a slave of ipvlan: no bridge and no VLAN on it (NETIF_F_VLAN_CHALLENGED)."""
 
 # include/uapi/linux/netdevice.h: net_device.addr_assign_type
 NET_ADDR_RANDOM = 1

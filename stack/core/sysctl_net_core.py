@@ -155,6 +155,8 @@ def _core(
     return Sysctl("net.core", name, default, what, low, high, machine=machine)
 
 
+NET_VRF = (Sysctl("net.vrf", "strict_mode", 0, "no two VRFs have the same table", 0, 1),)
+"""drivers/net/vrf.c"""
 NET_UNIX = (
     Sysctl(
         "net.unix",

@@ -9,7 +9,6 @@ from stack.core import netdevice
 from stack.core.dev import (
     dev_set_mtu,
     free_netdev,
-    netdev_update_features,
     register_netdevice,
     unregister_netdevice,
 )
@@ -34,6 +33,7 @@ from stack.drivers.macvlan_dev import (
     macvlan_setup,
     macvlan_sync_address,
 )
+from stack.drivers.stacked import stacked_device_event
 
 if TYPE_CHECKING:
     from stack.machine import Machine
@@ -180,26 +180,18 @@ def macvlan_device_event(event: int, dev: net_device) -> int | None:
     if port is None:
         return None
     vlans = tuple(port.vlans)
-    if event in (netdevice.NETDEV_UP, netdevice.NETDEV_DOWN, netdevice.NETDEV_CHANGE):
-        for vlan in vlans:
-            netif_stacked_transfer_operstate(dev, vlan.dev)
-    elif event == netdevice.NETDEV_FEAT_CHANGE:
-        for vlan in vlans:
-            vlan.dev.gso_max_size = dev.gso_max_size
-            vlan.dev.gso_max_segs = dev.gso_max_segs
-            netdev_update_features(vlan.dev)
-    elif event == netdevice.NETDEV_CHANGEMTU:
+    stacked_device_event(event, dev, [vlan.dev for vlan in vlans])
+    if event == netdevice.NETDEV_CHANGEMTU:
         for vlan in vlans:
             if vlan.dev.mtu > dev.mtu:
                 dev_set_mtu(vlan.dev, dev.mtu)
-    elif event == netdevice.NETDEV_CHANGEADDR:
-        if port.passthru and vlans and macvlan_sync_address(vlans[0].dev, dev.dev_addr):
-            return netdevice.NOTIFY_BAD
     elif (
-        event == netdevice.NETDEV_UNREGISTER and dev.reg_state == netdevice.NETREG_UNREGISTERED
-    ):  # else it moves
-        for vlan in vlans:
-            macvlan_dellink(vlan.dev)
+        event == netdevice.NETDEV_CHANGEADDR
+        and port.passthru
+        and vlans
+        and macvlan_sync_address(vlans[0].dev, dev.dev_addr)
+    ):
+        return netdevice.NOTIFY_BAD
     return None
 
 

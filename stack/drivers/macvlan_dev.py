@@ -32,16 +32,19 @@ from fastpath.net.hdr import eth_hdr
 from stack.core import netdevice
 from stack.core.backlog import netif_rx
 from stack.core.dev import (
-    dev_addresses_sync,
     dev_addresses_unsync,
     dev_set_allmulti,
     dev_set_mac_address,
     dev_set_promiscuity,
     dev_uc_add,
     dev_uc_del,
-    netdev_increment_features,
 )
-from stack.core.dev_forward import __dev_forward_skb
+from stack.core.dev_forward import (
+    __dev_forward_skb,
+    dev_count_rx,
+    dev_count_tx,
+    dev_wants_group,
+)
 from stack.core.dev_queue import dev_queue_xmit
 from stack.core.dev_receive import netdev_rx_handler_register, netdev_rx_handler_unregister
 from stack.core.drop_reason import (
@@ -49,17 +52,18 @@ from stack.core.drop_reason import (
     SKB_DROP_REASON_NOT_SPECIFIED,
     kfree_skb_reason,
 )
-from stack.core.ethtool import (
-    ethtool_drvinfo,
-    ethtool_get_settings,
-    ethtool_get_ts_info,
-    ethtool_link_ksettings,
-    ethtool_ops,
-)
-from stack.core.if_vlan import vlan_vid_add, vlan_vid_del
+from stack.core.ethtool import ethtool_drvinfo, ethtool_get_ts_info, ethtool_ops
 from stack.core.netdevice import net_device, net_device_ops, netif_carrier_ok
 from stack.core.rows import row, state
 from stack.core.workqueue import cancel_delayed_work, schedule_work, work_struct
+from stack.drivers.stacked import (
+    stacked_fix_features,
+    stacked_get_link_ksettings,
+    stacked_init,
+    stacked_set_rx_mode,
+    stacked_vlan_rx_add_vid,
+    stacked_vlan_rx_kill_vid,
+)
 from stack.ethernet.eth import eth_validate_addr, ether_setup, is_valid_ether_addr
 
 # include/uapi/linux/if_link.h
@@ -171,27 +175,6 @@ def macvlan_port_destroy(port: macvlan_port) -> None:
 # --- receiving ------------------------------------------------------------------------------------
 
 
-def macvlan_count_rx(vlan: macvlan_dev, nbytes: int, success: bool, multicast: bool) -> None:
-    """include/linux/if_macvlan.h: count a frame that was received or lost."""
-    stats = vlan.dev.stats
-    if success:
-        stats.rx_packets += 1
-        stats.rx_bytes += nbytes
-        if multicast:
-            stats.multicast += 1
-    else:
-        stats.rx_errors += 1
-        stats.rx_dropped += 1
-
-
-def macvlan_wants(vlan: macvlan_dev, dest: bytes) -> bool:
-    """The device receives frames to this group (the kernel's `mc_filter`)."""
-    dev = vlan.dev
-    if dev.flags & (netdevice.IFF_PROMISC | netdevice.IFF_ALLMULTI):
-        return True
-    return dest in dev.mc or dest == dev.broadcast
-
-
 def macvlan_broadcast_one(skb: sk_buff, vlan: macvlan_dev, dest: bytes, local: bool) -> int:
     """Make skb one that the device received. 0 or NET_RX_DROP. Takes ownership when dropped."""
     dev = vlan.dev
@@ -216,11 +199,11 @@ def macvlan_broadcast(
     nbytes = skb.len + netdevice.ETH_HLEN  # though the header may be in `skb.len`: as in Linux
     vlan: macvlan_dev
     for vlan in tuple(port.vlan_hash.values()):
-        if vlan.dev is src or not vlan.mode & mode or not macvlan_wants(vlan, dest):
+        if vlan.dev is src or not vlan.mode & mode or not dev_wants_group(vlan.dev, dest):
             continue
         nskb = skb_clone(skb)
         err = macvlan_broadcast_one(nskb, vlan, dest, local) or netif_rx(nskb)
-        macvlan_count_rx(vlan, nbytes, err == netdevice.NET_RX_SUCCESS, True)
+        dev_count_rx(vlan.dev, nbytes, err == netdevice.NET_RX_SUCCESS, True)
 
 
 def macvlan_multicast_rx(
@@ -285,7 +268,7 @@ def macvlan_forward_source(skb: sk_buff, port: macvlan_port, source: bytes) -> b
         if eth_hdr(skb).h_dest == dev.dev_addr:
             nskb.pkt_type = skbuff.PACKET_HOST
         ret = netif_rx(nskb)
-        macvlan_count_rx(vlan, nbytes, ret == netdevice.NET_RX_SUCCESS, False)
+        dev_count_rx(vlan.dev, nbytes, ret == netdevice.NET_RX_SUCCESS, False)
     return consume
 
 
@@ -312,7 +295,7 @@ def macvlan_handle_frame(skb: sk_buff) -> int:
             shared = skb_share_check(skb)
             if shared is not None:
                 ret = macvlan_broadcast_one(shared, vlan, dest, False) or netif_rx(shared)
-                macvlan_count_rx(vlan, 0, ret == netdevice.NET_RX_SUCCESS, False)
+                dev_count_rx(vlan.dev, 0, ret == netdevice.NET_RX_SUCCESS, False)
             return netdevice.RX_HANDLER_CONSUMED
         if macvlan_waits(port, dest):
             macvlan_broadcast_enqueue(port, vlan, skb)
@@ -331,7 +314,7 @@ def macvlan_handle_frame(skb: sk_buff) -> int:
     # Nobody else holds the packet: a tap that keeps it has made a copy (packet_rcv).
     skb.dev = vlan.dev
     skb.pkt_type = skbuff.PACKET_HOST
-    macvlan_count_rx(vlan, skb.len + netdevice.ETH_HLEN, True, False)
+    dev_count_rx(vlan.dev, skb.len + netdevice.ETH_HLEN, True, False)
     return netdevice.RX_HANDLER_ANOTHER
 
 
@@ -342,13 +325,7 @@ def macvlan_start_xmit(skb: sk_buff, dev: net_device) -> int:
     """ndo_start_xmit. NETDEV_TX_OK; takes ownership of skb (data at the MAC header)."""
     vlan: macvlan_dev = dev.priv
     nbytes = skb.len
-    ret = macvlan_queue_xmit(skb, vlan)
-    stats = dev.stats
-    if ret in (netdevice.NET_XMIT_SUCCESS, netdevice.NET_XMIT_CN):
-        stats.tx_packets += 1
-        stats.tx_bytes += nbytes
-    else:
-        stats.tx_dropped += 1
+    dev_count_tx(dev, nbytes, macvlan_queue_xmit(skb, vlan))
     return netdevice.NETDEV_TX_OK
 
 
@@ -466,12 +443,6 @@ def macvlan_change_rx_flags(dev: net_device, change: int) -> None:
         dev_set_promiscuity(vlan.lowerdev, 1 if dev.flags & netdevice.IFF_PROMISC else -1)
 
 
-def macvlan_set_mac_lists(dev: net_device) -> None:
-    """ndo_set_rx_mode: its addresses are the lower device's, too."""
-    vlan: macvlan_dev = dev.priv
-    dev_addresses_sync(vlan.lowerdev, dev)
-
-
 def macvlan_change_mtu(dev: net_device, new_mtu: int) -> int:
     """ndo_change_mtu: 0; -EINVAL above the lower device's MTU."""
     vlan: macvlan_dev = dev.priv
@@ -481,15 +452,8 @@ def macvlan_change_mtu(dev: net_device, new_mtu: int) -> int:
 def macvlan_init(dev: net_device) -> int:
     """ndo_init: carrier and features of the lower device. 0."""
     vlan: macvlan_dev = dev.priv
-    lower = vlan.lowerdev
-    carrier = netdevice.LINK_STATE_NOCARRIER
-    dev.state = dev.state & ~carrier | lower.state & carrier
-    dev.features = lower.features & MACVLAN_FEATURES | ALWAYS_ON
+    stacked_init(dev, vlan.lowerdev, MACVLAN_FEATURES, ALWAYS_ON)
     dev.hw_features |= netdevice.NETIF_F_LRO
-    dev.vlan_features = lower.vlan_features & MACVLAN_FEATURES | ALWAYS_ON
-    dev.gso_max_size = lower.gso_max_size
-    dev.gso_max_segs = lower.gso_max_segs
-    dev.hard_header_len = lower.hard_header_len
     vlan.port.count += 1
     return 0
 
@@ -505,22 +469,7 @@ def macvlan_uninit(dev: net_device) -> None:
 def macvlan_fix_features(dev: net_device, features: int) -> int:
     """ndo_fix_features: the lower device's, and what software can do."""
     vlan: macvlan_dev = dev.priv
-    lower = vlan.lowerdev.features & (features | ~netdevice.NETIF_F_LRO)
-    features = netdev_increment_features(lower, features, features)
-    return (features | ALWAYS_ON) & (ALWAYS_ON | MACVLAN_FEATURES)
-
-
-def macvlan_vlan_rx_add_vid(dev: net_device, proto: int, vid: int) -> int:
-    """ndo_vlan_rx_add_vid: in the lower device's filter. 0 or -errno."""
-    vlan: macvlan_dev = dev.priv
-    return vlan_vid_add(vlan.lowerdev, proto, vid)
-
-
-def macvlan_vlan_rx_kill_vid(dev: net_device, proto: int, vid: int) -> int:
-    """ndo_vlan_rx_kill_vid: 0."""
-    vlan: macvlan_dev = dev.priv
-    vlan_vid_del(vlan.lowerdev, proto, vid)
-    return 0
+    return stacked_fix_features(vlan.lowerdev, features, MACVLAN_FEATURES, ALWAYS_ON)
 
 
 def macvlan_ethtool_get_drvinfo(dev: net_device) -> ethtool_drvinfo:
@@ -534,17 +483,11 @@ def macvlan_ethtool_get_ts_info(dev: net_device) -> int:
     return ethtool_get_ts_info(vlan.lowerdev)
 
 
-def macvlan_ethtool_get_link_ksettings(dev: net_device) -> ethtool_link_ksettings:
-    """`ethtool DEV`: the lower device's."""
-    vlan: macvlan_dev = dev.priv
-    return ethtool_get_settings(vlan.lowerdev)
-
-
 macvlan_ethtool_ops = ethtool_ops(
     get_drvinfo=macvlan_ethtool_get_drvinfo,
     get_ts_info=macvlan_ethtool_get_ts_info,
     get_link=netif_carrier_ok,
-    get_link_ksettings=macvlan_ethtool_get_link_ksettings,
+    get_link_ksettings=stacked_get_link_ksettings,
 )
 
 macvlan_netdev_ops = net_device_ops(
@@ -557,10 +500,10 @@ macvlan_netdev_ops = net_device_ops(
     ndo_fix_features=macvlan_fix_features,
     ndo_change_rx_flags=macvlan_change_rx_flags,
     ndo_set_mac_address=macvlan_set_mac_address,
-    ndo_set_rx_mode=macvlan_set_mac_lists,
+    ndo_set_rx_mode=stacked_set_rx_mode,
     ndo_validate_addr=eth_validate_addr,
-    ndo_vlan_rx_add_vid=macvlan_vlan_rx_add_vid,
-    ndo_vlan_rx_kill_vid=macvlan_vlan_rx_kill_vid,
+    ndo_vlan_rx_add_vid=stacked_vlan_rx_add_vid,
+    ndo_vlan_rx_kill_vid=stacked_vlan_rx_kill_vid,
 )
 
 

@@ -17,6 +17,7 @@ discipline (qdisc) on the VRF gets what is routed to it only (vrf_ip_out_redirec
 from __future__ import annotations
 
 import errno
+from functools import partial
 from typing import TYPE_CHECKING
 
 from fastpath.base.skbuff import (
@@ -49,8 +50,10 @@ from stack.core.ethtool import ethtool_drvinfo, ethtool_ops
 from stack.core.fib_rules import RTPROT_KERNEL, fib_rule, fib_rule_add
 from stack.core.l3mdev import (
     IFF_L3MDEV,
+    l3mdev_fib_table,
     l3mdev_mark,
     l3mdev_ops,
+    netif_is_l3_master,
     netif_is_l3_slave,
 )
 from stack.core.net_namespace import load_module, pernet_operations
@@ -63,6 +66,7 @@ from stack.core.netfilter import (
     nf_hook_list,
 )
 from stack.core.rtnetlink import eth_hw_addr_init, rtnl_create_link, rtnl_register_link
+from stack.core.sysctl_net_core import SysctlError
 from stack.core.uapi import AF_INET, AF_INET6
 from stack.ethernet.eth import eth_mac_addr, eth_type_trans, eth_validate_addr, ether_setup
 from stack.inet.flow import FLOWI_FLAG_ANYSRC, flowi
@@ -434,18 +438,41 @@ def vrf_newlink(net: Net, name: str, table: int, mac: bytes | None = None) -> ne
     """`ip link add NAME type vrf table TABLE`.
 
     Raises:
-        OSError: EEXIST, the name is taken. EINVAL: the table is 0.
+        OSError: EEXIST, the name is taken. EINVAL: the table is 0. EBUSY: another VRF has the
+            table (net.vrf.strict_mode).
         ValueError: the name is empty or too long.
     """
     if not table:
         raise os_error(errno.EINVAL, "Invalid VRF table id")
     load_module(net.machine, "vrf", vrf_net_ops)
+    if vrf_table_taken(net, table):
+        raise os_error(errno.EBUSY, "Table is used by another VRF")
     dev = rtnl_create_link(net, name, vrf_link_ops, vrf_setup)
     dev.priv = l3mdev_ops(table, vrf_l3_rcv, vrf_l3_out)
     eth_hw_addr_init(dev, mac)
     rtnl_register_link(dev)
     vrf_add_fib_rules(net)
     return dev
+
+
+def vrf_tables(net: Net) -> list[int]:
+    """vrf_map: the table of each VRF of the namespace."""
+    return [l3mdev_fib_table(dev) for dev in net.dev_base_head if netif_is_l3_master(dev)]
+
+
+def vrf_table_taken(net: Net, table: int) -> bool:
+    """vrf_map_register_dev: whether strict mode refuses one VRF more with this table."""
+    return bool(net.sysctl.strict_mode) and table in vrf_tables(net)
+
+
+def vrf_strict_mode(net: Net, mode: int) -> None:
+    """vrf_strict_mode_change: net.vrf.strict_mode is written.
+
+    Raises: OSError EBUSY: two VRFs have the same table.
+    """
+    tables = vrf_tables(net)
+    if mode and not net.sysctl.strict_mode and len(set(tables)) < len(tables):
+        raise SysctlError(errno.EBUSY, "sysctl net.vrf.strict_mode: VRFs share a table")
 
 
 def vrf_add_fib_rules(net: Net) -> None:
@@ -479,8 +506,9 @@ def vrf_device_event(event: int, dev: net_device) -> int | None:
 
 
 def vrf_init_net(net: Net) -> None:
-    """Watch the devices."""
+    """Watch the devices, and the sysctl."""
     register_netdevice_notifier(net, vrf_device_event)
+    net.sysctl.on_write("strict_mode", partial(vrf_strict_mode, net), now=False)
 
 
 vrf_net_ops = pernet_operations(init=vrf_init_net)

@@ -17,7 +17,7 @@ from stack.core.l3mdev import inet_sdif
 from stack.core.netdevice import net_device
 from stack.core.tcp_states import TCP_NEW_SYN_RECV, TCP_TIME_WAIT
 from stack.core.uapi import IPPROTO_TCP, IPPROTO_UDP
-from stack.inet.inet_hashtables import inet_sk_bound_dev_eq
+from stack.inet.inet_hashtables import __inet_lookup_established
 from stack.inet.inet_sock import inet_sock
 from stack.net import Net
 
@@ -101,11 +101,12 @@ def inet_sk_rx_dst_set(sk: inet_sock, skb: sk_buff) -> None:
 def tcp_early_demux(skb: sk_buff) -> None:
     """net/ipv4/tcp_ipv4.c, net/ipv6/tcp_ipv6.c: find the socket of a segment. Borrows skb."""
     dev: net_device = skb.dev
+    dif, sdif = skb.skb_iif, inet_sdif(skb)
     try:
-        sk = dev.net.tcp_hashinfo.ehash.find_skb(skb)
+        sk = __inet_lookup_established(dev.net.tcp_hashinfo, skb, None, dif, sdif)
     except IndexError:  # too short; tcp_v4_rcv and tcp_v6_rcv count it
         return
-    if sk is None or not inet_sk_bound_dev_eq(sk, skb.skb_iif, inet_sdif(skb)):
+    if sk is None:
         return
     skb.sk = sk
     state: int = sk.sk_state

@@ -624,11 +624,12 @@ def inet_csk_reqsk_queue_is_full(sk: inet_connection_sock) -> bool:
 
 def reqsk_queue_hash_req(req: request_sock, timeout: int) -> bool:
     """Enter ehash and arm the SYN-ACK timer; False when the 4-tuple is taken."""
-    ehash = req.net.tcp_hashinfo.ehash
+    hashinfo = req.net.tcp_hashinfo
     key = inet_sk_key(req)
-    if key in ehash:
+    bound = req.sk_bound_dev_if
+    if hashinfo.match(key, bound, bound) is not None:
         return False
-    ehash[key] = req
+    hashinfo.add(key, req)
     req.inet_tuple = key
     mod_timer(req.rsk_timer, req.net.clock.now_ns() + timeout)
     return True
@@ -645,11 +646,7 @@ def inet_csk_reqsk_queue_hash_add(
 
 def reqsk_queue_unlink(req: request_sock) -> bool:
     """Remove the request from ehash; True when it was there."""
-    ehash = req.net.tcp_hashinfo.ehash
-    key = req.inet_tuple
-    found = ehash.get(key) is req
-    if found:
-        del ehash[key]
+    found = req.net.tcp_hashinfo.remove(req.inet_tuple, req)
     timer_shutdown(req.rsk_timer)
     return found
 

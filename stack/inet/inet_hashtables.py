@@ -2,6 +2,7 @@
 
 `ehash` maps a key (family, foreign address and port, local address and port; `inet_sk_key`) to
 whatever stands for that connection: a full socket, a request (NEW_SYN_RECV) or a TIME_WAIT remnant.
+Connections of different VRFs may have one key; then all but the first are in `twins`.
 `bhash` maps a local port to its bucket of owners, `lhash2` a local port to its listeners. Both hold
 the sockets of both families, because one of IPv6 may own the port for IPv4 too.
 """
@@ -16,7 +17,7 @@ from fastpath.base.skbuff import sk_buff
 from fastpath.net.inethash import InetHash
 from fastpath.net.inetkey import inet_key
 from stack.core.errors import os_error
-from stack.core.l3mdev import inet_bound_dev_eq, inet_sdif
+from stack.core.l3mdev import inet_bound_dev_eq, inet_sdif, l3mdev_master_ifindex_by_index
 from stack.core.rows import row, state, wide
 from stack.core.secure_seq import secure_ipv4_port_ephemeral
 from stack.core.tcp_states import TCP_CLOSE, TCP_LISTEN, TCP_NEW_SYN_RECV, TCP_TIME_WAIT
@@ -82,6 +83,14 @@ class inet_bind_bucket:
             raise KeyError(sk)
 
 
+def inet_sk_bound_dev_eq(sk: EhashEntry, dif: int, sdif: int) -> bool:
+    """include/net/inet_hashtables.h: whether a socket gets segments from this interface."""
+    bound: int = sk.sk_bound_dev_if
+    if not bound and not sdif:
+        return True
+    return inet_bound_dev_eq(bool(sk.net.sysctl.tcp_l3mdev_accept), bound, dif, sdif)
+
+
 @state
 class inet_hashinfo:
     """The tables of one protocol on one host (kernel: `tcp_hashinfo`)."""
@@ -90,6 +99,67 @@ class inet_hashinfo:
     bhash: dict[int, inet_bind_bucket] = row(make=dict)
     lhash2: dict[int, list[tcp_sock]] = row(make=dict)
     table_perturb: dict[tuple[int, wide, wide, int], int] = row(make=dict)
+    twins: dict[InetKey, list[EhashEntry]] = row(make=dict)
+    """More entries of a key, which their VRFs tell apart; the first one of each is in `ehash`."""
+
+    def match(self, key: InetKey, dif: int, sdif: int) -> EhashEntry | None:
+        """The entry of a key that gets segments from this interface."""
+        sk = self.ehash.get(key)
+        if sk is None or inet_sk_bound_dev_eq(sk, dif, sdif):
+            return sk
+        return self.twin(key, dif, sdif)
+
+    def twin(self, key: InetKey, dif: int, sdif: int) -> EhashEntry | None:
+        """The same, when it is not the one in `ehash`."""
+        for sk in self.twins.get(key, ()):
+            if inet_sk_bound_dev_eq(sk, dif, sdif):
+                return sk
+        return None
+
+    def has(self, key: InetKey, sk: EhashEntry) -> bool:
+        """Whether `sk` is an entry of the key."""
+        return self.ehash.get(key) is sk or sk in self.twins.get(key, ())
+
+    def add(self, key: InetKey, sk: EhashEntry) -> None:
+        """One entry more; `match` has found none."""
+        if key in self.ehash:
+            self.twins.setdefault(key, []).append(sk)
+        else:
+            self.ehash[key] = sk
+
+    def replace(self, key: InetKey, old: EhashEntry, new: EhashEntry) -> bool:
+        """Put `new` in the place of `old`; False: that is not there."""
+        if self.ehash.get(key) is old:
+            self.ehash[key] = new
+            return True
+        twins = self.twins.get(key, [])
+        if old not in twins:
+            return False
+        twins[twins.index(old)] = new
+        return True
+
+    def remove(self, key: InetKey, sk: EhashEntry) -> bool:
+        """Remove an entry; False: it is not there."""
+        twins = self.twins.pop(key, []) if self.twins else []
+        found = True
+        if self.ehash.get(key) is not sk:
+            found = sk in twins
+            if found:
+                twins.remove(sk)
+        elif twins:
+            self.ehash[key] = twins.pop(0)
+        else:
+            del self.ehash[key]
+        if twins:
+            self.twins[key] = twins
+        return found
+
+    def entries(self) -> list[EhashEntry]:
+        """All connections, requests and TIME_WAIT remnants."""
+        found = list(self.ehash.values())
+        for twins in self.twins.values():
+            found.extend(twins)
+        return found
 
 
 # --- lookup -------------------------------------------------------------------------------
@@ -104,16 +174,11 @@ def __inet_lookup_established(
     """
     sk = hashinfo.ehash.get(key) if skb is None else hashinfo.ehash.find_skb(skb)
     if sk is not None and not inet_sk_bound_dev_eq(sk, dif, sdif):
-        return None
+        if skb is not None:
+            key = inet_key(skb)
+        assert key is not None, "there is no segment"
+        return hashinfo.twin(key, dif, sdif)
     return sk
-
-
-def inet_sk_bound_dev_eq(sk: EhashEntry, dif: int, sdif: int) -> bool:
-    """include/net/inet_hashtables.h: whether a socket gets segments from this interface."""
-    bound: int = sk.sk_bound_dev_if
-    if not bound and not sdif:
-        return True
-    return inet_bound_dev_eq(bool(sk.net.sysctl.tcp_l3mdev_accept), bound, dif, sdif)
 
 
 def compute_score(sk: inet_sock, family: int, daddr: wide, dif: int, sdif: int = 0) -> int:
@@ -181,8 +246,7 @@ def __inet_lookup_skb(hashinfo: inet_hashinfo, skb: sk_buff) -> EhashEntry | Non
         # Early demux found the socket before the packets ahead of this one were delivered. In these
         # states it may have left the hash since, so look again.
         state: int = sk.sk_state
-        changed = state in (TCP_CLOSE, TCP_TIME_WAIT, TCP_NEW_SYN_RECV)
-        if not changed or hashinfo.ehash.find_skb(skb) is sk:
+        if state not in (TCP_CLOSE, TCP_TIME_WAIT, TCP_NEW_SYN_RECV):
             return sk
     return __inet_lookup(hashinfo, skb, skb.skb_iif, inet_sdif(skb))
 
@@ -213,14 +277,18 @@ def inet_ehash_insert(sk: inet_connection_sock, osk: request_sock | None) -> boo
 
     False: another entry has the key, or `osk` is not there any more.
     """
-    ehash = sk.net.tcp_hashinfo.ehash
-    key = inet_sk_key(sk) if osk is None else osk.inet_tuple
-    there = ehash.get(key)
-    if there is not None and there is not osk:
-        return False
-    if osk is not None and there is not osk:
-        return False  # the request was dropped meanwhile
-    ehash[key] = sk
+    hashinfo = sk.net.tcp_hashinfo
+    key: InetKey
+    if osk is not None:
+        key = osk.inet_tuple
+        if not hashinfo.replace(key, osk, sk):
+            return False  # the request was dropped meanwhile
+    else:
+        key = inet_sk_key(sk)
+        bound = sk.sk_bound_dev_if
+        if hashinfo.match(key, bound, bound) is not None:
+            return False
+        hashinfo.add(key, sk)
     sk.inet_tuple = key
     return True
 
@@ -246,9 +314,7 @@ def inet_unhash(sk: tcp_sock) -> None:
             if not group:
                 del hashinfo.lhash2[sk.inet_num]
         return
-    key = sk.inet_tuple
-    if hashinfo.ehash.get(key) is sk:
-        del hashinfo.ehash[key]
+    hashinfo.remove(sk.inet_tuple, sk)
 
 
 # --- bind buckets -------------------------------------------------------------------------
@@ -294,9 +360,10 @@ def __inet_check_established(net: Net, sk: tcp_sock, lport: int) -> bool:
 
     A TIME_WAIT socket gives way when the protocol's twsk_unique allows it (RFC 6191).
     """
-    ehash = net.tcp_hashinfo.ehash
+    hashinfo = net.tcp_hashinfo
     key = (sk.sk_af.family, sk.inet_daddr, sk.inet_dport, sk.inet_rcv_saddr, lport)
-    there = ehash.get(key)
+    dif = sk.sk_bound_dev_if
+    there = hashinfo.match(key, dif, l3mdev_master_ifindex_by_index(net, dif))
     tw = None
     if there is not None:
         if there.sk_state != TCP_TIME_WAIT or not twsk_unique(sk, there):
@@ -307,7 +374,7 @@ def __inet_check_established(net: Net, sk: tcp_sock, lport: int) -> bool:
     if tw is not None:
         net.mib.linux.TWRecycled += 1
         inet_twsk_deschedule_put(tw)
-    ehash[key] = sk
+    hashinfo.add(key, sk)
     sk.inet_tuple = key
     sk.sk_hashed = 1
     return True

@@ -122,9 +122,10 @@ def inet_twsk_hashdance(
     if tb is not None:
         tb.add(tw)
     key = tw.inet_tuple
-    if hashinfo.ehash.get(key) is sk:
+    if hashinfo.replace(key, sk, tw):
         sk.sk_hashed = 0
-    hashinfo.ehash[key] = tw
+    else:
+        hashinfo.add(key, tw)
     tw.tw_hashed = True
 
 
@@ -138,10 +139,7 @@ def inet_twsk_kill(tw: inet_timewait_sock) -> None:
     """Take tw out of both hashes."""
     timer_shutdown(tw.tw_timer)
     net = tw.net
-    key = tw.inet_tuple
-    ehash = net.tcp_hashinfo.ehash
-    if ehash.get(key) is tw:
-        del ehash[key]
+    net.tcp_hashinfo.remove(tw.inet_tuple, tw)
     if tw.tw_hashed:
         tw.tw_hashed = False
         net.tcp_death_row.tw_refcount -= 1

@@ -245,8 +245,8 @@ def tcp_check_req(sk: tcp_sock, skb: sk_buff, req: request_sock, fastopen: bool)
             req.acked = True
         kfree_skb_reason(net, skb, drop_reason.SKB_DROP_REASON_TCP_LISTEN_OVERFLOW)
         return None
-    own_req = net.tcp_hashinfo.ehash.get(req.inet_tuple)
-    return inet_csk_complete_hashdance(sk, child, req, own_req is child)
+    own_req = net.tcp_hashinfo.has(req.inet_tuple, child)
+    return inet_csk_complete_hashdance(sk, child, req, own_req)
 
 
 def tcp_embryonic_reset(sk: tcp_sock, skb: sk_buff, req: request_sock, flg: int) -> None:

@@ -28,7 +28,8 @@ from stack.core.errors import os_error
 from stack.core.net_namespace import pernet_operations
 from stack.core.netdevice import NETDEV_DOWN, NETDEV_UP, net_device
 from stack.core.rows import row, state
-from stack.core.uapi import RTM_DELADDR, RTM_NEWADDR
+from stack.core.uapi import AF_INET, RTM_DELADDR, RTM_NEWADDR
+from stack.inet.addr_validator import validate_addr
 from stack.ipv4.addr import ipv4_is_loopback
 from stack.ipv4.arp_send import arp_send_gratuitous
 from stack.ipv4.netns import in_dev_conf
@@ -174,7 +175,10 @@ def inetdev_send_gratuitous_arp(dev: net_device, in_dev: in_device) -> None:
 
 
 def inet_insert_ifa(in_dev: in_device, ifa: in_ifaddr) -> int:
-    """net/ipv4/devinet.c: add an address; later ones of a subnet are secondary. 0 or -EEXIST."""
+    """net/ipv4/devinet.c: add an address; later ones of a subnet are secondary.
+
+    0; -EEXIST; -EINVAL; what validate_addr has against it.
+    """
     if not ifa.ifa_local:
         return -errno.EINVAL
     ifa.ifa_flags &= ~IFA_F_SECONDARY
@@ -189,6 +193,9 @@ def inet_insert_ifa(in_dev: in_device, ifa: in_ifaddr) -> int:
             if other.ifa_scope != ifa.ifa_scope:
                 return -errno.EINVAL
             ifa.ifa_flags |= IFA_F_SECONDARY
+    err = validate_addr(in_dev.dev, ifa.ifa_local, AF_INET)
+    if err:
+        return err
     where = len(in_dev.ifa_list) if ifa.ifa_flags & IFA_F_SECONDARY else last_primary
     in_dev.ifa_list.insert(where, ifa)
     _notify(NETDEV_UP, ifa)

@@ -12,7 +12,7 @@ from stack.core import drop_reason
 from stack.core.dev_receive import gro_split
 from stack.core.drop_reason import kfree_skb_reason
 from stack.core.dst import dst_input
-from stack.core.l3mdev import IFF_L3MDEV, l3mdev_l3_rcv
+from stack.core.l3mdev import IFF_L3MDEV_RCV, l3mdev_l3_rcv
 from stack.core.netdevice import NET_RX_DROP, NET_RX_SUCCESS, SkbList, net_device, packet_type
 from stack.core.netfilter import (
     NF_INET_LOCAL_IN,
@@ -162,7 +162,7 @@ def ip_rcv_finish_core(net: Net, skb: sk_buff) -> int:
     """
     daddr, saddr, tos, protocol, plain = ip_route_fields(skb)
     dev: net_device = skb.dev
-    if dev.priv_flags & IFF_L3MDEV and l3mdev_l3_rcv(skb, AF_INET) is None:
+    if dev.priv_flags & IFF_L3MDEV_RCV and l3mdev_l3_rcv(skb, AF_INET) is None:
         return NET_RX_DROP
     rt: rtable = skb.dst
     if rt is None and plain == 2 and skb.sk is None:

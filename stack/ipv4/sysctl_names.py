@@ -6,13 +6,13 @@ import difflib
 import errno
 from typing import Any
 
-from stack.core.sysctl_net_core import NET_CORE, NET_UNIX, Sysctl, SysctlError
+from stack.core.sysctl_net_core import NET_CORE, NET_UNIX, NET_VRF, Sysctl, SysctlError
 from stack.core.sysctl_netfilter import NET_NETFILTER
 from stack.ipv4.sysctl_net_ipv4 import CONF, NET_IPV4
 from stack.net import Net
 
 SYSCTLS: dict[str, Sysctl] = {
-    row.name: row for row in (*NET_CORE, *NET_IPV4, *NET_NETFILTER, *NET_UNIX)
+    row.name: row for row in (*NET_CORE, *NET_IPV4, *NET_NETFILTER, *NET_UNIX, *NET_VRF)
 }
 """Every knob of net.core and net.ipv4 by the last part of its name, which is unique."""
 

@@ -382,9 +382,10 @@ tcp_protocol = net_protocol(
 
 def tcp_sk_exit(net: Net) -> None:
     """net/ipv4/tcp_ipv4.c: the namespace ends: end the remaining connections silently."""
-    for sk in list(net.tcp_hashinfo.ehash.values()):
+    for sk in net.tcp_hashinfo.entries():
         if sk.sk_state == tcp_states.TCP_TIME_WAIT:
             inet_twsk_deschedule_put(sk)
         elif sk.sk_state != tcp_states.TCP_NEW_SYN_RECV:
             tcp_done(sk)
     net.tcp_hashinfo.ehash.clear()
+    net.tcp_hashinfo.twins.clear()

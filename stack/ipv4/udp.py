@@ -18,7 +18,7 @@ import errno
 from typing import Any
 
 from fastpath.base.skbuff import CHECKSUM_NONE, sk_buff
-from fastpath.net.hdr import iphdr_at, udp4_send_check, udphdr_at
+from fastpath.net.hdr import icmp_hdr, iphdr_at, udp4_send_check, udphdr_at
 from fastpath.net.inet import UdpFlow
 from fastpath.net.inetkey import inet_err_ends, udp_rcv_usual
 from stack.core import uapi
@@ -55,6 +55,7 @@ from stack.inet.udp import (
     udp_recvmmsg,
     udp_recvmsg,
 )
+from stack.inet.udp_encap import udp_lib_err_encap
 from stack.inet.udp_flow import UDP_HLEN, udp_lib_sendmsg, udp_sendmmsg, udp_sent
 from stack.inet.udp_hash import (
     __udp_lib_lookup,
@@ -69,6 +70,7 @@ from stack.inet.udp_sockopt import udp_lib_getsockopt, udp_lib_setsockopt
 from stack.ipv4 import route
 from stack.ipv4.addr import ipv4_is_multicast
 from stack.ipv4.datagram import check_destination, ip4_datagram_connect
+from stack.ipv4.icmp_codes import ICMP_DEST_UNREACH, ICMP_FRAG_NEEDED, ICMP_REDIRECT
 from stack.ipv4.ip_output import (
     __ip_make_skb,
     ip_append_data,
@@ -80,7 +82,7 @@ from stack.ipv4.ip_output import (
     ipcm_cookie,
 )
 from stack.ipv4.ip_sockglue import ip_cmsg_send, ip_getsockopt, ip_setsockopt
-from stack.ipv4.route import ip_route_output_flow, rtable
+from stack.ipv4.route import ip_route_output_flow, ipv4_redirect, ipv4_update_pmtu, rtable
 from stack.net import Net
 
 IP_UDP_HLEN = 28
@@ -305,6 +307,13 @@ def udp_err(skb: sk_buff, info: int) -> int:
     dif = skb.dev.ifindex if skb.dev else 0
     sk = __udp_lib_lookup(net, inet_err_ends(skb, 0, hlen), dif, inet_sdif(skb))
     if sk is None:
+        if udp_lib_err_encap(net, skb, uapi.AF_INET, hlen):
+            icmph = icmp_hdr(skb)
+            if icmph.type == ICMP_REDIRECT:
+                ipv4_redirect(skb, net, 0, uapi.IPPROTO_UDP)
+            elif icmph.type == ICMP_DEST_UNREACH and icmph.code == ICMP_FRAG_NEEDED:
+                ipv4_update_pmtu(skb, net, info, 0, uapi.IPPROTO_UDP)
+            return 0
         net.mib.icmp.InErrors += 1
         return -errno.ENOENT
     sk_icmp_err(sk, skb, af_ops_of[uapi.AF_INET], sk.recverr, uh.dest, hlen + UDP_HLEN, info)

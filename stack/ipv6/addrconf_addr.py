@@ -28,7 +28,8 @@ from stack.core.l3mdev import l3mdev_fib_table
 from stack.core.netdevice import IFF_LOOPBACK, IFF_NOARP, NETDEV_DOWN, NETDEV_UP, net_device
 from stack.core.rows import wide
 from stack.core.timer import mod_timer, timer_delete, timer_list
-from stack.core.uapi import RTM_DELADDR, RTM_NEWADDR
+from stack.core.uapi import AF_INET6, RTM_DELADDR, RTM_NEWADDR
+from stack.inet.addr_validator import validate_addr
 from stack.ipv6 import if_inet6, ip6_fib
 from stack.ipv6.addr import (
     IPV6_ADDR_LOOPBACK,
@@ -36,6 +37,7 @@ from stack.ipv6.addr import (
     IPV6_ADDR_SCOPE_MASK,
     MASKS6,
     addrconf_addr_solict_mult,
+    format_addr6,
     ipv6_addr_scope,
     ipv6_addr_type,
     ipv6_prefix_equal,
@@ -153,7 +155,7 @@ def ipv6_add_addr(idev: inet6_dev, cfg: ifa6_config) -> inet6_ifaddr:
     """net/ipv6/addrconf.c: put an address on the interface, tentative unless it needs no DAD.
 
     Raises: OSError EADDRNOTAVAIL (no address for this interface), ENODEV, EACCES (disable_ipv6),
-    EEXIST.
+    EEXIST, what validate_addr has against it.
     """
     net = idev.net
     kind = ipv6_addr_type(cfg.pfx)
@@ -167,6 +169,9 @@ def ipv6_add_addr(idev: inet6_dev, cfg: ifa6_config) -> inet6_ifaddr:
         raise os_error(errno.ENODEV, f"{idev.dev.name}: the interface is going away")
     if idev.cnf.disable_ipv6:
         raise os_error(errno.EACCES, f"{idev.dev.name}: IPv6 is disabled (disable_ipv6)")
+    err = validate_addr(idev.dev, cfg.pfx, AF_INET6)
+    if err:
+        raise os_error(-err, f"{idev.dev.name}: {format_addr6(cfg.pfx)}")
     if ipv6_get_ifaddr(net, cfg.pfx, idev.dev, True) is not None:
         raise os_error(errno.EEXIST, f"{idev.dev.name}: the address is there already")
     flags = (

@@ -42,7 +42,7 @@ from stack.core import drop_reason, netdevice
 from stack.core.dev_receive import gro_split
 from stack.core.drop_reason import kfree_skb_reason
 from stack.core.dst import dst_input
-from stack.core.l3mdev import IFF_L3MDEV, inet_sdif, l3mdev_l3_rcv
+from stack.core.l3mdev import IFF_L3MDEV, IFF_L3MDEV_RCV, inet_sdif, l3mdev_l3_rcv
 from stack.core.netdevice import SkbList, net_device, packet_type
 from stack.core.netfilter import (
     NF_INET_LOCAL_IN,
@@ -235,7 +235,7 @@ def ip6_rcv_finish_core(net: Net, skb: sk_buff) -> int:
     NET_RX_SUCCESS, ONE_BY_ONE for merged datagrams that are not for this host, or NET_RX_DROP: a
     hook of a VRF took it.
     """
-    if skb.dev.priv_flags & IFF_L3MDEV and l3mdev_l3_rcv(skb, AF_INET6) is None:
+    if skb.dev.priv_flags & IFF_L3MDEV_RCV and l3mdev_l3_rcv(skb, AF_INET6) is None:
         return netdevice.NET_RX_DROP
     if skb.dst is None:
         daddr, nexthdr, strict = ip6_rcv_fields(skb)

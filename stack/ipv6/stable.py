@@ -9,7 +9,7 @@ import hashlib
 from random import Random
 from typing import TYPE_CHECKING
 
-from stack.core.netdevice import net_device
+from stack.core.netdevice import ETH_ALEN, IFF_IPVLAN_SLAVE, net_device
 from stack.core.rows import wide
 from stack.ipv6.addr import addrconf_ifid_eui48, in6_bytes, parse_addr6
 
@@ -30,8 +30,18 @@ def ipv6_reserved_interfaceid(iid: wide) -> bool:
 
 
 def ipv6_generate_eui64(dev: net_device) -> wide | None:
-    """net/ipv6/addrconf.c: the modified EUI-64 identifier of the device's MAC address."""
-    return addrconf_ifid_eui48(dev.dev_addr) if dev.addr_len == 6 else None
+    """net/ipv6/addrconf.c: the modified EUI-64 identifier of the device's MAC address.
+
+    Slaves of ipvlan have one MAC address, so each has its number in the middle (`dev->dev_id`).
+    """
+    if dev.addr_len != ETH_ALEN:
+        return None
+    if dev.priv_flags & IFF_IPVLAN_SLAVE:
+        number: int = dev.priv.dev_id
+        return int.from_bytes(
+            dev.dev_addr[:3] + number.to_bytes(2, "big") + dev.dev_addr[3:], "big"
+        )
+    return addrconf_ifid_eui48(dev.dev_addr)
 
 
 def ipv6_gen_rnd_iid(random: Random) -> wide:

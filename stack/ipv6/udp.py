@@ -54,6 +54,7 @@ from stack.inet.udp import (
     udp_recvmmsg,
     udp_recvmsg,
 )
+from stack.inet.udp_encap import udp_lib_err_encap
 from stack.inet.udp_flow import UDP_HLEN, udp_lib_sendmsg, udp_sendmmsg, udp_sent
 from stack.inet.udp_hash import (
     __udp_lib_lookup,
@@ -83,6 +84,7 @@ from stack.ipv6.ip6_append import (
     ipcm6_cookie,
 )
 from stack.ipv6.ip6_cmsg import ip6_datagram_send_ctl
+from stack.ipv6.ip6_icmp import ICMPV6_PKT_TOOBIG, NDISC_REDIRECT
 from stack.ipv6.ip6_output import (
     ip6_autoflowlabel,
     ip6_make_flowlabel,
@@ -93,6 +95,7 @@ from stack.ipv6.ipv6_sockglue import ipv6_getsockopt, ipv6_setsockopt
 from stack.ipv6.pinfo import IPV6_PMTUDISC_INTERFACE, np_of
 from stack.ipv6.protocol import INET6_PROTO_FINAL, INET6_PROTO_NOPOLICY, inet6_protocol
 from stack.ipv6.route import ip6_dst_lookup_flow, ip6_sk_dst_lookup_flow
+from stack.ipv6.route_learned import ip6_redirect, ip6_update_pmtu
 from stack.ipv6.rt6_info import rt6_info
 from stack.net import Net
 
@@ -304,6 +307,12 @@ def udpv6_err(skb: sk_buff, opt: object, kind: int, code: int, offset: int, info
     ends = inet_err_ends(skb, 0, offset)
     sk = __udp_lib_lookup(net, ends, skb.dev.ifindex, inet_sdif(skb))
     if sk is None:
+        if udp_lib_err_encap(net, skb, uapi.AF_INET6, offset):
+            if kind == NDISC_REDIRECT:
+                ip6_redirect(skb, net, skb.dev.ifindex)
+            elif kind == ICMPV6_PKT_TOOBIG:
+                ip6_update_pmtu(skb, net, info, 0)
+            return 0
         net.mib.icmp6.InErrors += 1
         return -errno.ENOENT
     np = sk.pinet6

@@ -10,7 +10,10 @@ from __future__ import annotations
 import errno
 from collections.abc import Iterator
 
+from stack.core.netdevice import net_device
+from stack.core.rows import wide
 from stack.core.uapi import AF_INET, AF_INET6, RTM_NEWADDR
+from stack.inet.addr_validator import validate_addr
 from stack.ipv4.devinet import (
     IFA_F_PERMANENT,
     RT_SCOPE_HOST,
@@ -111,6 +114,13 @@ def inet6_fill_ifaddr(ifp: inet6_ifaddr) -> bytes:
             "IFA_FLAGS": flags,
         }
     )
+
+
+def refuse_busy(dev: net_device, addr: wide, family: int) -> None:
+    """Another slave of the same ipvlan has the address, in the kernel's words. Raises: NlError."""
+    err = validate_addr(dev, addr, family)
+    if err:
+        raise NlError(-err, "Address already assigned to an ipvlan device")
 
 
 def addr_filter(nlh: nlmsg, what: str, table: AttrTable) -> int:
@@ -221,6 +231,7 @@ def inet_rtm_newaddr(nlh: nlmsg) -> None:
             if nlh.flags & NLM_F_EXCL or not nlh.flags & NLM_F_REPLACE:
                 raise NlError(errno.EEXIST, "ipv4: Address already assigned")
             return
+    refuse_busy(dev, local, AF_INET)
     inet_addr_add(
         dev,
         local,
@@ -269,6 +280,7 @@ def inet6_rtm_newaddr(nlh: nlmsg) -> None:
         there.valid_lft, there.prefered_lft, there.tstamp = valid, preferred, net.now()
         return
     peer = tb.get("IFA_ADDRESS", addr)
+    refuse_busy(dev, addr, AF_INET6)
     inet6_addr_add(
         dev,
         addr,

@@ -78,6 +78,16 @@ class link_kind:
         return self.ops.kind
 
 
+def lower_link(net: Net, tb: Attrs) -> net_device:
+    """The device of IFLA_LINK, which the kind needs. Raises: NlError EINVAL, ENODEV."""
+    if "IFLA_LINK" not in tb:
+        raise NlError(errno.EINVAL)
+    lower = net.dev_by_index.get(tb["IFLA_LINK"])
+    if lower is None:
+        raise NlError(errno.ENODEV)
+    return lower
+
+
 def link_name(tb: Attrs, kind: str) -> str:
     """The name of a new device, or the pattern of its kind. Raises: NlError EINVAL."""
     name: str = tb.get("IFLA_IFNAME", f"{kind}%d")

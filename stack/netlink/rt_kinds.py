@@ -66,7 +66,13 @@ from stack.drivers.dummy import dummy_link_ops, dummy_newlink
 from stack.drivers.ifb import ifb_link_ops, ifb_newlink
 from stack.drivers.tun import tun_link_ops
 from stack.drivers.veth import veth_link_ops, veth_newlink
-from stack.drivers.vrf import vrf_add_slave, vrf_del_slave, vrf_link_ops, vrf_newlink
+from stack.drivers.vrf import (
+    vrf_add_slave,
+    vrf_del_slave,
+    vrf_link_ops,
+    vrf_newlink,
+    vrf_table_taken,
+)
 from stack.ethernet.eth import is_valid_ether_addr
 from stack.net import Net
 from stack.netlink.nlattr import U32, Attrs, NlError
@@ -74,6 +80,7 @@ from stack.netlink.rt_attrs import BR, BRPORT, IFINFOMSG, IFLA, VETH, VLAN, VRF,
 from stack.netlink.rt_bond import BOND_ROW
 from stack.netlink.rt_br_mcast import br_mcast_changelink, br_mcast_fill_info
 from stack.netlink.rt_geneve import GENEVE_ROW
+from stack.netlink.rt_ipvlan import IPVLAN_ROW
 from stack.netlink.rt_kind_row import BR_TICK_NS, link_kind, link_name, validate_ether
 from stack.netlink.rt_macvlan import MACVLAN_ROW
 from stack.netlink.rt_tunnels import TUNNEL_ROWS
@@ -379,6 +386,8 @@ def vrf_new(net: Net, tb: Attrs, data: Attrs) -> net_device:
         raise NlError(errno.EINVAL, "VRF table id is missing")
     if not data["IFLA_VRF_TABLE"]:
         raise data.wrong("IFLA_VRF_TABLE", "Invalid VRF table id")
+    if vrf_table_taken(net, data["IFLA_VRF_TABLE"]):
+        raise NlError(errno.EBUSY, "Table is used by another VRF")
     return vrf_newlink(net, link_name(tb, "vrf"), data["IFLA_VRF_TABLE"], tb.get("IFLA_ADDRESS"))
 
 
@@ -451,6 +460,7 @@ ROWS = (
     GENEVE_ROW,
     BOND_ROW,
     MACVLAN_ROW,
+    IPVLAN_ROW,
 )
 KINDS: dict[str, link_kind] = {row.kind: row for row in ROWS}
 """rtnl_link_ops of each kind, by IFLA_INFO_KIND."""

@@ -28,6 +28,7 @@ from stack.core.dev import (
 from stack.core.errors import os_error
 from stack.core.netdevice import (
     IFF_ALLMULTI,
+    IFF_IPVLAN_SLAVE,
     IFF_MACVLAN_PORT,
     IFF_PROMISC,
     IFF_UP,
@@ -139,7 +140,8 @@ def rtnl_fill_ifinfo(dev: net_device, *, stats: bool = True, change: int = 0) ->
     head = IFINFOMSG.pack(AF_UNSPEC, dev.type, dev.ifindex, told_flags(dev), change)
     qdisc = dev.qdisc_sleeping or dev.qdisc
     bare = dev.type == ARPHRD_PIMREG
-    slot = dev.perm_addr and not dev.virtual and any(dev.perm_addr)
+    own = not dev.virtual or dev.priv_flags & IFF_IPVLAN_SLAVE  # NET_ADDR_PERM
+    slot = own and any(dev.perm_addr)
     return head + IFLA.build(
         {
             "IFLA_IFNAME": dev.name,

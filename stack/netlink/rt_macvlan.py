@@ -25,6 +25,7 @@ from stack.drivers.macvlan_dev import (
     MACVLAN_MODE_VEPA,
     macvlan_dev,
 )
+from stack.drivers.stacked import stacked_get_iflink
 from stack.ethernet.eth import is_valid_ether_addr
 from stack.net import Net
 from stack.netlink.netlink_sock import NLM_F_REPLACE
@@ -44,7 +45,13 @@ from stack.netlink.nlattr import (
     NlError,
     put_attr,
 )
-from stack.netlink.rt_kind_row import link_kind, link_name, validate_ether, validate_mtu
+from stack.netlink.rt_kind_row import (
+    link_kind,
+    link_name,
+    lower_link,
+    validate_ether,
+    validate_mtu,
+)
 
 MACVLAN_MACADDR_ADD, MACVLAN_MACADDR_DEL, MACVLAN_MACADDR_FLUSH, MACVLAN_MACADDR_SET = range(4)
 IFLA_MACVLAN_MACADDR = 4
@@ -126,11 +133,7 @@ def macvlan_changelink_sources(vlan: macvlan_dev, data: Attrs) -> None:
 def macvlan_new(net: Net, tb: Attrs, data: Attrs) -> net_device:
     """macvlan_newlink. Raises: OSError."""
     validate_mtu(tb)
-    if "IFLA_LINK" not in tb:
-        raise NlError(errno.EINVAL)
-    lower = net.dev_by_index.get(tb["IFLA_LINK"])
-    if lower is None:
-        raise NlError(errno.ENODEV)
+    lower = lower_link(net, tb)
     sources: list[bytes] | None = None
     if "IFLA_MACVLAN_MACADDR_MODE" in data:
         mode, sources = data["IFLA_MACVLAN_MACADDR_MODE"], []
@@ -228,12 +231,6 @@ def macvlan_fill_info(dev: net_device) -> dict[str, Any]:
     }
 
 
-def macvlan_link(dev: net_device) -> net_device | None:
-    """macvlan_dev_get_iflink: the lower device."""
-    vlan: macvlan_dev = dev.priv
-    return vlan.lowerdev
-
-
 MACVLAN_ROW = link_kind(
     macvlan_link_ops,
     macvlan_new,
@@ -241,7 +238,7 @@ MACVLAN_ROW = link_kind(
     macvlan_validate,
     macvlan_changelink,
     macvlan_fill_info,
-    macvlan_link,
+    stacked_get_iflink,
     fdb_add=macvlan_fdb_add,
     fdb_del=macvlan_fdb_del,
 )

@@ -47,7 +47,7 @@ def tcp_sockets(net: Net) -> Iterator[AnyTcp]:
     for port in sorted(info.lhash2):
         yield from info.lhash2[port]
     seen: set[int] = set()
-    for sk in info.ehash.values():
+    for sk in info.entries():
         if id(sk) not in seen:
             seen.add(id(sk))
             yield sk

@@ -15,6 +15,7 @@ import errno
 from typing import TYPE_CHECKING
 
 from fastpath.base.skbuff import pskb_may_pull, sk_buff, skb_copy_bits
+from fastpath.net.hdr import iphdr_at, ipv6hdr_at
 from stack.core import netdevice
 from stack.core.dev import free_netdev, unregister_netdevice
 from stack.core.errors import os_error
@@ -119,6 +120,15 @@ def geneve_xmit(skb: sk_buff, dev: net_device) -> int:
     return udp_tunnel_xmit(skb, dev, geneve.net, cfg, head, (cfg.remote, cfg.dst_port, 0))
 
 
+def geneve_udp_encap_err_lookup(gs: udp_tunnel_sock, skb: sk_buff, at: int) -> bool:
+    """encap_err_lookup: a device of the header's VNI and of the host is there."""
+    head = skb_copy_bits(skb, at, TUNNEL_HLEN)
+    if head[0] >> 6 != GENEVE_VER or int.from_bytes(head[2:4], "big") != ETH_P_TEB:
+        return False
+    daddr = (ipv6hdr_at if gs.key[0] == AF_INET6 else iphdr_at)(skb, 0).daddr
+    return (int.from_bytes(head[4:7], "big"), daddr) in gs.devs
+
+
 def geneve_udp_encap_recv(gs: udp_tunnel_sock, sk: udp_sock, skb: sk_buff) -> int:
     """encap_rcv: a datagram to a port of ours, data at its UDP header. 0. Takes ownership."""
     size = UDP_HLEN + TUNNEL_HLEN
@@ -152,7 +162,8 @@ def geneve_open(dev: net_device) -> int:
     geneve: geneve_dev = dev.priv
     socks = geneve_net_of(geneve.net).socks
     try:
-        gs = udp_tunnel_sock_add(geneve.net, socks, geneve.cfg, geneve_udp_encap_recv)
+        calls = geneve_udp_encap_recv, geneve_udp_encap_err_lookup
+        gs = udp_tunnel_sock_add(geneve.net, socks, geneve.cfg, *calls)
     except OSError as error:
         return sock_errno(error)
     gs.devs[geneve_key(geneve.cfg)] = geneve

@@ -165,7 +165,7 @@ def ip_tunnel_xmit(skb: sk_buff, t: ip_tunnel, inner: inner_packet, proto: int) 
     if rt.dev is dev:
         dev.stats.collisions += 1
         return drop_tx(skb, dev)
-    df = p.pmtudisc
+    df = p.pmtudisc or (inner.proto == ETH_P_IP and inner.df and not p.ignore_df)
     mtu = (
         dst_mtu(rt) - IP_HLEN - t.hlen - (ETH_HLEN if t.kind.ether else 0)
         if df
@@ -174,8 +174,6 @@ def ip_tunnel_xmit(skb: sk_buff, t: ip_tunnel, inner: inner_packet, proto: int) 
     if not tnl_update_pmtu(skb, t, inner, mtu, IPV6_MIN_MTU):
         return drop_tx(skb, dev)
     tell_errors(t, skb)
-    if inner.proto == ETH_P_IP and not p.ignore_df:
-        df = df or inner.df
     ttl = p.ttl or (inner.ttl if inner.ttl else ip4_dst_hoplimit(rt))
     if not skb_cow_head(skb, dev.needed_headroom + rt.dev.hard_header_len):
         dev.stats.tx_dropped += 1
@@ -206,7 +204,8 @@ def tnl_update_pmtu(skb: sk_buff, t: ip_tunnel, inner: inner_packet, mtu: int, l
     if dst is not None and dst.ops is not None and mtu < dst_mtu(dst):
         update = dst.ops.update_pmtu
         if update is not None and (inner.proto == ETH_P_IP or mtu >= least6):
-            update(dst, None, skb if not inner.at else None, mtu, False)
+            skb.network_header = skb.data_offset + inner.at
+            update(dst, None, skb, mtu, False)
     if size <= mtu:
         return True
     if inner.proto == ETH_P_IP and inner.df and not t.parms.ignore_df:

@@ -52,6 +52,7 @@ from stack.core.sockaddr import sockaddr
 from stack.core.uapi import AF_INET, AF_INET6, IPPROTO_UDP
 from stack.ethernet.eth import eth_type_trans
 from stack.inet.flow import flowi
+from stack.inet.udp_encap import udp_encap_err_register, udp_encap_err_unregister
 from stack.inet.udp_hash import udp_sock
 from stack.ipv4.ip_output import __ip_select_ident, ip_local_out
 from stack.ipv4.route import IP_DF, ip4_dst_hoplimit, ip_route_output_key
@@ -120,10 +121,12 @@ def udp_tunnel_sock_add(
     socks: sock_table,
     cfg: udp_tunnel_parm,
     rcv: Callable[[udp_tunnel_sock, udp_sock, sk_buff], int],
+    err_lookup: Callable[[udp_tunnel_sock, sk_buff, int], bool],
     apart: bool = False,
 ) -> udp_tunnel_sock:
     """The socket of a port, made when there is none. `rcv` takes its datagrams, data at UDP.
 
+    `err_lookup` says whether a device has sent a datagram that ICMP quotes (udp_encap.py).
     `apart`: devices that take datagrams without checksums do not share it with others.
 
     Raises:
@@ -144,6 +147,7 @@ def udp_tunnel_sock_add(
         raise
     ts = socks[key] = udp_tunnel_sock(key, sock, cfg.zero_csum6_rx)
     sk.encap_rcv = partial(rcv, ts)
+    udp_encap_err_register(net, cfg.family, cfg.dst_port, partial(err_lookup, ts))
     return ts
 
 
@@ -152,6 +156,7 @@ def udp_tunnel_sock_release(socks: sock_table, ts: udp_tunnel_sock, dev: tuple[i
     ts.devs.pop(dev, None)
     if not ts.devs:
         socks.pop(ts.key, None)
+        udp_encap_err_unregister(ts.sock.sk.net, ts.key[0], ts.key[1])
         sock_release(ts.sock)
 
 
@@ -230,8 +235,9 @@ def udp_tunnel_xmit(
     if skb.dst is not None and skb.dst.ops is not None:  # skb_tunnel_check_pmtu
         mtu = dst_mtu(dst) - HEADROOM[cfg.family] - ETH_HLEN
         update = skb.dst.ops.update_pmtu
-        if update is not None and mtu < dst_mtu(skb.dst):
-            update(skb.dst, None, None, mtu, False)
+        if update is not None and skb.len - ETH_HLEN > mtu and mtu < dst_mtu(skb.dst):
+            skb.network_header = skb.data_offset + ETH_HLEN
+            update(skb.dst, None, skb, mtu, False)
     if not skb_cow_head(skb, HEADROOM[cfg.family] + netdevice.LL_MAX_HEADER):
         stats.tx_dropped += 1
         return drop_tx(skb, dev)

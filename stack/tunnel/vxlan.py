@@ -291,6 +291,13 @@ def vxlan_xmit_one(skb: sk_buff, vxlan: vxlan_dev, rdst: vxlan_rdst) -> int:
 # --- receiving ------------------------------------------------------------------------------------
 
 
+def vxlan_err_lookup(vs: udp_tunnel_sock, skb: sk_buff, at: int) -> bool:
+    """encap_err_lookup: a device of the header's VNI is there."""
+    head = skb_copy_bits(skb, at, TUNNEL_HLEN)
+    known = bool(head[0] & VXLAN_HF_VNI >> 24)
+    return known and (int.from_bytes(head[4:7], "big"), 0) in vs.devs
+
+
 def vxlan_rcv(vs: udp_tunnel_sock, sk: udp_sock, skb: sk_buff) -> int:
     """encap_rcv: a datagram to a port of ours, data at its UDP header. 0. Takes ownership."""
     size = UDP_HLEN + TUNNEL_HLEN
@@ -363,7 +370,7 @@ def vxlan_open(dev: net_device) -> int:
     cfg = vxlan.cfg
     socks, key = vxlan_net_of(vxlan.net).socks, (cfg.vni, 0)
     try:
-        vxlan.sock = udp_tunnel_sock_add(vxlan.net, socks, cfg, vxlan_rcv, True)
+        vxlan.sock = udp_tunnel_sock_add(vxlan.net, socks, cfg, vxlan_rcv, vxlan_err_lookup, True)
     except OSError as error:
         return sock_errno(error)
     vxlan.sock.devs[key] = vxlan

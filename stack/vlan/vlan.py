@@ -21,7 +21,6 @@ from stack.core.dev_notifier import for_each_netdev, register_netdevice_notifier
 from stack.core.dev_upper import netdev_upper_dev_link, netdev_upper_dev_unlink
 from stack.core.errors import os_error
 from stack.core.if_vlan import vlan_find_dev, vlan_hw_offload_capable, vlan_vid_add, vlan_vid_del
-from stack.core.l3mdev import netif_is_l3_master
 from stack.core.link_watch import netif_stacked_transfer_operstate
 from stack.core.net_namespace import load_module, pernet_operations
 from stack.core.netdevice import net_device, rtnl_link_ops
@@ -86,7 +85,7 @@ def _check(real_dev: net_device, proto: int, vlan_id: int, mtu: int) -> int:
         return -errno.EPROTONOSUPPORT
     if real_dev.reg_state != netdevice.NETREG_REGISTERED:
         return -errno.ENODEV
-    if real_dev.type != netdevice.ARPHRD_ETHER or netif_is_l3_master(real_dev):
+    if real_dev.type != netdevice.ARPHRD_ETHER or real_dev.priv_flags & netdevice.IFF_NO_RX_HANDLER:
         return -errno.EOPNOTSUPP
     if vlan_find_dev(real_dev, proto, vlan_id) is not None:
         return -errno.EEXIST

@@ -14,6 +14,7 @@ from stack.core.dev import (
     dev_uc_add,
     dev_uc_del,
 )
+from stack.core.dev_forward import dev_count_tx
 from stack.core.dev_queue import dev_queue_xmit
 from stack.core.dev_xmit import netdev_intersect_features
 from stack.core.ethtool import (
@@ -55,7 +56,6 @@ def is_vlan_dev(dev: net_device) -> bool:
 def vlan_dev_hard_start_xmit(skb: sk_buff, dev: net_device) -> int:
     """net/8021q/vlan_dev.c: ndo_start_xmit. The real device's result; takes ownership of skb."""
     vlan: vlan_dev_priv = dev.priv
-    stats = dev.stats
     proto = vlan.vlan_proto
     # Without VLAN_FLAG_REORDER_HDR a packet socket's frame may have its tag already.
     if vlan.flags & VLAN_FLAG_REORDER_HDR or _h_proto(skb) != proto:
@@ -67,12 +67,7 @@ def vlan_dev_hard_start_xmit(skb: sk_buff, dev: net_device) -> int:
         skb.vlan_tci = tci
     skb.dev = vlan.real_dev
     length = skb.len
-    ret = dev_queue_xmit(skb)
-    if ret in (netdevice.NET_XMIT_SUCCESS, netdevice.NET_XMIT_CN):
-        stats.tx_packets += 1
-        stats.tx_bytes += length
-    else:
-        stats.tx_dropped += 1
+    dev_count_tx(dev, length, dev_queue_xmit(skb))
     return 0
 
 

@@ -117,6 +117,74 @@ for name, count in (("v0", 40), ("v1", 40), ("ifb0", 40)):
 told = json.loads(subprocess.check_output("ip -j -s link show ifb0", shell=True))
 print(told[0]["stats64"])
 """
+VXLAN_PATH_MTU = """
+import socket, struct, subprocess
+def sh(words):
+    subprocess.run(words, shell=True, check=True)
+sh("ip addr add 10.0.0.1/24 dev v0; ip addr add fd00::1/64 dev v0 nodad")
+sh("ip neigh add 10.0.0.2 lladdr 02:00:00:00:00:02 dev v0")
+sh("ip neigh add fd00::2 lladdr 02:00:00:00:00:02 dev v0")
+sh("ip link add x4 address 02:00:00:00:00:14 type vxlan id 4 dstport 4789 local 10.0.0.1 "
+   "remote 10.0.0.2 df set; ip link add x6 address 02:00:00:00:00:16 type vxlan id 6 "
+   "dstport 4789 local fd00::1 remote fd00::2")
+sh("ip link set x4 up; ip link set x6 up")
+for n in (4, 6):
+    sh(f"ip addr add 192.168.{n}.1/24 dev x{n}; ip addr add fd0{n}::1/64 dev x{n} nodad")
+    sh(f"ip neigh add 192.168.{n}.2 lladdr 02:00:00:00:00:22 dev x{n}")
+    sh(f"ip neigh add fd0{n}::2 lladdr 02:00:00:00:00:22 dev x{n}")
+tap = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
+tap.bind(("v1", 3))
+tap.settimeout(20)
+def total(data):
+    data += bytes(len(data) % 2)
+    value = sum(struct.unpack(f"!{len(data) // 2}H", data))
+    while value >> 16:
+        value = (value & 0xFFFF) + (value >> 16)
+    return 0xFFFF ^ value
+def error(frame, mtu):
+    # Fragmentation needed, or packet too big, from the other end.
+    quoted = frame[14:14 + 200]
+    if frame[12] == 8:
+        body = struct.pack("!BBHHH", 3, 4, 0, 0, mtu) + quoted
+        body = body[:2] + struct.pack("!H", total(body)) + body[4:]
+        ends = frame[30:34] + frame[26:30]
+        head = struct.pack("!BBHHHBBH", 0x45, 0, 20 + len(body), 1, 0, 64, 1, 0) + ends
+        head = head[:10] + struct.pack("!H", total(head)) + head[12:]
+    else:
+        ends = frame[38:54] + frame[22:38]
+        body = struct.pack("!BBHI", 2, 0, 0, mtu) + quoted
+        pseudo = ends + struct.pack("!II", len(body), 58)
+        body = body[:2] + struct.pack("!H", total(pseudo + body)) + body[4:]
+        head = struct.pack("!IHBB", 6 << 28, len(body), 58, 64) + ends
+    tap.send(frame[6:12] + frame[:6] + frame[12:14] + head + body)
+def mtu(to):
+    six = ":" in to
+    with socket.socket(socket.AF_INET6 if six else socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.connect((to, 9))
+        return sock.getsockopt(41 if six else 0, 24 if six else 14)
+def sent(to, n):
+    with socket.socket(socket.AF_INET6 if ":" in to else socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.sendto(b"number %d" % n, (to, 9))
+    while True:
+        frame = tap.recv(2000)
+        if frame.endswith(b"number %d" % n):
+            return frame
+n = 0
+for number, outside in ((4, "10.0.0.2"), (6, "fd00::2")):
+    inside = f"192.168.{number}.2", f"fd0{number}::2"
+    at = 42 if number == 4 else 62
+    for vni, smaller in ((99, 1370), (number, 1390), (number, 1360)):
+        for to in inside:
+            n += 1
+            frame = bytearray(sent(to, n))
+            frame[at + 6] = vni
+            error(bytes(frame), smaller)
+            for to in inside:  # the first is too large for a path that is known to be smaller
+                with socket.socket(socket.AF_INET6 if ":" in to else socket.AF_INET,
+                                   socket.SOCK_DGRAM) as sock:
+                    sock.sendto(bytes(1372 - 20 * (":" in to)), (to, 9))
+            print(number, vni, smaller, mtu(outside), *map(mtu, inside), flush=True)
+"""
 VXLAN_TRAFFIC = """
 import json, random, socket, struct, subprocess
 def sh(words):
@@ -316,6 +384,10 @@ ROWS = {
         ((REFUSED, ""), SIZES, GROUPS6),
         ("ip", "bridge"),
     ),
+    "path MTU of vxlan": Row(
+        f"import subprocess\nsubprocess.run({VETH!r}, shell=True)\n{VXLAN_PATH_MTU}",
+        python=True,
+    ),
     "frames of macvlan": Row(
         f"import subprocess\nsubprocess.run({VETH!r}, shell=True)\nSEED = 7\n{MACVLAN_TRAFFIC}",
         python=True,
@@ -329,4 +401,4 @@ def test_what_ip_and_tc_tell_is_what_the_kernel_tells(
 ) -> None:
     for tool in ROWS[name].tools:
         require.tool(tool)
-    both(peer, tmp_path, ROWS[name], WITH6 if name == "frames of vxlan" else QUIET)
+    both(peer, tmp_path, ROWS[name], WITH6 if "of vxlan" in name else QUIET)

@@ -10,7 +10,15 @@ import pytest
 from e1000emu.clock import VirtualClock
 from e1000emu.errors import E1000Error
 from stack.core.rows import rows_of
-from stack.core.sysctl_net_core import NET_CORE, NET_UNIX, NUMBER, PORTS, Sysctl, SysctlError
+from stack.core.sysctl_net_core import (
+    NET_CORE,
+    NET_UNIX,
+    NET_VRF,
+    NUMBER,
+    PORTS,
+    Sysctl,
+    SysctlError,
+)
 from stack.core.sysctl_netfilter import NET_NETFILTER
 from stack.host import Host
 from stack.ipv4.sysctl_names import SYSCTLS
@@ -33,7 +41,7 @@ def refused(write: Any) -> SysctlError:
 
 
 def test_every_name_is_unique_by_its_last_part() -> None:
-    assert len(SYSCTLS) == sum(map(len, (NET_CORE, NET_IPV4, NET_NETFILTER, NET_UNIX)))
+    assert len(SYSCTLS) == sum(map(len, (NET_CORE, NET_IPV4, NET_NETFILTER, NET_UNIX, NET_VRF)))
 
 
 def test_an_unknown_name_is_refused_with_those_that_are_close(host: Host) -> None:

@@ -5,6 +5,7 @@ A row is (probe, {value: what the probe sees}); the first value is the default.
 
 from __future__ import annotations
 
+import errno
 import logging
 from contextlib import suppress
 from typing import Any
@@ -479,6 +480,17 @@ def raw_l3mdev_accept(rig: Rig) -> bool:
     return of_every_vrf(rig, SOCK_RAW, 253, Raw(bytes(20)))
 
 
+def strict_mode(rig: Rig) -> bool:
+    host = rig.ip().host
+    host.add_vrf("red", 10)
+    try:
+        host.add_vrf("blue", 10)
+    except OSError as wrong:
+        assert wrong.errno == errno.EBUSY  # noqa: PT017
+        return True
+    return False
+
+
 def ping_group_range(rig: Rig) -> str:
     host = rig.host(uid=1000, gid=1000)
     return err(sys_socket, host, AF_INET, SOCK_DGRAM, IPPROTO_ICMP)
@@ -798,6 +810,7 @@ PROBES: dict[str, tuple[Any, dict[Any, Any]]] = {
     "ipfrag_low_thresh": (ipfrag_low_thresh, {2359296: "EINVAL", 1000: ""}),
     "ipfrag_time": (ipfrag_time, {30: 0, 5: 1}),
     "ipfrag_max_dist": (ipfrag_max_dist, {64: 1, 4: 0}),
+    "strict_mode": (strict_mode, {0: False, 1: True}),
     "tcp_l3mdev_accept": (tcp_l3mdev_accept, {0: False, 1: True}),
     "udp_l3mdev_accept": (udp_l3mdev_accept, {0: False, 1: True}),
     "raw_l3mdev_accept": (raw_l3mdev_accept, {1: True, 0: False}),

@@ -427,3 +427,100 @@ def test_rules_may_name_a_vrf_for_its_ports(hosts):
     ops.rest = [fib_rule(5, table=30, oifname="eth0")]
     assert fib_rule_next(a, ops, 0, flowi(V4, flowi_oif=eth0), 1) == 0
     assert fib_rule_next(a, ops, 0, flowi(V4, flowi_oif=red), 1) == -1
+
+
+@pytest.fixture
+def twins() -> Iterator[tuple[Host, dict[str, Any]]]:
+    """A host with two VRFs, each with a veth to a namespace; addresses are the same in both."""
+    a, b = two_hosts(VirtualClock(), sysctl=QUIET6)
+    spaces = {}
+    for number, name in ((10, "red"), (20, "blue")):
+        net = spaces[name] = a.netns_add(name, sysctl=QUIET6)
+        a.add_vrf(name, number)
+        a.add_veth(f"v{name}", "p", up=True)
+        a.set_netns("p", net)
+        a.set_master(f"v{name}", name)
+        for host, dev, last in ((a, f"v{name}", 1), (net, "p", 2)):
+            host.ifconfig(dev, f"10.1.0.{last}/24", up=True)
+            host.ifconfig(dev, f"2001:db8:1::{last}/64")
+            host.ifconfig(dev, f"fe80::{last}/64")
+    a.clock.run_for(3_000_000_000)
+    yield a, spaces
+    assert_no_leak(a, b)
+
+
+@pytest.mark.parametrize("family", [V4, V6])
+@pytest.mark.parametrize("active", [False, True])
+def test_connections_of_two_vrfs_have_the_same_four_tuple(twins, family, active):
+    a, spaces = twins
+    here, there = ("10.1.0.1", "10.1.0.2") if family == V4 else ("2001:db8:1::1", "2001:db8:1::2")
+    pairs = []
+    for name, net in spaces.items():
+        lis = server(net, family, 80) if active else server(a, family, 80, name)
+        host, device = (a, name) if active else (net, "")
+        tx = opened(host, family, SOCK_STREAM, device=device)
+        tx.bind((here if active else there, 4000))
+        tx.connect((there if active else here, 80))
+        rx = lis.accept()[0]
+        rx.settimeout(2)
+        lis.close()
+        pairs.append((name, tx, rx) if active else (name, rx, tx))
+    hashinfo = a.tcp_hashinfo
+    assert sum(map(len, hashinfo.twins.values())) == 1
+    assert len(hashinfo.entries()) == 2
+    for _ in range(2):
+        for name, ours, theirs in pairs:
+            ours.send(name.encode())
+            assert theirs.recv(9) == name.encode()
+            theirs.send(name.upper().encode())
+            assert ours.recv(9) == name.upper().encode()
+    # The first ends, TIME_WAIT and all; the other one goes on.
+    (_, first, peer), (name, ours, theirs) = pairs
+    first.close()
+    peer.close()
+    for _ in range(2):
+        theirs.send(b"still")
+        assert ours.recv(9) == b"still"
+        a.clock.run_for(70_000_000_000)
+    assert not hashinfo.twins
+    assert [sk.sk_bound_dev_if for sk in hashinfo.entries()] == [a.dev(name).ifindex]
+    ours.close()
+    theirs.close()
+
+
+def test_a_four_tuple_is_taken_within_a_vrf(twins):
+    a, spaces = twins
+    socks = []
+    with server(spaces["red"], V4, 80), server(spaces["blue"], V4, 80):
+        for device in ("red", "red", "blue", "blue"):
+            sock = opened(a, V4, SOCK_STREAM, device=device)
+            sock.setsockopt(SOL_SOCKET, SO_REUSEADDR, 1)
+            sock.bind(("10.1.0.1", 4000))
+            socks.append(sock)
+        for sock in socks[::2]:
+            sock.connect(("10.1.0.2", 80))
+        for sock in socks[1::2]:
+            with refused(errno.EADDRNOTAVAIL):
+                sock.connect(("10.1.0.2", 80))
+        for sock in socks:
+            sock.close()
+
+
+def test_strict_mode_gives_each_vrf_a_table_of_its_own(hosts):
+    """net.vrf.strict_mode (Documentation/networking/vrf.rst): one VRF to a table."""
+    a, _ = hosts
+    other = a.netns_add("other")
+    a.add_vrf("blue", RED)
+    with refused(errno.EBUSY):
+        a.sysctl["net.vrf.strict_mode"] = 1
+    assert a.sysctl.strict_mode == 0
+    a.del_link("blue")
+    a.sysctl["net.vrf.strict_mode"] = 1
+    with refused(errno.EBUSY):
+        a.add_vrf("blue", RED)
+    assert "blue" not in a.dev_by_name
+    a.add_vrf("blue", 20)
+    for name in ("one", "two"):  # each namespace has its own
+        other.add_vrf(name, RED)
+    a.sysctl["net.vrf.strict_mode"] = 0
+    a.add_vrf("green", RED)

@@ -1,0 +1,76 @@
+"""What macvlan and ipvlan have in common: devices on one other, which `dev.priv.lowerdev` is.
+
+drivers/net/macvlan.c and drivers/net/ipvlan/ipvlan_main.c have each function once more.
+"""
+
+from __future__ import annotations
+
+from stack.core import netdevice
+from stack.core.dev import dev_addresses_sync, netdev_increment_features, netdev_update_features
+from stack.core.ethtool import ethtool_get_settings, ethtool_link_ksettings
+from stack.core.if_vlan import vlan_vid_add, vlan_vid_del
+from stack.core.link_watch import netif_stacked_transfer_operstate
+from stack.core.netdevice import net_device
+
+
+def stacked_init(dev: net_device, lower: net_device, own: int, always: int) -> None:
+    """ndo_init: carrier and features of the lower device: those of `own`, and `always`."""
+    carrier = netdevice.LINK_STATE_NOCARRIER
+    dev.state = dev.state & ~carrier | lower.state & carrier
+    dev.features = lower.features & own | always
+    dev.vlan_features = lower.vlan_features & own | always
+    dev.gso_max_size = lower.gso_max_size
+    dev.gso_max_segs = lower.gso_max_segs
+    dev.hard_header_len = lower.hard_header_len
+
+
+def stacked_fix_features(lower: net_device, features: int, own: int, always: int) -> int:
+    """ndo_fix_features: the lower device's, and what software can do."""
+    below = lower.features & (features | ~netdevice.NETIF_F_LRO)
+    features = netdev_increment_features(below, features, features)
+    return (features | always) & (always | own)
+
+
+def stacked_set_rx_mode(dev: net_device) -> None:
+    """ndo_set_rx_mode: its addresses are the lower device's, too."""
+    dev_addresses_sync(dev.priv.lowerdev, dev)
+
+
+def stacked_vlan_rx_add_vid(dev: net_device, proto: int, vid: int) -> int:
+    """ndo_vlan_rx_add_vid: in the lower device's filter. 0 or -errno."""
+    return vlan_vid_add(dev.priv.lowerdev, proto, vid)
+
+
+def stacked_vlan_rx_kill_vid(dev: net_device, proto: int, vid: int) -> int:
+    """ndo_vlan_rx_kill_vid: 0."""
+    vlan_vid_del(dev.priv.lowerdev, proto, vid)
+    return 0
+
+
+def stacked_get_link_ksettings(dev: net_device) -> ethtool_link_ksettings:
+    """`ethtool DEV`: the lower device's."""
+    return ethtool_get_settings(dev.priv.lowerdev)
+
+
+def stacked_get_iflink(dev: net_device) -> net_device | None:
+    """ndo_get_iflink: the lower device."""
+    lower: net_device = dev.priv.lowerdev
+    return lower
+
+
+def stacked_device_event(event: int, lower: net_device, devs: list[net_device]) -> None:
+    """Pass carrier, features and the end of a lower device on to the devices on it."""
+    if event in (netdevice.NETDEV_UP, netdevice.NETDEV_DOWN, netdevice.NETDEV_CHANGE):
+        for dev in devs:
+            netif_stacked_transfer_operstate(lower, dev)
+    elif event == netdevice.NETDEV_FEAT_CHANGE:
+        for dev in devs:
+            dev.gso_max_size = lower.gso_max_size
+            dev.gso_max_segs = lower.gso_max_segs
+            netdev_update_features(dev)
+    elif (
+        event == netdevice.NETDEV_UNREGISTER and lower.reg_state == netdevice.NETREG_UNREGISTERED
+    ):  # else it moves
+        for dev in devs:
+            assert dev.rtnl_link_ops is not None, "rtnl_create_link made it"
+            dev.rtnl_link_ops.dellink(dev)
