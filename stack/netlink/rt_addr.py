@@ -126,7 +126,7 @@ def addr_filter(nlh: nlmsg, what: str, table: AttrTable) -> int:
     tb = table.parse(nlh.whole, NLMSG_HDRLEN + IFADDRMSG.size, DEPRECATED_STRICT)
     if "IFA_TARGET_NETNSID" in tb:
         text = f"{name}Invalid target network namespace id"
-        raise tb.wrong("IFA_TARGET_NETNSID", text)
+        raise NlError(errno.EINVAL, text)
     only(tb, (), f"{name}Unsupported attribute in dump request")
     if index and index not in sk.net.dev_by_index:
         raise NlError(errno.ENODEV)

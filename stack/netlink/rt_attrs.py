@@ -64,6 +64,7 @@ FRA_RANGE32 = struct.Struct("=II")
 """struct fib_rule_uid_range."""
 
 IFNAMSIZ = 16
+NTF_EXT_MASK = 0x7
 MAX_TCP_HEADER = 320
 
 MFC_STATS = struct.Struct("=QQQ")
@@ -346,7 +347,7 @@ NDA = AttrTable(
         Attr("NDA_IFINDEX", 8, U32),
         Attr("NDA_MASTER", 9, U32),
         Attr("NDA_PROTOCOL", 12, U8),
-        Attr("NDA_FLAGS_EXT", 15, U32),
+        Attr("NDA_FLAGS_EXT", 15, U32, mask=NTF_EXT_MASK),
     ),
     last=16,
     strict_from=13,

@@ -43,7 +43,15 @@ from stack.ipv6.if_inet6 import inet6_dev
 from stack.net import Net
 from stack.netlink.af_netlink import netlink_reply, nlmsg_put
 from stack.netlink.netlink_sock import NLMSG_HDRLEN, nlmsg
-from stack.netlink.nlattr import DEPRECATED_STRICT, LIBERAL, U32, Attrs, AttrTable, NlError
+from stack.netlink.nlattr import (
+    DEPRECATED_STRICT,
+    LIBERAL,
+    U32,
+    Attrs,
+    AttrTable,
+    NlError,
+    put_attr,
+)
 from stack.netlink.rt_attrs import AF_SPEC, BRPORT, IFINFOMSG, IFLA, INET6_LINK
 from stack.netlink.rt_kind_row import BR_TICK_NS
 from stack.netlink.rt_kinds import br_setport, brport_fill, link_kind_of
@@ -154,20 +162,20 @@ def rtnl_fill_ifinfo(dev: net_device, *, stats: bool = True, change: int = 0) ->
             "IFLA_TSO_MAX_SIZE": U32.put(dev.gso_max_size),
             "IFLA_TSO_MAX_SEGS": U32.put(dev.gso_max_segs),
             "IFLA_NUM_RX_QUEUES": 1,
-            "IFLA_LINK": lower.ifindex if lower is not None else None,
-            "IFLA_LINK_NETNSID": 0 if away else None,
-            "IFLA_MASTER": dev.master.ifindex if dev.master is not None else None,
             "IFLA_CARRIER": int(not dev.state & LINK_STATE_NOCARRIER) if dev.flags & IFF_UP else 0,
-            "IFLA_QDISC": qdisc.kind,
             "IFLA_PROTO_DOWN": 0,
-            "IFLA_MAP": bytes(32),
             "IFLA_ADDRESS": dev.dev_addr or bytes(6),
             "IFLA_BROADCAST": dev.broadcast or bytes(6),
             "IFLA_STATS64": STATS64.pack(*numbers) if stats else None,
             "IFLA_STATS": STATS.pack(*(n & 0xFFFFFFFF for n in numbers[:-1])) if stats else None,
             "IFLA_XDP": {"IFLA_XDP_ATTACHED": 0},
             "IFLA_LINKINFO": rtnl_link_fill(dev),
+            "IFLA_LINK": lower.ifindex if lower is not None else None,
+            "IFLA_LINK_NETNSID": 0 if away else None,
+            "IFLA_MASTER": dev.master.ifindex if dev.master is not None else None,
+            "IFLA_QDISC": qdisc.kind,
             "IFLA_AF_SPEC": af_spec_fill(dev),
+            "IFLA_MAP": bytes(32),
             "IFLA_PERM_ADDRESS": dev.perm_addr if slot else None,
         }
     )
@@ -206,7 +214,7 @@ def only(tb: Attrs, known: tuple[str, ...], text: str) -> None:
     """Refuse attributes that are not `known`. Raises: NlError EINVAL."""
     for name in tb:
         if name not in known:
-            raise tb.wrong(name, text)
+            raise NlError(errno.EINVAL, text)
 
 
 def find_link(net: Net, index: int, tb: Attrs) -> net_device:
@@ -230,17 +238,14 @@ def one_netns(tb: Attrs) -> None:
     """
     for name in ("IFLA_NET_NS_PID", "IFLA_NET_NS_FD"):
         if name in tb:
-            text = "specified netns attribute not supported"
-            raise tb.wrong(name, text, errno.EOPNOTSUPP)
-    if "IFLA_TARGET_NETNSID" in tb:
-        raise tb.wrong("IFLA_TARGET_NETNSID", "Invalid target network namespace id")
+            raise NlError(errno.EOPNOTSUPP, "specified netns attribute not supported")
 
 
 def rtnl_getlink(nlh: nlmsg) -> None:
     """net/core/rtnetlink.c: RTM_GETLINK of one interface."""
     sk = nlh.sk
     what = "get link request"
-    _, kind, index, flags, change = header(nlh, IFINFOMSG, f"Invalid header for {what}")
+    _, kind, index, flags, change = header(nlh, IFINFOMSG, "Invalid header for get link")
     tb = IFLA.parse(nlh.whole, NLMSG_HDRLEN + 16, DEPRECATED_STRICT if sk.strict_chk else LIBERAL)
     if sk.strict_chk:
         if kind or flags or change:
@@ -273,7 +278,7 @@ def rtnl_dump_ifinfo(nlh: nlmsg) -> Iterator[bytes]:
             header(nlh, IFINFOMSG)
             tb = IFLA.parse(nlh.whole, NLMSG_HDRLEN + 16)
     if "IFLA_TARGET_NETNSID" in tb:
-        raise tb.wrong("IFLA_TARGET_NETNSID", "Invalid target network namespace id")
+        raise NlError(errno.EINVAL, "Invalid target network namespace id")
     stats = not tb.get("IFLA_EXT_MASK", 0) & RTEXT_FILTER_SKIP_STATS
     master = tb.get("IFLA_MASTER", 0)
     wanted = tb.get("IFLA_LINKINFO", {}).get("IFLA_INFO_KIND")
@@ -291,28 +296,31 @@ def inet6_dump_ifinfo(nlh: nlmsg) -> Iterator[bytes]:
     """net/ipv6/addrconf.c: RTM_GETLINK of AF_INET6."""
     sk = nlh.sk
     if sk.strict_chk:
-        _, *values = header(nlh, IFINFOMSG, "Invalid header for link dump request")
+        _, *values = header(nlh, IFINFOMSG, "ipv6: Invalid header for link dump request")
         if len(nlh.payload) > IFINFOMSG.size:
-            raise NlError(errno.EINVAL, "Invalid data after header")
+            raise NlError(errno.EINVAL, "ipv6: Invalid data after header")
         if any(values):
-            raise NlError(errno.EINVAL, "Invalid values in header for dump request")
+            raise NlError(errno.EINVAL, "ipv6: Invalid values in header for dump request")
     for dev in sorted(sk.net.dev_base_head, key=lambda dev: dev.ifindex):
         idev: inet6_dev | None = dev.ip6_ptr
         if idev is None:
             continue
         lower = dev_get_iflink(dev)
-        info = IFLA.build(
+        found = inet6_fill_ifla6(idev)
+        info = bytearray()
+        info += IFLA.build(
             {
                 "IFLA_IFNAME": dev.name,
                 "IFLA_ADDRESS": dev.dev_addr or bytes(6),
                 "IFLA_MTU": dev.mtu,
                 "IFLA_LINK": lower.ifindex if lower is not None else None,
                 "IFLA_OPERSTATE": operstate(dev),
-                "IFLA_PROTINFO": INET6_LINK.build(inet6_fill_ifla6(idev)),
             }
         )
+        # Of this family what is nested has no NLA_F_NESTED.
+        put_attr(info, IFLA.by_name["IFLA_PROTINFO"].number, INET6_LINK.build(found))
         head = IFINFOMSG.pack(AF_INET6, dev.type, dev.ifindex, dev_get_flags(dev), 0)
-        yield nlmsg_put(RTM_NEWLINK, 0, nlh.seq, sk.portid, head + info)
+        yield nlmsg_put(RTM_NEWLINK, 0, nlh.seq, sk.portid, head + bytes(info))
 
 
 def rtnl_bridge_getlink(nlh: nlmsg) -> Iterator[bytes]:
@@ -435,7 +443,7 @@ def br_setlink(nlh: nlmsg) -> None:
 
 def rtnl_dellink(nlh: nlmsg) -> None:
     """net/core/rtnetlink.c: RTM_DELLINK."""
-    (_, _, index, _, _), tb = nlmsg_parse(nlh, IFINFOMSG, IFLA, DEPRECATED_STRICT)
+    (_, _, index, _, _), tb = nlmsg_parse(nlh, IFINFOMSG, IFLA)
     one_netns(tb)
     if index <= 0 and "IFLA_GROUP" in tb and not {"IFLA_IFNAME", "IFLA_ALT_IFNAME"} & tb.keys():
         # All interfaces are of group 0, which cannot be deleted.

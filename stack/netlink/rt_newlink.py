@@ -23,12 +23,13 @@ def rtnl_newlink(nlh: nlmsg) -> None:
     net = nlh.sk.net
     (_, _, index, flags, mask), tb = nlmsg_parse(nlh, IFINFOMSG, IFLA)
     if "IFLA_NET_NS_PID" in tb:
-        raise tb.wrong("IFLA_NET_NS_PID", "programs have no namespaces of a host", errno.ESRCH)
+        raise NlError(errno.ESRCH)  # programs have no namespaces of a host
     if "IFLA_NET_NS_FD" in tb:
-        raise tb.wrong("IFLA_NET_NS_FD", "no descriptor is a namespace of a host", errno.EBADF)
-    for name in ("IFLA_LINK_NETNSID", "IFLA_TARGET_NETNSID"):
-        if name in tb:
-            raise tb.wrong(name, "Unknown network namespace id")
+        raise NlError(errno.EBADF)  # no descriptor is a namespace of a host
+    if "IFLA_TARGET_NETNSID" in tb:
+        raise NlError(errno.EINVAL)
+    if "IFLA_LINK_NETNSID" in tb:
+        raise NlError(errno.EINVAL, "Unknown network namespace id")
     info: Attrs = tb.get("IFLA_LINKINFO") or Attrs()
     row = KINDS.get(info.get("IFLA_INFO_KIND", ""))
     data = None

@@ -69,6 +69,15 @@ if TYPE_CHECKING:
 
 RT_TABLE_COMPAT = 252
 RTN_MAX = 11
+LEAST_SCOPE = {
+    0: 255,
+    RTN_LOCAL: RT_SCOPE_HOST,
+    3: RT_SCOPE_LINK,
+    4: RT_SCOPE_LINK,
+    10: 255,
+    11: 255,
+}
+"""fib_props[].scope: how far away the destinations of a type of route may be at most."""
 RTM_F_CLONED, RTM_F_PREFIX = 0x200, 0x800
 RTNH_F_DEAD, RTNH_F_LINKDOWN = 1, 16
 TICK_NS = 10_000_000
@@ -174,6 +183,7 @@ class dump_filter:
     def __init__(self, nlh: nlmsg, net: Net) -> None:
         """net/ipv4/fib_frontend.c ip_valid_fib_dump_req. Raises: NlError."""
         self.table = self.protocol = self.type = self.oif = 0
+        self.name = "ipv6" if nlh.payload[0] == AF_INET6 else "ipv4"
         self.filtered = False
         if not nlh.sk.strict_chk:
             return
@@ -193,11 +203,13 @@ class dump_filter:
                 if self.oif not in net.dev_by_index:
                     raise NlError(errno.ENODEV)
             else:
-                raise tb.wrong(name, "Unsupported attribute in dump request")
+                raise NlError(errno.EINVAL, "Unsupported attribute in dump request")
         known = {AF_INET: set(net.fib.tables), AF_INET6: set(net.ipv6.fib6.tables)}
         if self.table and self.table not in known.get(nlh.payload[0], {self.table}):
-            raise NlError(errno.ENOENT, "FIB table does not exist")
-        self.filtered = bool(self.table or self.protocol or self.type or self.oif)
+            raise NlError(errno.ENOENT, f"{self.name}: FIB table does not exist")
+        # Without RTM_F_CLONED the exceptions are left out, so that every dump is a part.
+        asked = self.table or self.protocol or self.type or self.oif
+        self.filtered = bool(asked) or not flags & RTM_F_CLONED
 
 
 def by_hash(tables: Iterable[int]) -> list[int]:
@@ -259,8 +271,10 @@ class route_request:
 
     def __init__(self, nlh: nlmsg, family: int) -> None:
         """Raises: NlError."""
-        values = header(nlh, RTMSG)
         self.v6 = family == AF_INET6
+        if not self.v6 and len(nlh.payload) < RTMSG.size:
+            raise NlError(errno.EINVAL)
+        values = header(nlh, RTMSG)
         table = RTA6 if self.v6 else RTA4
         _, self.plen, src, self.tos, tb_id, self.protocol, self.scope, self.type, flags = values
         tb = self.tb = table.parse(nlh.whole, ATTRS_AT)
@@ -281,15 +295,16 @@ class route_request:
             self.dst &= mask
         elif self.dst & ~mask & 0xFFFFFFFF:
             raise NlError(errno.EINVAL, "Invalid prefix for given prefix length")
-        if tb.get("RTA_FLOWLABEL", 0) >> 20:
-            raise tb.wrong("RTA_FLOWLABEL", "reserved bit set")
+        if "RTA_FLOWLABEL" in tb:
+            text = "Flow label cannot be specified for this operation"
+            raise tb.wrong("RTA_FLOWLABEL", text)
         if "RTA_ENCAP_TYPE" in tb:
-            raise tb.wrong("RTA_ENCAP_TYPE", "Unknown lwt encapsulation type")
+            raise NlError(errno.EINVAL, "Unknown lwt encapsulation type")
         if tb.get("RTA_NH_ID") and set(tb) & {"RTA_OIF", "RTA_GATEWAY", "RTA_MULTIPATH", "RTA_VIA"}:
             text = "Nexthop specification and nexthop id are mutually exclusive"
             raise NlError(errno.EINVAL, text)
         if self.v6 and "RTA_VIA" in tb:
-            raise tb.wrong("RTA_VIA", "IPv6 does not support RTA_VIA attribute")
+            raise NlError(errno.EINVAL, "IPv6 does not support RTA_VIA attribute")
         if "RTA_VIA" in tb and "RTA_GATEWAY" in tb:
             text = "Nexthop configuration can not contain both GATEWAY and VIA"
             raise NlError(errno.EINVAL, text)
@@ -318,14 +333,14 @@ class route_request:
             return self.text("RTA_GATEWAY", tb)
         data: bytes = tb["RTA_VIA"]
         if len(data) < RTVIA.size:
-            raise tb.wrong("RTA_VIA", "Invalid attribute length for RTA_VIA")
+            raise NlError(errno.EINVAL, "Invalid attribute length for RTA_VIA")
         (family,) = RTVIA.unpack_from(data)
         sizes = {AF_INET: ("IPv4", 4), AF_INET6: ("IPv6", 16)}
         if family not in sizes:
-            raise tb.wrong("RTA_VIA", "Unsupported address family in RTA_VIA")
+            raise NlError(errno.EINVAL, "Unsupported address family in RTA_VIA")
         name, size = sizes[family]
         if len(data) - RTVIA.size != size:
-            raise tb.wrong("RTA_VIA", f"Invalid {name} address in RTA_VIA")
+            raise NlError(errno.EINVAL, f"Invalid {name} address in RTA_VIA")
         addr: wide = int.from_bytes(data[RTVIA.size :], "big")
         return addr if family == AF_INET6 else format_addr(int(addr))
 
@@ -362,7 +377,7 @@ class route_request:
             at += size + 3 & ~3
         if data and not found:
             text = "Invalid nexthop configuration - no valid nexthops"
-            raise self.tb.wrong("RTA_MULTIPATH", text)
+            raise NlError(errno.EINVAL, text)
         return found
 
 
@@ -411,7 +426,7 @@ def out_device(net: Net, tb: Attrs) -> net_device | None:
     index = tb.get("RTA_OIF", 0)
     if not index:
         return None
-    return device_of(net, index, "Device does not exist")
+    return device_of(net, index)
 
 
 def inet_rtm_newroute(nlh: nlmsg) -> None:
@@ -432,7 +447,9 @@ def inet_rtm_newroute(nlh: nlmsg) -> None:
     create, replace = nlh.flags & NLM_F_CREATE, nlh.flags & NLM_F_REPLACE
     if not create and not _same(net, want):
         raise NlError(errno.ENOENT)
-    if want.type != RTN_LOCAL and want.scope >= RT_SCOPE_NOWHERE:
+    if want.type not in (RTN_UNICAST, RTN_LOCAL, *range(3, 6), *FIB_PROPS_ERROR):
+        raise NlError(errno.EINVAL, "Invalid route type")
+    if want.scope >= RT_SCOPE_NOWHERE:
         raise NlError(errno.EINVAL, "Invalid scope")
     try:
         ip_route_add(
@@ -475,9 +492,9 @@ def checked_gateways(
 
 
 def known_type(want: route_request) -> None:
-    """Refuse types that no lookup knows. Raises: NlError EINVAL."""
-    if want.type not in (RTN_UNICAST, RTN_LOCAL, *range(3, 6), *FIB_PROPS_ERROR):
-        raise NlError(errno.EINVAL, "Invalid route type")
+    """What fib_create_info refuses at first sight. Raises: NlError EINVAL."""
+    if LEAST_SCOPE.get(want.type, 0) > want.scope:
+        raise NlError(errno.EINVAL, "Invalid scope")
     if want.flags & (RTNH_F_DEAD | RTNH_F_LINKDOWN):
         raise NlError(errno.EINVAL, "Invalid rtm_flags - can not contain DEAD or LINKDOWN")
 

@@ -84,20 +84,30 @@ def fib_nl_dumprule(nlh: nlmsg) -> Iterator[bytes]:
     family = nlh.payload[0]
     if family and lookup_rules_ops(sk.net, family) is None and family not in MROUTE_RULES:
         raise NlError(errno.EAFNOSUPPORT)
-    for each in (AF_INET, AF_INET6):
+    for each in (AF_INET, RTNL_FAMILY_IPMR, RTNL_FAMILY_IP6MR, AF_INET6):
+        if family not in (0, each):
+            continue
         ops = lookup_rules_ops(sk.net, each)
-        if ops is not None and family in (0, each):
+        if ops is not None:
             for rule in tuple(ops.rules):
                 payload = fib_nl_fill_rule(sk.net, ops, rule)
                 yield nlmsg_put(RTM_NEWRULE, 0, nlh.seq, sk.portid, payload)
+        if each in MROUTE_RULES:
+            yield nlmsg_put(RTM_NEWRULE, 0, nlh.seq, sk.portid, mroute_rule(each))
 
-    for each, table in MROUTE_RULES.items():
-        if family in (0, each):
-            head = RTMSG.pack(each, 0, 0, 0, table, 0, 0, FR_ACT_TO_TBL, 0)
-            attrs = {"FRA_TABLE": table, "FRA_SUPPRESS_PREFIXLEN": NONE}
-            attrs |= {"FRA_PROTOCOL": RTPROT_KERNEL, "FRA_PRIORITY": 0x7FFF}
-            payload = head + FRA.build(attrs)
-            yield nlmsg_put(RTM_NEWRULE, 0, nlh.seq, sk.portid, payload)
+
+def mroute_rule(family: int) -> bytes:
+    """The only rule of a family of multicast routes."""
+    table = MROUTE_RULES[family]
+    head = RTMSG.pack(family, 0, 0, 0, table, 0, 0, FR_ACT_TO_TBL, 0)
+    return head + FRA.build(
+        {
+            "FRA_TABLE": table,
+            "FRA_SUPPRESS_PREFIXLEN": NONE,
+            "FRA_PROTOCOL": RTPROT_KERNEL,
+            "FRA_PRIORITY": 0x7FFF,
+        }
+    )
 
 
 def lookup_rules_ops(net: Net, family: int) -> fib_rules_ops | None:
@@ -149,11 +159,15 @@ def rule_request(nlh: nlmsg) -> tuple[fib_rules_ops, fib_rule, dict[str, Any]]:
 
     Raises: NlError EINVAL, EAFNOSUPPORT; EOPNOTSUPP for conditions that rules here do not have.
     """
-    family, dst_len, src_len, tos, table, _, _, action, flags = header(nlh, RTMSG)
+    values = header(nlh, RTMSG, "Invalid msg length")
+    family, dst_len, src_len, tos, table, _, _, action, flags = values
     ops = lookup_rules_ops(nlh.sk.net, family)
     if ops is None:
         raise NlError(errno.EAFNOSUPPORT, "Rule family not supported")
-    tb = FRA.parse(nlh.whole, NLMSG_HDRLEN + RTMSG.size)
+    try:
+        tb = FRA.parse(nlh.whole, NLMSG_HDRLEN + RTMSG.size)
+    except NlError as exc:
+        raise NlError(exc.errno or errno.EINVAL, "Error parsing msg", exc.at) from None
     found: dict[str, Any] = {"action": action, "flags": flags, "tos": tos}
     for name, length, field in (("FRA_SRC", src_len, "src"), ("FRA_DST", dst_len, "dst")):
         if not length:
@@ -169,7 +183,8 @@ def rule_request(nlh: nlmsg) -> tuple[fib_rules_ops, fib_rule, dict[str, Any]]:
             code, most = RANGES[name]
             first, last = code.unpack_from(value)
             if first > last or last > most or (name != "FRA_UID_RANGE" and not first):
-                raise tb.wrong(name, "Invalid range")
+                text = f"Invalid {FIELDS[name].replace('_', ' ')} range"
+                raise NlError(errno.EINVAL, "" if name == "FRA_UID_RANGE" else text)
             found[FIELDS[name]] = first, last
         elif name in FIELDS:
             found[FIELDS[name]] = value
@@ -181,7 +196,7 @@ def rule_request(nlh: nlmsg) -> tuple[fib_rules_ops, fib_rule, dict[str, Any]]:
     if found.get("mark") and "mark_mask" not in found:
         found["mark_mask"] = NONE
     if tb.get("FRA_L3MDEV", 1) != 1:
-        raise tb.wrong("FRA_L3MDEV", "Invalid l3mdev attribute")
+        raise NlError(errno.EINVAL, "Invalid l3mdev attribute")
     found["table"] = tb.get("FRA_TABLE", table)
     rule = fib_rule(**{"pref": fib_default_rule_pref(ops), **found})
     fib_rule_check(rule)

@@ -195,7 +195,7 @@ def test_a_route_that_is_there(host: Host) -> None:
     body += rt_attrs.RTA4.build({"RTA_DST": 0x0A000000, "RTA_OIF": host.dev("d0").ifindex})
     payload = refused(sock, NEWROUTE, body, REQUEST | ACK | 0x600)
     assert struct.unpack_from("=i", payload) == (-errno.EEXIST,)
-    assert b"there already" in payload
+    assert len(payload) == 4 + HDR.size + len(body)  # the text of ours is for Python's callers
 
 
 # --- dumps --------------------------------------------------------------------------------------
