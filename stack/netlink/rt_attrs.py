@@ -457,9 +457,9 @@ _NHA = {
 }
 
 
-def _nha(*names: str) -> AttrTable:
+def _nha(*names: str, last: int = 17) -> AttrTable:
     """A policy of some of the attributes of a next hop; of others none may be given."""
-    return AttrTable("NHA", [_NHA[f"NHA_{name}"] for name in names], last=17)
+    return AttrTable("NHA", [_NHA[f"NHA_{name}"] for name in names], last)
 
 
 NHA_NEW = _nha(
@@ -467,7 +467,7 @@ NHA_NEW = _nha(
     *("FDB", "RES_GROUP", "HW_STATS_ENABLE"),
 )
 NHA_GET = _nha("ID", "OP_FLAGS")
-NHA_DEL = _nha("ID")
+NHA_DEL = _nha("ID", last=1)
 NHA_DUMP = _nha("OIF", "GROUPS", "MASTER", "FDB", "OP_FLAGS")
 NHA_BUCKET_GET = _nha("ID", "RES_BUCKET")
 NHA_BUCKET_DUMP = _nha("ID", "OIF", "MASTER", "RES_BUCKET")

@@ -175,7 +175,7 @@ def neigh_get(nlh: nlmsg) -> None:
         raise NlError(errno.ENODEV, "Unknown device ifindex")
     addr = address(tbl, tb)
     if flags & NTF_PROXY:
-        proxy = tbl.phash.get((addr, index))
+        proxy = tbl.phash.get((addr, 0)) or tbl.phash.get((addr, index))
         if proxy is None:
             raise NlError(errno.ENOENT, "Proxy neighbour entry not found")
         netlink_reply(nlh, uapi.RTM_NEWNEIGH, pneigh_fill_info(tbl, proxy))
@@ -200,6 +200,8 @@ def neigh_add(nlh: nlmsg) -> None:
     tbl = table_of(net, family)
     addr = address(tbl, tb)
     if flags & NTF_PROXY:
+        if dev is None and family == uapi.AF_INET6:
+            raise NlError(errno.ENOBUFS)  # the groups of its address are a device's
         pneigh_create(tbl, addr, dev)
         return
     if dev is None:
@@ -224,7 +226,10 @@ def neigh_add(nlh: nlmsg) -> None:
     if flags & NTF_USE:
         neigh_event_send(n, None)
         return
-    check(neigh_update(n, lladdr, state, update | NEIGH_UPDATE_F_ADMIN))
+    err = neigh_update(n, lladdr, state, update | NEIGH_UPDATE_F_ADMIN)
+    if err == -errno.EINVAL:
+        raise NlError(errno.EINVAL, "No link layer address given")
+    check(err)
 
 
 def neigh_delete(nlh: nlmsg) -> None:

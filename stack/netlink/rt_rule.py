@@ -22,9 +22,9 @@ from stack.core.fib_rules import (
     fib_rules_ops,
 )
 from stack.core.netdevice import net_device
-from stack.core.uapi import AF_INET, AF_INET6, RTM_NEWNETCONF, RTM_NEWNSID, RTM_NEWRULE
+from stack.core.uapi import AF_INET, AF_INET6, RTM_DELRULE, RTM_NEWNETCONF, RTM_NEWNSID, RTM_NEWRULE
 from stack.inet.ipmr_base import RTNL_FAMILY_IP6MR, RTNL_FAMILY_IPMR
-from stack.ipv4.fib import RT_TABLE_DEFAULT
+from stack.ipv4.fib import RT_TABLE_DEFAULT, fib_get_table
 from stack.ipv4.netns import in_dev_conf, in_dev_forward
 from stack.ipv6.ip6_fib import fib6_get_table
 from stack.net import Net
@@ -66,7 +66,8 @@ ALSO_0 = ("pref", "suppress_prefixlen", "suppress_ifgroup")
 """Fields by which a rule is found also if they are 0."""
 NONE = 0xFFFFFFFF
 """-1 of a field that suppresses nothing."""
-FIB_RULE_UNRESOLVED, FIB_RULE_IIF_DETACHED, FIB_RULE_OIF_DETACHED = 0x04, 0x08, 0x10
+FIB_RULE_PERMANENT, FIB_RULE_UNRESOLVED = 0x01, 0x04
+FIB_RULE_IIF_DETACHED, FIB_RULE_OIF_DETACHED = 0x08, 0x10
 NETCONFMSG = struct.Struct("=B3x")
 NETNSA_NSID_NOT_ASSIGNED = -1
 
@@ -180,12 +181,7 @@ def rule_request(nlh: nlmsg) -> tuple[fib_rules_ops, fib_rule, dict[str, Any]]:
         found[f"{field}_len"] = length
     for name, value in tb.items():
         if name in RANGES:
-            code, most = RANGES[name]
-            first, last = code.unpack_from(value)
-            if first > last or last > most or (name != "FRA_UID_RANGE" and not first):
-                text = f"Invalid {FIELDS[name].replace('_', ' ')} range"
-                raise NlError(errno.EINVAL, "" if name == "FRA_UID_RANGE" else text)
-            found[FIELDS[name]] = first, last
+            found[FIELDS[name]] = RANGES[name][0].unpack_from(value)
         elif name in FIELDS:
             found[FIELDS[name]] = value
         elif name not in ("FRA_TABLE", "FRA_SRC", "FRA_DST"):
@@ -199,8 +195,20 @@ def rule_request(nlh: nlmsg) -> tuple[fib_rules_ops, fib_rule, dict[str, Any]]:
         raise NlError(errno.EINVAL, "Invalid l3mdev attribute")
     found["table"] = tb.get("FRA_TABLE", table)
     rule = fib_rule(**{"pref": fib_default_rule_pref(ops), **found})
+    rule.tos = 0 if nlh.type == RTM_DELRULE else tos
     fib_rule_check(rule)
+    rule.tos = tos
+    for name in RANGES:
+        if name in tb:
+            check_range(name, *found[FIELDS[name]])
     return ops, rule, found
+
+
+def check_range(name: str, first: int, last: int) -> None:
+    """net/core/fib_rules.c fib_rule_port_range_valid and its like. Raises: NlError EINVAL."""
+    if first > last or last > RANGES[name][1] or (name != "FRA_UID_RANGE" and not first):
+        what = "uid" if name == "FRA_UID_RANGE" else FIELDS[name]
+        raise NlError(errno.EINVAL, f"Invalid {what} range")
 
 
 def fib_nl_newrule(nlh: nlmsg) -> None:
@@ -211,6 +219,7 @@ def fib_nl_newrule(nlh: nlmsg) -> None:
         if ops.family == AF_INET6:
             raise NlError(errno.EINVAL, "Invalid table")
         rule.table = next(i for i in range(1, RT_TABLE_DEFAULT) if i not in net.fib.tables)
+        fib_get_table(net, rule.table)
     fib_rule_add(net, ops, rule, bool(nlh.flags & NLM_F_EXCL))
     if ops.family == AF_INET6 and rule.action == FR_ACT_TO_TBL and not rule.l3mdev:
         fib6_get_table(net, rule.table)
@@ -224,7 +233,10 @@ def fib_nl_delrule(nlh: nlmsg) -> None:
         for name, value in found.items()
         if name not in ("flags", "target") and (value or name in ALSO_0) and value != -1
     }
-    fib_rule_del(nlh.sk.net, ops, fib_rule_find(ops, given))
+    rule = fib_rule_find(ops, given)
+    if rule.flags & FIB_RULE_PERMANENT:
+        raise NlError(errno.EPERM)
+    fib_rule_del(nlh.sk.net, ops, rule)
 
 
 def _netconf(net: Net, family: int, dev: net_device) -> dict[str, Any] | None:

@@ -30,7 +30,7 @@ ACK_TLVS = (1, 2, 5, 6)
 """NLMSGERR_ATTR_MSG, OFFS, MISS_TYPE, MISS_NEST."""
 TYPE_MASK = 0x3FFF
 Plain = Callable[[int, int, bytes], Any]
-"""(type, flags, payload of a message) -> what of it is compared."""
+"""(type, flags, payload of a message) -> what of it is compared; None: nothing."""
 
 
 def walk(data: bytes, at: int = 0) -> Iterator[tuple[int, bytes]]:
@@ -51,6 +51,8 @@ class Side:
         self.plain = plain
         self.ordered = ordered
         self.seq = 0
+        self.settle: Callable[[], object] = bool
+        """What lets a world do what it does behind an answer."""
         self.strict = False
         sock.setsockopt(SOL_NETLINK, EXT_ACK, 1)
         sock.bind((0, 0))
@@ -77,6 +79,8 @@ class Side:
     def ask(self, request: Request) -> list[Any]:
         """The answers in a form that both worlds have."""
         found = [self.told(one) for one in self.messages(request)]
+        found = [one for one in found if one is not None]
+        self.settle()
         return found if self.ordered else sorted(found, key=repr)
 
     def told(self, data: bytes) -> Any:
