@@ -517,22 +517,3 @@ NETCONFA = AttrTable(
     ),
     last=9,
 )
-
-TABLES = (
-    IFLA,
-    LINKINFO,
-    VLAN,
-    BR,
-    VETH,
-    BRPORT,
-    AF_SPEC,
-    IFA4,
-    IFA6,
-    NDA,
-    RTA4,
-    RTA6,
-    RTAX,
-    NHA_NEW,
-    FRA,
-)
-"""Those of requests, for tests and documentation."""
