@@ -63,7 +63,8 @@ def getroute_attrs(nlh: nlmsg, v6: bool) -> tuple[Attrs, int, int]:
         return table.parse(nlh.whole, at, LIBERAL), tos, flags
     if dst not in (0, most) or src not in (0, most) or tb_id or protocol or scope or kind:
         raise NlError(errno.EINVAL, f"{name}: Invalid values in header for {what}")
-    if flags & ~(RTM_F_LOOKUP_TABLE | RTM_F_FIB_MATCH | 0x100):
+    known = RTM_F_FIB_MATCH if v6 else RTM_F_LOOKUP_TABLE | RTM_F_FIB_MATCH | 0x100
+    if flags & ~known:
         raise NlError(
             errno.EINVAL, f"{name}: {'Invalid flags' if v6 else 'Unsupported rtm_flags'} for {what}"
         )
@@ -156,21 +157,20 @@ def inet_rtm_getroute(nlh: nlmsg) -> None:
     if res == -errno.ENETUNREACH:
         res = __fib_lookup(net, key, iif.ifindex if iif is not None else LOOPBACK_IFINDEX)
     found = res if isinstance(res, fib_result) and res.fi is not None else None
-    if flags & RTM_F_FIB_MATCH:
-        if found is None or found.table is None:
-            raise NlError(errno.EHOSTUNREACH)
-        fa = alias_of(found)
-        if fa is not None:
-            netlink_reply(nlh, uapi.RTM_NEWROUTE, fib_dump_info(net, fa))
-            return
     table = RT_TABLE_MAIN
     # The kernel looks local routes up in the main table while there are no rules of a program.
     merged = () if net.fib.ops.has_custom_rules else (RT_TABLE_LOCAL,)
-    if found is not None and found.table is not None and flags & RTM_F_LOOKUP_TABLE:
-        table = found.table.tb_id if found.table.tb_id not in merged else table
+    if flags & RTM_F_LOOKUP_TABLE:
+        table = found.table.tb_id if found is not None and found.table is not None else 0
+        table = RT_TABLE_MAIN if table in merged else table
+    fa = alias_of(found) if found is not None else None
+    if flags & RTM_F_FIB_MATCH:
+        if fa is None:
+            raise NlError(errno.EHOSTUNREACH)
+        netlink_reply(nlh, uapi.RTM_NEWROUTE, fib_dump_info(net, fa, table))
+        return
     told = rt.rt_flags & ~0xFFFF | RTM_F_CLONED
     src_len = 32 if tb.get("RTA_SRC") else 0
-    fa = alias_of(found) if found is not None else None
     tos = fa.fa_tos if fa is not None else 0
     head = RTMSG.pack(uapi.AF_INET, 32, src_len, tos, rt_table(table), 0, 0, rt.rt_type, told)
     metrics = found.fi.fib_metrics if found is not None and found.fi is not None else {}

@@ -451,6 +451,7 @@ def nexthops() -> Iterator[Request]:
 GROUPS = {
     "addr": addresses,
     "neigh": neighbours,
+    "route": routes,
     "rule": rules,
     "nexthop": nexthops,
 }
