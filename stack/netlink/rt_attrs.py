@@ -514,6 +514,7 @@ NETCONFA = AttrTable(
         Attr("NETCONFA_MC_FORWARDING", 4, S32),
         Attr("NETCONFA_PROXY_NEIGH", 5, S32),
         Attr("NETCONFA_IGNORE_ROUTES_WITH_LINKDOWN", 6, S32),
+        Attr("NETCONFA_BC_FORWARDING", 8, S32),
     ),
     last=9,
 )

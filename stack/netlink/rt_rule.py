@@ -21,11 +21,12 @@ from stack.core.fib_rules import (
     fib_rule_find,
     fib_rules_ops,
 )
-from stack.core.netdevice import net_device
 from stack.core.uapi import AF_INET, AF_INET6, RTM_DELRULE, RTM_NEWNETCONF, RTM_NEWNSID, RTM_NEWRULE
 from stack.inet.ipmr_base import RTNL_FAMILY_IP6MR, RTNL_FAMILY_IPMR
+from stack.ipv4.devinet import in_device
 from stack.ipv4.fib import RT_TABLE_DEFAULT, fib_get_table
 from stack.ipv4.netns import in_dev_conf, in_dev_forward
+from stack.ipv6.devconf import ipv6_devconf
 from stack.ipv6.ip6_fib import fib6_get_table
 from stack.net import Net
 from stack.netlink.af_netlink import netlink_reply, nlmsg_put
@@ -68,6 +69,7 @@ NONE = 0xFFFFFFFF
 """-1 of a field that suppresses nothing."""
 FIB_RULE_PERMANENT, FIB_RULE_UNRESOLVED = 0x01, 0x04
 FIB_RULE_IIF_DETACHED, FIB_RULE_OIF_DETACHED = 0x08, 0x10
+NETCONFA_IFINDEX_ALL, NETCONFA_IFINDEX_DEFAULT = -1, -2
 NETCONFMSG = struct.Struct("=B3x")
 NETNSA_NSID_NOT_ASSIGNED = -1
 
@@ -239,43 +241,69 @@ def fib_nl_delrule(nlh: nlmsg) -> None:
     fib_rule_del(nlh.sk.net, ops, rule)
 
 
-def _netconf(net: Net, family: int, dev: net_device) -> dict[str, Any] | None:
-    """The settings of an interface, by attribute."""
-    if family == AF_INET:
-        in_dev = dev.ip_ptr
-        if in_dev is None:
-            return None
-        return {
-            "NETCONFA_IFINDEX": dev.ifindex,
-            "NETCONFA_FORWARDING": int(in_dev_forward(in_dev)),
-            "NETCONFA_RP_FILTER": in_dev_conf(in_dev, "rp_filter"),
-        }
-    idev = dev.ip6_ptr
-    if idev is None:
-        return None
+def inet_netconf_fill(net: Net, index: int, in_dev: in_device | None) -> dict[str, Any]:
+    """net/ipv4/devinet.c inet_netconf_fill_devconf: IPv4's settings; None: those of the host."""
+    conf = net.sysctl
+    if in_dev is None:
+        told = (conf.ip_forward, conf.rp_filter, conf.mc_forwarding, conf.bc_forwarding)
+    else:
+        rp_filter, bc = in_dev_conf(in_dev, "rp_filter"), in_dev_conf(in_dev, "bc_forwarding")
+        counted = in_dev.cnf.get("mc_forwarding") or 0
+        told = (int(in_dev_forward(in_dev)), rp_filter, counted, bc)
     return {
-        "NETCONFA_IFINDEX": dev.ifindex,
-        "NETCONFA_FORWARDING": int(idev.cnf.forwarding),
-        "NETCONFA_PROXY_NEIGH": int(idev.cnf.proxy_ndp),
+        "NETCONFA_IFINDEX": index,
+        "NETCONFA_FORWARDING": told[0],
+        "NETCONFA_RP_FILTER": told[1],
+        "NETCONFA_MC_FORWARDING": told[2],
+        "NETCONFA_BC_FORWARDING": told[3],
+        "NETCONFA_PROXY_NEIGH": 0,
+        "NETCONFA_IGNORE_ROUTES_WITH_LINKDOWN": 0,
     }
+
+
+def inet6_netconf_fill(index: int, cnf: ipv6_devconf) -> dict[str, Any]:
+    """net/ipv6/addrconf.c inet6_netconf_fill_devconf."""
+    return {
+        "NETCONFA_IFINDEX": index,
+        "NETCONFA_FORWARDING": int(cnf.forwarding),
+        "NETCONFA_MC_FORWARDING": 0,
+        "NETCONFA_PROXY_NEIGH": int(cnf.proxy_ndp),
+        "NETCONFA_IGNORE_ROUTES_WITH_LINKDOWN": 0,
+    }
+
+
+def netconfs(net: Net, family: int) -> Iterator[dict[str, Any]]:
+    """The settings of each device, then those of all and those of new ones."""
+    devices = sorted(net.dev_base_head, key=lambda dev: dev.ifindex)
+    if family == AF_INET:
+        four = ((dev.ifindex, dev.ip_ptr) for dev in devices if dev.ip_ptr is not None)
+        for index, in_dev in (
+            *four,
+            (NETCONFA_IFINDEX_ALL, None),
+            (NETCONFA_IFINDEX_DEFAULT, None),
+        ):
+            yield inet_netconf_fill(net, index, in_dev)
+        return
+    for dev in devices:
+        if dev.ip6_ptr is not None:
+            yield inet6_netconf_fill(dev.ifindex, dev.ip6_ptr.cnf)
+    yield inet6_netconf_fill(NETCONFA_IFINDEX_ALL, net.ipv6.devconf_all)
+    yield inet6_netconf_fill(NETCONFA_IFINDEX_DEFAULT, net.ipv6.devconf_dflt)
 
 
 def inet_netconf_dump_devconf(nlh: nlmsg) -> Iterator[bytes]:
     """net/ipv4/devinet.c, net/ipv6/addrconf.c: RTM_GETNETCONF of every interface."""
-    sk = nlh.sk
-    if sk.strict_chk:
-        header(nlh, NETCONFMSG, "Invalid header for netconf dump request")
-        if len(nlh.payload) > NETCONFMSG.size:
-            raise NlError(errno.EINVAL, "Invalid data after header in netconf dump request")
+    sk, what = nlh.sk, "netconf dump request"
+    if sk.strict_chk and len(nlh.payload) != NETCONFMSG.size:
+        name = "ipv6" if nlh.payload[0] == AF_INET6 else "ipv4"
+        raise NlError(errno.EINVAL, f"{name}: Invalid data after header in {what}")
     family = nlh.payload[0]
     for each in (AF_INET, AF_INET6):
-        if family not in (0, each):
+        if family in (AF_INET, AF_INET6) and family != each:
             continue
-        for dev in tuple(sk.net.dev_base_head):
-            attrs = _netconf(sk.net, each, dev)
-            if attrs is not None:
-                payload = NETCONFMSG.pack(each) + NETCONFA.build(attrs)
-                yield nlmsg_put(RTM_NEWNETCONF, 0, nlh.seq, sk.portid, payload)
+        for attrs in netconfs(sk.net, each):
+            payload = NETCONFMSG.pack(each) + NETCONFA.build(attrs)
+            yield nlmsg_put(RTM_NEWNETCONF, 0, nlh.seq, sk.portid, payload)
 
 
 def rtnl_net_getid(nlh: nlmsg) -> None:

@@ -448,7 +448,60 @@ def nexthops() -> Iterator[Request]:
             yield Request(f"nexthop {how} {what}", NEXTHOP + step, flags, body)
 
 
+# --- settings, counters, groups of bridges, queueing ----------------------------------------------
+
+QDISC, CLASS, FILTER, NETCONF, MDB, STATS, CHAIN = 36, 40, 44, 80, 84, 92, 100
+
+
+def settings() -> Iterator[Request]:
+    """RTM_GETNETCONF of all, and of one, which is not served."""
+    for family, tail in product((0, 2, 10, 7), (b"", attr(1, u32(V0)), attr(9, u32(V0)), b"\1")):
+        head = bytes([family, 0, 0, 0])
+        yield from dumps(f"netconf {family} {tail.hex()}", NETCONF, head + tail)
+    for cut, strict in product(range(1, 4), (False, True)):
+        flags = REQUEST | ACK | DUMP
+        yield Request(f"netconf cut at {cut}", NETCONF + GET, flags, bytes(cut), strict)
+
+
+def queueing() -> Iterator[Request]:
+    """Disciplines, classes, filters and chains: what no module of the kernel is needed for."""
+    tcm = struct.Struct("=BxxxiIII")
+    kinds = {
+        "pfifo": attr(1, b"pfifo\0"),
+        "pfifo with a limit": attr(1, b"pfifo\0") + attr(2, u32(7)),
+        "bfifo short": attr(1, b"bfifo\0") + attr(2, b"\1"),
+        "unknown": attr(1, b"nothere\0"),
+        "none": b"",
+        "empty": attr(1, b"\0"),
+        "long": attr(1, b"x" * 40 + b"\0"),
+        "ingress": attr(1, b"ingress\0"),
+        "clsact": attr(1, b"clsact\0"),
+        "noqueue": attr(1, b"noqueue\0"),
+    }
+    root, ingress = 0xFFFFFFFF, 0xFFFFFFF1
+    places = ((root, 0), (root, 0x10000), (ingress, 0), (0x10001, 0), (0, 0), (root, 0x10001))
+    ways = ("new", "new", "replace", "change", "get", "del", "del")
+    for (what, tail), (parent, handle), how in product(kinds.items(), places, ways):
+        step, flags = HOW[how]
+        body = tcm.pack(0, V0, handle, parent, 0) + tail
+        yield Request(f"qdisc {how} {what} {parent:#x} {handle:#x}", QDISC + step, flags, body)
+        if how == "new":
+            yield from dumps(f"qdisc {what} {parent:#x}", QDISC, tcm.pack(0, V0, 0, 0, 0))
+    groups = ((QDISC, "qdisc"), (CLASS, "class"), (FILTER, "filter"), (CHAIN, "chain"))
+    for (group, name), index, how in product(groups, (V0, NONE, 0), ("new", "get", "del")):
+        step, flags = HOW[how]
+        for parent, handle in ((0, 0), (root, 0), (0x10000, 0x10001), (ingress, 0)):
+            body = tcm.pack(0, index, handle, parent, 0)
+            what = f"{name} {how} of {index} {parent:#x} {handle:#x}"
+            yield Request(what, group + step, flags, body)
+        for cut in (1, 8, 19):
+            yield Request(f"{name} {how} cut at {cut}", group + step, flags, bytes(cut))
+        yield from dumps(f"{name} of {index}", group, tcm.pack(0, index, 0, root, 0))
+
+
 GROUPS = {
+    "netconf": settings,
+    "tc": queueing,
     "addr": addresses,
     "neigh": neighbours,
     "route": routes,
