@@ -8,7 +8,8 @@ of the kernel's parsers. Where the families differ there is a table for each.
     rt_neigh.py                     NDA
     rt_route.py, rt_getroute.py     RTA4, RTA6, RTAX
     rt_nexthop.py                   NHA
-    rt_rule.py                      FRA, NETCONFA, NETNSA
+    rt_rule.py                      FRA
+    rt_netconf.py                   NETCONFA, NETNSA
 
 A request's handler calls `TABLE.parse(nlh.whole, offset, validate)` and reads values by name. What
 is told is built by `TABLE.build({name: value})`, in the order of the mapping. The file keeps no

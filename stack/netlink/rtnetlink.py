@@ -105,6 +105,11 @@ from stack.netlink.rt_neigh import (
     rtnl_fdb_del,
     rtnl_fdb_dump,
 )
+from stack.netlink.rt_netconf import (
+    inet_netconf_dump_devconf,
+    rtnl_net_dumpid,
+    rtnl_net_getid,
+)
 from stack.netlink.rt_newlink import rtnl_newlink
 from stack.netlink.rt_nexthop import (
     nh_fill_node,
@@ -141,9 +146,6 @@ from stack.netlink.rt_rule import (
     fib_nl_dumprule,
     fib_nl_fill_rule,
     fib_nl_newrule,
-    inet_netconf_dump_devconf,
-    rtnl_net_dumpid,
-    rtnl_net_getid,
 )
 from stack.sched.cls_api import tcf_chain
 

@@ -1,8 +1,8 @@
 """Requests of NETLINK_ROUTE that make, ask for, change and delete, right and wrong, by group.
 
-Each group begins in the same state: lo, v1 with index 2, v0 with index 3, 10.0.0.1/24 at v0. They
-are sent in order, so that a request meets what those before it left. Behind each lot of changes
-the objects are dumped.
+test_route_table.py calls GROUPS. Each group begins in the same state: lo, v1 with index 2, v0 with
+index 3, 10.0.0.1/24 at v0. They are sent in order, so that a request meets what those before it
+left. Behind each lot of changes the objects are dumped.
 """
 
 from __future__ import annotations
