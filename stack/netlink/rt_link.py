@@ -42,7 +42,7 @@ from stack.core.uapi import AF_BRIDGE, AF_INET6, AF_UNSPEC, RTM_NEWLINK
 from stack.ipv6.if_inet6 import inet6_dev
 from stack.net import Net
 from stack.netlink.af_netlink import netlink_reply, nlmsg_put
-from stack.netlink.netlink_sock import NLMSG_HDRLEN, nlmsg
+from stack.netlink.netlink_sock import NLM_F_DUMP_FILTERED, NLMSG_HDRLEN, nlmsg
 from stack.netlink.nlattr import (
     DEPRECATED_STRICT,
     LIBERAL,
@@ -54,7 +54,7 @@ from stack.netlink.nlattr import (
 )
 from stack.netlink.rt_attrs import AF_SPEC, BRPORT, IFINFOMSG, IFLA, INET6_LINK
 from stack.netlink.rt_kind_row import BR_TICK_NS
-from stack.netlink.rt_kinds import br_setport, brport_fill, link_kind_of
+from stack.netlink.rt_kinds import KINDS, br_setport, brport_fill, link_kind_of
 
 IF_OPER_UNKNOWN, IF_OPER_DOWN, IF_OPER_LOWERLAYERDOWN, IF_OPER_UP = 0, 2, 3, 6
 SILENT = ("dummy", "ifb")
@@ -282,6 +282,8 @@ def rtnl_dump_ifinfo(nlh: nlmsg) -> Iterator[bytes]:
     stats = not tb.get("IFLA_EXT_MASK", 0) & RTEXT_FILTER_SKIP_STATS
     master = tb.get("IFLA_MASTER", 0)
     wanted = tb.get("IFLA_LINKINFO", {}).get("IFLA_INFO_KIND")
+    wanted = wanted if wanted in KINDS else None
+    answer = NLM_F_DUMP_FILTERED if master or wanted is not None else 0
     for dev in sorted(sk.net.dev_base_head, key=lambda dev: dev.ifindex):
         ops = dev.rtnl_link_ops
         if master and (dev.master is None or dev.master.ifindex != master):
@@ -289,7 +291,7 @@ def rtnl_dump_ifinfo(nlh: nlmsg) -> Iterator[bytes]:
         if wanted is not None and (ops is None or ops.kind != wanted):
             continue
         payload = rtnl_fill_ifinfo(dev, stats=stats)
-        yield nlmsg_put(RTM_NEWLINK, 0, nlh.seq, sk.portid, payload)
+        yield nlmsg_put(RTM_NEWLINK, answer, nlh.seq, sk.portid, payload)
 
 
 def inet6_dump_ifinfo(nlh: nlmsg) -> Iterator[bytes]:
@@ -367,13 +369,17 @@ def do_setlink(dev: net_device, flags: int, mask: int, tb: Attrs) -> None:
     for name in ("IFLA_ADDRESS", "IFLA_BROADCAST"):  # validate_linkmsg
         if len(tb.get(name, dev.dev_addr)) < dev.addr_len:
             raise NlError(errno.EINVAL)
-    for name in ("IFLA_NET_NS_PID", "IFLA_NET_NS_FD", "IFLA_MAP", "IFLA_IFALIAS"):
+    for name in ("IFLA_MAP", "IFLA_IFALIAS"):
         if name in tb:
             raise tb.wrong(name, f"{name} is not supported", errno.EOPNOTSUPP)
     if "IFLA_ADDRESS" in tb:
         addr = tb["IFLA_ADDRESS"][: dev.addr_len]
         check(dev_set_mac_address(dev, addr), f"{dev.name}: address")
     if "IFLA_MTU" in tb:
+        if tb["IFLA_MTU"] < dev.min_mtu:
+            raise NlError(errno.EINVAL, "mtu less than device minimum")
+        if dev.max_mtu and tb["IFLA_MTU"] > dev.max_mtu:
+            raise NlError(errno.EINVAL, "mtu greater than device maximum")
         check(dev_set_mtu(dev, tb["IFLA_MTU"]), f"{dev.name}: mtu {tb['IFLA_MTU']}")
     if tb.get("IFLA_IFNAME") and tb["IFLA_IFNAME"] != dev.name:
         check(dev_change_name(dev, tb["IFLA_IFNAME"]), f"{dev.name}: name {tb['IFLA_IFNAME']}")
@@ -403,11 +409,10 @@ def do_set_master(dev: net_device, tb: Attrs) -> None:
     if index:
         master = dev.net.dev_by_index.get(index)
         if master is None:
-            raise tb.wrong("IFLA_MASTER", "", errno.EINVAL)
+            raise NlError(errno.EINVAL)
         row = link_kind_of(master)
         if row is None or row.add_slave is None:
-            text = f"{master.name} cannot be a master"
-            raise tb.wrong("IFLA_MASTER", text, errno.EOPNOTSUPP)
+            raise NlError(errno.EOPNOTSUPP)
         check(row.add_slave(master, dev), f"{dev.name}: master {master.name}")
 
 
@@ -420,13 +425,22 @@ def do_set_af_spec(dev: net_device, tb: Attrs) -> None:
     if dev.ip6_ptr is None:
         raise os_error(errno.EAFNOSUPPORT, f"{dev.name} has no IPv6")
     if mode > 3:
-        raise NlError(errno.EINVAL, "Invalid address generation mode")
+        raise NlError(errno.EINVAL)
     dev.ip6_ptr.cnf.addr_gen_mode = mode
+
+
+def no_namespaces(tb: Attrs) -> None:
+    """Refuse another namespace: programs and descriptors have none of a host. Raises: NlError."""
+    if "IFLA_NET_NS_PID" in tb:
+        raise NlError(errno.ESRCH)
+    if "IFLA_NET_NS_FD" in tb:
+        raise NlError(errno.EBADF)
 
 
 def rtnl_setlink(nlh: nlmsg) -> None:
     """net/core/rtnetlink.c: RTM_SETLINK."""
     (_, _, index, flags, mask), tb = nlmsg_parse(nlh, IFINFOMSG, IFLA)
+    no_namespaces(tb)
     do_setlink(find_link(nlh.sk.net, index, tb), flags, mask, tb)
 
 

@@ -12,7 +12,7 @@ from stack.netlink.nlattr import LIBERAL, NLA_HDRLEN, Attrs, AttrTable, NlError
 from stack.netlink.rt_attrs import IFINFOMSG, IFLA
 from stack.netlink.rt_kind_row import link_kind
 from stack.netlink.rt_kinds import KINDS, link_kind_of
-from stack.netlink.rt_link import check, do_set_master, do_setlink, nlmsg_parse
+from stack.netlink.rt_link import check, do_set_master, do_setlink, nlmsg_parse, no_namespaces
 
 LATER = ("IFLA_MTU", "IFLA_TXQLEN", "IFLA_AF_SPEC")
 MAX_QUEUES = 4096
@@ -22,10 +22,7 @@ def rtnl_newlink(nlh: nlmsg) -> None:
     """net/core/rtnetlink.c: RTM_NEWLINK: change an interface, or make one."""
     net = nlh.sk.net
     (_, _, index, flags, mask), tb = nlmsg_parse(nlh, IFINFOMSG, IFLA)
-    if "IFLA_NET_NS_PID" in tb:
-        raise NlError(errno.ESRCH)  # programs have no namespaces of a host
-    if "IFLA_NET_NS_FD" in tb:
-        raise NlError(errno.EBADF)  # no descriptor is a namespace of a host
+    no_namespaces(tb)
     if "IFLA_TARGET_NETNSID" in tb:
         raise NlError(errno.EINVAL)
     if "IFLA_LINK_NETNSID" in tb:

@@ -19,6 +19,7 @@ from tests.stack.netlink.requests import (
     CREATE,
     DUMP,
     EXCL,
+    LINK,
     NEIGH,
     REPLACE,
     REQUEST,
@@ -499,7 +500,65 @@ def queueing() -> Iterator[Request]:
         yield from dumps(f"{name} of {index}", group, tcm.pack(0, index, 0, root, 0))
 
 
+# --- interfaces -----------------------------------------------------------------------------------
+
+
+def links() -> Iterator[Request]:
+    """Interfaces asked for and changed, and the groups of bridges, of interfaces that are none."""
+    ifi = struct.Struct("=BxHiII")
+    names = {
+        "none": b"",
+        "v0": attr(3, b"v0\0"),
+        "missing": attr(3, b"v9\0"),
+        "other": attr(53, b"v0\0"),
+        "mask": attr(29, u32(9)),
+        "no statistics": attr(29, u32(8)),
+        "unknown mask": attr(29, u32(1 << 30)),
+        "master": attr(10, u32(V0)),
+        "kind": attr(18, attr(1, b"veth\0")),
+        "other kind": attr(18, attr(1, b"nothere\0")),
+    }
+    for (what, tail), index, strict in product(names.items(), (0, V0, LO, NONE, -1), (False, True)):
+        head = ifi.pack(0, 0, index, 0, 0)
+        yield Request(f"link get {index} {what}", LINK + GET, ASK, head + tail, strict)
+        if index in (0, V0):
+            flags = REQUEST | ACK | DUMP
+            yield Request(f"link dump {index} {what}", LINK + GET, flags, head + tail, strict)
+    changes = {
+        "mtu": attr(4, u32(1400)),
+        "small mtu": attr(4, u32(10)),
+        "big mtu": attr(4, u32(1 << 20)),
+        "queue": attr(13, u32(77)),
+        "address": attr(1, b"\2\0\0\0\0\x11"),
+        "short address": attr(1, b"\2\0"),
+        "group address": attr(1, b"\3\0\0\0\0\x11"),
+        "zero address": attr(1, bytes(6)),
+        "name there": attr(3, b"v1\0"),
+        "wrong name": attr(3, b"a/b\0"),
+        "long name": attr(3, b"x" * 20 + b"\0"),
+        "no master": attr(10, u32(0)),
+        "wrong master": attr(10, u32(V1)),
+        "missing master": attr(10, u32(NONE)),
+        "namespace": attr(19, u32(1 << 30)),
+        "mode": attr(26, attr(10 | NESTED, attr(8, b"\0"))),
+        "wrong mode": attr(26, attr(10 | NESTED, attr(8, b"\x09"))),
+    }
+    for (what, tail), index, kind in product(changes.items(), (V0, NONE, 0), (0, 3)):
+        for flag, mask in ((0, 0), (0, 1), (1, 1)):
+            head = ifi.pack(0, 0, index, flag, mask)
+            name = f"link set {kind} {index} {what} {flag} {mask}"
+            yield Request(name, LINK + kind, ASK, head + tail)
+        yield Request(f"link get {what}", LINK + GET, ASK, ifi.pack(0, 0, V0, 0, 0))
+    for index, how in product((V0, NONE, 0), ("new", "get", "del")):
+        step, flags = HOW[how]
+        for tail in (b"", attr(1, bytes(28)), attr(1, b"\1"), attr(2, b"")):
+            body = struct.pack("=BxxxI", 7, index) + tail
+            yield Request(f"mdb {how} {index} {tail.hex()}", MDB + step, flags, body)
+        yield from dumps(f"mdb {index}", MDB, struct.pack("=BxxxI", 7, index))
+
+
 GROUPS = {
+    "link": links,
     "netconf": settings,
     "tc": queueing,
     "addr": addresses,
