@@ -21,6 +21,7 @@ from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING
 
 from stack.core.errors import os_error
+from stack.core.extack import ExtAckError
 from stack.core.l3mdev import l3mdev_fib_table, l3mdev_flow, netif_is_l3_master
 from stack.core.uapi import RTM_DELRULE, RTM_NEWRULE
 from stack.net import Net
@@ -244,14 +245,14 @@ def fib_rule_check(rule: fib_rule) -> None:
     """net/core/fib_rules.c fib_nl2rule: what no rule may be. Raises: OSError EINVAL."""
     goto = rule.action == FR_ACT_GOTO
     for wrong, text in (
-        (rule.target >= 0 and not goto, "Unexpected goto target"),
+        (rule.target >= 0 and not goto, "Unexpected goto"),
         (goto and rule.target < 0, "Missing goto target for action goto"),
         (goto and rule.target <= rule.pref, "Backward goto not supported"),
         (rule.l3mdev and rule.table, "l3mdev and table are mutually exclusive"),
         (rule.tos & 3, "Invalid dsfield (tos): ECN bits must be 0"),
     ):
         if wrong:
-            raise os_error(errno.EINVAL, text)
+            raise ExtAckError(errno.EINVAL, text)
 
 
 def fib_rule_add(net: Net, ops: fib_rules_ops, rule: fib_rule, excl: bool = True) -> None:

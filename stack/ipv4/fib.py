@@ -20,6 +20,7 @@ from stack.core.dev import dev_named
 from stack.core.dev_notifier import register_netdevice_notifier
 from stack.core.dst import RTAX_ADVMSS_MAX, RTAX_CC_ALGO, RTAX_MTU_MAX
 from stack.core.errors import os_error
+from stack.core.extack import ExtAckError
 from stack.core.fib_rules import (
     FR_ACT_ERROR,
     FR_ACT_TO_TBL,
@@ -82,6 +83,7 @@ RTPROT_BOOT = 3
 RTNH_F_DEAD = 1
 RTNH_F_ONLINK = 4
 RTNH_F_LINKDOWN = 16
+INVALID_GW = "Nexthop has invalid gateway"
 
 # the error each route type answers a lookup with (fib_props[] in fib_semantics.c)
 FIB_PROPS_ERROR = {
@@ -542,22 +544,25 @@ def fib_check_nh(net: Net, nh: fib_nh, scope: int, table: int = RT_TABLE_MAIN) -
     if nh.nh_gw6:
         nh.nh_scope = RT_SCOPE_LINK  # ip6_validate_gw has found its device
     elif nh.nh_gw:
-        if scope >= RT_SCOPE_LINK:
-            raise os_error(errno.EINVAL, "a gateway route must have a scope wider than link")
+        if scope == RT_SCOPE_HOST:
+            raise ExtAckError(errno.EINVAL, "Route with host scope can not have a gateway")
         if nh.nh_flags & RTNH_F_ONLINK:
+            if scope >= RT_SCOPE_LINK:
+                raise ExtAckError(errno.EINVAL, "Nexthop has invalid scope")
             if nh.nh_dev is None:
-                raise os_error(errno.ENODEV, "onlink needs a device")
+                raise ExtAckError(errno.ENODEV, "Nexthop device required for onlink")
         else:
-            if inet_addr_type_dev_table(net, nh.nh_dev, nh.nh_gw) != RTN_UNICAST:
-                raise os_error(errno.EINVAL, "the gateway is not a unicast address of another host")
             res = fib_check_nh_gw(net, nh, max(scope + 1, RT_SCOPE_LINK), table)
             if not isinstance(res, fib_result):
-                raise os_error(-res, "the gateway is not reachable over a link")
-            if res.type != RTN_UNICAST or res.nh is None:
-                raise os_error(errno.ENETUNREACH, "the gateway is not reachable over a link")
+                raise ExtAckError(-res, INVALID_GW)
+            if res.type not in (RTN_UNICAST, RTN_LOCAL) or res.nh is None:
+                raise ExtAckError(errno.EINVAL, INVALID_GW)
             if nh.nh_dev is None:
                 nh.nh_dev = res.nh.nh_dev
                 nh.nh_oif = res.nh.nh_oif
+            if res.type == RTN_LOCAL:  # our own address: the destinations are on the link
+                nh.nh_scope = RT_SCOPE_HOST
+                return
         nh.nh_scope = RT_SCOPE_LINK
     elif nh.nh_dev is None:
         raise os_error(errno.ENODEV, "a route needs a device or a gateway")
@@ -743,6 +748,7 @@ def ip_route_add(
     protocol: int = RTPROT_BOOT,
     replace: bool = False,
     append: bool = False,
+    create: bool = True,
     nexthops: Sequence[tuple[str | wide | None, net_device | str | None, int]] = (),
     nhobj: nexthop | None = None,
 ) -> None:
@@ -750,9 +756,10 @@ def ip_route_add(
 
     `nexthops`, in place of `via` and `dev`, are (gateway, device, weight) of a multipath route. A
     gateway that is a number is one of IPv6 on the device, which ip6_validate_gw has checked.
-    `nhobj` is an object in their place, which netlink/rt_route.py has checked.
+    `nhobj` is an object in their place, which netlink/rt_route.py has checked. Without `create` one
+    of the prefix, TOS and metric has to be there.
 
-    Raises: OSError EEXIST, EINVAL, ENETUNREACH, ENODEV, ENETDOWN; ValueError for bad text.
+    Raises: OSError ENOENT, EEXIST, EINVAL, ENETUNREACH, ENODEV, ENETDOWN; ValueError for bad text.
     """
     dst, plen = parse_prefix(prefix)
     device = dev_named(net, dev)
@@ -765,7 +772,7 @@ def ip_route_add(
             scope = RT_SCOPE_LINK
     prefsrc = parse_addr(src) if src else 0
     if prefsrc and not fib_valid_prefsrc(net, table, prefsrc):
-        raise os_error(errno.EINVAL, f"{src} is not an address of this host")
+        raise ExtAckError(errno.EINVAL, "Invalid prefsrc address")
     nhs: list[fib_nh] = []
     if nhobj is not None:
         nhs = fib_nexthops(nhobj)
@@ -799,6 +806,12 @@ def ip_route_add(
         nhobj=nhobj,
     )
     tb = fib_get_table(net, table)
+    there = (
+        fa.fa_tos == tos and fa.fa_info.fib_priority == metric
+        for fa in tb.maps[plen].find(dst) or ()
+    )
+    if not create and not any(there):
+        raise os_error(errno.ENOENT, "no such route")
     fib_table_insert(net, tb, dst, plen, info, tos=tos, replace=replace, append=append)
 
 

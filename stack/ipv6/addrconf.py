@@ -215,7 +215,6 @@ def addrconf_addr_gen(idev: inet6_dev) -> None:
     if netif_is_l3_master(idev.dev):
         return
     if idev.cnf.addr_gen_mode == IN6_ADDR_GEN_MODE_NONE:
-        addrconf_prefix_route(idev.dev, FE80, 64)
         return
     if is_addr_mode_generate_stable(idev):
         addr = ipv6_generate_stable_address(idev, FE80, 0)

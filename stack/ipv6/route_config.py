@@ -9,6 +9,7 @@ from fastpath.errors import ArgumentError, whole_number
 from stack.core.dev import dev_named
 from stack.core.dst import RTAX_ADVMSS_MAX, RTAX_CC_ALGO, RTAX_MTU_MAX
 from stack.core.errors import os_error
+from stack.core.extack import ExtAckError
 from stack.core.fib_rules import LAST_ID
 from stack.core.netdevice import IFF_LOOPBACK, IFF_UP, net_device
 from stack.core.rows import wide
@@ -56,7 +57,7 @@ def ip6_validate_gw(
     """
     kind = ipv6_addr_type(gw)
     if ipv6_chk_addr(net, gw, dev if kind & IPV6_ADDR_LINKLOCAL else None, False):
-        raise os_error(errno.EINVAL, "the gateway is an address of this host")
+        raise ExtAckError(errno.EINVAL, "Gateway can not be a local address")
     if kind == IPV6_ADDR_LINKLOCAL | IPV6_ADDR_UNICAST:
         if dev is None:
             raise os_error(errno.ENODEV, "a link-local gateway needs a device")
@@ -101,6 +102,7 @@ def ip6_route_add(
     protocol: int = ip6_fib.RTPROT_BOOT,
     replace: bool = False,
     append: bool = False,
+    create: bool = True,
     nhobj: nexthop | None = None,
 ) -> None:
     """`ip -6 route add`. With `append` a route over another gateway shares the traffic.
@@ -138,7 +140,7 @@ def ip6_route_add(
         raise os_error(errno.ENETDOWN, f"{device.name} is down")
     prefsrc = parse_addr6(src) if src else 0
     if prefsrc and not ipv6_chk_addr(net, prefsrc, device, False):
-        raise os_error(errno.EINVAL, f"{src} is not an address of this host")
+        raise ExtAckError(errno.EINVAL, "Invalid source address")
     metrics = {
         name: value
         for name, value in (
@@ -164,6 +166,8 @@ def ip6_route_add(
     )
     if nhobj is not None:
         fib6_bind(rt, nhobj)
+    if not create and not rt.fib6_table.leaf(dst, plen):
+        raise os_error(errno.ENOENT, "no such route")
     fib6_add(net, rt, excl=not append, replace=replace)
 
 

@@ -74,16 +74,16 @@ class ethnl_request:
 
 
 def ethnl_parse_header_dev_get(
-    nlh: nlmsg, tb: Attrs, need_dev: bool
+    nlh: nlmsg, tb: Attrs, need_dev: bool, number: int = 1
 ) -> tuple[net_device | None, int]:
     """net/ethtool/netlink.c: the interface that a header names, and its flags.
 
-    Raises: NlError EINVAL: no header, no interface is named; ENODEV.
+    `number` is that of the header. Raises: NlError EINVAL: no header, no interface; ENODEV.
     """
     net = nlh.sk.net
     if "HEADER" not in tb:
         if need_dev:
-            raise NlError(errno.EINVAL, missing=1)
+            raise NlError(errno.EINVAL, missing=number)
         return None, 0
     header: Attrs = tb["HEADER"]
     flags = header.get("ETHTOOL_A_HEADER_FLAGS", 0)
@@ -147,7 +147,8 @@ def wanted(flags: int, nlh: nlmsg | None = None, tb: Attrs | None = None) -> Wan
 
 def ethnl_default_doit(request: ethnl_request, nlh: nlmsg, tb: Attrs) -> None:
     """net/ethtool/netlink.c: GET of one interface."""
-    dev, flags = ethnl_parse_header_dev_get(nlh, tb, True)
+    number = request.policy.by_name["HEADER"].number
+    dev, flags = ethnl_parse_header_dev_get(nlh, tb, True, number)
     assert dev is not None
     told = asked(request, dev, wanted(flags, nlh, tb))
     genlmsg_reply(nlh, ethtool_family, request.reply, answer(request, dev, told))
@@ -191,7 +192,7 @@ def ethnl_default_set_doit(request: ethnl_request, nlh: nlmsg, tb: Attrs) -> Non
 def ethnl_set_features(nlh: nlmsg, tb: Attrs) -> None:
     """net/ethtool/features.c: FEATURES_SET, which has an answer."""
     if "WANTED" not in tb:
-        raise NlError(errno.EINVAL, missing=3)
+        raise NlError(errno.EINVAL)
     if "HEADER" not in tb:
         raise NlError(errno.EINVAL, "request header missing")
     dev, flags = ethnl_parse_header_dev_get(nlh, tb, True)
@@ -206,7 +207,7 @@ def ethnl_set_features(nlh: nlmsg, tb: Attrs) -> None:
 def ethnl_strset_doit(nlh: nlmsg, tb: Attrs) -> None:
     """net/ethtool/strset.c: STRSET_GET, of an interface or of none."""
     if "HEADER" not in tb:
-        raise NlError(errno.EINVAL)
+        raise NlError(errno.EINVAL, missing=1)
     dev, flags = ethnl_parse_header_dev_get(nlh, tb, False)
     told = get.strset(dev, wanted(flags, nlh, tb))
     genlmsg_reply(nlh, ethtool_family, STRSET.reply, answer(STRSET, dev, told))

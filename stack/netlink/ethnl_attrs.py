@@ -232,20 +232,3 @@ MODULE_EEPROM = AttrTable(
         Attr("I2C_ADDRESS", 6, U8, legal=range(128)),
     ),
 )
-TABLES = (
-    *(ONLY_HEADER, BITSET, BIT, STRSET, STRINGSET, STATS, LINKINFO, LINKMODES, LINKSTATE),
-    *(
-        DEBUG,
-        WOL,
-        FEATURES,
-        PRIVFLAGS,
-        RINGS,
-        CHANNELS,
-        COALESCE,
-        PAUSE,
-        TSINFO,
-        EEE,
-        FEC,
-        MODULE_EEPROM,
-    ),
-)

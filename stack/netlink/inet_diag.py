@@ -18,7 +18,7 @@ from typing import Any, TypeAlias
 
 from stack.core.sock import sock
 from stack.core.sockopt import sk_get_meminfo
-from stack.core.tcp_states import TCP_LISTEN, TCP_SYN_RECV
+from stack.core.tcp_states import TCP_CLOSE, TCP_LISTEN, TCP_SYN_RECV
 from stack.core.uapi import AF_INET, AF_INET6, IPPROTO_RAW, IPPROTO_TCP, IPPROTO_UDP
 from stack.inet.inet_connection_sock import ICSK_TIME_PROBE0, ICSK_TIME_RETRANS, request_sock
 from stack.inet.inet_sock import inet_sock
@@ -52,7 +52,7 @@ REQ_ATTRS = AttrTable(
     (
         Attr("INET_DIAG_REQ_BYTECODE", 1, BINARY),
         Attr("INET_DIAG_REQ_SK_BPF_STORAGES", 2, BINARY),
-        Attr("INET_DIAG_REQ_PROTOCOL", 3, U32),
+        Attr("INET_DIAG_REQ_PROTOCOL", 3, BINARY),
     ),
 )
 INET_DIAG = AttrTable(
@@ -92,8 +92,8 @@ class diag_request:
         return bool(self.ext & 1 << (number - 1))
 
 
-def parse_request(nlh: nlmsg) -> diag_request:
-    """Raises: NlError EINVAL, also for a filter that could not be run."""
+def parse_request(nlh: nlmsg, dump: bool) -> diag_request:
+    """Raises: NlError EINVAL, in a dump also for a filter that could not be run."""
     data = nlh.payload
     if len(data) < REQ_BYTES:
         raise NlError(errno.EINVAL)
@@ -102,11 +102,13 @@ def parse_request(nlh: nlmsg) -> diag_request:
     ifindex, cookie = IFACE_COOKIE.unpack_from(data, REQ.size + SOCKID.size)
     tb = REQ_ATTRS.parse(nlh.whole, NLMSG_HDRLEN + REQ_BYTES)
     size = 4 if family == AF_INET else 16
-    bytecode = tb.get("INET_DIAG_REQ_BYTECODE", b"")
-    audit(bytecode)
+    if len(tb.get("INET_DIAG_REQ_PROTOCOL", bytes(4))) != 4:
+        raise NlError(errno.EINVAL)
+    if dump and "INET_DIAG_REQ_BYTECODE" in tb:
+        audit(tb["INET_DIAG_REQ_BYTECODE"])
     return diag_request(
         family,
-        tb.get("INET_DIAG_REQ_PROTOCOL", protocol),
+        U32.get(tb["INET_DIAG_REQ_PROTOCOL"]) if "INET_DIAG_REQ_PROTOCOL" in tb else protocol,
         ext,
         states,
         sport,
@@ -115,7 +117,7 @@ def parse_request(nlh: nlmsg) -> diag_request:
         int.from_bytes(dst[:size], "big"),
         ifindex,
         cookie,
-        bytecode,
+        tb.get("INET_DIAG_REQ_BYTECODE", b""),
     )
 
 
@@ -194,7 +196,7 @@ def _details(sk: inet_sock, want: diag_request, admin: bool) -> dict[str, Any]:
             found["INET_DIAG_TCLASS"] = sk.tos & 0xFF
         if state_of(sk) in (7, TCP_LISTEN):
             found["INET_DIAG_SKV6ONLY"] = int(sk.sk_ipv6only)
-    if admin and sk.sk_mark:
+    if admin:
         found["INET_DIAG_MARK"] = sk.sk_mark
     if want.wants(1):
         used = (sk.sk_rmem_alloc, sk.sk_wmem_queued, max(sk.sk_forward_alloc, 0))
@@ -237,27 +239,43 @@ def inet_diag_dump(nlh: nlmsg, want: diag_request) -> Iterator[bytes]:
 
 
 def find_one(net: Net, want: diag_request) -> Any:
-    """net/ipv4/inet_diag.c inet_diag_find_one_icsk. Raises: NlError ENOENT, ESTALE."""
+    """net/ipv4/inet_diag.c inet_diag_find_one_icsk: a connection, or who listens for it.
+
+    Raises: NlError ENOENT; for another cookie as with_cookie.
+    """
     sockets = SOCKETS.get(want.protocol)
     if sockets is None:
         raise NlError(errno.ENOENT)
+    if want.protocol == IPPROTO_UDP:  # udp_dump_one has the ends the other way round
+        want.sport, want.dport = want.dport, want.sport
+        want.src, want.dst = want.dst, want.src
+    listener = None
     for sk in sockets(net):
-        if sk.sk_family != want.family or (sk.inet_num, sk.inet_dport) != (want.sport, want.dport):
-            continue
-        if shown_address(sk, sk.inet_daddr) != want.dst:
+        if sk.sk_family != want.family or sk.inet_num != want.sport:
             continue
         if sk.inet_rcv_saddr and shown_address(sk, sk.inet_rcv_saddr) != want.src:
             continue
-        if want.cookie != NOCOOKIE and isinstance(sk, sock) and sk.sk_cookie != want.cookie:
-            raise NlError(errno.ESTALE)
-        return sk
-    raise NlError(errno.ENOENT)
+        if sk.inet_dport == want.dport and shown_address(sk, sk.inet_daddr) == want.dst:
+            return with_cookie(sk, want)
+        if state_of(sk) == (TCP_LISTEN if want.protocol == IPPROTO_TCP else TCP_CLOSE):
+            listener = sk
+    if listener is None:
+        raise NlError(errno.ENOENT)
+    return with_cookie(listener, want)
+
+
+def with_cookie(sk: AnySock, want: diag_request) -> AnySock:
+    """net/core/sock_diag.c sock_diag_check_cookie. Raises: NlError ENOENT; of UDP ESTALE."""
+    if want.cookie != NOCOOKIE and isinstance(sk, sock) and sk.sk_cookie != want.cookie:
+        raise NlError(errno.ESTALE if want.protocol == IPPROTO_UDP else errno.ENOENT)
+    return sk
 
 
 def inet_diag_cmd(nlh: nlmsg, destroy: bool) -> None:
     """net/ipv4/inet_diag.c inet_diag_handler_cmd. Raises: NlError."""
-    want = parse_request(nlh)
-    if not destroy and nlh.flags & NLM_F_DUMP == NLM_F_DUMP:
+    dump = not destroy and nlh.flags & NLM_F_DUMP == NLM_F_DUMP
+    want = parse_request(nlh, dump)
+    if dump:
         netlink_dump_start(nlh, netlink_callback(nlh, inet_diag_dump(nlh, want)))
         return
     if destroy and not netlink_capable(nlh.sk):

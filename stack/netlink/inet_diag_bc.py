@@ -30,6 +30,7 @@ INET_DIAG_BC_D_COND = 8
 INET_DIAG_BC_DEV_COND = 9
 INET_DIAG_BC_MARK_COND = 10
 S_EQ, D_EQ = 11, 12
+INET_DIAG_BC_CGROUP_COND = 13
 
 PORTS: dict[int, tuple[bool, Callable[[int, int], bool]]] = {
     S_GE: (True, int.__ge__),
@@ -44,44 +45,46 @@ PORTS: dict[int, tuple[bool, Callable[[int, int], bool]]] = {
 
 def audit(bytecode: bytes) -> None:
     """net/ipv4/inet_diag.c inet_diag_bc_audit. Raises: NlError EINVAL."""
+    if not bytecode:
+        raise NlError(errno.EINVAL)
     at, size = 0, len(bytecode)
     starts = set()
     jumps = []
     while at < size:
         if size - at < OP.size:
-            raise NlError(errno.EINVAL, "A filter ends within an instruction")
+            raise NlError(errno.EINVAL)
         code, yes, no = OP.unpack_from(bytecode, at)
         need = OP.size
         if code in (INET_DIAG_BC_S_COND, INET_DIAG_BC_D_COND):
             need = host_bytes(bytecode, at)
         elif code in PORTS or code == INET_DIAG_BC_DEV_COND:
             need = 2 * OP.size
-        elif code == INET_DIAG_BC_MARK_COND:
+        elif code in (INET_DIAG_BC_MARK_COND, INET_DIAG_BC_CGROUP_COND):
             need = OP.size + MARKCOND.size
-        elif code > S_EQ + 1:
-            raise NlError(errno.EINVAL, f"A filter has unknown instruction {code}")
+        elif code > D_EQ:
+            raise NlError(errno.EINVAL)
         if at + need > size or yes < need or yes & 3 or yes > size - at + 4:
-            raise NlError(errno.EINVAL, "A filter's instruction is cut")
+            raise NlError(errno.EINVAL)
         if code:  # all but INET_DIAG_BC_NOP may jump
             if no < OP.size or no & 3 or no > size - at + 4:
-                raise NlError(errno.EINVAL, "A filter jumps out of itself")
+                raise NlError(errno.EINVAL)
             jumps.append(at + no)
         starts.add(at)
         at += yes
     if at != size:
-        raise NlError(errno.EINVAL, "A filter's last instruction is cut")
+        raise NlError(errno.EINVAL)
     if any(to < size and to not in starts for to in jumps):
-        raise NlError(errno.EINVAL, "A filter jumps into an instruction")
+        raise NlError(errno.EINVAL)
 
 
 def host_bytes(bytecode: bytes, at: int) -> int:
     """Bytes of an instruction with a struct inet_diag_hostcond. Raises: NlError EINVAL."""
     if len(bytecode) - at < OP.size + HOSTCOND.size:
-        raise NlError(errno.EINVAL, "A filter's instruction is cut")
+        raise NlError(errno.EINVAL)
     family, prefix, _ = HOSTCOND.unpack_from(bytecode, at + OP.size)
     size = {AF_UNSPEC: 0, AF_INET: 4, AF_INET6: 16}.get(family)
     if size is None or prefix > 8 * size:
-        raise NlError(errno.EINVAL, f"A filter compares with {prefix} bits of family {family}")
+        raise NlError(errno.EINVAL)
     return OP.size + HOSTCOND.size + size
 
 
@@ -102,8 +105,8 @@ def _holds(bytecode: bytes, at: int, sk: Any) -> bool:
         local, compare = found
         port = sk.inet_num if local else sk.inet_dport
         return compare(port, OP.unpack_from(bytecode, at + OP.size)[2])
-    if code == INET_DIAG_BC_JMP:
-        return False
+    if code in (INET_DIAG_BC_JMP, INET_DIAG_BC_CGROUP_COND):
+        return False  # sockets here are in no control group
     if code == INET_DIAG_BC_AUTO:
         return not (isinstance(sk, sock) and sk.sk_flags & SOCK_BINDPORT_LOCK)
     if code in (INET_DIAG_BC_S_COND, INET_DIAG_BC_D_COND):

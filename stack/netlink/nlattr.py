@@ -26,6 +26,8 @@ from dataclasses import dataclass
 from sys import byteorder
 from typing import Any
 
+from stack.core.extack import ExtAckError
+
 NLA_HDR = struct.Struct("=HH")
 NLA_HDRLEN = NLA_HDR.size
 NLA_F_NESTED = 1 << 15
@@ -44,7 +46,7 @@ STRICT = TRAILING | MAXTYPE | UNSPEC_IS_WRONG | STRICT_ATTRS | NESTED_FLAG
 FAILED = "Attribute failed policy validation"
 
 
-class NlError(OSError):
+class NlError(ExtAckError):
     """What a request fails with, and what NLMSGERR_ATTR_* tell about it.
 
     `at` is the offset of the wrong attribute in the message. `missing` is the number of one that
@@ -54,8 +56,7 @@ class NlError(OSError):
     def __init__(
         self, err: int, msg: str = "", at: int = -1, missing: int = -1, nest: int = -1
     ) -> None:
-        super().__init__(err, f"{os.strerror(err)}: {msg}" if msg else os.strerror(err))
-        self.msg = msg
+        super().__init__(err, msg)
         self.at = at
         self.missing = missing
         self.nest = nest

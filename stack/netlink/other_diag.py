@@ -13,7 +13,7 @@ from stack.core.uapi import AF_NETLINK, AF_PACKET, AF_UNIX
 from stack.netlink.af_netlink import netlink_dump_start, netlink_reply, nlmsg_put
 from stack.netlink.inet_diag import SOCK_DIAG_BY_FAMILY, sock_i_ino
 from stack.netlink.netlink_sock import NLM_F_DUMP, netlink_callback, netlink_sock, nlmsg
-from stack.netlink.nlattr import BINARY, U8, U32, Attr, AttrTable, NlError
+from stack.netlink.nlattr import BINARY, NESTED, U8, U32, Attr, AttrTable, NlError
 from stack.packet.packet_sock import packet_sock
 from stack.proc.unix import unix_queues, unix_sockets
 from stack.unix.unix_sock import unix_sock
@@ -28,6 +28,7 @@ PACKET_MSG = struct.Struct("=BBHIQ")
 NETLINK_MSG = struct.Struct("=BBBBIIIIQ")
 RQLEN = struct.Struct("=II")
 PACKET_INFO = struct.Struct("=IIIIII")
+PACKET_MCLIST = struct.Struct("=IIHH32s")
 PDI_RUNNING, PDI_AUXDATA, PDI_ORIGDEV = 1, 2, 4
 
 UNIX_DIAG = AttrTable(
@@ -46,6 +47,7 @@ PACKET_DIAG = AttrTable(
     "PACKET_DIAG",
     (
         Attr("PACKET_DIAG_INFO", 0, BINARY),
+        Attr("PACKET_DIAG_MCLIST", 1, NESTED),
         Attr("PACKET_DIAG_UID", 5, U32),
         Attr("PACKET_DIAG_MEMINFO", 6, BINARY),
     ),
@@ -59,15 +61,16 @@ NETLINK_DIAG = AttrTable(
     ),
 )
 SHOW_NAME, SHOW_PEER, SHOW_ICONS, SHOW_RQLEN, SHOW_MEMINFO, SHOW_UID = 1, 4, 8, 16, 32, 64
-PACKET_SHOW_INFO, PACKET_SHOW_MEMINFO = 1, 16
+PACKET_SHOW_INFO, PACKET_SHOW_MCLIST, PACKET_SHOW_MEMINFO = 1, 2, 16
 NDIAG_SHOW_MEMINFO, NDIAG_SHOW_GROUPS = 1, 2
+MAX_LINKS, NDIAG_PROTO_ALL = 32, 255
 
 
 def sk_diag_fill(sk: unix_sock, show: int) -> bytes:
     """net/unix/diag.c: struct unix_diag_msg and what the request's udiag_show asks."""
     head = MSG.pack(AF_UNIX, sk.sk_type, sk.sk_state, sock_i_ino(sk), sk.sk_cookie)
     listens = sk.sk_state == TCP_LISTEN
-    waiting = b""
+    waiting = None
     if show & SHOW_ICONS and listens:
         peers = (skb.sk for skb in sk.sk_receive_queue)
         waiting = b"".join(U32.put(sock_i_ino(peer)) for peer in peers if peer is not None)
@@ -75,7 +78,7 @@ def sk_diag_fill(sk: unix_sock, show: int) -> bytes:
         {
             "UNIX_DIAG_NAME": sk.addr.path if sk.addr is not None and show & SHOW_NAME else None,
             "UNIX_DIAG_PEER": sock_i_ino(sk.peer) if sk.peer and show & SHOW_PEER else None,
-            "UNIX_DIAG_ICONS": waiting or None,
+            "UNIX_DIAG_ICONS": waiting,
             "UNIX_DIAG_RQLEN": RQLEN.pack(*unix_queues(sk)) if show & SHOW_RQLEN else None,
             "UNIX_DIAG_MEMINFO": sk_get_meminfo(sk) if show & SHOW_MEMINFO else None,
             "UNIX_DIAG_SHUTDOWN": sk.sk_shutdown,
@@ -120,6 +123,14 @@ def unix_diag_cmd(nlh: nlmsg, destroy: bool) -> None:
     raise NlError(errno.ENOENT)
 
 
+def mclist_fill(sk: packet_sock) -> bytes:
+    """net/packet/diag.c pdiag_put_mclist: struct packet_diag_mclist of each membership."""
+    return b"".join(
+        PACKET_MCLIST.pack(one.ifindex, one.count, one.type, len(one.addr), one.addr)
+        for one in sk.mclist
+    )
+
+
 def packet_fill(sk: packet_sock, show: int) -> bytes:
     """net/packet/diag.c sk_diag_fill."""
     flags = sk.running * PDI_RUNNING | sk.auxdata * PDI_AUXDATA | sk.origdev * PDI_ORIGDEV
@@ -129,6 +140,7 @@ def packet_fill(sk: packet_sock, show: int) -> bytes:
         {
             "PACKET_DIAG_INFO": PACKET_INFO.pack(*info, flags) if show & PACKET_SHOW_INFO else None,
             "PACKET_DIAG_UID": sk.net.uid if show & PACKET_SHOW_INFO else None,
+            "PACKET_DIAG_MCLIST": mclist_fill(sk) if show & PACKET_SHOW_MCLIST else None,
             "PACKET_DIAG_MEMINFO": sk_get_meminfo(sk) if show & PACKET_SHOW_MEMINFO else None,
         }
     )
@@ -161,10 +173,19 @@ def netlink_fill(sk: netlink_sock, show: int) -> bytes:
     )
 
 
+def refused(err: int) -> Iterator[bytes]:
+    """A dump that ends with an error."""
+    raise NlError(err)
+    yield b""
+
+
 def netlink_diag_cmd(nlh: nlmsg, destroy: bool) -> None:
     """net/netlink/diag.c netlink_diag_handler_dump. Raises: NlError."""
     _, protocol, _, _, show, _ = _request(nlh, REQ, destroy)
     if nlh.flags & NLM_F_DUMP != NLM_F_DUMP:
         raise NlError(errno.EOPNOTSUPP)
-    found = (s for s in nlh.sk.net.nl_table.sockets if protocol in (255, s.sk_protocol))
+    if MAX_LINKS <= protocol != NDIAG_PROTO_ALL:
+        netlink_dump_start(nlh, netlink_callback(nlh, refused(errno.ENOENT)))
+        return
+    found = (s for s in nlh.sk.net.nl_table.sockets if protocol in (NDIAG_PROTO_ALL, s.sk_protocol))
     _dump(nlh, found, lambda sk: netlink_fill(sk, show))

@@ -26,6 +26,7 @@ from stack.ipv4.devinet import (
 )
 from stack.ipv6.addr import IPV6_ADDR_LINKLOCAL, IPV6_ADDR_LOOPBACK, IPV6_ADDR_SITELOCAL
 from stack.ipv6.addrconf import inet6_addr_add, inet6_addr_del
+from stack.ipv6.addrconf_addr import addrconf_prefix_route
 from stack.ipv6.if_inet6 import (
     IFA_F_HOMEADDRESS,
     IFA_F_MANAGETEMPADDR,
@@ -136,7 +137,7 @@ def addr_filter(nlh: nlmsg, what: str, table: AttrTable) -> int:
     tb = table.parse(nlh.whole, NLMSG_HDRLEN + IFADDRMSG.size, DEPRECATED_STRICT)
     if "IFA_TARGET_NETNSID" in tb:
         text = f"{name}Invalid target network namespace id"
-        raise tb.wrong("IFA_TARGET_NETNSID", text)
+        raise NlError(errno.EINVAL, text)
     only(tb, (), f"{name}Unsupported attribute in dump request")
     if index and index not in sk.net.dev_by_index:
         raise NlError(errno.ENODEV)
@@ -205,11 +206,8 @@ def cacheinfo(tb: Attrs, family: str) -> tuple[int, int]:
     if "IFA_CACHEINFO" not in tb:
         return INFINITY_LIFE_TIME, INFINITY_LIFE_TIME
     preferred, valid, _, _ = CACHEINFO.unpack_from(tb["IFA_CACHEINFO"])
-    if not valid:
-        raise tb.wrong("IFA_CACHEINFO", f"{family}: address lifetime invalid")
-    if preferred > valid:
-        text = f"{family}: preferred lifetime larger than valid"
-        raise tb.wrong("IFA_CACHEINFO", text.replace("larger", "greater"))
+    if not valid or preferred > valid:
+        raise NlError(errno.EINVAL, f"{family}: address lifetime invalid")
     return preferred, valid
 
 
@@ -227,7 +225,8 @@ def inet_rtm_newaddr(nlh: nlmsg) -> None:
     local = tb["IFA_LOCAL"]
     in_dev: in_device | None = dev.ip_ptr
     for ifa in in_dev.ifa_list if in_dev is not None else ():
-        if ifa.ifa_local == local and ifa.ifa_prefixlen == plen:
+        apart = (ifa.ifa_address ^ tb.get("IFA_ADDRESS", local)) & ifa.ifa_mask
+        if ifa.ifa_local == local and ifa.ifa_prefixlen == plen and not apart:
             if nlh.flags & NLM_F_EXCL or not nlh.flags & NLM_F_REPLACE:
                 raise NlError(errno.EEXIST, "ipv4: Address already assigned")
             return
@@ -278,7 +277,18 @@ def inet6_rtm_newaddr(nlh: nlmsg) -> None:
         if nlh.flags & NLM_F_EXCL or not nlh.flags & NLM_F_REPLACE:
             raise NlError(errno.EEXIST, "ipv6: address already assigned")
         there.valid_lft, there.prefered_lft, there.tstamp = valid, preferred, net.now()
+        peer = tb.get("IFA_ADDRESS", addr)
+        if peer not in (addr, there.peer_addr):
+            there.peer_addr = peer
+            addrconf_prefix_route(dev, peer, 128, metric=there.rt_priority)
         return
+    if plen > 128:
+        raise NlError(errno.EINVAL, "ipv6: Invalid prefix length")
+    if not addr:
+        raise NlError(errno.EADDRNOTAVAIL, "ipv6: Invalid address")
+    if addr >> 120 == 0xFF:
+        text = 'Cannot assign multicast address without "IFA_F_MCAUTOJOIN" flag'
+        raise NlError(errno.EADDRNOTAVAIL, f"ipv6: {text}")
     peer = tb.get("IFA_ADDRESS", addr)
     refuse_busy(dev, addr, AF_INET6)
     inet6_addr_add(

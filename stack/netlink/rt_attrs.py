@@ -8,7 +8,8 @@ of the kernel's parsers. Where the families differ there is a table for each.
     rt_neigh.py                     NDA
     rt_route.py, rt_getroute.py     RTA4, RTA6, RTAX
     rt_nexthop.py                   NHA
-    rt_rule.py                      FRA, NETCONFA, NETNSA
+    rt_rule.py                      FRA
+    rt_netconf.py                   NETCONFA, NETNSA
 
 A request's handler calls `TABLE.parse(nlh.whole, offset, validate)` and reads values by name. What
 is told is built by `TABLE.build({name: value})`, in the order of the mapping. The file keeps no
@@ -64,6 +65,7 @@ FRA_RANGE32 = struct.Struct("=II")
 """struct fib_rule_uid_range."""
 
 IFNAMSIZ = 16
+NTF_EXT_MASK = 0x7
 MAX_TCP_HEADER = 320
 
 MFC_STATS = struct.Struct("=QQQ")
@@ -370,7 +372,7 @@ NDA = AttrTable(
         Attr("NDA_IFINDEX", 8, U32),
         Attr("NDA_MASTER", 9, U32),
         Attr("NDA_PROTOCOL", 12, U8),
-        Attr("NDA_FLAGS_EXT", 15, U32),
+        Attr("NDA_FLAGS_EXT", 15, U32, mask=NTF_EXT_MASK),
     ),
     last=16,
     strict_from=13,
@@ -480,9 +482,9 @@ _NHA = {
 }
 
 
-def _nha(*names: str) -> AttrTable:
+def _nha(*names: str, last: int = 17) -> AttrTable:
     """A policy of some of the attributes of a next hop; of others none may be given."""
-    return AttrTable("NHA", [_NHA[f"NHA_{name}"] for name in names], last=17)
+    return AttrTable("NHA", [_NHA[f"NHA_{name}"] for name in names], last)
 
 
 NHA_NEW = _nha(
@@ -490,7 +492,7 @@ NHA_NEW = _nha(
     *("FDB", "RES_GROUP", "HW_STATS_ENABLE"),
 )
 NHA_GET = _nha("ID", "OP_FLAGS")
-NHA_DEL = _nha("ID")
+NHA_DEL = _nha("ID", last=1)
 NHA_DUMP = _nha("OIF", "GROUPS", "MASTER", "FDB", "OP_FLAGS")
 NHA_BUCKET_GET = _nha("ID", "RES_BUCKET")
 NHA_BUCKET_DUMP = _nha("ID", "OIF", "MASTER", "RES_BUCKET")
@@ -537,25 +539,7 @@ NETCONFA = AttrTable(
         Attr("NETCONFA_MC_FORWARDING", 4, S32),
         Attr("NETCONFA_PROXY_NEIGH", 5, S32),
         Attr("NETCONFA_IGNORE_ROUTES_WITH_LINKDOWN", 6, S32),
+        Attr("NETCONFA_BC_FORWARDING", 8, S32),
     ),
     last=9,
 )
-
-TABLES = (
-    IFLA,
-    LINKINFO,
-    VLAN,
-    BR,
-    VETH,
-    BRPORT,
-    AF_SPEC,
-    IFA4,
-    IFA6,
-    NDA,
-    RTA4,
-    RTA6,
-    RTAX,
-    NHA_NEW,
-    FRA,
-)
-"""Those of requests, for tests and documentation."""

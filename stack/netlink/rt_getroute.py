@@ -11,7 +11,14 @@ from stack.core.fib_rules import LOOPBACK_IFINDEX
 from stack.core.netdevice import ETH_P_IP, ETH_P_IPV6, net_device
 from stack.core.rows import narrow, replace, wide
 from stack.inet.flow import flowi
-from stack.ipv4.fib import RT_TABLE_LOCAL, RT_TABLE_MAIN, __fib_lookup, fib_lookup, fib_result
+from stack.ipv4.fib import (
+    RT_TABLE_LOCAL,
+    RT_TABLE_MAIN,
+    __fib_lookup,
+    fib_alias,
+    fib_lookup,
+    fib_result,
+)
 from stack.ipv4.route import ip_route_output_flow, rtable
 from stack.ipv4.route_input import ip_route_input_noref
 from stack.ipv6.addr import rt6_need_strict
@@ -35,7 +42,7 @@ from stack.netlink.rt_route import (
 RTM_F_CLONED, RTM_F_LOOKUP_TABLE, RTM_F_FIB_MATCH = 0x200, 0x1000, 0x2000
 KNOWN = (
     *("RTA_IIF", "RTA_OIF", "RTA_DST", "RTA_SRC", "RTA_MARK"),
-    *("RTA_UID", "RTA_IP_PROTO", "RTA_SPORT", "RTA_DPORT"),
+    *("RTA_UID", "RTA_IP_PROTO", "RTA_SPORT", "RTA_DPORT", "RTA_FLOWLABEL"),
 )
 PROTOCOLS = {
     uapi.AF_INET: (uapi.IPPROTO_TCP, uapi.IPPROTO_UDP, uapi.IPPROTO_ICMP),
@@ -46,24 +53,28 @@ PROTOCOLS = {
 def getroute_attrs(nlh: nlmsg, v6: bool) -> tuple[Attrs, int, int]:
     """inet_rtm_valid_getroute_req: the attributes, TOS and flags. Raises: NlError EINVAL."""
     name = "ipv6" if v6 else "ipv4"
+    what = "get route request" if v6 else "route get request"
     most = 128 if v6 else 32
     table = RTA6 if v6 else RTA4
-    values = header(nlh, RTMSG, f"{name}: Invalid header for route get request")
+    values = header(nlh, RTMSG, f"{name}: Invalid header for {what}")
     _, dst, src, tos, tb_id, protocol, scope, kind, flags = values
     at = NLMSG_HDRLEN + RTMSG.size
     if not nlh.sk.strict_chk:
         return table.parse(nlh.whole, at, LIBERAL), tos, flags
     if dst not in (0, most) or src not in (0, most) or tb_id or protocol or scope or kind:
-        raise NlError(errno.EINVAL, f"{name}: Invalid values in header for route get request")
-    if flags & ~(RTM_F_LOOKUP_TABLE | RTM_F_FIB_MATCH | 0x100):
-        raise NlError(errno.EINVAL, f"{name}: Unsupported rtm_flags for route get request")
+        raise NlError(errno.EINVAL, f"{name}: Invalid values in header for {what}")
+    known = RTM_F_FIB_MATCH if v6 else RTM_F_LOOKUP_TABLE | RTM_F_FIB_MATCH | 0x100
+    if flags & ~known:
+        raise NlError(
+            errno.EINVAL, f"{name}: {'Invalid flags' if v6 else 'Unsupported rtm_flags'} for {what}"
+        )
     tb = table.parse(nlh.whole, at, DEPRECATED_STRICT)
     if ("RTA_SRC" in tb and not src) or ("RTA_DST" in tb and not dst):
         text = f"{name}: rtm_src_len and rtm_dst_len must be {most} for {'IPv6' if v6 else 'IPv4'}"
         raise NlError(errno.EINVAL, text)
     for attr in tb:
         if attr not in KNOWN:
-            raise tb.wrong(attr, f"{name}: Unsupported attribute in route get request")
+            raise NlError(errno.EINVAL, f"{name}: Unsupported attribute in {what}")
     return tb, tos, flags
 
 
@@ -78,7 +89,7 @@ def asked_flow(net: Net, tb: Attrs, family: int, tos: int) -> tuple[flowi, net_d
         raise NlError(errno.ENODEV)
     proto = tb.get("RTA_IP_PROTO", uapi.IPPROTO_UDP)
     if proto not in PROTOCOLS[family]:
-        raise tb.wrong("RTA_IP_PROTO", "Unsupported ip proto", errno.EOPNOTSUPP)
+        raise NlError(errno.EOPNOTSUPP, "Unsupported ip proto")
     dst = in6_prefix(tb, 128) if v6 else tb.get("RTA_DST", 0)
     src = int.from_bytes(tb.get("RTA_SRC", b"")[:16], "big") if v6 else tb.get("RTA_SRC", 0)
     fl = flowi(family, dst, src, tb.get("RTA_OIF", 0), tos, proto)
@@ -123,12 +134,20 @@ def input_route(net: Net, fl4: flowi, dev: net_device) -> rtable:
     return rt
 
 
+def alias_of(res: fib_result) -> fib_alias | None:
+    """The entry of the table that a lookup found."""
+    if res.table is None:
+        return None
+    entries = res.table.maps[res.prefixlen].find(res.prefix) or ()
+    return next((fa for fa in entries if fa.fa_info is res.fi), None)
+
+
 def inet_rtm_getroute(nlh: nlmsg) -> None:
     """net/ipv4/route.c: where a packet would go. Raises: NlError, OSError of the lookup."""
     net = nlh.sk.net
     tb, tos, flags = getroute_attrs(nlh, False)
     fl4, iif = asked_flow(net, tb, uapi.AF_INET, tos)
-    key = replace(fl4)
+    key, asked = replace(fl4), fl4.daddr
     if iif is not None:
         rt = input_route(net, fl4, iif)
     else:
@@ -138,25 +157,26 @@ def inet_rtm_getroute(nlh: nlmsg) -> None:
     if res == -errno.ENETUNREACH:
         res = __fib_lookup(net, key, iif.ifindex if iif is not None else LOOPBACK_IFINDEX)
     found = res if isinstance(res, fib_result) and res.fi is not None else None
-    if flags & RTM_F_FIB_MATCH:
-        if found is None or found.table is None:
-            raise NlError(errno.EHOSTUNREACH)
-        for fa in found.table.maps[found.prefixlen].find(found.prefix) or ():
-            if fa.fa_info is found.fi:
-                netlink_reply(nlh, uapi.RTM_NEWROUTE, fib_dump_info(net, fa))
-                return
     table = RT_TABLE_MAIN
     # The kernel looks local routes up in the main table while there are no rules of a program.
     merged = () if net.fib.ops.has_custom_rules else (RT_TABLE_LOCAL,)
-    if found is not None and found.table is not None and flags & RTM_F_LOOKUP_TABLE:
-        table = found.table.tb_id if found.table.tb_id not in merged else table
+    if flags & RTM_F_LOOKUP_TABLE:
+        table = found.table.tb_id if found is not None and found.table is not None else 0
+        table = RT_TABLE_MAIN if table in merged else table
+    fa = alias_of(found) if found is not None else None
+    if flags & RTM_F_FIB_MATCH:
+        if fa is None:
+            raise NlError(errno.EHOSTUNREACH)
+        netlink_reply(nlh, uapi.RTM_NEWROUTE, fib_dump_info(net, fa, table))
+        return
     told = rt.rt_flags & ~0xFFFF | RTM_F_CLONED
     src_len = 32 if tb.get("RTA_SRC") else 0
+    tos = fa.fa_tos if fa is not None else 0
     head = RTMSG.pack(uapi.AF_INET, 32, src_len, tos, rt_table(table), 0, 0, rt.rt_type, told)
     metrics = found.fi.fib_metrics if found is not None and found.fi is not None else {}
     attrs: dict[str, Any] = {
         "RTA_TABLE": table,
-        "RTA_DST": fl4.daddr,
+        "RTA_DST": asked,
         "RTA_SRC": tb.get("RTA_SRC") or None,
         "RTA_IIF": iif.ifindex if iif is not None else None,
         "RTA_OIF": rt.dev.ifindex,
@@ -175,8 +195,10 @@ def inet6_rtm_getroute(nlh: nlmsg) -> None:
     """net/ipv6/route.c: where a packet would go; an error of the route is told in its cacheinfo."""
     net = nlh.sk.net
     tb, tos, flags = getroute_attrs(nlh, True)
-    if "RTA_SRC" in tb and len(tb["RTA_SRC"]) < 16:
-        raise tb.wrong("RTA_SRC", "Invalid source address")
+    if any(len(tb.get(name, bytes(16))) < 16 for name in ("RTA_SRC", "RTA_DST")):
+        raise NlError(errno.EINVAL)
+    if tb.get("RTA_FLOWLABEL", 0) >> 20:
+        raise tb.wrong("RTA_FLOWLABEL", "Invalid flow label")
     fl6, iif = asked_flow(net, tb, uapi.AF_INET6, tos)
     dst, src = fl6.daddr, fl6.saddr
     if iif is not None:

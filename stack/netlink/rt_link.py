@@ -44,11 +44,19 @@ from stack.inet.ipmr_base import ARPHRD_PIMREG
 from stack.ipv6.if_inet6 import inet6_dev
 from stack.net import Net
 from stack.netlink.af_netlink import netlink_reply, nlmsg_put
-from stack.netlink.netlink_sock import NLMSG_HDRLEN, nlmsg
-from stack.netlink.nlattr import DEPRECATED_STRICT, LIBERAL, U32, Attrs, AttrTable, NlError
+from stack.netlink.netlink_sock import NLM_F_DUMP_FILTERED, NLMSG_HDRLEN, nlmsg
+from stack.netlink.nlattr import (
+    DEPRECATED_STRICT,
+    LIBERAL,
+    U32,
+    Attrs,
+    AttrTable,
+    NlError,
+    put_attr,
+)
 from stack.netlink.rt_attrs import AF_SPEC, BRPORT, IFINFOMSG, IFLA, INET6_LINK
 from stack.netlink.rt_kind_row import BR_TICK_NS
-from stack.netlink.rt_kinds import br_setport, brport_fill, link_kind_of
+from stack.netlink.rt_kinds import KINDS, br_setport, brport_fill, link_kind_of
 
 IF_OPER_UNKNOWN, IF_OPER_DOWN, IF_OPER_LOWERLAYERDOWN, IF_OPER_UP = 0, 2, 3, 6
 SILENT = ("dummy", "ifb")
@@ -161,20 +169,20 @@ def rtnl_fill_ifinfo(dev: net_device, *, stats: bool = True, change: int = 0) ->
             "IFLA_TSO_MAX_SIZE": U32.put(dev.gso_max_size),
             "IFLA_TSO_MAX_SEGS": U32.put(dev.gso_max_segs),
             "IFLA_NUM_RX_QUEUES": 1,
-            "IFLA_LINK": lower.ifindex if lower is not None else (0 if bare else None),
-            "IFLA_LINK_NETNSID": 0 if away else None,
-            "IFLA_MASTER": dev.master.ifindex if dev.master is not None else None,
             "IFLA_CARRIER": int(not dev.state & LINK_STATE_NOCARRIER) if dev.flags & IFF_UP else 0,
-            "IFLA_QDISC": qdisc.kind,
             "IFLA_PROTO_DOWN": 0,
-            "IFLA_MAP": bytes(32),
             "IFLA_ADDRESS": None if bare else dev.dev_addr or bytes(6),
             "IFLA_BROADCAST": None if bare else dev.broadcast or bytes(6),
             "IFLA_STATS64": STATS64.pack(*numbers) if stats else None,
             "IFLA_STATS": STATS.pack(*(n & 0xFFFFFFFF for n in numbers[:-1])) if stats else None,
             "IFLA_XDP": {"IFLA_XDP_ATTACHED": 0},
             "IFLA_LINKINFO": rtnl_link_fill(dev),
+            "IFLA_LINK": lower.ifindex if lower is not None else (0 if bare else None),
+            "IFLA_LINK_NETNSID": 0 if away else None,
+            "IFLA_MASTER": dev.master.ifindex if dev.master is not None else None,
+            "IFLA_QDISC": qdisc.kind,
             "IFLA_AF_SPEC": af_spec_fill(dev),
+            "IFLA_MAP": bytes(32),
             "IFLA_PERM_ADDRESS": dev.perm_addr if slot else None,
         }
     )
@@ -213,7 +221,7 @@ def only(tb: Attrs, known: tuple[str, ...], text: str) -> None:
     """Refuse attributes that are not `known`. Raises: NlError EINVAL."""
     for name in tb:
         if name not in known:
-            raise tb.wrong(name, text)
+            raise NlError(errno.EINVAL, text)
 
 
 def find_link(net: Net, index: int, tb: Attrs) -> net_device:
@@ -237,17 +245,14 @@ def one_netns(tb: Attrs) -> None:
     """
     for name in ("IFLA_NET_NS_PID", "IFLA_NET_NS_FD"):
         if name in tb:
-            text = "specified netns attribute not supported"
-            raise tb.wrong(name, text, errno.EOPNOTSUPP)
-    if "IFLA_TARGET_NETNSID" in tb:
-        raise tb.wrong("IFLA_TARGET_NETNSID", "Invalid target network namespace id")
+            raise NlError(errno.EOPNOTSUPP, "specified netns attribute not supported")
 
 
 def rtnl_getlink(nlh: nlmsg) -> None:
     """net/core/rtnetlink.c: RTM_GETLINK of one interface."""
     sk = nlh.sk
     what = "get link request"
-    _, kind, index, flags, change = header(nlh, IFINFOMSG, f"Invalid header for {what}")
+    _, kind, index, flags, change = header(nlh, IFINFOMSG, "Invalid header for get link")
     tb = IFLA.parse(nlh.whole, NLMSG_HDRLEN + 16, DEPRECATED_STRICT if sk.strict_chk else LIBERAL)
     if sk.strict_chk:
         if kind or flags or change:
@@ -280,10 +285,12 @@ def rtnl_dump_ifinfo(nlh: nlmsg) -> Iterator[bytes]:
             header(nlh, IFINFOMSG)
             tb = IFLA.parse(nlh.whole, NLMSG_HDRLEN + 16)
     if "IFLA_TARGET_NETNSID" in tb:
-        raise tb.wrong("IFLA_TARGET_NETNSID", "Invalid target network namespace id")
+        raise NlError(errno.EINVAL, "Invalid target network namespace id")
     stats = not tb.get("IFLA_EXT_MASK", 0) & RTEXT_FILTER_SKIP_STATS
     master = tb.get("IFLA_MASTER", 0)
     wanted = tb.get("IFLA_LINKINFO", {}).get("IFLA_INFO_KIND")
+    wanted = wanted if wanted in KINDS else None
+    answer = NLM_F_DUMP_FILTERED if master or wanted is not None else 0
     for dev in sorted(sk.net.dev_base_head, key=lambda dev: dev.ifindex):
         ops = dev.rtnl_link_ops
         if master and (dev.master is None or dev.master.ifindex != master):
@@ -291,35 +298,38 @@ def rtnl_dump_ifinfo(nlh: nlmsg) -> Iterator[bytes]:
         if wanted is not None and (ops is None or ops.kind != wanted):
             continue
         payload = rtnl_fill_ifinfo(dev, stats=stats)
-        yield nlmsg_put(RTM_NEWLINK, 0, nlh.seq, sk.portid, payload)
+        yield nlmsg_put(RTM_NEWLINK, answer, nlh.seq, sk.portid, payload)
 
 
 def inet6_dump_ifinfo(nlh: nlmsg) -> Iterator[bytes]:
     """net/ipv6/addrconf.c: RTM_GETLINK of AF_INET6."""
     sk = nlh.sk
     if sk.strict_chk:
-        _, *values = header(nlh, IFINFOMSG, "Invalid header for link dump request")
+        _, *values = header(nlh, IFINFOMSG, "ipv6: Invalid header for link dump request")
         if len(nlh.payload) > IFINFOMSG.size:
-            raise NlError(errno.EINVAL, "Invalid data after header")
+            raise NlError(errno.EINVAL, "ipv6: Invalid data after header")
         if any(values):
-            raise NlError(errno.EINVAL, "Invalid values in header for dump request")
+            raise NlError(errno.EINVAL, "ipv6: Invalid values in header for dump request")
     for dev in sorted(sk.net.dev_base_head, key=lambda dev: dev.ifindex):
         idev: inet6_dev | None = dev.ip6_ptr
         if idev is None:
             continue
         lower = dev_get_iflink(dev)
-        info = IFLA.build(
+        found = inet6_fill_ifla6(idev)
+        info = bytearray()
+        info += IFLA.build(
             {
                 "IFLA_IFNAME": dev.name,
                 "IFLA_ADDRESS": dev.dev_addr or bytes(6),
                 "IFLA_MTU": dev.mtu,
-                "IFLA_LINK": lower.ifindex if lower is not None else None,
+                "IFLA_LINK": lower.ifindex if lower is not None else (0 if bare else None),
                 "IFLA_OPERSTATE": operstate(dev),
-                "IFLA_PROTINFO": INET6_LINK.build(inet6_fill_ifla6(idev)),
             }
         )
+        # Of this family what is nested has no NLA_F_NESTED.
+        put_attr(info, IFLA.by_name["IFLA_PROTINFO"].number, INET6_LINK.build(found))
         head = IFINFOMSG.pack(AF_INET6, dev.type, dev.ifindex, dev_get_flags(dev), 0)
-        yield nlmsg_put(RTM_NEWLINK, 0, nlh.seq, sk.portid, head + info)
+        yield nlmsg_put(RTM_NEWLINK, 0, nlh.seq, sk.portid, head + bytes(info))
 
 
 def rtnl_bridge_getlink(nlh: nlmsg) -> Iterator[bytes]:
@@ -343,7 +353,7 @@ def br_fill_ifinfo(dev: net_device, p: net_bridge_port, event: int = RTM_NEWLINK
             "IFLA_MTU": dev.mtu,
             "IFLA_OPERSTATE": operstate(dev),
             "IFLA_ADDRESS": dev.dev_addr,
-            "IFLA_LINK": lower.ifindex if lower is not None else None,
+            "IFLA_LINK": lower.ifindex if lower is not None else (0 if bare else None),
             "IFLA_PROTINFO": BRPORT.build(brport_fill(dev)) if event == RTM_NEWLINK else None,
         }
     )
@@ -366,13 +376,17 @@ def do_setlink(dev: net_device, flags: int, mask: int, tb: Attrs) -> None:
     for name in ("IFLA_ADDRESS", "IFLA_BROADCAST"):  # validate_linkmsg
         if len(tb.get(name, dev.dev_addr)) < dev.addr_len:
             raise NlError(errno.EINVAL)
-    for name in ("IFLA_NET_NS_PID", "IFLA_NET_NS_FD", "IFLA_MAP", "IFLA_IFALIAS"):
+    for name in ("IFLA_MAP", "IFLA_IFALIAS"):
         if name in tb:
             raise tb.wrong(name, f"{name} is not supported", errno.EOPNOTSUPP)
     if "IFLA_ADDRESS" in tb:
         addr = tb["IFLA_ADDRESS"][: dev.addr_len]
         check(dev_set_mac_address(dev, addr), f"{dev.name}: address")
     if "IFLA_MTU" in tb:
+        if tb["IFLA_MTU"] < dev.min_mtu:
+            raise NlError(errno.EINVAL, "mtu less than device minimum")
+        if dev.max_mtu and tb["IFLA_MTU"] > dev.max_mtu:
+            raise NlError(errno.EINVAL, "mtu greater than device maximum")
         check(dev_set_mtu(dev, tb["IFLA_MTU"]), f"{dev.name}: mtu {tb['IFLA_MTU']}")
     if tb.get("IFLA_IFNAME") and tb["IFLA_IFNAME"] != dev.name:
         check(dev_change_name(dev, tb["IFLA_IFNAME"]), f"{dev.name}: name {tb['IFLA_IFNAME']}")
@@ -402,11 +416,10 @@ def do_set_master(dev: net_device, tb: Attrs) -> None:
     if index:
         master = dev.net.dev_by_index.get(index)
         if master is None:
-            raise tb.wrong("IFLA_MASTER", "", errno.EINVAL)
+            raise NlError(errno.EINVAL)
         row = link_kind_of(master)
         if row is None or row.add_slave is None:
-            text = f"{master.name} cannot be a master"
-            raise tb.wrong("IFLA_MASTER", text, errno.EOPNOTSUPP)
+            raise NlError(errno.EOPNOTSUPP)
         check(row.add_slave(master, dev), f"{dev.name}: master {master.name}")
 
 
@@ -419,13 +432,22 @@ def do_set_af_spec(dev: net_device, tb: Attrs) -> None:
     if dev.ip6_ptr is None:
         raise os_error(errno.EAFNOSUPPORT, f"{dev.name} has no IPv6")
     if mode > 3:
-        raise NlError(errno.EINVAL, "Invalid address generation mode")
+        raise NlError(errno.EINVAL)
     dev.ip6_ptr.cnf.addr_gen_mode = mode
+
+
+def no_namespaces(tb: Attrs) -> None:
+    """Refuse another namespace: programs and descriptors have none of a host. Raises: NlError."""
+    if "IFLA_NET_NS_PID" in tb:
+        raise NlError(errno.ESRCH)
+    if "IFLA_NET_NS_FD" in tb:
+        raise NlError(errno.EBADF)
 
 
 def rtnl_setlink(nlh: nlmsg) -> None:
     """net/core/rtnetlink.c: RTM_SETLINK."""
     (_, _, index, flags, mask), tb = nlmsg_parse(nlh, IFINFOMSG, IFLA)
+    no_namespaces(tb)
     do_setlink(find_link(nlh.sk.net, index, tb), flags, mask, tb)
 
 
@@ -442,7 +464,7 @@ def br_setlink(nlh: nlmsg) -> None:
 
 def rtnl_dellink(nlh: nlmsg) -> None:
     """net/core/rtnetlink.c: RTM_DELLINK."""
-    (_, _, index, _, _), tb = nlmsg_parse(nlh, IFINFOMSG, IFLA, DEPRECATED_STRICT)
+    (_, _, index, _, _), tb = nlmsg_parse(nlh, IFINFOMSG, IFLA)
     one_netns(tb)
     if index <= 0 and "IFLA_GROUP" in tb and not {"IFLA_IFNAME", "IFLA_ALT_IFNAME"} & tb.keys():
         # All interfaces are of group 0, which cannot be deleted.

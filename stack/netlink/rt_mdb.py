@@ -123,15 +123,17 @@ def nlmsg_populate_mdb_fill(what: Any) -> bytes:
 
 
 def rtnl_mdb_dump(nlh: nlmsg) -> Iterator[bytes]:
-    """net/core/rtnetlink.c: RTM_GETMDB of all bridges, or of one."""
+    """net/core/rtnetlink.c: RTM_GETMDB of all bridges."""
     sk = nlh.sk
-    wanted = 0
     if sk.strict_chk:
         _, wanted = header(nlh, BR_PORT_MSG, "Invalid header for mdb dump request")
         if len(nlh.payload) > BR_PORT_MSG.size:
             raise NlError(errno.EINVAL, "Invalid data after header in mdb dump request")
+        if wanted:
+            text = "Filtering by device index is not supported for mdb dump request"
+            raise NlError(errno.EINVAL, text)
     for dev in sorted(sk.net.dev_base_head, key=lambda dev: dev.ifindex):
-        if not netif_is_bridge_master(dev) or wanted not in (0, dev.ifindex):
+        if not netif_is_bridge_master(dev):
             continue
         for payload in br_mdb_dump(dev):
             yield nlmsg_put(RTM_GETMDB, 0, nlh.seq, sk.portid, payload)
@@ -169,15 +171,13 @@ def rtnl_validate_mdb_entry(tb: Attrs) -> tuple[int, int, bytes]:
 
     Raises: NlError EINVAL.
     """
-    if "MDBA_SET_ENTRY" not in tb:
-        raise NlError(errno.EINVAL, "Missing MDBA_SET_ENTRY attribute")
 
     def wrong(text: str) -> NlError:
-        return tb.wrong("MDBA_SET_ENTRY", text)
+        return NlError(errno.EINVAL, text)
 
     data = tb["MDBA_SET_ENTRY"]
     if len(data) != BR_MDB_ENTRY.size:
-        raise wrong("Invalid attribute length")
+        raise tb.wrong("MDBA_SET_ENTRY", "Invalid attribute length")
     index, state, _, vid, addr, order = BR_MDB_ENTRY.unpack(data)
     if not index:
         raise wrong("Zero entry ifindex is not allowed")
@@ -213,12 +213,15 @@ def br_mdb_config_init(nlh: nlmsg) -> tuple[net_bridge, net_bridge_port | None, 
     net = nlh.sk.net
     _, index = header(nlh, BR_PORT_MSG)
     tb = MDBA_SET.parse(nlh.whole, NLMSG_HDRLEN + BR_PORT_MSG.size, DEPRECATED_STRICT)
+    entry = rtnl_validate_mdb_entry(tb) if "MDBA_SET_ENTRY" in tb else None
     if not index:
         raise NlError(errno.EINVAL, "Invalid ifindex")
     dev = net.dev_by_index.get(index)
     if dev is None:
         raise NlError(errno.ENODEV, "Device doesn't exist")
-    at, state, group = rtnl_validate_mdb_entry(tb)
+    if entry is None:
+        raise NlError(errno.EINVAL, "Missing MDBA_SET_ENTRY attribute", missing=1)
+    at, state, group = entry
     if not netif_is_bridge_master(dev):
         raise NlError(errno.EOPNOTSUPP, "Device does not support MDB operations")
     br: net_bridge = dev.priv

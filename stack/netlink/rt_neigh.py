@@ -38,7 +38,7 @@ from stack.netlink.netlink_sock import (
     NLMSG_HDRLEN,
     nlmsg,
 )
-from stack.netlink.nlattr import BINARY, DEPRECATED_STRICT, LIBERAL, Attr, Attrs, AttrTable, NlError
+from stack.netlink.nlattr import BINARY, DEPRECATED_STRICT, Attr, Attrs, AttrTable, NlError
 from stack.netlink.rt_attrs import NDA, NDA_CACHE, NDMSG
 from stack.netlink.rt_kinds import link_kind_of
 from stack.netlink.rt_link import check, device_of, header, nlmsg_parse, only
@@ -130,7 +130,7 @@ def address(tbl: neigh_table, tb: Attrs) -> int:
     """NDA_DST as a number. Raises: NlError EINVAL."""
     size = ADDR_BYTES[FAMILIES[tbl.family]]
     if len(tb["NDA_DST"]) < size:
-        raise tb.wrong("NDA_DST", "Invalid network address")
+        raise NlError(errno.EINVAL, "Invalid network address")
     return int.from_bytes(tb["NDA_DST"][:size], "big")
 
 
@@ -155,35 +155,32 @@ def neigh_get(nlh: nlmsg) -> None:
     what = "neighbor get request"
     values = header(nlh, NDMSG, f"Invalid header for {what}")
     family, pad1, pad2, index, state, flags, kind = values
-    strict = nlh.sk.strict_chk
-    validate = DEPRECATED_STRICT if strict else LIBERAL
-    if strict:
-        if pad1 or pad2 or state or kind:
-            raise NlError(errno.EINVAL, f"Invalid values in header for {what}")
-        if flags & ~NTF_PROXY:
-            raise NlError(errno.EINVAL, f"Invalid flags in header for {what}")
-    tb = NDA_FIND.parse(nlh.whole, NLMSG_HDRLEN + NDMSG.size, validate)
-    if strict:
-        only(tb, ("NDA_DST",), f"Unsupported attribute in {what}")
+    if pad1 or pad2 or state or kind:
+        raise NlError(errno.EINVAL, f"Invalid values in header for {what}")
+    if flags & ~NTF_PROXY:
+        raise NlError(errno.EINVAL, f"Invalid flags in header for {what}")
+    if not flags & NTF_PROXY and not index:
+        raise NlError(errno.EINVAL, "No device specified")
+    tb = NDA.parse(nlh.whole, NLMSG_HDRLEN + NDMSG.size, DEPRECATED_STRICT)
     if "NDA_DST" not in tb:
-        raise NlError(errno.EINVAL, "Network address not specified")
+        raise NlError(errno.EINVAL, missing=NDA.by_name["NDA_DST"].number)
+    only(tb, ("NDA_DST",), f"Unsupported attribute in {what}")
     tbl = neigh_find_table(net, family)
     if tbl is None:
         raise NlError(errno.EAFNOSUPPORT, f"Unsupported family in header for {what}")
     if len(tb["NDA_DST"]) != ADDR_BYTES[family]:
-        raise tb.wrong("NDA_DST", f"Invalid network address in {what}")
+        raise NlError(errno.EINVAL, f"Invalid network address in {what}")
     dev = net.dev_by_index.get(index) if index else None
     if index and dev is None:
         raise NlError(errno.ENODEV, "Unknown device ifindex")
     addr = address(tbl, tb)
     if flags & NTF_PROXY:
-        proxy = tbl.phash.get((addr, index))
+        proxy = tbl.phash.get((addr, 0)) or tbl.phash.get((addr, index))
         if proxy is None:
             raise NlError(errno.ENOENT, "Proxy neighbour entry not found")
         netlink_reply(nlh, uapi.RTM_NEWNEIGH, pneigh_fill_info(tbl, proxy))
         return
-    if dev is None:
-        raise NlError(errno.EINVAL, "No device specified")
+    assert dev is not None
     n = neigh_lookup(tbl, addr, dev)
     if n is None:
         raise NlError(errno.ENOENT, "Neighbour entry not found")
@@ -199,10 +196,12 @@ def neigh_add(nlh: nlmsg) -> None:
     dev = device(net, index)
     lladdr: bytes | None = tb.get("NDA_LLADDR")
     if dev is not None and lladdr is not None and len(lladdr) < dev.addr_len:
-        raise tb.wrong("NDA_LLADDR", "Invalid link address")
+        raise NlError(errno.EINVAL, "Invalid link address")
     tbl = table_of(net, family)
     addr = address(tbl, tb)
     if flags & NTF_PROXY:
+        if dev is None and family == uapi.AF_INET6:
+            raise NlError(errno.ENOBUFS)  # the groups of its address are a device's
         pneigh_create(tbl, addr, dev)
         return
     if dev is None:
@@ -227,12 +226,17 @@ def neigh_add(nlh: nlmsg) -> None:
     if flags & NTF_USE:
         neigh_event_send(n, None)
         return
-    check(neigh_update(n, lladdr, state, update | NEIGH_UPDATE_F_ADMIN))
+    err = neigh_update(n, lladdr, state, update | NEIGH_UPDATE_F_ADMIN)
+    if err == -errno.EINVAL:
+        raise NlError(errno.EINVAL, "No link layer address given")
+    check(err)
 
 
 def neigh_delete(nlh: nlmsg) -> None:
     """net/core/neighbour.c: RTM_DELNEIGH."""
     net = nlh.sk.net
+    if len(nlh.payload) < NDMSG.size:
+        raise NlError(errno.EINVAL)
     (family, _, _, index, _, flags, _), tb = nlmsg_parse(nlh, NDMSG, NDA_FIND)
     if "NDA_DST" not in tb:
         raise NlError(errno.EINVAL, "Network address not specified")

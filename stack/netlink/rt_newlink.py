@@ -12,7 +12,7 @@ from stack.netlink.nlattr import LIBERAL, NLA_HDRLEN, Attrs, AttrTable, NlError
 from stack.netlink.rt_attrs import IFINFOMSG, IFLA
 from stack.netlink.rt_kind_row import link_kind
 from stack.netlink.rt_kinds import KINDS, link_kind_of
-from stack.netlink.rt_link import check, do_set_master, do_setlink, nlmsg_parse
+from stack.netlink.rt_link import check, do_set_master, do_setlink, nlmsg_parse, no_namespaces
 
 LATER = ("IFLA_MTU", "IFLA_TXQLEN", "IFLA_AF_SPEC")
 MAX_QUEUES = 4096
@@ -22,13 +22,11 @@ def rtnl_newlink(nlh: nlmsg) -> None:
     """net/core/rtnetlink.c: RTM_NEWLINK: change an interface, or make one."""
     net = nlh.sk.net
     (_, _, index, flags, mask), tb = nlmsg_parse(nlh, IFINFOMSG, IFLA)
-    if "IFLA_NET_NS_PID" in tb:
-        raise tb.wrong("IFLA_NET_NS_PID", "programs have no namespaces of a host", errno.ESRCH)
-    if "IFLA_NET_NS_FD" in tb:
-        raise tb.wrong("IFLA_NET_NS_FD", "no descriptor is a namespace of a host", errno.EBADF)
-    for name in ("IFLA_LINK_NETNSID", "IFLA_TARGET_NETNSID"):
-        if name in tb:
-            raise tb.wrong(name, "Unknown network namespace id")
+    no_namespaces(tb)
+    if "IFLA_TARGET_NETNSID" in tb:
+        raise NlError(errno.EINVAL)
+    if "IFLA_LINK_NETNSID" in tb:
+        raise NlError(errno.EINVAL, "Unknown network namespace id")
     info: Attrs = tb.get("IFLA_LINKINFO") or Attrs()
     row = KINDS.get(info.get("IFLA_INFO_KIND", ""))
     data = None

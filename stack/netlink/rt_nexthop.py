@@ -34,7 +34,6 @@ from stack.net import Net
 from stack.netlink.af_netlink import netlink_reply, nlmsg_put
 from stack.netlink.netlink_sock import (
     NLM_F_CREATE,
-    NLM_F_DUMP_FILTERED,
     NLM_F_REPLACE,
     NLMSG_HDRLEN,
     nlmsg,
@@ -162,12 +161,9 @@ def asked_table(tb: Attrs) -> nh_res_table | None:
     return table
 
 
-def asked_device(net: Net, tb: Attrs) -> net_device | None:
+def asked_device(net: Net, tb: Attrs) -> net_device:
     """The device of NHA_OIF. Raises: NlError EINVAL, ENETDOWN."""
-    index = tb.get("NHA_OIF", 0)
-    if not index:
-        return None
-    dev = net.dev_by_index.get(index)
+    dev = net.dev_by_index.get(tb["NHA_OIF"])
     if dev is None:
         raise invalid("Invalid device index")
     if not dev.flags & IFF_UP:
@@ -203,8 +199,6 @@ def nexthop_create(net: Net, nh: nexthop, tb: Attrs) -> None:
         if "NHA_ENCAP" in tb and "NHA_ENCAP_TYPE" in tb:
             raise invalid("lwt encapsulation type not supported")
         raise invalid(f"LWT encapsulation {missing} is missing")
-    if nh.dev is None:
-        raise invalid("Device for nexthop is not there", errno.ENODEV)
     if nh.family == AF_INET6:
         _check_gw6(net, nh, nh.gw)
     else:
@@ -356,10 +350,9 @@ def rtm_dump_nexthop(nlh: nlmsg) -> Iterator[bytes]:
         if tb.get(name, 0) >> 31:
             raise invalid("Invalid device index")
     oif, master, groups = tb.get("NHA_OIF"), tb.get("NHA_MASTER"), "NHA_GROUPS" in tb
-    filtered = bool(oif or master or groups or family or "NHA_FDB" in tb)
     for nhid in sorted(sk.net.fib.nexthops):
         nh = sk.net.fib.nexthops.get(nhid)
-        if nh is None or "NHA_FDB" in tb or (groups and nh.single()):
+        if nh is None or (groups and nh.single()):
             continue
         if (oif or master or family) and not nh.single():
             continue
@@ -370,5 +363,4 @@ def rtm_dump_nexthop(nlh: nlmsg) -> Iterator[bytes]:
             continue
         if family and nh.family != family:
             continue
-        flags = NLM_F_DUMP_FILTERED if filtered else 0
-        yield nlmsg_put(RTM_NEWNEXTHOP, flags, nlh.seq, sk.portid, nh_fill_node(nh, sk.net.now()))
+        yield nlmsg_put(RTM_NEWNEXTHOP, 0, nlh.seq, sk.portid, nh_fill_node(nh, sk.net.now()))

@@ -183,7 +183,7 @@ def tc_get_qdisc(nlh: nlmsg) -> None:
         if q is None:
             raise NlError(errno.ENOENT, "Failed to find qdisc with specified handle")
     if "TCA_KIND" in tb and tb["TCA_KIND"] != q.kind:
-        raise tb.wrong("TCA_KIND", "Invalid qdisc name")
+        raise NlError(errno.EINVAL, "Invalid qdisc name: must match existing qdisc")
     if nlh.type == RTM_GETQDISC:
         rtnetlink_send(nlh, RTM_NEWQDISC, tc_fill_qdisc(dev, q))
         return
@@ -233,7 +233,7 @@ def tc_modify_qdisc(nlh: nlmsg) -> None:
     if flags & NLM_F_EXCL:
         raise NlError(errno.EEXIST, "Exclusivity flag on, cannot modify")
     if "TCA_KIND" in tb and tb["TCA_KIND"] != q.kind:
-        raise tb.wrong("TCA_KIND", "Invalid qdisc name")
+        raise NlError(errno.EINVAL, "Invalid qdisc name: must match existing qdisc")
     opt = given(OPTIONS, q.kind, tb)
     if opt is not None and not isinstance(q, ingress_qdisc):
         q.change(opt)
@@ -281,7 +281,7 @@ def tc_move_qdisc(
     if nlh.flags & NLM_F_EXCL:
         raise NlError(errno.EEXIST, "Exclusivity flag on, cannot override")
     if "TCA_KIND" in tb and tb["TCA_KIND"] != q.kind:
-        raise tb.wrong("TCA_KIND", "Invalid qdisc name")
+        raise NlError(errno.EINVAL, "Invalid qdisc name: must match existing qdisc")
     if isinstance(q, ingress_qdisc):
         raise NlError(errno.EINVAL, "Cannot regraft ingress or clsact Qdiscs")
     above = p

@@ -20,9 +20,10 @@ from stack.core.dst import RTAX_CC_ALGO
 from stack.core.netdevice import net_device
 from stack.core.rows import wide
 from stack.core.uapi import AF_INET, AF_INET6, RTM_NEWROUTE
-from stack.inet.tcp_cong import tcp_ca_get_name_by_key
+from stack.inet.tcp_cong import tcp_ca_find, tcp_ca_get_name_by_key
 from stack.ipv4.fib import (
     FIB_PROPS_ERROR,
+    INVALID_GW,
     MASKS,
     RT_SCOPE_HOST,
     RT_SCOPE_LINK,
@@ -60,7 +61,14 @@ from stack.netlink.netlink_sock import (
     NLMSG_HDRLEN,
     nlmsg,
 )
-from stack.netlink.nlattr import DEPRECATED_STRICT, Attrs, NlError
+from stack.netlink.nlattr import (
+    DEPRECATED_STRICT,
+    NLA_HDR,
+    NLA_HDRLEN,
+    NLA_TYPE_MASK,
+    Attrs,
+    NlError,
+)
 from stack.netlink.rt_attrs import RTA4, RTA6, RTA_CACHE, RTAX, RTMSG, RTNEXTHOP
 from stack.netlink.rt_link import device_of, header
 
@@ -69,6 +77,16 @@ if TYPE_CHECKING:
 
 RT_TABLE_COMPAT = 252
 RTN_MAX = 11
+LWTUNNEL_ENCAP_MAX = 10
+LEAST_SCOPE = {
+    0: 255,
+    RTN_LOCAL: RT_SCOPE_HOST,
+    3: RT_SCOPE_LINK,
+    4: RT_SCOPE_LINK,
+    10: 255,
+    11: 255,
+}
+"""fib_props[].scope: how far away the destinations of a type of route may be at most."""
 RTM_F_CLONED, RTM_F_PREFIX = 0x200, 0x800
 RTNH_F_DEAD, RTNH_F_LINKDOWN = 1, 16
 TICK_NS = 10_000_000
@@ -94,17 +112,21 @@ def metrics_fill(net: Net, metrics: dict[str, int]) -> bytes | None:
 # --- telling ------------------------------------------------------------------------------------
 
 
-def fib_dump_info(net: Net, fa: fib_alias) -> bytes:
-    """net/ipv4/fib_semantics.c: struct rtmsg and attributes of an IPv4 route."""
+def fib_dump_info(net: Net, fa: fib_alias, table: int = -1) -> bytes:
+    """net/ipv4/fib_semantics.c: struct rtmsg and attributes of an IPv4 route.
+
+    `table`: the number that is told; -1: that of its own.
+    """
+    table = fa.tb_id if table < 0 else table
     fi = fa.fa_info
     hops = fi.fib_nh
     flags = hops[0].nh_flags if len(hops) == 1 else 0
     head = RTMSG.pack(
-        *(AF_INET, fa.fa_plen, 0, fa.fa_tos, rt_table(fa.tb_id)),
+        *(AF_INET, fa.fa_plen, 0, fa.fa_tos, rt_table(table)),
         *(fi.fib_protocol, fi.fib_scope, fa.fa_type, flags),
     )
     attrs: dict[str, Any] = {
-        "RTA_TABLE": fa.tb_id,
+        "RTA_TABLE": table,
         "RTA_DST": fa.fa_dst if fa.fa_plen else None,
         "RTA_PRIORITY": fi.fib_priority or None,
         "RTA_METRICS": metrics_fill(net, fi.fib_metrics) if fi.fib_metrics else None,
@@ -174,6 +196,7 @@ class dump_filter:
     def __init__(self, nlh: nlmsg, net: Net) -> None:
         """net/ipv4/fib_frontend.c ip_valid_fib_dump_req. Raises: NlError."""
         self.table = self.protocol = self.type = self.oif = 0
+        self.name = "ipv6" if nlh.payload[0] == AF_INET6 else "ipv4"
         self.filtered = False
         if not nlh.sk.strict_chk:
             return
@@ -193,11 +216,13 @@ class dump_filter:
                 if self.oif not in net.dev_by_index:
                     raise NlError(errno.ENODEV)
             else:
-                raise tb.wrong(name, "Unsupported attribute in dump request")
+                raise NlError(errno.EINVAL, "Unsupported attribute in dump request")
         known = {AF_INET: set(net.fib.tables), AF_INET6: set(net.ipv6.fib6.tables)}
         if self.table and self.table not in known.get(nlh.payload[0], {self.table}):
-            raise NlError(errno.ENOENT, "FIB table does not exist")
-        self.filtered = bool(self.table or self.protocol or self.type or self.oif)
+            raise NlError(errno.ENOENT, f"{self.name}: FIB table does not exist")
+        # Without RTM_F_CLONED the exceptions are left out, so that every dump is a part.
+        asked = self.table or self.protocol or self.type or self.oif
+        self.filtered = bool(asked) or not flags & RTM_F_CLONED
 
 
 def by_hash(tables: Iterable[int]) -> list[int]:
@@ -259,8 +284,10 @@ class route_request:
 
     def __init__(self, nlh: nlmsg, family: int) -> None:
         """Raises: NlError."""
-        values = header(nlh, RTMSG)
         self.v6 = family == AF_INET6
+        if not self.v6 and len(nlh.payload) < RTMSG.size:
+            raise NlError(errno.EINVAL)
+        values = header(nlh, RTMSG)
         table = RTA6 if self.v6 else RTA4
         _, self.plen, src, self.tos, tb_id, self.protocol, self.scope, self.type, flags = values
         tb = self.tb = table.parse(nlh.whole, ATTRS_AT)
@@ -268,10 +295,10 @@ class route_request:
         most = 128 if self.v6 else 32
         if not self.v6 and self.tos & 3:
             raise NlError(errno.EINVAL, "Invalid dsfield (tos): ECN bits must be 0")
-        if self.type > RTN_MAX:
+        if self.type > RTN_MAX and (not self.v6 or nlh.type == RTM_NEWROUTE):
             raise NlError(errno.EINVAL, "Invalid route type")
         if self.plen > most:
-            raise NlError(errno.EINVAL, "Invalid prefix length")
+            raise NlError(errno.EINVAL, "" if self.v6 else "Invalid prefix length")
         if self.v6 and src:
             raise NlError(errno.EINVAL, "Invalid source address length")
         self.table = tb.get("RTA_TABLE", tb_id) or RT_TABLE_MAIN
@@ -281,15 +308,18 @@ class route_request:
             self.dst &= mask
         elif self.dst & ~mask & 0xFFFFFFFF:
             raise NlError(errno.EINVAL, "Invalid prefix for given prefix length")
-        if tb.get("RTA_FLOWLABEL", 0) >> 20:
-            raise tb.wrong("RTA_FLOWLABEL", "reserved bit set")
+        if "RTA_FLOWLABEL" in tb:
+            text = "Flow label cannot be specified for this operation"
+            raise tb.wrong("RTA_FLOWLABEL", text)
         if "RTA_ENCAP_TYPE" in tb:
-            raise tb.wrong("RTA_ENCAP_TYPE", "Unknown lwt encapsulation type")
+            if 0 < tb["RTA_ENCAP_TYPE"] <= LWTUNNEL_ENCAP_MAX:
+                raise NlError(errno.EOPNOTSUPP, "lwt encapsulation type not supported")
+            raise NlError(errno.EINVAL, "Unknown lwt encapsulation type")
         if tb.get("RTA_NH_ID") and set(tb) & {"RTA_OIF", "RTA_GATEWAY", "RTA_MULTIPATH", "RTA_VIA"}:
             text = "Nexthop specification and nexthop id are mutually exclusive"
             raise NlError(errno.EINVAL, text)
         if self.v6 and "RTA_VIA" in tb:
-            raise tb.wrong("RTA_VIA", "IPv6 does not support RTA_VIA attribute")
+            raise NlError(errno.EINVAL, "IPv6 does not support RTA_VIA attribute")
         if "RTA_VIA" in tb and "RTA_GATEWAY" in tb:
             text = "Nexthop configuration can not contain both GATEWAY and VIA"
             raise NlError(errno.EINVAL, text)
@@ -318,22 +348,22 @@ class route_request:
             return self.text("RTA_GATEWAY", tb)
         data: bytes = tb["RTA_VIA"]
         if len(data) < RTVIA.size:
-            raise tb.wrong("RTA_VIA", "Invalid attribute length for RTA_VIA")
+            raise NlError(errno.EINVAL, "Invalid attribute length for RTA_VIA")
         (family,) = RTVIA.unpack_from(data)
         sizes = {AF_INET: ("IPv4", 4), AF_INET6: ("IPv6", 16)}
         if family not in sizes:
-            raise tb.wrong("RTA_VIA", "Unsupported address family in RTA_VIA")
+            raise NlError(errno.EINVAL, "Unsupported address family in RTA_VIA")
         name, size = sizes[family]
         if len(data) - RTVIA.size != size:
-            raise tb.wrong("RTA_VIA", f"Invalid {name} address in RTA_VIA")
+            raise NlError(errno.EINVAL, f"Invalid {name} address in RTA_VIA")
         addr: wide = int.from_bytes(data[RTVIA.size :], "big")
         return addr if family == AF_INET6 else format_addr(int(addr))
 
-    def metrics(self) -> dict[str, Any]:
+    def metrics(self, nlh: nlmsg) -> dict[str, Any]:
         """Those of RTA_METRICS, as arguments of ip_route_add. Raises: NlError."""
         if "RTA_METRICS" not in self.tb:
             return {}
-        given = RTAX.parse(self.tb["RTA_METRICS"])
+        given = metrics_given(nlh, self.tb)
         found = {name: given[name] for name in ("mtu", "advmss") if name in given}
         if self.v6 and "hoplimit" in given:
             found["hoplimit"] = given["hoplimit"]
@@ -354,16 +384,44 @@ class route_request:
             tb = table.parse(data[at : at + size], RTNEXTHOP.size)
             dev = net.dev_by_index.get(index) if index else None
             if index and dev is None:
-                raise NlError(errno.ENODEV, "Nexthop device is not there")
+                if not self.v6 and "RTA_GATEWAY" in tb:
+                    raise NlError(errno.ENETUNREACH, INVALID_GW)
+                raise NlError(errno.ENODEV)
             if "RTA_VIA" in tb and (self.v6 or "RTA_GATEWAY" in tb):
                 text = "Nexthop configuration can not contain both GATEWAY and VIA"
                 raise NlError(errno.EINVAL, text)
             found.append((self.gateway(tb), dev, weight + 1))
             at += size + 3 & ~3
-        if data and not found:
+        if data and (not found or (at < len(data) and not self.v6)):
             text = "Invalid nexthop configuration - no valid nexthops"
-            raise self.tb.wrong("RTA_MULTIPATH", text)
+            if at < len(data) and not self.v6:
+                text = "Invalid nexthop configuration - extra data after nexthops"
+            raise NlError(errno.EINVAL, text)
         return found
+
+
+def metrics_given(nlh: nlmsg, tb: Attrs) -> Attrs:
+    """net/ipv4/metrics.c ip_metrics_convert: the metrics of a request. Raises: NlError EINVAL."""
+    net, data, given = nlh.sk.net, nlh.whole, Attrs()
+    at = tb.at["RTA_METRICS"] + NLA_HDRLEN
+    end = at + len(tb["RTA_METRICS"])
+    while end - at >= NLA_HDRLEN:
+        size, kind = NLA_HDR.unpack_from(data, at)
+        if not NLA_HDRLEN <= size <= end - at:
+            break
+        row = RTAX.by_number.get(kind & NLA_TYPE_MASK)
+        if kind & NLA_TYPE_MASK > RTAX.last:
+            raise NlError(errno.EINVAL, "Invalid metric type")
+        payload = bytes(data[at + NLA_HDRLEN : at + size])
+        if row is not None and row.name == "RTAX_CC_ALGO":
+            if tcp_ca_find(net, row.type.get(payload)) is None:
+                raise NlError(errno.EINVAL, "Unknown tcp congestion algorithm")
+        elif kind & NLA_TYPE_MASK and len(payload) != 4:
+            raise NlError(errno.EINVAL, "Invalid attribute in metrics", at)
+        if row is not None:
+            given[row.name] = row.type.get(payload)
+        at += size + 3 & ~3
+    return given
 
 
 def known_object(net: Net, want: route_request) -> int:
@@ -411,7 +469,7 @@ def out_device(net: Net, tb: Attrs) -> net_device | None:
     index = tb.get("RTA_OIF", 0)
     if not index:
         return None
-    return device_of(net, index, "Device does not exist")
+    return device_of(net, index)
 
 
 def inet_rtm_newroute(nlh: nlmsg) -> None:
@@ -426,13 +484,14 @@ def inet_rtm_newroute(nlh: nlmsg) -> None:
     hops, via = want.nexthops(net), want.gateway()
     if via is not None and not isinstance(via, str):
         hops, via = [(via, dev, 1)], None
-    if want.type in FIB_PROPS_ERROR and (hops or dev or via):
-        text = "Route with gateway, device or nexthops cannot be of this type"
+    refuses = want.type in FIB_PROPS_ERROR
+    if (refuses or want.type in (10, 11)) and (hops or dev or via):
+        text = "Gateway, device and multipath can not be specified for this route type"
         raise NlError(errno.EINVAL, text)
-    create, replace = nlh.flags & NLM_F_CREATE, nlh.flags & NLM_F_REPLACE
-    if not create and not _same(net, want):
-        raise NlError(errno.ENOENT)
-    if want.type != RTN_LOCAL and want.scope >= RT_SCOPE_NOWHERE:
+    replace = nlh.flags & NLM_F_REPLACE
+    if want.type not in (RTN_UNICAST, RTN_LOCAL, *range(3, 6), *FIB_PROPS_ERROR):
+        raise NlError(errno.EINVAL, "Invalid route type")
+    if not refuses and want.scope >= RT_SCOPE_NOWHERE:
         raise NlError(errno.EINVAL, "Invalid scope")
     try:
         ip_route_add(
@@ -449,10 +508,11 @@ def inet_rtm_newroute(nlh: nlmsg) -> None:
             scope=want.scope,
             protocol=want.protocol,
             replace=bool(replace),
+            create=bool(nlh.flags & NLM_F_CREATE),
             append=bool(nlh.flags & NLM_F_APPEND or not (nlh.flags & NLM_F_EXCL or replace)),
             nexthops=checked_gateways(net, want, hops),
             nhobj=asked_object(net, want),
-            **want.metrics(),
+            **want.metrics(nlh),
         )
     except ArgumentError as exc:
         raise NlError(errno.EINVAL, str(exc)) from None
@@ -475,21 +535,11 @@ def checked_gateways(
 
 
 def known_type(want: route_request) -> None:
-    """Refuse types that no lookup knows. Raises: NlError EINVAL."""
-    if want.type not in (RTN_UNICAST, RTN_LOCAL, *range(3, 6), *FIB_PROPS_ERROR):
-        raise NlError(errno.EINVAL, "Invalid route type")
+    """What fib_create_info refuses at first sight. Raises: NlError EINVAL."""
+    if LEAST_SCOPE.get(want.type, 0) > want.scope:
+        raise NlError(errno.EINVAL, "Invalid scope")
     if want.flags & (RTNH_F_DEAD | RTNH_F_LINKDOWN):
         raise NlError(errno.EINVAL, "Invalid rtm_flags - can not contain DEAD or LINKDOWN")
-
-
-def _same(net: Net, want: route_request) -> bool:
-    """Whether the table has a route of the prefix, TOS and metric."""
-    tb = net.fib.tables.get(want.table)
-    metric = want.tb.get("RTA_PRIORITY", 0)
-    return tb is not None and any(
-        fa.fa_tos == want.tos and fa.fa_info.fib_priority == metric
-        for fa in tb.maps[want.plen].find(want.dst) or ()
-    )
 
 
 def inet_rtm_delroute(nlh: nlmsg) -> None:
@@ -536,15 +586,19 @@ def inet6_rtm_newroute(nlh: nlmsg) -> None:
         "table": want.table,
         "rtype": want.type or RTN_UNICAST,
         "onlink": bool(want.flags & RTNH_F_ONLINK),
-        "pref": pref.get(want.tb.get("RTA_PREF", 0) & 3, "medium"),
+        "pref": pref.get(want.tb.get("RTA_PREF", 0), "medium"),
         "protocol": want.protocol,
         "nhobj": asked_object(net, want),
-        **want.metrics(),
+        "create": bool(nlh.flags & NLM_F_CREATE),
+        **want.metrics(nlh),
     }
-    if not nlh.flags & NLM_F_CREATE and not any(_same6(net, want)):
-        raise NlError(errno.ENOENT)
     fib6_get_table(net, want.table)
     hops = want.nexthops(net) or [(want.text("RTA_GATEWAY"), out_device(net, want.tb), 1)]
+    if want.flags & RTM_F_CLONED:
+        raise NlError(errno.EINVAL, "Userspace can not set RTF_CACHE")
+    if "RTA_MULTIPATH" in want.tb and any(via is None for via, _, _ in hops):
+        text = "Device only routes can not be added for IPv6 using the multipath API."
+        raise NlError(errno.EINVAL, text)
     replace = bool(nlh.flags & NLM_F_REPLACE)
     append = bool(nlh.flags & NLM_F_APPEND) or not nlh.flags & NLM_F_EXCL
     try:
@@ -569,7 +623,10 @@ def inet6_rtm_delroute(nlh: nlmsg) -> None:
     nhid = known_object(net, want)
     if want.table not in net.ipv6.fib6.tables:
         raise NlError(errno.ESRCH, "FIB table does not exist")
-    want.nexthops(net)
+    try:
+        want.nexthops(net)
+    except NlError as exc:
+        raise NlError(errno.ESRCH) if exc.errno == errno.ENODEV else exc from None
     oif = want.tb.get("RTA_OIF", 0)
     gw, metric = want.tb.get("RTA_GATEWAY", 0), want.tb.get("RTA_PRIORITY", 0)
     found = 0

@@ -1,12 +1,8 @@
-"""RTM_*RULE, RTM_GETNETCONF: rules of policy routing, and settings of interfaces.
-
-net/core/fib_rules.c, net/ipv4/devinet.c, net/ipv6/addrconf.c.
-"""
+"""net/core/fib_rules.c: RTM_*RULE: rules of policy routing."""
 
 from __future__ import annotations
 
 import errno
-import struct
 from collections.abc import Iterator
 from typing import Any
 
@@ -21,17 +17,15 @@ from stack.core.fib_rules import (
     fib_rule_find,
     fib_rules_ops,
 )
-from stack.core.netdevice import net_device
-from stack.core.uapi import AF_INET, AF_INET6, RTM_NEWNETCONF, RTM_NEWNSID, RTM_NEWRULE
+from stack.core.uapi import AF_INET, AF_INET6, RTM_DELRULE, RTM_NEWRULE
 from stack.inet.ipmr_base import RTNL_FAMILY_IP6MR, RTNL_FAMILY_IPMR
-from stack.ipv4.fib import RT_TABLE_DEFAULT
-from stack.ipv4.netns import in_dev_conf, in_dev_forward
+from stack.ipv4.fib import RT_TABLE_DEFAULT, fib_get_table
 from stack.ipv6.ip6_fib import fib6_get_table
 from stack.net import Net
-from stack.netlink.af_netlink import netlink_reply, nlmsg_put
+from stack.netlink.af_netlink import nlmsg_put
 from stack.netlink.netlink_sock import NLM_F_EXCL, NLMSG_HDRLEN, nlmsg
 from stack.netlink.nlattr import NlError
-from stack.netlink.rt_attrs import FRA, FRA_RANGE16, FRA_RANGE32, NETCONFA, NETNSA, RTMSG
+from stack.netlink.rt_attrs import FRA, FRA_RANGE16, FRA_RANGE32, RTMSG
 from stack.netlink.rt_link import header
 from stack.netlink.rt_route import rt_table
 
@@ -66,9 +60,8 @@ ALSO_0 = ("pref", "suppress_prefixlen", "suppress_ifgroup")
 """Fields by which a rule is found also if they are 0."""
 NONE = 0xFFFFFFFF
 """-1 of a field that suppresses nothing."""
-FIB_RULE_UNRESOLVED, FIB_RULE_IIF_DETACHED, FIB_RULE_OIF_DETACHED = 0x04, 0x08, 0x10
-NETCONFMSG = struct.Struct("=B3x")
-NETNSA_NSID_NOT_ASSIGNED = -1
+FIB_RULE_PERMANENT, FIB_RULE_UNRESOLVED = 0x01, 0x04
+FIB_RULE_IIF_DETACHED, FIB_RULE_OIF_DETACHED = 0x08, 0x10
 
 
 def fib_nl_dumprule(nlh: nlmsg) -> Iterator[bytes]:
@@ -84,20 +77,30 @@ def fib_nl_dumprule(nlh: nlmsg) -> Iterator[bytes]:
     family = nlh.payload[0]
     if family and lookup_rules_ops(sk.net, family) is None and family not in MROUTE_RULES:
         raise NlError(errno.EAFNOSUPPORT)
-    for each in (AF_INET, AF_INET6):
+    for each in (AF_INET, RTNL_FAMILY_IPMR, RTNL_FAMILY_IP6MR, AF_INET6):
+        if family not in (0, each):
+            continue
         ops = lookup_rules_ops(sk.net, each)
-        if ops is not None and family in (0, each):
+        if ops is not None:
             for rule in tuple(ops.rules):
                 payload = fib_nl_fill_rule(sk.net, ops, rule)
                 yield nlmsg_put(RTM_NEWRULE, 0, nlh.seq, sk.portid, payload)
+        if each in MROUTE_RULES:
+            yield nlmsg_put(RTM_NEWRULE, 0, nlh.seq, sk.portid, mroute_rule(each))
 
-    for each, table in MROUTE_RULES.items():
-        if family in (0, each):
-            head = RTMSG.pack(each, 0, 0, 0, table, 0, 0, FR_ACT_TO_TBL, 0)
-            attrs = {"FRA_TABLE": table, "FRA_SUPPRESS_PREFIXLEN": NONE}
-            attrs |= {"FRA_PROTOCOL": RTPROT_KERNEL, "FRA_PRIORITY": 0x7FFF}
-            payload = head + FRA.build(attrs)
-            yield nlmsg_put(RTM_NEWRULE, 0, nlh.seq, sk.portid, payload)
+
+def mroute_rule(family: int) -> bytes:
+    """The only rule of a family of multicast routes."""
+    table = MROUTE_RULES[family]
+    head = RTMSG.pack(family, 0, 0, 0, table, 0, 0, FR_ACT_TO_TBL, 0)
+    return head + FRA.build(
+        {
+            "FRA_TABLE": table,
+            "FRA_SUPPRESS_PREFIXLEN": NONE,
+            "FRA_PROTOCOL": RTPROT_KERNEL,
+            "FRA_PRIORITY": 0x7FFF,
+        }
+    )
 
 
 def lookup_rules_ops(net: Net, family: int) -> fib_rules_ops | None:
@@ -149,11 +152,15 @@ def rule_request(nlh: nlmsg) -> tuple[fib_rules_ops, fib_rule, dict[str, Any]]:
 
     Raises: NlError EINVAL, EAFNOSUPPORT; EOPNOTSUPP for conditions that rules here do not have.
     """
-    family, dst_len, src_len, tos, table, _, _, action, flags = header(nlh, RTMSG)
+    values = header(nlh, RTMSG, "Invalid msg length")
+    family, dst_len, src_len, tos, table, _, _, action, flags = values
     ops = lookup_rules_ops(nlh.sk.net, family)
     if ops is None:
         raise NlError(errno.EAFNOSUPPORT, "Rule family not supported")
-    tb = FRA.parse(nlh.whole, NLMSG_HDRLEN + RTMSG.size)
+    try:
+        tb = FRA.parse(nlh.whole, NLMSG_HDRLEN + RTMSG.size)
+    except NlError as exc:
+        raise NlError(exc.errno or errno.EINVAL, "Error parsing msg", exc.at) from None
     found: dict[str, Any] = {"action": action, "flags": flags, "tos": tos}
     for name, length, field in (("FRA_SRC", src_len, "src"), ("FRA_DST", dst_len, "dst")):
         if not length:
@@ -166,11 +173,7 @@ def rule_request(nlh: nlmsg) -> tuple[fib_rules_ops, fib_rule, dict[str, Any]]:
         found[f"{field}_len"] = length
     for name, value in tb.items():
         if name in RANGES:
-            code, most = RANGES[name]
-            first, last = code.unpack_from(value)
-            if first > last or last > most or (name != "FRA_UID_RANGE" and not first):
-                raise tb.wrong(name, "Invalid range")
-            found[FIELDS[name]] = first, last
+            found[FIELDS[name]] = RANGES[name][0].unpack_from(value)
         elif name in FIELDS:
             found[FIELDS[name]] = value
         elif name not in ("FRA_TABLE", "FRA_SRC", "FRA_DST"):
@@ -181,11 +184,23 @@ def rule_request(nlh: nlmsg) -> tuple[fib_rules_ops, fib_rule, dict[str, Any]]:
     if found.get("mark") and "mark_mask" not in found:
         found["mark_mask"] = NONE
     if tb.get("FRA_L3MDEV", 1) != 1:
-        raise tb.wrong("FRA_L3MDEV", "Invalid l3mdev attribute")
+        raise NlError(errno.EINVAL, "Invalid l3mdev attribute")
     found["table"] = tb.get("FRA_TABLE", table)
     rule = fib_rule(**{"pref": fib_default_rule_pref(ops), **found})
+    rule.tos = 0 if nlh.type == RTM_DELRULE else tos
     fib_rule_check(rule)
+    rule.tos = tos
+    for name in RANGES:
+        if name in tb:
+            check_range(name, *found[FIELDS[name]])
     return ops, rule, found
+
+
+def check_range(name: str, first: int, last: int) -> None:
+    """net/core/fib_rules.c fib_rule_port_range_valid and its like. Raises: NlError EINVAL."""
+    if first > last or last > RANGES[name][1] or (name != "FRA_UID_RANGE" and not first):
+        what = "uid" if name == "FRA_UID_RANGE" else FIELDS[name]
+        raise NlError(errno.EINVAL, f"Invalid {what} range")
 
 
 def fib_nl_newrule(nlh: nlmsg) -> None:
@@ -196,6 +211,7 @@ def fib_nl_newrule(nlh: nlmsg) -> None:
         if ops.family == AF_INET6:
             raise NlError(errno.EINVAL, "Invalid table")
         rule.table = next(i for i in range(1, RT_TABLE_DEFAULT) if i not in net.fib.tables)
+        fib_get_table(net, rule.table)
     fib_rule_add(net, ops, rule, bool(nlh.flags & NLM_F_EXCL))
     if ops.family == AF_INET6 and rule.action == FR_ACT_TO_TBL and not rule.l3mdev:
         fib6_get_table(net, rule.table)
@@ -209,64 +225,7 @@ def fib_nl_delrule(nlh: nlmsg) -> None:
         for name, value in found.items()
         if name not in ("flags", "target") and (value or name in ALSO_0) and value != -1
     }
-    fib_rule_del(nlh.sk.net, ops, fib_rule_find(ops, given))
-
-
-def _netconf(net: Net, family: int, dev: net_device) -> dict[str, Any] | None:
-    """The settings of an interface, by attribute."""
-    if family == AF_INET:
-        in_dev = dev.ip_ptr
-        if in_dev is None:
-            return None
-        return {
-            "NETCONFA_IFINDEX": dev.ifindex,
-            "NETCONFA_FORWARDING": int(in_dev_forward(in_dev)),
-            "NETCONFA_RP_FILTER": in_dev_conf(in_dev, "rp_filter"),
-            "NETCONFA_MC_FORWARDING": int(in_dev.cnf.get("mc_forwarding", 0) != 0),
-        }
-    idev = dev.ip6_ptr
-    if idev is None:
-        return None
-    return {
-        "NETCONFA_IFINDEX": dev.ifindex,
-        "NETCONFA_FORWARDING": int(idev.cnf.forwarding),
-        "NETCONFA_MC_FORWARDING": idev.cnf.mc_forwarding,
-        "NETCONFA_PROXY_NEIGH": int(idev.cnf.proxy_ndp),
-    }
-
-
-def inet_netconf_dump_devconf(nlh: nlmsg) -> Iterator[bytes]:
-    """net/ipv4/devinet.c, net/ipv6/addrconf.c: RTM_GETNETCONF of every interface."""
-    sk = nlh.sk
-    if sk.strict_chk:
-        header(nlh, NETCONFMSG, "Invalid header for netconf dump request")
-        if len(nlh.payload) > NETCONFMSG.size:
-            raise NlError(errno.EINVAL, "Invalid data after header in netconf dump request")
-    family = nlh.payload[0]
-    for each in (AF_INET, AF_INET6):
-        if family not in (0, each):
-            continue
-        for dev in tuple(sk.net.dev_base_head):
-            attrs = _netconf(sk.net, each, dev)
-            if attrs is not None:
-                payload = NETCONFMSG.pack(each) + NETCONFA.build(attrs)
-                yield nlmsg_put(RTM_NEWNETCONF, 0, nlh.seq, sk.portid, payload)
-
-
-def rtnl_net_getid(nlh: nlmsg) -> None:
-    """net/core/net_namespace.c: RTM_GETNSID: no namespace has an id here.
-
-    Which namespace a program's descriptor is cannot be seen. Raises: NlError ESRCH, EINVAL.
-    """
-    tb = NETNSA.parse(nlh.whole, NLMSG_HDRLEN + NETCONFMSG.size)
-    if "NETNSA_PID" in tb:
-        raise tb.wrong("NETNSA_PID", "Peer netns reference is invalid", errno.ESRCH)
-    if "NETNSA_FD" not in tb:
-        raise NlError(errno.EINVAL, "Peer netns reference is missing")
-    payload = NETCONFMSG.pack(0) + NETNSA.build({"NETNSA_NSID": NETNSA_NSID_NOT_ASSIGNED})
-    netlink_reply(nlh, RTM_NEWNSID, payload)
-
-
-def rtnl_net_dumpid(nlh: nlmsg) -> Iterator[bytes]:
-    """net/core/net_namespace.c: RTM_GETNSID of all: a namespace has given no ids."""
-    return iter(())
+    rule = fib_rule_find(ops, given)
+    if rule.flags & FIB_RULE_PERMANENT:
+        raise NlError(errno.EPERM)
+    fib_rule_del(nlh.sk.net, ops, rule)

@@ -17,6 +17,7 @@ from typing import Any
 from stack.bridge.br_private import net_bridge_port
 from stack.core import uapi
 from stack.core.dev_notifier import register_netdevice_notifier
+from stack.core.extack import ExtAckError
 from stack.core.netdevice import (
     NETDEV_BONDING_FAILOVER,
     NETDEV_CHANGE,
@@ -107,6 +108,11 @@ from stack.netlink.rt_neigh import (
     rtnl_fdb_del,
     rtnl_fdb_dump,
 )
+from stack.netlink.rt_netconf import (
+    inet_netconf_dump_devconf,
+    rtnl_net_dumpid,
+    rtnl_net_getid,
+)
 from stack.netlink.rt_newlink import rtnl_newlink
 from stack.netlink.rt_nexthop import (
     nh_fill_node,
@@ -143,9 +149,6 @@ from stack.netlink.rt_rule import (
     fib_nl_dumprule,
     fib_nl_fill_rule,
     fib_nl_newrule,
-    inet_netconf_dump_devconf,
-    rtnl_net_dumpid,
-    rtnl_net_getid,
 )
 from stack.sched.cls_api import tcf_chain
 
@@ -273,7 +276,15 @@ def rtnetlink_rcv_msg(nlh: nlmsg) -> None:
     doit: Doit = rtnl_get_link(payload[0], nlh.type, False)
     if kind == KIND_DEL and nlh.flags & NLM_F_BULK:
         raise NlError(errno.EOPNOTSUPP, "Bulk delete is not supported")
-    doit(nlh)
+    try:
+        doit(nlh)
+    except ExtAckError:
+        raise
+    except OSError as exc:
+        if nlh.type < uapi.RTM_NEWQDISC:
+            # What functions say that Python's callers use, too: Linux tells the errno alone.
+            raise NlError(exc.errno or errno.EIO) from None
+        raise
 
 
 def dump_seq(nlh: nlmsg) -> Callable[[], Any] | None:

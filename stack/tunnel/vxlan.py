@@ -31,6 +31,7 @@ from stack.core.dev_notifier import register_netdevice_notifier
 from stack.core.dev_upper import netdev_upper_dev_link, netdev_upper_dev_unlink
 from stack.core.errors import os_error
 from stack.core.ethtool import ethtool_drvinfo, ethtool_ops
+from stack.core.extack import ExtAckError
 from stack.core.net_namespace import load_module, pernet_operations
 from stack.core.netdevice import (
     ETH_ALEN,
@@ -455,7 +456,7 @@ def check_scopes(cfg: vxlan_config) -> None:
     else:
         wrong = remote == IPV6_ADDR_UNICAST | IPV6_ADDR_LINKLOCAL
     if wrong:
-        raise os_error(errno.EINVAL, "Invalid combination of local and remote address scopes")
+        raise ExtAckError(errno.EINVAL, "Invalid combination of local and remote address scopes")
 
 
 def vxlan_config_validate(
@@ -469,27 +470,27 @@ def vxlan_config_validate(
     vxlan_init(net.machine)
     six = cfg.family == AF_INET6
     if is_group(cfg.family, cfg.local):
-        raise os_error(errno.EINVAL, "Local address cannot be multicast")
+        raise ExtAckError(errno.EINVAL, "Local address cannot be multicast")
     if six:
         check_scopes(cfg)
     if cfg.label and not six:
-        raise os_error(errno.EINVAL, "Label attribute only applies to IPv6 VXLAN devices")
+        raise ExtAckError(errno.EINVAL, "Label attribute only applies to IPv6 VXLAN devices")
     lower = net.dev_by_index.get(cfg.link) if cfg.link else None
     if cfg.link:
         if lower is None:
-            raise os_error(errno.ENODEV, "Invalid local interface, device not found")
+            raise ExtAckError(errno.ENODEV, "Invalid local interface, device not found")
         if six and lower.ip6_ptr is not None and lower.ip6_ptr.cnf.disable_ipv6:
-            raise os_error(errno.EPERM, "IPv6 support disabled by administrator")
+            raise ExtAckError(errno.EPERM, "IPv6 support disabled by administrator")
     elif is_group(cfg.family, cfg.remote):
         text = "Local interface required for multicast remote destination"
-        raise os_error(errno.EINVAL, text)
+        raise ExtAckError(errno.EINVAL, text)
     elif six and cfg.local >> 118 == LINK_LOCAL:
         text = "Local interface required for link-local local/remote addresses"
-        raise os_error(errno.EINVAL, text)
+        raise ExtAckError(errno.EINVAL, text)
     cfg.dst_port = cfg.dst_port or VXLAN_PORT
     cfg.age_s = cfg.age_s or FDB_AGE_DEFAULT_S
     if vxlan_vni_in_use(net, cfg, old):
-        raise os_error(errno.EEXIST, "A VXLAN device with the specified VNI already exists")
+        raise ExtAckError(errno.EEXIST, "A VXLAN device with the specified VNI already exists")
     return lower
 
 

@@ -98,7 +98,7 @@ with addresses of every family and length. It sends and receives with every `MSG
 every option of every level, control messages, `ioctl`, `poll`, and numbers of buffers. Rules take
 out what a world chooses by itself (ports, identifiers, cookies, times). A call with another result
 fails the test, unless a row here is about it; a row whose difference has gone fails it too.
-Rows that begin with `ip link` are about interfaces. `tests/stack/netlink/test_kinds_kernel.py` and
+Rows that begin with `ip` are about netlink. `tests/stack/netlink/test_kinds_kernel.py` and
 `tests/programs/test_link_kinds.py` compare those.
 
 ```sh

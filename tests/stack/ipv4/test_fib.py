@@ -164,7 +164,6 @@ def test_default_gateway(net: Net) -> None:
     ("kwargs", "err"),
     [
         ({"prefix": "10.1.0.0/16", "via": "172.16.0.1"}, errno.ENETUNREACH),
-        ({"prefix": "10.1.0.0/16", "via": ME}, errno.EINVAL),
         ({"prefix": "10.1.0.1/16", "via": GW}, errno.EINVAL),
         ({"prefix": "10.1.0.0/16"}, errno.ENODEV),
         ({"prefix": "10.1.0.0/16", "dev": "eth9"}, errno.ENODEV),
@@ -177,10 +176,19 @@ def test_route_add_errors(net: Net, kwargs: dict, err: int) -> None:
     assert info.value.errno == err
 
 
+def test_with_our_own_address_as_gateway_the_destinations_are_on_the_link(net: Net) -> None:
+    """net/ipv4/fib_semantics.c fib_check_nh_v4_gw: its scope is RT_SCOPE_HOST, as Linux has it."""
+    ip_route_add(net.host, "10.1.0.0/16", via=ME)
+    res = fib_lookup(net.host, ip4("10.1.0.9"))
+    assert isinstance(res, fib_result)
+    assert res.nh is not None
+    assert (res.nh.nh_dev, res.nh.nh_scope) == (net.wire.dev, RT_SCOPE_HOST)
+
+
 def test_a_gateway_behind_a_gateway_is_refused(net: Net) -> None:
     """net/ipv4/fib_semantics.c: the next hop must be a neighbour (scope link)."""
     ip_route_add(net.host, "10.20.0.0/16", via=GW)
-    with pytest.raises(OSError, match="not reachable over a link") as info:
+    with pytest.raises(OSError, match="Nexthop has invalid gateway") as info:
         ip_route_add(net.host, "10.30.0.0/16", via="10.20.0.5")
     assert info.value.errno == errno.ENETUNREACH
 

@@ -2,16 +2,17 @@
 
 Compared byte for byte are the errno, the text and the place of each error, and of each answer its
 command and every attribute. What a world chooses by itself (ports, sequence numbers, numbers of
-connections) is taken out. `DIFFERENCES` names each request that is answered otherwise, with the
-reason. One that differs no more fails the test too.
+connections) is taken out. `GENERIC_DIFFERENCES` and its like name each request that is answered
+otherwise, with the reason. One that differs no more fails the test too. test_route_table.py and
+test_diag_table.py have the tables of NETLINK_ROUTE and NETLINK_SOCK_DIAG.
 """
 
 from __future__ import annotations
 
-import re
 import socket as stdlib
 import struct
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,16 +27,13 @@ from stack.netlink.nlattr import AttrTable
 from tests.stack.netlink.requests import (
     ACK,
     DUMP,
-    EXT_ACK,
     HDR,
-    NLMSG_DONE,
-    NLMSG_ERROR,
     REQUEST,
-    SOL_NETLINK,
     Request,
     attr,
     attributes,
 )
+from tests.stack.netlink.table import TYPE_MASK, Side, compared, sides, walk
 from tests.stack.packet.kernelnet import KernelNet
 from tests.support import require
 
@@ -44,7 +42,6 @@ pytestmark = pytest.mark.netns
 NESTED = 1 << 15
 GENERIC, NETFILTER, CTRL = 16, 12, 16
 LEAST = 2000
-SHOWN = 40
 MAX = int(Path("/proc/sys/net/netfilter/nf_conntrack_max").read_text())
 
 # --- requests -----------------------------------------------------------------------------------
@@ -299,80 +296,32 @@ def broken_tuples() -> Iterator[tuple[str, bytes]]:
 # --- answers ------------------------------------------------------------------------------------
 
 
-class Side:
-    """A socket of the kernel or of a host, and what it answers without what it chooses."""
+def generic_family(side: Side) -> int:
+    """The number of the ethtool family of a world."""
+    (told,) = side.messages(Request("", CTRL, REQUEST, command(3, 2) + attr(2, b"ethtool\0")))
+    found = genetlink.CTRL.parse(told, HDR.size + 4)
+    return int.from_bytes(found["CTRL_ATTR_FAMILY_ID"].to_bytes(2, "big"), "big")
 
-    def __init__(self, sock: Any, protocol: int) -> None:
-        self.sock = sock
-        self.protocol = protocol
-        self.family = 0
-        self.seq = 0
-        sock.setsockopt(SOL_NETLINK, EXT_ACK, 1)
-        sock.bind((0, 0))
-        if protocol == GENERIC:
-            body = command(3, 2) + attr(2, b"ethtool\0")
-            (told,) = self.messages(Request("", CTRL, REQUEST, body))
-            found = genetlink.CTRL.parse(told, HDR.size + 4)
-            self.family = int.from_bytes(found["CTRL_ATTR_FAMILY_ID"].to_bytes(2, "big"), "big")
+
+class Generic(Side):
+    """A socket of NETLINK_GENERIC: a request of type 0 is for the ethtool family."""
+
+    def __init__(self, sock: Any) -> None:
+        super().__init__(sock, self.shown)
+        self.family = generic_family(self)
 
     def messages(self, request: Request) -> list[bytes]:
-        """What answers, message by message."""
-        self.seq += 1
         kind = request.type or self.family
-        self.sock.sendto(
-            Request(request.name, kind, request.flags, request.body).message(self.seq), (0, 0)
-        )
-        found = []
-        while True:
-            try:
-                data = self.sock.recv(1 << 18, stdlib.MSG_DONTWAIT)
-            except BlockingIOError:
-                return found
-            at = 0
-            while at < len(data):
-                size = HDR.unpack_from(data, at)[0]
-                found.append(data[at : at + size])
-                at += size + 3 & ~3
+        return super().messages(replace(request, type=kind))
 
-    def ask(self, request: Request) -> list[Any]:
-        """The answers in a form that both worlds have."""
-        found = [self.plain(one) for one in self.messages(request)]
-        return sorted(found, key=repr) if self.protocol == NETFILTER else found
+    def shown(self, kind: int, flags: int, payload: bytes) -> Any:
+        return "family" if kind == self.family else kind, flags, payload
 
-    def plain(self, data: bytes) -> tuple[Any, ...]:
-        _, kind, flags, _, _ = HDR.unpack_from(data)
-        if kind in (NLMSG_ERROR, NLMSG_DONE):
-            err = struct.unpack_from("=i", data, HDR.size)[0]
-            return kind, -err, self.told(data, kind, flags) if err else ()
-        if self.protocol == NETFILTER:
-            return kind, data[HDR.size : HDR.size + 4], *self.connection(data)
-        shown = "family" if kind == self.family else kind
-        return shown, flags, data[HDR.size :]
 
-    def told(self, data: bytes, kind: int, flags: int) -> tuple[Any, ...]:
-        """Text and place of the extended acknowledgement."""
-        if not flags & 0x200:
-            return ()
-        at = HDR.size + 4
-        if kind == NLMSG_ERROR:
-            at += HDR.unpack_from(data, at)[0] + 3 & ~3
-        table = {}
-        while at + 4 <= len(data):
-            size, number = struct.unpack_from("=HH", data, at)
-            if number in (1, 2):
-                table[number] = data[at + 4 : at + size]
-            at += size + 3 & ~3
-        return tuple(sorted(table.items()))
-
-    def connection(self, data: bytes) -> list[tuple[int, bytes]]:
-        """The attributes of a connection but for number, references, time left and SYNPROXY."""
-        found, at = [], HDR.size + 4
-        while at + 4 <= len(data):
-            size, number = struct.unpack_from("=HH", data, at)
-            if number & 0x3FFF not in (7, 11, 12, 24):
-                found.append((number, data[at + 4 : at + size]))
-            at += size + 3 & ~3
-        return found
+def connection(kind: int, flags: int, payload: bytes) -> Any:
+    """A connection but for its number, references, time left and SYNPROXY."""
+    attrs = [one for one in walk(payload, 4) if one[0] & TYPE_MASK not in (7, 11, 12, 24)]
+    return kind, payload[:4], *attrs
 
 
 @pytest.fixture(scope="module")
@@ -399,15 +348,13 @@ def host() -> Iterator[Host]:
 FEATURES = "which offloads a veth has differs, and those of newer protocols are not here"
 STRINGS = "the kernel's veth counts what XDP did, too"
 LEFTOVER = "Linux tells of bytes left over even where it takes them; the errno is the same"
-DIFFERENCES: dict[str, str] = {
+GENERIC_DIFFERENCES = {
     r"ethtool 1 (header|dump) .*": STRINGS,
     r"ethtool 1 with header .*": STRINGS,
     r"ethtool strings 1 .*": STRINGS,
     r"ethtool 11 .*": FEATURES,
     r"ethtool 12 bits (a name|an index|both)": FEATURES,
     r"ethtool 32 dump none": "Linux gives a dump's missing attribute a text, that of an empty set",
-    r"conntrack \w+ tuple with a short .*": "no text is told of what is nested; the errno is same",
-    r"conntrack 0x102 CTA_FILTER of [048]": "a filter beside a tuple is not read here",
     r"ethtool (17|18) .*": "the kernel's veth has channels",
     r"ethtool (26|27|28) .*": "no tests of cables, no tunnels that are offloaded",
     r"ethtool 22 .* STATS_SRC .*": "what SET does not take has no policy here",
@@ -415,39 +362,20 @@ DIFFERENCES: dict[str, str] = {
     r"ethtool 25 dump .*": "this dump alone is of the interface in its header",
     r"controller 3 (one byte behind|length 3|length 0|too long)": LEFTOVER,
 }
+CONNTRACK_DIFFERENCES = {
+    r"conntrack \w+ tuple with a short .*": "no text is told of what is nested; the errno is same",
+    r"conntrack 0x102 CTA_FILTER of [048]": "a filter beside a tuple is not read here",
+}
 """Patterns of the names of requests -> why the answers are not the same."""
-
-
-def compared(kernel: KernelNet, host: Host, protocol: int, rows: Iterator[Request]) -> int:
-    """How many requests were sent. Fails on those that differ without a reason, and the reverse."""
-    theirs = Side(
-        kernel.call(stdlib.socket, stdlib.AF_NETLINK, stdlib.SOCK_RAW, protocol), protocol
-    )
-    ours = Side(host.socket(stdlib.AF_NETLINK, stdlib.SOCK_RAW, protocol), protocol)
-    asked, different, known = 0, [], set()
-    for request in rows:
-        asked += 1
-        want, got = theirs.ask(request), ours.ask(request)
-        if want == got:
-            continue
-        found = [one for one in DIFFERENCES if re.fullmatch(one, request.name)]
-        known.update(found)
-        if not found:
-            different.append(f"{request.name}: kernel {want!r:.300}, here {got!r:.300}")
-    theirs.sock.close()
-    ours.sock.close()
-    told = "\n".join(different[:SHOWN])
-    assert not different, f"{len(different)} of {asked} requests differ:\n{told}"
-    prefixes = {"ethtool", "controller", "family"} if protocol == GENERIC else {"conntrack"}
-    mine = {one for one in DIFFERENCES if re.match(r"\w+", one)[0] in prefixes}  # type: ignore[index]
-    assert not mine - known, f"no request differs so any more: {sorted(mine - known)}"
-    return asked
 
 
 def test_generic_requests(kernel: KernelNet, host: Host) -> None:
     rows = (*controller(), *ethtool())
-    assert compared(kernel, host, GENERIC, iter(rows)) >= LEAST
+    theirs = Generic(kernel.call(stdlib.socket, stdlib.AF_NETLINK, stdlib.SOCK_RAW, GENERIC))
+    ours = Generic(host.socket(stdlib.AF_NETLINK, stdlib.SOCK_RAW, GENERIC))
+    assert compared(theirs, ours, rows, GENERIC_DIFFERENCES) >= LEAST
 
 
 def test_conntrack_requests(kernel: KernelNet, host: Host) -> None:
-    assert compared(kernel, host, NETFILTER, conntrack()) >= LEAST // 10
+    theirs, ours = sides(kernel, host, NETFILTER, connection, ordered=False)
+    assert compared(theirs, ours, conntrack(), CONNTRACK_DIFFERENCES) >= LEAST // 10
