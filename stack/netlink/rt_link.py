@@ -322,7 +322,7 @@ def inet6_dump_ifinfo(nlh: nlmsg) -> Iterator[bytes]:
                 "IFLA_IFNAME": dev.name,
                 "IFLA_ADDRESS": dev.dev_addr or bytes(6),
                 "IFLA_MTU": dev.mtu,
-                "IFLA_LINK": lower.ifindex if lower is not None else (0 if bare else None),
+                "IFLA_LINK": lower.ifindex if lower is not None else None,
                 "IFLA_OPERSTATE": operstate(dev),
             }
         )
@@ -353,7 +353,7 @@ def br_fill_ifinfo(dev: net_device, p: net_bridge_port, event: int = RTM_NEWLINK
             "IFLA_MTU": dev.mtu,
             "IFLA_OPERSTATE": operstate(dev),
             "IFLA_ADDRESS": dev.dev_addr,
-            "IFLA_LINK": lower.ifindex if lower is not None else (0 if bare else None),
+            "IFLA_LINK": lower.ifindex if lower is not None else None,
             "IFLA_PROTINFO": BRPORT.build(brport_fill(dev)) if event == RTM_NEWLINK else None,
         }
     )
