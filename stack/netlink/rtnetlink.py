@@ -150,6 +150,7 @@ from stack.netlink.rt_rule import (
     fib_nl_fill_rule,
     fib_nl_newrule,
 )
+from stack.netlink.rt_stats import rtnl_stats_dump, rtnl_stats_get
 from stack.sched.cls_api import tcf_chain
 
 # include/uapi/linux/rtnetlink.h: multicast groups
@@ -244,6 +245,7 @@ HANDLERS: dict[tuple[int, int], tuple[Doit | None, Dumpit | None]] = {
     (uapi.AF_UNSPEC, uapi.RTM_GETNEXTHOPBUCKET): (rtm_get_nexthop_bucket, rtm_dump_nexthop_bucket),
     (uapi.AF_UNSPEC, uapi.RTM_GETNSID): (rtnl_net_getid, rtnl_net_dumpid),
     (uapi.AF_UNSPEC, uapi.RTM_GETNETCONF): (None, inet_netconf_dump_devconf),
+    (uapi.AF_UNSPEC, uapi.RTM_GETSTATS): (rtnl_stats_get, rtnl_stats_dump),
 }
 """rtnl_register: the function for one object, and that for all; by family and message. What a
 family does not have AF_UNSPEC's does."""

@@ -248,6 +248,7 @@ ROWS = {
         ip link set v0 down; ip link set v0 name w0; ip link show w0
         ip link set w0 address 02:00:00:00:00:07; ip -j link show w0
         ip link set w0 up; ip link show w0; ip link set lo down; ip link show lo
+        ip stats show dev lo; ip -j stats show dev lo group link; ip stats show dev nothere; echo $?
         ip link del w0; ip link; ip link del lo; echo $?
         ip link show nothere; echo $?; ip link add x type nokind; echo $?
         """,

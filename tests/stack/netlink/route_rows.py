@@ -464,6 +464,40 @@ def settings() -> Iterator[Request]:
         yield Request(f"netconf cut at {cut}", NETCONF + GET, flags, bytes(cut), strict)
 
 
+def statistics() -> Iterator[Request]:
+    """RTM_GETSTATS: groups of one interface and of all, with filters right and wrong."""
+    head = struct.Struct("=BBHII")
+    inner = {
+        "all": b"",
+        "no kinds": attr(1 | NESTED, attr(4, u32(0))),
+        "a kind": attr(1 | NESTED, attr(4, u32(2))),
+        "another kind": attr(1 | NESTED, attr(4, u32(8))),
+        "an unknown kind": attr(1 | NESTED, attr(4, u32(16))),
+        "short": attr(1 | NESTED, attr(4, b"\1")),
+        "not nested": attr(1, attr(4, u32(2))),
+        "of other groups": attr(1 | NESTED, attr(1, u32(1))),
+        "empty": attr(1 | NESTED, b""),
+        "unknown": attr(3, u32(1)),
+        "to be set": attr(2, b"\1"),
+    }
+    for (name, tail), index, mask in product(inner.items(), (V0, 0, 99), (1, 8, 25, 31, 0)):
+        body = head.pack(0, 0, 0, index, mask) + tail
+        yield from asked(f"stats {name} of {index} {mask}", STATS, body)
+    for mask in (2, 4, 32, 64, 0xFFFFFFFF):
+        yield from asked(f"stats of groups {mask:#x}", STATS, head.pack(0, 0, 0, V0, mask))
+    for fields in ((7, 0, 0), (0, 1, 0), (0, 0, 1)):
+        yield from asked(f"stats {fields}", STATS, head.pack(*fields, V0, 1))
+    yield from asked("stats of index -1", STATS, head.pack(0, 0, 0, 0xFFFFFFFF, 1))
+    yield from asked("stats cut", STATS, bytes(11))
+
+
+def asked(name: str, group: int, body: bytes) -> Iterator[Request]:
+    """A get and a dump of a body, each with and without strict checking."""
+    for flags, strict in product((REQUEST | ACK, REQUEST | ACK | DUMP), (False, True)):
+        how = "dump" if flags & DUMP else "get"
+        yield Request(f"{name} {how}{' strict' * strict}", group + GET, flags, body, strict)
+
+
 def queueing() -> Iterator[Request]:
     """Disciplines, classes, filters and chains: what no module of the kernel is needed for."""
     tcm = struct.Struct("=BxxxiIII")
@@ -560,6 +594,7 @@ def links() -> Iterator[Request]:
 GROUPS = {
     "link": links,
     "netconf": settings,
+    "stats": statistics,
     "tc": queueing,
     "addr": addresses,
     "neigh": neighbours,

@@ -76,6 +76,7 @@ LEFT_OUT: dict[tuple[int, ...], str] = {
     (LINK, 26, 10, 3): COUNTS,
     (LINK, 26, 10, 6): COUNTS,
     (LINK, 26, 2, 1): NEWER,
+    (STATS, 1): COUNTS,
     (ADDR, 11): "who made an address is not kept",
 }
 """Attributes by group and numbers -> why they are not compared."""
