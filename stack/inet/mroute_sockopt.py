@@ -18,6 +18,7 @@ from stack.core.dev_notifier import register_netdevice_notifier
 from stack.core.errors import os_error
 from stack.core.memory import copy_from_user, copy_to_user
 from stack.core.netdevice import NETDEV_UNREGISTER, net_device
+from stack.core.rows import wide
 from stack.core.sock import ns_capable
 from stack.core.sockopt_table import RAW, SockOpt, exact_int, opt_raw
 from stack.inet.ipmr_base import (
@@ -56,8 +57,8 @@ def int_of(addr: bytes) -> int:
 class mfc_request(NamedTuple):
     """struct mfcctl, mf6cctl: a route."""
 
-    origin: int
-    group: int
+    origin: wide
+    group: wide
     parent: int
     ttls: bytes
     """The thresholds of the interfaces, 0: not by this one."""
@@ -77,7 +78,7 @@ class mroute_family(NamedTuple):
     del_vif: Callable[[raw_sock, Any], None]
     mfc: Callable[[Any], mfc_request]
     """Read a route. Raises: OSError EINVAL."""
-    is_multicast: Callable[[int], bool]
+    is_multicast: Callable[[Any], bool]
     sg_req: struct.Struct
     """struct sioc_sg_req, sioc_sg_req6: sender, group, packets, bytes, those that came in wrong."""
     addr: slice

@@ -343,7 +343,7 @@ def judged(path: Path) -> Iterator[str]:
     """
     command = ["tshark", "-r", str(path), "-T", "fields", "-e", "frame.number", "-e", "_ws.expert"]
     command += ["-o", "tcp.desegment_tcp_streams:FALSE", "-o", "tcp.try_heuristic_first:FALSE"]
-    command += ["-d", f"tcp.port=={DATA_PORT},data", "-d", f"udp.port=={DATA_PORT},data"]
+    command += ["-d", "tcp.port==1-65535,data", "-d", f"udp.port=={DATA_PORT},data"]
     for name in ("ip", "tcp", "udp"):
         command += ["-o", f"{name}.check_checksum:TRUE"]
     bad = {c: f"{c}.checksum.status == 0" for c in ("ip", "tcp", "udp", "icmp", "icmpv6")}

@@ -260,6 +260,7 @@ ip link set br0 down; try bridge mdb add dev br0 port a0 grp 239.4.4.5 permanent
 ip link set a0 nomaster; bridge -d mdb; ip link del br0; bridge -d mdb
 """
 MONITOR = f"""{BRIDGE}
+: > $DIR/heard
 stdbuf -oL bridge monitor mdb > $DIR/heard & M=$!
 until grep -q 239.9.9.9 $DIR/heard; do
     bridge mdb add dev br0 port c0 grp 239.9.9.9; bridge mdb del dev br0 port c0 grp 239.9.9.9

@@ -278,7 +278,7 @@ ROWS = {
         ip -6 route del 2001:db8:1::/48; ip -6 route del 2001:db8:1::/48; echo $?
         ip -6 route replace default via 2001:db8::fd metric 7; ip -6 route show default
         """,
-        ((REFUSED, ""), (r".*ff00::/8.*\n|anycast.*\n", ""), (r" linkdown", "")),
+        ((REFUSED, ""), (r".*ff00::/8.*\n|anycast.*\n", ""), (r" linkdown", ""), *LINK_LOCAL),
     ),
     "neighbours": Row(
         f"""{VETH}
