@@ -10,6 +10,7 @@ from typing import Any
 from stack.api.sockaddr import inet_ntoa
 from stack.core.bsd_socket import sock_poll
 from stack.core.tcp_states import TCP_CLOSE_WAIT, TCP_ESTABLISHED, TCP_NEW_SYN_RECV, TCP_TIME_WAIT
+from stack.inet.af_ops import inet_ehash_entries
 from stack.machine import Machine
 
 M32 = 0xFFFFFFFF
@@ -65,4 +66,4 @@ def describe(machine: Machine) -> list[str]:
 
 
 def _connections(machine: Machine) -> list[Any]:
-    return [sk for net in machine.net_namespace_list for sk in net.tcp_hashinfo.entries()]
+    return [sk for net in machine.net_namespace_list for sk in inet_ehash_entries(net.tcp_hashinfo)]

@@ -16,6 +16,7 @@ from fastpath.base.skbuff import sk_buff
 from fastpath.net.inet import UdpFlow
 from fastpath.net.inetkey import inet_siphash
 from stack.core.iov import msghdr
+from stack.core.l3mdev import inet_bound_dev_eq
 from stack.core.rows import state, wide
 from stack.core.secure_seq import SECURE_EHASH
 from stack.core.snmp import udp_mib
@@ -24,6 +25,7 @@ from stack.inet.inet_sock import inet_cork, inet_sock
 from stack.net import Net
 
 if TYPE_CHECKING:
+    from stack.inet.inet_hashtables import inet_hashinfo
     from stack.inet.inet_timewait_sock import inet_timewait_sock
     from stack.inet.udp_hash import udp_dest, udp_sock
 
@@ -147,3 +149,82 @@ def inet_rcv_saddr_equal(sk: inet_sock, sk2: inet_sock | inet_timewait_sock) -> 
     if af is af2:
         return a == b or not a or not b
     return af.takes(sk, af2.family) or af2.takes(sk2, af.family)
+
+
+# --- what stands in ehash for a key (net/ipv4/inet_hashtables.c) ------------------------------
+# Entries are sockets, requests and TIME_WAIT remnants. Connections of two VRFs may have one key.
+
+
+def inet_sk_bound_dev_eq(sk: Any, dif: int, sdif: int) -> bool:
+    """include/net/inet_hashtables.h: whether a socket gets segments from this interface."""
+    bound: int = sk.sk_bound_dev_if
+    if not bound and not sdif:
+        return True
+    return inet_bound_dev_eq(bool(sk.net.sysctl.tcp_l3mdev_accept), bound, dif, sdif)
+
+
+def inet_ehash_match(hashinfo: inet_hashinfo, key: InetKey, dif: int, sdif: int) -> Any | None:
+    """The entry of a key that gets segments from this interface."""
+    sk = hashinfo.ehash.get(key)
+    if sk is None or inet_sk_bound_dev_eq(sk, dif, sdif):
+        return sk
+    return inet_ehash_twin(hashinfo, key, dif, sdif)
+
+
+def inet_ehash_twin(hashinfo: inet_hashinfo, key: InetKey, dif: int, sdif: int) -> Any | None:
+    """The same, when it is not the one in `ehash`."""
+    for sk in hashinfo.twins.get(key, ()):
+        if inet_sk_bound_dev_eq(sk, dif, sdif):
+            return sk
+    return None
+
+
+def inet_ehash_has(hashinfo: inet_hashinfo, key: InetKey, sk: Any) -> bool:
+    """Whether `sk` is an entry of the key."""
+    return hashinfo.ehash.get(key) is sk or sk in hashinfo.twins.get(key, ())
+
+
+def inet_ehash_add(hashinfo: inet_hashinfo, key: InetKey, sk: Any) -> None:
+    """One entry more; `inet_ehash_match` has found none."""
+    if key in hashinfo.ehash:
+        hashinfo.twins.setdefault(key, []).append(sk)
+    else:
+        hashinfo.ehash[key] = sk
+
+
+def inet_ehash_replace(hashinfo: inet_hashinfo, key: InetKey, old: Any, new: Any) -> bool:
+    """Put `new` in the place of `old`; False: that is not there."""
+    if hashinfo.ehash.get(key) is old:
+        hashinfo.ehash[key] = new
+        return True
+    twins = hashinfo.twins.get(key, [])
+    if old not in twins:
+        return False
+    twins[twins.index(old)] = new
+    return True
+
+
+def inet_ehash_remove(hashinfo: inet_hashinfo, key: InetKey, sk: Any) -> bool:
+    """Remove an entry; False: it is not there."""
+    found = hashinfo.ehash.get(key) is sk
+    twins = hashinfo.twins.pop(key, []) if hashinfo.twins else None
+    if not twins:
+        if found:
+            del hashinfo.ehash[key]
+        return found
+    if found:
+        hashinfo.ehash[key] = twins.pop(0)
+    elif sk in twins:
+        twins.remove(sk)
+        found = True
+    if twins:
+        hashinfo.twins[key] = twins
+    return found
+
+
+def inet_ehash_entries(hashinfo: inet_hashinfo) -> list[Any]:
+    """All connections, requests and TIME_WAIT remnants."""
+    found = list(hashinfo.ehash.values())
+    for twins in hashinfo.twins.values():
+        found.extend(twins)
+    return found

@@ -52,7 +52,16 @@ from stack.core.tcp_states import tcp_check_transition
 from stack.core.timer import mod_timer, timer_delete, timer_list, timer_shutdown
 from stack.core.uapi import O_NONBLOCK
 from stack.inet import tcp_const
-from stack.inet.af_ops import InetKey, af_ops_of, inet_af_ops, inet_rcv_saddr_equal, inet_sk_key
+from stack.inet.af_ops import (
+    InetKey,
+    af_ops_of,
+    inet_af_ops,
+    inet_ehash_add,
+    inet_ehash_match,
+    inet_ehash_remove,
+    inet_rcv_saddr_equal,
+    inet_sk_key,
+)
 from stack.inet.flow import flowi
 from stack.inet.icsk_af_ops import inet_connection_sock_af_ops
 from stack.inet.inet_hashtables import (
@@ -627,9 +636,9 @@ def reqsk_queue_hash_req(req: request_sock, timeout: int) -> bool:
     hashinfo = req.net.tcp_hashinfo
     key = inet_sk_key(req)
     bound = req.sk_bound_dev_if
-    if hashinfo.match(key, bound, bound) is not None:
+    if inet_ehash_match(hashinfo, key, bound, bound) is not None:
         return False
-    hashinfo.add(key, req)
+    inet_ehash_add(hashinfo, key, req)
     req.inet_tuple = key
     mod_timer(req.rsk_timer, req.net.clock.now_ns() + timeout)
     return True
@@ -646,7 +655,7 @@ def inet_csk_reqsk_queue_hash_add(
 
 def reqsk_queue_unlink(req: request_sock) -> bool:
     """Remove the request from ehash; True when it was there."""
-    found = req.net.tcp_hashinfo.remove(req.inet_tuple, req)
+    found = inet_ehash_remove(req.net.tcp_hashinfo, req.inet_tuple, req)
     timer_shutdown(req.rsk_timer)
     return found
 

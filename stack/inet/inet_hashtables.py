@@ -17,11 +17,21 @@ from fastpath.base.skbuff import sk_buff
 from fastpath.net.inethash import InetHash
 from fastpath.net.inetkey import inet_key
 from stack.core.errors import os_error
-from stack.core.l3mdev import inet_bound_dev_eq, inet_sdif, l3mdev_master_ifindex_by_index
+from stack.core.l3mdev import inet_sdif, l3mdev_master_ifindex_by_index
 from stack.core.rows import row, state, wide
 from stack.core.secure_seq import secure_ipv4_port_ephemeral
 from stack.core.tcp_states import TCP_CLOSE, TCP_LISTEN, TCP_NEW_SYN_RECV, TCP_TIME_WAIT
-from stack.inet.af_ops import InetKey, inet_ehashfn, inet_sk_key
+from stack.inet.af_ops import (
+    InetKey,
+    inet_ehash_add,
+    inet_ehash_match,
+    inet_ehash_remove,
+    inet_ehash_replace,
+    inet_ehash_twin,
+    inet_ehashfn,
+    inet_sk_bound_dev_eq,
+    inet_sk_key,
+)
 from stack.inet.inet_sock import inet_sock
 from stack.inet.inet_timewait_sock import (
     inet_timewait_death_row,
@@ -83,14 +93,6 @@ class inet_bind_bucket:
             raise KeyError(sk)
 
 
-def inet_sk_bound_dev_eq(sk: EhashEntry, dif: int, sdif: int) -> bool:
-    """include/net/inet_hashtables.h: whether a socket gets segments from this interface."""
-    bound: int = sk.sk_bound_dev_if
-    if not bound and not sdif:
-        return True
-    return inet_bound_dev_eq(bool(sk.net.sysctl.tcp_l3mdev_accept), bound, dif, sdif)
-
-
 @state
 class inet_hashinfo:
     """The tables of one protocol on one host (kernel: `tcp_hashinfo`)."""
@@ -101,65 +103,6 @@ class inet_hashinfo:
     table_perturb: dict[tuple[int, wide, wide, int], int] = row(make=dict)
     twins: dict[InetKey, list[EhashEntry]] = row(make=dict)
     """More entries of a key, which their VRFs tell apart; the first one of each is in `ehash`."""
-
-    def match(self, key: InetKey, dif: int, sdif: int) -> EhashEntry | None:
-        """The entry of a key that gets segments from this interface."""
-        sk = self.ehash.get(key)
-        if sk is None or inet_sk_bound_dev_eq(sk, dif, sdif):
-            return sk
-        return self.twin(key, dif, sdif)
-
-    def twin(self, key: InetKey, dif: int, sdif: int) -> EhashEntry | None:
-        """The same, when it is not the one in `ehash`."""
-        for sk in self.twins.get(key, ()):
-            if inet_sk_bound_dev_eq(sk, dif, sdif):
-                return sk
-        return None
-
-    def has(self, key: InetKey, sk: EhashEntry) -> bool:
-        """Whether `sk` is an entry of the key."""
-        return self.ehash.get(key) is sk or sk in self.twins.get(key, ())
-
-    def add(self, key: InetKey, sk: EhashEntry) -> None:
-        """One entry more; `match` has found none."""
-        if key in self.ehash:
-            self.twins.setdefault(key, []).append(sk)
-        else:
-            self.ehash[key] = sk
-
-    def replace(self, key: InetKey, old: EhashEntry, new: EhashEntry) -> bool:
-        """Put `new` in the place of `old`; False: that is not there."""
-        if self.ehash.get(key) is old:
-            self.ehash[key] = new
-            return True
-        twins = self.twins.get(key, [])
-        if old not in twins:
-            return False
-        twins[twins.index(old)] = new
-        return True
-
-    def remove(self, key: InetKey, sk: EhashEntry) -> bool:
-        """Remove an entry; False: it is not there."""
-        twins = self.twins.pop(key, []) if self.twins else []
-        found = True
-        if self.ehash.get(key) is not sk:
-            found = sk in twins
-            if found:
-                twins.remove(sk)
-        elif twins:
-            self.ehash[key] = twins.pop(0)
-        else:
-            del self.ehash[key]
-        if twins:
-            self.twins[key] = twins
-        return found
-
-    def entries(self) -> list[EhashEntry]:
-        """All connections, requests and TIME_WAIT remnants."""
-        found = list(self.ehash.values())
-        for twins in self.twins.values():
-            found.extend(twins)
-        return found
 
 
 # --- lookup -------------------------------------------------------------------------------
@@ -177,7 +120,7 @@ def __inet_lookup_established(
         if skb is not None:
             key = inet_key(skb)
         assert key is not None, "there is no segment"
-        return hashinfo.twin(key, dif, sdif)
+        return inet_ehash_twin(hashinfo, key, dif, sdif)
     return sk
 
 
@@ -281,14 +224,14 @@ def inet_ehash_insert(sk: inet_connection_sock, osk: request_sock | None) -> boo
     key: InetKey
     if osk is not None:
         key = osk.inet_tuple
-        if not hashinfo.replace(key, osk, sk):
+        if not inet_ehash_replace(hashinfo, key, osk, sk):
             return False  # the request was dropped meanwhile
     else:
         key = inet_sk_key(sk)
         bound = sk.sk_bound_dev_if
-        if hashinfo.match(key, bound, bound) is not None:
+        if inet_ehash_match(hashinfo, key, bound, bound) is not None:
             return False
-        hashinfo.add(key, sk)
+        inet_ehash_add(hashinfo, key, sk)
     sk.inet_tuple = key
     return True
 
@@ -314,7 +257,7 @@ def inet_unhash(sk: tcp_sock) -> None:
             if not group:
                 del hashinfo.lhash2[sk.inet_num]
         return
-    hashinfo.remove(sk.inet_tuple, sk)
+    inet_ehash_remove(hashinfo, sk.inet_tuple, sk)
 
 
 # --- bind buckets -------------------------------------------------------------------------
@@ -363,7 +306,7 @@ def __inet_check_established(net: Net, sk: tcp_sock, lport: int) -> bool:
     hashinfo = net.tcp_hashinfo
     key = (sk.sk_af.family, sk.inet_daddr, sk.inet_dport, sk.inet_rcv_saddr, lport)
     dif = sk.sk_bound_dev_if
-    there = hashinfo.match(key, dif, l3mdev_master_ifindex_by_index(net, dif))
+    there = inet_ehash_match(hashinfo, key, dif, l3mdev_master_ifindex_by_index(net, dif))
     tw = None
     if there is not None:
         if there.sk_state != TCP_TIME_WAIT or not twsk_unique(sk, there):
@@ -374,7 +317,7 @@ def __inet_check_established(net: Net, sk: tcp_sock, lport: int) -> bool:
     if tw is not None:
         net.mib.linux.TWRecycled += 1
         inet_twsk_deschedule_put(tw)
-    hashinfo.add(key, sk)
+    inet_ehash_add(hashinfo, key, sk)
     sk.inet_tuple = key
     sk.sk_hashed = 1
     return True

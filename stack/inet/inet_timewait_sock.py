@@ -9,7 +9,13 @@ from stack.core.proto import proto
 from stack.core.rows import row, state, wide
 from stack.core.tcp_states import TCP_TIME_WAIT
 from stack.core.timer import mod_timer, timer_list, timer_shutdown
-from stack.inet.af_ops import InetKey, inet_af_ops
+from stack.inet.af_ops import (
+    InetKey,
+    inet_af_ops,
+    inet_ehash_add,
+    inet_ehash_remove,
+    inet_ehash_replace,
+)
 from stack.net import Net
 
 if TYPE_CHECKING:
@@ -122,10 +128,10 @@ def inet_twsk_hashdance(
     if tb is not None:
         tb.add(tw)
     key = tw.inet_tuple
-    if hashinfo.replace(key, sk, tw):
+    if inet_ehash_replace(hashinfo, key, sk, tw):
         sk.sk_hashed = 0
     else:
-        hashinfo.add(key, tw)
+        inet_ehash_add(hashinfo, key, tw)
     tw.tw_hashed = True
 
 
@@ -139,7 +145,7 @@ def inet_twsk_kill(tw: inet_timewait_sock) -> None:
     """Take tw out of both hashes."""
     timer_shutdown(tw.tw_timer)
     net = tw.net
-    net.tcp_hashinfo.remove(tw.inet_tuple, tw)
+    inet_ehash_remove(net.tcp_hashinfo, tw.inet_tuple, tw)
     if tw.tw_hashed:
         tw.tw_hashed = False
         net.tcp_death_row.tw_refcount -= 1

@@ -21,6 +21,7 @@ from stack.core.dst import dst_entry, dst_metric_advmss, dst_mtu
 from stack.core.sock import sk_setup_caps
 from stack.core.sock_flags import SOCK_KEEPOPEN, SOCK_RCVBUF_LOCK
 from stack.core.timer import mod_timer
+from stack.inet.af_ops import inet_ehash_has
 from stack.inet.early_demux import inet_sk_rx_dst_set
 from stack.inet.inet_connection_sock import (
     inet_csk_clone_lock,
@@ -245,7 +246,7 @@ def tcp_check_req(sk: tcp_sock, skb: sk_buff, req: request_sock, fastopen: bool)
             req.acked = True
         kfree_skb_reason(net, skb, drop_reason.SKB_DROP_REASON_TCP_LISTEN_OVERFLOW)
         return None
-    own_req = net.tcp_hashinfo.has(req.inet_tuple, child)
+    own_req = inet_ehash_has(net.tcp_hashinfo, req.inet_tuple, child)
     return inet_csk_complete_hashdance(sk, child, req, own_req)
 
 

@@ -32,6 +32,7 @@ from stack.core.rows import narrow
 from stack.core.sock import sk_dst_reset, sk_setup_caps
 from stack.core.sockaddr import sockaddr
 from stack.core.uapi import AF_INET, IPPROTO_TCP
+from stack.inet.af_ops import inet_ehash_entries
 from stack.inet.early_demux import tcp_early_demux
 from stack.inet.flow import flowi
 from stack.inet.icsk_af_ops import inet_connection_sock_af_ops
@@ -382,7 +383,7 @@ tcp_protocol = net_protocol(
 
 def tcp_sk_exit(net: Net) -> None:
     """net/ipv4/tcp_ipv4.c: the namespace ends: end the remaining connections silently."""
-    for sk in net.tcp_hashinfo.entries():
+    for sk in inet_ehash_entries(net.tcp_hashinfo):
         if sk.sk_state == tcp_states.TCP_TIME_WAIT:
             inet_twsk_deschedule_put(sk)
         elif sk.sk_state != tcp_states.TCP_NEW_SYN_RECV:

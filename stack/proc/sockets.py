@@ -9,6 +9,7 @@ from stack.core.bsd_socket import socket
 from stack.core.rows import wide
 from stack.core.tcp_states import TCP_LISTEN, TCP_NEW_SYN_RECV, TCP_SYN_RECV, TCP_TIME_WAIT
 from stack.core.uapi import AF_INET, AF_INET6
+from stack.inet.af_ops import inet_ehash_entries
 from stack.inet.inet_connection_sock import (
     ICSK_TIME_LOSS_PROBE,
     ICSK_TIME_PROBE0,
@@ -47,7 +48,7 @@ def tcp_sockets(net: Net) -> Iterator[AnyTcp]:
     for port in sorted(info.lhash2):
         yield from info.lhash2[port]
     seen: set[int] = set()
-    for sk in info.entries():
+    for sk in inet_ehash_entries(info):
         if id(sk) not in seen:
             seen.add(id(sk))
             yield sk

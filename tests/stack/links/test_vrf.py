@@ -25,6 +25,7 @@ from stack.core.netfilter import (
 )
 from stack.core.rtnetlink import rtnl_delete_link
 from stack.host import Host
+from stack.inet.af_ops import inet_ehash_entries
 from stack.ipv4.fib import fib_dump
 from stack.socket import (
     AF_INET,
@@ -467,7 +468,7 @@ def test_connections_of_two_vrfs_have_the_same_four_tuple(twins, family, active)
         pairs.append((name, tx, rx) if active else (name, rx, tx))
     hashinfo = a.tcp_hashinfo
     assert sum(map(len, hashinfo.twins.values())) == 1
-    assert len(hashinfo.entries()) == 2
+    assert len(inet_ehash_entries(hashinfo)) == 2
     for _ in range(2):
         for name, ours, theirs in pairs:
             ours.send(name.encode())
@@ -483,7 +484,7 @@ def test_connections_of_two_vrfs_have_the_same_four_tuple(twins, family, active)
         assert ours.recv(9) == b"still"
         a.clock.run_for(70_000_000_000)
     assert not hashinfo.twins
-    assert [sk.sk_bound_dev_if for sk in hashinfo.entries()] == [a.dev(name).ifindex]
+    assert [sk.sk_bound_dev_if for sk in inet_ehash_entries(hashinfo)] == [a.dev(name).ifindex]
     ours.close()
     theirs.close()
 
