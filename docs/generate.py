@@ -19,6 +19,7 @@ import hardware
 import misuses
 import packets
 import parts
+import queues
 import rates
 import rfcs
 import strangers
@@ -146,6 +147,7 @@ GENERATED: dict[str, Callable[[], str]] = {
     "packets.md": packets.markdown,
     "benchmarks.md": lambda: rates.filled(DOCS / "benchmarks.md"),
     "programs.md": lambda: strangers.filled(DOCS / "programs.md"),
+    "queues.svg": queues.picture,
     "rates.md": lambda: rates.filled(DOCS / "rates.md"),
     "registers.md": markdown,
     "rfcs.md": rfcs.markdown,
