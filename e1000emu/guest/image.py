@@ -63,8 +63,9 @@ SOME_MODULES = (
     *("virtio_pci", "virtio_console"),
     *("esp4", "esp6", "xfrm_user", "gcm", "ghash_generic", "ctr", "seqiv"),
     *("authenc", "crypto_null", "hmac", "sha256_generic"),
+    *("ipip", "sit", "ip_gre", "ip6_tunnel", "ip6_gre"),
 )
-"""What the agent's port and IPsec need; which of it is a module differs between kernels."""
+"""For the agent's port, IPsec and tunnels; which of it is a module differs between kernels."""
 MODULE_PATHS = (
     "kernel/crypto/",
     "kernel/drivers/char/virtio_console",
