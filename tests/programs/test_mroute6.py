@@ -159,6 +159,7 @@ print(tried(sk.setsockopt, 41, UNPROXY, mfc("::", "::", 3)))
 print(tried(sk.setsockopt, 41, UNPROXY, mfc("::", "::", 2))); told()
 print(tried(sk.setsockopt, 41, DEL_MFC, mfc("::", "::", 0)))
 sk.setsockopt(41, ADD_MFC, mfc("fd01::1", G, 0, 1, 2))
+sk.setsockopt(41, ASSERT, 0)  # it would be told again after 3 s
 member = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
 member.bind(("", 5000))
 member.setsockopt(41, 20, addr(G) + struct.pack("=I", socket.if_nametoindex("a0")))

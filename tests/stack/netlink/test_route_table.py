@@ -60,6 +60,7 @@ HEADS = {
 LEFTOVER = "Linux tells of bytes left over even where it takes them; the errno is the same"
 COUNTS = "what has been counted until now"
 NEWER = "not told here"
+ASKS = "whether routers were asked for: the kernel does that when it likes"
 SIZES = "the loopback here takes larger packets"
 LEFT_OUT: dict[tuple[int, ...], str] = {
     (LINK, 7): COUNTS,
@@ -69,9 +70,11 @@ LEFT_OUT: dict[tuple[int, ...], str] = {
     (LINK, 48): COUNTS,
     **{(LINK, number): SIZES for number in (41, 58, 59)},
     **{(LINK, number): NEWER for number in (62, 63, 64, 65, 66, 67, 68, 69)},
+    (LINK, 12, 1): ASKS,
     (LINK, 12, 2): NEWER,
     (LINK, 12, 3): COUNTS,
     (LINK, 12, 6): COUNTS,
+    (LINK, 26, 10, 1): ASKS,
     (LINK, 26, 10, 2): NEWER,
     (LINK, 26, 10, 3): COUNTS,
     (LINK, 26, 10, 6): COUNTS,
