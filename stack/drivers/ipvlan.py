@@ -25,12 +25,11 @@ from stack.core.dev import (
     dev_change_flags,
     dev_set_allmulti,
     free_netdev,
-    register_netdevice,
     unregister_netdevice,
 )
 from stack.core.dev_notifier import call_netdevice_notifiers, register_netdevice_notifier
 from stack.core.dev_receive import netdev_rx_handler_register, netdev_rx_handler_unregister
-from stack.core.dev_upper import netdev_upper_dev_link, netdev_upper_dev_unlink
+from stack.core.dev_upper import netdev_upper_dev_unlink
 from stack.core.drop_reason import SKB_DROP_REASON_DEV_READY, kfree_skb_reason
 from stack.core.errors import os_error
 from stack.core.ethtool import ethtool_drvinfo, ethtool_ops
@@ -80,6 +79,7 @@ from stack.drivers.stacked import (
     stacked_fix_features,
     stacked_get_link_ksettings,
     stacked_init,
+    stacked_register,
     stacked_set_rx_mode,
     stacked_vlan_rx_add_vid,
     stacked_vlan_rx_kill_vid,
@@ -317,11 +317,7 @@ def ipvlan_link_new(
     dev.dev_addr = lowerdev.dev_addr
     try:
         ipvlan.dev_id = ipvlan_dev_id(port)
-        err = register_netdevice(dev)
-        if not err:
-            err = netdev_upper_dev_link(lowerdev, dev)
-            if err:
-                unregister_netdevice(dev)
+        err = stacked_register(dev, lowerdev)
         if err:
             raise os_error(-err, f"ipvlan {name} on {lowerdev.name}")
     except OSError:

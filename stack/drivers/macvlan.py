@@ -9,11 +9,10 @@ from stack.core import netdevice
 from stack.core.dev import (
     dev_set_mtu,
     free_netdev,
-    register_netdevice,
     unregister_netdevice,
 )
 from stack.core.dev_notifier import register_netdevice_notifier
-from stack.core.dev_upper import netdev_upper_dev_link, netdev_upper_dev_unlink
+from stack.core.dev_upper import netdev_upper_dev_unlink
 from stack.core.errors import os_error
 from stack.core.link_watch import linkwatch_fire_event, netif_stacked_transfer_operstate
 from stack.core.net_namespace import load_module, pernet_operations
@@ -33,7 +32,7 @@ from stack.drivers.macvlan_dev import (
     macvlan_setup,
     macvlan_sync_address,
 )
-from stack.drivers.stacked import stacked_device_event
+from stack.drivers.stacked import stacked_device_event, stacked_register
 
 if TYPE_CHECKING:
     from stack.machine import Machine
@@ -99,11 +98,7 @@ def macvlan_common_newlink(
             macvlan_hash_add_source(vlan, addr)
         if bc_cutoff is not None:
             port.bc_cutoff = bc_cutoff
-        err = register_netdevice(dev)
-        if not err:
-            err = netdev_upper_dev_link(lowerdev, dev)
-            if err:
-                unregister_netdevice(dev)
+        err = stacked_register(dev, lowerdev)
         if err:
             raise os_error(-err, what)
     except (OSError, ValueError):
