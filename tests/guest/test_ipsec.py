@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import pytest
 
 from stack import proc
-from tests.guest.setup import DATA_PORT, GUEST, WAIT_S, content, fields, sha256
-from tests.guest.test_stack import GUEST6, OURS, OURS6, OnStack, lan, listen
-from tests.linux.peer import Worker, eventually, receive_all
+from tests.guest.setup import DATA_PORT, GUEST, WAIT_S, content, fields
+from tests.guest.test_stack import GUEST6, OURS, OURS6, OnStack, lan, streams
+from tests.linux.peer import eventually
 from tests.support import require
 
 __all__ = ["lan"]
@@ -119,25 +119,6 @@ def sa(lan: OnStack, modules: None, request: pytest.FixtureRequest) -> Iterator[
     flush = "ip xfrm state flush; ip xfrm policy flush"
     on_host(lan, flush)
     lan.guest.run(flush).check()
-
-
-def streams(lan: OnStack, family: int, ours: str) -> None:
-    """The content goes from the guest to us over a connection, and back over another."""
-    listener = listen(lan, family, ours)
-    worker = Worker(lambda: receive_all(listener.accept()[0]), ())
-    lan.guest.run(f"cat /tmp/data >/dev/tcp/{ours}/{DATA_PORT}", timeout_s=WAIT_S).check()
-    assert worker.result(WAIT_S) == content()
-
-    def serve() -> None:
-        sock, _ = listener.accept()
-        sock.sendall(content())
-        sock.close()
-
-    worker = Worker(serve, ())
-    made = lan.guest.run(f"sha256sum </dev/tcp/{ours}/{DATA_PORT}", timeout_s=WAIT_S).check()
-    worker.result(WAIT_S)
-    assert made.stdout.split()[0] == sha256(content())
-    listener.close()
 
 
 def datagrams(lan: OnStack, family: int, ours: str, theirs: str) -> None:

@@ -120,6 +120,25 @@ def listen(lan: OnStack, family: int = socket.AF_INET, to: str = "") -> Any:
     return sock
 
 
+def streams(lan: OnStack, family: int, ours: str) -> None:
+    """The content goes from the guest to us over a connection, and back over another."""
+    listener = listen(lan, family, ours)
+    worker = Worker(lambda: receive_all(listener.accept()[0]), ())
+    lan.guest.run(f"cat /tmp/data >/dev/tcp/{ours}/{DATA_PORT}", timeout_s=WAIT_S).check()
+    assert worker.result(WAIT_S) == content()
+
+    def serve() -> None:
+        sock, _ = listener.accept()
+        sock.sendall(content())
+        sock.close()
+
+    worker = Worker(serve, ())
+    made = lan.guest.run(f"sha256sum </dev/tcp/{ours}/{DATA_PORT}", timeout_s=WAIT_S).check()
+    worker.result(WAIT_S)
+    assert made.stdout.split()[0] == sha256(content())
+    listener.close()
+
+
 @BOTH
 def test_guest_pings_our_stack(lan, ends):
     for size in (0, 56, 1500 - ends.header_bytes - 8):
@@ -264,21 +283,7 @@ def test_a_vlan_of_linux_and_one_of_ours(lan, offload):
         how(["-K", "eth0", "rxvlan", "on" if offload else "off"])
     for size in (0, 56, 1472):
         ping(lan.guest, VLAN_OURS, size=size)
-    there = listen(lan, to=VLAN_OURS)
-    worker = Worker(lambda: receive_all(there.accept()[0]), ())
-    lan.guest.run(f"cat /tmp/data >/dev/tcp/{VLAN_OURS}/{DATA_PORT}", timeout_s=WAIT_S).check()
-    assert worker.result(WAIT_S) == content()
-
-    def serve() -> None:
-        sock, _ = there.accept()
-        sock.sendall(content())
-        sock.close()
-
-    worker = Worker(serve, ())
-    made = lan.guest.run(f"sha256sum </dev/tcp/{VLAN_OURS}/{DATA_PORT}", timeout_s=WAIT_S).check()
-    worker.result(WAIT_S)
-    assert made.stdout.split()[0] == sha256(content())
-    there.close()
+    streams(lan, socket.AF_INET, VLAN_OURS)
     lan.writer.flush()
     # The guest's tags say priority 5, and nothing of the VLAN went without one.
     rows = fields(lan.capture, f"ip.addr == {VLAN_GUEST}", "vlan.id", "vlan.priority", "ip.src")

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import pytest
 
 from tests.guest.setup import fields, ping
-from tests.guest.test_ipsec import datagrams, on_host, streams
-from tests.guest.test_stack import GUEST, GUEST6, OURS, OURS6, OnStack, lan
+from tests.guest.test_ipsec import datagrams, on_host
+from tests.guest.test_stack import GUEST, GUEST6, OURS, OURS6, OnStack, lan, streams
 from tests.support import require
 
 __all__ = ["lan"]
