@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import ctypes
 import errno
-import gc
 import mmap
 import os
 
@@ -19,6 +18,12 @@ from fastpath.base import seccomp
 
 pytestmark = pytest.mark.skipif(not seccomp.available(), reason="needs Linux's seccomp")
 ME = os.getpid()
+READ_WRITE = mmap.PROT_READ | mmap.PROT_WRITE
+PRIVATE = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
+LIBC = ctypes.CDLL(None)
+LIBC.mmap.restype = ctypes.c_size_t
+LIBC.mmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_long)
+LIBC.munmap.argtypes = (ctypes.c_size_t, ctypes.c_size_t)
 
 
 def test_memory_that_is_not_there():
@@ -40,10 +45,9 @@ def test_memory_that_is_not_there():
 @given(st.binary(max_size=64), st.integers(0, 80), st.integers(-8, 1 << 12))
 def test_memory_is_moved_up_to_the_end_of_a_mapping(data, count, beyond):
     """The last page of the mapping has `data` at its end, with nothing behind it."""
-    with mmap.mmap(-1, 2 * mmap.PAGESIZE) as room:
-        start = ctypes.addressof(ctypes.c_char.from_buffer(room))
-        libc = ctypes.CDLL(None)
-        libc.munmap(ctypes.c_void_p(start + mmap.PAGESIZE), ctypes.c_size_t(mmap.PAGESIZE))
+    start = LIBC.mmap(None, 2 * mmap.PAGESIZE, READ_WRITE, PRIVATE, -1, 0)
+    try:
+        LIBC.munmap(start + mmap.PAGESIZE, mmap.PAGESIZE)
         addr = start + mmap.PAGESIZE - len(data)
         first = min(beyond, 0)
         try:
@@ -52,11 +56,8 @@ def test_memory_is_moved_up_to_the_end_of_a_mapping(data, count, beyond):
             found = bytes(seccomp.read_memory(ME, addr + first, count))
         except OSError as exc:
             found = exc.errno
-        libc.mmap(
-            *(ctypes.c_void_p(start + mmap.PAGESIZE), ctypes.c_size_t(mmap.PAGESIZE), 3),
-            *(mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | 0x10, -1, ctypes.c_long(0)),
-        )
-        gc.collect()
+    finally:
+        LIBC.munmap(start, mmap.PAGESIZE)
     assert same
     there = bytes(-first) + data
     assert found == (there[:count] if count <= len(there) else errno.EFAULT)

@@ -178,7 +178,7 @@ def test_a_wire_too_slow_for_arp_is_named(words: tuple[str, ...]) -> None:
 
 @pytest.mark.parametrize("seed", [2, 6])
 def test_a_wire_that_breaks_the_connection_is_named(seed: int) -> None:
-    words = ["--bytes", "1M", "--loss", "50%", "--seed", str(seed)]
+    words = ["--bytes", "1M", "--loss", "50%", "--seed", str(seed), "--interval", "1s"]
     done = CliRunner().invoke(transfer.command, words)
     assert isinstance(done.exception, E1000Error)
     assert "the connection broke after" in str(done.exception)
