@@ -15,7 +15,7 @@ import pytest
 from e1000emu.clock import SimulationDeadlock, VirtualClock
 from e1000emu.lab import two_hosts
 from fastpath.base import seccomp
-from stack.api.programs import Program, spawn
+from stack.api.programs import Program, spawn, virtual
 from stack.api.programs.filter import TIME_CALLS, number_of
 from stack.api.programs.virtual import state_of
 from stack.host import Host
@@ -436,3 +436,23 @@ def test_nothing_is_left_of_many_programs(host):
     assert len(os.listdir("/proc/self/fd")) <= before
     assert not host.fdtable.fd
     assert not host.clock.attached.supervisors
+
+
+def test_a_thread_that_sleeps_before_its_child_is_made_does_not_rest(host, monkeypatch):
+    """It is asleep in clone(2), but for memory or a lock and not for the end of a vfork."""
+    attached = virtual.Attached(host.clock)
+    children = [11]
+    monkeypatch.setattr(virtual, "children_of", lambda tid: list(children))
+    monkeypatch.setattr(virtual, "state_of", lambda tid: ("D", b"switched 1"))
+    monkeypatch.setattr(virtual, "in_clone", lambda tid: True)
+    monkeypatch.setattr(virtual, "on_processor", lambda tid: False)
+    monkeypatch.setattr(virtual, "process_of", lambda tid: 10)
+    monkeypatch.setattr(attached, "_find", lambda pid, owner: None)
+    attached._threads[10] = {10: 1}
+    attached._owner[10] = object()
+    assert not attached._rest()  # in no call that makes anything
+    attached.makes(10)
+    assert not attached._rest()
+    children.append(12)
+    assert attached._rest()
+    assert attached._rest()  # as long as it waits

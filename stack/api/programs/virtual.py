@@ -102,8 +102,9 @@ class Attached:
         self._owner: dict[int, Supervisor] = {}
         """By process: what serves it."""
         self._found = 0
-        self._makers: set[int] = set()
-        """Threads that may have made a thread or process that is not known yet."""
+        self._makers: dict[int, set[int]] = {}
+        """Threads that may have made a thread or process that is not known yet; the children that
+        they had before."""
         self._idle: dict[int, tuple[int, int]] = {}
         """By thread: the time, and the calls that found nothing since."""
         self._scheduled = False
@@ -162,7 +163,7 @@ class Attached:
 
     def makes(self, tid: int) -> None:
         """The thread is about to make another, or a process."""
-        self._makers.add(tid)
+        self._makers[tid] = set(children_of(tid))
 
     def idle(self, tid: int) -> None:
         """A call of the thread found nothing."""
@@ -179,7 +180,7 @@ class Attached:
     def _forget(self, pid: int) -> None:
         for tid in self._threads.pop(pid, ()):
             self._idle.pop(tid, None)
-            self._makers.discard(tid)
+            self._makers.pop(tid, None)
         self._owner.pop(pid, None)
 
     def _find(self, pid: int, owner: Supervisor) -> None:
@@ -204,15 +205,20 @@ class Attached:
             pid = process_of(maker)
             owner = None if pid is None else self._owner.get(pid)
             if pid is None or owner is None:
-                self._makers.discard(maker)
+                self._makers.pop(maker, None)
                 continue
-            children: list[int] = []
-            with contextlib.suppress(OSError), open(f"/proc/{maker}/task/{maker}/children") as file:
-                children = [int(word) for word in file.read().split()]
-            for found in (pid, *children):
+            for found in (pid, *children_of(maker)):
                 self._find(found, owner)
             if maker in self.stopped:
-                self._makers.discard(maker)
+                self._makers.pop(maker, None)
+
+    def _waits_for_child(self, tid: int) -> bool:
+        """Whether the thread waits for a child that uses its memory (vfork).
+
+        It may also be asleep in the same call before the child is made, for memory or a lock.
+        """
+        before = self._makers.get(tid)
+        return before is not None and in_clone(tid) and not before.issuperset(children_of(tid))
 
     def _states(self) -> list[tuple[int, str, bytes]] | None:
         """What the kernel tells of each thread that is not stopped; None when one runs."""
@@ -227,7 +233,7 @@ class Attached:
                 state, switches = state_of(tid)
                 if not state:
                     gone = True
-                elif state in RESTS or (state == "D" and in_clone(tid)):
+                elif state in RESTS or (state == "D" and self._waits_for_child(tid)):
                     out.append((tid, state, switches))
                 else:
                     return None
@@ -250,8 +256,9 @@ class Attached:
             # No new call since: what rests was not stopped by one that is not known.
             if self._collect(0.0):
                 return False
-            for tid, _, _ in before:
-                self._makers.discard(tid)
+            for tid, state, _ in before:
+                if state != "D":
+                    self._makers.pop(tid, None)
         return True
 
     # --- calls ----------------------------------------------------------------------------------
@@ -351,6 +358,13 @@ def process_of(tid: int) -> int | None:
     return None if found is None else int(found[1])
 
 
+def children_of(tid: int) -> list[int]:
+    """The processes that a thread has made and not waited for yet."""
+    with contextlib.suppress(OSError), open(f"/proc/{tid}/task/{tid}/children") as file:
+        return [int(word) for word in file.read().split()]
+    return []
+
+
 def has_filter(pid: int) -> bool:
     """Whether the process is under a filter of seccomp: its number is no other's by now."""
     return b"\nSeccomp:\t2\n" in status_of(pid)
@@ -380,7 +394,7 @@ def on_processor(tid: int) -> bool:
 
 
 def in_clone(tid: int) -> bool:
-    """Whether the thread waits for a child that uses its memory (vfork)."""
+    """Whether the thread is in a call that makes a process."""
     with contextlib.suppress(OSError, ValueError), open(f"/proc/{tid}/syscall") as file:
         return int(file.read().split()[0]) in map(number_of, CLONES)
     return False
