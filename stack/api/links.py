@@ -71,7 +71,7 @@ from stack.core.fib_rules import LAST_ID
 from stack.core.l3mdev import netif_is_l3_master
 from stack.core.netdevice import flag_names, net_device
 from stack.core.rtnetlink import rtnl_delete_link
-from stack.core.uapi import AF_INET
+from stack.core.uapi import AF_INET, NUD_NOARP, NUD_REACHABLE
 from stack.drivers.dummy import dummy_newlink
 from stack.drivers.ipvlan import IPVLAN_FLAG_NAMES, IPVLAN_MODE_NAMES, ipvlan_link_new
 from stack.drivers.macvlan import macvlan_common_newlink
@@ -515,7 +515,8 @@ class Links(Net):
         """`bridge fdb replace ADDR dev NAME master [static|dynamic]`. Raises: OSError: EINVAL."""
         with self.lock:
             p = self._port(name)
-            _check(fdb_add_entry(p.br, p, _mac(addr), static), f"{name}: {addr!r}")
+            state = NUD_NOARP if static else NUD_REACHABLE
+            _check(fdb_add_entry(p.br, p, _mac(addr), state), f"{name}: {addr!r}")
 
     def fdb_del(self, addr: str | bytes, name: str) -> None:
         """`bridge fdb del ADDR dev NAME master`. Raises: OSError: ENOENT."""

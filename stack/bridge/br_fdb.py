@@ -5,16 +5,40 @@ from __future__ import annotations
 import errno
 
 from stack.bridge.br_private import (
-    BR_STATE_DISABLED,
+    BR_STATE_FORWARDING,
+    BR_STATE_LEARNING,
     net_bridge,
     net_bridge_fdb_entry,
     net_bridge_port,
 )
+from stack.core import uapi
 from stack.core.workqueue import cancel_delayed_work, schedule_delayed_work
 from stack.ethernet.eth import is_valid_ether_addr
 
 GC_MIN_NS = 10_000_000
 """The collector runs a hundred times a second at most."""
+FDB_STICKY, FDB_EXT_LEARNED = 1, 2
+"""Bits of `flags`: it does not move to another port; a program has learned it."""
+FDB_LOCAL, FDB_STATIC, FDB_BY_USER = 4, 8, 16
+"""What else br_fdb_flush_matching can ask for."""
+CREATE, EXCL = 0x400, 0x200
+"""NLM_F_CREATE, NLM_F_EXCL."""
+
+
+def fdb_notify(br: net_bridge, fdb: net_bridge_fdb_entry, kind: int) -> None:
+    """net/bridge/br_fdb.c: tell who listens that an entry came, changed or went."""
+    rtnl = br.dev.net.rtnl
+    if rtnl is not None:
+        rtnl(kind, (br, fdb))
+
+
+def fdb_to_nud(br: net_bridge, fdb: net_bridge_fdb_entry) -> int:
+    """net/bridge/br_fdb.c: NUD_* of an entry."""
+    if fdb.is_local:
+        return uapi.NUD_PERMANENT
+    if fdb.is_static:
+        return uapi.NUD_NOARP
+    return uapi.NUD_STALE if has_expired(br, fdb) else uapi.NUD_REACHABLE
 
 
 def br_fdb_find_rcu(br: net_bridge, addr: bytes) -> net_bridge_fdb_entry | None:
@@ -53,8 +77,11 @@ def fdb_create(
 
 def fdb_delete(br: net_bridge, fdb: net_bridge_fdb_entry) -> None:
     """net/bridge/br_fdb.c: forget an address."""
-    if br.fdb_hash.pop(fdb.addr, None) is not None and not fdb.is_static:
+    if br.fdb_hash.pop(fdb.addr, None) is None:
+        return
+    if not fdb.is_static:
         br.fdb_n_learned -= 1
+    fdb_notify(br, fdb, uapi.RTM_DELNEIGH)
 
 
 def br_fdb_update(br: net_bridge, source: net_bridge_port, addr: bytes) -> None:
@@ -63,16 +90,20 @@ def br_fdb_update(br: net_bridge, source: net_bridge_port, addr: bytes) -> None:
         return
     fdb: net_bridge_fdb_entry | None = br.fdb_hash.get(addr)
     if fdb is None:
-        fdb_create(br, source, addr, False, False)
+        fdb = fdb_create(br, source, addr, False, False)
+        if fdb is not None:
+            fdb_notify(br, fdb, uapi.RTM_NEWNEIGH)
         return
     if fdb.is_local:  # a loop, or another station has our address
         return
-    if fdb.dst is not source:
+    fdb.updated = br.dev.machine.clock.now_ns()
+    if fdb.dst is not source and not fdb.flags & FDB_STICKY:
         fdb.dst = source
+        fdb.flags = 0
         if fdb.is_static:  # a static entry that moves becomes a learned one
             fdb.is_static = False
             br.fdb_n_learned += 1
-    fdb.updated = br.dev.machine.clock.now_ns()
+        fdb_notify(br, fdb, uapi.RTM_NEWNEIGH)
 
 
 def fdb_add_local(br: net_bridge, source: net_bridge_port | None, addr: bytes) -> int:
@@ -84,7 +115,9 @@ def fdb_add_local(br: net_bridge, source: net_bridge_port | None, addr: bytes) -
         if fdb.is_local:  # several ports may have one address: the first one is kept
             return 0
         fdb_delete(br, fdb)
-    fdb_create(br, source, addr, True, True)
+    fdb = fdb_create(br, source, addr, True, True)
+    if fdb is not None:
+        fdb_notify(br, fdb, uapi.RTM_NEWNEIGH)
     return 0
 
 
@@ -134,6 +167,22 @@ def br_fdb_delete_by_port(br: net_bridge, p: net_bridge_port, do_all: bool) -> N
             fdb_delete(br, fdb)
 
 
+def br_fdb_flush_matching(br: net_bridge, port_ifindex: int, flags: int, mask: int) -> None:
+    """net/bridge/br_fdb.c br_fdb_flush: forget the entries of a port, or with its own index those
+    of the bridge; 0: all. Of the bits FDB_* in `mask`, unless that is 0, they have just `flags`."""
+    for fdb in list(br.fdb_hash.values()):
+        dev = br.dev if fdb.dst is None else fdb.dst.dev
+        if port_ifindex not in (0, dev.ifindex):
+            continue
+        has = fdb.flags | FDB_LOCAL * fdb.is_local | FDB_STATIC * fdb.is_static
+        if mask and (has | FDB_BY_USER * fdb.added_by_user) & mask != flags:
+            continue
+        if fdb.is_local:
+            fdb_delete_local(br, fdb.dst, fdb)
+        else:
+            fdb_delete(br, fdb)
+
+
 def br_fdb_flush(br: net_bridge) -> None:
     """net/bridge/br_fdb.c: forget all learned addresses."""
     for fdb in list(br.fdb_hash.values()):
@@ -170,25 +219,79 @@ def br_gc_value(br: net_bridge) -> int:
     return max(left, 0) if br.gc_work.pending else 0
 
 
-def fdb_add_entry(br: net_bridge, source: net_bridge_port, addr: bytes, static: bool) -> int:
-    """net/bridge/br_fdb.c: `bridge fdb replace ADDR dev PORT master [static|dynamic]`.
+def fdb_add_entry(
+    br: net_bridge,
+    source: net_bridge_port | None,
+    addr: bytes,
+    state: int,
+    flags: int = 0,
+    nlflags: int = CREATE,
+) -> int:
+    """net/bridge/br_fdb.c: `bridge fdb add ADDR dev PORT master`; of the bridge: `source` None.
 
-    0; -EINVAL: no address of a station, or the port is disabled; -ENOSPC: too many are learned.
+    `state`: NUD_PERMANENT, the bridge's own; NUD_NOARP, static; NUD_REACHABLE, as if learned.
+    0; -EINVAL: no address; -EPERM: the port does not learn; -ENOENT, -EEXIST: as
+    `nlflags` say; -ENOMEM: too many are learned.
     """
-    if not is_valid_ether_addr(addr) or (source.state == BR_STATE_DISABLED and not static):
+    permanent, static = state & uapi.NUD_PERMANENT != 0, state & uapi.NUD_NOARP != 0
+    if not any(addr):
+        return -errno.EINVAL
+    if source is None:
+        if not permanent:
+            return -errno.EINVAL
+    elif not (permanent or static) and source.state not in (BR_STATE_LEARNING, BR_STATE_FORWARDING):
+        return -errno.EPERM
+    if permanent and flags & FDB_STICKY:
         return -errno.EINVAL
     fdb = br_fdb_find_rcu(br, addr)
-    if fdb is not None:
-        fdb_delete(br, fdb)
-    fdb = fdb_create(br, source, addr, False, static)
+    before: tuple[object, ...] = ()
     if fdb is None:
-        return -errno.ENOSPC
+        if not nlflags & CREATE:
+            return -errno.ENOENT
+        fdb = fdb_create(br, source, addr, permanent, static)
+        if fdb is None:
+            return -errno.ENOMEM
+    else:
+        if nlflags & EXCL:
+            return -errno.EEXIST
+        before = (fdb.dst, fdb_to_nud(br, fdb), fdb.flags)
+        br.fdb_n_learned += int(fdb.is_static) - int(permanent or static)
+        fdb.dst = source
+        fdb.is_local = permanent
+        fdb.is_static = permanent or static
+    now: int = br.dev.machine.clock.now_ns()
     fdb.added_by_user = True
+    fdb.flags = flags
+    fdb.used = now
+    if before != (source, state, flags):
+        fdb.updated = now
+        fdb_notify(br, fdb, uapi.RTM_NEWNEIGH)
     return 0
 
 
-def fdb_delete_entry(br: net_bridge, p: net_bridge_port, addr: bytes) -> int:
-    """net/bridge/br_fdb.c: `bridge fdb del ADDR dev PORT master`. 0 or -ENOENT."""
+def br_fdb_external_learn_add(br: net_bridge, source: net_bridge_port | None, addr: bytes) -> int:
+    """net/bridge/br_fdb.c: an address that a program has learned. 0 or -ENOMEM."""
+    fdb = br_fdb_find_rcu(br, addr)
+    if fdb is None:
+        fdb = fdb_create(br, source, addr, source is None, False)
+        if fdb is None:
+            return -errno.ENOMEM
+    elif fdb.dst is source and fdb.flags & FDB_EXT_LEARNED:
+        fdb.used = br.dev.machine.clock.now_ns()
+        return 0
+    fdb.dst = source
+    fdb.added_by_user = True
+    fdb.flags |= FDB_EXT_LEARNED
+    fdb.updated = br.dev.machine.clock.now_ns()
+    fdb_notify(br, fdb, uapi.RTM_NEWNEIGH)
+    return 0
+
+
+def fdb_delete_entry(br: net_bridge, p: net_bridge_port | None, addr: bytes) -> int:
+    """net/bridge/br_fdb.c: `bridge fdb del ADDR dev PORT master`; of the bridge: `p` None.
+
+    0 or -ENOENT.
+    """
     fdb = br_fdb_find_rcu(br, addr)
     if fdb is None or fdb.dst is not p:
         return -errno.ENOENT

@@ -210,6 +210,8 @@ class net_bridge_fdb_entry:
     is_local: bool = row(False)
     is_static: bool = row(False)
     added_by_user: bool = row(False)
+    flags: int = row(0)
+    """Bits FDB_*."""
     updated: int = row(0)
     """Time of the last frame from the address (the clock's ns)."""
     used: int = row(0)

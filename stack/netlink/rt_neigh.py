@@ -1,9 +1,9 @@
-"""net/core/neighbour.c: RTM_*NEIGH: the neighbours of both families, their proxies; bridges' FDBs.
+"""net/core/neighbour.c: RTM_*NEIGH: the neighbours of both families, their proxies.
 
 RTM_NEWNEIGH    neigh_add => neigh_update, pneigh_create
 RTM_DELNEIGH    neigh_delete => neigh_remove_one, pneigh_delete
 RTM_GETNEIGH    neigh_get, neigh_dump_info => neigh_fill_info
-of AF_BRIDGE    rtnl_fdb_add, rtnl_fdb_del, rtnl_fdb_dump
+of AF_BRIDGE    see rt_fdb.py
 """
 
 from __future__ import annotations
@@ -11,10 +11,7 @@ from __future__ import annotations
 import contextlib
 import errno
 from collections.abc import Iterator
-from typing import Any
 
-from stack.bridge.br_fdb import fdb_add_entry, fdb_delete_entry
-from stack.bridge.br_private import br_port_get, net_bridge, net_bridge_port, netif_is_bridge_master
 from stack.core import uapi
 from stack.core.neigh_gc import neigh_remove_one, pneigh_create, pneigh_delete
 from stack.core.neigh_table import (
@@ -40,13 +37,12 @@ from stack.netlink.netlink_sock import (
 )
 from stack.netlink.nlattr import BINARY, DEPRECATED_STRICT, Attr, Attrs, AttrTable, NlError
 from stack.netlink.rt_attrs import NDA, NDA_CACHE, NDMSG
-from stack.netlink.rt_kinds import link_kind_of
 from stack.netlink.rt_link import check, device_of, header, nlmsg_parse, only
 
 NDA_FIND = AttrTable("NDA", (Attr("NDA_DST", 1, BINARY, told=True),), last=16)
 """What neigh_get and neigh_delete look for; they do not check others."""
 TICK_NS = 10_000_000
-NTF_USE, NTF_SELF, NTF_PROXY = 0x01, 0x02, 0x08
+NTF_USE, NTF_PROXY = 0x01, 0x08
 ADDR_BYTES = {uapi.AF_INET: 4, uapi.AF_INET6: 16}
 FAMILIES = {ETH_P_IP: uapi.AF_INET, ETH_P_IPV6: uapi.AF_INET6}
 """The family of a table, which names it by EtherType."""
@@ -254,98 +250,3 @@ def neigh_delete(nlh: nlmsg) -> None:
         raise NlError(errno.ENOENT)
     check(neigh_update(n, None, uapi.NUD_FAILED, NEIGH_UPDATE_F_OVERRIDE | NEIGH_UPDATE_F_ADMIN))
     neigh_remove_one(n)
-
-
-# --- forwarding tables of bridges -----------------------------------------------------------------
-
-
-def rtnl_fdb_dump(nlh: nlmsg) -> Iterator[bytes]:
-    """net/core/rtnetlink.c: RTM_GETNEIGH of AF_BRIDGE: what bridges and the interfaces receive."""
-    for dev in tuple(nlh.sk.net.dev_base_head):
-        p = br_port_get(dev)
-        if p is not None:
-            yield from br_fdb_dump(nlh, p.br, p)
-        # ndo_dflt_fdb_dump
-        for addr in (*dev.uc, *dev.mc):
-            yield _fdb(nlh, dev, uapi.NUD_PERMANENT, NTF_SELF, {"NDA_LLADDR": addr})
-        if netif_is_bridge_master(dev):
-            yield from br_fdb_dump(nlh, dev.priv, None)
-        row = link_kind_of(dev)
-        if row is not None and row.fdb_dump is not None:
-            now = nlh.sk.net.clock.now_ns()
-            for state, flags, attrs, (used, updated) in row.fdb_dump(dev):
-                ages = (max(now - at, 0) // TICK_NS for at in (used, used, updated))
-                yield _fdb(
-                    nlh, dev, state, flags, attrs | {"NDA_CACHEINFO": NDA_CACHE.pack(*ages, 0)}
-                )
-
-
-def br_fdb_dump(nlh: nlmsg, br: net_bridge, port: net_bridge_port | None) -> Iterator[bytes]:
-    """net/bridge/br_fdb.c: the addresses of a port; None: of the bridge itself."""
-    now = nlh.sk.net.clock.now_ns()
-    for fdb in tuple(br.fdb_hash.values()):
-        if fdb.dst is not port:
-            continue
-        state = uapi.NUD_REACHABLE
-        if fdb.is_local:
-            state = uapi.NUD_PERMANENT
-        elif fdb.is_static:
-            state = uapi.NUD_NOARP
-        ages = (max(now - at, 0) // TICK_NS for at in (fdb.used, fdb.used, fdb.updated))
-        attrs = {
-            "NDA_LLADDR": fdb.addr,
-            "NDA_MASTER": br.dev.ifindex,
-            "NDA_CACHEINFO": NDA_CACHE.pack(*ages, 0),
-        }
-        yield _fdb(nlh, br.dev if port is None else port.dev, state, 0, attrs)
-
-
-def _fdb(nlh: nlmsg, dev: net_device, state: int, flags: int, attrs: dict[str, Any]) -> bytes:
-    head = NDMSG.pack(uapi.AF_BRIDGE, 0, 0, dev.ifindex, state, flags, 0)
-    return nlmsg_put(uapi.RTM_NEWNEIGH, 0, nlh.seq, nlh.sk.portid, head + NDA.build(attrs))
-
-
-def _fdb_request(nlh: nlmsg) -> tuple[net_device, Attrs, int, int]:
-    """Device, attributes, state and flags of a request. Raises: NlError."""
-    (_, _, _, index, state, flags, _), tb = nlmsg_parse(nlh, NDMSG, NDA)
-    if not index:
-        raise NlError(errno.EINVAL, "invalid ifindex")
-    dev = device_of(nlh.sk.net, index, "unknown ifindex")
-    if len(tb.get("NDA_LLADDR", b"")) != 6:
-        raise NlError(errno.EINVAL, "invalid address")
-    return dev, tb, state, flags
-
-
-def _fdb_port(dev: net_device, flags: int) -> net_bridge_port:
-    """The bridge's port that a request without NTF_SELF is about. Raises: NlError."""
-    p = br_port_get(dev)
-    if p is None or flags & NTF_SELF:
-        raise NlError(errno.EOPNOTSUPP, f"{dev.name} is no port of a bridge")
-    return p
-
-
-def rtnl_fdb_add(nlh: nlmsg) -> None:
-    """net/core/rtnetlink.c: RTM_NEWNEIGH of AF_BRIDGE: `bridge fdb add ADDR dev PORT master`."""
-    dev, tb, state, flags = _fdb_request(nlh)
-    addr, row = tb["NDA_LLADDR"], link_kind_of(dev)
-    if flags & NTF_SELF and row is not None and row.fdb_add is not None:
-        row.fdb_add(dev, tb, state, flags, nlh.flags)
-        return
-    p = _fdb_port(dev, flags)
-    there = p.br.fdb_hash.get(addr)
-    if there is not None and nlh.flags & NLM_F_EXCL:
-        raise NlError(errno.EEXIST)
-    if there is None and not nlh.flags & NLM_F_CREATE:
-        raise NlError(errno.ENOENT)
-    check(fdb_add_entry(p.br, p, addr, bool(state & (uapi.NUD_NOARP | uapi.NUD_PERMANENT))))
-
-
-def rtnl_fdb_del(nlh: nlmsg) -> None:
-    """net/core/rtnetlink.c: RTM_DELNEIGH of AF_BRIDGE."""
-    dev, tb, _, flags = _fdb_request(nlh)
-    addr, row = tb["NDA_LLADDR"], link_kind_of(dev)
-    if flags & NTF_SELF and row is not None and row.fdb_del is not None:
-        row.fdb_del(dev, tb)
-        return
-    p = _fdb_port(dev, flags)
-    check(fdb_delete_entry(p.br, p, addr))

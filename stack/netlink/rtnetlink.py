@@ -18,6 +18,7 @@ from stack.bridge.br_private import net_bridge_port
 from stack.core import uapi
 from stack.core.dev_notifier import register_netdevice_notifier
 from stack.core.extack import ExtAckError
+from stack.core.neigh_table import neighbour
 from stack.core.netdevice import (
     NETDEV_BONDING_FAILOVER,
     NETDEV_CHANGE,
@@ -63,6 +64,13 @@ from stack.netlink.rt_addr import (
     inet_rtm_deladdr,
     inet_rtm_newaddr,
 )
+from stack.netlink.rt_fdb import (
+    fdb_fill_info,
+    rtnl_fdb_add,
+    rtnl_fdb_del,
+    rtnl_fdb_dump,
+    rtnl_fdb_get,
+)
 from stack.netlink.rt_filter import (
     tc_chain_fill_node,
     tc_ctl_chain,
@@ -104,9 +112,6 @@ from stack.netlink.rt_neigh import (
     neigh_dump_info,
     neigh_fill_info,
     neigh_get,
-    rtnl_fdb_add,
-    rtnl_fdb_del,
-    rtnl_fdb_dump,
 )
 from stack.netlink.rt_netconf import (
     inet_netconf_dump_devconf,
@@ -206,7 +211,7 @@ HANDLERS: dict[tuple[int, int], tuple[Doit | None, Dumpit | None]] = {
     (uapi.AF_UNSPEC, uapi.RTM_GETNEIGH): (neigh_get, neigh_dump_info),
     (uapi.AF_UNSPEC, uapi.RTM_NEWNEIGH): (neigh_add, None),
     (uapi.AF_UNSPEC, uapi.RTM_DELNEIGH): (neigh_delete, None),
-    (uapi.AF_BRIDGE, uapi.RTM_GETNEIGH): (None, rtnl_fdb_dump),
+    (uapi.AF_BRIDGE, uapi.RTM_GETNEIGH): (rtnl_fdb_get, rtnl_fdb_dump),
     (uapi.AF_BRIDGE, uapi.RTM_NEWNEIGH): (rtnl_fdb_add, None),
     (uapi.AF_BRIDGE, uapi.RTM_DELNEIGH): (rtnl_fdb_del, None),
     (uapi.AF_UNSPEC, uapi.RTM_GETMDB): (None, rtnl_mdb_dump),
@@ -276,7 +281,7 @@ def rtnetlink_rcv_msg(nlh: nlmsg) -> None:
         netlink_dump_start(nlh, netlink_callback(nlh, dumpit(nlh), dump_seq(nlh)))
         return
     doit: Doit = rtnl_get_link(payload[0], nlh.type, False)
-    if kind == KIND_DEL and nlh.flags & NLM_F_BULK:
+    if kind == KIND_DEL and nlh.flags & NLM_F_BULK and doit is not rtnl_fdb_del:
         raise NlError(errno.EOPNOTSUPP, "Bulk delete is not supported")
     try:
         doit(nlh)
@@ -325,7 +330,8 @@ def rtnetlink_event(event: int, dev: net_device) -> int:
 def rtnl_event(net: Net, kind: int, what: Any) -> None:
     """Tell the group of a neighbour, an address or a route what became of it."""
     if kind in (uapi.RTM_NEWNEIGH, uapi.RTM_DELNEIGH):
-        _tell(net, RTNLGRP_NEIGH, kind, neigh_fill_info, what)
+        fill = neigh_fill_info if isinstance(what, neighbour) else lambda one: fdb_fill_info(*one)
+        _tell(net, RTNLGRP_NEIGH, kind, fill, what)
     elif isinstance(what, in_ifaddr):
         net.nl_table.ifaddr_seq += 1
         _tell(net, RTNLGRP_IPV4_IFADDR, kind, inet_fill_ifaddr, what)

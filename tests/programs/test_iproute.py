@@ -431,6 +431,35 @@ ROWS = {
         """,
         tools=("ip", "bridge"),
     ),
+    "a forwarding database": Row(
+        f"""{VETH}
+        ip link add br0 address 02:00:00:00:00:b0 type bridge; ip link set br0 up
+        ip link set v1 master br0
+        stdbuf -oL bridge monitor fdb > $DIR/heard & M=$!
+        sleep 0.5
+        heard() {{ until grep -q "$1" $DIR/heard; do sleep 0.05; done; }}
+        one=02:00:00:00:01:01
+        bridge fdb get $one br br0; echo $?
+        bridge fdb add $one dev v1 master static; heard $one; bridge fdb get $one br br0
+        bridge fdb add $one dev v1 master static; bridge fdb get $one dev v1
+        bridge fdb replace $one dev v1 master dynamic; bridge fdb get $one dev v1 master
+        bridge fdb del $one dev v1 master; heard "Deleted $one"
+        bridge fdb del $one dev v1 master; bridge fdb get $one dev v1 self
+        bridge fdb add 02:00:00:00:01:02 dev v1 master static sticky
+        bridge fdb add 02:00:00:00:01:03 dev v1 master extern_learn
+        bridge fdb add 02:00:00:00:01:04 dev br0 self local
+        bridge fdb add 33:33:00:00:07:77 dev v0 self
+        bridge fdb show br br0 | grep :01: | sort; bridge fdb show dev v0 | grep 07:77
+        bridge fdb flush dev br0 nopermanent nosticky; bridge fdb show br br0 | grep :01: | sort
+        bridge fdb flush dev v1 master permanent; bridge fdb flush dev v0
+        bridge fdb flush dev br0 brport v0; bridge fdb flush dev br0 vlan 7
+        bridge fdb flush dev br0; bridge fdb show br br0 | sort
+        bridge fdb show | sort; bridge fdb show dev v1 | sort; bridge fdb show br nothing
+        heard 'Deleted 02:00:00:00:01:02'; heard 'Deleted 02:00:00:00:01:04'; kill $M
+        grep -c :01: $DIR/heard; grep :01: $DIR/heard | sort
+        """,
+        tools=("ip", "bridge", "stdbuf"),
+    ),
     "groups": Row(
         f"""
 import socket, subprocess

@@ -44,6 +44,8 @@ HOW = {
     "get": (GET, ASK),
 }
 NESTED = 1 << 15
+BULK = 0x200
+BR0, BR1, BRIDGE_MAC = 4, 5, "0200000000b0"
 
 
 def ip(text: str) -> bytes:
@@ -534,6 +536,104 @@ def queueing() -> Iterator[Request]:
         yield from dumps(f"{name} of {index}", group, tcm.pack(0, index, 0, root, 0))
 
 
+# --- forwarding databases -------------------------------------------------------------------------
+
+
+def forwarding() -> Iterator[Request]:
+    """The database of a bridge with the port v1, and what interfaces receive."""
+    ifi = struct.Struct("=BxHiII")
+    kind = attr(18, attr(1, b"bridge\0"))
+    named = attr(3, b"br0\0") + attr(1, bytes.fromhex(BRIDGE_MAC)) + kind
+    yield Request("br0", LINK, MAKE, ifi.pack(0, 0, 0, 0, 0) + named)
+    named = attr(3, b"br1\0") + attr(1, bytes.fromhex("0200000000b1")) + kind
+    yield Request("br1", LINK, MAKE, ifi.pack(0, 0, 0, 1, 1) + named)
+    yield Request("br0 up", LINK + 3, ASK, ifi.pack(0, 0, BR0, 1, 1))
+    yield Request("v1 a port", LINK + 3, ASK, ifi.pack(0, 0, V1, 1, 1) + attr(10, u32(BR0)))
+    one, other = attr(2, bytes.fromhex("020000000107")), attr(2, bytes.fromhex("020000000108"))
+    addresses = {
+        "one": one,
+        "group": attr(2, bytes.fromhex("333300000777")),
+        "zero": attr(2, bytes(6)),
+        "its own": attr(2, bytes.fromhex(BRIDGE_MAC)),
+        "none": b"",
+        "short": attr(2, b"\2\0"),
+        "of a VLAN": one + attr(5, b"\7\0"),
+        "of a wrong VLAN": one + attr(5, b"\0\0"),
+        "with flags": one + attr(15, u32(0)),
+    }
+    places = (V1, V0, BR0, BR1, LO, NONE, 0)
+    ways = ("new", "new", "replace", "change", "neither", "get", "del", "del", "get")
+    dump = NDMSG.pack(7, 0, 0, 0, 0, 0, 0)
+    for how, (what, mac), index in product(ways, addresses.items(), places):
+        step, flags = HOW[how]
+        for bits in (0, 2, 4, 6):
+            for state in (0,) if step == GET else (0x80, 0x40, 0x02, 0, 0x04):
+                head = NDMSG.pack(7, 0, 0, index, state, bits, 0)
+                name = f"fdb {how} {what} dev {index} state {state:#x} flags {bits:#x}"
+                yield Request(name, NEIGH + step, flags, head + mac)
+        if index == 0:
+            yield from dumps(f"fdb {what}", NEIGH, dump)
+    for bits in (0x01, 0x08, 0x10, 0x14, 0x44, 0x40, 0x80, 0xC4):
+        for state, how in product((0x80, 0x40, 0x02), ("replace", "get", "del")):
+            step, flags = HOW[how]
+            head = NDMSG.pack(7, 0, 0, V1, 0 if step == GET else state, bits, 0)
+            name = f"fdb {how} state {state:#x} with {bits:#x}"
+            yield Request(name, NEIGH + step, flags, head + other)
+            yield Request(
+                f"{name}: told", NEIGH + GET, ASK, NDMSG.pack(7, 0, 0, V1, 0, 0, 0) + other
+            )
+    for what, tail in (
+        ("of br0", attr(9, u32(BR0)) + one),
+        ("of none", attr(9, u32(NONE)) + one),
+        ("of v0", attr(9, u32(V0)) + one),
+        ("of nobody", attr(9, u32(0)) + one),
+        ("with a number", one + attr(7, u32(7))),
+        ("with a port", one + attr(6, b"\0\7")),
+        ("with a host", one + attr(1, bytes(4))),
+    ):
+        for index, strict in product((0, V1, BR0), (False, True)):
+            body = NDMSG.pack(7, 0, 0, index, 0, 0, 0) + tail
+            yield Request(f"fdb get {what} dev {index}", NEIGH + GET, ASK, body, strict)
+    tails = {"": b"", "br0": attr(9, u32(BR0)), "v0": attr(9, u32(V0)), "none": attr(9, u32(NONE))}
+    tails |= {"br0 in a link": attr(10, u32(BR0)), "v1": attr(8, u32(V1)), "short": attr(9, b"\1")}
+    for (what, tail), index, odd in product(tails.items(), (0, V1, BR0, NONE), (False, True)):
+        yield from dumps(
+            f"fdb of {what} {index}", NEIGH, NDMSG.pack(7, odd, 0, index, 0, 0, 0) + tail
+        )
+        yield from dumps(f"fdb of {what} {index}", NEIGH, ifi.pack(7, odd, index, 0, 0) + tail)
+    filled = [
+        (V1, 0x40, 0, one), (V1, 0x80, 0, other), (V1, 0x02, 0x10, attr(2, b"\2\0\0\0\2\1")),
+        (V1, 0x40, 0x40, attr(2, b"\2\0\0\0\2\2")), (BR0, 0x80, 2, attr(2, b"\2\0\0\0\2\3")),
+    ]  # fmt: skip
+    wanted = {
+        "all": b"",
+        "of v1": attr(8, u32(V1)),
+        "of br0": attr(8, u32(BR0)),
+        "of v0": attr(8, u32(V0)),
+        "of br1": attr(8, u32(BR1)),
+        "of none": attr(8, u32(NONE)),
+        "of a VLAN": attr(5, b"\7\0"),
+        "of a wrong VLAN": attr(5, b"\0\0"),
+        "static": attr(16, b"\x40\0"),
+        "permanent or not": attr(16, b"\x80\0"),
+        "sticky": attr(17, b"\x40"),
+        "learned": attr(17, b"\x10"),
+        "other flags": attr(17, b"\x06"),
+        "with an address": one,
+        "short": attr(16, b"\1"),
+    }
+    for (what, tail), index in product(wanted.items(), (BR0, V1, V0, NONE, 0)):
+        for bits, state in product((0, 2, 4, 0x42, 0x12, 0x08), (0, 0x40, 0x80)):
+            if index in (BR0, V1):
+                for at, nud, flag, mac in filled:
+                    head = NDMSG.pack(7, 0, 0, at, nud, flag or 4 * (at == V1), 0)
+                    yield Request("fdb filled", NEIGH, TAKE, head + mac)
+            name = f"fdb flush {what} dev {index} flags {bits:#x} state {state:#x}"
+            body = NDMSG.pack(7, 0, 0, index, state, bits, 0) + tail
+            yield Request(name, NEIGH + DEL, ASK | BULK, body)
+            yield Request(f"{name}: dump", NEIGH + GET, REQUEST | ACK | DUMP, dump)
+
+
 # --- interfaces -----------------------------------------------------------------------------------
 
 
@@ -598,6 +698,7 @@ GROUPS = {
     "tc": queueing,
     "addr": addresses,
     "neigh": neighbours,
+    "fdb": forwarding,
     "route": routes,
     "rule": rules,
     "nexthop": nexthops,
