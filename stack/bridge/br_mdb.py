@@ -201,7 +201,7 @@ def br_mdb_add(
     if mp is None:
         raise mdb_error(errno.E2BIG, "")
     if p is None:
-        if mp.host_joined:
+        if mp.host_joined and not replace:
             raise mdb_error(errno.EEXIST, "Group is already joined by host")
         br_multicast_host_join(mp, False)
         br_mdb_notify(mp, None)
@@ -209,7 +209,7 @@ def br_mdb_add(
     pg = br_multicast_find_port(mp, p)
     flags = MDB_PG_FLAGS_PERMANENT if permanent else 0
     if pg is not None and not replace:
-        kind = "(*, G)" if br_multicast_is_star_g(group) or br_group_is_l2(group) else "(S, G)"
+        kind = "(*, G)" if br_multicast_is_star_g(group) else "(S, G)"
         raise mdb_error(errno.EEXIST, f"{kind} group is already joined by port")
     if pg is None:
         pg = br_multicast_new_port_group(mp, p, flags, rt_protocol)

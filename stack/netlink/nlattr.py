@@ -133,11 +133,11 @@ REJECT = AttrType("REJECT", bytes, bytes)
 class Attr:
     """One attribute. `most`: bytes as its type says (see STRING, BINARY, UNSPEC), 0: any.
 
-    `legal` are the values that a number may have, `inner` is the table of what is nested in it.
-    `flagged`: it is built with NLA_F_NESTED, which not all programs mask out. `told`: there is no
-    policy, since it is for answers; of a request any payload is taken, as bytes. `policed`: what is
-    nested in it is checked as strictly as it is itself (NLA_POLICY_NESTED). `mask` has the bits
-    that a number may have (NLA_POLICY_MASK), 0: all.
+    `legal` are the values that a number may have, or how many bytes BINARY may have. `inner` is the
+    table of what is nested in it. `flagged`: it is built with NLA_F_NESTED, which not all programs
+    mask out. `told`: there is no policy, since it is for answers; of a request any payload is
+    taken, as bytes. `policed`: what is nested in it is checked as strictly as it is itself
+    (NLA_POLICY_NESTED). `mask` has the bits that a number may have (NLA_POLICY_MASK), 0: all.
     """
 
     name: str
@@ -170,6 +170,10 @@ class Attr:
             return NlError(errno.EINVAL, FAILED, at)
         if not self.fits(data):
             return NlError(errno.ERANGE, FAILED, at)
+        if self.legal is not None and kind is BINARY:
+            if size in self.legal:
+                return None
+            return NlError(errno.ERANGE, "binary attribute size out of range", at)
         if self.legal is not None and kind.get(data) not in self.legal:
             return NlError(errno.ERANGE, "integer out of range", at)
         if self.mask and kind.get(data) & ~self.mask:

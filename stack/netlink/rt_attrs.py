@@ -117,7 +117,7 @@ BR_MDB_ENTRY = struct.Struct("=IBBH16sH2x")
 MDBE_ATTRS = AttrTable(
     "MDBE_ATTR",
     (
-        Attr("MDBE_ATTR_SOURCE", 1, BINARY, 16),
+        Attr("MDBE_ATTR_SOURCE", 1, BINARY, legal=range(4, 17)),
         Attr("MDBE_ATTR_SRC_LIST", 2, NESTED),
         Attr("MDBE_ATTR_GROUP_MODE", 3, U8, legal=range(2)),
         Attr("MDBE_ATTR_RTPROT", 4, U8, legal=range(4, 256)),
@@ -127,7 +127,18 @@ MDBA_SET = AttrTable(
     "MDBA_SET",
     (
         Attr("MDBA_SET_ENTRY", 1, BINARY),
-        Attr("MDBA_SET_ENTRY_ATTRS", 2, NESTED, inner=MDBE_ATTRS, policed=True),
+        Attr("MDBA_SET_ENTRY_ATTRS", 2, NESTED),
+    ),
+)
+MDBE_GET = AttrTable(
+    "MDBE_ATTR", (Attr("MDBE_ATTR_SOURCE", 1, BINARY, legal=range(4, 17)),), last=9
+)
+"""br_mdbe_attrs_get_pol: what MDBA_GET_ENTRY_ATTRS has for a bridge."""
+MDBA_GET = AttrTable(
+    "MDBA_GET",
+    (
+        Attr("MDBA_GET_ENTRY", 1, BINARY),
+        Attr("MDBA_GET_ENTRY_ATTRS", 2, NESTED),
     ),
 )
 MDBA_EATTR = AttrTable(

@@ -1,7 +1,7 @@
 """net/core/rtnetlink.c, net/bridge/br_mdb.c: RTM_*MDB: the multicast groups of bridges.
 
 RTM_NEWMDB, RTM_DELMDB      rtnl_mdb_add, rtnl_mdb_del => br_mdb_add, br_mdb_del
-RTM_GETMDB                  rtnl_mdb_dump => groups, then ports with routers
+RTM_GETMDB                  rtnl_mdb_dump => groups, then ports with routers; rtnl_mdb_get
 changes                     nlmsg_populate_mdb_fill
 
 | br_port_msg | MDBA_MDB { MDBA_MDB_ENTRY { MDBA_MDB_ENTRY_INFO: br_mdb_entry, attributes } } } |
@@ -34,13 +34,30 @@ from stack.bridge.br_private import (
 )
 from stack.bridge.br_stp_timer import br_timer_value
 from stack.core.netdevice import ETH_P_IP, ETH_P_IPV6, net_device, netif_running
-from stack.core.uapi import AF_BRIDGE, RTM_GETMDB
-from stack.netlink.af_netlink import nlmsg_put
+from stack.core.uapi import AF_BRIDGE, RTM_GETMDB, RTM_NEWMDB
+from stack.netlink.af_netlink import netlink_reply, nlmsg_put
 from stack.netlink.netlink_sock import NLM_F_REPLACE, NLMSG_HDRLEN, nlmsg
-from stack.netlink.nlattr import DEPRECATED_STRICT, Attrs, NlError, put_attr
-from stack.netlink.rt_attrs import BR_MDB_ENTRY, BR_PORT_MSG, MDBA_EATTR, MDBA_PATTR, MDBA_SET
+from stack.netlink.nlattr import (
+    DEPRECATED_STRICT,
+    NLA_HDRLEN,
+    STRICT,
+    Attrs,
+    AttrTable,
+    NlError,
+    put_attr,
+)
+from stack.netlink.rt_attrs import (
+    BR_MDB_ENTRY,
+    BR_PORT_MSG,
+    MDBA_EATTR,
+    MDBA_GET,
+    MDBA_PATTR,
+    MDBA_SET,
+    MDBE_ATTRS,
+    MDBE_GET,
+)
 from stack.netlink.rt_kind_row import BR_TICK_NS
-from stack.netlink.rt_link import check, header
+from stack.netlink.rt_link import check, device_of, header
 
 MDBA_MDB, MDBA_ROUTER = 1, 2
 MDBA_MDB_ENTRY = MDBA_MDB_ENTRY_INFO = MDBA_ROUTER_PORT = 1
@@ -51,6 +68,8 @@ ENTRIES = 64
 VLAN_VID_MASK = 0x0FFF
 SIZES = {4: (ETH_P_IP, 4), 8: (ETH_P_IP, 4), 16: (ETH_P_IPV6, 16), 32: (ETH_P_IPV6, 16), 6: (0, 6)}
 """EtherType and size of a group by the size of an entry's address."""
+GROUP_BYTES = {ETH_P_IP: 4, ETH_P_IPV6: 16, 0: 6}
+"""Bytes of a group by its EtherType; 0: an address of Ethernet."""
 
 
 def nest(kind: int, payload: bytes) -> bytes:
@@ -72,7 +91,7 @@ def __mdb_fill_info(mp: net_bridge_mdb_entry, pg: net_bridge_port_group | None) 
         dev, flags, timer = pg.port.dev, pg.flags, pg.timer
     entry = BR_MDB_ENTRY.pack(
         dev.ifindex,
-        flags & MDB_PG_FLAGS_PERMANENT,
+        flags & MDB_PG_FLAGS_PERMANENT or not proto,  # Ethernet's groups do not end
         flags >> 1,
         0,
         group,
@@ -142,7 +161,7 @@ def rtnl_mdb_dump(nlh: nlmsg) -> Iterator[bytes]:
 def br_mdb_dump(dev: net_device) -> Iterator[bytes]:
     """net/bridge/br_mdb.c: the groups of a bridge, and its ports with routers."""
     br: net_bridge = dev.priv
-    head = BR_PORT_MSG.pack(AF_BRIDGE, dev.ifindex)
+    head = BR_PORT_MSG.pack(0, dev.ifindex)  # a dump's has no family
     found = mdb_entries(br)
     parts = [found[at : at + ENTRIES] for at in range(0, len(found), ENTRIES)] or [[]]
     routers = b"".join(router_port(p) for p in br.port_list if is_rport(p))
@@ -161,6 +180,75 @@ def br_mdb_dump(dev: net_device) -> Iterator[bytes]:
         if part is parts[-1] and routers:
             put_attr(out, MDBA_ROUTER, routers)
         yield bytes(out)
+
+
+def rtnl_validate_mdb_entry_get(tb: Attrs) -> tuple[int, bytes]:
+    """net/core/rtnetlink.c: VLAN and group of MDBA_GET_ENTRY. Raises: NlError EINVAL."""
+    data = tb["MDBA_GET_ENTRY"]
+    if len(data) != BR_MDB_ENTRY.size:
+        raise tb.wrong("MDBA_GET_ENTRY", "Invalid attribute length")
+    index, state, flags, vid, addr, order = BR_MDB_ENTRY.unpack(data)
+    for value, name in ((index, "ifindex"), (state, "state"), (flags, "flags")):
+        if value:
+            raise NlError(errno.EINVAL, f"Entry {name} cannot be specified")
+    if vid >= VLAN_VID_MASK:
+        raise NlError(errno.EINVAL, "Invalid entry VLAN id")
+    proto = int.from_bytes(order.to_bytes(2, byteorder), "big")
+    if proto not in GROUP_BYTES:
+        raise NlError(errno.EINVAL, "Unknown entry protocol")
+    return vid, addr[: GROUP_BYTES[proto]]
+
+
+def rtnl_mdb_get(nlh: nlmsg) -> None:
+    """net/core/rtnetlink.c, br_mdb_get: `bridge mdb get`: the ports of a group. Raises: NlError."""
+    net = nlh.sk.net
+    _, index = header(nlh, BR_PORT_MSG)
+    tb = MDBA_GET.parse(nlh.whole, NLMSG_HDRLEN + BR_PORT_MSG.size, STRICT)
+    entry = rtnl_validate_mdb_entry_get(tb) if "MDBA_GET_ENTRY" in tb else None
+    if not index:
+        raise NlError(errno.EINVAL, "Invalid ifindex")
+    dev = device_of(net, index, "Device doesn't exist")
+    if entry is None:
+        raise NlError(errno.EINVAL, "Missing MDBA_GET_ENTRY attribute", missing=1)
+    vid, group = entry
+    if not netif_is_bridge_master(dev):
+        raise NlError(errno.EOPNOTSUPP, "Device does not support MDB operations")
+    group = with_source(nested(nlh, tb, "MDBA_GET_ENTRY_ATTRS", MDBE_GET), group)
+    br: net_bridge = dev.priv
+    found = [(mp, pg) for mp, pg in mdb_entries(br) if mp.addr == group and not vid]
+    if not found:
+        raise NlError(errno.ENOENT, "bridge: MDB entry not found")
+    told = b"".join(__mdb_fill_info(mp, pg) for mp, pg in found)
+    body = nest(MDBA_MDB, nest(MDBA_MDB_ENTRY, told))
+    netlink_reply(nlh, RTM_NEWMDB, BR_PORT_MSG.pack(AF_BRIDGE, dev.ifindex) + body)
+
+
+def nested(nlh: nlmsg, tb: Attrs, name: str, table: AttrTable) -> Attrs:
+    """What is in an attribute that only a bridge reads. Raises: NlError EINVAL, ERANGE."""
+    if name not in tb:
+        return Attrs()
+    at = tb.at[name] + NLA_HDRLEN
+    return table.parse(nlh.whole, at, STRICT, at + len(tb[name]))
+
+
+def with_source(attrs: Attrs, group: bytes) -> bytes:
+    """net/bridge/br_mdb.c is_valid_mdb_source: a group with MDBE_ATTR_SOURCE, if there, behind it.
+
+    Raises: NlError EINVAL.
+    """
+    if "MDBE_ATTR_SOURCE" not in attrs:
+        return group
+    source, text = attrs["MDBE_ATTR_SOURCE"], ""
+    name = {4: "IPv4", 16: "IPv6"}.get(len(group), "")
+    if not name:
+        text = "Invalid protocol used with source address"
+    elif len(source) != len(group):
+        text = f"{name} invalid source address length"
+    elif source[0] == 0xFF if len(group) == 16 else source[0] >> 4 == 14:
+        text = f"{name} multicast source address is not allowed"
+    if text:
+        raise NlError(errno.EINVAL, f"bridge: {text}")
+    return group + bytes(source)
 
 
 # --- changing -------------------------------------------------------------------------------------
@@ -233,7 +321,7 @@ def br_mdb_config_init(nlh: nlmsg) -> tuple[net_bridge, net_bridge_port | None, 
     if at != index:
         pdev = net.dev_by_index.get(at)
         if pdev is None:
-            raise NlError(errno.ENODEV, "bridge: Port doesn't exist")
+            raise NlError(errno.ENODEV, "bridge: Port net device doesn't exist")
         p = br_port_get(pdev)
         if p is None:
             raise NlError(errno.EINVAL, "bridge: Net device is not a bridge port")
@@ -241,12 +329,10 @@ def br_mdb_config_init(nlh: nlmsg) -> tuple[net_bridge, net_bridge_port | None, 
             raise NlError(errno.EINVAL, "bridge: Port belongs to a different bridge device")
     if group == bytes(4):
         raise NlError(errno.EINVAL, "bridge: IPv4 entry group address 0.0.0.0 is not allowed")
-    attrs = tb.get("MDBA_SET_ENTRY_ATTRS", Attrs())
-    if "MDBE_ATTR_SOURCE" in attrs:
-        source = attrs["MDBE_ATTR_SOURCE"]
-        if len(source) != len(group) or len(group) == 6:
-            raise attrs.wrong("MDBE_ATTR_SOURCE", "Invalid source address")
-        group += source
+    attrs = nested(nlh, tb, "MDBA_SET_ENTRY_ATTRS", MDBE_ATTRS)
+    group = with_source(attrs, group)
+    if "MDBE_ATTR_RTPROT" in attrs and p is None:
+        raise NlError(errno.EINVAL, "bridge: Protocol cannot be set for host groups")
     return br, p, group, state, attrs
 
 
@@ -256,8 +342,6 @@ def rtnl_mdb_add(nlh: nlmsg) -> None:
     for name in ("MDBE_ATTR_SRC_LIST", "MDBE_ATTR_GROUP_MODE"):
         if name in attrs:
             raise attrs.wrong(name, "Source lists are not supported", errno.EOPNOTSUPP)
-    if "MDBE_ATTR_RTPROT" in attrs and p is None:
-        raise NlError(errno.EINVAL, "bridge: Protocol cannot be set for host groups")
     again = bool(nlh.flags & NLM_F_REPLACE)
     rtprot = attrs.get("MDBE_ATTR_RTPROT", 4)
     try:

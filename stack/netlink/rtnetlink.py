@@ -97,6 +97,7 @@ from stack.netlink.rt_mdb import (
     rtnl_mdb_add,
     rtnl_mdb_del,
     rtnl_mdb_dump,
+    rtnl_mdb_get,
 )
 from stack.netlink.rt_mroute import (
     ip6mr_rtm_dumproute,
@@ -214,7 +215,7 @@ HANDLERS: dict[tuple[int, int], tuple[Doit | None, Dumpit | None]] = {
     (uapi.AF_BRIDGE, uapi.RTM_GETNEIGH): (rtnl_fdb_get, rtnl_fdb_dump),
     (uapi.AF_BRIDGE, uapi.RTM_NEWNEIGH): (rtnl_fdb_add, None),
     (uapi.AF_BRIDGE, uapi.RTM_DELNEIGH): (rtnl_fdb_del, None),
-    (uapi.AF_UNSPEC, uapi.RTM_GETMDB): (None, rtnl_mdb_dump),
+    (uapi.AF_UNSPEC, uapi.RTM_GETMDB): (rtnl_mdb_get, rtnl_mdb_dump),
     (uapi.AF_UNSPEC, uapi.RTM_NEWMDB): (rtnl_mdb_add, None),
     (uapi.AF_UNSPEC, uapi.RTM_DELMDB): (rtnl_mdb_del, None),
     (uapi.AF_UNSPEC, uapi.RTM_GETROUTE): (None, rtnl_dump_all(inet_dump_fib, inet6_dump_fib)),

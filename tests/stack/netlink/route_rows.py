@@ -12,7 +12,7 @@ import struct
 from collections.abc import Iterator
 from itertools import product
 
-from stack.netlink.rt_attrs import IFADDRMSG, NDMSG, NHMSG, RTMSG
+from stack.netlink.rt_attrs import BR_MDB_ENTRY, IFADDRMSG, NDMSG, NHMSG, RTMSG
 from tests.stack.netlink.requests import (
     ACK,
     ADDR,
@@ -539,8 +539,8 @@ def queueing() -> Iterator[Request]:
 # --- forwarding databases -------------------------------------------------------------------------
 
 
-def forwarding() -> Iterator[Request]:
-    """The database of a bridge with the port v1, and what interfaces receive."""
+def bridges() -> Iterator[Request]:
+    """br0 with the port v1, and br1."""
     ifi = struct.Struct("=BxHiII")
     kind = attr(18, attr(1, b"bridge\0"))
     named = attr(3, b"br0\0") + attr(1, bytes.fromhex(BRIDGE_MAC)) + kind
@@ -549,6 +549,12 @@ def forwarding() -> Iterator[Request]:
     yield Request("br1", LINK, MAKE, ifi.pack(0, 0, 0, 1, 1) + named)
     yield Request("br0 up", LINK + 3, ASK, ifi.pack(0, 0, BR0, 1, 1))
     yield Request("v1 a port", LINK + 3, ASK, ifi.pack(0, 0, V1, 1, 1) + attr(10, u32(BR0)))
+
+
+def forwarding() -> Iterator[Request]:
+    """The database of a bridge with the port v1, and what interfaces receive."""
+    yield from bridges()
+    ifi = struct.Struct("=BxHiII")
     one, other = attr(2, bytes.fromhex("020000000107")), attr(2, bytes.fromhex("020000000108"))
     addresses = {
         "one": one,
@@ -634,6 +640,39 @@ def forwarding() -> Iterator[Request]:
             yield Request(f"{name}: dump", NEIGH + GET, REQUEST | ACK | DUMP, dump)
 
 
+def groups() -> Iterator[Request]:
+    """Multicast groups of a bridge with the port v1."""
+    yield from bridges()
+    order = {4: 0x0800, 16: 0x86DD, 6: 0, 2: 0x0806}
+    addresses = {
+        "239": ip("239.1.2.3"), "local": ip("224.0.0.5"), "unicast": ip("10.0.0.9"),
+        "any": bytes(4),
+        "ff05": ip("ff05::7"), "all": ip("ff02::1"), "of Ethernet": b"\1\0\x5e\x7f\0\1",
+        "of a station": b"\2\0\0\0\0\1", "unknown": b"\1\2",
+    }  # fmt: skip
+    sources = {
+        "": b"", "from 10": attr(1, ip("10.0.0.9")), "from fd00": attr(1, ip("fd00::9")),
+        "from none": attr(1, b""), "from many": attr(1, bytes(17)), "protocol": attr(4, b"\x07"),
+        "mode": attr(3, b"\7"), "unknown": attr(20, b"\1"),
+    }  # fmt: skip
+    ways = ("get", "new", "new", "get", "replace", "del", "del", "get")
+    for how, (what, addr), (tail, more) in product(ways, addresses.items(), sources.items()):
+        step, flags = HOW[how]
+        at = struct.unpack("=H", struct.pack(">H", order[len(addr)]))[0]
+        told = attr(2 | NESTED, more) if more else b""
+        for index, port, state, vid in (
+            (BR0, V1, 0, 0), (BR0, V1, 1, 0), (BR0, BR0, 0, 0), (BR0, BR0, 1, 0), (BR0, 0, 0, 0),
+            (BR0, V0, 0, 0), (BR0, NONE, 0, 0), (V1, V1, 0, 0), (NONE, V1, 0, 0), (0, V1, 0, 0),
+            (BR0, V1, 2, 0), (BR0, V1, 0, 4095), (BR0, 0, 0, 4095),
+        ):  # fmt: skip
+            body = struct.pack("=BxxxI", 7, index)
+            body += attr(1, BR_MDB_ENTRY.pack(port, state, 0, vid, addr, at)) + told
+            name = f"mdb {how} {what} {tail} of {index} port {port} state {state} vid {vid}"
+            yield Request(name, MDB + step, flags, body)
+        if not more:
+            yield from dumps(f"mdb {what}", MDB, struct.pack("=BxxxI", 7, 0))
+
+
 # --- interfaces -----------------------------------------------------------------------------------
 
 
@@ -699,6 +738,7 @@ GROUPS = {
     "addr": addresses,
     "neigh": neighbours,
     "fdb": forwarding,
+    "mdb": groups,
     "route": routes,
     "rule": rules,
     "nexthop": nexthops,
