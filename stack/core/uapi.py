@@ -171,6 +171,13 @@ SOF_TIMESTAMPING_TX_RECORD_MASK = (
     | SOF_TIMESTAMPING_TX_COMPLETION
 )
 
+# bytes of headers without options (uapi/linux/ip.h, ipv6.h, tcp.h, icmp.h); RFC 8200 5
+IP_HLEN = 20
+IPV6_HLEN = 40
+TCP_HLEN = 20
+ICMP_HLEN = 8
+IPV6_MIN_MTU = 1280
+
 # IPPROTO_IP options (uapi/linux/in.h)
 IP_TOS = 1
 IP_TTL = 2

@@ -67,7 +67,7 @@ from stack.core.netfilter import (
 )
 from stack.core.rtnetlink import eth_hw_addr_init, rtnl_create_link, rtnl_register_link
 from stack.core.sysctl_net_core import SysctlError
-from stack.core.uapi import AF_INET, AF_INET6
+from stack.core.uapi import AF_INET, AF_INET6, IPV6_HLEN, IPV6_MIN_MTU
 from stack.ethernet.eth import eth_mac_addr, eth_type_trans, eth_validate_addr, ether_setup
 from stack.inet.flow import FLOWI_FLAG_ANYSRC, flowi
 from stack.ipv4.addr import ipv4_is_lbcast, ipv4_is_multicast
@@ -77,8 +77,8 @@ from stack.ipv6.addr import rt6_need_strict
 from stack.ipv6.addrconf import addrconf_ifdown
 from stack.ipv6.ip6_icmp import NDISC_REDIRECT, NDISC_ROUTER_SOLICITATION
 from stack.ipv6.protocol import NEXTHDR_ICMP
-from stack.ipv6.route import IPV6_HLEN, ip6_route_output, ip6_table_route
-from stack.ipv6.rt6_info import IP6_MAX_MTU, IPV6_MIN_MTU
+from stack.ipv6.route import ip6_route_output, ip6_table_route
+from stack.ipv6.rt6_info import IP6_MAX_MTU
 
 if TYPE_CHECKING:
     from stack.core.dst import dst_entry

@@ -18,13 +18,11 @@ from stack.core.rows import row, state, wide
 from stack.core.sk_mem import proto_mem_of_ram
 from stack.core.sock import sk_common_release, sock_queue_rcv_skb_reason
 from stack.core.sock_flags import SOCK_BINDADDR_LOCK, SOCK_BINDPORT_LOCK
-from stack.core.uapi import AF_INET6, MSG_OOB
+from stack.core.uapi import AF_INET6, ICMP_HLEN, MSG_OOB
 from stack.inet.af_ops import af_ops_of
 from stack.inet.inet_sock import inet_sock
 from stack.inet.raw import recv_packet
 from stack.net import Net
-
-ICMP_HLEN = 8
 
 
 @state

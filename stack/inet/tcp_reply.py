@@ -14,7 +14,7 @@ from fastpath.base.skbuff import sk_buff
 from fastpath.net.hdr import tcp_hdr_fields
 from fastpath.net.inetkey import inet_key
 from stack.core.rows import state
-from stack.core.uapi import AF_INET, IPPROTO_TCP
+from stack.core.uapi import AF_INET, IPPROTO_TCP, TCP_HLEN
 from stack.inet.inet_connection_sock import request_sock
 from stack.inet.inet_timewait_sock import inet_timewait_sock
 from stack.inet.tcp_accecn import INET_ECN_MASK
@@ -25,7 +25,6 @@ from stack.net import Net
 
 _TCPHDR = Struct("!HHIIBBHHH")
 _TS = Struct("!BBBBII")
-TCP_HLEN = 20
 
 
 @state

@@ -46,7 +46,15 @@ from stack.core.l3mdev import l3mdev_master_ifindex
 from stack.core.netdevice import IFF_LOOPBACK
 from stack.core.rows import narrow, row, state
 from stack.core.sock_flags import SOCK_USE_WRITE_QUEUE
-from stack.core.uapi import AF_INET, IP_PMTUDISC_DONT, IPPROTO_ICMP, MSG_DONTWAIT, SOCK_RAW
+from stack.core.uapi import (
+    AF_INET,
+    ICMP_HLEN,
+    IP_HLEN,
+    IP_PMTUDISC_DONT,
+    IPPROTO_ICMP,
+    MSG_DONTWAIT,
+    SOCK_RAW,
+)
 from stack.inet.flow import flowi
 from stack.inet.icmp_limit import icmp_global_allow, icmp_global_state, inet_peer_xrlim_allow
 from stack.inet.inet_sock import inet_sock, ip_options
@@ -78,8 +86,6 @@ from stack.ipv4.route import (
 )
 from stack.net import Net
 
-ICMP_HLEN = 8
-IP_HLEN = 20
 ICMP_ERROR_MTU = 576  # RFC 1812 4.3.2.3: an error quotes what fits into 576 bytes
 INADDR_DUMMY = 0xC0000008  # RFC 7600: 192.0.0.8 when there is no address to answer from
 

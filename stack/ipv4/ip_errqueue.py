@@ -12,14 +12,13 @@ from stack.core.iov import msghdr
 from stack.core.sock import sock_queue_err_skb
 from stack.core.sockaddr import sockaddr
 from stack.core.sockopt import put_cmsg
-from stack.core.uapi import SOL_IP
+from stack.core.uapi import ICMP_HLEN, SOL_IP
 from stack.inet.af_ops import af_ops_of
 from stack.inet.icmp_ext import ip_icmp_error_rfc4884
 from stack.inet.inet_sock import inet_sock
 from stack.ipv4.icmp_codes import ICMP_DEST_UNREACH, ICMP_PARAMETERPROB, ICMP_TIME_EXCEEDED
 
 HAVE_EXTENSIONS = (ICMP_DEST_UNREACH, ICMP_TIME_EXCEEDED, ICMP_PARAMETERPROB)
-ICMP_HLEN = 8
 SOCKADDR_IN = struct.Struct("=H2s4s8x")
 
 

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING
 from fastpath.base.skbuff import sk_buff
 from fastpath.net.hdr import ip_hdr
 from stack.core.errors import os_error
+from stack.core.uapi import IP_HLEN
 from stack.inet.inet_sock import ip_options
 from stack.ipv4 import fib
 from stack.ipv4.fib import inet_addr_type, inet_select_addr
@@ -46,7 +47,6 @@ IPOPT_TS_TSONLY = 0
 IPOPT_TS_TSANDADDR = 1
 IPOPT_TS_PRESPEC = 3
 MAX_IPOPTLEN = 40
-IP_HLEN = 20
 MS_PER_DAY = 86_400_000
 
 

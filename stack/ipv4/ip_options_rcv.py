@@ -7,11 +7,12 @@ import errno
 from fastpath.base.skbuff import PACKET_HOST, sk_buff, skb_cow, skb_network_offset, skb_store_bits
 from fastpath.net.hdr import ip_hdr, ip_send_check
 from stack.core.netdevice import net_device
+from stack.core.uapi import IP_HLEN
 from stack.inet.inet_sock import ip_options
 from stack.ipv4.fib import RTN_LOCAL, RTN_UNICAST
 from stack.ipv4.icmp import icmp_send
 from stack.ipv4.icmp_codes import ICMP_PARAMETERPROB
-from stack.ipv4.ip_options import IP_HLEN, OptionError, fib_compute_spec_dst, ip_options_compile
+from stack.ipv4.ip_options import OptionError, fib_compute_spec_dst, ip_options_compile
 from stack.ipv4.netns import in_dev_conf
 from stack.ipv4.route import ip_rt_get_source
 from stack.ipv4.route_input import ip_route_input

@@ -41,6 +41,7 @@ from stack.core.secure_seq import SECURE_IP_ID
 from stack.core.sock import sk_dst_check, sk_setup_caps, sock, sock_wait_for_wmem
 from stack.core.sock_flags import SOCK_LOCALROUTE
 from stack.core.sockopt import sockcm_cookie
+from stack.core.uapi import IP_HLEN
 from stack.inet.append import Getfrag, append_data, inet_cork_of, setup_cork
 from stack.inet.do_fragment import inet_do_fragment, inet_fragment_ready, inet_gso_slowpath
 from stack.inet.flow import flowi
@@ -66,8 +67,6 @@ IPSKB_FORWARDED = 1 << 0
 IPSKB_FRAG_COMPLETE = 1 << 3
 IPSKB_REROUTED = 1 << 4
 IPSKB_FRAG_PMTU = 1 << 6
-
-IP_HLEN = 20
 
 
 @state

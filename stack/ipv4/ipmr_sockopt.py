@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from stack.core.errors import os_error
 from stack.core.netdevice import net_device
 from stack.core.sockopt_table import exact_int, opt_bytes
+from stack.core.uapi import IP_HLEN
 from stack.inet.inet_sock import inet_sock
 from stack.inet.ipmr_base import (
     MAXVIFS,
@@ -50,7 +51,6 @@ VIFCTL = struct.Struct("=HBBI4s4s")
 """struct vifctl: number, flags, threshold, rate limit, local address or index, remote address."""
 MFCCTL = struct.Struct("=4s4sH32s2xIIIi")
 """struct mfcctl: sender, group, incoming interface, thresholds, four that nobody reads."""
-IP_HLEN = 20
 SG_REQ = struct.Struct("@4s4sQQQ")
 
 

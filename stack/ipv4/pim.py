@@ -6,11 +6,11 @@ from fastpath.base.csum import ip_compute_csum
 from fastpath.base.skbuff import pskb_may_pull, sk_buff, skb_copy_bits
 from fastpath.net.hdr import iphdr_at
 from stack.core.netdevice import ETH_P_IP
+from stack.core.uapi import IP_HLEN
 from stack.inet.pimreg import PIM_HLEN, mr_register_rcv, pim_drop, pim_is_register
 from stack.inet.protocol import net_protocol
 from stack.ipv4.addr import ipv4_is_multicast
 
-IP_HLEN = 20
 PIM_V1_REGISTER = b"\x14\x01"
 PIM_V1_VERSION = b"\x10\0\0\0"
 

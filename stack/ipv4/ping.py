@@ -15,13 +15,12 @@ from stack.core.sock import lock_sock, release_sock, sk_dst_check, sk_dst_set
 from stack.core.sock_flags import SOCK_BROADCAST
 from stack.core.sockaddr import sockaddr
 from stack.core.tcp_states import TCP_ESTABLISHED
-from stack.core.uapi import AF_INET, IPPROTO_ICMP
+from stack.core.uapi import AF_INET, ICMP_HLEN, IPPROTO_ICMP
 from stack.inet.af_ops import af_ops_of
 from stack.inet.append import ip_generic_getfrag
 from stack.inet.datagram import sk_icmp_err, udp_disconnect
 from stack.inet.flow import flowi
 from stack.inet.ping import (
-    ICMP_HLEN,
     ping_bind_to,
     ping_close,
     ping_common_sendmsg,

@@ -44,6 +44,7 @@ from stack.core.sockopt_table import (
     set_option,
 )
 from stack.core.tcp_states import TCP_CLOSE, TCP_ESTABLISHED
+from stack.core.uapi import IP_HLEN
 from stack.inet.af_ops import af_ops_of
 from stack.inet.append import ip_generic_getfrag
 from stack.inet.datagram import sk_icmp_err, udp_disconnect
@@ -79,9 +80,6 @@ from stack.ipv4.ip_sockglue import ip_cmsg_send, ip_getsockopt, ip_setsockopt, i
 from stack.ipv4.ipmr import ipmr_ops
 from stack.ipv4.ipmr_sockopt import ipmr_family
 from stack.ipv4.route import RTCF_BROADCAST, ip_route_output_flow, rtable
-
-IP_HLEN = 20
-
 
 # --- receiving ---------------------------------------------------------------------------
 

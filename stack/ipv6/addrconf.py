@@ -32,7 +32,7 @@ from stack.core.net_namespace import pernet_operations, register_pernet_subsys
 from stack.core.netdevice import net_device, netif_carrier_ok, netif_running
 from stack.core.rows import wide
 from stack.core.timer import timer_shutdown
-from stack.core.uapi import RTM_NEWADDR
+from stack.core.uapi import IPV6_MIN_MTU, RTM_NEWADDR
 from stack.ipv6 import if_inet6, ip6_fib
 from stack.ipv6.addr import (
     IN6ADDR_INTERFACELOCAL_ALLNODES,
@@ -151,7 +151,7 @@ def addrconf_add_dev(dev: net_device) -> inet6_dev:
     """
     idev: inet6_dev | None = dev.ip6_ptr
     if idev is None:
-        if dev.mtu < if_inet6.IPV6_MIN_MTU:
+        if dev.mtu < IPV6_MIN_MTU:
             raise os_error(errno.ENOBUFS, f"{dev.name}: MTU {dev.mtu} is too small for IPv6")
         idev = ipv6_add_dev(dev)
     if idev.cnf.disable_ipv6:
@@ -249,10 +249,10 @@ def addrconf_notify(event: int, dev: net_device) -> None:
     idev: inet6_dev | None = dev.ip6_ptr
     loopback = bool(dev.flags & netdevice.IFF_LOOPBACK)
     if event == netdevice.NETDEV_REGISTER:
-        if idev is None and dev.mtu >= if_inet6.IPV6_MIN_MTU:
+        if idev is None and dev.mtu >= IPV6_MIN_MTU:
             ipv6_add_dev(dev)
     elif event == netdevice.NETDEV_CHANGEMTU:
-        if dev.mtu < if_inet6.IPV6_MIN_MTU:
+        if dev.mtu < IPV6_MIN_MTU:
             addrconf_ifdown(dev, not loopback)
         elif idev is not None:
             rt6_mtu_change(dev, dev.mtu)
@@ -285,7 +285,7 @@ def addrconf_up(dev: net_device) -> None:
     idev: inet6_dev | None = dev.ip6_ptr
     if idev is None or idev.cnf.disable_ipv6:
         return
-    if dev.mtu < if_inet6.IPV6_MIN_MTU:
+    if dev.mtu < IPV6_MIN_MTU:
         addrconf_ifdown(dev, not dev.flags & netdevice.IFF_LOOPBACK)
         return
     addrconf_permanent_addr(idev)

@@ -24,6 +24,7 @@ from stack.core.drop_reason import (
     SKB_DROP_REASON_UNHANDLED_PROTO,
     kfree_skb_reason,
 )
+from stack.core.uapi import IPV6_HLEN
 from stack.ipv6 import protocol
 from stack.ipv6.addr import ipv6_addr_is_multicast
 from stack.ipv6.ip6_cb import IP6CB, IP6SKB_HOPBYHOP, IP6SKB_JUMBOGRAM, IP6SKB_ROUTERALERT
@@ -33,7 +34,6 @@ from stack.ipv6.protocol import inet6_add_protocol, inet6_protocol
 if TYPE_CHECKING:
     from stack.net import Net
 
-IPV6_HLEN = 40
 IPV6_MAXPLEN = 65535
 
 # include/uapi/linux/in6.h

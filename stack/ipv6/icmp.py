@@ -19,7 +19,7 @@ from stack.core.drop_reason import kfree_skb_reason
 from stack.core.proto import proto
 from stack.core.sock import sk_alloc, sock_init_data
 from stack.core.sock_flags import SOCK_USE_WRITE_QUEUE
-from stack.core.uapi import AF_INET6, IPPROTO_ICMPV6, SOCK_RAW
+from stack.core.uapi import AF_INET6, IPPROTO_ICMPV6, IPV6_HLEN, SOCK_RAW
 from stack.inet.inet_sock import inet_sock
 from stack.inet.xfrm_policy import XFRM_POLICY_IN, xfrm6_policy_check
 from stack.ipv6 import ip6_icmp
@@ -31,7 +31,6 @@ from stack.ipv6.route_learned import ip6_redirect, ip6_update_pmtu
 from stack.ipv6.txoptions import ipv6_ext_hdr
 from stack.net import Net
 
-IPV6_HLEN = 40
 FLOWLABEL_REFLECT_ICMPV6_ECHO_REPLIES = 4
 
 

@@ -40,7 +40,7 @@ from stack.core.errors import os_error
 from stack.core.l3mdev import l3mdev_master_ifindex, netif_is_l3_master
 from stack.core.netdevice import IFF_LOOPBACK, net_device
 from stack.core.rows import state, wide
-from stack.core.uapi import AF_INET6, IPPROTO_ICMPV6, MSG_DONTWAIT
+from stack.core.uapi import AF_INET6, IPPROTO_ICMPV6, IPV6_HLEN, IPV6_MIN_MTU, MSG_DONTWAIT
 from stack.inet.flow import flowi
 from stack.inet.icmp_limit import icmp_global_allow, inet_getpeer, inet_peer_xrlim_allow
 from stack.inet.inet_sock import inet_sock
@@ -66,11 +66,10 @@ from stack.ipv6.ip6_icmp import (
     icmp6_out_count,
 )
 from stack.ipv6.route import ip6_dst_lookup_tail, ip6_route_output
-from stack.ipv6.rt6_info import IPV6_MIN_MTU, rt6_info
+from stack.ipv6.rt6_info import rt6_info
 from stack.ipv6.saddr import ipv6_dev_get_saddr
 from stack.net import Net
 
-IPV6_HLEN = 40
 FLOWLABEL_REFLECT_ICMPV6_ECHO_REPLIES = 4
 
 

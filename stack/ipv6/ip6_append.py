@@ -17,11 +17,11 @@ from stack.core.netdevice import LL_MAX_HEADER, NETIF_F_HW_CSUM, NETIF_F_IPV6_CS
 from stack.core.rows import row, state
 from stack.core.sock import sock_wait_for_wmem
 from stack.core.sockopt import sockcm_cookie
+from stack.core.uapi import IPV6_HLEN, IPV6_MIN_MTU
 from stack.inet.append import Getfrag, append_data, inet_cork_of, setup_cork
 from stack.inet.flow import flowi
 from stack.inet.inet_sock import inet_cork, inet_sock
 from stack.ipv6.ip6_output import (
-    IPV6_HLEN,
     ip6_autoflowlabel,
     ip6_make_flowlabel,
     ip6_send_skb,
@@ -34,7 +34,7 @@ from stack.ipv6.pinfo import (
     ipv6_pinfo,
     np_of,
 )
-from stack.ipv6.rt6_info import IP6_MAX_MTU, IPV6_MAXPLEN, IPV6_MIN_MTU, ip6_mtu, rt6_info
+from stack.ipv6.rt6_info import IP6_MAX_MTU, IPV6_MAXPLEN, ip6_mtu, rt6_info
 from stack.ipv6.txoptions import ipv6_push_frag_opts, ipv6_push_nfrag_opts, ipv6_txoptions
 
 

@@ -31,7 +31,7 @@ from stack.core.sock import ns_capable
 from stack.core.sockaddr import sockaddr
 from stack.core.sockopt import __sock_cmsg_send, put_cmsg, sockcm_cookie
 from stack.core.sockopt_table import exact_int, int_bytes, opt_bytes
-from stack.core.uapi import CAP_NET_RAW, SOL_IPV6
+from stack.core.uapi import CAP_NET_RAW, IPV6_HLEN, SOL_IPV6
 from stack.inet.flow import flowi
 from stack.inet.inet_sock import inet_sock
 from stack.ipv4.ip_sockglue import in_skb_info, ip_cmsg_recv_offset, ipv4_pktinfo_prepare
@@ -45,7 +45,6 @@ from stack.net import Net
 if TYPE_CHECKING:
     from stack.ipv6.pinfo import ipv6_pinfo
 
-IPV6_HLEN = 40
 PKTINFO6 = struct.Struct("=16si")
 SOCKADDR_IN6 = struct.Struct("=H2s4s16sI")
 MTUINFO = struct.Struct("=28sI")

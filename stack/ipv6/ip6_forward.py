@@ -15,7 +15,7 @@ from stack.core.netdevice import net_device
 from stack.core.netfilter import NF_INET_FORWARD, NFPROTO_IPV6, nf_hook_list
 from stack.core.rows import wide
 from stack.core.sock import sock
-from stack.core.uapi import AF_INET6
+from stack.core.uapi import AF_INET6, IPV6_MIN_MTU
 from stack.inet.do_fragment import inet_pkt_too_big
 from stack.inet.icmp_limit import SECOND, inet_getpeer, inet_peer_xrlim_allow
 from stack.inet.xfrm_policy import XFRM_POLICY_FWD, xfrm6_policy_check, xfrm_route_forward
@@ -24,7 +24,7 @@ from stack.ipv6.addr import ipv6_addr_is_linklocal
 from stack.ipv6.ip6_cb import IP6CB, IP6SKB_FORWARDED, IP6SKB_ROUTERALERT, ip6cb_srcrt
 from stack.ipv6.ip6_icmp import icmpv6_send
 from stack.ipv6.protocol import NEXTHDR_ICMP
-from stack.ipv6.rt6_info import IPV6_MIN_MTU, ip6_dst_mtu_maybe_forward, rt6_info
+from stack.ipv6.rt6_info import ip6_dst_mtu_maybe_forward, rt6_info
 from stack.net import Net
 
 

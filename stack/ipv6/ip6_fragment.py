@@ -13,13 +13,13 @@ from fastpath.net.hdr6 import frag_hdr_at
 from stack.core import drop_reason
 from stack.core.drop_reason import kfree_skb_reason
 from stack.core.sock import sock
+from stack.core.uapi import IPV6_HLEN
 from stack.inet.do_fragment import FinishOutput, inet_do_fragment, inet_fragment_ready
 from stack.ipv6.ip6_icmp import ICMPV6_PKT_TOOBIG, icmpv6_send
 from stack.ipv6.protocol import NEXTHDR_DEST, NEXTHDR_FRAGMENT, NEXTHDR_HOP, NEXTHDR_ROUTING
 from stack.net import Net
 
 FRAG_HLEN = 8
-IPV6_HLEN = 40
 
 
 def ipv6_select_ident(net: Net) -> int:

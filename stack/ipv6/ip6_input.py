@@ -52,7 +52,7 @@ from stack.core.netfilter import (
     nf_hook_list,
 )
 from stack.core.rows import wide
-from stack.core.uapi import AF_INET6
+from stack.core.uapi import AF_INET6, IPV6_HLEN
 from stack.inet.ip_input import (
     ONE_BY_ONE,
     inet_list_rcv,
@@ -83,7 +83,6 @@ if TYPE_CHECKING:
     from stack.net import Net
 
 IPV6_UDP_HLEN = 48
-IPV6_HLEN = 40
 MLD_TYPES = (130, 131, 132, 143)
 NOT_ROUTED = (1, 2)
 """Scopes of groups whose packets stay on their link (RFC 4291 2.7)."""

@@ -41,7 +41,7 @@ from stack.core.netfilter import NF_INET_LOCAL_OUT, NF_INET_POST_ROUTING, NFPROT
 from stack.core.rows import wide
 from stack.core.secure_seq import SECURE_FLOWLABEL
 from stack.core.sock import sock
-from stack.core.uapi import AF_INET6
+from stack.core.uapi import AF_INET6, IPV6_HLEN
 from stack.inet.do_fragment import inet_gso_slowpath
 from stack.inet.flow import flowi
 from stack.inet.inet_sock import inet_sock
@@ -61,7 +61,6 @@ from stack.ipv6.rt6_info import (
 from stack.ipv6.txoptions import ipv6_push_frag_opts, ipv6_push_nfrag_opts, ipv6_txoptions
 from stack.net import Net
 
-IPV6_HLEN = 40
 IPV6_FLOWLABEL_STATELESS_FLAG = 0x80000
 IP6_AUTO_FLOW_LABEL_OFF = 0
 IP6_AUTO_FLOW_LABEL_OPTIN = 2

@@ -22,6 +22,7 @@ from stack.core.dev import dev_set_allmulti
 from stack.core.drop_reason import kfree_skb_reason
 from stack.core.netdevice import net_device
 from stack.core.netfilter import NF_INET_FORWARD, NFPROTO_IPV6, nf_hook_list
+from stack.core.uapi import IPV6_HLEN
 from stack.inet.flow import flowi
 from stack.inet.ipmr_base import (
     IGMPMSG_WHOLEPKT,
@@ -46,7 +47,6 @@ if TYPE_CHECKING:
     from stack.inet.raw import raw_sock
     from stack.net import Net
 
-IPV6_HLEN = 40
 MRT6MSG = struct.Struct("=BBHI16s16s")
 
 # --- packets --------------------------------------------------------------------------------------

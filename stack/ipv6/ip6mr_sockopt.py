@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from stack.core.errors import os_error
 from stack.core.sockopt_table import opt_int, opt_struct
+from stack.core.uapi import IPV6_HLEN
 from stack.inet.inet_sock import inet_sock
 from stack.inet.ipmr_base import MAXVIFS, mr_vif_add, mr_vif_delete
 from stack.inet.mroute_sockopt import (
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
 MIF6CTL = struct.Struct("=HBBH2xI")
 """struct mif6ctl: number, flags, threshold, index, rate limit."""
 MIFF_REGISTER = 1
-IPV6_HLEN = 40
 MIFI = struct.Struct("=H")
 MF6CCTL = struct.Struct("=28s28sH2x32s")
 """struct mf6cctl: sender and group (sockaddr_in6), incoming interface, a bit for each other."""

@@ -39,7 +39,15 @@ from stack.core.sockopt_table import (
     switch,
 )
 from stack.core.tcp_states import TCP_ESTABLISHED
-from stack.core.uapi import AF_INET, AF_INET6, CAP_NET_ADMIN, CAP_NET_RAW, SOL_IP, SOL_IPV6
+from stack.core.uapi import (
+    AF_INET,
+    AF_INET6,
+    CAP_NET_ADMIN,
+    CAP_NET_RAW,
+    IPV6_MIN_MTU,
+    SOL_IP,
+    SOL_IPV6,
+)
 from stack.inet.af_ops import af_ops_of
 from stack.inet.inet_sock import inet_sock
 from stack.ipv4.ip_sockglue import DATAGRAMS, ip_getsockopt, ip_setsockopt
@@ -48,7 +56,7 @@ from stack.ipv6.ip6_flowlabel import ipv6_flowlabel_opt, ipv6_flowlabel_opt_get
 from stack.ipv6.ip6mr_sockopt import MRT6_OPTIONS, ip6mr_socket
 from stack.ipv6.mcast_sockopt import GROUP_OPTIONS
 from stack.ipv6.pinfo import IPV6_PMTUDISC_DONT, IPV6_PMTUDISC_OMIT, ipv6_pinfo, np_of, rxopt
-from stack.ipv6.rt6_info import IPV6_MIN_MTU, ip6_mtu
+from stack.ipv6.rt6_info import ip6_mtu
 from stack.ipv6.saddr import (
     IPV6_PREFER_SRC_CGA,
     IPV6_PREFER_SRC_COA,

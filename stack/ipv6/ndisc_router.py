@@ -22,7 +22,7 @@ from stack.core.neigh_table import (
 from stack.core.neighbour import __neigh_lookup, neigh_update
 from stack.core.ratelimit import net_ratelimit
 from stack.core.rows import wide
-from stack.core.uapi import NTF_ROUTER, NUD_STALE
+from stack.core.uapi import IPV6_MIN_MTU, NTF_ROUTER, NUD_STALE
 from stack.ipv6 import if_inet6, ip6_fib, nd_options
 from stack.ipv6.addr import ipv6_addr_is_linklocal
 from stack.ipv6.addrconf_prefix import addrconf_prefix_rcv, ra_route_room
@@ -180,7 +180,7 @@ def _routes(idev: inet6_dev, saddr: wide, options: ndisc_options) -> None:
 def _mtu(idev: inet6_dev, mtu: int, rt: fib6_info | None) -> None:
     """RFC 4861 6.3.4: set the link's MTU, if the device allows it."""
     idev.nd.ra_mtu = mtu
-    if not if_inet6.IPV6_MIN_MTU <= mtu <= idev.dev.mtu:
+    if not IPV6_MIN_MTU <= mtu <= idev.dev.mtu:
         if net_ratelimit(idev.net):
             log.warning("%s: invalid MTU %d in a router advertisement", idev.dev.name, mtu)
         return

@@ -16,7 +16,7 @@ from fastpath.base.skbuff import (
 from fastpath.net.hdr import ipv6_hdr, ipv6_push
 from stack.core.netdevice import ETH_P_IPV6, net_device
 from stack.core.rows import wide
-from stack.core.uapi import AF_INET6, IPPROTO_ICMPV6, NUD_VALID
+from stack.core.uapi import AF_INET6, IPPROTO_ICMPV6, IPV6_HLEN, IPV6_MIN_MTU, NUD_VALID
 from stack.inet.flow import flowi
 from stack.ipv6 import if_inet6, nd_options
 from stack.ipv6.addr import (
@@ -42,7 +42,6 @@ from stack.ipv6.rt6_info import icmp6_dst_alloc, ip_neigh_gw6
 from stack.ipv6.saddr import ipv6_dev_get_saddr, ipv6_get_lladdr
 
 ND_HOP_LIMIT = 255
-IPV6_HLEN = 40
 
 
 def ndisc_send_skb(
@@ -204,7 +203,7 @@ def ndisc_send_redirect(skb: sk_buff, target: wide) -> None:
         if neigh.nud_state & NUD_VALID:
             options = ndisc_fill_addr_option(nd_options.ND_OPT_TARGET_LL_ADDR, neigh.ha)
     start = skb_network_offset(skb)
-    room = if_inet6.IPV6_MIN_MTU - IPV6_HLEN - RD_LEN - len(options) - 8
+    room = IPV6_MIN_MTU - IPV6_HLEN - RD_LEN - len(options) - 8
     quoted = skb_copy_bits(skb, start, min(room, skb.len - start))
     message = Redirect(target, dest).pack(options + opt_redirected_header(quoted))
     ndisc_send_skb(dev, message, sender, saddr)

@@ -6,6 +6,7 @@ from fastpath.base.csum import csum_fold, csum_ipv6_nofold
 from fastpath.base.skbuff import pskb_may_pull, sk_buff, skb_checksum
 from fastpath.net.hdr import ipv6_hdr, ipv6hdr_at
 from stack.core.netdevice import ETH_P_IPV6
+from stack.core.uapi import IPV6_HLEN
 from stack.inet.pimreg import (
     IPPROTO_PIM,
     PIM_HLEN,
@@ -15,8 +16,6 @@ from stack.inet.pimreg import (
 )
 from stack.ipv6.addr import ipv6_addr_is_multicast
 from stack.ipv6.protocol import inet6_protocol
-
-IPV6_HLEN = 40
 
 
 def pim6_rcv(skb: sk_buff) -> int:

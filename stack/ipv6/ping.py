@@ -14,13 +14,12 @@ from stack.core.rows import wide
 from stack.core.sock import lock_sock, release_sock
 from stack.core.sockaddr import SOCKADDR_IN6_LEN, need_sa_len, sockaddr
 from stack.core.tcp_states import TCP_ESTABLISHED
-from stack.core.uapi import AF_INET6, IPPROTO_ICMPV6, MSG_DONTWAIT
+from stack.core.uapi import AF_INET6, ICMP_HLEN, IPPROTO_ICMPV6, MSG_DONTWAIT
 from stack.inet.af_ops import af_ops_of
 from stack.inet.append import ip_generic_getfrag
 from stack.inet.datagram import sk_icmp_err, udp_disconnect
 from stack.inet.flow import flowi
 from stack.inet.ping import (
-    ICMP_HLEN,
     ping_bind_to,
     ping_close,
     ping_common_sendmsg,

@@ -41,6 +41,7 @@ from stack.core.sock import lock_sock, release_sock, sk_common_release, sk_dst_r
 from stack.core.sockaddr import SIN6_LEN_RFC2133, need_sa_len, sockaddr
 from stack.core.sockopt import sockcm_cookie
 from stack.core.tcp_states import TCP_CLOSE, TCP_ESTABLISHED
+from stack.core.uapi import IPV6_HLEN
 from stack.inet.af_ops import af_ops_of
 from stack.inet.append import ip_generic_getfrag
 from stack.inet.datagram import sk_icmp_err, udp_disconnect
@@ -83,8 +84,6 @@ from stack.ipv6.pinfo import np_of
 from stack.ipv6.raw_sockopt import rawv6_getsockopt, rawv6_setsockopt
 from stack.ipv6.route import ip6_dst_lookup_flow
 from stack.ipv6.rt6_info import rt6_info
-
-IPV6_HLEN = 40
 
 
 @state

@@ -26,6 +26,7 @@ from stack.core import drop_reason
 from stack.core.drop_reason import kfree_skb_reason
 from stack.core.rows import row, state
 from stack.core.timer import timer_list
+from stack.core.uapi import IPV6_HLEN
 from stack.inet.inet_fragment import (
     IP_MAX_LEN,
     IPFRAG_OK,
@@ -59,7 +60,6 @@ IP6_DEFRAG_LOCAL_DELIVER = 0
 IP6_DEFRAG_CONNTRACK_IN = 1
 IP6_DEFRAG_CONNTRACK_OUT = 2
 
-IPV6_HLEN = 40
 FRAG_HLEN = 8
 IP6_OFFSET = 0xFFF8
 IP6_MF = 0x0001

@@ -33,7 +33,7 @@ from stack.core.l3mdev import (
 from stack.core.rows import wide
 from stack.core.security import security_sk_classify_flow
 from stack.core.sock import sk_dst_check, sk_dst_set
-from stack.core.uapi import AF_INET6, IPPROTO_TCP, IPPROTO_UDP
+from stack.core.uapi import AF_INET6, IPPROTO_TCP, IPPROTO_UDP, IPV6_HLEN
 from stack.inet.flow import flowi
 from stack.inet.ipmr_base import ARPHRD_PIMREG
 from stack.inet.xfrm_policy import xfrm_lookup
@@ -52,7 +52,6 @@ if TYPE_CHECKING:
     from stack.inet.inet_sock import inet_sock
     from stack.net import Net
 
-IPV6_HLEN = 40
 WITH_PORTS = (IPPROTO_TCP, IPPROTO_UDP)
 
 

@@ -35,7 +35,7 @@ from stack.core.neigh_table import (
 from stack.core.neighbour import neigh_confirm, neigh_update
 from stack.core.rows import wide
 from stack.core.sock import sk_dst_check
-from stack.core.uapi import AF_INET6, NUD_STALE
+from stack.core.uapi import AF_INET6, IPV6_MIN_MTU, NUD_STALE
 from stack.inet.flow import flowi
 from stack.ipv6.addr import (
     IPV6_ADDR_LINKLOCAL,
@@ -72,7 +72,6 @@ from stack.ipv6.ip6_icmp import ICMPV6_ADDR_UNREACH, ICMPV6_DEST_UNREACH, icmpv6
 from stack.ipv6.nd_options import INFINITY_LIFE_TIME, ndisc_parse_options
 from stack.ipv6.route import ip6_route_output
 from stack.ipv6.rt6_info import (
-    IPV6_MIN_MTU,
     ip6_default_advmss,
     ip6_dst_check,
     ip6_mtu,

@@ -22,6 +22,7 @@ from stack.core.neigh_table import neighbour
 from stack.core.neighbour import neigh_create
 from stack.core.netdevice import IFF_LOOPBACK, net_device
 from stack.core.rows import row, state, wide
+from stack.core.uapi import IPV6_MIN_MTU, TCP_HLEN
 from stack.ipv6 import ip6_fib
 from stack.ipv6.addr import format_addr6, rt6_need_strict
 from stack.ipv6.ip6_fib import FIB6_TYPE_ERROR, fib6_info
@@ -30,10 +31,8 @@ from stack.net import Net
 if TYPE_CHECKING:
     from stack.ipv6.if_inet6 import inet6_dev
 
-IPV6_MIN_MTU = 1280
 IP6_MAX_MTU = 0xFFFF + 40
 IPV6_MAXPLEN = 65535
-TCP_HLEN = 20
 
 
 @state

@@ -11,6 +11,7 @@ from stack.core.dst import dst_mtu
 from stack.core.l3mdev import inet_sdif
 from stack.core.sock import sk_dst_check, sock_owned_by_user
 from stack.core.tcp_states import TCP_NEW_SYN_RECV, TCP_TIME_WAIT, TCPF_CLOSE, TCPF_LISTEN
+from stack.core.uapi import IPV6_MIN_MTU
 from stack.inet.inet_connection_sock import inet_csk_update_pmtu
 from stack.inet.inet_hashtables import __inet_lookup_established
 from stack.inet.tcp_ack import tcp_simple_retransmit
@@ -19,7 +20,6 @@ from stack.inet.tcp_sock import tcp_sock
 from stack.inet.tcp_window import tcp_sync_mss
 from stack.ipv6.ip6_icmp import ICMPV6_PKT_TOOBIG, NDISC_REDIRECT, icmpv6_err_convert
 from stack.ipv6.route_learned import ip6_sk_redirect
-from stack.ipv6.rt6_info import IPV6_MIN_MTU
 
 IPV6_PMTUDISC_INTERFACE = 4
 

@@ -33,7 +33,15 @@ from stack.core.rows import wide
 from stack.core.sock import sk_alloc, sk_setup_caps, sock_init_data
 from stack.core.sockaddr import SIN6_LEN_RFC2133, need_sa_len, sockaddr
 from stack.core.tcp_states import TCP_SYN_SENT
-from stack.core.uapi import AF_INET, AF_INET6, IPPROTO_TCP, SOCK_RAW
+from stack.core.uapi import (
+    AF_INET,
+    AF_INET6,
+    IPPROTO_TCP,
+    IPV6_HLEN,
+    IPV6_MIN_MTU,
+    SOCK_RAW,
+    TCP_HLEN,
+)
 from stack.inet.af_ops import af_ops_of
 from stack.inet.early_demux import tcp_early_demux
 from stack.inet.flow import flowi
@@ -55,7 +63,7 @@ from stack.inet.tcp_family import tcp_family_ops
 from stack.inet.tcp_minisocks import tcp_syn_recv_child, tcp_syn_recv_hash, tcp_syn_recv_route
 from stack.inet.tcp_prot import tcp_proto
 from stack.inet.tcp_rcv import tcp_do_rcv, tcp_rcv
-from stack.inet.tcp_reply import TCP_HLEN, tcp_answer, tcp_answer_bytes, tcp_reply_reset
+from stack.inet.tcp_reply import tcp_answer, tcp_answer_bytes, tcp_reply_reset
 from stack.inet.tcp_request import tcp_conn_request
 from stack.inet.tcp_sock import M32, MAX_TCP_HEADER, tcp_sock
 from stack.inet.tcp_window import tcp_sync_mss
@@ -87,11 +95,9 @@ from stack.ipv6.protocol import (
     inet6_register_protosw,
 )
 from stack.ipv6.route import ip6_dst_lookup_flow
-from stack.ipv6.rt6_info import IPV6_MIN_MTU
 from stack.ipv6.tcp_err import tcp_v6_err, tcp_v6_mtu_reduced
 from stack.net import Net
 
-IPV6_HLEN = 40
 IN6ADDR_LOOPBACK = 1
 IPV6_FLOWLABEL_MASK = 0xFFFFF
 

@@ -10,7 +10,7 @@ from fastpath.net.hdr import icmphdr_at, iphdr_at, ipv6hdr_at, udphdr_at
 from stack.core import netfilter
 from stack.core.netfilter import nf_hook_state
 from stack.core.rows import wide
-from stack.core.uapi import IPPROTO_ICMP, IPPROTO_ICMPV6, IPPROTO_UDP
+from stack.core.uapi import ICMP_HLEN, IPPROTO_ICMP, IPPROTO_ICMPV6, IPPROTO_UDP
 from stack.netfilter import nf_conntrack
 from stack.netfilter.nf_conntrack import nf_conn, nf_conntrack_tuple_hash
 from stack.netfilter.nf_conntrack_life import nf_ct_assured, nf_ct_refresh_acct
@@ -19,7 +19,6 @@ from stack.netfilter.nf_conntrack_table import nf_conntrack_find_get
 from stack.netfilter.nf_conntrack_tuple import nf_ct_get_tuplepr, nf_ct_invert_tuple
 
 UDP_HLEN = 8
-ICMP_HLEN = 8
 NR_ICMP_TYPES = 18
 ICMP_ERRORS = frozenset((3, 4, 5, 11, 12))
 """Unreachable, source quench, redirect, time exceeded, parameter problem."""

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING
 from fastpath.base.skbuff import pskb_may_pull, sk_buff
 from fastpath.net.hdr import tcphdr, tcphdr_at
 from stack.core.netfilter import NF_ACCEPT, NF_DROP, NF_INET_PRE_ROUTING, NF_REPEAT, nf_hook_state
-from stack.core.uapi import IPPROTO_TCP
+from stack.core.uapi import IPPROTO_TCP, TCP_HLEN
 from stack.inet.tcp_options import TCPOPT_SACK, TCPOPT_SACK_PERM, TCPOPT_WINDOW, tcp_option_at
 from stack.netfilter import nf_conntrack
 from stack.netfilter.nf_conntrack import ctinfo2dir, ip_ct_tcp, ip_ct_tcp_state, nf_conn
@@ -126,7 +126,6 @@ SIMULTANEOUS_OPEN = 0x80
 
 TCP_MAX_WSCALE = 14
 MAXACKWINCONST = 66000
-TCP_HLEN = 20
 U32 = 0xFFFFFFFF
 
 NFCT_TCP_IGNORE, NFCT_TCP_INVALID, NFCT_TCP_ACCEPT = 0, 1, 2

@@ -11,11 +11,16 @@ from fastpath.net.hdr6 import ipv6_skip_exthdr
 from fastpath.net.parse import PARSED_L4, PARSED_PLAIN, PARSED_WHOLE, skb_parse
 from stack.core.netfilter import NFPROTO_IPV4
 from stack.core.rows import wide
-from stack.core.uapi import IPPROTO_ICMP, IPPROTO_ICMPV6, IPPROTO_TCP, IPPROTO_UDP
+from stack.core.uapi import (
+    IP_HLEN,
+    IPPROTO_ICMP,
+    IPPROTO_ICMPV6,
+    IPPROTO_TCP,
+    IPPROTO_UDP,
+    IPV6_HLEN,
+)
 from stack.netfilter.nf_conntrack import Tuple
 
-IP_HLEN = 20
-IPV6_HLEN = 40
 IP_OFFSET = 0x1FFF
 IPPROTO_FRAGMENT = 44
 

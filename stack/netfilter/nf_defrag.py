@@ -20,6 +20,7 @@ from fastpath.net.inet import ip_is_fragment
 from stack.core.drop_reason import SKB_DROP_REASON_NOMEM, kfree_skb_reason
 from stack.core.netfilter import NF_ACCEPT, NF_INET_LOCAL_OUT, NF_STOLEN, nf_hook_state
 from stack.core.nf_queue import nf_hook_continue
+from stack.core.uapi import IPV6_HLEN
 from stack.ipv4.ip_fragment import IP_DEFRAG_CONNTRACK_IN, IP_DEFRAG_CONNTRACK_OUT, ip_defrag
 from stack.ipv6.ip6_cb import IP6CB
 from stack.ipv6.protocol import NEXTHDR_DEST, NEXTHDR_FRAGMENT, NEXTHDR_HOP, NEXTHDR_ROUTING
@@ -30,7 +31,6 @@ from stack.ipv6.reassembly import (
     ip6_frag_queue,
 )
 
-IPV6_HLEN = 40
 FRAG_HLEN = 8
 IP6_OFFSET_MF = 0xFFF9
 

@@ -12,7 +12,14 @@ from fastpath.base.skbuff import pskb_may_pull, sk_buff, skb_checksum, skb_cow
 from fastpath.net.hdr import icmphdr_at, iphdr_at, ipv6hdr_at, tcphdr_at, udphdr_at
 from stack.core.netfilter import NF_INET_PRE_ROUTING, NFPROTO_IPV4
 from stack.core.rows import narrow, wide
-from stack.core.uapi import IPPROTO_ICMP, IPPROTO_ICMPV6, IPPROTO_TCP, IPPROTO_UDP
+from stack.core.uapi import (
+    ICMP_HLEN,
+    IPPROTO_ICMP,
+    IPPROTO_ICMPV6,
+    IPPROTO_TCP,
+    IPPROTO_UDP,
+    TCP_HLEN,
+)
 from stack.netfilter import nf_conntrack
 from stack.netfilter.nf_conntrack import Tuple, ctinfo2dir, nf_conn
 from stack.netfilter.nf_conntrack_sum import nf_checksum
@@ -22,9 +29,7 @@ from stack.netfilter.nf_nat_core import HOOK2MANIP, NF_NAT_MANIP_SRC
 M16 = 0xFFFF
 M32 = 0xFFFFFFFF
 CSUM_MANGLED_0 = 0xFFFF
-TCP_HLEN = 20
 PORTS_HLEN = 8
-ICMP_HLEN = 8
 ICMP_REDIRECT = 5
 NDISC_REDIRECT = 137
 ICMP_QUERIES = frozenset((0, 8, 13, 14, 15, 16, 17, 18))

@@ -17,7 +17,7 @@ from fastpath.net.hdr import (
 )
 from stack.core.netdevice import ETH_P_IP, ETH_P_IPV6
 from stack.core.netfilter import NF_INET_LOCAL_OUT, NFPROTO_IPV4, nf_hook_state
-from stack.core.uapi import AF_INET, AF_INET6, IPPROTO_TCP
+from stack.core.uapi import AF_INET, AF_INET6, IPPROTO_TCP, TCP_HLEN
 from stack.inet.flow import FLOWI_FLAG_ANYSRC, flowi
 from stack.ipv4.icmp import icmp_send
 from stack.ipv4.icmp_codes import ICMP_DEST_UNREACH
@@ -50,7 +50,6 @@ REJECT_WITH = {
 ICMP_CODE = {PORT_UNREACH: 3, HOST_UNREACH: 1, NET_UNREACH: 0, ADMIN_PROHIBITED: 13}
 ICMPV6_CODE = {PORT_UNREACH: 4, HOST_UNREACH: 3, NET_UNREACH: 0, ADMIN_PROHIBITED: 1}
 RST, ACK, SYN, FIN = 0x04, 0x10, 0x02, 0x01
-TCP_HLEN = 20
 LL_ROOM = 128
 IP_DF = 0x4000
 U32 = 0xFFFFFFFF

@@ -47,11 +47,10 @@ from stack.netlink.netlink_sock import (
     nlmsg,
 )
 from stack.netlink.nlattr import DEPRECATED_STRICT, LIBERAL, Attrs, AttrTable, NlError
-from stack.netlink.rt_attrs import CACHEINFO, IFA4, IFA6, IFADDRMSG
+from stack.netlink.rt_attrs import CACHEINFO, IFA4, IFA6, IFADDRMSG, TICK_NS
 from stack.netlink.rt_link import device_of, header, nlmsg_parse, only
 
 SEC = 1_000_000_000
-TICK_NS = 10_000_000
 SETTABLE = (
     IFA_F_NODAD | IFA_F_HOMEADDRESS | IFA_F_MANAGETEMPADDR | IFA_F_NOPREFIXROUTE | IFA_F_OPTIMISTIC
 )

@@ -16,7 +16,7 @@ from stack.bridge.br_multicast import (
 from stack.bridge.br_private import net_bridge
 from stack.bridge.br_stp_timer import br_timer_value
 from stack.netlink.nlattr import Attrs, NlError
-from stack.netlink.rt_kind_row import BR_TICK_NS
+from stack.netlink.rt_attrs import TICK_NS
 
 NS_MAX = (1 << 62) - 1
 
@@ -63,7 +63,7 @@ def br_mcast_changelink(br: net_bridge, data: Attrs) -> None:
             setattr(ctx, field, data[name])
     for name, field in BR_MCAST_INTERVALS.items():
         if name in data:
-            value = min(data[name], NS_MAX // BR_TICK_NS) * BR_TICK_NS
+            value = min(data[name], NS_MAX // TICK_NS) * TICK_NS
             setattr(
                 ctx, field, br_multicast_query_intvl(value) if name in BR_MCAST_LIMITED else value
             )
@@ -85,7 +85,7 @@ def br_mcast_fill_info(br: net_bridge) -> dict[str, Any]:
         "IFLA_BR_MCAST_MLD_VERSION": ctx.multicast_mld_version,
         "IFLA_BR_MCAST_QUERIER_STATE": br_multicast_dump_querier_state(br) or None,
     }
-    ticks = {name: getattr(ctx, field) // BR_TICK_NS for name, field in BR_MCAST_INTERVALS.items()}
+    ticks = {name: getattr(ctx, field) // TICK_NS for name, field in BR_MCAST_INTERVALS.items()}
     return found | ticks
 
 
@@ -102,7 +102,5 @@ def br_multicast_dump_querier_state(br: net_bridge) -> dict[str, Any]:
         if pf.other_query.pending:
             if pf.querier_ifindex:
                 found[f"BRIDGE_QUERIER_{name}_PORT"] = pf.querier_ifindex
-            found[f"BRIDGE_QUERIER_{name}_OTHER_TIMER"] = (
-                br_timer_value(pf.other_query) // BR_TICK_NS
-            )
+            found[f"BRIDGE_QUERIER_{name}_OTHER_TIMER"] = br_timer_value(pf.other_query) // TICK_NS
     return found

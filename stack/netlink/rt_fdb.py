@@ -51,11 +51,10 @@ from stack.netlink.nlattr import (
     NlError,
 )
 from stack.netlink.nlattr import AttrTable as Table
-from stack.netlink.rt_attrs import IFINFOMSG, IFLA, NDA, NDA_CACHE, NDMSG
+from stack.netlink.rt_attrs import IFINFOMSG, IFLA, NDA, NDA_CACHE, NDMSG, TICK_NS
 from stack.netlink.rt_kinds import link_kind_of
 from stack.netlink.rt_link import check, device_of, header, nlmsg_parse
 
-TICK_NS = 10_000_000
 NTF_USE, NTF_SELF, NTF_MASTER, NTF_EXT_LEARNED, NTF_STICKY = 0x01, 0x02, 0x04, 0x10, 0x40
 GET = "fdb get request"
 NDA_DUMP = Table(

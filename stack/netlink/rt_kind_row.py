@@ -12,8 +12,6 @@ from stack.ethernet.eth import is_valid_ether_addr
 from stack.net import Net
 from stack.netlink.nlattr import Attrs, AttrTable, NlError
 
-BR_TICK_NS = 10_000_000
-"""USER_HZ is 100: the unit of a bridge's times."""
 EMPTY = AttrTable("IFLA_INFO_DATA", ())
 """The policy of kinds without attributes."""
 

@@ -76,12 +76,12 @@ from stack.drivers.vrf import (
 from stack.ethernet.eth import is_valid_ether_addr
 from stack.net import Net
 from stack.netlink.nlattr import U32, Attrs, NlError
-from stack.netlink.rt_attrs import BR, BRPORT, IFINFOMSG, IFLA, VETH, VLAN, VRF, VRF_PORT
+from stack.netlink.rt_attrs import BR, BRPORT, IFINFOMSG, IFLA, TICK_NS, VETH, VLAN, VRF, VRF_PORT
 from stack.netlink.rt_bond import BOND_ROW
 from stack.netlink.rt_br_mcast import br_mcast_changelink, br_mcast_fill_info
 from stack.netlink.rt_geneve import GENEVE_ROW
 from stack.netlink.rt_ipvlan import IPVLAN_ROW
-from stack.netlink.rt_kind_row import BR_TICK_NS, link_kind, link_name, validate_ether
+from stack.netlink.rt_kind_row import link_kind, link_name, validate_ether
 from stack.netlink.rt_macvlan import MACVLAN_ROW
 from stack.netlink.rt_tunnels import TUNNEL_ROWS
 from stack.netlink.rt_vxlan import VXLAN_ROW
@@ -173,11 +173,11 @@ def br_changelink(dev: net_device, tb: Attrs, data: Attrs) -> None:
     br: net_bridge = dev.priv
     for name, setter in BR_TIMES.items():
         if name in data:
-            err = setter(br, data[name] * BR_TICK_NS)
+            err = setter(br, data[name] * TICK_NS)
             if err:
                 raise NlError(-err)
     if "IFLA_BR_AGEING_TIME" in data:
-        br_set_ageing_time(br, data["IFLA_BR_AGEING_TIME"] * BR_TICK_NS)
+        br_set_ageing_time(br, data["IFLA_BR_AGEING_TIME"] * TICK_NS)
     if "IFLA_BR_STP_STATE" in data:
         br_stp_set_enabled(br, bool(data["IFLA_BR_STP_STATE"]))
     if "IFLA_BR_PRIORITY" in data:
@@ -207,14 +207,14 @@ def br_fill_info(dev: net_device) -> dict[str, Any]:
         "IFLA_BR_TOPOLOGY_CHANGE_TIMER": br.topology_change_timer,
     }
     found: dict[str, Any] = {
-        name: br_timer_value(timer) // BR_TICK_NS for name, timer in timers.items()
+        name: br_timer_value(timer) // TICK_NS for name, timer in timers.items()
     }
     return found | {
-        "IFLA_BR_GC_TIMER": br_gc_value(br) // BR_TICK_NS,
-        "IFLA_BR_FORWARD_DELAY": br.forward_delay // BR_TICK_NS,
-        "IFLA_BR_HELLO_TIME": br.hello_time // BR_TICK_NS,
-        "IFLA_BR_MAX_AGE": br.max_age // BR_TICK_NS,
-        "IFLA_BR_AGEING_TIME": br.ageing_time // BR_TICK_NS,
+        "IFLA_BR_GC_TIMER": br_gc_value(br) // TICK_NS,
+        "IFLA_BR_FORWARD_DELAY": br.forward_delay // TICK_NS,
+        "IFLA_BR_HELLO_TIME": br.hello_time // TICK_NS,
+        "IFLA_BR_MAX_AGE": br.max_age // TICK_NS,
+        "IFLA_BR_AGEING_TIME": br.ageing_time // TICK_NS,
         "IFLA_BR_STP_STATE": br.stp_enabled,
         "IFLA_BR_PRIORITY": int.from_bytes(br.bridge_id[:2], "big"),
         "IFLA_BR_GROUP_FWD_MASK": br.group_fwd_mask,
@@ -266,7 +266,7 @@ def brport_fill(dev: net_device) -> dict[str, Any]:
         "IFLA_BRPORT_FORWARD_DELAY_TIMER": p.forward_delay_timer,
         "IFLA_BRPORT_HOLD_TIMER": p.hold_timer,
     }
-    found |= {name: br_timer_value(timer) // BR_TICK_NS for name, timer in timers.items()}
+    found |= {name: br_timer_value(timer) // TICK_NS for name, timer in timers.items()}
     return found | {
         "IFLA_BRPORT_MULTICAST_ROUTER": p.multicast_router,
         "IFLA_BRPORT_MCAST_N_GROUPS": U32.put(p.mdb_n_entries),

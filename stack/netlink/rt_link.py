@@ -54,8 +54,7 @@ from stack.netlink.nlattr import (
     NlError,
     put_attr,
 )
-from stack.netlink.rt_attrs import AF_SPEC, BRPORT, IFINFOMSG, IFLA, INET6_LINK
-from stack.netlink.rt_kind_row import BR_TICK_NS
+from stack.netlink.rt_attrs import AF_SPEC, BRPORT, IFINFOMSG, IFLA, INET6_LINK, TICK_NS
 from stack.netlink.rt_kinds import KINDS, br_setport, brport_fill, link_kind_of
 
 IF_OPER_UNKNOWN, IF_OPER_DOWN, IF_OPER_LOWERLAYERDOWN, IF_OPER_UP = 0, 2, 3, 6
@@ -123,7 +122,7 @@ def inet6_fill_ifla6(idev: inet6_dev) -> dict[str, Any]:
     ms = (parms.reachable_time // 10**6, parms.retrans_time // 10**6)
     return {
         "IFLA_INET6_FLAGS": idev.if_flags & 0xFFFFFFFF,
-        "IFLA_INET6_CACHEINFO": struct.pack("=IIII", 65535, idev.tstamp // BR_TICK_NS, *ms),
+        "IFLA_INET6_CACHEINFO": struct.pack("=IIII", 65535, idev.tstamp // TICK_NS, *ms),
         "IFLA_INET6_TOKEN": 0,
         "IFLA_INET6_ADDR_GEN_MODE": idev.cnf.addr_gen_mode,
     }

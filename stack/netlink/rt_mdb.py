@@ -55,8 +55,8 @@ from stack.netlink.rt_attrs import (
     MDBA_SET,
     MDBE_ATTRS,
     MDBE_GET,
+    TICK_NS,
 )
-from stack.netlink.rt_kind_row import BR_TICK_NS
 from stack.netlink.rt_link import check, device_of, header
 
 MDBA_MDB, MDBA_ROUTER = 1, 2
@@ -98,7 +98,7 @@ def __mdb_fill_info(mp: net_bridge_mdb_entry, pg: net_bridge_port_group | None) 
         int.from_bytes(proto.to_bytes(2, "big"), byteorder),
     )
     attrs = {
-        "MDBA_MDB_EATTR_TIMER": br_timer_value(timer) // BR_TICK_NS,
+        "MDBA_MDB_EATTR_TIMER": br_timer_value(timer) // TICK_NS,
         "MDBA_MDB_EATTR_SOURCE": source or None,
         "MDBA_MDB_EATTR_RTPROT": pg.rt_protocol if pg is not None else None,
         "MDBA_MDB_EATTR_GROUP_MODE": group_mode(mp) if pg is not None else None,
@@ -118,7 +118,7 @@ def group_mode(mp: net_bridge_mdb_entry) -> int | None:
 
 def router_port(p: net_bridge_port) -> bytes:
     """net/bridge/br_mdb.c br_rports_fill_info: MDBA_ROUTER_PORT of one port."""
-    ticks = [br_timer_value(pf.mc_router_timer) // BR_TICK_NS for pf in p.mcast]
+    ticks = [br_timer_value(pf.mc_router_timer) // TICK_NS for pf in p.mcast]
     lists = [p in pf.mc_router_list for pf in p.br.multicast_ctx.pf]
     attrs = {
         "MDBA_ROUTER_PATTR_TIMER": max(ticks),

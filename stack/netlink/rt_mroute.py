@@ -31,8 +31,8 @@ from stack.netlink.rt_attrs import (
     RTGENMSG,
     RTMSG,
     RTNEXTHOP,
+    TICK_NS,
 )
-from stack.netlink.rt_kind_row import BR_TICK_NS
 from stack.netlink.rt_link import header
 
 RTPROT_MROUTED, RTPROT_STATIC = 17, 4
@@ -62,7 +62,7 @@ def ipmr_fill_mroute(what: tuple[mr_table, mr_mfc]) -> bytes:
             if out is not None and ttl < NEVER
         )
         attrs["RTA_MFC_STATS"] = MFC_STATS.pack(c.pkt, c.bytes, c.wrong_if)
-        attrs["RTA_EXPIRES"] = max(mrt.net.now() - c.lastuse, 0) // BR_TICK_NS
+        attrs["RTA_EXPIRES"] = max(mrt.net.now() - c.lastuse, 0) // TICK_NS
     flags = 0 if resolved else RTNH_F_UNRESOLVED
     bits = size * 8
     head = (mrt.ops.family, bits, bits, 0, mrt.id, protocol, 0, RTN_MULTICAST, flags)

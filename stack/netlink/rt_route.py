@@ -69,7 +69,7 @@ from stack.netlink.nlattr import (
     Attrs,
     NlError,
 )
-from stack.netlink.rt_attrs import RTA4, RTA6, RTA_CACHE, RTAX, RTMSG, RTNEXTHOP
+from stack.netlink.rt_attrs import RTA4, RTA6, RTA_CACHE, RTAX, RTMSG, RTNEXTHOP, TICK_NS
 from stack.netlink.rt_link import device_of, header
 
 if TYPE_CHECKING:
@@ -89,7 +89,6 @@ LEAST_SCOPE = {
 """fib_props[].scope: how far away the destinations of a type of route may be at most."""
 RTM_F_CLONED, RTM_F_PREFIX = 0x200, 0x800
 RTNH_F_DEAD, RTNH_F_LINKDOWN = 1, 16
-TICK_NS = 10_000_000
 RTVIA = struct.Struct("=H")
 """struct rtvia: the family; the address is behind."""
 ATTRS_AT = NLMSG_HDRLEN + RTMSG.size

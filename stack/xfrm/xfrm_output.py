@@ -51,7 +51,7 @@ from stack.core.netdevice import ETH_P_IP, ETH_P_IPV6, LL_MAX_HEADER
 from stack.core.netfilter import NF_INET_POST_ROUTING, NFPROTO_IPV6, nf_hook, nf_hook_list
 from stack.core.rows import narrow, row, state, wide
 from stack.core.sock import skb_set_owner_w, sock
-from stack.core.uapi import AF_INET, AF_INET6, IPPROTO_IPV6, IPPROTO_UDP
+from stack.core.uapi import AF_INET, AF_INET6, IPPROTO_IPV6, IPPROTO_UDP, IPV6_MIN_MTU
 from stack.inet.flow import flowi
 from stack.inet.inet_sock import inet_sock
 from stack.inet.udp_flow import UDP_HLEN
@@ -80,7 +80,6 @@ from stack.tunnel.inet_ecn import INET_ECN_encapsulate, header_sum
 from stack.xfrm.esp import esp_output
 from stack.xfrm.xfrm_replay import xfrm_replay_overflow
 from stack.xfrm.xfrm_state import (
-    IPV6_MIN_MTU,
     XFRM_SA_XFLAG_DONT_ENCAP_DSCP,
     XFRM_SA_XFLAG_OSEQ_MAY_WRAP,
     XFRM_STATE_NOECN,

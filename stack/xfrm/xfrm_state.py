@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from stack.core.errors import os_error
 from stack.core.rows import narrow, row, state, wide
 from stack.core.timer import TIMER_DEFERRABLE, mod_timer, timer_list, timer_shutdown
-from stack.core.uapi import AF_INET, AF_INET6
+from stack.core.uapi import AF_INET, AF_INET6, IPV6_MIN_MTU
 from stack.inet.espinudp import ESP_HLEN, UDP_ENCAP_ESPINUDP
 from stack.inet.flow import flowi
 from stack.inet.udp_flow import UDP_HLEN
@@ -64,7 +64,6 @@ XFRM_SA_XFLAG_OSEQ_MAY_WRAP = 2
 XFRM_SA_DIR_IN, XFRM_SA_DIR_OUT = 1, 2
 NSEC = 1_000_000_000
 NO_TIME = 1 << 32
-IPV6_MIN_MTU = 1280
 LEGACY_WINDOW = 32
 """Bits of xfrm_replay_state's bitmap."""
 UNABLE = "Kernel was unable to initialize cryptographic operations"

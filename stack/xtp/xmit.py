@@ -25,7 +25,7 @@ from stack.core.sock import (
 from stack.core.sock_flags import SOCK_DEAD, SOCK_NOSPACE
 from stack.core.tcp_states import TCP_CLOSE, TCP_ESTABLISHED, TCP_SYN_SENT
 from stack.core.timer import mod_timer, timer_delete, timer_list
-from stack.core.uapi import AF_INET, IPPROTO_XTP, RCV_SHUTDOWN, SHUTDOWN_MASK, SOCK_DGRAM
+from stack.core.uapi import AF_INET, IP_HLEN, IPPROTO_XTP, RCV_SHUTDOWN, SHUTDOWN_MASK, SOCK_DGRAM
 from stack.inet.flow import flowi
 from stack.inet.inet_sock import inet_sock
 from stack.ipv4.ip_output import ip_build_and_send_pkt, ip_queue_xmit
@@ -35,9 +35,6 @@ from stack.xtp.context import xtp_backlog, xtp_context, xtp_deadline
 from stack.xtp.packet import XTP_HLEN
 from stack.xtp.timeout import xtp_timeout
 from stack.xtp.xtp_sock import xtp_assoc, xtp_forget_assoc, xtp_hash_assoc, xtp_sock
-
-IP_HLEN = 20
-
 
 # --- packets out -----------------------------------------------------------------------------
 
