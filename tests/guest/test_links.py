@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 
 from e1000emu.guest import Completed
-from tests.guest.setup import GUEST, WAIT_S, ping
+from tests.guest.setup import DATA_PORT, GUEST, WAIT_S, fields, ping
+from tests.guest.test_ipsec import on_host
 from tests.guest.test_stack import GUEST6, OURS, OURS6, Beside, OnStack, lan, streams
 from tests.programs import test_ipvlan, test_vrf
 from tests.stack.core.wire import QUIET6
@@ -49,7 +50,7 @@ class Behind(Beside):
 @pytest.fixture(scope="module", autouse=True)
 def modules(lan: OnStack) -> None:
     require.tool("ip", "iproute2")
-    lan.guest.run("modprobe -a ipvlan veth vrf").check()
+    lan.guest.run("modprobe -a 8021q ipvlan veth vrf").check()
 
 
 @pytest.mark.parametrize("table", [test_vrf, test_ipvlan], ids=["vrf", "ipvlan"])
@@ -113,3 +114,75 @@ def test_slaves_of_ipvlan_reach_each_other(slaves: Behind, family: int) -> None:
     for size in (0, 3000):
         ping(slaves.guest, ours, size=size, whole=False)
     streams(slaves, family, ours)
+
+
+VRFS = {"red": 20, "blue": 30}
+"""The id of the VLAN of each; the addresses are the same in both."""
+
+
+def make_vrfs(number: int) -> str:
+    """The shell's script for one end, whose addresses end with `number`."""
+    lines = ["set -e"]
+    for name, vid in VRFS.items():
+        dev = f"eth0.{vid}"
+        lines += [
+            f"ip link add {name} type vrf table {vid}; ip link set {name} up",
+            f"ip link add link eth0 name {dev} type vlan id {vid}; ip link set {dev} master {name}",
+            f"ip link set {dev} up; ip addr add 10.82.0.{number}/24 dev {dev}",
+            f"ip addr add fd82::{number}/64 dev {dev} nodad",
+            f"ip route add vrf {name} unreachable default metric 4278198272",
+        ]
+    return "\n".join(lines)
+
+
+@pytest.fixture(scope="module")
+def vrfs(lan: OnStack) -> Iterator[None]:
+    on_host(lan, make_vrfs(1))
+    lan.guest.run(make_vrfs(7)).check()
+    yield
+    gone = "; ".join(f"ip link del eth0.{vid}; ip link del {name}" for name, vid in VRFS.items())
+    on_host(lan, gone)
+    lan.guest.run(gone).check()
+
+
+@pytest.mark.usefixtures("vrfs")
+@pytest.mark.parametrize("family", [V4, V6], ids=["IPv4", "IPv6"])
+@pytest.mark.parametrize("name", VRFS)
+def test_vrfs_with_the_same_addresses_are_apart(lan: OnStack, name: str, family: int) -> None:
+    """Echoes and streams of a VRF pass by its VLAN only; without a VRF nobody is reached."""
+    ours = "10.82.0.1" if family == V4 else "fd82::1"
+    streamed = f"tcp.port == {DATA_PORT} && vlan"
+
+    def seen() -> list[str]:
+        lan.writer.flush()
+        return [row[0] for row in fields(lan.capture, streamed, "vlan.id")]
+
+    before = len(seen())
+    inside = Behind(lan, lan.host, f"ip vrf exec {name}", name)
+    for size in (0, 3000):
+        ping(inside.guest, ours, size=size, whole=False)
+    streams(inside, family, ours)
+    assert set(seen()[before:]) == {str(VRFS[name])}
+    assert lan.guest.run(f"ping -c 1 -W 1 {ours}").returncode != 0
+
+
+SHOWN = (
+    "ip vrf show; ip -d rule show; ip -6 -d rule show",
+    "ip route show vrf red; ip route show table 30; ip route show | grep 10.82; echo no more",
+    *(f"ip -6 route show {which} | grep -v 'local fe80'" for which in ("vrf red", "table 30")),
+    *(f"ip route get {to}" for to in ("10.82.0.9 vrf red", "10.82.0.9 oif eth0.30")),
+    *(f"ip route get {to} vrf blue" for to in ("192.0.2.1", "fd82::9", "2001:db8:7::1")),
+    "ip -o link show vrf red | grep -o '<.*>'",
+    "ip -o -d link show eth0.30 | grep -o 'vrf_slave.*30'",
+    "ip -o -d link show red | grep -o '<.*> mtu [0-9]*'",
+    "ip -o -d link show red | grep -o 'minmtu.*maxmtu [0-9]*\\|vrf table [0-9]*'",
+)
+
+
+@pytest.mark.usefixtures("vrfs")
+@pytest.mark.parametrize("words", SHOWN)
+def test_ip_shows_a_vrf_of_ours_as_one_of_linux(lan: OnStack, words: str) -> None:
+    script = f"{{ {words}; }} 2>&1 || true"
+    ours, theirs = on_host(lan, script), lan.guest.run(script).stdout
+    theirs = theirs.replace("10.82.0.7", "10.82.0.1").replace("fd82::7", "fd82::1")
+    assert ours.split() == theirs.split() != []
