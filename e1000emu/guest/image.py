@@ -64,12 +64,18 @@ SOME_MODULES = (
     *("esp4", "esp6", "xfrm_user", "gcm", "ghash_generic", "ctr", "seqiv"),
     *("authenc", "crypto_null", "hmac", "sha256_generic"),
     *("ipip", "sit", "ip_gre", "ip6_tunnel", "ip6_gre"),
+    *("bonding", "ipvlan", "veth", "vrf"),
 )
-"""For the agent's port, IPsec and tunnels; which of it is a module differs between kernels."""
+"""For the agent's port, IPsec, tunnels and links above others; which of it is a module differs
+between kernels."""
 MODULE_PATHS = (
     "kernel/crypto/",
     "kernel/drivers/char/virtio_console",
+    "kernel/drivers/net/bonding/",
     "kernel/drivers/net/ethernet/intel/e1000",
+    "kernel/drivers/net/ipvlan/",
+    "kernel/drivers/net/veth",
+    "kernel/drivers/net/vrf",
     "kernel/drivers/pps/",
     "kernel/drivers/ptp/",
     "kernel/drivers/uio/",

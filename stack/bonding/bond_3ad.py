@@ -71,7 +71,7 @@ AD_LONG_TIMEOUT_TIME = 3 * AD_SLOW_PERIODIC_TIME
 AD_AGGREGATE_WAIT_TIME = 2 * TICKS_PER_SEC
 AD_MAX_TX_IN_SECOND = 3
 AD_SELECT_TIME = 1 * TICKS_PER_SEC
-"""After the bond was opened no aggregator is chosen for so long."""
+"""After the first slave came no aggregator is chosen for so long, or until the bond is opened."""
 
 # States of the receive machine, of the periodic and of the mux machine
 RX_INITIALIZE, RX_PORT_DISABLED, RX_LACP_DISABLED = "initialize", "port disabled", "LACP disabled"
@@ -271,14 +271,13 @@ def record_pdu(pdu: lacpdu, p: port) -> None:
 
 def record_default(p: port) -> None:
     """recordDefault (5.4.9): nobody is there, or it has no LACP."""
-    p.partner = partner_admin(p)
+    p.partner = partner_admin()
     p.actor.port_state |= LACP_STATE_DEFAULTED
 
 
-def partner_admin(p: port) -> port_params:
-    """The partner that is assumed: a single link, as active as we are (lacp_active)."""
-    activity = p.actor.port_state & LACP_STATE_LACP_ACTIVITY
-    return port_params(0xFFFF, NO_SYSTEM, 1, 0xFF, 1, activity)
+def partner_admin() -> port_params:
+    """The partner that is assumed (ad_initialize_port): a single link without LACP."""
+    return port_params(0xFFFF, NO_SYSTEM, 1, 0xFF, 1)
 
 
 def update_selected(p: port, partner: port_params) -> None:
@@ -355,7 +354,7 @@ def _rx_expired(p: port) -> None:
 
 
 def _rx_defaulted(p: port) -> None:
-    update_selected(p, partner_admin(p))
+    update_selected(p, partner_admin())
     record_default(p)
     p.actor.port_state &= ~LACP_STATE_EXPIRED
 
@@ -672,9 +671,9 @@ def bond_3ad_initialize(bond: bonding) -> None:
         bond.ad = ad_bond_info(timer)
     bond.ad.next_id = 1
     bond_3ad_update_actor(bond)
-    bond.ad.agg_select_timer = AD_SELECT_TIME
     if netif_running(bond.dev):
         bond_3ad_start(bond)
+    bond.ad.agg_select_timer = AD_SELECT_TIME
 
 
 def bond_3ad_update_actor(bond: bonding) -> None:
@@ -784,7 +783,7 @@ def bond_3ad_start(bond: bonding) -> None:
     """The bond is opened: the machines run."""
     if bond.ad is None:
         return
-    bond.ad.agg_select_timer = AD_SELECT_TIME
+    bond.ad.agg_select_timer = 1
     mod_timer(bond.ad.timer, bond.dev.machine.clock.now_ns())
 
 

@@ -40,7 +40,6 @@ from stack.bonding.bonding import (
     slave,
 )
 from stack.core.netdevice import IFF_UP, net_device, netif_running
-from stack.ethernet.eth import is_valid_ether_addr
 
 MODE_NAMES = {
     "balance-rr": BOND_MODE_ROUNDROBIN,
@@ -116,7 +115,7 @@ def bond_option_miimon_set(bond: bonding, value: int) -> None:
 def _ticks(bond: bonding, value: int) -> int:
     """_bond_option_delay_set: ms as ticks of miimon, rounded down. Raises: BondError."""
     if not bond.params.miimon:
-        raise BondError(errno.EPERM, "unable to set a delay as MII monitoring is disabled")
+        raise BondError(errno.EPERM, "")
     return value // bond.params.miimon
 
 
@@ -137,7 +136,7 @@ def bond_option_peer_notif_delay_set(bond: bonding, value: int) -> None:
 
 def bond_option_use_carrier_set(bond: bonding, value: int) -> None:
     """drivers/net/bonding/bond_netlink.c: obsolete: the carrier is what counts."""
-    if not value:
+    if value != 1:
         raise BondError(errno.EINVAL, "option obsolete, use_carrier cannot be disabled")
 
 
@@ -188,7 +187,7 @@ ROWS = (
     bond_option("updelay", NUMBERS, set=bond_option_updelay_set),
     bond_option("downdelay", NUMBERS, set=bond_option_downdelay_set),
     bond_option("peer_notif_delay", range(300_001), set=bond_option_peer_notif_delay_set),
-    bond_option("use_carrier", SWITCH, set=bond_option_use_carrier_set),
+    bond_option("use_carrier", range(256), set=bond_option_use_carrier_set),
     bond_option("arp_interval", NUMBERS, ALL_MODES - {4, 5, 6}, set=bond_option_arp_interval_set),
     bond_option("arp_validate", range(7), ALL_MODES - {4, 5, 6}, set=_only_zero),
     bond_option("arp_all_targets", SWITCH, set=_only_zero),
@@ -221,7 +220,7 @@ def check_deps(bond: bonding, row: bond_option) -> None:
         text = "unable to set option because the bond device has slaves"
         raise BondError(errno.ENOTEMPTY, text)
     if row.ifdown and bond.dev.flags & IFF_UP:
-        raise BondError(errno.EBUSY, "unable to set option because the bond device is up")
+        raise BondError(errno.EBUSY, "unable to set option because the bond is up")
 
 
 def bond_opt_set(bond: bonding, name: str, value: int) -> None:
@@ -286,11 +285,14 @@ def bond_option_active_slave_set(bond: bonding, dev: net_device | None) -> None:
 
 
 def bond_option_ad_actor_system_set(bond: bonding, addr: bytes) -> None:
-    """drivers/net/bonding/bond_options.c: the address in LACPDUs. Raises: BondError."""
+    """drivers/net/bonding/bond_options.c: the address in LACPDUs; zeros: the bond's.
+
+    Raises: BondError.
+    """
     if bond.params.mode != BOND_MODE_8023AD:
         raise BondError(errno.EACCES, "option not supported in mode")
-    if not is_valid_ether_addr(addr):
-        raise BondError(errno.EINVAL, "Invalid ad_actor_system MAC address.")
+    if addr[0] & 1:  # a group's
+        raise BondError(errno.EINVAL, "invalid option value")
     bond.params.ad_actor_system = addr
     _actor(bond)
 

@@ -156,7 +156,7 @@ def addrconf_add_dev(dev: net_device) -> inet6_dev:
         idev = ipv6_add_dev(dev)
     if idev.cnf.disable_ipv6:
         raise os_error(errno.EACCES, f"{dev.name}: IPv6 is disabled (disable_ipv6)")
-    if not dev.flags & netdevice.IFF_LOOPBACK:
+    if not dev.flags & netdevice.IFF_LOOPBACK and not netif_is_l3_master(dev):
         addrconf_add_mroute(dev)
     return idev
 

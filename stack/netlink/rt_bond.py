@@ -134,7 +134,8 @@ def bond_changelink(dev: net_device, tb: Attrs, data: Attrs) -> None:
         try:
             _set(bond, name, data)
         except BondError as exc:
-            raise data.wrong(name, exc.text, exc.errno or 0) from None
+            at = data.at.get(name, -1) if exc.text else -1
+            raise NlError(exc.errno or 0, exc.text, at) from None
 
 
 def _set(bond: bonding, name: str, data: Attrs) -> None:

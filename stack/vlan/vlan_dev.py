@@ -191,7 +191,11 @@ def vlan_dev_init(dev: net_device) -> int:
     real_dev = vlan.real_dev
     dev.state |= netdevice.LINK_STATE_NOCARRIER
     dev.flags = real_dev.flags & ~(
-        netdevice.IFF_UP | netdevice.IFF_PROMISC | netdevice.IFF_ALLMULTI
+        netdevice.IFF_UP
+        | netdevice.IFF_PROMISC
+        | netdevice.IFF_ALLMULTI
+        | netdevice.IFF_MASTER
+        | netdevice.IFF_SLAVE
     )
     dev.hw_features = (
         netdevice.NETIF_F_HW_CSUM

@@ -295,9 +295,11 @@ def boot(
 
 
 @contextmanager
-def offered(path: Path, link: Any, clock: RealClock, **options: Any) -> Iterator[VfioUserServer]:
+def offered(
+    path: Path, link: Any, clock: RealClock, *, mac: bytes = MAC, **options: Any
+) -> Iterator[VfioUserServer]:
     """Offer a NIC on `link` at the socket `path`, on a clock that runs meanwhile."""
-    server = VfioUserServer(path, link=link, clock=clock, mac=MAC, autoneg_ns=AUTONEG_NS, **options)
+    server = VfioUserServer(path, link=link, clock=clock, mac=mac, autoneg_ns=AUTONEG_NS, **options)
     try:
         clock.start()
         try:

@@ -12,7 +12,7 @@ import pytest
 
 from stack import proc
 from tests.guest.setup import DATA_PORT, GUEST, WAIT_S, content, fields
-from tests.guest.test_stack import GUEST6, OURS, OURS6, OnStack, lan, streams
+from tests.guest.test_stack import GUEST6, OURS, OURS6, Beside, OnStack, lan, streams
 from tests.linux.peer import eventually
 from tests.support import require
 
@@ -87,7 +87,7 @@ def script(sa: Sa, *, guest: bool) -> str:
     return "\n".join(f"ip {words}" for words in sa.commands(guest))
 
 
-def on_host(lan: OnStack, words: str) -> str:
+def on_host(lan: Beside, words: str) -> str:
     """What the shell prints on our host."""
     program = lan.host.spawn(
         ["sh", "-ec", words], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
@@ -121,7 +121,7 @@ def sa(lan: OnStack, modules: None, request: pytest.FixtureRequest) -> Iterator[
     lan.guest.run(flush).check()
 
 
-def datagrams(lan: OnStack, family: int, ours: str, theirs: str) -> None:
+def datagrams(lan: Beside, family: int, ours: str, theirs: str) -> None:
     """Datagrams of the guest come back, the last in fragments."""
     sock = lan.socket(socket.SOCK_DGRAM, family)
     sock.bind((ours, DATA_PORT))

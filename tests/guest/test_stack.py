@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from e1000emu.clock import RealClock
-from e1000emu.guest import GuestImage
+from e1000emu.guest import GuestImage, GuestLinux
 from e1000emu.lab import add_nic
 from e1000emu.links import Capture, pair
 from stack.api.ethtool import ethtool
@@ -57,7 +57,19 @@ BOTH = pytest.mark.parametrize(
 )
 
 
-class OnStack:
+class Beside:
+    """A guest and a host of ours."""
+
+    host: Host
+    guest: GuestLinux
+
+    def socket(self, kind: int = socket.SOCK_STREAM, family: int = socket.AF_INET) -> Any:
+        sock = self.host.socket(family, kind)
+        sock.settimeout(WAIT_S)
+        return sock
+
+
+class OnStack(Beside):
     """The guest at 10.9.0.2 and 2001:db8:9::2, a host of ours at 10.9.0.1 and 2001:db8:9::1."""
 
     def __init__(self, image: GuestImage, directory: Path) -> None:
@@ -85,11 +97,6 @@ class OnStack:
             wait_for_addresses(self.host)
             self._stack = stack.pop_all()
 
-    def socket(self, kind: int = socket.SOCK_STREAM, family: int = socket.AF_INET) -> Any:
-        sock = self.host.socket(family, kind)
-        sock.settimeout(WAIT_S)
-        return sock
-
     def close(self) -> None:
         self._stack.close()
 
@@ -112,7 +119,7 @@ def no_trouble(lan: OnStack):
     assert wrong == []
 
 
-def listen(lan: OnStack, family: int = socket.AF_INET, to: str = "") -> Any:
+def listen(lan: Beside, family: int = socket.AF_INET, to: str = "") -> Any:
     sock = lan.socket(family=family)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     sock.bind((to or (OURS if family == socket.AF_INET else OURS6), DATA_PORT))
@@ -120,7 +127,7 @@ def listen(lan: OnStack, family: int = socket.AF_INET, to: str = "") -> Any:
     return sock
 
 
-def streams(lan: OnStack, family: int, ours: str) -> None:
+def streams(lan: Beside, family: int, ours: str) -> None:
     """The content goes from the guest to us over a connection, and back over another."""
     listener = listen(lan, family, ours)
     worker = Worker(lambda: receive_all(listener.accept()[0]), ())

@@ -1,7 +1,8 @@
 """ipvlan by Debian's `ip`: iproute2 prints what Linux's documentation shows of it.
 
 The kernel of the tests' machine has no ipvlan. What is expected is written from
-Documentation/networking/ipvlan.rst and ip-link(8); Debian's kernel 6.12 in QEMU printed the same.
+Documentation/networking/ipvlan.rst and ip-link(8); tests/guest/test_links.py has a guest's Linux
+print it.
 """
 
 from __future__ import annotations

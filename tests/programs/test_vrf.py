@@ -1,7 +1,8 @@
 """VRFs by Debian's `ip`: iproute2 prints what Linux's documentation shows of them.
 
 The kernel of the tests' machine has no VRF. What is expected is written from
-Documentation/networking/vrf.rst and iproute2's ip-vrf(8), with our addresses.
+Documentation/networking/vrf.rst and iproute2's ip-vrf(8), with our addresses;
+tests/guest/test_links.py has a guest's Linux print it.
 """
 
 from __future__ import annotations
@@ -76,7 +77,6 @@ broadcast 10.0.0.255 dev v0 proto kernel scope link src 10.0.0.1
     "ip -6 route show table 10 | grep -v fe80": """\
 local 2001:db8::1 dev v0 proto kernel metric 0 pref medium
 2001:db8::/64 dev v0 proto kernel metric 256 pref medium
-multicast ff00::/8 dev red proto kernel metric 256 pref medium
 multicast ff00::/8 dev v0 proto kernel metric 256 pref medium
 """,
     "ip route show": "",
@@ -144,11 +144,21 @@ No VRF has been configured
 """What is printed, by the command, in their order on one host; spaces are as one."""
 
 
+def one_by_one(made: str, commands: Iterable[str]) -> str:
+    """A script of the shell: `made`, then the commands; `answers` cuts what it prints."""
+    return made + "".join(f"{words}\necho %%\n" for words in commands)
+
+
+def answers(text: str) -> list[str]:
+    """What each command printed; spaces are as one."""
+    return re.sub(r"(?m)^ +| +$", "", re.sub(r"[ \t]+", " ", text)).split("%%\n")[:-1]
+
+
 def printed(tmp_path: Path, made: str, commands: Iterable[str]) -> list[str]:
-    """What each command prints on one new host, once `made` has run; spaces are as one."""
+    """What each command prints on one new host, once `made` has run."""
     require.tool("ip", "iproute2")
     script = tmp_path / "script"
-    script.write_text(made + "".join(f"{words}\necho %%\n" for words in commands))
+    script.write_text(one_by_one(made, commands))
     said: list[str] = []
     with (
         contextlib.closing(RealClock().start()) as clock,
@@ -163,8 +173,7 @@ def printed(tmp_path: Path, made: str, commands: Iterable[str]) -> list[str]:
     ):
         out, _ = program.communicate(timeout=120)
     assert said == []
-    text = re.sub(r"(?m)^ +| +$", "", re.sub(r"[ \t]+", " ", out.decode()))
-    return text.split("%%\n")[:-1]
+    return answers(out.decode())
 
 
 def test_ip_prints_what_linux_documents(tmp_path: Path) -> None:

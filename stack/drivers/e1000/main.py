@@ -194,7 +194,7 @@ def e1000_probe_hw(adapter: e1000_adapter) -> None:
     e1000_sw_init(adapter)
     e1000_features(adapter)
     netdev.gso_max_size = e.E1000_GSO_MAX_SIZE
-    netdev.min_mtu = netdevice.ETH_MIN_MTU
+    netdev.min_mtu = d.MINIMUM_ETHERNET_FRAME_SIZE - (d.ENET_HEADER_SIZE + d.ETH_FCS_LEN)
     netdev.max_mtu = d.MAX_JUMBO_FRAME_SIZE - (d.ENET_HEADER_SIZE + d.ETH_FCS_LEN)
     e1000_init_eeprom_params(hw)
     # Put the hardware into a known state: a boot loader may have left it running.
