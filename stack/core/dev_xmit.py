@@ -190,9 +190,10 @@ def validate_xmit_skb(skb: sk_buff, dev: net_device) -> list[sk_buff] | None:
         return _gso_in_software(skb, dev, features)
     if skb.data_len and not features & netdevice.NETIF_F_SG and not skb_linearize(skb):
         return _drop_tx(skb, dev, drop_reason.SKB_DROP_REASON_NOMEM)
-    in_software = skb.ip_summed == skbuff.CHECKSUM_PARTIAL and not csum_ok(skb, features)
-    if in_software and not skb_checksum_help(skb):
-        return _drop_tx(skb, dev, drop_reason.SKB_DROP_REASON_SKB_CSUM)
+    if skb.ip_summed == skbuff.CHECKSUM_PARTIAL and not csum_ok(skb, features):
+        if not skb_checksum_help(skb):
+            return _drop_tx(skb, dev, drop_reason.SKB_DROP_REASON_SKB_CSUM)
+        skb.gso_type = 0  # for the next tunnel it is a packet as any other
     return [skb]
 
 

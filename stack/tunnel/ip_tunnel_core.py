@@ -40,6 +40,7 @@ def iptunnel_handle_offloads(skb: sk_buff, gso_type: int) -> bool:
         skb.gso_type |= gso_type
         return True
     skb.ip_summed = CHECKSUM_NONE
+    skb.gso_type &= ~SKB_GSO_ENCAP
     return not skb.gso_size
 
 

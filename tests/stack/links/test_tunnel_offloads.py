@@ -8,12 +8,15 @@ off. There each segment gets its own headers. tshark judges every checksum, too
 from __future__ import annotations
 
 import ipaddress
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
-from scapy.all import Ether
+from scapy.all import ARP, IP, TCP, UDP, Ether
 
 from e1000emu.capture import read_capture
+from e1000emu.clock import VirtualClock
 from fastpath.base.skbuff import CHECKSUM_PARTIAL, SKB_GSO_ENCAP, consume_skb
 from stack.core.dev_receive import dev_add_pack
 from stack.core.ethtool import ethtool_set_features
@@ -25,8 +28,10 @@ from stack.core.netdevice import (
     packet_type,
 )
 from stack.host import Host
+from stack.netfilter.nat import dnat, masquerade
+from stack.socket import AF_INET, SOCK_DGRAM, SOCK_STREAM
 from stack.tunnel.vxlan import vxlan_config, vxlan_newlink
-from tests.stack.core.wire import assert_no_leak
+from tests.stack.core.wire import QUIET6, assert_no_leak
 from tests.stack.links.test_geneve import geneve
 from tests.stack.links.test_tunnels import OUTSIDE4, OUTSIDE6, Pair
 from tests.stack.links.test_veth import stream
@@ -58,10 +63,12 @@ def number(text: str) -> int:
     return int(ipaddress.ip_address(text))
 
 
-def join(host: Host, kind: str, ends: tuple[str, str], **words: object) -> None:
-    """`t0` from `ends[0]` to `ends[1]`."""
+def join(
+    host: Host, kind: str, ends: tuple[str, str], name: str = "t0", link: str = "eth0", **words: Any
+) -> None:
+    """A tunnel from `ends[0]` to `ends[1]`."""
     if kind.startswith("geneve"):
-        geneve(host, "t0", ends[1], **words)
+        geneve(host, name, ends[1], **words)
     elif kind.startswith("vxlan"):
         cfg = vxlan_config()
         cfg.vni, cfg.dst_port = 7, 4789
@@ -70,11 +77,11 @@ def join(host: Host, kind: str, ends: tuple[str, str], **words: object) -> None:
         for word, value in words.items():
             setattr(cfg, word, value)
         with host.lock:
-            cfg.link = host.dev("eth0").ifindex
-            vxlan_newlink(host, "t0", cfg)
-        host.ifconfig("t0", up=True)
+            cfg.link = host.dev(link).ifindex
+            vxlan_newlink(host, name, cfg)
+        host.ifconfig(name, up=True)
     else:
-        host.add_tunnel("t0", kind, local=ends[0], remote=ends[1], up=True, **words)
+        host.add_tunnel(name, kind, local=ends[0], remote=ends[1], up=True, **words)
 
 
 def addresses(host: Host, kind: str, at: int) -> None:
@@ -130,6 +137,140 @@ def sent(path: Path, kind: str, six: bool, words: dict[str, object], off: str) -
     frames = [one.data for one in read_capture(path)]
     assert_no_leak(*wire.hosts)
     return frames
+
+
+class Spaces:
+    """Two namespaces of one host, each with an end of a veth."""
+
+    def __init__(self, kind: str, **words: object) -> None:
+        self.clock = VirtualClock()
+        self.host = Host("h", clock=self.clock, sysctl=QUIET6)
+        self.other = self.host.netns_add("other", sysctl=QUIET6)
+        self.host.add_veth("eth0", (self.other, "eth0"), up=True)
+        self.nets = (self.host, self.other)
+        for at, net in enumerate(self.nets):
+            net.ifconfig("eth0", f"{OUTSIDE4[at]}/24", up=True)
+            net.ifconfig("eth0", f"{OUTSIDE6[at]}/64")
+        six = kind.endswith("6") or kind.startswith("ip6")
+        self.ends = OUTSIDE6 if six else OUTSIDE4
+        for at, net in enumerate(self.nets):
+            if words.get("one_end") and at:
+                continue
+            inside = {word: value for word, value in words.items() if word != "one_end"}
+            join(net, kind, (self.ends[at], self.ends[1 - at]), **inside)
+            addresses(net, kind, at)
+        self.clock.run_for(3 * 10**9)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_super_packets_stay_whole_over_veth(name: str) -> None:
+    kind, six, words = CASES[name]
+    spaces = Spaces(kind, **words)
+    lower, upper = tap(spaces.other, "eth0"), tap(spaces.other, "t0")
+    stream(spaces.host, spaces.other, INSIDE[six][1], SIZE)
+    kinds = {encap for length, segs, encap, _ in lower if segs > 1}
+    assert len(kinds) == 1
+    assert kinds != {0}
+    assert max(segs for _, segs, _, _ in upper) > 5
+    assert {encap for _, _, encap, _ in upper} == {0}
+    del lower[:], upper[:]
+    off = {"tx-gre-segmentation", "tx-gre-csum-segmentation", "tx-ipxip4-segmentation"}
+    off |= {"tx-ipxip6-segmentation", "tx-udp_tnl-segmentation", "tx-udp_tnl-csum-segmentation"}
+    ethtool_set_features(spaces.host.dev("eth0"), dict.fromkeys(off, False))
+    stream(spaces.host, spaces.other, INSIDE[six][1], SIZE)
+    assert max(length for length, _, encap, _ in lower) <= 1514
+    assert {summed for *_, summed in upper if summed} <= {CHECKSUM_PARTIAL}
+    assert_no_leak(spaces.host)
+
+
+def test_a_socket_that_is_no_tunnel_gets_single_datagrams() -> None:
+    """As on the wire: a header of VXLAN and one frame, whose checksum is made.
+
+    A packet that is no super-packet has its sum from nobody, as on Linux over a veth.
+    """
+    spaces = Spaces("vxlan", one_end=True, udp_csum=True)
+    host, other = spaces.nets
+    mac = "02:00:00:00:00:0b"
+    head = bytes((8, 0, 0, 0, 0, 0, 7, 0))
+    with other.socket(AF_INET, SOCK_DGRAM) as sock, host.socket(AF_INET, SOCK_STREAM) as client:
+        sock.bind((OUTSIDE4[1], 4789))
+        sock.settimeout(5)
+        client.setblocking(False)
+        with suppress(BlockingIOError):
+            client.connect((INSIDE[False][1], 80))
+        asked = Ether(sock.recv(65536)[8:])
+        reply = ARP(op=2, hwsrc=mac, psrc=INSIDE[False][1], hwdst=asked.src, pdst=asked[ARP].psrc)
+        sock.sendto(head + bytes(Ether(src=mac, dst=asked.src) / reply), (OUTSIDE4[0], 4789))
+        syn = Ether(sock.recv(65536)[8:])
+        answer: Any = Ether(src=mac, dst=syn.src) / IP(src=syn[IP].dst, dst=syn[IP].src)
+        answer /= TCP(
+            sport=80, dport=syn[TCP].sport, flags="SA", seq=7, ack=syn[TCP].seq + 1,
+            options=[("MSS", 1000)], window=60000,
+        )  # fmt: skip
+        sock.sendto(head + bytes(answer), (OUTSIDE4[0], 4789))
+        spaces.clock.run_for(10**6)
+        client.send(bytes(8000))
+        got = b""
+        while len(got) < 8000:
+            datagram = sock.recv(65536)
+            assert datagram[:8] == head
+            frame = Ether(datagram[8:])
+            assert frame[IP].len <= 1040
+            if frame[TCP].payload:
+                scapy_sums(datagram[8:])
+                got += bytes(frame[TCP].payload)
+        assert got == bytes(8000)
+    host.close()
+
+
+def test_a_router_masquerades_tunnels(tmp_path: Path) -> None:
+    """The addresses outside change, of super-packets and of single ones with a sum inside."""
+    wire = Pair(tmp_path / "wire.pcapng", **{"net.ipv4.ip_forward": 1})
+    inner = wire.a.netns_add("inner", sysctl=QUIET6)
+    wire.a.add_veth("veth0", (inner, "eth0"), up=True)
+    wire.a.ifconfig("veth0", "10.5.0.1/24", up=True)
+    inner.ifconfig("eth0", "10.5.0.2/24", up=True)
+    inner.route_add("10.0.0.0/24", via="10.5.0.1")
+    masquerade(wire.a, oif="eth0")
+    dnat(wire.a, "10.5.0.2:4789", iif="eth0", proto="udp", dport=4789)
+    join(inner, "vxlan", ("10.5.0.2", OUTSIDE4[1]), udp_csum=True)
+    join(wire.b, "vxlan", (OUTSIDE4[1], OUTSIDE4[0]), udp_csum=True)
+    addresses(inner, "vxlan", 0)
+    addresses(wire.b, "vxlan", 1)
+    wire.clock.run_for(3 * 10**9)
+    with inner.socket(AF_INET, SOCK_DGRAM) as tx, wire.b.socket(AF_INET, SOCK_DGRAM) as rx:
+        rx.bind((INSIDE[False][1], 9))
+        rx.settimeout(5)
+        tx.sendto(b"x" * 1000, (INSIDE[False][1], 9))
+        assert rx.recv(2000) == b"x" * 1000
+    seen = tap(wire.a, "veth0")
+    stream(inner, wire.b, INSIDE[False][1], SIZE)
+    assert max(segs for _, segs, _, _ in seen) > 10
+    frames = [one for one in wire.frames() if UDP in one and one[IP].src == OUTSIDE4[0]]
+    assert len(frames) > SIZE // 1500
+    for frame in frames[:: len(frames) // 20]:
+        scapy_sums(bytes(frame))
+    assert_no_leak(*wire.hosts)
+
+
+@pytest.mark.parametrize("pair", [("vxlan", "gre"), ("gre", "vxlan"), ("ipip", "gretap")])
+def test_tunnels_in_tunnels(tmp_path: Path, pair: tuple[str, str]) -> None:
+    """The second one gets what the first has cut: two levels of headers are not for the device."""
+    wire = Pair(tmp_path / "wire.pcapng")
+    joined(wire, pair[0])
+    for at, host in enumerate(wire.hosts):
+        ends = INSIDE[False][at], INSIDE[False][1 - at]
+        join(host, pair[1], ends, "t1", "t0")
+        host.ifconfig("t1", f"192.168.9.{at + 1}/24")
+    wire.clock.run_for(3 * 10**9)
+    upper, lower = tap(wire.a, "t1"), tap(wire.a, "t0")
+    stream(wire.a, wire.b, "192.168.9.2", SIZE)
+    assert max(segs for _, segs, _, _ in upper) > 10
+    assert {(segs, encap) for _, segs, encap, _ in lower} == {(0, 0)}
+    data = [one for one in wire.frames() if len(one) > 1200]
+    for frame in data[:: len(data) // 20]:
+        scapy_sums(bytes(frame))
+    assert_no_leak(*wire.hosts)
 
 
 def scapy_sums(frame: bytes) -> None:
