@@ -31,6 +31,14 @@ SKB_GSO_DODGY: int  # 1 << 1
 SKB_GSO_TCP_ECN: int  # 1 << 2
 SKB_GSO_TCP_FIXEDID: int  # 1 << 3
 SKB_GSO_TCPV6: int  # 1 << 4
+SKB_GSO_GRE: int  # 1 << 6
+SKB_GSO_GRE_CSUM: int  # 1 << 7
+SKB_GSO_IPXIP4: int  # 1 << 8
+SKB_GSO_IPXIP6: int  # 1 << 9
+SKB_GSO_UDP_TUNNEL: int  # 1 << 10
+SKB_GSO_UDP_TUNNEL_CSUM: int  # 1 << 11
+SKB_GSO_ENCAP: int
+"""All six: skb->encapsulation, also of a single packet whose inner checksum is to be made."""
 SKB_GSO_UDP_L4: int  # 1 << 17
 SKB_GSO_TCP_ACCECN: int  # 1 << 19
 MAX_SKB_FRAGS: int  # 1100: a super-packet of 1 MiB and 1460-byte segments fits

@@ -1,7 +1,14 @@
 # cython: language_level=3, embedsignature=True
-"""Software segmentation of GSO super-packets (net/core/gso.c, tcp_offload.c, udp_offload.c)."""
+"""Software segmentation of GSO super-packets (net/core/gso.c, tcp_offload.c, udp_offload.c).
 
-from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t
+    skb_gso_segment => read_layout      where the headers are, those of a tunnel by find_inner
+                    => cut              a sk_buff for each segment, with a copy of the headers
+                        fix_headers     what is another number in each of them
+                            fix_tunnel  and in front of it (gre_offload.c, skb_udp_tunnel_segment)
+    udp_rcv_segment, gro_unmerge        the reverse of GRO, for datagrams
+"""
+
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t
 from libc.string cimport memcmp, memcpy
 
 from fastpath.base.bytes cimport ld16be, ld32be, st16be, st32be
@@ -20,36 +27,106 @@ cdef enum:
     P_UDP = 17
     F_FIN_PSH = 0x09
     F_CWR = 0x80
+    GSO_GRE_CSUM = 1 << 7
+    GSO_UDP_TUNNEL_CSUM = 1 << 11
+    GSO_ENCAP = 0xFC0           # SKB_GSO_ENCAP
     GSO_TCP_ACCECN = 1 << 19    # CWR is a bit of the ACE field (RFC 9768): all segments keep it
+    P_IPIP = 4
+    P_IPV6 = 41
+    P_GRE = 47
+    NEXTHDR_HOP = 0
+    NEXTHDR_ROUTING = 43
+    NEXTHDR_DEST = 60
+    ETH_TEB = 0x6558
+    ETH_8021Q = 0x8100
+    ETH_8021AD = 0x88A8
     SHARE_BYTES = 1024          # datagrams from here on are split by reference
 
 
-# Where the headers of a super-packet lie; offsets from data.
+# Where the headers of a super-packet lie; offsets from data. Without a tunnel `outer` is `net`.
 cdef struct layout:
-    uint32_t net
+    uint32_t outer      # the IP header of the wire
+    uint32_t enc        # the tunnel's UDP or GRE header, or what follows the outer IP header
+    uint32_t net        # the IP header in front of l4
     uint32_t l4
     uint32_t pay
     uint8_t v6
     uint8_t proto
+    uint8_t outer6
+    uint8_t enc_proto   # 0: no tunnel
 
 
 cdef int malformed(str why) except -1:
     raise ValueError(f"skb_gso_segment: {why}")
 
 
+cdef bint find_inner(const uint8_t *p, layout *w) noexcept:
+    """Walk the headers of a tunnel from `outer` to `net`. False: they are not what we know."""
+    cdef uint32_t at = w.outer, size, kind = 0, flags
+    cdef uint8_t proto
+    if at + 20 > w.l4:
+        return False
+    w.outer6 = p[at] >> 4 == 6
+    if w.outer6:
+        proto = p[at + 6]
+        at += 40
+        while proto == NEXTHDR_HOP or proto == NEXTHDR_ROUTING or proto == NEXTHDR_DEST:
+            if at + 8 > w.l4:
+                return False
+            proto = p[at]
+            at += (p[at + 1] + 1) * 8U
+    else:
+        proto = p[at + 9]
+        at += (p[at] & 0x0F) * 4U
+    w.enc = at
+    w.enc_proto = proto
+    if proto == P_UDP:
+        if at + 16 > w.l4:
+            return False
+        # Geneve (RFC 8926) says that a frame follows where VXLAN (RFC 7348) has zeros.
+        size = (p[at + 8] & 0x3F) * 4U if ld16be(p + at + 10) == ETH_TEB else 0
+        at += 16 + size
+        kind = ETH_TEB
+    elif proto == P_GRE:
+        if at + 4 > w.l4:
+            return False
+        flags = ld16be(p + at)
+        kind = ld16be(p + at + 2)
+        at += 4 * (1 + (flags >> 15) + (flags >> 13 & 1) + (flags >> 12 & 1))
+    elif proto != P_IPIP and proto != P_IPV6:
+        return False
+    if kind == ETH_TEB:
+        at += 14
+        if at > w.l4:
+            return False
+        kind = ld16be(p + at - 2)
+        while kind == ETH_8021Q or kind == ETH_8021AD:
+            at += 4
+            if at > w.l4:
+                return False
+            kind = ld16be(p + at - 2)
+    w.net = at
+    return at + 20 <= w.l4
+
+
 cdef int read_layout(sk_buff skb, layout *w) except -1:
     """Check the headers of a GSO packet with data at (or before) its network header."""
     cdef uint32_t l4 = 20
+    cdef int64_t start = skb.transport_header
     cdef uint8_t *p
     skb_check(skb)
     if <uint32_t>skb.gso_size == 0:
         malformed("gso_size is 0")
+    if skb.gso_type & GSO_ENCAP:
+        if skb.ip_summed != SUM_PARTIAL:
+            malformed("a packet in a tunnel has its checksum already")
+        start = skb.csum_start
     if (skb.network_header == SKB_UNSET or skb.network_header < skb.data
-            or skb.transport_header < skb.network_header
-            or skb.transport_header - skb.data > skb.len):
+            or start < skb.network_header or start - skb.data > skb.len):
         malformed("network or transport header lies outside the packet")
-    w.net = skb.network_header - skb.data
-    w.l4 = skb.transport_header - skb.data
+    w.outer = w.net = skb.network_header - skb.data
+    w.l4 = start - skb.data
+    w.enc_proto = 0
     if skb.gso_type & GSO_UDP_L4:
         w.proto = P_UDP
         l4 = 8
@@ -66,6 +143,8 @@ cdef int read_layout(sk_buff skb, layout *w) except -1:
             malformed("the TCP header length is wrong")
         p = skb.head + skb.data
     w.pay = w.l4 + l4
+    if skb.gso_type & GSO_ENCAP and not find_inner(p, w):
+        malformed("the tunnel's headers are unknown")
     if w.l4 - w.net < 20:
         malformed("the network header is cut off")
     w.v6 = p[w.net] >> 4 == 6
@@ -77,10 +156,44 @@ cdef int read_layout(sk_buff skb, layout *w) except -1:
     return 0
 
 
-cdef uint32_t pseudo(const uint8_t *net, layout *w, uint32_t n) noexcept:
-    if w.v6:
-        return csum_ptr_ipv6(net + 8, net + 24, n, w.proto, 0)
-    return csum_tcpudp_nofold(ld32be(net + 12), ld32be(net + 16), n, w.proto, 0)
+cdef uint32_t pseudo(const uint8_t *net, bint v6, uint8_t proto, uint32_t n) noexcept:
+    if v6:
+        return csum_ptr_ipv6(net + 8, net + 24, n, proto, 0)
+    return csum_tcpudp_nofold(ld32be(net + 12), ld32be(net + 16), n, proto, 0)
+
+
+cdef void fix_ip(uint8_t *net, bint v6, uint32_t n, uint32_t i) noexcept:
+    """The length `n` of the IP packet at `net`; its id is `i` further, its checksum made anew."""
+    if v6:
+        st16be(net + 4, <uint16_t>(n - 40))
+        return
+    st16be(net + 2, <uint16_t>n)
+    st16be(net + 4, <uint16_t>(ld16be(net + 4) + i))
+    st16be(net + 10, 0)
+    st16be(net + 10, csum_fold(csum_ptr(net, (net[0] & 0x0F) * 4U, 0)))
+
+
+cdef void fix_tunnel(sk_buff seg, sk_buff skb, layout *w, uint32_t i, uint32_t acc) noexcept:
+    """Lengths, id and checksums in front of the packet inside, `acc` its pseudo header's sum.
+
+    With its checksum, the bytes from `l4` on add up to the complement of `acc`. So the sum
+    outside needs the headers alone (local checksum offload).
+    """
+    cdef uint8_t *net = seg.head + seg.data + w.outer
+    cdef uint8_t *t = seg.head + seg.data + w.enc
+    cdef uint32_t n = seg.len - w.enc
+    cdef uint16_t v
+    fix_ip(net, w.outer6, seg.len - w.outer, i)
+    if w.enc_proto == P_UDP:
+        st16be(t + 4, <uint16_t>n)
+        st16be(t + 6, 0)
+        if skb.gso_type & GSO_UDP_TUNNEL_CSUM:
+            acc = csum_ptr(t, w.l4 - w.enc, csum_fold(acc))
+            v = csum_fold(csum_add(acc, pseudo(net, w.outer6, P_UDP, n)))
+            st16be(t + 6, v if v else 0xFFFF)
+    elif w.enc_proto == P_GRE and skb.gso_type & GSO_GRE_CSUM:
+        st16be(t + 4, 0)
+        st16be(t + 4, csum_fold(csum_ptr(t, w.l4 - w.enc, csum_fold(acc))))
 
 
 cdef void fix_headers(sk_buff seg, sk_buff skb, layout *w, uint32_t i, uint32_t last,
@@ -91,14 +204,7 @@ cdef void fix_headers(sk_buff seg, sk_buff skb, layout *w, uint32_t i, uint32_t 
     cdef uint32_t n = seg.len - w.l4
     cdef uint32_t place, acc
     cdef uint16_t v
-    if w.v6:
-        st16be(net + 4, <uint16_t>(seg.len - w.net - 40))
-    else:
-        st16be(net + 2, <uint16_t>(seg.len - w.net))
-        if not skb.gso_type & GSO_TCP_FIXEDID:
-            st16be(net + 4, <uint16_t>(ld16be(net + 4) + i))
-        st16be(net + 10, 0)
-        st16be(net + 10, csum_fold(csum_ptr(net, w.l4 - w.net, 0)))
+    fix_ip(net, w.v6, seg.len - w.net, 0 if skb.gso_type & GSO_TCP_FIXEDID else i)
     if w.proto == P_TCP:
         place = 16
         st32be(t + 4, ld32be(t + 4) + done)
@@ -118,12 +224,15 @@ cdef void fix_headers(sk_buff seg, sk_buff skb, layout *w, uint32_t i, uint32_t 
         # header at `net` need not show: only the length in it changes
         acc = csum_add(csum_sub(ld16be(t + place), skb.len - w.l4), n)
     else:
-        acc = pseudo(net, w, n)
+        acc = pseudo(net, w.v6, w.proto, n)
+    if w.enc_proto:
+        fix_tunnel(seg, skb, w, i, acc)
     if not with_sum:
         st16be(t + place, <uint16_t>~csum_fold(acc))
         seg.ip_summed = SUM_PARTIAL
         seg.csum_start = seg.data + w.l4
         seg.csum_offset = place
+        seg.gso_type = skb.gso_type & GSO_ENCAP
         return
     st16be(t + place, 0)
     v = csum_fold(skb_do_csum(seg, w.l4, n, acc))
@@ -164,7 +273,7 @@ cdef list cut(sk_buff skb, SkbPool pool, layout *w, bint with_sum, uint32_t shar
     cdef sk_buff seg
     total = skb.len - w.pay
     mss = <uint32_t>skb.gso_size
-    if mss + w.pay - w.net > 0xFFFF:
+    if mss + w.pay - w.outer > 0xFFFF:
         malformed(f"a segment of gso_size {mss} exceeds 65535 bytes")
     if pool.p == NULL or w.pay + skb.data > pool.p.buf_bytes:
         malformed("the headers do not fit a buffer of the pool")
@@ -211,6 +320,9 @@ cpdef list skb_gso_segment(sk_buff skb, SkbPool pool, bint csum_partial=False):
     them keeps tx_flags: the one with TCP's byte `tskey`, of UDP the first. IPv4 and IPv6, TCP and
     UDP_L4.
 
+    In a tunnel (SKB_GSO_ENCAP) network_header is the one outside, csum_start the transport header
+    inside. Each segment gets the headers of the tunnel too: VXLAN, Geneve, GRE, IP in IP.
+
     Raises ValueError for a malformed packet; MemoryError when `pool` runs dry (nothing leaks).
     """
     need(skb)
@@ -225,7 +337,7 @@ cpdef bint skb_gso_validate_network_len(sk_buff skb, uint32_t mtu) except -1:
     cdef layout w
     need(skb)
     read_layout(skb, &w)
-    return w.pay - w.net + skb.gso_size <= mtu
+    return w.pay - w.outer + skb.gso_size <= mtu
 
 
 cdef bint is_frame(skb_frag *f, const uint8_t *net, layout *w) noexcept:
@@ -295,7 +407,7 @@ cdef list unmerge(sk_buff skb, SkbPool pool, bint at_udp):
         skb_check(skb)
         if not 0 <= skb.network_header <= skb.data:
             malformed("network header lies outside the packet")
-        if not skb.gso_type & GSO_UDP_L4:
+        if not skb.gso_type & GSO_UDP_L4 or skb.gso_type & GSO_ENCAP:
             malformed(f"gso_type {skb.gso_type:#x} is not UDP")
         back = skb.data - skb.network_header
         skb.data -= back

@@ -84,7 +84,15 @@ def show_time_stamping(dev: net_device) -> str:
 
 GROUPS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("rx", ()),
-    ("tx", ("tx-checksum-ipv4", "tx-checksum-ip-generic", "tx-checksum-ipv6")),
+    (
+        "tx",
+        (
+            "tx-checksum-ipv4",
+            "tx-checksum-ip-generic",
+            "tx-checksum-ipv6",
+            "tx-checksum-sctp",
+        ),
+    ),
     ("sg", ("tx-scatter-gather", "tx-scatter-gather-fraglist")),
     (
         "tso",

@@ -850,8 +850,9 @@ def bond_setup(dev: net_device) -> None:
     dev.ethtool_ops = bond_ethtool_ops
     tags = netdevice.NETIF_F_HW_VLAN_CTAG_TX | netdevice.NETIF_F_HW_VLAN_STAG_TX
     filters = netdevice.NETIF_F_HW_VLAN_CTAG_RX | netdevice.NETIF_F_HW_VLAN_CTAG_FILTER
-    dev.hw_features = BOND_VLAN_FEATURES | netdevice.NETIF_F_HW_VLAN_CTAG_RX
-    dev.features = BOND_VLAN_FEATURES | tags | filters | netdevice.NETIF_F_NETNS_LOCAL
+    own = BOND_VLAN_FEATURES | netdevice.NETIF_F_GSO_ENCAP_ALL
+    dev.hw_features = own | netdevice.NETIF_F_HW_VLAN_CTAG_RX
+    dev.features = own | tags | filters | netdevice.NETIF_F_NETNS_LOCAL
     dev.vlan_features = BOND_VLAN_FEATURES
     dev.gso_max_size = netdevice.GSO_MAX_SIZE
 

@@ -42,7 +42,7 @@ COMMON_FEATURES = (
     netdevice.NETIF_F_SG
     | netdevice.NETIF_F_FRAGLIST
     | netdevice.NETIF_F_HIGHDMA
-    | netdevice.NETIF_F_GSO_SOFTWARE
+    | netdevice.NETIF_F_GSO_MASK
     | netdevice.NETIF_F_HW_CSUM
 )
 

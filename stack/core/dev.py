@@ -85,6 +85,8 @@ def register_netdevice(dev: net_device) -> int:
     dev.ifindex = dev_new_index(net)
     dev.hw_features |= netdevice.NETIF_F_SOFT_FEATURES
     dev.features |= netdevice.NETIF_F_SOFT_FEATURES
+    if not dev.flags & netdevice.IFF_LOOPBACK:
+        dev.hw_features |= netdevice.NETIF_F_NOCACHE_COPY
     dev.wanted_features = dev.features & dev.hw_features
     if not dev.perm_addr:
         dev.perm_addr = dev.dev_addr
@@ -409,9 +411,7 @@ def netdev_fix_features(dev: net_device, features: int) -> int:
         features & (netdevice.NETIF_F_ALL_TSO | netdevice.NETIF_F_GSO)
         and not features & netdevice.NETIF_F_SG
     ):
-        features &= ~(
-            netdevice.NETIF_F_ALL_TSO | netdevice.NETIF_F_GSO_UDP_L4 | netdevice.NETIF_F_GSO
-        )
+        features &= ~(netdevice.NETIF_F_ALL_TSO | netdevice.NETIF_F_GSO)
     return features
 
 
@@ -419,7 +419,9 @@ def netdev_increment_features(features: int, one: int, mask: int) -> int:
     """net/core/dev.c: the features of a device over several ports, with port `one` added."""
     if mask & netdevice.NETIF_F_HW_CSUM:
         mask |= netdevice.NETIF_F_CSUM_MASK
+    mask |= netdevice.NETIF_F_VLAN_CHALLENGED
     features |= one & (netdevice.NETIF_F_ONE_FOR_ALL | netdevice.NETIF_F_CSUM_MASK) & mask
+    features &= one | ~netdevice.NETIF_F_ALL_FOR_ALL
     if features & netdevice.NETIF_F_HW_CSUM:
         features &= ~(netdevice.NETIF_F_CSUM_MASK & ~netdevice.NETIF_F_HW_CSUM)
     return features

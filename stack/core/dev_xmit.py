@@ -55,6 +55,7 @@ _MULTI_TAGGED = (
 """include/linux/if_vlan.h vlan_features_check: what holds for a frame of several tags."""
 
 
+_GSO_ENCAP = skbuff.SKB_GSO_ENCAP
 _GSO_KINDS = skbuff.SKB_GSO_TCPV4 | skbuff.SKB_GSO_TCPV6 | skbuff.SKB_GSO_UDP_L4
 
 
@@ -127,9 +128,24 @@ def netif_skb_features(skb: sk_buff, dev: net_device) -> int:
         features = netdev_intersect_features(features, dev.vlan_features | _TAGS_TX)
         if skb_vlan_tagged_multi(skb):
             features &= _MULTI_TAGGED
+    if skb.gso_type & _GSO_ENCAP:
+        features &= hw_enc_features(skb, features)
     check = dev.netdev_ops.ndo_features_check
     if check is not None:
         features &= check(skb, dev, features)
+    return features
+
+
+def hw_enc_features(skb: sk_buff, features: int) -> int:
+    """include/linux/netdevice.h: the features that hold for a packet in a tunnel.
+
+    Of Linux's drivers those have others than NETIF_F_SG that segment some kind of tunnel. Datagrams
+    inside are cut by the first device, so that no receiver gets a merged one in a tunnel.
+    """
+    if not features & netdevice.NETIF_F_GSO_ENCAP_ALL:
+        return netdevice.NETIF_F_SG
+    if skb.gso_type & skbuff.SKB_GSO_UDP_L4:
+        return ~netdevice.NETIF_F_GSO_UDP_L4
     return features
 
 
@@ -148,12 +164,13 @@ def validate_xmit_skb(skb: sk_buff, dev: net_device) -> list[sk_buff] | None:
 
     Takes ownership of skb. The frames to send, or None when it was dropped.
     """
-    gso_size = skb.gso_size
-    if dev.xmit_simple and not gso_size and not skb.vlan_proto:
+    gso_type = skb.gso_type
+    if dev.xmit_simple and not gso_type and not skb.vlan_proto:
         return [skb]  # the device does checksums and fragments
+    gso_size = skb.gso_size
     skb_reset_mac_header(skb)
     features = dev.features
-    if gso_size or skb_vlan_tagged(skb) or dev.netdev_ops.ndo_features_check is not None:
+    if gso_type or skb_vlan_tagged(skb) or dev.netdev_ops.ndo_features_check is not None:
         features = netif_skb_features(skb, dev)
     if (
         skb.vlan_proto
@@ -163,18 +180,20 @@ def validate_xmit_skb(skb: sk_buff, dev: net_device) -> list[sk_buff] | None:
         return _drop_tx(skb, dev, drop_reason.SKB_DROP_REASON_NOMEM)
     if gso_size:
         if (
-            features & gso_feature(skb.gso_type & _GSO_KINDS)
+            features & gso_feature(gso_type & _GSO_KINDS)
             and features & netdevice.NETIF_F_SG
             and csum_ok(skb, features)
-            and (not skb.gso_type & _GSO_CWR or cwr_ok(skb.gso_type, features))
+            and (not gso_type & _GSO_CWR or cwr_ok(gso_type, features))
+            and (not gso_type & _GSO_ENCAP or encap_ok(gso_type, features))
         ):
             return [skb]
         return _gso_in_software(skb, dev, features)
     if skb.data_len and not features & netdevice.NETIF_F_SG and not skb_linearize(skb):
         return _drop_tx(skb, dev, drop_reason.SKB_DROP_REASON_NOMEM)
-    in_software = skb.ip_summed == skbuff.CHECKSUM_PARTIAL and not csum_ok(skb, features)
-    if in_software and not skb_checksum_help(skb):
-        return _drop_tx(skb, dev, drop_reason.SKB_DROP_REASON_SKB_CSUM)
+    if skb.ip_summed == skbuff.CHECKSUM_PARTIAL and not csum_ok(skb, features):
+        if not skb_checksum_help(skb):
+            return _drop_tx(skb, dev, drop_reason.SKB_DROP_REASON_SKB_CSUM)
+        skb.gso_type = 0  # for the next tunnel it is a packet as any other
     return [skb]
 
 
@@ -186,6 +205,13 @@ def cwr_ok(gso_type: int, features: int) -> bool:
     if gso_type & skbuff.SKB_GSO_TCP_ACCECN:
         return features & netdevice.NETIF_F_GSO_ACCECN != 0
     return features & netdevice.NETIF_F_TSO_ECN != 0
+
+
+def encap_ok(gso_type: int, features: int) -> bool:
+    """The device segments packets in tunnels of these kinds."""
+    kinds: int = gso_type & _GSO_ENCAP
+    kinds <<= netdevice.NETIF_F_GSO_ENCAP_SHIFT
+    return features & kinds == kinds
 
 
 def csum_ok(skb: sk_buff, features: int) -> bool:
@@ -225,7 +251,7 @@ def skb_gso_software(skb: sk_buff, dev: net_device) -> list[sk_buff] | None:
     None: it was dropped. Takes ownership of skb (data at the MAC header).
     """
     skb_reset_mac_header(skb)
-    return _gso_in_software(skb, dev, dev.features)
+    return _gso_in_software(skb, dev, netif_skb_features(skb, dev))
 
 
 def _drop_tx(skb: sk_buff, dev: net_device, reason: int) -> list[sk_buff] | None:

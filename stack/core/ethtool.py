@@ -386,7 +386,7 @@ def ethtool_nway_reset(dev: net_device) -> None:
 
 OLD_FEATURES: dict[str, int] = {
     "rx": netdevice.NETIF_F_RXCSUM,
-    "tx": netdevice.NETIF_F_CSUM_MASK,
+    "tx": netdevice.NETIF_F_CSUM_MASK | netdevice.NETIF_F_SCTP_CRC,
     "sg": netdevice.NETIF_F_SG,
     "tso": netdevice.NETIF_F_ALL_TSO,
     "gso": netdevice.NETIF_F_GSO,

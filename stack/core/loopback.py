@@ -61,9 +61,11 @@ def loopback_setup(dev: net_device) -> None:
         | netdevice.NETIF_F_GSO
         | netdevice.NETIF_F_GSO_SOFTWARE
         | netdevice.NETIF_F_HW_CSUM
+        | netdevice.NETIF_F_SCTP_CRC
         | netdevice.NETIF_F_RXCSUM
         | netdevice.NETIF_F_HIGHDMA
         | netdevice.NETIF_F_LOOPBACK
+        | netdevice.NETIF_F_VLAN_CHALLENGED
         | netdevice.NETIF_F_NETNS_LOCAL
     )
     dev.ethtool_ops = loopback_ethtool_ops

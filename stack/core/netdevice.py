@@ -157,12 +157,64 @@ NETIF_F_LRO = 1 << 27  # rx-lro
 NETIF_F_HW_VLAN_STAG_TX = 1 << 28  # tx-vlan-stag-hw-insert
 NETIF_F_HW_VLAN_STAG_RX = 1 << 29  # rx-vlan-stag-hw-parse
 NETIF_F_GSO_ACCECN = 1 << 30  # tx-tcp-accecn-segmentation
+NETIF_F_GSO_GRE = 1 << 32  # tx-gre-segmentation
+NETIF_F_GSO_GRE_CSUM = 1 << 33  # tx-gre-csum-segmentation
+NETIF_F_GSO_IPXIP4 = 1 << 34  # tx-ipxip4-segmentation
+NETIF_F_GSO_IPXIP6 = 1 << 35  # tx-ipxip6-segmentation
+NETIF_F_GSO_UDP_TUNNEL = 1 << 36  # tx-udp_tnl-segmentation
+NETIF_F_GSO_UDP_TUNNEL_CSUM = 1 << 37  # tx-udp_tnl-csum-segmentation
+NETIF_F_GSO_ENCAP_SHIFT = 26
+"""From SKB_GSO_GRE to NETIF_F_GSO_GRE, and so for the five behind them."""
+NETIF_F_GSO_ROBUST = 1 << 38  # tx-gso-robust
+NETIF_F_FSO = 1 << 39  # tx-fcoe-segmentation
+NETIF_F_GSO_PARTIAL = 1 << 40  # tx-gso-partial
+NETIF_F_GSO_TUNNEL_REMCSUM = 1 << 41  # tx-tunnel-remcsum-segmentation
+NETIF_F_GSO_SCTP = 1 << 42  # tx-sctp-segmentation
+NETIF_F_GSO_ESP = 1 << 43  # tx-esp-segmentation
+NETIF_F_GSO_FRAGLIST = 1 << 44  # tx-gso-list
+NETIF_F_SCTP_CRC = 1 << 45  # tx-checksum-sctp
+NETIF_F_NOCACHE_COPY = 1 << 46  # tx-nocache-copy
+NETIF_F_VLAN_CHALLENGED = 1 << 47  # vlan-challenged
 NETIF_F_CSUM_MASK = NETIF_F_IP_CSUM | NETIF_F_IPV6_CSUM | NETIF_F_HW_CSUM
 NETIF_F_ALL_TSO = NETIF_F_TSO | NETIF_F_TSO6 | NETIF_F_TSO_ECN | NETIF_F_TSO_MANGLEID
-NETIF_F_GSO_SOFTWARE = NETIF_F_ALL_TSO | NETIF_F_GSO_ACCECN | NETIF_F_GSO_UDP_L4
+NETIF_F_GSO_SOFTWARE = (
+    NETIF_F_ALL_TSO
+    | NETIF_F_GSO_ACCECN
+    | NETIF_F_GSO_UDP_L4
+    | NETIF_F_GSO_SCTP
+    | NETIF_F_GSO_FRAGLIST
+)
+"""Ours makes no packets of SCTP and no lists of packets, but passes them on as Linux does."""
+NETIF_F_GSO_ENCAP_ALL = (
+    NETIF_F_GSO_GRE
+    | NETIF_F_GSO_GRE_CSUM
+    | NETIF_F_GSO_IPXIP4
+    | NETIF_F_GSO_IPXIP6
+    | NETIF_F_GSO_UDP_TUNNEL
+    | NETIF_F_GSO_UDP_TUNNEL_CSUM
+)
+NETIF_F_GSO_MASK = (
+    NETIF_F_GSO_SOFTWARE
+    | NETIF_F_GSO_ENCAP_ALL
+    | NETIF_F_GSO_ROBUST
+    | NETIF_F_FSO
+    | NETIF_F_GSO_PARTIAL
+    | NETIF_F_GSO_TUNNEL_REMCSUM
+    | NETIF_F_GSO_ESP
+)
+"""Every kind of segmentation."""
 NETIF_F_SOFT_FEATURES = NETIF_F_GSO | NETIF_F_GRO
-NETIF_F_ONE_FOR_ALL = NETIF_F_GSO_SOFTWARE | NETIF_F_SG | NETIF_F_HIGHDMA | NETIF_F_FRAGLIST
+NETIF_F_ONE_FOR_ALL = (
+    NETIF_F_GSO_SOFTWARE
+    | NETIF_F_GSO_ROBUST
+    | NETIF_F_SG
+    | NETIF_F_HIGHDMA
+    | NETIF_F_FRAGLIST
+    | NETIF_F_VLAN_CHALLENGED
+)
 """Features that a device over several ports has as soon as one of the ports has them."""
+NETIF_F_ALL_FOR_ALL = NETIF_F_NOCACHE_COPY | NETIF_F_FSO
+"""Those that it has when all of them have."""
 
 NETDEV_FEATURE_STRINGS: dict[int, str] = {
     NETIF_F_SG: "tx-scatter-gather",
@@ -182,7 +234,23 @@ NETDEV_FEATURE_STRINGS: dict[int, str] = {
     NETIF_F_GSO_ACCECN: "tx-tcp-accecn-segmentation",
     NETIF_F_TSO_MANGLEID: "tx-tcp-mangleid-segmentation",
     NETIF_F_TSO6: "tx-tcp6-segmentation",
+    NETIF_F_GSO_ROBUST: "tx-gso-robust",
+    NETIF_F_FSO: "tx-fcoe-segmentation",
+    NETIF_F_GSO_GRE: "tx-gre-segmentation",
+    NETIF_F_GSO_GRE_CSUM: "tx-gre-csum-segmentation",
+    NETIF_F_GSO_IPXIP4: "tx-ipxip4-segmentation",
+    NETIF_F_GSO_IPXIP6: "tx-ipxip6-segmentation",
+    NETIF_F_GSO_UDP_TUNNEL: "tx-udp_tnl-segmentation",
+    NETIF_F_GSO_UDP_TUNNEL_CSUM: "tx-udp_tnl-csum-segmentation",
+    NETIF_F_GSO_PARTIAL: "tx-gso-partial",
+    NETIF_F_GSO_TUNNEL_REMCSUM: "tx-tunnel-remcsum-segmentation",
+    NETIF_F_GSO_SCTP: "tx-sctp-segmentation",
+    NETIF_F_GSO_ESP: "tx-esp-segmentation",
     NETIF_F_GSO_UDP_L4: "tx-udp-segmentation",
+    NETIF_F_GSO_FRAGLIST: "tx-gso-list",
+    NETIF_F_SCTP_CRC: "tx-checksum-sctp",
+    NETIF_F_NOCACHE_COPY: "tx-nocache-copy",
+    NETIF_F_VLAN_CHALLENGED: "vlan-challenged",
     NETIF_F_RXCSUM: "rx-checksum",
     NETIF_F_RXHASH: "rx-hashing",
     NETIF_F_LOOPBACK: "loopback",

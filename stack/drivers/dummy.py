@@ -67,6 +67,7 @@ def dummy_setup(dev: net_device) -> None:
         netdevice.NETIF_F_SG
         | netdevice.NETIF_F_FRAGLIST
         | netdevice.NETIF_F_GSO_SOFTWARE
+        | netdevice.NETIF_F_GSO_ENCAP_ALL
         | netdevice.NETIF_F_HW_CSUM
         | netdevice.NETIF_F_HIGHDMA
     )

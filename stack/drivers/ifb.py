@@ -33,6 +33,7 @@ IFB_FEATURES = (
     | netdevice.NETIF_F_SG
     | netdevice.NETIF_F_FRAGLIST
     | netdevice.NETIF_F_GSO_SOFTWARE
+    | netdevice.NETIF_F_GSO_ENCAP_ALL
     | netdevice.NETIF_F_HIGHDMA
     | netdevice.NETIF_F_HW_VLAN_CTAG_TX
     | netdevice.NETIF_F_HW_VLAN_STAG_TX

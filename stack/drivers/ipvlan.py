@@ -97,7 +97,13 @@ if TYPE_CHECKING:
 IPVLAN_MODE_NAMES = {"l2": IPVLAN_MODE_L2, "l3": IPVLAN_MODE_L3, "l3s": IPVLAN_MODE_L3S}
 IPVLAN_FLAG_NAMES = {"bridge": 0, "private": IPVLAN_F_PRIVATE, "vepa": IPVLAN_F_VEPA}
 DEV_ID_LAST = 0xFFFD
-ALWAYS_ON = netdevice.NETIF_F_SG | netdevice.NETIF_F_HW_CSUM | netdevice.NETIF_F_GSO_SOFTWARE
+ALWAYS_ON = (
+    netdevice.NETIF_F_SG
+    | netdevice.NETIF_F_HW_CSUM
+    | netdevice.NETIF_F_GSO_SOFTWARE
+    | netdevice.NETIF_F_GSO_ROBUST
+    | netdevice.NETIF_F_GSO_ENCAP_ALL
+)
 IPVLAN_FEATURES = (
     netdevice.NETIF_F_SG
     | netdevice.NETIF_F_HW_CSUM

@@ -83,7 +83,13 @@ FROM_OUTSIDE = (
 )
 """The modes of devices that get a group's frame of a sender who is none of them."""
 ETH_P_PAUSE = 0x8808
-ALWAYS_ON = netdevice.NETIF_F_SG | netdevice.NETIF_F_HW_CSUM | netdevice.NETIF_F_GSO_SOFTWARE
+ALWAYS_ON = (
+    netdevice.NETIF_F_SG
+    | netdevice.NETIF_F_HW_CSUM
+    | netdevice.NETIF_F_GSO_SOFTWARE
+    | netdevice.NETIF_F_GSO_ROBUST
+    | netdevice.NETIF_F_GSO_ENCAP_ALL
+)
 MACVLAN_FEATURES = (
     netdevice.NETIF_F_SG
     | netdevice.NETIF_F_HW_CSUM

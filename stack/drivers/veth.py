@@ -11,7 +11,12 @@ from typing import TYPE_CHECKING
 from fastpath.base.skbuff import pskb_may_pull, sk_buff
 from stack.core import ethtool, netdevice
 from stack.core.backlog import netif_rx
-from stack.core.dev import free_netdev, register_netdevice, unregister_netdevice
+from stack.core.dev import (
+    free_netdev,
+    netdev_update_features,
+    register_netdevice,
+    unregister_netdevice,
+)
 from stack.core.dev_forward import __dev_forward_skb
 from stack.core.drop_reason import SKB_DROP_REASON_NOT_SPECIFIED, kfree_skb_reason
 from stack.core.errors import os_error
@@ -39,6 +44,8 @@ VETH_FEATURES = (
     | netdevice.NETIF_F_RXCSUM
     | netdevice.NETIF_F_HIGHDMA
     | netdevice.NETIF_F_GSO_SOFTWARE
+    | netdevice.NETIF_F_GSO_ENCAP_ALL
+    | netdevice.NETIF_F_SCTP_CRC
     | VETH_VLAN
 )
 
@@ -192,6 +199,8 @@ def veth_newlink(
         if err:
             veth_dellink(peer)
             raise os_error(-err, f"veth {end.name} in {end.net.name}")
+        end.wanted_features &= ~netdevice.NETIF_F_GRO  # veth_disable_gro
+        netdev_update_features(end)
         netif_carrier_off(end)
     dev.priv.peer = peer
     peer.priv.peer = dev

@@ -89,6 +89,7 @@ FIB_RULE_PREF = 1000
 """Priority of the rules that the first VRF adds."""
 VRF_FEATURES = (
     netdevice.NETIF_F_GSO_SOFTWARE
+    | netdevice.NETIF_F_SCTP_CRC
     | netdevice.NETIF_F_RXCSUM
     | netdevice.NETIF_F_HW_CSUM
     | netdevice.NETIF_F_SG

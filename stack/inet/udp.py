@@ -37,8 +37,10 @@ from fastpath.base.skbuff import (
     skb_checksum_complete,
     skb_clone,
     skb_orphan,
+    skb_pull,
+    skb_push,
 )
-from fastpath.net.gso import udp_rcv_segment
+from fastpath.net.gso import skb_gso_segment, udp_rcv_segment
 from fastpath.net.hdr import udp_hdr, udp_push
 from fastpath.net.inet import skb_queue_owned
 from fastpath.net.inetkey import InetEnds, inet_skb_ends, udp_name_consume
@@ -218,10 +220,28 @@ def udp_split(net: Net, mib: udp_mib, skb: sk_buff) -> list[sk_buff]:
     """
     segs = skb.gso_segs or 1
     try:
+        if not skb.gso_type & SKB_GSO_UDP_L4:
+            return udp_split_tunnel(net, skb)
         return udp_rcv_segment(skb, net.skb_small)
     except (ValueError, MemoryError):
         mib.InErrors += segs
         return []
+
+
+def udp_split_tunnel(net: Net, skb: sk_buff) -> list[sk_buff]:
+    """The datagrams of a super-packet in a tunnel, for a socket that is none. Takes ownership.
+
+    Raises: ValueError, MemoryError.
+    """
+    back = skb.data_offset - skb.network_header
+    try:
+        skb_push(skb, back)
+        split = skb_gso_segment(skb, net.skb_small)
+    finally:
+        consume_skb(skb)
+    for seg in split:
+        skb_pull(seg, back)
+    return split
 
 
 def udp_drop_short(net: Net, skb: sk_buff, af: inet_af_ops) -> int:
@@ -278,9 +298,10 @@ def udp_queue_rcv_skb(sk: udp_sock, skb: sk_buff) -> int:
     """
     if sk.encap_rcv is not None:
         return udp_encap_rcv(sk, skb)
-    if not skb.gso_size or sk.gro_enabled:
+    tunnel = skb.gso_size and not skb.gso_type & SKB_GSO_UDP_L4
+    if not skb.gso_size or (sk.gro_enabled and not tunnel):
         return udp_queue_rcv_one_skb(sk, skb)
-    if sk.sk_filter is None and sk.net.security is None:
+    if sk.sk_filter is None and sk.net.security is None and not tunnel:
         size = udp_charge_split(skb)
         if sk.sk_rmem_alloc + size <= sk.sk_rcvbuf and (
             size <= sk.sk_forward_alloc or sk_rmem_schedule(sk, skb, size)
@@ -303,7 +324,8 @@ def udp_encap_rcv(sk: udp_sock, skb: sk_buff) -> int:
     """
     encap_rcv = sk.encap_rcv
     assert encap_rcv is not None
-    for seg in udp_split(sk.net, sk.udp_mib, skb) if skb.gso_size else [skb]:
+    merged = skb.gso_type & SKB_GSO_UDP_L4
+    for seg in udp_split(sk.net, sk.udp_mib, skb) if merged else [skb]:
         if encap_rcv(sk, seg) > 0:
             udp_queue_rcv_one_skb(sk, seg)
     return 0

@@ -90,6 +90,8 @@ def udp_manip_pkt(
     else:
         uh.dest = port
     partial = skb.ip_summed == skbuff.CHECKSUM_PARTIAL and not inner
+    if skb.gso_type & skbuff.SKB_GSO_ENCAP:  # that sum is of a packet further inside
+        partial = False
     check = uh.check
     if not check and not partial:
         return

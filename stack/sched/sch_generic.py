@@ -76,7 +76,8 @@ def qdisc_pkt_len(skb: sk_buff) -> int:
     if skb.gso_size == 0 or skb.gso_segs < 2:
         return skb.len
     headers = skb.len - skb.gso_size * (skb.gso_segs - 1)
-    at = skb.transport_header - skb.data_offset
+    encapsulated = skb.gso_type & skbuff.SKB_GSO_ENCAP
+    at = (skb.csum_start if encapsulated else skb.transport_header) - skb.data_offset
     if 0 < at < headers:
         tcp = skb.gso_type & (skbuff.SKB_GSO_TCPV4 | skbuff.SKB_GSO_TCPV6)
         hlen = (skbuff.skb_copy_bits(skb, at + 12, 1)[0] >> 4) * 4 if tcp else 8

@@ -34,12 +34,12 @@ from stack.inet.flow import flowi
 from stack.inet.udp_hash import udp_sock
 from stack.ipv4.route import ip_route_output_key
 from stack.ipv6.route import ip6_route_output
-from stack.tunnel.ip_tunnel import TUNNEL_FEATURES
 from stack.tunnel.udp_tunnel import (
     HEADROOM,
     PORT_RANGE,
     TUNNEL_HLEN,
     UDP_HLEN,
+    UDP_TUNNEL_FEATURES,
     drop_rx,
     drop_tx,
     skb_vlan_inet_prepare,
@@ -229,8 +229,8 @@ def geneve_setup(dev: net_device) -> None:
     dev.tx_queue_len = 0
     dev.netdev_ops = geneve_netdev_ops
     dev.ethtool_ops = geneve_ethtool_ops
-    dev.features = TUNNEL_FEATURES
-    dev.hw_features = TUNNEL_FEATURES
+    dev.features = UDP_TUNNEL_FEATURES
+    dev.hw_features = UDP_TUNNEL_FEATURES
 
 
 def geneve_newlink(

@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import struct
 
+from fastpath.base.csum import csum_fold
 from fastpath.base.skbuff import (
+    CHECKSUM_PARTIAL,
     pskb_may_pull,
     sk_buff,
     skb_checksum,
@@ -19,6 +21,7 @@ from fastpath.base.skbuff import (
     skb_store_bits,
 )
 from stack.core.rows import row, state
+from stack.tunnel.ip_tunnel_core import lco_csum
 
 GRE_CSUM, GRE_ROUTING, GRE_KEY, GRE_SEQ, GRE_VERSION = 0x8000, 0x4000, 0x2000, 0x1000, 0x0007
 ETH_P_WCCP = 0x883E
@@ -59,7 +62,8 @@ def gre_parse_header(skb: sk_buff, at: int, verify: bool) -> tnl_ptk_info | None
         return None
     off = at + 4
     if tpi.flags & GRE_CSUM:
-        if verify and csum_fold(skb_checksum(skb, at, skb.len - at)):
+        whole = skb.ip_summed != CHECKSUM_PARTIAL  # else the sum inside is still to be made
+        if verify and whole and csum_fold(skb_checksum(skb, at, skb.len - at)):
             return None
         off += 4
     if tpi.flags & GRE_KEY:
@@ -78,7 +82,10 @@ def gre_parse_header(skb: sk_buff, at: int, verify: bool) -> tnl_ptk_info | None
 
 
 def gre_build_header(skb: sk_buff, flags: int, proto: int, key: int, seq: int) -> None:
-    """include/net/gre.h: push the header; there is room for it. Borrows skb."""
+    """include/net/gre.h: push the header; there is room for it. Borrows skb.
+
+    Each segment of a super-packet will have a checksum of its own.
+    """
     data = HEAD.pack(flags & (GRE_CSUM | GRE_KEY | GRE_SEQ), proto)
     if flags & GRE_CSUM:
         data += bytes(4)
@@ -87,13 +94,7 @@ def gre_build_header(skb: sk_buff, flags: int, proto: int, key: int, seq: int) -
     if flags & GRE_SEQ:
         data += WORD.pack(seq)
     skb_push_data(skb, data)
-    if flags & GRE_CSUM:
-        total = csum_fold(skb_checksum(skb, 0, skb.len))
-        skb_store_bits(skb, 4, total.to_bytes(2, "big"))
-
-
-def csum_fold(total: int) -> int:
-    """include/asm/checksum.h: the 16 bits of a partial sum, complemented."""
-    while total >> 16:
-        total = (total & 0xFFFF) + (total >> 16)
-    return ~total & 0xFFFF
+    if flags & GRE_CSUM and not skb.gso_size:
+        partial = skb.ip_summed == CHECKSUM_PARTIAL
+        total = lco_csum(skb) if partial else skb_checksum(skb, 0, skb.len)
+        skb_store_bits(skb, 4, csum_fold(total).to_bytes(2, "big"))

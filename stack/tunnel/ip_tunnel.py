@@ -25,8 +25,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fastpath.base.skbuff import (
-    CHECKSUM_NONE,
     PACKET_HOST,
+    SKB_GSO_GRE,
+    SKB_GSO_GRE_CSUM,
+    SKB_GSO_IPXIP4,
+    SKB_GSO_IPXIP6,
     pskb_may_pull,
     sk_buff,
     skb_copy_bits,
@@ -65,6 +68,7 @@ from stack.ipv4.route import ip_route_output_flow
 from stack.ipv6.route import ip6_route_output
 from stack.tunnel.gre import GRE_CSUM, GRE_KEY, GRE_SEQ, gre_calc_hlen, tnl_ptk_info
 from stack.tunnel.inet_ecn import INET_ECN_decapsulate
+from stack.tunnel.ip_tunnel_core import iptunnel_pull_offloads
 
 if TYPE_CHECKING:
     from stack.net import Net
@@ -81,8 +85,14 @@ IP6_TNL_F_IGN_ENCAP_LIMIT = 0x1
 IP6_TNL_F_USE_ORIG_TCLASS = 0x2
 IP6_TNL_F_USE_ORIG_FLOWLABEL = 0x4
 
-TUNNEL_FEATURES = netdevice.NETIF_F_SG | netdevice.NETIF_F_FRAGLIST | netdevice.NETIF_F_HIGHDMA
-"""No checksums and no segmentation: what is inside is whole before it gets a header."""
+TUNNEL_FEATURES = (
+    netdevice.NETIF_F_SG
+    | netdevice.NETIF_F_FRAGLIST
+    | netdevice.NETIF_F_HIGHDMA
+    | netdevice.NETIF_F_HW_CSUM
+    | netdevice.NETIF_F_GSO_SOFTWARE
+)
+"""IPIP_FEATURES, GRE_FEATURES and their like: a packet gets its headers whole and unsummed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -295,6 +305,13 @@ def proto_outside(t: ip_tunnel, proto: int) -> int:
     return number
 
 
+def gso_type_outside(t: ip_tunnel) -> int:
+    """What the tunnel adds to the `gso_type` of a packet that has offloads."""
+    if t.kind.gre:
+        return SKB_GSO_GRE_CSUM if t.parms.o_flags & GRE_CSUM else SKB_GSO_GRE
+    return SKB_GSO_IPXIP4 if t.kind.family == AF_INET else SKB_GSO_IPXIP6
+
+
 def drop_tx(skb: sk_buff, dev: net_device) -> int:
     """Count and free a packet that cannot be sent. NETDEV_TX_OK. Takes ownership of skb."""
     dev.stats.tx_errors += 1
@@ -353,7 +370,7 @@ def enter(t: ip_tunnel, skb: sk_buff, proto: int, outer_tos: int) -> bool:
             stats.rx_errors += 1
             kfree_skb_reason(dev.net, skb, SKB_DROP_REASON_NOT_SPECIFIED)
             return False
-    skb.ip_summed = CHECKSUM_NONE
+    iptunnel_pull_offloads(skb)
     skb_scrub_packet(skb, dev.net is not t.net)
     skb.cb = None
     skb.ip_cb_flags = 0
@@ -431,9 +448,21 @@ def ip_tunnel_update(t: ip_tunnel, p: ip_tunnel_parm, set_mtu: bool) -> None:
         dev.flags &= ~netdevice.IFF_POINTOPOINT
         if p.remote:
             dev.flags |= netdevice.IFF_POINTOPOINT
+    tunnel_set_features(t)
     mtu = ip_tunnel_bind_dev(t)
     if set_mtu:
         dev.mtu = mtu
+
+
+def tunnel_set_features(t: ip_tunnel) -> None:
+    """__gre_tunnel_init, ipgre_link_update: packets that GRE counts are cut before they get in."""
+    dev, software = t.dev, netdevice.NETIF_F_GSO_SOFTWARE
+    if t.parms.o_flags & GRE_SEQ:
+        dev.features &= ~software
+        dev.hw_features &= ~software
+    elif not dev.hw_features & software:
+        dev.features |= software
+        dev.hw_features |= software
 
 
 def tunnel_setup(dev: net_device) -> None:
@@ -480,6 +509,7 @@ def register_tunnel(
     else:
         dev.addr_len = 4 if kind.family == AF_INET else 16
     dev.netdev_ops = netdev_ops
+    tunnel_set_features(t)
     rtnl_register_link(dev)
     ip_tunnel_update(t, p, True)
     return dev

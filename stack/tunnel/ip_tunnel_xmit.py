@@ -9,9 +9,10 @@
             ip6_encap_limit             tunnels inside tunnels (RFC 2473 4.1.1)
             -> ip6_local_out
 
-A packet comes with data at its own header, checksums and segments done, since the device offers
-neither. What cannot be sent is dropped and counted. A tunnel whose route leads into itself counts a
-collision; longer loops end at the limit that all devices have (xmit_recursion).
+A packet comes with data at its own header. A super-packet gets one set of headers, and its checksum
+remains unmade (ip_tunnel_core.py); the device below cuts it. What cannot be sent is dropped and
+counted. A tunnel whose route leads into itself counts a collision; longer loops end at the limit
+that all devices have (xmit_recursion).
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from fastpath.base.skbuff import (
 )
 from fastpath.net.hdr import ip_push, ipv6_push
 from stack.core.dev_forward import skb_scrub_packet
+from stack.core.dev_xmit import skb_gso_software
 from stack.core.dst import dst_link_failure, dst_mtu
 from stack.core.netdevice import (
     ETH_HLEN,
@@ -59,11 +61,13 @@ from stack.tunnel.ip_tunnel import (
     IPV6_HLEN,
     IPV6_MIN_MTU,
     drop_tx,
+    gso_type_outside,
     inner_of,
     inner_packet,
     ip_tunnel,
     proto_outside,
 )
+from stack.tunnel.ip_tunnel_core import fits_outside, iptunnel_handle_offloads
 
 if TYPE_CHECKING:
     from stack.net import Net
@@ -83,6 +87,10 @@ def tunnel_xmit(skb: sk_buff, dev: net_device) -> int:
     NETDEV_TX_OK. Takes ownership of skb.
     """
     t: ip_tunnel = dev.priv
+    if skb.gso_size and not fits_outside(skb):
+        for one in skb_gso_software(skb, dev) or ():
+            tunnel_xmit(one, dev)
+        return NETDEV_TX_OK
     inner = inner_of(skb, dev, t.kind.ether)
     proto = proto_outside(t, skb.protocol) if inner is not None else 0
     if inner is None or not proto:
@@ -179,6 +187,8 @@ def ip_tunnel_xmit(skb: sk_buff, t: ip_tunnel, inner: inner_packet, proto: int) 
         dev.stats.tx_dropped += 1
         return drop_tx(skb, dev)
     length = skb.len
+    if not iptunnel_handle_offloads(skb, gso_type_outside(t)):
+        return drop_tx(skb, dev)
     if t.kind.gre:
         push_gre(skb, t)
     skb_scrub_packet(skb, dev.net is not net)
@@ -188,7 +198,7 @@ def ip_tunnel_xmit(skb: sk_buff, t: ip_tunnel, inner: inner_packet, proto: int) 
     tos = INET_ECN_encapsulate(tos, inner.tos)
     # frag_off 0: IP fragments what is too large for the path.
     saddr, daddr = narrow(fl4.saddr), narrow(fl4.daddr)
-    ident = __ip_select_ident(net, daddr, saddr, proto)
+    ident = __ip_select_ident(net, daddr, saddr, proto, skb.gso_segs or 1)
     size = skb.len + IP_HLEN
     ip_push(skb, tos, size, ident, IP_DF if df else 0, ttl, proto, saddr, daddr)
     return sent(t, ip_local_out(net, None, skb), length)
@@ -206,7 +216,7 @@ def tnl_update_pmtu(skb: sk_buff, t: ip_tunnel, inner: inner_packet, mtu: int, l
         if update is not None and (inner.proto == ETH_P_IP or mtu >= least6):
             skb.network_header = skb.data_offset + inner.at
             update(dst, None, skb, mtu, False)
-    if size <= mtu:
+    if size <= mtu or skb.gso_size:  # TCP hears of the route's MTU; IP fragments what is sent
         return True
     if inner.proto == ETH_P_IP and inner.df and not t.parms.ignore_df:
         if not inner.at:
@@ -297,6 +307,8 @@ def ip6_tnl_xmit(skb: sk_buff, t: ip_tunnel, inner: inner_packet, proto: int) ->
         dev.stats.tx_dropped += 1
         return drop_tx(skb, dev)
     length = skb.len
+    if not iptunnel_handle_offloads(skb, gso_type_outside(t)):
+        return drop_tx(skb, dev)
     if t.kind.gre:
         push_gre(skb, t)
     if limit >= 0:

@@ -17,7 +17,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from fastpath.base.skbuff import (
-    CHECKSUM_NONE,
+    SKB_GSO_UDP_TUNNEL,
+    SKB_GSO_UDP_TUNNEL_CSUM,
     pskb_may_pull,
     sk_buff,
     skb_copy_bits,
@@ -27,6 +28,7 @@ from fastpath.base.skbuff import (
     skb_reset_mac_header,
     skb_reset_network_header,
 )
+from fastpath.net.gso import skb_gso_validate_network_len
 from fastpath.net.hdr import (
     ip_hdr,
     ip_push,
@@ -34,8 +36,6 @@ from fastpath.net.hdr import (
     ipv6_hdr,
     ipv6_push,
     ipv6hdr_at,
-    udp4_send_check,
-    udp6_send_check,
     udp_hdr,
     udp_push,
 )
@@ -44,6 +44,7 @@ from stack.core import netdevice, uapi
 from stack.core.backlog import netif_rx
 from stack.core.bsd_socket import sock_create_kern, sock_release, socket
 from stack.core.dev_forward import skb_scrub_packet
+from stack.core.dev_xmit import skb_gso_software
 from stack.core.drop_reason import SKB_DROP_REASON_NOT_SPECIFIED, kfree_skb_reason
 from stack.core.dst import dst_mtu
 from stack.core.netdevice import ETH_ALEN, ETH_HLEN, ETH_P_IP, ETH_P_IPV6, net_device
@@ -60,10 +61,23 @@ from stack.ipv6.ip6_output import ip6_local_out
 from stack.ipv6.route import ip6_dst_lookup_tail
 from stack.ipv6.rt6_info import ip6_dst_hoplimit
 from stack.tunnel.inet_ecn import INET_ECN_decapsulate, INET_ECN_encapsulate
+from stack.tunnel.ip_tunnel_core import (
+    fits_outside,
+    iptunnel_handle_offloads,
+    iptunnel_pull_offloads,
+    udp_set_csum,
+)
 
 if TYPE_CHECKING:
     from stack.net import Net
 
+UDP_TUNNEL_FEATURES = (
+    netdevice.NETIF_F_SG
+    | netdevice.NETIF_F_FRAGLIST
+    | netdevice.NETIF_F_HW_CSUM
+    | netdevice.NETIF_F_RXCSUM
+    | netdevice.NETIF_F_GSO_SOFTWARE
+)
 UDP_HLEN, TUNNEL_HLEN = 8, 8
 """Bytes of the header of UDP, and of those of vxlan and geneve."""
 HEADROOM = {AF_INET: 20 + UDP_HLEN + TUNNEL_HLEN, AF_INET6: 40 + UDP_HLEN + TUNNEL_HLEN}
@@ -201,6 +215,13 @@ def inner_ip(skb: sk_buff) -> tuple[int, int, bool]:
     return 0, 0, False
 
 
+def exceeds(skb: sk_buff, mtu: int) -> bool:
+    """The packet in a frame, or a segment of it, is larger than `mtu`. Borrows skb."""
+    if skb.gso_size:
+        return not skb_gso_validate_network_len(skb, mtu)
+    return skb.len - ETH_HLEN > mtu
+
+
 def udp_tunnel_xmit(
     skb: sk_buff,
     dev: net_device,
@@ -214,6 +235,10 @@ def udp_tunnel_xmit(
     `net` is the namespace of the datagrams, `head` the tunnel's header, `dest` the host, its port
     and the interface to it, 0: any.
     """
+    if skb.gso_size and not fits_outside(skb):
+        for one in skb_gso_software(skb, dev) or ():
+            udp_tunnel_xmit(one, dev, net, cfg, head, dest)
+        return netdevice.NETDEV_TX_OK
     stats = dev.stats
     remote, port, oif = dest
     six = cfg.family == AF_INET6
@@ -235,10 +260,15 @@ def udp_tunnel_xmit(
     if skb.dst is not None and skb.dst.ops is not None:  # skb_tunnel_check_pmtu
         mtu = dst_mtu(dst) - HEADROOM[cfg.family] - ETH_HLEN
         update = skb.dst.ops.update_pmtu
-        if update is not None and skb.len - ETH_HLEN > mtu and mtu < dst_mtu(skb.dst):
-            skb.network_header = skb.data_offset + ETH_HLEN
+        skb.network_header = skb.data_offset + ETH_HLEN
+        if update is not None and mtu < dst_mtu(skb.dst) and exceeds(skb, mtu):
             update(skb.dst, None, skb, mtu, False)
     if not skb_cow_head(skb, HEADROOM[cfg.family] + netdevice.LL_MAX_HEADER):
+        stats.tx_dropped += 1
+        return drop_tx(skb, dev)
+    csum = not cfg.zero_csum6_tx if six else cfg.udp_csum
+    kind = SKB_GSO_UDP_TUNNEL_CSUM if csum else SKB_GSO_UDP_TUNNEL
+    if not iptunnel_handle_offloads(skb, kind):
         stats.tx_dropped += 1
         return drop_tx(skb, dev)
     length = skb.len - ETH_HLEN
@@ -249,20 +279,17 @@ def udp_tunnel_xmit(
     skb.dst = dst
     skb.cb = None
     skb.ip_cb_flags = 0
-    skb.ip_summed = CHECKSUM_NONE
     tos = INET_ECN_encapsulate(tos, tos_in)
+    if csum:
+        udp_set_csum(skb, six, fl.saddr, fl.daddr)
     if six:
-        if not cfg.zero_csum6_tx:
-            udp6_send_check(skb, fl.saddr, fl.daddr)
         hops = ttl or ip6_dst_hoplimit(dst)  # type: ignore[arg-type]
         ipv6_push(skb, tos, cfg.label, skb.len, IPPROTO_UDP, hops, fl.saddr, fl.daddr)
         err = ip6_local_out(net, None, skb)
     else:
         saddr, daddr = narrow(fl.saddr), narrow(fl.daddr)
-        if cfg.udp_csum:
-            udp4_send_check(skb, saddr, daddr)
         df = cfg.df == DF_SET or (cfg.df == DF_INHERIT and df_in)
-        ident = __ip_select_ident(net, daddr, saddr, IPPROTO_UDP)
+        ident = __ip_select_ident(net, daddr, saddr, IPPROTO_UDP, skb.gso_segs or 1)
         size, ttl = skb.len + 20, ttl or ip4_dst_hoplimit(dst)
         ip_push(skb, tos, size, ident, IP_DF if df else 0, ttl, IPPROTO_UDP, saddr, daddr)
         err = ip_local_out(net, None, skb)
@@ -319,7 +346,7 @@ def udp_tunnel_rx(skb: sk_buff, dev: net_device, net: Net, outer_tos: int) -> in
     `net`: that of the datagrams. Takes ownership of skb, data at the frame's MAC header.
     """
     stats = dev.stats
-    skb.ip_summed = CHECKSUM_NONE
+    iptunnel_pull_offloads(skb)
     skb_scrub_packet(skb, dev.net is not net)
     skb.cb = None
     skb.ip_cb_flags = 0

@@ -58,11 +58,11 @@ from stack.ipv6.addr import (
     ipv6_addr_type,
 )
 from stack.ipv6.mcast import ipv6_sock_mc_drop, ipv6_sock_mc_join
-from stack.tunnel.ip_tunnel import TUNNEL_FEATURES
 from stack.tunnel.udp_tunnel import (
     HEADROOM,
     TUNNEL_HLEN,
     UDP_HLEN,
+    UDP_TUNNEL_FEATURES,
     drop_rx,
     drop_tx,
     is_group,
@@ -430,8 +430,9 @@ def vxlan_setup(dev: net_device) -> None:
     dev.tx_queue_len = 0
     dev.netdev_ops = vxlan_netdev_ops
     dev.ethtool_ops = vxlan_ethtool_ops
-    dev.features = TUNNEL_FEATURES
-    dev.hw_features = TUNNEL_FEATURES
+    dev.features = UDP_TUNNEL_FEATURES
+    dev.hw_features = UDP_TUNNEL_FEATURES
+    dev.vlan_features = UDP_TUNNEL_FEATURES
     dev.needed_headroom = HEADROOM[AF_INET6] + netdevice.LL_MAX_HEADER
 
 

@@ -202,6 +202,8 @@ def vlan_dev_init(dev: net_device) -> int:
         | netdevice.NETIF_F_SG
         | netdevice.NETIF_F_FRAGLIST
         | netdevice.NETIF_F_GSO_SOFTWARE
+        | netdevice.NETIF_F_GSO_ENCAP_ALL
+        | netdevice.NETIF_F_SCTP_CRC
         | netdevice.NETIF_F_HIGHDMA
     )
     dev.features |= dev.hw_features

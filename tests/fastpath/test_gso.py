@@ -1,6 +1,8 @@
 """Segmentation: against the twin, scapy as the foreign judge, and hostile headers."""
 
 import contextlib
+from functools import partial
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -129,6 +131,106 @@ def test_scapy_finds_right_lengths_and_checksums() -> None:
         assert (p[IP].id, p[TCP].seq) == (i, 1 + 1448 * i)
         del p[IP].chksum, p[IP].len, p[TCP].chksum
         assert bytes(p) == f
+
+
+SUMS = S.SKB_GSO_UDP_TUNNEL_CSUM
+TUNNELS: dict[str, tuple[int, str]] = {
+    "ipip": (S.SKB_GSO_IPXIP4, "IP(id=ident)"),
+    "ip6tnl with options": (S.SKB_GSO_IPXIP6, "IPv6()/IPv6ExtHdrDestOpt()"),
+    "gre": (S.SKB_GSO_GRE, "IP(id=ident)/GRE(key_present=1, key=5)"),
+    "gre, a checksum": (S.SKB_GSO_GRE_CSUM, "IP(id=ident)/GRE(chksum_present=1)"),
+    "gretap": (S.SKB_GSO_GRE_CSUM, "IP(id=ident)/GRE(chksum_present=1)/Ether()/Dot1Q(vlan=9)"),
+    "ip6gre": (S.SKB_GSO_GRE_CSUM, "IPv6()/GRE(chksum_present=1)/Ether()"),
+    "vxlan": (S.SKB_GSO_UDP_TUNNEL, "IP(id=ident)/UDP(chksum=0)/VXLAN(vni=7)/Ether()"),
+    "vxlan, a checksum": (SUMS, "IP(id=ident)/UDP(sport=9)/VXLAN(vni=7)/Ether()"),
+    "vxlan over IPv6": (SUMS, "IPv6()/UDP(sport=9)/VXLAN(vni=7)/Ether()/Dot1Q(vlan=9)"),
+    "geneve": (SUMS, "IP(id=ident)/UDP(sport=9, dport=6081)/GENEVE(proto=0x6558, vni=7)/Ether()"),
+    "geneve with options": (
+        SUMS,
+        "IPv6()/UDP(dport=6081)/GENEVE(proto=0x6558, optionlen=2, options=bytes(8))/Ether()",
+    ),
+}
+"""Kind, and what is in front of the packet inside, in scapy's words."""
+
+
+def in_tunnel(outside: str, inside: bytes, v6: bool, segment: int = 0) -> bytes:
+    """The frame that scapy makes, with the checksums of the headers outside."""
+    from scapy.all import GRE, IP, UDP, Dot1Q, Ether, IPv6, IPv6ExtHdrDestOpt
+    from scapy.contrib.geneve import GENEVE
+    from scapy.layers.vxlan import VXLAN
+
+    ether = partial(Ether, dst="02:00:00:00:00:02", src="02:00:00:00:00:01")  # else scapy asks ARP
+    layers = (GRE, IP, UDP, Dot1Q, IPv6, IPv6ExtHdrDestOpt)
+    known: dict[str, Any] = {one.__name__: one for one in layers}
+    known |= {"Ether": ether, "GENEVE": GENEVE, "VXLAN": VXLAN, "ident": 0xFFFE + segment & 0xFFFF}
+    made: bytes = bytes(ether() / eval(outside, known) / (IPv6 if v6 else IP)(inside))
+    return made
+
+
+@pytest.mark.parametrize("name", TUNNELS)
+@settings(max_examples=examples(10), deadline=None)
+@given(
+    n=st.integers(1, 5000),
+    size=st.integers(200, 1500),
+    v6=st.booleans(),
+    fixed=st.booleans(),
+    partial=st.booleans(),
+)
+def test_scapy_makes_the_same_segments_in_tunnels(
+    name: str, n: int, size: int, v6: bool, fixed: bool, partial: bool
+) -> None:
+    kind, outside = TUNNELS[name]
+    kind |= S.SKB_GSO_TCPV6 if v6 else S.SKB_GSO_TCPV4
+    kind |= S.SKB_GSO_TCP_FIXEDID if fixed else 0
+    payload = bytes(i * 37 & 0xFF for i in range(n))
+    whole = tcp(payload, v6=v6, flags=0x19, options=TS)
+    first = 34 if "IPv6" not in outside else 54
+    frame = in_tunnel(outside, whole[14:], v6)
+    start = len(frame) - len(whole) + 14 + (40 if v6 else 20)
+    h = Host()
+    skb = h.skb(frame, size, kind, l4=first, linear=min(len(frame), start + 32))
+    skb.csum_start = S.skb_headroom(skb) + start
+    assert skb_gso_validate_network_len(skb, start - 14 + 32 + size)
+    assert not skb_gso_validate_network_len(skb, start - 14 + 31 + size)
+    inner_kind = kind & ~S.SKB_GSO_ENCAP
+    inside = ref.segment(whole, 14, 54 if v6 else 34, size, inner_kind)
+    want = [in_tunnel(outside, one[14:], v6, i) for i, one in enumerate(inside)]
+    segs = skb_gso_segment(skb, h.small, csum_partial=partial)
+    for seg in segs:
+        assert seg.ip_summed == (S.CHECKSUM_PARTIAL if partial else S.CHECKSUM_NONE)
+        assert seg.gso_type == (kind & S.SKB_GSO_ENCAP if partial else 0)
+        S.skb_checksum_help(seg)
+    assert [S.skb_to_bytes(seg) for seg in segs] == want
+    S.kfree_skb_list(segs)
+    S.kfree_skb(skb)
+    assert (h.small.in_use, h.pages.in_use) == (0, 0)
+
+
+@settings(max_examples=examples(300), deadline=None)
+@given(
+    name=st.sampled_from(list(TUNNELS)),
+    at=st.integers(0, 90),
+    value=st.integers(0, 255),
+    cut_off=st.integers(0, 200),
+    move=st.integers(-90, 90),
+)
+def test_hostile_headers_of_tunnels_raise_or_segment(
+    name: str, at: int, value: int, cut_off: int, move: int
+) -> None:
+    kind, outside = TUNNELS[name]
+    frame = bytearray(in_tunnel(outside, tcp(bytes(300))[14:], False))
+    start = len(frame) - 320 + move
+    frame[14 + at] = value
+    h = Host()
+    skb = h.skb(bytes(frame[: len(frame) - cut_off]), 100, kind | S.SKB_GSO_TCPV4)
+    skb.csum_start = S.skb_headroom(skb) + start
+    with contextlib.suppress(ValueError):
+        S.kfree_skb_list(skb_gso_segment(skb, h.small))
+    skb.ip_summed = S.CHECKSUM_NONE
+    with pytest.raises(ValueError, match="checksum"):
+        skb_gso_segment(skb, h.small)
+    S.kfree_skb(skb)
+    assert (h.small.in_use, h.pages.in_use) == (0, 0)
 
 
 @pytest.mark.parametrize("chain", ["options", "routing"])

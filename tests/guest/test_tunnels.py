@@ -61,6 +61,35 @@ TUNNELS = {
 }
 
 
+DEVICES = {
+    **{name: one.commands(guest=False) for name, one in TUNNELS.items()},
+    "gre without numbers": f"ip link add t0 type gre local {OURS} remote {GUEST} key 5 csum",
+    "ip6gre, numbers": f"ip link add t0 type ip6gre local {OURS6} remote {GUEST6} seq",
+}
+NOT_COMPARED = {
+    "rx-gro-list": "no device here has it (tests/programs/test_ethtool.py)",
+    "rx-udp-gro-forwarding": "the same",
+    "tx-tcp-accecn-segmentation": "newer than the guest's kernel",
+}
+
+
+def features(text: str) -> dict[str, str]:
+    """What `ethtool -k` says of each offload."""
+    lines = (line.strip().partition(": ") for line in text.splitlines()[1:])
+    return {name: value for name, _, value in lines if name not in NOT_COMPARED}
+
+
+@pytest.mark.parametrize("name", DEVICES)
+def test_offloads_are_those_of_linux(lan: OnStack, name: str) -> None:
+    require.tool("ethtool")
+    lan.guest.run(f"for m in {MODULES}; do modprobe -q $m; done; true").check()
+    words = f"{DEVICES[name]}\nethtool -k t0; ip link del t0"
+    ours, theirs = on_host(lan, words), lan.guest.run(words).check()
+    linux = features(theirs.stdout)
+    assert len(linux) > 50
+    assert {one: value for one, value in features(ours).items() if one in linux} == linux
+
+
 @pytest.fixture(params=list(TUNNELS.values()), ids=list(TUNNELS))
 def tunnel(lan: OnStack, request: pytest.FixtureRequest) -> Iterator[Tunnel]:
     """Both ends."""

@@ -29,8 +29,31 @@ from tests.support import require
 
 pytestmark = pytest.mark.netns
 
-OFFLOADS = r"(?m)^\t?(tx|rx|l2|hw|esp|tls|macsec|hsr|generic-receive|loopback|highdma)\S*: .*\n"
-"""Which offloads a veth may turn on and off is the kernel's choice in each release."""
+OTHER_OFFLOADS = {
+    "rx-gro-list": "our GRO makes one packet of several, and no lists of packets",
+    "rx-udp-gro-forwarding": "our GRO merges datagrams for this host's sockets alone",
+}
+"""Offloads that Linux's devices may turn on and ours have not, with the reason."""
+OFFLOADS = rf"(?m)^\t?({'|'.join(OTHER_OFFLOADS)}): .*\n"
+DEVICES = {
+    "veth": "",
+    "vxlan": "ip link add t0 type vxlan id 7 remote 10.0.0.2 local 10.0.0.1 dstport 4789 dev v0",
+    "bridge": "ip link add t0 type bridge",
+    "a bridge's port": "ip link add t0 type bridge; ip link set v0 master t0",
+    "macvlan": "ip link add t0 link v0 type macvlan",
+    "macvlan in a bridge": """
+        ip link add t0 type bridge; ip link add m0 link v0 type macvlan; ip link set m0 master t0
+    """,
+    "ifb": "ip link add t0 type ifb",
+}
+"""Kinds of devices that both kernels have, `t0` above `v0` or alone."""
+SWITCHED = (
+    *("tso", "gso", "gro", "tx", "sg", "rx", "tx-udp-segmentation", "tx-tcp6-segmentation"),
+    *("tx-udp_tnl-segmentation", "tx-gre-csum-segmentation", "tx-ipxip4-segmentation"),
+    *("tx-nocache-copy", "tx-checksum-ip-generic", "tx-scatter-gather-fraglist", "highdma"),
+    *("tx-gso-list", "tx-sctp-segmentation", "txvlan", "tx-vlan-stag-hw-insert", "loopback"),
+)
+"""Off and on again: what else changes with each, and which are refused."""
 ROWS = {
     "settings": Row(
         f"""{VETH}
@@ -67,6 +90,27 @@ ROWS = {
         tools=("ethtool",),
     ),
 }
+
+
+def offloads(kind: str) -> Row:
+    """What `ethtool -k` and `-K` print of a kind of device."""
+    dev = "t0" if DEVICES[kind] else "v0"
+    words = f"""{VETH}
+        {DEVICES[kind]}
+        for d in v0 {dev} lo; do ethtool -k $d; done
+        for word in {" ".join(SWITCHED)}; do
+            for to in off on; do echo "$word $to"; ethtool -K {dev} $word $to; echo $?; done
+            ethtool -k {dev}
+        done 2>&1
+        ethtool -K {dev} tso off gso off tx off; ethtool -k {dev}; ethtool -k v0
+    """
+    return Row(words, ((OFFLOADS, ""),), tools=("ethtool",))
+
+
+@pytest.mark.parametrize("kind", DEVICES)
+def test_offloads_are_those_of_linux(peer: Peer, tmp_path: Path, kind: str) -> None:
+    require.tool("ethtool", "ethtool")
+    both(peer, tmp_path, offloads(kind), {"net.ipv4.ip_forward": 0})
 
 
 @pytest.mark.parametrize("name", ROWS)

@@ -18,7 +18,7 @@ from stack.core.dev import dev_close, dev_open, dev_set_mac_address, dev_set_mtu
 from stack.core.dev_receive import dev_add_pack
 from stack.core.netdevice import ETH_P_ALL, netif_carrier_ok, packet_type
 from stack.host import Host
-from stack.socket import AF_INET, SOCK_DGRAM, create_connection, create_server
+from stack.socket import AF_INET, AF_INET6, SOCK_DGRAM, create_connection, create_server
 from tests.stack.core.wire import QUIET6, assert_no_leak
 from tests.stack.links.switch import refused
 
@@ -41,7 +41,7 @@ def blue(host: Host) -> Namespace:
 
 def stream(client_net, server_net, addr, size=1_000_000) -> None:
     """A connection over which `size` bytes go, all of which arrive."""
-    listener = create_server(server_net, (addr, 80))
+    listener = create_server(server_net, (addr, 80), family=AF_INET6 if ":" in addr else AF_INET)
     client = create_connection(client_net, (addr, 80))
     server, _ = listener.accept()
     data = bytes(range(256)) * (size // 256 + 1)

@@ -353,7 +353,6 @@ GENERIC_DIFFERENCES = {
     r"ethtool 1 with header .*": STRINGS,
     r"ethtool strings 1 .*": STRINGS,
     r"ethtool 11 .*": FEATURES,
-    r"ethtool 12 bits (a name|an index|both)": FEATURES,
     r"ethtool 32 dump none": "Linux gives a dump's missing attribute a text, that of an empty set",
     r"ethtool (17|18) .*": "the kernel's veth has channels",
     r"ethtool (26|27|28) .*": "no tests of cables, no tunnels that are offloaded",

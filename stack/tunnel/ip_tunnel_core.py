@@ -1,0 +1,88 @@
+"""net/ipv4/ip_tunnel_core.c: offloads of packets in tunnels.
+
+A packet that enters a tunnel keeps its unmade checksum, and stays a super-packet. SKB_GSO_ENCAP in
+`gso_type` says that `csum_start` is inside, behind the headers of the wire. The device below cuts
+it and makes the sums, or skb_gso_segment does.
+"""
+
+from __future__ import annotations
+
+from fastpath.base.csum import csum_add, csum_fold, csum_ipv6_nofold, csum_tcpudp_nofold
+from fastpath.base.skbuff import (
+    CHECKSUM_NONE,
+    CHECKSUM_PARTIAL,
+    SKB_GSO_ENCAP,
+    sk_buff,
+    skb_checksum,
+    skb_checksum_start_offset,
+    skb_copy_bits,
+    skb_store_bits,
+)
+from fastpath.net.hdr import udp4_send_check, udp6_send_check
+from stack.core.rows import narrow, wide
+from stack.core.uapi import IPPROTO_UDP
+
+GSO_ROOM = 128
+"""Bytes that headers outside may have: UDP and IP count 65535 at most, these included."""
+
+
+def fits_outside(skb: sk_buff) -> bool:
+    """A super-packet's whole length can stand in the headers outside. Borrows skb."""
+    return skb.len <= 0xFFFF - GSO_ROOM
+
+
+def iptunnel_handle_offloads(skb: sk_buff, gso_type: int) -> bool:
+    """net/ipv4/ip_tunnel_core.c: mark a packet of which others make the checksum. Borrows skb.
+
+    False: a super-packet whose checksum is made, which nobody could cut.
+    """
+    if skb.ip_summed == CHECKSUM_PARTIAL:
+        skb.gso_type |= gso_type
+        return True
+    skb.ip_summed = CHECKSUM_NONE
+    skb.gso_type &= ~SKB_GSO_ENCAP
+    return not skb.gso_size
+
+
+def iptunnel_pull_offloads(skb: sk_buff) -> None:
+    """include/net/ip_tunnels.h: a packet has left its tunnel; data at its own header. Borrows skb.
+
+    A checksum that is still to be made is known to be right; another one is not known yet.
+    """
+    skb.gso_type &= ~SKB_GSO_ENCAP
+    skb.csum_valid = False
+    if skb.ip_summed != CHECKSUM_PARTIAL or skb_checksum_start_offset(skb) < 0:
+        skb.ip_summed = CHECKSUM_NONE
+
+
+def lco_csum(skb: sk_buff) -> int:
+    """include/linux/skbuff.h: the sum of all bytes from data on, once the inner checksum is made.
+
+    With it, those that it covers add up to the complement of the pseudo header's sum, which stands
+    in its place until then. Borrows skb, which is CHECKSUM_PARTIAL.
+    """
+    start = skb_checksum_start_offset(skb)
+    seed = int.from_bytes(skb_copy_bits(skb, start + skb.csum_offset, 2), "big")
+    return skb_checksum(skb, 0, start, ~seed & 0xFFFF)
+
+
+def udp_set_csum(skb: sk_buff, six: bool, saddr: wide, daddr: wide) -> None:
+    """net/ipv4/udp.c, net/ipv6/ip6_checksum.c: the checksum of a tunnel's datagram. Borrows skb.
+
+    Data at the UDP header. That of a super-packet has the pseudo header's sum only.
+    """
+    if skb.ip_summed != CHECKSUM_PARTIAL:
+        if six:
+            udp6_send_check(skb, saddr, daddr)
+        else:
+            udp4_send_check(skb, narrow(saddr), narrow(daddr))
+        return
+    if six:
+        pseudo = csum_ipv6_nofold(saddr, daddr, skb.len, IPPROTO_UDP)
+    else:
+        pseudo = csum_tcpudp_nofold(narrow(saddr), narrow(daddr), skb.len, IPPROTO_UDP, 0)
+    if skb.gso_size:
+        check = ~csum_fold(pseudo) & 0xFFFF
+    else:
+        check = csum_fold(csum_add(lco_csum(skb), pseudo))
+    skb_store_bits(skb, 6, (check or 0xFFFF).to_bytes(2, "big"))
