@@ -406,14 +406,16 @@ class Impair(Middleware):
         return start
 
     def _more_room(self) -> None:
-        assert self._tx is not None
-        if self._starved and self._tx.queued < self._queue_frames:
-            self._starved = False
+        # Soon, since the frames that are offered count as queued until the link has taken them.
+        if self._starved:
             self.clock.call_soon(self._tell_room)
 
     def _tell_room(self) -> None:
-        if self.port is not None:
-            self.port.tx_ready()
+        assert self._tx is not None
+        if self._starved and self._tx.queued < self._queue_frames:
+            self._starved = False
+            if self.port is not None:
+                self.port.tx_ready()
 
     def tx_ready(self) -> None:
         """The link below takes frames again."""
