@@ -35,16 +35,19 @@ from . import Unavailable
 __all__ = [
     "OURS",
     "Ends",
+    "Namespace",
     "datagrams",
     "hosts",
     "kernel_datagrams",
     "kernel_listener",
     "kernel_stream",
     "loopback",
+    "namespace",
     "open_files",
     "veth",
     "veth_offloads",
     "veth_plain",
+    "wait_for_link",
 ]
 
 OURS = {AF_INET: "10.0.0.2", AF_INET6: "2001:db8::2"}
@@ -145,7 +148,8 @@ def _ip(*words: str) -> None:
         raise Unavailable(f"ip {' '.join(words)}: {done.stderr.strip() or 'failed'}")
 
 
-def _made(stack: ExitStack, name: str) -> Namespace:
+def namespace(stack: ExitStack, name: str) -> Namespace:
+    """Make a network namespace that `stack` removes. Raises Unavailable without root."""
     _ip("netns", "add", name)
     stack.callback(subprocess.run, ["ip", "netns", "del", name], capture_output=True, check=False)
     _ip("-n", name, "link", "set", "lo", "up")
@@ -165,20 +169,20 @@ def loopback() -> Iterator[Ends]:
     with ExitStack() as stack:
         place: AbstractContextManager[None] = contextlib.nullcontext()
         if _may_make_namespaces():
-            place = _made(stack, f"e1000emu-bench-{os.getpid()}-{next(_numbers)}")
+            place = namespace(stack, f"e1000emu-bench-{os.getpid()}-{next(_numbers)}")
         yield Ends(place, place, address)
 
 
-def _wait_for_link(name: str) -> None:
-    """Wait until the kernel's link watch has seen veth0's carrier, up to a second after it is up.
+def wait_for_link(name: str, device: str) -> None:
+    """Wait until the kernel's link watch has seen a carrier, up to a second after it is up.
 
-    Until then IPv6 has no routes there, and what is sent may get lost.
+    Until then IPv6 has no routes there, and what is sent may get lost. Raises Unavailable.
     """
-    words = ["ip", "-n", name, "-6", "route", "show", "table", "local", "ff00::/8", "dev", "veth0"]
+    words = ["ip", "-n", name, "-6", "route", "show", "table", "local", "ff00::/8", "dev", device]
     deadline = time.monotonic() + 30
     while not subprocess.run(words, capture_output=True, check=False).stdout.strip():
         if time.monotonic() > deadline:
-            raise Unavailable(f"veth0 does not come up in {name}")
+            raise Unavailable(f"{device} does not come up in {name}")
         time.sleep(0.02)
 
 
@@ -195,7 +199,7 @@ def veth(*, offloads: bool) -> Iterator[Ends]:
     with ExitStack() as stack:
         number = next(_numbers)
         names = [f"e1000emu-bench-{os.getpid()}-{number}{end}" for end in "ab"]
-        places = [_made(stack, name) for name in names]
+        places = [namespace(stack, name) for name in names]
         _ip(
             *("link", "add", "veth0", "netns", names[0], "type", "veth"),
             *("peer", "name", "veth0", "netns", names[1]),
@@ -208,7 +212,7 @@ def veth(*, offloads: bool) -> Iterator[Ends]:
                 _ip("netns", "exec", name, "ethtool", "-K", "veth0", *off)
             _ip("-n", name, "link", "set", "veth0", "up")
         for name in names:
-            _wait_for_link(name)
+            wait_for_link(name, "veth0")
         yield Ends(places[0], places[1], dict(OURS))
 
 

@@ -2,7 +2,7 @@
 
 What happens to the n-th frame of a direction depends on the seed and n alone, not on how frames
 come in batches. Fates are drawn as distances to the next affected frame, so a batch without
-one costs no work per frame; only jitter touches each frame.
+one costs no work per frame; only jitter and a rate touch each frame.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import heapq
 import math
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 # A frame that is held back to come out of order comes at the latest after this.
 REORDER_HOLD_NS = 2_000_000
 DEFAULT_QUEUE_FRAMES = 1000
+# Frames whose last bits come out of a wire with a rate within this time arrive together.
+GRAIN_NS = 100_000
 # The number of a frame that does not come.
 NEVER = 1 << 62
 
@@ -198,26 +200,43 @@ class _Direction:
             pool.put(batch)
             return
         self.queued += n
-        now = when = self._clock.now_ns()
-        if self._rate_bps:
-            bits = 8 * (batch.nbytes + n * WIRE_OVERHEAD_BYTES)
-            when = max(now, self.busy_ns) + bits * 1_000_000_000 // self._rate_bps
-            self.busy_ns = when
-        when += self._delay_ns
-        if self._jitter_ns:
-            for i in range(n):
-                one = pool.get()
-                one.extend(batch, i, i + 1)
+        now = self._clock.now_ns()
+        for when, piece in self._pieces(batch, now):
+            when += self._delay_ns
+            if self._jitter_ns:
                 off = self._jitter_random.randint(-self._jitter_ns, self._jitter_ns)
+                when = max(now, when + off)
+            if when > now or self._coming:
                 self._order += 1
-                heapq.heappush(self._coming, (max(now, when + off), self._order, one))
-            pool.put(batch)
-        elif when > now or self._coming:
-            self._order += 1
-            heapq.heappush(self._coming, (when, self._order, batch))
-        else:
-            self._due.append([batch, 0])
+                heapq.heappush(self._coming, (when, self._order, piece))
+            else:
+                self._due.append([piece, 0])
         self.run()
+
+    def _pieces(self, batch: FrameBatch, now: int) -> Iterator[tuple[int, FrameBatch]]:
+        """Yield what comes out of the wire at once, and when. Takes ownership of `batch`."""
+        rate, grain_ns = self._rate_bps, 0 if self._jitter_ns else GRAIN_NS
+        if not rate and grain_ns:
+            yield now, batch
+            return
+        began = when = cut_ns = max(now, self.busy_ns) if rate else now
+        bits = first = 0
+        n = len(batch)
+        for i in range(n):
+            if rate:
+                bits += 8 * (batch.frame_len(i) + WIRE_OVERHEAD_BYTES)
+                when = began + bits * 1_000_000_000 // rate
+            if i + 1 < n and when - cut_ns < grain_ns:
+                continue
+            self.busy_ns = cut_ns = when
+            if i + 1 == n and not first:
+                yield when, batch
+                return
+            piece = pool.get()
+            piece.extend(batch, first, i + 1)
+            first = i + 1
+            yield when, piece
+        pool.put(batch)
 
     def run(self) -> None:
         """Move what is due to the queue, and offer it until it is not taken."""
@@ -406,14 +425,16 @@ class Impair(Middleware):
         return start
 
     def _more_room(self) -> None:
-        assert self._tx is not None
-        if self._starved and self._tx.queued < self._queue_frames:
-            self._starved = False
+        # Soon, since the frames that are offered count as queued until the link has taken them.
+        if self._starved:
             self.clock.call_soon(self._tell_room)
 
     def _tell_room(self) -> None:
-        if self.port is not None:
-            self.port.tx_ready()
+        assert self._tx is not None
+        if self._starved and self._tx.queued < self._queue_frames:
+            self._starved = False
+            if self.port is not None:
+                self.port.tx_ready()
 
     def tx_ready(self) -> None:
         """The link below takes frames again."""

@@ -25,14 +25,17 @@ class Plug:
     def receive(self, batch: FrameBatch, start: int, hold: bool) -> int:
         """Send what the far link has room for. Borrows `batch` until return."""
         n = len(batch)
-        stop = min(n, start + max(self.far.link.tx_room(), 0))
-        if stop > start:
+        far = self.far.link
+        # Until the far link says 0, which makes it promise a tx_ready().
+        while start < n and (room := far.tx_room()) > 0:
+            stop = min(n, start + room)
             copy = pool.get()
             copy.extend(batch, start, stop)
-            self.far.link.transmit(copy)
-        if stop < n and hold:
+            far.transmit(copy)
+            start = stop
+        if start < n and hold:
             self.waiting = True
-            return stop
+            return start
         return n
 
     def tx_ready(self) -> None:

@@ -114,6 +114,22 @@ def test_delay_and_rate_move_the_arrival() -> None:
     assert s.b.times == [1_500_000, 3_000_000]
 
 
+@pytest.mark.parametrize("jitter_ns", [0, 1])
+def test_frames_of_a_batch_take_their_time_one_after_the_other(jitter_ns: int) -> None:
+    s = Setup(rate_bps=8_000_000, delay_ns=1_000_000, jitter_ns=jitter_ns)
+    s.a.send(*(frame(n, 1514 - 38) for n in range(4)))
+    s.clock.run_until_idle()
+    assert s.b.times == pytest.approx([2_500_000, 4_000_000, 5_500_000, 7_000_000], abs=jitter_ns)
+
+
+def test_frames_of_a_fast_wire_arrive_by_the_tenth_of_a_millisecond() -> None:
+    s = Setup(rate_bps=1_000_000_000)
+    s.a.send(*(frame(n, 1250 - 24) for n in range(25)))
+    s.clock.run_until_idle()
+    assert s.b.frames == [frame(n, 1250 - 24) for n in range(25)]
+    assert s.b.times == [100_000] * 10 + [200_000] * 10 + [250_000] * 5
+
+
 def test_jitter_keeps_every_frame_inside_its_bounds() -> None:
     s = Setup(delay_ns=1_000_000, jitter_ns=300_000, seed=2)
     got = s.send(100, batch=100)

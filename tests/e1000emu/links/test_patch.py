@@ -6,7 +6,7 @@ import pytest
 
 from e1000emu.clock import VirtualClock
 from e1000emu.errors import LinkError
-from e1000emu.links import NullLink, Patch, Switch, pair
+from e1000emu.links import Impair, NullLink, Patch, Switch, pair
 from e1000emu.testing.recorders import RecordingLink
 from fastpath.base.batch import FrameBatch
 from tests.e1000emu.links.ports import RecordingPort, frame
@@ -42,6 +42,17 @@ def test_a_full_link_holds_the_other_one_back_and_nothing_is_lost() -> None:
     far.open_room(100)
     clock.run_until_idle()
     assert far.take() == frames(9)[5:]
+
+
+def test_more_than_a_queue_holds_crosses_in_time() -> None:
+    """A link promises `tx_ready` only to whom it has said 0."""
+    clock = VirtualClock()
+    (a, one), (b, other) = pair(clock), pair(clock)
+    near, far = RecordingPort(a), RecordingPort(b)
+    Patch(one, Impair(other, delay_ns=1_000_000, queue_frames=2))
+    near.send(*frames(9))
+    clock.run_until_idle()
+    assert far.frames == frames(9)
 
 
 def test_what_a_link_cannot_hold_is_taken_and_lost() -> None:
