@@ -566,12 +566,15 @@ CHANGED = (
     *("eth0 master bond0", "bond0 promisc on", "bond0 allmulticast on", "bond0 multicast off"),
     *("bond0 address 02:00:00:00:00:08", "eth1 up; ip link set eth1 master bond0"),
 )
+AT_ONCE = 8
 BY_THE_WIRE = ("mii_status", "state", "link_failure_count", "perm_hwaddr")
 """What is told of a slave that is not of the request."""
 
 
 def outcomes(end: End, scripts: tuple[str, ...]) -> list[dict[str, Any]]:
-    """What each script prints, and the devices that are there then."""
+    """What each script prints, and the devices that are there then; a few to a run of the shell."""
+    if len(scripts) > AT_ONCE:
+        return outcomes(end, scripts[:AT_ONCE]) + outcomes(end, scripts[AT_ONCE:])
     lines = [
         f"{{ {script}; }} 2>&1 || true\necho; ip -d -j link show\n{CLEAR}\necho %%"
         for script in scripts
