@@ -160,6 +160,14 @@ def test_what_is_refused_has_linuxs_text(host: Host, command: str) -> None:
     assert "bond1" not in host.dev_by_name
 
 
+def test_a_vlan_above_is_neither_master_nor_slave(host: Host) -> None:
+    vlans = (
+        "ip link add link bond0 name a type vlan id 5; ip link add link v0 name b type vlan id 5"
+    )
+    told = script(host, VETHS + BOND + vlans + "; ip -o link show type vlan | grep -o '<.*>'")
+    assert told == "<BROADCAST,MULTICAST>\n" * 2
+
+
 def test_another_master_releases_the_slave(host: Host) -> None:
     told = script(host, VETHS + BOND + "ip link add br0 type bridge; ip link set v0 master br0")
     assert told == ""

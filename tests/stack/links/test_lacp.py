@@ -91,6 +91,13 @@ def test_two_hosts_aggregate_and_traffic_is_spread(two: Cabled) -> None:
         assert all(now - then >= 8 for now, then in zip(after, before, strict=True))
 
 
+def test_a_bond_that_is_opened_has_an_aggregator_at_once(two: Cabled) -> None:
+    """bond_open lets the selection wait for one tick only; the first slave, for a second."""
+    bond = two.bond(0, "802.3ad")
+    two.run_for(0.25)
+    assert netif_carrier_ok(bond.dev)
+
+
 def test_a_link_that_goes_is_left_out_and_taken_back(two: Cabled) -> None:
     bonds = two.both("802.3ad")
     two.run_for(10)

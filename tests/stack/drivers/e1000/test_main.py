@@ -183,7 +183,7 @@ def test_close_with_frames_that_the_link_did_not_take() -> None:
     assert machine.buffers_in_use() == 0
 
 
-@pytest.mark.parametrize("mtu", [68, 576, 1500, 1501, 2030, 4000, 9000, 16110])
+@pytest.mark.parametrize("mtu", [46, 68, 576, 1500, 1501, 2030, 4000, 9000, 16110])
 def test_change_mtu_carries_frames_of_that_size(mtu: int) -> None:
     a, b = cabled()
     for machine in (a, b):
@@ -198,7 +198,7 @@ def test_change_mtu_carries_frames_of_that_size(mtu: int) -> None:
     assert a.buffers_in_use() == b.buffers_in_use() == 0
 
 
-@pytest.mark.parametrize("mtu", [-1, 0, 67, 16111, 65535])
+@pytest.mark.parametrize("mtu", [-1, 0, 45, 16111, 65535])
 def test_change_mtu_refuses_what_the_part_cannot(mtu: int) -> None:
     machine = recorded(up=False)
     assert dev_set_mtu(machine.dev, mtu) == -errno.EINVAL
