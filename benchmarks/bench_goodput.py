@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import gc
 import itertools
 import json
 import logging
@@ -236,6 +237,7 @@ def run(cell: Cell, host: str, seed: int) -> dict[str, Any]:
         stop.set()
         for stream in streams:
             stream.close()
+    gc.collect()  # hosts are cycles, of some MB
     rates = [round(n * 8e-6 / took, 3) for n in read]
     return asdict(cell) | {
         "host": host,
@@ -307,7 +309,7 @@ def main() -> None:
             try:
                 lines.append(job.result())
             except (OSError, Unavailable) as error:
-                # Of the handshake of a wire that loses packets, for one; the next call repeats it.
+                # A bit error in an answer of ARP, for one, gives the wrong address for a minute.
                 print(f"bench_goodput: a run failed: {error!r}", file=sys.stderr)
                 continue
             file.write(json.dumps(lines[-1]) + "\n")

@@ -497,6 +497,10 @@ def test_golden_goodput() -> None:
     """Reno: loss x window -> goodput, kept as text: a change of behaviour shows as a diff.
 
     Deterministic (virtual clock, fixed seed). To accept a change, delete the file and run again.
+
+    With the smallest window some loss is better than none, as with a Linux receiver. Without loss
+    an ACK leaves while segments wait for their reader, and the window offered stays at 19040 of
+    20480 bytes. A loss brings an ACK with an empty queue, and no offer is taken back.
     """
     lines = ["# goodput in Mbit/s, 2 MB over a round trip of 20 ms; rows: loss, columns: window"]
     windows = (16384, 65536, 262144, 1048576)
