@@ -20,6 +20,7 @@ from stack.core import netdevice
 from stack.core.dev import free_netdev, unregister_netdevice
 from stack.core.errors import os_error
 from stack.core.ethtool import ethtool_drvinfo, ethtool_ops
+from stack.core.gro_cells import gro_cell, gro_cells_destroy, gro_cells_init
 from stack.core.net_namespace import load_module, pernet_operations
 from stack.core.netdevice import ETH_ALEN, ETH_HLEN, net_device, net_device_ops, rtnl_link_ops
 from stack.core.rows import narrow, row, state, wide
@@ -86,6 +87,7 @@ class geneve_dev:
     net: Net = row(of=lambda geneve: geneve.dev.net)
     """The namespace of the datagrams."""
     sock: udp_tunnel_sock | None = row()
+    gro_cells: gro_cell | None = row()
 
 
 class geneve_net:
@@ -255,6 +257,7 @@ def geneve_newlink(
     dev.max_mtu -= IP_HLEN[cfg.family]
     dev.needed_headroom = HEADROOM[cfg.family] + ETH_HLEN + netdevice.LL_MAX_HEADER
     rtnl_register_link(dev)
+    geneve.gro_cells = gro_cells_init(dev)
     gn.devs.append(geneve)
     geneve_link_config(geneve, cfg, mtu)
     return dev
@@ -278,6 +281,7 @@ def geneve_dellink(dev: net_device) -> None:
     if geneve in devs:
         devs.remove(geneve)
     unregister_netdevice(dev)
+    gro_cells_destroy(geneve.gro_cells)
     free_netdev(dev)
 
 

@@ -5,7 +5,7 @@
         inner_packet            what the packet's own header says
         ip_tunnel_xmit, ip6_tnl_xmit        (ip_tunnel_xmit.py) find the route, push headers
     ip_tunnel_lookup            the tunnel of a received packet: remote, local, key, device
-    ip_tunnel_rcv               its packet: checks of GRE, congestion marks, netif_rx
+    ip_tunnel_rcv               its packet: checks of GRE, congestion marks, gro_cells_receive
     (ip_tunnel_rcv.py has the handlers of the protocols and of ICMP errors)
 
 A kind is a row of KINDS: the family outside, the protocol numbers, what is inside. A packet on the
@@ -38,7 +38,6 @@ from fastpath.base.skbuff import (
 )
 from fastpath.net.hdr import iphdr_at, ipv6hdr_at
 from stack.core import netdevice
-from stack.core.backlog import netif_rx
 from stack.core.dev import free_netdev, unregister_netdevice
 from stack.core.dev_forward import skb_scrub_packet
 from stack.core.drop_reason import (
@@ -48,6 +47,12 @@ from stack.core.drop_reason import (
 )
 from stack.core.errors import os_error
 from stack.core.ethtool import ethtool_drvinfo, ethtool_ops
+from stack.core.gro_cells import (
+    gro_cell,
+    gro_cells_destroy,
+    gro_cells_init,
+    gro_cells_receive,
+)
 from stack.core.netdevice import (
     ETH_P_IP,
     ETH_P_IPV6,
@@ -176,6 +181,8 @@ class ip_tunnel:
     """ICMP errors that the next packets tell their senders of."""
     err_time: int = row(0)
     """When the last one came, ns."""
+    gro_cells: gro_cell | None = row()
+    """None of sit."""
 
 
 @state
@@ -348,7 +355,7 @@ def ip_tunnel_rcv(t: ip_tunnel, skb: sk_buff, tpi: tnl_ptk_info, outer_tos: int)
         return
     stats.rx_packets += 1
     stats.rx_bytes += length
-    netif_rx(skb)
+    gro_cells_receive(t.gro_cells, skb)
 
 
 def enter(t: ip_tunnel, skb: sk_buff, proto: int, outer_tos: int) -> bool:
@@ -511,6 +518,8 @@ def register_tunnel(
     dev.netdev_ops = netdev_ops
     tunnel_set_features(t)
     rtnl_register_link(dev)
+    if kind.kind != "sit":
+        t.gro_cells = gro_cells_init(dev)
     ip_tunnel_update(t, p, True)
     return dev
 
@@ -520,6 +529,7 @@ def ip_tunnel_dellink(dev: net_device) -> None:
     t: ip_tunnel = dev.priv
     tunnels_of(t.net).remove(t)
     unregister_netdevice(dev)
+    gro_cells_destroy(t.gro_cells)
     free_netdev(dev)
 
 

@@ -2,7 +2,7 @@
 
     udp_tunnel_sock_add         a device comes up: the socket of its port, which others may share
     udp_tunnel_xmit             a frame with its tunnel's header: route, UDP, IP, ip_local_out
-    the kind's own receiver => udp_tunnel_rx        what was in a datagram -> netif_rx
+    the kind's own receiver => udp_tunnel_rx        what was in a datagram -> gro_cells_receive
 
 A kind's parameters are a udp_tunnel_parm with its own added. State: each kind has the sockets of a
 namespace by family and port; a socket has the devices that are up.
@@ -41,12 +41,12 @@ from fastpath.net.hdr import (
 )
 from fastpath.net.inetkey import siphash
 from stack.core import netdevice, uapi
-from stack.core.backlog import netif_rx
 from stack.core.bsd_socket import sock_create_kern, sock_release, socket
 from stack.core.dev_forward import skb_scrub_packet
 from stack.core.dev_xmit import skb_gso_software
 from stack.core.drop_reason import SKB_DROP_REASON_NOT_SPECIFIED, kfree_skb_reason
 from stack.core.dst import dst_mtu
+from stack.core.gro_cells import gro_cells_receive
 from stack.core.netdevice import ETH_ALEN, ETH_HLEN, ETH_P_IP, ETH_P_IPV6, net_device
 from stack.core.rows import narrow, row, state, wide
 from stack.core.sockaddr import sockaddr
@@ -367,7 +367,7 @@ def udp_tunnel_rx(skb: sk_buff, dev: net_device, net: Net, outer_tos: int) -> in
             return drop_rx(net, skb)
     stats.rx_packets += 1
     stats.rx_bytes += skb.len
-    netif_rx(skb)
+    gro_cells_receive(dev.priv.gro_cells, skb)
     return 0
 
 

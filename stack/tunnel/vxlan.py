@@ -32,6 +32,7 @@ from stack.core.dev_upper import netdev_upper_dev_link, netdev_upper_dev_unlink
 from stack.core.errors import os_error
 from stack.core.ethtool import ethtool_drvinfo, ethtool_ops
 from stack.core.extack import ExtAckError
+from stack.core.gro_cells import gro_cell, gro_cells_destroy, gro_cells_init
 from stack.core.net_namespace import load_module, pernet_operations
 from stack.core.netdevice import (
     ETH_ALEN,
@@ -148,6 +149,7 @@ class vxlan_dev:
     sock: udp_tunnel_sock | None = row()
     fdb: dict[bytes, vxlan_fdb] = row(make=dict)
     age_work: work_struct | None = row()
+    gro_cells: gro_cell | None = row()
 
 
 def rdst_of(cfg: vxlan_config) -> vxlan_rdst:
@@ -528,6 +530,7 @@ def vxlan_newlink(
             unregister_netdevice(dev)
             raise os_error(-err, f"vxlan {name}")
     vxlan.remote_dev = lower
+    vxlan.gro_cells = gro_cells_init(dev)
     vxlan_net_of(net).devs.append(vxlan)
     if cfg.remote:
         vxlan_fdb_append(vxlan, ALL_ZEROS, rdst_of(cfg))
@@ -574,6 +577,7 @@ def vxlan_dellink(dev: net_device) -> None:
     if vxlan in devs:
         devs.remove(vxlan)
     unregister_netdevice(dev)
+    gro_cells_destroy(vxlan.gro_cells)
     if vxlan.remote_dev is not None:
         netdev_upper_dev_unlink(vxlan.remote_dev, dev)
     vxlan.fdb.clear()

@@ -124,7 +124,7 @@ UNNAMED: dict[str, str] = {
     **dict.fromkeys(
         (
             *("disable_irq", "enable_irq"),
-            *("local_irq_disable", "local_irq_enable", "napi_gro_enable", "add_timer"),
+            *("local_irq_disable", "local_irq_enable", "add_timer"),
             *("in_softirq", "pci_enable_device_mem"),
             *("pci_pm_suspend", "pci_pm_resume", "msg_iter", "msg_done", "vlan_devices"),
         ),
