@@ -28,9 +28,12 @@ BRIDGE = "\n".join(
             f"ip link set {name}0 master br0\nip link set {name}0 up\nip link set {name}1 up"
             for n, name in enumerate(PORTS)
         ),
-        "ip link set br0 up\n",
+        "ip link set br0 up",
+        f'until [ "$(bridge link | grep -c "state forwarding")" = {len(PORTS)} ]; do sleep 0.02',
+        "done\n",
     ]
 )
+"""A port forwards once the kernel's worker has seen the carrier."""
 MISSING = (
     r'("|)(vlan_filtering|no_linklocal_learn|mcast_vlan_snooping|vlan_default_pvid|'
     r"mcast_stats_enabled|vlan_stats_enabled|vlan_stats_per_port|nf_call_iptables|"

@@ -5,8 +5,10 @@ from __future__ import annotations
 import gc
 import re
 from collections import Counter
+from collections.abc import Iterator
 from contextlib import suppress
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -115,6 +117,15 @@ class Play:
                 for lower in dev.lower:
                     assert lower.reg_state == NETREG_REGISTERED
                     assert dev in lower.upper
+
+
+@pytest.fixture(scope="module", autouse=True)
+def only_ours() -> Iterator[None]:
+    """What the tests before have left in memory is not looked through for each example."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 def devices() -> int:
