@@ -74,6 +74,7 @@ AXES = {
     "conns": "open connections",
     "routes": "routes",
     "neighs": "neighbours",
+    "socks": "sockets",
     "hosts": "hosts",
     "pct": "loss in per cent",
     "ms": "round-trip time in ms",
