@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import re
 from collections import Counter
-from collections.abc import Iterator
 from contextlib import suppress
 
 import pytest
@@ -120,12 +119,10 @@ class Play:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def only_ours() -> Iterator[None]:
+def only_ours() -> None:
     """What the tests before have left in memory is not looked through for each example."""
     gc.collect()
     gc.freeze()
-    yield
-    gc.unfreeze()
 
 
 def devices() -> int:
