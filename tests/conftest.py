@@ -97,7 +97,7 @@ def pytest_collection() -> Generator[None, Any, Any]:
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> Generator[None, Any, Any]:
-    """Keep a file on one worker, and tests that touch the machine's network on two.
+    """Keep a file on one worker, and all tests that touch the machine's network on one.
 
     Whatever else orders tests does so within a group.
     """
@@ -125,17 +125,11 @@ def _where(path: Path) -> str:
 
 def _group(item: pytest.Item, where: str) -> str:
     """Return the group of a test. Guests have names of their own for all that they make of a
-    machine's network; tests that share one are kept together.
-
-    Tests beside the kernel wait for it more than they work. All in one group would run alone at the
-    end, so tests/linux has a group for itself.
-    """
+    machine's network; tests that share one are kept together."""
     if where.startswith("guest/"):
         shared = isinstance(item, pytest.Function) and "on_tap" in item.fixturenames
         return f"guest {item.callspec.params['model']}" if shared else where
-    if not item.get_closest_marker("netns"):
-        return where
-    return "netns linux" if where.startswith("linux/") else "netns"
+    return "netns" if item.get_closest_marker("netns") else where
 
 
 def _name(item: pytest.Item) -> str:
