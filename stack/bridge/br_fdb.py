@@ -20,7 +20,7 @@ GC_MIN_NS = 10_000_000
 FDB_STICKY, FDB_EXT_LEARNED = 1, 2
 """Bits of `flags`: it does not move to another port; a program has learned it."""
 FDB_LOCAL, FDB_STATIC, FDB_BY_USER = 4, 8, 16
-"""What else br_fdb_flush_matching can ask for."""
+"""What else br_fdb_flush can ask for."""
 CREATE, EXCL = 0x400, 0x200
 """NLM_F_CREATE, NLM_F_EXCL."""
 
@@ -167,8 +167,10 @@ def br_fdb_delete_by_port(br: net_bridge, p: net_bridge_port, do_all: bool) -> N
             fdb_delete(br, fdb)
 
 
-def br_fdb_flush_matching(br: net_bridge, port_ifindex: int, flags: int, mask: int) -> None:
-    """net/bridge/br_fdb.c br_fdb_flush: forget the entries of a port, or with its own index those
+def br_fdb_flush(
+    br: net_bridge, port_ifindex: int = 0, flags: int = 0, mask: int = FDB_STATIC
+) -> None:
+    """net/bridge/br_fdb.c: forget the entries of a port, or with its own index those
     of the bridge; 0: all. Of the bits FDB_* in `mask`, unless that is 0, they have just `flags`."""
     for fdb in list(br.fdb_hash.values()):
         dev = br.dev if fdb.dst is None else fdb.dst.dev
@@ -180,13 +182,6 @@ def br_fdb_flush_matching(br: net_bridge, port_ifindex: int, flags: int, mask: i
         if fdb.is_local:
             fdb_delete_local(br, fdb.dst, fdb)
         else:
-            fdb_delete(br, fdb)
-
-
-def br_fdb_flush(br: net_bridge) -> None:
-    """net/bridge/br_fdb.c: forget all learned addresses."""
-    for fdb in list(br.fdb_hash.values()):
-        if not fdb.is_static:
             fdb_delete(br, fdb)
 
 

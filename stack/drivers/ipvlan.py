@@ -97,13 +97,6 @@ if TYPE_CHECKING:
 IPVLAN_MODE_NAMES = {"l2": IPVLAN_MODE_L2, "l3": IPVLAN_MODE_L3, "l3s": IPVLAN_MODE_L3S}
 IPVLAN_FLAG_NAMES = {"bridge": 0, "private": IPVLAN_F_PRIVATE, "vepa": IPVLAN_F_VEPA}
 DEV_ID_LAST = 0xFFFD
-ALWAYS_ON = (
-    netdevice.NETIF_F_SG
-    | netdevice.NETIF_F_HW_CSUM
-    | netdevice.NETIF_F_GSO_SOFTWARE
-    | netdevice.NETIF_F_GSO_ROBUST
-    | netdevice.NETIF_F_GSO_ENCAP_ALL
-)
 IPVLAN_FEATURES = (
     netdevice.NETIF_F_SG
     | netdevice.NETIF_F_HW_CSUM
@@ -201,7 +194,7 @@ def ipvlan_set_port_mode(port: ipvl_port, mode: int) -> None:
 def ipvlan_init(dev: net_device) -> int:
     """ndo_init: carrier and features of the master. 0."""
     ipvlan: ipvl_dev = dev.priv
-    stacked_init(dev, ipvlan.lowerdev, IPVLAN_FEATURES, ALWAYS_ON)
+    stacked_init(dev, ipvlan.lowerdev, IPVLAN_FEATURES)
     ipvlan.port.count += 1
     return 0
 
@@ -238,7 +231,7 @@ def ipvlan_stop(dev: net_device) -> int:
 def ipvlan_fix_features(dev: net_device, features: int) -> int:
     """ndo_fix_features"""
     ipvlan: ipvl_dev = dev.priv
-    return stacked_fix_features(ipvlan.lowerdev, features, IPVLAN_FEATURES, ALWAYS_ON)
+    return stacked_fix_features(ipvlan.lowerdev, features, IPVLAN_FEATURES)
 
 
 def ipvlan_change_rx_flags(dev: net_device, change: int) -> None:

@@ -83,13 +83,6 @@ FROM_OUTSIDE = (
 )
 """The modes of devices that get a group's frame of a sender who is none of them."""
 ETH_P_PAUSE = 0x8808
-ALWAYS_ON = (
-    netdevice.NETIF_F_SG
-    | netdevice.NETIF_F_HW_CSUM
-    | netdevice.NETIF_F_GSO_SOFTWARE
-    | netdevice.NETIF_F_GSO_ROBUST
-    | netdevice.NETIF_F_GSO_ENCAP_ALL
-)
 MACVLAN_FEATURES = (
     netdevice.NETIF_F_SG
     | netdevice.NETIF_F_HW_CSUM
@@ -458,7 +451,7 @@ def macvlan_change_mtu(dev: net_device, new_mtu: int) -> int:
 def macvlan_init(dev: net_device) -> int:
     """ndo_init: carrier and features of the lower device. 0."""
     vlan: macvlan_dev = dev.priv
-    stacked_init(dev, vlan.lowerdev, MACVLAN_FEATURES, ALWAYS_ON)
+    stacked_init(dev, vlan.lowerdev, MACVLAN_FEATURES)
     dev.hw_features |= netdevice.NETIF_F_LRO
     vlan.port.count += 1
     return 0
@@ -475,7 +468,7 @@ def macvlan_uninit(dev: net_device) -> None:
 def macvlan_fix_features(dev: net_device, features: int) -> int:
     """ndo_fix_features: the lower device's, and what software can do."""
     vlan: macvlan_dev = dev.priv
-    return stacked_fix_features(vlan.lowerdev, features, MACVLAN_FEATURES, ALWAYS_ON)
+    return stacked_fix_features(vlan.lowerdev, features, MACVLAN_FEATURES)
 
 
 def macvlan_ethtool_get_drvinfo(dev: net_device) -> ethtool_drvinfo:

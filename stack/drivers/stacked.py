@@ -19,13 +19,22 @@ from stack.core.if_vlan import vlan_vid_add, vlan_vid_del
 from stack.core.link_watch import netif_stacked_transfer_operstate
 from stack.core.netdevice import net_device
 
+ALWAYS_ON = (
+    netdevice.NETIF_F_SG
+    | netdevice.NETIF_F_HW_CSUM
+    | netdevice.NETIF_F_GSO_SOFTWARE
+    | netdevice.NETIF_F_GSO_ROBUST
+    | netdevice.NETIF_F_GSO_ENCAP_ALL
+)
+"""What software does for a device without it."""
 
-def stacked_init(dev: net_device, lower: net_device, own: int, always: int) -> None:
-    """ndo_init: carrier and features of the lower device: those of `own`, and `always`."""
+
+def stacked_init(dev: net_device, lower: net_device, own: int) -> None:
+    """ndo_init: carrier and features of the lower device: those of `own`, and ALWAYS_ON."""
     carrier = netdevice.LINK_STATE_NOCARRIER
     dev.state = dev.state & ~carrier | lower.state & carrier
-    dev.features = lower.features & own | always
-    dev.vlan_features = lower.vlan_features & own | always
+    dev.features = lower.features & own | ALWAYS_ON
+    dev.vlan_features = lower.vlan_features & own | ALWAYS_ON
     dev.gso_max_size = lower.gso_max_size
     dev.gso_max_segs = lower.gso_max_segs
     dev.hard_header_len = lower.hard_header_len
@@ -41,11 +50,11 @@ def stacked_register(dev: net_device, lower: net_device) -> int:
     return err
 
 
-def stacked_fix_features(lower: net_device, features: int, own: int, always: int) -> int:
+def stacked_fix_features(lower: net_device, features: int, own: int) -> int:
     """ndo_fix_features: the lower device's, and what software can do."""
     below = lower.features & (features | ~netdevice.NETIF_F_LRO)
     features = netdev_increment_features(below, features, features)
-    return (features | always) & (always | own)
+    return (features | ALWAYS_ON) & (ALWAYS_ON | own)
 
 
 def stacked_set_rx_mode(dev: net_device) -> None:

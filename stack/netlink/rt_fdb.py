@@ -21,7 +21,7 @@ from stack.bridge.br_fdb import (
     FDB_STICKY,
     br_fdb_external_learn_add,
     br_fdb_find_rcu,
-    br_fdb_flush_matching,
+    br_fdb_flush,
     br_fdb_update,
     fdb_add_entry,
     fdb_delete_entry,
@@ -37,6 +37,7 @@ from stack.bridge.br_private import (
 from stack.core import uapi
 from stack.core.dev import dev_mc_add, dev_mc_del, dev_uc_add, dev_uc_del
 from stack.core.netdevice import ARPHRD_ETHER, ETH_ALEN, net_device
+from stack.core.uapi import NTF_EXT_LEARNED, NTF_MASTER, NTF_SELF, NTF_STICKY, NTF_USE
 from stack.netlink.af_netlink import netlink_reply, nlmsg_put
 from stack.netlink.netlink_sock import NLM_F_BULK, NLM_F_EXCL, NLMSG_HDRLEN, nlmsg
 from stack.netlink.nlattr import (
@@ -48,21 +49,20 @@ from stack.netlink.nlattr import (
     U32,
     Attr,
     Attrs,
+    AttrTable,
     NlError,
 )
-from stack.netlink.nlattr import AttrTable as Table
 from stack.netlink.rt_attrs import IFINFOMSG, IFLA, NDA, NDA_CACHE, NDMSG, TICK_NS
 from stack.netlink.rt_kinds import link_kind_of
 from stack.netlink.rt_link import check, device_of, header, nlmsg_parse
 
-NTF_USE, NTF_SELF, NTF_MASTER, NTF_EXT_LEARNED, NTF_STICKY = 0x01, 0x02, 0x04, 0x10, 0x40
 GET = "fdb get request"
-NDA_DUMP = Table(
+NDA_DUMP = AttrTable(
     "NDA",
     (Attr("NDA_IFINDEX", 8, BINARY, told=True), Attr("NDA_MASTER", 9, BINARY, told=True)),
     last=NDA.last,
 )
-FLUSH = Table(
+FLUSH = AttrTable(
     "NDA",
     (
         Attr("NDA_VLAN", 5, U16, legal=range(1, 4095)),
@@ -388,4 +388,4 @@ def br_fdb_delete_bulk(nlh: nlmsg) -> None:
         return  # a bridge here does not tell VLANs apart: no entry has one
     wanted = fdb_flush_flags(state, flags)
     mask = fdb_flush_flags(tb.get("NDA_NDM_STATE_MASK", 0), tb.get("NDA_NDM_FLAGS_MASK", 0))
-    br_fdb_flush_matching(br, port, wanted, mask)
+    br_fdb_flush(br, port, wanted, mask)

@@ -25,6 +25,7 @@ from stack.core.neigh_table import (
 )
 from stack.core.neighbour import neigh_create, neigh_event_send, neigh_lookup, neigh_update
 from stack.core.netdevice import ETH_P_IP, ETH_P_IPV6, net_device
+from stack.core.uapi import NTF_PROXY, NTF_USE
 from stack.net import Net
 from stack.netlink.af_netlink import netlink_reply, nlmsg_put
 from stack.netlink.netlink_sock import (
@@ -41,7 +42,6 @@ from stack.netlink.rt_link import check, device_of, header, nlmsg_parse, only
 
 NDA_FIND = AttrTable("NDA", (Attr("NDA_DST", 1, BINARY, told=True),), last=16)
 """What neigh_get and neigh_delete look for; they do not check others."""
-NTF_USE, NTF_PROXY = 0x01, 0x08
 ADDR_BYTES = {uapi.AF_INET: 4, uapi.AF_INET6: 16}
 FAMILIES = {ETH_P_IP: uapi.AF_INET, ETH_P_IPV6: uapi.AF_INET6}
 """The family of a table, which names it by EtherType."""

@@ -18,7 +18,7 @@ from typing import Any
 from stack.core import uapi
 from stack.core.netdevice import ETH_ALEN, ETH_MAX_MTU, ETH_MIN_MTU, net_device
 from stack.core.rows import clone_state
-from stack.core.uapi import AF_INET, AF_INET6
+from stack.core.uapi import AF_INET, AF_INET6, NTF_SELF
 from stack.net import Net
 from stack.netlink.netlink_sock import NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE
 from stack.netlink.nlattr import (
@@ -37,7 +37,6 @@ from stack.netlink.nlattr import (
 from stack.netlink.rt_kind_row import link_kind, link_name, validate_unicast
 from stack.tunnel.udp_tunnel import PORT_RANGE
 from stack.tunnel.vxlan import (
-    NTF_SELF,
     vxlan_changelink,
     vxlan_config,
     vxlan_config_validate,

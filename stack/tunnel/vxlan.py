@@ -85,7 +85,6 @@ if TYPE_CHECKING:
     from stack.machine import Machine
     from stack.net import Net
 
-NTF_SELF = 0x02
 VXLAN_HF_VNI = 0x08000000
 VXLAN_PORT = 8472
 """Linux's default, older than RFC 7348's 4789."""
@@ -205,7 +204,7 @@ def vxlan_fdb_append(vxlan: vxlan_dev, addr: bytes, rdst: vxlan_rdst) -> bool:
     f = vxlan.fdb.get(addr)
     if f is None:
         nud = uapi.NUD_REACHABLE | uapi.NUD_PERMANENT
-        return vxlan_fdb_create(vxlan, addr, nud, NTF_SELF, rdst) is not None
+        return vxlan_fdb_create(vxlan, addr, nud, uapi.NTF_SELF, rdst) is not None
     if vxlan_fdb_find_rdst(f, rdst) is None:
         f.remotes.append(rdst)
     return True
@@ -235,7 +234,7 @@ def vxlan_snoop(vxlan: vxlan_dev, src: wide, addr: bytes, ifindex: int) -> bool:
     if f is None:
         rdst = vxlan_rdst(src, cfg.dst_port, cfg.vni)
         rdst.ifindex = ifindex if cfg.family == AF_INET6 and src >> 118 == LINK_LOCAL else 0
-        vxlan_fdb_create(vxlan, addr, uapi.NUD_REACHABLE, NTF_SELF, rdst)
+        vxlan_fdb_create(vxlan, addr, uapi.NUD_REACHABLE, uapi.NTF_SELF, rdst)
         return False
     first = f.remotes[0]
     if first.remote == src:
