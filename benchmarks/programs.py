@@ -29,7 +29,7 @@ __all__ = ["ROWS", "Row", "main"]
 ROUNDS = 3
 START_S = 30.0
 CALLS = """
-import socket, sys, time
+import os, socket, sys, time
 sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
 sock.bind(("127.0.0.1", 0))
 sock.connect(sock.getsockname())
@@ -39,7 +39,9 @@ def option():
 def echo():
     sock.send(b"x")
     sock.recv(10)
-call = {"option": option, "echo": echo}[sys.argv[1]]
+def stat():
+    os.stat("/etc/passwd")
+call = {"option": option, "echo": echo, "stat": stat}[sys.argv[1]]
 for _ in range(200):
     call()
 begin = time.perf_counter()
@@ -87,6 +89,7 @@ def iperf3(*more: str) -> Row:
 ROWS = {
     "getsockopt": Row("calls/s", [sys.executable, "-c", CALLS, "option"], r"([\d.]+)"),
     "send and recv": Row("pairs/s", [sys.executable, "-c", CALLS, "echo"], r"([\d.]+)"),
+    "stat of a file": Row("calls/s", [sys.executable, "-c", CALLS, "stat"], r"([\d.]+)"),
     "redis SET": redis("set"),
     "redis GET": redis("get"),
     "redis SET, 16 at once": redis("set", "-P", "16"),

@@ -32,6 +32,8 @@ cdef extern from *:
     #ifdef __linux__
     #include <linux/seccomp.h>
     #include <sys/ioctl.h>
+    #include <sys/socket.h>
+    #include <sys/stat.h>
     #include <sys/syscall.h>
     #include <sys/uio.h>
     #include <unistd.h>
@@ -67,6 +69,53 @@ cdef extern from *:
         text[n] = 0;
         at = strstr(text, "flags:");
         return at ? strtoll(at + 6, NULL, 8) : -1;
+    }
+    /* Descriptors that stand for threads, so that not every question opens one: that of
+       /proc/TID/fd, and a pidfd. A thread that is gone answers ESRCH or ENOENT, also when its
+       number is another's by now. */
+    #define E1K_THREADS 16
+    typedef struct { int tid, dir, pidfd; } e1k_thread;
+    static void e1k_forget(e1k_thread *t)
+    {
+        if (t->dir >= 0)
+            close(t->dir);
+        if (t->pidfd >= 0)
+            close(t->pidfd);
+        t->tid = t->dir = t->pidfd = -1;
+    }
+    static e1k_thread *e1k_find(e1k_thread *threads, int tid)
+    {
+        e1k_thread *t = threads + (unsigned)tid % E1K_THREADS;
+        if (t->tid != tid) {
+            e1k_forget(t);
+            t->tid = tid;
+        }
+        return t;
+    }
+    static int64_t e1k_inode(e1k_thread *threads, int tid, unsigned number)
+    {
+        char path[48], name[48], at[16];
+        e1k_thread *t = e1k_find(threads, tid);
+        int known = t->dir >= 0;
+        ssize_t n;
+        snprintf(at, sizeof at, "%u", number);
+        for (;; known = 0) {
+            if (!known) {
+                e1k_forget(t);
+                t->tid = tid;
+                snprintf(path, sizeof path, "/proc/%d/fd", tid);
+                t->dir = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+                if (t->dir < 0)
+                    return e1k_socket_inode(tid, number);
+            }
+            n = readlinkat(t->dir, at, name, sizeof name - 1);
+            if (n >= 0 || !known)
+                break;
+        }
+        if (n < 8 || memcmp(name, "socket:[", 8))
+            return -1;
+        name[n] = 0;
+        return strtoll(name + 8, NULL, 10);
     }
     /* Linux 6.6: the program runs on at once, on the processor of who answers. */
     #ifndef SECCOMP_IOCTL_NOTIF_SET_FLAGS
@@ -120,12 +169,17 @@ cdef extern from *:
         return syscall(write ? SYS_process_vm_writev : SYS_process_vm_readv, tid, &local, 1L,
                        &there, 1L, 0L);
     }
-    static int e1k_getfd(int pid, int number)
+    static int e1k_pidfd(int tid)
     {
         /* Of any thread since Linux 6.9 (PIDFD_THREAD), before of a process's first. */
-        int fd = -1, pidfd = (int)syscall(SYS_pidfd_open, pid, O_EXCL);
+        int pidfd = (int)syscall(SYS_pidfd_open, tid, O_EXCL);
         if (pidfd < 0 && errno == EINVAL)
-            pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
+            pidfd = (int)syscall(SYS_pidfd_open, tid, 0);
+        return pidfd;
+    }
+    static int e1k_getfd(int pid, int number)
+    {
+        int fd = -1, pidfd = e1k_pidfd(pid);
         if (pidfd >= 0) {
             int why;
             fd = (int)syscall(SYS_pidfd_getfd, pidfd, number, 0);
@@ -135,10 +189,48 @@ cdef extern from *:
         }
         return fd;
     }
+    /* The program's socket with this inode; -1: there is none, or it cannot be had. Only sockets
+       are looked at so, for to close a copy of a file may write it back (NFS, FUSE). */
+    static int e1k_end(e1k_thread *threads, int tid, int number, uint64_t inode)
+    {
+        e1k_thread *t = e1k_find(threads, tid);
+        struct stat st;
+        int fd;
+        if (t->pidfd < 0)
+            t->pidfd = e1k_pidfd(tid);
+        if (t->pidfd < 0)
+            return -1;
+        fd = (int)syscall(SYS_pidfd_getfd, t->pidfd, number, 0);
+        if (fd >= 0 && (fstat(fd, &st) || (uint64_t)st.st_ino != inode)) {
+            close(fd);
+            fd = -1;
+        }
+        if (fd < 0)
+            e1k_forget(t);
+        return fd;
+    }
+    static int e1k_drain(e1k_thread *threads, int tid, int number, uint64_t inode)
+    {
+        char data[4096];
+        int fd = e1k_end(threads, tid, number, inode);
+        if (fd < 0)
+            return 0;
+        while (recv(fd, data, sizeof data, MSG_DONTWAIT) == (ssize_t)sizeof data)
+            ;
+        close(fd);
+        return 1;
+    }
     #else
     #define E1K_SECCOMP 0
-    static int64_t e1k_socket_inode(int tid, unsigned number)
-    { (void)tid, (void)number; return -1; }
+    #define E1K_THREADS 1
+    typedef struct { int tid, dir, pidfd; } e1k_thread;
+    static void e1k_forget(e1k_thread *t) { (void)t; }
+    static int64_t e1k_inode(e1k_thread *t, int tid, unsigned number)
+    { (void)t, (void)tid, (void)number; return -1; }
+    static int e1k_end(e1k_thread *t, int tid, int number, uint64_t inode)
+    { (void)t, (void)tid, (void)number, (void)inode; return -1; }
+    static int e1k_drain(e1k_thread *t, int tid, int number, uint64_t inode)
+    { (void)t, (void)tid, (void)number, (void)inode; return 0; }
     static int64_t e1k_fd_flags(int tid, unsigned number) { (void)tid, (void)number; return -1; }
     #define SECCOMP_USER_NOTIF_FLAG_CONTINUE 1
     #define SECCOMP_ADDFD_FLAG_SETFD 1
@@ -165,13 +257,21 @@ cdef extern from *:
     #endif
     """
     const bint E1K_SECCOMP
+    enum: E1K_THREADS
+    ctypedef struct e1k_thread:
+        int tid, dir, pidfd
+    void e1k_forget(e1k_thread *thread) nogil
+    int64_t e1k_inode(e1k_thread *threads, int tid, unsigned number) nogil
+    int e1k_end(e1k_thread *threads, int tid, int number, uint64_t inode) nogil
+    bint e1k_drain(e1k_thread *threads, int tid, int number, uint64_t inode) nogil
+    int F_GETFL
+    int fcntl(int fd, int what) nogil
     const short POLLIN, POLLHUP
     struct pollfd:
         int fd
         short events, revents
     int sched_yield() nogil
     int poll(pollfd *fds, unsigned long count, int timeout) nogil
-    int64_t e1k_socket_inode(int tid, unsigned number) nogil
     int64_t e1k_fd_flags(int tid, unsigned number) nogil
     const uint32_t SECCOMP_USER_NOTIF_FLAG_CONTINUE, SECCOMP_ADDFD_FLAG_SEND
     const uint32_t SECCOMP_ADDFD_FLAG_SETFD
@@ -207,14 +307,25 @@ cdef class Listener:
     cdef readonly int fd
     cdef readonly bint ended
     """Whether `next` has found that no process has the filter any more."""
+    cdef e1k_thread threads[E1K_THREADS]
+
+    def __cinit__(self):
+        for i in range(E1K_THREADS):
+            self.threads[i].tid = self.threads[i].dir = self.threads[i].pidfd = -1
 
     def __init__(self, int fd):
         self.fd = fd
         e1k_notif_sync(fd)      # older kernels wake the program a little later
 
     def __dealloc__(self):
+        self.forget_threads()
         if self.fd > 0:
             close(self.fd)
+
+    cpdef forget_threads(self):
+        """Give back the descriptors that stand for threads."""
+        for i in range(E1K_THREADS):
+            e1k_forget(&self.threads[i])
 
     def fileno(self):
         """The listener's descriptor, which is readable when a call waits; -1 when closed."""
@@ -222,6 +333,7 @@ cdef class Listener:
 
     def close(self):
         """From now on the calls fail with ENOSYS. Safe to call twice."""
+        self.forget_threads()
         if self.fd >= 0:
             os.close(self.fd)
             self.fd = -1
@@ -299,10 +411,25 @@ cdef class Listener:
         if e1k_notif_addfd(self.fd, call_id, fd, SECCOMP_ADDFD_FLAG_SETFD, flags, number) < 0:
             failed()
 
+    def inode(self, int tid, unsigned int number):
+        """Return the inode of the socket under a thread's number; -1: there is none."""
+        return e1k_inode(self.threads, tid, number)
 
-def socket_inode(int tid, unsigned int number):
-    """Return the inode of the socket under a thread's number; -1: there is none."""
-    return e1k_socket_inode(tid, number)
+    def status(self, int tid, int number, uint64_t inode):
+        """Return the status flags (O_NONBLOCK) of the socket with this inode under a number.
+
+        -1: it is not there, or cannot be looked at.
+        """
+        cdef int flags, fd = e1k_end(self.threads, tid, number, inode)
+        if fd < 0:
+            return -1
+        flags = fcntl(fd, F_GETFL)
+        close(fd)
+        return flags
+
+    def drain(self, int tid, int number, uint64_t inode):
+        """Take what waits in the socket with this inode under a number. False: it is not there."""
+        return e1k_drain(self.threads, tid, number, inode)
 
 
 def fd_flags(int tid, unsigned int number):
@@ -322,6 +449,15 @@ def read_memory(int tid, uint64_t addr, int64_t count):
         if n != count:
             raise OSError(EFAULT if n >= 0 else errno, f"memory of {tid} at {addr:#x}")
     return data
+
+
+def read_into(int tid, uint64_t addr, unsigned char[::1] room):
+    """Fill `room` from a program's memory. Raises: OSError EFAULT."""
+    cdef int64_t n, count = room.shape[0]
+    if count:
+        n = e1k_vm(False, tid, addr, &room[0], count)
+        if n != count:
+            raise OSError(EFAULT if n >= 0 else errno, f"memory of {tid} at {addr:#x}")
 
 
 def write_memory(int tid, uint64_t addr, const unsigned char[::1] data):

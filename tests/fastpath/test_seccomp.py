@@ -5,10 +5,13 @@ What answers calls is tested with programs, tests/programs.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import mmap
 import os
+import signal
+import socket
 
 import pytest
 from hypothesis import given
@@ -74,3 +77,62 @@ def test_descriptors_of_others_and_of_nobody():
         assert raised.value.errno in (code, errno.ESRCH)
     os.close(read)
     os.close(write)
+
+
+@contextlib.contextmanager
+def children(count):
+    """Processes that have what this one has, as (their numbers)."""
+    pids = []
+    try:
+        for _ in range(count):
+            pid = os.fork()
+            if not pid:
+                signal.pause()
+                os._exit(0)
+            pids.append(pid)
+        yield pids
+    finally:
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+                os.waitpid(pid, 0)
+
+
+def test_what_is_known_of_threads_goes_with_them():
+    listener = seccomp.Listener(-1)
+    before = len(os.listdir("/proc/self/fd"))
+    mine, other = socket.socketpair()
+    with mine, other, open(os.devnull) as file:
+        inode = os.fstat(mine.fileno()).st_ino
+        with children(40) as pids:  # more than are remembered
+            for pid in pids * 2:
+                assert listener.inode(pid, mine.fileno()) == inode
+                assert listener.inode(pid, file.fileno()) == -1
+                assert listener.inode(pid, 9999) == -1
+                assert listener.status(pid, mine.fileno(), inode) == os.O_RDWR
+                assert listener.status(pid, file.fileno(), inode) == -1
+                assert listener.status(pid, other.fileno(), inode) == -1
+            assert len(os.listdir("/proc/self/fd")) <= before + 3 + 2 * 16
+            last = pids[-1]
+        assert listener.inode(last, mine.fileno()) == -1
+        assert listener.status(last, mine.fileno(), inode) == -1
+    listener.close()
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+@given(st.lists(st.integers(1, 9000), max_size=4))
+def test_a_socket_is_drained_whatever_is_in_it(sizes):
+    listener = seccomp.Listener(-1)
+    mine, other = socket.socketpair()
+    with mine, other:
+        mine.setblocking(False)
+        for size in sizes:
+            other.send(bytes(size))
+        inode = os.fstat(mine.fileno()).st_ino
+        assert not listener.drain(ME, other.fileno(), inode)
+        assert not listener.drain(ME, 9999, inode)
+        assert listener.drain(ME, mine.fileno(), inode)
+        with pytest.raises(BlockingIOError):
+            mine.recv(1)
+        assert listener.status(ME, mine.fileno(), inode) == os.O_RDWR | os.O_NONBLOCK
+    listener.close()

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, NoReturn
 
 from fastpath.base.bpf import BPF_MAXINSNS
-from fastpath.base.seccomp import get_fd, read_memory, socket_inode, write_memory
+from fastpath.base.seccomp import get_fd, read_memory, write_memory
 from stack.api import net_sysfs
 from stack.api.programs.files import PAGE, memory_file, path_at, text_of
 from stack.api.programs.filter import FIONREAD, O_PATH, TIOCOUTQ
@@ -275,10 +275,11 @@ def receive(
     stream = at.sock.type == uapi.SOCK_STREAM
     done = call.state or 0
     want = total(iov)
-    if any(addr < LOWEST_ADDR and size for addr, size in iov):
-        raise os_error(errno.EFAULT, "no address")  # before anything is taken
+    for addr, size in iov:
+        if addr < LOWEST_ADDR and size:
+            raise os_error(errno.EFAULT, "no address")  # before anything is taken
     rest = want - done
-    room = bytearray(min(rest, PIECE_BYTES))
+    room = call.supervisor.room()[:rest]
     msg = msghdr() if msg is None else msg
     msg.set_bufs([room])
     try:
@@ -295,7 +296,7 @@ def receive(
         if done:
             return done, msg
         raise
-    scatter(call.tid, iov, memoryview(room)[: min(n, len(room))], done)
+    scatter(call.tid, iov, room[:n], done)
     whole = flags & uapi.MSG_WAITALL and stream and not flags & uapi.MSG_PEEK
     if whole and n and done + n < want:
         call.state = done + n
@@ -327,8 +328,11 @@ def send(
             wait_for_syn_data(call, at, done < want)
         if want and done >= want:
             return done
+    room = None
+    if at.sock.type == uapi.SOCK_STREAM and not flags & uapi.MSG_ZEROCOPY:
+        room = call.supervisor.room()  # the stream copies it
     while True:
-        pieces = [gather(call.tid, iov, done)]
+        pieces = [gather(call.tid, iov, done, room)]
         if at.sock.type != uapi.SOCK_STREAM and len(pieces[0]) < want:
             raise os_error(errno.EMSGSIZE, f"a message of {want} bytes")
         if flags & uapi.MSG_ZEROCOPY and not done and want <= PIECE_BYTES:
@@ -568,7 +572,7 @@ def do_ioctl(call: Call) -> int | None:
     supervisor = call.supervisor
     if (
         call.args[1] & 0xFFFFFFFF not in OF_INTERFACES
-        or socket_inode(call.tid, call.args[0] & 0xFFFFFFFF) < 0
+        or supervisor.listener.inode(call.tid, call.args[0] & 0xFFFFFFFF) < 0
     ):
         return None
     if supervisor.down:
@@ -724,7 +728,9 @@ def do_write_file(call: Call) -> int | None:
     supervisor = call.supervisor
     if not supervisor.tree.writers:
         return None
-    path = supervisor.tree.writers.get(socket_inode(call.tid, call.args[0] & 0xFFFFFFFF))
+    path = supervisor.tree.writers.get(
+        supervisor.listener.inode(call.tid, call.args[0] & 0xFFFFFFFF)
+    )
     if path is None:
         return None
     size = min(call.args[2], PAGE)
@@ -737,7 +743,7 @@ def do_write_file(call: Call) -> int | None:
 
 
 def show(call: Call, numbers: Iterable[int]) -> dict[int, Placeholder]:
-    """Have the sockets under these numbers show their readiness from now on; those there are."""
+    """Have the sockets under these numbers show what is true now; those there are."""
     supervisor = call.supervisor
     found: dict[int, Placeholder] = {}
     if supervisor.down:
@@ -746,8 +752,7 @@ def show(call: Call, numbers: Iterable[int]) -> dict[int, Placeholder]:
         at = supervisor.at(call.tid, number)
         if at is not None:
             found[number] = at
-            if at.watch() or at.stale():
-                supervisor.show(call.tid, number, at)
+            supervisor.show(call.tid, number, at)
     return found
 
 
@@ -786,11 +791,6 @@ def do_select(call: Call) -> None:
     show(call, (number for number in range(count) if bits >> number & 1))
 
 
-def do_epoll_ctl(call: Call) -> None:
-    """epoll_ctl(2)."""
-    show(call, [call.args[2] & 0xFFFFFFFF])
-
-
 CALLS: dict[str, Callable[[Call], int | None]] = {
     "socket": do_socket,
     "splice": do_splice,
@@ -810,7 +810,6 @@ CALLS: dict[str, Callable[[Call], int | None]] = {
     "ppoll": do_poll,
     "select": do_select,
     "pselect6": do_select,
-    "epoll_ctl": do_epoll_ctl,
     **{
         name: ours(function)
         for name, function in {

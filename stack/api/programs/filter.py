@@ -42,7 +42,6 @@ CALLS: dict[str, tuple[int | None, int | None]] = {
     "getpeername": (52, 205),
     "setsockopt": (54, 208),
     "getsockopt": (55, 209),
-    "epoll_ctl": (233, 21),
     "openat": (257, 56),
     "newfstatat": (262, 79),
     "faccessat": (269, 48),
@@ -97,7 +96,6 @@ X32 = 0x40000000
 O_PATH, AT_EMPTY_PATH = 0o10000000, 0x1000
 FUTEX_WAIT, FUTEX_WAIT_BITSET = 0, 9
 ARCH_SET_FS = 0x1002
-EPOLL_CTL_ADD = 1
 MAP_SHARED, MAP_ANONYMOUS = 0x1, 0x20
 SIOC, FIONREAD, TIOCOUTQ = 0x8900, 0x541B, 0x5411
 
@@ -124,13 +122,6 @@ def number_of(name: str) -> int | None:
 # What a call does that does not always stop. The accumulator is free.
 SPECIAL: dict[str, list[Insn]] = {
     "socket": [(LD, 0, 0, ARGS), (JEQ, 0, 1, AF_UNIX), (RET, 0, 0, ALLOW), (RET, 0, 0, NOTIFY)],
-    # From EPOLL_CTL_ADD on a socket shows its readiness, whatever becomes of the entry.
-    "epoll_ctl": [
-        (LD, 0, 0, ARGS + 8),
-        (JEQ, 0, 1, EPOLL_CTL_ADD),
-        (RET, 0, 0, NOTIFY),
-        (RET, 0, 0, ALLOW),
-    ],
     "mmap": [
         (LD, 0, 0, ARGS + 24),
         (JSET, 1, 0, MAP_ANONYMOUS),

@@ -10,7 +10,7 @@ import errno
 import struct
 from typing import Any
 
-from fastpath.base.seccomp import read_memory, write_memory
+from fastpath.base.seccomp import read_into, read_memory, write_memory
 from stack.core.errors import os_error
 from stack.core.sockaddr import sockaddr, sockaddr_bytes
 
@@ -69,23 +69,34 @@ def get_iov(tid: int, addr: int, count: int) -> Iov:
     return rows
 
 
-def gather(tid: int, iov: Iov, skip: int = 0, most: int = PIECE_BYTES) -> bytearray:
-    """The bytes of the buffers from `skip` on, at most `most`. Raises: OSError EFAULT."""
-    out = bytearray()
+def gather(tid: int, iov: Iov, skip: int = 0, room: Any = None) -> Any:
+    """The bytes of the buffers from `skip` on, at most PIECE_BYTES, or as many as `room` has.
+
+    A part of the memoryview `room`; without one a bytearray. Raises: OSError EFAULT.
+    """
+    if room is None:
+        data = bytearray(min(max(total(iov) - skip, 0), PIECE_BYTES))
+        gather(tid, iov, skip, memoryview(data))
+        return data
+    done = 0
     for addr, size in iov:
         if skip >= size:
             skip -= size
             continue
-        piece = min(size - skip, most - len(out))
-        out += read_memory(tid, addr + skip, piece)
+        piece = min(size - skip, len(room) - done)
+        read_into(tid, addr + skip, room[done : done + piece])
+        done += piece
         skip = 0
-        if len(out) >= most:
+        if done >= len(room):
             break
-    return out
+    return room[:done]
 
 
 def scatter(tid: int, iov: Iov, data: Any, skip: int = 0) -> None:
     """Write to the buffers from `skip` on. Raises: OSError EFAULT."""
+    if not skip and len(iov) == 1 and len(data) <= iov[0][1]:
+        write_memory(tid, iov[0][0], data)
+        return
     view = memoryview(data)
     for addr, size in iov:
         if skip >= size:
@@ -101,7 +112,7 @@ def scatter(tid: int, iov: Iov, data: Any, skip: int = 0) -> None:
 
 def total(iov: Iov) -> int:
     """Bytes of all buffers."""
-    return sum(size for _, size in iov)
+    return iov[0][1] if len(iov) == 1 else sum(size for _, size in iov)
 
 
 def parse_control(data: bytes) -> list[tuple[int, int, bytes]]:

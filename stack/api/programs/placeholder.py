@@ -5,8 +5,8 @@ close, O_NONBLOCK and close-on-exec are the kernel's, and so are poll, select an
 descriptors and any others together. When the last copy is closed, by whatever way, this end hangs
 up, and the socket is closed.
 
-Readiness is shown from the first call on that waits for it (`watch`); a program whose calls block
-does not pay for it:
+Readiness is shown all the time, so neither epoll_ctl nor epoll_wait has to stop. While a call waits
+here, though, it is that which takes what comes, and what is left is shown when it returns:
 
     POLLIN      a byte waits in the program's end
     POLLOUT     cleared by bytes in this end, which fill the program's small send buffer
@@ -57,8 +57,10 @@ class Placeholder:
         self.inode = os.fstat(theirs.fileno()).st_ino
         self.theirs: unix.socket | None = theirs
         """The program's end, until the program has it."""
-        self._watched = False
+        self._watched = True
         self._shown = POLLOUT
+        self.waiting = 0
+        """Calls that wait here."""
         self.where = (0, -1)
         """A thread and its number for the program's end, when it was last at hand."""
         self.guard: unix.socket | None = None
@@ -66,6 +68,8 @@ class Placeholder:
         """Called with the number of the end that told of the close, and of that which will."""
         self._changed = changed
         """Called when the kernel may have woken whoever waits for the program's end."""
+        sk_sleep(self.sock.sk).add(self._woken)
+        self.refresh(theirs)
 
     def given(self) -> None:
         """The program has its end."""
@@ -76,7 +80,7 @@ class Placeholder:
     def close(self) -> None:
         """Give the descriptors back."""
         self.given()
-        self.unwatch()
+        self._unwatch()
         self.ours.close()
         if self.guard is not None:
             self.guard.close()
@@ -89,24 +93,15 @@ class Placeholder:
         """Whether POLLERR or POLLHUP of `bits` is not shown."""
         return bool(bits & (POLLERR | POLLHUP) & ~self._shown)
 
-    def watch(self) -> bool:
-        """Show readiness from now on. True: it was not shown yet, and `refresh` is to follow."""
-        if self._watched or self.sock.sk is None:
-            return False
-        self._watched = True
-        sk_sleep(self.sock.sk).add(self._woken)
-        return True
-
-    def unwatch(self) -> None:
+    def _unwatch(self) -> None:
         """Show no more changes."""
-        if self._watched:
-            self._watched = False
-            if self.sock.sk is not None:
-                sk_sleep(self.sock.sk).remove(self._woken)
+        if self._watched and self.sock.sk is not None:
+            sk_sleep(self.sock.sk).remove(self._woken)
+        self._watched = False
 
     def end(self) -> None:
         """The socket goes: whoever waits for it goes on, and finds out."""
-        self.unwatch()
+        self._unwatch()
         with contextlib.suppress(OSError):
             self.ours.shutdown(unix.SHUT_WR)
         if self._changed is not None:
@@ -125,10 +120,15 @@ class Placeholder:
         return bits & (POLLIN | POLLOUT | POLLRDHUP)
 
     def _woken(self) -> None:
+        if not self.waiting:
+            self.show()
+
+    def show(self) -> None:
         """Something has come, or there is room: what needs the program's end is not shown yet."""
-        if self._shown & POLLHUP:
-            return
-        bits = self.bits()
+        if self._watched and not self._shown & POLLHUP:
+            self._show(self.bits())
+
+    def _show(self, bits: int) -> None:
         if bits & POLLHUP and self._hang_up(bits):
             pass
         elif bits & POLLRDHUP and not self._shown & POLLRDHUP:
@@ -160,8 +160,8 @@ class Placeholder:
         self.guard = guard
         if bits & POLLERR:
             with contextlib.suppress(OSError):
-                end = unix.socket(unix.AF_UNIX, unix.SOCK_STREAM, 0, get_fd(*self.where))
-                with end:
+                copy = get_fd(*self.where) if self.theirs is None else os.dup(self.theirs.fileno())
+                with unix.socket(unix.AF_UNIX, unix.SOCK_STREAM, 0, copy) as end:
                     if os.fstat(end.fileno()).st_ino == self.inode:
                         end.send(b"\0", unix.MSG_DONTWAIT | unix.MSG_NOSIGNAL)
             self.ours.close()
@@ -170,14 +170,19 @@ class Placeholder:
         self._shown = bits
         return True
 
-    def stale(self) -> bool:
-        """Whether something shown is no longer true, which takes `refresh`."""
+    def stale(self) -> int:
+        """What is shown and no longer true, so that `refresh` has to follow."""
         if not self._watched:
-            return False
+            return 0
         gone = self._shown & ~self.bits()
         if self._shown & POLLHUP:
-            return bool(gone & POLLERR)
-        return bool(gone & (POLLOUT if self._shown & POLLRDHUP else POLLIN | POLLOUT))
+            return gone & POLLERR
+        return gone & (POLLOUT if self._shown & POLLRDHUP else POLLIN | POLLOUT)
+
+    def drained(self) -> None:
+        """Nothing is left in the program's end: POLLIN is not shown any more."""
+        self._shown &= ~POLLIN
+        self.show()
 
     def refresh(self, end: unix.socket) -> None:
         """Show all that is true now; `end` is the program's."""
@@ -196,4 +201,4 @@ class Placeholder:
                 end.send(FILL, unix.MSG_DONTWAIT)
             self._shown &= ~POLLOUT
         if bits & ~self._shown:
-            self._woken()
+            self._show(bits)

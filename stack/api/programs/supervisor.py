@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import mmap
 import os
 import re
 import select
@@ -20,9 +21,9 @@ import traceback
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from fastpath.base.seccomp import Listener, fd_flags, get_fd, socket_inode, write_memory
+from fastpath.base.seccomp import Listener, fd_flags, get_fd, write_memory
 from stack.api.programs.filter import numbers
-from stack.api.programs.memory import SECOND_NS, TIMESPEC
+from stack.api.programs.memory import PIECE_BYTES, SECOND_NS, TIMESPEC
 from stack.api.programs.placeholder import Placeholder
 from stack.api.programs.rings import Lent
 from stack.api.programs.sysfs import Tree
@@ -30,7 +31,7 @@ from stack.api.programs.virtual import Attached, Held, status_of
 from stack.core.bsd_socket import sys_close
 from stack.core.errors import os_error
 from stack.core.sock import sk_sleep
-from stack.core.uapi import O_NONBLOCK
+from stack.core.uapi import O_NONBLOCK, POLLIN
 from stack.net import Net
 
 SIGNAL_NS = 10_000_000
@@ -51,22 +52,21 @@ class Waiting(Exception):
 class Call:
     """A program's call. `args` are six numbers of 64 bits, as the program gave them."""
 
-    __slots__ = (
-        "args",
-        "deadline",
-        "done",
-        "held",
-        "id",
-        "name",
-        "row",
-        "scheduled",
-        "socket",
-        "state",
-        "supervisor",
-        "tid",
-        "timer",
-        "writes_to",
-    )
+    state: Any = None
+    """What the call's function keeps between its tries; a number: bytes that were moved."""
+    row = 0
+    """Messages that are done, of a call for many."""
+    deadline: int | None = None
+    """When a call for many messages takes no more, in ns."""
+    done = False
+    socket: Placeholder | None = None
+    """The socket of the network that the first argument names, once it was looked for."""
+    timer: Any = None
+    held: Held | None = None
+    """What it waits for where time is virtual, unless that is a socket."""
+    scheduled = False
+    writes_to: Any = None
+    """The struct sock whose sk_write_pending counts this call."""
 
     def __init__(self, supervisor: Supervisor, call_id: int, tid: int, name: str, args: Any):
         self.supervisor = supervisor
@@ -74,21 +74,6 @@ class Call:
         self.tid = tid
         self.name = name
         self.args: tuple[int, ...] = args
-        self.state: Any = None
-        """What the call's function keeps between its tries; a number: bytes that were moved."""
-        self.row = 0
-        """Messages that are done, of a call for many."""
-        self.deadline: int | None = None
-        """When a call for many messages takes no more, in ns."""
-        self.done = False
-        self.socket: Placeholder | None = None
-        """The socket of the network that the first argument names, once it was looked for."""
-        self.timer: Any = None
-        self.held: Held | None = None
-        """What it waits for where time is virtual, unless that is a socket."""
-        self.scheduled = False
-        self.writes_to: Any = None
-        """The struct sock whose sk_write_pending counts this call."""
 
     def wrote(self) -> None:
         """No data of this call's will follow."""
@@ -109,6 +94,8 @@ class Call:
             return
         if self.supervisor.listener.valid(self.id):
             self.supervisor.attempt(self)
+            if not self.done and self.socket is not None:
+                self.socket.show()
         else:
             self.supervisor.dropped(self)
 
@@ -136,7 +123,10 @@ class Call:
     def nonblock(self) -> bool:
         """Whether O_NONBLOCK is set at the descriptor. Raises: OSError EBADF."""
         number = self.args[0] & 0xFFFFFFFF
-        flags = fd_flags(self.tid, number)
+        assert self.socket is not None
+        flags = self.supervisor.listener.status(self.tid, number, self.socket.inode)
+        if flags < 0:
+            flags = fd_flags(self.tid, number)
         if flags < 0:
             raise os_error(errno.EBADF, f"descriptor {number} of thread {self.tid}")
         return bool(flags & O_NONBLOCK)
@@ -173,6 +163,7 @@ class Supervisor:
         """Rings that a call maps at the moment."""
         self.tree = Tree()
         self.calls = 0
+        self._room: memoryview | None = None
         self._names = numbers(virtual=attached is not None)
         self._functions = functions
         self._signals: Any = None
@@ -190,22 +181,23 @@ class Supervisor:
 
     def at(self, tid: int, number: int) -> Placeholder | None:
         """The socket under a program's number."""
-        return self.sockets.get(socket_inode(tid, number & 0xFFFFFFFF))
+        return self.sockets.get(self.listener.inode(tid, number & 0xFFFFFFFF))
 
     def give(self, call: Call, fd: int, nonblock: bool, flags: int) -> None:
         """Answer a call with a new descriptor for the host's socket `fd`."""
         changed = None if self.attached is None else self.attached.soon
         placeholder = Placeholder(self.host, fd, nonblock, changed)
         assert placeholder.theirs is not None
-        taken = False
+        number = -1
         try:
-            taken = self.give_file(call, placeholder.theirs.fileno(), flags)
+            number = self.give_file(call, placeholder.theirs.fileno(), flags)
         finally:
             placeholder.given()
-            if not taken:
+            if number < 0:
                 placeholder.close()
                 sys_close(self.host, fd)
-        if taken:
+        if number >= 0:
+            placeholder.where = (call.tid, number)
             placeholder.sock.inode = placeholder.inode
             self.sockets[placeholder.inode] = placeholder
             placeholder.moves = self._moved
@@ -221,8 +213,8 @@ class Supervisor:
         del self._ends[before]
         self._look_for_close(placeholder, now)
 
-    def give_file(self, call: Call, fd: int, flags: int) -> bool:
-        """Answer a call with a copy of the descriptor `fd`. False: its thread was killed.
+    def give_file(self, call: Call, fd: int, flags: int) -> int:
+        """Answer a call with a copy of the descriptor `fd`: its number; -1: its thread was killed.
 
         Raises: OSError EMFILE.
         """
@@ -236,7 +228,7 @@ class Supervisor:
         self._ended(call)
         if self.trace:
             self._note(call, number, 0)
-        return number >= 0
+        return number
 
     def look_at_hang_ups(self) -> None:
         """Close the sockets of which programs have closed the last copy."""
@@ -245,22 +237,28 @@ class Supervisor:
             self._drop(placeholder)
 
     def _drop(self, placeholder: Placeholder) -> None:
+        for call in [call for call in self.waiting if call.socket is placeholder]:
+            self.finish(call, 0, errno.EBADF)
         number = placeholder.number()
         self._hang_ups.unregister(number)
         del self._ends[number]
         del self.sockets[placeholder.inode]
-        for call in [call for call in self.waiting if call.socket is placeholder]:
-            self.finish(call, 0, errno.EBADF)
         placeholder.close()
         if not self.down and not self.host.closed:
             sys_close(self.host, placeholder.fd)
 
     def show(self, tid: int, number: int, placeholder: Placeholder) -> None:
-        """Bring what is shown under a program's number up to date."""
+        """Bring what is shown under a program's number up to date, of what is no longer true."""
+        placeholder.where = (tid, number)
+        gone = placeholder.stale()
+        if not gone:
+            return
+        if gone == POLLIN and self.listener.drain(tid, number, placeholder.inode):
+            placeholder.drained()
+            return
         with contextlib.suppress(OSError):
             end = unix.socket(unix.AF_UNIX, unix.SOCK_STREAM, 0, get_fd(tid, number))
             with end:
-                placeholder.where = (tid, number)
                 placeholder.refresh(end)
 
     def lend(self, call: Call, number: int, fd: int) -> None:
@@ -272,6 +270,12 @@ class Supervisor:
         for lent in self.lent:
             lent.close()
         self.lent.clear()
+
+    def room(self) -> memoryview:
+        """PIECE_BYTES through which a call moves data. The next call's overwrites it."""
+        if self._room is None:
+            self._room = memoryview(mmap.mmap(-1, PIECE_BYTES))  # takes what it is used for
+        return self._room
 
     # --- calls ----------------------------------------------------------------------------------
 
@@ -367,7 +371,7 @@ class Supervisor:
     def _settle(self, call: Call) -> None:
         """A call is about to return: it waits no longer, and its socket shows what is true now."""
         self.forget(call)
-        if call.socket is not None and call.socket.stale():
+        if call.socket is not None:
             self.show(call.tid, call.args[0] & 0xFFFFFFFF, call.socket)
 
     def wait(
@@ -379,6 +383,7 @@ class Supervisor:
         """
         if call not in self.waiting:
             self.waiting[call] = None
+            placeholder.waiting += 1
             sk_sleep(placeholder.sock.sk).add(call.woken)
             now = self._clock.now_ns()
             if timeout_ns:
@@ -402,8 +407,11 @@ class Supervisor:
         if call in self.waiting:
             del self.waiting[call]
             placeholder = call.socket
-            if placeholder is not None and placeholder.sock.sk is not None:
-                sk_sleep(placeholder.sock.sk).remove(call.woken)
+            if placeholder is not None and call.held is None:
+                placeholder.waiting -= 1
+                if placeholder.sock.sk is not None:
+                    sk_sleep(placeholder.sock.sk).remove(call.woken)
+                placeholder.show()
         call.wrote()
         if call.timer is not None:
             call.timer.cancel()
