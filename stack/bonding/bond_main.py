@@ -86,10 +86,10 @@ from stack.core.dev_upper import (
 from stack.core.errors import os_error
 from stack.core.ethtool import (
     DUPLEX_FULL,
-    ethtool_drvinfo,
     ethtool_get_settings,
     ethtool_link_ksettings,
     ethtool_ops,
+    fixed_drvinfo,
 )
 from stack.core.if_vlan import vlan_vid_add, vlan_vid_del
 from stack.core.link_watch import linkwatch_pending, netif_carrier_off, netif_carrier_on
@@ -110,7 +110,7 @@ from stack.core.rtnetlink import (
 )
 from stack.core.snmp import rtnl_link_stats64
 from stack.core.timer import mod_timer, timer_delete, timer_list, timer_shutdown
-from stack.ethernet.eth import ether_setup, is_valid_ether_addr
+from stack.ethernet.eth import ether_setup_software, is_valid_ether_addr
 
 if TYPE_CHECKING:
     from stack.machine import Machine
@@ -793,11 +793,6 @@ def bond_get_stats(dev: net_device) -> rtnl_link_stats64:
     return told
 
 
-def bond_ethtool_get_drvinfo(dev: net_device) -> ethtool_drvinfo:
-    """drivers/net/bonding/bond_main.c: `ethtool -i`."""
-    return ethtool_drvinfo(driver="bonding", version="", fw_version="2")
-
-
 def bond_ethtool_get_link_ksettings(dev: net_device) -> ethtool_link_ksettings:
     """drivers/net/bonding/bond_main.c: the sum of the speeds of the slaves that send."""
     bond: bonding = dev.priv
@@ -811,7 +806,7 @@ def bond_ethtool_get_link_ksettings(dev: net_device) -> ethtool_link_ksettings:
 
 
 bond_ethtool_ops = ethtool_ops(
-    get_drvinfo=bond_ethtool_get_drvinfo,
+    get_drvinfo=fixed_drvinfo("bonding", fw_version="2"),
     get_link=netif_carrier_ok,
     get_link_ksettings=bond_ethtool_get_link_ksettings,
 )
@@ -841,13 +836,9 @@ def bond_priv(dev: net_device) -> bonding:
 
 def bond_setup(dev: net_device) -> None:
     """drivers/net/bonding/bond_main.c: Ethernet without a queue; it stays in its namespace."""
-    ether_setup(dev)
+    ether_setup_software(dev, bond_netdev_ops, bond_ethtool_ops)
     dev.flags |= netdevice.IFF_MASTER
     dev.priv_flags |= netdevice.IFF_BONDING
-    dev.tx_queue_len = 0
-    dev.max_mtu = netdevice.ETH_MAX_MTU
-    dev.netdev_ops = bond_netdev_ops
-    dev.ethtool_ops = bond_ethtool_ops
     tags = netdevice.NETIF_F_HW_VLAN_CTAG_TX | netdevice.NETIF_F_HW_VLAN_STAG_TX
     filters = netdevice.NETIF_F_HW_VLAN_CTAG_RX | netdevice.NETIF_F_HW_VLAN_CTAG_FILTER
     own = BOND_VLAN_FEATURES | netdevice.NETIF_F_GSO_ENCAP_ALL
