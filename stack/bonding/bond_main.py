@@ -76,7 +76,7 @@ from stack.core.dev import (
     netdev_update_features,
     unregister_netdevice,
 )
-from stack.core.dev_notifier import call_netdevice_notifiers, register_netdevice_notifier
+from stack.core.dev_notifier import call_netdevice_notifiers, watches_devices
 from stack.core.dev_receive import netdev_rx_handler_register, netdev_rx_handler_unregister
 from stack.core.dev_upper import (
     master_fix_features,
@@ -93,7 +93,7 @@ from stack.core.ethtool import (
 )
 from stack.core.if_vlan import vlan_vid_add, vlan_vid_del
 from stack.core.link_watch import linkwatch_pending, netif_carrier_off, netif_carrier_on
-from stack.core.net_namespace import load_module, pernet_operations
+from stack.core.net_namespace import load_module
 from stack.core.netdevice import (
     net_device,
     net_device_ops,
@@ -113,7 +113,6 @@ from stack.core.timer import mod_timer, timer_delete, timer_list, timer_shutdown
 from stack.ethernet.eth import ether_setup_software, is_valid_ether_addr
 
 if TYPE_CHECKING:
-    from stack.machine import Machine
     from stack.net import Net
 
 BOND_VLAN_FEATURES = (
@@ -857,7 +856,7 @@ def bond_create(net: Net, name: str, mac: bytes | None = None) -> net_device:
         OSError: EEXIST, the name is taken; EADDRNOTAVAIL, no address of a station.
         ValueError: the name is empty or too long.
     """
-    bond_init(net.machine)
+    load_module(net.machine, "bonding", bond_net_ops)
     dev = rtnl_create_link(net, name, bond_link_ops, bond_setup, bond_priv)
     eth_hw_addr_init(dev, mac)
     dev.state |= netdevice.LINK_STATE_NOCARRIER
@@ -884,14 +883,4 @@ def bond_uninit(dev: net_device) -> None:
 bond_link_ops = rtnl_link_ops("bond", bond_uninit)
 
 
-def bond_init_net(net: Net) -> None:
-    """drivers/net/bonding/bond_main.c: watch the devices."""
-    register_netdevice_notifier(net, bond_netdev_event)
-
-
-bond_net_ops = pernet_operations(init=bond_init_net)
-
-
-def bond_init(machine: Machine) -> None:
-    """drivers/net/bonding/bond_main.c bonding_init: load the module, once; making a bond does."""
-    load_module(machine, "bonding", bond_net_ops)
+bond_net_ops = watches_devices(bond_netdev_event)

@@ -91,7 +91,6 @@ from stack.ipv6.addrconf_addr import register_inet6addr_notifier
 from stack.ipv6.if_inet6 import inet6_ifaddr
 
 if TYPE_CHECKING:
-    from stack.machine import Machine
     from stack.net import Net
 
 IPVLAN_MODE_NAMES = {"l2": IPVLAN_MODE_L2, "l3": IPVLAN_MODE_L3, "l3s": IPVLAN_MODE_L3S}
@@ -295,7 +294,7 @@ def ipvlan_link_new(
             macvlan has the master. ENOSPC: 65533 slaves are there.
         ValueError: the name is empty or too long.
     """
-    ipvlan_init_module(net.machine)
+    load_module(net.machine, "ipvlan", ipvlan_net_ops)
     if lowerdev.priv_flags & IFF_IPVLAN_SLAVE:
         lowerdev = lowerdev.priv.lowerdev
     dev = rtnl_create_link(net, name, ipvlan_link_ops, ipvlan_link_setup)
@@ -406,8 +405,3 @@ def ipvlan_init_net(net: Net) -> None:
 
 
 ipvlan_net_ops = pernet_operations(init=ipvlan_init_net)
-
-
-def ipvlan_init_module(machine: Machine) -> None:
-    """Load the module, once; making a slave does."""
-    load_module(machine, "ipvlan", ipvlan_net_ops)

@@ -58,7 +58,6 @@ from stack.tunnel.udp_tunnel import (
 )
 
 if TYPE_CHECKING:
-    from stack.machine import Machine
     from stack.net import Net
 
 GENEVE_UDP_PORT, GENEVE_VER = 6081, 0
@@ -235,7 +234,7 @@ def geneve_newlink(
         OSError: EBUSY: another device has host, port and VNI. EEXIST, EADDRNOTAVAIL.
         ValueError: the name is empty or too long.
     """
-    geneve_init(net.machine)
+    load_module(net.machine, "geneve", geneve_net_ops)
     gn = geneve_net_of(net)
     mine = cfg.family, cfg.dst_port, geneve_key(cfg)
     for other in gn.devs:
@@ -285,8 +284,3 @@ def geneve_init_net(net: Net) -> None:
 
 
 geneve_net_ops = pernet_operations(init=geneve_init_net)
-
-
-def geneve_init(machine: Machine) -> None:
-    """Load the module, once; making a device does."""
-    load_module(machine, "geneve", geneve_net_ops)

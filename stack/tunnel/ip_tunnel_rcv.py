@@ -30,7 +30,7 @@ from fastpath.base.skbuff import (
 from fastpath.net.hdr import icmp_hdr, ip_hdr, iphdr_at, ipv6_hdr, ipv6hdr_at
 from stack.core import drop_reason
 from stack.core.drop_reason import kfree_skb_reason
-from stack.core.net_namespace import load_module, pernet_operations
+from stack.core.net_namespace import pernet_operations
 from stack.core.netdevice import ETH_P_IP, ETH_P_IPV6, ETH_P_TEB, net_device
 from stack.core.rows import wide
 from stack.core.uapi import AF_INET, AF_INET6, IPPROTO_IPV6
@@ -71,7 +71,6 @@ from stack.tunnel.ip_tunnel import (
 )
 
 if TYPE_CHECKING:
-    from stack.machine import Machine
     from stack.net import Net
 
 IPTUNNEL_ERR_TIMEO_NS = 30_000_000_000
@@ -313,8 +312,4 @@ def tunnels_init_net(net: Net) -> None:
 
 
 tunnel_net_ops = pernet_operations(init=tunnels_init_net)
-
-
-def tunnels_init(machine: Machine) -> None:
-    """Load the modules ipip, sit, ip_gre, ip6_tunnel, ip6_gre, once; making a tunnel does."""
-    load_module(machine, "ip_tunnel", tunnel_net_ops)
+"""The modules ipip, sit, ip_gre, ip6_tunnel, ip6_gre."""

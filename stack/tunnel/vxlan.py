@@ -82,7 +82,6 @@ from stack.tunnel.udp_tunnel import (
 )
 
 if TYPE_CHECKING:
-    from stack.machine import Machine
     from stack.net import Net
 
 VXLAN_HF_VNI = 0x08000000
@@ -460,7 +459,7 @@ def vxlan_config_validate(
     Raises:
         OSError: EINVAL, ENODEV, EPERM, EEXIST.
     """
-    vxlan_init(net.machine)
+    load_module(net.machine, "vxlan", vxlan_net_ops)
     six = cfg.family == AF_INET6
     if is_group(cfg.family, cfg.local):
         raise ExtAckError(errno.EINVAL, "Local address cannot be multicast")
@@ -593,8 +592,3 @@ def vxlan_init_net(net: Net) -> None:
 
 
 vxlan_net_ops = pernet_operations(init=vxlan_init_net)
-
-
-def vxlan_init(machine: Machine) -> None:
-    """Load the module, once; making a device does."""
-    load_module(machine, "vxlan", vxlan_net_ops)
