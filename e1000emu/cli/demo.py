@@ -158,10 +158,8 @@ def run_ping(a: Any, *, count: int = 5, size: int = 56) -> dict[str, Any]:
     return pinger.summary()
 
 
-def run_udp(
-    a: Any, b: Any, *, exchanges: int = 5000, size: int = 64, profile: Profile | None = None
-) -> Rate:
-    """Send `exchanges` datagrams of `size` bytes to b, which answers each; check every byte."""
+def run_udp(a: Any, b: Any, *, exchanges: int = 5000, profile: Profile | None = None) -> Rate:
+    """Send `exchanges` datagrams of 64 bytes to b, which answers each; check every byte."""
     from stack.socket import AF_INET, SOCK_DGRAM, Socket
 
     with Socket(b, AF_INET, SOCK_DGRAM) as server, Socket(a, AF_INET, SOCK_DGRAM) as client:
@@ -171,13 +169,13 @@ def run_udp(
         server.recvfrom(64)
         with Meter("UDP echo, 64 bytes", (a, b), profile) as meter:
             for number in range(exchanges):
-                message = number.to_bytes(8, "big") * (size // 8)
+                message = number.to_bytes(8, "big") * 8
                 client.send(message)
                 data, source = server.recvfrom(2048)
                 server.sendto(data, source)
                 if client.recv(2048) != message:
                     raise E1000Error(f"demo: UDP echo {number} came back changed")
-        meter.rate.payload_bytes = 2 * exchanges * size
+        meter.rate.payload_bytes = 2 * exchanges * 64
     return meter.rate
 
 
@@ -188,8 +186,6 @@ def run_tcp(
     total_bytes: int = 256 * MIB,
     name: str = "TCP bulk",
     progress: Any = None,
-    chunk_bytes: int = MIB,
-    port: int = 5001,
     profile: Profile | None = None,
 ) -> Rate:
     """Send `total_bytes` from a to b over one connection; the SHA-256 of what was sent must equal
@@ -199,7 +195,7 @@ def run_tcp(
     """
     from stack.socket import create_connection, create_server
 
-    block = bytearray(random.Random(1).randbytes(chunk_bytes))
+    block = bytearray(random.Random(1).randbytes(MIB))
     view = memoryview(block)
     sent_hash, got_hash = hashlib.sha256(), hashlib.sha256()
     sent = received = 0
@@ -210,7 +206,7 @@ def run_tcp(
             return None
         with meter.excluded():
             block[:8] = sent.to_bytes(8, "big")  # so that no two blocks are alike
-            piece = view[: min(chunk_bytes, total_bytes - sent)]
+            piece = view[: min(MIB, total_bytes - sent)]
             sent_hash.update(piece)
             sent += len(piece)
         return piece
@@ -223,8 +219,8 @@ def run_tcp(
             if progress is not None:
                 progress(received)
 
-    listener = create_server(b, (B, port))
-    client = create_connection(a, (B, port))
+    listener = create_server(b, (B, 5001))
+    client = create_connection(a, (B, 5001))
     server, _ = listener.accept()
     with Meter(name, (a, b), profile) as meter:
         pump(client, server, source, sink)

@@ -32,11 +32,7 @@ PORT = 5001
 
 
 def run_transfer(
-    total_bytes: int,
-    *,
-    every_ns: int = 1_000_000,
-    write_bytes: int = BLOCK_BYTES,
-    **wire: Any,
+    total_bytes: int, *, every_ns: int = 1_000_000, **wire: Any
 ) -> tuple[TcpSampler, dict[str, Any]]:
     """Send `total_bytes` over one connection in virtual time; the samples, and what came of it.
 
@@ -44,7 +40,7 @@ def run_transfer(
     bus.
     """
     a, b = two_hosts(**wire)
-    block = memoryview(bytes(write_bytes))
+    block = memoryview(bytes(BLOCK_BYTES))
     sent = 0
 
     def source() -> memoryview | None:

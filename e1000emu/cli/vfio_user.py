@@ -68,9 +68,9 @@ def qemu_arguments(
     return words
 
 
-def cloud_hypervisor_arguments(sockets: Sequence[Path], ram: str = "1G") -> list[str]:
+def cloud_hypervisor_arguments(sockets: Sequence[Path]) -> list[str]:
     """Return what Cloud Hypervisor needs beside its kernel and disks (its docs/vfio-user.md)."""
-    words = ["cloud-hypervisor", "--memory", f"size={ram},shared=on", "--user-device"]
+    words = ["cloud-hypervisor", "--memory", "size=1G,shared=on", "--user-device"]
     return words + [f"socket={path.absolute()}" for path in sockets]
 
 

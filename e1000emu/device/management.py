@@ -25,7 +25,7 @@ from e1000emu.errors import ArgumentError
 from e1000emu.ports import ManagementStatus
 from e1000emu.registers.regs import reg
 from fastpath.base.batch import FB_ALIGN_ERR, FB_BAD_CRC, FB_CARRIER_EXT, FB_HAS_FCS, FB_SYMBOL_ERR
-from fastpath.nic.macpath import TX_NO_WIRE
+from fastpath.nic.macpath import TX_NO_WIRE, WATCH_MANAGEMENT
 from fastpath.nic.rxfilter import ACCEPT, BROADCAST, MULTICAST
 from fastpath.nic.rxring import crc32
 
@@ -300,7 +300,7 @@ class Management:
     def update(self) -> None:
         """Enable or disable the filters after a change of MANC."""
         on = self.attached and bool(self._regs.peek(MANC.offset) & RCV_TCO_EN)
-        self._rx.watch_management(on)
+        self._rx.watch(WATCH_MANAGEMENT, on)
 
     def passes(self, frame: bytes) -> bool:
         """Return whether a good frame is the controller's: address filters first, then MANC's.

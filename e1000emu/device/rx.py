@@ -21,7 +21,7 @@ from fastpath.base.batch import (
     FrameBatch,
 )
 from fastpath.nic.macctrl import find_mac_control
-from fastpath.nic.macpath import WATCH_MAGIC, WATCH_MANAGEMENT, WATCH_WAKE, RxPort
+from fastpath.nic.macpath import WATCH_MANAGEMENT, RxPort
 from fastpath.nic.rxring import RX_ABORT, RX_DATA_ABORT, RXSEQ, RxEngine
 
 if TYPE_CHECKING:
@@ -160,20 +160,8 @@ class Rx(RxPort):
         receive = min(self._regs.peek(PBA) & 0xFFFF, PACKET_BUFFER_KIB)
         self._regs.poke(PBA, receive | (PACKET_BUFFER_KIB - receive) << 16)
 
-    def watch_wake(self, on: bool) -> None:
-        """Pass each batch to the wake-up filters (D3hot)."""
-        self._watch(WATCH_WAKE, on)
-
-    def watch_magic(self, on: bool) -> None:
-        """Pass them the batches with a magic packet for us (WUC.APME, which a new board has set
-        until a driver clears it)."""
-        self._watch(WATCH_MAGIC, on)
-
-    def watch_management(self, on: bool) -> None:
-        """Pass each frame to the management filters (MANC.RCV_TCO_EN)."""
-        self._watch(WATCH_MANAGEMENT, on)
-
-    def _watch(self, who: int, on: bool) -> None:
+    def watch(self, who: int, on: bool) -> None:
+        """Pass batches to the filters `who`, WATCH_*, or no longer."""
         self.watching = self.watching & ~who | (who if on else 0)
 
     # --- the work --------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from e1000emu.device.rx import FB_ERRORS
 from e1000emu.registers.regs import reg
 from fastpath.base.batch import FrameBatch
+from fastpath.nic.macpath import WATCH_MAGIC, WATCH_WAKE
 
 if TYPE_CHECKING:
     from e1000emu.device.filters import Filters
@@ -82,8 +83,8 @@ class Wakeup:
         """Follow a change of power state, PMCSR or WUC: which filters see frames, and PME#."""
         wuc = self._regs.read32(WUC.offset)
         apm = bool(wuc & APME)
-        self._rx.watch_wake(bool(self._pci.power_state))
-        self._rx.watch_magic(apm)
+        self._rx.watch(WATCH_WAKE, bool(self._pci.power_state))
+        self._rx.watch(WATCH_MAGIC, apm)
         enabled = wuc & PME_EN or (apm and wuc & APMPME)
         pme = bool(wuc & PME_STATUS and enabled)
         if pme != self.pme:

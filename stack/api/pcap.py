@@ -20,7 +20,6 @@ DLT_EN10MB = 1
 DLT_RAW = 12
 SNAPLEN = 262144
 NAMES = ("libpcap.so.0.8", "libpcap.so.1", "libpcap.so", "libpcap.dylib")
-ERRBUF_BYTES = 256
 
 CDEF = """
 typedef struct pcap pcap_t;

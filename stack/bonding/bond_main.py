@@ -76,7 +76,7 @@ from stack.core.dev import (
     netdev_update_features,
     unregister_netdevice,
 )
-from stack.core.dev_notifier import call_netdevice_notifiers, register_netdevice_notifier
+from stack.core.dev_notifier import call_netdevice_notifiers, watches_devices
 from stack.core.dev_receive import netdev_rx_handler_register, netdev_rx_handler_unregister
 from stack.core.dev_upper import (
     master_fix_features,
@@ -86,14 +86,14 @@ from stack.core.dev_upper import (
 from stack.core.errors import os_error
 from stack.core.ethtool import (
     DUPLEX_FULL,
-    ethtool_drvinfo,
     ethtool_get_settings,
     ethtool_link_ksettings,
     ethtool_ops,
+    fixed_drvinfo,
 )
 from stack.core.if_vlan import vlan_vid_add, vlan_vid_del
 from stack.core.link_watch import linkwatch_pending, netif_carrier_off, netif_carrier_on
-from stack.core.net_namespace import load_module, pernet_operations
+from stack.core.net_namespace import load_module
 from stack.core.netdevice import (
     net_device,
     net_device_ops,
@@ -110,10 +110,9 @@ from stack.core.rtnetlink import (
 )
 from stack.core.snmp import rtnl_link_stats64
 from stack.core.timer import mod_timer, timer_delete, timer_list, timer_shutdown
-from stack.ethernet.eth import ether_setup, is_valid_ether_addr
+from stack.ethernet.eth import ether_setup_software, is_valid_ether_addr
 
 if TYPE_CHECKING:
-    from stack.machine import Machine
     from stack.net import Net
 
 BOND_VLAN_FEATURES = (
@@ -793,11 +792,6 @@ def bond_get_stats(dev: net_device) -> rtnl_link_stats64:
     return told
 
 
-def bond_ethtool_get_drvinfo(dev: net_device) -> ethtool_drvinfo:
-    """drivers/net/bonding/bond_main.c: `ethtool -i`."""
-    return ethtool_drvinfo(driver="bonding", version="", fw_version="2")
-
-
 def bond_ethtool_get_link_ksettings(dev: net_device) -> ethtool_link_ksettings:
     """drivers/net/bonding/bond_main.c: the sum of the speeds of the slaves that send."""
     bond: bonding = dev.priv
@@ -811,7 +805,7 @@ def bond_ethtool_get_link_ksettings(dev: net_device) -> ethtool_link_ksettings:
 
 
 bond_ethtool_ops = ethtool_ops(
-    get_drvinfo=bond_ethtool_get_drvinfo,
+    get_drvinfo=fixed_drvinfo("bonding", fw_version="2"),
     get_link=netif_carrier_ok,
     get_link_ksettings=bond_ethtool_get_link_ksettings,
 )
@@ -841,13 +835,9 @@ def bond_priv(dev: net_device) -> bonding:
 
 def bond_setup(dev: net_device) -> None:
     """drivers/net/bonding/bond_main.c: Ethernet without a queue; it stays in its namespace."""
-    ether_setup(dev)
+    ether_setup_software(dev, bond_netdev_ops, bond_ethtool_ops)
     dev.flags |= netdevice.IFF_MASTER
     dev.priv_flags |= netdevice.IFF_BONDING
-    dev.tx_queue_len = 0
-    dev.max_mtu = netdevice.ETH_MAX_MTU
-    dev.netdev_ops = bond_netdev_ops
-    dev.ethtool_ops = bond_ethtool_ops
     tags = netdevice.NETIF_F_HW_VLAN_CTAG_TX | netdevice.NETIF_F_HW_VLAN_STAG_TX
     filters = netdevice.NETIF_F_HW_VLAN_CTAG_RX | netdevice.NETIF_F_HW_VLAN_CTAG_FILTER
     own = BOND_VLAN_FEATURES | netdevice.NETIF_F_GSO_ENCAP_ALL
@@ -866,7 +856,7 @@ def bond_create(net: Net, name: str, mac: bytes | None = None) -> net_device:
         OSError: EEXIST, the name is taken; EADDRNOTAVAIL, no address of a station.
         ValueError: the name is empty or too long.
     """
-    bond_init(net.machine)
+    load_module(net.machine, "bonding", bond_net_ops)
     dev = rtnl_create_link(net, name, bond_link_ops, bond_setup, bond_priv)
     eth_hw_addr_init(dev, mac)
     dev.state |= netdevice.LINK_STATE_NOCARRIER
@@ -893,14 +883,4 @@ def bond_uninit(dev: net_device) -> None:
 bond_link_ops = rtnl_link_ops("bond", bond_uninit)
 
 
-def bond_init_net(net: Net) -> None:
-    """drivers/net/bonding/bond_main.c: watch the devices."""
-    register_netdevice_notifier(net, bond_netdev_event)
-
-
-bond_net_ops = pernet_operations(init=bond_init_net)
-
-
-def bond_init(machine: Machine) -> None:
-    """drivers/net/bonding/bond_main.c bonding_init: load the module, once; making a bond does."""
-    load_module(machine, "bonding", bond_net_ops)
+bond_net_ops = watches_devices(bond_netdev_event)

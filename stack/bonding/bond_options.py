@@ -69,7 +69,6 @@ CALLED = {
 LEFT_OUT = (BOND_MODE_TLB, BOND_MODE_ALB)
 """Modes that are not here."""
 ALL_MODES = frozenset(MODE_NAMES.values())
-WITH_PRIMARY = frozenset({BOND_MODE_ACTIVEBACKUP, BOND_MODE_TLB, BOND_MODE_ALB})
 ONLY_8023AD = frozenset({BOND_MODE_8023AD})
 
 

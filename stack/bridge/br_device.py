@@ -33,10 +33,10 @@ from stack.core import netdevice
 from stack.core.dev import netdev_update_features
 from stack.core.dev_upper import master_fix_features
 from stack.core.drop_reason import SKB_DROP_REASON_NOT_SPECIFIED, kfree_skb_reason
-from stack.core.ethtool import ethtool_drvinfo, ethtool_ops
+from stack.core.ethtool import ethtool_ops, fixed_drvinfo
 from stack.core.netdevice import net_device, net_device_ops, netif_carrier_ok
 from stack.core.workqueue import work_struct
-from stack.ethernet.eth import ETH_BROADCAST, ether_setup, is_valid_ether_addr
+from stack.ethernet.eth import ETH_BROADCAST, ether_setup_software, is_valid_ether_addr
 
 COMMON_FEATURES = (
     netdevice.NETIF_F_SG
@@ -136,12 +136,10 @@ def br_set_mac_address(dev: net_device, addr: bytes) -> int:
     return 0
 
 
-def br_getinfo(dev: net_device) -> ethtool_drvinfo:
-    """net/bridge/br_device.c: `ethtool -i`."""
-    return ethtool_drvinfo(driver="bridge", version="2.3", fw_version="N/A", bus_info="N/A")
-
-
-br_ethtool_ops = ethtool_ops(get_drvinfo=br_getinfo, get_link=netif_carrier_ok)
+br_ethtool_ops = ethtool_ops(
+    get_drvinfo=fixed_drvinfo("bridge", "2.3", fw_version="N/A", bus_info="N/A"),
+    get_link=netif_carrier_ok,
+)
 
 br_netdev_ops = net_device_ops(
     ndo_open=br_dev_open,
@@ -165,12 +163,8 @@ def br_priv(dev: net_device) -> net_bridge:
 
 def br_dev_setup(dev: net_device) -> None:
     """net/bridge/br_device.c: Ethernet without a queue; it stays in its namespace."""
-    ether_setup(dev)
+    ether_setup_software(dev, br_netdev_ops, br_ethtool_ops)
     dev.priv_flags |= netdevice.IFF_EBRIDGE
-    dev.tx_queue_len = 0
-    dev.max_mtu = netdevice.ETH_MAX_MTU
-    dev.netdev_ops = br_netdev_ops
-    dev.ethtool_ops = br_ethtool_ops
     tags = netdevice.NETIF_F_HW_VLAN_CTAG_TX | netdevice.NETIF_F_HW_VLAN_STAG_TX
     dev.features = COMMON_FEATURES | netdevice.NETIF_F_NETNS_LOCAL | tags
     dev.hw_features = COMMON_FEATURES | tags

@@ -60,7 +60,6 @@ from stack.core.workqueue import cancel_delayed_work
 from stack.ethernet.eth import is_valid_ether_addr
 
 if TYPE_CHECKING:
-    from stack.machine import Machine
     from stack.net import Net
 
 COSTS = {10: 100, 100: 19, 1000: 5, 2500: 4, 5000: 3, 10000: 2}
@@ -77,7 +76,7 @@ def br_add_bridge(net: Net, name: str, mac: bytes | None = None) -> net_device:
         OSError: EEXIST, the name is taken; EADDRNOTAVAIL, no address of a station.
         ValueError: the name is empty or too long.
     """
-    br_init(net.machine)
+    load_module(net.machine, "bridge", br_net_ops)
     dev = rtnl_create_link(net, name, br_link_ops, br_dev_setup, br_priv)
     eth_hw_addr_init(dev, mac)
     dev.state |= netdevice.LINK_STATE_NOCARRIER
@@ -278,8 +277,3 @@ def br_init_net(net: Net) -> None:
 
 
 br_net_ops = pernet_operations(init=br_init_net)
-
-
-def br_init(machine: Machine) -> None:
-    """net/bridge/br.c: load the module, once; making a bridge does."""
-    load_module(machine, "bridge", br_net_ops)

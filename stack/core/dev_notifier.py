@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable
+from functools import partial
 
 from stack.core import netdevice
+from stack.core.net_namespace import pernet_operations
 from stack.core.netdevice import net_device
 from stack.net import Net
 
@@ -22,6 +24,11 @@ def register_netdevice_notifier(net: Net, fn: Callable[[int, net_device], int | 
         fn(netdevice.NETDEV_REGISTER, dev)
         if dev.flags & netdevice.IFF_UP:
             fn(netdevice.NETDEV_UP, dev)
+
+
+def watches_devices(fn: Callable[[int, net_device], int | None]) -> pernet_operations:
+    """The part in each namespace of a module that only watches its devices with `fn`."""
+    return pernet_operations(init=partial(register_netdevice_notifier, fn=fn))
 
 
 def unregister_netdevice_notifier(net: Net, fn: Callable[[int, net_device], int | None]) -> None:

@@ -19,7 +19,8 @@ from __future__ import annotations
 import errno
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TypeVar
+from functools import partial
+from typing import Any, TypeVar
 
 from stack.core import netdevice, uapi
 from stack.core.dev import __netdev_update_features, netdev_features_change
@@ -200,6 +201,17 @@ def ethtool_notify(dev: net_device, what: str) -> None:
 def ethtool_get_drvinfo(dev: net_device) -> ethtool_drvinfo:
     """net/ethtool/ioctl.c: -i."""
     return _op(dev, _ops(dev).get_drvinfo, "get_drvinfo")(dev)
+
+
+def fixed_drvinfo(
+    driver: str, version: str = "", **more: Any
+) -> Callable[[net_device], ethtool_drvinfo]:
+    """The get_drvinfo of a device of software: its answer is always the same."""
+    return partial(_told, ethtool_drvinfo(driver, version, **more))
+
+
+def _told(info: ethtool_drvinfo, dev: net_device) -> ethtool_drvinfo:
+    return info
 
 
 def ethtool_op_get_ts_info(dev: net_device) -> int:

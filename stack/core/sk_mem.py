@@ -8,7 +8,7 @@ third none does. All amounts are bytes; the kernel counts pages.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from fastpath.base.skbuff import sk_buff
 from stack.core.rows import row, state
@@ -51,19 +51,12 @@ def proto_mem_of_ram(net: Net, num: int, shift: int) -> proto_mem:
 
 
 def sysctl_min(sk: sock, name: str) -> int:
-    """The bytes that the sysctl `name` guarantees each sock: its first or only number."""
+    """sk_get_wmem0, sk_get_rmem0: what every sock may queue unless the hard limit is hit.
+
+    It is the first or only number of the sysctl `name`.
+    """
     value = getattr(sk.net.sysctl, name) if name else SK_MEM_QUANTUM
     return value[0] if isinstance(value, tuple) else value
-
-
-def sk_get_wmem0(sk: sock, prot: Any) -> int:
-    """include/net/sock.h: what every sock may queue for sending unless the hard limit is hit."""
-    return sysctl_min(sk, prot.sysctl_wmem)
-
-
-def sk_get_rmem0(sk: sock, prot: Any) -> int:
-    """include/net/sock.h: what every sock may queue for reading unless the hard limit is hit."""
-    return sysctl_min(sk, prot.sysctl_rmem)
 
 
 def sk_under_memory_pressure(sk: sock) -> bool:
@@ -123,11 +116,11 @@ def __sk_mem_raise_allocated(sk: sock, amount: int, kind: int) -> bool:
     prot = sk.sk_prot
     if allocated <= high:
         if kind == SK_MEM_RECV:
-            if sk.sk_rmem_alloc < sk_get_rmem0(sk, prot):
+            if sk.sk_rmem_alloc < sysctl_min(sk, prot.sysctl_rmem):
                 return True
         else:
             used = sk.sk_wmem_queued if sk.sk_type == SOCK_STREAM else sk.sk_wmem_alloc
-            if used < sk_get_wmem0(sk, prot):
+            if used < sysctl_min(sk, prot.sysctl_wmem):
                 return True
         if prot.enter_memory_pressure is not None:  # sk_has_memory_pressure
             if not mem.memory_pressure:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from fastpath.base.skbuff import consume_skb, sk_buff
 from stack.core import netdevice
-from stack.core.ethtool import ethtool_drvinfo, ethtool_op_get_ts_info, ethtool_ops
+from stack.core.ethtool import ethtool_op_get_ts_info, ethtool_ops, fixed_drvinfo
 from stack.core.netdevice import net_device, net_device_ops, rtnl_link_ops
 from stack.core.rtnetlink import (
     eth_hw_addr_init,
@@ -15,7 +15,7 @@ from stack.core.rtnetlink import (
     unregister_and_free,
 )
 from stack.core.tstamp import skb_tx_timestamp
-from stack.ethernet.eth import eth_mac_addr, eth_validate_addr, ether_setup
+from stack.ethernet.eth import eth_mac_addr, eth_validate_addr, ether_setup_software
 
 if TYPE_CHECKING:
     from stack.net import Net
@@ -32,11 +32,6 @@ def dummy_xmit(skb: sk_buff, dev: net_device) -> int:
     return netdevice.NETDEV_TX_OK
 
 
-def dummy_get_drvinfo(dev: net_device) -> ethtool_drvinfo:
-    """drivers/net/dummy.c: `ethtool -i`."""
-    return ethtool_drvinfo(driver="dummy", version="")
-
-
 def set_multicast_list(dev: net_device) -> None:
     """drivers/net/dummy.c: ndo_set_rx_mode: it receives nothing, so there is no filter."""
 
@@ -49,20 +44,16 @@ dummy_netdev_ops = net_device_ops(
 )
 
 dummy_ethtool_ops = ethtool_ops(
-    get_drvinfo=dummy_get_drvinfo,
+    get_drvinfo=fixed_drvinfo("dummy"),
     get_ts_info=ethtool_op_get_ts_info,
 )
 
 
 def dummy_setup(dev: net_device) -> None:
     """drivers/net/dummy.c: Ethernet without ARP and queue, of any MTU."""
-    ether_setup(dev)
-    dev.tx_queue_len = 0
+    ether_setup_software(dev, dummy_netdev_ops, dummy_ethtool_ops, 0)
     dev.flags = dev.flags & ~netdevice.IFF_MULTICAST | netdevice.IFF_NOARP
-    dev.min_mtu = 0
     dev.max_mtu = 0
-    dev.netdev_ops = dummy_netdev_ops
-    dev.ethtool_ops = dummy_ethtool_ops
     dev.features = (
         netdevice.NETIF_F_SG
         | netdevice.NETIF_F_FRAGLIST

@@ -13,7 +13,7 @@ from stack.core import netdevice
 from stack.core.backlog import netif_rx
 from stack.core.dev_queue import dev_queue_xmit, netif_start_queue, netif_stop_queue
 from stack.core.drop_reason import SKB_DROP_REASON_NOT_SPECIFIED, kfree_skb_reason
-from stack.core.ethtool import ethtool_drvinfo, ethtool_ops
+from stack.core.ethtool import ethtool_ops, fixed_drvinfo
 from stack.core.netdevice import net_device, net_device_ops, rtnl_link_ops
 from stack.core.redirect import FROM_INGRESS, TC_SKIP_CLASSIFY, skb_is_redirected
 from stack.core.rtnetlink import (
@@ -22,7 +22,7 @@ from stack.core.rtnetlink import (
     rtnl_register_link,
     unregister_and_free,
 )
-from stack.ethernet.eth import eth_mac_addr, eth_validate_addr, ether_setup
+from stack.ethernet.eth import eth_mac_addr, eth_validate_addr, ether_setup_software
 
 if TYPE_CHECKING:
     from stack.net import Net
@@ -82,11 +82,6 @@ def ifb_close(dev: net_device) -> int:
     return 0
 
 
-def ifb_get_drvinfo(dev: net_device) -> ethtool_drvinfo:
-    """`ethtool -i`."""
-    return ethtool_drvinfo(driver="ifb", version="")
-
-
 ifb_netdev_ops = net_device_ops(
     ndo_open=ifb_open,
     ndo_stop=ifb_close,
@@ -94,18 +89,15 @@ ifb_netdev_ops = net_device_ops(
     ndo_set_mac_address=eth_mac_addr,
     ndo_validate_addr=eth_validate_addr,
 )
-ifb_ethtool_ops = ethtool_ops(get_drvinfo=ifb_get_drvinfo)
+ifb_ethtool_ops = ethtool_ops(get_drvinfo=fixed_drvinfo("ifb"))
 
 
 def ifb_setup(dev: net_device) -> None:
     """Ethernet without ARP, with a queue and of any MTU."""
-    ether_setup(dev)
+    ether_setup_software(dev, ifb_netdev_ops, ifb_ethtool_ops, 0)
     dev.tx_queue_len = TX_Q_LIMIT
     dev.flags = dev.flags & ~netdevice.IFF_MULTICAST | netdevice.IFF_NOARP
-    dev.min_mtu = 0
     dev.max_mtu = 0
-    dev.netdev_ops = ifb_netdev_ops
-    dev.ethtool_ops = ifb_ethtool_ops
     dev.features = IFB_FEATURES
     dev.hw_features = IFB_FEATURES
     dev.vlan_features = IFB_FEATURES & ~(

@@ -32,7 +32,7 @@ from stack.core.dev_receive import netdev_rx_handler_register, netdev_rx_handler
 from stack.core.dev_upper import netdev_upper_dev_unlink
 from stack.core.drop_reason import SKB_DROP_REASON_DEV_READY, kfree_skb_reason
 from stack.core.errors import os_error
-from stack.core.ethtool import ethtool_drvinfo, ethtool_ops
+from stack.core.ethtool import ethtool_ops, fixed_drvinfo
 from stack.core.l3mdev import l3mdev_ops
 from stack.core.link_watch import netif_stacked_transfer_operstate
 from stack.core.net_namespace import load_module, pernet_operations
@@ -84,14 +84,13 @@ from stack.drivers.stacked import (
     stacked_vlan_rx_add_vid,
     stacked_vlan_rx_kill_vid,
 )
-from stack.ethernet.eth import ether_setup
+from stack.ethernet.eth import ether_setup_software
 from stack.inet.addr_validator import register_addr_validator
 from stack.ipv4.devinet import in_ifaddr, register_inetaddr_notifier
 from stack.ipv6.addrconf_addr import register_inet6addr_notifier
 from stack.ipv6.if_inet6 import inet6_ifaddr
 
 if TYPE_CHECKING:
-    from stack.machine import Machine
     from stack.net import Net
 
 IPVLAN_MODE_NAMES = {"l2": IPVLAN_MODE_L2, "l3": IPVLAN_MODE_L3, "l3s": IPVLAN_MODE_L3S}
@@ -241,13 +240,8 @@ def ipvlan_change_rx_flags(dev: net_device, change: int) -> None:
         dev_set_allmulti(ipvlan.lowerdev, 1 if dev.flags & netdevice.IFF_ALLMULTI else -1)
 
 
-def ipvlan_ethtool_get_drvinfo(dev: net_device) -> ethtool_drvinfo:
-    """`ethtool -i`."""
-    return ethtool_drvinfo(driver="ipvlan", version="0.1")
-
-
 ipvlan_ethtool_ops = ethtool_ops(
-    get_drvinfo=ipvlan_ethtool_get_drvinfo,
+    get_drvinfo=fixed_drvinfo("ipvlan", "0.1"),
     get_link=netif_carrier_ok,
     get_link_ksettings=stacked_get_link_ksettings,
 )
@@ -267,11 +261,7 @@ ipvlan_netdev_ops = net_device_ops(
 
 def ipvlan_link_setup(dev: net_device) -> None:
     """Ethernet without a queue; nothing sets its MAC address, which is the master's."""
-    ether_setup(dev)
-    dev.tx_queue_len = 0
-    dev.max_mtu = netdevice.ETH_MAX_MTU
-    dev.netdev_ops = ipvlan_netdev_ops
-    dev.ethtool_ops = ipvlan_ethtool_ops
+    ether_setup_software(dev, ipvlan_netdev_ops, ipvlan_ethtool_ops)
 
 
 def ipvlan_dev_id(port: ipvl_port) -> int:
@@ -304,7 +294,7 @@ def ipvlan_link_new(
             macvlan has the master. ENOSPC: 65533 slaves are there.
         ValueError: the name is empty or too long.
     """
-    ipvlan_init_module(net.machine)
+    load_module(net.machine, "ipvlan", ipvlan_net_ops)
     if lowerdev.priv_flags & IFF_IPVLAN_SLAVE:
         lowerdev = lowerdev.priv.lowerdev
     dev = rtnl_create_link(net, name, ipvlan_link_ops, ipvlan_link_setup)
@@ -415,8 +405,3 @@ def ipvlan_init_net(net: Net) -> None:
 
 
 ipvlan_net_ops = pernet_operations(init=ipvlan_init_net)
-
-
-def ipvlan_init_module(machine: Machine) -> None:
-    """Load the module, once; making a slave does."""
-    load_module(machine, "ipvlan", ipvlan_net_ops)

@@ -11,11 +11,11 @@ from stack.core.dev import (
     free_netdev,
     unregister_netdevice,
 )
-from stack.core.dev_notifier import register_netdevice_notifier
+from stack.core.dev_notifier import watches_devices
 from stack.core.dev_upper import netdev_upper_dev_unlink
 from stack.core.errors import os_error
 from stack.core.link_watch import linkwatch_fire_event, netif_stacked_transfer_operstate
-from stack.core.net_namespace import load_module, pernet_operations
+from stack.core.net_namespace import load_module
 from stack.core.netdevice import net_device, rtnl_link_ops
 from stack.core.rtnetlink import eth_hw_addr_init, rtnl_create_link
 from stack.drivers.macvlan_dev import (
@@ -35,7 +35,6 @@ from stack.drivers.macvlan_dev import (
 from stack.drivers.stacked import stacked_device_event, stacked_register
 
 if TYPE_CHECKING:
-    from stack.machine import Machine
     from stack.net import Net
 
 
@@ -63,7 +62,7 @@ def macvlan_common_newlink(
             the lower device.
         ValueError: the name is empty or too long.
     """
-    macvlan_init_module(net.machine)
+    load_module(net.machine, "macvlan", macvlan_net_ops)
     what = f"macvlan {name} on {lowerdev.name}"
     if is_macvlan(lowerdev):
         lowerdev = lowerdev.priv.lowerdev
@@ -190,14 +189,4 @@ def macvlan_device_event(event: int, dev: net_device) -> int | None:
     return None
 
 
-def macvlan_init_net(net: Net) -> None:
-    """Watch the devices, starting with those that exist."""
-    register_netdevice_notifier(net, macvlan_device_event)
-
-
-macvlan_net_ops = pernet_operations(init=macvlan_init_net)
-
-
-def macvlan_init_module(machine: Machine) -> None:
-    """Load the module, once; making a device does."""
-    load_module(machine, "macvlan", macvlan_net_ops)
+macvlan_net_ops = watches_devices(macvlan_device_event)

@@ -52,7 +52,7 @@ from stack.core.drop_reason import (
     SKB_DROP_REASON_NOT_SPECIFIED,
     kfree_skb_reason,
 )
-from stack.core.ethtool import ethtool_drvinfo, ethtool_get_ts_info, ethtool_ops
+from stack.core.ethtool import ethtool_get_ts_info, ethtool_ops, fixed_drvinfo
 from stack.core.netdevice import net_device, net_device_ops, netif_carrier_ok
 from stack.core.rows import row, state
 from stack.core.workqueue import cancel_delayed_work, schedule_work, work_struct
@@ -64,7 +64,7 @@ from stack.drivers.stacked import (
     stacked_vlan_rx_add_vid,
     stacked_vlan_rx_kill_vid,
 )
-from stack.ethernet.eth import eth_validate_addr, ether_setup, is_valid_ether_addr
+from stack.ethernet.eth import eth_validate_addr, ether_setup_software, is_valid_ether_addr
 
 # include/uapi/linux/if_link.h
 MACVLAN_MODE_PRIVATE, MACVLAN_MODE_VEPA, MACVLAN_MODE_BRIDGE = 1, 2, 4
@@ -471,11 +471,6 @@ def macvlan_fix_features(dev: net_device, features: int) -> int:
     return stacked_fix_features(vlan.lowerdev, features, MACVLAN_FEATURES)
 
 
-def macvlan_ethtool_get_drvinfo(dev: net_device) -> ethtool_drvinfo:
-    """`ethtool -i`."""
-    return ethtool_drvinfo(driver="macvlan", version="0.1")
-
-
 def macvlan_ethtool_get_ts_info(dev: net_device) -> int:
     """`ethtool -T`: the lower device's."""
     vlan: macvlan_dev = dev.priv
@@ -483,7 +478,7 @@ def macvlan_ethtool_get_ts_info(dev: net_device) -> int:
 
 
 macvlan_ethtool_ops = ethtool_ops(
-    get_drvinfo=macvlan_ethtool_get_drvinfo,
+    get_drvinfo=fixed_drvinfo("macvlan", "0.1"),
     get_ts_info=macvlan_ethtool_get_ts_info,
     get_link=netif_carrier_ok,
     get_link_ksettings=stacked_get_link_ksettings,
@@ -508,9 +503,4 @@ macvlan_netdev_ops = net_device_ops(
 
 def macvlan_setup(dev: net_device) -> None:
     """Ethernet without a queue."""
-    ether_setup(dev)
-    dev.tx_queue_len = 0
-    dev.min_mtu = 0
-    dev.max_mtu = netdevice.ETH_MAX_MTU
-    dev.netdev_ops = macvlan_netdev_ops
-    dev.ethtool_ops = macvlan_ethtool_ops
+    ether_setup_software(dev, macvlan_netdev_ops, macvlan_ethtool_ops, 0)

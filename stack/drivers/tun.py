@@ -25,10 +25,10 @@ from stack.core.dev_queue import netif_stop_queue, netif_wake_queue
 from stack.core.dev_receive import netif_receive_skb
 from stack.core.ethtool import (
     DUPLEX_FULL,
-    ethtool_drvinfo,
     ethtool_link_ksettings,
     ethtool_op_get_ts_info,
     ethtool_ops,
+    fixed_drvinfo,
 )
 from stack.core.link_watch import netif_carrier_off, netif_carrier_on
 from stack.core.netdevice import net_device, net_device_ops, netif_carrier_ok, rtnl_link_ops
@@ -171,11 +171,6 @@ class tun_file:
         netif_wake_queue(self.dev)
 
 
-def tun_get_drvinfo(dev: net_device) -> ethtool_drvinfo:
-    """drivers/net/tun.c: `ethtool -i`."""
-    return ethtool_drvinfo(driver="tun", version="1.6")
-
-
 def tun_get_link_ksettings(dev: net_device) -> ethtool_link_ksettings:
     """drivers/net/tun.c: `ethtool DEV`: a nominal 10 Gbit/s."""
     return ethtool_link_ksettings(speed=10000, duplex=DUPLEX_FULL, autoneg=False)
@@ -202,7 +197,7 @@ tap_netdev_ops = net_device_ops(
     ndo_validate_addr=eth_validate_addr,
 )
 tun_ethtool_ops = ethtool_ops(
-    get_drvinfo=tun_get_drvinfo,
+    get_drvinfo=fixed_drvinfo("tun", "1.6"),
     get_ts_info=ethtool_op_get_ts_info,
     get_link=netif_carrier_ok,
     get_link_ksettings=tun_get_link_ksettings,

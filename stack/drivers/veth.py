@@ -20,13 +20,13 @@ from stack.core.dev import (
 from stack.core.dev_forward import __dev_forward_skb
 from stack.core.drop_reason import SKB_DROP_REASON_NOT_SPECIFIED, kfree_skb_reason
 from stack.core.errors import os_error
-from stack.core.ethtool import ethtool_drvinfo, ethtool_link_ksettings, ethtool_ops
+from stack.core.ethtool import ethtool_link_ksettings, ethtool_ops, fixed_drvinfo
 from stack.core.link_watch import netif_carrier_off, netif_carrier_on
 from stack.core.netdevice import net_device, net_device_ops, netif_carrier_ok, rtnl_link_ops
 from stack.core.rows import row, state
 from stack.core.rtnetlink import random_ether_addr, rtnl_create_link
 from stack.core.tstamp import skb_tx_timestamp
-from stack.ethernet.eth import eth_mac_addr, eth_validate_addr, ether_setup
+from stack.ethernet.eth import eth_mac_addr, eth_validate_addr, ether_setup_software
 
 if TYPE_CHECKING:
     from stack.net import Net
@@ -120,11 +120,6 @@ veth_netdev_ops = net_device_ops(
 )
 
 
-def veth_get_drvinfo(dev: net_device) -> ethtool_drvinfo:
-    """drivers/net/veth.c: `ethtool -i`."""
-    return ethtool_drvinfo(driver="veth", version="1.0", n_stats=1)
-
-
 def veth_get_link_ksettings(dev: net_device) -> ethtool_link_ksettings:
     """drivers/net/veth.c: `ethtool DEV`: a nominal 10 Gbit/s."""
     return ethtool_link_ksettings(speed=10000, duplex=ethtool.DUPLEX_FULL, autoneg=False)
@@ -147,7 +142,7 @@ def veth_get_ethtool_stats(dev: net_device) -> list[int]:
 
 
 veth_ethtool_ops = ethtool_ops(
-    get_drvinfo=veth_get_drvinfo,
+    get_drvinfo=fixed_drvinfo("veth", "1.0", n_stats=1),
     get_ts_info=ethtool.ethtool_op_get_ts_info,
     get_link=netif_carrier_ok,
     get_link_ksettings=veth_get_link_ksettings,
@@ -159,11 +154,7 @@ veth_ethtool_ops = ethtool_ops(
 
 def veth_setup(dev: net_device) -> None:
     """drivers/net/veth.c: Ethernet without a queue and with every offload."""
-    ether_setup(dev)
-    dev.tx_queue_len = 0
-    dev.max_mtu = netdevice.ETH_MAX_MTU
-    dev.netdev_ops = veth_netdev_ops
-    dev.ethtool_ops = veth_ethtool_ops
+    ether_setup_software(dev, veth_netdev_ops, veth_ethtool_ops)
     dev.features = VETH_FEATURES
     dev.hw_features = VETH_FEATURES
     dev.vlan_features = VETH_FEATURES & ~VETH_VLAN

@@ -46,7 +46,7 @@ from stack.core.dev_xmit import dev_queue_xmit_nit
 from stack.core.drop_reason import SKB_DROP_REASON_NOT_SPECIFIED, kfree_skb_reason
 from stack.core.dst import dst_output
 from stack.core.errors import os_error
-from stack.core.ethtool import ethtool_drvinfo, ethtool_ops
+from stack.core.ethtool import ethtool_ops, fixed_drvinfo
 from stack.core.fib_rules import RTPROT_KERNEL, fib_rule, fib_rule_add
 from stack.core.l3mdev import (
     IFF_L3MDEV,
@@ -68,7 +68,7 @@ from stack.core.netfilter import (
 from stack.core.rtnetlink import eth_hw_addr_init, rtnl_create_link, rtnl_register_link
 from stack.core.sysctl_net_core import SysctlError
 from stack.core.uapi import AF_INET, AF_INET6, IPV6_HLEN, IPV6_MIN_MTU
-from stack.ethernet.eth import eth_mac_addr, eth_type_trans, eth_validate_addr, ether_setup
+from stack.ethernet.eth import eth_mac_addr, eth_type_trans, eth_validate_addr, ether_setup_software
 from stack.inet.flow import FLOWI_FLAG_ANYSRC, flowi
 from stack.ipv4.addr import ipv4_is_lbcast, ipv4_is_multicast
 from stack.ipv4.fib import fib_disable_ip
@@ -409,30 +409,22 @@ def vrf_del_slave(dev: net_device, port_dev: net_device) -> int:
 # --- the device -----------------------------------------------------------------------------------
 
 
-def vrf_get_drvinfo(dev: net_device) -> ethtool_drvinfo:
-    """`ethtool -i`."""
-    return ethtool_drvinfo(driver="vrf", version="1.0")
-
-
 vrf_netdev_ops = net_device_ops(
     ndo_start_xmit=vrf_xmit,
     ndo_set_mac_address=eth_mac_addr,
     ndo_validate_addr=eth_validate_addr,
 )
-vrf_ethtool_ops = ethtool_ops(get_drvinfo=vrf_get_drvinfo)
+vrf_ethtool_ops = ethtool_ops(get_drvinfo=fixed_drvinfo("vrf", "1.0"))
 
 
 def vrf_setup(dev: net_device) -> None:
     """Ethernet without ARP and queue; the MTU means nothing, as that of lo."""
-    ether_setup(dev)
+    ether_setup_software(dev, vrf_netdev_ops, vrf_ethtool_ops)
     dev.flags = netdevice.IFF_MASTER | netdevice.IFF_NOARP
-    dev.tx_queue_len = 0
     dev.min_mtu, dev.max_mtu, dev.mtu = IPV6_MIN_MTU, IP6_MAX_MTU, IP6_MAX_MTU
     dev.priv_flags |= netdevice.IFF_L3MDEV_MASTER
     dev.features = VRF_FEATURES | netdevice.NETIF_F_NETNS_LOCAL
     dev.hw_features = VRF_FEATURES
-    dev.netdev_ops = vrf_netdev_ops
-    dev.ethtool_ops = vrf_ethtool_ops
 
 
 def vrf_newlink(net: Net, name: str, table: int, mac: bytes | None = None) -> net_device:

@@ -11,7 +11,7 @@ from fastpath.net.hdr import eth_hdr, eth_header_push, eth_type_trans_fast
 from stack.core import netdevice
 from stack.core.dev import alloc_netdev_mqs
 from stack.core.neigh_table import hh_cache, neighbour
-from stack.core.netdevice import header_ops, net_device
+from stack.core.netdevice import header_ops, net_device, net_device_ops
 from stack.net import Net
 
 ETH_BROADCAST = b"\xff" * netdevice.ETH_ALEN
@@ -110,6 +110,18 @@ def ether_setup(dev: net_device) -> None:
     dev.flags = netdevice.IFF_BROADCAST | netdevice.IFF_MULTICAST
     dev.broadcast = ETH_BROADCAST
     dev.dev_addr = _ZERO
+
+
+def ether_setup_software(
+    dev: net_device, ops: net_device_ops, ethtool: Any, min_mtu: int = netdevice.ETH_MIN_MTU
+) -> None:
+    """An Ethernet device of software: no queue and any MTU, with its operations."""
+    ether_setup(dev)
+    dev.tx_queue_len = 0
+    dev.min_mtu = min_mtu
+    dev.max_mtu = netdevice.ETH_MAX_MTU
+    dev.netdev_ops = ops
+    dev.ethtool_ops = ethtool
 
 
 def alloc_etherdev_mqs(

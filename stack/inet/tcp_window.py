@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from stack.core.dst import dst_mtu
 from stack.inet.inet_connection_sock import ICSK_ACK_NOMEM
 from stack.inet.tcp_const import SEC, TCP_MSS_DEFAULT
@@ -18,9 +16,6 @@ from stack.inet.tcp_sock import (
     tcp_sock,
     tcp_space,
 )
-
-if TYPE_CHECKING:
-    pass
 
 
 def tcp_select_initial_window(

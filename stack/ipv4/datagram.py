@@ -107,7 +107,7 @@ def __ip4_datagram_connect(sk: inet_sock, uaddr: sockaddr) -> int:
     return 0
 
 
-def ip4_datagram_connect(sk: inet_sock, uaddr: sockaddr) -> int:
+def ip4_datagram_connect(sk: inet_sock, uaddr: sockaddr, addr_len: int = 16) -> int:
     """net/ipv4/datagram.c: connect of UDP, ping and raw. Raises: OSError."""
     lock_sock(sk)
     try:

@@ -142,16 +142,11 @@ def icmp_err(skb: sk_buff, info: int) -> int:
     return 0
 
 
-def ping_v4_connect(sk: ping_sock, uaddr: sockaddr, addr_len: int = 16) -> int:
-    """net/ipv4/ping.c: ip4_datagram_connect. Raises: OSError."""
-    return ip4_datagram_connect(sk, uaddr)
-
-
 ping_prot = proto(
     name="PING",
     init=ping_init_sock,
     close=ping_close,
-    connect=ping_v4_connect,
+    connect=ip4_datagram_connect,
     disconnect=udp_disconnect,
     setsockopt=ip_setsockopt,
     getsockopt=ip_getsockopt,

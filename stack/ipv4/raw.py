@@ -295,11 +295,6 @@ def raw_getsockopt(sk: raw_sock, level: int, optname: int, optlen: int) -> Any:
     return get_option(RAW_LEVEL, sk, optname)
 
 
-def raw_connect(sk: raw_sock, uaddr: sockaddr, addr_len: int = 16) -> int:
-    """net/ipv4/raw.c: ip4_datagram_connect. Raises: OSError."""
-    return ip4_datagram_connect(sk, uaddr)
-
-
 def raw_v4_ioctl(sk: raw_sock, cmd: int, arg: Any = None) -> Any:
     """net/ipv4/raw.c raw_ioctl: those of multicast routing, and those of both families."""
     return mroute_ioctl(ipmr_family, sk, cmd, arg)
@@ -309,7 +304,7 @@ raw_prot = proto(
     name="RAW",
     close=raw_close,
     destroy=raw_destroy,
-    connect=raw_connect,
+    connect=ip4_datagram_connect,
     disconnect=udp_disconnect,
     ioctl=raw_v4_ioctl,
     init=raw_init,

@@ -124,13 +124,8 @@ def ipv6_group_close(sk: inet_sock) -> None:
     ipv6_sock_ac_close(sk)
 
 
-def ipv6_group_check(sk: inet_sock, group: wide, source: wide) -> bool:
-    """inet6_mc_check, for the sockets' slot."""
-    return inet6_mc_check(sk, group, source)
-
-
 def ipv6_groups_init(net: Net) -> None:
     """Fill the slots by which sockets reach their groups."""
     groups = net.ipv6.groups
-    groups.check = ipv6_group_check
+    groups.check = inet6_mc_check
     groups.close = ipv6_group_close

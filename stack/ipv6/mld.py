@@ -8,7 +8,6 @@ It answers a query after a random part of the time that the query gives.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
 
 from fastpath.base.skbuff import PACKET_BROADCAST, PACKET_MULTICAST, sk_buff, skb_to_bytes
 from fastpath.net.hdr import ipv6_hdr
@@ -33,9 +32,6 @@ from stack.ipv6.ip6_icmp import ICMPV6_MGM_QUERY, ICMPV6_MGM_REPORT
 from stack.ipv6.mld_messages import MldMessage, MldQuery, MldRecord, mld2_split, mldv2_qqic
 from stack.ipv6.ndisc_send import ndisc_send_skb
 from stack.ipv6.saddr import ipv6_get_lladdr
-
-if TYPE_CHECKING:
-    pass
 
 SEC = 1_000_000_000
 MSEC = 1_000_000

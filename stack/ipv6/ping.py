@@ -64,11 +64,6 @@ def ping_v6_bind(sk: ping_sock, uaddr: sockaddr, addr_len: int = 28) -> int:
         release_sock(sk)
 
 
-def ping_v6_connect(sk: ping_sock, uaddr: sockaddr, addr_len: int = 28) -> int:
-    """net/ipv6/ping.c: ip6_datagram_connect, to IPv6 addresses only. Raises: OSError."""
-    return ip6_datagram_connect_v6_only(sk, uaddr, addr_len)
-
-
 def ping_v6_sendmsg(sk: ping_sock, msg: msghdr, length: int) -> int:
     """net/ipv6/ping.c: send an echo request: the data begin with its 8-byte header.
 
@@ -140,7 +135,7 @@ pingv6_prot = proto(
     memory="PING",
     init=ping_init_sock,
     close=ping_close,
-    connect=ping_v6_connect,
+    connect=ip6_datagram_connect_v6_only,
     disconnect=udp_disconnect,
     setsockopt=ipv6_setsockopt,
     getsockopt=ipv6_getsockopt,

@@ -213,16 +213,11 @@ def ethnl_strset_doit(nlh: nlmsg, tb: Attrs) -> None:
     genlmsg_reply(nlh, ethtool_family, STRSET.reply, answer(STRSET, dev, told))
 
 
-def strset_each(dev: net_device, want: Wanted) -> Told:
-    """A dump's answer for one interface."""
-    return get.strset(dev, want)
-
-
 # --- the rows -----------------------------------------------------------------------------------
 
 ETHTOOL_MSG_FEATURES_SET_REPLY = 12
 FEATURES = ethnl_request("features", 11, 11, get.features, attrs.FEATURES, 12, 13)
-STRSET = ethnl_request("strset", 1, 1, strset_each, attrs.STRSET, policy=attrs.STRSET)
+STRSET = ethnl_request("strset", 1, 1, get.strset, attrs.STRSET, policy=attrs.STRSET)
 # fmt: off
 REQUESTS: tuple[ethnl_request, ...] = (
     STRSET,

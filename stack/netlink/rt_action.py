@@ -41,7 +41,6 @@ from stack.sched.act_kinds import ACTIONS, tcf_action_init
 TCAMSG = struct.Struct("=B3x")
 NLM_F_ROOT = 0x100
 TCA_ACT_FLAG_LARGE_DUMP_ON = 1
-TCA_ACT_TAB = 1
 TCA_FCNT = 5
 
 

@@ -36,12 +36,12 @@ def validate_unicast(tb: Attrs) -> None:
             raise tb.wrong("IFLA_ADDRESS", text, errno.EADDRNOTAVAIL)
 
 
-def validate_mtu(tb: Attrs, least: int = ETH_MIN_MTU, most: int = ETH_MAX_MTU) -> None:
+def validate_mtu(tb: Attrs) -> None:
     """net/core/dev.c dev_validate_mtu: an MTU that the kind can have. Raises: NlError EINVAL."""
-    mtu = tb.get("IFLA_MTU", least)
-    if mtu < least:
+    mtu = tb.get("IFLA_MTU", ETH_MIN_MTU)
+    if mtu < ETH_MIN_MTU:
         raise NlError(errno.EINVAL, "mtu less than device minimum")
-    if most and mtu > most:
+    if mtu > ETH_MAX_MTU:
         raise NlError(errno.EINVAL, "mtu greater than device maximum")
 
 

@@ -112,10 +112,10 @@ def be(raw: bytes) -> int:
     return int.from_bytes(raw, "big")
 
 
-def get_selector(data: bytes, at: int = 0) -> xfrm_selector:
+def get_selector(data: bytes) -> xfrm_selector:
     """struct xfrm_selector."""
     d, s, dport, dmask, sport, smask, family, plen_d, plen_s, proto, ifindex, user = (
-        SELECTOR.unpack_from(data, at)
+        SELECTOR.unpack_from(data)
     )
     ends = address(s, family), plen_s, address(d, family), plen_d
     ports = be(sport), be(dport), ifindex, be(smask), be(dmask)

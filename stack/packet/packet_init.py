@@ -36,7 +36,7 @@ from stack.packet.af_packet import (
     unregister_prot_hook,
 )
 from stack.packet.packet_fanout import fanout_release
-from stack.packet.packet_ring import packet_free_rings, packet_mmap, packet_poll
+from stack.packet.packet_ring import packet_mmap, packet_poll, place_rings
 from stack.packet.packet_snd import ll_address, packet_sendmsg
 from stack.packet.packet_sock import packet_sock
 from stack.packet.packet_sockopt import (
@@ -81,7 +81,7 @@ def packet_release(sock: socket) -> int:
     unregister_prot_hook(sk)
     fanout_release(sk)
     packet_flush_mclist(sk)
-    packet_free_rings(sk)
+    place_rings(sk, None, None)  # who maps their pages keeps them
     sk.cached_dev = sk.prot_hook.dev = None
     sock_orphan(sk)
     sock.sk = None

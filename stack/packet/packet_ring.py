@@ -194,11 +194,6 @@ def blk_plus_priv(priv: int) -> int:
     return BLOCK_DESC.size + align(priv, V3_ALIGNMENT)
 
 
-def packet_free_rings(sk: packet_sock) -> None:
-    """The socket has no ring any more; who maps its pages keeps them."""
-    place_rings(sk, None, None)
-
-
 def packet_mmap(file: object, sock: socket, vma: vm_area_struct) -> None:
     """net/packet/af_packet.c: the file whose pages are mapped. Raises: OSError EINVAL."""
     sk: packet_sock = sock.sk

@@ -19,7 +19,7 @@ from fastpath.net.hdr import iphdr_at, ipv6hdr_at
 from stack.core import netdevice
 from stack.core.dev import free_netdev, unregister_netdevice
 from stack.core.errors import os_error
-from stack.core.ethtool import ethtool_drvinfo, ethtool_ops
+from stack.core.ethtool import ethtool_ops, fixed_drvinfo
 from stack.core.gro_cells import gro_cell, gro_cells_destroy, gro_cells_init
 from stack.core.net_namespace import load_module, pernet_operations
 from stack.core.netdevice import ETH_ALEN, ETH_HLEN, net_device, net_device_ops, rtnl_link_ops
@@ -30,7 +30,7 @@ from stack.core.rtnetlink import (
     rtnl_register_link,
 )
 from stack.core.uapi import AF_INET, AF_INET6
-from stack.ethernet.eth import eth_mac_addr, eth_validate_addr, ether_setup
+from stack.ethernet.eth import eth_mac_addr, eth_validate_addr, ether_setup_software
 from stack.inet.flow import flowi
 from stack.inet.udp_hash import udp_sock
 from stack.ipv4.route import ip_route_output_key
@@ -58,7 +58,6 @@ from stack.tunnel.udp_tunnel import (
 )
 
 if TYPE_CHECKING:
-    from stack.machine import Machine
     from stack.net import Net
 
 GENEVE_UDP_PORT, GENEVE_VER = 6081, 0
@@ -208,11 +207,6 @@ def geneve_link_config(geneve: geneve_dev, cfg: geneve_config, mtu: int) -> None
         geneve_set_mtu(dev, room)
 
 
-def geneve_get_drvinfo(dev: net_device) -> ethtool_drvinfo:
-    """`ethtool -i`."""
-    return ethtool_drvinfo(driver="geneve", version="0.6")
-
-
 geneve_netdev_ops = net_device_ops(
     ndo_open=geneve_open,
     ndo_stop=geneve_stop,
@@ -220,17 +214,13 @@ geneve_netdev_ops = net_device_ops(
     ndo_set_mac_address=eth_mac_addr,
     ndo_validate_addr=eth_validate_addr,
 )
-geneve_ethtool_ops = ethtool_ops(get_drvinfo=geneve_get_drvinfo)
+geneve_ethtool_ops = ethtool_ops(get_drvinfo=fixed_drvinfo("geneve", "0.6"))
 
 
 def geneve_setup(dev: net_device) -> None:
     """Ethernet without a queue."""
-    ether_setup(dev)
-    dev.min_mtu = netdevice.ETH_MIN_MTU
+    ether_setup_software(dev, geneve_netdev_ops, geneve_ethtool_ops)
     dev.max_mtu = IP_MAX_MTU - UDP_HLEN - TUNNEL_HLEN - ETH_HLEN
-    dev.tx_queue_len = 0
-    dev.netdev_ops = geneve_netdev_ops
-    dev.ethtool_ops = geneve_ethtool_ops
     dev.features = UDP_TUNNEL_FEATURES
     dev.hw_features = UDP_TUNNEL_FEATURES
 
@@ -244,7 +234,7 @@ def geneve_newlink(
         OSError: EBUSY: another device has host, port and VNI. EEXIST, EADDRNOTAVAIL.
         ValueError: the name is empty or too long.
     """
-    geneve_init(net.machine)
+    load_module(net.machine, "geneve", geneve_net_ops)
     gn = geneve_net_of(net)
     mine = cfg.family, cfg.dst_port, geneve_key(cfg)
     for other in gn.devs:
@@ -294,8 +284,3 @@ def geneve_init_net(net: Net) -> None:
 
 
 geneve_net_ops = pernet_operations(init=geneve_init_net)
-
-
-def geneve_init(machine: Machine) -> None:
-    """Load the module, once; making a device does."""
-    load_module(machine, "geneve", geneve_net_ops)

@@ -67,7 +67,7 @@ from stack.core.rtnetlink import (
     rtnl_register_link,
 )
 from stack.core.uapi import AF_INET, AF_INET6, IPPROTO_IPV6
-from stack.ethernet.eth import eth_mac_addr, eth_type_trans, eth_validate_addr, ether_setup
+from stack.ethernet.eth import eth_type_trans, ether_setup
 from stack.inet.flow import flowi
 from stack.ipv4.route import ip_route_output_flow
 from stack.ipv6.route import ip6_route_output
@@ -531,9 +531,6 @@ def ip_tunnel_dellink(dev: net_device) -> None:
     unregister_netdevice(dev)
     gro_cells_destroy(t.gro_cells)
     free_netdev(dev)
-
-
-TAP_OPS = {"ndo_set_mac_address": eth_mac_addr, "ndo_validate_addr": eth_validate_addr}
 
 
 def ip_tunnel_init_net(net: Net) -> None:

@@ -1,10 +1,10 @@
 """net/ipv4/tunnel4.c, gre_demux.c, ipip.c, sit.c, net/ipv6/ip6_tunnel.c: what tunnels receive.
 
-    ip_local_deliver_finish => tunnel4_rcv, tunnel64_rcv, gre_rcv       outside is IPv4
-    ip6_input_finish => tunnel6_rcv, tunnel46_rcv, gre6_rcv             outside is IPv6
+    ip_local_deliver_finish => tunnel4_rcv                              outside is IPv4
+    ip6_input_finish => tunnel6_rcv                                     outside is IPv6
         receive             which tunnel it is for -> ip_tunnel_rcv
-    icmp_unreach => tunnel4_err ...         an error about a packet of ours
-        ip_tunnel_err       its path MTU, or the next senders are told
+    icmp_unreach => ip_tunnel_err           an error about a packet of ours
+        its path MTU, or the next senders are told
         ip6_err_gen_icmpv6_unreach          IPv6 inside: the sender is told now
     icmpv6_notify => ip6_tnl_err, relayed to the sender inside
 
@@ -15,6 +15,7 @@ is answered with ICMP port unreachable, as by Linux.
 from __future__ import annotations
 
 import errno
+from functools import partial
 from typing import TYPE_CHECKING
 
 from fastpath.base.skbuff import (
@@ -29,7 +30,7 @@ from fastpath.base.skbuff import (
 from fastpath.net.hdr import icmp_hdr, ip_hdr, iphdr_at, ipv6_hdr, ipv6hdr_at
 from stack.core import drop_reason
 from stack.core.drop_reason import kfree_skb_reason
-from stack.core.net_namespace import load_module, pernet_operations
+from stack.core.net_namespace import pernet_operations
 from stack.core.netdevice import ETH_P_IP, ETH_P_IPV6, ETH_P_TEB, net_device
 from stack.core.rows import wide
 from stack.core.uapi import AF_INET, AF_INET6, IPPROTO_IPV6
@@ -70,7 +71,6 @@ from stack.tunnel.ip_tunnel import (
 )
 
 if TYPE_CHECKING:
-    from stack.machine import Machine
     from stack.net import Net
 
 IPTUNNEL_ERR_TIMEO_NS = 30_000_000_000
@@ -138,52 +138,25 @@ def receive(skb: sk_buff, family: int, proto: int) -> bool:
     return True
 
 
-def receive4(skb: sk_buff, proto: int) -> int:
-    """A packet with IPv4 outside. Takes ownership of skb."""
-    if not receive(skb, AF_INET, proto):
+def tunnel4_rcv(skb: sk_buff) -> int:
+    """net/ipv4/tunnel4.c, gre_demux.c: a packet with IPv4 outside. Takes ownership of skb."""
+    if not receive(skb, AF_INET, ip_hdr(skb).protocol):
         net = skb.dev.net
         icmp_send(skb, icmp_codes.ICMP_DEST_UNREACH, icmp_codes.ICMP_PORT_UNREACH, 0)
         kfree_skb_reason(net, skb, drop_reason.SKB_DROP_REASON_NOT_SPECIFIED)
     return 0
 
 
-def receive6(skb: sk_buff, proto: int) -> int:
-    """A packet with IPv6 outside. Takes ownership of skb."""
+def tunnel6_rcv(proto: int, skb: sk_buff) -> int:
+    """net/ipv6/tunnel6.c, ip6_gre.c: a packet with IPv6 outside. Takes ownership of skb.
+
+    The protocol need not be in its first header, as IPv4's is.
+    """
     if not receive(skb, AF_INET6, proto):
         net = skb.dev.net
         icmpv6_send(skb, ICMPV6_DEST_UNREACH, ICMPV6_PORT_UNREACH, 0)
         kfree_skb_reason(net, skb, drop_reason.SKB_DROP_REASON_NOT_SPECIFIED)
     return 0
-
-
-def tunnel4_rcv(skb: sk_buff) -> int:
-    """net/ipv4/tunnel4.c: IPv4 in IPv4. Takes ownership of skb."""
-    return receive4(skb, IPPROTO_IPIP)
-
-
-def tunnel64_rcv(skb: sk_buff) -> int:
-    """net/ipv4/tunnel4.c: IPv6 in IPv4. Takes ownership of skb."""
-    return receive4(skb, IPPROTO_IPV6)
-
-
-def gre_rcv(skb: sk_buff) -> int:
-    """net/ipv4/gre_demux.c. Takes ownership of skb."""
-    return receive4(skb, IPPROTO_GRE)
-
-
-def tunnel46_rcv(skb: sk_buff) -> int:
-    """net/ipv6/tunnel6.c: IPv4 in IPv6. Takes ownership of skb."""
-    return receive6(skb, IPPROTO_IPIP)
-
-
-def tunnel6_rcv(skb: sk_buff) -> int:
-    """net/ipv6/tunnel6.c: IPv6 in IPv6. Takes ownership of skb."""
-    return receive6(skb, IPPROTO_IPV6)
-
-
-def gre6_rcv(skb: sk_buff) -> int:
-    """net/ipv6/ip6_gre.c. Takes ownership of skb."""
-    return receive6(skb, IPPROTO_GRE)
 
 
 # --- errors, IPv4 outside -------------------------------------------------------------------------
@@ -196,12 +169,12 @@ def remember_error(t: ip_tunnel) -> None:
     t.err_time = now
 
 
-def ip_tunnel_err(skb: sk_buff, info: int, proto: int) -> int:
+def ip_tunnel_err(skb: sk_buff, info: int) -> int:
     """net/ipv4/ipip.c ipip_err, gre_err, ipip6_err. Data at the quoted header. Borrows skb."""
     net: Net = skb.dst.net if skb.dst is not None else skb.dev.net
     iph = iphdr_at(skb, 0)
     icmph = icmp_hdr(skb)
-    kind, code, at = icmph.type, icmph.code, iph.ihl * 4
+    kind, code, at, proto = icmph.type, icmph.code, iph.ihl * 4, iph.protocol
     tpi = header_of(skb, proto, at, False)
     if tpi is None:
         return -errno.EINVAL
@@ -253,25 +226,12 @@ def ip6_err_gen_icmpv6_unreach(skb: sk_buff, net: Net, at: int, kind: int) -> bo
         kfree_skb(inner)
 
 
-def tunnel4_err(skb: sk_buff, info: int) -> int:
-    """net/ipv4/tunnel4.c. Borrows skb."""
-    return ip_tunnel_err(skb, info, IPPROTO_IPIP)
-
-
-def tunnel64_err(skb: sk_buff, info: int) -> int:
-    """net/ipv4/tunnel4.c. Borrows skb."""
-    return ip_tunnel_err(skb, info, IPPROTO_IPV6)
-
-
-def gre_err(skb: sk_buff, info: int) -> int:
-    """net/ipv4/gre_demux.c. Borrows skb."""
-    return ip_tunnel_err(skb, info, IPPROTO_GRE)
-
-
 # --- errors, IPv6 outside -------------------------------------------------------------------------
 
 
-def ip6_tnl_err(skb: sk_buff, proto: int, kind: int, code: int, at: int, info: int) -> int:
+def ip6_tnl_err(
+    proto: int, skb: sk_buff, opt: object, kind: int, code: int, at: int, info: int
+) -> int:
     """net/ipv6/ip6_tunnel.c: an error about our packet, whose IPv6 header is at data. Borrows skb.
 
     The sender inside is told: of a smaller MTU, or that the address cannot be reached.
@@ -331,48 +291,25 @@ def relay(skb: sk_buff, net: Net, proto: int, at: int, kind: int, mtu: int) -> N
         kfree_skb(inner)
 
 
-def tunnel46_err(skb: sk_buff, opt: object, kind: int, code: int, offset: int, info: int) -> int:
-    """net/ipv6/tunnel6.c. Borrows skb."""
-    return ip6_tnl_err(skb, IPPROTO_IPIP, kind, code, offset, info)
-
-
-def tunnel6_err(skb: sk_buff, opt: object, kind: int, code: int, offset: int, info: int) -> int:
-    """net/ipv6/tunnel6.c. Borrows skb."""
-    return ip6_tnl_err(skb, IPPROTO_IPV6, kind, code, offset, info)
-
-
-def gre6_err(skb: sk_buff, opt: object, kind: int, code: int, offset: int, info: int) -> int:
-    """net/ipv6/ip6_gre.c. Borrows skb."""
-    return ip6_tnl_err(skb, IPPROTO_GRE, kind, code, offset, info)
-
-
 # --- the module -----------------------------------------------------------------------------------
 
-PROTOCOLS = (
-    (IPPROTO_IPIP, net_protocol(tunnel4_rcv, tunnel4_err, True)),
-    (IPPROTO_IPV6, net_protocol(tunnel64_rcv, tunnel64_err, True)),
-    (IPPROTO_GRE, net_protocol(gre_rcv, gre_err, True)),
-)
+tunnel4_protocol = net_protocol(tunnel4_rcv, ip_tunnel_err, True)
 FINAL = INET6_PROTO_NOPOLICY | INET6_PROTO_FINAL
-PROTOCOLS6 = (
-    (IPPROTO_IPIP, inet6_protocol(tunnel46_rcv, tunnel46_err, flags=FINAL)),
-    (IPPROTO_IPV6, inet6_protocol(tunnel6_rcv, tunnel6_err, flags=FINAL)),
-    (IPPROTO_GRE, inet6_protocol(gre6_rcv, gre6_err, flags=FINAL)),
-)
+PROTOCOLS = (IPPROTO_IPIP, IPPROTO_IPV6, IPPROTO_GRE)
+PROTOCOLS6 = {
+    number: inet6_protocol(partial(tunnel6_rcv, number), partial(ip6_tnl_err, number), flags=FINAL)
+    for number in PROTOCOLS
+}
 
 
 def tunnels_init_net(net: Net) -> None:
     """Tables, and the handlers of the protocols."""
     ip_tunnel_init_net(net)
-    for number, prot in PROTOCOLS:
-        inet_add_protocol(net, prot, number)
-    for number, prot6 in PROTOCOLS6:
+    for number in PROTOCOLS:
+        inet_add_protocol(net, tunnel4_protocol, number)
+    for number, prot6 in PROTOCOLS6.items():
         inet6_add_protocol(net, prot6, number)
 
 
 tunnel_net_ops = pernet_operations(init=tunnels_init_net)
-
-
-def tunnels_init(machine: Machine) -> None:
-    """Load the modules ipip, sit, ip_gre, ip6_tunnel, ip6_gre, once; making a tunnel does."""
-    load_module(machine, "ip_tunnel", tunnel_net_ops)
+"""The modules ipip, sit, ip_gre, ip6_tunnel, ip6_gre."""

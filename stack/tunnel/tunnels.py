@@ -6,6 +6,7 @@ import errno
 from typing import TYPE_CHECKING
 
 from stack.core.errors import os_error
+from stack.core.net_namespace import load_module
 from stack.core.netdevice import net_device, net_device_ops, rtnl_link_ops
 from stack.core.rows import wide
 from stack.core.uapi import AF_INET
@@ -19,7 +20,7 @@ from stack.tunnel.ip_tunnel import (
     ip_tunnel_update,
     register_tunnel,
 )
-from stack.tunnel.ip_tunnel_rcv import tunnels_init
+from stack.tunnel.ip_tunnel_rcv import tunnel_net_ops
 from stack.tunnel.ip_tunnel_xmit import tunnel_xmit
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def tunnel_newlink(
     net: Net, name: str, kind: str, p: ip_tunnel_parm, mac: bytes | None = None
 ) -> net_device:
     """`ip link add NAME type KIND ...`. Raises: OSError EEXIST, EADDRNOTAVAIL; ValueError."""
-    tunnels_init(net.machine)
+    load_module(net.machine, "ip_tunnel", tunnel_net_ops)
     row = KINDS[kind]
     ops = tap_netdev_ops if row.ether else ip_tunnel_netdev_ops
     return register_tunnel(net, name, row, TUNNEL_OPS[kind], ops, p, mac)

@@ -30,7 +30,7 @@ from stack.core.dev import free_netdev, unregister_netdevice
 from stack.core.dev_notifier import register_netdevice_notifier
 from stack.core.dev_upper import netdev_upper_dev_link, netdev_upper_dev_unlink
 from stack.core.errors import os_error
-from stack.core.ethtool import ethtool_drvinfo, ethtool_ops
+from stack.core.ethtool import ethtool_ops, fixed_drvinfo
 from stack.core.extack import ExtAckError
 from stack.core.gro_cells import gro_cell, gro_cells_destroy, gro_cells_init
 from stack.core.net_namespace import load_module, pernet_operations
@@ -49,7 +49,7 @@ from stack.core.rtnetlink import (
 )
 from stack.core.uapi import AF_INET, AF_INET6
 from stack.core.workqueue import cancel_delayed_work, schedule_delayed_work, work_struct
-from stack.ethernet.eth import eth_mac_addr, eth_validate_addr, ether_setup
+from stack.ethernet.eth import eth_mac_addr, eth_validate_addr, ether_setup_software
 from stack.inet.udp_hash import udp_sock
 from stack.ipv4.igmp import ip_mc_join_group, ip_mc_leave_group
 from stack.ipv6.addr import (
@@ -82,7 +82,6 @@ from stack.tunnel.udp_tunnel import (
 )
 
 if TYPE_CHECKING:
-    from stack.machine import Machine
     from stack.net import Net
 
 VXLAN_HF_VNI = 0x08000000
@@ -408,11 +407,6 @@ def vxlan_set_rx_mode(dev: net_device) -> None:
     """ndo_set_rx_mode: it takes what comes."""
 
 
-def vxlan_get_drvinfo(dev: net_device) -> ethtool_drvinfo:
-    """`ethtool -i`."""
-    return ethtool_drvinfo(driver="vxlan", version="0.1")
-
-
 vxlan_netdev_ops = net_device_ops(
     ndo_open=vxlan_open,
     ndo_stop=vxlan_stop,
@@ -421,16 +415,12 @@ vxlan_netdev_ops = net_device_ops(
     ndo_set_mac_address=eth_mac_addr,
     ndo_validate_addr=eth_validate_addr,
 )
-vxlan_ethtool_ops = ethtool_ops(get_drvinfo=vxlan_get_drvinfo)
+vxlan_ethtool_ops = ethtool_ops(get_drvinfo=fixed_drvinfo("vxlan", "0.1"))
 
 
 def vxlan_setup(dev: net_device) -> None:
     """Ethernet without a queue."""
-    ether_setup(dev)
-    dev.max_mtu = netdevice.ETH_MAX_MTU
-    dev.tx_queue_len = 0
-    dev.netdev_ops = vxlan_netdev_ops
-    dev.ethtool_ops = vxlan_ethtool_ops
+    ether_setup_software(dev, vxlan_netdev_ops, vxlan_ethtool_ops)
     dev.features = UDP_TUNNEL_FEATURES
     dev.hw_features = UDP_TUNNEL_FEATURES
     dev.vlan_features = UDP_TUNNEL_FEATURES
@@ -469,7 +459,7 @@ def vxlan_config_validate(
     Raises:
         OSError: EINVAL, ENODEV, EPERM, EEXIST.
     """
-    vxlan_init(net.machine)
+    load_module(net.machine, "vxlan", vxlan_net_ops)
     six = cfg.family == AF_INET6
     if is_group(cfg.family, cfg.local):
         raise ExtAckError(errno.EINVAL, "Local address cannot be multicast")
@@ -602,8 +592,3 @@ def vxlan_init_net(net: Net) -> None:
 
 
 vxlan_net_ops = pernet_operations(init=vxlan_init_net)
-
-
-def vxlan_init(machine: Machine) -> None:
-    """Load the module, once; making a device does."""
-    load_module(machine, "vxlan", vxlan_net_ops)

@@ -17,16 +17,15 @@ from stack.core.dev import (
     register_netdevice,
     unregister_netdevice,
 )
-from stack.core.dev_notifier import for_each_netdev, register_netdevice_notifier
+from stack.core.dev_notifier import for_each_netdev, watches_devices
 from stack.core.dev_upper import netdev_upper_dev_link, netdev_upper_dev_unlink
 from stack.core.errors import os_error
 from stack.core.if_vlan import vlan_find_dev, vlan_hw_offload_capable, vlan_vid_add, vlan_vid_del
 from stack.core.link_watch import netif_stacked_transfer_operstate
-from stack.core.net_namespace import load_module, pernet_operations
+from stack.core.net_namespace import load_module
 from stack.core.netdevice import net_device, rtnl_link_ops
 from stack.core.rtnetlink import rtnl_create_link
 from stack.ethernet.eth import is_valid_ether_addr
-from stack.machine import Machine
 from stack.net import Net
 from stack.vlan.vlan_dev import (
     VLAN_FLAG_LOOSE_BINDING,
@@ -56,7 +55,7 @@ def vlan_newlink(
             EINVAL, an MTU above the real device's. EADDRNOTAVAIL, no address of a station.
         ValueError: the name is empty or too long.
     """
-    vlan_init(net.machine)
+    load_module(net.machine, "8021q", vlan_net_ops)
     err = _check(real_dev, vlan_proto, vlan_id, mtu)
     if not err and mac is not None and not is_valid_ether_addr(mac):
         err = -errno.EADDRNOTAVAIL
@@ -199,17 +198,7 @@ def vlan_device_event(event: int, dev: net_device) -> None:
             unregister_vlan_dev(vlan)
 
 
-def vlan_init_net(net: Net) -> None:
-    """net/8021q/vlan.c: watch the devices, starting with those that exist."""
-    register_netdevice_notifier(net, vlan_device_event)
-
-
-vlan_net_ops = pernet_operations(init=vlan_init_net)
-
-
-def vlan_init(machine: Machine) -> None:
-    """net/8021q/vlan.c vlan_proto_init: load the module, once; making a VLAN does."""
-    load_module(machine, "8021q", vlan_net_ops)
+vlan_net_ops = watches_devices(vlan_device_event)
 
 
 def vlan_devices(net: Net) -> list[net_device]:

@@ -18,17 +18,17 @@ from stack.core.dev_forward import dev_count_tx
 from stack.core.dev_queue import dev_queue_xmit
 from stack.core.dev_xmit import netdev_intersect_features
 from stack.core.ethtool import (
-    ethtool_drvinfo,
     ethtool_get_settings,
     ethtool_get_ts_info,
     ethtool_link_ksettings,
     ethtool_ops,
+    fixed_drvinfo,
 )
 from stack.core.if_vlan import vlan_hw_offload_capable
 from stack.core.link_watch import netif_carrier_off, netif_carrier_on
 from stack.core.netdevice import net_device, net_device_ops, netif_carrier_ok
 from stack.core.rows import row, state
-from stack.ethernet.eth import ether_setup, is_valid_ether_addr
+from stack.ethernet.eth import ether_setup_software, is_valid_ether_addr
 
 # include/uapi/linux/if_vlan.h
 VLAN_FLAG_REORDER_HDR = 0x1
@@ -221,11 +221,6 @@ def vlan_dev_init(dev: net_device) -> int:
     return 0
 
 
-def vlan_ethtool_get_drvinfo(dev: net_device) -> ethtool_drvinfo:
-    """net/8021q/vlan_dev.c: `ethtool -i`."""
-    return ethtool_drvinfo(driver="802.1Q VLAN Support", version="1.8", fw_version="N/A")
-
-
 def vlan_ethtool_get_ts_info(dev: net_device) -> int:
     """net/8021q/vlan_dev.c: `ethtool -T`: the real device's."""
     vlan: vlan_dev_priv = dev.priv
@@ -239,7 +234,7 @@ def vlan_ethtool_get_link_ksettings(dev: net_device) -> ethtool_link_ksettings:
 
 
 vlan_ethtool_ops = ethtool_ops(
-    get_drvinfo=vlan_ethtool_get_drvinfo,
+    get_drvinfo=fixed_drvinfo("802.1Q VLAN Support", "1.8", fw_version="N/A"),
     get_ts_info=vlan_ethtool_get_ts_info,
     get_link=netif_carrier_ok,
     get_link_ksettings=vlan_ethtool_get_link_ksettings,
@@ -260,10 +255,5 @@ vlan_netdev_ops = net_device_ops(
 
 def vlan_setup(dev: net_device) -> None:
     """net/8021q/vlan_dev.c: Ethernet without a queue."""
-    ether_setup(dev)
+    ether_setup_software(dev, vlan_netdev_ops, vlan_ethtool_ops, 0)
     dev.priv_flags |= netdevice.IFF_802_1Q_VLAN
-    dev.tx_queue_len = 0
-    dev.min_mtu = 0
-    dev.max_mtu = netdevice.ETH_MAX_MTU
-    dev.netdev_ops = vlan_netdev_ops
-    dev.ethtool_ops = vlan_ethtool_ops

@@ -121,11 +121,6 @@ def read_text(addr: int, what: str) -> str:
     raise os_error(errno.EINVAL, f"{what} has no end")
 
 
-def _i32(value: int) -> int:
-    value &= 0xFFFFFFFF
-    return value - (1 << 32) if value >> 31 else value
-
-
 class ProgramTime(VirtualClock):
     """A clock that follows the program's: struct e1000stack_time."""
 

@@ -203,11 +203,6 @@ def _restart(adapter: e1000_adapter) -> None:
         e1000_reset(adapter)
 
 
-def e1000_get_link(netdev: net_device) -> bool:
-    """e1000_ethtool.c."""
-    return netif_carrier_ok(netdev)
-
-
 def e1000_nway_reset(netdev: net_device) -> int:
     """e1000_ethtool.c: negotiate again. 0 or -EINVAL when down."""
     if not netif_running(netdev):
@@ -498,7 +493,7 @@ e1000_ethtool_ops = core.ethtool_ops(
     get_msglevel=e1000_get_msglevel,
     set_msglevel=e1000_set_msglevel,
     nway_reset=e1000_nway_reset,
-    get_link=e1000_get_link,
+    get_link=netif_carrier_ok,
     get_eeprom_len=e1000_get_eeprom_len,
     get_eeprom=e1000_get_eeprom,
     set_eeprom=e1000_set_eeprom,

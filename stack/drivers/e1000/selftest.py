@@ -188,18 +188,18 @@ LB_BUFFER_BYTES = 2048
 LB_BURST = 64
 
 
-def e1000_create_lbtest_frame(size: int = LB_FRAME_BYTES) -> bytes:
+def e1000_create_lbtest_frame() -> bytes:
     """e1000_ethtool.c: a broadcast frame with two marks in its second half."""
-    half = size // 2
-    frame = bytearray(b"\xff" * half + b"\xaa" * (size - half))
+    half = LB_FRAME_BYTES // 2
+    frame = bytearray(b"\xff" * half + b"\xaa" * half)
     frame[half + 10] = 0xBE
     frame[half + 12] = 0xAF
     return bytes(frame)
 
 
-def e1000_check_lbtest_frame(data: bytes, size: int = LB_FRAME_BYTES) -> bool:
+def e1000_check_lbtest_frame(data: bytes) -> bool:
     """e1000_ethtool.c: whether the received frame has the marks."""
-    half = size // 2
+    half = LB_FRAME_BYTES // 2
     return data[3] == 0xFF and data[half + 10] == 0xBE and data[half + 12] == 0xAF
 
 

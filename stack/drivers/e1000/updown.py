@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import logging
-from typing import TYPE_CHECKING
 
 from stack.core.dev import dev_close
 from stack.core.dev_queue import netif_start_queue, netif_stop_queue, netif_wake_queue
@@ -34,9 +33,6 @@ from stack.drivers.e1000.hw import e1000_init_hw, e1000_reset_adaptive, e1000_re
 from stack.drivers.e1000.phy import e1000_power_up_phy_hw, e1000_read_phy_reg, e1000_write_phy_reg
 from stack.drivers.e1000.txrx import e1000_intr, e1000_irq_disable, e1000_irq_enable
 from stack.drivers.e1000.watchdog import e1000_update_stats
-
-if TYPE_CHECKING:
-    pass
 
 log = logging.getLogger("stack.drivers.e1000")
 
