@@ -1,4 +1,8 @@
-"""STP with the kernel's bridge: what two bridges of the kernel decide, one of ours decides too."""
+"""STP with the kernel's bridge: what two bridges of the kernel decide, one of ours decides too.
+
+An election takes the seconds that its timers have, in which nobody works. So all elections are held
+at once (`elections`), and each test judges its own.
+"""
 
 from __future__ import annotations
 
@@ -118,25 +122,37 @@ def settled(facts: list[dict[str, Any]]) -> bool:
     return all(one["state"] in SETTLED for one in facts[1:])
 
 
-def two_of_the_kernel(case: Case) -> list[list[dict[str, Any]]]:
-    """What two bridges of the kernel decide."""
-    with contextlib.closing(Peer()) as peer:
-        for port in range(2):
-            peer.ip("link", "add", f"a{port}", "type", "veth", "peer", "name", f"b{port}")
-        names = [[f"{end}{port}" for port in range(2)] for end in "ab"]
-        for number in range(2):
-            kernel_bridge(peer, case, number, names[number])
-        for name in itertools.chain(*names):
-            peer.ip("link", "set", name, "up")
+class Kernels:
+    """Two bridges of the kernel with the two wires of a case."""
 
-        def decided() -> list[list[dict[str, Any]]] | None:
-            facts = [same_words(kernel_facts(peer, n, names[n])) for n in range(2)]
-            states = [one["state"] for bridge in facts for one in bridge[1:]]
-            one_root = len({bridge[1]["root"] for bridge in facts}) == 1
-            ready = one_root and all(map(settled, facts)) and "blocking" in states
-            return facts if ready else None
+    def __init__(self, case: Case) -> None:
+        with contextlib.ExitStack() as stack:
+            self.peer = peer = Peer()
+            stack.callback(peer.close)
+            self._names = [[f"{end}{port}" for port in range(2)] for end in "ab"]
+            for first, second in zip(*self._names, strict=True):
+                peer.ip("link", "add", first, "type", "veth", "peer", "name", second)
+            for number in range(2):
+                kernel_bridge(peer, case, number, self._names[number])
+            for name in itertools.chain(*self._names):
+                peer.ip("link", "set", name, "up")
+            self._stack = stack.pop_all()
 
-        return eventually(decided, "a decision of two bridges of the kernel")
+    def _decided(self) -> list[list[dict[str, Any]]] | None:
+        facts = [same_words(kernel_facts(self.peer, n, self._names[n])) for n in range(2)]
+        states = [one["state"] for bridge in facts for one in bridge[1:]]
+        one_root = len({bridge[1]["root"] for bridge in facts}) == 1
+        ready = one_root and all(map(settled, facts)) and "blocking" in states
+        return facts if ready else None
+
+    def decision(self) -> list[list[dict[str, Any]]]:
+        """What they decide, as soon as they have."""
+        found: list[list[dict[str, Any]]] = eventually(self._decided, "the kernel's decision")
+        return found
+
+    def close(self) -> None:
+        """Take everything down."""
+        self._stack.close()
 
 
 class Mixed:
@@ -190,42 +206,66 @@ class Mixed:
         self._stack.close()
 
 
-@contextlib.contextmanager
-def mixed(case: Case, ours: int, captures: Path) -> Iterator[Mixed]:
+@dataclass
+class Elections:
+    """All that are held: by case, those of the kernel; by case and place, those with our bridge."""
+
+    kernels: dict[str, Kernels]
+    mixed: dict[tuple[str, int], Mixed]
+    replaced: Mixed
+    """One whose link will go."""
+
+
+@pytest.fixture(scope="module")
+def elections(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Elections]:
     require.netns()
     require.tun()
-    made = Mixed(case, ours, captures)
-    try:
-        yield made
-    finally:
-        made.close()
-    for path in made.captures:
+    with contextlib.ExitStack() as stack:
+
+        def begin(case: Case, ours: int) -> Mixed:
+            made = Mixed(case, ours, tmp_path_factory.mktemp("wires"))
+            stack.callback(made.close)
+            return made
+
+        kernels = {}
+        for name, case in CASES.items():
+            kernels[name] = Kernels(case)
+            stack.callback(kernels[name].close)
+        mixed = {(name, ours): begin(CASES[name], ours) for name in CASES for ours in (0, 1)}
+        yield Elections(kernels, mixed, begin(CASES["the first is the root by its address"], 1))
+
+
+def assert_well_formed(net: Mixed) -> None:
+    """What the two wires carried up to now has no mistake."""
+    net.close()
+    for path in net.captures:
         assert list(judged(path)) == []
 
 
 @pytest.mark.parametrize("name", CASES)
 @pytest.mark.parametrize("ours", [0, 1], ids=["ours first", "ours second"])
-def test_our_bridge_decides_as_the_kernels_would(name: str, ours: int, tmp_path: Path) -> None:
-    require.netns()
-    case = CASES[name]
-    want = two_of_the_kernel(case)
-    with mixed(case, ours, tmp_path) as net:
-        got: list[Any] = []
+def test_our_bridge_decides_as_the_kernels_would(
+    name: str, ours: int, elections: Elections
+) -> None:
+    want = elections.kernels[name].decision()
+    net = elections.mixed[name, ours]
+    got: list[Any] = []
 
-        def decided() -> bool:
-            got[:] = net.facts()
-            return all(map(settled, got)) and got == want
+    def decided() -> bool:
+        got[:] = net.facts()
+        return all(map(settled, got)) and got == want
 
-        with contextlib.suppress(AssertionError):
-            eventually(decided, "the kernel's decision")
-        assert got == want
+    with contextlib.suppress(AssertionError):
+        eventually(decided, "the kernel's decision")
+    assert got == want
+    assert_well_formed(net)
 
 
-def test_a_link_that_goes_is_replaced_by_the_one_that_was_blocked(tmp_path: Path) -> None:
-    case = CASES["the first is the root by its address"]
-    with mixed(case, 1, tmp_path) as net:
-        eventually(lambda: net.br.root_port == 1 and settled(net.facts()[1]), "the first way")
-        assert [one["state"] for one in net.facts()[1][1:]] == ["forwarding", "blocking"]
-        net.peer.ip("link", "set", net.taps[0], "down")
-        eventually(lambda: net.br.root_port == 2, "the second way")
-        eventually(lambda: net.facts()[1][2]["state"] == "forwarding", "the port to forward")
+def test_a_link_that_goes_is_replaced_by_the_one_that_was_blocked(elections: Elections) -> None:
+    net = elections.replaced
+    eventually(lambda: net.br.root_port == 1 and settled(net.facts()[1]), "the first way")
+    assert [one["state"] for one in net.facts()[1][1:]] == ["forwarding", "blocking"]
+    net.peer.ip("link", "set", net.taps[0], "down")
+    eventually(lambda: net.br.root_port == 2, "the second way")
+    eventually(lambda: net.facts()[1][2]["state"] == "forwarding", "the port to forward")
+    assert_well_formed(net)

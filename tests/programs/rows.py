@@ -28,6 +28,8 @@ class Row:
     status: int = 0
     log: bool = False
     """What the server prints is compared too."""
+    waits: bool = False
+    """It waits for seconds and needs no server: the kernel's and ours do so side by side."""
 
 
 NUMBERS = ((r"\d+(\.\d+)?", "N"), (r" +", " "), (r"[KMG]?(bits|Bytes)", "unit"))
@@ -142,6 +144,7 @@ ROWS = {
     "mtr": Row(
         "mtr -n -r -c 2 -i 0.2 {server}",
         rules=((r"Start: .*", ""), (r"HOST: \S+", ""), (r"\d+\.\d(?!%)", "N"), (r" +", " ")),
+        waits=True,
     ),
     "node, fetch": Row(f'node -e "{FETCH}" http://{{url}}:8080/page', **NGINX),
     "node, a server": Row("curl -sS -d hello http://{url}:8000/a", **NODE),

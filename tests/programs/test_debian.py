@@ -24,13 +24,15 @@ from e1000emu.lab import two_hosts
 from stack import proc
 from stack.api.programs import Program, spawn
 from stack.host import Host
-from tests.linux.peer import Peer
+from tests.linux.peer import Peer, Worker
 from tests.programs.rows import IPV4, IPV6, ROWS, Row
 from tests.support import require
 
 pytestmark = pytest.mark.netns
 PIPE = subprocess.PIPE
 START_S = 30.0
+END_S = 240.0
+"""More than both programs are given to end."""
 
 
 NGINX_CONF = """
@@ -169,8 +171,11 @@ def test_as_on_linux(
     def there(which: int, argv: list[str]) -> Program:
         return spawn(hosts[which], argv, log=said.append, **pipes)
 
-    want = run(row, files, family, here, lambda: listens_here(peer, row))
+    kernel = Worker(run, (row, files, family, here, lambda: listens_here(peer, row)))
+    if not row.waits:
+        kernel.result(END_S)
     got = run(row, files, family, there, lambda: listens(hosts[1], row))
+    want = kernel.result(END_S)
     assert want[1] == row.status
     assert got[1] == want[1], told(got[0], row)[-2000:]
     assert told(got[0], row) == told(want[0], row)
