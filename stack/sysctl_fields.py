@@ -113,6 +113,10 @@ class sysctl_fields:
     tcp_available_congestion_control: str
     tcp_base_mss: int
     tcp_challenge_ack_limit: int
+    tcp_comp_sack_delay_ns: int
+    tcp_comp_sack_nr: int
+    tcp_comp_sack_rtt_percent: int
+    tcp_comp_sack_slack_ns: int
     tcp_congestion_control: str
     tcp_dsack: int
     tcp_early_demux: int

@@ -124,6 +124,7 @@ class icsk_timer_handlers:
     delack: Callable[[timer_list], None]
     keepalive: Callable[[timer_list], None]
     pacing: Callable[[timer_list], None]
+    compressed_ack: Callable[[timer_list], None]
 
 
 @state

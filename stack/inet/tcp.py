@@ -93,6 +93,8 @@ def tcp_destroy_sock(sk: tcp_sock) -> None:
     inet_csk_shutdown_timers(sk)
     if sk.pacing_timer is not None:
         timer_shutdown(sk.pacing_timer)
+    if sk.compressed_ack_timer is not None:
+        timer_shutdown(sk.compressed_ack_timer)
     tcp_cleanup_congestion_control(sk)
     tcp_write_queue_purge(sk)
     if sk.syn_fastopen:

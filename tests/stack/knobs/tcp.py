@@ -9,7 +9,7 @@ from typing import Any
 from stack.core.rows import replace
 from stack.core.uapi import MSG_OOB, SO_KEEPALIVE, SOL_SOCKET
 from stack.inet.tcp_cong import tcp_register_congestion_control, tcp_reno
-from stack.inet.tcp_sock import TCPHDR_PSH
+from stack.inet.tcp_sock import TCP_QUICKACK, TCPHDR_PSH
 from tests.stack.inet.tcpnet import (
     ACK,
     MS,
@@ -129,6 +129,34 @@ def tcp_allowed_congestion_control(rig: Rig) -> tuple[str, str]:
             except OSError as error:
                 answers.append(codes.errorcode[error.errno or 0])
         return answers[0], answers[1]
+
+
+def ofo(net: TcpNet, b: Sock, count: int) -> list[int]:
+    """When b ACKs segments behind a gap, us after the first of them, which come at once.
+
+    Its round trip is 1 ms.
+    """
+    sk = b.sk
+    b.setsockopt(TCP_QUICKACK, 0)
+    sk.rcv_rtt_est_rtt_us, sk.srtt_us = 8000, 0
+    log, start = mute(net), net.clock.now_ns()
+    for n in range(1, 1 + count):
+        seq = (sk.rcv_nxt + 500 * n) & M32
+        segment = build_segment(A, sk.inet_dport, 80, seq, sk.snd_nxt, ACK, payload=bytes(500))
+        net.inject(segment, net.b)
+    net.run(100 * MS)
+    return [(s.time_ns - start) // 1000 for s in log]
+
+
+def tcp_comp_sack(**others: int) -> Any:
+    """When the ACK leaves that is held back, us, and how many before it."""
+
+    def probe(rig: Rig) -> tuple[int, int]:
+        with rig.tcp(sysctl=others) as net:
+            times = ofo(net, net.pair()[1], 8)
+            return times[-1], len(times) - 1
+
+    return probe
 
 
 def tcp_dsack(rig: Rig) -> bool:
@@ -606,6 +634,13 @@ PROBES: dict[str, tuple[Any, dict[Any, Any]]] = {
         tcp_allowed_congestion_control,
         {"reno cubic": ("", ""), "cubic": ("EPERM", "")},
     ),
+    "tcp_comp_sack_delay_ns": (
+        tcp_comp_sack(tcp_comp_sack_rtt_percent=500),
+        {1_000_000: (1010, 3), 2_000_000: (2010, 3)},
+    ),
+    "tcp_comp_sack_nr": (tcp_comp_sack(), {44: (340, 3), 2: (340, 4), 0: (0, 7)}),
+    "tcp_comp_sack_rtt_percent": (tcp_comp_sack(), {33: (340, 3), 5: (60, 3)}),
+    "tcp_comp_sack_slack_ns": (tcp_comp_sack(), {10_000: (340, 3), 100_000: (430, 3)}),
     "tcp_congestion_control": (
         tcp_congestion_control,
         {"cubic": "cubic", "reno": "reno", "other": "other"},
