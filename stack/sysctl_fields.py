@@ -158,6 +158,8 @@ class sysctl_fields:
     tcp_retries2: int
     tcp_rfc1337: int
     tcp_rmem: tuple[int, int, int]
+    tcp_rto_max_ms: int
+    tcp_rto_min_us: int
     tcp_sack: int
     tcp_slow_start_after_idle: int
     tcp_stdurg: int

@@ -137,7 +137,7 @@ def tcp_out_of_resources(sk: tcp_sock, do_reset: bool) -> bool:
     peer gets a RST if we sent data recently, if its window is closed, or with `do_reset`.
     """
     idle = sk.net.clock.now_ns() - sk.lsndtime
-    shift = int(idle > 2 * tcp_const.TCP_RTO_MAX or not do_reset) + bool(sk.sk_err_soft)
+    shift = int(idle > 2 * sk.icsk_rto_max or not do_reset) + bool(sk.sk_err_soft)
     if not tcp_check_oom(sk, shift):
         return False
     if do_reset or idle <= tcp_const.TCP_TIMEWAIT_LEN or (not sk.snd_wnd and not sk.packets_out):

@@ -304,6 +304,8 @@ TCP = (
     _u8("tcp_recovery", 1, "1: RACK; 2: static window; 4: no DupThresh"),
     _int("tcp_reordering", 3, "first estimate of reordering, segments"),
     _u8("tcp_retrans_collapse", 1, "join small segments when retransmitting"),
+    _int("tcp_rto_max_ms", 120_000, "ms of the longest retransmission timeout", 1000, 120_000),
+    _int("tcp_rto_min_us", 200_000, "us of the shortest retransmission timeout, in whole ms", 1),
     _u8("tcp_retries1", 3, "timeouts before the route is doubted"),
     _u8("tcp_retries2", 15, "timeouts before a connection is given up"),
     _u8("tcp_rfc1337", 0, "RST does not end TIME_WAIT"),

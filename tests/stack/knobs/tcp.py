@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno as codes
+from itertools import pairwise
 from typing import Any
 
 from stack.core.rows import replace
@@ -468,6 +469,24 @@ def tcp_retrans_collapse(rig: Rig) -> int:
         return len([s for s in net.log if s.seq == net.log[0].seq][-1].payload)
 
 
+def rto_gaps(rig: Rig) -> list[float]:
+    """Seconds between the first transmissions of a byte that nobody answers."""
+    with rig.tcp(sysctl={"tcp_early_retrans": 0}) as net:
+        a, _ = flows(net)
+        log = mute(net)
+        a.send(b"x")
+        net.run(20 * S)
+        return [(y.time_ns - x.time_ns) / S for x, y in pairwise(log)]
+
+
+def tcp_rto_max_ms(rig: Rig) -> bool:
+    return max(rto_gaps(rig)) > 1.1
+
+
+def tcp_rto_min_us(rig: Rig) -> bool:
+    return rto_gaps(rig)[0] >= 0.2
+
+
 def tcp_retries1(rig: Rig) -> bool:
     """The route is looked up anew after the first timeout."""
     with rig.tcp(sysctl={"tcp_early_retrans": 0}) as net:
@@ -686,13 +705,15 @@ PROBES: dict[str, tuple[Any, dict[Any, Any]]] = {
     "tcp_notsent_lowat": (tcp_notsent_lowat, {M32: True, 1000: False}),
     "tcp_orphan_retries": (tcp_orphan_retries, {0: 8, 2: 3}),
     "tcp_pingpong_thresh": (tcp_pingpong_thresh, {1: True, 100: False}),
-    "tcp_recovery": (loss_to_repair_ms, {1: 80, 4: 102}),
+    "tcp_recovery": (loss_to_repair_ms, {1: 80, 4: 103}),
     "tcp_reordering": (tcp_reordering, {3: 1, 30: 0}),
     "tcp_retrans_collapse": (tcp_retrans_collapse, {1: 50, 0: 10}),
     "tcp_retries1": (tcp_retries1, {3: False, 0: True}),
     "tcp_retries2": (tcp_retries2, {15: "ESTABLISHED", 3: "CLOSE"}),
     "tcp_rfc1337": (tcp_rfc1337, {0: 0, 1: 1}),
     "tcp_rmem": (tcp_rmem, {(4096, 131072, 6 << 20): True, (4096, 8192, 8192): False}),
+    "tcp_rto_max_ms": (tcp_rto_max_ms, {120_000: True, 1000: False}),
+    "tcp_rto_min_us": (tcp_rto_min_us, {200_000: True, 10_000: False, 1: False}),
     "tcp_sack": (syn_option(4), {1: True, 0: False}),
     "tcp_slow_start_after_idle": (tcp_slow_start_after_idle, {1: True, 0: False}),
     "tcp_stdurg": (tcp_stdurg, {0: "y", 1: "BlockingIOError"}),
