@@ -1,6 +1,6 @@
 """net/ipv4/tcp_timer.c: retransmission, probing, delayed ACK and keepalive.
 
-A connection has four timers, whose functions TCP_TIMERS names:
+A connection has five timers, whose functions TCP_TIMERS names:
 
     tcp_write_timer -> tcp_write_timer_handler, by `icsk_pending`:
         ICSK_TIME_RETRANS       tcp_retransmit_timer    RTO: give up (tcp_write_timeout), or
