@@ -113,6 +113,10 @@ class sysctl_fields:
     tcp_available_congestion_control: str
     tcp_base_mss: int
     tcp_challenge_ack_limit: int
+    tcp_comp_sack_delay_ns: int
+    tcp_comp_sack_nr: int
+    tcp_comp_sack_rtt_percent: int
+    tcp_comp_sack_slack_ns: int
     tcp_congestion_control: str
     tcp_dsack: int
     tcp_early_demux: int
@@ -154,6 +158,8 @@ class sysctl_fields:
     tcp_retries2: int
     tcp_rfc1337: int
     tcp_rmem: tuple[int, int, int]
+    tcp_rto_max_ms: int
+    tcp_rto_min_us: int
     tcp_sack: int
     tcp_slow_start_after_idle: int
     tcp_stdurg: int

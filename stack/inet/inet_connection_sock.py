@@ -124,6 +124,7 @@ class icsk_timer_handlers:
     delack: Callable[[timer_list], None]
     keepalive: Callable[[timer_list], None]
     pacing: Callable[[timer_list], None]
+    compressed_ack: Callable[[timer_list], None]
 
 
 @state
@@ -696,6 +697,13 @@ def inet_rtx_syn_ack(parent: tcp_sock, req: request_sock) -> int:
     return err
 
 
+def tcp_reqsk_timeout(req: request_sock) -> int:
+    """include/net/tcp.h: ns until the SYN-ACK is sent again; the listener has the longest."""
+    timeout = req.timeout << (req.num_timeout & 31)
+    longest: int = req.rsk_listener.icsk_rto_max
+    return timeout if timeout < longest else longest
+
+
 def reqsk_timer_handler(timer: timer_list) -> None:
     """SYN-ACK timer: send again with doubled timeout, or give the request up."""
     req: request_sock = timer.data
@@ -721,7 +729,7 @@ def reqsk_timer_handler(timer: timer_list) -> None:
         req.num_timeout += 1
         mod_timer(
             req.rsk_timer,
-            net.clock.now_ns() + min(req.timeout << req.num_timeout, tcp_const.TCP_RTO_MAX),
+            net.clock.now_ns() + tcp_reqsk_timeout(req),
         )
         return
     net.mib.linux.TCPTimeouts += 1

@@ -37,7 +37,7 @@ from stack.inet.tcp_cong import (
     tcp_set_allowed_congestion_control,
     tcp_set_default_congestion_control,
 )
-from stack.inet.tcp_const import MSEC
+from stack.inet.tcp_const import MSEC, TCP_TICK
 from stack.inet.tcp_cubic import cubictcp
 from stack.inet.tcp_data import tcp_data_ready, tcp_epollin_ready, tcp_ofo_purge
 from stack.inet.tcp_done import tcp_clear_xmit_timers
@@ -79,6 +79,8 @@ def tcp_init_sock(sk: tcp_sock) -> None:
     sysctl = sk.net.sysctl
     tcp_init_xmit_timers(sk)
     sk.reordering = sysctl.tcp_reordering
+    sk.icsk_rto_max = sysctl.tcp_rto_max_ms * MSEC
+    sk.icsk_rto_min = (sysctl.tcp_rto_min_us * 1000 + TCP_TICK - 1) // TCP_TICK * TCP_TICK
     sk.icsk_sync_mss = tcp_sync_mss
     tcp_assign_congestion_control(sk)
     sk.write_space = sk_stream_write_space
@@ -93,6 +95,8 @@ def tcp_destroy_sock(sk: tcp_sock) -> None:
     inet_csk_shutdown_timers(sk)
     if sk.pacing_timer is not None:
         timer_shutdown(sk.pacing_timer)
+    if sk.compressed_ack_timer is not None:
+        timer_shutdown(sk.compressed_ack_timer)
     tcp_cleanup_congestion_control(sk)
     tcp_write_queue_purge(sk)
     if sk.syn_fastopen:

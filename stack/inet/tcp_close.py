@@ -247,6 +247,7 @@ def tcp_disconnect(sk: tcp_sock, flags: int = 0) -> int:
     tcp_accecn_reset(sk)
     sk.data_segs_in = sk.data_segs_out = sk.segs_in = sk.segs_out = 0
     sk.rcv_ooopack = 0
+    sk.compressed_ack = 0
     sk.ecn_flags = 0
     sk.defer_accept = 0
     if sk.fastopen_rsk is not None:

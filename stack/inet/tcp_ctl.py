@@ -451,11 +451,11 @@ def __tcp_send_ack(sk: tcp_sock, rcv_nxt: int, flags: int) -> None:
     buff = alloc_skb(sk.net.skb_small, 0, MAX_TCP_HEADER)
     if buff is None:
         delay = tcp_const.TCP_DELACK_MAX << sk.icsk_ack_retry
-        if delay < tcp_const.TCP_RTO_MAX:
+        if delay < sk.icsk_rto_max:
             sk.icsk_ack_retry += 1
         inet_csk_schedule_ack(sk)
         sk.icsk_ack_ato = tcp_const.TCP_ATO_MIN
-        inet_csk_reset_xmit_timer(sk, ICSK_TIME_DACK, delay, tcp_const.TCP_RTO_MAX)
+        inet_csk_reset_xmit_timer(sk, ICSK_TIME_DACK, delay, sk.icsk_rto_max)
         return
     tcp_init_nondata_skb(buff, tcp_acceptable_seq(sk), TCPHDR_ACK | flags)
     tcp_mstamp_refresh(sk)

@@ -14,8 +14,10 @@ tcp_rcv_established and tcp_rcv_state_process (tcp_input.py) call in once checks
         tcp_data_ready              wake the reader
     tcp_data_snd_check              the ACK let more be sent
     tcp_ack_snd_check -> __tcp_ack_snd_check    send the owed ACK now, or delay it
+        tcp_compress_ack            beyond a hole, with SACK: one ACK for several segments
 
-State: `rcv_nxt`, both queues, `selective_acks` (blocks to report), `icsk_ack_*` (the owed ACK).
+State: `rcv_nxt`, both queues, `selective_acks` (blocks to report), `icsk_ack_*` (the owed ACK),
+`compressed_ack` (ACKs that wait for `compressed_ack_timer`, see tcp_compressed_ack_kick).
 `out_of_order_queue` is a list sorted by sequence number (the kernel: an rb-tree); its sk_buffs are
 charged to the receive buffer like those of `sk_receive_queue`. Read tcp_data_queue first.
 """
@@ -51,6 +53,7 @@ from stack.core.sock import (
     skb_set_owner_r,
 )
 from stack.core.tcp_states import RCV_FIN, tcp_next_state
+from stack.core.timer import mod_timer, timer_delete, timer_list
 from stack.core.uapi import POLL_HUP, POLL_IN, RCV_SHUTDOWN, SHUTDOWN_MASK
 from stack.inet.inet_connection_sock import (
     ICSK_ACK_NOMEM,
@@ -61,7 +64,7 @@ from stack.inet.inet_connection_sock import (
     inet_csk_in_pingpong_mode,
 )
 from stack.inet.tcp_accecn import INET_ECN_CE, INET_ECN_MASK, INET_ECN_NOT_ECT, tcp_accecn_opt_lost
-from stack.inet.tcp_const import TCP_ATO_MIN
+from stack.inet.tcp_const import SEC, TCP_ATO_MIN
 from stack.inet.tcp_ctl import tcp_send_ack, tcp_send_delayed_ack
 from stack.inet.tcp_done import tcp_set_state
 from stack.inet.tcp_ecn import tcp_ecn_accept_cwr
@@ -82,8 +85,10 @@ from stack.inet.tcp_sock import (
     TCP_ECN_MODE_ANY,
     TCP_ECN_MODE_RFC3168,
     TCP_ECN_SEEN,
+    TCP_FASTRETRANS_THRESH,
     TCP_MAX_QUICKACKS,
     TCP_NUM_SACKS,
+    TCP_SACK_BLOCKS_EXPECTED,
     TCP_URG_NOTYET,
     TCP_URG_VALID,
     TCPHDR_FIN,
@@ -199,12 +204,30 @@ def tcp_dsack_extend(sk: tcp_sock, seq: int, end_seq: int) -> None:
         sk.duplicate_sack = tcp_sack_extend(sk.duplicate_sack, seq, end_seq) or sk.duplicate_sack
 
 
+def tcp_sack_compress_send_ack(sk: tcp_sock) -> None:
+    """Send the ACK that stands for those held back, if any are."""
+    held = sk.compressed_ack
+    if not held:
+        return
+    if sk.compressed_ack_timer is not None:
+        timer_delete(sk.compressed_ack_timer)
+    sk.net.mib.linux.TCPAckCompressed += held - 1  # one of them leaves
+    sk.compressed_ack = 0
+    tcp_send_ack(sk)
+
+
 def tcp_sack_new_ofo_skb(sk: tcp_sock, seq: int, end_seq: int) -> None:
-    """Data arrived out of order: put its SACK block first and drop the oldest of too many."""
+    """Data arrived out of order: put its SACK block first and drop the oldest of too many.
+
+    An ACK that is held back leaves before a block moves to a place that its option may lack.
+    """
     blocks = sk.selective_acks = list(sk.selective_acks)
     for i, block in enumerate(blocks):
         merged = tcp_sack_extend(block, seq, end_seq)
         if merged is not None:
+            if i >= TCP_SACK_BLOCKS_EXPECTED:
+                blocks[i] = merged
+                tcp_sack_compress_send_ack(sk)
             del blocks[i]
             # The grown block may now touch others.
             j = 0
@@ -219,6 +242,8 @@ def tcp_sack_new_ofo_skb(sk: tcp_sock, seq: int, end_seq: int) -> None:
             blocks.insert(0, merged)
             break
     else:
+        if len(blocks) >= TCP_SACK_BLOCKS_EXPECTED:
+            tcp_sack_compress_send_ack(sk)
         del blocks[TCP_NUM_SACKS - 1 :]
         blocks.insert(0, (seq, end_seq))
     sk.rx_opt.num_sacks = len(blocks)
@@ -806,6 +831,46 @@ def tcp_data_snd_check(sk: tcp_sock) -> None:
     tcp_check_space(sk)
 
 
+def tcp_compress_ack(sk: tcp_sock) -> bool:
+    """A part of the kernel's __tcp_ack_snd_check: whether a timer sends the ACK of this segment.
+
+    Each RCV.NXT has three duplicate ACKs at once, which the peer's fast retransmit needs. Later
+    ones wait for a share of a round trip, and one stands for at most tcp_comp_sack_nr.
+    """
+    sysctl = sk.net.sysctl
+    if sk.compressed_ack >= sysctl.tcp_comp_sack_nr:
+        return False
+    rcv_nxt = sk.rcv_nxt
+    if sk.compressed_ack_rcv_nxt != rcv_nxt:
+        sk.compressed_ack_rcv_nxt = rcv_nxt
+        sk.dup_ack_counter = 0
+    if sk.dup_ack_counter < TCP_FASTRETRANS_THRESH:
+        sk.dup_ack_counter += 1
+        return False
+    timer = sk.compressed_ack_timer
+    if timer is None:
+        handlers = sk.icsk_handlers
+        if handlers is None:
+            return False
+        timer = timer_list(sk.net.machine, handlers.compressed_ack, 0, sk)
+        sk.compressed_ack_timer = timer
+    sk.compressed_ack += 1
+    if timer.pending:
+        return True
+    rtt = sk.rcv_rtt_est_rtt_us
+    if sk.srtt_us and sk.srtt_us < rtt:
+        rtt = sk.srtt_us
+    # From eighths of a microsecond and percent to ns.
+    delay = (rtt + (rtt >> 2)) * sysctl.tcp_comp_sack_rtt_percent
+    if delay > sysctl.tcp_comp_sack_delay_ns:
+        delay = sysctl.tcp_comp_sack_delay_ns
+    # A machine without other interrupts runs an hrtimer when its slack is over. A slack of more
+    # than a second is taken for one.
+    slack: int = sysctl.tcp_comp_sack_slack_ns
+    mod_timer(timer, sk.net.clock.now_ns() + delay + min(slack, SEC))
+    return True
+
+
 def __tcp_ack_snd_check(sk: tcp_sock, ofo_possible: bool) -> None:
     """ACK every second full segment and gaps now, else later (RFC 9293 3.8.6.3, RFC 5681 4.2)."""
     rcv_nxt = sk.rcv_nxt
@@ -821,15 +886,13 @@ def __tcp_ack_snd_check(sk: tcp_sock, ofo_possible: bool) -> None:
         or sk.icsk_ack_pending & ICSK_ACK_NOW
     ):
         due = sk.dup_acks_due if ofo_possible else 0
-        sk.dup_acks_due = 0
-        tcp_send_ack(sk)
-        for _ in range(due - 1):
-            tcp_send_ack(sk)
-        return
-    if not ofo_possible or not sk.out_of_order_queue:
+    elif not ofo_possible or not sk.out_of_order_queue:
         tcp_send_delayed_ack(sk)
         return
-    due = sk.dup_acks_due
+    elif sk.rx_opt.sack_ok and tcp_compress_ack(sk):
+        return
+    else:
+        due = sk.dup_acks_due
     sk.dup_acks_due = 0
     tcp_send_ack(sk)
     for _ in range(due - 1):

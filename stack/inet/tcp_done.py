@@ -63,6 +63,8 @@ def tcp_clear_xmit_timers(sk: tcp_sock) -> None:
     inet_csk_clear_xmit_timers(sk)
     if sk.pacing_timer is not None:
         timer_delete(sk.pacing_timer)
+    if sk.compressed_ack_timer is not None:
+        timer_delete(sk.compressed_ack_timer)
 
 
 def tcp_done(sk: tcp_sock) -> None:

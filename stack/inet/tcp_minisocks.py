@@ -33,11 +33,12 @@ from stack.inet.inet_connection_sock import (
     reqsk_fastopen_remove,
     request_sock,
     sk_acceptq_is_full,
+    tcp_reqsk_timeout,
 )
 from stack.inet.inet_hashtables import __inet_inherit_port, inet_ehash_nolisten
 from stack.inet.tcp_accecn import tcp_accecn_option_init, tcp_accecn_req_syn_again
 from stack.inet.tcp_cong import tcp_ca_openreq_child
-from stack.inet.tcp_const import SEC, TCP_RTO_MAX
+from stack.inet.tcp_const import SEC
 from stack.inet.tcp_done import tcp_done, tcp_reset
 from stack.inet.tcp_ecn import tcp_ecn_openreq_child
 from stack.inet.tcp_options import tcp_parse_options
@@ -172,9 +173,7 @@ def tcp_check_req(sk: tcp_sock, skb: sk_buff, req: request_sock, fastopen: bool)
                 first, last = req.snt_tsval_first, req.snt_tsval_last
                 tsecr_reject = req.tstamp_ok and not between(tmp_opt.rcv_tsecr, first, last)
                 tmp_opt.rcv_tsecr = (tmp_opt.rcv_tsecr - req.ts_off) & M32
-            tmp_opt.ts_recent_stamp = (
-                jiffies_s(sk.net) - (req.timeout << (req.num_timeout & 31)) // SEC
-            )
+            tmp_opt.ts_recent_stamp = jiffies_s(sk.net) - tcp_reqsk_timeout(req) // SEC
             paws_reject = tcp_paws_reject(tmp_opt, bool(flags & TCPHDR_RST), jiffies_s(sk.net))
     if seq == req.rcv_isn and flg == TCPHDR_SYN and not paws_reject:
         # The SYN again: our SYN-ACK was lost.
@@ -182,9 +181,7 @@ def tcp_check_req(sk: tcp_sock, skb: sk_buff, req: request_sock, fastopen: bool)
         if req.accecn_ok and not limited:
             tcp_accecn_req_syn_again(req, skb)
         if not limited and not inet_rtx_syn_ack(sk, req) and not fastopen:
-            mod_timer(
-                req.rsk_timer, net.clock.now_ns() + min(req.timeout << req.num_timeout, TCP_RTO_MAX)
-            )
+            mod_timer(req.rsk_timer, net.clock.now_ns() + tcp_reqsk_timeout(req))
         kfree_skb(skb)
         return None
     acks = flg & (TCPHDR_ACK | TCPHDR_RST) == TCPHDR_ACK and not fastopen

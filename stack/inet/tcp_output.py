@@ -37,6 +37,7 @@ from stack.core.sk_mem import (
     sk_wmem_schedule,
 )
 from stack.core.tcp_states import TCP_CLOSE, TCP_LISTEN, TCP_SYN_RECV, TCP_SYN_SENT
+from stack.core.timer import timer_delete
 from stack.core.uapi import MSG_EOR
 from stack.inet.inet_connection_sock import (
     ICSK_TIME_DACK,
@@ -195,7 +196,12 @@ def tcp_event_data_sent(sk: tcp_sock) -> None:
 
 
 def tcp_event_ack_sent(sk: tcp_sock, rcv_nxt: int) -> None:
-    """An ACK went out with this segment: no delayed ACK is owed any more."""
+    """An ACK went out with this segment: none that was delayed or held back is owed any more."""
+    if sk.compressed_ack:
+        sk.net.mib.linux.TCPAckCompressed += sk.compressed_ack
+        sk.compressed_ack = 0
+        if sk.compressed_ack_timer is not None:
+            timer_delete(sk.compressed_ack_timer)
     if rcv_nxt != sk.rcv_nxt:
         return
     tcp_dec_quickack_mode(sk)

@@ -101,6 +101,8 @@ MAX_TCP_WINDOW = 32767
 MAX_TCP_WSCALE = 14
 TCP_INIT_CWND = 10
 TCP_NUM_SACKS = 4
+TCP_SACK_BLOCKS_EXPECTED = 2
+TCP_FASTRETRANS_THRESH = 3
 TCP_INFINITE_SSTHRESH = 0x7FFFFFFF
 TCP_MAX_QUICKACKS = 16
 TCP_URG_VALID = 0x0100
@@ -417,6 +419,14 @@ class tcp_sock(inet_connection_sock):
     """The D-SACK block to send."""
     dup_acks_due: i32 = row(0, clone=FRESH)
     """ACKs that segments out of order still owe."""
+    compressed_ack: u8 = row(0, clone=FRESH)
+    """Segments out of order whose ACKs are held back."""
+    dup_ack_counter: u8 = row(0, clone=FRESH)
+    """Duplicate ACKs sent at once for compressed_ack_rcv_nxt, at most TCP_FASTRETRANS_THRESH."""
+    compressed_ack_rcv_nxt: u32 = row(0, clone=FRESH)
+    """rcv_nxt when they were last counted."""
+    compressed_ack_timer: timer_list | None = row(None, clone=FRESH)
+    """Made when an ACK is first held back."""
     urg_data: u16 = row(0, clone=FRESH)
     """The urgent byte and bits TCP_URG_*."""
     urg_seq: u32 = row(0, clone=FRESH)

@@ -1,6 +1,6 @@
 """net/ipv4/tcp_timer.c: retransmission, probing, delayed ACK and keepalive.
 
-A connection has four timers, whose functions TCP_TIMERS names:
+A connection has five timers, whose functions TCP_TIMERS names:
 
     tcp_write_timer -> tcp_write_timer_handler, by `icsk_pending`:
         ICSK_TIME_RETRANS       tcp_retransmit_timer    RTO: give up (tcp_write_timeout), or
@@ -9,6 +9,7 @@ A connection has four timers, whose functions TCP_TIMERS names:
         ICSK_TIME_LOSS_PROBE    tcp_send_loss_probe
         ICSK_TIME_REO_TIMEOUT   tcp_rack_reo_timeout
     tcp_delack_timer -> tcp_delack_timer_handler        the delayed ACK
+    tcp_compressed_ack_kick     the ACK for several segments out of order
     tcp_keepalive_timer         probes a silent peer; ends an orphan's FIN_WAIT2
     tcp_pace_kick               pacing lets the next packets go
 
@@ -64,6 +65,7 @@ from stack.inet.tcp_ctl import (
     tcp_send_probe0,
     tcp_write_wakeup,
 )
+from stack.inet.tcp_data import tcp_sack_compress_send_ack
 from stack.inet.tcp_done import tcp_done, tcp_write_err
 from stack.inet.tcp_fastopen import tcp_fastopen_active_detect_blackhole
 from stack.inet.tcp_output import tcp_probe0_when, tcp_push_pending_frames, tcp_reset_xmit_timer
@@ -135,7 +137,7 @@ def tcp_out_of_resources(sk: tcp_sock, do_reset: bool) -> bool:
     peer gets a RST if we sent data recently, if its window is closed, or with `do_reset`.
     """
     idle = sk.net.clock.now_ns() - sk.lsndtime
-    shift = int(idle > 2 * tcp_const.TCP_RTO_MAX or not do_reset) + bool(sk.sk_err_soft)
+    shift = int(idle > 2 * sk.icsk_rto_max or not do_reset) + bool(sk.sk_err_soft)
     if not tcp_check_oom(sk, shift):
         return False
     if do_reset or idle <= tcp_const.TCP_TIMEWAIT_LEN or (not sk.snd_wnd and not sk.packets_out):
@@ -395,6 +397,10 @@ def tcp_delack_timer_handler(sk: tcp_sock) -> None:
     """Send the delayed ACK. No data carried it in time, so raise the ATO or end pingpong mode."""
     if (1 << sk.sk_state) & (TCPF_CLOSE | TCPF_LISTEN):
         return
+    if sk.compressed_ack:
+        tcp_mstamp_refresh(sk)
+        tcp_sack_compress_send_ack(sk)
+        return
     if not sk.icsk_ack_pending & ICSK_ACK_TIMER:
         return
     if sk.icsk_ack_timeout > sk.net.clock.now_ns():
@@ -419,6 +425,16 @@ def tcp_delack_timer(timer: timer_list) -> None:
     else:
         sk.net.mib.linux.DelayedACKLocked += 1
         sk.tsq_flags |= TCPF_DELACK_TIMER_DEFERRED
+
+
+def tcp_compressed_ack_kick(timer: timer_list) -> None:
+    """Send the ACK of segments out of order that was held back (tcp_compress_ack)."""
+    sk = timer.data
+    if sock_owned_by_user(sk):
+        sk.tsq_flags |= TCPF_DELACK_TIMER_DEFERRED
+    elif sk.compressed_ack:
+        tcp_mstamp_refresh(sk)
+        tcp_sack_compress_send_ack(sk)
 
 
 # --- keepalive (and FIN_WAIT2) ------------------------------------------------------------
@@ -522,5 +538,9 @@ def tcp_release_cb(sk: tcp_sock) -> None:
 
 
 TCP_TIMERS = icsk_timer_handlers(
-    tcp_write_timer, tcp_delack_timer, tcp_keepalive_timer, tcp_pace_kick
+    tcp_write_timer,
+    tcp_delack_timer,
+    tcp_keepalive_timer,
+    tcp_pace_kick,
+    tcp_compressed_ack_kick,
 )

@@ -65,7 +65,6 @@ UNMOVED: dict[str, str] = {
     "linux_mib.TCPAutoCorking": "small writes are not held back for packets in the qdisc",
     "linux_mib.TCPHystartTrainDetect": "HyStart++ (RFC 9406) looks at the delay only",
     "linux_mib.TCPHystartTrainCwnd": "HyStart++ (RFC 9406) looks at the delay only",
-    "linux_mib.TCPAckCompressed": "ACKs of segments out of order are not held back",
     "linux_mib.TcpTimeoutRehash": "flows have no hash of their own that could change their path",
     "linux_mib.TcpDuplicateDataRehash": "flows have no hash of their own",
     "linux_mib.TCPPLBRehash": "flows have no hash of their own",

@@ -146,7 +146,7 @@ def test_after_a_while_a_better_path_is_found() -> None:
         net.filter = lambda s: True
         transfer(net, a, b, 300_000)
         net.run(31 * SEC)
-        transfer(net, a, b, 2_000_000)
+        transfer(net, a, b, 3_000_000)
         assert a.sk.mtup_search_low > 1500 - 8
         drain(net, b)
 

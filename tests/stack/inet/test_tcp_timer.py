@@ -76,6 +76,22 @@ def test_synack_is_retransmitted_with_doubling() -> None:
         finish(net, client, listener)
 
 
+def test_the_longest_timeout_is_a_synacks_too() -> None:
+    """tcp_reqsk_timeout: tcp_rto_max_ms, or the listener's TCP_RTO_MAX_MS."""
+    with TcpNet(sysctl_b={"tcp_rto_max_ms": 3000}) as net:
+        listener = net.socket(net.b)
+        listener.bind(80)
+        listener.listen(5)
+        net.filter = lambda s: s.src == A and s.flags == SYN and len(net.log) < 2
+        client = net.socket(net.a)
+        client.connect(B, 80)
+        client.sk.icsk_syn_retries = 1
+        net.run(120 * S)
+        synacks = [s for s in net.log if s.flags == SYN | ACK]
+        assert gaps_ms(synacks) == [1000, 2000, 3000, 3000, 3000]
+        finish(net, client, listener)
+
+
 def test_data_rto_is_200_ms_at_least_and_doubles() -> None:
     """RFC 6298 5.5; Linux's minimum of 200 ms on top of the smoothed round trip."""
     with TcpNet(latency_ns=5 * MS, sysctl={"tcp_early_retrans": 0}) as net:

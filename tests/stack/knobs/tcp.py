@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import errno as codes
+from itertools import pairwise
 from typing import Any
 
 from stack.core.rows import replace
 from stack.core.uapi import MSG_OOB, SO_KEEPALIVE, SOL_SOCKET
 from stack.inet.tcp_cong import tcp_register_congestion_control, tcp_reno
-from stack.inet.tcp_sock import TCPHDR_PSH
+from stack.inet.tcp_sock import TCP_QUICKACK, TCPHDR_PSH
 from tests.stack.inet.tcpnet import (
     ACK,
     MS,
@@ -129,6 +130,34 @@ def tcp_allowed_congestion_control(rig: Rig) -> tuple[str, str]:
             except OSError as error:
                 answers.append(codes.errorcode[error.errno or 0])
         return answers[0], answers[1]
+
+
+def ofo(net: TcpNet, b: Sock, count: int) -> list[int]:
+    """When b ACKs segments behind a gap, us after the first of them, which come at once.
+
+    Its round trip is 1 ms.
+    """
+    sk = b.sk
+    b.setsockopt(TCP_QUICKACK, 0)
+    sk.rcv_rtt_est_rtt_us, sk.srtt_us = 8000, 0
+    log, start = mute(net), net.clock.now_ns()
+    for n in range(1, 1 + count):
+        seq = (sk.rcv_nxt + 500 * n) & M32
+        segment = build_segment(A, sk.inet_dport, 80, seq, sk.snd_nxt, ACK, payload=bytes(500))
+        net.inject(segment, net.b)
+    net.run(100 * MS)
+    return [(s.time_ns - start) // 1000 for s in log]
+
+
+def tcp_comp_sack(**others: int) -> Any:
+    """When the ACK leaves that is held back, us, and how many before it."""
+
+    def probe(rig: Rig) -> tuple[int, int]:
+        with rig.tcp(sysctl=others) as net:
+            times = ofo(net, net.pair()[1], 8)
+            return times[-1], len(times) - 1
+
+    return probe
 
 
 def tcp_dsack(rig: Rig) -> bool:
@@ -440,6 +469,24 @@ def tcp_retrans_collapse(rig: Rig) -> int:
         return len([s for s in net.log if s.seq == net.log[0].seq][-1].payload)
 
 
+def rto_gaps(rig: Rig) -> list[float]:
+    """Seconds between the first transmissions of a byte that nobody answers."""
+    with rig.tcp(sysctl={"tcp_early_retrans": 0}) as net:
+        a, _ = flows(net)
+        log = mute(net)
+        a.send(b"x")
+        net.run(20 * S)
+        return [(y.time_ns - x.time_ns) / S for x, y in pairwise(log)]
+
+
+def tcp_rto_max_ms(rig: Rig) -> bool:
+    return max(rto_gaps(rig)) > 1.1
+
+
+def tcp_rto_min_us(rig: Rig) -> bool:
+    return rto_gaps(rig)[0] >= 0.2
+
+
 def tcp_retries1(rig: Rig) -> bool:
     """The route is looked up anew after the first timeout."""
     with rig.tcp(sysctl={"tcp_early_retrans": 0}) as net:
@@ -606,6 +653,13 @@ PROBES: dict[str, tuple[Any, dict[Any, Any]]] = {
         tcp_allowed_congestion_control,
         {"reno cubic": ("", ""), "cubic": ("EPERM", "")},
     ),
+    "tcp_comp_sack_delay_ns": (
+        tcp_comp_sack(tcp_comp_sack_rtt_percent=500),
+        {1_000_000: (1010, 3), 2_000_000: (2010, 3)},
+    ),
+    "tcp_comp_sack_nr": (tcp_comp_sack(), {44: (340, 3), 2: (340, 4), 0: (0, 7)}),
+    "tcp_comp_sack_rtt_percent": (tcp_comp_sack(), {33: (340, 3), 5: (60, 3)}),
+    "tcp_comp_sack_slack_ns": (tcp_comp_sack(), {10_000: (340, 3), 100_000: (430, 3)}),
     "tcp_congestion_control": (
         tcp_congestion_control,
         {"cubic": "cubic", "reno": "reno", "other": "other"},
@@ -651,13 +705,15 @@ PROBES: dict[str, tuple[Any, dict[Any, Any]]] = {
     "tcp_notsent_lowat": (tcp_notsent_lowat, {M32: True, 1000: False}),
     "tcp_orphan_retries": (tcp_orphan_retries, {0: 8, 2: 3}),
     "tcp_pingpong_thresh": (tcp_pingpong_thresh, {1: True, 100: False}),
-    "tcp_recovery": (loss_to_repair_ms, {1: 80, 4: 102}),
+    "tcp_recovery": (loss_to_repair_ms, {1: 80, 4: 103}),
     "tcp_reordering": (tcp_reordering, {3: 1, 30: 0}),
     "tcp_retrans_collapse": (tcp_retrans_collapse, {1: 50, 0: 10}),
     "tcp_retries1": (tcp_retries1, {3: False, 0: True}),
     "tcp_retries2": (tcp_retries2, {15: "ESTABLISHED", 3: "CLOSE"}),
     "tcp_rfc1337": (tcp_rfc1337, {0: 0, 1: 1}),
     "tcp_rmem": (tcp_rmem, {(4096, 131072, 6 << 20): True, (4096, 8192, 8192): False}),
+    "tcp_rto_max_ms": (tcp_rto_max_ms, {120_000: True, 1000: False}),
+    "tcp_rto_min_us": (tcp_rto_min_us, {200_000: True, 10_000: False, 1: False}),
     "tcp_sack": (syn_option(4), {1: True, 0: False}),
     "tcp_slow_start_after_idle": (tcp_slow_start_after_idle, {1: True, 0: False}),
     "tcp_stdurg": (tcp_stdurg, {0: "y", 1: "BlockingIOError"}),
