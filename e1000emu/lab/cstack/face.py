@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Protocol, cast
 
 from fastpath.base.seccomp import read_memory, write_memory
 from stack.api.programs.calls import CALLS, MAX_POLLFDS, POLLFD, i32
+from stack.api.programs.memory import Room
 from stack.api.programs.supervisor import Call, Supervisor, Waiting
 from stack.core.bsd_socket import sockfd_lookup, sys_close
 from stack.core.errors import os_error
@@ -61,8 +62,6 @@ class Descriptor:
 class LocalCall(Call):
     """A call of this process."""
 
-    __slots__ = ("deadline_ns", "given", "late", "ready")
-
     def __init__(self, face: Face, name: str, args: tuple[int, ...]) -> None:
         super().__init__(cast(Supervisor, face), 0, os.getpid(), name, args)
         self.given = 0
@@ -91,7 +90,7 @@ class LocalCall(Call):
         """The caller has EPIPE, and no signal."""
 
 
-class Face:
+class Face(Room):
     """One host's calls. Call with the host's lock held."""
 
     down = False

@@ -7,6 +7,7 @@ addresses go to process_vm_readv(2) alone.
 from __future__ import annotations
 
 import errno
+import mmap
 import struct
 from typing import Any
 
@@ -28,6 +29,18 @@ CONTROL_BYTES = 1 << 16
 MSG_CTRUNC = 0x8
 
 Iov = list[tuple[int, int]]
+
+
+class Room:
+    """Who answers calls has a room through which a call moves data. The next call overwrites it."""
+
+    _room: memoryview | None = None
+
+    def room(self) -> memoryview:
+        """PIECE_BYTES, of which memory is taken as far as they are used."""
+        if self._room is None:
+            self._room = memoryview(mmap.mmap(-1, PIECE_BYTES))
+        return self._room
 
 
 def get_name(tid: int, addr: int, size: int) -> bytes | None:

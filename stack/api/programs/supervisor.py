@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import mmap
 import os
 import re
 import select
@@ -23,7 +22,7 @@ from typing import Any, NoReturn
 
 from fastpath.base.seccomp import Listener, fd_flags, get_fd, write_memory
 from stack.api.programs.filter import numbers
-from stack.api.programs.memory import PIECE_BYTES, SECOND_NS, TIMESPEC
+from stack.api.programs.memory import SECOND_NS, TIMESPEC, Room
 from stack.api.programs.placeholder import Placeholder
 from stack.api.programs.rings import Lent
 from stack.api.programs.sysfs import Tree
@@ -132,7 +131,7 @@ class Call:
         return bool(flags & O_NONBLOCK)
 
 
-class Supervisor:
+class Supervisor(Room):
     """Serves the programs of one host that share a filter. Call with the host's lock held."""
 
     def __init__(
@@ -163,7 +162,6 @@ class Supervisor:
         """Rings that a call maps at the moment."""
         self.tree = Tree()
         self.calls = 0
-        self._room: memoryview | None = None
         self._names = numbers(virtual=attached is not None)
         self._functions = functions
         self._signals: Any = None
@@ -270,12 +268,6 @@ class Supervisor:
         for lent in self.lent:
             lent.close()
         self.lent.clear()
-
-    def room(self) -> memoryview:
-        """PIECE_BYTES through which a call moves data. The next call's overwrites it."""
-        if self._room is None:
-            self._room = memoryview(mmap.mmap(-1, PIECE_BYTES))  # takes what it is used for
-        return self._room
 
     # --- calls ----------------------------------------------------------------------------------
 
