@@ -73,7 +73,7 @@ cdef extern from *:
     /* Descriptors that stand for threads, so that not every question opens one: that of
        /proc/TID/fd, and a pidfd. A thread that is gone answers ESRCH or ENOENT, also when its
        number is another's by now. */
-    #define E1K_THREADS 16
+    #define E1K_THREADS 4
     typedef struct { int tid, dir, pidfd; } e1k_thread;
     static void e1k_forget(e1k_thread *t)
     {

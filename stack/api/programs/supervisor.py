@@ -306,6 +306,7 @@ class Supervisor(Room):
     def has_ended(self) -> None:
         """No process has the filter any more."""
         self.ended = True
+        self.listener.forget_threads()
         self._forget_lent()
         if self.down:
             self._release()
