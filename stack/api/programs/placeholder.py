@@ -182,7 +182,6 @@ class Placeholder:
     def drained(self) -> None:
         """Nothing is left in the program's end: POLLIN is not shown any more."""
         self._shown &= ~POLLIN
-        self.show()
 
     def refresh(self, end: unix.socket) -> None:
         """Show all that is true now; `end` is the program's."""
