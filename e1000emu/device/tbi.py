@@ -343,7 +343,7 @@ class Tbi:
             self._sent = self._sends()
             self._on_send(self._sent)
         self._listen()
-        self._arm()
+        self._arm(now)
         self.link = self._resolve()
         self._on_link(self.link)
 
@@ -390,13 +390,17 @@ class Tbi:
         """The hardware negotiates, and has found what both ends can do."""
         return self.link.up and bool(self._txcw & ANE)
 
-    def _arm(self) -> None:
+    def _arm(self, now_ns: int) -> None:
+        """Wait for the next link timer.
+
+        `now_ns` is what the arbiters were asked with: by the clock a timer may have ended since.
+        """
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
         ends = (self.ours, self.theirs) if self._partner is None else (self.ours,)
         due = [end.due_ns for end in ends if end.due_ns >= 0]
-        later = [at for at in due if at > self._clock.now_ns()]
+        later = [at for at in due if at > now_ns]
         if later:
             self._timer = self._clock.call_at(min(later), self._expired)
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from operator import itemgetter
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import msgspec
 import pytest
@@ -12,7 +15,7 @@ from hypothesis import strategies as st
 
 from e1000emu.clock import VirtualClock
 from e1000emu.device.nic import Nic
-from e1000emu.device.tbi import ACK, DARK, IDLE, LINK_TIMER_NS, Arbiter, AutoNeg
+from e1000emu.device.tbi import ACK, DARK, IDLE, LINK_TIMER_NS, Arbiter, AutoNeg, Tbi
 from e1000emu.errors import SnapshotError
 from e1000emu.links import Impair, pair
 from e1000emu.links.farend import FarEnd
@@ -112,6 +115,49 @@ def test_transitions_of_figure_37_6(state: AutoNeg, hears: int, then: AutoNeg) -
     arbiter.state, arbiter.partner, arbiter.due_ns = state, OFFER, 100
     arbiter.step(hears, 50, 10)
     assert arbiter.state is then
+
+
+class Hurrying:
+    """A clock that moves on by `step_ns` whenever it is read, as the wall clock does under load."""
+
+    def __init__(self, step_ns: int) -> None:
+        self._step_ns = step_ns
+        self._now_ns = 0
+        self.timers: list[tuple[int, Callable[[], Any]]] = []
+
+    def now_ns(self) -> int:
+        self._now_ns += self._step_ns
+        return self._now_ns
+
+    def call_at(self, when_ns: int, fn: Callable[[], Any]) -> Any:
+        entry = (when_ns, fn)
+        self.timers.append(entry)
+        return SimpleNamespace(cancel=lambda: self.timers.remove(entry))
+
+    def expire(self) -> None:
+        entry = min(self.timers, key=itemgetter(0))
+        self.timers.remove(entry)
+        self._now_ns = max(self._now_ns, entry[0])
+        entry[1]()
+
+
+@pytest.mark.parametrize("step_ns", [1, LINK_TIMER_NS // 3, LINK_TIMER_NS, 2 * LINK_TIMER_NS])
+def test_a_link_timer_that_ends_while_the_other_end_is_asked_is_not_lost(step_ns: int) -> None:
+    clock = Hurrying(step_ns)
+    tbi = Tbi(
+        clock=cast("Any", clock),
+        on_link=lambda link: None,
+        on_light=lambda light: None,
+        on_config=lambda was_up: None,
+        on_errors=lambda frames: None,
+        on_send=lambda config: None,
+        autoneg_ns=DONE_NS,
+    )
+    tbi.cable(True, 1000, True)
+    tbi.follow(0, ANE | OFFER)
+    while clock.timers:
+        clock.expire()
+    assert tbi.link.up
 
 
 # --- the registers -------------------------------------------------------------------------------
