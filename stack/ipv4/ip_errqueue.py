@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import struct
 
-from fastpath.base.skbuff import alloc_skb, consume_skb, kfree_skb, sk_buff, skb_clone, skb_pull
+from fastpath.base.skbuff import (
+    alloc_skb,
+    consume_skb,
+    kfree_skb,
+    sk_buff,
+    skb_clone,
+    skb_pull,
+    skb_reset_transport_header,
+)
 from fastpath.net.hdr import icmp_hdr, ip_hdr, ip_push, iphdr_at
 from stack.core import uapi
 from stack.core.errqueue import is_stamp, sock_exterr_skb, sock_next_error, sock_recv_errqueue
@@ -45,12 +53,12 @@ def ip_icmp_error(
     icmph = icmp_hdr(skb)
     name = sockaddr(uapi.AF_INET, iphdr_at(skb, 0).daddr, port)
     serr = sock_exterr_skb(err, uapi.SO_EE_ORIGIN_ICMP, icmph.type, icmph.code, info, name)
-    serr.offender = sockaddr(uapi.AF_INET, ip_hdr(skb).saddr)
     clone.cb = serr
     if payload_off <= clone.len:
         skb_pull(clone, payload_off)
         if sk.recverr_rfc4884 and icmph.type in HAVE_EXTENSIONS:
             serr.ee_data = ip_icmp_error_rfc4884(clone, ICMP_HLEN, 5, 4)
+        skb_reset_transport_header(clone)
         if not sock_queue_err_skb(sk, clone):
             return
     kfree_skb(clone)
@@ -72,6 +80,16 @@ def ip_local_error(sk: inet_sock, err: int, daddr: int, port: int, info: int) ->
         kfree_skb(skb)
 
 
+def ipv4_datagram_support_cmsg(sk: inet_sock, skb: sk_buff, serr: sock_exterr_skb) -> bool:
+    """net/ipv4/ip_sockglue.c: whether `skb` is a packet whose header control messages can tell of.
+
+    It is the ICMP error's, or one that a time stamp brings back; an error of this host has none.
+    """
+    if is_stamp(serr):
+        return bool(skb.skb_iif and sk.sk_tsflags & uapi.SOF_TIMESTAMPING_OPT_CMSG)
+    return serr.ee_origin == uapi.SO_EE_ORIGIN_ICMP
+
+
 def ip_recv_error(sk: inet_sock, msg: msghdr, length: int) -> int:
     """net/ipv4/ip_sockglue.c: recvmsg with MSG_ERRQUEUE: the failed packet's payload and its error.
 
@@ -81,7 +99,7 @@ def ip_recv_error(sk: inet_sock, msg: msghdr, length: int) -> int:
     serr = skb.cb
     if isinstance(serr, sock_exterr_skb):
         msg.msg_name = serr.name
-        if skb.skb_iif and is_stamp(serr) and sk.sk_tsflags & uapi.SOF_TIMESTAMPING_OPT_CMSG:
+        if ipv4_datagram_support_cmsg(sk, skb, serr):
             serr.offender = sockaddr(uapi.AF_INET, ip_hdr(skb).saddr)
             if sk.cmsg_flags:
                 af_ops_of[uapi.AF_INET].cmsg_recv(msg, sk, skb, 0, 0)

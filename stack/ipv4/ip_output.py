@@ -587,7 +587,7 @@ def __ip_append_data(
     mtu = route.IP_MAX_MTU if cork.gso_size else cork.fragsize
     total = cork.length + length
     if total > mtu - headers and (total > route.IP_MAX_MTU - headers or not ip_sk_ignore_df(sk)):
-        ip_local_error(sk, errno.EMSGSIZE, narrow(fl4.daddr), fl4.fl_dport, mtu - optlen)
+        ip_local_error(sk, errno.EMSGSIZE, narrow(fl4.daddr), sk.inet_dport, mtu - optlen)
         raise os_error(errno.EMSGSIZE)
     csum = 0 if optlen else netdevice.NETIF_F_HW_CSUM | netdevice.NETIF_F_IP_CSUM
     return append_data(sk, skb, cork, getfrag, frm, length, transhdrlen, flags, headers, mtu, csum)

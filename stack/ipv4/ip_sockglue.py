@@ -12,7 +12,7 @@ import struct
 from typing import Any
 
 from fastpath.base.csum import csum_fold
-from fastpath.base.skbuff import sk_buff, skb_checksum
+from fastpath.base.skbuff import sk_buff, skb_checksum, skb_copy_bits, skb_transport_offset
 from fastpath.net.hdr import ip_hdr, udp_hdr
 from stack.core import uapi
 from stack.core.dst import dst_mtu
@@ -122,15 +122,24 @@ def ip_cmsg_recv_offset(msg: msghdr, sk: inet_sock, skb: sk_buff, tlen: int, off
         if reply is not None:
             put_cmsg(msg, SOL_IP, uapi.IP_RETOPTS, ip_options_undo(reply))
     if flags & IP_CMSG_ORIGDSTADDR:
-        # The transport header of the other protocols begins with the ports.
-        dport = sk.inet_sport if sk.sk_protocol == uapi.IPPROTO_XTP else udp_hdr(skb).dest
-        to = sockaddr(uapi.AF_INET, iph.daddr, dport)
-        put_cmsg(msg, SOL_IP, uapi.IP_ORIGDSTADDR, sockaddr_in(to))
+        xtp = sk.sk_protocol == uapi.IPPROTO_XTP
+        dport = sk.inet_sport if xtp else transport_dport(skb)
+        if dport >= 0:
+            to = sockaddr(uapi.AF_INET, iph.daddr, dport)
+            put_cmsg(msg, SOL_IP, uapi.IP_ORIGDSTADDR, sockaddr_in(to))
     if flags & IP_CMSG_CHECKSUM:
         total = ~csum_fold(skb_checksum(skb, 0, skb.len)) & 0xFFFF
         put_cmsg(msg, SOL_IP, uapi.IP_CHECKSUM, int_bytes(total))
     if flags & IP_CMSG_RECVFRAGSIZE and skb.frag_max_size:
         put_cmsg(msg, SOL_IP, uapi.IP_RECVFRAGSIZE, int_bytes(skb.frag_max_size))
+
+
+def transport_dport(skb: sk_buff) -> int:
+    """What is where a transport header has its destination port; -1 when the packet ends before."""
+    at = skb_transport_offset(skb)
+    if at < 0:
+        return udp_hdr(skb).dest  # the protocol has taken the header off the data
+    return int.from_bytes(skb_copy_bits(skb, at + 2, 2), "big") if skb.len >= at + 4 else -1
 
 
 def ip_cmsg_send(sk: inet_sock, control: list[Any], ipc: ipcm_cookie) -> None:

@@ -14,12 +14,26 @@ from __future__ import annotations
 
 import errno
 
-from fastpath.base.skbuff import alloc_skb, consume_skb, kfree_skb, sk_buff, skb_clone, skb_pull
+from fastpath.base.skbuff import (
+    alloc_skb,
+    consume_skb,
+    kfree_skb,
+    sk_buff,
+    skb_clone,
+    skb_pull,
+    skb_reset_transport_header,
+)
 from fastpath.net.hdr import ip_hdr, ipv6_hdr, ipv6hdr_at
 from fastpath.net.hdr6 import icmp6_hdr
 from stack.core import uapi
 from stack.core.errors import os_error
-from stack.core.errqueue import is_stamp, sock_exterr_skb, sock_next_error, sock_recv_errqueue
+from stack.core.errqueue import (
+    is_icmp_err,
+    is_stamp,
+    sock_exterr_skb,
+    sock_next_error,
+    sock_recv_errqueue,
+)
 from stack.core.iov import msghdr
 from stack.core.l3mdev import sk_dev_equal_l3scope
 from stack.core.netdevice import ETH_P_IPV6
@@ -247,17 +261,15 @@ def ipv6_icmp_error(
     clone = skb_clone(skb)
     icmp6h = icmp6_hdr(skb)
     kind, code = icmp6h.icmp6_type, icmp6h.icmp6_code
-    ifindex = skb.skb_iif
     daddr = ipv6hdr_at(skb, 0).daddr
-    name = sockaddr(AF_INET6, daddr, port, 0, iface_scope_id(daddr, ifindex))
+    name = sockaddr(AF_INET6, daddr, port, 0, iface_scope_id(daddr, skb.skb_iif))
     serr = sock_exterr_skb(err, uapi.SO_EE_ORIGIN_ICMP6, kind, code, info, name)
-    saddr = ipv6_hdr(skb).saddr
-    serr.offender = sockaddr(AF_INET6, saddr, 0, 0, iface_scope_id(saddr, ifindex))
     clone.cb = serr
     if payload_off <= clone.len:
         skb_pull(clone, payload_off)
         if np_of(sk).recverr_rfc4884 and kind in (ICMPV6_DEST_UNREACH, ICMPV6_TIME_EXCEED):
             serr.ee_data = ip_icmp_error_rfc4884(clone, ICMP6_HLEN, 4, 8)
+        skb_reset_transport_header(clone)
         if not sock_queue_err_skb(sk, clone):
             return
     kfree_skb(clone)
@@ -306,7 +318,7 @@ def as_ipv6(name: sockaddr | None) -> sockaddr | None:
 
 
 def sent_from(skb: sk_buff) -> sockaddr:
-    """The source of a packet of ours, which a time stamp brings back whole."""
+    """The source of an ICMP error, or of a packet of ours that a time stamp brings back whole."""
     if skb.protocol != ETH_P_IPV6:
         return sockaddr(AF_INET, ip_hdr(skb).saddr)
     saddr = ipv6_hdr(skb).saddr
@@ -322,7 +334,7 @@ def ipv6_recv_error(sk: inet_sock, msg: msghdr, length: int) -> int:
     serr = skb.cb
     if isinstance(serr, sock_exterr_skb):
         msg.msg_name = as_ipv6(serr.name)
-        if skb.skb_iif and is_stamp(serr):
+        if is_icmp_err(serr) or (skb.skb_iif and is_stamp(serr)):
             serr.offender = sent_from(skb)
             if sk.cmsg_flags:
                 af_ops_of[AF_INET6].cmsg_recv(msg, sk, skb, 0, 0)

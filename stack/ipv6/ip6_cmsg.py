@@ -34,7 +34,12 @@ from stack.core.sockopt_table import exact_int, int_bytes, opt_bytes
 from stack.core.uapi import CAP_NET_RAW, IPV6_HLEN, SOL_IPV6
 from stack.inet.flow import flowi
 from stack.inet.inet_sock import inet_sock
-from stack.ipv4.ip_sockglue import in_skb_info, ip_cmsg_recv_offset, ipv4_pktinfo_prepare
+from stack.ipv4.ip_sockglue import (
+    in_skb_info,
+    ip_cmsg_recv_offset,
+    ipv4_pktinfo_prepare,
+    transport_dport,
+)
 from stack.ipv6.addr import IN6ADDR_V4MAPPED, in6_bytes, ipv6_addr_is_linklocal
 from stack.ipv6.if_inet6 import ipv6_chk_acast_addr, ipv6_chk_addr
 from stack.ipv6.ip6_append import ipcm6_cookie
@@ -96,12 +101,10 @@ def ip6_datagram_recv_ctl(msg: msghdr, sk: inet_sock, skb: sk_buff, tlen: int, o
         if sk.cmsg_flags & ~CMSG_IPV6:
             ip_cmsg_recv_offset(msg, sk, skb, tlen, offset)
         return
-    ip6_datagram_recv_specific_ctl(msg, np, skb, sk.sk_protocol)
+    ip6_datagram_recv_specific_ctl(msg, np, skb)
 
 
-def ip6_datagram_recv_specific_ctl(
-    msg: msghdr, np: ipv6_pinfo, skb: sk_buff, protocol: int = uapi.IPPROTO_UDP
-) -> None:
+def ip6_datagram_recv_specific_ctl(msg: msghdr, np: ipv6_pinfo, skb: sk_buff) -> None:
     """net/ipv6/datagram.c: the control messages about an IPv6 packet's headers."""
     rx = np.rxopt
     iph = ipv6_hdr(skb)
@@ -135,20 +138,11 @@ def ip6_datagram_recv_specific_ctl(
         put_cmsg(msg, SOL_IPV6, uapi.IPV6_2292PKTINFO, pktinfo)
     if rx.rxohlim:
         put_cmsg(msg, SOL_IPV6, uapi.IPV6_2292HOPLIMIT, int_bytes(iph.hop_limit))
-    if rx.rxorigdstaddr:
-        at = -6 if protocol == uapi.IPPROTO_UDP else 2  # others begin with their "ports"
-        port = int.from_bytes(transport_bytes(skb, at), "big")
+    if rx.rxorigdstaddr and (port := transport_dport(skb)) >= 0:
         name = sockaddr(uapi.AF_INET6, iph.daddr, port, 0, iface_scope_id(iph.daddr, skb.skb_iif))
         put_cmsg(msg, SOL_IPV6, uapi.IPV6_ORIGDSTADDR, sockaddr_in6(name))
     if rx.recvfragsize and skb.frag_max_size:
         put_cmsg(msg, SOL_IPV6, uapi.IPV6_RECVFRAGSIZE, int_bytes(skb.frag_max_size))
-
-
-def transport_bytes(skb: sk_buff, at: int) -> bytes:
-    """Two bytes of the transport header, at offset `at` from the data."""
-    if at < 0:
-        return headers(skb)[at : at + 2]
-    return skb_copy_bits(skb, at, 2) if skb.len >= at + 2 else b""
 
 
 def headers(skb: sk_buff) -> bytes:

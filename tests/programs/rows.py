@@ -137,10 +137,7 @@ ROWS = {
     "traceroute": Row(
         "traceroute -n {server}", rules=((r"[\d.]+ ms", "N ms"), (r"\d+ byte packets", "N"))
     ),
-    "tracepath": Row(
-        "tracepath -n {server}",
-        rules=((r"[\d.]+ms", "N"), (r"pmtu \d+|back \d+", "N"), (r" 1\?:.*\n", "")),
-    ),
+    "tracepath": Row("tracepath -n {server}", rules=((r"[\d.]+ms", "N"), (r" +", " "))),
     "mtr": Row(
         "mtr -n -r -c 2 -i 0.2 {server}",
         rules=((r"Start: .*", ""), (r"HOST: \S+", ""), (r"\d+\.\d(?!%)", "N"), (r" +", " ")),

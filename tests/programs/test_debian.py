@@ -69,7 +69,7 @@ def peer() -> Iterator[Peer]:
     require.netns()
     peer = Peer()
     try:
-        peer.ip("link", "set", "lo", "up")
+        peer.ip("link", "set", "lo", "mtu", "1500", "up")  # as eth0 has
         for address in (*IPV4, *IPV6):
             peer.ip("addr", "add", address, "dev", "lo")
         yield peer
@@ -84,6 +84,8 @@ def hosts() -> Iterator[tuple[Host, Host]]:
         with a, b:
             for host, address in zip((a, b), IPV6, strict=True):
                 host.sysctl["net.ipv6.conf.eth0.accept_dad"] = 0
+                host.sysctl["net.ipv4.icmp_ratelimit"] = 0  # as Peer has it
+                host.sysctl["net.ipv6.icmp.ratelimit"] = 0
                 host.ifconfig("eth0", f"{address}/64")
             yield a, b
 

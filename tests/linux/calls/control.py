@@ -143,6 +143,8 @@ def receiving(w: World) -> None:
                     w.sendto(fd, bits, DONTWAIT, None)
                     w.settle()
                     w.recvmsg(fd, [100], 512, DONTWAIT, same=same_stamps)
+            with w.case(f"{kind}{f.name[1]}/short"):
+                short_payload(w, state, asked, bits)
             for room in (0, 8, 16, 17, 20, 24, 28, 40, 60, 100, 512):
                 with w.case(f"{kind}{f.name[1]}/all/{room}"):
                     fd = state.make(w)
@@ -157,6 +159,19 @@ def receiving(w: World) -> None:
             tcp_stamps(w, f)
         with w.case(f"udp{f.name[1]}/errors"):
             errors(w, f)
+            asked_errors(w, f, asked)
+
+
+def short_payload(w: World, state: State, asked: list[tuple[int, int]], bits: bytes) -> None:
+    """Packets that end before a header of their protocol would."""
+    fd = state.make(w)
+    for level, name in asked:
+        if (level, name) in ((0, 20), (41, 74)):
+            w.row(f"on {level} {name}", w.raw.setsockopt, fd, level, name, number(1))
+    for size in (0, 1, 3, 4, 5, 8):
+        w.sendto(fd, bits[:size], DONTWAIT, None)
+        w.settle()
+        w.recvmsg(fd, [100], 512, DONTWAIT, f"of {size}")
 
 
 def tcp_stamps(w: World, f: Family) -> None:
@@ -191,6 +206,26 @@ def errors(w: World, f: Family) -> None:
     w.raw.connect(fd, f.at(f.nobody, PORT))
     w.sendto(fd, bytes(3000), DONTWAIT, None)
     w.recvmsg(fd, [100], 512, DONTWAIT | 0x2000)
+    fd = w.make(f.af, SOCK_DGRAM)
+    w.raw.setsockopt(fd, level, name, number(1))
+    w.raw.setsockopt(fd, level, discover, number(2))
+    w.sendto(fd, bytes(3000), DONTWAIT, f.at(f.nobody, PORT))
+    w.recvmsg(fd, [100], 512, DONTWAIT | 0x2000, "not connected")
+
+
+def asked_errors(w: World, f: Family, asked: list[tuple[int, int]]) -> None:
+    """What recvmsg tells of the ICMP error's own packet, if the socket asked for that."""
+    state = next(s for s in STATES if s.kind == f"udp{f.name[1]}" and s.name == "errqueue")
+    asked = [row for row in asked if row not in ((0, 18), (0, 23))]  # known to differ, see above
+    for level, name in asked:
+        fd = state.make(w)
+        w.row(f"on {level} {name}", w.raw.setsockopt, fd, level, name, number(1))
+        w.recvmsg(fd, [100], 512, DONTWAIT | 0x2000, f"{level} {name}", same_stamps)
+    fd = state.make(w)
+    for level, name in asked:
+        with contextlib.suppress(OSError):
+            w.raw.setsockopt(fd, level, name, number(1))
+    w.recvmsg(fd, [100], 512, DONTWAIT | 0x2000, "all", same_stamps)
 
 
 def control(w: World) -> None:
