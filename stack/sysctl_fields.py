@@ -111,6 +111,7 @@ class sysctl_fields:
     tcp_allowed_congestion_control: str
     tcp_app_win: int
     tcp_available_congestion_control: str
+    tcp_backlog_ack_defer: int
     tcp_base_mss: int
     tcp_challenge_ack_limit: int
     tcp_comp_sack_delay_ns: int

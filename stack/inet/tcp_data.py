@@ -51,6 +51,7 @@ from stack.core.sock import (
     sk_wake_async,
     sk_write_space,
     skb_set_owner_r,
+    sock_owned_by_user,
 )
 from stack.core.tcp_states import RCV_FIN, tcp_next_state
 from stack.core.timer import mod_timer, timer_delete, timer_list
@@ -91,6 +92,7 @@ from stack.inet.tcp_sock import (
     TCP_SACK_BLOCKS_EXPECTED,
     TCP_URG_NOTYET,
     TCP_URG_VALID,
+    TCPF_ACK_DEFERRED,
     TCPHDR_FIN,
     TCPHDR_SYN,
     TCPHDR_URG,
@@ -885,6 +887,10 @@ def __tcp_ack_snd_check(sk: tcp_sock, ofo_possible: bool) -> None:
         or tcp_in_quickack_mode(sk)
         or sk.icsk_ack_pending & ICSK_ACK_NOW
     ):
+        if sock_owned_by_user(sk) and sk.net.sysctl.tcp_backlog_ack_defer:
+            sk.tsq_flags |= TCPF_ACK_DEFERRED  # tcp_release_cb sends one for the whole backlog
+            sk.dup_acks_due = 0
+            return
         due = sk.dup_acks_due if ofo_possible else 0
     elif not ofo_possible or not sk.out_of_order_queue:
         tcp_send_delayed_ack(sk)

@@ -517,24 +517,22 @@ def tcp_pace_kick(timer: timer_list) -> None:
 
 
 def tcp_release_cb(sk: tcp_sock) -> None:
-    """net/ipv4/tcp_output.c: do what timers and ICMP deferred while the socket was owned."""
-    flags = sk.tsq_flags
-    if not flags & TCP_DEFERRED_ALL:
-        return
-    sk.tsq_flags = flags & ~TCP_DEFERRED_ALL
-    if flags & TCPF_TSQ_DEFERRED:
-        tcp_tsq_handler(sk)
-    if flags & TCPF_WRITE_TIMER_DEFERRED:
-        tcp_write_timer_handler(sk)
-    if flags & TCPF_DELACK_TIMER_DEFERRED:
-        tcp_delack_timer_handler(sk)
-    if flags & TCPF_MTU_REDUCED_DEFERRED:
-        sk.icsk_af_ops.mtu_reduced(sk)
-    if flags & TCPF_ACK_DEFERRED and sk.icsk_ack_pending & ICSK_ACK_SCHED:
-        tcp_send_ack(sk)
-    if sk.sk_backlog.qlen:
-        # On loopback the answers to what was just sent are in the backlog already.
-        __release_sock(sk)
+    """net/ipv4/tcp_output.c: do what timers, ICMP and the backlog put off for the owner's sake."""
+    while flags := sk.tsq_flags & TCP_DEFERRED_ALL:
+        sk.tsq_flags &= ~TCP_DEFERRED_ALL
+        if flags & TCPF_TSQ_DEFERRED:
+            tcp_tsq_handler(sk)
+        if flags & TCPF_WRITE_TIMER_DEFERRED:
+            tcp_write_timer_handler(sk)
+        if flags & TCPF_DELACK_TIMER_DEFERRED:
+            tcp_delack_timer_handler(sk)
+        if flags & TCPF_MTU_REDUCED_DEFERRED:
+            sk.icsk_af_ops.mtu_reduced(sk)
+        if flags & TCPF_ACK_DEFERRED and sk.icsk_ack_pending & ICSK_ACK_SCHED:
+            tcp_send_ack(sk)
+        if sk.sk_backlog.qlen:
+            # On loopback the answers to what was just sent are in the backlog already.
+            __release_sock(sk)
 
 
 TCP_TIMERS = icsk_timer_handlers(

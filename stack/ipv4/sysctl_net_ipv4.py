@@ -202,6 +202,7 @@ TCP = (
         kind=NAMES,
         read_only=True,
     ),
+    _bool("tcp_backlog_ack_defer", 1, "a backlog that the owner left is ACKed once, at its end"),
     Sysctl(
         IPV4,
         "tcp_comp_sack_delay_ns",

@@ -8,6 +8,7 @@ from itertools import pairwise
 from typing import Any
 
 from stack.core.rows import replace
+from stack.core.sock import lock_sock, release_sock
 from stack.core.uapi import MSG_OOB, SO_KEEPALIVE, SOL_SOCKET
 from stack.inet.tcp_cong import tcp_register_congestion_control, tcp_reno
 from stack.inet.tcp_sock import TCP_QUICKACK, TCPHDR_PSH
@@ -158,6 +159,23 @@ def tcp_comp_sack(**others: int) -> Any:
             return times[-1], len(times) - 1
 
     return probe
+
+
+def tcp_backlog_ack_defer(rig: Rig) -> int:
+    """How many ACKs answer eight segments that came while a caller had the socket."""
+    with rig.tcp() as net:
+        sk = net.pair()[1].sk
+        log = mute(net)
+        lock_sock(sk)
+        for n in range(8):
+            seq = (sk.rcv_nxt + 500 * n) & M32
+            segment = build_segment(A, sk.inet_dport, 80, seq, sk.snd_nxt, ACK, payload=bytes(500))
+            net.inject(segment, net.b)
+        net.run(MS)
+        assert log == []
+        release_sock(sk)
+        net.run(100 * MS)
+        return len(log)
 
 
 def tcp_dsack(rig: Rig) -> bool:
@@ -653,6 +671,7 @@ PROBES: dict[str, tuple[Any, dict[Any, Any]]] = {
         tcp_allowed_congestion_control,
         {"reno cubic": ("", ""), "cubic": ("EPERM", "")},
     ),
+    "tcp_backlog_ack_defer": (tcp_backlog_ack_defer, {1: 1, 0: 8}),
     "tcp_comp_sack_delay_ns": (
         tcp_comp_sack(tcp_comp_sack_rtt_percent=500),
         {1_000_000: (1010, 3), 2_000_000: (2010, 3)},
