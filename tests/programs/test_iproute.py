@@ -30,6 +30,16 @@ ip link set v0 up; ip link set v1 up
 ip addr add 10.0.0.1/24 brd + dev v0
 ip addr add 2001:db8::1/64 dev v0 nodad
 """
+MARK = """
+mark() {
+    until grep -qs $1: $DIR/heard; do ip rule add prio $1; ip rule del prio $1; sleep 0.05; done
+}
+"""
+"""`mark PRIORITY` makes rules until a monitor that writes to $DIR/heard has told of one.
+
+It listens then, and has told of all that was before.
+"""
+MARKS = r"(?m)^.*\b3200[12]:.*\n"
 REFUSED = r"(?m)^(Error: .*|RTNETLINK answers: .*)\n"
 """Ours name what is wrong in their own words, or where the kernel has none."""
 ROUTES = """
@@ -278,7 +288,12 @@ ROWS = {
         ip -6 route del 2001:db8:1::/48; ip -6 route del 2001:db8:1::/48; echo $?
         ip -6 route replace default via 2001:db8::fd metric 7; ip -6 route show default
         """,
-        ((REFUSED, ""), (r".*ff00::/8.*\n|anycast.*\n", ""), (r" linkdown", ""), *LINK_LOCAL),
+        (
+            (REFUSED, ""),
+            (r".*ff00::/8.*\n|anycast.*\n|local fe80.*\n", ""),
+            (r" linkdown", ""),
+            *LINK_LOCAL,
+        ),
     ),
     "neighbours": Row(
         f"""{VETH}
@@ -345,16 +360,16 @@ ROWS = {
         ((REFUSED, ""),),
     ),
     "what a monitor hears of nexthop objects": Row(
-        f"""{VETH}
-        ip monitor nexthop route > $DIR/heard & M=$!
-        sleep 0.5
+        f"""{MARK}{VETH}
+        ip monitor nexthop route rule > $DIR/heard & M=$!
+        mark 32001
         {NEXTHOPS}
         ip route replace 10.1.0.0/16 nhid 2; ip nexthop replace id 2 via 10.0.0.77 dev v0
         ip nexthop replace id 10 group 1,7/2; ip nexthop replace id 3 via 2001:db8::33 dev v0
-        ip nexthop del id 1; ip nexthop del id 3; ip nexthop del id 22; sleep 0.5; kill $M
+        ip nexthop del id 1; ip nexthop del id 3; ip nexthop del id 22; mark 32002; kill $M
         grep -v 'fe80\\|ff00' $DIR/heard
         """,
-        ((REFUSED, ""),),
+        ((REFUSED, ""), (MARKS, "")),
     ),
     "rules": Row(
         rf"""{VETH}
@@ -528,17 +543,18 @@ for line in sorted(lines[1:]):
         python=True,
     ),
     "what a monitor hears": Row(
-        f"""
+        f"""{MARK}
         ip monitor address route neigh rule > $DIR/heard & M=$!
-        sleep 0.5
+        mark 32001
         {VETH}
         ip route add 10.1.0.0/16 dev v0; ip route del 10.1.0.0/16
         ip -6 route add 2001:db8:1::/48 dev v0
         ip neigh add 10.0.0.9 lladdr 02:00:00:00:00:09 dev v0; ip neigh del 10.0.0.9 dev v0
         ip rule add table 7; ip -6 rule add table 8; ip rule del table 7
-        ip addr del 10.0.0.1/24 dev v0; sleep 0.5; kill $M
+        ip addr del 10.0.0.1/24 dev v0; mark 32002; kill $M
         sort $DIR/heard | grep -v 'fe80\\|ff0\\|valid_lft\\|broadcast'
         """,
+        ((MARKS, ""),),
     ),
     "busybox": Row(
         """

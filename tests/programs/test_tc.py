@@ -174,7 +174,14 @@ ROWS = {
         ("tc", "ip"),
     ),
     "chains": Row(
-        f"""{CLSACT} tc monitor >$0.monitor & sleep 0.3
+        f"""{CLSACT} tc monitor >$0.monitor & M=$!
+        mark() {{  # the monitor listens, or has told of all that was before
+            until grep -qs "chain $1" $0.monitor; do
+                tc chain add dev v0 ingress chain $1; tc chain del dev v0 ingress chain $1
+                sleep 0.05
+            done
+        }}
+        mark 4001
         tc chain show dev v0 ingress; tc chain add dev v0 ingress chain 9; tc chain show dev v0 \
         ingress
         tc chain add dev v0 ingress chain 9; echo $?; tc chain get dev v0 ingress chain 9
@@ -191,7 +198,7 @@ ROWS = {
         tc filter add dev v0 ingress protocol ipv6 prio 5 u32 match u32 0 0; echo $?
         tc filter add dev v0 ingress protocol ip prio 5 bpf bytecode '1,6 0 0 0,'; echo $?
         tc filter del dev v0 ingress; tc chain del dev v0 ingress chain 9
-        sleep 0.3; kill $!; cat $0.monitor
+        mark 4002; kill $M; grep -v 'chain 400[12]' $0.monitor
         """,
         (REFUSED, HANDLES, TIMES, (r".*(\[.*|bpf.*|Usage.*|Unknown.*)\n", "")),
         ("tc", "ip"),
