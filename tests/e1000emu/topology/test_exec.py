@@ -98,12 +98,10 @@ def test_curl_fetches_from_pythons_server_over_a_link_with_delay(tmp_path: Path)
     curl = require.tool("curl")
     (tmp_path / "page").write_text("hello\n" * 1000)
     served = f"exec -s {sys.executable} -m http.server 80 --bind :: -d {tmp_path}"
-    begun = time.monotonic()
     server, *clients = results(
         f"exec {curl} -sS -{{4,6}} -o /dev/null -w '%{{http_code}} %{{time_total}}' server/page",
         server=(served,),
     )
-    assert time.monotonic() - begun < 60
     for result in clients:  # SYN, request, FIN: three times there and back
         assert result.figures["output"] == "200 0.606000"
         assert (result.state, result.figures["seconds"]) == ("done", pytest.approx(0.606))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import gc
-import time
 
 import pytest
 
@@ -280,10 +279,9 @@ def test_blocking_accept_sleeps_until_a_connection_comes() -> None:
         listener = listening(net)
         client = net.socket(net.a)
         net.clock.call_at(net.clock.now_ns() + 3 * S, lambda: client.connect(B, 80))
-        start, real = net.clock.now_ns(), time.monotonic()
+        start = net.clock.now_ns()
         server = Sock(net, net.b, inet_csk_accept(listener.sk, 0))
         assert net.clock.now_ns() - start >= 3 * S
-        assert time.monotonic() - real < 60
         finish(net, client, server, listener)
 
 
