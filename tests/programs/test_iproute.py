@@ -605,6 +605,7 @@ ss("-tunap"); ss("-Htni state established"); ss("-Htnm state established"); ss("
             (r"\bbbr:\(.*?\)", ""),
             (r"\bbbr\b|\bcubic\b", "CC"),
             (r"(pacing_rate|delivery_rate) [\d.KMG]+bps|app_limited|busy:\d+ms|ato:\d+", ""),
+            (r"last(snd|rcv|ack):\d+", ""),  # of no milliseconds ss says nothing
             (r"[\d.,/]+(bps)?", "N"),
             (r" +", " "),
         ),
