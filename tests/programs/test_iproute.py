@@ -597,7 +597,7 @@ for words in ("-Htna", "-Huna", "-Hwna", "-Htln", "-Htnp", "-Hulnp", "-Htn state
     ),
     "ss -tunap, -i, -m, -s": Row(
         f"""{SOCKETS}
-ss("-tunap"); ss("-Htni state established"); ss("-Htnm state established"); ss("-s | head -1")
+ss("-tunap"); ss("-HOtni state established"); ss("-HOtnm state established"); ss("-s | head -1")
         """,
         (
             PORTS,
