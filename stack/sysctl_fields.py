@@ -149,6 +149,8 @@ class sysctl_fields:
     tcp_mtu_probing: int
     tcp_notsent_lowat: int
     tcp_orphan_retries: int
+    tcp_pacing_ca_ratio: int
+    tcp_pacing_ss_ratio: int
     tcp_pingpong_thresh: int
     tcp_probe_interval: int
     tcp_probe_threshold: int
@@ -170,6 +172,7 @@ class sysctl_fields:
     tcp_syncookies: int
     tcp_thin_linear_timeouts: int
     tcp_timestamps: int
+    tcp_tso_rtt_log: int
     tcp_tso_win_divisor: int
     tcp_tw_reuse: int
     tcp_window_scaling: int

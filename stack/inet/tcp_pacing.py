@@ -12,8 +12,6 @@ from stack.inet.tcp_const import SEC
 from stack.inet.tcp_sock import tcp_sock
 
 PACING_SHIFT = 10  # sk_pacing_shift: about 1 ms of data in one super-packet
-TSO_RTT_LOG = 9  # sysctl tcp_tso_rtt_log: peers below 2^9 us are near
-SS_RATIO, CA_RATIO = 200, 120  # sysctl tcp_pacing_ss_ratio, tcp_pacing_ca_ratio, percent
 RATE_UNIT = 80_000  # from percent, and eighths of a microsecond, to bytes a second
 
 
@@ -23,29 +21,36 @@ def tcp_tso_autosize(sk: tcp_sock, mss_now: int, max_segs: int) -> int:
     A peer that is near gets more, up to the device's limit: there bursts cost little, and small
     packets much (sysctl tcp_tso_rtt_log).
     """
-    near = sk.min_rtt_us >> TSO_RTT_LOG
+    sysctl = sk.net.sysctl
+    log: int = sysctl.tcp_tso_rtt_log
+    near = sk.min_rtt_us >> min(log, 32)
     if not near and not sk.sk_pacing_status:
         return max_segs
-    room = tcp_pacing_rate(sk) >> PACING_SHIFT
+    rate = sk.sk_pacing_rate if sk.sk_pacing_status else tcp_pacing_rate(sk)
+    room = rate >> PACING_SHIFT
     if near < 32:
         room += sk.sk_gso_max_size >> near
     segs = room // mss_now
-    least: int = sk.net.sysctl.tcp_min_tso_segs
+    least: int = sysctl.tcp_min_tso_segs
     if segs < least:
         segs = least
     return segs if segs < max_segs else max_segs
 
 
 def tcp_pacing_rate(sk: tcp_sock) -> int:
-    """tcp_update_pacing_rate: bytes a second: twice the window per round trip, later 1.2 times.
+    """tcp_update_pacing_rate: bytes a second, of the window a share per round trip.
 
-    At most SO_MAX_PACING_RATE, which alone is what a paced socket keeps to.
+    The share is tcp_pacing_ss_ratio, above half of ssthresh tcp_pacing_ca_ratio; the rate is at
+    most SO_MAX_PACING_RATE. Only that paces a socket here.
     """
     limit = sk.sk_pacing_rate
     srtt_us = sk.srtt_us
-    if sk.sk_pacing_status or not srtt_us:
+    if not srtt_us:
         return limit
-    percent = SS_RATIO if sk.snd_cwnd < sk.snd_ssthresh // 2 else CA_RATIO
+    sysctl = sk.net.sysctl
+    percent: int = sysctl.tcp_pacing_ca_ratio
+    if sk.snd_cwnd < sk.snd_ssthresh // 2:
+        percent = sysctl.tcp_pacing_ss_ratio
     packets = max(sk.snd_cwnd, sk.packets_out)
     rate = sk.mss_cache * packets * percent * RATE_UNIT // srtt_us
     return min(rate, limit)

@@ -64,6 +64,7 @@ from stack.inet.tcp_fastopen import (
     tcp_fastopen_set_key,
 )
 from stack.inet.tcp_output import __tcp_push_pending_frames
+from stack.inet.tcp_pacing import tcp_pacing_rate
 from stack.inet.tcp_rcvbuf import tcp_set_window_clamp
 from stack.inet.tcp_recvmsg import tcp_cleanup_rbuf
 from stack.inet.tcp_sock import (
@@ -217,22 +218,12 @@ def congestion_name(optval: Any) -> str:
 
 # uapi/linux/tcp.h struct tcp_info of Linux 6.18, up to tcpi_accecn_opt_seen.
 _TCP_INFO = struct.Struct("=8B 24I 4Q 6I 4Q 2I 2Q 6I 2H I 7I 2H")
-PACING_SS_RATIO, PACING_CA_RATIO = 200, 120
-"""tcp_pacing_ss_ratio, tcp_pacing_ca_ratio: per cent of the window per round trip."""
 
 
-def tcp_pacing_rate(sk: tcp_sock) -> wide:
-    """tcp_update_pacing_rate, when asked: bytes a second that Linux would pace the socket at.
-
-    Only SO_MAX_PACING_RATE paces a socket here (tcp_pacing.py).
-    """
-    most = pacing_rate(sk)
-    if not sk.srtt_us:
-        return most
-    start = sk.snd_cwnd < sk.snd_ssthresh // 2
-    ratio = PACING_SS_RATIO if start else PACING_CA_RATIO
-    window = sk.mss_cache * max(sk.snd_cwnd, sk.packets_out)
-    return min(window * (USEC_PER_SEC // 100 << 3) * ratio // sk.srtt_us, most)
+def tcpi_pacing_rate(sk: tcp_sock) -> wide:
+    """The rate that Linux would pace the socket at, ~0UL when nothing limits it."""
+    rate = tcp_pacing_rate(sk)
+    return pacing_rate(sk) if rate == sk.sk_pacing_rate else rate
 
 
 def tcp_compute_delivery_rate(sk: tcp_sock) -> int:
@@ -301,7 +292,7 @@ def tcp_get_info(sk: tcp_sock) -> bytes:
         sk.rcv_rtt_est_rtt_us >> 3,
         sk.rcvq_space_space & M32,
         sk.total_retrans,
-        tcp_pacing_rate(sk),
+        tcpi_pacing_rate(sk),
         pacing_rate(sk),
         sk.bytes_acked,
         sk.bytes_received,
@@ -353,7 +344,7 @@ def tcp_get_timestamping_opt_stats(sk: tcp_sock, orig: sk_buff, ack: sk_buff | N
         (3, "Q", sndbuf_us),
         (4, "Q", sk.data_segs_out),
         (5, "Q", sk.total_retrans),
-        (6, "Q", tcp_pacing_rate(sk)),
+        (6, "Q", tcpi_pacing_rate(sk)),
         (7, "Q", tcp_compute_delivery_rate(sk)),
         (8, "I", sk.snd_cwnd),
         (9, "I", sk.reordering),

@@ -12,6 +12,7 @@ from stack.core.sock import lock_sock, release_sock
 from stack.core.uapi import MSG_OOB, SO_KEEPALIVE, SOL_SOCKET
 from stack.inet.tcp_cong import tcp_register_congestion_control, tcp_reno
 from stack.inet.tcp_sock import TCP_QUICKACK, TCPHDR_PSH
+from stack.inet.tcp_sockopt import tcpi_pacing_rate
 from tests.stack.inet.tcpnet import (
     ACK,
     MS,
@@ -420,6 +421,19 @@ def tcp_min_tso_segs(rig: Rig) -> int:
         return next(n for n, seg in enumerate(net.log, 1) if seg.flags & TCPHDR_PSH)
 
 
+def pacing_ratio(ssthresh: int) -> Any:
+    """What TCP_INFO says of the pacing rate: percent of a window per round trip."""
+
+    def probe(rig: Rig) -> int:
+        with rig.tcp(latency_ns=50 * MS) as net:
+            sk = net.pair()[0].sk
+            sk.snd_ssthresh = ssthresh
+            window = sk.snd_cwnd * sk.mss_cache * 1_000_000 / (sk.srtt_us / 8)
+            return round(100 * tcpi_pacing_rate(sk) / window)
+
+    return probe
+
+
 def tcp_moderate_rcvbuf(rig: Rig) -> bool:
     with rig.tcp(sysctl={"tcp_rmem": (4096, 65536, 6 << 20)}) as net:
         a, b = net.pair()
@@ -720,6 +734,9 @@ PROBES: dict[str, tuple[Any, dict[Any, Any]]] = {
     "tcp_min_rtt_wlen": (tcp_min_rtt_wlen, {300: True, 5: False}),
     "tcp_min_snd_mss": (tcp_min_snd_mss, {48: 88, 300: 288}),
     "tcp_min_tso_segs": (tcp_min_tso_segs, {2: 2, 4: 4}),
+    "tcp_pacing_ss_ratio": (pacing_ratio(1000), {200: 200, 300: 300}),
+    "tcp_pacing_ca_ratio": (pacing_ratio(10), {120: 120, 50: 50}),
+    "tcp_tso_rtt_log": (tcp_min_tso_segs, {9: 2, 17: 5}),
     "tcp_moderate_rcvbuf": (tcp_moderate_rcvbuf, {1: True, 0: False}),
     "tcp_notsent_lowat": (tcp_notsent_lowat, {M32: True, 1000: False}),
     "tcp_orphan_retries": (tcp_orphan_retries, {0: 8, 2: 3}),
