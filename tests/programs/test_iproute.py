@@ -435,7 +435,9 @@ ROWS = {
         f"""{VETH}
         ip link add br0 type bridge forward_delay 200; ip link set br0 up
         bridge monitor link > $DIR/heard & M=$!
-        sleep 0.5
+        until grep -qs v0@ $DIR/heard; do  # it listens
+            ip link set v0 master br0; ip link set v0 nomaster; sleep 0.05
+        done
         heard() {{ until grep -q "$1" $DIR/heard; do sleep 0.05; done; }}
         ip link set v1 master br0; bridge link set dev v1 cost 7; heard 'cost 7'
         ip link set v1 type bridge_slave priority 3; heard 'priority 3'
@@ -443,7 +445,7 @@ ROWS = {
         ip link set v1 up; heard 'state learning'
         until bridge link | grep -q 'state forwarding'; do sleep 0.05; done
         ip link set v1 nomaster; heard Deleted; kill $M
-        grep -oE 'Deleted.*|state .*' $DIR/heard | uniq
+        grep -v v0@ $DIR/heard | grep -oE 'Deleted.*|state .*' | uniq
         """,
         tools=("ip", "bridge"),
     ),
@@ -452,7 +454,10 @@ ROWS = {
         ip link add br0 address 02:00:00:00:00:b0 type bridge; ip link set br0 up
         ip link set v1 master br0
         stdbuf -oL bridge monitor fdb > $DIR/heard & M=$!
-        sleep 0.5
+        until grep -qs :77:77 $DIR/heard; do  # it listens
+            bridge fdb add 02:00:00:00:77:77 dev v1 master static
+            bridge fdb del 02:00:00:00:77:77 dev v1 master; sleep 0.05
+        done
         heard() {{ until grep -q "$1" $DIR/heard; do sleep 0.05; done; }}
         one=02:00:00:00:01:01
         bridge fdb get $one br br0; echo $?
