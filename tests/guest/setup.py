@@ -368,20 +368,21 @@ def ping(
     assert made.returncode == 0, made.stdout
 
 
-def self_test(guest: GuestLinux, mode: str = "offline") -> None:
-    """`ethtool -t` passes.
+def self_test(guest: GuestLinux, mode: str = "offline", **others: str) -> None:
+    """`ethtool -t` passes, but for `others`: what single tests say instead.
 
     Its loopback test says 14 when looking at 64 frames that have come took two ticks of the guest's
     clock: the host had no time for the guest's processor.  That one is tried again.
     """
+    wanted = SELF_TEST_PASSED | others
     for _ in range(3):
         text = guest.run(f"ethtool -t eth0 {mode}").stdout
         results = dict(re.findall(r"^(\w+) test\s+\(\S+\)\s+(\d+)", text, re.M))
         if results != {**SELF_TEST_PASSED, "Loopback": "14"}:
             break
         wait_carrier(guest)
-    assert results == SELF_TEST_PASSED, text
-    assert "The test result is PASS" in text
+    assert results == wanted, text
+    assert ("The test result is PASS" in text) is (not others)
 
 
 def statistics(guest: GuestLinux) -> dict[str, int]:
