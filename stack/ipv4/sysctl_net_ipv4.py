@@ -202,7 +202,7 @@ TCP = (
         kind=NAMES,
         read_only=True,
     ),
-    _bool("tcp_backlog_ack_defer", 1, "a backlog that the owner left is ACKed once, at its end"),
+    _bool("tcp_backlog_ack_defer", 1, "one ACK for what came while a call had the socket"),
     Sysctl(
         IPV4,
         "tcp_comp_sack_delay_ns",
@@ -290,11 +290,9 @@ TCP = (
     ),
     _int("tcp_probe_interval", 600, "seconds until the path MTU is searched again", 0),
     _int("tcp_probe_threshold", 8, "the search ends when its ends are nearer, bytes"),
-    _int(
-        "tcp_pacing_ss_ratio", 200, "share of the window per round trip, %, in slow start", 0, 1000
-    ),
-    _int("tcp_pacing_ca_ratio", 120, "the same later", 0, 1000),
-    _u8("tcp_tso_rtt_log", 9, "below 2 to the power of it, in us, a peer is near: larger packets"),
+    _int("tcp_pacing_ss_ratio", 200, "% of a window per round trip, in slow start", 0, 1000),
+    _int("tcp_pacing_ca_ratio", 120, "% of a window per round trip, after slow start", 0, 1000),
+    _u8("tcp_tso_rtt_log", 9, "a round trip below 2^n us is near: larger packets"),
     _u8("tcp_min_tso_segs", 2, "packets that a slow flow gathers in a super-packet", 1),
     _bool("tcp_moderate_rcvbuf", 1, "tune receive buffers"),
     Sysctl(
