@@ -33,6 +33,7 @@ class RealClock(EventQueue):
         "_selector",
         "_stop",
         "_thread",
+        "_turns",
         "_wake_r",
         "_wake_w",
         "error",
@@ -55,6 +56,7 @@ class RealClock(EventQueue):
         self._thread: threading.Thread | None = None
         self._owner: int | None = None  # ident of the thread inside the loop
         self._polling = False
+        self._turns = 0  # how often the loop has polled
         self._stop = False
         self.error: BaseException | None = None  # what ended the thread
 
@@ -185,7 +187,11 @@ class RealClock(EventQueue):
             finally:
                 self._own_again(depth)
                 self._polling = False
+            self._turns += 1
+            turn = self._turns
             for key, _ in events:
+                if self._turns != turn:
+                    break  # a callback has waited: that turn served the others, or they are found again
                 if key.fd == self._wake_r:
                     self._drain()
                     continue

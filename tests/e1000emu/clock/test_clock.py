@@ -395,6 +395,33 @@ def test_a_reader_of_a_descriptor_that_has_become_another_is_not_called(real):
             os.close(fd)
 
 
+def test_what_a_callback_has_waited_for_is_not_called_again(real):
+    """Both are readable at once; the first that is called waits for what the other does."""
+    fds = [os.eventfd(1, os.EFD_NONBLOCK) for _ in range(2)]
+    called = []
+
+    def reader(me):
+        def readable():
+            called.append(me)
+            os.eventfd_read(fds[me])  # raises when it is not readable
+            if len(called) == 1:
+                assert real.wait(lambda: len(called) == 2, 60_000 * MS)
+
+        return readable
+
+    for me, fd in enumerate(fds):
+        real.add_reader(fd, reader(me))
+    try:
+        with real.lock:
+            assert real.wait(lambda: len(called) == 2, 60_000 * MS)
+            real.wait(lambda: False, 2 * MS)
+        assert sorted(called) == [0, 1]
+    finally:
+        for fd in fds:
+            real.remove_reader(fd)
+            os.close(fd)
+
+
 def test_real_clock_runs_timers_in_the_waiting_thread(real):
     seen = []
     with real.lock:
