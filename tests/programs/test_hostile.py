@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import ctypes
 import fcntl
+import gc
 import mmap
 import os
 import signal
@@ -313,10 +314,23 @@ def test_a_pointer_in_a_request_is_never_followed_here(host):
 
 
 def test_a_program_that_has_ended_costs_nothing(host):
-    program = script(host, "print(1)")
-    program.wait(60)
-    eventually(lambda: program.supervisor.ended)  # and its listener is not looked at any more
-    program.close()
+    """Also when nobody calls its close()."""
+
+    def one() -> None:
+        program = script(host, "tcp()")
+        program.communicate(timeout=60)
+        eventually(lambda: program.supervisor.ended)  # and its listener is not looked at any more
+
+    def costs() -> tuple[int, int]:
+        gc.collect()
+        programs = sum(isinstance(thing, Program) for thing in gc.get_objects())
+        return len(os.listdir("/proc/self/fd")), programs
+
+    one()
+    before = costs()
+    for _ in range(3):
+        one()
+    assert costs() == before
 
 
 def test_nothing_is_left_of_many_programs(host):

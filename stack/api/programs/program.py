@@ -235,6 +235,7 @@ def start(
         else:
             program.supervisor = Supervisor(host, listener, CALLS, log, trace)
         host.machine.on_close(program.close)
+        program.supervisor.on_ended = lambda: host.machine.on_close_cancel(program.close)
     return program
 
 

@@ -165,8 +165,10 @@ class Supervisor(Room):
         self._names = numbers(virtual=attached is not None)
         self._functions = functions
         self._signals: Any = None
+        self.on_ended: Callable[[], Any] = lambda: None
+        """Called once, when no process is left that could call."""
         self.ended = False
-        """No process is left that could call."""
+        """That is so."""
         self.down = False
         """The host serves no longer, but processes are left."""
         self._told = False
@@ -306,10 +308,8 @@ class Supervisor(Room):
     def has_ended(self) -> None:
         """No process has the filter any more."""
         self.ended = True
-        self.listener.forget_threads()
-        self._forget_lent()
-        if self.down:
-            self._release()
+        self._release()
+        self.on_ended()
 
     def attempt(self, call: Call) -> None:
         """Try a call: answer it, or leave it waiting."""
@@ -464,24 +464,31 @@ class Supervisor(Room):
             if not self.host.closed:
                 sys_close(self.host, placeholder.fd)
         self.down = True
-        if self._signals is not None:
-            self._signals.cancel()
-            self._signals = None
-        for timer in self.timers.values():
-            timer.close()
+        self._stop_timers()
         if self.attached is not None:
             self.attached.remove(self)
             self.ended = True
         if self.ended:
             self._release()
 
+    def _stop_timers(self) -> None:
+        if self._signals is not None:
+            self._signals.cancel()
+            self._signals = None
+        for timer in self.timers.values():
+            timer.close()
+        self.timers.clear()
+
     def _release(self) -> None:
-        """Give the descriptors back."""
+        """Give the descriptors back. Safe to call twice."""
+        for call in list(self.waiting):
+            self.dropped(call)
+        self._stop_timers()
         self._forget_lent()
         self.tree.close()
-        for placeholder in list(self.sockets.values()):
+        for placeholder in sorted(self.sockets.values(), key=lambda placeholder: placeholder.fd):
             self._drop(placeholder)
-        if self.attached is None:
+        if self.attached is None and not self._hang_ups.closed:
             self._clock.remove_reader(self._hang_ups.fileno())
         self._hang_ups.close()
         self.listener.close()
