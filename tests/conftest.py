@@ -83,6 +83,20 @@ LONG += ("scripts/test_stackc.py", "qemu/")
 def pytest_configure(config: pytest.Config) -> None:
     """Keep our order of groups: xdist would begin those of few tests last, however long."""
     config.option.loadscopereorder = False
+    if in_ci() and not hasattr(config, "workerinput"):
+        config.pluginmanager.register(Failures(config))
+
+
+class Failures:
+    """Print what failed at once: a run of CI that is ended by its limit prints no summary."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._config = config
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        terminal = self._config.pluginmanager.get_plugin("terminalreporter")
+        if report.failed and terminal is not None:
+            terminal.write_line(f"\n{report.when} of {report.nodeid}:\n{report.longreprtext}")
 
 
 @pytest.hookimpl(wrapper=True)
