@@ -191,7 +191,7 @@ class RealClock(EventQueue):
             turn = self._turns
             for key, _ in events:
                 if self._turns != turn:
-                    break  # a callback has waited: that turn served the others, or they are found again
+                    break  # a callback ran a turn; what that left is readable still
                 if key.fd == self._wake_r:
                     self._drain()
                     continue
