@@ -37,6 +37,7 @@ from fastpath.base.skbuff import (
 )
 from stack.core import drop_reason
 from stack.core.drop_reason import kfree_skb_reason
+from stack.core.inet_ecn import INET_ECN_CE, INET_ECN_NOT_ECT
 from stack.core.netdevice import net_device
 from stack.core.rows import row, state, wide
 from stack.core.snmp import ipstats6_mib, ipstats_mib
@@ -57,9 +58,6 @@ IPFRAG_INVALID = 3
 
 IP_MAX_LEN = 65535
 """What the length field of either header can say."""
-
-INET_ECN_NOT_ECT = 0
-INET_ECN_CE = 3
 
 FragKey = tuple[int, wide, wide, int, int]
 

@@ -24,6 +24,13 @@ from __future__ import annotations
 
 from fastpath.base.skbuff import sk_buff
 from fastpath.net.hdr import tcp_hdr
+from stack.core.inet_ecn import (
+    INET_ECN_CE,
+    INET_ECN_ECT_0,
+    INET_ECN_ECT_1,
+    INET_ECN_MASK,
+    INET_ECN_NOT_ECT,
+)
 from stack.inet.inet_connection_sock import ICSK_ACK_NOW, request_sock
 from stack.inet.tcp_sock import (
     FLAG_FORWARD_PROGRESS,
@@ -41,13 +48,6 @@ from stack.inet.tcp_sock import (
     tcp_sock,
     tcp_stamp_us_delta,
 )
-
-# include/net/inet_ecn.h
-INET_ECN_NOT_ECT = 0
-INET_ECN_ECT_1 = 1
-INET_ECN_ECT_0 = 2
-INET_ECN_CE = 3
-INET_ECN_MASK = 3
 
 # accecn_fail_mode: what the path spoils. ACE: we send no ECT; OPT_SEND: no options; OPT_RECV: we
 # believe none.

@@ -38,6 +38,7 @@ from fastpath.net.hdr import tcp_hdr
 from stack.core import drop_reason, sock_flags, tcp_states
 from stack.core.drop_reason import kfree_skb_reason
 from stack.core.fasync import SOCK_WAKE_WAITD
+from stack.core.inet_ecn import INET_ECN_CE, INET_ECN_MASK, INET_ECN_NOT_ECT
 from stack.core.sk_mem import (
     sk_forced_mem_schedule,
     sk_mem_reclaim,
@@ -64,7 +65,7 @@ from stack.inet.inet_connection_sock import (
     inet_csk_exit_pingpong_mode,
     inet_csk_in_pingpong_mode,
 )
-from stack.inet.tcp_accecn import INET_ECN_CE, INET_ECN_MASK, INET_ECN_NOT_ECT, tcp_accecn_opt_lost
+from stack.inet.tcp_accecn import tcp_accecn_opt_lost
 from stack.inet.tcp_const import SEC, TCP_ATO_MIN
 from stack.inet.tcp_ctl import tcp_send_ack, tcp_send_delayed_ack
 from stack.inet.tcp_done import tcp_set_state

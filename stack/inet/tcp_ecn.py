@@ -19,10 +19,9 @@ packet is ECT(0), and every segment tells how many came marked.
 from __future__ import annotations
 
 from fastpath.base.skbuff import sk_buff
+from stack.core.inet_ecn import INET_ECN_ECT_0, INET_ECN_MASK
 from stack.inet.inet_connection_sock import ICSK_ACK_NOW, request_sock
 from stack.inet.tcp_accecn import (
-    INET_ECN_ECT_0,
-    INET_ECN_MASK,
     TCP_ACCECN_ACE_FAIL,
     TCP_ACCECN_ACE_FAIL_SEND,
     tcp_accecn_ace,

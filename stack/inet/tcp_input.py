@@ -11,6 +11,7 @@ from fastpath.base.skbuff import kfree_skb, sk_buff, skb_pull
 from stack.core import drop_reason, tcp_states
 from stack.core.drop_reason import kfree_skb_reason
 from stack.core.fasync import SOCK_WAKE_IO
+from stack.core.inet_ecn import INET_ECN_MASK
 from stack.core.security import security_inet_conn_established
 from stack.core.sk_mem import sk_rmem_schedule
 from stack.core.sock import sk_state_change, sk_wake_async, sock_owned_by_user
@@ -29,7 +30,7 @@ from stack.inet.inet_connection_sock import (
     reqsk_fastopen_remove,
     request_sock,
 )
-from stack.inet.tcp_accecn import INET_ECN_MASK, tcp_accecn_rcv_syn_again, tcp_ecn_received_counters
+from stack.inet.tcp_accecn import tcp_accecn_rcv_syn_again, tcp_ecn_received_counters
 from stack.inet.tcp_ack import tcp_ack, tcp_non_congestion_loss_retransmit, tcp_store_ts_recent
 from stack.inet.tcp_challenge import tcp_oow_rate_limited, tcp_send_challenge_ack
 from stack.inet.tcp_close import tcp_shutdown

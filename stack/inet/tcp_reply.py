@@ -13,11 +13,11 @@ from fastpath.base.csum import csum_partial
 from fastpath.base.skbuff import sk_buff
 from fastpath.net.hdr import tcp_hdr_fields
 from fastpath.net.inetkey import inet_key
+from stack.core.inet_ecn import INET_ECN_MASK
 from stack.core.rows import state
 from stack.core.uapi import AF_INET, IPPROTO_TCP, TCP_HLEN
 from stack.inet.inet_connection_sock import request_sock
 from stack.inet.inet_timewait_sock import inet_timewait_sock
-from stack.inet.tcp_accecn import INET_ECN_MASK
 from stack.inet.tcp_const import MSEC
 from stack.inet.tcp_family import tcp_family_ops
 from stack.inet.tcp_sock import M32, TCPHDR_ACK, TCPHDR_RST, tcp_sock

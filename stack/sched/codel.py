@@ -10,8 +10,8 @@ from collections.abc import Callable
 from math import isqrt
 
 from fastpath.base.skbuff import sk_buff
+from stack.core.inet_ecn import INET_ECN_set_ce
 from stack.core.rows import row, state
-from stack.sched.ecn import INET_ECN_set_ce
 from stack.sched.sch_generic import Options, qdisc_pkt_len
 
 CODEL_SHIFT = 10

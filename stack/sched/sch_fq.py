@@ -20,10 +20,10 @@ from heapq import heappop, heappush
 from fastpath.base.skbuff import kfree_skb, sk_buff
 from stack.core.drop_reason import SKB_DROP_REASON_QDISC_DROP, SKB_DROP_REASON_QDISC_OVERLIMIT
 from stack.core.errors import os_error
+from stack.core.inet_ecn import INET_ECN_set_ce
 from stack.core.netdevice import NET_XMIT_SUCCESS
 from stack.core.rows import row, state
 from stack.core.uapi import IPPROTO_TCP
-from stack.sched.ecn import INET_ECN_set_ce
 from stack.sched.flow_dissector import skb_get_hash_perturb
 from stack.sched.psched import psched_l2t_ns, psched_mtu
 from stack.sched.sch_api import qdisc_watchdog, qdisc_watchdog_schedule_ns

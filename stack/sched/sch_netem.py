@@ -32,9 +32,9 @@ from fastpath.base.skbuff import (
 from stack.core import drop_reason
 from stack.core.dev_xmit import skb_gso_software
 from stack.core.errors import os_error
+from stack.core.inet_ecn import INET_ECN_set_ce
 from stack.core.netdevice import NET_XMIT_BYPASS, NET_XMIT_DROP, NET_XMIT_SUCCESS
 from stack.core.rows import row, state
-from stack.sched.ecn import INET_ECN_set_ce
 from stack.sched.psched import PSCHED_SHIFT, psched_l2t_ns
 from stack.sched.sch_api import Qdisc_one_class, qdisc_watchdog, qdisc_watchdog_schedule_ns
 from stack.sched.sch_generic import (

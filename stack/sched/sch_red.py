@@ -12,9 +12,9 @@ import errno
 from fastpath.base.skbuff import sk_buff
 from stack.core.drop_reason import SKB_DROP_REASON_QDISC_DROP
 from stack.core.errors import os_error
+from stack.core.inet_ecn import INET_ECN_set_ce
 from stack.core.netdevice import NET_XMIT_CN, NET_XMIT_DROP
 from stack.core.rows import row, state
-from stack.sched.ecn import INET_ECN_set_ce
 from stack.sched.sch_api import Qdisc_one_class
 from stack.sched.sch_fifo import bfifo_qdisc
 from stack.sched.sch_generic import (

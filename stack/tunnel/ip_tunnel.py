@@ -53,6 +53,7 @@ from stack.core.gro_cells import (
     gro_cells_init,
     gro_cells_receive,
 )
+from stack.core.inet_ecn import INET_ECN_decapsulate
 from stack.core.netdevice import (
     ETH_P_IP,
     ETH_P_IPV6,
@@ -72,7 +73,6 @@ from stack.inet.flow import flowi
 from stack.ipv4.route import ip_route_output_flow
 from stack.ipv6.route import ip6_route_output
 from stack.tunnel.gre import GRE_CSUM, GRE_KEY, GRE_SEQ, gre_calc_hlen, tnl_ptk_info
-from stack.tunnel.inet_ecn import INET_ECN_decapsulate
 from stack.tunnel.ip_tunnel_core import iptunnel_pull_offloads
 
 if TYPE_CHECKING:

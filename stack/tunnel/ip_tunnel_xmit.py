@@ -30,6 +30,7 @@ from fastpath.net.hdr import ip_push, ipv6_push
 from stack.core.dev_forward import skb_scrub_packet
 from stack.core.dev_xmit import skb_gso_software
 from stack.core.dst import dst_link_failure, dst_mtu
+from stack.core.inet_ecn import INET_ECN_encapsulate
 from stack.core.netdevice import (
     ETH_HLEN,
     ETH_P_IP,
@@ -51,7 +52,6 @@ from stack.ipv6.ip6_output import ip6_local_out
 from stack.ipv6.route import ip6_dst_lookup_tail
 from stack.ipv6.rt6_info import ip6_dst_hoplimit, rt6_info
 from stack.tunnel.gre import GRE_SEQ, gre_build_header
-from stack.tunnel.inet_ecn import INET_ECN_encapsulate
 from stack.tunnel.ip_tunnel import (
     ENCAP_LIMIT_BYTES,
     IP6_TNL_F_IGN_ENCAP_LIMIT,

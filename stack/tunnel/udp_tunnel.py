@@ -47,6 +47,7 @@ from stack.core.dev_xmit import skb_gso_software
 from stack.core.drop_reason import SKB_DROP_REASON_NOT_SPECIFIED, kfree_skb_reason
 from stack.core.dst import dst_mtu
 from stack.core.gro_cells import gro_cells_receive
+from stack.core.inet_ecn import INET_ECN_decapsulate, INET_ECN_encapsulate
 from stack.core.netdevice import ETH_ALEN, ETH_HLEN, ETH_P_IP, ETH_P_IPV6, net_device
 from stack.core.rows import narrow, row, state, wide
 from stack.core.sockaddr import sockaddr
@@ -60,7 +61,6 @@ from stack.ipv4.route import IP_DF, ip4_dst_hoplimit, ip_route_output_key
 from stack.ipv6.ip6_output import ip6_local_out
 from stack.ipv6.route import ip6_dst_lookup_tail
 from stack.ipv6.rt6_info import ip6_dst_hoplimit
-from stack.tunnel.inet_ecn import INET_ECN_decapsulate, INET_ECN_encapsulate
 from stack.tunnel.ip_tunnel_core import (
     fits_outside,
     iptunnel_handle_offloads,

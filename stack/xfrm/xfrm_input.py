@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from fastpath.base.csum import csum_replace2, ip_compute_csum
 from fastpath.base.skbuff import (
     CHECKSUM_NONE,
     CHECKSUM_UNNECESSARY,
@@ -40,6 +41,7 @@ from stack.core import drop_reason
 from stack.core.dev_receive import netif_receive_skb
 from stack.core.drop_reason import kfree_skb_reason
 from stack.core.dst import dst_input
+from stack.core.inet_ecn import INET_ECN_CE, set_mark
 from stack.core.net_namespace import load_module, pernet_operations
 from stack.core.netdevice import ETH_P_IP, ETH_P_IPV6
 from stack.core.netfilter import NF_INET_PRE_ROUTING, NFPROTO_IPV6, nf_hook, nf_hook_list
@@ -60,7 +62,6 @@ from stack.ipv6.protocol import (
     inet6_protocol,
 )
 from stack.ipv6.route_learned import ip6_redirect, ip6_update_pmtu
-from stack.tunnel.inet_ecn import INET_ECN_CE, header_sum, set_mark
 from stack.xfrm.esp import esp_input
 from stack.xfrm.xfrm_algo import EspTampered
 from stack.xfrm.xfrm_output import IPPROTO_IPIP, xfrm_bundle_lookup
@@ -220,7 +221,7 @@ def transport_input(
         head[9] = nexthdr
         head[2:4] = size.to_bytes(2, "big")
         head[10:12] = b"\0\0"
-        head[10:12] = header_sum(bytes(head)).to_bytes(2, "big")
+        head[10:12] = ip_compute_csum(head).to_bytes(2, "big")
     else:
         head[ip6cb_nhoff(skb)] = nexthdr
         head[4:6] = (size - 40).to_bytes(2, "big")
@@ -267,9 +268,9 @@ def copy_dscp(skb: sk_buff, version: int, tos: int) -> None:
     """include/net/dsfield.h ipv4_copy_dscp: the DSCP of the outer header becomes the inner one."""
     if version == 4:
         iph = iphdr_at(skb, 0)
-        iph.tos = tos & 0xFC | iph.tos & 3
-        iph.check = 0
-        iph.check = header_sum(skb_copy_bits(skb, 0, iph.ihl * 4))
+        before = iph.tos
+        iph.tos = tos & 0xFC | before & 3
+        iph.check = csum_replace2(iph.check, before, iph.tos)
     else:
         ip6h = ipv6hdr_at(skb, 0)
         ip6h.priority = tos & 0xFC | ip6h.priority & 3

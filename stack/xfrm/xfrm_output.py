@@ -20,6 +20,7 @@ import errno
 import struct
 from typing import TYPE_CHECKING, Any
 
+from fastpath.base.csum import ip_compute_csum
 from fastpath.base.skbuff import (
     CHECKSUM_PARTIAL,
     consume_skb,
@@ -47,6 +48,7 @@ from stack.core.dst import (
     dst_ops,
 )
 from stack.core.errors import os_error
+from stack.core.inet_ecn import INET_ECN_encapsulate
 from stack.core.netdevice import ETH_P_IP, ETH_P_IPV6, LL_MAX_HEADER
 from stack.core.netfilter import NF_INET_POST_ROUTING, NFPROTO_IPV6, nf_hook, nf_hook_list
 from stack.core.rows import narrow, row, state, wide
@@ -76,7 +78,6 @@ from stack.ipv6.ip6_icmp import ICMPV6_PKT_TOOBIG, icmpv6_send
 from stack.ipv6.ip6_output import ip6_local_out
 from stack.ipv6.route import ip6_dst_lookup_tail
 from stack.ipv6.rt6_info import ip6_default_advmss, ip6_dst_hoplimit, ip6_mtu, rt6_info
-from stack.tunnel.inet_ecn import INET_ECN_encapsulate, header_sum
 from stack.xfrm.esp import esp_output
 from stack.xfrm.xfrm_replay import xfrm_replay_overflow
 from stack.xfrm.xfrm_state import (
@@ -480,7 +481,7 @@ def esp_output_udp_encap(x: xfrm_state, packet: bytes, esp: bytes) -> bytes:
             ends = x.saddr.to_bytes(16, "big") + x.daddr.to_bytes(16, "big")
         pseudo = ends + struct.pack(">II", size, IPPROTO_UDP)
         whole = pseudo + ports + esp
-        check = header_sum(whole + bytes(len(whole) & 1)) or 0xFFFF
+        check = ip_compute_csum(whole) or 0xFFFF
     return ports + check.to_bytes(2, "big") + esp
 
 

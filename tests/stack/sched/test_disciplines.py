@@ -23,8 +23,8 @@ from e1000emu.clock import VirtualClock
 from e1000emu.lab import two_hosts
 from fastpath.base.skbuff import consume_skb, skb_to_bytes
 from stack.core.dev_queue import dev_queue_xmit
+from stack.core.inet_ecn import INET_ECN_set_ce
 from stack.netlink.tc_attrs import CLASS_OPTIONS, CLASS_XSTATS, OPTIONS, XSTATS
-from stack.sched.ecn import INET_ECN_set_ce
 from stack.sched.sch_generic import TC_H_ROOT, Qdisc
 from stack.sched.sch_htb import htb_qdisc
 from stack.sched.sch_kinds import QDISCS, qdisc_create
