@@ -32,9 +32,9 @@ TRACE = "E1000EMU_TRACE"
 
 
 class Program(subprocess.Popen[Any]):
-    """A running program, as `subprocess.Popen` has it; `close` ends what serves it.
+    """A running program, as `subprocess.Popen` has it.
 
-    Child processes of the program are served until `close`, after its own end, too.
+    What serves it serves its child processes, too. It ends with the last of them, or by `close`.
     """
 
     supervisor: Supervisor
