@@ -43,6 +43,9 @@ OUTPUT_BYTES = 16 << 10
 GRACE_S = 10.0
 """So long a case that took too long may need to leave its stack; it ends by itself then."""
 SWEEP_S = 5.0
+STOPS = (signal.SIGTERM, signal.SIGHUP)
+"""They end the server while it waits. While it forks, kills or sweeps they are blocked: one that
+came in the midst would leave processes."""
 """So long what a case has started is killed, should it start more all the time."""
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
 INT64 = 1 << 63
@@ -231,9 +234,10 @@ def _utf8(text: str) -> str:
 def _child(function: Any, request: Request, found: int, output: int) -> None:
     """Run the case and leave the answer in file `found`."""
     os.setpgid(0, 0)
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    for number in STOPS:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     null = os.open(os.devnull, os.O_RDONLY)
     for fd, place in ((null, 0), (output, 1), (output, 2)):
@@ -310,6 +314,14 @@ class _Tail:
 
 def run(function: Any, request: Request, parent: int, answers: int) -> Answer:
     """Run one request in a child; kill the child when `parent` closes.  Raises: EOFError then."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)
+    try:
+        return _run(function, request, parent, answers)
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)
+
+
+def _run(function: Any, request: Request, parent: int, answers: int) -> Answer:
     found = os.memfd_create("answer")
     reader, writer = os.pipe()
     begun = time.monotonic()
@@ -339,17 +351,21 @@ def run(function: Any, request: Request, parent: int, answers: int) -> Answer:
 def _wait(watch: int, parent: int, tail: _Tail, end: float) -> bool:
     """Wait for the child's end; say whether it was too late.  Raises: EOFError, the worker went."""
     reading = [watch, parent, tail.fd]
-    while True:
-        left = end - time.monotonic()
-        ready, _, _ = select.select(reading, [], [], max(0.0, left))
-        if watch in ready:
-            return False
-        if parent in ready:
-            raise EOFError
-        if left <= 0:
-            return True
-        if tail.fd in ready and tail.read() is False:
-            reading.remove(tail.fd)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)
+    try:
+        while True:
+            left = end - time.monotonic()
+            ready, _, _ = select.select(reading, [], [], max(0.0, left))
+            if watch in ready:
+                return False
+            if parent in ready:
+                raise EOFError
+            if left <= 0:
+                return True
+            if tail.fd in ready and tail.read() is False:
+                reading.remove(tail.fd)
+    finally:
+        signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)
 
 
 def _sweep(group: int) -> None:
@@ -386,7 +402,7 @@ def _answer(found: int, status: int, late: bool) -> Answer:
 def main() -> None:
     """Serve requests from standard input until it ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the worker decides
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    for number in STOPS:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, lambda *_: sys.exit(1))  # and what runs is killed
     prctl(PR_SET_CHILD_SUBREAPER, 1)
