@@ -43,10 +43,10 @@ OUTPUT_BYTES = 16 << 10
 GRACE_S = 10.0
 """So long a case that took too long may need to leave its stack; it ends by itself then."""
 SWEEP_S = 5.0
+"""So long what a case has started is killed, should it start more all the time."""
 STOPS = (signal.SIGTERM, signal.SIGHUP)
 """They end the server while it waits. While it forks, kills or sweeps they are blocked: one that
 came in the midst would leave processes."""
-"""So long what a case has started is killed, should it start more all the time."""
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
 INT64 = 1 << 63
 
@@ -351,8 +351,8 @@ def _run(function: Any, request: Request, parent: int, answers: int) -> Answer:
 def _wait(watch: int, parent: int, tail: _Tail, end: float) -> bool:
     """Wait for the child's end; say whether it was too late.  Raises: EOFError, the worker went."""
     reading = [watch, parent, tail.fd]
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)
     try:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)  # one that has come raises here
         while True:
             left = end - time.monotonic()
             ready, _, _ = select.select(reading, [], [], max(0.0, left))
