@@ -315,13 +315,6 @@ class _Tail:
 def run(function: Any, request: Request, parent: int, answers: int) -> Answer:
     """Run one request in a child; kill the child when `parent` closes.  Raises: EOFError then."""
     signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)
-    try:
-        return _run(function, request, parent, answers)
-    finally:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)
-
-
-def _run(function: Any, request: Request, parent: int, answers: int) -> Answer:
     found = os.memfd_create("answer")
     reader, writer = os.pipe()
     begun = time.monotonic()
@@ -342,6 +335,7 @@ def _run(function: Any, request: Request, parent: int, answers: int) -> Answer:
     finally:
         for fd in (watch, found, reader):
             os.close(fd)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)
     answer.seconds = time.monotonic() - begun
     answer.cpu_seconds = usage.ru_utime + usage.ru_stime
     answer.memory_bytes = usage.ru_maxrss * 1024
@@ -399,12 +393,17 @@ def _answer(found: int, status: int, late: bool) -> Answer:
     return answer
 
 
-def main() -> None:
-    """Serve requests from standard input until it ends."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the worker decides
+def end_by_signals() -> None:
+    """Leave SIGINT to the process that asks; end by the others, so that what runs is killed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     for number in STOPS:
         if signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, lambda *_: sys.exit(1))  # and what runs is killed
+            signal.signal(number, lambda *_: sys.exit(1))
+
+
+def main() -> None:
+    """Serve requests from standard input until it ends."""
+    end_by_signals()
     prctl(PR_SET_CHILD_SUBREAPER, 1)
     requests = os.fdopen(os.dup(0), "rb")
     answers = os.fdopen(os.dup(1), "wb")

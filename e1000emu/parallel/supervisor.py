@@ -18,7 +18,7 @@ import traceback
 
 import msgspec
 
-from e1000emu.campaign.forkserver import PR_SET_PDEATHSIG, prctl, receive, send
+from e1000emu.campaign.forkserver import PR_SET_PDEATHSIG, end_by_signals, prctl, receive, send
 from e1000emu.parallel.partition import partition
 from e1000emu.parallel.request import Failed, Request, attempt, place, prepare
 from e1000emu.parallel.share import Done
@@ -144,10 +144,7 @@ def serve(request: Request, caller: int) -> Answer:
 
 def main() -> None:
     """Serve one request from standard input."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the caller decides
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, lambda *_: sys.exit(1))  # and what runs is killed
+    end_by_signals()
     requests = os.fdopen(os.dup(0), "rb", buffering=0)
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what programs print is no answer

@@ -42,6 +42,7 @@ from stack.core import drop_reason, netdevice
 from stack.core.dev_receive import gro_split
 from stack.core.drop_reason import kfree_skb_reason
 from stack.core.dst import dst_input
+from stack.core.inet_ecn import INET_ECN_ECT_0, INET_ECN_ECT_1, INET_ECN_NOT_ECT
 from stack.core.l3mdev import IFF_L3MDEV, IFF_L3MDEV_RCV, inet_sdif, l3mdev_l3_rcv
 from stack.core.netdevice import SkbList, net_device, packet_type
 from stack.core.netfilter import (
@@ -207,11 +208,11 @@ def ip6_rcv_core(skb: sk_buff, net: Net) -> sk_buff | None:
 
 def ip6_ecn_count(mib: ipstats6_mib, ecn: int, segs: int) -> None:
     """include/net/inet_ecn.h (in ip6_rcv_core): count by codepoint."""
-    if not ecn:
+    if ecn == INET_ECN_NOT_ECT:
         mib.InNoECTPkts += segs
-    elif ecn == 1:
+    elif ecn == INET_ECN_ECT_1:
         mib.InECT1Pkts += segs
-    elif ecn == 2:
+    elif ecn == INET_ECN_ECT_0:
         mib.InECT0Pkts += segs
     else:
         mib.InCEPkts += segs
