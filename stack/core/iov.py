@@ -74,56 +74,6 @@ class iov_iter:
             return self.count
         return len(self.buf) - self.off
 
-    def copy_to_skb(self, skb: sk_buff, n: int) -> int:
-        """Append `n` bytes to the linear tail of `skb`; bytes copied."""
-        if self.more is None:
-            done = skb_append_linear(skb, self.buf, self.off, n)
-            self.off += done
-            self.count -= done
-            return done
-        total = 0
-        while total < n:
-            piece = min(n - total, self.contiguous())
-            done = skb_append_linear(skb, self.buf, self.off, piece)
-            self.advance(done)
-            total += done
-            if done < piece or not piece:
-                break
-        return total
-
-    def add_to_skb(self, skb: sk_buff, pages: SkbPool, n: int) -> int:
-        """Append `n` bytes to `skb` as page fragments; bytes that found room."""
-        if self.msg_ubuf is not None:
-            return self.zerocopy_to_skb(skb, self.msg_ubuf, n)
-        if self.more is None:
-            done = skb_add_data(skb, pages, self.buf, self.off, n)
-            self.off += done
-            self.count -= done
-            return done
-        total = 0
-        while total < n:
-            piece = min(n - total, self.contiguous())
-            done = skb_add_data(skb, pages, self.buf, self.off, piece)
-            self.advance(done)
-            total += done
-            if done < piece or not piece:
-                break
-        return total
-
-    def zerocopy_to_skb(self, skb: sk_buff, uarg: ubuf_info, n: int) -> int:
-        """Append `n` bytes to `skb` without a copy, for `uarg`; bytes that found room.
-
-        Each of the user's buffers is a fragment, and an sk_buff takes ZEROCOPY_FRAGS of them.
-        """
-        total = 0
-        while total < n and skb.nr_frags < ZEROCOPY_FRAGS:
-            done = uarg.add(skb, self.buf, self.off, min(n - total, self.contiguous()))
-            self.advance(done)
-            total += done
-            if not done:
-                break
-        return total
-
     def take(self, n: int) -> bytes:
         """The next `n` bytes as an object of their own (headers; not for payload)."""
         out = b""
@@ -204,6 +154,59 @@ def msghdr_init(
     msg.off = 0
     msg.count = msg.start_count = len(view)
     msg.more = None
+
+
+def copy_to_skb(frm: iov_iter, skb: sk_buff, n: int) -> int:
+    """Append `n` bytes to the linear tail of `skb`; bytes copied."""
+    if frm.more is None:
+        done = skb_append_linear(skb, frm.buf, frm.off, n)
+        frm.off += done
+        frm.count -= done
+        return done
+    total = 0
+    while total < n:
+        piece = min(n - total, frm.contiguous())
+        done = skb_append_linear(skb, frm.buf, frm.off, piece)
+        frm.advance(done)
+        total += done
+        if done < piece or not piece:
+            break
+    return total
+
+
+def add_to_skb(frm: iov_iter, skb: sk_buff, pages: SkbPool, n: int) -> int:
+    """Append `n` bytes to `skb` as page fragments; bytes that found room."""
+    if frm.msg_ubuf is not None:
+        return zerocopy_to_skb(frm, skb, frm.msg_ubuf, n)
+    if frm.more is None:
+        done = skb_add_data(skb, pages, frm.buf, frm.off, n)
+        frm.off += done
+        frm.count -= done
+        return done
+    total = 0
+    while total < n:
+        piece = min(n - total, frm.contiguous())
+        done = skb_add_data(skb, pages, frm.buf, frm.off, piece)
+        frm.advance(done)
+        total += done
+        if done < piece or not piece:
+            break
+    return total
+
+
+def zerocopy_to_skb(frm: iov_iter, skb: sk_buff, uarg: ubuf_info, n: int) -> int:
+    """Append `n` bytes to `skb` without a copy, for `uarg`; bytes that found room.
+
+    Each of the user's buffers is a fragment, and an sk_buff takes ZEROCOPY_FRAGS of them.
+    """
+    total = 0
+    while total < n and skb.nr_frags < ZEROCOPY_FRAGS:
+        done = uarg.add(skb, frm.buf, frm.off, min(n - total, frm.contiguous()))
+        frm.advance(done)
+        total += done
+        if not done:
+            break
+    return total
 
 
 def skb_copy_datagram_iter(skb: sk_buff, offset: int, to: iov_iter, n: int) -> int:

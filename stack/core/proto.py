@@ -79,7 +79,7 @@ class proto:
     """(sk, skb): process a packet that the lock held back."""
     opt_stats: Callable[[Any, sk_buff, sk_buff | None], bytes] = UNSET
     """(sk, packet, its acknowledgement): the payload of SCM_TIMESTAMPING_OPT_STATS. Ours."""
-    release_cb: Callable[..., None] = UNSET
+    release_cb: Callable[[Any], None] = UNSET
     """(sk): what timers left to whoever owned the socket."""
     hash: Callable[..., int] = UNSET
     """(sk): enter the tables that packets are looked up in."""
@@ -91,7 +91,7 @@ class proto:
     """(sk, port or 0 for any): 0, or 1 when it is taken."""
     pre_connect: Callable[..., int] = UNSET
     """(sk, uaddr, addr_len): checks before connect."""
-    stream_memory_free: Callable[..., bool] = UNSET
+    stream_memory_free: Callable[[Any, int], bool] = UNSET
     """(sk, wake): whether a stream's unsent data allows more."""
     enter_memory_pressure: Callable[..., None] = UNSET
     """(sk): the account reached its middle limit."""

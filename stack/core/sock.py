@@ -77,19 +77,27 @@ NO_PACKETS: Final = sk_buff_head()
 
 
 @state
-class sock:
-    """struct sock. Lengths in bytes, times in ns, addresses and ports in host order."""
+class sock_common:
+    """struct sock_common: the entries of a lookup, be they sockets, requests or TIME_WAIT's."""
 
     net: Net
     """The namespace that it belongs to."""
     sk_family: u16 = row(0, hot=True)
     """AF_* that socket(2) was called with, the family of addresses that the application sees."""
+    sk_state: u8 = row(TCP_CLOSE, hot=True)
+    """TCP_*; datagram sockets use TCP_ESTABLISHED for connected, else TCP_CLOSE."""
+    sk_bound_dev_if: int = row(0, hot=True)
+    """Index of the only interface it uses (SO_BINDTODEVICE); 0: any."""
+
+
+@state
+class sock(sock_common):
+    """struct sock. Lengths in bytes, times in ns, addresses and ports in host order."""
+
     sk_type: u16 = row(0, hot=True)
     """SOCK_STREAM, SOCK_DGRAM, SOCK_RAW or SOCK_SEQPACKET."""
     sk_protocol: i32 = row(0, hot=True)
     """IPPROTO_*; of a packet socket the EtherType."""
-    sk_state: u8 = row(TCP_CLOSE, hot=True)
-    """TCP_*; datagram sockets use TCP_ESTABLISHED for connected, else TCP_CLOSE."""
     sk_prot: proto = row(hot=True)
     """The protocol's functions."""
     sk_kern_sock: bool = row(False)
@@ -104,8 +112,6 @@ class sock:
     """SO_REUSEADDR: SK_CAN_REUSE or SK_NO_REUSE."""
     sk_reuseport: bool = row(False)
     """SO_REUSEPORT: sockets that all have it share a port."""
-    sk_bound_dev_if: int = row(0, hot=True)
-    """Index of the only interface it uses (SO_BINDTODEVICE); 0: any."""
     sk_mark: u32 = row(0, ss="fwmark", hot=True)
     """SO_MARK: the mark of its packets."""
     sk_priority: u32 = row(0, clone=FRESH)
@@ -446,9 +452,8 @@ def release_sock(sk: sock) -> None:
     try:
         if sk.sk_backlog.qlen:
             __release_sock(sk)
-        release_cb = sk.sk_prot.release_cb
-        if release_cb is not None:
-            release_cb(sk)
+        if sk.sk_prot.release_cb is not None:
+            sk.sk_prot.release_cb(sk)
     finally:  # a signal handler may have raised in the backlog
         sk.sk_lock_owned = False
         if sk.sk_sleepers:
@@ -527,17 +532,17 @@ def sk_backlog_rcv(sk: sock, skb: sk_buff) -> int:
 # --- waiting -------------------------------------------------------------------------------
 
 
-def sock_rcvtimeo(sk: sock, noblock: int | bool) -> int:
+def sock_rcvtimeo(sk: sock, noblock: int) -> int:
     """include/net/sock.h: ns a reader may wait (0 when it must not)."""
     return 0 if noblock else sk.sk_rcvtimeo_ns
 
 
-def sock_sndtimeo(sk: sock, noblock: int | bool) -> int:
+def sock_sndtimeo(sk: sock, noblock: int) -> int:
     """include/net/sock.h: ns a writer may wait (0 when it must not)."""
     return 0 if noblock else sk.sk_sndtimeo_ns
 
 
-def sock_rcvlowat(sk: sock, waitall: int | bool, length: int) -> int:
+def sock_rcvlowat(sk: sock, waitall: int, length: int) -> int:
     """include/net/sock.h: bytes that make a reader return."""
     lowat = sk.sk_rcvlowat
     return (length if waitall or length < lowat else lowat) or 1

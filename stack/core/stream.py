@@ -46,8 +46,8 @@ def sk_stream_memory_free(sk: sock) -> bool:
     """include/net/sock.h: a writer may queue more."""
     if sk.sk_wmem_queued >= sk.sk_sndbuf:
         return False
-    memory_free = sk.sk_prot.stream_memory_free
-    return memory_free is None or bool(memory_free(sk, 0))
+    prot = sk.sk_prot
+    return prot.stream_memory_free is None or prot.stream_memory_free(sk, 0)
 
 
 def sk_stream_is_writeable(sk: sock) -> bool:

@@ -20,6 +20,7 @@ from stack.core.l3mdev import inet_bound_dev_eq
 from stack.core.rows import state, wide
 from stack.core.secure_seq import SECURE_EHASH
 from stack.core.snmp import udp_mib
+from stack.core.sock import sock_common
 from stack.inet.flow import flowi
 from stack.inet.inet_sock import inet_cork, inet_sock
 from stack.net import Net
@@ -33,8 +34,8 @@ InetKey = tuple[int, wide, int, wide, int]
 """(family, saddr, sport, daddr, dport) of the packets that a socket receives."""
 
 
-class sock_common(Protocol):
-    """What full sockets, requests and TIME_WAIT remnants have in common (struct sock_common)."""
+class connected(Protocol):
+    """The ends of a connection, which sockets, requests and TIME_WAIT remnants have."""
 
     sk_af: inet_af_ops
     inet_daddr: wide
@@ -128,7 +129,7 @@ def inet_ehashfn(net: Net, key: InetKey) -> int:
     return inet_siphash(net.secret, saddr, daddr, sport << 16 | dport, SECURE_EHASH)
 
 
-def inet_sk_key(sk: sock_common) -> InetKey:
+def inet_sk_key(sk: connected) -> InetKey:
     """The key of a connected socket, request or TIME_WAIT remnant in its hash table."""
     return sk.sk_af.family, sk.inet_daddr, sk.inet_dport, sk.inet_rcv_saddr, sk.inet_num
 
@@ -155,9 +156,9 @@ def inet_rcv_saddr_equal(sk: inet_sock, sk2: inet_sock | inet_timewait_sock) -> 
 # Entries are sockets, requests and TIME_WAIT remnants. Connections of two VRFs may have one key.
 
 
-def inet_sk_bound_dev_eq(sk: Any, dif: int, sdif: int) -> bool:
+def inet_sk_bound_dev_eq(sk: sock_common, dif: int, sdif: int) -> bool:
     """include/net/inet_hashtables.h: whether a socket gets segments from this interface."""
-    bound: int = sk.sk_bound_dev_if
+    bound = sk.sk_bound_dev_if
     if not bound and not sdif:
         return True
     return inet_bound_dev_eq(bool(sk.net.sysctl.tcp_l3mdev_accept), bound, dif, sdif)

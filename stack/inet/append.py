@@ -14,10 +14,17 @@ import errno
 from collections.abc import Callable
 from typing import Any
 
-from fastpath.base.skbuff import CHECKSUM_PARTIAL, SkbPool, alloc_skb, kfree_skb, sk_buff
+from fastpath.base.skbuff import (
+    CHECKSUM_PARTIAL,
+    SkbPool,
+    alloc_skb,
+    kfree_skb,
+    sk_buff,
+    skb_tailroom,
+)
 from stack.core.dst import dst_entry
 from stack.core.errors import os_error
-from stack.core.iov import msghdr
+from stack.core.iov import add_to_skb, copy_to_skb, msghdr
 from stack.core.netdevice import LL_MAX_HEADER, NETIF_F_SG, net_device
 from stack.core.sock import sock_wait_for_wmem, sock_wfree
 from stack.core.sock_flags import SOCK_ZEROCOPY
@@ -39,12 +46,12 @@ def ip_generic_getfrag(frm: msghdr, skb: sk_buff, n: int, pages: SkbPool) -> Non
     more buffers than a packet has fragments.
     """
     done = (
-        frm.copy_to_skb(skb, min(n, skb.tailroom))
+        copy_to_skb(frm, skb, min(n, skb_tailroom(skb)))
         if not skb.nr_frags and frm.msg_ubuf is None
         else 0
     )
     if done < n:
-        done += frm.add_to_skb(skb, pages, n - done)
+        done += add_to_skb(frm, skb, pages, n - done)
         if done < n and frm.msg_ubuf is not None:
             raise os_error(errno.EMSGSIZE, "MSG_ZEROCOPY: too many buffers for a packet")
         if done < n:

@@ -15,6 +15,7 @@ from fastpath.base.skbuff import sk_buff
 from stack.core.dst import dst_entry
 from stack.core.l3mdev import inet_sdif
 from stack.core.netdevice import net_device
+from stack.core.sock import sock_common
 from stack.core.tcp_states import TCP_NEW_SYN_RECV, TCP_TIME_WAIT
 from stack.core.uapi import IPPROTO_TCP, IPPROTO_UDP
 from stack.inet.inet_hashtables import __inet_lookup_established
@@ -109,8 +110,8 @@ def tcp_early_demux(skb: sk_buff) -> None:
     if sk is None:
         return
     skb.sk = sk
-    state: int = sk.sk_state
-    if state not in (TCP_TIME_WAIT, TCP_NEW_SYN_RECV):
+    entry: sock_common = sk
+    if entry.sk_state not in (TCP_TIME_WAIT, TCP_NEW_SYN_RECV):
         dst = sk_rx_dst_of(sk, skb)
         if dst is not None:
             skb.dst = dst

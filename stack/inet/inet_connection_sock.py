@@ -43,6 +43,7 @@ from stack.core.sock import (
     sk_dst_reset,
     sk_free,
     sk_wait_event,
+    sock_common,
     sock_orphan,
     sock_rcvtimeo,
 )
@@ -71,7 +72,6 @@ from stack.inet.inet_hashtables import (
 )
 from stack.inet.inet_sock import inet_sock, ip_options
 from stack.inet.tcp_family import tcp_family_ops
-from stack.net import Net
 
 if TYPE_CHECKING:
     from stack.inet.tcp_cong import tcp_congestion_ops
@@ -183,14 +183,12 @@ class inet_connection_sock(inet_sock):
 
 
 @state
-class request_sock:
+class request_sock(sock_common):
     """struct {,inet_,tcp_}request_sock: a connection whose peer has not proved its address yet.
 
     It is an entry of ehash, so it has the members that a lookup reads (inet_*, sk_*).
     """
 
-    net: Net = row()
-    """The namespace of the listener."""
     rsk_listener: tcp_sock = row()
     """The listener that got the SYN."""
     rsk_ops: tcp_family_ops = row()
@@ -199,12 +197,8 @@ class request_sock:
     """The child, once there is one."""
     sk_af: inet_af_ops = row()
     """The family of the addresses below."""
-    sk_state: int = row(tcp_states.TCP_NEW_SYN_RECV)
+    sk_state: u8 = row(tcp_states.TCP_NEW_SYN_RECV)
     """Always TCP_NEW_SYN_RECV: a lookup tells requests from sockets by it."""
-    sk_family: int = row(0)
-    """AF_* of the addresses."""
-    sk_bound_dev_if: int = row(0)
-    """Index of the only interface that its packets use; 0: any."""
     sk_mark: int = row(0)
     """The mark of its packets."""
     inet_daddr: wide = row(0)
@@ -554,9 +548,8 @@ TCP_FASTOPEN_RST_NS = 60_000_000_000
 
 def inet_reqsk_alloc(ops: tcp_family_ops, sk_listener: tcp_sock) -> request_sock:
     """net/ipv4/tcp_input.c: a request of a listener, in no table yet."""
-    req: request_sock = request_sock()
     net = sk_listener.net
-    req.net = net
+    req = request_sock(net)
     req.rsk_ops = ops
     req.rsk_listener = sk_listener
     req.sk_af = af_ops_of[ops.family]

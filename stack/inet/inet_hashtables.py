@@ -20,6 +20,7 @@ from stack.core.errors import os_error
 from stack.core.l3mdev import inet_sdif, l3mdev_master_ifindex_by_index
 from stack.core.rows import row, state, wide
 from stack.core.secure_seq import secure_ipv4_port_ephemeral
+from stack.core.sock import sock_common
 from stack.core.tcp_states import TCP_CLOSE, TCP_LISTEN, TCP_NEW_SYN_RECV, TCP_TIME_WAIT
 from stack.inet.af_ops import (
     InetKey,
@@ -188,8 +189,8 @@ def __inet_lookup_skb(hashinfo: inet_hashinfo, skb: sk_buff) -> EhashEntry | Non
         skb.sk = None
         # Early demux found the socket before the packets ahead of this one were delivered. In these
         # states it may have left the hash since, so look again.
-        state: int = sk.sk_state
-        if state not in (TCP_CLOSE, TCP_TIME_WAIT, TCP_NEW_SYN_RECV):
+        entry: sock_common = sk
+        if entry.sk_state not in (TCP_CLOSE, TCP_TIME_WAIT, TCP_NEW_SYN_RECV):
             return sk
     return __inet_lookup(hashinfo, skb, skb.skb_iif, inet_sdif(skb))
 

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from stack.core.proto import proto
-from stack.core.rows import row, state, wide
+from stack.core.rows import row, state, u8, wide
+from stack.core.sock import sock_common
 from stack.core.tcp_states import TCP_TIME_WAIT
 from stack.core.timer import mod_timer, timer_list, timer_shutdown
 from stack.inet.af_ops import (
@@ -16,7 +17,6 @@ from stack.inet.af_ops import (
     inet_ehash_remove,
     inet_ehash_replace,
 )
-from stack.net import Net
 
 if TYPE_CHECKING:
     from stack.inet.inet_connection_sock import inet_connection_sock
@@ -51,19 +51,16 @@ class inet_timewait_death_row:
 
 
 @state
-class inet_timewait_sock:
+class inet_timewait_sock(sock_common):
     """The small socket that answers in place of the closed one.
 
     It stands in the same hash as full sockets, hence the sk_* names of what a lookup reads.
     """
 
-    net: Net = row()
     sk_af: inet_af_ops = row()
-    sk_family: int = row(0)
     sk_ipv6only: bool = row(False)
     sk_prot: proto = row()
-    sk_state: int = row(TCP_TIME_WAIT)
-    sk_bound_dev_if: int = row(0)
+    sk_state: u8 = row(TCP_TIME_WAIT)
     sk_reuse: int = row(0)
     sk_reuseport: bool = row(False)
     sk_mark: int = row(0)
@@ -98,8 +95,7 @@ def inet_twsk_alloc(
     if dr.tw_refcount >= dr.sysctl_max_tw_buckets:
         return None
     dr.tw_refcount += 1
-    tw: inet_timewait_sock = inet_timewait_sock()
-    tw.net = sk.net
+    tw = inet_timewait_sock(sk.net)
     tw.sk_af = sk.sk_af
     tw.sk_family = sk.sk_family
     tw.sk_ipv6only = sk.sk_ipv6only

@@ -571,9 +571,9 @@ def tcp_clean_rtx_queue(
         and sack_rtt_us > (now - skb.tx_tstamp_ns) // 1000
     ):
         flag |= FLAG_SET_XMIT_TIMER
-    learn = sk.icsk_ca_ops.pkts_acked
-    if learn is not None:
-        learn(sk, ack_sample(pkts_acked, ca_rtt_us))
+    ca_ops = sk.icsk_ca_ops
+    if ca_ops.pkts_acked is not None:
+        ca_ops.pkts_acked(sk, ack_sample(pkts_acked, ca_rtt_us))
     return flag
 
 

@@ -26,6 +26,7 @@ from fastpath.base.skbuff import CHECKSUM_PARTIAL, alloc_skb, kfree_skb, sk_buff
 from fastpath.net.hdr import tcp_push as tcp_header_push
 from stack.core.dst import dst_entry, dst_metric_advmss, dst_mtu
 from stack.core.errors import os_error
+from stack.core.iov import add_to_skb
 from stack.core.rows import wide
 from stack.core.secure_seq import secure_tcp_seq, secure_tcp_ts_off
 from stack.core.sk_mem import sk_mem_charge
@@ -321,7 +322,7 @@ def tcp_syn_data(sk: tcp_sock, syn: sk_buff, fo: tcp_fastopen_request) -> sk_buf
     space = min(__tcp_mtu_to_mss(sk, sk.icsk_pmtu_cookie) - MAX_TCP_OPTION_SPACE, fo.size)
     msg = fo.data
     if msg is not None and space > 0:
-        fo.copied = msg.add_to_skb(syn_data, sk.net.skb_pages, space)
+        fo.copied = add_to_skb(msg, syn_data, sk.net.skb_pages, space)
         if not fo.copied:
             kfree_skb(syn_data)
             return None

@@ -225,8 +225,7 @@ def tcp_dec_quickack_mode(sk: tcp_sock) -> None:
 
 def tcp_stream_alloc_skb(sk: tcp_sock, force: bool = False) -> sk_buff | None:
     """net/ipv4/tcp.c: an empty sk_buff with header room; None when pool or budget is exhausted."""
-    pool = sk.net.skb_small
-    skb = alloc_skb(pool, pool.buf_bytes - MAX_TCP_HEADER, MAX_TCP_HEADER)
+    skb = alloc_skb(sk.net.skb_small, 0, MAX_TCP_HEADER)
     if skb is None:
         sk_enter_memory_pressure(sk)
         sk_stream_moderate_sndbuf(sk)
@@ -538,7 +537,7 @@ def tcp_minshall_check(sk: tcp_sock) -> bool:
 
 def tcp_minshall_update(sk: tcp_sock, mss_now: int, skb: sk_buff) -> None:
     """Remember the end of the last small segment sent."""
-    if skb.len < skb.tcp_gso_segs * mss_now:
+    if skb.len // mss_now < skb.tcp_gso_segs:
         sk.snd_sml = skb.end_seq
 
 

@@ -23,6 +23,7 @@ from stack.core.sock import (
     sk_data_ready,
     sk_error_report,
     sk_filter_trim_cap,
+    sock_common,
     sock_owned_by_user,
 )
 from stack.core.tcp_states import (
@@ -86,7 +87,8 @@ def tcp_rcv(skb: sk_buff, ops: tcp_family_ops) -> tcp_sock | None:
                 ops.send_reset(None, skb)
             kfree_skb_reason(net, skb, drop_reason.SKB_DROP_REASON_NO_SOCKET)
             return None
-        sk_state = sk.sk_state
+        entry: sock_common = sk
+        sk_state = entry.sk_state
         if sk_state == TCP_TIME_WAIT:
             if not xfrm_policy_check(None, XFRM_POLICY_IN, skb, ops.family):
                 kfree_skb_reason(net, skb, drop_reason.SKB_DROP_REASON_XFRM_POLICY)

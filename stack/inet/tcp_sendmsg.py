@@ -5,7 +5,7 @@ inet_sendmsg calls in through proto.sendmsg:
     tcp_sendmsg                         takes the socket's lock
         tcp_sendmsg_locked              with MSG_ZEROCOPY: references instead of a copy
             tcp_sendmsg_queue           while bytes are left:
-                tcp_send_mss            how large a segment and an sk_buff may be
+                tcp_xmit_size_goal      how large a segment and an sk_buff may be
                 tcp_stream_alloc_skb, tcp_skb_entail        a new tail of the write queue
                 tcp_copy_from_user      fill the tail
                 tcp_sendmsg_wait        no room: push, then sleep until there is
@@ -22,11 +22,11 @@ from __future__ import annotations
 
 import errno
 
-from fastpath.base.skbuff import sk_buff, skb_header_release
+from fastpath.base.skbuff import sk_buff, skb_header_release, skb_tailroom
 from fastpath.net.zerocopy import skb_zcopy
 from stack.core import uapi
 from stack.core.errors import os_error
-from stack.core.iov import msghdr
+from stack.core.iov import add_to_skb, copy_to_skb, msghdr
 from stack.core.netdevice import NETIF_F_SG
 from stack.core.sk_mem import sk_forced_mem_schedule, sk_stream_moderate_sndbuf, sk_wmem_schedule
 from stack.core.sock import lock_sock, release_sock, sk_flush_backlog, sk_wait_event, sock_sndtimeo
@@ -76,13 +76,14 @@ TCP_SMALL_QUEUE_BACKLOG = 16  # sk_buffs that a long sendmsg fills before it pro
 GSO_LEGACY_MAX_SIZE = 65536
 
 
-def tcp_xmit_size_goal(sk: tcp_sock, mss_now: int, large_allowed: bool) -> int:
+def tcp_xmit_size_goal(sk: tcp_sock, mss_now: int, flags: int) -> int:
     """Bytes to gather in one sk_buff: whole segments, up to the device's limit for GSO.
 
     Above 64 KiB the send buffer limits it too, because an sk_buff is filled to this size even if
-    that exceeds the buffer.
+    that exceeds the buffer. One packet may lie above TCP_NOTSENT_LOWAT. It is no larger than
+    Linux's, though devices here take larger ones.
     """
-    if not large_allowed:
+    if flags & uapi.MSG_OOB:
         return mss_now
     most = sk.sk_sndbuf if sk.sk_sndbuf > 65536 else 65536
     if most > sk.sk_gso_max_size:
@@ -90,23 +91,15 @@ def tcp_xmit_size_goal(sk: tcp_sock, mss_now: int, large_allowed: bool) -> int:
     gso_segs = tcp_bound_to_half_wnd(sk, most - 1 - MAX_TCP_HEADER) // mss_now
     if gso_segs > sk.sk_gso_max_segs:
         gso_segs = sk.sk_gso_max_segs
-    return gso_segs * mss_now if gso_segs > 1 else mss_now
-
-
-def tcp_send_mss(sk: tcp_sock, flags: int) -> tuple[int, int]:
-    """(MSS, size goal), bytes.
-
-    One packet may lie above TCP_NOTSENT_LOWAT. It is no larger than Linux's, though devices here
-    take larger ones.
-    """
-    mss_now = tcp_current_mss(sk)
-    size_goal = tcp_xmit_size_goal(sk, mss_now, not flags & uapi.MSG_OOB)
+    if gso_segs <= 1:
+        return mss_now
+    size_goal = gso_segs * (mss_now & 0xFFFF)  # an MSS has 16 bits
     if size_goal > GSO_LEGACY_MAX_SIZE:
         lowat = sk.notsent_lowat or sk.net.sysctl.tcp_notsent_lowat
         most = max(lowat, GSO_LEGACY_MAX_SIZE)
         if most < size_goal:
-            size_goal = most // mss_now * mss_now
-    return mss_now, size_goal
+            size_goal = most - most % mss_now
+    return size_goal
 
 
 def tcp_rate_check_app_limited(sk: tcp_sock) -> None:
@@ -217,11 +210,11 @@ def tcp_copy_from_user(sk: tcp_sock, skb: sk_buff, msg: msghdr, n: int) -> int:
     if n > sk.sk_forward_alloc:
         n = tcp_wmem_schedule(sk, n)
     old = skb.truesize
-    if not skb.data_len and n <= skb.tailroom and msg.msg_ubuf is None:
-        done = msg.copy_to_skb(skb, n)
+    if not skb.data_len and n <= skb_tailroom(skb) and msg.msg_ubuf is None:
+        done = copy_to_skb(msg, skb, n)
         skb.truesize = old + done
     else:
-        done = msg.add_to_skb(skb, sk.net.skb_pages, n)
+        done = add_to_skb(msg, skb, sk.net.skb_pages, n)
     delta = skb.truesize - old
     sk.sk_wmem_queued += delta
     sk.sk_forward_alloc -= delta
@@ -310,7 +303,7 @@ def tcp_sendmsg_queue(sk: tcp_sock, msg: msghdr, size: int) -> int:
     flags = msg.msg_flags
     if flags & uapi.MSG_FASTOPEN or sk.defer_connect:
         return tcp_sendmsg_connect(sk, msg, size)
-    timeo = sock_sndtimeo(sk, flags & uapi.MSG_DONTWAIT)
+    timeo: int = sock_sndtimeo(sk, flags & uapi.MSG_DONTWAIT)
     tcp_rate_check_app_limited(sk)
     if (
         not (1 << (sk.sk_state & 15)) & (TCPF_ESTABLISHED | TCPF_CLOSE_WAIT)
@@ -324,7 +317,8 @@ def tcp_sendmsg_queue(sk: tcp_sock, msg: msghdr, size: int) -> int:
     sk.sk_flags &= ~SOCK_NOSPACE
     copied = 0
     filled = 0
-    mss_now, size_goal = tcp_send_mss(sk, flags)
+    mss_now = tcp_current_mss(sk)
+    size_goal = tcp_xmit_size_goal(sk, mss_now, flags)
     if sk.sk_err or sk.sk_shutdown & uapi.SEND_SHUTDOWN:
         raise sk_stream_error(sk, flags, errno.EPIPE)
     write_queue = sk.sk_write_queue
@@ -344,7 +338,8 @@ def tcp_sendmsg_queue(sk: tcp_sock, msg: msghdr, size: int) -> int:
                 if sk_flush_backlog(sk):
                     if sk.sk_err or sk.sk_shutdown & uapi.SEND_SHUTDOWN:
                         break
-                    mss_now, size_goal = tcp_send_mss(sk, flags)
+                    mss_now = tcp_current_mss(sk)
+                    size_goal = tcp_xmit_size_goal(sk, mss_now, flags)
                     continue
             first = not write_queue.qlen and not sk.tcp_rtx_queue.qlen
             skb = tcp_stream_alloc_skb(sk, first) if sk_stream_memory_free(sk) else None
@@ -353,7 +348,8 @@ def tcp_sendmsg_queue(sk: tcp_sock, msg: msghdr, size: int) -> int:
                 if copied_now is None:
                     break
                 timeo = copied_now
-                mss_now, size_goal = tcp_send_mss(sk, flags)
+                mss_now = tcp_current_mss(sk)
+                size_goal = tcp_xmit_size_goal(sk, mss_now, flags)
                 continue
             filled += 1
             tcp_skb_entail(sk, skb)
@@ -371,7 +367,8 @@ def tcp_sendmsg_queue(sk: tcp_sock, msg: msghdr, size: int) -> int:
             if copied_now is None:
                 break
             timeo = copied_now
-            mss_now, size_goal = tcp_send_mss(sk, flags)
+            mss_now = tcp_current_mss(sk)
+            size_goal = tcp_xmit_size_goal(sk, mss_now, flags)
             continue
         if not copied:
             skb.tcp_flags &= ~TCPHDR_PSH
@@ -444,8 +441,8 @@ def tcp_no_buffers(net: Net) -> bool:
     return net.skb_pages.available <= 8 or net.skb_small.available <= 8
 
 
-def tcp_stream_memory_free(sk: tcp_sock, wake: int = 0) -> bool:
+def tcp_stream_memory_free(sk: tcp_sock, wake: int) -> bool:
     """Whether less than TCP_NOTSENT_LOWAT is queued unsent; else writers wait."""
     notsent = (sk.write_seq - sk.snd_nxt) & M32
     lowat = sk.notsent_lowat or sk.net.sysctl.tcp_notsent_lowat
-    return (notsent << wake) < lowat
+    return (notsent << (wake & 1)) < lowat

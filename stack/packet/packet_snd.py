@@ -36,7 +36,7 @@ from stack.core import netdevice, uapi
 from stack.core.bsd_socket import socket
 from stack.core.dev_queue import dev_direct_xmit, dev_queue_xmit
 from stack.core.errors import os_error
-from stack.core.iov import msghdr
+from stack.core.iov import add_to_skb, copy_to_skb, msghdr
 from stack.core.netdevice import net_device, net_xmit_errno
 from stack.core.sock import (
     KEY_OUT,
@@ -203,9 +203,9 @@ def packet_alloc_skb(sk: packet_sock, dev: net_device, msg: msghdr, length: int)
     )
     before = skb.truesize
     skb_reset_network_header(skb)
-    done = msg.copy_to_skb(skb, linear)
+    done = copy_to_skb(msg, skb, linear)
     if done == linear and done < length:
-        done += msg.add_to_skb(skb, net.skb_pages, length - done)
+        done += add_to_skb(msg, skb, net.skb_pages, length - done)
     sk.sk_wmem_alloc += skb.truesize - before
     if done < length:
         kfree_skb(skb)

@@ -10,7 +10,7 @@ import errno
 
 from fastpath.base.skbuff import alloc_skb, kfree_skb, sk_buff, skb_append_linear
 from stack.core.errors import os_error
-from stack.core.iov import msghdr
+from stack.core.iov import add_to_skb, copy_to_skb, msghdr
 from stack.core.sock import sock_wait_for_wmem, sock_wfree
 from stack.core.uapi import SEND_SHUTDOWN
 from stack.unix.unix_sock import unix_sock
@@ -63,7 +63,7 @@ def sock_alloc_send_pskb(
         msg.off += done
         msg.count -= done
     else:
-        done = msg.copy_to_skb(skb, linear)
+        done = copy_to_skb(msg, skb, linear)
     if done < size:
         unix_add_rest(sk, skb, msg, size - done)
     skb.truesize = truesize = unix_truesize(header_len, data_len)
@@ -83,11 +83,11 @@ def unix_add_rest(sk: unix_sock, skb: sk_buff, msg: msghdr, rest: int) -> None:
         pages = rest & ~(PAGE_BYTES - 1)
         if rest - pages > IN_SMALL_BYTES:
             pages = rest
-        if msg.add_to_skb(skb, net.skb_pages, pages) < pages:
+        if add_to_skb(msg, skb, net.skb_pages, pages) < pages:
             kfree_skb(skb)
             raise no_memory(sk)
         rest -= pages
-    if rest and msg.add_to_skb(skb, net.skb_small, rest) < rest:
+    if rest and add_to_skb(msg, skb, net.skb_small, rest) < rest:
         kfree_skb(skb)
         raise no_memory(sk)
 
