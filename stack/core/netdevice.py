@@ -467,7 +467,7 @@ class header_ops:
     `cache(neigh, hh, type)`, `cache_update(hh, dev, haddr)`.
     """
 
-    create: Callable[..., int]
+    create: Callable[[sk_buff, net_device, int, Any, Any, int], int]
     parse: Callable[[sk_buff], bytes] | None = None
     cache: Callable[..., int] | None = None
     cache_update: Callable[..., None] | None = None

@@ -10,7 +10,14 @@ from hypothesis import strategies as st
 
 from fastpath.base.dma import HostMemory
 from fastpath.base.skbuff import SkbPool, alloc_skb, skb_from_bytes, skb_to_bytes
-from stack.core.iov import as_buffer, iov_iter, msghdr, skb_copy_datagram_iter
+from stack.core.iov import (
+    add_to_skb,
+    as_buffer,
+    copy_to_skb,
+    iov_iter,
+    msghdr,
+    skb_copy_datagram_iter,
+)
 from tests.support import examples
 
 MEM = HostMemory(8 << 20)
@@ -27,9 +34,9 @@ def test_data_go_into_an_skb_in_order(bufs: list[bytes], linear: int) -> None:
     msg = msghdr(None, bufs)
     skb = alloc_skb(SMALL, 1500)
     assert skb is not None
-    first = msg.copy_to_skb(skb, min(linear, len(whole)))
+    first = copy_to_skb(msg, skb, min(linear, len(whole)))
     assert first == min(linear, len(whole))
-    assert msg.add_to_skb(skb, PAGES, len(whole) - first) == len(whole) - first
+    assert add_to_skb(msg, skb, PAGES, len(whole) - first) == len(whole) - first
     assert skb_to_bytes(skb) == whole
     assert (msg.count, msg.msg_done) == (0, len(whole))
 
