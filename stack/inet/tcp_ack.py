@@ -20,7 +20,6 @@ from stack.inet.inet_connection_sock import (
 from stack.inet.tcp_accecn import tcp_accecn_process
 from stack.inet.tcp_challenge import tcp_send_challenge_ack
 from stack.inet.tcp_cong import (
-    ack_sample,
     tcp_ca_event,
     tcp_current_ssthresh,
     tcp_cwnd_reduction,
@@ -573,7 +572,7 @@ def tcp_clean_rtx_queue(
         flag |= FLAG_SET_XMIT_TIMER
     ca_ops = sk.icsk_ca_ops
     if ca_ops.pkts_acked is not None:
-        ca_ops.pkts_acked(sk, ack_sample(pkts_acked, ca_rtt_us))
+        ca_ops.pkts_acked(sk, pkts_acked, ca_rtt_us)
     return flag
 
 

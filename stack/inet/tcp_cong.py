@@ -40,22 +40,14 @@ TCP_CONG_NON_RESTRICTED = 1
 
 
 @state
-class ack_sample:
-    """What one ACK tells a module (include/net/tcp.h)."""
-
-    pkts_acked: int
-    """Segments that the ACK acknowledges."""
-    rtt_us: int
-    """Round-trip time of the newest of them; -1 when unknown (retransmitted)."""
-
-
-@state
 class tcp_congestion_ops:
     """One congestion control (include/net/tcp.h). Its functions never raise.
 
     `ssthresh`, `undo_cwnd` and `cong_avoid` or `cong_control` are required. `priv` makes the
     module's state in `sk.icsk_ca_priv` when a socket is given the module; `init` is called later,
-    when the connection opens. `get_info` returns what `ss` shows.
+    when the connection opens. `pkts_acked(sk, segments, rtt_us)` gets what an ACK tells: how many
+    segments it acknowledges, and the round-trip time of the newest of them, -1 when unknown
+    (retransmitted). `get_info` returns what `ss` shows.
     """
 
     name: str
@@ -68,7 +60,7 @@ class tcp_congestion_ops:
     release: Callable[[tcp_sock], None] | None = None
     set_state: Callable[[tcp_sock, int], None] | None = None
     cwnd_event: Callable[[tcp_sock, int], None] | None = None
-    pkts_acked: Callable[[tcp_sock, ack_sample], None] | None = None
+    pkts_acked: Callable[[tcp_sock, int, int], None] | None = None
     get_info: Callable[[tcp_sock], dict[str, int | str]] | None = None
     flags: int = 0
 

@@ -32,7 +32,6 @@ from dataclasses import dataclass, field
 from fastpath.errors import whole_number
 from stack.core.rows import i32, narrow, row, state, u32, wide
 from stack.inet.tcp_cong import (
-    ack_sample,
     tcp_cong_avoid_ai,
     tcp_congestion_ops,
     tcp_is_cwnd_limited,
@@ -365,15 +364,15 @@ def hystart_update(sk: tcp_sock, ca: bictcp, rtt_us: int) -> None:
         ca.css_round = 1
 
 
-def cubictcp_acked(sk: tcp_sock, sample: ack_sample) -> None:
+def cubictcp_acked(sk: tcp_sock, pkts_acked: int, rtt_us: int) -> None:
     """Take an ACK's RTT: update the path's minimum, and check whether slow start should end."""
-    if sample.rtt_us < 0:
+    if rtt_us < 0:
         return
     ca = cubic_state(sk)
     # Recovery's own bursts and gaps distort the first samples after it.
     if ca.epoch_start and sk.tcp_mstamp - ca.epoch_start < SEC:
         return
-    delay = sample.rtt_us or 1
+    delay = rtt_us or 1
     if not ca.delay_min or delay < ca.delay_min:
         ca.delay_min = delay
     if sk.snd_ssthresh >= TCP_INFINITE_SSTHRESH and ca.params.hystart:

@@ -17,7 +17,7 @@ from stack.core.snmp import linux_mib
 from stack.host import Host
 from stack.inet import tcp_input
 from stack.inet import tcp_sock as opt
-from stack.inet.tcp_cong import ack_sample, tcp_register_congestion_control
+from stack.inet.tcp_cong import tcp_register_congestion_control
 from stack.inet.tcp_cubic import (
     CSS_ROUNDS,
     bictcp,
@@ -325,7 +325,7 @@ class Slow:
             sk.snd_una += 1
             sk.snd_nxt += 1
             sk.tcp_mstamp += rtt_us * 1000 // before
-            cubictcp_acked(sk, ack_sample(1, rtt_us))
+            cubictcp_acked(sk, 1, rtt_us)
             cubictcp_cong_avoid(sk, sk.snd_una, 1)
         return sk.snd_cwnd - before, sk.icsk_ca_priv.css_round
 
