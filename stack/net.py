@@ -132,9 +132,9 @@ class Net:
     security: security_net | None
     prot_mem: dict[str, proto_mem]
     proto_list: list[proto]
-    rcv_entry: wait_queue_entry | None
-    rcv_ready: Callable[[], bool] | None
-    """`rcv_entry.ready`, bound once for all waiting readers; None while one has it."""
+    wait_entry: wait_queue_entry | None
+    wait_ready: Callable[[], bool] | None
+    """`wait_entry.ready`, bound once for all who wait; None while one has it."""
     ready_hub: ReadyHub | None
     signal: signal_struct
     sock_cookie: int

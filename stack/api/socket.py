@@ -56,7 +56,14 @@ from stack.clients.addrinfo import (
     AI_V4MAPPED,
 )
 from stack.core import bsd_socket as sys
-from stack.core.bsd_socket import sys_recv, sys_recvfrom, sys_recvmmsg, sys_sendmmsg, sys_sendto
+from stack.core.bsd_socket import (
+    sys_recv,
+    sys_recvfrom,
+    sys_recvmmsg,
+    sys_send,
+    sys_sendmmsg,
+    sys_sendto,
+)
 from stack.core.clock import require_running
 from stack.core.errors import os_error
 from stack.core.fcntl import sys_dup
@@ -603,7 +610,7 @@ class Socket:
     def send(self, data: ReadableBuffer, flags: int = 0) -> int:
         """Send what fits; bytes taken."""
         try:
-            return sys.sys_send(self.net, self._fd, data, flags)
+            return sys_send(self.net, self._fd, data, flags)
         except BlockingIOError as exc:
             self._would_block(exc)
 

@@ -125,7 +125,7 @@ def sock_init(net: Net) -> None:
     net.flushing_fput = False
     net.signal = signal_struct()
     net.ready_hub = None
-    net.rcv_entry = net.rcv_ready = None
+    net.wait_entry = net.wait_ready = None
     net.net_families = [None] * uapi.NPROTO
     net.proto_list = []
     net.prot_mem = net.machine.prot_mem
@@ -140,7 +140,7 @@ def sock_exit(net: Net) -> None:
     for fd in sorted(net.fdtable.fd):
         sys_close(net, fd)
     net.detached_fds.clear()
-    net.ready_hub = net.rcv_entry = net.rcv_ready = None
+    net.ready_hub = net.wait_entry = net.wait_ready = None
 
 
 sock_net_ops = pernet_operations(init=sock_init)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable
 from typing import Any
 
 from fastpath.base.skbuff import sk_buff, sk_buff_head, skb_get
@@ -21,7 +20,6 @@ from stack.core.sock import (
 )
 from stack.core.sock_flags import SOCK_DEAD, SOCK_SELECT_ERR_QUEUE, SOCKWQ_ASYNC_NOSPACE
 from stack.core.tcp_states import TCP_CLOSE, TCP_ESTABLISHED, TCP_LISTEN, TCP_SYN_SENT
-from stack.core.wait import wait_queue_entry
 
 
 def connection_based(sk: sock) -> bool:
@@ -94,31 +92,6 @@ def skb_came(sk: sock, queue: sk_buff_head) -> bool:
     )
 
 
-def skb_wait_forever(sk: sock) -> None:
-    """`__skb_wait_for_more_packets` for a reader without a timeout that does not own the sock."""
-    net = sk.net
-    entry: wait_queue_entry | None = net.rcv_entry
-    ready: Callable[[], bool] | None = net.rcv_ready
-    if entry is None or ready is None:
-        entry = wait_queue_entry(sk, skb_came, sk.sk_receive_queue)
-        ready = entry.ready
-    else:
-        net.rcv_ready = None
-        entry.sk = sk
-        entry.seen = sk.sk_receive_queue
-    sk.sk_sleepers += 1
-    try:
-        net.clock.wait(ready)
-    finally:
-        sk.sk_sleepers -= 1
-        entry.sk = None
-        entry.seen = None
-        net.rcv_entry = entry
-        net.rcv_ready = ready
-    if sk.sk_flags & SOCK_DEAD:
-        raise os_error(errno.EBADF, "socket was closed")
-
-
 def skb_recv_datagram(sk: sock, flags: int) -> sk_buff | None:
     """net/core/datagram.c: the next packet of sk_receive_queue; None after shutdown.
 
@@ -145,7 +118,7 @@ def datagram_poll_begin(sk: sock, wait: Any) -> int:
     return mask
 
 
-def datagram_poll(file: Any, sock: socket, wait: Any = None) -> int:
+def datagram_poll(file: Any, sock: socket, wait: Any) -> int:
     """net/core/datagram.c: POLL* of a datagram socket. `wait`: callback to add to its queue."""
     sk = sock.sk
     mask = datagram_poll_begin(sk, wait)

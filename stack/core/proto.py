@@ -143,7 +143,7 @@ class proto_ops:
     socketpair: Callable[..., None] = UNSET
     accept: Callable[..., Any] = UNSET
     getname: Callable[..., sockaddr] = UNSET
-    poll: Callable[..., int] = UNSET
+    poll: Callable[[Any, socket, Any], int] = UNSET
     ioctl: Callable[..., Any] = UNSET
     listen: Callable[..., Any] = UNSET
     shutdown: Callable[..., int] = UNSET

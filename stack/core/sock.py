@@ -568,12 +568,36 @@ def wait_event(
     """Sleep on sk's wait queue without the sock's lock; the rest as `sk_wait_event`."""
     if timeo_ns <= 0:
         return timeo_ns if condition(sk, seen) else 0
-    entry = wait_queue_entry(sk, condition, seen)
     sk.sk_sleepers += 1
     try:
-        return schedule_timeout(sk.net.clock, entry, timeo_ns)
+        return wait_until(sk, timeo_ns, condition, seen)
     finally:
         sk.sk_sleepers -= 1
+
+
+def wait_until(sk: sock, timeo_ns: int, condition: Callable[[Any, Any], bool], seen: Any) -> int:
+    """Sleep until condition(sk, seen) or the timeout, for a caller that counts the sleepers.
+
+    Nearly every message begins a wait, so the entry of the last one is used again.
+    """
+    net = sk.net
+    entry: wait_queue_entry | None = net.wait_entry
+    ready: Callable[[], bool] | None = net.wait_ready
+    if entry is None or ready is None:
+        entry = wait_queue_entry(sk, condition, seen)
+        ready = entry.ready
+    else:
+        net.wait_ready = None
+        entry.sk = sk
+        entry.condition = condition
+        entry.seen = seen
+    try:
+        return schedule_timeout(net.clock, ready, timeo_ns)
+    finally:
+        entry.sk = None
+        entry.seen = None
+        net.wait_entry = entry
+        net.wait_ready = ready
 
 
 def sk_wait_data(sk: sock, timeo_ns: int, skb: sk_buff | None) -> int:

@@ -41,13 +41,13 @@ MAX_SCHEDULE_TIMEOUT: Final = 1 << 62
 """A timeout that never comes, in ns."""
 
 
-def schedule_timeout(clock: Clock, entry: wait_queue_entry, timeo_ns: int) -> int:
-    """kernel/time/timer.c: sleep until `entry` is ready; the ns left, 0 when time is over."""
+def schedule_timeout(clock: Clock, ready: Callable[[], bool], timeo_ns: int) -> int:
+    """kernel/time/timer.c: sleep until `ready()`; the ns left, 0 when time is over."""
     if timeo_ns >= MAX_SCHEDULE_TIMEOUT:
-        clock.wait(entry.ready)
+        clock.wait(ready)
         return timeo_ns
     end_ns: int = clock.now_ns() + timeo_ns
-    if not clock.wait(entry.ready, timeo_ns):
+    if not clock.wait(ready, timeo_ns):
         return 0
     left_ns: int = end_ns - clock.now_ns()
     return left_ns if left_ns > 1 else 1

@@ -134,7 +134,7 @@ def tcp_ioctl(sk: tcp_sock, cmd: int, arg: Any = None) -> int:
     raise os_error(errno.ENOTTY)
 
 
-def tcp_poll(file: Any, sock: socket, wait: Any = None) -> int:
+def tcp_poll(file: Any, sock: socket, wait: Any) -> int:
     """proto_ops.poll: POLL* of a TCP socket. `wait`: callback to add to its queue."""
     sk: tcp_sock = sock.sk
     if wait is not None:

@@ -96,7 +96,7 @@ def tcp_eat_recv_skb(sk: tcp_sock, skb: sk_buff) -> None:
     kfree_skb(skb)
 
 
-def tcp_recvmsg(sk: tcp_sock, msg: msghdr, length: int, flags: int = 0) -> int:
+def tcp_recvmsg(sk: tcp_sock, msg: msghdr, length: int, flags: int) -> int:
     """proto.recvmsg: bytes read; 0 at the end of the stream.
 
     Raises: OSError EAGAIN, ENOTCONN, EINVAL, the pending error.

@@ -51,7 +51,6 @@ from stack.core.datagram import (
     __skb_try_recv_from_queue,
     __skb_wait_for_more_packets,
     datagram_poll,
-    skb_wait_forever,
 )
 from stack.core.drop_reason import kfree_skb_reason
 from stack.core.errors import os_error
@@ -404,10 +403,7 @@ def __skb_recv_udp(sk: udp_sock, flags: int, off: list[int] | None) -> sk_buff |
             raise os_error(errno.EAGAIN, "no packet is waiting")
         if sk.sk_shutdown & uapi.RCV_SHUTDOWN:
             return None
-        if timeo_ns >= MAX_SCHEDULE_TIMEOUT and not sk.sk_lock_owned:
-            skb_wait_forever(sk)
-        else:
-            timeo_ns = __skb_wait_for_more_packets(sk, queue, timeo_ns)
+        timeo_ns = __skb_wait_for_more_packets(sk, queue, timeo_ns)
 
 
 def udp_rmem_release(sk: udp_sock, size: int) -> None:
@@ -438,7 +434,7 @@ def udp_recvmmsg(sk: udp_sock, vec: mmsg_recv, most: int, flags: int) -> int:
     if not queue.qlen:
         if flags or sk.sk_rcvtimeo_ns < MAX_SCHEDULE_TIMEOUT or sk.sk_lock_owned:
             return 0
-        skb_wait_forever(sk)
+        __skb_wait_for_more_packets(sk, queue, MAX_SCHEDULE_TIMEOUT)
         if sk.sk_err:
             return 0
     got = vec.take(queue, sk.sk_family, most)
@@ -529,7 +525,7 @@ def udp_ioctl(sk: udp_sock, cmd: int, arg: Any = None) -> int:
     raise os_error(errno.ENOTTY, f"unknown request {cmd:#x}")
 
 
-def udp_poll(file: object, sock: socket, wait: Any = None) -> int:
+def udp_poll(file: object, sock: socket, wait: Any) -> int:
     """net/ipv4/udp.c"""
     return datagram_poll(file, sock, wait)
 

@@ -210,7 +210,7 @@ def ring_bytes(ring: packet_ring_buffer) -> int:
     return ring.block_size * ring.block_nr
 
 
-def packet_poll(file: Any, sock: socket, wait: Any = None) -> int:
+def packet_poll(file: Any, sock: socket, wait: Any) -> int:
     """net/packet/af_packet.c: POLL* of the socket: readable, too, when frames are in the ring.
 
     With a ring to send it is writable, too, when the next slot is free.

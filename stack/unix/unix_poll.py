@@ -8,11 +8,11 @@ from stack.core import uapi
 from stack.core.bsd_socket import socket
 from stack.core.datagram import datagram_poll_begin
 from stack.core.fasync import SOCK_WAKE_SPACE
-from stack.core.sock import KEY_OUT, sk_set_bit, sk_sleep, sk_wake_async
+from stack.core.sock import KEY_OUT, sk_set_bit, sk_sleep, sk_wake_async, wait_until
 from stack.core.sock_flags import SOCK_DEAD, SOCK_FASYNC, SOCKWQ_ASYNC_NOSPACE
 from stack.core.tcp_states import TCP_CLOSE
 from stack.core.uapi import POLL_OUT
-from stack.core.wait import schedule_timeout, wait_queue_entry, wake_up_poll
+from stack.core.wait import wake_up_poll
 from stack.unix.unix_sock import (
     unix_peer_wake,
     unix_recvq_full,
@@ -32,10 +32,9 @@ def unix_write_space(sk: unix_sock) -> None:
 
 def unix_wait_for_peer(other: unix_sock, timeo_ns: int) -> int:
     """net/unix/af_unix.c: sleep until `other` has room in its queue or is closed; the ns left."""
-    entry = wait_queue_entry(other, unix_peer_has_room, None)
     other.peer_sleepers += 1
     try:
-        return schedule_timeout(other.net.clock, entry, timeo_ns)
+        return wait_until(other, timeo_ns, unix_peer_has_room, None)
     finally:
         other.peer_sleepers -= 1
 
@@ -99,7 +98,7 @@ def unix_dgram_wake_once(sk: unix_sock, other: unix_sock) -> None:
     other.peer_wait.add(unix_peer_wake(sk, other).relay)
 
 
-def unix_poll(file: Any, sock: socket, wait: Any = None) -> int:
+def unix_poll(file: Any, sock: socket, wait: Any) -> int:
     """net/unix/af_unix.c: POLL* of a stream."""
     sk: unix_sock = sock.sk
     if wait is not None:
@@ -123,7 +122,7 @@ def unix_poll(file: Any, sock: socket, wait: Any = None) -> int:
     return mask
 
 
-def unix_dgram_poll(file: Any, sock: socket, wait: Any = None) -> int:
+def unix_dgram_poll(file: Any, sock: socket, wait: Any) -> int:
     """net/unix/af_unix.c: POLL* of datagrams and SOCK_SEQPACKET.
 
     It is not writable while a peer that is not connected back has a full queue.

@@ -330,7 +330,7 @@ def xtp_dgram_close(sk: xtp_sock, timeout: int) -> None:
     sk_free(sk)
 
 
-def xtp_dgram_poll(file: Any, sock: socket, wait: Any = None) -> int:
+def xtp_dgram_poll(file: Any, sock: socket, wait: Any) -> int:
     """proto_ops.poll. `wait`: callback to add to its queue."""
     sk: xtp_sock = sock.sk
     mask = datagram_poll_begin(sk, wait)

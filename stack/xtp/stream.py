@@ -463,7 +463,7 @@ def xtp_rcv_packet(assoc: xtp_assoc, pkt: xtp_packet) -> None:
 # --- options, poll -------------------------------------------------------------------------------
 
 
-def xtp_poll(file: Any, sock: socket, wait: Any = None) -> int:
+def xtp_poll(file: Any, sock: socket, wait: Any) -> int:
     """proto_ops.poll: POLL* of a stream. `wait`: callback to add to its queue."""
     sk: xtp_sock = sock.sk
     if wait is not None:

@@ -460,11 +460,11 @@ def test_what_a_worker_leaves_for_python(tmp_path: Path) -> None:
         rings.read(Reg.STATUS)
         made.give(*[frame(1514)] * 300)
         made.until(lambda: made.sent() > 0)  # XOFF
-    left = [args[2] for _, _, kind, args in events(path) if kind is Kind.CALL]
-    noticed = [args for args in left if len(args) == 3]
-    assert any(causes for _, causes, _ in noticed)
-    assert any(fifo for _, _, fifo in noticed)
+    calls = [args[1:] for _, _, kind, args in events(path) if kind is Kind.CALL]
     kinds = Counter(kind for _, _, kind, _ in events(path))
+    noticed = [args for name, args in calls if name == "noticed"]
+    assert any(causes for _, causes, _ in noticed), f"{calls}, {kinds}"
+    assert any(fifo for _, _, fifo in noticed), f"{calls}, {kinds}"
     assert kinds[Kind.RECEIVE] == 1, "Python had the PAUSE frame first"
     same(path, made.state)
 

@@ -404,11 +404,11 @@ class Sock:
 
     @property
     def readable(self) -> bool:
-        return bool(tcp_poll(None, self.sock) & 0x41)
+        return bool(tcp_poll(None, self.sock, None) & 0x41)
 
     @property
     def writable(self) -> bool:
-        return bool(tcp_poll(None, self.sock) & 4)
+        return bool(tcp_poll(None, self.sock, None) & 4)
 
     def bind(self, port: int, addr: int = 0) -> None:
         sk = self.sk

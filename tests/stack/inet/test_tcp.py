@@ -218,7 +218,7 @@ def test_connection_refused() -> None:
         net.run(20 * MS)
         assert client.state == "CLOSE"
         assert client.sk.sk_err == errno.ECONNREFUSED
-        assert tcp_poll(None, client.sock) & (POLLERR | POLLHUP) == POLLERR | POLLHUP
+        assert tcp_poll(None, client.sock, None) & (POLLERR | POLLHUP) == POLLERR | POLLHUP
         assert net.b.mib.tcp.OutRsts == 1
         drain(net, client)
 
@@ -343,7 +343,7 @@ def test_urgent_byte_beside_the_stream() -> None:
         client.send(b"!", MSG_OOB)
         client.send(b"def")
         net.run(100 * MS)
-        assert tcp_poll(None, server.sock) & POLLPRI
+        assert tcp_poll(None, server.sock, None) & POLLPRI
         assert server.recv(100) == b"abc"  # reading stops at the mark
         assert tcp_prot.ioctl(server.sk, SIOCATMARK) == 1
         assert server.recv(1, MSG_OOB) == b"!"
@@ -383,16 +383,16 @@ def test_ioctls_count_bytes() -> None:
 def test_poll_masks() -> None:
     with TcpNet() as net:
         client, server = net.pair()
-        assert tcp_poll(None, client.sock) & (POLLIN | POLLOUT) == POLLOUT
+        assert tcp_poll(None, client.sock, None) & (POLLIN | POLLOUT) == POLLOUT
         server.send(b"x")
         net.run(20 * MS)
-        assert tcp_poll(None, client.sock) & (POLLIN | POLLOUT) == POLLIN | POLLOUT
+        assert tcp_poll(None, client.sock, None) & (POLLIN | POLLOUT) == POLLIN | POLLOUT
         client.recv()
         server.shutdown(2)
         net.run(20 * MS)
-        assert tcp_poll(None, client.sock) & POLLRDHUP
+        assert tcp_poll(None, client.sock, None) & POLLRDHUP
         client.shutdown(3)
-        assert tcp_poll(None, client.sock) & POLLHUP
+        assert tcp_poll(None, client.sock, None) & POLLHUP
         drain(net, client, server)
 
 

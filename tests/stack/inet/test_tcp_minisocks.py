@@ -439,10 +439,10 @@ def test_rcvlowat_holds_the_reader_back() -> None:
         tcp_set_rcvlowat(server.sk, 1000)
         client.send(b"x" * 999)
         net.run(50 * MS)
-        assert not tcp_poll(None, server.sock) & POLLIN
+        assert not tcp_poll(None, server.sock, None) & POLLIN
         client.send(b"x")
         net.run(50 * MS)
-        assert tcp_poll(None, server.sock) & POLLIN
+        assert tcp_poll(None, server.sock, None) & POLLIN
         tcp_set_rcvlowat(server.sk, 10 << 20)
         assert server.sk.sk_rcvlowat == server.host.sysctl.tcp_rmem[2] >> 1
         server.recv()
