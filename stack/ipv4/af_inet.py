@@ -68,7 +68,7 @@ from stack.machine import Machine
 from stack.net import Net
 
 
-def inet_create(net: Net, sock: socket, protocol: int, kern: bool = False) -> None:
+def inet_create(net: Net, sock: socket, protocol: int, kern: bool) -> None:
     """net/ipv4/af_inet.c: find (type, protocol) in inetsw and build the sock.
 
     Raises: OSError EINVAL, ESOCKTNOSUPPORT, EPROTONOSUPPORT, EPERM, or an error of prot->init.

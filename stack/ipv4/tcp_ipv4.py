@@ -210,7 +210,7 @@ def inet_csk_route_req(sk: tcp_sock, req: request_sock) -> dst_entry | None:
 
 
 def tcp_v4_send_synack(
-    sk: tcp_sock, dst: dst_entry | None, req: request_sock, syn_skb: sk_buff | None = None
+    sk: tcp_sock, dst: dst_entry | None, req: request_sock, syn_skb: sk_buff | None
 ) -> int:
     """Answer a request with SYN-ACK. 0 or an error."""
     if dst is None:

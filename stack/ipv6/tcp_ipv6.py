@@ -204,7 +204,7 @@ def tcp_v6_route_req(sk: tcp_sock, skb: sk_buff, req: request_sock) -> dst_entry
 
 
 def tcp_v6_send_synack(
-    sk: tcp_sock, dst: dst_entry | None, req: request_sock, syn_skb: sk_buff | None = None
+    sk: tcp_sock, dst: dst_entry | None, req: request_sock, syn_skb: sk_buff | None
 ) -> int:
     """Answer a request with SYN-ACK. 0 or an error."""
     if dst is None:

@@ -86,7 +86,7 @@ from stack.unix.unix_stream import unix_stream_recvmsg, unix_stream_sendmsg, uni
 # --- life ----------------------------------------------------------------------------------
 
 
-def unix_create(net: Net, sock: socket, protocol: int, kern: bool = False) -> None:
+def unix_create(net: Net, sock: socket, protocol: int, kern: bool) -> None:
     """net/unix/af_unix.c. Raises: OSError EPROTONOSUPPORT, ESOCKTNOSUPPORT."""
     if protocol not in (0, uapi.PF_UNIX):
         raise os_error(errno.EPROTONOSUPPORT, f"AF_UNIX has no protocol {protocol}")

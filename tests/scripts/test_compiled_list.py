@@ -58,3 +58,45 @@ def test_the_lists_name_what_there_is() -> None:
     assert sorted(excused().keys() - there) == []
     assert sorted(excused().keys() & set(compiled_modules())) == []
     assert [name for name, reason in excused().items() if not reason] == []
+
+
+def is_slot(field: ast.stmt) -> bool:
+    """Whether a field's annotation names a function's arguments: `Callable[[int], None] | None`."""
+    return isinstance(field, ast.AnnAssign) and any(
+        isinstance(part, ast.Subscript)
+        and ast.unparse(part.value) == "Callable"
+        and isinstance(part.slice, ast.Tuple)
+        and isinstance(part.slice.elts[0], ast.List)
+        for part in ast.walk(field.annotation)
+    )
+
+
+def test_no_slot_has_a_function_with_default_arguments() -> None:
+    """Such a function has not the slot's shape: each call would go through Python."""
+    there = modules()
+    slots = {
+        field.target.id
+        for tree in there.values()
+        for cls in tree.body
+        if isinstance(cls, ast.ClassDef)
+        for field in cls.body
+        if is_slot(field)
+        and isinstance(field, ast.AnnAssign)
+        and isinstance(field.target, ast.Name)
+    }
+    assert {"sendmsg", "poll", "release_cb"} <= slots
+    defaults = {
+        function.name: name
+        for name in compiled_modules()
+        for function in there[name].body
+        if isinstance(function, ast.FunctionDef) and function.args.defaults
+    }
+    found = [
+        f"{name}: {given.arg}={given.value.id}, of {defaults[given.value.id]}"
+        for name, tree in there.items()
+        for call in ast.walk(tree)
+        if isinstance(call, ast.Call)
+        for given in call.keywords
+        if given.arg in slots and isinstance(given.value, ast.Name) and given.value.id in defaults
+    ]
+    assert not found
