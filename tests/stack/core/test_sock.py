@@ -107,6 +107,27 @@ def test_wait_event_times_out_and_reports_what_is_left(host: Host, sk: Any) -> N
     s.release_sock(sk)
 
 
+def test_waits_within_a_wait_have_their_own_entries(host: Host) -> None:
+    """The entry of the last wait is used again, but not while somebody has it."""
+    came: list[str] = []
+    order: list[str] = []
+
+    def wait(name: str, timeo_ns: int) -> int:
+        sk = sockfd_lookup(host, sys_socket(host, AF_INET, SOCK_DGRAM)).sk
+        left = s.wait_event(sk, timeo_ns, lambda _, seen: seen in came, name)
+        order.append(name)
+        return left
+
+    assert wait("first", 1) == 0
+    host.clock.call_at(10, lambda: wait("inner", 1 << 40))
+    host.clock.call_at(20, lambda: came.append("outer"))
+    host.clock.call_at(30, lambda: came.append("inner"))
+    assert wait("outer", 1 << 40) == (1 << 40) - 29
+    assert order == ["first", "inner", "outer"]
+    host.clock.call_at(host.clock.now_ns() + 5, lambda: came.append("last"))
+    assert wait("last", 100) == 95
+
+
 def test_wait_data_ends_on_data_error_and_shutdown(host: Host, sk: Any) -> None:
     sk.sk_state = TCP_ESTABLISHED
     s.lock_sock(sk)
