@@ -158,36 +158,31 @@ def msghdr_init(
 
 def copy_to_skb(frm: iov_iter, skb: sk_buff, n: int) -> int:
     """Append `n` bytes to the linear tail of `skb`; bytes copied."""
-    if frm.more is None:
-        done = skb_append_linear(skb, frm.buf, frm.off, n)
-        frm.off += done
-        frm.count -= done
-        return done
-    total = 0
-    while total < n:
-        piece = min(n - total, frm.contiguous())
-        done = skb_append_linear(skb, frm.buf, frm.off, piece)
-        frm.advance(done)
-        total += done
-        if done < piece or not piece:
-            break
-    return total
+    return put_to_skb(frm, skb, None, n)
 
 
 def add_to_skb(frm: iov_iter, skb: sk_buff, pages: SkbPool, n: int) -> int:
     """Append `n` bytes to `skb` as page fragments; bytes that found room."""
     if frm.msg_ubuf is not None:
         return zerocopy_to_skb(frm, skb, frm.msg_ubuf, n)
-    if frm.more is None:
-        done = skb_add_data(skb, pages, frm.buf, frm.off, n)
-        frm.off += done
-        frm.count -= done
-        return done
+    return put_to_skb(frm, skb, pages, n)
+
+
+def put_to_skb(frm: iov_iter, skb: sk_buff, pages: SkbPool | None, n: int) -> int:
+    """Copy `n` bytes into fragments of `pages`, without them to the linear tail; bytes copied."""
+    single = frm.more is None
     total = 0
     while total < n:
-        piece = min(n - total, frm.contiguous())
-        done = skb_add_data(skb, pages, frm.buf, frm.off, piece)
-        frm.advance(done)
+        piece = n - total if single else min(n - total, frm.contiguous())
+        if pages is None:
+            done = skb_append_linear(skb, frm.buf, frm.off, piece)
+        else:
+            done = skb_add_data(skb, pages, frm.buf, frm.off, piece)
+        if single:  # `advance` without a call
+            frm.off += done
+            frm.count -= done
+        else:
+            frm.advance(done)
         total += done
         if done < piece or not piece:
             break
