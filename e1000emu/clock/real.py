@@ -31,6 +31,7 @@ class RealClock(EventQueue):
         "_polling",
         "_readers",
         "_selector",
+        "_sleeping",
         "_stop",
         "_thread",
         "_turns",
@@ -56,6 +57,7 @@ class RealClock(EventQueue):
         self._thread: threading.Thread | None = None
         self._owner: int | None = None  # ident of the thread inside the loop
         self._polling = False
+        self._sleeping = 0  # threads in `wait` that do not lead the loop
         self._turns = 0  # how often the loop has polled
         self._stop = False
         self.error: BaseException | None = None  # what ended the thread
@@ -112,7 +114,8 @@ class RealClock(EventQueue):
 
     def wake(self) -> None:
         """Tell sleeping `wait`ers to look at their condition. Call with the lock held."""
-        self._cond.notify_all()
+        if self._sleeping:
+            self._cond.notify_all()
 
     def wait(self, cond: Callable[[], bool], timeout_ns: int | None = None) -> bool:
         """Sleep until `cond()` or the timeout; returns `cond()`. Call with the lock held once.
@@ -138,10 +141,12 @@ class RealClock(EventQueue):
                     led = True
                     self._run_once(left)
                 else:
+                    self._sleeping += 1
                     try:
                         self._cond.wait(None if left is None else left / 1e9)
                     finally:
                         self._own_again((1, me))
+                        self._sleeping -= 1
             return True
         finally:
             if led and self._owner is None:
@@ -174,12 +179,12 @@ class RealClock(EventQueue):
                 wait_s = None if wait_ns is None else wait_ns / 1e9
             if wait_s == 0.0 and not self._readers:
                 if ran:
-                    self._cond.notify_all()
+                    self.wake()
                 self._yield_lock()
                 return bool(ran or self.waiting_now)
             self._polling = True
             if ran:
-                self._cond.notify_all()
+                self.wake()
             depth: Any = (1, self._owner)
             try:
                 depth = self._release_lock()

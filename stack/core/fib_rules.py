@@ -17,7 +17,8 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
+from itertools import takewhile
 from typing import TYPE_CHECKING
 
 from stack.core.errors import os_error
@@ -86,14 +87,6 @@ class fib_rule:
     proto: int = 0
 
 
-CONDITIONS = tuple(
-    each.name
-    for each in fields(fib_rule)
-    if each.name not in ("pref", "action", "table", "target", "proto")
-)
-"""Fields of which a rule that matches every packet has the default, `flags` being one of them."""
-
-
 @dataclass(slots=True)
 class fib_rules_ops:
     """struct fib_rules_ops: the rules of a family; `tos_mask`: which bits of the TOS are compared.
@@ -124,18 +117,14 @@ def fib_default_rules(*rules: tuple[int, int]) -> list[fib_rule]:
 
 def fib_rules_sort(ops: fib_rules_ops) -> None:
     """Divide the rules into `leading` and `rest`."""
-    plain = fib_rule()
-    ops.leading = []
-    at = 0
-    for at, rule in enumerate(ops.rules):  # noqa: B007 -- used below
-        if rule.action != FR_ACT_TO_TBL or any(
-            getattr(rule, name) != getattr(plain, name) for name in CONDITIONS
-        ):
-            break
-        ops.leading.append(rule.table)
-    else:
-        at = len(ops.rules)
-    ops.rest = ops.rules[at:]
+    plain = list(takewhile(is_plain, ops.rules))
+    ops.leading = [rule.table for rule in plain]
+    ops.rest = ops.rules[len(plain) :]
+
+
+def is_plain(rule: fib_rule) -> bool:
+    """Whether it looks every packet up in its table and has no other condition."""
+    return rule == fib_rule(rule.pref, table=rule.table, proto=rule.proto)
 
 
 # --- lookup -------------------------------------------------------------------------------------

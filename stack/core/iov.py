@@ -149,11 +149,17 @@ def msghdr_init(
             raise os_error(errno.EMSGSIZE, f"{len(iov)} buffers; {UIO_MAXIOV} at most")
         msg.set_bufs(iov)
         return
-    view = iov if kind is bytes or kind is bytearray else as_buffer(iov)
-    msg.buf = view
-    msg.off = 0
-    msg.count = msg.start_count = len(view)
-    msg.more = None
+    import_ubuf(msg, iov)
+
+
+def import_ubuf(i: iov_iter, data: Any) -> None:
+    """lib/iov_iter.c: start over with one buffer."""
+    kind = type(data)
+    view = data if kind is bytes or kind is bytearray else as_buffer(data)
+    i.buf = view
+    i.off = 0
+    i.count = i.start_count = len(view)
+    i.more = None
 
 
 def copy_to_skb(frm: iov_iter, skb: sk_buff, n: int) -> int:

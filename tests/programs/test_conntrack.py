@@ -40,10 +40,16 @@ LEFT = (
 )
 
 
+NO_SECONDS = r"sed -E 's/^((ipv. +[0-9]+ +)?[a-z]+ +[0-9]+) [0-9]+/\1 N/'"
+"""Before they are sorted: what is left of a connection's time would decide."""
+
+
 def each(*words: str) -> str:
     """A script that calls conntrack with each of these words, and sorts what it prints."""
-    lines = (f"echo '== {one}'; conntrack {one} 2>&1 | sort; conntrack -C" for one in words)
-    return "\n".join(lines)
+    return "\n".join(
+        f"echo '== {one}'; conntrack {one} 2>&1 | {NO_SECONDS} | sort; conntrack -C"
+        for one in words
+    )
 
 
 ROWS = {

@@ -27,4 +27,4 @@ def test_programs_leave_neither_descriptors_nor_objects() -> None:
         run(host, 40)
         after = left(host)
     assert (after.descriptors, after.sockets) == (before.descriptors, before.sockets)
-    assert after.objects == before.objects
+    assert after.objects <= before.objects  # fewer: what an earlier test has left goes meanwhile

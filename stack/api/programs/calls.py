@@ -58,7 +58,7 @@ from stack.core.ethtool_ioctl import Memory
 from stack.core.file import O_CLOEXEC, vm_area_struct
 from stack.core.filter import SOCK_FPROG
 from stack.core.ioctl import sys_ioctl
-from stack.core.iov import msghdr
+from stack.core.iov import import_ubuf, msghdr
 from stack.core.sock import raise_sock_error
 from stack.core.sockaddr import sockaddr, sockaddr_bytes
 from stack.core.tcp_states import TCP_CLOSE, TCP_SYN_SENT
@@ -280,8 +280,10 @@ def receive(
             raise os_error(errno.EFAULT, "no address")  # before anything is taken
     rest = want - done
     room = call.supervisor.room()[:rest]
-    msg = msghdr() if msg is None else msg
-    msg.set_bufs([room])
+    if msg is None:
+        msg = msghdr(None, room, None, 0)
+    else:
+        import_ubuf(msg, room)
     try:
         n = sys.sys_recvmsg(
             call.supervisor.host, at.fd, msg, (flags & ~uapi.MSG_WAITALL) | uapi.MSG_DONTWAIT
@@ -332,12 +334,12 @@ def send(
     if at.sock.type == uapi.SOCK_STREAM and not flags & uapi.MSG_ZEROCOPY:
         room = call.supervisor.room()  # the stream copies it
     while True:
-        pieces = [gather(call.tid, iov, done, room)]
-        if at.sock.type != uapi.SOCK_STREAM and len(pieces[0]) < want:
+        data = gather(call.tid, iov, done, room)
+        if at.sock.type != uapi.SOCK_STREAM and len(data) < want:
             raise os_error(errno.EMSGSIZE, f"a message of {want} bytes")
         if flags & uapi.MSG_ZEROCOPY and not done and want <= PIECE_BYTES:
-            pieces = [gather(call.tid, [part]) for part in iov]  # each is a fragment
-        n = send_piece(call, at, msghdr(name, pieces, control, 0), flags, done)
+            data = [gather(call.tid, [part]) for part in iov]  # each is a fragment
+        n = send_piece(call, at, msghdr(name, data, control, 0), flags, done)
         if done and not n:
             return done
         done += n

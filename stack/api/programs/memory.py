@@ -91,6 +91,10 @@ def gather(tid: int, iov: Iov, skip: int = 0, room: Any = None) -> Any:
         data = bytearray(min(max(total(iov) - skip, 0), PIECE_BYTES))
         gather(tid, iov, skip, memoryview(data))
         return data
+    if len(iov) == 1:
+        part = room[: max(iov[0][1] - skip, 0)]
+        read_into(tid, iov[0][0] + skip, part)
+        return part
     done = 0
     for addr, size in iov:
         if skip >= size:

@@ -300,7 +300,7 @@ class Supervisor(Room):
 
     def _call(self, call_id: int, tid: int, number: int, args: tuple[int, ...]) -> Call:
         self.calls += 1
-        call = Call(self, call_id, tid, self._names.get(number, str(number)), args)
+        call = Call(self, call_id, tid, self._names.get(number) or str(number), args)
         if self.lent:
             self.lent = [lent for lent in self.lent if not lent.back(call)]
         return call
@@ -363,7 +363,8 @@ class Supervisor(Room):
 
     def _settle(self, call: Call) -> None:
         """A call is about to return: it waits no longer, and its socket shows what is true now."""
-        self.forget(call)
+        if call in self.waiting:
+            self.forget(call)
         if call.socket is not None:
             self.show(call.tid, call.args[0] & 0xFFFFFFFF, call.socket)
 
