@@ -187,7 +187,7 @@ docs: build $(VENV)/.packages-docs
 # Fails when a generated file is not what `make docs` writes, then looks at the site in a browser.
 docs-check: build $(VENV)/.packages-docs $(VENV)/.packages-test
 	@scripts/system-packages docs
-	@$(PY) docs/generate.py --check
+	@COLUMNS=200 PYTHONHASHSEED=1 $(PY) docs/generate.py --check # whatever the terminal and the order of sets
 	@$(SPHINX)
 	@$(PY) -m pytest $(PYTEST) tests/docs
 

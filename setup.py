@@ -95,6 +95,8 @@ if WITHOUT:  # none of it may be taken for what a build makes
 STACK_OPTIONS = options(STACK_BUILD, DEBUG)
 
 
+# Of the stack: AddressSanitizer finds wrong pointers, since it checks what is accessed.
+NO_POINTERS = "-fno-sanitize=null,alignment,object-size,pointer-overflow"
 # What Cython writes to load a module of the stack has no input and runs once. To watch it too takes
 # the compiler 1.6 times as long. All functions are watched, and all of fastpath.
 UNWATCHED = '-DCYTHON_SMALL_CODE=__attribute__((cold,no_sanitize("address","undefined")))'
@@ -215,7 +217,7 @@ def stack_extensions(wanted: list[str]) -> list[Extension]:
         flags, link = compiler_flags(OPTIMIZE[listed.get(module, "state")])
         flags += COMPILE_FLAGS
         # The checks make them large, and little of the sanitizers' tests is spent there.
-        flags += ["-O0", UNWATCHED] if SANITIZE else []
+        flags += ["-O0", "-g0", NO_POINTERS, UNWATCHED] if SANITIZE == "address,undefined" else []
         plain = DEBUG or SANITIZE or module in CALLED
         wrapper = "" if plain else WRAPPER.get(listed.get(module, ""), "")
         flags += [f"-DCYTHON_WRAPPER_CODE={wrapper}"] if wrapper else []

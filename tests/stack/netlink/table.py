@@ -7,6 +7,7 @@ the errno, the text and the place, of other messages what the table's `plain` ma
 
 from __future__ import annotations
 
+import itertools
 import re
 import socket as stdlib
 import struct
@@ -111,6 +112,15 @@ def sides(
     return theirs, Side(host.socket(*args), plain, ordered)
 
 
+def apart(kernel: Any, here: Any, place: str = "") -> str:
+    """The first place where two answers differ, and what is there."""
+    if isinstance(kernel, list | tuple) and isinstance(here, list | tuple):
+        for at, (one, other) in enumerate(itertools.zip_longest(kernel, here)):
+            if one != other:
+                return apart(one, other, f"{place}[{at}]")
+    return f"{place} kernel {kernel!r:.300}, here {here!r:.300}"
+
+
 def compared(theirs: Side, ours: Side, rows: Iterable[Request], differences: dict[str, str]) -> int:
     """How many requests were sent. Fails on those that differ without a reason, and the reverse.
 
@@ -125,7 +135,7 @@ def compared(theirs: Side, ours: Side, rows: Iterable[Request], differences: dic
         found = [one for one in differences if re.fullmatch(one, request.name)]
         known.update(found)
         if not found:
-            different.append(f"{request.name}: kernel {want!r:.300}, here {got!r:.300}")
+            different.append(f"{request.name}: {apart(want, got)}")
     theirs.sock.close()
     ours.sock.close()
     told = "\n".join(different[:SHOWN])

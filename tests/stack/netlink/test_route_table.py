@@ -21,6 +21,7 @@ from stack.core.uapi import AF_BRIDGE, NUD_PERMANENT
 from stack.host import Host
 from stack.ipv6.addr import parse_addr6
 from stack.netlink.rt_attrs import BR_MDB_ENTRY
+from tests.linux.peer import eventually
 from tests.stack.netlink import route_rows
 from tests.stack.netlink.requests import (
     ADDR,
@@ -162,6 +163,7 @@ def kernel() -> Iterator[KernelNet]:
     net.run("ip route add 10.1.0.0/16 via 10.0.0.9")
     for neighbour in NEIGHBOURS:
         net.run(f"ip neigh add {neighbour} lladdr {MACS[1]} dev v0")
+    eventually(lambda: net.run("ip -o link show up").count(" state UP ") == 2, "both ends' carrier")
     yield net
     net.close()
 
