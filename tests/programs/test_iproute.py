@@ -368,7 +368,7 @@ ROWS = {
         ip route replace 10.1.0.0/16 nhid 2; ip nexthop replace id 2 via 10.0.0.77 dev v0
         ip nexthop replace id 10 group 1,7/2; ip nexthop replace id 3 via 2001:db8::33 dev v0
         ip nexthop del id 1; ip nexthop del id 3; ip nexthop del id 22; mark 32002; kill $M
-        grep -v 'fe80\\|ff00' $DIR/heard
+        grep -v 'fe80\\|ff00\\|table local' $DIR/heard
         """,
         ((REFUSED, ""), (MARKS, "")),
     ),
