@@ -217,7 +217,7 @@ def stack_extensions(wanted: list[str]) -> list[Extension]:
         flags, link = compiler_flags(OPTIMIZE[listed.get(module, "state")])
         flags += COMPILE_FLAGS
         # The checks make them large, and little of the sanitizers' tests is spent there.
-        flags += ["-O0", "-g0", NO_POINTERS, UNWATCHED] if SANITIZE == "address,undefined" else []
+        flags += ["-O0", "-g0", NO_POINTERS, UNWATCHED] if SANITIZE else []
         plain = DEBUG or SANITIZE or module in CALLED
         wrapper = "" if plain else WRAPPER.get(listed.get(module, ""), "")
         flags += [f"-DCYTHON_WRAPPER_CODE={wrapper}"] if wrapper else []

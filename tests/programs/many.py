@@ -17,6 +17,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from e1000emu.clock import RealClock
 from stack.api.programs import spawn
@@ -44,12 +45,18 @@ class Left:
 def left(host: Host) -> Left:
     """What this process holds now."""
     gc.collect()
-    ours = sum(
-        str(type(one).__module__).startswith("stack.api.programs.") for one in gc.get_objects()
-    )
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     rss = pages * os.sysconf("SC_PAGE_SIZE") // 1024
-    return Left(len(os.listdir("/proc/self/fd")), len(host.fdtable.fd), ours, rss)
+    return Left(len(os.listdir("/proc/self/fd")), len(host.fdtable.fd), len(alive()), rss)
+
+
+def alive() -> list[Any]:
+    """The objects of the classes of stack.api.programs."""
+    return [
+        one
+        for one in gc.get_objects()
+        if str(type(one).__module__).startswith("stack.api.programs.")
+    ]
 
 
 @contextlib.contextmanager

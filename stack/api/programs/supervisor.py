@@ -363,8 +363,7 @@ class Supervisor(Room):
 
     def _settle(self, call: Call) -> None:
         """A call is about to return: it waits no longer, and its socket shows what is true now."""
-        if call in self.waiting:
-            self.forget(call)
+        self.forget(call)
         if call.socket is not None:
             self.show(call.tid, call.args[0] & 0xFFFFFFFF, call.socket)
 
@@ -398,14 +397,15 @@ class Supervisor(Room):
 
     def forget(self, call: Call) -> None:
         """It waits no longer."""
-        if call in self.waiting:
-            del self.waiting[call]
-            placeholder = call.socket
-            if placeholder is not None and call.held is None:
-                placeholder.waiting -= 1
-                if placeholder.sock.sk is not None:
-                    sk_sleep(placeholder.sock.sk).remove(call.woken)
-                placeholder.show()
+        if call not in self.waiting:
+            return
+        del self.waiting[call]
+        placeholder = call.socket
+        if placeholder is not None and call.held is None:
+            placeholder.waiting -= 1
+            if placeholder.sock.sk is not None:
+                sk_sleep(placeholder.sock.sk).remove(call.woken)
+            placeholder.show()
         call.wrote()
         if call.timer is not None:
             call.timer.cancel()
