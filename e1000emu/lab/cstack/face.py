@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any, NoReturn, Protocol, cast
 from fastpath.base.seccomp import read_memory, write_memory
 from stack.api.programs.calls import CALLS, MAX_POLLFDS, POLLFD, i32
 from stack.api.programs.memory import Room
-from stack.api.programs.supervisor import Call, Supervisor, Waiting
+from stack.api.programs.placeholder import Opened
+from stack.api.programs.supervisor import Call, Waiting, end_of_writing, moved_by
 from stack.core.bsd_socket import sockfd_lookup, sys_close
 from stack.core.errors import os_error
 from stack.core.eventpoll import sys_epoll_create1, sys_epoll_ctl, sys_epoll_wait
@@ -28,7 +29,7 @@ from stack.core.splice import sys_splice
 from stack.core.uapi import O_NONBLOCK, POLLERR, POLLHUP, POLLIN, POLLNVAL, POLLOUT
 
 if TYPE_CHECKING:
-    from stack.api.programs.placeholder import Placeholder
+    from stack.api.programs.supervisor import Supervisor
     from stack.core.bsd_socket import socket
     from stack.host import Host
 
@@ -46,48 +47,28 @@ class Waits(Protocol):
         """Sleep until `cond()` or the timeout; return the last `cond()`."""
 
 
-class Descriptor:
-    """An open file of the host under the number that the program knows."""
+class Descriptor(Opened):
+    """An open file of the host under the number that the program knows; `sock` is None if it is
+    no socket."""
 
     def __init__(self, fd: int, sock: socket | None, nonblock: bool) -> None:
-        self.fd = fd
-        self.sock = sock
+        super().__init__(fd, cast("socket", sock))
         self.nonblock = nonblock
-
-    def stale(self) -> bool:
-        """Nothing is shown elsewhere."""
-        return False
 
 
 class LocalCall(Call):
     """A call of this process."""
 
     def __init__(self, face: Face, name: str, args: tuple[int, ...]) -> None:
-        super().__init__(cast(Supervisor, face), 0, os.getpid(), name, args)
+        super().__init__(cast("Supervisor", face), 0, os.getpid(), name, args)
         self.given = 0
         self.ready = False
         self.deadline_ns: int | None = None
         self.late = errno.EAGAIN
 
-    def placeholder(self) -> Placeholder:
-        """The socket that the first argument names. Raises: OSError EBADF, ENOTSOCK."""
-        face = cast(Face, self.supervisor)
-        found = face.descriptor(i32(self.args[0]))
-        if found.sock is None:
-            raise os_error(errno.ENOTSOCK, f"descriptor {i32(self.args[0])} is no socket")
-        self.socket = cast("Placeholder", found)
-        return self.socket
-
     def woken(self) -> None:
         """The socket may be ready."""
         self.ready = True
-
-    def nonblock(self) -> bool:
-        """Whether O_NONBLOCK is set at the descriptor."""
-        return cast(Face, self.supervisor).descriptor(i32(self.args[0])).nonblock
-
-    def sigpipe(self) -> None:
-        """The caller has EPIPE, and no signal."""
 
 
 class Face(Room):
@@ -103,6 +84,7 @@ class Face(Room):
         forget: Callable[[int], Any] = int,
     ) -> None:
         """`number` gives the program's number for a descriptor of the host; `forget` drops it."""
+        super().__init__()
         self.host = host
         self._waits = waits
         self._number = number
@@ -115,10 +97,19 @@ class Face(Room):
         """A call's value is a new descriptor for the host's socket `fd`."""
         call.given = self._install(fd, sockfd_lookup(self.host, fd), nonblock)
 
-    def at(self, tid: int, number: int) -> Descriptor | None:
-        """The socket under a number."""
-        found = self._open.get(i32(number))
-        return found if found is not None and found.sock is not None else None
+    def at(self, tid: int, number: int) -> Descriptor:
+        """The socket under a number. Raises: OSError EBADF, ENOTSOCK."""
+        found = self.descriptor(i32(number))
+        if found.sock is None:
+            raise os_error(errno.ENOTSOCK, f"descriptor {i32(number)} is no socket")
+        return found
+
+    def nonblock(self, call: LocalCall) -> bool:
+        """Whether O_NONBLOCK is set at a call's descriptor."""
+        return self.descriptor(i32(call.args[0])).nonblock
+
+    def sigpipe(self, call: LocalCall) -> None:
+        """The caller has EPIPE, and no signal."""
 
     def wait(
         self, call: LocalCall, at: Descriptor, timeout_ns: int = 0, late: int = errno.EAGAIN
@@ -149,16 +140,17 @@ class Face(Room):
         try:
             return self._do(function, call)
         finally:
-            call.wrote()
+            end_of_writing(call)
 
     def _do(self, function: Callable[[Call], int | None], call: LocalCall) -> int:
         """Try a call until it is done."""
         while True:
+            call.socket = None  # another thread may have closed it meanwhile
             try:
                 value = function(call)
             except Waiting:
                 if not self._sleep(call):
-                    moved = call.row or (call.state if isinstance(call.state, int) else 0)
+                    moved = moved_by(call)
                     if moved:
                         return moved
                     raise OSError(call.late, os.strerror(call.late)) from None
@@ -167,7 +159,7 @@ class Face(Room):
 
     def _sleep(self, call: LocalCall) -> bool:
         """Sleep until a call may go on; False: its time is over."""
-        at = call.placeholder()
+        at = self.at(call.tid, call.args[0])
         left = None
         if call.deadline_ns is not None:
             left = call.deadline_ns - self.host.clock.now_ns()

@@ -36,12 +36,13 @@ from stack.api.programs.memory import (
     get_time,
     parse_control,
     put_name,
+    room_of,
     scatter,
     total,
 )
-from stack.api.programs.placeholder import Placeholder
+from stack.api.programs.placeholder import Opened, Placeholder
 from stack.api.programs.rings import Mapped
-from stack.api.programs.supervisor import Call
+from stack.api.programs.supervisor import Call, opened, show_at
 from stack.api.programs.sysfs import below, mode_of, stat_of, statx_of
 from stack.core import bsd_socket as sys
 from stack.core import uapi
@@ -59,6 +60,7 @@ from stack.core.file import O_CLOEXEC, vm_area_struct
 from stack.core.filter import SOCK_FPROG
 from stack.core.ioctl import sys_ioctl
 from stack.core.iov import import_ubuf, msghdr
+from stack.core.rows import narrow, wide
 from stack.core.sock import raise_sock_error
 from stack.core.sockaddr import sockaddr, sockaddr_bytes
 from stack.core.tcp_states import TCP_CLOSE, TCP_SYN_SENT
@@ -93,28 +95,28 @@ LOWEST_ADDR = 4096
 """No program has memory below it (vm.mmap_min_addr)."""
 
 
-def i32(value: int) -> int:
+def i32(value: wide) -> int:
     """An argument that is an int."""
-    value &= 0xFFFFFFFF
-    return value - (1 << 32) if value >> 31 else value
+    low = narrow(value & 0xFFFFFFFF)
+    return low - (1 << 32) if low >> 31 else low
 
 
 def ours(
-    function: Callable[[Call, Placeholder], int | None],
+    function: Callable[[Call, Opened], int | None],
     other: Callable[[Call], int | None] = lambda call: None,
 ) -> Callable[[Call], int | None]:
     """A call whose first argument has to be a socket of the host; `other`: if it is none."""
 
     def call(call: Call) -> int | None:
-        placeholder = call.placeholder()
-        return other(call) if placeholder is None else function(call, placeholder)
+        at = opened(call)
+        return other(call) if at is None else function(call, at)
 
     return call
 
 
 def do_socket(call: Call) -> int | None:
     """socket(2)."""
-    family, kind, protocol = (i32(arg) for arg in call.args[:3])
+    family, kind, protocol = i32(call.args[0]), i32(call.args[1]), i32(call.args[2])
     net = call.supervisor.host
     if call.supervisor.down:
         raise call.supervisor.gone(call)
@@ -123,20 +125,20 @@ def do_socket(call: Call) -> int | None:
     return None
 
 
-def do_bind(call: Call, at: Placeholder) -> int:
+def do_bind(call: Call, at: Opened) -> int:
     """bind(2)."""
     name = get_name(call.tid, call.args[1], call.args[2])
     sys.sys_bind(call.supervisor.host, at.fd, name)
     return 0
 
 
-def do_listen(call: Call, at: Placeholder) -> int:
+def do_listen(call: Call, at: Opened) -> int:
     """listen(2)."""
     sys.sys_listen(call.supervisor.host, at.fd, i32(call.args[1]))
     return 0
 
 
-def do_connect(call: Call, at: Placeholder) -> int:
+def do_connect(call: Call, at: Opened) -> int:
     """connect(2): a blocking one waits for the handshake."""
     net = call.supervisor.host
     if call.state is None:
@@ -147,25 +149,25 @@ def do_connect(call: Call, at: Placeholder) -> int:
             sys.sys_connect(net, at.fd, call.state)
             return 0
         except BlockingIOError:
-            if call.nonblock() or call.state is None:
+            if call.supervisor.nonblock(call) or call.state is None:
                 raise
         if not sys.sys_poll_one(net, at.fd) & (uapi.POLLOUT | uapi.POLLERR | uapi.POLLHUP):
             call.supervisor.wait(call, at, timeout_ns(at, "sk_sndtimeo_ns"), errno.EINPROGRESS)
 
 
-def timeout_ns(at: Placeholder, name: str) -> int:
+def timeout_ns(at: Opened, name: str) -> int:
     """SO_RCVTIMEO or SO_SNDTIMEO in ns; 0: none."""
     value = getattr(at.sock.sk, name, None)
     return int(value) if value and 0 < value < 1 << 62 else 0
 
 
-def do_accept(call: Call, at: Placeholder, flags: int = 0) -> int | None:
+def do_accept(call: Call, at: Opened, flags: int = 0) -> int | None:
     """accept(2)."""
     supervisor = call.supervisor
     try:
         fd, name = sys.sys_accept4(supervisor.host, at.fd, uapi.SOCK_NONBLOCK)
     except BlockingIOError:
-        if call.nonblock():
+        if call.supervisor.nonblock(call):
             raise
         supervisor.wait(call, at, timeout_ns(at, "sk_rcvtimeo_ns"))
     try:
@@ -177,7 +179,7 @@ def do_accept(call: Call, at: Placeholder, flags: int = 0) -> int | None:
     return None
 
 
-def do_accept4(call: Call, at: Placeholder) -> int | None:
+def do_accept4(call: Call, at: Opened) -> int | None:
     """accept4(2)."""
     flags = i32(call.args[3])
     if flags & ~(uapi.SOCK_NONBLOCK | SOCK_CLOEXEC):
@@ -185,27 +187,27 @@ def do_accept4(call: Call, at: Placeholder) -> int | None:
     return do_accept(call, at, flags)
 
 
-def do_getsockname(call: Call, at: Placeholder) -> int:
+def do_getsockname(call: Call, at: Opened) -> int:
     """getsockname(2)."""
     put_name(call.tid, call.args[1], call.args[2], sys.sys_getsockname(call.supervisor.host, at.fd))
     return 0
 
 
-def do_getpeername(call: Call, at: Placeholder) -> int:
+def do_getpeername(call: Call, at: Opened) -> int:
     """getpeername(2)."""
     put_name(call.tid, call.args[1], call.args[2], sys.sys_getpeername(call.supervisor.host, at.fd))
     return 0
 
 
-def do_shutdown(call: Call, at: Placeholder) -> int:
+def do_shutdown(call: Call, at: Opened) -> int:
     """shutdown(2)."""
     sys.sys_shutdown(call.supervisor.host, at.fd, i32(call.args[1]))
     return 0
 
 
-def do_setsockopt(call: Call, at: Placeholder) -> int:
+def do_setsockopt(call: Call, at: Opened) -> int:
     """setsockopt(2)."""
-    level, name, size = (i32(call.args[number]) for number in (1, 2, 4))
+    level, name, size = i32(call.args[1]), i32(call.args[2]), i32(call.args[4])
     if not 0 <= size <= MAX_OPTLEN:
         raise os_error(errno.EINVAL, f"an option of {size} bytes")
     value: Any = bytes(read_memory(call.tid, call.args[3], size))
@@ -215,14 +217,14 @@ def do_setsockopt(call: Call, at: Placeholder) -> int:
     return 0
 
 
-def filter_of(call: Call, count: int, addr: int) -> list[tuple[int, ...]]:
+def filter_of(call: Call, count: int, addr: wide) -> list[tuple[int, ...]]:
     """The instructions of a struct sock_fprog, which lie in the program's memory."""
     if count > BPF_MAXINSNS:
         raise os_error(errno.EINVAL, f"a filter has 1 to {BPF_MAXINSNS} instructions")
     return list(SOCK_FILTER.iter_unpack(read_memory(call.tid, addr, count * SOCK_FILTER.size)))
 
 
-def get_filter(call: Call, at: Placeholder, room: int) -> int:
+def get_filter(call: Call, at: Opened, room: int) -> int:
     """SO_GET_FILTER, whose lengths are instructions. With no room it says how many there are."""
     found = sys.sys_getsockopt(
         call.supervisor.host, at.fd, uapi.SOL_SOCKET, uapi.SO_GET_FILTER, room
@@ -234,7 +236,7 @@ def get_filter(call: Call, at: Placeholder, room: int) -> int:
     return 0
 
 
-def get_hdrlen(call: Call, at: Placeholder) -> int:
+def get_hdrlen(call: Call, at: Opened) -> int:
     """PACKET_HDRLEN of a packet socket, where the program's buffer brings the version."""
     sys.sys_getsockopt(call.supervisor.host, at.fd, uapi.SOL_PACKET, PACKET_HDRLEN, 4)
     (version,) = struct.unpack("=i", read_memory(call.tid, call.args[3], 4))
@@ -245,9 +247,9 @@ def get_hdrlen(call: Call, at: Placeholder) -> int:
     return 0
 
 
-def do_getsockopt(call: Call, at: Placeholder) -> int:
+def do_getsockopt(call: Call, at: Opened) -> int:
     """getsockopt(2)."""
-    _, level, name = (i32(arg) for arg in call.args[:3])
+    level, name = i32(call.args[1]), i32(call.args[2])
     (room,) = struct.unpack("=i", read_memory(call.tid, call.args[4], 4))
     if room < 0:
         raise os_error(errno.EINVAL, f"room of {room} bytes")
@@ -269,7 +271,7 @@ def do_getsockopt(call: Call, at: Placeholder) -> int:
 
 
 def receive(
-    call: Call, at: Placeholder, iov: Iov, flags: int, msg: msghdr | None = None
+    call: Call, at: Opened, iov: Iov, flags: int, msg: msghdr | None = None
 ) -> tuple[int, msghdr]:
     """Receive into a program's buffers: bytes, and the msghdr with the rest."""
     stream = at.sock.type == uapi.SOCK_STREAM
@@ -279,7 +281,7 @@ def receive(
         if addr < LOWEST_ADDR and size:
             raise os_error(errno.EFAULT, "no address")  # before anything is taken
     rest = want - done
-    room = call.supervisor.room()[:rest]
+    room = room_of(call.supervisor)[:rest]
     if msg is None:
         msg = msghdr(None, room, None, 0)
     else:
@@ -289,9 +291,9 @@ def receive(
             call.supervisor.host, at.fd, msg, (flags & ~uapi.MSG_WAITALL) | uapi.MSG_DONTWAIT
         )
     except BlockingIOError:
-        if done and (flags & uapi.MSG_DONTWAIT or call.nonblock()):
+        if done and (flags & uapi.MSG_DONTWAIT or call.supervisor.nonblock(call)):
             return done, msg
-        if flags & (uapi.MSG_DONTWAIT | uapi.MSG_ERRQUEUE) or call.nonblock():
+        if flags & (uapi.MSG_DONTWAIT | uapi.MSG_ERRQUEUE) or call.supervisor.nonblock(call):
             raise
         call.supervisor.wait(call, at, timeout_ns(at, "sk_rcvtimeo_ns"))
     except OSError:
@@ -302,7 +304,7 @@ def receive(
     whole = flags & uapi.MSG_WAITALL and stream and not flags & uapi.MSG_PEEK
     if whole and n and done + n < want:
         call.state = done + n
-        if flags & uapi.MSG_DONTWAIT or call.nonblock():
+        if flags & uapi.MSG_DONTWAIT or call.supervisor.nonblock(call):
             return done + n, msg
         return receive(call, at, iov, flags, msg)
     return done + n, msg
@@ -310,12 +312,12 @@ def receive(
 
 def waits(call: Call, flags: int) -> bool:
     """Whether a call may wait."""
-    return not (flags & uapi.MSG_DONTWAIT or call.nonblock())
+    return not (flags & uapi.MSG_DONTWAIT or call.supervisor.nonblock(call))
 
 
 def send(
     call: Call,
-    at: Placeholder,
+    at: Opened,
     iov: Iov,
     flags: int,
     name: sockaddr | None = None,
@@ -332,7 +334,7 @@ def send(
             return done
     room = None
     if at.sock.type == uapi.SOCK_STREAM and not flags & uapi.MSG_ZEROCOPY:
-        room = call.supervisor.room()  # the stream copies it
+        room = room_of(call.supervisor)  # the stream copies it
     while True:
         data = gather(call.tid, iov, done, room)
         if at.sock.type != uapi.SOCK_STREAM and len(data) < want:
@@ -350,13 +352,13 @@ def send(
             return done
 
 
-def send_piece(call: Call, at: Placeholder, msg: msghdr, flags: int, done: int) -> int:
+def send_piece(call: Call, at: Opened, msg: msghdr, flags: int, done: int) -> int:
     """Send one message, or wait. The bytes taken; 0 also for an error after `done` bytes."""
     try:
         all_flags = flags | uapi.MSG_DONTWAIT | uapi.MSG_NOSIGNAL
         return int(sys.sys_sendmsg(call.supervisor.host, at.fd, msg, all_flags))
     except BlockingIOError:
-        if not (flags & uapi.MSG_DONTWAIT or call.nonblock()):
+        if not (flags & uapi.MSG_DONTWAIT or call.supervisor.nonblock(call)):
             call.state = done
             wait_to_write(call, at)
         if not done:
@@ -364,12 +366,12 @@ def send_piece(call: Call, at: Placeholder, msg: msghdr, flags: int, done: int) 
     except OSError as exc:
         if not done:
             if exc.errno == errno.EPIPE and not flags & uapi.MSG_NOSIGNAL:
-                call.sigpipe()
+                call.supervisor.sigpipe(call)
             raise
     return 0
 
 
-def wait_to_write(call: Call, at: Placeholder) -> NoReturn:
+def wait_to_write(call: Call, at: Opened) -> NoReturn:
     """Wait as a writer: TCP lets the handshake's last ACK ride on the data. Raises: Waiting."""
     if call.writes_to is None:
         call.writes_to = at.sock.sk
@@ -377,7 +379,7 @@ def wait_to_write(call: Call, at: Placeholder) -> NoReturn:
     call.supervisor.wait(call, at, timeout_ns(at, "sk_sndtimeo_ns"))
 
 
-def wait_for_syn_data(call: Call, at: Placeholder, rest: bool) -> None:
+def wait_for_syn_data(call: Call, at: Opened, rest: bool) -> None:
     """Wait until the connection is made whose SYN took a call's first bytes, of which a `rest` may
     be left. Raises: OSError.
     """
@@ -390,14 +392,14 @@ def wait_for_syn_data(call: Call, at: Placeholder, rest: bool) -> None:
         raise_sock_error(sk)
 
 
-def do_sendto(call: Call, at: Placeholder) -> int:
+def do_sendto(call: Call, at: Opened) -> int:
     """sendto(2)."""
     _, addr, size, flags, name_addr, name_len = call.args
     name = sys.move_addr_to_kernel(get_name(call.tid, name_addr, name_len))
     return send(call, at, [(addr, size)], i32(flags), name)
 
 
-def do_recvfrom(call: Call, at: Placeholder) -> int:
+def do_recvfrom(call: Call, at: Opened) -> int:
     """recvfrom(2)."""
     _, addr, size, flags, name_addr, len_addr = call.args
     n, msg = receive(call, at, [(addr, size)], i32(flags))
@@ -408,29 +410,29 @@ def do_recvfrom(call: Call, at: Placeholder) -> int:
     return n
 
 
-def do_read(call: Call, at: Placeholder) -> int:
+def do_read(call: Call, at: Opened) -> int:
     """read(2)."""
     if not call.args[2]:
         return 0
     return receive(call, at, [(call.args[1], call.args[2])], 0)[0]
 
 
-def do_readv(call: Call, at: Placeholder) -> int:
+def do_readv(call: Call, at: Opened) -> int:
     """readv(2)."""
     return receive(call, at, get_iov(call.tid, call.args[1], call.args[2]), 0)[0]
 
 
-def do_write(call: Call, at: Placeholder) -> int:
+def do_write(call: Call, at: Opened) -> int:
     """write(2)."""
     return send(call, at, [(call.args[1], call.args[2])], 0)
 
 
-def do_writev(call: Call, at: Placeholder) -> int:
+def do_writev(call: Call, at: Opened) -> int:
     """writev(2)."""
     return send(call, at, get_iov(call.tid, call.args[1], call.args[2]), 0)
 
 
-def send_one(call: Call, at: Placeholder, addr: int, flags: int) -> int:
+def send_one(call: Call, at: Opened, addr: wide, flags: int) -> int:
     """Send the message of a struct msghdr."""
     fields = MSGHDR.unpack(read_memory(call.tid, addr, MSGHDR.size))
     name_addr, name_len, iov_addr, iov_len, control_addr, control_len, _ = fields
@@ -441,7 +443,7 @@ def send_one(call: Call, at: Placeholder, addr: int, flags: int) -> int:
     return send(call, at, get_iov(call.tid, iov_addr, iov_len), flags, name, control or None)
 
 
-def receive_one(call: Call, at: Placeholder, addr: int, flags: int) -> int:
+def receive_one(call: Call, at: Opened, addr: wide, flags: int) -> int:
     """Receive a message into a struct msghdr."""
     fields = MSGHDR.unpack(read_memory(call.tid, addr, MSGHDR.size))
     name_addr, name_len, iov_addr, iov_len, control_addr, control_len, _ = fields
@@ -464,45 +466,45 @@ def receive_one(call: Call, at: Placeholder, addr: int, flags: int) -> int:
     return n
 
 
-def do_sendmsg(call: Call, at: Placeholder) -> int:
+def do_sendmsg(call: Call, at: Opened) -> int:
     """sendmsg(2)."""
     return send_one(call, at, call.args[1], i32(call.args[2]))
 
 
-def do_recvmsg(call: Call, at: Placeholder) -> int:
+def do_recvmsg(call: Call, at: Opened) -> int:
     """recvmsg(2)."""
     return receive_one(call, at, call.args[1], i32(call.args[2]))
 
 
-def many(call: Call, at: Placeholder, one: Callable[[Call, Placeholder, int, int], int]) -> int:
+def many(call: Call, at: Opened, one: Callable[[Call, Opened, wide, int], int]) -> int:
     """sendmmsg(2) and recvmmsg(2): messages until one fails; those before it are done.
 
     A blocking call waits for each, with MSG_WAITFORONE for the first.
     """
-    _, addr, count, flags = (arg & 0xFFFFFFFFFFFFFFFF for arg in call.args[:4])
-    while call.row < min(count & 0xFFFFFFFF, UIO_MAXIOV):
-        here = addr + call.row * MMSGHDR_BYTES
-        at_once = uapi.MSG_DONTWAIT if call.row and flags & uapi.MSG_WAITFORONE else 0
+    _, addr, count, flags = call.args[:4]
+    while call.messages < min(count & 0xFFFFFFFF, UIO_MAXIOV):
+        here = addr + call.messages * MMSGHDR_BYTES
+        at_once = uapi.MSG_DONTWAIT if call.messages and flags & uapi.MSG_WAITFORONE else 0
         try:
             n = one(call, at, here, (i32(flags) & ~uapi.MSG_WAITFORONE) | at_once)
             write_memory(call.tid, here + MSGHDR.size, struct.pack("=I", n))
         except OSError:
-            if not call.row:
+            if not call.messages:
                 raise
             break
         call.state = None
-        call.row += 1
+        call.messages += 1
         if call.deadline is not None and call.supervisor.host.clock.now_ns() >= call.deadline:
             break
-    return call.row
+    return call.messages
 
 
-def do_sendmmsg(call: Call, at: Placeholder) -> int:
+def do_sendmmsg(call: Call, at: Opened) -> int:
     """sendmmsg(2)."""
     return many(call, at, send_one)
 
 
-def do_recvmmsg(call: Call, at: Placeholder) -> int:
+def do_recvmmsg(call: Call, at: Opened) -> int:
     """recvmmsg(2). As on Linux the timeout is looked at after each message, so it ends no wait."""
     clock, addr = call.supervisor.host.clock, call.args[4]
     if addr and call.deadline is None:
@@ -514,7 +516,7 @@ def do_recvmmsg(call: Call, at: Placeholder) -> int:
     return done
 
 
-def do_sendfile(call: Call, at: Placeholder) -> int:
+def do_sendfile(call: Call, at: Opened) -> int:
     """sendfile(2) to a socket: the file is read here."""
     _, number, offset_addr, count = call.args[:4]
     fd = get_fd(call.tid, number & 0xFFFFFFFF)
@@ -568,7 +570,7 @@ def do_mmap(call: Call) -> int | None:
 def do_ioctl(call: Call) -> int | None:
     """ioctl(2) of a socket. Of one that is not the host's (libc's if_indextoname has an AF_UNIX
     one) those about interfaces are about the host's all the same."""
-    at = call.placeholder()
+    at = opened(call)
     if at is not None:
         return ioctl(call, at.fd)
     supervisor = call.supervisor
@@ -613,16 +615,16 @@ def ioctl(call: Call, fd: int) -> int:
 def memory_of(call: Call) -> Memory:
     """The program's memory."""
 
-    def read(address: int, size: int) -> bytes:
+    def read(address: wide, size: int) -> bytes:
         return bytes(read_memory(call.tid, address, size))
 
-    def write(address: int, data: bytes) -> None:
+    def write(address: wide, data: bytes) -> None:
         write_memory(call.tid, address, data)
 
     return Memory(read, write)
 
 
-def get_ifconf(call: Call, fd: int, addr: int) -> int:
+def get_ifconf(call: Call, fd: int, addr: wide) -> int:
     """SIOCGIFCONF: struct ifconf points to room for the interfaces; null asks how much it takes."""
     size, there = IFCONF.unpack(read_memory(call.tid, addr, IFCONF.size))
     room = ctypes.create_string_buffer(max(min(size, MAX_OPTLEN), 1))
@@ -639,7 +641,7 @@ def get_ifconf(call: Call, fd: int, addr: int) -> int:
 # --- files ---------------------------------------------------------------------------------------
 
 
-def open_path(call: Call, addr: int, flags: int) -> None:
+def open_path(call: Call, addr: wide, flags: int) -> None:
     """A file about the network is the host's; of /sys/class/net some can be written."""
     supervisor = call.supervisor
     path = None if flags & O_PATH or supervisor.down else path_at(call.tid, addr)
@@ -680,7 +682,7 @@ def do_openat2(call: Call) -> None:
     open_path(call, call.args[1], flags)
 
 
-def sys_path_at(call: Call, addr: int) -> str | None:
+def sys_path_at(call: Call, addr: wide) -> str | None:
     """The path below /sys/class/net that is in a program's memory; None: another."""
     path = None if call.supervisor.down else path_at(call.tid, addr)
     return None if path is None else below(path)
@@ -751,10 +753,10 @@ def show(call: Call, numbers: Iterable[int]) -> dict[int, Placeholder]:
     if supervisor.down:
         return found
     for number in numbers:
-        at = supervisor.at(call.tid, number)
+        at: Placeholder | None = supervisor.at(call.tid, number)
         if at is not None:
             found[number] = at
-            supervisor.show(call.tid, number, at)
+            show_at(supervisor, call.tid, number, at)
     return found
 
 
@@ -780,6 +782,16 @@ def do_poll(call: Call) -> int | None:
     return len([row for row in told if row[2]])
 
 
+def numbers_in(bits: wide) -> list[int]:
+    """The descriptors of a set, the lowest first."""
+    found = []
+    while bits:
+        lowest = bits & -bits
+        found.append(lowest.bit_length() - 1)
+        bits ^= lowest
+    return found
+
+
 def do_select(call: Call) -> None:
     """select(2) and pselect6(2)."""
     count = min(i32(call.args[0]), 1 << 16)
@@ -790,7 +802,7 @@ def do_select(call: Call) -> None:
     for addr in call.args[1:4]:
         if addr:
             bits |= int.from_bytes(read_memory(call.tid, addr, size), "little")
-    show(call, (number for number in range(count) if bits >> number & 1))
+    show(call, numbers_in(bits & (1 << count) - 1))
 
 
 CALLS: dict[str, Callable[[Call], int | None]] = {

@@ -20,6 +20,7 @@ from stack import proc
 from stack.api import net_sysfs
 from stack.api.programs.sysfs import below
 from stack.core.errors import os_error
+from stack.core.rows import narrow, wide
 from stack.net import Net
 
 PAGE, PATH_BYTES = 4096, 256
@@ -29,10 +30,10 @@ SEALS = 0xF
 """F_SEAL_SEAL, F_SEAL_SHRINK, F_SEAL_GROW, F_SEAL_WRITE: nothing may be changed."""
 
 
-def path_at(tid: int, addr: int) -> str | None:
+def path_at(tid: int, addr: wide) -> str | None:
     """A path in a program's memory; None when it is none of those that are told here."""
     # Not over the end of a page: the next one may not be there.
-    room = PAGE - addr % PAGE
+    room = narrow(PAGE - addr % PAGE)
     data = bytes(read_memory(tid, addr, min(room, PATH_BYTES)))
     if room < PATH_BYTES and b"\0" not in data:
         data += bytes(read_memory(tid, addr + room, PATH_BYTES - room))

@@ -9,10 +9,11 @@ from __future__ import annotations
 import errno
 import mmap
 import struct
-from typing import Any
+from typing import Any, Final
 
 from fastpath.base.seccomp import read_into, read_memory, write_memory
 from stack.core.errors import os_error
+from stack.core.rows import narrow, row, state, wide
 from stack.core.sockaddr import sockaddr, sockaddr_bytes
 
 MSGHDR = struct.Struct("=QI4xQQQQi4x")
@@ -21,38 +22,41 @@ IOVEC = struct.Struct("=QQ")
 CMSGHDR = struct.Struct("=Qii")
 TIMESPEC = struct.Struct("=qq")
 SECOND_NS, NEVER_NS = 1_000_000_000, (1 << 63) - 1
-UIO_MAXIOV = 1024
-PIECE_BYTES = 1 << 20
+UIO_MAXIOV: Final = 1024
+PIECE_BYTES: Final = 1 << 20
 """Read from or written to a program at a time, at most; a stream goes on after it."""
-NAME_BYTES = 128
-CONTROL_BYTES = 1 << 16
-MSG_CTRUNC = 0x8
+NAME_BYTES: Final = 128
+CONTROL_BYTES: Final = 1 << 16
+MSG_CTRUNC: Final = 0x8
 
 Iov = list[tuple[int, int]]
 
 
+@state
 class Room:
     """Who answers calls has a room through which a call moves data. The next call overwrites it."""
 
-    _room: memoryview | None = None
-
-    def room(self) -> memoryview:
-        """PIECE_BYTES, of which memory is taken as far as they are used."""
-        if self._room is None:
-            self._room = memoryview(mmap.mmap(-1, PIECE_BYTES))
-        return self._room
+    view: memoryview | None = row()
 
 
-def get_name(tid: int, addr: int, size: int) -> bytes | None:
+def room_of(at: Room) -> memoryview:
+    """PIECE_BYTES, of which memory is taken as far as they are used."""
+    if at.view is None:
+        at.view = memoryview(mmap.mmap(-1, PIECE_BYTES))
+    return at.view
+
+
+def get_name(tid: int, addr: wide, size: wide) -> bytes | None:
     """The bytes of a struct sockaddr; None for a null pointer. Raises: OSError EINVAL, EFAULT."""
     if not addr:
         return None
-    if not 0 <= (size & 0xFFFFFFFF) <= NAME_BYTES:
+    room = narrow(size & 0xFFFFFFFF)
+    if room > NAME_BYTES:
         raise os_error(errno.EINVAL, f"an address of {size} bytes")
-    return bytes(read_memory(tid, addr, size & 0xFFFFFFFF))
+    return bytes(read_memory(tid, addr, room))
 
 
-def put_name(tid: int, addr: int, len_addr: int, name: sockaddr | None) -> None:
+def put_name(tid: int, addr: wide, len_addr: wide, name: sockaddr | None) -> None:
     """move_addr_to_user: the struct, cut to what there is room for, and its whole length."""
     if not addr or not len_addr:
         return
@@ -64,7 +68,7 @@ def put_name(tid: int, addr: int, len_addr: int, name: sockaddr | None) -> None:
     write_memory(tid, len_addr, struct.pack("=i", len(data)))
 
 
-def get_time(tid: int, addr: int, unit_ns: int = 1) -> int:
+def get_time(tid: int, addr: wide, unit_ns: int = 1) -> int:
     """A struct timespec, or a timeval with `unit_ns` of 1000, in ns. Raises: OSError EINVAL."""
     seconds, rest = TIMESPEC.unpack(read_memory(tid, addr, TIMESPEC.size))
     if seconds < 0 or not 0 <= rest * unit_ns < SECOND_NS:
@@ -72,11 +76,11 @@ def get_time(tid: int, addr: int, unit_ns: int = 1) -> int:
     return int(min(seconds * SECOND_NS + rest * unit_ns, NEVER_NS))
 
 
-def get_iov(tid: int, addr: int, count: int) -> Iov:
+def get_iov(tid: int, addr: wide, count: wide) -> Iov:
     """import_iovec: (address, bytes) of each buffer. Raises: OSError EINVAL, EMSGSIZE, EFAULT."""
     if not 0 <= count <= UIO_MAXIOV:
         raise os_error(errno.EMSGSIZE if count > 0 else errno.EINVAL, f"{count} buffers")
-    rows = list(IOVEC.iter_unpack(bytes(read_memory(tid, addr, IOVEC.size * count))))
+    rows = list(IOVEC.iter_unpack(bytes(read_memory(tid, addr, IOVEC.size * narrow(count)))))
     if any(size >> 63 for _, size in rows):
         raise os_error(errno.EINVAL, "a buffer of negative size")
     return rows
@@ -127,7 +131,7 @@ def scatter(tid: int, iov: Iov, data: Any, skip: int = 0) -> None:
             break
 
 
-def total(iov: Iov) -> int:
+def total(iov: Iov) -> wide:
     """Bytes of all buffers."""
     return iov[0][1] if len(iov) == 1 else sum(size for _, size in iov)
 

@@ -27,48 +27,73 @@ import contextlib
 import os
 import socket as unix
 from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final
 
 from fastpath.base.seccomp import get_fd
 from stack.core.bsd_socket import socket, sockfd_lookup
+from stack.core.rows import row, state
 from stack.core.sock import sk_sleep
 from stack.core.uapi import POLLERR, POLLHUP, POLLIN, POLLOUT, POLLRDHUP
 from stack.net import Net
 
 FILL = bytes(2048)
 """Over a quarter of the smallest send buffer."""
-MANY = 1 << 16
-HANG_UP = POLLHUP | POLLRDHUP
+MANY: Final = 1 << 16
+HANG_UP: Final = POLLHUP | POLLRDHUP
 
 
-class Placeholder:
+@state
+class Opened:
+    """What a program's number stands for."""
+
+    fd: int
+    """The socket's number on the host."""
+    sock: socket
+
+
+@state
+class Placeholder(Opened):
     """One open socket of a program. Call with the host's lock held."""
+
+    ours: Any = row()
+    """The other end, which shows what is true."""
+    theirs: unix.socket | None = row()
+    """The program's end, until the program has it."""
+    inode: int = row(0)
+    """That of the program's end."""
+    watched: bool = row(True)
+    shown: int = row(POLLOUT)
+    """Bits of poll(2)."""
+    waiting: int = row(0)
+    """Calls that wait here."""
+    where: tuple[int, int] = row((0, -1))
+    """A thread and its number for the program's end, when it was last at hand."""
+    guard: unix.socket | None = row()
+    moves: Callable[[Placeholder, int, int], None] | None = row()
+    """Called with the number of the end that told of the close, and of that which will."""
+    changed: Callable[[], None] | None = row()
+    """Called when the kernel may have woken whoever waits for the program's end."""
+
+    if TYPE_CHECKING:
+
+        def init_state(self) -> None:
+            """As `@state` makes it."""
 
     def __init__(
         self, net: Net, fd: int, nonblock: bool, changed: Callable[[], None] | None = None
     ) -> None:
+        self.init_state()
         self.fd = fd
-        """The socket's number on the host."""
-        self.sock: socket = sockfd_lookup(net, fd)
+        self.sock = sockfd_lookup(net, fd)
+        self.changed = changed
         kind = unix.SOCK_STREAM | unix.SOCK_CLOEXEC
         theirs, self.ours = unix.socketpair(unix.AF_UNIX, kind)
         theirs.setblocking(not nonblock)
         theirs.setsockopt(unix.SOL_SOCKET, unix.SO_SNDBUF, 0)  # the least there is
         self.ours.setblocking(False)
         self.inode = os.fstat(theirs.fileno()).st_ino
-        self.theirs: unix.socket | None = theirs
-        """The program's end, until the program has it."""
-        self._watched = True
-        self._shown = POLLOUT
-        self.waiting = 0
-        """Calls that wait here."""
-        self.where = (0, -1)
-        """A thread and its number for the program's end, when it was last at hand."""
-        self.guard: unix.socket | None = None
-        self.moves: Callable[[Placeholder, int, int], None] | None = None
-        """Called with the number of the end that told of the close, and of that which will."""
-        self._changed = changed
-        """Called when the kernel may have woken whoever waits for the program's end."""
-        sk_sleep(self.sock.sk).add(self._woken)
+        self.theirs = theirs
+        sk_sleep(self.sock.sk).add(self.woken)
         self.refresh(theirs)
 
     def given(self) -> None:
@@ -91,64 +116,28 @@ class Placeholder:
 
     def hides(self, bits: int) -> bool:
         """Whether POLLERR or POLLHUP of `bits` is not shown."""
-        return bool(bits & (POLLERR | POLLHUP) & ~self._shown)
+        return bool(bits & (POLLERR | POLLHUP) & ~self.shown)
 
     def _unwatch(self) -> None:
         """Show no more changes."""
-        if self._watched and self.sock.sk is not None:
-            sk_sleep(self.sock.sk).remove(self._woken)
-        self._watched = False
+        if self.watched and self.sock.sk is not None:
+            sk_sleep(self.sock.sk).remove(self.woken)
+        self.watched = False
 
     def end(self) -> None:
         """The socket goes: whoever waits for it goes on, and finds out."""
         self._unwatch()
         with contextlib.suppress(OSError):
             self.ours.shutdown(unix.SHUT_WR)
-        if self._changed is not None:
-            self._changed()
+        if self.changed is not None:
+            self.changed()
 
-    def bits(self) -> int:
-        """What poll(2) would say of the socket."""
-        sock = self.sock
-        if sock.ops is None or sock.sk is None:
-            return POLLIN | POLLOUT | POLLRDHUP
-        bits = sock.ops.poll(sock.file, sock, None)
-        if bits & POLLERR:
-            bits |= POLLIN | POLLOUT
-        if bits & HANG_UP == HANG_UP:
-            return bits & (HANG_UP | POLLERR) | POLLIN | POLLOUT
-        return bits & (POLLIN | POLLOUT | POLLRDHUP)
-
-    def _woken(self) -> None:
+    def woken(self) -> None:
+        """The socket's wait queue was woken."""
         if not self.waiting:
-            self.show()
+            show(self)
 
-    def show(self) -> None:
-        """Something has come, or there is room: what needs the program's end is not shown yet."""
-        if self._watched and not self._shown & POLLHUP:
-            self._show(self.bits())
-
-    def _show(self, bits: int) -> None:
-        if bits & POLLHUP and self._hang_up(bits):
-            pass
-        elif bits & POLLRDHUP and not self._shown & POLLRDHUP:
-            self.ours.shutdown(unix.SHUT_WR)
-            self._shown |= POLLRDHUP | POLLIN
-        elif bits & POLLIN:
-            # Again where it is shown: whoever waits for an edge (EPOLLET) has one.
-            try:  # noqa: SIM105  # contextlib.suppress() takes longer, and this is per packet
-                self.ours.send(b"\0")
-            except OSError:
-                pass
-            self._shown |= POLLIN
-        if bits & POLLOUT and not self._shown & POLLOUT:
-            with contextlib.suppress(OSError):
-                self.ours.recv(MANY)  # the filling
-            self._shown |= POLLOUT
-        if self._changed is not None:
-            self._changed()
-
-    def _hang_up(self, bits: int) -> bool:
+    def hang_up(self, bits: int) -> bool:
         """Show POLLHUP, and POLLERR if it is there. False: there is no room for the guard."""
         theirs, guard = unix.socketpair()
         with theirs:
@@ -169,37 +158,75 @@ class Placeholder:
             self.ours.close()
         else:
             self.ours.shutdown(unix.SHUT_RDWR)
-        self._shown = bits
+        self.shown = bits
         return True
-
-    def stale(self) -> int:
-        """What is shown and no longer true, so that `refresh` has to follow."""
-        if not self._watched:
-            return 0
-        gone = self._shown & ~self.bits()
-        if self._shown & POLLHUP:
-            return gone & POLLERR
-        return gone & (POLLOUT if self._shown & POLLRDHUP else POLLIN | POLLOUT)
-
-    def drained(self) -> None:
-        """Nothing is left in the program's end: POLLIN is not shown any more."""
-        self._shown &= ~POLLIN
 
     def refresh(self, end: unix.socket) -> None:
         """Show all that is true now; `end` is the program's."""
-        bits = self.bits()
-        if self._shown & POLLHUP:
-            if self._shown & ~bits & POLLERR:
+        bits = true_bits(self)
+        if self.shown & POLLHUP:
+            if self.shown & ~bits & POLLERR:
                 end.getsockopt(unix.SOL_SOCKET, unix.SO_ERROR)  # which clears it
-                self._shown &= ~POLLERR
+                self.shown &= ~POLLERR
             return
-        if self._shown & ~bits & POLLIN:
+        if self.shown & ~bits & POLLIN:
             with contextlib.suppress(OSError):
                 end.recv(MANY, unix.MSG_DONTWAIT)
-            self._shown &= ~POLLIN
-        if self._shown & ~bits & POLLOUT:
+            self.shown &= ~POLLIN
+        if self.shown & ~bits & POLLOUT:
             with contextlib.suppress(OSError):
                 end.send(FILL, unix.MSG_DONTWAIT)
-            self._shown &= ~POLLOUT
-        if bits & ~self._shown:
-            self._show(bits)
+            self.shown &= ~POLLOUT
+        if bits & ~self.shown:
+            show_bits(self, bits)
+
+
+def true_bits(at: Placeholder) -> int:
+    """What poll(2) would say of the socket."""
+    sock = at.sock
+    if sock.ops is None or sock.sk is None:
+        return POLLIN | POLLOUT | POLLRDHUP
+    bits = sock.ops.poll(sock.file, sock, None)
+    if bits & POLLERR:
+        bits |= POLLIN | POLLOUT
+    if bits & HANG_UP == HANG_UP:
+        return bits & (HANG_UP | POLLERR) | POLLIN | POLLOUT
+    return bits & (POLLIN | POLLOUT | POLLRDHUP)
+
+
+def show(at: Placeholder) -> None:
+    """Something has come, or there is room: what needs the program's end is not shown yet."""
+    if at.watched and not at.shown & POLLHUP:
+        show_bits(at, true_bits(at))
+
+
+def show_bits(at: Placeholder, bits: int) -> None:
+    """Show `bits` as far as the program's end is not needed for it."""
+    if bits & POLLHUP and at.hang_up(bits):
+        pass
+    elif bits & POLLRDHUP and not at.shown & POLLRDHUP:
+        at.ours.shutdown(unix.SHUT_WR)
+        at.shown |= POLLRDHUP | POLLIN
+    elif bits & POLLIN:
+        # Again where it is shown: whoever waits for an edge (EPOLLET) has one.
+        try:  # noqa: SIM105  # contextlib.suppress() takes longer, and this is per packet
+            at.ours.send(b"\0")
+        except OSError:
+            pass
+        at.shown |= POLLIN
+    if bits & POLLOUT and not at.shown & POLLOUT:
+        with contextlib.suppress(OSError):
+            at.ours.recv(MANY)  # the filling
+        at.shown |= POLLOUT
+    if at.changed is not None:
+        at.changed()
+
+
+def stale(at: Placeholder) -> int:
+    """What is shown and no longer true, so that `refresh` has to follow."""
+    if not at.watched:
+        return 0
+    gone = at.shown & ~true_bits(at)
+    if at.shown & POLLHUP:
+        return gone & POLLERR
+    return gone & (POLLOUT if at.shown & POLLRDHUP else POLLIN | POLLOUT)

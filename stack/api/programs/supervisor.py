@@ -18,67 +18,75 @@ import signal
 import socket as unix
 import traceback
 from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeAlias
 
 from fastpath.base.seccomp import Listener, fd_flags, get_fd, write_memory
 from stack.api.programs.filter import numbers
 from stack.api.programs.memory import SECOND_NS, TIMESPEC, Room
-from stack.api.programs.placeholder import Placeholder
+from stack.api.programs.placeholder import Opened, Placeholder, show, stale
 from stack.api.programs.rings import Lent
 from stack.api.programs.sysfs import Tree
 from stack.api.programs.virtual import Attached, Held, status_of
 from stack.core.bsd_socket import sys_close
 from stack.core.errors import os_error
+from stack.core.rows import narrow, row, state, wide
 from stack.core.sock import sk_sleep
 from stack.core.uapi import O_NONBLOCK, POLLIN
 from stack.net import Net
 
-SIGNAL_NS = 10_000_000
+SIGNAL_NS: Final = 10_000_000
 """How often the signals of threads that wait in a call are looked at."""
-SERVED_AT_ONCE = 16
+SERVED_AT_ONCE: Final = 16
 """Calls answered until timers and links have their turn."""
 SIGNALS = re.compile(
     rb"\nSigPnd:\t(\w+)\nShdPnd:\t(\w+)\nSigBlk:\t(\w+)\nSigIgn:\t\w+\nSigCgt:\t(\w+)\n"
 )
-ERESTARTSYS = 512
+ERESTARTSYS: Final = 512
 """To the kernel: EINTR, or the call again, as the signal's handler was installed (SA_RESTART)."""
+
+
+def nothing() -> None:
+    """Nobody wants to know."""
 
 
 class Waiting(Exception):
     """Raised by a call: it has to wait."""
 
 
+if TYPE_CHECKING:
+    Answers: TypeAlias = "Supervisor"
+    """To the compiler any object: another class may have the methods that `calls` needs."""
+
+
+@state
 class Call:
     """A program's call. `args` are six numbers of 64 bits, as the program gave them."""
 
-    state: Any = None
+    supervisor: Answers
+    """Who answers it."""
+    id: wide
+    tid: int
+    name: str
+    args: tuple[int, ...]
+    state: Any = row()
     """What the call's function keeps between its tries; a number: bytes that were moved."""
-    row = 0
+    messages: int = row(0)
     """Messages that are done, of a call for many."""
-    deadline: int | None = None
+    deadline: int | None = row()
     """When a call for many messages takes no more, in ns."""
-    done = False
-    socket: Placeholder | None = None
-    """The socket of the network that the first argument names, once it was looked for."""
-    timer: Any = None
-    held: Held | None = None
+    done: bool = row(False)
+    socket: Any = row()
+    """The Opened that the first argument names, once it was looked for."""
+    timer: Any = row()
+    held: Held | None = row()
     """What it waits for where time is virtual, unless that is a socket."""
-    scheduled = False
-    writes_to: Any = None
+    scheduled: bool = row(False)
+    writes_to: Any = row()
     """The struct sock whose sk_write_pending counts this call."""
 
-    def __init__(self, supervisor: Supervisor, call_id: int, tid: int, name: str, args: Any):
-        self.supervisor = supervisor
-        self.id = call_id
-        self.tid = tid
-        self.name = name
-        self.args: tuple[int, ...] = args
-
-    def wrote(self) -> None:
-        """No data of this call's will follow."""
-        if self.writes_to is not None:
-            self.writes_to.sk_write_pending -= 1
-            self.writes_to = None
+    def attempt(self) -> None:
+        """Try the call for the first time."""
+        attempt(self.supervisor, self)
 
     def woken(self) -> None:
         """The socket may be ready. It is in the midst of what made it so, so later."""
@@ -91,48 +99,92 @@ class Call:
         self.scheduled = False
         if self.done:
             return
-        if self.supervisor.listener.valid(self.id):
-            self.supervisor.attempt(self)
-            if not self.done and self.socket is not None:
-                self.socket.show()
+        supervisor: Supervisor = self.supervisor
+        if supervisor.listener.valid(self.id):
+            attempt(supervisor, self)
+            at: Placeholder | None = self.socket
+            if not self.done and at is not None:
+                show(at)
         else:
-            self.supervisor.dropped(self)
+            supervisor.dropped(self)
 
     def interrupted(self, error: int) -> None:
         """End the wait: with what was moved, if there is any, else with `error`."""
-        moved = self.row or (self.state if isinstance(self.state, int) else 0)
-        self.supervisor.finish(self, moved, 0 if moved else error)
-
-    def placeholder(self) -> Placeholder | None:
-        """The socket of the network that the first argument names; None: it names none.
-
-        Raises: OSError ENETDOWN.
-        """
-        if self.socket is None:
-            self.socket = self.supervisor.at(self.tid, self.args[0])
-        if self.socket is not None and self.supervisor.down:
-            raise self.supervisor.gone(self)
-        return self.socket
-
-    def sigpipe(self) -> None:
-        """The signal of a write to a connection that is closed, unless the program ignores it."""
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(self.tid, signal.SIGPIPE)
-
-    def nonblock(self) -> bool:
-        """Whether O_NONBLOCK is set at the descriptor. Raises: OSError EBADF."""
-        number = self.args[0] & 0xFFFFFFFF
-        assert self.socket is not None
-        flags = self.supervisor.listener.status(self.tid, number, self.socket.inode)
-        if flags < 0:
-            flags = fd_flags(self.tid, number)
-        if flags < 0:
-            raise os_error(errno.EBADF, f"descriptor {number} of thread {self.tid}")
-        return bool(flags & O_NONBLOCK)
+        moved = moved_by(self)
+        finish(self.supervisor, self, moved, 0 if moved else error)
 
 
+def moved_by(call: Call) -> int:
+    """What a call has done that cannot wait any longer: messages, or bytes."""
+    return call.messages or (call.state if isinstance(call.state, int) else 0)
+
+
+def end_of_writing(call: Call) -> None:
+    """No data of this call's will follow."""
+    if call.writes_to is not None:
+        call.writes_to.sk_write_pending -= 1
+        call.writes_to = None
+
+
+def opened(call: Call) -> Opened | None:
+    """The socket of the network that the first argument names; None: it names none.
+
+    Raises: OSError ENETDOWN.
+    """
+    at: Opened | None = call.socket
+    if at is None:
+        at = call.supervisor.at(call.tid, call.args[0])
+        if at is None:
+            return None
+        call.socket = at
+    if call.supervisor.down:
+        raise call.supervisor.gone(call)
+    return at
+
+
+@state
 class Supervisor(Room):
     """Serves the programs of one host that share a filter. Call with the host's lock held."""
+
+    host: Net = row()
+    attached: Attached | None = row()
+    """All programs of the host's clock, if that is a virtual one."""
+    listener: Listener = row()
+    log: Callable[[str], Any] = row()
+    trace: bool = row(False)
+    functions: dict[str, Callable[[Call], int | None]] = row()
+    """What answers a call, by its name."""
+    names: dict[int, str] = row()
+    """By a call's number."""
+    clock: Any = row()
+    sockets: dict[int, Placeholder] = row(make=dict)
+    """By the inode of the program's end."""
+    ends: dict[int, Placeholder] = row(make=dict)
+    """By the number of our end, which is in the set `hang_ups`."""
+    hang_ups: select.epoll = row(make=select.epoll)
+    waiting: dict[Call, None] = row(make=dict)
+    """In the order in which they began to wait."""
+    timers: dict[int, Any] = row(make=dict)
+    """Timers in virtual time: a process's by its number, others by that of their eventfd."""
+    lent: list[Lent] = row(make=list)
+    """Rings that a call maps at the moment."""
+    tree: Tree = row(make=Tree)
+    calls: int = row(0)
+    signals: Any = row()
+    """The timer of the next look at the signals of threads that wait."""
+    on_ended: Callable[[], Any] = row(nothing)
+    """Called once, when no process is left that could call."""
+    ended: bool = row(False)
+    """That is so."""
+    down: bool = row(False)
+    """The host serves no longer, but processes are left."""
+    told: bool = row(False)
+    """The first call that failed for this has been told."""
+
+    if TYPE_CHECKING:
+
+        def init_state(self) -> None:
+            """As `@state` makes it."""
 
     def __init__(
         self,
@@ -143,45 +195,41 @@ class Supervisor(Room):
         trace: bool,
         attached: Attached | None = None,
     ) -> None:
+        self.init_state()
         self.host = host
         self.attached = attached
-        """All programs of the host's clock, if that is a virtual one."""
         self.listener = listener
         self.log = log
         self.trace = trace
-        self.sockets: dict[int, Placeholder] = {}
-        """By the inode of the program's end."""
-        self._ends: dict[int, Placeholder] = {}
-        """By the number of our end, which is in the set `_hang_ups`."""
-        self._hang_ups = select.epoll()
-        self.waiting: dict[Call, None] = {}
-        """In the order in which they began to wait."""
-        self.timers: dict[int, Any] = {}
-        """Timers in virtual time: a process's by its number, others by that of their eventfd."""
-        self.lent: list[Lent] = []
-        """Rings that a call maps at the moment."""
-        self.tree = Tree()
-        self.calls = 0
-        self._names = numbers(virtual=attached is not None)
-        self._functions = functions
-        self._signals: Any = None
-        self.on_ended: Callable[[], Any] = lambda: None
-        """Called once, when no process is left that could call."""
-        self.ended = False
-        """That is so."""
-        self.down = False
-        """The host serves no longer, but processes are left."""
-        self._told = False
-        self._clock: Any = host.clock
+        self.functions = functions
+        self.names = numbers(virtual=attached is not None)
+        self.clock = host.clock
         if attached is None:
-            self._clock.add_reader(listener.fd, self.serve)
-            self._clock.add_reader(self._hang_ups.fileno(), self.look_at_hang_ups)
+            self.clock.add_reader(listener.fd, self.serve)
+            self.clock.add_reader(self.hang_ups.fileno(), self.look_at_hang_ups)
 
     # --- descriptors ----------------------------------------------------------------------------
 
-    def at(self, tid: int, number: int) -> Placeholder | None:
+    def at(self, tid: int, number: wide) -> Placeholder | None:
         """The socket under a program's number."""
-        return self.sockets.get(self.listener.inode(tid, number & 0xFFFFFFFF))
+        return self.sockets.get(self.listener.inode(tid, narrow(number & 0xFFFFFFFF)))
+
+    def nonblock(self, call: Call) -> bool:
+        """Whether O_NONBLOCK is set at a call's descriptor. Raises: OSError EBADF."""
+        number = call.args[0] & 0xFFFFFFFF
+        at: Placeholder | None = call.socket
+        assert at is not None
+        flags: int = self.listener.status(call.tid, number, at.inode)
+        if flags < 0:
+            flags = fd_flags(call.tid, number)
+        if flags < 0:
+            raise os_error(errno.EBADF, f"descriptor {number} of thread {call.tid}")
+        return bool(flags & O_NONBLOCK)
+
+    def sigpipe(self, call: Call) -> None:
+        """The signal of a write to a connection that is closed, unless the program ignores it."""
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(call.tid, signal.SIGPIPE)
 
     def give(self, call: Call, fd: int, nonblock: bool, flags: int) -> None:
         """Answer a call with a new descriptor for the host's socket `fd`."""
@@ -204,13 +252,13 @@ class Supervisor(Room):
             self._look_for_close(placeholder, placeholder.number())
 
     def _look_for_close(self, placeholder: Placeholder, number: int) -> None:
-        self._ends[number] = placeholder
-        self._hang_ups.register(number, select.EPOLLRDHUP)
+        self.ends[number] = placeholder
+        self.hang_ups.register(number, select.EPOLLRDHUP)
 
     def _moved(self, placeholder: Placeholder, before: int, now: int) -> None:
         """Another descriptor tells from now on that programs have closed a socket."""
-        self._hang_ups.unregister(before)
-        del self._ends[before]
+        self.hang_ups.unregister(before)
+        del self.ends[before]
         self._look_for_close(placeholder, now)
 
     def give_file(self, call: Call, fd: int, flags: int) -> int:
@@ -218,48 +266,34 @@ class Supervisor(Room):
 
         Raises: OSError EMFILE.
         """
-        self._settle(call)
+        settle(self, call)
         try:
             number = self.listener.answer_fd(call.id, fd, flags)
         except OSError as exc:
             if exc.errno != errno.ENOENT:
                 raise
             number = -1
-        self._ended(call)
+        has_answer(self, call)
         if self.trace:
-            self._note(call, number, 0)
+            self.note(call, number, 0)
         return number
 
     def look_at_hang_ups(self) -> None:
         """Close the sockets of which programs have closed the last copy."""
-        found = [self._ends[number] for number, _ in self._hang_ups.poll(0)]
+        found = [self.ends[number] for number, _ in self.hang_ups.poll(0)]
         for placeholder in sorted(found, key=lambda placeholder: placeholder.fd):
             self._drop(placeholder)
 
     def _drop(self, placeholder: Placeholder) -> None:
         for call in [call for call in self.waiting if call.socket is placeholder]:
-            self.finish(call, 0, errno.EBADF)
+            finish(self, call, 0, errno.EBADF)
         number = placeholder.number()
-        self._hang_ups.unregister(number)
-        del self._ends[number]
+        self.hang_ups.unregister(number)
+        del self.ends[number]
         del self.sockets[placeholder.inode]
         placeholder.close()
         if not self.down and not self.host.closed:
             sys_close(self.host, placeholder.fd)
-
-    def show(self, tid: int, number: int, placeholder: Placeholder) -> None:
-        """Bring what is shown under a program's number up to date, of what is no longer true."""
-        placeholder.where = (tid, number)
-        gone = placeholder.stale()
-        if not gone:
-            return
-        if gone == POLLIN and self.listener.drain(tid, number, placeholder.inode):
-            placeholder.drained()
-            return
-        with contextlib.suppress(OSError):
-            end = unix.socket(unix.AF_UNIX, unix.SOCK_STREAM, 0, get_fd(tid, number))
-            with end:
-                placeholder.refresh(end)
 
     def lend(self, call: Call, number: int, fd: int) -> None:
         """Have `call`, which goes on, find the file `fd` under a socket's number."""
@@ -275,7 +309,7 @@ class Supervisor(Room):
 
     def soon(self, fn: Callable[[], Any]) -> None:
         """Call `fn()` after this event."""
-        self._clock.call_soon(fn)
+        self.clock.call_soon(fn)
 
     def serve(self) -> None:
         """Answer the calls that wait, while nothing else is to be done.
@@ -286,24 +320,17 @@ class Supervisor(Room):
             found = self.listener.next()
             if found is None:
                 if self.listener.ended:
-                    self._clock.remove_reader(self.listener.fd)
+                    self.clock.remove_reader(self.listener.fd)
                     self.has_ended()
                 return
-            self.attempt(self._call(*found))
-            if self._clock.waiting_now:
+            attempt(self, call_of(self, found))
+            if self.clock.waiting_now:
                 return
 
     def receive(self) -> Call | None:
         """Take the call that waits."""
         found = self.listener.recv()
-        return None if found is None else self._call(*found)
-
-    def _call(self, call_id: int, tid: int, number: int, args: tuple[int, ...]) -> Call:
-        self.calls += 1
-        call = Call(self, call_id, tid, self._names.get(number) or str(number), args)
-        if self.lent:
-            self.lent = [lent for lent in self.lent if not lent.back(call)]
-        return call
+        return None if found is None else call_of(self, found)
 
     def has_ended(self) -> None:
         """No process has the filter any more."""
@@ -311,78 +338,33 @@ class Supervisor(Room):
         self._release()
         self.on_ended()
 
-    def attempt(self, call: Call) -> None:
-        """Try a call: answer it, or leave it waiting."""
-        try:
-            value = self._functions[call.name](call)
-        except Waiting:
-            return
-        except OSError as exc:
-            self.finish(call, 0, exc.errno or errno.EIO)
-        except Exception:  # a mistake of ours must not stop the program for ever
-            self.log(f"{call.name} of {call.tid}: {traceback.format_exc()}")
-            self.finish(call, 0, errno.EIO)
-        else:
-            if value is not None:
-                self.finish(call, value)
-            elif not call.done:  # not ours
-                self.forget(call)
-                self._ended(call)
-                self.listener.go_on(call.id)
-
-    def finish(self, call: Call, value: int, error: int = 0) -> None:
-        """Answer: the call returns `value`, or fails with `error`."""
-        if call.done:
-            self.forget(call)
-        else:
-            if error == errno.EAGAIN and self.attached is not None:
-                self.attached.idle(call.tid)
-            self._ended(call)
-            self._settle(call)
-            if self.trace:
-                self._note(call, value, error)
-            self.listener.answer(call.id, value, error)
-
     def gone(self, call: Call) -> OSError:
         """The error of calls about the network from now on; the first of them is told."""
-        if not self._told:
-            self._told = True
+        if not self.told:
+            self.told = True
             self.log(f"{call.name} of {call.tid}: the host is gone; calls fail with ENETDOWN")
         return os_error(errno.ENETDOWN, "the host is gone")
 
-    def _ended(self, call: Call) -> None:
-        """The call has its answer."""
-        call.done = True
-        if self.attached is not None:
-            self.attached.answered(call)
-
     def dropped(self, call: Call) -> None:
         """The call's thread has been killed."""
-        self.forget(call)
-        self._ended(call)
+        forget(self, call)
+        has_answer(self, call)
 
-    def _settle(self, call: Call) -> None:
-        """A call is about to return: it waits no longer, and its socket shows what is true now."""
-        self.forget(call)
-        if call.socket is not None:
-            self.show(call.tid, call.args[0] & 0xFFFFFFFF, call.socket)
-
-    def wait(
-        self, call: Call, placeholder: Placeholder, timeout_ns: int = 0, late: int = errno.EAGAIN
-    ) -> NoReturn:
+    def wait(self, call: Call, at: Any, timeout_ns: int = 0, late: int = errno.EAGAIN) -> NoReturn:
         """Have the call tried again when the socket may be ready; after `timeout_ns` it fails.
 
         Raises: Waiting.
         """
         if call not in self.waiting:
+            placeholder: Placeholder = at
             self.waiting[call] = None
             placeholder.waiting += 1
             sk_sleep(placeholder.sock.sk).add(call.woken)
-            now = self._clock.now_ns()
+            now = self.clock.now_ns()
             if timeout_ns:
-                call.timer = self._clock.call_at(now + timeout_ns, lambda: call.interrupted(late))
-            if self._signals is None and self.attached is None:
-                self._signals = self._clock.call_at(now + SIGNAL_NS, self._look_at_signals)
+                call.timer = self.clock.call_at(now + timeout_ns, lambda: call.interrupted(late))
+            if self.signals is None and self.attached is None:
+                self.signals = self.clock.call_at(now + SIGNAL_NS, self._look_at_signals)
         raise Waiting
 
     def hold(self, call: Call, held: Held) -> NoReturn:
@@ -392,26 +374,8 @@ class Supervisor(Room):
         """
         call.held = held
         self.waiting[call] = None
-        call.timer = self._clock.call_at(held.deadline, call.again)
+        call.timer = self.clock.call_at(held.deadline, call.again)
         raise Waiting
-
-    def forget(self, call: Call) -> None:
-        """It waits no longer."""
-        if call not in self.waiting:
-            return
-        del self.waiting[call]
-        placeholder = call.socket
-        if placeholder is not None and call.held is None:
-            placeholder.waiting -= 1
-            if placeholder.sock.sk is not None:
-                sk_sleep(placeholder.sock.sk).remove(call.woken)
-            placeholder.show()
-        call.wrote()
-        if call.timer is not None:
-            call.timer.cancel()
-            call.timer = None
-        if call.held is not None:
-            call.held.close()
 
     def look_at_kept(self) -> None:
         """Where time is virtual: try calls again whose end the kernel does not tell."""
@@ -425,32 +389,32 @@ class Supervisor(Room):
                 if has_signal(call.tid):
                     call.interrupted(ERESTARTSYS)
             elif not has_signal(call.tid, held.mask):
-                self.attempt(call)
+                attempt(self, call)
             elif held.mask is not None:  # the kernel has the call unblock it, and fail
-                self.forget(call)
-                self._ended(call)
+                forget(self, call)
+                has_answer(self, call)
                 self.listener.go_on(call.id)
             else:
                 if held.left_addr:
-                    left = max(held.deadline - self._clock.now_ns(), 0)
+                    left = max(held.deadline - self.clock.now_ns(), 0)
                     with contextlib.suppress(OSError):
                         write_memory(
                             call.tid, held.left_addr, TIMESPEC.pack(*divmod(left, SECOND_NS))
                         )
-                self.finish(call, 0, errno.EINTR)
+                finish(self, call, 0, errno.EINTR)
 
     def _look_at_signals(self) -> None:
-        self._signals = None
+        self.signals = None
         for call in list(self.waiting):
             if not self.listener.valid(call.id):
                 self.dropped(call)
             elif has_signal(call.tid):
                 call.interrupted(ERESTARTSYS)
         if self.waiting:
-            when = self._clock.now_ns() + SIGNAL_NS
-            self._signals = self._clock.call_at(when, self._look_at_signals)
+            when = self.clock.now_ns() + SIGNAL_NS
+            self.signals = self.clock.call_at(when, self._look_at_signals)
 
-    def _note(self, call: Call, value: int, error: int) -> None:
+    def note(self, call: Call, value: int, error: int) -> None:
         args = ", ".join(f"{arg:#x}" if arg > 9 else str(arg) for arg in call.args)
         said = f"-1 {errno.errorcode.get(error, error)}" if error else str(value)
         self.log(f"[{call.tid}] {call.name}({args}) = {said}")
@@ -459,7 +423,7 @@ class Supervisor(Room):
         """Close the programs' sockets. From now on calls about them fail with ENETDOWN; processes
         that are left go on with all others until they end."""
         for call in list(self.waiting):
-            self.finish(call, 0, errno.ENETDOWN)
+            finish(self, call, 0, errno.ENETDOWN)
         for placeholder in self.sockets.values():
             placeholder.end()
             if not self.host.closed:
@@ -473,9 +437,9 @@ class Supervisor(Room):
             self._release()
 
     def _stop_timers(self) -> None:
-        if self._signals is not None:
-            self._signals.cancel()
-            self._signals = None
+        if self.signals is not None:
+            self.signals.cancel()
+            self.signals = None
         for timer in self.timers.values():
             timer.close()
         self.timers.clear()
@@ -489,10 +453,104 @@ class Supervisor(Room):
         self.tree.close()
         for placeholder in sorted(self.sockets.values(), key=lambda placeholder: placeholder.fd):
             self._drop(placeholder)
-        if self.attached is None and not self._hang_ups.closed:
-            self._clock.remove_reader(self._hang_ups.fileno())
-        self._hang_ups.close()
+        if self.attached is None and not self.hang_ups.closed:
+            self.clock.remove_reader(self.hang_ups.fileno())
+        self.hang_ups.close()
         self.listener.close()
+
+
+def call_of(supervisor: Supervisor, found: tuple[Any, ...]) -> Call:
+    """The call that the listener has told of."""
+    supervisor.calls += 1
+    call_id, tid, number, args = found
+    name = supervisor.names.get(number) or str(number)
+    call = Call(supervisor, call_id, tid, name, args)
+    if supervisor.lent:
+        supervisor.lent = [lent for lent in supervisor.lent if not lent.back(call)]
+    return call
+
+
+def attempt(supervisor: Supervisor, call: Call) -> None:
+    """Try a call: answer it, or leave it waiting."""
+    try:
+        value = supervisor.functions[call.name](call)
+    except Waiting:
+        return
+    except OSError as exc:
+        finish(supervisor, call, 0, exc.errno or errno.EIO)
+    except Exception:  # a mistake of ours must not stop the program for ever
+        supervisor.log(f"{call.name} of {call.tid}: {traceback.format_exc()}")
+        finish(supervisor, call, 0, errno.EIO)
+    else:
+        if value is not None:
+            finish(supervisor, call, value, 0)
+        elif not call.done:  # not ours
+            forget(supervisor, call)
+            has_answer(supervisor, call)
+            supervisor.listener.go_on(call.id)
+
+
+def finish(supervisor: Supervisor, call: Call, value: int, error: int) -> None:
+    """Answer: the call returns `value`, or fails with `error`, unless that is 0."""
+    if call.done:
+        forget(supervisor, call)
+        return
+    if error == errno.EAGAIN and supervisor.attached is not None:
+        supervisor.attached.idle(call.tid)
+    has_answer(supervisor, call)
+    settle(supervisor, call)
+    if supervisor.trace:
+        supervisor.note(call, value, error)
+    supervisor.listener.answer(call.id, value, error)
+
+
+def has_answer(supervisor: Supervisor, call: Call) -> None:
+    """The call is done."""
+    call.done = True
+    if supervisor.attached is not None:
+        supervisor.attached.answered(call)
+
+
+def settle(supervisor: Supervisor, call: Call) -> None:
+    """A call is about to return: it waits no longer, and its socket shows what is true now."""
+    forget(supervisor, call)
+    at: Placeholder | None = call.socket
+    if at is not None:
+        show_at(supervisor, call.tid, call.args[0] & 0xFFFFFFFF, at)
+
+
+def show_at(supervisor: Supervisor, tid: int, number: int, at: Placeholder) -> None:
+    """Bring what is shown under a program's number up to date, of what is no longer true."""
+    at.where = (tid, number)
+    gone = stale(at)
+    if not gone:
+        return
+    if gone == POLLIN and supervisor.listener.drain(tid, number, at.inode):
+        at.shown &= ~POLLIN  # nothing is left in the program's end
+        return
+    with contextlib.suppress(OSError):
+        end = unix.socket(unix.AF_UNIX, unix.SOCK_STREAM, 0, get_fd(tid, number))
+        with end:
+            at.refresh(end)
+
+
+def forget(supervisor: Supervisor, call: Call) -> None:
+    """A call waits no longer."""
+    if call not in supervisor.waiting:
+        return
+    del supervisor.waiting[call]
+    at: Placeholder | None = call.socket
+    if at is not None and call.held is None:
+        at.waiting -= 1
+        if at.sock.sk is not None:
+            sk_sleep(at.sock.sk).remove(call.woken)
+        show(at)
+    end_of_writing(call)
+    if call.timer is not None:
+        call.timer.cancel()
+        call.timer = None
+    if call.held is not None:
+        call.held.close()
 
 
 def has_signal(tid: int, mask: int | None = None) -> bool:

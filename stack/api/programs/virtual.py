@@ -330,7 +330,7 @@ class Attached:
             step = min(IDLE_NS << min((count - IDLE_CALLS) >> 10, 20), IDLE_MOST_NS)
             self.clock.call_at(now + step, call.again)
         else:
-            call.supervisor.attempt(call)
+            call.attempt()
 
     def _look_again(self) -> bool:
         """All rest: have calls that are kept here, and signals, changed? Whether any goes on."""
