@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import errno
+import mmap
 import os
 
 import pytest
@@ -104,27 +105,39 @@ def run(data: dict[int, int]) -> int:
 WORD = st.integers(0, (1 << 32) - 1)
 
 
-@given(st.integers(0, 500), WORD, WORD, WORD)
-def test_the_filter_stops_what_may_be_about_a_socket(number, first, second, third):
+NUMBER = st.integers(0, 500) | st.sampled_from(sorted(seccomp_filter.numbers()))
+PASSES_BY = {
+    "open": (1, os.O_PATH),
+    "openat": (2, os.O_PATH),
+    "newfstatat": (3, 0x1000),
+    "statx": (2, 0x1000),
+}
+"""Calls that the kernel does with these flags (O_PATH, AT_EMPTY_PATH); which argument has them."""
+
+
+@given(NUMBER, st.lists(WORD, min_size=4, max_size=4))
+def test_the_filter_stops_what_may_be_about_a_socket(number, args):
     found = seccomp_filter.machine()
     assert found is not None
-    said = run({0: number, 4: found[1], 16: first, 24: second, 32: third})
+    words = {16 + 8 * place: word for place, word in enumerate(args)}
+    said = run({0: number, 4: found[1]} | words)
     name = seccomp_filter.numbers().get(number)
     if name is None:
-        want = seccomp_filter.ALLOW
-    elif name == "io_uring_setup":
-        want = seccomp_filter.ERRNO | errno.ENOSYS
+        stops = False
     elif name == "socket":
-        want = seccomp_filter.ALLOW if first == 1 else seccomp_filter.NOTIFY
-    elif name in ("open", "openat"):
-        flags = second if name == "open" else third
-        directory = flags & (os.O_DIRECTORY | os.O_PATH)
-        want = seccomp_filter.ALLOW if directory else seccomp_filter.NOTIFY
+        stops = args[0] != 1
+    elif name in PASSES_BY:
+        place, mask = PASSES_BY[name]
+        stops = not args[place] & mask
     elif name == "ioctl":
-        network = second in (0x541B, 0x5411) or second & 0xFF00 == 0x8900
-        want = seccomp_filter.NOTIFY if network else seccomp_filter.ALLOW
+        stops = args[1] in (0x541B, 0x5411) or args[1] & 0xFF00 == 0x8900
+    elif name == "mmap":
+        stops = args[3] & (mmap.MAP_SHARED | mmap.MAP_ANONYMOUS) == mmap.MAP_SHARED
     else:
-        want = seccomp_filter.NOTIFY
+        stops = True
+    want = seccomp_filter.NOTIFY if stops else seccomp_filter.ALLOW
+    if name == "io_uring_setup":
+        want = seccomp_filter.ERRNO | errno.ENOSYS
     assert said == want
     assert run({0: number, 4: 0x40000003}) == seccomp_filter.ERRNO | errno.ENOSYS
 

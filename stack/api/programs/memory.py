@@ -81,8 +81,9 @@ def get_iov(tid: int, addr: wide, count: wide) -> Iov:
     if not 0 <= count <= UIO_MAXIOV:
         raise os_error(errno.EMSGSIZE if count > 0 else errno.EINVAL, f"{count} buffers")
     rows = list(IOVEC.iter_unpack(bytes(read_memory(tid, addr, IOVEC.size * narrow(count)))))
-    if any(size >> 63 for _, size in rows):
-        raise os_error(errno.EINVAL, "a buffer of negative size")
+    for _, size in rows:
+        if size >> 63:
+            raise os_error(errno.EINVAL, "a buffer of negative size")
     return rows
 
 
@@ -133,7 +134,10 @@ def scatter(tid: int, iov: Iov, data: Any, skip: int = 0) -> None:
 
 def total(iov: Iov) -> wide:
     """Bytes of all buffers."""
-    return iov[0][1] if len(iov) == 1 else sum(size for _, size in iov)
+    found: wide = 0
+    for _, size in iov:
+        found += size
+    return found
 
 
 def parse_control(data: bytes) -> list[tuple[int, int, bytes]]:

@@ -334,9 +334,9 @@ class Supervisor(Room):
 
     def has_ended(self) -> None:
         """No process has the filter any more."""
-        self.ended = True
         self._release()
         self.on_ended()
+        self.ended = True  # last, for other threads look at it
 
     def gone(self, call: Call) -> OSError:
         """The error of calls about the network from now on; the first of them is told."""
