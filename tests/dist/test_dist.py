@@ -33,7 +33,7 @@ EXAMPLES = ROOT / "examples"
 # Required is a wheel file below 15 MB, its modules stripped. Machine code packs a bit better than
 # two to one, so what is unpacked takes about twice that; unstripped modules are several times it.
 WHEEL_BYTES = 15_000_000
-UNPACKED_BYTES = 36_000_000
+UNPACKED_BYTES = 37_000_000
 OTHERS = {"stack._state", "fastpath._shared", "e1000emu._benchmarks.pktgen"}
 NOT_SHIPPED = (".ci/", ".git")
 ADDED = ("PKG-INFO", "setup.cfg", "e1000emu.egg-info/")
