@@ -291,9 +291,9 @@ def receive(
             call.supervisor.host, at.fd, msg, (flags & ~uapi.MSG_WAITALL) | uapi.MSG_DONTWAIT
         )
     except BlockingIOError:
-        if done and (flags & uapi.MSG_DONTWAIT or call.supervisor.nonblock(call)):
+        if done and not waits(call, flags):
             return done, msg
-        if flags & (uapi.MSG_DONTWAIT | uapi.MSG_ERRQUEUE) or call.supervisor.nonblock(call):
+        if flags & uapi.MSG_ERRQUEUE or not waits(call, flags):
             raise
         call.supervisor.wait(call, at, timeout_ns(at, "sk_rcvtimeo_ns"))
     except OSError:
@@ -304,7 +304,7 @@ def receive(
     whole = flags & uapi.MSG_WAITALL and stream and not flags & uapi.MSG_PEEK
     if whole and n and done + n < want:
         call.state = done + n
-        if flags & uapi.MSG_DONTWAIT or call.supervisor.nonblock(call):
+        if not waits(call, flags):
             return done + n, msg
         return receive(call, at, iov, flags, msg)
     return done + n, msg
@@ -358,7 +358,7 @@ def send_piece(call: Call, at: Opened, msg: msghdr, flags: int, done: int) -> in
         all_flags = flags | uapi.MSG_DONTWAIT | uapi.MSG_NOSIGNAL
         return int(sys.sys_sendmsg(call.supervisor.host, at.fd, msg, all_flags))
     except BlockingIOError:
-        if not (flags & uapi.MSG_DONTWAIT or call.supervisor.nonblock(call)):
+        if waits(call, flags):
             call.state = done
             wait_to_write(call, at)
         if not done:
