@@ -6,6 +6,7 @@
 #include "skb.h"
 #include "skb_run.h"
 #include <stdlib.h>
+#include <sys/uio.h>
 
 /* The object of an sk_buff is cleared for every packet. gcc turns that memset into `rep stos`, whose
  * start costs more than the rest of alloc_skb; the C library's own takes a third of the time. */
@@ -422,7 +423,32 @@ static void skb_core_pull_tail(skb_core *s, uint32_t n) {
     s->len = len;
 }
 
-/* Append up to n bytes from src in payload pages of `pool`; bytes taken. */
+/* The places of bytes off … off + *n (inside len), at most `most` pieces: their number. *n is what
+ * they hold. */
+static int skb_core_pieces(skb_core *s, uint32_t off, uint32_t *n, struct iovec *out, int most) {
+    uint32_t h = skb_core_headlen(s), left = *n, c, i, skip;
+    int parts = 0;
+    if (off < h && left != 0) {
+        c = h - off < left ? h - off : left;
+        out[parts++] = (struct iovec){s->head + s->data + off, c};
+        off += c;
+        left -= c;
+    }
+    if (left != 0) {
+        skb_core_seek(s, off - h, &i, &skip);
+        for (; left != 0 && parts < most; i++, skip = 0) {
+            skb_frag *f = &s->frags[i];
+            c = f->len - skip < left ? f->len - skip : left;
+            out[parts++] = (struct iovec){f->buf->ptr + f->off + skip, c};
+            left -= c;
+        }
+    }
+    *n -= left;
+    return parts;
+}
+
+/* Append up to n bytes from src in payload pages of `pool`; bytes taken. NULL: the caller fills
+ * them. */
 static uint64_t skb_core_add_data(skb_core *s, skb_pool *pool, const uint8_t *src, uint64_t n) {
     uint64_t done = 0;
     if (n > 0x7FFFFFFFu - s->len)
@@ -435,7 +461,9 @@ static uint64_t skb_core_add_data(skb_core *s, skb_pool *pool, const uint8_t *sr
             c = f->buf->size - f->buf->used;
             if (c > n - done)
                 c = (uint32_t)(n - done);
-            memcpy(skb_core_extend(s, c), src + done, c);
+            uint8_t *end = skb_core_extend(s, c);
+            if (src != NULL)
+                memcpy(end, src + done, c);
         } else {
             b = pool->cur;
             if (b != NULL && b->refs == 1)
@@ -459,7 +487,8 @@ static uint64_t skb_core_add_data(skb_core *s, skb_pool *pool, const uint8_t *sr
                 skb_buf_drop(b);
                 break;
             }
-            memcpy(b->ptr + b->used, src + done, c);
+            if (src != NULL)
+                memcpy(b->ptr + b->used, src + done, c);
             s->truesize += c;
             b->used += c;
         }

@@ -9,7 +9,7 @@ Everything that comes from the program is hostile: addresses and lengths are use
 process_vm_readv(2) and process_vm_writev(2), which fail where there is no memory.
 """
 
-from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytearray cimport PyByteArray_AS_STRING
 from libc.errno cimport EFAULT, EINTR, EINVAL, ENOENT, errno
 from posix.unistd cimport close
@@ -164,10 +164,11 @@ cdef extern from *:
     {
         return ioctl(fd, SECCOMP_IOCTL_NOTIF_SET_FLAGS, (uint64_t)1);
     }
-    static int64_t e1k_vm(int write, int tid, uint64_t addr, void *here, uint64_t n)
+    static int64_t e1k_vm(int write, int tid, uint64_t addr, const struct iovec *here, long parts,
+                          uint64_t n)
     {
-        struct iovec local = {here, n}, there = {(void *)(uintptr_t)addr, n};
-        return syscall(write ? SYS_process_vm_writev : SYS_process_vm_readv, tid, &local, 1L,
+        struct iovec there = {(void *)(uintptr_t)addr, n};
+        return syscall(write ? SYS_process_vm_writev : SYS_process_vm_readv, tid, here, parts,
                        &there, 1L, 0L);
     }
     static int e1k_pidfd(int tid)
@@ -251,8 +252,10 @@ cdef extern from *:
     { (void)fd, (void)id, (void)src, (void)flags, (void)fd_flags, (void)number; errno = ENOSYS;
       return -1; }
     static int e1k_notif_sync(int fd) { (void)fd; errno = ENOSYS; return -1; }
-    static int64_t e1k_vm(int write, int tid, uint64_t addr, void *here, uint64_t n)
-    { (void)write, (void)tid, (void)addr, (void)here, (void)n; errno = ENOSYS; return -1; }
+    static int64_t e1k_vm(int write, int tid, uint64_t addr, const struct iovec *here, long parts,
+                          uint64_t n)
+    { (void)write, (void)tid, (void)addr, (void)here, (void)parts, (void)n; errno = ENOSYS;
+      return -1; }
     static int e1k_getfd(int pid, int number)
     { (void)pid, (void)number; errno = ENOSYS; return -1; }
     #endif
@@ -289,7 +292,8 @@ cdef extern from *:
     int e1k_notif_addfd(int fd, uint64_t id, int src, uint32_t flags, uint32_t fd_flags,
                         uint32_t number) nogil
     int e1k_notif_sync(int fd) nogil
-    int64_t e1k_vm(bint write, int tid, uint64_t addr, void *here, uint64_t n) nogil
+    int64_t e1k_vm(bint write, int tid, uint64_t addr, const iovec *here, long parts,
+                   uint64_t n) nogil
     int e1k_getfd(int pid, int number) nogil
 
 
@@ -438,43 +442,60 @@ def fd_flags(int tid, unsigned int number):
     return e1k_fd_flags(tid, number)
 
 
-def read_memory(int tid, uint64_t addr, int64_t count):
-    """Return `count` bytes of a program's memory. Raises: OSError EFAULT. ArgumentError."""
-    cdef int64_t n
-    if not 0 <= count <= 1 << 30:
-        raise ArgumentError(f"read_memory: {count} bytes; give 0 to 2**30")
-    data = bytearray(count)
-    cdef char *p = PyByteArray_AS_STRING(data)
-    if count:
-        n = e1k_vm(False, tid, addr, p, count)
-        if n != count:
-            raise OSError(EFAULT if n >= 0 else errno, f"memory of {tid} at {addr:#x}")
-    return data
+cdef int move_memory(bint write, int tid, uint64_t addr, const iovec *here, int parts,
+                     int64_t n) nogil:
+    cdef int64_t done = e1k_vm(write, tid, addr, here, parts, n)
+    if done == n:
+        return 0
+    return errno if done < 0 else EFAULT
 
 
-cdef int moved(bint write, int tid, uint64_t addr, object here, int flags) except -1:
-    """Move all of the buffer `here`. By Py_buffer, since a memoryview of Cython's takes longer."""
-    cdef Py_buffer view
-    cdef int64_t n
-    PyObject_GetBuffer(here, &view, flags)
-    try:
-        if view.len:
-            n = e1k_vm(write, tid, addr, view.buf, view.len)
-            if n != view.len:
-                raise OSError(EFAULT if n >= 0 else errno, f"memory of {tid} at {addr:#x}")
-    finally:
-        PyBuffer_Release(&view)
+cdef int move(bint write, int tid, uint64_t addr, void *here, int64_t n) except -1:
+    cdef iovec part
+    cdef int error
+    part.iov_base = here
+    part.iov_len = n
+    error = move_memory(write, tid, addr, &part, 1, n) if n else 0
+    if error:
+        raise OSError(error, f"memory of {tid} at {addr:#x}")
     return 0
 
 
-def read_into(int tid, uint64_t addr, room):
-    """Fill the buffer `room` from a program's memory. Raises: OSError EFAULT."""
-    moved(False, tid, addr, room, PyBUF_WRITABLE)
+cdef class UserBuffer:
+    """`size` bytes at `addr` of the memory of thread `tid`'s process (the kernel's ITER_UBUF).
+
+    To be given instead of a buffer to functions that copy to and from an sk_buff. Whether the
+    memory is there is found out by who copies.
+    """
+
+    def __init__(self, int tid, uint64_t addr, int64_t size):
+        if size < 0:
+            raise ArgumentError(f"UserBuffer: {size} bytes")
+        self.tid = tid
+        self.addr = addr
+        self.size = size
+
+    def __len__(self):
+        return self.size
+
+
+def read_memory(int tid, uint64_t addr, int64_t count):
+    """Return `count` bytes of a program's memory. Raises: OSError EFAULT. ArgumentError."""
+    if not 0 <= count <= 1 << 30:
+        raise ArgumentError(f"read_memory: {count} bytes; give 0 to 2**30")
+    data = bytearray(count)
+    move(False, tid, addr, PyByteArray_AS_STRING(data), count)
+    return data
 
 
 def write_memory(int tid, uint64_t addr, data):
     """Write the buffer `data` to a program's memory. Raises: OSError EFAULT."""
-    moved(True, tid, addr, data, PyBUF_SIMPLE)
+    cdef Py_buffer view     # a memoryview of Cython's takes longer
+    PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
+    try:
+        move(True, tid, addr, view.buf, view.len)
+    finally:
+        PyBuffer_Release(&view)
 
 
 def get_fd(int tid, int number):

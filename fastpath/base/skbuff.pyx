@@ -24,6 +24,7 @@ from libc.string cimport memcpy, memset
 from fastpath.base.bytes cimport ld32be
 from fastpath.base.csum cimport csum_add, csum_block_sub, csum_fold, csum_ptr, csum_ptr_ipv6
 from fastpath.base.csum cimport csum_tcpudp_nofold
+from fastpath.base.seccomp cimport UserBuffer, iovec, move_memory
 
 cdef extern from "skb_body.h":
     ctypedef uint32_t (*skb_csum_fn)(const uint8_t *p, size_t n, uint32_t acc) noexcept nogil
@@ -64,6 +65,7 @@ cdef extern from "skb_body.h":
     int skb_core_rehead(skb_core *s, uint32_t headroom, uint32_t ntail, skb_pool *pool)
     void skb_core_pull_tail(skb_core *s, uint32_t n)
     uint64_t skb_core_add_data(skb_core *s, skb_pool *pool, const uint8_t *src, uint64_t n)
+    int skb_core_pieces(skb_core *s, uint32_t off, uint32_t *n, iovec *out, int most)
 
 cdef extern from "sparse.h" nogil:
     void *sparse_alloc(size_t nbytes)
@@ -1170,6 +1172,54 @@ cpdef bytes skb_to_bytes(sk_buff skb):
     return out
 
 
+cdef enum:
+    PIECES = 64     # that are copied at a time
+
+
+cdef int copy_user(sk_buff skb, int64_t offset, UserBuffer user, int64_t user_off, int64_t n,
+                   bint write) except -1:
+    """Copy n bytes of skb (inside it) to or from a program's memory. 0, or an errno."""
+    cdef iovec pieces[PIECES]
+    cdef uint32_t c
+    cdef int parts, error
+    while n:
+        c = <uint32_t>n
+        parts = skb_core_pieces(skb_c(skb), <uint32_t>offset, &c, pieces, PIECES)
+        error = move_memory(write, user.tid, user.addr + <uint64_t>user_off, pieces, parts, c)
+        if error:
+            return error
+        offset += c
+        user_off += c
+        n -= c
+    return 0
+
+
+cdef int user_error(int error, UserBuffer user, int64_t off) except -1:
+    if error:
+        raise OSError(error, f"memory of {user.tid} at {user.addr + <uint64_t>off:#x}")
+    return 0
+
+
+cdef int64_t add_user(sk_buff skb, SkbPool pages_pool, UserBuffer user, int64_t off,
+                      int64_t n) except -1:
+    """Append bytes of a program's memory: in frags, or without a pool in the linear part."""
+    cdef uint32_t old = skb.len, truesize = skb.truesize
+    cdef int error
+    if off > user.size or n > user.size - off:
+        raise ValueError(f"bytes {off} … {off + n} of {user.size} of a program's")
+    if pages_pool is None:
+        skb.tail += <uint32_t>n
+        skb.len += <uint32_t>n
+    else:
+        n = skb_core_add_data(skb_c(skb), pages_pool.p, NULL, <uint64_t>n)
+    error = copy_user(skb, old, user, off, n, False)
+    if error:
+        skb_core_trim(skb_c(skb), old)
+        skb.truesize = truesize
+    user_error(error, user, off)
+    return n
+
+
 cdef Py_ssize_t copy_out(sk_buff skb, Py_ssize_t offset, buffer, Py_ssize_t buf_off,
                          Py_ssize_t n) except -1:
     cdef Py_buffer view
@@ -1180,6 +1230,10 @@ cdef Py_ssize_t copy_out(sk_buff skb, Py_ssize_t offset, buffer, Py_ssize_t buf_
         return 0
     if n > <Py_ssize_t>skb.len - offset:
         n = <Py_ssize_t>skb.len - offset
+    if type(buffer) is UserBuffer:
+        n = max(min(n, (<UserBuffer>buffer).size - buf_off), 0)
+        user_error(copy_user(skb, offset, buffer, buf_off, n, True), buffer, buf_off)
+        return n
     PyObject_GetBuffer(buffer, &view, PyBUF_WRITABLE)
     if buf_off >= view.len:
         n = 0
@@ -1194,7 +1248,8 @@ cpdef int64_t skb_copy_datagram_iter(sk_buff skb, int64_t offset, buffer, int64_
                                      int64_t n) except? -1:
     """Copy `n` bytes from `offset` to `buffer[buf_off:]`; linear over all calls (read cursor).
 
-    Returns the bytes copied: fewer when skb or buffer end. ValueError on negative arguments.
+    Returns the bytes copied: fewer when skb or buffer end. ValueError on negative arguments,
+    OSError where a UserBuffer has no memory.
     """
     need(skb)
     return copy_out(skb, offset, buffer, buf_off, n)
@@ -1205,6 +1260,7 @@ cpdef int64_t skb_add_data(sk_buff skb, SkbPool pages_pool, buffer, int64_t off,
     """Append up to `n` bytes of buffer[off:] as frags: fills the last frag's page, then new pages.
 
     Returns the bytes copied; fewer when the pool or the frag array (MAX_SKB_FRAGS) is full.
+    OSError where a UserBuffer has no memory; then nothing is appended.
     """
     need(pages_pool)
     cdef Py_buffer view
@@ -1213,6 +1269,8 @@ cpdef int64_t skb_add_data(sk_buff skb, SkbPool pages_pool, buffer, int64_t off,
     pool_check(pages_pool)
     if off < 0 or n < 0:
         raise ValueError("skb_add_data: off and n must not be negative")
+    if type(buffer) is UserBuffer:
+        return add_user(skb, pages_pool, buffer, off, n)
     PyObject_GetBuffer(buffer, &view, PyBUF_SIMPLE)
     if off > view.len or n > view.len - off:
         PyBuffer_Release(&view)
@@ -1223,7 +1281,10 @@ cpdef int64_t skb_add_data(sk_buff skb, SkbPool pages_pool, buffer, int64_t off,
 
 
 cpdef int64_t skb_append_linear(sk_buff skb, buffer, int64_t off, int64_t n) except? -1:
-    """Append up to `n` bytes to the linear tail (only when there are no frags); bytes copied."""
+    """Append up to `n` bytes to the linear tail (only when there are no frags); bytes copied.
+
+    OSError where a UserBuffer has no memory; then nothing is appended.
+    """
     cdef Py_buffer view
     check(skb)
     if off < 0 or n < 0:
@@ -1232,6 +1293,8 @@ cpdef int64_t skb_append_linear(sk_buff skb, buffer, int64_t off, int64_t n) exc
         return 0
     if n > <Py_ssize_t>(skb.end - skb.tail):
         n = skb.end - skb.tail
+    if type(buffer) is UserBuffer:
+        return add_user(skb, None, buffer, off, n)
     PyObject_GetBuffer(buffer, &view, PyBUF_SIMPLE)
     if off > view.len or n > view.len - off:
         PyBuffer_Release(&view)

@@ -2,7 +2,8 @@
 
 Most calls bring one buffer, so a msghdr is its own iterator: `buf`, `off`, `count` describe the
 piece at hand and `more` the ones behind it. Buffers are anything with the buffer protocol and one
-byte per item; for receiving they must be writable.
+byte per item; for receiving they must be writable. A `UserBuffer` is memory of another process, and
+bytes that are not there are EFAULT.
 """
 
 from __future__ import annotations
@@ -11,7 +12,15 @@ import errno
 from collections.abc import Iterable
 from typing import Any
 
-from fastpath.base.skbuff import SkbPool, kfree_skb, sk_buff, skb_add_data, skb_append_linear
+from fastpath.base.seccomp import UserBuffer, read_memory, write_memory
+from fastpath.base.skbuff import (
+    SkbPool,
+    kfree_skb,
+    pskb_trim,
+    sk_buff,
+    skb_add_data,
+    skb_append_linear,
+)
 from fastpath.base.skbuff import skb_copy_datagram_iter as _copy_datagram
 from fastpath.net.zerocopy import ubuf_info
 from stack.core.errors import os_error
@@ -27,10 +36,25 @@ ZEROCOPY_FRAGS = 17
 def as_buffer(data: Any) -> Any:
     """`data` as a buffer of single bytes. Raises TypeError when it is none."""
     kind = type(data)
-    if kind is bytes or kind is bytearray:
+    if kind is bytes or kind is bytearray or kind is UserBuffer:
         return data
     view = data if kind is memoryview else memoryview(data)
     return view if view.itemsize == 1 and view.ndim == 1 else view.cast("B")
+
+
+def bytes_at(buf: Any, off: int, n: int) -> bytes:
+    """Bytes of a buffer. Raises: OSError EFAULT."""
+    if type(buf) is UserBuffer:
+        return bytes(read_memory(buf.tid, buf.addr + off, n))
+    return bytes(memoryview(buf)[off : off + n])
+
+
+def put_at(buf: Any, off: int, data: bytes) -> None:
+    """Write bytes of a buffer. Raises: OSError EFAULT."""
+    if type(buf) is UserBuffer:
+        write_memory(buf.tid, buf.addr + off, data)
+    else:
+        memoryview(buf)[off : off + len(data)] = data
 
 
 @state
@@ -75,24 +99,27 @@ class iov_iter:
         return len(self.buf) - self.off
 
     def take(self, n: int) -> bytes:
-        """The next `n` bytes as an object of their own (headers; not for payload)."""
+        """The next `n` bytes as an object of their own (headers; not for payload).
+
+        Raises: OSError EFAULT.
+        """
         out = b""
         while len(out) < n and self.count:
             piece = min(n - len(out), self.contiguous())
             if not piece:
                 break
-            out += bytes(memoryview(self.buf)[self.off : self.off + piece])
+            out += bytes_at(self.buf, self.off, piece)
             self.advance(piece)
         return out
 
     def put(self, data: bytes) -> int:
-        """Copy `data` into the user's buffers; bytes that fitted."""
+        """Copy `data` into the user's buffers; bytes that fitted. Raises: OSError EFAULT."""
         done = 0
         while done < len(data) and self.count:
             piece = min(len(data) - done, self.contiguous())
             if not piece:
                 break
-            memoryview(self.buf)[self.off : self.off + piece] = data[done : done + piece]
+            put_at(self.buf, self.off, data[done : done + piece])
             self.advance(piece)
             done += piece
         return done
@@ -163,12 +190,12 @@ def import_ubuf(i: iov_iter, data: Any) -> None:
 
 
 def copy_to_skb(frm: iov_iter, skb: sk_buff, n: int) -> int:
-    """Append `n` bytes to the linear tail of `skb`; bytes copied."""
+    """Append `n` bytes to the linear tail of `skb`; bytes copied. Raises: OSError EFAULT."""
     return put_to_skb(frm, skb, None, n)
 
 
 def add_to_skb(frm: iov_iter, skb: sk_buff, pages: SkbPool, n: int) -> int:
-    """Append `n` bytes to `skb` as page fragments; bytes that found room."""
+    """Append `n` bytes to `skb` as page fragments; how many found room. Raises: OSError EFAULT."""
     if frm.msg_ubuf is not None:
         return zerocopy_to_skb(frm, skb, frm.msg_ubuf, n)
     return put_to_skb(frm, skb, pages, n)
@@ -177,13 +204,19 @@ def add_to_skb(frm: iov_iter, skb: sk_buff, pages: SkbPool, n: int) -> int:
 def put_to_skb(frm: iov_iter, skb: sk_buff, pages: SkbPool | None, n: int) -> int:
     """Copy `n` bytes into fragments of `pages`, without them to the linear tail; bytes copied."""
     single = frm.more is None
+    old, truesize = skb.len, skb.truesize
     total = 0
     while total < n:
         piece = n - total if single else min(n - total, frm.contiguous())
-        if pages is None:
-            done = skb_append_linear(skb, frm.buf, frm.off, piece)
-        else:
-            done = skb_add_data(skb, pages, frm.buf, frm.off, piece)
+        try:
+            if pages is None:
+                done = skb_append_linear(skb, frm.buf, frm.off, piece)
+            else:
+                done = skb_add_data(skb, pages, frm.buf, frm.off, piece)
+        except OSError:  # the pieces before it are not taken either
+            pskb_trim(skb, old)
+            skb.truesize = truesize
+            raise
         if single:  # `advance` without a call
             frm.off += done
             frm.count -= done
@@ -211,7 +244,10 @@ def zerocopy_to_skb(frm: iov_iter, skb: sk_buff, uarg: ubuf_info, n: int) -> int
 
 
 def skb_copy_datagram_iter(skb: sk_buff, offset: int, to: iov_iter, n: int) -> int:
-    """net/core/datagram.c: copy `n` bytes from `offset` of skb to the user. Returns what fitted."""
+    """net/core/datagram.c: copy `n` bytes from `offset` of skb to the user. Returns what fitted.
+
+    Raises: OSError EFAULT.
+    """
     if to.more is None:
         done = _copy_datagram(skb, offset, to.buf, to.off, n if n < to.count else to.count)
         to.off += done
@@ -230,20 +266,21 @@ def skb_copy_datagram_iter(skb: sk_buff, offset: int, to: iov_iter, n: int) -> i
     return total
 
 
-def skb_read_datagram(skb: sk_buff, msg: msghdr, length: int) -> int:
-    """Copy a packet that was dequeued to the reader, at most `length` bytes. Bytes copied.
+def skb_read_datagram(skb: sk_buff, msg: msghdr, length: int, off: int = 0) -> int:
+    """Copy at most `length` bytes of a dequeued packet to the reader, from `off` on: how many.
 
     Sets MSG_TRUNC when that is not all. When it cannot be written, the packet is freed.
     Raises: OSError EFAULT.
     """
-    copied = skb.len
-    if length < copied:
-        msg.msg_flags |= MSG_TRUNC
+    copied = skb.len - off
+    if length <= copied:
         copied = length
+        if length < skb.len:
+            msg.msg_flags |= MSG_TRUNC
     try:
         if copied:
-            skb_copy_datagram_iter(skb, 0, msg, copied)
-    except (ValueError, BufferError, TypeError) as exc:
+            skb_copy_datagram_iter(skb, off, msg, copied)
+    except (OSError, ValueError, BufferError, TypeError) as exc:
         kfree_skb(skb)
         raise os_error(errno.EFAULT, f"cannot write to the caller's buffer: {exc}") from exc
     return copied

@@ -20,6 +20,7 @@ keeps no state of its own. Read tcp_connect first, then tcp_send_delayed_ack.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 
 from fastpath.base.skbuff import CHECKSUM_PARTIAL, alloc_skb, kfree_skb, sk_buff, skb_header_release
@@ -322,7 +323,8 @@ def tcp_syn_data(sk: tcp_sock, syn: sk_buff, fo: tcp_fastopen_request) -> sk_buf
     space = min(__tcp_mtu_to_mss(sk, sk.icsk_pmtu_cookie) - MAX_TCP_OPTION_SPACE, fo.size)
     msg = fo.data
     if msg is not None and space > 0:
-        fo.copied = add_to_skb(msg, syn_data, sk.net.skb_pages, space)
+        with contextlib.suppress(OSError):  # EFAULT, which the call finds again
+            fo.copied = add_to_skb(msg, syn_data, sk.net.skb_pages, space)
         if not fo.copied:
             kfree_skb(syn_data)
             return None

@@ -221,13 +221,15 @@ def tcp_recvmsg_locked(sk: tcp_sock, msg: msghdr, length: int, flags: int) -> in
                         offset += 1
                         used -= 1
             if used > 0:
-                if (
-                    not flags & uapi.MSG_TRUNC
-                    and skb_copy_datagram_iter(skb, offset, msg, used) != used
-                ):
-                    if not copied:
-                        raise os_error(errno.EFAULT)
-                    break
+                if not flags & uapi.MSG_TRUNC:
+                    try:
+                        done = skb_copy_datagram_iter(skb, offset, msg, used)
+                    except OSError:
+                        done = 0
+                    if done != used:
+                        if not copied:
+                            raise os_error(errno.EFAULT)
+                        break
                 # The last packet read from gives the time.
                 if sk.sk_flags & FLAGS_STAMPS and skb.tstamp_ns:
                     sk.sk_stamp_ns = sk.net.machine.realtime_ns(skb.tstamp_ns)

@@ -206,7 +206,10 @@ def tcp_wmem_schedule(sk: tcp_sock, copy: int) -> int:
 
 
 def tcp_copy_from_user(sk: tcp_sock, skb: sk_buff, msg: msghdr, n: int) -> int:
-    """Append up to n bytes to skb, in its head if they fit, else in pages; bytes appended."""
+    """Append up to n bytes to skb, in its head if they fit, else in pages; bytes appended.
+
+    Raises: OSError EFAULT.
+    """
     if n > sk.sk_forward_alloc:
         n = tcp_wmem_schedule(sk, n)
     old = skb.truesize
@@ -357,7 +360,13 @@ def tcp_sendmsg_queue(sk: tcp_sock, msg: msghdr, size: int) -> int:
         assert skb is not None
         if copy > msg.count:
             copy = msg.count
-        done = tcp_copy_from_user(sk, skb, msg, copy)
+        try:
+            done = tcp_copy_from_user(sk, skb, msg, copy)
+        except OSError:
+            tcp_remove_empty_skb(sk)
+            if not copied:
+                raise
+            break
         if not done and msg.msg_ubuf is not None and skb.len and skb is not full:
             full = skb  # of fragments
             continue

@@ -54,7 +54,7 @@ from stack.core.datagram import (
 )
 from stack.core.drop_reason import kfree_skb_reason
 from stack.core.errors import os_error
-from stack.core.iov import msghdr, skb_copy_datagram_iter
+from stack.core.iov import msghdr, skb_read_datagram
 from stack.core.l3mdev import inet_sdif
 from stack.core.netdevice import ETH_P_IPV6
 from stack.core.sk_mem import proto_mem_of_ram, sk_mem_reclaim, sk_rmem_schedule
@@ -458,17 +458,7 @@ def udp_recvmsg(sk: udp_sock, msg: msghdr, length: int, flags: int) -> int:
         return 0
     off: int = 0 if at is None else at[0]
     ulen = skb.len
-    copied = ulen - off
-    if length < copied:
-        copied = length
-    if copied < ulen:
-        msg.msg_flags |= uapi.MSG_TRUNC
-    try:
-        if copied:
-            skb_copy_datagram_iter(skb, off, msg, copied)
-    except (ValueError, BufferError, TypeError) as exc:
-        kfree_skb(skb)
-        raise os_error(errno.EFAULT, f"cannot write to the caller's buffer: {exc}") from exc
+    copied = skb_read_datagram(skb, msg, length, off)
     if not peeking:
         sk.udp_mib.InDatagrams += 1
         if sk.sk_peek_off > 0:

@@ -1,18 +1,24 @@
 """sk_buff, queues and pools: each law by itself, and a stateful comparison with the twin."""
 
+import contextlib
+import ctypes
 import gc
+import mmap
+import os
 import random
 import weakref
+from collections.abc import Iterator
 from functools import lru_cache
 from types import BuiltinFunctionType
 from typing import Any
 
 import pytest
-from hypothesis import settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from fastpath._ref import skbuff as R
+from fastpath.base import seccomp
 from fastpath.base import skbuff as S
 from fastpath.base.csum import csum_fold, csum_partial, csum_tcpudp_nofold
 from fastpath.base.dma import HostMemory
@@ -326,6 +332,79 @@ def test_add_data_checks_the_callers_range(pool: S.SkbPool, off: int, n: int) ->
     skb = S.alloc_skb(pool, 0)
     with pytest.raises(ValueError, match="skb_add_data"):
         S.skb_add_data(skb, pool, b"abc", off, n)
+
+
+HOLE = 1 << 15
+
+
+@pytest.mark.skipif(not seccomp.available(), reason="needs Linux's process_vm_readv")
+@given(
+    head=st.integers(0, 40),
+    paged=st.integers(0, 9000),
+    there=st.integers(0, 20_000),
+    claimed=st.integers(0, 24_000),
+    off=st.integers(0, 5000),
+    n=st.integers(0, 24_000),
+    pages=st.booleans(),
+)
+def test_a_programs_memory_is_copied_as_a_buffer_is_and_a_hole_changes_nothing(
+    head: int, paged: int, there: int, claimed: int, off: int, n: int, pages: bool
+) -> None:
+    """The memory has `there` bytes, of `claimed`; over 64 fragments are moved in several pieces."""
+    mem = HostMemory(1 << 20)
+    pool, small = S.SkbPool(mem, 2048, 8), S.SkbPool(mem, 256, 400)
+    data = pattern(there)
+    with end_of_memory(data) as addr:
+        user = seccomp.UserBuffer(os.getpid(), addr, claimed)
+        off = min(off, claimed)
+        n = min(n, claimed - off)
+        skb, before = filled(pool, small, head, paged)
+        twin, _ = filled(pool, small, head, paged)
+        plain = data.ljust(claimed, b"\0")
+
+        def put(to: S.sk_buff, what: Any) -> int:
+            if pages:
+                return S.skb_add_data(to, small, what, off, n)
+            return S.skb_append_linear(to, what, off, n)
+
+        taken = put(twin, plain)
+        truesize = skb.truesize
+        if off + taken <= there or not taken:
+            assert put(skb, user) == taken
+            assert S.skb_to_bytes(skb) == S.skb_to_bytes(twin) == before + plain[off : off + taken]
+            assert skb.truesize == twin.truesize
+        else:
+            with pytest.raises(OSError, match="memory of"):
+                put(skb, user)
+            assert S.skb_to_bytes(skb) == before
+            assert (skb.len, skb.truesize) == (len(before), truesize)
+            assert S.skb_add_data(skb, small, b"more", 0, 4) == 4
+            assert S.skb_to_bytes(skb) == before + b"more"
+        start = min(off, twin.len)
+        room = bytearray(plain)
+        gives = S.skb_copy_datagram_iter(twin, start, room, off, n)
+        if off + gives <= there or not gives:
+            assert S.skb_copy_datagram_iter(twin, start, user, off, n) == gives
+            assert ctypes.string_at(addr, there) == room[:there]
+        else:
+            with pytest.raises(OSError, match="memory of"):
+                S.skb_copy_datagram_iter(twin, start, user, off, n)
+        for one in (skb, twin):
+            S.kfree_skb(one)
+        assert small.available == small.count, "no fragment is left behind"
+
+
+@contextlib.contextmanager
+def end_of_memory(data: bytes) -> Iterator[int]:
+    """The address of `data` in this process, with HOLE bytes behind it that cannot be touched."""
+    libc = ctypes.CDLL(None)
+    whole = -(-len(data) // mmap.PAGESIZE) * mmap.PAGESIZE
+    memory = mmap.mmap(-1, whole + HOLE)
+    start = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+    addr = start + whole - len(data)
+    ctypes.memmove(addr, data, len(data))
+    libc.mprotect(ctypes.c_size_t(start + whole), ctypes.c_size_t(HOLE), 0)
+    yield addr
 
 
 def test_split_shift_coalesce_move_without_copying(pool: S.SkbPool, pages: S.SkbPool) -> None:

@@ -21,9 +21,10 @@ from stack.api.programs.memory import (
     gather,
     get_iov,
     parse_control,
-    scatter,
     total,
+    user_buffers,
 )
+from stack.core.iov import msghdr
 
 pytestmark = pytest.mark.skipif(not seccomp.available(), reason="needs Linux's seccomp")
 INT = st.integers(-(1 << 31), (1 << 31) - 1)
@@ -56,20 +57,25 @@ def test_any_bytes_are_control_messages_or_an_errno(data):
         assert sum(len(what) for _, _, what in found) <= len(data)
 
 
-@given(st.lists(st.integers(0, 50), max_size=8), st.integers(0, 300), st.integers(0, 300))
-def test_buffers_are_gathered_and_scattered(sizes, skip, most):
+@given(st.lists(st.integers(0, 50), max_size=8), st.integers(0, 300))
+def test_buffers_are_read_and_written_from_any_place_on(sizes, skip):
     data = os.urandom(sum(sizes))
     rooms = [ctypes.create_string_buffer(max(size, 1)) for size in sizes]
     iov = [(ctypes.addressof(room), size) for room, size in zip(rooms, sizes, strict=True)]
-    scatter(ME, iov, data)
+    skip = min(skip, len(data))
+    assert msghdr(None, user_buffers(ME, iov)).put(data) == len(data)
     assert b"".join(room.raw[:size] for room, size in zip(rooms, sizes, strict=True)) == data
     assert total(iov) == len(data)
     assert gather(ME, iov, skip) == data[skip:]
-    place = bytearray(most)
-    assert gather(ME, iov, skip, memoryview(place)) == data[skip : skip + most]
-    assert place.startswith(data[skip : skip + most])
-    scatter(ME, iov, data[skip:][::-1], skip)
+    assert msghdr(None, user_buffers(ME, iov, skip)).take(len(data)) == data[skip:]
+    msghdr(None, user_buffers(ME, iov, skip)).put(data[skip:][::-1])
     assert gather(ME, iov) == data[:skip] + data[skip:][::-1]
+
+
+@given(st.lists(st.integers(0, 1 << 63), min_size=1, max_size=4))
+def test_a_call_moves_no_more_than_linux_lets_it(sizes):
+    iov = [(4096, size) for size in sizes]
+    assert total(iov) == msghdr(None, user_buffers(ME, iov)).count == min(sum(sizes), 0x7FFFF000)
 
 
 @pytest.mark.parametrize(

@@ -558,7 +558,17 @@ SCRIPTS = {
             os._exit(view[2048 + net + 28:2048 + net + 33] != b"frame")
         print(os.waitpid(child, 0)[1])
         libc.memset(ctypes.c_void_p(area), 0, 16384)
-        print(select.select([tap], [], [], 0)[0])
+        polled, epolled = select.poll(), select.epoll()
+        polled.register(tap, 1), epolled.register(tap, 1)
+        print(polled.poll(0))
+        time.sleep(0.1)
+        print(select.select([tap], [], [], 0)[0], epolled.poll(0))
+        two.send(b"again"), one.recv(9)
+        print(select.select([tap], [], [], 5)[0] == [tap], len(epolled.poll(5)))
+        libc.memset(ctypes.c_void_p(area), 0, 16384)
+        time.sleep(0.1)
+        print(select.select([tap], [], [], 0)[0], epolled.poll(0))
+        epolled.close()
         print(libc.munmap(ctypes.c_void_p(area), 16384), ring(0, 0, 0, 0, 0, 0, 0))
         print(maps(16384), ring(*good))
         last = maps(16384)
@@ -599,6 +609,36 @@ SCRIPTS = {
         heard()
         ring.close()
         print(tap.setsockopt(SOL_PACKET, TX_RING, bytes(16)))
+        """,
+    "memory that is not there": """
+        page = 4096
+        libc.mmap.restype = ctypes.c_size_t
+        def memory():
+            at = libc.mmap(None, ctypes.c_size_t(2 * page), 3, 0x22, -1, ctypes.c_long(0))
+            libc.munmap(ctypes.c_size_t(at + page), ctypes.c_size_t(page))
+            return at
+        def said(call, number, *args):
+            ctypes.set_errno(0)
+            n = call(number, *(ctypes.c_size_t(arg) for arg in args))
+            return n if n >= 0 else errno.errorcode[ctypes.get_errno()]
+        kept = []
+        def vector(*parts):
+            kept.append((ctypes.c_size_t * (2 * len(parts)))(*sum(parts, ())))
+            return ctypes.addressof(kept[-1])
+        at = memory()
+        ctypes.memset(at, 120, page)
+        end = at + page
+        for kind, ends in (("tcp", tcp()[1:]), ("udp", udp()[::-1])):
+            out, into = (one.fileno() for one in ends)
+            print(kind, said(libc.write, out, 8, 10), said(libc.write, out, end - 5, 10))
+            print(said(libc.writev, out, vector((at, 10), (8, 10)), 2), said(libc.write, out, 8, 0))
+            print(said(libc.writev, out, vector((at, 0), (end - 20, 20)), 2))
+            print(said(libc.write, out, at, 30), said(libc.writev, out, 8, 2))
+            time.sleep(0.1)
+            print(said(libc.read, into, 8, 5), said(libc.read, into, end - 3, 5))
+            print(said(libc.readv, into, vector((at, 3), (8, 10)), 2))
+            ends[1].setblocking(False)
+            print([tried(ends[1].recv, 20) for _ in range(5)])
         """,
     "asyncio": """
         import asyncio

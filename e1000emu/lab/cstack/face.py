@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, NoReturn, Protocol, cast
 
 from fastpath.base.seccomp import read_memory, write_memory
 from stack.api.programs.calls import CALLS, MAX_POLLFDS, POLLFD, i32
-from stack.api.programs.memory import Room
 from stack.api.programs.placeholder import Opened
 from stack.api.programs.supervisor import Call, Waiting, end_of_writing, moved_by
 from stack.core.bsd_socket import sockfd_lookup, sys_close
@@ -71,7 +70,7 @@ class LocalCall(Call):
         self.ready = True
 
 
-class Face(Room):
+class Face:
     """One host's calls. Call with the host's lock held."""
 
     down = False
@@ -84,7 +83,6 @@ class Face(Room):
         forget: Callable[[int], Any] = int,
     ) -> None:
         """`number` gives the program's number for a descriptor of the host; `forget` drops it."""
-        super().__init__()
         self.host = host
         self._waits = waits
         self._number = number

@@ -36,9 +36,8 @@ from stack.api.programs.memory import (
     get_time,
     parse_control,
     put_name,
-    room_of,
-    scatter,
     total,
+    user_buffers,
 )
 from stack.api.programs.placeholder import Opened, Placeholder
 from stack.api.programs.rings import Mapped
@@ -59,7 +58,7 @@ from stack.core.ethtool_ioctl import Memory
 from stack.core.file import O_CLOEXEC, vm_area_struct
 from stack.core.filter import SOCK_FPROG
 from stack.core.ioctl import sys_ioctl
-from stack.core.iov import import_ubuf, msghdr
+from stack.core.iov import msghdr
 from stack.core.rows import narrow, wide
 from stack.core.sock import raise_sock_error
 from stack.core.sockaddr import sockaddr, sockaddr_bytes
@@ -91,8 +90,6 @@ POLLFD = struct.Struct("=ihh")
 MAX_POLLFDS = 1 << 16
 ADDRESS_BITS = 47
 """A program has no more memory."""
-LOWEST_ADDR = 4096
-"""No program has memory below it (vm.mmap_min_addr)."""
 
 
 def i32(value: wide) -> int:
@@ -277,15 +274,11 @@ def receive(
     stream = at.sock.type == uapi.SOCK_STREAM
     done = call.state or 0
     want = total(iov)
-    for addr, size in iov:
-        if addr < LOWEST_ADDR and size:
-            raise os_error(errno.EFAULT, "no address")  # before anything is taken
-    rest = want - done
-    room = room_of(call.supervisor)[:rest]
+    buffers = user_buffers(call.tid, iov, done)
     if msg is None:
-        msg = msghdr(None, room, None, 0)
+        msg = msghdr(None, buffers)
     else:
-        import_ubuf(msg, room)
+        msg.set_bufs(buffers if type(buffers) is list else [buffers])
     try:
         n = sys.sys_recvmsg(
             call.supervisor.host, at.fd, msg, (flags & ~uapi.MSG_WAITALL) | uapi.MSG_DONTWAIT
@@ -300,7 +293,6 @@ def receive(
         if done:
             return done, msg
         raise
-    scatter(call.tid, iov, room[:n], done)
     whole = flags & uapi.MSG_WAITALL and stream and not flags & uapi.MSG_PEEK
     if whole and n and done + n < want:
         call.state = done + n
@@ -332,15 +324,17 @@ def send(
             wait_for_syn_data(call, at, done < want)
         if want and done >= want:
             return done
-    room = None
-    if at.sock.type == uapi.SOCK_STREAM and not flags & uapi.MSG_ZEROCOPY:
-        room = room_of(call.supervisor)  # the stream copies it
+    stream = at.sock.type == uapi.SOCK_STREAM
     while True:
-        data = gather(call.tid, iov, done, room)
-        if at.sock.type != uapi.SOCK_STREAM and len(data) < want:
-            raise os_error(errno.EMSGSIZE, f"a message of {want} bytes")
-        if flags & uapi.MSG_ZEROCOPY and not done and want <= PIECE_BYTES:
+        data: Any
+        if stream and not flags & uapi.MSG_ZEROCOPY:
+            data = user_buffers(call.tid, iov, done)  # the stream copies them
+        elif stream and not done and want <= PIECE_BYTES:
             data = [gather(call.tid, [part]) for part in iov]  # each is a fragment
+        else:
+            data = gather(call.tid, iov, done)
+            if not stream and len(data) < want:
+                raise os_error(errno.EMSGSIZE, f"a message of {want} bytes")
         n = send_piece(call, at, msghdr(name, data, control, 0), flags, done)
         if done and not n:
             return done
@@ -348,7 +342,7 @@ def send(
         if n and at.sock.sk.sk_state == TCP_SYN_SENT and waits(call, flags):
             call.state = done
             wait_for_syn_data(call, at, done < want)
-        if done >= want or at.sock.type != uapi.SOCK_STREAM:
+        if done >= want or not stream:
             return done
 
 
@@ -564,6 +558,7 @@ def do_mmap(call: Call) -> int | None:
     sys.sys_mmap(supervisor.host, at.fd, vma)
     mapped.inode = os.fstat(vma.vm_file).st_ino
     supervisor.lend(call, number, vma.vm_file)
+    supervisor.has_ring(at)
     return None
 
 
@@ -782,29 +777,6 @@ def do_poll(call: Call) -> int | None:
     return len([row for row in told if row[2]])
 
 
-def numbers_in(bits: wide) -> list[int]:
-    """The descriptors of a set, the lowest first."""
-    found = []
-    while bits:
-        lowest = bits & -bits
-        found.append(lowest.bit_length() - 1)
-        bits ^= lowest
-    return found
-
-
-def do_select(call: Call) -> None:
-    """select(2) and pselect6(2)."""
-    count = min(i32(call.args[0]), 1 << 16)
-    size = (count + 63) // 64 * 8
-    if size <= 0:
-        return
-    bits = 0
-    for addr in call.args[1:4]:
-        if addr:
-            bits |= int.from_bytes(read_memory(call.tid, addr, size), "little")
-    show(call, numbers_in(bits & (1 << count) - 1))
-
-
 CALLS: dict[str, Callable[[Call], int | None]] = {
     "socket": do_socket,
     "splice": do_splice,
@@ -822,8 +794,6 @@ CALLS: dict[str, Callable[[Call], int | None]] = {
     "faccessat2": access_at(1),
     "poll": do_poll,
     "ppoll": do_poll,
-    "select": do_select,
-    "pselect6": do_select,
     **{
         name: ours(function)
         for name, function in {

@@ -26,7 +26,6 @@ CALLS: dict[str, tuple[int | None, int | None]] = {
     "readv": (19, 65),
     "writev": (20, 66),
     "access": (21, None),
-    "select": (23, None),
     "sendfile": (40, 71),
     "socket": (41, 198),
     "connect": (42, 203),
@@ -45,7 +44,6 @@ CALLS: dict[str, tuple[int | None, int | None]] = {
     "openat": (257, 56),
     "newfstatat": (262, 79),
     "faccessat": (269, 48),
-    "pselect6": (270, 72),
     "ppoll": (271, 73),
     "splice": (275, 76),
     "accept4": (288, 242),
@@ -59,6 +57,7 @@ CALLS: dict[str, tuple[int | None, int | None]] = {
 CLONES = ("clone", "fork", "vfork", "clone3")
 """Calls that make threads and processes."""
 TIME_CALLS: dict[str, tuple[int | None, int | None]] = {
+    "select": (23, None),
     "nanosleep": (35, 101),
     "getitimer": (36, 102),
     "alarm": (37, None),
@@ -76,6 +75,7 @@ TIME_CALLS: dict[str, tuple[int | None, int | None]] = {
     "clock_nanosleep": (230, 115),
     "exit_group": (231, 94),
     "epoll_wait": (232, None),
+    "pselect6": (270, 72),
     "epoll_pwait": (281, 22),
     "timerfd_create": (283, 85),
     "timerfd_settime": (286, 86),

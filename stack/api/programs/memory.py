@@ -1,19 +1,18 @@
 """The structs of system calls in a program's memory (64 bits): struct msghdr, iovec, cmsghdr.
 
 Everything here comes from the program. Lengths are bounded before anything is made of them, and
-addresses go to process_vm_readv(2) alone.
+addresses go to process_vm_readv(2) and process_vm_writev(2) alone.
 """
 
 from __future__ import annotations
 
 import errno
-import mmap
 import struct
 from typing import Any, Final
 
-from fastpath.base.seccomp import read_into, read_memory, write_memory
+from fastpath.base.seccomp import UserBuffer, read_memory, write_memory
 from stack.core.errors import os_error
-from stack.core.rows import narrow, row, state, wide
+from stack.core.rows import narrow, wide
 from stack.core.sockaddr import sockaddr, sockaddr_bytes
 
 MSGHDR = struct.Struct("=QI4xQQQQi4x")
@@ -23,27 +22,15 @@ CMSGHDR = struct.Struct("=Qii")
 TIMESPEC = struct.Struct("=qq")
 SECOND_NS, NEVER_NS = 1_000_000_000, (1 << 63) - 1
 UIO_MAXIOV: Final = 1024
+MAX_RW_COUNT: Final = 0x7FFFF000
+"""What a call moves at most."""
 PIECE_BYTES: Final = 1 << 20
-"""Read from or written to a program at a time, at most; a stream goes on after it."""
+"""What is read from a program into an object at a time, at most."""
 NAME_BYTES: Final = 128
 CONTROL_BYTES: Final = 1 << 16
 MSG_CTRUNC: Final = 0x8
 
 Iov = list[tuple[int, int]]
-
-
-@state
-class Room:
-    """Who answers calls has a room through which a call moves data. The next call overwrites it."""
-
-    view: memoryview | None = row()
-
-
-def room_of(at: Room) -> memoryview:
-    """PIECE_BYTES, of which memory is taken as far as they are used."""
-    if at.view is None:
-        at.view = memoryview(mmap.mmap(-1, PIECE_BYTES))
-    return at.view
 
 
 def get_name(tid: int, addr: wide, size: wide) -> bytes | None:
@@ -87,57 +74,46 @@ def get_iov(tid: int, addr: wide, count: wide) -> Iov:
     return rows
 
 
-def gather(tid: int, iov: Iov, skip: int = 0, room: Any = None) -> Any:
-    """The bytes of the buffers from `skip` on, at most PIECE_BYTES, or as many as `room` has.
+def gather(tid: int, iov: Iov, skip: int = 0) -> bytearray:
+    """The bytes of the buffers from `skip` on, at most PIECE_BYTES. Raises: OSError EFAULT."""
+    data = bytearray()
+    for addr, size in iov:
+        if skip >= size:
+            skip -= size
+            continue
+        piece = min(size - skip, PIECE_BYTES - len(data))
+        data += read_memory(tid, addr + skip, narrow(piece))
+        skip = 0
+    return data
 
-    A part of the memoryview `room`; without one a bytearray. Raises: OSError EFAULT.
+
+def user_buffers(tid: int, iov: Iov, skip: int = 0) -> Any:
+    """What is copied to or from directly: the buffers from `skip` on, in a list unless it is one.
+
+    At most MAX_RW_COUNT.
     """
-    if room is None:
-        data = bytearray(min(max(total(iov) - skip, 0), PIECE_BYTES))
-        gather(tid, iov, skip, memoryview(data))
-        return data
     if len(iov) == 1:
-        part = room[: max(iov[0][1] - skip, 0)]
-        read_into(tid, iov[0][0] + skip, part)
-        return part
-    done = 0
-    for addr, size in iov:
+        addr, size = iov[0]
+        return UserBuffer(tid, addr + skip, narrow(min(size, MAX_RW_COUNT)) - skip)
+    found = []
+    left = MAX_RW_COUNT
+    for addr, whole in iov:
+        size = narrow(min(whole, left))
+        left -= size
         if skip >= size:
             skip -= size
             continue
-        piece = min(size - skip, len(room) - done)
-        read_into(tid, addr + skip, room[done : done + piece])
-        done += piece
+        found.append(UserBuffer(tid, addr + skip, size - skip))
         skip = 0
-        if done >= len(room):
-            break
-    return room[:done]
+    return found
 
 
-def scatter(tid: int, iov: Iov, data: Any, skip: int = 0) -> None:
-    """Write to the buffers from `skip` on. Raises: OSError EFAULT."""
-    if not skip and len(iov) == 1 and len(data) <= iov[0][1]:
-        write_memory(tid, iov[0][0], data)
-        return
-    view = memoryview(data)
-    for addr, size in iov:
-        if skip >= size:
-            skip -= size
-            continue
-        piece = view[: size - skip]
-        write_memory(tid, addr + skip, piece)
-        view = view[len(piece) :]
-        skip = 0
-        if not view:
-            break
-
-
-def total(iov: Iov) -> wide:
-    """Bytes of all buffers."""
+def total(iov: Iov) -> int:
+    """Bytes of all buffers, at most MAX_RW_COUNT."""
     found: wide = 0
     for _, size in iov:
         found += size
-    return found
+    return narrow(min(found, MAX_RW_COUNT))
 
 
 def parse_control(data: bytes) -> list[tuple[int, int, bytes]]:

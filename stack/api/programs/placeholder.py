@@ -15,10 +15,11 @@ here, though, it is that which takes what comes, and what is left is shown when 
     POLLERR     this end was closed with a byte in it that nobody has read; POLLHUP comes along
 
 What clears POLLIN and POLLOUT is a call of the program itself, in which its end is at hand
-(`end`). A hang-up is for ever. From then on this end would not tell that the program's is closed.
-So before it, one end of another pair, the guard, is put into the queue of the program's end, which
-the kernel closes along with that. POLLERR alone, as of a datagram socket, cannot be shown; what it
-comes with is: POLLIN and POLLOUT.
+(`end`). Only a ring is emptied without a call, so it is looked at while POLLIN is shown. A hang-up
+is for ever. From then on this end would not tell that the program's is closed. So before it, one
+end of another pair, the guard, is put into the queue of the program's end, which the kernel closes
+along with that. POLLERR alone, as of a datagram socket, cannot be shown; what it comes with is:
+POLLIN and POLLOUT.
 """
 
 from __future__ import annotations
@@ -73,6 +74,8 @@ class Placeholder(Opened):
     """Called with the number of the end that told of the close, and of that which will."""
     changed: Callable[[], None] | None = row()
     """Called when the kernel may have woken whoever waits for the program's end."""
+    filled: Callable[[Placeholder], None] | None = row()
+    """Called when POLLIN is shown of a ring, which a program empties without a call."""
 
     if TYPE_CHECKING:
 
@@ -214,6 +217,8 @@ def show_bits(at: Placeholder, bits: int) -> None:
         except OSError:
             pass
         at.shown |= POLLIN
+        if at.filled is not None:
+            at.filled(at)
     if bits & POLLOUT and not at.shown & POLLOUT:
         with contextlib.suppress(OSError):
             at.ours.recv(MANY)  # the filling

@@ -3,7 +3,8 @@
 The kernel maps the file under the number that mmap(2) is given, which is a placeholder's. So for
 that one call the ring's file stands under the number, and the placeholder comes back with the next
 call that the thread makes here. Other calls of these the program can make before it are close, dup,
-fcntl and fork; a descriptor that they make meanwhile is the file's.
+fcntl, fork, select and epoll_ctl: a descriptor that they make meanwhile is the file's, which is
+always readable.
 """
 
 from __future__ import annotations

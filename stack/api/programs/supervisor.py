@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeAlias
 
 from fastpath.base.seccomp import Listener, fd_flags, get_fd, write_memory
 from stack.api.programs.filter import numbers
-from stack.api.programs.memory import SECOND_NS, TIMESPEC, Room
+from stack.api.programs.memory import SECOND_NS, TIMESPEC
 from stack.api.programs.placeholder import Opened, Placeholder, show, stale
 from stack.api.programs.rings import Lent
 from stack.api.programs.sysfs import Tree
@@ -36,6 +36,8 @@ from stack.net import Net
 
 SIGNAL_NS: Final = 10_000_000
 """How often the signals of threads that wait in a call are looked at."""
+RING_NS: Final = 1_000_000
+"""How often a ring is looked at for which POLLIN is shown."""
 SERVED_AT_ONCE: Final = 16
 """Calls answered until timers and links have their turn."""
 SIGNALS = re.compile(
@@ -143,7 +145,7 @@ def opened(call: Call) -> Opened | None:
 
 
 @state
-class Supervisor(Room):
+class Supervisor:
     """Serves the programs of one host that share a filter. Call with the host's lock held."""
 
     host: Net = row()
@@ -166,6 +168,10 @@ class Supervisor(Room):
     """In the order in which they began to wait."""
     timers: dict[int, Any] = row(make=dict)
     """Timers in virtual time: a process's by its number, others by that of their eventfd."""
+    rings: list[Placeholder] = row(make=list)
+    """Those for which POLLIN is shown."""
+    ring_timer: Any = row()
+    """That of the next look at them."""
     lent: list[Lent] = row(make=list)
     """Rings that a call maps at the moment."""
     tree: Tree = row(make=Tree)
@@ -291,9 +297,33 @@ class Supervisor(Room):
         self.hang_ups.unregister(number)
         del self.ends[number]
         del self.sockets[placeholder.inode]
+        if placeholder in self.rings:
+            self.rings.remove(placeholder)
         placeholder.close()
         if not self.down and not self.host.closed:
             sys_close(self.host, placeholder.fd)
+
+    def has_ring(self, at: Placeholder) -> None:
+        """A program has mapped a socket's ring."""
+        at.filled = self._look_at_ring
+        if at.shown & POLLIN:
+            self._look_at_ring(at)
+
+    def _look_at_ring(self, at: Placeholder) -> None:
+        """Take POLLIN back soon after the program has emptied the ring."""
+        if at not in self.rings:
+            self.rings.append(at)
+        if self.ring_timer is None:
+            self.ring_timer = self.clock.call_at(self.clock.now_ns() + RING_NS, self._look_at_rings)
+
+    def _look_at_rings(self) -> None:
+        self.ring_timer = None
+        rings, self.rings = self.rings, []
+        for at in rings:
+            tid, number = at.where
+            show_at(self, tid, number, at)
+            if at.shown & POLLIN:
+                self._look_at_ring(at)
 
     def lend(self, call: Call, number: int, fd: int) -> None:
         """Have `call`, which goes on, find the file `fd` under a socket's number."""
@@ -440,6 +470,9 @@ class Supervisor(Room):
         if self.signals is not None:
             self.signals.cancel()
             self.signals = None
+        if self.ring_timer is not None:
+            self.ring_timer.cancel()
+            self.ring_timer = None
         for timer in self.timers.values():
             timer.close()
         self.timers.clear()

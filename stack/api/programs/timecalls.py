@@ -22,7 +22,7 @@ from collections.abc import Callable
 from typing import Any
 
 from fastpath.base.seccomp import get_fd, read_memory, write_memory
-from stack.api.programs.calls import CALLS, MAX_POLLFDS, POLLFD, do_poll, do_select, i32, numbers_in
+from stack.api.programs.calls import CALLS, MAX_POLLFDS, POLLFD, do_poll, i32, show
 from stack.api.programs.filter import ARCH_SET_FS, FUTEX_WAIT
 from stack.api.programs.memory import NEVER_NS, SECOND_NS, TIMESPEC, get_time
 from stack.api.programs.supervisor import Call
@@ -255,9 +255,18 @@ def poll_in_time(call: Call) -> int | None:
     return 0
 
 
+def numbers_in(bits: int) -> list[int]:
+    """The descriptors of a set, the lowest first."""
+    found = []
+    while bits:
+        lowest = bits & -bits
+        found.append(lowest.bit_length() - 1)
+        bits ^= lowest
+    return found
+
+
 def select_in_time(call: Call) -> int | None:
     """select(2) and pselect6(2)."""
-    do_select(call)
     count = min(max(i32(call.args[0]), 0), 1 << 16)
     size = (count + 63) // 64 * 8
 
@@ -270,6 +279,7 @@ def select_in_time(call: Call) -> int | None:
                 found[number] = found.get(number, 0) | kind
         return list(found.items())
 
+    show(call, (number for number, _ in wanted()))
     mask = None
     if call.name == "pselect6" and call.args[5]:
         (mask_addr,) = struct.unpack("=Q", read_memory(call.tid, call.args[5], 8))
