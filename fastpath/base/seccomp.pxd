@@ -15,4 +15,4 @@ cdef class UserBuffer:
 
 # Copy `n` bytes between a program's memory at `addr` and as many in `parts` pieces. 0, or an errno.
 cdef int move_memory(bint write, int tid, uint64_t addr, const iovec *here, int parts,
-                     int64_t n) nogil
+                     int64_t n) noexcept nogil

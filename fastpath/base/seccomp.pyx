@@ -443,7 +443,7 @@ def fd_flags(int tid, unsigned int number):
 
 
 cdef int move_memory(bint write, int tid, uint64_t addr, const iovec *here, int parts,
-                     int64_t n) nogil:
+                     int64_t n) noexcept nogil:
     cdef int64_t done = e1k_vm(write, tid, addr, here, parts, n)
     if done == n:
         return 0

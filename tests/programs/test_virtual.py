@@ -248,6 +248,29 @@ def test_a_program_sees_virtual_time(host, name):
         assert program.said == []
 
 
+def test_a_ring_that_nobody_empties_holds_no_time_up(host):
+    require.root()
+    text = """
+        import mmap
+        tap = socket.socket(AF_PACKET, SOCK_RAW, 0)
+        tap.setsockopt(263, 10, 1)
+        tap.setsockopt(263, 5, struct.pack("=7I", 4096, 4, 2048, 8, *bytes(3)))
+        ring = mmap.mmap(tap.fileno(), 16384)
+        tap.bind(("lo", 3))
+        one, two = udp()
+        two.send(b"frame")
+        ready = lambda: select.select([tap], [], [], 0)[0] == [tap]
+        print(select.select([tap], [], [], 5)[0] == [tap])
+        time.sleep(1 << 20)
+        print(ready(), int(time.monotonic()))
+        ring[:] = bytes(16384)
+        print(ready())
+        """
+    with script(host, text) as program:
+        assert program.communicate()[0].splitlines() == ["True", "True 1048576", "False"]
+        assert program.said == []
+
+
 def test_a_long_sleep_ends_at_once(host):
     """An hour of the wall would be beyond the time that a test has."""
     with host.spawn(["sleep", "3600"]) as program:

@@ -304,10 +304,11 @@ class Supervisor:
             sys_close(self.host, placeholder.fd)
 
     def has_ring(self, at: Placeholder) -> None:
-        """A program has mapped a socket's ring."""
-        at.filled = self._look_at_ring
-        if at.shown & POLLIN:
-            self._look_at_ring(at)
+        """A program has mapped a socket's ring. In virtual time, calls that wait look at it."""
+        if self.attached is None:
+            at.filled = self._look_at_ring
+            if at.shown & POLLIN:
+                self._look_at_ring(at)
 
     def _look_at_ring(self, at: Placeholder) -> None:
         """Take POLLIN back soon after the program has emptied the ring."""
