@@ -8,12 +8,15 @@ def test_tap_carries_a_frame() -> None:
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import functools
+import mmap
 import os
 import shutil
 import subprocess
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import NoReturn
 
@@ -82,6 +85,21 @@ def wait_blocked(process: subprocess.Popen[str], signals: Collection[int]) -> No
             return
         time.sleep(0.001)
     pytest.fail(f"it never blocked {signals}")
+
+
+HOLE_BYTES = 1 << 15
+
+
+@contextlib.contextmanager
+def end_of_memory(data: bytes) -> Iterator[int]:
+    """The address of `data` in this process, with HOLE_BYTES behind it that cannot be touched."""
+    whole = max(-(-len(data) // mmap.PAGESIZE), 1) * mmap.PAGESIZE
+    memory = mmap.mmap(-1, whole + HOLE_BYTES)
+    start = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+    addr = start + whole - len(data)
+    ctypes.memmove(addr, data, len(data))
+    ctypes.CDLL(None).mprotect(ctypes.c_size_t(start + whole), ctypes.c_size_t(HOLE_BYTES), 0)
+    yield addr
 
 
 class _Require:

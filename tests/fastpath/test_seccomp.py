@@ -6,9 +6,7 @@ What answers calls is tested with programs, tests/programs.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import errno
-import mmap
 import os
 import signal
 import socket
@@ -18,15 +16,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fastpath.base import seccomp
+from tests.support import end_of_memory
 
 pytestmark = pytest.mark.skipif(not seccomp.available(), reason="needs Linux's seccomp")
 ME = os.getpid()
-READ_WRITE = mmap.PROT_READ | mmap.PROT_WRITE
-PRIVATE = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
-LIBC = ctypes.CDLL(None)
-LIBC.mmap.restype = ctypes.c_size_t
-LIBC.mmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_long)
-LIBC.munmap.argtypes = (ctypes.c_size_t, ctypes.c_size_t)
 
 
 def test_memory_that_is_not_there():
@@ -47,20 +40,15 @@ def test_memory_that_is_not_there():
 
 @given(st.binary(max_size=64), st.integers(0, 80), st.integers(-8, 1 << 12))
 def test_memory_is_moved_up_to_the_end_of_a_mapping(data, count, beyond):
-    """The last page of the mapping has `data` at its end, with nothing behind it."""
-    start = LIBC.mmap(None, 2 * mmap.PAGESIZE, READ_WRITE, PRIVATE, -1, 0)
-    try:
-        LIBC.munmap(start + mmap.PAGESIZE, mmap.PAGESIZE)
-        addr = start + mmap.PAGESIZE - len(data)
-        first = min(beyond, 0)
+    """Negative `beyond` begins before the data."""
+    first = min(beyond, 0)
+    with end_of_memory(bytes(len(data))) as addr:
         try:
             seccomp.write_memory(ME, addr, data)
             same = seccomp.read_memory(ME, addr, len(data)) == data
             found = bytes(seccomp.read_memory(ME, addr + first, count))
         except OSError as exc:
             found = exc.errno
-    finally:
-        LIBC.munmap(start, mmap.PAGESIZE)
     assert same
     there = bytes(-first) + data
     assert found == (there[:count] if count <= len(there) else errno.EFAULT)

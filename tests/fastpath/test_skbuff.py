@@ -1,13 +1,10 @@
 """sk_buff, queues and pools: each law by itself, and a stateful comparison with the twin."""
 
-import contextlib
 import ctypes
 import gc
-import mmap
 import os
 import random
 import weakref
-from collections.abc import Iterator
 from functools import lru_cache
 from types import BuiltinFunctionType
 from typing import Any
@@ -24,7 +21,7 @@ from fastpath.base.csum import csum_fold, csum_partial, csum_tcpudp_nofold
 from fastpath.base.dma import HostMemory
 from fastpath.net import gso, hdr, hdr6, inet, inetkey, parse, retransmit_queue
 from fastpath.net.rings_driver import TxRing
-from tests.support import examples
+from tests.support import end_of_memory, examples
 
 
 @pytest.fixture
@@ -334,9 +331,6 @@ def test_add_data_checks_the_callers_range(pool: S.SkbPool, off: int, n: int) ->
         S.skb_add_data(skb, pool, b"abc", off, n)
 
 
-HOLE = 1 << 15
-
-
 @pytest.mark.skipif(not seccomp.available(), reason="needs Linux's process_vm_readv")
 @given(
     head=st.integers(0, 40),
@@ -392,19 +386,6 @@ def test_a_programs_memory_is_copied_as_a_buffer_is_and_a_hole_changes_nothing(
         for one in (skb, twin):
             S.kfree_skb(one)
         assert small.available == small.count, "no fragment is left behind"
-
-
-@contextlib.contextmanager
-def end_of_memory(data: bytes) -> Iterator[int]:
-    """The address of `data` in this process, with HOLE bytes behind it that cannot be touched."""
-    libc = ctypes.CDLL(None)
-    whole = -(-len(data) // mmap.PAGESIZE) * mmap.PAGESIZE
-    memory = mmap.mmap(-1, whole + HOLE)
-    start = ctypes.addressof(ctypes.c_char.from_buffer(memory))
-    addr = start + whole - len(data)
-    ctypes.memmove(addr, data, len(data))
-    libc.mprotect(ctypes.c_size_t(start + whole), ctypes.c_size_t(HOLE), 0)
-    yield addr
 
 
 def test_split_shift_coalesce_move_without_copying(pool: S.SkbPool, pages: S.SkbPool) -> None:

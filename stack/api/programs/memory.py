@@ -74,19 +74,6 @@ def get_iov(tid: int, addr: wide, count: wide) -> Iov:
     return rows
 
 
-def gather(tid: int, iov: Iov, skip: int = 0) -> bytearray:
-    """The bytes of the buffers from `skip` on, at most PIECE_BYTES. Raises: OSError EFAULT."""
-    data = bytearray()
-    for addr, size in iov:
-        if skip >= size:
-            skip -= size
-            continue
-        piece = min(size - skip, PIECE_BYTES - len(data))
-        data += read_memory(tid, addr + skip, narrow(piece))
-        skip = 0
-    return data
-
-
 def user_buffers(tid: int, iov: Iov, skip: int = 0) -> Any:
     """What is copied to or from directly: the buffers from `skip` on, in a list unless it is one.
 
@@ -106,6 +93,15 @@ def user_buffers(tid: int, iov: Iov, skip: int = 0) -> Any:
         found.append(UserBuffer(tid, addr + skip, size - skip))
         skip = 0
     return found
+
+
+def gather(tid: int, iov: Iov, skip: int = 0) -> bytearray:
+    """The bytes of the buffers from `skip` on, at most PIECE_BYTES. Raises: OSError EFAULT."""
+    found = user_buffers(tid, iov, skip)
+    data = bytearray()
+    for part in found if type(found) is list else [found]:
+        data += read_memory(tid, part.addr, min(part.size, PIECE_BYTES - len(data)))
+    return data
 
 
 def total(iov: Iov) -> int:
