@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from fastpath.base.skbuff import (
     CHECKSUM_PARTIAL,
@@ -20,6 +20,7 @@ from fastpath.base.skbuff import (
     alloc_skb,
     kfree_skb,
     sk_buff,
+    sk_buff_head,
     skb_tailroom,
 )
 from stack.core.dst import dst_entry
@@ -30,7 +31,14 @@ from stack.core.sock import sock_wait_for_wmem, sock_wfree
 from stack.core.sock_flags import SOCK_ZEROCOPY
 from stack.core.sockopt import sockcm_cookie
 from stack.core.tstamp import skb_setup_datagram
-from stack.core.uapi import IPPROTO_UDP, MSG_DONTWAIT, MSG_MORE, MSG_ZEROCOPY, SEND_SHUTDOWN
+from stack.core.uapi import (
+    IPPROTO_UDP,
+    MSG_DONTWAIT,
+    MSG_MORE,
+    MSG_PROBE,
+    MSG_ZEROCOPY,
+    SEND_SHUTDOWN,
+)
 from stack.core.zerocopy import msg_zerocopy_end, msg_zerocopy_start
 from stack.inet.flow import flowi
 from stack.inet.inet_sock import inet_cork, inet_sock
@@ -88,7 +96,7 @@ def setup_cork(
 
 def append_data(
     sk: inet_sock,
-    skb: sk_buff | None,
+    queue: sk_buff_head | None,
     cork: inet_cork,
     getfrag: Getfrag,
     frm: Any,
@@ -99,7 +107,7 @@ def append_data(
     mtu: int,
     csum: int,
 ) -> sk_buff:
-    """Append `length` bytes to the corked datagram `skb`, None for the first; see __ip_append_data.
+    """Append `length` bytes to the datagram in `queue`; see __ip_append_data.
 
     `headers`: bytes of the IP header with its options or extension headers.
     `mtu`: the longest packet that leaves whole.
@@ -110,13 +118,14 @@ def append_data(
     rt: dst_entry = cork.base_dst
     features = rt.dev.features
     summed = bool(length + headers <= mtu and features & csum and not flags & MSG_MORE)
+    begun = queue.peek_tail() if queue is not None else None
     zerocopy = bool(flags & MSG_ZEROCOPY and length and sk.sk_flags & SOCK_ZEROCOPY)
     if zerocopy:
-        stays = bool(skb is None and summed and features & NETIF_F_SG)
-        uarg = msg_zerocopy_start(sk, skb, frm, length, stays)
+        stays = bool(begun is None and summed and features & NETIF_F_SG)
+        uarg = msg_zerocopy_start(sk, begun, frm, length, stays)
     try:
         skb = append_pieces(
-            sk, skb, cork, getfrag, frm, length, transhdrlen, flags, headers, summed
+            sk, begun, cork, getfrag, frm, length, transhdrlen, flags, headers, summed
         )
     except BaseException:
         if zerocopy:
@@ -124,7 +133,52 @@ def append_data(
         raise
     if zerocopy:
         msg_zerocopy_end(frm, uarg, True, skb)
+    if queue is not None and begun is None:
+        queue.queue_tail(skb)
     return skb
+
+
+class cork_ops(NamedTuple):
+    """What a family does to the corked datagram, for `inet_append_data`."""
+
+    setup: Callable[[Any, inet_cork, Any, Any, flowi], None]
+    """Start one: `ip_setup_cork(sk, cork, ipc, rt, fl)`."""
+    append: Callable[..., sk_buff]
+    """`__ip_append_data`."""
+    flush: Callable[[Any], None]
+    """Discard it: `ip_flush_pending_frames(sk)`."""
+
+
+def inet_append_data(
+    ops: cork_ops,
+    sk: inet_sock,
+    fl: flowi,
+    getfrag: Getfrag,
+    frm: Any,
+    length: int,
+    transhdrlen: int,
+    ipc: Any,
+    rt: dst_entry | None,
+    flags: int,
+) -> None:
+    """ip_append_data and ip6_append_data: append to the datagram in sk_write_queue.
+
+    `ipc` and `rt` are of the first piece only, as is the transport header. After an error nothing
+    is collected any more. Raises: OSError.
+    """
+    if flags & MSG_PROBE:
+        return
+    cork = inet_cork_of(sk)
+    queue = sk.sk_write_queue
+    try:
+        if queue.peek_tail() is None:
+            ops.setup(sk, cork, ipc, rt, fl)
+        else:
+            transhdrlen = 0
+        ops.append(sk, fl, queue, cork, getfrag, frm, length, transhdrlen, flags)
+    except OSError:
+        ops.flush(sk)
+        raise
 
 
 def append_pieces(

@@ -17,6 +17,7 @@ from fastpath.base.skbuff import (
     alloc_skb,
     consume_skb,
     sk_buff,
+    sk_buff_head,
     skb_clone,
     skb_copy_bits,
     skb_cow_head,
@@ -42,7 +43,14 @@ from stack.core.sock import sk_dst_check, sk_setup_caps, sock, sock_wait_for_wme
 from stack.core.sock_flags import SOCK_LOCALROUTE
 from stack.core.sockopt import sockcm_cookie
 from stack.core.uapi import IP_HLEN
-from stack.inet.append import Getfrag, append_data, inet_cork_of, setup_cork
+from stack.inet.append import (
+    Getfrag,
+    append_data,
+    cork_ops,
+    inet_append_data,
+    inet_cork_of,
+    setup_cork,
+)
 from stack.inet.do_fragment import inet_do_fragment, inet_fragment_ready, inet_gso_slowpath
 from stack.inet.flow import flowi
 from stack.inet.inet_sock import inet_cork, inet_sock, ip_options
@@ -569,7 +577,7 @@ def ip_setup_cork(sk: inet_sock, cork: inet_cork, ipc: ipcm_cookie, rt: rtable, 
 def __ip_append_data(
     sk: inet_sock,
     fl4: flowi,
-    skb: sk_buff | None,
+    queue: sk_buff_head | None,
     cork: inet_cork,
     getfrag: Getfrag,
     frm: Any,
@@ -577,7 +585,7 @@ def __ip_append_data(
     transhdrlen: int,
     flags: int,
 ) -> sk_buff:
-    """net/ipv4/ip_output.c: append `length` bytes to the corked datagram `skb`, None for the first.
+    """net/ipv4/ip_output.c: append `length` bytes to the datagram in `queue`, None: make one.
 
     In the first call `length` includes the transport header of `transhdrlen` bytes, for which
     headroom stays free. Raises: OSError EMSGSIZE, ENOBUFS, EAGAIN, EPIPE.
@@ -590,7 +598,9 @@ def __ip_append_data(
         ip_local_error(sk, errno.EMSGSIZE, narrow(fl4.daddr), sk.inet_dport, mtu - optlen)
         raise os_error(errno.EMSGSIZE)
     csum = 0 if optlen else netdevice.NETIF_F_HW_CSUM | netdevice.NETIF_F_IP_CSUM
-    return append_data(sk, skb, cork, getfrag, frm, length, transhdrlen, flags, headers, mtu, csum)
+    return append_data(
+        sk, queue, cork, getfrag, frm, length, transhdrlen, flags, headers, mtu, csum
+    )
 
 
 def ip_append_data(
@@ -608,22 +618,7 @@ def ip_append_data(
 
     `ipc` and `rt` are of the first piece only. After an error nothing is collected any more.
     """
-    if flags & uapi.MSG_PROBE:
-        return 0
-    cork = inet_cork_of(sk)
-    skb = sk.sk_write_queue.peek_tail()
-    try:
-        if skb is None:
-            assert ipc is not None
-            assert rt is not None
-            ip_setup_cork(sk, cork, ipc, rt, fl4)
-            skb = __ip_append_data(sk, fl4, None, cork, getfrag, frm, length, transhdrlen, flags)
-            sk.sk_write_queue.queue_tail(skb)
-        else:
-            __ip_append_data(sk, fl4, skb, cork, getfrag, frm, length, 0, flags)
-    except OSError:
-        ip_flush_pending_frames(sk)
-        raise
+    inet_append_data(_CORK, sk, fl4, getfrag, frm, length, transhdrlen, ipc, rt, flags)
     return 0
 
 
@@ -756,6 +751,9 @@ def ip_flush_pending_frames(sk: inet_sock) -> None:
     sk.sk_write_queue.purge()
     if sk.cork is not None:
         ip_cork_release(sk.cork)
+
+
+_CORK = cork_ops(ip_setup_cork, __ip_append_data, ip_flush_pending_frames)
 
 
 def ip_send_unicast_reply(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 from typing import Any
 
-from fastpath.base.skbuff import kfree_skb, sk_buff, skb_cow_head
+from fastpath.base.skbuff import kfree_skb, sk_buff, sk_buff_head, skb_cow_head
 from fastpath.net.hdr import ipv6_push
 from stack.core import uapi
 from stack.core.errors import os_error
@@ -18,7 +18,14 @@ from stack.core.rows import row, state
 from stack.core.sock import sock_wait_for_wmem
 from stack.core.sockopt import sockcm_cookie
 from stack.core.uapi import IPV6_HLEN, IPV6_MIN_MTU
-from stack.inet.append import Getfrag, append_data, inet_cork_of, setup_cork
+from stack.inet.append import (
+    Getfrag,
+    append_data,
+    cork_ops,
+    inet_append_data,
+    inet_cork_of,
+    setup_cork,
+)
 from stack.inet.flow import flowi
 from stack.inet.inet_sock import inet_cork, inet_sock
 from stack.ipv6.ip6_output import (
@@ -114,7 +121,7 @@ _DONTFRAG_PROTOCOLS = (uapi.IPPROTO_UDP, uapi.IPPROTO_ICMPV6, uapi.IPPROTO_RAW)
 def __ip6_append_data(
     sk: inet_sock,
     fl6: flowi,
-    skb: sk_buff | None,
+    queue: sk_buff_head | None,
     cork: inet_cork,
     getfrag: Getfrag,
     frm: Any,
@@ -122,7 +129,7 @@ def __ip6_append_data(
     transhdrlen: int,
     flags: int,
 ) -> sk_buff:
-    """net/ipv6/ip6_output.c: append `length` bytes to the corked datagram `skb`, None: the first.
+    """net/ipv6/ip6_output.c: append `length` bytes to the datagram in `queue`, None: make one.
 
     In the first call `length` includes the transport header of `transhdrlen` bytes, for which
     headroom stays free. Raises: OSError EMSGSIZE, ENOBUFS, EAGAIN, EPIPE.
@@ -133,7 +140,9 @@ def __ip6_append_data(
     mtu = IP6_MAX_MTU if cork.gso_size else cork.fragsize
     _check_size(sk, fl6, cork.length + length, mtu, v6_cork.dontfrag, headers)
     csum = 0 if optlen else NETIF_F_HW_CSUM | NETIF_F_IPV6_CSUM
-    return append_data(sk, skb, cork, getfrag, frm, length, transhdrlen, flags, headers, mtu, csum)
+    return append_data(
+        sk, queue, cork, getfrag, frm, length, transhdrlen, flags, headers, mtu, csum
+    )
 
 
 def ip6_append_data(
@@ -151,22 +160,7 @@ def ip6_append_data(
 
     `ipc6` and `rt` are of the first piece only. After an error nothing is collected any more.
     """
-    if flags & uapi.MSG_PROBE:
-        return 0
-    cork = inet_cork_of(sk)
-    skb = sk.sk_write_queue.peek_tail()
-    try:
-        if skb is None:
-            assert ipc6 is not None
-            assert rt is not None
-            ip6_setup_cork(sk, cork, ipc6, rt, fl6)
-            skb = __ip6_append_data(sk, fl6, None, cork, getfrag, frm, length, transhdrlen, flags)
-            sk.sk_write_queue.queue_tail(skb)
-        else:
-            __ip6_append_data(sk, fl6, skb, cork, getfrag, frm, length, 0, flags)
-    except OSError:
-        ip6_flush_pending_frames(sk)
-        raise
+    inet_append_data(_CORK, sk, fl6, getfrag, frm, length, transhdrlen, ipc6, rt, flags)
     return 0
 
 
@@ -261,3 +255,6 @@ def ip6_flush_pending_frames(sk: inet_sock) -> None:
     """net/ipv6/ip6_output.c: discard the corked datagram."""
     sk.sk_write_queue.purge()
     ip6_cork_release(sk)
+
+
+_CORK = cork_ops(ip6_setup_cork, __ip6_append_data, ip6_flush_pending_frames)
