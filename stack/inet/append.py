@@ -1,6 +1,7 @@
 """Collecting the bytes of one datagram, for both families (net/ipv{4,6}/ip{,6}_output.c).
 
-A family checks the size against its MTU (`__ip_append_data`, `__ip6_append_data`). Then
+`inet_append_data` starts the datagram with the first piece and discards it after an error. For each
+piece a family checks the size against its MTU (`__ip_append_data`, `__ip6_append_data`). Then
 `append_data` puts the bytes into an sk_buff. One holds the whole datagram, in its head and then in
 pages; the family's fragmentation cuts it. Headroom for all headers stays free: they are pushed when
 the bytes are complete, the transport's first, where the kernel fills reserved room.
