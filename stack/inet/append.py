@@ -173,6 +173,8 @@ def inet_append_data(
     queue = sk.sk_write_queue
     try:
         if queue.peek_tail() is None:
+            assert ipc is not None
+            assert rt is not None
             ops.setup(sk, cork, ipc, rt, fl)
         else:
             transhdrlen = 0

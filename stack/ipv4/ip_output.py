@@ -613,13 +613,12 @@ def ip_append_data(
     ipc: ipcm_cookie | None,
     rt: rtable | None,
     flags: int,
-) -> int:
+) -> None:
     """net/ipv4/ip_output.c: append to the datagram in sk_write_queue. Raises: OSError.
 
     `ipc` and `rt` are of the first piece only. After an error nothing is collected any more.
     """
     inet_append_data(_CORK, sk, fl4, getfrag, frm, length, transhdrlen, ipc, rt, flags)
-    return 0
 
 
 def ip_make_skb(

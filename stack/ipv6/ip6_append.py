@@ -155,13 +155,12 @@ def ip6_append_data(
     fl6: flowi,
     rt: rt6_info | None,
     flags: int,
-) -> int:
+) -> None:
     """net/ipv6/ip6_output.c: append to the datagram in sk_write_queue. Raises: OSError.
 
     `ipc6` and `rt` are of the first piece only. After an error nothing is collected any more.
     """
     inet_append_data(_CORK, sk, fl6, getfrag, frm, length, transhdrlen, ipc6, rt, flags)
-    return 0
 
 
 def ip6_make_skb(

@@ -149,10 +149,10 @@ def test_a_command_that_is_stopped_leaves_a_file_and_no_process(
     mark = f"mark-{os.getpid()}-{time.monotonic_ns()}"
     path = tmp_path / "slow.jsonl"
     command = start(tmp_path, mark, "run", f"{FILE}:SLOW", "--executor", "processes:2")
-    # Wait for manager, workers, servers, the two cases that do not end and what these have started.
     while not path.exists() or path.read_bytes().count(b"\n") < 3 or len(marked(mark)) < 7:
         assert command.poll() is None, command.stderr and command.stderr.read()
         time.sleep(0.05)
+    assert len(marked(mark)) >= 7  # manager, workers, servers, cases and what these have started
     (os.killpg if everyone else os.kill)(command.pid, number)
     while everyone and number == signal.SIGTERM and command.poll() is None:
         time.sleep(0.001)  # a second one does not keep the first from killing what runs
