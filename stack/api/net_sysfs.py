@@ -18,6 +18,8 @@ from stack.core.uapi import CAP_NET_ADMIN
 from stack.net import Net
 from stack.netlink.rt_link import DEFAULT_TX_QUEUE_LEN, dev_get_iflink, operstate
 
+ROOT = "/sys/class/net"
+DIRECTORY_MODE, FILE_BYTES = 0o755, 4096
 STATES = {0: "unknown", 2: "down", 3: "lowerlayerdown", 4: "testing", 5: "dormant", 6: "up"}
 DUPLEX = {0: "half", 1: "full"}
 DEVTYPES = ("bridge", "vlan", "vxlan")
@@ -147,18 +149,23 @@ def names(net: Net, path: str) -> tuple[str, ...] | None:
     group, _, leaf = rest.rpartition("/")
     if rest in ATTRIBUTES or (group == "statistics" and leaf in STATISTICS):
         return None
-    raise os_error(errno.ENOENT, f"/sys/class/net/{path}")
+    raise os_error(errno.ENOENT, f"{ROOT}/{path}")
 
 
 def show(net: Net, path: str) -> str:
     """A file's text. Raises: OSError ENOENT, EISDIR; EINVAL: it cannot be told at the moment."""
     if names(net, path) is not None:
-        raise os_error(errno.EISDIR, f"/sys/class/net/{path}")
+        raise os_error(errno.EISDIR, f"{ROOT}/{path}")
     dev, rest = _parts(net, path)
     assert dev is not None
     if rest in ATTRIBUTES:
         return f"{ATTRIBUTES[rest](dev)}\n"
     return f"{getattr(dev_get_stats(dev), rest.rpartition('/')[2])}\n"
+
+
+def writable(net: Net, path: str) -> bool:
+    """Whether a file can be written. Raises: OSError ENOENT."""
+    return _parts(net, path)[1] in WRITABLE
 
 
 def store(net: Net, path: str, text: str) -> None:
@@ -168,7 +175,7 @@ def store(net: Net, path: str, text: str) -> None:
     """
     dev, rest = _parts(net, path)
     if dev is None or rest not in WRITABLE:
-        raise os_error(errno.EACCES, f"/sys/class/net/{path} cannot be written")
+        raise os_error(errno.EACCES, f"{ROOT}/{path} cannot be written")
     if not ns_capable(net, CAP_NET_ADMIN):
         raise os_error(errno.EPERM, "only root may configure interfaces")
     try:

@@ -362,6 +362,14 @@ def sock_init_data(sock_: socket | None, sk: sock) -> None:
     net.sock_cookie = sk.sk_cookie = net.sock_cookie + 1
 
 
+def sock_i_ino(sk: Any) -> int:
+    """net/core/sock.c: a socket's number as /proc/PID/fd has it, where a program has it, else its
+    cookie; 0: no descriptor refers to it."""
+    if not isinstance(sk, sock) or sk.sk_socket is None:
+        return 0
+    return sk.sk_socket.inode or sk.sk_cookie
+
+
 def sk_clone_lock(sk: sock, priority: int = 0) -> Any:
     """net/core/sock.c: a locked child with sk's settings and empty queues (accept path)."""
     newsk: sock = clone_state(sk)

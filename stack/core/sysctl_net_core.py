@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import operator
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +28,17 @@ NO_KEY = "00000000-00000000-00000000-00000000"
 class SysctlError(E1000Error, OSError):
     """A sysctl that does not exist (ENOENT) or is read-only (EACCES), or a value out of its range
     (EINVAL), as in /proc."""
+
+
+def ranges(numbers: Collection[int], to: str = "-", then: str = ",") -> str:
+    """`0-1,3-127`, as proc_do_large_bitmap shows numbers."""
+    parts: list[list[int]] = []
+    for n in sorted(numbers):
+        if parts and parts[-1][1] == n - 1:
+            parts[-1][1] = n
+        else:
+            parts.append([n, n])
+    return then.join(str(a) if a == b else f"{a}{to}{b}" for a, b in parts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +86,14 @@ class Sysctl:
         if self.high in (INT_MAX, UINT_MAX, LONG_MAX):
             return f"{of}{self.low} or more"
         return f"{of}{self.low} to {self.high}"
+
+    def shown(self, value: Any) -> str:
+        """Return a value as the knob's file has it, without the end of the line."""
+        if self.kind == PORTS:
+            return ranges(value)
+        if isinstance(value, tuple):
+            return "\t".join(map(str, value))
+        return str(int(value)) if isinstance(value, bool) else str(value)
 
     def wrong(self, value: Any, why: str = "") -> SysctlError:
         """Return the error about an invalid value."""

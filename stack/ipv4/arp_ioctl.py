@@ -110,8 +110,8 @@ def arp_req_delete(net: Net, r: arpreq) -> None:
 def arp_ioctl(net: Net, cmd: int, arg: Any) -> None:
     """net/ipv4/arp.c: `arg` has a struct arpreq of 68 bytes.
 
-    Published entries (ATF_PUBL) fail with EOPNOTSUPP. Raises: OSError EPERM, EPFNOSUPPORT, EINVAL,
-    ENODEV, ENXIO, EFAULT.
+    Published entries (ATF_PUBL) cannot be made, EOPNOTSUPP, so there are none to delete, ENOENT.
+    Raises: OSError EPERM, EPFNOSUPPORT, EINVAL, ENODEV, ENXIO, EFAULT.
     """
     if cmd in (SIOCSARP, SIOCDARP):
         need_admin(net)
@@ -123,7 +123,11 @@ def arp_ioctl(net: Net, cmd: int, arg: Any) -> None:
         raise os_error(errno.EINVAL, "a mask is for what is published")
     if r.mask not in (0, ALL):
         raise os_error(errno.EINVAL, f"mask {r.mask:#010x} is neither one address nor all")
-    if r.flags & ATF_PUBL and cmd != SIOCGARP:
+    if r.flags & ATF_PUBL and cmd == SIOCDARP:
+        if r.mask:
+            raise os_error(errno.ENOENT, "no such published entry")
+        return
+    if r.flags & ATF_PUBL and cmd == SIOCSARP:
         raise os_error(errno.EOPNOTSUPP, "ARP answers for nobody else here")
     if cmd == SIOCSARP:
         arp_req_set(net, r)

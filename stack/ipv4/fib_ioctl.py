@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 # struct rtentry: addresses at 8, 24 and 40, then flags, metric, the interface's name, mtu ...
 RTENTRY = struct.Struct("@L16s16s16sHhLPhPLLH")
 RTENTRY_BYTES = 120
+RTENTRY_DEV = 9
+"""The field with the address of the interface's name."""
 SOCKADDR = struct.Struct("=H2s4s8s")
 
 RTF_UP = 0x0001

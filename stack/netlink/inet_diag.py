@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from stack.core.sock import sock
+from stack.core.sock import sock, sock_i_ino
 from stack.core.sockopt import sk_get_meminfo
 from stack.core.tcp_states import TCP_CLOSE, TCP_LISTEN, TCP_SYN_RECV
 from stack.core.uapi import AF_INET, AF_INET6, IPPROTO_RAW, IPPROTO_TCP, IPPROTO_UDP
@@ -122,16 +122,6 @@ def parse_request(nlh: nlmsg, dump: bool) -> diag_request:
 
 
 # --- telling ------------------------------------------------------------------------------------
-
-
-def sock_i_ino(sk: Any) -> int:
-    """include/net/sock.h: a socket's number as /proc/PID/fd has it, else its cookie."""
-    if not isinstance(sk, sock):
-        return 0
-    holder = sk.sk_socket
-    if holder is None:
-        return 0
-    return holder.inode or sk.sk_cookie
 
 
 def state_of(sk: AnySock) -> int:

@@ -7,11 +7,12 @@ import struct
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from stack.core.sock import sock_i_ino
 from stack.core.sockopt import sk_get_meminfo
 from stack.core.tcp_states import TCP_LISTEN
 from stack.core.uapi import AF_NETLINK, AF_PACKET, AF_UNIX
 from stack.netlink.af_netlink import netlink_dump_start, netlink_reply, nlmsg_put
-from stack.netlink.inet_diag import SOCK_DIAG_BY_FAMILY, sock_i_ino
+from stack.netlink.inet_diag import SOCK_DIAG_BY_FAMILY
 from stack.netlink.netlink_sock import NLM_F_DUMP, netlink_callback, netlink_sock, nlmsg
 from stack.netlink.nlattr import BINARY, NESTED, U8, U32, Attr, AttrTable, NlError
 from stack.packet.packet_sock import packet_sock

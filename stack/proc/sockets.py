@@ -7,6 +7,7 @@ from functools import partial
 
 from stack.core.bsd_socket import socket
 from stack.core.rows import wide
+from stack.core.sock import sock_i_ino
 from stack.core.tcp_states import TCP_LISTEN, TCP_NEW_SYN_RECV, TCP_SYN_RECV, TCP_TIME_WAIT
 from stack.core.uapi import AF_INET, AF_INET6
 from stack.inet.af_ops import inet_ehash_entries
@@ -120,7 +121,7 @@ def _tcp_sock(sk: tcp_sock) -> str:
     ssthresh = -1 if sk.snd_ssthresh >= TCP_INFINITE_SSTHRESH else sk.snd_ssthresh
     return (
         f"{sk.sk_state:02X} {unacked:08X}:{unread:08X} {kind:02X}:{left:08X} "
-        f"{sk.icsk_retransmits:08X} {0:5d} {sk.icsk_probes_out:8d} {sk.sk_cookie} 1 0 "
+        f"{sk.icsk_retransmits:08X} {0:5d} {sk.icsk_probes_out:8d} {sock_i_ino(sk)} 1 0 "
         f"{sk.icsk_rto // TICK_NS} {sk.icsk_ack_ato // TICK_NS} 0 {sk.snd_cwnd} {ssthresh}"
     )
 
@@ -168,7 +169,7 @@ def _datagram(
     for number, sk in enumerate(sk for sk in sockets(net) if sk.sk_family == family):
         row = (
             f"{number:{digits}d}: {_ends(sk)} {sk.sk_state:02X} {sk.sk_wmem_alloc:08X}:"
-            f"{sk.sk_rmem_alloc:08X} {0:02X}:{0:08X} {0:08X} {0:5d} {0:8d} {sk.sk_cookie} 2 0 "
+            f"{sk.sk_rmem_alloc:08X} {0:02X}:{0:08X} {0:08X} {0:5d} {0:8d} {sock_i_ino(sk)} 2 0 "
             f"{sk.sk_drops}"
         )
         lines.append(f"{row:<{width}}")
@@ -231,19 +232,19 @@ def sockstat6(net: Net) -> str:
 
 
 def packet(net: Net) -> str:
-    """net/packet/af_packet.c: packet_seq_show. The inode is the socket's cookie."""
+    """net/packet/af_packet.c: packet_seq_show."""
     lines = ["sk               RefCnt Type Proto  Iface R Rmem   User   Inode"]
     for sk in net.packet_sklist:
         lines.append(
             f"{0:016x} {2 + sk.running:<6d} {sk.sk_type:<4d} {sk.num:04x}   "
             f"{sk.ifindex:<5d} {sk.running:d} {sk.sk_rmem_alloc:<6d} {net.uid:<6d} "
-            f"{sk.sk_cookie:<6d}"
+            f"{sock_i_ino(sk):<6d}"
         )
     return text(lines)
 
 
 def netlink(net: Net) -> str:
-    """net/netlink/af_netlink.c: netlink_native_seq_show. The inode is the socket's cookie."""
+    """net/netlink/af_netlink.c: netlink_native_seq_show."""
     lines = [
         "sk               Eth Pid        Groups   Rmem     Wmem     Dump  Locks    Drops    Inode"
     ]
@@ -252,6 +253,6 @@ def netlink(net: Net) -> str:
         lines.append(
             f"{0:016x} {sk.sk_protocol:<3d} {sk.portid:<10d} {groups:08x} {sk.sk_rmem_alloc:<8d} "
             f"{sk.sk_wmem_alloc:<8d} {sk.cb is not None:<5d} {2:<8d} {sk.sk_drops:<8d} "
-            f"{sk.sk_cookie:<8d}"
+            f"{sock_i_ino(sk):<8d}"
         )
     return text(lines)

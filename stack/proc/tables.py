@@ -34,7 +34,8 @@ def route(net: Net) -> str:
     """net/ipv4/fib_trie.c: fib_route_seq_show (main table)."""
     head = "Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT"
     lines = [f"{head:<127}"]
-    for row in fib_dump(net):
+    # As the trie has them: by address, and of one address the longest prefix first.
+    for row in sorted(fib_dump(net), key=lambda row: (row["dst"], -row["plen"])):
         if row["type"] in (RTN_BROADCAST, RTN_MULTICAST):
             continue
         flags = RTF_UP

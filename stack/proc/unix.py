@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 
 from stack.core import uapi
+from stack.core.sock import sock_i_ino
 from stack.core.tcp_states import TCP_ESTABLISHED, TCP_LISTEN
 from stack.net import Net
 from stack.proc.text import text
@@ -29,7 +30,7 @@ def unix_name(sk: unix_sock) -> str:
 
 
 def unix(net: Net) -> str:
-    """net/unix/af_unix.c: unix_seq_show. The inode is the socket's cookie; addresses are 0."""
+    """net/unix/af_unix.c: unix_seq_show. Addresses are 0."""
     lines = ["Num       RefCount Protocol Flags    Type St Inode Path"]
     for sk in unix_sockets(net):
         if sk.sk_socket is None:
@@ -41,7 +42,7 @@ def unix(net: Net) -> str:
         name = unix_name(sk)
         lines.append(
             f"{0:016x}: {refs:08X} {0:08X} {flags:08X} {sk.sk_type:04X} {state:02X} "
-            f"{sk.sk_cookie:5d}{' ' + name if name else ''}"
+            f"{sock_i_ino(sk):5d}{' ' + name if name else ''}"
         )
     return text(lines)
 
@@ -56,5 +57,5 @@ def unix_queues(sk: unix_sock) -> tuple[int, int]:
 def unix_ends(sk: unix_sock) -> tuple[str, str]:
     """The socket and its peer as `ss -x` names them: the name, or "*", and the inode."""
     peer = sk.peer
-    other = f"{unix_name(peer) or '*'} {peer.sk_cookie}" if peer is not None else "* 0"
-    return f"{unix_name(sk) or '*'} {sk.sk_cookie}", other
+    other = f"{unix_name(peer) or '*'} {sock_i_ino(peer)}" if peer is not None else "* 0"
+    return f"{unix_name(sk) or '*'} {sock_i_ino(sk)}", other

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 
 from stack.api.sockopts import OPTIONS, RW, SockOpt
 from stack.core import uapi
-from stack.core.sysctl_net_core import Sysctl
+from stack.core.sysctl_net_core import Sysctl, ranges
 from stack.core.uapi import CAP_NET_ADMIN, CAP_NET_RAW
 from stack.ipv4.sysctl_names import SYSCTLS
 from stack.ipv6.devconf import CONF6, CONF_ROWS
@@ -65,19 +65,8 @@ def _shown(value: object) -> str:
     if isinstance(value, tuple):
         return " ".join(map(str, value))
     if isinstance(value, frozenset):
-        return _ranges(value) or "none"
+        return ranges(value) or "none"
     return str(value)
-
-
-def _ranges(numbers: Collection[int], to: str = "-", then: str = ",") -> str:
-    """`0-1,3-127`."""
-    parts: list[list[int]] = []
-    for n in sorted(numbers):
-        if parts and parts[-1][1] == n - 1:
-            parts[-1][1] = n
-        else:
-            parts.append([n, n])
-    return then.join(str(a) if a == b else f"{a}{to}{b}" for a, b in parts)
 
 
 def _takes(row: SockOpt) -> str:
@@ -86,10 +75,10 @@ def _takes(row: SockOpt) -> str:
     if isinstance(row.legal, range) and row.legal.stop > 1 << 30:
         words = [f"{row.legal.start} or more"]
     elif row.legal is not None:
-        words = [_ranges(row.legal, " to ", ", ")]
+        words = [ranges(row.legal, " to ", ", ")]
     if row.caps:
         caps = " or ".join(CAP_NAMES[cap] for cap in row.caps)
-        words.append(f"{caps} but for {_ranges(row.free, ' to ', ', ')}" if row.free else caps)
+        words.append(f"{caps} but for {ranges(row.free, ' to ', ', ')}" if row.free else caps)
     return "; ".join(words)
 
 

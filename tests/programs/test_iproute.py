@@ -41,6 +41,13 @@ mark() {
 It listens then, and has told of all that was before.
 """
 MARKS = r"(?m)^.*\b3200[12]:.*\n"
+PACKAGES = {
+    "dig": "bind9-dnsutils",
+    "dnsmasq": "dnsmasq-base",
+    "nc.openbsd": "netcat-openbsd",
+    "sysctl": "procps",
+    **dict.fromkeys(("route", "arp", "ifconfig", "netstat"), "net-tools"),
+}
 REFUSED = r"(?m)^(Error: .*|RTNETLINK answers: .*)\n"
 """Ours name what is wrong in their own words, or where the kernel has none."""
 ROUTES = """
@@ -537,6 +544,87 @@ for name in ("igmp", "mcfilter", "igmp6", "icmp", "icmp6", "raw", "raw6", "udp6"
         """,
         ((r"(?m)^sh: .*|^.*script: \d+: .*?(?=[A-Z]|cannot|echo)", ""),),
     ),
+    "/proc/sys/net": Row(
+        f"""
+        {VETH}
+        read_back() {{ for f; do echo $f $(cat /proc/sys/net/$f 2>&1); done; }}
+        ls -d /proc/sys/net/ipv4/conf/* /proc/sys/net/ipv6/conf/*
+        sysctl net.ipv4.conf.v0.forwarding net.ipv4.tcp_sack net.ipv4.nothing; echo $?
+        sysctl -w net.ipv4.tcp_sack=0 net.ipv4.conf.v0.rp_filter=2 net.ipv6.conf.v1.accept_ra=0
+        sysctl -w net.ipv4.ip_local_port_range="40000 50000" net.ipv4.tcp_sack=x; echo $?
+        read_back ipv4/tcp_sack ipv4/conf/v0/rp_filter ipv4/conf/v1/rp_filter \
+            ipv6/conf/v1/accept_ra ipv4/ip_local_port_range ipv4/tcp_nothing ipv4/conf/v9/rp_filter
+        echo 1 > /proc/sys/net/ipv4/tcp_sack; echo 7000 > /proc/sys/net/ipv4/tcp_sack; echo $?
+        echo 80,90-99 > /proc/sys/net/ipv4/ip_local_reserved_ports
+        echo > /proc/sys/net/ipv4; echo $?; echo 1 > /proc/sys/net/ipv4/nothing; echo $?
+        read_back ipv4/tcp_sack ipv4/ip_local_reserved_ports core/somaxconn ipv6/icmp/ratemask
+        for f in ipv4 ipv4/tcp_sack none ipv4/conf/v0 ipv4/conf/v0/rp_filter unix; do
+            for t in e d f r x; do [ -$t /proc/sys/net/$f ]; echo $f $t $?; done
+        done
+        stat -c '%F %a %s %n' /proc/sys/net/ipv4/tcp_sack /proc/sys/net/ipv4 /proc/sys/net
+        python3 - <<'END'
+import os
+for tried in (lambda both: both.read(9), lambda both: both.write(b"1")):
+    with open("/proc/sys/net/ipv4/conf/v1/rp_filter", "r+b", buffering=0) as both:
+        print(tried(both))
+print(open("/proc/sys/net/ipv4/conf/v1/rp_filter").read())
+for i in range(2):
+    names = [os.path.join(d, f) for d, _, files in os.walk("/proc/sys/net/unix") for f in files]
+    print(names)
+END
+        sysctl -a -r 'net.ipv4.tcp_r.?mem|conf.v[01].(forwarding|accept_ra)$' | sort
+        ip link del v0; ls /proc/sys/net/ipv4/conf
+        """,
+        (
+            (r"(?m)^sh: .*|^.*script: \d+: .*?(?=[A-Z]|cannot|echo)", ""),
+            (r"tcp_rmem = .*", ""),  # of the memory
+        ),
+        tools=("sysctl",),
+    ),
+    "net-tools": Row(
+        f"""
+        {VETH}
+        route add -net 10.9.0.0/16 gw 10.0.0.2; route add -host 10.8.0.1 dev v0
+        route add default gw 10.0.0.3; route add -net 10.6.0.0/16 reject
+        route add -net 10.7.0.0 netmask 255.255.255.0 metric 5 dev v0; route -n; ip route
+        cat /proc/net/route; route add -net 10.5.0.0/16 gw 192.0.2.1; echo $?
+        route add -host 10.5.0.1 dev none; echo $?
+        route add -host 10.5.0.1 dev a-name-that-is-long; echo $?
+        route del -net 10.9.0.0/16; route del -net 10.9.0.0/16; echo $?; route del default
+        route -A inet6 add 2001:db8:7::/48 gw 2001:db8::9 dev v0
+        route -A inet6 add 2001:db8:6::/48 dev v0; route -A inet6 add 2001:db8:5::/48 reject
+        ip -6 route | grep db8; route -A inet6 del 2001:db8:7::/48
+        route -A inet6 del 2001:db8:7::/48; echo $?; ip -6 route | grep db8; ip route
+        busybox route add default gw 10.0.0.4; busybox route -n; busybox route del default
+        arp -s 10.0.0.9 02:00:00:00:00:99; arp -i v0 -s 10.0.0.8 02:00:00:00:00:98 temp
+        arp -n | sort
+        arp -n 10.0.0.9; ip neigh | grep PERM; arp -d 10.0.0.9; arp -d 10.0.0.77; echo $?; arp -n
+        arp -s 192.0.2.1 02:00:00:00:00:01; echo $?
+        arp -i none -s 10.0.0.5 02:00:00:00:00:01; echo $?
+        ifconfig v0:7 10.0.7.1 netmask 255.255.255.0; ifconfig v0 mtu 1400; ip addr show v0
+        route add -net 10.4.0.0/16 dev v0:7; ip route show 10.4.0.0/16; ifconfig v0:7 down
+        """,
+        (
+            (REFUSED, ""),
+            (r".*ff00::/8.*\n|anycast.*\n|local fe80.*\n", ""),
+            *LINK_LOCAL,
+        ),
+        tools=("route", "arp", "ifconfig", "busybox"),
+    ),
+    "whose socket it is": Row(
+        """
+        nc.openbsd -l 127.0.0.1 1234 & t=$!; nc.openbsd -u -l 127.0.0.1 1235 & u=$!
+        until [ $(cat /proc/net/tcp /proc/net/udp | grep -c ':04D[23]') = 2 ]; do sleep 0.05; done
+        ss -tulnp; netstat -tulnp
+        lsof -n -P -a -p $t,$u -i | awk '{ print $1, $2, $4, $5, $8, $9, $10 }'
+        for p in $t $u; do ls -l /proc/$p/fd/3 | tr -dc 0-9 >/dev/null
+            i=$(readlink /proc/$p/fd/3 | tr -dc 0-9)
+            cat /proc/net/tcp /proc/net/udp | awk -v i=$i '$10 == i { print $2, $4 }'; done
+        kill $t $u
+        """,
+        ((r"(?m)(pid=|^nc.openbs |\b)\d+(?=,fd|/nc| 3u)", r"\1N"),),
+        tools=("nc.openbsd", "netstat", "lsof"),
+    ),
     "protocols": Row(
         f"""{SOCKETS}
 eight = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
@@ -730,6 +818,6 @@ def test_flows_part_as_on_linux(peer: Peer, tmp_path: Path, policy: int) -> None
 def test_as_on_linux(peer: Peer, tmp_path: Path, name: str) -> None:
     row = ROWS[name]
     for tool in row.tools:
-        require.tool(tool, {"dig": "bind9-dnsutils", "dnsmasq": "dnsmasq-base"}.get(tool))
+        require.tool(tool, PACKAGES.get(tool))
     names = ("net.ipv4.ip_forward", "net.ipv6.conf.all.forwarding")
     both(peer, tmp_path, row, dict.fromkeys(names, int(row.forwards)))

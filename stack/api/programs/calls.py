@@ -17,8 +17,7 @@ from typing import Any, NoReturn
 
 from fastpath.base.bpf import BPF_MAXINSNS
 from fastpath.base.seccomp import get_fd, read_memory, write_memory
-from stack.api import net_sysfs
-from stack.api.programs.files import PAGE, memory_file, path_at, text_of
+from stack.api.programs.files import PAGE, memory_file, path_at, string_at, text_of
 from stack.api.programs.filter import FIONREAD, O_PATH, TIOCOUTQ
 from stack.api.programs.memory import (
     MMSGHDR_BYTES,
@@ -42,14 +41,19 @@ from stack.api.programs.memory import (
 from stack.api.programs.placeholder import Opened, Placeholder
 from stack.api.programs.rings import Mapped
 from stack.api.programs.supervisor import Call, opened, show_at
-from stack.api.programs.sysfs import below, mode_of, stat_of, statx_of
+from stack.api.programs.sysfs import At, find, mode_of, stat_of, statx_of
 from stack.core import bsd_socket as sys
 from stack.core import uapi
 from stack.core.dev_ioctl import (
     IFREQ_BYTES,
+    SIOCADDRT,
+    SIOCDARP,
+    SIOCDELRT,
     SIOCETHTOOL,
+    SIOCGARP,
     SIOCGIFCONF,
     SIOCGIFNAME,
+    SIOCSARP,
     SIOCSMIIREG,
     dev_ioctl,
 )
@@ -59,11 +63,15 @@ from stack.core.file import O_CLOEXEC, vm_area_struct
 from stack.core.filter import SOCK_FPROG
 from stack.core.ioctl import sys_ioctl
 from stack.core.iov import msghdr
+from stack.core.netdevice import IFNAMSIZ
 from stack.core.rows import narrow, wide
 from stack.core.sock import raise_sock_error
 from stack.core.sockaddr import sockaddr, sockaddr_bytes
 from stack.core.tcp_states import TCP_CLOSE, TCP_SYN_SENT
 from stack.inet.mroute_sockopt import SIOCGETSGCNT
+from stack.ipv4.arp_ioctl import ARPREQ
+from stack.ipv4.fib_ioctl import RTENTRY, RTENTRY_BYTES, RTENTRY_DEV
+from stack.ipv6.inet6_ioctl import IN6_RTMSG
 from stack.ipv6.ip6mr_sockopt import SG_REQ6
 from stack.packet.packet_sock import PACKET_FANOUT_DATA, PACKET_HDRLEN, TPACKET_HDRLEN
 
@@ -74,15 +82,22 @@ FILTERS = {
     (uapi.SOL_PACKET, PACKET_FANOUT_DATA),
 }
 """Options that are a struct sock_fprog."""
-SIOCATMARK, SIOCADDRT, SIOCDELRT = 0x8905, 0x890B, 0x890C
+SIOCATMARK = 0x8905
 IFCONF = struct.Struct("=i4xQ")
 IOCTL_BYTES = {
     FIONREAD: 4,
     TIOCOUTQ: 4,
     uapi.SIOCGSTAMP: 16,
     uapi.SIOCGSTAMPNS: 16,
-} | dict.fromkeys((uapi.FIOSETOWN, uapi.SIOCSPGRP, uapi.FIOGETOWN, uapi.SIOCGPGRP, SIOCATMARK), 4)
+    **dict.fromkeys((SIOCADDRT, SIOCDELRT), RTENTRY_BYTES),
+    **dict.fromkeys((SIOCSARP, SIOCGARP, SIOCDARP), ARPREQ.size),
+    **dict.fromkeys(
+        (uapi.FIOSETOWN, uapi.SIOCSPGRP, uapi.FIOGETOWN, uapi.SIOCGPGRP, SIOCATMARK), 4
+    ),
+}
 """What a request's struct has; that of the others is struct ifreq."""
+IOCTL6_BYTES = {SIOCGETSGCNT: SG_REQ6.size, SIOCADDRT: IN6_RTMSG.size, SIOCDELRT: IN6_RTMSG.size}
+"""Those that are others for a socket of IPv6."""
 OF_INTERFACES = range(SIOCGIFNAME, SIOCSMIIREG + 1)
 """Requests about interfaces, which any socket has."""
 SOCK_CLOEXEC = O_CLOEXEC
@@ -594,17 +609,32 @@ def ioctl(call: Call, fd: int) -> int:
         ifr = bytearray(read_memory(call.tid, addr, IFREQ_BYTES))
         dev_ioctl(net, request, ifr, memory_of(call))
         return 0
-    if request in (SIOCADDRT, SIOCDELRT):
-        raise os_error(errno.EOPNOTSUPP, "routes are not set by ioctl from a program")
     size = IOCTL_BYTES.get(request, IFREQ_BYTES)
-    if request == SIOCGETSGCNT and sys.sockfd_lookup(net, fd).sk.sk_family == uapi.AF_INET6:
-        size = SG_REQ6.size
+    if request in IOCTL6_BYTES and sys.sockfd_lookup(net, fd).sk.sk_family == uapi.AF_INET6:
+        size = IOCTL6_BYTES[request]
     before = read_memory(call.tid, addr, size)
     room = bytearray(before)
+    if size == RTENTRY_BYTES:
+        return set_route(call, fd, request, room)
     value = sys_ioctl(net, fd, request, room)
     if room != before:
         write_memory(call.tid, addr, room)
     return int(value or 0)
+
+
+def set_route(call: Call, fd: int, request: int, room: bytearray) -> int:
+    """SIOCADDRT, SIOCDELRT: struct rtentry may point to the name of an interface."""
+    fields = list(RTENTRY.unpack_from(room))
+    name = ctypes.create_string_buffer(IFNAMSIZ)
+    if fields[RTENTRY_DEV]:
+        text = string_at(call.tid, fields[RTENTRY_DEV], IFNAMSIZ)
+        if text is None:
+            raise os_error(errno.ENODEV, "the name of the route's interface is too long")
+        name.value = text
+        fields[RTENTRY_DEV] = ctypes.addressof(name)
+    RTENTRY.pack_into(room, 0, *fields)
+    sys_ioctl(call.supervisor.host, fd, request, room)
+    return 0
 
 
 def memory_of(call: Call) -> Memory:
@@ -637,15 +667,16 @@ def get_ifconf(call: Call, fd: int, addr: wide) -> int:
 
 
 def open_path(call: Call, addr: wide, flags: int) -> None:
-    """A file about the network is the host's; of /sys/class/net some can be written."""
+    """A file about the network is the host's; of /sys/class/net and /proc/sys/net some can be
+    written."""
     supervisor = call.supervisor
     path = None if flags & O_PATH or supervisor.down else path_at(call.tid, addr)
     if path is None:
         return
-    sys_path = below(path)
+    at = find(path)
     fd = None
-    if sys_path is not None:
-        fd = supervisor.tree.open(supervisor.host, sys_path, flags)
+    if at is not None:
+        fd = supervisor.tree.open(supervisor.host, at, flags)
     elif flags & os.O_DIRECTORY:
         return
     if fd is None:
@@ -677,21 +708,21 @@ def do_openat2(call: Call) -> None:
     open_path(call, call.args[1], flags)
 
 
-def sys_path_at(call: Call, addr: wide) -> str | None:
-    """The path below /sys/class/net that is in a program's memory; None: another."""
+def file_at(call: Call, addr: wide) -> At | None:
+    """The file of /sys/class/net or /proc/sys/net whose path is in a program's memory."""
     path = None if call.supervisor.down else path_at(call.tid, addr)
-    return None if path is None else below(path)
+    return None if path is None else find(path)
 
 
 def stat_at(name: int, room: int) -> Callable[[Call], int | None]:
     """stat(2) and its kin: the arguments that have the path and the struct."""
 
     def call(call: Call) -> int | None:
-        path = sys_path_at(call, call.args[name])
-        if path is None:
+        at = file_at(call, call.args[name])
+        if at is None:
             return None
         host = call.supervisor.host
-        write_memory(call.tid, call.args[room], stat_of(host, path, os.uname().machine))
+        write_memory(call.tid, call.args[room], stat_of(host, at, os.uname().machine))
         return 0
 
     return call
@@ -699,42 +730,54 @@ def stat_at(name: int, room: int) -> Callable[[Call], int | None]:
 
 def do_statx(call: Call) -> int | None:
     """statx(2)."""
-    path = sys_path_at(call, call.args[1])
-    if path is None:
+    at = file_at(call, call.args[1])
+    if at is None:
         return None
-    write_memory(call.tid, call.args[4], statx_of(call.supervisor.host, path))
+    write_memory(call.tid, call.args[4], statx_of(call.supervisor.host, at))
     return 0
+
+
+def readlink_at(name: int) -> Callable[[Call], int | None]:
+    """readlink(2) and its kin: the argument that has the path. realpath(3) asks so, and nothing
+    here is a link."""
+
+    def call(call: Call) -> int | None:
+        at = file_at(call, call.args[name])
+        if at is None:
+            return None
+        mode_of(call.supervisor.host, at)
+        raise os_error(errno.EINVAL, f"{at} is no symbolic link")
+
+    return call
 
 
 def access_at(name: int) -> Callable[[Call], int | None]:
     """access(2) and its kin: the argument that has the path; the next one is the mode."""
 
     def call(call: Call) -> int | None:
-        path = sys_path_at(call, call.args[name])
-        if path is None:
+        at = file_at(call, call.args[name])
+        if at is None:
             return None
-        mode = mode_of(call.supervisor.host, path)
+        mode = mode_of(call.supervisor.host, at)
         # Root may read and write all, as far as access(2) tells.
         if call.args[name + 1] & os.X_OK and not mode & 0o111:
-            raise os_error(errno.EACCES, path)
+            raise os_error(errno.EACCES, f"{at}")
         return 0
 
     return call
 
 
 def do_write_file(call: Call) -> int | None:
-    """write(2) to what is no socket of the host: to a file of /sys/class/net that was opened."""
+    """write(2) to what is no socket of the host: to a file that was opened for writing."""
     supervisor = call.supervisor
     if not supervisor.tree.writers:
         return None
-    path = supervisor.tree.writers.get(
-        supervisor.listener.inode(call.tid, call.args[0] & 0xFFFFFFFF)
-    )
-    if path is None:
+    at = supervisor.tree.writers.get(supervisor.listener.inode(call.tid, call.args[0] & 0xFFFFFFFF))
+    if at is None:
         return None
     size = min(call.args[2], PAGE)
     text = bytes(read_memory(call.tid, call.args[1], size)).decode("ascii", "replace")
-    net_sysfs.store(supervisor.host, path, text)
+    at.tree.store(supervisor.host, at.path, text)
     return size
 
 
@@ -789,6 +832,8 @@ CALLS: dict[str, Callable[[Call], int | None]] = {
     "lstat": stat_at(0, 1),
     "newfstatat": stat_at(1, 2),
     "statx": do_statx,
+    "readlink": readlink_at(0),
+    "readlinkat": readlink_at(1),
     "access": access_at(0),
     "faccessat": access_at(1),
     "faccessat2": access_at(1),

@@ -2,8 +2,8 @@
 
     /etc/resolv.conf  /etc/hosts      what the host's resolver uses (stack.clients.resolvconf)
     /proc/net/NAME                    stack.proc
-    /proc/sys/net/PATH                stack.sysctl; they can be read only
-    /sys/class/net/PATH               stack.api.programs.sysfs
+    /proc/sys/net/PATH                stack.api.net_procsys
+    /sys/class/net/PATH               stack.api.net_sysfs
 
 The program gets a copy of the text as it is at that moment.
 """
@@ -13,32 +13,36 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-from typing import Any
 
 from fastpath.base.seccomp import read_memory
 from stack import proc
-from stack.api import net_sysfs
-from stack.api.programs.sysfs import below
+from stack.api.programs.sysfs import find
 from stack.core.errors import os_error
 from stack.core.rows import narrow, wide
 from stack.net import Net
 
 PAGE, PATH_BYTES = 4096, 256
-FILES = (b"/etc/resolv.conf", b"/etc/hosts", b"/sys/class/net")
+FILES = (b"/etc/resolv.conf", b"/etc/hosts", b"/sys/class/net", b"/proc/sys/net")
 DIRECTORIES = (b"/proc/net/", b"/proc/self/net/", b"/proc/sys/net/", b"/sys/class/net/")
 SEALS = 0xF
 """F_SEAL_SEAL, F_SEAL_SHRINK, F_SEAL_GROW, F_SEAL_WRITE: nothing may be changed."""
 
 
-def path_at(tid: int, addr: wide) -> str | None:
-    """A path in a program's memory; None when it is none of those that are told here."""
+def string_at(tid: int, addr: wide, size: int = PATH_BYTES) -> bytes | None:
+    """A string in a program's memory; None if it takes more than `size` bytes with its end."""
     # Not over the end of a page: the next one may not be there.
     room = narrow(PAGE - addr % PAGE)
-    data = bytes(read_memory(tid, addr, min(room, PATH_BYTES)))
-    if room < PATH_BYTES and b"\0" not in data:
-        data += bytes(read_memory(tid, addr + room, PATH_BYTES - room))
+    data = bytes(read_memory(tid, addr, min(room, size)))
+    if room < size and b"\0" not in data:
+        data += bytes(read_memory(tid, addr + room, size - room))
     text, end, _ = data.partition(b"\0")
-    if not end or not (text in FILES or text.startswith(DIRECTORIES)):
+    return text if end else None
+
+
+def path_at(tid: int, addr: wide) -> str | None:
+    """A path in a program's memory; None when it is none of those that are told here."""
+    text = string_at(tid, addr)
+    if text is None or not (text in FILES or text.startswith(DIRECTORIES)):
         return None
     return os.fsdecode(text)
 
@@ -46,7 +50,7 @@ def path_at(tid: int, addr: wide) -> str | None:
 def text_of(net: Net, path: str) -> str | None:
     """The text of a file of the host; None when the host has no such kind of file.
 
-    Raises: OSError ENOENT.
+    Raises: OSError ENOENT, EISDIR ...
     """
     path = path.replace("/proc/self/net/", "/proc/net/", 1)
     if path == "/etc/resolv.conf":
@@ -58,19 +62,8 @@ def text_of(net: Net, path: str) -> str | None:
             return proc.read(net, path.removeprefix("/proc/net/"))
         except FileNotFoundError as exc:
             raise os_error(errno.ENOENT, str(exc)) from None
-    sys_path = below(path)
-    if sys_path is not None:
-        return net_sysfs.show(net, sys_path)
-    if path.startswith("/proc/sys/net/"):
-        return f"{shown(net.sysctl[path.removeprefix('/proc/sys/')])}\n"
-    return None
-
-
-def shown(value: Any) -> str:
-    """A sysctl's value as its file has it."""
-    if isinstance(value, list | tuple):
-        return "\t".join(map(str, value))
-    return str(int(value)) if isinstance(value, bool) else str(value)
+    at = find(path)
+    return None if at is None else at.tree.show(net, at.path)
 
 
 def memory_file(name: str, text: str) -> int:
