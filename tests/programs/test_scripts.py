@@ -493,6 +493,30 @@ SCRIPTS = {
             client.shutdown(SHUT_WR)
             print(tried(os.sendfile, client.fileno(), file.fileno(), 0, 10))
         """,
+    "sendfile takes all that a blocking socket can wait for": """
+        _, client, server = tcp()
+        data = os.urandom(3 << 20)
+        fd = os.memfd_create("data")
+        os.write(fd, data)
+        got = bytearray()
+        def read():
+            while piece := server.recv(50000):
+                got.extend(piece)
+        reader = threading.Thread(target=read)
+        soon(reader.start)
+        print(os.sendfile(client.fileno(), fd, 0, 1 << 40), os.lseek(fd, 0, 1))
+        os.lseek(fd, 1 << 20, 0)
+        print(os.sendfile(client.fileno(), fd, None, 2_000_000), os.lseek(fd, 0, 1))
+        client.shutdown(SHUT_WR)
+        reader.join()
+        print(got == data + data[1 << 20 :][:2_000_000])
+        _, client, server = tcp()
+        client.setblocking(False)
+        print(0 < os.sendfile(client.fileno(), fd, 0, 3 << 20))
+        for _ in range(99):
+            tried(os.sendfile, client.fileno(), fd, 0, 3 << 20)
+        print(tried(os.sendfile, client.fileno(), fd, 0, 10))
+        """,
     "bytes that wait": """
         import fcntl, termios
         one, two = udp()

@@ -377,6 +377,34 @@ def test_the_same_seed_gives_the_same_run(tmp_path):
     assert one[1] != transfer(tmp_path / "three.pcapng", 4)[1]
 
 
+def test_what_lingers_holds_no_time_up():
+    """A server closes with SO_LINGER before the client has all, as vsftpd does. And one whose client
+    reads nothing."""
+    server = """
+        listener = socket.create_server(("10.0.0.2", 99))
+        while True:
+            conn, _ = listener.accept()
+            conn.setsockopt(SOL_SOCKET, SO_LINGER, struct.pack("ii", 1, 600))
+            conn.setblocking(False)
+            conn.send(bytes(400_000))
+            conn.close()
+        """
+    client = """
+        idle = socket.create_connection(("10.0.0.2", 99))
+        conn, got = socket.create_connection(("10.0.0.2", 99)), 0
+        while piece := conn.recv(9999):
+            got += len(piece)
+        print(got > 200_000, time.monotonic() < 9)
+        """
+    clock = VirtualClock()
+    a, b = two_hosts(clock, latency_ns=SECOND // 10, sysctl={"tcp_wmem": "4096 400000 4000000"})
+    with a, b, script(b, server) as serves:
+        clock.run_for(SECOND)
+        with script(a, client) as program:
+            assert program.communicate()[0] == "True True\n"
+        serves.kill()
+
+
 def command(*words: str, link: str = FAR) -> subprocess.CompletedProcess[str]:
     exec_ = ["exec", "--virtual", "--link", link, "--addr", "10.9.0.2/24"]
     return run(*exec_, *words)

@@ -526,23 +526,30 @@ def do_recvmmsg(call: Call, at: Opened) -> int:
 
 
 def do_sendfile(call: Call, at: Opened) -> int:
-    """sendfile(2) to a socket: the file is read here."""
+    """sendfile(2) to a socket: the file is read here. A blocking socket takes all."""
     _, number, offset_addr, count = call.args[:4]
     fd = get_fd(call.tid, number & 0xFFFFFFFF)
+    done = call.state or 0
     try:
         if offset_addr:
             (offset,) = struct.unpack("=q", read_memory(call.tid, offset_addr, 8))
         else:
             offset = os.lseek(fd, 0, os.SEEK_CUR)
-        data = os.pread(fd, min(count, PIECE_BYTES), offset)
-        if not data:
-            return 0
-        n = send_piece(call, at, msghdr(None, [bytearray(data)], None, 0), 0, 0)
-        if offset_addr:
-            write_memory(call.tid, offset_addr, struct.pack("=q", offset + n))
-        else:
-            os.lseek(fd, offset + n, os.SEEK_SET)
-        return n
+        while done < count:
+            data = os.pread(fd, min(count - done, PIECE_BYTES), offset)
+            if not data:
+                break
+            n = send_piece(call, at, msghdr(None, [bytearray(data)], None, 0), 0, done)
+            if not n:
+                break
+            # After each piece, for a call that waits begins again from here.
+            offset += n
+            done += n
+            if offset_addr:
+                write_memory(call.tid, offset_addr, struct.pack("=q", offset))
+            else:
+                os.lseek(fd, offset, os.SEEK_SET)
+        return done
     finally:
         os.close(fd)
 

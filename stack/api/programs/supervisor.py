@@ -31,6 +31,7 @@ from stack.core.bsd_socket import sys_close
 from stack.core.errors import os_error
 from stack.core.rows import narrow, row, state, wide
 from stack.core.sock import sk_sleep
+from stack.core.sock_flags import SOCK_LINGER
 from stack.core.uapi import O_NONBLOCK, POLLIN
 from stack.net import Net
 
@@ -49,6 +50,15 @@ ERESTARTSYS: Final = 512
 
 def nothing() -> None:
     """Nobody wants to know."""
+
+
+def leave(net: Net, at: Placeholder) -> None:
+    """Close the host's socket that programs have closed. Nobody waits for that here, whatever
+    SO_LINGER says, as when a process ends (PF_EXITING). What is left is sent all the same."""
+    sk = at.sock.sk
+    if sk is not None and sk.sk_lingertime:
+        sk.sk_flags &= ~SOCK_LINGER
+    sys_close(net, at.fd)
 
 
 class Waiting(Exception):
@@ -301,7 +311,7 @@ class Supervisor:
             self.rings.remove(placeholder)
         placeholder.close()
         if not self.down and not self.host.closed:
-            sys_close(self.host, placeholder.fd)
+            leave(self.host, placeholder)
 
     def has_ring(self, at: Placeholder) -> None:
         """A program has mapped a socket's ring. In virtual time, calls that wait look at it."""
@@ -458,7 +468,7 @@ class Supervisor:
         for placeholder in self.sockets.values():
             placeholder.end()
             if not self.host.closed:
-                sys_close(self.host, placeholder.fd)
+                leave(self.host, placeholder)
         self.down = True
         self._stop_timers()
         if self.attached is not None:
