@@ -202,7 +202,7 @@ def append_pieces(
     if skb is None:
         refers = getfrag is ip_generic_getfrag and frm.msg_ubuf is not None
         skb = alloc_datagram(sk, rt.dev, 0 if refers else data, headers, transhdrlen, flags)
-        if summed and sk.sk_protocol == IPPROTO_UDP:
+        if summed and transhdrlen and sk.sk_protocol == IPPROTO_UDP:
             skb.ip_summed = CHECKSUM_PARTIAL
         if cork.sockc is not None:
             skb_setup_datagram(skb, sk, cork.sockc)

@@ -105,7 +105,7 @@ def ip_cmsg_recv_offset(msg: msghdr, sk: inet_sock, skb: sk_buff, tlen: int, off
     flags = sk.cmsg_flags
     iph = ip_hdr(skb)
     info = skb.cb if isinstance(skb.cb, in_skb_info) else None
-    opt = info.opt if info is not None else None
+    opt = info.opt if info is not None else received_options(skb)
     if flags & IP_CMSG_PKTINFO:
         # ipv4_pktinfo_prepare was not called for the packets of a ping socket: spec_dst is 0.
         ifindex = info.ifindex if info is not None else skb.skb_iif

@@ -33,6 +33,7 @@ class Row:
 
 
 NUMBERS = ((r"\d+(\.\d+)?", "N"), (r" +", " "), (r"[KMG]?(bits|Bytes)", "unit"))
+MTR = ((r"Start: .*", ""), (r"HOST: \S+", ""), (r"\d+\.\d(?!%)", "N"), (r" +", " "))
 HTTP = {"server": "python3 -m http.server 8000 --bind {server} -d {dir}", "port": 8000}
 TLS = {
     "server": "openssl s_server -quiet -accept {url}:4433 -cert cert.pem -key key.pem -WWW",
@@ -115,6 +116,12 @@ ROWS = {
         **NGINX,
     ),
     "ping": Row("ping -c 2 -i 0.2 {server}", rules=((r"[\d.]+(/[\d.]+)*( )?ms", "N ms"),)),
+    "ping, record route": Row(
+        "ping -R -c 1 -I 10.0.0.1 {server}",
+        rules=((r"time[= ][\d.]+ ?ms", ""), (r"rtt .*", "")),
+        families=(IPV4,),
+    ),
+    "mtr, UDP": Row("mtr -n -r -c 2 -i 0.2 --udp {server}", rules=MTR, waits=True),
     "busybox ping": Row("busybox ping -c 1 {server}", rules=((r"[\d.]+(/[\d.]+)* ms", "N ms"),)),
     "tcpdump": Row(
         "tcpdump -nt -i any -c 3 -Q in 'icmp[0] == 0 or ip6[40] == 129' & t=$!; "
@@ -140,7 +147,7 @@ ROWS = {
     "tracepath": Row("tracepath -n {server}", rules=((r"[\d.]+ms", "N"), (r" +", " "))),
     "mtr": Row(
         "mtr -n -r -c 2 -i 0.2 {server}",
-        rules=((r"Start: .*", ""), (r"HOST: \S+", ""), (r"\d+\.\d(?!%)", "N"), (r" +", " ")),
+        rules=MTR,
         waits=True,
     ),
     "node, fetch": Row(f'node -e "{FETCH}" http://{{url}}:8080/page', **NGINX),

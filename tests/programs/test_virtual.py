@@ -378,8 +378,7 @@ def test_the_same_seed_gives_the_same_run(tmp_path):
 
 
 def test_what_lingers_holds_no_time_up():
-    """A server closes with SO_LINGER before the client has all, as vsftpd does. And one whose client
-    reads nothing."""
+    """A server closes with SO_LINGER before its clients have all, as vsftpd does."""
     server = """
         listener = socket.create_server(("10.0.0.2", 99))
         while True:

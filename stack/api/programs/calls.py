@@ -827,6 +827,24 @@ def do_poll(call: Call) -> int | None:
     return len([row for row in told if row[2]])
 
 
+def numbers_in(bits: int) -> list[int]:
+    """The descriptors of a set, the lowest first."""
+    found = []
+    while bits:
+        lowest = bits & -bits
+        found.append(lowest.bit_length() - 1)
+        bits ^= lowest
+    return found
+
+
+def do_select(call: Call) -> None:
+    """select(2) and pselect6(2) for reading alone: the kernel waits, on what is true now."""
+    count = min(max(i32(call.args[0]), 0), MAX_POLLFDS)
+    if call.args[1] and count:
+        data = read_memory(call.tid, call.args[1], (count + 63) // 64 * 8)
+        show(call, numbers_in(int.from_bytes(data, "little") & (1 << count) - 1))
+
+
 CALLS: dict[str, Callable[[Call], int | None]] = {
     "socket": do_socket,
     "splice": do_splice,
@@ -844,6 +862,8 @@ CALLS: dict[str, Callable[[Call], int | None]] = {
     "access": access_at(0),
     "faccessat": access_at(1),
     "faccessat2": access_at(1),
+    "select": do_select,
+    "pselect6": do_select,
     "poll": do_poll,
     "ppoll": do_poll,
     **{

@@ -26,6 +26,7 @@ CALLS: dict[str, tuple[int | None, int | None]] = {
     "readv": (19, 65),
     "writev": (20, 66),
     "access": (21, None),
+    "select": (23, None),
     "sendfile": (40, 71),
     "socket": (41, 198),
     "connect": (42, 203),
@@ -46,6 +47,7 @@ CALLS: dict[str, tuple[int | None, int | None]] = {
     "newfstatat": (262, 79),
     "readlinkat": (267, 78),
     "faccessat": (269, 48),
+    "pselect6": (270, 72),
     "ppoll": (271, 73),
     "splice": (275, 76),
     "accept4": (288, 242),
@@ -59,7 +61,6 @@ CALLS: dict[str, tuple[int | None, int | None]] = {
 CLONES = ("clone", "fork", "vfork", "clone3")
 """Calls that make threads and processes."""
 TIME_CALLS: dict[str, tuple[int | None, int | None]] = {
-    "select": (23, None),
     "nanosleep": (35, 101),
     "getitimer": (36, 102),
     "alarm": (37, None),
@@ -77,7 +78,6 @@ TIME_CALLS: dict[str, tuple[int | None, int | None]] = {
     "clock_nanosleep": (230, 115),
     "exit_group": (231, 94),
     "epoll_wait": (232, None),
-    "pselect6": (270, 72),
     "epoll_pwait": (281, 22),
     "timerfd_create": (283, 85),
     "timerfd_settime": (286, 86),
@@ -185,6 +185,17 @@ SPECIAL: dict[str, list[Insn]] = {
     },
 }
 
+# With a set for writing, as iperf3's, it does not stop. For reading alone it does: a ring may have
+# been emptied since it was shown, and who finds nothing there waits for what is not to come (nmap).
+SELECT: list[Insn] = [
+    (LD, 0, 0, ARGS + 16),
+    (JEQ, 0, 2, 0),
+    (LD, 0, 0, ARGS + 20),
+    (JEQ, 1, 0, 0),
+    (RET, 0, 0, ALLOW),
+    (RET, 0, 0, NOTIFY),
+]
+
 
 def program(virtual: bool = False) -> list[Insn]:
     """The filter's instructions: (code, jt, jf, k) of struct sock_filter. `virtual`: so is time.
@@ -205,11 +216,12 @@ def program(virtual: bool = False) -> list[Insn]:
     ]
     if column == 0:
         out += [(JSET, 0, 1, X32), (RET, 0, 0, ERRNO | ENOSYS)]
+    special = SPECIAL if virtual else SPECIAL | {"select": SELECT, "pselect6": SELECT}
     for name, row in (CALLS | TIME_CALLS if virtual else CALLS).items():
         number = row[column]
         if number is None:
             continue
-        body = SPECIAL.get(name, [(RET, 0, 0, NOTIFY)])
+        body = special.get(name, [(RET, 0, 0, NOTIFY)])
         out += [(JEQ, 0, len(body), number), *body]
     return [*out, (RET, 0, 0, ALLOW)]
 

@@ -22,7 +22,7 @@ from collections.abc import Callable
 from typing import Any
 
 from fastpath.base.seccomp import get_fd, read_memory, write_memory
-from stack.api.programs.calls import CALLS, MAX_POLLFDS, POLLFD, do_poll, i32, show
+from stack.api.programs.calls import CALLS, MAX_POLLFDS, POLLFD, do_poll, i32, numbers_in, show
 from stack.api.programs.filter import ARCH_SET_FS, FUTEX_WAIT
 from stack.api.programs.memory import NEVER_NS, SECOND_NS, TIMESPEC, get_time
 from stack.api.programs.supervisor import Call
@@ -253,16 +253,6 @@ def poll_in_time(call: Call) -> int | None:
     cleared = (POLLFD.pack(number, events, 0) for number, events, _ in rows())
     write_memory(call.tid, addr, b"".join(cleared))
     return 0
-
-
-def numbers_in(bits: int) -> list[int]:
-    """The descriptors of a set, the lowest first."""
-    found = []
-    while bits:
-        lowest = bits & -bits
-        found.append(lowest.bit_length() - 1)
-        bits ^= lowest
-    return found
 
 
 def select_in_time(call: Call) -> int | None:

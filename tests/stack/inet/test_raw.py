@@ -9,6 +9,9 @@ import pytest
 from scapy.layers.inet import ICMP, IP, UDP
 from scapy.packet import Raw
 
+from e1000emu.clock import VirtualClock
+from e1000emu.lab import two_hosts
+from stack.api.socket import Socket
 from stack.core.bsd_socket import (
     sockfd_lookup,
     sys_bind,
@@ -26,6 +29,7 @@ from stack.core.ioctl import sys_ioctl
 from stack.core.iov import msghdr
 from stack.core.uapi import (
     AF_INET,
+    AF_INET6,
     ICMP_FILTER,
     IP_HDRINCL,
     IP_PKTINFO,
@@ -33,13 +37,16 @@ from stack.core.uapi import (
     IPPROTO_ICMP,
     IPPROTO_RAW,
     IPPROTO_UDP,
+    IPV6_CHECKSUM,
     MSG_DONTWAIT,
     MSG_ERRQUEUE,
     MSG_TRUNC,
     SIOCINQ,
     SO_RCVBUF,
+    SOCK_DGRAM,
     SOCK_RAW,
     SOL_IP,
+    SOL_IPV6,
     SOL_RAW,
     SOL_SOCKET,
 )
@@ -208,3 +215,29 @@ def test_argument_errors(net: Net) -> None:
     with pytest.raises(OSError, match=r".") as info:
         sys_sendto(net.host, raw, bytes(70000), 0, at(PEER, 0))
     assert info.value.errno == errno.EMSGSIZE
+
+
+@pytest.mark.parametrize("family", [AF_INET, AF_INET6], ids=["IPv4", "IPv6"])
+def test_a_card_leaves_the_checksum_of_a_raw_datagram_alone(family: int) -> None:
+    """Linux has the card fill in what has a UDP header of its own making only."""
+    clock = VirtualClock()
+    a, b = two_hosts(clock)
+    there = ("10.0.0.2", 700)
+    with a, b:
+        if family == AF_INET6:
+            there = ("fd00::2", 700)
+            a.ifconfig("eth0", "fd00::1/64")
+            b.ifconfig("eth0", "fd00::2/64")
+            clock.run_for(3_000_000_000)  # nobody else has them
+        with (
+            Socket(a, family, SOCK_RAW, IPPROTO_UDP) as raw,
+            Socket(b, family, SOCK_DGRAM) as udp,
+        ):
+            udp.bind(there)
+            header = struct.pack("!HHHH", 600, 700, 13, 0)
+            if family == AF_INET6:
+                raw.setsockopt(SOL_IPV6, IPV6_CHECKSUM, 6)
+            raw.sendto(header + b"hello", (there[0], 0))
+            udp.settimeout(5)
+            data, source = udp.recvfrom(99)
+            assert (data, source[1]) == (b"hello", 600)
