@@ -115,6 +115,7 @@ class Tree:
         ours, theirs = socket.socketpair()
         with ours:
             if access == os.O_RDWR:
+                ours.setblocking(False)  # a list of ports may be longer than what fits
                 ours.send(at.tree.show(net, at.path).encode())
         if len(self.writers) >= WRITERS:
             del self.writers[next(iter(self.writers))]
@@ -132,7 +133,8 @@ class Tree:
         before = set(os.listdir(there))
         for name in before - set(names):
             entry = os.path.join(there, name)
-            os.rmdir(entry) if os.path.isdir(entry) else os.remove(entry)
+            remove = os.rmdir if os.path.isdir(entry) else os.remove
+            remove(entry)
         for name in set(names) - before:
             entry = os.path.join(there, name)
             if stat.S_ISDIR(mode_of(net, At(at.tree, os.path.join(at.path, name)))):
