@@ -145,9 +145,9 @@ def test_ten_hosts_have_one_address_outside_and_their_own_inside():
     assert int(hosts[1]) >= 9  # three handshakes
     routes = [line.split()[:3] for line in lines[5:] if line]
     assert routes == [
+        ["eth0", "00000000", "0100000A"],
         ["eth0", "0000000A", "00000000"],
         ["eth1", "0000010A", "00000000"],
-        ["eth0", "00000000", "0100000A"],
     ]
     shown = re.findall(
         r"^```python\n(.*?)^```$", (ROOT / "docs" / "devices.md").read_text(), re.M | re.S
