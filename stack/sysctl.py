@@ -54,7 +54,7 @@ class sysctl_table(sysctl_fields):
                 given[self._row(name).name] = value
         store(self, "_written", {})
         for row in SYSCTLS.values():
-            if row.machine and not first:
+            if not self.has(row):
                 continue
             store(self, row.name, row.default(ram_bytes) if callable(row.default) else row.default)
         if "ipfrag_high_thresh" in given and "ipfrag_low_thresh" not in given:
@@ -79,10 +79,14 @@ class sysctl_table(sysctl_fields):
             fn(value)
         object.__setattr__(self, row.name, value)
 
+    def has(self, row: Sysctl) -> bool:
+        """Whether this namespace has the knob."""
+        return self._first or not row.machine
+
     def _row(self, name: str) -> Sysctl:
         """The row of a knob of this namespace. Raises: SysctlError ENOENT."""
         row = find(name)
-        if row.machine and not self._first:
+        if not self.has(row):
             where = "it is one of the whole machine, in its first namespace"
             raise SysctlError(errno.ENOENT, f"no sysctl {row.full_name} here: {where}")
         return row
@@ -97,11 +101,7 @@ class sysctl_table(sysctl_fields):
 
     def items(self) -> list[tuple[str, Any]]:
         """(name, value), sorted."""
-        return sorted(
-            (name, getattr(self, name))
-            for name, row in SYSCTLS.items()
-            if self._first or not row.machine
-        )
+        return sorted((name, getattr(self, name)) for name, row in SYSCTLS.items() if self.has(row))
 
     def on_write(self, name: str, fn: Callable[[Any], Any], *, now: bool = True) -> None:
         """Call `fn(value)` now and before each later write of `name` is stored.

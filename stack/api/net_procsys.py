@@ -42,11 +42,6 @@ def _labels(net: Net, family: str) -> tuple[str, ...]:
     return ("all", "default", *interfaces)
 
 
-def _here(net: Net, row: Sysctl) -> bool:
-    """Whether this namespace has the knob."""
-    return not row.machine or row.name in dict(net.sysctl.items())
-
-
 def _find(net: Net, path: str) -> Sysctl | None:
     """The knob of a file; None: there is no such file."""
     row = KNOBS.get(path)
@@ -54,23 +49,31 @@ def _find(net: Net, path: str) -> Sysctl | None:
         family, conf, label, name = path.split("/")
         if conf == "conf" and family in CONF_KNOBS and label in _labels(net, family):
             return CONF_KNOBS[family].get(name)
-    return row if row is not None and _here(net, row) else None
+    return row if row is not None and net.sysctl.has(row) else None
 
 
 def names(net: Net, path: str) -> tuple[str, ...] | None:
     """The names in a directory; None when the path is a file's. Raises: OSError ENOENT."""
     if _find(net, path) is not None:
         return None
-    files = [file for file, row in KNOBS.items() if _here(net, row)]
-    for family, rows in CONF_KNOBS.items():
-        files += [
-            f"{family}/conf/{label}/{name}" for label in _labels(net, family) for name in rows
-        ]
-    start = f"{path}/" if path else ""
-    inside = {file[len(start) :].partition("/")[0] for file in files if file.startswith(start)}
-    if not inside:
+    found: set[str] = set()
+    parts = path.split("/")
+    if len(parts) in (2, 3) and parts[1] == "conf" and parts[0] in CONF_KNOBS:
+        labels = _labels(net, parts[0])
+        if len(parts) == 2:
+            found.update(labels)
+        elif parts[2] in labels:
+            found.update(CONF_KNOBS[parts[0]])
+    else:
+        start = f"{path}/" if path else ""
+        for file, row in KNOBS.items():
+            if file.startswith(start) and net.sysctl.has(row):
+                found.add(file[len(start) :].partition("/")[0])
+        if path in CONF_KNOBS:
+            found.add("conf")
+    if not found:
         raise os_error(errno.ENOENT, f"{ROOT}/{path}")
-    return tuple(sorted(inside))
+    return tuple(sorted(found))
 
 
 def _file(net: Net, path: str) -> Sysctl:

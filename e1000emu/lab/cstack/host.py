@@ -22,7 +22,7 @@ from e1000emu.lab.hosts import add_nic
 from e1000emu.links import Impair, pair, pool
 from fastpath.base.batch import FrameBatch
 from fastpath.base.seccomp import read_memory, write_memory
-from stack.api.programs.files import PATH_BYTES
+from stack.api.programs.files import string_at
 from stack.core.errors import os_error
 from stack.core.netdevice import IFF_NOARP
 from stack.host import Host
@@ -110,15 +110,10 @@ def unpadded(packet: bytes) -> bytes:
 
 def read_text(addr: int, what: str) -> str:
     """A string with its NUL. Raises: OSError EFAULT, EINVAL."""
-    out = bytearray()
-    pid = os.getpid()
-    while len(out) < PATH_BYTES:
-        at = addr + len(out)
-        out += read_memory(pid, at, 64 - at % 64)  # never past the page that has the NUL
-        end = out.find(0)
-        if end >= 0:
-            return out[:end].decode("utf-8", "replace")
-    raise os_error(errno.EINVAL, f"{what} has no end")
+    text = string_at(os.getpid(), addr)
+    if text is None:
+        raise os_error(errno.EINVAL, f"{what} has no end")
+    return text.decode("utf-8", "replace")
 
 
 class ProgramTime(VirtualClock):

@@ -82,7 +82,6 @@ FILTERS = {
     (uapi.SOL_PACKET, PACKET_FANOUT_DATA),
 }
 """Options that are a struct sock_fprog."""
-SIOCATMARK = 0x8905
 IFCONF = struct.Struct("=i4xQ")
 IOCTL_BYTES = {
     FIONREAD: 4,
@@ -92,7 +91,7 @@ IOCTL_BYTES = {
     **dict.fromkeys((SIOCADDRT, SIOCDELRT), RTENTRY_BYTES),
     **dict.fromkeys((SIOCSARP, SIOCGARP, SIOCDARP), ARPREQ.size),
     **dict.fromkeys(
-        (uapi.FIOSETOWN, uapi.SIOCSPGRP, uapi.FIOGETOWN, uapi.SIOCGPGRP, SIOCATMARK), 4
+        (uapi.FIOSETOWN, uapi.SIOCSPGRP, uapi.FIOGETOWN, uapi.SIOCGPGRP, uapi.SIOCATMARK), 4
     ),
 }
 """What a request's struct has; that of the others is struct ifreq."""
@@ -621,7 +620,7 @@ def ioctl(call: Call, fd: int) -> int:
         size = IOCTL6_BYTES[request]
     before = read_memory(call.tid, addr, size)
     room = bytearray(before)
-    if size == RTENTRY_BYTES:
+    if size == RTENTRY_BYTES:  # IPv4's route; IPv6's has no pointer
         return set_route(call, fd, request, room)
     value = sys_ioctl(net, fd, request, room)
     if room != before:
@@ -827,8 +826,12 @@ def do_poll(call: Call) -> int | None:
     return len([row for row in told if row[2]])
 
 
-def numbers_in(bits: int) -> list[int]:
-    """The descriptors of a set, the lowest first."""
+def numbers_at(tid: int, addr: wide, count: int) -> list[int]:
+    """The descriptors below `count` of the set at `addr`, the lowest first. Null is empty."""
+    if not addr or not count:
+        return []
+    data = read_memory(tid, addr, (count + 63) // 64 * 8)
+    bits = int.from_bytes(data, "little") & (1 << count) - 1
     found = []
     while bits:
         lowest = bits & -bits
@@ -840,9 +843,7 @@ def numbers_in(bits: int) -> list[int]:
 def do_select(call: Call) -> None:
     """select(2) and pselect6(2) for reading alone: the kernel waits, on what is true now."""
     count = min(max(i32(call.args[0]), 0), MAX_POLLFDS)
-    if call.args[1] and count:
-        data = read_memory(call.tid, call.args[1], (count + 63) // 64 * 8)
-        show(call, numbers_in(int.from_bytes(data, "little") & (1 << count) - 1))
+    show(call, numbers_at(call.tid, call.args[1], count))
 
 
 CALLS: dict[str, Callable[[Call], int | None]] = {

@@ -22,7 +22,7 @@ from collections.abc import Callable
 from typing import Any
 
 from fastpath.base.seccomp import get_fd, read_memory, write_memory
-from stack.api.programs.calls import CALLS, MAX_POLLFDS, POLLFD, do_poll, i32, numbers_in, show
+from stack.api.programs.calls import CALLS, MAX_POLLFDS, POLLFD, do_poll, i32, numbers_at, show
 from stack.api.programs.filter import ARCH_SET_FS, FUTEX_WAIT
 from stack.api.programs.memory import NEVER_NS, SECOND_NS, TIMESPEC, get_time
 from stack.api.programs.supervisor import Call
@@ -264,8 +264,7 @@ def select_in_time(call: Call) -> int | None:
         kinds = (POLLIN | POLLHUP | POLLERR, POLLOUT | POLLERR, POLLPRI)
         found: dict[int, int] = {}
         for addr, kind in zip(call.args[1:4], kinds, strict=True):
-            bits = int.from_bytes(read_memory(call.tid, addr, size), "little") if addr else 0
-            for number in numbers_in(bits & (1 << count) - 1):
+            for number in numbers_at(call.tid, addr, count):
                 found[number] = found.get(number, 0) | kind
         return list(found.items())
 
