@@ -12,10 +12,13 @@ from __future__ import annotations
 
 import argparse
 import concurrent.futures
+import contextlib
 import json
 import os
+import queue
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -41,11 +44,13 @@ VARIANTS = {
 }
 KERNEL_TOLERANCE = "--tolerance_usecs=14000"
 """Real time, and ticks of 4 ms: of a timer that two ticks are added to, 13 ms may be left."""
-SET_UP = """
-ip link set lo up; ip tuntap add dev tun0 mode tun; ip link set tun0 up
-knob=/proc/sys/net/ipv4/tcp_ecn; mount -t tmpfs none /mnt; cat $knob >/mnt/tcp_ecn
-mount --bind /mnt/tcp_ecn $knob
-"""
+SAME = "--send_omit_free"
+"""Given twice, it is the same."""
+SET_UP = (
+    "ip link set lo up; ip tuntap add dev tun0 mode tun; ip link set tun0 up; "
+    "knob=/proc/sys/net/ipv4/tcp_ecn; mount -t tmpfs none /mnt; cat $knob >/mnt/tcp_ecn; "
+    "mount --bind /mnt/tcp_ecn $knob"
+)
 """A script's own `tc` wants the interface that packetdrill does not make in this mode. tcp_ecn is a
 file, since Linux before 7.0 refuses the values of Accurate ECN."""
 EXEMPT = {
@@ -72,14 +77,13 @@ def exempt(script: Path) -> str:
     return next((why for pattern, why in EXEMPT.items() if re.search(pattern, text)), "")
 
 
-def run(command: list[str], script: Path, before: str = "", **env: str) -> str:
-    """Run packetdrill in a namespace; its last words, nothing when it passes."""
-    inside = f'{before}exec env "$@"'
-    alone = ["unshare", "--net", "--mount", "sh", "-c", inside, "sh"]
-    words = [f"{name}={value}" for name, value in env.items()]
+def run_on_kernel(program: str, variant: str, script: Path) -> str:
+    """Run a script in a namespace; packetdrill's last words, nothing when it passes."""
+    before = 'ip link set lo up; exec "$@"'
+    words = ["unshare", "--net", "--mount", "sh", "-c", before, "sh", program, SAME]
     try:
         done = subprocess.run(
-            [*alone, *words, *command, script.name],
+            [*words, *VARIANTS[variant][0], KERNEL_TOLERANCE, script.name],
             cwd=script.parent,
             capture_output=True,
             text=True,
@@ -89,32 +93,78 @@ def run(command: list[str], script: Path, before: str = "", **env: str) -> str:
         )
     except subprocess.TimeoutExpired:
         return f"still ran after {LIMIT_S} s"
-    if done.returncode == 0:
+    return last_words(done.returncode, done.stderr)
+
+
+def last_words(code: int, stderr: str) -> str:
+    """What packetdrill said, when it failed."""
+    if code == 0:
         return ""
-    lines = [line for line in done.stderr.splitlines() if not line.startswith("sysctl:")]
-    return " | ".join(lines[:3]) or f"exit status {done.returncode}"
+    lines = [line for line in stderr.splitlines() if not line.startswith("sysctl:")]
+    return " | ".join(lines[:3]) or f"exit status {code}"
+
+
+class Server:
+    """A packetdrill that has started Python: each script runs in a fork of it (packetdrill.c)."""
+
+    def __init__(self, program: str, library: Path, variant: str, nic: bool) -> None:
+        arguments, host = VARIANTS[variant]
+        if nic:
+            host += f" nic={MODEL}"
+        ours = [f"--so_filename={library}", f"--so_flags={host}"]
+        self._arguments = [SAME, *arguments, *ours]
+        self._errors = tempfile.NamedTemporaryFile("r", errors="replace")  # noqa: SIM115
+        env = {**os.environ, "LD_PRELOAD": str(library), "E1000EMU_PACKETDRILL_SERVE": "1"}
+        self._program = subprocess.Popen(
+            [program, *self._arguments, SAME, "script"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=env,
+        )
+
+    def run(self, script: Path, tolerance: str = SAME) -> str:
+        """Run a script; packetdrill's last words, nothing when it passes."""
+        assert self._program.stdin is not None
+        assert self._program.stdout is not None
+        words = [script.parent, self._errors.name, SET_UP, *self._arguments, tolerance]
+        self._program.stdin.write("\t".join(map(str, [*words, script.name])) + "\n")
+        self._program.stdin.flush()
+        status = int(self._program.stdout.readline())
+        self._errors.seek(0)
+        if status == signal.SIGALRM:
+            return f"still ran after {LIMIT_S} s"
+        return last_words(os.waitstatus_to_exitcode(status), self._errors.read())
+
+    def close(self) -> None:
+        """End it."""
+        self._program.communicate()
+        self._errors.close()
 
 
 def one(
-    program: str, library: Path, script: Path, name: str, variant: str, kernel: bool, nic: bool
+    program: str,
+    servers: queue.SimpleQueue[Server],
+    script: Path,
+    name: str,
+    variant: str,
+    kernel: bool,
 ) -> Result:
     """Run a script over one kind of addresses."""
-    arguments, host = VARIANTS[variant]
-    if nic:
-        host += f" nic={MODEL}"
-    command = [program, "--send_omit_free", *arguments]
     theirs = ""
     if kernel:
-        said = run([*command, KERNEL_TOLERANCE], script, "ip link set lo up; ")
+        said = run_on_kernel(program, variant, script)
         theirs = "failed" if said else "passed"
     why = exempt(script)
     if why:
         return Result(name, variant, "exempt", why, theirs)
-    ours = [*command, f"--so_filename={library}", f"--so_flags={host}"]
-    said = run(ours, script, SET_UP, LD_PRELOAD=str(library))
-    if "timing error" in said and not run(
-        [*ours, KERNEL_TOLERANCE], script, SET_UP, LD_PRELOAD=str(library)
-    ):
+    server = servers.get()
+    try:
+        said = server.run(script)
+        late = "timing error" in said and not server.run(script, KERNEL_TOLERANCE)
+    finally:
+        servers.put(server)
+    if late:
         return Result(name, variant, "passed", f"as on a kernel with ticks of 4 ms: {said}", theirs)
     return Result(name, variant, "failed" if said else "passed", said, theirs)
 
@@ -123,6 +173,23 @@ def runs_over(script: Path, variant: str) -> bool:
     """Whether a script's name allows the kind of addresses."""
     other = "v4.pkt" if variant == "ipv6" else "v6.pkt"
     return not script.name.endswith(other)
+
+
+def run_all(
+    asked: argparse.Namespace, program: str, library: Path, scripts: list[Path], variant: str
+) -> list[Result]:
+    """Run the scripts over one kind of addresses, `asked.j` at the same time."""
+    servers: queue.SimpleQueue[Server] = queue.SimpleQueue()
+    with contextlib.ExitStack() as ended, concurrent.futures.ThreadPoolExecutor(asked.j) as pool:
+        for _ in range(asked.j):
+            servers.put(server := Server(program, library, variant, asked.nic))
+            ended.callback(server.close)
+
+        def result(script: Path) -> Result:
+            name = str(script.relative_to(asked.scripts.resolve()))
+            return one(program, servers, script, name, variant, asked.kernel)
+
+        return list(pool.map(result, [path for path in scripts if runs_over(path, variant)]))
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -146,23 +213,9 @@ def main(argv: list[str] | None = None) -> int:
     variants = [asked.variant] if asked.variant else list(VARIANTS)
     with tempfile.TemporaryDirectory() as scratch:
         library = build(scratch, library=PACKETDRILL).library
-        with concurrent.futures.ThreadPoolExecutor(asked.j) as pool:
-            futures = [
-                pool.submit(
-                    one,
-                    os.path.abspath(program),
-                    library,
-                    script,
-                    str(script.relative_to(asked.scripts.resolve())),
-                    variant,
-                    asked.kernel,
-                    asked.nic,
-                )
-                for variant in variants
-                for script in scripts
-                if runs_over(script, variant)
-            ]
-            results = [future.result() for future in futures]
+        results: list[Result] = []
+        for variant in variants:
+            results += run_all(asked, os.path.abspath(program), library, scripts, variant)
     for row in results:
         if row.result != "passed" or row.why or row.kernel == "failed":
             theirs = f" (kernel {row.kernel})" if row.kernel else ""

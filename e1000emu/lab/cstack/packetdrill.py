@@ -10,6 +10,7 @@ first: else the main thread would move time between the event and the moment tha
 from __future__ import annotations
 
 import errno
+import gc
 import os
 import resource
 import struct
@@ -78,6 +79,22 @@ class Packetdrill:
                 return self._face.call(name, args)
             finally:
                 self._clock.run_until(self._clock.now_ns())
+
+    def prepare(self, args: tuple[int, ...]) -> int:
+        """Have all imported that a script needs, before the first fork."""
+        with Host("warm", clock=VirtualClock()) as host:
+            Tun(host, INTERFACE, 1500, None)
+            host.ifconfig(INTERFACE, "192.0.2.1/24")
+            with host.socket() as listener, host.socket() as client:
+                listener.bind(("192.0.2.1", 80))
+                listener.listen()
+                client.connect(("192.0.2.1", 80))
+                with listener.accept()[0] as server:
+                    client.send(b"x")
+                    server.recv(1)
+        gc.collect()
+        gc.freeze()  # a collection in a fork would copy all pages
+        return 0
 
     def init(self, args: tuple[int, ...]) -> int:
         """Make the host as the flags say, with spaces between.
@@ -234,6 +251,7 @@ OWN: dict[str, Callable[[Packetdrill, tuple[int, ...]], int]] = {
     "init": Packetdrill.init,
     "netdev_receive": Packetdrill.netdev_receive,
     "netdev_send": Packetdrill.netdev_send,
+    "prepare": Packetdrill.prepare,
     "usleep": Packetdrill.usleep,
 }
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -283,3 +284,77 @@ print(sent, call(19, fd))
     found = re.fullmatch(r"\[\(60, 2, 1\), \(60, 2, (\d+)\)\] 0\n", done.stdout)
     assert found, done.stdout
     assert abs(int(found[1]) - 1_000_000) < 20_000  # the first retransmission, after a second
+
+
+INSTEAD = r"""
+#include <dlfcn.h>
+#include <net/if.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/times.h>
+#include <unistd.h>
+int main(int argc, char **argv)
+{
+    void *table[33], *lib = dlopen(argv[1], RTLD_NOW);
+    void (*init)(const char *, void **);
+    clock_t first = times(NULL);
+    *(void **)&init = dlsym(lib, "packetdrill_interface_init");
+    init(argv[2], table);
+    int fd = ((int (*)(void *, int, int, int))table[2])(NULL, 2, 1, 0);
+    char *preload = getenv("LD_PRELOAD");
+    fprintf(stderr, "%d %s %d %d %s %s", argc, argv[3], if_nametoindex("tun7") > 0, fd >= 0,
+            preload ? preload : "alone", getcwd(NULL, 0));
+    if (!strcmp(argv[3], "stops"))
+        abort();
+    return strcmp(argv[3], "fails") ? !(times(NULL) == first + 1 && mlockall(MCL_CURRENT) == 0) : 3;
+}
+"""
+
+
+def test_scripts_run_in_forks_of_one_process_that_has_python(tmp_path: Path) -> None:
+    """E1000EMU_PACKETDRILL_SERVE: a line is a script, with the arguments that its main finds."""
+    require.netns()
+    source, program, errors = (tmp_path / name for name in ("in.c", "instead", "errors"))
+    source.write_text(INSTEAD)
+    gcc = require.tool("gcc")
+    subprocess.run([gcc, "-w", source, "-o", program], check=True)
+    library = build(tmp_path, cc=gcc, library=PACKETDRILL).library
+    env = {**os.environ, "LD_PRELOAD": str(library), "E1000EMU_PACKETDRILL_SERVE": "1"}
+    command = [program, "1", "2", "3"]
+    with subprocess.Popen(
+        command,
+        env=env,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as server:
+        assert server.stdin is not None
+        assert server.stdout is not None
+        assert server.stderr is not None
+
+        def script(*words: object, before: str = "ip tuntap add dev tun7 mode tun") -> list[object]:
+            errors.write_text("")
+            line = "\t".join(map(str, (tmp_path, errors, before, *words)))
+            print(line, file=server.stdin, flush=True)
+            status = os.waitstatus_to_exitcode(int(server.stdout.readline()))
+            return [status, errors.read_text()]
+
+        said = f"4 {{}} {{}} 1 alone {tmp_path}"
+        flags = "addr=10.0.0.1/24"
+        assert script(library, flags, "passes") == [0, said.format("passes", 1)]
+        assert script(library, flags, "fails", before="true") == [3, said.format("fails", 0)]
+        assert script(library, flags, "stops")[0] == -signal.SIGABRT
+        assert "Invalid argument: --so_flags: 'mut'" in str(script(library, "mut=9", "passes"))
+        assert script(library, flags, "passes", before="false") == [
+            127,
+            "e1000packetdrill: fails: false\n",
+        ]
+        assert script(library, flags)[0] == script(library, flags, "more", "words")[0] == 127
+        assert script(library, flags, "passes") == [0, said.format("passes", 1)]
+        server.stdin.close()
+        assert server.wait(60) == 0
+        refused = "e1000packetdrill: a line has a directory, a file, a command and 3 arguments\n"
+        assert server.stderr.read() == refused * 2
