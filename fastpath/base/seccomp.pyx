@@ -222,6 +222,65 @@ cdef extern from *:
         close(fd);
         return 1;
     }
+    /* A thread by its files in /proc, which stay open; -1: they are opened for each look. */
+    typedef struct { int tid, counted, stat, schedstat; char state, ran[64]; } e1k_task;
+    static int e1k_open_proc(int tid, const char *name)
+    {
+        char path[48];
+        snprintf(path, sizeof path, "/proc/%d/task/%d/%s", tid, tid, name);
+        return open(path, O_RDONLY | O_CLOEXEC);
+    }
+    static int e1k_read_proc(int fd, int tid, const char *name, char *text, size_t room)
+    {
+        int opened = fd < 0 ? e1k_open_proc(tid, name) : fd;
+        ssize_t n = opened < 0 ? -1 : pread(opened, text, room - 1, 0);
+        if (fd < 0 && opened >= 0)
+            close(opened);
+        text[n > 0 ? n : 0] = 0;
+        return n > 0;
+    }
+    /* How often it was switched, where the kernel does not count how long it ran. */
+    static void e1k_switches(int tid, char *ran, size_t room)
+    {
+        char text[8192], *at;
+        *ran = 0;
+        if (!e1k_read_proc(-1, tid, "status", text, sizeof text))
+            return;
+        at = strstr(text, "\\nvoluntary_ctxt_switches:");
+        if (at)
+            for (at += 25; *at && room > 1; at++)
+                if ((*at >= '0' && *at <= '9') || *at == '\\n')
+                    *ran++ = *at, room--;
+        *ran = 0;
+    }
+    static int e1k_look(e1k_task *t)
+    {
+        char text[128], ran[sizeof t->ran], call[8], state = 0;
+        const char *at;
+        int same;
+        if (e1k_read_proc(t->stat, t->tid, "stat", text, sizeof text) &&
+            (at = strrchr(text, ')')) && at[1] == ' ')
+            state = at[2];
+        else {
+            t->state = *t->ran = 0;
+            return 0;
+        }
+        if (!t->counted ||
+            !e1k_read_proc(t->schedstat, t->tid, "schedstat", ran, sizeof ran) ||
+            !strcmp(ran, "0 0 0\\n"))
+            e1k_switches(t->tid, ran, sizeof ran);
+        else if (state == t->state && !strcmp(ran, t->ran))
+            return 1;
+        if ((state == 'S' || state == 'D') &&
+            e1k_read_proc(-1, t->tid, "syscall", call, sizeof call) && !strcmp(call, "running")) {
+            state = 'R';
+            *ran = 0;
+        }
+        same = state == t->state && !strcmp(ran, t->ran);
+        t->state = state;
+        memcpy(t->ran, ran, sizeof ran);
+        return same;
+    }
     #else
     #define E1K_SECCOMP 0
     #define E1K_THREADS 1
@@ -234,6 +293,9 @@ cdef extern from *:
     static int e1k_drain(e1k_thread *t, int tid, int number, uint64_t inode)
     { (void)t, (void)tid, (void)number, (void)inode; return 0; }
     static int64_t e1k_fd_flags(int tid, unsigned number) { (void)tid, (void)number; return -1; }
+    typedef struct { int tid, counted, stat, schedstat; char state, ran[64]; } e1k_task;
+    static int e1k_open_proc(int tid, const char *name) { (void)tid, (void)name; return -1; }
+    static int e1k_look(e1k_task *t) { (void)t; return 0; }
     #define SECCOMP_USER_NOTIF_FLAG_CONTINUE 1
     #define SECCOMP_ADDFD_FLAG_SETFD 1
     #define SECCOMP_ADDFD_FLAG_SEND 2
@@ -295,6 +357,12 @@ cdef extern from *:
     int64_t e1k_vm(bint write, int tid, uint64_t addr, const iovec *here, long parts,
                    uint64_t n) nogil
     int e1k_getfd(int pid, int number) nogil
+    ctypedef struct e1k_task:
+        int tid, counted, stat, schedstat
+        char state
+        char ran[64]
+    int e1k_open_proc(int tid, const char *name) nogil
+    bint e1k_look(e1k_task *task) nogil
 
 
 def available():
@@ -435,6 +503,63 @@ cdef class Listener:
     def drain(self, int tid, int number, uint64_t inode):
         """Take what waits in the socket with this inode under a number. False: it is not there."""
         return e1k_drain(self.threads, tid, number, inode)
+
+
+cdef class Task:
+    """A thread of another process, and what /proc tells of it.
+
+    With `keep` the files stay open: two descriptors. Where the kernel does not count how long
+    threads have run (CONFIG_SCHED_INFO), or without `counted`, the number of switches tells it.
+    """
+
+    cdef e1k_task task
+
+    def __cinit__(self):
+        self.task.stat = self.task.schedstat = -1
+
+    def __init__(self, int tid, bint keep=True, bint counted=True):
+        self.shut()
+        self.task.tid = tid
+        self.task.counted = counted
+        self.task.state = self.task.ran[0] = 0
+        if keep:
+            self.task.stat = e1k_open_proc(tid, b"stat")
+            self.task.schedstat = e1k_open_proc(tid, b"schedstat")
+
+    def __dealloc__(self):
+        self.shut()
+
+    @property
+    def tid(self):
+        """The thread's number."""
+        return self.task.tid
+
+    @property
+    def state(self):
+        """What `look` has found: a letter as in ps(1), but "R" as long as the thread is on a
+        processor; "" when it has ended."""
+        return chr(self.task.state) if self.task.state else ""
+
+    def look(self):
+        """Read `state`. Whether it is as before, and the thread has not run since the last look.
+
+        First the state, which is "R" once the thread is woken, then how long it has run. It has a
+        sleeper's state before it leaves the processor, and in wait4(2) before it looks for
+        children. So one that has run is seen asleep when it is on no processor, either
+        (task_current_syscall of lib/syscall.c).
+        """
+        return e1k_look(&self.task)
+
+    def close(self):
+        """Close the files. Safe to call twice."""
+        self.shut()
+
+    cdef void shut(self):
+        if self.task.stat >= 0:
+            close(self.task.stat)
+        if self.task.schedstat >= 0:
+            close(self.task.schedstat)
+        self.task.stat = self.task.schedstat = -1
 
 
 def fd_flags(int tid, unsigned int number):

@@ -10,6 +10,8 @@ import errno
 import os
 import signal
 import socket
+import subprocess
+import time
 
 import pytest
 from hypothesis import given
@@ -124,3 +126,54 @@ def test_a_socket_is_drained_whatever_is_in_it(sizes):
             mine.recv(1)
         assert listener.status(ME, mine.fileno(), inode) == os.O_RDWR | os.O_NONBLOCK
     listener.close()
+
+
+def eventually(task: seccomp.Task, states: str) -> None:
+    """Look until the thread has one of the states, and look once more."""
+    end = time.monotonic() + 60
+    while task.look() or task.state not in states:
+        assert time.monotonic() < end, task.state
+        if task.state in states:
+            return
+        time.sleep(0.001)
+
+
+@pytest.mark.parametrize("counted", [False, True])
+@pytest.mark.parametrize("keep", [False, True])
+def test_who_sleeps_and_who_has_run_meanwhile(keep, counted):
+    before = len(os.listdir("/proc/self/fd"))
+    with subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as cat:
+        task = seccomp.Task(cat.pid, keep, counted)
+        assert (task.tid, task.state) == (cat.pid, "")
+        eventually(task, "S")
+        assert task.look()
+        assert task.look()
+        cat.stdin.write(b"x")
+        cat.stdin.flush()
+        assert cat.stdout.read(1) == b"x"
+        assert not task.look()  # asleep again, or not yet
+        eventually(task, "S")
+        cat.send_signal(signal.SIGSTOP)
+        eventually(task, "T")
+        assert task.look()
+        cat.kill()
+        os.waitid(os.P_PID, cat.pid, os.WEXITED | os.WNOWAIT)
+        eventually(task, "Z")
+        cat.wait()
+        assert not task.look()
+        assert task.state == ""
+        assert not task.look()  # who has ended is never as before
+        task.close()
+        task.close()
+    del task
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_who_runs_is_never_asleep():
+    with subprocess.Popen(["sh", "-c", "while :; do :; done"]) as busy:
+        task = seccomp.Task(busy.pid)
+        eventually(task, "R")
+        for _ in range(1000):
+            task.look()
+            assert task.state == "R"
+        busy.kill()

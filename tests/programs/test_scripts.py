@@ -712,6 +712,13 @@ def eventually(what: Callable[[], bool]) -> None:
         time.sleep(0.01)
 
 
+def has_ended(pid: int) -> bool:
+    """Whether a process has, though perhaps nobody has waited for it."""
+    task = seccomp.Task(pid)
+    task.look()
+    return task.state in ("", "Z")
+
+
 def left_open(host: Host) -> int:
     """Sockets that stay open on the host; what was closed may be seen a little later."""
     end = time.monotonic() + PATIENCE_S

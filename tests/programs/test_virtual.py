@@ -8,6 +8,7 @@ import sys
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
@@ -16,10 +17,9 @@ from e1000emu.lab import two_hosts
 from fastpath.base import seccomp
 from stack.api.programs import Program, spawn, virtual
 from stack.api.programs.filter import TIME_CALLS, number_of
-from stack.api.programs.virtual import state_of
 from stack.host import Host
 from tests.e1000emu.cli.test_cli import run
-from tests.programs.test_scripts import HEAD, eventually
+from tests.programs.test_scripts import HEAD, eventually, has_ended
 from tests.support import require
 
 pytestmark = pytest.mark.skipif(not seccomp.available(), reason="needs Linux's seccomp")
@@ -317,7 +317,7 @@ def test_what_is_left_at_the_end_is_ended(host):
         child = int(program.stdout.readline())
         assert os.path.exists(f"/proc/{child}")
         assert host.clock.now_ns() < SECOND
-    eventually(lambda: state_of(child)[0] in ("", "Z"))
+    eventually(lambda: has_ended(child))
 
 
 def test_a_static_binary_asks_for_the_time(host, tmp_path):
@@ -492,12 +492,10 @@ def test_a_thread_that_sleeps_before_its_child_is_made_does_not_rest(host, monke
     attached = virtual.Attached(host.clock)
     children = [11]
     monkeypatch.setattr(virtual, "children_of", lambda tid: list(children))
-    monkeypatch.setattr(virtual, "state_of", lambda tid: ("D", b"switched 1"))
     monkeypatch.setattr(virtual, "in_clone", lambda tid: True)
-    monkeypatch.setattr(virtual, "on_processor", lambda tid: False)
     monkeypatch.setattr(virtual, "process_of", lambda tid: 10)
     monkeypatch.setattr(attached, "_find", lambda pid, owner: None)
-    attached._threads[10] = {10: 1}
+    attached._threads[10] = {10: (1, Mock(tid=10, state="D"))}
     attached._owner[10] = object()
     assert not attached._rest()  # in no call that makes anything
     attached.makes(10)

@@ -44,6 +44,7 @@ SERVED_AT_ONCE: Final = 16
 SIGNALS = re.compile(
     rb"\nSigPnd:\t(\w+)\nShdPnd:\t(\w+)\nSigBlk:\t(\w+)\nSigIgn:\t\w+\nSigCgt:\t(\w+)\n"
 )
+NO_SIGNAL: Final = b"\nSigPnd:\t0000000000000000\nShdPnd:\t0000000000000000\n"
 ERESTARTSYS: Final = 512
 """To the kernel: EINTR, or the call again, as the signal's handler was installed (SA_RESTART)."""
 
@@ -602,7 +603,10 @@ def has_signal(tid: int, mask: int | None = None) -> bool:
 
     `mask`: the signals that its call blocks, if not those that the thread blocks.
     """
-    found = SIGNALS.search(status_of(tid))
+    status = status_of(tid)
+    if NO_SIGNAL in status:
+        return False
+    found = SIGNALS.search(status)
     if found is None:
         return False
     private, shared, blocked, caught = (int(word, 16) for word in found.groups())

@@ -4,12 +4,13 @@
 program go on. It answers calls until no thread of any program runs, and returns. So time moves only
 when all of them wait, in a call that is kept here or asleep in the kernel.
 
-Who runs is read from /proc: the state of a thread, and how often it was switched. A thread in
-wait4(2) is called asleep before it looks for children, so the kernel is asked whether it is on a
-processor, too. Threads and processes are found before their maker goes on: the calls that make them
-stop here, and no further call is answered until the maker rests. One call is answered at a time, in
-the order in which the threads were found. So threads that meet only in calls take the same turns in
-each run.
+Who runs is read from /proc: whether a thread is runnable or on a processor, and how long it has run
+so far. None has run between two looks at all that tell the same. Most threads sleep on while one
+asks for the time, and for them a look is two reads of files that stay open.
+
+Threads and processes are found before their maker goes on: the calls that make them stop here, and
+no further call is answered until the maker rests. One call is answered at a time, in the order in
+which the threads were found. So threads that meet only in calls take the same turns in each run.
 
 A call with a timeout is kept here, for the kernel's timers know real time alone. What it waits for
 is looked at when all threads rest: descriptors by poll(2) over copies, the word of a futex in the
@@ -26,7 +27,7 @@ import signal
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from fastpath.base.seccomp import get_fd
+from fastpath.base.seccomp import Task, get_fd
 from stack.api.programs.filter import CLONES, number_of
 
 if TYPE_CHECKING:
@@ -39,8 +40,9 @@ IDLE_CALLS = 4096
 time, or a program that polls for what needs time would never see it."""
 IDLE_NS, IDLE_MOST_NS = 1000, 1_000_000
 RESTS = frozenset("STtZX")
-ASLEEP = frozenset("SD")
 STATUS_BYTES = 1 << 14
+KEPT_THREADS = 200
+"""Threads whose files stay open: two descriptors each."""
 TGID = re.compile(rb"\nTgid:\t(\d+)\n")
 
 
@@ -97,8 +99,10 @@ class Attached:
         """By thread: the call that has no answer yet."""
         self.pending: list[Call] = []
         """Those of `stopped` that were not tried yet."""
-        self._threads: dict[int, dict[int, int]] = {}
+        self._threads: dict[int, dict[int, tuple[int, Task]]] = {}
         """By process: its threads, with their places in the order."""
+        self._last: Task | None = None
+        """Who ran when it was looked at last. Most likely it still does."""
         self._owner: dict[int, Supervisor] = {}
         """By process: what serves it."""
         self._found = 0
@@ -178,10 +182,16 @@ class Attached:
     # --- who rests ------------------------------------------------------------------------------
 
     def _forget(self, pid: int) -> None:
-        for tid in self._threads.pop(pid, ()):
-            self._idle.pop(tid, None)
-            self._makers.pop(tid, None)
+        for _, task in self._threads.pop(pid, {}).values():
+            self._ended(task)
         self._owner.pop(pid, None)
+
+    def _ended(self, task: Task) -> None:
+        task.close()
+        if task is self._last:
+            self._last = None
+        self._idle.pop(task.tid, None)
+        self._makers.pop(task.tid, None)
 
     def _find(self, pid: int, owner: Supervisor) -> None:
         """Look for threads of a process."""
@@ -192,11 +202,16 @@ class Attached:
             self._forget(pid)
             return
         self._owner[pid] = owner
-        now = {}
+        kept = sum(len(threads) for other, threads in self._threads.items() if other != pid)
+        now: dict[int, tuple[int, Task]] = {}
         for tid in found:
-            if tid not in known:
+            thread = known.pop(tid, None)
+            if thread is None:
                 self._found += 1
-            now[tid] = known.get(tid, self._found)
+                thread = self._found, Task(tid, kept + len(now) < KEPT_THREADS)
+            now[tid] = thread
+        for _, task in known.values():
+            self._ended(task)
         self._threads[pid] = now
 
     def _look_at_makers(self) -> None:
@@ -220,45 +235,50 @@ class Attached:
         before = self._makers.get(tid)
         return before is not None and in_clone(tid) and not before.issuperset(children_of(tid))
 
-    def _states(self) -> list[tuple[int, str, bytes]] | None:
-        """What the kernel tells of each thread that is not stopped; None when one runs."""
+    def _look(self) -> bool | None:
+        """Whether each thread that is not stopped sleeps, and has not run since the last look.
+
+        None: one runs.
+        """
+        stopped, last, same = self.stopped, self._last, True
+        if last is not None and last.tid not in stopped:
+            same = last.look()
+            if last.state == "R":
+                return None
+            self._last = None
         if self._makers:
             self._look_at_makers()
-        out = []
         for pid in list(self._threads):
             gone = False
-            for tid in self._threads[pid]:
-                if tid in self.stopped:
+            for tid, (_, task) in self._threads[pid].items():
+                if tid in stopped:
                     continue
-                state, switches = state_of(tid)
+                if not task.look():
+                    same = False
+                state = task.state
                 if not state:
                     gone = True
-                elif state in RESTS or (state == "D" and self._waits_for_child(tid)):
-                    out.append((tid, state, switches))
-                else:
+                elif state not in RESTS and not (state == "D" and self._waits_for_child(tid)):
+                    self._last = task
                     return None
             if gone:
                 self._find(pid, self._owner[pid])
-        return out
+        return same
 
     def _rest(self) -> bool:
-        """Whether no thread runs. None has run between two looks that tell the same."""
-        before = self._states()
-        if before is None:
+        """Whether no thread runs."""
+        same = self._look()
+        if same is None:
             return False
-        if before:
-            if self._collect(0.0) or any(
-                state in ASLEEP and on_processor(tid) for tid, state, _ in before
-            ):
-                return False
-            if self._states() != before:
-                return False
-            # No new call since: what rests was not stopped by one that is not known.
-            if self._collect(0.0):
-                return False
-            for tid, state, _ in before:
-                if state != "D":
-                    self._makers.pop(tid, None)
+        # Who was seen asleep may have been woken by one that ran until it was looked at, or be
+        # stopped by a call that is not known yet.
+        if not same and (self._collect(0.0) or not self._look() or self._collect(0.0)):
+            return False
+        if self._makers:
+            for threads in self._threads.values():
+                for tid, (_, task) in threads.items():
+                    if tid not in self.stopped and task.state != "D":
+                        self._makers.pop(tid, None)
         return True
 
     # --- calls ----------------------------------------------------------------------------------
@@ -294,7 +314,7 @@ class Attached:
     def _place(self, call: Call) -> int:
         for threads in self._threads.values():
             if call.tid in threads:
-                return threads[call.tid]
+                return threads[call.tid][0]
         return 0
 
     def settle(self) -> None:
@@ -368,29 +388,6 @@ def children_of(tid: int) -> list[int]:
 def has_filter(pid: int) -> bool:
     """Whether the process is under a filter of seccomp: its number is no other's by now."""
     return b"\nSeccomp:\t2\n" in status_of(pid)
-
-
-def state_of(tid: int) -> tuple[str, bytes]:
-    """A thread's state, as a letter, and the lines that tell how often it was switched.
-
-    "" when it has ended.
-    """
-    status = status_of(tid)
-    at = status.find(b"\nState:\t")
-    if at < 0:
-        return "", b""
-    return chr(status[at + 8]), status[status.find(b"\nvoluntary_ctxt_switches:") :]
-
-
-def on_processor(tid: int) -> bool:
-    """Whether the thread runs, whatever its state says (task_current_syscall of lib/syscall.c)."""
-    with contextlib.suppress(OSError):
-        fd = os.open(f"/proc/{tid}/syscall", os.O_RDONLY)
-        try:
-            return os.read(fd, 8).startswith(b"running")
-        finally:
-            os.close(fd)
-    return False
 
 
 def in_clone(tid: int) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shlex
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -15,8 +14,7 @@ from e1000emu.parallel import Outcome, Simulation, simulate
 from e1000emu.topology import Flat, Running, RunResult, Topology, build
 from e1000emu.topology.programs import last_line, parse
 from fastpath.base import seccomp
-from stack.api.programs.virtual import on_processor, state_of
-from tests.programs.test_scripts import eventually
+from tests.programs.test_scripts import eventually, has_ended
 from tests.support import require
 
 pytestmark = pytest.mark.skipif(not seccomp.available(), reason="needs Linux's seccomp")
@@ -162,7 +160,7 @@ time.sleep(1)
     for one in clients[::2]:
         assert (one.state, one.figures["seconds"]) == ("done", 1)
         child = int(one.figures["output"])
-        eventually(lambda child=child: state_of(child)[0] in ("", "Z"))
+        eventually(lambda child=child: has_ended(child))
 
 
 def test_much_output_is_taken_and_its_end_is_kept() -> None:
@@ -186,19 +184,6 @@ def test_last_lines_can_be_shown() -> None:
 def test_words_after_the_program_are_its_own() -> None:
     assert not parse("exec ls -s").lasting
     assert parse("exec -s ls").lasting
-
-
-def test_who_is_on_a_processor() -> None:
-    with (
-        subprocess.Popen(["sh", "-c", "while :; do :; done"]) as busy,
-        subprocess.Popen(["sleep", "100"]) as asleep,
-    ):
-        eventually(lambda: on_processor(busy.pid))
-        eventually(lambda: not on_processor(asleep.pid) and state_of(asleep.pid)[0] == "S")
-        busy.kill()
-        asleep.kill()
-        busy.wait()
-        assert not on_processor(busy.pid)
 
 
 def divided(text: str) -> Simulation:
