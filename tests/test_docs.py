@@ -16,6 +16,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from markdown_it import MarkdownIt
@@ -75,8 +76,9 @@ def packages(path: Path) -> frozenset[str]:
 
 def blocks(*, guest: bool = False) -> list:
     """Return (page, needs, commands) for each console block of README and docs; with `guest` those
-    that boot a guest, else the others."""
-    found = []
+    that boot a guest, else the others. Left out are blocks whose commands all stand in others, of
+    pages that have no more installed."""
+    found: list[Any] = []
     for path in PAGES:
         consoles = [fence for fence in fences(path) if fence[0] == "console"]
         for number, (_, needs, text) in enumerate(consoles):
@@ -85,6 +87,16 @@ def blocks(*, guest: bool = False) -> list:
             if guest == (needs == GUEST):
                 page = pytest.mark.xdist_group(f"docs {path.name}")
                 found.append(pytest.param(path, needs, commands, id=name, marks=page))
+    for block in sorted(found, key=lambda block: len(block.values[2])):
+        page, needs, commands = block.values
+        others = [other.values for other in found if other is not block]
+        if set(commands) <= {
+            line
+            for path, same, lines in others
+            if same == needs and packages(path) <= packages(page)
+            for line in lines
+        }:
+            found.remove(block)
     return found
 
 
