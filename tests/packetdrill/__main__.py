@@ -112,6 +112,7 @@ class Server:
         if nic:
             host += f" nic={MODEL}"
         ours = [f"--so_filename={library}", f"--so_flags={host}"]
+        self._name = program
         self._arguments = [SAME, *arguments, *ours]
         self._errors = tempfile.NamedTemporaryFile("r", errors="replace")  # noqa: SIM115
         env = {**os.environ, "LD_PRELOAD": str(library), "E1000EMU_PACKETDRILL_SERVE": "1"}
@@ -128,9 +129,13 @@ class Server:
         assert self._program.stdin is not None
         assert self._program.stdout is not None
         words = [script.parent, self._errors.name, SET_UP, *self._arguments, tolerance]
-        self._program.stdin.write("\t".join(map(str, [*words, script.name])) + "\n")
-        self._program.stdin.flush()
-        status = int(self._program.stdout.readline())
+        with contextlib.suppress(BrokenPipeError):
+            self._program.stdin.write("\t".join(map(str, [*words, script.name])) + "\n")
+            self._program.stdin.flush()
+        line = self._program.stdout.readline()
+        if not line:  # its reason, if it gave one, stands on the standard error
+            sys.exit(f"{self._name} has ended and cannot run {script.name}")
+        status = int(line)
         self._errors.seek(0)
         if status == signal.SIGALRM:
             return f"still ran after {LIMIT_S} s"
@@ -138,7 +143,8 @@ class Server:
 
     def close(self) -> None:
         """End it."""
-        self._program.communicate()
+        with contextlib.suppress(BrokenPipeError):
+            self._program.communicate()
         self._errors.close()
 
 
