@@ -87,13 +87,14 @@ def blocks(*, guest: bool = False) -> list:
             if guest == (needs == GUEST):
                 page = pytest.mark.xdist_group(f"docs {path.name}")
                 found.append(pytest.param(path, needs, commands, id=name, marks=page))
+    installed = {path: packages(path) for path in PAGES}
     for block in sorted(found, key=lambda block: len(block.values[2])):
         page, needs, commands = block.values
         others = [other.values for other in found if other is not block]
         if set(commands) <= {
             line
             for path, same, lines in others
-            if same == needs and packages(path) <= packages(page)
+            if same == needs and installed[path] <= installed[page]
             for line in lines
         }:
             found.remove(block)

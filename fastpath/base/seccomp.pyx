@@ -223,7 +223,7 @@ cdef extern from *:
         return 1;
     }
     /* A thread by its files in /proc, which stay open; -1: they are opened for each look. */
-    typedef struct { int tid, counted, stat, schedstat; char state, ran[64]; } e1k_task;
+    typedef struct { int tid, counted, stat, schedstat; char state, ran[96]; } e1k_task;
     static int e1k_open_proc(int tid, const char *name)
     {
         char path[48];
@@ -248,10 +248,7 @@ cdef extern from *:
             return;
         at = strstr(text, "\\nvoluntary_ctxt_switches:");
         if (at)
-            for (at += 25; *at && room > 1; at++)
-                if ((*at >= '0' && *at <= '9') || *at == '\\n')
-                    *ran++ = *at, room--;
-        *ran = 0;
+            snprintf(ran, room, "%s", at + 25);
     }
     static int e1k_look(e1k_task *t)
     {
@@ -293,7 +290,7 @@ cdef extern from *:
     static int e1k_drain(e1k_thread *t, int tid, int number, uint64_t inode)
     { (void)t, (void)tid, (void)number, (void)inode; return 0; }
     static int64_t e1k_fd_flags(int tid, unsigned number) { (void)tid, (void)number; return -1; }
-    typedef struct { int tid, counted, stat, schedstat; char state, ran[64]; } e1k_task;
+    typedef struct { int tid, counted, stat, schedstat; char state, ran[96]; } e1k_task;
     static int e1k_open_proc(int tid, const char *name) { (void)tid, (void)name; return -1; }
     static int e1k_look(e1k_task *t) { (void)t; return 0; }
     #define SECCOMP_USER_NOTIF_FLAG_CONTINUE 1
@@ -360,7 +357,7 @@ cdef extern from *:
     ctypedef struct e1k_task:
         int tid, counted, stat, schedstat
         char state
-        char ran[64]
+        char ran[96]
     int e1k_open_proc(int tid, const char *name) nogil
     bint e1k_look(e1k_task *task) nogil
 

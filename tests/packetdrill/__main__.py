@@ -115,13 +115,13 @@ class Server:
         self._name = program
         self._arguments = [SAME, *arguments, *ours]
         self._errors = tempfile.NamedTemporaryFile("r", errors="replace")  # noqa: SIM115
-        env = {**os.environ, "LD_PRELOAD": str(library), "E1000EMU_PACKETDRILL_SERVE": "1"}
+        serves = {"LD_PRELOAD": str(library), "E1000EMU_PACKETDRILL_SERVE": str(LIMIT_S)}
         self._program = subprocess.Popen(
             [program, *self._arguments, SAME, "script"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            env=env,
+            env=os.environ | serves,
         )
 
     def run(self, script: Path, tolerance: str = SAME) -> str:

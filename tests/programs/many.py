@@ -48,14 +48,10 @@ def left(host: Host, server: Program) -> Left:
     while not server.supervisor.waiting:
         assert time.monotonic() < end, "the server never waits"
         time.sleep(0.01)
-    with host.lock:  # to answer a call, descriptors are opened for a moment
-        return _left(host)
-
-
-def _left(host: Host) -> Left:
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     rss = pages * os.sysconf("SC_PAGE_SIZE") // 1024
-    return Left(len(os.listdir("/proc/self/fd")), len(host.fdtable.fd), len(alive()), rss)
+    with host.lock:  # to answer a call, descriptors are opened for a moment
+        return Left(len(os.listdir("/proc/self/fd")), len(host.fdtable.fd), len(alive()), rss)
 
 
 def alive() -> list[Any]:

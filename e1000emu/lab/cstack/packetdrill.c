@@ -24,7 +24,6 @@
 
 #define SHOWN __attribute__((visibility("default")))
 #define MOST_FDS 65536
-#define LIMIT_S 60 /* for a script */
 
 /* Which descriptors of the process stand for the host's. */
 static unsigned char mine[MOST_FDS];
@@ -44,7 +43,7 @@ static int is_mine(int fd)
 /* In a fork, before packetdrill's main: a namespace of its own and a script's arguments instead of ours.
  * `line` has, with tabs between: the directory, the file for the standard error, a shell command,
  * and as many arguments as this process was started with. */
-static void become(char *line, int argc, char **argv)
+static void become(char *line, int argc, char **argv, unsigned limit_s)
 {
     char *directory = strsep(&line, "\t"), *errors = strsep(&line, "\t"), *before = strsep(&line, "\t");
     int null, file;
@@ -69,12 +68,12 @@ static void become(char *line, int argc, char **argv)
         fprintf(stderr, "e1000packetdrill: fails: %s\n", before);
         _exit(127);
     }
-    alarm(LIMIT_S);
+    alarm(limit_s);
 }
 
 /* Python takes long to start. So one process starts it, and each script runs in a fork of that. A line
  * of the standard input is a script, a line of the standard output its wait status. */
-static void serve(int argc, char **argv)
+static void serve(int argc, char **argv, unsigned limit_s)
 {
     char *line = NULL;
     size_t room = 0;
@@ -88,7 +87,7 @@ static void serve(int argc, char **argv)
         pid_t pid = fork();
         line[bytes - 1] = 0;
         if (pid == 0) {
-            become(line, argc, argv);
+            become(line, argc, argv, limit_s);
             return;
         }
         if (pid < 0 || waitpid(pid, &status, 0) < 0) {
@@ -104,10 +103,12 @@ static void serve(int argc, char **argv)
 /* Programs that packetdrill starts have no need of us. */
 __attribute__((constructor)) static void only_here(int argc, char **argv)
 {
+    const char *limit = getenv("E1000EMU_PACKETDRILL_SERVE"); /* seconds for a script */
     unsetenv("LD_PRELOAD");
-    if (getenv("E1000EMU_PACKETDRILL_SERVE")) {
+    if (limit) {
+        unsigned limit_s = (unsigned)atoi(limit);
         unsetenv("E1000EMU_PACKETDRILL_SERVE");
-        serve(argc, argv);
+        serve(argc, argv, limit_s);
     }
 }
 

@@ -321,7 +321,7 @@ def test_scripts_run_in_forks_of_one_process_that_has_python(tmp_path: Path) -> 
     gcc = require.tool("gcc")
     subprocess.run([gcc, "-w", source, "-o", program], check=True)
     library = build(tmp_path, cc=gcc, library=PACKETDRILL).library
-    env = {**os.environ, "LD_PRELOAD": str(library), "E1000EMU_PACKETDRILL_SERVE": "1"}
+    env = {**os.environ, "LD_PRELOAD": str(library), "E1000EMU_PACKETDRILL_SERVE": "60"}
     command = [program, "1", "2", "3"]
     with subprocess.Popen(
         command,
