@@ -62,13 +62,11 @@ PORTS = 1 << 15
 
 NLMSGERR = AttrTable(
     "NLMSGERR",
-    (
-        Attr("NLMSGERR_ATTR_MSG", 1, NUL_STRING),
-        Attr("NLMSGERR_ATTR_OFFS", 2, U32),
-        Attr("NLMSGERR_ATTR_COOKIE", 3, BINARY),
-        Attr("NLMSGERR_ATTR_MISS_TYPE", 5, U32),
-        Attr("NLMSGERR_ATTR_MISS_NEST", 6, U32),
-    ),
+    Attr("NLMSGERR_ATTR_MSG", 1, NUL_STRING),
+    Attr("NLMSGERR_ATTR_OFFS", 2, U32),
+    Attr("NLMSGERR_ATTR_COOKIE", 3, BINARY),
+    Attr("NLMSGERR_ATTR_MISS_TYPE", 5, U32),
+    Attr("NLMSGERR_ATTR_MISS_NEST", 6, U32),
 )
 
 

@@ -78,7 +78,7 @@ def _pedit(name: str, number: int, keys: str) -> Structure:
     return Structure(name, number, kind, PEDIT_SEL.size, shape=Shape("", keys))
 
 
-PEDIT_KEY_EX = AttrTable("TCA_PEDIT_KEY_EX", (Attr("htype", 1, U16), Attr("cmd", 2, U16)))
+PEDIT_KEY_EX = AttrTable("TCA_PEDIT_KEY_EX", Attr("htype", 1, U16), Attr("cmd", 2, U16))
 
 
 def nested(data: bytes) -> list[tuple[int, bytes]]:
@@ -116,61 +116,51 @@ def spec_of(name: str) -> str:
 
 
 POLICE = Options(
-    rows=(
-        Shape(
-            "IiIIIBBHhHIBBHhHIiiI",
-            f"index action limit burst mtu {spec_of('rate')} {spec_of('peakrate')} "
-            "refcnt bindcnt capab",
-        ).row("TBF", 1),
-        Attr("rate64", 8, U64),
-        Attr("peakrate64", 9, U64),
-        Attr("pktrate64", 10, U64),
-        Attr("pktburst64", 11, U64),
-        Attr("result", 5, U32),
-        Attr("avrate", 4, U32),
-        Attr("rtab", 2, BINARY, 1024),
-        Attr("ptab", 3, BINARY, 1024),
-        replace(TM, number=6),
-    )
+    Shape(
+        "IiIIIBBHhHIBBHhHIiiI",
+        f"index action limit burst mtu {spec_of('rate')} {spec_of('peakrate')} "
+        "refcnt bindcnt capab",
+    ).row("TBF", 1),
+    Attr("rate64", 8, U64),
+    Attr("peakrate64", 9, U64),
+    Attr("pktrate64", 10, U64),
+    Attr("pktburst64", 11, U64),
+    Attr("result", 5, U32),
+    Attr("avrate", 4, U32),
+    Attr("rtab", 2, BINARY, 1024),
+    Attr("ptab", 3, BINARY, 1024),
+    replace(TM, number=6),
 )
 ACTIONS: dict[str, Options] = {
     "gact": Options(
-        rows=(
-            Shape(GEN_FMT, GEN).row("PARMS", 2),
-            Shape("HHi", "ptype pval paction").row("PROB", 3),
-            TM,
-        )
+        Shape(GEN_FMT, GEN).row("PARMS", 2),
+        Shape("HHi", "ptype pval paction").row("PROB", 3),
+        TM,
     ),
-    "mirred": Options(rows=(Shape(f"{GEN_FMT}iI", f"{GEN} eaction ifindex").row("PARMS", 2), TM)),
+    "mirred": Options(Shape(f"{GEN_FMT}iI", f"{GEN} eaction ifindex").row("PARMS", 2), TM),
     "police": POLICE,
     "vlan": Options(
-        rows=(
-            Shape(f"{GEN_FMT}i", f"{GEN} v_action").row("PARMS", 2),
-            Attr("push_vid", 3, U16),
-            Attr("push_proto", 4, BE16),
-            Attr("push_prio", 6, U8),
-            TM,
-        )
+        Shape(f"{GEN_FMT}i", f"{GEN} v_action").row("PARMS", 2),
+        Attr("push_vid", 3, U16),
+        Attr("push_proto", 4, BE16),
+        Attr("push_prio", 6, U8),
+        TM,
     ),
     "pedit": Options(
-        rows=(
-            Attr("extended", 5, AttrType("NESTED", _keys_ex_get, _keys_ex_put)),
-            _pedit("PARMS", 2, "keys"),
-            _pedit("PARMS_EX", 4, "keys_ex"),
-            TM,
-        )
+        Attr("extended", 5, AttrType("NESTED", _keys_ex_get, _keys_ex_put)),
+        _pedit("PARMS", 2, "keys"),
+        _pedit("PARMS_EX", 4, "keys_ex"),
+        TM,
     ),
     "skbedit": Options(
-        rows=(
-            Shape(GEN_FMT, GEN).row("PARMS", 2),
-            Attr("priority", 3, U32),
-            Attr("queue_mapping", 4, U16),
-            Attr("mark", 5, U32),
-            Attr("ptype", 7, U16),
-            Attr("mask", 8, U32),
-            Attr("skbedit_flags", 9, U64),
-            TM,
-        )
+        Shape(GEN_FMT, GEN).row("PARMS", 2),
+        Attr("priority", 3, U32),
+        Attr("queue_mapping", 4, U16),
+        Attr("mark", 5, U32),
+        Attr("ptype", 7, U16),
+        Attr("mask", 8, U32),
+        Attr("skbedit_flags", 9, U64),
+        TM,
     ),
 }
 """TCA_ACT_OPTIONS of each kind."""
@@ -190,26 +180,22 @@ def bitfield32(legal: int) -> AttrType:
 
 ACT = AttrTable(
     "TCA_ACT",
-    (
-        Attr("TCA_ACT_KIND", 1, STRING),
-        Attr("TCA_ACT_OPTIONS", 2, BINARY),
-        Attr("TCA_ACT_INDEX", 3, U32),
-        Attr("TCA_ACT_STATS", 4, UNSPEC, told=True),
-        Attr("TCA_ACT_COOKIE", 6, BINARY, TC_COOKIE_MAX_SIZE),
-        Attr("TCA_ACT_FLAGS", 7, bitfield32(ACT_FLAGS)),
-        Attr("TCA_ACT_HW_STATS", 8, bitfield32(HW_STATS_ANY)),
-        Attr("TCA_ACT_USED_HW_STATS", 9, bitfield32(HW_STATS_ANY), told=True),
-        Attr("TCA_ACT_IN_HW_COUNT", 10, U32, told=True),
-    ),
+    Attr("TCA_ACT_KIND", 1, STRING),
+    Attr("TCA_ACT_OPTIONS", 2, BINARY),
+    Attr("TCA_ACT_INDEX", 3, U32),
+    Attr("TCA_ACT_STATS", 4, UNSPEC, told=True),
+    Attr("TCA_ACT_COOKIE", 6, BINARY, TC_COOKIE_MAX_SIZE),
+    Attr("TCA_ACT_FLAGS", 7, bitfield32(ACT_FLAGS)),
+    Attr("TCA_ACT_HW_STATS", 8, bitfield32(HW_STATS_ANY)),
+    Attr("TCA_ACT_USED_HW_STATS", 9, bitfield32(HW_STATS_ANY), told=True),
+    Attr("TCA_ACT_IN_HW_COUNT", 10, U32, told=True),
 )
 ROOT = AttrTable(
     "TCA_ROOT",
-    (
-        Attr("TCA_ROOT_TAB", 1, BINARY),
-        Attr("TCA_ROOT_FLAGS", 2, bitfield32(3)),
-        Attr("TCA_ROOT_COUNT", 3, U32),
-        Attr("TCA_ROOT_TIME_DELTA", 4, U32),
-    ),
+    Attr("TCA_ROOT_TAB", 1, BINARY),
+    Attr("TCA_ROOT_FLAGS", 2, bitfield32(3)),
+    Attr("TCA_ROOT_COUNT", 3, U32),
+    Attr("TCA_ROOT_TIME_DELTA", 4, U32),
 )
 """Behind struct tcamsg: a list of actions."""
 
@@ -368,63 +354,51 @@ def _flower() -> tuple[Attr, ...]:
 
 CLASSIFIERS: dict[str, Options] = {
     "u32": Options(
-        rows=(
-            Attr("divisor", 4, U32),
-            Attr("sel", 5, UNSPEC, 16),
-            Attr("hash", 2, U32),
-            Attr("classid", 1, U32),
-            Attr("link", 3, U32),
-            Attr("flags", 11, U32),
-            Shape("III", "mark_val mark_mask mark_success").row("MARK", 10),
-            *exts(7, 6),
-            Attr("indev", 8, STRING, IFNAMSIZ),
-        )
+        Attr("divisor", 4, U32),
+        Attr("sel", 5, UNSPEC, 16),
+        Attr("hash", 2, U32),
+        Attr("classid", 1, U32),
+        Attr("link", 3, U32),
+        Attr("flags", 11, U32),
+        Shape("III", "mark_val mark_mask mark_success").row("MARK", 10),
+        *exts(7, 6),
+        Attr("indev", 8, STRING, IFNAMSIZ),
     ),
     "flower": Options(
-        rows=(
-            Attr("classid", 1, U32),
-            Attr("indev", 2, STRING, IFNAMSIZ),
-            *_flower(),
-            Attr("flags", 22, U32),
-            *exts(3),
-            Attr("in_hw_count", 86, U32),
-        )
+        Attr("classid", 1, U32),
+        Attr("indev", 2, STRING, IFNAMSIZ),
+        *_flower(),
+        Attr("flags", 22, U32),
+        *exts(3),
+        Attr("in_hw_count", 86, U32),
     ),
     "matchall": Options(
-        rows=(
-            Attr("classid", 1, U32),
-            Attr("flags", 3, U32),
-            told(Shape("Q", "hits").row("PCNT", 4)),
-            *exts(2),
-        )
+        Attr("classid", 1, U32),
+        Attr("flags", 3, U32),
+        told(Shape("Q", "hits").row("PCNT", 4)),
+        *exts(2),
     ),
     "bpf": Options(
-        rows=(
-            Attr("classid", 3, U32),
-            Attr("ops_len", 4, U16),
-            Attr("ops", 5, BINARY, 8 * 4096),
-            Attr("fd", 6, U32),
-            Attr("name", 7, STRING, 256),
-            *exts(1, 2),
-            Attr("bpf_flags", 8, U32),
-            Attr("flags", 9, U32),
-        )
+        Attr("classid", 3, U32),
+        Attr("ops_len", 4, U16),
+        Attr("ops", 5, BINARY, 8 * 4096),
+        Attr("fd", 6, U32),
+        Attr("name", 7, STRING, 256),
+        *exts(1, 2),
+        Attr("bpf_flags", 8, U32),
+        Attr("flags", 9, U32),
     ),
     "basic": Options(
-        rows=(
-            Attr("classid", 1, U32),
-            Attr("ematches", 2, BINARY),
-            *exts(3, 4),
-            told(Shape("QQ", "rcnt rhit").row("PCNT", 5)),
-        )
+        Attr("classid", 1, U32),
+        Attr("ematches", 2, BINARY),
+        *exts(3, 4),
+        told(Shape("QQ", "rcnt rhit").row("PCNT", 5)),
     ),
     "fw": Options(
-        rows=(
-            Attr("classid", 1, U32),
-            Attr("indev", 3, STRING, IFNAMSIZ),
-            Attr("mask", 5, U32),
-            *exts(4, 2),
-        )
+        Attr("classid", 1, U32),
+        Attr("indev", 3, STRING, IFNAMSIZ),
+        Attr("mask", 5, U32),
+        *exts(4, 2),
     ),
 }
 """TCA_OPTIONS of filters."""

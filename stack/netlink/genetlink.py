@@ -172,29 +172,28 @@ def genl_header_check(family: genl_family, nlh: nlmsg, cmd: int, reserved: int) 
 # --- the controller -----------------------------------------------------------------------------
 
 CTRL_CMD_NEWFAMILY, CTRL_CMD_GETFAMILY, CTRL_CMD_GETPOLICY = 1, 3, 10
-CTRL_OP = AttrTable("CTRL_ATTR_OP", (Attr("CTRL_ATTR_OP_ID", 1, U32), Attr("FLAGS", 2, U32)))
+CTRL_OP = AttrTable("CTRL_ATTR_OP", Attr("CTRL_ATTR_OP_ID", 1, U32), Attr("FLAGS", 2, U32))
 CTRL_GROUP = AttrTable(
     "CTRL_ATTR_MCAST_GRP",
-    (Attr("CTRL_ATTR_MCAST_GRP_NAME", 1, NUL_STRING), Attr("CTRL_ATTR_MCAST_GRP_ID", 2, U32)),
+    Attr("CTRL_ATTR_MCAST_GRP_NAME", 1, NUL_STRING),
+    Attr("CTRL_ATTR_MCAST_GRP_ID", 2, U32),
 )
 CTRL = AttrTable(
     "CTRL_ATTR",
-    (
-        Attr("CTRL_ATTR_FAMILY_ID", 1, U16),
-        Attr("CTRL_ATTR_FAMILY_NAME", 2, NUL_STRING, GENL_NAMSIZ - 1),
-        Attr("CTRL_ATTR_VERSION", 3, U32, told=True),
-        Attr("CTRL_ATTR_HDRSIZE", 4, U32, told=True),
-        Attr("CTRL_ATTR_MAXATTR", 5, U32, told=True),
-        Attr("CTRL_ATTR_OPS", 6, NESTED, told=True),
-        Attr("CTRL_ATTR_MCAST_GROUPS", 7, NESTED, told=True),
-        Attr("CTRL_ATTR_POLICY", 8, NESTED, told=True, flagged=True),
-        Attr("CTRL_ATTR_OP_POLICY", 9, NESTED, told=True, flagged=True),
-    ),
+    Attr("CTRL_ATTR_FAMILY_ID", 1, U16),
+    Attr("CTRL_ATTR_FAMILY_NAME", 2, NUL_STRING, GENL_NAMSIZ - 1),
+    Attr("CTRL_ATTR_VERSION", 3, U32, told=True),
+    Attr("CTRL_ATTR_HDRSIZE", 4, U32, told=True),
+    Attr("CTRL_ATTR_MAXATTR", 5, U32, told=True),
+    Attr("CTRL_ATTR_OPS", 6, NESTED, told=True),
+    Attr("CTRL_ATTR_MCAST_GROUPS", 7, NESTED, told=True),
+    Attr("CTRL_ATTR_POLICY", 8, NESTED, told=True, flagged=True),
+    Attr("CTRL_ATTR_OP_POLICY", 9, NESTED, told=True, flagged=True),
 )
 """What is told of a family."""
-CTRL_FAMILY = AttrTable("CTRL_ATTR", (CTRL.by_number[1], CTRL.by_number[2]))
+CTRL_FAMILY = AttrTable("CTRL_ATTR", CTRL.by_number[1], CTRL.by_number[2])
 CTRL_POLICY = AttrTable(
-    "CTRL_ATTR", (CTRL.by_number[1], CTRL.by_number[2], Attr("CTRL_ATTR_OP", 10, U32))
+    "CTRL_ATTR", CTRL.by_number[1], CTRL.by_number[2], Attr("CTRL_ATTR_OP", 10, U32)
 )
 
 

@@ -49,25 +49,21 @@ MS = 1_000_000
 
 REQ_ATTRS = AttrTable(
     "INET_DIAG_REQ",
-    (
-        Attr("INET_DIAG_REQ_BYTECODE", 1, BINARY),
-        Attr("INET_DIAG_REQ_SK_BPF_STORAGES", 2, BINARY),
-        Attr("INET_DIAG_REQ_PROTOCOL", 3, BINARY),
-    ),
+    Attr("INET_DIAG_REQ_BYTECODE", 1, BINARY),
+    Attr("INET_DIAG_REQ_SK_BPF_STORAGES", 2, BINARY),
+    Attr("INET_DIAG_REQ_PROTOCOL", 3, BINARY),
 )
 INET_DIAG = AttrTable(
     "INET_DIAG",
-    (
-        Attr("INET_DIAG_MEMINFO", 1, UNSPEC, MEMINFO.size),
-        Attr("INET_DIAG_INFO", 2, BINARY),
-        Attr("INET_DIAG_CONG", 4, STRING),
-        Attr("INET_DIAG_TOS", 5, U8),
-        Attr("INET_DIAG_TCLASS", 6, U8),
-        Attr("INET_DIAG_SKMEMINFO", 7, BINARY),
-        Attr("INET_DIAG_SHUTDOWN", 8, U8),
-        Attr("INET_DIAG_SKV6ONLY", 11, U8),
-        Attr("INET_DIAG_MARK", 15, U32),
-    ),
+    Attr("INET_DIAG_MEMINFO", 1, UNSPEC, MEMINFO.size),
+    Attr("INET_DIAG_INFO", 2, BINARY),
+    Attr("INET_DIAG_CONG", 4, STRING),
+    Attr("INET_DIAG_TOS", 5, U8),
+    Attr("INET_DIAG_TCLASS", 6, U8),
+    Attr("INET_DIAG_SKMEMINFO", 7, BINARY),
+    Attr("INET_DIAG_SHUTDOWN", 8, U8),
+    Attr("INET_DIAG_SKV6ONLY", 11, U8),
+    Attr("INET_DIAG_MARK", 15, U32),
 )
 
 

@@ -1,9 +1,10 @@
 """include/net/netlink.h, lib/nlattr.c: attributes of netlink messages, as rows of tables.
 
-    IFA = AttrTable("IFA", (
+    IFA = AttrTable(
+        "IFA",
         Attr("IFA_ADDRESS", 1, BE32),
         Attr("IFA_LABEL", 3, STRING, 15),
-        ...))
+        ...)
     tb = IFA.parse(data, at, strict)    # {"IFA_ADDRESS": 0x0A000001, "IFA_LABEL": "eth0"}
     IFA.build({"IFA_ADDRESS": 0x0A000001, "IFA_LABEL": "eth0"})
 
@@ -21,7 +22,7 @@ from __future__ import annotations
 import errno
 import os
 import struct
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from sys import byteorder
 from typing import Any
@@ -208,9 +209,7 @@ class AttrTable:
 
     __slots__ = ("by_name", "by_number", "last", "name", "strict_from")
 
-    def __init__(
-        self, name: str, rows: Iterable[Attr], last: int = 0, strict_from: int = 1 << 16
-    ) -> None:
+    def __init__(self, name: str, *rows: Attr, last: int = 0, strict_from: int = 1 << 16) -> None:
         self.name = name
         self.by_number = {row.number: row for row in rows}
         self.by_name = {row.name: row for row in self.by_number.values()}

@@ -37,15 +37,13 @@ TYPES: dict[AttrType, int] = {
 """enum netlink_attribute_type."""
 POLICY = AttrTable(
     "NL_POLICY_TYPE_ATTR",
-    (
-        Attr("NL_POLICY_TYPE_ATTR_TYPE", 1, U32),
-        Attr("NL_POLICY_TYPE_ATTR_MIN_VALUE_U", 4, U64),
-        Attr("NL_POLICY_TYPE_ATTR_MAX_VALUE_U", 5, U64),
-        Attr("NL_POLICY_TYPE_ATTR_MAX_LENGTH", 7, U32),
-        Attr("NL_POLICY_TYPE_ATTR_POLICY_IDX", 8, U32),
-        Attr("NL_POLICY_TYPE_ATTR_POLICY_MAXTYPE", 9, U32),
-        Attr("NL_POLICY_TYPE_ATTR_MASK", 12, U64),
-    ),
+    Attr("NL_POLICY_TYPE_ATTR_TYPE", 1, U32),
+    Attr("NL_POLICY_TYPE_ATTR_MIN_VALUE_U", 4, U64),
+    Attr("NL_POLICY_TYPE_ATTR_MAX_VALUE_U", 5, U64),
+    Attr("NL_POLICY_TYPE_ATTR_MAX_LENGTH", 7, U32),
+    Attr("NL_POLICY_TYPE_ATTR_POLICY_IDX", 8, U32),
+    Attr("NL_POLICY_TYPE_ATTR_POLICY_MAXTYPE", 9, U32),
+    Attr("NL_POLICY_TYPE_ATTR_MASK", 12, U64),
 )
 
 

@@ -34,32 +34,26 @@ PDI_RUNNING, PDI_AUXDATA, PDI_ORIGDEV = 1, 2, 4
 
 UNIX_DIAG = AttrTable(
     "UNIX_DIAG",
-    (
-        Attr("UNIX_DIAG_NAME", 0, BINARY),
-        Attr("UNIX_DIAG_PEER", 2, U32),
-        Attr("UNIX_DIAG_ICONS", 3, BINARY),
-        Attr("UNIX_DIAG_RQLEN", 4, BINARY),
-        Attr("UNIX_DIAG_MEMINFO", 5, BINARY),
-        Attr("UNIX_DIAG_SHUTDOWN", 6, U8),
-        Attr("UNIX_DIAG_UID", 7, U32),
-    ),
+    Attr("UNIX_DIAG_NAME", 0, BINARY),
+    Attr("UNIX_DIAG_PEER", 2, U32),
+    Attr("UNIX_DIAG_ICONS", 3, BINARY),
+    Attr("UNIX_DIAG_RQLEN", 4, BINARY),
+    Attr("UNIX_DIAG_MEMINFO", 5, BINARY),
+    Attr("UNIX_DIAG_SHUTDOWN", 6, U8),
+    Attr("UNIX_DIAG_UID", 7, U32),
 )
 PACKET_DIAG = AttrTable(
     "PACKET_DIAG",
-    (
-        Attr("PACKET_DIAG_INFO", 0, BINARY),
-        Attr("PACKET_DIAG_MCLIST", 1, NESTED),
-        Attr("PACKET_DIAG_UID", 5, U32),
-        Attr("PACKET_DIAG_MEMINFO", 6, BINARY),
-    ),
+    Attr("PACKET_DIAG_INFO", 0, BINARY),
+    Attr("PACKET_DIAG_MCLIST", 1, NESTED),
+    Attr("PACKET_DIAG_UID", 5, U32),
+    Attr("PACKET_DIAG_MEMINFO", 6, BINARY),
 )
 NETLINK_DIAG = AttrTable(
     "NETLINK_DIAG",
-    (
-        Attr("NETLINK_DIAG_MEMINFO", 0, BINARY),
-        Attr("NETLINK_DIAG_GROUPS", 1, BINARY),
-        Attr("NETLINK_DIAG_FLAGS", 4, U32),
-    ),
+    Attr("NETLINK_DIAG_MEMINFO", 0, BINARY),
+    Attr("NETLINK_DIAG_GROUPS", 1, BINARY),
+    Attr("NETLINK_DIAG_FLAGS", 4, U32),
 )
 SHOW_NAME, SHOW_PEER, SHOW_ICONS, SHOW_RQLEN, SHOW_MEMINFO, SHOW_UID = 1, 4, 8, 16, 32, 64
 PACKET_SHOW_INFO, PACKET_SHOW_MCLIST, PACKET_SHOW_MEMINFO = 1, 2, 16

@@ -59,17 +59,16 @@ from stack.netlink.rt_link import check, device_of, header, nlmsg_parse
 GET = "fdb get request"
 NDA_DUMP = AttrTable(
     "NDA",
-    (Attr("NDA_IFINDEX", 8, BINARY, told=True), Attr("NDA_MASTER", 9, BINARY, told=True)),
+    Attr("NDA_IFINDEX", 8, BINARY, told=True),
+    Attr("NDA_MASTER", 9, BINARY, told=True),
     last=NDA.last,
 )
 FLUSH = AttrTable(
     "NDA",
-    (
-        Attr("NDA_VLAN", 5, U16, legal=range(1, 4095)),
-        Attr("NDA_IFINDEX", 8, U32, legal=range(1, 1 << 31)),
-        Attr("NDA_NDM_STATE_MASK", 16, U16),
-        Attr("NDA_NDM_FLAGS_MASK", 17, U8),
-    ),
+    Attr("NDA_VLAN", 5, U16, legal=range(1, 4095)),
+    Attr("NDA_IFINDEX", 8, U32, legal=range(1, 1 << 31)),
+    Attr("NDA_NDM_STATE_MASK", 16, U16),
+    Attr("NDA_NDM_FLAGS_MASK", 17, U8),
     last=17,
 )
 """br_nda_fdb_pol: which entries `bridge fdb flush` is about."""

@@ -21,7 +21,7 @@ from stack.netlink.nlattr import U16, Attr, Attrs, AttrTable, NlError
 from stack.netlink.rt_kind_row import link_kind, link_name, lower_link, validate_mtu
 
 IPVLAN = AttrTable(
-    "IFLA_IPVLAN", (Attr("IFLA_IPVLAN_MODE", 1, U16), Attr("IFLA_IPVLAN_FLAGS", 2, U16))
+    "IFLA_IPVLAN", Attr("IFLA_IPVLAN_MODE", 1, U16), Attr("IFLA_IPVLAN_FLAGS", 2, U16)
 )
 
 

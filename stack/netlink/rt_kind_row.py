@@ -12,7 +12,7 @@ from stack.ethernet.eth import is_valid_ether_addr
 from stack.net import Net
 from stack.netlink.nlattr import Attrs, AttrTable, NlError
 
-EMPTY = AttrTable("IFLA_INFO_DATA", ())
+EMPTY = AttrTable("IFLA_INFO_DATA")
 """The policy of kinds without attributes."""
 
 

@@ -40,7 +40,7 @@ from stack.netlink.nlattr import BINARY, DEPRECATED_STRICT, Attr, Attrs, AttrTab
 from stack.netlink.rt_attrs import NDA, NDA_CACHE, NDMSG, TICK_NS
 from stack.netlink.rt_link import check, device_of, header, nlmsg_parse, only
 
-NDA_FIND = AttrTable("NDA", (Attr("NDA_DST", 1, BINARY, told=True),), last=16)
+NDA_FIND = AttrTable("NDA", Attr("NDA_DST", 1, BINARY, told=True), last=16)
 """What neigh_get and neigh_delete look for; they do not check others."""
 ADDR_BYTES = {uapi.AF_INET: 4, uapi.AF_INET6: 16}
 FAMILIES = {ETH_P_IP: uapi.AF_INET, ETH_P_IPV6: uapi.AF_INET6}

@@ -27,46 +27,40 @@ IF_STATS_MSG = struct.Struct("=BBHII")
 
 L3_STATS = AttrTable(
     "IFLA_OFFLOAD_XSTATS_HW_S_INFO",
-    (
-        Attr("IFLA_OFFLOAD_XSTATS_HW_S_INFO_REQUEST", 1, U8),
-        Attr("IFLA_OFFLOAD_XSTATS_HW_S_INFO_USED", 2, U8),
-    ),
+    Attr("IFLA_OFFLOAD_XSTATS_HW_S_INFO_REQUEST", 1, U8),
+    Attr("IFLA_OFFLOAD_XSTATS_HW_S_INFO_USED", 2, U8),
     last=2,
 )
 OFFLOAD_XSTATS = AttrTable(
     "IFLA_OFFLOAD_XSTATS",
-    (
-        Attr(
-            "IFLA_OFFLOAD_XSTATS_HW_S_INFO",
-            2,
-            NESTED,
-            flagged=True,
-            inner=AttrTable(
-                "IFLA_OFFLOAD_XSTATS_HW_S_INFO of kinds",
-                (Attr("IFLA_OFFLOAD_XSTATS_L3_STATS", 3, NESTED, inner=L3_STATS, flagged=True),),
-                last=3,
-            ),
+    Attr(
+        "IFLA_OFFLOAD_XSTATS_HW_S_INFO",
+        2,
+        NESTED,
+        flagged=True,
+        inner=AttrTable(
+            "IFLA_OFFLOAD_XSTATS_HW_S_INFO of kinds",
+            Attr("IFLA_OFFLOAD_XSTATS_L3_STATS", 3, NESTED, inner=L3_STATS, flagged=True),
+            last=3,
         ),
     ),
     last=3,
 )
 IFLA_STATS = AttrTable(
     "IFLA_STATS",
-    (
-        Attr("IFLA_STATS_LINK_64", 1, UNSPEC),
-        Attr("IFLA_STATS_LINK_OFFLOAD_XSTATS", 4, NESTED, inner=OFFLOAD_XSTATS),
-        Attr("IFLA_STATS_AF_SPEC", 5, UNSPEC),
-    ),
+    Attr("IFLA_STATS_LINK_64", 1, UNSPEC),
+    Attr("IFLA_STATS_LINK_OFFLOAD_XSTATS", 4, NESTED, inner=OFFLOAD_XSTATS),
+    Attr("IFLA_STATS_AF_SPEC", 5, UNSPEC),
     last=5,
 )
 FILTERS = AttrTable(
     "IFLA_STATS_GET_FILTERS",
-    (Attr("IFLA_STATS_LINK_OFFLOAD_XSTATS", 4, U32, mask=0b1111),),
+    Attr("IFLA_STATS_LINK_OFFLOAD_XSTATS", 4, U32, mask=0b1111),
     last=5,
 )
 GETSET = AttrTable(
     "IFLA_STATS_GETSET",
-    (Attr("IFLA_STATS_GET_FILTERS", 1, NESTED, inner=FILTERS, policed=True),),
+    Attr("IFLA_STATS_GET_FILTERS", 1, NESTED, inner=FILTERS, policed=True),
     last=2,
 )
 LINK_64, OFFLOAD, AF_SPEC = 1 << 0, 1 << 3, 1 << 4

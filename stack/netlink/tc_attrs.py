@@ -39,33 +39,29 @@ TCMSG = struct.Struct("=BxxxiIII")
 
 TCA = AttrTable(
     "TCA",
-    (
-        Attr("TCA_KIND", 1, STRING),
-        Attr("TCA_OPTIONS", 2, UNSPEC),
-        Attr("TCA_STATS", 3, UNSPEC),
-        Attr("TCA_XSTATS", 4, UNSPEC),
-        Attr("TCA_RATE", 5, UNSPEC),
-        Attr("TCA_STATS2", 7, NESTED),
-        Attr("TCA_STAB", 8, NESTED),
-        Attr("TCA_DUMP_INVISIBLE", 10, FLAG),
-        Attr("TCA_CHAIN", 11, U32),
-        Attr("TCA_HW_OFFLOAD", 12, U8),
-        Attr("TCA_INGRESS_BLOCK", 13, U32),
-        Attr("TCA_EGRESS_BLOCK", 14, U32),
-    ),
+    Attr("TCA_KIND", 1, STRING),
+    Attr("TCA_OPTIONS", 2, UNSPEC),
+    Attr("TCA_STATS", 3, UNSPEC),
+    Attr("TCA_XSTATS", 4, UNSPEC),
+    Attr("TCA_RATE", 5, UNSPEC),
+    Attr("TCA_STATS2", 7, NESTED),
+    Attr("TCA_STAB", 8, NESTED),
+    Attr("TCA_DUMP_INVISIBLE", 10, FLAG),
+    Attr("TCA_CHAIN", 11, U32),
+    Attr("TCA_HW_OFFLOAD", 12, U8),
+    Attr("TCA_INGRESS_BLOCK", 13, U32),
+    Attr("TCA_EGRESS_BLOCK", 14, U32),
     last=16,
 )
 STATS2 = AttrTable(
     "TCA_STATS",
-    (
-        Attr("TCA_STATS_BASIC", 1, UNSPEC),
-        Attr("TCA_STATS_RATE_EST", 2, UNSPEC),
-        Attr("TCA_STATS_QUEUE", 3, UNSPEC),
-        Attr("TCA_STATS_APP", 4, UNSPEC),
-        Attr("TCA_STATS_RATE_EST64", 5, UNSPEC),
-        Attr("TCA_STATS_BASIC_HW", 7, UNSPEC),
-        Attr("TCA_STATS_PKT64", 8, U64),
-    ),
+    Attr("TCA_STATS_BASIC", 1, UNSPEC),
+    Attr("TCA_STATS_RATE_EST", 2, UNSPEC),
+    Attr("TCA_STATS_QUEUE", 3, UNSPEC),
+    Attr("TCA_STATS_APP", 4, UNSPEC),
+    Attr("TCA_STATS_RATE_EST64", 5, UNSPEC),
+    Attr("TCA_STATS_BASIC_HW", 7, UNSPEC),
+    Attr("TCA_STATS_PKT64", 8, U64),
 )
 BASIC = struct.Struct("=QI4x")
 """struct gnet_stats_basic: bytes, packets."""
@@ -117,13 +113,11 @@ class Options:
     `least`: bytes of the structure that old programs send; what is missing is 0.
     """
 
-    def __init__(
-        self, head: Shape | None = None, rows: tuple[Attr, ...] = (), least: int = 0
-    ) -> None:
+    def __init__(self, *rows: Attr, head: Shape | None = None, least: int = 0) -> None:
         self.head = head
         self.least = least
         self.rows = rows
-        self.table = AttrTable("TCA_OPTIONS", rows)
+        self.table = AttrTable("TCA_OPTIONS", *rows)
         members = [row.shape.names for row in rows if isinstance(row, Structure)]
         self.names = {
             *(head.names if head is not None else ()),
@@ -164,9 +158,9 @@ class Options:
         return bytes(out)
 
 
-def Nest(name: str, number: int, rows: tuple[Attr, ...]) -> Structure:
+def Nest(name: str, number: int, *rows: Attr) -> Structure:
     """An attribute with attributes in it, whose names are parameters too."""
-    inner = Options(None, rows)
+    inner = Options(*rows)
     shape = Shape("", " ".join(sorted(inner.names)))
     kind = AttrType("NESTED", inner.parse, inner.build)
     return Structure(name, number, kind, shape=shape)
@@ -174,7 +168,7 @@ def Nest(name: str, number: int, rows: tuple[Attr, ...]) -> Structure:
 
 def numbers(names: str) -> Options:
     """Attributes of 32 bits, numbered from 1."""
-    return Options(rows=tuple(Attr(name, at, U32) for at, name in enumerate(names.split(), 1)))
+    return Options(*(Attr(name, at, U32) for at, name in enumerate(names.split(), 1)))
 
 
 def ratespec(name: str) -> str:
@@ -183,19 +177,17 @@ def ratespec(name: str) -> str:
 
 
 RATESPEC = "BBHhHI"
-FIFO = Options(Shape("I", "limit"))
+FIFO = Options(head=Shape("I", "limit"))
 PRIO_QOPT = Shape("i16s", "bands priomap")
 TBF = Options(
-    rows=(
-        Shape(
-            f"{RATESPEC}{RATESPEC}III",
-            f"{ratespec('rate')} {ratespec('peakrate')} limit buffer mtu",
-        ).row("PARMS", 1),
-        Attr("rate64", 4, U64),
-        Attr("prate64", 5, U64),
-        Attr("burst", 6, U32),
-        Attr("pburst", 7, U32),
-    )
+    Shape(
+        f"{RATESPEC}{RATESPEC}III",
+        f"{ratespec('rate')} {ratespec('peakrate')} limit buffer mtu",
+    ).row("PARMS", 1),
+    Attr("rate64", 4, U64),
+    Attr("prate64", 5, U64),
+    Attr("burst", 6, U32),
+    Attr("pburst", 7, U32),
 )
 
 
@@ -206,31 +198,27 @@ def _int16s(data: bytes) -> tuple[int, ...]:
 INT16S = AttrType("BINARY", _int16s, lambda values: struct.pack(f"={len(values)}h", *values))
 S64 = AttrType("S64", lambda data: struct.unpack("=q", data[:8])[0], struct.Struct("=q").pack, 8)
 NETEM = Options(
-    Shape("IIIIII", "latency limit loss gap duplicate jitter"),
-    (
-        Attr("latency64", 10, S64),
-        Attr("jitter64", 11, S64),
-        Shape("III", "delay_corr loss_corr dup_corr").row("CORR", 1),
-        Attr("delay_dist", 2, INT16S),
-        Shape("II", "reorder reorder_corr").row("REORDER", 3),
-        Shape("II", "corrupt corrupt_corr").row("CORRUPT", 4),
-        Shape("IiIi", "rate packet_overhead cell_size cell_overhead").row("RATE", 6),
-        Attr("rate64", 8, U64),
-        Attr("ecn", 7, U32),
-        Nest(
-            "LOSS",
-            5,
-            (
-                Shape("IIIII", "p13 p31 p32 p14 p23").row("GI", 1),
-                Shape("IIII", "p r h k1").row("GE", 2),
-            ),
-        ),
-        Shape("qqiiqq", "min_delay max_delay max_packets max_bytes dist_delay dist_jitter").row(
-            "SLOT", 12
-        ),
-        Attr("slot_dist", 13, INT16S),
-        Attr("prng_seed", 14, U64),
+    Attr("latency64", 10, S64),
+    Attr("jitter64", 11, S64),
+    Shape("III", "delay_corr loss_corr dup_corr").row("CORR", 1),
+    Attr("delay_dist", 2, INT16S),
+    Shape("II", "reorder reorder_corr").row("REORDER", 3),
+    Shape("II", "corrupt corrupt_corr").row("CORRUPT", 4),
+    Shape("IiIi", "rate packet_overhead cell_size cell_overhead").row("RATE", 6),
+    Attr("rate64", 8, U64),
+    Attr("ecn", 7, U32),
+    Nest(
+        "LOSS",
+        5,
+        Shape("IIIII", "p13 p31 p32 p14 p23").row("GI", 1),
+        Shape("IIII", "p r h k1").row("GE", 2),
     ),
+    Shape("qqiiqq", "min_delay max_delay max_packets max_bytes dist_delay dist_jitter").row(
+        "SLOT", 12
+    ),
+    Attr("slot_dist", 13, INT16S),
+    Attr("prng_seed", 14, U64),
+    head=Shape("IIIIII", "latency limit loss gap duplicate jitter"),
 )
 
 
@@ -240,12 +228,10 @@ def _uint16s(data: bytes) -> tuple[int, ...]:
 
 UINT16S = AttrType("BINARY", _uint16s, lambda values: struct.pack(f"={len(values)}H", *values))
 STAB = Options(
-    rows=(
-        Shape("BBhiIIII", "cell_log size_log cell_align overhead linklayer mpu mtu tsize").row(
-            "BASE", 1
-        ),
-        Attr("data", 2, UINT16S),
-    )
+    Shape("BBhiIIII", "cell_log size_log cell_align overhead linklayer mpu mtu tsize").row(
+        "BASE", 1
+    ),
+    Attr("data", 2, UINT16S),
 )
 """TCA_STAB."""
 
@@ -255,28 +241,26 @@ OPTIONS: dict[str, Options] = {
     "pfifo": FIFO,
     "bfifo": FIFO,
     "pfifo_head_drop": FIFO,
-    "pfifo_fast": Options(PRIO_QOPT),
+    "pfifo_fast": Options(head=PRIO_QOPT),
     "tbf": TBF,
-    "prio": Options(PRIO_QOPT),
+    "prio": Options(head=PRIO_QOPT),
     "netem": NETEM,
     "codel": numbers("target limit interval ecn ce_threshold"),
     "fq_codel": numbers(
         "target limit interval ecn flows quantum ce_threshold drop_batch_size memory_limit"
     ),
     "fq": Options(
-        rows=(
-            *numbers(
-                "plimit flow_plimit quantum initial_quantum rate_enable flow_default_rate "
-                "flow_max_rate buckets_log flow_refill_delay orphan_mask low_rate_threshold "
-                "ce_threshold"
-            ).rows,
-            Attr("horizon", 14, U32),
-            Attr("horizon_drop", 15, U8),
-        )
+        *numbers(
+            "plimit flow_plimit quantum initial_quantum rate_enable flow_default_rate "
+            "flow_max_rate buckets_log flow_refill_delay orphan_mask low_rate_threshold "
+            "ce_threshold"
+        ).rows,
+        Attr("horizon", 14, U32),
+        Attr("horizon_drop", 15, U8),
     ),
-    "etf": Options(rows=(Shape("iiI", "delta clockid flags").row("PARMS", 1),)),
+    "etf": Options(Shape("iiI", "delta clockid flags").row("PARMS", 1)),
     "sfq": Options(
-        Shape(
+        head=Shape(
             "IiIIIIIIIIBBBBI6I",
             "quantum perturb_period limit divisor flows depth headdrop - qth_min qth_max - - - - - "
             "- - - - - -",
@@ -284,31 +268,25 @@ OPTIONS: dict[str, Options] = {
         least=20,
     ),
     "red": Options(
-        rows=(
-            Shape("IIIBBBB", "limit qth_min qth_max Wlog Plog Scell_log flags").row("PARMS", 1),
-            Attr("stab", 2, BINARY),
-            Attr("max_P", 3, U32),
-            Shape("II", "flags_value flags_selector").row("FLAGS", 4),
-        )
+        Shape("IIIBBBB", "limit qth_min qth_max Wlog Plog Scell_log flags").row("PARMS", 1),
+        Attr("stab", 2, BINARY),
+        Attr("max_P", 3, U32),
+        Shape("II", "flags_value flags_selector").row("FLAGS", 4),
     ),
     "htb": Options(
-        rows=(
-            Shape("IIIII", "version rate2quantum defcls debug direct_pkts").row("INIT", 2),
-            Attr("direct_qlen", 5, U32),
-        )
+        Shape("IIIII", "version rate2quantum defcls debug direct_pkts").row("INIT", 2),
+        Attr("direct_qlen", 5, U32),
     ),
 }
 """TCA_OPTIONS of disciplines."""
 CLASS_OPTIONS: dict[str, Options] = {
     "htb": Options(
-        rows=(
-            Shape(
-                f"{RATESPEC}{RATESPEC}IIIII",
-                f"{ratespec('rate')} {ratespec('ceil')} buffer cbuffer quantum level prio",
-            ).row("PARMS", 1),
-            Attr("rate64", 6, U64),
-            Attr("ceil64", 7, U64),
-        )
+        Shape(
+            f"{RATESPEC}{RATESPEC}IIIII",
+            f"{ratespec('rate')} {ratespec('ceil')} buffer cbuffer quantum level prio",
+        ).row("PARMS", 1),
+        Attr("rate64", 6, U64),
+        Attr("ceil64", 7, U64),
     )
 }
 """TCA_OPTIONS of classes."""

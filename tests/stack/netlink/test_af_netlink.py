@@ -186,7 +186,7 @@ def test_an_error_names_the_attribute(host: Host) -> None:
     assert len(refused(sock, NEWLINK, head + attr(4, b"\1\0"))) == 4 + HDR.size
 
 
-NLMSGERR_ATTRS = AttrTable("NLMSGERR", (Attr("MSG", 1, STRING), Attr("OFFS", 2, U32)))
+NLMSGERR_ATTRS = AttrTable("NLMSGERR", Attr("MSG", 1, STRING), Attr("OFFS", 2, U32))
 
 
 def test_a_route_that_is_there(host: Host) -> None:
