@@ -15,30 +15,35 @@ from itertools import chain
 from typing import Any
 
 from stack.bridge.br_private import net_bridge_port
-from stack.core import uapi
+from stack.core import netdevice, uapi
 from stack.core.dev_notifier import register_netdevice_notifier
 from stack.core.extack import ExtAckError
 from stack.core.neigh_table import neighbour
-from stack.core.netdevice import (
-    NETDEV_BONDING_FAILOVER,
-    NETDEV_CHANGE,
-    NETDEV_CHANGEADDR,
-    NETDEV_CHANGEMTU,
-    NETDEV_CHANGENAME,
-    NETDEV_CHANGEUPPER,
-    NETDEV_DOWN,
-    NETDEV_NOTIFY_PEERS,
-    NETDEV_REGISTER,
-    NETDEV_RESEND_IGMP,
-    NETDEV_UNREGISTER,
-    NETDEV_UP,
-    net_device,
-)
+from stack.core.netdevice import net_device
 from stack.inet.ipmr_base import RTNL_FAMILY_IP6MR, RTNL_FAMILY_IPMR, mr_report
 from stack.ipv4.devinet import in_ifaddr
 from stack.ipv4.fib import fib_alias
 from stack.ipv6.if_inet6 import inet6_ifaddr
 from stack.net import Net
+from stack.netlink import (
+    rt_action,
+    rt_addr,
+    rt_fdb,
+    rt_filter,
+    rt_getroute,
+    rt_link,
+    rt_mdb,
+    rt_mroute,
+    rt_neigh,
+    rt_netconf,
+    rt_newlink,
+    rt_nexthop,
+    rt_nexthop_bucket,
+    rt_qdisc,
+    rt_route,
+    rt_rule,
+    rt_stats,
+)
 from stack.netlink.af_netlink import netlink_capable, netlink_dump_start, nlmsg_notify
 from stack.netlink.netlink_sock import (
     NETLINK_ROUTE,
@@ -52,111 +57,6 @@ from stack.netlink.netlink_sock import (
 )
 from stack.netlink.nexthop import nexthop, nexthop_net_init
 from stack.netlink.nlattr import NlError
-from stack.netlink.rt_action import tc_ctl_action, tc_dump_action
-from stack.netlink.rt_addr import (
-    inet6_dump_addr,
-    inet6_fill_ifaddr,
-    inet6_rtm_deladdr,
-    inet6_rtm_getaddr,
-    inet6_rtm_newaddr,
-    inet_dump_ifaddr,
-    inet_fill_ifaddr,
-    inet_rtm_deladdr,
-    inet_rtm_newaddr,
-)
-from stack.netlink.rt_fdb import (
-    fdb_fill_info,
-    rtnl_fdb_add,
-    rtnl_fdb_del,
-    rtnl_fdb_dump,
-    rtnl_fdb_get,
-)
-from stack.netlink.rt_filter import (
-    tc_chain_fill_node,
-    tc_ctl_chain,
-    tc_del_tfilter,
-    tc_dump_chain,
-    tc_dump_tfilter,
-    tc_get_tfilter,
-    tc_new_tfilter,
-)
-from stack.netlink.rt_getroute import inet6_rtm_getroute, inet_rtm_getroute
-from stack.netlink.rt_link import (
-    br_fill_ifinfo,
-    br_setlink,
-    inet6_dump_ifinfo,
-    rtnl_bridge_getlink,
-    rtnl_dellink,
-    rtnl_dump_ifinfo,
-    rtnl_fill_ifinfo,
-    rtnl_getlink,
-    rtnl_setlink,
-)
-from stack.netlink.rt_mdb import (
-    nlmsg_populate_mdb_fill,
-    rtnl_mdb_add,
-    rtnl_mdb_del,
-    rtnl_mdb_dump,
-    rtnl_mdb_get,
-)
-from stack.netlink.rt_mroute import (
-    ip6mr_rtm_dumproute,
-    ip6mr_rtm_getroute,
-    ipmr_fill_mroute,
-    ipmr_rtm_dumproute,
-    ipmr_rtm_getroute,
-    mr_fill_report,
-)
-from stack.netlink.rt_neigh import (
-    neigh_add,
-    neigh_delete,
-    neigh_dump_info,
-    neigh_fill_info,
-    neigh_get,
-)
-from stack.netlink.rt_netconf import (
-    inet_netconf_dump_devconf,
-    rtnl_net_dumpid,
-    rtnl_net_getid,
-)
-from stack.netlink.rt_newlink import rtnl_newlink
-from stack.netlink.rt_nexthop import (
-    nh_fill_node,
-    rtm_del_nexthop,
-    rtm_dump_nexthop,
-    rtm_get_nexthop,
-    rtm_new_nexthop,
-)
-from stack.netlink.rt_nexthop_bucket import (
-    nh_fill_res_bucket,
-    rtm_dump_nexthop_bucket,
-    rtm_get_nexthop_bucket,
-)
-from stack.netlink.rt_qdisc import (
-    RTNLGRP_TC,
-    tc_ctl_tclass,
-    tc_dump_qdisc,
-    tc_dump_tclass,
-    tc_get_qdisc,
-    tc_modify_qdisc,
-)
-from stack.netlink.rt_route import (
-    fib_dump_info,
-    inet6_dump_fib,
-    inet6_rtm_delroute,
-    inet6_rtm_newroute,
-    inet_dump_fib,
-    inet_rtm_delroute,
-    inet_rtm_newroute,
-    rt6_fill_node,
-)
-from stack.netlink.rt_rule import (
-    fib_nl_delrule,
-    fib_nl_dumprule,
-    fib_nl_fill_rule,
-    fib_nl_newrule,
-)
-from stack.netlink.rt_stats import rtnl_stats_dump, rtnl_stats_get
 from stack.sched.cls_api import tcf_chain
 
 # include/uapi/linux/rtnetlink.h: multicast groups
@@ -195,63 +95,69 @@ def rtnl_dump_all(*dumps: Dumpit) -> Dumpit:
 
 # fmt: off
 HANDLERS: dict[tuple[int, int], tuple[Doit | None, Dumpit | None]] = {
-    (uapi.AF_UNSPEC, uapi.RTM_GETLINK): (rtnl_getlink, rtnl_dump_ifinfo),
-    (uapi.AF_UNSPEC, uapi.RTM_NEWLINK): (rtnl_newlink, None),
-    (uapi.AF_UNSPEC, uapi.RTM_SETLINK): (rtnl_setlink, None),
-    (uapi.AF_UNSPEC, uapi.RTM_DELLINK): (rtnl_dellink, None),
-    (uapi.AF_INET6, uapi.RTM_GETLINK): (None, inet6_dump_ifinfo),
-    (uapi.AF_BRIDGE, uapi.RTM_GETLINK): (None, rtnl_bridge_getlink),
-    (uapi.AF_BRIDGE, uapi.RTM_SETLINK): (br_setlink, None),
-    (uapi.AF_UNSPEC, uapi.RTM_GETADDR): (None, rtnl_dump_all(inet_dump_ifaddr, inet6_dump_addr)),
-    (uapi.AF_INET, uapi.RTM_GETADDR): (None, inet_dump_ifaddr),
-    (uapi.AF_INET, uapi.RTM_NEWADDR): (inet_rtm_newaddr, None),
-    (uapi.AF_INET, uapi.RTM_DELADDR): (inet_rtm_deladdr, None),
-    (uapi.AF_INET6, uapi.RTM_GETADDR): (inet6_rtm_getaddr, inet6_dump_addr),
-    (uapi.AF_INET6, uapi.RTM_NEWADDR): (inet6_rtm_newaddr, None),
-    (uapi.AF_INET6, uapi.RTM_DELADDR): (inet6_rtm_deladdr, None),
-    (uapi.AF_UNSPEC, uapi.RTM_GETNEIGH): (neigh_get, neigh_dump_info),
-    (uapi.AF_UNSPEC, uapi.RTM_NEWNEIGH): (neigh_add, None),
-    (uapi.AF_UNSPEC, uapi.RTM_DELNEIGH): (neigh_delete, None),
-    (uapi.AF_BRIDGE, uapi.RTM_GETNEIGH): (rtnl_fdb_get, rtnl_fdb_dump),
-    (uapi.AF_BRIDGE, uapi.RTM_NEWNEIGH): (rtnl_fdb_add, None),
-    (uapi.AF_BRIDGE, uapi.RTM_DELNEIGH): (rtnl_fdb_del, None),
-    (uapi.AF_UNSPEC, uapi.RTM_GETMDB): (rtnl_mdb_get, rtnl_mdb_dump),
-    (uapi.AF_UNSPEC, uapi.RTM_NEWMDB): (rtnl_mdb_add, None),
-    (uapi.AF_UNSPEC, uapi.RTM_DELMDB): (rtnl_mdb_del, None),
-    (uapi.AF_UNSPEC, uapi.RTM_GETROUTE): (None, rtnl_dump_all(inet_dump_fib, inet6_dump_fib)),
-    (RTNL_FAMILY_IPMR, uapi.RTM_GETROUTE): (ipmr_rtm_getroute, ipmr_rtm_dumproute),
-    (RTNL_FAMILY_IP6MR, uapi.RTM_GETROUTE): (ip6mr_rtm_getroute, ip6mr_rtm_dumproute),
-    (uapi.AF_INET, uapi.RTM_GETROUTE): (inet_rtm_getroute, inet_dump_fib),
-    (uapi.AF_INET, uapi.RTM_NEWROUTE): (inet_rtm_newroute, None),
-    (uapi.AF_INET, uapi.RTM_DELROUTE): (inet_rtm_delroute, None),
-    (uapi.AF_INET6, uapi.RTM_GETROUTE): (inet6_rtm_getroute, inet6_dump_fib),
-    (uapi.AF_INET6, uapi.RTM_NEWROUTE): (inet6_rtm_newroute, None),
-    (uapi.AF_INET6, uapi.RTM_DELROUTE): (inet6_rtm_delroute, None),
-    (uapi.AF_UNSPEC, uapi.RTM_NEWRULE): (fib_nl_newrule, None),
-    (uapi.AF_UNSPEC, uapi.RTM_DELRULE): (fib_nl_delrule, None),
-    (uapi.AF_UNSPEC, uapi.RTM_GETRULE): (None, fib_nl_dumprule),
-    (uapi.AF_UNSPEC, uapi.RTM_NEWQDISC): (tc_modify_qdisc, None),
-    (uapi.AF_UNSPEC, uapi.RTM_DELQDISC): (tc_get_qdisc, None),
-    (uapi.AF_UNSPEC, uapi.RTM_GETQDISC): (tc_get_qdisc, tc_dump_qdisc),
-    (uapi.AF_UNSPEC, uapi.RTM_NEWTCLASS): (tc_ctl_tclass, None),
-    (uapi.AF_UNSPEC, uapi.RTM_DELTCLASS): (tc_ctl_tclass, None),
-    (uapi.AF_UNSPEC, uapi.RTM_GETTCLASS): (tc_ctl_tclass, tc_dump_tclass),
-    (uapi.AF_UNSPEC, uapi.RTM_NEWTFILTER): (tc_new_tfilter, None),
-    (uapi.AF_UNSPEC, uapi.RTM_DELTFILTER): (tc_del_tfilter, None),
-    (uapi.AF_UNSPEC, uapi.RTM_GETTFILTER): (tc_get_tfilter, tc_dump_tfilter),
-    (uapi.AF_UNSPEC, uapi.RTM_NEWACTION): (tc_ctl_action, None),
-    (uapi.AF_UNSPEC, uapi.RTM_DELACTION): (tc_ctl_action, None),
-    (uapi.AF_UNSPEC, uapi.RTM_GETACTION): (tc_ctl_action, tc_dump_action),
-    (uapi.AF_UNSPEC, uapi.RTM_NEWCHAIN): (tc_ctl_chain, None),
-    (uapi.AF_UNSPEC, uapi.RTM_DELCHAIN): (tc_ctl_chain, None),
-    (uapi.AF_UNSPEC, uapi.RTM_GETCHAIN): (tc_ctl_chain, tc_dump_chain),
-    (uapi.AF_UNSPEC, uapi.RTM_NEWNEXTHOP): (rtm_new_nexthop, None),
-    (uapi.AF_UNSPEC, uapi.RTM_DELNEXTHOP): (rtm_del_nexthop, None),
-    (uapi.AF_UNSPEC, uapi.RTM_GETNEXTHOP): (rtm_get_nexthop, rtm_dump_nexthop),
-    (uapi.AF_UNSPEC, uapi.RTM_GETNEXTHOPBUCKET): (rtm_get_nexthop_bucket, rtm_dump_nexthop_bucket),
-    (uapi.AF_UNSPEC, uapi.RTM_GETNSID): (rtnl_net_getid, rtnl_net_dumpid),
-    (uapi.AF_UNSPEC, uapi.RTM_GETNETCONF): (None, inet_netconf_dump_devconf),
-    (uapi.AF_UNSPEC, uapi.RTM_GETSTATS): (rtnl_stats_get, rtnl_stats_dump),
+    (uapi.AF_UNSPEC, uapi.RTM_GETLINK): (rt_link.rtnl_getlink, rt_link.rtnl_dump_ifinfo),
+    (uapi.AF_UNSPEC, uapi.RTM_NEWLINK): (rt_newlink.rtnl_newlink, None),
+    (uapi.AF_UNSPEC, uapi.RTM_SETLINK): (rt_link.rtnl_setlink, None),
+    (uapi.AF_UNSPEC, uapi.RTM_DELLINK): (rt_link.rtnl_dellink, None),
+    (uapi.AF_INET6, uapi.RTM_GETLINK): (None, rt_link.inet6_dump_ifinfo),
+    (uapi.AF_BRIDGE, uapi.RTM_GETLINK): (None, rt_link.rtnl_bridge_getlink),
+    (uapi.AF_BRIDGE, uapi.RTM_SETLINK): (rt_link.br_setlink, None),
+    (uapi.AF_UNSPEC, uapi.RTM_GETADDR):
+        (None, rtnl_dump_all(rt_addr.inet_dump_ifaddr, rt_addr.inet6_dump_addr)),
+    (uapi.AF_INET, uapi.RTM_GETADDR): (None, rt_addr.inet_dump_ifaddr),
+    (uapi.AF_INET, uapi.RTM_NEWADDR): (rt_addr.inet_rtm_newaddr, None),
+    (uapi.AF_INET, uapi.RTM_DELADDR): (rt_addr.inet_rtm_deladdr, None),
+    (uapi.AF_INET6, uapi.RTM_GETADDR): (rt_addr.inet6_rtm_getaddr, rt_addr.inet6_dump_addr),
+    (uapi.AF_INET6, uapi.RTM_NEWADDR): (rt_addr.inet6_rtm_newaddr, None),
+    (uapi.AF_INET6, uapi.RTM_DELADDR): (rt_addr.inet6_rtm_deladdr, None),
+    (uapi.AF_UNSPEC, uapi.RTM_GETNEIGH): (rt_neigh.neigh_get, rt_neigh.neigh_dump_info),
+    (uapi.AF_UNSPEC, uapi.RTM_NEWNEIGH): (rt_neigh.neigh_add, None),
+    (uapi.AF_UNSPEC, uapi.RTM_DELNEIGH): (rt_neigh.neigh_delete, None),
+    (uapi.AF_BRIDGE, uapi.RTM_GETNEIGH): (rt_fdb.rtnl_fdb_get, rt_fdb.rtnl_fdb_dump),
+    (uapi.AF_BRIDGE, uapi.RTM_NEWNEIGH): (rt_fdb.rtnl_fdb_add, None),
+    (uapi.AF_BRIDGE, uapi.RTM_DELNEIGH): (rt_fdb.rtnl_fdb_del, None),
+    (uapi.AF_UNSPEC, uapi.RTM_GETMDB): (rt_mdb.rtnl_mdb_get, rt_mdb.rtnl_mdb_dump),
+    (uapi.AF_UNSPEC, uapi.RTM_NEWMDB): (rt_mdb.rtnl_mdb_add, None),
+    (uapi.AF_UNSPEC, uapi.RTM_DELMDB): (rt_mdb.rtnl_mdb_del, None),
+    (uapi.AF_UNSPEC, uapi.RTM_GETROUTE):
+        (None, rtnl_dump_all(rt_route.inet_dump_fib, rt_route.inet6_dump_fib)),
+    (RTNL_FAMILY_IPMR, uapi.RTM_GETROUTE):
+        (rt_mroute.ipmr_rtm_getroute, rt_mroute.ipmr_rtm_dumproute),
+    (RTNL_FAMILY_IP6MR, uapi.RTM_GETROUTE):
+        (rt_mroute.ip6mr_rtm_getroute, rt_mroute.ip6mr_rtm_dumproute),
+    (uapi.AF_INET, uapi.RTM_GETROUTE): (rt_getroute.inet_rtm_getroute, rt_route.inet_dump_fib),
+    (uapi.AF_INET, uapi.RTM_NEWROUTE): (rt_route.inet_rtm_newroute, None),
+    (uapi.AF_INET, uapi.RTM_DELROUTE): (rt_route.inet_rtm_delroute, None),
+    (uapi.AF_INET6, uapi.RTM_GETROUTE): (rt_getroute.inet6_rtm_getroute, rt_route.inet6_dump_fib),
+    (uapi.AF_INET6, uapi.RTM_NEWROUTE): (rt_route.inet6_rtm_newroute, None),
+    (uapi.AF_INET6, uapi.RTM_DELROUTE): (rt_route.inet6_rtm_delroute, None),
+    (uapi.AF_UNSPEC, uapi.RTM_NEWRULE): (rt_rule.fib_nl_newrule, None),
+    (uapi.AF_UNSPEC, uapi.RTM_DELRULE): (rt_rule.fib_nl_delrule, None),
+    (uapi.AF_UNSPEC, uapi.RTM_GETRULE): (None, rt_rule.fib_nl_dumprule),
+    (uapi.AF_UNSPEC, uapi.RTM_NEWQDISC): (rt_qdisc.tc_modify_qdisc, None),
+    (uapi.AF_UNSPEC, uapi.RTM_DELQDISC): (rt_qdisc.tc_get_qdisc, None),
+    (uapi.AF_UNSPEC, uapi.RTM_GETQDISC): (rt_qdisc.tc_get_qdisc, rt_qdisc.tc_dump_qdisc),
+    (uapi.AF_UNSPEC, uapi.RTM_NEWTCLASS): (rt_qdisc.tc_ctl_tclass, None),
+    (uapi.AF_UNSPEC, uapi.RTM_DELTCLASS): (rt_qdisc.tc_ctl_tclass, None),
+    (uapi.AF_UNSPEC, uapi.RTM_GETTCLASS): (rt_qdisc.tc_ctl_tclass, rt_qdisc.tc_dump_tclass),
+    (uapi.AF_UNSPEC, uapi.RTM_NEWTFILTER): (rt_filter.tc_new_tfilter, None),
+    (uapi.AF_UNSPEC, uapi.RTM_DELTFILTER): (rt_filter.tc_del_tfilter, None),
+    (uapi.AF_UNSPEC, uapi.RTM_GETTFILTER): (rt_filter.tc_get_tfilter, rt_filter.tc_dump_tfilter),
+    (uapi.AF_UNSPEC, uapi.RTM_NEWACTION): (rt_action.tc_ctl_action, None),
+    (uapi.AF_UNSPEC, uapi.RTM_DELACTION): (rt_action.tc_ctl_action, None),
+    (uapi.AF_UNSPEC, uapi.RTM_GETACTION): (rt_action.tc_ctl_action, rt_action.tc_dump_action),
+    (uapi.AF_UNSPEC, uapi.RTM_NEWCHAIN): (rt_filter.tc_ctl_chain, None),
+    (uapi.AF_UNSPEC, uapi.RTM_DELCHAIN): (rt_filter.tc_ctl_chain, None),
+    (uapi.AF_UNSPEC, uapi.RTM_GETCHAIN): (rt_filter.tc_ctl_chain, rt_filter.tc_dump_chain),
+    (uapi.AF_UNSPEC, uapi.RTM_NEWNEXTHOP): (rt_nexthop.rtm_new_nexthop, None),
+    (uapi.AF_UNSPEC, uapi.RTM_DELNEXTHOP): (rt_nexthop.rtm_del_nexthop, None),
+    (uapi.AF_UNSPEC, uapi.RTM_GETNEXTHOP):
+        (rt_nexthop.rtm_get_nexthop, rt_nexthop.rtm_dump_nexthop),
+    (uapi.AF_UNSPEC, uapi.RTM_GETNEXTHOPBUCKET):
+        (rt_nexthop_bucket.rtm_get_nexthop_bucket, rt_nexthop_bucket.rtm_dump_nexthop_bucket),
+    (uapi.AF_UNSPEC, uapi.RTM_GETNSID): (rt_netconf.rtnl_net_getid, rt_netconf.rtnl_net_dumpid),
+    (uapi.AF_UNSPEC, uapi.RTM_GETNETCONF): (None, rt_netconf.inet_netconf_dump_devconf),
+    (uapi.AF_UNSPEC, uapi.RTM_GETSTATS): (rt_stats.rtnl_stats_get, rt_stats.rtnl_stats_dump),
 }
 """rtnl_register: the function for one object, and that for all; by family and message. What a
 family does not have AF_UNSPEC's does."""
@@ -282,7 +188,7 @@ def rtnetlink_rcv_msg(nlh: nlmsg) -> None:
         netlink_dump_start(nlh, netlink_callback(nlh, dumpit(nlh), dump_seq(nlh)))
         return
     doit: Doit = rtnl_get_link(payload[0], nlh.type, False)
-    if kind == KIND_DEL and nlh.flags & NLM_F_BULK and doit is not rtnl_fdb_del:
+    if kind == KIND_DEL and nlh.flags & NLM_F_BULK and doit is not rt_fdb.rtnl_fdb_del:
         raise NlError(errno.EOPNOTSUPP, "Bulk delete is not supported")
     try:
         doit(nlh)
@@ -308,22 +214,23 @@ def dump_seq(nlh: nlmsg) -> Callable[[], Any] | None:
 # --- what groups hear ---------------------------------------------------------------------------
 
 LINK_EVENTS = (
-    *(NETDEV_REGISTER, NETDEV_UP, NETDEV_DOWN, NETDEV_CHANGE, NETDEV_CHANGEMTU),
-    *(NETDEV_CHANGEADDR, NETDEV_CHANGENAME, NETDEV_CHANGEUPPER),
-    *(NETDEV_BONDING_FAILOVER, NETDEV_NOTIFY_PEERS, NETDEV_RESEND_IGMP),
+    *(netdevice.NETDEV_REGISTER, netdevice.NETDEV_UP, netdevice.NETDEV_DOWN),
+    *(netdevice.NETDEV_CHANGE, netdevice.NETDEV_CHANGEMTU, netdevice.NETDEV_CHANGEADDR),
+    *(netdevice.NETDEV_CHANGENAME, netdevice.NETDEV_CHANGEUPPER, netdevice.NETDEV_BONDING_FAILOVER),
+    *(netdevice.NETDEV_NOTIFY_PEERS, netdevice.NETDEV_RESEND_IGMP),
 )
 
 
 def rtnetlink_event(event: int, dev: net_device) -> int:
     """net/core/rtnetlink.c: an interface came, went or changed."""
     net = dev.net
-    if event not in LINK_EVENTS and event != NETDEV_UNREGISTER:
+    if event not in LINK_EVENTS and event != netdevice.NETDEV_UNREGISTER:
         return 0
     net.nl_table.dev_base_seq += 1
     if net.nl_table.protocols[NETLINK_ROUTE].listeners.get(RTNLGRP_LINK):
-        kind = uapi.RTM_DELLINK if event == NETDEV_UNREGISTER else uapi.RTM_NEWLINK
-        change = 0xFFFFFFFF if event in (NETDEV_REGISTER, NETDEV_UNREGISTER) else 0
-        payload = rtnl_fill_ifinfo(dev, change=change)
+        kind = uapi.RTM_DELLINK if event == netdevice.NETDEV_UNREGISTER else uapi.RTM_NEWLINK
+        whole = event in (netdevice.NETDEV_REGISTER, netdevice.NETDEV_UNREGISTER)
+        payload = rt_link.rtnl_fill_ifinfo(dev, change=0xFFFFFFFF if whole else 0)
         nlmsg_notify(net, NETLINK_ROUTE, RTNLGRP_LINK, kind, payload)
     return 0
 
@@ -331,42 +238,44 @@ def rtnetlink_event(event: int, dev: net_device) -> int:
 def rtnl_event(net: Net, kind: int, what: Any) -> None:
     """Tell the group of a neighbour, an address or a route what became of it."""
     if kind in (uapi.RTM_NEWNEIGH, uapi.RTM_DELNEIGH):
-        fill = neigh_fill_info if isinstance(what, neighbour) else lambda one: fdb_fill_info(*one)
+        own = isinstance(what, neighbour)
+        fill = rt_neigh.neigh_fill_info if own else lambda one: rt_fdb.fdb_fill_info(*one)
         _tell(net, RTNLGRP_NEIGH, kind, fill, what)
     elif isinstance(what, in_ifaddr):
         net.nl_table.ifaddr_seq += 1
-        _tell(net, RTNLGRP_IPV4_IFADDR, kind, inet_fill_ifaddr, what)
+        _tell(net, RTNLGRP_IPV4_IFADDR, kind, rt_addr.inet_fill_ifaddr, what)
     elif isinstance(what, inet6_ifaddr):
         net.nl_table.ifaddr_seq += 1
-        _tell(net, RTNLGRP_IPV6_IFADDR, kind, inet6_fill_ifaddr, what)
+        _tell(net, RTNLGRP_IPV6_IFADDR, kind, rt_addr.inet6_fill_ifaddr, what)
     elif kind in (uapi.RTM_NEWRULE, uapi.RTM_DELRULE):
         ops, rule = what
         group = RTNLGRP_IPV6_RULE if ops.family == uapi.AF_INET6 else RTNLGRP_IPV4_RULE
-        _tell(net, group, kind, lambda one: fib_nl_fill_rule(net, ops, one), rule)
+        _tell(net, group, kind, lambda one: rt_rule.fib_nl_fill_rule(net, ops, one), rule)
     elif isinstance(what, net_bridge_port):
-        _tell(net, RTNLGRP_LINK, kind, lambda p: br_fill_ifinfo(p.dev, p, kind), what)
+        _tell(net, RTNLGRP_LINK, kind, lambda p: rt_link.br_fill_ifinfo(p.dev, p, kind), what)
     elif kind in (uapi.RTM_NEWMDB, uapi.RTM_DELMDB):
-        _tell(net, RTNLGRP_MDB, kind, nlmsg_populate_mdb_fill, what)
+        _tell(net, RTNLGRP_MDB, kind, rt_mdb.nlmsg_populate_mdb_fill, what)
     elif kind in (uapi.RTM_NEWROUTE, uapi.RTM_DELROUTE) and isinstance(what, tuple):
         four = what[0].ops.family == RTNL_FAMILY_IPMR
         group = RTNLGRP_IPV4_MROUTE if four else RTNLGRP_IPV6_MROUTE
-        _tell(net, group, kind, ipmr_fill_mroute, what)
+        _tell(net, group, kind, rt_mroute.ipmr_fill_mroute, what)
     elif isinstance(what, mr_report):
         four = what.mrt.ops.family == RTNL_FAMILY_IPMR
         group = RTNLGRP_IPV4_MROUTE_R if four else RTNLGRP_IPV6_MROUTE_R
-        _tell(net, group, kind, mr_fill_report, what)
+        _tell(net, group, kind, rt_mroute.mr_fill_report, what)
     elif isinstance(what, tcf_chain):
         flags = CHAIN_FLAGS if kind == uapi.RTM_NEWCHAIN else 0
-        _tell(net, RTNLGRP_TC, kind, tc_chain_fill_node, what, flags)
+        _tell(net, rt_qdisc.RTNLGRP_TC, kind, rt_filter.tc_chain_fill_node, what, flags)
     elif isinstance(what, nexthop):
-        _tell(net, RTNLGRP_NEXTHOP, kind, lambda nh: nh_fill_node(nh, net.now()), what)
+        _tell(net, RTNLGRP_NEXTHOP, kind, lambda nh: rt_nexthop.nh_fill_node(nh, net.now()), what)
     elif kind == uapi.RTM_NEWNEXTHOPBUCKET:
         nh, at = what
-        _tell(net, RTNLGRP_NEXTHOP, kind, lambda nh: nh_fill_res_bucket(nh, at, net.now()), nh)
+        bucket = rt_nexthop_bucket.nh_fill_res_bucket
+        _tell(net, RTNLGRP_NEXTHOP, kind, lambda nh: bucket(nh, at, net.now()), nh)
     elif isinstance(what, fib_alias):
-        _tell(net, RTNLGRP_IPV4_ROUTE, kind, lambda fa: fib_dump_info(net, fa), what)
+        _tell(net, RTNLGRP_IPV4_ROUTE, kind, lambda fa: rt_route.fib_dump_info(net, fa), what)
     else:
-        _tell(net, RTNLGRP_IPV6_ROUTE, kind, lambda rt: rt6_fill_node(net, rt), what)
+        _tell(net, RTNLGRP_IPV6_ROUTE, kind, lambda rt: rt_route.rt6_fill_node(net, rt), what)
 
 
 def _tell(
