@@ -38,18 +38,11 @@ NAMELESS = ("Autoneg", *PORT_MODES.values())
 """Link modes that are told by other members of a driver's settings."""
 
 
-def need(*offered: Any) -> None:
-    """A driver's functions. Raises: NlError EOPNOTSUPP: it lacks one."""
-    if any(one is None for one in offered):
+def need(dev: net_device, *functions: str) -> None:
+    """Functions of the driver's ethtool_ops. Raises: NlError EOPNOTSUPP: it lacks one, or all."""
+    ops = dev.ethtool_ops
+    if ops is None or any(getattr(ops, name) is None for name in functions):
         raise NlError(errno.EOPNOTSUPP)
-
-
-def ops_of(dev: net_device) -> core.ethtool_ops:
-    """What the driver offers. Raises: NlError EOPNOTSUPP."""
-    if dev.ethtool_ops is None:
-        raise NlError(errno.EOPNOTSUPP)
-    ops: core.ethtool_ops = dev.ethtool_ops
-    return ops
 
 
 def update_bitset(nlh: nlmsg, tb: Attrs, name: str, old: int, names: tuple[str, ...]) -> int:
@@ -73,8 +66,7 @@ def apply_link(dev: net_device, link: core.ethtool_link_ksettings, told: str) ->
 
 def set_linkinfo(nlh: nlmsg, dev: net_device, tb: Attrs) -> None:
     """net/ethtool/linkinfo.c: port, PHY and crossing cannot be other than they are."""
-    ops = ops_of(dev)
-    need(ops.get_link_ksettings, ops.set_link_ksettings)
+    need(dev, "get_link_ksettings", "set_link_ksettings")
     link = link_settings(dev)
     now = {
         "PORT": PORTS[link.port],
@@ -93,8 +85,7 @@ def set_linkmodes(nlh: nlmsg, dev: net_device, tb: Attrs) -> None:
     """net/ethtool/linkmodes.c: negotiation, speed, duplex, what is offered."""
     if tb.get("MASTER_SLAVE_CFG", MASTER_SLAVE[0]) not in MASTER_SLAVE:
         raise tb.wrong("MASTER_SLAVE_CFG", "master/slave value is invalid", errno.EOPNOTSUPP)
-    ops = ops_of(dev)
-    need(ops.get_link_ksettings, ops.set_link_ksettings)
+    need(dev, "get_link_ksettings", "set_link_ksettings")
     link = link_settings(dev)
     if "MASTER_SLAVE_CFG" in tb:
         text = "master/slave configuration not supported by device"
@@ -123,19 +114,15 @@ def auto_linkmodes(link: core.ethtool_link_ksettings, tb: Attrs) -> list[str]:
     for name in link.supported:
         words, _, duplex = name.partition("/")
         speed = int(words.partition("base")[0])
-        if tb.get("SPEED", speed) != speed:
-            continue
-        if tb.get("DUPLEX", core.DUPLEX_FULL if duplex == "Full" else core.DUPLEX_HALF) == (
-            core.DUPLEX_FULL if duplex == "Full" else core.DUPLEX_HALF
-        ):
+        number = core.DUPLEX_FULL if duplex == "Full" else core.DUPLEX_HALF
+        if tb.get("SPEED", speed) == speed and tb.get("DUPLEX", number) == number:
             found.append(name)
     return found
 
 
 def set_debug(nlh: nlmsg, dev: net_device, tb: Attrs) -> None:
     """net/ethtool/debug.c: the driver's mask of messages."""
-    ops = ops_of(dev)
-    need(ops.get_msglevel, ops.set_msglevel)
+    need(dev, "get_msglevel", "set_msglevel")
     level = core.ethtool_get_msglevel(dev)
     wanted = update_bitset(nlh, tb, "MSGMASK", level, STRING_SETS[ETH_SS_MSG_CLASSES])
     if wanted != level:
@@ -144,8 +131,7 @@ def set_debug(nlh: nlmsg, dev: net_device, tb: Attrs) -> None:
 
 def set_wol(nlh: nlmsg, dev: net_device, tb: Attrs) -> None:
     """net/ethtool/wol.c: what wakes the machine."""
-    ops = ops_of(dev)
-    need(ops.get_wol, ops.set_wol)
+    need(dev, "get_wol", "set_wol")
     wol = core.ethtool_get_wol(dev)
     wanted = update_bitset(nlh, tb, "MODES", wol.wolopts, STRING_SETS[ETH_SS_WOL_MODES])
     if wanted & ~wol.supported:
@@ -167,12 +153,12 @@ RING_TEXTS = {
 
 def set_rings(nlh: nlmsg, dev: net_device, tb: Attrs) -> None:
     """net/ethtool/rings.c: descriptors."""
-    ops = ops_of(dev)
+    need(dev)
     for name in RING_NEVER:
         if name in tb:
             text = RING_TEXTS.get(name, f"setting {name.lower().replace('_', ' ')} not supported")
             raise tb.wrong(name, text, errno.EOPNOTSUPP)
-    need(ops.get_ringparam, ops.set_ringparam)
+    need(dev, "get_ringparam", "set_ringparam")
     ring = core.ethtool_get_ringparam(dev)
     most = {"RX": ring.rx_max_pending, "RX_MINI": 0, "RX_JUMBO": 0, "TX": ring.tx_max_pending}
     for name, limit in most.items():
@@ -185,8 +171,7 @@ def set_rings(nlh: nlmsg, dev: net_device, tb: Attrs) -> None:
 
 def set_coalesce(nlh: nlmsg, dev: net_device, tb: Attrs) -> None:
     """net/ethtool/coalesce.c: interrupt moderation."""
-    ops = ops_of(dev)
-    need(ops.get_coalesce, ops.set_coalesce)
+    need(dev, "get_coalesce", "set_coalesce")
     for row in COALESCE.by_number.values():
         if row.name in tb and row.name not in ("HEADER", "RX_USECS"):
             raise tb.wrong(row.name, "cannot modify an unsupported parameter")
@@ -197,8 +182,7 @@ def set_coalesce(nlh: nlmsg, dev: net_device, tb: Attrs) -> None:
 
 def set_pause(nlh: nlmsg, dev: net_device, tb: Attrs) -> None:
     """net/ethtool/pause.c: pause frames."""
-    ops = ops_of(dev)
-    need(ops.get_pauseparam, ops.set_pauseparam)
+    need(dev, "get_pauseparam", "set_pauseparam")
     now = core.ethtool_get_pauseparam(dev)
     old = {"AUTONEG": now.autoneg, "RX": now.rx_pause, "TX": now.tx_pause}
     new = {name: bool(tb.get(name, value)) for name, value in old.items()}
