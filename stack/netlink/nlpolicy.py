@@ -6,34 +6,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from stack.netlink.nlattr import (
-    BINARY,
-    FLAG,
-    NESTED,
-    NUL_STRING,
-    S32,
-    STRING,
-    U8,
-    U16,
-    U32,
-    U64,
-    Attr,
-    AttrTable,
-    AttrType,
-)
+from stack.netlink.nlattr import S32, U32, U64, Attr, AttrTable
 
-TYPES: dict[AttrType, int] = {
-    FLAG: 1,
-    U8: 2,
-    U16: 3,
-    U32: 4,
-    U64: 5,
-    S32: 8,
-    BINARY: 10,
-    STRING: 11,
-    NUL_STRING: 12,
-    NESTED: 13,
-}
+TYPES = (
+    *("INVALID", "FLAG", "U8", "U16", "U32", "U64", "S8", "S16", "S32", "S64"),
+    *("BINARY", "STRING", "NUL_STRING", "NESTED"),
+)
 """enum netlink_attribute_type."""
 POLICY = AttrTable(
     "NL_POLICY_TYPE_ATTR",
@@ -85,5 +63,5 @@ def attribute_policy(row: Attr, tables: dict[AttrTable, int]) -> bytes:
         told["NL_POLICY_TYPE_ATTR_POLICY_MAXTYPE"] = row.inner.last
     elif row.most:
         told["NL_POLICY_TYPE_ATTR_MAX_LENGTH"] = row.most
-    told["NL_POLICY_TYPE_ATTR_TYPE"] = TYPES[row.type]
+    told["NL_POLICY_TYPE_ATTR_TYPE"] = TYPES.index(row.type.name)
     return POLICY.build(told)
