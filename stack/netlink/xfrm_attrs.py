@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 
-from stack.core.rows import wide
+from stack.core.rows import rows_of, wide
 from stack.core.uapi import AF_INET
 from stack.inet.xfrm_policy import (
     xfrm_lifetime_cfg,
@@ -131,12 +131,9 @@ def put_selector(sel: xfrm_selector) -> bytes:
 
 def put_lifetimes(lft: xfrm_lifetime_cfg, cur: xfrm_lifetime_cur) -> bytes:
     """struct xfrm_lifetime_cfg and _cur."""
-    return LIFETIME_CFG.pack(
-        *(lft.soft_byte_limit, lft.hard_byte_limit),
-        *(lft.soft_packet_limit, lft.hard_packet_limit),
-        *(lft.soft_add_expires_seconds, lft.hard_add_expires_seconds),
-        *(lft.soft_use_expires_seconds, lft.hard_use_expires_seconds),
-    ) + LIFETIME_CUR.pack(cur.bytes, cur.packets, cur.add_time, cur.use_time)
+    limits = [getattr(lft, name) for name in rows_of(xfrm_lifetime_cfg)]
+    used = [getattr(cur, name) for name in rows_of(xfrm_lifetime_cur)]
+    return LIFETIME_CFG.pack(*limits) + LIFETIME_CUR.pack(*used)
 
 
 def put_usersa_info(x: xfrm_state) -> bytes:

@@ -61,10 +61,7 @@ CRYPTS = (
 
 def xfrm_find_algo(rows: tuple[xfrm_algo_desc, ...], name: str) -> xfrm_algo_desc | None:
     """net/xfrm/xfrm_algo.c: the algorithm of a name, or of its old name."""
-    for one in rows:
-        if name and name in (one.name, one.compat):
-            return one
-    return None
+    return next((one for one in rows if name and name in (one.name, one.compat)), None)
 
 
 class Esp(Protocol):

@@ -503,7 +503,6 @@ def tunnel_header(
         ip_push(skb, tos, skb.len + 20, ident, df, ttl, proto, saddr, daddr)
         skb.protocol = ETH_P_IP
     else:
-        label = 0
         hops = ip6_dst_hoplimit(dst.bundle.path)
-        ipv6_push(skb, tos, label, skb.len, proto, hops, x.saddr, x.daddr)
+        ipv6_push(skb, tos, 0, skb.len, proto, hops, x.saddr, x.daddr)
         skb.protocol = ETH_P_IPV6
