@@ -170,10 +170,14 @@ def nlmsg_notify(
     return 0 if err == -errno.ESRCH else err
 
 
+def nlmsg_part(nlh: nlmsg, kind: int, payload: bytes, flags: int = 0) -> bytes:
+    """A message for the one who asked, such as one of a dump."""
+    return nlmsg_put(kind, flags, nlh.seq, nlh.sk.portid, payload)
+
+
 def netlink_reply(nlh: nlmsg, kind: int, payload: bytes, flags: int = 0) -> None:
     """include/linux/netlink.h nlmsg_unicast: an answer to the one who asked."""
-    reply = nlmsg_put(kind, flags, nlh.seq, nlh.sk.portid, payload)
-    kernel_to(nlh.sk, reply)
+    kernel_to(nlh.sk, nlmsg_part(nlh, kind, payload, flags))
 
 
 def kernel_to(sk: netlink_sock, data: bytes) -> None:

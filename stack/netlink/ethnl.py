@@ -100,8 +100,7 @@ def ethnl_parse_header_dev_get(
     elif name is not None:
         dev = net.dev_by_name.get(name)
         if dev is None:
-            text = "no device matches name"
-            raise header.wrong("ETHTOOL_A_HEADER_DEV_NAME", text, errno.ENODEV)
+            raise header.wrong("ETHTOOL_A_HEADER_DEV_NAME", "no device matches name", errno.ENODEV)
     elif need_dev:
         raise tb.wrong("HEADER", "neither ifindex nor name specified")
     return dev, flags

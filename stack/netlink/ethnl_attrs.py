@@ -81,7 +81,6 @@ STATS = AttrTable(
     _nest("GROUPS", 3),
     _nest("GRP", 4, told=True),
     Attr("SRC", 5, U32, legal=range(3)),
-    last=5,
 )
 STATS_GRP = AttrTable("ETHTOOL_A_STATS_GRP", Attr("ID", 2, U32), Attr("SS_ID", 3, U32))
 
@@ -113,7 +112,7 @@ LINKMODES = AttrTable(
 )
 LINKSTATE = AttrTable("ETHTOOL_A_LINKSTATE", HEADER, Attr("LINK", 2, U8, told=True))
 DEBUG = AttrTable("ETHTOOL_A_DEBUG", HEADER, _nest("MSGMASK", 2))
-WOL = AttrTable("ETHTOOL_A_WOL", HEADER, _nest("MODES", 2), Attr("SOPASS", 3, BINARY, 6), last=3)
+WOL = AttrTable("ETHTOOL_A_WOL", HEADER, _nest("MODES", 2), Attr("SOPASS", 3, BINARY, 6))
 FEATURES = AttrTable(
     "ETHTOOL_A_FEATURES",
     HEADER,

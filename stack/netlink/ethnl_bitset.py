@@ -17,13 +17,13 @@ from stack.netlink.ethnl_attrs import BIT, BITSET
 from stack.netlink.netlink_sock import nlmsg
 from stack.netlink.nlattr import (
     NLA_F_NESTED,
-    NLA_HDR,
     NLA_HDRLEN,
     NLA_TYPE_MASK,
     STRICT,
     Attrs,
     NlError,
-    put_attr,
+    nest,
+    nla_for_each,
 )
 
 NESTED_BIT = 1 | NLA_F_NESTED
@@ -39,7 +39,7 @@ def ethnl_put_bitset(
         out["VALUE"] = value.to_bytes(room, "little")
         out["MASK"] = None if mask is None else mask.to_bytes(room, "little")
         return BITSET.build(out)
-    bits = bytearray()
+    bits = b""
     shown = value if mask is None else mask
     for index in range(size):
         if shown >> index & 1:
@@ -49,8 +49,8 @@ def ethnl_put_bitset(
                 "NAME": names[index] if names else None,
                 "VALUE": True if is_set else None,
             }
-            put_attr(bits, NESTED_BIT, BIT.build(told))
-    out["BITS"] = bytes(bits)
+            bits += nest(NESTED_BIT, BIT.build(told))
+    out["BITS"] = bits
     return BITSET.build(out)
 
 
@@ -58,9 +58,8 @@ def ethnl_parse_bitset(
     nlh: nlmsg, tb: Attrs, name: str, size: int, names: Sequence[str]
 ) -> tuple[int, int]:
     """net/ethtool/bitset.c: (value, mask) of a request's attribute. Raises: NlError EINVAL."""
-    at, data = tb.at[name], nlh.whole
-    length, _ = NLA_HDR.unpack_from(data, at)
-    found = BITSET.parse(data, at + NLA_HDRLEN, STRICT, at + length)
+    at, end = tb.span(name)
+    found = BITSET.parse(nlh.whole, at, STRICT, end)
     no_mask = "NOMASK" in found
     if "BITS" in found:
         for wrong in ("VALUE", "MASK"):
@@ -69,7 +68,7 @@ def ethnl_parse_bitset(
         return _verbose(nlh, found, size, names, no_mask)
     if no_mask and "MASK" in found:
         raise found.wrong("MASK", "mask not allowed in list bitset")
-    return _compact(found, at, size, no_mask)
+    return _compact(found, tb.at[name], size, no_mask)
 
 
 def _compact(found: Attrs, at: int, size: int, no_mask: bool) -> tuple[int, int]:
@@ -100,24 +99,17 @@ def _verbose(
 ) -> tuple[int, int]:
     """net/ethtool/bitset.c ethnl_update_bitset32_verbose. Raises: NlError."""
     value = mask = 0
-    data, at = nlh.whole, found.at["BITS"]
-    length, _ = NLA_HDR.unpack_from(data, at)
-    end, at = at + length, at + NLA_HDRLEN
-    while end - at >= NLA_HDRLEN:
-        length, kind = NLA_HDR.unpack_from(data, at)
-        if not NLA_HDRLEN <= length <= end - at:
-            break
+    for kind, at, end in nla_for_each(nlh.whole, *found.span("BITS")):
         if not kind & NLA_F_NESTED:
             raise NlError(errno.EINVAL, "NLA_F_NESTED is missing", at)
         if kind & NLA_TYPE_MASK != 1:
             text = "only ETHTOOL_A_BITSET_BITS_BIT allowed in ETHTOOL_A_BITSET_BITS"
             raise NlError(errno.EINVAL, text, at)
-        bit = BIT.parse(data, at + NLA_HDRLEN, STRICT, at + length)
+        bit = BIT.parse(nlh.whole, at + NLA_HDRLEN, STRICT, end)
         index = _index(bit, at, size, names)
         mask |= 1 << index
         if no_mask or "VALUE" in bit:
             value |= 1 << index
-        at += length + 3 & ~3
     return value, (1 << size) - 1 if no_mask else mask
 
 

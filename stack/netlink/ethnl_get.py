@@ -29,13 +29,13 @@ from stack.netlink.ethnl_bitset import ethnl_parse_bitset, ethnl_put_bitset
 from stack.netlink.netlink_sock import nlmsg
 from stack.netlink.nlattr import (
     NLA_F_NESTED,
-    NLA_HDR,
     NLA_HDRLEN,
     NLA_TYPE_MASK,
     STRICT,
     Attrs,
     NlError,
-    put_attr,
+    nest,
+    nla_for_each,
 )
 
 Told = dict[str, Any]
@@ -269,24 +269,17 @@ def strset_ids(want: Wanted, dev: net_device | None) -> list[int]:
         if dev is not None:
             return list(PER_DEVICE)
         return [number for number in range(ETH_SS_COUNT) if number in STRING_SETS]
-    data, at = want.nlh.whole, want.tb.at["STRINGSETS"]
-    length, _ = NLA_HDR.unpack_from(data, at)
-    end, at = at + length, at + NLA_HDRLEN
-    found: set[int] = set()
-    while end - at >= NLA_HDRLEN:
-        length, kind = NLA_HDR.unpack_from(data, at)
-        if not NLA_HDRLEN <= length <= end - at:
-            break
+    data, found = want.nlh.whole, set()
+    for kind, at, end in nla_for_each(data, *want.tb.span("STRINGSETS")):
         if kind & NLA_TYPE_MASK != 1 or not kind & NLA_F_NESTED:
             text = "NLA_F_NESTED is missing" if kind & NLA_TYPE_MASK == 1 else ""
             raise NlError(errno.EINVAL, text, at if text else -1)
-        one = STRINGSET.parse(data, at + NLA_HDRLEN, STRICT, at + length)
+        one = STRINGSET.parse(data, at + NLA_HDRLEN, STRICT, end)
         if "ID" not in one:
             raise NlError(errno.EINVAL)
         if one["ID"] >= ETH_SS_COUNT:
             raise NlError(errno.EOPNOTSUPP, "unknown string set id", at)
         found.add(one["ID"])
-        at += length + 3 & ~3
     if dev is None and any(number in PER_DEVICE for number in found):
         raise NlError(errno.EINVAL, "requested per device strings without dev")
     return sorted(found)
@@ -295,20 +288,19 @@ def strset_ids(want: Wanted, dev: net_device | None) -> list[int]:
 def strset(dev: net_device | None, want: Wanted) -> Told:
     """net/ethtool/strset.c."""
     assert want.tb is not None
-    sets = bytearray()
+    sets = b""
     for number in strset_ids(want, dev):
         names = strings_of(dev, number)
         if not names:
             if number not in PER_DEVICE:
                 raise NlError(errno.EOPNOTSUPP)
             continue
-        listed = bytearray()
-        for index, name in enumerate(names):
-            put_attr(listed, NESTED_1, STRING_TOLD.build({"INDEX": index, "VALUE": name}))
+        rows = [STRING_TOLD.build({"INDEX": at, "VALUE": name}) for at, name in enumerate(names)]
+        listed = b"".join([nest(NESTED_1, row) for row in rows])
         told = {
             "ID": number,
             "COUNT": len(names),
-            "STRINGS": None if "COUNTS_ONLY" in want.tb else bytes(listed),
+            "STRINGS": None if "COUNTS_ONLY" in want.tb else listed,
         }
-        put_attr(sets, NESTED_1, STRINGSET_TOLD.build(told))
-    return {"STRINGSETS": bytes(sets)}
+        sets += nest(NESTED_1, STRINGSET_TOLD.build(told))
+    return {"STRINGSETS": sets}

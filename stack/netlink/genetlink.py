@@ -30,7 +30,7 @@ from stack.netlink.af_netlink import (
     netlink_dump_start,
     netlink_reply,
     nlmsg_notify,
-    nlmsg_put,
+    nlmsg_part,
 )
 from stack.netlink.netlink_sock import (
     NETLINK_GENERIC,
@@ -46,6 +46,7 @@ from stack.netlink.netlink_sock import (
 from stack.netlink.nlattr import (
     LIBERAL,
     NESTED,
+    NLA_F_NESTED,
     NUL_STRING,
     STRICT,
     U16,
@@ -54,7 +55,7 @@ from stack.netlink.nlattr import (
     Attrs,
     AttrTable,
     NlError,
-    put_attr,
+    nest,
 )
 from stack.netlink.nlpolicy import policies_of, policy_attributes
 
@@ -116,7 +117,7 @@ def genlmsg_reply(nlh: nlmsg, family: genl_family, cmd: int, attributes: bytes) 
 
 def genlmsg_part(nlh: nlmsg, family: genl_family, cmd: int, attributes: bytes) -> bytes:
     """One message of a dump."""
-    return nlmsg_put(family.id, 0, nlh.seq, nlh.sk.portid, genlmsg(family, cmd, attributes))
+    return nlmsg_part(nlh, family.id, genlmsg(family, cmd, attributes))
 
 
 def genl_has_listeners(net: Net, group: int) -> bool:
@@ -199,10 +200,7 @@ CTRL_POLICY = AttrTable(
 
 def numbered(parts: list[bytes]) -> bytes:
     """A list: each part nested under its place, from 1 on."""
-    out = bytearray()
-    for number, part in enumerate(parts, 1):
-        put_attr(out, number, part)
-    return bytes(out)
+    return b"".join([nest(number, part) for number, part in enumerate(parts, 1)])
 
 
 def op_flags(op: genl_op) -> int:
@@ -282,22 +280,20 @@ def ctrl_dumppolicy(nlh: nlmsg, tb: Attrs) -> Iterator[bytes]:
 def _policy_messages(nlh: nlmsg, family: genl_family, ops: tuple[genl_op, ...]) -> Iterator[bytes]:
     tables = policies_of([op.table for op in ops if op.table is not None])
     for op in ops:
-        own = bytearray()
+        own = b""
         for number, function in ((1, op.doit), (2, op.dumpit)):
             if function is None or op.table is None or (number == 2 and not op.dump_policy):
                 continue
-            put_attr(own, number, U32.put(tables[op.table]))
+            own += nest(number, U32.put(tables[op.table]))
         if own:
-            nested = bytearray()
             # Linux names the command of DO, so one that only dumps is 0.
-            put_attr(nested, (op.cmd if op.doit is not None else 0) | 1 << 15, bytes(own))
-            yield _policy_message(nlh, family, "CTRL_ATTR_OP_POLICY", bytes(nested))
+            cmd = op.cmd if op.doit is not None else 0
+            nested = nest(cmd | NLA_F_NESTED, own)
+            yield _policy_message(nlh, family, "CTRL_ATTR_OP_POLICY", nested)
     for table, index in tables.items():
         for number, attributes in policy_attributes(table, tables):
-            inner, outer = bytearray(), bytearray()
-            put_attr(inner, number | 1 << 15, attributes)
-            put_attr(outer, index | 1 << 15, bytes(inner))
-            yield _policy_message(nlh, family, "CTRL_ATTR_POLICY", bytes(outer))
+            nested = nest(index | NLA_F_NESTED, nest(number | NLA_F_NESTED, attributes))
+            yield _policy_message(nlh, family, "CTRL_ATTR_POLICY", nested)
 
 
 def _policy_message(nlh: nlmsg, family: genl_family, name: str, nested: bytes) -> bytes:

@@ -26,7 +26,7 @@ from stack.inet.inet_timewait_sock import inet_timewait_sock
 from stack.inet.tcp_sock import tcp_sock
 from stack.inet.tcp_sockopt import tcp_get_info
 from stack.net import Net
-from stack.netlink.af_netlink import netlink_capable, netlink_dump_start, netlink_reply, nlmsg_put
+from stack.netlink.af_netlink import netlink_capable, netlink_dump_start, netlink_reply, nlmsg_part
 from stack.netlink.inet_diag_bc import audit, inet_diag_bc_sk
 from stack.netlink.netlink_sock import NLM_F_DUMP, NLMSG_HDRLEN, netlink_callback, nlmsg
 from stack.netlink.nlattr import BINARY, STRING, U8, U32, UNSPEC, Attr, AttrTable, NlError
@@ -44,7 +44,6 @@ REST = struct.Struct("=IIIII")
 MEMINFO = struct.Struct("=IIII")
 NOCOOKIE = (1 << 64) - 1
 SOCK_DIAG_BY_FAMILY = 20
-ECONNABORTED = errno.ECONNABORTED
 MS = 1_000_000
 
 REQ_ATTRS = AttrTable(
@@ -220,8 +219,7 @@ def inet_diag_dump(nlh: nlmsg, want: diag_request) -> Iterator[bytes]:
             continue
         if want.bytecode and not inet_diag_bc_sk(want.bytecode, sk):
             continue
-        payload = inet_sk_diag_fill(sk, want, admin)
-        yield nlmsg_put(SOCK_DIAG_BY_FAMILY, 0, nlh.seq, sk_nl.portid, payload)
+        yield nlmsg_part(nlh, SOCK_DIAG_BY_FAMILY, inet_sk_diag_fill(sk, want, admin))
 
 
 def find_one(net: Net, want: diag_request) -> Any:
@@ -273,6 +271,6 @@ def inet_diag_cmd(nlh: nlmsg, destroy: bool) -> None:
         return
     if not isinstance(sk, sock) or sk.sk_prot.diag_destroy is None:
         raise NlError(errno.EOPNOTSUPP)
-    err = sk.sk_prot.diag_destroy(sk, ECONNABORTED)
+    err = sk.sk_prot.diag_destroy(sk, errno.ECONNABORTED)
     if err:
         raise NlError(-err)

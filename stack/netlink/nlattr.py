@@ -22,7 +22,7 @@ from __future__ import annotations
 import errno
 import os
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from sys import byteorder
 from typing import Any
@@ -63,6 +63,11 @@ class NlError(ExtAckError):
         self.nest = nest
 
 
+def invalid(text: str, err: int = errno.EINVAL) -> NlError:
+    """What a request is refused with."""
+    return NlError(err, text)
+
+
 class Attrs(dict[str, Any]):
     """Attributes of a message by name; `at` has the offset of each in the message."""
 
@@ -75,6 +80,11 @@ class Attrs(dict[str, Any]):
     def wrong(self, name: str, msg: str, err: int = errno.EINVAL) -> NlError:
         """The error of one attribute."""
         return NlError(err, msg, self.at.get(name, -1))
+
+    def span(self, name: str) -> tuple[int, int]:
+        """Where in the message the payload of an attribute begins and ends."""
+        at = self.at[name] + NLA_HDRLEN
+        return at, at + len(self[name])
 
 
 # --- types --------------------------------------------------------------------------------------
@@ -112,6 +122,7 @@ U16 = _number("U16", "=H")
 U32 = _number("U32", "=I")
 U64 = _number("U64", "=Q")
 S32 = _number("S32", "=i")
+S64 = _number("S64", "=q")
 BE16 = _number("BE16", ">H")
 BE32 = _number("BE32", ">I")
 BE64 = _number("BE64", ">Q")
@@ -290,3 +301,21 @@ def put_attr(out: bytearray, kind: int, payload: bytes) -> None:
     size = NLA_HDRLEN + len(payload)
     out += size.to_bytes(2, byteorder) + kind.to_bytes(2, byteorder) + payload
     out += bytes(-size & 3)
+
+
+def nest(kind: int, payload: bytes) -> bytes:
+    """One attribute alone."""
+    out = bytearray()
+    put_attr(out, kind, payload)
+    return bytes(out)
+
+
+def nla_for_each(data: bytes, at: int = 0, end: int = -1) -> Iterator[tuple[int, int, int]]:
+    """include/net/netlink.h nla_for_each_attr: type with flags, place and end of each attribute."""
+    end = len(data) if end < 0 else end
+    while end - at >= NLA_HDRLEN:
+        size, kind = NLA_HDR.unpack_from(data, at)
+        if not NLA_HDRLEN <= size <= end - at:
+            break
+        yield kind, at, at + size
+        at += size + 3 & ~3

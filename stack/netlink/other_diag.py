@@ -11,9 +11,9 @@ from stack.core.sock import sock_i_ino
 from stack.core.sockopt import sk_get_meminfo
 from stack.core.tcp_states import TCP_LISTEN
 from stack.core.uapi import AF_NETLINK, AF_PACKET, AF_UNIX
-from stack.netlink.af_netlink import netlink_dump_start, netlink_reply, nlmsg_put
+from stack.netlink.af_netlink import netlink_dump_start, netlink_reply, nlmsg_part
 from stack.netlink.inet_diag import SOCK_DIAG_BY_FAMILY
-from stack.netlink.netlink_sock import NLM_F_DUMP, netlink_callback, netlink_sock, nlmsg
+from stack.netlink.netlink_sock import MAX_LINKS, NLM_F_DUMP, netlink_callback, netlink_sock, nlmsg
 from stack.netlink.nlattr import BINARY, NESTED, U8, U32, Attr, AttrTable, NlError
 from stack.packet.packet_sock import packet_sock
 from stack.proc.unix import unix_queues, unix_sockets
@@ -58,7 +58,7 @@ NETLINK_DIAG = AttrTable(
 SHOW_NAME, SHOW_PEER, SHOW_ICONS, SHOW_RQLEN, SHOW_MEMINFO, SHOW_UID = 1, 4, 8, 16, 32, 64
 PACKET_SHOW_INFO, PACKET_SHOW_MCLIST, PACKET_SHOW_MEMINFO = 1, 2, 16
 NDIAG_SHOW_MEMINFO, NDIAG_SHOW_GROUPS = 1, 2
-MAX_LINKS, NDIAG_PROTO_ALL = 32, 255
+NDIAG_PROTO_ALL = 255
 
 
 def sk_diag_fill(sk: unix_sock, show: int) -> bytes:
@@ -84,9 +84,7 @@ def sk_diag_fill(sk: unix_sock, show: int) -> bytes:
 
 def _dump(nlh: nlmsg, found: Iterator[Any], fill: Callable[[Any], bytes]) -> None:
     """Begin a dump of sockets."""
-    messages = (
-        nlmsg_put(SOCK_DIAG_BY_FAMILY, 0, nlh.seq, nlh.sk.portid, fill(sk)) for sk in tuple(found)
-    )
+    messages = (nlmsg_part(nlh, SOCK_DIAG_BY_FAMILY, fill(sk)) for sk in tuple(found))
     netlink_dump_start(nlh, netlink_callback(nlh, messages))
 
 

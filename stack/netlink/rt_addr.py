@@ -38,7 +38,7 @@ from stack.ipv6.if_inet6 import (
     inet6_ifaddr,
     ipv6_get_ifaddr,
 )
-from stack.netlink.af_netlink import netlink_reply, nlmsg_put
+from stack.netlink.af_netlink import netlink_reply, nlmsg_part
 from stack.netlink.netlink_sock import (
     NLM_F_DUMP_FILTERED,
     NLM_F_EXCL,
@@ -48,7 +48,7 @@ from stack.netlink.netlink_sock import (
 )
 from stack.netlink.nlattr import DEPRECATED_STRICT, LIBERAL, Attrs, AttrTable, NlError
 from stack.netlink.rt_attrs import CACHEINFO, IFA4, IFA6, IFADDRMSG, TICK_NS
-from stack.netlink.rt_link import device_of, header, nlmsg_parse, only
+from stack.netlink.rt_link import device_of, for_each_netdev_dump, header, nlmsg_parse, only
 
 SEC = 1_000_000_000
 SETTABLE = (
@@ -123,11 +123,13 @@ def refuse_busy(dev: net_device, addr: wide, family: int) -> None:
         raise NlError(-err, "Address already assigned to an ipvlan device")
 
 
-def addr_filter(nlh: nlmsg, what: str, table: AttrTable) -> int:
-    """The interface that a strict dump names, or 0. Raises: NlError EINVAL, ENODEV."""
-    sk = nlh.sk
-    if not sk.strict_chk:
-        return 0
+def addr_filter(nlh: nlmsg, what: str, table: AttrTable) -> tuple[list[net_device], int]:
+    """The interfaces that a dump is about, of a strict one that it names; the answer's flags.
+
+    Raises: NlError EINVAL, ENODEV.
+    """
+    if not nlh.sk.strict_chk:
+        return for_each_netdev_dump(nlh), 0
     name = f"{what}: "
     values = header(nlh, IFADDRMSG, f"{name}Invalid header for address dump request")
     _, plen, flags, scope, index = values
@@ -135,38 +137,29 @@ def addr_filter(nlh: nlmsg, what: str, table: AttrTable) -> int:
         raise NlError(errno.EINVAL, f"{name}Invalid values in header for address dump request")
     tb = table.parse(nlh.whole, NLMSG_HDRLEN + IFADDRMSG.size, DEPRECATED_STRICT)
     if "IFA_TARGET_NETNSID" in tb:
-        text = f"{name}Invalid target network namespace id"
-        raise NlError(errno.EINVAL, text)
+        raise NlError(errno.EINVAL, f"{name}Invalid target network namespace id")
     only(tb, (), f"{name}Unsupported attribute in dump request")
-    if index and index not in sk.net.dev_by_index:
-        raise NlError(errno.ENODEV)
-    return index
+    if not index:
+        return for_each_netdev_dump(nlh), 0
+    return [device_of(nlh.sk.net, index)], NLM_F_DUMP_FILTERED
 
 
 def inet_dump_ifaddr(nlh: nlmsg) -> Iterator[bytes]:
     """net/ipv4/devinet.c: RTM_GETADDR of AF_INET."""
-    sk = nlh.sk
-    wanted = addr_filter(nlh, "ipv4", IFA4)
-    for dev in sorted(sk.net.dev_base_head, key=lambda dev: dev.ifindex):
+    devices, flags = addr_filter(nlh, "ipv4", IFA4)
+    for dev in devices:
         in_dev: in_device | None = dev.ip_ptr
-        if in_dev is None or wanted not in (0, dev.ifindex):
-            continue
-        for ifa in tuple(in_dev.ifa_list):
-            flags = NLM_F_DUMP_FILTERED if wanted else 0
-            yield nlmsg_put(RTM_NEWADDR, flags, nlh.seq, sk.portid, inet_fill_ifaddr(ifa))
+        for ifa in tuple(in_dev.ifa_list) if in_dev is not None else ():
+            yield nlmsg_part(nlh, RTM_NEWADDR, inet_fill_ifaddr(ifa), flags)
 
 
 def inet6_dump_addr(nlh: nlmsg) -> Iterator[bytes]:
     """net/ipv6/addrconf.c: RTM_GETADDR of AF_INET6."""
-    sk = nlh.sk
-    wanted = addr_filter(nlh, "ipv6", IFA6)
-    for dev in sorted(sk.net.dev_base_head, key=lambda dev: dev.ifindex):
+    devices, flags = addr_filter(nlh, "ipv6", IFA6)
+    for dev in devices:
         idev: inet6_dev | None = dev.ip6_ptr
-        if idev is None or wanted not in (0, dev.ifindex):
-            continue
-        for ifp in tuple(idev.addr_list):
-            flags = NLM_F_DUMP_FILTERED if wanted else 0
-            yield nlmsg_put(RTM_NEWADDR, flags, nlh.seq, sk.portid, inet6_fill_ifaddr(ifp))
+        for ifp in tuple(idev.addr_list) if idev is not None else ():
+            yield nlmsg_part(nlh, RTM_NEWADDR, inet6_fill_ifaddr(ifp), flags)
 
 
 def inet6_rtm_getaddr(nlh: nlmsg) -> None:

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import struct
 
-from stack.core.netdevice import ETH_ALEN
+from stack.core.netdevice import ETH_ALEN, IFNAMSIZ
 from stack.netlink.nlattr import (
     BE16,
     BE32,
@@ -66,7 +66,6 @@ FRA_RANGE16 = struct.Struct("=HH")
 FRA_RANGE32 = struct.Struct("=II")
 """struct fib_rule_uid_range."""
 
-IFNAMSIZ = 16
 NTF_EXT_MASK = 0x7
 MAX_TCP_HEADER = 320
 

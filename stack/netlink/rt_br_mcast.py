@@ -15,6 +15,7 @@ from stack.bridge.br_multicast import (
 )
 from stack.bridge.br_private import net_bridge
 from stack.bridge.br_stp_timer import br_timer_value
+from stack.core.timer import timer_list
 from stack.netlink.nlattr import Attrs, NlError
 from stack.netlink.rt_attrs import TICK_NS
 
@@ -43,6 +44,11 @@ BR_MCAST_INTERVALS = {
 BR_MCAST_LIMITED = ("IFLA_BR_MCAST_QUERY_INTVL", "IFLA_BR_MCAST_STARTUP_QUERY_INTVL")
 BR_MULTICAST_ELASTICITY = 16
 """What is told of a setting that has no effect any more."""
+
+
+def ticks_left(timer: timer_list) -> int:
+    """br_timer_value as it is told: in hundredths of a second."""
+    return br_timer_value(timer) // TICK_NS
 
 
 def br_mcast_changelink(br: net_bridge, data: Attrs) -> None:
@@ -102,5 +108,5 @@ def br_multicast_dump_querier_state(br: net_bridge) -> dict[str, Any]:
         if pf.other_query.pending:
             if pf.querier_ifindex:
                 found[f"BRIDGE_QUERIER_{name}_PORT"] = pf.querier_ifindex
-            found[f"BRIDGE_QUERIER_{name}_OTHER_TIMER"] = br_timer_value(pf.other_query) // TICK_NS
+            found[f"BRIDGE_QUERIER_{name}_OTHER_TIMER"] = ticks_left(pf.other_query)
     return found

@@ -38,7 +38,7 @@ from stack.core import uapi
 from stack.core.dev import dev_mc_add, dev_mc_del, dev_uc_add, dev_uc_del
 from stack.core.netdevice import ARPHRD_ETHER, ETH_ALEN, net_device
 from stack.core.uapi import NTF_EXT_LEARNED, NTF_MASTER, NTF_SELF, NTF_STICKY, NTF_USE
-from stack.netlink.af_netlink import netlink_reply, nlmsg_put
+from stack.netlink.af_netlink import netlink_reply, nlmsg_part
 from stack.netlink.netlink_sock import NLM_F_BULK, NLM_F_EXCL, NLMSG_HDRLEN, nlmsg
 from stack.netlink.nlattr import (
     BINARY,
@@ -55,6 +55,7 @@ from stack.netlink.nlattr import (
 from stack.netlink.rt_attrs import IFINFOMSG, IFLA, NDA, NDA_CACHE, NDMSG, TICK_NS
 from stack.netlink.rt_kinds import link_kind_of
 from stack.netlink.rt_link import check, device_of, header, nlmsg_parse
+from stack.netlink.rt_neigh import ndm_header
 
 GET = "fdb get request"
 NDA_DUMP = AttrTable(
@@ -69,7 +70,6 @@ FLUSH = AttrTable(
     Attr("NDA_IFINDEX", 8, U32, legal=range(1, 1 << 31)),
     Attr("NDA_NDM_STATE_MASK", 16, U16),
     Attr("NDA_NDM_FLAGS_MASK", 17, U8),
-    last=17,
 )
 """br_nda_fdb_pol: which entries `bridge fdb flush` is about."""
 
@@ -144,7 +144,7 @@ def rtnl_fdb_dump(nlh: nlmsg) -> Iterator[bytes]:
             if (p is None or p.br.dev is not wanted) and not netif_is_bridge_master(dev):
                 continue
         for payload in device_entries(dev):
-            yield nlmsg_put(uapi.RTM_NEWNEIGH, 0, nlh.seq, nlh.sk.portid, payload)
+            yield nlmsg_part(nlh, uapi.RTM_NEWNEIGH, payload)
 
 
 def device_entries(dev: net_device) -> Iterator[bytes]:
@@ -175,11 +175,7 @@ def br_fdb_dump(br: net_bridge, port: net_bridge_port | None) -> Iterator[bytes]
 def rtnl_fdb_get(nlh: nlmsg) -> None:
     """net/core/rtnetlink.c: `bridge fdb get ADDR`: which entry an address has. Raises: NlError."""
     net = nlh.sk.net
-    _, pad1, pad2, index, state, flags, kind = header(nlh, NDMSG, f"Invalid header for {GET}")
-    if pad1 or pad2 or state or kind:
-        raise NlError(errno.EINVAL, f"Invalid values in header for {GET}")
-    if flags & ~(NTF_MASTER | NTF_SELF):
-        raise NlError(errno.EINVAL, f"Invalid flags in header for {GET}")
+    _, index, flags = ndm_header(nlh, GET, NTF_MASTER | NTF_SELF)
     tb = NDA.parse(nlh.whole, NLMSG_HDRLEN + NDMSG.size, DEPRECATED_STRICT)
     known = ("NDA_MASTER", "NDA_LLADDR", "NDA_VLAN", "NDA_VNI")
     for name in tb:
@@ -246,8 +242,7 @@ def _fdb_request(nlh: nlmsg) -> tuple[net_device, Attrs, int, int]:
 
 def _ether_only(dev: net_device, what: str) -> None:
     if dev.type != ARPHRD_ETHER:
-        text = f"FDB {what} only supported for Ethernet devices"
-        raise NlError(errno.EINVAL, text)
+        raise NlError(errno.EINVAL, f"FDB {what} only supported for Ethernet devices")
 
 
 def rtnl_fdb_add(nlh: nlmsg) -> None:

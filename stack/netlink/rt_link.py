@@ -14,7 +14,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import struct
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from typing import Any
 
 from stack.bridge.br_private import br_port_get, net_bridge_port
@@ -43,17 +43,9 @@ from stack.core.uapi import AF_BRIDGE, AF_INET6, AF_UNSPEC, RTM_NEWLINK
 from stack.inet.ipmr_base import ARPHRD_PIMREG
 from stack.ipv6.if_inet6 import inet6_dev
 from stack.net import Net
-from stack.netlink.af_netlink import netlink_reply, nlmsg_put
+from stack.netlink.af_netlink import netlink_reply, nlmsg_part
 from stack.netlink.netlink_sock import NLM_F_DUMP_FILTERED, NLMSG_HDRLEN, nlmsg
-from stack.netlink.nlattr import (
-    DEPRECATED_STRICT,
-    LIBERAL,
-    U32,
-    Attrs,
-    AttrTable,
-    NlError,
-    put_attr,
-)
+from stack.netlink.nlattr import DEPRECATED_STRICT, LIBERAL, U32, Attrs, AttrTable, NlError, nest
 from stack.netlink.rt_attrs import AF_SPEC, BRPORT, IFINFOMSG, IFLA, INET6_LINK, TICK_NS
 from stack.netlink.rt_kinds import KINDS, br_setport, brport_fill, link_kind_of
 
@@ -216,11 +208,16 @@ def device_of(net: Net, index: int, text: str = "") -> net_device:
     return dev
 
 
-def only(tb: Attrs, known: tuple[str, ...], text: str) -> None:
+def only(tb: Attrs, known: Container[str], text: str) -> None:
     """Refuse attributes that are not `known`. Raises: NlError EINVAL."""
     for name in tb:
         if name not in known:
             raise NlError(errno.EINVAL, text)
+
+
+def for_each_netdev_dump(nlh: nlmsg) -> list[net_device]:
+    """include/linux/netdevice.h: the interfaces of the one who asks, by index."""
+    return sorted(nlh.sk.net.dev_base_head, key=lambda dev: dev.ifindex)
 
 
 def find_link(net: Net, index: int, tb: Attrs) -> net_device:
@@ -266,9 +263,8 @@ def rtnl_getlink(nlh: nlmsg) -> None:
 
 def rtnl_dump_ifinfo(nlh: nlmsg) -> Iterator[bytes]:
     """net/core/rtnetlink.c: RTM_GETLINK of all, or of those of a master or kind."""
-    sk = nlh.sk
     tb = Attrs()
-    if sk.strict_chk:
+    if nlh.sk.strict_chk:
         what = "link dump"
         _, kind, index, flags, change = header(nlh, IFINFOMSG, f"Invalid header for {what}")
         if kind or flags or change:
@@ -290,33 +286,30 @@ def rtnl_dump_ifinfo(nlh: nlmsg) -> Iterator[bytes]:
     wanted = tb.get("IFLA_LINKINFO", {}).get("IFLA_INFO_KIND")
     wanted = wanted if wanted in KINDS else None
     answer = NLM_F_DUMP_FILTERED if master or wanted is not None else 0
-    for dev in sorted(sk.net.dev_base_head, key=lambda dev: dev.ifindex):
+    for dev in for_each_netdev_dump(nlh):
         ops = dev.rtnl_link_ops
         if master and (dev.master is None or dev.master.ifindex != master):
             continue
         if wanted is not None and (ops is None or ops.kind != wanted):
             continue
-        payload = rtnl_fill_ifinfo(dev, stats=stats)
-        yield nlmsg_put(RTM_NEWLINK, answer, nlh.seq, sk.portid, payload)
+        yield nlmsg_part(nlh, RTM_NEWLINK, rtnl_fill_ifinfo(dev, stats=stats), answer)
 
 
 def inet6_dump_ifinfo(nlh: nlmsg) -> Iterator[bytes]:
     """net/ipv6/addrconf.c: RTM_GETLINK of AF_INET6."""
-    sk = nlh.sk
-    if sk.strict_chk:
+    if nlh.sk.strict_chk:
         _, *values = header(nlh, IFINFOMSG, "ipv6: Invalid header for link dump request")
         if len(nlh.payload) > IFINFOMSG.size:
             raise NlError(errno.EINVAL, "ipv6: Invalid data after header")
         if any(values):
             raise NlError(errno.EINVAL, "ipv6: Invalid values in header for dump request")
-    for dev in sorted(sk.net.dev_base_head, key=lambda dev: dev.ifindex):
+    for dev in for_each_netdev_dump(nlh):
         idev: inet6_dev | None = dev.ip6_ptr
         if idev is None:
             continue
         lower = dev_get_iflink(dev)
         found = inet6_fill_ifla6(idev)
-        info = bytearray()
-        info += IFLA.build(
+        info = IFLA.build(
             {
                 "IFLA_IFNAME": dev.name,
                 "IFLA_ADDRESS": dev.dev_addr or bytes(6),
@@ -326,19 +319,17 @@ def inet6_dump_ifinfo(nlh: nlmsg) -> Iterator[bytes]:
             }
         )
         # Of this family what is nested has no NLA_F_NESTED.
-        put_attr(info, IFLA.by_name["IFLA_PROTINFO"].number, INET6_LINK.build(found))
+        info += nest(IFLA.by_name["IFLA_PROTINFO"].number, INET6_LINK.build(found))
         head = IFINFOMSG.pack(AF_INET6, dev.type, dev.ifindex, dev_get_flags(dev), 0)
-        yield nlmsg_put(RTM_NEWLINK, 0, nlh.seq, sk.portid, head + bytes(info))
+        yield nlmsg_part(nlh, RTM_NEWLINK, head + info)
 
 
 def rtnl_bridge_getlink(nlh: nlmsg) -> Iterator[bytes]:
     """net/core/rtnetlink.c: RTM_GETLINK of AF_BRIDGE: the bridges and their ports."""
-    sk = nlh.sk
-    for dev in sorted(sk.net.dev_base_head, key=lambda dev: dev.ifindex):
+    for dev in for_each_netdev_dump(nlh):
         p = br_port_get(dev)
         if p is not None:
-            payload = br_fill_ifinfo(dev, p)
-            yield nlmsg_put(RTM_NEWLINK, 0, nlh.seq, sk.portid, payload)
+            yield nlmsg_part(nlh, RTM_NEWLINK, br_fill_ifinfo(dev, p))
 
 
 def br_fill_ifinfo(dev: net_device, p: net_bridge_port, event: int = RTM_NEWLINK) -> bytes:

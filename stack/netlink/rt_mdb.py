@@ -32,20 +32,11 @@ from stack.bridge.br_private import (
     net_bridge_port_group,
     netif_is_bridge_master,
 )
-from stack.bridge.br_stp_timer import br_timer_value
-from stack.core.netdevice import ETH_P_IP, ETH_P_IPV6, net_device, netif_running
+from stack.core.netdevice import ETH_P_IP, ETH_P_IPV6, VLAN_VID_MASK, net_device, netif_running
 from stack.core.uapi import AF_BRIDGE, RTM_GETMDB, RTM_NEWMDB
-from stack.netlink.af_netlink import netlink_reply, nlmsg_put
+from stack.netlink.af_netlink import netlink_reply, nlmsg_part
 from stack.netlink.netlink_sock import NLM_F_REPLACE, NLMSG_HDRLEN, nlmsg
-from stack.netlink.nlattr import (
-    DEPRECATED_STRICT,
-    NLA_HDRLEN,
-    STRICT,
-    Attrs,
-    AttrTable,
-    NlError,
-    put_attr,
-)
+from stack.netlink.nlattr import DEPRECATED_STRICT, STRICT, Attrs, AttrTable, NlError, invalid, nest
 from stack.netlink.rt_attrs import (
     BR_MDB_ENTRY,
     BR_PORT_MSG,
@@ -55,9 +46,9 @@ from stack.netlink.rt_attrs import (
     MDBA_SET,
     MDBE_ATTRS,
     MDBE_GET,
-    TICK_NS,
 )
-from stack.netlink.rt_link import check, device_of, header
+from stack.netlink.rt_br_mcast import ticks_left
+from stack.netlink.rt_link import check, device_of, for_each_netdev_dump, header
 
 MDBA_MDB, MDBA_ROUTER = 1, 2
 MDBA_MDB_ENTRY = MDBA_MDB_ENTRY_INFO = MDBA_ROUTER_PORT = 1
@@ -65,18 +56,10 @@ MDB_PERMANENT = 1
 MCAST_EXCLUDE, MCAST_INCLUDE = 0, 1
 ENTRIES = 64
 """How many entries one message of a dump has at most."""
-VLAN_VID_MASK = 0x0FFF
 SIZES = {4: (ETH_P_IP, 4), 8: (ETH_P_IP, 4), 16: (ETH_P_IPV6, 16), 32: (ETH_P_IPV6, 16), 6: (0, 6)}
 """EtherType and size of a group by the size of an entry's address."""
 GROUP_BYTES = {ETH_P_IP: 4, ETH_P_IPV6: 16, 0: 6}
 """Bytes of a group by its EtherType; 0: an address of Ethernet."""
-
-
-def nest(kind: int, payload: bytes) -> bytes:
-    """One attribute."""
-    out = bytearray()
-    put_attr(out, kind, payload)
-    return bytes(out)
 
 
 # --- telling --------------------------------------------------------------------------------------
@@ -98,7 +81,7 @@ def __mdb_fill_info(mp: net_bridge_mdb_entry, pg: net_bridge_port_group | None) 
         int.from_bytes(proto.to_bytes(2, "big"), byteorder),
     )
     attrs = {
-        "MDBA_MDB_EATTR_TIMER": br_timer_value(timer) // TICK_NS,
+        "MDBA_MDB_EATTR_TIMER": ticks_left(timer),
         "MDBA_MDB_EATTR_SOURCE": source or None,
         "MDBA_MDB_EATTR_RTPROT": pg.rt_protocol if pg is not None else None,
         "MDBA_MDB_EATTR_GROUP_MODE": group_mode(mp) if pg is not None else None,
@@ -118,7 +101,7 @@ def group_mode(mp: net_bridge_mdb_entry) -> int | None:
 
 def router_port(p: net_bridge_port) -> bytes:
     """net/bridge/br_mdb.c br_rports_fill_info: MDBA_ROUTER_PORT of one port."""
-    ticks = [br_timer_value(pf.mc_router_timer) // TICK_NS for pf in p.mcast]
+    ticks = [ticks_left(pf.mc_router_timer) for pf in p.mcast]
     lists = [p in pf.mc_router_list for pf in p.br.multicast_ctx.pf]
     attrs = {
         "MDBA_ROUTER_PATTR_TIMER": max(ticks),
@@ -143,19 +126,18 @@ def nlmsg_populate_mdb_fill(what: Any) -> bytes:
 
 def rtnl_mdb_dump(nlh: nlmsg) -> Iterator[bytes]:
     """net/core/rtnetlink.c: RTM_GETMDB of all bridges."""
-    sk = nlh.sk
-    if sk.strict_chk:
+    if nlh.sk.strict_chk:
         _, wanted = header(nlh, BR_PORT_MSG, "Invalid header for mdb dump request")
         if len(nlh.payload) > BR_PORT_MSG.size:
             raise NlError(errno.EINVAL, "Invalid data after header in mdb dump request")
         if wanted:
             text = "Filtering by device index is not supported for mdb dump request"
             raise NlError(errno.EINVAL, text)
-    for dev in sorted(sk.net.dev_base_head, key=lambda dev: dev.ifindex):
+    for dev in for_each_netdev_dump(nlh):
         if not netif_is_bridge_master(dev):
             continue
         for payload in br_mdb_dump(dev):
-            yield nlmsg_put(RTM_GETMDB, 0, nlh.seq, sk.portid, payload)
+            yield nlmsg_part(nlh, RTM_GETMDB, payload)
 
 
 def br_mdb_dump(dev: net_device) -> Iterator[bytes]:
@@ -166,20 +148,12 @@ def br_mdb_dump(dev: net_device) -> Iterator[bytes]:
     parts = [found[at : at + ENTRIES] for at in range(0, len(found), ENTRIES)] or [[]]
     routers = b"".join(router_port(p) for p in br.port_list if is_rport(p))
     for part in parts:
-        out = bytearray(head)
-        entry, last = b"", None
-        body = bytearray()
+        entries: dict[net_bridge_mdb_entry, bytes] = {}
         for mp, pg in part:
-            if mp is not last and entry:
-                put_attr(body, MDBA_MDB_ENTRY, entry)
-                entry = b""
-            entry, last = entry + __mdb_fill_info(mp, pg), mp
-        if entry:
-            put_attr(body, MDBA_MDB_ENTRY, entry)
-        put_attr(out, MDBA_MDB, bytes(body))
-        if part is parts[-1] and routers:
-            put_attr(out, MDBA_ROUTER, routers)
-        yield bytes(out)
+            entries[mp] = entries.get(mp, b"") + __mdb_fill_info(mp, pg)
+        body = b"".join(nest(MDBA_MDB_ENTRY, entry) for entry in entries.values())
+        tail = nest(MDBA_ROUTER, routers) if part is parts[-1] and routers else b""
+        yield head + nest(MDBA_MDB, body) + tail
 
 
 def rtnl_validate_mdb_entry_get(tb: Attrs) -> tuple[int, bytes]:
@@ -227,8 +201,8 @@ def nested(nlh: nlmsg, tb: Attrs, name: str, table: AttrTable) -> Attrs:
     """What is in an attribute that only a bridge reads. Raises: NlError EINVAL, ERANGE."""
     if name not in tb:
         return Attrs()
-    at = tb.at[name] + NLA_HDRLEN
-    return table.parse(nlh.whole, at, STRICT, at + len(tb[name]))
+    at, end = tb.span(name)
+    return table.parse(nlh.whole, at, STRICT, end)
 
 
 def with_source(attrs: Attrs, group: bytes) -> bytes:
@@ -259,37 +233,33 @@ def rtnl_validate_mdb_entry(tb: Attrs) -> tuple[int, int, bytes]:
 
     Raises: NlError EINVAL.
     """
-
-    def wrong(text: str) -> NlError:
-        return NlError(errno.EINVAL, text)
-
     data = tb["MDBA_SET_ENTRY"]
     if len(data) != BR_MDB_ENTRY.size:
         raise tb.wrong("MDBA_SET_ENTRY", "Invalid attribute length")
     index, state, _, vid, addr, order = BR_MDB_ENTRY.unpack(data)
     if not index:
-        raise wrong("Zero entry ifindex is not allowed")
+        raise invalid("Zero entry ifindex is not allowed")
     proto = int.from_bytes(order.to_bytes(2, byteorder), "big")
     if proto == ETH_P_IP:
         group = addr[:4]
         if group[0] >> 4 != 14 and group[0]:
-            raise wrong("IPv4 entry group address is not multicast or 0.0.0.0")
+            raise invalid("IPv4 entry group address is not multicast or 0.0.0.0")
         if group[:3] == b"\xe0\0\0":
-            raise wrong("IPv4 entry group address is local multicast")
+            raise invalid("IPv4 entry group address is local multicast")
     elif proto == ETH_P_IPV6:
         group = addr
         if addr == b"\xff\x02" + bytes(13) + b"\x01":
-            raise wrong("IPv6 entry group address is link-local all nodes")
+            raise invalid("IPv6 entry group address is link-local all nodes")
     elif not proto:
         group = addr[:6]
         if not group[0] & 1:
-            raise wrong("L2 entry group is not multicast")
+            raise invalid("L2 entry group is not multicast")
     else:
-        raise wrong("Unknown entry protocol")
+        raise invalid("Unknown entry protocol")
     if state > MDB_PERMANENT:
-        raise wrong("Unknown entry state")
+        raise invalid("Unknown entry state")
     if vid >= VLAN_VID_MASK:
-        raise wrong("Invalid entry VLAN id")
+        raise invalid("Invalid entry VLAN id")
     return index, state, group
 
 
@@ -304,9 +274,7 @@ def br_mdb_config_init(nlh: nlmsg) -> tuple[net_bridge, net_bridge_port | None, 
     entry = rtnl_validate_mdb_entry(tb) if "MDBA_SET_ENTRY" in tb else None
     if not index:
         raise NlError(errno.EINVAL, "Invalid ifindex")
-    dev = net.dev_by_index.get(index)
-    if dev is None:
-        raise NlError(errno.ENODEV, "Device doesn't exist")
+    dev = device_of(net, index, "Device doesn't exist")
     if entry is None:
         raise NlError(errno.EINVAL, "Missing MDBA_SET_ENTRY attribute", missing=1)
     at, state, group = entry
@@ -319,10 +287,7 @@ def br_mdb_config_init(nlh: nlmsg) -> tuple[net_bridge, net_bridge_port | None, 
         raise NlError(errno.EINVAL, "bridge: Bridge's multicast processing is disabled")
     p = None
     if at != index:
-        pdev = net.dev_by_index.get(at)
-        if pdev is None:
-            raise NlError(errno.ENODEV, "bridge: Port net device doesn't exist")
-        p = br_port_get(pdev)
+        p = br_port_get(device_of(net, at, "bridge: Port net device doesn't exist"))
         if p is None:
             raise NlError(errno.EINVAL, "bridge: Net device is not a bridge port")
         if p.br is not br:

@@ -24,10 +24,10 @@ from stack.core.neigh_table import (
     pneigh_entry,
 )
 from stack.core.neighbour import neigh_create, neigh_event_send, neigh_lookup, neigh_update
-from stack.core.netdevice import ETH_P_IP, ETH_P_IPV6, net_device
+from stack.core.netdevice import ETH_P_IP, ETH_P_IPV6
 from stack.core.uapi import NTF_PROXY, NTF_USE
 from stack.net import Net
-from stack.netlink.af_netlink import netlink_reply, nlmsg_put
+from stack.netlink.af_netlink import netlink_reply, nlmsg_part
 from stack.netlink.netlink_sock import (
     NLM_F_CREATE,
     NLM_F_DUMP_FILTERED,
@@ -79,18 +79,26 @@ def pneigh_fill_info(tbl: neigh_table, p: pneigh_entry) -> bytes:
     return head + NDA.build({"NDA_DST": p.key.to_bytes(ADDR_BYTES[family], "big")})
 
 
+def ndm_header(nlh: nlmsg, what: str, known: int, indexed: bool = True) -> tuple[int, int, int]:
+    """Family, interface and NTF_* (those `known`) of a request that sets no more of struct ndmsg.
+
+    `indexed`: it may name an interface. Raises: NlError EINVAL.
+    """
+    family, pad1, pad2, index, state, flags, kind = header(nlh, NDMSG, f"Invalid header for {what}")
+    if pad1 or pad2 or state or kind or (index and not indexed):
+        raise NlError(errno.EINVAL, f"Invalid values in header for {what}")
+    if flags & ~known:
+        raise NlError(errno.EINVAL, f"Invalid flags in header for {what}")
+    return family, index, flags
+
+
 def neigh_dump_info(nlh: nlmsg) -> Iterator[bytes]:
     """net/core/neighbour.c: RTM_GETNEIGH of all, or of an interface; with NTF_PROXY the proxies."""
     sk = nlh.sk
     family = nlh.payload[0]
     flags, tb = 0, Attrs()
     if sk.strict_chk:
-        values = header(nlh, NDMSG, "Invalid header for neighbor dump request")
-        _, pad1, pad2, index, state, flags, kind = values
-        if pad1 or pad2 or index or state or kind:
-            raise NlError(errno.EINVAL, "Invalid values in header for neighbor dump request")
-        if flags & ~NTF_PROXY:
-            raise NlError(errno.EINVAL, "Invalid flags in header for neighbor dump request")
+        _, _, flags = ndm_header(nlh, "neighbor dump request", NTF_PROXY, indexed=False)
         tb = NDA.parse(nlh.whole, NLMSG_HDRLEN + NDMSG.size, DEPRECATED_STRICT)
         only(tb, ("NDA_IFINDEX", "NDA_MASTER"), "Unsupported attribute in neighbor dump request")
     else:
@@ -106,8 +114,7 @@ def neigh_dump_info(nlh: nlmsg) -> Iterator[bytes]:
             continue
         if flags == NTF_PROXY:
             for p in tuple(tbl.phash.values()):
-                payload = pneigh_fill_info(tbl, p)
-                yield nlmsg_put(uapi.RTM_NEWNEIGH, answer, nlh.seq, sk.portid, payload)
+                yield nlmsg_part(nlh, uapi.RTM_NEWNEIGH, pneigh_fill_info(tbl, p), answer)
             continue
         for n in tbl:
             up = n.dev.master
@@ -115,7 +122,7 @@ def neigh_dump_info(nlh: nlmsg) -> Iterator[bytes]:
                 continue
             if master and (up is None or up.ifindex != master):
                 continue
-            yield nlmsg_put(uapi.RTM_NEWNEIGH, answer, nlh.seq, sk.portid, neigh_fill_info(n))
+            yield nlmsg_part(nlh, uapi.RTM_NEWNEIGH, neigh_fill_info(n), answer)
 
 
 # --- one entry ----------------------------------------------------------------------------------
@@ -137,23 +144,11 @@ def table_of(net: Net, family: int) -> neigh_table:
     return tbl
 
 
-def device(net: Net, index: int) -> net_device | None:
-    """The interface of a request, None for 0. Raises: NlError ENODEV."""
-    if not index:
-        return None
-    return device_of(net, index)
-
-
 def neigh_get(nlh: nlmsg) -> None:
     """net/core/neighbour.c: RTM_GETNEIGH of one neighbour or proxy."""
     net = nlh.sk.net
     what = "neighbor get request"
-    values = header(nlh, NDMSG, f"Invalid header for {what}")
-    family, pad1, pad2, index, state, flags, kind = values
-    if pad1 or pad2 or state or kind:
-        raise NlError(errno.EINVAL, f"Invalid values in header for {what}")
-    if flags & ~NTF_PROXY:
-        raise NlError(errno.EINVAL, f"Invalid flags in header for {what}")
+    family, index, flags = ndm_header(nlh, what, NTF_PROXY)
     if not flags & NTF_PROXY and not index:
         raise NlError(errno.EINVAL, "No device specified")
     tb = NDA.parse(nlh.whole, NLMSG_HDRLEN + NDMSG.size, DEPRECATED_STRICT)
@@ -165,9 +160,7 @@ def neigh_get(nlh: nlmsg) -> None:
         raise NlError(errno.EAFNOSUPPORT, f"Unsupported family in header for {what}")
     if len(tb["NDA_DST"]) != ADDR_BYTES[family]:
         raise NlError(errno.EINVAL, f"Invalid network address in {what}")
-    dev = net.dev_by_index.get(index) if index else None
-    if index and dev is None:
-        raise NlError(errno.ENODEV, "Unknown device ifindex")
+    dev = device_of(net, index, "Unknown device ifindex") if index else None
     addr = address(tbl, tb)
     if flags & NTF_PROXY:
         proxy = tbl.phash.get((addr, 0)) or tbl.phash.get((addr, index))
@@ -188,7 +181,7 @@ def neigh_add(nlh: nlmsg) -> None:
     (family, _, _, index, state, flags, _), tb = nlmsg_parse(nlh, NDMSG, NDA)
     if "NDA_DST" not in tb:
         raise NlError(errno.EINVAL, "Network address not specified")
-    dev = device(net, index)
+    dev = device_of(net, index) if index else None
     lladdr: bytes | None = tb.get("NDA_LLADDR")
     if dev is not None and lladdr is not None and len(lladdr) < dev.addr_len:
         raise NlError(errno.EINVAL, "Invalid link address")
@@ -235,7 +228,7 @@ def neigh_delete(nlh: nlmsg) -> None:
     (family, _, _, index, _, flags, _), tb = nlmsg_parse(nlh, NDMSG, NDA_FIND)
     if "NDA_DST" not in tb:
         raise NlError(errno.EINVAL, "Network address not specified")
-    dev = device(net, index)
+    dev = device_of(net, index) if index else None
     tbl = table_of(net, family)
     addr = address(tbl, tb)
     if flags & NTF_PROXY:

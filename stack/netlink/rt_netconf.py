@@ -15,7 +15,7 @@ from stack.ipv4.devinet import in_device
 from stack.ipv4.netns import in_dev_conf, in_dev_forward
 from stack.ipv6.devconf import ipv6_devconf
 from stack.net import Net
-from stack.netlink.af_netlink import netlink_reply, nlmsg_put
+from stack.netlink.af_netlink import netlink_reply, nlmsg_part
 from stack.netlink.netlink_sock import NLMSG_HDRLEN, nlmsg
 from stack.netlink.nlattr import NlError
 from stack.netlink.rt_attrs import NETCONFA, NETNSA
@@ -86,8 +86,7 @@ def inet_netconf_dump_devconf(nlh: nlmsg) -> Iterator[bytes]:
         if family in (AF_INET, AF_INET6) and family != each:
             continue
         for attrs in netconfs(sk.net, each):
-            payload = NETCONFMSG.pack(each) + NETCONFA.build(attrs)
-            yield nlmsg_put(RTM_NEWNETCONF, 0, nlh.seq, sk.portid, payload)
+            yield nlmsg_part(nlh, RTM_NEWNETCONF, NETCONFMSG.pack(each) + NETCONFA.build(attrs))
 
 
 def rtnl_net_getid(nlh: nlmsg) -> None:

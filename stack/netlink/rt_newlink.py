@@ -8,7 +8,7 @@ from stack.core.netdevice import net_device
 from stack.core.rtnetlink import rtnl_delete_link
 from stack.net import Net
 from stack.netlink.netlink_sock import NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, nlmsg
-from stack.netlink.nlattr import LIBERAL, NLA_HDRLEN, Attrs, AttrTable, NlError
+from stack.netlink.nlattr import LIBERAL, Attrs, AttrTable, NlError
 from stack.netlink.rt_attrs import IFINFOMSG, IFLA
 from stack.netlink.rt_kind_row import link_kind
 from stack.netlink.rt_kinds import KINDS, link_kind_of
@@ -57,8 +57,8 @@ def nested(nlh: nlmsg, info: Attrs, name: str, policy: AttrTable) -> Attrs | Non
     """What is in IFLA_INFO_DATA or IFLA_INFO_SLAVE_DATA; None: it is not there. Raises: NlError."""
     if name not in info:
         return None
-    at = info.at[name] + NLA_HDRLEN
-    return policy.parse(nlh.whole, at, LIBERAL, at + len(info[name]))
+    at, end = info.span(name)
+    return policy.parse(nlh.whole, at, LIBERAL, end)
 
 
 def rtnl_changelink(

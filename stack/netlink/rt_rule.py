@@ -22,7 +22,7 @@ from stack.inet.ipmr_base import RTNL_FAMILY_IP6MR, RTNL_FAMILY_IPMR
 from stack.ipv4.fib import RT_TABLE_DEFAULT, fib_get_table
 from stack.ipv6.ip6_fib import fib6_get_table
 from stack.net import Net
-from stack.netlink.af_netlink import nlmsg_put
+from stack.netlink.af_netlink import nlmsg_part
 from stack.netlink.netlink_sock import NLM_F_EXCL, NLMSG_HDRLEN, nlmsg
 from stack.netlink.nlattr import NlError
 from stack.netlink.rt_attrs import FRA, FRA_RANGE16, FRA_RANGE32, RTMSG
@@ -83,10 +83,9 @@ def fib_nl_dumprule(nlh: nlmsg) -> Iterator[bytes]:
         ops = lookup_rules_ops(sk.net, each)
         if ops is not None:
             for rule in tuple(ops.rules):
-                payload = fib_nl_fill_rule(sk.net, ops, rule)
-                yield nlmsg_put(RTM_NEWRULE, 0, nlh.seq, sk.portid, payload)
+                yield nlmsg_part(nlh, RTM_NEWRULE, fib_nl_fill_rule(sk.net, ops, rule))
         if each in MROUTE_RULES:
-            yield nlmsg_put(RTM_NEWRULE, 0, nlh.seq, sk.portid, mroute_rule(each))
+            yield nlmsg_part(nlh, RTM_NEWRULE, mroute_rule(each))
 
 
 def mroute_rule(family: int) -> bytes:

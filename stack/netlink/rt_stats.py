@@ -9,19 +9,10 @@ from collections.abc import Iterator
 from stack.core.dev import dev_get_stats
 from stack.core.netdevice import net_device
 from stack.core.uapi import AF_UNSPEC, RTM_NEWSTATS
-from stack.netlink.af_netlink import netlink_reply, nlmsg_put
+from stack.netlink.af_netlink import netlink_reply, nlmsg_part
 from stack.netlink.netlink_sock import NLMSG_HDRLEN, nlmsg
-from stack.netlink.nlattr import (
-    NESTED,
-    STRICT,
-    U8,
-    U32,
-    UNSPEC,
-    Attr,
-    AttrTable,
-    NlError,
-)
-from stack.netlink.rt_link import COUNTERS, STATS64, device_of, header
+from stack.netlink.nlattr import NESTED, STRICT, U8, U32, UNSPEC, Attr, AttrTable, NlError
+from stack.netlink.rt_link import COUNTERS, STATS64, device_of, for_each_netdev_dump, header
 
 IF_STATS_MSG = struct.Struct("=BBHII")
 
@@ -29,21 +20,14 @@ L3_STATS = AttrTable(
     "IFLA_OFFLOAD_XSTATS_HW_S_INFO",
     Attr("IFLA_OFFLOAD_XSTATS_HW_S_INFO_REQUEST", 1, U8),
     Attr("IFLA_OFFLOAD_XSTATS_HW_S_INFO_USED", 2, U8),
-    last=2,
+)
+HW_S_INFO_KINDS = AttrTable(
+    "IFLA_OFFLOAD_XSTATS_HW_S_INFO of kinds",
+    Attr("IFLA_OFFLOAD_XSTATS_L3_STATS", 3, NESTED, inner=L3_STATS, flagged=True),
 )
 OFFLOAD_XSTATS = AttrTable(
     "IFLA_OFFLOAD_XSTATS",
-    Attr(
-        "IFLA_OFFLOAD_XSTATS_HW_S_INFO",
-        2,
-        NESTED,
-        flagged=True,
-        inner=AttrTable(
-            "IFLA_OFFLOAD_XSTATS_HW_S_INFO of kinds",
-            Attr("IFLA_OFFLOAD_XSTATS_L3_STATS", 3, NESTED, inner=L3_STATS, flagged=True),
-            last=3,
-        ),
-    ),
+    Attr("IFLA_OFFLOAD_XSTATS_HW_S_INFO", 2, NESTED, flagged=True, inner=HW_S_INFO_KINDS),
     last=3,
 )
 IFLA_STATS = AttrTable(
@@ -51,7 +35,6 @@ IFLA_STATS = AttrTable(
     Attr("IFLA_STATS_LINK_64", 1, UNSPEC),
     Attr("IFLA_STATS_LINK_OFFLOAD_XSTATS", 4, NESTED, inner=OFFLOAD_XSTATS),
     Attr("IFLA_STATS_AF_SPEC", 5, UNSPEC),
-    last=5,
 )
 FILTERS = AttrTable(
     "IFLA_STATS_GET_FILTERS",
@@ -120,8 +103,6 @@ def rtnl_stats_get(nlh: nlmsg) -> None:
 
 def rtnl_stats_dump(nlh: nlmsg) -> Iterator[bytes]:
     """net/core/rtnetlink.c: RTM_GETSTATS of all interfaces. Raises: NlError."""
-    sk = nlh.sk
     _, mask, offload = rtnl_valid_stats_req(nlh, dump=True)
-    for dev in sorted(sk.net.dev_base_head, key=lambda dev: dev.ifindex):
-        payload = rtnl_fill_statsinfo(dev, mask, offload)
-        yield nlmsg_put(RTM_NEWSTATS, 0, nlh.seq, sk.portid, payload)
+    for dev in for_each_netdev_dump(nlh):
+        yield nlmsg_part(nlh, RTM_NEWSTATS, rtnl_fill_statsinfo(dev, mask, offload))

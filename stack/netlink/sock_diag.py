@@ -8,12 +8,12 @@ from collections.abc import Callable
 
 from stack.core.uapi import AF_INET, AF_INET6, AF_NETLINK, AF_PACKET, AF_UNIX
 from stack.net import Net
-from stack.netlink.inet_diag import inet_diag_cmd
+from stack.netlink.inet_diag import SOCK_DIAG_BY_FAMILY, inet_diag_cmd
 from stack.netlink.netlink_sock import NETLINK_SOCK_DIAG, netlink_protocol, nlmsg
 from stack.netlink.nlattr import NlError
 from stack.netlink.other_diag import netlink_diag_cmd, packet_diag_cmd, unix_diag_cmd
 
-SOCK_DIAG_BY_FAMILY, SOCK_DESTROY = 20, 21
+SOCK_DESTROY = 21
 SOCK_DIAG_REQ = struct.Struct("=BB")
 AF_MAX = 46
 
