@@ -41,9 +41,11 @@ BOND = AttrTable(
     Attr("IFLA_BOND_MIIMON", 3, U32),
     Attr("IFLA_BOND_UPDELAY", 4, U32),
     Attr("IFLA_BOND_DOWNDELAY", 5, U32),
+    Attr("IFLA_BOND_PEER_NOTIF_DELAY", 28, U32, legal=range(300_001)),
     Attr("IFLA_BOND_USE_CARRIER", 6, U8),
     Attr("IFLA_BOND_ARP_INTERVAL", 7, U32),
     Attr("IFLA_BOND_ARP_IP_TARGET", 8, NESTED),
+    Attr("IFLA_BOND_NS_IP6_TARGET", 31, NESTED),
     Attr("IFLA_BOND_ARP_VALIDATE", 9, U32),
     Attr("IFLA_BOND_ARP_ALL_TARGETS", 10, U32),
     Attr("IFLA_BOND_PRIMARY", 11, U32),
@@ -56,19 +58,19 @@ BOND = AttrTable(
     Attr("IFLA_BOND_MIN_LINKS", 18, U32),
     Attr("IFLA_BOND_LP_INTERVAL", 19, U32),
     Attr("IFLA_BOND_PACKETS_PER_SLAVE", 20, U32),
+    Attr("IFLA_BOND_AD_LACP_ACTIVE", 29, U8),
     Attr("IFLA_BOND_AD_LACP_RATE", 21, U8),
     Attr("IFLA_BOND_AD_SELECT", 22, U8),
-    Attr("IFLA_BOND_AD_INFO", 23, NESTED, inner=AD_INFO),
     Attr("IFLA_BOND_AD_ACTOR_SYS_PRIO", 24, U16),
     Attr("IFLA_BOND_AD_USER_PORT_KEY", 25, U16),
     Attr("IFLA_BOND_AD_ACTOR_SYSTEM", 26, BINARY, ETH_ALEN),
     Attr("IFLA_BOND_TLB_DYNAMIC_LB", 27, U8),
-    Attr("IFLA_BOND_PEER_NOTIF_DELAY", 28, U32, legal=range(300_001)),
-    Attr("IFLA_BOND_AD_LACP_ACTIVE", 29, U8),
     Attr("IFLA_BOND_MISSED_MAX", 30, U8),
-    Attr("IFLA_BOND_NS_IP6_TARGET", 31, NESTED),
     Attr("IFLA_BOND_COUPLED_CONTROL", 32, U8),
+    Attr("IFLA_BOND_AD_INFO", 23, NESTED, inner=AD_INFO),
 )
+ORDER = tuple(name for name in BOND.by_name if name != "IFLA_BOND_AD_INFO")
+"""In the order of the rows the kernel sets options, so a mode is set before what depends on it."""
 BOND_SLAVE = AttrTable(
     "IFLA_BOND_SLAVE",
     Attr("IFLA_BOND_SLAVE_STATE", 1, U8, told=True),
@@ -91,16 +93,10 @@ DEVICES = {
     "IFLA_BOND_ACTIVE_SLAVE": bond_option_active_slave_set,
     "IFLA_BOND_PRIMARY": bond_option_primary_set,
 }
+MONITORS = ("IFLA_BOND_ARP_INTERVAL", "IFLA_BOND_ARP_VALIDATE")
+ACTOR = ("IFLA_BOND_AD_ACTOR_SYS_PRIO", "IFLA_BOND_AD_USER_PORT_KEY", "IFLA_BOND_AD_ACTOR_SYSTEM")
+"""What is told of a bond of 802.3ad only, behind the others."""
 TARGETS = ("IFLA_BOND_ARP_IP_TARGET", "IFLA_BOND_NS_IP6_TARGET")
-ORDER = (
-    *("MODE", "ACTIVE_SLAVE", "MIIMON", "UPDELAY", "DOWNDELAY", "PEER_NOTIF_DELAY"),
-    *("USE_CARRIER", "ARP_INTERVAL", "ARP_IP_TARGET", "NS_IP6_TARGET", "ARP_VALIDATE"),
-    *("ARP_ALL_TARGETS", "PRIMARY", "PRIMARY_RESELECT", "FAIL_OVER_MAC", "XMIT_HASH_POLICY"),
-    *("RESEND_IGMP", "NUM_PEER_NOTIF", "ALL_SLAVES_ACTIVE", "MIN_LINKS", "LP_INTERVAL"),
-    *("PACKETS_PER_SLAVE", "AD_LACP_ACTIVE", "AD_LACP_RATE", "AD_SELECT", "AD_ACTOR_SYS_PRIO"),
-    *("AD_USER_PORT_KEY", "AD_ACTOR_SYSTEM", "TLB_DYNAMIC_LB", "MISSED_MAX", "COUPLED_CONTROL"),
-)
-"""In this order the kernel sets options, so a mode is set before what depends on it."""
 
 
 def bond_new(net: Net, tb: Attrs, data: Attrs) -> net_device:
@@ -118,13 +114,11 @@ def bond_changelink(dev: net_device, tb: Attrs, data: Attrs) -> None:
     """drivers/net/bonding/bond_netlink.c: set what the request names. Raises: NlError."""
     bond: bonding = dev.priv
     miimon = data.get("IFLA_BOND_MIIMON", bond.params.miimon)
-    for short in ORDER:
-        name = f"IFLA_BOND_{short}"
+    for name in ORDER:
         if name not in data:
             continue
-        if short in ("ARP_INTERVAL", "ARP_VALIDATE") and data[name] and miimon:
-            text = "ARP monitoring cannot be used with MII monitoring"
-            raise data.wrong(name, text)
+        if name in MONITORS and data[name] and miimon:
+            raise data.wrong(name, "ARP monitoring cannot be used with MII monitoring")
         try:
             _set(bond, name, data)
         except BondError as exc:
@@ -175,15 +169,13 @@ def bond_fill_info(dev: net_device) -> dict[str, Any]:
         "IFLA_BOND_ARP_ALL_TARGETS": 0,
         "IFLA_BOND_PRIMARY": primary.dev.ifindex if primary is not None else None,
     }
-    for short in ORDER[ORDER.index("PRIMARY_RESELECT") : ORDER.index("AD_ACTOR_SYS_PRIO")]:
-        name = f"IFLA_BOND_{short}"
-        found[name] = getattr(params, option_name(name))
-    for short in ("TLB_DYNAMIC_LB", "MISSED_MAX", "COUPLED_CONTROL"):
-        found[f"IFLA_BOND_{short}"] = getattr(params, short.lower())
+    told = [
+        name for name in ORDER[ORDER.index("IFLA_BOND_PRIMARY_RESELECT") :] if name not in ACTOR
+    ]
     if params.mode == BOND_MODE_8023AD:
-        found["IFLA_BOND_AD_ACTOR_SYS_PRIO"] = params.ad_actor_sys_prio
-        found["IFLA_BOND_AD_USER_PORT_KEY"] = params.ad_user_port_key
-        found["IFLA_BOND_AD_ACTOR_SYSTEM"] = params.ad_actor_system
+        told += ACTOR
+    found |= {name: getattr(params, option_name(name)) for name in told}
+    if params.mode == BOND_MODE_8023AD:
         agg = bond_active_aggregator(bond)
         if agg is not None:
             found["IFLA_BOND_AD_INFO"] = {

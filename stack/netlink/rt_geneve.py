@@ -26,7 +26,13 @@ from stack.netlink.nlattr import (
     AttrTable,
     NlError,
 )
-from stack.netlink.rt_kind_row import link_kind, link_name, validate_unicast
+from stack.netlink.rt_kind_row import (
+    Parm,
+    link_kind,
+    link_name,
+    validate_port_range,
+    validate_unicast,
+)
 from stack.tunnel.geneve import (
     geneve_changelink,
     geneve_config,
@@ -41,39 +47,32 @@ if TYPE_CHECKING:
 
 FLOWLABEL_MASK = 0xFFFFF
 GENEVE_N_VID = 1 << 24
+CANNOT = (
+    "Changing VNI, Port, endpoint IP address family, external, inner_proto_inherit, and UDP "
+    "checksum attributes are not supported"
+)
+PARMS = (
+    Parm("IFLA_GENEVE_PORT", 5, BE16, sets="dst_port", fixed=CANNOT),
+    Parm("IFLA_GENEVE_PORT_RANGE", 15, UNSPEC, 4, sets="port_range", fixed=CANNOT),
+    Parm("IFLA_GENEVE_COLLECT_METADATA", 6, FLAG, fixed=CANNOT),
+    Parm("IFLA_GENEVE_UDP_CSUM", 8, U8, sets="udp_csum", fixed=CANNOT),
+    Parm("IFLA_GENEVE_UDP_ZERO_CSUM6_TX", 9, U8, sets="zero_csum6_tx", fixed=CANNOT),
+    Parm("IFLA_GENEVE_UDP_ZERO_CSUM6_RX", 10, U8, sets="zero_csum6_rx", fixed=CANNOT),
+    Parm("IFLA_GENEVE_INNER_PROTO_INHERIT", 14, FLAG, fixed=CANNOT),
+    Parm("IFLA_GENEVE_TOS", 4, U8, sets="tos"),
+    Parm("IFLA_GENEVE_DF", 13, U8, sets="df"),
+    Parm("IFLA_GENEVE_LABEL", 11, BE32, sets="label"),
+)
+"""Parameters; of those that are fixed the first that a change has is named."""
 GENEVE = AttrTable(
     "IFLA_GENEVE",
     Attr("IFLA_GENEVE_ID", 1, U32),
     Attr("IFLA_GENEVE_REMOTE", 2, BE32),
     Attr("IFLA_GENEVE_TTL", 3, U8),
-    Attr("IFLA_GENEVE_TOS", 4, U8),
-    Attr("IFLA_GENEVE_PORT", 5, BE16),
-    Attr("IFLA_GENEVE_COLLECT_METADATA", 6, FLAG),
     Attr("IFLA_GENEVE_REMOTE6", 7, IN6),
-    Attr("IFLA_GENEVE_UDP_CSUM", 8, U8),
-    Attr("IFLA_GENEVE_UDP_ZERO_CSUM6_TX", 9, U8),
-    Attr("IFLA_GENEVE_UDP_ZERO_CSUM6_RX", 10, U8),
-    Attr("IFLA_GENEVE_LABEL", 11, BE32),
     Attr("IFLA_GENEVE_TTL_INHERIT", 12, U8),
-    Attr("IFLA_GENEVE_DF", 13, U8),
-    Attr("IFLA_GENEVE_INNER_PROTO_INHERIT", 14, FLAG),
-    Attr("IFLA_GENEVE_PORT_RANGE", 15, UNSPEC, 4),
+    *PARMS,
     strict_from=14,
-)
-LEFT_OUT = ("COLLECT_METADATA", "INNER_PROTO_INHERIT")
-FIXED = (
-    *("PORT", "PORT_RANGE", "COLLECT_METADATA", "UDP_CSUM"),
-    *("UDP_ZERO_CSUM6_TX", "UDP_ZERO_CSUM6_RX", "INNER_PROTO_INHERIT"),
-)
-CANNOT = (
-    "Changing VNI, Port, endpoint IP address family, external, inner_proto_inherit, and UDP "
-    "checksum attributes are not supported"
-)
-VALUES = (("TOS", "tos"), ("DF", "df"), ("LABEL", "label"), ("PORT", "dst_port"))
-SWITCHES = (
-    ("UDP_CSUM", "udp_csum"),
-    ("UDP_ZERO_CSUM6_TX", "zero_csum6_tx"),
-    ("UDP_ZERO_CSUM6_RX", "zero_csum6_rx"),
 )
 
 
@@ -83,14 +82,10 @@ def geneve_validate(tb: Attrs, data: Attrs | None) -> None:
     if data is None:
         raise NlError(errno.EINVAL, "Not enough attributes provided to perform the operation")
     if data.get("IFLA_GENEVE_ID", 0) >= GENEVE_N_VID:
-        text = "Geneve ID must be lower than 16777216"
-        raise data.wrong("IFLA_GENEVE_ID", text, errno.ERANGE)
+        raise data.wrong("IFLA_GENEVE_ID", "Geneve ID must be lower than 16777216", errno.ERANGE)
     if data.get("IFLA_GENEVE_DF", 0) > DF_INHERIT:
         raise data.wrong("IFLA_GENEVE_DF", "Invalid DF attribute")
-    if "IFLA_GENEVE_PORT_RANGE" in data:
-        low, high = PORT_RANGE.unpack_from(data["IFLA_GENEVE_PORT_RANGE"])
-        if high < low:
-            raise data.wrong("IFLA_GENEVE_PORT_RANGE", "Invalid source port range")
+    validate_port_range(data, "IFLA_GENEVE_PORT_RANGE")
 
 
 def geneve_nl2addr(data: Attrs, cfg: geneve_config, changes: bool) -> None:
@@ -105,11 +100,9 @@ def geneve_nl2addr(data: Attrs, cfg: geneve_config, changes: bool) -> None:
             raise data.wrong(f"IFLA_GENEVE_{name}", CANNOT, errno.EOPNOTSUPP)
         which = "IPv4" if family == AF_INET else "IPv6"
         if family == AF_INET6 and ipv6_addr_type(addr) & IPV6_ADDR_LINKLOCAL:
-            text = "Remote IPv6 address cannot be link-local"
-            raise data.wrong("IFLA_GENEVE_REMOTE6", text)
+            raise data.wrong("IFLA_GENEVE_REMOTE6", "Remote IPv6 address cannot be link-local")
         if is_group(family, addr):
-            text = f"Remote {which} address cannot be Multicast"
-            raise data.wrong(f"IFLA_GENEVE_{name}", text)
+            raise data.wrong(f"IFLA_GENEVE_{name}", f"Remote {which} address cannot be Multicast")
         cfg.family, cfg.remote = family, addr
 
 
@@ -125,25 +118,16 @@ def geneve_nl2info(data: Attrs, old: geneve_dev | None = None) -> geneve_config:
         cfg.ttl_inherit = bool(data["IFLA_GENEVE_TTL_INHERIT"])
     elif "IFLA_GENEVE_TTL" in data:
         cfg.ttl, cfg.ttl_inherit = data["IFLA_GENEVE_TTL"], False
-    for name in FIXED:
-        if old is not None and f"IFLA_GENEVE_{name}" in data:
-            raise data.wrong(f"IFLA_GENEVE_{name}", CANNOT, errno.EOPNOTSUPP)
-    for name in LEFT_OUT:
-        if f"IFLA_GENEVE_{name}" in data:
-            text = f"IFLA_GENEVE_{name} is not supported"
-            raise data.wrong(f"IFLA_GENEVE_{name}", text, errno.EOPNOTSUPP)
-    for name, member in VALUES:
-        if f"IFLA_GENEVE_{name}" in data:
-            setattr(cfg, member, data[f"IFLA_GENEVE_{name}"])
-    for name, member in SWITCHES:
-        if f"IFLA_GENEVE_{name}" in data:
-            setattr(cfg, member, bool(data[f"IFLA_GENEVE_{name}"]))
+    for row in PARMS:
+        if row.name in data:
+            if old is not None and row.fixed:
+                raise data.wrong(row.name, row.fixed, errno.EOPNOTSUPP)
+            row.set(cfg, data)
     cfg.label &= FLOWLABEL_MASK
     if cfg.label and cfg.family == AF_INET:
         text = "Label attribute only applies for IPv6 Geneve devices"
         raise data.wrong("IFLA_GENEVE_LABEL", text)
-    if "IFLA_GENEVE_PORT_RANGE" in data:
-        cfg.port_range = data["IFLA_GENEVE_PORT_RANGE"][: PORT_RANGE.size]
+    cfg.port_range = cfg.port_range[: PORT_RANGE.size]
     return cfg
 
 

@@ -10,30 +10,65 @@ from typing import Any
 from stack.core.netdevice import ETH_ALEN, ETH_MAX_MTU, ETH_MIN_MTU, net_device, rtnl_link_ops
 from stack.ethernet.eth import is_valid_ether_addr
 from stack.net import Net
-from stack.netlink.nlattr import Attrs, AttrTable, NlError
+from stack.netlink.nlattr import Attr, Attrs, AttrTable, NlError
+from stack.tunnel.udp_tunnel import PORT_RANGE
 
 EMPTY = AttrTable("IFLA_INFO_DATA")
 """The policy of kinds without attributes."""
 
 
+@dataclass(frozen=True, slots=True)
+class Parm(Attr):
+    """An attribute that `sets` a member of a device's parameters, to a value of the member's type.
+
+    One that sets none is what only other hosts can do. `fixed`: why a change is refused.
+    """
+
+    sets: str = ""
+    fixed: str = ""
+
+    def set(self, cfg: Any, data: Attrs) -> None:
+        """Set what the request has. Raises: NlError EOPNOTSUPP."""
+        value = data[self.name]
+        if self.sets:
+            kind = type(getattr(cfg, self.sets))
+            setattr(cfg, self.sets, kind(value))
+        elif value:
+            raise data.wrong(self.name, f"{self.name} is not supported", errno.EOPNOTSUPP)
+
+
+def validate_address(
+    tb: Attrs, size: str = "", group: str = "", name: str = "IFLA_ADDRESS", at: bool = False
+) -> None:
+    """Whether an address is one that a station may have. Raises: NlError EINVAL, EADDRNOTAVAIL.
+
+    `size` and `group` are the texts for one that is not; `at`: its place is told, too.
+    """
+    if name in tb:
+        place = tb.at.get(name, -1) if at else -1
+        if len(tb[name]) != ETH_ALEN:
+            raise NlError(errno.EINVAL, size, place)
+        if not is_valid_ether_addr(tb[name]):
+            raise NlError(errno.EADDRNOTAVAIL, group, place)
+
+
 def validate_ether(tb: Attrs, data: Attrs | None) -> None:
-    """dummy_validate and its like: the address is one that a station may have. Raises: NlError."""
-    if "IFLA_ADDRESS" in tb:
-        if len(tb["IFLA_ADDRESS"]) != ETH_ALEN:
-            raise NlError(errno.EINVAL)
-        if not is_valid_ether_addr(tb["IFLA_ADDRESS"]):
-            raise NlError(errno.EADDRNOTAVAIL)
+    """dummy_validate and its like: the address. Raises: NlError."""
+    validate_address(tb)
 
 
 def validate_unicast(tb: Attrs) -> None:
     """vxlan_validate, geneve_validate: as validate_ether, with words. Raises: NlError."""
-    if "IFLA_ADDRESS" in tb:
-        if len(tb["IFLA_ADDRESS"]) != ETH_ALEN:
-            text = "Provided link layer address is not Ethernet"
-            raise tb.wrong("IFLA_ADDRESS", text)
-        if not is_valid_ether_addr(tb["IFLA_ADDRESS"]):
-            text = "Provided Ethernet address is not unicast"
-            raise tb.wrong("IFLA_ADDRESS", text, errno.EADDRNOTAVAIL)
+    size = "Provided link layer address is not Ethernet"
+    validate_address(tb, size, "Provided Ethernet address is not unicast", at=True)
+
+
+def validate_port_range(data: Attrs, name: str) -> None:
+    """The source ports of vxlan and geneve: first and last. Raises: NlError EINVAL."""
+    if name in data:
+        low, high = PORT_RANGE.unpack_from(data[name])
+        if high < low:
+            raise data.wrong(name, "Invalid source port range")
 
 
 def validate_mtu(tb: Attrs) -> None:
@@ -76,13 +111,13 @@ class link_kind:
         return self.ops.kind
 
 
-def lower_link(net: Net, tb: Attrs) -> net_device:
+def lower_link(net: Net, tb: Attrs, unnamed: str = "", unknown: str = "") -> net_device:
     """The device of IFLA_LINK, which the kind needs. Raises: NlError EINVAL, ENODEV."""
     if "IFLA_LINK" not in tb:
-        raise NlError(errno.EINVAL)
+        raise NlError(errno.EINVAL, unnamed)
     lower = net.dev_by_index.get(tb["IFLA_LINK"])
     if lower is None:
-        raise NlError(errno.ENODEV)
+        raise NlError(errno.ENODEV, unknown)
     return lower
 
 

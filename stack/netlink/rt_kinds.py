@@ -49,7 +49,6 @@ from stack.bridge.br_stp_if import (
     br_stp_set_path_cost,
     br_stp_set_port_priority,
 )
-from stack.bridge.br_stp_timer import br_timer_value
 from stack.core.dev import dev_set_mtu
 from stack.core.errors import os_error
 from stack.core.l3mdev import l3mdev_fib_table, netif_is_l3_master
@@ -73,15 +72,20 @@ from stack.drivers.vrf import (
     vrf_newlink,
     vrf_table_taken,
 )
-from stack.ethernet.eth import is_valid_ether_addr
 from stack.net import Net
 from stack.netlink.nlattr import U32, Attrs, NlError
 from stack.netlink.rt_attrs import BR, BRPORT, IFINFOMSG, IFLA, TICK_NS, VETH, VLAN, VRF, VRF_PORT
 from stack.netlink.rt_bond import BOND_ROW
-from stack.netlink.rt_br_mcast import br_mcast_changelink, br_mcast_fill_info
+from stack.netlink.rt_br_mcast import br_mcast_changelink, br_mcast_fill_info, ticks_left
 from stack.netlink.rt_geneve import GENEVE_ROW
 from stack.netlink.rt_ipvlan import IPVLAN_ROW
-from stack.netlink.rt_kind_row import link_kind, link_name, validate_ether
+from stack.netlink.rt_kind_row import (
+    link_kind,
+    link_name,
+    lower_link,
+    validate_address,
+    validate_ether,
+)
 from stack.netlink.rt_macvlan import MACVLAN_ROW
 from stack.netlink.rt_tunnels import TUNNEL_ROWS
 from stack.netlink.rt_vxlan import VXLAN_ROW
@@ -165,6 +169,7 @@ BR_TIMES = {
     "IFLA_BR_FORWARD_DELAY": br_set_forward_delay,
     "IFLA_BR_HELLO_TIME": br_set_hello_time,
     "IFLA_BR_MAX_AGE": br_set_max_age,
+    "IFLA_BR_AGEING_TIME": br_set_ageing_time,
 }
 
 
@@ -176,8 +181,6 @@ def br_changelink(dev: net_device, tb: Attrs, data: Attrs) -> None:
             err = setter(br, data[name] * TICK_NS)
             if err:
                 raise NlError(-err)
-    if "IFLA_BR_AGEING_TIME" in data:
-        br_set_ageing_time(br, data["IFLA_BR_AGEING_TIME"] * TICK_NS)
     if "IFLA_BR_STP_STATE" in data:
         br_stp_set_enabled(br, bool(data["IFLA_BR_STP_STATE"]))
     if "IFLA_BR_PRIORITY" in data:
@@ -201,15 +204,10 @@ def br_changelink(dev: net_device, tb: Attrs, data: Attrs) -> None:
 def br_fill_info(dev: net_device) -> dict[str, Any]:
     """net/bridge/br_netlink.c."""
     br: net_bridge = dev.priv
-    timers = {
-        "IFLA_BR_HELLO_TIMER": br.hello_timer,
-        "IFLA_BR_TCN_TIMER": br.tcn_timer,
-        "IFLA_BR_TOPOLOGY_CHANGE_TIMER": br.topology_change_timer,
-    }
-    found: dict[str, Any] = {
-        name: br_timer_value(timer) // TICK_NS for name, timer in timers.items()
-    }
-    return found | {
+    return {
+        "IFLA_BR_HELLO_TIMER": ticks_left(br.hello_timer),
+        "IFLA_BR_TCN_TIMER": ticks_left(br.tcn_timer),
+        "IFLA_BR_TOPOLOGY_CHANGE_TIMER": ticks_left(br.topology_change_timer),
         "IFLA_BR_GC_TIMER": br_gc_value(br) // TICK_NS,
         "IFLA_BR_FORWARD_DELAY": br.forward_delay // TICK_NS,
         "IFLA_BR_HELLO_TIME": br.hello_time // TICK_NS,
@@ -244,13 +242,11 @@ def brport_fill(dev: net_device) -> dict[str, Any]:
     """net/bridge/br_netlink.c br_port_fill_attrs."""
     p = br_port_get(dev)
     assert p is not None
-    found: dict[str, Any] = {
+    return {
         "IFLA_BRPORT_STATE": p.state,
         "IFLA_BRPORT_PRIORITY": p.priority,
         "IFLA_BRPORT_COST": p.path_cost,
-    }
-    found |= {name: int(bool(p.flags & bit)) for name, bit in PORT_FLAGS.items()}
-    found |= {
+        **{name: int(bool(p.flags & bit)) for name, bit in PORT_FLAGS.items()},
         "IFLA_BRPORT_ROOT_ID": p.designated_root,
         "IFLA_BRPORT_BRIDGE_ID": p.designated_bridge,
         "IFLA_BRPORT_DESIGNATED_PORT": p.designated_port,
@@ -260,14 +256,9 @@ def brport_fill(dev: net_device) -> dict[str, Any]:
         "IFLA_BRPORT_TOPOLOGY_CHANGE_ACK": int(p.topology_change_ack),
         "IFLA_BRPORT_CONFIG_PENDING": int(p.config_pending),
         "IFLA_BRPORT_GROUP_FWD_MASK": p.group_fwd_mask,
-    }
-    timers = {
-        "IFLA_BRPORT_MESSAGE_AGE_TIMER": p.message_age_timer,
-        "IFLA_BRPORT_FORWARD_DELAY_TIMER": p.forward_delay_timer,
-        "IFLA_BRPORT_HOLD_TIMER": p.hold_timer,
-    }
-    found |= {name: br_timer_value(timer) // TICK_NS for name, timer in timers.items()}
-    return found | {
+        "IFLA_BRPORT_MESSAGE_AGE_TIMER": ticks_left(p.message_age_timer),
+        "IFLA_BRPORT_FORWARD_DELAY_TIMER": ticks_left(p.forward_delay_timer),
+        "IFLA_BRPORT_HOLD_TIMER": ticks_left(p.hold_timer),
         "IFLA_BRPORT_MULTICAST_ROUTER": p.multicast_router,
         "IFLA_BRPORT_MCAST_N_GROUPS": U32.put(p.mdb_n_entries),
         "IFLA_BRPORT_MCAST_MAX_GROUPS": p.mdb_max_entries,
@@ -307,11 +298,8 @@ def br_setport(dev: net_device, given: Attrs) -> None:
 
 def vlan_validate(tb: Attrs, data: Attrs | None) -> None:
     """net/8021q/vlan_netlink.c."""
-    if "IFLA_ADDRESS" in tb:
-        if len(tb["IFLA_ADDRESS"]) != ETH_ALEN:
-            raise NlError(errno.EINVAL, "8021q: Invalid link address")
-        if not is_valid_ether_addr(tb["IFLA_ADDRESS"]):
-            raise NlError(errno.EADDRNOTAVAIL, "8021q: Invalid link address")
+    text = "8021q: Invalid link address"
+    validate_address(tb, text, text)
     if data is None:
         raise NlError(errno.EINVAL, "8021q: VLAN properties not specified")
     if data.get("IFLA_VLAN_PROTOCOL", ETH_P_8021Q) not in (ETH_P_8021Q, ETH_P_8021AD):
@@ -328,11 +316,7 @@ def vlan_new(net: Net, tb: Attrs, data: Attrs) -> net_device:
     """net/8021q/vlan_netlink.c vlan_newlink."""
     if "IFLA_VLAN_ID" not in data:
         raise NlError(errno.EINVAL, "8021q: VLAN id not specified")
-    if "IFLA_LINK" not in tb:
-        raise NlError(errno.EINVAL, "8021q: link not specified")
-    real = net.dev_by_index.get(tb["IFLA_LINK"])
-    if real is None:
-        raise NlError(errno.ENODEV, "8021q: link does not exist")
+    real = lower_link(net, tb, "8021q: link not specified", "8021q: link does not exist")
     flags = VLAN_FLAG_REORDER_HDR
     if "IFLA_VLAN_FLAGS" in data:
         value, mask = VLAN_FLAGS.unpack_from(data["IFLA_VLAN_FLAGS"])
@@ -373,11 +357,7 @@ def vlan_link(dev: net_device) -> net_device | None:
 
 def vrf_validate(tb: Attrs, data: Attrs | None) -> None:
     """drivers/net/vrf.c."""
-    if "IFLA_ADDRESS" in tb:
-        if len(tb["IFLA_ADDRESS"]) != ETH_ALEN:
-            raise tb.wrong("IFLA_ADDRESS", "Invalid hardware address")
-        if not is_valid_ether_addr(tb["IFLA_ADDRESS"]):
-            raise tb.wrong("IFLA_ADDRESS", "Invalid hardware address", errno.EADDRNOTAVAIL)
+    validate_address(tb, "Invalid hardware address", "Invalid hardware address", at=True)
 
 
 def vrf_new(net: Net, tb: Attrs, data: Attrs) -> net_device:
@@ -424,13 +404,7 @@ ROWS = (
     link_kind(veth_link_ops, veth_new, VETH, veth_validate, link=veth_link),
     link_kind(tun_link_ops, validate=tun_validate),
     link_kind(
-        vlan_link_ops,
-        vlan_new,
-        VLAN,
-        vlan_validate,
-        vlan_changelink,
-        vlan_fill_info,
-        vlan_link,
+        vlan_link_ops, vlan_new, VLAN, vlan_validate, vlan_changelink, vlan_fill_info, vlan_link
     ),
     link_kind(
         br_link_ops,

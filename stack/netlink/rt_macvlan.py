@@ -26,13 +26,11 @@ from stack.drivers.macvlan_dev import (
     macvlan_dev,
 )
 from stack.drivers.stacked import stacked_get_iflink
-from stack.ethernet.eth import is_valid_ether_addr
 from stack.net import Net
 from stack.netlink.netlink_sock import NLM_F_REPLACE
 from stack.netlink.nlattr import (
     BINARY,
     NESTED,
-    NLA_HDR,
     NLA_HDRLEN,
     NLA_TYPE_MASK,
     REJECT,
@@ -43,12 +41,14 @@ from stack.netlink.nlattr import (
     Attrs,
     AttrTable,
     NlError,
-    put_attr,
+    nest,
+    nla_for_each,
 )
 from stack.netlink.rt_kind_row import (
     link_kind,
     link_name,
     lower_link,
+    validate_address,
     validate_ether,
     validate_mtu,
 )
@@ -83,11 +83,7 @@ def macvlan_validate(tb: Attrs, data: Attrs | None) -> None:
         raise NlError(errno.EINVAL)
     if data.get("IFLA_MACVLAN_MACADDR_MODE", 0) > MACVLAN_MACADDR_SET:
         raise NlError(errno.EINVAL)
-    if "IFLA_MACVLAN_MACADDR" in data:
-        if len(data["IFLA_MACVLAN_MACADDR"]) != ETH_ALEN:
-            raise NlError(errno.EINVAL)
-        if not is_valid_ether_addr(data["IFLA_MACVLAN_MACADDR"]):
-            raise NlError(errno.EADDRNOTAVAIL)
+    validate_address(data, name="IFLA_MACVLAN_MACADDR")
     if "IFLA_MACVLAN_MACADDR_COUNT" in data:
         raise NlError(errno.EINVAL)
 
@@ -96,13 +92,9 @@ def named_sources(data: Attrs) -> list[bytes]:
     """The senders of a request: IFLA_MACVLAN_MACADDR, and those of MACADDR_DATA."""
     found = [data["IFLA_MACVLAN_MACADDR"]] if "IFLA_MACVLAN_MACADDR" in data else []
     rest: bytes = data.get("IFLA_MACVLAN_MACADDR_DATA", b"")
-    while len(rest) >= NLA_HDRLEN:
-        size, kind = NLA_HDR.unpack_from(rest)
-        if not NLA_HDRLEN <= size <= len(rest):
-            break
-        if kind & NLA_TYPE_MASK == IFLA_MACVLAN_MACADDR and size == NLA_HDRLEN + ETH_ALEN:
-            found.append(rest[NLA_HDRLEN:size])
-        rest = rest[size + 3 & ~3 :]
+    for kind, at, end in nla_for_each(rest):
+        if kind & NLA_TYPE_MASK == IFLA_MACVLAN_MACADDR and end - at == NLA_HDRLEN + ETH_ALEN:
+            found.append(rest[at + NLA_HDRLEN : end])
     return found
 
 
@@ -214,15 +206,14 @@ def macvlan_eth_hash(addr: bytes) -> int:
 def macvlan_fill_info(dev: net_device) -> dict[str, Any]:
     """IFLA_INFO_DATA; senders by bucket, of one bucket the last one first."""
     vlan: macvlan_dev = dev.priv
-    told = bytearray()
-    for addr in sorted(vlan.sources, key=macvlan_eth_hash):
-        put_attr(told, IFLA_MACVLAN_MACADDR, addr)
+    sources = sorted(vlan.sources, key=macvlan_eth_hash)
+    told = b"".join([nest(IFLA_MACVLAN_MACADDR, addr) for addr in sources])
     cutoff = vlan.port.bc_cutoff
     return {
         "IFLA_MACVLAN_MODE": vlan.mode,
         "IFLA_MACVLAN_FLAGS": vlan.flags,
         "IFLA_MACVLAN_MACADDR_COUNT": len(vlan.sources),
-        "IFLA_MACVLAN_MACADDR_DATA": bytes(told) or None,
+        "IFLA_MACVLAN_MACADDR_DATA": told or None,
         "IFLA_MACVLAN_BC_QUEUE_LEN": vlan.bc_queue_len_req,
         "IFLA_MACVLAN_BC_QUEUE_LEN_USED": U32.put(vlan.port.bc_queue_len_used),
         "IFLA_MACVLAN_BC_CUTOFF": cutoff if cutoff != 1 else None,

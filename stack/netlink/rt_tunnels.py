@@ -1,7 +1,7 @@
 """IFLA_INFO_DATA of tunnels: ipip, sit, gre, gretap, ip6tnl, ip6gre, ip6gretap.
 
 uapi/linux/if_tunnel.h has two lists of attributes, one for those with GRE and one for the others.
-What both call the same, such as LOCAL and TTL, is read and told by one function. Read PARM first.
+What both call the same, such as LOCAL and TTL, is read and told by one function. Read ATTRS first.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from stack.netlink.nlattr import (
     Attr,
     Attrs,
     AttrTable,
+    AttrType,
     NlError,
 )
 from stack.netlink.rt_kind_row import link_kind, link_name, validate_ether
@@ -32,61 +33,47 @@ from stack.tunnel.gre import GRE_KEY, GRE_ROUTING, GRE_VERSION
 from stack.tunnel.ip_tunnel import IPPROTO_IPIP, KINDS, ip_tunnel, ip_tunnel_parm, tunnel_kind
 from stack.tunnel.tunnels import TUNNEL_OPS, tunnel_changelink, tunnel_newlink
 
+ATTRS: tuple[tuple[str, str, AttrType, int, int], ...] = (
+    ("LINK", "link", U32, 1, 1),
+    ("LOCAL", "local", IN6, 2, 6),
+    ("REMOTE", "remote", IN6, 3, 7),
+    ("TTL", "ttl", U8, 4, 8),
+    ("TOS", "tos", U8, 5, 9),
+    ("ENCAP_LIMIT", "encap_limit", U8, 6, 11),
+    ("FLAGS", "flags", U32, 8, 13),
+    ("PROTO", "proto", U8, 9, 0),
+    ("IFLAGS", "i_flags", BE16, 0, 2),
+    ("OFLAGS", "o_flags", BE16, 0, 3),
+    ("IKEY", "i_key", BE32, 0, 4),
+    ("OKEY", "o_key", BE32, 0, 5),
+    ("FWMARK", "fwmark", U32, 20, 20),
+    ("FLOWINFO", "", BE32, 7, 12),
+    ("PMTUDISC", "", U8, 10, 10),
+    ("ENCAP_TYPE", "", U16, 15, 14),
+    ("ENCAP_FLAGS", "", U16, 16, 15),
+    ("ENCAP_SPORT", "", BE16, 17, 16),
+    ("ENCAP_DPORT", "", BE16, 18, 17),
+    ("COLLECT_METADATA", "", FLAG, 19, 18),
+    ("IGNORE_DF", "", U8, 0, 19),
+)
+"""Name without prefix, member of ip_tunnel_parm, type, number of IFLA_IPTUN_* and of IFLA_GRE_*.
 
-def iptun_table(six: bool, flags: Any) -> AttrTable:
-    """IFLA_IPTUN_*, with addresses of the family outside."""
-    addr = IN6 if six else BE32
-    return AttrTable(
-        "IFLA_IPTUN",
-        Attr("IFLA_IPTUN_LINK", 1, U32),
-        Attr("IFLA_IPTUN_LOCAL", 2, addr),
-        Attr("IFLA_IPTUN_REMOTE", 3, addr),
-        Attr("IFLA_IPTUN_TTL", 4, U8),
-        Attr("IFLA_IPTUN_TOS", 5, U8),
-        Attr("IFLA_IPTUN_ENCAP_LIMIT", 6, U8),
-        Attr("IFLA_IPTUN_FLOWINFO", 7, BE32),
-        Attr("IFLA_IPTUN_FLAGS", 8, flags),
-        Attr("IFLA_IPTUN_PROTO", 9, U8),
-        Attr("IFLA_IPTUN_PMTUDISC", 10, U8),
-        Attr("IFLA_IPTUN_ENCAP_TYPE", 15, U16),
-        Attr("IFLA_IPTUN_ENCAP_FLAGS", 16, U16),
-        Attr("IFLA_IPTUN_ENCAP_SPORT", 17, BE16),
-        Attr("IFLA_IPTUN_ENCAP_DPORT", 18, BE16),
-        Attr("IFLA_IPTUN_COLLECT_METADATA", 19, FLAG),
-        Attr("IFLA_IPTUN_FWMARK", 20, U32),
-    )
-
-
-def gre_table(six: bool) -> AttrTable:
-    """IFLA_GRE_*, with addresses of the family outside."""
-    addr = IN6 if six else BE32
-    return AttrTable(
-        "IFLA_GRE",
-        Attr("IFLA_GRE_LINK", 1, U32),
-        Attr("IFLA_GRE_IFLAGS", 2, BE16),
-        Attr("IFLA_GRE_OFLAGS", 3, BE16),
-        Attr("IFLA_GRE_IKEY", 4, BE32),
-        Attr("IFLA_GRE_OKEY", 5, BE32),
-        Attr("IFLA_GRE_LOCAL", 6, addr),
-        Attr("IFLA_GRE_REMOTE", 7, addr),
-        Attr("IFLA_GRE_TTL", 8, U8),
-        Attr("IFLA_GRE_TOS", 9, U8),
-        Attr("IFLA_GRE_PMTUDISC", 10, U8),
-        Attr("IFLA_GRE_ENCAP_LIMIT", 11, U8),
-        Attr("IFLA_GRE_FLOWINFO", 12, BE32),
-        Attr("IFLA_GRE_FLAGS", 13, U32),
-        Attr("IFLA_GRE_ENCAP_TYPE", 14, U16),
-        Attr("IFLA_GRE_ENCAP_FLAGS", 15, U16),
-        Attr("IFLA_GRE_ENCAP_SPORT", 16, BE16),
-        Attr("IFLA_GRE_ENCAP_DPORT", 17, BE16),
-        Attr("IFLA_GRE_COLLECT_METADATA", 18, FLAG),
-        Attr("IFLA_GRE_IGNORE_DF", 19, U8),
-        Attr("IFLA_GRE_FWMARK", 20, U32),
-    )
+0: only the other list has it.
+"""
+PARM = tuple((name, member) for name, member, *_ in ATTRS if member)
+"""Attributes that set a member, in the order in which they are told."""
 
 
-IPTUN4, SIT, IPTUN6 = iptun_table(False, U32), iptun_table(False, U16), iptun_table(True, U32)
-GRE4, GRE6 = gre_table(False), gre_table(True)
+def tunnel_table(gre: bool, addr: AttrType, flags: AttrType = U32) -> AttrTable:
+    """IFLA_GRE_* or IFLA_IPTUN_*, with addresses of the family outside."""
+    prefix = "IFLA_GRE" if gre else "IFLA_IPTUN"
+    own = {"LOCAL": addr, "REMOTE": addr, "FLAGS": flags}
+    rows = ((name, numbers[gre], own.get(name, kind)) for name, _, kind, *numbers in ATTRS)
+    return AttrTable(prefix, *(Attr(f"{prefix}_{name}", at, kind) for name, at, kind in rows if at))
+
+
+IPTUN4, SIT = tunnel_table(False, BE32), tunnel_table(False, BE32, U16)
+IPTUN6, GRE4, GRE6 = tunnel_table(False, IN6), tunnel_table(True, BE32), tunnel_table(True, IN6)
 POLICIES = {
     "ipip": IPTUN4,
     "sit": SIT,
@@ -97,22 +84,6 @@ POLICIES = {
     "ip6gretap": GRE6,
 }
 
-PARM: tuple[tuple[str, str], ...] = (
-    ("LINK", "link"),
-    ("LOCAL", "local"),
-    ("REMOTE", "remote"),
-    ("TTL", "ttl"),
-    ("TOS", "tos"),
-    ("ENCAP_LIMIT", "encap_limit"),
-    ("FLAGS", "flags"),
-    ("PROTO", "proto"),
-    ("IFLAGS", "i_flags"),
-    ("OFLAGS", "o_flags"),
-    ("IKEY", "i_key"),
-    ("OKEY", "o_key"),
-    ("FWMARK", "fwmark"),
-)
-"""Attributes, without their prefix, and the members of ip_tunnel_parm that they set."""
 SIX_ONLY = ("ENCAP_LIMIT", "FLOWINFO")
 FLOWLABEL_MASK, TCLASS_SHIFT = 0xFFFFF, 20
 
@@ -202,11 +173,8 @@ class tunnel_link:
             found[prefix + "PMTUDISC"] = int(p.pmtudisc)
             if self.kind.gre:
                 found["IFLA_GRE_IGNORE_DF"] = int(p.ignore_df)
-        found[prefix + "ENCAP_TYPE"] = 0
-        found[prefix + "ENCAP_SPORT"] = 0
-        found[prefix + "ENCAP_DPORT"] = 0
-        found[prefix + "ENCAP_FLAGS"] = 0
-        return found
+        encap = ("ENCAP_TYPE", "ENCAP_SPORT", "ENCAP_DPORT", "ENCAP_FLAGS")
+        return found | {prefix + name: 0 for name in encap}
 
     def link(self, dev: net_device) -> net_device | None:
         """ip_tunnel_get_iflink: the interface that was asked for."""

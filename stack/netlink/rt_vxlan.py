@@ -34,8 +34,13 @@ from stack.netlink.nlattr import (
     AttrTable,
     NlError,
 )
-from stack.netlink.rt_kind_row import link_kind, link_name, validate_unicast
-from stack.tunnel.udp_tunnel import PORT_RANGE
+from stack.netlink.rt_kind_row import (
+    Parm,
+    link_kind,
+    link_name,
+    validate_port_range,
+    validate_unicast,
+)
 from stack.tunnel.vxlan import (
     vxlan_changelink,
     vxlan_config,
@@ -51,71 +56,49 @@ from stack.tunnel.vxlan import (
 )
 
 FLOWLABEL_MASK = 0xFFFFF
+CANNOT = "vxlan: cannot change {} flag"
+PARMS = (
+    Parm("IFLA_VXLAN_LINK", 3, U32, sets="link"),
+    Parm("IFLA_VXLAN_TOS", 6, U8, sets="tos"),
+    Parm("IFLA_VXLAN_TTL", 5, U8, sets="ttl"),
+    Parm("IFLA_VXLAN_TTL_INHERIT", 28, FLAG, sets="ttl_inherit", fixed=CANNOT),
+    Parm("IFLA_VXLAN_LABEL", 26, BE32, sets="label"),
+    Parm("IFLA_VXLAN_LEARNING", 7, U8, sets="learning"),
+    Parm("IFLA_VXLAN_AGEING", 8, U32, sets="age_s"),
+    Parm("IFLA_VXLAN_PROXY", 11, U8, fixed=CANNOT),
+    Parm("IFLA_VXLAN_RSC", 12, U8, fixed=CANNOT),
+    Parm("IFLA_VXLAN_L2MISS", 13, U8, fixed=CANNOT),
+    Parm("IFLA_VXLAN_L3MISS", 14, U8, fixed=CANNOT),
+    Parm("IFLA_VXLAN_LIMIT", 9, U32, sets="addrmax", fixed="Cannot change limit"),
+    Parm("IFLA_VXLAN_COLLECT_METADATA", 25, U8, fixed=CANNOT),
+    Parm(
+        "IFLA_VXLAN_PORT_RANGE", 10, UNSPEC, 4, sets="port_range", fixed="Cannot change port range"
+    ),
+    Parm("IFLA_VXLAN_PORT", 15, BE16, sets="dst_port", fixed="Cannot change port"),
+    Parm("IFLA_VXLAN_UDP_CSUM", 18, U8, sets="udp_csum", fixed="Cannot change UDP_CSUM flag"),
+    Parm("IFLA_VXLAN_UDP_ZERO_CSUM6_TX", 19, U8, sets="zero_csum6_tx", fixed=CANNOT),
+    Parm("IFLA_VXLAN_UDP_ZERO_CSUM6_RX", 20, U8, sets="zero_csum6_rx", fixed=CANNOT),
+    Parm("IFLA_VXLAN_REMCSUM_TX", 21, U8, fixed=CANNOT),
+    Parm("IFLA_VXLAN_REMCSUM_RX", 22, U8, fixed=CANNOT),
+    Parm("IFLA_VXLAN_GBP", 23, FLAG, fixed=CANNOT),
+    Parm("IFLA_VXLAN_GPE", 27, FLAG, fixed=CANNOT),
+    Parm("IFLA_VXLAN_REMCSUM_NOPARTIAL", 24, FLAG, fixed=CANNOT),
+    Parm("IFLA_VXLAN_DF", 29, U8, sets="df"),
+)
+"""Parameters in the order in which they are looked at."""
 VXLAN = AttrTable(
     "IFLA_VXLAN",
     Attr("IFLA_VXLAN_ID", 1, U32),
     Attr("IFLA_VXLAN_GROUP", 2, BE32),
-    Attr("IFLA_VXLAN_LINK", 3, U32),
     Attr("IFLA_VXLAN_LOCAL", 4, BE32),
-    Attr("IFLA_VXLAN_TTL", 5, U8),
-    Attr("IFLA_VXLAN_TOS", 6, U8),
-    Attr("IFLA_VXLAN_LEARNING", 7, U8),
-    Attr("IFLA_VXLAN_AGEING", 8, U32),
-    Attr("IFLA_VXLAN_LIMIT", 9, U32),
-    Attr("IFLA_VXLAN_PORT_RANGE", 10, UNSPEC, 4),
-    Attr("IFLA_VXLAN_PROXY", 11, U8),
-    Attr("IFLA_VXLAN_RSC", 12, U8),
-    Attr("IFLA_VXLAN_L2MISS", 13, U8),
-    Attr("IFLA_VXLAN_L3MISS", 14, U8),
-    Attr("IFLA_VXLAN_PORT", 15, BE16),
     Attr("IFLA_VXLAN_GROUP6", 16, IN6),
     Attr("IFLA_VXLAN_LOCAL6", 17, IN6),
-    Attr("IFLA_VXLAN_UDP_CSUM", 18, U8),
-    Attr("IFLA_VXLAN_UDP_ZERO_CSUM6_TX", 19, U8),
-    Attr("IFLA_VXLAN_UDP_ZERO_CSUM6_RX", 20, U8),
-    Attr("IFLA_VXLAN_REMCSUM_TX", 21, U8),
-    Attr("IFLA_VXLAN_REMCSUM_RX", 22, U8),
-    Attr("IFLA_VXLAN_GBP", 23, FLAG),
-    Attr("IFLA_VXLAN_REMCSUM_NOPARTIAL", 24, FLAG),
-    Attr("IFLA_VXLAN_COLLECT_METADATA", 25, U8),
-    Attr("IFLA_VXLAN_LABEL", 26, BE32),
-    Attr("IFLA_VXLAN_GPE", 27, FLAG),
-    Attr("IFLA_VXLAN_TTL_INHERIT", 28, FLAG),
-    Attr("IFLA_VXLAN_DF", 29, U8),
     Attr("IFLA_VXLAN_LOCALBYPASS", 31, U8, legal=range(2)),
+    *PARMS,
     last=34,
     strict_from=31,
 )
-VALUE, SWITCH, LEFT_OUT = range(3)
-CANNOT = "vxlan: cannot change {} flag"
-WHAT: tuple[tuple[str, int, str, str], ...] = (
-    ("LINK", VALUE, "link", ""),
-    ("TOS", VALUE, "tos", ""),
-    ("TTL", VALUE, "ttl", ""),
-    ("TTL_INHERIT", SWITCH, "ttl_inherit", CANNOT),
-    ("LABEL", VALUE, "label", ""),
-    ("LEARNING", SWITCH, "learning", ""),
-    ("AGEING", VALUE, "age_s", ""),
-    ("PROXY", LEFT_OUT, "", CANNOT),
-    ("RSC", LEFT_OUT, "", CANNOT),
-    ("L2MISS", LEFT_OUT, "", CANNOT),
-    ("L3MISS", LEFT_OUT, "", CANNOT),
-    ("LIMIT", VALUE, "addrmax", "Cannot change limit"),
-    ("COLLECT_METADATA", LEFT_OUT, "", CANNOT),
-    ("PORT_RANGE", VALUE, "port_range", "Cannot change port range"),
-    ("PORT", VALUE, "dst_port", "Cannot change port"),
-    ("UDP_CSUM", SWITCH, "udp_csum", "Cannot change UDP_CSUM flag"),
-    ("UDP_ZERO_CSUM6_TX", SWITCH, "zero_csum6_tx", CANNOT),
-    ("UDP_ZERO_CSUM6_RX", SWITCH, "zero_csum6_rx", CANNOT),
-    ("REMCSUM_TX", LEFT_OUT, "", CANNOT),
-    ("REMCSUM_RX", LEFT_OUT, "", CANNOT),
-    ("GBP", LEFT_OUT, "", CANNOT),
-    ("GPE", LEFT_OUT, "", CANNOT),
-    ("REMCSUM_NOPARTIAL", LEFT_OUT, "", CANNOT),
-    ("DF", VALUE, "df", ""),
-)
-"""Attributes in the order in which they are looked at: kind, member, why a change is refused."""
-NOT_HERE = {f"IFLA_VXLAN_{name}" for name, kind, _, _ in WHAT if kind == LEFT_OUT}
+NOT_HERE = {row.name for row in PARMS if not row.sets}
 """What only other hosts can do."""
 
 
@@ -125,15 +108,10 @@ def vxlan_validate(tb: Attrs, data: Attrs | None) -> None:
     if not ETH_MIN_MTU <= tb.get("IFLA_MTU", ETH_MIN_MTU) <= ETH_MAX_MTU:
         raise tb.wrong("IFLA_MTU", "MTU must be between 68 and 65535")
     if data is None:
-        text = "Required attributes not provided to perform the operation"
-        raise NlError(errno.EINVAL, text)
+        raise NlError(errno.EINVAL, "Required attributes not provided to perform the operation")
     if data.get("IFLA_VXLAN_ID", 0) >= 1 << 24:
-        text = "VXLAN ID must be lower than 16777216"
-        raise data.wrong("IFLA_VXLAN_ID", text, errno.ERANGE)
-    if "IFLA_VXLAN_PORT_RANGE" in data:
-        low, high = PORT_RANGE.unpack_from(data["IFLA_VXLAN_PORT_RANGE"])
-        if high < low:
-            raise data.wrong("IFLA_VXLAN_PORT_RANGE", "Invalid source port range")
+        raise data.wrong("IFLA_VXLAN_ID", "VXLAN ID must be lower than 16777216", errno.ERANGE)
+    validate_port_range(data, "IFLA_VXLAN_PORT_RANGE")
     if data.get("IFLA_VXLAN_DF", 0) > 2:
         raise data.wrong("IFLA_VXLAN_DF", "Invalid DF attribute")
 
@@ -167,17 +145,13 @@ def vxlan_nl2conf(tb: Attrs, data: Attrs, old: vxlan_dev | None = None) -> vxlan
         raise NlError(errno.EOPNOTSUPP, "Cannot change VNI")
     cfg.vni = vni
     vxlan_nl2addrs(data, cfg, old is not None)
-    for name, kind, member, fixed in WHAT:
-        value = data.get(f"IFLA_VXLAN_{name}")
-        if value is None:
+    for row in PARMS:
+        if row.name not in data:
             continue
-        if old is not None and fixed:
-            raise NlError(errno.EOPNOTSUPP, fixed.format(name))
-        if kind != LEFT_OUT:
-            setattr(cfg, member, bool(value) if kind == SWITCH else value)
-        elif value:
-            text = f"IFLA_VXLAN_{name} is not supported"
-            raise data.wrong(f"IFLA_VXLAN_{name}", text, errno.EOPNOTSUPP)
+        if old is not None and row.fixed:
+            what = row.name.removeprefix("IFLA_VXLAN_")
+            raise NlError(errno.EOPNOTSUPP, row.fixed.format(what))
+        row.set(cfg, data)
     if old is not None and "IFLA_MTU" in tb:
         raise NlError(errno.EOPNOTSUPP, "Cannot change mtu")
     cfg.label &= FLOWLABEL_MASK
@@ -248,10 +222,6 @@ def vxlan_fdb_parse(vxlan: vxlan_dev, tb: Attrs) -> vxlan_rdst:
         if len(tb["NDA_DST"]) != size:
             raise NlError(errno.EAFNOSUPPORT)
         remote = int.from_bytes(tb["NDA_DST"], "big")
-    for name, bytes_ in (("NDA_PORT", 2), ("NDA_VNI", 4), ("NDA_IFINDEX", 4)):
-        value = tb.get(name)
-        if isinstance(value, bytes) and len(value) != bytes_:
-            raise tb.wrong(name, "")
     port, vni = tb.get("NDA_PORT", cfg.dst_port), tb.get("NDA_VNI", cfg.vni)
     rdst = vxlan_rdst(remote, port, vni)
     rdst.ifindex = tb.get("NDA_IFINDEX", 0)
