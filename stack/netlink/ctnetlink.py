@@ -56,7 +56,7 @@ from stack.netfilter.nf_conntrack_life import (
 from stack.netfilter.nf_conntrack_proto_tcp import TCP_CONNTRACK_MAX
 from stack.netfilter.nf_conntrack_table import nf_conntrack_alloc, nf_conntrack_find_get
 from stack.netfilter.nf_conntrack_tuple import ICMP_INVERSE, ICMPV6_INVERSE
-from stack.netlink.af_netlink import netlink_dump_start, netlink_reply, nlmsg_notify, nlmsg_put
+from stack.netlink.af_netlink import netlink_dump_start, netlink_reply, nlmsg_notify, nlmsg_part
 from stack.netlink.ct_attrs import CTA, CTA_STATS, CTA_STATS_GLOBAL, NFGENMSG
 from stack.netlink.netlink_sock import (
     NETLINK_NETFILTER,
@@ -117,17 +117,15 @@ def nf_ct_get_id(ct: nf_conn) -> int:
 
 def fill_tcp(tcp: ip_ct_tcp, destroyed: bool = False) -> dict[str, Any]:
     """net/netfilter/nf_conntrack_proto_tcp.c tcp_to_nlattr. Of one that ends, only the state."""
-    if destroyed:
-        return {"CTA_PROTOINFO_TCP": {"CTA_PROTOINFO_TCP_STATE": tcp.state}}
-    return {
-        "CTA_PROTOINFO_TCP": {
-            "CTA_PROTOINFO_TCP_STATE": tcp.state,
+    told: dict[str, Any] = {"CTA_PROTOINFO_TCP_STATE": tcp.state}
+    if not destroyed:
+        told |= {
             "CTA_PROTOINFO_TCP_WSCALE_ORIGINAL": tcp.orig.td_scale,
             "CTA_PROTOINFO_TCP_WSCALE_REPLY": tcp.reply.td_scale,
             "CTA_PROTOINFO_TCP_FLAGS_ORIGINAL": bytes((tcp.orig.flags & 0xFF, 0)),
             "CTA_PROTOINFO_TCP_FLAGS_REPLY": bytes((tcp.reply.flags & 0xFF, 0)),
         }
-    }
+    return {"CTA_PROTOINFO_TCP": told}
 
 
 def ctnetlink_fill_info(ct: nf_conn, use: int = 1) -> bytes:
@@ -194,7 +192,7 @@ def family_of(nlh: nlmsg) -> int:
     return nlh.payload[0]
 
 
-def need(found: Attrs, *names: str) -> None:
+def need(found: dict[str, Any], *names: str) -> None:
     """Raises: NlError EINVAL: an attribute is missing."""
     if any(name not in found for name in names):
         raise NlError(errno.EINVAL)
@@ -293,23 +291,20 @@ def ctnetlink_alloc_filter(nlh: nlmsg, tb: Attrs) -> Fits:
 
 
 FILTER_PLACES = (
-    *((0x1, 2, -1), (0x2, 4, -1), (0x8, 1, -1), (0x10, 3, -1), (0x20, 5, -1)),
-    *((0x40, 5, 0xFF00), (0x80, 5, 0xFF), (0x100, 3, -1)),
-    *((0x200, 5, 0xFF00), (0x400, 5, 0xFF), (0x800, 3, -1)),
+    (0x1, "CTA_IP_{}_SRC", 2, -1),
+    (0x2, "CTA_IP_{}_DST", 4, -1),
+    (0x8, "CTA_PROTO_NUM", 1, -1),
+    (0x10, "CTA_PROTO_SRC_PORT", 3, -1),
+    (0x20, "CTA_PROTO_DST_PORT", 5, -1),
+    (0x40, "CTA_PROTO_ICMP_TYPE", 5, 0xFF00),
+    (0x80, "CTA_PROTO_ICMP_CODE", 5, 0xFF),
+    (0x100, "CTA_PROTO_ICMP_ID", 3, -1),
+    (0x200, "CTA_PROTO_ICMPV6_TYPE", 5, 0xFF00),
+    (0x400, "CTA_PROTO_ICMPV6_CODE", 5, 0xFF),
+    (0x800, "CTA_PROTO_ICMPV6_ID", 3, -1),
 )
-"""CTA_FILTER_F_* -> the member of a tuple, and which of its bits."""
+"""CTA_FILTER_F_*, the attribute, the member of a tuple, and which of its bits."""
 FILTER_ALL = (1 << 12) - 1
-FILTER_ATTRS = {
-    0x10: "CTA_PROTO_SRC_PORT",
-    0x20: "CTA_PROTO_DST_PORT",
-    0x40: "CTA_PROTO_ICMP_TYPE",
-    0x80: "CTA_PROTO_ICMP_CODE",
-    0x100: "CTA_PROTO_ICMP_ID",
-    0x200: "CTA_PROTO_ICMPV6_TYPE",
-    0x400: "CTA_PROTO_ICMPV6_CODE",
-    0x800: "CTA_PROTO_ICMPV6_ID",
-    0x8: "CTA_PROTO_NUM",
-}
 
 
 def tuple_filter(nlh: nlmsg, tb: Attrs) -> list[tuple[bool, int, int, int]]:
@@ -340,18 +335,13 @@ def tuple_filter(nlh: nlmsg, tb: Attrs) -> list[tuple[bool, int, int, int]]:
 def wanted_members(given: Attrs, flags: int, family: int) -> list[tuple[int, int, int]]:
     """The members of a tuple that flags name. Raises: NlError EINVAL: one is not given."""
     version = "V4" if family == NFPROTO_IPV4 else "V6"
-    ip, proto = given.get("CTA_TUPLE_IP", Attrs()), given.get("CTA_TUPLE_PROTO", Attrs())
+    members = {**given.get("CTA_TUPLE_IP", {}), **given.get("CTA_TUPLE_PROTO", {})}
     found = []
-    for bit, at, mask in FILTER_PLACES:
-        if not flags & bit:
-            continue
-        if bit <= 2:
-            name, where = f"CTA_IP_{version}_{'SRC' if bit == 1 else 'DST'}", ip
-        else:
-            name, where = FILTER_ATTRS[bit], proto
-        need(where, name)
-        value = where[name] << 8 if mask == 0xFF00 else where[name]
-        found.append((at, mask, value))
+    for bit, name, at, mask in FILTER_PLACES:
+        if flags & bit:
+            name = name.format(version)
+            need(members, name)
+            found.append((at, mask, members[name] << 8 if mask == 0xFF00 else members[name]))
     return found
 
 
@@ -384,7 +374,7 @@ def dump_table(nlh: nlmsg, fits: Fits, zero: bool) -> Iterator[bytes]:
     for ct in connections(nlh.sk.net):
         if ct.status & IPS_DYING or not fits(ct):
             continue
-        yield nlmsg_put(ct_type(CT_NEW), 0, nlh.seq, nlh.sk.portid, ctnetlink_fill_info(ct))
+        yield nlmsg_part(nlh, ct_type(CT_NEW), ctnetlink_fill_info(ct))
         if zero:
             ct.orig_packets = ct.orig_bytes = ct.reply_packets = ct.reply_bytes = 0
 
@@ -503,22 +493,12 @@ def ctnetlink_stat_ct_cpu(nlh: nlmsg, tb: Attrs) -> None:
     if not nlh.flags & NLM_F_DUMP:
         return
     stat = nlh.sk.net.ct.stat
-    told = {
-        "FOUND": stat.found,
-        "INVALID": stat.invalid,
-        "INSERT": stat.insert,
-        "INSERT_FAILED": stat.insert_failed,
-        "DROP": stat.drop,
-        "EARLY_DROP": stat.early_drop,
-        "ERROR": stat.error,
-        "SEARCH_RESTART": stat.search_restart,
-        "CLASH_RESOLVE": stat.clash_resolve,
-        "CHAIN_TOOLONG": 0,
-    }
-    payload = NFGENMSG.pack(0, 0, 0) + CTA_STATS.build(
-        {f"CTA_STATS_{name}": value & 0xFFFFFFFF for name, value in told.items()}
-    )
-    message = nlmsg_put(ct_type(CT_GET_STATS_CPU), 0, nlh.seq, nlh.sk.portid, payload)
+    told = {}
+    for name in CTA_STATS.by_name:
+        counter = name.removeprefix("CTA_STATS_").lower()
+        told[name] = getattr(stat, counter, 0) & 0xFFFFFFFF  # chains are never too long here
+    payload = NFGENMSG.pack(0, 0, 0) + CTA_STATS.build(told)
+    message = nlmsg_part(nlh, ct_type(CT_GET_STATS_CPU), payload)
     netlink_dump_start(nlh, netlink_callback(nlh, iter((message,))))
 
 
