@@ -29,8 +29,9 @@ from stack.netlink.af_netlink import netlink_reply
 from stack.netlink.netlink_sock import NLMSG_HDRLEN, nlmsg
 from stack.netlink.nlattr import DEPRECATED_STRICT, LIBERAL, Attrs, NlError
 from stack.netlink.rt_attrs import RTA4, RTA6, RTA_CACHE, RTMSG
-from stack.netlink.rt_link import header
+from stack.netlink.rt_link import header, only
 from stack.netlink.rt_route import (
+    RTM_F_CLONED,
     fib_dump_info,
     in6_prefix,
     metrics_fill,
@@ -39,7 +40,7 @@ from stack.netlink.rt_route import (
     via_fill,
 )
 
-RTM_F_CLONED, RTM_F_LOOKUP_TABLE, RTM_F_FIB_MATCH = 0x200, 0x1000, 0x2000
+RTM_F_LOOKUP_TABLE, RTM_F_FIB_MATCH = 0x1000, 0x2000
 KNOWN = (
     *("RTA_IIF", "RTA_OIF", "RTA_DST", "RTA_SRC", "RTA_MARK"),
     *("RTA_UID", "RTA_IP_PROTO", "RTA_SPORT", "RTA_DPORT", "RTA_FLOWLABEL"),
@@ -72,9 +73,7 @@ def getroute_attrs(nlh: nlmsg, v6: bool) -> tuple[Attrs, int, int]:
     if ("RTA_SRC" in tb and not src) or ("RTA_DST" in tb and not dst):
         text = f"{name}: rtm_src_len and rtm_dst_len must be {most} for {'IPv6' if v6 else 'IPv4'}"
         raise NlError(errno.EINVAL, text)
-    for attr in tb:
-        if attr not in KNOWN:
-            raise NlError(errno.EINVAL, f"{name}: Unsupported attribute in {what}")
+    only(tb, KNOWN, f"{name}: Unsupported attribute in {what}")
     return tb, tos, flags
 
 

@@ -20,7 +20,7 @@ from stack.inet.ipmr_base import (
 )
 from stack.ipv4.fib import RT_TABLE_DEFAULT
 from stack.ipv6.ip6_fib import RT6_TABLE_MAIN
-from stack.netlink.af_netlink import netlink_reply, nlmsg_put
+from stack.netlink.af_netlink import netlink_reply, nlmsg_part
 from stack.netlink.netlink_sock import NLMSG_HDRLEN, nlmsg
 from stack.netlink.nlattr import DEPRECATED_STRICT, LIBERAL, STRICT, Attrs, NlError
 from stack.netlink.rt_attrs import (
@@ -33,7 +33,7 @@ from stack.netlink.rt_attrs import (
     RTNEXTHOP,
     TICK_NS,
 )
-from stack.netlink.rt_link import header
+from stack.netlink.rt_link import header, only
 
 RTPROT_MROUTED, RTPROT_STATIC = 17, 4
 RTN_MULTICAST = 5
@@ -75,7 +75,7 @@ def dump(nlh: nlmsg, mrt: mr_table | None) -> Iterator[bytes]:
         return
     found = [c for each in mrt.mfc_hash.values() for c in each]
     for c in (*found, *mr_unresolved(mrt)):
-        yield nlmsg_put(RTM_NEWROUTE, 0, nlh.seq, nlh.sk.portid, ipmr_fill_mroute((mrt, c)))
+        yield nlmsg_part(nlh, RTM_NEWROUTE, ipmr_fill_mroute((mrt, c)))
 
 
 def ipmr_rtm_dumproute(nlh: nlmsg) -> Iterator[bytes]:
@@ -109,21 +109,18 @@ def mr_fill_report(what: mr_report) -> bytes:
 
 def getroute_attrs(nlh: nlmsg, name: str, bits: int, strict: bool) -> Attrs:
     """ipmr_rtm_valid_getroute_req, ip6mr_...: sender, group, table. Raises: NlError EINVAL."""
-    values = header(nlh, RTMSG, f"{name}: Invalid header for multicast route get request")
-    _, dst, src, *others = values
+    what = "multicast route get request"
+    _, dst, src, *others = header(nlh, RTMSG, f"{name}: Invalid header for {what}")
     at = NLMSG_HDRLEN + RTMSG.size
     if not strict:
         return MROUTE_GET.parse(nlh.whole, at, LIBERAL)
     if dst not in (0, bits) or src not in (0, bits) or any(others):
-        text = f"{name}: Invalid values in header for multicast route get request"
-        raise NlError(errno.EINVAL, text)
+        raise NlError(errno.EINVAL, f"{name}: Invalid values in header for {what}")
     tb = MROUTE_GET.parse(nlh.whole, at, STRICT if bits == 128 else DEPRECATED_STRICT)
     if ("RTA_SRC" in tb and not src) or ("RTA_DST" in tb and not dst):
         text = f"{name}: rtm_src_len and rtm_dst_len must be {bits} for IP{name[2:]}"
         raise NlError(errno.EINVAL, text)
-    if any(attr not in MROUTE_GET.by_name for attr in tb):
-        text = f"{name}: Unsupported attribute in multicast route get request"
-        raise NlError(errno.EINVAL, text)
+    only(tb, MROUTE_GET.by_name, f"{name}: Unsupported attribute in {what}")
     return tb
 
 

@@ -31,13 +31,8 @@ from stack.ipv4.fib import (
 )
 from stack.ipv6.route_config import ip6_validate_gw
 from stack.net import Net
-from stack.netlink.af_netlink import netlink_reply, nlmsg_put
-from stack.netlink.netlink_sock import (
-    NLM_F_CREATE,
-    NLM_F_REPLACE,
-    NLMSG_HDRLEN,
-    nlmsg,
-)
+from stack.netlink.af_netlink import netlink_reply, nlmsg_part
+from stack.netlink.netlink_sock import NLM_F_CREATE, NLM_F_REPLACE, nlmsg
 from stack.netlink.nexthop import (
     nexthop,
     nexthop_add,
@@ -52,21 +47,13 @@ from stack.netlink.nh_res import (
     nh_res_table,
     nh_res_table_alloc,
 )
-from stack.netlink.nlattr import STRICT, Attrs, AttrTable, NlError
-from stack.netlink.rt_attrs import NH_GRP, NHA, NHA_DEL, NHA_DUMP, NHA_GET, NHA_NEW, NHMSG
+from stack.netlink.nlattr import STRICT, Attrs, AttrTable, NlError, invalid
+from stack.netlink.rt_attrs import NH_GRP, NHA, NHA_DEL, NHA_DUMP, NHA_GET, NHA_NEW, NHMSG, TICK_NS
 from stack.netlink.rt_link import nlmsg_parse
 
-ATTRS_AT = NLMSG_HDRLEN + NHMSG.size
 NEXTHOP_GRP_TYPE_MPATH, NEXTHOP_GRP_TYPE_RES = 0, 1
-CLOCK_T_NS = 10_000_000
-"""USER_HZ is 100: the unit of times of resilient groups."""
 NHA_OP_FLAG_RESP_GRP_RESVD_0 = 1 << 31
 BEHIND_GROUP = ("NHA_BLACKHOLE", "NHA_OIF", "NHA_GATEWAY", "NHA_ENCAP_TYPE", "NHA_ENCAP")
-
-
-def invalid(text: str, err: int = errno.EINVAL) -> NlError:
-    """What a request is refused with."""
-    return NlError(err, text)
 
 
 def res_group_fill(table: nh_res_table, now: int) -> dict[str, int]:
@@ -74,9 +61,9 @@ def res_group_fill(table: nh_res_table, now: int) -> dict[str, int]:
     since = table.unbalanced_since
     return {
         "NHA_RES_GROUP_BUCKETS": len(table.buckets),
-        "NHA_RES_GROUP_IDLE_TIMER": table.idle_timer // CLOCK_T_NS,
-        "NHA_RES_GROUP_UNBALANCED_TIMER": table.unbalanced_timer // CLOCK_T_NS,
-        "NHA_RES_GROUP_UNBALANCED_TIME": (now - since) // CLOCK_T_NS if since >= 0 else 0,
+        "NHA_RES_GROUP_IDLE_TIMER": table.idle_timer // TICK_NS,
+        "NHA_RES_GROUP_UNBALANCED_TIMER": table.unbalanced_timer // TICK_NS,
+        "NHA_RES_GROUP_UNBALANCED_TIME": (now - since) // TICK_NS if since >= 0 else 0,
     }
 
 
@@ -132,8 +119,7 @@ def asked_group(net: Net, family: int, tb: Attrs) -> list[tuple[nexthop, int]]:
         if not nh.single():
             raise invalid("Hash-threshold group can not be a nexthop within a group")
         if nh.blackhole and len(entries) > 1:
-            text = "Blackhole nexthop can not be used in a group with more than 1 path"
-            raise invalid(text)
+            raise invalid("Blackhole nexthop can not be used in a group with more than 1 path")
         members.append((nh, weight + (high << 8) + 1))
     resilient = tb.get("NHA_GROUP_TYPE") == NEXTHOP_GRP_TYPE_RES
     if any(name in tb for name in (*BEHIND_GROUP, *(() if resilient else ("NHA_RES_GROUP",)))):
@@ -157,7 +143,7 @@ def asked_table(tb: Attrs) -> nh_res_table | None:
     table = nh_res_table_alloc(max(count, 0))
     for name in ("idle_timer", "unbalanced_timer"):
         ticks = given.get(f"NHA_RES_GROUP_{name.upper()}")
-        setattr(table, name, -1 if ticks is None else ticks * CLOCK_T_NS)
+        setattr(table, name, -1 if ticks is None else ticks * TICK_NS)
     return table
 
 
@@ -252,21 +238,15 @@ def rtm_new_nexthop(nlh: nlmsg) -> None:
         nh.members = asked_group(net, family, tb)
         nh.res = asked_table(tb)
     elif "NHA_HW_STATS_ENABLE" in tb:
-        text = "Cannot enable nexthop hardware statistics for non-group nexthops"
-        raise invalid(text)
+        raise invalid("Cannot enable nexthop hardware statistics for non-group nexthops")
     else:
-        nexthop_create_checked(net, nh, tb)
+        try:
+            nexthop_create(net, nh, tb)
+        except NlError:
+            raise
+        except OSError as exc:  # of lookups
+            raise invalid(exc.strerror or "", exc.errno or errno.EINVAL) from None
     put_nexthop(net, nh, bool(nlh.flags & NLM_F_REPLACE), bool(nlh.flags & NLM_F_CREATE))
-
-
-def nexthop_create_checked(net: Net, nh: nexthop, tb: Attrs) -> None:
-    """nexthop_create; errors of lookups become those of the request."""
-    try:
-        nexthop_create(net, nh, tb)
-    except NlError:
-        raise
-    except OSError as exc:
-        raise invalid(exc.strerror or "", exc.errno or errno.EINVAL) from None
 
 
 def put_nexthop(net: Net, nh: nexthop, replace: bool, create: bool) -> None:
@@ -278,12 +258,10 @@ def put_nexthop(net: Net, nh: nexthop, replace: bool, create: bool) -> None:
     old = net.fib.nexthops.get(nh.id)
     if old is None:
         if replace and not create:
-            text = "Replace specified without create and no entry exists"
-            raise invalid(text, errno.ENOENT)
+            raise invalid("Replace specified without create and no entry exists", errno.ENOENT)
         if nh.res is not None:
             if not nh.res.buckets:
-                text = "Number of buckets not specified for nexthop group insertion"
-                raise invalid(text)
+                raise invalid("Number of buckets not specified for nexthop group insertion")
             set_timers(nh.res, nh.res, RES_DEFAULT_IDLE_TIMER, RES_DEFAULT_UNBALANCED_TIMER)
         nexthop_add(net, nh)
         return
@@ -300,8 +278,7 @@ def put_nexthop(net: Net, nh: nexthop, replace: bool, create: bool) -> None:
             raise invalid("Can not change number of buckets of a resilient nexthop group.")
         set_timers(old.res, nh.res, old.res.idle_timer, old.res.unbalanced_timer)
     if nh.blackhole and any(len(g.members) > 1 for g in net.fib.nexthops.values() if g.uses(old)):
-        text = "Blackhole nexthop can not be used in a group with more than 1 path"
-        raise invalid(text)
+        raise invalid("Blackhole nexthop can not be used in a group with more than 1 path")
     if nh.has(AF_INET) and any(
         each.uses(old) and routes6(net, each) for each in net.fib.nexthops.values()
     ):
@@ -315,8 +292,8 @@ def set_timers(table: nh_res_table, given: nh_res_table, idle: int, unbalanced: 
     table.unbalanced_timer = unbalanced if given.unbalanced_timer < 0 else given.unbalanced_timer
 
 
-def asked(nlh: nlmsg, table: AttrTable) -> nexthop:
-    """net/ipv4/nexthop.c nh_valid_get_del_req: the object of a request. Raises: NlError."""
+def asked_id(nlh: nlmsg, table: AttrTable) -> Attrs:
+    """net/ipv4/nexthop.c nh_valid_get_del_req: a request that names one. Raises: NlError."""
     values, tb = nlmsg_parse(nlh, NHMSG, table, STRICT)
     if any(values[1:]):
         raise invalid("Invalid values in header")
@@ -324,20 +301,38 @@ def asked(nlh: nlmsg, table: AttrTable) -> nexthop:
         raise invalid("Nexthop id is missing")
     if not tb["NHA_ID"]:
         raise invalid("Invalid nexthop id")
-    nh = nlh.sk.net.fib.nexthops.get(tb["NHA_ID"])
+    return tb
+
+
+def object_of(net: Net, nhid: int) -> nexthop:
+    """net/ipv4/nexthop.c nexthop_find_by_id. Raises: NlError ENOENT."""
+    nh = net.fib.nexthops.get(nhid)
     if nh is None:
         raise NlError(errno.ENOENT)
     return nh
 
 
+def over_device(nh: nexthop, tb: Attrs) -> bool:
+    """net/ipv4/nexthop.c nh_dump_filtered: whether a dump's interfaces let an object through."""
+    dev = nh.dev
+    upper = dev.master if dev is not None else None
+    oif, master = tb.get("NHA_OIF"), tb.get("NHA_MASTER")
+    return (not oif or (dev is not None and dev.ifindex == oif)) and (
+        not master or (upper is not None and upper.ifindex == master)
+    )
+
+
 def rtm_del_nexthop(nlh: nlmsg) -> None:
     """net/ipv4/nexthop.c: RTM_DELNEXTHOP. Raises: NlError."""
-    nexthop_remove(nlh.sk.net, asked(nlh, NHA_DEL))
+    net = nlh.sk.net
+    nexthop_remove(net, object_of(net, asked_id(nlh, NHA_DEL)["NHA_ID"]))
 
 
 def rtm_get_nexthop(nlh: nlmsg) -> None:
     """net/ipv4/nexthop.c: RTM_GETNEXTHOP of one. Raises: NlError."""
-    netlink_reply(nlh, RTM_NEWNEXTHOP, nh_fill_node(asked(nlh, NHA_GET), nlh.sk.net.now()))
+    net = nlh.sk.net
+    nh = object_of(net, asked_id(nlh, NHA_GET)["NHA_ID"])
+    netlink_reply(nlh, RTM_NEWNEXTHOP, nh_fill_node(nh, net.now()))
 
 
 def rtm_dump_nexthop(nlh: nlmsg) -> Iterator[bytes]:
@@ -356,11 +351,8 @@ def rtm_dump_nexthop(nlh: nlmsg) -> Iterator[bytes]:
             continue
         if (oif or master or family) and not nh.single():
             continue
-        dev = nh.dev
-        if oif and (dev is None or dev.ifindex != oif or nh.blackhole):
-            continue
-        if master and (dev is None or dev.master is None or dev.master.ifindex != master):
+        if not over_device(nh, tb) or (oif and nh.blackhole):
             continue
         if family and nh.family != family:
             continue
-        yield nlmsg_put(RTM_NEWNEXTHOP, 0, nlh.seq, sk.portid, nh_fill_node(nh, sk.net.now()))
+        yield nlmsg_part(nlh, RTM_NEWNEXTHOP, nh_fill_node(nh, sk.net.now()))

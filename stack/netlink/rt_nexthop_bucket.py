@@ -7,14 +7,14 @@ from collections.abc import Iterator
 
 from stack.core.uapi import AF_UNSPEC, RTM_NEWNEXTHOPBUCKET
 from stack.net import Net
-from stack.netlink.af_netlink import netlink_reply, nlmsg_put
+from stack.netlink.af_netlink import netlink_reply, nlmsg_part
 from stack.netlink.netlink_sock import nlmsg
 from stack.netlink.nexthop import nexthop
 from stack.netlink.nh_res import nh_res_table
-from stack.netlink.nlattr import STRICT, Attrs, NlError
-from stack.netlink.rt_attrs import NHA, NHA_BUCKET_DUMP, NHA_BUCKET_GET, NHMSG
+from stack.netlink.nlattr import STRICT, Attrs, invalid
+from stack.netlink.rt_attrs import NHA, NHA_BUCKET_DUMP, NHA_BUCKET_GET, NHMSG, TICK_NS
 from stack.netlink.rt_link import nlmsg_parse
-from stack.netlink.rt_nexthop import CLOCK_T_NS, invalid
+from stack.netlink.rt_nexthop import asked_id, object_of, over_device
 
 
 def nh_fill_res_bucket(nh: nexthop, at: int, now: int) -> bytes:
@@ -25,7 +25,7 @@ def nh_fill_res_bucket(nh: nexthop, at: int, now: int) -> bytes:
     bucket = {
         "NHA_RES_BUCKET_INDEX": at,
         "NHA_RES_BUCKET_NH_ID": member.id if member is not None else None,
-        "NHA_RES_BUCKET_IDLE_TIME": (now - table.used[at]) // CLOCK_T_NS,
+        "NHA_RES_BUCKET_IDLE_TIME": (now - table.used[at]) // TICK_NS,
     }
     head = NHMSG.pack(AF_UNSPEC, 0, nh.protocol, 0, 0)
     return head + NHA.build({"NHA_ID": nh.id, "NHA_RES_BUCKET": bucket})
@@ -33,9 +33,7 @@ def nh_fill_res_bucket(nh: nexthop, at: int, now: int) -> bytes:
 
 def group_of(net: Net, nhid: int) -> tuple[nexthop, nh_res_table]:
     """net/ipv4/nexthop.c nexthop_find_group_resilient. Raises: NlError ENOENT, EINVAL."""
-    nh = net.fib.nexthops.get(nhid)
-    if nh is None:
-        raise NlError(errno.ENOENT)
+    nh = object_of(net, nhid)
     if nh.single():
         raise invalid("Not a nexthop group")
     if nh.res is None:
@@ -46,11 +44,7 @@ def group_of(net: Net, nhid: int) -> tuple[nexthop, nh_res_table]:
 def rtm_get_nexthop_bucket(nlh: nlmsg) -> None:
     """net/ipv4/nexthop.c: RTM_GETNEXTHOPBUCKET of one. Raises: NlError."""
     net = nlh.sk.net
-    values, tb = nlmsg_parse(nlh, NHMSG, NHA_BUCKET_GET, STRICT)
-    if any(values[1:]):
-        raise invalid("Invalid values in header")
-    if not tb.get("NHA_ID"):
-        raise invalid("Nexthop id is missing" if "NHA_ID" not in tb else "Invalid nexthop id")
+    tb = asked_id(nlh, NHA_BUCKET_GET)
     at = tb.get("NHA_RES_BUCKET", {}).get("NHA_RES_BUCKET_INDEX")
     if at is None:
         raise invalid("Bucket index is missing")
@@ -63,20 +57,12 @@ def rtm_get_nexthop_bucket(nlh: nlmsg) -> None:
 def _wanted(member: nexthop, tb: Attrs) -> bool:
     """Whether a dump's filter lets a bucket of this member through."""
     nhid = tb.get("NHA_RES_BUCKET", {}).get("NHA_RES_BUCKET_NH_ID", 0)
-    oif, master = tb.get("NHA_OIF", 0), tb.get("NHA_MASTER", 0)
-    dev = member.dev
-    upper = dev.master if dev is not None else None
-    return (
-        (not nhid or member.id == nhid)
-        and (not oif or (dev is not None and dev.ifindex == oif))
-        and (not master or (upper is not None and upper.ifindex == master))
-    )
+    return (not nhid or member.id == nhid) and over_device(member, tb)
 
 
 def rtm_dump_nexthop_bucket(nlh: nlmsg) -> Iterator[bytes]:
     """net/ipv4/nexthop.c: RTM_GETNEXTHOPBUCKET of all groups or one, by member or device."""
-    sk = nlh.sk
-    net = sk.net
+    net = nlh.sk.net
     values, tb = nlmsg_parse(nlh, NHMSG, NHA_BUCKET_DUMP, STRICT)
     if any(values[1:]):
         raise invalid("Invalid values in header for nexthop dump request")
@@ -89,5 +75,4 @@ def rtm_dump_nexthop_bucket(nlh: nlmsg) -> Iterator[bytes]:
             continue
         for at, member in enumerate(nh.res.buckets):
             if member is not None and _wanted(member, tb):
-                payload = nh_fill_res_bucket(nh, at, net.now())
-                yield nlmsg_put(RTM_NEWNEXTHOPBUCKET, 0, nlh.seq, sk.portid, payload)
+                yield nlmsg_part(nlh, RTM_NEWNEXTHOPBUCKET, nh_fill_res_bucket(nh, at, net.now()))

@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import errno
 import struct
-from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from fastpath.errors import ArgumentError
 from stack.core.dst import RTAX_CC_ALGO
@@ -51,7 +51,7 @@ from stack.ipv6.ip6_fib import (
 )
 from stack.ipv6.route_config import PREFERENCES, ip6_route_add, ip6_validate_gw
 from stack.net import Net
-from stack.netlink.af_netlink import nlmsg_put
+from stack.netlink.af_netlink import nlmsg_part
 from stack.netlink.netlink_sock import (
     NLM_F_APPEND,
     NLM_F_CREATE,
@@ -63,11 +63,11 @@ from stack.netlink.netlink_sock import (
 )
 from stack.netlink.nlattr import (
     DEPRECATED_STRICT,
-    NLA_HDR,
     NLA_HDRLEN,
     NLA_TYPE_MASK,
     Attrs,
     NlError,
+    nla_for_each,
 )
 from stack.netlink.rt_attrs import RTA4, RTA6, RTA_CACHE, RTAX, RTMSG, RTNEXTHOP, TICK_NS
 from stack.netlink.rt_link import device_of, header
@@ -92,6 +92,8 @@ RTNH_F_DEAD, RTNH_F_LINKDOWN = 1, 16
 RTVIA = struct.Struct("=H")
 """struct rtvia: the family; the address is behind."""
 ATTRS_AT = NLMSG_HDRLEN + RTMSG.size
+Hop: TypeAlias = tuple[str | wide | None, net_device | None, int]
+"""Gateway, device and weight of a next hop."""
 
 
 def rt_table(table: int) -> int:
@@ -196,7 +198,8 @@ class dump_filter:
         """net/ipv4/fib_frontend.c ip_valid_fib_dump_req. Raises: NlError."""
         self.table = self.protocol = self.type = self.oif = 0
         self.name = "ipv6" if nlh.payload[0] == AF_INET6 else "ipv4"
-        self.filtered = False
+        self.answer = 0
+        """Flags of the answer."""
         if not nlh.sk.strict_chk:
             return
         values = header(nlh, RTMSG, "Invalid header for FIB dump request")
@@ -221,26 +224,21 @@ class dump_filter:
             raise NlError(errno.ENOENT, f"{self.name}: FIB table does not exist")
         # Without RTM_F_CLONED the exceptions are left out, so that every dump is a part.
         asked = self.table or self.protocol or self.type or self.oif
-        self.filtered = bool(asked) or not flags & RTM_F_CLONED
+        if asked or not flags & RTM_F_CLONED:
+            self.answer = NLM_F_DUMP_FILTERED
 
-
-def by_hash(tables: Iterable[int]) -> list[int]:
-    """Numbers of tables as the kernel's 256 lists of them have these: the newest first."""
-    newest = tuple(tables)[::-1]
-    return sorted(newest, key=lambda tb_id: tb_id & 255)
+    def tables(self, tables: dict[int, Any]) -> list[Any]:
+        """The tables as the kernel's 256 lists of them have these: the newest first."""
+        newest = [tb_id for tb_id in reversed(tables) if self.table in (0, tb_id)]
+        return [tables[tb_id] for tb_id in sorted(newest, key=lambda tb_id: tb_id & 255)]
 
 
 def inet_dump_fib(nlh: nlmsg) -> Iterator[bytes]:
     """net/ipv4/fib_frontend.c: RTM_GETROUTE of AF_INET."""
     sk = nlh.sk
     want = dump_filter(nlh, sk.net)
-    answer = NLM_F_DUMP_FILTERED if want.filtered else 0
-    tables = sk.net.fib.tables
-    for tb_id in by_hash(tables):
-        if want.table not in (0, tb_id):
-            continue
-        routes = sorted(tables[tb_id].aliases(), key=lambda fa: (fa.fa_dst, -fa.fa_plen))
-        for fa in routes:
+    for tb in want.tables(sk.net.fib.tables):
+        for fa in sorted(tb.aliases(), key=lambda fa: (fa.fa_dst, -fa.fa_plen)):
             fi = fa.fa_info
             if want.protocol not in (0, fi.fib_protocol) or want.type not in (0, fa.fa_type):
                 continue
@@ -248,26 +246,20 @@ def inet_dump_fib(nlh: nlmsg) -> Iterator[bytes]:
                 continue
             if fi.fib_dead:
                 continue
-            payload = fib_dump_info(sk.net, fa)
-            yield nlmsg_put(RTM_NEWROUTE, answer, nlh.seq, sk.portid, payload)
+            yield nlmsg_part(nlh, RTM_NEWROUTE, fib_dump_info(sk.net, fa), want.answer)
 
 
 def inet6_dump_fib(nlh: nlmsg) -> Iterator[bytes]:
     """net/ipv6/ip6_fib.c: RTM_GETROUTE of AF_INET6."""
     sk = nlh.sk
     want = dump_filter(nlh, sk.net)
-    answer = NLM_F_DUMP_FILTERED if want.filtered else 0
-    tables = sk.net.ipv6.fib6.tables
-    for tb_id in by_hash(tables):
-        if want.table not in (0, tb_id):
-            continue
-        for rt in sorted(tables[tb_id].routes(), key=_behind_its_parts):
+    for tb in want.tables(sk.net.ipv6.fib6.tables):
+        for rt in sorted(tb.routes(), key=_behind_its_parts):
             if want.protocol not in (0, rt.fib6_protocol) or want.type not in (0, rt.fib6_type):
                 continue
             if want.oif and rt.fib6_nh.fib_nh_dev.ifindex != want.oif:
                 continue
-            payload = rt6_fill_node(sk.net, rt)
-            yield nlmsg_put(RTM_NEWROUTE, answer, nlh.seq, sk.portid, payload)
+            yield nlmsg_part(nlh, RTM_NEWROUTE, rt6_fill_node(sk.net, rt), want.answer)
 
 
 def _behind_its_parts(rt: fib6_info) -> tuple[wide, int]:
@@ -308,8 +300,7 @@ class route_request:
         elif self.dst & ~mask & 0xFFFFFFFF:
             raise NlError(errno.EINVAL, "Invalid prefix for given prefix length")
         if "RTA_FLOWLABEL" in tb:
-            text = "Flow label cannot be specified for this operation"
-            raise tb.wrong("RTA_FLOWLABEL", text)
+            raise tb.wrong("RTA_FLOWLABEL", "Flow label cannot be specified for this operation")
         if "RTA_ENCAP_TYPE" in tb:
             if 0 < tb["RTA_ENCAP_TYPE"] <= LWTUNNEL_ENCAP_MAX:
                 raise NlError(errno.EOPNOTSUPP, "lwt encapsulation type not supported")
@@ -370,11 +361,11 @@ class route_request:
             found["congctl"] = given["RTAX_CC_ALGO"]
         return found
 
-    def nexthops(self, net: Net) -> list[tuple[str | wide | None, net_device | None, int]]:
+    def nexthops(self, net: Net) -> list[Hop]:
         """RTA_MULTIPATH: (gateway, device, weight) of each. Raises: NlError EINVAL, ENODEV."""
         data = self.tb.get("RTA_MULTIPATH", b"")
         table = RTA6 if self.v6 else RTA4
-        found: list[tuple[str | wide | None, net_device | None, int]] = []
+        found: list[Hop] = []
         at = 0
         while len(data) - at >= RTNEXTHOP.size:
             size, _, weight, index = RTNEXTHOP.unpack_from(data, at)
@@ -402,16 +393,11 @@ class route_request:
 def metrics_given(nlh: nlmsg, tb: Attrs) -> Attrs:
     """net/ipv4/metrics.c ip_metrics_convert: the metrics of a request. Raises: NlError EINVAL."""
     net, data, given = nlh.sk.net, nlh.whole, Attrs()
-    at = tb.at["RTA_METRICS"] + NLA_HDRLEN
-    end = at + len(tb["RTA_METRICS"])
-    while end - at >= NLA_HDRLEN:
-        size, kind = NLA_HDR.unpack_from(data, at)
-        if not NLA_HDRLEN <= size <= end - at:
-            break
+    for kind, at, end in nla_for_each(data, *tb.span("RTA_METRICS")):
         row = RTAX.by_number.get(kind & NLA_TYPE_MASK)
         if kind & NLA_TYPE_MASK > RTAX.last:
             raise NlError(errno.EINVAL, "Invalid metric type")
-        payload = bytes(data[at + NLA_HDRLEN : at + size])
+        payload = bytes(data[at + NLA_HDRLEN : end])
         if row is not None and row.name == "RTAX_CC_ALGO":
             if tcp_ca_find(net, row.type.get(payload)) is None:
                 raise NlError(errno.EINVAL, "Unknown tcp congestion algorithm")
@@ -419,7 +405,6 @@ def metrics_given(nlh: nlmsg, tb: Attrs) -> Attrs:
             raise NlError(errno.EINVAL, "Invalid attribute in metrics", at)
         if row is not None:
             given[row.name] = row.type.get(payload)
-        at += size + 3 & ~3
     return given
 
 
@@ -466,9 +451,7 @@ def in6_prefix(tb: Attrs, plen: int) -> int:
 def out_device(net: Net, tb: Attrs) -> net_device | None:
     """The device of RTA_OIF. Raises: NlError ENODEV."""
     index = tb.get("RTA_OIF", 0)
-    if not index:
-        return None
-    return device_of(net, index)
+    return device_of(net, index) if index else None
 
 
 def inet_rtm_newroute(nlh: nlmsg) -> None:
@@ -517,9 +500,7 @@ def inet_rtm_newroute(nlh: nlmsg) -> None:
         raise NlError(errno.EINVAL, str(exc)) from None
 
 
-def checked_gateways(
-    net: Net, want: route_request, hops: list[tuple[str | wide | None, net_device | None, int]]
-) -> list[tuple[str | wide | None, net_device | None, int]]:
+def checked_gateways(net: Net, want: route_request, hops: list[Hop]) -> list[Hop]:
     """net/ipv4/fib_semantics.c fib_check_nh_v6_gw: the next hops, those of IPv6 with their device.
 
     Raises: OSError of ip6_validate_gw.
@@ -609,18 +590,13 @@ def inet6_rtm_newroute(nlh: nlmsg) -> None:
         raise NlError(errno.EINVAL, str(exc)) from None
 
 
-def _same6(net: Net, want: route_request) -> list[fib6_info]:
-    """The routes of the prefix in the table."""
-    tb = net.ipv6.fib6.tables.get(want.table)
-    return tb.leaf(want.dst, want.plen) if tb is not None else []
-
-
 def inet6_rtm_delroute(nlh: nlmsg) -> None:
     """net/ipv6/route.c: RTM_DELROUTE of AF_INET6."""
     net = nlh.sk.net
     want = route_request(nlh, AF_INET6)
     nhid = known_object(net, want)
-    if want.table not in net.ipv6.fib6.tables:
+    tb = net.ipv6.fib6.tables.get(want.table)
+    if tb is None:
         raise NlError(errno.ESRCH, "FIB table does not exist")
     try:
         want.nexthops(net)
@@ -629,7 +605,7 @@ def inet6_rtm_delroute(nlh: nlmsg) -> None:
     oif = want.tb.get("RTA_OIF", 0)
     gw, metric = want.tb.get("RTA_GATEWAY", 0), want.tb.get("RTA_PRIORITY", 0)
     found = 0
-    for rt in tuple(_same6(net, want)):
+    for rt in tuple(tb.leaf(want.dst, want.plen)):
         nh = rt.fib6_nh
         if (
             (not oif or nh.fib_nh_dev.ifindex == oif)
