@@ -14,13 +14,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from stack.core.netdevice import IFNAMSIZ
 from stack.netlink.gen_stats import stats2
 from stack.netlink.nlattr import (
     BE16,
     BE32,
     BINARY,
     IN6,
-    NLA_HDR,
     NLA_HDRLEN,
     NLA_TYPE_MASK,
     STRING,
@@ -33,7 +33,8 @@ from stack.netlink.nlattr import (
     AttrTable,
     AttrType,
     NlError,
-    put_attr,
+    nest,
+    nla_for_each,
 )
 from stack.netlink.tc_attrs import Options, Shape, Structure
 from stack.sched.act_api import TCA_ACT_MAX_PRIO, tc_action
@@ -41,7 +42,6 @@ from stack.sched.act_api import TCA_ACT_MAX_PRIO, tc_action
 GEN = "index capab action refcnt bindcnt"
 """struct tc_gen, at the start of each action's parameters."""
 GEN_FMT = "IIiii"
-IFNAMSIZ = 16
 TC_COOKIE_MAX_SIZE = 16
 HW_STATS_ANY = 3
 ACT_FLAGS = 7
@@ -59,23 +59,20 @@ TM = told(Shape("QQQQ", "install lastuse expires firstuse").row("TM", 1))
 
 # --- actions ------------------------------------------------------------------------------------
 
-PEDIT_SEL = struct.Struct(f"={GEN_FMT}BBxx")
-PEDIT_NAMES = f"{GEN} nkeys pedit_flags"
+PEDIT_SEL = Shape(f"{GEN_FMT}BBxx", f"{GEN} nkeys pedit_flags")
 
 
 def _pedit_get(data: bytes) -> dict[str, Any]:
-    found = dict(zip(PEDIT_NAMES.split(), PEDIT_SEL.unpack_from(data), strict=True))
-    return {**found, "keys": data[PEDIT_SEL.size :]}
+    return {**PEDIT_SEL.get(data), "keys": data[PEDIT_SEL.code.size :]}
 
 
 def _pedit_put(opt: Mapping[str, Any]) -> bytes:
-    head = PEDIT_SEL.pack(*(opt[name] for name in PEDIT_NAMES.split()))
-    return head + bytes(opt.get("keys") or opt.get("keys_ex") or b"")
+    return PEDIT_SEL.put(opt) + bytes(opt.get("keys") or opt.get("keys_ex") or b"")
 
 
 def _pedit(name: str, number: int, keys: str) -> Structure:
     kind = AttrType("UNSPEC", _pedit_get, _pedit_put)
-    return Structure(name, number, kind, PEDIT_SEL.size, shape=Shape("", keys))
+    return Structure(name, number, kind, PEDIT_SEL.code.size, shape=Shape("", keys))
 
 
 PEDIT_KEY_EX = AttrTable("TCA_PEDIT_KEY_EX", Attr("htype", 1, U16), Attr("cmd", 2, U16))
@@ -83,14 +80,9 @@ PEDIT_KEY_EX = AttrTable("TCA_PEDIT_KEY_EX", Attr("htype", 1, U16), Attr("cmd", 
 
 def nested(data: bytes) -> list[tuple[int, bytes]]:
     """The numbers and payloads of what is nested in an attribute."""
-    found, at = [], 0
-    while len(data) - at >= NLA_HDRLEN:
-        size, kind = NLA_HDR.unpack_from(data, at)
-        if not NLA_HDRLEN <= size <= len(data) - at:
-            break
-        found.append((kind & NLA_TYPE_MASK, data[at + NLA_HDRLEN : at + size]))
-        at += size + 3 & ~3
-    return found
+    return [
+        (kind & NLA_TYPE_MASK, data[at + NLA_HDRLEN : end]) for kind, at, end in nla_for_each(data)
+    ]
 
 
 def _keys_ex_get(data: bytes) -> list[tuple[int, int]]:
@@ -104,10 +96,8 @@ def _keys_ex_get(data: bytes) -> list[tuple[int, int]]:
 
 
 def _keys_ex_put(keys: Sequence[tuple[int, int]]) -> bytes:
-    out = bytearray()
-    for htype, cmd in keys:
-        put_attr(out, 6, PEDIT_KEY_EX.build({"htype": htype, "cmd": cmd}))
-    return bytes(out)
+    rows = [PEDIT_KEY_EX.build({"htype": htype, "cmd": cmd}) for htype, cmd in keys]
+    return b"".join([nest(6, row) for row in rows])
 
 
 def spec_of(name: str) -> str:
@@ -244,12 +234,10 @@ def actions_get(data: bytes) -> Iterator[dict[str, Any]]:
     return map(action_spec, payloads)
 
 
-def actions_put(actions: Sequence[tc_action]) -> bytes:
-    """net/sched/act_api.c tcf_action_dump: a list of actions, numbered from 1."""
-    out = bytearray()
-    for number, action in enumerate(actions, 1):
-        put_attr(out, number, tcf_action_dump_1(action))
-    return bytes(out)
+def actions_put(actions: Sequence[tc_action], first: int = 1) -> bytes:
+    """net/sched/act_api.c tcf_action_dump: a list of actions, numbered from `first`."""
+    told = [tcf_action_dump_1(action) for action in actions]
+    return b"".join([nest(number, one) for number, one in enumerate(told, first)])
 
 
 def tcf_action_dump_1(action: tc_action) -> bytes:

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from stack.core.uapi import RTM_DELACTION, RTM_GETACTION, RTM_NEWACTION
-from stack.netlink.af_netlink import netlink_reply, nlmsg_put
+from stack.netlink.af_netlink import netlink_reply, nlmsg_part
 from stack.netlink.cls_attrs import (
     ACT,
     ROOT,
@@ -23,10 +23,9 @@ from stack.netlink.cls_attrs import (
     action_payloads,
     actions_get,
     actions_put,
-    tcf_action_dump_1,
 )
-from stack.netlink.netlink_sock import NLM_F_REPLACE, nlmsg
-from stack.netlink.nlattr import NlError, put_attr
+from stack.netlink.netlink_sock import NLM_F_REPLACE, NLM_F_ROOT, nlmsg
+from stack.netlink.nlattr import NlError, nest
 from stack.netlink.rt_link import nlmsg_parse
 from stack.netlink.rt_qdisc import rtnetlink_send
 from stack.sched.act_api import (
@@ -39,7 +38,6 @@ from stack.sched.act_api import (
 from stack.sched.act_kinds import ACTIONS, tcf_action_init
 
 TCAMSG = struct.Struct("=B3x")
-NLM_F_ROOT = 0x100
 TCA_ACT_FLAG_LARGE_DUMP_ON = 1
 TCA_FCNT = 5
 
@@ -68,8 +66,7 @@ def tc_ctl_action(nlh: nlmsg) -> None:
     payloads = action_payloads(data)
     if nlh.type == RTM_DELACTION and nlh.flags & NLM_F_ROOT:
         if not payloads:
-            text = "Invalid netlink attributes while flushing TC action"
-            raise NlError(errno.EINVAL, text)
+            raise NlError(errno.EINVAL, "Invalid netlink attributes while flushing TC action")
         tca_action_flush(nlh, payloads[0])
         return
     found = [tcf_action_get_1(nlh, payload) for payload in payloads]
@@ -111,11 +108,9 @@ def tca_action_flush(nlh: nlmsg, payload: bytes) -> None:
         gone += 1
     if not gone:
         return
-    inner = bytearray(ACT.build({"TCA_ACT_KIND": kind}))
-    put_attr(inner, TCA_FCNT, gone.to_bytes(4, "little"))
-    out = bytearray()
-    put_attr(out, 0, bytes(inner))
-    rtnetlink_send(nlh, RTM_DELACTION, TCAMSG.pack(0) + ROOT.build({"TCA_ROOT_TAB": bytes(out)}))
+    inner = ACT.build({"TCA_ACT_KIND": kind}) + nest(TCA_FCNT, gone.to_bytes(4, "little"))
+    told = {"TCA_ROOT_TAB": nest(0, inner)}
+    rtnetlink_send(nlh, RTM_DELACTION, TCAMSG.pack(0) + ROOT.build(told))
 
 
 def tc_dump_action(nlh: nlmsg) -> Iterator[bytes]:
@@ -129,10 +124,7 @@ def tc_dump_action(nlh: nlmsg) -> Iterator[bytes]:
     found = [action for _, action in sorted(tcf_idr(nlh.sk.net, kind).items())]
     for at in range(0, len(found), TCA_ACT_MAX_PRIO):
         part = found[at : at + TCA_ACT_MAX_PRIO]
-        out = bytearray()
-        for number, action in enumerate(part):
+        for action in part:
             action.used_hw_stats = True
-            put_attr(out, number, tcf_action_dump_1(action))
-        told = {"TCA_ROOT_COUNT": len(part) if large else 0, "TCA_ROOT_TAB": bytes(out)}
-        payload = TCAMSG.pack(0) + ROOT.build(told)
-        yield nlmsg_put(RTM_GETACTION, 0, nlh.seq, nlh.sk.portid, payload)
+        told = {"TCA_ROOT_COUNT": len(part) if large else 0, "TCA_ROOT_TAB": actions_put(part, 0)}
+        yield nlmsg_part(nlh, RTM_GETACTION, TCAMSG.pack(0) + ROOT.build(told))

@@ -16,10 +16,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from stack.core.netdevice import net_device
+from stack.core.netdevice import IFNAMSIZ, net_device
 from stack.core.uapi import RTM_DELCHAIN, RTM_DELTFILTER, RTM_NEWCHAIN, RTM_NEWTFILTER
-from stack.netlink.af_netlink import netlink_reply, nlmsg_put
-from stack.netlink.cls_attrs import CLASSIFIERS, IFNAMSIZ
+from stack.netlink.af_netlink import netlink_reply, nlmsg_part
+from stack.netlink.cls_attrs import CLASSIFIERS
 from stack.netlink.netlink_sock import NLM_F_CREATE, NLM_F_EXCL, nlmsg
 from stack.netlink.nlattr import Attrs, NlError
 from stack.netlink.rt_link import device_of, nlmsg_parse
@@ -211,8 +211,7 @@ def tc_find_tfilter(t: Asked, place: Place) -> tuple[tcf_chain | None, tcf_proto
         return chain, None
     _, tp = chain.find(t.prio, t.protocol, False)
     if tp is None:
-        text = "Filter with specified priority/protocol not found"
-        raise NlError(errno.ENOENT, text)
+        raise NlError(errno.ENOENT, "Filter with specified priority/protocol not found")
     if t.kind is not None and t.kind != tp.kind:
         raise NlError(errno.EINVAL, "Specified filter kind does not match existing one")
     return chain, tp
@@ -222,8 +221,7 @@ def tc_del_tfilter(nlh: nlmsg) -> None:
     """net/sched/cls_api.c: RTM_DELTFILTER. Raises: OSError."""
     t = asked(nlh)
     if not t.prio and (t.protocol or t.handle or "TCA_KIND" in t.tb):
-        text = "Cannot flush filters with protocol, handle or kind set"
-        raise NlError(errno.ENOENT, text)
+        raise NlError(errno.ENOENT, "Cannot flush filters with protocol, handle or kind set")
     place = place_of(nlh, t)
     chain, tp = tc_find_tfilter(t, place)
     if chain is None:
@@ -305,8 +303,7 @@ def tc_dump_tfilter(nlh: nlmsg) -> Iterator[bytes]:
             if t.prio not in (0, tp.prio) or t.protocol not in (0, tp.protocol):
                 continue
             for f in (None, *tp.walk()):
-                payload = tcf_fill_node(place, tp, f)
-                yield nlmsg_put(RTM_NEWTFILTER, 0, nlh.seq, nlh.sk.portid, payload)
+                yield nlmsg_part(nlh, RTM_NEWTFILTER, tcf_fill_node(place, tp, f))
 
 
 # --- chains -------------------------------------------------------------------------------------
@@ -337,8 +334,7 @@ def tc_new_chain(nlh: nlmsg, t: Asked, place: Place, chain: tcf_chain | None, in
     if chain is not None:
         raise NlError(errno.EEXIST, "Filter chain already exists")
     if not nlh.flags & NLM_F_CREATE:
-        text = "Need both RTM_NEWCHAIN and NLM_F_CREATE to create a new chain"
-        raise NlError(errno.ENOENT, text)
+        raise NlError(errno.ENOENT, "Need both RTM_NEWCHAIN and NLM_F_CREATE to create a new chain")
     if "TCA_KIND" in t.tb:
         if t.tb["TCA_KIND"] not in KINDS:
             raise NlError(errno.ENOENT, "TC classifier not found")
@@ -353,5 +349,4 @@ def tc_dump_chain(nlh: nlmsg) -> Iterator[bytes]:
     """net/sched/cls_api.c: RTM_GETCHAIN of all chains of a place."""
     for _, _, chain in dump_chains(nlh):
         if chain.live:
-            payload = tc_chain_fill_node(chain)
-            yield nlmsg_put(RTM_NEWCHAIN, 0, nlh.seq, nlh.sk.portid, payload)
+            yield nlmsg_part(nlh, RTM_NEWCHAIN, tc_chain_fill_node(chain))

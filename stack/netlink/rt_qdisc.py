@@ -18,11 +18,12 @@ from typing import Any
 
 from stack.core.netdevice import net_device
 from stack.core.uapi import RTM_DELQDISC, RTM_DELTCLASS, RTM_GETQDISC, RTM_NEWQDISC, RTM_NEWTCLASS
-from stack.netlink.af_netlink import netlink_reply, nlmsg_notify, nlmsg_put
+from stack.netlink.af_netlink import netlink_reply, nlmsg_notify, nlmsg_part
 from stack.netlink.gen_stats import tc_stats
 from stack.netlink.netlink_sock import (
     NETLINK_ROUTE,
     NLM_F_CREATE,
+    NLM_F_ECHO,
     NLM_F_EXCL,
     NLM_F_REPLACE,
     NLMSG_HDRLEN,
@@ -59,7 +60,6 @@ from stack.sched.sch_kinds import qdisc_create
 from stack.sched.sch_stab import qdisc_get_stab
 
 RTNLGRP_TC = 4
-NLM_F_ECHO = 0x08
 
 
 # --- telling ------------------------------------------------------------------------------------
@@ -96,13 +96,8 @@ def tc_fill_tclass(dev: net_device, q: Qdisc_class, cl: Any) -> bytes:
     if told.bstats is not None and told.qstats is not None:
         app = app_stats(CLASS_XSTATS, q.kind, told.app)
         stats = tc_stats(told.bstats, told.qstats, told.qlen, app, told.rate_est)
-    return TCMSG.pack(0, dev.ifindex, told.handle, told.parent, leaf) + TCA.build(
-        {
-            "TCA_KIND": q.kind,
-            "TCA_OPTIONS": opt,
-            **stats,
-        }
-    )
+    head = TCMSG.pack(0, dev.ifindex, told.handle, told.parent, leaf)
+    return head + TCA.build({"TCA_KIND": q.kind, "TCA_OPTIONS": opt, **stats})
 
 
 def rtnetlink_send(nlh: nlmsg, kind: int, payload: bytes, flags: int = 0) -> None:
@@ -143,8 +138,7 @@ def tc_dump_qdisc(nlh: nlmsg) -> Iterator[bytes]:
     for dev in tuple(nlh.sk.net.dev_base_head):
         for q in qdisc_all(dev):
             if not q.invisible or "TCA_DUMP_INVISIBLE" in tb:
-                payload = tc_fill_qdisc(dev, q)
-                yield nlmsg_put(RTM_NEWQDISC, 0, nlh.seq, nlh.sk.portid, payload)
+                yield nlmsg_part(nlh, RTM_NEWQDISC, tc_fill_qdisc(dev, q))
 
 
 def tc_find_parent(dev: net_device, parent: int, text: str) -> tuple[Qdisc | None, Qdisc | None]:
@@ -220,8 +214,7 @@ def tc_modify_qdisc(nlh: nlmsg) -> None:
             q, replaces = None, True
         if q is None:
             if not flags & NLM_F_CREATE and not replaces:
-                text = "Qdisc not found. To create specify NLM_F_CREATE flag"
-                raise NlError(errno.ENOENT, text)
+                raise NlError(errno.ENOENT, "Qdisc not found. To create specify NLM_F_CREATE flag")
             tc_create_qdisc(nlh, dev, tb, handle, p, parent)
             return
     elif not parent:
@@ -309,8 +302,7 @@ def tc_dump_tclass(nlh: nlmsg) -> Iterator[bytes]:
         if parent and parent & TC_H_MAJ_MASK != q.handle:
             continue
         for cl in q.walk():
-            payload = tc_fill_tclass(dev, q, cl)
-            yield nlmsg_put(RTM_NEWTCLASS, 0, nlh.seq, nlh.sk.portid, payload)
+            yield nlmsg_part(nlh, RTM_NEWTCLASS, tc_fill_tclass(dev, q, cl))
 
 
 def tc_class_parent(dev: net_device, parent: int, classid: int) -> tuple[int, int]:

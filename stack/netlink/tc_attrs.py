@@ -23,6 +23,7 @@ from stack.netlink.nlattr import (
     BINARY,
     FLAG,
     NESTED,
+    S64,
     STRING,
     U8,
     U32,
@@ -191,12 +192,16 @@ TBF = Options(
 )
 
 
-def _int16s(data: bytes) -> tuple[int, ...]:
-    return struct.unpack(f"={len(data) // 2}h", data[: len(data) & ~1])
+def many(code: str) -> AttrType:
+    """Numbers of 16 bits, as many as there are."""
+
+    def get(data: bytes) -> tuple[int, ...]:
+        return struct.unpack(f"={len(data) // 2}{code}", data[: len(data) & ~1])
+
+    return AttrType("BINARY", get, lambda values: struct.pack(f"={len(values)}{code}", *values))
 
 
-INT16S = AttrType("BINARY", _int16s, lambda values: struct.pack(f"={len(values)}h", *values))
-S64 = AttrType("S64", lambda data: struct.unpack("=q", data[:8])[0], struct.Struct("=q").pack, 8)
+INT16S, UINT16S = many("h"), many("H")
 NETEM = Options(
     Attr("latency64", 10, S64),
     Attr("jitter64", 11, S64),
@@ -222,11 +227,6 @@ NETEM = Options(
 )
 
 
-def _uint16s(data: bytes) -> tuple[int, ...]:
-    return struct.unpack(f"={len(data) // 2}H", data[: len(data) & ~1])
-
-
-UINT16S = AttrType("BINARY", _uint16s, lambda values: struct.pack(f"={len(values)}H", *values))
 STAB = Options(
     Shape("BBhiIIII", "cell_log size_log cell_align overhead linklayer mpu mtu tsize").row(
         "BASE", 1
