@@ -40,7 +40,7 @@ from stack.netlink.af_netlink import (
     netlink_dump_start,
     netlink_reply,
     nlmsg_notify,
-    nlmsg_put,
+    nlmsg_part,
 )
 from stack.netlink.netlink_sock import (
     NETLINK_XFRM,
@@ -146,14 +146,10 @@ def table(net: Net) -> netns_xfrm_state:
 # --- telling --------------------------------------------------------------------------------------
 
 
-def put_algo(algo: xfrm_algo) -> bytes:
-    """struct xfrm_algo."""
-    return ALGO.pack(algo.name.encode(), algo.key_bits) + algo.key
-
-
-def put_algo_icv(algo: xfrm_algo, icv_bits: int) -> bytes:
-    """struct xfrm_algo_auth, xfrm_algo_aead."""
-    return ALGO_ICV.pack(algo.name.encode(), algo.key_bits, icv_bits) + algo.key
+def put_algo(algo: xfrm_algo, *icv_bits: int) -> bytes:
+    """struct xfrm_algo; with the bits of a check value xfrm_algo_auth, xfrm_algo_aead."""
+    code = ALGO_ICV if icv_bits else ALGO
+    return code.pack(algo.name.encode(), algo.key_bits, *icv_bits) + algo.key
 
 
 def put_encap(encap: xfrm_encap_tmpl) -> bytes:
@@ -183,19 +179,17 @@ def esn_bitmap(r: xfrm_replay, words: int) -> list[int]:
 
 def copy_to_user_state_extra(x: xfrm_state) -> bytes:
     """net/xfrm/xfrm_user.c: struct xfrm_usersa_info and all attributes."""
-    r, icv = x.replay, 0
-    if x.esp is not None:
-        icv = x.esp.icv_bytes * 8
-    aalg = x.aalg
+    r, aalg = x.replay, x.aalg
+    icv = x.esp.icv_bytes * 8 if x.esp is not None else 0
     legacy = REPLAY_STATE.pack(r.oseq & LOW, r.seq & LOW, r.bitmap & LOW)
     esn = x.flags & XFRM_STATE_ESN or r.window > 32
     return put_usersa_info(x) + XFRMA.build(
         {
             "XFRMA_SA_EXTRA_FLAGS": x.extra_flags or None,
             "XFRMA_LASTUSED": x.lastused or None,
-            "XFRMA_ALG_AEAD": put_algo_icv(x.aead, icv) if x.aead is not None else None,
+            "XFRMA_ALG_AEAD": put_algo(x.aead, icv) if x.aead is not None else None,
             "XFRMA_ALG_AUTH": put_algo(aalg) if aalg is not None else None,
-            "XFRMA_ALG_AUTH_TRUNC": put_algo_icv(aalg, icv) if aalg is not None else None,
+            "XFRMA_ALG_AUTH_TRUNC": put_algo(aalg, icv) if aalg is not None else None,
             "XFRMA_ALG_CRYPT": put_algo(x.ealg) if x.ealg is not None else None,
             "XFRMA_ENCAP": put_encap(x.encap) if x.encap is not None else None,
             "XFRMA_MARK": MARK.pack(x.mark, x.mark_mask) if x.mark_mask or x.mark else None,
@@ -346,10 +340,8 @@ def xfrm_state_construct(net: Net, data: bytes, tb: Attrs) -> xfrm_state:
     *_, seq, reqid, family, mode, window, flags = USERSA_TAIL.unpack_from(data, at + 96)
     verify_newsa_info(sel, family, proto, mode, tb)
     aead = get_algo(tb, "XFRMA_ALG_AEAD", ALGO_ICV)
-    trunc, plain = (
-        get_algo(tb, "XFRMA_ALG_AUTH_TRUNC", ALGO_ICV),
-        get_algo(tb, "XFRMA_ALG_AUTH", ALGO),
-    )
+    trunc = get_algo(tb, "XFRMA_ALG_AUTH_TRUNC", ALGO_ICV)
+    plain = get_algo(tb, "XFRMA_ALG_AUTH", ALGO)
     ealg = get_algo(tb, "XFRMA_ALG_CRYPT", ALGO)
     if trunc is not None and not trunc.icv_bits:
         trunc.icv_bits = -1
@@ -424,7 +416,7 @@ def xfrm_dump_sa(nlh: nlmsg) -> Iterator[bytes]:
             wanted is None or in_filter(x, ADDRESS_FILTER.unpack_from(wanted))
         ):
             continue
-        yield nlmsg_put(NEWSA, 0, nlh.seq, nlh.sk.portid, copy_to_user_state_extra(x))
+        yield nlmsg_part(nlh, NEWSA, copy_to_user_state_extra(x))
 
 
 def in_filter(x: xfrm_state, wanted: tuple[bytes, bytes, int, int, int]) -> bool:
@@ -522,11 +514,9 @@ def xfrm_add_policy(nlh: nlmsg, data: bytes, tb: Attrs) -> None:
     """XFRM_MSG_NEWPOLICY, _UPDPOLICY. Raises: OSError EINVAL, EEXIST."""
     net = nlh.sk.net
     at = SELECTOR.size
-    lft = xfrm_lifetime_cfg(*LIFETIME_CFG.unpack_from(data, at))
-    tail = POLICY_TAIL.unpack_from(data, at + 96)
-    priority, index, direction, action, flags, share = tail
+    priority, index, direction, action, flags, share = POLICY_TAIL.unpack_from(data, at + 96)
     pol = xfrm_policy(get_selector(data), direction, action, priority, (), index, flags, share)
-    pol.lft = lft
+    pol.lft = xfrm_lifetime_cfg(*LIFETIME_CFG.unpack_from(data, at))
     verify_newpolicy_info(pol)
     pol.type = policy_type(tb)
     pol.xfrm_vec = get_tmpls(tb, pol.selector.family, direction)
@@ -565,7 +555,7 @@ def xfrm_get_policy(nlh: nlmsg, data: bytes, tb: Attrs) -> None:
 def xfrm_dump_policy(nlh: nlmsg) -> Iterator[bytes]:
     """XFRM_MSG_GETPOLICY of all, from the newest to the oldest."""
     for pol in reversed(nlh.sk.net.xfrm.policy_all):
-        yield nlmsg_put(NEWPOLICY, 0, nlh.seq, nlh.sk.portid, put_policy(pol))
+        yield nlmsg_part(nlh, NEWPOLICY, put_policy(pol))
 
 
 def xfrm_flush_policy(nlh: nlmsg, data: bytes, tb: Attrs) -> None:
