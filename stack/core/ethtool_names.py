@@ -35,8 +35,7 @@ def _set(words: str) -> tuple[str, ...]:
 
 
 STRING_SETS: dict[int, tuple[str, ...]] = {
-    ETH_SS_FEATURES: _set(
-        """
+    ETH_SS_FEATURES: _set("""
         tx-scatter-gather tx-checksum-ipv4 - tx-checksum-ip-generic tx-checksum-ipv6 highdma
         tx-scatter-gather-fraglist tx-vlan-hw-insert rx-vlan-hw-parse rx-vlan-filter
         vlan-challenged tx-generic-segmentation - - rx-gro rx-lro tx-tcp-segmentation
@@ -51,25 +50,15 @@ STRING_SETS: dict[int, tuple[str, ...]] = {
         esp-tx-csum-hw-offload rx-udp_tunnel-port-offload tls-hw-tx-offload tls-hw-rx-offload
         rx-gro-hw tls-hw-record rx-gro-list macsec-hw-offload rx-udp-gro-forwarding
         hsr-tag-ins-offload hsr-tag-rm-offload hsr-fwd-offload hsr-dup-offload
-        """
-    ),
-    ETH_SS_RSS_HASH_FUNCS: _set(
-        """
-        toeplitz xor crc32
-        """
-    ),
+    """),
+    ETH_SS_RSS_HASH_FUNCS: _set("toeplitz xor crc32"),
     ETH_SS_TUNABLES: _set(
-        """
-        Unspec rx-copybreak tx-copybreak pfc-prevention-tout tx-copybreak-buf-size
-        """
+        "Unspec rx-copybreak tx-copybreak pfc-prevention-tout tx-copybreak-buf-size"
     ),
     ETH_SS_PHY_TUNABLES: _set(
-        """
-        Unspec phy-downshift phy-fast-link-down phy-energy-detect-power-down
-        """
+        "Unspec phy-downshift phy-fast-link-down phy-energy-detect-power-down"
     ),
-    ETH_SS_LINK_MODES: _set(
-        """
+    ETH_SS_LINK_MODES: _set("""
         10baseT/Half 10baseT/Full 100baseT/Half 100baseT/Full 1000baseT/Half 1000baseT/Full
         Autoneg TP AUI MII FIBRE BNC 10000baseT/Full Pause Asym_Pause 2500baseX/Full Backplane
         1000baseKX/Full 10000baseKX4/Full 10000baseKR/Full 10000baseR_FEC 20000baseMLD2/Full
@@ -97,56 +86,28 @@ STRING_SETS: dict[int, tuple[str, ...]] = {
         400000baseDR2_2/Full 400000baseSR2/Full 400000baseVR2/Full 800000baseCR4/Full
         800000baseKR4/Full 800000baseDR4/Full 800000baseDR4_2/Full 800000baseSR4/Full
         800000baseVR4/Full
-        """
-    ),
-    ETH_SS_MSG_CLASSES: _set(
-        """
+    """),
+    ETH_SS_MSG_CLASSES: _set("""
         drv probe link timer ifdown ifup rx_err tx_err tx_queued intr tx_done rx_status
         pktdata hw wol
-        """
-    ),
-    ETH_SS_WOL_MODES: _set(
-        """
-        phy ucast mcast bcast arp magic magicsecure filter
-        """
-    ),
-    ETH_SS_SOF_TIMESTAMPING: _set(
-        """
+    """),
+    ETH_SS_WOL_MODES: _set("phy ucast mcast bcast arp magic magicsecure filter"),
+    ETH_SS_SOF_TIMESTAMPING: _set("""
         hardware-transmit software-transmit hardware-receive software-receive
         software-system-clock hardware-legacy-clock hardware-raw-clock option-id
         sched-transmit ack-transmit option-cmsg option-tsonly option-stats option-pktinfo
         option-tx-swhw bind-phc option-id-tcp option-rx-filter tx-completion
-        """
-    ),
-    ETH_SS_TS_TX_TYPES: _set(
-        """
-        off on onestep-sync onestep-p2p
-        """
-    ),
-    ETH_SS_TS_RX_FILTERS: _set(
-        """
+    """),
+    ETH_SS_TS_TX_TYPES: _set("off on onestep-sync onestep-p2p"),
+    ETH_SS_TS_RX_FILTERS: _set("""
         none all some ptpv1-l4-event ptpv1-l4-sync ptpv1-l4-delay-req ptpv2-l4-event
         ptpv2-l4-sync ptpv2-l4-delay-req ptpv2-l2-event ptpv2-l2-sync ptpv2-l2-delay-req
         ptpv2-event ptpv2-sync ptpv2-delay-req ntp-all
-        """
-    ),
-    ETH_SS_UDP_TUNNEL_TYPES: _set(
-        """
-        vxlan geneve vxlan-gpe
-        """
-    ),
-    ETH_SS_STATS_STD: _set(
-        """
-        eth-phy eth-mac eth-ctrl rmon phydev
-        """
-    ),
-    ETH_SS_STATS_ETH_PHY: _set(
-        """
-        SymbolErrorDuringCarrier
-        """
-    ),
-    ETH_SS_STATS_ETH_MAC: _set(
-        """
+    """),
+    ETH_SS_UDP_TUNNEL_TYPES: _set("vxlan geneve vxlan-gpe"),
+    ETH_SS_STATS_STD: _set("eth-phy eth-mac eth-ctrl rmon phydev"),
+    ETH_SS_STATS_ETH_PHY: _set("SymbolErrorDuringCarrier"),
+    ETH_SS_STATS_ETH_MAC: _set("""
         FramesTransmittedOK SingleCollisionFrames MultipleCollisionFrames FramesReceivedOK
         FrameCheckSequenceErrors AlignmentErrors OctetsTransmittedOK
         FramesWithDeferredXmissions LateCollisions FramesAbortedDueToXSColls
@@ -154,27 +115,14 @@ STRING_SETS: dict[int, tuple[str, ...]] = {
         FramesLostDueToIntMACRcvError MulticastFramesXmittedOK BroadcastFramesXmittedOK
         FramesWithExcessiveDeferral MulticastFramesReceivedOK BroadcastFramesReceivedOK
         InRangeLengthErrors OutOfRangeLengthField FrameTooLongErrors
-        """
-    ),
+    """),
     ETH_SS_STATS_ETH_CTRL: _set(
-        """
-        MACControlFramesTransmitted MACControlFramesReceived UnsupportedOpcodesReceived
-        """
+        "MACControlFramesTransmitted MACControlFramesReceived UnsupportedOpcodesReceived"
     ),
     ETH_SS_STATS_RMON: _set(
-        """
-        etherStatsUndersizePkts etherStatsOversizePkts etherStatsFragments etherStatsJabbers
-        """
+        "etherStatsUndersizePkts etherStatsOversizePkts etherStatsFragments etherStatsJabbers"
     ),
-    ETH_SS_STATS_PHY: _set(
-        """
-        RxFrames RxOctets RxErrors TxFrames TxOctets TxErrors
-        """
-    ),
-    ETH_SS_TS_FLAGS: _set(
-        """
-        bonded-phc-index
-        """
-    ),
+    ETH_SS_STATS_PHY: _set("RxFrames RxOctets RxErrors TxFrames TxOctets TxErrors"),
+    ETH_SS_TS_FLAGS: _set("bonded-phc-index"),
 }
 """The sets that are the same for each interface."""

@@ -85,6 +85,9 @@ RCV_ACK_OF_SYN = E.RCV_ACK_OF_SYN
 RCV_FIN = E.RCV_FIN
 RCV_ACK_OF_FIN = E.RCV_ACK_OF_FIN
 
+_ENDS = {E.RCV_RST: TCP_CLOSE, E.ABORT: TCP_CLOSE, E.TIMEOUT: TCP_CLOSE}
+"""What ends a connection, and a request, in nearly every state."""
+
 # RFC 9293 figure 5 and section 3.10, with Linux's NEW_SYN_RECV (a request, not yet a full socket).
 TRANSITIONS: dict[int, dict[TcpEvent, int]] = {
     TCP_CLOSE: {
@@ -99,70 +102,52 @@ TRANSITIONS: dict[int, dict[TcpEvent, int]] = {
     },
     TCP_NEW_SYN_RECV: {
         E.RCV_ACK_OF_SYN: TCP_SYN_RECV,
-        E.RCV_RST: TCP_CLOSE,
-        E.ABORT: TCP_CLOSE,
-        E.TIMEOUT: TCP_CLOSE,
+        **_ENDS,
     },
     TCP_SYN_SENT: {
         E.RCV_SYN: TCP_SYN_RECV,
         E.RCV_SYN_ACK: TCP_ESTABLISHED,
         E.CLOSE: TCP_CLOSE,
-        E.RCV_RST: TCP_CLOSE,
-        E.ABORT: TCP_CLOSE,
-        E.TIMEOUT: TCP_CLOSE,
+        **_ENDS,
     },
     TCP_SYN_RECV: {
         E.RCV_ACK_OF_SYN: TCP_ESTABLISHED,
         E.RCV_FIN: TCP_CLOSE_WAIT,
         E.CLOSE: TCP_FIN_WAIT1,
-        E.RCV_RST: TCP_CLOSE,
-        E.ABORT: TCP_CLOSE,
-        E.TIMEOUT: TCP_CLOSE,
+        **_ENDS,
     },
     TCP_ESTABLISHED: {
         E.RCV_FIN: TCP_CLOSE_WAIT,
         E.CLOSE: TCP_FIN_WAIT1,
-        E.RCV_RST: TCP_CLOSE,
-        E.ABORT: TCP_CLOSE,
-        E.TIMEOUT: TCP_CLOSE,
+        **_ENDS,
     },
     TCP_FIN_WAIT1: {
         E.RCV_FIN: TCP_CLOSING,
         E.RCV_ACK_OF_FIN: TCP_FIN_WAIT2,
         E.CLOSE: TCP_FIN_WAIT1,
-        E.RCV_RST: TCP_CLOSE,
-        E.ABORT: TCP_CLOSE,
-        E.TIMEOUT: TCP_CLOSE,
+        **_ENDS,
     },
     TCP_FIN_WAIT2: {
         E.RCV_FIN: TCP_TIME_WAIT,
         E.CLOSE: TCP_FIN_WAIT2,
-        E.RCV_RST: TCP_CLOSE,
-        E.ABORT: TCP_CLOSE,
-        E.TIMEOUT: TCP_CLOSE,
+        **_ENDS,
     },
     TCP_CLOSE_WAIT: {
         E.RCV_FIN: TCP_CLOSE_WAIT,
         E.CLOSE: TCP_LAST_ACK,
-        E.RCV_RST: TCP_CLOSE,
-        E.ABORT: TCP_CLOSE,
-        E.TIMEOUT: TCP_CLOSE,
+        **_ENDS,
     },
     TCP_CLOSING: {
         E.RCV_FIN: TCP_CLOSING,
         E.RCV_ACK_OF_FIN: TCP_TIME_WAIT,
         E.CLOSE: TCP_CLOSING,
-        E.RCV_RST: TCP_CLOSE,
-        E.ABORT: TCP_CLOSE,
-        E.TIMEOUT: TCP_CLOSE,
+        **_ENDS,
     },
     TCP_LAST_ACK: {
         E.RCV_FIN: TCP_LAST_ACK,
         E.RCV_ACK_OF_FIN: TCP_CLOSE,
         E.CLOSE: TCP_LAST_ACK,
-        E.RCV_RST: TCP_CLOSE,
-        E.ABORT: TCP_CLOSE,
-        E.TIMEOUT: TCP_CLOSE,
+        **_ENDS,
     },
     TCP_TIME_WAIT: {
         E.RCV_FIN: TCP_TIME_WAIT,
