@@ -39,22 +39,13 @@ class irq_desc:
     `raise_later`: in the device they would cut its own work short.
     """
 
-    machine: Machine = row()
-    irq: int = row(0)
+    machine: Machine
+    irq: int
     level: bool = row(False)
-    depth: int = row(0)
-    actions: tuple[irqaction, ...] = row()
+    depth: int = row(0)  # disable_irq nesting
+    actions: tuple[irqaction, ...] = row(())
     count: int = row(0)
     unhandled: int = row(0)
-
-    def __init__(self, machine: Machine, irq: int) -> None:
-        self.machine = machine
-        self.irq = irq
-        self.level = False
-        self.depth = 0  # disable_irq nesting
-        self.actions = ()
-        self.count = 0
-        self.unhandled = 0
 
     def set_level(self, level: bool) -> None:
         """The device drives the line. Raised, it runs the handlers at once where allowed.

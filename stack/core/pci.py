@@ -120,52 +120,30 @@ class pci_bus:
     udelay_debt_ns: int = row(0)
 
 
+@state
 class pci_dev:
-    """A device on the bus (linux/pci.h). ``bar_read``/``bar_write`` are the slot's own."""
+    """A device on the bus (linux/pci.h). ``bar_read``/``bar_write`` are the slot's own.
 
-    __slots__ = (
-        "bar_read",
-        "bar_write",
-        "current_state",
-        "devfn",
-        "device",
-        "driver",
-        "driver_data",
-        "enable_cnt",
-        "irq",
-        "is_busmaster",
-        "machine",
-        "regions",
-        "resource",
-        "revision",
-        "saved_config",
-        "slot",
-        "subsystem_device",
-        "subsystem_vendor",
-        "vendor",
-    )
+    A new one has the ids of the device behind `slot`; its BARs are not set up yet.
+    """
 
-    def __init__(self, machine: Machine, slot: PciSlot, irq: int, devfn: int) -> None:
-        """Read the ids of the device behind `slot`; its BARs are not set up yet."""
-        self.machine = machine
-        self.slot = slot
-        self.irq = irq
-        self.devfn = devfn
-        self.bar_read = slot.bar_read
-        self.bar_write = slot.bar_write
-        self.vendor = slot.config_read(PCI_VENDOR_ID, 2)
-        self.device = slot.config_read(PCI_DEVICE_ID, 2)
-        self.revision = slot.config_read(PCI_REVISION_ID, 1)
-        self.subsystem_vendor = slot.config_read(PCI_SUBSYSTEM_VENDOR_ID, 2)
-        self.subsystem_device = slot.config_read(PCI_SUBSYSTEM_ID, 2)
-        self.resource = [resource() for _ in range(PCI_STD_NUM_BARS)]
-        self.regions: set[int] = set()
-        self.driver: pci_driver | None = None
-        self.driver_data: Any = None
-        self.enable_cnt = 0
-        self.is_busmaster = False
-        self.current_state = PCI_D0
-        self.saved_config: list[int] | None = None
+    machine: Machine
+    slot: PciSlot
+    irq: int
+    devfn: int
+    bar_read: Callable[[int, int, int], int] = row(of=lambda pdev: pdev.slot.bar_read)
+    bar_write: Callable[[int, int, int, int], None] = row(of=lambda pdev: pdev.slot.bar_write)
+    vendor: int = row(of=lambda pdev: pdev.slot.config_read(PCI_VENDOR_ID, 2))
+    device: int = row(of=lambda pdev: pdev.slot.config_read(PCI_DEVICE_ID, 2))
+    revision: int = row(of=lambda pdev: pdev.slot.config_read(PCI_REVISION_ID, 1))
+    subsystem_vendor: int = row(of=lambda pdev: pdev.slot.config_read(PCI_SUBSYSTEM_VENDOR_ID, 2))
+    subsystem_device: int = row(of=lambda pdev: pdev.slot.config_read(PCI_SUBSYSTEM_ID, 2))
+    resource: list[resource] = row(make=lambda: [resource() for _ in range(PCI_STD_NUM_BARS)])
+    regions: set[int] = row(make=set)
+    driver: pci_driver | None = row()
+    driver_data: Any = row()
+    enable_cnt: int = row(0)
+    saved_config: list[int] | None = row()
 
     @property
     def name(self) -> str:
@@ -421,14 +399,12 @@ def pci_set_master(pdev: pci_dev) -> None:
     """drivers/pci/pci.c: let the device do DMA."""
     command = pci_read_config_word(pdev, PCI_COMMAND)
     pci_write_config_word(pdev, PCI_COMMAND, command | PCI_COMMAND_MASTER)
-    pdev.is_busmaster = True
 
 
 def pci_clear_master(pdev: pci_dev) -> None:
     """drivers/pci/pci.c: forbid DMA."""
     command = pci_read_config_word(pdev, PCI_COMMAND)
     pci_write_config_word(pdev, PCI_COMMAND, command & ~PCI_COMMAND_MASTER)
-    pdev.is_busmaster = False
 
 
 def pci_set_power_state(pdev: pci_dev, state: int) -> None:
@@ -441,7 +417,6 @@ def pci_set_power_state(pdev: pci_dev, state: int) -> None:
             control &= ~(PCI_PM_CTRL_STATE_MASK | PCI_PM_CTRL_PME_STATUS)
             pci_write_config_word(pdev, where + PCI_PM_CTRL, control | state)
             msleep(pdev.machine, 10)  # D3hot to D0 takes 10 ms (PCI PM 1.1, 5.6.1)
-    pdev.current_state = state
 
 
 def pci_enable_wake(pdev: pci_dev, state: int, enable: bool) -> None:

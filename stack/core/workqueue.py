@@ -23,34 +23,20 @@ UDELAY_DEBT_NS = 500 * NSEC_PER_USEC
 
 @state
 class work_struct:
-    """One piece of deferred work; queued at most once at a time."""
+    """One piece of deferred work: `func()`; queued at most once at a time."""
 
-    machine: Machine = row()
-    func: Callable[[], None] = row()
+    machine: Machine
+    func: Callable[[], None]
     pending: bool = row(False)
-    running: bool = row(False)
     queued: TimerHandle | None = row()
-    ticket: int = row(0)
-
-    def __init__(self, machine: Machine, func: Callable[[], None]) -> None:
-        """Bind `func` (called without arguments) to `machine`."""
-        self.machine = machine
-        self.func = func
-        self.pending = False
-        self.running = False
-        self.queued = None
-        self.ticket = 0  # of the last queueing; a clock event with an older one is stale
+    ticket: int = row(0)  # of the last queueing; a clock event with an older one is stale
 
     def _run(self, ticket: int) -> None:
         if not self.pending or ticket != self.ticket:
             return  # cancelled, or queued anew since
         self.pending = False
         self.queued = None
-        self.running = True
-        try:
-            self.func()
-        finally:
-            self.running = False
+        self.func()
 
 
 def schedule_work(work: work_struct) -> bool:
