@@ -13,7 +13,7 @@ from stack.core.drop_reason import (
     SKB_DROP_REASON_TC_INGRESS,
     kfree_skb_reason,
 )
-from stack.core.netdevice import NET_RX_DROP, NET_RX_SUCCESS, NET_XMIT_DROP, NET_XMIT_SUCCESS
+from stack.core.netdevice import NET_RX_DROP, NET_RX_SUCCESS
 from stack.sched.act_api import TC_ACT_CONSUMED, TC_ACT_SHOT, TC_ACT_TAKES, tcf_result
 from stack.sched.cls_api import tcf_classify
 from stack.sched.sch_generic import qdisc_pkt_len
@@ -27,15 +27,7 @@ def sch_handle_ingress(skb: sk_buff, miniq: mini_Qdisc) -> int:
 
     Takes ownership of skb unless it goes on (data behind the MAC header).
     """
-    verdict = tc_run(skb, miniq, True, skb.len)
-    if verdict not in TC_ACT_TAKES:
-        return -1
-    if verdict == TC_ACT_SHOT:
-        kfree_skb_reason(miniq.q.dev.net, skb, SKB_DROP_REASON_TC_INGRESS)
-        return NET_RX_DROP
-    if verdict != TC_ACT_CONSUMED:
-        consume_skb(skb)
-    return NET_RX_SUCCESS
+    return tc_run(skb, miniq, True, skb.len)
 
 
 def sch_handle_egress(skb: sk_buff, miniq: mini_Qdisc) -> int:
@@ -44,23 +36,25 @@ def sch_handle_egress(skb: sk_buff, miniq: mini_Qdisc) -> int:
     Takes ownership of skb unless it goes on (data at the MAC header).
     """
     skb_reset_mac_header(skb)
-    verdict = tc_run(skb, miniq, False, qdisc_pkt_len(skb))
-    if verdict not in TC_ACT_TAKES:
-        return -1
-    if verdict == TC_ACT_SHOT:
-        kfree_skb_reason(miniq.q.dev.net, skb, SKB_DROP_REASON_TC_EGRESS)
-        return NET_XMIT_DROP
-    if verdict != TC_ACT_CONSUMED:
-        consume_skb(skb)
-    return NET_XMIT_SUCCESS
+    return tc_run(skb, miniq, False, qdisc_pkt_len(skb))
 
 
 def tc_run(skb: sk_buff, miniq: mini_Qdisc, at_ingress: bool, nbytes: int) -> int:
-    """net/core/dev.c: count a packet and classify it. TC_ACT_*."""
+    """net/core/dev.c: count a packet, classify it and do what the verdict says.
+
+    NET_RX_* and NET_XMIT_* have the same numbers for what is dropped and for what is not.
+    """
     q = miniq.q
     q.bstats.bytes += nbytes
     q.bstats.packets += skb.gso_segs if skb.gso_size else 1
     verdict = tcf_classify(skb, miniq.chain, tcf_result(at_ingress))
+    if verdict not in TC_ACT_TAKES:
+        return -1
     if verdict == TC_ACT_SHOT:
         q.qstats.drops += 1
-    return verdict
+        reason = SKB_DROP_REASON_TC_INGRESS if at_ingress else SKB_DROP_REASON_TC_EGRESS
+        kfree_skb_reason(q.dev.net, skb, reason)
+        return NET_RX_DROP
+    if verdict != TC_ACT_CONSUMED:
+        consume_skb(skb)
+    return NET_RX_SUCCESS

@@ -17,6 +17,7 @@ import errno
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from stack.core import ethtool as core
 from stack.core.errors import os_error
@@ -46,15 +47,12 @@ MOST_BYTES = 1 << 16
 GLINKSETTINGS = 0x4C
 
 
-class Memory:
+class Memory(NamedTuple):
     """The caller's memory: `read(address, size)`, `write(address, data)`. Raises: OSError
     EFAULT."""
 
-    def __init__(
-        self, read: Callable[[int, int], bytes], write: Callable[[int, bytes], object]
-    ) -> None:
-        self.read = read
-        self.write = write
+    read: Callable[[int, int], bytes]
+    write: Callable[[int, bytes], object]
 
 
 Answer = Callable[[net_device, bytes], bytes]

@@ -24,6 +24,7 @@ from stack.core.file import (
 )
 from stack.core.net_namespace import pernet_operations
 from stack.core.rows import row, state
+from stack.core.select import timespec_ns
 from stack.core.uapi import POLLERR, POLLHUP, POLLIN, POLLOUT, POLLRDNORM
 from stack.core.wait import wait_queue_head, wake_up_poll
 from stack.net import Net
@@ -587,7 +588,4 @@ def sys_epoll_pwait2(
     sigmask: object = None,
 ) -> list[tuple[int, Any]]:
     """epoll_pwait2(2): `timeout` (seconds, ns), None for ever. Raises: OSError EBADF, EINVAL."""
-    if timeout is not None and (timeout[0] < 0 or not 0 <= timeout[1] < 1_000_000_000):
-        raise os_error(errno.EINVAL, f"{timeout} is no time")
-    ns = None if timeout is None else timeout[0] * 1_000_000_000 + timeout[1]
-    return do_epoll_wait(net, epfd, maxevents, ns)
+    return do_epoll_wait(net, epfd, maxevents, timespec_ns(timeout))

@@ -7,12 +7,12 @@ rows of (code, jt, jf, k). fastpath.base.bpf checks and runs it.
 from __future__ import annotations
 
 import errno
-import os
 import struct
 from typing import Any
 
 from fastpath.base.bpf import BPF_MAXINSNS, bpf_prog
 from stack.core.errors import os_error
+from stack.core.memory import read_address
 from stack.core.sock import sock
 from stack.core.sock_flags import SOCK_FILTER_LOCKED
 
@@ -38,23 +38,7 @@ def copy_bpf_fprog_from_user(optval: Any) -> bytes | list[Any]:
     count, address = SOCK_FPROG.unpack(data)
     if not address or not 0 < count <= BPF_MAXINSNS:
         raise os_error(errno.EINVAL, f"a filter has 1 to {BPF_MAXINSNS} instructions")
-    return copy_from_user(address, count * INSN_BYTES)
-
-
-def copy_from_user(address: int, size: int) -> bytes:
-    """Read `size` bytes of this process's memory at `address`. Raises: OSError EFAULT."""
-    data = b""
-    try:
-        fd = os.open("/proc/self/mem", os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            data = os.pread(fd, size, address)
-        finally:
-            os.close(fd)
-    except (OSError, OverflowError):
-        pass
-    if len(data) != size:
-        raise os_error(errno.EFAULT, f"no {size} bytes can be read at {address:#x}")
-    return data
+    return read_address(address, count * INSN_BYTES)
 
 
 def sk_attach_filter(sk: sock, optval: Any) -> None:

@@ -334,6 +334,12 @@ def _watched(fn: Any) -> Any:
     return call
 
 
+WATCHED = (
+    *("release", "bind", "connect", "ioctl", "listen", "shutdown", "setsockopt", "getsockopt"),
+    *("sendmsg", "recvmsg"),
+)
+
+
 @functools.cache
 def watched_ops(plain: proto_ops) -> proto_ops:
     """A family's operations for sockets with a ReadyFd; others keep the plain ones."""
@@ -346,15 +352,6 @@ def watched_ops(plain: proto_ops) -> proto_ops:
     return replace(
         plain,
         plain=plain,
-        release=_watched(plain.release),
-        bind=_watched(plain.bind),
-        connect=_watched(plain.connect),
         accept=accept_plain,
-        ioctl=_watched(plain.ioctl),
-        listen=_watched(plain.listen),
-        shutdown=_watched(plain.shutdown),
-        setsockopt=_watched(plain.setsockopt),
-        getsockopt=_watched(plain.getsockopt),
-        sendmsg=_watched(plain.sendmsg),
-        recvmsg=_watched(plain.recvmsg),
+        **{name: _watched(getattr(plain, name)) for name in WATCHED},
     )

@@ -11,6 +11,7 @@ import operator
 import re
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from fastpath.errors import E1000Error
@@ -162,17 +163,7 @@ class Sysctl:
         return frozenset(ports)
 
 
-def _core(
-    name: str,
-    default: Any,
-    what: str,
-    low: int = INT_MIN,
-    high: int = INT_MAX,
-    *,
-    machine: bool = False,
-) -> Sysctl:
-    return Sysctl("net.core", name, default, what, low, high, machine=machine)
-
+_core = partial(Sysctl, "net.core")
 
 NET_VRF = (Sysctl("net.vrf", "strict_mode", 0, "no two VRFs have the same table", 0, 1),)
 """drivers/net/vrf.c"""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from stack.core.sysctl_net_core import INT_MAX, INT_MIN, Sysctl
+from stack.core.sysctl_net_core import INT_MIN, Sysctl
 
 
 def nf_conntrack_htable_size(ram_bytes: int) -> int:
@@ -16,17 +16,8 @@ def nf_conntrack_htable_size(ram_bytes: int) -> int:
     return max(ram_bytes // 16384 // 8, 1024)
 
 
-def _row(
-    name: str,
-    default: Any,
-    what: str,
-    low: int = 0,
-    high: int = INT_MAX,
-    *,
-    read_only: bool = False,
-) -> Sysctl:
-    name = f"nf_conntrack_{name}"
-    return Sysctl("net.netfilter", name, default, what, low, high, read_only=read_only)
+def _row(name: str, default: Any, what: str, low: int = 0, *rest: Any, **more: Any) -> Sysctl:
+    return Sysctl("net.netfilter", f"nf_conntrack_{name}", default, what, low, *rest, **more)
 
 
 NET_NETFILTER = (
