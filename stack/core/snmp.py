@@ -122,10 +122,9 @@ class icmpmsg_mib(_Mib):
     outtype: dict[int, int] = row(make=dict)
 
     def items(self) -> Iterator[tuple[str, int]]:
-        for kind in sorted(self.intype):
-            yield f"InType{kind}", self.intype[kind]
-        for kind in sorted(self.outtype):
-            yield f"OutType{kind}", self.outtype[kind]
+        for way, counts in (("In", self.intype), ("Out", self.outtype)):
+            for kind in sorted(counts):
+                yield f"{way}Type{kind}", counts[kind]
 
 
 @state
@@ -380,10 +379,9 @@ class icmp6msg_mib(icmpmsg_mib):
 
     def named(self) -> Iterator[tuple[str, int]]:
         """Every type with a name, also at 0."""
-        for kind, name in self.type_names.items():
-            yield f"In{name}", self.intype.get(kind, 0)
-        for kind, name in self.type_names.items():
-            yield f"Out{name}", self.outtype.get(kind, 0)
+        for way, counts in (("In", self.intype), ("Out", self.outtype)):
+            for kind, name in self.type_names.items():
+                yield f"{way}{name}", counts.get(kind, 0)
 
 
 @state

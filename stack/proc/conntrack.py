@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv4Address, IPv6Address
-
 from stack.core.netfilter import NFPROTO_IPV4
-from stack.core.rows import wide
+from stack.core.rows import narrow, wide
 from stack.core.uapi import IPPROTO_ICMP, IPPROTO_ICMPV6, IPPROTO_TCP, IPPROTO_UDP
+from stack.ipv4.fib import format_addr
 from stack.net import Net
 from stack.netfilter.nf_conntrack import IPS_ASSURED, IPS_SEEN_REPLY, NSEC_PER_SEC, Tuple, nf_conn
 from stack.netfilter.nf_conntrack_life import nf_ct_expires, nf_ct_is_expired
 from stack.netfilter.nf_conntrack_proto_tcp import TCP_CONNTRACK_NAMES
-from stack.proc.text import text
+from stack.proc.text import full6, text
 
 L4_NAMES = {
     IPPROTO_TCP: "tcp",
@@ -27,7 +26,7 @@ STAT_COLUMNS = (
 
 def _addr(l3num: int, addr: wide) -> str:
     """As the kernel prints it: an IPv6 address in full (%pI6)."""
-    return str(IPv4Address(int(addr))) if l3num == NFPROTO_IPV4 else IPv6Address(int(addr)).exploded
+    return format_addr(narrow(addr)) if l3num == NFPROTO_IPV4 else full6(addr)
 
 
 def print_tuple(tup: Tuple) -> str:

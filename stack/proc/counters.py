@@ -33,9 +33,7 @@ def snmp6_items(net: Net) -> Iterator[tuple[str, int]]:
     mib = net.mib
     for name, value in mib.ip6.items():
         yield f"Ip6{name}", value
-    for name, value in mib.icmp6.items():
-        yield f"Icmp6{name}", value
-    for name, value in (*mib.icmp6msg.named(), *mib.icmp6msg.items()):
+    for name, value in (*mib.icmp6.items(), *mib.icmp6msg.named(), *mib.icmp6msg.items()):
         yield f"Icmp6{name}", value
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from stack.core.dev import dev_get_stats
 from stack.core.netdevice import ETH_P_ALL
-from stack.core.snmp import rtnl_link_stats64
 from stack.core.softirq import SOFTIRQ_NAMES
 from stack.net import Net
 from stack.proc.text import text
@@ -20,20 +19,16 @@ def dev(net: Net) -> str:
     ]
     for device in net.dev_base_head:
         s = dev_get_stats(device)
+        carrier = s.tx_carrier_errors + s.tx_aborted_errors + s.tx_window_errors
         lines.append(
             f"{device.name:>6}: {s.rx_bytes:7d} {s.rx_packets:7d} {s.rx_errors:4d} "
             f"{s.rx_dropped + s.rx_missed_errors:4d} {s.rx_fifo_errors:4d} "
             f"{s.rx_length_errors + s.rx_over_errors + s.rx_crc_errors + s.rx_frame_errors:5d} "
             f"{s.rx_compressed:10d} {s.multicast:9d} {s.tx_bytes:8d} {s.tx_packets:7d} "
             f"{s.tx_errors:4d} {s.tx_dropped:4d} {s.tx_fifo_errors:4d} {s.collisions:5d} "
-            f"{_carrier_errors(s):7d} {s.tx_compressed:10d}"
+            f"{carrier + s.tx_heartbeat_errors:7d} {s.tx_compressed:10d}"
         )
     return text(lines)
-
-
-def _carrier_errors(s: rtnl_link_stats64) -> int:
-    names = "tx_carrier_errors", "tx_aborted_errors", "tx_window_errors", "tx_heartbeat_errors"
-    return sum(int(getattr(s, name)) for name in names)
 
 
 def softnet_stat(net: Net) -> str:

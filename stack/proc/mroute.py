@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from stack.inet.ipmr_base import NEVER, mr_mfc, mr_table, mr_unresolved, vif_device
-from stack.proc.text import le_word, text
+from stack.proc.text import full6, le_word, text
 
 if TYPE_CHECKING:
     from stack.net import Net
@@ -34,16 +34,11 @@ def ip6_mr_cache(net: Net) -> str:
     """net/ipv6/ip6mr.c ipmr_mfc_seq_show."""
     blank = " " * 32
     head = f"Group{blank[5:]} Origin{blank[6:]} Iif      Pkts  Bytes     Wrong  Oifs"
-    return _cache(net.ipv6.mrt, head, _full6)
+    return _cache(net.ipv6.mrt, head, full6)
 
 
 def _ends(vif: vif_device) -> str:
     return f" {le_word(vif.local)} {le_word(vif.remote)}"
-
-
-def _full6(addr: int) -> str:
-    """An IPv6 address with all its digits."""
-    return addr.to_bytes(16, "big").hex(":", 2)
 
 
 def _vifs(mrt: mr_table | None, more: str, ends: Callable[[vif_device], str]) -> str:

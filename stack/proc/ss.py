@@ -8,30 +8,24 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from stack.core import tcp_states
-from stack.core.rows import Row, rows_of, wide
+from stack.core.rows import Row, narrow, rows_of, wide
 from stack.core.sock import sock
 from stack.core.uapi import AF_INET6
 from stack.inet.inet_sock import inet_sock
 from stack.inet.inet_timewait_sock import inet_timewait_sock
 from stack.inet.tcp_sock import TCP_INFINITE_SSTHRESH, tcp_sock
+from stack.ipv4.fib import format_addr
 from stack.ipv6.addr import format_addr6
 from stack.net import Net
 from stack.proc.sockets import AnyTcp, queues, raw_sockets, shown_address, tcp_sockets, udp_sockets
-from stack.proc.text import dotted
 from stack.proc.unix import NETID, unix_ends, unix_queues, unix_sockets
 
 STATES = {
+    **{state: name.replace("_", "-") for state, name in tcp_states.STATE_NAMES.items()},
     tcp_states.TCP_ESTABLISHED: "ESTAB",
-    tcp_states.TCP_SYN_SENT: "SYN-SENT",
-    tcp_states.TCP_SYN_RECV: "SYN-RECV",
     tcp_states.TCP_FIN_WAIT1: "FIN-WAIT-1",
     tcp_states.TCP_FIN_WAIT2: "FIN-WAIT-2",
-    tcp_states.TCP_TIME_WAIT: "TIME-WAIT",
     tcp_states.TCP_CLOSE: "UNCONN",
-    tcp_states.TCP_CLOSE_WAIT: "CLOSE-WAIT",
-    tcp_states.TCP_LAST_ACK: "LAST-ACK",
-    tcp_states.TCP_LISTEN: "LISTEN",
-    tcp_states.TCP_CLOSING: "CLOSING",
     tcp_states.TCP_NEW_SYN_RECV: "SYN-RECV",
 }
 COLUMNS = "{:<5} {:<10} {:<6} {:<6} {:>24} {:>24}"
@@ -60,7 +54,7 @@ def _end(sk: AnyTcp | inet_sock, addr: wide, port: int) -> str:
     if sk.sk_family == AF_INET6:
         host = f"[{format_addr6(shown)}]" if shown else "[::]" if _ipv6only(sk) else "*"
     else:
-        host = dotted(shown)
+        host = format_addr(narrow(shown))
     device = sk.net.dev_by_index.get(sk.sk_bound_dev_if)
     return f"{host}{'%' + device.name if device else ''}:{port or '*'}"
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from stack.core.neigh_table import neigh_table, neighbour
+from stack.core.rows import narrow
 from stack.core.uapi import NUD_NOARP
 from stack.ipv4.arp import arp_state_to_flags
-from stack.ipv4.fib import fib_dump
+from stack.ipv4.fib import fib_dump, format_addr
 from stack.ipv6.if_inet6 import for_each_ifaddr6, inet6_dev
 from stack.ipv6.route_config import fib6_dump
 from stack.net import Net
-from stack.proc.text import dotted, le_word, text
+from stack.proc.text import le_word, stat, text
 
 
 def arp(net: Net) -> str:
@@ -20,8 +21,8 @@ def arp(net: Net) -> str:
         if n.nud_state & NUD_NOARP:
             continue
         lines.append(
-            f"{dotted(n.primary_key):<16} 0x{n.dev.type:<10x}0x{arp_state_to_flags(n):<10x}"
-            f"{n.ha.hex(':'):<17}     *        {n.dev.name}"
+            f"{format_addr(narrow(n.primary_key)):<16} 0x{n.dev.type:<10x}"
+            f"0x{arp_state_to_flags(n):<10x}{n.ha.hex(':'):<17}     *        {n.dev.name}"
         )
     return text(lines)
 
@@ -59,25 +60,11 @@ RT_CACHE_COLUMNS = (
     "Iface\tDestination\tGateway \tFlags\t\tRefCnt\tUse\tMetric\tSource\t\tMTU\tWindow\tIRTT\tTOS\t"
     "HHRef\tHHUptod\tSpecDst"
 )
-RT_CACHE_STAT_COLUMNS = [
-    "entries",
-    "in_hit",
-    "in_slow_tot",
-    "in_slow_mc",
-    "in_no_route",
-    "in_brd",
-    "in_martian_dst",
-    "in_martian_src",
-    "out_hit",
-    "out_slow_tot",
-    "out_slow_mc",
-    "gc_total",
-    "gc_ignored",
-    "gc_goal_miss",
-    "gc_dst_overflow",
-    "in_hlist_search",
-    "out_hlist_search",
-]
+RT_CACHE_STAT_COLUMNS = (
+    "entries in_hit in_slow_tot in_slow_mc in_no_route in_brd in_martian_dst in_martian_src "
+    "out_hit out_slow_tot out_slow_mc gc_total gc_ignored gc_goal_miss gc_dst_overflow "
+    "in_hlist_search out_hlist_search"
+)
 RT_ACCT_BYTES = 256 * 16
 """struct ip_rt_acct of each of 256 realms."""
 
@@ -93,7 +80,7 @@ def rt_acct(net: Net) -> str:
 
 
 def stat_rt_cache(net: Net) -> str:
-    """net/ipv4/route.c rt_cpu_seq_show: a row for the one CPU, in hexadecimal.
+    """net/ipv4/route.c rt_cpu_seq_show.
 
     Linux has no cache that the columns `hit`, `gc` and `hlist` could count any more.
     """
@@ -109,31 +96,21 @@ def stat_rt_cache(net: Net) -> str:
         "out_slow_tot": ipv4.out_slow_tot,
         "out_slow_mc": ipv4.out_slow_mc,
     }
-    row = (f"{values.get(name, 0):08x}".ljust(len(name)) for name in RT_CACHE_STAT_COLUMNS)
-    return text([" ".join(f"{name:<8}" for name in RT_CACHE_STAT_COLUMNS), " ".join(row).rstrip()])
+    return stat(RT_CACHE_STAT_COLUMNS, values)
 
 
 NEIGH_STAT_COLUMNS = (
-    "entries  allocs   destroys hash_grows lookups  hits     res_failed rcv_probes_mcast "
-    "rcv_probes_ucast periodic_gc_runs forced_gc_runs unresolved_discards table_fulls"
+    "entries allocs destroys hash_grows lookups hits res_failed rcv_probes_mcast rcv_probes_ucast "
+    "periodic_gc_runs forced_gc_runs unresolved_discards table_fulls"
 )
 
 
 def neigh_stat(tbl: neigh_table | None) -> str:
-    """net/core/neighbour.c: neigh_stat_seq_show: a row for the one CPU, in hexadecimal."""
+    """net/core/neighbour.c: neigh_stat_seq_show."""
     if tbl is None:
-        return text((NEIGH_STAT_COLUMNS,))
-    st = tbl.stats
-    return text(
-        (
-            NEIGH_STAT_COLUMNS,
-            f"{len(tbl.hash):08x} {st.allocs:08x} {st.destroys:08x} {0:08x}   "
-            f"{st.lookups:08x} {st.hits:08x} {st.res_failed:08x}   "
-            f"{st.rcv_probes_mcast:08x}         {st.rcv_probes_ucast:08x}         "
-            f"{st.periodic_gc_runs:08x}         {st.forced_gc_runs:08x}       "
-            f"{st.unres_discards:08x}            {st.table_fulls:08x}",
-        )
-    )
+        return stat(NEIGH_STAT_COLUMNS)
+    own = {"entries": len(tbl.hash), "unresolved_discards": tbl.stats.unres_discards}
+    return stat(NEIGH_STAT_COLUMNS, dict(tbl.stats.items()) | own)
 
 
 def ipv6_route(net: Net) -> str:

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from stack.core.rows import wide
 
 USER_HZ = 100
 TICK_NS = 1_000_000_000 // USER_HZ
-
-
-def dotted(addr: wide) -> str:
-    """Host-order int to "10.0.0.1"."""
-    return ".".join(str(addr >> shift & 255) for shift in (24, 16, 8, 0))
 
 
 def le_word(addr: wide) -> str:
@@ -25,12 +20,30 @@ def le_words(addr: wide) -> str:
     return "".join(le_word(addr >> shift & 0xFFFFFFFF) for shift in (96, 64, 32, 0))
 
 
+def full6(addr: wide) -> str:
+    """An IPv6 address with all its digits, as %pI6 prints it."""
+    return addr.to_bytes(16, "big").hex(":", 2)
+
+
 def group(name: str, items: Iterable[tuple[str, int]]) -> list[str]:
     """Two lines: the names of a group's counters, and their values."""
     pairs = list(items)
     names = " ".join(key for key, _ in pairs)
     values = " ".join(str(value) for _, value in pairs)
     return [f"{name}: {names}", f"{name}: {values}"]
+
+
+def stat(columns: str, values: Mapping[str, int] | None = None) -> str:
+    """A file of /proc/net/stat: headings, and a row for the one CPU, in hexadecimal.
+
+    What `values` does not have is 0; None: no row.
+    """
+    names = columns.split()
+    lines = [" ".join(f"{name:<8}" for name in names)]
+    if values is not None:
+        row = (f"{values.get(name, 0):08x}".ljust(len(name)) for name in names)
+        lines.append(" ".join(row).rstrip())
+    return text(lines)
 
 
 def text(lines: Iterable[str]) -> str:

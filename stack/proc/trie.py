@@ -17,9 +17,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from stack.ipv4.fib import MASKS, RT_TABLE_LOCAL, RT_TABLE_MAIN, fib_alias
+from stack.ipv4.fib import MASKS, RT_TABLE_LOCAL, RT_TABLE_MAIN, fib_alias, format_addr
 from stack.net import Net
-from stack.proc.text import dotted, text
+from stack.proc.text import text
 
 KEYLENGTH = 32
 INFLATE_PERCENT, INFLATE_ROOT_PERCENT = 50, 30
@@ -222,10 +222,10 @@ def fib_trie(net: Net) -> str:
         for n, depth in walk(trie_of(aliases)):
             indent = "   " * depth
             if isinstance(n, tnode):
-                plen = KEYLENGTH - n.pos - n.bits
-                lines.append(f"{indent}  +-- {dotted(n.key)}/{plen} {n.bits} {n.full} {n.empty}")
+                prefix = f"{format_addr(n.key)}/{KEYLENGTH - n.pos - n.bits}"
+                lines.append(f"{indent}  +-- {prefix} {n.bits} {n.full} {n.empty}")
                 continue
-            lines.append(f"{indent}  |-- {dotted(n.key)}")
+            lines.append(f"{indent}  |-- {format_addr(n.key)}")
             n.aliases.sort(key=lambda fa: (-fa.fa_plen, -fa.tb_id))
             for fa in n.aliases:
                 scope = fa.fa_info.fib_scope

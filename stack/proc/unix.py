@@ -33,10 +33,9 @@ def unix(net: Net) -> str:
     """net/unix/af_unix.c: unix_seq_show. Addresses are 0."""
     lines = ["Num       RefCount Protocol Flags    Type St Inode Path"]
     for sk in unix_sockets(net):
-        if sk.sk_socket is None:
-            state = uapi.SS_CONNECTING if sk.sk_state == TCP_ESTABLISHED else uapi.SS_UNCONNECTED
-        else:
-            state = uapi.SS_CONNECTED if sk.sk_state == TCP_ESTABLISHED else uapi.SS_UNCONNECTED
+        state = uapi.SS_UNCONNECTED
+        if sk.sk_state == TCP_ESTABLISHED:
+            state = uapi.SS_CONNECTING if sk.sk_socket is None else uapi.SS_CONNECTED
         flags = SO_ACCEPTCON if sk.sk_state == TCP_LISTEN else 0
         refs = 2 + (sk.peer is not None)
         name = unix_name(sk)
