@@ -55,21 +55,24 @@ def enqueue_to_backlog(skb: sk_buff, machine: Machine) -> int:
     queue = sd.input_pkt_queue
     if queue.qlen > machine.net_hotdata.max_backlog or not netif_running(skb.dev):
         sd.dropped += 1
-        skb.dev.stats.rx_dropped += 1
-        kfree_skb_reason(skb.dev.net, skb, drop_reason.SKB_DROP_REASON_CPU_BACKLOG)
-        return netdevice.NET_RX_DROP
+        return drop_received(skb.dev, skb, drop_reason.SKB_DROP_REASON_CPU_BACKLOG)
     # The kernel does this in deliver_skb, per handler. Here only the backlog carries packets that
     # were sent on this machine, and only those can have fragments in a sender's memory.
     if skb.data_len and not skb_orphan_frags(skb, machine.skb_pages):
-        skb.dev.stats.rx_dropped += 1
-        kfree_skb_reason(skb.dev.net, skb, drop_reason.SKB_DROP_REASON_NOMEM)
-        return netdevice.NET_RX_DROP
+        return drop_received(skb.dev, skb, drop_reason.SKB_DROP_REASON_NOMEM)
     queue.queue_tail(skb)
     backlog = sd.backlog
     if not backlog.state & netdevice.NAPI_STATE_SCHED:
         backlog.state |= netdevice.NAPI_STATE_SCHED
         __napi_schedule(backlog)
     return netdevice.NET_RX_SUCCESS
+
+
+def drop_received(dev: net_device, skb: sk_buff, reason: int) -> int:
+    """Count and free a packet that `dev` does not receive. Takes ownership of skb."""
+    dev.stats.rx_dropped += 1
+    kfree_skb_reason(dev.net, skb, reason)
+    return netdevice.NET_RX_DROP
 
 
 def flush_backlog(dev: net_device) -> None:

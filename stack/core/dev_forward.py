@@ -6,7 +6,7 @@ from fastpath.base import skbuff
 from fastpath.base.skbuff import sk_buff
 from fastpath.net.zerocopy import skb_orphan_frags
 from stack.core import drop_reason, netdevice
-from stack.core.drop_reason import kfree_skb_reason
+from stack.core.backlog import drop_received
 from stack.core.netdevice import net_device
 from stack.ethernet.eth import eth_type_trans
 
@@ -74,17 +74,13 @@ def __dev_forward_skb(dev: net_device, skb: sk_buff) -> int:
     """
     sender: net_device = skb.dev
     if skb.data_len and not skb_orphan_frags(skb, dev.machine.skb_pages):
-        dev.stats.rx_dropped += 1
-        kfree_skb_reason(dev.net, skb, drop_reason.SKB_DROP_REASON_NOMEM)
-        return netdevice.NET_RX_DROP
+        return drop_received(dev, skb, drop_reason.SKB_DROP_REASON_NOMEM)
     if not is_skb_forwardable(dev, skb):
-        dev.stats.rx_dropped += 1
         up = dev.flags & netdevice.IFF_UP
         reason = (
             drop_reason.SKB_DROP_REASON_PKT_TOO_BIG if up else drop_reason.SKB_DROP_REASON_DEV_READY
         )
-        kfree_skb_reason(dev.net, skb, reason)
-        return netdevice.NET_RX_DROP
+        return drop_received(dev, skb, reason)
     skb_scrub_packet(skb, sender.net is not dev.net)
     skb.priority = 0
     eth_type_trans(skb, dev)

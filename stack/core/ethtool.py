@@ -247,11 +247,8 @@ def ethtool_set_settings(
     told: tuple[str, ...] = ("linkinfo", "linkmodes"),
 ) -> None:
     """net/ethtool/ioctl.c: -s speed/duplex/autoneg. Listeners hear of `told`."""
-    _check(
-        dev,
-        "set link settings",
-        _op(dev, _ops(dev).set_link_ksettings, "set_link_ksettings")(dev, settings),
-    )
+    set_settings = _op(dev, _ops(dev).set_link_ksettings, "set_link_ksettings")
+    _check(dev, "set link settings", set_settings(dev, settings))
     for what in told:
         ethtool_notify(dev, what)
 
@@ -270,9 +267,8 @@ def ethtool_set_ringparam(dev: net_device, *, rx: int | None = None, tx: int | N
         _check(dev, f"set {ring.rx_pending} rx descriptors", -errno.EINVAL)
     if not 0 < ring.tx_pending <= ring.tx_max_pending:
         _check(dev, f"set {ring.tx_pending} tx descriptors", -errno.EINVAL)
-    _check(
-        dev, "set ring parameters", _op(dev, _ops(dev).set_ringparam, "set_ringparam")(dev, ring)
-    )
+    set_ringparam = _op(dev, _ops(dev).set_ringparam, "set_ringparam")
+    _check(dev, "set ring parameters", set_ringparam(dev, ring))
     ethtool_notify(dev, "rings")
 
 
@@ -285,11 +281,8 @@ def ethtool_set_coalesce(dev: net_device, *, rx_usecs: int) -> None:
     """net/ethtool/ioctl.c: -C."""
     coalesce = ethtool_get_coalesce(dev)
     coalesce.rx_coalesce_usecs = rx_usecs
-    _check(
-        dev,
-        f"set rx-usecs {rx_usecs}",
-        _op(dev, _ops(dev).set_coalesce, "set_coalesce")(dev, coalesce),
-    )
+    set_coalesce = _op(dev, _ops(dev).set_coalesce, "set_coalesce")
+    _check(dev, f"set rx-usecs {rx_usecs}", set_coalesce(dev, coalesce))
     ethtool_notify(dev, "coalesce")
 
 
@@ -310,11 +303,8 @@ def ethtool_set_pauseparam(
     pause.autoneg = pause.autoneg if autoneg is None else autoneg
     pause.rx_pause = pause.rx_pause if rx is None else rx
     pause.tx_pause = pause.tx_pause if tx is None else tx
-    _check(
-        dev,
-        "set pause parameters",
-        _op(dev, _ops(dev).set_pauseparam, "set_pauseparam")(dev, pause),
-    )
+    set_pauseparam = _op(dev, _ops(dev).set_pauseparam, "set_pauseparam")
+    _check(dev, "set pause parameters", set_pauseparam(dev, pause))
     ethtool_notify(dev, "pause")
 
 
@@ -369,9 +359,8 @@ def ethtool_set_eeprom(dev: net_device, magic: int, offset: int, data: bytes) ->
     total = _op(dev, _ops(dev).get_eeprom_len, "get_eeprom_len")(dev)
     if not data or offset < 0 or offset + len(data) > total:
         _check(dev, f"write {len(data)} EEPROM bytes at {offset}", -errno.EINVAL)
-    _check(
-        dev, "write EEPROM", _op(dev, _ops(dev).set_eeprom, "set_eeprom")(dev, magic, offset, data)
-    )
+    set_eeprom = _op(dev, _ops(dev).set_eeprom, "set_eeprom")
+    _check(dev, "write EEPROM", set_eeprom(dev, magic, offset, data))
 
 
 def ethtool_phys_id(dev: net_device, seconds: int = 2) -> None:

@@ -85,6 +85,13 @@ def send_sigurg(file: struct_file) -> bool:
     return True
 
 
+def file_f_owner(file: struct_file) -> fown_struct:
+    """fs/fcntl.c file_f_owner_allocate: the file's owner, made at the first call."""
+    if file.f_owner is None:
+        file.f_owner = fown_struct()
+    return file.f_owner
+
+
 def f_setown(file: struct_file, who: int) -> None:
     """fs/fcntl.c: set the owner: process `who`, group -`who`, 0: none. Raises: OSError."""
     kind = PIDTYPE_TGID
@@ -93,16 +100,14 @@ def f_setown(file: struct_file, who: int) -> None:
             raise os_error(errno.EINVAL, f"{who} is no process group")
         kind = PIDTYPE_PGID
         who = -who
-    if who and who != PID:
-        raise os_error(errno.ESRCH, f"no process {who}: a host's programs are process {PID}")
     __f_setown(file, who, kind)
 
 
 def __f_setown(file: struct_file, pid: int, kind: int) -> None:
-    """fs/fcntl.c"""
-    fown = file.f_owner
-    if fown is None:
-        fown = file.f_owner = fown_struct()
+    """fs/fcntl.c. Raises: OSError ESRCH."""
+    if pid and pid != PID:
+        raise os_error(errno.ESRCH, f"no process {pid}: a host's programs are process {PID}")
+    fown = file_f_owner(file)
     fown.pid = pid
     fown.pid_type = kind if pid else PIDTYPE_TGID
 

@@ -8,13 +8,13 @@ from typing import Any
 
 from stack.core.errors import os_error
 from stack.core.fasync import (
-    PID,
     PIDTYPE_PGID,
     PIDTYPE_PID,
     PIDTYPE_TGID,
     __f_setown,
     f_getown,
     f_setown,
+    file_f_owner,
 )
 from stack.core.file import (
     FASYNC,
@@ -23,7 +23,6 @@ from stack.core.file import (
     O_CLOEXEC,
     fget,
     filp_close,
-    fown_struct,
     get_file,
     struct_file,
 )
@@ -158,10 +157,7 @@ def do_fcntl(net: Net, fd: int, cmd: int, arg: Any, file: struct_file) -> Any:
     if cmd == F_SETSIG:
         if not valid_signal(number):
             raise os_error(errno.EINVAL, f"there is no signal {number}")
-        fown = file.f_owner
-        if fown is None:
-            fown = file.f_owner = fown_struct()
-        fown.signum = number
+        file_f_owner(file).signum = number
         return 0
     if cmd in (F_GETPIPE_SZ, F_SETPIPE_SZ):
         return pipe_fcntl(file, cmd == F_SETPIPE_SZ, number)
@@ -176,8 +172,6 @@ def f_setown_ex(file: struct_file, arg: Any) -> None:
     kind, pid = OWNER_EX.unpack_from(data)
     if kind not in (F_OWNER_TID, F_OWNER_PID, F_OWNER_PGRP):
         raise os_error(errno.EINVAL, f"f_owner_ex: unknown kind {kind}")
-    if pid and pid != PID:
-        raise os_error(errno.ESRCH, f"no process {pid}: a host's programs are process {PID}")
     __f_setown(file, pid, (PIDTYPE_PID, PIDTYPE_TGID, PIDTYPE_PGID)[kind])
 
 

@@ -8,12 +8,8 @@ from __future__ import annotations
 
 from fastpath.base.skbuff import sk_buff, sk_buff_head, skb_cloned
 from stack.core import netdevice
-from stack.core.backlog import netif_rx
-from stack.core.drop_reason import (
-    SKB_DROP_REASON_CPU_BACKLOG,
-    SKB_DROP_REASON_DEV_READY,
-    kfree_skb_reason,
-)
+from stack.core.backlog import drop_received, netif_rx
+from stack.core.drop_reason import SKB_DROP_REASON_CPU_BACKLOG, SKB_DROP_REASON_DEV_READY
 from stack.core.napi import (
     napi_complete_done,
     napi_disable,
@@ -74,20 +70,13 @@ def gro_cells_receive(cell: gro_cell | None, skb: sk_buff) -> int:
     dev: net_device = skb.dev
     machine = dev.machine
     if not dev.flags & netdevice.IFF_UP:
-        return drop(dev, skb, SKB_DROP_REASON_DEV_READY)
+        return drop_received(dev, skb, SKB_DROP_REASON_DEV_READY)
     elided = not dev.features & netdevice.NETIF_F_GRO or not machine.softirq_count
     if cell is None or elided or skb_cloned(skb):
         return netif_rx(skb)
     if cell.napi_skbs.qlen > machine.net_hotdata.max_backlog:
-        return drop(dev, skb, SKB_DROP_REASON_CPU_BACKLOG)
+        return drop_received(dev, skb, SKB_DROP_REASON_CPU_BACKLOG)
     cell.napi_skbs.queue_tail(skb)
     if cell.napi_skbs.qlen == 1:
         napi_schedule(cell.napi)
     return netdevice.NET_RX_SUCCESS
-
-
-def drop(dev: net_device, skb: sk_buff, reason: int) -> int:
-    """Count and free a packet that is not received. Takes ownership of skb."""
-    dev.stats.rx_dropped += 1
-    kfree_skb_reason(dev.net, skb, reason)
-    return netdevice.NET_RX_DROP

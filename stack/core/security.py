@@ -162,15 +162,11 @@ def security_socket_accept(sock: socket, newsock: socket) -> int:
 
 def security_socket_sendmsg(sock: socket, msg: msghdr, size: int) -> int:
     """security/security.c: may this message be sent?"""
-    if sock.net.security is None:
-        return 0
     return call_int_hook(sock.net, "socket_sendmsg", (sock, msg, size))
 
 
 def security_socket_recvmsg(sock: socket, msg: msghdr, size: int, flags: int) -> int:
     """security/security.c: may a message be received?"""
-    if sock.net.security is None:
-        return 0
     return call_int_hook(sock.net, "socket_recvmsg", (sock, msg, size, flags))
 
 

@@ -67,6 +67,20 @@ def do_splice_read(
 # --- out of a pipe -------------------------------------------------------------------------
 
 
+def wait_for_bytes(pipe: pipe_inode_info, flags: int) -> bool:
+    """fs/splice.c splice_from_pipe_next, ipipe_prep: sleep until there is something to take.
+
+    False: nobody writes any more. Raises: OSError EAGAIN.
+    """
+    while not pipe.bufs:
+        if not pipe.writers:
+            return False
+        if flags & SPLICE_F_NONBLOCK:
+            raise os_error(errno.EAGAIN, "the pipe is empty")
+        pipe_wait_readable(pipe)
+    return True
+
+
 def pipe_consume(pipe: pipe_inode_info, n: int) -> None:
     """Remove the first `n` bytes."""
     was_full = pipe_full(pipe)
@@ -101,13 +115,8 @@ def splice_to_socket(pipe: pipe_inode_info, file: struct_file, size: int, flags:
     sock: socket = file.private_data
     spliced = 0
     while size:
-        if not pipe.bufs:
-            if spliced or not pipe.writers:
-                break
-            if flags & SPLICE_F_NONBLOCK:
-                raise os_error(errno.EAGAIN, "the pipe is empty")
-            pipe_wait_readable(pipe)
-            continue
+        if not pipe.bufs and (spliced or not wait_for_bytes(pipe, flags)):
+            break
         views = pipe_views(pipe, size)
         msg_flags = MSG_DONTWAIT if file.f_flags & O_NONBLOCK else 0
         if flags & SPLICE_F_MORE or (
@@ -130,12 +139,8 @@ def splice_from_pipe(
     pipe: pipe_inode_info, file: struct_file, pos: int | None, size: int, flags: int
 ) -> int:
     """fs/splice.c: into a file (iter_file_splice_write): bytes. Raises: OSError."""
-    while not pipe.bufs:
-        if not pipe.writers:
-            return 0
-        if flags & SPLICE_F_NONBLOCK:
-            raise os_error(errno.EAGAIN, "the pipe is empty")
-        pipe_wait_readable(pipe)
+    if not wait_for_bytes(pipe, flags):
+        return 0
     n = at_position(file, pos, msghdr(None, pipe_views(pipe, size)), file.f_op.write_iter)
     pipe_consume(pipe, n)
     return n
@@ -156,10 +161,7 @@ def splice_pipe_to_pipe(
     ipipe: pipe_inode_info, opipe: pipe_inode_info, size: int, flags: int, link: bool
 ) -> int:
     """fs/splice.c (and link_pipe): move slots from one pipe to another, or copy them."""
-    while not ipipe.bufs and ipipe.writers:  # ipipe_prep
-        if flags & SPLICE_F_NONBLOCK:
-            raise os_error(errno.EAGAIN, "the pipe is empty")
-        pipe_wait_readable(ipipe)
+    wait_for_bytes(ipipe, flags)
     wait_for_space(opipe, flags)
     was_empty = not opipe.bufs
     done = 0
@@ -199,31 +201,25 @@ def do_splice(
     check_ends(source, target)
     ipipe = get_pipe_info(source)
     opipe = get_pipe_info(target)
+    if (ipipe is not None and off_in is not None) or (opipe is not None and off_out is not None):
+        raise os_error(errno.ESPIPE, "pipes have no positions")
+    if (ipipe is not None and source.f_flags & O_NONBLOCK) or (
+        opipe is not None and target.f_flags & O_NONBLOCK
+    ):
+        flags |= SPLICE_F_NONBLOCK
     if ipipe is not None and opipe is not None:
-        if off_in is not None or off_out is not None:
-            raise os_error(errno.ESPIPE, "pipes have no positions")
         if ipipe is opipe:
             raise os_error(errno.EINVAL, "a pipe into itself")
-        if (source.f_flags | target.f_flags) & O_NONBLOCK:
-            flags |= SPLICE_F_NONBLOCK
         return splice_pipe_to_pipe(ipipe, opipe, size, flags, False)
     if ipipe is not None:
-        if off_in is not None:
-            raise os_error(errno.ESPIPE, "pipes have no positions")
         if off_out is not None and not is_hostfile(target):
             raise os_error(errno.EINVAL, "a socket has no positions")
         if target.f_flags & O_APPEND:
             raise os_error(errno.EINVAL, "splice does not append")
-        if source.f_flags & O_NONBLOCK:
-            flags |= SPLICE_F_NONBLOCK
         return do_splice_from(ipipe, target, off_out, size, flags)
     if opipe is not None:
-        if off_out is not None:
-            raise os_error(errno.ESPIPE, "pipes have no positions")
         if off_in is not None and not is_hostfile(source):
             raise os_error(errno.EINVAL, "a socket has no positions")
-        if target.f_flags & O_NONBLOCK:
-            flags |= SPLICE_F_NONBLOCK
         wait_for_space(opipe, flags)
         return do_splice_read(source, off_in, opipe, size, flags)
     raise os_error(errno.EINVAL, "neither is a pipe")
