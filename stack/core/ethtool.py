@@ -385,35 +385,26 @@ def ethtool_nway_reset(dev: net_device) -> None:
 
 # -- features (net/ethtool/ioctl.c, features.c) ----------------------------------------------------
 
-OLD_FEATURES: dict[str, int] = {
-    "rx": netdevice.NETIF_F_RXCSUM,
-    "tx": netdevice.NETIF_F_CSUM_MASK | netdevice.NETIF_F_SCTP_CRC,
-    "sg": netdevice.NETIF_F_SG,
-    "tso": netdevice.NETIF_F_ALL_TSO,
-    "gso": netdevice.NETIF_F_GSO,
-    "gro": netdevice.NETIF_F_GRO,
-    "lro": netdevice.NETIF_F_LRO,
-    "rxvlan": netdevice.NETIF_F_HW_VLAN_CTAG_RX,
-    "txvlan": netdevice.NETIF_F_HW_VLAN_CTAG_TX,
-}
+_OLD_FEATURES = (
+    ("rx", "rx-checksumming", netdevice.NETIF_F_RXCSUM),
+    ("tx", "tx-checksumming", netdevice.NETIF_F_CSUM_MASK | netdevice.NETIF_F_SCTP_CRC),
+    ("sg", "scatter-gather", netdevice.NETIF_F_SG),
+    ("tso", "tcp-segmentation-offload", netdevice.NETIF_F_ALL_TSO),
+    ("gso", "generic-segmentation-offload", netdevice.NETIF_F_GSO),
+    ("gro", "generic-receive-offload", netdevice.NETIF_F_GRO),
+    ("lro", "large-receive-offload", netdevice.NETIF_F_LRO),
+    ("rxvlan", "rx-vlan-offload", netdevice.NETIF_F_HW_VLAN_CTAG_RX),
+    ("txvlan", "tx-vlan-offload", netdevice.NETIF_F_HW_VLAN_CTAG_TX),
+)
+OLD_FEATURES: dict[str, int] = {short: bits for short, _, bits in _OLD_FEATURES}
 """The short names of ``ethtool -K`` and the bits they stand for."""
 
-LONG_OLD_FEATURES: dict[str, str] = {
-    "rx": "rx-checksumming",
-    "tx": "tx-checksumming",
-    "sg": "scatter-gather",
-    "tso": "tcp-segmentation-offload",
-    "gso": "generic-segmentation-offload",
-    "gro": "generic-receive-offload",
-    "lro": "large-receive-offload",
-    "rxvlan": "rx-vlan-offload",
-    "txvlan": "tx-vlan-offload",
-}
+LONG_OLD_FEATURES: dict[str, str] = {short: long for short, long, _ in _OLD_FEATURES}
 
 FEATURE_BITS: dict[str, int] = {
     **{name: bit for bit, name in NETDEV_FEATURE_STRINGS.items()},
     **OLD_FEATURES,
-    **{LONG_OLD_FEATURES[short]: bits for short, bits in OLD_FEATURES.items()},
+    **{long: bits for _, long, bits in _OLD_FEATURES},
 }
 
 

@@ -55,7 +55,7 @@ class Memory(NamedTuple):
     write: Callable[[int, bytes], object]
 
 
-Answer = Callable[[net_device, bytes], bytes]
+Answer = Callable[[net_device, bytes], bytes | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,10 +102,9 @@ def get_wol(dev: net_device, data: bytes) -> bytes:
     return WOLINFO.pack(*_numbers(data, U32), wol.supported, wol.wolopts, bytes(6))
 
 
-def set_wol(dev: net_device, data: bytes) -> bytes:
+def set_wol(dev: net_device, data: bytes) -> None:
     """ETHTOOL_SWOL."""
     core.ethtool_set_wol(dev, WOLINFO.unpack_from(data)[2])
-    return b""
 
 
 def value(get: Callable[[net_device], int]) -> Answer:
@@ -124,16 +123,14 @@ def get_msglevel(dev: net_device) -> int:
     return core.ethtool_get_msglevel(dev)
 
 
-def set_msglevel(dev: net_device, data: bytes) -> bytes:
+def set_msglevel(dev: net_device, data: bytes) -> None:
     """ETHTOOL_SMSGLVL."""
     core.ethtool_set_msglevel(dev, U32.unpack_from(data, U32.size)[0])
-    return b""
 
 
-def nway_reset(dev: net_device, data: bytes) -> bytes:
+def nway_reset(dev: net_device, data: bytes) -> None:
     """ETHTOOL_NWAY_RST: `ethtool -r`."""
     core.ethtool_nway_reset(dev)
-    return b""
 
 
 def get_coalesce(dev: net_device, data: bytes) -> bytes:
@@ -142,12 +139,11 @@ def get_coalesce(dev: net_device, data: bytes) -> bytes:
     return data[: U32.size] + U32.pack(usecs) + bytes(COALESCE_BYTES - 2 * U32.size)
 
 
-def set_coalesce(dev: net_device, data: bytes) -> bytes:
+def set_coalesce(dev: net_device, data: bytes) -> None:
     """ETHTOOL_SCOALESCE. Raises: OSError EOPNOTSUPP: other members than rx-usecs are set."""
     if any(data[2 * U32.size :]):
         raise os_error(errno.EOPNOTSUPP, f"{dev.name} has rx-usecs only")
     core.ethtool_set_coalesce(dev, rx_usecs=U32.unpack_from(data, U32.size)[0])
-    return b""
 
 
 def get_ringparam(dev: net_device, data: bytes) -> bytes:
@@ -157,13 +153,12 @@ def get_ringparam(dev: net_device, data: bytes) -> bytes:
     return RINGPARAM.pack(*_numbers(data, U32), *most, *now, ring.tx_pending)
 
 
-def set_ringparam(dev: net_device, data: bytes) -> bytes:
+def set_ringparam(dev: net_device, data: bytes) -> None:
     """ETHTOOL_SRINGPARAM. Raises: OSError EINVAL."""
     *_, rx, mini, jumbo, tx = RINGPARAM.unpack_from(data)
     if mini or jumbo:
         raise os_error(errno.EINVAL, f"{dev.name} has no mini and jumbo rings")
     core.ethtool_set_ringparam(dev, rx=rx, tx=tx)
-    return b""
 
 
 def get_pauseparam(dev: net_device, data: bytes) -> bytes:
@@ -174,11 +169,10 @@ def get_pauseparam(dev: net_device, data: bytes) -> bytes:
     )
 
 
-def set_pauseparam(dev: net_device, data: bytes) -> bytes:
+def set_pauseparam(dev: net_device, data: bytes) -> None:
     """ETHTOOL_SPAUSEPARAM."""
     _, autoneg, rx, tx = PAUSEPARAM.unpack_from(data)
     core.ethtool_set_pauseparam(dev, autoneg=bool(autoneg), rx=bool(rx), tx=bool(tx))
-    return b""
 
 
 def strings_of(dev: net_device, number: int) -> list[str]:
@@ -241,11 +235,10 @@ def get_eeprom(dev: net_device, data: bytes) -> bytes:
     return EEPROM.pack(cmd, 0, offset, len(found)) + found
 
 
-def set_eeprom(dev: net_device, data: bytes) -> bytes:
+def set_eeprom(dev: net_device, data: bytes) -> None:
     """ETHTOOL_SEEPROM: `ethtool -E`."""
     _, magic, offset, size = EEPROM.unpack_from(data)
     core.ethtool_set_eeprom(dev, magic, offset, data[EEPROM.size : EEPROM.size + size])
-    return b""
 
 
 def eeprom_bytes(data: bytes) -> int:

@@ -26,7 +26,7 @@ from stack.core.file import (
     get_file,
     struct_file,
 )
-from stack.core.pipe import get_pipe_info, pipe_fcntl
+from stack.core.pipe import O_DIRECT, get_pipe_info, pipe_fcntl
 from stack.core.signal import valid_signal
 from stack.core.uapi import O_NONBLOCK
 from stack.net import Net
@@ -50,7 +50,6 @@ FD_CLOEXEC = 1
 F_OWNER_TID = 0
 F_OWNER_PID = 1
 F_OWNER_PGRP = 2
-O_DIRECT = 0o40000
 O_NOATIME = 0o1000000
 SETFL_MASK = O_APPEND | O_NONBLOCK | O_DIRECT | O_NOATIME
 """SETFL_MASK without FASYNC, which `setfl` handles by itself. O_NDELAY equals O_NONBLOCK."""

@@ -27,17 +27,10 @@ from stack.net import Net
 PIECE_BYTES = 1 << 16
 
 
-class hostfile:
-    """A Python file, which stays the program's: closing the number does not close it."""
-
-    def __init__(self, file: Any) -> None:
-        self.file = file
-
-
 def hostfile_read(file: struct_file, to: msghdr) -> int:
     """From the file's position on. Raises: what the Python file raises."""
     done = 0
-    python = file.private_data.file
+    python = file.private_data
     while to.count:
         python.seek(file.f_pos)
         data = python.read(min(to.count, PIECE_BYTES))
@@ -52,7 +45,7 @@ def hostfile_read(file: struct_file, to: msghdr) -> int:
 def hostfile_write(file: struct_file, source: msghdr) -> int:
     """At the file's position. Raises: what the Python file raises."""
     done = 0
-    python = file.private_data.file
+    python = file.private_data
     while source.count:
         python.seek(file.f_pos)
         written = python.write(source.take(min(source.count, PIECE_BYTES)))
@@ -86,7 +79,7 @@ def filemap_splice_read(
 
 
 def hostfile_release(file: struct_file) -> None:
-    """Nothing to end."""
+    """Nothing to end: the Python file stays the program's."""
 
 
 hostfile_fops = file_operations(
@@ -103,7 +96,7 @@ def open_hostfile(net: Net, python: Any) -> struct_file:
         raise os_error(errno.EINVAL, f"{python!r} has no positions")
     reads, writes = python.readable(), python.writable()
     mode = O_RDWR if reads and writes else O_WRONLY if writes else O_RDONLY
-    file = struct_file(net, hostfile_fops, hostfile(python), mode)
+    file = struct_file(net, hostfile_fops, python, mode)
     file.f_pos = python.tell()
     return file
 
@@ -115,7 +108,7 @@ def install_hostfile(net: Net, python: Any) -> int:
 
 def is_hostfile(file: struct_file) -> bool:
     """Whether it has positions (FMODE_LSEEK)."""
-    return isinstance(file.private_data, hostfile)
+    return file.f_op is hostfile_fops
 
 
 def readable(file: struct_file) -> bool:

@@ -10,23 +10,21 @@ import struct
 from typing import Any
 
 from stack.core import uapi
-from stack.core.bsd_socket import socket
+from stack.core.bsd_socket import CMSG_HDR_BYTES, socket
 from stack.core.errors import os_error
 from stack.core.file import fput, get_file, struct_file
 from stack.core.iov import msghdr
 from stack.core.rows import row, state
 from stack.core.sock import ns_capable, sock
-from stack.core.sockopt import put_cmsg
+from stack.core.sockopt import UCRED, put_cmsg
 from stack.core.sockopt_table import opt_bytes
 from stack.net import Net
 
 SCM_MAX_FD = 253
-CMSG_HDR_BYTES = 16
 PID = 1
 """All programs of a host are this one process."""
 NO_ID = 0xFFFFFFFF  # INVALID_UID, INVALID_GID
 OVERFLOW_ID = 65534  # shown for NO_ID
-UCRED = struct.Struct("=iII")
 FD = struct.Struct("=i")
 CAP_SETGID = 6
 CAP_SETUID = 7

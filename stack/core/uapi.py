@@ -431,8 +431,6 @@ MCAST_MSFILTER = 48
 SOL_ICMPV6 = 58
 ICMPV6_FILTER = 1
 
-# include/uapi/linux/errqueue.h
-
 # include/uapi/linux/rtnetlink.h: what a message of NETLINK_ROUTE is about
 RTM_NEWLINK = 16
 RTM_DELLINK = 17
