@@ -94,10 +94,11 @@ def register_gifconf(family: int, gifconf: Callable[[net_device, int | None], li
 # --- struct ifreq --------------------------------------------------------------------------
 
 
-def ifr_name(ifr: bytearray) -> bytes:
-    """The name, which ends at a NUL or after 15 bytes."""
-    ifr[netdevice.IFNAMSIZ - 1] = 0
-    return bytes(ifr[: netdevice.IFNAMSIZ]).partition(b"\0")[0]
+def ifr_name(ifr: bytearray, at: int = 0) -> bytes:
+    """The name at `at`, which ends at a NUL or after 15 bytes."""
+    end = at + netdevice.IFNAMSIZ
+    ifr[end - 1] = 0
+    return bytes(ifr[at:end]).partition(b"\0")[0]
 
 
 def ifr_dev(net: Net, ifr: bytearray) -> net_device:
@@ -174,9 +175,8 @@ def dev_ifsioc_locked(net: Net, ifr: bytearray, cmd: int) -> None:
     elif cmd == SIOCGIFMTU:
         S32.pack_into(ifr, netdevice.IFNAMSIZ, dev.mtu)
     elif cmd == SIOCGIFMAP:
-        ifr[netdevice.IFNAMSIZ :] = bytes(
-            IFREQ_BYTES - netdevice.IFNAMSIZ
-        )  # no ISA memory, I/O port, IRQ or DMA
+        # no ISA memory, I/O port, IRQ or DMA
+        ifr[netdevice.IFNAMSIZ :] = bytes(IFREQ_BYTES - netdevice.IFNAMSIZ)
     elif cmd == SIOCGIFINDEX:
         S32.pack_into(ifr, netdevice.IFNAMSIZ, dev.ifindex)
     elif cmd == SIOCGIFTXQLEN:
@@ -246,9 +246,7 @@ def dev_ifsioc(net: Net, ifr: bytearray, cmd: int) -> None:
             raise os_error(errno.EINVAL, f"{dev.name}: a queue of {ifr_int(ifr)}")
         dev.tx_queue_len = ifr_int(ifr)
     elif cmd == SIOCSIFNAME:
-        ifr[2 * netdevice.IFNAMSIZ - 1] = 0
-        name = bytes(ifr[netdevice.IFNAMSIZ : 2 * netdevice.IFNAMSIZ]).partition(b"\0")[0]
-        check(dev_change_name(dev, os.fsdecode(name)), dev)
+        check(dev_change_name(dev, os.fsdecode(ifr_name(ifr, netdevice.IFNAMSIZ))), dev)
     else:
         raise os_error(errno.EOPNOTSUPP, f"{dev.name} does not offer request {cmd:#x}")
 

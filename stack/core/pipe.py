@@ -75,16 +75,16 @@ def get_pipe_info(file: struct_file) -> pipe_inode_info | None:
     return None
 
 
-def pipe_wake_readers(pipe: pipe_inode_info) -> None:
-    """There is something to read, or no writer is left."""
-    wake_up_poll(pipe.rd_wait, uapi.POLLIN | uapi.POLLRDNORM)
+def pipe_wake_readers(pipe: pipe_inode_info, end: int = 0) -> None:
+    """There is something to read, or no writer is left: `end` has further POLL* bits."""
+    wake_up_poll(pipe.rd_wait, uapi.POLLIN | uapi.POLLRDNORM | end)
     if pipe.fasync_readers:
         kill_fasync(pipe.fasync_readers, SIGIO, POLL_IN)
 
 
-def pipe_wake_writers(pipe: pipe_inode_info) -> None:
-    """There is room, or no reader is left."""
-    wake_up_poll(pipe.wr_wait, uapi.POLLOUT | uapi.POLLWRNORM)
+def pipe_wake_writers(pipe: pipe_inode_info, end: int = 0) -> None:
+    """There is room, or no reader is left: `end` has further POLL* bits."""
+    wake_up_poll(pipe.wr_wait, uapi.POLLOUT | uapi.POLLWRNORM | end)
     if pipe.fasync_writers:
         kill_fasync(pipe.fasync_writers, SIGIO, POLL_OUT)
 
@@ -227,12 +227,8 @@ def pipe_release(file: struct_file) -> None:
     if not pipe.readers and not pipe.writers:
         pipe.bufs.clear()
         return
-    wake_up_poll(pipe.rd_wait, uapi.POLLIN | uapi.POLLRDNORM | uapi.POLLERR | uapi.POLLHUP)
-    wake_up_poll(pipe.wr_wait, uapi.POLLOUT | uapi.POLLWRNORM | uapi.POLLERR | uapi.POLLHUP)
-    if pipe.fasync_readers:
-        kill_fasync(pipe.fasync_readers, SIGIO, POLL_IN)
-    if pipe.fasync_writers:
-        kill_fasync(pipe.fasync_writers, SIGIO, POLL_OUT)
+    pipe_wake_readers(pipe, uapi.POLLERR | uapi.POLLHUP)
+    pipe_wake_writers(pipe, uapi.POLLERR | uapi.POLLHUP)
 
 
 def pipe_fasync(fd: int, file: struct_file, on: bool) -> None:

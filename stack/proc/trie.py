@@ -16,6 +16,7 @@ differ. Ours is what the routes give that there are, in the order in which they 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 
 from stack.ipv4.fib import MASKS, RT_TABLE_LOCAL, RT_TABLE_MAIN, fib_alias, format_addr
 from stack.net import Net
@@ -42,14 +43,12 @@ TYPES = {
 }
 
 
+@dataclass(slots=True)
 class leaf:
     """The routes of one address."""
 
-    __slots__ = ("aliases", "key")
-
-    def __init__(self, key: int) -> None:
-        self.key = key
-        self.aliases: list[fib_alias] = []
+    key: int
+    aliases: list[fib_alias] = field(default_factory=list)
 
 
 class tnode:
