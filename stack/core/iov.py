@@ -64,7 +64,6 @@ class iov_iter:
     buf: Any = row()
     off: int = row(0)
     count: int = row(0)
-    start_count: int = row(0)
     more: list[Any] | None = row()
     msg_ubuf: ubuf_info | None = row()
     """Set for MSG_ZEROCOPY: fragments point into the caller's buffers."""
@@ -78,7 +77,7 @@ class iov_iter:
         self.buf = pieces[0] if pieces else bytearray()
         self.more = pieces[1:] or None
         self.off = 0
-        self.count = self.start_count = sum(len(p) for p in pieces)
+        self.count = sum(len(p) for p in pieces)
 
     def advance(self, n: int) -> None:
         """lib/iov_iter.c iov_iter_advance: skip `n` bytes (at most `count`)."""
@@ -127,7 +126,7 @@ class iov_iter:
 
 @state
 class msghdr(iov_iter):
-    """struct msghdr. `msg_name` = the peer or None; `msg_iter` is the msghdr.
+    """struct msghdr. `msg_name` = the peer or None; it is its own msg_iter.
 
     `msg_control`: on sending [(level, type, bytes or value)], on receiving the list to fill, or
     None when the caller wants none. `msg_iocb_nowait` is MSG_DONTWAIT of a non-blocking file.
@@ -148,16 +147,6 @@ class msghdr(iov_iter):
         msg_flags: int = 0,
     ) -> None:
         msghdr_init(self, msg_name, msg_iov, msg_control, msg_flags)
-
-    @property
-    def msg_iter(self) -> iov_iter:
-        """The iterator over the user's buffers (this object)."""
-        return self
-
-    @property
-    def msg_done(self) -> int:
-        """Bytes that went through the iterator so far."""
-        return self.start_count - self.count
 
 
 def msghdr_init(
@@ -185,7 +174,7 @@ def import_ubuf(i: iov_iter, data: Any) -> None:
     view = data if kind is bytes or kind is bytearray else as_buffer(data)
     i.buf = view
     i.off = 0
-    i.count = i.start_count = len(view)
+    i.count = len(view)
     i.more = None
 
 

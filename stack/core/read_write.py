@@ -20,8 +20,7 @@ def sys_read(net: Net, fd: int, buf: Any) -> int:
 def sys_readv(net: Net, fd: int, vec: Any) -> int:
     """readv(2) into a list of buffers, in order: bytes. Raises: OSError; EINVAL for over 1024."""
     file: struct_file = fget(net, fd)
-    import_iovec(vec)
-    if not vec_bytes(vec):
+    if not import_iovec(vec):
         reader(file)
         return 0
     return vfs_iter_read(net, file, vec)
@@ -38,21 +37,16 @@ def sys_writev(net: Net, fd: int, vec: Any) -> int:
     Raises: OSError; EINVAL for over 1024.
     """
     file: struct_file = fget(net, fd)
-    import_iovec(vec)
-    if not vec_bytes(vec):
+    if not import_iovec(vec):
         writer(file)
         return 0
     return vfs_iter_write(net, file, vec)
 
 
-def import_iovec(vec: Any) -> None:
-    """lib/iov_iter.c: as many buffers as a vector may have. Raises: OSError EINVAL."""
+def import_iovec(vec: Any) -> int:
+    """lib/iov_iter.c: the bytes of a vector. Raises: OSError EINVAL: it has too many buffers."""
     if len(vec) > UIO_MAXIOV:
         raise os_error(errno.EINVAL, f"{len(vec)} buffers; UIO_MAXIOV is {UIO_MAXIOV}")
-
-
-def vec_bytes(vec: Any) -> int:
-    """iov_iter_count of a vector."""
     total = 0
     for buf in vec:
         total += memoryview(buf).nbytes
