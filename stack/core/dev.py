@@ -294,22 +294,20 @@ def dev_set_rx_mode(dev: net_device) -> None:
 
 def dev_set_promiscuity(dev: net_device, inc: int) -> None:
     """net/core/dev.c: count users of promiscuous mode."""
-    old = dev.flags
     dev.promiscuity = max(0, dev.promiscuity + inc)
-    dev.flags = (
-        dev.flags | netdevice.IFF_PROMISC if dev.promiscuity else dev.flags & ~netdevice.IFF_PROMISC
-    )
-    dev_change_rx_flags(dev, old ^ dev.flags)
-    dev_set_rx_mode(dev)
+    _set_rx_flag(dev, netdevice.IFF_PROMISC, dev.promiscuity > 0)
 
 
 def dev_set_allmulti(dev: net_device, inc: int) -> None:
     """net/core/dev.c: count users of all-multicast mode."""
-    old = dev.flags
     dev.allmulti = max(0, dev.allmulti + inc)
-    dev.flags = (
-        dev.flags | netdevice.IFF_ALLMULTI if dev.allmulti else dev.flags & ~netdevice.IFF_ALLMULTI
-    )
+    _set_rx_flag(dev, netdevice.IFF_ALLMULTI, dev.allmulti > 0)
+
+
+def _set_rx_flag(dev: net_device, flag: int, on: bool) -> None:
+    """Receive more or less, and tell the device and the one below it."""
+    old = dev.flags
+    dev.flags = old | flag if on else old & ~flag
     dev_change_rx_flags(dev, old ^ dev.flags)
     dev_set_rx_mode(dev)
 

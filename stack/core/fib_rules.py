@@ -16,7 +16,7 @@ without rules of its own pays nothing for a packet that has a route. Read fib_ru
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import takewhile
 from typing import TYPE_CHECKING
@@ -275,8 +275,7 @@ def _changed(net: Net, ops: fib_rules_ops, kind: int, rule: fib_rule) -> None:
 
 def fib_rule_find(ops: fib_rules_ops, given: dict[str, object]) -> fib_rule:
     """net/core/fib_rules.c rule_find: the first with the fields `given`. Raises: OSError ENOENT."""
-    wanted: Iterable[tuple[str, object]] = given.items()
     for rule in ops.rules:
-        if all(getattr(rule, name) == value for name, value in wanted):
+        if all(getattr(rule, name) == value for name, value in given.items()):
             return rule
     raise os_error(errno.ENOENT, "no such rule")

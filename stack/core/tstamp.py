@@ -107,8 +107,8 @@ def __skb_tstamp_tx(
     if not (tsonly or net.sysctl.tstamp_allow_data or ns_capable(net, uapi.CAP_NET_RAW)):
         return
     skb: sk_buff | None = None
+    stats = b""
     if tsonly:
-        stats = b""
         if tsflags & uapi.SOF_TIMESTAMPING_OPT_STATS and sk.sk_prot.opt_stats is not None:
             stats = sk.sk_prot.opt_stats(sk, orig_skb, ack_skb)
         small = net.skb_small_head
@@ -121,7 +121,6 @@ def __skb_tstamp_tx(
         if stats:
             skb_put_data(skb, stats)
     else:
-        stats = b""
         skb = skb_clone(orig_skb)
         if not skb_orphan_frags(skb, net.skb_pages):
             kfree_skb(skb)
