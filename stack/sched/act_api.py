@@ -20,7 +20,13 @@ from stack.core.errors import os_error
 from stack.core.redirect import skb_skip_tc_classify
 from stack.core.rows import row, state
 from stack.net import Net
-from stack.sched.sch_generic import Options, gnet_stats_basic_sync, gnet_stats_queue, qdisc_pkt_len
+from stack.sched.sch_generic import (
+    Options,
+    fields,
+    gnet_stats_basic_sync,
+    gnet_stats_queue,
+    qdisc_pkt_len,
+)
 
 if TYPE_CHECKING:
     from stack.sched.cls_api import tcf_block, tcf_chain
@@ -68,7 +74,7 @@ class tcf_result:
 
 @state
 class tc_action:
-    """include/net/act_api.h: an action. Subclasses give `init`, `act` and `dump`."""
+    """include/net/act_api.h: an action. Subclasses give `init`, `act` and `parms`."""
 
     kind = "none"
 
@@ -112,22 +118,20 @@ class tc_action:
         """Do it. TC_ACT_*. Takes ownership of skb with TC_ACT_CONSUMED only."""
         raise NotImplementedError
 
-    def dump(self) -> Options:
-        """Its parameters as `init` takes them."""
+    def parms(self) -> Options:
+        """The parameters of its own, as `init` takes them."""
         raise NotImplementedError
+
+    def dump(self) -> Options:
+        """Its parameters as `init` takes them, and what all kinds tell."""
+        return {**self.tc_gen(), **self.parms(), **self.tcf_tm_dump()}
 
     def cleanup(self) -> None:
         """Nobody has it any more."""
 
     def tc_gen(self) -> dict[str, Any]:
         """include/uapi/linux/pkt_cls.h: what all kinds tell first."""
-        return {
-            "index": self.index,
-            "capab": 0,
-            "action": self.action,
-            "refcnt": self.refcnt,
-            "bindcnt": self.bindcnt,
-        }
+        return {**fields(self, "index", "action", "refcnt", "bindcnt"), "capab": 0}
 
     def tcf_tm_dump(self) -> dict[str, int]:
         """net/sched/act_api.c: times since, in hundredths of a second."""

@@ -16,7 +16,7 @@ from stack.sched.act_api import (
     tcf_result,
 )
 from stack.sched.cls_api import tcf_block
-from stack.sched.sch_generic import Options
+from stack.sched.sch_generic import Options, fields
 
 PGACT_NONE, PGACT_NETRAND, PGACT_DETERM = range(3)
 
@@ -57,6 +57,5 @@ class tcf_gact(tc_action):
             self.qstats.drops += 1
         return verdict
 
-    def dump(self) -> Options:
-        prob = {"ptype": self.ptype, "pval": self.pval, "paction": self.paction}
-        return {**self.tc_gen(), **(prob if self.ptype else {}), **self.tcf_tm_dump()}
+    def parms(self) -> Options:
+        return fields(self, "ptype", "pval", "paction") if self.ptype else {}

@@ -107,10 +107,9 @@ class tcf_mirred(tc_action):
             sd.mirred_nest -= 1
         return verdict
 
-    def dump(self) -> Options:
+    def parms(self) -> Options:
         ifindex = self.dev.ifindex if self.dev is not None else 0
-        place = {"eaction": self.eaction, "ifindex": ifindex}
-        return {**self.tc_gen(), **place, **self.tcf_tm_dump()}
+        return {"eaction": self.eaction, "ifindex": ifindex}
 
 
 def tcf_mirred_forward(skb: sk_buff, dev: net_device, ingress: bool, at_ingress: bool) -> int:
@@ -119,7 +118,6 @@ def tcf_mirred_forward(skb: sk_buff, dev: net_device, ingress: bool, at_ingress:
     skb.nfctinfo = 0
     if ingress and not at_ingress:
         skb.dst = None
-    if ingress and not at_ingress:
         skb_pull(skb, skb_network_offset(skb))
     elif not ingress and at_ingress:
         skb_push(skb, skb.network_header - skb.mac_header)

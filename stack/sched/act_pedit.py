@@ -92,14 +92,12 @@ class tcf_pedit(tc_action):
             skb_store_bits(skb, base + off, ((word & mask) ^ val).to_bytes(4, byteorder))
         return True
 
-    def dump(self) -> Options:
+    def parms(self) -> Options:
         return {
-            **self.tc_gen(),
             "nkeys": len(self.keys),
             "pedit_flags": self.pedit_flags,
             "keys_ex" if self.extended else "keys": b"".join(KEY.pack(*k) for k in self.keys),
             "extended": self.extended or None,
-            **self.tcf_tm_dump(),
         }
 
 

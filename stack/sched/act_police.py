@@ -119,10 +119,9 @@ class tcf_police(tc_action):
             self.qstats.drops += 1
         return verdict
 
-    def dump(self) -> Options:
+    def parms(self) -> Options:
         none = psched_ratecfg(linklayer=0)
         return {
-            **self.tc_gen(),
             "burst": psched_ticks(self.burst),
             "mtu": self.mtu,
             **rate_told(self.rate or none, "rate", "rate64"),
@@ -131,5 +130,4 @@ class tcf_police(tc_action):
             "pktburst64": self.pktburst if self.pps else None,
             "result": self.result or None,
             "avrate": self.avrate or None,
-            **self.tcf_tm_dump(),
         }

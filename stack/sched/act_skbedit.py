@@ -10,7 +10,7 @@ from stack.core.netdevice import ETH_P_IP, ETH_P_IPV6
 from stack.core.rows import row, state
 from stack.sched.act_api import tc_action, tcf_action_check_ctrlact, tcf_result
 from stack.sched.cls_api import tcf_block
-from stack.sched.sch_generic import Options
+from stack.sched.sch_generic import Options, fields
 
 SKBEDIT_F_INHERITDSFIELD = 0x20
 PACKET_OTHERHOST = 3
@@ -65,11 +65,9 @@ class tcf_skbedit(tc_action):
             skb.pkt_type = self.ptype
         return self.action
 
-    def dump(self) -> Options:
+    def parms(self) -> Options:
         return {
-            **self.tc_gen(),
-            **{name: getattr(self, name) for name in SETS},
+            **fields(self, *SETS),
             "mask": self.mask if self.mask != 0xFFFFFFFF else None,
             "skbedit_flags": SKBEDIT_F_INHERITDSFIELD if self.inherit else None,
-            **self.tcf_tm_dump(),
         }

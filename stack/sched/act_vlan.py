@@ -38,7 +38,7 @@ from stack.core.netdevice import (
 from stack.core.rows import row, state
 from stack.sched.act_api import TC_ACT_SHOT, tc_action, tcf_action_check_ctrlact, tcf_result
 from stack.sched.cls_api import tcf_block
-from stack.sched.sch_generic import Options
+from stack.sched.sch_generic import Options, fields
 
 TCA_VLAN_ACT_POP, TCA_VLAN_ACT_PUSH, TCA_VLAN_ACT_MODIFY = 1, 2, 3
 TCI_REST = 0xFFFF & ~VLAN_VID_MASK
@@ -97,22 +97,12 @@ class tcf_vlan(tc_action):
             return skb_vlan_pop(skb)
         if self.v_action == TCA_VLAN_ACT_PUSH:
             return skb_vlan_push(skb, self.push_proto, tag)
-        return skb_vlan_modify(skb, self.push_proto, tag, self.keeps())
+        keep = TCI_REST if self.push_prio is None else VLAN_VID_MASK + 1
+        return skb_vlan_modify(skb, self.push_proto, tag, keep)
 
-    def keeps(self) -> int:
-        """The bits of a tag that a change leaves alone."""
-        return TCI_REST if self.push_prio is None else VLAN_VID_MASK + 1
-
-    def dump(self) -> Options:
-        tag = self.v_action != TCA_VLAN_ACT_POP
-        return {
-            **self.tc_gen(),
-            "v_action": self.v_action,
-            "push_vid": self.push_vid if tag else None,
-            "push_proto": self.push_proto if tag else None,
-            "push_prio": self.push_prio if tag else None,
-            **self.tcf_tm_dump(),
-        }
+    def parms(self) -> Options:
+        tag = ("push_vid", "push_proto", "push_prio") if self.v_action != TCA_VLAN_ACT_POP else ()
+        return fields(self, "v_action", *tag)
 
 
 def skb_vlan_push(skb: sk_buff, proto: int, tci: int) -> bool:

@@ -10,7 +10,7 @@ from stack.core.rows import row, state
 from stack.sched.act_api import TC_ACT_UNSPEC, tcf_action_destroy, tcf_result
 from stack.sched.act_kinds import tcf_exts_dump, tcf_exts_validate
 from stack.sched.cls_api import tcf_exts_exec, tcf_filter, tcf_proto
-from stack.sched.sch_generic import Options
+from stack.sched.sch_generic import Options, fields
 
 
 @state
@@ -58,6 +58,5 @@ class cls_basic(tcf_proto):
         return {
             "classid": f.classid or None,
             **tcf_exts_dump(f.actions),
-            "rcnt": f.rcnt,
-            "rhit": f.rhit,
+            **fields(f, "rcnt", "rhit"),
         }

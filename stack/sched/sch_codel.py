@@ -13,6 +13,7 @@ from stack.sched.psched import psched_mtu
 from stack.sched.sch_generic import (
     Options,
     Qdisc,
+    fields,
     qdisc_bstats_update,
     qdisc_drop,
     qdisc_pkt_len,
@@ -55,15 +56,12 @@ class codel_qdisc(Qdisc):
     def dump_stats(self) -> Options:
         cv, now = self.vars, self.dev.net.clock.now_ns()
         return {
-            "maxpacket": self.stats.maxpacket,
-            "count": cv.count,
-            "lastcount": cv.lastcount,
+            **fields(self.stats, "maxpacket", "ecn_mark", "ce_mark"),
+            **fields(cv, "count", "lastcount"),
             "ldelay": cv.ldelay // 1000,
             "drop_next": (cv.drop_next - now) // 1000 if cv.dropping else 0,
             "drop_overlimit": self.drop_overlimit,
-            "ecn_mark": self.stats.ecn_mark,
             "dropping": int(cv.dropping),
-            "ce_mark": self.stats.ce_mark,
         }
 
     def enqueue(self, skb: sk_buff) -> int:

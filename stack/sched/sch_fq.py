@@ -31,6 +31,7 @@ from stack.sched.sch_generic import (
     TC_PRIO_CONTROL,
     Options,
     Qdisc,
+    fields,
     qdisc_bstats_update,
     qdisc_drop,
     qdisc_pkt_len,
@@ -38,12 +39,6 @@ from stack.sched.sch_generic import (
 )
 
 NO_RATE = 0xFFFFFFFF
-PLAIN = (
-    *("plimit", "flow_plimit", "quantum", "initial_quantum", "rate_enable", "flow_max_rate"),
-    *("buckets_log", "orphan_mask", "low_rate_threshold", "ce_threshold", "flow_refill_delay"),
-    *("horizon", "horizon_drop"),
-)
-"""Parameters that are kept as they come, in `p`."""
 FLOWS_MAX = 65536
 """Idle flows that are remembered."""
 
@@ -70,6 +65,7 @@ class fq_qdisc(Qdisc):
     kind = "fq"
 
     p: dict[str, int] = row(make=dict)
+    """The parameters as they came, by name."""
     flows: dict[int, fq_flow] = row(make=dict)
     internal: deque[tuple[sk_buff, int]] = row(make=deque)
     new_flows: deque[fq_flow] = row(make=deque)
@@ -107,8 +103,8 @@ class fq_qdisc(Qdisc):
         super().init(opt)
 
     def change(self, opt: Options) -> None:
-        """net/sched/sch_fq.c: fq_change; the names are those of PLAIN. Raises: OSError EINVAL."""
-        fresh = {name: opt[name] for name in PLAIN if opt.get(name) is not None}
+        """net/sched/sch_fq.c: fq_change; the names are those of `p`. Raises: OSError EINVAL."""
+        fresh = {name: opt[name] for name in self.p if opt.get(name) is not None}
         if not 0 < fresh.get("quantum", 1) <= 1 << 20:
             raise os_error(errno.EINVAL, "invalid quantum")
         if fresh.get("rate_enable", 0) not in (0, 1) or not 1 <= fresh.get("buckets_log", 1) <= 18:
@@ -129,16 +125,12 @@ class fq_qdisc(Qdisc):
         idle = sum(not flow.queue for flow in self.flows.values())
         until = self.delayed[0][0] - self.dev.net.clock.now_ns() if self.delayed else 0
         return {
-            "highprio_packets": self.highprio_packets,
-            "throttled": self.throttled,
-            "flows_plimit": self.flows_plimit,
+            **fields(self, "highprio_packets", "throttled", "flows_plimit"),
+            **fields(self, "ce_mark", "horizon_drops", "horizon_caps"),
             "time_next_delayed_flow": until,
             "flows": len(self.flows),
             "inactive_flows": idle,
             "throttled_flows": len(self.delayed),
-            "ce_mark": self.ce_mark,
-            "horizon_drops": self.horizon_drops,
-            "horizon_caps": self.horizon_caps,
         }
 
     def fq_classify(self, skb: sk_buff, now: int) -> fq_flow:

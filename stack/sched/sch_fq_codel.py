@@ -25,6 +25,7 @@ from stack.sched.sch_api import TC_H_MAJ_MASK, TC_H_MIN_MASK
 from stack.sched.sch_generic import (
     Options,
     Qdisc,
+    fields,
     qdisc_bstats_update,
     qdisc_drop,
     qdisc_pkt_len,
@@ -102,25 +103,17 @@ class fq_codel_qdisc(Qdisc):
     def dump(self) -> Options:
         return {
             **self.params.dump(),
-            "limit": self.limit,
-            "quantum": self.quantum,
-            "drop_batch_size": self.drop_batch_size,
-            "memory_limit": self.memory_limit,
+            **fields(self, "limit", "quantum", "drop_batch_size", "memory_limit"),
             "flows": self.flows_cnt,
         }
 
     def dump_stats(self) -> Options:
         return {
             "type": 0,
-            "maxpacket": self.stats.maxpacket,
-            "drop_overlimit": self.drop_overlimit,
-            "ecn_mark": self.stats.ecn_mark,
-            "new_flow_count": self.new_flow_count,
+            **fields(self.stats, "maxpacket", "ecn_mark", "ce_mark"),
+            **fields(self, "drop_overlimit", "drop_overmemory", "new_flow_count", "memory_usage"),
             "new_flows_len": len(self.new_flows),
             "old_flows_len": len(self.old_flows),
-            "ce_mark": self.stats.ce_mark,
-            "memory_usage": self.memory_usage,
-            "drop_overmemory": self.drop_overmemory,
         }
 
     def fq_codel_classify(self, skb: sk_buff) -> tuple[int, int]:

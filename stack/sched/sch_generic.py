@@ -64,6 +64,11 @@ class gnet_stats_basic_sync:
     packets: int = row(0)
 
 
+def fields(what: object, *names: str) -> dict[str, Any]:
+    """Some of the fields of a discipline, a class or an action as parameters of the same names."""
+    return {name: getattr(what, name) for name in names}
+
+
 def qdisc_pkt_len(skb: sk_buff) -> int:
     """include/net/sch_generic.h, net/core/dev.c qdisc_pkt_len_init: bytes on the wire.
 

@@ -42,6 +42,7 @@ from stack.sched.sch_generic import (
     Qdisc_class,
     bstats_update,
     class_dump,
+    fields,
     gnet_stats_basic_sync,
     gnet_stats_queue,
     qdisc_child_enqueue,
@@ -169,11 +170,8 @@ class htb_qdisc(Qdisc_class):
     def dump(self) -> Options:
         return {
             "version": HTB_VER,
-            "rate2quantum": self.rate2quantum,
-            "defcls": self.defcls,
+            **fields(self, "rate2quantum", "defcls", "direct_pkts", "direct_qlen"),
             "debug": 0,
-            "direct_pkts": self.direct_pkts,
-            "direct_qlen": self.direct_qlen,
         }
 
     def htb_classify(self, skb: sk_buff) -> tuple[htb_class | None, int]:
@@ -423,13 +421,10 @@ class htb_qdisc(Qdisc_class):
             **rate_told(cl.ceil, "ceil", "ceil64"),
             "buffer": psched_ticks(cl.buffer),
             "cbuffer": psched_ticks(cl.cbuffer),
-            "quantum": cl.quantum,
-            "prio": cl.prio,
-            "level": cl.level,
+            **fields(cl, "quantum", "prio", "level"),
         }
         app = {
-            "lends": cl.lends,
-            "borrows": cl.borrows,
+            **fields(cl, "lends", "borrows"),
             "tokens": min(cl.tokens >> PSCHED_SHIFT, INT_MAX),
             "ctokens": min(cl.ctokens >> PSCHED_SHIFT, INT_MAX),
         }

@@ -19,6 +19,7 @@ from stack.sched.sch_api import Qdisc_one_class
 from stack.sched.sch_fifo import bfifo_qdisc
 from stack.sched.sch_generic import (
     Options,
+    fields,
     qdisc_child_enqueue,
     qdisc_child_sent,
     qdisc_default_leaf,
@@ -97,14 +98,8 @@ class red_qdisc(Qdisc_one_class):
 
     def dump(self) -> Options:
         return {
-            "limit": self.limit,
-            "qth_min": self.qth_min,
-            "qth_max": self.qth_max,
-            "Wlog": self.Wlog,
-            "Plog": self.Plog,
-            "Scell_log": self.Scell_log,
-            "max_P": self.max_P,
-            "flags": self.flags,
+            **fields(self, "limit", "qth_min", "qth_max", "max_P", "flags"),
+            **fields(self, "Wlog", "Plog", "Scell_log"),
             "flags_value": self.flags,
             "flags_selector": TC_RED_SUPPORTED,
         }

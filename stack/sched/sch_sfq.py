@@ -22,6 +22,7 @@ from stack.sched.sch_api import TC_H_MAJ_MASK, TC_H_MIN_MASK
 from stack.sched.sch_generic import (
     Options,
     Qdisc,
+    fields,
     qdisc_bstats_update,
     qdisc_drop,
     qdisc_pkt_len,
@@ -107,10 +108,7 @@ class sfq_qdisc(Qdisc):
 
     def dump(self) -> Options:
         return {
-            "quantum": self.quantum,
-            "perturb_period": self.perturb_period,
-            "limit": self.limit,
-            "divisor": self.divisor,
+            **fields(self, "quantum", "perturb_period", "limit", "divisor"),
             "flows": self.maxflows,
             "depth": self.maxdepth,
             "headdrop": int(self.headdrop),

@@ -197,6 +197,8 @@ def uses() -> tuple[set[str], set[str], set[str]]:
             elif isinstance(node, ast.Call) and getattr(node.func, "id", "") in OPTION_ROWS:
                 words = [a.value for a in node.args if isinstance(a, ast.Constant)]
                 read.update(words[1:2])
+            elif isinstance(node, ast.Call) and getattr(node.func, "id", "") == "fields":
+                read.update(a.value for a in node.args if isinstance(a, ast.Constant))
             elif isinstance(node, ast.MatchClass):
                 read.update(node.kwd_attrs)
     for path in (ROOT / "fastpath").glob("*/*.pyx"):
