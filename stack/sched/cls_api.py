@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from fastpath.base.skbuff import consume_skb, sk_buff, skb_reset_mac_header
-from stack.core.drop_reason import SKB_DROP_REASON_QDISC_DROP, kfree_skb_reason
+from stack.core.drop_reason import SKB_DROP_REASON_QDISC_DROP
 from stack.core.errors import os_error
 from stack.core.netdevice import ETH_P_ALL, NET_XMIT_BYPASS, NET_XMIT_STOLEN
 from stack.core.rows import row, state
@@ -31,7 +31,6 @@ from stack.sched.act_api import (
     TC_ACT_OK,
     TC_ACT_RECLASSIFY,
     TC_ACT_SHOT,
-    TC_ACT_TAKES,
     TC_ACT_UNSPEC,
     tc_act_ext,
     tc_action,
@@ -39,7 +38,7 @@ from stack.sched.act_api import (
     tcf_action_exec,
     tcf_result,
 )
-from stack.sched.sch_generic import Options, Qdisc
+from stack.sched.sch_generic import Options, Qdisc, qdisc_drop
 
 MAX_RECLASSIFY_LOOP = 16
 AUTO_PRIO = 0xC000
@@ -289,28 +288,30 @@ def qdisc_classify(block: tcf_block | None, skb: sk_buff, res: tcf_result) -> in
     return tcf_classify(skb, block.head, res)
 
 
-def flow_classify(block: tcf_block, skb: sk_buff, flows: int) -> tuple[int, int]:
-    """The flow, from 0, that the filters of a discipline by flows say, and TC_ACT_OK.
-
-    Without one the packet is lost: TC_ACT_SHOT. Else the verdict of the filter that took it.
-    """
-    res = tcf_result()
-    verdict = qdisc_classify(block, skb, res)
-    if verdict in TC_ACT_TAKES:
-        return 0, verdict
-    flow = res.classid & 0xFFFF
-    return (flow - 1, TC_ACT_OK) if verdict >= 0 and 0 < flow <= flows else (0, TC_ACT_SHOT)
-
-
 def qdisc_taken(sch: Qdisc, skb: sk_buff, verdict: int) -> int:
     """A filter of a discipline took the packet it should queue. NET_XMIT_*. Takes ownership."""
     if verdict == TC_ACT_SHOT:
-        sch.qstats.drops += 1
-        kfree_skb_reason(sch.dev.net, skb, SKB_DROP_REASON_QDISC_DROP)
+        qdisc_drop(skb, sch, SKB_DROP_REASON_QDISC_DROP)
         return NET_XMIT_BYPASS
     if verdict != TC_ACT_CONSUMED:
         consume_skb(skb)
     return NET_XMIT_STOLEN
+
+
+def tcf_match_indev(tp: tcf_proto, skb: sk_buff, indev: str | None) -> bool:
+    """include/net/pkt_cls.h: whether the packet came in at the device, if a filter names one."""
+    if indev is None:
+        return True
+    dev = tp.chain.block.q.dev.net.dev_by_name.get(indev)
+    return dev is not None and skb.skb_iif == dev.ifindex
+
+
+def tcf_change_indev(tp: tcf_proto, opt: Options) -> str | None:
+    """include/net/pkt_cls.h: the device that a filter names. Raises: OSError EINVAL."""
+    indev: str | None = opt.get("indev")
+    if indev is not None and indev not in tp.chain.block.q.dev.net.dev_by_name:
+        raise os_error(errno.EINVAL, "Interface name too long or not found")
+    return indev
 
 
 def tc_flags_valid(flags: int) -> bool:

@@ -23,8 +23,10 @@ from stack.sched.cls_api import (
     TCA_CLS_FLAGS_SKIP_SW,
     cls_flags,
     cls_hw,
+    tcf_change_indev,
     tcf_exts_exec,
     tcf_filter,
+    tcf_match_indev,
     tcf_proto,
 )
 from stack.sched.flow_dissector import flow_l4
@@ -96,10 +98,7 @@ class cls_flower(tcf_proto):
         for name, (least, most) in f.ranges.items():
             if not least <= fields.get(name, -1) <= most:
                 return False
-        if f.indev is None:
-            return True
-        dev = self.chain.block.q.dev.net.dev_by_name.get(f.indev)
-        return dev is not None and skb.skb_iif == dev.ifindex
+        return tcf_match_indev(self, skb, f.indev)
 
     # --- tc
 
@@ -160,9 +159,7 @@ class cls_flower(tcf_proto):
                 if least >= most:
                     raise os_error(errno.EINVAL, "Invalid port range (min must be < max)")
                 f.ranges[name] = least, most
-        f.indev = opt.get("indev")
-        if f.indev is not None and f.indev not in self.chain.block.q.dev.net.dev_by_name:
-            raise os_error(errno.EINVAL, "Interface name too long or not found")
+        f.indev = tcf_change_indev(self, opt)
 
     def unhash(self, f: cls_fl_filter) -> None:
         """Take a filter out of the table of its masks."""

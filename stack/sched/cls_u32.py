@@ -28,8 +28,10 @@ from stack.sched.cls_api import (
     TCA_CLS_FLAGS_SKIP_SW,
     cls_flags,
     cls_hw,
+    tcf_change_indev,
     tcf_exts_exec,
     tcf_filter,
+    tcf_match_indev,
     tcf_proto,
 )
 from stack.sched.sch_generic import Options
@@ -195,7 +197,7 @@ class cls_u32(tcf_proto):
                 n, off, nodes, at = stack.pop()
             else:
                 return TC_ACT_UNSPEC
-            if n.sel_flags & TC_U32_TERMINAL and self.from_device(skb, n):
+            if n.sel_flags & TC_U32_TERMINAL and tcf_match_indev(self, skb, n.indev):
                 res.classid = n.classid
                 verdict = tcf_exts_exec(skb, n, res)
                 if verdict >= 0:
@@ -239,13 +241,6 @@ class cls_u32(tcf_proto):
                 off2 += (n.offmask & word) >> n.offshift
             off2 &= ~3
         return (off + off2, 0) if n.sel_flags & TC_U32_EAT else (off, off2)
-
-    def from_device(self, skb: sk_buff, n: tc_u_knode) -> bool:
-        """include/net/pkt_cls.h: tcf_match_indev."""
-        if n.indev is None:
-            return True
-        dev = self.chain.block.q.dev.net.dev_by_name.get(n.indev)
-        return dev is not None and skb.skb_iif == dev.ifindex
 
     # --- tc
 
@@ -339,9 +334,7 @@ class cls_u32(tcf_proto):
         """net/sched/cls_u32.c: u32_set_parms. Raises: OSError EINVAL, EOPNOTSUPP."""
         actions = tcf_exts_validate(self, opt, replace)
         try:
-            indev = opt.get("indev")
-            if indev is not None and indev not in self.chain.block.q.dev.net.dev_by_name:
-                raise os_error(errno.EINVAL, "Interface name too long or not found")
+            indev = tcf_change_indev(self, opt)
             down = n.down
             if "link" in opt:
                 down = self.linked(opt["link"])

@@ -10,13 +10,13 @@ from collections.abc import Callable
 from math import isqrt
 
 from fastpath.base.skbuff import sk_buff
+from stack.core.drop_reason import SKB_DROP_REASON_QDISC_DROP
 from stack.core.inet_ecn import INET_ECN_set_ce
 from stack.core.rows import row, state
-from stack.sched.sch_generic import Options, qdisc_pkt_len
+from stack.sched.sch_generic import Options, Qdisc, qdisc_drop, qdisc_pkt_len
 
 CODEL_SHIFT = 10
 """Linux keeps times in units of 1024 ns, which `tc` sees in what it prints."""
-DISABLED = 0xFFFFFFFF
 
 
 def codel_time_to_us(us: int) -> int:
@@ -82,7 +82,7 @@ Pop = Callable[[], tuple[sk_buff, int] | None]
 
 
 def codel_should_drop(
-    cv: codel_vars, params: codel_params, skb: sk_buff, since: int, backlog: int, now: int
+    cv: codel_vars, params: codel_params, since: int, backlog: int, now: int
 ) -> bool:
     """RFC 8289 5.6: whether packets have waited too long for a whole interval."""
     cv.ldelay = now - since
@@ -105,14 +105,10 @@ def codel_dequeue(
     params: codel_params,
     stats: codel_stats,
     pop: Pop,
-    backlog: Callable[[], int],
-    drop: Callable[[sk_buff], object],
+    sch: Qdisc,
     now: int,
 ) -> sk_buff | None:
-    """The next packet of a queue; those that it drops go to `drop`.
-
-    `pop()` takes the first packet and when it came, ns. `backlog()`: bytes that are left.
-    """
+    """The next packet of a queue of `sch`. `pop()` takes the first one and when it came, ns."""
 
     def look() -> tuple[sk_buff | None, bool]:
         found = pop()
@@ -121,7 +117,7 @@ def codel_dequeue(
             return None, False
         skb, since = found
         stats.maxpacket = max(stats.maxpacket, qdisc_pkt_len(skb))
-        return skb, codel_should_drop(cv, params, skb, since, backlog(), now)
+        return skb, codel_should_drop(cv, params, since, sch.qstats.backlog, now)
 
     def refuse(skb: sk_buff) -> bool:
         """Mark or drop one; whether it is gone."""
@@ -130,7 +126,7 @@ def codel_dequeue(
             return False
         stats.drops += 1
         stats.drop_bytes += qdisc_pkt_len(skb)
-        drop(skb)
+        qdisc_drop(skb, sch, SKB_DROP_REASON_QDISC_DROP)
         return True
 
     skb, late = look()

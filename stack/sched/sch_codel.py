@@ -17,6 +17,7 @@ from stack.sched.sch_generic import (
     qdisc_bstats_update,
     qdisc_drop,
     qdisc_pkt_len,
+    qdisc_take,
     qdisc_tree_reduce_backlog,
 )
 
@@ -46,7 +47,7 @@ class codel_qdisc(Qdisc):
         self.limit = opt.get("limit", self.limit)
         packets, nbytes = self.qlen, self.qstats.backlog
         while self.qlen > self.limit:
-            skb, _ = self._pop()
+            skb, _ = qdisc_take(self, self.queue)
             qdisc_drop(skb, self, SKB_DROP_REASON_QDISC_OVERLIMIT)
         qdisc_tree_reduce_backlog(self, packets - self.qlen, nbytes - self.qstats.backlog)
 
@@ -74,12 +75,6 @@ class codel_qdisc(Qdisc):
         self.qstats.backlog += qdisc_pkt_len(skb)
         return NET_XMIT_SUCCESS
 
-    def _pop(self) -> tuple[sk_buff, int]:
-        skb, since = self.queue.popleft()
-        self.qlen -= 1
-        self.qstats.backlog -= qdisc_pkt_len(skb)
-        return skb, since
-
     def dequeue(self) -> sk_buff | None:
         """net/sched/sch_codel.c: codel_qdisc_dequeue."""
         stats = self.stats
@@ -87,9 +82,8 @@ class codel_qdisc(Qdisc):
             self.vars,
             self.params,
             stats,
-            lambda: self._pop() if self.queue else None,
-            lambda: self.qstats.backlog,
-            lambda skb: qdisc_drop(skb, self, SKB_DROP_REASON_QDISC_DROP),
+            lambda: qdisc_take(self, self.queue) if self.queue else None,
+            self,
             self.dev.net.clock.now_ns(),
         )
         if stats.drops:

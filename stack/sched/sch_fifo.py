@@ -7,13 +7,16 @@ from stack.core.drop_reason import SKB_DROP_REASON_QDISC_OVERLIMIT
 from stack.core.netdevice import NET_XMIT_CN
 from stack.core.rows import row, state
 from stack.sched.psched import psched_mtu
+from stack.sched.sch_api import Qdisc_one_class
 from stack.sched.sch_generic import (
     Options,
     Qdisc,
+    qdisc_default_leaf,
     qdisc_dequeue_head,
     qdisc_drop,
     qdisc_enqueue_tail,
     qdisc_pkt_len,
+    qdisc_purge_queue,
     qdisc_tree_reduce_backlog,
 )
 
@@ -99,3 +102,15 @@ class pfifo_head_drop_qdisc(pfifo_qdisc):
         qdisc_enqueue_tail(skb, self, self.q)
         qdisc_tree_reduce_backlog(self, 0, old - new)
         return NET_XMIT_CN
+
+
+def fifo_set_limit(sch: Qdisc_one_class, limit: int) -> None:
+    """net/sched/sch_fifo.c, fifo_create_dflt: the bfifo below, unless another is there, is empty.
+
+    `limit`: its bytes from now on.
+    """
+    if sch.q is None:
+        sch.q = qdisc_default_leaf(sch, bfifo_qdisc(sch.dev), sch.handle | 1)
+    if isinstance(sch.q, bfifo_qdisc) and not sch.q.handle:
+        qdisc_purge_queue(sch.q)
+        sch.q.limit = limit

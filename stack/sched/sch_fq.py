@@ -35,6 +35,7 @@ from stack.sched.sch_generic import (
     qdisc_bstats_update,
     qdisc_drop,
     qdisc_pkt_len,
+    qdisc_take,
     qdisc_tree_reduce_backlog,
 )
 
@@ -190,24 +191,18 @@ class fq_qdisc(Qdisc):
         self.qstats.backlog += qdisc_pkt_len(skb)
         return NET_XMIT_SUCCESS
 
-    def _take(self, queue: deque[tuple[sk_buff, int]]) -> tuple[sk_buff, int]:
-        skb, since = queue.popleft()
-        self.qlen -= 1
-        self.qstats.backlog -= qdisc_pkt_len(skb)
-        return skb, since
-
     def dequeue_now(self) -> sk_buff | None:
         """A packet of any flow, whether its time has come or not."""
         if self.internal:
-            return self._take(self.internal)[0]
+            return qdisc_take(self, self.internal)[0]
         flow = next((flow for flow in self.flows.values() if flow.queue), None)
-        return self._take(flow.queue)[0] if flow is not None else None
+        return qdisc_take(self, flow.queue)[0] if flow is not None else None
 
     def dequeue(self) -> sk_buff | None:
         """net/sched/sch_fq.c: fq_dequeue."""
         now = self.dev.net.clock.now_ns()
         if self.internal:
-            skb, _ = self._take(self.internal)
+            skb, _ = qdisc_take(self, self.internal)
             qdisc_bstats_update(self, skb)
             return skb
         while self.delayed and self.delayed[0][0] <= now:
@@ -239,7 +234,7 @@ class fq_qdisc(Qdisc):
 
     def send(self, flow: fq_flow, flows: deque[fq_flow], now: int) -> sk_buff:
         """Take a flow's packet, and set when its next one may go."""
-        skb, since = self._take(flow.queue)
+        skb, since = qdisc_take(self, flow.queue)
         if not flow.queue:
             flows.popleft()
             flow.age = now

@@ -16,12 +16,9 @@ from stack.core.drop_reason import SKB_DROP_REASON_QDISC_DROP, SKB_DROP_REASON_Q
 from stack.core.errors import os_error
 from stack.core.netdevice import NET_XMIT_CN, NET_XMIT_SUCCESS
 from stack.core.rows import row, state
-from stack.sched.act_api import TC_ACT_OK
-from stack.sched.cls_api import flow_classify, qdisc_taken, tcf_block
+from stack.sched.cls_api import qdisc_taken, tcf_block
 from stack.sched.codel import codel_dequeue, codel_params, codel_stats, codel_vars
-from stack.sched.flow_dissector import reciprocal_scale, skb_get_hash_perturb
 from stack.sched.psched import psched_mtu
-from stack.sched.sch_api import TC_H_MAJ_MASK, TC_H_MIN_MASK
 from stack.sched.sch_generic import (
     Options,
     Qdisc,
@@ -31,6 +28,7 @@ from stack.sched.sch_generic import (
     qdisc_pkt_len,
     qdisc_tree_reduce_backlog,
 )
+from stack.sched.sch_sfq import sfq_classify
 
 FLOWS_MAX = 65536
 
@@ -116,19 +114,9 @@ class fq_codel_qdisc(Qdisc):
             "old_flows_len": len(self.old_flows),
         }
 
-    def fq_codel_classify(self, skb: sk_buff) -> tuple[int, int]:
-        """net/sched/sch_fq_codel.c: the number of a packet's queue; as flow_classify."""
-        minor = skb.priority & TC_H_MIN_MASK
-        if skb.priority & TC_H_MAJ_MASK == self.handle and 0 < minor <= self.flows_cnt:
-            return minor - 1, TC_ACT_OK
-        if self.block is not None and self.block.head is not None:
-            return flow_classify(self.block, skb, self.flows_cnt)
-        at = reciprocal_scale(skb_get_hash_perturb(skb, self.perturb), self.flows_cnt)
-        return at, TC_ACT_OK
-
     def enqueue(self, skb: sk_buff) -> int:
         """net/sched/sch_fq_codel.c: fq_codel_enqueue. Takes ownership of skb."""
-        at, verdict = self.fq_codel_classify(skb)
+        at, verdict = sfq_classify(self, skb, self.flows_cnt, self.perturb)
         if verdict:
             return qdisc_taken(self, skb, verdict)
         flow = self.flows.get(at)
@@ -217,8 +205,7 @@ class fq_codel_qdisc(Qdisc):
             self.params,
             self.stats,
             lambda: self._pop(flow) if flow.queue else None,
-            lambda: self.qstats.backlog,
-            lambda skb: qdisc_drop(skb, self, SKB_DROP_REASON_QDISC_DROP),
+            self,
             now,
         )
 

@@ -332,6 +332,14 @@ def qdisc_dequeue_head(sch: Qdisc, q: sk_buff_head) -> sk_buff | None:
     return skb
 
 
+def qdisc_take(sch: Qdisc, q: deque[tuple[sk_buff, int]]) -> tuple[sk_buff, int]:
+    """The first packet of one of the discipline's queues, with its time. It is not counted yet."""
+    taken = q.popleft()
+    sch.qlen -= 1
+    sch.qstats.backlog -= qdisc_pkt_len(taken[0])
+    return taken
+
+
 @state
 class noop_qdisc(Qdisc):
     """The discipline of a device that is down or has no carrier: drops everything."""
@@ -340,8 +348,7 @@ class noop_qdisc(Qdisc):
 
     def enqueue(self, skb: sk_buff) -> int:
         """net/sched/sch_generic.c: noop_enqueue."""
-        self.qstats.drops += 1
-        kfree_skb_reason(self.dev.net, skb, drop_reason.SKB_DROP_REASON_QDISC_DROP)
+        qdisc_drop(skb, self, drop_reason.SKB_DROP_REASON_QDISC_DROP)
         return NET_XMIT_CN
 
     def dequeue(self) -> sk_buff | None:

@@ -337,7 +337,7 @@ class htb_qdisc(Qdisc_class):
             if "est" in opt:
                 cl.rate_est = gen_new_estimator(self.dev.net, cl, opt["est"], cl.rate_est)
         cl.rate, cl.ceil = rate, ceil
-        default = psched_burst(self.dev.mtu)
+        default = self.dev.mtu + 100  # tc's: bytes of the largest packet, and 100
         cl.buffer = opt["buffer"] << PSCHED_SHIFT if "buffer" in opt else rate.l2t_ns(default)
         cl.cbuffer = opt["cbuffer"] << PSCHED_SHIFT if "cbuffer" in opt else ceil.l2t_ns(default)
         if not cl.level:
@@ -431,8 +431,3 @@ class htb_qdisc(Qdisc_class):
         parent = cl.parent.classid if cl.parent is not None else TC_H_ROOT
         qlen = cl.q.qlen if cl.q is not None else 0
         return class_dump(cl.classid, parent, cl.q, opt, cl.bstats, queue, qlen, app, cl.rate_est)
-
-
-def psched_burst(mtu: int) -> int:
-    """The burst that `tc` takes when none is given: bytes of the largest packet, and 100."""
-    return mtu + 100

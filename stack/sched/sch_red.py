@@ -16,15 +16,13 @@ from stack.core.inet_ecn import INET_ECN_set_ce
 from stack.core.netdevice import NET_XMIT_CN, NET_XMIT_DROP
 from stack.core.rows import row, state
 from stack.sched.sch_api import Qdisc_one_class
-from stack.sched.sch_fifo import bfifo_qdisc
+from stack.sched.sch_fifo import fifo_set_limit
 from stack.sched.sch_generic import (
     Options,
     fields,
     qdisc_child_enqueue,
     qdisc_child_sent,
-    qdisc_default_leaf,
     qdisc_drop,
-    qdisc_purge_queue,
 )
 
 TC_RED_ECN, TC_RED_HARDDROP, TC_RED_ADAPTATIVE, TC_RED_NODROP = 1, 2, 4, 8
@@ -83,11 +81,7 @@ class red_qdisc(Qdisc_one_class):
             raise os_error(errno.EINVAL)
         if flags & TC_RED_ADAPTATIVE:
             raise os_error(errno.EOPNOTSUPP, "adaptive RED is not served")
-        if self.q is None:
-            self.q = qdisc_default_leaf(self, bfifo_qdisc(self.dev), self.handle | 1)
-        if isinstance(self.q, bfifo_qdisc) and not self.q.handle:
-            qdisc_purge_queue(self.q)
-            self.q.limit = opt["limit"]
+        fifo_set_limit(self, opt["limit"])
         self.limit, self.flags = opt["limit"], flags
         self.qth_min, self.qth_max = low, high
         self.Wlog, self.Plog, self.Scell_log, self.stab = wlog, plog, cell, stab

@@ -14,8 +14,8 @@ from stack.core.drop_reason import SKB_DROP_REASON_QDISC_DROP, SKB_DROP_REASON_Q
 from stack.core.errors import os_error
 from stack.core.netdevice import NET_XMIT_CN, NET_XMIT_SUCCESS
 from stack.core.rows import row, state
-from stack.sched.act_api import TC_ACT_OK
-from stack.sched.cls_api import flow_classify, qdisc_taken, tcf_block
+from stack.sched.act_api import TC_ACT_OK, TC_ACT_SHOT, TC_ACT_TAKES, tcf_result
+from stack.sched.cls_api import qdisc_classify, qdisc_taken, tcf_block
 from stack.sched.flow_dissector import reciprocal_scale, skb_get_hash_perturb
 from stack.sched.psched import psched_mtu
 from stack.sched.sch_api import TC_H_MAJ_MASK, TC_H_MIN_MASK
@@ -33,6 +33,30 @@ SFQ_MAX_DEPTH = 127
 SFQ_DEFAULT_FLOWS = 128
 SFQ_MAX_FLOWS = 0x10000 - SFQ_MAX_DEPTH - 1
 SEC = 1_000_000_000
+
+
+def sfq_hash(skb: sk_buff, perturb: int, flows: int) -> int:
+    """net/sched/sch_sfq.c: the number of a packet's flow, from 0."""
+    return reciprocal_scale(skb_get_hash_perturb(skb, perturb), flows)
+
+
+def sfq_classify(sch: Qdisc, skb: sk_buff, flows: int, perturb: int) -> tuple[int, int]:
+    """net/sched/sch_sfq.c, and sch_fq_codel.c fq_codel_classify: a flow, from 0, and TC_ACT_OK.
+
+    The packet's priority says it, or the filters, or without filters its hash. If no filter
+    says one the packet is lost: TC_ACT_SHOT. Else the verdict of the one that took it.
+    """
+    minor = skb.priority & TC_H_MIN_MASK
+    if skb.priority & TC_H_MAJ_MASK == sch.handle and 0 < minor <= flows:
+        return minor - 1, TC_ACT_OK
+    if sch.block is None or sch.block.head is None:
+        return sfq_hash(skb, perturb, flows), TC_ACT_OK
+    res = tcf_result()
+    verdict = qdisc_classify(sch.block, skb, res)
+    if verdict in TC_ACT_TAKES:
+        return 0, verdict
+    flow = res.classid & TC_H_MIN_MASK
+    return (flow - 1, TC_ACT_OK) if verdict >= 0 and 0 < flow <= flows else (0, TC_ACT_SHOT)
 
 
 @state
@@ -114,19 +138,6 @@ class sfq_qdisc(Qdisc):
             "headdrop": int(self.headdrop),
         }
 
-    def sfq_hash(self, skb: sk_buff) -> int:
-        """net/sched/sch_sfq.c: the number of a packet's flow."""
-        return reciprocal_scale(skb_get_hash_perturb(skb, self.perturbation), self.divisor)
-
-    def sfq_classify(self, skb: sk_buff) -> tuple[int, int]:
-        """net/sched/sch_sfq.c: the same, by priority or filter if they say; as flow_classify."""
-        minor = skb.priority & TC_H_MIN_MASK
-        if skb.priority & TC_H_MAJ_MASK == self.handle and 0 < minor <= self.divisor:
-            return minor - 1, TC_ACT_OK
-        if self.block is not None and self.block.head is not None:
-            return flow_classify(self.block, skb, self.divisor)
-        return self.sfq_hash(skb), TC_ACT_OK
-
     def _slot(self, at: int) -> sfq_slot | None:
         """A flow by its number; None: there are too many."""
         slot = self.slots.get(at)
@@ -145,7 +156,7 @@ class sfq_qdisc(Qdisc):
             self.perturb_at = now + self.perturb_period * SEC
             self.perturbation = self.dev.net.random.getrandbits(32)
             self.sfq_rehash()
-        at, verdict = self.sfq_classify(skb)
+        at, verdict = sfq_classify(self, skb, self.divisor, self.perturbation)
         if verdict:
             return qdisc_taken(self, skb, verdict)
         slot = self._slot(at)
@@ -203,7 +214,7 @@ class sfq_qdisc(Qdisc):
         self.turns.clear()
         for queue in waiting:
             for skb in queue:
-                slot = self._slot(self.sfq_hash(skb))
+                slot = self._slot(sfq_hash(skb, self.perturbation, self.divisor))
                 if slot is not None and len(slot.queue) < self.maxdepth:
                     slot.queue.append(skb)
                     continue

@@ -13,14 +13,13 @@ from stack.core.netdevice import NET_XMIT_DROP, NET_XMIT_SUCCESS
 from stack.core.rows import row, state
 from stack.sched.psched import PSCHED_SHIFT, psched_ratecfg, psched_ticks, rate_from, rate_told
 from stack.sched.sch_api import Qdisc_one_class, qdisc_watchdog, qdisc_watchdog_schedule_ns
-from stack.sched.sch_fifo import bfifo_qdisc
+from stack.sched.sch_fifo import fifo_set_limit
 from stack.sched.sch_generic import (
     Options,
     qdisc_child_enqueue,
     qdisc_child_sent,
     qdisc_drop,
     qdisc_pkt_len,
-    qdisc_purge_queue,
     qdisc_tree_reduce_backlog,
 )
 
@@ -85,20 +84,10 @@ class tbf_qdisc(Qdisc_one_class):
                 max_size = min(max_size, peak.t2l(mtu))
         if not max_size:
             raise os_error(errno.EINVAL, "no packet fits into the burst")
-        if self.q is None or (isinstance(self.q, bfifo_qdisc) and not self.q.handle):
-            self._default_leaf(opt["limit"])
+        fifo_set_limit(self, opt["limit"])
         self.limit, self.rate, self.peak = opt["limit"], rate, peak if peak.bytes_ps else None
         self.buffer, self.mtu, self.max_size = buffer, mtu, max_size
         self.tokens, self.ptokens = buffer, mtu
-
-    def _default_leaf(self, limit: int) -> None:
-        if self.q is None:
-            self.q = bfifo_qdisc(self.dev)
-            self.q.invisible = True
-            self.graft(1, self.q)
-        else:
-            qdisc_purge_queue(self.q)
-        self.q.limit = limit
 
     def enqueue(self, skb: sk_buff) -> int:
         """net/sched/sch_tbf.c: tbf_enqueue. Takes ownership of skb.
