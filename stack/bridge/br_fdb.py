@@ -124,18 +124,16 @@ def fdb_add_local(br: net_bridge, source: net_bridge_port | None, addr: bytes) -
 br_fdb_add_local = fdb_add_local
 
 
-def fdb_delete_local(br: net_bridge, p: net_bridge_port | None, fdb: net_bridge_fdb_entry) -> None:
-    """net/bridge/br_fdb.c: remove a local address of `p`, unless another port or the bridge has
-    it too."""
-    for op in br.port_list:
-        if op is not p and op.dev.dev_addr == fdb.addr:
-            fdb.dst = op
+def fdb_delete_local(br: net_bridge, fdb: net_bridge_fdb_entry) -> None:
+    """net/bridge/br_fdb.c: forget an address; a local one stays while another port or the bridge
+    has it too."""
+    p = fdb.dst
+    if fdb.is_local:
+        others = [op for op in br.port_list if op is not p and op.dev.dev_addr == fdb.addr]
+        if others or (p is not None and br.dev.dev_addr == fdb.addr):
+            fdb.dst = others[0] if others else None
             fdb.added_by_user = False
             return
-    if p is not None and br.dev.dev_addr == fdb.addr:
-        fdb.dst = None
-        fdb.added_by_user = False
-        return
     fdb_delete(br, fdb)
 
 
@@ -144,7 +142,7 @@ def br_fdb_changeaddr(p: net_bridge_port, newaddr: bytes) -> None:
     br = p.br
     for fdb in list(br.fdb_hash.values()):
         if fdb.is_local and fdb.dst is p and not fdb.added_by_user:
-            fdb_delete_local(br, p, fdb)
+            fdb_delete_local(br, fdb)
     fdb_add_local(br, p, newaddr)
 
 
@@ -152,19 +150,15 @@ def br_fdb_change_mac_address(br: net_bridge, newaddr: bytes) -> None:
     """net/bridge/br_fdb.c: the address of the bridge changed."""
     fdb = br_fdb_find_rcu(br, br.dev.dev_addr)
     if fdb is not None and fdb.is_local and fdb.dst is None and not fdb.added_by_user:
-        fdb_delete_local(br, None, fdb)
+        fdb_delete_local(br, fdb)
     fdb_add_local(br, None, newaddr)
 
 
 def br_fdb_delete_by_port(br: net_bridge, p: net_bridge_port, do_all: bool) -> None:
     """net/bridge/br_fdb.c: forget addresses learned at a port; with `do_all` static ones too."""
     for fdb in list(br.fdb_hash.values()):
-        if fdb.dst is not p or (fdb.is_static and not do_all):
-            continue
-        if fdb.is_local:
-            fdb_delete_local(br, p, fdb)
-        else:
-            fdb_delete(br, fdb)
+        if fdb.dst is p and (do_all or not fdb.is_static):
+            fdb_delete_local(br, fdb)
 
 
 def br_fdb_flush(
@@ -177,12 +171,8 @@ def br_fdb_flush(
         if port_ifindex not in (0, dev.ifindex):
             continue
         has = fdb.flags | FDB_LOCAL * fdb.is_local | FDB_STATIC * fdb.is_static
-        if mask and (has | FDB_BY_USER * fdb.added_by_user) & mask != flags:
-            continue
-        if fdb.is_local:
-            fdb_delete_local(br, fdb.dst, fdb)
-        else:
-            fdb_delete(br, fdb)
+        if not mask or (has | FDB_BY_USER * fdb.added_by_user) & mask == flags:
+            fdb_delete_local(br, fdb)
 
 
 def br_fdb_cleanup(br: net_bridge) -> None:

@@ -12,13 +12,14 @@ from typing import Any
 from stack.bridge.br_private import (
     MDB_PG_FLAGS_FAST_LEAVE,
     MDB_PG_FLAGS_PERMANENT,
+    br_timer,
     net_bridge,
     net_bridge_mdb_entry,
     net_bridge_port,
     net_bridge_port_group,
 )
 from stack.core.netdevice import netif_running
-from stack.core.timer import TIMER_DEFERRABLE, mod_timer, timer_delete, timer_list, timer_shutdown
+from stack.core.timer import mod_timer, timer_delete, timer_list, timer_shutdown
 from stack.core.uapi import RTM_DELMDB, RTM_NEWMDB
 
 RTPROT_KERNEL, RTPROT_STATIC = 2, 4
@@ -61,7 +62,7 @@ def br_multicast_new_group(br: net_bridge, group: bytes) -> net_bridge_mdb_entry
             ctx.enabled = False
             return None
         mp = net_bridge_mdb_entry(br, group)
-        mp.timer = timer_list(br.dev.machine, br_multicast_group_expired, TIMER_DEFERRABLE, mp)
+        mp.timer = br_timer(br.dev, br_multicast_group_expired, mp)
         ctx.mdb[group] = mp
     return mp
 
@@ -115,8 +116,7 @@ def br_multicast_new_port_group(
         return None
     port.mdb_n_entries += 1
     pg = net_bridge_port_group(port, mp, flags, rt_protocol)
-    machine = port.dev.machine
-    pg.timer = timer_list(machine, br_multicast_port_group_expired, TIMER_DEFERRABLE, pg)
+    pg.timer = br_timer(port.dev, br_multicast_port_group_expired, pg)
     mp.ports.append(pg)
     mp.ports.sort(key=lambda each: -each.port.port_no)
     return pg

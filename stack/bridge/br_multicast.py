@@ -27,6 +27,7 @@ from stack.bridge.br_private import (
     MDB_RTR_TYPE_PERM,
     MDB_RTR_TYPE_TEMP,
     MDB_RTR_TYPE_TEMP_QUERY,
+    br_timer,
     bridge_mcast_pf,
     bridge_mcast_port_pf,
     net_bridge,
@@ -36,7 +37,7 @@ from stack.bridge.br_private import (
 from stack.core.backlog import netif_rx
 from stack.core.dev_queue import dev_queue_xmit
 from stack.core.netdevice import ETH_HLEN, ETH_P_IP, ETH_P_IPV6, net_device, netif_running
-from stack.core.timer import TIMER_DEFERRABLE, timer_delete, timer_list, timer_shutdown
+from stack.core.timer import timer_delete, timer_list, timer_shutdown
 from stack.core.uapi import RTM_DELMDB, RTM_NEWMDB
 from stack.inet.mc_filter import ANY_SOURCE
 from stack.ipv4.igmp import ip_mc_change, ip_mc_inc_group
@@ -57,11 +58,11 @@ def br_multicast_init(br: net_bridge) -> None:
     """net/bridge/br_multicast.c: a new bridge."""
     ctx = br.multicast_ctx = net_bridge_mcast(br)
     for at in range(len(PROTOS)):
-        pf, machine, data = bridge_mcast_pf(), br.dev.machine, (br, at)
-        pf.own_query = timer_list(machine, br_multicast_query_expired, TIMER_DEFERRABLE, data)
-        pf.other_query = timer_list(machine, br_multicast_querier_expired, TIMER_DEFERRABLE, data)
-        pf.delay = timer_list(machine, _nothing, TIMER_DEFERRABLE)
-        pf.mc_router_timer = timer_list(machine, _nothing, TIMER_DEFERRABLE)
+        pf = bridge_mcast_pf()
+        pf.own_query = br_timer(br.dev, br_multicast_query_expired, (br, at))
+        pf.other_query = br_timer(br.dev, br_multicast_querier_expired, (br, at))
+        pf.delay = br_timer(br.dev, _nothing, None)
+        pf.mc_router_timer = br_timer(br.dev, _nothing, None)
         ctx.pf.append(pf)
 
 
@@ -80,11 +81,9 @@ def br_multicast_dev_del(br: net_bridge) -> None:
 def br_multicast_add_port(p: net_bridge_port) -> None:
     """net/bridge/br_multicast.c: a new port."""
     for at in range(len(PROTOS)):
-        pf, machine, data = bridge_mcast_port_pf(), p.dev.machine, (p, at)
-        pf.own_query = timer_list(machine, br_multicast_port_query_expired, TIMER_DEFERRABLE, data)
-        pf.mc_router_timer = timer_list(
-            machine, br_multicast_router_expired, TIMER_DEFERRABLE, data
-        )
+        pf = bridge_mcast_port_pf()
+        pf.own_query = br_timer(p.dev, br_multicast_port_query_expired, (p, at))
+        pf.mc_router_timer = br_timer(p.dev, br_multicast_router_expired, (p, at))
         p.mcast.append(pf)
 
 
@@ -192,6 +191,9 @@ def __br_multicast_send_query(
 def br_multicast_send_query(ctx: net_bridge_mcast, p: net_bridge_port | None, at: int) -> None:
     """net/bridge/br_multicast.c: a general query, unless another asks; arm the next one."""
     br, pf = ctx.br, ctx.pf[at]
+    own: bridge_mcast_port_pf = pf if p is None else p.mcast[at]
+    if own.startup_sent < ctx.multicast_startup_query_count:
+        own.startup_sent += 1
     if not netif_running(br.dev) or not ctx.enabled or not ctx.multicast_querier:
         return
     if pf.other_query.pending:
@@ -199,21 +201,16 @@ def br_multicast_send_query(ctx: net_bridge_mcast, p: net_bridge_port | None, at
     if p is None and pf.querier_ifindex:  # from now on it is this bridge
         pf.querier_addr, pf.querier_ifindex = b"", 0
     __br_multicast_send_query(ctx, p, PROTOS[at], b"")
-    timer, sent = pf.own_query, pf.startup_sent
-    if p is not None:
-        timer, sent = p.mcast[at].own_query, p.mcast[at].startup_sent
-    first = sent < ctx.multicast_startup_query_count
-    arm(timer, ctx.multicast_startup_query_interval if first else ctx.multicast_query_interval)
+    interval = ctx.multicast_query_interval
+    if own.startup_sent < ctx.multicast_startup_query_count:
+        interval = ctx.multicast_startup_query_interval
+    arm(own.own_query, interval)
 
 
 def br_multicast_query_expired(timer: timer_list) -> None:
     """net/bridge/br_multicast.c: ask the host itself."""
     br, at = timer.data
-    ctx: net_bridge_mcast = br.multicast_ctx
-    pf = ctx.pf[at]
-    if pf.startup_sent < ctx.multicast_startup_query_count:
-        pf.startup_sent += 1
-    br_multicast_send_query(ctx, None, at)
+    br_multicast_send_query(br.multicast_ctx, None, at)
 
 
 def br_multicast_port_query_expired(timer: timer_list) -> None:
@@ -221,11 +218,7 @@ def br_multicast_port_query_expired(timer: timer_list) -> None:
     p, at = timer.data
     if p.state in (br_private.BR_STATE_DISABLED, br_private.BR_STATE_BLOCKING):
         return
-    ctx: net_bridge_mcast = p.br.multicast_ctx
-    pf: bridge_mcast_port_pf = p.mcast[at]
-    if pf.startup_sent < ctx.multicast_startup_query_count:
-        pf.startup_sent += 1
-    br_multicast_send_query(ctx, p, at)
+    br_multicast_send_query(p.br.multicast_ctx, p, at)
 
 
 def br_multicast_start_querier(br: net_bridge, at: int) -> None:

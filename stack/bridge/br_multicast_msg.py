@@ -51,7 +51,7 @@ ALLSNOOPERS = b"\xe0\x00\x00\x6a"
 ALLNODES = b"\xff\x02" + bytes(13) + b"\x01"
 ALLSNOOPERS6 = b"\xff\x02" + bytes(13) + b"\x6a"
 LINK_LOCAL_GROUPS = b"\xe0\x00\x00"
-ANY4, ANY6 = bytes(4), bytes(16)
+ANY4 = bytes(4)
 
 TO_INCLUDE, MODE_IS_INCLUDE = 3, 1
 RECORD_TYPES = range(1, 7)

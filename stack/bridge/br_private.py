@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from stack.core.netdevice import IFF_BRIDGE_PORT, IFF_EBRIDGE, net_device
 from stack.core.rows import row, state
-from stack.core.timer import timer_list
+from stack.core.timer import TIMER_DEFERRABLE, timer_list
 
 if TYPE_CHECKING:
     from stack.core.workqueue import work_struct
@@ -80,7 +81,7 @@ class bridge_mcast_port_pf:
     """struct net_bridge_mcast_port: the ip4_ or the ip6_ members."""
 
     own_query: timer_list = row()
-    """When the next query leaves through the port."""
+    """When the next query leaves through the port, or asks the host."""
     startup_sent: int = row(0)
     """How many of the first queries, which follow each other sooner, were sent."""
     mc_router_timer: timer_list = row()
@@ -152,12 +153,9 @@ class net_bridge_mdb_entry:
 
 
 @state
-class bridge_mcast_pf:
-    """struct net_bridge_mcast: the ip4_ or the ip6_ members."""
+class bridge_mcast_pf(bridge_mcast_port_pf):
+    """struct net_bridge_mcast: the ip4_ or the ip6_ members; the host itself is asked, too."""
 
-    own_query: timer_list = row()
-    """When the host itself is asked next."""
-    startup_sent: int = row(0)
     other_query: timer_list = row()
     """While pending: another querier was heard."""
     delay: timer_list = row()
@@ -166,7 +164,6 @@ class bridge_mcast_pf:
     """Who asks in this network; empty: nobody was heard yet."""
     querier_ifindex: int = row(0)
     """The port that it was heard at; 0: it is the bridge."""
-    mc_router_timer: timer_list = row()
     mc_router_list: list[net_bridge_port] = row(make=list)
     """The ports behind which there are routers."""
 
@@ -276,3 +273,8 @@ def netif_is_bridge_port(dev: net_device) -> bool:
 def br_port_get(dev: net_device) -> net_bridge_port | None:
     """net/bridge/br_private.h br_port_get_rtnl: the port that a device is."""
     return dev.rx_handler_data if netif_is_bridge_port(dev) else None
+
+
+def br_timer(dev: net_device, fn: Callable[[timer_list], None], data: object) -> timer_list:
+    """A timer of housekeeping: alone it does not keep a simulation going."""
+    return timer_list(dev.machine, fn, TIMER_DEFERRABLE, data=data)

@@ -192,6 +192,14 @@ def br_port_state_selection(br: net_bridge) -> None:
         netif_carrier_off(br.dev)
 
 
+def br_elect(br: net_bridge, was_root: bool) -> None:
+    """After a change: elect again, and act as the root if the bridge is it now."""
+    br_configuration_update(br)
+    br_port_state_selection(br)
+    if br_is_root_bridge(br) and not was_root:
+        br_become_root_bridge(br)
+
+
 def br_make_blocking(p: net_bridge_port) -> None:
     """net/bridge/br_stp.c (8.6.13)."""
     if p.state in (br_private.BR_STATE_DISABLED, br_private.BR_STATE_BLOCKING):

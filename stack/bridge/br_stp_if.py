@@ -14,9 +14,9 @@ from stack.bridge.br_private import net_bridge, net_bridge_port
 from stack.bridge.br_stp import (
     __br_set_topology_change,
     br_become_designated_port,
-    br_become_root_bridge,
     br_config_bpdu_generation,
     br_configuration_update,
+    br_elect,
     br_ifinfo_notify,
     br_init_port,
     br_is_designated_port,
@@ -30,14 +30,6 @@ from stack.core.timer import timer_delete
 from stack.core.workqueue import cancel_delayed_work
 
 GC_FIRST_NS = 100_000_000
-
-
-def _update(br: net_bridge, was_root: bool) -> None:
-    """After a change: elect again, and act as the root if the bridge is it now."""
-    br_configuration_update(br)
-    br_port_state_selection(br)
-    if br_is_root_bridge(br) and not was_root:
-        br_become_root_bridge(br)
 
 
 def br_stp_enable_port(p: net_bridge_port) -> None:
@@ -59,7 +51,7 @@ def br_stp_disable_port(p: net_bridge_port) -> None:
         timer_delete(timer)
     br_fdb_delete_by_port(br, p, False)
     br_multicast_disable_port(p)
-    _update(br, was_root)
+    br_elect(br, was_root)
 
 
 def br_stp_enable_bridge(br: net_bridge) -> None:
@@ -117,7 +109,7 @@ def br_stp_change_bridge_id(br: net_bridge, addr: bytes) -> None:
             p.designated_bridge = p.designated_bridge[:2] + addr
         if p.designated_root[2:] == oldaddr:
             p.designated_root = p.designated_root[:2] + addr
-    _update(br, was_root)
+    br_elect(br, was_root)
 
 
 def br_stp_recalculate_bridge_id(br: net_bridge) -> bool:
@@ -142,7 +134,7 @@ def br_stp_set_bridge_priority(br: net_bridge, newprio: int) -> None:
         if p.state != br_private.BR_STATE_DISABLED and br_is_designated_port(p):
             p.designated_bridge = bridge_id
     br.bridge_id = bridge_id
-    _update(br, was_root)
+    br_elect(br, was_root)
 
 
 def br_stp_set_port_priority(p: net_bridge_port, newprio: int) -> int:

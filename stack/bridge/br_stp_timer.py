@@ -5,19 +5,15 @@ All but the forward delay's are housekeeping: alone they do not keep a simulatio
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from stack.bridge import br_private
-from stack.bridge.br_private import net_bridge, net_bridge_port
+from stack.bridge.br_private import br_timer, net_bridge, net_bridge_port
 from stack.bridge.br_stp import (
     __br_set_topology_change,
     br_become_designated_port,
-    br_become_root_bridge,
     br_config_bpdu_generation,
-    br_configuration_update,
+    br_elect,
     br_ifinfo_notify,
     br_is_root_bridge,
-    br_port_state_selection,
     br_set_state,
     br_topology_change_detection,
     br_transmit_config,
@@ -26,7 +22,7 @@ from stack.bridge.br_stp import (
 )
 from stack.core.link_watch import netif_carrier_on
 from stack.core.netdevice import IFF_UP
-from stack.core.timer import TIMER_DEFERRABLE, timer_list, timer_shutdown
+from stack.core.timer import timer_list, timer_shutdown
 
 
 def br_is_designated_for_some_port(br: net_bridge) -> bool:
@@ -55,10 +51,7 @@ def br_message_age_timer_expired(timer: timer_list) -> None:
         return
     was_root = br_is_root_bridge(br)
     br_become_designated_port(p)
-    br_configuration_update(br)
-    br_port_state_selection(br)
-    if br_is_root_bridge(br) and not was_root:
-        br_become_root_bridge(br)
+    br_elect(br, was_root)
 
 
 def br_forward_delay_timer_expired(timer: timer_list) -> None:
@@ -100,23 +93,16 @@ def br_hold_timer_expired(timer: timer_list) -> None:
 
 def br_stp_timer_init(br: net_bridge) -> None:
     """net/bridge/br_stp_timer.c: the timers of a bridge."""
-
-    def timer(fn: Callable[[timer_list], None]) -> timer_list:
-        return timer_list(br.dev.machine, fn, TIMER_DEFERRABLE, data=br)
-
-    br.hello_timer = timer(br_hello_timer_expired)
-    br.tcn_timer = timer(br_tcn_timer_expired)
-    br.topology_change_timer = timer(br_topology_change_timer_expired)
+    br.hello_timer = br_timer(br.dev, br_hello_timer_expired, br)
+    br.tcn_timer = br_timer(br.dev, br_tcn_timer_expired, br)
+    br.topology_change_timer = br_timer(br.dev, br_topology_change_timer_expired, br)
 
 
 def br_stp_port_timer_init(p: net_bridge_port) -> None:
     """net/bridge/br_stp_timer.c: the timers of a port."""
-    machine = p.dev.machine
-    p.message_age_timer = timer_list(
-        machine, br_message_age_timer_expired, TIMER_DEFERRABLE, data=p
-    )
-    p.forward_delay_timer = timer_list(machine, br_forward_delay_timer_expired, data=p)
-    p.hold_timer = timer_list(machine, br_hold_timer_expired, TIMER_DEFERRABLE, data=p)
+    p.message_age_timer = br_timer(p.dev, br_message_age_timer_expired, p)
+    p.forward_delay_timer = timer_list(p.dev.machine, br_forward_delay_timer_expired, data=p)
+    p.hold_timer = br_timer(p.dev, br_hold_timer_expired, p)
 
 
 def br_stp_timer_shutdown(*timers: timer_list) -> None:
