@@ -39,6 +39,7 @@ from stack.core.dev_receive import dev_add_pack, dev_remove_pack
 from stack.core.drop_reason import SKB_DROP_REASON_PACKET_SOCK_ERROR, kfree_skb_reason
 from stack.core.errors import os_error
 from stack.core.errqueue import sock_exterr_skb, sock_next_error, sock_recv_errqueue
+from stack.core.if_vlan import eth_type_vlan
 from stack.core.iov import msghdr, skb_read_datagram
 from stack.core.netdevice import net_device, packet_type
 from stack.core.sock import lock_sock, release_sock, sk_data_ready, sk_error_report, skb_set_owner_r
@@ -50,11 +51,8 @@ from stack.packet.packet_ring import TP_STATUS_USER, tpacket_rcv, tpacket_status
 from stack.packet.packet_sock import PACKET_AUXDATA, PACKET_TX_TIMESTAMP, packet_sock
 
 AUXDATA = struct.Struct("=IIIHHHH")
-HEADROOM = 32  # LL_RESERVED_SPACE: an Ethernet header and what precedes it, rounded up
 READ_FLAGS = uapi.MSG_PEEK | uapi.MSG_DONTWAIT | uapi.MSG_TRUNC | uapi.MSG_ERRQUEUE
 VLAN_MAX_DEPTH = 8
-MAX_LINEAR = 0x600
-"""Bytes of a frame in the head of its sk_buff; the rest is in page fragments."""
 
 
 # --- the hook ----------------------------------------------------------------------------------
@@ -206,7 +204,7 @@ def packet_recvmsg(sock: socket, msg: msghdr, length: int, flags: int) -> int:
     full = skb.len
     copied = skb_read_datagram(skb, msg, length)
     msg.msg_name = skb.cb
-    if sk.sk_type == uapi.SOCK_DGRAM and is_vlan(skb.protocol):
+    if sk.sk_type == uapi.SOCK_DGRAM and eth_type_vlan(skb.protocol):
         msg.msg_name = vlan_name_dgram(skb)
     sock_recv_cmsgs(msg, sk, skb)
     if sk.auxdata:
@@ -229,11 +227,6 @@ def packet_recv_error(sk: packet_sock, msg: msghdr, length: int) -> int:
     return copied
 
 
-def is_vlan(protocol: int) -> bool:
-    """include/linux/if_vlan.h eth_type_vlan."""
-    return protocol in (netdevice.ETH_P_8021Q, netdevice.ETH_P_8021AD)
-
-
 def vlan_name_dgram(skb: sk_buff) -> sockaddr_ll:
     """A tagged frame's address, with the protocol behind its tags (vlan_get_protocol_dgram)."""
     name: sockaddr_ll = skb.cb
@@ -247,7 +240,7 @@ def vlan_behind(skb: sk_buff, proto: int, off: int) -> int:
     0 when there are too many tags, or the frame ends.
     """
     for _ in range(VLAN_MAX_DEPTH):
-        if not is_vlan(proto):
+        if not eth_type_vlan(proto):
             return proto
         if off + netdevice.VLAN_HLEN > skb.len:
             return 0

@@ -36,6 +36,7 @@ from stack.core import netdevice, uapi
 from stack.core.bsd_socket import socket
 from stack.core.dev_queue import dev_direct_xmit, dev_queue_xmit
 from stack.core.errors import os_error
+from stack.core.if_vlan import eth_type_vlan
 from stack.core.iov import add_to_skb, copy_to_skb, msghdr
 from stack.core.netdevice import net_device, net_xmit_errno
 from stack.core.sock import (
@@ -50,7 +51,6 @@ from stack.core.sockaddr import SOCKADDR_LL_LEN, in_addr_of, need_sa_len, sockad
 from stack.core.sockopt import sock_cmsg_send, sockcm_cookie
 from stack.core.tstamp import skb_setup_tx_timestamp
 from stack.core.wait import wake_up_poll
-from stack.packet.af_packet import is_vlan
 from stack.packet.packet_ring import (
     TP_STATUS_AVAILABLE,
     TP_STATUS_SEND_REQUEST,
@@ -108,8 +108,6 @@ def packet_snd(sk: packet_sock, msg: msghdr, length: int) -> int:
     skb = packet_alloc_skb(sk, dev, msg, length)
     packet_fill_skb(sk, skb, dev, to, length, sockc)
     err = packet_xmit(sk, skb)
-    if err > 0:
-        err = net_xmit_errno(err)
     if err:
         raise os_error(err)
     return length
@@ -230,21 +228,20 @@ def packet_parse_headers(skb: sk_buff, raw: bool) -> None:
         return
     proto = skb.protocol
     depth = netdevice.ETH_HLEN
-    while is_vlan(proto) and depth + netdevice.VLAN_HLEN <= skb.len:
+    while eth_type_vlan(proto) and depth + netdevice.VLAN_HLEN <= skb.len:
         proto = int.from_bytes(skb_copy_bits(skb, depth + 2, 2), "big")
         depth += netdevice.VLAN_HLEN
-    if depth != netdevice.ETH_HLEN and not is_vlan(proto):
+    if depth != netdevice.ETH_HLEN and not eth_type_vlan(proto):
         skb_set_network_header(skb, depth)
 
 
 def packet_xmit(sk: packet_sock, skb: sk_buff) -> int:
     """net/packet/af_packet.c: send through the qdisc or, with PACKET_QDISC_BYPASS, directly.
 
-    Returns NET_XMIT_*.
+    0 or an error.
     """
-    if sk.qdisc_bypass:
-        return dev_direct_xmit(skb)
-    return dev_queue_xmit(skb)
+    err = dev_direct_xmit(skb) if sk.qdisc_bypass else dev_queue_xmit(skb)
+    return net_xmit_errno(err) if err > 0 else err
 
 
 # --- the ring ----------------------------------------------------------------------------------
@@ -298,8 +295,6 @@ def tpacket_snd(sk: packet_sock, msg: msghdr) -> int:
         set_slot_status(ring, slot, TP_STATUS_SENDING)
         ring.pending += 1
         err = packet_xmit(sk, skb)
-        if err > 0:
-            err = net_xmit_errno(err)
         if err and slot_status(ring) == TP_STATUS_AVAILABLE:  # it was freed
             set_slot_status(ring, slot, TP_STATUS_SEND_REQUEST)
             raise os_error(err)
