@@ -80,7 +80,6 @@ from stack.unix.unix_poll import (
 )
 from stack.unix.unix_scm import copy_peercred, init_peercred
 from stack.unix.unix_sock import netns_unix, unix_recvq_full, unix_skb_len, unix_sock
-from stack.unix.unix_sockopt import unix_getsockopt, unix_setsockopt
 from stack.unix.unix_stream import unix_stream_recvmsg, unix_stream_sendmsg, unix_stream_splice_read
 
 # --- life ----------------------------------------------------------------------------------
@@ -369,6 +368,16 @@ def unix_ioctl(sock: socket, cmd: int, arg: Any = None) -> int:
             return 0
         return int(sk.oob_skb is None or sk.sk_receive_queue.next(skb) is sk.oob_skb)
     raise os_error(errno.ENOTTY, f"ioctl {cmd:#x} is not for AF_UNIX")
+
+
+def unix_setsockopt(sock: socket, level: int, optname: int, optval: Any) -> None:
+    """The family has no level of its own. Raises: OSError EOPNOTSUPP."""
+    raise os_error(errno.EOPNOTSUPP, f"AF_UNIX has no options of level {level}")
+
+
+def unix_getsockopt(sock: socket, level: int, optname: int, optlen: int) -> Any:
+    """The family has no level of its own. Raises: OSError EOPNOTSUPP."""
+    raise os_error(errno.EOPNOTSUPP, f"AF_UNIX has no options of level {level}")
 
 
 # --- tables --------------------------------------------------------------------------------

@@ -120,10 +120,7 @@ def unix_vertex_dead(vertex: unix_vertex) -> bool:
 
 def unix_scc_dead(scc: list[unix_vertex]) -> bool:
     """net/unix/garbage.c: whether no program can receive any of the component's descriptors."""
-    dead = True
-    for vertex in scc:
-        dead = dead and unix_vertex_dead(vertex)
-    return dead
+    return all(map(unix_vertex_dead, scc))
 
 
 def unix_scc_cyclic(scc: list[unix_vertex]) -> bool:
