@@ -14,7 +14,7 @@ from stack.core.uapi import ICMP_HLEN, IPPROTO_ICMP, IPPROTO_ICMPV6, IPPROTO_UDP
 from stack.netfilter import nf_conntrack
 from stack.netfilter.nf_conntrack import nf_conn, nf_conntrack_tuple_hash
 from stack.netfilter.nf_conntrack_life import nf_ct_assured, nf_ct_refresh_acct
-from stack.netfilter.nf_conntrack_sum import nf_checksum
+from stack.netfilter.nf_conntrack_sum import nf_ct_sum_wrong
 from stack.netfilter.nf_conntrack_table import nf_conntrack_find_get
 from stack.netfilter.nf_conntrack_tuple import nf_ct_get_tuplepr, nf_ct_invert_tuple
 
@@ -40,13 +40,7 @@ def udp_error(skb: sk_buff, dataoff: int, state: nf_hook_state) -> bool:
     size = uh.len
     if (size > left or size < UDP_HLEN) and not skb.gso_size:
         return True
-    if not uh.check:
-        return False
-    return (
-        state.hook == netfilter.NF_INET_PRE_ROUTING
-        and state.net.sysctl.nf_conntrack_checksum != 0
-        and nf_checksum(skb, dataoff, IPPROTO_UDP, state.pf)
-    )
+    return uh.check != 0 and nf_ct_sum_wrong(skb, dataoff, IPPROTO_UDP, state)
 
 
 def nf_conntrack_udp_packet(
@@ -121,9 +115,7 @@ def nf_conntrack_icmpv4_error(skb: sk_buff, dataoff: int, state: nf_hook_state) 
     """net/netfilter/nf_conntrack_proto_icmp.c: check a message; an error gets its connection.
     NF_ACCEPT, or -NF_ACCEPT for an INVALID one.
     """
-    if skb.len < dataoff + ICMP_HLEN or not pskb_may_pull(skb, dataoff + ICMP_HLEN):
-        return -netfilter.NF_ACCEPT
-    if icmp_sum_wrong(skb, dataoff, IPPROTO_ICMP, state):
+    if icmp_error(skb, dataoff, IPPROTO_ICMP, state):
         return -netfilter.NF_ACCEPT
     kind = icmphdr_at(skb, dataoff).type
     if kind > NR_ICMP_TYPES:
@@ -135,9 +127,7 @@ def nf_conntrack_icmpv4_error(skb: sk_buff, dataoff: int, state: nf_hook_state) 
 
 def nf_conntrack_icmpv6_error(skb: sk_buff, dataoff: int, state: nf_hook_state) -> int:
     """net/netfilter/nf_conntrack_proto_icmpv6.c: as for IPv4; neighbour discovery is untracked."""
-    if skb.len < dataoff + ICMP_HLEN or not pskb_may_pull(skb, dataoff + ICMP_HLEN):
-        return -netfilter.NF_ACCEPT
-    if icmp_sum_wrong(skb, dataoff, IPPROTO_ICMPV6, state):
+    if icmp_error(skb, dataoff, IPPROTO_ICMPV6, state):
         return -netfilter.NF_ACCEPT
     kind = icmphdr_at(skb, dataoff).type
     if kind in ICMPV6_NOCT:
@@ -148,10 +138,8 @@ def nf_conntrack_icmpv6_error(skb: sk_buff, dataoff: int, state: nf_hook_state) 
     return nf_conntrack_inet_error(skb, dataoff, state, ipv6hdr_at(skb, 0).daddr)
 
 
-def icmp_sum_wrong(skb: sk_buff, dataoff: int, proto: int, state: nf_hook_state) -> bool:
-    """Whether a received ICMP message has a wrong checksum (sysctl nf_conntrack_checksum)."""
-    return (
-        state.hook == netfilter.NF_INET_PRE_ROUTING
-        and state.net.sysctl.nf_conntrack_checksum != 0
-        and nf_checksum(skb, dataoff, proto, state.pf)
-    )
+def icmp_error(skb: sk_buff, dataoff: int, proto: int, state: nf_hook_state) -> bool:
+    """Whether an ICMP message is truncated or has a wrong checksum."""
+    if skb.len < dataoff + ICMP_HLEN or not pskb_may_pull(skb, dataoff + ICMP_HLEN):
+        return True
+    return nf_ct_sum_wrong(skb, dataoff, proto, state)

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 
 from fastpath.base.skbuff import pskb_may_pull, sk_buff
 from fastpath.net.hdr import tcphdr, tcphdr_at
-from stack.core.netfilter import NF_ACCEPT, NF_DROP, NF_INET_PRE_ROUTING, NF_REPEAT, nf_hook_state
+from stack.core.netfilter import NF_ACCEPT, NF_DROP, NF_REPEAT, nf_hook_state
 from stack.core.uapi import IPPROTO_TCP, TCP_HLEN
 from stack.inet.tcp_options import TCPOPT_SACK, TCPOPT_SACK_PERM, TCPOPT_WINDOW, tcp_option_at
 from stack.netfilter import nf_conntrack
@@ -36,7 +36,7 @@ from stack.netfilter.nf_conntrack_life import (
     nf_ct_kill_acct,
     nf_ct_refresh_acct,
 )
-from stack.netfilter.nf_conntrack_sum import nf_checksum
+from stack.netfilter.nf_conntrack_sum import nf_ct_sum_wrong
 from stack.netfilter.nf_conntrack_tuple import skb_bytes
 
 if TYPE_CHECKING:
@@ -371,12 +371,7 @@ def tcp_error(skb: sk_buff, dataoff: int, th: tcphdr, state: nf_hook_state) -> b
     hlen = th.doff * 4
     if hlen < TCP_HLEN or skb.len - dataoff < hlen:
         return True
-    net: Net = state.net
-    if (
-        state.hook == NF_INET_PRE_ROUTING
-        and net.sysctl.nf_conntrack_checksum
-        and nf_checksum(skb, dataoff, IPPROTO_TCP, state.pf)
-    ):
+    if nf_ct_sum_wrong(skb, dataoff, IPPROTO_TCP, state):
         return True
     return th.flags & TH_CHECKED not in TCP_VALID_FLAGS
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastpath.base.csum import csum_fold, csum_ipv6_magic, csum_tcpudp_magic
 from fastpath.base.skbuff import CHECKSUM_PARTIAL, CHECKSUM_UNNECESSARY, sk_buff, skb_checksum
 from fastpath.net.hdr import iphdr_at, ipv6hdr_at
-from stack.core.netfilter import NFPROTO_IPV4
+from stack.core.netfilter import NF_INET_PRE_ROUTING, NFPROTO_IPV4, nf_hook_state
 from stack.core.uapi import IPPROTO_ICMP, IPPROTO_ICMPV6
 
 
@@ -30,3 +30,12 @@ def nf_checksum(skb: sk_buff, dataoff: int, proto: int, pf: int) -> bool:
     if not bad and proto != IPPROTO_ICMP and proto != IPPROTO_ICMPV6:
         skb.ip_summed = CHECKSUM_UNNECESSARY
     return bad
+
+
+def nf_ct_sum_wrong(skb: sk_buff, dataoff: int, proto: int, state: nf_hook_state) -> bool:
+    """Whether a received packet has a wrong checksum (sysctl nf_conntrack_checksum)."""
+    return (
+        state.hook == NF_INET_PRE_ROUTING
+        and state.net.sysctl.nf_conntrack_checksum != 0
+        and nf_checksum(skb, dataoff, proto, state.pf)
+    )
