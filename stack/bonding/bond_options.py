@@ -81,6 +81,8 @@ class bond_option:
     modes: frozenset[int] = ALL_MODES
     noslaves: bool = False
     ifdown: bool = False
+    ticks: bool = False
+    """What is given in ms is kept in ticks of miimon, rounded down (_bond_option_delay_set)."""
     set: Callable[[bonding, int], None] | None = None
     """Instead of storing the value. May raise BondError."""
     after: Callable[[bonding], None] | None = None
@@ -111,28 +113,6 @@ def bond_option_miimon_set(bond: bonding, value: int) -> None:
     bond_mii_arm(bond)
 
 
-def _ticks(bond: bonding, value: int) -> int:
-    """_bond_option_delay_set: ms as ticks of miimon, rounded down. Raises: BondError."""
-    if not bond.params.miimon:
-        raise BondError(errno.EPERM, "")
-    return value // bond.params.miimon
-
-
-def bond_option_updelay_set(bond: bonding, value: int) -> None:
-    """drivers/net/bonding/bond_options.c."""
-    bond.params.updelay = _ticks(bond, value)
-
-
-def bond_option_downdelay_set(bond: bonding, value: int) -> None:
-    """drivers/net/bonding/bond_options.c."""
-    bond.params.downdelay = _ticks(bond, value)
-
-
-def bond_option_peer_notif_delay_set(bond: bonding, value: int) -> None:
-    """drivers/net/bonding/bond_options.c."""
-    bond.params.peer_notif_delay = _ticks(bond, value)
-
-
 def bond_option_use_carrier_set(bond: bonding, value: int) -> None:
     """drivers/net/bonding/bond_netlink.c: obsolete: the carrier is what counts."""
     if value != 1:
@@ -147,31 +127,13 @@ def bond_option_all_slaves_active_set(bond: bonding, value: int) -> None:
             one.inactive = not value
 
 
-def bond_option_arp_interval_set(bond: bonding, value: int) -> None:
-    """drivers/net/bonding/bond_options.c: there is no ARP monitoring here."""
-    if value:
-        raise BondError(errno.EOPNOTSUPP, "ARP monitoring is not supported")
-
-
-def _reselect(bond: bonding) -> None:
-    bond_select_active_slave(bond)
-
-
 def _actor(bond: bonding) -> None:
     if bond.ad is not None:
         bond_3ad_update_actor(bond)
 
 
-def _port_states(bond: bonding) -> None:
-    bond_3ad_update_port_state(bond)
-
-
-def _min_links(bond: bonding) -> None:
-    bond_set_carrier(bond)
-
-
 def _only_zero(bond: bonding, value: int) -> None:
-    """A setting of what is not here: its default is taken."""
+    """A setting of ARP monitoring, which is not here: its default is taken."""
     if value:
         raise BondError(errno.EOPNOTSUPP, "ARP monitoring is not supported")
 
@@ -183,24 +145,24 @@ SWITCH = range(2)
 ROWS = (
     bond_option("mode", range(7), noslaves=True, ifdown=True, set=bond_option_mode_set),
     bond_option("miimon", NUMBERS, set=bond_option_miimon_set),
-    bond_option("updelay", NUMBERS, set=bond_option_updelay_set),
-    bond_option("downdelay", NUMBERS, set=bond_option_downdelay_set),
-    bond_option("peer_notif_delay", range(300_001), set=bond_option_peer_notif_delay_set),
+    bond_option("updelay", NUMBERS, ticks=True),
+    bond_option("downdelay", NUMBERS, ticks=True),
+    bond_option("peer_notif_delay", range(300_001), ticks=True),
     bond_option("use_carrier", range(256), set=bond_option_use_carrier_set),
-    bond_option("arp_interval", NUMBERS, ALL_MODES - {4, 5, 6}, set=bond_option_arp_interval_set),
+    bond_option("arp_interval", NUMBERS, ALL_MODES - {4, 5, 6}, set=_only_zero),
     bond_option("arp_validate", range(7), ALL_MODES - {4, 5, 6}, set=_only_zero),
     bond_option("arp_all_targets", SWITCH, set=_only_zero),
-    bond_option("primary_reselect", range(3), after=_reselect),
+    bond_option("primary_reselect", range(3), after=bond_select_active_slave),
     bond_option("fail_over_mac", range(3), noslaves=True),
     bond_option("xmit_policy", range(6)),
     bond_option("resend_igmp", range(256)),
     bond_option("num_peer_notif", range(256)),
     bond_option("all_slaves_active", SWITCH, set=bond_option_all_slaves_active_set),
-    bond_option("min_links", NUMBERS, after=_min_links),
+    bond_option("min_links", NUMBERS, after=bond_set_carrier),
     bond_option("lp_interval", range(1, INT_MAX + 1)),
     bond_option("packets_per_slave", range(65536), frozenset({BOND_MODE_ROUNDROBIN})),
-    bond_option("lacp_active", SWITCH, ONLY_8023AD, ifdown=True, after=_port_states),
-    bond_option("lacp_fast", SWITCH, ONLY_8023AD, ifdown=True, after=_port_states),
+    bond_option("lacp_active", SWITCH, ONLY_8023AD, ifdown=True, after=bond_3ad_update_port_state),
+    bond_option("lacp_fast", SWITCH, ONLY_8023AD, ifdown=True, after=bond_3ad_update_port_state),
     bond_option("ad_select", range(3), ifdown=True),
     bond_option("ad_actor_sys_prio", range(1, 65536), ONLY_8023AD, after=_actor),
     bond_option("ad_user_port_key", range(1024), ONLY_8023AD, ifdown=True),
@@ -235,6 +197,10 @@ def bond_opt_set(bond: bonding, name: str, value: int) -> None:
     if row.set is not None:
         row.set(bond, value)
         return
+    if row.ticks:
+        if not bond.params.miimon:
+            raise BondError(errno.EPERM, "")
+        value //= bond.params.miimon
     setattr(bond.params, name, value)
     if row.after is not None:
         row.after(bond)
