@@ -5,7 +5,13 @@ from __future__ import annotations
 import errno
 
 from stack.core import netdevice
-from stack.core.dev import netdev_increment_features
+from stack.core.dev import (
+    dev_set_allmulti,
+    dev_set_promiscuity,
+    netdev_increment_features,
+    register_netdevice,
+    unregister_netdevice,
+)
 from stack.core.dev_notifier import call_netdevice_notifiers
 from stack.core.netdevice import NETDEV_CHANGEUPPER, net_device
 
@@ -63,6 +69,36 @@ def netdev_upper_dev_unlink(dev: net_device, upper: net_device) -> None:
     if dev.master is upper:
         dev.master = None
     call_netdevice_notifiers(NETDEV_CHANGEUPPER, dev)
+
+
+# --- devices on one other: VLANs, macvlan, ipvlan ------------------------------------------------
+
+
+def stacked_register(dev: net_device, lower: net_device) -> int:
+    """Register `dev` above `lower`, or neither. 0 or -errno."""
+    err = register_netdevice(dev)
+    if not err:
+        err = netdev_upper_dev_link(lower, dev)
+        if err:
+            unregister_netdevice(dev)
+    return err
+
+
+def stacked_pass_modes(lower: net_device, flags: int, inc: int) -> None:
+    """The lower device receives what one above it does with IFF_ALLMULTI and IFF_PROMISC."""
+    if flags & netdevice.IFF_ALLMULTI:
+        dev_set_allmulti(lower, inc)
+    if flags & netdevice.IFF_PROMISC:
+        dev_set_promiscuity(lower, inc)
+
+
+def stacked_change_rx_flags(dev: net_device, lower: net_device, change: int) -> None:
+    """ndo_change_rx_flags: what of `change` is set now, and what no longer is."""
+    stacked_pass_modes(lower, change & dev.flags, 1)
+    stacked_pass_modes(lower, change & ~dev.flags, -1)
+
+
+# --- devices on several: bonds and bridges --------------------------------------------------------
 
 
 def master_fix_features(dev: net_device, features: int) -> int:

@@ -29,7 +29,7 @@ from stack.core.dev import (
 )
 from stack.core.dev_notifier import call_netdevice_notifiers, register_netdevice_notifier
 from stack.core.dev_receive import netdev_rx_handler_register, netdev_rx_handler_unregister
-from stack.core.dev_upper import netdev_upper_dev_unlink
+from stack.core.dev_upper import netdev_upper_dev_unlink, stacked_register
 from stack.core.drop_reason import SKB_DROP_REASON_DEV_READY, kfree_skb_reason
 from stack.core.errors import os_error
 from stack.core.ethtool import ethtool_ops, fixed_drvinfo
@@ -79,7 +79,6 @@ from stack.drivers.stacked import (
     stacked_fix_features,
     stacked_get_link_ksettings,
     stacked_init,
-    stacked_register,
     stacked_set_rx_mode,
     stacked_vlan_rx_add_vid,
     stacked_vlan_rx_kill_vid,

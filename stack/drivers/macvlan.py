@@ -12,7 +12,7 @@ from stack.core.dev import (
     unregister_netdevice,
 )
 from stack.core.dev_notifier import watches_devices
-from stack.core.dev_upper import netdev_upper_dev_unlink
+from stack.core.dev_upper import netdev_upper_dev_unlink, stacked_register
 from stack.core.errors import os_error
 from stack.core.link_watch import linkwatch_fire_event, netif_stacked_transfer_operstate
 from stack.core.net_namespace import load_module
@@ -32,7 +32,7 @@ from stack.drivers.macvlan_dev import (
     macvlan_setup,
     macvlan_sync_address,
 )
-from stack.drivers.stacked import stacked_device_event, stacked_register
+from stack.drivers.stacked import stacked_device_event
 
 if TYPE_CHECKING:
     from stack.net import Net

@@ -33,7 +33,6 @@ from stack.core import netdevice
 from stack.core.backlog import netif_rx
 from stack.core.dev import (
     dev_addresses_unsync,
-    dev_set_allmulti,
     dev_set_mac_address,
     dev_set_promiscuity,
     dev_uc_add,
@@ -47,6 +46,7 @@ from stack.core.dev_forward import (
 )
 from stack.core.dev_queue import dev_queue_xmit
 from stack.core.dev_receive import netdev_rx_handler_register, netdev_rx_handler_unregister
+from stack.core.dev_upper import stacked_change_rx_flags, stacked_pass_modes
 from stack.core.drop_reason import (
     SKB_DROP_REASON_DEV_READY,
     SKB_DROP_REASON_NOT_SPECIFIED,
@@ -371,10 +371,7 @@ def macvlan_open(dev: net_device) -> int:
         err = dev_uc_add(lower, dev.dev_addr)
         if err:
             return err
-        if dev.flags & netdevice.IFF_ALLMULTI:
-            dev_set_allmulti(lower, 1)
-        if dev.flags & netdevice.IFF_PROMISC:
-            dev_set_promiscuity(lower, 1)
+        stacked_pass_modes(lower, dev.flags, 1)
     port.vlan_hash[dev.dev_addr] = vlan
     return 0
 
@@ -388,10 +385,7 @@ def macvlan_stop(dev: net_device) -> int:
         if not vlan.flags & MACVLAN_FLAG_NOPROMISC:
             dev_set_promiscuity(lower, -1)
     else:
-        if dev.flags & netdevice.IFF_ALLMULTI:
-            dev_set_allmulti(lower, -1)
-        if dev.flags & netdevice.IFF_PROMISC:
-            dev_set_promiscuity(lower, -1)
+        stacked_pass_modes(lower, dev.flags, -1)
         dev_uc_del(lower, dev.dev_addr)
     port.vlan_hash.pop(dev.dev_addr, None)
     return 0
@@ -434,12 +428,10 @@ def macvlan_set_mac_address(dev: net_device, addr: bytes) -> int:
 def macvlan_change_rx_flags(dev: net_device, change: int) -> None:
     """ndo_change_rx_flags: the lower device receives what this one wants to."""
     vlan: macvlan_dev = dev.priv
-    if not dev.flags & netdevice.IFF_UP:
-        return
-    if change & netdevice.IFF_ALLMULTI:
-        dev_set_allmulti(vlan.lowerdev, 1 if dev.flags & netdevice.IFF_ALLMULTI else -1)
-    if change & netdevice.IFF_PROMISC and not vlan.port.passthru:
-        dev_set_promiscuity(vlan.lowerdev, 1 if dev.flags & netdevice.IFF_PROMISC else -1)
+    if vlan.port.passthru:
+        change &= ~netdevice.IFF_PROMISC
+    if dev.flags & netdevice.IFF_UP:
+        stacked_change_rx_flags(dev, vlan.lowerdev, change)
 
 
 def macvlan_change_mtu(dev: net_device, new_mtu: int) -> int:

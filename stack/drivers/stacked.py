@@ -10,10 +10,7 @@ from stack.core.dev import (
     dev_addresses_sync,
     netdev_increment_features,
     netdev_update_features,
-    register_netdevice,
-    unregister_netdevice,
 )
-from stack.core.dev_upper import netdev_upper_dev_link
 from stack.core.ethtool import ethtool_get_settings, ethtool_link_ksettings
 from stack.core.if_vlan import vlan_vid_add, vlan_vid_del
 from stack.core.link_watch import netif_stacked_transfer_operstate
@@ -38,16 +35,6 @@ def stacked_init(dev: net_device, lower: net_device, own: int) -> None:
     dev.gso_max_size = lower.gso_max_size
     dev.gso_max_segs = lower.gso_max_segs
     dev.hard_header_len = lower.hard_header_len
-
-
-def stacked_register(dev: net_device, lower: net_device) -> int:
-    """Register `dev` above `lower`, or neither. 0 or -errno."""
-    err = register_netdevice(dev)
-    if not err:
-        err = netdev_upper_dev_link(lower, dev)
-        if err:
-            unregister_netdevice(dev)
-    return err
 
 
 def stacked_fix_features(lower: net_device, features: int, own: int) -> int:

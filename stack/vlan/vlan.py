@@ -14,11 +14,10 @@ from stack.core.dev import (
     dev_uc_del,
     free_netdev,
     netdev_update_features,
-    register_netdevice,
     unregister_netdevice,
 )
 from stack.core.dev_notifier import for_each_netdev, watches_devices
-from stack.core.dev_upper import netdev_upper_dev_link, netdev_upper_dev_unlink
+from stack.core.dev_upper import netdev_upper_dev_unlink, stacked_register
 from stack.core.errors import os_error
 from stack.core.if_vlan import vlan_find_dev, vlan_hw_offload_capable, vlan_vid_add, vlan_vid_del
 from stack.core.link_watch import netif_stacked_transfer_operstate
@@ -98,11 +97,7 @@ def register_vlan_dev(dev: net_device) -> int:
     err = vlan_vid_add(real_dev, vlan.vlan_proto, vlan.vlan_id)
     if err:
         return err
-    err = register_netdevice(dev)
-    if not err:
-        err = netdev_upper_dev_link(real_dev, dev)
-        if err:
-            unregister_netdevice(dev)
+    err = stacked_register(dev, real_dev)
     if err:
         vlan_vid_del(real_dev, vlan.vlan_proto, vlan.vlan_id)
         return err

@@ -9,13 +9,12 @@ from stack.core import netdevice
 from stack.core.dev import (
     dev_addresses_sync,
     dev_addresses_unsync,
-    dev_set_allmulti,
-    dev_set_promiscuity,
     dev_uc_add,
     dev_uc_del,
 )
 from stack.core.dev_forward import dev_count_tx
 from stack.core.dev_queue import dev_queue_xmit
+from stack.core.dev_upper import stacked_change_rx_flags, stacked_pass_modes
 from stack.core.dev_xmit import netdev_intersect_features
 from stack.core.ethtool import (
     ethtool_get_settings,
@@ -113,10 +112,7 @@ def vlan_dev_open(dev: net_device) -> int:
         err = dev_uc_add(real_dev, dev.dev_addr)
         if err:
             return err
-    if dev.flags & netdevice.IFF_ALLMULTI:
-        dev_set_allmulti(real_dev, 1)
-    if dev.flags & netdevice.IFF_PROMISC:
-        dev_set_promiscuity(real_dev, 1)
+    stacked_pass_modes(real_dev, dev.flags, 1)
     vlan.real_dev_addr = real_dev.dev_addr
     if netif_carrier_ok(real_dev):
         netif_carrier_on(dev)
@@ -128,10 +124,7 @@ def vlan_dev_stop(dev: net_device) -> int:
     vlan: vlan_dev_priv = dev.priv
     real_dev = vlan.real_dev
     dev_addresses_unsync(real_dev, dev)
-    if dev.flags & netdevice.IFF_ALLMULTI:
-        dev_set_allmulti(real_dev, -1)
-    if dev.flags & netdevice.IFF_PROMISC:
-        dev_set_promiscuity(real_dev, -1)
+    stacked_pass_modes(real_dev, dev.flags, -1)
     if dev.dev_addr != real_dev.dev_addr:
         dev_uc_del(real_dev, dev.dev_addr)
     netif_carrier_off(dev)
@@ -159,10 +152,7 @@ def vlan_dev_change_rx_flags(dev: net_device, change: int) -> None:
     """net/8021q/vlan_dev.c: make the real device promiscuous when its VLAN is."""
     vlan: vlan_dev_priv = dev.priv
     if dev.flags & netdevice.IFF_UP:
-        if change & netdevice.IFF_ALLMULTI:
-            dev_set_allmulti(vlan.real_dev, 1 if dev.flags & netdevice.IFF_ALLMULTI else -1)
-        if change & netdevice.IFF_PROMISC:
-            dev_set_promiscuity(vlan.real_dev, 1 if dev.flags & netdevice.IFF_PROMISC else -1)
+        stacked_change_rx_flags(dev, vlan.real_dev, change)
 
 
 def vlan_dev_set_rx_mode(dev: net_device) -> None:
