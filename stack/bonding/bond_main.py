@@ -102,12 +102,7 @@ from stack.core.netdevice import (
     rtnl_link_ops,
 )
 from stack.core.rows import rows_of
-from stack.core.rtnetlink import (
-    eth_hw_addr_init,
-    random_ether_addr,
-    rtnl_create_link,
-    rtnl_register_link,
-)
+from stack.core.rtnetlink import random_ether_addr, rtnl_newlink
 from stack.core.snmp import rtnl_link_stats64
 from stack.core.timer import mod_timer, timer_delete, timer_list, timer_shutdown
 from stack.ethernet.eth import ether_setup_software, is_valid_ether_addr
@@ -324,10 +319,8 @@ def bond_change_rx_flags(dev: net_device, change: int) -> None:
     """drivers/net/bonding/bond_main.c: promiscuity is passed to the slaves."""
     bond: bonding = dev.priv
     for one in bond_listeners(bond):
-        if change & netdevice.IFF_PROMISC:
-            dev_set_promiscuity(one.dev, 1 if dev.flags & netdevice.IFF_PROMISC else -1)
-        if change & netdevice.IFF_ALLMULTI:
-            dev_set_allmulti(one.dev, 1 if dev.flags & netdevice.IFF_ALLMULTI else -1)
+        _pass_modes(one.dev, change & dev.flags, 1)
+        _pass_modes(one.dev, change & ~dev.flags, -1)
 
 
 def bond_vlan_rx_add_vid(dev: net_device, proto: int, vid: int) -> int:
@@ -836,6 +829,7 @@ def bond_priv(dev: net_device) -> bonding:
 def bond_setup(dev: net_device) -> None:
     """drivers/net/bonding/bond_main.c: Ethernet without a queue; it stays in its namespace."""
     ether_setup_software(dev, bond_netdev_ops, bond_ethtool_ops)
+    dev.state |= netdevice.LINK_STATE_NOCARRIER
     dev.flags |= netdevice.IFF_MASTER
     dev.priv_flags |= netdevice.IFF_BONDING
     tags = netdevice.NETIF_F_HW_VLAN_CTAG_TX | netdevice.NETIF_F_HW_VLAN_STAG_TX
@@ -857,11 +851,7 @@ def bond_create(net: Net, name: str, mac: bytes | None = None) -> net_device:
         ValueError: the name is empty or too long.
     """
     load_module(net.machine, "bonding", bond_net_ops)
-    dev = rtnl_create_link(net, name, bond_link_ops, bond_setup, bond_priv)
-    eth_hw_addr_init(dev, mac)
-    dev.state |= netdevice.LINK_STATE_NOCARRIER
-    rtnl_register_link(dev)
-    return dev
+    return rtnl_newlink(net, name, bond_link_ops, bond_setup, mac, bond_priv)
 
 
 def bond_uninit(dev: net_device) -> None:

@@ -49,6 +49,26 @@ def rtnl_register_link(dev: net_device) -> None:
         raise os_error(-err, f"{dev.rtnl_link_ops.kind} {dev.name}")
 
 
+def rtnl_newlink(
+    net: Net,
+    name: str,
+    ops: rtnl_link_ops,
+    setup: Callable[[net_device], None],
+    mac: bytes | None,
+    priv: Callable[..., Any] | None = None,
+) -> net_device:
+    """`ip link add` of an Ethernet device: made, with an address, registered.
+
+    Raises:
+        OSError: EEXIST, the name is taken. EADDRNOTAVAIL, no address of a station.
+        ValueError: the name is empty or too long.
+    """
+    dev = rtnl_create_link(net, name, ops, setup, priv)
+    eth_hw_addr_init(dev, mac)
+    rtnl_register_link(dev)
+    return dev
+
+
 def rtnl_delete_link(dev: net_device) -> int:
     """net/core/rtnetlink.c: `ip link del`. 0; -EOPNOTSUPP: the device is no software's."""
     ops = dev.rtnl_link_ops

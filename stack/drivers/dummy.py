@@ -8,14 +8,14 @@ from fastpath.base.skbuff import consume_skb, sk_buff
 from stack.core import netdevice
 from stack.core.ethtool import ethtool_op_get_ts_info, ethtool_ops, fixed_drvinfo
 from stack.core.netdevice import net_device, net_device_ops, rtnl_link_ops
-from stack.core.rtnetlink import (
-    eth_hw_addr_init,
-    rtnl_create_link,
-    rtnl_register_link,
-    unregister_and_free,
-)
+from stack.core.rtnetlink import rtnl_newlink, unregister_and_free
 from stack.core.tstamp import skb_tx_timestamp
-from stack.ethernet.eth import eth_mac_addr, eth_validate_addr, ether_setup_software
+from stack.ethernet.eth import (
+    eth_mac_addr,
+    eth_no_rx_filter,
+    eth_validate_addr,
+    ether_setup_software,
+)
 
 if TYPE_CHECKING:
     from stack.net import Net
@@ -32,14 +32,10 @@ def dummy_xmit(skb: sk_buff, dev: net_device) -> int:
     return netdevice.NETDEV_TX_OK
 
 
-def set_multicast_list(dev: net_device) -> None:
-    """drivers/net/dummy.c: ndo_set_rx_mode: it receives nothing, so there is no filter."""
-
-
 dummy_netdev_ops = net_device_ops(
     ndo_start_xmit=dummy_xmit,
     ndo_validate_addr=eth_validate_addr,
-    ndo_set_rx_mode=set_multicast_list,
+    ndo_set_rx_mode=eth_no_rx_filter,
     ndo_set_mac_address=eth_mac_addr,
 )
 
@@ -71,10 +67,7 @@ def dummy_newlink(net: Net, name: str, mac: bytes | None = None) -> net_device:
     Raises:
         OSError: EEXIST, the name is taken. ValueError: it is empty or too long.
     """
-    dev = rtnl_create_link(net, name, dummy_link_ops, dummy_setup)
-    eth_hw_addr_init(dev, mac)
-    rtnl_register_link(dev)
-    return dev
+    return rtnl_newlink(net, name, dummy_link_ops, dummy_setup, mac)
 
 
 dummy_link_ops = rtnl_link_ops("dummy", unregister_and_free)

@@ -16,12 +16,7 @@ from stack.core.drop_reason import SKB_DROP_REASON_NOT_SPECIFIED, kfree_skb_reas
 from stack.core.ethtool import ethtool_ops, fixed_drvinfo
 from stack.core.netdevice import net_device, net_device_ops, rtnl_link_ops
 from stack.core.redirect import FROM_INGRESS, TC_SKIP_CLASSIFY, skb_is_redirected
-from stack.core.rtnetlink import (
-    eth_hw_addr_init,
-    rtnl_create_link,
-    rtnl_register_link,
-    unregister_and_free,
-)
+from stack.core.rtnetlink import rtnl_newlink, unregister_and_free
 from stack.ethernet.eth import eth_mac_addr, eth_validate_addr, ether_setup_software
 
 if TYPE_CHECKING:
@@ -111,10 +106,7 @@ def ifb_newlink(net: Net, name: str, mac: bytes | None = None) -> net_device:
     Raises:
         OSError: EEXIST, the name is taken. ValueError: it is empty or too long.
     """
-    dev = rtnl_create_link(net, name, ifb_link_ops, ifb_setup)
-    eth_hw_addr_init(dev, mac)
-    rtnl_register_link(dev)
-    return dev
+    return rtnl_newlink(net, name, ifb_link_ops, ifb_setup, mac)
 
 
 ifb_link_ops = rtnl_link_ops("ifb", unregister_and_free)

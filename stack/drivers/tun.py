@@ -33,15 +33,16 @@ from stack.core.ethtool import (
 from stack.core.link_watch import netif_carrier_off, netif_carrier_on
 from stack.core.netdevice import net_device, net_device_ops, netif_carrier_ok, rtnl_link_ops
 from stack.core.rows import row, state
-from stack.core.rtnetlink import (
-    eth_hw_addr_init,
-    rtnl_create_link,
-    rtnl_register_link,
-    unregister_and_free,
-)
+from stack.core.rtnetlink import rtnl_newlink, unregister_and_free
 from stack.core.softirq import local_bh_disable, local_bh_enable
 from stack.core.tstamp import skb_tx_timestamp
-from stack.ethernet.eth import eth_mac_addr, eth_type_trans, eth_validate_addr, ether_setup
+from stack.ethernet.eth import (
+    eth_mac_addr,
+    eth_no_rx_filter,
+    eth_type_trans,
+    eth_validate_addr,
+    ether_setup,
+)
 
 if TYPE_CHECKING:
     from stack.net import Net
@@ -185,14 +186,10 @@ def tun_net_uninit(dev: net_device) -> None:
         link.detach()
 
 
-def tun_set_rx_mode(dev: net_device) -> None:
-    """drivers/net/tun.c: ndo_set_rx_mode: without a filter of its own it receives every frame."""
-
-
 tap_netdev_ops = net_device_ops(
     ndo_uninit=tun_net_uninit,
     ndo_start_xmit=tun_net_xmit,
-    ndo_set_rx_mode=tun_set_rx_mode,
+    ndo_set_rx_mode=eth_no_rx_filter,
     ndo_set_mac_address=eth_mac_addr,
     ndo_validate_addr=eth_validate_addr,
 )
@@ -221,9 +218,7 @@ def tun_set_iff(net: Net, name: str, link: Link, mac: bytes | None = None) -> ne
     Raises:
         OSError: EEXIST, the name is taken. ValueError: it is empty or too long.
     """
-    dev = rtnl_create_link(net, name, tun_link_ops, tun_setup, lambda _dev: tun_struct())
-    eth_hw_addr_init(dev, mac)
-    rtnl_register_link(dev)
+    dev = rtnl_newlink(net, name, tun_link_ops, tun_setup, mac, lambda _dev: tun_struct())
     netif_carrier_off(dev)
     dev.priv.link = link
     link.attach(tun_file(dev))

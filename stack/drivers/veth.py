@@ -26,7 +26,12 @@ from stack.core.netdevice import net_device, net_device_ops, netif_carrier_ok, r
 from stack.core.rows import row, state
 from stack.core.rtnetlink import random_ether_addr, rtnl_create_link
 from stack.core.tstamp import skb_tx_timestamp
-from stack.ethernet.eth import eth_mac_addr, eth_validate_addr, ether_setup_software
+from stack.ethernet.eth import (
+    eth_mac_addr,
+    eth_no_rx_filter,
+    eth_validate_addr,
+    ether_setup_software,
+)
 
 if TYPE_CHECKING:
     from stack.net import Net
@@ -106,15 +111,11 @@ def veth_close(dev: net_device) -> int:
     return 0
 
 
-def veth_set_multicast_list(dev: net_device) -> None:
-    """drivers/net/veth.c: ndo_set_rx_mode: it takes whatever its peer sends, without a filter."""
-
-
 veth_netdev_ops = net_device_ops(
     ndo_open=veth_open,
     ndo_stop=veth_close,
     ndo_start_xmit=veth_xmit,
-    ndo_set_rx_mode=veth_set_multicast_list,
+    ndo_set_rx_mode=eth_no_rx_filter,
     ndo_set_mac_address=eth_mac_addr,
     ndo_validate_addr=eth_validate_addr,
 )

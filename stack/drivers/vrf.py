@@ -61,11 +61,10 @@ from stack.core.netdevice import ETH_HLEN, net_device, net_device_ops, rtnl_link
 from stack.core.netfilter import (
     NF_INET_LOCAL_OUT,
     NF_INET_PRE_ROUTING,
-    NFPROTO_IPV6,
-    nf_hook,
+    Okfn,
     nf_hook_list,
 )
-from stack.core.rtnetlink import eth_hw_addr_init, rtnl_create_link, rtnl_register_link
+from stack.core.rtnetlink import rtnl_newlink
 from stack.core.sysctl_net_core import SysctlError
 from stack.core.uapi import AF_INET, AF_INET6, IPV6_HLEN, IPV6_MIN_MTU
 from stack.ethernet.eth import eth_mac_addr, eth_type_trans, eth_validate_addr, ether_setup_software
@@ -96,6 +95,23 @@ VRF_FEATURES = (
     | netdevice.NETIF_F_FRAGLIST
     | netdevice.NETIF_F_HIGHDMA
 )
+
+
+def vrf_hook(
+    family: int,
+    hook: int,
+    net: Net,
+    sk: sock | None,
+    skb: sk_buff,
+    indev: net_device | None,
+    outdev: net_device | None,
+    okfn: Okfn,
+) -> bool:
+    """The packet passes the family's hooks; False: one of them took it."""
+    entries = net.nf_hooks[hook] if family == AF_INET else net.ipv6.nf_hooks[hook]
+    if not entries:
+        return True
+    return nf_hook_list(entries, family, hook, net, sk, skb, indev, outdev, okfn) == 1
 
 
 # --- packets that ports receive -------------------------------------------------------------------
@@ -141,13 +157,10 @@ def vrf_ip_rcv(vrf_dev: net_device, skb: sk_buff) -> sk_buff | None:
     vrf_dev.stats.rx_packets += 1
     vrf_dev.stats.rx_bytes += skb.len
     vrf_tap(vrf_dev, skb)
-    net = vrf_dev.net
-    if (
-        net.nf_hooks[NF_INET_PRE_ROUTING]
-        and nf_hook(NF_INET_PRE_ROUTING, net, None, skb, vrf_dev, None, vrf_rcv_finish) != 1
-    ):
-        return None
-    return skb
+    passes = vrf_hook(
+        AF_INET, NF_INET_PRE_ROUTING, vrf_dev.net, None, skb, vrf_dev, None, vrf_rcv_finish
+    )
+    return skb if passes else None
 
 
 def ipv6_ndisc_frame(skb: sk_buff) -> bool:
@@ -169,7 +182,7 @@ def vrf_ip6_input_dst(skb: sk_buff, vrf_dev: net_device, ifindex: int) -> None:
 
 def vrf_ip6_rcv(vrf_dev: net_device, skb: sk_buff) -> sk_buff | None:
     """vrf_ip_rcv of IPv6. Neighbour discovery stays the port's."""
-    net, ifindex = vrf_dev.net, skb.skb_iif
+    ifindex = skb.skb_iif
     strict, ndisc = rt6_need_strict(ipv6_hdr(skb).daddr), ipv6_ndisc_frame(skb)
     looped = skb.pkt_type == PACKET_LOOPBACK
     if looped or not ndisc:
@@ -187,24 +200,10 @@ def vrf_ip6_rcv(vrf_dev: net_device, skb: sk_buff) -> sk_buff | None:
         vrf_dev.stats.rx_packets += 1
         vrf_dev.stats.rx_bytes += skb.len
         vrf_tap(vrf_dev, skb)
-    hooks = net.ipv6.nf_hooks[NF_INET_PRE_ROUTING]
-    if (
-        hooks
-        and nf_hook_list(
-            hooks,
-            NFPROTO_IPV6,
-            NF_INET_PRE_ROUTING,
-            net,
-            None,
-            skb,
-            vrf_dev,
-            None,
-            vrf_rcv_finish,
-        )
-        != 1
-    ):
-        return None
-    return skb
+    passes = vrf_hook(
+        AF_INET6, NF_INET_PRE_ROUTING, vrf_dev.net, None, skb, vrf_dev, None, vrf_rcv_finish
+    )
+    return skb if passes else None
 
 
 def vrf_l3_rcv(vrf_dev: net_device, skb: sk_buff, family: int) -> sk_buff | None:
@@ -221,21 +220,24 @@ def vrf_out_finish(net: Net, sk: sock | None, skb: sk_buff) -> int:
     return dst_output(net, sk, skb)
 
 
+def vrf_out_direct(
+    vrf_dev: net_device, sk: sock | None, skb: sk_buff, family: int
+) -> sk_buff | None:
+    """vrf_ip_out_direct, vrf_ip6_out_direct. Returns skb, or None when a hook took it."""
+    skb.dev = vrf_dev
+    skb.protocol = netdevice.ETH_P_IP if family == AF_INET else netdevice.ETH_P_IPV6
+    if not vrf_hook(family, NF_INET_LOCAL_OUT, vrf_dev.net, sk, skb, None, vrf_dev, vrf_out_finish):
+        return None
+    vrf_tap(vrf_dev, skb)
+    return skb
+
+
 def vrf_ip_out(vrf_dev: net_device, sk: sock | None, skb: sk_buff) -> sk_buff | None:
     """A packet of IPv4 of this host leaves by a port: LOCAL_OUT hook of the VRF, its taps."""
     daddr = ip_hdr(skb).daddr
     if ipv4_is_multicast(daddr) or ipv4_is_lbcast(daddr):
         return skb
-    net = vrf_dev.net
-    skb.dev = vrf_dev
-    skb.protocol = netdevice.ETH_P_IP
-    if (
-        net.nf_hooks[NF_INET_LOCAL_OUT]
-        and nf_hook(NF_INET_LOCAL_OUT, net, sk, skb, None, vrf_dev, vrf_out_finish) != 1
-    ):
-        return None
-    vrf_tap(vrf_dev, skb)
-    return skb
+    return vrf_out_direct(vrf_dev, sk, skb, AF_INET)
 
 
 def vrf_l3_out(vrf_dev: net_device, sk: sock | None, skb: sk_buff, family: int) -> sk_buff | None:
@@ -247,20 +249,7 @@ def vrf_ip6_out(vrf_dev: net_device, sk: sock | None, skb: sk_buff) -> sk_buff |
     """vrf_ip_out of IPv6: not for link-local addresses and groups, nor neighbour discovery."""
     if rt6_need_strict(ipv6_hdr(skb).daddr) or ipv6_ndisc_frame(skb):
         return skb
-    net = vrf_dev.net
-    skb.dev = vrf_dev
-    skb.protocol = netdevice.ETH_P_IPV6
-    hooks = net.ipv6.nf_hooks[NF_INET_LOCAL_OUT]
-    if (
-        hooks
-        and nf_hook_list(
-            hooks, NFPROTO_IPV6, NF_INET_LOCAL_OUT, net, sk, skb, None, vrf_dev, vrf_out_finish
-        )
-        != 1
-    ):
-        return None
-    vrf_tap(vrf_dev, skb)
-    return skb
+    return vrf_out_direct(vrf_dev, sk, skb, AF_INET6)
 
 
 # --- packets routed to the VRF --------------------------------------------------------------------
@@ -276,6 +265,18 @@ def vrf_local_xmit(skb: sk_buff, dev: net_device, dst: dst_entry) -> int:
     if netif_rx(skb) == netdevice.NET_RX_SUCCESS:
         dev.stats.rx_packets += 1
         dev.stats.rx_bytes += size
+    return netdevice.NET_XMIT_SUCCESS
+
+
+def vrf_route_xmit(skb: sk_buff, dev: net_device, dst: dst_entry, family: int) -> int:
+    """A packet that the VRF's table sends elsewhere: LOCAL_OUT hook, and there. Takes ownership."""
+    net = dev.net
+    skb.dst = dst
+    skb_pull(skb, ETH_HLEN)
+    skb.ip_cb_flags = 0
+    passes = vrf_hook(family, NF_INET_LOCAL_OUT, net, skb.sk, skb, None, dst.dev, dst_output)
+    if passes and dst_output(net, skb.sk, skb) < 0:
+        dev.stats.tx_errors += 1
     return netdevice.NET_XMIT_SUCCESS
 
 
@@ -301,17 +302,7 @@ def vrf_process_v4_outbound(skb: sk_buff, vrf_dev: net_device) -> int:
         return vrf_xmit_drop(skb, vrf_dev)
     if rt.dev is vrf_dev:
         return vrf_local_xmit(skb, vrf_dev, rt)
-    skb.dst = rt
-    skb_pull(skb, ETH_HLEN)
-    skb.ip_cb_flags = 0
-    if (
-        net.nf_hooks[NF_INET_LOCAL_OUT]
-        and nf_hook(NF_INET_LOCAL_OUT, net, skb.sk, skb, None, rt.dev, dst_output) != 1
-    ):
-        return netdevice.NET_XMIT_SUCCESS
-    if dst_output(net, skb.sk, skb) < 0:
-        vrf_dev.stats.tx_errors += 1
-    return netdevice.NET_XMIT_SUCCESS
+    return vrf_route_xmit(skb, vrf_dev, rt, AF_INET)
 
 
 def vrf_process_v6_outbound(skb: sk_buff, vrf_dev: net_device) -> int:
@@ -328,21 +319,7 @@ def vrf_process_v6_outbound(skb: sk_buff, vrf_dev: net_device) -> int:
         return vrf_xmit_drop(skb, vrf_dev)
     if rt.dev is vrf_dev:
         return vrf_local_xmit(skb, vrf_dev, rt)
-    skb.dst = rt
-    skb_pull(skb, ETH_HLEN)
-    skb.ip_cb_flags = 0
-    hooks = net.ipv6.nf_hooks[NF_INET_LOCAL_OUT]
-    if (
-        hooks
-        and nf_hook_list(
-            hooks, NFPROTO_IPV6, NF_INET_LOCAL_OUT, net, skb.sk, skb, None, rt.dev, dst_output
-        )
-        != 1
-    ):
-        return netdevice.NET_XMIT_SUCCESS
-    if dst_output(net, skb.sk, skb) < 0:
-        vrf_dev.stats.tx_errors += 1
-    return netdevice.NET_XMIT_SUCCESS
+    return vrf_route_xmit(skb, vrf_dev, rt, AF_INET6)
 
 
 def vrf_xmit(skb: sk_buff, dev: net_device) -> int:
@@ -440,10 +417,8 @@ def vrf_newlink(net: Net, name: str, table: int, mac: bytes | None = None) -> ne
     load_module(net.machine, "vrf", vrf_net_ops)
     if vrf_table_taken(net, table):
         raise os_error(errno.EBUSY, "Table is used by another VRF")
-    dev = rtnl_create_link(net, name, vrf_link_ops, vrf_setup)
-    dev.priv = l3mdev_ops(table, vrf_l3_rcv, vrf_l3_out)
-    eth_hw_addr_init(dev, mac)
-    rtnl_register_link(dev)
+    priv = l3mdev_ops(table, vrf_l3_rcv, vrf_l3_out)
+    dev = rtnl_newlink(net, name, vrf_link_ops, vrf_setup, mac, lambda _dev: priv)
     vrf_add_fib_rules(net)
     return dev
 

@@ -97,6 +97,10 @@ def eth_validate_addr(dev: net_device) -> int:
     return 0 if is_valid_ether_addr(dev.dev_addr) else -errno.EADDRNOTAVAIL
 
 
+def eth_no_rx_filter(dev: net_device) -> None:
+    """ndo_set_rx_mode of a device that has no filter: it takes whatever comes."""
+
+
 def ether_setup(dev: net_device) -> None:
     """net/ethernet/eth.c: set the fields that all Ethernet devices share."""
     dev.header_ops = eth_header_ops
