@@ -23,7 +23,7 @@ from stack.core.ethtool import ethtool_ops, fixed_drvinfo
 from stack.core.gro_cells import gro_cell, gro_cells_destroy, gro_cells_init
 from stack.core.net_namespace import load_module, pernet_operations
 from stack.core.netdevice import ETH_ALEN, ETH_HLEN, net_device, net_device_ops, rtnl_link_ops
-from stack.core.rows import narrow, row, state, wide
+from stack.core.rows import row, state, wide
 from stack.core.rtnetlink import (
     eth_hw_addr_init,
     rtnl_create_link,
@@ -33,8 +33,7 @@ from stack.core.uapi import AF_INET, AF_INET6
 from stack.ethernet.eth import eth_mac_addr, eth_validate_addr, ether_setup_software
 from stack.inet.flow import flowi
 from stack.inet.udp_hash import udp_sock
-from stack.ipv4.route import ip_route_output_key
-from stack.ipv6.route import ip6_route_output
+from stack.tunnel.ip_tunnel_core import tunnel_route_dev
 from stack.tunnel.udp_tunnel import (
     HEADROOM,
     PORT_RANGE,
@@ -44,16 +43,16 @@ from stack.tunnel.udp_tunnel import (
     drop_rx,
     drop_tx,
     skb_vlan_inet_prepare,
-    sock_errno,
-    sock_table,
     udp_tunnel_csum_missing,
+    udp_tunnel_net,
+    udp_tunnel_net_of,
+    udp_tunnel_open,
     udp_tunnel_outer,
     udp_tunnel_parm,
     udp_tunnel_pull,
     udp_tunnel_rx,
     udp_tunnel_sock,
-    udp_tunnel_sock_add,
-    udp_tunnel_sock_release,
+    udp_tunnel_stop,
     udp_tunnel_xmit,
 )
 
@@ -87,22 +86,6 @@ class geneve_dev:
     """The namespace of the datagrams."""
     sock: udp_tunnel_sock | None = row()
     gro_cells: gro_cell | None = row()
-
-
-class geneve_net:
-    """struct geneve_net: the sockets and all devices of a namespace."""
-
-    __slots__ = ("devs", "socks")
-
-    def __init__(self) -> None:
-        self.socks: sock_table = {}
-        self.devs: list[geneve_dev] = []
-
-
-def geneve_net_of(net: Net) -> geneve_net:
-    """net_generic(net, geneve_net_id)"""
-    found: geneve_net = net.gen["geneve"]
-    return found
 
 
 def geneve_key(cfg: geneve_config) -> tuple[int, wide]:
@@ -161,24 +144,15 @@ def geneve_udp_encap_recv(gs: udp_tunnel_sock, sk: udp_sock, skb: sk_buff) -> in
 def geneve_open(dev: net_device) -> int:
     """ndo_open: the socket. 0 or -errno."""
     geneve: geneve_dev = dev.priv
-    socks = geneve_net_of(geneve.net).socks
-    try:
-        calls = geneve_udp_encap_recv, geneve_udp_encap_err_lookup
-        gs = udp_tunnel_sock_add(geneve.net, socks, geneve.cfg, *calls)
-    except OSError as error:
-        return sock_errno(error)
-    gs.devs[geneve_key(geneve.cfg)] = geneve
-    geneve.sock = gs
-    return 0
+    gn, key = udp_tunnel_net_of(geneve.net, "geneve"), geneve_key(geneve.cfg)
+    calls = geneve_udp_encap_recv, geneve_udp_encap_err_lookup
+    return udp_tunnel_open(geneve, gn, key, *calls)
 
 
 def geneve_stop(dev: net_device) -> int:
     """ndo_stop: 0."""
     geneve: geneve_dev = dev.priv
-    if geneve.sock is not None:
-        socks = geneve_net_of(geneve.net).socks
-        udp_tunnel_sock_release(socks, geneve.sock, geneve_key(geneve.cfg))
-        geneve.sock = None
+    udp_tunnel_stop(geneve, udp_tunnel_net_of(geneve.net, "geneve"), geneve_key(geneve.cfg))
     return 0
 
 
@@ -189,19 +163,11 @@ def geneve_set_mtu(dev: net_device, mtu: int) -> None:
 
 def geneve_link_config(geneve: geneve_dev, cfg: geneve_config, mtu: int) -> None:
     """The MTU that was asked for, or what fits the device on the way to the host."""
-    dev, net = geneve.dev, geneve.net
+    dev = geneve.dev
     if mtu:
         geneve_set_mtu(dev, mtu)
         return
-    below: net_device | None = None
-    try:
-        if cfg.family == AF_INET:
-            below = ip_route_output_key(net, flowi(AF_INET, narrow(cfg.remote))).dev
-        else:
-            rt = ip6_route_output(net, None, flowi(AF_INET6, cfg.remote))
-            below = rt.dev if not rt.error else None
-    except OSError:
-        return
+    below = tunnel_route_dev(geneve.net, flowi(cfg.family, cfg.remote))
     room = below.mtu - HEADROOM[cfg.family] - ETH_HLEN if below is not None else 0
     if room > 0:
         geneve_set_mtu(dev, room)
@@ -235,7 +201,7 @@ def geneve_newlink(
         ValueError: the name is empty or too long.
     """
     load_module(net.machine, "geneve", geneve_net_ops)
-    gn = geneve_net_of(net)
+    gn = udp_tunnel_net_of(net, "geneve")
     mine = cfg.family, cfg.dst_port, geneve_key(cfg)
     for other in gn.devs:
         if (other.cfg.family, other.cfg.dst_port, geneve_key(other.cfg)) == mine:
@@ -267,7 +233,7 @@ def geneve_changelink(dev: net_device, cfg: geneve_config, mtu: int) -> None:
 def geneve_dellink(dev: net_device) -> None:
     """`ip link del`."""
     geneve: geneve_dev = dev.priv
-    devs = geneve_net_of(geneve.net).devs
+    devs = udp_tunnel_net_of(geneve.net, "geneve").devs
     if geneve in devs:
         devs.remove(geneve)
     unregister_netdevice(dev)
@@ -280,7 +246,7 @@ geneve_link_ops = rtnl_link_ops("geneve", geneve_dellink)
 
 def geneve_init_net(net: Net) -> None:
     """No devices yet."""
-    net.gen["geneve"] = geneve_net()
+    net.gen["geneve"] = udp_tunnel_net()
 
 
 geneve_net_ops = pernet_operations(init=geneve_init_net)

@@ -70,10 +70,8 @@ from stack.core.rtnetlink import (
 from stack.core.uapi import AF_INET, AF_INET6, IPPROTO_IPV6
 from stack.ethernet.eth import eth_type_trans, ether_setup
 from stack.inet.flow import flowi
-from stack.ipv4.route import ip_route_output_flow
-from stack.ipv6.route import ip6_route_output
 from stack.tunnel.gre import GRE_CSUM, GRE_KEY, GRE_SEQ, gre_calc_hlen, tnl_ptk_info
-from stack.tunnel.ip_tunnel_core import iptunnel_pull_offloads
+from stack.tunnel.ip_tunnel_core import iptunnel_pull_offloads, tunnel_route_dev
 
 if TYPE_CHECKING:
     from stack.net import Net
@@ -408,16 +406,9 @@ def below(t: ip_tunnel) -> net_device | None:
     """The device that the tunnel's packets will leave by; None: it is not known yet."""
     net, p = t.net, t.parms
     if p.remote:
-        try:
-            if t.kind.family == AF_INET:
-                fl4 = flowi(AF_INET, p.remote, p.local, p.link, p.tos & 0x1C)
-                dev: net_device = ip_route_output_flow(net, fl4).dev
-            else:
-                rt = ip6_route_output(net, None, flowi(AF_INET6, p.remote, p.local, p.link))
-                dev = rt.dev if not rt.error else net.loopback_dev
-        except OSError:
-            dev = net.loopback_dev
-        if dev is not t.dev and not dev.flags & netdevice.IFF_LOOPBACK:
+        tos = p.tos & 0x1C if t.kind.family == AF_INET else 0
+        dev = tunnel_route_dev(net, flowi(t.kind.family, p.remote, p.local, p.link, tos))
+        if dev is not None and dev is not t.dev and not dev.flags & netdevice.IFF_LOOPBACK:
             return dev
     return net.dev_by_index.get(p.link)
 

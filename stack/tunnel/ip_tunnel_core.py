@@ -1,4 +1,4 @@
-"""net/ipv4/ip_tunnel_core.c: offloads of packets in tunnels.
+"""net/ipv4/ip_tunnel_core.c: offloads of packets in tunnels, and the way that they take.
 
 A packet that enters a tunnel keeps its unmade checksum, and stays a super-packet. SKB_GSO_ENCAP in
 `gso_type` says that `csum_start` is inside, behind the headers of the wire. The device below cuts
@@ -6,6 +6,8 @@ it and makes the sums, or skb_gso_segment does.
 """
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 from fastpath.base.csum import csum_add, csum_fold, csum_ipv6_nofold, csum_tcpudp_nofold
 from fastpath.base.skbuff import (
@@ -20,7 +22,14 @@ from fastpath.base.skbuff import (
 )
 from fastpath.net.hdr import udp4_send_check, udp6_send_check
 from stack.core.rows import narrow, wide
-from stack.core.uapi import IPPROTO_UDP
+from stack.core.uapi import AF_INET, IPPROTO_UDP
+from stack.inet.flow import flowi
+from stack.ipv4.route import ip_route_output_flow
+from stack.ipv6.route import ip6_route_output
+
+if TYPE_CHECKING:
+    from stack.core.netdevice import net_device
+    from stack.net import Net
 
 GSO_ROOM = 128
 """Bytes that headers outside may have: UDP and IP count 65535 at most, these included."""
@@ -29,6 +38,17 @@ GSO_ROOM = 128
 def fits_outside(skb: sk_buff) -> bool:
     """A super-packet's whole length can stand in the headers outside. Borrows skb."""
     return skb.len <= 0xFFFF - GSO_ROOM
+
+
+def tunnel_route_dev(net: Net, fl: flowi) -> net_device | None:
+    """The device that packets of a flow will leave by; None: there is no route."""
+    try:
+        if fl.family == AF_INET:
+            return ip_route_output_flow(net, fl).dev
+        rt = ip6_route_output(net, None, fl)
+    except OSError:
+        return None
+    return None if rt.error else rt.dev
 
 
 def iptunnel_handle_offloads(skb: sk_buff, gso_type: int) -> bool:

@@ -1,11 +1,11 @@
 """net/ipv4/udp_tunnel_core.c, net/ipv6/ip6_udp_tunnel.c: frames in datagrams, for vxlan and geneve.
 
-    udp_tunnel_sock_add         a device comes up: the socket of its port, which others may share
+    udp_tunnel_open             a device comes up: the socket of its port, which others may share
     udp_tunnel_xmit             a frame with its tunnel's header: route, UDP, IP, ip_local_out
     the kind's own receiver => udp_tunnel_rx        what was in a datagram -> gro_cells_receive
 
-A kind's parameters are a udp_tunnel_parm with its own added. State: each kind has the sockets of a
-namespace by family and port; a socket has the devices that are up.
+A kind's parameters are a udp_tunnel_parm with its own added. State: `net.gen` has a udp_tunnel_net
+of each kind, with the sockets by family and port; a socket has the devices that are up.
 """
 
 from __future__ import annotations
@@ -118,8 +118,21 @@ class udp_tunnel_sock:
         self.devs: dict[tuple[int, wide], Any] = {}
 
 
-sock_table = dict[tuple[int, int, bool], udp_tunnel_sock]
-"""By family, port, and for vxlan whether datagrams without checksums are taken."""
+class udp_tunnel_net:
+    """struct vxlan_net, struct geneve_net: the sockets and all devices of a namespace."""
+
+    __slots__ = ("devs", "socks")
+
+    def __init__(self) -> None:
+        self.socks: dict[tuple[int, int, bool], udp_tunnel_sock] = {}
+        """By family, port, and for vxlan whether datagrams without checksums are taken."""
+        self.devs: list[Any] = []
+
+
+def udp_tunnel_net_of(net: Net, kind: str) -> udp_tunnel_net:
+    """net_generic(net, vxlan_net_id), net_generic(net, geneve_net_id)"""
+    found: udp_tunnel_net = net.gen[kind]
+    return found
 
 
 def is_group(family: int, addr: wide) -> bool:
@@ -132,7 +145,7 @@ def is_group(family: int, addr: wide) -> bool:
 
 def udp_tunnel_sock_add(
     net: Net,
-    socks: sock_table,
+    tn: udp_tunnel_net,
     cfg: udp_tunnel_parm,
     rcv: Callable[[udp_tunnel_sock, udp_sock, sk_buff], int],
     err_lookup: Callable[[udp_tunnel_sock, sk_buff, int], bool],
@@ -147,7 +160,7 @@ def udp_tunnel_sock_add(
         OSError: EADDRINUSE.
     """
     key = cfg.family, cfg.dst_port, apart and cfg.zero_csum6_rx
-    ts = socks.get(key)
+    ts = tn.socks.get(key)
     if ts is not None:
         return ts
     sock = sock_create_kern(net, cfg.family, uapi.SOCK_DGRAM, IPPROTO_UDP)
@@ -159,17 +172,39 @@ def udp_tunnel_sock_add(
     except OSError:
         sock_release(sock)
         raise
-    ts = socks[key] = udp_tunnel_sock(key, sock, cfg.zero_csum6_rx)
+    ts = tn.socks[key] = udp_tunnel_sock(key, sock, cfg.zero_csum6_rx)
     sk.encap_rcv = partial(rcv, ts)
     udp_encap_err_register(net, cfg.family, cfg.dst_port, partial(err_lookup, ts))
     return ts
 
 
-def udp_tunnel_sock_release(socks: sock_table, ts: udp_tunnel_sock, dev: tuple[int, wide]) -> None:
+def udp_tunnel_open(
+    tunnel: Any,
+    tn: udp_tunnel_net,
+    key: tuple[int, wide],
+    rcv: Callable[[udp_tunnel_sock, udp_sock, sk_buff], int],
+    err_lookup: Callable[[udp_tunnel_sock, sk_buff, int], bool],
+    apart: bool = False,
+) -> int:
+    """A device comes up: it gets its socket, which has it by `key`. 0 or -errno."""
+    try:
+        ts = udp_tunnel_sock_add(tunnel.net, tn, tunnel.cfg, rcv, err_lookup, apart)
+    except OSError as error:
+        return -(error.errno or errno.EADDRINUSE)
+    ts.devs[key] = tunnel
+    tunnel.sock = ts
+    return 0
+
+
+def udp_tunnel_stop(tunnel: Any, tn: udp_tunnel_net, key: tuple[int, wide]) -> None:
     """A device goes down; the last one of a port closes its socket."""
-    ts.devs.pop(dev, None)
+    ts: udp_tunnel_sock | None = tunnel.sock
+    if ts is None:
+        return
+    tunnel.sock = None
+    ts.devs.pop(key, None)
     if not ts.devs:
-        socks.pop(ts.key, None)
+        tn.socks.pop(ts.key, None)
         udp_encap_err_unregister(ts.sock.sk.net, ts.key[0], ts.key[1])
         sock_release(ts.sock)
 
@@ -369,8 +404,3 @@ def udp_tunnel_rx(skb: sk_buff, dev: net_device, net: Net, outer_tos: int) -> in
     stats.rx_bytes += skb.len
     gro_cells_receive(dev.priv.gro_cells, skb)
     return 0
-
-
-def sock_errno(error: OSError) -> int:
-    """What ndo_open returns for a socket that cannot be had."""
-    return -(error.errno or errno.EADDRINUSE)

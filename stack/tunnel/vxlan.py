@@ -49,7 +49,12 @@ from stack.core.rtnetlink import (
 )
 from stack.core.uapi import AF_INET, AF_INET6
 from stack.core.workqueue import cancel_delayed_work, schedule_delayed_work, work_struct
-from stack.ethernet.eth import eth_mac_addr, eth_validate_addr, ether_setup_software
+from stack.ethernet.eth import (
+    eth_mac_addr,
+    eth_no_rx_filter,
+    eth_validate_addr,
+    ether_setup_software,
+)
 from stack.inet.udp_hash import udp_sock
 from stack.ipv4.igmp import ip_mc_join_group, ip_mc_leave_group
 from stack.ipv6.addr import (
@@ -68,16 +73,16 @@ from stack.tunnel.udp_tunnel import (
     drop_tx,
     is_group,
     skb_vlan_inet_prepare,
-    sock_errno,
-    sock_table,
     udp_tunnel_csum_missing,
+    udp_tunnel_net,
+    udp_tunnel_net_of,
+    udp_tunnel_open,
     udp_tunnel_outer,
     udp_tunnel_parm,
     udp_tunnel_pull,
     udp_tunnel_rx,
     udp_tunnel_sock,
-    udp_tunnel_sock_add,
-    udp_tunnel_sock_release,
+    udp_tunnel_stop,
     udp_tunnel_xmit,
 )
 
@@ -155,22 +160,6 @@ def rdst_of(cfg: vxlan_config) -> vxlan_rdst:
     rdst = vxlan_rdst(cfg.remote, cfg.dst_port, cfg.vni)
     rdst.ifindex = cfg.link
     return rdst
-
-
-class vxlan_net:
-    """struct vxlan_net: the sockets and all devices of a namespace."""
-
-    __slots__ = ("devs", "socks")
-
-    def __init__(self) -> None:
-        self.socks: sock_table = {}
-        self.devs: list[vxlan_dev] = []
-
-
-def vxlan_net_of(net: Net) -> vxlan_net:
-    """net_generic(net, vxlan_net_id)"""
-    found: vxlan_net = net.gen["vxlan"]
-    return found
 
 
 # --- the forwarding table -------------------------------------------------------------------------
@@ -369,16 +358,13 @@ def vxlan_open(dev: net_device) -> int:
     """ndo_open: the socket, the group, the collector. 0 or -errno."""
     vxlan: vxlan_dev = dev.priv
     cfg = vxlan.cfg
-    socks, key = vxlan_net_of(vxlan.net).socks, (cfg.vni, 0)
-    try:
-        vxlan.sock = udp_tunnel_sock_add(vxlan.net, socks, cfg, vxlan_rcv, vxlan_err_lookup, True)
-    except OSError as error:
-        return sock_errno(error)
-    vxlan.sock.devs[key] = vxlan
+    vn, key = udp_tunnel_net_of(vxlan.net, "vxlan"), (cfg.vni, 0)
+    err = udp_tunnel_open(vxlan, vn, key, vxlan_rcv, vxlan_err_lookup, True)
+    if err:
+        return err
     err = vxlan_multicast_join(vxlan)
     if err:
-        udp_tunnel_sock_release(socks, vxlan.sock, key)
-        vxlan.sock = None
+        udp_tunnel_stop(vxlan, vn, key)
         return err
     vxlan.age_work = work_struct(dev.machine, lambda: vxlan_cleanup(vxlan))
     if cfg.age_s:
@@ -396,22 +382,15 @@ def vxlan_stop(dev: net_device) -> int:
         if not f.state & (uapi.NUD_PERMANENT | uapi.NUD_NOARP):
             del vxlan.fdb[f.addr]
     vxlan_multicast_leave(vxlan)
-    if vxlan.sock is not None:
-        socks = vxlan_net_of(vxlan.net).socks
-        udp_tunnel_sock_release(socks, vxlan.sock, (vxlan.cfg.vni, 0))
-        vxlan.sock = None
+    udp_tunnel_stop(vxlan, udp_tunnel_net_of(vxlan.net, "vxlan"), (vxlan.cfg.vni, 0))
     return 0
-
-
-def vxlan_set_rx_mode(dev: net_device) -> None:
-    """ndo_set_rx_mode: it takes what comes."""
 
 
 vxlan_netdev_ops = net_device_ops(
     ndo_open=vxlan_open,
     ndo_stop=vxlan_stop,
     ndo_start_xmit=vxlan_xmit,
-    ndo_set_rx_mode=vxlan_set_rx_mode,
+    ndo_set_rx_mode=eth_no_rx_filter,
     ndo_set_mac_address=eth_mac_addr,
     ndo_validate_addr=eth_validate_addr,
 )
@@ -429,7 +408,7 @@ def vxlan_setup(dev: net_device) -> None:
 
 def vxlan_vni_in_use(net: Net, cfg: vxlan_config, old: vxlan_dev | None) -> bool:
     """Another device has the VNI, port and family (for link-local addresses also the interface)."""
-    for other in vxlan_net_of(net).devs:
+    for other in udp_tunnel_net_of(net, "vxlan").devs:
         two = other.cfg
         if other is old or two.vni != cfg.vni or two.dst_port != cfg.dst_port:
             continue
@@ -520,7 +499,7 @@ def vxlan_newlink(
             raise os_error(-err, f"vxlan {name}")
     vxlan.remote_dev = lower
     vxlan.gro_cells = gro_cells_init(dev)
-    vxlan_net_of(net).devs.append(vxlan)
+    udp_tunnel_net_of(net, "vxlan").devs.append(vxlan)
     if cfg.remote:
         vxlan_fdb_append(vxlan, ALL_ZEROS, rdst_of(cfg))
     return dev
@@ -562,7 +541,7 @@ def vxlan_changelink(dev: net_device, cfg: vxlan_config) -> None:
 def vxlan_dellink(dev: net_device) -> None:
     """`ip link del`."""
     vxlan: vxlan_dev = dev.priv
-    devs = vxlan_net_of(vxlan.net).devs
+    devs = udp_tunnel_net_of(vxlan.net, "vxlan").devs
     if vxlan in devs:
         devs.remove(vxlan)
     unregister_netdevice(dev)
@@ -579,7 +558,7 @@ vxlan_link_ops = rtnl_link_ops("vxlan", vxlan_dellink)
 def vxlan_netdevice_event(event: int, dev: net_device) -> int | None:
     """With the interface below its devices end."""
     if event == netdevice.NETDEV_UNREGISTER:
-        for vxlan in tuple(vxlan_net_of(dev.net).devs):
+        for vxlan in tuple(udp_tunnel_net_of(dev.net, "vxlan").devs):
             if vxlan.default_dst.ifindex == dev.ifindex:
                 vxlan_dellink(vxlan.dev)
     return None
@@ -587,7 +566,7 @@ def vxlan_netdevice_event(event: int, dev: net_device) -> int | None:
 
 def vxlan_init_net(net: Net) -> None:
     """No devices yet."""
-    net.gen["vxlan"] = vxlan_net()
+    net.gen["vxlan"] = udp_tunnel_net()
     register_netdevice_notifier(net, vxlan_netdevice_event)
 
 
