@@ -110,13 +110,7 @@ from stack.ethernet.eth import ether_setup_software, is_valid_ether_addr
 if TYPE_CHECKING:
     from stack.net import Net
 
-BOND_VLAN_FEATURES = (
-    netdevice.NETIF_F_HW_CSUM
-    | netdevice.NETIF_F_SG
-    | netdevice.NETIF_F_FRAGLIST
-    | netdevice.NETIF_F_GSO_SOFTWARE
-    | netdevice.NETIF_F_HIGHDMA
-)
+BOND_VLAN_FEATURES = netdevice.NETIF_F_SOFTWARE_DEVICE
 COUNTERS = tuple(rows_of(rtnl_link_stats64))
 IGMP_AGAIN_NS = 200_000_000
 """Between two rounds of resend_igmp."""

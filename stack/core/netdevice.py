@@ -193,6 +193,10 @@ NETIF_F_GSO_ENCAP_ALL = (
     | NETIF_F_GSO_UDP_TUNNEL
     | NETIF_F_GSO_UDP_TUNNEL_CSUM
 )
+NETIF_F_SOFTWARE_DEVICE = (
+    NETIF_F_SG | NETIF_F_FRAGLIST | NETIF_F_HIGHDMA | NETIF_F_HW_CSUM | NETIF_F_GSO_SOFTWARE
+)
+"""What devices without hardware take: a packet gets to them whole and unsummed."""
 NETIF_F_GSO_MASK = (
     NETIF_F_GSO_SOFTWARE
     | NETIF_F_GSO_ENCAP_ALL

@@ -50,14 +50,7 @@ def dummy_setup(dev: net_device) -> None:
     ether_setup_software(dev, dummy_netdev_ops, dummy_ethtool_ops, 0)
     dev.flags = dev.flags & ~netdevice.IFF_MULTICAST | netdevice.IFF_NOARP
     dev.max_mtu = 0
-    dev.features = (
-        netdevice.NETIF_F_SG
-        | netdevice.NETIF_F_FRAGLIST
-        | netdevice.NETIF_F_GSO_SOFTWARE
-        | netdevice.NETIF_F_GSO_ENCAP_ALL
-        | netdevice.NETIF_F_HW_CSUM
-        | netdevice.NETIF_F_HIGHDMA
-    )
+    dev.features = netdevice.NETIF_F_SOFTWARE_DEVICE | netdevice.NETIF_F_GSO_ENCAP_ALL
     dev.hw_features = dev.features
 
 

@@ -23,16 +23,8 @@ if TYPE_CHECKING:
     from stack.net import Net
 
 TX_Q_LIMIT = 32
-IFB_FEATURES = (
-    netdevice.NETIF_F_HW_CSUM
-    | netdevice.NETIF_F_SG
-    | netdevice.NETIF_F_FRAGLIST
-    | netdevice.NETIF_F_GSO_SOFTWARE
-    | netdevice.NETIF_F_GSO_ENCAP_ALL
-    | netdevice.NETIF_F_HIGHDMA
-    | netdevice.NETIF_F_HW_VLAN_CTAG_TX
-    | netdevice.NETIF_F_HW_VLAN_STAG_TX
-)
+IFB_VLAN = netdevice.NETIF_F_HW_VLAN_CTAG_TX | netdevice.NETIF_F_HW_VLAN_STAG_TX
+IFB_FEATURES = netdevice.NETIF_F_SOFTWARE_DEVICE | netdevice.NETIF_F_GSO_ENCAP_ALL | IFB_VLAN
 
 
 def ifb_xmit(skb: sk_buff, dev: net_device) -> int:
@@ -95,9 +87,7 @@ def ifb_setup(dev: net_device) -> None:
     dev.max_mtu = 0
     dev.features = IFB_FEATURES
     dev.hw_features = IFB_FEATURES
-    dev.vlan_features = IFB_FEATURES & ~(
-        netdevice.NETIF_F_HW_VLAN_CTAG_TX | netdevice.NETIF_F_HW_VLAN_STAG_TX
-    )
+    dev.vlan_features = IFB_FEATURES & ~IFB_VLAN
 
 
 def ifb_newlink(net: Net, name: str, mac: bytes | None = None) -> net_device:

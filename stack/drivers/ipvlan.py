@@ -75,6 +75,7 @@ from stack.drivers.ipvlan_core import (
     ipvlan_start_xmit,
 )
 from stack.drivers.stacked import (
+    STACKED_FEATURES,
     stacked_device_event,
     stacked_fix_features,
     stacked_get_link_ksettings,
@@ -95,19 +96,7 @@ if TYPE_CHECKING:
 IPVLAN_MODE_NAMES = {"l2": IPVLAN_MODE_L2, "l3": IPVLAN_MODE_L3, "l3s": IPVLAN_MODE_L3S}
 IPVLAN_FLAG_NAMES = {"bridge": 0, "private": IPVLAN_F_PRIVATE, "vepa": IPVLAN_F_VEPA}
 DEV_ID_LAST = 0xFFFD
-IPVLAN_FEATURES = (
-    netdevice.NETIF_F_SG
-    | netdevice.NETIF_F_HW_CSUM
-    | netdevice.NETIF_F_IP_CSUM
-    | netdevice.NETIF_F_IPV6_CSUM
-    | netdevice.NETIF_F_HIGHDMA
-    | netdevice.NETIF_F_FRAGLIST
-    | netdevice.NETIF_F_GSO
-    | netdevice.NETIF_F_ALL_TSO
-    | netdevice.NETIF_F_GRO
-    | netdevice.NETIF_F_RXCSUM
-    | netdevice.NETIF_F_HW_VLAN_CTAG_FILTER
-)
+IPVLAN_FEATURES = STACKED_FEATURES | netdevice.NETIF_F_IP_CSUM | netdevice.NETIF_F_IPV6_CSUM
 
 
 # --- the master's port ----------------------------------------------------------------------------

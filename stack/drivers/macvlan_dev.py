@@ -57,6 +57,7 @@ from stack.core.netdevice import net_device, net_device_ops, netif_carrier_ok
 from stack.core.rows import row, state
 from stack.core.workqueue import cancel_delayed_work, schedule_work, work_struct
 from stack.drivers.stacked import (
+    STACKED_FEATURES,
     stacked_fix_features,
     stacked_get_link_ksettings,
     stacked_init,
@@ -83,18 +84,7 @@ FROM_OUTSIDE = (
 )
 """The modes of devices that get a group's frame of a sender who is none of them."""
 ETH_P_PAUSE = 0x8808
-MACVLAN_FEATURES = (
-    netdevice.NETIF_F_SG
-    | netdevice.NETIF_F_HW_CSUM
-    | netdevice.NETIF_F_HIGHDMA
-    | netdevice.NETIF_F_FRAGLIST
-    | netdevice.NETIF_F_GSO
-    | netdevice.NETIF_F_ALL_TSO
-    | netdevice.NETIF_F_LRO
-    | netdevice.NETIF_F_GRO
-    | netdevice.NETIF_F_RXCSUM
-    | netdevice.NETIF_F_HW_VLAN_CTAG_FILTER
-)
+MACVLAN_FEATURES = STACKED_FEATURES | netdevice.NETIF_F_LRO
 
 
 @state

@@ -16,6 +16,18 @@ from stack.core.if_vlan import vlan_vid_add, vlan_vid_del
 from stack.core.link_watch import netif_stacked_transfer_operstate
 from stack.core.netdevice import net_device
 
+STACKED_FEATURES = (
+    netdevice.NETIF_F_SG
+    | netdevice.NETIF_F_HW_CSUM
+    | netdevice.NETIF_F_HIGHDMA
+    | netdevice.NETIF_F_FRAGLIST
+    | netdevice.NETIF_F_GSO
+    | netdevice.NETIF_F_ALL_TSO
+    | netdevice.NETIF_F_GRO
+    | netdevice.NETIF_F_RXCSUM
+    | netdevice.NETIF_F_HW_VLAN_CTAG_FILTER
+)
+"""What both have if the lower device has it."""
 ALWAYS_ON = (
     netdevice.NETIF_F_SG
     | netdevice.NETIF_F_HW_CSUM

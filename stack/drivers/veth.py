@@ -43,12 +43,8 @@ VETH_VLAN = (
     | netdevice.NETIF_F_HW_VLAN_STAG_RX
 )
 VETH_FEATURES = (
-    netdevice.NETIF_F_SG
-    | netdevice.NETIF_F_FRAGLIST
-    | netdevice.NETIF_F_HW_CSUM
+    netdevice.NETIF_F_SOFTWARE_DEVICE
     | netdevice.NETIF_F_RXCSUM
-    | netdevice.NETIF_F_HIGHDMA
-    | netdevice.NETIF_F_GSO_SOFTWARE
     | netdevice.NETIF_F_GSO_ENCAP_ALL
     | netdevice.NETIF_F_SCTP_CRC
     | VETH_VLAN

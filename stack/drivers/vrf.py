@@ -87,13 +87,7 @@ if TYPE_CHECKING:
 FIB_RULE_PREF = 1000
 """Priority of the rules that the first VRF adds."""
 VRF_FEATURES = (
-    netdevice.NETIF_F_GSO_SOFTWARE
-    | netdevice.NETIF_F_SCTP_CRC
-    | netdevice.NETIF_F_RXCSUM
-    | netdevice.NETIF_F_HW_CSUM
-    | netdevice.NETIF_F_SG
-    | netdevice.NETIF_F_FRAGLIST
-    | netdevice.NETIF_F_HIGHDMA
+    netdevice.NETIF_F_SOFTWARE_DEVICE | netdevice.NETIF_F_SCTP_CRC | netdevice.NETIF_F_RXCSUM
 )
 
 

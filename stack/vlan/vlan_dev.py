@@ -187,15 +187,8 @@ def vlan_dev_init(dev: net_device) -> int:
         | netdevice.IFF_MASTER
         | netdevice.IFF_SLAVE
     )
-    dev.hw_features = (
-        netdevice.NETIF_F_HW_CSUM
-        | netdevice.NETIF_F_SG
-        | netdevice.NETIF_F_FRAGLIST
-        | netdevice.NETIF_F_GSO_SOFTWARE
-        | netdevice.NETIF_F_GSO_ENCAP_ALL
-        | netdevice.NETIF_F_SCTP_CRC
-        | netdevice.NETIF_F_HIGHDMA
-    )
+    more = netdevice.NETIF_F_GSO_ENCAP_ALL | netdevice.NETIF_F_SCTP_CRC
+    dev.hw_features = netdevice.NETIF_F_SOFTWARE_DEVICE | more
     dev.features |= dev.hw_features
     dev.gso_max_size = real_dev.gso_max_size
     dev.gso_max_segs = real_dev.gso_max_segs
