@@ -83,9 +83,7 @@ def e1000_free_all_tx_resources(adapter: e1000_adapter) -> None:
 
 def e1000_free_all_rx_resources(adapter: e1000_adapter) -> None:
     """e1000_main.c: buffers that sockets still hold keep the pool alive until they go."""
-    if adapter.napi.ring_gro is not None:
-        adapter.napi.ring_gro.reset()
-        adapter.napi.ring_gro = None
+    e1000_set_gro(adapter, 0)
     if adapter.rx_ring is not None:
         e1000_fold_ring_stats(adapter)
         adapter.rx_ring.reset()

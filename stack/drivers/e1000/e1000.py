@@ -9,8 +9,8 @@ Data only; all files of the driver use it. What hangs together:
         .stats          e1000_hw_stats      totals; the registers clear when they are read
 
 er32 and ew32 read and write a register through the PCI BAR. A function of the hardware layer raises
-E1000HwError, which probe and open turn into OSError. `adapter.flags` has __E1000_DOWN, _RESETTING
-and their like. Read e1000_adapter first; then main.py, which uses it.
+E1000HwError, which probe and open turn into OSError. `adapter.flags` has E1000_DOWN and its like.
+Read e1000_adapter first; then main.py, which uses it.
 """
 
 from __future__ import annotations
@@ -66,18 +66,14 @@ E1000_PAUSE_TIME = 0xFFFF
 WATCHDOG_NS = 2_000_000_000
 REFILL_RETRY_NS = 1_000_000
 
-# adapter.flags (enum e1000_state_t)
-__E1000_TESTING = 1 << 0
-__E1000_RESETTING = 1 << 1
-__E1000_DOWN = 1 << 2
-__E1000_DISABLED = 1 << 3
+# adapter.flags (enum e1000_state_t, with __ before its names)
+E1000_TESTING = 1 << 0
+E1000_RESETTING = 1 << 1
+E1000_DOWN = 1 << 2
 E1000_NO_NAPI = 1 << 4
 """Ours: module parameter NAPI=0, the interrupt handler does the work."""
 E1000_NO_TSO6 = 1 << 5
 """Ours: the part cannot segment IPv6 packets (see e1000_features)."""
-E1000_TESTING = __E1000_TESTING
-E1000_RESETTING = __E1000_RESETTING
-E1000_DOWN = __E1000_DOWN
 
 
 class E1000HwError(Exception):

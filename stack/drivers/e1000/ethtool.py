@@ -10,9 +10,9 @@ stack/core/ethtool.py calls in through `e1000_ethtool_ops`, which the end of thi
     wake, LED   e1000_get_wol, e1000_set_wol, e1000_set_phys_id
     counters    e1000_get_strings, e1000_get_ethtool_stats
 
-A setter checks, writes `e1000_adapter` or `e1000_hw`, and lets the change take effect by _restart
-(e1000_reinit_locked if the interface is up, else e1000_reset). Setters return 0 or -errno. The file
-keeps no state; `e1000_gstrings_stats` is the table of counters. Read e1000_set_ringparam first.
+A setter checks, writes `e1000_adapter` or `e1000_hw`, and lets the change take effect by
+e1000_restart. Setters return 0 or -errno. The file keeps no state; `e1000_gstrings_stats` is the
+table of counters. Read e1000_set_ringparam first.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ from stack.drivers.e1000.selftest import TEST_NAMES, e1000_diag_test
 from stack.drivers.e1000.updown import (
     e1000_down,
     e1000_reinit_locked,
-    e1000_reset,
+    e1000_restart,
     e1000_up_with_new_rings,
     e1000_wait_for_reset,
 )
@@ -126,35 +126,28 @@ def e1000_get_link_ksettings(netdev: net_device) -> core.ethtool_link_ksettings:
     """e1000_ethtool.c."""
     adapter = _adapter(netdev)
     hw = adapter.hw
-    if hw.media_type == d.e1000_media_type_fiber:
-        return e1000_get_fiber_ksettings(adapter)
-    modes = [name for _, name in LINK_MODES]
-    out = core.ethtool_link_ksettings(autoneg=hw.autoneg, phy_address=hw.phy_addr, supported=modes)
-    if hw.autoneg:
-        out.advertising = [name for bit, name in LINK_MODES if hw.autoneg_advertised & bit]
-    out.eth_tp_mdix_ctrl = hw.mdix or core.ETH_TP_MDI_AUTO
-    if netif_running(netdev) and netif_carrier_ok(netdev):
-        out.speed = adapter.link_speed
-        full = adapter.link_duplex == d.FULL_DUPLEX
-        out.duplex = core.DUPLEX_FULL if full else core.DUPLEX_HALF
+    fiber = hw.media_type == d.e1000_media_type_fiber
+    out = core.ethtool_link_ksettings()
+    if fiber:  # one mode, which is offered
+        out.port = core.PORT_FIBRE
+        out.supported, out.advertising = ["1000baseT/Full"], ["1000baseT/Full"]
+    else:
+        out.autoneg, out.phy_address = hw.autoneg, hw.phy_addr
+        out.supported = [name for _, name in LINK_MODES]
+        if hw.autoneg:
+            out.advertising = [name for bit, name in LINK_MODES if hw.autoneg_advertised & bit]
+        out.eth_tp_mdix_ctrl = hw.mdix or core.ETH_TP_MDI_AUTO
+    if not netif_running(netdev) or not netif_carrier_ok(netdev):
+        return out
+    out.speed = adapter.link_speed
+    full = adapter.link_duplex == d.FULL_DUPLEX
+    out.duplex = core.DUPLEX_FULL if full else core.DUPLEX_HALF
+    if not fiber:
         try:
             crossed = e1000_phy_get_info(hw).mdix_mode
             out.eth_tp_mdix = core.ETH_TP_MDI_X if crossed else core.ETH_TP_MDI
         except E1000HwError:
             out.eth_tp_mdix = core.ETH_TP_MDI_INVALID
-    return out
-
-
-def e1000_get_fiber_ksettings(adapter: e1000_adapter) -> core.ethtool_link_ksettings:
-    """The fibre half of e1000_ethtool.c e1000_get_link_ksettings: one mode, which is offered."""
-    netdev = adapter.netdev
-    out = core.ethtool_link_ksettings(
-        port=core.PORT_FIBRE, supported=["1000baseT/Full"], advertising=["1000baseT/Full"]
-    )
-    if netif_running(netdev) and netif_carrier_ok(netdev):
-        full = adapter.link_duplex == d.FULL_DUPLEX
-        out.speed = adapter.link_speed
-        out.duplex = core.DUPLEX_FULL if full else core.DUPLEX_HALF
     return out
 
 
@@ -175,7 +168,7 @@ def e1000_set_link_ksettings(netdev: net_device, link: core.ethtool_link_ksettin
         err = e1000_set_spd_dplx(adapter, link.speed, link.duplex)
         if err:
             return err
-    _restart(adapter)
+    e1000_restart(adapter)
     return 0
 
 
@@ -193,14 +186,6 @@ def e1000_set_spd_dplx(adapter: e1000_adapter, speed: int, duplex: int) -> int:
     hw.autoneg = False
     hw.forced_speed_duplex = (2 if speed == d.SPEED_100 else 0) | duplex
     return 0
-
-
-def _restart(adapter: e1000_adapter) -> None:
-    """Let new settings take effect: down and up, or a reset."""
-    if netif_running(adapter.netdev):
-        e1000_reinit_locked(adapter)
-    else:
-        e1000_reset(adapter)
 
 
 def e1000_nway_reset(netdev: net_device) -> int:
@@ -229,7 +214,7 @@ def e1000_set_pauseparam(netdev: net_device, pause: core.ethtool_pauseparam) -> 
     fc |= d.E1000_FC_TX_PAUSE if pause.tx_pause else 0
     hw.fc = hw.original_fc = fc
     if adapter.fc_autoneg:
-        _restart(adapter)
+        e1000_restart(adapter)
     else:
         e1000_force_mac_fc(hw)
     return 0

@@ -32,6 +32,7 @@ from stack.drivers.e1000.eeprom import (
 )
 from stack.drivers.e1000.ethtool import e1000_ethtool_ops
 from stack.drivers.e1000.hw import (
+    MAC_TYPES,
     e1000_get_bus_info,
     e1000_reset_hw,
     e1000_set_mac_type,
@@ -59,10 +60,10 @@ from stack.drivers.e1000.updown import (
     e1000_free_irq,
     e1000_open,
     e1000_power_up_phy,
-    e1000_reinit_locked,
     e1000_request_irq,
     e1000_reset,
     e1000_reset_task,
+    e1000_restart,
     e1000_up,
     e1000_up_with_new_rings,
     e1000_wait_for_reset,
@@ -77,7 +78,6 @@ E1000_DOWN = e.E1000_DOWN
 E1000_NO_TSO6 = e.E1000_NO_TSO6
 PCI_VENDOR_ID_REDHAT_QUMRANET = 0x1AF4
 """The subsystem vendor of QEMU's devices (linux/pci_ids.h)."""
-ETH_P_8021Q = 0x8100
 
 # -- module ----------------------------------------------------------------------------------------
 
@@ -384,10 +384,7 @@ def e1000_set_features(netdev: net_device, features: int) -> int:
         return 0
     netdev.features = features
     adapter.rx_csum = bool(features & netdevice.NETIF_F_RXCSUM)
-    if netif_running(netdev):
-        e1000_reinit_locked(adapter)
-    else:
-        e1000_reset(adapter)
+    e1000_restart(adapter)
     return 1
 
 
@@ -442,23 +439,7 @@ e1000_netdev_ops = net_device_ops(
     ndo_get_stats64=e1000_get_stats64,
 )
 
-e1000_pci_tbl = tuple(
-    pci.pci_device_id(d.PCI_VENDOR_ID_INTEL, device)
-    for device in (
-        d.E1000_DEV_ID_82540EM,
-        d.E1000_DEV_ID_82540EM_LOM,
-        d.E1000_DEV_ID_82540EP,
-        d.E1000_DEV_ID_82540EP_LOM,
-        d.E1000_DEV_ID_82540EP_LP,
-        d.E1000_DEV_ID_82544EI_COPPER,
-        d.E1000_DEV_ID_82544EI_FIBER,
-        d.E1000_DEV_ID_82544GC_COPPER,
-        d.E1000_DEV_ID_82544GC_LOM,
-        d.E1000_DEV_ID_82545EM_COPPER,
-        d.E1000_DEV_ID_82545EM_FIBER,
-        d.E1000_DEV_ID_82545GM_COPPER,
-    )
-)
+e1000_pci_tbl = tuple(pci.pci_device_id(d.PCI_VENDOR_ID_INTEL, device) for device in MAC_TYPES)
 
 e1000_driver = pci.pci_driver(
     name=e.DRV_NAME,

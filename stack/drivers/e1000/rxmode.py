@@ -16,8 +16,6 @@ from stack.drivers.e1000.hw import (
 )
 from stack.ethernet.eth import is_valid_ether_addr
 
-ETH_P_8021Q = 0x8100
-
 
 def e1000_set_rx_mode(netdev: net_device) -> None:
     """e1000_main.c: ndo_set_rx_mode: promiscuity, unicast and multicast lists into RCTL, RA, MTA.
@@ -134,4 +132,4 @@ def e1000_restore_vlan(adapter: e1000_adapter) -> None:
         return
     e1000_vlan_filter_on_off(adapter, True)
     for vid in sorted(adapter.active_vlans):
-        e1000_vlan_rx_add_vid(adapter.netdev, ETH_P_8021Q, vid)
+        e1000_vlan_rx_add_vid(adapter.netdev, netdevice.ETH_P_8021Q, vid)

@@ -10,7 +10,7 @@ from stack.core.dev_queue import netif_start_queue, netif_stop_queue, netif_wake
 from stack.core.irq import free_irq, request_irq
 from stack.core.link_watch import netif_carrier_off
 from stack.core.napi import napi_disable, napi_enable
-from stack.core.netdevice import net_device
+from stack.core.netdevice import ETH_P_8021Q, net_device, netif_running
 from stack.core.workqueue import (
     cancel_delayed_work_sync,
     msleep,
@@ -37,7 +37,6 @@ from stack.drivers.e1000.watchdog import e1000_update_stats
 log = logging.getLogger("stack.drivers.e1000")
 
 E1000_DOWN = e.E1000_DOWN
-ETH_P_8021Q = 0x8100
 
 
 def e1000_open(netdev: net_device) -> int:
@@ -147,6 +146,14 @@ def e1000_reinit_locked(adapter: e1000_adapter) -> None:
             e1000_up(adapter)
     finally:
         adapter.flags &= ~e.E1000_RESETTING
+
+
+def e1000_restart(adapter: e1000_adapter) -> None:
+    """Let new settings take effect: down and up, or a reset."""
+    if netif_running(adapter.netdev):
+        e1000_reinit_locked(adapter)
+    else:
+        e1000_reset(adapter)
 
 
 def e1000_reset_task(adapter: e1000_adapter) -> None:
