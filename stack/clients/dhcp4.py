@@ -26,8 +26,7 @@ from stack.clients.dhcp4_request import Dhcp4Config, request
 from stack.clients.dhcp4_state import HAS_ADDRESS, SENDS, STATES, TIMED, Event, State
 from stack.clients.dhcp4_wire import BOOTREPLY, Dhcp4Message, MessageType, Option
 from stack.clients.lease_client import LeaseClient, due
-
-INADDR_BROADCAST = 0xFFFFFFFF
+from stack.core.uapi import INADDR_BROADCAST
 
 # RFC 2131 4.1: 4, 8 ... 64 s, each a second more or less.
 FIRST_RETRY_S, LAST_RETRY_S = 4, 64

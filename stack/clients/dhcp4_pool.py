@@ -10,8 +10,8 @@ from fastpath.errors import ArgumentError, check_type, whole_number
 from stack.clients.action import SECOND_NS
 from stack.clients.dhcp4_lease import plausible
 from stack.clients.dhcp4_wire import Option
+from stack.core.uapi import INADDR_BROADCAST
 
-INADDR_BROADCAST = 0xFFFFFFFF
 INFINITE = 0xFFFFFFFF
 """A lease without end, in seconds (RFC 2131 3.3)."""
 NO_CLIENT = b""

@@ -28,8 +28,8 @@ from stack.clients.dhcp4_wire import (
     MessageType,
     Option,
 )
+from stack.core.uapi import INADDR_BROADCAST
 
-INADDR_BROADCAST = 0xFFFFFFFF
 MAX_ID_BYTES = 255
 """The longest client id, and relay agent's option, that the server takes."""
 MAX_PINGS = 256

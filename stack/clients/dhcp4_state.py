@@ -44,6 +44,19 @@ class Event(Enum):
 
 
 _STOP = {Event.STOP: State.STOPPED}
+_REQUESTED = {
+    Event.ACK: State.CHECKING,
+    Event.NAK: State.HELD_OFF,
+    Event.RETRIES: State.SELECTING,
+    **_STOP,
+}
+_LEASED = {Event.EXPIRED: State.SELECTING, Event.CONFLICT: State.HELD_OFF, **_STOP}
+_EXTENDED = {
+    Event.ACK: State.BOUND,
+    Event.RENUMBERED: State.CHECKING,
+    Event.NAK: State.HELD_OFF,
+    **_LEASED,
+}
 TRANSITIONS: dict[State, dict[Event, State]] = {
     State.STOPPED: {
         Event.START: State.SELECTING,
@@ -51,52 +64,16 @@ TRANSITIONS: dict[State, dict[Event, State]] = {
         Event.INFORM: State.INFORMING,
     },
     State.SELECTING: {Event.OFFER: State.REQUESTING, **_STOP},
-    State.REQUESTING: {
-        Event.ACK: State.CHECKING,
-        Event.NAK: State.HELD_OFF,
-        Event.RETRIES: State.SELECTING,
-        **_STOP,
-    },
-    State.REBOOTING: {
-        Event.ACK: State.CHECKING,
-        Event.NAK: State.HELD_OFF,
-        Event.RETRIES: State.SELECTING,
-        **_STOP,
-    },
-    State.CHECKING: {
-        Event.FREE: State.BOUND,
-        Event.CONFLICT: State.HELD_OFF,
-        Event.EXPIRED: State.SELECTING,
-        **_STOP,
-    },
+    State.REQUESTING: _REQUESTED,
+    State.REBOOTING: _REQUESTED,
+    State.CHECKING: {Event.FREE: State.BOUND, **_LEASED},
     # A timer that comes late may find T2 or the end in BOUND.
-    State.BOUND: {
-        Event.T1: State.RENEWING,
-        Event.T2: State.REBINDING,
-        Event.EXPIRED: State.SELECTING,
-        Event.CONFLICT: State.HELD_OFF,
-        **_STOP,
-    },
-    State.RENEWING: {
-        Event.ACK: State.BOUND,
-        Event.RENUMBERED: State.CHECKING,
-        Event.NAK: State.HELD_OFF,
-        Event.T2: State.REBINDING,
-        Event.EXPIRED: State.SELECTING,
-        Event.CONFLICT: State.HELD_OFF,
-        **_STOP,
-    },
-    State.REBINDING: {
-        Event.ACK: State.BOUND,
-        Event.RENUMBERED: State.CHECKING,
-        Event.NAK: State.HELD_OFF,
-        Event.EXPIRED: State.SELECTING,
-        Event.CONFLICT: State.HELD_OFF,
-        **_STOP,
-    },
+    State.BOUND: {Event.T1: State.RENEWING, Event.T2: State.REBINDING, **_LEASED},
+    State.RENEWING: {Event.T2: State.REBINDING, **_EXTENDED},
+    State.REBINDING: _EXTENDED,
     State.HELD_OFF: {Event.RESTART: State.SELECTING, **_STOP},
     State.INFORMING: {Event.ACK: State.INFORMED, Event.RETRIES: State.STOPPED, **_STOP},
-    State.INFORMED: {**_STOP},
+    State.INFORMED: _STOP,
 }
 """The next state; an event that a state does not have is ignored in it."""
 

@@ -28,9 +28,9 @@ from stack.core.errors import os_error
 from stack.core.netdevice import net_device
 from stack.core.sockaddr import sockaddr
 from stack.ipv4.arp import arp_req_set
+from stack.ipv4.icmp_codes import ICMP_ECHO, ICMP_ECHOREPLY
 from stack.net import Net
 
-ICMP_ECHOREPLY, ICMP_ECHO = 0, 8
 ECHO = struct.Struct("!BBHHH")
 """type code checksum id sequence"""
 

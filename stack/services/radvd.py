@@ -13,7 +13,7 @@ import errno
 import logging
 from typing import TYPE_CHECKING
 
-from stack.clients.action import SetTimer
+from stack.clients.action import SECOND_NS, SetTimer
 from stack.core.dev_notifier import register_netdevice_notifier, unregister_netdevice_notifier
 from stack.core.errors import os_error
 from stack.core.netdevice import NETDEV_DOWN, NETDEV_UNREGISTER, NETDEV_UP, net_device
@@ -38,8 +38,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-SEC = 1_000_000_000
-RETRY_NS = SEC
+RETRY_NS = SECOND_NS
 """The interval of retries while the interface has no link-local address."""
 
 

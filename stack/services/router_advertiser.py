@@ -18,7 +18,7 @@ from typing import TypeAlias
 
 from fastpath.errors import ArgumentError
 from fastpath.wide import wide
-from stack.clients.action import SetTimer
+from stack.clients.action import SECOND_NS, SetTimer
 from stack.ipv6.addr import IN6ADDR_ANY, IN6ADDR_LINKLOCAL_ALLNODES, format_addr6
 from stack.ipv6.nd_messages import RouterAdvertisement
 from stack.ipv6.nd_options import (
@@ -32,8 +32,6 @@ from stack.ipv6.nd_options import (
     rdnss,
     route_info,
 )
-
-SECOND_NS = 1_000_000_000
 
 # RFC 4861 10
 MAX_INITIAL_RTR_ADVERT_INTERVAL_S = 16

@@ -11,7 +11,7 @@ from __future__ import annotations
 import errno
 from collections.abc import Callable
 
-from stack.clients.action import SetTimer
+from stack.clients.action import SECOND_NS, SetTimer
 from stack.clients.dhcp6 import Action6, Configure6, Deconfigure6, Dhcp6Client, Send6
 from stack.clients.dhcp6_lease import Lease6, LeasedAddress
 from stack.clients.dhcp6_state import State
@@ -37,7 +37,6 @@ from stack.ipv6.addrconf_temp import addrconf_verify
 from stack.ipv6.if_inet6 import inet6_dev, inet6_ifaddr
 from stack.net import Net
 
-SECOND_NS = 1_000_000_000
 PREFIX_LEN = 128
 LOOK_NS = 100_000_000
 LONGEST_S = 0xFFFFFFFE

@@ -24,6 +24,7 @@ from collections import deque
 
 from stack.xtp import packet
 from stack.xtp.context import (
+    SEC,
     XTP_ACTIVE,
     XTP_OPENING,
     XTP_REQUESTS,
@@ -40,9 +41,6 @@ from stack.xtp.context import (
     xtp_w_done,
 )
 from stack.xtp.packet import xtp_cntl_segment, xtp_ecntl_segment, xtp_tcntl_segment
-
-SEC = 1_000_000_000
-
 
 # --- the application's side ------------------------------------------------------------------
 
@@ -86,25 +84,18 @@ def xtp_close_read(ctx: xtp_context, now: int) -> None:
 def xtp_abort(ctx: xtp_context, err: int, now: int) -> None:
     """End the context at once, and send END."""
     if ctx.state in (XTP_OPENING, XTP_ACTIVE):
-        xtp_emit(
-            ctx,
-            packet.XTP_CNTL,
-            packet.END,
-            ctx.snd_nxt,
-            ctx.sync,
-            xtp_state_segment(ctx, ctx.rcv_sync),
-            b"",
-        )
+        xtp_emit_state(ctx, packet.END)
     xtp_end(ctx, err, now, False)
 
 
 # --- control packets ---------------------------------------------------------------------------
 
 
-def xtp_state_segment(ctx: xtp_context, echo: int) -> bytes:
-    """The control segment of a CNTL: the position received, and the window's edge."""
+def xtp_emit_state(ctx: xtp_context, options: int) -> None:
+    """A CNTL with these options: the position received, and the window's edge."""
     ctx.told_alloc = xtp_alloc(ctx)
-    return xtp_cntl_segment(ctx.rcv_nxt, ctx.told_alloc, echo)
+    segment = xtp_cntl_segment(ctx.rcv_nxt, ctx.told_alloc, ctx.rcv_sync)
+    xtp_emit(ctx, packet.XTP_CNTL, options, ctx.snd_nxt, ctx.sync, segment, b"")
 
 
 def xtp_send_control(ctx: xtp_context, now: int, options: int, echo: int, tspec: bool) -> None:
@@ -117,18 +108,17 @@ def xtp_send_control(ctx: xtp_context, now: int, options: int, echo: int, tspec:
         ctx.w_told = True
     if options & packet.SREQ:
         xtp_request_now(ctx, now)
+    ctx.told_alloc = xtp_alloc(ctx)
     if tspec:
-        ctx.told_alloc = xtp_alloc(ctx)
         form = packet.XTP_TCNTL
         segment = xtp_tcntl_segment(ctx.rcv_nxt, ctx.told_alloc, echo, xtp_own_tspec(ctx))
     elif ctx.early and not ctx.r_closed:
-        ctx.told_alloc = xtp_alloc(ctx)
         form = packet.XTP_ECNTL
         spans = xtp_spans(ctx, packet.XTP_MAX_SPANS)
         segment = xtp_ecntl_segment(ctx.rcv_nxt, ctx.told_alloc, echo, spans)
     else:
         form = packet.XTP_CNTL
-        segment = xtp_state_segment(ctx, echo)
+        segment = xtp_cntl_segment(ctx.rcv_nxt, ctx.told_alloc, echo)
     xtp_emit(ctx, form, options, ctx.snd_nxt, ctx.sync, segment, b"")
 
 
@@ -150,8 +140,7 @@ def xtp_ask_delivery(ctx: xtp_context, now: int) -> None:
     ctx.sync += 1
     ctx.dreq_sync = ctx.sync
     ctx.dreq_seq = ctx.snd_nxt
-    segment = xtp_state_segment(ctx, ctx.rcv_sync)
-    xtp_emit(ctx, packet.XTP_CNTL, packet.DREQ, ctx.snd_nxt, ctx.sync, segment, b"")
+    xtp_emit_state(ctx, packet.DREQ)
     xtp_arm_wtimer(ctx, now)
 
 
@@ -337,9 +326,7 @@ def xtp_check_end(ctx: xtp_context, now: int) -> bool:
 
 def xtp_send_end(ctx: xtp_context) -> None:
     """Send END."""
-    options = packet.END | (packet.WCLOSE if ctx.w_closed else 0)
-    segment = xtp_state_segment(ctx, ctx.rcv_sync)
-    xtp_emit(ctx, packet.XTP_CNTL, options, ctx.snd_nxt, ctx.sync, segment, b"")
+    xtp_emit_state(ctx, packet.END | (packet.WCLOSE if ctx.w_closed else 0))
 
 
 def xtp_probe(ctx: xtp_context, now: int) -> None:
