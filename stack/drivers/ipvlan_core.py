@@ -45,7 +45,7 @@ from stack.core.l3mdev import l3mdev_ops
 from stack.core.netdevice import ETH_HLEN, net_device
 from stack.core.netfilter import NF_ACCEPT, nf_hook_state
 from stack.core.rows import row, state, wide
-from stack.core.uapi import AF_INET, AF_INET6
+from stack.core.uapi import AF_INET, AF_INET6, IPV6_HLEN
 from stack.core.workqueue import schedule_work, work_struct
 from stack.inet.flow import FLOWI_FLAG_ANYSRC, flowi
 from stack.ipv4.fib import RTN_LOCAL, RTN_UNICAST
@@ -53,6 +53,7 @@ from stack.ipv4.ip_output import ip_local_out
 from stack.ipv4.route import IPTOS_RT_MASK, ip_route_output_flow
 from stack.ipv4.route_input import ip_route_input
 from stack.ipv6.addr import rt6_need_strict
+from stack.ipv6.ip6_icmp import NDISC_NEIGHBOUR_SOLICITATION
 from stack.ipv6.ip6_output import ip6_local_out
 from stack.ipv6.protocol import NEXTHDR_ICMP
 from stack.ipv6.route import ip6_route_input, ip6_route_output
@@ -68,8 +69,7 @@ IPVLAN_QBACKLOG_LIMIT = 1000
 """Frames for groups that may wait."""
 IPV6_KEY = 1 << 128
 """Tells an IPv6 address in `hlhead` from an IPv4 one."""
-ARP_LEN, IPV4_HLEN, IPV6_HLEN, NS_LEN = 28, 20, 40, 24
-NDISC_NEIGHBOUR_SOLICITATION = 135
+ARP_LEN, IPV4_HLEN, NS_LEN = 28, 20, 24
 ETH_P_PAUSE = 0x8808
 
 

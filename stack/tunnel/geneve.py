@@ -22,7 +22,14 @@ from stack.core.errors import os_error
 from stack.core.ethtool import ethtool_ops, fixed_drvinfo
 from stack.core.gro_cells import gro_cell, gro_cells_destroy, gro_cells_init
 from stack.core.net_namespace import load_module, pernet_operations
-from stack.core.netdevice import ETH_ALEN, ETH_HLEN, net_device, net_device_ops, rtnl_link_ops
+from stack.core.netdevice import (
+    ETH_ALEN,
+    ETH_HLEN,
+    ETH_P_TEB,
+    net_device,
+    net_device_ops,
+    rtnl_link_ops,
+)
 from stack.core.rows import row, state, wide
 from stack.core.rtnetlink import (
     eth_hw_addr_init,
@@ -33,6 +40,7 @@ from stack.core.uapi import AF_INET, AF_INET6
 from stack.ethernet.eth import eth_mac_addr, eth_validate_addr, ether_setup_software
 from stack.inet.flow import flowi
 from stack.inet.udp_hash import udp_sock
+from stack.ipv4.route import IP_MAX_MTU
 from stack.tunnel.ip_tunnel_core import tunnel_route_dev
 from stack.tunnel.udp_tunnel import (
     HEADROOM,
@@ -61,8 +69,6 @@ if TYPE_CHECKING:
 
 GENEVE_UDP_PORT, GENEVE_VER = 6081, 0
 GENEVE_F_CRITICAL = 0x40
-ETH_P_TEB = 0x6558
-IP_MAX_MTU = 0xFFFF
 IP_HLEN = {AF_INET: 20, AF_INET6: 40}
 
 

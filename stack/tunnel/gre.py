@@ -20,12 +20,12 @@ from fastpath.base.skbuff import (
     skb_push_data,
     skb_store_bits,
 )
+from stack.core.netdevice import ETH_P_IP
 from stack.core.rows import row, state
 from stack.tunnel.ip_tunnel_core import lco_csum
 
 GRE_CSUM, GRE_ROUTING, GRE_KEY, GRE_SEQ, GRE_VERSION = 0x8000, 0x4000, 0x2000, 0x1000, 0x0007
 ETH_P_WCCP = 0x883E
-ETH_P_IP = 0x0800
 HEAD = struct.Struct(">HH")
 WORD = struct.Struct(">I")
 

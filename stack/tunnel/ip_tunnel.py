@@ -67,9 +67,10 @@ from stack.core.rtnetlink import (
     rtnl_create_link,
     rtnl_register_link,
 )
-from stack.core.uapi import AF_INET, AF_INET6, IPPROTO_IPV6
+from stack.core.uapi import AF_INET, AF_INET6, IP_HLEN, IPPROTO_IPV6, IPV6_HLEN, IPV6_MIN_MTU
 from stack.ethernet.eth import eth_type_trans, ether_setup
 from stack.inet.flow import flowi
+from stack.ipv4.route import IP_MAX_MTU
 from stack.tunnel.gre import GRE_CSUM, GRE_KEY, GRE_SEQ, gre_calc_hlen, tnl_ptk_info
 from stack.tunnel.ip_tunnel_core import iptunnel_pull_offloads, tunnel_route_dev
 
@@ -77,25 +78,18 @@ if TYPE_CHECKING:
     from stack.net import Net
 
 IPPROTO_IPIP, IPPROTO_GRE = 4, 47
-IP_HLEN, IPV6_HLEN = 20, 40
 ENCAP_LIMIT_BYTES = 8
 """A destination option with the tunnel encapsulation limit (RFC 2473 4.1.1)."""
-IP_MAX_MTU = 0xFFFF
-IPV6_MIN_MTU = 1280
+IPTUNNEL_ERR_TIMEO_NS = 30_000_000_000
+"""How long the next packets' senders hear of an ICMP error."""
 
 # include/uapi/linux/ip6_tunnel.h
 IP6_TNL_F_IGN_ENCAP_LIMIT = 0x1
 IP6_TNL_F_USE_ORIG_TCLASS = 0x2
 IP6_TNL_F_USE_ORIG_FLOWLABEL = 0x4
 
-TUNNEL_FEATURES = (
-    netdevice.NETIF_F_SG
-    | netdevice.NETIF_F_FRAGLIST
-    | netdevice.NETIF_F_HIGHDMA
-    | netdevice.NETIF_F_HW_CSUM
-    | netdevice.NETIF_F_GSO_SOFTWARE
-)
-"""IPIP_FEATURES, GRE_FEATURES and their like: a packet gets its headers whole and unsummed."""
+TUNNEL_FEATURES = netdevice.NETIF_F_SOFTWARE_DEVICE
+"""IPIP_FEATURES, GRE_FEATURES and their like."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,8 @@ from fastpath.base.skbuff import (
     skb_store_bits,
 )
 from fastpath.net.hdr import udp4_send_check, udp6_send_check
+from stack.core import netdevice
+from stack.core.netdevice import net_device
 from stack.core.rows import narrow, wide
 from stack.core.uapi import AF_INET, IPPROTO_UDP
 from stack.inet.flow import flowi
@@ -28,7 +30,6 @@ from stack.ipv4.route import ip_route_output_flow
 from stack.ipv6.route import ip6_route_output
 
 if TYPE_CHECKING:
-    from stack.core.netdevice import net_device
     from stack.net import Net
 
 GSO_ROOM = 128
@@ -62,6 +63,18 @@ def iptunnel_handle_offloads(skb: sk_buff, gso_type: int) -> bool:
     skb.ip_summed = CHECKSUM_NONE
     skb.gso_type &= ~SKB_GSO_ENCAP
     return not skb.gso_size
+
+
+def iptunnel_xmit_stats(dev: net_device, err: int, length: int) -> int:
+    """include/net/ip_tunnels.h: a packet was sent, its own length `length`. NETDEV_TX_OK."""
+    stats = dev.stats
+    if err and err != netdevice.NET_XMIT_CN:
+        stats.tx_errors += 1
+        stats.tx_aborted_errors += 1
+    else:
+        stats.tx_packets += 1
+        stats.tx_bytes += length
+    return netdevice.NETDEV_TX_OK
 
 
 def iptunnel_pull_offloads(skb: sk_buff) -> None:

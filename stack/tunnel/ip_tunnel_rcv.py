@@ -33,7 +33,7 @@ from stack.core.drop_reason import kfree_skb_reason
 from stack.core.net_namespace import pernet_operations
 from stack.core.netdevice import ETH_P_IP, ETH_P_IPV6, ETH_P_TEB, net_device
 from stack.core.rows import wide
-from stack.core.uapi import AF_INET, AF_INET6, IPPROTO_IPV6
+from stack.core.uapi import AF_INET, AF_INET6, IP_HLEN, IPPROTO_IPV6, IPV6_HLEN
 from stack.inet.flow import flowi
 from stack.inet.protocol import inet_add_protocol, net_protocol
 from stack.inet.xfrm_policy import XFRM_POLICY_IN, xfrm_policy_check
@@ -60,10 +60,9 @@ from stack.ipv6.route import ip6_route_output
 from stack.ipv6.route_learned import ip6_redirect, ip6_update_pmtu
 from stack.tunnel.gre import gre_parse_header, tnl_ptk_info
 from stack.tunnel.ip_tunnel import (
-    IP_HLEN,
     IPPROTO_GRE,
     IPPROTO_IPIP,
-    IPV6_HLEN,
+    IPTUNNEL_ERR_TIMEO_NS,
     ip_tunnel,
     ip_tunnel_init_net,
     ip_tunnel_lookup,
@@ -73,7 +72,6 @@ from stack.tunnel.ip_tunnel import (
 if TYPE_CHECKING:
     from stack.net import Net
 
-IPTUNNEL_ERR_TIMEO_NS = 30_000_000_000
 INSIDE = {IPPROTO_IPIP: ETH_P_IP, IPPROTO_IPV6: ETH_P_IPV6}
 TAKERS: dict[tuple[int, int], tuple[str, ...]] = {
     (AF_INET, IPPROTO_IPIP): ("ipip", "sit"),

@@ -29,7 +29,7 @@ from fastpath.base.skbuff import (
 from fastpath.net.hdr import ip_push, ipv6_push
 from stack.core.dev_forward import skb_scrub_packet
 from stack.core.dev_xmit import skb_gso_software
-from stack.core.dst import dst_link_failure, dst_mtu
+from stack.core.dst import dst_entry, dst_link_failure, dst_mtu
 from stack.core.inet_ecn import INET_ECN_encapsulate
 from stack.core.netdevice import (
     ETH_HLEN,
@@ -40,7 +40,7 @@ from stack.core.netdevice import (
     net_device,
 )
 from stack.core.rows import narrow, wide
-from stack.core.uapi import AF_INET, AF_INET6
+from stack.core.uapi import AF_INET, AF_INET6, IP_HLEN, IPV6_HLEN, IPV6_MIN_MTU
 from stack.inet.flow import flowi
 from stack.ipv4 import icmp_codes
 from stack.ipv4.icmp import icmp_send
@@ -49,6 +49,7 @@ from stack.ipv4.route import IP_DF, ip4_dst_hoplimit, ip_route_output_key, rtabl
 from stack.ipv6.if_inet6 import ipv6_chk_addr
 from stack.ipv6.ip6_icmp import ICMPV6_HDR_FIELD, ICMPV6_PARAMPROB, ICMPV6_PKT_TOOBIG, icmpv6_send
 from stack.ipv6.ip6_output import ip6_local_out
+from stack.ipv6.protocol import NEXTHDR_DEST
 from stack.ipv6.route import ip6_dst_lookup_tail
 from stack.ipv6.rt6_info import ip6_dst_hoplimit, rt6_info
 from stack.tunnel.gre import GRE_SEQ, gre_build_header
@@ -57,9 +58,7 @@ from stack.tunnel.ip_tunnel import (
     IP6_TNL_F_IGN_ENCAP_LIMIT,
     IP6_TNL_F_USE_ORIG_FLOWLABEL,
     IP6_TNL_F_USE_ORIG_TCLASS,
-    IP_HLEN,
-    IPV6_HLEN,
-    IPV6_MIN_MTU,
+    IPTUNNEL_ERR_TIMEO_NS,
     drop_tx,
     gso_type_outside,
     inner_of,
@@ -67,13 +66,11 @@ from stack.tunnel.ip_tunnel import (
     ip_tunnel,
     proto_outside,
 )
-from stack.tunnel.ip_tunnel_core import fits_outside, iptunnel_handle_offloads
+from stack.tunnel.ip_tunnel_core import fits_outside, iptunnel_handle_offloads, iptunnel_xmit_stats
 
 if TYPE_CHECKING:
     from stack.net import Net
 
-IPTUNNEL_ERR_TIMEO_NS = 30_000_000_000
-NEXTHDR_DEST = 60
 IPV6_TLV_TNL_ENCAP_LIMIT = 4
 IPV4_MIN_MTU_OUTSIDE = 576
 PREFIX_6TO4 = 0x2002
@@ -109,16 +106,21 @@ def push_gre(skb: sk_buff, t: ip_tunnel) -> None:
     gre_build_header(skb, p.o_flags, ETH_P_TEB if t.kind.ether else skb.protocol, p.o_key, seq)
 
 
-def sent(t: ip_tunnel, err: int, length: int) -> int:
-    """include/net/ip_tunnels.h iptunnel_xmit_stats. NETDEV_TX_OK."""
-    stats = t.dev.stats
-    if err and err != 2:  # NET_XMIT_CN: sent, but slow down
-        stats.tx_errors += 1
-        stats.tx_aborted_errors += 1
-    else:
-        stats.tx_packets += 1
-        stats.tx_bytes += length
-    return NETDEV_TX_OK
+def tnl_enter(skb: sk_buff, t: ip_tunnel, dst: dst_entry) -> bool:
+    """Make skb the tunnel's packet to `dst`, with a header of GRE. False: it cannot be. Borrows."""
+    dev = t.dev
+    if not skb_cow_head(skb, dev.needed_headroom + dst.dev.hard_header_len):
+        dev.stats.tx_dropped += 1
+        return False
+    if not iptunnel_handle_offloads(skb, gso_type_outside(t)):
+        return False
+    if t.kind.gre:
+        push_gre(skb, t)
+    skb_scrub_packet(skb, dev.net is not t.net)
+    skb.dst = dst
+    skb.cb = None
+    skb.ip_cb_flags = 0
+    return True
 
 
 def tell_errors(t: ip_tunnel, skb: sk_buff) -> None:
@@ -166,10 +168,7 @@ def ip_tunnel_xmit(skb: sk_buff, t: ip_tunnel, inner: inner_packet, proto: int) 
     try:
         rt = ip_route_output_key(net, fl4)
     except OSError:
-        dev.stats.tx_carrier_errors += 1
-        if skb.dst is not None:
-            dst_link_failure(skb)
-        return drop_tx(skb, dev)
+        return no_route(skb, t)
     if rt.dev is dev:
         dev.stats.collisions += 1
         return drop_tx(skb, dev)
@@ -182,26 +181,17 @@ def ip_tunnel_xmit(skb: sk_buff, t: ip_tunnel, inner: inner_packet, proto: int) 
     if not tnl_update_pmtu(skb, t, inner, mtu, IPV6_MIN_MTU):
         return drop_tx(skb, dev)
     tell_errors(t, skb)
-    ttl = p.ttl or (inner.ttl if inner.ttl else ip4_dst_hoplimit(rt))
-    if not skb_cow_head(skb, dev.needed_headroom + rt.dev.hard_header_len):
-        dev.stats.tx_dropped += 1
-        return drop_tx(skb, dev)
+    ttl = p.ttl or inner.ttl or ip4_dst_hoplimit(rt)
     length = skb.len
-    if not iptunnel_handle_offloads(skb, gso_type_outside(t)):
+    if not tnl_enter(skb, t, rt):
         return drop_tx(skb, dev)
-    if t.kind.gre:
-        push_gre(skb, t)
-    skb_scrub_packet(skb, dev.net is not net)
-    skb.dst = rt
-    skb.cb = None
-    skb.ip_cb_flags = 0
     tos = INET_ECN_encapsulate(tos, inner.tos)
     # frag_off 0: IP fragments what is too large for the path.
     saddr, daddr = narrow(fl4.saddr), narrow(fl4.daddr)
     ident = __ip_select_ident(net, daddr, saddr, proto, skb.gso_segs or 1)
     size = skb.len + IP_HLEN
     ip_push(skb, tos, size, ident, IP_DF if df else 0, ttl, proto, saddr, daddr)
-    return sent(t, ip_local_out(net, None, skb), length)
+    return iptunnel_xmit_stats(dev, ip_local_out(net, None, skb), length)
 
 
 def tnl_update_pmtu(skb: sk_buff, t: ip_tunnel, inner: inner_packet, mtu: int, least6: int) -> bool:
@@ -303,25 +293,16 @@ def ip6_tnl_xmit(skb: sk_buff, t: ip_tunnel, inner: inner_packet, proto: int) ->
         return drop_tx(skb, dev)
     tell_errors(t, skb)
     hop_limit = p.ttl or inner.ttl or ip6_dst_hoplimit(rt)
-    if not skb_cow_head(skb, dev.needed_headroom + rt.dev.hard_header_len):
-        dev.stats.tx_dropped += 1
-        return drop_tx(skb, dev)
     length = skb.len
-    if not iptunnel_handle_offloads(skb, gso_type_outside(t)):
+    if not tnl_enter(skb, t, rt):
         return drop_tx(skb, dev)
-    if t.kind.gre:
-        push_gre(skb, t)
     if limit >= 0:
         skb_push_data(skb, bytes((proto, 0, IPV6_TLV_TNL_ENCAP_LIMIT, 1, limit, 1, 1, 0)))
         proto = NEXTHDR_DEST
-    skb_scrub_packet(skb, dev.net is not net)
-    skb.dst = rt
-    skb.cb = None
-    skb.ip_cb_flags = 0
     tclass = INET_ECN_encapsulate(tclass, inner.tos)
     saddr: wide = fl6.saddr
     ipv6_push(skb, tclass, label, skb.len, proto, hop_limit, saddr, fl6.daddr)
-    return sent(t, ip6_local_out(net, None, skb), length)
+    return iptunnel_xmit_stats(dev, ip6_local_out(net, None, skb), length)
 
 
 def no_route(skb: sk_buff, t: ip_tunnel) -> int:

@@ -65,6 +65,7 @@ from stack.tunnel.ip_tunnel_core import (
     fits_outside,
     iptunnel_handle_offloads,
     iptunnel_pull_offloads,
+    iptunnel_xmit_stats,
     udp_set_csum,
 )
 
@@ -328,13 +329,7 @@ def udp_tunnel_xmit(
         size, ttl = skb.len + 20, ttl or ip4_dst_hoplimit(dst)
         ip_push(skb, tos, size, ident, IP_DF if df else 0, ttl, IPPROTO_UDP, saddr, daddr)
         err = ip_local_out(net, None, skb)
-    if err and err != netdevice.NET_XMIT_CN:
-        stats.tx_errors += 1
-        stats.tx_aborted_errors += 1
-    else:
-        stats.tx_packets += 1
-        stats.tx_bytes += length
-    return netdevice.NETDEV_TX_OK
+    return iptunnel_xmit_stats(dev, err, length)
 
 
 # --- receiving ------------------------------------------------------------------------------------
