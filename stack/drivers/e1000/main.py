@@ -74,8 +74,6 @@ from stack.machine import Machine
 
 log = logging.getLogger("stack.drivers.e1000")
 
-E1000_DOWN = e.E1000_DOWN
-E1000_NO_TSO6 = e.E1000_NO_TSO6
 PCI_VENDOR_ID_REDHAT_QUMRANET = 0x1AF4
 """The subsystem vendor of QEMU's devices (linux/pci_ids.h)."""
 
@@ -160,7 +158,7 @@ def e1000_features(adapter: e1000_adapter) -> None:
     tso = netdevice.NETIF_F_TSO | netdevice.NETIF_F_TSO6
     if adapter.hw.subsystem_vendor_id == PCI_VENDOR_ID_REDHAT_QUMRANET:
         tso = netdevice.NETIF_F_TSO
-        adapter.flags |= E1000_NO_TSO6
+        adapter.flags |= e.E1000_NO_TSO6
     netdev.hw_features = (
         netdevice.NETIF_F_SG
         | netdevice.NETIF_F_HW_CSUM
@@ -356,7 +354,7 @@ def e1000_sw_init(adapter: e1000_adapter) -> None:
     """e1000_main.c: defaults of the adapter; the device is not open."""
     adapter.rx_buffer_len = e.E1000_RXBUFFER_2048
     adapter.ims_mask = 0
-    adapter.flags |= E1000_DOWN
+    adapter.flags |= e.E1000_DOWN
     e1000_irq_disable(adapter)
 
 

@@ -36,8 +36,6 @@ from stack.drivers.e1000.watchdog import e1000_update_stats
 
 log = logging.getLogger("stack.drivers.e1000")
 
-E1000_DOWN = e.E1000_DOWN
-
 
 def e1000_open(netdev: net_device) -> int:
     """e1000_main.c: ndo_open: rings, filters, interrupt, NAPI. 0 or -errno."""
@@ -62,7 +60,7 @@ def e1000_open(netdev: net_device) -> int:
         e1000_free_all_tx_resources(adapter)
         e1000_reset(adapter)
         return err
-    adapter.flags &= ~E1000_DOWN
+    adapter.flags &= ~e.E1000_DOWN
     napi_enable(adapter.napi)
     e1000_irq_enable(adapter)
     netif_start_queue(netdev)
@@ -76,7 +74,7 @@ def e1000_close(netdev: net_device) -> int:
     """e1000_main.c: ndo_stop: undo e1000_open."""
     adapter: e1000_adapter = netdev.priv
     e1000_wait_for_reset(adapter)
-    adapter.flags |= E1000_DOWN  # the reset work does nothing from here on
+    adapter.flags |= e.E1000_DOWN  # the reset work does nothing from here on
     adapter.flags &= ~e.E1000_RESETTING
     e1000_down(adapter)
     e1000_power_down_phy(adapter)
@@ -97,7 +95,7 @@ def e1000_wait_for_reset(adapter: e1000_adapter) -> None:
 def e1000_up(adapter: e1000_adapter) -> None:
     """e1000_main.c: start the hardware; the rings must exist."""
     e1000_configure(adapter)
-    adapter.flags &= ~E1000_DOWN
+    adapter.flags &= ~e.E1000_DOWN
     napi_enable(adapter.napi)
     e1000_irq_enable(adapter)
     netif_wake_queue(adapter.netdev)
@@ -107,7 +105,7 @@ def e1000_up(adapter: e1000_adapter) -> None:
 
 def e1000_down_and_stop(adapter: e1000_adapter) -> None:
     """e1000_main.c: cancel all work items."""
-    adapter.flags |= E1000_DOWN
+    adapter.flags |= e.E1000_DOWN
     for work in (adapter.watchdog_task, adapter.refill_task, adapter.reset_task):
         if work is not None:
             cancel_delayed_work_sync(work)
@@ -123,7 +121,7 @@ def e1000_down(adapter: e1000_adapter) -> None:
     tctl = er32(hw, d.E1000_TCTL)
     ew32(hw, d.E1000_TCTL, tctl & ~d.E1000_TCTL_EN)
     E1000_WRITE_FLUSH(hw)
-    adapter.flags |= E1000_DOWN
+    adapter.flags |= e.E1000_DOWN
     msleep(adapter.machine, 10)
     e1000_irq_disable(adapter)
     napi_disable(adapter.napi)
@@ -141,7 +139,7 @@ def e1000_reinit_locked(adapter: e1000_adapter) -> None:
     e1000_wait_for_reset(adapter)
     adapter.flags |= e.E1000_RESETTING
     try:
-        if not adapter.flags & E1000_DOWN:
+        if not adapter.flags & e.E1000_DOWN:
             e1000_down(adapter)
             e1000_up(adapter)
     finally:

@@ -23,8 +23,6 @@ from stack.drivers.e1000.txrx import e1000_intr
 
 log = logging.getLogger("stack.drivers.e1000")
 
-E1000_DOWN = e.E1000_DOWN
-
 
 def e1000_has_link(adapter: e1000_adapter) -> bool:
     """e1000_main.c: whether there is a link. Copper reads the PHY only after a link change."""
@@ -44,10 +42,10 @@ def e1000_has_link(adapter: e1000_adapter) -> bool:
 def e1000_watchdog(adapter: e1000_adapter) -> None:
     """e1000_main.c: link, statistics, lost interrupts; every two seconds and at link changes."""
     netdev, hw = adapter.netdev, adapter.hw
-    if adapter.flags & E1000_DOWN:
+    if adapter.flags & e.E1000_DOWN:
         return
     link = e1000_has_link(adapter)
-    if adapter.flags & E1000_DOWN:
+    if adapter.flags & e.E1000_DOWN:
         return  # brought down while the PHY was asked
     if link and not netif_carrier_ok(netdev):
         e1000_link_is_up(adapter)
