@@ -104,21 +104,18 @@ def measure(
         cached.cache_clear()
     scene = Scene(staged=staged)
     runs: list[list[Call]] = []
-    untraced: list[int] = []
+    roots: list[list[Call]] = []
     try:
         one = KINDS[kind][1](scene)
         cost, classes = calibrate(), Tracer().classes
         for _ in range(turns):
-            for counted in [False] * warm + [True] * rounds:
-                calls = _record(one, classes, roots_only=False)
-                if counted:
-                    runs.append(calls)
-            for counted in [False] * warm + [True] * rounds:
-                calls = _record(one, classes, roots_only=True)
-                if counted:
-                    untraced.append(round(sum(call.ns for call in calls)))
+            for found in (runs, roots):
+                for _ in range(warm):
+                    _record(one, classes, roots_only=found is roots)
+                found += [_record(one, classes, roots_only=found is roots) for _ in range(rounds)]
     finally:
         scene.close()
+    untraced = [round(sum(call.ns for call in calls)) for calls in roots]
     runs = alike(runs)
     cost = cost.fitted(runs, median(untraced))
     chain = typical([net_times(run, cost) for run in runs])

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from functools import partial
 from sys import byteorder
-from typing import Any, Protocol
+from typing import Any
 
 from e1000emu.clock import VirtualClock
 from e1000emu.lab import add_nic, mac_address
@@ -70,13 +70,6 @@ def introduce(host: Host, addr: str, addr6: str, mac: bytes) -> None:
     neigh_update(neigh, mac, NUD_PERMANENT, NEIGH_UPDATE_F_ADMIN | NEIGH_UPDATE_F_OVERRIDE)
 
 
-class SupportsClose(Protocol):
-    """What ends with a scene."""
-
-    def close(self) -> None:
-        """Close every host."""
-
-
 class Scene:
     """Two hosts on a wire, so warmed up that a trace shows one packet, the same each time.
 
@@ -104,7 +97,7 @@ class Scene:
             host.wait_carrier("eth0")
             self.queue_every_packet(host)
         self.clock.run_for(DAD_NS)
-        self.others: list[SupportsClose] = []
+        self.others: list[Host | Scene] = []
         """What a kind needs besides."""
         if acquainted:
             introduce(self.a, V4.b, V6.b, mac_address(0x3456 + 1))
@@ -171,16 +164,11 @@ class Router:
             end.route_add("::/0", via=far[1])
         scene.queue_every_packet(self.host)
         clock.run_for(DAD_NS)
-        scene.others.append(self)
+        scene.others += [*self.ends, self.host]
         self.to = ("10.1.0.1" if family is V4 else "2001:db8:1::1"), 9000
         self.sender = Socket(self.ends[0], family.af, SOCK_DGRAM)
         self.receiver = Socket(self.ends[1], family.af, SOCK_DGRAM)
         self.receiver.bind(self.to)
-
-    def close(self) -> None:
-        """Close the three hosts."""
-        for host in (*self.ends, self.host):
-            host.close()
 
 
 def sending(
@@ -210,6 +198,37 @@ def passing(scene: Scene, send: Callable[[], object], host: Host, receiver: Sock
     return one
 
 
+def taking(
+    scene: Scene,
+    send: Callable[[], object],
+    host: Host,
+    take: Callable[[], object],
+    settle: Callable[[], object],
+) -> Round:
+    """Return a round that records what `host` does with what `send` brings it, then `take`."""
+
+    def one(trace: Trace) -> None:
+        send()
+        with trace(host):
+            scene.settle(0.001)
+        with trace(None):
+            take()
+        settle()
+
+    return one
+
+
+def exchanging(send: Callable[[], object], take: Callable[[], object]) -> Round:
+    """Return a round that records `send`, then `take`."""
+
+    def one(trace: Trace) -> None:
+        for call in (send, take):
+            with trace(None):
+                call()
+
+    return one
+
+
 def _udp_send(scene: Scene, family: Family = V4) -> Round:
     sender, receiver = scene.udp(family)
     return sending(scene, lambda: sender.sendto(b"x" * 64, (family.b, 9000)), receiver)
@@ -217,16 +236,13 @@ def _udp_send(scene: Scene, family: Family = V4) -> Round:
 
 def _udp_recv(scene: Scene, family: Family = V4) -> Round:
     sender, receiver = scene.udp(family)
-
-    def one(trace: Trace) -> None:
-        sender.sendto(b"x" * 64, (family.b, 9000))
-        with trace(scene.b):
-            scene.settle(0.001)
-        with trace(None):
-            receiver.recvfrom(100)
-        scene.settle(0.001)
-
-    return one
+    return taking(
+        scene,
+        lambda: sender.sendto(b"x" * 64, (family.b, 9000)),
+        scene.b,
+        lambda: receiver.recvfrom(100),
+        lambda: scene.settle(0.001),
+    )
 
 
 def _tcp_send(scene: Scene, family: Family = V4) -> Round:
@@ -236,7 +252,14 @@ def _tcp_send(scene: Scene, family: Family = V4) -> Round:
 
 def _tcp_recv(scene: Scene, family: Family = V4) -> Round:
     if not scene.staged:
-        return _tcp_recv_later(scene, family)
+        client, server = scene.tcp(family)
+        return taking(
+            scene,
+            lambda: client.send(b"x" * 64),
+            scene.b,
+            lambda: server.recv(100),
+            scene.settle,
+        )
     # Header prediction is not armed yet for the first segment that a connecting side gets (with a
     # window scale that segment arms it). So it takes the slow path, which shows more. So does
     # routing, which a connection's packets skip where early demux finds their socket.
@@ -254,20 +277,6 @@ def _tcp_recv(scene: Scene, family: Family = V4) -> Round:
             receiver.recv(100)
         sender.close()
         receiver.close()
-        scene.settle()
-
-    return one
-
-
-def _tcp_recv_later(scene: Scene, family: Family) -> Round:
-    client, server = scene.tcp(family)
-
-    def one(trace: Trace) -> None:
-        client.send(b"x" * 64)
-        with trace(scene.b):
-            scene.settle(0.001)
-        with trace(None):
-            server.recv(100)
         scene.settle()
 
     return one
@@ -388,16 +397,13 @@ def _watched(scene: Scene, family: int, protocol: int) -> Round:
     scene.udp()
     sender = Socket(scene.a, AF_INET, SOCK_DGRAM, IPPROTO_ICMP)
     watcher = Socket(scene.b, family, SOCK_RAW, protocol)
-
-    def one(trace: Trace) -> None:
-        sender.sendto(ECHO, ("10.0.0.2", 0))
-        with trace(scene.b):
-            scene.settle(0.001)
-        with trace(None):
-            watcher.recv(1000)
-        sender.recv(100)
-
-    return one
+    return taking(
+        scene,
+        lambda: sender.sendto(ECHO, ("10.0.0.2", 0)),
+        scene.b,
+        lambda: watcher.recv(1000),
+        lambda: sender.recv(100),
+    )
 
 
 def _packet_send(scene: Scene) -> Round:
@@ -477,28 +483,16 @@ def _unix_dgram(scene: Scene) -> Round:
     receiver = Socket(scene.a, AF_UNIX, SOCK_DGRAM)
     receiver.bind(b"\0trace")
     sender = Socket(scene.a, AF_UNIX, SOCK_DGRAM)
-
-    def once(trace: Trace) -> None:
-        with trace(None):
-            sender.sendto(b"x" * 64, b"\0trace")
-        with trace(None):
-            receiver.recvfrom(100)
-
-    return once
+    return exchanging(lambda: sender.sendto(b"x" * 64, b"\0trace"), lambda: receiver.recvfrom(100))
 
 
 def _loopback(scene: Scene, family: Family = V4) -> Round:
     receiver = Socket(scene.a, family.af, SOCK_DGRAM)
     receiver.bind((family.a, 9000))
     sender = Socket(scene.a, family.af, SOCK_DGRAM)
-
-    def one(trace: Trace) -> None:
-        with trace(None):
-            sender.sendto(b"x" * 64, (family.a, 9000))
-        with trace(None):
-            receiver.recvfrom(100)
-
-    return one
+    return exchanging(
+        lambda: sender.sendto(b"x" * 64, (family.a, 9000)), lambda: receiver.recvfrom(100)
+    )
 
 
 def _raw_send(scene: Scene, family: Family = V4) -> Round:
@@ -510,16 +504,13 @@ def _raw_send(scene: Scene, family: Family = V4) -> Round:
 def _ping_recv(scene: Scene, family: Family = V4) -> Round:
     scene.udp(family)
     sender = Socket(scene.a, family.af, SOCK_DGRAM, family.icmp)
-
-    def one(trace: Trace) -> None:
-        sender.sendto(family.echo, (family.b, 0))
-        with trace(scene.a):
-            scene.settle(0.001)
-        with trace(None):
-            sender.recv(100)
-        scene.settle()
-
-    return one
+    return taking(
+        scene,
+        lambda: sender.sendto(family.echo, (family.b, 0)),
+        scene.a,
+        lambda: sender.recv(100),
+        scene.settle,
+    )
 
 
 UNKNOWN_PROTOCOL = 253

@@ -29,41 +29,38 @@ class Switch:
             end.wait_carrier("eth0")
         scene.queue_every_packet(self.host)
         clock.run_for(DAD_NS)
-        scene.others.append(self)
+        scene.others += [*self.ends, self.host]
         self.sender = Socket(self.ends[0], AF_INET, SOCK_DGRAM)
 
-    def receiver(self, host: Host, addr: str) -> Socket:
-        """A socket that has had one datagram: whoever is in between has learned the addresses."""
-        sock = Socket(host, AF_INET, SOCK_DGRAM)
-        sock.bind((addr, 9000))
-        self.sender.sendto(b"warm", (addr, 9000))
-        sock.recv(100)
-        host.clock.run_for(DAD_NS)
-        return sock
 
-    def close(self) -> None:
-        """Close the three hosts."""
-        for host in (*self.ends, self.host):
-            host.close()
+def warmed(sender: Socket, host: Host, addr: str) -> Socket:
+    """Return a socket of `host` at `addr` that has had one datagram from `sender`: whoever is in
+    between has learned the addresses."""
+    sock = Socket(host, AF_INET, SOCK_DGRAM)
+    sock.bind((addr, 9000))
+    sender.sendto(b"warm", (addr, 9000))
+    sock.recv(100)
+    host.clock.run_for(DAD_NS)
+    return sock
 
 
 def _bridge(scene: Scene) -> Round:
     switch = Switch(scene)
-    receiver = switch.receiver(switch.ends[1], "10.7.0.2")
+    receiver = warmed(switch.sender, switch.ends[1], "10.7.0.2")
     to = ("10.7.0.2", 9000)
     return passing(scene, lambda: switch.sender.sendto(b"x" * 64, to), switch.host, receiver)
 
 
 def _bridge_up(scene: Scene) -> Round:
     switch = Switch(scene)
-    receiver = switch.receiver(switch.host, "10.7.0.3")
+    receiver = warmed(switch.sender, switch.host, "10.7.0.3")
     to = ("10.7.0.3", 9000)
     return passing(scene, lambda: switch.sender.sendto(b"x" * 64, to), switch.host, receiver)
 
 
 def _bridge_send(scene: Scene) -> Round:
     switch = Switch(scene)
-    sender = switch.receiver(switch.host, "10.7.0.3")
+    sender = warmed(switch.sender, switch.host, "10.7.0.3")
     receiver = Socket(switch.ends[0], AF_INET, SOCK_DGRAM)
     receiver.bind(("10.7.0.1", 9000))
     return sending(scene, lambda: sender.sendto(b"x" * 64, ("10.7.0.1", 9000)), receiver)
@@ -73,12 +70,8 @@ def _vlan(scene: Scene) -> tuple[Socket, Socket]:
     for number, host in enumerate((scene.a, scene.b), 1):
         host.add_vlan("eth0.10", "eth0", 10, up=True)
         host.ifconfig("eth0.10", f"10.8.0.{number}/24")
-    sender, receiver = (Socket(host, AF_INET, SOCK_DGRAM) for host in (scene.a, scene.b))
-    receiver.bind(("10.8.0.2", 9000))
-    sender.sendto(b"warm", ("10.8.0.2", 9000))
-    receiver.recv(100)
-    scene.settle(DAD_NS / 1e9)
-    return sender, receiver
+    sender = Socket(scene.a, AF_INET, SOCK_DGRAM)
+    return sender, warmed(sender, scene.b, "10.8.0.2")
 
 
 def _vlan_send(scene: Scene) -> Round:
@@ -97,12 +90,8 @@ def _veth(scene: Scene) -> Round:
     scene.a.add_veth("veth0", (blue, "veth1"), up=True)
     scene.a.ifconfig("veth0", "10.9.0.1/24")
     blue.ifconfig("veth1", "10.9.0.2/24")
-    receiver = Socket(blue, AF_INET, SOCK_DGRAM)
-    receiver.bind(("10.9.0.2", 9000))
     sender = Socket(scene.a, AF_INET, SOCK_DGRAM)
-    sender.sendto(b"warm", ("10.9.0.2", 9000))
-    receiver.recv(100)
-    scene.settle(DAD_NS / 1e9)
+    receiver = warmed(sender, blue, "10.9.0.2")
     return sending(scene, lambda: sender.sendto(b"x" * 64, ("10.9.0.2", 9000)), receiver)
 
 
