@@ -20,7 +20,7 @@ from e1000emu.cli.common import (
     station_options,
 )
 from e1000emu.cli.errors import ArgumentError
-from e1000emu.cli.params import OUT_FILE, Duration, not_a_name
+from e1000emu.cli.params import OUT_FILE, Duration, Read, not_a_name
 from e1000emu.errors import E1000Error
 from e1000emu.quantities import show_duration
 
@@ -59,16 +59,14 @@ def parse_url(url: str) -> Target:
     return Target(url, address, port, path)
 
 
-class Url(click.ParamType):
+class Url(Read):
     """A URL that can be fetched."""
 
     name = "URL"
 
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> Target:
+    def read(self, text: str) -> Target:
         """Return it taken apart."""
-        return value if isinstance(value, Target) else parse_url(value)
+        return parse_url(text)
 
 
 class StackHTTPConnection(http.client.HTTPConnection):

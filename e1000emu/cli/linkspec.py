@@ -14,6 +14,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from e1000emu.cli.errors import ArgumentError, did_you_mean
+from e1000emu.cli.params import Read
 from e1000emu.cli.stackspec import mac_for, parse_stack
 
 SWITCH = "switch"
@@ -204,7 +205,7 @@ def open_link(
     return LINKS[name].open(rest, Opening(spec, clock, addr, gw, mac, autoneg_ns))
 
 
-class Link(click.ParamType):
+class Link(Read):
     """A link's name, checked as far as it can be without opening it."""
 
     name = "LINK"
@@ -212,10 +213,10 @@ class Link(click.ParamType):
     def __init__(self, *, switch: bool = False) -> None:
         self.switch = switch
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+    def read(self, text: str) -> str:
         """Return the name as it is."""
-        check_link(value, switch=self.switch)
-        return str(value)
+        check_link(text, switch=self.switch)
+        return text
 
     def shell_complete(
         self, ctx: click.Context, param: click.Parameter, incomplete: str

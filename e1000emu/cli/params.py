@@ -25,30 +25,41 @@ UNITS = "KMGT"
 SIZE = re.compile(r"(\d+)(?:\.(\d+))?\s*(?:([kmgt])(i?b)?|b)?", re.IGNORECASE)
 
 
-class Cidr(click.ParamType):
+class Read(click.ParamType):
+    """What a subclass's `read` makes of the text; a value that is no text is taken as it is."""
+
+    def read(self, text: str) -> Any:
+        """Return the value of `text`.  Raises: ValueError that says what to write."""
+        raise NotImplementedError
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the value."""
+        if not isinstance(value, str):
+            return value
+        try:
+            return self.read(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+class Cidr(Read):
     """An address with its prefix length, `10.9.0.2/24` or `2001:db8::2/64`."""
 
     name = "ADDR/PREFIX"
 
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> Interface:
+    def read(self, text: str) -> Interface:
         """Return an IPv4Interface or IPv6Interface; without a prefix length the error says what to
         add."""
-        if isinstance(value, Interface):
-            return value
-        text = str(value)
         example = "2001:db8::2/64" if ":" in text else "10.9.0.2/24"
         if "/" not in text:
             length = 64 if ":" in text else 24
-            self.fail(f"{value!r} has no prefix length; write for instance {value}/{length}",
-                      param, ctx)  # fmt: skip
+            raise ValueError(f"{text!r} has no prefix length; write for instance {text}/{length}")
         try:
             address = ipaddress.ip_interface(text)
         except ValueError as error:
-            self.fail(f"{error}; write for instance {example}", param, ctx)
+            raise ValueError(f"{error}; write for instance {example}") from None
         if wrong := not_a_host(address):
-            self.fail(f"{value} {wrong}; give a host's own address", param, ctx)
+            raise ValueError(f"{text} {wrong}; give a host's own address")
         return address
 
 
@@ -74,34 +85,30 @@ def not_a_host(address: Interface) -> str:
     return ""
 
 
-class Ip(click.ParamType):
+class Ip(Read):
     """An address of either family."""
 
     name = "ADDR"
 
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> Address:
+    def read(self, text: str) -> Address:
         """Return an IPv4Address or IPv6Address."""
-        example = "2001:db8::1" if ":" in str(value) else "10.9.0.1"
+        example = "2001:db8::1" if ":" in text else "10.9.0.1"
         try:
-            address = ipaddress.ip_address(value)
+            return ipaddress.ip_address(text)
         except ValueError as error:
-            self.fail(f"{error}; write for instance {example}", param, ctx)
-        return address
+            raise ValueError(f"{error}; write for instance {example}") from None
 
 
-class HostName(click.ParamType):
+class HostName(Read):
     """An address, or a name for the resolver: what a host is called by."""
 
     name = "HOST"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+    def read(self, text: str) -> str:
         """Return the text as it is; what can be neither is refused before anything is opened."""
-        text = str(value)
         if wrong := not_a_name(text):
-            self.fail(
-                f"{text!r}: {wrong}; give an address (10.9.0.1, 2001:db8::1) or a name", param, ctx
+            raise ValueError(
+                f"{text!r}: {wrong}; give an address (10.9.0.1, 2001:db8::1) or a name"
             )
         return text
 
@@ -126,7 +133,7 @@ def not_a_name(text: str) -> str:
     return ""
 
 
-class Size(click.ParamType):
+class Size(Read):
     """A number of bytes; as dd has it, `64K`, `256M`, `1GiB` count in 1024s, `256MB` in 1000s."""
 
     name = "SIZE"
@@ -135,22 +142,20 @@ class Size(click.ParamType):
         self.least = least
         self.most = most
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+    def read(self, text: str) -> int:
         """Return the bytes."""
-        if isinstance(value, int):
-            return value
-        match = SIZE.fullmatch(str(value).strip())
+        match = SIZE.fullmatch(text.strip())
         if match is None:
-            self.fail(f"{value!r} is no size; write bytes, or 64K, 256M, 1G", param, ctx)
+            raise ValueError(f"{text!r} is no size; write bytes, or 64K, 256M, 1G")
         whole, decimals, unit, form = match.groups(default="")
         power = UNITS.index(unit.upper()) + 1 if unit else 0
         scaled = int(whole + decimals) * (1000 if form.lower() == "b" else 1024) ** power
         size, rest = divmod(scaled, 10 ** len(decimals))
         if rest:
-            self.fail(f"{value!r} is not a whole number of bytes", param, ctx)
+            raise ValueError(f"{text!r} is not a whole number of bytes")
         if size < self.least or (self.most is not None and size > self.most):
             most = "or more" if self.most is None else f"to {show_size(self.most)}"
-            self.fail(f"{value} is not {show_size(self.least)} {most}", param, ctx)
+            raise ValueError(f"{text} is not {show_size(self.least)} {most}")
         return size
 
 
@@ -180,16 +185,12 @@ class OutFile(click.Path):
         return path
 
 
-class Quantity(click.ParamType):
+class Quantity(Read):
     """A number with a unit; a subclass says which, in `read` and `write`."""
 
     least: Any = None
     most: Any = None
     above = False
-
-    def read(self, text: str) -> Any:
-        """Return the value of `text`.  Raises: ValueError that says what to write."""
-        raise NotImplementedError
 
     def write(self, value: Any) -> str:
         """Return a bound as it would be typed."""
@@ -199,10 +200,7 @@ class Quantity(click.ParamType):
         """Return the value; what is out of bounds is refused, with the bounds."""
         if not isinstance(value, str):
             return value
-        try:
-            found = self.read(value)
-        except ValueError as error:
-            self.fail(str(error), param, ctx)
+        found = super().convert(value, param, ctx)
         least, most = self.least, self.most
         if least is not None and (found < least or (self.above and found == least)):
             bound = self.write(least)
@@ -253,28 +251,24 @@ class Share(Quantity):
         return share(text, most=self.most)
 
 
-class Impairment(click.ParamType):
+class Impairment(Read):
     """What `--impair` says, as arguments of `Impair`."""
 
     name = "KEY=VALUE,…"
 
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> dict[str, Any]:
+    def read(self, text: str) -> dict[str, Any]:
         """Return the arguments."""
-        return value if isinstance(value, dict) else parse_impair(str(value))
+        return parse_impair(text)
 
 
-class FaultList(click.ParamType):
+class FaultList(Read):
     """What `--faults` says, as `Faults`."""
 
     name = "KEY=VALUE,…"
 
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> Faults:
+    def read(self, text: str) -> Faults:
         """Return the faults."""
-        return value if isinstance(value, Faults) else parse_faults(str(value))
+        return parse_faults(text)
 
 
 def parse_impair(text: str) -> dict[str, Any]:

@@ -12,22 +12,23 @@ from rich.markup import escape
 from e1000emu.cli.common import emit_json, report_options
 from e1000emu.cli.errors import ArgumentError, did_you_mean
 from e1000emu.cli.output import console, plain_table
+from e1000emu.cli.params import Read
 from e1000emu.registers.reference import look_up, titles
 
 Row = dict[str, Any]
 
 
-class Number(click.ParamType):
+class Number(Read):
     """An integer in C notation."""
 
     name = "VALUE"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+    def read(self, text: str) -> int:
         """Return the integer; `0x…`, `0b…` and decimal are taken."""
         try:
-            return int(str(value), 0)
+            return int(text, 0)
         except ValueError:
-            self.fail(f"{value!r} is not a number; write 0x1234 or 4660", param, ctx)
+            raise ValueError(f"{text!r} is not a number; write 0x1234 or 4660") from None
 
 
 def _place(row: Row) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from e1000emu.cli.errors import ArgumentError, did_you_mean
-from e1000emu.cli.params import Duration
+from e1000emu.cli.params import Duration, Read
 
 NAMES = ("echo", "http", "discard", "chargen", "iperf3", "dhcp")
 IPERF3_PORT = 5201
@@ -101,13 +101,11 @@ def _dhcp(entry: str, rest: str) -> Service:
     return service
 
 
-class Services(click.ParamType):
+class Services(Read):
     """What `--serve` says."""
 
     name = "NAME:PORT,…"
 
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> list[Service]:
+    def read(self, text: str) -> list[Service]:
         """Return the services, not yet started."""
-        return value if isinstance(value, list) else parse_serve(str(value))
+        return parse_serve(text)

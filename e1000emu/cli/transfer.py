@@ -17,7 +17,7 @@ import numpy as np
 from e1000emu.cli.common import emit_json, report_options
 from e1000emu.cli.errors import ArgumentError
 from e1000emu.cli.output import console, plain_table
-from e1000emu.cli.params import OUT_FILE, Duration, Rate, Share, Size
+from e1000emu.cli.params import OUT_FILE, Duration, Rate, Read, Share, Size
 from e1000emu.clock import SimulationDeadlock
 from e1000emu.errors import E1000Error
 from e1000emu.lab import pump, two_hosts
@@ -96,19 +96,17 @@ def _quartiles(values: Any) -> dict[str, float] | None:
     return {"min": float(low), "median": float(middle), "max": float(high)}
 
 
-class Setting(click.ParamType):
+class Setting(Read):
     """A sysctl and its value, `tcp_sack=0`."""
 
     name = "NAME=VALUE"
 
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[str, str]:
+    def read(self, text: str) -> tuple[str, str]:
         """Return both."""
-        name, equals, text = str(value).partition("=")
-        if not equals or not name or not text:
-            self.fail(f"{value!r} is no setting; write for instance tcp_sack=0", param, ctx)
-        return name.strip(), text.strip()
+        name, _, value = text.partition("=")
+        if not name or not value:
+            raise ValueError(f"{text!r} is no setting; write for instance tcp_sack=0")
+        return name.strip(), value.strip()
 
 
 @dataclass(frozen=True, slots=True)

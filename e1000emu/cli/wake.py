@@ -5,10 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
-import click
-
+from e1000emu.cli.params import Read
 from e1000emu.embed.qmp import QmpError, QmpWake
 
 GREETING_S = 5.0
@@ -27,20 +25,16 @@ class Wake:
         return f"{self.kind}:{self.what}"
 
 
-class WakeType(click.ParamType):
+class WakeType(Read):
     """`qmp:PATH` or `cmd:COMMAND`."""
 
     name = "qmp:PATH|cmd:COMMAND"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Wake:
+    def read(self, text: str) -> Wake:
         """Return the Wake."""
-        if isinstance(value, Wake):
-            return value
-        kind, _, what = str(value).partition(":")
+        kind, _, what = text.partition(":")
         if kind not in ("qmp", "cmd") or not what:
-            self.fail(
-                f"{value!r}; write qmp:PATH, the socket of QEMU's -qmp, or cmd:COMMAND", param, ctx
-            )
+            raise ValueError(f"{text!r}; write qmp:PATH, the socket of QEMU's -qmp, or cmd:COMMAND")
         return Wake(kind, what)
 
 
