@@ -49,9 +49,14 @@ def _axes(rows: list[dict[str, Any]], axis: Any, label: str) -> None:
         axis.set_xscale("log")
     axis.set_xticks(list(points), list(points.values()))
     axis.xaxis.minorticks_off()
-    axis.set_xlabel(rows[0]["axis"])
-    axis.set_ylabel(label)
-    axis.set_title(words(rows[0]["group"].split("[")[0]))
+    _named(axis, rows[0]["axis"], label, words(rows[0]["group"].split("[")[0]))
+
+
+def _named(axis: Any, below: str, beside: str, title: str) -> None:
+    """Give `axis` its labels, a title, a grid and a legend."""
+    axis.set_xlabel(below)
+    axis.set_ylabel(beside)
+    axis.set_title(title)
     axis.grid(alpha=0.3)
     axis.legend(fontsize="small", loc="center left", bbox_to_anchor=(1.0, 0.5))
 
@@ -67,8 +72,7 @@ def _style(number: int, points: list[dict[str, Any]]) -> dict[str, Any]:
 
 def over(rows: list[dict[str, Any]]) -> str:
     """Return a family's values over its axis."""
-    figure, axes = new_figure(1, height=4.2)
-    (axis,) = axes
+    figure, (axis,) = new_figure(1, height=4.2)
     for number, (name, points) in enumerate(lines(rows).items()):
         values = [row["value"] for row in points]
         spread = [
@@ -90,8 +94,7 @@ def over(rows: list[dict[str, Any]]) -> str:
 
 def growing(rows: list[dict[str, Any]]) -> str:
     """Return each point's cost as a multiple of the first point's; 1 throughout is flat."""
-    figure, axes = new_figure(1, height=4.2)
-    (axis,) = axes
+    figure, (axis,) = new_figure(1, height=4.2)
     for number, (name, points) in enumerate(lines(rows).items()):
         first = points[0]["value"]
         costs = [
@@ -111,8 +114,7 @@ def growing(rows: list[dict[str, Any]]) -> str:
 
 def latency(rows: list[dict[str, Any]]) -> str:
     """Return the distributions of single operations of a group's rows over one axis of time."""
-    figure, axes = new_figure(1, height=3.6)
-    (axis,) = axes
+    figure, (axis,) = new_figure(1, height=3.6)
     for number, row in enumerate(rows):
         found = row["latency_ns"]
         shares = [100 * count / found["samples"] for count in found["counts"]]
@@ -125,18 +127,14 @@ def latency(rows: list[dict[str, Any]]) -> str:
         )
         axis.axvline(found["p50"], color=f"C{number % 10}", linewidth=0.8, linestyle=":")
     axis.set_xscale("log")
-    axis.set_xlabel("CPU nanoseconds of one round trip (dotted: median)")
-    axis.set_ylabel("% of round trips in a bin")
-    axis.set_title(words(rows[0]["group"]))
-    axis.grid(alpha=0.3)
-    axis.legend(fontsize="small", loc="center left", bbox_to_anchor=(1.0, 0.5))
+    below = "CPU nanoseconds of one round trip (dotted: median)"
+    _named(axis, below, "% of round trips in a bin", words(rows[0]["group"]))
     return svg(figure)
 
 
 def layers(rows: list[dict[str, Any]]) -> str:
     """Return the shares by layer of each row that was sampled, its nanoseconds beside its name."""
-    figure, axes = new_figure(1, height=1.4 + 0.5 * len(rows))
-    (axis,) = axes
+    figure, (axis,) = new_figure(1, height=1.4 + 0.5 * len(rows))
     names: dict[str, float] = {}
     for row in rows:
         for name, ns in row["layers_ns"].items():
@@ -172,8 +170,7 @@ def layers(rows: list[dict[str, Any]]) -> str:
 
 def _whiskers(points: list[tuple[str, float, float, float]], label: str, colour: str) -> str:
     """Return named points with their spread on a logarithmic axis, the first on top."""
-    figure, axes = new_figure(1, height=0.9 + 0.26 * len(points))
-    (axis,) = axes
+    figure, (axis,) = new_figure(1, height=0.9 + 0.26 * len(points))
     at = range(len(points))[::-1]
     middle = [point[1] for point in points]
     axis.errorbar(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import email.utils
+import functools
 import html
 import mimetypes
 import os
@@ -77,14 +78,13 @@ async def chargen(conn: Any, service: Service) -> None:
 async def http(conn: Any, service: Service) -> None:
     """Serve files below the directory (or a page about this host) over HTTP/1.1, GET and HEAD,
     keep-alive."""
+    answer = functools.partial(_answer, conn, service)
     pending = b""
     buffer = memoryview(bytearray(65536))
     while True:
         while b"\r\n\r\n" not in pending:
             if len(pending) > MAX_HEADER_BYTES:
-                await _answer(
-                    conn, service, 431, "Request Header Fields Too Large", b"", close=True
-                )
+                await answer(431, "Request Header Fields Too Large", b"", close=True)
                 return
             n = await aio.sock_recv_into(conn, buffer)
             if n == 0:
@@ -96,7 +96,7 @@ async def http(conn: Any, service: Service) -> None:
         words = lines[0].split(" ")
         service.requests += 1
         if len(words) != 3 or not words[2].startswith("HTTP/1."):
-            await _answer(conn, service, 400, "Bad Request", b"bad request line\n", close=True)
+            await answer(400, "Bad Request", b"bad request line\n", close=True)
             return
         method, target, version = words
         headers = {}
@@ -104,16 +104,12 @@ async def http(conn: Any, service: Service) -> None:
             key, _, value = line.partition(":")
             headers[key.strip().lower()] = value.strip()
         if headers.get("transfer-encoding") or headers.get("content-length", "0") != "0":
-            await _answer(
-                conn, service, 413, "Content Too Large", b"no request body here\n", close=True
-            )
+            await answer(413, "Content Too Large", b"no request body here\n", close=True)
             return
         tokens = headers.get("connection", "").lower()
         close = "close" in tokens or (version == "HTTP/1.0" and "keep-alive" not in tokens)
         if method not in ("GET", "HEAD"):
-            await _answer(
-                conn, service, 501, "Not Implemented", b"only GET and HEAD\n", close=close
-            )
+            await answer(501, "Not Implemented", b"only GET and HEAD\n", close=close)
         else:
             await _resource(conn, service, method, target, close)
         if close:
@@ -121,19 +117,18 @@ async def http(conn: Any, service: Service) -> None:
 
 
 async def _resource(conn: Any, service: Service, method: str, target: str, close: bool) -> None:
+    answer = functools.partial(_answer, conn, service, close=close)
     try:
         path = urllib.parse.unquote(urllib.parse.urlsplit(target).path)
     except ValueError:  # `//[`
         path = "\0"
     if "\0" in path:
-        await _answer(conn, service, 400, "Bad Request", b"bad path\n", close=close)
+        await answer(400, "Bad Request", b"bad path\n")
         return
     if service.root is None:
         body = _about(service).encode() if path == "/" else b"not found\n"
         status = (200, "OK") if path == "/" else (404, "Not Found")
-        await _answer(
-            conn, service, *status, body, close=close, head=method == "HEAD", kind="text/html"
-        )
+        await answer(*status, body, head=method == "HEAD", kind="text/html")
         return
     root = service.root.resolve()
     try:
@@ -144,9 +139,7 @@ async def _resource(conn: Any, service: Service, method: str, target: str, close
     except (OSError, ValueError, RuntimeError):  # too long, not a name, a loop of links
         found = False
     if not found:
-        await _answer(
-            conn, service, 404, "Not Found", b"not found\n", close=close, head=method == "HEAD"
-        )
+        await answer(404, "Not Found", b"not found\n", head=method == "HEAD")
         return
     with file.open("rb") as source:
         size = file.stat().st_size

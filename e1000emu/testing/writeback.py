@@ -154,8 +154,8 @@ class SlowWriteBack:
                 self._name(which, index, due)
 
 
-class _TxStage:
-    """Lets the transmit engine run, and tells of it when its write-backs show."""
+class _Stage:
+    """What stands before an engine of the NIC."""
 
     def __init__(self, slow: SlowWriteBack, nic: Nic) -> None:
         self._slow, self._nic = slow, nic
@@ -163,6 +163,10 @@ class _TxStage:
     @property
     def busy(self) -> bool:
         return self._slow.busy
+
+
+class _TxStage(_Stage):
+    """Lets the transmit engine run, and tells of it when its write-backs show."""
 
     def run(self) -> None:
         nic, tx = self._nic, self._nic.tx
@@ -185,15 +189,8 @@ class _TxStage:
         pass
 
 
-class _RxStage:
+class _RxStage(_Stage):
     """Lets the receive engine have the descriptors that were given, and tells of frames late."""
-
-    def __init__(self, slow: SlowWriteBack, nic: Nic) -> None:
-        self._slow, self._nic = slow, nic
-
-    @property
-    def busy(self) -> bool:
-        return self._slow.busy
 
     def run(self) -> None:
         rx, tail = self._nic.rx, self._nic.regs.peek(RDT)

@@ -11,7 +11,7 @@ import struct
 import threading
 from collections import deque
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 from e1000emu.clock import ClockError, SimulationDeadlock, VirtualClock
 from e1000emu.embed.capi.build import Library, fingerprint
@@ -154,6 +154,16 @@ class ProgramTime(VirtualClock):
         return cond()
 
 
+Made = TypeVar("Made")
+
+
+def _found(made: dict[int, Made], number: int, what: str) -> Made:
+    try:
+        return made[number]
+    except KeyError:
+        raise os_error(errno.EBADF, f"there is no {what} {number}") from None
+
+
 class Hosts:
     """All that the process has made. `call` is what C calls."""
 
@@ -191,27 +201,20 @@ class Hosts:
         clock = self._clocks.get(number) if made is None else made.host.clock
         return clock if isinstance(clock, ProgramTime) else None
 
-    def _new(self) -> int:
+    def _keep(self, made: dict[int, Made], new: Made) -> int:
+        """Give something new the next number."""
         self._last += 1
+        made[self._last] = new
         return self._last
 
     def _clock(self, number: int) -> VirtualClock:
-        try:
-            return self._clocks[number]
-        except KeyError:
-            raise os_error(errno.EBADF, f"there is no clock {number}") from None
+        return _found(self._clocks, number, "clock")
 
     def _face(self, number: int) -> Face:
-        try:
-            return self._faces[number]
-        except KeyError:
-            raise os_error(errno.EBADF, f"there is no host {number}") from None
+        return _found(self._faces, number, "host")
 
     def _tun(self, number: int) -> Tun:
-        try:
-            return self._tuns[number]
-        except KeyError:
-            raise os_error(errno.EBADF, f"there is no tun {number}") from None
+        return _found(self._tuns, number, "tun")
 
     # --- time -----------------------------------------------------------------------------------
 
@@ -219,9 +222,7 @@ class Hosts:
         """Make a clock."""
         if not 0 <= start_ns < MAX_NS >> 1:
             raise os_error(errno.EINVAL, f"a start at {start_ns} ns")
-        number = self._new()
-        self._clocks[number] = VirtualClock(start_ns)
-        return number
+        return self._keep(self._clocks, VirtualClock(start_ns))
 
     def callback_clock(self, addr: int) -> int:
         """Make a clock that follows the program's."""
@@ -233,9 +234,7 @@ class Hosts:
         their_now = cast("uint64_t (*)(void *)", now)
         their_due = cast("void (*)(void *, uint64_t)", due)
         clock = ProgramTime(lambda: their_now(their_data), lambda when: their_due(their_data, when))
-        number = self._new()
-        self._clocks[number] = clock
-        return number
+        return self._keep(self._clocks, clock)
 
     def run(self, number: int) -> None:
         """Run what is due by the program's time: `call` has done so."""
@@ -276,9 +275,7 @@ class Hosts:
         """Make a host."""
         clock = self._clock(number)
         host = Host(read_text(name, "the host's name"), clock=clock)
-        made = self._new()
-        self._faces[made] = Face(host, clock.wait)
-        return made
+        return self._keep(self._faces, Face(host, clock.wait))
 
     def host_close(self, number: int) -> None:
         """Close a host with its tuns."""
@@ -311,9 +308,7 @@ class Hosts:
         """Make an interface that carries packets."""
         host = self._face(number).host
         tun = Tun(host, read_text(name, "the interface's name"), mtu or 1500)
-        made = self._new()
-        self._tuns[made] = tun
-        return made
+        return self._keep(self._tuns, tun)
 
     def tun_send(self, number: int, addr: int, size: int) -> None:
         """Give the host a packet."""
