@@ -52,32 +52,23 @@ def show_time(rtt_ns: int) -> str:
     return f"{us // 1000}.{us % 1000:03}"
 
 
+@dataclass
 class Run:
     """One run of ping: when to send, what to print, when to end."""
 
-    def __init__(
-        self,
-        pinger: Pinger,
-        *,
-        count: int | None,
-        interval_ns: int,
-        timeout_ns: int,
-        deadline_ns: int | None,
-        quiet: bool,
-        stamps: bool,
-        errors_aside: bool,
-    ) -> None:
-        self.pinger = pinger
-        self.clock = pinger.host.clock
-        self.count = count
-        self.interval_ns = interval_ns
-        self.timeout_ns = timeout_ns
-        self.deadline_ns = deadline_ns
-        self.quiet = quiet
-        self.stamps = stamps
-        self.errors_aside = errors_aside
-        self.interrupted = False
-        self.status_wanted = False
+    pinger: Pinger
+    count: int | None
+    interval_ns: int
+    timeout_ns: int
+    deadline_ns: int | None
+    quiet: bool
+    stamps: bool
+    errors_aside: bool
+    interrupted: bool = False
+    status_wanted: bool = False
+
+    def __post_init__(self) -> None:
+        self.clock = self.pinger.host.clock
         self.started_ns = self.last_ns = self.clock.now_ns()
 
     def _line(self, text: str, err: bool = False) -> None:
@@ -151,7 +142,9 @@ class Run:
             if self._may_send() and now >= send_ns:
                 self._send()
                 send_ns = now + (self.interval_ns or FLOOD_NS)
-            until = send_ns if self._may_send() else self.last_sent_ns(send_ns) + self._linger_ns()
+            until = send_ns
+            if not self._may_send():  # the last went an interval before the next would
+                until += self._linger_ns() - (self.interval_ns or FLOOD_NS)
             if self.deadline_ns is not None:
                 end = self.started_ns + self.deadline_ns
                 if now >= end:
@@ -166,10 +159,6 @@ class Run:
             while self._receive():
                 if not self.interval_ns:
                     send_ns = 0
-
-    def last_sent_ns(self, next_ns: int) -> int:
-        """When the last request went, from when the next would."""
-        return next_ns - (self.interval_ns or FLOOD_NS)
 
     def _status(self) -> None:
         counts = self.pinger.counts
