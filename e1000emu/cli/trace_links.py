@@ -7,6 +7,7 @@ from collections.abc import Callable
 from e1000emu.cli.trace_kinds import DAD_NS, Round, Scene, passing, sending
 from e1000emu.lab import add_nic, mac_address
 from e1000emu.links import pair
+from stack.api.netns import Namespace
 from stack.host import Host
 from stack.socket import AF_INET, SOCK_DGRAM, Socket
 
@@ -33,7 +34,7 @@ class Switch:
         self.sender = Socket(self.ends[0], AF_INET, SOCK_DGRAM)
 
 
-def warmed(sender: Socket, host: Host, addr: str) -> Socket:
+def warmed(sender: Socket, host: Namespace, addr: str) -> Socket:
     """Return a socket of `host` at `addr` that has had one datagram from `sender`: whoever is in
     between has learned the addresses."""
     sock = Socket(host, AF_INET, SOCK_DGRAM)
