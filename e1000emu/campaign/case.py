@@ -20,20 +20,18 @@ from e1000emu.capture import PcapngWriter
 from e1000emu.device.nic import Nic
 from e1000emu.errors import ArgumentError
 from e1000emu.lab import two_hosts
+from e1000emu.lab.hosts import counters_text
 from e1000emu.quantities import show_duration
 from e1000emu.record.recorder import Recorder
 from e1000emu.record.snapshot import save
 from e1000emu.testing.bench import Bench
 from fastpath.errors import check_type, real_number, whole_number
-from stack import proc
 from stack.host import Host
 
 T = TypeVar("T")
 HASH_DIGITS = 16
 INT64 = 1 << 63
 LATEST = 10
-COUNTERS = ("dev", "snmp", "snmp6", "netstat")
-"""Files of /proc/net whose text a digest has, for each host."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -286,8 +284,7 @@ class Case:
             registers.update(save(nic))
             end = max(end, nic.clock.now_ns())
         for host in self._hosts:
-            for name in COUNTERS:
-                counters.update(proc.read(host, name).encode())
+            counters.update(counters_text(host))
             end = max(end, host.clock.now_ns())
         return {
             "frames": frames.hexdigest()[:HASH_DIGITS],

@@ -31,6 +31,7 @@ from fastpath.errors import (
     known_words,
     whole_number,
 )
+from stack import proc
 from stack.core.drop_reason import SKB_DROP_REASON_NAMES
 from stack.host import Host
 from stack.ipv4.devinet import parse_ifaddr
@@ -52,6 +53,8 @@ CLOSED_AT_ONCE = 64
 """Hosts whose drivers sleep at the same time: with 16 to 256 the cost of a host is the same."""
 IMPAIRMENTS = sorted(signature(Impair).parameters.keys() - {"link", "clock"})
 FORWARDING = {"ip_forward": 1, "net.ipv6.conf.all.forwarding": 1}
+COUNTERS = ("dev", "snmp", "snmp6", "netstat")
+"""Files of /proc/net whose text a digest has."""
 
 
 class NicOptions(TypedDict, total=False):
@@ -221,6 +224,11 @@ def _annotate(capture: AnnotatedCapture, hosts: Sequence[Host]) -> None:
             capture.dropped_by_stack(f"{name}'s stack", packet, why, received=received)
 
         host.on_drop = dropped
+
+
+def counters_text(host: Host) -> bytes:
+    """Return what a digest has of a host's counters."""
+    return "".join(proc.read(host, name) for name in COUNTERS).encode()
 
 
 def seed_number(seed: int | str) -> int:

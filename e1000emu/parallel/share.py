@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 import msgspec
 
+from e1000emu.lab.hosts import counters_text
 from e1000emu.parallel.captures import LinkCapture, Spool
 from e1000emu.parallel.cutlink import Arrival, CutEnd, pack, unpack
 from e1000emu.parallel.domain import Domain, Rank
@@ -22,10 +23,6 @@ from e1000emu.parallel.partition import Partition
 from e1000emu.parallel.window import Report, Windows
 from e1000emu.record.snapshot import save
 from e1000emu.topology import Flat, FlatLink, Running, RunResult, TopologyLab, build
-from stack import proc
-
-COUNTERS = ("dev", "snmp", "snmp6", "netstat")
-"""Files of /proc/net whose text a digest has."""
 
 
 @dataclass(frozen=True)
@@ -182,8 +179,7 @@ class Share:
                 for nic in host.nics.values():
                     counted.update(msgspec.msgpack.encode(nic.stats.as_dict()))
                     kept.update(save(nic))
-                for name in COUNTERS:
-                    counted.update(proc.read(host, name).encode())
+                counted.update(counters_text(host))
                 counters[host.name], registers[host.name] = counted.hexdigest(), kept.hexdigest()
             domain.clock.alone = True
             if domain.running is not None:

@@ -17,7 +17,7 @@ from e1000emu.capture import PcapngWriter
 from e1000emu.clock import VirtualClock
 from e1000emu.errors import ArgumentError
 from e1000emu.lab import Lab, add_nic
-from e1000emu.lab.hosts import FORWARDING
+from e1000emu.lab.hosts import FORWARDING, counters_text
 from e1000emu.links import Capture, Impair, Switch, pair
 from e1000emu.links.base import Middleware
 from e1000emu.links.caps import link_caps
@@ -26,7 +26,6 @@ from e1000emu.links.switch import TABLE_ENTRIES
 from e1000emu.topology.entries import NO_NIC
 from e1000emu.topology.flat import Flat, FlatLink, FlatNode
 from fastpath.errors import check_callable, check_type
-from stack import proc
 from stack.core.drop_reason import drop_names
 from stack.host import Host
 
@@ -38,8 +37,6 @@ Cut = Callable[[FlatLink, int], "Link"]
 an end of `pair()` with the link's delay, rate and queue; what else the link does is done here."""
 BOOT_NS = 50_000_000
 """The longest that a driver takes to probe a NIC and bring its interface up."""
-COUNTERS = ("dev", "snmp", "snmp6", "netstat")
-"""Files of /proc/net whose text a digest has."""
 
 
 def side_seed(seed: int | str, link: FlatLink, side: int) -> int:
@@ -103,12 +100,7 @@ class TopologyLab(Lab):
 
     def digest(self) -> dict[str, str]:
         """Return a hash of each host's counters; with the time, equal runs have equal ones."""
-        return {
-            host.name: sha256(
-                "".join(proc.read(host, name) for name in COUNTERS).encode()
-            ).hexdigest()[:16]
-            for host in self
-        }
+        return {host.name: sha256(counters_text(host)).hexdigest()[:16] for host in self}
 
     def fingerprint(self) -> str:
         """Return one hash of all digests and the time."""
