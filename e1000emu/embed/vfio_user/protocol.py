@@ -216,9 +216,12 @@ def _unpack(layout: struct.Struct, payload: bytes, what: str) -> tuple[Any, ...]
     return layout.unpack_from(payload)
 
 
-def _argsz(argsz: int, payload: bytes, need: int, what: str) -> None:
-    if argsz < need:
-        raise Refused(errno.EINVAL, f"{what}: argsz {argsz} of a structure of {need} bytes")
+def _sized(layout: struct.Struct, payload: bytes, what: str) -> tuple[Any, ...]:
+    """Unpack what is behind argsz, the first field, which the client says is the size."""
+    argsz, *found = _unpack(layout, payload, what)
+    if argsz < layout.size:
+        raise Refused(errno.EINVAL, f"{what}: argsz {argsz} of a structure of {layout.size} bytes")
+    return tuple(found)
 
 
 class Version(NamedTuple):
@@ -305,8 +308,7 @@ class DmaMap(NamedTuple):
     @classmethod
     def parse(cls, payload: bytes) -> DmaMap:
         """Check and unpack.  Raises: Refused."""
-        argsz, flags, offset, iova, size = _unpack(DMA_MAP, payload, "DMA_MAP")
-        _argsz(argsz, payload, DMA_MAP.size, "DMA_MAP")
+        flags, offset, iova, size = _sized(DMA_MAP, payload, "DMA_MAP")
         known = VFIO_DMA_MAP_FLAG_READ | VFIO_DMA_MAP_FLAG_WRITE
         if not flags & known or flags & ~known:
             raise Refused(errno.EINVAL, f"DMA_MAP: flags {flags:#x} are not read, write or both")
@@ -335,8 +337,7 @@ class DmaUnmap(NamedTuple):
     @classmethod
     def parse(cls, payload: bytes) -> DmaUnmap:
         """Check and unpack.  Raises: Refused."""
-        argsz, flags, iova, size = _unpack(DMA_UNMAP, payload, "DMA_UNMAP")
-        _argsz(argsz, payload, DMA_UNMAP.size, "DMA_UNMAP")
+        flags, iova, size = _sized(DMA_UNMAP, payload, "DMA_UNMAP")
         if flags & VFIO_DMA_UNMAP_FLAG_GET_DIRTY_BITMAP:
             raise Refused(errno.ENOTSUP, "DMA_UNMAP: no log of dirty pages is kept")
         if flags & ~VFIO_DMA_UNMAP_FLAG_ALL:
@@ -397,8 +398,7 @@ class SetIrqs:
     @classmethod
     def parse(cls, payload: bytes) -> SetIrqs:
         """Check and unpack.  Raises: Refused."""
-        argsz, flags, index, start, count = _unpack(IRQ_SET, payload, "SET_IRQS")
-        _argsz(argsz, payload, IRQ_SET.size, "SET_IRQS")
+        flags, index, start, count = _sized(IRQ_SET, payload, "SET_IRQS")
         kind, action = flags & IRQ_DATA, flags & IRQ_ACTION
         if flags & ~(IRQ_DATA | IRQ_ACTION) or kind.bit_count() != 1 or action.bit_count() != 1:
             raise Refused(errno.EINVAL, f"SET_IRQS: flags {flags:#x}: one data kind, one action")
