@@ -135,11 +135,10 @@ LAST_FRAMES_NS = 20_000_000
 class Station:
     """One host on one link, with everything that must be closed in the end."""
 
-    host: Host
-    nic: Any
     clock: Any
-    link: Any
     wrapped: list[Any]
+    """The link, with what mistreats and captures its frames before it."""
+    host: Host = None  # type: ignore[assignment]  # while it is built
     clients: list[Any] = field(default_factory=list)
 
     def close(self) -> None:
@@ -150,52 +149,10 @@ class Station:
             for client in self.clients:
                 client.stop()
             self.clock.wait(lambda: False, LAST_FRAMES_NS)
-        self.host.close()
+        if self.host is not None:
+            self.host.close()
         for layer in self.wrapped:
             close_link(layer)
-
-
-def make_station(
-    clock: Any,
-    link_spec: str,
-    own: Addressing,
-    *,
-    capture: Path | None = None,
-    impair: dict[str, Any] | None = None,
-    autoneg_ns: int = 0,
-    name: str = "e1000emu",
-) -> Station:
-    """Build link, NIC, host and driver on `clock`, and bring `eth0` up with its addresses."""
-    from e1000emu.lab import add_nic
-    from e1000emu.links import Capture, Impair
-    from e1000emu.links.caps import close_link
-    from stack.host import Host
-
-    mac = own.mac(link_spec)
-    link = open_link(
-        link_spec, clock, mac=mac, addr=own.first(4), gw=own.gateway(4), autoneg_ns=autoneg_ns
-    )
-    station = Station(None, None, clock, link, [link])  # type: ignore[arg-type]
-    try:
-        if impair is not None:
-            link = Impair(link, clock=clock, **impair)
-            station.wrapped.insert(0, link)
-        if capture is not None:
-            link = Capture(link, capture, clock=clock)
-            station.wrapped.insert(0, link)
-        station.link = link
-        station.host = host = Host(name=name, clock=clock)
-        if not own.slaac:
-            no_router_advertisements(host)
-        station.nic = add_nic(host, link, mac=mac, autoneg_ns=autoneg_ns)
-        station.clients = configure(host, own)
-    except BaseException:
-        if station.host is not None:
-            station.host.close()
-        for layer in station.wrapped:
-            close_link(layer)
-        raise
-    return station
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,20 +161,41 @@ class StationOptions:
 
     link: str
     own: Addressing
-    autoneg_ns: int
-    capture: Path | None
-    impair: dict[str, Any] | None
+    autoneg_ns: int = 0
+    capture: Path | None = None
+    impair: dict[str, Any] | None = None
 
     def start(self, clock: Any) -> Station:
-        """Build the host on `clock`.  Raises: E1000Error."""
-        return make_station(
-            clock,
-            self.link,
-            self.own,
-            capture=self.capture,
-            impair=self.impair,
-            autoneg_ns=self.autoneg_ns,
+        """Build link, NIC, host and driver on `clock`, and bring `eth0` up with its addresses.
+
+        Raises: E1000Error.
+        """
+        from e1000emu.lab import add_nic
+        from e1000emu.links import Capture, Impair
+        from stack.host import Host
+
+        own, autoneg_ns = self.own, self.autoneg_ns
+        mac = own.mac(self.link)
+        link = open_link(
+            self.link, clock, mac=mac, addr=own.first(4), gw=own.gateway(4), autoneg_ns=autoneg_ns
         )
+        station = Station(clock, [link])
+        try:
+            if self.impair is not None:
+                link = Impair(link, clock=clock, **self.impair)
+                station.wrapped.insert(0, link)
+            if self.capture is not None:
+                link = Capture(link, self.capture, clock=clock)
+                station.wrapped.insert(0, link)
+            station.host = host = Host(name="e1000emu", clock=clock)
+            if not own.slaac:
+                no_router_advertisements(host)
+            add_nic(host, link, mac=mac, autoneg_ns=autoneg_ns)
+            station.clients = configure(host, own)
+        except BaseException:
+            station.close()
+            raise
+        return station
 
     @contextlib.contextmanager
     def blocking(self) -> Iterator[Station]:

@@ -15,10 +15,9 @@ import click
 
 from e1000emu.cli.addressing import Addressing, address_options
 from e1000emu.cli.common import (
+    StationOptions,
     autoneg_option,
-    blocking_clock,
     emit_event,
-    make_station,
     only_once,
     report_options,
 )
@@ -144,29 +143,22 @@ def stopped_by_sigterm() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def from_link(
-    link_spec: str, own: Addressing, autoneg_ns: int, make: Callable[[Any], Any]
-) -> Iterator[tuple[Any, str]]:
+def from_link(at: StationOptions, make: Callable[[Any], Any]) -> Iterator[tuple[Any, str]]:
     """Yield the frames of a host that we put on a link; `make(host)` opens its Sniffer."""
-    with blocking_clock(link_spec) as clock:
-        station = make_station(clock, link_spec, own, autoneg_ns=autoneg_ns)
+    with at.blocking() as station, make(station.host) as sniffer:
         try:
-            with make(station.host) as sniffer:
-                try:
-                    click.echo("listening; SIGINT or SIGTERM ends it", err=True)
-                    while True:
-                        record = sniffer.read()
-                        assert record is not None
-                        yield record, sniffer.interfaces[record.interface]
-                finally:
-                    packets, drops = sniffer.statistics()
-                    click.echo(
-                        f"{sniffer.frames} frames shown, {packets} passed the filter, "
-                        f"{drops} dropped for want of room",
-                        err=True,
-                    )
+            click.echo("listening; SIGINT or SIGTERM ends it", err=True)
+            while True:
+                record = sniffer.read()
+                assert record is not None
+                yield record, sniffer.interfaces[record.interface]
         finally:
-            station.close()
+            packets, drops = sniffer.statistics()
+            click.echo(
+                f"{sniffer.frames} frames shown, {packets} passed the filter, "
+                f"{drops} dropped for want of room",
+                err=True,
+            )
 
 
 @click.command()
@@ -242,7 +234,7 @@ def command(
     frames = (
         from_file(source, text)
         if source is not None
-        else from_link(str(link_spec), own, autoneg_ns, make)
+        else from_link(StationOptions(str(link_spec), own, autoneg_ns), make)
     )
     out: Any = None
     seen = 0

@@ -10,7 +10,7 @@ import pytest
 
 from e1000emu.cli import common
 from e1000emu.cli.addressing import Addressing, addresses_of, check_gateways
-from e1000emu.cli.common import describe, make_station
+from e1000emu.cli.common import StationOptions, describe
 from e1000emu.cli.params import not_a_host, not_a_name
 from e1000emu.cli.waiting import Wait
 from e1000emu.clock import VirtualClock
@@ -108,7 +108,7 @@ def test_a_station_of_both_families() -> None:
         tuple(map(ipaddress.ip_address, ("10.9.0.1", "2001:db8::1"))),
         tuple(map(ipaddress.ip_address, ("10.9.0.1", "2001:db8::1"))),
     )
-    station = make_station(clock, "stack:10.9.0.1/24+2001:db8::1/64", own)
+    station = StationOptions("stack:10.9.0.1/24+2001:db8::1/64", own).start(clock)
     host = station.host
     assert addresses_of(host) == ["10.9.0.2/24", "2001:db8::2/64"]
     assert [server.family for server in host.names.current.servers] == [2, 10]
@@ -124,7 +124,7 @@ def test_an_address_that_the_other_end_has_is_refused() -> None:
     clock = VirtualClock()
     own = Addressing(interfaces("2001:db8::1/64"))
     with pytest.raises(E1000Error, match="another host on the link has it"):
-        make_station(clock, "stack:2001:db8::1/64", own)
+        StationOptions("stack:2001:db8::1/64", own).start(clock)
 
 
 @pytest.mark.parametrize(
@@ -140,7 +140,7 @@ def test_nobody_answers(
 ) -> None:
     clock = VirtualClock()
     with pytest.raises(E1000Error, match=words):
-        make_station(clock, "null", Addressing(**{flag: True}))
+        StationOptions("null", Addressing(**{flag: True})).start(clock)
     assert clock.now_ns() >= 30_000_000_000
     said = capsys.readouterr()
     assert said.out == ""
@@ -159,7 +159,7 @@ def test_a_wait_that_ends_well_ends_with_a_sentence(
     add_nic(router, far, addr="2001:db8::1/64", wait=False)
     radvd = Radvd(router, "eth0")
     monkeypatch.setattr(common, "open_link", lambda *words, **how: near)
-    station = make_station(clock, "null", Addressing(slaac=True))
+    station = StationOptions("null", Addressing(slaac=True)).start(clock)
     (addr,) = addresses_of(station.host)
     said = capsys.readouterr().err.splitlines()
     assert said[0] == (

@@ -14,7 +14,7 @@ import pytest
 
 from e1000emu.capture import read_capture
 from e1000emu.cli.addressing import Addressing
-from e1000emu.cli.common import make_station
+from e1000emu.cli.common import StationOptions
 from e1000emu.cli.linkspec import LINKS, open_link
 from e1000emu.cli.plugs import Plug, nic_macs, open_links, plug_in
 from e1000emu.cli.stackhost import StackLink
@@ -126,7 +126,8 @@ def test_services_answer_and_end_with_the_link(tmp_path: Path) -> None:
     with asyncio.Runner() as runner:
         clock = AsyncioClock(runner.get_loop())
         spec = f"stack:{ADDR},serve=echo:7+http:80:{tmp_path}"
-        station = make_station(clock, spec, Addressing((ipaddress.ip_interface("10.9.0.2/24"),)))
+        own = Addressing((ipaddress.ip_interface("10.9.0.2/24"),))
+        station = StationOptions(spec, own).start(clock)
 
         async def talk() -> tuple[bytes, bytes]:
             reader, writer = await aio.open_connection(station.host, "10.9.0.1", 7)
@@ -142,7 +143,7 @@ def test_services_answer_and_end_with_the_link(tmp_path: Path) -> None:
         echoed, page = runner.run(talk())
         assert echoed == b"anybody there?"
         assert page.endswith(b"\r\n\r\nfrom the far end\n")
-        far = station.link.far
+        far = station.wrapped[0].far
         assert [(s.name, s.connections) for s in far.services] == [("echo", 1), ("http", 1)]
         station.close()
         station.close()

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from e1000emu.cli.addressing import Addressing
-from e1000emu.cli.common import make_station
+from e1000emu.cli.common import StationOptions
 from e1000emu.cli.live import human, table
 from e1000emu.cli.stackspec import parse_stack
 from e1000emu.clock import VirtualClock
@@ -172,9 +172,9 @@ def test_autonegotiation_takes_the_time_that_is_asked_for(
     """In virtual time: it is what a command waits for on a real clock, less its own work."""
     clock = VirtualClock()
     own = Addressing(parse_stack("stack:10.9.0.2/24").addrs)
-    station = make_station(clock, "stack:10.9.0.1/24", own, autoneg_ns=autoneg_ms * MS)
+    station = StationOptions("stack:10.9.0.1/24", own, autoneg_ms * MS).start(clock)
     assert least_ms * MS <= clock.now_ns() < most_ms * MS
-    assert station.nic.link_up
+    assert station.host.nics["eth0"].link_up
     station.close()
 
 
