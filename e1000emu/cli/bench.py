@@ -129,6 +129,20 @@ def extremes(values: list[float]) -> tuple[float, float]:
     return min(values), max(values)
 
 
+def growth_cells(growth: dict[str, Any], to: str) -> list[str]:
+    """Return what is told of how a cost grows; `to` stands between the lowest and the highest."""
+    low, high = growth["slope_rounds"]
+    return [
+        words(growth["name"]),
+        size_words(growth["first"]),
+        size_words(growth["last"]),
+        f"{growth['slope']:.2f}",
+        f"{low:.2f}{to}{high:.2f}",
+        f"{growth['peer_slope']:.2f}" if growth["peer_slope"] else "",
+        f"{growth['bound']:.1f}" if growth["bound"] else "",
+    ]
+
+
 def growth_table(found: list[dict[str, Any]]) -> Table:
     """Return the table of how costs grow. It fits 80 columns."""
     right = ("slope", "of rounds", "peer", "bound")
@@ -139,17 +153,7 @@ def growth_table(found: list[dict[str, Any]]) -> Table:
         "the peer's growth"
     )
     for growth in found:
-        low, high = growth["slope_rounds"]
-        table.add_row(
-            words(growth["name"]),
-            size_words(growth["first"]),
-            size_words(growth["last"]),
-            f"{growth['slope']:.2f}",
-            f"{low:.2f}…{high:.2f}",
-            f"{growth['peer_slope']:.2f}" if growth["peer_slope"] else "",
-            f"{growth['bound']:.1f}" if growth["bound"] else "",
-            "GROWS" if growth["grows"] else "",
-        )
+        table.add_row(*growth_cells(growth, "…"), "GROWS" if growth["grows"] else "")
     return table
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import e1000emu.cli.bench_figures as figures
-from e1000emu.cli.bench import size_words, words
+from e1000emu.cli.bench import growth_cells, words
 from e1000emu.cli.bench_compare import Comparison
 
 STYLE = """
@@ -156,16 +156,7 @@ def _growth(rows: list[dict[str, Any]], growths: list[dict[str, Any]]) -> list[s
     cells = [
         (
             "grows" if growth["grows"] else "peer" if growth["is_peer"] else "",
-            [
-                words(growth["name"]),
-                size_words(growth["first"]),
-                size_words(growth["last"]),
-                f"{growth['slope']:.2f}",
-                "{:.2f} … {:.2f}".format(*growth["slope_rounds"]),
-                f"{growth['peer_slope']:.2f}" if growth["peer_slope"] else "",
-                f"{growth['bound']:.1f}" if growth["bound"] else "",
-                "grows" if growth["grows"] else "",
-            ],
+            [*growth_cells(growth, " … "), "grows" if growth["grows"] else ""],
         )
         for growth in growths
     ]
