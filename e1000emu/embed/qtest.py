@@ -24,7 +24,6 @@ import subprocess
 import tempfile
 import weakref
 from collections.abc import Callable, Sequence
-from types import TracebackType
 from typing import TYPE_CHECKING
 
 from e1000emu.errors import E1000Error
@@ -484,11 +483,8 @@ class QtestMachine:
             self._route_interrupts()
             self._watch()
             poll_ns = None if self._reading else STEP_NS
-            self.link: QemuStream | QemuDgram = (
-                QemuStream(wire, clock, poll_ns=poll_ns)
-                if framing == "stream"
-                else QemuDgram(wire, clock, poll_ns=poll_ns)
-            )
+            far_end: type[QemuStream | QemuDgram] = QemuStream if framing == "stream" else QemuDgram
+            self.link: QemuStream | QemuDgram = far_end(wire, clock, poll_ns=poll_ns)
         except BaseException:
             wire.close()
             self.close()
@@ -500,12 +496,7 @@ class QtestMachine:
     def __enter__(self) -> QtestMachine:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exc: object) -> None:
         self.close()
 
     def _last_words(self) -> str:
@@ -558,9 +549,7 @@ class QtestMachine:
         )
 
     def _step(self, interval_ns: int, seen: int) -> None:
-        if self._closed:
-            return
-        if self.qtest.gone:
+        if self._closed or self.qtest.gone:
             return
         idle = self.qtest.commands == seen
         self._step_later(min(2 * interval_ns, IDLE_STEP_NS) if idle else STEP_NS)
