@@ -174,23 +174,14 @@ def outcome_of(
     case: Case, source: str, answer: Answer, *, worker: str = "", again: bool = False
 ) -> Outcome:
     """Return what is kept of a case that ran; `source` is the hash of its function's file."""
+    fields = msgspec.structs.asdict(answer) | {"status": Status(answer.status)}
     return Outcome(
         key=key(case, source),
         number=case.number,
         values=labels(case),
-        status=Status(answer.status),
-        digest=answer.digest,
-        figures=answer.figures,
-        text=answer.text,
-        signal=answer.signal,
-        told=answer.told,
-        output=answer.output,
-        steps=answer.steps,
-        seconds=answer.seconds,
-        cpu_seconds=answer.cpu_seconds,
-        memory_bytes=answer.memory_bytes,
         worker=worker,
         again=again,
+        **fields,
     )
 
 
