@@ -25,9 +25,12 @@ import pickle
 import resource
 import select
 import signal
+import subprocess
 import sys
 import time
 import traceback
+from collections.abc import Callable
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from types import ModuleType
@@ -143,26 +146,31 @@ def load(target: Target) -> Any:
                 f"{path} is missing here, or another; put the same file on each machine, "
                 "or install the package that has it"
             )
-        private = f"campaign_{target.sha256[:16]}"
-        found = sys.modules.get(private)
-        if found is None:
-            spec = importlib.util.spec_from_file_location(private, path)
-            assert spec is not None
-            assert spec.loader is not None
-            sys.modules[private] = found = importlib.util.module_from_spec(spec)
-            sys.path.insert(0, str(path.parent))
-            try:
-                spec.loader.exec_module(found)
-            except BaseException:
-                del sys.modules[private]
-                raise
-            if target.module == "__main__":
-                sys.modules["__main__"] = found  # values of its classes are unpickled by that name
-        module = found
+        module = import_file(path, target.sha256)
+        if target.module == "__main__":
+            sys.modules["__main__"] = module  # values of its classes are unpickled by that name
     value: Any = module
     for part in target.name.split("."):
         value = getattr(value, part)
     return value
+
+
+def import_file(path: Path, digest: str) -> ModuleType:
+    """Import a case file, whose SHA-256 is `digest`, under a name that no other file has."""
+    name = f"campaign_{digest[:16]}"
+    found = sys.modules.get(name)
+    if found is None:
+        spec = importlib.util.spec_from_file_location(name, path)
+        assert spec is not None
+        assert spec.loader is not None
+        sys.modules[name] = found = importlib.util.module_from_spec(spec)
+        sys.path.insert(0, str(path.parent))
+        try:
+            spec.loader.exec_module(found)
+        except BaseException:
+            del sys.modules[name]
+            raise
+    return found
 
 
 def _same(path: Path, target: Target) -> bool:
@@ -231,8 +239,10 @@ def _utf8(text: str) -> str:
     return text.encode(errors="backslashreplace").decode()
 
 
-def _child(function: Any, request: Request, found: int, output: int) -> None:
-    """Run the case and leave the answer in file `found`."""
+def _child(function: Any, request: Request, found: int, output: int, pipes: list[int]) -> None:
+    """Run the case, without `pipes`, and leave the answer in file `found`."""
+    for fd in pipes:
+        os.close(fd)
     os.setpgid(0, 0)
     for number in STOPS:
         if signal.getsignal(number) is not signal.SIG_IGN:
@@ -262,9 +272,9 @@ def _child(function: Any, request: Request, found: int, output: int) -> None:
     os.write(found, msgspec.msgpack.encode(answer))
 
 
-def _fork(function: Any, request: Request, found: int, output: int, pipes: list[int]) -> int:
-    """Return the process that runs the case, which has none of `pipes`."""
-    server = os.getpid()
+def fork(work: Callable[[], None]) -> int:
+    """Return a process that does `work` and is killed with this one."""
+    parent = os.getpid()
     sys.stdout.flush()
     sys.stderr.flush()
     child = os.fork()
@@ -273,10 +283,8 @@ def _fork(function: Any, request: Request, found: int, output: int, pipes: list[
     code = 70
     try:
         prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() == server:  # it may have gone before
-            for fd in pipes:
-                os.close(fd)
-            _child(function, request, found, output)
+        if os.getppid() == parent:  # it may have gone before
+            work()
             code = 0
     except BaseException:
         traceback.print_exc()
@@ -318,7 +326,7 @@ def run(function: Any, request: Request, parent: int, answers: int) -> Answer:
     found = os.memfd_create("answer")
     reader, writer = os.pipe()
     begun = time.monotonic()
-    child = _fork(function, request, found, writer, [parent, answers, reader])
+    child = fork(partial(_child, function, request, found, writer, [parent, answers, reader]))
     os.close(writer)
     tail = _Tail(reader)
     watch = os.pidfd_open(child)
@@ -381,9 +389,8 @@ def _answer(found: int, status: int, late: bool) -> Answer:
     if late:
         return Answer("timeout", text="the case took longer than its limit")
     if os.WIFSIGNALED(status):
-        name = signal.Signals(os.WTERMSIG(status)).name
-        why = "; is the machine out of memory?" if name == "SIGKILL" else ""
-        return Answer("crashed", signal=name, text=f"the process ended by {name}{why}")
+        name, why = killed_by(status)
+        return Answer("crashed", signal=name, text=f"the process ended by {why}")
     size = os.fstat(found).st_size
     try:
         answer: Answer = msgspec.msgpack.decode(os.pread(found, size, 0), type=Answer)
@@ -391,6 +398,22 @@ def _answer(found: int, status: int, late: bool) -> Answer:
         code = os.waitstatus_to_exitcode(status)
         return Answer("crashed", text=f"the process left without a result (exit status {code})")
     return answer
+
+
+def killed_by(status: int) -> tuple[str, str]:
+    """Return the signal that ended a process, and what to say of it."""
+    name = signal.Signals(os.WTERMSIG(status)).name
+    return name, f"{name}; is the machine out of memory?" if name == "SIGKILL" else name
+
+
+def start(module: str) -> subprocess.Popen[bytes]:
+    """Start the `main` of a module of ours, which takes requests over a pipe."""
+    return subprocess.Popen(
+        [sys.executable, "-P", "-c", f"from {module} import main; main()"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path))},
+    )
 
 
 def end_by_signals() -> None:
@@ -401,15 +424,21 @@ def end_by_signals() -> None:
             signal.signal(number, lambda *_: sys.exit(1))
 
 
-def main() -> None:
-    """Serve requests from standard input until it ends."""
+def requests_and_answers(*, buffering: int = -1) -> tuple[IO[bytes], IO[bytes]]:
+    """Return the pipes of `start`; what is printed by imports and programs is no answer."""
     end_by_signals()
-    prctl(PR_SET_CHILD_SUBREAPER, 1)
-    requests = os.fdopen(os.dup(0), "rb")
+    requests = os.fdopen(os.dup(0), "rb", buffering)
     answers = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # what an import prints is no answer
+    os.dup2(2, 1)
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)
+    return requests, answers
+
+
+def main() -> None:
+    """Serve requests from standard input until it ends."""
+    prctl(PR_SET_CHILD_SUBREAPER, 1)
+    requests, answers = requests_and_answers()
     functions: dict[Target, Any] = {}
     with contextlib.suppress(EOFError, BrokenPipeError):
         while True:

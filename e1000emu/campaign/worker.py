@@ -6,7 +6,6 @@ import atexit
 import os
 import socket
 import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -19,7 +18,7 @@ from typing import NamedTuple
 import msgspec
 
 from e1000emu.campaign.case import Limits
-from e1000emu.campaign.forkserver import Answer, Request, Target, receive, send
+from e1000emu.campaign.forkserver import Answer, Request, Target, receive, send, start
 from e1000emu.campaign.results import program
 from e1000emu.record.recording import Reader, RecordingError, describe
 
@@ -65,16 +64,6 @@ def name() -> str:
     return f"{socket.gethostname()}:{os.getpid()}"
 
 
-def _start() -> subprocess.Popen[bytes]:
-    # Not by `multiprocessing`: workers of Dask are daemons, which may not have children.
-    return subprocess.Popen(
-        [sys.executable, "-P", "-c", "from e1000emu.campaign.forkserver import main; main()"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path))},
-    )
-
-
 def _end(server: subprocess.Popen[bytes]) -> None:
     """Close a server's pipe: it kills what runs, and ends."""
     assert server.stdin is not None
@@ -109,7 +98,8 @@ def _take(key: Key) -> subprocess.Popen[bytes]:
             _, server = _idle.pop()
             if server.poll() is None:
                 return server
-    return _start()
+    # Not by `multiprocessing`: workers of Dask are daemons, which may not have children.
+    return start("e1000emu.campaign.forkserver")
 
 
 def run_case(

@@ -4,8 +4,6 @@ what came of it."""
 from __future__ import annotations
 
 import importlib
-import importlib.util
-import sys
 from hashlib import sha256
 from pathlib import Path
 from types import ModuleType
@@ -14,6 +12,7 @@ from typing import Any
 import click
 
 from e1000emu.campaign.case import Campaign
+from e1000emu.campaign.forkserver import import_file
 from e1000emu.campaign.report import Report, replay
 from e1000emu.campaign.results import Outcome, Status, read
 from e1000emu.campaign.run import run, target_of
@@ -52,17 +51,7 @@ def _module(path: Path) -> ModuleType:
     """Import a file under the name that the workers give it too."""
     if path.parent == BUILTIN:
         return importlib.import_module(f"e1000emu.campaign.builtin.{path.stem}")
-    name = f"campaign_{sha256(path.read_bytes()).hexdigest()[:16]}"
-    if name in sys.modules:
-        return sys.modules[name]
-    spec = importlib.util.spec_from_file_location(name, path.resolve())
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    sys.path.insert(0, str(path.resolve().parent))
-    spec.loader.exec_module(module)
-    return module
+    return import_file(path.resolve(), sha256(path.read_bytes()).hexdigest())
 
 
 def load(given: str) -> Campaign:

@@ -6,8 +6,6 @@ import contextlib
 import os
 import pickle
 import signal
-import subprocess
-import sys
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
@@ -18,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from e1000emu.campaign.forkserver import find, receive, send
+from e1000emu.campaign.forkserver import find, receive, send, start
 from e1000emu.errors import E1000Error
 from e1000emu.parallel.captures import merge
 from e1000emu.parallel.mpi import run, world
@@ -207,12 +205,7 @@ def alone(request: Request, simulation: Simulation, found: Partition) -> Answer:
 
 def supervised(request: Request) -> Answer:
     """Run it in processes of a supervisor, which ends with all of them when this process ends."""
-    with subprocess.Popen(
-        [sys.executable, "-P", "-c", "from e1000emu.parallel.supervisor import main; main()"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path))},
-    ) as supervisor:
+    with start("e1000emu.parallel.supervisor") as supervisor:
         assert supervisor.stdin is not None
         assert supervisor.stdout is not None
         try:

@@ -15,10 +15,11 @@ import select
 import signal
 import sys
 import traceback
+from functools import partial
 
 import msgspec
 
-from e1000emu.campaign.forkserver import PR_SET_PDEATHSIG, end_by_signals, prctl, receive, send
+from e1000emu.campaign.forkserver import fork, killed_by, receive, requests_and_answers, send
 from e1000emu.parallel.partition import partition
 from e1000emu.parallel.request import Failed, Request, attempt, place, prepare
 from e1000emu.parallel.share import Done
@@ -51,36 +52,21 @@ class _Run:
 
     def fork(self, rank: int) -> None:
         """Start the process of a rank."""
-        parent = os.getpid()
-        sys.stdout.flush()
-        sys.stderr.flush()
-        child = os.fork()
-        if child:
-            self.children[os.pidfd_open(child)] = child, rank
-            return
-        code = 70
-        try:
-            prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-            if os.getppid() == parent:  # it may have gone before
-                data = msgspec.msgpack.encode(self.rank(rank))
-                with open(self.results[rank], "wb") as file:
-                    file.write(data)
-                sys.stdout.flush()
-                sys.stderr.flush()
-                code = 0
-        except BaseException:
-            traceback.print_exc()
-        finally:
-            os._exit(code)
+        child = fork(partial(self.rank, rank))
+        self.children[os.pidfd_open(child)] = child, rank
 
-    def rank(self, number: int) -> Done | Failed:
-        """Run a rank, in its own process."""
+    def rank(self, number: int) -> None:
+        """Run a rank, in its own process, and leave what came of it."""
 
         def note(due_ns: int) -> None:
             self.clocks[8 * number : 8 * number + 8] = due_ns.to_bytes(8, "little")
 
         end = Endpoint(self.shared, number)
-        return attempt(self.request, self.simulation, self.partition, number, end, note)
+        made = attempt(self.request, self.simulation, self.partition, number, end, note)
+        with open(self.results[number], "wb") as file:
+            file.write(msgspec.msgpack.encode(made))
+        sys.stdout.flush()
+        sys.stderr.flush()
 
     def wait(self, caller: int) -> Answer:
         """Wait for all ranks, or for the first that fails.  Raises: EOFError, `caller` closes."""
@@ -106,9 +92,7 @@ class _Run:
             return msgspec.msgpack.decode(data, type=Done | Failed)
         why = f"ended with exit status {os.waitstatus_to_exitcode(status)}"
         if os.WIFSIGNALED(status):
-            name = signal.Signals(os.WTERMSIG(status)).name
-            hint = "; is the machine out of memory?" if name == "SIGKILL" else ""
-            why = f"ended by {name}{hint}"
+            why = f"ended by {killed_by(status)[1]}"
         due = int.from_bytes(self.clocks[8 * rank : 8 * rank + 8], "little")
         at = "" if due == NEVER_NS else f" at about {show_duration(due)}"
         return Failed(f"{place(self.simulation, self.partition, rank)}{at}: {why}")
@@ -144,12 +128,7 @@ def serve(request: Request, caller: int) -> Answer:
 
 def main() -> None:
     """Serve one request from standard input."""
-    end_by_signals()
-    requests = os.fdopen(os.dup(0), "rb", buffering=0)
-    answers = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # what programs print is no answer
-    null = os.open(os.devnull, os.O_RDONLY)
-    os.dup2(null, 0)
+    requests, answers = requests_and_answers(buffering=0)
     with contextlib.suppress(EOFError, BrokenPipeError):
         request = receive(requests, Request)
         send(answers, serve(request, requests.fileno()))
