@@ -360,17 +360,36 @@ class TcpNet:
     def socket(self, host: Host) -> Sock:
         return Sock(self, host)
 
-    def pair(self, port: int = 80, **options: Any) -> tuple[Sock, Sock]:
+    def listening(self, backlog: int = 8, *, port: int = 80) -> Sock:
+        """A listener of b."""
+        sock = self.socket(self.b)
+        sock.bind(port)
+        sock.listen(backlog)
+        return sock
+
+    def client(self, port: int = 80) -> Sock:
+        """A socket of a that connects to b."""
+        sock = self.socket(self.a)
+        sock.connect(self.peer_addr, port)
+        return sock
+
+    def pair(self, port: int = 80) -> tuple[Sock, Sock]:
         """A connection from a to b: (client, server); the listener is gone afterwards."""
-        listener = self.socket(self.b)
-        listener.bind(port)
-        listener.listen(8)
-        client = self.socket(self.a)
-        client.connect(self.peer_addr, port)
+        listener = self.listening(port=port)
+        client = self.client(port)
         assert self.run_until(lambda: listener.readable and client.state == "ESTABLISHED", 200 * S)
         server = listener.accept()
         listener.close()
         return client, server
+
+    def finish(self, *socks: Sock) -> None:
+        """Close on a wire without faults, and let the ends go through TIME_WAIT."""
+        self.filter = None
+        self.loss = self.duplicate = self.reorder = 0
+        for sock in socks:
+            if sock.sk.sk_mem is not None:
+                sock.close()
+        self.run(2000 * S)
 
 
 class Sock:

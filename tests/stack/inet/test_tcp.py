@@ -213,8 +213,7 @@ def test_linger_gives_up_after_its_time() -> None:
 
 def test_connection_refused() -> None:
     with TcpNet() as net:
-        client = net.socket(net.a)
-        client.connect(B, 81)
+        client = net.client(81)
         net.run(20 * MS)
         assert client.state == "CLOSE"
         assert client.sk.sk_err == errno.ECONNREFUSED
@@ -226,9 +225,7 @@ def test_connection_refused() -> None:
 def test_backlog_limits_the_accept_queue() -> None:
     """More than backlog + 1 children are not made; the other SYNs are answered later."""
     with TcpNet(sysctl={"tcp_syncookies": 0}) as net:
-        listener = net.socket(net.b)
-        listener.bind(80)
-        listener.listen(2)
+        listener = net.listening(2)
         clients = [net.socket(net.a) for _ in range(5)]
         for client in clients:
             client.connect(B, 80)
@@ -251,11 +248,8 @@ def test_backlog_limits_the_accept_queue() -> None:
 
 def test_closing_a_listener_resets_what_waits() -> None:
     with TcpNet() as net:
-        listener = net.socket(net.b)
-        listener.bind(80)
-        listener.listen(5)
-        client = net.socket(net.a)
-        client.connect(B, 80)
+        listener = net.listening(5)
+        client = net.client()
         net.run(50 * MS)
         assert client.state == "ESTABLISHED"
         listener.close()
@@ -291,9 +285,7 @@ def test_bind_conflicts() -> None:
 
 def test_ports_of_connects_differ() -> None:
     with TcpNet() as net:
-        listener = net.socket(net.b)
-        listener.bind(80)
-        listener.listen(64)
+        listener = net.listening(64)
         clients = [net.socket(net.a) for _ in range(20)]
         for client in clients:
             client.connect(B, 80)
@@ -307,9 +299,7 @@ def test_ports_of_connects_differ() -> None:
 
 def test_out_of_ports() -> None:
     with TcpNet(sysctl={"ip_local_port_range": (5000, 5003)}) as net:
-        listener = net.socket(net.b)
-        listener.bind(80)
-        listener.listen(64)
+        listener = net.listening(64)
         clients = [net.socket(net.a) for _ in range(4)]
         for client in clients:
             client.connect(B, 80)
@@ -502,8 +492,7 @@ def test_maxseg_bounds_both_ends() -> None:
         listener.setsockopt(opt.TCP_MAXSEG, 600)
         listener.bind(80)
         listener.listen(1)
-        client = net.socket(net.a)
-        client.connect(B, 80)
+        client = net.client()
         net.run(50 * MS)
         server = listener.accept()
         assert net.log[1].opt(2) == (600).to_bytes(2, "big")
@@ -631,8 +620,7 @@ def test_defer_accept_waits_for_data() -> None:
         listener.setsockopt(opt.TCP_DEFER_ACCEPT, 10)
         listener.bind(80)
         listener.listen(5)
-        client = net.socket(net.a)
-        client.connect(B, 80)
+        client = net.client()
         net.run(100 * MS)
         assert client.state == "ESTABLISHED"
         assert not listener.readable
@@ -650,8 +638,7 @@ def test_save_syn_keeps_the_headers() -> None:
         listener.setsockopt(opt.TCP_SAVE_SYN, 1)
         listener.bind(80)
         listener.listen(5)
-        client = net.socket(net.a)
-        client.connect(B, 80)
+        client = net.client()
         net.run(100 * MS)
         server = listener.accept()
         syn = server.getsockopt(opt.TCP_SAVED_SYN)
@@ -672,9 +659,7 @@ def test_disconnect_and_connect_again() -> None:
         net.run(20 * MS)
         assert server.state == "CLOSE"
         client.sk.sk_err = 0
-        listener = net.socket(net.b)
-        listener.bind(81)
-        listener.listen(1)
+        listener = net.listening(1, port=81)
         client.connect(B, 81)
         net.run(50 * MS)
         again = listener.accept()
@@ -686,12 +671,9 @@ def test_disconnect_and_connect_again() -> None:
 def test_time_wait_takes_a_new_connection() -> None:
     """RFC 6191: with timestamps a SYN may begin a new incarnation during TIME_WAIT."""
     with TcpNet(sysctl={"ip_local_port_range": (4000, 4000), "tcp_tw_reuse": 1}) as net:
-        listener = net.socket(net.b)
-        listener.bind(80)
-        listener.listen(5)
+        listener = net.listening(5)
         for round_ in range(3):
-            client = net.socket(net.a)
-            client.connect(B, 80)
+            client = net.client()
             net.run(50 * MS)
             server = listener.accept()
             client.send(b"%d" % round_)
@@ -725,12 +707,9 @@ def test_time_wait_forbids_reuse_without_the_sysctl() -> None:
 def test_server_side_time_wait_takes_a_syn() -> None:
     """The passive side closed first: its TIME_WAIT must not keep the client out for a minute."""
     with TcpNet(sysctl={"ip_local_port_range": (4000, 4000)}) as net:
-        listener = net.socket(net.b)
-        listener.bind(80)
-        listener.listen(5)
+        listener = net.listening(5)
         for _ in range(2):
-            client = net.socket(net.a)
-            client.connect(B, 80)
+            client = net.client()
             net.run(50 * MS)
             server = listener.accept()
             server.close()
@@ -739,8 +718,7 @@ def test_server_side_time_wait_takes_a_syn() -> None:
             net.run(1500 * MS)
             assert len(net.b.tcp_hashinfo.ehash) == 1
             assert not net.a.tcp_hashinfo.ehash
-        listener.close()
-        net.run(100 * S)
+        net.finish(listener)
 
 
 def test_time_wait_bucket_limit() -> None:
@@ -826,9 +804,7 @@ def test_syn_flood_is_answered_by_cookies_and_leaves_nothing() -> None:
     from tests.stack.inet.tcpnet import A, build_segment
 
     with TcpNet() as net:
-        listener = net.socket(net.b)
-        listener.bind(80)
-        listener.listen(16)
+        listener = net.listening(16)
         for port in range(1000, 1100):
             net.inject(build_segment(A, port, 80, port, 0, SYN))
             net.run(100_000)
@@ -881,8 +857,7 @@ def test_sndbuf_and_rcvbuf_lock() -> None:
         listener.sk.sk_flags |= 1 << 19  # SOCK_RCVBUF_LOCK
         listener.bind(80)
         listener.listen(1)
-        client = net.socket(net.a)
-        client.connect(B, 80)
+        client = net.client()
         net.run(50 * MS)
         server = listener.accept()
         data = pattern(200_000)

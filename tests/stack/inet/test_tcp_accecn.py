@@ -78,14 +78,6 @@ def accurate(**more: Any) -> TcpNet:
     return TcpNet(sysctl=sysctl, **more)
 
 
-def finish(net: TcpNet, *socks: Sock) -> None:
-    """Close, and let the ends go through TIME_WAIT."""
-    for sock in socks:
-        sock.close()
-    net.filter = None
-    net.run(200 * S)
-
-
 # --- the handshake ------------------------------------------------------------------------
 
 ASKS = {0: 0b000, 1: 0b011, 2: 0b000, 3: 0b111, 4: 0b011, 5: 0b000}
@@ -111,7 +103,7 @@ def test_the_handshake_agrees_as_the_sysctls_say(client: int, server: int, cooki
         assert transfer(net, a, b, bytes(30_000)) == bytes(30_000)
         marks = {s.tos & 3 for s in net.log if not s.flags & SYN}
         assert marks == {ACCECN: {ECT_0}, RFC3168: {0, ECT_0}, 0: {0}}[mode]
-        finish(net, a, b)
+        net.finish(a, b)
 
 
 @pytest.mark.parametrize("came", range(4))
@@ -122,7 +114,7 @@ def test_the_synack_tells_how_the_syn_came(came: int) -> None:
         a, b = net.pair()
         assert ace(net.log[1]) == (0b010, 0b011, 0b100, 0b110)[came]
         assert a.sk.ecn_flags & MODES == b.sk.ecn_flags & MODES == ACCECN
-        finish(net, a, b)
+        net.finish(a, b)
 
 
 @pytest.mark.parametrize("came", range(4))
@@ -142,7 +134,7 @@ def test_the_last_ack_tells_how_the_synack_came(came: int, fallback: int) -> Non
         }
         # The client counts the mark, for its own SYN came as it was sent.
         assert a.sk.received_ce == (came == CE)
-        finish(net, a, b)
+        net.finish(a, b)
 
 
 @pytest.mark.parametrize(
@@ -155,7 +147,7 @@ def test_the_client_falls_back_as_the_synack_says(field: int, mode: int) -> None
         net.filter = lambda s: with_ace(s, field) if is_synack(s) else True
         a, b = net.pair()
         assert a.sk.ecn_flags & MODES == mode
-        finish(net, a, b)
+        net.finish(a, b)
 
 
 @pytest.mark.parametrize(
@@ -168,7 +160,7 @@ def test_the_server_reads_later_kinds_of_syns_as_accurate_ecn(field: int, mode: 
         net.filter = lambda s: with_ace(s, field) if is_syn(s) else True
         a, b = net.pair()
         assert b.sk.ecn_flags & MODES == mode
-        finish(net, a, b)
+        net.finish(a, b)
 
 
 def test_a_last_ack_without_ace_shows_that_the_path_clears_it() -> None:
@@ -176,7 +168,7 @@ def test_a_last_ack_without_ace_shows_that_the_path_clears_it() -> None:
         net.filter = lambda s: with_ace(s, 0) if s.src == A and not is_syn(s) else True
         a, b = net.pair()
         assert b.sk.accecn_fail_mode == ACE_FAIL_RECV
-        finish(net, a, b)
+        net.finish(a, b)
 
 
 @pytest.mark.parametrize("zeroed", [A, B])
@@ -192,7 +184,7 @@ def test_zeroed_options_are_found_out(zeroed: int) -> None:
         if deceived is a:
             assert a.sk.accecn_fail_mode == OPT_FAIL_RECV
             assert a.sk.delivered_e0_bytes == 0
-        finish(net, a, b)
+        net.finish(a, b)
 
 
 def test_both_open_at_once() -> None:
@@ -207,7 +199,7 @@ def test_both_open_at_once() -> None:
         assert a.sk.ecn_flags & MODES == b.sk.ecn_flags & MODES == ACCECN
         assert {ace(s) for s in net.log if is_synack(s)} == {0b010}
         assert all(s.opt(ACCECN1) is not None for s in net.log if is_synack(s))
-        finish(net, a, b)
+        net.finish(a, b)
 
 
 # --- counting -----------------------------------------------------------------------------
@@ -265,7 +257,7 @@ def test_both_ends_count_the_same_marks(
         assert not a.sk.total_retrans
         # Every segment told what its sender had counted by then: the last one, all.
         assert ace([s for s in net.log if s.src == B][-1]) == (5 + marked) % 8
-        finish(net, a, b)
+        net.finish(a, b)
 
 
 def test_all_segments_of_a_super_packet_keep_the_ace_field() -> None:
@@ -285,7 +277,7 @@ def test_all_segments_of_a_super_packet_keep_the_ace_field() -> None:
         assert fields == {6}
         bursts = [s.time_ns for s in net.log[start:] if s.src == A and s.payload]
         assert len(set(bursts)) < len(bursts), "some left together"
-        finish(net, a, b)
+        net.finish(a, b)
 
 
 def predicted(tcp_ecn: int) -> tuple[int, int]:
@@ -304,7 +296,7 @@ def predicted(tcp_ecn: int) -> tuple[int, int]:
         transfer(net, a, b, bytes(2_000_000), close=False)
         assert a.sk.delivered_ce == b.sk.received_ce
         found = int(a.host.mib.linux.TCPHPAcks), int(a.sk.delivered_ce)
-        finish(net, a, b)
+        net.finish(a, b)
         return found
 
 
@@ -332,7 +324,7 @@ def test_the_state_is_cwr_and_no_cwr_flag_is_queued() -> None:
             states.add(a.sk.icsk_ca_state)
             assert not a.sk.ecn_flags & 2, "TCP_ECN_QUEUE_CWR"
         assert TCP_CA_CWR in states
-        finish(net, a, b)
+        net.finish(a, b)
 
 
 def test_a_changed_codepoint_is_acknowledged_at_once_and_twice_with_counts() -> None:
@@ -354,7 +346,7 @@ def test_a_changed_codepoint_is_acknowledged_at_once_and_twice_with_counts() -> 
         with_option = [s.opt(ACCECN1) is not None for s in net.log[start:] if s.src == B]
         assert with_option[0]
         assert not with_option[-1]
-        finish(net, a, b)
+        net.finish(a, b)
 
 
 def test_the_beacon_sends_an_option_some_times_in_a_round_trip() -> None:
@@ -366,7 +358,7 @@ def test_the_beacon_sends_an_option_some_times_in_a_round_trip() -> None:
             start = len(net.log)
             transfer(net, a, b, bytes(1_000_000), close=False)
             found = sum(s.opt(ACCECN1) is not None for s in net.log[start:] if s.src == B)
-            finish(net, a, b)
+            net.finish(a, b)
             return found
 
     assert options(0) <= options(1) < options(3)
@@ -382,7 +374,7 @@ def test_sack_blocks_and_the_option_share_the_header() -> None:
         assert both
         assert all(len(s.options) <= 40 for s in net.log)
         assert info(a)["d0"] == info(b)["r0"] >= 400_000
-        finish(net, a, b)
+        net.finish(a, b)
 
 
 @pytest.mark.parametrize("lost", ["syn", "synack"])
@@ -394,7 +386,7 @@ def test_a_lost_handshake_segment_goes_again(lost: str) -> None:
         a, b = net.pair()
         assert a.sk.ecn_flags & MODES == b.sk.ecn_flags & MODES
         assert transfer(net, a, b, bytes(3000), close=False) == bytes(3000)
-        finish(net, a, b)
+        net.finish(a, b)
 
 
 # --- the estimate of wrapped ACE fields ---------------------------------------------------
@@ -528,4 +520,4 @@ def test_the_ack_of_time_wait_is_ect_unless_it_answers_what_is_old(
         ack = [s for s in net.log if s.dport == 80][-1]
         assert len(fins) == 1 + lost
         assert ack.tos & 3 == (NOT_ECT if lost else ECT_0)
-        finish(net)
+        net.finish()

@@ -53,9 +53,7 @@ def test_a_route_that_was_learned_goes_when_segments_are_lost() -> None:
         assert client.sk.sk_dst_cache is not route
         net.filter = None
         net.run(200 * S)
-        client.close()
-        server.close()
-        net.run(100 * S)
+        net.finish(client, server)
 
 
 def test_a_read_of_no_bytes_says_what_a_longer_one_would() -> None:

@@ -20,7 +20,7 @@ from stack.inet.tcp_cong import (
 from stack.inet.tcp_cubic import cubic_params, cubictcp
 from stack.ipv6.addr import format_addr6
 from stack.ipv6.route_config import fib6_dump, ip6_route_add
-from tests.stack.inet.tcpnet import B, S, Sock, TcpNet, transfer
+from tests.stack.inet.tcpnet import S, Sock, TcpNet, transfer
 from tests.stack.ipv6.tcpnet6 import A6, B6, TcpNet6
 
 
@@ -31,12 +31,6 @@ def chosen(sock: Sock) -> str:
 def module(name: str, **more: Any) -> tcp_congestion_ops:
     functions = {"cong_avoid": tcp_reno.cong_avoid, **more}
     return tcp_congestion_ops(name, tcp_reno.ssthresh, tcp_reno.undo_cwnd, **functions)
-
-
-def finish(net: TcpNet, *socks: Sock) -> None:
-    for sock in socks:
-        sock.close()
-    net.run(200 * S)
 
 
 def test_modules_are_listed_in_the_order_of_registration() -> None:
@@ -87,7 +81,7 @@ def test_only_root_chooses_what_is_not_allowed(uid: int) -> None:
             sock.setsockopt(opt.TCP_CONGESTION, b"slow")  # what it has already
             with pytest.raises(PermissionError):
                 sock.setsockopt(opt.TCP_CONGESTION, b"reno")
-        finish(net, sock)
+        net.finish(sock)
 
 
 def test_a_wrong_list_of_the_allowed_changes_nothing() -> None:
@@ -101,23 +95,20 @@ def test_a_wrong_list_of_the_allowed_changes_nothing() -> None:
 def test_a_child_has_the_default_unless_the_listener_chose() -> None:
     """net/ipv4/tcp_minisocks.c tcp_ca_openreq_child."""
     with TcpNet() as net:
-        listener = net.socket(net.b)
-        listener.bind(80)
-        listener.listen()
+        listener = net.listening()
         net.b.sysctl.tcp_congestion_control = "reno"
         names = []
         socks = [listener]
         for choice in (None, b"cubic"):
             if choice is not None:
                 listener.setsockopt(opt.TCP_CONGESTION, choice)
-            client = net.socket(net.a)
-            client.connect(B, 80)
+            client = net.client()
             net.run(S)
             child = listener.accept()
             names.append(chosen(child))
             socks += [client, child]
         assert names == ["reno", "cubic"]
-        finish(net, *socks)
+        net.finish(*socks)
 
 
 def test_a_choice_outlives_the_connection() -> None:
@@ -132,7 +123,7 @@ def test_a_choice_outlives_the_connection() -> None:
         assert chosen(client) == "cubic"
         assert client.sk.icsk_ca_priv is not before
         net.run(S)
-        finish(net, client, server)
+        net.finish(client, server)
 
 
 def test_a_route_chooses_for_both_ends() -> None:
@@ -146,7 +137,7 @@ def test_a_route_chooses_for_both_ends() -> None:
         with pytest.raises(OSError, match="reno cubic") as info:
             net.a.route_add("10.7.0.0/16", dev=net.a.dev_by_index[2].name, congctl="vegas")
         assert info.value.errno == errno.EINVAL
-        finish(net, client, server)
+        net.finish(client, server)
 
 
 def test_a_route_of_ipv6_chooses_too() -> None:
@@ -158,7 +149,7 @@ def test_a_route_of_ipv6_chooses_too() -> None:
         client, server = net.pair()
         assert (chosen(client), chosen(server)) == ("reno", "reno")
         assert transfer(net, client, server, bytes(50_000), close=False) == bytes(50_000)
-        finish(net, client, server)
+        net.finish(client, server)
 
 
 def test_a_module_with_other_parameters_is_another_row() -> None:
@@ -171,4 +162,4 @@ def test_a_module_with_other_parameters_is_another_row() -> None:
         assert client.sk.icsk_ca_ops.ssthresh(client.sk) == 1000 * 900 // 1024
         server.sk.snd_cwnd = 1000
         assert server.sk.icsk_ca_ops.ssthresh(server.sk) == 1000 * 717 // 1024
-        finish(net, client, server)
+        net.finish(client, server)

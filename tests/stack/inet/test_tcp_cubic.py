@@ -34,21 +34,12 @@ from stack.inet.tcp_cubic import (
 from stack.inet.tcp_sock import tcp_sock
 from stack.inet.tcp_sockopt import tcp_info_dict
 from stack.proc.ss import ss
-from tests.stack.inet.tcpnet import MS, A, S, Sock, TcpNet, transfer
+from tests.stack.inet.tcpnet import MS, A, S, TcpNet, transfer
 from tests.support import examples
 
 HOST = Host("host", clock=VirtualClock())
 GOLDEN = Path(__file__).parent / "golden_congestion.txt"
 C, BETA = 0.4, 0.7
-
-
-def finish(net: TcpNet, *socks: Sock) -> None:
-    net.filter = None
-    net.loss = net.duplicate = net.reorder = 0
-    for sock in socks:
-        if sock.sk.sk_mem is not None:
-            sock.close()
-    net.run(400 * S)
 
 
 @given(st.integers(0, 1 << 70))
@@ -424,7 +415,7 @@ def test_hystart_leaves_slow_start_before_it_loses(hystart: bool) -> None:
         else:
             assert client.sk.total_retrans > 50
             assert linux.TCPHystartDelayDetect == 0
-        finish(net, client, server)
+        net.finish(client, server)
 
 
 # --- with everything else -----------------------------------------------------------------
@@ -437,18 +428,17 @@ def test_the_default_is_cubic_as_in_linux() -> None:
             assert sock.getsockopt(opt.TCP_CONGESTION).rstrip(b"\0") == b"cubic"
             assert isinstance(sock.sk.icsk_ca_priv, bictcp)
         assert client.sk.icsk_ca_priv is not server.sk.icsk_ca_priv
-        finish(net, client, server)
+        net.finish(client, server)
 
 
 def test_a_socket_that_never_connects_survives_its_timeouts() -> None:
     """ssthresh is asked for before the connection opens, so the state is there before `init`."""
     with TcpNet(sysctl={"tcp_syn_retries": 2}) as net:
         net.filter = lambda s: False
-        client = net.socket(net.a)
-        client.connect(0x0A000002, 80)
+        client = net.client()
         net.run(60 * S)
         assert client.state == "CLOSE"
-        finish(net, client)
+        net.finish(client)
 
 
 def test_spurious_timeout_gives_the_window_and_the_curve_back() -> None:
@@ -480,7 +470,7 @@ def test_spurious_timeout_gives_the_window_and_the_curve_back() -> None:
         assert sk.snd_cwnd >= min(window, 10)
         assert sk.icsk_ca_state == opt.TCP_CA_Open
         server.recv_all()
-        finish(net, client, server)
+        net.finish(client, server)
 
 
 @pytest.mark.uncompiled
@@ -528,7 +518,7 @@ def test_window_stays_in_its_bounds(
             client, server = net.pair()
             data = bytes(200_000)
             assert transfer(net, client, server, data) == data
-            finish(net, client, server)
+            net.finish(client, server)
     finally:
         tcp_input.tcp_ack = original  # type: ignore[assignment]
     assert checked > 20
@@ -556,7 +546,7 @@ def test_info_shows_the_algorithm_and_its_state() -> None:
         assert "cubic" not in ss(net.a, info=True)
         info = tcp_info_dict(client.sk)
         assert (info["congestion"], info["congestion_info"]) == ("reno", {})
-        finish(net, client, server)
+        net.finish(client, server)
 
 
 # --- golden table -------------------------------------------------------------------------
@@ -587,7 +577,7 @@ def goodput(algorithm: str, loss: float, rtt_ms: int) -> float:
         net.run(rtt_ms * MS // 2)
         got += len(server.recv_all())
     seconds = (net.clock.now_ns() - start) / S
-    finish(net, client, server)
+    net.finish(client, server)
     net.close()
     return got * 8 / seconds / 1e6
 

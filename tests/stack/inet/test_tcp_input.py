@@ -407,9 +407,7 @@ def test_timestamp_echo_follows_the_last_ack() -> None:
 def test_sequence_numbers_wrap() -> None:
     """A transfer across 2**32 in both directions of numbering."""
     with TcpNet() as net:
-        listener = net.socket(net.b)
-        listener.bind(80)
-        listener.listen(1)
+        listener = net.listening(1)
         client = net.socket(net.a)
         client.sk.write_seq = M32 - 100_000
         client.connect(B, 80)
@@ -417,18 +415,13 @@ def test_sequence_numbers_wrap() -> None:
         server = listener.accept()
         data = bytes(i & 0xFF for i in range(500_000))
         assert transfer(net, client, server, data) == data
-        listener.close()
-        server.close()
-        client.close()
-        net.run(100 * S)
+        net.finish(listener, server, client)
 
 
 def test_sequence_wrap_with_loss() -> None:
     for sack in (0, 1):
         with TcpNet(loss=0.03, reorder=0.03, seed=5, sysctl={"tcp_sack": sack}) as net:
-            listener = net.socket(net.b)
-            listener.bind(80)
-            listener.listen(1)
+            listener = net.listening(1)
             client = net.socket(net.a)
             client.sk.write_seq = M32 - 60_000
             client.connect(B, 80)
@@ -462,9 +455,7 @@ def test_window_never_shrinks_below_what_was_offered() -> None:
                 # A window of 0 says that a segment did not fit (ICSK_ACK_NOMEM).
                 assert edge >= right_edge or not s.window
                 right_edge = max(edge, right_edge)
-        server.close()
-        client.close()
-        net.run(300 * S)
+        net.finish(server, client)
 
 
 def test_no_silly_windows() -> None:
@@ -479,9 +470,7 @@ def test_no_silly_windows() -> None:
         net.run(S)
         windows = [s.window << server.sk.rx_opt.rcv_wscale for s in net.log[start:] if s.src == B]
         assert all(w == 0 or w >= 1000 for w in windows)
-        server.close()
-        client.close()
-        net.run(300 * S)
+        net.finish(server, client)
 
 
 def test_receive_buffer_grows_with_the_application() -> None:
@@ -491,9 +480,7 @@ def test_receive_buffer_grows_with_the_application() -> None:
         data = b"q" * 8_000_000
         assert transfer(net, client, server, data) == data
         assert server.sk.sk_rcvbuf > 2 * 131072
-        server.close()
-        client.close()
-        net.run(100 * S)
+        net.finish(server, client)
 
 
 def test_small_frames_cannot_exhaust_the_receive_buffer() -> None:
@@ -515,9 +502,7 @@ def test_small_frames_cannot_exhaust_the_receive_buffer() -> None:
                 break
             net.run(100 * MS)
         assert bytes(got) == data
-        server.close()
-        client.close()
-        net.run(300 * S)
+        net.finish(server, client)
 
 
 def test_out_of_order_flood_is_bounded() -> None:
@@ -536,9 +521,7 @@ def test_out_of_order_flood_is_bounded() -> None:
             net.run(100 * MS)
         assert bytes(got) == b"h" * len(got)
         assert len(got) == 400_000
-        server.close()
-        client.close()
-        net.run(300 * S)
+        net.finish(server, client)
 
 
 # --- path MTU -----------------------------------------------------------------------------
@@ -582,9 +565,7 @@ def test_path_mtu_discovery() -> None:
         assert client.sk.icsk_pmtu_cookie == limit
         assert client.sk.mss_cache == limit - 52
         assert net.a.mib.linux.TCPTimeouts == 0
-        server.close()
-        client.close()
-        net.run(100 * S)
+        net.finish(server, client)
 
 
 def test_forged_icmp_outside_the_window_is_ignored() -> None:
@@ -596,9 +577,7 @@ def test_forged_icmp_outside_the_window_is_ignored() -> None:
         net.inject(frag_needed(quoted, 600))
         assert sk.icsk_pmtu_cookie == 1500
         assert net.a.mib.linux.OutOfWindowIcmps == 1
-        server.close()
-        client.close()
-        net.run(100 * S)
+        net.finish(server, client)
 
 
 def test_host_unreachable_is_soft_on_a_connection_and_hard_before() -> None:
@@ -619,8 +598,7 @@ def test_host_unreachable_is_soft_on_a_connection_and_hard_before() -> None:
         assert sk.sk_err == 0
         assert sk.sk_err_soft
         net.filter = lambda s: False
-        other = net.socket(net.a)
-        other.connect(B, 81)
+        other = net.client(81)
         sk2 = other.sk
         net.inject(unreachable(build_segment(A, sk2.inet_sport, 81, sk2.snd_una, 0, SYN)))
         assert other.state == "CLOSE"

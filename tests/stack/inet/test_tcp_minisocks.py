@@ -46,19 +46,8 @@ from tests.stack.inet.tcpnet import (
 M32 = 0xFFFFFFFF
 
 
-def listening(net: TcpNet, port: int = 80, backlog: int = 8) -> Sock:
-    listener = net.socket(net.b)
-    listener.bind(port)
-    listener.listen(backlog)
-    return listener
-
-
 def finish(net: TcpNet, *socks: Sock) -> None:
-    net.filter = None
-    for sock in socks:
-        if sock.sk.sk_mem is not None:
-            sock.close()
-    net.run(400 * S)
+    net.finish(*socks)
     for host in (net.a, net.b):
         assert not host.tcp_hashinfo.ehash
         assert not host.tcp_hashinfo.bhash
@@ -81,7 +70,7 @@ class Script:
 def test_request_answers_a_repeated_syn_and_wrong_segments() -> None:
     """RFC 9293 3.10.7.4 in SYN-RECEIVED, with the request as state."""
     with TcpNet(sysctl={"tcp_syncookies": 0}) as net:
-        listener = listening(net)
+        listener = net.listening()
         script = Script(net)
         (first,) = script.send(SYN, 1000)
         assert first.flags == SYN | ACK
@@ -103,7 +92,7 @@ def test_request_answers_a_repeated_syn_and_wrong_segments() -> None:
 def test_a_reset_of_a_request_must_name_the_next_number() -> None:
     """RFC 5961 3.2 in SYN-RECEIVED (RFC 9293 3.10.7.4): elsewhere in the window, a challenge."""
     with TcpNet(sysctl={"tcp_syncookies": 0}) as net:
-        listener = listening(net)
+        listener = net.listening()
         script = Script(net)
         (synack,) = script.send(SYN, 1000)
         (answer,) = script.send(RST, 1002)
@@ -130,7 +119,7 @@ def timestamps(value: int, echoed: int) -> bytes:
 def test_a_request_takes_the_timestamps_of_its_own_syn_acks_only(off: int) -> None:
     """RFC 7323 3.2: what an ACK echoes came from us: from the first SYN-ACK to the last."""
     with TcpNet(sysctl={"tcp_syncookies": 0}) as net:
-        listener = listening(net)
+        listener = net.listening()
         script = Script(net)
         (first,) = script.send(SYN, 1000, options=timestamps(7, 0))
         net.run(600 * MS)
@@ -151,7 +140,7 @@ def test_a_request_takes_the_timestamps_of_its_own_syn_acks_only(off: int) -> No
 
 def test_a_segment_that_finds_the_accept_queue_full_is_dropped_for_that() -> None:
     with TcpNet(sysctl={"tcp_syncookies": 0}) as net:
-        listener = listening(net)
+        listener = net.listening()
         script = Script(net)
         (synack,) = script.send(SYN, 1000)
         listener.sk.sk_ack_backlog, before = 9, listener.sk.sk_ack_backlog
@@ -166,7 +155,7 @@ def test_a_segment_that_finds_the_accept_queue_full_is_dropped_for_that() -> Non
 def test_an_orphan_in_fin_wait_2_is_not_ended_by_a_guess(flags: int) -> None:
     """RFC 5961 3.2, 4.2: a RST that is in the window but not exact, a SYN: challenge ACKs."""
     with TcpNet() as net:
-        listener = listening(net)
+        listener = net.listening()
         script = Script(net)
         (synack,) = script.send(SYN, 1000)
         script.send(ACK, 1001, synack.seq + 1)
@@ -187,7 +176,7 @@ def test_an_orphan_in_fin_wait_2_is_not_ended_by_a_guess(flags: int) -> None:
 
 def test_data_on_the_third_ack_is_kept() -> None:
     with TcpNet() as net:
-        listener = listening(net)
+        listener = net.listening()
         script = Script(net)
         (synack,) = script.send(SYN, 1000)
         script.send(ACK | FIN, 1001, synack.seq + 1, payload=b"early")
@@ -200,14 +189,14 @@ def test_data_on_the_third_ack_is_kept() -> None:
 
 def test_syn_with_fin_is_dropped() -> None:
     with TcpNet() as net:
-        listener = listening(net)
+        listener = net.listening()
         assert Script(net).send(SYN | FIN, 1000) == []
         finish(net, listener)
 
 
 def test_icmp_error_drops_a_request() -> None:
     with TcpNet() as net:
-        listener = listening(net)
+        listener = net.listening()
         script = Script(net)
         (synack,) = script.send(SYN, 1000)
         quoted = build_segment(B, 80, 4000, synack.seq, 0, SYN)
@@ -228,7 +217,7 @@ def test_icmp_error_drops_a_request() -> None:
 
 def test_listening_twice_on_a_port() -> None:
     with TcpNet() as net:
-        one = listening(net)
+        one = net.listening()
         two = net.socket(net.b)
         two.sk.sk_reuse = 1
         with pytest.raises(OSError, match="Address already in use"):
@@ -266,8 +255,7 @@ def test_the_more_specific_listener_wins() -> None:
         exact.sk.sk_reuseport = True
         exact.bind(80, B)
         exact.listen(4)
-        client = net.socket(net.a)
-        client.connect(B, 80)
+        client = net.client()
         net.run(50 * MS)
         assert exact.readable
         assert not anyone.readable
@@ -276,7 +264,7 @@ def test_the_more_specific_listener_wins() -> None:
 
 def test_blocking_accept_sleeps_until_a_connection_comes() -> None:
     with TcpNet() as net:
-        listener = listening(net)
+        listener = net.listening()
         client = net.socket(net.a)
         net.clock.call_at(net.clock.now_ns() + 3 * S, lambda: client.connect(B, 80))
         start = net.clock.now_ns()
@@ -287,7 +275,7 @@ def test_blocking_accept_sleeps_until_a_connection_comes() -> None:
 
 def test_accept_gives_up_after_the_receive_timeout() -> None:
     with TcpNet() as net:
-        listener = listening(net)
+        listener = net.listening()
         listener.sk.sk_rcvtimeo_ns = 2 * S
         with pytest.raises(BlockingIOError):
             inet_csk_accept(listener.sk, 0)
@@ -300,11 +288,10 @@ def test_accept_gives_up_after_the_receive_timeout() -> None:
 
 def test_keepalive_is_inherited() -> None:
     with TcpNet() as net:
-        listener = listening(net)
+        listener = net.listening()
         listener.setsockopt(opt.TCP_KEEPIDLE, 5)
         listener.sk.sk_flags |= 1 << 3  # SOCK_KEEPOPEN
-        client = net.socket(net.a)
-        client.connect(B, 80)
+        client = net.client()
         net.run(50 * MS)
         server = listener.accept()
         start = len(net.log)

@@ -18,7 +18,6 @@ from tests.stack.inet.tcpnet import (
     A,
     S,
     Segment,
-    Sock,
     TcpNet,
     build_segment,
     transfer,
@@ -28,15 +27,6 @@ from tests.support import examples
 MSS = 1448
 SACK_OK = b"\4\2"
 GOLDEN = Path(__file__).parent / "golden_goodput.txt"
-
-
-def finish(net: TcpNet, *socks: Sock) -> None:
-    net.filter = None
-    net.loss = net.duplicate = net.reorder = 0
-    for sock in socks:
-        if sock.sk.sk_mem is not None:
-            sock.close()
-    net.run(400 * S)
 
 
 def drop_nth(net: TcpNet, *numbers: int, side: int = A) -> list:
@@ -67,7 +57,7 @@ def test_initial_window_is_ten_segments() -> None:
         start = len(net.log)
         client.send(b"x" * 100_000)
         assert len([s for s in net.log[start:] if s.payload]) == 10
-        finish(net, client, server)
+        net.finish(client, server)
 
 
 def test_slow_start_doubles_each_round_trip() -> None:
@@ -82,7 +72,7 @@ def test_slow_start_doubles_each_round_trip() -> None:
             server.recv_all()
         assert windows[:3] == [10, 20, 40]
         assert 60 <= windows[3] <= 80  # the last ACKs may be delayed
-        finish(net, client, server)
+        net.finish(client, server)
 
 
 def test_congestion_avoidance_adds_one_segment_per_round_trip() -> None:
@@ -99,7 +89,7 @@ def test_congestion_avoidance_adds_one_segment_per_round_trip() -> None:
         client.send(data)
         net.run(1000 * MS)
         assert 18 <= client.sk.snd_cwnd <= 21
-        finish(net, client, server)
+        net.finish(client, server)
 
 
 @pytest.mark.parametrize("sack", [0, 1])
@@ -116,7 +106,7 @@ def test_one_loss_is_repaired_without_a_timeout(sack: int) -> None:
         assert linux.TCPFastRetrans == 1
         assert net.a.mib.tcp.RetransSegs == 1
         assert (linux.TCPSackRecovery, linux.TCPRenoRecovery) == (sack, 1 - sack)
-        finish(net, client, server)
+        net.finish(client, server)
 
 
 @pytest.mark.parametrize("sack", [0, 1])
@@ -131,7 +121,7 @@ def test_several_losses_in_one_window(sack: int) -> None:
         assert linux.TCPTimeouts == 0
         assert net.a.mib.tcp.RetransSegs == 4
         assert linux.TCPRenoRecovery + linux.TCPSackRecovery == 1
-        finish(net, client, server)
+        net.finish(client, server)
 
 
 def test_window_halves_once_per_loss_episode() -> None:
@@ -150,7 +140,7 @@ def test_window_halves_once_per_loss_episode() -> None:
         assert transfer(net, client, server, data) == data
         assert len(cwnds) == 1
         assert client.sk.snd_ssthresh == max(cwnds[0] // 2, 2)
-        finish(net, client, server)
+        net.finish(client, server)
 
 
 def test_a_burst_is_one_moment_for_rack() -> None:
@@ -169,7 +159,7 @@ def test_a_burst_is_one_moment_for_rack() -> None:
         assert client.sk.lost_out == len(lost)
         net.run(S)
         assert server.recv_all() == b"x" * (10 * MSS)
-        finish(net, client, server)
+        net.finish(client, server)
 
 
 def test_limited_transmit_sends_new_data_on_the_first_duplicates() -> None:
@@ -184,7 +174,7 @@ def test_limited_transmit_sends_new_data_on_the_first_duplicates() -> None:
         assert net.a.mib.linux.TCPTimeouts == 0
         net.run(S)
         assert len(server.recv_all()) == 30 * MSS
-        finish(net, client, server)
+        net.finish(client, server)
 
 
 def test_timeout_collapses_the_window() -> None:
@@ -202,7 +192,7 @@ def test_timeout_collapses_the_window() -> None:
         net.run(5 * S)
         assert len(server.recv_all()) == 10 * MSS
         assert client.sk.icsk_ca_state == opt.TCP_CA_Open
-        finish(net, client, server)
+        net.finish(client, server)
 
 
 def test_spurious_timeout_is_undone_by_frto() -> None:
@@ -221,7 +211,7 @@ def test_spurious_timeout_is_undone_by_frto() -> None:
         assert client.sk.icsk_ca_state == opt.TCP_CA_Open
         assert net.a.mib.tcp.RetransSegs <= 3
         assert len(server.recv_all()) == 20 * MSS
-        finish(net, client, server)
+        net.finish(client, server)
 
 
 def test_reordering_is_not_taken_for_loss_for_long() -> None:
@@ -234,7 +224,7 @@ def test_reordering_is_not_taken_for_loss_for_long() -> None:
         assert linux.TCPTimeouts == 0
         assert linux.TCPSACKReorder + linux.TCPTSReorder > 0
         assert net.a.mib.tcp.RetransSegs < 120
-        finish(net, client, server)
+        net.finish(client, server)
 
 
 def test_sack_blocks_name_what_arrived() -> None:
@@ -251,7 +241,7 @@ def test_sack_blocks_name_what_arrived() -> None:
         newest = blocks[-1]
         assert newest[0][0] == base + 5 * MSS
         assert newest[1] == (base + 2 * MSS, base + 4 * MSS)
-        finish(net, client, server)
+        net.finish(client, server)
 
 
 def test_dsack_reports_a_duplicate() -> None:
@@ -262,15 +252,13 @@ def test_dsack_reports_a_duplicate() -> None:
         assert server.recv_all() == b"once"
         assert net.b.mib.linux.TCPDSACKOldSent >= 1
         assert any(s.sacks and s.sacks[0][1] <= s.ack for s in net.log)
-        finish(net, client, server)
+        net.finish(client, server)
 
 
 def test_dsack_names_the_first_of_several_blocks_that_came_again() -> None:
     """RFC 2883 4: one block of what arrived twice, not all from the first to the last."""
     with TcpNet(sysctl={"tcp_syncookies": 0}, gso=False) as net:
-        listener = net.socket(net.b)
-        listener.bind(80)
-        listener.listen()
+        listener = net.listening()
         net.filter = lambda s: False
 
         def arrives(flags: int, seq: int, ack: int = 0, data: bytes = b"") -> Segment:
@@ -293,11 +281,8 @@ def test_dsack_names_the_first_of_several_blocks_that_came_again() -> None:
 def test_a_buffer_grows_with_what_waits_behind_a_hole_once_accepted(accepted: bool) -> None:
     """As Linux 6.17: only of a connection that somebody reads."""
     with TcpNet(latency_ns=5 * MS, sysctl={"tcp_rmem": (4096, 32768, 32 << 20)}) as net:
-        listener = net.socket(net.b)
-        listener.bind(80)
-        listener.listen()
-        client = net.socket(net.a)
-        client.connect(net.peer_addr, 80)
+        listener = net.listening()
+        client = net.client()
         net.run(50 * MS)
         child = listener.sk.icsk_accept_queue.rskq_accept_head[0].sk
         server = listener.accept() if accepted else None
@@ -306,7 +291,7 @@ def test_a_buffer_grows_with_what_waits_behind_a_hole_once_accepted(accepted: bo
         net.run_until(lambda: child.out_of_order_queue)
         net.run(MS)
         assert (child.sk_rcvbuf > 32768) == accepted
-        finish(net, client, server or listener.accept(), listener)
+        net.finish(client, server or listener.accept(), listener)
 
 
 def test_sack_reneging_is_survived() -> None:
@@ -327,7 +312,7 @@ def test_sack_reneging_is_survived() -> None:
             net.run(50 * MS)
             got += server.recv_all()
         assert got == data
-        finish(net, client, server)
+        net.finish(client, server)
 
 
 def test_shrunken_window_does_not_stop_retransmission() -> None:
@@ -340,7 +325,7 @@ def test_shrunken_window_does_not_stop_retransmission() -> None:
         net.filter = None
         net.run(5 * S)
         assert len(server.recv_all()) == 5000
-        finish(net, client, server)
+        net.finish(client, server)
 
 
 def test_congestion_control_is_a_table() -> None:
@@ -363,7 +348,7 @@ def test_congestion_control_is_a_table() -> None:
         assert transfer(net, client, server, data) == data
         assert calls
         assert client.sk.snd_cwnd == 10
-        finish(net, client, server)
+        net.finish(client, server)
 
 
 # --- any wire -----------------------------------------------------------------------------
@@ -406,7 +391,7 @@ def test_no_byte_is_lost_doubled_or_moved(  # type: ignore[no-untyped-def]
             assert transfer(net, server, client, back, chunk=chunk) == back
         for host in (net.a, net.b):
             assert host.mib.tcp.InCsumErrors == 0
-        finish(net, client, server)
+        net.finish(client, server)
         for host in (net.a, net.b):
             assert not host.tcp_hashinfo.ehash
             assert not host.tcp_hashinfo.bhash
@@ -460,7 +445,7 @@ def test_books_of_the_scoreboard_balance(seed: int, reorder: float) -> None:
             data = rng.randbytes(300_000)
             assert transfer(net, client, server, data) == data
             assert client.sk.sk_wmem_queued == 0 or client.sk.packets_out
-            finish(net, client, server)
+            net.finish(client, server)
         assert checked[0] > 50
     finally:
         tcp_input.tcp_ack = original
@@ -488,7 +473,7 @@ def goodput(loss: float, window: int, sack: int) -> float:
     start = net.clock.now_ns()
     assert transfer(net, client, server, data) == data
     seconds = (net.clock.now_ns() - start) / S
-    finish(net, client, server)
+    net.finish(client, server)
     net.close()
     return len(data) * 8 / seconds / 1e6
 

@@ -263,9 +263,7 @@ def test_marks_are_those_of_a_scan_of_the_whole_queue(
         data = random.Random(seed).randbytes(150_000)
         assert transfer(net, client, server, data) == data
         net.loss = net.reorder = net.duplicate = 0
-        client.close()
-        server.close()
-        net.run(400 * S)
+        net.finish(client, server)
     assert checked["ack"] > 5
 
 

@@ -22,26 +22,17 @@ def gaps_ms(segments: list) -> list[int]:
     return [round((b.time_ns - a.time_ns) / MS) for a, b in itertools.pairwise(segments)]
 
 
-def finish(net: TcpNet, *socks) -> None:  # type: ignore[no-untyped-def]
-    net.filter = None
-    for sock in socks:
-        if sock.sk.sk_mem is not None:
-            sock.close()
-    net.run(2000 * S)
-
-
 def test_syn_is_retransmitted_linear_then_exponential() -> None:
     """RFC 6298 2.1 with tcp_syn_linear_timeouts 4, as Linux since 6.5; then ETIMEDOUT."""
     with TcpNet() as net:
         net.filter = lambda segment: False
-        client = net.socket(net.a)
-        client.connect(B, 80)
+        client = net.client()
         net.run(400 * S)
         assert gaps_ms(net.log) == [1000, 1000, 1000, 1000, 1000, 2000, 4000, 8000, 16000, 32000]
         assert all(s.flags == SYN for s in net.log)
         assert client.state == "CLOSE"
         assert client.sk.sk_err == errno.ETIMEDOUT
-        finish(net, client)
+        net.finish(client)
 
 
 def test_few_syn_retries_take_as_long_as_doubling_ones() -> None:
@@ -56,40 +47,34 @@ def test_few_syn_retries_take_as_long_as_doubling_ones() -> None:
         net.run(200 * MS)
         assert gaps_ms(net.log) == [1000, 1000]
         assert client.sk.sk_err == errno.ETIMEDOUT
-        finish(net, client)
+        net.finish(client)
 
 
 def test_synack_is_retransmitted_with_doubling() -> None:
     with TcpNet() as net:
-        listener = net.socket(net.b)
-        listener.bind(80)
-        listener.listen(5)
+        listener = net.listening(5)
         net.filter = lambda s: s.src == A and s.flags == SYN and len(net.log) < 2
-        client = net.socket(net.a)
-        client.connect(B, 80)
+        client = net.client()
         client.sk.icsk_syn_retries = 1
         net.run(120 * S)
         synacks = [s for s in net.log if s.flags == SYN | ACK]
         assert gaps_ms(synacks) == [1000, 2000, 4000, 8000, 16000]
         assert listener.sk.icsk_accept_queue.qlen == 0
         assert not net.b.tcp_hashinfo.ehash
-        finish(net, client, listener)
+        net.finish(client, listener)
 
 
 def test_the_longest_timeout_is_a_synacks_too() -> None:
     """tcp_reqsk_timeout: tcp_rto_max_ms, or the listener's TCP_RTO_MAX_MS."""
     with TcpNet(sysctl_b={"tcp_rto_max_ms": 3000}) as net:
-        listener = net.socket(net.b)
-        listener.bind(80)
-        listener.listen(5)
+        listener = net.listening(5)
         net.filter = lambda s: s.src == A and s.flags == SYN and len(net.log) < 2
-        client = net.socket(net.a)
-        client.connect(B, 80)
+        client = net.client()
         client.sk.icsk_syn_retries = 1
         net.run(120 * S)
         synacks = [s for s in net.log if s.flags == SYN | ACK]
         assert gaps_ms(synacks) == [1000, 2000, 3000, 3000, 3000]
-        finish(net, client, listener)
+        net.finish(client, listener)
 
 
 def test_data_rto_is_200_ms_at_least_and_doubles() -> None:
@@ -103,7 +88,7 @@ def test_data_rto_is_200_ms_at_least_and_doubles() -> None:
         sent = from_a(net, start)
         assert len({s.seq for s in sent}) == 1
         assert gaps_ms(sent)[:6] == [210, 420, 840, 1680, 3360, 6720]
-        finish(net, client, server)
+        net.finish(client, server)
 
 
 def test_rto_grows_to_two_minutes_then_gives_up() -> None:
@@ -116,7 +101,7 @@ def test_rto_grows_to_two_minutes_then_gives_up() -> None:
         assert client.sk.sk_err == errno.ETIMEDOUT
         assert max(gaps_ms(from_a(net, 3))) == 120_000
         assert net.a.mib.linux.TCPAbortOnTimeout == 1
-        finish(net, client, server)
+        net.finish(client, server)
 
 
 def test_user_timeout_cuts_it_short() -> None:
@@ -129,7 +114,7 @@ def test_user_timeout_cuts_it_short() -> None:
         assert net.run_until(lambda: client.state == "CLOSE", 100 * S)
         assert 2400 * MS <= net.clock.now_ns() - start <= 3200 * MS
         assert client.sk.sk_err == errno.ETIMEDOUT
-        finish(net, client, server)
+        net.finish(client, server)
 
 
 def test_backoff_ends_with_the_first_ack() -> None:
@@ -144,7 +129,7 @@ def test_backoff_ends_with_the_first_ack() -> None:
         assert client.sk.icsk_backoff == 0
         assert client.sk.icsk_rto < 3 * S
         assert server.recv() == b"x" * 100
-        finish(net, client, server)
+        net.finish(client, server)
 
 
 def test_karn_without_timestamps_takes_no_sample_from_a_retransmission() -> None:
@@ -164,7 +149,7 @@ def test_karn_without_timestamps_takes_no_sample_from_a_retransmission() -> None
         net.run(S)
         assert server.readable
         assert client.sk.srtt_us == srtt
-        finish(net, client, server)
+        net.finish(client, server)
 
 
 def test_tail_loss_probe_comes_before_the_rto() -> None:
@@ -194,7 +179,7 @@ def test_tail_loss_probe_comes_before_the_rto() -> None:
         assert net.a.mib.linux.TCPLossProbes == 1
         assert net.a.mib.linux.TCPTimeouts == 0
         assert len(server.recv_all()) == 4 * 1448
-        finish(net, client, server)
+        net.finish(client, server)
 
 
 def test_delayed_ack_after_40_ms() -> None:
@@ -213,7 +198,7 @@ def test_delayed_ack_after_40_ms() -> None:
         assert ack.src == B
         assert 40 * MS <= ack.time_ns - data.time_ns - 5 * MS <= 42 * MS
         assert net.b.mib.linux.DelayedACKs >= 1
-        finish(net, client, server)
+        net.finish(client, server)
 
 
 def test_second_full_segment_is_acked_at_once() -> None:
@@ -230,7 +215,7 @@ def test_second_full_segment_is_acked_at_once() -> None:
         client.send(b"x" * 2896)
         net.run(20 * MS)
         assert any(s.src == B for s in net.log[start:])
-        finish(net, client, server)
+        net.finish(client, server)
 
 
 def test_ack_rides_on_the_answer() -> None:
@@ -252,7 +237,7 @@ def test_ack_rides_on_the_answer() -> None:
         net.run(10 * MS)
         client.recv()
         assert not [s for s in net.log[start:] if s.src == B and not s.payload]
-        finish(net, client, server)
+        net.finish(client, server)
 
 
 def test_zero_window_probes_until_it_opens() -> None:
@@ -279,7 +264,7 @@ def test_zero_window_probes_until_it_opens() -> None:
             got += server.recv_all()
             net.run(100 * MS)
         assert bytes(got) == payload[:sent]
-        finish(net, client, server)
+        net.finish(client, server)
 
 
 def test_lost_window_update_is_healed_by_a_probe() -> None:
@@ -297,7 +282,7 @@ def test_lost_window_update_is_healed_by_a_probe() -> None:
             net.run(200 * MS)
             got += server.recv_all()
         assert bytes(got) == data
-        finish(net, client, server)
+        net.finish(client, server)
 
 
 def test_zero_window_ends_when_probes_stay_unanswered() -> None:
@@ -310,7 +295,7 @@ def test_zero_window_ends_when_probes_stay_unanswered() -> None:
         net.run(200 * S)
         assert client.state == "CLOSE"
         assert client.sk.sk_err == errno.ETIMEDOUT
-        finish(net, client, server)
+        net.finish(client, server)
 
 
 def test_keepalive_probes_and_gives_up() -> None:
@@ -334,7 +319,7 @@ def test_keepalive_probes_and_gives_up() -> None:
         assert gaps_ms(probes) == [3000, 3000, 3000]
         assert client.sk.sk_err == errno.ETIMEDOUT
         assert SOL_SOCKET == 1
-        finish(net, client, server)
+        net.finish(client, server)
 
 
 def test_idle_connection_has_no_timer() -> None:
@@ -346,7 +331,7 @@ def test_idle_connection_has_no_timer() -> None:
         net.run(S)
         assert net.a.machine.timers.active == 0
         assert net.b.machine.timers.active == 0
-        finish(net, client, server)
+        net.finish(client, server)
 
 
 @pytest.mark.parametrize("state_ms", [0, 300])
@@ -364,7 +349,7 @@ def test_fin_is_retransmitted(state_ms: int) -> None:
         net.filter = None
         net.run(5 * S)
         assert server.state == "CLOSE_WAIT"
-        finish(net, server)
+        net.finish(server)
 
 
 def test_orphan_gives_up_after_eight_retries() -> None:
@@ -375,7 +360,7 @@ def test_orphan_gives_up_after_eight_retries() -> None:
         net.run(300 * S)
         assert not list(net.a.tcp_hashinfo.ehash)
         assert net.a.prot_mem["TCP"].orphan_count == 0
-        finish(net, server)
+        net.finish(server)
 
 
 def test_time_wait_lasts_a_minute_and_a_retransmitted_fin_restarts_it() -> None:

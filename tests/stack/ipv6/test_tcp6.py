@@ -19,17 +19,9 @@ from stack.ipv6.tcp_ipv6 import ipv6_mapped, ipv6_specific, tcp_v6_rcv, tcpv6_pr
 from tests.stack.inet.tcpnet import ACK, MS, RST, SYN, A, B, S, Segment, Sock, transfer
 from tests.stack.inet.test_tcp import drain
 from tests.stack.inet.test_tcp_chaos import nothing_is_left
-from tests.stack.ipv6.tcpnet6 import A6, B6, Sock6, TcpNet6, TcpNetBoth
+from tests.stack.ipv6.tcpnet6 import A6, B6, TcpNet6, TcpNetBoth
 
 DATA = bytes(range(256)) * 1200
-
-
-def listener6(net: TcpNet6, port: int = 80) -> Sock6:
-    """An AF_INET6 listener of host b."""
-    sock = net.socket(net.b)
-    sock.bind(port)
-    sock.listen(8)
-    return sock
 
 
 def sent_by_a(net: TcpNet6) -> list[Segment]:
@@ -122,8 +114,7 @@ def test_half_close() -> None:
 
 def test_nobody_listens_is_a_reset() -> None:
     with TcpNet6() as net:
-        client = net.socket(net.a)
-        client.connect(B6, 81)
+        client = net.client(81)
         net.run(S)
         assert net.log[-1].flags == RST | ACK
         assert (client.state, client.sk.sk_err) == ("CLOSE", errno.ECONNREFUSED)
@@ -142,11 +133,10 @@ def test_syn_cookie_over_ipv6() -> None:
 
 def test_syn_ack_is_sent_again() -> None:
     with TcpNet6() as net:
-        listener = listener6(net)
+        listener = net.listening()
         lost = iter([False])
         net.filter = lambda s: next(lost, True) if s.flags == SYN | ACK else True
-        client = net.socket(net.a)
-        client.connect(B6, 80)
+        net.client()
         assert net.run_until(lambda: listener.readable, 20 * S)
         assert net.b.mib.linux.TCPSynRetrans + net.a.mib.linux.TCPSynRetrans >= 1
 
@@ -199,8 +189,7 @@ def test_packet_too_big_below_1280_does_not_go_below() -> None:
 def test_unreachable_ends_a_connection_that_is_being_set_up(code: int, err: int) -> None:
     with TcpNet6() as net:
         net.filter = lambda s: False
-        client = net.socket(net.a)
-        client.connect(B6, 80)
+        client = net.client()
         net.run(MS)
         quoted = net.log[-1].frame[14:]
         router = IPv6(src="2001:db8::99", dst="2001:db8::1")
@@ -211,8 +200,7 @@ def test_unreachable_ends_a_connection_that_is_being_set_up(code: int, err: int)
 def test_unreachable_that_quotes_a_wrong_number_is_not_believed() -> None:
     with TcpNet6() as net:
         net.filter = lambda s: False
-        client = net.socket(net.a)
-        client.connect(B6, 80)
+        client = net.client()
         net.run(MS)
         quoted = bytearray(net.log[-1].frame[14:])
         quoted[44] ^= 0x80
@@ -226,7 +214,7 @@ def test_unreachable_that_quotes_a_wrong_number_is_not_believed() -> None:
 
 def test_link_local_needs_a_scope_and_binds_the_child() -> None:
     with TcpNet6() as net:
-        listener = listener6(net)
+        listener = net.listening()
         client = net.socket(net.a)
         peer = parse_addr6("fe80::2")
         with pytest.raises(OSError, match=r"Invalid argument|EINVAL") as error:
@@ -290,7 +278,7 @@ def test_v4_mapped_peer_is_spoken_to_in_ipv4() -> None:
 
 def test_listener_of_both_families_takes_either_and_its_children_differ() -> None:
     with TcpNetBoth() as net:
-        listener = listener6(net)
+        listener = net.listening()
         old, new = Sock(net, net.a), net.socket(net.a)
         old.connect(B, 80)
         new.connect(B6, 80)
@@ -309,7 +297,7 @@ def test_listener_of_both_families_takes_either_and_its_children_differ() -> Non
 
 def test_cookie_of_the_other_family() -> None:
     with TcpNetBoth(sysctl_b={"tcp_syncookies": 2}) as net:
-        listener = listener6(net)
+        listener = net.listening()
         client = Sock(net, net.a)
         client.connect(B, 80)
         assert net.run_until(lambda: listener.readable)

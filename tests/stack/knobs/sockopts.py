@@ -57,7 +57,7 @@ from tests.stack.knobs.rig import (
     take,
     udp,
 )
-from tests.stack.knobs.tcp import _keep, doubles, listening, mute, thin
+from tests.stack.knobs.tcp import _keep, doubles, mute, thin
 
 SOL = u.SOL_SOCKET
 Probe = Callable[[Any], Any]
@@ -101,7 +101,7 @@ def frames_on(net: Net) -> list[int]:
 
 def so_acceptconn(listens: bool) -> Any:
     with tcp() as net:
-        sock = listening(net) if listens else net.socket(net.b)
+        sock = net.listening(200) if listens else net.socket(net.b)
         from stack.core.sockopt import sock_getsockopt
 
         return sock_getsockopt(sock.sock, SOL, u.SO_ACCEPTCONN)
@@ -399,8 +399,7 @@ def so_reuseaddr(value: Any) -> str:
             sock_option(sock, u.SO_REUSEADDR, value, SOL)
         first.bind(80)
         first.listen(8)
-        a = net.socket(net.a)
-        a.connect(B, 80)
+        a = net.client()
         net.run(20 * MS)
         b = first.accept()
         first.close()
@@ -676,7 +675,7 @@ def tcp_cork(value: Any) -> int:
 
 def tcp_defer_accept(value: Any) -> bool:
     with tcp() as net:
-        listener = listening(net)
+        listener = net.listening(200)
         sock_option(listener, t.TCP_DEFER_ACCEPT, value)
         net.socket(net.a).connect(B, 80)
         net.run(100 * MS)
@@ -756,7 +755,7 @@ def tcp_linger2(value: Any) -> int:
 
 def tcp_maxseg(value: Any) -> int:
     with tcp(gso=False) as net:
-        listener = listening(net)
+        listener = net.listening(200)
         a = net.socket(net.a)
         sock_option(a, t.TCP_MAXSEG, value)
         a.connect(B, 80)
@@ -799,7 +798,7 @@ def tcp_quickack(value: Any) -> bool:
 def rto_times(name: int, run_s: int) -> Probe:
     def probe(value: Any) -> Any:
         with tcp(latency_ns=MS, sysctl={"tcp_early_retrans": 0}) as net:
-            listener = listening(net)
+            listener = net.listening(200)
             a = net.socket(net.a)
             sock_option(a, name, value)
             a.connect(B, 80)
@@ -816,7 +815,7 @@ def rto_times(name: int, run_s: int) -> Probe:
 
 def tcp_saved_syn(wanted: bool) -> bool:
     with tcp() as net:
-        listener = listening(net)
+        listener = net.listening(200)
         sock_option(listener, t.TCP_SAVE_SYN, int(wanted))
         net.socket(net.a).connect(B, 80)
         assert net.run_until(lambda: listener.readable)

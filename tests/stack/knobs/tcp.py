@@ -54,13 +54,6 @@ def syn_option(kind: int) -> Any:
     return probe
 
 
-def listening(net: TcpNet, backlog: int = 200) -> Sock:
-    listener = net.socket(net.b)
-    listener.bind(80)
-    listener.listen(backlog)
-    return listener
-
-
 def flood(net: TcpNet, count: int) -> int:
     """SYNs from many ports that never go on; SYN-ACKs that come at once."""
     net.filter = lambda s: s.src != B
@@ -72,7 +65,7 @@ def flood(net: TcpNet, count: int) -> int:
 
 def tcp_abort_on_overflow(rig: Rig) -> bool:
     with rig.tcp() as net:
-        listener = listening(net)
+        listener = net.listening(200)
         clients = [net.socket(net.a) for _ in range(2)]
         for client in clients:
             client.connect(B, 80)
@@ -319,7 +312,7 @@ def tcp_max_reordering(rig: Rig) -> bool:
 
 def tcp_max_syn_backlog(rig: Rig) -> int:
     with rig.tcp(sysctl={"tcp_syncookies": 0}) as net:
-        listening(net)
+        net.listening(200)
         return flood(net, 20)
 
 
@@ -356,10 +349,9 @@ def tcp_min_rtt_wlen(rig: Rig) -> bool:
 
 def tcp_min_snd_mss(rig: Rig) -> int:
     with rig.tcp(gso=False) as net:
-        listener = listening(net)
+        listener = net.listening(200)
         listener.setsockopt(2, 100)
-        a = net.socket(net.a)
-        a.connect(B, 80)
+        a = net.client()
         net.run(50 * MS)
         a.send(bytes(3000))
         net.run(50 * MS)
@@ -599,7 +591,7 @@ def tcp_syn_retries(rig: Rig) -> int:
 
 def tcp_synack_retries(rig: Rig) -> int:
     with rig.tcp() as net:
-        listening(net)
+        net.listening(200)
         flood(net, 1)
         net.run(100 * S)
         return len([s for s in net.log if s.flags & SYN and s.src == B])
@@ -608,7 +600,7 @@ def tcp_synack_retries(rig: Rig) -> int:
 def tcp_syncookies(rig: Rig) -> tuple[bool, bool]:
     """Cookies with room in the queue, and when it is full."""
     with rig.tcp() as net:
-        listening(net, 4)
+        net.listening(4)
         flood(net, 1)
         early = net.b.mib.linux.SyncookiesSent > 0
         flood(net, 20)
@@ -656,7 +648,7 @@ def tcp_tw_reuse(rig: Rig) -> str:
         net.run(50 * MS)
         b.close()
         net.run(2 * S)
-        listening(net)
+        net.listening(200)
         return err(net.socket(net.a).connect, B, 80)
 
 
