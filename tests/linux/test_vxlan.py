@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import socket
 import struct
-import subprocess
 from pathlib import Path
 
 import pytest
 
-from e1000emu.clock import RealClock
-from stack.api.programs import spawn
-from stack.host import Host
 from stack.netlink.rt_vxlan import VXLAN
 from stack.tunnel.vxlan import vxlan_config, vxlan_newlink
+from tests.hosts import real_host, run_script
 from tests.linux.peer import (
     DATA_PORT,
     LINUX,
@@ -136,13 +132,8 @@ def test_ip_and_bridge_tell_what_they_tell_of_the_kernels_device() -> None:
     kernel = KernelNet()
     want = kernel.run(SCRIPT)
     kernel.close()
-    with (
-        contextlib.closing(RealClock().start()) as clock,
-        Host("h", clock=clock) as host,
-        spawn(host, ["sh", "-c", SCRIPT], stdout=subprocess.PIPE) as program,
-    ):
-        out, _ = program.communicate(timeout=120)
-    assert told(out.decode()) == told(want)
+    with real_host() as host:
+        assert told(run_script(host, SCRIPT)) == told(want)
 
 
 def test_the_table_of_attributes_fits_the_wire() -> None:

@@ -19,9 +19,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from e1000emu.clock import RealClock
 from stack.api.programs import Program, spawn
 from stack.host import Host
+from tests.hosts import real_host
 
 PORT = 99
 PATIENCE_S = 60
@@ -102,11 +102,7 @@ def run(host: Host, count: int) -> None:
 def main() -> None:
     """Start as many programs as the first argument says, and print what is left."""
     count = int(sys.argv[1])
-    with (
-        contextlib.closing(RealClock().start()) as clock,
-        Host("solo", clock=clock) as host,
-        server(host) as listening,
-    ):
+    with real_host("solo") as host, server(host) as listening:
         began = time.monotonic()
         for part in range(11):
             if part:

@@ -14,8 +14,8 @@ import pytest
 
 from e1000emu.clock import VirtualClock
 from fastpath.base import seccomp
-from stack.api.programs import spawn
 from stack.host import Host
+from tests.hosts import run_script
 
 pytestmark = pytest.mark.skipif(not seccomp.available(), reason="needs Linux's seccomp")
 VETHS = """
@@ -33,10 +33,7 @@ def host() -> Iterator[Host]:
 
 def script(host: Host, text: str) -> str:
     """What a shell script prints, errors too."""
-    argv = ["sh", "-c", text]
-    program = spawn(host, argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    out: str = program.communicate()[0]
-    return out
+    return run_script(host, text, stderr=subprocess.STDOUT)
 
 
 def line(text: str, word: str) -> str:

@@ -19,11 +19,10 @@ from typing import Any
 
 import pytest
 
-from e1000emu.clock import RealClock
-from e1000emu.lab import two_hosts
 from stack import proc
 from stack.api.programs import Program, spawn
 from stack.host import Host
+from tests.hosts import real_hosts
 from tests.linux.peer import Peer, Worker
 from tests.programs.rows import IPV4, IPV6, ROWS, Row
 from tests.support import require
@@ -79,15 +78,13 @@ def peer() -> Iterator[Peer]:
 
 @pytest.fixture(scope="module")
 def hosts() -> Iterator[tuple[Host, Host]]:
-    with contextlib.closing(RealClock().start()) as clock:
-        a, b = two_hosts(clock)
-        with a, b:
-            for host, address in zip((a, b), IPV6, strict=True):
-                host.sysctl["net.ipv6.conf.eth0.accept_dad"] = 0
-                host.sysctl["net.ipv4.icmp_ratelimit"] = 0  # as Peer has it
-                host.sysctl["net.ipv6.icmp.ratelimit"] = 0
-                host.ifconfig("eth0", f"{address}/64")
-            yield a, b
+    with real_hosts() as hosts:
+        for host, address in zip(hosts, IPV6, strict=True):
+            host.sysctl["net.ipv6.conf.eth0.accept_dad"] = 0
+            host.sysctl["net.ipv4.icmp_ratelimit"] = 0  # as Peer has it
+            host.sysctl["net.ipv6.icmp.ratelimit"] = 0
+            host.ifconfig("eth0", f"{address}/64")
+        yield hosts
 
 
 def words(text: str, files: Path, family: tuple[str, str]) -> list[str]:

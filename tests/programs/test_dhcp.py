@@ -7,17 +7,15 @@ host's ARP table (SIOCSARP). The client's packets go through a packet socket.
 from __future__ import annotations
 
 import subprocess
-from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from e1000emu.clock import RealClock
-from e1000emu.lab import two_hosts
 from fastpath.base import seccomp
 from stack import proc
 from stack.api.programs import spawn
 from stack.host import Host
+from tests.hosts import real_hosts
 from tests.linux.peer import eventually
 from tests.support import require
 
@@ -46,24 +44,22 @@ def test_a_lease_is_asked_and_given(tmp_path: Path, name: str) -> None:
     script.write_text(SCRIPT)
     script.chmod(0o755)
     said: list[str] = []
-    with closing(RealClock().start()) as clock:
-        client, server = two_hosts(clock)
-        with server, client:
-            with spawn(client, ["ip", "-4", "addr", "flush", "dev", "eth0"]) as flush:
-                assert flush.wait(60) == 0
-            serve = [
-                *("dnsmasq", "-k", "-C", "/dev/null", "-p", "0", "-u", "root", "--pid-file="),
-                *("--no-ping", f"--dhcp-leasefile={tmp_path}/given"),
-                *("--dhcp-range=10.0.0.100,10.0.0.110", "--dhcp-authoritative"),
-            ]
-            asks = CLIENTS[name].format(script=script, dir=tmp_path).split()
-            with spawn(server, serve, log=said.append, stderr=subprocess.PIPE) as dnsmasq:
-                eventually(lambda: listens(server), "dnsmasq listens")
-                with spawn(client, asks, log=said.append, stderr=subprocess.PIPE) as program:
-                    told = program.communicate(timeout=60)[1].decode()
-                dnsmasq.terminate()
-            (lease,) = (tmp_path / "given").read_text().splitlines()
-            assert f"{client.dev('eth0').dev_addr.hex(':')} {lease.split()[2]} " in lease
-            held = [ifa.ifa_local for ifa in client.dev("eth0").ip_ptr.ifa_list]
-            assert [a - (10 << 24) in range(100, 111) for a in held] == [True], told
-            assert said == []
+    with real_hosts() as (client, server):
+        with spawn(client, ["ip", "-4", "addr", "flush", "dev", "eth0"]) as flush:
+            assert flush.wait(60) == 0
+        serve = [
+            *("dnsmasq", "-k", "-C", "/dev/null", "-p", "0", "-u", "root", "--pid-file="),
+            *("--no-ping", f"--dhcp-leasefile={tmp_path}/given"),
+            *("--dhcp-range=10.0.0.100,10.0.0.110", "--dhcp-authoritative"),
+        ]
+        asks = CLIENTS[name].format(script=script, dir=tmp_path).split()
+        with spawn(server, serve, log=said.append, stderr=subprocess.PIPE) as dnsmasq:
+            eventually(lambda: listens(server), "dnsmasq listens")
+            with spawn(client, asks, log=said.append, stderr=subprocess.PIPE) as program:
+                told = program.communicate(timeout=60)[1].decode()
+            dnsmasq.terminate()
+        (lease,) = (tmp_path / "given").read_text().splitlines()
+        assert f"{client.dev('eth0').dev_addr.hex(':')} {lease.split()[2]} " in lease
+        held = [ifa.ifa_local for ifa in client.dev("eth0").ip_ptr.ifa_list]
+        assert [a - (10 << 24) in range(100, 111) for a in held] == [True], told
+        assert said == []

@@ -6,7 +6,6 @@ e1000 it is compared with what the host's own driver says.
 
 from __future__ import annotations
 
-import contextlib
 import re
 import subprocess
 from collections.abc import Iterator
@@ -14,15 +13,13 @@ from pathlib import Path
 
 import pytest
 
-from e1000emu.clock import RealClock
-from e1000emu.lab import two_hosts
-from stack.api.programs import spawn
 from stack.core.ethtool import (
     ethtool_get_features,
     ethtool_get_ringparam,
     ethtool_get_stats,
 )
 from stack.host import Host
+from tests.hosts import real_hosts, run_script
 from tests.linux.peer import Peer
 from tests.programs.test_iproute import VETH, Row, both
 from tests.support import require
@@ -125,19 +122,16 @@ def test_ethtool_prints_what_it_prints_on_linux(peer: Peer, tmp_path: Path, name
 @pytest.fixture(scope="module")
 def host() -> Iterator[Host]:
     require.tool("ethtool", "ethtool")
-    with contextlib.closing(RealClock().start()) as clock:
-        a, _ = two_hosts(clock)
+    with real_hosts() as (a, _):
         yield a
 
 
 def run(host: Host, script: str) -> str:
     """What a script on the host prints, errors too."""
     said: list[str] = []
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-    with spawn(host, ["sh", "-c", script], log=said.append, **pipes) as program:  # type: ignore[arg-type]
-        out, _ = program.communicate(timeout=60)
+    out = run_script(host, script, log=said.append, stderr=subprocess.STDOUT)
     assert said == []
-    return str(out)
+    return out
 
 
 def test_the_driver_and_its_counters(host: Host) -> None:

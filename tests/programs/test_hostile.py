@@ -28,6 +28,7 @@ from stack.api.programs import Program, spawn
 from stack.api.programs.filter import numbers
 from stack.host import Host
 from stack.socket import create_connection, create_server
+from tests.hosts import real_host
 from tests.programs.test_scripts import HEAD, SCRIPTS, eventually, left_open
 from tests.support import require
 
@@ -38,7 +39,7 @@ HERE, MAP_FIXED_NOREPLACE = 0x123450000000, 0x100000
 
 @pytest.fixture(scope="module")
 def host() -> Iterator[Host]:
-    with contextlib.closing(RealClock().start()) as clock, Host("solo", clock=clock) as host:
+    with real_host("solo") as host:
         yield host
 
 

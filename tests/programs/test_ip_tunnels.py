@@ -6,16 +6,14 @@ has them.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import subprocess
 from typing import Any
 
 import pytest
 
-from e1000emu.clock import RealClock
 from stack.api.programs import spawn
-from stack.host import Host
+from tests.hosts import real_host
 from tests.support import require
 
 pytestmark = pytest.mark.netns
@@ -66,8 +64,7 @@ def test_ip_makes_shows_changes_and_deletes_tunnels() -> None:
         ip link show t-gre 2>/dev/null; exit 0
     """
     with (
-        contextlib.closing(RealClock().start()) as clock,
-        Host("h", clock=clock) as host,
+        real_host() as host,
         spawn(host, ["sh", "-c", script], stdout=subprocess.PIPE) as program,
     ):
         out, _ = program.communicate(timeout=120)

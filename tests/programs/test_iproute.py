@@ -6,7 +6,6 @@ it needs itself. What it prints, and its exit status, are the same; a row names 
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 import subprocess
@@ -17,9 +16,9 @@ from random import Random
 
 import pytest
 
-from e1000emu.clock import RealClock
 from stack.api.programs import spawn
 from stack.host import Host
+from tests.hosts import real_host
 from tests.linux.peer import Peer
 from tests.support import require
 
@@ -762,10 +761,7 @@ def ran(
     settings = [f"{name}={value}" for name, value in sysctl.items()]
     subprocess.run([*begin, "sysctl", "-qw", *settings], check=True)
     want = subprocess.run(run(begin, row, tmp_path / "kernel"), **pipes, check=False)  # type: ignore[call-overload]
-    with (
-        contextlib.closing(RealClock().start()) as clock,
-        Host("h", clock=clock, sysctl=sysctl) as host,
-    ):
+    with real_host(sysctl=sysctl) as host:
         with host.lock:
             prepare(host)
         with spawn(host, run([], row, tmp_path / "host"), log=said.append, **pipes) as program:

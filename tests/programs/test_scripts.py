@@ -7,7 +7,6 @@ libc; tests/programs/test_debian.py has programs that are not.
 
 from __future__ import annotations
 
-import contextlib
 import subprocess
 import sys
 import textwrap
@@ -16,10 +15,10 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from e1000emu.clock import RealClock
 from fastpath.base import seccomp
 from stack.api.programs import spawn
 from stack.host import Host
+from tests.hosts import real_host
 from tests.support import require
 
 pytestmark = pytest.mark.skipif(not seccomp.available(), reason="needs Linux's seccomp")
@@ -700,7 +699,7 @@ SCRIPTS = {
 
 @pytest.fixture(scope="module")
 def host() -> Iterator[Host]:
-    with contextlib.closing(RealClock().start()) as clock, Host("solo", clock=clock) as host:
+    with real_host("solo") as host:
         yield host
 
 

@@ -6,16 +6,13 @@ it prints, its statistics and its exit status are the same.
 
 from __future__ import annotations
 
-import contextlib
 import re
 import subprocess
 from pathlib import Path
 
 import pytest
 
-from e1000emu.clock import RealClock
-from stack.api.programs import spawn
-from stack.host import Host
+from tests.hosts import real_host, run_script
 from tests.linux.peer import Peer
 from tests.programs.test_iproute import Row, both
 from tests.support import require
@@ -393,14 +390,8 @@ WORDS = (
 
 def said_on_a_host(lines: list[str]) -> str:
     """What a script of the shell prints on a host of ours."""
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-    with (
-        contextlib.closing(RealClock().start()) as clock,
-        Host("h", clock=clock) as host,
-        spawn(host, ["sh", "-c", "\n".join(lines)], **pipes) as program,
-    ):
-        out, _ = program.communicate(timeout=120)
-    return out.decode()
+    with real_host() as host:
+        return run_script(host, "\n".join(lines), stderr=subprocess.STDOUT)
 
 
 def test_it_shows_what_it_set(tmp_path: Path) -> None:

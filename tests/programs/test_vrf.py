@@ -7,17 +7,13 @@ tests/guest/test_links.py has a guest's Linux print it.
 
 from __future__ import annotations
 
-import contextlib
 import re
 import subprocess
 from collections.abc import Iterable
-from pathlib import Path
 
 import pytest
 
-from e1000emu.clock import RealClock
-from stack.api.programs import spawn
-from stack.host import Host
+from tests.hosts import real_host, run_script
 from tests.support import require
 
 MADE = """
@@ -154,53 +150,33 @@ def answers(text: str) -> list[str]:
     return re.sub(r"(?m)^ +| +$", "", re.sub(r"[ \t]+", " ", text)).split("%%\n")[:-1]
 
 
-def printed(tmp_path: Path, made: str, commands: Iterable[str]) -> list[str]:
+def printed(made: str, commands: Iterable[str]) -> list[str]:
     """What each command prints on one new host, once `made` has run."""
     require.tool("ip", "iproute2")
-    script = tmp_path / "script"
-    script.write_text(one_by_one(made, commands))
     said: list[str] = []
-    with (
-        contextlib.closing(RealClock().start()) as clock,
-        Host("h", clock=clock) as host,
-        spawn(
-            host,
-            ["sh", str(script)],
-            log=said.append,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-        ) as program,
-    ):
-        out, _ = program.communicate(timeout=120)
+    with real_host() as host:
+        script = one_by_one(made, commands)
+        out = run_script(host, script, log=said.append, stderr=subprocess.STDOUT)
     assert said == []
-    return answers(out.decode())
+    return answers(out)
 
 
-def test_ip_prints_what_linux_documents(tmp_path: Path) -> None:
-    found = printed(tmp_path, MADE, WANTED)
+def test_ip_prints_what_linux_documents() -> None:
+    found = printed(MADE, WANTED)
     assert dict(zip(WANTED, found, strict=True)) == WANTED
 
 
 @pytest.mark.parametrize("family", [4, 6])
-def test_programs_bind_to_a_vrf(tmp_path: Path, family: int) -> None:
+def test_programs_bind_to_a_vrf(family: int) -> None:
     """Debian's ping with -I, between two VRFs of one host."""
     require.tool("ip", "iproute2")
     require.tool("ping", "iputils-ping")
     to = {4: "10.0.0.1", 6: "2001:db8::1"}[family]
-    script = tmp_path / "script"
-    script.write_text(
-        f"""{MADE}
+    script = f"""{MADE}
 ip link set blue up; ip link set v1 master blue; ip addr add 10.0.0.2/24 dev v1
 ip addr add 2001:db8::2/64 dev v1 nodad; ip addr add 2001:db8::1/64 dev v0 nodad
 ping -{family} -n -c 3 -i 0.2 -W 20 -I blue {to}
 """
-    )
-    with (
-        contextlib.closing(RealClock().start()) as clock,
-        Host("h", clock=clock) as host,
-        spawn(
-            host, ["sh", str(script)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-        ) as program,
-    ):
-        out, _ = program.communicate(timeout=120)
-    assert b"3 received" in out, out.decode()
+    with real_host() as host:
+        out = run_script(host, script, stderr=subprocess.STDOUT)
+    assert "3 received" in out, out

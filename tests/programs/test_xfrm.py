@@ -6,13 +6,9 @@ before it looks for ESP, and otherwise with what ip(8) should print.
 
 from __future__ import annotations
 
-import contextlib
 import re
-import subprocess
 
-from e1000emu.clock import RealClock
-from stack.api.programs import spawn
-from stack.host import Host
+from tests.hosts import real_host, run_script
 from tests.linux.peer import Peer
 from tests.support import require
 
@@ -75,13 +71,8 @@ TIMES = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d")
 
 def on_host(script: str) -> str:
     """What a script of the shell prints on a host of ours."""
-    with (
-        contextlib.closing(RealClock().start()) as clock,
-        Host("h", clock=clock) as host,
-        spawn(host, ["sh", "-c", script], stdout=subprocess.PIPE) as program,
-    ):
-        out, _ = program.communicate(timeout=120)
-        return out.decode()
+    with real_host() as host:
+        return run_script(host, script)
 
 
 def test_policies_and_refusals_are_those_of_the_kernel(peer: Peer) -> None:

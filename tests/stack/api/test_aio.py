@@ -7,7 +7,7 @@ import struct
 
 import pytest
 
-from e1000emu.clock import AsyncioClock, RealClock, SimulationDeadlock, VirtualClock
+from e1000emu.clock import AsyncioClock, SimulationDeadlock, VirtualClock
 from e1000emu.lab import two_hosts
 from stack import aio
 from stack.core.uapi import SO_RCVLOWAT
@@ -21,6 +21,7 @@ from stack.socket import (
     Socket,
     create_server,
 )
+from tests.hosts import real_hosts
 from tests.support import missing
 
 
@@ -293,19 +294,13 @@ def test_hosts_inside_a_real_loop():
 
 
 def test_a_loop_beside_a_host_thread():
-    clock = RealClock().start()
-    a, b = two_hosts(clock, autoneg_ns=1_000_000)
-    try:
+    with real_hosts(autoneg_ns=1_000_000) as (a, b):
         payload = bytes(50_000)
 
         async def main():
             return await asyncio.wait_for(exchange(a, b, payload), 30)
 
         assert asyncio.run(main()) == payload
-    finally:
-        a.close()
-        b.close()
-        clock.close()
 
 
 def test_a_coroutine_that_waits_tries_twice_and_wakes_in_the_next_turn(hosts):
@@ -365,9 +360,7 @@ def test_a_cancelled_coroutine_leaves_the_wait_queue(hosts):
 def test_wake_ups_from_a_host_thread_are_not_lost():
     """Each message is sent by the thread that answers the last; none may fall between a
     coroutine's attempt and its sleep."""
-    clock = RealClock().start()
-    a, b = two_hosts(clock, autoneg_ns=1_000_000)
-    try:
+    with real_hosts(autoneg_ns=1_000_000) as (a, b):
         payload = bytes(64)
 
         async def main():
@@ -386,10 +379,6 @@ def test_wake_ups_from_a_host_thread_are_not_lost():
             await server.wait_closed()
 
         asyncio.run(asyncio.wait_for(main(), 60))
-    finally:
-        a.close()
-        b.close()
-        clock.close()
 
 
 def test_hosts_inside_a_loop_of_uvloop():

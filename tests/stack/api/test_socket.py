@@ -33,6 +33,7 @@ from stack.socket import (
     inet_ntoa,
     wait_any,
 )
+from tests.hosts import real_hosts
 
 
 @pytest.fixture
@@ -268,9 +269,7 @@ def test_a_connected_socket_sends_elsewhere_and_then_to_its_peer(hosts):
 
 def test_blocking_calls_from_threads_in_real_time():
     """A RealClock in its own thread; client and server are ordinary blocking threads."""
-    clock = RealClock().start()
-    a, b = two_hosts(clock, autoneg_ns=1_000_000)
-    try:
+    with real_hosts(autoneg_ns=1_000_000) as (a, b):
         server = create_server(b, ("", 80))
         result = []
 
@@ -295,10 +294,6 @@ def test_blocking_calls_from_threads_in_real_time():
         thread.join(20)
         assert result == ["eof"]
         server.close()
-    finally:
-        a.close()
-        b.close()
-        clock.close()
 
 
 def test_real_time_without_a_thread():

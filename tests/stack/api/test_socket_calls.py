@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from e1000emu.clock import RealClock
 from stack.host import Host
 from stack.socket import (
     AF_INET,
@@ -26,14 +25,13 @@ from stack.socket import (
     setdefaulttimeout,
     socketpair,
 )
+from tests.hosts import real_host
 
 
 @pytest.fixture
 def host() -> Iterator[Host]:
-    clock = RealClock().start()
-    with Host("calls", clock=clock) as host:
+    with real_host("calls") as host:
         yield host
-    clock.stop()
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ with the kernel's (tests/programs/test_link_kinds.py); messages are those of gen
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import json
 import socket as stdlib
@@ -20,12 +19,12 @@ from hypothesis import strategies as st
 from scapy.all import IP, UDP, Ether, IPv6, Raw
 from scapy.contrib.geneve import GENEVE
 
-from e1000emu.clock import RealClock
 from stack.api.programs import spawn
 from stack.host import Host
 from stack.netlink.rt_attrs import IFINFOMSG
 from stack.netlink.rt_geneve import CANNOT
 from stack.tunnel.geneve import geneve_config, geneve_newlink
+from tests.hosts import real_host
 from tests.linux.peer import judged
 from tests.stack.core.wire import assert_no_leak
 from tests.stack.links.test_tunnels import MAC_A, MAC_B, OUTSIDE4, OUTSIDE6, Pair, inject
@@ -230,8 +229,7 @@ exit 0
 def test_ip_makes_changes_and_shows_them() -> None:
     require.tool("ip", "iproute2")
     with (
-        contextlib.closing(RealClock().start()) as clock,
-        Host("h", clock=clock) as host,
+        real_host() as host,
         spawn(host, ["sh", "-c", SCRIPT], stdout=subprocess.PIPE) as program,
     ):
         out, _ = program.communicate(timeout=120)
@@ -270,7 +268,7 @@ def request(name: str, data: bytes | None, flags: int) -> Request:
 
 
 def test_what_is_wrong_has_the_drivers_words() -> None:
-    with contextlib.closing(RealClock().start()) as clock, Host("h", clock=clock) as host:
+    with real_host() as host:
         asker = Asker(host.socket(stdlib.AF_NETLINK, stdlib.SOCK_RAW, 0))
         for data, words in WRONG.values():
             code = errno.ERANGE if "ID" in words else errno.EINVAL

@@ -7,22 +7,20 @@ that exist have the kernel's messages, too, and `ip` and `bridge` tell the same 
 
 from __future__ import annotations
 
-import contextlib
 import json
 import socket as stdlib
-import subprocess
 from collections.abc import Iterator
 from random import Random
 
 import pytest
 
-from e1000emu.clock import RealClock, VirtualClock
-from stack.api.programs import spawn
+from e1000emu.clock import VirtualClock
 from stack.host import Host
 from stack.netlink.rt_attrs import IFINFOMSG
 from stack.netlink.rt_kind_row import link_kind
 from stack.netlink.rt_kinds import KINDS
 from stack.netlink.rt_vxlan import NOT_HERE
+from tests.hosts import real_host, run_script
 from tests.stack.netlink.requests import ACK, CREATE, EXCL, REPLACE, REQUEST, Asker, Request, attr
 from tests.stack.packet.kernelnet import KernelNet
 from tests.support import examples, require
@@ -220,14 +218,9 @@ def test_changes_of_devices_are_taken_and_refused_as_by_the_kernel(
     kernel.run(f"ip link set v0 up; {made}")
     theirs = Asker(kernel.call(stdlib.socket, stdlib.AF_NETLINK, stdlib.SOCK_RAW, 0))
     different = []
-    with contextlib.closing(RealClock().start()) as clock, Host("h", clock=clock) as host:
-
-        def tell(script: str) -> str:
-            with spawn(host, ["sh", "-c", script], stdout=subprocess.PIPE) as program:
-                return program.communicate(timeout=120)[0].decode()
-
+    with real_host() as host:
         host.add_veth("v0", "v1")
-        tell(f"ip link set v0 up; {made}")
+        run_script(host, f"ip link set v0 up; {made}")
         ours = Asker(host.socket(stdlib.AF_NETLINK, stdlib.SOCK_RAW, 0))
         for _ in range(200):
             request = changes(random, kind, random.choice(names))
@@ -236,7 +229,7 @@ def test_changes_of_devices_are_taken_and_refused_as_by_the_kernel(
                 different.append(f"{request.name}: kernel {want}, here {got}")
                 break
         assert different == []
-        told, want_told = links(tell(TELL)), links(kernel.run(TELL))
+        told, want_told = links(run_script(host, TELL)), links(kernel.run(TELL))
         assert same(told, want_told), (told, want_told)
         assert set(told[0]) == set(want_told[0])
         ours.sock.close()

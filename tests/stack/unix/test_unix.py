@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from e1000emu.clock import RealClock, VirtualClock
+from e1000emu.clock import VirtualClock
 from stack import aio, proc
 from stack.api.aio_unix import open_unix_connection, start_unix_server
 from stack.core.bsd_socket import sys_close
@@ -48,6 +48,7 @@ from stack.socket import (
     send_fds,
     wait_any,
 )
+from tests.hosts import real_host
 from tests.support import examples
 
 KINDS = (SOCK_STREAM, SOCK_DGRAM, SOCK_SEQPACKET)
@@ -65,10 +66,8 @@ def host():
 
 @pytest.fixture
 def live():
-    clock = RealClock().start()
-    with Host("live", clock=clock) as host:
+    with real_host("live") as host:
         yield host
-    clock.stop()
     assert not host.unx.sockets
 
 
