@@ -18,7 +18,7 @@ import subprocess
 import time
 from collections.abc import Collection, Iterator
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn, Self
 
 import pytest
 
@@ -73,6 +73,28 @@ def plain_environment() -> dict[str, str]:
     pytest-benchmark, for one, measures nothing when it takes itself for a worker of pytest-xdist.
     """
     return {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+
+
+class Rig:
+    """What a test sets up on a stack: `with` it, or `close` it in the end."""
+
+    _stack: contextlib.ExitStack
+
+    def close(self) -> None:
+        """Take everything down."""
+        self._stack.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+
+def kept(stack: contextlib.ExitStack, made: Any) -> Any:
+    """Return `made`, which is closed with the stack."""
+    stack.callback(made.close)
+    return made
 
 
 def wait_blocked(process: subprocess.Popen[str], signals: Collection[int]) -> None:
@@ -137,6 +159,11 @@ class _Require:
         error = _netns_error()
         if error:
             missing(f"needs network namespaces: {error}", "use a kernel with CONFIG_NET_NS")
+
+    def taps(self) -> None:
+        """Ask for network namespaces and for TAPs to lay between them."""
+        self.netns()
+        self.tun()
 
 
 require = _Require()

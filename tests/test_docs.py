@@ -191,8 +191,7 @@ def test_commands_shown_work(path, needs, commands, tmp_path, environments):
             run(commands, tmp_path, programs, stays=True)
             return
         case "root":
-            require.netns()
-            require.tun()
+            require.taps()
             with own_network() as inside:
                 run(commands, tmp_path, programs, inside=inside)
             return

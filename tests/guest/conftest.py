@@ -40,8 +40,7 @@ def model(request: pytest.FixtureRequest) -> str:
 def on_tap(model: str) -> Iterator[OnTap]:
     """One booted guest for all tests of a part: its NIC is here, in front of a TAP with a Linux
     behind it."""
-    require.netns()
-    require.tun()
+    require.taps()
     require.tool("tshark")
     image = prepared(kernel=KERNELS[model])
     with OnTap(replace(image, kernel=image.packed or image.kernel), model) as made:  # it will sleep

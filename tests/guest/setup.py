@@ -29,7 +29,7 @@ from e1000emu.links.base import Middleware
 from e1000emu.registers.regs import reg
 from fastpath.base.batch import FrameBatch
 from tests.linux.peer import DATA_PORT, LINUX, Peer, Worker, judged
-from tests.support import in_ci, quiet_ipv6
+from tests.support import Rig, in_ci, kept, quiet_ipv6
 
 GUEST = "10.9.0.2"
 VLAN_ID, VLAN_LINUX, VLAN_GUEST = 7, "10.9.7.1", "10.9.7.2"
@@ -152,7 +152,7 @@ class _Access:
         """Nothing waits for it."""
 
 
-class OnTap:
+class OnTap(Rig):
     """`guest` is up at 10.9.0.2, the namespace `peer` at 10.9.0.1; the server runs here."""
 
     def __init__(self, image: GuestImage, model: str, **options: Any) -> None:
@@ -161,15 +161,11 @@ class OnTap:
             directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="e1000emu-")))
             self.model = model
             self.driver = driver_of(model)
-            self.peer = Peer()
-            stack.callback(self.peer.close)
-            self.clock = RealClock()
-            stack.callback(self.clock.close)
-            self.tap = Tap(self.peer.tap_name, self.clock)
-            stack.callback(self.tap.close)
+            self.peer = kept(stack, Peer())
+            self.clock = kept(stack, RealClock())
+            self.tap = kept(stack, Tap(self.peer.tap_name, self.clock))
             self.peer.adopt(self.tap.name)
-            access = Tap(f"{self.peer.tap_name}v", self.clock)
-            stack.callback(access.close)
+            access = kept(stack, Tap(f"{self.peer.tap_name}v", self.clock))
             self._adopt(access.name, VLAN_LINUX)
             self.trunk = Trunk(self.tap, access, VLAN_ID)
             self.recorder = Recorder(self.trunk, directory)
@@ -235,15 +231,6 @@ class OnTap:
         """Return registers as they stand, without the side effects of reading them."""
         with self.clock.lock:
             return [self.nic.regs.peek(reg(name).offset) for name in names]
-
-    def close(self) -> None:
-        self._stack.close()
-
-    def __enter__(self) -> OnTap:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.close()
 
 
 def frame(to: bytes, number: int, *, tag: int | None = None) -> bytes:
@@ -326,8 +313,7 @@ def serve_and_boot(
         directory / "nic", link, clock, **({"model": model, "threads": True} | options)
     )
     server = stack.enter_context(serving)
-    guest = boot(image, server.path, model, arguments=arguments)
-    stack.callback(guest.close)
+    guest = kept(stack, boot(image, server.path, model, arguments=arguments))
     configure(guest)
     return server, guest
 

@@ -27,8 +27,7 @@ def namespaces() -> set[str]:
 
 def measured(path: Path, *options: str) -> list[dict[str, Any]]:
     """Run one quick round and return its rows; nothing of it is left."""
-    require.netns()
-    require.tun()
+    require.taps()
     for tool, package in (("iperf3", "iperf3"), ("ping", "iputils-ping")):
         require.tool(tool, package)
     before = namespaces()

@@ -42,7 +42,7 @@ from tests.guest.setup import (
 from tests.guest.test_ipsec import on_host
 from tests.guest.test_stack import COPIES, Beside, listen, streams
 from tests.linux.peer import Worker, eventually, receive_all
-from tests.support import require
+from tests.support import kept, require
 
 pytestmark = pytest.mark.slow
 
@@ -133,10 +133,8 @@ class OnCables(Beside):
 
     def __init__(self, image: GuestImage, directory: Path) -> None:
         with ExitStack() as stack:
-            self.clock = RealClock()
-            stack.callback(self.clock.close)
-            self.host = Host("ours", clock=self.clock)
-            stack.callback(self.host.close)
+            self.clock = kept(stack, RealClock())
+            self.host = kept(stack, Host("ours", clock=self.clock))
             self.cables: list[Any] = []
             self.wires: list[Wire] = []
             self.writers: list[PcapngWriter] = []
@@ -202,17 +200,13 @@ class OnCables(Beside):
         for end in self.ends:
             end.add_bond(words)
 
-    def close(self) -> None:
-        self._stack.close()
-
 
 @pytest.fixture(scope="module")
 def lan(image: GuestImage, tmp_path_factory: pytest.TempPathFactory) -> Iterator[OnCables]:
     require.tool("tshark")
     require.tool("ip")
-    made = OnCables(image, tmp_path_factory.mktemp("bond"))
-    yield made
-    made.close()
+    with OnCables(image, tmp_path_factory.mktemp("bond")) as made:
+        yield made
     for capture in made.captures:
         wire_is_right(capture)
 

@@ -21,6 +21,7 @@ from e1000emu.registers.regs import reg
 from fastpath.base.batch import FrameBatch
 from tests.guest.setup import MAC, offered, prepared, trouble
 from tests.guest.tried import Tried
+from tests.support import Rig, kept
 
 pytestmark = pytest.mark.slow
 
@@ -108,13 +109,12 @@ class Mirror:
             return list(self.got)
 
 
-class OnTestpmd:
+class OnTestpmd(Rig):
     """`guest` runs testpmd on our NIC, whose cable ends at `mirror`."""
 
     def __init__(self, image: GuestImage, directory: Path, shared: bool) -> None:
         with ExitStack() as stack:
-            self.clock = RealClock()
-            stack.callback(self.clock.close)
+            self.clock = kept(stack, RealClock())
             cable, end = pair(self.clock)
             self.mirror = Mirror(end, self.clock)
             self.said: list[str] = []
@@ -148,9 +148,6 @@ class OnTestpmd:
             assert time.monotonic_ns() < deadline, self.job.output().decode()
             time.sleep(0.2)
 
-    def close(self) -> None:
-        self._stack.close()
-
 
 @pytest.fixture(scope="module")
 def dpdk_image() -> GuestImage:
@@ -162,9 +159,8 @@ def dpdk_image() -> GuestImage:
 def testpmd(
     dpdk_image: GuestImage, tmp_path_factory: pytest.TempPathFactory, request: Any
 ) -> Iterator[OnTestpmd]:
-    made = OnTestpmd(dpdk_image, tmp_path_factory.mktemp("dpdk"), request.param)
-    yield made
-    made.close()
+    with OnTestpmd(dpdk_image, tmp_path_factory.mktemp("dpdk"), request.param) as made:
+        yield made
 
 
 @pytest.mark.parametrize("size", [60, 1514, 2052, 9000])

@@ -36,8 +36,7 @@ OUTSIDE = "outside the memory the device may reach"
 @pytest.fixture(scope="module", params=[False, True], ids=["clock", "threads"])
 def failing(request: pytest.FixtureRequest, image: GuestImage) -> Iterator[OnTap]:
     """A guest whose card fails when a test says so."""
-    require.netns()
-    require.tun()
+    require.taps()
     with OnTap(image, "82540EM", faults=Faults(), threads=request.param) as made:
         yield made
 

@@ -18,8 +18,7 @@ pytestmark = [pytest.mark.netns, pytest.mark.slow]
 @pytest.fixture(scope="module", params=[name for name, part in MODELS.items() if part.fiber])
 def fiber(request: pytest.FixtureRequest, image: GuestImage) -> Iterator[OnTap]:
     """Boot a guest with the board in front of a TAP."""
-    require.netns()
-    require.tun()
+    require.taps()
     with OnTap(replace(image, kernel=image.packed or image.kernel), request.param) as made:
         yield made
 

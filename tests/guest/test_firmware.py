@@ -33,7 +33,7 @@ from tests.guest.fetch import BUSYBOX, U_BOOT
 from tests.guest.setup import MAC, TROUBLE, offered, sha256
 from tests.guest.tried import Tried
 from tests.linux.peer import DATA_PORT, LINUX, Peer, Worker
-from tests.support import in_ci, require
+from tests.support import in_ci, kept, require
 
 pytestmark = [pytest.mark.slow, pytest.mark.netns]
 
@@ -86,12 +86,9 @@ class Server:
         tool = require.tool("dnsmasq", "dnsmasq-base")
         self.root = directory / "tftp"
         self.root.mkdir()
-        self.peer = Peer()
-        stack.callback(self.peer.close)
-        self.clock = RealClock()
-        stack.callback(self.clock.close)
-        self.tap = Tap(self.peer.tap_name, self.clock)
-        stack.callback(self.tap.close)
+        self.peer = kept(stack, Peer())
+        self.clock = kept(stack, RealClock())
+        self.tap = kept(stack, Tap(self.peer.tap_name, self.clock))
         self.peer.adopt(self.tap.name)
         self.peer.start(
             tool,
@@ -176,8 +173,7 @@ class Firmware:
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Server]:
-    require.netns()
-    require.tun()
+    require.taps()
     with ExitStack() as stack:
         yield Server(stack, tmp_path)
 

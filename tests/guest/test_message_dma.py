@@ -21,22 +21,19 @@ from tests.guest.setup import (
     wait_carrier,
 )
 from tests.linux.peer import Peer
-from tests.support import require
+from tests.support import Rig, kept, require
 
 pytestmark = [pytest.mark.netns, pytest.mark.slow]
 
 
-class Plain:
+class Plain(Rig):
     """`guest` runs without a memory backend, its NIC in front of a TAP of the namespace `peer`."""
 
     def __init__(self, image: GuestImage, directory: Path) -> None:
         with ExitStack() as stack:
-            self.peer = Peer()
-            stack.callback(self.peer.close)
-            self.clock = RealClock()
-            stack.callback(self.clock.close)
-            tap = Tap(self.peer.tap_name, self.clock)
-            stack.callback(tap.close)
+            self.peer = kept(stack, Peer())
+            self.clock = kept(stack, RealClock())
+            tap = kept(stack, Tap(self.peer.tap_name, self.clock))
             self.peer.adopt(tap.name)
             self.said: list[str] = []
             self.server = stack.enter_context(
@@ -47,17 +44,12 @@ class Plain:
             configure(self.guest)
             self._stack = stack.pop_all()
 
-    def close(self) -> None:
-        self._stack.close()
-
 
 @pytest.fixture(scope="module")
 def plain(image: GuestImage, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Plain]:
-    require.netns()
-    require.tun()
-    made = Plain(image, tmp_path_factory.mktemp("plain"))
-    yield made
-    made.close()
+    require.taps()
+    with Plain(image, tmp_path_factory.mktemp("plain")) as made:
+        yield made
 
 
 @pytest.fixture(autouse=True)

@@ -23,8 +23,7 @@ SPEEDS = ((10, "half"), (100, "full"))
 
 
 def test_the_guests_speed_is_the_wires():
-    require.netns()
-    require.tun()
+    require.taps()
     with OnTap(prepared(), "82540EM", pace=True) as on_tap:
         guest = on_tap.guest
         for speed_mbps, duplex in SPEEDS:

@@ -98,8 +98,7 @@ class Server:
 @pytest.fixture(scope="module")
 def server(image: GuestImage, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """One server for most guests and others of this file."""
-    require.netns()
-    require.tun()
+    require.taps()
     made = Server(tmp_path_factory.mktemp("server"), MODEL)
     yield made
     made.close()
@@ -198,8 +197,7 @@ def test_the_last_report_has_them_all(server):
     ids=["killed", "ended"],
 )
 def test_guest_survives_a_server_that_goes_in_mid_traffic(image, model, tmp_path, direction, how):
-    require.netns()
-    require.tun()
+    require.taps()
     port = DATA_PORT + 1
     made = Server(tmp_path, model)
     try:

@@ -32,7 +32,7 @@ from tests.guest.setup import (
     wire_is_right,
 )
 from tests.linux.peer import Worker, receive_all, wait_for_addresses
-from tests.support import require
+from tests.support import Rig, kept, require
 
 pytestmark = pytest.mark.slow
 
@@ -57,7 +57,7 @@ BOTH = pytest.mark.parametrize(
 )
 
 
-class Beside:
+class Beside(Rig):
     """A guest and a host of ours."""
 
     host: Host
@@ -74,11 +74,9 @@ class OnStack(Beside):
 
     def __init__(self, image: GuestImage, directory: Path) -> None:
         with ExitStack() as stack:
-            self.clock = RealClock()
-            stack.callback(self.clock.close)
+            self.clock = kept(stack, RealClock())
             self.cable, end = pair(self.clock)
-            self.host = Host("ours", clock=self.clock)
-            stack.callback(self.host.close)
+            self.host = kept(stack, Host("ours", clock=self.clock))
             add_nic(self.host, end, addr=f"{OURS}/24", wait=False, autoneg_ns=AUTONEG_NS)
             self.capture = directory / "wire.pcapng"
             link = Capture(self.cable, self.capture)
@@ -97,16 +95,12 @@ class OnStack(Beside):
             wait_for_addresses(self.host)
             self._stack = stack.pop_all()
 
-    def close(self) -> None:
-        self._stack.close()
-
 
 @pytest.fixture(scope="module")
 def lan(image: GuestImage, tmp_path_factory: pytest.TempPathFactory) -> Iterator[OnStack]:
     require.tool("tshark")
-    made = OnStack(image, tmp_path_factory.mktemp("stack"))
-    yield made
-    made.close()
+    with OnStack(image, tmp_path_factory.mktemp("stack")) as made:
+        yield made
     wire_is_right(made.capture)
 
 

@@ -16,6 +16,7 @@ import pytest
 from e1000emu.capture import read_capture
 from e1000emu.guest import GuestImage, GuestLinux, VfioUserNic
 from tests.guest.setup import DATA_PORT, WAIT_S, content, ping, sha256, trouble, wait_carrier
+from tests.support import kept
 
 pytestmark = pytest.mark.slow
 
@@ -58,8 +59,7 @@ def lan(image: GuestImage, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         assert json.loads(process.stdout.readline())["event"] == "ready"
         guests = []
         for path, address in zip(sockets, ADDRESSES, strict=True):
-            guest = GuestLinux(image, nic=VfioUserNic(path))
-            stack.callback(guest.close)
+            guest = kept(stack, GuestLinux(image, nic=VfioUserNic(path)))
             guest.run("echo 1 >/proc/sys/net/ipv6/conf/eth0/disable_ipv6").check()
             guest.run(f"ip addr add {address}/24 dev eth0; ip link set eth0 up").check()
             guests.append(guest)

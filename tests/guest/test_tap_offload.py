@@ -24,26 +24,23 @@ from tests.guest.setup import (
     wait_carrier,
 )
 from tests.linux.peer import Peer
-from tests.support import require
+from tests.support import Rig, kept, require
 
 pytestmark = [pytest.mark.netns, pytest.mark.slow]
 
 
-class Direct:
+class Direct(Rig):
     """A guest at 10.9.0.2 and the namespace `peer` at 10.9.0.1; `tap` is the NIC's link itself."""
 
     def __init__(self, image: GuestImage) -> None:
         with ExitStack() as stack:
             directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="e1000emu-")))
-            self.peer = Peer()
-            stack.callback(self.peer.close)
-            clock = RealClock()
-            stack.callback(clock.close)
-            self.tap = Tap(self.peer.tap_name, clock)
-            stack.callback(self.tap.close)
+            self.peer = kept(stack, Peer())
+            clock = kept(stack, RealClock())
+            self.tap = kept(stack, Tap(self.peer.tap_name, clock))
             self.peer.adopt(self.tap.name)
             _, self.guest = serve_and_boot(stack, image, "82540EM", directory, self.tap, clock)
-            self.close = stack.pop_all().close
+            self._stack = stack.pop_all()
 
     def counters(self) -> dict[str, int]:
         """What crossed the TAP so far, and what the driver and the far kernel counted."""
@@ -62,14 +59,11 @@ class Direct:
 
 @pytest.fixture(scope="module")
 def direct(image: GuestImage) -> Iterator[Direct]:
-    require.netns()
-    require.tun()
-    made = Direct(image)
-    if "tso4" not in made.tap.offloads:
-        made.close()
-        pytest.skip("this kernel's TAP has no offloads")
-    yield made
-    made.close()
+    require.taps()
+    with Direct(image) as made:
+        if "tso4" not in made.tap.offloads:
+            pytest.skip("this kernel's TAP has no offloads")
+        yield made
 
 
 def difference(direct: Direct, before: dict[str, int]) -> dict[str, int]:

@@ -136,8 +136,7 @@ def test_suspend_and_resume_under_the_newest_kernel():
     """Its virtio-serial port does not come back from this, whatever the network card is, and so the
     agent is silent afterwards. What the kernel and the command say on the console, and an answer to
     a ping from outside, tell that the NIC did."""
-    require.netns()
-    require.tun()
+    require.taps()
     image = prepared(kernel="trixie-backports")
     with OnTap(replace(image, kernel=image.packed or image.kernel), "82544GC") as on_tap:
         guest = on_tap.guest

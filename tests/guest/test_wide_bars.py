@@ -37,8 +37,7 @@ ip addr add {guest}/24 dev eth0; ip link set eth0 up
 @pytest.fixture(scope="module", params=[("82540EM", "trixie"), ("82545EM", "bookworm")])
 def wide(request: pytest.FixtureRequest) -> Iterator[OnTap]:
     """A guest whose card has windows of 64 bits, one of them to a flash."""
-    require.netns()
-    require.tun()
+    require.taps()
     model, kernel = request.param
     image = prepared(kernel=kernel)
     with OnTap(image, model, wide_bars=True, flash=b"flash".ljust(FLASH_BYTES, b"!")) as made:

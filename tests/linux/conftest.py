@@ -13,8 +13,7 @@ from tests.support import require
 @pytest.fixture(scope="module")
 def wire() -> Iterator[Wire]:
     """One wire for a whole file: a clean link, both families."""
-    require.netns()
-    require.tun()
+    require.taps()
     with Wire(ipv6=True) as made:
         yield made
 
@@ -29,5 +28,4 @@ def family(request: pytest.FixtureRequest) -> Family:
 @pytest.fixture
 def need_linux() -> None:
     """Ask for what a test needs that makes its own wire."""
-    require.netns()
-    require.tun()
+    require.taps()

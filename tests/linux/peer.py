@@ -25,7 +25,7 @@ from e1000emu.lab import add_nic
 from e1000emu.links import Capture, Impair, Tap
 from stack.host import Host
 from stack.ipv6.if_inet6 import IFA_F_TENTATIVE
-from tests.support import quiet_ipv6, require
+from tests.support import Rig, kept, quiet_ipv6, require
 
 CLONE_NEWNET = 0x40000000
 LINUX, OURS = "10.9.0.1", "10.9.0.2"
@@ -215,7 +215,7 @@ def wait_for_addresses(host: Host) -> None:
         assert host.clock.wait(settled, int(PATIENCE_S * 1e9)), "addresses stay tentative"
 
 
-class Wire:
+class Wire(Rig):
     """Our host, its NIC, the TAP and the kernel behind it; `with Wire(...) as wire:`."""
 
     def __init__(
@@ -230,12 +230,9 @@ class Wire:
     ) -> None:
         """`ipv6`: both ends have their address of IPv6 too, at once and without asking for it."""
         with contextlib.ExitStack() as stack:
-            self.peer = Peer()
-            stack.callback(self.peer.close)
-            self.clock = RealClock()
-            stack.callback(self.clock.close)
-            self.tap = Tap(self.peer.tap_name, self.clock)
-            stack.callback(self.tap.close)
+            self.peer = kept(stack, Peer())
+            self.clock = kept(stack, RealClock())
+            self.tap = kept(stack, Tap(self.peer.tap_name, self.clock))
             self.peer.adopt(self.tap.name, ipv6=ipv6)
             if mtu is not None:
                 self.peer.ip("link", "set", self.tap.name, "mtu", str(mtu))
@@ -251,9 +248,8 @@ class Wire:
                 stack.callback(self.capture.writer.close)
             self.clock.start()
             stack.callback(self.clock.stop)
-            known = {"net.ipv6.conf.default.accept_dad": 0} if ipv6 else {}
-            self.host = Host(name="ours", clock=self.clock, sysctl=known | (sysctl or {}), seed=1)
-            stack.callback(self.host.close)
+            knobs = {**({"net.ipv6.conf.default.accept_dad": 0} if ipv6 else {}), **(sysctl or {})}
+            self.host = kept(stack, Host(name="ours", clock=self.clock, sysctl=knobs, seed=1))
             self.nic = add_nic(self.host, link, addr=f"{OURS}/24", mtu=mtu)
             if ipv6:
                 self.host.ifconfig("eth0", IPV6.our_addr)
@@ -279,16 +275,6 @@ class Wire:
         sock.bind((family.ours, port))
         sock.listen(16)
         return sock
-
-    def close(self) -> None:
-        """Take everything down."""
-        self._stack.close()
-
-    def __enter__(self) -> Wire:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.close()
 
 
 class Worker:

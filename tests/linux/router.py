@@ -12,7 +12,7 @@ from e1000emu.lab import add_nic
 from e1000emu.links import Capture, Tap
 from stack.host import Host
 from tests.linux.peer import Peer, wait_for_addresses
-from tests.support import quiet_ipv6
+from tests.support import Rig, kept, quiet_ipv6
 
 PMTU = 1300
 """Bytes that the far link takes; the near one takes 1500."""
@@ -52,22 +52,19 @@ ROUTED6 = Route(
 )
 
 
-class Router:
+class Router(Rig):
     """`host` is ours; `near` and `far` are namespaces with a default route to it."""
 
     def __init__(self, captures: Path | None = None) -> None:
         """`captures`: a directory for near.pcapng and far.pcapng."""
         with contextlib.ExitStack() as stack:
-            self.clock = RealClock()
-            stack.callback(self.clock.close)
+            self.clock = kept(stack, RealClock())
             self.peers: list[Peer] = []
             self.captures: list[Path] = []
             links: list[Tap | Capture] = []
             for name in ("near", "far"):
-                peer = Peer()
-                stack.callback(peer.close)
-                tap = Tap(peer.tap_name, self.clock)
-                stack.callback(tap.close)
+                peer = kept(stack, Peer())
+                tap = kept(stack, Tap(peer.tap_name, self.clock))
                 self._adopt(peer, tap.name, name)
                 link: Tap | Capture = tap
                 if captures is not None:
@@ -84,8 +81,7 @@ class Router:
                 "net.ipv6.conf.all.forwarding": 1,
                 "net.ipv6.conf.default.accept_dad": 0,
             }
-            self.host = Host(name="router", clock=self.clock, seed=2, sysctl=knobs)
-            stack.callback(self.host.close)
+            self.host = kept(stack, Host(name="router", clock=self.clock, seed=2, sysctl=knobs))
             for i, link in enumerate(links):
                 add_nic(self.host, link)
                 for path in (ROUTED4, ROUTED6):
@@ -115,13 +111,3 @@ class Router:
         """Have the near end learn path MTUs anew."""
         for path in (ROUTED4, ROUTED6):
             self.near.ip(path.flag, "route", "flush", "cache")
-
-    def close(self) -> None:
-        """Take everything down; the captures are complete then."""
-        self._stack.close()
-
-    def __enter__(self) -> Router:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.close()

@@ -18,7 +18,7 @@ from stack.api.links import bridge_fdb
 from stack.host import Host
 from tests.linux.peer import DATA_PORT, Peer, Worker, judged, pattern, receive_all
 from tests.stack.links.switch import BROADCAST, Switch, frame, port_address, station
-from tests.support import quiet_ipv6, require
+from tests.support import Rig, kept, quiet_ipv6, require
 
 pytestmark = pytest.mark.netns
 
@@ -31,21 +31,18 @@ ADDRESSES = {
 """Near, far, and the bridge's own."""
 
 
-class Bridged:
+class Bridged(Rig):
     """`near` and `far` are namespaces; between them `host`, a bridge of two NICs on TAPs."""
 
     def __init__(self, directory: Path) -> None:
         with contextlib.ExitStack() as stack:
-            self.clock = RealClock()
-            stack.callback(self.clock.close)
+            self.clock = kept(stack, RealClock())
             self.peers: list[Peer] = []
             self.captures = [directory / "near.pcapng", directory / "far.pcapng"]
             links = []
             for number in range(2):
-                peer = Peer()
-                stack.callback(peer.close)
-                tap = Tap(peer.tap_name, self.clock)
-                stack.callback(tap.close)
+                peer = kept(stack, Peer())
+                tap = kept(stack, Tap(peer.tap_name, self.clock))
                 peer.take(tap.name)
                 quiet_ipv6(tap.name, peer.name)
                 peer.ip("link", "set", "lo", "up")
@@ -63,8 +60,7 @@ class Bridged:
             self.clock.start()
             stack.callback(self.clock.stop)
             knobs = {"net.ipv6.conf.default.accept_dad": 0}
-            self.host = Host(name="switch", clock=self.clock, seed=2, sysctl=knobs)
-            stack.callback(self.host.close)
+            self.host = kept(stack, Host(name="switch", clock=self.clock, seed=2, sysctl=knobs))
             for number, link in enumerate(links):
                 add_nic(self.host, link, mac=port_address(number))
             self.host.add_bridge("br0", ["eth0", "eth1"], up=True)
@@ -77,22 +73,14 @@ class Bridged:
         text = peer.run("cat", f"/sys/class/net/{peer.tap_name}/address").stdout.decode()
         return bytes.fromhex(text.strip().replace(":", ""))
 
-    def close(self) -> None:
-        """Take everything down; the captures are complete then."""
-        self._stack.close()
-
 
 @pytest.fixture(scope="module")
 def bridged(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bridged]:
     """One bridge for all; in the end tshark judges every frame of both links."""
-    require.netns()
-    require.tun()
+    require.taps()
     require.tool("tshark")
-    made = Bridged(tmp_path_factory.mktemp("bridged"))
-    try:
+    with Bridged(tmp_path_factory.mktemp("bridged")) as made:
         yield made
-    finally:
-        made.close()
     for path in made.captures:
         assert list(judged(path)) == []
 

@@ -28,8 +28,7 @@ E1000EMU = (sys.executable, "-m", "e1000emu")
 @pytest.fixture
 def peer() -> Iterator[Peer]:
     """A namespace whose kernel has a TAP that waits for a program to open it."""
-    require.netns()
-    require.tun()
+    require.taps()
     made = Peer()
     try:
         made.ip("tuntap", "add", "dev", made.tap_name, "mode", "tap")

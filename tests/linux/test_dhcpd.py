@@ -21,8 +21,7 @@ FIRST, LAST = "10.9.0.50", "10.9.0.59"
 @pytest.fixture
 def peer() -> Iterator[Peer]:
     """A namespace with a TAP that has no address."""
-    require.netns()
-    require.tun()
+    require.taps()
     made = Peer()
     try:
         made.ip("tuntap", "add", "dev", made.tap_name, "mode", "tap")

@@ -55,8 +55,7 @@ TARGETS = (
 
 @pytest.fixture(scope="module")
 def linux() -> Iterator[Peer]:
-    require.netns()
-    require.tun()
+    require.taps()
     peer = Peer()
     peer.ip("link", "set", "lo", "up")
     peer.ip("tuntap", "add", "dev", "d0", "mode", "tap")  # index 2, as our host's interface

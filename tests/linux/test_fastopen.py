@@ -29,8 +29,7 @@ _ports = itertools.count(30000)
 @pytest.fixture(scope="module")
 def tfo_wire() -> Iterator[Wire]:
     """A wire whose two ends do Fast Open as clients and servers, with one key."""
-    require.netns()
-    require.tun()
+    require.taps()
     with Wire(ipv6=True, sysctl={"tcp_fastopen": 3, "tcp_fastopen_key": KEY}) as wire:
         wire.peer.write("/proc/sys/net/ipv4/tcp_fastopen", 3)
         wire.peer.write("/proc/sys/net/ipv4/tcp_fastopen_key", KEY)

@@ -27,7 +27,7 @@ from stack.services.run_dhcp6 import Dhcp6Runner
 from stack.socket import SOCK_STREAM, getaddrinfo, gethostbyname, getnameinfo
 from tests.linux.dnsmasq import SERVER4, SERVER6, Dnsmasq
 from tests.linux.peer import Peer, eventually, judged
-from tests.support import require
+from tests.support import kept, require
 
 pytestmark = pytest.mark.netns
 
@@ -45,12 +45,10 @@ class Lan:
 
 @pytest.fixture(scope="module")
 def lan(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lan]:
-    require.netns()
-    require.tun()
+    require.taps()
     require.tool("dnsmasq", "dnsmasq-base")
     with ExitStack() as stack:
-        peer = Peer()
-        stack.callback(peer.close)
+        peer = kept(stack, Peer())
         name = peer.tap_name
         # made to stay, so that one program after the other can open it
         peer.ip("tuntap", "add", name, "mode", "tap")
@@ -102,16 +100,13 @@ def host(lan: Lan, tmp_path: Path) -> Iterator[Host]:
     """A host of ours without an address; tshark judges all that crosses its TAP."""
     path = tmp_path / "lan.pcapng"
     with ExitStack() as stack:
-        clock = RealClock()
-        stack.callback(clock.close)
-        tap = inside(lan, lambda: Tap(lan.tap, clock))
-        stack.callback(tap.close)
+        clock = kept(stack, RealClock())
+        tap = kept(stack, inside(lan, lambda: Tap(lan.tap, clock)))
         link = Capture(tap, path)
         stack.callback(link.writer.close)
         clock.start()
         stack.callback(clock.stop)
-        made = Host(name="ours", clock=clock, seed=4)
-        stack.callback(made.close)
+        made = kept(stack, Host(name="ours", clock=clock, seed=4))
         add_nic(made, link)
         yield made
     if require.tool("tshark"):

@@ -29,8 +29,7 @@ SSH_PORT = 2222
 @pytest.fixture(scope="module")
 def lan(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Router]:
     """One router for all; `far` knows nothing behind it. tshark judges every frame."""
-    require.netns()
-    require.tun()
+    require.taps()
     require.tool("tshark")
     with Router(tmp_path_factory.mktemp("nat")) as made:
         for path in (ROUTED4, ROUTED6):

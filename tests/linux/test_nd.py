@@ -34,8 +34,7 @@ SOON = {"net.ipv6.conf.default.router_solicitation_delay": 0}
 
 def open_wire(**sysctl: int) -> Wire:
     """A wire whose kernel end speaks IPv6 with a link-local address at once."""
-    require.netns()
-    require.tun()
+    require.taps()
     wire = Wire(sysctl={**SOON, **sysctl})
     tap = wire.tap.name
     for knob, value in (("accept_dad", 0), ("disable_ipv6", 0)):

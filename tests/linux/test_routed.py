@@ -23,8 +23,7 @@ SSH_PORT = 2222
 @pytest.fixture(scope="module")
 def router(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Router]:
     """One router for all; in the end tshark judges every frame of both links."""
-    require.netns()
-    require.tun()
+    require.taps()
     require.tool("tshark")
     with Router(tmp_path_factory.mktemp("routed")) as made:
         yield made

@@ -23,7 +23,7 @@ from stack.host import Host
 from stack.netlink.rt_kinds import br_fill_info, brport_fill
 from tests.linux.peer import Peer, eventually, judged
 from tests.stack.core.wire import QUIET6
-from tests.support import require
+from tests.support import Rig, kept, require
 
 pytestmark = pytest.mark.netns
 
@@ -122,13 +122,12 @@ def settled(facts: list[dict[str, Any]]) -> bool:
     return all(one["state"] in SETTLED for one in facts[1:])
 
 
-class Kernels:
+class Kernels(Rig):
     """Two bridges of the kernel with the two wires of a case."""
 
     def __init__(self, case: Case) -> None:
         with contextlib.ExitStack() as stack:
-            self.peer = peer = Peer()
-            stack.callback(peer.close)
+            self.peer = peer = kept(stack, Peer())
             self._names = [[f"{end}{port}" for port in range(2)] for end in "ab"]
             for first, second in zip(*self._names, strict=True):
                 peer.ip("link", "add", first, "type", "veth", "peer", "name", second)
@@ -150,22 +149,16 @@ class Kernels:
         found: list[list[dict[str, Any]]] = eventually(self._decided, "the kernel's decision")
         return found
 
-    def close(self) -> None:
-        """Take everything down."""
-        self._stack.close()
 
-
-class Mixed:
+class Mixed(Rig):
     """Bridge `ours` of a case on a host, the other one in the kernel, two TAPs between them."""
 
     def __init__(self, case: Case, ours: int, captures: Path) -> None:
         self.ours, self.case = ours, case
         self.captures = [captures / f"wire{port}.pcapng" for port in range(2)]
         with contextlib.ExitStack() as stack:
-            self.clock = RealClock()
-            stack.callback(self.clock.close)
-            self.peer = Peer()
-            stack.callback(self.peer.close)
+            self.clock = kept(stack, RealClock())
+            self.peer = kept(stack, Peer())
             self.clock.start()
             stack.callback(self.clock.stop)
             self.host = host = Host("ours", clock=self.clock, drivers=False, sysctl=QUIET6)
@@ -175,8 +168,7 @@ class Mixed:
             self.taps, self.ports = [], []
             for port in range(2):
                 name = f"{self.peer.tap_name}{port}"
-                tap = Tap(name, self.clock)
-                stack.callback(tap.close)
+                tap = kept(stack, Tap(name, self.clock))
                 self.peer.take(name)
                 self.taps.append(name)
                 link = Capture(tap, self.captures[port])
@@ -201,10 +193,6 @@ class Mixed:
         theirs = same_words(kernel_facts(self.peer, 1 - self.ours, self.taps))
         return [ours, theirs] if self.ours == 0 else [theirs, ours]
 
-    def close(self) -> None:
-        """Take everything down."""
-        self._stack.close()
-
 
 @dataclass
 class Elections:
@@ -218,19 +206,16 @@ class Elections:
 
 @pytest.fixture(scope="module")
 def elections(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Elections]:
-    require.netns()
-    require.tun()
+    require.taps()
     with contextlib.ExitStack() as stack:
 
         def begin(case: Case, ours: int) -> Mixed:
-            made = Mixed(case, ours, tmp_path_factory.mktemp("wires"))
-            stack.callback(made.close)
+            made = kept(stack, Mixed(case, ours, tmp_path_factory.mktemp("wires")))
             return made
 
         kernels = {}
         for name, case in CASES.items():
-            kernels[name] = Kernels(case)
-            stack.callback(kernels[name].close)
+            kernels[name] = kept(stack, Kernels(case))
         mixed = {(name, ours): begin(CASES[name], ours) for name in CASES for ours in (0, 1)}
         yield Elections(kernels, mixed, begin(CASES["the first is the root by its address"], 1))
 

@@ -72,8 +72,7 @@ def tagged(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Tagged]:
     """One wire for all; in the end tshark judges every frame."""
-    require.netns()
-    require.tun()
+    require.taps()
     require.tool("tshark")
     path = tmp_path_factory.mktemp("vlan") / "wire.pcapng"
     with Tagged(path, request.param, kernel=True) as made:

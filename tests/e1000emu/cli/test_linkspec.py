@@ -243,8 +243,7 @@ def test_an_uplink_of_any_kind_gets_what_the_guests_send(tmp_path: Path) -> None
 
 @pytest.mark.netns
 def test_a_switch_with_a_tap_reaches_the_kernel(tmp_path: Path) -> None:
-    require.netns()
-    require.tun()
+    require.taps()
     clock, peer = RealClock(), Peer()
     try:
         with ExitStack() as stack:

@@ -80,8 +80,7 @@ def test_where_it_sends_from_is_said_as_iputils_says_it(ours: str, theirs: str) 
 
 @pytest.mark.netns
 def test_an_unreachable_host_is_reported_as_iputils_reports_it() -> None:
-    require.netns()
-    require.tun()
+    require.taps()
     peer, clock = Peer(), RealClock()
     tap = Tap(peer.tap_name, clock)  # open, so that it has a carrier; nobody answers on it
     try:

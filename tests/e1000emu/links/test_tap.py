@@ -59,8 +59,7 @@ class Net:
 
 @pytest.fixture(params=[False, True], ids=["plain", "offload"])
 def net(request: pytest.FixtureRequest) -> Iterator[Net]:
-    require.netns()
-    require.tun()
+    require.taps()
     made = Net(offload=request.param, batch_frames=8)
     yield made
     made.close()

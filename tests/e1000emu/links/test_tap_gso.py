@@ -61,8 +61,7 @@ class Bridge:
 
 @pytest.fixture
 def bridge() -> Iterator[Bridge]:
-    require.netns()
-    require.tun()
+    require.taps()
     made = Bridge()
     if "tso4" not in made.sender.offloads:
         made.close()

@@ -281,8 +281,7 @@ def answers(world: World) -> list[tuple[list[Answer], int]]:
 
 def test_the_same_segments_are_answered_at_once_as_linux_does() -> None:
     """__tcp_ack_snd_check, tcp_sack_new_ofo_skb, tcp_event_ack_sent: ACKs and their blocks."""
-    require.netns()
-    require.tun()
+    require.taps()
     both = []
     for world in (Kernel(), Ours()):
         try:
