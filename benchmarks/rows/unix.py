@@ -8,6 +8,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from functools import partial
 from typing import Any
 
 from e1000emu.clock import VirtualClock
@@ -101,70 +102,26 @@ def _burst(ends: Ends) -> Callable[[str], Iterator[Work]]:
     return start
 
 
-def _row(
-    name: str,
-    group: str,
-    start: Callable[[str], Iterator[Work]],
-    sizes: tuple[str, ...],
-    **options: Any,
-) -> Row:
+def _pair(
+    what: str, start: Callable[[Ends], Any], unit: str, sizes: tuple[str, ...]
+) -> tuple[Row, Row]:
+    """Ours and the kernel's, which do the same."""
     quick = tuple(size for size in sizes if size in QUICK)
-    return row(name, group=group, sizes=sizes, quick=quick, **options)(start)
+    options: dict[str, Any] = {
+        "group": f"unix_{what}",
+        "unit": unit,
+        "sizes": sizes,
+        "quick": quick,
+    }
+    return (
+        row(f"stack__unix__{what}", **options)(start(_ours)),
+        row(f"stack__peer__unix_{what}", peer=LINUX, **options)(start(_kernels)),
+    )
 
 
 ROWS = (
-    _row("stack__unix__stream", "unix_stream", _stream(_ours), unit="GB/s", sizes=STREAM_SIZES),
-    _row(
-        "stack__peer__unix_stream",
-        "unix_stream",
-        _stream(_kernels),
-        unit="GB/s",
-        sizes=STREAM_SIZES,
-        peer=LINUX,
-    ),
-    _row(
-        "stack__unix__stream_trip",
-        "unix_stream_trip",
-        _trip(_ours, SOCK_STREAM),
-        unit="k/s",
-        sizes=("64B",),
-    ),
-    _row(
-        "stack__peer__unix_stream_trip",
-        "unix_stream_trip",
-        _trip(_kernels, SOCK_STREAM),
-        unit="k/s",
-        sizes=("64B",),
-        peer=LINUX,
-    ),
-    _row(
-        "stack__unix__dgram",
-        "unix_dgram",
-        _trip(_ours, SOCK_DGRAM),
-        unit="k/s",
-        sizes=DGRAM_SIZES,
-    ),
-    _row(
-        "stack__peer__unix_dgram",
-        "unix_dgram",
-        _trip(_kernels, SOCK_DGRAM),
-        unit="k/s",
-        sizes=DGRAM_SIZES,
-        peer=LINUX,
-    ),
-    _row(
-        "stack__unix__dgram_bulk",
-        "unix_dgram_bulk",
-        _burst(_ours),
-        unit="GB/s",
-        sizes=DGRAM_SIZES,
-    ),
-    _row(
-        "stack__peer__unix_dgram_bulk",
-        "unix_dgram_bulk",
-        _burst(_kernels),
-        unit="GB/s",
-        sizes=DGRAM_SIZES,
-        peer=LINUX,
-    ),
+    *_pair("stream", _stream, "GB/s", STREAM_SIZES),
+    *_pair("stream_trip", partial(_trip, kind=SOCK_STREAM), "k/s", ("64B",)),
+    *_pair("dgram", partial(_trip, kind=SOCK_DGRAM), "k/s", DGRAM_SIZES),
+    *_pair("dgram_bulk", _burst, "GB/s", DGRAM_SIZES),
 )

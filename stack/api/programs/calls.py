@@ -720,57 +720,39 @@ def file_at(call: Call, addr: wide) -> At | None:
     return None if path is None else find(path)
 
 
-def stat_at(name: int, room: int) -> Callable[[Call], int | None]:
-    """stat(2) and its kin: the arguments that have the path and the struct."""
+def of_file(function: Callable[[Call, At, wide], int], name: int) -> Callable[[Call], int | None]:
+    """A call about such a file: `name` is the argument that has the path, the next one is given."""
 
     def call(call: Call) -> int | None:
         at = file_at(call, call.args[name])
-        if at is None:
-            return None
-        host = call.supervisor.host
-        write_memory(call.tid, call.args[room], stat_of(host, at, os.uname().machine))
-        return 0
+        return None if at is None else function(call, at, call.args[name + 1])
 
     return call
 
 
-def do_statx(call: Call) -> int | None:
+def do_stat(call: Call, at: At, room: wide) -> int:
+    """stat(2) and its kin."""
+    write_memory(call.tid, room, stat_of(call.supervisor.host, at, os.uname().machine))
+    return 0
+
+
+def do_statx(call: Call, at: At, flags: wide) -> int:
     """statx(2)."""
-    at = file_at(call, call.args[1])
-    if at is None:
-        return None
     write_memory(call.tid, call.args[4], statx_of(call.supervisor.host, at))
     return 0
 
 
-def readlink_at(name: int) -> Callable[[Call], int | None]:
-    """readlink(2) and its kin: the argument that has the path. realpath(3) asks so, and nothing
-    here is a link."""
-
-    def call(call: Call) -> int | None:
-        at = file_at(call, call.args[name])
-        if at is None:
-            return None
-        mode_of(call.supervisor.host, at)
-        raise os_error(errno.EINVAL, f"{at} is no symbolic link")
-
-    return call
+def do_readlink(call: Call, at: At, room: wide) -> int:
+    """readlink(2) and its kin. realpath(3) asks so, and nothing here is a link."""
+    mode_of(call.supervisor.host, at)
+    raise os_error(errno.EINVAL, f"{at} is no symbolic link")
 
 
-def access_at(name: int) -> Callable[[Call], int | None]:
-    """access(2) and its kin: the argument that has the path; the next one is the mode."""
-
-    def call(call: Call) -> int | None:
-        at = file_at(call, call.args[name])
-        if at is None:
-            return None
-        mode = mode_of(call.supervisor.host, at)
-        # Root may read and write all, as far as access(2) tells.
-        if call.args[name + 1] & os.X_OK and not mode & 0o111:
-            raise os_error(errno.EACCES, f"{at}")
-        return 0
-
-    return call
+def do_access(call: Call, at: At, mode: wide) -> int:
+    """access(2) and its kin: root may read and write all, as far as it tells."""
+    if not mode_of(call.supervisor.host, at) & 0o111 and mode & os.X_OK:
+        raise os_error(errno.EACCES, f"{at}")
+    return 0
 
 
 def do_write_file(call: Call) -> int | None:
@@ -854,15 +836,15 @@ CALLS: dict[str, Callable[[Call], int | None]] = {
     "open": do_open,
     "openat": do_openat,
     "openat2": do_openat2,
-    "stat": stat_at(0, 1),
-    "lstat": stat_at(0, 1),
-    "newfstatat": stat_at(1, 2),
-    "statx": do_statx,
-    "readlink": readlink_at(0),
-    "readlinkat": readlink_at(1),
-    "access": access_at(0),
-    "faccessat": access_at(1),
-    "faccessat2": access_at(1),
+    "stat": of_file(do_stat, 0),
+    "lstat": of_file(do_stat, 0),
+    "newfstatat": of_file(do_stat, 1),
+    "statx": of_file(do_statx, 1),
+    "readlink": of_file(do_readlink, 0),
+    "readlinkat": of_file(do_readlink, 1),
+    "access": of_file(do_access, 0),
+    "faccessat": of_file(do_access, 1),
+    "faccessat2": of_file(do_access, 1),
     "select": do_select,
     "pselect6": do_select,
     "poll": do_poll,

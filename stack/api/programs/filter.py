@@ -121,15 +121,16 @@ def number_of(name: str) -> int | None:
     return (CALLS | TIME_CALLS)[name][found[0] if found else 0]
 
 
+ENDS: list[Insn] = [(RET, 0, 0, ALLOW), (RET, 0, 0, NOTIFY)]
+"""How most of those below end: it goes on, or one instruction later it stops."""
 # What a call does that does not always stop. The accumulator is free.
 SPECIAL: dict[str, list[Insn]] = {
-    "socket": [(LD, 0, 0, ARGS), (JEQ, 0, 1, AF_UNIX), (RET, 0, 0, ALLOW), (RET, 0, 0, NOTIFY)],
+    "socket": [(LD, 0, 0, ARGS), (JEQ, 0, 1, AF_UNIX), *ENDS],
     "mmap": [
         (LD, 0, 0, ARGS + 24),
         (JSET, 1, 0, MAP_ANONYMOUS),
         (JSET, 1, 0, MAP_SHARED),
-        (RET, 0, 0, ALLOW),
-        (RET, 0, 0, NOTIFY),
+        *ENDS,
     ],
     "io_uring_setup": [(RET, 0, 0, ERRNO | ENOSYS)],
     "ioctl": [
@@ -138,16 +139,10 @@ SPECIAL: dict[str, list[Insn]] = {
         (JEQ, 3, 0, TIOCOUTQ),
         (AND, 0, 0, 0xFF00),
         (JEQ, 1, 0, SIOC),
-        (RET, 0, 0, ALLOW),
-        (RET, 0, 0, NOTIFY),
+        *ENDS,
     ],
     **{
-        name: [
-            (LD, 0, 0, ARGS + 8 * flags),
-            (JSET, 0, 1, mask),
-            (RET, 0, 0, ALLOW),
-            (RET, 0, 0, NOTIFY),
-        ]
+        name: [(LD, 0, 0, ARGS + 8 * flags), (JSET, 0, 1, mask), *ENDS]
         for name, flags, mask in (
             ("open", 1, O_PATH),
             ("openat", 2, O_PATH),
@@ -168,19 +163,9 @@ SPECIAL: dict[str, list[Insn]] = {
         (RET, 0, 0, NOTIFY),
         (RET, 0, 0, ALLOW),
     ],
-    "arch_prctl": [
-        (LD, 0, 0, ARGS),
-        (JEQ, 1, 0, ARCH_SET_FS),
-        (RET, 0, 0, ALLOW),
-        (RET, 0, 0, NOTIFY),
-    ],
+    "arch_prctl": [(LD, 0, 0, ARGS), (JEQ, 1, 0, ARCH_SET_FS), *ENDS],
     **{
-        name: [
-            (LD, 0, 0, ARGS + 24),
-            (JSET, 0, 1, 1 << 31),  # for ever
-            (RET, 0, 0, ALLOW),
-            (RET, 0, 0, NOTIFY),
-        ]
+        name: [(LD, 0, 0, ARGS + 24), (JSET, 0, 1, 1 << 31), *ENDS]  # for ever
         for name in ("epoll_wait", "epoll_pwait")
     },
 }
@@ -192,8 +177,7 @@ SELECT: list[Insn] = [
     (JEQ, 0, 2, 0),
     (LD, 0, 0, ARGS + 20),
     (JEQ, 1, 0, 0),
-    (RET, 0, 0, ALLOW),
-    (RET, 0, 0, NOTIFY),
+    *ENDS,
 ]
 
 
