@@ -16,7 +16,7 @@ import os
 import shutil
 import subprocess
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any, NoReturn, Self
 
@@ -95,6 +95,30 @@ def kept(stack: contextlib.ExitStack, made: Any) -> Any:
     """Return `made`, which is closed with the stack."""
     stack.callback(made.close)
     return made
+
+
+PATIENCE_S = 60.0
+"""For what is sure to come, however slow the machine is."""
+
+
+def eventually(
+    true: Callable[[], Any],
+    what: object = "",
+    *,
+    program: subprocess.Popen[Any] | None = None,
+    seconds: float = PATIENCE_S,
+) -> Any:
+    """Wait for something to become true, and return what it is then.
+
+    Fails when it does not, with `what` or what this function returns, and when `program` has ended.
+    """
+    deadline = time.monotonic() + seconds
+    while not (value := true()):
+        assert program is None or program.poll() is None, f"it has ended, without {what}"
+        if time.monotonic() >= deadline:
+            pytest.fail(f"never came: {what() if callable(what) else what}")
+        time.sleep(0.01)
+    return value
 
 
 def wait_blocked(process: subprocess.Popen[str], signals: Collection[int]) -> None:

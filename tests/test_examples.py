@@ -8,7 +8,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from collections import Counter
 from pathlib import Path
 
@@ -17,7 +16,7 @@ import pytest
 from e1000emu.clock import RealClock
 from e1000emu.topology import Topology
 from tests.e1000emu.embed.fakeclient import RAM_BASE, FakeClient
-from tests.support import require
+from tests.support import eventually, require
 
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLES = ROOT / "examples"
@@ -194,9 +193,7 @@ def test_doorbell_serves_a_client(tmp_path):
         env=dict(os.environ) | {"PYTHONPATH": str(ROOT)},
     )
     try:
-        while not path.exists():
-            assert program.poll() is None
-            time.sleep(0.01)
+        eventually(path.exists, path, program=program)
         clock = RealClock()
         client = FakeClient(path, clock)
         client.threaded = True  # the server is another process

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from e1000emu.clock import RealClock
 from tests.e1000emu.witness import Blinder, Place, fields_to_witness, names_of
 
 
@@ -58,6 +59,14 @@ def _blinds(item: pytest.Function) -> Iterator[Blind]:
         )
         blind.place = fields[name]
         yield blind
+
+
+@pytest.fixture
+def clock() -> Iterator[RealClock]:
+    """A clock of the machine's time that whoever waits runs. Files with other wishes have theirs"""
+    made = RealClock()
+    yield made
+    made.close()
 
 
 @pytest.fixture(autouse=True)

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from fastpath import built
+from tests.support import eventually
 
 ROOT = Path(built.ROOT)
 BUILD = built.make_command(os.curdir).removeprefix("make ")
@@ -331,9 +332,7 @@ def test_two_makes_in_one_tree_build_once(tmp_path: Path) -> None:
     env = {k: v for k, v in os.environ.items() if not k.startswith("MAKE")}
     words = ["make", "VENV=v", "build"]
     first = subprocess.Popen(words, cwd=tmp_path, env=env)
-    while not (tmp_path / "log").exists():
-        assert first.poll() is None
-        time.sleep(0.05)
+    eventually((tmp_path / "log").exists, "the log", program=first)
     second = subprocess.Popen(words, cwd=tmp_path, env=env)
     time.sleep(1)  # until it waits; a slower one finds the stamp, which is right too
     (tmp_path / "go").touch()

@@ -41,8 +41,8 @@ from tests.guest.setup import (
 )
 from tests.guest.test_ipsec import on_host
 from tests.guest.test_stack import COPIES, Beside, listen, streams
-from tests.linux.peer import Worker, eventually, receive_all
-from tests.support import kept, require
+from tests.linux.peer import Worker, receive_all
+from tests.support import eventually, kept, require
 
 pytestmark = pytest.mark.slow
 

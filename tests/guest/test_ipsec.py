@@ -13,8 +13,7 @@ import pytest
 from stack import proc
 from tests.guest.setup import DATA_PORT, GUEST, WAIT_S, content, fields
 from tests.guest.test_stack import GUEST6, OURS, OURS6, Beside, OnStack, lan, streams
-from tests.linux.peer import eventually
-from tests.support import require
+from tests.support import eventually, require
 
 __all__ = ["lan"]
 

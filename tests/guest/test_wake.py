@@ -7,7 +7,6 @@ import json
 import socket
 import subprocess
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -34,7 +33,7 @@ from tests.guest.setup import (
     tcp_to_peer,
     wait_carrier,
 )
-from tests.support import require
+from tests.support import eventually, require
 
 pytestmark = [pytest.mark.netns, pytest.mark.slow]
 
@@ -143,10 +142,7 @@ def test_suspend_and_resume_under_the_newest_kernel():
         guest.run("dmesg -n 7").check()
         asleep = "echo devices >/sys/power/pm_test; echo mem >/sys/power/state"
         guest.spawn(f"{asleep}; echo it returned $? >/dev/kmsg; ip link set eth0 up")
-        end = time.monotonic() + WAIT_S
-        while "it returned" not in guest.console():
-            assert time.monotonic() < end, guest.console()
-            time.sleep(0.1)
+        eventually(lambda: "it returned" in guest.console(), guest.console, seconds=WAIT_S)
         assert "PM: suspend exit" in guest.console()
         assert "it returned 0" in guest.console()
         words = ["ping", "-c", "3", "-i", "0.2", "-w", str(int(WAIT_S)), GUEST]

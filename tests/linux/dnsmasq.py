@@ -8,8 +8,8 @@ import socket
 from pathlib import Path
 from types import TracebackType
 
-from tests.linux.peer import Peer, eventually
-from tests.support import require
+from tests.linux.peer import Peer
+from tests.support import eventually, require
 
 SERVER4, SERVER6 = "10.9.0.1", "fd09::1"
 HOSTS = """\

@@ -14,7 +14,6 @@ import re
 import socket
 import subprocess
 import threading
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +24,7 @@ from e1000emu.lab import add_nic
 from e1000emu.links import Capture, Impair, Tap
 from stack.host import Host
 from stack.ipv6.if_inet6 import IFA_F_TENTATIVE
-from tests.support import Rig, kept, quiet_ipv6, require
+from tests.support import PATIENCE_S, Rig, kept, quiet_ipv6, require
 
 CLONE_NEWNET = 0x40000000
 LINUX, OURS = "10.9.0.1", "10.9.0.2"
@@ -33,8 +32,6 @@ LINUX6, OURS6 = "2001:db8:9::1", "2001:db8:9::2"
 DATA_PORT = 27777
 QUOTES = "icmp.type in {3, 4, 5, 11, 12} or icmpv6.type < 128"
 """tshark's words for an ICMP error."""
-PATIENCE_S = 60.0
-"""How long something may take that is sure to come, however slow the machine is."""
 _serial = itertools.count()
 
 
@@ -193,15 +190,6 @@ class Peer:
                 process.kill()
             process.communicate()
         subprocess.run(["ip", "netns", "del", self.name], check=False, capture_output=True)
-
-
-def eventually(true: Callable[[], Any], what: str) -> Any:
-    """Wait for something to become true, and return what it is then."""
-    deadline = time.monotonic() + PATIENCE_S
-    while not (value := true()):
-        assert time.monotonic() < deadline, f"never came: {what}"
-        time.sleep(0.02)
-    return value
 
 
 def wait_for_addresses(host: Host) -> None:

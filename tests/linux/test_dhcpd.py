@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.linux.peer import Peer, eventually, judged
-from tests.support import require
+from tests.linux.peer import Peer, judged
+from tests.support import eventually, require
 
 pytestmark = pytest.mark.netns
 FIRST, LAST = "10.9.0.50", "10.9.0.59"

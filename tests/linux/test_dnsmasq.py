@@ -30,8 +30,7 @@ from stack.clients.resolvconf import ResolvConf
 from stack.clients.resolver import CloseSocket, Finished, Lookup, OpenStream, SendDatagram
 from stack.core.uapi import AF_INET
 from tests.linux.dnsmasq import SERVER4, SERVER6, Dnsmasq, VethPair
-from tests.linux.peer import PATIENCE_S, eventually
-from tests.support import require
+from tests.support import PATIENCE_S, eventually, require
 
 pytestmark = pytest.mark.netns
 

@@ -16,9 +16,9 @@ import pytest
 from stack.core import uapi
 from stack.core.uapi import AF_INET, AF_INET6, SOL_IPV6
 from stack.socket import SOCK_DGRAM, SOCK_RAW, SOCK_STREAM, Socket
-from tests.linux.peer import PATIENCE_S, Peer
+from tests.linux.peer import Peer
 from tests.stack.ipv6.net import ME, one_host6
-from tests.support import require
+from tests.support import PATIENCE_S, require
 
 pytestmark = pytest.mark.netns
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 import itertools
 import socket
 import struct
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -22,8 +21,9 @@ import pytest
 
 from e1000emu.links.base import Middleware
 from fastpath.base.csum import ip_compute_csum
-from tests.linux.peer import IPV4, IPV6, PATIENCE_S, Family, Wire, pattern
+from tests.linux.peer import IPV4, IPV6, Family, Wire, pattern
 from tests.linux.test_tcp import connected
+from tests.support import eventually
 
 pytestmark = [pytest.mark.netns, pytest.mark.usefixtures("need_linux")]
 
@@ -210,13 +210,12 @@ class Rig:
 
 def acknowledged(sock: Any) -> None:
     """Wait until all that was sent is acknowledged (tcpi_unacked, tcpi_notsent_bytes)."""
-    deadline = time.monotonic() + PATIENCE_S
-    while True:
+
+    def all_of_it() -> bool:
         raw = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, TCP_INFO_BYTES)
-        if raw[24:28] == raw[144:148] == bytes(4):
-            return
-        assert time.monotonic() < deadline, "no ACK came"
-        time.sleep(0.001)
+        return bool(raw[24:28] == raw[144:148] == bytes(4))
+
+    eventually(all_of_it, "the last ACK")
 
 
 @pytest.fixture(scope="module")

@@ -26,8 +26,8 @@ from stack.services.run_dhcp4 import Dhcp4Runner
 from stack.services.run_dhcp6 import Dhcp6Runner
 from stack.socket import SOCK_STREAM, getaddrinfo, gethostbyname, getnameinfo
 from tests.linux.dnsmasq import SERVER4, SERVER6, Dnsmasq
-from tests.linux.peer import Peer, eventually, judged
-from tests.support import kept, require
+from tests.linux.peer import Peer, judged
+from tests.support import eventually, kept, require
 
 pytestmark = pytest.mark.netns
 

@@ -23,8 +23,8 @@ from stack.ipv6.addr import IPV6_ADDR_LINKLOCAL, format_addr6, parse_addr6
 from stack.ipv6.if_inet6 import IFA_F_DADFAILED, IFA_F_TEMPORARY, IFA_F_TENTATIVE
 from stack.ipv6.nd_options import prefix_info, rdnss
 from stack.services.router_advertiser import AdvertiserConfig
-from tests.linux.peer import Wire, eventually
-from tests.support import require
+from tests.linux.peer import Wire
+from tests.support import eventually, require
 
 pytestmark = pytest.mark.netns
 

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from fastpath.base.csum import ip_compute_csum
-from tests.linux.peer import LINUX, OURS, Family, Wire, eventually, judged, pattern
-from tests.support import require
+from tests.linux.peer import LINUX, OURS, Family, Wire, judged, pattern
+from tests.support import eventually, require
 
 pytestmark = pytest.mark.netns
 

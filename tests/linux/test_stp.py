@@ -21,9 +21,9 @@ from e1000emu.links import Capture, Tap
 from stack.bridge.br_private import BR_STATE_NAMES, net_bridge
 from stack.host import Host
 from stack.netlink.rt_kinds import br_fill_info, brport_fill
-from tests.linux.peer import Peer, eventually, judged
+from tests.linux.peer import Peer, judged
 from tests.stack.core.wire import QUIET6
-from tests.support import Rig, kept, require
+from tests.support import Rig, eventually, kept, require
 
 pytestmark = pytest.mark.netns
 

@@ -12,18 +12,8 @@ from typing import Any
 import pytest
 
 from stack.core import uapi
-from tests.linux.peer import (
-    DATA_PORT,
-    IPV4,
-    IPV6,
-    Family,
-    Wire,
-    eventually,
-    judged,
-    pattern,
-    receive_all,
-)
-from tests.support import require
+from tests.linux.peer import DATA_PORT, IPV4, IPV6, Family, Wire, judged, pattern, receive_all
+from tests.support import eventually, require
 
 pytestmark = pytest.mark.netns
 

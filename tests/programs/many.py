@@ -22,9 +22,9 @@ from typing import Any
 from stack.api.programs import Program, spawn
 from stack.host import Host
 from tests.hosts import real_host
+from tests.support import eventually
 
 PORT = 99
-PATIENCE_S = 60
 SHELL = 'i=0; while [ $i -lt "$1" ]; do nc.openbsd -N 127.0.0.1 99; i=$((i+1)); done'
 ARGS = ["sh", "-c", SHELL, "sh"]
 
@@ -44,10 +44,7 @@ class Left:
 def left(host: Host, server: Program) -> Left:
     """What this process holds when the server waits for the next connection."""
     gc.collect()
-    end = time.monotonic() + PATIENCE_S
-    while not server.supervisor.waiting:
-        assert time.monotonic() < end, "the server never waits"
-        time.sleep(0.01)
+    eventually(lambda: server.supervisor.waiting, "a server that waits")
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     rss = pages * os.sysconf("SC_PAGE_SIZE") // 1024
     with host.lock:  # to answer a call, descriptors are opened for a moment

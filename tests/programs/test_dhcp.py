@@ -16,8 +16,7 @@ from stack import proc
 from stack.api.programs import spawn
 from stack.host import Host
 from tests.hosts import real_hosts
-from tests.linux.peer import eventually
-from tests.support import require
+from tests.support import eventually, require
 
 pytestmark = pytest.mark.skipif(not seccomp.available(), reason="needs Linux's seccomp")
 CLIENTS = {

@@ -29,8 +29,8 @@ from stack.api.programs.filter import numbers
 from stack.host import Host
 from stack.socket import create_connection, create_server
 from tests.hosts import real_host
-from tests.programs.test_scripts import HEAD, SCRIPTS, eventually, left_open
-from tests.support import require
+from tests.programs.test_scripts import HEAD, SCRIPTS, left_open
+from tests.support import eventually, require
 
 pytestmark = pytest.mark.skipif(not seccomp.available(), reason="needs Linux's seccomp")
 PIPE = subprocess.PIPE

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 
@@ -19,11 +19,10 @@ from fastpath.base import seccomp
 from stack.api.programs import spawn
 from stack.host import Host
 from tests.hosts import real_host
-from tests.support import require
+from tests.support import PATIENCE_S, require
 
 pytestmark = pytest.mark.skipif(not seccomp.available(), reason="needs Linux's seccomp")
 
-PATIENCE_S = 60.0
 HEAD = """
 import array, ctypes, errno, os, select, signal, struct, sys, threading, time
 from socket import *
@@ -701,14 +700,6 @@ SCRIPTS = {
 def host() -> Iterator[Host]:
     with real_host("solo") as host:
         yield host
-
-
-def eventually(what: Callable[[], bool]) -> None:
-    """Wait for what is sure to come, however slow the machine is."""
-    end = time.monotonic() + PATIENCE_S
-    while not what():
-        assert time.monotonic() < end, "never came"
-        time.sleep(0.01)
 
 
 def has_ended(pid: int) -> bool:

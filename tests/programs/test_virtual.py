@@ -19,8 +19,8 @@ from stack.api.programs import Program, spawn, virtual
 from stack.api.programs.filter import TIME_CALLS, number_of
 from stack.host import Host
 from tests.e1000emu.cli.test_cli import run
-from tests.programs.test_scripts import HEAD, eventually, has_ended
-from tests.support import require
+from tests.programs.test_scripts import HEAD, has_ended
+from tests.support import eventually, require
 
 pytestmark = pytest.mark.skipif(not seccomp.available(), reason="needs Linux's seccomp")
 PIPE = subprocess.PIPE

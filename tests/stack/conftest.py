@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from e1000emu.clock import VirtualClock
 from e1000emu.lab import two_hosts
 from stack.host import Host
 from tests import judge
@@ -30,8 +31,15 @@ def _bad_frames(request: pytest.FixtureRequest) -> Iterator[None]:
 def hosts() -> Iterator[tuple[Host, Host]]:
     """Two hosts on a wire, who leave no sk_buff behind. Files with other wishes have their own."""
     a, b = two_hosts()
-    yield a, b
-    a.close()
-    b.close()
+    with a, b:
+        yield a, b
     for host in (a, b):
         assert host.skb_small.in_use == 0
+        assert host.skb_pages.in_use == 0
+
+
+@pytest.fixture
+def host() -> Iterator[Host]:
+    """A host by itself. Files with other wishes have their own."""
+    with Host("h", clock=VirtualClock(), drivers=False) as host:
+        yield host

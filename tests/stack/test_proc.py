@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from e1000emu.lab import two_hosts
 from stack import proc
 from stack.core.rows import rows_of
 from stack.core.snmp import icmp_mib, ipstats_mib, linux_mib, tcp_mib, udp_mib
@@ -27,14 +26,6 @@ from stack.socket import (
     create_server,
 )
 from tests.support import examples
-
-
-@pytest.fixture
-def hosts():
-    a, b = two_hosts()
-    yield a, b
-    a.close()
-    b.close()
 
 
 def parse_groups(text):

@@ -28,11 +28,6 @@ from stack.ipv6.sysctl_net_ipv6 import ROWS_BY_ATTRIBUTE, netns_sysctl_ipv6
 from stack.sysctl_fields import sysctl_fields
 
 
-@pytest.fixture
-def host() -> Host:
-    return Host(name="h", clock=VirtualClock(), drivers=False)
-
-
 def refused(write: Any) -> SysctlError:
     with pytest.raises(E1000Error) as info:
         write()

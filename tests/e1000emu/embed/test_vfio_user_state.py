@@ -28,6 +28,7 @@ from e1000emu.testing.recorders import RecordingLink
 from fastpath.base.dma import HostMemory
 from fastpath.lifecycle import RunState
 from tests.e1000emu.embed.fakeclient import RAM_BASE, RAM_BYTES, FakeClient
+from tests.support import eventually
 
 WAIT_S = 60.0
 
@@ -92,13 +93,6 @@ def server(tmp_path: Path, clock: RealClock, log: list[str], **options: Any) -> 
         yield made, link
     finally:
         made.close()
-
-
-@pytest.fixture
-def clock() -> Iterator[RealClock]:
-    made = RealClock()
-    yield made
-    made.close()
 
 
 def start(machine: Machine, made: VfioUserServer, **options: Any) -> None:
@@ -343,10 +337,7 @@ class Far:
         self.conn.sendall(struct.pack(">I", len(data)) + data)
 
     def wait(self, frames: list[bytes]) -> None:
-        until = time.monotonic() + WAIT_S
-        while self.frames != frames:
-            assert time.monotonic() < until, self.frames
-            time.sleep(0.005)
+        eventually(lambda: self.frames == frames, lambda: self.frames)
 
     def close(self) -> None:
         self.listener.shutdown(socket.SHUT_RDWR)

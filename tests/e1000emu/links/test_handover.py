@@ -48,13 +48,6 @@ class Wire(BaseLink):
         self.ready += 1
 
 
-@pytest.fixture
-def clock() -> Iterator[RealClock]:
-    clock = RealClock()
-    yield clock
-    clock.close()
-
-
 def turn(clock: RealClock) -> None:
     with clock.lock:
         clock.run(timeout_ns=2_000_000)

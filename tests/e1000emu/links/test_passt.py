@@ -38,13 +38,6 @@ MAC = bytes.fromhex("525400a1b2c3")
 SECOND_NS = 1_000_000_000
 
 
-@pytest.fixture
-def clock() -> Iterator[RealClock]:
-    made = RealClock()
-    yield made
-    made.close()
-
-
 def until(clock: RealClock, cond: Callable[[], bool]) -> bool:
     return clock.run(until=cond, timeout_ns=20 * SECOND_NS)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -21,13 +20,6 @@ from tests.e1000emu.links.ports import RecordingPort, frame, number
 from tests.support import examples
 
 SECOND_NS = 1_000_000_000
-
-
-@pytest.fixture
-def clock() -> Iterator[RealClock]:
-    made = RealClock()
-    yield made
-    made.close()
 
 
 def until(clock: RealClock, cond) -> bool:

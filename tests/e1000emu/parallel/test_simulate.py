@@ -27,7 +27,7 @@ from stack.socket import AF_INET, AF_INET6
 from tests.e1000emu.campaign.processes import alive, wait_gone
 from tests.e1000emu.parallel import networks
 from tests.e1000emu.parallel.networks import Flow
-from tests.support import examples, require
+from tests.support import eventually, examples, require
 
 ROOT = Path(__file__).parents[3]
 SECOND_NS = 1_000_000_000
@@ -271,12 +271,7 @@ def test_nothing_is_left_of_what_is_killed(victim: str) -> None:
     _, said = caller.communicate(timeout=120)
     assert caller.returncode
     assert not wait_gone(mark)
-    for _ in range(60_000):
-        if not any(map(alive, [supervisor, *ranks])):
-            break
-        time.sleep(0.001)
-    else:
-        pytest.fail("some of them are left")
+    eventually(lambda: not any(map(alive, [supervisor, *ranks])), "the end of all of them")
     if victim != "caller":
         assert {"supervisor": "supervisor ended by SIGKILL", "rank": "process 1 of 3"}[
             victim
@@ -285,12 +280,9 @@ def test_nothing_is_left_of_what_is_killed(victim: str) -> None:
 
 def only(parent: int, count: int) -> list[int]:
     """Wait until a process has so many children, and return them."""
-    for _ in range(60_000):
-        found = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
-        if len(found) == count:
-            return [int(pid) for pid in found]
-        time.sleep(0.001)
-    pytest.fail(f"process {parent} has no {count} children")
+    path = Path(f"/proc/{parent}/task/{parent}/children")
+    eventually(lambda: len(path.read_text().split()) == count, f"{count} children of {parent}")
+    return [int(pid) for pid in path.read_text().split()]
 
 
 def test_ctrl_c_ends_all() -> None:

@@ -14,8 +14,8 @@ from e1000emu.parallel import Outcome, Simulation, simulate
 from e1000emu.topology import Flat, Running, RunResult, Topology, build
 from e1000emu.topology.programs import last_line, parse
 from fastpath.base import seccomp
-from tests.programs.test_scripts import eventually, has_ended
-from tests.support import require
+from tests.programs.test_scripts import has_ended
+from tests.support import eventually, require
 
 pytestmark = pytest.mark.skipif(not seccomp.available(), reason="needs Linux's seccomp")
 SECOND_NS = 1_000_000_000

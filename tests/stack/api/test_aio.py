@@ -49,17 +49,6 @@ async def exchange(a, b, payload):
     return got
 
 
-@pytest.fixture
-def hosts():
-    a, b = two_hosts()
-    yield a, b
-    a.close()
-    b.close()
-    for host in (a, b):
-        assert host.skb_small.in_use == 0
-        assert host.skb_pages.in_use == 0
-
-
 def test_streams_in_virtual_time(hosts):
     a, b = hosts
     payload = bytes(range(256)) * 1000

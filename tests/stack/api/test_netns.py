@@ -33,13 +33,6 @@ from stack.tools.trace import Tracer
 SECOND = 1_000_000_000
 
 
-@pytest.fixture
-def hosts():
-    a, b = two_hosts()
-    with a, b:
-        yield a, b
-
-
 def udp(net, addr=None, timeout=1.0):
     sock = net.socket(AF_INET, SOCK_DGRAM)
     sock.settimeout(timeout)

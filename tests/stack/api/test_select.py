@@ -22,12 +22,6 @@ from stack.host import Host
 from stack.socket import AF_INET, SOCK_DGRAM, create_server
 
 
-@pytest.fixture
-def host():
-    with Host("h", clock=VirtualClock()) as host:
-        yield host
-
-
 def test_select_gives_back_the_objects_it_was_given(host):
     one, two = host.socketpair()
     three, _ = host.socketpair()

@@ -36,17 +36,6 @@ from stack.socket import (
 from tests.hosts import real_hosts
 
 
-@pytest.fixture
-def hosts():
-    a, b = two_hosts()
-    yield a, b
-    a.close()
-    b.close()
-    for host in (a, b):
-        assert host.skb_small.in_use == 0
-        assert host.skb_pages.in_use == 0
-
-
 def test_constants_are_linux_ones():
     assert (AF_INET, SOCK_STREAM, SOCK_DGRAM) == (2, 1, 2)
     assert (SOL_SOCKET, SO_REUSEADDR, SO_TYPE) == (1, 2, 3)

@@ -6,7 +6,6 @@ import errno
 
 import pytest
 
-from e1000emu.clock import VirtualClock
 from stack.core.bsd_socket import (
     sock_create_kern,
     sock_poll,
@@ -77,11 +76,6 @@ from stack.ipv4.udp import udp_prot
 from tests.stack.ipv4.net import at
 
 LO = 0x7F000001
-
-
-@pytest.fixture
-def host() -> Host:
-    return Host(name="h", clock=VirtualClock(), drivers=False)
 
 
 def pair(host: Host) -> tuple[int, int]:

@@ -11,7 +11,7 @@ import threading
 
 import pytest
 
-from e1000emu.clock import RealClock, SimulationDeadlock, VirtualClock
+from e1000emu.clock import RealClock, SimulationDeadlock
 from stack.api.select import epoll
 from stack.core.bsd_socket import sys_close, sys_recv
 from stack.core.eventpoll import (
@@ -35,12 +35,6 @@ from stack.socket import SOCK_DGRAM, recv_fds, send_fds
 from tests.stack.core.test_files_linux import linux_ctl, outcome
 
 MS = 1_000_000
-
-
-@pytest.fixture
-def host():
-    with Host("h", clock=VirtualClock()) as host:
-        yield host
 
 
 def watch(host: Host, ep: int, fd: int, events: int) -> None:

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from e1000emu.clock import VirtualClock
 from fastpath.base.bpf import bpf_prog
 from fastpath.base.skbuff import alloc_skb, kfree_skb
 from stack.core import sk_mem as m
@@ -24,11 +23,6 @@ from stack.core.sock import (
 from stack.core.tcp_states import TCP_ESTABLISHED
 from stack.core.uapi import AF_INET, SEND_SHUTDOWN, SOCK_DGRAM
 from stack.host import Host
-
-
-@pytest.fixture
-def host() -> Host:
-    return Host(name="h", clock=VirtualClock(), drivers=False)
 
 
 @pytest.fixture

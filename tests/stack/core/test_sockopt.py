@@ -7,7 +7,7 @@ import struct
 
 import pytest
 
-from e1000emu.clock import EPOCH_NS, VirtualClock
+from e1000emu.clock import EPOCH_NS
 from stack.core import uapi as u
 from stack.core.bsd_socket import (
     sockfd_lookup,
@@ -26,11 +26,6 @@ from stack.host import Host
 from tests.stack.ipv4.net import at
 
 LO = 0x7F000001
-
-
-@pytest.fixture
-def host() -> Host:
-    return Host(name="h", clock=VirtualClock(), drivers=False)
 
 
 @pytest.fixture

@@ -264,12 +264,6 @@ def test_programs_do_what_they_do_on_the_kernel(
     assert said[1] == said[0]
 
 
-@pytest.fixture
-def host():
-    with Host("h", clock=VirtualClock()) as host:
-        yield host
-
-
 def test_a_python_file_of_any_kind(host: Host) -> None:
     one, two = host.socketpair()
     memory = io.BytesIO(b"0123456789")

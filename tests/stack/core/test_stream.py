@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from e1000emu.clock import VirtualClock
 from stack.core import sock, stream
 from stack.core.bsd_socket import sockfd_lookup, sys_socket
 from stack.core.tcp_states import (
@@ -19,11 +18,6 @@ from stack.core.tcp_states import (
 )
 from stack.core.uapi import AF_INET, SEND_SHUTDOWN, SOCK_DGRAM
 from stack.host import Host
-
-
-@pytest.fixture
-def host() -> Host:
-    return Host(name="h", clock=VirtualClock(), drivers=False)
 
 
 @pytest.fixture

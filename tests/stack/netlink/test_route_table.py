@@ -21,7 +21,6 @@ from stack.core.uapi import AF_BRIDGE, NUD_PERMANENT
 from stack.host import Host
 from stack.ipv6.addr import parse_addr6
 from stack.netlink.rt_attrs import BR_MDB_ENTRY
-from tests.linux.peer import eventually
 from tests.stack.netlink import route_rows
 from tests.stack.netlink.requests import (
     ADDR,
@@ -33,7 +32,7 @@ from tests.stack.netlink.requests import (
 )
 from tests.stack.netlink.table import TYPE_MASK, compared, sides, walk
 from tests.stack.packet.kernelnet import KernelNet
-from tests.support import require
+from tests.support import eventually, require
 
 pytestmark = pytest.mark.netns
 

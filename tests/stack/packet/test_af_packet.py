@@ -5,12 +5,11 @@ from __future__ import annotations
 import errno
 import socket as stdlib
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from e1000emu.lab import two_hosts
 from stack.core.dev import dev_change_name, dev_close, dev_open, unregister_netdev
 from stack.core.drop_reason import (
     SKB_DROP_REASON_PACKET_SOCK_ERROR,
@@ -25,13 +24,6 @@ TEST = 0x88B5
 FRAME = b"\xff" * 6 + bytes.fromhex("020000000001") + b"\x88\xb5" + bytes(range(50))
 
 pytestmark = pytest.mark.sends_bad_frames
-
-
-@pytest.fixture
-def hosts() -> Iterator[tuple[Host, Host]]:
-    a, b = two_hosts()
-    with a, b:
-        yield a, b
 
 
 def mreq(host: Host, kind: int, addr: bytes = b"") -> bytes:
