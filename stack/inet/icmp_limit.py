@@ -19,12 +19,8 @@ XRLIM_BURST_FACTOR = 6
 class icmp_global_state:
     """The namespace's token bucket (sysctl icmp_msgs_per_sec, icmp_msgs_burst)."""
 
-    credit: int = row(0)
-    stamp_ns: int = row(0)
-
-    def __init__(self, burst: int, now_ns: int) -> None:
-        self.credit = burst
-        self.stamp_ns = now_ns
+    credit: int
+    stamp_ns: int
 
 
 def icmp_global_allow(net: Net) -> bool:
@@ -48,16 +44,10 @@ def icmp_global_allow(net: Net) -> bool:
 class inet_peer:
     """struct inet_peer: token buckets (in ns) and redirect counts for one address."""
 
+    rate_last: int
     rate_tokens: int = row(0)
-    rate_last: int = row(0)
     n_redirects: int = row(0)
     rid: int = row(0)
-
-    def __init__(self, now_ns: int) -> None:
-        self.rate_tokens = 0
-        self.rate_last = now_ns - MINUTE
-        self.n_redirects = 0
-        self.rid = 0
 
 
 def inet_getpeer(net: Net, peers: dict[wide, inet_peer], addr: wide) -> inet_peer:
@@ -66,7 +56,7 @@ def inet_getpeer(net: Net, peers: dict[wide, inet_peer], addr: wide) -> inet_pee
     if peer is None:
         if len(peers) >= PEERS_MAX:
             del peers[next(iter(peers))]
-        peer = peers[addr] = inet_peer(net.clock.now_ns())
+        peer = peers[addr] = inet_peer(net.clock.now_ns() - MINUTE)
     return peer
 
 

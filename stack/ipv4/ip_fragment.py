@@ -23,7 +23,6 @@ from stack.core.timer import mod_timer, timer_list
 from stack.inet.inet_fragment import (
     IPFRAG_OK,
     IPFRAG_OVERLAP,
-    FragKey,
     fqdir,
     fqdir_exit,
     inet_frag_expire,
@@ -55,11 +54,6 @@ class ipq(inet_frag_queue):
     max_df_size: int = row(0)
     rid: int = row(0)
 
-    def __init__(self, net: Net, key: FragKey) -> None:
-        super().__init__(net, net.ipv4.frags, key, ip_expire)
-        self.max_df_size = 0
-        self.rid = 0
-
 
 def ip_defrag(net: Net, skb: sk_buff, user: int) -> sk_buff | None:
     """net/ipv4/ip_fragment.c: add a fragment; the whole packet when it was the last one missing.
@@ -84,7 +78,7 @@ def ip_find(net: Net, iph: iphdr, user: int) -> ipq | None:
     if qp is None:
         if fq.mem > net.sysctl.ipfrag_high_thresh:
             return None
-        qp = ipq(net, key)
+        qp = ipq(net, fq, key, ip_expire)
         if net.sysctl.ipfrag_max_dist:
             qp.rid = inet_getpeer_v4(net, iph.saddr).rid
         inet_frag_start(qp, net.sysctl.ipfrag_time)

@@ -358,7 +358,6 @@ def addrconf_ifdown(dev: net_device, unregister: bool) -> None:
     else:
         ipv6_mc_down(idev)
     idev.tstamp = net.now()
-    idev.nd.ra_mtu = 0
     idev.nd.dns_servers.clear()
     idev.nd.dns_search.clear()
     if unregister:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from stack.core.rows import wide
+from stack.core.rows import row, state, wide
 from stack.core.timer import timer_list
 
 if TYPE_CHECKING:
@@ -16,9 +16,8 @@ if TYPE_CHECKING:
     from stack.ipv6.nd_messages import RouterAdvertisement
     from stack.ipv6.nd_options import ndisc_options
 
-SEC = 1_000_000_000
 
-
+@state
 class nd_state:
     """Router discovery and SLAAC of one interface. Times in ns, lifetimes in s.
 
@@ -27,65 +26,37 @@ class nd_state:
     called for messages that pass RFC 4861's checks, for an advertising router (stack/services).
     """
 
-    __slots__ = (
-        "desync_factor",
-        "dns_search",
-        "dns_servers",
-        "on_ra",
-        "on_rs",
-        "ra_mtu",
-        "ra_refused",
-        "redirects",
-        "rs_interval",
-        "rs_probes",
-        "rs_timer",
-        "stable_secret",
-        "tempaddr_list",
-    )
-
-    def __init__(self) -> None:
-        self.rs_timer: timer_list | None = None
-        self.rs_interval = 0
-        self.rs_probes = 0
-        self.ra_mtu = 0
-        self.ra_refused = 0  # routes, addresses and servers of RAs beyond the limits
-        self.desync_factor = 0
-        self.stable_secret = b""
-        self.tempaddr_list: list[inet6_ifaddr] = []
-        self.dns_servers: dict[int, int | None] = {}
-        self.dns_search: dict[str, int | None] = {}
-        self.redirects: dict[wide, int] = {}  # receiver: time of the last redirect to it
-        self.on_rs: Callable[[wide], None] | None = None
-        self.on_ra: Callable[[wide, RouterAdvertisement, ndisc_options], None] | None = None
+    rs_timer: timer_list | None = row()
+    rs_interval: int = row(0)
+    rs_probes: int = row(0)
+    ra_refused: int = row(0)
+    """Routes, addresses and servers of RAs beyond the limits."""
+    desync_factor: int = row(0)
+    stable_secret: bytes = row(b"")
+    tempaddr_list: list[inet6_ifaddr] = row(make=list)
+    dns_servers: dict[int, int | None] = row(make=dict)
+    dns_search: dict[str, int | None] = row(make=dict)
+    redirects: dict[wide, int] = row(make=dict)
+    """Receiver: time of the last redirect to it."""
+    on_rs: Callable[[wide], None] | None = row()
+    on_ra: Callable[[wide, RouterAdvertisement, ndisc_options], None] | None = row()
 
 
+@state
 class mld_state:
     """MLD of one interface (members mc_* of struct inet6_dev). Times in ns.
 
     `tomb` holds groups without listeners whose last change is still to be repeated.
     """
 
-    __slots__ = (
-        "dad_count",
-        "dad_timer",
-        "gq_timer",
-        "ifc_timer",
-        "maxdelay",
-        "qi",
-        "qri",
-        "qrv",
-        "tomb",
-        "v1_seen",
-    )
-
-    def __init__(self, qrv: int) -> None:
-        self.v1_seen = 0  # the time until which a version 1 router counts as present
-        self.qrv = qrv
-        self.qi = 125 * SEC
-        self.qri = 10 * SEC
-        self.maxdelay = 0
-        self.tomb: dict[wide, ifmcaddr6] = {}
-        self.dad_count = 0
-        self.gq_timer: timer_list | None = None
-        self.ifc_timer: timer_list | None = None
-        self.dad_timer: timer_list | None = None
+    qrv: int
+    v1_seen: int = row(0)
+    """The time until which a version 1 router counts as present."""
+    qi: int = row(125_000_000_000)
+    qri: int = row(10_000_000_000)
+    maxdelay: int = row(0)
+    tomb: dict[wide, ifmcaddr6] = row(make=dict)
+    dad_count: int = row(0)
+    gq_timer: timer_list | None = row()
+    ifc_timer: timer_list | None = row()
+    dad_timer: timer_list | None = row()

@@ -179,7 +179,6 @@ def _routes(idev: inet6_dev, saddr: wide, options: ndisc_options) -> None:
 
 def _mtu(idev: inet6_dev, mtu: int, rt: fib6_info | None) -> None:
     """RFC 4861 6.3.4: set the link's MTU, if the device allows it."""
-    idev.nd.ra_mtu = mtu
     if not IPV6_MIN_MTU <= mtu <= idev.dev.mtu:
         if net_ratelimit(idev.net):
             log.warning("%s: invalid MTU %d in a router advertisement", idev.dev.name, mtu)

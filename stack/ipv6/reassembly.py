@@ -30,7 +30,6 @@ from stack.core.uapi import IPV6_HLEN
 from stack.inet.inet_fragment import (
     IP_MAX_LEN,
     IPFRAG_OK,
-    FragKey,
     fqdir,
     fqdir_exit,
     inet_frag_expire,
@@ -77,12 +76,6 @@ class frag_queue(inet_frag_queue):
     nhoff: int = row(0)
     hlen: int = row(IPV6_HLEN)
     nexthdr: int = row(protocol.NEXTHDR_NONE)
-
-    def __init__(self, net: Net, key: FragKey) -> None:
-        super().__init__(net, net.ipv6.frags, key, ip6_frag_expire)
-        self.nhoff = 0
-        self.hlen = IPV6_HLEN
-        self.nexthdr = protocol.NEXTHDR_NONE
 
 
 def ipv6_frag_rcv(skb: sk_buff) -> int:
@@ -155,7 +148,7 @@ def fq_find(net: Net, ident: int, skb: sk_buff, user: int) -> frag_queue | None:
     if qp is None:
         if fq.mem > net.ipv6.sysctl.ip6frag_high_thresh:
             return None
-        qp = frag_queue(net, key)
+        qp = frag_queue(net, fq, key, ip6_frag_expire)
         inet_frag_start(qp, net.ipv6.sysctl.ip6frag_time)
     assert isinstance(qp, frag_queue)
     return qp

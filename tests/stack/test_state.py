@@ -32,6 +32,7 @@ UNREAD: dict[str, str] = {
     "inet_connection_sock.icsk_sync_mss": "options read it by getattr: not every socket has it",
     "irq_desc.unhandled": "/proc/irq/N/spurious of Linux; tests look at it",
     "Net.arp_conflicts": "addresses that another host claimed; tests look at it",
+    "nd_state.ra_refused": "what router advertisements gave beyond the limits; tests look at it",
     "nf_queue_entry.queuenum": "for the handler of a queue, which an application gives",
     "proto.clear_sk": OLD_SLOT,
     "proto.compat_getsockopt": OLD_SLOT,
