@@ -12,6 +12,7 @@ from stack.core.sock import sock
 from stack.core.sockopt import sockcm_cookie
 from stack.core.uapi import IP_PMTUDISC_WANT
 from stack.inet.flow import flowi
+from stack.inet.mc_filter import ip_mc_socklist
 
 if TYPE_CHECKING:
     from stack.inet.af_ops import inet_af_ops
@@ -71,16 +72,6 @@ class inet_cork:
     sockc: sockcm_cookie | None = row()
     """The time stamps that its first packet is to get, and when it leaves."""
     fl4: flowi | None = row()
-
-
-@state
-class ip_mc_socklist:
-    """One multicast membership of a socket; `sflist` = source filter of mode `sfmode`."""
-
-    multiaddr: wide
-    ifindex: int
-    sfmode: int
-    sflist: list[int] = row(make=list)
 
 
 NO_GROUPS: Final[list[ip_mc_socklist]] = []

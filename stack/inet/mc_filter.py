@@ -7,11 +7,15 @@ changes are reported by RFC 3376 5.1 and RFC 3810 6.1. Addresses are ints of eit
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import errno
+import struct
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from stack.core.rows import wide
+from stack.core.errors import os_error
+from stack.core.rows import row, state, wide
+from stack.core.sockopt_table import SockOpt, opt_struct, structure
 
 MCAST_EXCLUDE = 0
 MCAST_INCLUDE = 1
@@ -43,6 +47,44 @@ class mc_state(NamedTuple):
 
 NOBODY = mc_state(MCAST_INCLUDE, frozenset())
 ANY_SOURCE = mc_state(MCAST_EXCLUDE, frozenset())
+
+
+def need_sources(count: int, limit: int, sysctl: str) -> None:
+    """Check a filter's number of sources. Raises: OSError ENOBUFS."""
+    if count > limit:
+        raise os_error(errno.ENOBUFS, f"{sysctl} reached")
+
+
+@state
+class ip_mc_socklist:
+    """struct ip_mc_socklist, ipv6_mc_socklist: one multicast membership of a socket.
+
+    `sflist`: the sources of the filter of mode `sfmode`.
+    """
+
+    multiaddr: wide
+    ifindex: int
+    sfmode: int
+    sflist: list[wide] = row(make=list)
+
+    def state(self) -> mc_state:
+        """The filter."""
+        return mc_state(self.sfmode, frozenset(self.sflist))
+
+    def edit(self, add: bool, source: wide, listed: str, limit: int, sysctl: str) -> None:
+        """Put a source on the list, or take it off; `limit`: the value of `sysctl`.
+
+        Raises: OSError EADDRNOTAVAIL: it is `listed` already, or is not; ENOBUFS.
+        """
+        if not add:
+            if source not in self.sflist:
+                raise os_error(errno.EADDRNOTAVAIL, f"this source is not {listed}")
+            self.sflist.remove(source)
+            return
+        if source in self.sflist:
+            raise os_error(errno.EADDRNOTAVAIL, f"this source is {listed} already")
+        need_sources(len(self.sflist) + 1, limit, sysctl)
+        self.sflist.append(source)
 
 
 @dataclass(slots=True)
@@ -161,3 +203,96 @@ def current_record(now: mc_state, asked: Collection[wide] = ()) -> Record | None
         return None
     kind = MODE_IS_EXCLUDE if now.mode == MCAST_EXCLUDE else MODE_IS_INCLUDE
     return kind, tuple(sorted(now.sources))
+
+
+@state
+class mc_group:
+    """A group that an interface listens to: what struct ip_mc_list and ifmcaddr6 have.
+
+    `filter` counts the listeners and their sources, `changes` are reports still to be sent.
+    `gsquery` are the sources that a specific query asked about. `loaded`: the group is in the NIC's
+    filter.
+    """
+
+    filter: mc_filter = row(make=mc_filter)
+    changes: mc_changes = row(make=mc_changes)
+    gsquery: frozenset[wide] = row(make=frozenset)
+    loaded: bool = row(False)
+
+    def change(self, old: mc_state | None, new: mc_state | None) -> mc_state:
+        """Put a listener's filter `new` in the place of `old`; returns the group's before that.
+
+        `old` None: the listener joins. `new` None: it leaves.
+        """
+        before = self.filter.state()
+        if old is not None:
+            self.filter.remove(*old)
+        if new is not None:
+            self.filter.add(*new)
+        return before
+
+    def answer(self) -> list[Record]:
+        """The records that answer the queries of the group; none is asked any more."""
+        record = current_record(self.filter.state(), self.gsquery)
+        self.gsquery = frozenset()
+        return [record] if record is not None else []
+
+
+# --- options for either family (RFC 3678) --------------------------------------------------------
+# The structures are those of Linux on a 64-bit machine: `group_req` and `group_source_req` (index,
+# padding, sockaddr_storage), `group_filter`.
+
+STORAGE = 128  # sizeof(struct sockaddr_storage)
+GROUP_REQ = 8 + STORAGE
+GROUP_SOURCE_REQ = 8 + 2 * STORAGE
+GROUP_FILTER = 8 + STORAGE + 8
+
+
+def group_index(data: bytes) -> int:
+    """The interface in each of these structures."""
+    index: int = struct.unpack_from("=i", data)[0]
+    return index
+
+
+def group_filter(
+    optval: Any, sockaddr: Callable[[bytes], Any], limit: int, sysctl: str
+) -> tuple[int, Any, int, list[Any]]:
+    """Interface, group, mode and sources of a struct group_filter.
+
+    `sockaddr`: reads a family's address; `limit`: of sources, the value of `sysctl`. Raises:
+    OSError EINVAL, ENOBUFS, and what `sockaddr` raises.
+    """
+    data = opt_struct(optval, GROUP_FILTER)
+    mode, count = struct.unpack_from("=II", data, 8 + STORAGE)
+    need_sources(count, limit, sysctl)
+    data = opt_struct(data, GROUP_FILTER + STORAGE * count)
+    group = sockaddr(data[8:])
+    sources = [sockaddr(data[GROUP_FILTER + STORAGE * i :]) for i in range(count)]
+    return group_index(data), group, mode, sources
+
+
+def mcast_options(
+    suffix: str,
+    membership: Callable[..., None],
+    join: Callable[..., Any],
+    leave: Callable[..., Any],
+    source: Callable[..., None],
+    msfilter: Callable[..., None],
+) -> tuple[SockOpt, ...]:
+    """The rows of one family: `membership(join or leave, ...)`, `source(add, mode, ...)`."""
+    # fmt: off
+    return (
+        structure(f"MCAST_BLOCK_SOURCE{suffix}", "no datagrams of a group from this sender",
+            source, True, MCAST_EXCLUDE),
+        structure(f"MCAST_JOIN_GROUP{suffix}", "join a group of either family", membership, join),
+        structure(f"MCAST_JOIN_SOURCE_GROUP{suffix}",
+            "datagrams of a group from this sender only", source, True, MCAST_INCLUDE),
+        structure(f"MCAST_LEAVE_GROUP{suffix}", "leave a group of either family",
+            membership, leave),
+        structure(f"MCAST_LEAVE_SOURCE_GROUP{suffix}", "take a sender off that list",
+            source, False, MCAST_INCLUDE),
+        structure(f"MCAST_MSFILTER{suffix}", "all senders of a group at once", msfilter),
+        structure(f"MCAST_UNBLOCK_SOURCE{suffix}",
+            "datagrams of a group from this sender again", source, False, MCAST_EXCLUDE),
+    )
+    # fmt: on

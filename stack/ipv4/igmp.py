@@ -46,13 +46,21 @@ from stack.core.dev_notifier import register_netdevice_notifier
 from stack.core.drop_reason import kfree_skb_reason
 from stack.core.errors import os_error
 from stack.core.netdevice import net_device
-from stack.core.rows import narrow, wide
+from stack.core.rows import narrow, row, state, wide
 from stack.core.sock import sock_kfree_s, sock_kmalloc
 from stack.core.timer import TIMER_DEFERRABLE, mod_timer, timer_delete, timer_list
-from stack.inet import mc_filter
 from stack.inet.flow import flowi
-from stack.inet.inet_sock import inet_sock, ip_mc_socklist
-from stack.inet.mc_filter import ANY_SOURCE, NOBODY, current_record, mc_changes, mc_state
+from stack.inet.inet_sock import inet_sock
+from stack.inet.mc_filter import (
+    ANY_SOURCE,
+    MCAST_EXCLUDE,
+    MCAST_INCLUDE,
+    NOBODY,
+    current_record,
+    ip_mc_socklist,
+    mc_changes,
+    mc_state,
+)
 from stack.inet.protocol import net_protocol
 from stack.ipv4.addr import ipv4_is_local_multicast, ipv4_is_multicast
 from stack.ipv4.arp_send import arp_mc_map
@@ -83,28 +91,23 @@ IP_MC_SOCKLIST_BYTES = 48  # sizeof(struct ip_mc_socklist) on a 64-bit machine
 QUERY_INTERVAL_NS = 125 * SEC
 
 
+@state
 class igmp_state:
     """IGMP's state of an interface besides its groups (members mr_* of struct in_device)."""
 
-    __slots__ = ("mr_gq_timer", "mr_qri_ns", "mr_qrv", "mr_v1_seen", "mr_v2_seen")
-
-    def __init__(self, in_dev: in_device) -> None:
-        net = in_dev.dev.net
-        self.mr_v1_seen = 0
-        self.mr_v2_seen = 0
-        self.mr_qrv = net.sysctl.igmp_qrv
-        self.mr_qri_ns = 10 * SEC
-        self.mr_gq_timer = timer_list(
-            net.machine, igmp_gq_timer_expire, flags=TIMER_DEFERRABLE, data=in_dev
-        )
+    mr_qrv: int
+    mr_gq_timer: timer_list
+    mr_v1_seen: int = row(0)
+    mr_v2_seen: int = row(0)
 
 
 def mr(in_dev: in_device) -> igmp_state:
     """The interface's IGMP state, made on first use."""
-    state = in_dev.igmp
-    if state is None:
-        state = in_dev.igmp = igmp_state(in_dev)
-    return state
+    if in_dev.igmp is None:
+        net = in_dev.dev.net
+        timer = timer_list(net.machine, igmp_gq_timer_expire, TIMER_DEFERRABLE, data=in_dev)
+        in_dev.igmp = igmp_state(net.sysctl.igmp_qrv, timer)
+    return in_dev.igmp
 
 
 def igmp_v1_seen(in_dev: in_device) -> bool:
@@ -137,45 +140,55 @@ def ip_mc_find_dev(net: Net, group: int, addr: int) -> net_device | None:
         return None
 
 
-def ip_mc_join_group(
-    sk: inet_sock, group: int, ifindex: int, mode: int = mc_filter.MCAST_EXCLUDE
-) -> None:
-    """net/ipv4/igmp.c: join for a socket. Raises: OSError EINVAL, ENODEV, EADDRINUSE, ENOBUFS."""
+def need_group(group: int) -> None:
+    """Raises: OSError EINVAL."""
     if not ipv4_is_multicast(group):
         raise os_error(errno.EINVAL, "not a multicast group")
+
+
+def _in_dev(sk: inet_sock, ifindex: int) -> in_device:
+    """The IPv4 side of the interface of a membership. Raises: OSError ENODEV."""
     dev = sk.net.dev_by_index.get(ifindex)
     if dev is None or dev.ip_ptr is None:
         raise os_error(errno.ENODEV, "no interface for this group")
+    return dev.ip_ptr
+
+
+def _membership(sk: inet_sock, group: int, ifindex: int) -> ip_mc_socklist | None:
     for ml in sk.mc_list:
         if ml.multiaddr == group and ml.ifindex == ifindex:
-            raise os_error(errno.EADDRINUSE, "already a member")
+            return ml
+    return None
+
+
+def ip_mc_join_group(sk: inet_sock, group: int, ifindex: int, mode: int = MCAST_EXCLUDE) -> None:
+    """net/ipv4/igmp.c: join for a socket. Raises: OSError EINVAL, ENODEV, EADDRINUSE, ENOBUFS."""
+    need_group(group)
+    in_dev = _in_dev(sk, ifindex)
+    if _membership(sk, group, ifindex) is not None:
+        raise os_error(errno.EADDRINUSE, "already a member")
     if len(sk.mc_list) >= sk.net.sysctl.igmp_max_memberships:
         raise os_error(errno.ENOBUFS, "igmp_max_memberships reached")
     sock_kmalloc(sk, IP_MC_SOCKLIST_BYTES)
     ml = ip_mc_socklist(group, ifindex, mode)
     sk.mc_list = [*sk.mc_list, ml]
-    ip_mc_change(dev.ip_ptr, group, None, _state(ml))
+    ip_mc_change(in_dev, group, None, ml.state())
 
 
 def ip_mc_leave_group(sk: inet_sock, group: int, ifindex: int) -> None:
     """net/ipv4/igmp.c: leave. Raises: OSError EADDRNOTAVAIL."""
-    for ml in sk.mc_list:
-        if ml.multiaddr == group and ml.ifindex == ifindex:
-            sk.mc_list.remove(ml)
-            sock_kfree_s(sk, IP_MC_SOCKLIST_BYTES)
-            _release_membership(sk.net, ml)
-            return
-    raise os_error(errno.EADDRNOTAVAIL, "not a member of this group")
-
-
-def _state(ml: ip_mc_socklist) -> mc_state:
-    return mc_state(ml.sfmode, frozenset(ml.sflist))
+    ml = _membership(sk, group, ifindex)
+    if ml is None:
+        raise os_error(errno.EADDRNOTAVAIL, "not a member of this group")
+    sk.mc_list.remove(ml)
+    sock_kfree_s(sk, IP_MC_SOCKLIST_BYTES)
+    _release_membership(sk.net, ml)
 
 
 def _release_membership(net: Net, ml: ip_mc_socklist) -> None:
     dev = net.dev_by_index.get(ml.ifindex)
     if dev is not None and dev.ip_ptr is not None:
-        ip_mc_change(dev.ip_ptr, narrow(ml.multiaddr), _state(ml), None)
+        ip_mc_change(dev.ip_ptr, narrow(ml.multiaddr), ml.state(), None)
 
 
 def ip_mc_drop_socket(sk: inet_sock) -> None:
@@ -184,77 +197,56 @@ def ip_mc_drop_socket(sk: inet_sock) -> None:
         _release_membership(sk.net, sk.mc_list.pop())
 
 
-def ip_mc_source(sk: inet_sock, optname: int, group: int, source: int, ifindex: int) -> None:
-    """net/ipv4/igmp.c: source-specific membership. Raises: OSError EINVAL, EADDRNOTAVAIL, ..."""
-    if not ipv4_is_multicast(group):
-        raise os_error(errno.EINVAL, "not a multicast group")
-    ml = next((m for m in sk.mc_list if m.multiaddr == group and m.ifindex == ifindex), None)
-    dev = sk.net.dev_by_index.get(ifindex)
-    if dev is None or dev.ip_ptr is None:
-        raise os_error(errno.ENODEV, "no interface for this group")
-    if optname == uapi.IP_ADD_SOURCE_MEMBERSHIP:
-        if ml is None:
-            ip_mc_join_group(sk, group, ifindex, mc_filter.MCAST_INCLUDE)
-            ml = sk.mc_list[-1]
-        if ml.sfmode != mc_filter.MCAST_INCLUDE:
-            raise os_error(errno.EINVAL, "the membership takes every source")
-        if source in ml.sflist:
-            raise os_error(errno.EADDRNOTAVAIL, "this source is listed already")
-        if len(ml.sflist) >= sk.net.sysctl.igmp_max_msf:
-            raise os_error(errno.ENOBUFS, "igmp_max_msf reached")
-        before = _state(ml)
-        ml.sflist.append(source)
-        ip_mc_change(dev.ip_ptr, group, before, _state(ml))
-        return
+def ip_mc_source(
+    sk: inet_sock, add: bool, omode: int, group: int, source: int, ifindex: int
+) -> None:
+    """net/ipv4/igmp.c: source-specific membership.
+
+    `omode` MCAST_INCLUDE: (join, leave) a source; MCAST_EXCLUDE: (block, unblock) one. Raises:
+    OSError EINVAL, EADDRNOTAVAIL, ...
+    """
+    need_group(group)
+    ml = _membership(sk, group, ifindex)
+    in_dev = _in_dev(sk, ifindex)
+    include = omode == MCAST_INCLUDE
     if ml is None:
-        raise os_error(errno.EINVAL, "not a member of this group")
-    if optname == uapi.IP_DROP_SOURCE_MEMBERSHIP:
-        if ml.sfmode != mc_filter.MCAST_INCLUDE or source not in ml.sflist:
+        if not include or not add:
+            raise os_error(errno.EINVAL, "not a member of this group")
+        ip_mc_join_group(sk, group, ifindex, omode)
+        ml = sk.mc_list[-1]
+    if ml.sfmode != omode:
+        if include and not add:
             raise os_error(errno.EADDRNOTAVAIL, "this source is not listed")
-        before = _state(ml)
-        ml.sflist.remove(source)
-        ip_mc_change(dev.ip_ptr, group, before, _state(ml) if ml.sflist else None)
-        if not ml.sflist:
-            sk.mc_list.remove(ml)
-            sock_kfree_s(sk, IP_MC_SOCKLIST_BYTES)
-        return
-    if ml.sfmode != mc_filter.MCAST_EXCLUDE:
-        raise os_error(errno.EINVAL, "the membership lists its sources")
-    before = _state(ml)
-    if optname == uapi.IP_BLOCK_SOURCE:
-        if source in ml.sflist:
-            raise os_error(errno.EADDRNOTAVAIL, "this source is blocked already")
-        if len(ml.sflist) >= sk.net.sysctl.igmp_max_msf:
-            raise os_error(errno.ENOBUFS, "igmp_max_msf reached")
-        ml.sflist.append(source)
-    elif optname == uapi.IP_UNBLOCK_SOURCE:
-        if source not in ml.sflist:
-            raise os_error(errno.EADDRNOTAVAIL, "this source is not blocked")
-        ml.sflist.remove(source)
-    ip_mc_change(dev.ip_ptr, group, before, _state(ml))
+        what = "takes every source" if include else "lists its sources"
+        raise os_error(errno.EINVAL, f"the membership {what}")
+    before = ml.state()
+    listed = "listed" if include else "blocked"
+    ml.edit(add, source, listed, sk.net.sysctl.igmp_max_msf, "igmp_max_msf")
+    left = include and not ml.sflist
+    ip_mc_change(in_dev, group, before, None if left else ml.state())
+    if left:
+        sk.mc_list.remove(ml)
+        sock_kfree_s(sk, IP_MC_SOCKLIST_BYTES)
 
 
 def ip_mc_msfilter(
     sk: inet_sock, group: int, ifindex: int, mode: int, sources: Collection[int]
 ) -> None:
     """net/ipv4/igmp.c: replace a membership's source filter. Raises: OSError EINVAL, ENODEV."""
-    if not ipv4_is_multicast(group):
-        raise os_error(errno.EINVAL, "not a multicast group")
-    if mode not in (mc_filter.MCAST_INCLUDE, mc_filter.MCAST_EXCLUDE):
+    need_group(group)
+    if mode not in (MCAST_INCLUDE, MCAST_EXCLUDE):
         raise os_error(errno.EINVAL, f"{mode} is no filter mode")
-    dev = sk.net.dev_by_index.get(ifindex)
-    if dev is None or dev.ip_ptr is None:
-        raise os_error(errno.ENODEV, "no interface for this group")
-    if mode == mc_filter.MCAST_INCLUDE and not sources:
+    in_dev = _in_dev(sk, ifindex)
+    if mode == MCAST_INCLUDE and not sources:
         ip_mc_leave_group(sk, group, ifindex)  # the filter admits no source
         return
-    ml = next((m for m in sk.mc_list if m.multiaddr == group and m.ifindex == ifindex), None)
+    ml = _membership(sk, group, ifindex)
     if ml is None:
         raise os_error(errno.EINVAL, "not a member of this group")
-    before = _state(ml)
+    before = ml.state()
     ml.sfmode = mode
     ml.sflist = list(dict.fromkeys(sources))
-    ip_mc_change(dev.ip_ptr, group, before, _state(ml))
+    ip_mc_change(in_dev, group, before, ml.state())
 
 
 def ip_mc_sf_allow(sk: inet_sock, loc_addr: int, rmt_addr: int, dif: int) -> bool:
@@ -264,7 +256,7 @@ def ip_mc_sf_allow(sk: inet_sock, loc_addr: int, rmt_addr: int, dif: int) -> boo
     for ml in sk.mc_list:
         if ml.multiaddr == loc_addr and ml.ifindex == dif:
             listed = rmt_addr in ml.sflist
-            return listed if ml.sfmode == mc_filter.MCAST_INCLUDE else not listed
+            return listed if ml.sfmode == MCAST_INCLUDE else not listed
     return sk.mc_all
 
 
@@ -282,30 +274,21 @@ def ip_mc_change(in_dev: in_device, addr: int, old: mc_state | None, new: mc_sta
             return
         im = ip_mc_list(in_dev, addr, igmp_timer_expire)
         in_dev.mc_list.append(im)
-        _changed_routes(in_dev)
+        rt_cache_flush(in_dev.dev.net)  # cached routes depend on memberships
         if in_dev.dev.flags & netdevice.IFF_UP:
             igmp_group_added(im)
-    before = im.filter.state()
-    if old is not None:
-        im.filter.remove(*old)
-    if new is not None:
-        im.filter.add(*new)
+    before = im.change(old, new)
     if im.filter.users:
         igmp_filter_changed(im, before)
         return
     in_dev.mc_list.remove(im)
-    _changed_routes(in_dev)
+    rt_cache_flush(in_dev.dev.net)
     igmp_group_dropped(im, before)
 
 
 def ip_mc_inc_group(in_dev: in_device, addr: int) -> None:
     """net/ipv4/igmp.c: the stack itself listens to a group."""
     ip_mc_change(in_dev, addr, None, ANY_SOURCE)
-
-
-def _changed_routes(in_dev: in_device) -> None:
-    """A membership changed: drop the cached routes, which depend on memberships."""
-    rt_cache_flush(in_dev.dev.net)
 
 
 def igmp_group_added(im: ip_mc_list) -> None:
@@ -396,14 +379,8 @@ def igmp_timer_run(im: ip_mc_list) -> None:
         repeat_ns = unsolicited_ns(in_dev, 2)
     else:
         repeat_ns = unsolicited_ns(in_dev, 3)
-        now = im.filter.state()
         changed = bool(im.changes)
-        if changed:
-            sent = im.changes.records(now)
-        else:
-            answer = current_record(now, im.gsquery)
-            im.gsquery = frozenset()
-            sent = [answer] if answer is not None else []
+        sent = im.changes.records(im.filter.state()) if changed else im.answer()
         igmpv3_sendpack(in_dev, [(kind, im.multiaddr, src) for kind, src in sent])
     im.reporter = im.reporter or not changed  # Linux has changes reported by the interface
     if im.unsolicit_count > 0:

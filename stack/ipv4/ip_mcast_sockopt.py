@@ -12,17 +12,13 @@ from typing import Any
 
 from stack.core import uapi
 from stack.core.errors import os_error
-from stack.core.sockopt_table import opt_bytes, structure
+from stack.core.sockopt_table import opt_bytes, opt_struct, structure
+from stack.inet import mc_filter
 from stack.inet.inet_sock import inet_sock
+from stack.inet.mc_filter import MCAST_EXCLUDE, MCAST_INCLUDE
 from stack.ipv4 import igmp
-from stack.ipv4.addr import ipv4_is_multicast
 
-STORAGE = 128  # sizeof(struct sockaddr_storage)
-GROUP_REQ = 8 + STORAGE
-GROUP_SOURCE_REQ = 8 + 2 * STORAGE
-GROUP_FILTER = 8 + STORAGE + 8
 IP_MSFILTER_SIZE = 16
-NUMBERS = struct.Struct("=II")
 Act = Callable[["inet_sock", int, int], object]
 
 
@@ -37,7 +33,7 @@ def ip_mreq(sk: inet_sock, optval: Any, leave: bool = False) -> tuple[int, int]:
     group = int.from_bytes(data[:4], "big")
     addr = int.from_bytes(data[4:8], "big")
     if not leave:
-        need_group(group)
+        igmp.need_group(group)
     ifindex = struct.unpack("=i", data[8:12])[0] if len(data) >= 12 else 0
     if not ifindex:
         dev = igmp.ip_mc_find_dev(sk.net, group, addr)
@@ -56,12 +52,6 @@ def sockaddr4(data: bytes) -> int:
     return int.from_bytes(data[4:8], "big")
 
 
-def need(data: bytes, size: int) -> None:
-    """Check that a structure is complete. Raises: OSError EINVAL."""
-    if len(data) < size:
-        raise os_error(errno.EINVAL, f"the option takes a structure of {size} bytes")
-
-
 def ifindex_of(sk: inet_sock, group: int, ifindex: int, addr: int = 0) -> int:
     """The interface of a membership: the one named, else by address or route. Raises: ENODEV."""
     if ifindex:
@@ -72,12 +62,6 @@ def ifindex_of(sk: inet_sock, group: int, ifindex: int, addr: int = 0) -> int:
     return dev.ifindex
 
 
-def need_group(group: int) -> None:
-    """Raises: OSError EINVAL."""
-    if not ipv4_is_multicast(group):
-        raise os_error(errno.EINVAL, "not a multicast group")
-
-
 def ip_membership(act: Act, leave: bool, sk: inet_sock, optval: Any) -> None:
     """IP_ADD_MEMBERSHIP, IP_DROP_MEMBERSHIP: struct ip_mreq or ip_mreqn. Raises: OSError."""
     if sk.sk_type == uapi.SOCK_STREAM:
@@ -85,92 +69,74 @@ def ip_membership(act: Act, leave: bool, sk: inet_sock, optval: Any) -> None:
     act(sk, *ip_mreq(sk, optval, leave))
 
 
-def ip_source(kind: int, sk: inet_sock, optval: Any) -> None:
-    """One source of a group, struct ip_mreq_source; `kind` is the option. Raises: OSError."""
+def ip_source(add: bool, mode: int, sk: inet_sock, optval: Any) -> None:
+    """One source of a group, struct ip_mreq_source; `mode` as in ip_mc_source. Raises: OSError."""
     data = opt_bytes(optval)
     if len(data) != 12:
         raise os_error(errno.EINVAL, "struct ip_mreq_source has 12 bytes")
     group, ifindex = ip_mreq(sk, data[:8])
-    igmp.ip_mc_source(sk, kind, group, int.from_bytes(data[8:12], "big"), ifindex)
+    igmp.ip_mc_source(sk, add, mode, group, int.from_bytes(data[8:12], "big"), ifindex)
 
 
 def ip_mcast_join_leave(act: Act, sk: inet_sock, optval: Any) -> None:
     """net/ipv4/ip_sockglue.c: MCAST_JOIN_GROUP, MCAST_LEAVE_GROUP. Raises: OSError."""
-    data = opt_bytes(optval)
-    need(data, GROUP_REQ)
+    data = opt_struct(optval, mc_filter.GROUP_REQ)
     group = sockaddr4(data[8:])
-    act(sk, group, ifindex_of(sk, group, struct.unpack_from("=i", data)[0]))
+    act(sk, group, ifindex_of(sk, group, mc_filter.group_index(data)))
 
 
-def ip_mcast_source(kind: int, sk: inet_sock, optval: Any) -> None:
-    """net/ipv4/ip_sockglue.c do_mcast_group_source; `kind` as in ip_source. Raises: OSError."""
+def ip_mcast_source(add: bool, mode: int, sk: inet_sock, optval: Any) -> None:
+    """net/ipv4/ip_sockglue.c do_mcast_group_source, as ip_source. Raises: OSError."""
     data = opt_bytes(optval)
-    if len(data) != GROUP_SOURCE_REQ:
-        raise os_error(errno.EINVAL, f"the option takes a structure of {GROUP_SOURCE_REQ} bytes")
-    index = struct.unpack_from("=i", data)[0]
-    for part in (data[8:], data[8 + STORAGE :]):
+    size = mc_filter.GROUP_SOURCE_REQ
+    if len(data) != size:
+        raise os_error(errno.EINVAL, f"the option takes a structure of {size} bytes")
+    for part in (data[8:], data[8 + mc_filter.STORAGE :]):
         if struct.unpack_from("=H", part)[0] != uapi.AF_INET:
             raise os_error(errno.EADDRNOTAVAIL, "not an address of IPv4")
-    group, source = sockaddr4(data[8:]), sockaddr4(data[8 + STORAGE :])
-    igmp.ip_mc_source(sk, kind, group, source, ifindex_of(sk, group, index))
+    group, source = sockaddr4(data[8:]), sockaddr4(data[8 + mc_filter.STORAGE :])
+    ifindex = ifindex_of(sk, group, mc_filter.group_index(data))
+    igmp.ip_mc_source(sk, add, mode, group, source, ifindex)
 
 
 def ip_set_msfilter(sk: inet_sock, optval: Any) -> None:
     """net/ipv4/ip_sockglue.c: IP_MSFILTER, struct ip_msfilter. Raises: OSError EINVAL, ENOBUFS."""
-    data = opt_bytes(optval)
-    need(data, IP_MSFILTER_SIZE)
-    mode, count = NUMBERS.unpack_from(data, 8)
-    check_count(sk, count)
-    need(data, IP_MSFILTER_SIZE + 4 * count)
+    data = opt_struct(optval, IP_MSFILTER_SIZE)
+    mode, count = struct.unpack_from("=II", data, 8)
+    mc_filter.need_sources(count, max_msf(sk), "igmp_max_msf")
+    opt_struct(data, IP_MSFILTER_SIZE + 4 * count)
     group, addr = (int.from_bytes(data[i : i + 4], "big") for i in (0, 4))
     at = range(IP_MSFILTER_SIZE, IP_MSFILTER_SIZE + 4 * count, 4)
     sources = [int.from_bytes(data[i : i + 4], "big") for i in at]
-    need_group(group)
+    igmp.need_group(group)
     igmp.ip_mc_msfilter(sk, group, ifindex_of(sk, group, 0, addr), mode, sources)
 
 
 def ip_set_mcast_msfilter(sk: inet_sock, optval: Any) -> None:
     """net/ipv4/ip_sockglue.c: MCAST_MSFILTER, struct group_filter. Raises: OSError."""
-    data = opt_bytes(optval)
-    need(data, GROUP_FILTER)
-    mode, count = NUMBERS.unpack_from(data, 8 + STORAGE)
-    check_count(sk, count)
-    need(data, GROUP_FILTER + STORAGE * count)
-    group = sockaddr4(data[8:])
-    sources = [sockaddr4(data[GROUP_FILTER + STORAGE * i :]) for i in range(count)]
-    index = ifindex_of(sk, group, struct.unpack_from("=i", data)[0])
-    igmp.ip_mc_msfilter(sk, group, index, mode, sources)
+    limit = max_msf(sk)
+    index, group, mode, sources = mc_filter.group_filter(optval, sockaddr4, limit, "igmp_max_msf")
+    igmp.ip_mc_msfilter(sk, group, ifindex_of(sk, group, index), mode, sources)
 
 
-def check_count(sk: inet_sock, count: int) -> None:
-    """Check a filter's number of sources (sysctl igmp_max_msf). Raises: OSError ENOBUFS."""
-    if count >= 0x1FFFFFFC or count > sk.net.sysctl.igmp_max_msf:
-        raise os_error(errno.ENOBUFS, "igmp_max_msf reached")
+def max_msf(sk: inet_sock) -> int:
+    """How many sources a filter may have (sysctl igmp_max_msf)."""
+    return min(sk.net.sysctl.igmp_max_msf, 0x1FFFFFFB)
 
 
-ADD, DROP = uapi.IP_ADD_SOURCE_MEMBERSHIP, uapi.IP_DROP_SOURCE_MEMBERSHIP
-BLOCK, UNBLOCK = uapi.IP_BLOCK_SOURCE, uapi.IP_UNBLOCK_SOURCE
 # fmt: off
 GROUP_OPTIONS = (
     structure("IP_ADD_MEMBERSHIP", "join a group", ip_membership, igmp.ip_mc_join_group, False),
-    structure("IP_ADD_SOURCE_MEMBERSHIP", "join one source of a group", ip_source, ADD),
-    structure("IP_BLOCK_SOURCE", "no more of one source of a group", ip_source, BLOCK),
+    structure("IP_ADD_SOURCE_MEMBERSHIP", "join one source of a group",
+        ip_source, True, MCAST_INCLUDE),
+    structure("IP_BLOCK_SOURCE", "no more of one source of a group",
+        ip_source, True, MCAST_EXCLUDE),
     structure("IP_DROP_MEMBERSHIP", "leave a group", ip_membership, igmp.ip_mc_leave_group, True),
-    structure("IP_DROP_SOURCE_MEMBERSHIP", "leave one source of a group", ip_source, DROP),
+    structure("IP_DROP_SOURCE_MEMBERSHIP", "leave one source of a group",
+        ip_source, False, MCAST_INCLUDE),
     structure("IP_MSFILTER", "all senders of a group at once", ip_set_msfilter),
-    structure("IP_UNBLOCK_SOURCE", "a blocked source again", ip_source, UNBLOCK),
-    structure("MCAST_BLOCK_SOURCE (IPv4)", "no datagrams of a group from this sender",
-        ip_mcast_source, BLOCK),
-    structure("MCAST_JOIN_GROUP (IPv4)", "join a group of either family",
-        ip_mcast_join_leave, igmp.ip_mc_join_group),
-    structure("MCAST_JOIN_SOURCE_GROUP (IPv4)", "datagrams of a group from this sender only",
-        ip_mcast_source, ADD),
-    structure("MCAST_LEAVE_GROUP (IPv4)", "leave a group of either family",
-        ip_mcast_join_leave, igmp.ip_mc_leave_group),
-    structure("MCAST_LEAVE_SOURCE_GROUP (IPv4)", "take a sender off that list",
-        ip_mcast_source, DROP),
-    structure("MCAST_MSFILTER (IPv4)", "all senders of a group at once", ip_set_mcast_msfilter),
-    structure("MCAST_UNBLOCK_SOURCE (IPv4)", "datagrams of a group from this sender again",
-        ip_mcast_source, UNBLOCK),
+    structure("IP_UNBLOCK_SOURCE", "a blocked source again", ip_source, False, MCAST_EXCLUDE),
+    *mc_filter.mcast_options(" (IPv4)", ip_mcast_join_leave, igmp.ip_mc_join_group,
+        igmp.ip_mc_leave_group, ip_mcast_source, ip_set_mcast_msfilter),
 )
 # fmt: on

@@ -5,41 +5,27 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from stack.core.rows import row, state
 from stack.core.timer import TIMER_DEFERRABLE, timer_list
 from stack.core.uapi import IPPROTO_IGMP
-from stack.inet.mc_filter import mc_changes, mc_filter
+from stack.inet.mc_filter import mc_group
 
 if TYPE_CHECKING:
     from stack.ipv4.devinet import in_device
 
 
-class ip_mc_list:
+@state
+class ip_mc_list(mc_group):
     """struct ip_mc_list: one group on one interface."""
 
-    __slots__ = (
-        "changes",
-        "filter",
-        "gsquery",
-        "interface",
-        "loaded",
-        "multiaddr",
-        "reporter",
-        "timer",
-        "unsolicit_count",
+    interface: in_device
+    multiaddr: int
+    expire: Callable[[timer_list], None]
+    reporter: bool = row(False)
+    unsolicit_count: int = row(0)
+    timer: timer_list = row(
+        of=lambda im: timer_list(im.interface.dev.machine, im.expire, TIMER_DEFERRABLE, data=im)
     )
-
-    def __init__(
-        self, in_dev: in_device, multiaddr: int, expire: Callable[[timer_list], None]
-    ) -> None:
-        self.interface = in_dev
-        self.multiaddr = multiaddr
-        self.filter = mc_filter()
-        self.changes = mc_changes()  # version 3 reports still to be sent
-        self.reporter = False
-        self.loaded = False
-        self.unsolicit_count = 0
-        self.gsquery: frozenset[int] = frozenset()
-        self.timer = timer_list(in_dev.dev.machine, expire, flags=TIMER_DEFERRABLE, data=self)
 
     @property
     def users(self) -> int:

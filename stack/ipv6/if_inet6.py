@@ -13,7 +13,7 @@ from stack.core.neigh_table import neigh_parms
 from stack.core.netdevice import net_device
 from stack.core.rows import row, state, wide
 from stack.core.timer import timer_list
-from stack.inet.mc_filter import mc_changes, mc_filter
+from stack.inet.mc_filter import mc_group
 from stack.ipv6.addr import ipv6_prefix_equal
 from stack.ipv6.devconf import ipv6_devconf
 from stack.ipv6.idev_state import mld_state, nd_state
@@ -77,22 +77,15 @@ class inet6_ifaddr:
 
 
 @state
-class ifmcaddr6:
+class ifmcaddr6(mc_group):
     """struct ifmcaddr6: a group that the interface listens to.
 
-    `filter` counts the listeners and their sources, `changes` are reports still to be sent. `timer`
-    answers queries and repeats version 1 reports. `gsquery` are the sources that a specific query
-    asked about. `loaded`: the group is in the NIC's filter.
+    `timer` answers queries and repeats version 1 reports.
     """
 
     idev: inet6_dev
     mca_addr: wide
-    filter: mc_filter = row(make=mc_filter)
-    changes: mc_changes = row(make=mc_changes)
-    gsquery: frozenset[wide] = row(make=frozenset)
     last_reporter: bool = row(False)
-    loaded: bool = row(False)
-    unsolicit_count: int = row(0)
     timer: timer_list | None = row()
 
 

@@ -14,7 +14,15 @@ from stack.core.errors import os_error
 from stack.core.netdevice import IFF_LOOPBACK, IFF_UP, net_device
 from stack.core.rows import wide
 from stack.core.sock import sock_kfree_s, sock_kmalloc
-from stack.inet.mc_filter import ANY_SOURCE, MCAST_EXCLUDE, MCAST_INCLUDE, NOBODY, mc_state
+from stack.inet.mc_filter import (
+    ANY_SOURCE,
+    MCAST_EXCLUDE,
+    MCAST_INCLUDE,
+    NOBODY,
+    ip_mc_socklist,
+    mc_state,
+    need_sources,
+)
 from stack.ipv6.addr import (
     IPV6_ADDR_SCOPE_LINKLOCAL,
     ipv6_addr_is_multicast,
@@ -23,7 +31,7 @@ from stack.ipv6.addr import (
 )
 from stack.ipv6.if_inet6 import ifmcaddr6, inet6_dev
 from stack.ipv6.mld import mld_changed, mld_group_init, mld_group_stop
-from stack.ipv6.pinfo import ipv6_mc_socklist, ipv6_pinfo
+from stack.ipv6.pinfo import ipv6_pinfo
 
 if TYPE_CHECKING:
     from stack.inet.inet_sock import inet_sock
@@ -57,11 +65,7 @@ def ip6_mc_change(idev: inet6_dev, addr: wide, old: mc_state | None, new: mc_sta
         idev.mc_list[addr] = mc
         if idev.dev.flags & IFF_UP:
             igmp6_group_added(mc)
-    before = mc.filter.state()
-    if old is not None:
-        mc.filter.remove(*old)
-    if new is not None:
-        mc.filter.add(*new)
+    before = mc.change(old, new)
     if not mc.filter.users:
         del idev.mc_list[addr]
         igmp6_group_dropped(mc)
@@ -148,20 +152,16 @@ def _find_dev(net: Net, ifindex: int, group: wide) -> net_device:
     raise os_error(errno.ENODEV, f"no interface {ifindex or 'for this group'}")
 
 
-def _membership(pinfo: ipv6_pinfo, ifindex: int, group: wide) -> ipv6_mc_socklist | None:
+def _membership(pinfo: ipv6_pinfo, ifindex: int, group: wide) -> ip_mc_socklist | None:
     for ml in pinfo.ipv6_mc_list:
-        if ml.addr == group and (not ifindex or ml.ifindex == ifindex):
+        if ml.multiaddr == group and (not ifindex or ml.ifindex == ifindex):
             return ml
     return None
 
 
-def _state(ml: ipv6_mc_socklist) -> mc_state:
-    return mc_state(ml.sfmode, frozenset(ml.sflist))
-
-
 def ipv6_sock_mc_join(
     sk: inet_sock, ifindex: int, addr: wide, mode: int = MCAST_EXCLUDE
-) -> ipv6_mc_socklist:
+) -> ip_mc_socklist:
     """net/ipv6/mcast.c: IPV6_ADD_MEMBERSHIP.
 
     Raises: OSError EINVAL (no group), ENODEV, EADDRINUSE (a member already), ENOBUFS.
@@ -173,9 +173,9 @@ def ipv6_sock_mc_join(
         raise os_error(errno.EADDRINUSE, "already a member")
     idev = _idev(_find_dev(sk.net, ifindex, addr))
     sock_kmalloc(sk, IPV6_MC_SOCKLIST_BYTES)
-    ml = ipv6_mc_socklist(addr, idev.dev.ifindex, mode)
+    ml = ip_mc_socklist(addr, idev.dev.ifindex, mode)
     pinfo.ipv6_mc_list.append(ml)
-    ip6_mc_change(idev, addr, None, _state(ml))
+    ip6_mc_change(idev, addr, None, ml.state())
     return ml
 
 
@@ -191,17 +191,17 @@ def ipv6_sock_mc_drop(sk: inet_sock, ifindex: int, addr: wide) -> None:
     _leave(sk, ml)
 
 
-def _leave(sk: inet_sock, ml: ipv6_mc_socklist) -> None:
+def _leave(sk: inet_sock, ml: ip_mc_socklist) -> None:
     sock_kfree_s(sk, IPV6_MC_SOCKLIST_BYTES)
-    _changed(sk.net, ml, _state(ml), None)
+    _changed(sk.net, ml, ml.state(), None)
 
 
-def _changed(net: Net, ml: ipv6_mc_socklist, old: mc_state | None, new: mc_state | None) -> None:
+def _changed(net: Net, ml: ip_mc_socklist, old: mc_state | None, new: mc_state | None) -> None:
     """Apply a membership's change to its interface, if that still exists."""
     dev = net.dev_by_index.get(ml.ifindex)
     idev: inet6_dev | None = dev.ip6_ptr if dev is not None else None
-    if idev is not None and ml.addr in idev.mc_list:
-        ip6_mc_change(idev, ml.addr, old, new)
+    if idev is not None and ml.multiaddr in idev.mc_list:
+        ip6_mc_change(idev, ml.multiaddr, old, new)
 
 
 def ipv6_sock_mc_close(sk: inet_sock) -> None:
@@ -230,21 +230,13 @@ def ip6_mc_source(
         ml = ipv6_sock_mc_join(sk, ifindex, group, MCAST_INCLUDE)
     elif ml.sfmode != omode:
         raise os_error(errno.EINVAL, "the membership has the other mode")
-    before = _state(ml)
-    if not add:
-        if source not in ml.sflist:
-            raise os_error(errno.EADDRNOTAVAIL, "this source is not listed")
-        if len(ml.sflist) == 1 and omode == MCAST_INCLUDE:
-            ipv6_sock_mc_drop(sk, ml.ifindex, group)  # the filter admits no source
-            return
-        ml.sflist.remove(source)
-    else:
-        if source in ml.sflist:
-            raise os_error(errno.EADDRNOTAVAIL, "this source is listed already")
-        if len(ml.sflist) >= sk.net.ipv6.sysctl.mld_max_msf:
-            raise os_error(errno.ENOBUFS, "mld_max_msf reached")
-        ml.sflist.append(source)
-    _changed(sk.net, ml, before, _state(ml))
+    before = ml.state()
+    if not add and ml.sflist == [source] and omode == MCAST_INCLUDE:
+        ipv6_sock_mc_drop(sk, ml.ifindex, group)  # the filter admits no source
+        return
+    limit = sk.net.ipv6.sysctl.mld_max_msf
+    ml.edit(add, source, "listed", limit, "mld_max_msf")
+    _changed(sk.net, ml, before, ml.state())
 
 
 def ip6_mc_msfilter(
@@ -264,12 +256,11 @@ def ip6_mc_msfilter(
     if mode == MCAST_INCLUDE and not sources:
         ipv6_sock_mc_drop(sk, ml.ifindex, group)  # nothing is left to hear
         return
-    if len(sources) > sk.net.ipv6.sysctl.mld_max_msf:
-        raise os_error(errno.ENOBUFS, "mld_max_msf reached")
-    before = _state(ml)
+    need_sources(len(sources), sk.net.ipv6.sysctl.mld_max_msf, "mld_max_msf")
+    before = ml.state()
     ml.sfmode = mode
     ml.sflist = list(dict.fromkeys(sources))
-    _changed(sk.net, ml, before, _state(ml))
+    _changed(sk.net, ml, before, ml.state())
 
 
 def inet6_mc_check(sk: inet_sock, mc_addr: wide, src_addr: wide) -> bool:
@@ -278,6 +269,6 @@ def inet6_mc_check(sk: inet_sock, mc_addr: wide, src_addr: wide) -> bool:
     if pinfo is None:
         return False
     for ml in pinfo.ipv6_mc_list:
-        if ml.addr == mc_addr:
+        if ml.multiaddr == mc_addr:
             return (src_addr in ml.sflist) == (ml.sfmode == MCAST_INCLUDE)
     return pinfo.mc_all

@@ -308,10 +308,7 @@ def mld_mca_work(timer: timer_list) -> None:
     if mld_in_v1_mode(idev):
         igmp6_send(mc, done=False)
     else:
-        record = current_record(mc.filter.state(), mc.gsquery)
-        mc.gsquery = frozenset()
-        if record is not None:
-            mld_sendpack(idev, [MldRecord(record[0], mc.mca_addr, record[1])])
+        mld_sendpack(idev, [MldRecord(kind, mc.mca_addr, src) for kind, src in mc.answer()])
     mc.last_reporter = True
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from stack.core.rows import FRESH, clone_state, row, state, wide
 from stack.inet.inet_sock import inet_sock
+from stack.inet.mc_filter import ip_mc_socklist
 from stack.ipv6.txoptions import ipv6_txoptions
 
 if TYPE_CHECKING:
@@ -18,16 +19,6 @@ IPV6_PMTUDISC_DO = 2
 IPV6_PMTUDISC_PROBE = 3
 IPV6_PMTUDISC_INTERFACE = 4
 IPV6_PMTUDISC_OMIT = 5
-
-
-@state
-class ipv6_mc_socklist:
-    """struct ipv6_mc_socklist: one membership; `sflist` = sources of the filter `sfmode`."""
-
-    addr: wide
-    ifindex: int
-    sfmode: int
-    sflist: list[wide] = row(make=list)
 
 
 @state
@@ -91,7 +82,7 @@ class ipv6_pinfo:
     rxopt: rxopt = row(make=rxopt, clone=clone_state)
     opt: ipv6_txoptions | None = None
     """Extension headers that every packet of the socket carries."""
-    ipv6_mc_list: list[ipv6_mc_socklist] = row(make=list, clone=FRESH)
+    ipv6_mc_list: list[ip_mc_socklist] = row(make=list, clone=FRESH)
     ipv6_ac_list: list[tuple[wide, int]] = row(make=list, clone=FRESH)
     """Anycast addresses that the socket joined: (address, ifindex)."""
     ipv6_fl_list: list[ip6_flowlabel] = row(make=list, clone=FRESH)
