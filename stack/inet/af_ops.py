@@ -102,7 +102,7 @@ class inet_af_ops:
     icmp_err: Callable[[inet_sock, sk_buff, int], tuple[int, bool]]
     icmp_error: Callable[[inet_sock, sk_buff, int, int, int, int], None]
     udp_send_skb: Callable[[sk_buff, flowi, inet_cork], int]
-    flush_pending_frames: Callable[[udp_sock], None]
+    flush_pending_frames: Callable[[inet_sock], None]
     pktinfo_prepare: Callable[[inet_sock, sk_buff], None]
     cmsg_recv: Callable[[msghdr, inet_sock, sk_buff, int, int], None]
     recv_error: Callable[[inet_sock, msghdr, int], int]

@@ -28,7 +28,12 @@ from stack.core.l3mdev import inet_bound_dev_eq, inet_sdif
 from stack.core.netdevice import LL_MAX_HEADER
 from stack.core.rows import row, state, wide
 from stack.core.sk_mem import proto_mem_of_ram
-from stack.core.sock import sock_alloc_send_skb, sock_queue_rcv_skb_reason
+from stack.core.sock import (
+    lock_sock,
+    release_sock,
+    sock_alloc_send_skb,
+    sock_queue_rcv_skb_reason,
+)
 from stack.core.sockopt import sock_recv_cmsgs, sockcm_cookie
 from stack.core.tstamp import skb_setup_tx_timestamp
 from stack.inet.af_ops import af_ops_of
@@ -214,6 +219,13 @@ def raw_ioctl(sk: inet_sock, cmd: int, arg: Any = None) -> int:
         skb = sk.sk_receive_queue.peek()
         return 0 if skb is None else skb.len
     raise os_error(errno.ENOTTY, f"unknown request {cmd:#x}")
+
+
+def raw_destroy(sk: raw_sock) -> None:
+    """net/ipv4/raw.c, net/ipv6/raw.c (raw6_destroy): discard the corked datagram."""
+    lock_sock(sk)
+    af_ops_of[sk.sk_family].flush_pending_frames(sk)
+    release_sock(sk)
 
 
 def raw_init_net(net: Net) -> None:

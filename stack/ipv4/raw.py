@@ -52,6 +52,7 @@ from stack.inet.flow import flowi
 from stack.inet.mroute_sockopt import mroute_ioctl, mroute_sk_done
 from stack.inet.raw import (
     raise_sent,
+    raw_destroy,
     raw_hash_sk,
     raw_hdrinc_skb,
     raw_match,
@@ -71,7 +72,6 @@ from stack.ipv4.ip_output import (
     ip_append_data,
     ip_datagram_flow,
     ip_finish_skb,
-    ip_flush_pending_frames,
     ip_push_pending_frames,
     ip_send_skb,
     ipcm_cookie,
@@ -247,13 +247,6 @@ def raw_init(sk: raw_sock) -> int:
     if sk.inet_num == uapi.IPPROTO_ICMP:
         sk.filter = 0
     return 0
-
-
-def raw_destroy(sk: raw_sock) -> None:
-    """net/ipv4/raw.c"""
-    lock_sock(sk)
-    ip_flush_pending_frames(sk)
-    release_sock(sk)
 
 
 def raw_close(sk: raw_sock, timeout: int) -> None:

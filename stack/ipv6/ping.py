@@ -9,29 +9,23 @@ from fastpath.net.hdr import ipv6hdr_at
 from fastpath.net.hdr6 import icmp6_push
 from stack.core.errors import os_error
 from stack.core.iov import msghdr
-from stack.core.proto import proto
-from stack.core.rows import wide
+from stack.core.rows import replace, wide
 from stack.core.sock import lock_sock, release_sock
 from stack.core.sockaddr import SOCKADDR_IN6_LEN, need_sa_len, sockaddr
 from stack.core.tcp_states import TCP_ESTABLISHED
 from stack.core.uapi import AF_INET6, ICMP_HLEN, IPPROTO_ICMPV6, MSG_DONTWAIT
 from stack.inet.af_ops import af_ops_of
 from stack.inet.append import ip_generic_getfrag
-from stack.inet.datagram import sk_icmp_err, udp_disconnect
+from stack.inet.datagram import sk_icmp_err
 from stack.inet.flow import flowi
 from stack.inet.ping import (
     ping_bind_to,
-    ping_close,
     ping_common_sendmsg,
-    ping_get_port,
-    ping_init_sock,
     ping_lookup,
-    ping_queue_rcv_skb,
-    ping_recvmsg,
     ping_sock,
-    ping_unhash,
 )
 from stack.inet.raw import raise_sent
+from stack.ipv4.ping import ping_prot
 from stack.ipv6.addr import ipv6_addr_is_multicast, ipv6_addr_v4mapped
 from stack.ipv6.bind import inet6_bind_check
 from stack.ipv6.datagram import ip6_datagram_connect_v6_only, sendmsg_flow
@@ -130,20 +124,13 @@ def ping_v6_err(skb: sk_buff, offset: int, info: int) -> None:
         sk_icmp_err(sk, skb, af_ops_of[AF_INET6], np_of(sk).recverr, 0, offset, info)
 
 
-pingv6_prot = proto(
+pingv6_prot = replace(
+    ping_prot,
     name="PINGv6",
     memory="PING",
-    init=ping_init_sock,
-    close=ping_close,
     connect=ip6_datagram_connect_v6_only,
-    disconnect=udp_disconnect,
     setsockopt=ipv6_setsockopt,
     getsockopt=ipv6_getsockopt,
     sendmsg=ping_v6_sendmsg,
-    recvmsg=ping_recvmsg,
     bind=ping_v6_bind,
-    backlog_rcv=ping_queue_rcv_skb,
-    unhash=ping_unhash,
-    get_port=ping_get_port,
-    sock_class=ping_sock,
 )

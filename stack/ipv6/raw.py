@@ -35,8 +35,7 @@ from stack.core.errors import os_error
 from stack.core.iov import msghdr
 from stack.core.l3mdev import inet_sdif
 from stack.core.netdevice import NET_RX_DROP
-from stack.core.proto import proto
-from stack.core.rows import row, state, wide
+from stack.core.rows import replace, row, state, wide
 from stack.core.sock import lock_sock, release_sock, sk_common_release, sk_dst_reset
 from stack.core.sockaddr import SIN6_LEN_RFC2133, need_sa_len, sockaddr
 from stack.core.sockopt import sockcm_cookie
@@ -44,12 +43,11 @@ from stack.core.tcp_states import TCP_CLOSE, TCP_ESTABLISHED
 from stack.core.uapi import IPV6_HLEN
 from stack.inet.af_ops import af_ops_of
 from stack.inet.append import ip_generic_getfrag
-from stack.inet.datagram import sk_icmp_err, udp_disconnect
+from stack.inet.datagram import sk_icmp_err
 from stack.inet.flow import flowi
 from stack.inet.mroute_sockopt import mroute_ioctl, mroute_sk_done
 from stack.inet.raw import (
     raise_sent,
-    raw_hash_sk,
     raw_hdrinc_skb,
     raw_icmp_error,
     raw_local_deliver,
@@ -57,9 +55,9 @@ from stack.inet.raw import (
     raw_rcv_skb,
     raw_recvmsg,
     raw_sock,
-    raw_unhash_sk,
 )
 from stack.inet.xfrm_policy import XFRM_POLICY_IN, xfrm6_policy_check
+from stack.ipv4.raw import raw_prot
 from stack.ipv6.addr import ipv6_addr_is_multicast, ipv6_addr_v4mapped
 from stack.ipv6.bind import inet6_bind_check
 from stack.ipv6.datagram import (
@@ -292,13 +290,6 @@ def rawv6_init_sk(sk: raw6_sock) -> int:
     return 0
 
 
-def raw6_destroy(sk: raw6_sock) -> None:
-    """net/ipv6/raw.c"""
-    lock_sock(sk)
-    ip6_flush_pending_frames(sk)
-    release_sock(sk)
-
-
 def rawv6_ioctl(sk: raw6_sock, cmd: int, arg: Any = None) -> Any:
     """net/ipv6/raw.c: those of multicast routing, and those of both families."""
     return mroute_ioctl(ip6mr_family, sk, cmd, arg)
@@ -313,13 +304,12 @@ def rawv6_close(sk: raw6_sock, timeout: int) -> None:
     sk_common_release(sk)
 
 
-rawv6_prot = proto(
+rawv6_prot = replace(
+    raw_prot,
     name="RAWv6",
     memory="RAW",
     close=rawv6_close,
-    destroy=raw6_destroy,
     connect=ip6_datagram_connect_v6_only,
-    disconnect=udp_disconnect,
     ioctl=rawv6_ioctl,
     init=rawv6_init_sk,
     setsockopt=rawv6_setsockopt,
@@ -327,8 +317,5 @@ rawv6_prot = proto(
     sendmsg=rawv6_sendmsg,
     recvmsg=rawv6_recvmsg,
     bind=rawv6_bind,
-    backlog_rcv=raw_rcv_skb,
-    hash=raw_hash_sk,
-    unhash=raw_unhash_sk,
     sock_class=raw6_sock,
 )

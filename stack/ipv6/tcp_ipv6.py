@@ -29,7 +29,7 @@ from stack.core.errors import os_error
 from stack.core.l3mdev import inet_sdif, netif_index_is_l3_master, sk_dev_equal_l3scope
 from stack.core.netdevice import ETH_P_IP, NET_XMIT_CN
 from stack.core.proto import proto
-from stack.core.rows import wide
+from stack.core.rows import replace, wide
 from stack.core.sock import sk_alloc, sk_setup_caps, sock_init_data
 from stack.core.sockaddr import SIN6_LEN_RFC2133, need_sa_len, sockaddr
 from stack.core.tcp_states import TCP_SYN_SENT
@@ -67,14 +67,11 @@ from stack.inet.tcp_reply import tcp_answer, tcp_answer_bytes, tcp_reply_reset
 from stack.inet.tcp_request import tcp_conn_request
 from stack.inet.tcp_sock import M32, MAX_TCP_HEADER, tcp_sock
 from stack.inet.tcp_window import tcp_sync_mss
-from stack.ipv4.ip_output import ip_queue_xmit
-from stack.ipv4.tcp_err import tcp_v4_mtu_reduced
 from stack.ipv4.tcp_ipv4 import (
-    inet_sk_rebuild_header,
+    ipv4_specific,
     tcp_v4_conn_request,
     tcp_v4_connect,
     tcp_v4_do_rcv,
-    tcp_v4_send_check,
     tcp_v4_syn_recv_sock,
 )
 from stack.ipv6.addr import ipv6_addr_is_linklocal, ipv6_addr_is_multicast, ipv6_addr_v4mapped
@@ -391,16 +388,12 @@ ipv6_specific = inet_connection_sock_af_ops(
     mtu_reduced=tcp_v6_mtu_reduced,
 )
 
-ipv6_mapped = inet_connection_sock_af_ops(
-    queue_xmit=ip_queue_xmit,
-    send_check=tcp_v4_send_check,
-    rebuild_header=inet_sk_rebuild_header,
+ipv6_mapped = replace(
+    ipv4_specific,
     conn_request=tcp_v6_conn_request,
     syn_recv_sock=tcp_v6_syn_recv_sock,
-    net_header_len=20,
     setsockopt=ipv6_setsockopt,
     getsockopt=ipv6_getsockopt,
-    mtu_reduced=tcp_v4_mtu_reduced,
 )
 
 tcpv6_prot = tcp_proto(

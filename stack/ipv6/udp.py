@@ -28,7 +28,7 @@ from stack.core.iov import msghdr
 from stack.core.l3mdev import inet_sdif
 from stack.core.netdevice import LL_MAX_HEADER, NETIF_F_HW_CSUM, NETIF_F_IPV6_CSUM
 from stack.core.netfilter import NF_INET_LOCAL_OUT, NF_INET_POST_ROUTING
-from stack.core.proto import proto
+from stack.core.rows import replace
 from stack.core.snmp import udp_mib
 from stack.core.sock import sock_wfree
 from stack.core.sock_flags import SOCK_LOCALROUTE
@@ -36,37 +36,28 @@ from stack.core.sockaddr import SA_FAMILY_LEN, need_sa_len
 from stack.core.uapi import NUD_VALID
 from stack.inet.af_ops import af_ops_of, inet_af_ops
 from stack.inet.append import inet_cork_of, ip_generic_getfrag
-from stack.inet.datagram import sk_icmp_err, udp_disconnect
+from stack.inet.datagram import sk_icmp_err
 from stack.inet.flow import flowi
 from stack.inet.inet_sock import inet_cork
 from stack.inet.udp import (
-    udp_abort,
     udp_check_peer,
-    udp_close,
     udp_cmsg_send,
-    udp_destroy_sock,
     udp_drop_short,
     udp_headers,
-    udp_ioctl,
     udp_lib_rcv,
-    udp_queue_rcv_one_skb,
     udp_queue_rcv_skb,
-    udp_recvmmsg,
     udp_recvmsg,
 )
 from stack.inet.udp_encap import udp_lib_err_encap
-from stack.inet.udp_flow import UDP_HLEN, udp_lib_sendmsg, udp_sendmmsg, udp_sent
+from stack.inet.udp_flow import UDP_HLEN, udp_lib_sendmsg, udp_sent
 from stack.inet.udp_hash import (
     __udp_lib_lookup,
     udp_dest,
-    udp_lib_get_port,
     udp_lib_lookup_skb,
-    udp_lib_rehash,
-    udp_lib_unhash,
     udp_sock,
 )
 from stack.inet.udp_sockopt import udp_lib_getsockopt, udp_lib_setsockopt
-from stack.ipv4.udp import udp4_family
+from stack.ipv4.udp import udp4_family, udp_prot
 from stack.ipv6.addr import ipv6_addr_is_multicast
 from stack.ipv6.datagram import (
     ip6_datagram_connect,
@@ -361,28 +352,16 @@ def udp6_mib(net: Net) -> udp_mib:
     return net.mib.udp6
 
 
-udpv6_prot = proto(
+udpv6_prot = replace(
+    udp_prot,
     name="UDPv6",
     memory="UDP",
-    close=udp_close,
     connect=ip6_datagram_connect,
-    disconnect=udp_disconnect,
-    ioctl=udp_ioctl,
     init=udpv6_init_sock,
-    destroy=udp_destroy_sock,
     setsockopt=udpv6_setsockopt,
     getsockopt=udpv6_getsockopt,
     sendmsg=udpv6_sendmsg,
     recvmsg=udpv6_recvmsg,
-    sendmmsg=udp_sendmmsg,
-    recvmmsg=udp_recvmmsg,
-    backlog_rcv=udp_queue_rcv_one_skb,
-    unhash=udp_lib_unhash,
-    rehash=udp_lib_rehash,
-    get_port=udp_lib_get_port,
-    diag_destroy=udp_abort,
-    sock_class=udp_sock,
-    sysctl_rmem="udp_rmem_min",
 )
 
 udpv6_protocol = inet6_protocol(
