@@ -1,11 +1,23 @@
-"""Rate limits of ICMP errors, for both families: net/ipv4/icmp.c, net/ipv4/inetpeer.c.
+"""ICMP messages to send, for both families: their data, the socket, rate limits.
 
+net/ipv4/icmp.c, net/ipv6/icmp.c, net/ipv4/inetpeer.c.
 A namespace has one bucket of tokens. Each peer has one too, which holds nanoseconds.
 """
 
 from __future__ import annotations
 
+import errno
+
+from fastpath.base.skbuff import (
+    SkbPool,
+    sk_buff,
+    skb_append_frags,
+    skb_copy_bits,
+    skb_put_data,
+)
+from stack.core.errors import os_error
 from stack.core.rows import row, state, wide
+from stack.inet.inet_sock import inet_sock, ip_options
 from stack.net import Net
 
 PEERS_MAX = 4096
@@ -13,6 +25,55 @@ MINUTE = 60_000_000_000
 SECOND = 1_000_000_000
 STEP_NS = 20_000_000
 XRLIM_BURST_FACTOR = 6
+
+
+@state
+class icmp_bxm:
+    """struct icmp_bxm, icmpv6_msg: the header fields and the data of a message to send.
+
+    The data are `head`, followed by `data_len` bytes of `skb` from `offset`.
+    """
+
+    type: int
+    code: int
+    un: int
+    skb: sk_buff
+    offset: int = 0
+    data_len: int = 0
+    head: bytes = row(b"")
+    replyopts: ip_options | None = row()
+
+
+def icmp_glue_bits(frm: icmp_bxm, skb: sk_buff, n: int, pages: SkbPool) -> None:
+    """net/ipv4/icmp.c, net/ipv6/icmp.c (icmpv6_getfrag): append the message's data.
+
+    They are copied if skb's head has room, else shared. Raises: OSError ENOBUFS.
+    """
+    if frm.head:
+        skb_put_data(skb, frm.head)
+    rest = n - len(frm.head)
+    if rest <= 0:
+        return
+    if rest <= skb.tailroom:
+        skb_put_data(skb, skb_copy_bits(frm.skb, frm.offset, rest))
+    elif not skb_append_frags(skb, frm.skb, frm.offset, rest):
+        raise os_error(errno.ENOBUFS)
+
+
+def icmp_xmit_lock(sk: inet_sock | None) -> inet_sock | None:
+    """net/ipv4/icmp.c, net/ipv6/icmp.c (icmpv6_xmit_lock): own the family's sending socket.
+
+    None if it is owned: an error while sending one.
+    """
+    if sk is None or sk.sk_lock_owned:
+        return None
+    sk.sk_lock_owned = True
+    return sk
+
+
+def icmp_xmit_unlock(sk: inet_sock) -> None:
+    """net/ipv4/icmp.c"""
+    sk.sk_lock_owned = False
 
 
 @state
@@ -24,7 +85,7 @@ class icmp_global_state:
 
 
 def icmp_global_allow(net: Net) -> bool:
-    """net/ipv4/icmp.c: take one token; it refills at icmp_msgs_per_sec, in steps of 20 ms."""
+    """net/ipv4/icmp.c: take one token, or count the lack; refills each 20 ms."""
     state: icmp_global_state = net.ipv4.icmp_global
     sysctl = net.sysctl
     now = net.clock.now_ns()
@@ -37,6 +98,7 @@ def icmp_global_allow(net: Net) -> bool:
     if state.credit > 0:
         state.credit -= 1
         return True
+    net.mib.icmp.OutRateLimitGlobal += 1
     return False
 
 

@@ -27,24 +27,20 @@ from collections.abc import Callable
 from fastpath.base.skbuff import (
     CHECKSUM_UNNECESSARY,
     PACKET_HOST,
-    SkbPool,
     consume_skb,
     pskb_may_pull,
     sk_buff,
-    skb_append_frags,
     skb_copy_bits,
     skb_network_offset,
     skb_pull,
-    skb_put_data,
 )
 from fastpath.net.hdr import icmp_csum, icmp_hdr, icmp_push, ip_hdr, iphdr_at
 from stack.core import drop_reason
 from stack.core.bsd_socket import sock_create_kern
 from stack.core.drop_reason import kfree_skb_reason
-from stack.core.errors import os_error
 from stack.core.l3mdev import l3mdev_master_ifindex
 from stack.core.netdevice import IFF_LOOPBACK
-from stack.core.rows import narrow, row, state
+from stack.core.rows import narrow
 from stack.core.sock_flags import SOCK_USE_WRITE_QUEUE
 from stack.core.uapi import (
     AF_INET,
@@ -56,8 +52,16 @@ from stack.core.uapi import (
     SOCK_RAW,
 )
 from stack.inet.flow import flowi
-from stack.inet.icmp_limit import icmp_global_allow, icmp_global_state, inet_peer_xrlim_allow
-from stack.inet.inet_sock import inet_sock, ip_options
+from stack.inet.icmp_limit import (
+    icmp_bxm,
+    icmp_global_allow,
+    icmp_global_state,
+    icmp_glue_bits,
+    icmp_xmit_lock,
+    icmp_xmit_unlock,
+    inet_peer_xrlim_allow,
+)
+from stack.inet.inet_sock import inet_sock
 from stack.inet.multipath import fib_multipath_hash
 from stack.inet.ping import ping_rcv
 from stack.inet.raw import raw_icmp_error
@@ -143,10 +147,7 @@ def icmpv4_mask_allow(net: Net, kind: int, code: int) -> bool:
 
 def icmpv4_global_allow(net: Net, kind: int, code: int) -> bool:
     """net/ipv4/icmp.c: the host-wide limit."""
-    if icmpv4_mask_allow(net, kind, code) or icmp_global_allow(net):
-        return True
-    net.mib.icmp.OutRateLimitGlobal += 1
-    return False
+    return icmpv4_mask_allow(net, kind, code) or icmp_global_allow(net)
 
 
 def icmpv4_xrlim_allow(net: Net, rt: rtable, daddr: int, kind: int, code: int) -> bool:
@@ -162,36 +163,6 @@ def icmpv4_xrlim_allow(net: Net, rt: rtable, daddr: int, kind: int, code: int) -
 
 
 # --- sending -------------------------------------------------------------------------------
-
-
-@state
-class icmp_bxm:
-    """struct icmp_bxm: the header fields and the data of a message to send.
-
-    The data are `head`, followed by `data_len` bytes of `skb` from `offset`.
-    """
-
-    type: int
-    code: int
-    un: int
-    skb: sk_buff = row()
-    head: bytes = row(b"")
-    offset: int = row(0)
-    data_len: int = row(0)
-    replyopts: ip_options | None = row()
-
-
-def icmp_glue_bits(frm: icmp_bxm, skb: sk_buff, n: int, pages: SkbPool) -> None:
-    """net/ipv4/icmp.c: append the message's data, copied if skb's head has room, else shared."""
-    if frm.head:
-        skb_put_data(skb, frm.head)
-    rest = n - len(frm.head)
-    if rest <= 0:
-        return
-    if rest <= skb.tailroom:
-        skb_put_data(skb, skb_copy_bits(frm.skb, frm.offset, rest))
-    elif not skb_append_frags(skb, frm.skb, frm.offset, rest):
-        raise os_error(105)
 
 
 def icmp_push_reply(
@@ -215,20 +186,6 @@ def icmp_push_reply(
     ip_push_pending_frames(sk, ip_finish_skb(sk, fl4))
 
 
-def icmp_xmit_lock(net: Net) -> inet_sock | None:
-    """net/ipv4/icmp.c: own the sending socket; None if it is owned (an error while sending one)."""
-    sk = net.ipv4.icmp_sk
-    if sk is None or sk.sk_lock_owned:
-        return None
-    sk.sk_lock_owned = True
-    return sk
-
-
-def icmp_xmit_unlock(sk: inet_sock) -> None:
-    """net/ipv4/icmp.c"""
-    sk.sk_lock_owned = False
-
-
 def icmp_reply(param: icmp_bxm, skb: sk_buff) -> None:
     """net/ipv4/icmp.c: answer the request `skb` (borrowed, data behind its ICMP header)."""
     rt = skb.dst
@@ -241,7 +198,7 @@ def icmp_reply(param: icmp_bxm, skb: sk_buff) -> None:
             return
     if not icmpv4_global_allow(net, param.type, param.code):
         return
-    sk = icmp_xmit_lock(net)
+    sk = icmp_xmit_lock(net.ipv4.icmp_sk)
     if sk is None:
         return
     try:
@@ -295,7 +252,7 @@ def icmp_send(skb_in: sk_buff, type: int, code: int, info: int) -> None:  # noqa
             return
     if not icmpv4_global_allow(net, type, code):
         return
-    sk = icmp_xmit_lock(net)
+    sk = icmp_xmit_lock(net.ipv4.icmp_sk)
     if sk is None:
         return
     try:
@@ -307,7 +264,7 @@ def icmp_send(skb_in: sk_buff, type: int, code: int, info: int) -> None:  # noqa
                 if dev is not None:
                     saddr = inet_select_addr(dev, saddr_in, fib.RT_SCOPE_LINK)
         tos = (iph.tos & 0x1E) | 0xC0 if error else iph.tos
-        param = icmp_bxm(type, code, info)
+        param = icmp_bxm(type, code, info, skb_in, offset)
         ipc = ipcm_cookie()
         ipc.tos = tos
         ipc.addr = daddr = saddr_in
@@ -336,8 +293,6 @@ def icmp_send(skb_in: sk_buff, type: int, code: int, info: int) -> None:  # noqa
         room -= IP_HLEN + (ipc.opt.optlen if ipc.opt is not None else 0) + ICMP_HLEN
         if room <= IP_HLEN:
             return
-        param.skb = skb_in
-        param.offset = offset
         param.data_len = min(skb_in.len - offset, room)
         if not fl4.saddr:
             fl4.saddr = INADDR_DUMMY
@@ -418,9 +373,7 @@ def icmp_echo(skb: sk_buff) -> bool:
     if net.sysctl.icmp_echo_ignore_all:
         return True
     icmph = icmp_hdr(skb)
-    param = icmp_bxm(icmp_codes.ICMP_ECHOREPLY, icmph.code, icmph.un)
-    param.skb = skb
-    param.data_len = skb.len
+    param = icmp_bxm(icmp_codes.ICMP_ECHOREPLY, icmph.code, icmph.un, skb, 0, skb.len)
     icmp_reply(param, skb)
     return True
 
@@ -430,7 +383,7 @@ def icmp_timestamp(skb: sk_buff) -> bool:
     if not pskb_may_pull(skb, 4):
         return False
     now = inet_current_timestamp(skb.dst.net).to_bytes(4, "big")
-    param = icmp_bxm(icmp_codes.ICMP_TIMESTAMPREPLY, 0, icmp_hdr(skb).un)
+    param = icmp_bxm(icmp_codes.ICMP_TIMESTAMPREPLY, 0, icmp_hdr(skb).un, skb)
     param.head = skb_copy_bits(skb, 0, 4) + now + now
     icmp_reply(param, skb)
     return True

@@ -31,9 +31,6 @@ from stack.ipv6.route_learned import ip6_redirect, ip6_update_pmtu
 from stack.ipv6.txoptions import ipv6_ext_hdr
 from stack.net import Net
 
-FLOWLABEL_REFLECT_ICMPV6_ECHO_REPLIES = 4
-
-
 # --- receiving -----------------------------------------------------------------------------
 
 

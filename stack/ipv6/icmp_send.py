@@ -15,34 +15,36 @@
      |   Data; an error quotes the packet that caused it             |
 
 State: `net.ipv6.icmp_sk` sends everything. While it is owned nothing more is sent, so that an error
-about an ICMPv6 message causes none (icmpv6_xmit_lock). Read icmp6_send first.
+about an ICMPv6 message causes none (icmp_xmit_lock). Read icmp6_send first.
 """
 
 from __future__ import annotations
 
-import errno
-
 from fastpath.base.skbuff import (
     PACKET_HOST,
-    SkbPool,
     sk_buff,
-    skb_append_frags,
     skb_copy_bits,
     skb_network_offset,
     skb_pull,
     skb_push,
-    skb_put_data,
 )
 from fastpath.net.hdr import ipv6_hdr, ipv6hdr_at
 from fastpath.net.hdr6 import icmp6_hdr, icmp6_push, ipv6_skip_exthdr
 from stack.core import drop_reason
-from stack.core.errors import os_error
 from stack.core.l3mdev import l3mdev_master_ifindex, netif_is_l3_master
 from stack.core.netdevice import IFF_LOOPBACK, net_device
-from stack.core.rows import state, wide
+from stack.core.rows import wide
 from stack.core.uapi import AF_INET6, IPPROTO_ICMPV6, IPV6_HLEN, IPV6_MIN_MTU, MSG_DONTWAIT
 from stack.inet.flow import flowi
-from stack.inet.icmp_limit import icmp_global_allow, inet_getpeer, inet_peer_xrlim_allow
+from stack.inet.icmp_limit import (
+    icmp_bxm,
+    icmp_global_allow,
+    icmp_glue_bits,
+    icmp_xmit_lock,
+    icmp_xmit_unlock,
+    inet_getpeer,
+    inet_peer_xrlim_allow,
+)
 from stack.inet.inet_sock import inet_sock
 from stack.inet.multipath import fib_multipath_hash
 from stack.inet.xfrm_policy import xfrm_lookup
@@ -83,10 +85,7 @@ def icmpv6_mask_allow(net: Net, kind: int) -> bool:
 
 def icmpv6_global_allow(net: Net, kind: int) -> bool:
     """net/ipv6/icmp.c: the limit of the namespace, which IPv4 shares."""
-    if icmpv6_mask_allow(net, kind) or icmp_global_allow(net):
-        return True
-    net.mib.icmp.OutRateLimitGlobal += 1
-    return False
+    return icmpv6_mask_allow(net, kind) or icmp_global_allow(net)
 
 
 def icmpv6_xrlim_allow(net: Net, kind: int, fl6: flowi) -> bool:
@@ -113,29 +112,7 @@ def icmpv6_xrlim_allow(net: Net, kind: int, fl6: flowi) -> bool:
 # --- sending -------------------------------------------------------------------------------
 
 
-@state
-class icmpv6_msg:
-    """struct icmpv6_msg: the header fields of a message, and its data: `skb` from `offset`."""
-
-    type: int
-    code: int
-    un: int
-    skb: sk_buff
-    offset: int
-
-
-def icmpv6_getfrag(frm: icmpv6_msg, skb: sk_buff, n: int, pages: SkbPool) -> None:
-    """net/ipv6/icmp.c: append the message's data, copied if skb's head has room, else shared.
-
-    Raises: OSError ENOBUFS.
-    """
-    if n <= skb.tailroom:
-        skb_put_data(skb, skb_copy_bits(frm.skb, frm.offset, n))
-    elif not skb_append_frags(skb, frm.skb, frm.offset, n):
-        raise os_error(errno.ENOBUFS)
-
-
-def icmpv6_push_pending_frames(sk: inet_sock, fl6: flowi, msg: icmpv6_msg) -> int:
+def icmpv6_push_pending_frames(sk: inet_sock, fl6: flowi, msg: icmp_bxm) -> int:
     """net/ipv6/icmp.c: add the ICMPv6 header and checksum, and send."""
     skb = sk.sk_write_queue.peek()
     if skb is None:
@@ -145,27 +122,13 @@ def icmpv6_push_pending_frames(sk: inet_sock, fl6: flowi, msg: icmpv6_msg) -> in
     return ip6_push_pending_frames(sk, ip6_finish_skb(sk, fl6))
 
 
-def icmpv6_xmit_lock(net: Net) -> inet_sock | None:
-    """net/ipv6/icmp.c: own the sending socket; None if it is owned (an error while sending one)."""
-    sk = net.ipv6.icmp_sk
-    if sk.sk_lock_owned:
-        return None
-    sk.sk_lock_owned = True
-    return sk
-
-
-def icmpv6_xmit_unlock(sk: inet_sock) -> None:
-    """net/ipv6/icmp.c"""
-    sk.sk_lock_owned = False
-
-
 def icmpv6_transmit(
-    sk: inet_sock, msg: icmpv6_msg, length: int, ipc6: ipcm6_cookie, fl6: flowi, rt: rt6_info
+    sk: inet_sock, msg: icmp_bxm, length: int, ipc6: ipcm6_cookie, fl6: flowi, rt: rt6_info
 ) -> None:
     """Send `msg` with `length` bytes of data; a failure is counted."""
     size = length + ICMP6_HLEN
     try:
-        ip6_append_data(sk, icmpv6_getfrag, msg, size, ICMP6_HLEN, ipc6, fl6, rt, MSG_DONTWAIT)
+        ip6_append_data(sk, icmp_glue_bits, msg, size, ICMP6_HLEN, ipc6, fl6, rt, MSG_DONTWAIT)
     except OSError:
         sk.net.mib.icmp6.OutErrors += 1
         return
@@ -255,7 +218,7 @@ def _icmp6_send(skb: sk_buff, type: int, code: int, info: int) -> None:  # noqa:
         return
     if not dev.flags & IFF_LOOPBACK and not icmpv6_global_allow(net, type):
         return
-    sk = icmpv6_xmit_lock(net)
+    sk = icmp_xmit_lock(net.ipv6.icmp_sk)
     if sk is None:
         return
     try:
@@ -281,11 +244,11 @@ def _icmp6_send(skb: sk_buff, type: int, code: int, info: int) -> None:  # noqa:
         rt = icmpv6_route_lookup(net, sk, fl6)
         if rt is None:
             return
-        msg = icmpv6_msg(type, code, info, skb, offset)
+        msg = icmp_bxm(type, code, info, skb, offset)
         length = min(skb.len - offset, IPV6_MIN_MTU - IPV6_HLEN - ICMP6_HLEN)
         icmpv6_transmit(sk, msg, length, ipcm6_cookie(sk), fl6, rt)
     finally:
-        icmpv6_xmit_unlock(sk)
+        icmp_xmit_unlock(sk)
 
 
 def icmpv6_route_lookup(net: Net, sk: inet_sock, fl6: flowi) -> rt6_info | None:
@@ -332,7 +295,7 @@ def icmpv6_echo_reply(skb: sk_buff) -> int:
     )
     if sysctl.flowlabel_reflect & FLOWLABEL_REFLECT_ICMPV6_ECHO_REPLIES:
         fl6.flowlabel = iph.flow_lbl
-    sk = icmpv6_xmit_lock(net)
+    sk = icmp_xmit_lock(net.ipv6.icmp_sk)
     if sk is None:
         return drop_reason.SKB_NOT_DROPPED_YET
     try:
@@ -346,10 +309,10 @@ def icmpv6_echo_reply(skb: sk_buff) -> int:
             return drop_reason.SKB_NOT_DROPPED_YET
         request = icmp6_hdr(skb)
         un = request.icmp6_identifier << 16 | request.icmp6_sequence
-        msg = icmpv6_msg(ICMPV6_ECHO_REPLY, request.icmp6_code, un, skb, 0)
+        msg = icmp_bxm(ICMPV6_ECHO_REPLY, request.icmp6_code, un, skb, 0)
         ipc6 = ipcm6_cookie(sk)
         ipc6.tclass = iph.priority
         icmpv6_transmit(sk, msg, skb.len, ipc6, fl6, rt)
     finally:
-        icmpv6_xmit_unlock(sk)
+        icmp_xmit_unlock(sk)
     return drop_reason.SKB_NOT_DROPPED_YET

@@ -31,8 +31,9 @@ from stack.core.netfilter import (
 )
 from stack.core.uapi import AF_INET6
 from stack.inet.flow import flowi
+from stack.inet.icmp_limit import icmp_bxm
 from stack.inet.inet_sock import inet_sock
-from stack.ipv6.icmp_send import icmpv6_msg, icmpv6_transmit
+from stack.ipv6.icmp_send import icmpv6_transmit
 from stack.ipv6.ip6_append import ipcm6_cookie
 from stack.ipv6.ip6_output import ip6_xmit
 from stack.ipv6.pinfo import ipv6_pinfo
@@ -62,7 +63,7 @@ def send(net: Net6, size: int = 8, to: str = PEER, *, oif: int = 0, **cookie: An
     ipc6 = ipcm6_cookie(host.ipv6.icmp_sk)
     for name, value in cookie.items():
         setattr(ipc6, name, value)
-    msg = icmpv6_msg(128, 0, 0x10002, skb, 0)
+    msg = icmp_bxm(128, 0, 0x10002, skb, 0)
     icmpv6_transmit(host.ipv6.icmp_sk, msg, size, ipc6, fl6, rt)
     kfree_skb(skb)
     net.run(1000)
