@@ -87,11 +87,9 @@ from stack.ipv6.mcast import (
     ipv6_mc_down,
     ipv6_mc_up,
 )
-from stack.ipv6.mcast_sockopt import ipv6_groups_init
-from stack.ipv6.mld import mld_init_dev, mld_rcv, mld_stop_dev
-from stack.ipv6.ndisc import ndisc_cleanup, ndisc_init, ndisc_netdev_event, pndisc_proxied
+from stack.ipv6.mld import mld_init_dev, mld_stop_dev
+from stack.ipv6.ndisc import ndisc_cleanup, ndisc_init, ndisc_netdev_event
 from stack.ipv6.ndisc_rcv import ndisc_rcv_init
-from stack.ipv6.ndisc_send import ndisc_send_redirect
 from stack.ipv6.route_learned import rt6_mtu_change, rt6_purge_dflt_routers
 from stack.ipv6.stable import (
     IN6_ADDR_GEN_MODE_NONE,
@@ -506,14 +504,9 @@ def addrconf_init(net: Net) -> None:
 
     Call it after ipv6_net_init, whose slots it fills.
     """
-    nd = net.ipv6.nd
     ndisc_init(net)
     ndisc_rcv_init(net)
-    net.ipv6.nd.mld_rcv = mld_rcv
-    ipv6_groups_init(net)
-    nd.send_redirect = ndisc_send_redirect
-    nd.dad_work = addrconf_dad_work
-    nd.proxied = pndisc_proxied
+    net.ipv6.nd.dad_work = addrconf_dad_work
     addr_chk_init(net)
     register_netdevice_notifier(net, addrconf_notify)
     register_netdevice_notifier(net, ndisc_netdev_event)

@@ -26,7 +26,6 @@ from stack.inet.inet_common import (
 from stack.inet.inet_ops import inet_proto_ops
 from stack.inet.inet_sock import inet_sock
 from stack.inet.pimreg import IPPROTO_PIM
-from stack.inet.ping import ping_rcv
 from stack.inet.protosw import (
     INET_PROTOSW_ICSK,
     INET_PROTOSW_PERMANENT,
@@ -47,9 +46,9 @@ from stack.ipv6.ip6_cmsg import iface_scope_id
 from stack.ipv6.ipv6_sockglue import ipv6_families
 from stack.ipv6.pim6 import pim6_protocol
 from stack.ipv6.pinfo import ipv6_pinfo, np_of
-from stack.ipv6.ping import ping_v6_err, pingv6_prot
+from stack.ipv6.ping import pingv6_prot
 from stack.ipv6.protocol import inet6_add_protocol, inet6_register_protosw
-from stack.ipv6.raw import raw6_local_deliver, rawv6_icmp_error, rawv6_prot, rawv6_rcv
+from stack.ipv6.raw import raw6_local_deliver, rawv6_prot
 from stack.ipv6.tcp_ipv6 import tcpv6_init, tcpv6_prot
 from stack.ipv6.udp import udpv6_prot, udpv6_protocol
 from stack.machine import Machine
@@ -196,10 +195,6 @@ def inet6_net_init(net: Net) -> None:
     tcpv6_init(net, tcpv6_protosw)
     slots = ipv6.sockets
     slots.raw6_local_deliver = raw6_local_deliver
-    slots.rawv6_rcv = rawv6_rcv
-    slots.raw6_icmp_error = rawv6_icmp_error
-    slots.ping_rcv = ping_rcv
-    slots.ping_err = ping_v6_err
     slots.local_error = ipv6_local_error
     slots.local_rxpmtu = ipv6_local_rxpmtu
 

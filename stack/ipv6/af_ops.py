@@ -11,11 +11,13 @@ from stack.inet.inet_sock import inet_sock
 from stack.inet.inet_timewait_sock import inet_timewait_sock
 from stack.ipv6 import ip6_icmp
 from stack.ipv6.addr import ipv6_addr_loopback
+from stack.ipv6.anycast import ipv6_sock_ac_close
 from stack.ipv6.datagram import ipv6_icmp_error, ipv6_recv_error
 from stack.ipv6.ip6_append import ip6_flush_pending_frames
 from stack.ipv6.ip6_cmsg import ip6_datagram_recv_ctl, ipv6_pktinfo_prepare
 from stack.ipv6.ip6_flowlabel import fl6_free_socklist
 from stack.ipv6.ip6_icmp import icmpv6_err_convert, icmpv6_send
+from stack.ipv6.mcast import inet6_mc_check, ipv6_sock_mc_close
 from stack.ipv6.pinfo import IPV6_PMTUDISC_DO, IPV6_PMTUDISC_DONT, IPV6_PMTUDISC_INTERFACE, np_of
 from stack.ipv6.raw import raw_v6_input, rawv6_err, rawv6_rcv
 from stack.ipv6.route_learned import ip6_sk_redirect, ip6_sk_update_pmtu
@@ -62,7 +64,7 @@ def ipv6_icmp_err(sk: inet_sock, skb: sk_buff, info: int) -> tuple[int, bool]:
 
 def ipv6_mc_sf_allow(sk: inet_sock, group: wide, saddr: wide, ifindex: int) -> bool:
     """Whether the socket may receive a datagram to a group."""
-    return sk.net.ipv6.groups.check(sk, group, saddr)
+    return inet6_mc_check(sk, group, saddr)
 
 
 def ipv6_sock_drop_groups(sk: inet_sock) -> None:
@@ -71,7 +73,8 @@ def ipv6_sock_drop_groups(sk: inet_sock) -> None:
     if np is None:
         return
     if np.ipv6_mc_list or np.ipv6_ac_list:
-        sk.net.ipv6.groups.close(sk)
+        ipv6_sock_mc_close(sk)
+        ipv6_sock_ac_close(sk)
     if np.ipv6_fl_list:
         fl6_free_socklist(sk)
 

@@ -21,12 +21,16 @@ from stack.core.sock import sk_alloc, sock_init_data
 from stack.core.sock_flags import SOCK_USE_WRITE_QUEUE
 from stack.core.uapi import AF_INET6, IPPROTO_ICMPV6, IPV6_HLEN, SOCK_RAW
 from stack.inet.inet_sock import inet_sock
+from stack.inet.ping import ping_rcv
 from stack.inet.xfrm_policy import XFRM_POLICY_IN, xfrm6_policy_check
 from stack.ipv6 import ip6_icmp
 from stack.ipv6.icmp_send import icmp6_send, icmpv6_echo_reply
 from stack.ipv6.ip6_icmp import icmp6_in_count
+from stack.ipv6.mld import mld_rcv
 from stack.ipv6.pinfo import IPV6_PMTUDISC_DONT, ipv6_pinfo
+from stack.ipv6.ping import ping_v6_err
 from stack.ipv6.protocol import INET6_PROTO_FINAL, INET6_PROTO_NOPOLICY, inet6_protocol
+from stack.ipv6.raw import rawv6_icmp_error
 from stack.ipv6.route_learned import ip6_redirect, ip6_update_pmtu
 from stack.ipv6.txoptions import ipv6_ext_hdr
 from stack.net import Net
@@ -79,10 +83,8 @@ def icmpv6_echo_request(skb: sk_buff) -> int:
 
 def icmpv6_echo_answer(skb: sk_buff) -> int:
     """net/ipv6/icmp.c (ping_rcv): give an echo reply to its ping socket."""
-    rcv = skb.dev.net.ipv6.sockets.ping_rcv
     skb_pull(skb, ip6_icmp.ICMP6_HLEN)
-    if rcv is not None:
-        rcv(skb)
+    ping_rcv(skb)
     return drop_reason.SKB_NOT_DROPPED_YET
 
 
@@ -114,9 +116,7 @@ def icmpv6_notify(skb: sk_buff, kind: int, code: int, info: int) -> int:
     ipprot = net.ipv6.inet6_protos[nexthdr]
     if ipprot is not None and ipprot.err_handler is not None:
         ipprot.err_handler(skb, None, kind, code, inner, info)
-    raw6_icmp_error = net.ipv6.sockets.raw6_icmp_error
-    if raw6_icmp_error is not None:
-        raw6_icmp_error(skb, nexthdr, inner, info)
+    rawv6_icmp_error(skb, nexthdr, inner, info)
     return drop_reason.SKB_NOT_DROPPED_YET
 
 
@@ -127,25 +127,17 @@ def icmpv6_err(skb: sk_buff, opt: object, kind: int, code: int, offset: int, inf
         ip6_update_pmtu(skb, net, info, skb.dev.ifindex)
     elif kind == ip6_icmp.NDISC_REDIRECT:
         ip6_redirect(skb, net, skb.dev.ifindex)
-    ping_err = net.ipv6.sockets.ping_err
     if (
         not kind & ip6_icmp.ICMPV6_INFOMSG_MASK
-        and ping_err is not None
         and skb_copy_bits(skb, offset, 1)[0] == ip6_icmp.ICMPV6_ECHO_REQUEST
     ):
-        ping_err(skb, offset, info)
+        ping_v6_err(skb, offset, info)
     return 0
 
 
 def icmpv6_ndisc(skb: sk_buff) -> int:
     """Give a message of RFC 4861 to neighbour discovery."""
     rcv = skb.dev.net.ipv6.nd.ndisc_rcv
-    return rcv(skb) if rcv is not None else drop_reason.SKB_NOT_DROPPED_YET
-
-
-def icmpv6_mld(skb: sk_buff) -> int:
-    """Give a message of multicast listener discovery to its module."""
-    rcv = skb.dev.net.ipv6.nd.mld_rcv
     return rcv(skb) if rcv is not None else drop_reason.SKB_NOT_DROPPED_YET
 
 
@@ -157,10 +149,10 @@ ICMPV6_HANDLERS: dict[int, Callable[[sk_buff], int]] = {
     ip6_icmp.ICMPV6_PARAMPROB: icmpv6_error,
     ip6_icmp.ICMPV6_ECHO_REQUEST: icmpv6_echo_request,
     ip6_icmp.ICMPV6_ECHO_REPLY: icmpv6_echo_answer,
-    ip6_icmp.ICMPV6_MGM_QUERY: icmpv6_mld,
-    ip6_icmp.ICMPV6_MGM_REPORT: icmpv6_mld,
-    ip6_icmp.ICMPV6_MGM_REDUCTION: icmpv6_mld,
-    ip6_icmp.ICMPV6_MLD2_REPORT: icmpv6_mld,
+    ip6_icmp.ICMPV6_MGM_QUERY: mld_rcv,
+    ip6_icmp.ICMPV6_MGM_REPORT: mld_rcv,
+    ip6_icmp.ICMPV6_MGM_REDUCTION: mld_rcv,
+    ip6_icmp.ICMPV6_MLD2_REPORT: mld_rcv,
     ip6_icmp.NDISC_ROUTER_SOLICITATION: icmpv6_ndisc,
     ip6_icmp.NDISC_ROUTER_ADVERTISEMENT: icmpv6_ndisc,
     ip6_icmp.NDISC_NEIGHBOUR_SOLICITATION: icmpv6_ndisc,

@@ -16,6 +16,7 @@ from stack.core.netfilter import NF_INET_FORWARD, NFPROTO_IPV6, nf_hook_list
 from stack.core.rows import wide
 from stack.core.sock import sock
 from stack.core.uapi import AF_INET6, IPV6_MIN_MTU
+from stack.inet.af_ops import af_ops_of
 from stack.inet.do_fragment import inet_pkt_too_big
 from stack.inet.icmp_limit import SECOND, inet_getpeer, inet_peer_xrlim_allow
 from stack.inet.xfrm_policy import XFRM_POLICY_FWD, xfrm6_policy_check, xfrm_route_forward
@@ -23,6 +24,8 @@ from stack.ipv6 import ip6_icmp
 from stack.ipv6.addr import ipv6_addr_is_linklocal
 from stack.ipv6.ip6_cb import IP6CB, IP6SKB_FORWARDED, IP6SKB_ROUTERALERT, ip6cb_srcrt
 from stack.ipv6.ip6_icmp import icmpv6_send
+from stack.ipv6.ndisc import pndisc_proxied
+from stack.ipv6.ndisc_send import ndisc_send_redirect
 from stack.ipv6.protocol import NEXTHDR_ICMP
 from stack.ipv6.rt6_info import ip6_dst_mtu_maybe_forward, rt6_info
 from stack.net import Net
@@ -34,17 +37,17 @@ def ip6_call_ra_chain(skb: sk_buff, value: int) -> bool:
     Takes ownership of skb when True.
     """
     net: Net = skb.dev.net
-    rawv6_rcv = net.ipv6.sockets.rawv6_rcv
+    raw_rcv = af_ops_of[AF_INET6].raw_rcv
     wanted = [
         sk
         for sel, sk in net.ipv6.ra_chain
         if sel == value and sk.sk_bound_dev_if in (0, skb.dev.ifindex)
     ]
-    if not wanted or rawv6_rcv is None:
+    if not wanted:
         return False
     for sk in wanted[:-1]:
-        rawv6_rcv(sk, skb_clone(skb))
-    rawv6_rcv(wanted[-1], skb)
+        raw_rcv(sk, skb_clone(skb))
+    raw_rcv(wanted[-1], skb)
     return True
 
 
@@ -95,8 +98,7 @@ def ip6_forward(skb: sk_buff) -> int:
         mib.InHdrErrors += 1
         kfree_skb_reason(net, skb, drop_reason.SKB_DROP_REASON_IP_INHDR)
         return -errno.ETIMEDOUT
-    proxied = net.ipv6.nd.proxied
-    if proxied is not None and proxied(skb.dev, iph.daddr):
+    if pndisc_proxied(skb.dev, iph.daddr):
         verdict = ip6_forward_proxy_check(skb)
         if verdict > 0:
             return net.ipv6.steps.input(skb)
@@ -108,12 +110,11 @@ def ip6_forward(skb: sk_buff) -> int:
         return _blocked(net, skb)
     if not ip6_forward_source(skb, iph.saddr, rt.dev):
         return _refused(net, skb)
-    send_redirect = net.ipv6.nd.send_redirect
-    if rt.dev is skb.dev and send_redirect is not None and not ip6cb_srcrt(skb):
+    if rt.dev is skb.dev and not ip6cb_srcrt(skb):
         # The rate is limited by destination here, and by source in ndisc_send_redirect.
         peer = inet_getpeer(net, net.ipv6.peers, iph.daddr)
         if inet_peer_xrlim_allow(net, peer, SECOND):
-            send_redirect(skb, rt.rt6i_gateway or iph.daddr)
+            ndisc_send_redirect(skb, rt.rt6i_gateway or iph.daddr)
     mtu = max(ip6_dst_mtu_maybe_forward(rt, True), IPV6_MIN_MTU)
     if ip6_pkt_too_big(skb, mtu):
         icmpv6_send(skb, ip6_icmp.ICMPV6_PKT_TOOBIG, 0, mtu)

@@ -16,19 +16,16 @@ from stack.core.rows import wide
 from stack.core.sockopt_table import opt_struct, structure
 from stack.core.uapi import AF_INET6, SOCK_STREAM
 from stack.inet import mc_filter
-from stack.ipv6.anycast import ipv6_sock_ac_close, ipv6_sock_ac_drop, ipv6_sock_ac_join
+from stack.ipv6.anycast import ipv6_sock_ac_drop, ipv6_sock_ac_join
 from stack.ipv6.mcast import (
-    inet6_mc_check,
     ip6_mc_msfilter,
     ip6_mc_source,
-    ipv6_sock_mc_close,
     ipv6_sock_mc_drop,
     ipv6_sock_mc_join,
 )
 
 if TYPE_CHECKING:
     from stack.inet.inet_sock import inet_sock
-    from stack.net import Net
 
 Join = Callable[["inet_sock", int, wide], object]
 
@@ -88,16 +85,3 @@ GROUP_OPTIONS = (
         do_ipv6_mcast_group_source, ipv6_set_mcast_msfilter),
 )
 # fmt: on
-
-
-def ipv6_group_close(sk: inet_sock) -> None:
-    """A socket is closed: it leaves groups and anycast addresses."""
-    ipv6_sock_mc_close(sk)
-    ipv6_sock_ac_close(sk)
-
-
-def ipv6_groups_init(net: Net) -> None:
-    """Fill the slots by which sockets reach their groups."""
-    groups = net.ipv6.groups
-    groups.check = inet6_mc_check
-    groups.close = ipv6_group_close

@@ -22,7 +22,7 @@ from stack.ipv6.protocol import inet6_protocol, new_inet6_protos
 if TYPE_CHECKING:
     from fastpath.base.skbuff import sk_buff
     from stack.core.neigh_table import neigh_table
-    from stack.core.netdevice import net_device, packet_type
+    from stack.core.netdevice import packet_type
     from stack.core.sock import sock
     from stack.core.timer import timer_list
     from stack.inet.flow import flowi
@@ -66,19 +66,14 @@ class nd_slots:
     """What the network layer calls of neighbour discovery and of address configuration.
 
     rt6_probe(nh): solicit a router not known to be reachable (RFC 4191 3.5), rate limited.
-    proxied(dev, addr): whether we answer solicitations for `addr` on `dev` (proxy_ndp).
-    send_redirect(skb, target): tell skb's sender of a better first hop (borrows skb).
-    ndisc_rcv(skb), mld_rcv(skb): process a message of RFC 4861 (types 133 to 137) or of MLD (130 to
-    132 and 143), checksum verified, data at its ICMPv6 header; 0 or a drop reason (borrows skb).
+    ndisc_rcv(skb): process a message of RFC 4861 (types 133 to 137), checksum verified, data at its
+    ICMPv6 header; 0 or a drop reason (borrows skb).
     dad_work(timer): the next step of an address's duplicate address detection.
     """
 
     dad_work: Callable[[timer_list], None] | None = row()
     rt6_probe: Callable[[fib6_nh], None] | None = row()
-    proxied: Callable[[net_device, wide], bool] | None = row()
-    send_redirect: Callable[[sk_buff, wide], None] | None = row()
     ndisc_rcv: Callable[[sk_buff], int] | None = row()
-    mld_rcv: Callable[[sk_buff], int] | None = row()
 
 
 def _no_raw_socket(skb: sk_buff, nexthdr: int) -> bool:
@@ -94,47 +89,19 @@ def _no_rxpmtu(sk: inet_sock, fl6: flowi, mtu: int) -> None:
     """Until sockets are set up: no socket has IPV6_RECVPATHMTU."""
 
 
-def _mc_all(sk: inet_sock, group: wide, source: wide) -> bool:
-    """Until group options are set up: IPV6_MULTICAST_ALL decides."""
-    return sk.pinet6 is not None and sk.pinet6.mc_all
-
-
-def _no_groups(sk: inet_sock) -> None:
-    """Until group options are set up: no socket has a group to leave."""
-
-
 @state
 class socket_slots:
     """What the network layer calls of IPv6's sockets.
 
     raw6_local_deliver(skb, nexthdr): give each matching raw socket a clone; whether there was one
-    (borrows skb, data at the transport header). raw6_icmp_error(skb, nexthdr, offset,
-    info) and ping_err(skb, offset, info): report an error about a socket's packet (borrow skb, data
-    at the embedded IPv6 header). ping_rcv(skb): deliver an echo reply, data behind its ICMPv6
-    header (borrows).
+    (borrows skb, data at the transport header).
     local_error(sk, errno, fl6, info) and local_rxpmtu(sk, fl6, mtu): report that a packet exceeds
-    the path MTU. rawv6_rcv(sk, skb): queue a packet on a raw socket (takes ownership).
+    the path MTU.
     """
 
     raw6_local_deliver: Callable[[sk_buff, int], bool] = row(_no_raw_socket)
-    rawv6_rcv: Callable[..., object] | None = row()
-    raw6_icmp_error: Callable[[sk_buff, int, int, int], None] | None = row()
-    ping_rcv: Callable[[sk_buff], object] | None = row()
-    ping_err: Callable[[sk_buff, int, int], object] | None = row()
     local_error: Callable[[inet_sock, int, flowi, int], None] = row(_no_report)
     local_rxpmtu: Callable[[inet_sock, flowi, int], None] = row(_no_rxpmtu)
-
-
-@state
-class group_slots:
-    """What sockets call of multicast and anycast groups.
-
-    check(sk, group, source): whether the socket may receive this datagram. close(sk): leave the
-    groups of a socket that is closed.
-    """
-
-    check: Callable[[inet_sock, wide, wide], bool] = row(_mc_all)
-    close: Callable[[inet_sock], None] = row(_no_groups)
 
 
 @state
@@ -151,7 +118,6 @@ class netns_ipv6:
     steps: ip6_dst_steps = row(make=ip6_dst_steps)
     nd: nd_slots = row(make=nd_slots)
     sockets: socket_slots = row(make=socket_slots)
-    groups: group_slots = row(make=group_slots)
     nf_hooks: list[list[nf_hook_ops]] = row(make=new_nf_hooks)
     fib6: netns_fib6 = row(of=lambda ipv6: netns_fib6(ipv6.net))
     nd_tbl: neigh_table | None = row()

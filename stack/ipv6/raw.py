@@ -78,6 +78,7 @@ from stack.ipv6.ip6_cmsg import ip6_datagram_send_ctl
 from stack.ipv6.ip6_output import ip6_send_skb
 from stack.ipv6.ip6mr import ip6mr_ops
 from stack.ipv6.ip6mr_sockopt import ip6mr_family
+from stack.ipv6.mcast import inet6_mc_check
 from stack.ipv6.pinfo import np_of
 from stack.ipv6.raw_sockopt import rawv6_getsockopt, rawv6_setsockopt
 from stack.ipv6.route import ip6_dst_lookup_flow
@@ -105,7 +106,7 @@ def raw_v6_input(sk: raw6_sock, skb: sk_buff) -> int:
     saddr, daddr = iph.saddr, iph.daddr
     if not raw_match(sk, saddr, daddr, skb.dev.ifindex, inet_sdif(skb)):
         return 0
-    if ipv6_addr_is_multicast(daddr) and not sk.net.ipv6.groups.check(sk, daddr, saddr):
+    if ipv6_addr_is_multicast(daddr) and not inet6_mc_check(sk, daddr, saddr):
         return 0
     if sk.filter and sk.inet_num == uapi.IPPROTO_ICMPV6 and icmpv6_filter(sk, skb):
         return 1
