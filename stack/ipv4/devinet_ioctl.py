@@ -26,12 +26,12 @@ from stack.net import Net
 ADDR_AT = IFNAMSIZ + 4  # sin_addr: behind sin_family and sin_port
 ALL = 0xFFFFFFFF
 
-GETTING = (
-    dev_ioctl.SIOCGIFADDR,
-    dev_ioctl.SIOCGIFBRDADDR,
-    dev_ioctl.SIOCGIFDSTADDR,
-    dev_ioctl.SIOCGIFNETMASK,
-)
+GETTING = {
+    dev_ioctl.SIOCGIFADDR: "ifa_local",
+    dev_ioctl.SIOCGIFBRDADDR: "ifa_broadcast",
+    dev_ioctl.SIOCGIFDSTADDR: "ifa_address",
+    dev_ioctl.SIOCGIFNETMASK: "ifa_mask",
+}
 SETTING = (
     dev_ioctl.SIOCSIFADDR,
     dev_ioctl.SIOCSIFBRDADDR,
@@ -124,12 +124,7 @@ def devinet_ioctl(net: Net, cmd: int, ifr: bytearray) -> None:
     elif ifa is not None and cmd in SETTING:
         devinet_change(ifa, cmd, wanted)
     elif ifa is not None:
-        value = {
-            dev_ioctl.SIOCGIFADDR: ifa.ifa_local,
-            dev_ioctl.SIOCGIFBRDADDR: ifa.ifa_broadcast,
-            dev_ioctl.SIOCGIFDSTADDR: ifa.ifa_address,
-            dev_ioctl.SIOCGIFNETMASK: ifa.ifa_mask,
-        }[cmd]
+        value = getattr(ifa, GETTING[cmd])
         ifr[IFNAMSIZ : IFNAMSIZ + 16] = ifreq_of(b"", value)[IFNAMSIZ : IFNAMSIZ + 16]
 
 
