@@ -25,7 +25,7 @@ import errno
 from stack.core import netdevice
 from stack.core.dev_notifier import register_netdevice_notifier
 from stack.core.errors import os_error
-from stack.core.l3mdev import l3mdev_fib_table, netif_is_l3_master
+from stack.core.l3mdev import netif_is_l3_master
 from stack.core.neigh_gc import neigh_ifdown
 from stack.core.neigh_table import neigh_rand_reach_time
 from stack.core.net_namespace import pernet_operations, register_pernet_subsys
@@ -72,14 +72,7 @@ from stack.ipv6.addrconf_temp import addr_chk_exit, addr_chk_init, addrconf_veri
 from stack.ipv6.anycast import ipv6_ac_destroy_dev
 from stack.ipv6.devconf import ipv6_devconf
 from stack.ipv6.if_inet6 import inet6_dev, inet6_ifaddr
-from stack.ipv6.ip6_fib import (
-    fib6_add,
-    fib6_clean_all,
-    fib6_get_table,
-    fib6_info,
-    fib6_nh,
-    rt6_sync_up,
-)
+from stack.ipv6.ip6_fib import fib6_add_once, fib6_clean_all, fib6_kernel_route, rt6_sync_up
 from stack.ipv6.mcast import (
     ipv6_dev_mc_dec,
     ipv6_dev_mc_inc,
@@ -161,21 +154,9 @@ def addrconf_add_dev(dev: net_device) -> inet6_dev:
 
 def addrconf_add_mroute(dev: net_device) -> None:
     """net/ipv6/addrconf.c: add the interface's route for groups, ff00::/8."""
-    rt = fib6_info(
-        fib6_get_table(dev.net, l3mdev_fib_table(dev) or ip6_fib.RT6_TABLE_LOCAL),
-        0xFF << 120,
-        8,
-        fib6_nh(dev),
-        rtype=ip6_fib.RTN_MULTICAST,
-        flags=ip6_fib.RTF_UP,
-        metric=ip6_fib.IP6_RT_PRIO_ADDRCONF,
-        protocol=ip6_fib.RTPROT_KERNEL,
-    )
-    try:
-        fib6_add(dev.net, rt)
-    except OSError as error:
-        if error.errno != errno.EEXIST:
-            raise
+    local, metric = ip6_fib.RT6_TABLE_LOCAL, ip6_fib.IP6_RT_PRIO_ADDRCONF
+    rt = fib6_kernel_route(dev, local, 0xFF << 120, 8, ip6_fib.RTN_MULTICAST, metric=metric)
+    fib6_add_once(dev.net, rt)
 
 
 def addrconf_init_auto_addrs(dev: net_device) -> None:

@@ -45,11 +45,11 @@ from stack.ipv6.addr import (
 from stack.ipv6.anycast import ipv6_dev_ac_dec, ipv6_dev_ac_inc
 from stack.ipv6.if_inet6 import inet6_dev, inet6_ifaddr, ipv6_get_ifaddr
 from stack.ipv6.ip6_fib import (
-    fib6_add,
+    fib6_add_once,
     fib6_del,
     fib6_get_table,
     fib6_info,
-    fib6_nh,
+    fib6_kernel_route,
     fib6_set_expires,
 )
 from stack.ipv6.mcast import ipv6_dev_mc_dec, ipv6_dev_mc_inc
@@ -78,41 +78,21 @@ class ifa6_config:
 
 def addrconf_f6i_alloc(idev: inet6_dev, addr: wide) -> fib6_info:
     """net/ipv6/route.c: the route that delivers `addr` to this host; not in a table yet."""
-    table = fib6_get_table(idev.net, l3mdev_fib_table(idev.dev) or ip6_fib.RT6_TABLE_LOCAL)
-    flags = ip6_fib.RTF_UP | ip6_fib.RTF_NONEXTHOP | ip6_fib.RTF_LOCAL
-    return fib6_info(
-        table,
-        addr,
-        128,
-        fib6_nh(idev.dev),
-        rtype=ip6_fib.RTN_LOCAL,
-        flags=flags,
-        metric=0,
-        protocol=ip6_fib.RTPROT_KERNEL,
-    )
+    flags = ip6_fib.RTF_NONEXTHOP | ip6_fib.RTF_LOCAL
+    local = ip6_fib.RT6_TABLE_LOCAL
+    return fib6_kernel_route(idev.dev, local, addr, 128, ip6_fib.RTN_LOCAL, flags)
 
 
 def addrconf_prefix_route(
     dev: net_device, pfx: wide, plen: int, *, metric: int = 0, expires_ns: int = 0, flags: int = 0
 ) -> None:
     """net/ipv6/addrconf.c: add the on-link route of a prefix. `expires_ns`: host ns, 0: never."""
-    net = dev.net
-    rt = fib6_info(
-        fib6_get_table(net, l3mdev_fib_table(dev) or ip6_fib.RT6_TABLE_MAIN),
-        pfx & MASKS6[plen],
-        plen,
-        fib6_nh(dev),
-        flags=ip6_fib.RTF_UP | flags,
-        metric=metric or ip6_fib.IP6_RT_PRIO_ADDRCONF,
-        protocol=ip6_fib.RTPROT_KERNEL,
-    )
+    main, metric = ip6_fib.RT6_TABLE_MAIN, metric or ip6_fib.IP6_RT_PRIO_ADDRCONF
+    dst = pfx & MASKS6[plen]
+    rt = fib6_kernel_route(dev, main, dst, plen, ip6_fib.RTN_UNICAST, flags, metric)
     if expires_ns:
-        fib6_set_expires(net, rt, expires_ns)
-    try:
-        fib6_add(net, rt)
-    except OSError as error:
-        if error.errno != errno.EEXIST:
-            raise
+        fib6_set_expires(dev.net, rt, expires_ns)
+    fib6_add_once(dev.net, rt)
 
 
 def addrconf_get_prefix_route(
@@ -238,22 +218,22 @@ def addrconf_leave_solict(idev: inet6_dev, addr: wide) -> None:
         ipv6_dev_mc_dec(idev.dev, addrconf_addr_solict_mult(addr))
 
 
-def _has_anycast(ifp: inet6_ifaddr) -> bool:
-    """Whether the subnet has a router anycast address: not a /127 or longer (RFC 6164)."""
-    return ifp.prefix_len < 127
+def _anycast(ifp: inet6_ifaddr) -> wide:
+    """The subnet's router anycast address; 0: a /127 or longer has none (RFC 6164)."""
+    return ifp.addr & MASKS6[ifp.prefix_len] if ifp.prefix_len < 127 else 0
 
 
 def addrconf_join_anycast(ifp: inet6_ifaddr) -> None:
     """net/ipv6/addrconf.c: join the subnet-router anycast address (RFC 4291 2.6)."""
-    addr = ifp.addr & MASKS6[ifp.prefix_len]
-    if _has_anycast(ifp) and addr:
+    addr = _anycast(ifp)
+    if addr:
         ipv6_dev_ac_inc(ifp.idev, addr)
 
 
 def addrconf_leave_anycast(ifp: inet6_ifaddr) -> None:
     """net/ipv6/addrconf.c"""
-    addr = ifp.addr & MASKS6[ifp.prefix_len]
-    if _has_anycast(ifp) and addr:
+    addr = _anycast(ifp)
+    if addr:
         ipv6_dev_ac_dec(ifp.idev, addr)
 
 
@@ -266,11 +246,7 @@ def ifa_route_up(ifp: inet6_ifaddr) -> None:
     if rt is None or rt in rt.fib6_table.leaf(rt.fib6_dst, rt.fib6_plen):
         return
     rt.fib6_destroying = False
-    try:
-        fib6_add(ifp.idev.net, rt)
-    except OSError as error:  # another interface has the same address
-        if error.errno != errno.EEXIST:
-            raise
+    fib6_add_once(ifp.idev.net, rt)  # another interface may have the same address
 
 
 def ifa_route_down(ifp: inet6_ifaddr) -> None:

@@ -6,13 +6,12 @@ import errno
 from typing import TYPE_CHECKING
 
 from stack.core.errors import os_error
-from stack.core.l3mdev import l3mdev_fib_table
 from stack.core.netdevice import IFF_LOOPBACK, net_device
 from stack.core.rows import wide
 from stack.ipv6 import ip6_fib
 from stack.ipv6.addr import addrconf_addr_solict_mult
 from stack.ipv6.if_inet6 import ifacaddr6, inet6_dev, ipv6_chk_addr, ipv6_chk_prefix
-from stack.ipv6.ip6_fib import fib6_add, fib6_del, fib6_get_table, fib6_info, fib6_nh
+from stack.ipv6.ip6_fib import fib6_add_once, fib6_del, fib6_kernel_route
 from stack.ipv6.mcast import ipv6_dev_mc_dec, ipv6_dev_mc_inc
 
 if TYPE_CHECKING:
@@ -31,23 +30,11 @@ def ipv6_dev_ac_inc(idev: inet6_dev, addr: wide) -> None:
     if aca is not None:
         aca.aca_users += 1
         return
-    net = idev.net
-    rt = fib6_info(
-        fib6_get_table(net, l3mdev_fib_table(idev.dev) or ip6_fib.RT6_TABLE_LOCAL),
-        addr,
-        128,
-        fib6_nh(idev.dev),
-        rtype=ip6_fib.RTN_ANYCAST,
-        flags=ip6_fib.RTF_UP | ip6_fib.RTF_NONEXTHOP | ip6_fib.RTF_ANYCAST,
-        metric=0,
-        protocol=ip6_fib.RTPROT_KERNEL,
-    )
+    flags = ip6_fib.RTF_NONEXTHOP | ip6_fib.RTF_ANYCAST
+    local = ip6_fib.RT6_TABLE_LOCAL
+    rt = fib6_kernel_route(idev.dev, local, addr, 128, ip6_fib.RTN_ANYCAST, flags)
     idev.ac_list[addr] = ifacaddr6(addr, rt)
-    try:
-        fib6_add(net, rt)
-    except OSError as error:
-        if error.errno != errno.EEXIST:
-            raise
+    fib6_add_once(idev.net, rt)
     if not idev.dev.flags & IFF_LOOPBACK:
         ipv6_dev_mc_inc(idev.dev, addrconf_addr_solict_mult(addr))
 

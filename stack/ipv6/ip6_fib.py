@@ -25,6 +25,7 @@ from stack.core.fib_rules import (
     fib_rule_table,
     fib_rules_ops,
 )
+from stack.core.l3mdev import l3mdev_fib_table
 from stack.core.netdevice import IFF_LOOPBACK, net_device
 from stack.core.rows import row, state, wide
 from stack.core.timer import TIMER_DEFERRABLE, mod_timer, timer_list
@@ -130,6 +131,7 @@ class fib6_info:
     fib6_prefsrc: wide = row(0)
     fib6_metrics: dict[str, int] = row()
     fib6_siblings: list[fib6_info] = row()
+    """Includes the route itself, unless it has none."""
     fib6_destroying: bool = row(False)
     nh: nexthop | None = row()
     """The object that `fib6_nh` comes from."""
@@ -159,7 +161,7 @@ class fib6_info:
         self.fib6_protocol = protocol
         self.fib6_prefsrc = prefsrc
         self.fib6_metrics = metrics or {}
-        self.fib6_siblings = []  # includes the route itself, unless it has none
+        self.fib6_siblings = []
         self.fib6_destroying = False
         self.nh = None
         self.expires = 0
@@ -473,6 +475,31 @@ def fib6_add(net: Net, rt: fib6_info, *, excl: bool = False, replace: bool = Fal
     net.ipv6.rt_cache_flush()
     if net.rtnl is not None:
         net.rtnl(RTM_NEWROUTE, rt)
+
+
+def fib6_add_once(net: Net, rt: fib6_info) -> None:
+    """fib6_add, unless such a route is there already."""
+    try:
+        fib6_add(net, rt)
+    except OSError as error:
+        if error.errno != errno.EEXIST:
+            raise
+
+
+def fib6_kernel_route(
+    dev: net_device, table: int, dst: wide, plen: int, rtype: int, flags: int = 0, metric: int = 0
+) -> fib6_info:
+    """A route of the kernel's own over `dev`, not in a table yet; a VRF's port has its VRF's."""
+    return fib6_info(
+        fib6_get_table(dev.net, l3mdev_fib_table(dev) or table),
+        dst,
+        plen,
+        fib6_nh(dev),
+        rtype=rtype,
+        flags=RTF_UP | flags,
+        metric=metric,
+        protocol=RTPROT_KERNEL,
+    )
 
 
 def fib6_del(net: Net, rt: fib6_info) -> None:
