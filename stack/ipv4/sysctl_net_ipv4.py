@@ -26,9 +26,11 @@ from stack.inet.multipath import FIELDS_ALL, FIELDS_DEFAULT
 IPV4, ROUTE, CONF = "net.ipv4", "net.ipv4.route", "net.ipv4.conf.all"
 
 
-def _int(name: str, default: Any, what: str, low: int = INT_MIN, high: int = INT_MAX) -> Sysctl:
-    """proc_dointvec_minmax."""
-    return Sysctl(IPV4, name, default, what, low, high)
+def _int(
+    name: str, default: Any, what: str, low: int = INT_MIN, high: int = INT_MAX, count: int = 1
+) -> Sysctl:
+    """proc_dointvec_minmax, proc_doulongvec_minmax: `count` numbers."""
+    return Sysctl(IPV4, name, default, what, low, high, count)
 
 
 def _u8(name: str, default: int, what: str, low: int = 0, high: int = 255) -> Sysctl:
@@ -40,19 +42,6 @@ def _bool(name: str, default: int, what: str) -> Sysctl:
     return Sysctl(IPV4, name, default, what, 0, 1)
 
 
-def _vector(
-    name: str,
-    default: Any,
-    what: str,
-    low: int,
-    high: int,
-    count: int,
-    *,
-    machine: bool = False,
-) -> Sysctl:
-    return Sysctl(IPV4, name, default, what, low, high, count, machine=machine)
-
-
 def _route(name: str, default: int, what: str, low: int = INT_MIN) -> Sysctl:
     return Sysctl(ROUTE, name, default, what, low)
 
@@ -62,12 +51,22 @@ def _conf(name: str, default: int, what: str) -> Sysctl:
 
 
 def ipfrag_high(ram_bytes: int) -> int:
-    """ipfrag_high_thresh: a 32nd of the RAM, at least 256 KiB, at most 4 MiB as in Linux.
+    """ipfrag_high_thresh, ip6frag_high_thresh: a 32nd of the RAM, at least 256 KiB.
 
-    Fragments hold receive buffers, and a small host has few (see proto_mem_of_ram). A short
-    fragment counts 896 bytes (copybreak).
+    It is at most 4 MiB, as in Linux. Fragments hold receive buffers, and a small host has few (see
+    proto_mem_of_ram). A short fragment counts 896 bytes (copybreak).
     """
     return min(4 << 20, max(ram_bytes >> 5, 1 << 18))
+
+
+def frag_thresholds(path: str, prefix: str) -> tuple[Sysctl, Sysctl]:
+    """The rows of the memory of packets in reassembly, in both families."""
+    high, low = f"{prefix}_high_thresh", f"{prefix}_low_thresh"
+    does = f"least value of {high}; nothing else since Linux 4.17"
+    return (
+        Sysctl(path, high, ipfrag_high, "bytes for packets in reassembly", 0, LONG_MAX),
+        Sysctl(path, low, lambda ram: ipfrag_high(ram) * 3 // 4, does, 0, LONG_MAX),
+    )
 
 
 def tcp_mem_pages(ram_bytes: int) -> tuple[int, int, int]:
@@ -91,7 +90,7 @@ IP = (
     _int("fib_multipath_hash_seed", 0, "mixed into that hash", 0, UINT_MAX),
     _bool("fib_multipath_use_neigh", 0, "pass over next hops whose neighbour does not answer"),
     _u8("ip_nonlocal_bind", 0, "bind() takes addresses that are not ours"),
-    _vector("ip_local_port_range", (32768, 60999), "ports for sockets that name none", 1, 65535, 2),
+    _int("ip_local_port_range", (32768, 60999), "ports for sockets that name none", 1, 65535, 2),
     Sysctl(
         IPV4,
         "ip_local_reserved_ports",
@@ -102,15 +101,7 @@ IP = (
         kind=PORTS,
     ),
     _int("ip_unprivileged_port_start", 1024, "ports below need privilege (Host.uid 0)", 0, 65535),
-    Sysctl(IPV4, "ipfrag_high_thresh", ipfrag_high, "bytes for packets in reassembly", 0, LONG_MAX),
-    Sysctl(
-        IPV4,
-        "ipfrag_low_thresh",
-        lambda ram_bytes: ipfrag_high(ram_bytes) * 3 // 4,
-        "least value of ipfrag_high_thresh; nothing else since Linux 4.17",
-        0,
-        LONG_MAX,
-    ),
+    *frag_thresholds(IPV4, "ipfrag"),
     _int("ipfrag_time", 30, "seconds until a packet in reassembly is given up", 0),
     _int("ipfrag_max_dist", 64, "packets of a peer that may overtake a fragment", 0),
     _bool("icmp_echo_ignore_all", 0, "answer no echo request"),
@@ -124,9 +115,7 @@ IP = (
     _int("igmp_max_memberships", 20, "groups that a socket may join"),
     _int("igmp_max_msf", 10, "sources in a filter of a group"),
     _int("igmp_qrv", 2, "IGMP robustness: how often a report is repeated", 1),
-    _vector(
-        "ping_group_range", (0, INT_MAX), "group ids that may open ping sockets", 0, INT_MAX, 2
-    ),
+    _int("ping_group_range", (0, INT_MAX), "group ids that may open ping sockets", 0, INT_MAX, 2),
     _int("udp_rmem_min", 4096, "receive bytes that a UDP socket has when memory is short", 1),
     Sysctl(
         IPV4,
@@ -203,8 +192,7 @@ TCP = (
         read_only=True,
     ),
     _bool("tcp_backlog_ack_defer", 1, "one ACK for what came while a call had the socket"),
-    Sysctl(
-        IPV4,
+    _int(
         "tcp_comp_sack_delay_ns",
         1_000_000,
         "ns for which ACKs of segments out of order are held back at most",
@@ -219,14 +207,7 @@ TCP = (
         1,
         1000,
     ),
-    Sysctl(
-        IPV4,
-        "tcp_comp_sack_slack_ns",
-        10_000,
-        "ns that their timer may be late, and is",
-        0,
-        LONG_MAX,
-    ),
+    _int("tcp_comp_sack_slack_ns", 10_000, "ns that their timer may be late, and is", 0, LONG_MAX),
     Sysctl(IPV4, "tcp_congestion_control", "cubic", "congestion control of new sockets", kind=NAME),
     _bool("tcp_dsack", 1, "report duplicates (RFC 2883)"),
     _u8("tcp_early_retrans", 3, "3: tail loss probes", 0, 4),
@@ -265,7 +246,8 @@ TCP = (
     _int("tcp_max_reordering", 300, "segments that may arrive out of order before loss is seen"),
     _int("tcp_max_syn_backlog", 1024, "half-open connections when tcp_syncookies is 0"),
     _int("tcp_max_tw_buckets", 4096, "sockets in TIME_WAIT"),
-    _vector(
+    Sysctl(
+        IPV4,
         "tcp_mem",
         tcp_mem_pages,
         "pages of 4 KiB: low, pressure, high",
@@ -295,13 +277,8 @@ TCP = (
     _u8("tcp_tso_rtt_log", 9, "a round trip below 2^n us is near: larger packets"),
     _u8("tcp_min_tso_segs", 2, "packets that a slow flow gathers in a super-packet", 1),
     _bool("tcp_moderate_rcvbuf", 1, "tune receive buffers"),
-    Sysctl(
-        IPV4,
-        "tcp_notsent_lowat",
-        UINT_MAX,
-        "unsent bytes below which a socket is writable",
-        0,
-        UINT_MAX,
+    _int(
+        "tcp_notsent_lowat", UINT_MAX, "unsent bytes below which a socket is writable", 0, UINT_MAX
     ),
     _u8("tcp_orphan_retries", 0, "retransmissions of a closed socket; 0 is 8"),
     _u8("tcp_pingpong_thresh", 1, "answers until ACKs are delayed as for a dialogue", 1),
@@ -313,7 +290,7 @@ TCP = (
     _u8("tcp_retries1", 3, "timeouts before the route is doubted"),
     _u8("tcp_retries2", 15, "timeouts before a connection is given up"),
     _u8("tcp_rfc1337", 0, "RST does not end TIME_WAIT"),
-    _vector("tcp_rmem", (4096, 131072, 6 << 20), "bytes: least, default, most", 1, INT_MAX, 3),
+    _int("tcp_rmem", (4096, 131072, 6 << 20), "bytes: least, default, most", 1, INT_MAX, 3),
     _bool("tcp_sack", 1, "selective acknowledgements (RFC 2018)"),
     _u8("tcp_slow_start_after_idle", 1, "shrink the window after a pause (RFC 2861)"),
     _u8("tcp_stdurg", 0, "the urgent pointer as in RFC 1122"),
@@ -326,7 +303,7 @@ TCP = (
     _u8("tcp_tso_win_divisor", 3, "part of the window that one super-packet may take"),
     _u8("tcp_tw_reuse", 2, "1: reuse TIME_WAIT ports when connecting; 2: on loopback", 0, 2),
     _bool("tcp_window_scaling", 1, "window scaling (RFC 7323)"),
-    _vector("tcp_wmem", (4096, 16384, 4 << 20), "bytes: least, default, most", 1, INT_MAX, 3),
+    _int("tcp_wmem", (4096, 16384, 4 << 20), "bytes: least, default, most", 1, INT_MAX, 3),
     _u8("tcp_workaround_signed_windows", 0, "offer unscaled windows below 32 KiB", 0, 1),
 )
 

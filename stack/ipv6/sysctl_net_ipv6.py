@@ -12,8 +12,9 @@ from collections.abc import Callable
 from typing import Any
 
 from stack.core.rows import state
-from stack.core.sysctl_net_core import INT_MAX, INT_MIN, LONG_MAX, PORTS, Sysctl, SysctlError
+from stack.core.sysctl_net_core import INT_MAX, INT_MIN, PORTS, Sysctl, SysctlError
 from stack.inet.multipath import FIELDS_ALL, FIELDS_DEFAULT
+from stack.ipv4.sysctl_net_ipv4 import frag_thresholds
 from stack.ipv6.devconf import CONF_ROWS, WRITTEN_TO_ALL, conf_row, ipv6_devconf
 
 IPV6, ICMP6, ROUTE6 = "net.ipv6", "net.ipv6.icmp", "net.ipv6.route"
@@ -25,11 +26,6 @@ def _row(
     path: str, name: str, default: Any, what: str, low: int = INT_MIN, high: int = INT_MAX
 ) -> Sysctl:
     return Sysctl(path, name, default, what, low, high)
-
-
-def ip6frag_high(ram_bytes: int) -> int:
-    """ip6frag_high_thresh: a 32nd of the RAM, at most Linux's 4 MiB, as ipfrag_high_thresh."""
-    return min(4 << 20, max(ram_bytes >> 5, 1 << 18))
 
 
 NET_IPV6: tuple[Sysctl, ...] = (
@@ -56,15 +52,7 @@ NET_IPV6: tuple[Sysctl, ...] = (
     _row(IPV6, "flowlabel_reflect", 0, "bits: 1 TCP's and 4 echo's answers take the label", 0, 7),
     _row(IPV6, "flowlabel_state_ranges", 1, "labels above 0x7ffff are the automatic ones", 0, 1),
     _row(IPV6, "ip_nonlocal_bind", 0, "bind() takes addresses that are not ours", 0, 1),
-    _row(IPV6, "ip6frag_high_thresh", ip6frag_high, "bytes for packets in reassembly", 0, LONG_MAX),
-    _row(
-        IPV6,
-        "ip6frag_low_thresh",
-        lambda ram_bytes: ip6frag_high(ram_bytes) * 3 // 4,
-        "least value of ip6frag_high_thresh; nothing else since Linux 4.17",
-        0,
-        LONG_MAX,
-    ),
+    *frag_thresholds(IPV6, "ip6frag"),
     _row(IPV6, "ip6frag_time", 60, "seconds until a packet in reassembly is given up", 0),
     _row(IPV6, "max_dst_opts_length", INT_MAX, "bytes of a destination options header"),
     _row(IPV6, "max_dst_opts_number", 8, "options in it; below 0: known ones only"),
