@@ -12,12 +12,11 @@ from stack.core.dev_ioctl import check, ifr_dev, ifr_family, ifr_name, need_admi
 from stack.core.errors import os_error
 from stack.core.netdevice import IFF_BROADCAST, IFF_POINTOPOINT, IFF_UP, IFNAMSIZ, net_device
 from stack.core.uapi import AF_INET
-from stack.ipv4.addr import ipv4_is_loopback
 from stack.ipv4.devinet import (
-    RT_SCOPE_HOST,
     __inet_del_ifa,
     in_device,
     in_ifaddr,
+    inet_addr_add,
     inet_insert_ifa,
     inet_make_mask,
 )
@@ -153,13 +152,8 @@ def inet_set_addr(dev: net_device, ifa: in_ifaddr | None, label: str, addr: int)
     elif ":" not in label:
         label = dev.name
     plen = 32 if dev.flags & IFF_POINTOPOINT else inet_abc_len(addr)
-    new = in_ifaddr(addr, plen, label)
-    if dev.flags & IFF_BROADCAST and not dev.flags & IFF_POINTOPOINT and plen < 31:
-        new.ifa_broadcast = addr | ~new.ifa_mask & ALL
-    if ipv4_is_loopback(addr):
-        new.ifa_scope = RT_SCOPE_HOST
     if addr:  # inet_insert_ifa of the kernel takes 0.0.0.0 and does nothing
-        check(inet_insert_ifa(in_dev, new), dev)
+        inet_addr_add(dev, addr, plen, label=label)
 
 
 def devinet_change(ifa: in_ifaddr, cmd: int, value: int) -> None:
