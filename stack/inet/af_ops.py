@@ -82,6 +82,8 @@ class inet_af_ops:
     Called for the socket's own family (`sk.sk_family`). `pktinfo_prepare(sk, skb)` saves what the
     control messages of a packet need before it is queued; `cmsg_recv(msg, sk, skb, tlen, offset)`
     makes them. `recv_error(sk, msg, size)` reads the error queue (raises OSError).
+    `setsockopt(sk, level, optname, optval)` and `getsockopt(sk, level, optname, optlen)`: an option
+    that is not the protocol's (raise OSError).
 
     Called for every family when a socket is closed: `mc_drop_socket(sk)` leaves its groups.
     """
@@ -106,6 +108,8 @@ class inet_af_ops:
     pktinfo_prepare: Callable[[inet_sock, sk_buff], None]
     cmsg_recv: Callable[[msghdr, inet_sock, sk_buff, int, int], None]
     recv_error: Callable[[inet_sock, msghdr, int], int]
+    setsockopt: Callable[[Any, int, int, Any], None]
+    getsockopt: Callable[[Any, int, int, int], Any]
     mc_drop_socket: Callable[[inet_sock], None]
     udp_family: Callable[[udp_sock, msghdr, int], int]
     udp_route: Callable[[udp_sock, msghdr, inet_af_ops], udp_dest]

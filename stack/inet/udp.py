@@ -484,6 +484,12 @@ def udp_recvmsg(sk: udp_sock, msg: msghdr, length: int, flags: int) -> int:
 # --- socket calls ------------------------------------------------------------------------
 
 
+def udp_init_sock(sk: udp_sock) -> int:
+    """net/ipv4/udp.c, net/ipv6/udp.c (udpv6_init_sock)"""
+    sk.udp_mib = af_ops_of[sk.sk_family].udp_mib(sk.net)
+    return 0
+
+
 def udp_destroy_sock(sk: udp_sock) -> None:
     """net/ipv4/udp.c: drop what was being collected."""
     sk.sk_flags |= SOCK_DEAD

@@ -1,4 +1,4 @@
-"""SOL_UDP options (net/ipv4/udp.c: udp_lib_setsockopt, udp_lib_getsockopt)."""
+"""SOL_UDP options (net/ipv4/udp.c: udp_lib_setsockopt, udp_lib_getsockopt), in both families."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from stack.core import uapi
 from stack.core.errors import os_error
 from stack.core.sock import lock_sock, release_sock
 from stack.core.sockopt_table import UDP, Level, SockOpt, get_option, number, set_option, switch
+from stack.inet.af_ops import af_ops_of
 from stack.inet.espinudp import UDP_ENCAP_ESPINUDP, xfrm_udp_encap_rcv
 from stack.inet.udp_flow import udp_push_pending_frames
 from stack.inet.udp_hash import udp_sock
@@ -66,12 +67,20 @@ UDP_LEVEL = Level("IPPROTO_UDP", uapi.SOL_UDP, vars(uapi), (
 # fmt: on
 
 
-def udp_lib_setsockopt(sk: udp_sock, optname: int, optval: Any) -> None:
-    """net/ipv4/udp.c: SOL_UDP. Raises: OSError ENOPROTOOPT, EINVAL, ENOBUFS."""
-    set_option(UDP_LEVEL, sk, optname, optval)
+def udp_setsockopt(sk: udp_sock, level: int, optname: int, optval: Any) -> None:
+    """net/ipv4/udp.c, net/ipv6/udp.c (udpv6_setsockopt): SOL_UDP; everything else is IP's.
+
+    Raises: OSError ENOPROTOOPT, EINVAL, ENOBUFS.
+    """
+    sk.sk_tx_flow = None
+    if level == uapi.SOL_UDP:
+        set_option(UDP_LEVEL, sk, optname, optval)
+    else:
+        af_ops_of[sk.sk_family].setsockopt(sk, level, optname, optval)
 
 
-def udp_lib_getsockopt(sk: udp_sock, optname: int) -> int:
-    """net/ipv4/udp.c: SOL_UDP. Raises: OSError ENOPROTOOPT."""
-    value: int = get_option(UDP_LEVEL, sk, optname)
-    return value
+def udp_getsockopt(sk: udp_sock, level: int, optname: int, optlen: int) -> Any:
+    """net/ipv4/udp.c, net/ipv6/udp.c (udpv6_getsockopt). Raises: OSError ENOPROTOOPT."""
+    if level == uapi.SOL_UDP:
+        return get_option(UDP_LEVEL, sk, optname)
+    return af_ops_of[sk.sk_family].getsockopt(sk, level, optname, optlen)

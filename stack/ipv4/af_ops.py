@@ -17,7 +17,12 @@ from stack.ipv4.icmp_codes import icmp_err_convert
 from stack.ipv4.igmp import ip_mc_drop_socket, ip_mc_sf_allow
 from stack.ipv4.ip_errqueue import ip_icmp_error, ip_recv_error
 from stack.ipv4.ip_output import ip_flush_pending_frames, ip_sk_accept_pmtu
-from stack.ipv4.ip_sockglue import ip_cmsg_recv_offset, ipv4_pktinfo_prepare
+from stack.ipv4.ip_sockglue import (
+    ip_cmsg_recv_offset,
+    ip_getsockopt,
+    ip_setsockopt,
+    ipv4_pktinfo_prepare,
+)
 from stack.ipv4.raw import raw_err, raw_rcv, raw_v4_input
 from stack.ipv4.route import ipv4_sk_redirect, ipv4_sk_update_pmtu
 from stack.ipv4.udp import (
@@ -92,5 +97,7 @@ ipv4_af_ops = inet_af_ops(
     pktinfo_prepare=ipv4_pktinfo_prepare,
     cmsg_recv=ip_cmsg_recv_offset,
     recv_error=ip_recv_error,
+    setsockopt=ip_setsockopt,
+    getsockopt=ip_getsockopt,
     mc_drop_socket=ip_mc_drop_socket,
 )

@@ -15,7 +15,6 @@ says what each must do. State is udp_sock (inet/udp_hash.py) and, for one messag
 from __future__ import annotations
 
 import errno
-from typing import Any
 
 from fastpath.base.skbuff import CHECKSUM_NONE, sk_buff
 from fastpath.net.hdr import icmp_hdr, iphdr_at, udp4_send_check, udphdr_at
@@ -48,6 +47,7 @@ from stack.inet.udp import (
     udp_cmsg_send,
     udp_destroy_sock,
     udp_headers,
+    udp_init_sock,
     udp_ioctl,
     udp_lib_rcv,
     udp_queue_rcv_one_skb,
@@ -66,7 +66,7 @@ from stack.inet.udp_hash import (
     udp_lib_unhash,
     udp_sock,
 )
-from stack.inet.udp_sockopt import udp_lib_getsockopt, udp_lib_setsockopt
+from stack.inet.udp_sockopt import udp_getsockopt, udp_setsockopt
 from stack.ipv4 import route
 from stack.ipv4.addr import ipv4_is_multicast
 from stack.ipv4.datagram import check_destination, ip4_datagram_connect
@@ -81,7 +81,7 @@ from stack.ipv4.ip_output import (
     ip_select_ttl,
     ipcm_cookie,
 )
-from stack.ipv4.ip_sockglue import ip_cmsg_send, ip_getsockopt, ip_setsockopt
+from stack.ipv4.ip_sockglue import ip_cmsg_send
 from stack.ipv4.route import ip_route_output_flow, ipv4_redirect, ipv4_update_pmtu, rtable
 from stack.net import Net
 
@@ -323,12 +323,6 @@ def udp_err(skb: sk_buff, info: int) -> int:
 # --- socket calls ------------------------------------------------------------------------
 
 
-def udp_init_sock(sk: udp_sock) -> int:
-    """net/ipv4/udp.c"""
-    sk.udp_mib = sk.net.mib.udp
-    return 0
-
-
 def udp4_mib(net: Net) -> udp_mib:
     """/proc/net/snmp Udp:"""
     return net.mib.udp
@@ -337,22 +331,6 @@ def udp4_mib(net: Net) -> udp_mib:
 def udp_connect(sk: udp_sock, uaddr: sockaddr, addr_len: int = 16) -> int:
     """net/ipv4/udp.c: ip4_datagram_connect with the sock owned inside. Raises: OSError."""
     return ip4_datagram_connect(sk, uaddr)
-
-
-def udp_setsockopt(sk: udp_sock, level: int, optname: int, optval: Any) -> None:
-    """net/ipv4/udp.c: SOL_UDP; everything else is IP's. Raises: OSError."""
-    sk.sk_tx_flow = None
-    if level == uapi.SOL_UDP:
-        udp_lib_setsockopt(sk, optname, optval)
-    else:
-        ip_setsockopt(sk, level, optname, optval)
-
-
-def udp_getsockopt(sk: udp_sock, level: int, optname: int, optlen: int) -> Any:
-    """net/ipv4/udp.c: SOL_UDP; everything else is IP's. Raises: OSError."""
-    if level == uapi.SOL_UDP:
-        return udp_lib_getsockopt(sk, optname)
-    return ip_getsockopt(sk, level, optname, optlen)
 
 
 udp_prot = proto(

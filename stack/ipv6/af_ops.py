@@ -17,6 +17,7 @@ from stack.ipv6.ip6_append import ip6_flush_pending_frames
 from stack.ipv6.ip6_cmsg import ip6_datagram_recv_ctl, ipv6_pktinfo_prepare
 from stack.ipv6.ip6_flowlabel import fl6_free_socklist
 from stack.ipv6.ip6_icmp import icmpv6_err_convert, icmpv6_send
+from stack.ipv6.ipv6_sockglue import ipv6_getsockopt, ipv6_setsockopt
 from stack.ipv6.mcast import inet6_mc_check, ipv6_sock_mc_close
 from stack.ipv6.pinfo import IPV6_PMTUDISC_DO, IPV6_PMTUDISC_DONT, IPV6_PMTUDISC_INTERFACE, np_of
 from stack.ipv6.raw import raw_v6_input, rawv6_err, rawv6_rcv
@@ -104,5 +105,7 @@ ipv6_af_ops = inet_af_ops(
     pktinfo_prepare=ipv6_pktinfo_prepare,
     cmsg_recv=ip6_datagram_recv_ctl,
     recv_error=ipv6_recv_error,
+    setsockopt=ipv6_setsockopt,
+    getsockopt=ipv6_getsockopt,
     mc_drop_socket=ipv6_sock_drop_groups,
 )

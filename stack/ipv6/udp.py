@@ -16,7 +16,6 @@ v4-mapped address are sent by stack/ipv4/udp.py.
 from __future__ import annotations
 
 import errno
-from typing import Any
 
 from fastpath.base.skbuff import pskb_may_pull, sk_buff
 from fastpath.net.hdr import ipv6_hdr, udp6_send_check, udp_hdr
@@ -56,7 +55,6 @@ from stack.inet.udp_hash import (
     udp_lib_lookup_skb,
     udp_sock,
 )
-from stack.inet.udp_sockopt import udp_lib_getsockopt, udp_lib_setsockopt
 from stack.ipv4.udp import udp4_family, udp_prot
 from stack.ipv6.addr import ipv6_addr_is_multicast
 from stack.ipv6.datagram import (
@@ -82,7 +80,6 @@ from stack.ipv6.ip6_output import (
     ip6_send_skb,
     ip6_sk_dst_hoplimit,
 )
-from stack.ipv6.ipv6_sockglue import ipv6_getsockopt, ipv6_setsockopt
 from stack.ipv6.pinfo import IPV6_PMTUDISC_INTERFACE, np_of
 from stack.ipv6.protocol import INET6_PROTO_FINAL, INET6_PROTO_NOPOLICY, inet6_protocol
 from stack.ipv6.route import ip6_dst_lookup_flow, ip6_sk_dst_lookup_flow
@@ -325,28 +322,6 @@ def udpv6_recvmsg(sk: udp_sock, msg: msghdr, length: int, flags: int) -> int:
 # --- socket calls --------------------------------------------------------------------------
 
 
-def udpv6_init_sock(sk: udp_sock) -> int:
-    """net/ipv6/udp.c"""
-    sk.udp_mib = sk.net.mib.udp6
-    return 0
-
-
-def udpv6_setsockopt(sk: udp_sock, level: int, optname: int, optval: Any) -> None:
-    """net/ipv6/udp.c: SOL_UDP; everything else is IP's. Raises: OSError."""
-    sk.sk_tx_flow = None
-    if level == uapi.SOL_UDP:
-        udp_lib_setsockopt(sk, optname, optval)
-    else:
-        ipv6_setsockopt(sk, level, optname, optval)
-
-
-def udpv6_getsockopt(sk: udp_sock, level: int, optname: int, optlen: int) -> Any:
-    """net/ipv6/udp.c: SOL_UDP; everything else is IP's. Raises: OSError."""
-    if level == uapi.SOL_UDP:
-        return udp_lib_getsockopt(sk, optname)
-    return ipv6_getsockopt(sk, level, optname, optlen)
-
-
 def udp6_mib(net: Net) -> udp_mib:
     """/proc/net/snmp6 Udp6*"""
     return net.mib.udp6
@@ -357,9 +332,6 @@ udpv6_prot = replace(
     name="UDPv6",
     memory="UDP",
     connect=ip6_datagram_connect,
-    init=udpv6_init_sock,
-    setsockopt=udpv6_setsockopt,
-    getsockopt=udpv6_getsockopt,
     sendmsg=udpv6_sendmsg,
     recvmsg=udpv6_recvmsg,
 )
