@@ -29,8 +29,8 @@ class net_protocol:
     early_demux: Callable[[sk_buff], None] | None = None
 
 
-def new_inet_protos() -> list[net_protocol | None]:
-    """An empty inet_protos table (index = protocol number)."""
+def new_inet_protos() -> list[Any]:
+    """An empty table of protocols: inet_protos, inet6_protos (index = protocol number)."""
     return [None] * MAX_INET_PROTOS
 
 

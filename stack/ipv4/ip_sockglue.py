@@ -233,7 +233,7 @@ def ip_set_options(sk: inet_sock, optval: Any) -> None:
 
 
 def ip_get_mtu(sk: inet_sock) -> int:
-    """IP_MTU. Raises: OSError ENOTCONN."""
+    """IP_MTU, IPV6_MTU. Raises: OSError ENOTCONN."""
     dst = sk_dst_check(sk, 0)
     if dst is None:
         raise os_error(errno.ENOTCONN, "the path MTU is known to connected sockets only")

@@ -19,7 +19,7 @@ from typing import Any
 from stack.core import uapi
 from stack.core.errors import os_error
 from stack.core.rows import rows_of
-from stack.core.sock import lock_sock, release_sock, sk_dst_check, sk_dst_reset
+from stack.core.sock import lock_sock, release_sock, sk_dst_reset
 from stack.core.sockopt_table import (
     ON_OFF,
     RAW,
@@ -41,7 +41,6 @@ from stack.core.sockopt_table import (
 from stack.core.tcp_states import TCP_ESTABLISHED
 from stack.core.uapi import (
     AF_INET,
-    AF_INET6,
     CAP_NET_ADMIN,
     CAP_NET_RAW,
     IPV6_MIN_MTU,
@@ -50,13 +49,12 @@ from stack.core.uapi import (
 )
 from stack.inet.af_ops import af_ops_of
 from stack.inet.inet_sock import inet_sock
-from stack.ipv4.ip_sockglue import DATAGRAMS, ip_getsockopt, ip_setsockopt
+from stack.ipv4.ip_sockglue import DATAGRAMS, ip_get_mtu, ip_getsockopt, ip_setsockopt
 from stack.ipv6.ip6_cmsg import CMSG_IPV6, MTUINFO, PKTINFO6, check_opt_hdr, with_header
 from stack.ipv6.ip6_flowlabel import ipv6_flowlabel_opt, ipv6_flowlabel_opt_get
 from stack.ipv6.ip6mr_sockopt import MRT6_OPTIONS, ip6mr_socket
 from stack.ipv6.mcast_sockopt import GROUP_OPTIONS
 from stack.ipv6.pinfo import IPV6_PMTUDISC_DONT, IPV6_PMTUDISC_OMIT, ipv6_pinfo, np_of, rxopt
-from stack.ipv6.rt6_info import ip6_mtu
 from stack.ipv6.saddr import (
     IPV6_PREFER_SRC_CGA,
     IPV6_PREFER_SRC_COA,
@@ -198,17 +196,9 @@ def ipv6_set_mtu(sk: inet_sock, val: int) -> None:
     np_of(sk).frag_size = val
 
 
-def ipv6_get_mtu(sk: inet_sock) -> int:
-    """IPV6_MTU: the path MTU. Raises: OSError ENOTCONN."""
-    dst = sk_dst_check(sk, 0)
-    if dst is None:
-        raise os_error(errno.ENOTCONN, "the path MTU is known to connected sockets only")
-    return dst.ops.mtu(dst) if dst.ops.family != AF_INET6 else ip6_mtu(dst)
-
-
 def ipv6_get_pathmtu(sk: inet_sock) -> bytes:
     """IPV6_PATHMTU: struct ip6_mtuinfo, as on Linux without an address. Raises: ENOTCONN."""
-    return MTUINFO.pack(bytes(28), ipv6_get_mtu(sk))
+    return MTUINFO.pack(bytes(28), ip_get_mtu(sk))
 
 
 def ipv6_purge_unless_recverr(sk: inet_sock) -> None:
@@ -322,7 +312,7 @@ IPV6_LEVEL = Level("IPPROTO_IPV6", SOL_IPV6, vars(uapi), (
     number("IPV6_MINHOPCOUNT", "min_hopcount", range(256),
         "drop segments with a lower hop limit", since="2.6.35"),
     SockOpt("IPV6_MTU", "get: path MTU of a connected socket; set: the longest packet to send",
-        set=ipv6_set_mtu, get=ipv6_get_mtu),
+        set=ipv6_set_mtu, get=ip_get_mtu),
     number("IPV6_MTU_DISCOVER", "pinet6.pmtudisc",
         range(IPV6_PMTUDISC_DONT, IPV6_PMTUDISC_OMIT + 1),
         "fragment, refuse or believe the path MTU: IPV6_PMTUDISC_*"),

@@ -14,10 +14,11 @@ from fastpath.base.intmap import IntMap
 from stack.core.dst import DST_OBSOLETE_KILL, dst_discard, dst_discard_out, dst_ops
 from stack.core.netfilter import new_nf_hooks, nf_hook_ops
 from stack.core.rows import row, state, wide
+from stack.inet.protocol import new_inet_protos
 from stack.inet.protosw import inet_protosw
 from stack.ipv6.addrlabel import ip6addrlbl_table
 from stack.ipv6.ip6_fib import fib6_nh, netns_fib6
-from stack.ipv6.protocol import inet6_protocol, new_inet6_protos
+from stack.ipv6.protocol import inet6_protocol
 
 if TYPE_CHECKING:
     from fastpath.base.skbuff import sk_buff
@@ -76,19 +77,6 @@ class nd_slots:
     ndisc_rcv: Callable[[sk_buff], int] | None = row()
 
 
-def _no_raw_socket(skb: sk_buff, nexthdr: int) -> bool:
-    """Until sockets are set up: there is no raw socket."""
-    return False
-
-
-def _no_report(sk: inet_sock, err: int, fl6: flowi, info: int) -> None:
-    """Until sockets are set up: there is no error queue."""
-
-
-def _no_rxpmtu(sk: inet_sock, fl6: flowi, mtu: int) -> None:
-    """Until sockets are set up: no socket has IPV6_RECVPATHMTU."""
-
-
 @state
 class socket_slots:
     """What the network layer calls of IPv6's sockets.
@@ -99,9 +87,9 @@ class socket_slots:
     the path MTU.
     """
 
-    raw6_local_deliver: Callable[[sk_buff, int], bool] = row(_no_raw_socket)
-    local_error: Callable[[inet_sock, int, flowi, int], None] = row(_no_report)
-    local_rxpmtu: Callable[[inet_sock, flowi, int], None] = row(_no_rxpmtu)
+    raw6_local_deliver: Callable[[sk_buff, int], bool] = row()
+    local_error: Callable[[inet_sock, int, flowi, int], None] = row()
+    local_rxpmtu: Callable[[inet_sock, flowi, int], None] = row()
 
 
 @state
@@ -112,7 +100,7 @@ class netns_ipv6:
     sysctl: netns_sysctl_ipv6 = row(of=lambda ipv6: ipv6.net.sysctl.ipv6)
     devconf_all: ipv6_devconf = row(of=lambda ipv6: ipv6.sysctl.conf["all"])
     devconf_dflt: ipv6_devconf = row(of=lambda ipv6: ipv6.sysctl.conf["default"])
-    inet6_protos: list[inet6_protocol | None] = row(make=new_inet6_protos)
+    inet6_protos: list[inet6_protocol | None] = row(make=new_inet_protos)
     early_demux: IntMap[Callable[[sk_buff], object]] = row(make=IntMap)
     """By next header value: the early_demux functions that the sysctls allow."""
     steps: ip6_dst_steps = row(make=ip6_dst_steps)

@@ -6,7 +6,6 @@ from collections.abc import Callable
 
 from fastpath.base.skbuff import sk_buff
 from stack.core.rows import state
-from stack.core.uapi import MAX_INET_PROTOS
 from stack.inet.early_demux import early_demux_choose
 from stack.inet.protosw import inet_protosw, inet_register_protosw
 from stack.net import Net
@@ -42,11 +41,6 @@ class inet6_protocol:
     err_handler: Callable[[sk_buff, object, int, int, int, int], int] | None = None
     early_demux: Callable[[sk_buff], object] | None = None
     flags: int = 0
-
-
-def new_inet6_protos() -> list[inet6_protocol | None]:
-    """An empty inet6_protos table (index = next header value)."""
-    return [None] * MAX_INET_PROTOS
 
 
 def inet6_add_protocol(net: Net, prot: inet6_protocol, protocol: int) -> int:
