@@ -139,6 +139,13 @@ Record = tuple[int, tuple[wide, ...]]
 """A record's type and its sources, sorted."""
 
 
+def mc_time_code(code: int) -> int:
+    """IGMPV3_QQIC, mldv2_qqic: the 8-bit code of a time (RFC 3376 4.1.1, RFC 3810 5.1.9)."""
+    if code < 0x80:
+        return code
+    return (code & 0xF | 0x10) << ((code >> 4 & 7) + 3)
+
+
 @dataclass(slots=True)
 class mc_changes:
     """Reports of a group's changes that are still to be sent (RFC 3376 5.1, RFC 3810 6.1).

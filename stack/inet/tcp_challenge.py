@@ -25,7 +25,9 @@ def __tcp_oow_rate_limited(
     return False
 
 
-def tcp_oow_rate_limited(sk: tcp_sock, skb: sk_buff, mib: str) -> bool:
+def tcp_oow_rate_limited(
+    sk: tcp_sock | inet_timewait_sock | request_sock, skb: sk_buff, mib: str
+) -> bool:
     """True when no ACK should answer skb now; segments with data (no SYN) are always answered."""
     if skb.end_seq != skb.seq and not skb.tcp_flags & TCPHDR_SYN:
         return False

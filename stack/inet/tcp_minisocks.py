@@ -37,6 +37,7 @@ from stack.inet.inet_connection_sock import (
 )
 from stack.inet.inet_hashtables import __inet_inherit_port, inet_ehash_nolisten
 from stack.inet.tcp_accecn import tcp_accecn_option_init, tcp_accecn_req_syn_again
+from stack.inet.tcp_challenge import tcp_oow_rate_limited
 from stack.inet.tcp_cong import tcp_ca_openreq_child
 from stack.inet.tcp_const import SEC
 from stack.inet.tcp_done import tcp_done, tcp_reset
@@ -58,11 +59,7 @@ from stack.inet.tcp_sock import (
     tcp_sock,
 )
 from stack.inet.tcp_timer import tcp_init_xmit_timers
-from stack.inet.tcp_timewait import (
-    tcp_challenge_limited_mini,
-    tcp_in_window,
-    tcp_oow_rate_limited_mini,
-)
+from stack.inet.tcp_timewait import tcp_challenge_limited_mini, tcp_in_window
 from stack.inet.tcp_window import (
     tcp_initialize_rcv_mss,
     tcp_mss_clamp,
@@ -177,7 +174,7 @@ def tcp_check_req(sk: tcp_sock, skb: sk_buff, req: request_sock, fastopen: bool)
             paws_reject = tcp_paws_reject(tmp_opt, bool(flags & TCPHDR_RST), jiffies_s(sk.net))
     if seq == req.rcv_isn and flg == TCPHDR_SYN and not paws_reject:
         # The SYN again: our SYN-ACK was lost.
-        limited = tcp_oow_rate_limited_mini(req, skb, "TCPACKSkippedSynRecv")
+        limited = tcp_oow_rate_limited(req, skb, "TCPACKSkippedSynRecv")
         if req.accecn_ok and not limited:
             tcp_accecn_req_syn_again(req, skb)
         if not limited and not inet_rtx_syn_ack(sk, req) and not fastopen:
@@ -190,7 +187,7 @@ def tcp_check_req(sk: tcp_sock, skb: sk_buff, req: request_sock, fastopen: bool)
     window = min(req.rsk_rcv_wnd, 65535)
     reject = paws_reject or tsecr_reject
     if reject or not tcp_in_window(seq, end_seq, req.rcv_nxt, (req.rcv_nxt + window) & M32):
-        if not flg & TCPHDR_RST and not tcp_oow_rate_limited_mini(req, skb, "TCPACKSkippedSynRecv"):
+        if not flg & TCPHDR_RST and not tcp_oow_rate_limited(req, skb, "TCPACKSkippedSynRecv"):
             tcp_reqsk_ack(sk, skb, req)
         reason = drop_reason.SKB_DROP_REASON_TCP_OVERWINDOW
         if paws_reject:

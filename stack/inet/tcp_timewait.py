@@ -15,7 +15,11 @@ from stack.inet.inet_timewait_sock import (
     inet_twsk_schedule,
     timewait_sock_ops,
 )
-from stack.inet.tcp_challenge import __tcp_oow_rate_limited, tcp_challenge_ack_allowed
+from stack.inet.tcp_challenge import (
+    __tcp_oow_rate_limited,
+    tcp_challenge_ack_allowed,
+    tcp_oow_rate_limited,
+)
 from stack.inet.tcp_const import TCP_TIMEWAIT_LEN
 from stack.inet.tcp_done import tcp_done
 from stack.inet.tcp_options import tcp_parse_options
@@ -77,15 +81,6 @@ def tcp_time_wait(sk: tcp_sock, state: int, timeo: int) -> None:
     tcp_done(sk)
 
 
-def tcp_oow_rate_limited_mini(
-    mini: inet_timewait_sock | request_sock, skb: sk_buff, mib: str
-) -> bool:
-    """tcp_oow_rate_limited for a TIME_WAIT socket or a request."""
-    if skb.end_seq != skb.seq and not skb.tcp_flags & TCPHDR_SYN:
-        return False
-    return __tcp_oow_rate_limited(mini.net, mini, mib)
-
-
 def tcp_challenge_limited_mini(mini: inet_timewait_sock | request_sock) -> bool:
     """Whether a limit of tcp_send_challenge_ack forbids one for a TIME_WAIT socket or request."""
     net = mini.net
@@ -96,7 +91,7 @@ def tcp_challenge_limited_mini(mini: inet_timewait_sock | request_sock) -> bool:
 
 def tcp_timewait_check_oow_rate_limit(tw: inet_timewait_sock, skb: sk_buff, mib: str) -> int:
     """ACK what is outside the window, but not too often."""
-    if tcp_oow_rate_limited_mini(tw, skb, mib):
+    if tcp_oow_rate_limited(tw, skb, mib):
         return TCP_TW_SUCCESS
     return TCP_TW_ACK_OOW
 

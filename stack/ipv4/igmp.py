@@ -60,6 +60,7 @@ from stack.inet.mc_filter import (
     ip_mc_socklist,
     mc_changes,
     mc_state,
+    mc_time_code,
 )
 from stack.inet.protocol import net_protocol
 from stack.ipv4.addr import ipv4_is_local_multicast, ipv4_is_multicast
@@ -516,13 +517,6 @@ def igmp_heard_report(in_dev: in_device, group: int) -> None:
         im.unsolicit_count = 0
 
 
-def igmpv3_code(code: int) -> int:
-    """RFC 3376 4.1.1: the floating-point code of a response time or interval."""
-    if code < 128:
-        return code
-    return (code & 15 | 16) << ((code >> 4 & 7) + 3)
-
-
 def igmp_heard_query(in_dev: in_device, skb: sk_buff, data: bytes) -> bool:
     """net/ipv4/igmp.c: a router asks; answer at a random moment. False when malformed."""
     net = in_dev.dev.net
@@ -552,7 +546,7 @@ def igmp_heard_query(in_dev: in_device, skb: sk_buff, data: bytes) -> bool:
         count = int.from_bytes(data[10:12], "big")
         if len(data) < 12 + 4 * count:
             return False
-        max_delay = max(igmpv3_code(code), 1) * SEC // 10
+        max_delay = max(mc_time_code(code), 1) * SEC // 10
         qrv = data[8] & 7
         state.mr_qrv = qrv or net.sysctl.igmp_qrv
         if not group:

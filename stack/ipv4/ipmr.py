@@ -25,7 +25,7 @@ from fastpath.net.hdr import ip_decrease_ttl, ip_hdr
 from stack.core import drop_reason, uapi
 from stack.core.dev import dev_set_allmulti
 from stack.core.drop_reason import kfree_skb_reason
-from stack.core.dst import dst_mtu, dst_output
+from stack.core.dst import dst_mtu
 from stack.core.netdevice import net_device
 from stack.core.netfilter import NF_INET_FORWARD, nf_hook
 from stack.inet.af_ops import af_ops_of
@@ -43,15 +43,14 @@ from stack.inet.ipmr_base import (
     vif_device,
 )
 from stack.ipv4.fib import RT_TABLE_DEFAULT
+from stack.ipv4.ip_forward import ip_forward_finish
 from stack.ipv4.ip_input import ip_call_ra_chain, ip_local_deliver
 from stack.ipv4.ip_options import received_options
-from stack.ipv4.ip_options_rcv import ip_forward_options
 from stack.ipv4.ip_output import IPSKB_FORWARDED
 from stack.ipv4.route import IP_DF, IPTOS_RT_MASK, RTCF_LOCAL, ip_route_output, rtable
 from stack.ipv4.rt_cache import rt_cache_flush
 
 if TYPE_CHECKING:
-    from stack.core.sock import sock
     from stack.inet.raw import raw_sock
     from stack.net import Net
 
@@ -124,19 +123,9 @@ def ipmr_queue_xmit(mrt: mr_table, vifi: int, skb: sk_buff) -> None:
     skb.ip_cb_flags |= IPSKB_FORWARDED
     if net.nf_hooks[NF_INET_FORWARD]:
         hook = NF_INET_FORWARD
-        if nf_hook(hook, net, None, skb, came, rt.dev, ipmr_forward_finish) != 1:
+        if nf_hook(hook, net, None, skb, came, rt.dev, ip_forward_finish) != 1:
             return
-    ipmr_forward_finish(net, None, skb)
-
-
-def ipmr_forward_finish(net: Net, sk: sock | None, skb: sk_buff) -> int:
-    """net/ipv4/ipmr.c: count, finish the options, send. Takes ownership of skb."""
-    net.mib.ip.ForwDatagrams += 1
-    opt = received_options(skb)
-    if opt is not None and opt.optlen:
-        ip_forward_options(skb, opt)
-    skb.tstamp_ns = 0
-    return dst_output(net, sk, skb)
+    ip_forward_finish(net, None, skb)
 
 
 def ipmr_cache_report(mrt: mr_table, pkt: sk_buff, vifi: int, kind: int) -> int:

@@ -10,18 +10,15 @@ from __future__ import annotations
 import errno
 import struct
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from stack.core.errors import os_error
-from stack.core.rows import wide
+from stack.core.rows import row, state, wide
 from stack.core.timer import TIMER_DEFERRABLE, mod_timer, timer_list
 from stack.core.uapi import IPPROTO_TCP
 from stack.inet.inet_sock import inet_sock
 from stack.ipv6.addr import IPV6_ADDR_ANY, IPV6_ADDR_MAPPED, ipv6_addr_type
+from stack.ipv6.pinfo import np_of
 from stack.net import Net
-
-if TYPE_CHECKING:
-    from stack.ipv6.pinfo import ipv6_pinfo
 
 # include/uapi/linux/in6.h
 IPV6_FL_A_GET = 0
@@ -103,15 +100,13 @@ class ip6_flowlabel:
     users: int = 1
 
 
+@state
 class netns_flowlabels:
     """The labels of one namespace, and the timer that frees those nobody uses."""
 
-    __slots__ = ("gc_timer", "has_excl", "labels")
-
-    def __init__(self, net: Net) -> None:
-        self.labels: dict[int, ip6_flowlabel] = {}
-        self.has_excl = 0
-        self.gc_timer = timer_list(net.machine, ip6_fl_gc, TIMER_DEFERRABLE, data=net)
+    gc_timer: timer_list
+    labels: dict[int, ip6_flowlabel] = row(make=dict)
+    has_excl: int = row(0)
 
 
 def ip6_fl_gc(timer: timer_list) -> None:
@@ -156,7 +151,7 @@ def fl6_sock_lookup(sk: inet_sock, label: int) -> ip6_flowlabel | None:
     if not table.has_excl:
         return None
     label &= IPV6_FLOWLABEL_MASK
-    for fl in _np(sk).ipv6_fl_list:
+    for fl in np_of(sk).ipv6_fl_list:
         if fl.label == label:
             fl.lastuse = sk.net.now()
             return fl
@@ -165,7 +160,7 @@ def fl6_sock_lookup(sk: inet_sock, label: int) -> ip6_flowlabel | None:
 
 def fl6_free_socklist(sk: inet_sock) -> None:
     """net/ipv6/ip6_flowlabel.c: the socket ends."""
-    np = _np(sk)
+    np = np_of(sk)
     for fl in np.ipv6_fl_list:
         fl_release(sk.net, fl)
     np.ipv6_fl_list.clear()
@@ -213,7 +208,7 @@ def fl_create(sk: inet_sock, freq: in6_flowlabel_req) -> ip6_flowlabel:
 def mem_check(sk: inet_sock) -> None:
     """net/ipv6/ip6_flowlabel.c: check that there is room for a label. Raises: OSError ENOBUFS."""
     room = FL_MAX_SIZE - len(sk.net.ipv6.flowlabels.labels)
-    count = len(_np(sk).ipv6_fl_list)
+    count = len(np_of(sk).ipv6_fl_list)
     scarce = (
         count >= FL_MAX_PER_SOCK or (count and room < FL_MAX_SIZE // 2) or room < FL_MAX_SIZE // 4
     )
@@ -227,7 +222,7 @@ def ipv6_flowlabel_get(sk: inet_sock, freq: in6_flowlabel_req) -> int:
     EEXIST, EPERM (exclusive, or another owner's), ENOENT (none yet, and not to be made), ERANGE
     (the range of automatic labels), EINVAL, ENOBUFS.
     """
-    net, np = sk.net, _np(sk)
+    net, np = sk.net, np_of(sk)
     sysctl = net.ipv6.sysctl
     if freq.flags & IPV6_FL_F_REFLECT:
         if sysctl.flowlabel_consistency:
@@ -271,7 +266,7 @@ def ipv6_flowlabel_get(sk: inet_sock, freq: in6_flowlabel_req) -> int:
 
 def ipv6_flowlabel_put(sk: inet_sock, freq: in6_flowlabel_req) -> None:
     """net/ipv6/ip6_flowlabel.c: give a label back. Raises: OSError ESRCH, ENOPROTOOPT."""
-    np = _np(sk)
+    np = np_of(sk)
     if freq.flags & IPV6_FL_F_REFLECT:
         if sk.sk_protocol != IPPROTO_TCP:
             raise os_error(errno.ENOPROTOOPT)
@@ -293,7 +288,7 @@ def ipv6_flowlabel_put(sk: inet_sock, freq: in6_flowlabel_req) -> None:
 def ipv6_flowlabel_renew(sk: inet_sock, freq: in6_flowlabel_req) -> None:
     """net/ipv6/ip6_flowlabel.c: keep a label longer; root may any. Raises: OSError ESRCH, EPERM."""
     net = sk.net
-    for fl in _np(sk).ipv6_fl_list:
+    for fl in np_of(sk).ipv6_fl_list:
         if fl.label == freq.label:
             fl6_renew(net, fl, freq.linger, freq.expires)
             return
@@ -328,7 +323,7 @@ def ipv6_flowlabel_opt_get(sk: inet_sock, flags: int) -> in6_flowlabel_req:
 
     With IPV6_FL_F_REMOTE in `flags` the label that the peer used, else the socket's own.
     """
-    np = _np(sk)
+    np = np_of(sk)
     if flags & IPV6_FL_F_REMOTE:
         return in6_flowlabel_req(label=np.rcv_flowinfo & IPV6_FLOWLABEL_MASK)
     if np.repflow:
@@ -343,12 +338,7 @@ def ipv6_flowlabel_opt_get(sk: inet_sock, flags: int) -> in6_flowlabel_req:
     raise os_error(errno.ENOENT)
 
 
-def _np(sk: inet_sock) -> ipv6_pinfo:
-    np = sk.pinet6
-    assert np is not None
-    return np
-
-
 def ip6_flowlabel_init(net: Net) -> None:
     """net/ipv6/ip6_flowlabel.c"""
-    net.ipv6.flowlabels = netns_flowlabels(net)
+    timer = timer_list(net.machine, ip6_fl_gc, TIMER_DEFERRABLE, data=net)
+    net.ipv6.flowlabels = netns_flowlabels(timer)

@@ -16,7 +16,7 @@ from stack.core.netdevice import IFF_LOOPBACK, IFF_MULTICAST, IFF_UP
 from stack.core.rows import wide
 from stack.core.timer import TIMER_DEFERRABLE, mod_timer, timer_delete, timer_list
 from stack.inet import mc_filter
-from stack.inet.mc_filter import current_record, mc_changes, mc_state
+from stack.inet.mc_filter import current_record, mc_changes, mc_state, mc_time_code
 from stack.ipv6.addr import (
     IN6ADDR_ANY,
     IN6ADDR_LINKLOCAL_ALLNODES,
@@ -29,7 +29,7 @@ from stack.ipv6.addr import (
 from stack.ipv6.if_inet6 import ifmcaddr6, inet6_dev
 from stack.ipv6.ip6_cb import IP6CB, IP6SKB_ROUTERALERT
 from stack.ipv6.ip6_icmp import ICMPV6_MGM_QUERY, ICMPV6_MGM_REPORT
-from stack.ipv6.mld_messages import MldMessage, MldQuery, MldRecord, mld2_split, mldv2_qqic
+from stack.ipv6.mld_messages import MldMessage, MldQuery, MldRecord, mld2_split
 from stack.ipv6.ndisc_send import ndisc_send_skb
 from stack.ipv6.saddr import ipv6_get_lladdr
 
@@ -275,7 +275,7 @@ def mld_process_v2(idev: inet6_dev, query: MldQuery) -> None:
     if query.qrv:
         mld.qrv = query.qrv
     mld.qrv = max(mld.qrv, min(idev.net.ipv6.sysctl.mld_qrv, MLD_QRV_DEFAULT))
-    mld.qi = mldv2_qqic(query.qqic) * SEC or MLD_QI_DEFAULT_NS
+    mld.qi = mc_time_code(query.qqic) * SEC or MLD_QI_DEFAULT_NS
     mld.maxdelay = max(query.max_delay_ms * MSEC, 1)
     mld.qri = mld.maxdelay
 

@@ -27,13 +27,6 @@ def mldv2_mrc(code: int) -> int:
     return (code & 0xFFF | 0x1000) << ((code >> 12 & 7) + 3)
 
 
-def mldv2_qqic(code: int) -> int:
-    """include/net/mld.h: the Querier's Query Interval Code to seconds (RFC 3810 5.1.9)."""
-    if code < 0x80:
-        return code
-    return (code & 0xF | 0x10) << ((code >> 4 & 7) + 3)
-
-
 @dataclass(frozen=True, slots=True)
 class MldQuery:
     """A query of `version` 1 or 2; `mrc` as on the wire.

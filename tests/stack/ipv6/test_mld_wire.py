@@ -13,7 +13,7 @@ from scapy.layers.inet6 import (
     ICMPv6MLReport2,
 )
 
-from stack.inet.mc_filter import CHANGE_TO_EXCLUDE, MODE_IS_EXCLUDE
+from stack.inet.mc_filter import CHANGE_TO_EXCLUDE, MODE_IS_EXCLUDE, mc_time_code
 from stack.ipv6.mld_messages import (
     GREC_LEN,
     MLD2_REPORT_LEN,
@@ -23,7 +23,6 @@ from stack.ipv6.mld_messages import (
     MldReport,
     mld2_split,
     mldv2_mrc,
-    mldv2_qqic,
 )
 from tests.stack.ipv6.test_nd_wire import addresses, text
 
@@ -128,4 +127,4 @@ def test_codes_of_times() -> None:
         65528,
         8387584,
     ]
-    assert [mldv2_qqic(c) for c in (0, 125, 127, 128, 255)] == [0, 125, 127, 128, 31744]
+    assert [mc_time_code(c) for c in (0, 125, 127, 128, 255)] == [0, 125, 127, 128, 31744]
