@@ -35,123 +35,6 @@ class RecordingError(E1000Error):
     """A file is no recording, is damaged, or cannot be written."""
 
 
-class Kind(IntEnum):
-    """What crossed a port.  Those below RETURN come to the device, with the time in ns first."""
-
-    READ = 1
-    """A read of a BAR: time, BAR, offset, bytes."""
-    WRITE = 2
-    """A write to a BAR: time, BAR, offset, value, bytes."""
-    CONFIG_READ = 3
-    """A read of configuration space: time, offset, bytes."""
-    CONFIG_WRITE = 4
-    """A write to configuration space: time, offset, value, bytes."""
-    RECEIVE = 5
-    """Frames came: time, whether the link can hold them, the frames, their FB_* flags."""
-    LINK = 6
-    """The far end changed: time, carrier, Mb/s, full duplex."""
-    ROOM = 7
-    """The link takes frames again: time."""
-    TIMER = 8
-    """A timer has come: time, its number (`AT`)."""
-    SOON = 9
-    """A call that was put off until after an event: time, its number (`LATER`)."""
-    CALL = 10
-    """A function of the device was called: time, name, arguments."""
-    HOT_READ = 11
-    """A read of BAR 0 that the message thread served: time, offset."""
-    HOT_WRITE = 12
-    """A write to BAR 0 that the message thread served: time, offset, value."""
-    SEND = 13
-    """A worker ran the transmit engine: time, frames at most."""
-    STORE = 14
-    """A worker gave frames to the receive side: time, the frames, their FB_* flags."""
-    TICK = 15
-    """A worker let the interrupt block do what was due: time."""
-    RETURN = 16
-    """The device has handled an event: result, name of an exception."""
-    DMA_READ = 32
-    """The device read memory: address, bytes, what it saw; None is a master abort."""
-    DMA_WRITE = 33
-    """The device wrote memory: address, data, whether memory took it."""
-    TRANSMIT = 34
-    """Frames were sent: the frames, their FB_* flags."""
-    LEVEL = 35
-    """The interrupt line: level."""
-    RX_READY = 36
-    """The device has room again."""
-    MESSAGE = 37
-    """A message signalled interrupt: address, data."""
-    PME = 38
-    """PME#: level."""
-    AT = 39
-    """A timer was set: its number, when (ns)."""
-    LATER = 40
-    """A call was put off until after this event: its number."""
-    TX_ROOM = 41
-    """The device asked how many frames the link takes: how many."""
-    CARRIER = 42
-    """The device looked at the far end: carrier, Mb/s."""
-    ATTACH = 43
-    """The device plugged itself into its link."""
-    DETACH = 44
-    """It unplugged itself."""
-    PIN = 45
-    """A software definable pin that is an output: number, level."""
-    GAP = 46
-    """The gap between frames that the device wants on its link: bytes."""
-    DONE = 48
-    """A call out of the device has returned; events during it are recorded before this."""
-    STAGE = 49
-    """The device calls the stage before an engine (`ports.Stage`): tx or rx, what, causes."""
-    STAGE_BUSY = 50
-    """The device asked whether that waits for memory: tx or rx, answer."""
-    BUSY = 51
-    """The device asked until when the wire is busy: that time (ns)."""
-    ALERT = 52
-    """The device has something for the management controller."""
-    READ_FRAME = 53
-    """The management controller read a frame; empty: there was none."""
-    FAR_END = 54
-    """The device asked what it hears in autonegotiation: the fields of a `links.FarEnd`."""
-    TX_CONFIG = 55
-    """A fibre board sends something else beside frames: a /C/ word, -1 idles, -2 nothing."""
-    RX_CONFIG = 56
-    """The device asked what comes beside frames; None: no such board is at the far end."""
-    END = 63
-    """The recording ends: how many records were before, why."""
-
-    @property
-    def opens(self) -> bool:
-        """Whether records that belong to it follow, up to the one that ends it."""
-        return self in INPUTS or self in NESTING
-
-    @property
-    def closes(self) -> bool:
-        """Whether it ends what an earlier record has begun."""
-        return self is Kind.RETURN or self is Kind.DONE
-
-
-INPUTS = frozenset(kind for kind in Kind if kind < Kind.RETURN)
-NESTING = frozenset(
-    (
-        Kind.TRANSMIT,
-        Kind.LEVEL,
-        Kind.RX_READY,
-        Kind.MESSAGE,
-        Kind.PME,
-        Kind.PIN,
-        Kind.ATTACH,
-        Kind.DETACH,
-        Kind.STAGE,
-        Kind.ALERT,
-    )
-)
-"""Outputs during which events may come to the device: `DONE` follows."""
-WORK = frozenset((Kind.HOT_READ, Kind.HOT_WRITE, Kind.SEND, Kind.STORE, Kind.TICK))
-"""What a device with a worker has done."""
-
-
 def _number(low: int, high: int) -> Callable[[Any], bool]:
     return lambda v: type(v) is int and low <= v <= high
 
@@ -205,49 +88,132 @@ _ADDRESS = _QUAD
 _CONFIG = _number(-2, 0xFFFF)
 _SPEED = _number(0, 1 << 31)
 
-_SHAPES: dict[Kind, tuple[Callable[[Any], bool], ...]] = {
-    Kind.READ: (_TIME, _BAR, _PLACE, _SIZE),
-    Kind.WRITE: (_TIME, _BAR, _PLACE, _QUAD, _SIZE),
-    Kind.CONFIG_READ: (_TIME, _PLACE, _SIZE),
-    Kind.CONFIG_WRITE: (_TIME, _PLACE, _QUAD, _SIZE),
-    Kind.RECEIVE: (_TIME, _flag, _frames, _flags),
-    Kind.LINK: (_TIME, _flag, _SPEED, _flag),
-    Kind.ROOM: (_TIME,),
-    Kind.TIMER: (_TIME, _QUAD),
-    Kind.SOON: (_TIME, _QUAD),
-    Kind.CALL: (_TIME, _text, _any),
-    Kind.HOT_READ: (_TIME, _QUAD),
-    Kind.HOT_WRITE: (_TIME, _QUAD, _WORD),
-    Kind.SEND: (_TIME, _number(0, MAX_BATCH)),
-    Kind.STORE: (_TIME, _frames, _flags),
-    Kind.TICK: (_TIME,),
-    Kind.RETURN: (_maybe(_QUAD), _maybe(_text)),
-    Kind.DMA_READ: (_ADDRESS, _WORD, _maybe(_bytes(MAX_RECORD_BYTES))),
-    Kind.DMA_WRITE: (_ADDRESS, _bytes(MAX_RECORD_BYTES), _flag),
-    Kind.TRANSMIT: (_frames, _flags),
-    Kind.LEVEL: (_flag,),
-    Kind.RX_READY: (),
-    Kind.MESSAGE: (_ADDRESS, _WORD),
-    Kind.PME: (_flag,),
-    Kind.AT: (_QUAD, _TIME),
-    Kind.LATER: (_QUAD,),
-    Kind.TX_ROOM: (_number(-LATEST_NS, LATEST_NS),),
-    Kind.BUSY: (_TIME,),
-    Kind.CARRIER: (_flag, _SPEED),
-    Kind.ATTACH: (),
-    Kind.DETACH: (),
-    Kind.PIN: (_WORD, _flag),
-    Kind.GAP: (_WORD,),
-    Kind.DONE: (),
-    Kind.STAGE: (_text, _text, _WORD),
-    Kind.STAGE_BUSY: (_text, _flag),
-    Kind.ALERT: (),
-    Kind.READ_FRAME: (_bytes(MAX_FRAME_BYTES),),
-    Kind.FAR_END: (_far_end,),
-    Kind.TX_CONFIG: (_CONFIG,),
-    Kind.RX_CONFIG: (_maybe(_CONFIG),),
-    Kind.END: (_QUAD, _text),
-}
+
+class Kind(IntEnum):
+    """What crossed a port.  Those below RETURN come to the device, with the time in ns first."""
+
+    shape: tuple[Callable[[Any], bool], ...]
+    """What each argument has to be."""
+
+    def __new__(cls, number: int, *shape: Callable[[Any], bool]) -> Kind:
+        """Make a kind that is `number` in the file."""
+        kind = int.__new__(cls, number)
+        kind._value_ = number
+        kind.shape = shape
+        return kind
+
+    READ = 1, _TIME, _BAR, _PLACE, _SIZE
+    """A read of a BAR: time, BAR, offset, bytes."""
+    WRITE = 2, _TIME, _BAR, _PLACE, _QUAD, _SIZE
+    """A write to a BAR: time, BAR, offset, value, bytes."""
+    CONFIG_READ = 3, _TIME, _PLACE, _SIZE
+    """A read of configuration space: time, offset, bytes."""
+    CONFIG_WRITE = 4, _TIME, _PLACE, _QUAD, _SIZE
+    """A write to configuration space: time, offset, value, bytes."""
+    RECEIVE = 5, _TIME, _flag, _frames, _flags
+    """Frames came: time, whether the link can hold them, the frames, their FB_* flags."""
+    LINK = 6, _TIME, _flag, _SPEED, _flag
+    """The far end changed: time, carrier, Mb/s, full duplex."""
+    ROOM = 7, _TIME
+    """The link takes frames again: time."""
+    TIMER = 8, _TIME, _QUAD
+    """A timer has come: time, its number (`AT`)."""
+    SOON = 9, _TIME, _QUAD
+    """A call that was put off until after an event: time, its number (`LATER`)."""
+    CALL = 10, _TIME, _text, _any
+    """A function of the device was called: time, name, arguments."""
+    HOT_READ = 11, _TIME, _QUAD
+    """A read of BAR 0 that the message thread served: time, offset."""
+    HOT_WRITE = 12, _TIME, _QUAD, _WORD
+    """A write to BAR 0 that the message thread served: time, offset, value."""
+    SEND = 13, _TIME, _number(0, MAX_BATCH)
+    """A worker ran the transmit engine: time, frames at most."""
+    STORE = 14, _TIME, _frames, _flags
+    """A worker gave frames to the receive side: time, the frames, their FB_* flags."""
+    TICK = 15, _TIME
+    """A worker let the interrupt block do what was due: time."""
+    RETURN = 16, _maybe(_QUAD), _maybe(_text)
+    """The device has handled an event: result, name of an exception."""
+    DMA_READ = 32, _ADDRESS, _WORD, _maybe(_bytes(MAX_RECORD_BYTES))
+    """The device read memory: address, bytes, what it saw; None is a master abort."""
+    DMA_WRITE = 33, _ADDRESS, _bytes(MAX_RECORD_BYTES), _flag
+    """The device wrote memory: address, data, whether memory took it."""
+    TRANSMIT = 34, _frames, _flags
+    """Frames were sent: the frames, their FB_* flags."""
+    LEVEL = 35, _flag
+    """The interrupt line: level."""
+    RX_READY = 36
+    """The device has room again."""
+    MESSAGE = 37, _ADDRESS, _WORD
+    """A message signalled interrupt: address, data."""
+    PME = 38, _flag
+    """PME#: level."""
+    AT = 39, _QUAD, _TIME
+    """A timer was set: its number, when (ns)."""
+    LATER = 40, _QUAD
+    """A call was put off until after this event: its number."""
+    TX_ROOM = 41, _number(-LATEST_NS, LATEST_NS)
+    """The device asked how many frames the link takes: how many."""
+    CARRIER = 42, _flag, _SPEED
+    """The device looked at the far end: carrier, Mb/s."""
+    ATTACH = 43
+    """The device plugged itself into its link."""
+    DETACH = 44
+    """It unplugged itself."""
+    PIN = 45, _WORD, _flag
+    """A software definable pin that is an output: number, level."""
+    GAP = 46, _WORD
+    """The gap between frames that the device wants on its link: bytes."""
+    DONE = 48
+    """A call out of the device has returned; events during it are recorded before this."""
+    STAGE = 49, _text, _text, _WORD
+    """The device calls the stage before an engine (`ports.Stage`): tx or rx, what, causes."""
+    STAGE_BUSY = 50, _text, _flag
+    """The device asked whether that waits for memory: tx or rx, answer."""
+    BUSY = 51, _TIME
+    """The device asked until when the wire is busy: that time (ns)."""
+    ALERT = 52
+    """The device has something for the management controller."""
+    READ_FRAME = 53, _bytes(MAX_FRAME_BYTES)
+    """The management controller read a frame; empty: there was none."""
+    FAR_END = 54, _far_end
+    """The device asked what it hears in autonegotiation: the fields of a `links.FarEnd`."""
+    TX_CONFIG = 55, _CONFIG
+    """A fibre board sends something else beside frames: a /C/ word, -1 idles, -2 nothing."""
+    RX_CONFIG = 56, _maybe(_CONFIG)
+    """The device asked what comes beside frames; None: no such board is at the far end."""
+    END = 63, _QUAD, _text
+    """The recording ends: how many records were before, why."""
+
+    @property
+    def opens(self) -> bool:
+        """Whether records that belong to it follow, up to the one that ends it."""
+        return self in INPUTS or self in NESTING
+
+    @property
+    def closes(self) -> bool:
+        """Whether it ends what an earlier record has begun."""
+        return self is Kind.RETURN or self is Kind.DONE
+
+
+INPUTS = frozenset(kind for kind in Kind if kind < Kind.RETURN)
+NESTING = frozenset(
+    (
+        Kind.TRANSMIT,
+        Kind.LEVEL,
+        Kind.RX_READY,
+        Kind.MESSAGE,
+        Kind.PME,
+        Kind.PIN,
+        Kind.ATTACH,
+        Kind.DETACH,
+        Kind.STAGE,
+        Kind.ALERT,
+    )
+)
+"""Outputs during which events may come to the device: `DONE` follows."""
+WORK = frozenset((Kind.HOT_READ, Kind.HOT_WRITE, Kind.SEND, Kind.STORE, Kind.TICK))
+"""What a device with a worker has done."""
 
 
 class Header(msgspec.Struct, kw_only=True):
@@ -438,7 +404,7 @@ class Reader:
                 return
 
     def _check(self, offset: int, number: int, kind: Kind, args: tuple[Any, ...]) -> None:
-        shape = _SHAPES[kind]
+        shape = kind.shape
         name = f"event {number} ({kind.name})"
         if len(args) != len(shape):
             raise self._bad(offset, f"{name} has {len(args)} arguments, not {len(shape)}")
