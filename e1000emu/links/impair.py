@@ -64,11 +64,7 @@ class _Direction:
         offer: Callable[[FrameBatch, int], int],
         *,
         seed: str,
-        loss: float,
-        reorder: float,
-        duplicate: float,
-        corrupt: float,
-        crc_error: float,
+        chances: dict[str, float],
         delay_ns: int,
         jitter_ns: int,
         rate_bps: int | None,
@@ -80,11 +76,8 @@ class _Direction:
         self._offer = offer
         self._count = count
         self._tell_lost = lost
-        self._loss = _Fate(loss, f"{seed}/loss")
-        self._reorder = _Fate(reorder, f"{seed}/reorder")
-        self._duplicate = _Fate(duplicate, f"{seed}/duplicate")
-        self._corrupt = _Fate(corrupt, f"{seed}/corrupt")
-        self._crc_error = _Fate(crc_error, f"{seed}/crc_error")
+        self._fates = {name: _Fate(p, f"{seed}/{name}") for name, p in chances.items()}
+        self._next_fate = min(fate.next for fate in self._fates.values())
         self._jitter_random = random.Random(f"{seed}/jitter")
         self._span = reorder_span
         self._delay_ns = delay_ns
@@ -126,14 +119,7 @@ class _Direction:
         self._send(out)
 
     def _next_event(self) -> int:
-        found = min(
-            self._loss.next,
-            self._reorder.next,
-            self._duplicate.next,
-            self._corrupt.next,
-            self._crc_error.next,
-        )
-        return min(found, self._back[0][0]) if self._back else found
+        return min(self._next_fate, self._back[0][0]) if self._back else self._next_fate
 
     def _happen(self, batch: FrameBatch, i: int, number: int, out: FrameBatch) -> None:
         """Decide on frame `number`, which is `batch[i]`, and put what comes of it into `out`."""
@@ -141,23 +127,18 @@ class _Direction:
             _, _, late = heapq.heappop(self._back)
             out.extend(late)
             pool.put(late)
-        lost, back = self._loss.next == number, self._reorder.next == number
-        twice, wrong = self._duplicate.next == number, self._corrupt.next == number
-        bad_crc = self._crc_error.next == number
-        for fate, hit, name in (
-            (self._loss, lost, "loss"),
-            (self._reorder, back, "reorder"),
-            (self._duplicate, twice, "duplicate"),
-            (self._corrupt, wrong, "corrupt"),
-            (self._crc_error, bad_crc, "crc error"),
-        ):
-            if hit:
+        fates = self._fates
+        hits = {name for name, fate in fates.items() if fate.next == number}
+        lost, back, wrong = "loss" in hits, "reorder" in hits, "corrupt" in hits
+        for name, fate in fates.items():
+            if name in hits:
                 fate.advance()
                 if name == "loss" or not lost:
-                    self._count(name, 1)
+                    self._count(name.replace("_", " "), 1)
+        self._next_fate = min(fate.next for fate in fates.values())
         # Drawn before the loss is looked at: a fate must not depend on another one's probability.
-        bit = self._corrupt.random.getrandbits(32) if wrong else 0
-        distance = self._reorder.random.randint(1, self._span) if back else 0
+        bit = fates["corrupt"].random.getrandbits(32) if wrong else 0
+        distance = fates["reorder"].random.randint(1, self._span) if back else 0
         if lost:
             self._tell_lost(batch, i)
             return
@@ -170,9 +151,9 @@ class _Direction:
             with target.view(at) as view:
                 bit %= 8 * len(view)
                 view[bit >> 3] ^= 1 << (bit & 7)
-        if bad_crc:
+        if "crc_error" in hits:
             target.set_flags(at, target.flags(at) | FB_BAD_CRC)
-        if twice:
+        if "duplicate" in hits:
             target.extend(target, at, at + 1)
         if back:
             self._order += 1
@@ -364,7 +345,7 @@ class Impair(Middleware):
                 lost=lambda batch, i: self._lost(way, batch, i),
                 reorder_span=reorder_span,
                 rate_bps=rate_bps,
-                **chances,
+                chances=chances,
                 delay_ns=delay_ns,
                 jitter_ns=jitter_ns,
             )

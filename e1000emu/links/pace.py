@@ -217,14 +217,7 @@ class Pace(Middleware):
             self._call_when_room()
 
     def _offer_down(self, batch: FrameBatch, start: int) -> int:
-        n = len(batch)
-        while start < n and (room := self.link.tx_room()) > 0:
-            end = min(n, start + room)
-            own = pool.get()
-            own.extend(batch, start, end)
-            start = end
-            self.link.transmit(own)
-        return start
+        return pool.send_copies(self.link, batch, start)
 
     def _offer_up(self, batch: FrameBatch, start: int) -> int:
         if self.port is None:

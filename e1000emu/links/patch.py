@@ -25,14 +25,7 @@ class Plug:
     def receive(self, batch: FrameBatch, start: int, hold: bool) -> int:
         """Send what the far link has room for. Borrows `batch` until return."""
         n = len(batch)
-        far = self.far.link
-        # Until the far link says 0, which makes it promise a tx_ready().
-        while start < n and (room := far.tx_room()) > 0:
-            stop = min(n, start + room)
-            copy = pool.get()
-            copy.extend(batch, start, stop)
-            far.transmit(copy)
-            start = stop
+        start = pool.send_copies(self.far.link, batch, start)
         if start < n and hold:
             self.waiting = True
             return start

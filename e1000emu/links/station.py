@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from operator import attrgetter
+from typing import Any
 
 GAP_BYTES, SENSE_BYTES = 12, 8
 
@@ -40,6 +42,10 @@ class Station:
         """There are no more attempts at a frame: it was sent or given up."""
 
 
+def _of_station(name: str) -> Any:
+    return property(attrgetter(f"_station.{name}"), doc="The station's.")
+
+
 class RelayedStation(Station):
     """Has the attributes of `station`, and calls it by `tell(name, fn, *arguments)`."""
 
@@ -47,30 +53,11 @@ class RelayedStation(Station):
         self._station = station
         self._tell = tell
 
-    @property
-    def full_duplex(self) -> bool:  # type: ignore[override]
-        """The station's."""
-        return self._station.full_duplex
-
-    @property
-    def retries(self) -> int:  # type: ignore[override]
-        """The station's."""
-        return self._station.retries
-
-    @property
-    def retry_late(self) -> bool:  # type: ignore[override]
-        """The station's."""
-        return self._station.retry_late
-
-    @property
-    def defer_bytes(self) -> int:  # type: ignore[override]
-        """The station's."""
-        return self._station.defer_bytes
-
-    @property
-    def sense_bytes(self) -> int:  # type: ignore[override]
-        """The station's."""
-        return self._station.sense_bytes
+    full_duplex = _of_station("full_duplex")
+    retries = _of_station("retries")
+    retry_late = _of_station("retry_late")
+    defer_bytes = _of_station("defer_bytes")
+    sense_bytes = _of_station("sense_bytes")
 
     def deferred(self) -> None:
         """A frame has to wait."""
