@@ -166,28 +166,17 @@ class FlashChip:
 
     def state(self, window: int) -> FlashState:
         """Return what a snapshot needs; the flash's BAR has `window` bytes."""
-        return FlashState(
-            data=bytes(self.data),
-            locked=self.locked,
-            phase=self._phase.name,
-            armed=self._armed,
-            identify=self._identify,
-            busy_until_ns=self._busy_until_ns,
-            polled=self._polled,
-            toggle=self._toggle,
-            window=window,
-        )
+        data, phase = bytes(self.data), self._phase.name
+        return FlashState.of(self, data=data, locked=self.locked, phase=phase, window=window)
 
     def load(self, state: FlashState) -> None:
         """Take back what `state` returned.  Raises: ValueError for a chip of another size."""
         if len(state.data) != len(self.data) or state.phase not in Phase.__members__:
             raise ValueError("flash")
+        state.put_into(self, "data", "locked", "phase", "window")
         self.data[:] = state.data
         self.locked = state.locked
         self._phase = Phase[state.phase]
-        self._armed, self._identify = state.armed, state.identify
-        self._busy_until_ns = state.busy_until_ns
-        self._polled, self._toggle = state.polled, state.toggle
 
 
 class FlashPort:

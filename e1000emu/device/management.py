@@ -435,9 +435,7 @@ class Management:
         """Return what a snapshot needs; nothing without a controller."""
         if not self.attached:
             return None
-        return ManagementState(
-            waiting=list(self._waiting), sending=self._sending, refused=self._refused
-        )
+        return ManagementState.of(self, waiting=list(self._waiting))
 
     def load(self, state: ManagementState | None) -> None:
         """Take back what `state` returned; the registers are loaded already."""

@@ -536,20 +536,14 @@ class Phy:
     def state(self) -> PhyState:
         """Return what a snapshot needs."""
         link = self.link
-        return PhyState(
+        return PhyState.of(
+            self,
             regs=list(self.regs),
             pages=[(page, n, value) for (page, n), value in sorted(self.pages.items())],
             link=(link.up, link.speed_mbps, link.full_duplex, link.tx_pause, link.rx_pause),
             held=self.held_in_reset,
-            an_done=self._an_done,
-            applied=self._applied,
-            latched_down=self._latched_down,
-            interrupt_level=self._interrupt_level,
             due_ns=self._due_ns if self._timer is not None else -1,
-            master=self._master,
-            crossed=self._crossed,
             next_pages=self._pages,
-            tries=self._tries,
             flags=(self._shifted, self._ms_fault, self._told_fault),
         )
 
@@ -558,14 +552,12 @@ class Phy:
         if state.link[1] not in PSSR_SPEEDS:
             raise ValueError("phy.link")
         self._cancel()
+        state.put_into(self, "regs", "pages", "link", "held", "due_ns", "next_pages", "flags")
         self.regs = list(state.regs)
         self.pages = {(p, n): v for p, n, v in state.pages}
         self.link = LinkState(*state.link)
         self.held_in_reset = state.held
-        self._an_done, self._applied = state.an_done, state.applied
-        self._latched_down, self._interrupt_level = state.latched_down, state.interrupt_level
-        self._master, self._crossed = state.master, state.crossed
-        self._pages, self._tries = state.next_pages, state.tries
+        self._pages = state.next_pages
         self._shifted, self._ms_fault, self._told_fault = state.flags
         if state.due_ns >= 0:
             self._arm(state.due_ns)

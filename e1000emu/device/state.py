@@ -6,7 +6,7 @@ the types and ranges that stand in the structs.
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any, Self
 
 import msgspec
 from msgspec import Meta
@@ -24,6 +24,18 @@ Due = Annotated[int, Meta(ge=-1, le=FOREVER, title="due")]
 
 class BlockState(msgspec.Struct, kw_only=True):
     """The state of one block.  A field that is added later gets a default."""
+
+    @classmethod
+    def of(cls, block: object, **others: Any) -> Self:
+        """Return the state of `block`: its attributes `_NAME`, and `others`."""
+        names = [name for name in cls.__struct_fields__ if name not in others]
+        return cls(**{name: getattr(block, f"_{name}") for name in names}, **others)
+
+    def put_into(self, block: object, *but: str) -> None:
+        """Set the attributes `_NAME` of `block`, except those that it makes itself."""
+        for name in self.__struct_fields__:
+            if name not in but:
+                setattr(block, f"_{name}", getattr(self, name))
 
     def move(self, ns: int) -> None:
         """Move every time by `ns`."""

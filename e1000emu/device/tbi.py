@@ -412,23 +412,12 @@ class Tbi:
 
     def state(self) -> TbiState:
         """Return what a snapshot needs."""
-        return TbiState(
-            light=self.cable_up,
-            ctrl=self._ctrl,
-            txcw=self._txcw,
-            config=self._config,
-            latched=self._latched,
-            synch_lost=self._synch_lost,
-            heard=self._heard,
-            ours=self.ours.save(),
-            theirs=self.theirs.save(),
-        )
+        ours, theirs = self.ours.save(), self.theirs.save()
+        return TbiState.of(self, light=self.cable_up, ours=ours, theirs=theirs)
 
     def load(self, state: TbiState) -> None:
         """Take back what `state` returned; the light is what it is now."""
-        self._ctrl, self._txcw = state.ctrl, state.txcw
-        self._config, self._latched = state.config, state.latched
-        self._synch_lost, self._heard = state.synch_lost, state.heard
+        state.put_into(self, "light", "ours", "theirs")
         self.ours.load(state.ours)
         self.theirs.load(state.theirs)
         self.ours.word, self.theirs.word = self._txcw & TXCONFIG, self._far_word()

@@ -176,31 +176,16 @@ class TransmitDma:
 
     def state(self) -> TransmitDmaState:
         """Return what a snapshot needs."""
-        return TransmitDmaState(
-            frames=list(self._waiting),
-            leaves_ns=self._leaves_ns,
-            free_ps=self._free_ps,
-            until_ps=self._until_ps,
-            step=self._step,
-            come=self._come,
-            burst=self._burst,
-            data_ps=self._data_ps,
-            at=self._at,
-            left=self._left,
-            aborted=self._aborted,
-        )
+        return TransmitDmaState.of(self, frames=list(self._waiting))
 
     def load(self, state: TransmitDmaState) -> None:
         """Take back what `state` returned."""
         self.reset()
         self._waiting.extend(state.frames)
         self._words = sum(words_of(len(data)) for _, data in state.frames)
-        self._leaves_ns = state.leaves_ns
+        state.put_into(self, "frames")
         if state.leaves_ns not in (None, ON_THE_WIRE) and self._waiting:
             self._arm("wire", state.leaves_ns)
-        self._free_ps, self._until_ps, self._data_ps = state.free_ps, state.until_ps, state.data_ps
-        self._step, self._come, self._burst = state.step, state.come, state.burst
-        self._at, self._left, self._aborted = state.at, state.left, state.aborted
         if self._until_ps:
             self._arm("fetch", -(-self._until_ps // PS))
 
