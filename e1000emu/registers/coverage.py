@@ -6,7 +6,6 @@ not.  A gap is a field with `todo`: it only stores what is written, and `todo` s
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from e1000emu.registers.eeprommap import EEPROM_MAP
@@ -51,15 +50,13 @@ class Share:
 
 def gaps() -> list[Gap]:
     """Return every declared gap, by space and offset."""
-    return list(_gaps())
-
-
-def _gaps() -> Iterator[Gap]:
-    for space, rows in SPACES.items():
-        for r in rows:
-            for f in sorted(r.fields, key=lambda f: f.lo):
-                if f.name and f.todo:
-                    yield Gap(space, r.name, f.name, f.hi, f.lo, f.todo)
+    return [
+        Gap(space, r.name, f.name, f.hi, f.lo, f.todo)
+        for space, rows in SPACES.items()
+        for r in rows
+        for f in sorted(r.fields, key=lambda f: f.lo)
+        if f.name and f.todo
+    ]
 
 
 def shares() -> list[Share]:

@@ -114,9 +114,11 @@ def _where(r: Reg) -> str:
     return f"`{r.offset:05X}` + {r.step}·n, n = 0 … {r.count - 1}"
 
 
+def _section(title: str, notes: str) -> Iterator[str]:
+    yield from (f"### {title}", "", notes, "")
+
+
 def _register(r: Reg) -> Iterator[str]:
-    yield f"### {r.name}: {r.title}"
-    yield ""
     notes = [_where(r), f"SDM {r.sdm}", f"reset `{r.reset:08X}`"]
     if r.survives:
         notes.append("keeps its value over CTRL.RST")
@@ -124,11 +126,9 @@ def _register(r: Reg) -> Iterator[str]:
         notes.append(f"another address of {r.alias_of}")
     if "." in r.on_write:
         notes.append(f"a write calls `{r.on_write}`")
-    yield ", ".join(notes)
-    yield ""
-    if r.alias_of:
-        return
-    yield from _fields(r.fields)
+    yield from _section(f"{r.name}: {r.title}", ", ".join(notes))
+    if not r.alias_of:
+        yield from _fields(r.fields)
 
 
 def _fields(fields: Iterable[Field]) -> Iterator[str]:
@@ -155,10 +155,7 @@ def _statistics(registers: Iterable[Reg]) -> Iterator[str]:
 
 
 def _phy_register(r: Reg) -> Iterator[str]:
-    yield f"### {r.name}: {r.title}"
-    yield ""
-    yield f"number {r.offset}, reset `{r.reset:04X}`"
-    yield ""
+    yield from _section(f"{r.name}: {r.title}", f"number {r.offset}, reset `{r.reset:04X}`")
     yield from _fields(r.fields)
 
 
@@ -176,10 +173,7 @@ def _eeprom() -> Iterator[str]:
         yield f"| {words} | {r.name} | {fresh} | {what.removesuffix(': ')} |"
     yield ""
     for r in split:
-        yield f"### {r.name}: {r.title}"
-        yield ""
-        yield f"word `{r.offset:02X}`, SDM {r.sdm}"
-        yield ""
+        yield from _section(f"{r.name}: {r.title}", f"word `{r.offset:02X}`, SDM {r.sdm}")
         yield "| bits | name | fresh | |"
         yield "|---|---|---|---|"
         for f in sorted(r.fields, key=lambda f: -f.lo):
@@ -194,11 +188,9 @@ def _pci() -> Iterator[str]:
         yield f"| {m.name} | {ids} | {', '.join(m.capabilities)} | {lacks} |"
     yield ""
     for r in PCI_TABLE:
-        yield f"### {r.name}: {r.title}"
-        yield ""
         bits = 8 * r.step
-        yield f"offset `{r.offset:02X}`, {bits} bits, SDM {r.sdm}, reset `{r.reset:0{bits // 4}X}`"
-        yield ""
+        what = f"offset `{r.offset:02X}`, {bits} bits, SDM {r.sdm}"
+        yield from _section(f"{r.name}: {r.title}", f"{what}, reset `{r.reset:0{bits // 4}X}`")
         yield from _fields(r.fields)
     yield WIDE_HEAD.rstrip("\n")
     for r in WIDE_BARS:
@@ -208,10 +200,7 @@ def _pci() -> Iterator[str]:
 
 
 def _descriptor(layout: Layout) -> Iterator[str]:
-    yield f"### {layout.title}"
-    yield ""
-    yield f"`e1000emu regs {layout.name}`, SDM {layout.sdm}"
-    yield ""
+    yield from _section(layout.title, f"`e1000emu regs {layout.name}`, SDM {layout.sdm}")
     yield "| bits | bytes | name | written by | |"
     yield "|---|---|---|---|---|"
     for f in layout.fields:

@@ -55,6 +55,14 @@ RW, RO, RC, W1C, WO, SC = (
 )
 RC_W1C, W1S, SW = Access.RC_W1C, Access.W1S, Access.SW
 
+
+def _low(
+    name: str, doc: str = "", reset: int = 0, access: Access = RW, hi: int = 15
+) -> tuple[Field, ...]:
+    """Return the fields of a register that has one, from bit 0 up to `hi`."""
+    return field(name, hi, 0, access, reset, doc), rsv(31, hi + 1)
+
+
 # --- general ------------------------------------------------------------------------------------
 
 LINK_MODE_TBI = 3
@@ -233,22 +241,14 @@ _GENERAL = (
     Reg("FCAL", 0x0028, "Flow Control Address Low", "13.4.8", (
         whole("FCAL", "first four bytes of the PAUSE address, 01:80:C2:00", RW, 0x00C28001),
     ), group="flow control"),
-    Reg("FCAH", 0x002C, "Flow Control Address High", "13.4.9", (
-        field("FCAH", 15, 0, RW, 0x0100, "last two bytes, 00:01"),
-        rsv(31, 16),
-    ), group="flow control"),
-    Reg("FCT", 0x0030, "Flow Control Type", "13.4.10", (
-        field("FCT", 15, 0, RW, 0x8808, "EtherType of MAC control frames"),
-        rsv(31, 16),
-    ), group="flow control"),
-    Reg("VET", 0x0038, "VLAN Ether Type", "13.4.11", (
-        field("VET", 15, 0, RW, 0x8100, "tag type recognised and inserted"),
-        rsv(31, 16),
-    ), decoded=True),
-    Reg("FCTTV", 0x0170, "Flow Control Transmit Timer Value", "13.4.12", (
-        field("TTV", 15, 0, RW, 0, "pause time sent, in 64-byte times"),
-        rsv(31, 16),
-    ), group="flow control"),
+    Reg("FCAH", 0x002C, "Flow Control Address High", "13.4.9",
+        _low("FCAH", "last two bytes, 00:01", 0x0100), group="flow control"),
+    Reg("FCT", 0x0030, "Flow Control Type", "13.4.10",
+        _low("FCT", "EtherType of MAC control frames", 0x8808), group="flow control"),
+    Reg("VET", 0x0038, "VLAN Ether Type", "13.4.11",
+        _low("VET", "tag type recognised and inserted", 0x8100), decoded=True),
+    Reg("FCTTV", 0x0170, "Flow Control Transmit Timer Value", "13.4.12",
+        _low("TTV", "pause time sent, in 64-byte times"), group="flow control"),
     Reg("TXCW", 0x0178, "Transmit Configuration Word", "13.4.13", tell(
         "link_unit.follow_optics",
         field("TXCONFIG", 15, 0, RW, 0, "/C/ word sent"),
@@ -286,10 +286,9 @@ _GENERAL = (
 _INTERRUPTS = (
     Reg("ICR", 0x00C0, "Interrupt Cause Read", "13.4.17", _causes(RC_W1C),
         on_read="interrupts", on_write="interrupts", hot=True, group="interrupts"),
-    Reg("ITR", 0x00C4, "Interrupt Throttling", "13.4.18", (
-        field("INTERVAL", 15, 0, RW, 0, "least time between interrupts, 256 ns units, 0 = off"),
-        rsv(31, 16),
-    ), on_write="interrupts", hot=True, group="interrupts"),
+    Reg("ITR", 0x00C4, "Interrupt Throttling", "13.4.18",
+        _low("INTERVAL", "least time between interrupts, 256 ns units, 0 = off"),
+        on_write="interrupts", hot=True, group="interrupts"),
     Reg("ICS", 0x00C8, "Interrupt Cause Set", "13.4.19", _causes(WO),
         on_write="interrupts", hot=True, group="interrupts"),
     Reg("IMS", 0x00D0, "Interrupt Mask Set/Read", "13.4.20", _causes(W1S),
@@ -303,6 +302,23 @@ _INTERRUPTS = (
 
 
 # fmt: off
+def _ring(side: str, what: str, offset: int, section: int) -> tuple[Reg, ...]:
+    """Return base, length and head of the ring of `side`, "R" or "T"."""
+    rows = (
+        (f"{side}DBAL", 0x00, "Base Low",
+            (rsv(3, 0), field(f"{side}DBAL", 31, 4, RW, 0, "16-byte aligned"))),
+        (f"{side}DBAH", 0x04, "Base High", (whole(f"{side}DBAH"),)),
+        (f"{side}DLEN", 0x08, "Length",
+            (rsv(6, 0), field("LEN", 19, 7, RW, 0, "ring bytes / 128"), rsv(31, 20))),
+        (f"{side}DH", 0x10, "Head", _low(f"{side}DH")),
+    )
+    return tuple(
+        Reg(name, offset + at, f"{what} Descriptor {title}", f"13.4.{section + n}", fields,
+            on_write=f"{side.lower()}x.write_ring", group=what.lower())
+        for n, (name, at, title, fields) in enumerate(rows)
+    )
+
+
 _RECEIVE = (
     Reg("RCTL", 0x0100, "Receive Control", "13.4.22", (
         rsv(0),
@@ -345,25 +361,10 @@ _RECEIVE = (
         rsv(30, 16),
         bit("XFCE", 31, RW, 0, "external flow control pins", todo="no such pins"),
     ), group="flow control"),
-    Reg("RDBAL", 0x2800, "Receive Descriptor Base Low", "13.4.25", (
-        rsv(3, 0),
-        field("RDBAL", 31, 4, RW, 0, "16-byte aligned"),
-    ), on_write="rx.write_ring", group="receive"),
-    Reg("RDBAH", 0x2804, "Receive Descriptor Base High", "13.4.26",
-        (whole("RDBAH"),), on_write="rx.write_ring", group="receive"),
-    Reg("RDLEN", 0x2808, "Receive Descriptor Length", "13.4.27", (
-        rsv(6, 0),
-        field("LEN", 19, 7, RW, 0, "ring bytes / 128"),
-        rsv(31, 20),
-    ), on_write="rx.write_ring", group="receive"),
-    Reg("RDH", 0x2810, "Receive Descriptor Head", "13.4.28", (
-        field("RDH", 15, 0),
-        rsv(31, 16),
-    ), on_write="rx.write_ring", group="receive"),
-    Reg("RDT", 0x2818, "Receive Descriptor Tail", "13.4.29", (
-        field("RDT", 15, 0, RW, 0, "doorbell: one past the last free descriptor"),
-        rsv(31, 16),
-    ), on_write="rx", hot=True, group="receive"),
+    *_ring("R", "Receive", 0x2800, 25),
+    Reg("RDT", 0x2818, "Receive Descriptor Tail", "13.4.29",
+        _low("RDT", "doorbell: one past the last free descriptor"),
+        on_write="rx", hot=True, group="receive"),
     Reg("RDTR", 0x2820, "Receive Interrupt Delay Timer", "13.4.30", (
         field("DELAY", 15, 0, RW, 0, "quiet time before RXT0, 1.024 us; 0 = at once"),
         rsv(30, 16),
@@ -380,14 +381,11 @@ _RECEIVE = (
         bit("GRAN", 24, RW, 1, "the thresholds count descriptors, else cache lines"),
         rsv(31, 25),
     ), group="receive"),
-    Reg("RADV", 0x282C, "Receive Interrupt Absolute Delay Timer", "13.4.31", (
-        field("DELAY", 15, 0, RW, 0, "longest wait for RXT0, 1.024 us; 0 = off"),
-        rsv(31, 16),
-    ), group="receive"),
-    Reg("RSRPD", 0x2C00, "Receive Small Packet Detect", "13.4.32", (
-        field("SIZE", 11, 0, RW, 0, "frames up to this size raise SRPD; 0 = off"),
-        rsv(31, 12),
-    ), decoded=True, group="receive"),
+    Reg("RADV", 0x282C, "Receive Interrupt Absolute Delay Timer", "13.4.31",
+        _low("DELAY", "longest wait for RXT0, 1.024 us; 0 = off"), group="receive"),
+    Reg("RSRPD", 0x2C00, "Receive Small Packet Detect", "13.4.32",
+        _low("SIZE", "frames up to this size raise SRPD; 0 = off", hi=11),
+        decoded=True, group="receive"),
     Reg("RXCSUM", 0x5000, "Receive Checksum Control", "13.4.47", (
         field("PCSS", 7, 0, RW, 0, "where the packet checksum starts"),
         bit("IPOFL", 8, RW, 0, "check IPv4 header checksums"),
@@ -446,25 +444,10 @@ _TRANSMIT = (
         bit("DPP", 0, RW, 0, "disable packet prefetching"),
         rsv(31, 1),
     ), group="transmit"),
-    Reg("TDBAL", 0x3800, "Transmit Descriptor Base Low", "13.4.36", (
-        rsv(3, 0),
-        field("TDBAL", 31, 4, RW, 0, "16-byte aligned"),
-    ), on_write="tx.write_ring", group="transmit"),
-    Reg("TDBAH", 0x3804, "Transmit Descriptor Base High", "13.4.37",
-        (whole("TDBAH"),), on_write="tx.write_ring", group="transmit"),
-    Reg("TDLEN", 0x3808, "Transmit Descriptor Length", "13.4.38", (
-        rsv(6, 0),
-        field("LEN", 19, 7, RW, 0, "ring bytes / 128"),
-        rsv(31, 20),
-    ), on_write="tx.write_ring", group="transmit"),
-    Reg("TDH", 0x3810, "Transmit Descriptor Head", "13.4.39", (
-        field("TDH", 15, 0),
-        rsv(31, 16),
-    ), on_write="tx.write_ring", group="transmit"),
-    Reg("TDT", 0x3818, "Transmit Descriptor Tail", "13.4.40", (
-        field("TDT", 15, 0, RW, 0, "doorbell: one past the last descriptor"),
-        rsv(31, 16),
-    ), on_write="tx", hot=True, group="transmit"),
+    *_ring("T", "Transmit", 0x3800, 36),
+    Reg("TDT", 0x3818, "Transmit Descriptor Tail", "13.4.40",
+        _low("TDT", "doorbell: one past the last descriptor"),
+        on_write="tx", hot=True, group="transmit"),
     Reg("TIDV", 0x3820, "Transmit Interrupt Delay Value", "13.4.41", (
         field("IDV", 15, 0, RW, 0, "wait before TXDW when a descriptor has IDE, 1.024 us"),
         rsv(30, 16),
@@ -482,10 +465,8 @@ _TRANSMIT = (
             bit("GRAN", 24, RW, 0, "the thresholds count descriptors, else cache lines")),
         field("LWTHRESH", 31, 25, RW, 0, "TXD_LOW below 8 times this many descriptors"),
     ), decoded=True, group="transmit"),
-    Reg("TADV", 0x382C, "Transmit Absolute Interrupt Delay Value", "13.4.44", (
-        field("IDV", 15, 0, RW, 0, "longest wait for TXDW, 1.024 us; 0 = off"),
-        rsv(31, 16),
-    ), group="transmit"),
+    Reg("TADV", 0x382C, "Transmit Absolute Interrupt Delay Value", "13.4.44",
+        _low("IDV", "longest wait for TXDW, 1.024 us; 0 = off"), group="transmit"),
     Reg("TSPMT", 0x3830, "TCP Segmentation Pad and Minimum Threshold", "13.4.45", (
         field("TSMT", 15, 0, RW, 0x0400, "bytes of a burst, at least"),
         field("TSPBP", 31, 16, RW, 0x0100, "bytes of the FIFO that bursts leave free, for headers"),
@@ -496,6 +477,17 @@ _TRANSMIT = (
 # --- wake-up, management ------------------------------------------------------------------------
 
 # fmt: off
+_WAKE_EVENTS = (
+    ("LNKC", "link change"),
+    ("MAG", "magic packet"),
+    ("EX", "directed exact match"),
+    ("MC", "directed multicast"),
+    ("BC", "broadcast"),
+    ("ARP", "ARP request"),
+    ("IPV4", "directed IPv4"),
+    ("IPV6", "directed IPv6"),
+)
+
 _WAKEUP = (
     Reg("WUC", 0x5800, "Wakeup Control", "13.6.1", (
         bit("APME", 0, RW, 0, "wake on a magic packet in every power state; from the EEPROM",
@@ -507,31 +499,14 @@ _WAKEUP = (
         rsv(31, 4),
     ), group="wake-up", survives="rst"),
     Reg("WUFC", 0x5808, "Wakeup Filter Control", "13.6.2", (
-        *(
-            bit(name, n, RW, 0, doc)
-            for n, (name, doc) in enumerate(
-                (
-                    ("LNKC", "link change"),
-                    ("MAG", "magic packet"),
-                    ("EX", "directed exact match"),
-                    ("MC", "directed multicast"),
-                    ("BC", "broadcast"),
-                    ("ARP", "ARP request"),
-                    ("IPV4", "directed IPv4"),
-                    ("IPV6", "directed IPv6"),
-                )
-            )
-        ),
+        *(bit(name, n, RW, 0, doc) for n, (name, doc) in enumerate(_WAKE_EVENTS)),
         rsv(14, 8),
         bit("IGNORE_TCO", 15, RW, 0, "not on what the management filters take"),
         *(bit(f"FLX{n}", 16 + n, RW, 0, f"flexible filter {n}") for n in range(4)),
         rsv(31, 20),
     ), group="wake-up", survives="rst"),
     Reg("WUS", 0x5810, "Wakeup Status", "13.6.3", (
-        *(
-            bit(name, n, W1C, 0, "woken by it")
-            for n, name in enumerate(("LNKC", "MAG", "EX", "MC", "BC", "ARP", "IPV4", "IPV6"))
-        ),
+        *(bit(name, n, W1C, 0, "woken by it") for n, (name, _) in enumerate(_WAKE_EVENTS)),
         rsv(15, 8),
         *(bit(f"FLX{n}", 16 + n, W1C, 0, "woken by it") for n in range(4)),
         rsv(31, 20),
@@ -541,21 +516,14 @@ _WAKEUP = (
         bit("ASF_EN", 1, RO, 0, "the part itself answers alerts: not on these boards"),
         bit("R_ON_FORCE", 2, RO, 0, "the controller may reset the part; the board says so"),
         rsv(7, 3),
-        *(
-            bit(name, 8 + n, RW, 0, doc)
-            for n, (name, doc) in enumerate(
-                (
-                    ("RMCP_EN", "take UDP to port 26Fh, over what IPV4_EN and IPV6_EN say"),
-                    ("0298_EN", "take UDP to port 298h, over what IPV4_EN and IPV6_EN say"),
-                    ("IPV4_EN", "the ports are looked for in IPv4"),
-                    ("IPV6_EN", "the ports are looked for in IPv6"),
-                    ("SNAP_EN", "all that may come with an LLC/SNAP header too"),
-                    ("ARP_EN", "take ARP requests, for whatever address"),
-                    ("NEIGHBOR_EN", "take neighbour solicitations, for whatever address"),
-                    ("ARP_RES_EN", "take ARP responses"),
-                )
-            )
-        ),
+        bit("RMCP_EN", 8, RW, 0, "take UDP to port 26Fh, over what IPV4_EN and IPV6_EN say"),
+        bit("0298_EN", 9, RW, 0, "take UDP to port 298h, over what IPV4_EN and IPV6_EN say"),
+        bit("IPV4_EN", 10, RW, 0, "the ports are looked for in IPv4"),
+        bit("IPV6_EN", 11, RW, 0, "the ports are looked for in IPv6"),
+        bit("SNAP_EN", 12, RW, 0, "all that may come with an LLC/SNAP header too"),
+        bit("ARP_EN", 13, RW, 0, "take ARP requests, for whatever address"),
+        bit("NEIGHBOR_EN", 14, RW, 0, "take neighbour solicitations, for whatever address"),
+        bit("ARP_RES_EN", 15, RW, 0, "take ARP responses"),
         bit("TCO_RESET", 16, RO, 0, "the controller has reset the part"),
         bit("RCV_TCO_EN", 17, RW, 0, "what the filters take goes to the controller alone; else "
             "they take nothing", on_change="management.update"),
@@ -583,21 +551,16 @@ _WAKEUP = (
     ), count=4, step=8, group="wake-up"),
     Reg("IP6AT", 0x5880, "IPv6 Address Table", "13.6.6",
         (whole("IPADD", "four bytes of the address"),), count=4, group="wake-up"),
-    Reg("WUPL", 0x5900, "Wakeup Packet Length", "13.6.7", (
-        field("LEN", 15, 0, RO, 0, "length of the packet that woke us"),
-        rsv(31, 16),
-    ), group="wake-up", survives="rst"),
+    Reg("WUPL", 0x5900, "Wakeup Packet Length", "13.6.7",
+        _low("LEN", "length of the packet that woke us", access=RO),
+        group="wake-up", survives="rst"),
     Reg("WUPM", 0x5A00, "Wakeup Packet Memory", "13.6.8", (
         whole("WUPD", "first 128 bytes of the packet that woke us", RO, 0),
     ), count=32, group="wake-up", survives="rst"),
-    Reg("FFLT", 0x5F00, "Flexible Filter Length Table", "13.6.9", (
-        field("LEN", 10, 0, RW, 0, "bytes compared"),
-        rsv(31, 11),
-    ), count=4, step=8, group="wake-up"),
-    Reg("FFMT", 0x9000, "Flexible Filter Mask Table", "13.6.10", (
-        field("MASK", 3, 0, RW, 0, "which filters compare the byte"),
-        rsv(31, 4),
-    ), count=128, step=8, group="wake-up"),
+    Reg("FFLT", 0x5F00, "Flexible Filter Length Table", "13.6.9",
+        _low("LEN", "bytes compared", hi=10), count=4, step=8, group="wake-up"),
+    Reg("FFMT", 0x9000, "Flexible Filter Mask Table", "13.6.10",
+        _low("MASK", "which filters compare the byte", hi=3), count=128, step=8, group="wake-up"),
     Reg("FFVT", 0x9800, "Flexible Filter Value Table", "13.6.11", (
         whole("VALUES", "the byte of each of the four filters"),
     ), count=128, step=8, group="wake-up"),
@@ -692,13 +655,12 @@ _STATS = tuple(
 
 def _fifo(name: str, offset: int, title: str, n: int, high: int) -> Reg:
     doc = "frames in it" if name.endswith("PC") else "in 8-byte words of its share"
-    fields = (field(name, high, 0, RW, 0, doc), rsv(31, high + 1))
     return Reg(
         name,
         offset,
         title,
         f"13.8.{n}",
-        fields,
+        _low(name, doc, hi=high),
         on_read="buffer",
         on_write="buffer",
         group="diagnostics",
