@@ -15,6 +15,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -221,7 +222,7 @@ class Recorder:
                 made = self._call(f"management.{name}", getattr(management, name))
                 setattr(management, name, made)
             read = management.read
-            management.read = lambda: self._read(read)
+            management.read = lambda: self._read_frame(read)
         for side, names in STAGE_CALLS.items():
             port = getattr(nic, side)
             for name in names:
@@ -334,21 +335,28 @@ class Recorder:
     def _out(self, kind: Kind, fn: Callable[..., Any]) -> Callable[..., Any]:
         return lambda *args: self.leave(lambda: fn(*args), kind, *args)
 
+    def read(self, fn: Callable[..., Any], kind: Kind, *bar: int, off: int, size: int) -> Any:
+        """Let the host read by `fn`."""
+        return self.enter(lambda: fn(off, size), kind, *bar, _place(off), _size(size))
+
+    def write(
+        self, fn: Callable[..., Any], kind: Kind, *bar: int, off: int, value: int, size: int
+    ) -> None:
+        """Let the host write by `fn`."""
+        what = _place(off), value & QUAD, _size(size)
+        self.enter(lambda: fn(off, value, size), kind, *bar, *what)
+
     def _access(self, kind: Kind, bar: int, fn: Callable[..., Any]) -> Callable[..., Any]:
         if kind is Kind.READ:
-            return lambda off, size=4: self.enter(
-                lambda: fn(off, size), kind, bar, _place(off), _size(size)
-            )
-        return lambda off, value, size=4: self.enter(
-            lambda: fn(off, value, size), kind, bar, _place(off), value & QUAD, _size(size)
-        )
+            return lambda off, size=4: self.read(fn, kind, bar, off=off, size=size)
+        return lambda off, value, size=4: self.write(fn, kind, bar, off=off, value=value, size=size)
 
     def _call(self, name: str, fn: Callable[..., Any]) -> Callable[..., Any]:
         return lambda *args: self.enter(
             lambda: fn(*args), Kind.CALL, name, [_plain(arg) for arg in args]
         )
 
-    def _read(self, fn: Callable[[], bytes | None]) -> bytes | None:
+    def _read_frame(self, fn: Callable[[], bytes | None]) -> bytes | None:
         """Let the management controller read a frame."""
 
         def read() -> bytes | None:
@@ -774,7 +782,7 @@ class _Slot:
     """What the host's PCI layer drives."""
 
     def __init__(self, recorder: Recorder, slot: Slot, memory: DmaTable) -> None:
-        self._enter = recorder.enter
+        self._recorder = recorder
         self._slot = slot
         self._memory = memory
 
@@ -786,37 +794,22 @@ class _Slot:
     def config_read(self, off: int, size: int) -> int:
         """Read configuration space."""
         fn = self._slot.config_read
-        value = self._enter(lambda: fn(off, size), Kind.CONFIG_READ, _place(off), _size(size))
-        return int(value)
+        return int(self._recorder.read(fn, Kind.CONFIG_READ, off=off, size=size))
 
     def config_write(self, off: int, value: int, size: int) -> None:
         """Write configuration space."""
         fn = self._slot.config_write
-        self._enter(
-            lambda: fn(off, value, size),
-            Kind.CONFIG_WRITE,
-            _place(off),
-            value & QUAD,
-            _size(size),
-        )
+        self._recorder.write(fn, Kind.CONFIG_WRITE, off=off, value=value, size=size)
 
     def bar_read(self, bar: int, off: int, size: int) -> int:
         """Read a BAR."""
-        fn = self._slot.bar_read
-        value = self._enter(lambda: fn(bar, off, size), Kind.READ, bar, _place(off), _size(size))
-        return int(value)
+        fn = partial(self._slot.bar_read, bar)
+        return int(self._recorder.read(fn, Kind.READ, bar, off=off, size=size))
 
     def bar_write(self, bar: int, off: int, value: int, size: int) -> None:
         """Write a BAR."""
-        fn = self._slot.bar_write
-        self._enter(
-            lambda: fn(bar, off, value, size),
-            Kind.WRITE,
-            bar,
-            _place(off),
-            value & QUAD,
-            _size(size),
-        )
+        fn = partial(self._slot.bar_write, bar)
+        self._recorder.write(fn, Kind.WRITE, bar, off=off, value=value, size=size)
 
     def bar_size(self, bar: int) -> int:
         """Return the size of a BAR."""
