@@ -33,6 +33,19 @@ def optional_rate(link: object, name: str, value: Any) -> int | None:
     return None if value is None else whole(link, name, value, 1)
 
 
+def send_copies(link: Link, batch: FrameBatch, start: int) -> int:
+    """Send copies of the frames from `start` on; return the index of the first that has no room."""
+    n = len(batch)
+    # Until the link says 0, which makes it promise a tx_ready().
+    while start < n and (room := link.tx_room()) > 0:
+        end = min(n, start + room)
+        own = pool.get()
+        own.extend(batch, start, end)
+        start = end
+        link.transmit(own)
+    return start
+
+
 class BaseLink(ABC):
     """One place to plug a port into. Subclasses carry the frames.
 

@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from e1000emu.links import pool
-from e1000emu.links.base import Middleware
+from e1000emu.links.base import Middleware, send_copies
 from e1000emu.links.caps import LinkCaps, StackedWire
 from e1000emu.links.pair import WIRE_OVERHEAD_BYTES
 
@@ -217,7 +217,7 @@ class Pace(Middleware):
             self._call_when_room()
 
     def _offer_down(self, batch: FrameBatch, start: int) -> int:
-        return pool.send_copies(self.link, batch, start)
+        return send_copies(self.link, batch, start)
 
     def _offer_up(self, batch: FrameBatch, start: int) -> int:
         if self.port is None:

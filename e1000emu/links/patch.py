@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from e1000emu.links import pool
+from e1000emu.links.base import send_copies
 from e1000emu.links.caps import close_link
 from fastpath.errors import check_methods
 
@@ -25,7 +25,7 @@ class Plug:
     def receive(self, batch: FrameBatch, start: int, hold: bool) -> int:
         """Send what the far link has room for. Borrows `batch` until return."""
         n = len(batch)
-        start = pool.send_copies(self.far.link, batch, start)
+        start = send_copies(self.far.link, batch, start)
         if start < n and hold:
             self.waiting = True
             return start
