@@ -37,22 +37,10 @@ cdef extern from *:
     #include <sys/stat.h>
     #include <sys/syscall.h>
     #include <sys/uio.h>
-    #include <unistd.h>
     #endif
     #if defined(__linux__) && defined(SECCOMP_ADDFD_FLAG_SEND) && defined(SYS_process_vm_readv)
     #define E1K_SECCOMP 1
     /* What a program has under a number: /proc says it for any thread. */
-    static int64_t e1k_socket_inode(int tid, unsigned number)
-    {
-        char path[48], name[48];
-        ssize_t n;
-        snprintf(path, sizeof path, "/proc/%d/fd/%u", tid, number);
-        n = readlink(path, name, sizeof name - 1);
-        if (n < 8 || memcmp(name, "socket:[", 8))
-            return -1;
-        name[n] = 0;
-        return strtoll(name + 8, NULL, 10);
-    }
     static int64_t e1k_fd_flags(int tid, unsigned number)
     {
         char path[48], text[256];
@@ -106,8 +94,11 @@ cdef extern from *:
                 t->tid = tid;
                 snprintf(path, sizeof path, "/proc/%d/fd", tid);
                 t->dir = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
-                if (t->dir < 0)
-                    return e1k_socket_inode(tid, number);
+                if (t->dir < 0) {
+                    snprintf(path, sizeof path, "/proc/%d/fd/%u", tid, number);
+                    n = readlink(path, name, sizeof name - 1);
+                    break;
+                }
             }
             n = readlinkat(t->dir, at, name, sizeof name - 1);
             if (n >= 0 || !known)

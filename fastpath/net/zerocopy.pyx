@@ -189,9 +189,7 @@ cdef class ubuf_info:
             if page.view.len - off < n:
                 raise ValueError(f"ubuf_info.add: bytes {off} … {off + n} of a shorter buffer")
             n = <int64_t>page.buf.size - at
-        if n > 0x7FFFFFFF - skb.len:
-            return 0
-        if n == 0:
+        if n > 0x7FFFFFFF - skb.len or n == 0:
             return 0
         page.buf.refs += 1
         if skb_do_add_frag(skb, <skb_buf *>&page.buf, <uint32_t>at, <uint32_t>n) < 0:

@@ -232,9 +232,7 @@ cdef class RxEngine:
             if dc_fetch(&self.chip, &self.dma.t, self.ring, self.ring_base, self.n, self.head,
                         self.free):
                 self.desc_aborts += 1
-                self.s.causes |= RX_ABORT
-                self.usable = False
-                self.whole = 0
+                _end_ring(self)
 
     cdef inline bint _here(self) noexcept nogil:
         """Whether there is a descriptor to fill."""
@@ -716,9 +714,7 @@ cdef class RxEngine:
             store_release_half(self.ring + at, q)
         elif dma_write_half(&self.dma.t, self.ring_base + at, q):
             self.desc_aborts += 1
-            self.s.causes |= RX_ABORT
-            self.usable = False
-            self.whole = 0
+            _end_ring(self)
             return False
         self._advance(1)
         if self.hold > 1:
@@ -735,9 +731,7 @@ cdef class RxEngine:
             return True
         self.s.owed = 0
         if done < 0:
-            self.s.causes |= RX_ABORT
-            self.usable = False
-            self.whole = 0
+            _end_ring(self)
         return done > 0
 
     def repay(self):
@@ -886,6 +880,13 @@ cdef class RxEngine:
         self.flush_fifo()
         self.s.fifo_bytes = min(value, <uint32_t>(PB_WORDS << 3))
         self.buffer.divide(self.s.fifo_bytes)
+
+
+cdef void _end_ring(RxEngine self) noexcept nogil:
+    """A master abort: the ring is not used any more in this run."""
+    self.s.causes |= RX_ABORT
+    self.usable = False
+    self.whole = 0
 
 
 cdef bint _parse(const uint8_t *w, uint32_t n, uint32_t rxcsum, uint32_t vet, uint32_t *status,
