@@ -18,7 +18,7 @@ import subprocess
 import time
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
-from typing import Any, NoReturn, Self
+from typing import Any, NoReturn, Protocol, Self, TypeVar
 
 import pytest
 
@@ -75,6 +75,15 @@ def plain_environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
 
 
+class SupportsClose(Protocol):
+    """What is closed in the end."""
+
+    def close(self) -> object: ...
+
+
+Closes = TypeVar("Closes", bound=SupportsClose)
+
+
 class Rig:
     """What a test sets up on a stack: `with` it, or `close` it in the end."""
 
@@ -91,7 +100,7 @@ class Rig:
         self.close()
 
 
-def kept(stack: contextlib.ExitStack, made: Any) -> Any:
+def kept(stack: contextlib.ExitStack, made: Closes) -> Closes:
     """Return `made`, which is closed with the stack."""
     stack.callback(made.close)
     return made

@@ -424,10 +424,10 @@ def end_by_signals() -> None:
             signal.signal(number, lambda *_: sys.exit(1))
 
 
-def requests_and_answers(*, buffering: int = -1) -> tuple[IO[bytes], IO[bytes]]:
+def requests_and_answers() -> tuple[IO[bytes], IO[bytes]]:
     """Return the pipes of `start`; what is printed by imports and programs is no answer."""
     end_by_signals()
-    requests = os.fdopen(os.dup(0), "rb", buffering)
+    requests = os.fdopen(os.dup(0), "rb")
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     null = os.open(os.devnull, os.O_RDONLY)

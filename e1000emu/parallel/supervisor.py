@@ -128,7 +128,7 @@ def serve(request: Request, caller: int) -> Answer:
 
 def main() -> None:
     """Serve one request from standard input."""
-    requests, answers = requests_and_answers(buffering=0)
+    requests, answers = requests_and_answers()
     with contextlib.suppress(EOFError, BrokenPipeError):
         request = receive(requests, Request)
         send(answers, serve(request, requests.fileno()))

@@ -53,8 +53,10 @@ from stack.inet.flow import flowi
 from stack.inet.inet_sock import inet_sock
 from stack.inet.mc_filter import (
     ANY_SOURCE,
+    CHANGE_TO_EXCLUDE,
     MCAST_EXCLUDE,
     MCAST_INCLUDE,
+    MODE_IS_EXCLUDE,
     NOBODY,
     current_record,
     ip_mc_socklist,
@@ -446,13 +448,19 @@ def igmp_send_report(in_dev: in_device, kind: int, group: int) -> int:
 
 
 def igmpv3_sendpack(in_dev: in_device, records: list[tuple[int, int, tuple[wide, ...]]]) -> int:
-    """net/ipv4/igmp.c: a v3 report of (type, group, sources) records; split by the MTU."""
+    """net/ipv4/igmp.c: a v3 report of (type, group, sources) records; split by the MTU.
+
+    A record of sources that are not wanted is sent once, with as many as fit: a second one would
+    replace the first (RFC 3376 4.2.16).
+    """
     room = in_dev.dev.mtu - 24 - 8
     batch: list[bytes] = []
     size = 0
     err = 0
+    limit = max((room - 8) // 4, 1)
     for kind, group, sources in records:
-        limit = max((room - 8) // 4, 1)
+        if kind in (MODE_IS_EXCLUDE, CHANGE_TO_EXCLUDE):
+            sources = sources[:limit]
         for start in range(0, max(len(sources), 1), limit):
             part = sources[start : start + limit]
             rec = (

@@ -222,6 +222,12 @@ def test_programs_of_a_file(tmp_path: Path) -> None:
 # --- ends ----------------------------------------------------------------------------------------
 
 
+def test_an_argument_is_larger_than_a_pipe() -> None:
+    """The supervisor reads its request from one, which holds 64 KiB."""
+    outcome = simulate(networks.dying, "x" * 300_000, processes=2, until_ns=UNTIL_NS, seed=7)
+    assert sum(outcome.figures.values()) == 4_000_000
+
+
 def died(how: str, processes: int = 3) -> SimulationError:
     with pytest.raises(SimulationError) as caught:
         simulate(networks.dying, how, processes=processes, until_ns=UNTIL_NS, seed=7)

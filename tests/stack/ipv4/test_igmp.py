@@ -33,7 +33,8 @@ from stack.core.uapi import (
     MSG_DONTWAIT,
     SOL_IP,
 )
-from stack.inet.mc_filter import mc_time_code
+from stack.inet.mc_filter import CHANGE_TO_EXCLUDE, MODE_IS_EXCLUDE, mc_time_code
+from stack.ipv4.igmp import igmpv3_sendpack
 from tests.stack.ipv4.net import ME, PEER, SEC, Net, at, ip4, mac, one_host, udp_socket
 from tests.support import examples
 
@@ -302,6 +303,17 @@ def test_a_source_that_everybody_blocks_is_reported(net: Net) -> None:
     sys_setsockopt(net.host, fd, SOL_IP, IP_UNBLOCK_SOURCE, mreq() + raw(PEER))
     net.run(3 * SEC)
     assert [records(p) for p in reports(net)] == [[(5, GROUP, [PEER])]] * 2
+
+
+@pytest.mark.parametrize("kind", range(1, 7))
+def test_sources_that_do_not_fit_a_report(net: Net, kind: int) -> None:
+    """A second record of what is not wanted would replace the first (RFC 3376 4.2.16)."""
+    in_dev = net.wires[0].dev.ip_ptr
+    sources = tuple(range(0x0A000001, 0x0A000001 + 400))
+    assert igmpv3_sendpack(in_dev, [(kind, int.from_bytes(raw(GROUP), "big"), sources)]) == 0
+    net.run(SEC)
+    found = [len(record[2]) for packet in reports(net) for record in records(packet)]
+    assert found == ([365] if kind in (MODE_IS_EXCLUDE, CHANGE_TO_EXCLUDE) else [365, 35])
 
 
 def test_response_codes() -> None:
