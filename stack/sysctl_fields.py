@@ -93,6 +93,8 @@ class sysctl_fields:
     optmem_max: int
     ping_group_range: tuple[int, int]
     promote_secondaries: int
+    proxy_arp: int
+    proxy_arp_pvlan: int
     raw_l3mdev_accept: int
     redirect_load: int
     redirect_number: int

@@ -8,6 +8,7 @@ The neighbour cache (core/neighbour.py) has the states and timers; this file giv
     neigh_invalidate => arp_error_report                no answer: host unreachable
     __netif_receive_skb_core => arp_rcv -> arp_process
         request for our address             learn the sender (neigh_event_ns), answer (arp_send)
+        request for one that we stand for (arp_fwd_proxy)       the same, after proxy_delay
         reply, or news of a known neighbour             neigh_update, which sends what waited
     device events => arp_netdev_event
     SIOCSARP, SIOCGARP, SIOCDARP -> arp_req_set, arp_req_get, arp_req_delete
@@ -44,6 +45,8 @@ from stack.core.neigh_gc import (
     neigh_remove_one,
     neigh_table_clear,
     neigh_table_init,
+    pneigh_enqueue,
+    pneigh_lookup,
 )
 from stack.core.neigh_table import (
     NEIGH_UPDATE_F_ADMIN,
@@ -69,8 +72,16 @@ from stack.core.sock import sock
 from stack.ipv4.addr import ipv4_is_loopback, ipv4_is_multicast
 from stack.ipv4.arp_send import ARP_HDR_LEN, ARPOP_REPLY, ARPOP_REQUEST, arp_mc_map, arp_send
 from stack.ipv4.devinet import RT_SCOPE_HOST, RT_SCOPE_LINK, in_device, in_ifaddr, inet_confirm_addr
-from stack.ipv4.fib import RTN_LOCAL, RTN_MULTICAST, inet_addr_type_dev_table, inet_select_addr
-from stack.ipv4.netns import in_dev_conf
+from stack.ipv4.fib import (
+    RTN_LOCAL,
+    RTN_MULTICAST,
+    RTN_UNICAST,
+    inet_addr_type_dev_table,
+    inet_select_addr,
+)
+from stack.ipv4.netns import in_dev_conf, in_dev_forward
+from stack.ipv4.route import rtable
+from stack.ipv4.route_input import ip_route_input_slow
 from stack.net import Net
 
 ARPHRD_IEEE802 = 6
@@ -83,6 +94,7 @@ ATF_PERM = 0x04
 def arp_init(net: Net) -> None:
     """net/ipv4/arp.c: a namespace's arp_tbl, its packet handler and device notifier."""
     net.arp_tbl = neigh_table(net, "arp_cache", netdevice.ETH_P_IP, arp_constructor)
+    net.arp_tbl.proxy_redo = parp_redo
     neigh_table_init(net.arp_tbl)
     net.arp_conflicts = 0
     dev_add_pack(net, packet_type(netdevice.ETH_P_ARP, arp_rcv))
@@ -185,10 +197,17 @@ def arp_rcv(skb: sk_buff, dev: net_device, pt: packet_type, orig_dev: net_device
     return arp_process(net, None, skb)
 
 
-def arp_process(net: Net, sk: sock | None, skb: sk_buff) -> int:
+def parp_redo(skb: sk_buff) -> int:
+    """net/ipv4/arp.c: proxy_delay is over: answer. Takes ownership of skb."""
+    return arp_process(skb.dev.net, None, skb, locally_enqueued=True)
+
+
+def arp_process(
+    net: Net, sk: sock | None, skb: sk_buff, *, locally_enqueued: bool = False
+) -> int:
     """net/ipv4/arp.c: answer requests for our addresses, learn from what we hear.
 
-    Takes ownership of skb.
+    `locally_enqueued`: skb has waited for proxy_delay. Takes ownership of skb.
     """
     dev = skb.dev
     in_dev = dev.ip_ptr
@@ -237,6 +256,16 @@ def arp_process(net: Net, sk: sock | None, skb: sk_buff) -> int:
             arp_send(ARPOP_REPLY, netdevice.ETH_P_ARP, sip, dev, tip, sha, dev.dev_addr, sha)
         consume_skb(skb)
         return netdevice.NET_RX_SUCCESS
+    if op == ARPOP_REQUEST and arp_fwd_proxy(in_dev, skb, sip, tip):
+        neigh_event_ns(net.arp_tbl, sha, sip, dev)
+        parms = net.arp_tbl.parms
+        if not locally_enqueued and skb.pkt_type != skbuff.PACKET_HOST and parms.proxy_delay:
+            # The station itself answers first, should it be on this wire.
+            pneigh_enqueue(net.arp_tbl, parms, skb)
+            return netdevice.NET_RX_SUCCESS
+        arp_send(ARPOP_REPLY, netdevice.ETH_P_ARP, sip, dev, tip, sha, dev.dev_addr, sha)
+        consume_skb(skb)
+        return netdevice.NET_RX_SUCCESS
     n = __neigh_lookup(net.arp_tbl, sip, dev, bool(garp and in_dev_conf(in_dev, "arp_accept")))
     if n is not None:
         state = uapi.NUD_REACHABLE
@@ -248,6 +277,27 @@ def arp_process(net: Net, sk: sock | None, skb: sk_buff) -> int:
         neigh_update(n, sha, state, NEIGH_UPDATE_F_OVERRIDE if override else 0)
     consume_skb(skb)
     return netdevice.NET_RX_SUCCESS
+
+
+def arp_fwd_proxy(in_dev: in_device, skb: sk_buff, sip: int, tip: int) -> bool:
+    """net/ipv4/arp.c: whether to answer for another's address, to which this host forwards.
+
+    That is so with sysctl proxy_arp of all or of the interface, and with an entry for the address
+    (`ip neigh add proxy`); proxy_arp_pvlan answers for stations on the same wire. Borrows skb.
+    """
+    dev = in_dev.dev
+    net = dev.net
+    if not in_dev_forward(in_dev) or ip_route_input_slow(skb, tip, sip, 0, dev):
+        return False
+    rt: rtable = skb.dst
+    skb.dst = None
+    if rt.rt_type != RTN_UNICAST:
+        return False
+    if rt.dev is dev:
+        return bool(in_dev_conf(in_dev, "proxy_arp_pvlan"))
+    if net.sysctl.proxy_arp or in_dev_conf(in_dev, "proxy_arp"):
+        return True
+    return pneigh_lookup(net.arp_tbl, tip, dev) is not None
 
 
 def arp_ignore(net: Net, in_dev: in_device, sip: int, tip: int) -> bool:

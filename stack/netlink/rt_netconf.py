@@ -30,17 +30,19 @@ def inet_netconf_fill(net: Net, index: int, in_dev: in_device | None) -> dict[st
     conf = net.sysctl
     if in_dev is None:
         told = (conf.ip_forward, conf.rp_filter, conf.mc_forwarding, conf.bc_forwarding)
+        proxy = conf.proxy_arp
     else:
         rp_filter, bc = in_dev_conf(in_dev, "rp_filter"), in_dev_conf(in_dev, "bc_forwarding")
         counted = in_dev.cnf.get("mc_forwarding") or 0
         told = (int(in_dev_forward(in_dev)), rp_filter, counted, bc)
+        proxy = in_dev_conf(in_dev, "proxy_arp")
     return {
         "NETCONFA_IFINDEX": index,
         "NETCONFA_FORWARDING": told[0],
         "NETCONFA_RP_FILTER": told[1],
         "NETCONFA_MC_FORWARDING": told[2],
         "NETCONFA_BC_FORWARDING": told[3],
-        "NETCONFA_PROXY_NEIGH": 0,
+        "NETCONFA_PROXY_NEIGH": proxy,
         "NETCONFA_IGNORE_ROUTES_WITH_LINKDOWN": 0,
     }
 

@@ -7,10 +7,12 @@ import re
 import shutil
 import socket
 from collections.abc import Iterator
+from ipaddress import IPv4Address
 from pathlib import Path
 
 import pytest
 
+from stack.core.neigh_gc import pneigh_create, pneigh_delete
 from tests.linux.peer import DATA_PORT, Worker, judged, pattern, receive_all
 from tests.linux.router import PMTU, ROUTED4, ROUTED6, Route, Router
 from tests.support import missing, require
@@ -51,6 +53,31 @@ def test_tracepath_finds_us_and_the_path_mtu(router: Router, path: Route) -> Non
     out = router.near.run(tracepath, path.flag, "-n", path.far).stdout.decode()
     assert path.near_router in out, out
     assert re.search(rf"Resume: pmtu {PMTU} hops 2", out), out
+
+
+@pytest.mark.parametrize("how", ["proxy_arp", "an entry"])
+def test_linux_takes_us_for_who_is_behind_us(router: Router, how: str) -> None:
+    """It asks for the far end on the near wire, and we answer (proxy ARP)."""
+    near, host, far = router.near, router.host, ROUTED4.far
+    onlink = (f"{far}/32", "dev", near.tap_name)
+    near.ip("route", "add", *onlink)
+    dev = host.dev_by_name["eth0"]
+    try:
+        assert near.ping(far, count=1) == 0
+        with host.lock:
+            if how == "proxy_arp":
+                host.sysctl.proxy_arp = 1
+            else:
+                pneigh_create(host.arp_tbl, int(IPv4Address(far)), dev)
+        assert near.ping(far) >= 3
+        (entry,) = json.loads(near.ip("-j", "neigh", "show", far))
+        assert bytes.fromhex(entry["lladdr"].replace(":", "")) == dev.dev_addr
+    finally:
+        with host.lock:
+            host.sysctl.proxy_arp = 0
+            pneigh_delete(host.arp_tbl, int(IPv4Address(far)), dev)
+        near.ip("route", "del", *onlink)
+        near.ip("neigh", "flush", "all")
 
 
 def stream(router: Router, path: Route, data: bytes, port: int = DATA_PORT) -> None:

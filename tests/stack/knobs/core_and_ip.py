@@ -709,6 +709,14 @@ def arp_notify(rig: Rig) -> int:
     return len([f for f in net.frames() if f[12:14] == b"\x08\x06"])
 
 
+def proxied(rig: Rig, target: str) -> int:
+    """Answers of a router to a request for an address that is not its own."""
+    net = rig.router()
+    asked = len(arp(net, 1, PEER, target))
+    net.run(2_000_000_000)
+    return asked + len([f for f in net.frames() if f[12:14] == b"\x08\x06" and f[21] == 2])
+
+
 def promote_secondaries(rig: Rig) -> int:
     net = rig.ip()
     net.host.ifconfig("eth0", "10.0.0.9/24")
@@ -869,5 +877,7 @@ PROBES: dict[str, tuple[Any, dict[Any, Any]]] = {
     "arp_ignore": (arp_ignore, {0: 1, 1: 0, 8: 0}),
     "arp_notify": (arp_notify, {0: 0, 1: 1}),
     "drop_gratuitous_arp": (drop_gratuitous_arp, {0: 0, 1: 1}),
+    "proxy_arp": (lambda rig: proxied(rig, BEYOND), {0: 0, 1: 1}),
+    "proxy_arp_pvlan": (lambda rig: proxied(rig, "10.0.0.77"), {0: 0, 1: 1}),
     "promote_secondaries": (promote_secondaries, {0: 0, 1: 1}),
 }
