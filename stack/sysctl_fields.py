@@ -30,6 +30,9 @@ class sysctl_fields:
     fib_multipath_hash_seed: int
     fib_multipath_use_neigh: int
     force_igmp_version: int
+    gc_thresh1: int
+    gc_thresh2: int
+    gc_thresh3: int
     gro_normal_batch: int
     icmp_echo_ignore_all: int
     icmp_echo_ignore_broadcasts: int

@@ -1,8 +1,7 @@
 """/proc/sys/net: a file for each knob (fs/proc/proc_sysctl.c).
 
 `show(net, "ipv4/tcp_sack")` gives a file's text, `names(net, "ipv4")` the names in a directory, and
-`store(net, "ipv4/tcp_sack", "0")` writes one. Of neighbours only what all interfaces share is
-there.
+`store(net, "ipv4/tcp_sack", "0")` writes one.
 """
 
 from __future__ import annotations
@@ -11,6 +10,8 @@ import errno
 from typing import Any
 
 from stack.core.errors import os_error
+from stack.core.neigh_sysctl import DEFAULT, neigh_rows, neigh_values
+from stack.core.neigh_table import neigh_table
 from stack.core.sock import ns_capable
 from stack.core.sysctl_net_core import Sysctl
 from stack.core.uapi import CAP_NET_ADMIN
@@ -27,28 +28,47 @@ KNOBS: dict[str, Sysctl] = {
     for row in (*SYSCTLS.values(), *NET_IPV6)
     if row.path != CONF
 }
-"""Files outside of `conf`, by their paths."""
+"""Files that are not an interface's, by their paths."""
 CONF4_KNOBS = {row.name: row for row in SYSCTLS.values() if row.path == CONF}
 CONF4_KNOBS[FORWARDING] = SYSCTLS["ip_forward"]
 CONF_KNOBS = {"ipv4": CONF4_KNOBS, "ipv6": {row.name: row for row in CONF_ROWS}}
 """Files of each directory of `FAMILY/conf`."""
+NEIGH_ROWS = {family: neigh_rows(family) for family in CONF_KNOBS}
+DEVICE_KNOBS = {
+    **{f"{family}/conf": knobs for family, knobs in CONF_KNOBS.items()},
+    **{
+        f"{family}/neigh": {name: row.sysctl for name, row in rows.items()}
+        for family, rows in NEIGH_ROWS.items()
+    },
+}
+"""Files of each directory of `FAMILY/conf` and `FAMILY/neigh`."""
 
 
-def _labels(net: Net, family: str) -> tuple[str, ...]:
-    """The directories of `FAMILY/conf`: `all`, `default`, and interfaces."""
-    if family == "ipv6":
+def _labels(net: Net, above: str) -> tuple[str, ...]:
+    """The directories of `FAMILY/conf` and `FAMILY/neigh`: of interfaces, `default`, and `all`."""
+    if above == "ipv6/conf":
         return tuple(net.sysctl.ipv6.conf)
-    interfaces = (name for name, dev in net.dev_by_name.items() if dev.ip_ptr is not None)
-    return ("all", "default", *interfaces)
+    if above == "ipv4/conf":
+        interfaces = (name for name, dev in net.dev_by_name.items() if dev.ip_ptr is not None)
+        return ("all", DEFAULT, *interfaces)
+    tbl = _table(net, above)
+    return (DEFAULT, *(parms.dev.name for parms in tbl.parms_list if parms.dev is not None))
+
+
+def _table(net: Net, above: str) -> neigh_table:
+    tbl = net.arp_tbl if above == "ipv4/neigh" else net.ipv6.nd_tbl
+    assert tbl is not None
+    return tbl
 
 
 def _find(net: Net, path: str) -> Sysctl | None:
     """The knob of a file; None: there is no such file."""
     row = KNOBS.get(path)
     if row is None and path.count("/") == 3:
-        family, conf, label, name = path.split("/")
-        if conf == "conf" and family in CONF_KNOBS and label in _labels(net, family):
-            return CONF_KNOBS[family].get(name)
+        place, _, name = path.rpartition("/")
+        above, _, label = place.rpartition("/")
+        if above in DEVICE_KNOBS and label in _labels(net, above):
+            return DEVICE_KNOBS[above].get(name)
     return row if row is not None and net.sysctl.has(row) else None
 
 
@@ -56,21 +76,19 @@ def names(net: Net, path: str) -> tuple[str, ...] | None:
     """The names in a directory; None when the path is a file's. Raises: OSError ENOENT."""
     if _find(net, path) is not None:
         return None
-    found: set[str] = set()
-    parts = path.split("/")
-    if len(parts) in (2, 3) and parts[1] == "conf" and parts[0] in CONF_KNOBS:
-        labels = _labels(net, parts[0])
-        if len(parts) == 2:
-            found.update(labels)
-        elif parts[2] in labels:
-            found.update(CONF_KNOBS[parts[0]])
-    else:
-        start = f"{path}/" if path else ""
-        for file, row in KNOBS.items():
-            if file.startswith(start) and net.sysctl.has(row):
-                found.add(file[len(start) :].partition("/")[0])
-        if path in CONF_KNOBS:
-            found.add("conf")
+    start = f"{path}/" if path else ""
+    found = {
+        file[len(start) :].partition("/")[0]
+        for file, row in KNOBS.items()
+        if file.startswith(start) and net.sysctl.has(row)
+    }
+    above, _, label = path.rpartition("/")
+    if path in DEVICE_KNOBS:
+        found.update(_labels(net, path))
+    elif above in DEVICE_KNOBS and label in _labels(net, above):
+        found.update(DEVICE_KNOBS[above])
+    elif path in CONF_KNOBS:
+        found.update(("conf", "neigh"))
     if not found:
         raise os_error(errno.ENOENT, f"{ROOT}/{path}")
     return tuple(sorted(found))
@@ -92,6 +110,13 @@ def writable(net: Net, path: str) -> bool:
 
 def _kept(net: Net, path: str) -> tuple[Any, str]:
     """What keeps a file's value, and its name there."""
+    place, _, name = path.rpartition("/")
+    above, _, label = place.rpartition("/")
+    if above.endswith("/neigh") and path not in KNOBS:
+        tbl = _table(net, above)
+        own = (p for p in tbl.parms_list if p.dev is not None and p.dev.name == label)
+        parms = tbl.parms if label == DEFAULT else next(own)
+        return neigh_values(tbl, parms, NEIGH_ROWS[above.partition("/")[0]]), name
     family, _, rest = path.partition("/conf/")
     if family != "ipv4" or not rest:
         return net.sysctl, f"net/{path}"
@@ -108,7 +133,8 @@ def show(net: Net, path: str) -> str:
     row = _file(net, path)
     kept, name = _kept(net, path)
     # An interface without a value of its own has the host's.
-    value = kept[name] if kept is net.sysctl or name in kept else net.sysctl[row.name]
+    own = not isinstance(kept, dict) or name in kept
+    value = kept[name] if own else net.sysctl[row.name]
     return f"{row.shown(value)}\n"
 
 

@@ -91,7 +91,8 @@ def neigh_periodic_work(timer: timer_list) -> None:
     tbl.stats.periodic_gc_runs += 1
     if now > tbl.last_rand + 300 * SEC:
         tbl.last_rand = now
-        tbl.parms.reachable_time = neigh_rand_reach_time(tbl.net, tbl.parms.base_reachable_time)
+        for parms in (tbl.parms, *tbl.parms_list):
+            parms.reachable_time = neigh_rand_reach_time(tbl.net, parms.base_reachable_time)
     if len(tbl.hash) >= tbl.gc_thresh1:
         for n in tbl:
             if n.nud_state & (uapi.NUD_PERMANENT | uapi.NUD_IN_TIMER):

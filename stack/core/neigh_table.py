@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Final
 
 from fastpath.base.skbuff import sk_buff, sk_buff_head
 from stack.core import uapi
@@ -58,6 +58,10 @@ class neigh_parms:
     proxy_delay: int = 8 * SEC // 10
     proxy_qlen: int = 64  # packets of the table that wait for proxy_delay
     locktime: int = 1 * SEC
+    dev: net_device | None = None  # None: what a new interface begins with
+    data_state: frozenset[str] = row(
+        make=frozenset
+    )  # set for `dev`: later defaults do not change these
 
 
 @state
@@ -180,6 +184,7 @@ class pneigh_entry:
 class neigh_table:
     """struct neigh_table: the cache of one family on one host; `neigh_table_init` starts it.
 
+    `parms` are those that a new interface begins with, `parms_list` the interfaces' own.
     `constructor(neigh) -> 0 | -errno` sets type, state, ops and output of a new entry;
     `pconstructor(entry)`, `pdestructor(entry)` follow proxies come and go; `proxy_redo(skb)` takes
     ownership of a solicitation whose answer was held back.
@@ -190,6 +195,7 @@ class neigh_table:
     family: int
     constructor: Callable[[neighbour], int]
     parms: neigh_parms = row(make=neigh_parms)
+    parms_list: list[neigh_parms] = row(make=list)
     hash: dict[wide, neighbour] = row(make=dict)
     gc_thresh1: int = row(128)
     gc_thresh2: int = row(512)
@@ -220,3 +226,47 @@ def neigh_key(dev: net_device, addr: wide) -> wide:
 def neigh_rand_reach_time(net: Net, base_ns: int) -> int:
     """net/core/neighbour.c: between half and one and a half of `base_ns` (RFC 4861 6.3.2)."""
     return net.random.randrange(base_ns) + base_ns // 2 if base_ns else 0
+
+
+NEIGH_VARS: Final = (
+    *("mcast_probes", "ucast_probes", "app_probes", "mcast_reprobes", "retrans_time"),
+    *("base_reachable_time", "reachable_time", "delay_probe_time", "gc_staletime"),
+    *("queue_len_bytes", "proxy_delay", "proxy_qlen", "locktime"),
+)
+"""What neigh_parms has that an interface begins with."""
+
+
+def neigh_parms_alloc(dev: net_device, tbl: neigh_table) -> neigh_parms:
+    """net/core/neighbour.c: the parameters of a new interface."""
+    parms = neigh_parms()
+    for name in NEIGH_VARS:
+        setattr(parms, name, getattr(tbl.parms, name))
+    parms.dev = dev
+    tbl.parms_list.append(parms)
+    return parms
+
+
+def neigh_parms_release(tbl: neigh_table, parms: neigh_parms) -> None:
+    """net/core/neighbour.c: the interface goes."""
+    if parms in tbl.parms_list:
+        tbl.parms_list.remove(parms)
+
+
+def neigh_parms_data_state_setall(parms: neigh_parms) -> None:
+    """include/net/neighbour.h: later defaults no longer change them."""
+    parms.data_state = frozenset(NEIGH_VARS)
+
+
+def neigh_var_set(tbl: neigh_table, parms: neigh_parms, name: str, value: int) -> None:
+    """include/net/neighbour.h: set a parameter. The reachable time is drawn anew from its base."""
+    setattr(parms, name, value)
+    if name == "base_reachable_time":
+        parms.reachable_time = neigh_rand_reach_time(tbl.net, value)
+    parms.data_state |= {name}
+
+
+def neigh_copy_dflt_parms(tbl: neigh_table, name: str) -> None:
+    """net/core/neighbour.c: a default goes to the interfaces that have no value of their own."""
+    for parms in tbl.parms_list:
+        if name not in parms.data_state:
+            setattr(parms, name, getattr(tbl.parms, name))

@@ -39,7 +39,7 @@ from stack.core.neigh_table import (
 from stack.core.netdevice import IFF_LOOPBACK, IFF_NOARP, IFF_POINTOPOINT, net_device
 from stack.core.rows import wide
 from stack.core.timer import mod_timer, timer_delete, timer_list
-from stack.core.uapi import RTM_NEWNEIGH
+from stack.core.uapi import RTM_GETNEIGH, RTM_NEWNEIGH
 
 RTN_BROADCAST = 3  # include/uapi/linux/rtnetlink.h
 
@@ -325,6 +325,13 @@ def neigh_update_notify(neigh: neighbour) -> None:
     rtnl = neigh.net.rtnl
     if rtnl is not None:
         rtnl(RTM_NEWNEIGH, neigh)
+
+
+def neigh_app_ns(neigh: neighbour) -> None:
+    """net/core/neighbour.c: ask who listens to netlink for the address (sysctl app_solicit)."""
+    rtnl = neigh.net.rtnl
+    if rtnl is not None:
+        rtnl(RTM_GETNEIGH, neigh)
 
 
 def neigh_invalidate(neigh: neighbour) -> None:

@@ -202,6 +202,6 @@ af_inet_ops = pernet_operations(init=inet_init_net, pre_exit=inet_pre_exit, exit
 def inet_init(machine: Machine) -> None:
     """net/ipv4/af_inet.c: bring IPv4 up on a machine, in each of its namespaces."""
     inet_register_af_ops(ipv4_af_ops)
-    for ops in (sock_net_ops, eventpoll_net_ops, devinet_net_ops, arp_net_ops, af_inet_ops):
+    for ops in (sock_net_ops, eventpoll_net_ops, arp_net_ops, devinet_net_ops, af_inet_ops):
         register_pernet_subsys(machine, ops)
     register_pernet_device(machine, sock_exit_ops)

@@ -27,6 +27,7 @@ Message on Ethernet (fields as in RFC 826; ours are called ar_*):
 from __future__ import annotations
 
 import errno
+from functools import partial
 
 from fastpath.base import skbuff
 from fastpath.base.skbuff import consume_skb, pskb_may_pull, sk_buff, skb_share_check
@@ -57,6 +58,7 @@ from stack.core.neigh_table import (
 )
 from stack.core.neighbour import (
     __neigh_lookup,
+    neigh_app_ns,
     neigh_connected_output,
     neigh_direct_output,
     neigh_event_ns,
@@ -96,6 +98,8 @@ def arp_init(net: Net) -> None:
     net.arp_tbl = neigh_table(net, "arp_cache", netdevice.ETH_P_IP, arp_constructor)
     net.arp_tbl.proxy_redo = parp_redo
     neigh_table_init(net.arp_tbl)
+    for name in ("gc_thresh1", "gc_thresh2", "gc_thresh3"):
+        net.sysctl.on_write(name, partial(setattr, net.arp_tbl, name))
     net.arp_conflicts = 0
     dev_add_pack(net, packet_type(netdevice.ETH_P_ARP, arp_rcv))
     register_netdevice_notifier(net, arp_netdev_event)
@@ -115,6 +119,7 @@ def arp_constructor(neigh: neighbour) -> int:
     addr = neigh.primary_key
     if dev.ip_ptr is None:
         return -errno.EINVAL
+    neigh.parms = dev.ip_ptr.arp_parms
     kind = inet_addr_type_dev_table(neigh.net, dev, narrow(addr))
     group_ha = arp_mc_map(narrow(addr), dev) if kind == RTN_MULTICAST else None
     neigh_setup(neigh, kind, group_ha, arp_hh_ops, arp_direct_ops)
@@ -153,9 +158,13 @@ def arp_solicit(neigh: neighbour, skb: sk_buff | None) -> None:
             saddr = source
     if not saddr:
         saddr = inet_select_addr(dev, narrow(target), RT_SCOPE_LINK)
-    dest_hw = None
-    if neigh.probes < neigh.parms.ucast_probes and neigh.nud_state & uapi.NUD_VALID:
-        dest_hw = neigh.ha
+    dest_hw, parms = None, neigh.parms
+    if neigh.probes < parms.ucast_probes:
+        if neigh.nud_state & uapi.NUD_VALID:
+            dest_hw = neigh.ha
+    elif neigh.probes < parms.ucast_probes + parms.app_probes:
+        neigh_app_ns(neigh)
+        return
     arp_send(
         ARPOP_REQUEST, netdevice.ETH_P_ARP, narrow(target), dev, saddr, dest_hw, dev.dev_addr, None
     )
@@ -202,9 +211,7 @@ def parp_redo(skb: sk_buff) -> int:
     return arp_process(skb.dev.net, None, skb, locally_enqueued=True)
 
 
-def arp_process(
-    net: Net, sk: sock | None, skb: sk_buff, *, locally_enqueued: bool = False
-) -> int:
+def arp_process(net: Net, sk: sock | None, skb: sk_buff, *, locally_enqueued: bool = False) -> int:
     """net/ipv4/arp.c: answer requests for our addresses, learn from what we hear.
 
     `locally_enqueued`: skb has waited for proxy_delay. Takes ownership of skb.
@@ -258,7 +265,7 @@ def arp_process(
         return netdevice.NET_RX_SUCCESS
     if op == ARPOP_REQUEST and arp_fwd_proxy(in_dev, skb, sip, tip):
         neigh_event_ns(net.arp_tbl, sha, sip, dev)
-        parms = net.arp_tbl.parms
+        parms = in_dev.arp_parms
         if not locally_enqueued and skb.pkt_type != skbuff.PACKET_HOST and parms.proxy_delay:
             # The station itself answers first, should it be on this wire.
             pneigh_enqueue(net.arp_tbl, parms, skb)

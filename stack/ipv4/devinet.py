@@ -25,6 +25,12 @@ from fastpath.errors import ArgumentError
 from stack.core import netdevice
 from stack.core.dev_notifier import register_netdevice_notifier
 from stack.core.errors import os_error
+from stack.core.neigh_table import (
+    neigh_parms,
+    neigh_parms_alloc,
+    neigh_parms_data_state_setall,
+    neigh_parms_release,
+)
 from stack.core.net_namespace import pernet_operations
 from stack.core.netdevice import NETDEV_DOWN, NETDEV_UP, net_device
 from stack.core.rows import row, state
@@ -88,6 +94,9 @@ class in_device:
     cnf: ipv4_devconf = row(of=lambda in_dev: ipv4_devconf(in_dev.dev.net))
     mc_list: list[ip_mc_list] = row(make=list)
     igmp: igmp_state | None = row()
+    arp_parms: neigh_parms = row(
+        of=lambda in_dev: neigh_parms_alloc(in_dev.dev, in_dev.dev.net.arp_tbl)
+    )
     dead: bool = row(False)
 
 
@@ -131,6 +140,7 @@ def inetdev_destroy(in_dev: in_device) -> None:
     in_dev.dead = True
     while in_dev.ifa_list:
         __inet_del_ifa(in_dev, in_dev.ifa_list[0])
+    neigh_parms_release(in_dev.dev.net.arp_tbl, in_dev.arp_parms)
     in_dev.dev.ip_ptr = None
 
 
@@ -198,6 +208,7 @@ def inet_insert_ifa(in_dev: in_device, ifa: in_ifaddr) -> int:
         return err
     where = len(in_dev.ifa_list) if ifa.ifa_flags & IFA_F_SECONDARY else last_primary
     in_dev.ifa_list.insert(where, ifa)
+    neigh_parms_data_state_setall(in_dev.arp_parms)
     _notify(NETDEV_UP, ifa)
     return 0
 

@@ -24,6 +24,7 @@ from stack.core.sysctl_net_core import (
 from stack.inet.multipath import FIELDS_ALL, FIELDS_DEFAULT
 
 IPV4, ROUTE, CONF = "net.ipv4", "net.ipv4.route", "net.ipv4.conf.all"
+NEIGH = "net.ipv4.neigh.default"
 
 
 def _int(
@@ -66,6 +67,15 @@ def frag_thresholds(path: str, prefix: str) -> tuple[Sysctl, Sysctl]:
     return (
         Sysctl(path, high, ipfrag_high, "bytes for packets in reassembly", 0, LONG_MAX),
         Sysctl(path, low, lambda ram: ipfrag_high(ram) * 3 // 4, does, 0, LONG_MAX),
+    )
+
+
+def neigh_thresholds(path: str) -> tuple[Sysctl, Sysctl, Sysctl]:
+    """The rows of the size of a table of neighbours, in both families."""
+    return (
+        Sysctl(path, "gc_thresh1", 128, "neighbours below which nothing is forgotten", 0),
+        Sysctl(path, "gc_thresh2", 512, "neighbours from which old ones are dropped by force", 0),
+        Sysctl(path, "gc_thresh3", 1024, "neighbours at most", 1),
     )
 
 
@@ -160,6 +170,7 @@ IP = (
     _conf("arp_notify", 0, "gratuitous ARP when an interface comes up"),
     _conf("drop_gratuitous_arp", 0, "drop gratuitous ARP"),
     _conf("promote_secondaries", 0, "a secondary address follows a deleted primary one"),
+    *neigh_thresholds(NEIGH),
     _conf("proxy_arp", 0, "answer for addresses that are reached by another interface"),
     _conf("proxy_arp_pvlan", 0, "answer for addresses on the same wire (RFC 3069)"),
 )

@@ -27,7 +27,11 @@ from stack.core.dev_notifier import register_netdevice_notifier
 from stack.core.errors import os_error
 from stack.core.l3mdev import netif_is_l3_master
 from stack.core.neigh_gc import neigh_ifdown
-from stack.core.neigh_table import neigh_rand_reach_time
+from stack.core.neigh_table import (
+    neigh_parms_alloc,
+    neigh_parms_release,
+    neigh_rand_reach_time,
+)
 from stack.core.net_namespace import pernet_operations, register_pernet_subsys
 from stack.core.netdevice import net_device, netif_carrier_ok, netif_running
 from stack.core.rows import wide
@@ -117,6 +121,8 @@ def ipv6_add_dev(dev: net_device) -> inet6_dev:
     if dev.flags & netdevice.IFF_LOOPBACK:
         cnf.store("accept_dad", -1)
     idev = inet6_dev(dev, cnf)
+    if net.ipv6.nd_tbl is not None:
+        idev.nd_parms = neigh_parms_alloc(dev, net.ipv6.nd_tbl)
     parms = idev.nd_parms
     parms.reachable_time = neigh_rand_reach_time(net, parms.base_reachable_time)
     if addrconf_link_ready(dev):
@@ -340,6 +346,8 @@ def addrconf_ifdown(dev: net_device, unregister: bool) -> None:
     idev.nd.dns_servers.clear()
     idev.nd.dns_search.clear()
     if unregister:
+        if net.ipv6.nd_tbl is not None:
+            neigh_parms_release(net.ipv6.nd_tbl, idev.nd_parms)
         idev.dead = True
         if idev.nd.rs_timer is not None:
             timer_shutdown(idev.nd.rs_timer)  # by then it may be an hour to its time

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from functools import partial
 
 from fastpath.base.skbuff import sk_buff
 from fastpath.net.hdr import ipv6_hdr
@@ -19,6 +20,7 @@ from stack.core.neigh_gc import (
 )
 from stack.core.neigh_table import neigh_ops, neigh_table, neighbour, pneigh_entry
 from stack.core.neighbour import (
+    neigh_app_ns,
     neigh_connected_output,
     neigh_direct_output,
     neigh_resolve_output,
@@ -81,7 +83,9 @@ def ndisc_solicit(neigh: neighbour, skb: sk_buff | None) -> None:
     parms = neigh.parms
     if neigh.probes < parms.ucast_probes:
         ndisc_send_ns(dev, target, target, saddr)
-    elif neigh.probes >= parms.ucast_probes + parms.app_probes:
+    elif neigh.probes < parms.ucast_probes + parms.app_probes:
+        neigh_app_ns(neigh)
+    else:
         ndisc_send_ns(dev, target, addrconf_addr_solict_mult(target), saddr)
 
 
@@ -176,16 +180,13 @@ def ndisc_ctl_sock(net: Net) -> inet_sock:
 def ndisc_init(net: Net) -> None:
     """net/ipv6/ndisc.c: the namespace's nd_tbl, with the thresholds of its sysctls."""
     tbl = neigh_table(net, "ndisc_cache", netdevice.ETH_P_IPV6, ndisc_constructor)
+    tbl.parms.locktime = 0
     tbl.pconstructor = pndisc_constructor
     tbl.pdestructor = pndisc_destructor
     sysctl = net.ipv6.sysctl
     for name in ("gc_thresh1", "gc_thresh2", "gc_thresh3"):
-
-        def written(value: int, name: str = name) -> None:
-            setattr(tbl, name, value)
-
-        written(getattr(sysctl, f"neigh_{name}"))
-        sysctl.on_write(f"neigh_{name}", written)
+        setattr(tbl, name, getattr(sysctl, f"neigh_{name}"))
+        sysctl.on_write(f"neigh_{name}", partial(setattr, tbl, name))
     neigh_table_init(tbl)
     net.ipv6.nd_tbl = tbl
     net.ipv6.nd.rt6_probe = rt6_probe

@@ -14,7 +14,7 @@ from typing import Any
 from stack.core.rows import state
 from stack.core.sysctl_net_core import INT_MAX, INT_MIN, PORTS, Sysctl, SysctlError
 from stack.inet.multipath import FIELDS_ALL, FIELDS_DEFAULT
-from stack.ipv4.sysctl_net_ipv4 import frag_thresholds
+from stack.ipv4.sysctl_net_ipv4 import frag_thresholds, neigh_thresholds
 from stack.ipv6.devconf import CONF_ROWS, WRITTEN_TO_ALL, conf_row, ipv6_devconf
 
 IPV6, ICMP6, ROUTE6 = "net.ipv6", "net.ipv6.icmp", "net.ipv6.route"
@@ -62,9 +62,7 @@ NET_IPV6: tuple[Sysctl, ...] = (
     _row(IPV6, "idgen_retries", 3, "tries to find a free stable address", 0),
     _row(IPV6, "mld_max_msf", 64, "sources of one filter of a socket", 0),
     _row(IPV6, "mld_qrv", 2, "times that a change of groups is reported, unless a router says", 1),
-    _row(NEIGH6, "gc_thresh1", 128, "neighbours below which nothing is forgotten", 0),
-    _row(NEIGH6, "gc_thresh2", 512, "neighbours from which old ones are dropped by force", 0),
-    _row(NEIGH6, "gc_thresh3", 1024, "neighbours at most", 1),
+    *neigh_thresholds(NEIGH6),
     _row(ICMP6, "echo_ignore_all", 0, "answer no echo request", 0, 1),
     _row(ICMP6, "echo_ignore_anycast", 0, "answer no echo request to an anycast address", 0, 1),
     _row(ICMP6, "echo_ignore_multicast", 0, "answer no echo request to a group", 0, 1),

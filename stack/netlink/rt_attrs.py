@@ -350,6 +350,40 @@ NDA = AttrTable(
     strict_from=13,
 )
 
+NDTPA = AttrTable(
+    "NDTPA",
+    Attr("NDTPA_IFINDEX", 1, U32),
+    Attr("NDTPA_REFCNT", 2, U32, told=True),
+    Attr("NDTPA_REACHABLE_TIME", 3, U64, told=True),
+    Attr("NDTPA_BASE_REACHABLE_TIME", 4, U64),
+    Attr("NDTPA_RETRANS_TIME", 5, U64),
+    Attr("NDTPA_GC_STALETIME", 6, U64),
+    Attr("NDTPA_DELAY_PROBE_TIME", 7, U64),
+    Attr("NDTPA_QUEUE_LEN", 8, U32),
+    Attr("NDTPA_APP_PROBES", 9, U32),
+    Attr("NDTPA_UCAST_PROBES", 10, U32),
+    Attr("NDTPA_MCAST_PROBES", 11, U32),
+    Attr("NDTPA_ANYCAST_DELAY", 12, U64),
+    Attr("NDTPA_PROXY_DELAY", 13, U64),
+    Attr("NDTPA_PROXY_QLEN", 14, U32),
+    Attr("NDTPA_LOCKTIME", 15, U64),
+    Attr("NDTPA_QUEUE_LENBYTES", 16, U32),
+    Attr("NDTPA_MCAST_REPROBES", 17, U32),
+    Attr("NDTPA_INTERVAL_PROBE_TIME_MS", 19, U64, legal=range(1, 1 << 64)),
+)
+NDTA = AttrTable(
+    "NDTA",
+    Attr("NDTA_NAME", 1, STRING),
+    Attr("NDTA_THRESH1", 2, U32),
+    Attr("NDTA_THRESH2", 3, U32),
+    Attr("NDTA_THRESH3", 4, U32),
+    Attr("NDTA_CONFIG", 5, BINARY, told=True),
+    Attr("NDTA_PARMS", 6, NESTED, inner=NDTPA),
+    Attr("NDTA_STATS", 7, BINARY, told=True),
+    Attr("NDTA_GC_INTERVAL", 8, U64),
+    last=9,
+)
+
 # --- routes -------------------------------------------------------------------------------------
 
 RTAX = AttrTable(

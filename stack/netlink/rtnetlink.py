@@ -35,6 +35,7 @@ from stack.netlink import (
     rt_mdb,
     rt_mroute,
     rt_neigh,
+    rt_neightbl,
     rt_netconf,
     rt_newlink,
     rt_nexthop,
@@ -51,6 +52,7 @@ from stack.netlink.netlink_sock import (
     NLM_F_CREATE,
     NLM_F_DUMP,
     NLM_F_EXCL,
+    NLM_F_REQUEST,
     netlink_callback,
     netlink_protocol,
     nlmsg,
@@ -113,6 +115,8 @@ HANDLERS: dict[tuple[int, int], tuple[Doit | None, Dumpit | None]] = {
     (uapi.AF_UNSPEC, uapi.RTM_GETNEIGH): (rt_neigh.neigh_get, rt_neigh.neigh_dump_info),
     (uapi.AF_UNSPEC, uapi.RTM_NEWNEIGH): (rt_neigh.neigh_add, None),
     (uapi.AF_UNSPEC, uapi.RTM_DELNEIGH): (rt_neigh.neigh_delete, None),
+    (uapi.AF_UNSPEC, uapi.RTM_GETNEIGHTBL): (None, rt_neightbl.neightbl_dump_info),
+    (uapi.AF_UNSPEC, uapi.RTM_SETNEIGHTBL): (rt_neightbl.neightbl_set, None),
     (uapi.AF_BRIDGE, uapi.RTM_GETNEIGH): (rt_fdb.rtnl_fdb_get, rt_fdb.rtnl_fdb_dump),
     (uapi.AF_BRIDGE, uapi.RTM_NEWNEIGH): (rt_fdb.rtnl_fdb_add, None),
     (uapi.AF_BRIDGE, uapi.RTM_DELNEIGH): (rt_fdb.rtnl_fdb_del, None),
@@ -237,10 +241,11 @@ def rtnetlink_event(event: int, dev: net_device) -> int:
 
 def rtnl_event(net: Net, kind: int, what: Any) -> None:
     """Tell the group of a neighbour, an address or a route what became of it."""
-    if kind in (uapi.RTM_NEWNEIGH, uapi.RTM_DELNEIGH):
+    if kind in (uapi.RTM_NEWNEIGH, uapi.RTM_DELNEIGH, uapi.RTM_GETNEIGH):
         own = isinstance(what, neighbour)
         fill = rt_neigh.neigh_fill_info if own else lambda one: rt_fdb.fdb_fill_info(*one)
-        _tell(net, RTNLGRP_NEIGH, kind, fill, what)
+        flags = NLM_F_REQUEST if kind == uapi.RTM_GETNEIGH else 0
+        _tell(net, RTNLGRP_NEIGH, kind, fill, what, flags)
     elif isinstance(what, in_ifaddr):
         net.nl_table.ifaddr_seq += 1
         _tell(net, RTNLGRP_IPV4_IFADDR, kind, rt_addr.inet_fill_ifaddr, what)

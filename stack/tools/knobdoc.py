@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from stack.api.net_procsys import NEIGH_ROWS
 from stack.api.sockopts import OPTIONS, RW, SockOpt
 from stack.core import uapi
 from stack.core.sysctl_net_core import Sysctl, ranges
@@ -16,8 +17,8 @@ INTRO = """# Sysctls and socket options
 
 Written by `docs/generate.py` from the declarations in `stack/core/sysctl_net_core.py`,
 `stack/core/sysctl_netfilter.py`,
-`stack/ipv4/sysctl_net_ipv4.py`, `stack/ipv6/sysctl_net_ipv6.py`, `stack/ipv6/devconf.py` and
-the tables of socket options (`stack/api/sockopts.py`).
+`stack/ipv4/sysctl_net_ipv4.py`, `stack/ipv6/sysctl_net_ipv6.py`, `stack/ipv6/devconf.py`,
+`stack/core/neigh_sysctl.py` and the tables of socket options (`stack/api/sockopts.py`).
 
 Each one does what Linux's does: a test turns every knob here, runs traffic and looks at what
 changed on the wire, in an errno, a counter or in time. The tests are in `tests/stack/knobs/`, for
@@ -98,7 +99,8 @@ def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
 def markdown() -> str:
     """Return the page."""
     parts = [INTRO, "## Sysctls\n"]
-    rows_of_all = [*SYSCTLS.values(), *NET_IPV6, *CONF_ROWS]
+    neighbours = [row.sysctl for family in NEIGH_ROWS.values() for row in family.values()]
+    rows_of_all = [*SYSCTLS.values(), *NET_IPV6, *CONF_ROWS, *neighbours]
     for path in dict.fromkeys(row.path for row in rows_of_all):
         parts.append(f"### {path}\n")
         if path == CONF6:
@@ -106,6 +108,14 @@ def markdown() -> str:
                 "`conf.default` is what an interface begins with and `conf.DEV` its own. `all` is "
                 "a set apart; `forwarding` and `disable_ipv6` written there go to every "
                 "interface.\n"
+            )
+        elif path.endswith("neigh.default"):
+            parts.append(
+                "The thresholds are the table's. Of the others `default` is what an interface "
+                "begins with, and `neigh.DEV` its own. A later default changes only what nobody "
+                "has set there, and nothing once it has an IPv4 address. They are set in "
+                "`/proc/sys/net`, by sysctl(8) on the host or by `stack.api.net_procsys."
+                'store(host, "ipv4/neigh/eth0/retrans_time_ms", "500")`.\n'
             )
         elif path.endswith(".all"):
             parts.append(

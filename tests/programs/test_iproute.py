@@ -316,6 +316,36 @@ ROWS = {
         """,
         ((REFUSED, ""), (r"10.0.0.9 dev v0 FAILED \n", "")),
     ),
+    "neighbours' parameters": Row(
+        f"""{VETH}
+        values() {{ for f in $1/*; do echo $f $(cat $f); done | grep -v '/anycast\\|/interval'; }}
+        for v in 4 6; do values /proc/sys/net/ipv$v/neigh/v0; done
+        ls /proc/sys/net/ipv4/neigh | grep -v default
+        sysctl -a -r 'neigh.v0.(gc|retr|unres)' | sort
+        sysctl -w net.ipv4.neigh.v0.gc_stale_time=9 net.ipv6.neigh.v0.retrans_time_ms=400
+        sysctl -w net.ipv4.neigh.v0.mcast_solicit=-1 net.ipv4.neigh.v9.locktime=1; echo $?
+        for w in unres_qlen=3 base_reachable_time=8 locktime=250 proxy_delay=0 retrans_time=150; do
+            echo ${{w#*=}} > /proc/sys/net/ipv4/neigh/v0/${{w%=*}}
+        done
+        echo 500 > /proc/sys/net/ipv6/neigh/v0/retrans_time
+        ip ntable show dev v0; ip -6 ntable show dev v1; ip ntable show name arp_cache | grep thresh
+        ip ntable change name arp_cache dev v0 retrans 2000 queue 5 ucast_probes 7 app_probes 1
+        ip ntable change name ndisc_cache dev v1 base_reachable 12000 gc_stale 7000 mcast_probes 4
+        ip ntable change name arp_cache dev v1 proxy_delay 100 proxy_queue 7 delay_probe 3000
+        ip ntable change name arp_cache dev v1 locktime 0
+        ip ntable change name none dev v0 retrans 1; echo $?
+        ip ntable change name arp_cache dev lo; echo $?
+        ip ntable show dev v0; ip ntable show dev v1
+        for v in 4 6; do values /proc/sys/net/ipv$v/neigh/v1; done
+        ip link set v0 name w0; ls /proc/sys/net/ipv4/neigh | grep -v default
+        ip link del w0; ls /proc/sys/net/ipv6/neigh | grep -v default; ip ntable show dev v1
+        """,
+        (
+            (r"(?m)^sh: .*|^.*script: \d+: .*?(?=[A-Z]|cannot|echo)", ""),
+            (r"refcnt \d+ reachable \d+", "reachable"),
+        ),
+        tools=("sysctl",),
+    ),
     "nexthop objects": Row(
         f"""{VETH}{NEXTHOPS}
         ip nexthop; ip -j nexthop; ip -6 nexthop; ip -4 nexthop; ip nexthop show dev v0

@@ -66,8 +66,8 @@ def add_ipv4(host, wire, addr):
     """What ARP needs of IPv4: addresses and the local table; no IP input."""
     inet_netns(host)
     host.fib = netns_fib(host)
-    register_pernet_subsys(host.machine, devinet_net_ops)
     register_pernet_subsys(host.machine, arp_net_ops)
+    register_pernet_subsys(host.machine, devinet_net_ops)
     register_inetaddr_notifier(host, fib_inetaddr_event)
     inet_addr_add(wire.dev, addr, 24)
 
@@ -206,7 +206,7 @@ def test_the_waiting_queue_is_bounded_and_drops_the_oldest(pair):
     clock, a, b, wa, _wb = pair
     got = IpCollector(b)
     size = ip_packet(a, wa, B)
-    a.arp_tbl.parms.queue_len_bytes = 3 * size.truesize
+    wa.dev.ip_ptr.arp_parms.queue_len_bytes = 3 * size.truesize
     kfree_skb(size)
     for i in range(5):
         send(a, wa, B, bytes([i]))

@@ -8,6 +8,7 @@ import pytest
 
 from stack.core.dev import dev_close, dev_open, dev_set_mtu, unregister_netdev
 from stack.core.net_namespace import register_pernet_subsys
+from stack.ipv4.arp import arp_net_ops
 from stack.ipv4.devinet import (
     IFA_F_SECONDARY,
     NETDEV_DOWN,
@@ -25,6 +26,7 @@ from tests.stack.core.wire import wired_pair
 @pytest.fixture
 def dev():
     _clock, a, b, wa, _wb = wired_pair()
+    register_pernet_subsys(a.machine, arp_net_ops)
     register_pernet_subsys(a.machine, devinet_net_ops)
     yield wa.dev
     a.close()

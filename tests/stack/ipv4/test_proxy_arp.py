@@ -64,13 +64,13 @@ def test_a_broadcast_waits_and_a_unicast_does_not() -> None:
     assert asked(net, BEYOND, within=0) == []
     assert len(asked(net, BEYOND, within=SEC)) == 2
     assert len(asked(net, BEYOND, to=ME_MAC, within=0)) == 1
-    net.host.arp_tbl.parms.proxy_delay = 0
+    net.wire.dev.ip_ptr.arp_parms.proxy_delay = 0
     assert len(asked(net, BEYOND, within=0)) == 1
 
 
 def test_few_wait() -> None:
     net = router(proxy_arp=1)
-    qlen = net.host.arp_tbl.parms.proxy_qlen
+    qlen = net.wire.dev.ip_ptr.arp_parms.proxy_qlen
     for _ in range(qlen + 9):
         asked(net, BEYOND, within=0)
     net.run(SEC)

@@ -709,6 +709,19 @@ def arp_notify(rig: Rig) -> int:
     return len([f for f in net.frames() if f[12:14] == b"\x08\x06"])
 
 
+def neighbours(rig: Rig, count: int, seconds: int = 0) -> int:
+    """Entries of the table after `count` new ones, `seconds`, and one more."""
+    from stack.core.neighbour import neigh_create
+
+    net = rig.ip()
+    tbl, dev = net.host.arp_tbl, net.wire.dev
+    for number in range(count):
+        neigh_create(tbl, ip4("10.0.0.100") + number, dev)
+    net.run(seconds * S)
+    neigh_create(tbl, ip4("10.0.0.99"), dev)
+    return len(tbl)
+
+
 def proxied(rig: Rig, target: str) -> int:
     """Answers of a router to a request for an address that is not its own."""
     net = rig.router()
@@ -877,6 +890,9 @@ PROBES: dict[str, tuple[Any, dict[Any, Any]]] = {
     "arp_ignore": (arp_ignore, {0: 1, 1: 0, 8: 0}),
     "arp_notify": (arp_notify, {0: 0, 1: 1}),
     "drop_gratuitous_arp": (drop_gratuitous_arp, {0: 0, 1: 1}),
+    "gc_thresh1": (lambda rig: neighbours(rig, 20, 200), {128: 23, 5: 3}),
+    "gc_thresh2": (lambda rig: neighbours(rig, 20, 10), {512: 23, 5: 6}),
+    "gc_thresh3": (lambda rig: neighbours(rig, 20), {1024: 23, 5: 5}),
     "proxy_arp": (lambda rig: proxied(rig, BEYOND), {0: 0, 1: 1}),
     "proxy_arp_pvlan": (lambda rig: proxied(rig, "10.0.0.77"), {0: 0, 1: 1}),
     "promote_secondaries": (promote_secondaries, {0: 0, 1: 1}),

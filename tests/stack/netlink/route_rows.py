@@ -30,6 +30,7 @@ from tests.stack.netlink.requests import (
 )
 
 NEXTHOP = 104
+SETNEIGHTBL = 67
 V0, V1, LO, NONE = 3, 2, 1, 99
 APPEND = 0x800
 NEW, DEL, GET = 0, 1, 2
@@ -174,6 +175,21 @@ def neighbours() -> Iterator[Request]:
         ("master", attr(9, u32(5))),
     ):
         yield from dumps(f"neigh of {what}", NEIGH, NDMSG.pack(0, 0, 0, 0, 0, 0, 0) + tail)
+
+
+def neighbour_tables() -> Iterator[Request]:
+    """RTM_SETNEIGHTBL: tables, interfaces, and each parameter in each length."""
+    tables = {"arp": attr(1, b"arp_cache\0"), "other": attr(1, b"none\0"), "no": b""}
+    for family, (table, name), index in product((0, 2, 10, 7), tables.items(), (None, V0, NONE)):
+        place = attr(1, u32(index)) if index is not None else b""
+        body = struct.pack("=Bxxx", family) + name + attr(6, place + attr(9, u32(0)))
+        yield Request(f"{table} of {family} dev {index}", SETNEIGHTBL, ASK, body)
+    for number, size in product(range(1, 20), (0, 1, 4, 8, 12)):
+        parms = attr(1, u32(V0)) + attr(number, (3).to_bytes(size, "little") if size else b"")
+        body = struct.pack("=Bxxx", 2) + tables["arp"] + attr(6, parms)
+        yield Request(f"parameter {number} of {size} bytes", SETNEIGHTBL, ASK, body)
+    for size in (0, 1, 3, 4):
+        yield Request(f"a header of {size} bytes", SETNEIGHTBL, ASK, bytes(size))
 
 
 # --- routes ---------------------------------------------------------------------------------------
@@ -737,6 +753,7 @@ GROUPS = {
     "tc": queueing,
     "addr": addresses,
     "neigh": neighbours,
+    "neightbl": neighbour_tables,
     "fdb": forwarding,
     "mdb": groups,
     "route": routes,

@@ -212,6 +212,9 @@ DIFFERENCES: dict[str, dict[str, str]] = {
         r"qdisc \w+ bfifo short 0xfffffff1 0x0": "options are read before the parent is judged",
     },
     "neigh": {},
+    "neightbl": {
+        r"arp of [02] dev None": "a host has defaults, which the first namespace of Linux has",
+    },
     "route": {
         r"route \d+ metrics dump": "only metrics that something here uses are kept",
         r"route (new|del) 2 type 1[01] scope 255 ": "types that no lookup knows are refused",
