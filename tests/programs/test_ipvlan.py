@@ -7,8 +7,6 @@ print it.
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from tests.programs.test_vrf import printed
 
 MADE = """
@@ -53,6 +51,6 @@ link/ether 02:00:00:00:00:07 brd ff:ff:ff:ff:ff:ff permaddr 02:00:00:00:00:01
 """What is printed, by the command, in their order on one host; spaces are as one."""
 
 
-def test_ip_prints_what_linux_documents(tmp_path: Path) -> None:
-    found = printed(tmp_path, MADE, WANTED)
+def test_ip_prints_what_linux_documents() -> None:
+    found = printed(MADE, WANTED)
     assert dict(zip(WANTED, found, strict=True)) == WANTED

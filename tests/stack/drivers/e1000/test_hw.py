@@ -9,6 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from e1000emu.clock import VirtualClock
+from stack.core.pci import PCI_DEVICE_ID, PCI_VENDOR_ID, pci_dev
 from stack.drivers.e1000 import defs as d
 from stack.drivers.e1000.e1000 import E1000HwError, e1000_hw
 from stack.drivers.e1000.eeprom import (
@@ -42,6 +44,7 @@ from stack.drivers.e1000.phy import (
     e1000_wait_autoneg,
     e1000_write_phy_reg,
 )
+from stack.host import Host
 from tests.stack.drivers.e1000.machine import SECOND, recorded
 
 
@@ -213,15 +216,11 @@ def test_adaptive_spacing_grows_with_collisions_and_goes_when_it_is_quiet() -> N
 
 
 def test_unknown_device_id() -> None:
-    pdev = SimpleNamespace(
-        bar_read=None,
-        bar_write=None,
-        vendor=0x8086,
-        device=0x9999,
-        subsystem_vendor=0,
-        subsystem_device=0,
-        revision=0,
+    ids = {PCI_VENDOR_ID: 0x8086, PCI_DEVICE_ID: 0x9999}
+    slot = SimpleNamespace(
+        bar_read=None, bar_write=None, config_read=lambda off, size: ids.get(off, 0)
     )
+    pdev = pci_dev(Host("h", clock=VirtualClock()).machine, slot, 0, 0)
     with pytest.raises(E1000HwError, match="0x9999"):
         e1000_set_mac_type(e1000_hw(None, pdev))  # type: ignore[arg-type]
 
