@@ -17,7 +17,7 @@ from stack.core.neigh_sysctl import GC_INTERVAL_S, SKB_BYTES
 from stack.core.neigh_table import neigh_parms, neigh_table, neigh_var_set
 from stack.core.uapi import AF_INET, AF_INET6, RTM_NEWNEIGHTBL
 from stack.net import Net
-from stack.netlink.af_netlink import nlmsg_put
+from stack.netlink.af_netlink import nlmsg_part
 from stack.netlink.netlink_sock import nlmsg
 from stack.netlink.nlattr import NlError
 from stack.netlink.rt_attrs import NDTA
@@ -100,12 +100,10 @@ def neightbl_dump_info(nlh: nlmsg) -> Iterator[bytes]:
         if len(nlh.payload) > NDTMSG.size:
             raise NlError(errno.EINVAL, f"Invalid data after header in {what}")
     for family, tbl in tables(sk.net, nlh.payload[0]):
-        parts = [neightbl_fill_info(tbl, family)]
-        for parms in tbl.parms_list:
-            parts.append({"NDTA_NAME": tbl.id, "NDTA_PARMS": neightbl_fill_parms(parms)})
-        for part in parts:
+        own = ({"NDTA_NAME": tbl.id, "NDTA_PARMS": neightbl_fill_parms(p)} for p in tbl.parms_list)
+        for part in (neightbl_fill_info(tbl, family), *own):
             payload = NDTMSG.pack(family, 0, 0) + NDTA.build(part)
-            yield nlmsg_put(RTM_NEWNEIGHTBL, 0, nlh.seq, sk.portid, payload)
+            yield nlmsg_part(nlh, RTM_NEWNEIGHTBL, payload)
 
 
 def neightbl_set(nlh: nlmsg) -> None:
