@@ -47,7 +47,6 @@ from stack.bridge.br_private import (
     BR_MCAST_FLOOD,
     BR_ROOT_BLOCK,
     BR_STATE_NAMES,
-    NSEC_PER_SEC,
     br_port_get,
     net_bridge,
     net_bridge_port,
@@ -71,6 +70,7 @@ from stack.core.fib_rules import LAST_ID
 from stack.core.l3mdev import netif_is_l3_master
 from stack.core.netdevice import flag_names, net_device
 from stack.core.rtnetlink import rtnl_delete_link
+from stack.core.time64 import NSEC_PER_SEC
 from stack.core.uapi import AF_INET, NUD_NOARP, NUD_REACHABLE
 from stack.drivers.dummy import dummy_newlink
 from stack.drivers.ipvlan import IPVLAN_FLAG_NAMES, IPVLAN_MODE_NAMES, ipvlan_link_new

@@ -49,7 +49,6 @@ from stack.bonding.bonding import (
     BOND_MODE_ROUNDROBIN,
     BOND_PRI_RESELECT_BETTER,
     BOND_PRI_RESELECT_FAILURE,
-    NSEC_PER_MSEC,
     SPEED_UNKNOWN,
     BondError,
     bond_set_active_flags,
@@ -104,6 +103,7 @@ from stack.core.netdevice import (
 from stack.core.rows import rows_of
 from stack.core.rtnetlink import random_ether_addr, rtnl_newlink
 from stack.core.snmp import rtnl_link_stats64
+from stack.core.time64 import NSEC_PER_MSEC
 from stack.core.timer import mod_timer, timer_delete, timer_list, timer_shutdown
 from stack.ethernet.eth import ether_setup_software, is_valid_ether_addr
 

@@ -37,6 +37,7 @@ from stack.bridge.br_private import (
 from stack.core.backlog import netif_rx
 from stack.core.dev_queue import dev_queue_xmit
 from stack.core.netdevice import ETH_HLEN, ETH_P_IP, ETH_P_IPV6, net_device, netif_running
+from stack.core.time64 import NSEC_PER_SEC
 from stack.core.timer import timer_delete, timer_list, timer_shutdown
 from stack.core.uapi import RTM_DELMDB, RTM_NEWMDB
 from stack.inet.mc_filter import ANY_SOURCE
@@ -45,8 +46,8 @@ from stack.ipv6.mcast import ipv6_dev_mc_dec, ipv6_dev_mc_inc
 
 PROTOS = (ETH_P_IP, ETH_P_IPV6)
 """The families: index 0 and 1 of `pf` of a bridge and `mcast` of a port."""
-BR_MULTICAST_QUERY_INTVL_MIN = br_private.NSEC_PER_SEC
-BR_MULTICAST_QUERY_INTVL_MAX = 86400 * br_private.NSEC_PER_SEC
+BR_MULTICAST_QUERY_INTVL_MIN = NSEC_PER_SEC
+BR_MULTICAST_QUERY_INTVL_MAX = 86400 * NSEC_PER_SEC
 INADDR_ALLSNOOPERS_GROUP = 0xE000006A
 IN6ADDR_ALLSNOOPERS = 0xFF02 << 112 | 0x6A
 

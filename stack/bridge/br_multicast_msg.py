@@ -36,11 +36,12 @@ from stack.bridge.br_multicast import (
 )
 from stack.bridge.br_private import net_bridge_mcast, net_bridge_port
 from stack.core.netdevice import netif_running
+from stack.core.time64 import NSEC_PER_MSEC, NSEC_PER_SEC
 from stack.core.timer import timer_list
 from stack.core.uapi import IPPROTO_ICMPV6, IPPROTO_IGMP
 from stack.ipv6.mld_messages import mldv2_mrc
 
-MSEC, DECISEC = 1_000_000, 100_000_000
+DECISEC = NSEC_PER_SEC // 10
 IPPROTO_HOPOPTS, IPPROTO_PIM = 0, 103
 PIM_HELLO = 0x20
 """The first byte of one: version 2, type 0 (RFC 7761 4.9)."""
@@ -303,7 +304,7 @@ def br_multicast_query(
     group, old = data[fmt.group : base], len(data) == base
     if fmt is IGMP:
         code = data[1]
-        delay = code * DECISEC if old else max(igmpv3_mrc(code) * DECISEC, 4 * MSEC)
+        delay = code * DECISEC if old else max(igmpv3_mrc(code) * DECISEC, 4 * NSEC_PER_MSEC)
         if old and not code:  # IGMPv1
             delay, group = 100 * DECISEC, ANY4
         newest = ctx.multicast_igmp_version == 3
@@ -311,7 +312,9 @@ def br_multicast_query(
             return
     else:
         code = int.from_bytes(data[4:6], "big")
-        delay = code * MSEC if old else max(mldv2_mrc(code) * MSEC, 4 * MSEC)
+        delay = (
+            code * NSEC_PER_MSEC if old else max(mldv2_mrc(code) * NSEC_PER_MSEC, 4 * NSEC_PER_MSEC)
+        )
         newest = ctx.multicast_mld_version == 2
         if (old and not code) or (not old and any(data[base + 2 : base + 4])):
             return

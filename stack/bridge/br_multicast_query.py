@@ -13,6 +13,7 @@ from __future__ import annotations
 from fastpath.base.csum import csum_ipv6_magic, csum_partial, ip_compute_csum
 from stack.bridge.br_private import net_bridge_mcast
 from stack.core.netdevice import ETH_P_IP
+from stack.core.time64 import NSEC_PER_MSEC, NSEC_PER_SEC
 from stack.core.uapi import INADDR_ALLHOSTS_GROUP, IPPROTO_ICMPV6, IPPROTO_IGMP
 from stack.ipv4.fib import RT_SCOPE_LINK, inet_select_addr
 from stack.ipv6.saddr import ipv6_dev_get_saddr
@@ -21,7 +22,7 @@ IGMP_HOST_MEMBERSHIP_QUERY = 0x11
 ICMPV6_MGM_QUERY = 130
 QRV = 2
 """The robustness that hosts are told."""
-MSEC, DECISEC, SEC = 1_000_000, 100_000_000, 1_000_000_000
+DECISEC = NSEC_PER_SEC // 10
 ROUTER_ALERT = b"\x94\x04\x00\x00"
 HOP_ROUTER_ALERT = bytes((IPPROTO_ICMPV6, 0, 5, 2, 0, 0, 0, 0))
 ALLHOSTS = INADDR_ALLHOSTS_GROUP.to_bytes(4, "big")
@@ -52,7 +53,7 @@ def delay(ctx: net_bridge_mcast, group: bytes) -> int:
 
 def _robustness(ctx: net_bridge_mcast) -> bytes:
     """What a query of IGMPv3 or MLDv2 has more: QRV, QQIC and no sources."""
-    return bytes((QRV, ctx.multicast_query_interval // SEC & 0xFF, 0, 0))
+    return bytes((QRV, ctx.multicast_query_interval // NSEC_PER_SEC & 0xFF, 0, 0))
 
 
 def br_ip4_multicast_alloc_query(ctx: net_bridge_mcast, group: bytes) -> bytes:
@@ -78,7 +79,7 @@ def br_ip6_multicast_alloc_query(ctx: net_bridge_mcast, group: bytes) -> bytes |
     ctx.has_ipv6_addr = bool(saddr)
     if not saddr:
         return None
-    mrc = min(delay(ctx, group) // MSEC, 0xFFFF)
+    mrc = min(delay(ctx, group) // NSEC_PER_MSEC, 0xFFFF)
     mld = bytes((ICMPV6_MGM_QUERY, 0, 0, 0)) + mrc.to_bytes(2, "big") + bytes(2)
     mld += group or bytes(16)
     if ctx.multicast_mld_version == 2:

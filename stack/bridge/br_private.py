@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 from stack.core.netdevice import IFF_BRIDGE_PORT, IFF_EBRIDGE, net_device
 from stack.core.rows import row, state
+from stack.core.time64 import NSEC_PER_SEC
 from stack.core.timer import TIMER_DEFERRABLE, timer_list
 
 if TYPE_CHECKING:
     from stack.core.workqueue import work_struct
 
-NSEC_PER_SEC = 1_000_000_000
 
 # include/uapi/linux/if_bridge.h
 BR_STATE_DISABLED = 0

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 NEVER = -1
-SECOND_NS = 1_000_000_000
 
 
 class MessageError(ValueError):

@@ -20,12 +20,13 @@ from dataclasses import dataclass
 from random import Random
 from typing import TypeAlias
 
-from stack.clients.action import NEVER, SECOND_NS, MessageError, SetTimer
+from stack.clients.action import NEVER, MessageError, SetTimer
 from stack.clients.dhcp4_lease import Lease, lease_of, usable
 from stack.clients.dhcp4_request import Dhcp4Config, request
 from stack.clients.dhcp4_state import HAS_ADDRESS, SENDS, STATES, TIMED, Event, State
 from stack.clients.dhcp4_wire import BOOTREPLY, Dhcp4Message, MessageType, Option
 from stack.clients.lease_client import LeaseClient, due
+from stack.core.time64 import NSEC_PER_SEC
 from stack.core.uapi import INADDR_BROADCAST
 
 # RFC 2131 4.1: 4, 8 ... 64 s, each a second more or less.
@@ -188,7 +189,7 @@ class Dhcp4Client(LeaseClient[State, Event, Action]):
                 self._decline(now_ns, f"{sender_mac.hex(':')} has it")
         elif self.in_use and sender == address:
             last = self._defended_ns
-            if last == NEVER or now_ns - last >= DEFEND_INTERVAL_S * SECOND_NS:
+            if last == NEVER or now_ns - last >= DEFEND_INTERVAL_S * NSEC_PER_SEC:
                 self._defended_ns = now_ns  # RFC 5227 2.4 (b)
                 self._actions.append(SendArp(address, announce=True))
             else:
@@ -299,7 +300,7 @@ class Dhcp4Client(LeaseClient[State, Event, Action]):
                 wait = (
                     self._seconds(PROBE_MIN_S, PROBE_MAX_S)
                     if self._arps_left
-                    else int(ANNOUNCE_WAIT_S * SECOND_NS)
+                    else int(ANNOUNCE_WAIT_S * NSEC_PER_SEC)
                 )
                 self._arp_ns = now_ns + wait
                 return
@@ -310,7 +311,7 @@ class Dhcp4Client(LeaseClient[State, Event, Action]):
             self._arps_left -= 1
             self._actions.append(SendArp(lease.address, announce=True))
             if self._arps_left:
-                self._arp_ns = now_ns + int(ANNOUNCE_INTERVAL_S * SECOND_NS)
+                self._arp_ns = now_ns + int(ANNOUNCE_INTERVAL_S * NSEC_PER_SEC)
 
     def _decline(self, now_ns: int, reason: str) -> None:
         """Another host has the address: decline it, begin again after ten seconds (3.1 (5))."""
@@ -396,14 +397,14 @@ class Dhcp4Client(LeaseClient[State, Event, Action]):
         if self.in_use and lease is not None:
             until = lease.t2_ns if self.state is State.RENEWING else lease.expires_ns
             left = 0 if until is None else until - now_ns
-            return max(left // 2, RENEW_RETRY_S * SECOND_NS)
+            return max(left // 2, RENEW_RETRY_S * NSEC_PER_SEC)
         base = min(FIRST_RETRY_S << min(self._tries - 1, 8), LAST_RETRY_S)
         return self._seconds(base - 1, base + 1)
 
     def _message(
         self, type_: MessageType, now_ns: int, options: Mapping[Option, bytes], *, ciaddr: int = 0
     ) -> Dhcp4Message:
-        secs = (now_ns - self._started_ns) // SECOND_NS
+        secs = (now_ns - self._started_ns) // NSEC_PER_SEC
         return request(type_, self.config, self._xid, self.mac, secs, options, ciaddr=ciaddr)
 
     # --- helpers --------------------------------------------------------------------------------
@@ -411,7 +412,7 @@ class Dhcp4Client(LeaseClient[State, Event, Action]):
     def _hold_off(self, now_ns: int, seconds: int) -> None:
         self._quiet()
         if seconds:
-            self._resend_ns = now_ns + seconds * SECOND_NS
+            self._resend_ns = now_ns + seconds * NSEC_PER_SEC
         else:
             self._step(Event.RESTART)
             self._begin(now_ns)
@@ -423,7 +424,7 @@ class Dhcp4Client(LeaseClient[State, Event, Action]):
 
     def _seconds(self, low: float, high: float) -> int:
         """A random time between two, in ns."""
-        return int(self._random.uniform(low, high) * SECOND_NS)
+        return int(self._random.uniform(low, high) * NSEC_PER_SEC)
 
     def _send(self, message: Dhcp4Message, saddr: int, daddr: int) -> None:
         self._actions.append(Send(message.emit(), saddr, daddr))

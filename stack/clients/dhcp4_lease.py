@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from stack.clients.action import SECOND_NS, MessageError
+from stack.clients.action import MessageError
 from stack.clients.dhcp4_wire import Dhcp4Message, Option, Route, address_list, classless_routes
 from stack.clients.dnsname import name_to_text, parse_names
+from stack.core.time64 import NSEC_PER_SEC
 
 INFINITE = 0xFFFFFFFF
 MIN_MTU = 68
@@ -120,9 +121,9 @@ def _times(
         return None, None, None
     t1 = message.number(Option.RENEWAL_TIME, 4)
     t2 = message.number(Option.REBINDING_TIME, 4)
-    t2_ns = (t2 if t2 is not None and t2 < lease_s else 0) * SECOND_NS
-    t2_ns = t2_ns or lease_s * SECOND_NS * 7 // 8
-    t1_ns = (t1 or 0) * SECOND_NS
+    t2_ns = (t2 if t2 is not None and t2 < lease_s else 0) * NSEC_PER_SEC
+    t2_ns = t2_ns or lease_s * NSEC_PER_SEC * 7 // 8
+    t1_ns = (t1 or 0) * NSEC_PER_SEC
     if not 0 < t1_ns < t2_ns:
-        t1_ns = min(lease_s * SECOND_NS // 2, t2_ns)
-    return asked_ns + t1_ns, asked_ns + t2_ns, asked_ns + lease_s * SECOND_NS
+        t1_ns = min(lease_s * NSEC_PER_SEC // 2, t2_ns)
+    return asked_ns + t1_ns, asked_ns + t2_ns, asked_ns + lease_s * NSEC_PER_SEC

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from heapq import heapify, heappop, heappush
 
 from fastpath.errors import ArgumentError, check_type, whole_number
-from stack.clients.action import SECOND_NS
 from stack.clients.dhcp4_lease import plausible
 from stack.clients.dhcp4_wire import Option
+from stack.core.time64 import NSEC_PER_SEC
 from stack.core.uapi import INADDR_BROADCAST
 
 INFINITE = 0xFFFFFFFF
@@ -116,7 +116,7 @@ class Dhcp4ServerConfig:
     """How long an offer is kept for its client."""
     decline_s: int = 3600
     """How long an address that another host uses is not given out."""
-    ping_ns: int = SECOND_NS
+    ping_ns: int = NSEC_PER_SEC
     """How long an address that is new to its client is probed before the offer (RFC 2131 3.1); 0:
     not at all."""
     authoritative: bool = False
@@ -134,7 +134,7 @@ class Dhcp4ServerConfig:
             whole_number(where, name, getattr(self, name), 1, INFINITE, unit="s")
         if self.max_lease_s is not None:
             whole_number(where, "max_lease_s", self.max_lease_s, self.min_lease_s, INFINITE)
-        whole_number(where, "ping_ns", self.ping_ns, 0, 60 * SECOND_NS, unit="ns")
+        whole_number(where, "ping_ns", self.ping_ns, 0, 60 * NSEC_PER_SEC, unit="ns")
         for at, subnet in enumerate(self.subnets):
             check_type(where, "subnets", subnet, Subnet, "a tuple of Subnet")
             for other in self.subnets[:at]:

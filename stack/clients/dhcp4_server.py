@@ -15,7 +15,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from stack.clients.action import NEVER, SECOND_NS, MessageError, SetTimer
+from stack.clients.action import NEVER, MessageError, SetTimer
 from stack.clients.dhcp4_pool import INFINITE, NO_CLIENT, Dhcp4ServerConfig, Pool
 from stack.clients.dhcp4_wire import (
     BOOTREPLY,
@@ -28,6 +28,7 @@ from stack.clients.dhcp4_wire import (
     MessageType,
     Option,
 )
+from stack.core.time64 import NSEC_PER_SEC
 from stack.core.uapi import INADDR_BROADCAST
 
 MAX_ID_BYTES = 255
@@ -175,7 +176,7 @@ class Dhcp4Server:
 
     def _in_use(self, pool: Pool, address: int, now_ns: int) -> None:
         """Another host has the address: leave it alone for a while."""
-        pool.bind(address, NO_CLIENT, now_ns + self.config.decline_s * SECOND_NS, leased=False)
+        pool.bind(address, NO_CLIENT, now_ns + self.config.decline_s * NSEC_PER_SEC, leased=False)
 
     def _discover(
         self, pool: Pool, message: Dhcp4Message, client: bytes, now_ns: int
@@ -190,7 +191,7 @@ class Dhcp4Server:
         held = pool.bindings.get(address)
         new = held is None or held.client != client
         if held is None or new or not held.live(now_ns):
-            until = now_ns + self.config.offer_s * SECOND_NS
+            until = now_ns + self.config.offer_s * NSEC_PER_SEC
             pool.bind(address, client, until, leased=False)
         if new and self.config.ping_ns and len(self._probed) < MAX_PINGS:
             due_ns = now_ns + self.config.ping_ns
@@ -211,7 +212,7 @@ class Dhcp4Server:
         address = message.ciaddr or message.address(Option.REQUESTED_ADDRESS)
         if bound and address == bound and pool.free(bound, client, now_ns):
             lease_s = self._lease_s(message)
-            until = None if lease_s == INFINITE else now_ns + lease_s * SECOND_NS
+            until = None if lease_s == INFINITE else now_ns + lease_s * NSEC_PER_SEC
             pool.bind(bound, client, until, leased=True)
             return [self._reply(pool, message, MessageType.ACK, bound)]
         wrong_net = bool(address) and not pool.subnet.has(address)

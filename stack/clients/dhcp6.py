@@ -17,7 +17,7 @@ from random import Random
 from typing import TypeAlias
 
 from fastpath.wide import wide
-from stack.clients.action import NEVER, SECOND_NS, MessageError, SetTimer
+from stack.clients.action import NEVER, MessageError, SetTimer
 from stack.clients.dhcp6_lease import Lease6, acceptable, ia_of, information, merged
 from stack.clients.dhcp6_request import TO_ONE_SERVER, request6
 from stack.clients.dhcp6_state import ASSIGNED, RETRANSMIT, STATES, Event, State
@@ -31,6 +31,7 @@ from stack.clients.dhcp6_wire import (
     status_of,
 )
 from stack.clients.lease_client import LeaseClient, due
+from stack.core.time64 import NSEC_PER_SEC
 
 MAX_PREFERENCE = 255
 # RFC 8415 21.24, 21.25: what a server may set the longest interval to
@@ -234,7 +235,7 @@ class Dhcp6Client(LeaseClient[State, Event, Action6]):
                     seconds = message.number(Option.INFORMATION_REFRESH_TIME, 4)
                     if seconds != INFINITY:
                         seconds = IRT_DEFAULT_S if seconds is None else max(seconds, IRT_MINIMUM_S)
-                        self._refresh_ns = now_ns + seconds * SECOND_NS
+                        self._refresh_ns = now_ns + seconds * NSEC_PER_SEC
 
     def _assigned(self, message: Dhcp6Message, now_ns: int) -> None:
         """Handle a REPLY that should have our IA_NA."""
@@ -310,7 +311,7 @@ class Dhcp6Client(LeaseClient[State, Event, Action6]):
         self._xid = self._random.getrandbits(24)
         delay_s = RETRANSMIT[self.state].delay_s
         if delay_s:
-            self._resend_ns = now_ns + int(self._random.uniform(0, delay_s) * SECOND_NS)
+            self._resend_ns = now_ns + int(self._random.uniform(0, delay_s) * NSEC_PER_SEC)
         else:
             self._resend(now_ns)
 
@@ -326,7 +327,7 @@ class Dhcp6Client(LeaseClient[State, Event, Action6]):
             how = replace(how, mrt_s=self._inf_max_rt_s)
         began = self._began_ns
         if (how.mrc and self._count >= how.mrc) or (
-            how.mrd_s and began != NEVER and now_ns - began >= how.mrd_s * SECOND_NS
+            how.mrd_s and began != NEVER and now_ns - began >= how.mrd_s * NSEC_PER_SEC
         ):
             self._give_up(now_ns)
             return
@@ -338,7 +339,7 @@ class Dhcp6Client(LeaseClient[State, Event, Action6]):
         self._count += 1
         self._resend_ns = now_ns + self._rt_ns
         if how.mrd_s:
-            self._resend_ns = min(self._resend_ns, began + int(how.mrd_s * SECOND_NS))
+            self._resend_ns = min(self._resend_ns, began + int(how.mrd_s * NSEC_PER_SEC))
         message = request6(
             self.state,
             self._xid,

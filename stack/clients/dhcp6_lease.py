@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from stack.clients.action import SECOND_NS, MessageError
+from stack.clients.action import MessageError
 from stack.clients.dhcp6_wire import (
     INFINITY,
     Dhcp6Message,
@@ -15,6 +15,7 @@ from stack.clients.dhcp6_wire import (
     find,
 )
 from stack.clients.dnsname import name_to_text, parse_names
+from stack.core.time64 import NSEC_PER_SEC
 
 MULTICAST, LINK_LOCAL = 0xFF, 0xFE80 >> 6
 
@@ -107,8 +108,8 @@ def merged(lease: Lease6, message: Dhcp6Message, ia: IaNa, now_ns: int) -> Lease
     # 21.4: 0 leaves the choice to us; 0.5 and 0.8 are what it recommends to servers
     if shortest == INFINITY:
         t1, t2 = t1 or INFINITY, t2 or INFINITY
-    t2_ns = until(t2, now_ns) if t2 else now_ns + shortest * SECOND_NS * 8 // 10
-    t1_ns = until(t1, now_ns) if t1 else now_ns + shortest * SECOND_NS // 2
+    t2_ns = until(t2, now_ns) if t2 else now_ns + shortest * NSEC_PER_SEC * 8 // 10
+    t1_ns = until(t1, now_ns) if t1 else now_ns + shortest * NSEC_PER_SEC // 2
     if t2_ns is not None and (t1_ns is None or t1_ns > t2_ns):
         t1_ns = t2_ns
     server = find(message.options, Option.SERVERID) or b""
@@ -117,4 +118,4 @@ def merged(lease: Lease6, message: Dhcp6Message, ia: IaNa, now_ns: int) -> Lease
 
 def until(seconds: int, now_ns: int) -> int | None:
     """When a lifetime that starts now ends; None for one without end."""
-    return None if seconds == INFINITY else now_ns + seconds * SECOND_NS
+    return None if seconds == INFINITY else now_ns + seconds * NSEC_PER_SEC

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from stack.clients.action import SECOND_NS
 from stack.clients.dhcp6_state import State
 from stack.clients.dhcp6_wire import Dhcp6Message, IaAddr, IaNa, MessageType, Option
+from stack.core.time64 import NSEC_PER_SEC
 
 MESSAGES: dict[State, MessageType] = {
     State.SOLICIT: MessageType.SOLICIT,
@@ -40,7 +40,7 @@ def request6(
     options: list[tuple[int, bytes]] = [(Option.CLIENTID, duid)]
     if state in TO_ONE_SERVER:
         options.append((Option.SERVERID, server))
-    hundredths = min(elapsed_ns // (SECOND_NS // 100), 0xFFFF)
+    hundredths = min(elapsed_ns // (NSEC_PER_SEC // 100), 0xFFFF)
     options.append((Option.ELAPSED_TIME, hundredths.to_bytes(2, "big")))
     if state is not State.INFORM:
         asked = () if state is State.SOLICIT else addresses

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from enum import Enum
 from random import Random
 
-from stack.clients.action import SECOND_NS
 from stack.clients.lease_client import LeaseStates
+from stack.core.time64 import NSEC_PER_SEC
 
 
 class State(Enum):
@@ -133,13 +133,13 @@ class Retransmit:
     def first_ns(self, random: Random, *, positive: bool = False) -> int:
         """The time until the second message; `positive`: a Solicit's is never below IRT."""
         rand = random.uniform(0 if positive else -0.1, 0.1)
-        return int((self.irt_s + rand * self.irt_s) * SECOND_NS)
+        return int((self.irt_s + rand * self.irt_s) * NSEC_PER_SEC)
 
     def next_ns(self, before_ns: int, random: Random) -> int:
         """The time until the next message when the last one waited `before_ns`."""
         rt = before_ns * (2 + random.uniform(-0.1, 0.1))
-        if self.mrt_s and rt > self.mrt_s * SECOND_NS:
-            rt = self.mrt_s * SECOND_NS * (1 + random.uniform(-0.1, 0.1))
+        if self.mrt_s and rt > self.mrt_s * NSEC_PER_SEC:
+            rt = self.mrt_s * NSEC_PER_SEC * (1 + random.uniform(-0.1, 0.1))
         return int(rt)
 
 

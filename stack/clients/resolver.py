@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import TypeAlias
 
-from stack.clients.action import NEVER, SECOND_NS, MessageError, SetTimer
+from stack.clients.action import NEVER, MessageError, SetTimer
 from stack.clients.dns_answer import Outcome, Verdict, read_answer
 from stack.clients.dns_wire import (
     FLAG_QR,
@@ -36,6 +36,7 @@ from stack.clients.dns_wire import (
 from stack.clients.dnsname import Name, checked, folded, name_from_text
 from stack.clients.resolvconf import ResolvConf
 from stack.core.sockaddr import sockaddr
+from stack.core.time64 import NSEC_PER_SEC
 
 MAX_RESTARTS = 8
 """Questions for the end of a CNAME chain that the server left open."""
@@ -236,7 +237,7 @@ class Lookup:
         seconds = self.conf.timeout_s << position
         if position:
             seconds = max(seconds // count, 1)
-        self._set_timer(now_ns + seconds * SECOND_NS)
+        self._set_timer(now_ns + seconds * NSEC_PER_SEC)
 
     def _send(self, query: _Query) -> None:
         server = self._server(self._round)
@@ -301,7 +302,7 @@ class Lookup:
         flags = int.from_bytes(data[2:4], "big")
         if flags & FLAG_TC and not tcp:
             self._open_stream(query)
-            self._set_timer(now_ns + self.conf.timeout_s * SECOND_NS)
+            self._set_timer(now_ns + self.conf.timeout_s * NSEC_PER_SEC)
             return
         try:
             message = DnsMessage.parse(data)

@@ -25,6 +25,7 @@ from stack.core.file import (
 from stack.core.net_namespace import pernet_operations
 from stack.core.rows import row, state
 from stack.core.select import timespec_ns
+from stack.core.time64 import NSEC_PER_MSEC
 from stack.core.uapi import POLLERR, POLLHUP, POLLIN, POLLOUT, POLLRDNORM
 from stack.core.wait import wait_queue_head, wake_up_poll
 from stack.net import Net
@@ -51,7 +52,6 @@ EP_MAX_WATCHES = 1 << 20
 PATH_LIMITS = (1000, 500, 100, 50, 10)
 """The most wake-up paths that one file may have, by the number of epolls in a path (1 to 5)."""
 TOO_DEEP = 1 << 30  # INT_MAX of ep_loop_check_proc
-NSEC_PER_MSEC = 1_000_000
 
 
 @state

@@ -27,6 +27,7 @@ from stack.core.file import FASYNC, fget, struct_file
 from stack.core.memory import copy_from_user, copy_to_user, get_user_int, put_user_int
 from stack.core.sock import sock_enable_timestamp
 from stack.core.sock_flags import SOCK_TIMESTAMP
+from stack.core.time64 import NSEC_PER_SEC
 from stack.net import Net
 
 SOCK_IOC_TYPE = 0x89
@@ -101,7 +102,7 @@ def sock_gettstamp(sock: socket, micro: bool, arg: Any) -> Any:
         stamp = -1
     if stamp < 0:
         raise os_error(errno.ENOENT, "no packet was received yet")
-    sec, nsec = divmod(stamp, 1_000_000_000)
+    sec, nsec = divmod(stamp, NSEC_PER_SEC)
     found = sec, nsec // 1000 if micro else nsec
     if arg is None:
         return found

@@ -10,7 +10,6 @@ from fastpath.base.skbuff import kfree_skb, sk_buff
 from stack.core import drop_reason, uapi
 from stack.core.drop_reason import kfree_skb_reason
 from stack.core.neigh_table import (
-    SEC,
     neigh_blackhole,
     neigh_key,
     neigh_parms,
@@ -21,6 +20,7 @@ from stack.core.neigh_table import (
 )
 from stack.core.netdevice import net_device
 from stack.core.rows import wide
+from stack.core.time64 import NSEC_PER_SEC
 from stack.core.timer import TIMER_DEFERRABLE, mod_timer, timer_delete, timer_list
 from stack.core.uapi import RTM_DELNEIGH
 
@@ -76,7 +76,7 @@ def neigh_forced_gc(tbl: neigh_table) -> int:
         if (
             n.nud_state == uapi.NUD_FAILED
             or n.nud_state == uapi.NUD_NOARP
-            or now > n.updated + 5 * SEC
+            or now > n.updated + 5 * NSEC_PER_SEC
         ):
             neigh_remove_one(n)
             shrunk += 1
@@ -89,7 +89,7 @@ def neigh_periodic_work(timer: timer_list) -> None:
     tbl: neigh_table = timer.data
     now = tbl.net.clock.now_ns()
     tbl.stats.periodic_gc_runs += 1
-    if now > tbl.last_rand + 300 * SEC:
+    if now > tbl.last_rand + 300 * NSEC_PER_SEC:
         tbl.last_rand = now
         for parms in (tbl.parms, *tbl.parms_list):
             parms.reachable_time = neigh_rand_reach_time(tbl.net, parms.base_reachable_time)

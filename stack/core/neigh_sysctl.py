@@ -9,14 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from stack.core.neigh_table import (
-    SEC,
-    neigh_copy_dflt_parms,
-    neigh_parms,
-    neigh_table,
-    neigh_var_set,
-)
+from stack.core.neigh_table import neigh_copy_dflt_parms, neigh_parms, neigh_table, neigh_var_set
 from stack.core.sysctl_net_core import INT_MAX, Sysctl
+from stack.core.time64 import NSEC_PER_MSEC, NSEC_PER_SEC
 
 DEFAULT = "default"
 SKB_BYTES = 2090
@@ -26,7 +21,7 @@ GC_INTERVAL_S = 30
 LONGEST = INT_MAX // 250
 """Of a time in any unit."""
 IPV6 = "net.ipv6."
-USER_HZ_NS, HZ_NS, MS = SEC // 100, SEC // 250, SEC // 1000
+USER_HZ_NS, HZ_NS = NSEC_PER_SEC // 100, NSEC_PER_SEC // 250
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,14 +64,18 @@ def neigh_rows(family: str) -> dict[str, neigh_sysctl_row]:
     return {row.sysctl.name: row for row in rows}
 
 
-def _time(path: str, name: str, field: str, what: str, unit: int = SEC) -> neigh_sysctl_row:
+def _time(
+    path: str, name: str, field: str, what: str, unit: int = NSEC_PER_SEC
+) -> neigh_sysctl_row:
     return _row(path, name, field, what, unit, LONGEST)
 
 
-def _times(path: str, field: str, what: str, unit: int = SEC) -> tuple[neigh_sysctl_row, ...]:
+def _times(
+    path: str, field: str, what: str, unit: int = NSEC_PER_SEC
+) -> tuple[neigh_sysctl_row, ...]:
     return (
         _time(path, field, field, f"{what}; {field}_ms is finer", unit),
-        _time(path, f"{field}_ms", field, f"{what}, ms", MS),
+        _time(path, f"{field}_ms", field, f"{what}, ms", NSEC_PER_MSEC),
     )
 
 

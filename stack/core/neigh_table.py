@@ -16,6 +16,7 @@ from stack.core.drop_reason import SKB_DROP_REASON_NEIGH_DEAD, kfree_skb_reason
 from stack.core.netdevice import net_device
 from stack.core.rows import row, state, wide
 from stack.core.snmp import _Mib
+from stack.core.time64 import NSEC_PER_SEC
 from stack.core.timer import timer_list
 from stack.net import Net as Net
 
@@ -37,8 +38,7 @@ NEIGH_UPDATE_F_OVERRIDE_ISROUTER = 0x4
 NEIGH_UPDATE_F_ISROUTER = 0x40000000
 NEIGH_UPDATE_F_ADMIN = 0x80000000
 
-SEC = 1_000_000_000
-MIN_TIMER = SEC // 100
+MIN_TIMER = NSEC_PER_SEC // 100
 
 
 @state
@@ -49,15 +49,15 @@ class neigh_parms:
     ucast_probes: int = 3
     app_probes: int = 0
     mcast_reprobes: int = 0
-    retrans_time: int = 1 * SEC
-    base_reachable_time: int = 30 * SEC
-    reachable_time: int = 30 * SEC
-    delay_probe_time: int = 5 * SEC
-    gc_staletime: int = 60 * SEC
+    retrans_time: int = 1 * NSEC_PER_SEC
+    base_reachable_time: int = 30 * NSEC_PER_SEC
+    reachable_time: int = 30 * NSEC_PER_SEC
+    delay_probe_time: int = 5 * NSEC_PER_SEC
+    gc_staletime: int = 60 * NSEC_PER_SEC
     queue_len_bytes: int = 212992
-    proxy_delay: int = 8 * SEC // 10
+    proxy_delay: int = 8 * NSEC_PER_SEC // 10
     proxy_qlen: int = 64  # packets of the table that wait for proxy_delay
-    locktime: int = 1 * SEC
+    locktime: int = 1 * NSEC_PER_SEC
     dev: net_device | None = None  # None: what a new interface begins with
     data_state: frozenset[str] = row(
         make=frozenset

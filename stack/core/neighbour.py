@@ -30,7 +30,6 @@ from stack.core.neigh_table import (
     NEIGH_UPDATE_F_OVERRIDE,
     NEIGH_UPDATE_F_OVERRIDE_ISROUTER,
     NEIGH_UPDATE_F_WEAK_OVERRIDE,
-    SEC,
     neigh_key,
     neigh_ops,
     neigh_table,
@@ -38,6 +37,7 @@ from stack.core.neigh_table import (
 )
 from stack.core.netdevice import IFF_LOOPBACK, IFF_NOARP, IFF_POINTOPOINT, net_device
 from stack.core.rows import wide
+from stack.core.time64 import NSEC_PER_SEC
 from stack.core.timer import mod_timer, timer_delete, timer_list
 from stack.core.uapi import RTM_GETNEIGH, RTM_NEWNEIGH
 
@@ -67,7 +67,7 @@ def neigh_create(tbl: neigh_table, addr: wide, dev: net_device) -> neighbour | N
     entries = len(tbl.hash)
     now = dev.net.clock.now_ns()
     full = entries >= tbl.gc_thresh3
-    if full or (entries >= tbl.gc_thresh2 and now > tbl.last_flush + 5 * SEC):
+    if full or (entries >= tbl.gc_thresh2 and now > tbl.last_flush + 5 * NSEC_PER_SEC):
         neigh_forced_gc(tbl)
         if len(tbl.hash) >= tbl.gc_thresh3:
             tbl.stats.table_fulls += 1
@@ -277,7 +277,7 @@ def neigh_timer_handler(timer: timer_list) -> None:
         return
     parms = neigh.parms
     now = neigh.net.clock.now_ns()
-    next_ns = now + SEC
+    next_ns = now + NSEC_PER_SEC
     notify = False
     if state & uapi.NUD_REACHABLE:
         if now < neigh.confirmed + parms.reachable_time:

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from stack.core.errors import os_error
 from stack.core.rows import row, state
-from stack.core.workqueue import NSEC_PER_USEC, UDELAY_DEBT_NS, msleep, sleep_ns
+from stack.core.time64 import NSEC_PER_USEC
+from stack.core.workqueue import UDELAY_DEBT_NS, msleep, sleep_ns
 
 if TYPE_CHECKING:
     from stack.machine import Machine

@@ -13,13 +13,13 @@ from stack.core import uapi
 from stack.core.clock import Clock
 from stack.core.errors import os_error
 from stack.core.file import NR_OPEN, fput, get_file, struct_file, vfs_poll
+from stack.core.time64 import NSEC_PER_SEC, USEC_PER_SEC
 from stack.core.uapi import POLLHUP, POLLIN, POLLNVAL, POLLOUT, POLLPRI
 from stack.net import Net
 
 POLLIN_SET = uapi.POLLRDNORM | uapi.POLLRDBAND | POLLIN | POLLHUP | uapi.POLLERR | POLLNVAL
 POLLOUT_SET = uapi.POLLWRBAND | uapi.POLLWRNORM | POLLOUT | uapi.POLLERR | POLLNVAL
 POLLEX_SET = POLLPRI | POLLNVAL
-NSEC_PER_SEC = 1_000_000_000
 
 
 def wait_files(
@@ -163,7 +163,7 @@ def sys_select(
         sec, usec = timeout
         if usec < 0:
             raise os_error(errno.EINVAL, f"{timeout} is no time")
-        timeout_ns = timespec_ns((sec + usec // 1_000_000, usec % 1_000_000 * 1000))
+        timeout_ns = timespec_ns((sec + usec // USEC_PER_SEC, usec % USEC_PER_SEC * 1000))
     return core_sys_select(net, n, inp, outp, exp, timeout_ns)
 
 

@@ -68,6 +68,7 @@ from stack.core.sockopt_table import (
     switch,
 )
 from stack.core.tcp_states import TCP_CLOSE, TCP_LISTEN
+from stack.core.time64 import NSEC_PER_SEC, USEC_PER_SEC
 from stack.core.uapi import CAP_NET_RAW
 from stack.core.wait import MAX_SCHEDULE_TIMEOUT
 
@@ -102,7 +103,6 @@ MEMINFO = struct.Struct("=9I")
 COOKIE = struct.Struct("=Q")
 PACING_RATE = struct.Struct("=Q")
 M64 = 0xFFFFFFFFFFFFFFFF
-NSEC = 1_000_000_000
 IFNAMSIZ = 16
 SKF_AD_MAX = 64
 
@@ -116,27 +116,27 @@ def sock_timeout_ns(optval: Any) -> int:
     Raises: OSError EDOM, EINVAL.
     """
     if isinstance(optval, int | float):
-        ns: wide = int(optval * NSEC)
+        ns: wide = int(optval * NSEC_PER_SEC)
         return MAX_SCHEDULE_TIMEOUT if ns == 0 else narrow(min(max(ns, 0), MAX_SCHEDULE_TIMEOUT))
     sec: int
     usec: int
     sec, usec = TIMEVAL.unpack_from(opt_struct(optval, TIMEVAL.size))
-    if not 0 <= usec < 1_000_000:
+    if not 0 <= usec < USEC_PER_SEC:
         raise os_error(errno.EDOM, f"{usec} is not a number of microseconds below a second")
     if sec < 0:
         return 0
     if not sec and not usec:
         return MAX_SCHEDULE_TIMEOUT
-    if sec >= MAX_SCHEDULE_TIMEOUT // NSEC:
+    if sec >= MAX_SCHEDULE_TIMEOUT // NSEC_PER_SEC:
         return MAX_SCHEDULE_TIMEOUT
-    return sec * NSEC + usec * 1000
+    return sec * NSEC_PER_SEC + usec * 1000
 
 
 def sock_timeval(timeo_ns: int) -> bytes:
     """net/core/sock.c sock_get_timeout: the struct timeval."""
     if timeo_ns >= MAX_SCHEDULE_TIMEOUT:
         return TIMEVAL.pack(0, 0)
-    return TIMEVAL.pack(timeo_ns // NSEC, timeo_ns % NSEC // 1000)
+    return TIMEVAL.pack(timeo_ns // NSEC_PER_SEC, timeo_ns % NSEC_PER_SEC // 1000)
 
 
 # --- buffers and devices ------------------------------------------------------------------------
@@ -241,14 +241,15 @@ def sock_set_linger(sk: sock, optval: Any) -> None:
         onoff, seconds = LINGER.unpack_from(opt_struct(optval, LINGER.size))
     sock_valbool_flag(sk, sock_flags.SOCK_LINGER, bool(onoff))
     if onoff:
-        sk.sk_lingertime = seconds * NSEC if seconds >= 0 else MAX_SCHEDULE_TIMEOUT
+        sk.sk_lingertime = seconds * NSEC_PER_SEC if seconds >= 0 else MAX_SCHEDULE_TIMEOUT
 
 
 def sock_get_linger(sk: sock) -> bytes:
     """SO_LINGER: l_linger is -1 for ever, where Linux has the limit of its timers."""
     forever = sk.sk_lingertime >= MAX_SCHEDULE_TIMEOUT
     return LINGER.pack(
-        bool(sk.sk_flags & sock_flags.SOCK_LINGER), -1 if forever else sk.sk_lingertime // NSEC
+        bool(sk.sk_flags & sock_flags.SOCK_LINGER),
+        -1 if forever else sk.sk_lingertime // NSEC_PER_SEC,
     )
 
 
@@ -718,7 +719,7 @@ def sock_put_stamps(msg: Any, sk: sock, when: int, err_queue: bool) -> bool:
     if sk.sk_flags & sock_flags.SOCK_TSTAMP_NEW:
         kind = uapi.SO_TIMESTAMPING_NEW
     # The other two times are of hardware: nothing has a clock here.
-    put_cmsg(msg, uapi.SOL_SOCKET, kind, TIMESTAMPING.pack(*divmod(when, NSEC), 0, 0, 0, 0))
+    put_cmsg(msg, uapi.SOL_SOCKET, kind, TIMESTAMPING.pack(*divmod(when, NSEC_PER_SEC), 0, 0, 0, 0))
     return True
 
 
@@ -735,7 +736,7 @@ def sock_tells_stamp(tsflags: int, err_queue: bool) -> bool:
 
 def sock_put_stamp(msg: Any, sk: sock, stamp: int) -> None:
     """The message of a time of arrival, ns since 1970, as the socket asked for it."""
-    sec, nsec = divmod(stamp, NSEC)
+    sec, nsec = divmod(stamp, NSEC_PER_SEC)
     new = sk.sk_flags & sock_flags.SOCK_TSTAMP_NEW
     if sk.sk_flags & sock_flags.SOCK_RCVTSTAMPNS:
         kind = uapi.SO_TIMESTAMPNS_NEW if new else uapi.SCM_TIMESTAMPNS

@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 
 TIMER_DEFERRABLE = 0x00080000
 
-NSEC_PER_MSEC = 1_000_000
-
 
 @state
 class timer_base:

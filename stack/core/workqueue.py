@@ -11,12 +11,11 @@ from typing import TYPE_CHECKING
 
 from stack.core.clock import TimerHandle, call_in_background
 from stack.core.rows import row, state
+from stack.core.time64 import NSEC_PER_MSEC, NSEC_PER_USEC
 
 if TYPE_CHECKING:
     from stack.machine import Machine
 
-NSEC_PER_USEC = 1_000
-NSEC_PER_MSEC = 1_000_000
 UDELAY_DEBT_NS = 500 * NSEC_PER_USEC
 """`udelay` adds up delays to this before it sleeps: a bit-banged EEPROM asks for thousands."""
 

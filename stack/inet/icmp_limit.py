@@ -17,12 +17,12 @@ from fastpath.base.skbuff import (
 )
 from stack.core.errors import os_error
 from stack.core.rows import row, state, wide
+from stack.core.time64 import NSEC_PER_SEC
 from stack.inet.inet_sock import inet_sock, ip_options
 from stack.net import Net
 
 PEERS_MAX = 4096
 MINUTE = 60_000_000_000
-SECOND = 1_000_000_000
 STEP_NS = 20_000_000
 XRLIM_BURST_FACTOR = 6
 
@@ -89,9 +89,9 @@ def icmp_global_allow(net: Net) -> bool:
     state: icmp_global_state = net.ipv4.icmp_global
     sysctl = net.sysctl
     now = net.clock.now_ns()
-    delta = min(now - state.stamp_ns, SECOND)
+    delta = min(now - state.stamp_ns, NSEC_PER_SEC)
     if delta >= STEP_NS:
-        gain = sysctl.icmp_msgs_per_sec * delta // SECOND
+        gain = sysctl.icmp_msgs_per_sec * delta // NSEC_PER_SEC
         if gain:
             state.stamp_ns = now
             state.credit = min(state.credit + gain, sysctl.icmp_msgs_burst)

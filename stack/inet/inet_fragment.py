@@ -41,6 +41,7 @@ from stack.core.inet_ecn import INET_ECN_CE, INET_ECN_NOT_ECT
 from stack.core.netdevice import net_device
 from stack.core.rows import row, state, wide
 from stack.core.snmp import ipstats6_mib, ipstats_mib
+from stack.core.time64 import NSEC_PER_SEC
 from stack.core.timer import mod_timer, timer_delete, timer_list
 from stack.net import Net
 
@@ -109,7 +110,7 @@ class fqdir(Generic[Q]):
 def inet_frag_start(qp: inet_frag_queue, time_s: int) -> None:
     """net/ipv4/inet_fragment.c inet_frag_create: insert a new queue and start its timer."""
     qp.fqdir.queues[qp.key] = qp
-    mod_timer(qp.timer, qp.net.now() + time_s * 1_000_000_000)
+    mod_timer(qp.timer, qp.net.now() + time_s * NSEC_PER_SEC)
 
 
 def inet_frag_kill(qp: inet_frag_queue) -> None:

@@ -24,6 +24,7 @@ from stack.core.sock_flags import (
 from stack.core.stream import sk_stream_is_writeable, sk_stream_write_space
 from stack.core.sysctl_net_core import NO_KEY
 from stack.core.tcp_states import TCP_CLOSE, TCP_LISTEN, TCP_SYN_RECV, TCP_SYN_SENT
+from stack.core.time64 import NSEC_PER_MSEC
 from stack.core.timer import timer_shutdown
 from stack.inet.inet_connection_sock import inet_csk_shutdown_timers
 from stack.inet.inet_hashtables import inet_hashinfo, inet_put_port
@@ -37,7 +38,7 @@ from stack.inet.tcp_cong import (
     tcp_set_allowed_congestion_control,
     tcp_set_default_congestion_control,
 )
-from stack.inet.tcp_const import MSEC, TCP_TICK
+from stack.inet.tcp_const import TCP_TICK
 from stack.inet.tcp_cubic import cubictcp
 from stack.inet.tcp_data import tcp_data_ready, tcp_epollin_ready, tcp_ofo_purge
 from stack.inet.tcp_done import tcp_clear_xmit_timers
@@ -67,7 +68,7 @@ def tcp_leave_memory_pressure(sk: tcp_sock) -> None:
     if mem.memory_pressure:
         sk.net.mib.linux.TCPMemoryPressuresChrono += (
             sk.net.clock.now_ns() - mem.memory_pressure
-        ) // MSEC
+        ) // NSEC_PER_MSEC
         mem.memory_pressure = 0
 
 
@@ -79,7 +80,7 @@ def tcp_init_sock(sk: tcp_sock) -> None:
     sysctl = sk.net.sysctl
     tcp_init_xmit_timers(sk)
     sk.reordering = sysctl.tcp_reordering
-    sk.icsk_rto_max = sysctl.tcp_rto_max_ms * MSEC
+    sk.icsk_rto_max = sysctl.tcp_rto_max_ms * NSEC_PER_MSEC
     sk.icsk_rto_min = (sysctl.tcp_rto_min_us * 1000 + TCP_TICK - 1) // TCP_TICK * TCP_TICK
     sk.icsk_sync_mss = tcp_sync_mss
     tcp_assign_congestion_control(sk)

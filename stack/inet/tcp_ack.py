@@ -10,6 +10,7 @@ from __future__ import annotations
 from fastpath.base.skbuff import sk_buff
 from stack.core import drop_reason
 from stack.core.tcp_states import TCP_SYN_SENT
+from stack.core.time64 import NSEC_PER_MSEC, NSEC_PER_SEC
 from stack.core.tstamp import __skb_tstamp_tx
 from stack.core.uapi import SCM_TSTAMP_ACK
 from stack.inet.inet_connection_sock import (
@@ -27,7 +28,6 @@ from stack.inet.tcp_cong import (
     tcp_init_cwnd_reduction,
     tcp_set_ca_state,
 )
-from stack.inet.tcp_const import MSEC, SEC
 from stack.inet.tcp_ctl import tcp_clamp_probe0_to_user_timeout
 from stack.inet.tcp_ecn import tcp_ecn_queue_cwr, tcp_ecn_rcv_ecn_echo
 from stack.inet.tcp_output import (
@@ -266,7 +266,7 @@ def tcp_check_sack_reneging(sk: tcp_sock, flag: int) -> bool:
     """If the peer reneged (the new head is SACKed, yet not acknowledged), retransmit soon."""
     if not flag & FLAG_SACK_RENEGING or not flag & FLAG_SND_UNA_ADVANCED:
         return False
-    delay = max((sk.srtt_us >> 4) * 1000, 10 * MSEC)
+    delay = max((sk.srtt_us >> 4) * 1000, 10 * NSEC_PER_MSEC)
     tcp_reset_xmit_timer(sk, ICSK_TIME_RETRANS, delay)
     return True
 
@@ -583,7 +583,7 @@ def tcp_skb_spurious_retrans(sk: tcp_sock, skb: sk_buff) -> bool:
         skb.sacked & TCPCB_RETRANS
         and rx_opt.saw_tstamp
         and rx_opt.rcv_tsecr
-        and before(rx_opt.rcv_tsecr, (skb.tx_tstamp_ns // MSEC) & M32)
+        and before(rx_opt.rcv_tsecr, (skb.tx_tstamp_ns // NSEC_PER_MSEC) & M32)
     )
 
 
@@ -687,7 +687,7 @@ def tcp_snd_una_update(sk: tcp_sock, ack: int) -> None:
 
 def tcp_store_ts_recent(sk: tcp_sock) -> None:
     sk.rx_opt.ts_recent = sk.rx_opt.rcv_tsval
-    sk.rx_opt.ts_recent_stamp = sk.tcp_mstamp // SEC + 1  # jiffies_s() as of this segment
+    sk.rx_opt.ts_recent_stamp = sk.tcp_mstamp // NSEC_PER_SEC + 1  # jiffies_s() as of this segment
 
 
 def tcp_replace_ts_recent(sk: tcp_sock, seq: int) -> int:
@@ -699,7 +699,7 @@ def tcp_replace_ts_recent(sk: tcp_sock, seq: int) -> int:
     if (
         rx_opt.saw_tstamp
         and not after(seq, sk.rcv_wup)
-        and tcp_paws_check(rx_opt, TCP_PAWS_WINDOW, sk.tcp_mstamp // SEC + 1)
+        and tcp_paws_check(rx_opt, TCP_PAWS_WINDOW, sk.tcp_mstamp // NSEC_PER_SEC + 1)
     ):
         accecn = sk.ecn_flags & TCP_ECN_MODE_ACCECN != 0
         newer = accecn and after(rx_opt.rcv_tsval, rx_opt.ts_recent)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from fastpath.base.skbuff import sk_buff
+from stack.core.time64 import NSEC_PER_MSEC, NSEC_PER_SEC
 from stack.inet.inet_connection_sock import request_sock
 from stack.inet.inet_timewait_sock import inet_timewait_sock
-from stack.inet.tcp_const import MSEC, SEC
 from stack.inet.tcp_ctl import tcp_send_ack, tcp_send_ack_reflect_ect
 from stack.inet.tcp_sock import TCPHDR_SYN, tcp_sock
 from stack.net import Net
@@ -17,7 +17,7 @@ def __tcp_oow_rate_limited(
     """Limit answers to out-of-window segments to one per tcp_invalid_ratelimit: no ACK loops."""
     last = sk.last_oow_ack_time
     now = sk.net.now()
-    if last and 0 <= now - last < sk.net.sysctl.tcp_invalid_ratelimit * MSEC:
+    if last and 0 <= now - last < sk.net.sysctl.tcp_invalid_ratelimit * NSEC_PER_MSEC:
         linux = sk.net.mib.linux
         setattr(linux, mib, getattr(linux, mib) + 1)
         return True
@@ -41,7 +41,7 @@ def tcp_challenge_ack_allowed(net: Net) -> bool:
     """
     limit = net.sysctl.tcp_challenge_ack_limit
     if limit < 0x7FFFFFFF:
-        now = net.now() // SEC
+        now = net.now() // NSEC_PER_SEC
         stamp, count = net.tcp_challenge
         if now != stamp:
             count = (limit + 1) // 2 + net.random.randrange(max(limit, 1))

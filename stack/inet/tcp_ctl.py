@@ -34,6 +34,7 @@ from stack.core.sk_mem import sk_mem_charge
 from stack.core.sock import sock_reset_flag
 from stack.core.sock_flags import SOCK_DONE, SOCK_RCVBUF_LOCK
 from stack.core.tcp_states import TCP_CLOSE
+from stack.core.time64 import NSEC_PER_SEC
 from stack.core.timer import mod_timer
 from stack.inet import tcp_const
 from stack.inet.inet_connection_sock import (
@@ -255,7 +256,7 @@ def tcp_connect_init(sk: tcp_sock) -> None:
 
 def tcp_timeout_init(sk: tcp_sock) -> int:
     """include/net/tcp.h: RFC 6298 2.1."""
-    return tcp_const.SEC
+    return NSEC_PER_SEC
 
 
 def tcp_clear_retrans(sk: tcp_sock) -> None:
@@ -411,7 +412,7 @@ def tcp_send_delayed_ack(sk: tcp_sock) -> None:
     """
     ato = sk.icsk_ack_ato
     if ato > tcp_const.TCP_DELACK_MIN:
-        max_ato = tcp_const.SEC // 2
+        max_ato = NSEC_PER_SEC // 2
         if (
             sk.icsk_ack_pingpong >= sk.net.sysctl.tcp_pingpong_thresh
             or sk.icsk_ack_pending & ICSK_ACK_PUSHED

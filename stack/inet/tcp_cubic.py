@@ -31,6 +31,7 @@ from dataclasses import dataclass, field
 
 from fastpath.errors import whole_number
 from stack.core.rows import i32, narrow, row, state, u32, wide
+from stack.core.time64 import NSEC_PER_MSEC, NSEC_PER_SEC
 from stack.inet.tcp_cong import (
     tcp_cong_avoid_ai,
     tcp_congestion_ops,
@@ -38,7 +39,6 @@ from stack.inet.tcp_cong import (
     tcp_reno_undo_cwnd,
     tcp_slow_start,
 )
-from stack.inet.tcp_const import SEC
 from stack.inet.tcp_sock import (
     CA_EVENT_TX_START,
     TCP_INFINITE_SSTHRESH,
@@ -49,7 +49,7 @@ from stack.inet.tcp_sock import (
 
 BICTCP_HZ = 10  # times are in 1 / 2**10 s
 BETA_SCALE = 1024
-UPDATE_NS = SEC // 32  # how often the curve is read while the window stays, at least
+UPDATE_NS = NSEC_PER_SEC // 32  # how often the curve is read while the window stays, at least
 
 # RFC 9406 4.3
 MIN_RTT_THRESH_US = 4000
@@ -200,7 +200,7 @@ def bictcp_update(ca: bictcp, cwnd: int, acked: int, now: int) -> None:
             ca.bic_K = cubic_root(params.cube_factor * (ca.last_max_cwnd - cwnd))
             ca.bic_origin_point = ca.last_max_cwnd
     # Aim one round trip ahead, when the packets sent now are acknowledged.
-    t = (now - ca.epoch_start + ca.delay_min * 1000 << 1) // (SEC >> BICTCP_HZ - 1)
+    t = (now - ca.epoch_start + ca.delay_min * 1000 << 1) // (NSEC_PER_SEC >> BICTCP_HZ - 1)
     offset: wide = t - ca.bic_K  # its cube outgrows 63 bits
     if offset >= 0:
         delta = params.cube_rtt_scale * offset * offset * offset >> (10 + 3 * BICTCP_HZ)
@@ -370,7 +370,7 @@ def cubictcp_acked(sk: tcp_sock, pkts_acked: int, rtt_us: int) -> None:
         return
     ca = cubic_state(sk)
     # Recovery's own bursts and gaps distort the first samples after it.
-    if ca.epoch_start and sk.tcp_mstamp - ca.epoch_start < SEC:
+    if ca.epoch_start and sk.tcp_mstamp - ca.epoch_start < NSEC_PER_SEC:
         return
     delay = rtt_us or 1
     if not ca.delay_min or delay < ca.delay_min:
@@ -392,7 +392,7 @@ def cubictcp_get_info(sk: tcp_sock) -> dict[str, int | str]:
         "w_max": ca.last_max_cwnd,
         "w_est": ca.tcp_cwnd,
         "k_ms": ca.bic_K * 1000 >> BICTCP_HZ,
-        "epoch_ms": (sk.net.clock.now_ns() - began) // 1_000_000 if began else 0,
+        "epoch_ms": (sk.net.clock.now_ns() - began) // NSEC_PER_MSEC if began else 0,
         "delay_min_us": ca.delay_min,
     }
 

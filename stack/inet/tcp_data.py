@@ -55,6 +55,7 @@ from stack.core.sock import (
     sock_owned_by_user,
 )
 from stack.core.tcp_states import RCV_FIN, tcp_next_state
+from stack.core.time64 import NSEC_PER_SEC
 from stack.core.timer import mod_timer, timer_delete, timer_list
 from stack.core.uapi import POLL_HUP, POLL_IN, RCV_SHUTDOWN, SHUTDOWN_MASK
 from stack.inet.inet_connection_sock import (
@@ -66,7 +67,7 @@ from stack.inet.inet_connection_sock import (
     inet_csk_in_pingpong_mode,
 )
 from stack.inet.tcp_accecn import tcp_accecn_opt_lost
-from stack.inet.tcp_const import SEC, TCP_ATO_MIN
+from stack.inet.tcp_const import TCP_ATO_MIN
 from stack.inet.tcp_ctl import tcp_send_ack, tcp_send_delayed_ack
 from stack.inet.tcp_done import tcp_set_state
 from stack.inet.tcp_ecn import tcp_ecn_accept_cwr
@@ -870,7 +871,7 @@ def tcp_compress_ack(sk: tcp_sock) -> bool:
     # A machine without other interrupts runs an hrtimer when its slack is over. A slack of more
     # than a second is taken for one.
     slack: int = sysctl.tcp_comp_sack_slack_ns
-    mod_timer(timer, sk.net.clock.now_ns() + delay + min(slack, SEC))
+    mod_timer(timer, sk.net.clock.now_ns() + delay + min(slack, NSEC_PER_SEC))
     return True
 
 

@@ -30,9 +30,9 @@ from stack.core.dst import dst_entry
 from stack.core.errors import os_error
 from stack.core.netdevice import IFF_LOOPBACK
 from stack.core.tcp_states import TCPF_CLOSE, TCPF_LISTEN
+from stack.core.time64 import NSEC_PER_SEC
 from stack.core.uapi import AF_INET
 from stack.inet.inet_connection_sock import fastopen_queue, request_sock
-from stack.inet.tcp_const import SEC
 from stack.inet.tcp_metrics import tcp_fastopen_cache_get
 from stack.inet.tcp_sock import TCPHDR_FIN, tcp_fastopen_cookie, tcp_fastopen_request, tcp_sock
 from stack.net import Net
@@ -241,7 +241,7 @@ def tcp_fastopen_active_should_disable(sk: tcp_sock) -> bool:
     times = net.tfo_active_disable_times
     if not timeout or not times:
         return False
-    until = net.tfo_active_disable_stamp + (timeout * SEC << min(times - 1, 6))
+    until = net.tfo_active_disable_stamp + (timeout * NSEC_PER_SEC << min(times - 1, 6))
     if net.clock.now_ns() < until:
         return True
     sk.syn_fastopen_ch = True  # success of this one resets the count

@@ -17,6 +17,7 @@ from stack.core.sk_mem import sk_rmem_schedule
 from stack.core.sock import sk_state_change, sk_wake_async, sock_owned_by_user
 from stack.core.sock_flags import SOCK_DEAD, SOCK_KEEPOPEN
 from stack.core.tcp_states import RCV_ACK_OF_FIN, RCV_ACK_OF_SYN, RCV_SYN, tcp_next_state
+from stack.core.time64 import NSEC_PER_MSEC
 from stack.core.uapi import POLL_OUT, RCV_SHUTDOWN, SEND_SHUTDOWN
 from stack.inet import tcp_const
 from stack.inet.early_demux import inet_sk_rx_dst_set
@@ -123,7 +124,7 @@ def tcp_disordered_ack(sk: tcp_sock, skb: sk_buff) -> bool:
             or after(skb.seq, sk.snd_wl1)
             or (skb.seq == sk.snd_wl1 and window > sk.snd_wnd)
         )
-        and s32(sk.rx_opt.ts_recent - sk.rx_opt.rcv_tsval) <= sk.icsk_rto // tcp_const.MSEC
+        and s32(sk.rx_opt.ts_recent - sk.rx_opt.rcv_tsval) <= sk.icsk_rto // NSEC_PER_MSEC
     )
 
 
@@ -387,7 +388,7 @@ def tcp_try_undo_spurious_syn(sk: tcp_sock) -> None:
         sk.undo_marker
         and syn_stamp
         and rx_opt.saw_tstamp
-        and syn_stamp // tcp_const.MSEC & M32 == rx_opt.rcv_tsecr
+        and syn_stamp // NSEC_PER_MSEC & M32 == rx_opt.rcv_tsecr
     ):
         sk.undo_marker = 0
 
@@ -417,8 +418,8 @@ def tcp_rcv_synsent_state_process(sk: tcp_sock, skb: sk_buff) -> int:
             and rx_opt.rcv_tsecr
             and not between(
                 rx_opt.rcv_tsecr,
-                (sk.retrans_stamp // tcp_const.MSEC) & M32,
-                (sk.net.clock.now_ns() // tcp_const.MSEC) & M32,
+                (sk.retrans_stamp // NSEC_PER_MSEC) & M32,
+                (sk.net.clock.now_ns() // NSEC_PER_MSEC) & M32,
             )
         ):
             sk.net.mib.linux.PAWSActive += 1

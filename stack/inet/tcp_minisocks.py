@@ -20,6 +20,7 @@ from stack.core.drop_reason import kfree_skb_reason
 from stack.core.dst import dst_entry, dst_metric_advmss, dst_mtu
 from stack.core.sock import sk_setup_caps
 from stack.core.sock_flags import SOCK_KEEPOPEN, SOCK_RCVBUF_LOCK
+from stack.core.time64 import NSEC_PER_SEC
 from stack.core.timer import mod_timer
 from stack.inet.af_ops import inet_ehash_has
 from stack.inet.early_demux import inet_sk_rx_dst_set
@@ -39,7 +40,6 @@ from stack.inet.inet_hashtables import __inet_inherit_port, inet_ehash_nolisten
 from stack.inet.tcp_accecn import tcp_accecn_option_init, tcp_accecn_req_syn_again
 from stack.inet.tcp_challenge import tcp_oow_rate_limited
 from stack.inet.tcp_cong import tcp_ca_openreq_child
-from stack.inet.tcp_const import SEC
 from stack.inet.tcp_done import tcp_done, tcp_reset
 from stack.inet.tcp_ecn import tcp_ecn_openreq_child
 from stack.inet.tcp_options import tcp_parse_options
@@ -170,7 +170,7 @@ def tcp_check_req(sk: tcp_sock, skb: sk_buff, req: request_sock, fastopen: bool)
                 first, last = req.snt_tsval_first, req.snt_tsval_last
                 tsecr_reject = req.tstamp_ok and not between(tmp_opt.rcv_tsecr, first, last)
                 tmp_opt.rcv_tsecr = (tmp_opt.rcv_tsecr - req.ts_off) & M32
-            tmp_opt.ts_recent_stamp = jiffies_s(sk.net) - tcp_reqsk_timeout(req) // SEC
+            tmp_opt.ts_recent_stamp = jiffies_s(sk.net) - tcp_reqsk_timeout(req) // NSEC_PER_SEC
             paws_reject = tcp_paws_reject(tmp_opt, bool(flags & TCPHDR_RST), jiffies_s(sk.net))
     if seq == req.rcv_isn and flg == TCPHDR_SYN and not paws_reject:
         # The SYN again: our SYN-ACK was lost.

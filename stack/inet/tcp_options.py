@@ -20,6 +20,7 @@ from fastpath.base.skbuff import sk_buff
 from fastpath.net.hdr import tcp_hdr, tcp_parse_ts
 from stack.core.dst import dst_metric_advmss
 from stack.core.tcp_states import TCP_SYN_RECV
+from stack.core.time64 import NSEC_PER_MSEC
 from stack.inet.inet_connection_sock import request_sock
 from stack.inet.tcp_accecn import (
     TCP_ACCECN_NUMFIELDS,
@@ -31,7 +32,6 @@ from stack.inet.tcp_accecn import (
     tcp_accecn_option_wanted,
     tcp_accecn_padded,
 )
-from stack.inet.tcp_const import MSEC
 from stack.inet.tcp_sock import (
     M32,
     MAX_TCP_WSCALE,
@@ -103,7 +103,7 @@ def tcp_syn_options(sk: tcp_sock) -> bytes:
     timestamps = bool(rx_opt.tstamp_ok if ack else sysctl.tcp_timestamps)
     sack = bool(rx_opt.sack_ok if ack else sysctl.tcp_sack)
     wscale = bool(rx_opt.wscale_ok if ack else sysctl.tcp_window_scaling)
-    tsval = (sk.tcp_mstamp // MSEC + sk.tsoffset) & M32
+    tsval = (sk.tcp_mstamp // NSEC_PER_MSEC + sk.tsoffset) & M32
     mss = tcp_advertise_mss(sk)
     shift = rx_opt.rcv_wscale if wscale else -1
     accecn = -1
@@ -170,7 +170,7 @@ def pad(options: bytes, place: int) -> bytes:
 
 def tcp_synack_options(sk: tcp_sock, req: request_sock, mss: int, now: int) -> bytes:
     """Options of the SYN-ACK for a request: what the SYN offered and we have."""
-    tsval = (now // MSEC + req.ts_off) & M32
+    tsval = (now // NSEC_PER_MSEC + req.ts_off) & M32
     if req.tstamp_ok:
         if not req.snt_tsval_first:
             tsval = tsval or M32
@@ -203,7 +203,7 @@ def tcp_established_options(sk: tcp_sock) -> tuple[int, bytes]:
     rx_opt = sk.rx_opt
     words: list[int] = []
     if rx_opt.tstamp_ok:
-        tsval = (sk.tcp_mstamp // MSEC + sk.tsoffset) & M32
+        tsval = (sk.tcp_mstamp // NSEC_PER_MSEC + sk.tsoffset) & M32
         words = [_NOPS << 16 | _TS, tsval, rx_opt.ts_recent]
     accecn = b""
     fields, sacks = tcp_established_fit(sk, 4 * len(words))

@@ -37,6 +37,7 @@ from stack.core.sk_mem import (
     sk_wmem_schedule,
 )
 from stack.core.tcp_states import TCP_CLOSE, TCP_LISTEN, TCP_SYN_RECV, TCP_SYN_SENT
+from stack.core.time64 import NSEC_PER_MSEC, NSEC_PER_SEC
 from stack.core.timer import timer_delete
 from stack.core.uapi import MSG_EOR
 from stack.inet.inet_connection_sock import (
@@ -57,7 +58,7 @@ from stack.inet.tcp_cong import (
     tcp_enter_cwr,
     tcp_init_cwnd,
 )
-from stack.inet.tcp_const import MSEC, SEC, TCP_ATO_MIN, TCP_TIMEOUT_MIN
+from stack.inet.tcp_const import TCP_ATO_MIN, TCP_TIMEOUT_MIN
 from stack.inet.tcp_ecn import tcp_ecn_send
 from stack.inet.tcp_options import tcp_established_options, tcp_syn_options
 from stack.inet.tcp_pacing import (
@@ -311,7 +312,7 @@ def __tcp_transmit_skb(sk: tcp_sock, skb: sk_buff, clone_it: int, rcv_nxt: int) 
         if sk.ecn_flags:
             flags |= tcp_ecn_send(sk, skb, payload, seq)
         window = tcp_select_window(sk)
-        tsval = (sk.tcp_mstamp // 1_000_000 + sk.tsoffset) & M32
+        tsval = (sk.tcp_mstamp // NSEC_PER_MSEC + sk.tsoffset) & M32
         tcp_push_ts(
             skb,
             sk.inet_sport,
@@ -592,7 +593,7 @@ def tcp_tso_should_defer(sk: tcp_sock, skb: sk_buff, max_segs: int) -> bool:
     """True when it pays to wait for the next ACK (or write) and send a larger piece then."""
     if sk.icsk_ca_state >= TCP_CA_Recovery or skb.tcp_flags & TCPHDR_FIN:
         return False
-    if sk.tcp_mstamp - sk.tcp_wstamp_ns > MSEC:
+    if sk.tcp_mstamp - sk.tcp_wstamp_ns > NSEC_PER_MSEC:
         return False  # what was sent a while ago begins no burst
     is_tail = sk.sk_write_queue.peek_tail() is skb
     mss = sk.mss_cache
@@ -842,7 +843,7 @@ def tcp_schedule_loss_probe(sk: tcp_sock, advancing_rto: bool) -> bool:
         timeout = (srtt_us >> 2) * 1000
         timeout += sk.icsk_rto_min if sk.packets_out == 1 else TCP_TIMEOUT_MIN
     else:
-        timeout = SEC
+        timeout = NSEC_PER_SEC
     rto_delta = sk.icsk_rto if advancing_rto else tcp_rto_delta(sk)
     if 0 < rto_delta < timeout:
         timeout = rto_delta

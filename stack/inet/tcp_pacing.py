@@ -7,8 +7,8 @@ packet takes at the rate. Then a timer sends on (tcp_timer.py, tcp_pace_kick).
 
 from __future__ import annotations
 
+from stack.core.time64 import NSEC_PER_SEC
 from stack.core.timer import mod_timer, timer_list
-from stack.inet.tcp_const import SEC
 from stack.inet.tcp_sock import tcp_sock
 
 PACING_SHIFT = 10  # sk_pacing_shift: about 1 ms of data in one super-packet
@@ -82,7 +82,7 @@ def tcp_update_skb_after_send(sk: tcp_sock, sent_bytes: int) -> None:
     An idle time before them shortens the delay by up to half.
     """
     now = sk.net.clock.now_ns()
-    length_ns = sent_bytes * SEC // max(sk.sk_pacing_rate, 1)
+    length_ns = sent_bytes * NSEC_PER_SEC // max(sk.sk_pacing_rate, 1)
     credit = now - sk.pacing_next_ns
     if credit > 0:
         length_ns -= min(length_ns // 2, credit)

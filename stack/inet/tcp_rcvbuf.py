@@ -5,8 +5,9 @@ from __future__ import annotations
 from fastpath.base.skbuff import sk_buff
 from stack.core.sk_mem import sk_under_memory_pressure
 from stack.core.sock_flags import SOCK_RCVBUF_LOCK, SOCK_SNDBUF_LOCK
+from stack.core.time64 import NSEC_PER_MSEC
 from stack.inet.inet_connection_sock import ICSK_ACK_PUSHED, ICSK_ACK_PUSHED2
-from stack.inet.tcp_const import MSEC, TCP_MSS_DEFAULT
+from stack.inet.tcp_const import TCP_MSS_DEFAULT
 from stack.inet.tcp_rtt import tcp_rtt_tsopt_us
 from stack.inet.tcp_sock import (
     M32,
@@ -177,7 +178,7 @@ def tcp_rcv_rtt_measure_ts(sk: tcp_sock, skb: sk_buff) -> None:
     if not rx_opt.saw_tstamp or tsecr == sk.rcv_rtt_last_tsecr:
         return
     sk.rcv_rtt_last_tsecr = tsecr
-    if (sk.tcp_mstamp // MSEC) & M32 == tsecr:
+    if (sk.tcp_mstamp // NSEC_PER_MSEC) & M32 == tsecr:
         return
     if ((skb.end_seq - skb.seq) & M32) >= sk.icsk_ack_rcv_mss:
         delta = tcp_rtt_tsopt_us(sk)

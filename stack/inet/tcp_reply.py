@@ -15,10 +15,10 @@ from fastpath.net.hdr import tcp_hdr_fields
 from fastpath.net.inetkey import inet_key
 from stack.core.inet_ecn import INET_ECN_MASK
 from stack.core.rows import state
+from stack.core.time64 import NSEC_PER_MSEC
 from stack.core.uapi import AF_INET, IPPROTO_TCP, TCP_HLEN
 from stack.inet.inet_connection_sock import request_sock
 from stack.inet.inet_timewait_sock import inet_timewait_sock
-from stack.inet.tcp_const import MSEC
 from stack.inet.tcp_family import tcp_family_ops
 from stack.inet.tcp_sock import M32, TCPHDR_ACK, TCPHDR_RST, tcp_sock
 from stack.net import Net
@@ -85,7 +85,7 @@ def tcp_reply_reset(
 
 def _timestamps(net: Net, offset: int, tsecr: int) -> bytes:
     """The timestamp option of now, or nothing when there is nothing to echo."""
-    return _TS.pack(1, 1, 8, 10, net.now() // MSEC + offset & M32, tsecr) if tsecr else b""
+    return _TS.pack(1, 1, 8, 10, net.now() // NSEC_PER_MSEC + offset & M32, tsecr) if tsecr else b""
 
 
 def tcp_timewait_ack(tw: inet_timewait_sock, skb: sk_buff, ops: tcp_family_ops, oow: bool) -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from stack.core.time64 import NSEC_PER_MSEC, NSEC_PER_SEC
 from stack.inet.inet_connection_sock import request_sock
-from stack.inet.tcp_const import MSEC, SEC
 from stack.inet.tcp_sock import (
     FLAG_ACK_MAYBE_DELAYED,
     FLAG_ACKED,
@@ -63,7 +63,7 @@ def tcp_update_rtt_min(sk: tcp_sock, rtt_us: int, flag: int) -> None:
     now = sk.tcp_mstamp
     if rtt_us > sk.min_rtt_us and (
         flag & FLAG_ACK_MAYBE_DELAYED
-        or now - sk.min_rtt_stamp <= sk.net.sysctl.tcp_min_rtt_wlen * SEC
+        or now - sk.min_rtt_stamp <= sk.net.sysctl.tcp_min_rtt_wlen * NSEC_PER_SEC
     ):
         return
     sk.min_rtt_us = rtt_us
@@ -72,7 +72,7 @@ def tcp_update_rtt_min(sk: tcp_sock, rtt_us: int, flag: int) -> None:
 
 def tcp_rtt_tsopt_us(sk: tcp_sock) -> int:
     """RTT by the echoed timestamp, us; -1 when implausible."""
-    delta = (sk.tcp_mstamp // MSEC - sk.rx_opt.rcv_tsecr) & M32
+    delta = (sk.tcp_mstamp // NSEC_PER_MSEC - sk.rx_opt.rcv_tsecr) & M32
     if delta < 0x7FFFFFFF // 1000:
         return (delta or 1) * 1000
     return -1

@@ -39,10 +39,10 @@ from stack.core.stream import (
     sk_stream_wait_memory,
 )
 from stack.core.tcp_states import TCP_SYN_SENT, TCPF_CLOSE_WAIT, TCPF_ESTABLISHED
+from stack.core.time64 import NSEC_PER_MSEC
 from stack.core.tstamp import sock_tx_flags
 from stack.core.zerocopy import msg_zerocopy_end, msg_zerocopy_start
 from stack.inet.inet_common import __inet_stream_connect
-from stack.inet.tcp_const import MSEC
 from stack.inet.tcp_ctl import tcp_connect, tcp_connect_failed
 from stack.inet.tcp_fastopen import TFO_CLIENT_ENABLE
 from stack.inet.tcp_output import (
@@ -424,7 +424,7 @@ def tcp_sendmsg_wait(
             sk_stream_moderate_sndbuf(sk)
             if timeo <= 0:
                 raise os_error(errno.EAGAIN, "no packet buffer left on the host")
-            sk_wait_event(sk, min(timeo, 20 * MSEC), tcp_buffers_came, tcp_no_buffers(net))
+            sk_wait_event(sk, min(timeo, 20 * NSEC_PER_MSEC), tcp_buffers_came, tcp_no_buffers(net))
             if sk.sk_err or sk.sk_shutdown & uapi.SEND_SHUTDOWN:
                 raise os_error(errno.EPIPE)
             return timeo

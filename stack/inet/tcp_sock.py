@@ -13,10 +13,11 @@ from fastpath.base.skbuff import sk_buff
 from fastpath.net.retransmit_queue import rtx_queue
 from stack.core.iov import msghdr
 from stack.core.rows import FRESH, i32, row, state, u8, u16, u32
+from stack.core.time64 import NSEC_PER_MSEC, NSEC_PER_SEC
 from stack.core.timer import timer_list
 from stack.inet.inet_connection_sock import fastopen_queue, inet_connection_sock, request_sock
 from stack.inet.sack_ranges import sack_ranges
-from stack.inet.tcp_const import MSEC, SEC, TCP_MSS_DEFAULT
+from stack.inet.tcp_const import TCP_MSS_DEFAULT
 from stack.net import Net
 
 M32 = 0xFFFFFFFF
@@ -651,7 +652,7 @@ def tcp_stamp_us_delta(t1: int, t0: int) -> int:
 
 def tcp_time_stamp_ts(tp: tcp_sock) -> int:
     """TSval of now: ms of the cached clock plus the connection's offset (RFC 7323 5.4)."""
-    return (tp.tcp_mstamp // MSEC + tp.tsoffset) & M32
+    return (tp.tcp_mstamp // NSEC_PER_MSEC + tp.tsoffset) & M32
 
 
 def tcp_packets_in_flight(tp: tcp_sock) -> int:
@@ -752,11 +753,11 @@ def tcp_fast_path_check(sk: tcp_sock) -> None:
 
 
 def keepalive_intvl_when(tp: tcp_sock) -> int:
-    return tp.keepalive_intvl or tp.net.sysctl.tcp_keepalive_intvl * SEC
+    return tp.keepalive_intvl or tp.net.sysctl.tcp_keepalive_intvl * NSEC_PER_SEC
 
 
 def keepalive_time_when(tp: tcp_sock) -> int:
-    return tp.keepalive_time or tp.net.sysctl.tcp_keepalive_time * SEC
+    return tp.keepalive_time or tp.net.sysctl.tcp_keepalive_time * NSEC_PER_SEC
 
 
 def keepalive_probes(tp: tcp_sock) -> int:
@@ -771,7 +772,7 @@ def keepalive_time_elapsed(tp: tcp_sock) -> int:
 
 def tcp_fin_time(sk: tcp_sock) -> int:
     """How long an orphan waits in FIN_WAIT2, ns."""
-    fin_timeout = sk.linger2 or sk.net.sysctl.tcp_fin_timeout * SEC
+    fin_timeout = sk.linger2 or sk.net.sysctl.tcp_fin_timeout * NSEC_PER_SEC
     rto = sk.icsk_rto
     return max(fin_timeout, (rto << 2) - (rto >> 1))
 
@@ -801,4 +802,4 @@ def tcp_paws_reject(rx_opt: tcp_options_received, rst: bool, now_s: int) -> bool
 def jiffies_s(net: Net) -> int:
     """The host's clock in whole seconds (ktime_get_seconds), never 0 so that 0 can mean unset."""
     now: int = net.clock.now_ns()
-    return now // SEC + 1
+    return now // NSEC_PER_SEC + 1

@@ -46,6 +46,7 @@ from stack.core.tcp_states import (
     TCPF_CLOSE,
     TCPF_LISTEN,
 )
+from stack.core.time64 import NSEC_PER_MSEC, NSEC_PER_SEC, USEC_PER_SEC
 from stack.core.uapi import SOL_TCP
 from stack.inet import tcp_sock as names
 from stack.inet.inet_connection_sock import (
@@ -57,7 +58,7 @@ from stack.inet.inet_connection_sock import (
     inet_csk_reset_keepalive_timer,
 )
 from stack.inet.tcp_cong import tcp_set_congestion_control
-from stack.inet.tcp_const import MSEC, SEC, TCP_FIN_TIMEOUT_MAX
+from stack.inet.tcp_const import TCP_FIN_TIMEOUT_MAX
 from stack.inet.tcp_fastopen import (
     tcp_fastopen_set_backlog,
     tcp_fastopen_set_connect,
@@ -103,8 +104,7 @@ TCPI_OPT_SYN_DATA = 32
 TCPI_OPT_TFO_CHILD = 128
 
 
-TCP_TIMEOUT_INIT = SEC
-USEC_PER_SEC = 1_000_000
+TCP_TIMEOUT_INIT = NSEC_PER_SEC
 SHORTEST_US = 1000
 """TCP_TIMEOUT_MIN: a timer runs for two jiffies at least, here those of CONFIG_HZ=1000."""
 
@@ -152,7 +152,7 @@ def __tcp_sock_set_quickack(sk: tcp_sock, val: int) -> None:
 
 def tcp_sock_set_keepidle_locked(sk: tcp_sock, val: int) -> None:
     """net/ipv4/tcp.c: a probe that is due goes by the new time."""
-    sk.keepalive_time = val * SEC
+    sk.keepalive_time = val * NSEC_PER_SEC
     if sk.sk_flags & SOCK_KEEPOPEN and not (1 << sk.sk_state) & (TCPF_CLOSE | TCPF_LISTEN):
         elapsed = keepalive_time_elapsed(sk)
         left = sk.keepalive_time - elapsed
@@ -195,12 +195,12 @@ def tcp_set_window_clamp_opt(sk: tcp_sock, val: int) -> None:
 
 def tcp_set_linger2(sk: tcp_sock, val: int) -> None:
     """TCP_LINGER2, seconds; negative: none."""
-    sk.linger2 = -1 if val < 0 else min(val * SEC, TCP_FIN_TIMEOUT_MAX)
+    sk.linger2 = -1 if val < 0 else min(val * NSEC_PER_SEC, TCP_FIN_TIMEOUT_MAX)
 
 
 def tcp_set_defer_accept(sk: tcp_sock, val: int) -> None:
     """TCP_DEFER_ACCEPT, seconds, kept as a number of retransmissions."""
-    sk.defer_accept = secs_to_retrans(val * SEC, TCP_TIMEOUT_INIT, sk.icsk_rto_max)
+    sk.defer_accept = secs_to_retrans(val * NSEC_PER_SEC, TCP_TIMEOUT_INIT, sk.icsk_rto_max)
     if sk.icsk_accept_queue is not None:
         sk.icsk_accept_queue.rskq_defer_accept = sk.defer_accept
 
@@ -277,10 +277,10 @@ def tcp_get_info(sk: tcp_sock) -> bytes:
         sk.lost_out,
         sk.retrans_out,
         0,
-        (now - sk.lsndtime) // MSEC & M32,
+        (now - sk.lsndtime) // NSEC_PER_MSEC & M32,
         0,
-        (now - sk.icsk_ack_lrcvtime) // MSEC & M32,
-        (now - sk.rcv_tstamp) // MSEC & M32,
+        (now - sk.icsk_ack_lrcvtime) // NSEC_PER_MSEC & M32,
+        (now - sk.rcv_tstamp) // NSEC_PER_MSEC & M32,
         sk.icsk_pmtu_cookie,
         sk.rcv_ssthresh & M32,
         sk.srtt_us >> 3,
@@ -318,7 +318,7 @@ def tcp_get_info(sk: tcp_sock) -> bytes:
         0,  # tcpi_rehash: a flow keeps its hash
         sk.total_rto & 0xFFFF,
         sk.total_rto_recoveries & 0xFFFF,
-        rto_time // MSEC & M32,
+        rto_time // NSEC_PER_MSEC & M32,
         sk.received_ce & M32,
         sk.delivered_e1_bytes,
         sk.delivered_e0_bytes,
@@ -417,7 +417,11 @@ def tcp_get_mss(sk: tcp_sock) -> int:
 
 def tcp_get_linger2(sk: tcp_sock) -> int:
     """TCP_LINGER2"""
-    return (sk.linger2 or sk.net.sysctl.tcp_fin_timeout * SEC) // SEC if sk.linger2 >= 0 else -1
+    return (
+        (sk.linger2 or sk.net.sysctl.tcp_fin_timeout * NSEC_PER_SEC) // NSEC_PER_SEC
+        if sk.linger2 >= 0
+        else -1
+    )
 
 
 def tcp_fastopen_get_backlog(sk: tcp_sock) -> int:
@@ -447,7 +451,7 @@ TCP_LEVEL = Level("IPPROTO_TCP", SOL_TCP, vars(names), [replace(row, sockets=TCP
     flag("TCP_CORK", TCP_NAGLE_CORK, "full segments only, until it is off", "nonagle",
         set=__tcp_sock_set_cork),
     SockOpt("TCP_DEFER_ACCEPT", "accept() when data has come, seconds",
-        set=tcp_set_defer_accept, unit=SEC,
+        set=tcp_set_defer_accept, unit=NSEC_PER_SEC,
         get=lambda sk: retrans_to_secs(sk.defer_accept, TCP_TIMEOUT_INIT, sk.icsk_rto_max)),
     number("TCP_DELACK_MAX_US", "icsk_delack_max", range(SHORTEST_US + 1, 200_001),
         "longest delay of an ACK, us", since="6.15", unit=1000),
@@ -470,9 +474,9 @@ TCP_LEVEL = Level("IPPROTO_TCP", SOL_TCP, vars(names), [replace(row, sockets=TCP
         "keepalive probes without an answer", get=keepalive_probes),
     SockOpt("TCP_KEEPIDLE", "seconds of silence before the first keepalive probe",
         legal=range(1, MAX_TCP_KEEPIDLE + 1), set=tcp_sock_set_keepidle_locked,
-        get=keepalive_time_when, unit=SEC),
+        get=keepalive_time_when, unit=NSEC_PER_SEC),
     number("TCP_KEEPINTVL", "keepalive_intvl", range(1, MAX_TCP_KEEPINTVL + 1),
-        "seconds between keepalive probes", get=keepalive_intvl_when, unit=SEC),
+        "seconds between keepalive probes", get=keepalive_intvl_when, unit=NSEC_PER_SEC),
     SockOpt("TCP_LINGER2", "seconds in FIN_WAIT_2 after close()",
         set=tcp_set_linger2, get=tcp_get_linger2),
     number("TCP_MAXSEG", "rx_opt.user_mss",
@@ -486,7 +490,7 @@ TCP_LEVEL = Level("IPPROTO_TCP", SOL_TCP, vars(names), [replace(row, sockets=TCP
     SockOpt("TCP_QUICKACK", "ACK at once, or delayed as in a dialogue",
         set=__tcp_sock_set_quickack, get=lambda sk: not inet_csk_in_pingpong_mode(sk)),
     number("TCP_RTO_MAX_MS", "icsk_rto_max", range(1000, 120_001),
-        "longest retransmission timeout, ms", since="6.15", unit=MSEC),
+        "longest retransmission timeout, ms", since="6.15", unit=NSEC_PER_MSEC),
     number("TCP_RTO_MIN_US", "icsk_rto_min", range(SHORTEST_US + 1, 200_001),
         "shortest retransmission timeout, us", since="6.15", unit=1000),
     SockOpt("TCP_SAVED_SYN", "the headers of the SYN, once", "4.2", get=tcp_get_saved_syn),
@@ -499,7 +503,7 @@ TCP_LEVEL = Level("IPPROTO_TCP", SOL_TCP, vars(names), [replace(row, sockets=TCP
     SockOpt("TCP_TIMESTAMP", "the timestamp of now", "3.9",
         get=tcp_get_timestamp, no_set=errno.EPERM),  # only a socket under repair may
     number("TCP_USER_TIMEOUT", "icsk_user_timeout", range(1 << 31),
-        "ms that sent data may stay unacknowledged", since="2.6.37", unit=MSEC),
+        "ms that sent data may stay unacknowledged", since="2.6.37", unit=NSEC_PER_MSEC),
     number("TCP_WINDOW_CLAMP", "window_clamp", None, "largest window that is offered",
         set=tcp_set_window_clamp_opt),
 )])

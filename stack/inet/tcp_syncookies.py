@@ -13,6 +13,7 @@ from fastpath.net.inetkey import inet_key, inet_siphash
 from stack.core.dst import dst_entry
 from stack.core.rows import wide
 from stack.core.security import security_inet_conn_request
+from stack.core.time64 import NSEC_PER_MSEC, NSEC_PER_SEC
 from stack.inet.inet_connection_sock import (
     inet_csk_reqsk_queue_add,
     inet_reqsk_alloc,
@@ -20,7 +21,6 @@ from stack.inet.inet_connection_sock import (
     request_sock,
 )
 from stack.inet.tcp_accecn import tcp_accecn_ace
-from stack.inet.tcp_const import MSEC, SEC
 from stack.inet.tcp_family import tcp_family_ops
 from stack.inet.tcp_minisocks import tcp_openreq_init_rwin
 from stack.inet.tcp_options import tcp_parse_options
@@ -53,7 +53,7 @@ def cookie_hash(net: Net, saddr: wide, daddr: wide, ports: int, count: int, c: i
 
 def tcp_cookie_time(net: Net) -> int:
     """Minutes of the host's clock."""
-    return net.now() // (SEC * TCP_SYNCOOKIE_PERIOD_S)
+    return net.now() // (NSEC_PER_SEC * TCP_SYNCOOKIE_PERIOD_S)
 
 
 def secure_tcp_syn_cookie(
@@ -117,7 +117,7 @@ def cookie_init_sequence(skb: sk_buff, req: request_sock) -> int:
     req.mss = msstab[mssind]
     net.mib.linux.SyncookiesSent += 1
     if req.tstamp_ok:
-        req.ts_off = cookie_init_timestamp(req, net.now() // MSEC)
+        req.ts_off = cookie_init_timestamp(req, net.now() // NSEC_PER_MSEC)
     return secure_tcp_syn_cookie(net, saddr, daddr, sport << 16 | dport, skb.seq, mssind)
 
 

@@ -39,6 +39,7 @@ from stack.core.tcp_states import (
     TCPF_SYN_RECV,
     TCPF_SYN_SENT,
 )
+from stack.core.time64 import NSEC_PER_SEC
 from stack.core.timer import mod_timer, timer_list
 from stack.core.uapi import AF_INET6
 from stack.inet import tcp_ack, tcp_const
@@ -162,7 +163,7 @@ def retransmits_timed_out(sk: tcp_sock, boundary: int, timeout: int) -> bool:
         return False
     if not timeout:
         rto_base = (
-            tcp_const.SEC
+            NSEC_PER_SEC
             if (1 << sk.sk_state) & (TCPF_SYN_SENT | TCPF_SYN_RECV)
             else tcp_const.TCP_RTO_MIN
         )
@@ -454,7 +455,7 @@ def tcp_keepalive_timer(timer: timer_list) -> None:
     """Probe a silent peer (RFC 9293 3.8.4); end an orphan's FIN_WAIT2."""
     sk = timer.data
     if sock_owned_by_user(sk):
-        inet_csk_reset_keepalive_timer(sk, tcp_const.SEC // 20)
+        inet_csk_reset_keepalive_timer(sk, NSEC_PER_SEC // 20)
         return
     if sk.sk_state in (TCP_LISTEN, TCP_CLOSE):
         return

@@ -6,8 +6,8 @@ D-SACKs for everything that was retransmitted (RFC 3708).
 
 from __future__ import annotations
 
+from stack.core.time64 import NSEC_PER_MSEC
 from stack.inet.tcp_cong import tcp_enter_cwr, tcp_set_ca_state
-from stack.inet.tcp_const import MSEC
 from stack.inet.tcp_ecn import tcp_ecn_withdraw_cwr
 from stack.inet.tcp_recovery import tcp_any_retrans_done, tcp_check_sack_reordering
 from stack.inet.tcp_sock import (
@@ -40,7 +40,7 @@ def tcp_packet_delayed(sk: tcp_sock) -> bool:
         sk.retrans_stamp
         and rx_opt.saw_tstamp
         and rx_opt.rcv_tsecr
-        and before(rx_opt.rcv_tsecr, (sk.retrans_stamp // MSEC) & M32)
+        and before(rx_opt.rcv_tsecr, (sk.retrans_stamp // NSEC_PER_MSEC) & M32)
     )
 
 

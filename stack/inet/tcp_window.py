@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from stack.core.dst import dst_mtu
+from stack.core.time64 import NSEC_PER_SEC
 from stack.inet.inet_connection_sock import ICSK_ACK_NOMEM
-from stack.inet.tcp_const import SEC, TCP_MSS_DEFAULT
+from stack.inet.tcp_const import TCP_MSS_DEFAULT
 from stack.inet.tcp_options import tcp_established_options_size
 from stack.inet.tcp_sock import (
     MAX_TCP_WINDOW,
@@ -170,7 +171,7 @@ def tcp_mtu_probing(sk: tcp_sock) -> None:
 def tcp_mtu_check_reprobe(sk: tcp_sock) -> None:
     """After tcp_probe_interval the path may carry more: search from the present size on."""
     now: int = sk.net.clock.now_ns()
-    if now - sk.mtup_probe_timestamp >= sk.net.sysctl.tcp_probe_interval * SEC:
+    if now - sk.mtup_probe_timestamp >= sk.net.sysctl.tcp_probe_interval * NSEC_PER_SEC:
         mss = tcp_current_mss(sk)
         sk.mtup_probe_size = 0
         sk.mtup_search_high = sk.rx_opt.mss_clamp + 20 + sk.icsk_af_ops.net_header_len

@@ -25,6 +25,7 @@ from fastpath.net.hdr6 import ipv6_skip_exthdr
 from stack.core.errors import os_error
 from stack.core.rows import row, state, wide
 from stack.core.sock import sock
+from stack.core.time64 import NSEC_PER_SEC
 from stack.core.uapi import (
     AF_INET,
     AF_INET6,
@@ -235,7 +236,7 @@ def xfrm_policy_insert(net: Net, pol: xfrm_policy) -> xfrm_policy:
 
 def real_seconds(net: Net) -> int:
     """ktime_get_real_seconds: the host's clock, s since 1970."""
-    return net.machine.realtime_ns() // 1_000_000_000
+    return net.machine.realtime_ns() // NSEC_PER_SEC
 
 
 def xfrm_gen_index(net: Net, direction: int, wanted: int) -> int:

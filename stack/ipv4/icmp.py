@@ -42,6 +42,7 @@ from stack.core.l3mdev import l3mdev_master_ifindex
 from stack.core.netdevice import IFF_LOOPBACK
 from stack.core.rows import narrow
 from stack.core.sock_flags import SOCK_USE_WRITE_QUEUE
+from stack.core.time64 import NSEC_PER_MSEC
 from stack.core.uapi import (
     AF_INET,
     ICMP_HLEN,
@@ -155,7 +156,7 @@ def icmpv4_xrlim_allow(net: Net, rt: rtable, daddr: int, kind: int, code: int) -
     if icmpv4_mask_allow(net, kind, code) or rt.dev.flags & IFF_LOOPBACK:
         return True
     if inet_peer_xrlim_allow(
-        net, inet_getpeer_v4(net, daddr), net.sysctl.icmp_ratelimit * 1_000_000
+        net, inet_getpeer_v4(net, daddr), net.sysctl.icmp_ratelimit * NSEC_PER_MSEC
     ):
         return True
     net.mib.icmp.OutRateLimitHost += 1

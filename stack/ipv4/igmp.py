@@ -48,6 +48,7 @@ from stack.core.errors import os_error
 from stack.core.netdevice import net_device
 from stack.core.rows import narrow, row, state, wide
 from stack.core.sock import sock_kfree_s, sock_kmalloc
+from stack.core.time64 import NSEC_PER_MSEC, NSEC_PER_SEC
 from stack.core.timer import TIMER_DEFERRABLE, mod_timer, timer_delete, timer_list
 from stack.inet.flow import flowi
 from stack.inet.inet_sock import inet_sock
@@ -88,10 +89,8 @@ IGMPV3_HOST_MEMBERSHIP_REPORT = 0x22
 IGMPV3_ALL_MCR = 0xE0000016
 
 ROUTER_ALERT = b"\x94\x04\x00\x00"
-SEC = 1_000_000_000
-MSEC = 1_000_000
 IP_MC_SOCKLIST_BYTES = 48  # sizeof(struct ip_mc_socklist) on a 64-bit machine
-QUERY_INTERVAL_NS = 125 * SEC
+QUERY_INTERVAL_NS = 125 * NSEC_PER_SEC
 
 
 @state
@@ -127,7 +126,7 @@ def igmp_v2_seen(in_dev: in_device) -> bool:
 
 def unsolicited_ns(in_dev: in_device, version: int) -> int:
     """net/ipv4/igmp.c unsolicited_report_interval: ns between unsolicited reports."""
-    return in_dev_conf(in_dev, f"igmpv{version}_unsolicited_report_interval") * MSEC
+    return in_dev_conf(in_dev, f"igmpv{version}_unsolicited_report_interval") * NSEC_PER_MSEC
 
 
 # --- sockets -------------------------------------------------------------------------------
@@ -535,26 +534,26 @@ def igmp_heard_query(in_dev: in_device, skb: sk_buff, data: bytes) -> bool:
     sources: tuple[int, ...] = ()
     if len(data) == 8:
         if code == 0:  # version 1
-            max_delay = 10 * SEC
+            max_delay = 10 * NSEC_PER_SEC
             state.mr_v1_seen = now + state.mr_qrv * QUERY_INTERVAL_NS + max_delay
             group = 0
         else:
-            max_delay = code * SEC // 10
+            max_delay = code * NSEC_PER_SEC // 10
             state.mr_v2_seen = now + state.mr_qrv * QUERY_INTERVAL_NS + max_delay
         for im in in_dev.mc_list:
             im.changes = mc_changes()
     elif len(data) < 12:
         return False
     elif igmp_v1_seen(in_dev):
-        max_delay = 10 * SEC
+        max_delay = 10 * NSEC_PER_SEC
         group = 0
     elif igmp_v2_seen(in_dev):
-        max_delay = max(code, 1) * SEC // 10
+        max_delay = max(code, 1) * NSEC_PER_SEC // 10
     else:
         count = int.from_bytes(data[10:12], "big")
         if len(data) < 12 + 4 * count:
             return False
-        max_delay = max(mc_time_code(code), 1) * SEC // 10
+        max_delay = max(mc_time_code(code), 1) * NSEC_PER_SEC // 10
         qrv = data[8] & 7
         state.mr_qrv = qrv or net.sysctl.igmp_qrv
         if not group:

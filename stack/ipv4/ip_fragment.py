@@ -19,6 +19,7 @@ from fastpath.net.hdr import ip_hdr, ip_send_check, iphdr
 from stack.core import drop_reason
 from stack.core.drop_reason import kfree_skb_reason
 from stack.core.rows import row, state
+from stack.core.time64 import NSEC_PER_SEC
 from stack.core.timer import mod_timer, timer_list
 from stack.inet.inet_fragment import (
     IPFRAG_OK,
@@ -114,7 +115,7 @@ def ip_frag_too_far(qp: ipq, saddr: int) -> bool:
 def ip_frag_reinit(qp: ipq) -> None:
     """net/ipv4/ip_fragment.c: the sender reused the id: discard the fragments and start over."""
     net = qp.net
-    mod_timer(qp.timer, net.clock.now_ns() + net.sysctl.ipfrag_time * 1_000_000_000)
+    mod_timer(qp.timer, net.clock.now_ns() + net.sysctl.ipfrag_time * NSEC_PER_SEC)
     inet_frag_purge(qp, drop_reason.SKB_DROP_REASON_FRAG_TOO_FAR)
     qp.flags = 0
     qp.len = 0

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING
 from fastpath.base.skbuff import sk_buff
 from fastpath.net.hdr import ip_hdr
 from stack.core.errors import os_error
+from stack.core.time64 import NSEC_PER_MSEC
 from stack.core.uapi import IP_HLEN
 from stack.inet.inet_sock import ip_options
 from stack.ipv4 import fib
@@ -60,7 +61,7 @@ class OptionError(ValueError):
 
 def inet_current_timestamp(net: Net) -> int:
     """net/ipv4/af_inet.c: ms since midnight UT, as RFC 791 time stamps want it."""
-    return net.machine.realtime_ns() // 1_000_000 % MS_PER_DAY
+    return net.machine.realtime_ns() // NSEC_PER_MSEC % MS_PER_DAY
 
 
 def ip_options_compile(

@@ -27,6 +27,7 @@ from stack.core.rows import narrow, row, state, wide
 from stack.core.security import security_sk_classify_flow
 from stack.core.sock import sk_dst_check, sk_dst_reset, sk_dst_set
 from stack.core.sock_flags import SOCK_LOCALROUTE
+from stack.core.time64 import NSEC_PER_MSEC, NSEC_PER_SEC
 from stack.core.uapi import AF_INET, INADDR_LOOPBACK, IPPROTO_IGMP
 from stack.inet.flow import FLOWI_FLAG_ANYSRC, flowi
 from stack.inet.icmp_limit import PEERS_MAX, inet_getpeer, inet_peer
@@ -74,7 +75,6 @@ RTCF_BROADCAST = 0x10000000
 RTCF_MULTICAST = 0x20000000
 RTCF_LOCAL = 0x80000000
 
-MSEC = 1_000_000
 IP_MAX_MTU = 0xFFFF
 
 IP_MF = 0x2000
@@ -618,7 +618,7 @@ def __ip_rt_update_pmtu(rt: rtable, daddr: int, mtu: int) -> None:
     if mtu < sysctl.min_pmtu:
         lock = True
         mtu = min(old_mtu, sysctl.min_pmtu)
-    expires_ns = sysctl.mtu_expires * 1_000_000_000
+    expires_ns = sysctl.mtu_expires * NSEC_PER_SEC
     now = net.clock.now_ns()
     if rt.rt_pmtu == mtu and not lock and now < rt.expires - expires_ns // 2:
         return
@@ -716,7 +716,7 @@ def __ip_do_redirect(rt: rtable, skb: sk_buff, fl4: flowi) -> None:
         return
     fnhe = update_or_create_fnhe(net, narrow(fl4.daddr))
     fnhe.fnhe_gw = new_gw
-    fnhe.fnhe_expires = net.clock.now_ns() + net.sysctl.mtu_expires * 1_000_000_000
+    fnhe.fnhe_expires = net.clock.now_ns() + net.sysctl.mtu_expires * NSEC_PER_SEC
     rt_kill_daddr(net, narrow(fl4.daddr))
     rt.obsolete = DST_OBSOLETE_KILL
 
@@ -732,13 +732,13 @@ def ip_rt_send_redirect(skb: sk_buff) -> None:
     peer = inet_getpeer_v4(net, iph.saddr)
     sysctl = net.sysctl
     now = net.clock.now_ns()
-    if now > peer.rate_last + sysctl.redirect_silence * MSEC:
+    if now > peer.rate_last + sysctl.redirect_silence * NSEC_PER_MSEC:
         peer.rate_tokens = 0
         peer.n_redirects = 0
     if peer.n_redirects >= sysctl.redirect_number:
         peer.rate_last = now
         return
-    load_ns = sysctl.redirect_load * MSEC
+    load_ns = sysctl.redirect_load * NSEC_PER_MSEC
     if peer.n_redirects == 0 or now > peer.rate_last + (load_ns << peer.n_redirects):
         net.ipv4.steps.icmp_send(
             skb, icmp_codes.ICMP_REDIRECT, icmp_codes.ICMP_REDIR_HOST, rt.rt_gw4 or iph.daddr

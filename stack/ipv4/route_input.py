@@ -37,6 +37,7 @@ from stack.core.fib_rules import LOOPBACK_IFINDEX
 from stack.core.l3mdev import IFF_L3MDEV, l3mdev_master_dev, l3mdev_master_ifindex
 from stack.core.netdevice import ETH_P_IP, IFF_LOOPBACK, NET_RX_DROP, net_device
 from stack.core.ratelimit import net_ratelimit
+from stack.core.time64 import NSEC_PER_MSEC
 from stack.core.uapi import AF_INET, IPPROTO_IGMP, IPPROTO_TCP, IPPROTO_UDP
 from stack.inet.flow import flowi
 from stack.inet.icmp_limit import inet_peer_xrlim_allow
@@ -429,7 +430,7 @@ def ip_error(skb: sk_buff) -> int:
         sysctl = net.sysctl
         peer = inet_getpeer_v4(net, ip_hdr(skb).saddr)
         if inet_peer_xrlim_allow(
-            net, peer, sysctl.error_cost * route.MSEC, sysctl.error_burst * route.MSEC
+            net, peer, sysctl.error_cost * NSEC_PER_MSEC, sysctl.error_burst * NSEC_PER_MSEC
         ):
             net.ipv4.steps.icmp_send(skb, icmp_codes.ICMP_DEST_UNREACH, code, 0)
     kfree_skb_reason(net, skb, drop_reason.SKB_DROP_REASON_IP_INNOROUTES)

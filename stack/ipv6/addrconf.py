@@ -35,6 +35,7 @@ from stack.core.neigh_table import (
 from stack.core.net_namespace import pernet_operations, register_pernet_subsys
 from stack.core.netdevice import net_device, netif_carrier_ok, netif_running
 from stack.core.rows import wide
+from stack.core.time64 import NSEC_PER_SEC
 from stack.core.timer import timer_shutdown
 from stack.core.uapi import IPV6_MIN_MTU, RTM_NEWADDR
 from stack.ipv6 import if_inet6, ip6_fib
@@ -97,7 +98,6 @@ from stack.ipv6.stable import (
 from stack.machine import Machine
 from stack.net import Net
 
-SEC = 1_000_000_000
 _ALL_ROUTERS = (
     IN6ADDR_LINKLOCAL_ALLROUTERS,
     IN6ADDR_INTERFACELOCAL_ALLROUTERS,
@@ -460,7 +460,9 @@ def inet6_addr_add(
     cfg = ifa6_config(addr, plen, flags, valid_lft, preferred_lft, peer, metric)
     ifp = ipv6_add_addr(idev, cfg)
     if not flags & if_inet6.IFA_F_NOPREFIXROUTE:
-        ends = 0 if valid_lft == if_inet6.INFINITY_LIFE_TIME else net.now() + valid_lft * SEC
+        ends = (
+            0 if valid_lft == if_inet6.INFINITY_LIFE_TIME else net.now() + valid_lft * NSEC_PER_SEC
+        )
         if dev.flags & netdevice.IFF_UP:
             addrconf_prefix_route(dev, addr, plen, metric=metric, expires_ns=ends)
     if not flags & (if_inet6.IFA_F_OPTIMISTIC | if_inet6.IFA_F_NODAD):

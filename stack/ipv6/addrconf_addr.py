@@ -27,6 +27,7 @@ from stack.core.errors import os_error
 from stack.core.l3mdev import l3mdev_fib_table
 from stack.core.netdevice import IFF_LOOPBACK, IFF_NOARP, NETDEV_DOWN, NETDEV_UP, net_device
 from stack.core.rows import wide
+from stack.core.time64 import NSEC_PER_SEC
 from stack.core.timer import mod_timer, timer_delete, timer_list
 from stack.core.uapi import AF_INET6, RTM_DELADDR, RTM_NEWADDR
 from stack.inet.addr_validator import validate_addr
@@ -54,8 +55,6 @@ from stack.ipv6.ip6_fib import (
 )
 from stack.ipv6.mcast import ipv6_dev_mc_dec, ipv6_dev_mc_inc
 from stack.net import Net
-
-SEC = 1_000_000_000
 
 inet6addr_fn = Callable[[int, inet6_ifaddr], None]
 
@@ -335,7 +334,7 @@ def cleanup_prefix_route(ifp: inet6_ifaddr) -> None:
             other.valid_lft == if_inet6.INFINITY_LIFE_TIME
         ):
             return
-        expires = max(expires, other.tstamp + other.valid_lft * SEC)
+        expires = max(expires, other.tstamp + other.valid_lft * NSEC_PER_SEC)
     rt = addrconf_get_prefix_route(idev.dev, ifp.addr, ifp.prefix_len)
     if rt is None:
         return

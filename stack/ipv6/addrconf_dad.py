@@ -22,6 +22,7 @@ import logging
 
 from stack.core.netdevice import IFF_LOOPBACK, IFF_NOARP
 from stack.core.ratelimit import net_ratelimit
+from stack.core.time64 import NSEC_PER_SEC
 from stack.core.timer import TIMER_DEFERRABLE, mod_timer, timer_delete, timer_list
 from stack.ipv6 import if_inet6
 from stack.ipv6.addr import (
@@ -52,7 +53,6 @@ from stack.net import Net
 
 log = logging.getLogger(__name__)
 
-SEC = 1_000_000_000
 _NOT_YET = if_inet6.IFA_F_TENTATIVE | if_inet6.IFA_F_OPTIMISTIC | if_inet6.IFA_F_DADFAILED
 FE80 = 0xFE80 << 112
 
@@ -85,7 +85,7 @@ def addrconf_dad_work(timer: timer_list) -> None:
         addrconf_dad_completed(ifp, send_na=True)
         return
     ifp.dad_probes -= 1
-    addrconf_mod_dad_work(ifp, max(idev.nd_parms.retrans_time, SEC // 100))
+    addrconf_mod_dad_work(ifp, max(idev.nd_parms.retrans_time, NSEC_PER_SEC // 100))
     group = addrconf_addr_solict_mult(ifp.addr)
     ndisc_send_ns(idev.dev, ifp.addr, group, IN6ADDR_ANY, ifp.dad_nonce)
 
@@ -126,7 +126,7 @@ def addrconf_dad_kick(ifp: inet6_ifaddr) -> None:
     delay_s = idev.cnf.router_solicitation_delay
     delay = 0
     if not ifp.flags & if_inet6.IFA_F_OPTIMISTIC and delay_s:
-        delay = random.randrange(delay_s * SEC)
+        delay = random.randrange(delay_s * NSEC_PER_SEC)
     ifp.dad_nonce = b""
     if idev.cnf.enhanced_dad or idev.net.ipv6.devconf_all.enhanced_dad:
         ifp.dad_nonce = (random.randrange((1 << 48) - 1) + 1).to_bytes(6, "big")
@@ -191,7 +191,7 @@ def _next_stable(ifp: inet6_ifaddr) -> None:
         return
     again.stable_privacy_retry = retries
     again.state = if_inet6.INET6_IFADDR_STATE_PREDAD
-    addrconf_mod_dad_work(again, net.ipv6.sysctl.idgen_delay * SEC)
+    addrconf_mod_dad_work(again, net.ipv6.sysctl.idgen_delay * NSEC_PER_SEC)
 
 
 def _disables_ipv6(ifp: inet6_ifaddr) -> bool:
@@ -273,7 +273,9 @@ def addrconf_rs_start(idev: inet6_dev) -> None:
     net, nd = idev.net, idev.nd
     idev.if_flags = idev.if_flags & ~if_inet6.IF_RA_RCVD | if_inet6.IF_RS_SENT
     nd.rs_probes = 1
-    nd.rs_interval = rfc3315_s14_backoff_init(net, idev.cnf.router_solicitation_interval * SEC)
+    nd.rs_interval = rfc3315_s14_backoff_init(
+        net, idev.cnf.router_solicitation_interval * NSEC_PER_SEC
+    )
     if nd.rs_timer is None:
         nd.rs_timer = timer_list(net.machine, addrconf_rs_timer, TIMER_DEFERRABLE, data=idev)
     mod_timer(nd.rs_timer, net.now() + nd.rs_interval)
@@ -295,7 +297,7 @@ def addrconf_rs_timer(timer: timer_list) -> None:
     if saddr is None:
         return
     nd.rs_probes += 1
-    longest = cnf.router_solicitation_max_interval * SEC
+    longest = cnf.router_solicitation_max_interval * NSEC_PER_SEC
     nd.rs_interval = rfc3315_s14_backoff_update(net, nd.rs_interval, longest)
     mod_timer(timer, net.now() + nd.rs_interval)
     ndisc_send_rs(idev.dev, saddr, IN6ADDR_LINKLOCAL_ALLROUTERS)

@@ -7,6 +7,7 @@ import logging
 from stack.core.netdevice import net_device
 from stack.core.ratelimit import net_ratelimit
 from stack.core.rows import wide
+from stack.core.time64 import NSEC_PER_SEC
 from stack.ipv6 import if_inet6, ip6_fib
 from stack.ipv6.addr import IPV6_ADDR_LINKLOCAL, IPV6_ADDR_MULTICAST, ipv6_addr_type
 from stack.ipv6.addrconf_addr import (
@@ -29,7 +30,6 @@ from stack.ipv6.stable import (
 
 log = logging.getLogger(__name__)
 
-SEC = 1_000_000_000
 MIN_VALID_LIFETIME = 2 * 3600
 """Seconds: below that an advertisement does not shorten a lifetime (RFC 4862 5.5.3 e)."""
 MAX_RA_ROUTES = 64
@@ -86,7 +86,7 @@ def _prefix_route(idev: inet6_dev, pinfo: prefix_info) -> None:
     """Add or refresh the route of an on-link prefix, or remove it (valid lifetime 0)."""
     net, dev = idev.net, idev.dev
     valid = pinfo.valid
-    ends = 0 if valid == if_inet6.INFINITY_LIFE_TIME else net.now() + valid * SEC
+    ends = 0 if valid == if_inet6.INFINITY_LIFE_TIME else net.now() + valid * NSEC_PER_SEC
     flags = ip6_fib.RTF_ADDRCONF | ip6_fib.RTF_PREFIX_RT
     rt = addrconf_get_prefix_route(dev, pinfo.prefix, pinfo.prefix_len, flags, ip6_fib.RTF_DEFAULT)
     if rt is not None:
@@ -140,7 +140,7 @@ def addrconf_prefix_rcv_add_addr(
         ifp.flags |= if_inet6.IFA_F_MANAGETEMPADDR
         create = True
     else:
-        stored = max(ifp.valid_lft - (now - ifp.tstamp) // SEC, 0)
+        stored = max(ifp.valid_lft - (now - ifp.tstamp) // NSEC_PER_SEC, 0)
         if ifp.valid_lft == if_inet6.INFINITY_LIFE_TIME:
             stored = if_inet6.INFINITY_LIFE_TIME
         if stored:

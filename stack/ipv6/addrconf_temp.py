@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 
+from stack.core.time64 import NSEC_PER_SEC
 from stack.core.timer import TIMER_DEFERRABLE, mod_timer, timer_delete, timer_list
 from stack.ipv6 import if_inet6
 from stack.ipv6.addrconf_addr import addrconf_dad_start, ifa6_config, ipv6_add_addr, ipv6_del_addr
@@ -13,14 +14,13 @@ from stack.net import Net
 
 log = logging.getLogger(__name__)
 
-SEC = 1_000_000_000
-ADDR_CHECK_FREQUENCY_NS = 120 * SEC
+ADDR_CHECK_FREQUENCY_NS = 120 * NSEC_PER_SEC
 
 
 def ipv6_get_regen_advance(idev: inet6_dev) -> int:
     """net/ipv6/addrconf.c: seconds before the end at which the successor is made (RFC 8981 3.8)."""
     cnf = idev.cnf
-    retrans_s = max(idev.nd_parms.retrans_time, SEC // 100) // SEC
+    retrans_s = max(idev.nd_parms.retrans_time, NSEC_PER_SEC // 100) // NSEC_PER_SEC
     tries: int = idev.net.ipv6.sysctl.idgen_retries
     return cnf.regen_min_advance + tries * cnf.dad_transmits * retrans_s
 
@@ -41,7 +41,7 @@ def ipv6_create_tempaddr(ifp: inet6_ifaddr) -> inet6_ifaddr | None:
         return None
     ifp.regen_count += 1
     now = net.now()
-    age = (now - ifp.tstamp) // SEC
+    age = (now - ifp.tstamp) // NSEC_PER_SEC
     regen_advance = ipv6_get_regen_advance(idev)
     most = min(cnf.max_desync_factor, cnf.temp_prefered_lft - regen_advance)
     nd = idev.nd
@@ -80,7 +80,7 @@ def manage_tempaddrs(
     for ift in idev.nd.tempaddr_list:
         if ift.ifpub is not ifp:
             continue
-        age = (now - ift.cstamp) // SEC
+        age = (now - ift.cstamp) // NSEC_PER_SEC
         ift.valid_lft = min(valid_lft, max(cnf.temp_valid_lft - age, 0))
         most = max(cnf.temp_prefered_lft - idev.nd.desync_factor - age, 0)
         ift.prefered_lft = min(prefered_lft, most)
@@ -103,7 +103,7 @@ def addrconf_verify(net: Net) -> None:
     for ifp in tuple(for_each_ifaddr6(net)):
         if ifp.flags & if_inet6.IFA_F_PERMANENT and ifp.prefered_lft == if_inet6.INFINITY_LIFE_TIME:
             continue
-        age = (now - ifp.tstamp) // SEC
+        age = (now - ifp.tstamp) // NSEC_PER_SEC
         if (
             ifp.flags & if_inet6.IFA_F_TEMPORARY
             and not ifp.flags & if_inet6.IFA_F_TENTATIVE
@@ -117,7 +117,9 @@ def addrconf_verify(net: Net) -> None:
                 ifp.ifpub.regen_count = 0
                 ipv6_create_tempaddr(ifp.ifpub)
             else:
-                next_ns = min(next_ns, ifp.tstamp + (ifp.prefered_lft - regen_advance) * SEC)
+                next_ns = min(
+                    next_ns, ifp.tstamp + (ifp.prefered_lft - regen_advance) * NSEC_PER_SEC
+                )
         if ifp.valid_lft != if_inet6.INFINITY_LIFE_TIME and age >= ifp.valid_lft:
             ipv6_del_addr(ifp)
             continue
@@ -126,12 +128,12 @@ def addrconf_verify(net: Net) -> None:
         if age >= ifp.prefered_lft:
             ifp.flags |= if_inet6.IFA_F_DEPRECATED
             if ifp.valid_lft != if_inet6.INFINITY_LIFE_TIME:
-                next_ns = min(next_ns, ifp.tstamp + ifp.valid_lft * SEC)
+                next_ns = min(next_ns, ifp.tstamp + ifp.valid_lft * NSEC_PER_SEC)
         else:
-            next_ns = min(next_ns, ifp.tstamp + ifp.prefered_lft * SEC)
+            next_ns = min(next_ns, ifp.tstamp + ifp.prefered_lft * NSEC_PER_SEC)
     timer = net.ipv6.addr_chk_timer
     if timer is not None:
-        mod_timer(timer, max(next_ns, now + SEC // 10))
+        mod_timer(timer, max(next_ns, now + NSEC_PER_SEC // 10))
 
 
 def addr_chk_work(timer: timer_list) -> None:

@@ -34,6 +34,7 @@ from stack.core import drop_reason
 from stack.core.l3mdev import l3mdev_master_ifindex, netif_is_l3_master
 from stack.core.netdevice import IFF_LOOPBACK, net_device
 from stack.core.rows import wide
+from stack.core.time64 import NSEC_PER_MSEC
 from stack.core.uapi import AF_INET6, IPPROTO_ICMPV6, IPV6_HLEN, IPV6_MIN_MTU, MSG_DONTWAIT
 from stack.inet.flow import flowi
 from stack.inet.icmp_limit import (
@@ -99,7 +100,7 @@ def icmpv6_xrlim_allow(net: Net, kind: int, fl6: flowi) -> bool:
     elif rt.dev.flags & IFF_LOOPBACK:
         return True
     else:
-        cost_ns = net.ipv6.sysctl.icmpv6_ratelimit * 1_000_000
+        cost_ns = net.ipv6.sysctl.icmpv6_ratelimit * NSEC_PER_MSEC
         if rt.rt6i_plen < 128:
             cost_ns >>= (128 - rt.rt6i_plen) >> 5
         peer = inet_getpeer(net, net.ipv6.peers, fl6.daddr)

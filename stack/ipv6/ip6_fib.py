@@ -28,6 +28,7 @@ from stack.core.fib_rules import (
 from stack.core.l3mdev import l3mdev_fib_table
 from stack.core.netdevice import IFF_LOOPBACK, net_device
 from stack.core.rows import row, state, wide
+from stack.core.time64 import NSEC_PER_SEC
 from stack.core.timer import TIMER_DEFERRABLE, mod_timer, timer_list
 from stack.core.uapi import AF_INET6, NUD_FAILED, NUD_VALID, RTM_DELROUTE, RTM_NEWROUTE
 from stack.inet.flow import flowi
@@ -617,7 +618,7 @@ def fib6_start_gc(net: Net) -> None:
     """net/ipv6/ip6_fib.c: start the timer that removes expired routes after gc_interval."""
     timer = net.ipv6.fib6.gc_timer
     if not timer.pending:
-        mod_timer(timer, net.clock.now_ns() + net.ipv6.sysctl.ip6_rt_gc_interval * 1_000_000_000)
+        mod_timer(timer, net.clock.now_ns() + net.ipv6.sysctl.ip6_rt_gc_interval * NSEC_PER_SEC)
 
 
 def fib6_gc_timer_cb(timer: timer_list) -> None:

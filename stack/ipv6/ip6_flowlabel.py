@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from stack.core.errors import os_error
 from stack.core.rows import row, state, wide
+from stack.core.time64 import NSEC_PER_SEC
 from stack.core.timer import TIMER_DEFERRABLE, mod_timer, timer_list
 from stack.core.uapi import IPPROTO_TCP
 from stack.inet.inet_sock import inet_sock
@@ -40,7 +41,6 @@ FL_MIN_LINGER = 6
 FL_MAX_LINGER = 150
 FL_MAX_PER_SOCK = 32
 FL_MAX_SIZE = 4096
-SEC = 1_000_000_000
 
 
 @dataclass(slots=True)
@@ -123,7 +123,7 @@ def ip6_fl_gc(timer: timer_list) -> None:
         else:
             waiting += 1
     if waiting:
-        mod_timer(timer, now + FL_MIN_LINGER * SEC)
+        mod_timer(timer, now + FL_MIN_LINGER * NSEC_PER_SEC)
 
 
 def fl_free(net: Net, fl: ip6_flowlabel) -> None:
@@ -139,7 +139,7 @@ def fl_release(net: Net, fl: ip6_flowlabel) -> None:
     fl.lastuse = net.now()
     timer = net.ipv6.flowlabels.gc_timer
     if not fl.users and not timer.pending:
-        mod_timer(timer, net.now() + FL_MIN_LINGER * SEC)
+        mod_timer(timer, net.now() + FL_MIN_LINGER * NSEC_PER_SEC)
 
 
 def fl6_sock_lookup(sk: inet_sock, label: int) -> ip6_flowlabel | None:
@@ -169,10 +169,10 @@ def fl6_free_socklist(sk: inet_sock) -> None:
 def check_linger(net: Net, ttl_s: int) -> int:
     """net/ipv6/ip6_flowlabel.c: a time in ns, at least 6 s; 0 above 150 s, unless root asks."""
     if ttl_s < FL_MIN_LINGER:
-        return FL_MIN_LINGER * SEC
+        return FL_MIN_LINGER * NSEC_PER_SEC
     if ttl_s > FL_MAX_LINGER and net.uid:
         return 0
-    return ttl_s * SEC
+    return ttl_s * NSEC_PER_SEC
 
 
 def fl6_renew(net: Net, fl: ip6_flowlabel, linger_s: int, expires_s: int) -> None:
@@ -331,9 +331,9 @@ def ipv6_flowlabel_opt_get(sk: inet_sock, flags: int) -> in6_flowlabel_req:
     now = sk.net.now()
     for fl in np.ipv6_fl_list:
         if fl.label == np.flow_label & IPV6_FLOWLABEL_MASK:
-            left = max(fl.expires - now, 0) // SEC
+            left = max(fl.expires - now, 0) // NSEC_PER_SEC
             return in6_flowlabel_req(
-                fl.dst, fl.label, share=fl.share, expires=left, linger=fl.linger // SEC
+                fl.dst, fl.label, share=fl.share, expires=left, linger=fl.linger // NSEC_PER_SEC
             )
     raise os_error(errno.ENOENT)
 

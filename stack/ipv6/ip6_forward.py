@@ -15,10 +15,11 @@ from stack.core.netdevice import net_device
 from stack.core.netfilter import NF_INET_FORWARD, NFPROTO_IPV6, nf_hook_list
 from stack.core.rows import wide
 from stack.core.sock import sock
+from stack.core.time64 import NSEC_PER_SEC
 from stack.core.uapi import AF_INET6, IPV6_MIN_MTU
 from stack.inet.af_ops import af_ops_of
 from stack.inet.do_fragment import inet_pkt_too_big
-from stack.inet.icmp_limit import SECOND, inet_getpeer, inet_peer_xrlim_allow
+from stack.inet.icmp_limit import inet_getpeer, inet_peer_xrlim_allow
 from stack.inet.xfrm_policy import XFRM_POLICY_FWD, xfrm6_policy_check, xfrm_route_forward
 from stack.ipv6 import ip6_icmp
 from stack.ipv6.addr import ipv6_addr_is_linklocal
@@ -113,7 +114,7 @@ def ip6_forward(skb: sk_buff) -> int:
     if rt.dev is skb.dev and not ip6cb_srcrt(skb):
         # The rate is limited by destination here, and by source in ndisc_send_redirect.
         peer = inet_getpeer(net, net.ipv6.peers, iph.daddr)
-        if inet_peer_xrlim_allow(net, peer, SECOND):
+        if inet_peer_xrlim_allow(net, peer, NSEC_PER_SEC):
             ndisc_send_redirect(skb, rt.rt6i_gateway or iph.daddr)
     mtu = max(ip6_dst_mtu_maybe_forward(rt, True), IPV6_MIN_MTU)
     if ip6_pkt_too_big(skb, mtu):

@@ -14,6 +14,7 @@ from fastpath.net.hdr import ipv6_hdr
 from stack.core.drop_reason import SKB_DROP_REASON_MLD_INHDR, SKB_DROP_REASON_NOT_SPECIFIED
 from stack.core.netdevice import IFF_LOOPBACK, IFF_MULTICAST, IFF_UP
 from stack.core.rows import wide
+from stack.core.time64 import NSEC_PER_MSEC, NSEC_PER_SEC
 from stack.core.timer import TIMER_DEFERRABLE, mod_timer, timer_delete, timer_list
 from stack.inet import mc_filter
 from stack.inet.mc_filter import current_record, mc_changes, mc_state, mc_time_code
@@ -33,11 +34,9 @@ from stack.ipv6.mld_messages import MldMessage, MldQuery, MldRecord, mld2_split
 from stack.ipv6.ndisc_send import ndisc_send_skb
 from stack.ipv6.saddr import ipv6_get_lladdr
 
-SEC = 1_000_000_000
-MSEC = 1_000_000
 IN6ADDR_MLD2_ALL_MCR = 0xFF02 << 112 | 0x16
 MLD_QRV_DEFAULT = 2
-MLD_QI_DEFAULT_NS = 125 * SEC
+MLD_QI_DEFAULT_NS = 125 * NSEC_PER_SEC
 MLDV1_MRD_MAX_COMPAT = (1 << 15) - 1
 IPV6_OPT_ROUTERALERT_MLD = 0
 HBH_ROUTER_ALERT = bytes((58, 0, 5, 2, 0, IPV6_OPT_ROUTERALERT_MLD, 1, 0))
@@ -63,7 +62,7 @@ def unsolicited_report_interval_ns(idev: inet6_dev) -> int:
         if mld_in_v1_mode(idev)
         else cnf.mldv2_unsolicited_report_interval
     )
-    return ms * MSEC
+    return ms * NSEC_PER_MSEC
 
 
 def mld_reportable(mc: ifmcaddr6) -> bool:
@@ -138,7 +137,7 @@ def mld_changed(mc: ifmcaddr6, before: mc_state, after: mc_state) -> None:
     if after.empty:
         idev.mld.tomb[mc.mca_addr] = mc
     # Report within a millisecond, so that changes at the same time share a report.
-    _arm(idev, idev.mld.ifc_timer, _random(idev, MSEC))
+    _arm(idev, idev.mld.ifc_timer, _random(idev, NSEC_PER_MSEC))
 
 
 def mld_ifc_work(timer: timer_list) -> None:
@@ -230,7 +229,7 @@ def igmp6_event_query(idev: inet6_dev, skb: sk_buff, data: bytes) -> int:
     if query.version == 1 or mld_in_v1_mode(idev):
         if not mld_process_v1(idev, query):
             return SKB_DROP_REASON_MLD_INHDR
-        max_delay = max(min(query.mrc, MLDV1_MRD_MAX_COMPAT) * MSEC, 1)
+        max_delay = max(min(query.mrc, MLDV1_MRD_MAX_COMPAT) * NSEC_PER_MSEC, 1)
         asked: frozenset[wide] = frozenset()
     else:
         mld_process_v2(idev, query)
@@ -275,8 +274,8 @@ def mld_process_v2(idev: inet6_dev, query: MldQuery) -> None:
     if query.qrv:
         mld.qrv = query.qrv
     mld.qrv = max(mld.qrv, min(idev.net.ipv6.sysctl.mld_qrv, MLD_QRV_DEFAULT))
-    mld.qi = mc_time_code(query.qqic) * SEC or MLD_QI_DEFAULT_NS
-    mld.maxdelay = max(query.max_delay_ms * MSEC, 1)
+    mld.qi = mc_time_code(query.qqic) * NSEC_PER_SEC or MLD_QI_DEFAULT_NS
+    mld.maxdelay = max(query.max_delay_ms * NSEC_PER_MSEC, 1)
     mld.qri = mld.maxdelay
 
 

@@ -30,6 +30,7 @@ from stack.core.netdevice import net_device, netif_carrier_ok
 from stack.core.proto import proto
 from stack.core.rows import wide
 from stack.core.sock import sk_alloc, sock_init_data
+from stack.core.time64 import NSEC_PER_SEC
 from stack.core.uapi import AF_INET6, IPPROTO_ICMPV6, NUD_VALID, SOCK_RAW
 from stack.inet.inet_sock import inet_sock
 from stack.ipv6 import if_inet6
@@ -40,8 +41,6 @@ from stack.ipv6.mcast import ipv6_dev_mc_dec, ipv6_dev_mc_inc
 from stack.ipv6.ndisc_send import ndisc_send_ns, ndisc_send_unsol_na
 from stack.ipv6.pinfo import ipv6_pinfo
 from stack.net import Net
-
-SEC = 1_000_000_000
 
 
 def ndisc_constructor(neigh: neighbour) -> int:
@@ -132,7 +131,7 @@ def rt6_probe(nh: fib6_nh) -> None:
     if neigh is not None and neigh.nud_state & NUD_VALID:
         return
     now = net.now()
-    if nh.last_probe and now < nh.last_probe + idev.cnf.router_probe_interval * SEC:
+    if nh.last_probe and now < nh.last_probe + idev.cnf.router_probe_interval * NSEC_PER_SEC:
         return
     nh.last_probe = now or 1
     gateway = nh.fib_nh_gw6

@@ -22,6 +22,7 @@ from stack.core.neigh_table import (
 from stack.core.neighbour import __neigh_lookup, neigh_update
 from stack.core.ratelimit import net_ratelimit
 from stack.core.rows import wide
+from stack.core.time64 import NSEC_PER_MSEC, NSEC_PER_SEC
 from stack.core.uapi import IPV6_MIN_MTU, NTF_ROUTER, NUD_STALE
 from stack.ipv6 import if_inet6, ip6_fib, nd_options
 from stack.ipv6.addr import ipv6_addr_is_linklocal
@@ -47,8 +48,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-SEC = 1_000_000_000
-MSEC = 1_000_000
 MAX_DNS = 16
 """Name servers and search domains kept of an interface's RAs."""
 _LEARN = NEIGH_UPDATE_F_WEAK_OVERRIDE | NEIGH_UPDATE_F_OVERRIDE | NEIGH_UPDATE_F_OVERRIDE_ISROUTER
@@ -133,7 +132,7 @@ def _default_router(idev: inet6_dev, saddr: wide, message: RouterAdvertisement) 
         rt.fib6_flags = rt.fib6_flags & ~ip6_fib.RTF_PREF_MASK | rtf_pref(pref)
         net.ipv6.rt_cache_flush()
     if rt is not None:
-        fib6_set_expires(net, rt, net.now() + lifetime * SEC)
+        fib6_set_expires(net, rt, net.now() + lifetime * NSEC_PER_SEC)
     hop_limit = message.hop_limit
     if hop_limit and cnf.accept_ra_min_hop_limit <= hop_limit:
         cnf.store("hop_limit", hop_limit)
@@ -146,10 +145,10 @@ def _neighbour_times(idev: inet6_dev, message: RouterAdvertisement) -> None:
     """RFC 4861 6.3.4: RetransTimer and ReachableTime of the interface."""
     parms = idev.nd_parms
     if message.retrans_timer:
-        parms.retrans_time = max(message.retrans_timer * MSEC, SEC // 100)
+        parms.retrans_time = max(message.retrans_timer * NSEC_PER_MSEC, NSEC_PER_SEC // 100)
         idev.tstamp = idev.net.now()
     if message.reachable_time:
-        base = max(message.reachable_time * MSEC, SEC // 10)
+        base = max(message.reachable_time * NSEC_PER_MSEC, NSEC_PER_SEC // 10)
         if base != parms.base_reachable_time:
             parms.base_reachable_time = base
             parms.gc_staletime = 3 * base
@@ -196,7 +195,7 @@ def _name_service(idev: inet6_dev, options: ndisc_options) -> None:
     now = idev.net.now()
 
     def ends(lifetime: int) -> int | None:
-        return None if lifetime == nd_options.INFINITY_LIFE_TIME else now + lifetime * SEC
+        return None if lifetime == nd_options.INFINITY_LIFE_TIME else now + lifetime * NSEC_PER_SEC
 
     for servers in options.rdnss:
         nd.dns_servers.update((server, ends(servers.lifetime)) for server in servers.servers)

@@ -16,6 +16,7 @@ from fastpath.base.skbuff import (
 from fastpath.net.hdr import ipv6_hdr, ipv6_push
 from stack.core.netdevice import ETH_P_IPV6, net_device
 from stack.core.rows import wide
+from stack.core.time64 import NSEC_PER_SEC
 from stack.core.uapi import AF_INET6, IPPROTO_ICMPV6, IPV6_HLEN, IPV6_MIN_MTU, NUD_VALID
 from stack.inet.flow import flowi
 from stack.ipv6 import if_inet6, nd_options
@@ -159,7 +160,7 @@ def ndisc_send_rs(dev: net_device, saddr: wide, daddr: wide) -> None:
     ndisc_send_skb(dev, RouterSolicitation().pack(options), daddr, saddr)
 
 
-REDIRECT_INTERVAL_NS = 1_000_000_000
+REDIRECT_INTERVAL_NS = NSEC_PER_SEC
 MAX_REDIRECT_PEERS = 1024
 
 

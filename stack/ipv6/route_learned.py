@@ -35,6 +35,7 @@ from stack.core.neigh_table import (
 from stack.core.neighbour import neigh_confirm, neigh_update
 from stack.core.rows import wide
 from stack.core.sock import sk_dst_check
+from stack.core.time64 import NSEC_PER_SEC
 from stack.core.uapi import AF_INET6, IPV6_MIN_MTU, NUD_STALE
 from stack.inet.flow import flowi
 from stack.ipv6.addr import (
@@ -88,7 +89,6 @@ if TYPE_CHECKING:
     from stack.ipv6.if_inet6 import inet6_dev
     from stack.net import Net
 
-SEC = 1_000_000_000
 _IS_ROUTER = NEIGH_UPDATE_F_OVERRIDE_ISROUTER | NEIGH_UPDATE_F_ISROUTER
 RD_MSG_LEN = 40
 
@@ -149,7 +149,7 @@ def __ip6_rt_update_pmtu(rt: rt6_info, daddr: wide, mtu: int) -> None:
 def rt6_do_update_pmtu(rt: rt6_info, mtu: int) -> None:
     """net/ipv6/route.c"""
     rt.metrics["mtu"] = mtu
-    expires_ns = rt.net.ipv6.sysctl.ip6_rt_mtu_expires * SEC
+    expires_ns = rt.net.ipv6.sysctl.ip6_rt_mtu_expires * NSEC_PER_SEC
     rt.expires = rt.net.now() + expires_ns if expires_ns else 0
 
 
@@ -345,7 +345,7 @@ def _set_lifetime(net: Net, rt: fib6_info, lifetime_s: int) -> None:
     if lifetime_s == INFINITY_LIFE_TIME:
         fib6_clean_expires(rt)
     else:
-        fib6_set_expires(net, rt, net.now() + lifetime_s * SEC)
+        fib6_set_expires(net, rt, net.now() + lifetime_s * NSEC_PER_SEC)
 
 
 def rt6_purge_dflt_routers(net: Net) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fastpath.base.skbuff import sk_buff
+from stack.core.time64 import NSEC_PER_SEC
 from stack.core.timer import TIMER_DEFERRABLE, mod_timer, timer_delete, timer_list
 from stack.netfilter import nf_conntrack
 from stack.netfilter.nf_conntrack import netns_ct, nf_conn
@@ -21,8 +22,8 @@ from stack.netfilter.nf_conntrack_ecache import (
 if TYPE_CHECKING:
     from stack.net import Net
 
-GC_SCAN_INTERVAL_MIN_NS = 1 * nf_conntrack.NSEC_PER_SEC
-GC_SCAN_INTERVAL_MAX_NS = 60 * nf_conntrack.NSEC_PER_SEC
+GC_SCAN_INTERVAL_MIN_NS = 1 * NSEC_PER_SEC
+GC_SCAN_INTERVAL_MAX_NS = 60 * NSEC_PER_SEC
 
 
 def nf_ct_is_expired(ct: nf_conn) -> bool:

@@ -10,6 +10,7 @@ from fastpath.net.hdr import icmphdr_at, iphdr_at, ipv6hdr_at, udphdr_at
 from stack.core import netfilter
 from stack.core.netfilter import nf_hook_state
 from stack.core.rows import wide
+from stack.core.time64 import NSEC_PER_SEC
 from stack.core.uapi import ICMP_HLEN, IPPROTO_ICMP, IPPROTO_ICMPV6, IPPROTO_UDP
 from stack.netfilter import nf_conntrack
 from stack.netfilter.nf_conntrack import nf_conn, nf_conntrack_tuple_hash
@@ -28,7 +29,7 @@ ICMPV6_VALID_NEW = frozenset((128, 139))
 """Echo and node information requests."""
 ICMPV6_NOCT = frozenset((130, 131, 132, 133, 134, 135, 136, 143))
 """Listener discovery, routers and neighbours, which are never tracked (noct_valid_new)."""
-STREAM_AFTER_NS = 2 * nf_conntrack.NSEC_PER_SEC
+STREAM_AFTER_NS = 2 * NSEC_PER_SEC
 
 
 def udp_error(skb: sk_buff, dataoff: int, state: nf_hook_state) -> bool:
@@ -61,7 +62,7 @@ def nf_conntrack_udp_packet(
         extra = sysctl.nf_conntrack_udp_timeout_stream
         if not ct.status & nf_conntrack.IPS_ASSURED:
             nf_ct_assured(ct)
-    nf_ct_refresh_acct(ct, ctinfo, skb, extra * nf_conntrack.NSEC_PER_SEC)
+    nf_ct_refresh_acct(ct, ctinfo, skb, extra * NSEC_PER_SEC)
     return netfilter.NF_ACCEPT
 
 
@@ -76,15 +77,13 @@ def nf_conntrack_icmp_packet(ct: nf_conn, skb: sk_buff, ctinfo: int, state: nf_h
         if state.pf != netfilter.NFPROTO_IPV6 or kind not in ICMPV6_VALID_NEW:
             return -netfilter.NF_ACCEPT
         timeout = ct.net.sysctl.nf_conntrack_icmpv6_timeout
-    nf_ct_refresh_acct(ct, ctinfo, skb, timeout * nf_conntrack.NSEC_PER_SEC)
+    nf_ct_refresh_acct(ct, ctinfo, skb, timeout * NSEC_PER_SEC)
     return netfilter.NF_ACCEPT
 
 
 def nf_conntrack_generic_packet(ct: nf_conn, skb: sk_buff, ctinfo: int) -> int:
     """net/netfilter/nf_conntrack_proto_generic.c: track by addresses and protocol only."""
-    nf_ct_refresh_acct(
-        ct, ctinfo, skb, ct.net.sysctl.nf_conntrack_generic_timeout * nf_conntrack.NSEC_PER_SEC
-    )
+    nf_ct_refresh_acct(ct, ctinfo, skb, ct.net.sysctl.nf_conntrack_generic_timeout * NSEC_PER_SEC)
     return netfilter.NF_ACCEPT
 
 

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING
 from fastpath.base.skbuff import pskb_may_pull, sk_buff
 from fastpath.net.hdr import tcphdr, tcphdr_at
 from stack.core.netfilter import NF_ACCEPT, NF_DROP, NF_REPEAT, nf_hook_state
+from stack.core.time64 import NSEC_PER_SEC
 from stack.core.uapi import IPPROTO_TCP, TCP_HLEN
 from stack.inet.tcp_options import TCPOPT_SACK, TCPOPT_SACK_PERM, TCPOPT_WINDOW, tcp_option_at
 from stack.netfilter import nf_conntrack
@@ -472,7 +473,7 @@ def nf_conntrack_tcp_packet(
         and new_state == ESTABLISHED
     ):
         nf_ct_assured(ct)
-    nf_ct_refresh_acct(ct, ctinfo, skb, timeout * nf_conntrack.NSEC_PER_SEC)
+    nf_ct_refresh_acct(ct, ctinfo, skb, timeout * NSEC_PER_SEC)
     return NF_ACCEPT
 
 

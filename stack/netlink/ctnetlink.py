@@ -19,6 +19,7 @@ from typing import Any
 from zlib import crc32
 
 from stack.core.netfilter import NFPROTO_IPV4, NFPROTO_IPV6
+from stack.core.time64 import NSEC_PER_SEC
 from stack.core.uapi import IPPROTO_ICMP, IPPROTO_ICMPV6, IPPROTO_TCP, IPPROTO_UDP
 from stack.net import Net
 from stack.netfilter.nf_conntrack import (
@@ -29,7 +30,6 @@ from stack.netfilter.nf_conntrack import (
     IPS_NAT_DONE_MASK,
     IPS_NAT_MASK,
     IPS_SEEN_REPLY,
-    NSEC_PER_SEC,
     Tuple,
     ip_ct_tcp,
     nf_conn,

@@ -19,6 +19,7 @@ from typing import Any, TypeAlias
 from stack.core.sock import sock, sock_i_ino
 from stack.core.sockopt import sk_get_meminfo
 from stack.core.tcp_states import TCP_CLOSE, TCP_LISTEN, TCP_SYN_RECV
+from stack.core.time64 import NSEC_PER_MSEC
 from stack.core.uapi import AF_INET, AF_INET6, IPPROTO_RAW, IPPROTO_TCP, IPPROTO_UDP
 from stack.inet.inet_connection_sock import ICSK_TIME_PROBE0, ICSK_TIME_RETRANS, request_sock
 from stack.inet.inet_sock import inet_sock
@@ -44,7 +45,6 @@ REST = struct.Struct("=IIIII")
 MEMINFO = struct.Struct("=IIII")
 NOCOOKIE = (1 << 64) - 1
 SOCK_DIAG_BY_FAMILY = 20
-MS = 1_000_000
 
 REQ_ATTRS = AttrTable(
     "INET_DIAG_REQ",
@@ -133,16 +133,16 @@ def timer_of(sk: AnySock) -> tuple[int, int, int]:
     now = sk.net.now()
     if isinstance(sk, inet_timewait_sock):
         left = max(sk.tw_timer.expires - now, 0) if sk.tw_timer.pending else 0
-        return 3, 0, left // MS
+        return 3, 0, left // NSEC_PER_MSEC
     if not isinstance(sk, tcp_sock):
         return 0, 0, 0
     if sk.icsk_pending == ICSK_TIME_PROBE0:
-        return 4, sk.icsk_probes_out, max(sk.icsk_timeout - now, 0) // MS
+        return 4, sk.icsk_probes_out, max(sk.icsk_timeout - now, 0) // NSEC_PER_MSEC
     if sk.icsk_pending >= ICSK_TIME_RETRANS:
-        return 1, sk.icsk_retransmits, max(sk.icsk_timeout - now, 0) // MS
+        return 1, sk.icsk_retransmits, max(sk.icsk_timeout - now, 0) // NSEC_PER_MSEC
     timer = sk.sk_timer
     if timer is not None and timer.pending:
-        return 2, sk.icsk_probes_out, max(timer.expires - now, 0) // MS
+        return 2, sk.icsk_probes_out, max(timer.expires - now, 0) // NSEC_PER_MSEC
     return 0, 0, 0
 
 

@@ -18,12 +18,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from stack.core.rows import row, state
+from stack.core.time64 import NSEC_PER_SEC
 from stack.core.timer import timer_list
 
 if TYPE_CHECKING:
     from stack.netlink.nexthop import nexthop
 
-RES_DEFAULT_IDLE_TIMER = 120 * 10**9
+RES_DEFAULT_IDLE_TIMER = 120 * NSEC_PER_SEC
 RES_DEFAULT_UNBALANCED_TIMER = 0
 NEVER = (1 << 63) - 1
 

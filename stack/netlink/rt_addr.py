@@ -12,6 +12,7 @@ from collections.abc import Iterator
 
 from stack.core.netdevice import net_device
 from stack.core.rows import wide
+from stack.core.time64 import NSEC_PER_SEC
 from stack.core.uapi import AF_INET, AF_INET6, RTM_NEWADDR
 from stack.inet.addr_validator import validate_addr
 from stack.ipv4.devinet import (
@@ -50,7 +51,6 @@ from stack.netlink.nlattr import DEPRECATED_STRICT, LIBERAL, Attrs, AttrTable, N
 from stack.netlink.rt_attrs import CACHEINFO, IFA4, IFA6, IFADDRMSG, TICK_NS
 from stack.netlink.rt_link import device_of, for_each_netdev_dump, header, nlmsg_parse, only
 
-SEC = 1_000_000_000
 SETTABLE = (
     IFA_F_NODAD | IFA_F_HOMEADDRESS | IFA_F_MANAGETEMPADDR | IFA_F_NOPREFIXROUTE | IFA_F_OPTIMISTIC
 )
@@ -90,7 +90,7 @@ def lifetimes(ifp: inet6_ifaddr, now: int) -> tuple[int, int]:
     preferred, valid = ifp.prefered_lft, ifp.valid_lft
     if ifp.flags & IFA_F_PERMANENT and preferred == INFINITY_LIFE_TIME:
         return INFINITY_LIFE_TIME, INFINITY_LIFE_TIME
-    age = (now - ifp.tstamp) // SEC
+    age = (now - ifp.tstamp) // NSEC_PER_SEC
     if preferred != INFINITY_LIFE_TIME:
         preferred = max(preferred - age, 0)
     if valid != INFINITY_LIFE_TIME:

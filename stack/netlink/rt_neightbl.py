@@ -15,6 +15,7 @@ from typing import Any
 
 from stack.core.neigh_sysctl import GC_INTERVAL_S, SKB_BYTES
 from stack.core.neigh_table import neigh_parms, neigh_table, neigh_var_set
+from stack.core.time64 import NSEC_PER_MSEC
 from stack.core.uapi import AF_INET, AF_INET6, RTM_NEWNEIGHTBL
 from stack.net import Net
 from stack.netlink.af_netlink import nlmsg_part
@@ -31,7 +32,6 @@ ENTRY_BYTES = 392
 """sizeof(struct neighbour), without its key."""
 ANYCAST_DELAY_MS = 1000
 """Of all tables; nothing reads it, as on Linux."""
-MS = 1_000_000
 TIMES = {
     "NDTPA_REACHABLE_TIME": "reachable_time",
     "NDTPA_BASE_REACHABLE_TIME": "base_reachable_time",
@@ -59,7 +59,7 @@ def neightbl_fill_parms(parms: neigh_parms) -> dict[str, Any]:
         "NDTPA_REFCNT": 1,
         **{name: getattr(parms, field) for name, field in NUMBERS.items()},
         "NDTPA_QUEUE_LEN": parms.queue_len_bytes // SKB_BYTES,
-        **{name: getattr(parms, field) // MS for name, field in TIMES.items()},
+        **{name: getattr(parms, field) // NSEC_PER_MSEC for name, field in TIMES.items()},
         "NDTPA_ANYCAST_DELAY": ANYCAST_DELAY_MS,
     }
 
@@ -67,7 +67,7 @@ def neightbl_fill_parms(parms: neigh_parms) -> dict[str, Any]:
 def neightbl_fill_info(tbl: neigh_table, family: int) -> dict[str, Any]:
     """net/core/neighbour.c: a table's own settings and figures, and what interfaces begin with."""
     now, key = tbl.net.clock.now_ns(), ADDR_BYTES[family]
-    ages = ((now - at) // MS & 0xFFFFFFFF for at in (tbl.last_flush, tbl.last_rand))
+    ages = ((now - at) // NSEC_PER_MSEC & 0xFFFFFFFF for at in (tbl.last_flush, tbl.last_rand))
     config = (key, ENTRY_BYTES + key, len(tbl.hash), *ages, 0, 7, 0, len(tbl.proxy_queue))
     s = tbl.stats
     stats = (s.allocs, s.destroys, 0, s.res_failed, s.lookups, s.hits, s.rcv_probes_mcast)
@@ -129,7 +129,7 @@ def neightbl_set(nlh: nlmsg) -> None:
                 neigh_var_set(tbl, parms, field, given[name])
         for name, field in TIMES.items():
             if name in given and field != "reachable_time":
-                neigh_var_set(tbl, parms, field, given[name] * MS)
+                neigh_var_set(tbl, parms, field, given[name] * NSEC_PER_MSEC)
     for name, field in THRESHOLDS.items():
         if name in tb:
             setattr(tbl, field, tb[name])

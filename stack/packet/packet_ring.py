@@ -46,6 +46,7 @@ from stack.core.pipe import PAGE_SIZE
 from stack.core.sock import sk_data_ready
 from stack.core.sockaddr import sockaddr_bytes
 from stack.core.sockopt_table import opt_bytes
+from stack.core.time64 import NSEC_PER_MSEC, NSEC_PER_SEC
 from stack.core.timer import mod_timer, timer_delete, timer_list, timer_shutdown
 from stack.packet.packet_mmap import alloc_pg_vec
 from stack.packet.packet_sock import (
@@ -152,7 +153,7 @@ def packet_set_ring(tx: bool, sk: packet_sock, optval: Any) -> None:
     place_rings(sk, *((sk.rx_ring, ring) if tx else (ring, sk.tx_ring)))
     if ring.version == TPACKET_V3 and not tx:
         ring.priv = priv
-        ring.tov_ns = tov * 1_000_000 or DEFAULT_PRB_RETIRE_TOV_NS
+        ring.tov_ns = tov * NSEC_PER_MSEC or DEFAULT_PRB_RETIRE_TOV_NS
         ring.features = features
         ring.timer = timer_list(sk.net.machine, prb_retire_rx_blk_timer_expired, data=sk)
         prb_open_block(sk, ring)
@@ -372,7 +373,7 @@ def tpacket_fill(
     stamp = sk.net.machine.realtime_ns(skb.tstamp_ns)
     if skb.tstamp_ns:
         status |= TP_STATUS_TS_SOFTWARE
-    seconds, ns = divmod(stamp, 1_000_000_000)
+    seconds, ns = divmod(stamp, NSEC_PER_SEC)
     seconds &= UINT_MAX
     if ring.version == TPACKET_V1:
         HDR.pack_into(memory, at, 0, length, snaplen, mac, network, seconds, ns // 1000)
@@ -423,7 +424,7 @@ def __packet_lookup_frame_in_block(sk: packet_sock, ring: packet_ring_buffer, le
 def prb_open_block(sk: packet_sock, ring: packet_ring_buffer) -> None:
     """net/packet/af_packet.c: begin to fill the block at hand."""
     start = ring.block * ring.block_size
-    seconds, ns = divmod(sk.net.machine.realtime_ns(), 1_000_000_000)
+    seconds, ns = divmod(sk.net.machine.realtime_ns(), NSEC_PER_SEC)
     first = blk_plus_priv(ring.priv)
     BLOCK_DESC.pack_into(
         ring.memory, start, ring.version, BLOCK_DESC.size, TP_STATUS_KERNEL, 0, first, first,

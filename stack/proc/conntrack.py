@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from stack.core.netfilter import NFPROTO_IPV4
 from stack.core.rows import narrow, wide
+from stack.core.time64 import NSEC_PER_SEC
 from stack.core.uapi import IPPROTO_ICMP, IPPROTO_ICMPV6, IPPROTO_TCP, IPPROTO_UDP
 from stack.ipv4.fib import format_addr
 from stack.net import Net
-from stack.netfilter.nf_conntrack import IPS_ASSURED, IPS_SEEN_REPLY, NSEC_PER_SEC, Tuple, nf_conn
+from stack.netfilter.nf_conntrack import IPS_ASSURED, IPS_SEEN_REPLY, Tuple, nf_conn
 from stack.netfilter.nf_conntrack_life import nf_ct_expires, nf_ct_is_expired
 from stack.netfilter.nf_conntrack_proto_tcp import TCP_CONNTRACK_NAMES
 from stack.proc.text import full6, text

@@ -5,6 +5,7 @@ from __future__ import annotations
 from stack.core.dev import dev_get_stats
 from stack.core.netdevice import ETH_P_ALL
 from stack.core.softirq import SOFTIRQ_NAMES
+from stack.core.time64 import NSEC_PER_SEC
 from stack.net import Net
 from stack.proc.text import text
 from stack.sched.psched import PSCHED_SHIFT
@@ -41,7 +42,7 @@ def softnet_stat(net: Net) -> str:
 
 def psched(net: Net) -> str:
     """net/sched/sch_api.c: ns in a us, ns in a tick of packet schedulers, two resolutions."""
-    return text([f"{1000:08x} {1 << PSCHED_SHIFT:08x} {1_000_000:08x} {1_000_000_000:08x}"])
+    return text([f"{1000:08x} {1 << PSCHED_SHIFT:08x} {1_000_000:08x} {NSEC_PER_SEC:08x}"])
 
 
 def softirqs(net: Net) -> str:

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from stack.core import tcp_states
 from stack.core.rows import Row, narrow, rows_of, wide
 from stack.core.sock import sock
+from stack.core.time64 import NSEC_PER_MSEC
 from stack.core.uapi import AF_INET6
 from stack.inet.inet_sock import inet_sock
 from stack.inet.inet_timewait_sock import inet_timewait_sock
@@ -81,7 +82,7 @@ def tcp_info(sk: tcp_sock) -> str:
         if not value or (entry.ss == "ssthresh" and value >= TCP_INFINITE_SSTHRESH):
             continue
         if entry.ss in AGES:
-            out.append(f"{entry.ss}:{(now - value) // 1_000_000}")
+            out.append(f"{entry.ss}:{(now - value) // NSEC_PER_MSEC}")
         elif entry.ss in NS_AS_MS:
             out.append(f"{entry.ss}:{value / 1e6:g}")
         else:

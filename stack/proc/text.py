@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from stack.core.rows import wide
+from stack.core.time64 import NSEC_PER_SEC
 
 USER_HZ = 100
-TICK_NS = 1_000_000_000 // USER_HZ
+TICK_NS = NSEC_PER_SEC // USER_HZ
 
 
 def le_word(addr: wide) -> str:

@@ -7,6 +7,7 @@ import errno
 from fastpath.base.skbuff import sk_buff
 from stack.core.errors import os_error
 from stack.core.rows import row, state
+from stack.core.time64 import NSEC_PER_SEC
 from stack.sched.act_api import (
     TC_ACT_GOTO_CHAIN,
     TC_ACT_OK,
@@ -21,7 +22,6 @@ from stack.sched.psched import PSCHED_SHIFT, psched_ratecfg, psched_ticks, rate_
 from stack.sched.sch_generic import Options, qdisc_pkt_len
 
 U32_MAX = 0xFFFFFFFF
-SEC = 1_000_000_000
 
 
 @state
@@ -75,7 +75,7 @@ class tcf_police(tc_action):
         if peak is not None:
             self.mtu_ptoks = self.ptoks = peak.l2t_ns(self.mtu)
         self.pktburst = opt.get("pktburst64") or 0
-        self.pkttoks = self.pktburst * SEC // pps if pps else 0
+        self.pkttoks = self.pktburst * NSEC_PER_SEC // pps if pps else 0
         self.avrate = opt.get("avrate") or 0
         self.t_c = self.net.clock.now_ns()
 
@@ -89,8 +89,8 @@ class tcf_police(tc_action):
         if self.peak is not None:
             ptoks = min(ptoks + passed, self.mtu_ptoks) - self.peak.l2t_ns(nbytes)
         if self.pps:
-            most = self.pktburst * SEC // self.pps
-            pkttoks = min(pkttoks + passed, most) - packets * SEC // self.pps
+            most = self.pktburst * NSEC_PER_SEC // self.pps
+            pkttoks = min(pkttoks + passed, most) - packets * NSEC_PER_SEC // self.pps
         if min(toks, ptoks, pkttoks) < 0:
             return False
         self.toks, self.ptoks, self.pkttoks, self.t_c = toks, ptoks, pkttoks, now

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from stack.core.netdevice import net_device
 from stack.core.rows import state
+from stack.core.time64 import NSEC_PER_SEC
 from stack.sched.sch_generic import Options
 
 PSCHED_SHIFT = 6
@@ -24,7 +25,7 @@ def psched_mtu(dev: net_device) -> int:
 
 def psched_l2t_ns(rate: int, nbytes: int) -> int:
     """include/net/sch_generic.h: the time that `nbytes` take at `rate` bytes/s, ns."""
-    return nbytes * 1_000_000_000 // rate
+    return nbytes * NSEC_PER_SEC // rate
 
 
 @state
@@ -47,7 +48,7 @@ class psched_ratecfg:
 
     def t2l(self, time_ns: int) -> int:
         """net/sched/sch_tbf.c psched_ns_t2l: bytes that may be sent in a time."""
-        nbytes = self.bytes_ps * time_ns // 1_000_000_000
+        nbytes = self.bytes_ps * time_ns // NSEC_PER_SEC
         if self.linklayer == TC_LINKLAYER_ATM:
             nbytes = nbytes // 53 * 48
         return max(nbytes - self.overhead, 0)

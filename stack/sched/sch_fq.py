@@ -23,6 +23,7 @@ from stack.core.errors import os_error
 from stack.core.inet_ecn import INET_ECN_set_ce
 from stack.core.netdevice import NET_XMIT_SUCCESS
 from stack.core.rows import row, state
+from stack.core.time64 import NSEC_PER_SEC
 from stack.core.uapi import IPPROTO_TCP
 from stack.sched.flow_dissector import skb_get_hash_perturb
 from stack.sched.psched import psched_l2t_ns, psched_mtu
@@ -249,7 +250,7 @@ class fq_qdisc(Qdisc):
             if sk is not None and sk.sk_protocol != IPPROTO_TCP:
                 rate = min(rate, sk.sk_pacing_rate)
             if 0 < rate < NO_RATE:
-                flow.time_next_packet = now + min(psched_l2t_ns(rate, nbytes), 1_000_000_000)
+                flow.time_next_packet = now + min(psched_l2t_ns(rate, nbytes), NSEC_PER_SEC)
         return skb
 
     def reset(self) -> None:

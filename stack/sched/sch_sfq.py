@@ -14,6 +14,7 @@ from stack.core.drop_reason import SKB_DROP_REASON_QDISC_DROP, SKB_DROP_REASON_Q
 from stack.core.errors import os_error
 from stack.core.netdevice import NET_XMIT_CN, NET_XMIT_SUCCESS
 from stack.core.rows import row, state
+from stack.core.time64 import NSEC_PER_SEC
 from stack.sched.act_api import TC_ACT_OK, TC_ACT_SHOT, TC_ACT_TAKES, tcf_result
 from stack.sched.cls_api import qdisc_classify, qdisc_taken, tcf_block
 from stack.sched.flow_dissector import reciprocal_scale, skb_get_hash_perturb
@@ -32,7 +33,6 @@ from stack.sched.sch_generic import (
 SFQ_MAX_DEPTH = 127
 SFQ_DEFAULT_FLOWS = 128
 SFQ_MAX_FLOWS = 0x10000 - SFQ_MAX_DEPTH - 1
-SEC = 1_000_000_000
 
 
 def sfq_hash(skb: sk_buff, perturb: int, flows: int) -> int:
@@ -115,7 +115,7 @@ class sfq_qdisc(Qdisc):
         if opt.get("qth_max"):
             raise os_error(errno.EOPNOTSUPP, "RED within a flow is not served")
         self.quantum, self.perturb_period = quantum, period
-        self.perturb_at = self.dev.net.clock.now_ns() + period * SEC
+        self.perturb_at = self.dev.net.clock.now_ns() + period * NSEC_PER_SEC
         if opt.get("flows"):
             self.maxflows = min(opt["flows"], SFQ_MAX_FLOWS)
         if divisor != self.divisor:
@@ -153,7 +153,7 @@ class sfq_qdisc(Qdisc):
         """net/sched/sch_sfq.c: sfq_enqueue. Takes ownership of skb."""
         now = self.dev.net.clock.now_ns()
         if self.perturb_period and now >= self.perturb_at:
-            self.perturb_at = now + self.perturb_period * SEC
+            self.perturb_at = now + self.perturb_period * NSEC_PER_SEC
             self.perturbation = self.dev.net.random.getrandbits(32)
             self.sfq_rehash()
         at, verdict = sfq_classify(self, skb, self.divisor, self.perturbation)

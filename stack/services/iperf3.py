@@ -19,6 +19,8 @@ import struct
 from dataclasses import dataclass, field
 from typing import Any
 
+from stack.core.time64 import NSEC_PER_SEC
+
 TEST_START = 1
 TEST_RUNNING = 2
 TEST_END = 4
@@ -43,8 +45,7 @@ STREAMS_MAX = 128
 BLOCK_MAX = 1 << 20
 TIME_MAX_S = 86400
 OMIT_MAX_S = 600
-SEC = 1_000_000_000
-GRACE_NS = 10 * SEC
+GRACE_NS = 10 * NSEC_PER_SEC
 """Ns that a client may take for its answers, its streams and the end of the test."""
 WAITING_MAX = 64
 """The most connections that have not sent their cookie yet."""
@@ -408,10 +409,10 @@ class Iperf3Server:
         test.state = TEST_RUNNING
         test.started_ns = now_ns
         if params.omit_s:
-            test.omit_until_ns = now_ns + int(params.omit_s * SEC)
+            test.omit_until_ns = now_ns + int(params.omit_s * NSEC_PER_SEC)
         # A test that bytes or blocks limit (time 0) has no time of its own.
         length_s = params.time_s + params.omit_s if params.time_s else TIME_MAX_S
-        test.deadline_ns = now_ns + int(length_s * SEC) + GRACE_NS
+        test.deadline_ns = now_ns + int(length_s * NSEC_PER_SEC) + GRACE_NS
         running = _state(TEST_START) + _state(TEST_RUNNING)
         return [Send(test.control, running), Start(tuple(test.streams))]
 
@@ -480,7 +481,7 @@ class Iperf3Server:
         return [*stop, *(Close(stream.peer) for stream in streams if not stream.params.udp)]
 
     def _results(self, test: _Test) -> bytes:
-        seconds = (test.ended_ns - test.started_ns) / SEC
+        seconds = (test.ended_ns - test.started_ns) / NSEC_PER_SEC
         text = json.dumps(
             {
                 "cpu_util_total": 0.0,

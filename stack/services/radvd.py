@@ -13,11 +13,12 @@ import errno
 import logging
 from typing import TYPE_CHECKING
 
-from stack.clients.action import SECOND_NS, SetTimer
+from stack.clients.action import SetTimer
 from stack.core.dev_notifier import register_netdevice_notifier, unregister_netdevice_notifier
 from stack.core.errors import os_error
 from stack.core.netdevice import NETDEV_DOWN, NETDEV_UNREGISTER, NETDEV_UP, net_device
 from stack.core.rows import wide
+from stack.core.time64 import NSEC_PER_SEC
 from stack.core.timer import TIMER_DEFERRABLE, mod_timer, timer_delete, timer_list
 from stack.ipv6.addr import IPV6_ADDR_SCOPE_GLOBAL, MASKS6, ipv6_addr_scope
 from stack.ipv6.if_inet6 import INFINITY_LIFE_TIME, inet6_dev
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-RETRY_NS = SECOND_NS
+RETRY_NS = NSEC_PER_SEC
 """The interval of retries while the interface has no link-local address."""
 
 

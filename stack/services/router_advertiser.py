@@ -18,7 +18,8 @@ from typing import TypeAlias
 
 from fastpath.errors import ArgumentError
 from fastpath.wide import wide
-from stack.clients.action import SECOND_NS, SetTimer
+from stack.clients.action import SetTimer
+from stack.core.time64 import NSEC_PER_SEC
 from stack.ipv6.addr import IN6ADDR_ANY, IN6ADDR_LINKLOCAL_ALLNODES, format_addr6
 from stack.ipv6.nd_messages import RouterAdvertisement
 from stack.ipv6.nd_options import (
@@ -38,7 +39,7 @@ MAX_INITIAL_RTR_ADVERT_INTERVAL_S = 16
 MAX_INITIAL_RTR_ADVERTISEMENTS = 3
 MAX_FINAL_RTR_ADVERTISEMENTS = 3
 MIN_DELAY_BETWEEN_RAS_S = 3
-MAX_RA_DELAY_TIME_NS = SECOND_NS // 2
+MAX_RA_DELAY_TIME_NS = NSEC_PER_SEC // 2
 MAX_UNICAST_PER_INTERVAL = 20  # unicast answers between two multicasts, a limit against floods
 
 
@@ -173,7 +174,7 @@ class RouterAdvertiser:
             # A repeated solicitation, or too many: answer all of them by one multicast.
         at = now_ns + delay
         if self._last_multicast is not None:
-            at = max(at, self._last_multicast + MIN_DELAY_BETWEEN_RAS_S * SECOND_NS + delay)
+            at = max(at, self._last_multicast + MIN_DELAY_BETWEEN_RAS_S * NSEC_PER_SEC + delay)
         if self._next_multicast is None or at < self._next_multicast:
             self._next_multicast = at
         return self._set_timer()
@@ -225,7 +226,7 @@ class RouterAdvertiser:
             wait_s = self.random.uniform(low, high)
             if self.sent_initial < MAX_INITIAL_RTR_ADVERTISEMENTS:
                 wait_s = min(wait_s, MAX_INITIAL_RTR_ADVERT_INTERVAL_S)
-            self._next_multicast = now_ns + int(wait_s * SECOND_NS)
+            self._next_multicast = now_ns + int(wait_s * NSEC_PER_SEC)
         return out + self._set_timer()
 
     def _set_timer(self) -> list[Action]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import errno
 from collections.abc import Callable
 
-from stack.clients.action import SECOND_NS, SetTimer
+from stack.clients.action import SetTimer
 from stack.clients.dhcp6 import Action6, Configure6, Deconfigure6, Dhcp6Client, Send6
 from stack.clients.dhcp6_lease import Lease6, LeasedAddress
 from stack.clients.dhcp6_state import State
@@ -26,6 +26,7 @@ from stack.clients.runner import CoreTimer, WatchedSocket
 from stack.core.netdevice import NETDEV_DOWN, net_device
 from stack.core.rows import wide
 from stack.core.sockaddr import sockaddr
+from stack.core.time64 import NSEC_PER_SEC
 from stack.core.timer import mod_timer, timer_delete, timer_list
 from stack.core.uapi import AF_INET6, SO_REUSEADDR, SOCK_DGRAM, SOL_SOCKET
 from stack.core.workqueue import cancel_delayed_work, schedule_work, work_struct
@@ -227,7 +228,7 @@ class Dhcp6Runner:
     def _add(self, leased: LeasedAddress, now_ns: int) -> None:
         """Add an address, or set the new lifetimes of one that exists."""
         valid_s, preferred_s = (
-            LONGEST_S if at is None else max((at - now_ns) // SECOND_NS, 0)
+            LONGEST_S if at is None else max((at - now_ns) // NSEC_PER_SEC, 0)
             for at in (leased.valid_ns, leased.preferred_ns)
         )
         for ifp in self._addresses():

@@ -47,6 +47,7 @@ from stack.core.rtnetlink import (
     rtnl_create_link,
     rtnl_register_link,
 )
+from stack.core.time64 import NSEC_PER_SEC
 from stack.core.uapi import AF_INET, AF_INET6
 from stack.core.workqueue import cancel_delayed_work, schedule_delayed_work, work_struct
 from stack.ethernet.eth import (
@@ -93,7 +94,6 @@ VXLAN_HF_VNI = 0x08000000
 VXLAN_PORT = 8472
 """Linux's default, older than RFC 7348's 4789."""
 FDB_AGE_DEFAULT_S, FDB_AGE_INTERVAL_NS = 300, 10_000_000_000
-SECOND_NS = 1_000_000_000
 LINK_LOCAL = 0xFE80 >> 6
 """The first ten bits of fe80::/10."""
 ALL_ZEROS = bytes(ETH_ALEN)
@@ -238,7 +238,7 @@ def vxlan_snoop(vxlan: vxlan_dev, src: wide, addr: bytes, ifindex: int) -> bool:
 def vxlan_cleanup(vxlan: vxlan_dev) -> None:
     """Forget stations that have not been heard of for so long; run again in 10 s."""
     if vxlan.cfg.age_s:
-        now, age_ns = vxlan.net.clock.now_ns(), vxlan.cfg.age_s * SECOND_NS
+        now, age_ns = vxlan.net.clock.now_ns(), vxlan.cfg.age_s * NSEC_PER_SEC
         for f in tuple(vxlan.fdb.values()):
             fixed = f.state & (uapi.NUD_PERMANENT | uapi.NUD_NOARP)
             if not fixed and now - f.updated >= age_ns:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from stack.core.errors import os_error
 from stack.core.rows import narrow, row, state, wide
+from stack.core.time64 import NSEC_PER_SEC
 from stack.core.timer import TIMER_DEFERRABLE, mod_timer, timer_list, timer_shutdown
 from stack.core.uapi import AF_INET, AF_INET6, IPV6_MIN_MTU
 from stack.inet.espinudp import ESP_HLEN, UDP_ENCAP_ESPINUDP
@@ -62,7 +63,6 @@ XFRM_STATE_ESN = 128
 XFRM_SA_XFLAG_DONT_ENCAP_DSCP = 1
 XFRM_SA_XFLAG_OSEQ_MAY_WRAP = 2
 XFRM_SA_DIR_IN, XFRM_SA_DIR_OUT = 1, 2
-NSEC = 1_000_000_000
 NO_TIME = 1 << 32
 LEGACY_WINDOW = 32
 """Bits of xfrm_replay_state's bitmap."""
@@ -289,7 +289,7 @@ def start_timer(x: xfrm_state) -> None:
         return
     if x.timer is None:
         x.timer = timer_list(x.net.machine, xfrm_timer_handler, TIMER_DEFERRABLE, x)
-    mod_timer(x.timer, x.net.clock.now_ns() + NSEC)
+    mod_timer(x.timer, x.net.clock.now_ns() + NSEC_PER_SEC)
 
 
 def left(x: xfrm_state, add: wide, use: wide, now: int) -> wide:
@@ -321,7 +321,7 @@ def xfrm_timer_handler(timer: timer_list) -> None:
         else:
             hard = min(hard, soft)
     if hard != NO_TIME:
-        mod_timer(timer, x.net.clock.now_ns() + narrow(min(hard, NO_TIME)) * NSEC)
+        mod_timer(timer, x.net.clock.now_ns() + narrow(min(hard, NO_TIME)) * NSEC_PER_SEC)
 
 
 def km_state_expired(x: xfrm_state, hard: bool) -> None:

@@ -15,27 +15,26 @@ from __future__ import annotations
 from collections import deque
 
 from stack.core.rows import row, state
+from stack.core.time64 import NSEC_PER_MSEC, NSEC_PER_SEC
 from stack.xtp import packet
 from stack.xtp.packet import xtp_build, xtp_tspec
 
-MSEC = 1_000_000
-SEC = 1_000 * MSEC
-XTP_WTIMER_INIT_NS = SEC
+XTP_WTIMER_INIT_NS = NSEC_PER_SEC
 """Wait for an answer before anything is known of the round-trip time; then RFC 6298's formula."""
-XTP_WTIMER_MIN_NS = 20 * MSEC
-XTP_WTIMER_MAX_NS = 4 * SEC
+XTP_WTIMER_MIN_NS = 20 * NSEC_PER_MSEC
+XTP_WTIMER_MAX_NS = 4 * NSEC_PER_SEC
 """WTIMER doubles up to this value."""
 XTP_WTIMER_LINEAR = 3
 """Expiries of WTIMER in a row before it doubles: a request is too small to cause congestion."""
 XTP_REQUESTS = 8
 """Requests in flight at most; also the number of requests per window."""
-XTP_CTIMER_NS = 60 * SEC
+XTP_CTIMER_NS = 60 * NSEC_PER_SEC
 """A context that hears nothing of its peer for so long asks for its state."""
-XTP_CTIMEOUT_NS = 60 * SEC
+XTP_CTIMEOUT_NS = 60 * NSEC_PER_SEC
 """A context ends (ETIMEDOUT) when the peer answers no request for so long."""
-XTP_LINGER_NS = 10 * SEC
+XTP_LINGER_NS = 10 * NSEC_PER_SEC
 """How long the sender of END answers late packets of the context."""
-XTP_ORPHAN_NS = 60 * SEC
+XTP_ORPHAN_NS = 60 * NSEC_PER_SEC
 """How long a closed socket's context waits for the peer to end its own direction."""
 XTP_INIT_ALLOC = 14_600
 """Bytes that may be sent before the first allocation: ten packets of Ethernet (RFC 6928)."""

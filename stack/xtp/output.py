@@ -22,9 +22,9 @@ from __future__ import annotations
 
 from collections import deque
 
+from stack.core.time64 import NSEC_PER_SEC
 from stack.xtp import packet
 from stack.xtp.context import (
-    SEC,
     XTP_ACTIVE,
     XTP_OPENING,
     XTP_REQUESTS,
@@ -256,7 +256,7 @@ def xtp_may_send(ctx: xtp_context, now: int) -> list[xtp_segment]:
             need = min(size, max(ctx.burst, ctx.mss))
             if ctx.credit < need:
                 # RTIMER: until the next packet fits
-                ctx.rtimer_ns = now + (need - ctx.credit) * SEC // ctx.rate + 1
+                ctx.rtimer_ns = now + (need - ctx.credit) * NSEC_PER_SEC // ctx.rate + 1
                 break
             ctx.credit -= size
         if again:
@@ -308,7 +308,7 @@ def xtp_refill(ctx: xtp_context, now: int) -> None:
     if not ctx.refill_ns:
         ctx.credit = limit
     else:
-        ctx.credit = min(ctx.credit + (now - ctx.refill_ns) * ctx.rate // SEC, limit)
+        ctx.credit = min(ctx.credit + (now - ctx.refill_ns) * ctx.rate // NSEC_PER_SEC, limit)
     ctx.refill_ns = now
 
 

@@ -24,7 +24,6 @@ from stack.api.programs.memory import (
     MSGHDR,
     NEVER_NS,
     PIECE_BYTES,
-    SECOND_NS,
     TIMESPEC,
     UIO_MAXIOV,
     Iov,
@@ -68,6 +67,7 @@ from stack.core.rows import narrow, wide
 from stack.core.sock import raise_sock_error
 from stack.core.sockaddr import sockaddr, sockaddr_bytes
 from stack.core.tcp_states import TCP_CLOSE, TCP_SYN_SENT
+from stack.core.time64 import NSEC_PER_SEC
 from stack.inet.mroute_sockopt import SIOCGETSGCNT
 from stack.ipv4.arp_ioctl import ARPREQ
 from stack.ipv4.fib_ioctl import RTENTRY, RTENTRY_BYTES, RTENTRY_DEV
@@ -520,7 +520,7 @@ def do_recvmmsg(call: Call, at: Opened) -> int:
     done = many(call, at, receive_one)
     if call.deadline is not None:
         left = max(call.deadline - clock.now_ns(), 0)
-        write_memory(call.tid, addr, TIMESPEC.pack(*divmod(left, SECOND_NS)))
+        write_memory(call.tid, addr, TIMESPEC.pack(*divmod(left, NSEC_PER_SEC)))
     return done
 
 

@@ -14,13 +14,14 @@ from fastpath.base.seccomp import UserBuffer, read_memory, write_memory
 from stack.core.errors import os_error
 from stack.core.rows import narrow, wide
 from stack.core.sockaddr import sockaddr, sockaddr_bytes
+from stack.core.time64 import NSEC_PER_SEC
 
 MSGHDR = struct.Struct("=QI4xQQQQi4x")
 MMSGHDR_BYTES = MSGHDR.size + 8
 IOVEC = struct.Struct("=QQ")
 CMSGHDR = struct.Struct("=Qii")
 TIMESPEC = struct.Struct("=qq")
-SECOND_NS, NEVER_NS = 1_000_000_000, (1 << 63) - 1
+NEVER_NS = (1 << 63) - 1
 UIO_MAXIOV: Final = 1024
 MAX_RW_COUNT: Final = 0x7FFFF000
 """What a call moves at most."""
@@ -58,9 +59,9 @@ def put_name(tid: int, addr: wide, len_addr: wide, name: sockaddr | None) -> Non
 def get_time(tid: int, addr: wide, unit_ns: int = 1) -> int:
     """A struct timespec, or a timeval with `unit_ns` of 1000, in ns. Raises: OSError EINVAL."""
     seconds, rest = TIMESPEC.unpack(read_memory(tid, addr, TIMESPEC.size))
-    if seconds < 0 or not 0 <= rest * unit_ns < SECOND_NS:
+    if seconds < 0 or not 0 <= rest * unit_ns < NSEC_PER_SEC:
         raise os_error(errno.EINVAL, f"a time of {seconds} s and {rest}")
-    return int(min(seconds * SECOND_NS + rest * unit_ns, NEVER_NS))
+    return int(min(seconds * NSEC_PER_SEC + rest * unit_ns, NEVER_NS))
 
 
 def get_iov(tid: int, addr: wide, count: wide) -> Iov:

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeAlias
 
 from fastpath.base.seccomp import Listener, fd_flags, get_fd, write_memory
 from stack.api.programs.filter import numbers
-from stack.api.programs.memory import SECOND_NS, TIMESPEC
+from stack.api.programs.memory import TIMESPEC
 from stack.api.programs.placeholder import Opened, Placeholder, show, stale
 from stack.api.programs.rings import Lent
 from stack.api.programs.sysfs import Tree
@@ -32,12 +32,13 @@ from stack.core.errors import os_error
 from stack.core.rows import narrow, row, state, wide
 from stack.core.sock import sk_sleep
 from stack.core.sock_flags import SOCK_LINGER
+from stack.core.time64 import NSEC_PER_MSEC, NSEC_PER_SEC
 from stack.core.uapi import O_NONBLOCK, POLLIN
 from stack.net import Net
 
 SIGNAL_NS: Final = 10_000_000
 """How often the signals of threads that wait in a call are looked at."""
-RING_NS: Final = 1_000_000
+RING_NS: Final = NSEC_PER_MSEC
 """How often a ring is looked at for which POLLIN is shown."""
 SERVED_AT_ONCE: Final = 16
 """Calls answered until timers and links have their turn."""
@@ -441,7 +442,7 @@ class Supervisor:
                     left = max(held.deadline - self.clock.now_ns(), 0)
                     with contextlib.suppress(OSError):
                         write_memory(
-                            call.tid, held.left_addr, TIMESPEC.pack(*divmod(left, SECOND_NS))
+                            call.tid, held.left_addr, TIMESPEC.pack(*divmod(left, NSEC_PER_SEC))
                         )
                 finish(self, call, 0, errno.EINTR)
 

@@ -24,12 +24,13 @@ from typing import Any
 from fastpath.base.seccomp import get_fd, read_memory, write_memory
 from stack.api.programs.calls import CALLS, MAX_POLLFDS, POLLFD, do_poll, i32, numbers_at, show
 from stack.api.programs.filter import ARCH_SET_FS, FUTEX_WAIT
-from stack.api.programs.memory import NEVER_NS, SECOND_NS, TIMESPEC, get_time
+from stack.api.programs.memory import NEVER_NS, TIMESPEC, get_time
 from stack.api.programs.supervisor import Call
 from stack.api.programs.vdso import patch
 from stack.api.programs.virtual import Attached, Held, process_of
 from stack.core.clock import realtime_ns
 from stack.core.errors import os_error
+from stack.core.time64 import NSEC_PER_MSEC, NSEC_PER_SEC
 from stack.core.uapi import POLLERR, POLLHUP, POLLIN, POLLOUT, POLLPRI
 
 WALL_CLOCKS = (0, 5, 8, 11)
@@ -80,7 +81,7 @@ def do_clock_gettime(call: Call) -> int | None:
     if now is None:
         return None
     attached(call).idle(call.tid)
-    write_memory(call.tid, call.args[1], TIMESPEC.pack(*divmod(now, SECOND_NS)))
+    write_memory(call.tid, call.args[1], TIMESPEC.pack(*divmod(now, NSEC_PER_SEC)))
     return 0
 
 
@@ -89,7 +90,7 @@ def do_gettimeofday(call: Call) -> int:
     now = realtime_ns(call.supervisor.host.clock)
     attached(call).idle(call.tid)
     if call.args[0]:
-        seconds, rest = divmod(now, SECOND_NS)
+        seconds, rest = divmod(now, NSEC_PER_SEC)
         write_memory(call.tid, call.args[0], TIMESPEC.pack(seconds, rest // 1000))
     if call.args[1]:
         write_memory(call.tid, call.args[1], bytes(8))
@@ -98,7 +99,7 @@ def do_gettimeofday(call: Call) -> int:
 
 def do_time(call: Call) -> int:
     """time(2)."""
-    seconds = int(realtime_ns(call.supervisor.host.clock)) // SECOND_NS
+    seconds = int(realtime_ns(call.supervisor.host.clock)) // NSEC_PER_SEC
     attached(call).idle(call.tid)
     if call.args[0]:
         write_memory(call.tid, call.args[0], struct.pack("=q", seconds))
@@ -224,7 +225,7 @@ def get_mask(tid: int, addr: int) -> int | None:
 def milliseconds(value: int) -> Callable[[], int | None]:
     """A timeout of so many; None: for ever."""
     wait = i32(value)
-    return lambda: None if wait < 0 else wait * 1_000_000
+    return lambda: None if wait < 0 else wait * NSEC_PER_MSEC
 
 
 def seconds_at(tid: int, addr: int, unit_ns: int = 1) -> Callable[[], int | None]:
@@ -370,13 +371,13 @@ def set_alarm(call: Call, wait_ns: int, every_ns: int) -> tuple[int, int]:
 
 def do_alarm(call: Call) -> int:
     """alarm(2)."""
-    left, _ = set_alarm(call, (call.args[0] & 0xFFFFFFFF) * SECOND_NS, 0)
-    return max((left + SECOND_NS // 2) // SECOND_NS, 1) if left else 0
+    left, _ = set_alarm(call, (call.args[0] & 0xFFFFFFFF) * NSEC_PER_SEC, 0)
+    return max((left + NSEC_PER_SEC // 2) // NSEC_PER_SEC, 1) if left else 0
 
 
 def itimerval(left: int, every: int) -> bytes:
     """struct itimerval."""
-    parts = [*divmod(every, SECOND_NS), *divmod(left, SECOND_NS)]
+    parts = [*divmod(every, NSEC_PER_SEC), *divmod(left, NSEC_PER_SEC)]
     return TIMEVALS.pack(parts[0], parts[1] // 1000, parts[2], parts[3] // 1000)
 
 
@@ -459,7 +460,9 @@ def do_timerfd_settime(call: Call) -> int:
     clock, copies = timer.about
     every = get_time(call.tid, call.args[2])
     first = get_time(call.tid, call.args[2] + TIMESPEC.size)
-    before = TIMESPECS.pack(*divmod(timer.every_ns, SECOND_NS), *divmod(timer.left(), SECOND_NS))
+    before = TIMESPECS.pack(
+        *divmod(timer.every_ns, NSEC_PER_SEC), *divmod(timer.left(), NSEC_PER_SEC)
+    )
     timer.stop()
     if not copies:
         copies.append(get_fd(call.tid, call.args[0] & 0xFFFFFFFF))
@@ -479,7 +482,7 @@ def do_timerfd_settime(call: Call) -> int:
 def do_timerfd_gettime(call: Call) -> int:
     """timerfd_gettime(2)."""
     timer = timer_at(call)
-    parts = [*divmod(timer.every_ns, SECOND_NS), *divmod(timer.left(), SECOND_NS)]
+    parts = [*divmod(timer.every_ns, NSEC_PER_SEC), *divmod(timer.left(), NSEC_PER_SEC)]
     write_memory(call.tid, call.args[1], TIMESPECS.pack(*parts))
     return 0
 

@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastpath.base.seccomp import Task, get_fd
 from stack.api.programs.filter import CLONES, number_of
+from stack.core.time64 import NSEC_PER_MSEC
 
 if TYPE_CHECKING:
     from stack.api.programs.supervisor import Call, Supervisor
@@ -38,7 +39,7 @@ FIRST_S, MOST_S = 0.00002, 0.002
 IDLE_CALLS = 4096
 """Calls of a thread at one instant that found nothing (the time, EAGAIN). Each one beyond takes
 time, or a program that polls for what needs time would never see it."""
-IDLE_NS, IDLE_MOST_NS = 1000, 1_000_000
+IDLE_NS, IDLE_MOST_NS = 1000, NSEC_PER_MSEC
 RESTS = frozenset("STtZX")
 STATUS_BYTES = 1 << 14
 KEPT_THREADS = 200

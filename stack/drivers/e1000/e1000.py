@@ -24,6 +24,7 @@ from fastpath.nic.mmio import readl, writel
 from stack.core.netdevice import napi_struct, net_device
 from stack.core.pci import pci_dev
 from stack.core.rows import row, state
+from stack.core.time64 import NSEC_PER_MSEC
 from stack.core.workqueue import work_struct
 from stack.drivers.e1000 import defs as d
 from stack.machine import Machine
@@ -64,7 +65,7 @@ E1000_RX_FRAMES_PER_POLL = 512
 
 E1000_PAUSE_TIME = 0xFFFF
 WATCHDOG_NS = 2_000_000_000
-REFILL_RETRY_NS = 1_000_000
+REFILL_RETRY_NS = NSEC_PER_MSEC
 
 # adapter.flags (enum e1000_state_t, with __ before its names)
 E1000_TESTING = 1 << 0

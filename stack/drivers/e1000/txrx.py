@@ -33,6 +33,7 @@ from stack.core.irq import IRQ_HANDLED, IRQ_NONE
 from stack.core.napi import napi_complete_done, napi_gro_receive, napi_schedule
 from stack.core.netdevice import napi_struct, net_device, netif_carrier_ok
 from stack.core.sock import sock_wfree
+from stack.core.time64 import NSEC_PER_SEC
 from stack.core.tstamp import skb_tx_timestamp
 from stack.core.workqueue import mod_delayed_work, schedule_delayed_work
 from stack.core.zerocopy import skb_dma_map
@@ -50,7 +51,7 @@ IMS_WITHOUT_TX = d.IMS_ENABLE_MASK & ~d.E1000_ICR_TXDW
 LINK_CAUSES = d.E1000_ICR_LSC | d.E1000_ICR_RXSEQ
 RX_BUFFER_WRITE = 32
 """RDT is written only for at least so many empty receive descriptors."""
-TX_HANG_NS = 1_000_000_000
+TX_HANG_NS = NSEC_PER_SEC
 TX_WAKE_THRESHOLD = 32
 MAX_HEADER = 255
 """HDRLEN, TUCSS and TUCSO of a context descriptor have 8 bits (SDM 3.3.6)."""

@@ -8,7 +8,8 @@ from ipaddress import ip_address
 import pytest
 
 from stack.core.drop_reason import drop_names
-from stack.core.neigh_table import SEC, neighbour
+from stack.core.neigh_table import neighbour
+from stack.core.time64 import NSEC_PER_SEC
 from stack.core.uapi import NUD_REACHABLE
 from stack.ipv6.ip6_fib import RTN_BLACKHOLE
 from tests.stack.netfilter.rig import INSIDE, INSIDE6, OUTER, OUTER6, OUTSIDE, OUTSIDE6, Lan, lan
@@ -78,7 +79,7 @@ def test_an_acknowledgement_spares_the_next_hop_a_probe(
             client.recv(1)
         router = next_hop(net, family)
         assert router.nud_state == NUD_REACHABLE
-        assert router.net.now() - router.confirmed < 4 * SEC
+        assert router.net.now() - router.confirmed < 4 * NSEC_PER_SEC
         for sock in (client, accepted, server):
             sock.close()
 

@@ -10,8 +10,8 @@ from scapy.layers.inet6 import ICMPv6EchoRequest
 
 from stack import proc
 from stack.core.netfilter import NFPROTO_IPV4, NFPROTO_IPV6
+from stack.core.time64 import NSEC_PER_SEC
 from stack.core.uapi import AF_INET6, IPPROTO_ICMPV6, SOCK_DGRAM
-from stack.netfilter.nf_conntrack import NSEC_PER_SEC
 from stack.netfilter.nf_conntrack_core import nf_ct_netns_get
 from stack.netfilter.nf_conntrack_life import nf_ct_expires
 from tests.stack.ipv4.net import Net
