@@ -61,12 +61,18 @@ def _table(net: Net, above: str) -> neigh_table:
     return tbl
 
 
+def _parts(path: str) -> tuple[str, str, str]:
+    """The last two parts of a path, behind all that is above: ("ipv4/conf", "lo", "forwarding")."""
+    place, _, name = path.rpartition("/")
+    above, _, label = place.rpartition("/")
+    return above, label, name
+
+
 def _find(net: Net, path: str) -> Sysctl | None:
     """The knob of a file; None: there is no such file."""
     row = KNOBS.get(path)
     if row is None and path.count("/") == 3:
-        place, _, name = path.rpartition("/")
-        above, _, label = place.rpartition("/")
+        above, label, name = _parts(path)
         if above in DEVICE_KNOBS and label in _labels(net, above):
             return DEVICE_KNOBS[above].get(name)
     return row if row is not None and net.sysctl.has(row) else None
@@ -110,18 +116,15 @@ def writable(net: Net, path: str) -> bool:
 
 def _kept(net: Net, path: str) -> tuple[Any, str]:
     """What keeps a file's value, and its name there."""
-    place, _, name = path.rpartition("/")
-    above, _, label = place.rpartition("/")
+    above, label, name = _parts(path)
     if above.endswith("/neigh") and path not in KNOBS:
         tbl = _table(net, above)
         own = (p for p in tbl.parms_list if p.dev is not None and p.dev.name == label)
         parms = tbl.parms if label == DEFAULT else next(own)
         return neigh_values(tbl, parms, NEIGH_ROWS[above.partition("/")[0]]), name
-    family, _, rest = path.partition("/conf/")
-    if family != "ipv4" or not rest:
+    if above != "ipv4/conf":
         return net.sysctl, f"net/{path}"
-    label, name = rest.split("/")
-    if label in ("all", "default"):
+    if label in ("all", DEFAULT):
         return net.sysctl, "ip_forward" if name == FORWARDING else name
     in_dev = net.dev_by_name[label].ip_ptr
     assert in_dev is not None

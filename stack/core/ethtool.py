@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, TypeVar
 
@@ -89,7 +89,6 @@ class ethtool_coalesce:
     """``ethtool -c``: microseconds; e1000 takes 0, 1, 3 and 4 as modes, not times."""
 
     rx_coalesce_usecs: int = 0
-    tx_coalesce_usecs: int = 0
 
 
 @dataclass(slots=True)
@@ -199,8 +198,17 @@ def ethtool_notify(dev: net_device, what: str) -> None:
 
 
 def ethtool_get_drvinfo(dev: net_device) -> ethtool_drvinfo:
-    """net/ethtool/ioctl.c: -i."""
-    return _op(dev, _ops(dev).get_drvinfo, "get_drvinfo")(dev)
+    """net/ethtool/ioctl.c: -i. The counts are those of the driver's other functions."""
+    ops = _ops(dev)
+    info = _op(dev, ops.get_drvinfo, "get_drvinfo")(dev)
+    count = ops.get_sset_count
+    return replace(
+        info,
+        n_stats=0 if count is None else max(count(dev, ETH_SS_STATS), 0),
+        testinfo_len=0 if count is None else max(count(dev, ETH_SS_TEST), 0),
+        eedump_len=0 if ops.get_eeprom_len is None else ops.get_eeprom_len(dev),
+        regdump_len=0 if ops.get_regs_len is None else ops.get_regs_len(dev),
+    )
 
 
 def fixed_drvinfo(

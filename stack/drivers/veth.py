@@ -139,7 +139,7 @@ def veth_get_ethtool_stats(dev: net_device) -> list[int]:
 
 
 veth_ethtool_ops = ethtool_ops(
-    get_drvinfo=fixed_drvinfo("veth", "1.0", n_stats=1),
+    get_drvinfo=fixed_drvinfo("veth", "1.0"),
     get_ts_info=ethtool.ethtool_op_get_ts_info,
     get_link=netif_carrier_ok,
     get_link_ksettings=veth_get_link_ksettings,

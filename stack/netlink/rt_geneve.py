@@ -40,7 +40,7 @@ from stack.tunnel.geneve import (
     geneve_link_ops,
     geneve_newlink,
 )
-from stack.tunnel.udp_tunnel import DF_INHERIT, PORT_RANGE, is_group
+from stack.tunnel.udp_tunnel import DF_INHERIT, is_group
 
 if TYPE_CHECKING:
     from stack.net import Net
@@ -127,7 +127,6 @@ def geneve_nl2info(data: Attrs, old: geneve_dev | None = None) -> geneve_config:
     if cfg.label and cfg.family == AF_INET:
         text = "Label attribute only applies for IPv6 Geneve devices"
         raise data.wrong("IFLA_GENEVE_LABEL", text)
-    cfg.port_range = cfg.port_range[: PORT_RANGE.size]
     return cfg
 
 

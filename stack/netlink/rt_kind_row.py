@@ -66,7 +66,8 @@ def validate_unicast(tb: Attrs) -> None:
 def validate_port_range(data: Attrs, name: str) -> None:
     """The source ports of vxlan and geneve: first and last. Raises: NlError EINVAL."""
     if name in data:
-        low, high = PORT_RANGE.unpack_from(data[name])
+        data[name] = data[name][: PORT_RANGE.size]
+        low, high = PORT_RANGE.unpack(data[name])
         if high < low:
             raise data.wrong(name, "Invalid source port range")
 

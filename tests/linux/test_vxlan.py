@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from stack.netlink.rt_vxlan import VXLAN
+from stack.netlink.nlattr import Attrs
+from stack.netlink.rt_vxlan import VXLAN, vxlan_validate
 from stack.tunnel.vxlan import vxlan_config, vxlan_newlink
 from tests.hosts import real_host, run_script
 from tests.linux.peer import (
@@ -139,3 +140,9 @@ def test_ip_and_bridge_tell_what_they_tell_of_the_kernels_device() -> None:
 def test_the_table_of_attributes_fits_the_wire() -> None:
     data = VXLAN.build({"IFLA_VXLAN_ID": 5, "IFLA_VXLAN_PORT_RANGE": struct.pack(">HH", 1, 9)})
     assert VXLAN.parse(data)["IFLA_VXLAN_PORT_RANGE"] == b"\0\1\0\x09"
+
+
+def test_of_a_port_range_that_is_too_long_the_first_bytes_count() -> None:
+    data = VXLAN.parse(VXLAN.build({"IFLA_VXLAN_PORT_RANGE": struct.pack(">HHI", 1, 9, 7)}))
+    vxlan_validate(Attrs(), data)
+    assert data["IFLA_VXLAN_PORT_RANGE"] == b"\0\1\0\x09"

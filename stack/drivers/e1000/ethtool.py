@@ -236,15 +236,7 @@ def e1000_set_msglevel(netdev: net_device, data: int) -> None:
 def e1000_get_drvinfo(netdev: net_device) -> core.ethtool_drvinfo:
     """e1000_ethtool.c."""
     adapter = _adapter(netdev)
-    return core.ethtool_drvinfo(
-        driver=e.DRV_NAME,
-        version=e.DRV_VERSION,
-        bus_info=adapter.pdev.name,
-        n_stats=len(e1000_gstrings_stats),
-        testinfo_len=len(TEST_NAMES),
-        eedump_len=e1000_get_eeprom_len(netdev),
-        regdump_len=e1000_get_regs_len(netdev),
-    )
+    return core.ethtool_drvinfo(e.DRV_NAME, e.DRV_VERSION, bus_info=adapter.pdev.name)
 
 
 def e1000_get_ringparam(netdev: net_device) -> core.ethtool_ringparam:
