@@ -9,7 +9,9 @@ from __future__ import annotations
 import re
 from decimal import Decimal
 
-DURATIONS = {"ns": 1, "us": 10**3, "ms": 10**6, "s": 10**9, "min": 60 * 10**9, "h": 3600 * 10**9}
+MS_NS, SECOND_NS = 10**6, 10**9
+DURATIONS = {"ns": 1, "us": 10**3, "ms": MS_NS, "s": SECOND_NS}
+DURATIONS |= {"min": 60 * SECOND_NS, "h": 3600 * SECOND_NS}
 """Nanoseconds of each unit; `µs` is `us` too."""
 PREFIXES = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 LONGEST_NS = 1 << 62

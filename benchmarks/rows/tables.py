@@ -20,11 +20,10 @@ from typing import Any
 
 from stack.core.neigh_table import NEIGH_UPDATE_F_ADMIN
 from stack.core.neighbour import neigh_create, neigh_update
-from stack.core.uapi import NUD_PERMANENT
+from stack.core.uapi import NUD_PERMANENT, RTN_LOCAL
 from stack.host import Host
-from stack.ipv4.fib import RTN_LOCAL, parse_addr
+from stack.ipv4.fib import parse_addr
 from stack.ipv6.addr import parse_addr6
-from stack.ipv6.ip6_fib import RTN_LOCAL as RTN6_LOCAL
 from stack.socket import AF_INET, AF_INET6, SOCK_DGRAM, Socket
 
 from . import Work, number
@@ -76,8 +75,7 @@ def destinations(family: int) -> Iterator[tuple[str, int]]:
 
 def _to_each(a: Host, b: Host, family: int) -> Iterator[Work]:
     """Send a datagram to each destination in turn; the other host takes them all."""
-    local = RTN6_LOCAL if family == AF_INET6 else RTN_LOCAL
-    b.route_add(EVERYWHERE[family], dev="lo", rtype=local)
+    b.route_add(EVERYWHERE[family], dev="lo", rtype=RTN_LOCAL)
     turns = destinations(family)
     with Socket(a, family, SOCK_DGRAM) as sender, Socket(b, family, SOCK_DGRAM) as receiver:
         receiver.bind(("::" if family == AF_INET6 else "0.0.0.0", PORT))

@@ -20,6 +20,7 @@ from e1000emu.cli.params import CIDR, IP
 from e1000emu.cli.stackspec import mac_for
 from e1000emu.cli.waiting import Wait
 from e1000emu.errors import E1000Error
+from e1000emu.quantities import SECOND_NS
 
 if TYPE_CHECKING:
     from stack.host import Host
@@ -32,7 +33,6 @@ Interface: TypeAlias = ipaddress.IPv4Interface | ipaddress.IPv6Interface
 Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 DEVICE = "eth0"
-SECOND_NS = 1_000_000_000
 WAIT_NS = 30 * SECOND_NS
 DAD_WAIT_NS = 10 * SECOND_NS
 

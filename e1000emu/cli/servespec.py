@@ -11,11 +11,11 @@ import click
 
 from e1000emu.cli.errors import ArgumentError, did_you_mean
 from e1000emu.cli.params import Duration, Read
+from e1000emu.quantities import SECOND_NS
 
 NAMES = ("echo", "http", "discard", "chargen", "iperf3", "dhcp")
 IPERF3_PORT = 5201
 DHCP_PORT = 67
-SECOND_NS = 1_000_000_000
 
 
 @dataclass(slots=True)

@@ -7,9 +7,8 @@ from typing import Any
 
 import click
 
-from e1000emu.quantities import show_duration
+from e1000emu.quantities import SECOND_NS, show_duration
 
-SECOND_NS = 1_000_000_000
 QUIET_NS = SECOND_NS
 """A shorter wait prints nothing."""
 EVERY_NS = 5 * SECOND_NS

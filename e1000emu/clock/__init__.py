@@ -7,9 +7,10 @@ running asyncio loop.
 """
 
 from e1000emu.clock.aio import AsyncioClock
-from e1000emu.clock.common import SECOND_NS, ClockError, SimulationDeadlock
+from e1000emu.clock.common import ClockError, SimulationDeadlock
 from e1000emu.clock.real import RealClock
 from e1000emu.clock.virtual import EPOCH_NS, VirtualClock
+from e1000emu.quantities import SECOND_NS
 from fastpath.base.eventq import EVENT_MAX_NS, EVENT_NS, INSTANT_EVENTS, TimerHandle
 
 __all__ = [

@@ -10,7 +10,6 @@ from fastpath.errors import E1000Error
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
 
-SECOND_NS = 1_000_000_000
 # A timeout may pass while the process does not run. Input that has arrived by then needs up to this
 # many turns of the loop (a frame, its interrupt, the poll, the socket) before a wait may give up.
 LATE_TURNS = 64

@@ -7,8 +7,9 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any
 
-from e1000emu.clock.common import SECOND_NS, ClockError, NullLock, SimulationDeadlock, running_loop
+from e1000emu.clock.common import ClockError, NullLock, SimulationDeadlock, running_loop
 from e1000emu.clock.stall import QUIET_NS, StallDetector, Watch
+from e1000emu.quantities import SECOND_NS
 from fastpath.base.eventq import INSTANT_EVENTS, JumpQueue, TimerHandle
 from fastpath.errors import whole_number
 

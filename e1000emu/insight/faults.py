@@ -30,6 +30,7 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 from e1000emu.errors import ArgumentTypeError, E1000Error
+from e1000emu.quantities import MS_NS
 from e1000emu.registers.regs import reg
 from fastpath.base.batch import FrameBatch
 from fastpath.errors import check_type, known_fields, whole_number
@@ -52,7 +53,6 @@ RXO = reg("ICR").mask("RXO")
 RCTL, TCTL = reg("RCTL").offset, reg("TCTL").offset
 RCTL_EN, TCTL_EN = reg("RCTL").mask("EN"), reg("TCTL").mask("EN")
 LOGGED = 1024
-MS = 1_000_000
 MAX_LATE_NS = 1 << 60
 
 
@@ -68,11 +68,11 @@ class Faults:
     """Seeds the random streams, one for each kind of fault."""
     flap_ns: int = 0
     """About how often the link goes down."""
-    down_ns: int = 200 * MS
+    down_ns: int = 200 * MS_NS
     """How long a flap lasts."""
     phy_busy: float = 0.0
     """Share of MDIO operations whose READY comes late."""
-    phy_busy_ns: int = MS
+    phy_busy_ns: int = MS_NS
     """How late READY comes then."""
     eeprom_bits: int = 0
     """Bits of the EEPROM that are wrong from the start."""
@@ -87,7 +87,7 @@ class Faults:
     """Share of rises of the interrupt line that the host does not see."""
     irq_late: float = 0.0
     """Share of rises that the host sees late."""
-    irq_late_ns: int = MS
+    irq_late_ns: int = MS_NS
     """How late at most."""
     overrun: float = 0.0
     """Share of batches of received frames that overrun the FIFO and are missed (MPC, RXO).

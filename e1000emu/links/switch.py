@@ -9,6 +9,7 @@ from e1000emu.links import pool
 from e1000emu.links.base import DEFAULT_QUEUE_FRAMES, BaseLink, LinkStats, whole
 from e1000emu.links.patch import Plug
 from e1000emu.links.snooping import MulticastDatabase
+from e1000emu.quantities import SECOND_NS
 from fastpath.errors import check_clock
 from fastpath.nic.linkops import address_runs
 
@@ -21,7 +22,6 @@ AGING_NS = 300_000_000_000
 TABLE_ENTRIES = 8192
 GROUP_BIT = 1 << 40
 BROADCAST = (1 << 48) - 1
-SECOND_NS = 1_000_000_000
 # 01-80-C2-00-00-00 to 0F: never forwarded by a bridge (IEEE 802.1D-2004 7.12.6).
 RESERVED = 0x0180C2000000
 

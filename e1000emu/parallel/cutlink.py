@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from e1000emu.links import pool
 from e1000emu.links.base import DEFAULT_QUEUE_FRAMES, BaseLink
+from e1000emu.quantities import SECOND_NS
 from fastpath.nic.cable import GAP_BYTES, WIRE_OVERHEAD_BYTES
 
 if TYPE_CHECKING:
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from fastpath.base.batch import FrameBatch
 
 HEAD = struct.Struct("<qIBIII")
-SECOND_NS = 1_000_000_000
 
 
 class Arrival(NamedTuple):

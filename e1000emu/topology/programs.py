@@ -26,6 +26,7 @@ from e1000emu.cli.pinger import MAX_PAYLOAD_BYTES, Pinger, PingError
 from e1000emu.cli.servespec import IPERF3_PORT, Service, Services, parse_serve
 from e1000emu.cli.services import serve as serve_one
 from e1000emu.errors import E1000Error
+from e1000emu.quantities import SECOND_NS
 from stack import aio
 from stack.host import Host
 from stack.socket import AF_INET, AF_INET6, SHUT_WR, SOCK_STREAM, Socket
@@ -33,7 +34,6 @@ from stack.socket import AF_INET, AF_INET6, SHUT_WR, SOCK_STREAM, Socket
 Figures = dict[str, Any]
 Start = Callable[[Host, Callable[[str], str], Figures], Coroutine[Any, Any, None]]
 """`(host, address of a name, where figures go)`; raises OSError and E1000Error."""
-SECOND_NS = 1_000_000_000
 BLOCK = memoryview(bytes(64 << 10))
 SEGMENT_BYTES = 1448
 MOST_SHOWN = 200

@@ -16,7 +16,8 @@ from stack.core.netdevice import IFF_UP, LINK_STATE_NOCARRIER, net_device
 from stack.core.sock import ns_capable
 from stack.core.uapi import CAP_NET_ADMIN
 from stack.net import Net
-from stack.netlink.rt_link import DEFAULT_TX_QUEUE_LEN, dev_get_iflink, operstate
+from stack.netlink.rt_link import dev_get_iflink, operstate
+from stack.sched.sch_fifo import DEFAULT_TX_QUEUE_LEN
 
 ROOT = "/sys/class/net"
 DIRECTORY_MODE, FILE_BYTES = 0o755, 4096

@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 
 from stack.api.destinations import sort_destinations
 from stack.api.sockaddr import Address, inet_ntoa, interface_index, parse, show
-from stack.clients.addrinfo import AI_CANONNAME, EAI_NONAME, AddrInfo, gai_error
+from stack.clients.addrinfo import AI_CANONNAME, EAI_NONAME, V4MAPPED, AddrInfo, gai_error
 from stack.clients.dns_wire import RRType
 from stack.clients.dnsname import Name, name_to_text, reverse_name
 from stack.clients.resolver import Finished, Lookup
@@ -44,7 +44,6 @@ __all__ = [
 
 NI_NUMERICHOST, NI_NUMERICSERV, NI_NOFQDN, NI_NAMEREQD, NI_DGRAM = 1, 2, 4, 8, 16
 HOST_NOT_FOUND = 1
-V4MAPPED = 0xFFFF << 32
 
 AddressInfo: TypeAlias = tuple[int, int, int, str, tuple[Any, ...]]
 """(family, type, protocol, canonical name, address), as `socket.getaddrinfo` returns them."""

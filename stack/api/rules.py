@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from fastpath.errors import ArgumentError, check_type, known_words, whole_number
-from stack.core import fib_rules
+from stack.core import fib_rules, uapi
 from stack.core.fib_rules import LAST_ID, fib_rule, fib_rules_ops
 from stack.ipv4.fib import MASKS, parse_prefix
 from stack.ipv6.addr import MASKS6, parse_prefix6
@@ -97,7 +97,7 @@ def ip_rule_add(net: Net, words: dict[str, Any]) -> None:
     """`ip rule add`. Raises: ArgumentError, OSError EEXIST, EINVAL."""
     ops, found = rule_words("rule_add", net, words)
     found.setdefault("pref", fib_rules.fib_default_rule_pref(ops))
-    fib_rules.fib_rule_add(net, ops, fib_rule(proto=fib_rules.RTPROT_BOOT, **found))
+    fib_rules.fib_rule_add(net, ops, fib_rule(proto=uapi.RTPROT_BOOT, **found))
 
 
 def ip_rule_del(net: Net, words: dict[str, Any]) -> None:

@@ -49,7 +49,6 @@ from stack.bonding.bonding import (
     BOND_MODE_ROUNDROBIN,
     BOND_PRI_RESELECT_BETTER,
     BOND_PRI_RESELECT_FAILURE,
-    SPEED_UNKNOWN,
     BondError,
     bond_set_active_flags,
     bond_set_inactive_flags,
@@ -85,6 +84,7 @@ from stack.core.dev_upper import (
 from stack.core.errors import os_error
 from stack.core.ethtool import (
     DUPLEX_FULL,
+    SPEED_UNKNOWN,
     ethtool_get_settings,
     ethtool_link_ksettings,
     ethtool_ops,

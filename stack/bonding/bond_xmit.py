@@ -37,11 +37,11 @@ from stack.core.drop_reason import SKB_DROP_REASON_NO_TX_TARGET, kfree_skb_reaso
 from stack.core.if_vlan import eth_type_vlan, vlan_depth, vlan_get_protocol
 from stack.core.netdevice import net_device
 from stack.core.rows import narrow
+from stack.core.uapi import IPPROTO_IGMP
 from stack.inet.multipath import dissect, flow_keys, ip_keys
 
 HEAD = 192
 """Bytes of a frame that a hash looks at."""
-IPPROTO_IGMP = 2
 IP_PROTOCOL_AT = netdevice.ETH_HLEN + 9
 LINK_LOCAL = b"\x01\x80\xc2\x00\x00"
 

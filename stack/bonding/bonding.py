@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from stack.core.ethtool import SPEED_UNKNOWN
 from stack.core.netdevice import IFF_BONDING, IFF_SLAVE, net_device, netif_carrier_ok, netif_running
 from stack.core.rows import row, state
 from stack.core.snmp import rtnl_link_stats64
@@ -48,7 +49,6 @@ BOND_AD_BANDWIDTH = 1
 BOND_AD_COUNT = 2
 
 BOND_DEFAULT_MIIMON = 100
-SPEED_UNKNOWN = -1
 INT_MAX = (1 << 31) - 1
 
 

@@ -16,8 +16,8 @@ from stack.bridge.br_multicast import (
     br_multicast_open,
     br_multicast_stop,
 )
+from stack.bridge.br_multicast_msg import MROUTERS_ONLY
 from stack.bridge.br_multicast_rcv import (
-    MROUTERS_ONLY,
     br_mdb_entry_skb_get,
     br_multicast_querier_exists,
     br_multicast_rcv,

@@ -8,8 +8,8 @@ from fastpath.net.hdr import eth_hdr
 from stack.bridge import br_private
 from stack.bridge.br_fdb import br_fdb_find_rcu, br_fdb_update
 from stack.bridge.br_forward import br_flood, br_forward, br_multicast_flood
+from stack.bridge.br_multicast_msg import MROUTERS_ONLY
 from stack.bridge.br_multicast_rcv import (
-    MROUTERS_ONLY,
     br_mdb_entry_skb_get,
     br_multicast_is_router,
     br_multicast_querier_exists,

@@ -34,14 +34,13 @@ from stack.bridge.br_multicast import (
     br_multicast_mark_router,
     br_multicast_query_received,
 )
-from stack.bridge.br_private import net_bridge_mcast, net_bridge_port
+from stack.bridge.br_private import DECISEC, net_bridge_mcast, net_bridge_port
 from stack.core.netdevice import netif_running
-from stack.core.time64 import NSEC_PER_MSEC, NSEC_PER_SEC
+from stack.core.time64 import NSEC_PER_MSEC
 from stack.core.timer import timer_list
 from stack.core.uapi import IPPROTO_ICMPV6, IPPROTO_IGMP
 from stack.ipv6.mld_messages import mldv2_mrc
 
-DECISEC = NSEC_PER_SEC // 10
 IPPROTO_HOPOPTS, IPPROTO_PIM = 0, 103
 PIM_HELLO = 0x20
 """The first byte of one: version 2, type 0 (RFC 7761 4.9)."""

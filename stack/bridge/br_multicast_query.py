@@ -11,18 +11,22 @@ All go to all hosts with a TTL of 1 and the router alert option.
 from __future__ import annotations
 
 from fastpath.base.csum import csum_ipv6_magic, csum_partial, ip_compute_csum
-from stack.bridge.br_private import net_bridge_mcast
+from stack.bridge.br_private import DECISEC, net_bridge_mcast
 from stack.core.netdevice import ETH_P_IP
 from stack.core.time64 import NSEC_PER_MSEC, NSEC_PER_SEC
-from stack.core.uapi import INADDR_ALLHOSTS_GROUP, IPPROTO_ICMPV6, IPPROTO_IGMP
-from stack.ipv4.fib import RT_SCOPE_LINK, inet_select_addr
+from stack.core.uapi import (
+    IGMP_HOST_MEMBERSHIP_QUERY,
+    INADDR_ALLHOSTS_GROUP,
+    IPPROTO_ICMPV6,
+    IPPROTO_IGMP,
+    RT_SCOPE_LINK,
+)
+from stack.ipv4.fib import inet_select_addr
+from stack.ipv6.ip6_icmp import ICMPV6_MGM_QUERY
 from stack.ipv6.saddr import ipv6_dev_get_saddr
 
-IGMP_HOST_MEMBERSHIP_QUERY = 0x11
-ICMPV6_MGM_QUERY = 130
 QRV = 2
 """The robustness that hosts are told."""
-DECISEC = NSEC_PER_SEC // 10
 ROUTER_ALERT = b"\x94\x04\x00\x00"
 HOP_ROUTER_ALERT = bytes((IPPROTO_ICMPV6, 0, 5, 2, 0, 0, 0, 0))
 ALLHOSTS = INADDR_ALLHOSTS_GROUP.to_bytes(4, "big")

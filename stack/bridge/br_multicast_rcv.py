@@ -30,7 +30,6 @@ from stack.core.uapi import IPPROTO_IGMP
 
 IP_HLEN_MAX, IPV6_HLEN = 60, 40
 IGMP_MASK = 0xFF
-MROUTERS_ONLY = 1 << 8
 
 
 def br_multicast_rcv(br: net_bridge, p: net_bridge_port | None, skb: sk_buff) -> int:

@@ -13,6 +13,7 @@ from stack.core.timer import TIMER_DEFERRABLE, timer_list
 if TYPE_CHECKING:
     from stack.core.workqueue import work_struct
 
+DECISEC = NSEC_PER_SEC // 10
 
 # include/uapi/linux/if_bridge.h
 BR_STATE_DISABLED = 0

@@ -22,6 +22,7 @@ from stack.bridge.br_private import BR_KERNEL_STP, net_bridge_port
 from stack.core.dev_queue import dev_queue_xmit
 from stack.core.neighbour import dev_hard_header
 from stack.core.netdevice import ETH_P_802_2, net_device
+from stack.sched.sch_generic import TC_PRIO_CONTROL
 
 TICK_NS = 3_906_250
 """1/256 s."""
@@ -35,7 +36,6 @@ BPDU_TC = 0x01
 BPDU_TCA = 0x80
 CONFIG = struct.Struct(">HBBB8sI8sHHHHH")
 TCN_BPDU = bytes((0, 0, 0, BPDU_TYPE_TCN))
-TC_PRIO_CONTROL = 7
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from stack.clients.dnsname import name_to_text, parse_names
 from stack.core.time64 import NSEC_PER_SEC
 
 INFINITE = 0xFFFFFFFF
+"""A lease without end, in seconds (RFC 2131 3.3)."""
 MIN_MTU = 68
 
 

@@ -7,13 +7,11 @@ from dataclasses import dataclass, field
 from heapq import heapify, heappop, heappush
 
 from fastpath.errors import ArgumentError, check_type, whole_number
-from stack.clients.dhcp4_lease import plausible
+from stack.clients.dhcp4_lease import INFINITE, plausible
 from stack.clients.dhcp4_wire import Option
 from stack.core.time64 import NSEC_PER_SEC
 from stack.core.uapi import INADDR_BROADCAST
 
-INFINITE = 0xFFFFFFFF
-"""A lease without end, in seconds (RFC 2131 3.3)."""
 NO_CLIENT = b""
 """Holds an address that another host uses: one declined, or one that answered a ping."""
 MAX_OPTION_VALUE = 1024

@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from stack.clients.action import NEVER, MessageError, SetTimer
-from stack.clients.dhcp4_pool import INFINITE, NO_CLIENT, Dhcp4ServerConfig, Pool
+from stack.clients.dhcp4_lease import INFINITE
+from stack.clients.dhcp4_pool import NO_CLIENT, Dhcp4ServerConfig, Pool
 from stack.clients.dhcp4_wire import (
     BOOTREPLY,
     BOOTREQUEST,

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 from stack.core.errors import os_error
 from stack.core.extack import ExtAckError
 from stack.core.l3mdev import l3mdev_fib_table, l3mdev_flow, netif_is_l3_master
-from stack.core.uapi import RTM_DELRULE, RTM_NEWRULE
+from stack.core.uapi import RTM_DELRULE, RTM_NEWRULE, RTPROT_KERNEL
 from stack.net import Net
 
 if TYPE_CHECKING:
@@ -41,8 +41,6 @@ FIB_RULE_INVERT = 0x02
 FIB_RULE_FIND_SADDR = 0x00010000
 
 LAST_ID = 0xFFFFFFFF
-RTPROT_KERNEL = 2
-RTPROT_BOOT = 3
 LOOPBACK_IFINDEX = 1
 """What flows of the host itself come in by."""
 

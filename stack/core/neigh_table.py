@@ -59,9 +59,8 @@ class neigh_parms:
     proxy_qlen: int = 64  # packets of the table that wait for proxy_delay
     locktime: int = 1 * NSEC_PER_SEC
     dev: net_device | None = None  # None: what a new interface begins with
-    data_state: frozenset[str] = row(
-        make=frozenset
-    )  # set for `dev`: later defaults do not change these
+    data_state: frozenset[str] = row(make=frozenset)
+    """Set for `dev`: later defaults do not change these."""
 
 
 @state

@@ -39,9 +39,7 @@ from stack.core.netdevice import IFF_LOOPBACK, IFF_NOARP, IFF_POINTOPOINT, net_d
 from stack.core.rows import wide
 from stack.core.time64 import NSEC_PER_SEC
 from stack.core.timer import mod_timer, timer_delete, timer_list
-from stack.core.uapi import RTM_GETNEIGH, RTM_NEWNEIGH
-
-RTN_BROADCAST = 3  # include/uapi/linux/rtnetlink.h
+from stack.core.uapi import RTM_GETNEIGH, RTM_NEWNEIGH, RTN_BROADCAST
 
 _NO_EVENT = uapi.NUD_CONNECTED | uapi.NUD_DELAY | uapi.NUD_PROBE
 

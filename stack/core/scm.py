@@ -28,7 +28,6 @@ OVERFLOW_ID = 65534  # shown for NO_ID
 FD = struct.Struct("=i")
 CAP_SETGID = 6
 CAP_SETUID = 7
-CAP_SYS_ADMIN = 21
 
 
 @state
@@ -130,7 +129,7 @@ def scm_check_creds(net: Net, pid: int, uid: int, gid: int) -> None:
     if uid == NO_ID or gid == NO_ID:
         raise os_error(errno.EINVAL, "no user, or no group, has the number -1")
     if (
-        (pid != PID and not ns_capable(net, CAP_SYS_ADMIN))
+        (pid != PID and not ns_capable(net, uapi.CAP_SYS_ADMIN))
         or (uid != net.uid and not ns_capable(net, CAP_SETUID))
         or (gid != net.gid and not ns_capable(net, CAP_SETGID))
     ):

@@ -30,6 +30,7 @@ from stack.core.filter import (
     sk_get_filter,
     sk_lock_filter,
 )
+from stack.core.netdevice import IFNAMSIZ
 from stack.core.rows import narrow, wide
 from stack.core.sk_mem import SOCK_MIN_SNDBUF
 from stack.core.sock import (
@@ -103,7 +104,6 @@ MEMINFO = struct.Struct("=9I")
 COOKIE = struct.Struct("=Q")
 PACING_RATE = struct.Struct("=Q")
 M64 = 0xFFFFFFFFFFFFFFFF
-IFNAMSIZ = 16
 SKF_AD_MAX = 64
 
 

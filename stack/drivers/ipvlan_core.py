@@ -42,13 +42,12 @@ from stack.core.dev_forward import (
 from stack.core.dev_queue import dev_queue_xmit
 from stack.core.drop_reason import SKB_DROP_REASON_NOT_SPECIFIED, kfree_skb_reason
 from stack.core.l3mdev import l3mdev_ops
-from stack.core.netdevice import ETH_HLEN, net_device
+from stack.core.netdevice import ETH_HLEN, ETH_P_PAUSE, net_device
 from stack.core.netfilter import NF_ACCEPT, nf_hook_state
 from stack.core.rows import row, state, wide
-from stack.core.uapi import AF_INET, AF_INET6, IPV6_HLEN
+from stack.core.uapi import AF_INET, AF_INET6, IPV6_HLEN, RTN_LOCAL, RTN_UNICAST
 from stack.core.workqueue import schedule_work, work_struct
 from stack.inet.flow import FLOWI_FLAG_ANYSRC, flowi
-from stack.ipv4.fib import RTN_LOCAL, RTN_UNICAST
 from stack.ipv4.ip_output import ip_local_out
 from stack.ipv4.route import IPTOS_RT_MASK, ip_route_output_flow
 from stack.ipv4.route_input import ip_route_input
@@ -70,7 +69,6 @@ IPVLAN_QBACKLOG_LIMIT = 1000
 IPV6_KEY = 1 << 128
 """Tells an IPv6 address in `hlhead` from an IPv4 one."""
 ARP_LEN, IPV4_HLEN, NS_LEN = 28, 20, 24
-ETH_P_PAUSE = 0x8808
 
 
 @state

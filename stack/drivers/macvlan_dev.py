@@ -53,7 +53,7 @@ from stack.core.drop_reason import (
     kfree_skb_reason,
 )
 from stack.core.ethtool import ethtool_get_ts_info, ethtool_ops, fixed_drvinfo
-from stack.core.netdevice import net_device, net_device_ops, netif_carrier_ok
+from stack.core.netdevice import ETH_P_PAUSE, net_device, net_device_ops, netif_carrier_ok
 from stack.core.rows import row, state
 from stack.core.workqueue import cancel_delayed_work, schedule_work, work_struct
 from stack.drivers.stacked import (
@@ -83,7 +83,6 @@ FROM_OUTSIDE = (
     MACVLAN_MODE_PRIVATE | MACVLAN_MODE_VEPA | MACVLAN_MODE_PASSTHRU | MACVLAN_MODE_BRIDGE
 )
 """The modes of devices that get a group's frame of a sender who is none of them."""
-ETH_P_PAUSE = 0x8808
 MACVLAN_FEATURES = STACKED_FEATURES | netdevice.NETIF_F_LRO
 
 

@@ -47,7 +47,7 @@ from stack.core.drop_reason import SKB_DROP_REASON_NOT_SPECIFIED, kfree_skb_reas
 from stack.core.dst import dst_output
 from stack.core.errors import os_error
 from stack.core.ethtool import ethtool_ops, fixed_drvinfo
-from stack.core.fib_rules import RTPROT_KERNEL, fib_rule, fib_rule_add
+from stack.core.fib_rules import fib_rule, fib_rule_add
 from stack.core.l3mdev import (
     IFF_L3MDEV,
     l3mdev_fib_table,
@@ -66,7 +66,7 @@ from stack.core.netfilter import (
 )
 from stack.core.rtnetlink import rtnl_newlink
 from stack.core.sysctl_net_core import SysctlError
-from stack.core.uapi import AF_INET, AF_INET6, IPV6_HLEN, IPV6_MIN_MTU
+from stack.core.uapi import AF_INET, AF_INET6, IPV6_HLEN, IPV6_MIN_MTU, RTPROT_KERNEL
 from stack.ethernet.eth import eth_mac_addr, eth_type_trans, eth_validate_addr, ether_setup_software
 from stack.inet.flow import FLOWI_FLAG_ANYSRC, flowi
 from stack.ipv4.addr import ipv4_is_lbcast, ipv4_is_multicast

@@ -20,7 +20,14 @@ from fastpath.base.skbuff import sk_buff, skb_copy_bits, skb_network_offset
 from fastpath.net.inetkey import inet_siphash
 from stack.core.rows import wide
 from stack.core.secure_seq import SECURE_MULTIPATH
-from stack.core.uapi import AF_INET, IPPROTO_ICMP, IPPROTO_ICMPV6, IPPROTO_TCP, IPPROTO_UDP
+from stack.core.uapi import (
+    AF_INET,
+    IPPROTO_FRAGMENT,
+    IPPROTO_ICMP,
+    IPPROTO_ICMPV6,
+    IPPROTO_TCP,
+    IPPROTO_UDP,
+)
 from stack.inet.flow import flowi
 from stack.net import Net
 
@@ -43,7 +50,6 @@ IPPROTO_IPIP, IPPROTO_IPV6, IPPROTO_GRE = 4, 41, 47
 WITH_PORTS = (IPPROTO_TCP, IPPROTO_UDP, 33, 50, 132, 136)
 """proto_ports_offset: also DCCP, ESP (its SPI), SCTP and UDP-Lite."""
 EXTENSIONS = (0, 43, 60)
-IPPROTO_FRAGMENT = 44
 GRE_CSUM, GRE_ROUTING, GRE_KEY, GRE_SEQ, GRE_VERSION = 0x8000, 0x4000, 0x2000, 0x1000, 7
 ETH_P_IP, ETH_P_IPV6, ETH_P_TEB = 0x0800, 0x86DD, 0x6558
 ICMP_ERRORS = (3, 4, 5, 11, 12)

@@ -27,7 +27,7 @@ from fastpath.net.zerocopy import skb_zcopy
 from stack.core import uapi
 from stack.core.errors import os_error
 from stack.core.iov import add_to_skb, copy_to_skb, msghdr
-from stack.core.netdevice import NETIF_F_SG
+from stack.core.netdevice import GSO_LEGACY_MAX_SIZE, NETIF_F_SG
 from stack.core.sk_mem import sk_forced_mem_schedule, sk_stream_moderate_sndbuf, sk_wmem_schedule
 from stack.core.sock import lock_sock, release_sock, sk_flush_backlog, sk_wait_event, sock_sndtimeo
 from stack.core.sock_flags import SOCK_NOSPACE, SOCK_ZEROCOPY
@@ -71,9 +71,6 @@ from stack.inet.tcp_window import tcp_bound_to_half_wnd, tcp_current_mss
 from stack.net import Net
 
 TCP_SMALL_QUEUE_BACKLOG = 16  # sk_buffs that a long sendmsg fills before it processes the backlog
-
-
-GSO_LEGACY_MAX_SIZE = 65536
 
 
 def tcp_xmit_size_goal(sk: tcp_sock, mss_now: int, flags: int) -> int:

@@ -58,7 +58,7 @@ from stack.inet.inet_connection_sock import (
     inet_csk_reset_keepalive_timer,
 )
 from stack.inet.tcp_cong import tcp_set_congestion_control
-from stack.inet.tcp_const import TCP_FIN_TIMEOUT_MAX
+from stack.inet.tcp_const import TCP_FIN_TIMEOUT_MAX, TCP_TIMEOUT_INIT
 from stack.inet.tcp_fastopen import (
     tcp_fastopen_set_backlog,
     tcp_fastopen_set_connect,
@@ -103,8 +103,6 @@ TCPI_OPT_ECN_SEEN = 16
 TCPI_OPT_SYN_DATA = 32
 TCPI_OPT_TFO_CHILD = 128
 
-
-TCP_TIMEOUT_INIT = NSEC_PER_SEC
 SHORTEST_US = 1000
 """TCP_TIMEOUT_MIN: a timer runs for two jiffies at least, here those of CONFIG_HZ=1000."""
 

@@ -73,14 +73,8 @@ from stack.core.rows import narrow
 from stack.core.sock import sock
 from stack.ipv4.addr import ipv4_is_loopback, ipv4_is_multicast
 from stack.ipv4.arp_send import ARP_HDR_LEN, ARPOP_REPLY, ARPOP_REQUEST, arp_mc_map, arp_send
-from stack.ipv4.devinet import RT_SCOPE_HOST, RT_SCOPE_LINK, in_device, in_ifaddr, inet_confirm_addr
-from stack.ipv4.fib import (
-    RTN_LOCAL,
-    RTN_MULTICAST,
-    RTN_UNICAST,
-    inet_addr_type_dev_table,
-    inet_select_addr,
-)
+from stack.ipv4.devinet import in_device, in_ifaddr, inet_confirm_addr
+from stack.ipv4.fib import inet_addr_type_dev_table, inet_select_addr
 from stack.ipv4.netns import in_dev_conf, in_dev_forward
 from stack.ipv4.route import rtable
 from stack.ipv4.route_input import ip_route_input_slow
@@ -121,7 +115,7 @@ def arp_constructor(neigh: neighbour) -> int:
         return -errno.EINVAL
     neigh.parms = dev.ip_ptr.arp_parms
     kind = inet_addr_type_dev_table(neigh.net, dev, narrow(addr))
-    group_ha = arp_mc_map(narrow(addr), dev) if kind == RTN_MULTICAST else None
+    group_ha = arp_mc_map(narrow(addr), dev) if kind == uapi.RTN_MULTICAST else None
     neigh_setup(neigh, kind, group_ha, arp_hh_ops, arp_direct_ops)
     return 0
 
@@ -150,14 +144,14 @@ def arp_solicit(neigh: neighbour, skb: sk_buff | None) -> None:
     if skb is not None and announce < 2 and skb.protocol == netdevice.ETH_P_IP:
         source = ip_hdr(skb).saddr
         # arp_announce 0: any local address; 1: only an address in the target's network.
-        if inet_addr_type_dev_table(neigh.net, dev, source) == RTN_LOCAL and (
+        if inet_addr_type_dev_table(neigh.net, dev, source) == uapi.RTN_LOCAL and (
             not announce
             or in_dev is None
             or any(_same_net(ifa, narrow(target), source) for ifa in in_dev.ifa_list)
         ):
             saddr = source
     if not saddr:
-        saddr = inet_select_addr(dev, narrow(target), RT_SCOPE_LINK)
+        saddr = inet_select_addr(dev, narrow(target), uapi.RT_SCOPE_LINK)
     dest_hw, parms = None, neigh.parms
     if neigh.probes < parms.ucast_probes:
         if neigh.nud_state & uapi.NUD_VALID:
@@ -245,19 +239,19 @@ def arp_process(net: Net, sk: sock | None, skb: sk_buff, *, locally_enqueued: bo
         return netdevice.NET_RX_DROP
     if not sip:
         # Duplicate address detection (RFC 5227 2.1.1): answer, learn nothing.
-        ours = op == ARPOP_REQUEST and inet_addr_type_dev_table(net, dev, tip) == RTN_LOCAL
+        ours = op == ARPOP_REQUEST and inet_addr_type_dev_table(net, dev, tip) == uapi.RTN_LOCAL
         if ours and not arp_ignore(net, in_dev, sip, tip):
             arp_send(ARPOP_REPLY, netdevice.ETH_P_ARP, sip, dev, tip, sha, dev.dev_addr, sha)
         consume_skb(skb)
         return netdevice.NET_RX_SUCCESS
-    if inet_addr_type_dev_table(net, dev, sip) == RTN_LOCAL:
+    if inet_addr_type_dev_table(net, dev, sip) == uapi.RTN_LOCAL:
         # Another station uses our address. Linux drops this as a martian source, so neither answer
         # nor learn.
         if sha != dev.dev_addr:
             net.arp_conflicts += 1
         consume_skb(skb)
         return netdevice.NET_RX_SUCCESS
-    if op == ARPOP_REQUEST and inet_addr_type_dev_table(net, dev, tip) == RTN_LOCAL:
+    if op == ARPOP_REQUEST and inet_addr_type_dev_table(net, dev, tip) == uapi.RTN_LOCAL:
         answer = not arp_ignore(net, in_dev, sip, tip)
         if answer and neigh_event_ns(net.arp_tbl, sha, sip, dev) is not None:
             arp_send(ARPOP_REPLY, netdevice.ETH_P_ARP, sip, dev, tip, sha, dev.dev_addr, sha)
@@ -298,7 +292,7 @@ def arp_fwd_proxy(in_dev: in_device, skb: sk_buff, sip: int, tip: int) -> bool:
         return False
     rt: rtable = skb.dst
     skb.dst = None
-    if rt.rt_type != RTN_UNICAST:
+    if rt.rt_type != uapi.RTN_UNICAST:
         return False
     if rt.dev is dev:
         return bool(in_dev_conf(in_dev, "proxy_arp_pvlan"))
@@ -318,11 +312,11 @@ def arp_ignore(net: Net, in_dev: in_device, sip: int, tip: int) -> bool:
     """
     match in_dev_conf(in_dev, "arp_ignore"):
         case 1:
-            return not inet_confirm_addr(net, in_dev, 0, tip, RT_SCOPE_HOST)
+            return not inet_confirm_addr(net, in_dev, 0, tip, uapi.RT_SCOPE_HOST)
         case 2:
-            return not inet_confirm_addr(net, in_dev, sip, tip, RT_SCOPE_HOST)
+            return not inet_confirm_addr(net, in_dev, sip, tip, uapi.RT_SCOPE_HOST)
         case 3:
-            return not inet_confirm_addr(net, None, 0, tip, RT_SCOPE_LINK)
+            return not inet_confirm_addr(net, None, 0, tip, uapi.RT_SCOPE_LINK)
         case 8:
             return True
         case _:

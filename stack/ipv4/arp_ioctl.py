@@ -15,15 +15,13 @@ from stack.core.neigh_table import NEIGH_UPDATE_F_ADMIN, NEIGH_UPDATE_F_OVERRIDE
 from stack.core.neighbour import __neigh_lookup, neigh_lookup, neigh_update
 from stack.core.netdevice import IFNAMSIZ, net_device
 from stack.core.uapi import AF_INET, NUD_FAILED, NUD_NOARP, NUD_PERMANENT, NUD_STALE
-from stack.ipv4.arp import arp_state_to_flags
+from stack.ipv4.arp import ATF_COM, ATF_PERM, arp_state_to_flags
 from stack.ipv4.route import ip_route_output
 from stack.net import Net
 
 ARPREQ = struct.Struct("=H2s4s8sH14si4s4s8s16s")
 """struct arpreq: sin_family, port, address; sa_family and address; flags; mask; interface."""
 
-ATF_COM = 0x02
-ATF_PERM = 0x04
 ATF_PUBL = 0x08
 ATF_NETMASK = 0x20
 ATF_DONTPUB = 0x40

@@ -11,17 +11,11 @@ from stack.core.sock import lock_sock, release_sock, sk_dst_reset, sk_dst_set
 from stack.core.sock_flags import SOCK_BROADCAST
 from stack.core.sockaddr import SOCKADDR_IN_LEN, need_sa_len, sockaddr
 from stack.core.tcp_states import TCP_ESTABLISHED
-from stack.core.uapi import AF_INET, AF_UNSPEC
+from stack.core.uapi import AF_INET, AF_UNSPEC, RTN_BROADCAST, RTN_LOCAL, RTN_MULTICAST
 from stack.inet.flow import flowi
 from stack.inet.inet_sock import inet_sock
 from stack.ipv4.addr import ipv4_is_multicast
-from stack.ipv4.fib import (
-    RT_TABLE_LOCAL,
-    RTN_BROADCAST,
-    RTN_LOCAL,
-    RTN_MULTICAST,
-    inet_addr_type_table,
-)
+from stack.ipv4.fib import RT_TABLE_LOCAL, inet_addr_type_table
 from stack.ipv4.route import RTCF_BROADCAST, ip_route_connect
 
 

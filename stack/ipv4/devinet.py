@@ -22,7 +22,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from fastpath.errors import ArgumentError
-from stack.core import netdevice
+from stack.core import netdevice, uapi
 from stack.core.dev_notifier import register_netdevice_notifier
 from stack.core.errors import os_error
 from stack.core.neigh_table import (
@@ -47,11 +47,6 @@ if TYPE_CHECKING:
     from stack.ipv4.mc_list import ip_mc_list
 
 IFA_F_SECONDARY = 0x01
-IFA_F_PERMANENT = 0x80
-RT_SCOPE_UNIVERSE = 0
-RT_SCOPE_LINK = 253
-RT_SCOPE_HOST = 254
-INADDR_LOOPBACK = 0x7F000001
 IPV4_MIN_MTU = 68
 
 
@@ -77,8 +72,8 @@ class in_ifaddr:
     ifa_address: int = row(of=lambda ifa: ifa.ifa_local)
     ifa_mask: int = row(of=lambda ifa: inet_make_mask(ifa.ifa_prefixlen))
     ifa_broadcast: int = row(0)
-    ifa_flags: int = row(IFA_F_PERMANENT)
-    ifa_scope: int = row(RT_SCOPE_UNIVERSE)
+    ifa_flags: int = row(uapi.IFA_F_PERMANENT)
+    ifa_scope: int = row(uapi.RT_SCOPE_UNIVERSE)
 
 
 @state
@@ -162,8 +157,8 @@ def inetdev_event(event: int, dev: net_device) -> None:
         if not inetdev_valid_mtu(dev.mtu):
             return
         if dev.flags & netdevice.IFF_LOOPBACK and not in_dev.ifa_list:
-            ifa = in_ifaddr(INADDR_LOOPBACK, 8, dev.name)
-            ifa.ifa_scope = RT_SCOPE_HOST
+            ifa = in_ifaddr(uapi.INADDR_LOOPBACK, 8, dev.name)
+            ifa.ifa_scope = uapi.RT_SCOPE_HOST
             inet_insert_ifa(in_dev, ifa)
         if in_dev_conf(in_dev, "arp_notify"):
             inetdev_send_gratuitous_arp(dev, in_dev)
@@ -285,7 +280,7 @@ def inet_addr_add(
     if scope is not None:
         ifa.ifa_scope = scope
     elif ipv4_is_loopback(local):
-        ifa.ifa_scope = RT_SCOPE_HOST
+        ifa.ifa_scope = uapi.RT_SCOPE_HOST
     err = inet_insert_ifa(in_dev, ifa)
     if err:
         raise os_error(-err, dev.name)
@@ -311,7 +306,7 @@ def confirm_addr_indev(in_dev: in_device, dst: int, local: int, scope: int) -> b
 
     `dst` 0: any. `scope` is the narrowest scope that the address may have.
     """
-    widest = RT_SCOPE_LINK if in_dev_conf(in_dev, "route_localnet") else RT_SCOPE_HOST
+    widest = uapi.RT_SCOPE_LINK if in_dev_conf(in_dev, "route_localnet") else uapi.RT_SCOPE_HOST
     has = subnet = False
     for ifa in in_dev.ifa_list:
         if ifa.ifa_local == local and min(ifa.ifa_scope, widest) <= scope:

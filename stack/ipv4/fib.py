@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from fastpath.base.intmap import IntMap
 from fastpath.base.skbuff import sk_buff
 from fastpath.errors import ArgumentError, whole_number
-from stack.core import netdevice
+from stack.core import netdevice, uapi
 from stack.core.dev import dev_named
 from stack.core.dev_notifier import register_netdevice_notifier
 from stack.core.dst import RTAX_ADVMSS_MAX, RTAX_CC_ALGO, RTAX_MTU_MAX
@@ -57,40 +57,18 @@ RT_TABLE_DEFAULT = 253
 RT_TABLE_MAIN = 254
 RT_TABLE_LOCAL = 255
 
-RTN_UNSPEC = 0
-RTN_UNICAST = 1
-RTN_LOCAL = 2
-RTN_BROADCAST = 3
-RTN_ANYCAST = 4
-RTN_MULTICAST = 5
-RTN_BLACKHOLE = 6
-RTN_UNREACHABLE = 7
-RTN_PROHIBIT = 8
-RTN_THROW = 9
-
 RT_RULES = ((0, RT_TABLE_LOCAL), (32766, RT_TABLE_MAIN), (32767, RT_TABLE_DEFAULT))
 """Priority and table of the rules that there are at first (fib_default_rules_init)."""
 IPTOS_RT_MASK = 0x1C
 
-RT_SCOPE_UNIVERSE = 0
-RT_SCOPE_LINK = 253
-RT_SCOPE_HOST = 254
-RT_SCOPE_NOWHERE = 255
-
-RTPROT_KERNEL = 2
-RTPROT_BOOT = 3
-
-RTNH_F_DEAD = 1
-RTNH_F_ONLINK = 4
-RTNH_F_LINKDOWN = 16
 INVALID_GW = "Nexthop has invalid gateway"
 
 # the error each route type answers a lookup with (fib_props[] in fib_semantics.c)
 FIB_PROPS_ERROR = {
-    RTN_BLACKHOLE: errno.EINVAL,
-    RTN_UNREACHABLE: errno.EHOSTUNREACH,
-    RTN_PROHIBIT: errno.EACCES,
-    RTN_THROW: errno.EAGAIN,
+    uapi.RTN_BLACKHOLE: errno.EINVAL,
+    uapi.RTN_UNREACHABLE: errno.EHOSTUNREACH,
+    uapi.RTN_PROHIBIT: errno.EACCES,
+    uapi.RTN_THROW: errno.EAGAIN,
 }
 
 MASKS = tuple((0xFFFFFFFF << (32 - n)) & 0xFFFFFFFF for n in range(33))
@@ -109,7 +87,7 @@ class fib_nh:
     nh_flags: int = 0
     nh_oif: int = row(of=lambda nh: nh.nh_dev.ifindex if nh.nh_dev is not None else 0)
     nh_rth_input: dict[int, rtable] = row(make=dict)
-    nh_scope: int = row(of=lambda nh: RT_SCOPE_LINK if nh.nh_gw else RT_SCOPE_HOST)
+    nh_scope: int = row(of=lambda nh: uapi.RT_SCOPE_LINK if nh.nh_gw else uapi.RT_SCOPE_HOST)
     nh_gw6: wide = row(0)
     """A gateway of IPv6 in place of `nh_gw`: its neighbour takes the packets."""
 
@@ -138,7 +116,7 @@ class fib_info:
         *,
         rtype: int,
         scope: int,
-        protocol: int = RTPROT_BOOT,
+        protocol: int = uapi.RTPROT_BOOT,
         prefsrc: int = 0,
         priority: int = 0,
         metrics: dict[str, int] | None = None,
@@ -206,8 +184,8 @@ class fib_result:
             self.prefixlen = fa.fa_plen
         else:
             self.fi = None
-            self.type = RTN_UNSPEC
-            self.scope = RT_SCOPE_NOWHERE
+            self.type = uapi.RTN_UNSPEC
+            self.scope = uapi.RT_SCOPE_NOWHERE
             self.prefix = 0
             self.prefixlen = 0
 
@@ -329,13 +307,13 @@ def fib_info_nh_uses_dev(fi: fib_info, dev: net_device) -> bool:
 
 def fib_nh_usable(nh: fib_nh, oif: int) -> bool:
     """Whether a lookup may choose `nh`."""
-    if nh.nh_flags & (RTNH_F_DEAD | RTNH_F_LINKDOWN):
+    if nh.nh_flags & (uapi.RTNH_F_DEAD | uapi.RTNH_F_LINKDOWN):
         return False
     return not oif or oif == nh.nh_oif
 
 
 def fib_table_lookup(
-    tb: fib_table, daddr: int, tos: int = 0, scope: int = RT_SCOPE_UNIVERSE, oif: int = 0
+    tb: fib_table, daddr: int, tos: int = 0, scope: int = uapi.RT_SCOPE_UNIVERSE, oif: int = 0
 ) -> fib_result | int:
     """net/ipv4/fib_trie.c: the longest match, or a negative errno (-EAGAIN: nothing here)."""
     for plen in tb.lens:
@@ -358,7 +336,7 @@ def fib_table_lookup(
 
 
 def fib_lookup(
-    net: Net, daddr: int, tos: int = 0, scope: int = RT_SCOPE_UNIVERSE, oif: int = 0
+    net: Net, daddr: int, tos: int = 0, scope: int = uapi.RT_SCOPE_UNIVERSE, oif: int = 0
 ) -> fib_result | int:
     """include/net/ip_fib.h: ask the tables that every lookup asks first, whatever the flow.
 
@@ -480,7 +458,7 @@ def inet_select_addr(dev: net_device, dst: int, scope: int) -> int:
         if in_dev is None or other is dev or l3mdev_master_ifindex(other) != master:
             continue
         for ifa in in_dev.ifa_list:
-            if ifa.ifa_scope != RT_SCOPE_LINK and ifa.ifa_scope <= scope:
+            if ifa.ifa_scope != uapi.RT_SCOPE_LINK and ifa.ifa_scope <= scope:
                 return ifa.ifa_local
     return 0
 
@@ -498,18 +476,18 @@ def inet_addr_type_dev_table(net: Net, dev: net_device | None, addr: int) -> int
 def inet_addr_type_table(net: Net, addr: int, tb_id: int) -> int:
     """net/ipv4/fib_frontend.c: RTN_* of an address by the table `tb_id`."""
     if addr == 0 or ipv4_is_lbcast(addr):
-        return RTN_BROADCAST
+        return uapi.RTN_BROADCAST
     if ipv4_is_multicast(addr):
-        return RTN_MULTICAST
+        return uapi.RTN_MULTICAST
     tb = net.fib.tables.get(tb_id)
     res = fib_table_lookup(tb, addr) if tb is not None else -errno.EAGAIN
-    return res.type if isinstance(res, fib_result) else RTN_UNICAST
+    return res.type if isinstance(res, fib_result) else uapi.RTN_UNICAST
 
 
 def ip_dev_find(net: Net, addr: int) -> net_device | None:
     """net/ipv4/devinet.c: the device that owns the local address, or None."""
     res = fib_table_lookup(net.fib.tables[RT_TABLE_LOCAL], addr)
-    if isinstance(res, fib_result) and res.type == RTN_LOCAL and res.nh is not None:
+    if isinstance(res, fib_result) and res.type == uapi.RTN_LOCAL and res.nh is not None:
         return res.nh.nh_dev
     if not net.fib.ops.l3mdev_rule:
         return None
@@ -542,28 +520,28 @@ def fib_check_nh(net: Net, nh: fib_nh, scope: int, table: int = RT_TABLE_MAIN) -
     Raises: OSError EINVAL, ENETUNREACH, ENETDOWN, ENODEV.
     """
     if nh.nh_gw6:
-        nh.nh_scope = RT_SCOPE_LINK  # ip6_validate_gw has found its device
+        nh.nh_scope = uapi.RT_SCOPE_LINK  # ip6_validate_gw has found its device
     elif nh.nh_gw:
-        if scope == RT_SCOPE_HOST:
+        if scope == uapi.RT_SCOPE_HOST:
             raise ExtAckError(errno.EINVAL, "Route with host scope can not have a gateway")
-        if nh.nh_flags & RTNH_F_ONLINK:
-            if scope >= RT_SCOPE_LINK:
+        if nh.nh_flags & uapi.RTNH_F_ONLINK:
+            if scope >= uapi.RT_SCOPE_LINK:
                 raise ExtAckError(errno.EINVAL, "Nexthop has invalid scope")
             if nh.nh_dev is None:
                 raise ExtAckError(errno.ENODEV, "Nexthop device required for onlink")
         else:
-            res = fib_check_nh_gw(net, nh, max(scope + 1, RT_SCOPE_LINK), table)
+            res = fib_check_nh_gw(net, nh, max(scope + 1, uapi.RT_SCOPE_LINK), table)
             if not isinstance(res, fib_result):
                 raise ExtAckError(-res, INVALID_GW)
-            if res.type not in (RTN_UNICAST, RTN_LOCAL) or res.nh is None:
+            if res.type not in (uapi.RTN_UNICAST, uapi.RTN_LOCAL) or res.nh is None:
                 raise ExtAckError(errno.EINVAL, INVALID_GW)
             if nh.nh_dev is None:
                 nh.nh_dev = res.nh.nh_dev
                 nh.nh_oif = res.nh.nh_oif
-            if res.type == RTN_LOCAL:  # our own address: the destinations are on the link
-                nh.nh_scope = RT_SCOPE_HOST
+            if res.type == uapi.RTN_LOCAL:  # our own address: the destinations are on the link
+                nh.nh_scope = uapi.RT_SCOPE_HOST
                 return
-        nh.nh_scope = RT_SCOPE_LINK
+        nh.nh_scope = uapi.RT_SCOPE_LINK
     elif nh.nh_dev is None:
         raise os_error(errno.ENODEV, "a route needs a device or a gateway")
     if not nh.nh_dev.flags & netdevice.IFF_UP:
@@ -586,7 +564,7 @@ def fib_nexthops(nh: nexthop) -> list[fib_nh]:
 
 def fib_type_of(nh: nexthop, rtype: int) -> int:
     """The type of a route over an object: of one that discards RTN_BLACKHOLE."""
-    return RTN_BLACKHOLE if nh.is_blackhole() and rtype not in FIB_PROPS_ERROR else rtype
+    return uapi.RTN_BLACKHOLE if nh.is_blackhole() and rtype not in FIB_PROPS_ERROR else rtype
 
 
 def fib_table_insert(
@@ -635,7 +613,7 @@ def fib_table_delete(
     dst: int,
     plen: int,
     *,
-    rtype: int = RTN_UNSPEC,
+    rtype: int = uapi.RTN_UNSPEC,
     dev: net_device | str | None = None,
     gw: int | None = None,
     gw6: wide = 0,
@@ -649,7 +627,7 @@ def fib_table_delete(
     for fa in tb.maps[plen].find(dst) or ():
         fi = fa.fa_info
         if (
-            (rtype == RTN_UNSPEC or fa.fa_type == rtype)
+            (rtype == uapi.RTN_UNSPEC or fa.fa_type == rtype)
             and fa.fa_tos == tos
             and (scope is None or fi.fib_scope == scope)
             and (not prefsrc or fi.fib_prefsrc == prefsrc)
@@ -680,7 +658,7 @@ def fib_table_flush(net: Net, tb: fib_table) -> int:
         fa
         for fa in tb.aliases()
         if fa.fa_info.fib_dead
-        or (fa.fa_info.fib_nh and all(n.nh_flags & RTNH_F_DEAD for n in fa.fa_info.fib_nh))
+        or (fa.fa_info.fib_nh and all(n.nh_flags & uapi.RTNH_F_DEAD for n in fa.fa_info.fib_nh))
     ]
     for fa in dead:
         tb.remove(fa)
@@ -726,7 +704,10 @@ def format_addr(addr: int) -> str:
 
 def fib_valid_prefsrc(net: Net, table: int, prefsrc: int) -> bool:
     """net/ipv4/fib_semantics.c: may a route have this source: an address of its VRF, or of none."""
-    return RTN_LOCAL in (inet_addr_type_table(net, prefsrc, table), inet_addr_type(net, prefsrc))
+    return uapi.RTN_LOCAL in (
+        inet_addr_type_table(net, prefsrc, table),
+        inet_addr_type(net, prefsrc),
+    )
 
 
 def ip_route_add(
@@ -742,10 +723,10 @@ def ip_route_add(
     congctl: str = "",
     tos: int = 0,
     table: int = RT_TABLE_MAIN,
-    rtype: int = RTN_UNICAST,
+    rtype: int = uapi.RTN_UNICAST,
     onlink: bool = False,
     scope: int | None = None,
-    protocol: int = RTPROT_BOOT,
+    protocol: int = uapi.RTPROT_BOOT,
     replace: bool = False,
     append: bool = False,
     create: bool = True,
@@ -764,12 +745,12 @@ def ip_route_add(
     dst, plen = parse_prefix(prefix)
     device = dev_named(net, dev)
     if scope is None:
-        if rtype in (RTN_LOCAL,):
-            scope = RT_SCOPE_HOST
+        if rtype in (uapi.RTN_LOCAL,):
+            scope = uapi.RT_SCOPE_HOST
         elif via or nexthops or nhobj or rtype in FIB_PROPS_ERROR:
-            scope = RT_SCOPE_UNIVERSE
+            scope = uapi.RT_SCOPE_UNIVERSE
         else:
-            scope = RT_SCOPE_LINK
+            scope = uapi.RT_SCOPE_LINK
     prefsrc = parse_addr(src) if src else 0
     if prefsrc and not fib_valid_prefsrc(net, table, prefsrc):
         raise ExtAckError(errno.EINVAL, "Invalid prefsrc address")
@@ -777,7 +758,7 @@ def ip_route_add(
     if nhobj is not None:
         nhs = fib_nexthops(nhobj)
     elif rtype not in FIB_PROPS_ERROR:
-        flags = RTNH_F_ONLINK if onlink else 0
+        flags = uapi.RTNH_F_ONLINK if onlink else 0
         for hop_gw, hop_dev, weight in nexthops or ((via, device, 1),):
             text = hop_gw if isinstance(hop_gw, str) else ""
             # A gateway may be given without a device (NULL); fib_check_nh finds the device.
@@ -877,15 +858,15 @@ def fib_dump(net: Net, table: int | None = RT_TABLE_MAIN) -> list[dict[str, Any]
 def fib_magic(net: Net, add: bool, rtype: int, dst: int, plen: int, ifa: in_ifaddr) -> None:
     """net/ipv4/fib_frontend.c: add or remove one automatic route of an address. Never raises."""
     dev = ifa.ifa_dev.dev
-    usual = RT_TABLE_MAIN if rtype == RTN_UNICAST else RT_TABLE_LOCAL
+    usual = RT_TABLE_MAIN if rtype == uapi.RTN_UNICAST else RT_TABLE_LOCAL
     tb = fib_get_table(net, l3mdev_fib_table(dev) or usual)
-    scope = RT_SCOPE_HOST if rtype == RTN_LOCAL else RT_SCOPE_LINK
+    scope = uapi.RT_SCOPE_HOST if rtype == uapi.RTN_LOCAL else uapi.RT_SCOPE_LINK
     if add:
         info = fib_info(
             [fib_nh(dev)],
             rtype=rtype,
             scope=scope,
-            protocol=RTPROT_KERNEL,
+            protocol=uapi.RTPROT_KERNEL,
             prefsrc=ifa.ifa_local,
         )
         try:
@@ -925,17 +906,19 @@ def fib_add_ifaddr(ifa: in_ifaddr) -> None:
     mask = ifa.ifa_mask
     prefix = ifa.ifa_address & mask
     secondary = ifa.ifa_flags & 1
-    fib_magic(net, True, RTN_LOCAL, ifa.ifa_local, 32, ifa)
+    fib_magic(net, True, uapi.RTN_LOCAL, ifa.ifa_local, 32, ifa)
     if ifa.ifa_broadcast and ifa.ifa_broadcast != 0xFFFFFFFF:
-        fib_magic(net, True, RTN_BROADCAST, ifa.ifa_broadcast, 32, ifa)
+        fib_magic(net, True, uapi.RTN_BROADCAST, ifa.ifa_broadcast, 32, ifa)
     if prefix >> 24 == 0 or secondary:
         return
     if prefix == ifa.ifa_local and ifa.ifa_prefixlen == 32:
         return
     loopback = dev.flags & netdevice.IFF_LOOPBACK
-    fib_magic(net, True, RTN_LOCAL if loopback else RTN_UNICAST, prefix, ifa.ifa_prefixlen, ifa)
+    fib_magic(
+        net, True, uapi.RTN_LOCAL if loopback else uapi.RTN_UNICAST, prefix, ifa.ifa_prefixlen, ifa
+    )
     for addr in _ifa_broadcasts(ifa):
-        fib_magic(net, True, RTN_BROADCAST, addr, 32, ifa)
+        fib_magic(net, True, uapi.RTN_BROADCAST, addr, 32, ifa)
 
 
 def fib_del_ifaddr(ifa: in_ifaddr) -> None:
@@ -947,16 +930,16 @@ def fib_del_ifaddr(ifa: in_ifaddr) -> None:
     prefix = ifa.ifa_address & mask
     if not any(i.ifa_address & i.ifa_mask == prefix and i.ifa_mask == mask for i in still):
         loopback = dev.flags & netdevice.IFF_LOOPBACK
-        rtype = RTN_LOCAL if loopback else RTN_UNICAST
+        rtype = uapi.RTN_LOCAL if loopback else uapi.RTN_UNICAST
         fib_magic(net, False, rtype, prefix, ifa.ifa_prefixlen, ifa)
     kept = {b for i in still for b in _ifa_broadcasts(i)}
     for addr in _ifa_broadcasts(ifa):
         if addr not in kept:
-            fib_magic(net, False, RTN_BROADCAST, addr, 32, ifa)
+            fib_magic(net, False, uapi.RTN_BROADCAST, addr, 32, ifa)
     if not any(i.ifa_local == ifa.ifa_local for i in still):
-        fib_magic(net, False, RTN_LOCAL, ifa.ifa_local, 32, ifa)
+        fib_magic(net, False, uapi.RTN_LOCAL, ifa.ifa_local, 32, ifa)
         kind = inet_addr_type_dev_table(net, dev, ifa.ifa_local)
-        if kind != RTN_LOCAL and fib_sync_down_addr(dev, ifa.ifa_local):
+        if kind != uapi.RTN_LOCAL and fib_sync_down_addr(dev, ifa.ifa_local):
             fib_flush(net)
             fib_changed(net)
 
@@ -986,7 +969,7 @@ def fib_sync_down_dev(dev: net_device, *, force: bool) -> int:
         for fa in tb.aliases():
             for nh in fa.fa_info.fib_nh:
                 if nh.nh_dev is dev:
-                    nh.nh_flags |= RTNH_F_DEAD if force else RTNH_F_LINKDOWN
+                    nh.nh_flags |= uapi.RTNH_F_DEAD if force else uapi.RTNH_F_LINKDOWN
                     n += 1
     return n
 
@@ -997,8 +980,8 @@ def fib_sync_up(dev: net_device) -> int:
     for tb in dev.net.fib.tables.values():
         for fa in tb.aliases():
             for nh in fa.fa_info.fib_nh:
-                if nh.nh_dev is dev and nh.nh_flags & (RTNH_F_DEAD | RTNH_F_LINKDOWN):
-                    nh.nh_flags &= ~(RTNH_F_DEAD | RTNH_F_LINKDOWN)
+                if nh.nh_dev is dev and nh.nh_flags & (uapi.RTNH_F_DEAD | uapi.RTNH_F_LINKDOWN):
+                    nh.nh_flags &= ~(uapi.RTNH_F_DEAD | uapi.RTNH_F_LINKDOWN)
                     n += 1
     return n
 

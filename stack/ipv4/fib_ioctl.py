@@ -7,11 +7,12 @@ import os
 import struct
 from typing import TYPE_CHECKING, Any
 
+from stack.core import uapi
 from stack.core.dev_ioctl import SIOCDELRT, need_admin
 from stack.core.errors import os_error
 from stack.core.memory import copy_from_user, read_string
 from stack.core.netdevice import IFNAMSIZ, net_device
-from stack.core.uapi import AF_INET
+from stack.core.uapi import AF_INET, RTF_GATEWAY, RTF_REJECT
 from stack.ipv4 import fib
 from stack.ipv4.devinet_ioctl import bad_mask, inet_mask_len
 from stack.ipv4.fib import (
@@ -34,13 +35,10 @@ RTENTRY_DEV = 9
 """The field with the address of the interface's name."""
 SOCKADDR = struct.Struct("=H2s4s8s")
 
-RTF_UP = 0x0001
-RTF_GATEWAY = 0x0002
 RTF_HOST = 0x0004
 RTF_MTU = 0x0040
 RTF_WINDOW = 0x0080
 RTF_IRTT = 0x0100
-RTF_REJECT = 0x0200
 
 
 class rt_config:
@@ -49,7 +47,7 @@ class rt_config:
     def __init__(self) -> None:
         self.dst = 0
         self.dst_len = 32
-        self.rtype = fib.RTN_UNICAST
+        self.rtype = uapi.RTN_UNICAST
         self.scope: int | None = None
         self.priority: int | None = None
         self.dev: net_device | None = None
@@ -101,22 +99,22 @@ def rtentry_to_fib_config(net: Net, cmd: int, data: bytes) -> rt_config:
     if metric:
         cfg.priority = (metric - 1) & 0xFFFFFFFF
     if flags & RTF_REJECT:
-        cfg.scope = fib.RT_SCOPE_HOST
-        cfg.rtype = fib.RTN_UNREACHABLE
+        cfg.scope = uapi.RT_SCOPE_HOST
+        cfg.rtype = uapi.RTN_UNREACHABLE
         return cfg
     if dev:
         rt_device(net, dev, cfg)
     family, addr = sk_extract_addr(gateway)
     if family == AF_INET and addr:
         cfg.gw = addr
-        if flags & RTF_GATEWAY and inet_addr_type(net, addr) == fib.RTN_UNICAST:
-            cfg.scope = fib.RT_SCOPE_UNIVERSE
+        if flags & RTF_GATEWAY and inet_addr_type(net, addr) == uapi.RTN_UNICAST:
+            cfg.scope = uapi.RT_SCOPE_UNIVERSE
     if cmd == SIOCDELRT:
         return cfg
     if flags & RTF_GATEWAY and not cfg.gw:
         raise os_error(errno.EINVAL, "RTF_GATEWAY without a gateway")
     if cfg.scope is None:
-        cfg.scope = fib.RT_SCOPE_LINK
+        cfg.scope = uapi.RT_SCOPE_LINK
     if flags & RTF_MTU:
         cfg.metrics["advmss"] = max(mtu - 40, 0)
     return cfg
@@ -145,9 +143,9 @@ def ip_rt_ioctl(net: Net, cmd: int, arg: Any) -> None:
             scope=cfg.scope,
         )
         return
-    scope = cfg.scope if cfg.scope is not None else fib.RT_SCOPE_LINK
+    scope = cfg.scope if cfg.scope is not None else uapi.RT_SCOPE_LINK
     nhs: list[fib_nh] = []
-    if cfg.rtype == fib.RTN_UNICAST:
+    if cfg.rtype == uapi.RTN_UNICAST:
         # A gateway may be given without a device (NULL); fib_check_nh finds the device.
         nh = fib_nh(cfg.dev, cfg.gw, 1, 0)  # type: ignore[arg-type]
         if cfg.dev is None and not cfg.gw:
@@ -158,7 +156,7 @@ def ip_rt_ioctl(net: Net, cmd: int, arg: Any) -> None:
         nhs,
         rtype=cfg.rtype,
         scope=scope,
-        protocol=fib.RTPROT_BOOT,
+        protocol=uapi.RTPROT_BOOT,
         prefsrc=cfg.prefsrc,
         priority=cfg.priority or 0,
         metrics=cfg.metrics,

@@ -35,7 +35,7 @@ from fastpath.base.skbuff import (
     skb_pull,
 )
 from fastpath.net.hdr import icmp_csum, icmp_hdr, icmp_push, ip_hdr, iphdr_at
-from stack.core import drop_reason
+from stack.core import drop_reason, uapi
 from stack.core.bsd_socket import sock_create_kern
 from stack.core.drop_reason import kfree_skb_reason
 from stack.core.l3mdev import l3mdev_master_ifindex
@@ -67,7 +67,7 @@ from stack.inet.multipath import fib_multipath_hash
 from stack.inet.ping import ping_rcv
 from stack.inet.raw import raw_icmp_error
 from stack.inet.xfrm_policy import XFRM_POLICY_IN, xfrm4_policy_check
-from stack.ipv4 import fib, icmp_codes, route
+from stack.ipv4 import icmp_codes, route
 from stack.ipv4.fib import inet_addr_type, inet_select_addr
 from stack.ipv4.ip_options import (
     __ip_options_echo,
@@ -263,7 +263,7 @@ def icmp_send(skb_in: sk_buff, type: int, code: int, info: int) -> None:  # noqa
             if rt.rt_is_input and net.sysctl.icmp_errors_use_inbound_ifaddr:
                 dev = net.dev_by_index.get(rt.rt_iif)
                 if dev is not None:
-                    saddr = inet_select_addr(dev, saddr_in, fib.RT_SCOPE_LINK)
+                    saddr = inet_select_addr(dev, saddr_in, uapi.RT_SCOPE_LINK)
         tos = (iph.tos & 0x1E) | 0xC0 if error else iph.tos
         param = icmp_bxm(type, code, info, skb_in, offset)
         ipc = ipcm_cookie()
@@ -441,7 +441,7 @@ def icmp_unreach(skb: sk_buff) -> bool:
     # RFC 1122 3.2.2: errors about broadcasts we never sent are bogus.
     if (
         not net.sysctl.icmp_ignore_bogus_error_responses
-        and inet_addr_type(net, iph.daddr) == fib.RTN_BROADCAST
+        and inet_addr_type(net, iph.daddr) == uapi.RTN_BROADCAST
     ):
         return False
     icmp_socket_deliver(skb, info)

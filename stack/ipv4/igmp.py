@@ -80,7 +80,6 @@ if TYPE_CHECKING:
     from stack.ipv4.devinet import in_device
     from stack.net import Net
 
-IGMP_HOST_MEMBERSHIP_QUERY = 0x11
 IGMP_PIM = 0x14
 IGMP_HOST_MEMBERSHIP_REPORT = 0x12
 IGMPV2_HOST_MEMBERSHIP_REPORT = 0x16
@@ -499,7 +498,7 @@ def igmp_rcv(skb: sk_buff) -> int:
     kind = data[0]
     if kind == IGMP_PIM:
         return pim_rcv_v1(skb)
-    if kind == IGMP_HOST_MEMBERSHIP_QUERY:
+    if kind == uapi.IGMP_HOST_MEMBERSHIP_QUERY:
         if not igmp_heard_query(in_dev, skb, data):
             kfree_skb_reason(net, skb, drop_reason.SKB_DROP_REASON_IGMP_INHDR)
             return 0

@@ -21,6 +21,7 @@ from stack.core.drop_reason import kfree_skb_reason
 from stack.core.rows import row, state
 from stack.core.time64 import NSEC_PER_SEC
 from stack.core.timer import mod_timer, timer_list
+from stack.core.uapi import RTN_LOCAL
 from stack.inet.inet_fragment import (
     IPFRAG_OK,
     IPFRAG_OVERLAP,
@@ -34,7 +35,6 @@ from stack.inet.inet_fragment import (
     inet_frag_start,
     ip_frag_ecn,
 )
-from stack.ipv4.fib import RTN_LOCAL
 from stack.ipv4.icmp import icmp_send
 from stack.ipv4.icmp_codes import ICMP_EXC_FRAGTIME, ICMP_TIME_EXCEEDED
 from stack.ipv4.ip_output import IPSKB_FRAG_COMPLETE, IPSKB_FRAG_PMTU

@@ -21,7 +21,7 @@ from stack.core.netfilter import (
     nf_hook,
     nf_hook_each,
 )
-from stack.core.uapi import AF_INET
+from stack.core.uapi import AF_INET, RTN_BROADCAST, RTN_LOCAL, RTN_MULTICAST
 from stack.inet.af_ops import af_ops_of
 from stack.inet.ip_input import (
     ONE_BY_ONE,
@@ -33,7 +33,6 @@ from stack.inet.ip_input import (
 )
 from stack.inet.raw import raw_local_deliver
 from stack.inet.xfrm_policy import XFRM_POLICY_IN, xfrm4_policy_check
-from stack.ipv4.fib import RTN_BROADCAST, RTN_LOCAL, RTN_MULTICAST
 from stack.ipv4.icmp import icmp_send
 from stack.ipv4.icmp_codes import ICMP_DEST_UNREACH, ICMP_PROT_UNREACH
 from stack.ipv4.ip_fragment import IP_DEFRAG_LOCAL_DELIVER, ip_defrag

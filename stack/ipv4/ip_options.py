@@ -24,11 +24,11 @@ from typing import TYPE_CHECKING
 
 from fastpath.base.skbuff import sk_buff
 from fastpath.net.hdr import ip_hdr
+from stack.core import uapi
 from stack.core.errors import os_error
 from stack.core.time64 import NSEC_PER_MSEC
 from stack.core.uapi import IP_HLEN
 from stack.inet.inet_sock import ip_options
-from stack.ipv4 import fib
 from stack.ipv4.fib import inet_addr_type, inet_select_addr
 from stack.net import Net
 
@@ -187,7 +187,7 @@ def _compile_ts(
             if ptr + 7 > optlen:
                 raise OptionError(IP_HLEN + at + 2)
             slot = int.from_bytes(buf[at + ptr - 1 : at + ptr + 3], "big")
-            if inet_addr_type(net, slot) != fib.RTN_UNICAST:
+            if inet_addr_type(net, slot) != uapi.RTN_UNICAST:
                 timeptr = ptr + 3
                 opt.ts_needtime = True
                 buf[at + 2] = ptr + 8
@@ -337,7 +337,7 @@ def __ip_options_echo(net: Net, skb: sk_buff, sopt: ip_options) -> ip_options | 
                     ptr += 4
                 elif ptr + 7 <= optlen:
                     slot = int.from_bytes(piece[ptr - 1 : ptr + 3], "big")
-                    if inet_addr_type(net, slot) != fib.RTN_UNICAST:
+                    if inet_addr_type(net, slot) != uapi.RTN_UNICAST:
                         dopt.ts_needtime = True
                         ptr += 8
             piece[2] = ptr
@@ -382,10 +382,10 @@ def _reverse_srr(start: bytes, saddr: int) -> tuple[bytes, int]:
 def fib_compute_spec_dst(skb: sk_buff) -> int:
     """net/ipv4/fib_frontend.c: our address as the sender of `skb` should see it."""
     rt = skb.dst
-    if rt is not None and rt.rt_type == fib.RTN_LOCAL:
+    if rt is not None and rt.rt_type == uapi.RTN_LOCAL:
         return ip_hdr(skb).daddr
     dev = skb.dev
-    return inet_select_addr(dev, ip_hdr(skb).saddr, fib.RT_SCOPE_UNIVERSE)
+    return inet_select_addr(dev, ip_hdr(skb).saddr, uapi.RT_SCOPE_UNIVERSE)
 
 
 def received_options(skb: sk_buff) -> ip_options | None:

@@ -7,9 +7,8 @@ import errno
 from fastpath.base.skbuff import PACKET_HOST, sk_buff, skb_cow, skb_network_offset, skb_store_bits
 from fastpath.net.hdr import ip_hdr, ip_send_check
 from stack.core.netdevice import net_device
-from stack.core.uapi import IP_HLEN
+from stack.core.uapi import IP_HLEN, RTN_LOCAL, RTN_UNICAST
 from stack.inet.inet_sock import ip_options
-from stack.ipv4.fib import RTN_LOCAL, RTN_UNICAST
 from stack.ipv4.icmp import icmp_send
 from stack.ipv4.icmp_codes import ICMP_PARAMETERPROB
 from stack.ipv4.ip_options import OptionError, fib_compute_spec_dst, ip_options_compile

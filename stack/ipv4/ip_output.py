@@ -42,7 +42,7 @@ from stack.core.secure_seq import SECURE_IP_ID
 from stack.core.sock import sk_dst_check, sk_setup_caps, sock, sock_wait_for_wmem
 from stack.core.sock_flags import SOCK_LOCALROUTE
 from stack.core.sockopt import sockcm_cookie
-from stack.core.uapi import IP_HLEN
+from stack.core.uapi import IP_HLEN, RT_SCOPE_LINK, RT_SCOPE_UNIVERSE, RTN_MULTICAST
 from stack.inet.append import (
     Getfrag,
     append_data,
@@ -56,7 +56,6 @@ from stack.inet.flow import flowi
 from stack.inet.inet_sock import inet_cork, inet_sock, ip_options
 from stack.ipv4 import route
 from stack.ipv4.addr import ipv4_is_multicast
-from stack.ipv4.fib import RT_SCOPE_LINK, RT_SCOPE_UNIVERSE, RTN_MULTICAST
 from stack.ipv4.icmp_codes import ICMP_DEST_UNREACH, ICMP_FRAG_NEEDED
 from stack.ipv4.ip_errqueue import ip_local_error
 from stack.ipv4.ip_options import __ip_options_echo, ip_options_build, ip_options_fragment

@@ -6,6 +6,7 @@ import errno
 
 from fastpath.base.skbuff import sk_buff, skb_copy_bits
 from fastpath.net.hdr import icmp_hdr, icmp_push, iphdr_at
+from stack.core import uapi
 from stack.core.errors import os_error
 from stack.core.iov import msghdr
 from stack.core.l3mdev import l3mdev_fib_table_by_index
@@ -58,9 +59,9 @@ def ping_bind(sk: ping_sock, uaddr: sockaddr, addr_len: int = 16) -> int:
     lock_sock(sk)
     try:
         tb_id = l3mdev_fib_table_by_index(net, sk.sk_bound_dev_if) or fib.RT_TABLE_LOCAL
-        kind = inet_addr_type_table(net, addr, tb_id) if addr else fib.RTN_LOCAL
-        if kind in (fib.RTN_MULTICAST, fib.RTN_BROADCAST) or (
-            kind != fib.RTN_LOCAL and not sk.freebind and not net.sysctl.ip_nonlocal_bind
+        kind = inet_addr_type_table(net, addr, tb_id) if addr else uapi.RTN_LOCAL
+        if kind in (uapi.RTN_MULTICAST, uapi.RTN_BROADCAST) or (
+            kind != uapi.RTN_LOCAL and not sk.freebind and not net.sysctl.ip_nonlocal_bind
         ):
             raise os_error(errno.EADDRNOTAVAIL, "not an address of this host")
         return ping_bind_to(sk, addr, ident)

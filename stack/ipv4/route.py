@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from fastpath.base.skbuff import sk_buff
 from fastpath.net.hdr import icmp_hdr, ip_hdr, iphdr_at
+from stack.core import uapi
 from stack.core.dst import DST_OBSOLETE_KILL, dst_entry, dst_ops
 from stack.core.errors import os_error
 from stack.core.fib_rules import LOOPBACK_IFINDEX
@@ -218,7 +219,7 @@ def rt_dst_alloc(dev: net_device, flags: int, rtype: int) -> rtable:
 def rt_set_nexthop(rt: rtable, daddr: int, res: fib_result | None) -> None:
     """net/ipv4/route.c: set gateway, metrics and what was learned about `daddr`."""
     nh = res.nh if res is not None else None
-    if nh is not None and nh.nh_gw and nh.nh_scope == fib.RT_SCOPE_LINK:
+    if nh is not None and nh.nh_gw and nh.nh_scope == uapi.RT_SCOPE_LINK:
         rt.rt_uses_gateway = True
         rt.rt_gw4 = nh.nh_gw
     elif nh is not None and nh.nh_gw6:
@@ -362,7 +363,7 @@ def ip_route_output_ports(
         oif,
         sk.sk_mark if sk is not None else 0,
         tos & IPTOS_RT_MASK,
-        ip_sock_rt_scope(sk) if sk is not None else fib.RT_SCOPE_UNIVERSE,
+        ip_sock_rt_scope(sk) if sk is not None else uapi.RT_SCOPE_UNIVERSE,
         proto,
         inet_sk_flowi_flags(sk) if sk is not None else 0,
         daddr,
@@ -375,7 +376,7 @@ def ip_route_output_ports(
 
 def ip_sock_rt_scope(sk: inet_sock) -> int:
     """include/net/route.h: SO_DONTROUTE limits a socket to its links."""
-    return fib.RT_SCOPE_LINK if sk.sk_flags & SOCK_LOCALROUTE else fib.RT_SCOPE_UNIVERSE
+    return uapi.RT_SCOPE_LINK if sk.sk_flags & SOCK_LOCALROUTE else uapi.RT_SCOPE_UNIVERSE
 
 
 def inet_sk_flowi_flags(sk: inet_sock) -> int:
@@ -389,7 +390,7 @@ def ip_route_output_key_hash(net: Net, fl4: flowi, key: tuple[wide, ...] | None 
     flags = 0
     orig_oif = fl4.flowi_oif
     res: fib_result | None = None
-    rtype = fib.RTN_UNICAST
+    rtype = uapi.RTN_UNICAST
     daddr = narrow(fl4.daddr)
     saddr = narrow(fl4.saddr)
     make_route = False
@@ -416,19 +417,19 @@ def ip_route_output_key_hash(net: Net, fl4: flowi, key: tuple[wide, ...] | None 
             or fl4.flowi_proto == IPPROTO_IGMP
         ):
             if not saddr:
-                saddr = inet_select_addr(dev_out, 0, fib.RT_SCOPE_LINK)
+                saddr = inet_select_addr(dev_out, 0, uapi.RT_SCOPE_LINK)
             make_route = True
         elif not saddr:
             if ipv4_is_multicast(daddr):
                 saddr = inet_select_addr(dev_out, 0, fl4.flowi_scope)
             elif not daddr:
-                saddr = inet_select_addr(dev_out, 0, fib.RT_SCOPE_HOST)
+                saddr = inet_select_addr(dev_out, 0, uapi.RT_SCOPE_HOST)
     if not make_route and not daddr:
         daddr = saddr or INADDR_LOOPBACK
         saddr = daddr
         dev_out = net.loopback_dev
         fl4.flowi_oif = dev_out.ifindex
-        rtype = fib.RTN_LOCAL
+        rtype = uapi.RTN_LOCAL
         flags |= RTCF_LOCAL
         make_route = True
     if not make_route:
@@ -444,12 +445,12 @@ def ip_route_output_key_hash(net: Net, fl4: flowi, key: tuple[wide, ...] | None 
                 raise os_error(-found)  # type: ignore[operator]
             # No route, but the caller gave a device: treat the destination as on link.
             if not saddr:
-                saddr = inet_select_addr(dev_out, 0, fib.RT_SCOPE_LINK)
+                saddr = inet_select_addr(dev_out, 0, uapi.RT_SCOPE_LINK)
         else:
             res = found
             assert res is not None
             rtype = res.type
-            if rtype == fib.RTN_LOCAL:
+            if rtype == uapi.RTN_LOCAL:
                 if not saddr:
                     saddr = (res.fi.fib_prefsrc if res.fi else 0) or daddr
                 orig_oif = res.nh.nh_oif if res.nh else 0
@@ -468,7 +469,7 @@ def ip_route_output_key_hash(net: Net, fl4: flowi, key: tuple[wide, ...] | None 
     fl4.daddr = daddr
     assert dev_out is not None
     rt = __mkroute_output(res, fl4, orig_oif, dev_out, flags, rtype)
-    if key is not None and rt.rt_type != fib.RTN_MULTICAST:
+    if key is not None and rt.rt_type != uapi.RTN_MULTICAST:
         ipv4 = net.ipv4
         if len(ipv4.rt_cache_out) >= RT_CACHE_MAX:
             rt_cache_flush(net)
@@ -500,17 +501,17 @@ def __mkroute_output(
     ):
         raise os_error(errno.EINVAL, "a loopback source cannot leave the host")
     if ipv4_is_lbcast(daddr):
-        rtype = fib.RTN_BROADCAST
+        rtype = uapi.RTN_BROADCAST
     elif ipv4_is_multicast(daddr):
-        rtype = fib.RTN_MULTICAST
+        rtype = uapi.RTN_MULTICAST
     elif ipv4_is_zeronet(daddr):
         raise os_error(errno.EINVAL, "destination 0.0.0.0/8 is not routable")
     if dev_out.flags & IFF_LOOPBACK:
         flags |= RTCF_LOCAL
-    if rtype == fib.RTN_BROADCAST:
+    if rtype == uapi.RTN_BROADCAST:
         flags |= RTCF_BROADCAST | RTCF_LOCAL
         res = None
-    elif rtype == fib.RTN_MULTICAST:
+    elif rtype == uapi.RTN_MULTICAST:
         flags |= RTCF_MULTICAST | RTCF_LOCAL
         if not ip_check_mc_rcu(in_dev, daddr, narrow(fl4.saddr), fl4.flowi_proto):
             flags &= ~RTCF_LOCAL
@@ -528,7 +529,7 @@ def __mkroute_output(
     ):
         rt.output = ipv4.steps.mc_output
         ipv4.out_slow_mc += 1
-    if ipv4.mrt is not None and rtype == fib.RTN_MULTICAST and ip_mforward(dev_out, daddr):
+    if ipv4.mrt is not None and rtype == uapi.RTN_MULTICAST and ip_mforward(dev_out, daddr):
         rt.input = ipv4.mrt.ops.input  # what this host sends is routed, too
         rt.output = ipv4.steps.mc_output
     rt_set_nexthop(rt, daddr, res)
@@ -710,7 +711,7 @@ def __ip_do_redirect(rt: rtable, skb: sk_buff, fl4: flowi) -> None:
     if not in_dev_conf(in_dev, "shared_media"):
         if not inet_addr_onlink(in_dev, new_gw, old_gw):
             return
-    elif inet_addr_type(net, new_gw) != fib.RTN_UNICAST:
+    elif inet_addr_type(net, new_gw) != uapi.RTN_UNICAST:
         return
     if in_dev_conf(in_dev, "secure_redirects") and not inet_addr_onlink(in_dev, new_gw, 0):
         return
@@ -751,7 +752,7 @@ def ip_rt_get_source(addr_skb: sk_buff, rt: rtable) -> int:
     """net/ipv4/route.c: the address that goes into route-recording options."""
     if not rt.rt_is_input:
         return ip_hdr(addr_skb).saddr
-    return inet_select_addr(rt.dev, rt.rt_gw4 or ip_hdr(addr_skb).daddr, fib.RT_SCOPE_UNIVERSE)
+    return inet_select_addr(rt.dev, rt.rt_gw4 or ip_hdr(addr_skb).daddr, uapi.RT_SCOPE_UNIVERSE)
 
 
 MORE_SYSCTLS = (

@@ -31,7 +31,7 @@ from fastpath.base.skbuff import (
 )
 from fastpath.net.hdr import ip_hdr
 from fastpath.net.inet import rth_find, rth_key
-from stack.core import drop_reason
+from stack.core import drop_reason, uapi
 from stack.core.drop_reason import kfree_skb_reason
 from stack.core.fib_rules import LOOPBACK_IFINDEX
 from stack.core.l3mdev import IFF_L3MDEV, l3mdev_master_dev, l3mdev_master_ifindex
@@ -147,7 +147,7 @@ def ip_route_input_mc(
     elif fib_validate_source(skb, saddr, 0, tos, 0, dev, in_dev) < 0:
         return drop_reason.SKB_DROP_REASON_IP_RPFILTER
     flags = route.RTCF_MULTICAST | (route.RTCF_LOCAL if our else 0)
-    rt = rt_dst_alloc(dev, flags, fib.RTN_MULTICAST)
+    rt = rt_dst_alloc(dev, flags, uapi.RTN_MULTICAST)
     rt.output = ip_rt_bug
     mrt: mr_table | None = dev.net.ipv4.mrt
     if mrt is not None and ip_mforward(dev, daddr):
@@ -194,7 +194,7 @@ def ip_route_input_slow(skb: sk_buff, daddr: int, saddr: int, tos: int, dev: net
             err = -found if in_dev_forward(in_dev) else errno.EHOSTUNREACH
             return ip_route_input_none(skb, daddr, saddr, tos, dev, err)
         res = found
-        if res.type == fib.RTN_BROADCAST:
+        if res.type == uapi.RTN_BROADCAST:
             broadcast = True
     if broadcast:
         if skb.protocol != ETH_P_IP:
@@ -211,22 +211,22 @@ def ip_route_input_slow(skb: sk_buff, daddr: int, saddr: int, tos: int, dev: net
         ):
             # RFC 1812 5.3.5.2: a directed broadcast to another of our networks.
             return ip_mkroute_input(skb, res, in_dev, daddr, saddr, tos)
-        flags, rtype = route.RTCF_BROADCAST | route.RTCF_LOCAL, fib.RTN_BROADCAST
+        flags, rtype = route.RTCF_BROADCAST | route.RTCF_LOCAL, uapi.RTN_BROADCAST
         net.ipv4.in_brd += 1
-    elif res is not None and res.type == fib.RTN_LOCAL:
+    elif res is not None and res.type == uapi.RTN_LOCAL:
         err = fib_validate_source(skb, saddr, daddr, tos, 0, dev, in_dev)
         if err < 0:
             return martian_source(skb, dev, daddr, saddr, source_reason(err))
-        flags, rtype = route.RTCF_LOCAL, fib.RTN_LOCAL
+        flags, rtype = route.RTCF_LOCAL, uapi.RTN_LOCAL
     else:
         if not in_dev_forward(in_dev):
             return ip_route_input_none(skb, daddr, saddr, tos, dev, errno.EHOSTUNREACH)
-        if res is None or res.type != fib.RTN_UNICAST:
+        if res is None or res.type != uapi.RTN_UNICAST:
             return martian_destination(dev, daddr, saddr)
         return ip_mkroute_input(skb, res, in_dev, daddr, saddr, tos)
     # Cache the route by our address, so that there are no more routes than addresses of ours.
     ipv4 = net.ipv4
-    usual = rtype == fib.RTN_LOCAL and source_is_usual(dev, in_dev)
+    usual = rtype == uapi.RTN_LOCAL and source_is_usual(dev, in_dev)
     cache = ipv4.rth_input if usual else ipv4.rth_checked
     key = rth_key(daddr, tos, dev.ifindex)
     rt = cache.find(key) if not by_rule else None
@@ -279,7 +279,7 @@ def ip_route_input_none(
     """net/ipv4/route.c (no_route): route the packet to ip_error, which may answer with ICMP."""
     net = dev.net
     net.mib.ipext.InNoRoutes += 1
-    rt = rt_dst_alloc(net.loopback_dev, 0, fib.RTN_UNREACHABLE)
+    rt = rt_dst_alloc(net.loopback_dev, 0, uapi.RTN_UNREACHABLE)
     rt.output = ip_rt_bug
     rt.input = ip_error
     rt.error = err
@@ -377,7 +377,7 @@ def fib_validate_source(
         return 0
     rpf = max(in_dev_conf(idev, "rp_filter"), net.sysctl.rp_filter)
     if not rpf and not oif and not dev.priv_flags & IFF_L3MDEV:
-        if inet_addr_type(net, src) == fib.RTN_LOCAL and not in_dev_conf(idev, "accept_local"):
+        if inet_addr_type(net, src) == uapi.RTN_LOCAL and not in_dev_conf(idev, "accept_local"):
             return -errno.EINVAL
         return 0
     res = fib_lookup(net, src, tos & route.IPTOS_RT_MASK)
@@ -387,13 +387,13 @@ def fib_validate_source(
         res = __fib_lookup(net, fl4, oif or LOOPBACK_IFINDEX, l3mdev_master_ifindex(dev))
     if not isinstance(res, fib_result):
         return -errno.EXDEV if rpf else 0
-    if res.type != fib.RTN_UNICAST and (
-        res.type != fib.RTN_LOCAL or not in_dev_conf(idev, "accept_local")
+    if res.type != uapi.RTN_UNICAST and (
+        res.type != uapi.RTN_LOCAL or not in_dev_conf(idev, "accept_local")
     ):
         return -errno.EINVAL
     assert res.nh is not None
     if res.nh.nh_dev is dev or (res.fi is not None and fib_info_nh_uses_dev(res.fi, dev)):
-        return 1 if res.nh.nh_scope >= fib.RT_SCOPE_HOST else 0
+        return 1 if res.nh.nh_scope >= uapi.RT_SCOPE_HOST else 0
     if rpf == 1:
         return -errno.EXDEV
     return 0

@@ -31,7 +31,7 @@ from stack.core.netdevice import NET_XMIT_CN
 from stack.core.rows import narrow
 from stack.core.sock import sk_dst_reset, sk_setup_caps
 from stack.core.sockaddr import sockaddr
-from stack.core.uapi import AF_INET, IPPROTO_TCP
+from stack.core.uapi import AF_INET, IPPROTO_TCP, RTN_LOCAL
 from stack.inet.af_ops import inet_ehash_entries
 from stack.inet.early_demux import tcp_early_demux
 from stack.inet.flow import flowi
@@ -57,7 +57,6 @@ from stack.inet.tcp_reply import tcp_answer, tcp_answer_bytes, tcp_reply_reset
 from stack.inet.tcp_request import tcp_conn_request
 from stack.inet.tcp_sock import tcp_sock
 from stack.ipv4.datagram import check_sockaddr
-from stack.ipv4.fib import RTN_LOCAL
 from stack.ipv4.ip_output import ip_build_and_send_pkt, ip_queue_xmit, ip_send_unicast_reply
 from stack.ipv4.ip_sockglue import ip_getsockopt, ip_setsockopt
 from stack.ipv4.route import (

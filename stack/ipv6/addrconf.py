@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import errno
 
-from stack.core import netdevice
+from stack.core import netdevice, uapi
 from stack.core.dev_notifier import register_netdevice_notifier
 from stack.core.errors import os_error
 from stack.core.l3mdev import netif_is_l3_master
@@ -86,6 +86,7 @@ from stack.ipv6.mcast import (
     ipv6_mc_up,
 )
 from stack.ipv6.mld import mld_init_dev, mld_stop_dev
+from stack.ipv6.nd_options import INFINITY_LIFE_TIME
 from stack.ipv6.ndisc import ndisc_cleanup, ndisc_init, ndisc_netdev_event
 from stack.ipv6.ndisc_rcv import ndisc_rcv_init
 from stack.ipv6.route_learned import rt6_mtu_change, rt6_purge_dflt_routers
@@ -161,7 +162,7 @@ def addrconf_add_dev(dev: net_device) -> inet6_dev:
 def addrconf_add_mroute(dev: net_device) -> None:
     """net/ipv6/addrconf.c: add the interface's route for groups, ff00::/8."""
     local, metric = ip6_fib.RT6_TABLE_LOCAL, ip6_fib.IP6_RT_PRIO_ADDRCONF
-    rt = fib6_kernel_route(dev, local, 0xFF << 120, 8, ip6_fib.RTN_MULTICAST, metric=metric)
+    rt = fib6_kernel_route(dev, local, 0xFF << 120, 8, uapi.RTN_MULTICAST, metric=metric)
     fib6_add_once(dev.net, rt)
 
 
@@ -177,7 +178,7 @@ def init_loopback(dev: net_device) -> None:
     """net/ipv6/addrconf.c"""
     try:
         idev = addrconf_add_dev(dev)
-        flags = if_inet6.IFA_F_PERMANENT | if_inet6.IFA_F_NODAD
+        flags = uapi.IFA_F_PERMANENT | if_inet6.IFA_F_NODAD
         ifp = ipv6_add_addr(idev, ifa6_config(IN6ADDR_LOOPBACK, 128, flags))
     except OSError:
         return
@@ -213,7 +214,7 @@ def addrconf_addr_gen(idev: inet6_dev) -> None:
 
 def addrconf_add_linklocal(idev: inet6_dev, addr: wide, flags: int) -> None:
     """net/ipv6/addrconf.c"""
-    flags |= if_inet6.IFA_F_PERMANENT
+    flags |= uapi.IFA_F_PERMANENT
     all_ = idev.net.ipv6.devconf_all
     if (all_.optimistic_dad or idev.cnf.optimistic_dad) and not all_.forwarding:
         flags |= if_inet6.IFA_F_OPTIMISTIC
@@ -297,7 +298,7 @@ def addrconf_link_up(idev: inet6_dev) -> None:
     ipv6_mc_up(idev)
     addrconf_init_auto_addrs(dev)
     addrconf_dad_run(idev)
-    rt6_sync_up(dev, ip6_fib.RTNH_F_DEAD, True)
+    rt6_sync_up(dev, uapi.RTNH_F_DEAD, True)
     if idev.cnf.mtu != dev.mtu:
         rt6_mtu_change(dev, dev.mtu)
         idev.cnf.store("mtu", dev.mtu)
@@ -307,10 +308,10 @@ def addrconf_link_up(idev: inet6_dev) -> None:
 def addrconf_permanent_addr(idev: inet6_dev) -> None:
     """net/ipv6/addrconf.c: addresses kept or added while down have their routes and DAD now."""
     for ifp in tuple(idev.addr_list):
-        kept = ifp.flags & if_inet6.IFA_F_PERMANENT and ifp.rt is None
+        kept = ifp.flags & uapi.IFA_F_PERMANENT and ifp.rt is None
         if kept:
             ifp.rt = addrconf_f6i_alloc(idev, ifp.addr)
-        if ifp.flags & if_inet6.IFA_F_PERMANENT and not ifp.flags & if_inet6.IFA_F_NOPREFIXROUTE:
+        if ifp.flags & uapi.IFA_F_PERMANENT and not ifp.flags & if_inet6.IFA_F_NOPREFIXROUTE:
             addrconf_prefix_route(idev.dev, ifp.addr, ifp.prefix_len, metric=ifp.rt_priority)
         if kept or (
             ifp.flags & if_inet6.IFA_F_TENTATIVE and ifp.state != if_inet6.INET6_IFADDR_STATE_DEAD
@@ -363,7 +364,7 @@ def _addr_ifdown(ifp: inet6_ifaddr, keep_addr: bool) -> None:
     addrconf_del_dad_work(ifp)
     keep = (
         keep_addr
-        and ifp.flags & if_inet6.IFA_F_PERMANENT
+        and ifp.flags & uapi.IFA_F_PERMANENT
         and not ipv6_addr_is_linklocal(ifp.addr)
         and ifp.addr != IN6ADDR_LOOPBACK
     )
@@ -435,8 +436,8 @@ def inet6_addr_add(
     plen: int,
     *,
     flags: int = 0,
-    valid_lft: int = if_inet6.INFINITY_LIFE_TIME,
-    preferred_lft: int = if_inet6.INFINITY_LIFE_TIME,
+    valid_lft: int = INFINITY_LIFE_TIME,
+    preferred_lft: int = INFINITY_LIFE_TIME,
     peer: wide = 0,
     metric: int = 0,
 ) -> inet6_ifaddr:
@@ -453,16 +454,14 @@ def inet6_addr_add(
         raise os_error(errno.EINVAL, "temporary addresses need a prefix of 64 bits")
     net = dev.net
     idev = addrconf_add_dev(dev)
-    if valid_lft == if_inet6.INFINITY_LIFE_TIME:
-        flags |= if_inet6.IFA_F_PERMANENT
+    if valid_lft == INFINITY_LIFE_TIME:
+        flags |= uapi.IFA_F_PERMANENT
     if not preferred_lft:
         flags |= if_inet6.IFA_F_DEPRECATED
     cfg = ifa6_config(addr, plen, flags, valid_lft, preferred_lft, peer, metric)
     ifp = ipv6_add_addr(idev, cfg)
     if not flags & if_inet6.IFA_F_NOPREFIXROUTE:
-        ends = (
-            0 if valid_lft == if_inet6.INFINITY_LIFE_TIME else net.now() + valid_lft * NSEC_PER_SEC
-        )
+        ends = 0 if valid_lft == INFINITY_LIFE_TIME else net.now() + valid_lft * NSEC_PER_SEC
         if dev.flags & netdevice.IFF_UP:
             addrconf_prefix_route(dev, addr, plen, metric=metric, expires_ns=ends)
     if not flags & (if_inet6.IFA_F_OPTIMISTIC | if_inet6.IFA_F_NODAD):

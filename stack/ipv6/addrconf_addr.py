@@ -23,6 +23,7 @@ import errno
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from stack.core import uapi
 from stack.core.errors import os_error
 from stack.core.l3mdev import l3mdev_fib_table
 from stack.core.netdevice import IFF_LOOPBACK, IFF_NOARP, NETDEV_DOWN, NETDEV_UP, net_device
@@ -54,6 +55,7 @@ from stack.ipv6.ip6_fib import (
     fib6_set_expires,
 )
 from stack.ipv6.mcast import ipv6_dev_mc_dec, ipv6_dev_mc_inc
+from stack.ipv6.nd_options import INFINITY_LIFE_TIME
 from stack.net import Net
 
 inet6addr_fn = Callable[[int, inet6_ifaddr], None]
@@ -66,8 +68,8 @@ class ifa6_config:
     pfx: wide
     plen: int
     ifa_flags: int = 0
-    valid_lft: int = if_inet6.INFINITY_LIFE_TIME
-    preferred_lft: int = if_inet6.INFINITY_LIFE_TIME
+    valid_lft: int = INFINITY_LIFE_TIME
+    preferred_lft: int = INFINITY_LIFE_TIME
     peer_pfx: wide = 0
     rt_priority: int = 0
 
@@ -79,7 +81,7 @@ def addrconf_f6i_alloc(idev: inet6_dev, addr: wide) -> fib6_info:
     """net/ipv6/route.c: the route that delivers `addr` to this host; not in a table yet."""
     flags = ip6_fib.RTF_NONEXTHOP | ip6_fib.RTF_LOCAL
     local = ip6_fib.RT6_TABLE_LOCAL
-    return fib6_kernel_route(idev.dev, local, addr, 128, ip6_fib.RTN_LOCAL, flags)
+    return fib6_kernel_route(idev.dev, local, addr, 128, uapi.RTN_LOCAL, flags)
 
 
 def addrconf_prefix_route(
@@ -88,7 +90,7 @@ def addrconf_prefix_route(
     """net/ipv6/addrconf.c: add the on-link route of a prefix. `expires_ns`: host ns, 0: never."""
     main, metric = ip6_fib.RT6_TABLE_MAIN, metric or ip6_fib.IP6_RT_PRIO_ADDRCONF
     dst = pfx & MASKS6[plen]
-    rt = fib6_kernel_route(dev, main, dst, plen, ip6_fib.RTN_UNICAST, flags, metric)
+    rt = fib6_kernel_route(dev, main, dst, plen, uapi.RTN_UNICAST, flags, metric)
     if expires_ns:
         fib6_set_expires(dev.net, rt, expires_ns)
     fib6_add_once(dev.net, rt)
@@ -100,7 +102,7 @@ def addrconf_get_prefix_route(
     """net/ipv6/addrconf.c: the on-link route of a prefix with all of `flags`, none of `noflags`."""
     table = fib6_get_table(dev.net, l3mdev_fib_table(dev) or ip6_fib.RT6_TABLE_MAIN)
     for rt in table.leaf(pfx & MASKS6[plen], plen):
-        if rt.fib6_nh.fib_nh_dev is not dev or rt.fib6_flags & ip6_fib.RTF_GATEWAY:
+        if rt.fib6_nh.fib_nh_dev is not dev or rt.fib6_flags & uapi.RTF_GATEWAY:
             continue
         if rt.fib6_flags & flags == flags and not rt.fib6_flags & noflags:
             return rt
@@ -313,7 +315,7 @@ def ipv6_del_addr(ifp: inet6_ifaddr) -> None:
     addrconf_del_dad_work(ifp)
     ipv6_ifa_down(ifp)
     notify_inet6addr(NETDEV_DOWN, ifp)
-    if ifp.flags & if_inet6.IFA_F_PERMANENT and not ifp.flags & if_inet6.IFA_F_NOPREFIXROUTE:
+    if ifp.flags & uapi.IFA_F_PERMANENT and not ifp.flags & if_inet6.IFA_F_NOPREFIXROUTE:
         cleanup_prefix_route(ifp)
     rt6_remove_prefsrc(idev.net, ifp.addr)
 
@@ -330,8 +332,8 @@ def cleanup_prefix_route(ifp: inet6_ifaddr) -> None:
             other.addr, ifp.addr, ifp.prefix_len
         ):
             continue
-        if other.flags & (if_inet6.IFA_F_PERMANENT | if_inet6.IFA_F_NOPREFIXROUTE) or (
-            other.valid_lft == if_inet6.INFINITY_LIFE_TIME
+        if other.flags & (uapi.IFA_F_PERMANENT | if_inet6.IFA_F_NOPREFIXROUTE) or (
+            other.valid_lft == INFINITY_LIFE_TIME
         ):
             return
         expires = max(expires, other.tstamp + other.valid_lft * NSEC_PER_SEC)

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import logging
 
+from stack.core import uapi
 from stack.core.netdevice import IFF_LOOPBACK, IFF_NOARP
 from stack.core.ratelimit import net_ratelimit
 from stack.core.time64 import NSEC_PER_SEC
@@ -146,7 +147,7 @@ def addrconf_dad_stop(ifp: inet6_ifaddr, dad_failed: bool) -> None:
         ipv6_del_addr(ifp)
         if public is not None:
             ipv6_create_tempaddr(public)
-    elif ifp.flags & if_inet6.IFA_F_PERMANENT or not dad_failed:
+    elif ifp.flags & uapi.IFA_F_PERMANENT or not dad_failed:
         addrconf_del_dad_work(ifp)
         ifp.flags |= if_inet6.IFA_F_TENTATIVE
         if dad_failed:

@@ -20,7 +20,7 @@ from stack.ipv6.addrconf_addr import (
 from stack.ipv6.addrconf_temp import addrconf_verify, manage_tempaddrs
 from stack.ipv6.if_inet6 import inet6_dev, inet6_ifaddr, ipv6_get_ifaddr
 from stack.ipv6.ip6_fib import fib6_clean_expires, fib6_del, fib6_set_expires
-from stack.ipv6.nd_options import prefix_info
+from stack.ipv6.nd_options import INFINITY_LIFE_TIME, prefix_info
 from stack.ipv6.stable import (
     IID_MASK,
     ipv6_generate_eui64,
@@ -86,7 +86,7 @@ def _prefix_route(idev: inet6_dev, pinfo: prefix_info) -> None:
     """Add or refresh the route of an on-link prefix, or remove it (valid lifetime 0)."""
     net, dev = idev.net, idev.dev
     valid = pinfo.valid
-    ends = 0 if valid == if_inet6.INFINITY_LIFE_TIME else net.now() + valid * NSEC_PER_SEC
+    ends = 0 if valid == INFINITY_LIFE_TIME else net.now() + valid * NSEC_PER_SEC
     flags = ip6_fib.RTF_ADDRCONF | ip6_fib.RTF_PREFIX_RT
     rt = addrconf_get_prefix_route(dev, pinfo.prefix, pinfo.prefix_len, flags, ip6_fib.RTF_DEFAULT)
     if rt is not None:
@@ -141,8 +141,8 @@ def addrconf_prefix_rcv_add_addr(
         create = True
     else:
         stored = max(ifp.valid_lft - (now - ifp.tstamp) // NSEC_PER_SEC, 0)
-        if ifp.valid_lft == if_inet6.INFINITY_LIFE_TIME:
-            stored = if_inet6.INFINITY_LIFE_TIME
+        if ifp.valid_lft == INFINITY_LIFE_TIME:
+            stored = INFINITY_LIFE_TIME
         if stored:
             if not idev.cnf.ra_honor_pio_life:
                 valid = max(valid, min(stored, MIN_VALID_LIFETIME))

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 
+from stack.core import uapi
 from stack.core.time64 import NSEC_PER_SEC
 from stack.core.timer import TIMER_DEFERRABLE, mod_timer, timer_delete, timer_list
 from stack.ipv6 import if_inet6
 from stack.ipv6.addrconf_addr import addrconf_dad_start, ifa6_config, ipv6_add_addr, ipv6_del_addr
 from stack.ipv6.if_inet6 import for_each_ifaddr6, inet6_dev, inet6_ifaddr
+from stack.ipv6.nd_options import INFINITY_LIFE_TIME
 from stack.ipv6.stable import IID_MASK, ipv6_gen_rnd_iid
 from stack.net import Net
 
@@ -101,13 +103,13 @@ def addrconf_verify(net: Net) -> None:
     now = net.now()
     next_ns = now + ADDR_CHECK_FREQUENCY_NS
     for ifp in tuple(for_each_ifaddr6(net)):
-        if ifp.flags & if_inet6.IFA_F_PERMANENT and ifp.prefered_lft == if_inet6.INFINITY_LIFE_TIME:
+        if ifp.flags & uapi.IFA_F_PERMANENT and ifp.prefered_lft == INFINITY_LIFE_TIME:
             continue
         age = (now - ifp.tstamp) // NSEC_PER_SEC
         if (
             ifp.flags & if_inet6.IFA_F_TEMPORARY
             and not ifp.flags & if_inet6.IFA_F_TENTATIVE
-            and ifp.prefered_lft != if_inet6.INFINITY_LIFE_TIME
+            and ifp.prefered_lft != INFINITY_LIFE_TIME
             and not ifp.regen_count
             and ifp.ifpub is not None
         ):
@@ -120,14 +122,14 @@ def addrconf_verify(net: Net) -> None:
                 next_ns = min(
                     next_ns, ifp.tstamp + (ifp.prefered_lft - regen_advance) * NSEC_PER_SEC
                 )
-        if ifp.valid_lft != if_inet6.INFINITY_LIFE_TIME and age >= ifp.valid_lft:
+        if ifp.valid_lft != INFINITY_LIFE_TIME and age >= ifp.valid_lft:
             ipv6_del_addr(ifp)
             continue
-        if ifp.prefered_lft == if_inet6.INFINITY_LIFE_TIME:
+        if ifp.prefered_lft == INFINITY_LIFE_TIME:
             continue
         if age >= ifp.prefered_lft:
             ifp.flags |= if_inet6.IFA_F_DEPRECATED
-            if ifp.valid_lft != if_inet6.INFINITY_LIFE_TIME:
+            if ifp.valid_lft != INFINITY_LIFE_TIME:
                 next_ns = min(next_ns, ifp.tstamp + ifp.valid_lft * NSEC_PER_SEC)
         else:
             next_ns = min(next_ns, ifp.tstamp + ifp.prefered_lft * NSEC_PER_SEC)

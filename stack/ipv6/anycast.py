@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 from typing import TYPE_CHECKING
 
+from stack.core import uapi
 from stack.core.errors import os_error
 from stack.core.netdevice import IFF_LOOPBACK, net_device
 from stack.core.rows import wide
@@ -32,7 +33,7 @@ def ipv6_dev_ac_inc(idev: inet6_dev, addr: wide) -> None:
         return
     flags = ip6_fib.RTF_NONEXTHOP | ip6_fib.RTF_ANYCAST
     local = ip6_fib.RT6_TABLE_LOCAL
-    rt = fib6_kernel_route(idev.dev, local, addr, 128, ip6_fib.RTN_ANYCAST, flags)
+    rt = fib6_kernel_route(idev.dev, local, addr, 128, uapi.RTN_ANYCAST, flags)
     idev.ac_list[addr] = ifacaddr6(addr, rt)
     fib6_add_once(idev.net, rt)
     if not idev.dev.flags & IFF_LOOPBACK:

@@ -30,11 +30,11 @@ from stack.ipv6.addr import ipv6_addr_is_multicast
 from stack.ipv6.ip6_cb import IP6CB, IP6SKB_HOPBYHOP, IP6SKB_JUMBOGRAM, IP6SKB_ROUTERALERT
 from stack.ipv6.ip6_icmp import ICMPV6_HDR_FIELD, ICMPV6_UNK_OPTION, icmpv6_param_prob
 from stack.ipv6.protocol import inet6_add_protocol, inet6_protocol
+from stack.ipv6.rt6_info import IPV6_MAXPLEN
 
 if TYPE_CHECKING:
     from stack.net import Net
 
-IPV6_MAXPLEN = 65535
 
 # include/uapi/linux/in6.h
 IPV6_TLV_PAD1 = 0

@@ -35,7 +35,14 @@ from stack.core.l3mdev import l3mdev_master_ifindex, netif_is_l3_master
 from stack.core.netdevice import IFF_LOOPBACK, net_device
 from stack.core.rows import wide
 from stack.core.time64 import NSEC_PER_MSEC
-from stack.core.uapi import AF_INET6, IPPROTO_ICMPV6, IPV6_HLEN, IPV6_MIN_MTU, MSG_DONTWAIT
+from stack.core.uapi import (
+    AF_INET6,
+    IPPROTO_ICMPV6,
+    IPV6_HLEN,
+    IPV6_MIN_MTU,
+    MSG_DONTWAIT,
+    RTF_GATEWAY,
+)
 from stack.inet.flow import flowi
 from stack.inet.icmp_limit import (
     icmp_bxm,
@@ -57,7 +64,7 @@ from stack.ipv6.ip6_append import (
     ip6_push_pending_frames,
     ipcm6_cookie,
 )
-from stack.ipv6.ip6_fib import RTF_ANYCAST, RTF_GATEWAY, RTF_NONEXTHOP
+from stack.ipv6.ip6_fib import RTF_ANYCAST, RTF_NONEXTHOP
 from stack.ipv6.ip6_icmp import (
     ICMP6_HLEN,
     ICMPV6_ECHO_REPLY,

@@ -17,6 +17,7 @@ from stack.inet.mc_filter import mc_group
 from stack.ipv6.addr import ipv6_prefix_equal
 from stack.ipv6.devconf import ipv6_devconf
 from stack.ipv6.idev_state import mld_state, nd_state
+from stack.ipv6.nd_options import INFINITY_LIFE_TIME
 from stack.net import Net
 
 if TYPE_CHECKING:
@@ -30,7 +31,6 @@ IFA_F_DADFAILED = 0x08
 IFA_F_HOMEADDRESS = 0x10
 IFA_F_DEPRECATED = 0x20
 IFA_F_TENTATIVE = 0x40
-IFA_F_PERMANENT = 0x80
 IFA_F_MANAGETEMPADDR = 0x100
 IFA_F_NOPREFIXROUTE = 0x200
 IFA_F_STABLE_PRIVACY = 0x800
@@ -47,8 +47,6 @@ INET6_IFADDR_STATE_DAD = 1
 INET6_IFADDR_STATE_POSTDAD = 2
 INET6_IFADDR_STATE_ERRDAD = 3
 INET6_IFADDR_STATE_DEAD = 4
-
-INFINITY_LIFE_TIME = 0xFFFFFFFF
 
 
 @state

@@ -9,14 +9,13 @@ import errno
 import struct
 from typing import Any
 
-from stack.core import dev_ioctl
+from stack.core import dev_ioctl, uapi
 from stack.core.bsd_socket import socket
 from stack.core.dev_ioctl import need_admin
 from stack.core.errors import os_error
 from stack.core.memory import copy_from_user
 from stack.core.netdevice import net_device
 from stack.inet.inet_common import sk_ioctl
-from stack.ipv4.fib import RTN_UNICAST, RTN_UNREACHABLE
 from stack.ipv6.addr import format_addr6
 from stack.ipv6.addrconf import inet6_addr_add, inet6_addr_del
 from stack.ipv6.route_config import ip6_route_add, ip6_route_del
@@ -26,9 +25,6 @@ IN6_RTMSG = struct.Struct("@16s16s16sIHHILIi")
 """struct in6_rtmsg, 80 bytes: three addresses, type, lengths, metric, info, flags, interface."""
 IN6_IFREQ = struct.Struct("=16sIi")
 """struct in6_ifreq, 24 bytes: address, prefix length, interface."""
-
-RTF_GATEWAY = 0x0002
-RTF_REJECT = 0x0200
 
 
 def ipv6_route_ioctl(net: Net, cmd: int, arg: Any) -> None:
@@ -50,9 +46,9 @@ def ipv6_route_ioctl(net: Net, cmd: int, arg: Any) -> None:
     dev = device(net, ifindex) if ifindex else None
     mask = (1 << 128) - (1 << 128 - dst_len)
     prefix = f"{format_addr6(int.from_bytes(dst, 'big') & mask)}/{dst_len}"
-    via = format_addr6(int.from_bytes(gateway, "big")) if flags & RTF_GATEWAY else None
+    via = format_addr6(int.from_bytes(gateway, "big")) if flags & uapi.RTF_GATEWAY else None
     if cmd == dev_ioctl.SIOCADDRT:
-        rtype = RTN_UNREACHABLE if flags & RTF_REJECT else RTN_UNICAST
+        rtype = uapi.RTN_UNREACHABLE if flags & uapi.RTF_REJECT else uapi.RTN_UNICAST
         ip6_route_add(net, prefix, via=via, dev=dev, metric=metric, rtype=rtype)
     else:
         ip6_route_del(net, prefix, via=via, dev=dev, metric=metric or None)

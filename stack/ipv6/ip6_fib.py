@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from fastpath.base.skbuff import sk_buff
 from fastpath.errors import whole_number
+from stack.core import uapi
 from stack.core.errors import os_error
 from stack.core.fib_rules import (
     FR_ACT_TO_TBL,
@@ -41,10 +42,7 @@ if TYPE_CHECKING:
     from stack.netlink.nexthop import nexthop
 
 # include/uapi/linux/ipv6_route.h
-RTF_UP = 0x0001
-RTF_GATEWAY = 0x0002
 RTF_DYNAMIC = 0x0010
-RTF_REJECT = 0x0200
 RTF_DEFAULT = 0x00010000
 RTF_ADDRCONF = 0x00040000
 RTF_PREFIX_RT = 0x00080000
@@ -56,11 +54,6 @@ RTF_CACHE = 0x01000000
 RTF_PREF_MASK = 0x18000000
 RTF_LOCAL = 0x80000000
 
-# router preferences (RFC 4191 2.1) as two's complement of two bits
-ICMPV6_ROUTER_PREF_LOW = 3
-ICMPV6_ROUTER_PREF_MEDIUM = 0
-ICMPV6_ROUTER_PREF_HIGH = 1
-
 IP6_RT_PRIO_USER = 1024
 IP6_RT_PRIO_ADDRCONF = 256
 
@@ -69,25 +62,11 @@ RT6_TABLE_LOCAL = 255
 RT6_RULES = ((0, RT6_TABLE_LOCAL), (32766, RT6_TABLE_MAIN))
 """Priority and table of the rules that there are at first (fib6_rules_net_init)."""
 
-# include/uapi/linux/rtnetlink.h
-RTN_UNICAST = 1
-RTN_LOCAL = 2
-RTN_ANYCAST = 4
-RTN_MULTICAST = 5
-RTN_BLACKHOLE = 6
-RTN_UNREACHABLE = 7
-RTN_PROHIBIT = 8
-RTN_THROW = 9
-RTPROT_KERNEL = 2
-RTPROT_BOOT = 3
-RTPROT_RA = 9
-RTNH_F_DEAD = 1
-
 FIB6_TYPE_ERROR = {
-    RTN_BLACKHOLE: errno.EINVAL,
-    RTN_PROHIBIT: errno.EACCES,
-    RTN_THROW: errno.EAGAIN,
-    RTN_UNREACHABLE: errno.EHOSTUNREACH,
+    uapi.RTN_BLACKHOLE: errno.EINVAL,
+    uapi.RTN_PROHIBIT: errno.EACCES,
+    uapi.RTN_THROW: errno.EAGAIN,
+    uapi.RTN_UNREACHABLE: errno.EHOSTUNREACH,
 }
 """net/ipv6/route.c fib6_prop: the error of the types that lead nowhere."""
 
@@ -145,10 +124,10 @@ class fib6_info:
         plen: int,
         nh: Fib6Nh,
         *,
-        rtype: int = RTN_UNICAST,
-        flags: int = RTF_UP,
+        rtype: int = uapi.RTN_UNICAST,
+        flags: int = uapi.RTF_UP,
         metric: int = IP6_RT_PRIO_USER,
-        protocol: int = RTPROT_BOOT,
+        protocol: int = uapi.RTPROT_BOOT,
         prefsrc: wide = 0,
         metrics: dict[str, int] | None = None,
     ) -> None:
@@ -326,7 +305,7 @@ def rt6_select(net: Net, leaf: list[fib6_info], oif: int, strict: int) -> fib6_i
         if f6i.fib6_metric != metric and best is not None:
             break
         nh = f6i.fib6_nh
-        if nh.fib_nh_flags & RTNH_F_DEAD or fib6_check_expired(f6i, now):
+        if nh.fib_nh_flags & uapi.RTNH_F_DEAD or fib6_check_expired(f6i, now):
             continue
         m = rt6_score_route(net, f6i, oif, strict)
         if m == _FAIL_HARD:
@@ -378,7 +357,7 @@ def fib6_lookup(
         f6i = fib6_table_lookup(net, tb, daddr, oif, strict)
         if (
             f6i is not None
-            and f6i.fib6_type != RTN_THROW
+            and f6i.fib6_type != uapi.RTN_THROW
             and not (rule is not None and fib6_rule_suppress(rule, f6i))
         ):
             return f6i
@@ -419,7 +398,8 @@ def fib6_select_path(net: Net, f6i: fib6_info, fl6: flowi, skb: sk_buff | None) 
         at = f6i.nh.bucket_hop(fib_multipath_hash(net, fl6, skb), net.now())
         return siblings[at] if at >= 0 else f6i
     weights = [
-        0 if s.fib6_nh.fib_nh_flags & RTNH_F_DEAD else s.fib6_nh.fib_nh_weight for s in siblings
+        0 if s.fib6_nh.fib_nh_flags & uapi.RTNH_F_DEAD else s.fib6_nh.fib_nh_weight
+        for s in siblings
     ]
     at = fib_select_hop(weights, fib_multipath_hash(net, fl6, skb))
     return siblings[at] if at >= 0 else f6i
@@ -497,9 +477,9 @@ def fib6_kernel_route(
         plen,
         fib6_nh(dev),
         rtype=rtype,
-        flags=RTF_UP | flags,
+        flags=uapi.RTF_UP | flags,
         metric=metric,
-        protocol=RTPROT_KERNEL,
+        protocol=uapi.RTPROT_KERNEL,
     )
 
 
@@ -541,12 +521,12 @@ def fib6_bind(f6i: fib6_info, nh: nexthop) -> None:
         hops.append(fib6_nh(member.dev, member.gw, weight))
     f6i.nh = nh
     f6i.fib6_nh = hops[0]
-    flags = f6i.fib6_flags & ~(RTF_GATEWAY | RTF_REJECT)
+    flags = f6i.fib6_flags & ~(uapi.RTF_GATEWAY | uapi.RTF_REJECT)
     if nh.is_blackhole():
-        f6i.fib6_type, flags = RTN_BLACKHOLE, flags | RTF_REJECT
-    elif f6i.fib6_type == RTN_BLACKHOLE:
-        f6i.fib6_type = RTN_UNICAST
-    f6i.fib6_flags = flags | (RTF_GATEWAY if hops[0].fib_nh_gw6 else 0)
+        f6i.fib6_type, flags = uapi.RTN_BLACKHOLE, flags | uapi.RTF_REJECT
+    elif f6i.fib6_type == uapi.RTN_BLACKHOLE:
+        f6i.fib6_type = uapi.RTN_UNICAST
+    f6i.fib6_flags = flags | (uapi.RTF_GATEWAY if hops[0].fib_nh_gw6 else 0)
     if nh.members:
         f6i.fib6_siblings = [_member_route(f6i, hop) for hop in hops]
 

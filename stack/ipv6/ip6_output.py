@@ -48,6 +48,7 @@ from stack.inet.inet_sock import inet_sock
 from stack.inet.ipmr_base import mr_table
 from stack.ipv6.if_inet6 import inet6_dev, ipv6_chk_mcast_addr
 from stack.ipv6.ip6_cb import IP6SKB_FORWARDED, IP6SKB_REROUTED
+from stack.ipv6.ip6_flowlabel import IPV6_FLOWLABEL_STATELESS_FLAG
 from stack.ipv6.ip6_fragment import ip6_fragment
 from stack.ipv6.pinfo import IPV6_PMTUDISC_PROBE, inet6_sk, ipv6_pinfo
 from stack.ipv6.rt6_info import (
@@ -61,7 +62,6 @@ from stack.ipv6.rt6_info import (
 from stack.ipv6.txoptions import ipv6_push_frag_opts, ipv6_push_nfrag_opts, ipv6_txoptions
 from stack.net import Net
 
-IPV6_FLOWLABEL_STATELESS_FLAG = 0x80000
 IP6_AUTO_FLOW_LABEL_OFF = 0
 IP6_AUTO_FLOW_LABEL_OPTIN = 2
 IP6_AUTO_FLOW_LABEL_FORCED = 3

@@ -31,12 +31,20 @@ from stack.core.proto import proto
 from stack.core.rows import wide
 from stack.core.sock import sk_alloc, sock_init_data
 from stack.core.time64 import NSEC_PER_SEC
-from stack.core.uapi import AF_INET6, IPPROTO_ICMPV6, NUD_VALID, SOCK_RAW
+from stack.core.uapi import (
+    AF_INET6,
+    IPPROTO_ICMPV6,
+    NUD_VALID,
+    RTN_LOCAL,
+    RTN_MULTICAST,
+    RTN_UNICAST,
+    SOCK_RAW,
+)
 from stack.inet.inet_sock import inet_sock
 from stack.ipv6 import if_inet6
 from stack.ipv6.addr import addrconf_addr_solict_mult, ipv6_addr_is_multicast, ipv6_eth_mc_map
 from stack.ipv6.if_inet6 import inet6_dev, ipv6_chk_addr_and_flags
-from stack.ipv6.ip6_fib import RTN_LOCAL, RTN_MULTICAST, RTN_UNICAST, fib6_nh, fib6_run_gc
+from stack.ipv6.ip6_fib import fib6_nh, fib6_run_gc
 from stack.ipv6.mcast import ipv6_dev_mc_dec, ipv6_dev_mc_inc
 from stack.ipv6.ndisc_send import ndisc_send_ns, ndisc_send_unsol_na
 from stack.ipv6.pinfo import ipv6_pinfo

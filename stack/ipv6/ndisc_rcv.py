@@ -47,12 +47,11 @@ from stack.ipv6.ip6_cb import IP6SKB_FRAGMENTED
 from stack.ipv6.nd_messages import NeighbourAdvertisement, NeighbourSolicitation
 from stack.ipv6.nd_options import ndisc_parse_options
 from stack.ipv6.ndisc_router import ndisc_redirect_rcv, ndisc_router_discovery, rt6_clean_tohost
-from stack.ipv6.ndisc_send import ndisc_send_na
+from stack.ipv6.ndisc_send import ND_HOP_LIMIT, ndisc_send_na
 from stack.net import Net
 
 log = logging.getLogger(__name__)
 
-ND_HOP_LIMIT = 255
 _LEARN = neigh_table.NEIGH_UPDATE_F_WEAK_OVERRIDE | neigh_table.NEIGH_UPDATE_F_OVERRIDE
 _INVALID = drop_reason.SKB_DROP_REASON_NOT_SPECIFIED
 

@@ -17,7 +17,14 @@ from fastpath.net.hdr import ipv6_hdr, ipv6_push
 from stack.core.netdevice import ETH_P_IPV6, net_device
 from stack.core.rows import wide
 from stack.core.time64 import NSEC_PER_SEC
-from stack.core.uapi import AF_INET6, IPPROTO_ICMPV6, IPV6_HLEN, IPV6_MIN_MTU, NUD_VALID
+from stack.core.uapi import (
+    AF_INET6,
+    IPPROTO_ICMPV6,
+    IPV6_HLEN,
+    IPV6_MIN_MTU,
+    NUD_VALID,
+    RTF_GATEWAY,
+)
 from stack.inet.flow import flowi
 from stack.ipv6 import if_inet6, nd_options
 from stack.ipv6.addr import (
@@ -28,7 +35,6 @@ from stack.ipv6.addr import (
     ipv6_addr_type,
 )
 from stack.ipv6.if_inet6 import inet6_dev, ipv6_get_ifaddr
-from stack.ipv6.ip6_fib import RTF_GATEWAY
 from stack.ipv6.ip6_output import ip6_local_out
 from stack.ipv6.nd_messages import (
     RD_LEN,

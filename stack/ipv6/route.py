@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 from fastpath.base.skbuff import sk_buff, skb_copy_bits, skb_network_offset
 from fastpath.net.hdr import ipv6_hdr
 from fastpath.net.hdr6 import ipv6_skip_exthdr
+from stack.core import uapi
 from stack.core.errors import os_error
 from stack.core.fib_rules import LOOPBACK_IFINDEX
 from stack.core.l3mdev import (
@@ -68,7 +69,7 @@ def ip6_pol_route(
     f6i: fib6_info | None = None
     for tb in ipv6.fib6.rules:
         f6i = fib6_table_lookup(net, tb, daddr, oif, strict)
-        if f6i is not None and f6i.fib6_type != ip6_fib.RTN_THROW:
+        if f6i is not None and f6i.fib6_type != uapi.RTN_THROW:
             break
     else:
         return ipv6.ip6_null_entry
@@ -187,7 +188,7 @@ def fib6_rule_lookup(net: Net, fl6: flowi, iif: int, strict: int, skb: sk_buff |
         f6i = fib6_table_lookup(net, tb, daddr, oif, strict)
         if (
             f6i is not None
-            and f6i.fib6_type != ip6_fib.RTN_THROW
+            and f6i.fib6_type != uapi.RTN_THROW
             and not ip6_fib.fib6_rule_suppress(rule, f6i)
         ):
             return rt6_of_info(net, f6i, oif, daddr, fl6, skb)

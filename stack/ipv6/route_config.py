@@ -6,6 +6,7 @@ import errno
 from typing import TYPE_CHECKING
 
 from fastpath.errors import ArgumentError, whole_number
+from stack.core import uapi
 from stack.core.dev import dev_named
 from stack.core.dst import RTAX_ADVMSS_MAX, RTAX_CC_ALGO, RTAX_MTU_MAX
 from stack.core.errors import os_error
@@ -35,6 +36,11 @@ from stack.ipv6.ip6_fib import (
     fib6_nh,
     fib6_table_lookup,
 )
+from stack.ipv6.nd_options import (
+    ICMPV6_ROUTER_PREF_HIGH,
+    ICMPV6_ROUTER_PREF_LOW,
+    ICMPV6_ROUTER_PREF_MEDIUM,
+)
 from stack.ipv6.route_learned import rtf_pref
 
 if TYPE_CHECKING:
@@ -42,9 +48,9 @@ if TYPE_CHECKING:
     from stack.netlink.nexthop import nexthop
 
 PREFERENCES = {
-    "low": ip6_fib.ICMPV6_ROUTER_PREF_LOW,
-    "medium": ip6_fib.ICMPV6_ROUTER_PREF_MEDIUM,
-    "high": ip6_fib.ICMPV6_ROUTER_PREF_HIGH,
+    "low": ICMPV6_ROUTER_PREF_LOW,
+    "medium": ICMPV6_ROUTER_PREF_MEDIUM,
+    "high": ICMPV6_ROUTER_PREF_HIGH,
 }
 
 
@@ -73,11 +79,7 @@ def ip6_validate_gw(
     tb = net.ipv6.fib6.tables.get(table) if table != ip6_fib.RT6_TABLE_MAIN else None
     own = fib6_table_lookup(net, tb, gw, oif, strict) if tb is not None else None
     for f6i in (own, fib6_lookup(net, gw, oif, strict)):
-        if (
-            f6i is not None
-            and not f6i.fib6_flags & ip6_fib.RTF_REJECT
-            and not f6i.fib6_nh.fib_nh_gw6
-        ):
+        if f6i is not None and not f6i.fib6_flags & uapi.RTF_REJECT and not f6i.fib6_nh.fib_nh_gw6:
             return f6i.fib6_nh.fib_nh_dev
     raise os_error(errno.EHOSTUNREACH, "the gateway is not on a link of this host")
 
@@ -95,11 +97,11 @@ def ip6_route_add(
     hoplimit: int = 0,
     congctl: str = "",
     table: int = ip6_fib.RT6_TABLE_MAIN,
-    rtype: int = ip6_fib.RTN_UNICAST,
+    rtype: int = uapi.RTN_UNICAST,
     onlink: bool = False,
     pref: str = "medium",
     weight: int = 1,
-    protocol: int = ip6_fib.RTPROT_BOOT,
+    protocol: int = uapi.RTPROT_BOOT,
     replace: bool = False,
     append: bool = False,
     create: bool = True,
@@ -117,18 +119,18 @@ def ip6_route_add(
     if pref not in PREFERENCES:
         raise ArgumentError(f"pref {pref!r}: write one of {', '.join(PREFERENCES)}")
     device = dev_named(net, dev)
-    flags = ip6_fib.RTF_UP | rtf_pref(PREFERENCES[pref])
+    flags = uapi.RTF_UP | rtf_pref(PREFERENCES[pref])
     gw = parse_addr6(via) if via else 0
     if nhobj is not None:
         device = nhobj.hops()[0][0].dev
     elif rtype in FIB6_TYPE_ERROR:
-        flags |= ip6_fib.RTF_REJECT | ip6_fib.RTF_NONEXTHOP
+        flags |= uapi.RTF_REJECT | ip6_fib.RTF_NONEXTHOP
         device, gw = net.loopback_dev, 0
     elif gw:
         device = ip6_validate_gw(net, gw, device, onlink, table)
         if device.flags & IFF_LOOPBACK:
             raise os_error(errno.EINVAL, "a gateway on the loopback device")
-        flags |= ip6_fib.RTF_GATEWAY
+        flags |= uapi.RTF_GATEWAY
     if device is None:
         raise os_error(errno.ENODEV, "a route needs a device or a gateway")
     idev: inet6_dev | None = device.ip6_ptr

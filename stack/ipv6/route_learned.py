@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING
 from fastpath.base.skbuff import sk_buff, skb_copy_bits, skb_transport_offset
 from fastpath.net.hdr import ipv6_hdr, ipv6hdr_at
 from fastpath.net.hdr6 import rd_msg_at
+from stack.core import uapi
 from stack.core.dst import DST_OBSOLETE_KILL, dst_ops
 from stack.core.fib_rules import LOOPBACK_IFINDEX
 from stack.core.neigh_table import (
@@ -45,19 +46,14 @@ from stack.ipv6.addr import (
     ipv6_addr_type,
 )
 from stack.ipv6.ip6_fib import (
-    ICMPV6_ROUTER_PREF_MEDIUM,
     IP6_RT_PRIO_USER,
     RT6_TABLE_MAIN,
     RTF_ADDRCONF,
     RTF_CACHE,
     RTF_DEFAULT,
     RTF_DYNAMIC,
-    RTF_GATEWAY,
     RTF_LOCAL,
-    RTF_REJECT,
     RTF_ROUTEINFO,
-    RTF_UP,
-    RTPROT_RA,
     fib6_add,
     fib6_check_expired,
     fib6_clean_expires,
@@ -70,7 +66,7 @@ from stack.ipv6.ip6_fib import (
     fib6_start_gc,
 )
 from stack.ipv6.ip6_icmp import ICMPV6_ADDR_UNREACH, ICMPV6_DEST_UNREACH, icmpv6_send
-from stack.ipv6.nd_options import INFINITY_LIFE_TIME, ndisc_parse_options
+from stack.ipv6.nd_options import ICMPV6_ROUTER_PREF_MEDIUM, INFINITY_LIFE_TIME, ndisc_parse_options
 from stack.ipv6.route import ip6_route_output
 from stack.ipv6.rt6_info import (
     ip6_default_advmss,
@@ -225,7 +221,7 @@ def rt6_do_redirect(rt: rt6_info, skb: sk_buff) -> None:
     if idev is None or idev.cnf.forwarding or not idev.cnf.accept_redirects:
         return
     options = ndisc_parse_options(skb_copy_bits(skb, at + RD_MSG_LEN, skb.len - at - RD_MSG_LEN))
-    if options is None or rt.rt6i_flags & RTF_REJECT or rt.from6 is None:
+    if options is None or rt.rt6i_flags & uapi.RTF_REJECT or rt.from6 is None:
         return
     router = ip_neigh_gw6(dev, ipv6_hdr(skb).saddr)
     if router is not None:
@@ -240,7 +236,7 @@ def rt6_do_redirect(rt: rt6_info, skb: sk_buff) -> None:
         NEIGH_UPDATE_F_WEAK_OVERRIDE | NEIGH_UPDATE_F_OVERRIDE | (0 if on_link else _IS_ROUTER),
     )
     nrt = ip6_rt_cache_alloc(net, rt.from6, dest)
-    nrt.rt6i_flags = RTF_UP | RTF_DYNAMIC | RTF_CACHE | (0 if on_link else RTF_GATEWAY)
+    nrt.rt6i_flags = uapi.RTF_UP | RTF_DYNAMIC | RTF_CACHE | (0 if on_link else uapi.RTF_GATEWAY)
     nrt.rt6i_gateway = target
     learned = rt.metrics.get("mtu", 0) if rt.rt6i_flags & RTF_CACHE else 0
     if learned:
@@ -261,7 +257,7 @@ def __ip6_route_redirect(net: Net, daddr: wide, gateway: wide, oif: int) -> rt6_
                 nh = f6i.fib6_nh
                 if fib6_check_expired(f6i, net.now()) or nh.fib_nh_dev.ifindex != oif:
                     continue
-                if f6i.fib6_flags & RTF_REJECT:
+                if f6i.fib6_flags & uapi.RTF_REJECT:
                     return None
                 ex = nh.exceptions.get(daddr)
                 if ex is not None and ex.rt6i.rt6i_gateway == gateway:
@@ -324,9 +320,9 @@ def rt6_add_dflt_router(
         0,
         0,
         fib6_nh(dev, gwaddr),
-        flags=RTF_GATEWAY | RTF_ADDRCONF | RTF_DEFAULT | RTF_UP | rtf_pref(pref),
+        flags=uapi.RTF_GATEWAY | RTF_ADDRCONF | RTF_DEFAULT | uapi.RTF_UP | rtf_pref(pref),
         metric=metric or IP6_RT_PRIO_USER,
-        protocol=RTPROT_RA,
+        protocol=uapi.RTPROT_RA,
     )
     _set_lifetime(net, rt, lifetime_s)
     try:
@@ -353,7 +349,10 @@ def rt6_purge_dflt_routers(net: Net) -> None:
     for tb in net.ipv6.fib6.tables.values():
         for f6i in tuple(tb.routes()):
             idev: inet6_dev | None = f6i.fib6_nh.fib_nh_dev.ip6_ptr
-            if f6i.fib6_flags & (RTF_DEFAULT | RTF_ADDRCONF) and f6i.fib6_protocol == RTPROT_RA:
+            if (
+                f6i.fib6_flags & (RTF_DEFAULT | RTF_ADDRCONF)
+                and f6i.fib6_protocol == uapi.RTPROT_RA
+            ):
                 if idev is not None and idev.cnf.accept_ra == 2:
                     continue
                 fib6_del(net, f6i)
@@ -383,14 +382,14 @@ def rt6_route_rcv(
         if not plen:
             rt6_add_dflt_router(net, gwaddr, dev, pref, lifetime_s=lifetime_s)
             return
-        flags = RTF_GATEWAY | RTF_ADDRCONF | RTF_ROUTEINFO | RTF_UP | rtf_pref(pref)
+        flags = uapi.RTF_GATEWAY | RTF_ADDRCONF | RTF_ROUTEINFO | uapi.RTF_UP | rtf_pref(pref)
         found = fib6_info(
             fib6_get_table(net, RT6_TABLE_MAIN),
             prefix,
             plen,
             fib6_nh(dev, gwaddr),
             flags=flags,
-            protocol=RTPROT_RA,
+            protocol=uapi.RTPROT_RA,
         )
         _set_lifetime(net, found, lifetime_s)
         fib6_add(net, found)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 from typing import TYPE_CHECKING
 
+from stack.core import uapi
 from stack.core.dst import (
     DST_OBSOLETE_FORCE_CHK,
     DST_OBSOLETE_KILL,
@@ -82,9 +83,9 @@ def ip6_rt_init_dst(rt: rt6_info, f6i: fib6_info) -> None:
     """net/ipv6/route.c: set the input and output functions of a route."""
     steps = rt.net.ipv6.steps
     rt.output = steps.output
-    if f6i.fib6_flags & ip6_fib.RTF_REJECT or f6i.fib6_type in FIB6_TYPE_ERROR:
+    if f6i.fib6_flags & uapi.RTF_REJECT or f6i.fib6_type in FIB6_TYPE_ERROR:
         ip6_rt_init_dst_reject(rt, f6i.fib6_type)
-    elif f6i.fib6_type in (ip6_fib.RTN_LOCAL, ip6_fib.RTN_ANYCAST):
+    elif f6i.fib6_type in (uapi.RTN_LOCAL, uapi.RTN_ANYCAST):
         rt.input = steps.input
     elif f6i.fib6_dst >> 120 == 0xFF:
         rt.input = steps.mc_input
@@ -95,11 +96,11 @@ def ip6_rt_init_dst(rt: rt6_info, f6i: fib6_info) -> None:
 def ip6_rt_init_dst_reject(rt: rt6_info, rtype: int) -> None:
     """net/ipv6/route.c: set the functions and the error of a route that drops packets."""
     steps = rt.net.ipv6.steps
-    rt.rt6i_flags |= ip6_fib.RTF_REJECT
+    rt.rt6i_flags |= uapi.RTF_REJECT
     rt.error = FIB6_TYPE_ERROR.get(rtype, errno.ENETUNREACH)
-    if rtype == ip6_fib.RTN_BLACKHOLE:
+    if rtype == uapi.RTN_BLACKHOLE:
         rt.input, rt.output = dst_discard, dst_discard_out
-    elif rtype == ip6_fib.RTN_PROHIBIT:
+    elif rtype == uapi.RTN_PROHIBIT:
         rt.input, rt.output = steps.prohibit, steps.prohibit_out
     else:
         rt.input, rt.output = steps.discard, steps.discard_out
@@ -109,7 +110,7 @@ def rt6_make_pcpu_route(net: Net, f6i: fib6_info) -> rt6_info:
     """net/ipv6/route.c: make the rt6_info that all packets of a route share."""
     nh = f6i.fib6_nh
     dev = nh.fib_nh_dev
-    own = f6i.fib6_type in (ip6_fib.RTN_LOCAL, ip6_fib.RTN_ANYCAST)
+    own = f6i.fib6_type in (uapi.RTN_LOCAL, uapi.RTN_ANYCAST)
     out = ip6_rt_get_dev(net, f6i) if own else dev
     rt = rt6_info(out, net.ipv6.dst_ops, f6i)
     ip6_rt_copy_init(rt, f6i)
@@ -128,7 +129,7 @@ def ip6_rt_copy_init(rt: rt6_info, f6i: fib6_info) -> None:
     gw = f6i.fib6_nh.fib_nh_gw6
     if gw:
         rt.rt6i_gateway = gw
-        rt.rt6i_flags |= ip6_fib.RTF_GATEWAY
+        rt.rt6i_flags |= uapi.RTF_GATEWAY
     rt.metrics = f6i.fib6_metrics
 
 
@@ -178,7 +179,7 @@ def icmp6_dst_alloc(dev: net_device, daddr: wide) -> rt6_info:
 def ip6_null_entry(net: Net) -> rt6_info:
     """net/ipv6/route.c ip6_null_entry_template: no route."""
     rt = rt6_info(net.loopback_dev, net.ipv6.dst_ops, None)
-    rt.rt6i_flags = ip6_fib.RTF_REJECT | ip6_fib.RTF_NONEXTHOP
+    rt.rt6i_flags = uapi.RTF_REJECT | ip6_fib.RTF_NONEXTHOP
     rt.error = errno.ENETUNREACH
     rt.input, rt.output = net.ipv6.steps.discard, net.ipv6.steps.discard_out
     return rt
@@ -189,10 +190,10 @@ def ip6_error_entry(net: Net, action: int) -> rt6_info:
 
     ip6_null_entry, or what ip6_prohibit_entry and ip6_blk_hole_entry are.
     """
-    if action == ip6_fib.RTN_UNREACHABLE:
+    if action == uapi.RTN_UNREACHABLE:
         return net.ipv6.ip6_null_entry
     rt = ip6_null_entry(net)
-    ip6_rt_init_dst_reject(rt, action if action in FIB6_TYPE_ERROR else ip6_fib.RTN_BLACKHOLE)
+    ip6_rt_init_dst_reject(rt, action if action in FIB6_TYPE_ERROR else uapi.RTN_BLACKHOLE)
     return rt
 
 

@@ -19,9 +19,8 @@ from stack.inet.tcp_rcv import tcp_icmp_concerns, tcp_icmp_error, tcp_icmp_mtu, 
 from stack.inet.tcp_sock import tcp_sock
 from stack.inet.tcp_window import tcp_sync_mss
 from stack.ipv6.ip6_icmp import ICMPV6_PKT_TOOBIG, NDISC_REDIRECT, icmpv6_err_convert
+from stack.ipv6.pinfo import IPV6_PMTUDISC_INTERFACE
 from stack.ipv6.route_learned import ip6_sk_redirect
-
-IPV6_PMTUDISC_INTERFACE = 4
 
 
 def tcp_v6_mtu_reduced(sk: tcp_sock) -> None:

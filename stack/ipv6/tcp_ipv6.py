@@ -74,13 +74,19 @@ from stack.ipv4.tcp_ipv4 import (
     tcp_v4_do_rcv,
     tcp_v4_syn_recv_sock,
 )
-from stack.ipv6.addr import ipv6_addr_is_linklocal, ipv6_addr_is_multicast, ipv6_addr_v4mapped
+from stack.ipv6.addr import (
+    IN6ADDR_LOOPBACK,
+    ipv6_addr_is_linklocal,
+    ipv6_addr_is_multicast,
+    ipv6_addr_v4mapped,
+)
 from stack.ipv6.inet6_connection_sock import (
     inet6_csk_flow,
     inet6_csk_route_req,
     inet6_csk_route_socket,
     inet6_csk_xmit,
 )
+from stack.ipv6.ip6_flowlabel import IPV6_FLOWLABEL_MASK
 from stack.ipv6.ip6_output import ip6_xmit
 from stack.ipv6.ipv6_sockglue import ipv6_getsockopt, ipv6_setsockopt
 from stack.ipv6.protocol import (
@@ -94,10 +100,6 @@ from stack.ipv6.protocol import (
 from stack.ipv6.route import ip6_dst_lookup_flow
 from stack.ipv6.tcp_err import tcp_v6_err, tcp_v6_mtu_reduced
 from stack.net import Net
-
-IN6ADDR_LOOPBACK = 1
-IPV6_FLOWLABEL_MASK = 0xFFFFF
-
 
 # --- connect ------------------------------------------------------------------------------
 

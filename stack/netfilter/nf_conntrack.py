@@ -45,7 +45,6 @@ IPS_DYING = 1 << 9
 IPS_EVENTS = 1 << 16
 """Not Linux's, and not told: `ecache.cache` is not 0. A packet tests it with IPS_CONFIRMED."""
 
-
 Tuple = tuple[int, int, wide, int, wide, int]
 
 

@@ -12,6 +12,8 @@ from stack.core.netfilter import nf_hook_state
 from stack.core.rows import wide
 from stack.core.time64 import NSEC_PER_SEC
 from stack.core.uapi import ICMP_HLEN, IPPROTO_ICMP, IPPROTO_ICMPV6, IPPROTO_UDP
+from stack.inet.udp_flow import UDP_HLEN
+from stack.ipv4.icmp_codes import NR_ICMP_TYPES
 from stack.netfilter import nf_conntrack
 from stack.netfilter.nf_conntrack import nf_conn, nf_conntrack_tuple_hash
 from stack.netfilter.nf_conntrack_life import nf_ct_assured, nf_ct_refresh_acct
@@ -19,8 +21,6 @@ from stack.netfilter.nf_conntrack_sum import nf_ct_sum_wrong
 from stack.netfilter.nf_conntrack_table import nf_conntrack_find_get
 from stack.netfilter.nf_conntrack_tuple import nf_ct_get_tuplepr, nf_ct_invert_tuple
 
-UDP_HLEN = 8
-NR_ICMP_TYPES = 18
 ICMP_ERRORS = frozenset((3, 4, 5, 11, 12))
 """Unreachable, source quench, redirect, time exceeded, parameter problem."""
 ICMP_VALID_NEW = frozenset((8, 13, 15, 17))

@@ -13,6 +13,7 @@ from stack.core.netfilter import NFPROTO_IPV4
 from stack.core.rows import wide
 from stack.core.uapi import (
     IP_HLEN,
+    IPPROTO_FRAGMENT,
     IPPROTO_ICMP,
     IPPROTO_ICMPV6,
     IPPROTO_TCP,
@@ -22,7 +23,6 @@ from stack.core.uapi import (
 from stack.netfilter.nf_conntrack import Tuple
 
 IP_OFFSET = 0x1FFF
-IPPROTO_FRAGMENT = 44
 
 # net/netfilter/nf_conntrack_proto_icmp.c invmap[], nf_conntrack_proto_icmpv6.c: type of the answer
 ICMP_INVERSE = {8: 0, 0: 8, 13: 14, 14: 13, 15: 16, 16: 15, 17: 18, 18: 17}

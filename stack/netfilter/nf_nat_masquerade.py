@@ -12,8 +12,9 @@ from fastpath.net.hdr import iphdr_at, ipv6hdr_at
 from stack.core.netdevice import NETDEV_DOWN, net_device
 from stack.core.netfilter import NF_DROP, NFPROTO_IPV4, NFPROTO_IPV6, nf_hook_state
 from stack.core.rows import wide
+from stack.core.uapi import RT_SCOPE_UNIVERSE
 from stack.ipv4.devinet import register_inetaddr_notifier, unregister_inetaddr_notifier
-from stack.ipv4.fib import RT_SCOPE_UNIVERSE, inet_select_addr
+from stack.ipv4.fib import inet_select_addr
 from stack.ipv4.route import rtable
 from stack.ipv6.addrconf_addr import (
     register_inet6addr_notifier,

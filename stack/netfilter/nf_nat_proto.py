@@ -20,6 +20,8 @@ from stack.core.uapi import (
     IPPROTO_UDP,
     TCP_HLEN,
 )
+from stack.ipv4.icmp_codes import ICMP_REDIRECT
+from stack.ipv6.ip6_icmp import NDISC_REDIRECT
 from stack.netfilter import nf_conntrack
 from stack.netfilter.nf_conntrack import Tuple, ctinfo2dir, nf_conn
 from stack.netfilter.nf_conntrack_sum import nf_checksum
@@ -30,8 +32,6 @@ M16 = 0xFFFF
 M32 = 0xFFFFFFFF
 CSUM_MANGLED_0 = 0xFFFF
 PORTS_HLEN = 8
-ICMP_REDIRECT = 5
-NDISC_REDIRECT = 137
 ICMP_QUERIES = frozenset((0, 8, 13, 14, 15, 16, 17, 18))
 ICMPV6_QUERIES = frozenset((128, 129))
 

@@ -9,9 +9,9 @@ from fastpath.base.skbuff import sk_buff, skb_cow_head, skb_headroom
 from fastpath.net.hdr import ip_hdr, ipv6_hdr
 from stack.core.netfilter import NFPROTO_IPV4, NFPROTO_IPV6
 from stack.core.rows import wide
-from stack.core.uapi import AF_INET, AF_INET6
+from stack.core.uapi import AF_INET, AF_INET6, RTN_LOCAL
 from stack.inet.flow import FLOWI_FLAG_ANYSRC, flowi
-from stack.ipv4.fib import RTN_LOCAL, inet_addr_type
+from stack.ipv4.fib import inet_addr_type
 from stack.ipv4.route import ip_route_output_key
 from stack.ipv6.route import ip6_route_output
 

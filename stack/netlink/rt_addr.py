@@ -10,21 +10,13 @@ from __future__ import annotations
 import errno
 from collections.abc import Iterator
 
+from stack.core import uapi
 from stack.core.netdevice import net_device
 from stack.core.rows import wide
 from stack.core.time64 import NSEC_PER_SEC
 from stack.core.uapi import AF_INET, AF_INET6, RTM_NEWADDR
 from stack.inet.addr_validator import validate_addr
-from stack.ipv4.devinet import (
-    IFA_F_PERMANENT,
-    RT_SCOPE_HOST,
-    RT_SCOPE_LINK,
-    RT_SCOPE_UNIVERSE,
-    in_device,
-    in_ifaddr,
-    inet_addr_add,
-    inet_addr_del,
-)
+from stack.ipv4.devinet import in_device, in_ifaddr, inet_addr_add, inet_addr_del
 from stack.ipv6.addr import IPV6_ADDR_LINKLOCAL, IPV6_ADDR_LOOPBACK, IPV6_ADDR_SITELOCAL
 from stack.ipv6.addrconf import inet6_addr_add, inet6_addr_del
 from stack.ipv6.addrconf_addr import addrconf_prefix_route
@@ -34,11 +26,11 @@ from stack.ipv6.if_inet6 import (
     IFA_F_NODAD,
     IFA_F_NOPREFIXROUTE,
     IFA_F_OPTIMISTIC,
-    INFINITY_LIFE_TIME,
     inet6_dev,
     inet6_ifaddr,
     ipv6_get_ifaddr,
 )
+from stack.ipv6.nd_options import INFINITY_LIFE_TIME
 from stack.netlink.af_netlink import netlink_reply, nlmsg_part
 from stack.netlink.netlink_sock import (
     NLM_F_DUMP_FILTERED,
@@ -79,16 +71,16 @@ def inet_fill_ifaddr(ifa: in_ifaddr) -> bytes:
 def rt6_scope(scope: int) -> int:
     """net/ipv6/addrconf.c rt_scope: RT_SCOPE_* of the scope bits of an IPv6 address."""
     if scope & IPV6_ADDR_LOOPBACK:
-        return RT_SCOPE_HOST
+        return uapi.RT_SCOPE_HOST
     if scope & IPV6_ADDR_LINKLOCAL:
-        return RT_SCOPE_LINK
-    return SITE_SCOPE if scope & IPV6_ADDR_SITELOCAL else RT_SCOPE_UNIVERSE
+        return uapi.RT_SCOPE_LINK
+    return SITE_SCOPE if scope & IPV6_ADDR_SITELOCAL else uapi.RT_SCOPE_UNIVERSE
 
 
 def lifetimes(ifp: inet6_ifaddr, now: int) -> tuple[int, int]:
     """Seconds that an address is preferred and valid from now on."""
     preferred, valid = ifp.prefered_lft, ifp.valid_lft
-    if ifp.flags & IFA_F_PERMANENT and preferred == INFINITY_LIFE_TIME:
+    if ifp.flags & uapi.IFA_F_PERMANENT and preferred == INFINITY_LIFE_TIME:
         return INFINITY_LIFE_TIME, INFINITY_LIFE_TIME
     age = (now - ifp.tstamp) // NSEC_PER_SEC
     if preferred != INFINITY_LIFE_TIME:

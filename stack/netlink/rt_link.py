@@ -48,14 +48,13 @@ from stack.netlink.netlink_sock import NLM_F_DUMP_FILTERED, NLMSG_HDRLEN, nlmsg
 from stack.netlink.nlattr import DEPRECATED_STRICT, LIBERAL, U32, Attrs, AttrTable, NlError, nest
 from stack.netlink.rt_attrs import AF_SPEC, BRPORT, IFINFOMSG, IFLA, INET6_LINK, TICK_NS
 from stack.netlink.rt_kinds import KINDS, br_setport, brport_fill, link_kind_of
+from stack.sched.sch_fifo import DEFAULT_TX_QUEUE_LEN
 
 IF_OPER_UNKNOWN, IF_OPER_DOWN, IF_OPER_LOWERLAYERDOWN, IF_OPER_UP = 0, 2, 3, 6
 SILENT = ("dummy", "ifb")
 """Kinds that never tell of a carrier."""
 RTEXT_FILTER_SKIP_STATS = 1 << 3
 COUNTERS = tuple(rows_of(rtnl_link_stats64))
-DEFAULT_TX_QUEUE_LEN = 1000
-"""What is told of a device without a queue (IFF_NO_QUEUE), whose tx_queue_len is 0 here."""
 STATS64 = struct.Struct(f"={len(COUNTERS)}Q")
 STATS = struct.Struct(f"={len(COUNTERS) - 1}I")
 

@@ -6,7 +6,7 @@ import errno
 from collections.abc import Iterator
 from typing import Any
 
-from stack.core.uapi import RTM_NEWROUTE
+from stack.core.uapi import RTM_NEWROUTE, RTN_MULTICAST, RTNH_F_UNRESOLVED
 from stack.inet.ipmr_base import (
     MAXVIFS,
     MFC_STATIC,
@@ -36,8 +36,6 @@ from stack.netlink.rt_attrs import (
 from stack.netlink.rt_link import header, only
 
 RTPROT_MROUTED, RTPROT_STATIC = 17, 4
-RTN_MULTICAST = 5
-RTNH_F_UNRESOLVED = 32
 
 
 def ipmr_fill_mroute(what: tuple[mr_table, mr_mfc]) -> bytes:

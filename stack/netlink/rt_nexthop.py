@@ -16,19 +16,11 @@ import errno
 from collections.abc import Iterator
 from typing import Any
 
+from stack.core import uapi
 from stack.core.netdevice import IFF_UP, net_device, netif_carrier_ok
 from stack.core.rows import wide
 from stack.core.uapi import AF_INET, AF_INET6, AF_UNSPEC, RTM_NEWNEXTHOP
-from stack.ipv4.fib import (
-    RT_SCOPE_HOST,
-    RT_SCOPE_LINK,
-    RT_TABLE_MAIN,
-    RTN_LOCAL,
-    RTNH_F_ONLINK,
-    fib_check_nh,
-    fib_nh,
-    inet_addr_type,
-)
+from stack.ipv4.fib import RT_TABLE_MAIN, fib_check_nh, fib_nh, inet_addr_type
 from stack.ipv6.route_config import ip6_validate_gw
 from stack.net import Net
 from stack.netlink.af_netlink import netlink_reply, nlmsg_part
@@ -178,7 +170,7 @@ def nexthop_create(net: Net, nh: nexthop, tb: Attrs) -> None:
         if len(tb["NHA_GATEWAY"]) != (16 if nh.family == AF_INET6 else 4):
             raise invalid("Invalid gateway")
         nh.gw = int.from_bytes(tb["NHA_GATEWAY"], "big")
-    elif nh.flags & RTNH_F_ONLINK:
+    elif nh.flags & uapi.RTNH_F_ONLINK:
         raise invalid("ONLINK flag can not be set for nexthop without a gateway")
     if "NHA_ENCAP" in tb or "NHA_ENCAP_TYPE" in tb:
         missing = "type" if "NHA_ENCAP_TYPE" not in tb else "attribute"
@@ -195,25 +187,25 @@ def _check_gw4(net: Net, nh: nexthop) -> None:
     """fib_check_nh of an object: with our own address as gateway its scope is that of hosts."""
     assert nh.dev is not None
     gw = int(nh.gw)
-    if not gw or (not nh.flags & RTNH_F_ONLINK and inet_addr_type(net, gw) == RTN_LOCAL):
-        nh.scope = RT_SCOPE_HOST
+    if not gw or (not nh.flags & uapi.RTNH_F_ONLINK and inet_addr_type(net, gw) == uapi.RTN_LOCAL):
+        nh.scope = uapi.RT_SCOPE_HOST
         return
     try:
         fib_check_nh(net, fib_nh(nh.dev, gw, 1, nh.flags), 0, RT_TABLE_MAIN)
     except OSError as exc:
         raise invalid("Nexthop has invalid gateway", exc.errno or errno.EINVAL) from None
-    nh.scope = RT_SCOPE_LINK
+    nh.scope = uapi.RT_SCOPE_LINK
 
 
 def _check_gw6(net: Net, nh: nexthop, gw: wide) -> None:
     """fib6_nh_init of an object."""
     assert nh.dev is not None
-    nh.scope = RT_SCOPE_LINK
+    nh.scope = uapi.RT_SCOPE_LINK
     if nh.dev.ip6_ptr is None:
         raise invalid("IPv6 is disabled on nexthop device", errno.EACCES)
     if gw:
         try:
-            ip6_validate_gw(net, gw, nh.dev, bool(nh.flags & RTNH_F_ONLINK))
+            ip6_validate_gw(net, gw, nh.dev, bool(nh.flags & uapi.RTNH_F_ONLINK))
         except OSError as exc:
             raise invalid("Nexthop has invalid gateway", exc.errno or errno.EINVAL) from None
 
@@ -225,7 +217,7 @@ def rtm_new_nexthop(nlh: nlmsg) -> None:
     family, scope, protocol, reserved, flags = values
     if reserved or scope:
         raise invalid("Invalid values in ancillary header")
-    if flags & ~RTNH_F_ONLINK:
+    if flags & ~uapi.RTNH_F_ONLINK:
         raise invalid("Invalid nexthop flags in ancillary header")
     if family not in (AF_INET, AF_INET6) and (family or "NHA_GROUP" not in tb):
         raise invalid("Invalid address family")

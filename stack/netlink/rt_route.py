@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from fastpath.errors import ArgumentError
+from stack.core import uapi
 from stack.core.dst import RTAX_CC_ALGO
 from stack.core.netdevice import net_device
 from stack.core.rows import wide
@@ -25,13 +26,7 @@ from stack.ipv4.fib import (
     FIB_PROPS_ERROR,
     INVALID_GW,
     MASKS,
-    RT_SCOPE_HOST,
-    RT_SCOPE_LINK,
-    RT_SCOPE_NOWHERE,
     RT_TABLE_MAIN,
-    RTN_LOCAL,
-    RTN_UNICAST,
-    RTNH_F_ONLINK,
     fib_alias,
     fib_get_table,
     fib_nh,
@@ -80,9 +75,9 @@ RTN_MAX = 11
 LWTUNNEL_ENCAP_MAX = 10
 LEAST_SCOPE = {
     0: 255,
-    RTN_LOCAL: RT_SCOPE_HOST,
-    3: RT_SCOPE_LINK,
-    4: RT_SCOPE_LINK,
+    uapi.RTN_LOCAL: uapi.RT_SCOPE_HOST,
+    3: uapi.RT_SCOPE_LINK,
+    4: uapi.RT_SCOPE_LINK,
     10: 255,
     11: 255,
 }
@@ -430,11 +425,11 @@ def asked_object(net: Net, want: route_request) -> nexthop | None:
             raise NlError(errno.EINVAL, "IPv6 routes can not use an IPv4 nexthop")
         return nh
     first = nh.hops()[0][0]
-    if want.scope == RT_SCOPE_HOST and not nh.single():
+    if want.scope == uapi.RT_SCOPE_HOST and not nh.single():
         raise NlError(errno.EINVAL, "Route with host scope can not have multiple nexthops")
-    if want.scope == RT_SCOPE_HOST and first.gw:
+    if want.scope == uapi.RT_SCOPE_HOST and first.gw:
         raise NlError(errno.EINVAL, "Route with host scope can not have a gateway")
-    if first.flags & RTNH_F_ONLINK and want.scope >= RT_SCOPE_LINK:
+    if first.flags & uapi.RTNH_F_ONLINK and want.scope >= uapi.RT_SCOPE_LINK:
         raise NlError(errno.EINVAL, "Scope mismatch with nexthop")
     return nh
 
@@ -471,9 +466,9 @@ def inet_rtm_newroute(nlh: nlmsg) -> None:
         text = "Gateway, device and multipath can not be specified for this route type"
         raise NlError(errno.EINVAL, text)
     replace = nlh.flags & NLM_F_REPLACE
-    if want.type not in (RTN_UNICAST, RTN_LOCAL, *range(3, 6), *FIB_PROPS_ERROR):
+    if want.type not in (uapi.RTN_UNICAST, uapi.RTN_LOCAL, *range(3, 6), *FIB_PROPS_ERROR):
         raise NlError(errno.EINVAL, "Invalid route type")
-    if not refuses and want.scope >= RT_SCOPE_NOWHERE:
+    if not refuses and want.scope >= uapi.RT_SCOPE_NOWHERE:
         raise NlError(errno.EINVAL, "Invalid scope")
     try:
         ip_route_add(
@@ -486,7 +481,7 @@ def inet_rtm_newroute(nlh: nlmsg) -> None:
             tos=want.tos,
             table=want.table,
             rtype=want.type,
-            onlink=bool(want.flags & RTNH_F_ONLINK),
+            onlink=bool(want.flags & uapi.RTNH_F_ONLINK),
             scope=want.scope,
             protocol=want.protocol,
             replace=bool(replace),
@@ -505,7 +500,7 @@ def checked_gateways(net: Net, want: route_request, hops: list[Hop]) -> list[Hop
 
     Raises: OSError of ip6_validate_gw.
     """
-    onlink = bool(want.flags & RTNH_F_ONLINK)
+    onlink = bool(want.flags & uapi.RTNH_F_ONLINK)
     return [
         (via, ip6_validate_gw(net, via, dev, onlink), weight)
         if via is not None and not isinstance(via, str)
@@ -550,7 +545,7 @@ def inet_rtm_delroute(nlh: nlmsg) -> None:
         prefsrc=want.tb.get("RTA_PREFSRC", 0),
         tos=want.tos,
         priority=want.tb.get("RTA_PRIORITY") or None,
-        scope=None if want.scope == RT_SCOPE_NOWHERE else want.scope,
+        scope=None if want.scope == uapi.RT_SCOPE_NOWHERE else want.scope,
         nhid=nhid,
     )
 
@@ -564,8 +559,8 @@ def inet6_rtm_newroute(nlh: nlmsg) -> None:
         "src": want.text("RTA_PREFSRC"),
         "metric": want.tb.get("RTA_PRIORITY", 0),
         "table": want.table,
-        "rtype": want.type or RTN_UNICAST,
-        "onlink": bool(want.flags & RTNH_F_ONLINK),
+        "rtype": want.type or uapi.RTN_UNICAST,
+        "onlink": bool(want.flags & uapi.RTNH_F_ONLINK),
         "pref": pref.get(want.tb.get("RTA_PREF", 0), "medium"),
         "protocol": want.protocol,
         "nhobj": asked_object(net, want),

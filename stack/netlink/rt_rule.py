@@ -17,7 +17,7 @@ from stack.core.fib_rules import (
     fib_rule_find,
     fib_rules_ops,
 )
-from stack.core.uapi import AF_INET, AF_INET6, RTM_DELRULE, RTM_NEWRULE
+from stack.core.uapi import AF_INET, AF_INET6, RTM_DELRULE, RTM_NEWRULE, RTPROT_KERNEL
 from stack.inet.ipmr_base import RTNL_FAMILY_IP6MR, RTNL_FAMILY_IPMR
 from stack.ipv4.fib import RT_TABLE_DEFAULT, fib_get_table
 from stack.ipv6.ip6_fib import fib6_get_table
@@ -53,7 +53,6 @@ RANGES = {
     "FRA_DPORT_RANGE": (FRA_RANGE16, 0xFFFF - 1),
 }
 """The structure of a range, and its highest end."""
-RTPROT_KERNEL = 2
 MROUTE_RULES = {RTNL_FAMILY_IPMR: 253, RTNL_FAMILY_IP6MR: 254}
 """The table of multicast routes that the only rule of each family names."""
 ALSO_0 = ("pref", "suppress_prefixlen", "suppress_ifgroup")

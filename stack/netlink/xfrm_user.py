@@ -83,7 +83,7 @@ from stack.netlink.xfrm_attrs import (
     put_usersa_info,
     raw_address,
 )
-from stack.xfrm.xfrm_input import xfrm_init
+from stack.xfrm.xfrm_input import XFRM_MAX_DEPTH, xfrm_init
 from stack.xfrm.xfrm_replay import LOW, xfrm_replay
 from stack.xfrm.xfrm_state import (
     IPPROTO_ESP,
@@ -107,7 +107,6 @@ MAPPING = 0x20
 NEWSADINFO, GETSADINFO, NEWSPDINFO, GETSPDINFO = 0x22, 0x23, 0x24, 0x25
 SETDEFAULT, GETDEFAULT, LAST = 0x27, 0x28, 0x28
 GROUP_EXPIRE, GROUP_SA, GROUP_POLICY, GROUP_MAPPING, GROUPS = 2, 3, 4, 8, 8
-XFRM_MAX_DEPTH = 6
 XFRM_MODE_BEET, XFRM_MODE_IPTFS, XFRM_MODE_MAX = 4, 5, 6
 AH, COMP, ROUTING, DSTOPTS = 51, 108, 43, 60
 IPSEC_PROTO_ANY = 255

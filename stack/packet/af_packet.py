@@ -39,7 +39,7 @@ from stack.core.dev_receive import dev_add_pack, dev_remove_pack
 from stack.core.drop_reason import SKB_DROP_REASON_PACKET_SOCK_ERROR, kfree_skb_reason
 from stack.core.errors import os_error
 from stack.core.errqueue import sock_exterr_skb, sock_next_error, sock_recv_errqueue
-from stack.core.if_vlan import eth_type_vlan
+from stack.core.if_vlan import VLAN_MAX_DEPTH, eth_type_vlan
 from stack.core.iov import msghdr, skb_read_datagram
 from stack.core.netdevice import net_device, packet_type
 from stack.core.sock import lock_sock, release_sock, sk_data_ready, sk_error_report, skb_set_owner_r
@@ -52,7 +52,6 @@ from stack.packet.packet_sock import PACKET_AUXDATA, PACKET_TX_TIMESTAMP, packet
 
 AUXDATA = struct.Struct("=IIIHHHH")
 READ_FLAGS = uapi.MSG_PEEK | uapi.MSG_DONTWAIT | uapi.MSG_TRUNC | uapi.MSG_ERRQUEUE
-VLAN_MAX_DEPTH = 8
 
 
 # --- the hook ----------------------------------------------------------------------------------

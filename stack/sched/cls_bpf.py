@@ -11,6 +11,7 @@ import errno
 from fastpath.base.bpf import BPF_MAXINSNS, bpf_prog, bpf_prog_run
 from fastpath.base.skbuff import sk_buff
 from stack.core.errors import os_error
+from stack.core.filter import INSN_BYTES
 from stack.core.rows import row, state
 from stack.sched.act_api import (
     TC_ACT_OK,
@@ -35,7 +36,6 @@ from stack.sched.cls_api import (
 from stack.sched.sch_generic import Options
 
 TCA_BPF_FLAG_ACT_DIRECT = 1
-INSN_BYTES = 8
 MINUS_1 = 0xFFFFFFFF
 VERDICTS = frozenset({TC_ACT_OK, TC_ACT_SHOT, TC_ACT_STOLEN, TC_ACT_TRAP, TC_ACT_REDIRECT})
 

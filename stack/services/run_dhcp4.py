@@ -36,7 +36,6 @@ from stack.ipv4.devinet import inet_addr_add, inet_addr_del
 from stack.ipv4.fib import ip_route_add, ip_route_del
 from stack.net import Net
 
-RTPROT_DHCP = 16
 ARP_BACKLOG = 64
 ANSWER_BACKLOG = 16
 IP_HLEN, UDP_HLEN = 20, 8
@@ -282,7 +281,7 @@ class Dhcp4Runner:
                     dev=self.dev,
                     src=_text(lease.address),
                     onlink=beyond,
-                    protocol=RTPROT_DHCP,
+                    protocol=uapi.RTPROT_DHCP,
                 )
             except OSError as error:
                 # A route that exists or cannot be set is no reason to give up the lease.

@@ -26,6 +26,7 @@ from stack.core.datagram import __skb_wait_for_more_packets
 from stack.core.drop_reason import SKB_DROP_REASON_UNIX_DISCONNECT, kfree_skb_reason
 from stack.core.errors import os_error
 from stack.core.iov import msghdr, skb_copy_datagram_iter
+from stack.core.pipe import PAGE_SIZE
 from stack.core.scm import scm_cookie, scm_destroy, scm_recv_unix, scm_send
 from stack.core.security import security_unix_may_send
 from stack.core.sock import raise_sock_error, sk_data_ready, sk_error_report, sk_filter
@@ -50,7 +51,7 @@ from stack.unix.unix_scm import (
     unix_scm_to_skb,
     unix_skb_to_scm,
 )
-from stack.unix.unix_skb import MAX_FRAGS_BYTES, PAGE_SIZE, SKB_MAX_ALLOC, sock_alloc_send_pskb
+from stack.unix.unix_skb import MAX_FRAGS_BYTES, SKB_MAX_ALLOC, sock_alloc_send_pskb
 from stack.unix.unix_sock import unix_may_send, unix_recvq_full_lockless, unix_sock
 
 

@@ -10,12 +10,11 @@ from stack.core.file import NR_OPEN, fput
 from stack.core.scm import NO_ID, PID, scm_cookie, scm_fp_dup, scm_fp_list
 from stack.core.sock import ns_capable, sock_wfree
 from stack.core.sock_flags import SOCK_DEAD, SOCK_PASSCRED, SOCK_PASSRIGHTS
-from stack.core.uapi import RCV_SHUTDOWN
+from stack.core.uapi import CAP_SYS_ADMIN, RCV_SHUTDOWN
 from stack.net import Net
 from stack.unix.garbage import unix_add_edges, unix_del_edges, unix_schedule_gc
 from stack.unix.unix_sock import UNIXCB, unix_skb_parms, unix_sock
 
-CAP_SYS_ADMIN = 21
 CAP_SYS_RESOURCE = 24
 
 

@@ -11,11 +11,11 @@ import errno
 from fastpath.base.skbuff import alloc_skb, kfree_skb, sk_buff, skb_append_linear
 from stack.core.errors import os_error
 from stack.core.iov import add_to_skb, copy_to_skb, msghdr
+from stack.core.pipe import PAGE_SIZE
 from stack.core.sock import sock_wait_for_wmem, sock_wfree
 from stack.core.uapi import SEND_SHUTDOWN
 from stack.unix.unix_sock import unix_sock
 
-PAGE_SIZE = 4096
 SHARED_INFO_BYTES = 320  # SKB_DATA_ALIGN(sizeof(struct skb_shared_info))
 SKB_BYTES = 256  # SKB_DATA_ALIGN(sizeof(struct sk_buff))
 KMALLOC_BYTES = 512  # the smallest that holds a header with its shared info

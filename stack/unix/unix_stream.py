@@ -10,7 +10,7 @@ from stack.core import uapi
 from stack.core.bsd_socket import socket
 from stack.core.errors import os_error
 from stack.core.iov import msghdr, skb_copy_datagram_iter
-from stack.core.pipe import copy_splice_read, pipe_inode_info
+from stack.core.pipe import PAGE_SIZE, copy_splice_read, pipe_inode_info
 from stack.core.scm import scm_cookie, scm_destroy, scm_recv_unix, scm_send
 from stack.core.sock import raise_sock_error, sk_data_ready, wait_event
 from stack.core.sock_flags import SOCK_DEAD, SOCK_PASSCRED
@@ -25,7 +25,7 @@ from stack.unix.unix_scm import (
     unix_skb_to_scm,
     unix_stream_prepare,
 )
-from stack.unix.unix_skb import PAGE_SIZE, SKB_MAX_HEAD, sock_alloc_send_pskb
+from stack.unix.unix_skb import SKB_MAX_HEAD, sock_alloc_send_pskb
 from stack.unix.unix_sock import unix_skb_parms, unix_sock
 
 UNIX_SKB_FRAGS_SZ = 32768

@@ -11,9 +11,9 @@ from scapy.layers.inet import ICMP, IP
 from scapy.layers.l2 import ARP, Ether
 
 from e1000emu.lab import two_hosts
-from stack.core.uapi import AF_PACKET, SOCK_RAW
+from stack.core.uapi import AF_PACKET, RT_SCOPE_HOST, SOCK_RAW
 from stack.host import Host
-from stack.ipv4.devinet import RT_SCOPE_HOST, inet_addr_add
+from stack.ipv4.devinet import inet_addr_add
 from tests.linux.peer import LINUX, OURS, Wire
 
 pytestmark = pytest.mark.netns

@@ -16,7 +16,6 @@ from fastpath.base import seccomp
 from stack.api.programs import filter as seccomp_filter
 from stack.api.programs import vdso
 from stack.api.programs.memory import (
-    MSG_CTRUNC,
     build_control,
     gather,
     get_iov,
@@ -25,6 +24,7 @@ from stack.api.programs.memory import (
     user_buffers,
 )
 from stack.core.iov import msghdr
+from stack.core.uapi import MSG_CTRUNC
 
 pytestmark = pytest.mark.skipif(not seccomp.available(), reason="needs Linux's seccomp")
 INT = st.integers(-(1 << 31), (1 << 31) - 1)

@@ -26,23 +26,22 @@ from typing import Any
 from e1000emu.campaign import Campaign, Case, Limits, Result
 from e1000emu.campaign.builtin import of_the_tree
 from e1000emu.insight.faults import Faults
+from e1000emu.quantities import MS_NS, SECOND_NS
 from fastpath.built import ROOT, is_tree
 
-SECOND = 1_000_000_000
-MS = 1_000_000
 SETS = {
     "none": Faults(),
     "irq_lost": Faults(irq_lost=0.1),
-    "irq_late": Faults(irq_late=0.5, irq_late_ns=5 * MS),
+    "irq_late": Faults(irq_late=0.5, irq_late_ns=5 * MS_NS),
     "overrun": Faults(overrun=0.1),
-    "writeback": Faults(writeback_ns=MS),
+    "writeback": Faults(writeback_ns=MS_NS),
     "phy_busy": Faults(phy_busy=0.3),
-    "flap": Faults(flap_ns=4 * SECOND),
-    "reset": Faults(reset_ns=8 * SECOND),
+    "flap": Faults(flap_ns=4 * SECOND_NS),
+    "reset": Faults(reset_ns=8 * SECOND_NS),
     "tx_abort": Faults(abort=(("tx-data", 5),)),
     "rx_abort": Faults(abort=(("rx-data", 5),)),
     "eeprom": Faults(eeprom_bits=1),
-    "remove": Faults(remove_ns=6 * SECOND),
+    "remove": Faults(remove_ns=6 * SECOND_NS),
 }
 STOPS = {
     ("ours", "eeprom"): "the driver refuses a card whose checksum is wrong",
@@ -117,7 +116,7 @@ def ours(c: Case, faults: Faults) -> int:
                 got += more
             assert got == data, f"chunk {number} arrived wrong"
             done += CHUNK
-            a.clock.run_for(SECOND)
+            a.clock.run_for(SECOND_NS)
     except OSError as error:
         raise Stopped(f"{error} after {done:,} bytes") from None
     return done
@@ -159,7 +158,7 @@ def exchange(c: Case, faults: Faults, driver: Any) -> int:
         sent.append(frame)
         bench.link.inject(frame)
         given.append(frame)
-        bench.clock.run_for(SECOND // 5)
+        bench.clock.run_for(SECOND_NS // 5)
         wire += bench.link.take()
         while frame := driver.receive():
             got.append(frame)
@@ -181,7 +180,7 @@ def wait(driver: Any, ask: Any, why: str, *, want: int | None = None) -> None:
         found = ask()
         if found == want if want is not None else found:
             return
-        driver.bench.clock.run_for(SECOND // 10)
+        driver.bench.clock.run_for(SECOND_NS // 10)
     raise Stopped(why)
 
 

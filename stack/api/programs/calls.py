@@ -25,7 +25,6 @@ from stack.api.programs.memory import (
     NEVER_NS,
     PIECE_BYTES,
     TIMESPEC,
-    UIO_MAXIOV,
     Iov,
     build_control,
     gather,
@@ -61,7 +60,7 @@ from stack.core.ethtool_ioctl import Memory
 from stack.core.file import O_CLOEXEC, vm_area_struct
 from stack.core.filter import SOCK_FPROG
 from stack.core.ioctl import sys_ioctl
-from stack.core.iov import msghdr
+from stack.core.iov import UIO_MAXIOV, msghdr
 from stack.core.netdevice import IFNAMSIZ
 from stack.core.rows import narrow, wide
 from stack.core.sock import raise_sock_error

@@ -12,9 +12,12 @@ from typing import Any, Final
 
 from fastpath.base.seccomp import UserBuffer, read_memory, write_memory
 from stack.core.errors import os_error
+from stack.core.iov import UIO_MAXIOV
 from stack.core.rows import narrow, wide
 from stack.core.sockaddr import sockaddr, sockaddr_bytes
+from stack.core.splice import MAX_RW_COUNT
 from stack.core.time64 import NSEC_PER_SEC
+from stack.core.uapi import MSG_CTRUNC
 
 MSGHDR = struct.Struct("=QI4xQQQQi4x")
 MMSGHDR_BYTES = MSGHDR.size + 8
@@ -22,14 +25,10 @@ IOVEC = struct.Struct("=QQ")
 CMSGHDR = struct.Struct("=Qii")
 TIMESPEC = struct.Struct("=qq")
 NEVER_NS = (1 << 63) - 1
-UIO_MAXIOV: Final = 1024
-MAX_RW_COUNT: Final = 0x7FFFF000
-"""What a call moves at most."""
 PIECE_BYTES: Final = 1 << 20
 """What is read from a program into an object at a time, at most."""
 NAME_BYTES: Final = 128
 CONTROL_BYTES: Final = 1 << 16
-MSG_CTRUNC: Final = 0x8
 
 Iov = list[tuple[int, int]]
 

@@ -18,7 +18,7 @@ from stack.core.dev import free_netdev, register_netdev, unregister_netdev
 from stack.core.errors import os_error
 from stack.core.link_watch import netif_carrier_off, netif_device_attach, netif_device_detach
 from stack.core.napi import netif_napi_add
-from stack.core.netdevice import net_device, net_device_ops, netif_running
+from stack.core.netdevice import ETH_FCS_LEN, VLAN_HLEN, net_device, net_device_ops, netif_running
 from stack.core.workqueue import schedule_work, work_struct
 from stack.drivers.e1000 import defs as d
 from stack.drivers.e1000 import e1000 as e
@@ -192,8 +192,8 @@ def e1000_probe_hw(adapter: e1000_adapter) -> None:
     e1000_sw_init(adapter)
     e1000_features(adapter)
     netdev.gso_max_size = e.E1000_GSO_MAX_SIZE
-    netdev.min_mtu = d.MINIMUM_ETHERNET_FRAME_SIZE - (d.ENET_HEADER_SIZE + d.ETH_FCS_LEN)
-    netdev.max_mtu = d.MAX_JUMBO_FRAME_SIZE - (d.ENET_HEADER_SIZE + d.ETH_FCS_LEN)
+    netdev.min_mtu = d.MINIMUM_ETHERNET_FRAME_SIZE - (d.ENET_HEADER_SIZE + ETH_FCS_LEN)
+    netdev.max_mtu = d.MAX_JUMBO_FRAME_SIZE - (d.ENET_HEADER_SIZE + ETH_FCS_LEN)
     e1000_init_eeprom_params(hw)
     # Put the hardware into a known state: a boot loader may have left it running.
     e1000_reset_hw(hw)
@@ -341,7 +341,7 @@ def e1000_init_hw_struct(adapter: e1000_adapter, hw: e1000_hw) -> None:
 
     Raises: E1000HwError: an unknown device id.
     """
-    hw.max_frame_size = adapter.netdev.mtu + d.ENET_HEADER_SIZE + d.ETH_FCS_LEN
+    hw.max_frame_size = adapter.netdev.mtu + d.ENET_HEADER_SIZE + ETH_FCS_LEN
     e1000_set_mac_type(hw)
     e1000_set_media_type(hw)
     e1000_get_bus_info(hw)
@@ -389,7 +389,7 @@ def e1000_set_features(netdev: net_device, features: int) -> int:
 def e1000_change_mtu(netdev: net_device, new_mtu: int) -> int:
     """e1000_main.c: ndo_change_mtu: 2 KiB buffers while frames fit, else chains of 4 KiB."""
     adapter: e1000_adapter = netdev.priv
-    max_frame = new_mtu + d.ENET_HEADER_SIZE + d.ETH_FCS_LEN
+    max_frame = new_mtu + d.ENET_HEADER_SIZE + ETH_FCS_LEN
     if not d.MINIMUM_ETHERNET_FRAME_SIZE <= max_frame <= d.MAX_JUMBO_FRAME_SIZE:
         return -errno.EINVAL
     e1000_wait_for_reset(adapter)
@@ -399,7 +399,7 @@ def e1000_change_mtu(netdev: net_device, new_mtu: int) -> int:
         if running:
             e1000_down(adapter)
         adapter.hw.max_frame_size = max_frame
-        small = max_frame + d.VLAN_HLEN <= e.E1000_RXBUFFER_2048
+        small = max_frame + VLAN_HLEN <= e.E1000_RXBUFFER_2048
         length = e.E1000_RXBUFFER_2048 if small else e.E1000_RXBUFFER_4096
         netdev.mtu = new_mtu
         if length != adapter.rx_buffer_len:

@@ -10,8 +10,7 @@ import pytest
 from stack.core.drop_reason import drop_names
 from stack.core.neigh_table import neighbour
 from stack.core.time64 import NSEC_PER_SEC
-from stack.core.uapi import NUD_REACHABLE
-from stack.ipv6.ip6_fib import RTN_BLACKHOLE
+from stack.core.uapi import NUD_REACHABLE, RTN_BLACKHOLE
 from tests.stack.netfilter.rig import INSIDE, INSIDE6, OUTER, OUTER6, OUTSIDE, OUTSIDE6, Lan, lan
 
 NOWHERE = "2001:db8:dead::1"

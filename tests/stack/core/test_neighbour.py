@@ -26,7 +26,6 @@ from stack.core.neigh_table import (
     NUD_NAMES,
 )
 from stack.core.neighbour import (
-    SEC,
     neigh_confirm,
     neigh_lookup,
     neigh_output,
@@ -34,6 +33,7 @@ from stack.core.neighbour import (
 )
 from stack.core.net_namespace import register_pernet_subsys
 from stack.core.netdevice import packet_type
+from stack.core.time64 import NSEC_PER_SEC
 from stack.core.uapi import (
     NUD_CONNECTED,
     NUD_DELAY,
@@ -119,7 +119,7 @@ def test_the_first_packet_waits_for_the_answer(pair):
     assert n.nud_state == NUD_INCOMPLETE
     send(a, wa, B, b"two")
     assert got.frames == []
-    clock.run_for(SEC // 10)
+    clock.run_for(NSEC_PER_SEC // 10)
     assert n.nud_state == NUD_REACHABLE
     assert n.ha == MAC_B
     assert [f[20:] for f in got.frames] == [b"one", b"two"]
@@ -139,7 +139,7 @@ def test_the_first_packet_waits_for_the_answer(pair):
     # The next packet goes straight out with the cached header.
     before = len(arp_frames(wa))
     send(a, wa, B, b"three")
-    clock.run_for(SEC // 10)
+    clock.run_for(NSEC_PER_SEC // 10)
     assert len(arp_frames(wa)) == before
     assert got.frames[-1][20:] == b"three"
 
@@ -147,7 +147,7 @@ def test_the_first_packet_waits_for_the_answer(pair):
 def test_nobody_answers_three_times_then_failed(pair):
     clock, a, _b, wa, _wb = pair
     n = send(a, wa, C)
-    clock.run_for(10 * SEC)
+    clock.run_for(10 * NSEC_PER_SEC)
     assert n.nud_state == NUD_FAILED
     assert len(arp_frames(wa)) == 3
     assert all(f[:6] == b"\xff" * 6 for f in arp_frames(wa))
@@ -161,14 +161,14 @@ def test_nobody_answers_three_times_then_failed(pair):
 def test_reachable_goes_stale_then_delay_probe_reachable(pair):
     clock, a, _b, wa, wb = pair
     n = send(a, wa, B)
-    clock.run_for(SEC)
+    clock.run_for(NSEC_PER_SEC)
     assert n.nud_state == NUD_REACHABLE
-    clock.run_for(60 * SEC)
+    clock.run_for(60 * NSEC_PER_SEC)
     assert n.nud_state == NUD_STALE
     asked = len(arp_frames(wa))
     send(a, wa, B)
     assert n.nud_state == NUD_DELAY
-    clock.run_for(5 * SEC + SEC // 2)
+    clock.run_for(5 * NSEC_PER_SEC + NSEC_PER_SEC // 2)
     assert n.nud_state == NUD_REACHABLE
     probes = arp_frames(wa)[asked:]
     assert [f[:6] for f in probes] == [MAC_B]
@@ -178,26 +178,26 @@ def test_reachable_goes_stale_then_delay_probe_reachable(pair):
 def test_a_probe_without_answer_fails(pair):
     clock, a, _b, wa, wb = pair
     n = send(a, wa, B)
-    clock.run_for(61 * SEC)
+    clock.run_for(61 * NSEC_PER_SEC)
     assert n.nud_state == NUD_STALE
     wb.drop = lambda frame: True
     send(a, wa, B)
-    clock.run_for(5 * SEC + 1)
+    clock.run_for(5 * NSEC_PER_SEC + 1)
     assert n.nud_state == NUD_PROBE
-    clock.run_for(4 * SEC)
+    clock.run_for(4 * NSEC_PER_SEC)
     assert n.nud_state == NUD_FAILED
 
 
 def test_confirmation_from_above_saves_the_probe(pair):
     clock, a, _b, wa, _wb = pair
     n = send(a, wa, B)
-    clock.run_for(61 * SEC)
+    clock.run_for(61 * NSEC_PER_SEC)
     asked = len(arp_frames(wa))
     send(a, wa, B)
     assert n.nud_state == NUD_DELAY
-    clock.run_for(2 * SEC)
+    clock.run_for(2 * NSEC_PER_SEC)
     neigh_confirm(n)
-    clock.run_for(4 * SEC)
+    clock.run_for(4 * NSEC_PER_SEC)
     assert n.nud_state == NUD_REACHABLE
     assert len(arp_frames(wa)) == asked
 
@@ -210,7 +210,7 @@ def test_the_waiting_queue_is_bounded_and_drops_the_oldest(pair):
     kfree_skb(size)
     for i in range(5):
         send(a, wa, B, bytes([i]))
-    clock.run_for(SEC // 10)
+    clock.run_for(NSEC_PER_SEC // 10)
     assert [f[20] for f in got.frames] == [2, 3, 4]
     assert a.drop_reasons == {SKB_DROP_REASON_NEIGH_QUEUEFULL: 2}
     assert a.arp_tbl.stats.unres_discards == 2
@@ -231,16 +231,16 @@ def test_broadcast_and_multicast_need_no_asking(pair):
 def test_a_changed_address_is_believed_after_locktime_only(pair):
     clock, a, _b, wa, wb = pair
     n = send(a, wa, B)
-    clock.run_for(SEC // 10)
+    clock.run_for(NSEC_PER_SEC // 10)
     other = b"\x02\x00\x00\x00\x00\x77"
 
     def reply():
         arp_send(2, 0x0806, A, wb.dev, B, MAC_A, other, MAC_A)
-        clock.run_for(SEC // 10)
+        clock.run_for(NSEC_PER_SEC // 10)
 
     reply()
     assert n.ha == MAC_B
-    clock.run_for(2 * SEC)
+    clock.run_for(2 * NSEC_PER_SEC)
     reply()
     assert n.ha == other
     send(a, wa, B)
@@ -251,29 +251,29 @@ def test_a_changed_address_is_believed_after_locktime_only(pair):
 def test_gratuitous_arp_updates_an_entry_but_makes_none(pair):
     clock, a, _b, wa, wb = pair
     arp_send_gratuitous(wb.dev, B)
-    clock.run_for(SEC // 10)
+    clock.run_for(NSEC_PER_SEC // 10)
     assert neigh_lookup(a.arp_tbl, B, wa.dev) is None
     n = send(a, wa, B)
-    clock.run_for(SEC // 10)
+    clock.run_for(NSEC_PER_SEC // 10)
     assert dev_set_mac_address(wb.dev, b"\x02\x00\x00\x00\x00\x88") == 0
     arp_send_gratuitous(wb.dev, B)
-    clock.run_for(SEC // 10)
+    clock.run_for(NSEC_PER_SEC // 10)
     assert n.ha == b"\x02\x00\x00\x00\x00\x88"
     assert n.nud_state == NUD_STALE
     a.sysctl.arp_accept = 1
     arp_send(1, 0x0806, C, wb.dev, C, None, None, None)
-    clock.run_for(SEC // 10)
+    clock.run_for(NSEC_PER_SEC // 10)
     assert neigh_lookup(a.arp_tbl, C, wa.dev).nud_state == NUD_STALE
     a.sysctl.drop_gratuitous_arp = 1
     arp_send_gratuitous(wb.dev, B)
-    clock.run_for(SEC // 10)
+    clock.run_for(NSEC_PER_SEC // 10)
     assert a.drop_reasons == {SKB_DROP_REASON_ARP_INHDR: 1}
 
 
 def test_our_own_address_from_elsewhere_is_a_counted_conflict(pair):
     clock, a, _b, _wa, wb = pair
     arp_send(1, 0x0806, A, wb.dev, A, None, None, None)
-    clock.run_for(SEC // 10)
+    clock.run_for(NSEC_PER_SEC // 10)
     assert a.arp_conflicts == 1
     assert len(a.arp_tbl) == 0
 
@@ -281,7 +281,7 @@ def test_our_own_address_from_elsewhere_is_a_counted_conflict(pair):
 def test_duplicate_address_detection_is_answered(pair):
     clock, a, _b, wa, wb = pair
     arp_send(1, 0x0806, A, wb.dev, 0, None, None, None)
-    clock.run_for(SEC // 10)
+    clock.run_for(NSEC_PER_SEC // 10)
     reply = arp_frames(wa)[0]
     assert reply[:6] == MAC_B
     assert reply[38:42] == bytes(4)
@@ -293,14 +293,14 @@ def test_arp_ignore(pair, level, answered):
     clock, a, _b, wa, wb = pair
     a.sysctl.arp_ignore = level
     arp_send(1, 0x0806, A, wb.dev, B, None, None, None)
-    clock.run_for(SEC // 10)
+    clock.run_for(NSEC_PER_SEC // 10)
     assert bool(arp_frames(wa)) is answered
 
 
 def test_requests_for_others_are_not_answered(pair):
     clock, a, _b, wa, wb = pair
     arp_send(1, 0x0806, C, wb.dev, B, None, None, None)
-    clock.run_for(SEC // 10)
+    clock.run_for(NSEC_PER_SEC // 10)
     assert arp_frames(wa) == []
     assert len(a.arp_tbl) == 0
 
@@ -340,7 +340,7 @@ def arp_frame(hrd=1, pro=0x0800, hln=6, pln=4, op=1, sha=MAC_B, sip=B, tha=bytes
 def test_a_malformed_arp_is_dropped_with_its_reason(pair, bad):
     clock, a, _b, wa, _wb = pair
     wa.receive(arp_frame(**bad))
-    clock.run_for(SEC // 10)
+    clock.run_for(NSEC_PER_SEC // 10)
     assert a.drop_reasons == {SKB_DROP_REASON_ARP_INHDR: 1}
     assert wa.sent == []
     assert len(a.arp_tbl) == 0
@@ -349,7 +349,7 @@ def test_a_malformed_arp_is_dropped_with_its_reason(pair, bad):
 def test_a_truncated_arp_is_dropped(pair):
     clock, a, _b, wa, _wb = pair
     wa.receive(arp_frame()[:41])
-    clock.run_for(SEC // 10)
+    clock.run_for(NSEC_PER_SEC // 10)
     assert a.drop_reasons == {SKB_DROP_REASON_HDR_TRUNC: 1}
 
 
@@ -359,7 +359,7 @@ def test_no_arp_payload_crashes(data):
     clock, a, b, wa, wb = wired_pair()
     add_ipv4(a, wa, A)
     wa.receive(b"\xff" * 6 + MAC_B + b"\x08\x06" + data)
-    clock.run_for(SEC)
+    clock.run_for(NSEC_PER_SEC)
     assert_no_leak(a, b)
     assert wb is not None
 
@@ -385,10 +385,10 @@ def test_the_administrators_table(pair):
 def test_loss_of_carrier_forgets_what_was_learnt(pair):
     clock, a, _b, wa, _wb = pair
     send(a, wa, B)
-    clock.run_for(SEC // 10)
+    clock.run_for(NSEC_PER_SEC // 10)
     arp_req_set(wa.dev, C, MAC_B)
     netif_carrier_off(wa.dev)
-    clock.run_for(SEC // 10)
+    clock.run_for(NSEC_PER_SEC // 10)
     assert [n.primary_key for n in a.arp_tbl] == [C]
 
 
@@ -401,7 +401,7 @@ def test_the_table_is_bounded_by_forced_collection(pair):
         n = ip_neigh_gw4(wa.dev, 0x0A000100 + i)
         if n is None:
             refused += 1
-        clock.run_for(SEC)
+        clock.run_for(NSEC_PER_SEC)
     assert len(tbl) <= 16
     assert tbl.stats.forced_gc_runs
     assert refused == 0
@@ -415,7 +415,7 @@ def test_unused_entries_are_collected_in_time(pair):
     clock, a, _b, wa, _wb = pair
     a.arp_tbl.gc_thresh1 = 1
     send(a, wa, B)
-    clock.run_for(200 * SEC)
+    clock.run_for(200 * NSEC_PER_SEC)
     assert len(a.arp_tbl) == 0
 
 

@@ -8,12 +8,12 @@ import pytest
 
 from stack.core.dev import dev_close, dev_open, dev_set_mtu, unregister_netdev
 from stack.core.net_namespace import register_pernet_subsys
+from stack.core.uapi import RT_SCOPE_HOST
 from stack.ipv4.arp import arp_net_ops
 from stack.ipv4.devinet import (
     IFA_F_SECONDARY,
     NETDEV_DOWN,
     NETDEV_UP,
-    RT_SCOPE_HOST,
     devinet_net_ops,
     inet_addr_add,
     inet_addr_del,

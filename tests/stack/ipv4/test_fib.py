@@ -10,23 +10,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from e1000emu.clock import VirtualClock
+from stack.core import uapi
 from stack.core.dev import dev_close, dev_open
 from stack.core.netdevice import net_device
 from stack.host import Host
 from stack.ipv4.devinet import inet_make_mask
 from stack.ipv4.fib import (
     MASKS,
-    RT_SCOPE_HOST,
-    RT_SCOPE_LINK,
     RT_TABLE_LOCAL,
     RT_TABLE_MAIN,
-    RTN_BLACKHOLE,
-    RTN_BROADCAST,
-    RTN_LOCAL,
-    RTN_MULTICAST,
-    RTN_PROHIBIT,
-    RTN_UNICAST,
-    RTN_UNREACHABLE,
     fib_alias,
     fib_dump,
     fib_info,
@@ -65,8 +57,8 @@ def test_lookup_is_longest_prefix_match(routes: set, addrs: list[int]) -> None:
     dev = net_device(Host("host", clock=VirtualClock()), "fake")
     dev.ifindex, dev.flags = 2, 1
     for dst, plen in routes:
-        info = fib_info([fib_nh(dev)], rtype=RTN_UNICAST, scope=RT_SCOPE_LINK)
-        table.insert(fib_alias(dst, plen, 0, RTN_UNICAST, info, RT_TABLE_MAIN))
+        info = fib_info([fib_nh(dev)], rtype=uapi.RTN_UNICAST, scope=uapi.RT_SCOPE_LINK)
+        table.insert(fib_alias(dst, plen, 0, uapi.RTN_UNICAST, info, RT_TABLE_MAIN))
     probes = addrs + [dst for dst, _ in routes] + [dst ^ 1 for dst, _ in routes]
     for addr in probes:
         fits = [(plen, dst) for dst, plen in routes if addr & MASKS[plen] == dst]
@@ -107,17 +99,17 @@ def test_address_makes_local_broadcast_and_link_routes(net: Net) -> None:
         if r["dev"] == "eth0"
     }
     assert local == {
-        (ME, RTN_LOCAL),
-        ("10.0.0.255", RTN_BROADCAST),
+        (ME, uapi.RTN_LOCAL),
+        ("10.0.0.255", uapi.RTN_BROADCAST),
     }
     for addr, kind in (
-        (ME, RTN_LOCAL),
-        (PEER, RTN_UNICAST),
-        ("10.0.0.255", RTN_BROADCAST),
-        ("224.1.2.3", RTN_MULTICAST),
-        ("10.0.0.0", RTN_UNICAST),
-        ("127.5.6.7", RTN_LOCAL),
-        ("255.255.255.255", RTN_BROADCAST),
+        (ME, uapi.RTN_LOCAL),
+        (PEER, uapi.RTN_UNICAST),
+        ("10.0.0.255", uapi.RTN_BROADCAST),
+        ("224.1.2.3", uapi.RTN_MULTICAST),
+        ("10.0.0.0", uapi.RTN_UNICAST),
+        ("127.5.6.7", uapi.RTN_LOCAL),
+        ("255.255.255.255", uapi.RTN_BROADCAST),
     ):
         assert inet_addr_type(net.host, ip4(addr)) == kind, addr
     assert ip_dev_find(net.host, ip4(ME)) is net.wire.dev
@@ -128,15 +120,15 @@ def test_removing_the_address_removes_its_routes(net: Net) -> None:
     ip_route_add(net.host, "default", via=GW)
     net.host.addr_del("eth0", f"{ME}/24")
     assert fib_dump(net.host, RT_TABLE_MAIN) == []
-    assert inet_addr_type(net.host, ip4(ME)) == RTN_UNICAST
+    assert inet_addr_type(net.host, ip4(ME)) == uapi.RTN_UNICAST
 
 
 def test_second_address_of_a_subnet_keeps_what_it_needs(net: Net) -> None:
     net.host.ifconfig("eth0", "10.0.0.5/24")
     net.host.addr_del("eth0", "10.0.0.5/24")
-    assert inet_addr_type(net.host, ip4("10.0.0.255")) == RTN_BROADCAST
-    assert inet_addr_type(net.host, ip4(ME)) == RTN_LOCAL
-    assert inet_addr_type(net.host, ip4("10.0.0.5")) == RTN_UNICAST
+    assert inet_addr_type(net.host, ip4("10.0.0.255")) == uapi.RTN_BROADCAST
+    assert inet_addr_type(net.host, ip4(ME)) == uapi.RTN_LOCAL
+    assert inet_addr_type(net.host, ip4("10.0.0.5")) == uapi.RTN_UNICAST
     assert [r["plen"] for r in fib_dump(net.host)] == [24]
 
 
@@ -146,7 +138,7 @@ def test_device_down_takes_routes_and_up_brings_link_routes_back(net: Net) -> No
     assert fib_dump(net.host) == []
     assert fib_lookup(net.host, ip4(PEER)) == -errno.ENETUNREACH
     dev_open(net.wire.dev)
-    assert [(r["plen"], r["scope"]) for r in fib_dump(net.host)] == [(24, RT_SCOPE_LINK)]
+    assert [(r["plen"], r["scope"]) for r in fib_dump(net.host)] == [(24, uapi.RT_SCOPE_LINK)]
 
 
 def test_default_gateway(net: Net) -> None:
@@ -182,7 +174,7 @@ def test_with_our_own_address_as_gateway_the_destinations_are_on_the_link(net: N
     res = fib_lookup(net.host, ip4("10.1.0.9"))
     assert isinstance(res, fib_result)
     assert res.nh is not None
-    assert (res.nh.nh_dev, res.nh.nh_scope) == (net.wire.dev, RT_SCOPE_HOST)
+    assert (res.nh.nh_dev, res.nh.nh_scope) == (net.wire.dev, uapi.RT_SCOPE_HOST)
 
 
 def test_a_gateway_behind_a_gateway_is_refused(net: Net) -> None:
@@ -212,9 +204,9 @@ def test_double_route_is_refused_and_replace_replaces(net: Net) -> None:
 @pytest.mark.parametrize(
     ("rtype", "err"),
     [
-        (RTN_BLACKHOLE, errno.EINVAL),
-        (RTN_UNREACHABLE, errno.EHOSTUNREACH),
-        (RTN_PROHIBIT, errno.EACCES),
+        (uapi.RTN_BLACKHOLE, errno.EINVAL),
+        (uapi.RTN_UNREACHABLE, errno.EHOSTUNREACH),
+        (uapi.RTN_PROHIBIT, errno.EACCES),
     ],
 )
 def test_special_routes_answer_with_their_errno(net: Net, rtype: int, err: int) -> None:
@@ -242,4 +234,4 @@ def test_source_address_selection(net: Net) -> None:
     assert format_addr(inet_select_addr(dev, ip4("8.8.8.8"), 0)) == ME
     lo = net.host.dev("lo")
     assert format_addr(inet_select_addr(lo, 0, 0)) == ME
-    assert format_addr(inet_select_addr(lo, 0, RT_SCOPE_HOST)) == "127.0.0.1"
+    assert format_addr(inet_select_addr(lo, 0, uapi.RT_SCOPE_HOST)) == "127.0.0.1"

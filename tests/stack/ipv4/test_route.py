@@ -9,12 +9,12 @@ from scapy.layers.inet import ICMP, IP, UDP
 from scapy.packet import Raw
 
 from fastpath.base.skbuff import alloc_skb, kfree_skb
+from stack.core import uapi
 from stack.core.dev import dev_set_mtu
 from stack.core.drop_reason import SKB_DROP_REASON_IP_RPFILTER
 from stack.core.netdevice import ETH_P_IP
 from stack.core.uapi import AF_INET
 from stack.inet.flow import flowi
-from stack.ipv4.fib import RTN_BROADCAST, RTN_LOCAL, RTN_MULTICAST, RTN_PROHIBIT, RTN_UNICAST
 from stack.ipv4.route import (
     __ip_rt_update_pmtu,
     ip_route_connect,
@@ -41,7 +41,7 @@ def test_output_fills_source_and_device(net: Net) -> None:
     rt = ip_route_output_key(net.host, fl4)
     assert (fl4.saddr, fl4.flowi_oif) == (ip4(ME), net.wire.dev.ifindex)
     assert (rt.rt_type, rt.dev, rt.rt_gw4, rt.rt_uses_gateway) == (
-        RTN_UNICAST,
+        uapi.RTN_UNICAST,
         net.wire.dev,
         0,
         False,
@@ -51,10 +51,10 @@ def test_output_fills_source_and_device(net: Net) -> None:
 @pytest.mark.parametrize(
     ("dst", "rtype", "dev"),
     [
-        (ME, RTN_LOCAL, "lo"),
-        ("127.0.0.1", RTN_LOCAL, "lo"),
-        ("0.0.0.0", RTN_LOCAL, "lo"),
-        ("10.0.0.255", RTN_BROADCAST, "eth0"),
+        (ME, uapi.RTN_LOCAL, "lo"),
+        ("127.0.0.1", uapi.RTN_LOCAL, "lo"),
+        ("0.0.0.0", uapi.RTN_LOCAL, "lo"),
+        ("10.0.0.255", uapi.RTN_BROADCAST, "eth0"),
     ],
 )
 def test_types_of_destinations(net: Net, dst: str, rtype: int, dev: str) -> None:
@@ -67,7 +67,7 @@ def test_multicast_needs_a_route_or_an_interface(net: Net) -> None:
         ip_route_output(net.host, ip4("239.1.1.1"))
     assert info.value.errno == errno.ENETUNREACH
     rt = ip_route_output(net.host, ip4("239.1.1.1"), oif=net.wire.dev.ifindex)
-    assert rt.rt_type == RTN_MULTICAST
+    assert rt.rt_type == uapi.RTN_MULTICAST
     assert rt.rt_src == ip4(ME)
     rt = ip_route_output(net.host, ip4("239.1.1.1"), ip4(ME))
     assert rt.dev is net.wire.dev
@@ -104,7 +104,7 @@ def test_a_named_device_is_on_link_even_without_route(net: Net) -> None:
 
 
 def test_prohibited_destination(net: Net) -> None:
-    net.host.route_add("192.0.2.0/24", rtype=RTN_PROHIBIT)
+    net.host.route_add("192.0.2.0/24", rtype=uapi.RTN_PROHIBIT)
     with pytest.raises(PermissionError):
         ip_route_output(net.host, ip4(FAR))
 

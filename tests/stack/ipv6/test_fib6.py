@@ -10,17 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stack import proc
-from stack.core.uapi import AF_INET6, NUD_FAILED
+from stack.core.uapi import AF_INET6, NUD_FAILED, RTN_PROHIBIT, RTN_THROW, RTN_UNREACHABLE
 from stack.inet.flow import flowi
 from stack.ipv6.addr import MASKS6, format_addr6
-from stack.ipv6.ip6_fib import (
+from stack.ipv6.ip6_fib import fib6_lookup
+from stack.ipv6.nd_options import (
     ICMPV6_ROUTER_PREF_HIGH,
     ICMPV6_ROUTER_PREF_LOW,
     ICMPV6_ROUTER_PREF_MEDIUM,
-    RTN_PROHIBIT,
-    RTN_THROW,
-    RTN_UNREACHABLE,
-    fib6_lookup,
 )
 from stack.ipv6.route import ip6_route_output_flow
 from stack.ipv6.route_config import fib6_dump

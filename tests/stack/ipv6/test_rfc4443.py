@@ -16,7 +16,7 @@ from scapy.layers.inet6 import (
 )
 from scapy.packet import Raw
 
-from stack.ipv6.ip6_fib import RTN_BLACKHOLE, RTN_PROHIBIT, RTN_UNREACHABLE
+from stack.core.uapi import RTN_BLACKHOLE, RTN_PROHIBIT, RTN_UNREACHABLE
 from tests.stack.ipv6.conformance import DEST, HOP, ICMPV6, Packet, Row, echo, opt, options, run, v6
 from tests.stack.ipv6.net import BEYOND, FAR, GW, ME, OUT, PEER, SEC, Net6, one_host6
 

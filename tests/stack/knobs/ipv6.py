@@ -12,14 +12,12 @@ from typing import Any
 from scapy.layers.inet6 import ICMPv6EchoReply, ICMPv6PacketTooBig, IPv6
 from scapy.packet import Raw
 
-from stack.core.uapi import AF_INET6
+from stack.core.uapi import AF_INET6, RTF_UP, RTN_ANYCAST
 from stack.inet.flow import flowi
 from stack.ipv6.if_inet6 import ifacaddr6
 from stack.ipv6.ip6_fib import (
     RT6_TABLE_LOCAL,
     RTF_ANYCAST,
-    RTF_UP,
-    RTN_ANYCAST,
     fib6_add,
     fib6_get_table,
     fib6_info,

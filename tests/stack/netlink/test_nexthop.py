@@ -11,8 +11,8 @@ from scapy.layers.inet import IP, UDP
 from scapy.layers.inet6 import IPv6
 
 from stack.core.dev import dev_close
-from stack.core.uapi import AF_INET, AF_INET6
-from stack.ipv4.fib import RT_SCOPE_LINK, fib_lookup, fib_result, ip_route_add
+from stack.core.uapi import AF_INET, AF_INET6, RT_SCOPE_LINK
+from stack.ipv4.fib import fib_lookup, fib_result, ip_route_add
 from stack.ipv6.route_config import ip6_route_add
 from stack.netlink.nexthop import nexthop, nexthop_add, nexthop_remove, nexthop_replace
 from stack.netlink.nh_res import NEVER, nh_res_table_alloc, nh_res_table_upkeep, nh_res_wants
