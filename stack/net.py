@@ -153,7 +153,7 @@ class Net:
     tcp_fastopen_ctx: tuple[bytes, ...]
     """Keys of TCP Fast Open; the first makes cookies."""
     tcp_hashinfo: inet_hashinfo
-    tcp_metrics: dict[tuple[wide, wide], tcp_fastopen_metrics]
+    tcp_metrics: dict[tuple[int, wide, wide], tcp_fastopen_metrics]
     """By (source, destination): what is remembered of peers."""
     tcp_tw_isn: int
     tfo_active_disable_stamp: int

@@ -20,6 +20,7 @@ from stack.core.dev_netns import dev_change_net_namespace
 from stack.core.errors import os_error
 from stack.core.link_watch import linkwatch_pending
 from stack.core.netdevice import net_device
+from stack.inet.metrics import METRICS
 from stack.ipv4.devinet import inet_addr_add, inet_addr_del, parse_ifaddr
 from stack.ipv4.fib import ip_route_add, ip_route_del
 from stack.ipv6.addr import parse_addr6, parse_ifaddr6
@@ -138,8 +139,8 @@ class Namespace(Links):
 
         `prefix`: "10.0.0.0/8", "2001:db8::/32", "::/0" or "default", which is of the gateway's
         family; a network of IPv4 may have a gateway of IPv6. `kw` are arguments of `ip_route_add`
-        (stack.ipv4.fib) or `ip6_route_add` (stack.ipv6.route_config): src, metric, mtu, advmss,
-        congctl, rtype, onlink, replace ...
+        (stack.ipv4.fib) or `ip6_route_add` (stack.ipv6.route_config): src, metric, rtype, onlink,
+        replace ..., and the route's metrics (stack.inet.metrics): mtu, advmss, initcwnd ...
 
         Raises: OSError: with the kernel's errno. ArgumentError: bad text, an argument that routes
         of the family do not have, or a table that no rule leads to.
@@ -283,6 +284,8 @@ def _route_call(
     call = ip6 if six else ip
     taken = signature(call).parameters.values()
     known = [p.name for p in taken if p.kind is Parameter.KEYWORD_ONLY]
+    if call in (ip_route_add, ip6_route_add):
+        known += METRICS
     known_words(f"{where} of IPv{6 if six else 4}", words, known, ROUTE_WORDS)
     return call
 

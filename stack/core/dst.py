@@ -25,6 +25,10 @@ RTAX_MTU = "mtu"
 RTAX_ADVMSS = "advmss"
 RTAX_CC_ALGO = "congctl"
 
+RTAX_LOCK_MTU, RTAX_LOCK_RTO_MIN = 1 << 2, 1 << 13
+"""Bits of the metric "lock"."""
+RTAX_FEATURE_ECN = 1
+
 RTAX_MTU_MAX = 65535 - 15
 RTAX_ADVMSS_MAX = 65535 - 40
 """Larger configured metrics are cut to these maxima (net/ipv4/metrics.c)."""
@@ -124,6 +128,16 @@ def dst_mtu(dst: dst_entry) -> int:
         return ops.mtu(dst)
     mtu = dst.metrics.get(RTAX_MTU, 0)
     return mtu or (dst.dev.mtu if dst.dev is not None else 65535)
+
+
+def dst_metric_locked(dst: dst_entry, lock: int) -> bool:
+    """include/net/dst.h: whether the route's metric RTAX_LOCK has the bit `lock`."""
+    return bool(dst.metrics) and dst.metrics.get("lock", 0) & lock != 0
+
+
+def dst_feature(dst: dst_entry | None, feature: int) -> bool:
+    """include/net/dst.h: whether the route has the feature RTAX_FEATURE_*."""
+    return dst is not None and bool(dst.metrics) and dst.metrics.get("features", 0) & feature != 0
 
 
 def dst_metric_advmss(dst: dst_entry) -> int:

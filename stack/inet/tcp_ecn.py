@@ -19,6 +19,7 @@ packet is ECT(0), and every segment tells how many came marked.
 from __future__ import annotations
 
 from fastpath.base.skbuff import sk_buff
+from stack.core.dst import RTAX_FEATURE_ECN, dst_entry, dst_feature
 from stack.core.inet_ecn import INET_ECN_ECT_0, INET_ECN_MASK
 from stack.inet.inet_connection_sock import ICSK_ACK_NOW, request_sock
 from stack.inet.tcp_accecn import (
@@ -61,13 +62,15 @@ TCP_ECN_IN_ACCECN_OUT_ECN = 4
 
 
 def tcp_ecn_send_syn(sk: tcp_sock, skb: sk_buff) -> None:
-    """Ask in a SYN for the ECN that sysctl tcp_ecn says."""
+    """Ask in a SYN for the ECN that sysctl tcp_ecn or the route says."""
     tcp_ecn = sk.net.sysctl.tcp_ecn
     sk.ecn_flags = TCP_ECN_DISABLED
     if tcp_ecn == TCP_ECN_IN_ACCECN_OUT_ACCECN:
         skb.tcp_flags |= TCPHDR_ACE
         sk.ecn_flags = TCP_ECN_MODE_PENDING
-    elif tcp_ecn in (TCP_ECN_IN_ECN_OUT_ECN, TCP_ECN_IN_ACCECN_OUT_ECN):
+    elif tcp_ecn in (TCP_ECN_IN_ECN_OUT_ECN, TCP_ECN_IN_ACCECN_OUT_ECN) or dst_feature(
+        sk.sk_dst_cache, RTAX_FEATURE_ECN
+    ):
         skb.tcp_flags |= TCPHDR_ECN
         sk.ecn_flags = TCP_ECN_MODE_RFC3168
 
@@ -83,8 +86,10 @@ def tcp_ecn_clear_syn(sk: tcp_sock, skb: sk_buff) -> None:
         skb.tcp_flags &= ~TCPHDR_ACE
 
 
-def tcp_ecn_create_request(req: request_sock, skb: sk_buff, listener: tcp_sock) -> None:
-    """Grant a SYN's request for ECN as sysctl tcp_ecn says.
+def tcp_ecn_create_request(
+    req: request_sock, skb: sk_buff, listener: tcp_sock, dst: dst_entry
+) -> None:
+    """Grant a SYN's request for ECN as sysctl tcp_ecn or the route back says.
 
     A SYN of RFC 3168 that is ECT itself is not granted, unless AE shows a newer kind of ECN.
     """
@@ -95,7 +100,9 @@ def tcp_ecn_create_request(req: request_sock, skb: sk_buff, listener: tcp_sock) 
         req.ecn_ok = req.accecn_ok = True
         req.syn_ect_rcv = ect
     elif flags & TCPHDR_ECN == TCPHDR_ECN:
-        req.ecn_ok = bool(tcp_ecn and (not ect or flags & TCPHDR_AE))
+        req.ecn_ok = bool(not ect or flags & TCPHDR_AE) and (
+            tcp_ecn != 0 or dst_feature(dst, RTAX_FEATURE_ECN)
+        )
 
 
 def tcp_ecn_make_synack(req: request_sock) -> int:

@@ -1,7 +1,8 @@
 """net/ipv4/tcp_metrics.c: what is remembered of a peer between connections.
 
 Linux keeps round-trip times and thresholds there too. Here it is the cookies of TCP Fast Open alone
-(RFC 7413 4.1.3): new connections start with defaults.
+(RFC 7413 4.1.3): new connections start with defaults. `ip tcp_metrics` shows and forgets them
+(stack/netlink/tcp_metrics_nl.py).
 """
 
 from __future__ import annotations
@@ -21,6 +22,10 @@ class tcp_fastopen_metrics:
     """The MSS of its last SYN-ACK, bytes; 0: none."""
     syn_loss: int = row(0)
     """SYNs with data that were lost since one arrived."""
+    last_syn_loss: int = row(0)
+    """When the last one was lost, ns."""
+    stamp: int = row(0)
+    """When this was changed, ns."""
     try_exp: int = row(0)
     """1: ask by the experimental option next time; 2: that had no answer either."""
     cookie: tcp_fastopen_cookie = row(make=tcp_fastopen_cookie)
@@ -30,7 +35,7 @@ class tcp_fastopen_metrics:
 def tcp_get_metrics(sk: tcp_sock, create: bool) -> tcp_fastopen_metrics | None:
     """What is remembered of sk's peer; None when that is nothing, and it is not to be made."""
     table = sk.net.tcp_metrics
-    key: tuple[wide, wide] = (sk.inet_saddr, sk.inet_daddr)
+    key: tuple[int, wide, wide] = (sk.sk_af.family, sk.inet_saddr, sk.inet_daddr)
     found = table.get(key)
     if found is None and create:
         if len(table) >= TCP_METRICS_MAX:
@@ -65,4 +70,9 @@ def tcp_fastopen_cache_set(
         tfom.cookie = cookie
     elif try_exp > tfom.try_exp and not tfom.cookie.val and not tfom.cookie.exp:
         tfom.try_exp = try_exp
-    tfom.syn_loss = tfom.syn_loss + 1 if syn_lost else 0
+    tfom.stamp = sk.net.clock.now_ns()
+    if syn_lost:
+        tfom.syn_loss += 1
+        tfom.last_syn_loss = tfom.stamp
+    else:
+        tfom.syn_loss = 0

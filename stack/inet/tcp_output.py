@@ -67,6 +67,7 @@ from stack.inet.tcp_pacing import (
     tcp_tso_autosize,
     tcp_update_skb_after_send,
 )
+from stack.inet.tcp_rtt import tcp_rto_min
 from stack.inet.tcp_sock import (
     CA_EVENT_CWND_RESTART,
     CA_EVENT_TX_START,
@@ -812,7 +813,7 @@ def tcp_push_one(sk: tcp_sock, mss_now: int) -> None:
 
 
 def tcp_probe0_base(sk: tcp_sock) -> int:
-    return max(sk.icsk_rto, sk.icsk_rto_min)
+    return max(sk.icsk_rto, tcp_rto_min(sk))
 
 
 def tcp_probe0_when(sk: tcp_sock, max_when: int) -> int:
@@ -841,7 +842,7 @@ def tcp_schedule_loss_probe(sk: tcp_sock, advancing_rto: bool) -> bool:
     srtt_us = sk.srtt_us
     if srtt_us:
         timeout = (srtt_us >> 2) * 1000
-        timeout += sk.icsk_rto_min if sk.packets_out == 1 else TCP_TIMEOUT_MIN
+        timeout += tcp_rto_min(sk) if sk.packets_out == 1 else TCP_TIMEOUT_MIN
     else:
         timeout = NSEC_PER_SEC
     rto_delta = sk.icsk_rto if advancing_rto else tcp_rto_delta(sk)

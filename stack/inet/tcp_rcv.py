@@ -10,6 +10,8 @@ tcp_v4_rcv, tcp_v6_rcv           entries of inet_protos, inet6_protos
 
 from __future__ import annotations
 
+import struct
+
 from fastpath.base.skbuff import CHECKSUM_UNNECESSARY, kfree_skb, sk_buff, skb_copy_bits
 from fastpath.net.hdr import ip_hdr, ipv6_hdr, tcp_fill_cb, tcp_hdr_validate
 from fastpath.net.inetkey import inet_key
@@ -47,6 +49,7 @@ from stack.inet.tcp_minisocks import tcp_check_req
 from stack.inet.tcp_reply import tcp_timewait_ack
 from stack.inet.tcp_sock import TCPF_MTU_REDUCED_DEFERRED, TCPHDR_SYN, between, tcp_sock
 from stack.inet.tcp_syncookies import cookie_check
+from stack.inet.tcp_timer import tcp_ld_RTO_revert
 from stack.inet.tcp_timewait import (
     TCP_TW_ACK,
     TCP_TW_ACK_OOW,
@@ -55,6 +58,9 @@ from stack.inet.tcp_timewait import (
     tcp_timewait_state_process,
 )
 from stack.inet.xfrm_policy import XFRM_POLICY_IN, xfrm_policy_check
+
+QUOTED = struct.Struct("!HHI")
+"""What each ICMP error quotes of a segment: ports and sequence number."""
 
 
 def tcp_rcv(skb: sk_buff, ops: tcp_family_ops) -> tcp_sock | None:
@@ -242,7 +248,8 @@ def tcp_icmp_concerns(sk: tcp_sock, seq: int, pmtu: bool) -> bool:
         linux.LockDroppedIcmps += 1
     if sk.sk_state == TCP_CLOSE:
         return False
-    if sk.sk_state != TCP_LISTEN and not between(seq, sk.snd_una, sk.snd_nxt):
+    una = sk.snd_una if sk.fastopen_rsk is None else sk.fastopen_rsk.snt_isn
+    if sk.sk_state != TCP_LISTEN and not between(seq, una, sk.snd_nxt):
         linux.OutOfWindowIcmps += 1
         return False
     return True
@@ -259,19 +266,34 @@ def tcp_icmp_mtu(sk: tcp_sock, mtu: int) -> None:
         sk.icsk_af_ops.mtu_reduced(sk)
 
 
-def tcp_icmp_error(sk: tcp_sock, err: int, recverr: bool) -> None:
-    """Handle an ICMP error about sk, which ends the connection only during the handshake.
+def tcp_icmp_error(sk: tcp_sock, err: int, recverr: bool, revert: bool, seq: int) -> None:
+    """Handle an ICMP error about sk, once its handshake is over, which does not end it.
 
-    RFC 1122 4.2.3.9, RFC 5461. `recverr`: the socket has IP_RECVERR or IPV6_RECVERR.
+    RFC 1122 4.2.3.9, RFC 5461. `recverr`: the socket has IP_RECVERR or IPV6_RECVERR. `revert`: no
+    route leads to the peer, and the segment that found none began at `seq` (RFC 6069).
     """
-    owned = sock_owned_by_user(sk)
-    if sk.sk_state in (TCP_SYN_SENT, TCP_SYN_RECV) and not owned:
-        tcp_done_with_error(sk, err)
-    elif recverr and not owned and sk.sk_state not in (TCP_SYN_SENT, TCP_SYN_RECV):
+    if revert and sk.fastopen_rsk is None:
+        tcp_ld_RTO_revert(sk, seq)
+    if recverr and not sock_owned_by_user(sk):
         sk.sk_err = err
         sk_error_report(sk)
     else:
         sk.sk_err_soft = err
+
+
+def tcp_icmp_handshake(sk: tcp_sock) -> bool:
+    """Whether an ICMP error ends sk. A Fast Open child that was accepted counts as connected."""
+    if sk.sk_state not in (TCP_SYN_SENT, TCP_SYN_RECV):
+        return False
+    return sk.fastopen_rsk is None or sk.fastopen_rsk.sk is not None
+
+
+def tcp_icmp_abort(sk: tcp_sock, err: int) -> None:
+    """An ICMP error ends the handshake."""
+    if sock_owned_by_user(sk):
+        sk.sk_err_soft = err
+    else:
+        tcp_done_with_error(sk, err)
 
 
 def tcp_req_err(req: request_sock, seq: int, abort: bool) -> None:

@@ -192,7 +192,7 @@ def tcp_conn_request(ops: tcp_family_ops, sk: tcp_sock, skb: sk_buff) -> int:
         return 0
     if req.tstamp_ok:
         req.ts_off = tcp_init_ts_off(net, skb)
-    tcp_ecn_create_request(req, skb, sk)
+    tcp_ecn_create_request(req, skb, sk, dst)
     if not want_cookie and not isn and not syncookies:
         # Without cookies Linux keeps the last quarter for peers with saved metrics; we save none.
         max_syn_backlog = net.sysctl.tcp_max_syn_backlog

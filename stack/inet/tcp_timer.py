@@ -329,6 +329,28 @@ def tcp_retransmit_timer(sk: tcp_sock) -> None:
         sk_dst_reset(sk)  # perhaps another route works
 
 
+def tcp_ld_RTO_revert(sk: tcp_sock, seq: int) -> None:
+    """net/ipv4/tcp_ipv4.c: a retransmission found no route, so its loss is no congestion: back off
+    once less (RFC 6069)."""
+    skb = sk.tcp_rtx_queue.peek()
+    if sock_owned_by_user(sk) or seq != sk.snd_una or skb is None:
+        return
+    if not sk.icsk_retransmits or not sk.icsk_backoff:
+        return
+    sk.icsk_backoff -= 1
+    if sk.srtt_us:
+        tcp_set_rto(sk)
+    else:
+        sk.icsk_rto = tcp_const.TCP_TIMEOUT_INIT
+    sk.icsk_rto = min(sk.icsk_rto << min(sk.icsk_backoff, 20), sk.icsk_rto_max)
+    tcp_mstamp_refresh(sk)
+    remaining = sk.icsk_rto - (sk.tcp_mstamp - skb.tx_tstamp_ns)
+    if remaining > 0:
+        tcp_reset_xmit_timer(sk, ICSK_TIME_RETRANS, remaining)
+    else:
+        tcp_retransmit_timer(sk)
+
+
 def tcp_probe_timer(sk: tcp_sock) -> None:
     """The window is 0 and data waits."""
     skb = sk.sk_write_queue.peek()

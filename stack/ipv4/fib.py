@@ -9,7 +9,7 @@ costs one dict probe per length in use, which for a host is three or four.
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from fastpath.base.intmap import IntMap
@@ -18,7 +18,7 @@ from fastpath.errors import ArgumentError, whole_number
 from stack.core import netdevice, uapi
 from stack.core.dev import dev_named
 from stack.core.dev_notifier import register_netdevice_notifier
-from stack.core.dst import RTAX_ADVMSS_MAX, RTAX_CC_ALGO, RTAX_MTU_MAX
+from stack.core.dst import RTAX_CC_ALGO
 from stack.core.errors import os_error
 from stack.core.extack import ExtAckError
 from stack.core.fib_rules import (
@@ -42,8 +42,9 @@ from stack.core.netdevice import net_device
 from stack.core.rows import narrow, row, state, wide
 from stack.core.uapi import AF_INET, AF_INET6, NUD_VALID, RTM_DELROUTE, RTM_NEWROUTE
 from stack.inet.flow import flowi
+from stack.inet.metrics import fib_metrics_match, ip_metrics_convert
 from stack.inet.multipath import BY_PORTS, fib_multipath_hash, fib_rebalance
-from stack.inet.tcp_cong import tcp_ca_get_key_by_name, tcp_ca_get_name_by_key
+from stack.inet.tcp_cong import tcp_ca_get_name_by_key
 from stack.ipv4.addr import ipv4_is_lbcast, ipv4_is_multicast
 from stack.ipv4.devinet import in_ifaddr, register_inetaddr_notifier
 from stack.ipv4.rt_cache import rt_cache_flush
@@ -622,6 +623,7 @@ def fib_table_delete(
     priority: int | None = None,
     scope: int | None = None,
     nhid: int = 0,
+    metrics: Mapping[str, Any] = {},
 ) -> None:
     """net/ipv4/fib_trie.c: remove the first route that fits. Raises: OSError ESRCH."""
     for fa in tb.maps[plen].find(dst) or ():
@@ -636,6 +638,7 @@ def fib_table_delete(
             and (dev is None or any(nh.nh_dev is dev for nh in fi.fib_nh))
             and (gw is None or any(nh.nh_gw == gw for nh in fi.fib_nh))
             and (not gw6 or any(nh.nh_gw6 == gw6 for nh in fi.fib_nh))
+            and fib_metrics_match(fi.fib_metrics, metrics)
         ):
             tb.remove(fa)
             fib_changed(net)
@@ -718,9 +721,6 @@ def ip_route_add(
     dev: net_device | str | None = None,
     src: str | None = None,
     metric: int = 0,
-    mtu: int = 0,
-    advmss: int = 0,
-    congctl: str = "",
     tos: int = 0,
     table: int = RT_TABLE_MAIN,
     rtype: int = uapi.RTN_UNICAST,
@@ -732,13 +732,14 @@ def ip_route_add(
     create: bool = True,
     nexthops: Sequence[tuple[str | wide | None, net_device | str | None, int]] = (),
     nhobj: nexthop | None = None,
+    **metrics: Any,
 ) -> None:
     """`ip route add`: fib_frontend.c's inet_rtm_newroute. `dev` is a net_device or its name.
 
     `nexthops`, in place of `via` and `dev`, are (gateway, device, weight) of a multipath route. A
     gateway that is a number is one of IPv6 on the device, which ip6_validate_gw has checked.
     `nhobj` is an object in their place, which netlink/rt_route.py has checked. Without `create` one
-    of the prefix, TOS and metric has to be there.
+    of the prefix, TOS and metric has to be there. `metrics`: see stack/inet/metrics.py.
 
     Raises: OSError ENOENT, EEXIST, EINVAL, ENETUNREACH, ENODEV, ENETDOWN; ValueError for bad text.
     """
@@ -772,10 +773,6 @@ def ip_route_add(
                 nh.nh_gw6 = hop_gw
             fib_check_nh(net, nh, scope, table)
             nhs.append(nh)
-    given = (("mtu", min(mtu, RTAX_MTU_MAX)), ("advmss", min(advmss, RTAX_ADVMSS_MAX)))
-    metrics = {k: v for k, v in given if v}
-    if congctl:
-        metrics[RTAX_CC_ALGO] = tcp_ca_get_key_by_name(net, congctl)
     info = fib_info(
         nhs,
         rtype=rtype,
@@ -783,7 +780,7 @@ def ip_route_add(
         protocol=protocol,
         prefsrc=prefsrc,
         priority=metric,
-        metrics=metrics,
+        metrics=ip_metrics_convert(net, metrics),
         nhobj=nhobj,
     )
     tb = fib_get_table(net, table)

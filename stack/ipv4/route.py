@@ -17,7 +17,13 @@ from typing import TYPE_CHECKING
 from fastpath.base.skbuff import sk_buff
 from fastpath.net.hdr import icmp_hdr, ip_hdr, iphdr_at
 from stack.core import uapi
-from stack.core.dst import DST_OBSOLETE_KILL, dst_entry, dst_ops
+from stack.core.dst import (
+    DST_OBSOLETE_KILL,
+    RTAX_LOCK_MTU,
+    dst_entry,
+    dst_metric_locked,
+    dst_ops,
+)
 from stack.core.errors import os_error
 from stack.core.fib_rules import LOOPBACK_IFINDEX
 from stack.core.l3mdev import IFF_L3MDEV, l3mdev_master_dev, netif_is_l3_master
@@ -227,6 +233,7 @@ def rt_set_nexthop(rt: rtable, daddr: int, res: fib_result | None) -> None:
         rt.rt_gw6 = nh.nh_gw6
     if res is not None and res.fi is not None and res.fi.fib_metrics:
         rt.metrics = dict(res.fi.fib_metrics)
+        rt.rt_mtu_locked = dst_metric_locked(rt, RTAX_LOCK_MTU)
     fnhe = find_exception(rt.net, daddr)
     if fnhe is not None:
         rt_bind_exception(rt, fnhe)
@@ -613,7 +620,7 @@ def __ip_rt_update_pmtu(rt: rtable, daddr: int, mtu: int) -> None:
     net = rt.net
     sysctl = net.sysctl
     old_mtu = ipv4_mtu(rt)
-    if old_mtu < mtu:
+    if old_mtu < mtu or dst_metric_locked(rt, RTAX_LOCK_MTU):
         return
     lock = False
     if mtu < sysctl.min_pmtu:

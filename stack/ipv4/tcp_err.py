@@ -16,11 +16,20 @@ from stack.core.uapi import IP_PMTUDISC_DONT
 from stack.inet.inet_connection_sock import inet_csk_update_pmtu
 from stack.inet.inet_hashtables import __inet_lookup_established
 from stack.inet.tcp_ack import tcp_simple_retransmit
-from stack.inet.tcp_rcv import tcp_icmp_concerns, tcp_icmp_error, tcp_icmp_mtu, tcp_req_err
+from stack.inet.tcp_rcv import (
+    QUOTED,
+    tcp_icmp_abort,
+    tcp_icmp_concerns,
+    tcp_icmp_error,
+    tcp_icmp_handshake,
+    tcp_icmp_mtu,
+    tcp_req_err,
+)
 from stack.inet.tcp_sock import tcp_sock
 from stack.inet.tcp_window import tcp_sync_mss
 from stack.ipv4 import icmp_codes
 from stack.ipv4.icmp_codes import icmp_err_convert
+from stack.ipv4.ip_errqueue import ip_icmp_error
 from stack.ipv4.ip_output import ip_dont_fragment, ip_sk_accept_pmtu
 from stack.ipv4.route import ipv4_sk_redirect, rtable
 
@@ -51,11 +60,13 @@ def tcp_v4_err(skb: sk_buff, info: int) -> int:
     net = dst.net if dst is not None and dst.net is not None else skb.dev.net
     iph = iphdr_at(skb, 0)
     off = iph.ihl * 4
-    if not pskb_may_pull(skb, off + 8):
+    if not pskb_may_pull(skb, off + QUOTED.size):
         return 0
-    seq = int.from_bytes(skb_copy_bits(skb, off + 4, 4), "big")
+    _, port, seq = QUOTED.unpack(skb_copy_bits(skb, off, QUOTED.size))
     icmph = icmp_header(skb)
     kind, code = icmph.type, icmph.code
+    unreachable = kind == icmp_codes.ICMP_DEST_UNREACH
+    no_route = unreachable and code in (icmp_codes.ICMP_NET_UNREACH, icmp_codes.ICMP_HOST_UNREACH)
     key = inet_err_key(skb, 0, off)
     sk = __inet_lookup_established(net.tcp_hashinfo, None, key, skb.skb_iif, inet_sdif(skb))
     if sk is None:
@@ -64,19 +75,13 @@ def tcp_v4_err(skb: sk_buff, info: int) -> int:
     if sk.sk_state == TCP_TIME_WAIT:
         return 0
     if sk.sk_state == TCP_NEW_SYN_RECV:
-        tcp_req_err(
-            sk,
-            seq,
-            kind in (icmp_codes.ICMP_PARAMETERPROB, icmp_codes.ICMP_TIME_EXCEEDED)
-            or (kind == icmp_codes.ICMP_DEST_UNREACH and code in (0, 1)),
-        )
+        dead = kind in (icmp_codes.ICMP_PARAMETERPROB, icmp_codes.ICMP_TIME_EXCEEDED)
+        tcp_req_err(sk, seq, dead or no_route)
         return 0
     if iph.ttl < sk.min_ttl:
         net.mib.linux.TCPMinTTLDrop += 1
         return 0
-    if not tcp_icmp_concerns(
-        sk, seq, kind == icmp_codes.ICMP_DEST_UNREACH and code == icmp_codes.ICMP_FRAG_NEEDED
-    ):
+    if not tcp_icmp_concerns(sk, seq, unreachable and code == icmp_codes.ICMP_FRAG_NEEDED):
         return 0
     if kind == icmp_codes.ICMP_REDIRECT:
         if not sock_owned_by_user(sk):
@@ -84,7 +89,7 @@ def tcp_v4_err(skb: sk_buff, info: int) -> int:
         return 0
     if kind == icmp_codes.ICMP_PARAMETERPROB:
         err = errno.EPROTO
-    elif kind == icmp_codes.ICMP_DEST_UNREACH:
+    elif unreachable:
         if code > icmp_codes.NR_ICMP_UNREACH:
             return 0
         if code == icmp_codes.ICMP_FRAG_NEEDED:
@@ -95,5 +100,9 @@ def tcp_v4_err(skb: sk_buff, info: int) -> int:
         err = errno.EHOSTUNREACH
     else:
         return 0
-    tcp_icmp_error(sk, err, sk.recverr)
+    if tcp_icmp_handshake(sk):
+        ip_icmp_error(sk, skb, err, port, info, off)  # whatever IP_RECVERR says
+        tcp_icmp_abort(sk, err)
+    else:
+        tcp_icmp_error(sk, err, sk.recverr, no_route, seq)
     return 0

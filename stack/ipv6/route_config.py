@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import errno
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fastpath.errors import ArgumentError, whole_number
 from stack.core import uapi
 from stack.core.dev import dev_named
-from stack.core.dst import RTAX_ADVMSS_MAX, RTAX_CC_ALGO, RTAX_MTU_MAX
+from stack.core.dst import RTAX_CC_ALGO
 from stack.core.errors import os_error
 from stack.core.extack import ExtAckError
 from stack.core.fib_rules import LAST_ID
 from stack.core.netdevice import IFF_LOOPBACK, IFF_UP, net_device
 from stack.core.rows import wide
-from stack.inet.tcp_cong import tcp_ca_get_key_by_name, tcp_ca_get_name_by_key
+from stack.inet.metrics import ip_metrics_convert
+from stack.inet.tcp_cong import tcp_ca_get_name_by_key
 from stack.ipv6 import ip6_fib
 from stack.ipv6.addr import (
     IPV6_ADDR_LINKLOCAL,
@@ -92,10 +93,6 @@ def ip6_route_add(
     dev: net_device | str | None = None,
     src: str | None = None,
     metric: int = 0,
-    mtu: int = 0,
-    advmss: int = 0,
-    hoplimit: int = 0,
-    congctl: str = "",
     table: int = ip6_fib.RT6_TABLE_MAIN,
     rtype: int = uapi.RTN_UNICAST,
     onlink: bool = False,
@@ -106,10 +103,12 @@ def ip6_route_add(
     append: bool = False,
     create: bool = True,
     nhobj: nexthop | None = None,
+    **metrics: Any,
 ) -> None:
     """`ip -6 route add`. With `append` a route over another gateway shares the traffic.
 
     `nhobj`: an object in place of `via` and `dev`, which netlink/rt_route.py has checked.
+    `metrics`: see stack/inet/metrics.py.
 
     Raises: OSError EEXIST, EINVAL, EHOSTUNREACH, ENODEV, ENETDOWN, EACCES (IPv6 is off on the
     device); ArgumentError for bad text.
@@ -143,17 +142,6 @@ def ip6_route_add(
     prefsrc = parse_addr6(src) if src else 0
     if prefsrc and not ipv6_chk_addr(net, prefsrc, device, False):
         raise ExtAckError(errno.EINVAL, "Invalid source address")
-    metrics = {
-        name: value
-        for name, value in (
-            ("mtu", min(mtu, RTAX_MTU_MAX)),
-            ("advmss", min(advmss, RTAX_ADVMSS_MAX)),
-            ("hoplimit", hoplimit),
-        )
-        if value
-    }
-    if congctl:
-        metrics[RTAX_CC_ALGO] = tcp_ca_get_key_by_name(net, congctl)
     rt = fib6_info(
         fib6_get_table(net, table),
         dst,
@@ -164,7 +152,7 @@ def ip6_route_add(
         metric=metric or ip6_fib.IP6_RT_PRIO_USER,
         protocol=protocol,
         prefsrc=prefsrc,
-        metrics=metrics,
+        metrics=ip_metrics_convert(net, metrics),
     )
     if nhobj is not None:
         fib6_bind(rt, nhobj)

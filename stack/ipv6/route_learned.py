@@ -24,7 +24,7 @@ from fastpath.base.skbuff import sk_buff, skb_copy_bits, skb_transport_offset
 from fastpath.net.hdr import ipv6_hdr, ipv6hdr_at
 from fastpath.net.hdr6 import rd_msg_at
 from stack.core import uapi
-from stack.core.dst import DST_OBSOLETE_KILL, dst_ops
+from stack.core.dst import DST_OBSOLETE_KILL, RTAX_LOCK_MTU, dst_metric_locked, dst_ops
 from stack.core.fib_rules import LOOPBACK_IFINDEX
 from stack.core.neigh_table import (
     NEIGH_UPDATE_F_ISROUTER,
@@ -126,6 +126,8 @@ def rt6_remove_oldest_exception(net: Net, f6i: fib6_info) -> None:
 def __ip6_rt_update_pmtu(rt: rt6_info, daddr: wide, mtu: int) -> None:
     """net/ipv6/route.c: store a path MTU of `mtu` bytes, but at least 1280 (RFC 8201 4)."""
     if rt.rt6i_flags & RTF_LOCAL and rt.rt6i_flags & RTF_CACHE == 0:
+        return
+    if dst_metric_locked(rt, RTAX_LOCK_MTU):
         return
     mtu = max(mtu, IPV6_MIN_MTU)
     if mtu >= ip6_mtu(rt):

@@ -15,10 +15,25 @@ from stack.core.uapi import IPV6_MIN_MTU
 from stack.inet.inet_connection_sock import inet_csk_update_pmtu
 from stack.inet.inet_hashtables import __inet_lookup_established
 from stack.inet.tcp_ack import tcp_simple_retransmit
-from stack.inet.tcp_rcv import tcp_icmp_concerns, tcp_icmp_error, tcp_icmp_mtu, tcp_req_err
+from stack.inet.tcp_rcv import (
+    QUOTED,
+    tcp_icmp_abort,
+    tcp_icmp_concerns,
+    tcp_icmp_error,
+    tcp_icmp_handshake,
+    tcp_icmp_mtu,
+    tcp_req_err,
+)
 from stack.inet.tcp_sock import tcp_sock
 from stack.inet.tcp_window import tcp_sync_mss
-from stack.ipv6.ip6_icmp import ICMPV6_PKT_TOOBIG, NDISC_REDIRECT, icmpv6_err_convert
+from stack.ipv6.datagram import ipv6_icmp_error
+from stack.ipv6.ip6_icmp import (
+    ICMPV6_DEST_UNREACH,
+    ICMPV6_NOROUTE,
+    ICMPV6_PKT_TOOBIG,
+    NDISC_REDIRECT,
+    icmpv6_err_convert,
+)
 from stack.ipv6.pinfo import IPV6_PMTUDISC_INTERFACE
 from stack.ipv6.route_learned import ip6_sk_redirect
 
@@ -39,9 +54,9 @@ def tcp_v6_err(skb: sk_buff, opt: object, kind: int, code: int, offset: int, inf
     Data at the quoted IPv6 header, `offset` that of its TCP header.
     """
     net = skb.dev.net
-    if not pskb_may_pull(skb, offset + 8):
+    if not pskb_may_pull(skb, offset + QUOTED.size):
         return 0
-    seq = int.from_bytes(skb_copy_bits(skb, offset + 4, 4), "big")
+    _, port, seq = QUOTED.unpack(skb_copy_bits(skb, offset, QUOTED.size))
     key = inet_err_key(skb, 0, offset)
     sk = __inet_lookup_established(net.tcp_hashinfo, None, key, skb.skb_iif, inet_sdif(skb))
     if sk is None:
@@ -68,5 +83,12 @@ def tcp_v6_err(skb: sk_buff, opt: object, kind: int, code: int, offset: int, inf
         if np is None or np.pmtudisc < IPV6_PMTUDISC_INTERFACE:
             tcp_icmp_mtu(sk, info)
         return 0
-    tcp_icmp_error(sk, err, np is not None and np.recverr)
+    recverr = np is not None and np.recverr
+    if tcp_icmp_handshake(sk):
+        if recverr:
+            ipv6_icmp_error(sk, skb, err, port, info, offset)
+        tcp_icmp_abort(sk, err)
+    else:
+        no_route = kind == ICMPV6_DEST_UNREACH and code == ICMPV6_NOROUTE
+        tcp_icmp_error(sk, err, recverr, no_route, seq)
     return 0

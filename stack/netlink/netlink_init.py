@@ -54,6 +54,7 @@ from stack.netlink.netlink_sockopt import (
 from stack.netlink.nfnetlink import nfnetlink_net_init
 from stack.netlink.rtnetlink import rtnetlink_net_init
 from stack.netlink.sock_diag import sock_diag_net_init
+from stack.netlink.tcp_metrics_nl import tcp_metrics_net_init
 from stack.netlink.xfrm_user import xfrm_user_net_init
 
 
@@ -188,6 +189,7 @@ def netlink_net_init(net: Net) -> None:
     sock_diag_net_init(net)
     genl_net_init(net)
     ethnl_net_init(net)
+    tcp_metrics_net_init(net)
     nfnetlink_net_init(net)
     xfrm_user_net_init(net)
 

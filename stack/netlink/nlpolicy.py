@@ -18,6 +18,7 @@ POLICY = AttrTable(
     Attr("NL_POLICY_TYPE_ATTR_TYPE", 1, U32),
     Attr("NL_POLICY_TYPE_ATTR_MIN_VALUE_U", 4, U64),
     Attr("NL_POLICY_TYPE_ATTR_MAX_VALUE_U", 5, U64),
+    Attr("NL_POLICY_TYPE_ATTR_MIN_LENGTH", 6, U32),
     Attr("NL_POLICY_TYPE_ATTR_MAX_LENGTH", 7, U32),
     Attr("NL_POLICY_TYPE_ATTR_POLICY_IDX", 8, U32),
     Attr("NL_POLICY_TYPE_ATTR_POLICY_MAXTYPE", 9, U32),
@@ -61,6 +62,9 @@ def attribute_policy(row: Attr, tables: dict[AttrTable, int]) -> bytes:
     elif row.policed and row.inner is not None:
         told["NL_POLICY_TYPE_ATTR_POLICY_IDX"] = tables[row.inner]
         told["NL_POLICY_TYPE_ATTR_POLICY_MAXTYPE"] = row.inner.last
+    elif row.legal is not None:  # BINARY: bytes
+        told["NL_POLICY_TYPE_ATTR_MIN_LENGTH"] = row.legal[0]
+        told["NL_POLICY_TYPE_ATTR_MAX_LENGTH"] = row.legal[-1]
     elif row.most:
         told["NL_POLICY_TYPE_ATTR_MAX_LENGTH"] = row.most
     told["NL_POLICY_TYPE_ATTR_TYPE"] = TYPES.index(row.type.name)

@@ -21,7 +21,9 @@ from __future__ import annotations
 
 import struct
 
+from stack.core.dst import RTAX_CC_ALGO
 from stack.core.netdevice import ETH_ALEN, IFNAMSIZ
+from stack.inet.metrics import METRICS
 from stack.netlink.nlattr import (
     BE16,
     BE32,
@@ -388,13 +390,9 @@ NDTA = AttrTable(
 
 RTAX = AttrTable(
     "RTAX",
-    Attr("mtu", 2, U32),
-    Attr("advmss", 8, U32),
-    Attr("hoplimit", 10, U32),
-    Attr("RTAX_CC_ALGO", 16, STRING),
-    last=17,
+    *(Attr(name, n, STRING if name == RTAX_CC_ALGO else U32) for n, name in enumerate(METRICS, 1)),
 )
-"""Metrics; our names of those that routes keep."""
+"""Metrics, by the names of stack.inet.metrics."""
 _RTA_BOTH = (
     Attr("RTA_IIF", 3, U32),
     Attr("RTA_OIF", 4, U32),

@@ -98,10 +98,9 @@ def rt_table(table: int) -> int:
 
 def metrics_fill(net: Net, metrics: dict[str, int]) -> bytes | None:
     """net/core/rtnetlink.c rtnetlink_put_metrics."""
-    found: dict[str, Any] = {n: v for n, v in metrics.items() if n in RTAX.by_name and v}
+    found: dict[str, Any] = dict(metrics)
     if RTAX_CC_ALGO in metrics:
-        found.pop(RTAX_CC_ALGO, None)
-        found["RTAX_CC_ALGO"] = tcp_ca_get_name_by_key(net, metrics[RTAX_CC_ALGO])
+        found[RTAX_CC_ALGO] = tcp_ca_get_name_by_key(net, metrics[RTAX_CC_ALGO])
     return RTAX.build(found) if found else None
 
 
@@ -348,13 +347,7 @@ class route_request:
         """Those of RTA_METRICS, as arguments of ip_route_add. Raises: NlError."""
         if "RTA_METRICS" not in self.tb:
             return {}
-        given = metrics_given(nlh, self.tb)
-        found = {name: given[name] for name in ("mtu", "advmss") if name in given}
-        if self.v6 and "hoplimit" in given:
-            found["hoplimit"] = given["hoplimit"]
-        if "RTAX_CC_ALGO" in given:
-            found["congctl"] = given["RTAX_CC_ALGO"]
-        return found
+        return dict(metrics_given(nlh, self.tb))
 
     def nexthops(self, net: Net) -> list[Hop]:
         """RTA_MULTIPATH: (gateway, device, weight) of each. Raises: NlError EINVAL, ENODEV."""
@@ -393,7 +386,7 @@ def metrics_given(nlh: nlmsg, tb: Attrs) -> Attrs:
         if kind & NLA_TYPE_MASK > RTAX.last:
             raise NlError(errno.EINVAL, "Invalid metric type")
         payload = bytes(data[at + NLA_HDRLEN : end])
-        if row is not None and row.name == "RTAX_CC_ALGO":
+        if row is not None and row.name == RTAX_CC_ALGO:
             if tcp_ca_find(net, row.type.get(payload)) is None:
                 raise NlError(errno.EINVAL, "Unknown tcp congestion algorithm")
         elif kind & NLA_TYPE_MASK and len(payload) != 4:
@@ -533,6 +526,10 @@ def inet_rtm_delroute(nlh: nlmsg) -> None:
     for hop_via, hop_dev, _ in hops[:1]:
         via, dev = hop_via, hop_dev
     v4 = isinstance(via, str)
+    try:
+        metrics = want.metrics(nlh)
+    except NlError:
+        raise NlError(errno.ESRCH) from None  # no route has such
     fib_table_delete(
         net,
         tb,
@@ -547,6 +544,7 @@ def inet_rtm_delroute(nlh: nlmsg) -> None:
         priority=want.tb.get("RTA_PRIORITY") or None,
         scope=None if want.scope == uapi.RT_SCOPE_NOWHERE else want.scope,
         nhid=nhid,
+        metrics=metrics,
     )
 
 

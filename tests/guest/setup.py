@@ -392,13 +392,23 @@ def trouble(guest: GuestLinux) -> list[str]:
 # --- traffic -------------------------------------------------------------------------------------
 
 
-def tcp_to_peer(guest: GuestLinux, peer: Peer, address: str = LINUX) -> None:
-    """Send the content by TCP; the far side must get every byte of it."""
+@contextmanager
+def listening(peer: Peer, address: str) -> Iterator[socket.socket]:
+    """Listen in the namespace. At the end whoever still waits in accept() is woken."""
     with peer.socket() as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((address, DATA_PORT))
         listener.listen(1)
         listener.settimeout(WAIT_S)
+        try:
+            yield listener
+        finally:
+            listener.shutdown(socket.SHUT_RDWR)
+
+
+def tcp_to_peer(guest: GuestLinux, peer: Peer, address: str = LINUX) -> None:
+    """Send the content by TCP; the far side must get every byte of it."""
+    with listening(peer, address) as listener:
         worker = Worker(_drain, (listener,))
         guest.run(f"cat /tmp/data >/dev/tcp/{address}/{DATA_PORT}", timeout_s=WAIT_S).check()
         assert worker.result(WAIT_S) == sha256(content())
@@ -416,11 +426,7 @@ def _drain(listener: socket.socket) -> str:
 
 def tcp_from_peer(guest: GuestLinux, peer: Peer, address: str = LINUX) -> None:
     """Fetch the content by TCP; the guest must get every byte of it."""
-    with peer.socket() as listener:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((address, DATA_PORT))
-        listener.listen(1)
-        listener.settimeout(WAIT_S)
+    with listening(peer, address) as listener:
         worker = Worker(_serve, (listener,))
         made = guest.run(f"sha256sum </dev/tcp/{address}/{DATA_PORT}", timeout_s=WAIT_S).check()
         worker.result(WAIT_S)

@@ -337,3 +337,57 @@ def test_ip_pktoptions_of_an_accepted_socket(wire: Wire) -> None:
     linux, ours = found
     assert ours == linux
     assert (20, socket.SOL_IP, socket.IP_TOS, tos) in linux
+
+
+UNREACHABLE = {IPV4: "10.66.0.0/16", IPV6: "fd66::/64"}
+BEHIND = {IPV4: "10.66.0.1", IPV6: "fd66::1"}
+MSG_ERRQUEUE = socket.MSG_ERRQUEUE
+RECVERR = {IPV4: (socket.SOL_IP, 11), IPV6: (socket.IPPROTO_IPV6, 25)}
+
+
+def what_comes_of_connect(sock: Any, family: Family, recverr: bool) -> list[Any]:
+    """Connect to where no route leads: the error queue, the error; then the error of the call."""
+    if recverr:
+        sock.setsockopt(*RECVERR[family], 1)
+    sock.setblocking(False)
+    with pytest.raises(BlockingIOError):
+        sock.connect((BEHIND[family], 80))
+    found: list[Any] = []
+
+    def over() -> bool:
+        try:
+            data, ((level, kind, told),), flags, name = sock.recvmsg(64, 256, MSG_ERRQUEUE)
+            offender = told[16:18]  # but for its address, which is that of the other side
+            found.append((len(data), data[2:4], level, kind, told[:16], offender, flags, name))
+        except BlockingIOError:
+            return bool(sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR))
+        return True
+
+    eventually(over)
+    found.append(sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR))
+    with pytest.raises(OSError, match=r".") as wrong:
+        sock.send(b"x")
+    found.append(wrong.value.errno)
+    return found
+
+
+@pytest.mark.parametrize("recverr", [False, True])
+def test_an_icmp_error_that_ends_a_connect(need_linux: None, family: Family, recverr: bool) -> None:
+    """IPv4 keeps it in the error queue whatever IP_RECVERR says, IPv6 only with IPV6_RECVERR."""
+    with Wire(ipv6=True) as wire:
+        wire.host.sysctl["ip_forward"] = wire.host.sysctl["net.ipv6.conf.all.forwarding"] = 1
+        wire.peer.write("/proc/sys/net/ipv4/ip_forward", 1)
+        wire.peer.write("/proc/sys/net/ipv6/conf/all/forwarding", 1)
+        network = UNREACHABLE[family]
+        wire.peer.ip("route", "add", "unreachable", network)
+        wire.host.route_add(network, via=family.linux)
+        with wire.socket(family=family.af) as sock:
+            ours = what_comes_of_connect(sock, family, recverr)
+        wire.host.route_del(network)
+        wire.host.route_add(network, rtype=uapi.RTN_UNREACHABLE)
+        wire.peer.ip("route", "del", "unreachable", network)
+        wire.peer.ip("route", "add", network, "via", family.ours)
+        with wire.peer.socket(family=family.af) as sock:
+            theirs = what_comes_of_connect(sock, family, recverr)
+    assert (len(ours) == 3) == (recverr or family is IPV4)
+    assert ours == theirs

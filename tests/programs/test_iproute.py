@@ -59,6 +59,20 @@ ip route add 10.6.0.0/16 nexthop via 10.0.0.7 weight 2 nexthop via 10.0.0.8
 ip -6 route add 2001:db8:1::/48 via 2001:db8::9; ip -6 route add default via 2001:db8::fe metric 7
 ip -6 route add unreachable 2001:db8:2::/48
 """
+METRICS = """
+ip route add 10.1.0.0/16 dev v0 mtu lock 1300 advmss 900 window 5000 rtt 20ms rttvar 30ms ssthresh 7
+ip route add 10.2.0.0/16 dev v0 reordering 9 hoplimit 300 initcwnd 11 features ecn rto_min 30ms
+ip route add 10.3.0.0/16 dev v0 initrwnd 12 quickack 1 fastopen_no_cookie 1 congctl reno cwnd 5
+ip route add 10.4.0.0/16 dev v0 mtu 100000 advmss 100000 hoplimit 0 congctl lock cubic
+ip route add 10.5.0.0/16 dev v0 congctl nothere; echo $?
+ip -6 route add 2001:db8:1::/48 dev v0 mtu lock 1400 initcwnd 11 hoplimit 9 features ecn quickack 1
+ip route; ip -j route; ip -6 route; ip route get 10.1.0.1; ip route get 10.2.0.1
+ip route del 10.1.0.0/16 mtu 1301; echo $?; ip route del 10.2.0.0/16 hoplimit 300; echo $?
+ip route del 10.3.0.0/16 congctl cubic; echo $?; ip route del 10.3.0.0/16 congctl reno; echo $?
+ip route del 10.2.0.0/16 initcwnd 11 reordering 9; echo $?; ip route
+ip tcp_metrics; ip tcp_metrics show 10.0.0.9; echo $?; ip tcp_metrics delete 10.0.0.9; echo $?
+ip tcp_metrics delete 2001:db8::9 source 2001:db8::1; echo $?; ip tcp_metrics flush all; echo $?
+"""
 TRIES = f"""
 shown() {{ for f; do cat /proc/net/$f; done; }}
 shown fib_trie fib_triestat; {VETH}{ROUTES}
@@ -245,6 +259,7 @@ PORTS = (r"127\.0\.0\.1:\d{5}|pid=\d+| +", " ")
 LINK_LOCAL = ((r"(?m)^fe80::/64 .*\n", ""), (r'\{"dst":"fe80::/64"[^}]*\},?', ""))
 """Routes of two interfaces, in the order in which these came up."""
 ROWS = {
+    "metrics of routes": Row(f"{VETH}{METRICS}", LINK_LOCAL),
     "gateways of IPv6": Row(f"{VETH}{VIA}", ((REFUSED, ""), *LINK_LOCAL)),
     "addresses": Row(
         f"""{VETH}

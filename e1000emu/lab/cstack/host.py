@@ -23,6 +23,7 @@ from e1000emu.links import Impair, pair, pool
 from fastpath.base.batch import FrameBatch
 from fastpath.base.seccomp import read_memory, write_memory
 from stack.api.programs.files import string_at
+from stack.core.dev import dev_change_name
 from stack.core.errors import os_error
 from stack.core.netdevice import IFF_NOARP
 from stack.host import Host
@@ -44,8 +45,8 @@ class Tun:
     """The program's end of an interface that carries IP packets: a link of e1000emu.links' shape.
 
     The interface is a TAP that asks nobody for hardware addresses, or with `model` an emulated NIC
-    and its driver, which then name it. What it sends to a group (listener reports, solicitations of
-    routers) is for a network that is not there, and dropped.
+    and its driver. What it sends to a group (listener reports, solicitations of routers) is for a
+    network that is not there, and dropped.
     """
 
     carrier = True
@@ -61,6 +62,7 @@ class Tun:
         else:
             add_nic(host, self, model=model, mtu=mtu)
             self._dev = host.dev_by_name[next(iter(host.nics))]
+            dev_change_name(self._dev, name)
         self._shortest = ETH_ZLEN if model else 0
         self._dev.flags |= IFF_NOARP
         self.name: str = self._dev.name

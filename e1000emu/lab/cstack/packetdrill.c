@@ -4,7 +4,8 @@
  * tun that packetdrill reads and writes; time is virtual (packetdrill.py).
  *
  * The library is preloaded, too. packetdrill asks libc's getsockopt for TCP_INFO, past the table, and
- * calls its sendfile. So these are here, too, and know which descriptors are the host's.
+ * calls its sendfile. So these are here, too, and know which descriptors are the host's. Its system is
+ * here for scripts whose commands are the host's programs.
  */
 #define _GNU_SOURCE /* dladdr, RTLD_NEXT */
 #include "call.h"
@@ -27,6 +28,9 @@
 
 /* Which descriptors of the process stand for the host's. */
 static unsigned char mine[MOST_FDS];
+
+/* Whether a script's commands are the host's programs. */
+static int commands;
 
 static int keep(int fd)
 {
@@ -337,6 +341,23 @@ struct table {
     void *calls[32];
 };
 
+/* libc's function of a name that is one here, too. */
+static void next_of(const char *name, void *function)
+{
+    void *found = dlsym(RTLD_NEXT, name);
+    memcpy(function, &found, sizeof found);
+}
+
+SHOWN int system(const char *command)
+{
+    static int (*next)(const char *);
+    if (commands && command)
+        return (int)CALL("system", AT(command), (int64_t)strlen(command));
+    if (!next)
+        next_of("system", &next);
+    return next(command);
+}
+
 SHOWN void packetdrill_interface_init(const char *flags, struct table *table)
 {
     void (*const all[])(void) = {
@@ -354,7 +375,8 @@ SHOWN void packetdrill_interface_init(const char *flags, struct table *table)
     _Static_assert(sizeof all == sizeof table->calls, "a call is missing");
     table->userdata = NULL;
     memcpy(table->calls, all, sizeof all);
-    if (CALL("init", AT(flags)) < 0) {
+    commands = (int)CALL("init", AT(flags));
+    if (commands < 0) {
         fprintf(stderr, "e1000packetdrill: %s\n", last_error);
         _exit(1);
     }
@@ -369,10 +391,8 @@ SHOWN ssize_t own_sendfile(int out, int in, off_t *offset, size_t bytes)
     char data[65536];
     ssize_t got, sent;
     if (!is_mine(out)) {
-        if (!next) {
-            void *found = dlsym(RTLD_NEXT, "sendfile");
-            memcpy(&next, &found, sizeof next);
-        }
+        if (!next)
+            next_of("sendfile", &next);
         return next(out, in, offset, bytes);
     }
     if (bytes > sizeof data)
@@ -389,10 +409,8 @@ SHOWN int getsockopt(int fd, int level, int name, void *value, socklen_t *bytes)
     static int (*next)(int, int, int, void *, socklen_t *);
     if (is_mine(fd))
         return pd_getsockopt(NULL, fd, level, name, value, bytes);
-    if (!next) {
-        void *found = dlsym(RTLD_NEXT, "getsockopt");
-        memcpy(&next, &found, sizeof next);
-    }
+    if (!next)
+        next_of("getsockopt", &next);
     return next(fd, level, name, value, bytes);
 }
 

@@ -5,6 +5,10 @@ that the host sends. So each question for the time takes 1 µs, a sleep runs tim
 packet goes on to the next timer. A call that blocks is made by a second thread of packetdrill's.
 Once it is woken, time stands still until that thread has asked for the time, as packetdrill does
 first: else the main thread would move time between the event and the moment that is written down.
+
+A script's commands run on the machine, and knobs that they have set are read from /proc/sys. With
+the flag commands=host they are programs of the host (stack.api.programs), where `ip`, `tc` and
+`nstat` show and set what is the host's. That takes four times as long.
 """
 
 from __future__ import annotations
@@ -25,6 +29,7 @@ from e1000emu.lab.cstack import PACKETDRILL
 from e1000emu.lab.cstack.face import Face
 from e1000emu.lab.cstack.host import Tun, connect, read_text
 from fastpath.base.seccomp import read_memory, write_memory
+from stack.api.programs.program import start
 from stack.core.errors import os_error
 from stack.host import Host
 from stack.ipv4.sysctl_names import SYSCTLS
@@ -36,6 +41,7 @@ SILENCE_NS = 1_000_000_000_000
 """Virtual time without a packet after which a wait for one is given up."""
 SYSCTL_DIR = Path("/proc/sys")
 INTERFACE = "tun0"
+SHELL = "/bin/sh"
 MACHINE_KNOBS = frozenset({"tcp_mem", "udp_mem", "tcp_max_orphans", "tcp_max_tw_buckets"})
 """They follow from the machine's memory; ours has its own."""
 
@@ -99,15 +105,16 @@ class Packetdrill:
     def init(self, args: tuple[int, ...]) -> int:
         """Make the host as the flags say, with spaces between.
 
-        addr=A/N, route=PREFIX, mtu=N, nic=MODEL.
+        addr=A/N, route=PREFIX, mtu=N, nic=MODEL, commands=host. Whether the last is there.
         """
         words = read_text(args[0], "the flags").split() if args[0] else []
         pairs = [word.partition("=")[::2] for word in words]
-        known = {"addr", "mtu", "nic", "route"}
+        known = {"addr", "commands", "mtu", "nic", "route"}
         for name, value in pairs:
-            if name not in known or not value:
+            if name not in known or not value or (name == "commands" and value != "host"):
                 raise os_error(
-                    errno.EINVAL, f"--so_flags: {name!r}; give addr=, route=, mtu=, nic="
+                    errno.EINVAL,
+                    f"--so_flags: {name!r}; give addr=, route=, mtu=, nic=, commands=host",
                 )
         self._host = Host("packetdrill", clock=self._clock)
         self._read_sysctls()
@@ -122,7 +129,7 @@ class Packetdrill:
         self._face = Face(self._host, self._sleep, lambda _fd: os.eventfd(0), os.close)
         self._clock.run_for(START_NS)
         self._tun.sent.clear()
-        return 0
+        return int("commands" in dict(pairs))
 
     def _read_sysctls(self) -> None:
         """Take the knobs that a script has set in its namespace since, by a command of its."""
@@ -144,6 +151,16 @@ class Packetdrill:
                     self._host.sysctl[name] = text.strip()
                 except (OSError, ValueError):
                     continue  # one that Linux only shows
+
+    def system(self, args: tuple[int, ...]) -> int:
+        """system(3) on the host, for a command of `args[1]` bytes: its wait status."""
+        command = os.fsdecode(bytes(read_memory(os.getpid(), args[0], args[1])))
+        with start(self._host, [SHELL, "-c", command]) as shell:
+            if not self._run(self._clock.now_ns() + SILENCE_NS, lambda: shell.poll() is not None):
+                shell.kill()
+                raise os_error(errno.ETIMEDOUT, f"waits for ever: {command}")
+        code = shell.returncode
+        return -code if code < 0 else code << 8
 
     # --- time -----------------------------------------------------------------------------------
 
@@ -252,6 +269,7 @@ OWN: dict[str, Callable[[Packetdrill, tuple[int, ...]], int]] = {
     "netdev_receive": Packetdrill.netdev_receive,
     "netdev_send": Packetdrill.netdev_send,
     "prepare": Packetdrill.prepare,
+    "system": Packetdrill.system,
     "usleep": Packetdrill.usleep,
 }
 

@@ -294,6 +294,7 @@ INSTEAD = r"""
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/times.h>
+#include <sys/wait.h>
 #include <unistd.h>
 int main(int argc, char **argv)
 {
@@ -308,6 +309,8 @@ int main(int argc, char **argv)
             preload ? preload : "alone", getcwd(NULL, 0));
     if (!strcmp(argv[3], "stops"))
         abort();
+    if (!strncmp(argv[3], "run ", 4))
+        return WEXITSTATUS(system(argv[3] + 4));
     return strcmp(argv[3], "fails") ? !(times(NULL) == first + 1 && mlockall(MCL_CURRENT) == 0) : 3;
 }
 """
@@ -352,6 +355,15 @@ def test_scripts_run_in_forks_of_one_process_that_has_python(tmp_path: Path) -> 
             127,
             "e1000packetdrill: fails: false\n",
         ]
+        shown = "run ip -br addr show dev tun0 >&2"
+        assert script(library, flags, shown)[0] == 1  # the machine's namespace has none
+        on_host = f"{flags} commands=host"
+        status, said_by_ip = script(library, on_host, shown)
+        assert status == 0
+        assert re.search(r"\btun0 .* 10\.0\.0\.1/24\b", str(said_by_ip))
+        assert script(library, on_host, "run sleep 600; exit 7")[0] == 7
+        assert script(library, on_host, "run kill -STOP $$")[0] == 255  # waits for ever
+        assert script(library, f"{flags} commands=ours", shown)[0] == 1
         assert script(library, flags)[0] == script(library, flags, "more", "words")[0] == 127
         assert script(library, flags, "passes") == [0, said.format("passes", 1)]
         server.stdin.close()

@@ -162,6 +162,16 @@ def parse_segment6(frame: bytes, now_ns: int) -> Segment | None:
     )
 
 
+def dest_unreach(quoted: bytes, code: int, mtu: int = 0) -> bytes:
+    """An IP packet with the ICMP error about an IP packet, from whom that was for."""
+    icmp = bytearray((3, code, 0, 0, 0, 0)) + mtu.to_bytes(2, "big") + quoted[:28]
+    icmp[2:4] = ip_compute_csum(icmp).to_bytes(2, "big")
+    ip = bytearray(b"\x45\0" + (20 + len(icmp)).to_bytes(2, "big") + b"\0\0\0\0\x40\x01\0\0")
+    ip += quoted[16:20] + quoted[12:16]
+    ip[10:12] = ip_compute_csum(ip).to_bytes(2, "big")
+    return bytes(ip + icmp)
+
+
 def build_segment(
     src: int,
     sport: int,

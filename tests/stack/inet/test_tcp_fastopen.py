@@ -29,7 +29,20 @@ from stack.core.uapi import (
     SOCK_NONBLOCK,
     SOCK_STREAM,
 )
-from tests.stack.inet.tcpnet import ACK, FIN, MS, RST, SYN, A, B, S, Segment, TcpNet, build_segment
+from tests.stack.inet.tcpnet import (
+    ACK,
+    FIN,
+    MS,
+    RST,
+    SYN,
+    A,
+    B,
+    S,
+    Segment,
+    TcpNet,
+    build_segment,
+    dest_unreach,
+)
 
 SOL_TCP = 6
 TCP_FASTOPEN, TCP_FASTOPEN_CONNECT, TCP_FASTOPEN_KEY = 23, 30, 33
@@ -284,4 +297,42 @@ def test_a_server_that_closes_before_the_handshake_is_over() -> None:
         assert {s.src for s in net.log if s.flags & FIN} == {A, B}
         assert not any(s.flags & RST for s in net.log)
         sys_close(net.b, pair.listener)
+        net.run(200 * S)
+
+
+@pytest.mark.parametrize("accepted", [False, True])
+def test_an_icmp_error_about_the_syn_ack(accepted: bool) -> None:
+    """It ends a child that was not accepted yet; accepted, it counts as connected."""
+    with TcpNet(sysctl=BOTH) as net:
+        pair = Pair(net)
+        pair.learn()
+        fd = pair.send(b"hello")
+        net.filter = lambda s: s.src == A or not s.flags & SYN  # the SYN-ACK is lost
+        net.run(6 * MS)
+        room = bytearray(10)
+        if accepted:
+            conn, _ = sys_accept4(net.b, pair.listener, O_NONBLOCK)
+        (synack,) = pair.synacks
+
+        def unreachable(seq: int) -> None:
+            net.inject(dest_unreach(build_segment(B, PORT, synack.dport, seq, 0, SYN | ACK), 1))
+
+        unreachable(synack.seq + 5000)
+        assert net.b.mib.linux.OutOfWindowIcmps == 1
+        unreachable(synack.seq)
+        if not accepted:
+            conn, _ = sys_accept4(net.b, pair.listener, O_NONBLOCK)
+        child = sk_of(net.b, conn)
+        assert sys_recv(net.b, conn, room, MSG_DONTWAIT) == 5
+        if accepted:
+            assert child.sk_err_soft == errno.EHOSTUNREACH
+            assert child.fastopen_rsk is not None
+        else:
+            with pytest.raises(OSError, match="No route") as wrong:
+                sys_recv(net.b, conn, room, MSG_DONTWAIT)
+            assert wrong.value.errno == errno.EHOSTUNREACH
+            assert child.fastopen_rsk is None
+        net.filter = None
+        for host, end in ((net.a, fd), (net.b, conn), (net.b, pair.listener)):
+            sys_close(host, end)
         net.run(200 * S)

@@ -28,10 +28,13 @@ from tests.stack.inet.tcpnet import (
     S,
     TcpNet,
     build_segment,
+    dest_unreach,
     transfer,
 )
 from tests.stack.inet.test_tcp_states import Peer
 from tests.support import examples
+
+HOST, FRAG_NEEDED = 1, 4
 
 M32 = 0xFFFFFFFF
 seqs = st.integers(0, M32)
@@ -527,22 +530,6 @@ def test_out_of_order_flood_is_bounded() -> None:
 # --- path MTU -----------------------------------------------------------------------------
 
 
-def frag_needed(quoted: bytes, mtu: int) -> bytes:
-    from fastpath.base.csum import ip_compute_csum
-
-    icmp = bytearray(b"\x03\x04\0\0\0\0" + mtu.to_bytes(2, "big") + quoted[:28])
-    icmp[2:4] = ip_compute_csum(icmp).to_bytes(2, "big")
-    ip = bytearray(
-        b"\x45\0"
-        + (20 + len(icmp)).to_bytes(2, "big")
-        + b"\0\0\0\0\x40\x01\0\0"
-        + B.to_bytes(4, "big")
-        + A.to_bytes(4, "big")
-    )
-    ip[10:12] = ip_compute_csum(ip).to_bytes(2, "big")
-    return bytes(ip + icmp)
-
-
 def test_path_mtu_discovery() -> None:
     """RFC 1191: a router's limit makes segments smaller and resends what was too large."""
     with TcpNet() as net:
@@ -554,7 +541,8 @@ def test_path_mtu_discovery() -> None:
             if s.src == A and size > limit:
                 quoted = build_segment(A, s.sport, s.dport, s.seq, s.ack, s.flags)
                 net.clock.call_at(
-                    net.clock.now_ns() + MS, lambda: net.inject(frag_needed(quoted, limit))
+                    net.clock.now_ns() + MS,
+                    lambda: net.inject(dest_unreach(quoted, FRAG_NEEDED, limit)),
                 )
                 return False
             return None
@@ -574,36 +562,58 @@ def test_forged_icmp_outside_the_window_is_ignored() -> None:
         client, server = net.pair()
         sk = client.sk
         quoted = build_segment(A, sk.inet_sport, 80, (sk.snd_una + 99999) & M32, 0, ACK)
-        net.inject(frag_needed(quoted, 600))
+        net.inject(dest_unreach(quoted, FRAG_NEEDED, 600))
         assert sk.icsk_pmtu_cookie == 1500
         assert net.a.mib.linux.OutOfWindowIcmps == 1
         net.finish(server, client)
 
 
 def test_host_unreachable_is_soft_on_a_connection_and_hard_before() -> None:
-    from fastpath.base.csum import ip_compute_csum
-
-    def unreachable(quoted: bytes) -> bytes:
-        packet = bytearray(frag_needed(quoted, 0))
-        packet[21] = 1
-        packet[22:24] = b"\0\0"
-        packet[22:24] = ip_compute_csum(packet[20:]).to_bytes(2, "big")
-        return bytes(packet)
-
     with TcpNet() as net:
         client, server = net.pair()
         sk = client.sk
-        net.inject(unreachable(build_segment(A, sk.inet_sport, 80, sk.snd_una, 0, ACK)))
+        net.inject(dest_unreach(build_segment(A, sk.inet_sport, 80, sk.snd_una, 0, ACK), HOST))
         assert client.state == "ESTABLISHED"
         assert sk.sk_err == 0
         assert sk.sk_err_soft
         net.filter = lambda s: False
         other = net.client(81)
         sk2 = other.sk
-        net.inject(unreachable(build_segment(A, sk2.inet_sport, 81, sk2.snd_una, 0, SYN)))
+        net.inject(dest_unreach(build_segment(A, sk2.inet_sport, 81, sk2.snd_una, 0, SYN), HOST))
         assert other.state == "CLOSE"
         assert sk2.sk_err == 113
+        # Whatever IP_RECVERR says, as tests/linux/test_tcp.py sees it of Linux.
+        assert sk2.sk_error_queue.qlen == 1
         net.filter = None
         for sock in (client, server, other):
             sock.close()
         net.run(300 * S)
+
+
+def test_without_a_route_a_retransmission_backs_off_once_less() -> None:
+    """RFC 6069: what finds no route was not lost by congestion. Once per retransmission."""
+    with TcpNet() as net:
+        client, server = net.pair()
+        sk = client.sk
+        net.filter = lambda s: False
+        client.send(b"x")
+        assert net.run_until(lambda: sk.icsk_retransmits == 3, 60 * S)
+        assert sk.icsk_backoff == 3
+        rto = sk.icsk_rto
+        quoted = build_segment(A, sk.inet_sport, 80, sk.snd_una, 0, ACK)
+        net.inject(
+            dest_unreach(build_segment(A, sk.inet_sport, 80, (sk.snd_una - 1) & M32, 0, ACK), HOST)
+        )
+        assert (sk.icsk_backoff, sk.icsk_rto) == (3, rto)
+        net.inject(dest_unreach(quoted, HOST))
+        assert (sk.icsk_backoff, sk.icsk_rto) == (2, rto // 2)
+        # The shorter one is over now and then: the segment goes again at once, and backs off.
+        net.run(rto // 2 - MS)
+        sent = sk.total_retrans
+        net.inject(dest_unreach(quoted, HOST))
+        assert sk.icsk_backoff == 2
+        assert sk.total_retrans == sent + 1
+        net.filter = None
+        net.run(60 * S)
+        assert server.recv_all() == b"x"
+        net.finish(client, server)

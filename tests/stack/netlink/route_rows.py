@@ -236,6 +236,12 @@ def routes() -> Iterator[Request]:
             "big table": oif + attr(15, u32(7777)),
             "mtu": oif + attr(8, attr(2, u32(1300))),
             "metrics": oif + attr(8, attr(2, u32(1300)) + attr(8, u32(500)) + attr(7, u32(9))),
+            "all metrics": oif
+            + attr(
+                8, b"".join(attr(n, u32(300 - n)) for n in range(17, 0, -1) if n not in (12, 16))
+            ),
+            "no feature": oif + attr(8, attr(12, u32(32))),
+            "features": oif + attr(8, attr(12, u32(9))),
             "wrong metric": oif + attr(8, attr(99, u32(1))),
             "short metric": oif + attr(8, attr(2, b"\1")),
             "congestion": oif + attr(8, attr(16, b"cubic\0")),

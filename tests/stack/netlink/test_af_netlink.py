@@ -310,7 +310,7 @@ def test_what_a_table_builds_it_parses(table: AttrTable) -> None:
         elif row.type.name in ("STRING", "NUL_STRING"):
             values[row.name] = "name"
         else:
-            values[row.name] = bytes(row.most or 4)
+            values[row.name] = bytes(row.most or (row.legal[0] if row.legal is not None else 4))
     assert table.parse(table.build(values), 0, DEPRECATED_STRICT) == values
 
 

@@ -24,6 +24,7 @@ from stack.host import Host
 from stack.netlink import ct_attrs, ethnl_attrs, genetlink
 from stack.netlink.ctnetlink import fill_tuple
 from stack.netlink.nlattr import AttrTable
+from stack.netlink.tcp_metrics_nl import TCP_METRICS
 from tests.stack.netlink.requests import (
     ACK,
     DUMP,
@@ -192,6 +193,20 @@ def controller() -> Iterator[Request]:
         yield Request(f"family {kind}", kind, REQUEST | ACK, command(1))
 
 
+def tcp_metrics() -> Iterator[Request]:
+    """What is remembered of peers: of none, of addresses that are right and wrong; the policies."""
+    for cmd in (0, 1, 2, 3):
+        for flags in (REQUEST | ACK, REQUEST | ACK | DUMP):
+            what = f"tcp_metrics {cmd} {flags:#x}"
+            yield Request(what, 0, flags, command(cmd, 1))
+            yield from attributes(what, 0, flags, command(cmd, 1), TCP_METRICS)
+    for op in (None, 1, 2, 9):
+        body = command(10, 2) + attr(2, b"tcp_metrics\0")
+        body += b"" if op is None else attr(10, struct.pack("=I", op))
+        yield Request(f"tcp_metrics policy {op}", CTRL, REQUEST | DUMP, body)
+    yield Request("tcp_metrics family", CTRL, REQUEST, command(3, 2) + attr(2, b"tcp_metrics\0"))
+
+
 def tuple_of(reply: bool = False, proto: int = 17, port: int = 5) -> bytes:
     """A tuple of a connection, of the network order."""
     a, b, sport, dport = 0x0A010101, 0x0A010102, port, 6
@@ -296,26 +311,35 @@ def broken_tuples() -> Iterator[tuple[str, bytes]]:
 # --- answers ------------------------------------------------------------------------------------
 
 
-def generic_family(side: Side) -> int:
-    """The number of the ethtool family of a world."""
-    (told,) = side.messages(Request("", CTRL, REQUEST, command(3, 2) + attr(2, b"ethtool\0")))
+def generic_family(side: Side, name: str) -> int:
+    """The number of a family in a world."""
+    body = command(3, 2) + attr(2, name.encode() + b"\0")
+    (told,) = side.messages(Request("", CTRL, REQUEST, body))
     found = genetlink.CTRL.parse(told, HDR.size + 4)
     return int.from_bytes(found["CTRL_ATTR_FAMILY_ID"].to_bytes(2, "big"), "big")
 
 
 class Generic(Side):
-    """A socket of NETLINK_GENERIC: a request of type 0 is for the ethtool family."""
+    """A socket of NETLINK_GENERIC: a request of type 0 is for the family."""
 
-    def __init__(self, sock: Any) -> None:
+    def __init__(self, sock: Any, family: str) -> None:
         super().__init__(sock, self.shown)
-        self.family = generic_family(self)
+        self.family = generic_family(self, family)
 
     def messages(self, request: Request) -> list[bytes]:
         kind = request.type or self.family
         return super().messages(replace(request, type=kind))
 
     def shown(self, kind: int, flags: int, payload: bytes) -> Any:
+        payload = payload.replace(attr(1, struct.pack("=H", self.family)), attr(1, b"\0\0"))
         return "family" if kind == self.family else kind, flags, payload
+
+
+def generic(kernel: KernelNet, host: Host, family: str) -> tuple[Generic, Generic]:
+    """Sockets of both worlds."""
+    theirs = kernel.call(stdlib.socket, stdlib.AF_NETLINK, stdlib.SOCK_RAW, GENERIC)
+    ours = host.socket(stdlib.AF_NETLINK, stdlib.SOCK_RAW, GENERIC)
+    return Generic(theirs, family), Generic(ours, family)
 
 
 def connection(kind: int, flags: int, payload: bytes) -> Any:
@@ -361,6 +385,9 @@ GENERIC_DIFFERENCES = {
     r"ethtool 25 dump .*": "this dump alone is of the interface in its header",
     r"controller 3 (one byte behind|length 3|length 0|too long)": LEFTOVER,
 }
+TCP_METRICS_DIFFERENCES = {
+    r"tcp_metrics [12] 0x5 (one byte behind|length 3|length 0|too long)": LEFTOVER,
+}
 CONNTRACK_DIFFERENCES = {
     r"conntrack \w+ tuple with a short .*": "no text is told of what is nested; the errno is same",
     r"conntrack 0x102 CTA_FILTER of [048]": "a filter beside a tuple is not read here",
@@ -370,9 +397,13 @@ CONNTRACK_DIFFERENCES = {
 
 def test_generic_requests(kernel: KernelNet, host: Host) -> None:
     rows = (*controller(), *ethtool())
-    theirs = Generic(kernel.call(stdlib.socket, stdlib.AF_NETLINK, stdlib.SOCK_RAW, GENERIC))
-    ours = Generic(host.socket(stdlib.AF_NETLINK, stdlib.SOCK_RAW, GENERIC))
+    theirs, ours = generic(kernel, host, "ethtool")
     assert compared(theirs, ours, rows, GENERIC_DIFFERENCES) >= LEAST
+
+
+def test_requests_of_tcp_metrics(kernel: KernelNet, host: Host) -> None:
+    theirs, ours = generic(kernel, host, "tcp_metrics")
+    assert compared(theirs, ours, tuple(tcp_metrics()), TCP_METRICS_DIFFERENCES) >= 900
 
 
 def test_conntrack_requests(kernel: KernelNet, host: Host) -> None:

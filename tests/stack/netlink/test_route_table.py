@@ -216,7 +216,6 @@ DIFFERENCES: dict[str, dict[str, str]] = {
         r"arp of [02] dev None": "a host has defaults, which the first namespace of Linux has",
     },
     "route": {
-        r"route \d+ metrics dump": "only metrics that something here uses are kept",
         r"route (new|del) 2 type 1[01] scope 255 ": "types that no lookup knows are refused",
         r"route del 10 flag 0x200": "exceptions of a route are not deleted by request",
         r"route get 10 .* iif 0x2000": "of a match the incoming device is not repeated",
