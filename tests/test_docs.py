@@ -134,6 +134,20 @@ def test_links_inside_the_repository_lead_somewhere(path):
             assert not anchor or anchor in anchors(there), f"{path.name}: {target}"
 
 
+NAMED = re.compile(
+    r"`((?:tests|stack|e1000emu|fastpath|benchmarks|scripts|examples|docs)/[\w/.-]+)`"
+)
+NO_FILES = ("stack/_state", "stack/_state.pyx", "fastpath/nic/x.pyx")
+"""Made by the build, or an example of a name."""
+
+
+@pytest.mark.parametrize("path", LINKED, ids=lambda path: path.name)
+def test_files_that_a_page_names_are_there(path):
+    for name in NAMED.findall(path.read_text()):
+        there = (ROOT / name).exists() or (ROOT / "tests" / name).exists() or name in NO_FILES
+        assert there, f"{path.name}: {name}"
+
+
 def test_the_first_page_links_to_every_other():
     """The sidebar is checked by Sphinx, which warns of a page that is in no table of contents."""
     linked = {

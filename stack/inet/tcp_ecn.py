@@ -48,6 +48,7 @@ from stack.inet.tcp_sock import (
     before,
     tcp_sock,
 )
+from stack.net import Net
 
 TCPHDR_ECN = TCPHDR_ECE | TCPHDR_CWR
 TCPHDR_SYN_ECN = TCPHDR_SYN | TCPHDR_ECN
@@ -86,6 +87,11 @@ def tcp_ecn_clear_syn(sk: tcp_sock, skb: sk_buff) -> None:
         skb.tcp_flags &= ~TCPHDR_ACE
 
 
+def tcp_ecn_granted(net: Net, dst: dst_entry) -> bool:
+    """net/ipv4/syncookies.c cookie_ecn_ok: whether sysctl tcp_ecn or the route back grants ECN."""
+    return net.sysctl.tcp_ecn != 0 or dst_feature(dst, RTAX_FEATURE_ECN)
+
+
 def tcp_ecn_create_request(
     req: request_sock, skb: sk_buff, listener: tcp_sock, dst: dst_entry
 ) -> None:
@@ -100,9 +106,7 @@ def tcp_ecn_create_request(
         req.ecn_ok = req.accecn_ok = True
         req.syn_ect_rcv = ect
     elif flags & TCPHDR_ECN == TCPHDR_ECN:
-        req.ecn_ok = bool(not ect or flags & TCPHDR_AE) and (
-            tcp_ecn != 0 or dst_feature(dst, RTAX_FEATURE_ECN)
-        )
+        req.ecn_ok = bool(not ect or flags & TCPHDR_AE) and tcp_ecn_granted(listener.net, dst)
 
 
 def tcp_ecn_make_synack(req: request_sock) -> int:

@@ -21,6 +21,7 @@ from stack.inet.inet_connection_sock import (
     request_sock,
 )
 from stack.inet.tcp_accecn import tcp_accecn_ace
+from stack.inet.tcp_ecn import tcp_ecn_granted
 from stack.inet.tcp_family import tcp_family_ops
 from stack.inet.tcp_minisocks import tcp_openreq_init_rwin
 from stack.inet.tcp_options import tcp_parse_options
@@ -93,14 +94,14 @@ def cookie_init_timestamp(req: request_sock, now_ms: int) -> int:
     return (ts - now_ms) & M32
 
 
-def cookie_timestamp_decode(net: Net, opts: tcp_options_received, req: request_sock) -> None:
+def cookie_timestamp_decode(opts: tcp_options_received, req: request_sock) -> None:
     """Restore from TSecr the options that cookie_init_timestamp encoded."""
     bits = opts.rcv_tsecr & TSMASK
     wscale = bits & TS_OPT_WSCALE_MASK
     req.tstamp_ok = True
     req.ts_recent = opts.rcv_tsval
     req.sack_ok = bool(bits & TS_OPT_SACK)
-    req.ecn_ok = bool(bits & TS_OPT_ECN and net.sysctl.tcp_ecn)
+    req.ecn_ok = bool(bits & TS_OPT_ECN)
     if wscale != TS_OPT_WSCALE_MASK:
         req.wscale_ok = True
         req.snd_wscale = min(wscale, MAX_TCP_WSCALE)
@@ -164,11 +165,12 @@ def cookie_check(sk: tcp_sock, skb: sk_buff, ops: tcp_family_ops) -> tcp_sock | 
     req.ir_iif = skb.skb_iif
     req.sk_bound_dev_if = inet_request_bound_dev_if(sk, skb)
     if opts.saw_tstamp and opts.rcv_tsecr:
-        cookie_timestamp_decode(net, opts, req)
-        # Only with Accurate ECN does the last ACK have so much (RFC 9768 3.1.2 and 5.1).
-        req.accecn_ok = req.ecn_ok and tcp_accecn_ace(flags) > 1
+        cookie_timestamp_decode(opts, req)
     dst = ops.route_req(sk, skb, req)
     if dst is None or security_inet_conn_request(sk, skb, req):
         return None
+    req.ecn_ok = req.ecn_ok and tcp_ecn_granted(net, dst)
+    # Only with Accurate ECN does the last ACK have so much (RFC 9768 3.1.2 and 5.1).
+    req.accecn_ok = req.ecn_ok and tcp_accecn_ace(flags) > 1
     tcp_openreq_init_rwin(req, sk, dst)
     return tcp_get_cookie_sock(sk, skb, req, dst)

@@ -76,7 +76,7 @@ def explained(failing: OnTap) -> str:
 @pytest.mark.parametrize(
     "what",
     [
-        {"flap_ns": 300 * MS, "down_ns": 50 * MS},
+        {"flap_ns": 1000 * MS, "down_ns": 50 * MS},
         {"irq_late": 0.5, "irq_late_ns": 3 * MS},
         {"overrun": 0.2},
         {"writeback_ns": 2 * MS},

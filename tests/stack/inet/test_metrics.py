@@ -9,6 +9,7 @@ import pytest
 
 from fastpath.errors import ArgumentError
 from stack.inet.tcp_const import TCP_RTO_MIN
+from stack.inet.tcp_sock import TCP_ECN_MODE_ANY
 from stack.ipv4.route import ip_route_output, ipv4_mtu
 from tests.stack.inet.tcpnet import ACK, MS, SYN, A, B, S, TcpNet, build_segment, dest_unreach
 
@@ -37,9 +38,10 @@ def test_windows(net: TcpNet) -> None:
     net.finish(client, server)
 
 
+@pytest.mark.parametrize("cookies", [0, 2])
 @pytest.mark.parametrize("where", ["client", "server", "both", "neither"])
-def test_features_ecn_asks_and_grants_where_tcp_ecn_is_off(where: str) -> None:
-    off = {"tcp_ecn": 0}
+def test_features_ecn_asks_and_grants_where_tcp_ecn_is_off(where: str, cookies: int) -> None:
+    off = {"tcp_ecn": 0, "tcp_syncookies": cookies}
     with TcpNet(sysctl=off, sysctl_b=off) as net:
         if where in ("client", "both"):
             route(net, features=1)
@@ -49,6 +51,8 @@ def test_features_ecn_asks_and_grants_where_tcp_ecn_is_off(where: str) -> None:
         syn, synack = [s for s in net.log if s.flags & SYN][:2]
         assert bool(syn.flags & 0xC0) == (where in ("client", "both"))
         assert bool(synack.flags & 0x40) == (where == "both")
+        for end in (client, server):
+            assert bool(end.sk.ecn_flags & TCP_ECN_MODE_ANY) == (where == "both")
         net.finish(client, server)
 
 
