@@ -10,6 +10,7 @@ from stack.core.rows import row, state, u8, wide
 from stack.core.sock import sock_common
 from stack.core.tcp_states import TCP_TIME_WAIT
 from stack.core.timer import mod_timer, timer_list, timer_shutdown
+from stack.core.uapi import AF_INET6
 from stack.inet.af_ops import (
     InetKey,
     inet_af_ops,
@@ -48,6 +49,9 @@ class inet_timewait_death_row:
     def set_max_tw_buckets(self, value: int) -> None:
         """net.ipv4.tcp_max_tw_buckets was written."""
         self.sysctl_max_tw_buckets = value
+
+
+IPV6_FLOWLABEL_MASK = 0xFFFFF
 
 
 @state
@@ -110,7 +114,12 @@ def inet_twsk_alloc(
     tw.inet_rcv_saddr = sk.inet_rcv_saddr
     tw.inet_num = sk.inet_num
     tw.inet_tuple = sk.inet_tuple
-    tw.tw_tos = sk.tos
+    np = sk.pinet6
+    if np is None or sk.sk_af.family != AF_INET6:
+        tw.tw_tos = sk.tos
+    else:
+        tw.tw_tos = np.tclass
+        tw.tw_flowlabel = np.flow_label & IPV6_FLOWLABEL_MASK
     tw.tw_timer = timer_list(sk.net.machine, tw_timer_handler, 0, tw)
     return tw
 

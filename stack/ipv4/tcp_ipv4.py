@@ -57,6 +57,7 @@ from stack.inet.tcp_reply import tcp_answer, tcp_answer_bytes, tcp_reply_reset
 from stack.inet.tcp_request import tcp_conn_request
 from stack.inet.tcp_sock import tcp_sock
 from stack.ipv4.datagram import check_sockaddr
+from stack.ipv4.ip_options import __ip_options_echo, received_options
 from stack.ipv4.ip_output import ip_build_and_send_pkt, ip_queue_xmit, ip_send_unicast_reply
 from stack.ipv4.ip_sockglue import ip_getsockopt, ip_setsockopt
 from stack.ipv4.route import (
@@ -181,6 +182,9 @@ def tcp_v4_send_check(sk: tcp_sock, skb: sk_buff) -> None:
 def tcp_v4_route_req(sk: tcp_sock, skb: sk_buff, req: request_sock) -> dst_entry | None:
     """Set a request's addresses; returns the route to its peer, None when there is none."""
     _, req.inet_daddr, _, req.inet_rcv_saddr, _ = inet_key(skb)
+    opt = received_options(skb)
+    if opt is not None:  # tcp_v4_save_options
+        req.ireq_opt = __ip_options_echo(sk.net, skb, opt)
     req.tos = sk.tos
     return inet_csk_route_req(sk, req)
 
@@ -255,7 +259,7 @@ def tcp_v4_syn_recv_sock(
     newsk.sk_gso_type = SKB_GSO_TCPV4
     newsk.inet_opt = req.ireq_opt
     newsk.mc_ttl = ip_hdr(skb).ttl  # for IP_PKTOPTIONS, which reports the handshake's last packet
-    newsk.icsk_ext_hdr_len = 0
+    newsk.icsk_ext_hdr_len = 0 if req.ireq_opt is None else req.ireq_opt.optlen
     newsk.inet_id = sk.net.random.getrandbits(16)
     fl4: flowi = flowi(AF_INET)
     newsk.inet_fl = fl4

@@ -7,7 +7,7 @@ import errno
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scapy.layers.inet import ICMP, IP, UDP, IPOption
+from scapy.layers.inet import ICMP, IP, TCP, UDP, IPOption
 from scapy.packet import Raw
 
 from e1000emu.clock import VirtualClock
@@ -15,6 +15,7 @@ from fastpath.base.csum import ip_compute_csum
 from stack.core.uapi import IP_OPTIONS, IPPROTO_ICMP, SOL_IP
 from stack.host import Host
 from stack.inet.inet_sock import ip_options
+from stack.inet.tcp_sock import TCP_MAXSEG
 from stack.ipv4.ip_options import (
     IPOPT_COPY,
     OptionError,
@@ -253,3 +254,41 @@ def _skb(net: Net):
         skb_reset_network_header(skb)
         _SKBS.append(skb)
     return _SKBS[0]
+
+
+@pytest.mark.parametrize("cookies", [0, 2])
+@pytest.mark.parametrize(
+    ("given", "answered", "kept"),
+    [
+        # What Linux 6.18 answers: a route that is recorded goes on.
+        ("070b0400000000000000000000", "070b0c0a0000010a00000100", "070b080a0000010000000000"),
+        ("070b080a0000090000000000", "070b0c0a0000090a00000100", "070b0c0a0000090a00000100"),
+        ("0707080a00000900", "0707080a00000900", "0707080a00000900"),
+        ("01010101", "", ""),
+    ],
+)
+def test_tcp_answers_a_syn_with_its_options(
+    net: Net, given: str, answered: str, kept: str, cookies: int
+) -> None:
+    net.host.sysctl["tcp_syncookies"] = cookies
+    with net.host.socket() as listener:
+        listener.bind((ME, 80))
+        listener.listen()
+        head = IP(src=PEER, dst=ME, flags="DF", options=IPOption(bytes.fromhex(given)[:12]))
+        net.inject(head / TCP(sport=5000, dport=80, flags="S", seq=1000, options=[("MSS", 1000)]))
+        synack = net.ip_sent()[-1]
+        assert bytes(synack)[20 : synack.ihl * 4].hex() == answered
+        acked = {"seq": 1001, "ack": synack[TCP].seq + 1}
+        net.inject(IP(src=PEER, dst=ME) / TCP(sport=5000, dport=80, flags="A", **acked))
+        server, _ = listener.accept()
+        with server:
+            server.send(b"x" * 1000)
+            data = net.ip_sent()[-1]
+            options = bytes(data)[20 : data.ihl * 4].hex()
+            if cookies:  # forgotten, and the last ACK has none
+                answered = kept = ""
+            assert options == answered
+            assert server.getsockopt(SOL_IP, IP_OPTIONS, 40).hex() == kept
+            mss = 536 if cookies else 1000  # 536: the largest below that a cookie can tell
+            assert server.getsockopt(6, TCP_MAXSEG) == mss - len(answered) // 2
+            net.inject(IP(src=PEER, dst=ME) / TCP(sport=5000, dport=80, flags="R", **acked))

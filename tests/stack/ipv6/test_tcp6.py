@@ -16,7 +16,7 @@ from stack.inet.icsk_af_ops import inet_connection_sock_af_ops
 from stack.ipv6.addr import ipv6_addr_set_v4mapped, parse_addr6
 from stack.ipv6.af_inet6 import inet6_getname
 from stack.ipv6.tcp_ipv6 import ipv6_mapped, ipv6_specific, tcp_v6_rcv, tcpv6_protocol
-from tests.stack.inet.tcpnet import ACK, MS, RST, SYN, A, B, S, Segment, Sock, transfer
+from tests.stack.inet.tcpnet import ACK, FIN, MS, RST, SYN, A, B, S, Segment, Sock, transfer
 from tests.stack.inet.test_tcp import drain
 from tests.stack.inet.test_tcp_chaos import nothing_is_left
 from tests.stack.ipv6.tcpnet6 import A6, B6, TcpNet6, TcpNetBoth
@@ -360,3 +360,20 @@ def test_every_slot_of_both_tables_is_filled() -> None:
         for name in rows_of(inet_connection_sock_af_ops):
             assert getattr(table, name) is not None, name
     assert (ipv6_specific.net_header_len, ipv6_mapped.net_header_len) == (40, 20)
+
+
+def test_time_wait_answers_with_the_sockets_class_and_label() -> None:
+    with TcpNet6() as net:
+        client, server = net.pair()
+        client.sk.pinet6.tclass, client.sk.pinet6.flow_label = 0x40, 0x12345
+        client.close()
+        net.run(S)
+        server.close()
+        net.run(S)
+        fin = [s for s in net.log if s.src == B6 and s.flags & FIN][-1]
+        seen = len(net.log)
+        net.wires[0].receive(fin.frame)
+        net.run(S)
+        assert net.log[seen].flags == ACK  # which b, whose socket is gone, answers by RST
+        assert net.log[seen].frame[14:18].hex() == "64012345"
+        net.run(200 * S)
