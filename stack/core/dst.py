@@ -11,6 +11,7 @@ from stack.core.drop_reason import kfree_skb_reason
 from stack.core.neigh_table import neighbour
 from stack.core.netdevice import net_device
 from stack.core.rows import row, state, wide
+from stack.core.time64 import NSEC_PER_MSEC
 from stack.net import Net
 
 if TYPE_CHECKING:
@@ -133,6 +134,11 @@ def dst_mtu(dst: dst_entry) -> int:
 def dst_metric_locked(dst: dst_entry, lock: int) -> bool:
     """include/net/dst.h: whether the route's metric RTAX_LOCK has the bit `lock`."""
     return bool(dst.metrics) and dst.metrics.get("lock", 0) & lock != 0
+
+
+def dst_metric_rtt(dst: dst_entry, name: str) -> int:
+    """include/net/dst.h: a metric in ms, as ns."""
+    return dst.metrics.get(name, 0) * NSEC_PER_MSEC
 
 
 def dst_feature(dst: dst_entry | None, feature: int) -> bool:

@@ -10,8 +10,6 @@ tcp_v4_rcv, tcp_v6_rcv           entries of inet_protos, inet6_protos
 
 from __future__ import annotations
 
-import struct
-
 from fastpath.base.skbuff import CHECKSUM_UNNECESSARY, kfree_skb, sk_buff, skb_copy_bits
 from fastpath.net.hdr import ip_hdr, ipv6_hdr, tcp_fill_cb, tcp_hdr_validate
 from fastpath.net.inetkey import inet_key
@@ -23,18 +21,15 @@ from stack.core.sock import (
     sk_add_backlog,
     sk_backlog_of,
     sk_data_ready,
-    sk_error_report,
     sk_filter_trim_cap,
     sock_common,
     sock_owned_by_user,
 )
 from stack.core.tcp_states import (
-    TCP_CLOSE,
     TCP_ESTABLISHED,
     TCP_LISTEN,
     TCP_NEW_SYN_RECV,
     TCP_SYN_RECV,
-    TCP_SYN_SENT,
     TCP_TIME_WAIT,
 )
 from stack.core.uapi import AF_INET
@@ -42,14 +37,12 @@ from stack.inet.early_demux import inet_sk_rx_dst_set
 from stack.inet.inet_connection_sock import inet_csk_reqsk_queue_drop, request_sock
 from stack.inet.inet_hashtables import __inet_lookup_listener, __inet_lookup_skb
 from stack.inet.inet_timewait_sock import inet_timewait_sock, inet_twsk_deschedule_put
-from stack.inet.tcp_done import tcp_done_with_error
 from stack.inet.tcp_family import tcp_family_ops
 from stack.inet.tcp_input import tcp_rcv_established, tcp_rcv_state_process
 from stack.inet.tcp_minisocks import tcp_check_req
 from stack.inet.tcp_reply import tcp_timewait_ack
-from stack.inet.tcp_sock import TCPF_MTU_REDUCED_DEFERRED, TCPHDR_SYN, between, tcp_sock
+from stack.inet.tcp_sock import TCPHDR_SYN, tcp_sock
 from stack.inet.tcp_syncookies import cookie_check
-from stack.inet.tcp_timer import tcp_ld_RTO_revert
 from stack.inet.tcp_timewait import (
     TCP_TW_ACK,
     TCP_TW_ACK_OOW,
@@ -58,9 +51,6 @@ from stack.inet.tcp_timewait import (
     tcp_timewait_state_process,
 )
 from stack.inet.xfrm_policy import XFRM_POLICY_IN, xfrm_policy_check
-
-QUOTED = struct.Struct("!HHI")
-"""What each ICMP error quotes of a segment: ports and sequence number."""
 
 
 def tcp_rcv(skb: sk_buff, ops: tcp_family_ops) -> tcp_sock | None:
@@ -236,74 +226,6 @@ def tcp_do_rcv(sk: tcp_sock, skb: sk_buff, ops: tcp_family_ops) -> None:
     if reason:
         ops.send_reset(sk, skb)
         kfree_skb_reason(sk.net, skb, reason)
-
-
-def tcp_icmp_concerns(sk: tcp_sock, seq: int, pmtu: bool) -> bool:
-    """Whether an ICMP error that quotes sequence number `seq` is about a segment in flight.
-
-    `pmtu`: it reports a path MTU, and is not dropped while the socket is owned.
-    """
-    linux = sk.net.mib.linux
-    if not pmtu and sock_owned_by_user(sk):
-        linux.LockDroppedIcmps += 1
-    if sk.sk_state == TCP_CLOSE:
-        return False
-    una = sk.snd_una if sk.fastopen_rsk is None else sk.fastopen_rsk.snt_isn
-    if sk.sk_state != TCP_LISTEN and not between(seq, una, sk.snd_nxt):
-        linux.OutOfWindowIcmps += 1
-        return False
-    return True
-
-
-def tcp_icmp_mtu(sk: tcp_sock, mtu: int) -> None:
-    """Reduce the path MTU to `mtu` bytes: now, or when the owner releases the socket."""
-    if sk.sk_state == TCP_LISTEN:
-        return
-    sk.mtu_info = mtu
-    if sock_owned_by_user(sk):
-        sk.tsq_flags |= TCPF_MTU_REDUCED_DEFERRED
-    else:
-        sk.icsk_af_ops.mtu_reduced(sk)
-
-
-def tcp_icmp_error(sk: tcp_sock, err: int, recverr: bool, revert: bool, seq: int) -> None:
-    """Handle an ICMP error about sk, once its handshake is over, which does not end it.
-
-    RFC 1122 4.2.3.9, RFC 5461. `recverr`: the socket has IP_RECVERR or IPV6_RECVERR. `revert`: no
-    route leads to the peer, and the segment that found none began at `seq` (RFC 6069).
-    """
-    if revert and sk.fastopen_rsk is None:
-        tcp_ld_RTO_revert(sk, seq)
-    if recverr and not sock_owned_by_user(sk):
-        sk.sk_err = err
-        sk_error_report(sk)
-    else:
-        sk.sk_err_soft = err
-
-
-def tcp_icmp_handshake(sk: tcp_sock) -> bool:
-    """Whether an ICMP error ends sk. A Fast Open child that was accepted counts as connected."""
-    if sk.sk_state not in (TCP_SYN_SENT, TCP_SYN_RECV):
-        return False
-    return sk.fastopen_rsk is None or sk.fastopen_rsk.sk is not None
-
-
-def tcp_icmp_abort(sk: tcp_sock, err: int) -> None:
-    """An ICMP error ends the handshake."""
-    if sock_owned_by_user(sk):
-        sk.sk_err_soft = err
-    else:
-        tcp_done_with_error(sk, err)
-
-
-def tcp_req_err(req: request_sock, seq: int, abort: bool) -> None:
-    """Handle an ICMP error about our SYN-ACK; with `abort` it ends the request."""
-    net = req.net
-    if seq != req.snt_isn:
-        net.mib.linux.OutOfWindowIcmps += 1
-    elif abort:
-        inet_csk_reqsk_queue_drop(req.rsk_listener, req)
-        net.mib.linux.ListenDrops += 1
 
 
 def tcp_filter(sk: tcp_sock, skb: sk_buff) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from stack.core.dst import RTAX_LOCK_RTO_MIN, dst_metric_locked
+from stack.core.dst import RTAX_LOCK_RTO_MIN, dst_metric_locked, dst_metric_rtt
 from stack.core.time64 import NSEC_PER_MSEC, NSEC_PER_SEC
 from stack.inet.inet_connection_sock import request_sock
 from stack.inet.tcp_sock import (
@@ -18,9 +18,9 @@ from stack.inet.tcp_sock import (
 def tcp_rto_min(sk: tcp_sock) -> int:
     """net/ipv4/tcp_output.c: the route's shortest RTO, else the socket's, in ns."""
     dst = sk.sk_dst_cache
-    if dst is not None and dst.metrics and dst_metric_locked(dst, RTAX_LOCK_RTO_MIN):
-        return dst.metrics.get("rto_min", 0) * NSEC_PER_MSEC
-    return sk.icsk_rto_min
+    if dst is None or not dst.metrics or not dst_metric_locked(dst, RTAX_LOCK_RTO_MIN):
+        return sk.icsk_rto_min
+    return dst_metric_rtt(dst, "rto_min")
 
 
 def tcp_rtt_estimator(sk: tcp_sock, mrtt_us: int) -> None:

@@ -16,7 +16,7 @@ from stack.core.uapi import IP_PMTUDISC_DONT
 from stack.inet.inet_connection_sock import inet_csk_update_pmtu
 from stack.inet.inet_hashtables import __inet_lookup_established
 from stack.inet.tcp_ack import tcp_simple_retransmit
-from stack.inet.tcp_rcv import (
+from stack.inet.tcp_icmp import (
     QUOTED,
     tcp_icmp_abort,
     tcp_icmp_concerns,
