@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from stack.core.inet_ecn import INET_ECN_MASK
 from stack.core.proto import proto
 from stack.core.rows import row, state, u8, wide
 from stack.core.sock import sock_common
@@ -118,7 +119,7 @@ def inet_twsk_alloc(
     if np is None or sk.sk_af.family != AF_INET6:
         tw.tw_tos = sk.tos
     else:
-        tw.tw_tos = np.tclass
+        tw.tw_tos = np.tclass | (sk.tos & INET_ECN_MASK)
         tw.tw_flowlabel = np.flow_label & IPV6_FLOWLABEL_MASK
     tw.tw_timer = timer_list(sk.net.machine, tw_timer_handler, 0, tw)
     return tw
