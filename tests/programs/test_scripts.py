@@ -255,7 +255,7 @@ SCRIPTS = {
         sent = 0
         while isinstance(n := tried(client.send, bytes(65536)), int):
             sent += n
-        print(n, select.select([], [client], [], 0.1)[1])
+        print(n, select.select([], [client], [], 0)[1])
         got = 0
         while got < sent:
             got += len(server.recv(1 << 20))
