@@ -353,7 +353,7 @@ def test_sysctls_are_a_namespaces_own_except_those_of_the_machine(hosts):
         ("route_add", "10.9.0.0/16", {"gateway": "10.0.0.2"}, "IPv4: .*; write via='10.0.0.2'"),
         ("route_add", "fd00::/8", {"gateway": "fe80::1"}, "IPv6: .*; write via='fe80::1'"),
         ("route_add", "10.9.0.0/16", {"device": "lo"}, "device='lo'; write dev='lo'"),
-        ("route_add", "10.9.0.0/16", {"hoplimit": 3}, "IPv4: no argument hoplimit=3; there are"),
+        ("route_add", "10.9.0.0/16", {"pref": "low"}, "IPv4: no argument pref=.low.; there are"),
         ("route_add", "fd00::/8", {"tos": 3}, "IPv6: no argument tos=3; there are: advmss, "),
         ("route_del", "10.9.0.0/16", {"gw": "10.0.0.2"}, "route_del of IPv4: no argument gw="),
         ("route_add", "10.9.0.0/16", {"dev": "lo", "table": 0}, "table=0 is out of range"),
