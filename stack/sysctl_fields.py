@@ -169,6 +169,7 @@ class sysctl_fields:
     tcp_rto_max_ms: int
     tcp_rto_min_us: int
     tcp_sack: int
+    tcp_shrink_window: int
     tcp_slow_start_after_idle: int
     tcp_stdurg: int
     tcp_syn_linear_timeouts: int

@@ -16,7 +16,14 @@ from fastpath.errors import ArgumentRangeError, ArgumentTypeError
 from stack.core.errors import os_error
 from stack.core.rows import narrow, wide
 from stack.core.sockaddr import sockaddr, sockaddr_ll, sockaddr_un
-from stack.core.uapi import AF_INET, AF_INET6, AF_NETLINK, AF_PACKET, AF_UNIX
+from stack.core.uapi import (
+    AF_INET,
+    AF_INET6,
+    AF_NETLINK,
+    AF_PACKET,
+    AF_UNIX,
+    IPV6_FLOWLABEL_MASK,
+)
 from stack.net import Net
 
 Address: TypeAlias = (
@@ -126,7 +133,7 @@ def parse(net: Net, family: int, address: Address) -> sockaddr:
     if family != AF_INET6:
         addr = host if isinstance(host, int) else inet_aton(host)
         return _sockaddr(AF_INET, addr, narrow(port), 0, 0)
-    flowinfo = _number(address, "flowinfo", given[2], 0xFFFFF)
+    flowinfo = _number(address, "flowinfo", given[2], IPV6_FLOWLABEL_MASK)
     scope_id = _number(address, "scope_id", given[3], 0xFFFFFFFF)
     if isinstance(host, int):
         return _sockaddr(AF_INET6, host, narrow(port), narrow(flowinfo), scope_id)

@@ -2,7 +2,8 @@
 
 The program is a link, as e1000emu.links has them: there is no NIC with rings and interrupts. As of
 a TAP without offloads, frames are segmented and their checksums computed before they come here,
-and checksums of what arrives are verified by the protocols.
+and checksums of what arrives are verified by the protocols. A program may write several segments of
+TCP as one packet (tun_file.receive_gso).
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from fastpath.base.batch import FB_BAD_CRC, FB_HAS_FCS, FrameBatch
 from fastpath.base.skbuff import (
+    SKB_GSO_TCPV4,
+    SKB_GSO_TCPV6,
     consume_skb,
     kfree_skb,
     sk_buff,
@@ -20,7 +23,7 @@ from fastpath.base.skbuff import (
 )
 from fastpath.net.zerocopy import skb_orphan_frags
 from fastpath.nic.cable import shared
-from stack.core import netdevice
+from stack.core import netdevice, uapi
 from stack.core.dev_queue import netif_stop_queue, netif_wake_queue
 from stack.core.dev_receive import netif_receive_skb
 from stack.core.ethtool import (
@@ -51,8 +54,15 @@ TUN_READQ_SIZE = 500
 NET_SKB_PAD = 64
 NET_IP_ALIGN = 2
 FCS_BYTES = 4
+IPV4_VERSION = 4
+IP_PROTOCOL, IPV6_NEXTHDR, TCP_DOFF = 9, 6, 12
+"""Where a header has its field."""
 SMALL_FRAME_BYTES = 1700
 """Longer ones have buffers of the large pool."""
+PAGE_SIZE = 4096
+SKB_OVERHEAD = 256
+SKB_MAX_HEAD = PAGE_SIZE - NET_SKB_PAD - 320
+"""Of a page, without headroom and skb_shared_info."""
 
 
 class Link(Protocol):
@@ -114,8 +124,12 @@ def tun_net_xmit(skb: sk_buff, dev: net_device) -> int:
     return netdevice.NETDEV_TX_OK
 
 
-def tun_get_user(dev: net_device, frame: memoryview, flags: int) -> None:
-    """drivers/net/tun.c: the interface receives a frame that the program wrote."""
+def tun_get_user(dev: net_device, frame: memoryview, flags: int, gso_size: int = 0) -> None:
+    """drivers/net/tun.c: the interface receives a frame that the program wrote.
+
+    `gso_size`: of a TCP packet, whose virtio-net header says that it is several segments of so many
+    bytes. 0 without one.
+    """
     stats = dev.stats
     length = len(frame) - FCS_BYTES if flags & FB_HAS_FCS else len(frame)
     if flags & FB_BAD_CRC or length < 14:
@@ -128,15 +142,47 @@ def tun_get_user(dev: net_device, frame: memoryview, flags: int) -> None:
     if skb is None:
         stats.rx_dropped += 1
         return
-    # A large frame's rest shares a page: what it counts to a receiver is about its size.
-    if rest and skb_add_data(skb, machine.skb_pages, frame, linear, rest) < rest:
-        stats.rx_dropped += 1
-        kfree_skb(skb)
-        return
+    if rest:
+        if skb_add_data(skb, machine.skb_pages, frame, linear, rest) < rest:
+            stats.rx_dropped += 1
+            kfree_skb(skb)
+            return
+        skb.truesize = tun_truesize(length)
     stats.rx_packets += 1
     stats.rx_bytes += length
+    if gso_size:
+        virtio_net_hdr_to_skb(skb, frame, length, gso_size)
     eth_type_trans(skb, dev)
     netif_receive_skb(skb)
+
+
+def tun_truesize(length: int) -> int:
+    """What Linux's tun_alloc_skb takes for a large frame, in bytes: TCP's window follows from it.
+
+    The sk_buff, a page of linear data, and pages for the rest.
+    """
+    paged = max(length - SKB_MAX_HEAD, 0)
+    return SKB_OVERHEAD + PAGE_SIZE + -(-paged // PAGE_SIZE) * PAGE_SIZE
+
+
+def virtio_net_hdr_to_skb(skb: sk_buff, frame: memoryview, length: int, gso_size: int) -> None:
+    """virtio_net.h: mark a TCP packet as segments of `gso_size` bytes, if it has more than one."""
+    if length < netdevice.ETH_HLEN + uapi.IP_HLEN:
+        return
+    nhoff = netdevice.ETH_HLEN
+    if frame[nhoff] >> 4 == IPV4_VERSION:
+        gso_type, protocol = SKB_GSO_TCPV4, frame[nhoff + IP_PROTOCOL]
+        thoff = nhoff + (frame[nhoff] & 15) * 4
+    else:
+        gso_type, protocol = SKB_GSO_TCPV6, frame[nhoff + IPV6_NEXTHDR]
+        thoff = nhoff + uapi.IPV6_HLEN
+    if protocol != uapi.IPPROTO_TCP or length < thoff + uapi.TCP_HLEN:
+        return
+    payload = length - thoff - (frame[thoff + TCP_DOFF] >> 4) * 4
+    if payload > gso_size:
+        skb.gso_type = gso_type
+        skb.gso_size = gso_size
+        skb.gso_segs = -(-payload // gso_size)
 
 
 class tun_file:
@@ -159,6 +205,17 @@ class tun_file:
         finally:
             local_bh_enable(dev.machine)
         return stop
+
+    def receive_gso(self, frame: bytes, gso_size: int) -> None:
+        """Take a frame that is one TCP packet of several segments, as IFF_VNET_HDR allows."""
+        if not self.dev.flags & netdevice.IFF_UP:
+            self.dev.stats.rx_dropped += 1
+            return
+        local_bh_disable(self.dev.machine)
+        try:
+            tun_get_user(self.dev, memoryview(frame), 0, gso_size)
+        finally:
+            local_bh_enable(self.dev.machine)
 
     def link_changed(self, up: bool, speed_mbps: int, full_duplex: bool) -> None:
         """The carrier has changed."""

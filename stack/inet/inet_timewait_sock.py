@@ -11,7 +11,7 @@ from stack.core.rows import row, state, u8, wide
 from stack.core.sock import sock_common
 from stack.core.tcp_states import TCP_TIME_WAIT
 from stack.core.timer import mod_timer, timer_list, timer_shutdown
-from stack.core.uapi import AF_INET6
+from stack.core.uapi import AF_INET6, IPV6_FLOWLABEL_MASK
 from stack.inet.af_ops import (
     InetKey,
     inet_af_ops,
@@ -50,9 +50,6 @@ class inet_timewait_death_row:
     def set_max_tw_buckets(self, value: int) -> None:
         """net.ipv4.tcp_max_tw_buckets was written."""
         self.sysctl_max_tw_buckets = value
-
-
-IPV6_FLOWLABEL_MASK = 0xFFFFF
 
 
 @state

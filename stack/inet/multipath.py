@@ -27,6 +27,7 @@ from stack.core.uapi import (
     IPPROTO_ICMPV6,
     IPPROTO_TCP,
     IPPROTO_UDP,
+    IPV6_FLOWLABEL_MASK,
 )
 from stack.inet.flow import flowi
 from stack.net import Net
@@ -80,7 +81,7 @@ def ip_keys(data: bytes, at: int) -> tuple[flow_keys, int] | None:
     elif version == 6 and len(data) >= at + 40:
         saddr, daddr = data[at + 8 : at + 24], data[at + 24 : at + 40]
         proto, fragment = data[at + 6], False
-        label = int.from_bytes(data[at + 1 : at + 4], "big") & 0xFFFFF
+        label = int.from_bytes(data[at + 1 : at + 4], "big") & IPV6_FLOWLABEL_MASK
         at += 40
         while proto in EXTENSIONS and len(data) >= at + 8:
             proto, at = data[at], at + 8 * (data[at + 1] + 1)

@@ -248,6 +248,7 @@ def tcp_connect_init(sk: tcp_sock) -> None:
     sk.snd_nxt = sk.write_seq
     sk.rcv_nxt = 0
     sk.rcv_wup = 0
+    sk.rcv_mwnd_seq = sk.rcv_wnd
     sk.copied_seq = 0
     sk.icsk_rto = tcp_timeout_init(sk)
     sk.icsk_retransmits = 0

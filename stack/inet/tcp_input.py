@@ -92,11 +92,11 @@ from stack.inet.tcp_sock import (
     tcp_fast_path_on,
     tcp_fastopen_cookie,
     tcp_fin_time,
+    tcp_max_receive_window,
     tcp_mstamp_refresh,
     tcp_options_received,
     tcp_paws_check,
     tcp_paws_reject,
-    tcp_receive_window,
     tcp_sock,
 )
 from stack.inet.tcp_timewait import tcp_time_wait
@@ -133,12 +133,24 @@ def tcp_paws_discard(sk: tcp_sock, skb: sk_buff) -> bool:
     return not tcp_paws_check(sk.rx_opt, 1, jiffies_s(sk.net)) and not tcp_disordered_ack(sk, skb)
 
 
-def tcp_sequence(sk: tcp_sock, seq: int, end_seq: int) -> int:
-    """RFC 9293 3.4: 0 when part of it lies in the window (from the last ACK on), else why not."""
+def tcp_sequence(sk: tcp_sock, skb: sk_buff) -> int:
+    """RFC 9293 3.4: 0 when it lies in the window (from the last ACK on), else why not.
+
+    What ends beyond the window is taken into an empty queue only. A FIN may lie just behind it:
+    some send one though the window is closed.
+    """
+    end_seq = skb.end_seq
     if before(end_seq, sk.rcv_wup):
         return drop_reason.SKB_DROP_REASON_TCP_OLD_SEQUENCE
-    if after(seq, (sk.rcv_nxt + tcp_receive_window(sk)) & M32):
-        return drop_reason.SKB_DROP_REASON_TCP_INVALID_SEQUENCE
+    limit = (sk.rcv_nxt + tcp_max_receive_window(sk)) & M32
+    if after(end_seq, limit):
+        fin = skb.tcp_flags & TCPHDR_FIN
+        if not after((end_seq - fin) & M32, limit):
+            return 0
+        if after(skb.seq, limit):
+            return drop_reason.SKB_DROP_REASON_TCP_INVALID_SEQUENCE
+        if sk.sk_receive_queue.qlen:
+            return drop_reason.SKB_DROP_REASON_TCP_INVALID_END_SEQUENCE
     return 0
 
 
@@ -176,12 +188,12 @@ def tcp_validate_incoming(sk: tcp_sock, skb: sk_buff, syn_inerr: bool) -> bool:
             tcp_send_dupack(sk, skb)
         tcp_drop_reason(sk, skb, drop_reason.SKB_DROP_REASON_TCP_RFC7323_PAWS)
         return False
-    reason = tcp_sequence(sk, skb.seq, skb.end_seq)
+    reason = tcp_sequence(sk, skb)
     if reason:
         if not flags & TCPHDR_RST:
             if flags & TCPHDR_SYN:
                 return tcp_syn_challenge(sk, skb, syn_inerr)
-            if reason == drop_reason.SKB_DROP_REASON_TCP_INVALID_SEQUENCE:
+            if reason != drop_reason.SKB_DROP_REASON_TCP_OLD_SEQUENCE:
                 linux.BeyondWindow += 1
             if not tcp_oow_rate_limited(sk, skb, "TCPACKSkippedSeq"):
                 tcp_send_dupack(sk, skb)
@@ -255,7 +267,7 @@ def tcp_rcv_established(sk: tcp_sock, skb: sk_buff) -> None:
         and seq == sk.rcv_nxt
         and not after(ack_seq, sk.snd_nxt)
     ):
-        fast = True
+        fast = length <= hlen or not after(skb.end_seq, (seq + tcp_max_receive_window(sk)) & M32)
         if hlen == 32:
             if skb.tcp_opts != OPTS_TS or ((skb.tsval - rx_opt.ts_recent) & M32) >= HALF:
                 fast = False  # other options, or PAWS has to look
@@ -437,6 +449,7 @@ def tcp_rcv_synsent_state_process(sk: tcp_sock, skb: sk_buff) -> int:
         tcp_ack(sk, skb, FLAG_SLOWPATH)
         # The SYN is acceptable.
         sk.rcv_nxt = sk.rcv_wup = (skb.seq + 1) & M32
+        sk.rcv_mwnd_seq = (sk.rcv_wup + sk.rcv_wnd) & M32
         sk.snd_wnd = skb.th_window  # RFC 7323 2.2: never scaled in a SYN
         if not rx_opt.wscale_ok:
             rx_opt.snd_wscale = rx_opt.rcv_wscale = 0
@@ -478,6 +491,7 @@ def tcp_rcv_synsent_state_process(sk: tcp_sock, skb: sk_buff) -> int:
         tcp_set_state(sk, tcp_next_state(tcp_states.TCP_SYN_SENT, RCV_SYN))
         _negotiate_timestamps(sk)
         sk.rcv_nxt = sk.copied_seq = sk.rcv_wup = (skb.seq + 1) & M32
+        sk.rcv_mwnd_seq = (sk.rcv_wup + sk.rcv_wnd) & M32
         sk.snd_wnd = sk.max_window = skb.th_window
         sk.snd_wl1 = skb.seq
         if not rx_opt.wscale_ok:

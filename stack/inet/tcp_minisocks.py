@@ -118,6 +118,7 @@ def tcp_create_openreq_child(sk: tcp_sock, req: request_sock, skb: sk_buff) -> t
     newsk.window_clamp = req.rsk_window_clamp
     newsk.rcv_ssthresh = req.rsk_rcv_wnd
     newsk.rcv_wnd = req.rsk_rcv_wnd
+    newsk.rcv_mwnd_seq = (newsk.rcv_wup + newsk.rcv_wnd) & M32
     rx_opt.wscale_ok = req.wscale_ok
     if rx_opt.wscale_ok:
         rx_opt.snd_wscale = req.snd_wscale

@@ -109,6 +109,7 @@ def tcp_fastopen_create_child(sk: tcp_sock, skb: sk_buff, req: request_sock) -> 
     child.rcv_nxt = (skb.seq + 1) & M32
     tcp_fastopen_add_skb(child, skb)
     req.rcv_nxt = child.rcv_wup = child.rcv_nxt
+    child.rcv_mwnd_seq = (child.rcv_wup + child.rcv_wnd) & M32
     return child
 
 

@@ -404,6 +404,8 @@ class tcp_sock(inet_connection_sock):
     """The first byte that the application has not read."""
     rcv_wnd: u32 = row(0, clone=FRESH, ss="rcv_wnd")
     """The window last told, bytes from rcv_wup on."""
+    rcv_mwnd_seq: u32 = row(0, clone=FRESH)
+    """The end of the furthest window ever told: a peer may send so far when the window shrinks."""
     rcv_ssthresh: u32 = row(0, clone=FRESH, ss="rcv_ssthresh")
     """The window to tell at most for now, bytes."""
     window_clamp: u32 = row(0)
@@ -702,6 +704,12 @@ def tcp_chrono_stop(sk: tcp_sock, kind: int) -> None:
 def tcp_receive_window(tp: tcp_sock) -> int:
     """How much of the window last offered is still free, bytes."""
     win = (tp.rcv_wup + tp.rcv_wnd - tp.rcv_nxt) & M32
+    return 0 if win >= HALF else win
+
+
+def tcp_max_receive_window(tp: tcp_sock) -> int:
+    """How much is still free of the furthest window ever offered, bytes."""
+    win = (tp.rcv_mwnd_seq - tp.rcv_nxt) & M32
     return 0 if win >= HALF else win
 
 

@@ -8,10 +8,12 @@ from stack.inet.inet_connection_sock import ICSK_ACK_NOMEM
 from stack.inet.tcp_const import TCP_MSS_DEFAULT
 from stack.inet.tcp_options import tcp_established_options_size
 from stack.inet.tcp_sock import (
+    M32,
     MAX_TCP_WINDOW,
     MAX_TCP_WSCALE,
     TCP_ECN_MODE_ACCECN,
     TCP_MIN_MSS,
+    after,
     tcp_full_space,
     tcp_receive_window,
     tcp_sock,
@@ -53,6 +55,13 @@ def tcp_select_initial_window(
     return rcv_wnd, window_clamp, rcv_wscale
 
 
+def tcp_update_max_rcv_wnd_seq(sk: tcp_sock) -> None:
+    """Keep the end of the window that was just told, if none reached further."""
+    end = (sk.rcv_wup + sk.rcv_wnd) & M32
+    if after(end, sk.rcv_mwnd_seq):
+        sk.rcv_mwnd_seq = end
+
+
 def tcp_select_window(sk: tcp_sock) -> int:
     """The 16-bit window field of the next segment; stores what it offers."""
     old_win = sk.rcv_wnd
@@ -60,11 +69,12 @@ def tcp_select_window(sk: tcp_sock) -> int:
         sk.pred_flags = 0
         sk.rcv_wnd = 0
         sk.rcv_wup = sk.rcv_nxt
+        tcp_update_max_rcv_wnd_seq(sk)
         return 0
     cur_win = tcp_receive_window(sk)
     new_win = __tcp_select_window(sk)
     rcv_wscale = sk.rx_opt.rcv_wscale
-    if new_win < cur_win:
+    if new_win < cur_win and not (rcv_wscale and sk.net.sysctl.tcp_shrink_window):
         # RFC 9293 3.8.6.2.1: never take back what was offered (round up to what the field can say).
         if new_win == 0:
             sk.net.mib.linux.TCPWantZeroWindowAdv += 1
@@ -72,6 +82,7 @@ def tcp_select_window(sk: tcp_sock) -> int:
         new_win = (cur_win + scale - 1) & ~(scale - 1)
     sk.rcv_wnd = new_win
     sk.rcv_wup = sk.rcv_nxt
+    tcp_update_max_rcv_wnd_seq(sk)
     most = 65535
     if not rcv_wscale and sk.net.sysctl.tcp_workaround_signed_windows:
         most = MAX_TCP_WINDOW
@@ -100,6 +111,8 @@ def __tcp_select_window(sk: tcp_sock) -> int:
         if mss <= 0:
             return 0
     rcv_wscale = sk.rx_opt.rcv_wscale
+    if rcv_wscale and sk.net.sysctl.tcp_shrink_window:
+        return tcp_shrinking_window(sk, mss, free_space, full_space, allowed_space)
     if free_space < (full_space >> 1):
         sk.icsk_ack_quick = 0
         # Round down first, so that the comparison below sees what the peer would see.
@@ -117,6 +130,24 @@ def __tcp_select_window(sk: tcp_sock) -> int:
     if mss == full_space and free_space > window + (full_space >> 1):
         return free_space
     return window
+
+
+def tcp_shrinking_window(
+    sk: tcp_sock, mss: int, free_space: int, full_space: int, allowed_space: int
+) -> int:
+    """The rest of __tcp_select_window under net.ipv4.tcp_shrink_window: what is free, rounded down.
+
+    So the window told ends where memory does (RFC 7323 2.4 says how a sender bears that).
+    """
+    scale = 1 << (sk.rx_opt.rcv_wscale & 15)
+    free_space = free_space & ~(scale - 1)
+    if free_space < (full_space >> 1):
+        sk.icsk_ack_quick = 0
+        if free_space < (allowed_space >> 4) or free_space < mss or free_space < scale:
+            return 0
+    if free_space > sk.rcv_ssthresh:  # no hard limit, so this is rounded up
+        return (sk.rcv_ssthresh + scale - 1) & ~(scale - 1)
+    return free_space
 
 
 def __tcp_mtu_to_mss(sk: tcp_sock, pmtu: int) -> int:

@@ -305,6 +305,7 @@ TCP = (
     _u8("tcp_rfc1337", 0, "RST does not end TIME_WAIT"),
     _int("tcp_rmem", (4096, 131072, 6 << 20), "bytes: least, default, most", 1, INT_MAX, 3),
     _bool("tcp_sack", 1, "selective acknowledgements (RFC 2018)"),
+    _u8("tcp_shrink_window", 0, "take back offered window when memory is short (RFC 7323)", 0, 1),
     _u8("tcp_slow_start_after_idle", 1, "shrink the window after a pause (RFC 2861)"),
     _u8("tcp_stdurg", 0, "the urgent pointer as in RFC 1122"),
     _u8("tcp_syn_linear_timeouts", 4, "SYN timeouts before they double", 0, 127),

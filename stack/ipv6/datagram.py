@@ -43,7 +43,7 @@ from stack.core.sock_flags import SOCK_BINDADDR_LOCK
 from stack.core.sockaddr import SIN6_LEN_RFC2133, need_sa_len, sockaddr
 from stack.core.sockopt import put_cmsg
 from stack.core.tcp_states import TCP_ESTABLISHED
-from stack.core.uapi import AF_INET, AF_INET6, SOL_IPV6
+from stack.core.uapi import AF_INET, AF_INET6, IPV6_FLOWLABEL_MASK, SOL_IPV6
 from stack.inet.af_ops import af_ops_of
 from stack.inet.flow import flowi
 from stack.inet.icmp_ext import ip_icmp_error_rfc4884
@@ -138,7 +138,7 @@ def __ip6_datagram_connect(sk: inet_sock, uaddr: sockaddr) -> int:
     sk_dst_reset(sk)
     daddr = uaddr.addr or IN6ADDR_LOOPBACK
     scope_device(sk, daddr, uaddr.scope_id)
-    label = uaddr.flowinfo & 0xFFFFF if np.sndflow else 0
+    label = uaddr.flowinfo & IPV6_FLOWLABEL_MASK if np.sndflow else 0
     if label:
         check_label(sk, label)
     fl6 = datagram_flow(sk, daddr, sk.inet_saddr, uaddr.port, label)
@@ -194,7 +194,7 @@ def sendmsg_flow(sk: inet_sock, name: sockaddr | None, dport: int) -> flowi:
     scope_id = 0
     if name is not None:
         daddr = name.addr
-        label = name.flowinfo & 0xFFFFF if np.sndflow else 0
+        label = name.flowinfo & IPV6_FLOWLABEL_MASK if np.sndflow else 0
         if name.scope_id and iface_scope_id(daddr, 1):
             scope_id = name.scope_id
     if label:

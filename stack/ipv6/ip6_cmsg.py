@@ -31,7 +31,7 @@ from stack.core.sock import ns_capable
 from stack.core.sockaddr import sockaddr
 from stack.core.sockopt import __sock_cmsg_send, put_cmsg, sockcm_cookie
 from stack.core.sockopt_table import exact_int, int_bytes, opt_bytes
-from stack.core.uapi import CAP_NET_RAW, IPV6_HLEN, SOL_IPV6
+from stack.core.uapi import CAP_NET_RAW, IPV6_FLOWLABEL_MASK, IPV6_HLEN, SOL_IPV6
 from stack.inet.flow import flowi
 from stack.inet.inet_sock import inet_sock
 from stack.ipv4.ip_sockglue import (
@@ -278,7 +278,7 @@ def ip6_datagram_send_ctl(
             raw = opt_bytes(data)
             if len(raw) < 4:
                 raise os_error(errno.EINVAL, "IPV6_FLOWINFO has 4 bytes")
-            fl6.flowlabel = int.from_bytes(raw[:4], "big") & 0xFFFFF
+            fl6.flowlabel = int.from_bytes(raw[:4], "big") & IPV6_FLOWLABEL_MASK
         elif kind in HEADER_MESSAGES:
             raw = opt_bytes(data)
             if not raw:

@@ -15,7 +15,7 @@ from stack.core.errors import os_error
 from stack.core.rows import row, state, wide
 from stack.core.time64 import NSEC_PER_SEC
 from stack.core.timer import TIMER_DEFERRABLE, mod_timer, timer_list
-from stack.core.uapi import IPPROTO_TCP
+from stack.core.uapi import IPPROTO_TCP, IPV6_FLOWLABEL_MASK
 from stack.inet.inet_sock import inet_sock
 from stack.ipv6.addr import IPV6_ADDR_ANY, IPV6_ADDR_MAPPED, ipv6_addr_type
 from stack.ipv6.pinfo import np_of
@@ -35,7 +35,6 @@ IPV6_FL_S_PROCESS = 2
 IPV6_FL_S_USER = 3
 IPV6_FL_S_ANY = 255
 
-IPV6_FLOWLABEL_MASK = 0xFFFFF
 IPV6_FLOWLABEL_STATELESS_FLAG = 0x80000
 FL_MIN_LINGER = 6
 FL_MAX_LINGER = 150

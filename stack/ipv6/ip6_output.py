@@ -41,7 +41,7 @@ from stack.core.netfilter import NF_INET_LOCAL_OUT, NF_INET_POST_ROUTING, NFPROT
 from stack.core.rows import wide
 from stack.core.secure_seq import SECURE_FLOWLABEL
 from stack.core.sock import sock
-from stack.core.uapi import AF_INET6, IPV6_HLEN
+from stack.core.uapi import AF_INET6, IPV6_FLOWLABEL_MASK, IPV6_HLEN
 from stack.inet.do_fragment import inet_gso_slowpath
 from stack.inet.flow import flowi
 from stack.inet.inet_sock import inet_sock
@@ -87,7 +87,7 @@ def ip6_make_flowlabel(net: Net, flow_hash: int, label: int, auto: bool, fl6: fl
     if not bits:
         ports = fl6.fl_sport << 16 | fl6.fl_dport
         bits = inet_siphash(net.secret, fl6.saddr, fl6.daddr, ports, SECURE_FLOWLABEL)
-    label = (bits ^ bits >> 20) & 0xFFFFF
+    label = (bits ^ bits >> 20) & IPV6_FLOWLABEL_MASK
     if net.ipv6.sysctl.flowlabel_state_ranges:
         label |= IPV6_FLOWLABEL_STATELESS_FLAG
     return label

@@ -37,6 +37,7 @@ from stack.core.uapi import (
     AF_INET,
     AF_INET6,
     IPPROTO_TCP,
+    IPV6_FLOWLABEL_MASK,
     IPV6_HLEN,
     IPV6_MIN_MTU,
     SOCK_RAW,
@@ -86,7 +87,6 @@ from stack.ipv6.inet6_connection_sock import (
     inet6_csk_route_socket,
     inet6_csk_xmit,
 )
-from stack.ipv6.ip6_flowlabel import IPV6_FLOWLABEL_MASK
 from stack.ipv6.ip6_output import ip6_xmit
 from stack.ipv6.ipv6_sockglue import ipv6_getsockopt, ipv6_setsockopt
 from stack.ipv6.protocol import (

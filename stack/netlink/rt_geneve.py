@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from stack.core.netdevice import net_device
 from stack.core.rows import clone_state
-from stack.core.uapi import AF_INET, AF_INET6
+from stack.core.uapi import AF_INET, AF_INET6, IPV6_FLOWLABEL_MASK
 from stack.ipv6.addr import IPV6_ADDR_LINKLOCAL, ipv6_addr_type
 from stack.netlink.nlattr import (
     BE16,
@@ -45,7 +45,6 @@ from stack.tunnel.udp_tunnel import DF_INHERIT, is_group
 if TYPE_CHECKING:
     from stack.net import Net
 
-FLOWLABEL_MASK = 0xFFFFF
 GENEVE_N_VID = 1 << 24
 CANNOT = (
     "Changing VNI, Port, endpoint IP address family, external, inner_proto_inherit, and UDP "
@@ -123,7 +122,7 @@ def geneve_nl2info(data: Attrs, old: geneve_dev | None = None) -> geneve_config:
             if old is not None and row.fixed:
                 raise data.wrong(row.name, row.fixed, errno.EOPNOTSUPP)
             row.set(cfg, data)
-    cfg.label &= FLOWLABEL_MASK
+    cfg.label &= IPV6_FLOWLABEL_MASK
     if cfg.label and cfg.family == AF_INET:
         text = "Label attribute only applies for IPv6 Geneve devices"
         raise data.wrong("IFLA_GENEVE_LABEL", text)

@@ -12,7 +12,7 @@ from typing import Any
 
 from stack.core.netdevice import net_device
 from stack.core.rtnetlink import rtnl_delete_link
-from stack.core.uapi import AF_INET, IPPROTO_IPV6
+from stack.core.uapi import AF_INET, IPPROTO_IPV6, IPV6_FLOWLABEL_MASK
 from stack.net import Net
 from stack.netlink.nlattr import (
     BE16,
@@ -85,7 +85,7 @@ POLICIES = {
 }
 
 SIX_ONLY = ("ENCAP_LIMIT", "FLOWINFO")
-FLOWLABEL_MASK, TCLASS_SHIFT = 0xFFFFF, 20
+TCLASS_SHIFT = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +132,7 @@ class tunnel_link:
             p.o_key = 0
         if six and prefix + "FLOWINFO" in data:
             info = data[prefix + "FLOWINFO"]
-            p.flowlabel, p.tos = info & FLOWLABEL_MASK, info >> TCLASS_SHIFT & 0xFF
+            p.flowlabel, p.tos = info & IPV6_FLOWLABEL_MASK, info >> TCLASS_SHIFT & 0xFF
         p.pmtudisc = bool(data.get(prefix + "PMTUDISC", 1))
         p.ignore_df = bool(data.get("IFLA_GRE_IGNORE_DF", 0))
         if p.ignore_df and p.pmtudisc and not six:

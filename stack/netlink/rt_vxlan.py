@@ -18,7 +18,7 @@ from typing import Any
 from stack.core import uapi
 from stack.core.netdevice import ETH_ALEN, ETH_MAX_MTU, ETH_MIN_MTU, net_device
 from stack.core.rows import clone_state
-from stack.core.uapi import AF_INET, AF_INET6, NTF_SELF
+from stack.core.uapi import AF_INET, AF_INET6, IPV6_FLOWLABEL_MASK, NTF_SELF
 from stack.net import Net
 from stack.netlink.netlink_sock import NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE
 from stack.netlink.nlattr import (
@@ -55,7 +55,6 @@ from stack.tunnel.vxlan import (
     vxlan_rdst,
 )
 
-FLOWLABEL_MASK = 0xFFFFF
 CANNOT = "vxlan: cannot change {} flag"
 PARMS = (
     Parm("IFLA_VXLAN_LINK", 3, U32, sets="link"),
@@ -154,7 +153,7 @@ def vxlan_nl2conf(tb: Attrs, data: Attrs, old: vxlan_dev | None = None) -> vxlan
         row.set(cfg, data)
     if old is not None and "IFLA_MTU" in tb:
         raise NlError(errno.EOPNOTSUPP, "Cannot change mtu")
-    cfg.label &= FLOWLABEL_MASK
+    cfg.label &= IPV6_FLOWLABEL_MASK
     return cfg
 
 

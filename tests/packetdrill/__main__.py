@@ -76,7 +76,9 @@ class Result:
 def flags_of(script: Path) -> str:
     """What a script adds to the host's flags."""
     text = re.sub(r"//.*", "", script.read_text(errors="replace"))
-    return " commands=host" if ON_HOST.search(text) else ""
+    mss = re.search(r"^--mss=(\d+)", text, re.M)
+    flags = f" mss={mss[1]}" if mss else ""
+    return flags + (" commands=host" if ON_HOST.search(text) else "")
 
 
 def run_on_kernel(program: str, variant: str, script: Path) -> str:

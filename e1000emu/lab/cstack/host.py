@@ -88,8 +88,11 @@ class Tun:
                 self.sent.append((now, unpadded(frame[ETH_HLEN:])))
         pool.put(batch)
 
-    def receive(self, packet: bytes) -> None:
-        """Let the host receive a packet. Raises: OSError EINVAL, ENETDOWN."""
+    def receive(self, packet: bytes, gso_size: int = 0) -> None:
+        """Let the host receive a packet. Raises: OSError EINVAL, ENETDOWN.
+
+        `gso_size`: of TCP, segments of so many bytes in one packet, which no NIC receives.
+        """
         if not MIN_PACKET <= len(packet) <= MAX_PACKET:
             raise os_error(errno.EINVAL, f"a packet of {len(packet)} bytes")
         if self._port is None:
@@ -97,7 +100,10 @@ class Tun:
         kind = ETH_P_IPV6 if packet[0] >> 4 == IPV6_VERSION else ETH_P_IP
         header = self._dev.dev_addr + bytes(6) + kind.to_bytes(2, "big")
         frame = (header + packet).ljust(self._shortest, b"\0")
-        self._port.receive(FrameBatch([frame]), 0, False)
+        if gso_size and not self._shortest:
+            self._port.receive_gso(frame, gso_size)
+        else:
+            self._port.receive(FrameBatch([frame]), 0, False)
 
     def rx_ready(self) -> None:
         """No batch is held."""

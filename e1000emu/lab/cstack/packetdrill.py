@@ -70,6 +70,8 @@ class Packetdrill:
         self._children = -1
         """Page faults of all commands that have ended."""
         self._clock = VirtualClock(START_NS, epoch_ns=0)  # wall time is gettimeofday()'s
+        self._mss = 0
+        """Bytes of a segment, several of which one packet of a script may be."""
         self._host: Host
         self._tun: Tun
         self._face: Face
@@ -105,20 +107,22 @@ class Packetdrill:
     def init(self, args: tuple[int, ...]) -> int:
         """Make the host as the flags say, with spaces between.
 
-        addr=A/N, route=PREFIX, mtu=N, nic=MODEL, commands=host. Whether the last is there.
+        addr=A/N, route=PREFIX, mtu=N, nic=MODEL, commands=host, and mss=N, which packetdrill keeps
+        to itself. Whether `commands` is there.
         """
         words = read_text(args[0], "the flags").split() if args[0] else []
         pairs = [word.partition("=")[::2] for word in words]
-        known = {"addr", "commands", "mtu", "nic", "route"}
+        known = {"addr", "commands", "mss", "mtu", "nic", "route"}
         for name, value in pairs:
             if name not in known or not value or (name == "commands" and value != "host"):
                 raise os_error(
                     errno.EINVAL,
-                    f"--so_flags: {name!r}; give addr=, route=, mtu=, nic=, commands=host",
+                    f"--so_flags: {name!r}; give addr=, route=, mtu=, mss=, nic=, commands=host",
                 )
         self._host = Host("packetdrill", clock=self._clock)
         self._read_sysctls()
         mtu = int(dict(pairs).get("mtu", 1500))
+        self._mss = int(dict(pairs).get("mss", 0))
         self._tun = Tun(self._host, INTERFACE, mtu, dict(pairs).get("nic"))
         for name, value in pairs:
             if name == "addr":
@@ -244,7 +248,7 @@ class Packetdrill:
     def netdev_send(self, args: tuple[int, ...]) -> int:
         """The host receives a packet."""
         self._read_sysctls()
-        self._tun.receive(bytes(read_memory(os.getpid(), args[0], args[1])))
+        self._tun.receive(bytes(read_memory(os.getpid(), args[0], args[1])), self._mss)
         self._run(self._clock.now_ns())
         return 0
 

@@ -9,12 +9,21 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from stack.core.drop_reason import (
+    SKB_DROP_REASON_TCP_INVALID_END_SEQUENCE,
     SKB_DROP_REASON_TCP_INVALID_SEQUENCE,
     SKB_DROP_REASON_TCP_OLD_SEQUENCE,
+    SKB_DROP_REASON_TCP_OVERWINDOW,
     SKB_DROP_REASON_TCP_TOO_OLD_ACK,
 )
 from stack.core.tcp_states import TCP_ESTABLISHED
-from stack.inet.tcp_sock import after, before, between, s32, tcp_receive_window
+from stack.inet.tcp_sock import (
+    after,
+    before,
+    between,
+    s32,
+    tcp_max_receive_window,
+    tcp_receive_window,
+)
 from tests.stack.inet.tcpnet import (
     ACK,
     FIN,
@@ -146,6 +155,53 @@ def test_the_reason_of_a_drop_says_on_which_side_of_the_window() -> None:
     peer.give(ACK, peer.rcv + 5_000_000, peer.snd, payload=b"far")
     assert reasons[SKB_DROP_REASON_TCP_INVALID_SEQUENCE] == 1
     assert peer.net.a.mib.linux.BeyondWindow == 1
+    end(peer)
+
+
+@pytest.mark.parametrize("again", [False, True], ids=["predicted", "slow"])
+def test_data_that_ends_beyond_the_window_goes_into_an_empty_queue_only(again: bool) -> None:
+    """Linux's tcp_sequence since 6.17. A FIN just behind the window is no such data."""
+    peer = established()
+    sk = peer.sock.sk
+    linux, reasons = peer.net.a.mib.linux, peer.net.a.drop_reasons
+    peer.give(ACK, peer.rcv, peer.snd, payload=b"data")
+    sk.rcv_wup, sk.rcv_wnd = sk.rcv_nxt, 100
+    sk.rcv_mwnd_seq = (sk.rcv_nxt + 100) & M32
+    if again:
+        sk.pred_flags = 0
+    at = peer.rcv + 4
+    answer = peer.give(ACK, at, peer.snd, payload=b"x" * 101)
+    assert [s.ack for s in answer] == [at]
+    assert (linux.BeyondWindow, reasons[SKB_DROP_REASON_TCP_INVALID_END_SEQUENCE]) == (1, 1)
+    assert peer.sock.recv() == b"data"
+    sk.rcv_wup, sk.rcv_wnd = sk.rcv_nxt, 100
+    sk.rcv_mwnd_seq = (sk.rcv_nxt + 100) & M32
+    peer.give(ACK, at, peer.snd, payload=b"x" * 101)
+    assert sk.rcv_nxt == at + 101
+    assert linux.BeyondWindow == 1
+    sk.rcv_wup, sk.rcv_wnd, sk.rcv_mwnd_seq = sk.rcv_nxt, 0, sk.rcv_nxt
+    peer.give(FIN | ACK, at + 101, peer.snd)
+    assert sk.rcv_nxt == at + 102
+    end(peer)
+
+
+def test_a_window_that_shrank_is_kept_to_by_its_furthest_end() -> None:
+    """RFC 7323 2.4: what was sent before the sender heard of it is no attack."""
+    peer = established()
+    sk = peer.sock.sk
+    peer.give(ACK, peer.rcv, peer.snd, payload=b"data")
+    sk.rcv_wup, sk.rcv_wnd = sk.rcv_nxt, 10
+    assert tcp_max_receive_window(sk) > 1000
+    peer.give(ACK, peer.rcv + 4, peer.snd, payload=b"x" * 1000)
+    assert sk.rcv_nxt == peer.rcv + 1004
+    far = sk.rcv_mwnd_seq
+    sk.rcv_wup, sk.rcv_wnd = sk.rcv_nxt, 10
+    answer = peer.give(ACK, sk.rcv_nxt + 500, peer.snd, payload=b"y")  # out of order: not now
+    assert [s.ack for s in answer] == [peer.rcv + 1004]
+    assert not sk.out_of_order_queue
+    assert peer.net.a.drop_reasons[SKB_DROP_REASON_TCP_OVERWINDOW] == 1
+    assert peer.net.a.mib.linux.BeyondWindow == 1
+    assert not before(sk.rcv_mwnd_seq, far)
     end(peer)
 
 

@@ -9,7 +9,8 @@ from typing import Any
 
 from stack.core.rows import replace
 from stack.core.sock import lock_sock, release_sock
-from stack.core.uapi import MSG_OOB, SO_KEEPALIVE, SOL_SOCKET
+from stack.core.sockopt import sock_setsockopt
+from stack.core.uapi import MSG_OOB, SO_KEEPALIVE, SO_RCVBUF, SOL_SOCKET
 from stack.inet.tcp_cong import tcp_register_congestion_control, tcp_reno
 from stack.inet.tcp_sock import TCP_QUICKACK, TCPHDR_PSH
 from stack.inet.tcp_sockopt import tcpi_pacing_rate
@@ -289,8 +290,6 @@ def keepalive(rig: Rig, **sysctl: int) -> tuple[list[float], bool]:
 
 
 def _keep(sock: Sock) -> None:
-    from stack.core.sockopt import sock_setsockopt
-
     sock_setsockopt(sock.sock, SOL_SOCKET, SO_KEEPALIVE, 1)
 
 
@@ -663,6 +662,22 @@ def tcp_wmem(rig: Rig) -> bool:
         return sent >= 60_000
 
 
+def tcp_shrink_window(rig: Rig) -> bool:
+    """Whether a server whose buffer is made smaller takes back what it offered."""
+    with rig.tcp() as net:
+        client, server = net.pair()
+        client.send(bytes(500))
+        net.run(100 * MS)
+        sock_setsockopt(server.sock, SOL_SOCKET, SO_RCVBUF, 8000)
+        scale, edges = server.sk.rx_opt.rcv_wscale, list[int]()
+        del net.log[:]
+        for _ in range(5):
+            client.send(bytes(500))
+            net.run(100 * MS)
+        edges = [s.ack + (s.window << scale) for s in net.log if s.src == B]
+        return any(edge < edges[0] for edge in edges[1:])
+
+
 def tcp_workaround_signed_windows(rig: Rig) -> bool:
     with rig.tcp(sysctl={"tcp_window_scaling": 0}) as net:
         flows(net)
@@ -743,6 +758,7 @@ PROBES: dict[str, tuple[Any, dict[Any, Any]]] = {
     "tcp_rto_max_ms": (tcp_rto_max_ms, {120_000: True, 1000: False}),
     "tcp_rto_min_us": (tcp_rto_min_us, {200_000: True, 10_000: False, 1: False}),
     "tcp_sack": (syn_option(4), {1: True, 0: False}),
+    "tcp_shrink_window": (tcp_shrink_window, {0: False, 1: True}),
     "tcp_slow_start_after_idle": (tcp_slow_start_after_idle, {1: True, 0: False}),
     "tcp_stdurg": (tcp_stdurg, {0: "y", 1: "BlockingIOError"}),
     "tcp_syn_linear_timeouts": (

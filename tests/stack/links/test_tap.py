@@ -12,10 +12,12 @@ from e1000emu.clock import VirtualClock
 from e1000emu.lab import add_nic, pump
 from e1000emu.links import NullLink, pair
 from fastpath.base.batch import FB_BAD_CRC, FB_HAS_FCS, FrameBatch
+from fastpath.base.skbuff import SKB_GSO_TCPV4, SKB_GSO_TCPV6, kfree_skb, skb_from_bytes
 from fastpath.errors import ArgumentError
 from stack.api import ethtool
 from stack.api.links import ip_link
 from stack.core.netdevice import netif_carrier_ok
+from stack.drivers import tun
 from stack.drivers.tun import tun_file
 from stack.host import Host
 from stack.socket import AF_INET, SOCK_DGRAM, Socket, create_connection, create_server
@@ -131,6 +133,48 @@ def test_bad_frames_are_counted(hosts: tuple[Host, Host]) -> None:
     dropped = dev.stats.rx_dropped
     assert tun_file(dev).receive(batch, 1, True) == 3
     assert dev.stats.rx_dropped == dropped + 2
+
+
+def test_a_packet_of_several_segments_has_their_size(hosts: tuple[Host, Host]) -> None:
+    """IFF_VNET_HDR: only of TCP, and only if it is more than one."""
+    one, two = hosts
+    joined(one, two)
+    dev = one.dev("eth0")
+    seen: list[tuple[int, int, int]] = []
+    scapy = pytest.importorskip("scapy.all")
+    four, six = scapy.IP(dst="10.0.0.1"), scapy.IPv6(dst="fe80::1")
+    options = scapy.TCP(options=[("Timestamp", (1, 2)), ("NOP", None), ("NOP", None)])
+    for packet in (
+        four / scapy.TCP() / bytes(4000),
+        six / options / bytes(2001),
+        four / scapy.TCP() / bytes(1000),
+        four / scapy.UDP() / bytes(4000),
+        scapy.Raw(bytes(3)),
+        scapy.Raw(b"\x4f" + bytes(8) + b"\x06" + bytes(30)),
+        six,
+    ):
+        frame = dev.dev_addr + bytes(6) + b"\x08\0" + bytes(packet)
+        skb = skb_from_bytes(one.machine.skb_small, frame[:100])
+        tun.virtio_net_hdr_to_skb(skb, memoryview(frame), len(frame), 1000)
+        seen.append((skb.gso_type, skb.gso_size, skb.gso_segs))
+        kfree_skb(skb)
+        tun_file(dev).receive_gso(frame, 1000)
+    none = (0, 0, 0)
+    four_segs, three = (SKB_GSO_TCPV4, 1000, 4), (SKB_GSO_TCPV6, 1000, 3)
+    assert seen == [four_segs, three, none, none, none, none, none]
+    one.ifconfig("eth0", up=False)
+    dropped = dev.stats.rx_dropped
+    tun_file(dev).receive_gso(bytes(60), 1000)
+    assert dev.stats.rx_dropped == dropped + 1
+
+
+@pytest.mark.parametrize(
+    ("size", "truesize"),
+    # of 6.18: 4,040 bytes of IP take two pages, 10,040 three, 20,040 five, and each an sk_buff
+    [(4040, 8448), (10_040, 12_544), (20_040, 20_736)],
+)
+def test_a_large_frame_counts_what_linux_takes_for_it(size: int, truesize: int) -> None:
+    assert tun.tun_truesize(14 + size) == truesize
 
 
 def test_carrier_follows_the_cable(hosts: tuple[Host, Host]) -> None:
