@@ -193,7 +193,7 @@ def do(world: World, socks: list[Any], step: tuple[Any, ...]) -> Any:
         case "set":
             return sock.setsockopt(SOL_PACKET, *args)
         case "get":
-            size = 8 if args[0] == 6 else 0
+            size = {6: 8, 21: 24}.get(args[0], 0)  # PACKET_STATISTICS, PACKET_ROLLOVER_STATS
             got = sock.getsockopt(SOL_PACKET, args[0], *([size] if size else []))
             if args[0] == FANOUT and got & 0xFFFF not in (0, GROUP):
                 return got >> 16  # PACKET_FANOUT_FLAG_UNIQUEID: the kernel counts since it booted
