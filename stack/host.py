@@ -32,6 +32,7 @@ from stack.netfilter.nf_conntrack_core import nf_conntrack_init
 from stack.netlink.netlink_init import netlink_net_ops
 from stack.packet.packet_init import packet_net_ops
 from stack.progress import describe, progress
+from stack.sched.sch_kinds import psched_net_ops
 from stack.unix.af_unix import unix_net_ops
 from stack.xtp.af_xtp import xtp_net_ops
 
@@ -79,7 +80,8 @@ class Host(Namespace):
                 ipv6_init(machine)
                 inet6_init(machine)
                 addrconf_register(machine)
-                for ops in (xtp_net_ops, packet_net_ops, netlink_net_ops, unix_net_ops):
+                later = (xtp_net_ops, packet_net_ops, netlink_net_ops, unix_net_ops, psched_net_ops)
+                for ops in later:
                     register_pernet_subsys(machine, ops)
                 nf_conntrack_init(machine)
             super().__init__(machine, name, uid=uid, gid=gid, sysctl=sysctl)

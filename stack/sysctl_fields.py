@@ -23,6 +23,7 @@ class sysctl_fields:
     dev_weight: int
     drop_gratuitous_arp: int
     drop_unicast_in_l2_multicast: int
+    default_qdisc: str
     error_burst: int
     error_cost: int
     fib_multipath_hash_fields: int
@@ -30,6 +31,7 @@ class sysctl_fields:
     fib_multipath_hash_seed: int
     fib_multipath_use_neigh: int
     force_igmp_version: int
+    fwmark_reflect: int
     gc_thresh1: int
     gc_thresh2: int
     gc_thresh3: int
@@ -50,6 +52,7 @@ class sysctl_fields:
     ip_default_ttl: int
     ip_early_demux: int
     ip_forward: int
+    ip_forward_update_priority: int
     ip_forward_use_pmtu: int
     ip_local_port_range: tuple[int, int]
     ip_local_reserved_ports: frozenset[int]
@@ -134,13 +137,16 @@ class sysctl_fields:
     tcp_fastopen: int
     tcp_fastopen_blackhole_timeout_sec: int
     tcp_fastopen_key: str
+    tcp_fack: int
     tcp_fin_timeout: int
+    tcp_fwmark_accept: int
     tcp_frto: int
     tcp_invalid_ratelimit: int
     tcp_keepalive_intvl: int
     tcp_keepalive_probes: int
     tcp_keepalive_time: int
     tcp_l3mdev_accept: int
+    tcp_low_latency: int
     tcp_max_orphans: int
     tcp_max_reordering: int
     tcp_max_syn_backlog: int
@@ -160,6 +166,7 @@ class sysctl_fields:
     tcp_probe_interval: int
     tcp_probe_threshold: int
     tcp_recovery: int
+    tcp_reflect_tos: int
     tcp_reordering: int
     tcp_retrans_collapse: int
     tcp_retries1: int
@@ -181,6 +188,7 @@ class sysctl_fields:
     tcp_tso_rtt_log: int
     tcp_tso_win_divisor: int
     tcp_tw_reuse: int
+    tcp_tw_reuse_delay: int
     tcp_window_scaling: int
     tcp_wmem: tuple[int, int, int]
     tcp_workaround_signed_windows: int

@@ -417,6 +417,8 @@ class net_hotdata:
     gro_normal_batch: int = row(0)
     netstamp_needed: int = row(0)
     """Sockets that ask when packets came (netstamp_needed_key of net/core/dev.c)."""
+    default_qdisc: Callable[[net_device], Qdisc] | None = row()
+    """default_qdisc_ops: makes an interface's discipline; None: pfifo_fast."""
 
 
 @state

@@ -177,6 +177,13 @@ NET_UNIX = (
 )
 
 NET_CORE = (
+    _core(
+        "default_qdisc",
+        "pfifo_fast",
+        "discipline of an interface that comes up without one of its own",
+        kind=NAME,
+        machine=True,
+    ),
     _core("dev_weight", 64, "packets of the backlog that one poll takes", 1, machine=True),
     _core(
         "gro_normal_batch",

@@ -320,6 +320,14 @@ def inet_request_bound_dev_if(sk: inet_connection_sock, skb: sk_buff) -> int:
     return l3mdev_master_ifindex_by_index(sk.net, skb.skb_iif)
 
 
+def inet_request_mark(sk: inet_connection_sock, skb: sk_buff) -> int:
+    """include/net/inet_sock.h: the mark of a request: the listener's, or the SYN's."""
+    if not sk.sk_mark and sk.net.sysctl.tcp_fwmark_accept:
+        mark: int = skb.mark
+        return mark
+    return sk.sk_mark
+
+
 def inet_csk_bind_conflict(
     sk: inet_connection_sock, tb: inet_bind_bucket, relax: bool, reuseport_ok: bool
 ) -> bool:

@@ -87,6 +87,8 @@ class inet_timewait_sock(sock_common):
     tw_ts_offset: int = row(0)
     tw_ts_recent: int = row(0)
     tw_ts_recent_stamp: int = row(0)
+    tw_entry_stamp: int = row(0)
+    """When it came to TIME_WAIT or FIN_WAIT2, ns."""
     last_oow_ack_time: int = row(0)
 
 

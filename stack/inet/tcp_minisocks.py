@@ -18,6 +18,7 @@ from fastpath.base.skbuff import kfree_skb, sk_buff
 from stack.core import drop_reason
 from stack.core.drop_reason import kfree_skb_reason
 from stack.core.dst import dst_entry, dst_metric_advmss, dst_mtu
+from stack.core.inet_ecn import INET_ECN_MASK
 from stack.core.sock import sk_setup_caps
 from stack.core.sock_flags import SOCK_KEEPOPEN, SOCK_RCVBUF_LOCK
 from stack.core.time64 import NSEC_PER_SEC
@@ -281,6 +282,13 @@ def tcp_syn_recv_route(
         if dst is None:
             linux.ListenDrops += 1
     return dst
+
+
+def tcp_request_tos(sk: tcp_sock, skb: sk_buff, tos: int) -> int:
+    """tcp_v4_send_synack: the class of a SYN-ACK: the listener's, or the SYN's. Borrows skb."""
+    if sk.net.sysctl.tcp_reflect_tos:
+        tos = (skb.ip_dsfield & ~INET_ECN_MASK) | (tos & INET_ECN_MASK)
+    return tos
 
 
 def tcp_syn_recv_child(sk: tcp_sock, skb: sk_buff, req: request_sock) -> tcp_sock:

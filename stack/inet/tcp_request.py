@@ -21,6 +21,7 @@ from stack.inet.inet_connection_sock import (
     inet_csk_reqsk_queue_is_full,
     inet_reqsk_alloc,
     inet_request_bound_dev_if,
+    inet_request_mark,
     request_sock,
     sk_acceptq_is_full,
 )
@@ -83,7 +84,7 @@ def tcp_openreq_init(
     req.wscale_ok = rx_opt.wscale_ok
     req.inet_dport = skb.sport
     req.inet_num = skb.dport
-    req.sk_mark = sk.sk_mark
+    req.sk_mark = inet_request_mark(sk, skb)
 
 
 def tcp_reqsk_record_syn(sk: tcp_sock, req: request_sock, skb: sk_buff) -> None:

@@ -18,6 +18,7 @@ from stack.inet.inet_connection_sock import (
     inet_csk_reqsk_queue_add,
     inet_reqsk_alloc,
     inet_request_bound_dev_if,
+    inet_request_mark,
     request_sock,
 )
 from stack.inet.tcp_accecn import tcp_accecn_ace
@@ -164,6 +165,7 @@ def cookie_check(sk: tcp_sock, skb: sk_buff, ops: tcp_family_ops) -> tcp_sock | 
     req.inet_dport, req.inet_num = th.source, th.dest
     req.ir_iif = skb.skb_iif
     req.sk_bound_dev_if = inet_request_bound_dev_if(sk, skb)
+    req.sk_mark = inet_request_mark(sk, skb)
     if opts.saw_tstamp and opts.rcv_tsecr:
         cookie_timestamp_decode(opts, req)
     dst = ops.route_req(sk, skb, req)

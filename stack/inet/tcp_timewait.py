@@ -5,6 +5,7 @@ from __future__ import annotations
 from fastpath.base.skbuff import sk_buff
 from stack.core import tcp_states
 from stack.core.tcp_states import RCV_FIN, tcp_check_transition, tcp_next_state
+from stack.core.time64 import NSEC_PER_MSEC
 from stack.inet.inet_connection_sock import request_sock
 from stack.inet.inet_timewait_sock import (
     inet_timewait_sock,
@@ -69,6 +70,7 @@ def tcp_time_wait(sk: tcp_sock, state: int, timeo: int) -> None:
         tw.tw_ts_recent = sk.rx_opt.ts_recent
         tw.tw_ts_recent_stamp = sk.rx_opt.ts_recent_stamp if sk.rx_opt.tstamp_ok else 0
         tw.tw_ts_offset = sk.tsoffset
+        tw.tw_entry_stamp = net.clock.now_ns()
         tw.last_oow_ack_time = 0
         timeo = max(timeo, rto)
         if state == tcp_states.TCP_TIME_WAIT:
@@ -135,6 +137,7 @@ def tcp_timewait_state_process(tw: inet_timewait_sock, skb: sk_buff) -> int:
             return TCP_TW_RST
         tw.tw_substate = tcp_next_state(tcp_states.TCP_FIN_WAIT2, RCV_FIN)
         tw.tw_rcv_nxt = end_seq
+        tw.tw_entry_stamp = net.clock.now_ns()
         if tmp_opt.saw_tstamp:
             tw.tw_ts_recent_stamp = jiffies_s(net)
             tw.tw_ts_recent = tmp_opt.rcv_tsval
@@ -177,7 +180,8 @@ def tcp_timewait_state_process(tw: inet_timewait_sock, skb: sk_buff) -> int:
 def tcp_twsk_unique(sk: tcp_sock, sktw: inet_timewait_sock) -> bool:
     """timewait_sock_ops.twsk_unique: whether sk may reuse this 4-tuple (RFC 6191, RFC 7323).
 
-    That needs timestamps at least a second old and sysctl tcp_tw_reuse (2: on loopback only).
+    That needs timestamps, sysctl tcp_tw_reuse (2: on loopback only) and tcp_tw_reuse_delay since
+    TIME_WAIT began.
     """
     net = sk.net
     reuse = net.sysctl.tcp_tw_reuse
@@ -186,7 +190,8 @@ def tcp_twsk_unique(sk: tcp_sock, sktw: inet_timewait_sock) -> bool:
         reuse = 0
     if not sktw.tw_ts_recent_stamp or sktw.tw_substate != tcp_states.TCP_TIME_WAIT:
         return False
-    if reuse and jiffies_s(net) > sktw.tw_ts_recent_stamp:
+    rested = net.clock.now_ns() - sktw.tw_entry_stamp
+    if reuse and rested > net.sysctl.tcp_tw_reuse_delay * NSEC_PER_MSEC:
         sk.write_seq = (sktw.tw_snd_nxt + 65535 + 2) & M32 or 1
         sk.rx_opt.ts_recent = sktw.tw_ts_recent
         sk.rx_opt.ts_recent_stamp = sktw.tw_ts_recent_stamp

@@ -76,6 +76,7 @@ from stack.ipv4.ip_options import (
     received_options,
 )
 from stack.ipv4.ip_output import (
+    ip4_reply_mark,
     ip_append_data,
     ip_finish_skb,
     ip_flush_pending_frames,
@@ -213,6 +214,7 @@ def icmp_reply(param: icmp_bxm, skb: sk_buff) -> None:
                 daddr = ipc.opt.faddr
         oif = l3mdev_master_ifindex(skb.dev)
         fl4 = flowi(AF_INET, daddr, fib_compute_spec_dst(skb), oif, iph.tos & 0x1C, IPPROTO_ICMP)
+        fl4.flowi_mark = ipc.sockc_mark = ip4_reply_mark(net, skb.mark)
         try:
             out = ip_route_output_key(net, fl4)
         except OSError:
@@ -280,6 +282,7 @@ def icmp_send(skb_in: sk_buff, type: int, code: int, info: int) -> None:  # noqa
                     daddr = ipc.opt.faddr
         oif = l3mdev_master_ifindex(skb_in.dev if rt.rt_is_input else rt.dev)
         fl4 = flowi(AF_INET, daddr, saddr, oif, tos & 0x1C, IPPROTO_ICMP)
+        fl4.flowi_mark = ipc.sockc_mark = ip4_reply_mark(net, skb_in.mark)
         try:
             if net.ipv4.fib_multipath:  # the way of the packet that it is about
                 fl4.mp_hash = fib_multipath_hash(net, fl4, skb_in)

@@ -84,7 +84,8 @@ def ip_forward(skb: sk_buff) -> int:
     ip_decrease_ttl(iph)
     if rt.rt_flags & route.RTCF_DOREDIRECT and (opt is None or not opt.srr):
         ip_rt_send_redirect(skb)
-    skb.priority = rt_tos2priority(iph.tos)
+    if net.sysctl.ip_forward_update_priority:
+        skb.priority = rt_tos2priority(iph.tos)
     if net.nf_hooks[NF_INET_FORWARD]:
         ret = nf_hook(NF_INET_FORWARD, net, None, skb, skb.dev, rt.dev, ip_forward_finish)
         if ret != 1:

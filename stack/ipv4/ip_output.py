@@ -754,6 +754,11 @@ def ip_flush_pending_frames(sk: inet_sock) -> None:
 _CORK = cork_ops(ip_setup_cork, __ip_append_data, ip_flush_pending_frames)
 
 
+def ip4_reply_mark(net: Net, mark: int) -> int:
+    """include/net/ip.h IP4_REPLY_MARK: of an answer without a socket to a packet with `mark`."""
+    return mark if net.sysctl.fwmark_reflect else 0
+
+
 def ip_send_unicast_reply(
     sk: inet_sock,
     skb: sk_buff,

@@ -93,7 +93,9 @@ IP = (
     _bool("ip_early_demux", 1, "packets of a connection take its route: TCP, UDP"),
     _bool("tcp_early_demux", 1, "the same for TCP alone"),
     _bool("udp_early_demux", 1, "the same for connected UDP sockets alone"),
+    _bool("ip_forward_update_priority", 1, "forwarded packets get the priority of their TOS"),
     _u8("ip_forward_use_pmtu", 0, "forwarding obeys a learned path MTU"),
+    _bool("fwmark_reflect", 0, "RST, ACKs without a socket and ICMP have the mark of their cause"),
     *(_bool(f"{p}_l3mdev_accept", n, EVERY_VRF) for p, n in {"tcp": 0, "udp": 0, "raw": 1}.items()),
     _u8("fib_multipath_hash_policy", 0, "hop by 0: addresses 1: ports 2: inner 3: fields", 0, 3),
     _int("fib_multipath_hash_fields", FIELDS_DEFAULT, "of policy 3, as bits", 1, FIELDS_ALL),
@@ -248,8 +250,25 @@ TCP = (
         0,
     ),
     Sysctl(IPV4, "tcp_fastopen_key", NO_KEY, "key of Fast Open cookies, an old one too", kind=KEYS),
+    *(
+        Sysctl(
+            IPV4,
+            name,
+            0,
+            "kept and checked; it does nothing since Linux " + since,
+            *within,
+            obsolete=f"obsolete since Linux {since}; it does nothing",
+        )
+        for name, since, within in (
+            ("tcp_fack", "4.15", (0, 255)),
+            ("tcp_low_latency", "4.14", (0, 255)),
+        )
+    ),
     _int("tcp_fin_timeout", 60, "seconds in FIN_WAIT_2 without an owner"),
     _u8("tcp_frto", 2, "find spurious timeouts (RFC 5682)"),
+    _bool(
+        "tcp_fwmark_accept", 0, "a new connection has the mark of its SYN, unless the socket has"
+    ),
     _int("tcp_invalid_ratelimit", 500, "ms between duplicate ACKs for segments out of window", 0),
     _int("tcp_keepalive_intvl", 75, "seconds between keepalive probes"),
     _u8("tcp_keepalive_probes", 9, "keepalive probes without an answer"),
@@ -296,6 +315,7 @@ TCP = (
     _u8("tcp_orphan_retries", 0, "retransmissions of a closed socket; 0 is 8"),
     _u8("tcp_pingpong_thresh", 1, "answers until ACKs are delayed as for a dialogue", 1),
     _u8("tcp_recovery", 1, "1: RACK; 2: static window; 4: no DupThresh"),
+    _bool("tcp_reflect_tos", 0, "SYN-ACKs and new connections have the class of the SYN"),
     _int("tcp_reordering", 3, "first estimate of reordering, segments"),
     _u8("tcp_retrans_collapse", 1, "join small segments when retransmitting"),
     _int("tcp_rto_max_ms", 120_000, "ms of the longest retransmission timeout", 1000, 120_000),
@@ -316,6 +336,7 @@ TCP = (
     _u8("tcp_timestamps", 1, "1: with a random offset; 2: without (RFC 7323)", 0, 2),
     _u8("tcp_tso_win_divisor", 3, "part of the window that one super-packet may take"),
     _u8("tcp_tw_reuse", 2, "1: reuse TIME_WAIT ports when connecting; 2: on loopback", 0, 2),
+    _int("tcp_tw_reuse_delay", 1000, "ms that such a port has to rest before", 0, 60_000),
     _bool("tcp_window_scaling", 1, "window scaling (RFC 7323)"),
     _int("tcp_wmem", (4096, 16384, 4 << 20), "bytes: least, default, most", 1, INT_MAX, 3),
     _u8("tcp_workaround_signed_windows", 0, "offer unscaled windows below 32 KiB", 0, 1),

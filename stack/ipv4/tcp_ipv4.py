@@ -27,6 +27,7 @@ from fastpath.net.inetkey import inet_key
 from stack.core import tcp_states
 from stack.core.dst import dst_entry
 from stack.core.errors import os_error
+from stack.core.inet_ecn import INET_ECN_MASK
 from stack.core.netdevice import NET_XMIT_CN
 from stack.core.rows import narrow
 from stack.core.sock import sk_dst_reset, sk_setup_caps
@@ -50,7 +51,12 @@ from stack.inet.tcp_ctl import (
 )
 from stack.inet.tcp_done import tcp_done, tcp_set_state
 from stack.inet.tcp_family import tcp_family_ops
-from stack.inet.tcp_minisocks import tcp_syn_recv_child, tcp_syn_recv_hash, tcp_syn_recv_route
+from stack.inet.tcp_minisocks import (
+    tcp_request_tos,
+    tcp_syn_recv_child,
+    tcp_syn_recv_hash,
+    tcp_syn_recv_route,
+)
 from stack.inet.tcp_prot import tcp_proto
 from stack.inet.tcp_rcv import tcp_do_rcv, tcp_rcv
 from stack.inet.tcp_reply import tcp_answer, tcp_answer_bytes, tcp_reply_reset
@@ -58,7 +64,12 @@ from stack.inet.tcp_request import tcp_conn_request
 from stack.inet.tcp_sock import tcp_sock
 from stack.ipv4.datagram import check_sockaddr
 from stack.ipv4.ip_options import __ip_options_echo, received_options
-from stack.ipv4.ip_output import ip_build_and_send_pkt, ip_queue_xmit, ip_send_unicast_reply
+from stack.ipv4.ip_output import (
+    ip4_reply_mark,
+    ip_build_and_send_pkt,
+    ip_queue_xmit,
+    ip_send_unicast_reply,
+)
 from stack.ipv4.ip_sockglue import ip_getsockopt, ip_setsockopt
 from stack.ipv4.route import (
     RTCF_BROADCAST,
@@ -185,7 +196,7 @@ def tcp_v4_route_req(sk: tcp_sock, skb: sk_buff, req: request_sock) -> dst_entry
     opt = received_options(skb)
     if opt is not None:  # tcp_v4_save_options
         req.ireq_opt = __ip_options_echo(sk.net, skb, opt)
-    req.tos = sk.tos
+    req.tos = tcp_request_tos(sk, skb, sk.tos)
     return inet_csk_route_req(sk, req)
 
 
@@ -261,6 +272,8 @@ def tcp_v4_syn_recv_sock(
     newsk.mc_ttl = ip_hdr(skb).ttl  # for IP_PKTOPTIONS, which reports the handshake's last packet
     newsk.icsk_ext_hdr_len = 0 if req.ireq_opt is None else req.ireq_opt.optlen
     newsk.inet_id = sk.net.random.getrandbits(16)
+    if sk.net.sysctl.tcp_reflect_tos:
+        newsk.tos = req.tos & ~INET_ECN_MASK
     fl4: flowi = flowi(AF_INET)
     newsk.inet_fl = fl4
     fl4.daddr, fl4.saddr = req.inet_daddr, req.inet_rcv_saddr
@@ -306,7 +319,7 @@ def tcp_v4_send_response(net: Net, skb: sk_buff, answer: tcp_answer) -> bool:
         IPPROTO_TCP,
         answer.tclass,
         oif=answer.oif,
-        mark=answer.mark,
+        mark=ip4_reply_mark(net, skb.mark) or answer.mark,
         sport=dport,
         dport=sport,
     )

@@ -75,6 +75,7 @@ from stack.ipv6.ip6_icmp import (
     NDISC_REDIRECT,
     icmp6_out_count,
 )
+from stack.ipv6.ip6_output import ip6_reply_mark
 from stack.ipv6.route import ip6_dst_lookup_tail, ip6_route_output
 from stack.ipv6.rt6_info import rt6_info
 from stack.ipv6.saddr import ipv6_dev_get_saddr
@@ -135,6 +136,7 @@ def icmpv6_transmit(
 ) -> None:
     """Send `msg` with `length` bytes of data; a failure is counted."""
     size = length + ICMP6_HLEN
+    ipc6.mark = fl6.flowi_mark
     try:
         ip6_append_data(sk, icmp_glue_bits, msg, size, ICMP6_HLEN, ipc6, fl6, rt, MSG_DONTWAIT)
     except OSError:
@@ -244,6 +246,7 @@ def _icmp6_send(skb: sk_buff, type: int, code: int, info: int) -> None:  # noqa:
             flowi_proto=IPPROTO_ICMPV6,
             fl_sport=type,
             fl_dport=code,
+            flowi_mark=ip6_reply_mark(net, skb.mark),
         )
         if net.ipv6.fib6.multipath:  # the way of the packet that it is about
             fl6.mp_hash = fib_multipath_hash(net, fl6, skb)
@@ -300,6 +303,7 @@ def icmpv6_echo_reply(skb: sk_buff) -> int:
         icmp6_iif(skb),
         flowi_proto=IPPROTO_ICMPV6,
         fl_sport=ICMPV6_ECHO_REPLY,
+        flowi_mark=ip6_reply_mark(net, skb.mark),
     )
     if sysctl.flowlabel_reflect & FLOWLABEL_REFLECT_ICMPV6_ECHO_REPLIES:
         fl6.flowlabel = iph.flow_lbl

@@ -93,6 +93,11 @@ def ip6_make_flowlabel(net: Net, flow_hash: int, label: int, auto: bool, fl6: fl
     return label
 
 
+def ip6_reply_mark(net: Net, mark: int) -> int:
+    """include/net/ipv6.h IP6_REPLY_MARK: as ip4_reply_mark."""
+    return mark if net.ipv6.sysctl.fwmark_reflect else 0
+
+
 def ip6_sk_dst_hoplimit(np: ipv6_pinfo | None, daddr: wide, rt: rt6_info) -> int:
     """include/net/ipv6.h: the socket's hop limit for this destination, else the route's."""
     hlimit = -1

@@ -51,6 +51,7 @@ NET_IPV6: tuple[Sysctl, ...] = (
     _row(IPV6, "flowlabel_consistency", 1, "flow labels must have been leased", 0, 1),
     _row(IPV6, "flowlabel_reflect", 0, "bits: 1 TCP's and 4 echo's answers take the label", 0, 7),
     _row(IPV6, "flowlabel_state_ranges", 1, "labels above 0x7ffff are the automatic ones", 0, 1),
+    _row(IPV6, "fwmark_reflect", 0, "RST, ACKs without a socket and ICMPv6 have the mark", 0, 1),
     _row(IPV6, "ip_nonlocal_bind", 0, "bind() takes addresses that are not ours", 0, 1),
     *frag_thresholds(IPV6, "ip6frag"),
     _row(IPV6, "ip6frag_time", 60, "seconds until a packet in reassembly is given up", 0),
@@ -118,6 +119,7 @@ class netns_sysctl_ipv6:
     flowlabel_consistency: int
     flowlabel_reflect: int
     flowlabel_state_ranges: int
+    fwmark_reflect: int
     icmpv6_echo_ignore_all: int
     icmpv6_echo_ignore_anycast: int
     icmpv6_echo_ignore_multicast: int

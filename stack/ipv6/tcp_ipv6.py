@@ -26,6 +26,7 @@ from fastpath.net.hdr import tcp_v6_send_check as _send_check
 from fastpath.net.inetkey import inet_key
 from stack.core.dst import dst_entry
 from stack.core.errors import os_error
+from stack.core.inet_ecn import INET_ECN_MASK
 from stack.core.l3mdev import inet_sdif, netif_index_is_l3_master, sk_dev_equal_l3scope
 from stack.core.netdevice import ETH_P_IP, NET_XMIT_CN
 from stack.core.proto import proto
@@ -61,7 +62,12 @@ from stack.inet.tcp_ctl import (
 )
 from stack.inet.tcp_done import tcp_set_state
 from stack.inet.tcp_family import tcp_family_ops
-from stack.inet.tcp_minisocks import tcp_syn_recv_child, tcp_syn_recv_hash, tcp_syn_recv_route
+from stack.inet.tcp_minisocks import (
+    tcp_request_tos,
+    tcp_syn_recv_child,
+    tcp_syn_recv_hash,
+    tcp_syn_recv_route,
+)
 from stack.inet.tcp_prot import tcp_proto
 from stack.inet.tcp_rcv import tcp_do_rcv, tcp_rcv
 from stack.inet.tcp_reply import tcp_answer, tcp_answer_bytes, tcp_reply_reset
@@ -87,7 +93,7 @@ from stack.ipv6.inet6_connection_sock import (
     inet6_csk_route_socket,
     inet6_csk_xmit,
 )
-from stack.ipv6.ip6_output import ip6_xmit
+from stack.ipv6.ip6_output import ip6_reply_mark, ip6_xmit
 from stack.ipv6.ipv6_sockglue import ipv6_getsockopt, ipv6_setsockopt
 from stack.ipv6.protocol import (
     INET6_PROTO_FINAL,
@@ -198,7 +204,8 @@ def tcp_v6_route_req(sk: tcp_sock, skb: sk_buff, req: request_sock) -> dst_entry
     req.ir_iif = req.sk_bound_dev_if
     if ipv6_addr_is_linklocal(req.inet_daddr) and (not sk.sk_bound_dev_if or inet_sdif(skb)):
         req.ir_iif = inet_sdif(skb) or skb.skb_iif
-    req.tos = sk.tos
+    np = sk.pinet6
+    req.tos = tcp_request_tos(sk, skb, np.tclass if np is not None else sk.tos)
     return inet6_csk_route_req(sk, req)
 
 
@@ -218,12 +225,12 @@ def tcp_v6_send_synack(
     fl6: flowi = flowi(AF_INET6, req.inet_daddr, req.inet_rcv_saddr, req.ir_iif)
     fl6.flowi_proto = IPPROTO_TCP
     fl6.fl_sport, fl6.fl_dport = req.inet_num, req.inet_dport
-    opt, tclass = None, sk.tos
+    opt = None
     if np is not None:
-        opt, tclass = np.opt, np.tclass
+        opt = np.opt
         if np.repflow and syn_skb is not None:
             fl6.flowlabel = ipv6_hdr(syn_skb).flow_lbl
-    err = ip6_xmit(sk, skb, fl6, req.sk_mark, opt, tclass & ~3, sk.sk_priority)
+    err = ip6_xmit(sk, skb, fl6, req.sk_mark, opt, req.tos & ~3, sk.sk_priority)
     return 0 if err == NET_XMIT_CN else err
 
 
@@ -270,6 +277,8 @@ def tcp_v6_syn_recv_sock(
         np.flow_label = ipv6_hdr(skb).flow_lbl if np.repflow else 0
         np.mcast_oif = skb.skb_iif
         np.mcast_hops = ipv6_hdr(skb).hop_limit
+        if sk.net.sysctl.tcp_reflect_tos:
+            np.tclass = req.tos & ~INET_ECN_MASK
     fl6: flowi = inet6_csk_flow(newsk)
     newsk.inet_fl = fl6
     fl6.daddr = req.inet_daddr
@@ -321,7 +330,7 @@ def tcp_v6_send_response(net: Net, skb: sk_buff, answer: tcp_answer) -> bool:
         oif = skb.skb_iif
     fl6 = flowi(AF_INET6, saddr, daddr, oif)
     fl6.flowi_proto = IPPROTO_TCP
-    fl6.flowi_mark = answer.mark
+    fl6.flowi_mark = ip6_reply_mark(net, skb.mark) or answer.mark
     fl6.flowlabel = answer.label
     fl6.fl_sport, fl6.fl_dport = dport, sport
     try:
@@ -336,7 +345,7 @@ def tcp_v6_send_response(net: Net, skb: sk_buff, answer: tcp_answer) -> bool:
     skb_set_transport_header(buff, 0)
     buff.ip_summed = CHECKSUM_NONE
     buff.dst = dst
-    ip6_xmit(ctl_sk, buff, fl6, answer.mark, None, answer.tclass, 0)
+    ip6_xmit(ctl_sk, buff, fl6, fl6.flowi_mark, None, answer.tclass, 0)
     return True
 
 

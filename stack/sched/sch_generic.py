@@ -459,4 +459,7 @@ def qdisc_child_sent(sch: Qdisc, skb: sk_buff) -> sk_buff:
 
 def qdisc_create_dflt(dev: net_device) -> Qdisc:
     """net/sched/sch_generic.c attach_one_default_qdisc: noqueue without a queue length."""
-    return pfifo_fast_qdisc(dev) if dev.tx_queue_len else noqueue_qdisc(dev)
+    if not dev.tx_queue_len:
+        return noqueue_qdisc(dev)
+    make = dev.machine.net_hotdata.default_qdisc
+    return pfifo_fast_qdisc(dev) if make is None else make(dev)

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import errno
+from functools import partial
+from typing import TYPE_CHECKING
 
 from stack.core.errors import os_error
+from stack.core.net_namespace import pernet_operations
 from stack.core.netdevice import net_device
+from stack.core.sysctl_net_core import SysctlError
 from stack.sched.gen_estimator import gen_new_estimator
 from stack.sched.sch_api import AUTOHANDLE, TC_H_INGRESS, TC_H_MAJ_MASK, qdisc_lookup
 from stack.sched.sch_codel import codel_qdisc
@@ -23,6 +27,10 @@ from stack.sched.sch_sfq import sfq_qdisc
 from stack.sched.sch_stab import qdisc_get_stab
 from stack.sched.sch_tbf import tbf_qdisc
 
+if TYPE_CHECKING:
+    from stack.machine import Machine
+    from stack.net import Net
+
 QDISCS: dict[str, type[Qdisc]] = {
     cls.kind: cls
     for cls in (
@@ -33,6 +41,37 @@ QDISCS: dict[str, type[Qdisc]] = {
     )
 }
 """register_qdisc: the class of each kind that `tc qdisc add` makes."""
+
+
+def qdisc_default(cls: type[Qdisc], dev: net_device) -> Qdisc:
+    """qdisc_create_dflt of sch_generic.c; noqueue for one that wants parameters, or ingress."""
+    sch = cls(dev)
+    if isinstance(sch, ingress_qdisc):
+        return noqueue_qdisc(dev)
+    try:
+        sch.init(None)
+    except OSError:
+        return noqueue_qdisc(dev)
+    return sch
+
+
+def qdisc_set_default(machine: Machine, name: str) -> None:
+    """net/sched/sch_api.c, of net.core.default_qdisc. Raises: SysctlError ENOENT."""
+    cls = QDISCS.get(name)
+    if cls is None:
+        text = f"sysctl net.core.default_qdisc={name!r}: there are {', '.join(sorted(QDISCS))}"
+        raise SysctlError(errno.ENOENT, text)
+    plain = cls is pfifo_fast_qdisc
+    machine.net_hotdata.default_qdisc = None if plain else partial(qdisc_default, cls)
+
+
+def psched_net_init(net: Net) -> None:
+    """net/sched/sch_api.c: the machine's first namespace has the knob."""
+    if net is net.machine.init_net:
+        net.sysctl.on_write("default_qdisc", partial(qdisc_set_default, net.machine))
+
+
+psched_net_ops = pernet_operations(init=psched_net_init)
 
 
 def qdisc_alloc_handle(dev: net_device) -> int:

@@ -23,8 +23,8 @@ def test_the_fingerprint_is_linuxs() -> None:
     said: list[str] = []
     a, b = two_hosts(VirtualClock())  # it measures times, too
     with a, b, create_server(b, ("10.0.0.2", 8000)):
-        # From a fixed port, for its ports decide how far six sequence numbers of Linux's lie apart:
-        # with random ones, one run in twelve is outside the range that nmap's table has seen.
+        # From a fixed port, for its ports decide how far six sequence numbers of Linux's lie apart.
+        # With random ones, one run in twelve is outside the range that nmap's table has seen.
         words = ["nmap", "-n", "-Pn", "-O", "-g", "40000", "-p", "8000,8001", "10.0.0.2"]
         with spawn(a, words, log=said.append, stdout=subprocess.PIPE, text=True) as program:
             out = program.communicate(timeout=1000)[0]

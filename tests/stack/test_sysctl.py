@@ -9,6 +9,7 @@ import pytest
 
 from e1000emu.clock import VirtualClock
 from e1000emu.errors import E1000Error
+from e1000emu.links import pair
 from stack.core.rows import rows_of
 from stack.core.sysctl_net_core import (
     NET_CORE,
@@ -25,6 +26,7 @@ from stack.ipv4.sysctl_names import SYSCTLS
 from stack.ipv4.sysctl_net_ipv4 import NET_IPV4
 from stack.ipv6.devconf import CONF_ROWS, ipv6_devconf
 from stack.ipv6.sysctl_net_ipv6 import ROWS_BY_ATTRIBUTE, netns_sysctl_ipv6
+from stack.sched.sch_generic import qdisc_create_dflt
 from stack.sysctl_fields import sysctl_fields
 
 
@@ -52,6 +54,20 @@ def test_an_unknown_name_is_refused_with_those_that_are_close(host: Host) -> Non
     assert not hasattr(host.sysctl, "tcp_sac")
     with pytest.raises(SysctlError, match=r"docs/knobs\.md"):
         host.sysctl.colour = 1
+
+
+def test_a_discipline_that_is_not_there_is_no_default(host: Host) -> None:
+    error = refused(lambda: setattr(host.sysctl, "default_qdisc", "cake"))
+    assert error.errno == errno.ENOENT
+    assert "fq_codel" in str(error)
+
+
+@pytest.mark.parametrize("kind", ["ingress", "netem"])
+def test_a_discipline_that_cannot_be_the_default_is_left_out(host: Host, kind: str) -> None:
+    """As on Linux it may be named, and an interface has none then."""
+    host.sysctl.default_qdisc = kind
+    dev = host.add_tap("tap0", pair(host.clock)[0])
+    assert qdisc_create_dflt(dev).kind == "noqueue"
 
 
 def test_a_name_in_the_wrong_directory_is_refused(host: Host) -> None:

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import errno
 import logging
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
 from scapy.layers.inet import TCP, IPOption_LSRR
 
+from e1000emu.links import pair
 from fastpath.base.skbuff import kfree_skb, sk_buff
 from fastpath.net.hdr import ip_hdr
 from stack.core import uapi
@@ -28,7 +30,15 @@ from stack.core.bsd_socket import (
 from stack.core.dev_receive import dev_add_pack
 from stack.core.iov import msghdr
 from stack.core.netdevice import packet_type
-from stack.core.netfilter import NF_ACCEPT, NF_INET_LOCAL_IN, nf_register_net_hook
+from stack.core.netfilter import (
+    NF_ACCEPT,
+    NF_INET_FORWARD,
+    NF_INET_LOCAL_IN,
+    NF_INET_LOCAL_OUT,
+    NF_INET_PRE_ROUTING,
+    NFPROTO_IPV4,
+    nf_register_net_hook,
+)
 from stack.core.softirq import local_bh_disable, local_bh_enable
 from stack.core.uapi import (
     AF_UNIX,
@@ -302,6 +312,57 @@ def demuxed(rig: Rig) -> list[bool]:
     for _ in range(2):
         ip.inject(IP(src=PEER, dst=ME) / UDP(sport=9, dport=5000) / Raw(b"x"))
     return [seen[IPPROTO_TCP], seen[IPPROTO_UDP]]
+
+
+def default_qdisc(rig: Rig) -> str:
+    host = rig.host()
+    ends = pair(host.clock)
+    one, _ = (host.add_tap(f"tap{i}", end, up=True) for i, end in enumerate(ends))
+    host.clock.run_for(1_000_000)
+    return str(one.qdisc.kind)
+
+
+def ip_forward_update_priority(rig: Rig) -> int:
+    """The priority of a forwarded packet whose TOS asks for a low delay."""
+    net, seen = rig.router(), list[int]()
+
+    def hook(skb: sk_buff, state: Any) -> int:
+        seen.append(skb.priority)
+        return NF_ACCEPT
+
+    nf_register_net_hook(net.host, NF_INET_FORWARD, hook)
+    net.inject(datagram(dst=BEYOND, tos=0x10))
+    (priority,) = seen
+    return priority
+
+
+def answers_with_mark(host: Any, pf: int, ask: Callable[[], None]) -> list[int]:
+    """The marks of what a host sends by itself when all that comes has mark 7."""
+    seen: list[int] = []
+
+    def come(skb: sk_buff, state: Any) -> int:
+        skb.mark = 7
+        return NF_ACCEPT
+
+    def leave(skb: sk_buff, state: Any) -> int:
+        seen.append(skb.mark)
+        return NF_ACCEPT
+
+    nf_register_net_hook(host, NF_INET_PRE_ROUTING, come, pf)
+    nf_register_net_hook(host, NF_INET_LOCAL_OUT, leave, pf)
+    ask()
+    return seen
+
+
+def fwmark_reflect(rig: Rig) -> list[int]:
+    """Of an echo reply, a RST and an ICMP error."""
+    net = rig.ip()
+
+    def ask() -> None:
+        for packet in (ICMP(), TCP(dport=9, flags="S"), UDP(dport=9)):
+            net.inject(IP(src=PEER, dst=ME) / packet)
+
+    return answers_with_mark(net.host, NFPROTO_IPV4, ask)
 
 
 def ip_nonlocal_bind(rig: Rig) -> str:
@@ -791,6 +852,9 @@ def multipath_use_neigh(rig: Rig) -> int:
 
 MIB = 1 << 20
 PROBES: dict[str, tuple[Any, dict[Any, Any]]] = {
+    "default_qdisc": (default_qdisc, {"pfifo_fast": "pfifo_fast", "fq": "fq", "tbf": "noqueue"}),
+    "fwmark_reflect": (fwmark_reflect, {0: [0, 0, 0], 1: [7, 7, 7]}),
+    "ip_forward_update_priority": (ip_forward_update_priority, {1: 6, 0: 0}),
     "dev_weight": (dev_weight, {64: False, 2: True}),
     "gro_normal_batch": (gro_normal_batch, {8: [3], 2: [2, 1], 1: [1, 1, 1]}),
     "netdev_budget": (netdev_budget, {300: 0, 1: 2}),

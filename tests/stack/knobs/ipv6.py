@@ -9,9 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from scapy.layers.inet import TCP, UDP
 from scapy.layers.inet6 import ICMPv6EchoReply, ICMPv6PacketTooBig, IPv6
 from scapy.packet import Raw
 
+from stack.core.netfilter import NFPROTO_IPV6
 from stack.core.uapi import AF_INET6, RTF_UP, RTN_ANYCAST
 from stack.inet.flow import flowi
 from stack.ipv6.if_inet6 import ifacaddr6
@@ -52,6 +54,7 @@ from tests.stack.ipv6.net import (
     static_neigh,
 )
 from tests.stack.ipv6.test_flowlabel import refused, sock_of
+from tests.stack.knobs.core_and_ip import answers_with_mark
 
 ANYCAST = "2001:db8::ac"
 GROUP = "ff02::1"
@@ -144,6 +147,18 @@ def label_reflected(rig: Rig6) -> bool:
     request[1:4] = b"\x01\x23\x45"
     net.inject(bytes(request))
     return bool(net.ip_sent()[0].fl == 0x12345)
+
+
+def mark_reflected(rig: Rig6) -> list[int]:
+    """Of an echo reply, a RST and an ICMPv6 error."""
+    net = rig.host()
+
+    def ask() -> None:
+        net.inject(v6(ICMPV6, echo()))
+        for packet in (TCP(dport=9, flags="S"), UDP(dport=9)):
+            net.inject(bytes(IPv6(src=PEER, dst=ME) / packet))
+
+    return answers_with_mark(net.host, NFPROTO_IPV6, ask)
 
 
 def reflect_refused(rig: Rig6) -> str:
@@ -274,6 +289,7 @@ PROBES6: dict[str, tuple[Callable[[Rig6], Any], dict[Any, Any]]] = {
     "net.ipv6.flowlabel_consistency": (reflect_refused, {1: "EPERM", 0: "ENOPROTOOPT"}),
     "net.ipv6.flowlabel_reflect": (label_reflected, {0: False, 4: True}),
     "net.ipv6.flowlabel_state_ranges": (label, {1: 1, 0: 2}),
+    "net.ipv6.fwmark_reflect": (mark_reflected, {0: [0, 0, 0], 1: [7, 7, 7]}),
     "net.ipv6.ip6frag_high_thresh": (fragments_held, {4 << 20: 20, 5000: 3}),
     "net.ipv6.ip6frag_low_thresh": (low_thresh, {3 << 20: "SysctlError", 1 << 20: ""}),
     "net.ipv6.ip6frag_time": (fragment_waits, {60: True, 20: False}),

@@ -7,6 +7,13 @@ import errno as codes
 from itertools import pairwise
 from typing import Any
 
+from fastpath.base.skbuff import sk_buff
+from stack.core.netfilter import (
+    NF_ACCEPT,
+    NF_INET_LOCAL_OUT,
+    NF_INET_PRE_ROUTING,
+    nf_register_net_hook,
+)
 from stack.core.rows import replace
 from stack.core.sock import lock_sock, release_sock
 from stack.core.sockopt import sock_setsockopt
@@ -651,6 +658,42 @@ def tcp_tw_reuse(rig: Rig) -> str:
         return err(net.socket(net.a).connect, B, 80)
 
 
+def tcp_tw_reuse_delay(rig: Rig) -> str:
+    """After two seconds."""
+    return tcp_tw_reuse(Rig({"tcp_tw_reuse": 1, **rig.sysctl}, rig.live))
+
+
+def tcp_fwmark_accept(rig: Rig) -> tuple[int, int]:
+    """The mark of the SYN-ACK, and of the accepted socket, when what comes has mark 7."""
+    seen: list[int] = []
+
+    def come(skb: sk_buff, state: Any) -> int:
+        skb.mark = 7
+        return NF_ACCEPT
+
+    def leave(skb: sk_buff, state: Any) -> int:
+        seen.append(skb.mark)
+        return NF_ACCEPT
+
+    with rig.tcp() as net:
+        nf_register_net_hook(net.b, NF_INET_PRE_ROUTING, come)
+        nf_register_net_hook(net.b, NF_INET_LOCAL_OUT, leave)
+        server = net.pair()[1]
+        return seen[0], server.sk.sk_mark
+
+
+def tcp_reflect_tos(rig: Rig) -> tuple[int, int]:
+    """The class of the SYN-ACK, and of the accepted socket, to a client with IPTOS_LOWDELAY."""
+    with rig.tcp() as net:
+        listener = net.listening()
+        client = net.socket(net.a)
+        client.sk.tos = 0x10
+        client.connect(B, 80)
+        net.run(50 * MS)
+        (answer,) = [s.tos for s in net.log if s.flags == SYN | ACK]
+        return answer, listener.accept().sk.tos
+
+
 def tcp_wmem(rig: Rig) -> bool:
     with rig.tcp() as net:
         a, _ = net.pair()
@@ -758,6 +801,9 @@ PROBES: dict[str, tuple[Any, dict[Any, Any]]] = {
     "tcp_rto_max_ms": (tcp_rto_max_ms, {120_000: True, 1000: False}),
     "tcp_rto_min_us": (tcp_rto_min_us, {200_000: True, 10_000: False, 1: False}),
     "tcp_sack": (syn_option(4), {1: True, 0: False}),
+    "tcp_fwmark_accept": (tcp_fwmark_accept, {0: (0, 0), 1: (7, 7)}),
+    "tcp_reflect_tos": (tcp_reflect_tos, {0: (0, 0), 1: (0x10, 0x10)}),
+    "tcp_tw_reuse_delay": (tcp_tw_reuse_delay, {1000: "", 5000: "EADDRNOTAVAIL"}),
     "tcp_shrink_window": (tcp_shrink_window, {0: False, 1: True}),
     "tcp_slow_start_after_idle": (tcp_slow_start_after_idle, {1: True, 0: False}),
     "tcp_stdurg": (tcp_stdurg, {0: "y", 1: "BlockingIOError"}),
