@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import errno
 import logging
-from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
@@ -34,9 +33,6 @@ from stack.core.netfilter import (
     NF_ACCEPT,
     NF_INET_FORWARD,
     NF_INET_LOCAL_IN,
-    NF_INET_LOCAL_OUT,
-    NF_INET_PRE_ROUTING,
-    NFPROTO_IPV4,
     nf_register_net_hook,
 )
 from stack.core.softirq import local_bh_disable, local_bh_enable
@@ -78,6 +74,7 @@ from tests.stack.knobs.rig import (
     err,
     flows,
     ip4,
+    marked,
     push,
     send,
     sys_setsockopt,
@@ -336,33 +333,13 @@ def ip_forward_update_priority(rig: Rig) -> int:
     return priority
 
 
-def answers_with_mark(host: Any, pf: int, ask: Callable[[], None]) -> list[int]:
-    """The marks of what a host sends by itself when all that comes has mark 7."""
-    seen: list[int] = []
-
-    def come(skb: sk_buff, state: Any) -> int:
-        skb.mark = 7
-        return NF_ACCEPT
-
-    def leave(skb: sk_buff, state: Any) -> int:
-        seen.append(skb.mark)
-        return NF_ACCEPT
-
-    nf_register_net_hook(host, NF_INET_PRE_ROUTING, come, pf)
-    nf_register_net_hook(host, NF_INET_LOCAL_OUT, leave, pf)
-    ask()
-    return seen
-
-
 def fwmark_reflect(rig: Rig) -> list[int]:
     """Of an echo reply, a RST and an ICMP error."""
     net = rig.ip()
-
-    def ask() -> None:
-        for packet in (ICMP(), TCP(dport=9, flags="S"), UDP(dport=9)):
-            net.inject(IP(src=PEER, dst=ME) / packet)
-
-    return answers_with_mark(net.host, NFPROTO_IPV4, ask)
+    seen = marked(net.host)
+    for packet in (ICMP(), TCP(dport=9, flags="S"), UDP(dport=9)):
+        net.inject(IP(src=PEER, dst=ME) / packet)
+    return seen
 
 
 def ip_nonlocal_bind(rig: Rig) -> str:

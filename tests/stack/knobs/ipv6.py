@@ -54,7 +54,7 @@ from tests.stack.ipv6.net import (
     static_neigh,
 )
 from tests.stack.ipv6.test_flowlabel import refused, sock_of
-from tests.stack.knobs.core_and_ip import answers_with_mark
+from tests.stack.knobs.rig import marked
 
 ANYCAST = "2001:db8::ac"
 GROUP = "ff02::1"
@@ -152,13 +152,11 @@ def label_reflected(rig: Rig6) -> bool:
 def mark_reflected(rig: Rig6) -> list[int]:
     """Of an echo reply, a RST and an ICMPv6 error."""
     net = rig.host()
-
-    def ask() -> None:
-        net.inject(v6(ICMPV6, echo()))
-        for packet in (TCP(dport=9, flags="S"), UDP(dport=9)):
-            net.inject(bytes(IPv6(src=PEER, dst=ME) / packet))
-
-    return answers_with_mark(net.host, NFPROTO_IPV6, ask)
+    seen = marked(net.host, NFPROTO_IPV6)
+    net.inject(v6(ICMPV6, echo()))
+    for packet in (TCP(dport=9, flags="S"), UDP(dport=9)):
+        net.inject(bytes(IPv6(src=PEER, dst=ME) / packet))
+    return seen
 
 
 def reflect_refused(rig: Rig6) -> str:

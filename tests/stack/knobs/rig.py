@@ -15,7 +15,15 @@ from scapy.layers.inet import ICMP, IP, UDP
 from scapy.packet import Raw
 
 from e1000emu.clock import VirtualClock
+from fastpath.base.skbuff import sk_buff
 from stack.core.bsd_socket import sys_bind, sys_recvfrom, sys_sendto, sys_setsockopt, sys_socket
+from stack.core.netfilter import (
+    NF_ACCEPT,
+    NF_INET_LOCAL_OUT,
+    NF_INET_PRE_ROUTING,
+    NFPROTO_IPV4,
+    nf_register_net_hook,
+)
 from stack.core.uapi import AF_INET, MSG_DONTWAIT, SOCK_DGRAM, SOCK_STREAM
 from stack.host import Host
 from stack.ipv4.arp import arp_req_set
@@ -133,6 +141,23 @@ def syns(net: TcpNet) -> list[Segment]:
     return [s for s in net.log if s.flags & 0x12 == 2]
 
 
+def marked(host: Any, pf: int = NFPROTO_IPV4) -> list[int]:
+    """From now on all that comes has mark 7. Returns the list that the marks sent are added to."""
+    seen: list[int] = []
+
+    def come(skb: sk_buff, state: Any) -> int:
+        skb.mark = 7
+        return NF_ACCEPT
+
+    def leave(skb: sk_buff, state: Any) -> int:
+        seen.append(skb.mark)
+        return NF_ACCEPT
+
+    nf_register_net_hook(host, NF_INET_PRE_ROUTING, come, pf)
+    nf_register_net_hook(host, NF_INET_LOCAL_OUT, leave, pf)
+    return seen
+
+
 __all__ = [
     "AF_INET",
     "BEYOND",
@@ -154,6 +179,7 @@ __all__ = [
     "err",
     "flows",
     "ip4",
+    "marked",
     "push",
     "send",
     "syns",

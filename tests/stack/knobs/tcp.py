@@ -7,13 +7,6 @@ import errno as codes
 from itertools import pairwise
 from typing import Any
 
-from fastpath.base.skbuff import sk_buff
-from stack.core.netfilter import (
-    NF_ACCEPT,
-    NF_INET_LOCAL_OUT,
-    NF_INET_PRE_ROUTING,
-    nf_register_net_hook,
-)
 from stack.core.rows import replace
 from stack.core.sock import lock_sock, release_sock
 from stack.core.sockopt import sock_setsockopt
@@ -35,7 +28,7 @@ from tests.stack.inet.tcpnet import (
     transfer,
 )
 from tests.stack.knobs import fastopen
-from tests.stack.knobs.rig import Rig, S, err, flows, push, syns
+from tests.stack.knobs.rig import Rig, S, err, flows, marked, push, syns
 
 M32 = 0xFFFFFFFF
 ECN = 0xC0
@@ -665,19 +658,8 @@ def tcp_tw_reuse_delay(rig: Rig) -> str:
 
 def tcp_fwmark_accept(rig: Rig) -> tuple[int, int]:
     """The mark of the SYN-ACK, and of the accepted socket, when what comes has mark 7."""
-    seen: list[int] = []
-
-    def come(skb: sk_buff, state: Any) -> int:
-        skb.mark = 7
-        return NF_ACCEPT
-
-    def leave(skb: sk_buff, state: Any) -> int:
-        seen.append(skb.mark)
-        return NF_ACCEPT
-
     with rig.tcp() as net:
-        nf_register_net_hook(net.b, NF_INET_PRE_ROUTING, come)
-        nf_register_net_hook(net.b, NF_INET_LOCAL_OUT, leave)
+        seen = marked(net.b)
         server = net.pair()[1]
         return seen[0], server.sk.sk_mark
 
