@@ -262,9 +262,10 @@ def kernel_listener(ends: Ends, family: int) -> Iterator[socket.socket]:
         yield listener
 
 
-def open_files(wanted: int) -> None:
-    """Let this process have so many descriptors. Raises Unavailable when it may not."""
+def open_files(count: int) -> None:
+    """Let this process open so many descriptors more. Raises Unavailable when it may not."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = count + len(os.listdir("/proc/self/fd"))
     if soft >= wanted:
         return
     try:

@@ -16,6 +16,7 @@ import functools
 import operator
 import os
 from collections.abc import Iterable, Sequence
+from sys import byteorder
 from typing import IO, TYPE_CHECKING, Any, Final, NoReturn, Self, TypeAlias, cast, overload
 
 from fastpath.base.freshbytes import FreshBytes, first_bytes
@@ -74,7 +75,6 @@ from stack.core.rows import i32, narrow, row, state, u16, wide
 from stack.core.select import do_poll
 from stack.core.sock import sk_sleep, sock
 from stack.core.sockaddr import sockaddr, sockaddr_ll
-from stack.core.sockopt_table import OPTLEN_ANY
 from stack.core.uapi import (
     AF_INET,
     AF_INET6,
@@ -256,6 +256,7 @@ IN_PLACE_BYTES = 16384
 """recv() of at least so many bytes writes into the bytes it returns; below, a copy is cheaper."""
 
 
+INT_BYTES = 4
 INT_MAX = (1 << 31) - 1
 NOT_GIVEN = object()
 
@@ -808,8 +809,17 @@ class Socket:
     def getsockopt(self, level: int, optname: int, buflen: int) -> bytes: ...
 
     def getsockopt(self, level: int, optname: int, buflen: int = 0) -> Any:
-        """An int, or bytes when `buflen` is given."""
-        return sys.sys_getsockopt(self.net, self._fd, level, optname, buflen or OPTLEN_ANY)
+        """An int of the option's first four bytes, or at most `buflen` bytes of it.
+
+        SO_GET_FILTER counts instructions instead. Raises: OSError of getsockopt(2), and for a
+        `buflen` that is negative or more than 1024.
+        """
+        if not 0 <= buflen <= 1024:
+            raise OSError("getsockopt buflen out of range")
+        if buflen:
+            return sys.sys_getsockopt(self.net, self._fd, level, optname, buflen)
+        value = sys.sys_getsockopt(self.net, self._fd, level, optname, INT_BYTES)
+        return int.from_bytes(value, byteorder, signed=True)
 
     def mmap(self, length: int, offset: int = 0) -> Any:
         """Map the ring of a packet socket (PACKET_RX_RING): `mmap.mmap(sock.fileno(), length)`.

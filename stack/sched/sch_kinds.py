@@ -45,9 +45,9 @@ QDISCS: dict[str, type[Qdisc]] = {
 
 def qdisc_default(cls: type[Qdisc], dev: net_device) -> Qdisc:
     """qdisc_create_dflt of sch_generic.c; noqueue for one that wants parameters, or ingress."""
-    sch = cls(dev)
-    if isinstance(sch, ingress_qdisc):
+    if issubclass(cls, ingress_qdisc):
         return noqueue_qdisc(dev)
+    sch = cls(dev)
     try:
         sch.init(None)
     except OSError:

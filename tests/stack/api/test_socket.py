@@ -179,6 +179,36 @@ def test_options(hosts):
         assert sock.getsockopt(IPPROTO_TCP, TCP_NODELAY, 4) == (1).to_bytes(4, "little")
 
 
+@pytest.mark.parametrize("room", [None, 0, 1, 3, 4, 8, 100, 1024, 1025, -1])
+def test_getsockopt_as_the_standard_library(hosts, room):
+    options = {
+        "type": (SOL_SOCKET, SO_TYPE),
+        "linger": (SOL_SOCKET, stdlib.SO_LINGER),
+        "timeout": (SOL_SOCKET, stdlib.SO_RCVTIMEO),
+        "cookie, of 8 bytes": (SOL_SOCKET, 57),
+        "mark": (SOL_SOCKET, stdlib.SO_MARK),
+        "congestion control": (IPPROTO_TCP, stdlib.TCP_CONGESTION),
+        "info": (IPPROTO_TCP, stdlib.TCP_INFO),
+        "of no such number": (IPPROTO_TCP, 9999),
+    }
+    vary = {"cookie, of 8 bytes", "info"}
+
+    def asked(sock, name):
+        level, option = options[name]
+        try:
+            value = sock.getsockopt(level, option, *([] if room is None else [room]))
+        except OSError as error:
+            return error.errno, str(error) if error.errno is None else ""
+        return len(value) if name in vary and isinstance(value, bytes) else value
+
+    a, _b = hosts
+    with a.socket() as ours, stdlib.socket() as theirs:
+        for sock in (ours, theirs):
+            sock.setsockopt(IPPROTO_TCP, stdlib.TCP_CONGESTION, b"reno")
+        theirs_says = {name: asked(theirs, name) for name in options}
+        assert {name: asked(ours, name) for name in options} == theirs_says
+
+
 def test_errors_of_the_caller(hosts):
     a, _b = hosts
     with a.socket(AF_INET, SOCK_DGRAM) as sock:
