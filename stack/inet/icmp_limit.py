@@ -85,7 +85,7 @@ class icmp_global_state:
 
 
 def icmp_global_allow(net: Net) -> bool:
-    """net/ipv4/icmp.c: take one token, or count the lack; refills each 20 ms."""
+    """net/ipv4/icmp.c: is there a token? Counts the lack; refills each 20 ms."""
     state: icmp_global_state = net.ipv4.icmp_global
     sysctl = net.sysctl
     now = net.clock.now_ns()
@@ -96,10 +96,18 @@ def icmp_global_allow(net: Net) -> bool:
             state.stamp_ns = now
             state.credit = min(state.credit + gain, sysctl.icmp_msgs_burst)
     if state.credit > 0:
-        state.credit -= 1
         return True
     net.mib.icmp.OutRateLimitGlobal += 1
     return False
+
+
+def icmp_global_consume(net: Net) -> None:
+    """net/ipv4/icmp.c: take the token, once the destination's limit allows the message, too.
+
+    Before Linux 6.11 a destination that is limited took the tokens of all others.
+    """
+    state: icmp_global_state = net.ipv4.icmp_global
+    state.credit -= 1
 
 
 @state

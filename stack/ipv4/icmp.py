@@ -56,6 +56,7 @@ from stack.inet.flow import flowi
 from stack.inet.icmp_limit import (
     icmp_bxm,
     icmp_global_allow,
+    icmp_global_consume,
     icmp_global_state,
     icmp_glue_bits,
     icmp_xmit_lock,
@@ -159,6 +160,7 @@ def icmpv4_xrlim_allow(net: Net, rt: rtable, daddr: int, kind: int, code: int) -
     if inet_peer_xrlim_allow(
         net, inet_getpeer_v4(net, daddr), net.sysctl.icmp_ratelimit * NSEC_PER_MSEC
     ):
+        icmp_global_consume(net)
         return True
     net.mib.icmp.OutRateLimitHost += 1
     return False
@@ -253,7 +255,9 @@ def icmp_send(skb_in: sk_buff, type: int, code: int, info: int) -> None:  # noqa
         itype = skb_copy_bits(skb_in, at, 1)[0]
         if itype > icmp_codes.NR_ICMP_TYPES or is_error(itype):
             return
-    if not icmpv4_global_allow(net, type, code):
+    dev = skb_in.dev
+    local = dev is not None and dev.flags & IFF_LOOPBACK
+    if not local and not icmpv4_global_allow(net, type, code):
         return
     sk = icmp_xmit_lock(net.ipv4.icmp_sk)
     if sk is None:
@@ -263,9 +267,9 @@ def icmp_send(skb_in: sk_buff, type: int, code: int, info: int) -> None:  # noqa
         if not rt.rt_flags & route.RTCF_LOCAL:
             saddr = 0
             if rt.rt_is_input and net.sysctl.icmp_errors_use_inbound_ifaddr:
-                dev = net.dev_by_index.get(rt.rt_iif)
-                if dev is not None:
-                    saddr = inet_select_addr(dev, saddr_in, uapi.RT_SCOPE_LINK)
+                came_by = net.dev_by_index.get(rt.rt_iif)
+                if came_by is not None:
+                    saddr = inet_select_addr(came_by, saddr_in, uapi.RT_SCOPE_LINK)
         tos = (iph.tos & 0x1E) | 0xC0 if error else iph.tos
         param = icmp_bxm(type, code, info, skb_in, offset)
         ipc = ipcm_cookie()

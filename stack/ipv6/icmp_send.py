@@ -47,6 +47,7 @@ from stack.inet.flow import flowi
 from stack.inet.icmp_limit import (
     icmp_bxm,
     icmp_global_allow,
+    icmp_global_consume,
     icmp_glue_bits,
     icmp_xmit_lock,
     icmp_xmit_unlock,
@@ -113,7 +114,9 @@ def icmpv6_xrlim_allow(net: Net, kind: int, fl6: flowi) -> bool:
             cost_ns >>= (128 - rt.rt6i_plen) >> 5
         peer = inet_getpeer(net, net.ipv6.peers, fl6.daddr)
         allowed = inet_peer_xrlim_allow(net, peer, cost_ns)
-    if not allowed:
+    if allowed:
+        icmp_global_consume(net)
+    else:
         net.mib.icmp6.OutRateLimitHost += 1
     return allowed
 

@@ -27,6 +27,7 @@ HEAD = """
 import array, ctypes, errno, os, select, signal, struct, sys, threading, time
 from socket import *
 import socket
+IP_PKTINFO = 8  # not in Python's socket before 3.13
 libc = ctypes.CDLL(None, use_errno=True)
 
 def tried(call, *args):
@@ -57,6 +58,13 @@ def soon(call, *args, after=0.1):
 """
 
 SCRIPTS = {
+    "errors about a host's own datagrams have no limit": """
+        for family, address in ((AF_INET, "127.0.0.1"), (AF_INET6, "::1")):
+            asks = socket.socket(family, SOCK_DGRAM)
+            asks.connect((address, 9))
+            asks.settimeout(2)
+            print({(tried(asks.send, b"x"), tried(asks.recv, 1)) for _ in range(120)})
+    """,
     "errors and hang-ups, as epoll and poll tell them": """
         def told(what, *sockets):
             poll, epoll = select.poll(), select.epoll()
@@ -729,6 +737,7 @@ def test_as_on_the_kernel(host: Host, name: str) -> None:
         out, err = program.communicate(timeout=60)
         assert program.supervisor.calls
         assert left_open(host) == 0
+    assert "Traceback" not in kernel.stderr, kernel.stderr
     assert err == kernel.stderr
     assert out == kernel.stdout
     assert program.returncode == kernel.returncode

@@ -117,6 +117,17 @@ def test_host_wide_limit(net: Net) -> None:
     assert net.host.mib.icmp.OutRateLimitGlobal == 2
 
 
+def test_a_limited_destination_takes_nothing_of_the_hosts(net: Net) -> None:
+    net.host.sysctl.icmp_msgs_per_sec = 0
+    net.host.ipv4.icmp_global.credit = 7
+    for _ in range(20):
+        net.inject(IP(src=PEER, dst=ME, proto=200) / Raw(bytes(8)))
+    assert len(net.ip_sent()) == 6
+    net.inject(IP(src="10.0.0.100", dst=ME, proto=200) / Raw(bytes(8)))
+    assert net.host.mib.icmp.OutRateLimitGlobal == 0
+    assert net.host.ipv4.icmp_global.credit == 0
+
+
 def test_echo_is_not_limited(net: Net) -> None:
     for i in range(200):
         net.inject(IP(src=PEER, dst=ME) / ICMP(seq=i))
