@@ -333,6 +333,25 @@ def test_a_static_binary_asks_for_the_time(host, tmp_path):
         assert program.communicate()[0] == b"1767268800\n"
 
 
+def test_threads_that_wait_in_a_loop_for_one_whose_call_is_not_answered(host, tmp_path):
+    """As memcslap's do for the start: they run until the clone of the last one has returned."""
+    source = tmp_path / "spin.c"
+    source.write_text(
+        "#include <pthread.h>\n#include <stdio.h>\n#include <time.h>\n"
+        "static volatile int go;\n"
+        "static void *spin(void *arg) { while (!go) ; return arg; }\n"
+        "int main(void) { pthread_t all[3]; struct timespec a;\n"
+        "for (int i = 0; i < 3; i++) pthread_create(&all[i], 0, spin, 0);\n"
+        "clock_gettime(CLOCK_MONOTONIC, &a); go = 1;\n"
+        "for (int i = 0; i < 3; i++) pthread_join(all[i], 0);\n"
+        'printf("%ld\\n", (long)a.tv_sec); return 0; }\n'
+    )
+    gcc = require.tool("gcc")
+    subprocess.run([gcc, "-pthread", source, "-o", tmp_path / "spin"], check=True)
+    with host.spawn([str(tmp_path / "spin")], stdout=PIPE) as program:
+        assert program.communicate()[0] == b"0\n"
+
+
 SERVER = """
 listener = socket.create_server(("0.0.0.0", 80))
 while True:

@@ -40,6 +40,8 @@ IDLE_CALLS = 4096
 """Calls of a thread at one instant that found nothing (the time, EAGAIN). Each one beyond takes
 time, or a program that polls for what needs time would never see it."""
 IDLE_NS, IDLE_MOST_NS = 1000, NSEC_PER_MSEC
+SPIN_TICKS = max(os.sysconf("SC_CLK_TCK") // 5, 1)
+"""A thread that has run so long without a call may wait for another one's to return."""
 RESTS = frozenset("STtZX")
 STATUS_BYTES = 1 << 14
 KEPT_THREADS = 200
@@ -112,6 +114,8 @@ class Attached:
         they had before."""
         self._idle: dict[int, tuple[int, int]] = {}
         """By thread: the time, and the calls that found nothing since."""
+        self._spins: dict[int, int] = {}
+        """By thread that runs: the ticks that it had used when that was seen."""
         self._scheduled = False
         self._settling = False
 
@@ -192,6 +196,7 @@ class Attached:
         if task is self._last:
             self._last = None
         self._idle.pop(task.tid, None)
+        self._spins.pop(task.tid, None)
         self._makers.pop(task.tid, None)
 
     def _find(self, pid: int, owner: Supervisor) -> None:
@@ -282,6 +287,31 @@ class Attached:
                         self._makers.pop(tid, None)
         return True
 
+    def _spinning(self) -> int | None:
+        """The process of all threads that run, if each has run for long without a call."""
+        pids = set()
+        spin = True
+        for pid, threads in self._threads.items():
+            for tid, (_, task) in threads.items():
+                task.look()
+                if tid in self.stopped or not task.state or task.state in RESTS:
+                    self._spins.pop(tid, None)
+                    continue
+                pids.add(pid)
+                used = ticks_of(tid)
+                spin &= used - self._spins.setdefault(tid, used) >= SPIN_TICKS
+        return pids.pop() if spin and len(pids) == 1 else None
+
+    def _serve_spinners(self) -> None:
+        """Answer a call although threads run, if they may wait for that in a loop.
+
+        Those are threads of one process. Others share no memory with it, so they are not asked.
+        """
+        pid = self._spinning()
+        calls = [call for call in self.pending if call.tid in self._threads.get(pid or 0, ())]
+        if calls:
+            self._serve(min(calls, key=self._place))
+
     # --- calls ----------------------------------------------------------------------------------
 
     def _collect(self, wait_s: float) -> bool:
@@ -307,6 +337,7 @@ class Attached:
     def _arrived(self, call: Call) -> None:
         self.stopped[call.tid] = call
         self.pending.append(call)
+        self._spins.pop(call.tid, None)
         if not any(call.tid in threads for threads in self._threads.values()):
             pid = process_of(call.tid)
             if pid is not None:
@@ -329,12 +360,12 @@ class Attached:
                 if not self._rest():
                     self._collect(pause)
                     pause = min(2 * pause, MOST_S)
+                    if pause == MOST_S and self.pending:
+                        self._serve_spinners()
                     continue
                 pause = FIRST_S
                 if self.pending:
-                    call = min(self.pending, key=self._place)
-                    self.pending.remove(call)
-                    self._serve(call)
+                    self._serve(min(self.pending, key=self._place))
                 elif not self._look_again():
                     break
         finally:
@@ -345,6 +376,7 @@ class Attached:
                 fn()
 
     def _serve(self, call: Call) -> None:
+        self.pending.remove(call)
         now = self.clock.now_ns()
         when, count = self._idle.get(call.tid, (now, 0))
         if count > IDLE_CALLS and when >= now - IDLE_MOST_NS:
@@ -371,6 +403,14 @@ def status_of(tid: int) -> bytes:
         finally:
             os.close(fd)
     return b""
+
+
+def ticks_of(tid: int) -> int:
+    """The time that a thread has had on processors, in ticks of the clock."""
+    with contextlib.suppress(OSError), open(f"/proc/{tid}/stat", "rb") as file:
+        rest = file.read().rpartition(b") ")[2].split()
+        return int(rest[11]) + int(rest[12])
+    return 0
 
 
 def process_of(tid: int) -> int | None:
