@@ -66,6 +66,17 @@ CADDY = {
     "server": "env HOME={dir} caddy file-server --listen {url}:8090 --root {dir}",
     "port": 8090,
 }
+RSYNC = {
+    "server": "rsync --daemon --no-detach --address={server} --config={dir}/rsyncd.conf",
+    "port": 873,
+}
+GIT = {
+    "server": "git daemon --reuseaddr --listen={server} --base-path={dir} --export-all {dir}",
+    "port": 9418,
+}
+# A proxy of streams, whose server is another socket of its own.
+HAPROXY = {"server": "haproxy -db -f {dir}/haproxy.cfg", "port": 8081}
+MOSQUITTO = {"server": "mosquitto -c {dir}/mosquitto.conf", "port": 1883}
 ROWS = {
     "curl": Row("curl -sS http://{url}:8000/page", **HTTP),
     "curl, what it tells": Row(
@@ -157,6 +168,24 @@ ROWS = {
         "curl -sS -Z --parallel-max 100 -o /dev/null -w '%{{http_code}}\\n' "
         "http://{url}:8090/page?[1-100] 2>/dev/null",
         **CADDY,
+    ),
+    "rsync": Row(
+        "rsync rsync://{url}/files/page pulled && cmp page pulled && "
+        "rsync page rsync://{url}/files/pushed && cmp page pushed",
+        **RSYNC,
+    ),
+    "git": Row(
+        "rm -rf clone && git clone -q git://{url}/repository clone && cmp noise clone/noise", **GIT
+    ),
+    "haproxy and curl": Row("curl -sS http://{url}:8081/ http://{url}:8081/again", **HAPROXY),
+    "haproxy and ab": Row(
+        "ab -q -n 200 -c 20 http://{url}:8081/page",
+        rules=(*NUMBERS, (r"(?s)Time taken.*", "")),
+        **HAPROXY,
+    ),
+    "mosquitto": Row(
+        "mosquitto_pub -h {server} -r -t name -m text && mosquitto_sub -h {server} -t name -C 1",
+        **MOSQUITTO,
     ),
     "openssl s_client": Row(
         "openssl s_client -quiet -connect {url}:4433",

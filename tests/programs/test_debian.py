@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shutil
 import signal
 import subprocess
 import time
@@ -45,18 +46,54 @@ http {{
 }}
 """
 
+HAPROXY_CFG = """
+defaults
+    timeout connect 5s
+    timeout client 5s
+    timeout server 5s
+frontend asked
+    mode tcp
+    option splice-auto
+    bind :8081
+    bind :::8081 v6only
+    default_backend asks
+backend asks
+    mode tcp
+    option splice-auto
+    server one 127.0.0.1:8082 check inter 100ms
+frontend answers
+    mode http
+    bind 127.0.0.1:8082
+    http-request return status 200 content-type text/plain file {dir}/cert.pem
+"""
+CONFIGURATIONS = {
+    "nginx.conf": NGINX_CONF,
+    "haproxy.cfg": HAPROXY_CFG,
+    "rsyncd.conf": "use chroot = no\nlog file = /dev/null\n"
+    "[files]\npath = {dir}\nread only = no\nuid = root\ngid = root\n",
+    "mosquitto.conf": "listener 1883\nallow_anonymous true\nlog_type none\n",
+}
+
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("www")
     (path / "page").write_bytes(b"0123456789abcdef" * 65536)
-    (path / "nginx.conf").write_text(NGINX_CONF.format(dir=path))
+    (path / "noise").write_bytes(os.urandom(1 << 20))
+    for name, text in CONFIGURATIONS.items():
+        (path / name).write_text(text.format(dir=path))
     words = ["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=b"]
     words += ["-keyout", str(path / "key.pem"), "-out", str(path / "cert.pem")]
     subprocess.run([require.tool("openssl"), *words], check=True, capture_output=True)
     for name in ("host", "id"):
         words = ["-q", "-N", "", "-t", "ed25519", "-f", str(path / name)]
         subprocess.run([require.tool("ssh-keygen", "openssh-client"), *words], check=True)
+    git = [require.tool("git"), "-C", str(path / "repository")]
+    git += ["-c", "user.name=n", "-c", "user.email=n@b"]
+    (path / "repository").mkdir()
+    shutil.copy(path / "noise", path / "repository")
+    for call in (["init", "-q"], ["add", "noise"], ["commit", "-q", "-m", "noise"]):
+        subprocess.run([*git, *call], check=True)
     os.makedirs("/run/sshd", exist_ok=True)
     os.chmod(path, 0o755)
     return path

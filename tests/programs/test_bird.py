@@ -1,0 +1,154 @@
+"""BIRD, a routing daemon, on two hosts: what its protocols bring into the tables of routes.
+
+It runs on two hosts in virtual time, and on two namespaces of the kernel. OSPF and Babel are raw
+and multicast, RIP and BFD are UDP, BGP is TCP; routes go by rtnetlink.
+"""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from e1000emu.clock import VirtualClock
+from e1000emu.lab import two_hosts
+from stack.api.programs import spawn
+from stack.host import Host
+from tests.linux.peer import Peer
+from tests.support import eventually, require
+
+pytestmark = pytest.mark.netns
+
+COMMON = """
+log stderr all;
+router id 10.0.0.{me};
+protocol device {{ scan time 1; }}
+protocol kernel {{ ipv4 {{ export where source != RTS_DEVICE; }}; scan time 1; }}
+protocol kernel {{ ipv6 {{ export where source != RTS_DEVICE; }}; scan time 1; }}
+protocol static {{ ipv4; route 10.{me}0.0.0/16 blackhole; }}
+protocol static {{ ipv6; route fd0{me}::/32 unreachable; }}
+"""
+OWN = "import all; export where source = RTS_STATIC;"
+PROTOCOLS = {
+    "OSPF": f"""
+protocol ospf v2 {{{{ ipv4 {{{{ {OWN} }}}};
+    area 0 {{{{ interface "eth0" {{{{ hello 1; dead 4; wait 2; }}}}; }}}}; }}}}
+protocol ospf v3 {{{{ ipv6 {{{{ {OWN} }}}};
+    area 0 {{{{ interface "eth0" {{{{ hello 1; dead 4; wait 2; }}}}; }}}}; }}}}
+""",
+    "RIP": f"""
+protocol rip {{{{ ipv4 {{{{ {OWN} }}}}; interface "eth0" {{{{ update time 1; }}}}; }}}}
+protocol rip ng {{{{ ipv6 {{{{ {OWN} }}}}; interface "eth0" {{{{ update time 1; }}}}; }}}}
+""",
+    "Babel": f"""
+protocol babel {{{{ ipv4 {{{{ {OWN} }}}}; ipv6 {{{{ {OWN} }}}};
+    interface "eth0" {{{{ type wired; hello interval 1 s; }}}}; }}}}
+""",
+    "BGP with BFD": f"""
+protocol bfd {{{{ interface "eth0" {{{{ interval 200 ms; }}}}; }}}}
+protocol bgp {{{{ local 10.0.0.{{me}} as 6500{{me}}; neighbor 10.0.0.{{you}} as 6500{{you}};
+    connect delay time 1; hold time 6; bfd yes; ipv4 {{{{ {OWN} next hop self; }}}}; }}}}
+protocol bgp {{{{ local fd00::{{me}} as 6500{{me}}; neighbor fd00::{{you}} as 6500{{you}};
+    connect delay time 1; hold time 6; bfd yes; ipv6 {{{{ {OWN} next hop self; }}}}; }}}}
+""",
+}
+ROUTES = "ip route show proto bird; ip -6 route show proto bird"
+
+
+def configured(path: Path, me: int, protocol: str) -> list[str]:
+    """How BIRD is started on the one end."""
+    text = (COMMON + PROTOCOLS[protocol]).format(me=me, you=3 - me)
+    (path / f"{me}.conf").write_text(text)
+    return ["bird", "-f", "-c", f"{path}/{me}.conf", "-s", f"{path}/{me}.control"]
+
+
+@pytest.fixture
+def peers() -> Iterator[list[Peer]]:
+    """Two namespaces with a cable between them, as the two hosts have it."""
+    require.netns()
+    pair = [Peer(), Peer()]
+    try:
+        pair[0].ip("link", "add", "eth0", "type", "veth", "peer", "name", "eth0",
+                   "netns", pair[1].name)  # fmt: skip
+        for me, peer in enumerate(pair, 1):
+            peer.write("/proc/sys/net/ipv6/conf/eth0/accept_dad", 0)
+            peer.ip("link", "set", "lo", "up")
+            # the end of the link-local address, by which both know the other's routes
+            peer.ip("link", "set", "eth0", "address", f"52:54:00:12:34:5{5 + me}", "up")
+            peer.ip("addr", "add", f"10.0.0.{me}/24", "dev", "eth0")
+            peer.ip("addr", "add", f"fd00::{me}/64", "dev", "eth0")
+        yield pair
+    finally:
+        for peer in pair:
+            peer.close()
+
+
+def learned(text: str) -> bool:
+    """Whether the routes of the other end are there, of both families."""
+    return "10.20.0.0/16 via" in text and "fd02::/32 via" in text
+
+
+def on_linux(peers: list[Peer], argv: Callable[[int], list[str]]) -> tuple[str, str]:
+    """The first end's routes while BIRD runs on both, and afterwards."""
+    running = [
+        subprocess.Popen(["ip", "netns", "exec", peer.name, *argv(me)])
+        for me, peer in enumerate(peers, 1)
+    ]
+
+    def routes() -> str:
+        return peers[0].run("sh", "-c", ROUTES).stdout.decode()
+
+    try:
+        eventually(lambda: learned(routes()), "the other end's routes", program=running[0])
+        return routes(), ended(running, routes)
+    finally:
+        for daemon in running:
+            daemon.kill()
+            daemon.wait()
+
+
+def ended(running: list[Any], routes: Callable[[], str]) -> str:
+    """End the daemons; the routes that are left."""
+    for daemon in running:
+        daemon.terminate()
+    assert [daemon.wait(60) for daemon in running] == [0, 0]
+    return routes()
+
+
+def on_ours(hosts: tuple[Host, Host], argv: Callable[[int], list[str]]) -> tuple[str, str]:
+    """The same on hosts in virtual time."""
+    clock = hosts[0].clock
+    said: list[str] = []
+
+    def routes() -> str:
+        asked = ["sh", "-c", ROUTES]
+        with spawn(hosts[0], asked, stdout=subprocess.PIPE, log=said.append) as program:
+            return str(program.communicate()[0].decode())
+
+    running = [spawn(host, argv(me), log=said.append) for me, host in enumerate(hosts, 1)]
+    for _ in range(60):
+        clock.run_for(1_000_000_000)
+        if learned(routes()):
+            break
+    found = routes()
+    left = ended(running, routes)
+    assert said == []
+    return found, left
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_routes_as_on_linux(peers: list[Peer], tmp_path: Path, protocol: str) -> None:
+    require.tool("bird", "bird2")
+    want = on_linux(peers, lambda me: configured(tmp_path, me, protocol))
+    a, b = hosts = two_hosts(VirtualClock(), latency_ns=1_000_000)
+    with a, b:
+        for me, host in enumerate(hosts, 1):
+            host.sysctl["net.ipv6.conf.eth0.accept_dad"] = 0
+            host.ifconfig("eth0", f"fd00::{me}/64")
+        got = on_ours(hosts, lambda me: configured(tmp_path, me, protocol))
+    assert learned(got[0])
+    assert got == want
+    assert want[1] == ""
