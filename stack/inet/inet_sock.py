@@ -16,6 +16,7 @@ from stack.inet.mc_filter import ip_mc_socklist
 
 if TYPE_CHECKING:
     from stack.inet.af_ops import inet_af_ops
+    from stack.inet.xfrm_policy import xfrm_policy
     from stack.ipv6.pinfo import ipv6_pinfo
 
 
@@ -114,6 +115,8 @@ class inet_sock(sock):
     """IP_FREEBIND: bind() takes addresses that the host does not have."""
     transparent: bool = row(False)
     """IP_TRANSPARENT: as freebind, and such addresses may be a source."""
+    sk_policy: tuple[xfrm_policy | None, ...] | None = row()
+    """IP_XFRM_POLICY: what it has instead of the host's policies, by direction (in, out)."""
 
     # options of packets sent
     inet_opt: ip_options | None = row(hot=True)

@@ -7,9 +7,11 @@
     ip_forward -> xfrm_route_forward        a packet that goes on: its flow is looked up
 
 The policies of a direction are tried in order of priority, and the first whose selector matches
-decides. A packet that no policy matches is allowed, unless it came out of a tunnel. There are no
-policies of sockets. State: `net.xfrm`. A packet that states have decrypted is delivered in one
-call, during which `net.xfrm.sec_path` has these states. Without policies a check costs one test.
+decides. A packet that no policy matches is allowed, unless it came out of a tunnel. A socket may
+have a policy of its own for each direction (xfrm_user_policy), which is asked before. So a daemon
+that negotiates keys talks past the policies. State: `net.xfrm`. A packet that states have decrypted
+is delivered in one call, during which `net.xfrm.sec_path` has these states. Without policies a
+check costs one test.
 """
 
 from __future__ import annotations
@@ -24,7 +26,8 @@ from fastpath.net.hdr import iphdr_at, ipv6hdr_at
 from fastpath.net.hdr6 import ipv6_skip_exthdr
 from stack.core.errors import os_error
 from stack.core.rows import row, state, wide
-from stack.core.sock import sock
+from stack.core.sock import sk_dst_reset
+from stack.core.sockopt_table import opt_bytes
 from stack.core.time64 import NSEC_PER_SEC
 from stack.core.uapi import (
     AF_INET,
@@ -38,6 +41,7 @@ from stack.inet.flow import flowi
 from stack.net import Net
 
 if TYPE_CHECKING:
+    from stack.inet.inet_sock import inet_sock
     from stack.xfrm.xfrm_state import netns_xfrm_state, xfrm_state
 
 # include/uapi/linux/xfrm.h
@@ -54,6 +58,7 @@ XFRM_INF = 0xFFFFFFFFFFFFFFFF
 
 DIRECTIONS = {"in": XFRM_POLICY_IN, "out": XFRM_POLICY_OUT, "fwd": XFRM_POLICY_FWD}
 IP_OFFSET = 0x1FFF
+PAGE_SIZE = 4096
 
 
 @state
@@ -176,6 +181,10 @@ class netns_xfrm:
     """The states; None: there never was one."""
     default: list[int] = row(make=default_actions)
     """The action for what no policy matches, by direction."""
+    compile_policy: Callable[[int, int, bytes], xfrm_policy] | None = row()
+    """xfrm_compile_policy of stack/netlink: the policy of a family's option (its number, bytes)."""
+    sk_policies: bool = row(False)
+    """A socket has, or had, policies of its own."""
     changed: list[Callable[[], Any]] = row(make=list)
     """Functions that drop cached routes when a policy changes (rt_genid_bump_all)."""
 
@@ -252,7 +261,7 @@ def xfrm_changed(net: Net) -> None:
     """A policy or state came, changed or went: flows are looked up again."""
     xfrm = net.xfrm
     xfrm.genid += 1
-    xfrm.nopolicy = not xfrm.policy_all and not any(xfrm.default)
+    xfrm.nopolicy = not xfrm.policy_all and not any(xfrm.default) and not xfrm.sk_policies
     for forget in xfrm.changed:
         forget()
 
@@ -272,6 +281,42 @@ def xfrm_policy_flush(net: Net) -> None:
     net.xfrm.policy = new_xfrm_policies()
     net.xfrm.policy_all = []
     xfrm_changed(net)
+
+
+def xfrm_user_policy(optname: int, sk: inet_sock, optval: Any) -> None:
+    """net/xfrm/xfrm_state.c: IP_XFRM_POLICY of a socket. None takes the policies away.
+
+    Raises: OSError EINVAL, EMSGSIZE, EOPNOTSUPP.
+    """
+    net = sk.net
+    policies: list[xfrm_policy | None] = [None, None]
+    if optval is not None:
+        data = opt_bytes(optval)
+        if not 0 < len(data) <= PAGE_SIZE:
+            raise os_error(errno.EMSGSIZE, f"a policy of {len(data)} bytes")
+        if net.xfrm.compile_policy is None:
+            raise os_error(errno.EINVAL, "there is no NETLINK_XFRM")
+        pol = net.xfrm.compile_policy(sk.sk_family, optname, data)
+        pol.index = xfrm_gen_index(net, XFRM_POLICY_MAX + pol.dir, 0)
+        pol.curlft.add_time = real_seconds(net)
+        if sk.sk_policy is not None:
+            policies = list(sk.sk_policy)
+        policies[pol.dir] = pol
+        net.xfrm.sk_policies = True
+    sk.sk_policy = tuple(policies)
+    xfrm_changed(net)
+    sk_dst_reset(sk)
+
+
+def xfrm_sk_policy_lookup(sk: Any, direction: int, fl: flowi, ifindex: int) -> xfrm_policy | None:
+    """net/xfrm/xfrm_policy.c: the socket's own policy, if it matches the flow."""
+    if sk is None or sk.sk_policy is None or direction > XFRM_POLICY_OUT:
+        return None
+    pol: xfrm_policy | None = sk.sk_policy[direction]
+    if pol is None or not xfrm_selector_match(pol.selector, fl, ifindex):
+        return None
+    pol.packets += 1
+    return pol
 
 
 def xfrm_selector_match(sel: xfrm_selector, fl: flowi, ifindex: int) -> bool:
@@ -326,7 +371,9 @@ def decode_session(skb: sk_buff, family: int) -> flowi | None:
     return fl
 
 
-def __xfrm_policy_check(net: Net, direction: int, skb: sk_buff, family: int) -> bool:
+def __xfrm_policy_check(
+    net: Net, sk: inet_sock | None, direction: int, skb: sk_buff, family: int
+) -> bool:
     """net/xfrm/xfrm_policy.c: whether the policies allow the packet; counts one they refuse.
 
     It must match the selectors of the states that decrypted it, and these the templates.
@@ -334,7 +381,8 @@ def __xfrm_policy_check(net: Net, direction: int, skb: sk_buff, family: int) -> 
     xfrm = net.xfrm
     mib = net.mib.xfrm
     path = xfrm.sec_path
-    if not xfrm.policy[direction] and not path and not xfrm.default[direction]:
+    own = sk is not None and sk.sk_policy is not None
+    if not xfrm.policy[direction] and not path and not xfrm.default[direction] and not own:
         return True
     fl = decode_session(skb, family)
     if fl is None:
@@ -345,7 +393,9 @@ def __xfrm_policy_check(net: Net, direction: int, skb: sk_buff, family: int) -> 
         if x.sel.family and not xfrm_selector_match(x.sel, fl, iif):
             mib.XfrmInStateMismatch += 1
             return False
-    pol = xfrm_policy_lookup(net, fl, direction, iif)
+    pol = xfrm_sk_policy_lookup(sk, direction, fl, iif)
+    if pol is None:
+        pol = xfrm_policy_lookup(net, fl, direction, iif)
     if pol is None:
         if xfrm.default[direction] or secpath_has_nontransport(path, 0):
             mib.XfrmInNoPols += 1
@@ -406,31 +456,35 @@ def secpath_has_nontransport(path: tuple[xfrm_state, ...], start: int) -> bool:
     return False
 
 
-def xfrm_policy_check(sk: sock | None, direction: int, skb: sk_buff, family: int) -> bool:
+def xfrm_policy_check(sk: inet_sock | None, direction: int, skb: sk_buff, family: int) -> bool:
     """include/net/xfrm.h: may the packet be delivered, or forwarded?"""
     net: Net = skb.dev.net
-    return net.xfrm.nopolicy or __xfrm_policy_check(net, direction, skb, family)
+    return net.xfrm.nopolicy or __xfrm_policy_check(net, sk, direction, skb, family)
 
 
-def xfrm4_policy_check(sk: sock | None, direction: int, skb: sk_buff) -> bool:
+def xfrm4_policy_check(sk: inet_sock | None, direction: int, skb: sk_buff) -> bool:
     """include/net/xfrm.h: xfrm_policy_check of IPv4."""
     return xfrm_policy_check(sk, direction, skb, AF_INET)
 
 
-def xfrm6_policy_check(sk: sock | None, direction: int, skb: sk_buff) -> bool:
+def xfrm6_policy_check(sk: inet_sock | None, direction: int, skb: sk_buff) -> bool:
     """include/net/xfrm.h: xfrm_policy_check of IPv6."""
     return xfrm_policy_check(sk, direction, skb, AF_INET6)
 
 
-def xfrm_lookup(net: Net, fl: flowi, dst: Any) -> Any:
+def xfrm_lookup(net: Net, fl: flowi, dst: Any, sk: inet_sock | None = None) -> Any:
     """net/xfrm/xfrm_policy.c: how a flow with the route `dst` leaves: `dst`, or a bundle.
+
+    `sk`: whose policy is asked first.
 
     Raises: OSError EPERM: a policy forbids it, which is counted; and as netns_xfrm.bundle.
     """
     xfrm = net.xfrm
     if xfrm.nopolicy or not fl.flowi_proto:
         return dst
-    pol = xfrm_policy_lookup(net, fl, XFRM_POLICY_OUT, fl.flowi_oif)
+    pol = xfrm_sk_policy_lookup(sk, XFRM_POLICY_OUT, fl, fl.flowi_oif)
+    if pol is None:
+        pol = xfrm_policy_lookup(net, fl, XFRM_POLICY_OUT, fl.flowi_oif)
     if pol is None:
         if not xfrm.default[XFRM_POLICY_OUT]:
             return dst

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import struct
+from functools import partial
 from typing import Any
 
 from fastpath.base.csum import csum_fold
@@ -24,6 +25,7 @@ from stack.core.sock import lock_sock, release_sock, sk_dst_check, sk_dst_reset
 from stack.core.sockaddr import sockaddr
 from stack.core.sockopt import __sock_cmsg_send, put_cmsg, sockcm_cookie
 from stack.core.sockopt_table import (
+    ADMIN,
     ON_OFF,
     RAW,
     TCP,
@@ -47,9 +49,15 @@ from stack.core.sockopt_table import (
     switch,
 )
 from stack.core.tcp_states import TCP_CLOSE, TCP_LISTEN
-from stack.core.uapi import CAP_NET_ADMIN, CAP_NET_RAW, SOL_IP
+from stack.core.uapi import (
+    CAP_NET_ADMIN,
+    CAP_NET_RAW,
+    IP_XFRM_POLICY,
+    SOL_IP,
+)
 from stack.inet.inet_connection_sock import inet_connection_sock
 from stack.inet.inet_sock import inet_sock, ip_options
+from stack.inet.xfrm_policy import xfrm_user_policy
 from stack.ipv4.fib import ip_dev_find
 from stack.ipv4.ip_errqueue import net_addr, sockaddr_in
 from stack.ipv4.ip_mcast_sockopt import GROUP_OPTIONS
@@ -372,6 +380,8 @@ IP_LEVEL = Level("IPPROTO_IP", SOL_IP, vars(uapi), (
         get=lambda sk: sk.net.sysctl.ip_default_ttl if sk.uc_ttl < 0 else sk.uc_ttl),
     number("IP_UNICAST_IF", "uc_index", None, "interface of datagrams to hosts", since="3.4",
         takes=swapped_int, check=need_device, then=sk_dst_reset, shows=swapped),
+    SockOpt("IP_XFRM_POLICY", "its own policy for IPsec: struct xfrm_userpolicy_info, templates",
+        takes=opt_raw, caps=ADMIN, set=partial(xfrm_user_policy, IP_XFRM_POLICY)),
     *GROUP_OPTIONS,
     *MRT_OPTIONS,
 ), takes=opt_char)

@@ -315,7 +315,7 @@ def ip_route_output_flow(net: Net, fl4: flowi, sk: inet_sock | None = None) -> r
         security_sk_classify_flow(sk, fl4)
     rt: rtable | None = net.ipv4.rt_cache_out.get(key)
     if not net.xfrm.nopolicy:
-        return ip_route_output_policed(net, fl4, rt, key)
+        return ip_route_output_policed(net, fl4, rt, key, sk)
     if rt is None:
         return ip_route_output_key_hash(net, fl4, key)
     fl4.saddr = rt.rt_src
@@ -326,7 +326,7 @@ def ip_route_output_flow(net: Net, fl4: flowi, sk: inet_sock | None = None) -> r
 
 
 def ip_route_output_policed(
-    net: Net, fl4: flowi, rt: rtable | None, key: tuple[wide, ...]
+    net: Net, fl4: flowi, rt: rtable | None, key: tuple[wide, ...], sk: inet_sock | None
 ) -> rtable:
     """ip_route_output_flow's end when there are policies: perhaps a bundle (xfrm_lookup).
 
@@ -338,7 +338,7 @@ def ip_route_output_policed(
         fl4.saddr = rt.rt_src
         fl4.daddr = rt.rt_dst
         fl4.flowi_oif = fl4.flowi_oif or rt.dev.ifindex
-    policed: rtable = xfrm_lookup(net, fl4, rt)
+    policed: rtable = xfrm_lookup(net, fl4, rt, sk)
     return policed
 
 

@@ -21,6 +21,7 @@ from stack.core.errors import os_error
 from stack.core.rows import rows_of
 from stack.core.sock import lock_sock, release_sock, sk_dst_reset
 from stack.core.sockopt_table import (
+    ADMIN,
     ON_OFF,
     RAW,
     Level,
@@ -49,6 +50,7 @@ from stack.core.uapi import (
 )
 from stack.inet.af_ops import af_ops_of
 from stack.inet.inet_sock import inet_sock
+from stack.inet.xfrm_policy import xfrm_user_policy
 from stack.ipv4.ip_sockglue import DATAGRAMS, ip_get_mtu, ip_getsockopt, ip_setsockopt
 from stack.ipv6.ip6_cmsg import CMSG_IPV6, MTUINFO, PKTINFO6, check_opt_hdr, with_header
 from stack.ipv6.ip6_flowlabel import ipv6_flowlabel_opt, ipv6_flowlabel_opt_get
@@ -363,6 +365,8 @@ IPV6_LEVEL = Level("IPPROTO_IPV6", SOL_IPV6, vars(uapi), (
         "interface of packets where nothing else names one", since="3.4",
         takes=swapped_int, check=need_device, then=sk_dst_reset, shows=swapped),
     switch("IPV6_V6ONLY", "sk_ipv6only", "leave IPv4 to other sockets", may_set=not_bound),
+    SockOpt("IPV6_XFRM_POLICY", "its own policy for IPsec, as IP_XFRM_POLICY",
+        takes=opt_raw, caps=ADMIN, set=partial(xfrm_user_policy, uapi.IPV6_XFRM_POLICY)),
     *GROUP_OPTIONS,
     *MRT6_OPTIONS,
 ), length_first=False)

@@ -283,7 +283,7 @@ def ip6_route_output_flow(
         security_sk_classify_flow(sk, fl6)
     rt = ip6_dst_lookup_tail(net, sk, fl6, prefs)
     if not net.xfrm.nopolicy:
-        rt = xfrm_lookup(net, fl6, rt)
+        rt = xfrm_lookup(net, fl6, rt, sk)
     return rt
 
 

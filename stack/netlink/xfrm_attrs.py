@@ -14,7 +14,7 @@ from stack.inet.xfrm_policy import (
     xfrm_tmpl,
 )
 from stack.netlink.nlattr import BINARY, U8, U32, U64, UNSPEC, Attr, AttrTable
-from stack.xfrm.xfrm_state import xfrm_state
+from stack.xfrm.xfrm_state import XFRM_STATE_ACQ, xfrm_state
 
 SELECTOR = struct.Struct("=16s16s2s2s2s2sHBBB3xiI")
 """daddr, saddr, dport, dport_mask, sport, sport_mask, family, prefixlen_d, _s, proto, ifindex,
@@ -25,6 +25,8 @@ ID = struct.Struct("=16s4sB3x")
 USERSA_TAIL = struct.Struct("=IIIIIHBBB7x")
 """Three of xfrm_stats, seq, reqid, family, mode, replay_window, flags."""
 USERSA_INFO_BYTES = 224
+USERSPI_RANGE = struct.Struct("=II")
+"""min, max: what follows in struct xfrm_userspi_info."""
 USERSA_ID = struct.Struct("=16s4sHBx")
 """daddr, spi, family, proto."""
 POLICY_TAIL = struct.Struct("=IIBBBB4x")
@@ -140,7 +142,7 @@ def put_usersa_info(x: xfrm_state) -> bytes:
     """struct xfrm_usersa_info."""
     sel = x.sel if x.sel.family else xfrm_selector(x.family, sport_mask=0, dport_mask=0)
     raw = put_selector(sel)
-    if not x.sel.family:
+    if not x.sel.family or x.km_state == XFRM_STATE_ACQ:
         at = 40  # the family, which an unspecified selector has not
         raw = raw[:at] + b"\0\0" + raw[at + 2 :]
     return (

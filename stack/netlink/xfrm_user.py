@@ -2,13 +2,15 @@
 
     xfrm_user_rcv_msg                   MESSAGES: the header's size, what answers, what dumps
         xfrm_add_sa                     verify_newsa_info -> xfrm_state_construct
+        xfrm_alloc_userspi              an SPI for a daemon that negotiates the rest
         xfrm_del_sa, xfrm_get_sa, xfrm_flush_sa, xfrm_get_sadinfo
         xfrm_add_policy                 verify_newpolicy_info -> xfrm_policy_construct
         xfrm_get_policy (and delete), xfrm_flush_policy, xfrm_get_spdinfo
+    xfrm_compile_policy                 the policy of a socket (IP_XFRM_POLICY)
     km_notify                           the groups of `ip xfrm monitor`
 
 Structures are in xfrm_attrs.py; state is `net.xfrm`. The first state and the first policy with a
-template load stack/xfrm. Key managers are not asked: there is no XFRM_MSG_ACQUIRE or ALLOCSPI.
+template load stack/xfrm. Key managers are not asked: there is no XFRM_MSG_ACQUIRE.
 """
 
 from __future__ import annotations
@@ -17,9 +19,10 @@ import errno
 import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 from stack.core.rows import narrow, wide
-from stack.core.uapi import AF_INET, AF_INET6
+from stack.core.uapi import AF_INET, AF_INET6, IP_XFRM_POLICY, IPV6_XFRM_POLICY
 from stack.inet.xfrm_policy import (
     XFRM_MODE_TUNNEL,
     XFRM_POLICY_ALLOW,
@@ -70,6 +73,7 @@ from stack.netlink.xfrm_attrs import (
     USERSA_ID,
     USERSA_INFO_BYTES,
     USERSA_TAIL,
+    USERSPI_RANGE,
     XFRMA,
     XFRMA_SAD,
     XFRMA_SPD,
@@ -92,6 +96,7 @@ from stack.xfrm.xfrm_state import (
     netns_xfrm_state,
     xfrm_algo,
     xfrm_encap_tmpl,
+    xfrm_find_acq,
     xfrm_init_state,
     xfrm_state,
     xfrm_state_add,
@@ -101,6 +106,7 @@ from stack.xfrm.xfrm_state import (
 )
 
 NEWSA, DELSA, GETSA, NEWPOLICY, DELPOLICY, GETPOLICY = range(0x10, 0x16)
+ALLOCSPI = 0x16
 EXPIRE, UPDPOLICY, UPDSA = 0x18, 0x19, 0x1A
 FLUSHSA, FLUSHPOLICY = 0x1C, 0x1D
 MAPPING = 0x20
@@ -381,6 +387,40 @@ def xfrm_add_sa(nlh: nlmsg, data: bytes, tb: Attrs) -> None:
     notify_sa(x, nlh.type)
 
 
+def verify_spi_info(proto: int, low: int, high: int) -> None:
+    """net/xfrm/xfrm_user.c: a range of SPIs. Raises: NlError EINVAL."""
+    if proto not in (AH, IPPROTO_ESP, COMP):
+        raise NlError(errno.EINVAL, "Invalid protocol, must be one of AH, ESP, IPCOMP")
+    if proto == COMP and high > 0xFFFF:
+        raise NlError(errno.EINVAL, "IPCOMP SPI must be <= 65535")
+    if low > high:
+        raise NlError(errno.EINVAL, "Invalid SPI range: min > max")
+
+
+def xfrm_alloc_userspi(nlh: nlmsg, data: bytes, tb: Attrs) -> None:
+    """XFRM_MSG_ALLOCSPI: a state without keys that keeps an SPI. Raises: OSError EINVAL, ENOENT."""
+    net = nlh.sk.net
+    at = SELECTOR.size
+    daddr, _, proto = ID.unpack_from(data, at)
+    saddr = data[at + ID.size : at + ID.size + 16]
+    *_, reqid, family, mode, _, _ = USERSA_TAIL.unpack_from(data, at + ID.size + 16 + 96)
+    low, high = USERSPI_RANGE.unpack_from(data, USERSA_INFO_BYTES)
+    verify_spi_info(proto, low, high)
+    if family not in BITS:
+        raise NlError(errno.ENOENT, "Target ACQUIRE not found")
+    table(net)
+    ends = address(daddr, family), address(saddr, family)
+    bits = BITS[family][0]
+    sel = xfrm_selector(family, ends[1], bits, ends[0], bits, sport_mask=0, dport_mask=0)
+    x = xfrm_state(net, family, *ends, 0, proto, mode, sel, reqid)
+    x.dir, x.if_id = tb.get("XFRMA_SA_DIR", 0), tb.get("XFRMA_IF_ID", 0)
+    if "XFRMA_MARK" in tb:
+        x.mark, x.mark_mask = MARK.unpack_from(tb["XFRMA_MARK"])
+        x.mark &= x.mark_mask
+    xfrm_find_acq(x, low, high)
+    netlink_reply(nlh, NEWSA, copy_to_user_state_extra(x))
+
+
 def xfrm_user_state_lookup(net: Net, data: bytes) -> xfrm_state:
     """net/xfrm/xfrm_user.c: the state of struct xfrm_usersa_id. Raises: NlError ESRCH."""
     daddr, spi, family, proto = USERSA_ID.unpack_from(data)
@@ -467,9 +507,8 @@ def verify_policy_dir(direction: int) -> None:
         raise NlError(errno.EINVAL, "Invalid policy direction")
 
 
-def get_tmpls(tb: Attrs, family: int, direction: int) -> tuple[xfrm_tmpl, ...]:
+def get_tmpls(raw: bytes, family: int, direction: int) -> tuple[xfrm_tmpl, ...]:
     """net/xfrm/xfrm_user.c copy_from_user_tmpl, validate_tmpl. Raises: NlError EINVAL."""
-    raw: bytes = tb.get("XFRMA_TMPL", b"")
     count = len(raw) // TMPL.size
     if count > XFRM_MAX_DEPTH:
         raise NlError(errno.EINVAL, "Template count must be <= XFRM_MAX_DEPTH (6)")
@@ -509,17 +548,41 @@ def same(one: xfrm_selector, other: xfrm_selector) -> bool:
     return put_selector(one) == put_selector(other)
 
 
-def xfrm_add_policy(nlh: nlmsg, data: bytes, tb: Attrs) -> None:
-    """XFRM_MSG_NEWPOLICY, _UPDPOLICY. Raises: OSError EINVAL, EEXIST."""
-    net = nlh.sk.net
+def get_policy(data: bytes) -> xfrm_policy:
+    """struct xfrm_userpolicy_info. Raises: NlError EINVAL."""
     at = SELECTOR.size
     priority, index, direction, action, flags, share = POLICY_TAIL.unpack_from(data, at + 96)
     pol = xfrm_policy(get_selector(data), direction, action, priority, (), index, flags, share)
     pol.lft = xfrm_lifetime_cfg(*LIFETIME_CFG.unpack_from(data, at))
     verify_newpolicy_info(pol)
+    return pol
+
+
+def xfrm_compile_policy(net: Net, family: int, optname: int, data: bytes) -> xfrm_policy:
+    """net/xfrm/xfrm_user.c: the policy of a socket: the structure, then templates.
+
+    Raises: OSError EOPNOTSUPP: an option of another family's; EINVAL.
+    """
+    if optname != (IP_XFRM_POLICY if family == AF_INET else IPV6_XFRM_POLICY):
+        raise NlError(errno.EOPNOTSUPP)
+    if len(data) < POLICY_INFO_BYTES:
+        raise NlError(errno.EINVAL)
+    pol = get_policy(data)
+    pol.xfrm_vec = get_tmpls(data[POLICY_INFO_BYTES:], pol.selector.family, pol.dir)
+    if pol.dir > XFRM_POLICY_OUT:
+        raise NlError(errno.EINVAL)
+    if pol.xfrm_vec:
+        table(net)
+    return pol
+
+
+def xfrm_add_policy(nlh: nlmsg, data: bytes, tb: Attrs) -> None:
+    """XFRM_MSG_NEWPOLICY, _UPDPOLICY. Raises: OSError EINVAL, EEXIST."""
+    net = nlh.sk.net
+    pol = get_policy(data)
     pol.type = policy_type(tb)
-    pol.xfrm_vec = get_tmpls(tb, pol.selector.family, direction)
-    for old in net.xfrm.policy[direction]:
+    pol.xfrm_vec = get_tmpls(tb.get("XFRMA_TMPL", b""), pol.selector.family, pol.dir)
+    for old in net.xfrm.policy[pol.dir]:
         if same(old.selector, pol.selector):
             if nlh.type == NEWPOLICY:
                 raise NlError(errno.EEXIST)
@@ -619,6 +682,7 @@ POLICY_ID_BYTES = SELECTOR.size + POLICY_ID_TAIL.size
 MESSAGES = {
     NEWSA: Message(USERSA_INFO_BYTES, xfrm_add_sa),
     UPDSA: Message(USERSA_INFO_BYTES, xfrm_add_sa),
+    ALLOCSPI: Message(USERSA_INFO_BYTES + USERSPI_RANGE.size, xfrm_alloc_userspi),
     DELSA: Message(USERSA_ID.size, xfrm_del_sa),
     GETSA: Message(USERSA_ID.size, xfrm_get_sa, xfrm_dump_sa),
     FLUSHSA: Message(1, xfrm_flush_sa),
@@ -654,4 +718,5 @@ def xfrm_user_rcv_msg(nlh: nlmsg) -> None:
 
 def xfrm_user_net_init(net: Net) -> None:
     """net/xfrm/xfrm_user.c: NETLINK_XFRM in a namespace."""
+    net.xfrm.compile_policy = partial(xfrm_compile_policy, net)
     net.nl_table.protocols[NETLINK_XFRM] = netlink_protocol(NETLINK_XFRM, GROUPS, xfrm_user_rcv_msg)

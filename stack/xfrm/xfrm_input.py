@@ -75,6 +75,7 @@ from stack.xfrm.xfrm_replay import (
 from stack.xfrm.xfrm_state import (
     IPPROTO_ESP,
     XFRM_SA_DIR_OUT,
+    XFRM_STATE_ACQ,
     XFRM_STATE_DECAP_DSCP,
     XFRM_STATE_NOECN,
     XFRM_STATE_VALID,
@@ -135,7 +136,8 @@ def xfrm_input(skb: sk_buff, family: int, encap_type: int) -> None:
     if x.dir == XFRM_SA_DIR_OUT:
         return drop(net, skb, "XfrmInStateDirError")
     if x.km_state != XFRM_STATE_VALID:
-        return drop(net, skb, "XfrmInStateInvalid")
+        larval = x.km_state == XFRM_STATE_ACQ
+        return drop(net, skb, "XfrmAcquireError" if larval else "XfrmInStateInvalid")
     if (x.encap.encap_type if x.encap is not None else 0) != encap_type:
         return drop(net, skb, "XfrmInStateMismatch")
     number = xfrm_replay_seqhi(x.replay, low)

@@ -3,6 +3,7 @@
     xfrm_init_state                         what encrypts, by the algorithms' rows
     xfrm_state_add, xfrm_state_update       from netlink, after xfrm_init_state
     xfrm_state_lookup                       of a packet that came: by address, SPI and protocol
+    xfrm_find_acq                           an SPI for a daemon that negotiates the rest
     xfrm_state_find                         for a packet that leaves: by a policy's template
     xfrm_state_check_expire                 each packet: is there a limit that it would exceed?
     xfrm_timer_handler                      the limits of time
@@ -53,7 +54,9 @@ if TYPE_CHECKING:
 IPPROTO_ESP = 50
 
 # include/net/xfrm.h
-XFRM_STATE_VALID, XFRM_STATE_EXPIRED, XFRM_STATE_DEAD = 1, 3, 5
+XFRM_STATE_ACQ, XFRM_STATE_VALID, XFRM_STATE_EXPIRED, XFRM_STATE_DEAD = 0, 1, 3, 5
+XFRM_ACQ_EXPIRES = 30
+"""Seconds that an SPI is kept for whoever negotiates (sysctl xfrm_acq_expires)."""
 # include/uapi/linux/xfrm.h
 XFRM_STATE_NOECN = 1
 XFRM_STATE_DECAP_DSCP = 2
@@ -66,6 +69,8 @@ XFRM_SA_DIR_IN, XFRM_SA_DIR_OUT = 1, 2
 NO_TIME = 1 << 32
 LEGACY_WINDOW = 32
 """Bits of xfrm_replay_state's bitmap."""
+SPI_TRIES = 1 << 16
+NO_SPI = "No SPI available in the requested range"
 UNABLE = "Kernel was unable to initialize cryptographic operations"
 
 
@@ -204,11 +209,36 @@ def xfrm_state_add(x: xfrm_state) -> None:
     xfrm_changed(x.net)
 
 
+def xfrm_find_acq(x: xfrm_state, low: int, high: int) -> None:
+    """net/xfrm/xfrm_state.c (with xfrm_alloc_spi): keep a free SPI for a state that will come.
+
+    `x` has no keys. It goes after 30 s. Raises: OSError ENOENT: no number from low to high is free.
+    """
+    net = x.net
+    if low == high:
+        tries = [low]
+    else:
+        tries = [net.random.randrange(low, high + 1) for _ in range(min(high - low + 1, SPI_TRIES))]
+    for spi in tries:
+        if xfrm_state_lookup(net, x.daddr, spi, x.proto, x.family) is None:
+            break
+    else:
+        raise os_error(errno.ENOENT, NO_SPI)
+    x.spi = spi
+    x.km_state = XFRM_STATE_ACQ
+    x.lft = xfrm_lifetime_cfg(hard_add_expires_seconds=XFRM_ACQ_EXPIRES)
+    xfrm_state_add(x)
+
+
 def xfrm_state_update(x: xfrm_state) -> None:
     """net/xfrm/xfrm_state.c: one with other limits and selector. Raises: OSError ESRCH."""
     old = states_of(x.net).by_id.get(key_of(x))
     if old is None:
         raise os_error(errno.ESRCH)
+    if old.km_state == XFRM_STATE_ACQ:
+        xfrm_state_delete(old)
+        xfrm_state_add(x)
+        return
     old.lft = x.lft
     if x.sel.family:
         old.sel = x.sel

@@ -65,6 +65,35 @@ SCRIPTS = {
             asks.settimeout(2)
             print({(tried(asks.send, b"x"), tried(asks.recv, 1)) for _ in range(120)})
     """,
+    "policies of sockets": """
+        def policy(way, action=0, size=0, family=AF_INET):
+            selector = struct.pack("=32s8xHBBB3xiI", b"", family, 0, 0, 0, 0, 0)
+            tail = struct.pack("=IIBBBB4x", 0, 0, way, action, 0, 0)
+            return (selector + bytes(96) + tail).ljust(size, b"\\0")
+        one, two = udp()
+        one.setblocking(False)
+        def sent(data):
+            print(tried(two.send, data))
+            time.sleep(0.05)
+            print(tried(one.recv, 9))
+        for sock, way in ((two, 1), (one, 0)):
+            sock.setsockopt(SOL_IP, 17, policy(way, 1))  # block
+            sent(b"one")
+            sock.setsockopt(SOL_IP, 17, policy(way, 0))  # allow
+            sent(b"two")
+            sock.setsockopt(SOL_IP, 17, policy(way, 1, family=AF_INET6))
+            sent(b"two")
+            sock.setsockopt(SOL_IP, 17, policy(way, 1))
+            libc.setsockopt(sock.fileno(), 0, 17, None, 0)
+            sent(b"three")
+        six = socket.socket(AF_INET6, SOCK_DGRAM)
+        rows = (one, 0, 17), (six, 0, 17), (six, 41, 35), (one, 41, 35)
+        values = [policy(1), policy(2), policy(0, 2), policy(0, family=77), policy(1, 0, 5000)]
+        values += [policy(1)[:-1], policy(0, 0, 168 + 63), policy(0, 0, 168 + 64), b""]
+        for sock, level, name in rows:
+            print(name, *(tried(sock.setsockopt, level, name, value) for value in values))
+            print(tried(sock.getsockopt, level, name, 200))
+        """,
     "errors and hang-ups, as epoll and poll tell them": """
         def told(what, *sockets):
             poll, epoll = select.poll(), select.epoll()
@@ -727,7 +756,7 @@ def left_open(host: Host) -> int:
 
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_as_on_the_kernel(host: Host, name: str) -> None:
-    if "AF_PACKET" in SCRIPTS[name]:
+    if "AF_PACKET" in SCRIPTS[name] or name == "policies of sockets":
         require.root()
     argv = [sys.executable, "-c", HEAD + textwrap.dedent(SCRIPTS[name])]
     kernel = subprocess.run(argv, capture_output=True, text=True, timeout=60)

@@ -18,6 +18,7 @@ FWD = "src fd00::/64 dst fd01::/64 proto tcp sport 80 dir fwd"
 TMPL = "tmpl src 192.0.2.1 dst 192.0.2.2 proto esp"
 ID = "src 10.0.0.1 dst 10.0.0.2 proto esp spi 0x101"
 SA = f"ip xfrm state add {ID} mode"
+SPI = "ip xfrm state allocspi src 10.0.0.1 dst 10.0.0.2"
 GCM = "aead 'rfc4106(gcm(aes))' 0x000102030405060708090a0b0c0d0e0f10111213 128"
 NULL = "enc cipher_null ''"
 SCRIPT = f"""
@@ -39,6 +40,11 @@ ip xfrm policy getdefault; ip xfrm policy setdefault in block fwd accept; ip xfr
 ip xfrm policy setdefault in accept
 ip xfrm state get {ID}
 ip xfrm state delete {ID}
+{SPI} proto esp mode transport reqid 9 min 0x100 max 0x100
+{SPI} proto comp min 1 max 0x10000; {SPI} proto esp min 5 max 4; {SPI} proto hao min 1 max 2
+ip xfrm state allocspi src fd00::1 dst fd00::2 proto ah mode tunnel reqid 5 seq 9 min 7 max 7
+ip xfrm state count; ip xfrm state; ip xfrm state get src 10.0.0.1 dst 10.0.0.2 proto esp spi 0x100
+{SPI} proto esp mode transport reqid 9 min 0x100 max 0x100; ip xfrm state flush
 {SA} transport aead nix 0x0102 128
 {SA} transport enc nix 0x0102
 {SA} transport auth nix 0x0102 {NULL}

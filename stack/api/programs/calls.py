@@ -81,6 +81,10 @@ FILTERS = {
     (uapi.SOL_PACKET, PACKET_FANOUT_DATA),
 }
 """Options that are a struct sock_fprog."""
+XFRM_POLICIES = {
+    (uapi.SOL_IP, uapi.IP_XFRM_POLICY),
+    (uapi.SOL_IPV6, uapi.IPV6_XFRM_POLICY),
+}
 IFCONF = struct.Struct("=i4xQ")
 IOCTL_BYTES = {
     FIONREAD: 4,
@@ -221,6 +225,8 @@ def do_setsockopt(call: Call, at: Opened) -> int:
     if not 0 <= size <= MAX_OPTLEN:
         raise os_error(errno.EINVAL, f"an option of {size} bytes")
     value: Any = bytes(read_memory(call.tid, call.args[3], size))
+    if (level, name) in XFRM_POLICIES and not size and not call.args[3]:
+        value = None  # takes the policies away
     if (level, name) in FILTERS and size == SOCK_FPROG.size:
         value = filter_of(call, *SOCK_FPROG.unpack(value))
     sys.sys_setsockopt(call.supervisor.host, at.fd, level, name, value)

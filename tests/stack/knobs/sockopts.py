@@ -36,6 +36,8 @@ from stack.core.iov import msghdr
 from stack.core.netfilter import NF_ACCEPT, NF_INET_LOCAL_OUT, nf_register_net_hook
 from stack.host import Host
 from stack.inet import tcp_sock as t
+from stack.inet.xfrm_policy import XFRM_POLICY_OUT, selector, xfrm_policy
+from stack.netlink.xfrm_attrs import put_policy_info
 from tests.stack.inet.tcpnet import ACK, MS, RST, B, Sock, TcpNet
 from tests.stack.ipv4.net import FAR, ME, PEER, Net, at, one_host
 from tests.stack.knobs import fastopen
@@ -538,6 +540,22 @@ def may_bind(name: int) -> Probe:
         fd = sys_socket(net.host, u.AF_INET, u.SOCK_DGRAM)
         option(net, fd, u.SOL_IP, name, value)
         return err(sys_bind, net.host, fd, at(FAR, 5000))
+
+    return probe
+
+
+def xfrm_policy_of(name: int) -> Probe:
+    """The errno of setting the socket's own policy, or of sending when it is set."""
+
+    def probe(action: Any) -> str:
+        net = one_host()
+        fd = udp(net)
+        if action is not None:
+            data = put_policy_info(xfrm_policy(selector(), XFRM_POLICY_OUT, action))
+            failed = err(sys_setsockopt, net.host, fd, u.SOL_IP, name, data)
+            if failed:
+                return failed
+        return err(sys_sendto, net.host, fd, b"x", 0, at(PEER, 9))
 
     return probe
 
@@ -1075,6 +1093,10 @@ PROBES: dict[str, tuple[Probe, dict[Any, Any]]] = {
     "IP_UNBLOCK_SOURCE": (
         membership_option(u.IP_UNBLOCK_SOURCE, SOURCE, JOIN, (u.IP_BLOCK_SOURCE, SOURCE)),
         {False: 0, True: 1},
+    ),
+    "IP_XFRM_POLICY": (
+        xfrm_policy_of(u.IP_XFRM_POLICY),
+        {None: "", 0: "", 1: "EPERM"},
     ),
     "IP_UNICAST_IF": (ip_unicast_if, {None: [0], 3 << 24: [1]}),
     "TCP_CC_INFO": (tcp_cc_info, {"cubic": b"", "reno": b""}),

@@ -25,7 +25,9 @@ from scapy.layers.inet6 import (
 from scapy.packet import Raw
 
 from stack.core import uapi as u
+from stack.inet.xfrm_policy import XFRM_POLICY_OUT, selector, xfrm_policy
 from stack.ipv6.if_inet6 import IFA_F_TEMPORARY
+from stack.netlink.xfrm_attrs import put_policy_info
 from stack.socket import AF_INET, AF_INET6, SOCK_DGRAM, SOCK_RAW, SOCK_STREAM, Socket
 from tests.stack.ipv6.net import (
     BEYOND,
@@ -69,6 +71,21 @@ def name_of(call: Callable[[], Any]) -> str:
 
 def u_errno(error: OSError) -> str:
     return errno.errorcode[error.errno or 0]
+
+
+def xfrm_policy_of(name: int) -> Probe:
+    """The errno of setting the socket's own policy, or of sending when it is set."""
+
+    def probe(action: Any) -> str:
+        with udp6(one_host6()) as sock:
+            if action is not None:
+                pol = xfrm_policy(selector("::/0", "::/0"), XFRM_POLICY_OUT, action)
+                failed = name_of(lambda: give(sock, name, put_policy_info(pol)))
+                if failed:
+                    return failed
+            return name_of(lambda: sock.sendto(b"x", (PEER, 9)))
+
+    return probe
 
 
 def sends(option: int, look: Callable[[Any], Any], size: int = 3) -> Probe:
@@ -490,6 +507,7 @@ PROBES6: dict[str, tuple[Probe, dict[Any, Any]]] = {
     "IPV6_TCLASS": (sends(u.IPV6_TCLASS, lambda sent: sent[0].tc), {None: 0, 0x40: 0x40}),
     "IPV6_TRANSPARENT": (foreign(u.IPV6_TRANSPARENT), {None: "EADDRNOTAVAIL", 1: ""}),
     "IPV6_UNICAST_HOPS": (sends(u.IPV6_UNICAST_HOPS, lambda sent: sent[0].hlim), {None: 64, 9: 9}),
+    "IPV6_XFRM_POLICY": (xfrm_policy_of(u.IPV6_XFRM_POLICY), {None: "", 0: "", 1: "EPERM"}),
     "IPV6_UNICAST_IF": (uc_if, {False: [True, False], True: [False, True]}),
     "IPV6_V6ONLY": (v6only, {None: 1, 1: 0}),
     "MCAST_BLOCK_SOURCE": (

@@ -19,11 +19,14 @@ from scapy.layers import ipsec
 
 from fastpath.base.skbuff import skb_from_bytes
 from stack import proc
+from stack.core.bsd_socket import sockfd_lookup
 from stack.core.dev_receive import netif_receive_skb
 from stack.core.softirq import local_bh_disable, local_bh_enable
+from stack.core.uapi import IP_XFRM_POLICY, SOL_IP
 from stack.ethernet.eth import eth_type_trans
 from stack.inet.xfrm_policy import (
     XFRM_POLICY_ALLOW,
+    XFRM_POLICY_BLOCK,
     XFRM_POLICY_IN,
     XFRM_POLICY_OUT,
     selector,
@@ -32,8 +35,9 @@ from stack.inet.xfrm_policy import (
     xfrm_policy_insert,
     xfrm_selector,
     xfrm_tmpl,
+    xfrm_user_policy,
 )
-from stack.netlink.xfrm_attrs import XFRMA, put_usersa_info
+from stack.netlink.xfrm_attrs import XFRMA, put_policy_info, put_usersa_info
 from stack.netlink.xfrm_user import copy_to_user_state_extra
 from stack.socket import AF_INET, AF_INET6, SOCK_DGRAM, SOCK_STREAM
 from stack.xfrm.xfrm_input import xfrm_init
@@ -41,12 +45,16 @@ from stack.xfrm.xfrm_replay import xfrm_replay
 from stack.xfrm.xfrm_state import (
     IPPROTO_ESP,
     XFRM_STATE_ESN,
+    XFRM_STATE_VALID,
     start_timer,
     xfrm_algo,
     xfrm_encap_tmpl,
+    xfrm_find_acq,
     xfrm_init_state,
     xfrm_state,
     xfrm_state_add,
+    xfrm_state_delete,
+    xfrm_state_update,
 )
 from tests.stack.core.wire import assert_no_leak
 from tests.stack.links.test_tunnels import MAC_A, MAC_B, OUTSIDE4, OUTSIDE6, Pair
@@ -371,6 +379,79 @@ def test_limits_of_packets_and_time(wire: Ipsec) -> None:
     wire.clock.run_for(4 * 10**9)
     assert late.spi not in [x.spi for x in table.by_id.values()]
     assert told[-1] == (0x300, True)
+
+
+def spi_for(host: Any, low: int, high: int) -> xfrm_state:
+    """A state without keys: what a daemon asks for before it negotiates."""
+    xfrm_init(host.machine)
+    ends = AF_INET, number(OUTSIDE4[0]), number(OUTSIDE4[1])
+    x = xfrm_state(host, *ends, 0, IPPROTO_ESP, 0, xfrm_selector(0), 1)
+    xfrm_find_acq(x, low, high)
+    return x
+
+
+def test_an_spi_is_kept_for_who_negotiates(wire: Ipsec) -> None:
+    kept = [spi_for(wire.a, 0x100, 0x103).spi for _ in range(2)]
+    assert len({*kept, 0x100, 0x101, 0x102, 0x103}) == 4
+    spi_for(wire.a, 0x200, 0x200)
+    with pytest.raises(OSError, match="No SPI available in the requested range"):
+        spi_for(wire.a, 0x200, 0x200)
+    table = wire.a.xfrm.state
+    assert table is not None
+    told: list[tuple[int, bool]] = []
+    table.km = lambda x, hard: told.append((x.spi, hard))
+    # the peer is faster than the daemon here: nothing can decrypt it yet
+    state(wire.b, BY_NAME["null"], OUTSIDE4[1], OUTSIDE4[0], 0x200, 0)
+    policy(wire.b, XFRM_POLICY_OUT, OUTSIDE4[1], OUTSIDE4[0], 0, OUTSIDE4)
+    with wire.b.socket(AF_INET, SOCK_DGRAM) as tx:
+        tx.sendto(b"early", (OUTSIDE4[0], 9))
+    wire.clock.run_for(10**9)
+    assert counted(wire.a) == {"XfrmAcquireError": 1}
+    # what the daemon has negotiated takes its place, and only that stays
+    negotiated = state(wire.a, BY_NAME["null"], OUTSIDE4[1], OUTSIDE4[0], 0x300, 0)
+    xfrm_state_delete(negotiated)
+    negotiated.spi, negotiated.km_state = 0x200, XFRM_STATE_VALID
+    xfrm_state_update(negotiated)
+    with wire.a.socket(AF_INET, SOCK_DGRAM) as rx, wire.b.socket(AF_INET, SOCK_DGRAM) as tx:
+        rx.bind((OUTSIDE4[0], 9))
+        rx.settimeout(2)
+        tx.sendto(b"now", (OUTSIDE4[0], 9))
+        assert rx.recv(9) == b"now"
+    wire.clock.run_for(32 * 10**9)
+    assert sorted(told) == sorted((spi, True) for spi in kept)
+    assert list(table.by_id.values()) == [negotiated]
+
+
+def test_a_socket_with_policies_of_its_own_is_asked_for_them_first(wire: Ipsec) -> None:
+    for direction in (XFRM_POLICY_IN, XFRM_POLICY_OUT):
+        block = xfrm_policy(selector(proto=17), direction, XFRM_POLICY_BLOCK)
+        xfrm_policy_insert(wire.a, block)
+    with (
+        wire.a.socket(AF_INET, SOCK_DGRAM) as one,
+        wire.a.socket(AF_INET, SOCK_DGRAM) as other,
+        wire.b.socket(AF_INET, SOCK_DGRAM) as far,
+    ):
+        far.bind((OUTSIDE4[1], 500))
+        far.settimeout(1)
+        for sock, port in ((one, 500), (other, 501)):
+            sock.bind((OUTSIDE4[0], port))
+            sock.settimeout(1)
+        for direction in (XFRM_POLICY_IN, XFRM_POLICY_OUT):
+            allow = xfrm_policy(selector(), direction, XFRM_POLICY_ALLOW)
+            one.setsockopt(SOL_IP, IP_XFRM_POLICY, put_policy_info(allow))
+        one.sendto(b"past", (OUTSIDE4[1], 500))
+        assert far.recv(9) == b"past"
+        with pytest.raises(PermissionError):
+            other.sendto(b"not", (OUTSIDE4[1], 500))
+        far.sendto(b"back", (OUTSIDE4[0], 500))
+        assert one.recv(9) == b"back"
+        far.sendto(b"not", (OUTSIDE4[0], 501))
+        with pytest.raises(TimeoutError):
+            other.recv(9)
+        xfrm_user_policy(IP_XFRM_POLICY, sockfd_lookup(wire.a, one.host_fd).sk, None)
+        with pytest.raises(PermissionError):
+            one.sendto(b"not", (OUTSIDE4[1], 500))
+    assert counted(wire.a) == {"XfrmInPolBlock": 1, "XfrmOutPolBlock": 2}
 
 
 @pytest.mark.parametrize(("six", "outside6"), [*itertools.product((False, True), repeat=2)])
