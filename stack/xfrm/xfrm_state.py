@@ -220,7 +220,7 @@ def xfrm_find_acq(x: xfrm_state, low: int, high: int) -> None:
     else:
         tries = [net.random.randrange(low, high + 1) for _ in range(min(high - low + 1, SPI_TRIES))]
     for spi in tries:
-        if xfrm_state_lookup(net, x.daddr, spi, x.proto, x.family) is None:
+        if spi and xfrm_state_lookup(net, x.daddr, spi, x.proto, x.family) is None:
             break
     else:
         raise os_error(errno.ENOENT, NO_SPI)

@@ -88,7 +88,7 @@ UNMOVED: dict[str, str] = {
             f"xfrm_mib.Xfrm{n}"
             for n in (
                 *("InPolError", "OutBundleGenError", "OutBundleCheckError"),
-                *("OutStateProtoError", "OutPolDead", "OutPolError", "AcquireError"),
+                *("OutStateProtoError", "OutPolDead", "OutPolError"),
                 *("OutStateDirError", "InIptfsError", "OutNoQueueSpace"),
             )
         ),

@@ -28,6 +28,7 @@ NETLINK_XFRM = 6
 SEEDS = {
     xfrm_user.NEWSA: USERSA_INFO_BYTES,
     xfrm_user.UPDSA: USERSA_INFO_BYTES,
+    xfrm_user.ALLOCSPI: USERSA_INFO_BYTES + 8,
     xfrm_user.NEWPOLICY: POLICY_INFO_BYTES,
     xfrm_user.UPDPOLICY: POLICY_INFO_BYTES,
 }
@@ -39,9 +40,11 @@ def structure(kind: int) -> bytearray:
     """A structure that is nearly right: of IPv4 and ESP."""
     raw = bytearray(SEEDS.get(kind, 64))
     raw[40:42] = struct.pack("=H", 2)
-    if kind in (xfrm_user.NEWSA, xfrm_user.UPDSA):
+    if kind in (xfrm_user.NEWSA, xfrm_user.UPDSA, xfrm_user.ALLOCSPI):
         raw[76], raw[75] = 50, 9
         raw[212:214] = struct.pack("=H", 2)
+    if kind == xfrm_user.ALLOCSPI:
+        raw[-8:] = struct.pack("=II", 0x100, 0x103)
     return raw
 
 
