@@ -303,7 +303,7 @@ def xfrm_user_policy(optname: int, sk: inet_sock, optval: Any) -> None:
             policies = list(sk.sk_policy)
         policies[pol.dir] = pol
         net.xfrm.sk_policies = True
-    sk.sk_policy = tuple(policies)
+    sk.sk_policy = tuple(policies) if any(policies) else None
     xfrm_changed(net)
     sk_dst_reset(sk)
 

@@ -215,11 +215,8 @@ def xfrm_find_acq(x: xfrm_state, low: int, high: int) -> None:
     `x` has no keys. It goes after 30 s. Raises: OSError ENOENT: no number from low to high is free.
     """
     net = x.net
-    if low == high:
-        tries = [low]
-    else:
-        tries = [net.random.randrange(low, high + 1) for _ in range(min(high - low + 1, SPI_TRIES))]
-    for spi in tries:
+    for _ in range(min(high - low + 1, SPI_TRIES)):
+        spi = low if low == high else net.random.randrange(low, high + 1)
         if spi and xfrm_state_lookup(net, x.daddr, spi, x.proto, x.family) is None:
             break
     else:
