@@ -334,34 +334,39 @@ def get_replay(tb: Attrs, flags: int, window: int) -> xfrm_replay:
     return found
 
 
-def xfrm_state_construct(net: Net, data: bytes, tb: Attrs) -> xfrm_state:
-    """net/xfrm/xfrm_user.c: a state of struct xfrm_usersa_info. Raises: OSError."""
-    sel = get_selector(data)
+def copy_from_user_state(net: Net, data: bytes, tb: Attrs) -> xfrm_state:
+    """net/xfrm/xfrm_user.c: struct xfrm_usersa_info, and what else tells states apart. No keys."""
     at = SELECTOR.size
     daddr, spi, proto = ID.unpack_from(data, at)
     saddr = data[at + ID.size : at + ID.size + 16]
     at += ID.size + 16
-    lft = xfrm_lifetime_cfg(*LIFETIME_CFG.unpack_from(data, at))
     *_, seq, reqid, family, mode, window, flags = USERSA_TAIL.unpack_from(data, at + 96)
-    verify_newsa_info(sel, family, proto, mode, tb)
+    ends = address(daddr, family), address(saddr, family)
+    x = xfrm_state(net, family, *ends, be(spi), proto, mode, get_selector(data), reqid, flags)
+    x.lft = xfrm_lifetime_cfg(*LIFETIME_CFG.unpack_from(data, at))
+    x.seq, x.replay_window = seq, window
+    x.dir, x.if_id = tb.get("XFRMA_SA_DIR", 0), tb.get("XFRMA_IF_ID", 0)
+    if "XFRMA_MARK" in tb:
+        x.mark, x.mark_mask = MARK.unpack_from(tb["XFRMA_MARK"])
+        x.mark &= x.mark_mask
+    return x
+
+
+def xfrm_state_construct(net: Net, data: bytes, tb: Attrs) -> xfrm_state:
+    """net/xfrm/xfrm_user.c: a state of struct xfrm_usersa_info. Raises: OSError."""
+    x = copy_from_user_state(net, data, tb)
+    verify_newsa_info(x.sel, x.family, x.proto, x.mode, tb)
     aead = get_algo(tb, "XFRMA_ALG_AEAD", ALGO_ICV)
     trunc = get_algo(tb, "XFRMA_ALG_AUTH_TRUNC", ALGO_ICV)
     plain = get_algo(tb, "XFRMA_ALG_AUTH", ALGO)
     ealg = get_algo(tb, "XFRMA_ALG_CRYPT", ALGO)
     if trunc is not None and not trunc.icv_bits:
         trunc.icv_bits = -1
-    replay = get_replay(tb, flags, window)
-    if not sel.family and not flags & XFRM_STATE_AF_UNSPEC:
-        sel = get_selector(data[:40] + U16.pack(family) + data[42:])
-    ends = address(daddr, family), address(saddr, family)
-    x = xfrm_state(net, family, *ends, be(spi), proto, mode, sel, reqid, flags)
-    x.extra_flags, x.dir = tb.get("XFRMA_SA_EXTRA_FLAGS", 0), tb.get("XFRMA_SA_DIR", 0)
-    if "XFRMA_MARK" in tb:
-        x.mark, x.mark_mask = MARK.unpack_from(tb["XFRMA_MARK"])
-        x.mark &= x.mark_mask
-    x.if_id, x.seq, x.lft = tb.get("XFRMA_IF_ID", 0), seq, lft
+    x.replay = get_replay(tb, x.flags, x.replay_window)
+    if not x.sel.family and not x.flags & XFRM_STATE_AF_UNSPEC:
+        x.sel = get_selector(data[:40] + U16.pack(x.family) + data[42:])
+    x.extra_flags = tb.get("XFRMA_SA_EXTRA_FLAGS", 0)
     x.aead, x.aalg, x.ealg = aead, trunc if trunc is not None else plain, ealg
-    x.replay, x.replay_window = replay, window
     if "XFRMA_ENCAP" in tb:
         kind, sport, dport, oa = ENCAP.unpack_from(tb["XFRMA_ENCAP"])
         x.encap = xfrm_encap_tmpl(kind, be(sport), be(dport), oa)
@@ -399,24 +404,15 @@ def verify_spi_info(proto: int, low: int, high: int) -> None:
 
 def xfrm_alloc_userspi(nlh: nlmsg, data: bytes, tb: Attrs) -> None:
     """XFRM_MSG_ALLOCSPI: a state without keys that keeps an SPI. Raises: OSError EINVAL, ENOENT."""
-    net = nlh.sk.net
-    at = SELECTOR.size
-    daddr, _, proto = ID.unpack_from(data, at)
-    saddr = data[at + ID.size : at + ID.size + 16]
-    *_, reqid, family, mode, _, _ = USERSA_TAIL.unpack_from(data, at + ID.size + 16 + 96)
+    x = copy_from_user_state(nlh.sk.net, data, tb)
+    x.seq = x.flags = x.replay_window = 0  # those of the state that will come
     low, high = USERSPI_RANGE.unpack_from(data, USERSA_INFO_BYTES)
-    verify_spi_info(proto, low, high)
-    if family not in BITS:
+    verify_spi_info(x.proto, low, high)
+    if x.family not in BITS:
         raise NlError(errno.ENOENT, "Target ACQUIRE not found")
-    table(net)
-    ends = address(daddr, family), address(saddr, family)
-    bits = BITS[family][0]
-    sel = xfrm_selector(family, ends[1], bits, ends[0], bits, sport_mask=0, dport_mask=0)
-    x = xfrm_state(net, family, *ends, 0, proto, mode, sel, reqid)
-    x.dir, x.if_id = tb.get("XFRMA_SA_DIR", 0), tb.get("XFRMA_IF_ID", 0)
-    if "XFRMA_MARK" in tb:
-        x.mark, x.mark_mask = MARK.unpack_from(tb["XFRMA_MARK"])
-        x.mark &= x.mark_mask
+    table(x.net)
+    bits = BITS[x.family][0]
+    x.sel = xfrm_selector(x.family, x.saddr, bits, x.daddr, bits, sport_mask=0, dport_mask=0)
     xfrm_find_acq(x, low, high)
     netlink_reply(nlh, NEWSA, copy_to_user_state_extra(x))
 
