@@ -226,6 +226,8 @@ class sock(sock_common):
     """Bytes of the largest super-packet that the device takes."""
     sk_gso_max_segs: u32 = row(65535)
     """Segments of such a packet at most."""
+    sk_gso_disabled: bool = row(False)
+    """No device may cut its packets into segments, as each is signed (TCP_MD5SIG)."""
 
     # callbacks, see the methods below; sock_init_data sets them
     state_change: Callable[[Any], None] = row()
@@ -957,7 +959,13 @@ def sk_setup_caps(sk: sock, dst: dst_entry) -> None:
     sk_dst_set(sk, dst)
     dev = dst.dev
     sk.sk_gso_max_size = dev.gso_max_size
-    sk.sk_gso_max_segs = dev.gso_max_segs
+    sk.sk_gso_max_segs = 1 if sk.sk_gso_disabled else dev.gso_max_segs
+
+
+def sk_gso_disable(sk: sock) -> None:
+    """include/net/sock.h: from now on each packet of sk is one segment."""
+    sk.sk_gso_disabled = True
+    sk.sk_gso_max_segs = 1
 
 
 # --- slots of proto_ops that a family does not have ----------------------------------------

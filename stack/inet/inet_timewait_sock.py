@@ -23,6 +23,7 @@ from stack.inet.af_ops import (
 if TYPE_CHECKING:
     from stack.inet.inet_connection_sock import inet_connection_sock
     from stack.inet.inet_hashtables import inet_bind_bucket, inet_hashinfo
+    from stack.inet.tcp_md5 import tcp_md5sig_key
     from stack.inet.tcp_sock import tcp_sock
 
 
@@ -87,6 +88,8 @@ class inet_timewait_sock(sock_common):
     tw_ts_offset: int = row(0)
     tw_ts_recent: int = row(0)
     tw_ts_recent_stamp: int = row(0)
+    tw_md5_key: tcp_md5sig_key | None = row(None)
+    """What its ACKs are signed with."""
     tw_entry_stamp: int = row(0)
     """When it came to TIME_WAIT or FIN_WAIT2, ns."""
     last_oow_ack_time: int = row(0)

@@ -54,6 +54,12 @@ from stack.inet.tcp_cong import tcp_ca_dst_init
 from stack.inet.tcp_done import tcp_set_state
 from stack.inet.tcp_ecn import tcp_ecn_make_synack, tcp_ecn_send_syn, tcp_ecn_send_synack
 from stack.inet.tcp_fastopen import tcp_fastopen_cookie_check, tcp_fastopen_defer_connect
+from stack.inet.tcp_md5 import (
+    TCPOLEN_MD5SIG_ALIGNED,
+    tcp_md5_lookup,
+    tcp_md5_lookup_req,
+    tcp_md5_option,
+)
 from stack.inet.tcp_options import MAX_TCP_OPTION_SPACE, TCPOLEN_TSTAMP_ALIGNED, tcp_synack_options
 from stack.inet.tcp_output import (
     TCP_FRAG_IN_WRITE_QUEUE,
@@ -184,22 +190,18 @@ def tcp_make_synack(sk: tcp_sock, dst: dst_entry, req: request_sock) -> sk_buff 
     skb.dst = dst
     now = sk.net.clock.now_ns()
     mss = tcp_mss_clamp(sk, dst_metric_advmss(dst))
-    options = tcp_synack_options(sk, req, mss, now)
+    md5 = tcp_md5_lookup_req(sk, req) if sk.md5sig_info is not None else None
+    options = tcp_synack_options(sk, req, mss, now, TCPOLEN_MD5SIG_ALIGNED if md5 else 0)
     if not req.snt_synack:
         req.snt_synack = now
     skb.ip_summed = CHECKSUM_PARTIAL
     flags = TCPHDR_SYN | TCPHDR_ACK | tcp_ecn_make_synack(req)
-    tcp_header_push(
-        skb,
-        req.inet_num,
-        req.inet_dport,
-        req.snt_isn,
-        req.rcv_nxt,
-        flags,
-        min(req.rsk_rcv_wnd, 65535),
-        0,
-        options,
-    )
+    sport, dport, window = req.inet_num, req.inet_dport, min(req.rsk_rcv_wnd, 65535)
+    if md5 is not None:
+        fields = (sport, dport, req.snt_isn, req.rcv_nxt, flags, window, 0)
+        ends = req.inet_rcv_saddr, req.inet_daddr
+        options = tcp_md5_option(md5, *ends, fields, len(options), b"") + options
+    tcp_header_push(skb, sport, dport, req.snt_isn, req.rcv_nxt, flags, window, 0, options)
     skb.tcp_flags = flags
     skb.seq = req.snt_isn
     skb.priority = sk.sk_priority
@@ -214,6 +216,8 @@ def tcp_connect_init(sk: tcp_sock) -> None:
     dst = sk.sk_dst_cache
     assert dst is not None  # tcp_v*_connect has just routed
     sk.tcp_header_len = 20 + (TCPOLEN_TSTAMP_ALIGNED if sysctl.tcp_timestamps else 0)
+    if sk.md5sig_info is not None and tcp_md5_lookup(sk) is not None:
+        sk.tcp_header_len += TCPOLEN_MD5SIG_ALIGNED
     if sk.rx_opt.user_mss:
         sk.rx_opt.mss_clamp = sk.rx_opt.user_mss
     sk.max_window = 0

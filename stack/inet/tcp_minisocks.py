@@ -43,6 +43,7 @@ from stack.inet.tcp_challenge import tcp_oow_rate_limited
 from stack.inet.tcp_cong import tcp_ca_openreq_child
 from stack.inet.tcp_done import tcp_done, tcp_reset
 from stack.inet.tcp_ecn import tcp_ecn_openreq_child
+from stack.inet.tcp_md5 import tcp_md5_inherit
 from stack.inet.tcp_options import tcp_parse_options
 from stack.inet.tcp_reply import tcp_reqsk_ack
 from stack.inet.tcp_sock import (
@@ -297,6 +298,8 @@ def tcp_syn_recv_child(sk: tcp_sock, skb: sk_buff, req: request_sock) -> tcp_soc
     newsk.mc_index = skb.skb_iif
     newsk.rcv_tos = skb.ip_dsfield
     newsk.synack_req = req
+    if sk.md5sig_info is not None:
+        tcp_md5_inherit(sk, newsk, req)
     inet_sk_rx_dst_set(newsk, skb)
     return newsk
 

@@ -4,6 +4,7 @@
     tcp_make_synack -> tcp_synack_options
         tcp_options_of_syn              those of a SYN and of a SYN-ACK, in Linux's order
         tcp_fastopen_option             a cookie of TCP Fast Open behind them
+    tcp_rcv -> tcp_inbound_hash -> tcp_parse_auth_options       a signature (RFC 2385)
     tcp_rcv_established -> tcp_parse_fast_options
         tcp_parse_options               also for SYNs, requests and TIME_WAIT
     tcp_sacktag_write_queue -> tcp_parse_sack_blocks
@@ -16,11 +17,12 @@ from __future__ import annotations
 
 from struct import Struct
 
-from fastpath.base.skbuff import sk_buff
+from fastpath.base.skbuff import sk_buff, skb_copy_bits
 from fastpath.net.hdr import tcp_hdr, tcp_parse_ts
 from stack.core.dst import dst_metric_advmss
 from stack.core.tcp_states import TCP_SYN_RECV
 from stack.core.time64 import NSEC_PER_MSEC
+from stack.core.uapi import TCP_HLEN
 from stack.inet.inet_connection_sock import request_sock
 from stack.inet.tcp_accecn import (
     TCP_ACCECN_NUMFIELDS,
@@ -31,6 +33,12 @@ from stack.inet.tcp_accecn import (
     tcp_accecn_option,
     tcp_accecn_option_wanted,
     tcp_accecn_padded,
+)
+from stack.inet.tcp_md5 import (
+    TCPOLEN_MD5SIG,
+    TCPOLEN_MD5SIG_ALIGNED,
+    TCPOPT_MD5SIG,
+    tcp_md5_lookup,
 )
 from stack.inet.tcp_sock import (
     M32,
@@ -95,12 +103,15 @@ def tcp_advertise_mss(sk: tcp_sock) -> int:
     return mss
 
 
-def tcp_syn_options(sk: tcp_sock) -> bytes:
-    """Options of our SYN (or of the SYN-ACK of a simultaneous open)."""
+def tcp_syn_options(sk: tcp_sock, used: int) -> bytes:
+    """Options of our SYN (or of the SYN-ACK of a simultaneous open).
+
+    `used`: bytes of a signature before them. It leaves no room for timestamps and SACK blocks.
+    """
     sysctl = sk.net.sysctl
     ack = sk.sk_state == TCP_SYN_RECV  # answer only what the peer offered
     rx_opt = sk.rx_opt
-    timestamps = bool(rx_opt.tstamp_ok if ack else sysctl.tcp_timestamps)
+    timestamps = not used and bool(rx_opt.tstamp_ok if ack else sysctl.tcp_timestamps)
     sack = bool(rx_opt.sack_ok if ack else sysctl.tcp_sack)
     wscale = bool(rx_opt.wscale_ok if ack else sysctl.tcp_window_scaling)
     tsval = (sk.tcp_mstamp // NSEC_PER_MSEC + sk.tsoffset) & M32
@@ -114,11 +125,16 @@ def tcp_syn_options(sk: tcp_sock) -> bytes:
         and sysctl.tcp_ecn_option
     ):
         accecn = TCP_ACCECN_NUMFIELDS
+        if used:
+            size = len(tcp_options_of_syn(mss, timestamps, sack, shift, 0, 0, -1))
+            accecn = tcp_syn_accecn_fields(
+                MAX_TCP_OPTION_SPACE - used - size, timestamps, sack, shift
+            )
     options = tcp_options_of_syn(mss, timestamps, sack, shift, tsval, rx_opt.ts_recent, accecn)
     if sk.fastopen_req is None:
         return options
     cookie = sk.fastopen_req.cookie
-    option = tcp_fastopen_option(cookie, len(options))
+    option = tcp_fastopen_option(cookie, used + len(options))
     if option:
         sk.syn_fastopen = True
         sk.syn_fastopen_exp = cookie.exp
@@ -168,8 +184,11 @@ def pad(options: bytes, place: int) -> bytes:
     return options + bytes((TCPOPT_NOP,)) * (place - len(options) & 3)
 
 
-def tcp_synack_options(sk: tcp_sock, req: request_sock, mss: int, now: int) -> bytes:
-    """Options of the SYN-ACK for a request: what the SYN offered and we have."""
+def tcp_synack_options(sk: tcp_sock, req: request_sock, mss: int, now: int, used: int) -> bytes:
+    """Options of the SYN-ACK for a request: what the SYN offered and we have.
+
+    `used`: bytes of a signature before them.
+    """
     tsval = (now // NSEC_PER_MSEC + req.ts_off) & M32
     if req.tstamp_ok:
         if not req.snt_tsval_first:
@@ -179,9 +198,9 @@ def tcp_synack_options(sk: tcp_sock, req: request_sock, mss: int, now: int) -> b
     tstamp_ok, sack_ok = req.tstamp_ok, req.sack_ok
     wscale = req.rcv_wscale if req.wscale_ok else -1
     options = tcp_options_of_syn(mss, tstamp_ok, sack_ok, wscale, tsval, req.ts_recent, -1)
-    cookie = tcp_fastopen_option(req.fastopen_cookie, len(options))
+    cookie = tcp_fastopen_option(req.fastopen_cookie, used + len(options))
     if req.accecn_ok and not req.snt_synack and sk.net.sysctl.tcp_ecn_option:
-        room = MAX_TCP_OPTION_SPACE - len(options) - len(cookie)
+        room = MAX_TCP_OPTION_SPACE - used - len(options) - len(cookie)
         fields = tcp_syn_accecn_fields(room, tstamp_ok, sack_ok, wscale)
         options = tcp_options_of_syn(mss, tstamp_ok, sack_ok, wscale, tsval, req.ts_recent, fields)
     return options + cookie
@@ -195,10 +214,11 @@ def tcp_syn_accecn_fields(room: int, timestamps: bool, sack: bool, wscale: int) 
     return tcp_accecn_fit(0, room, 0, saving)[0]
 
 
-def tcp_established_options(sk: tcp_sock) -> tuple[int, bytes]:
-    """(bytes, options) after the handshake: timestamps, AccECN, SACK blocks (RFC 2018, 2883).
+def tcp_established_options(sk: tcp_sock, used: int) -> bytes:
+    """Options after the handshake: timestamps, AccECN, SACK blocks (RFC 2018, 2883).
 
-    To be sent now: a D-SACK block and a demand for the AccECN option are dealt with.
+    `used`: bytes of a signature before them. They are sent now: a D-SACK block and a demand for the
+    AccECN option are dealt with.
     """
     rx_opt = sk.rx_opt
     words: list[int] = []
@@ -206,7 +226,7 @@ def tcp_established_options(sk: tcp_sock) -> tuple[int, bytes]:
         tsval = (sk.tcp_mstamp // NSEC_PER_MSEC + sk.tsoffset) & M32
         words = [_NOPS << 16 | _TS, tsval, rx_opt.ts_recent]
     accecn = b""
-    fields, sacks = tcp_established_fit(sk, 4 * len(words))
+    fields, sacks = tcp_established_fit(sk, used + 4 * len(words))
     if fields >= 0:
         accecn = tcp_accecn_option(
             fields, sk.received_e1_bytes, sk.received_ce_bytes, sk.received_e0_bytes
@@ -232,7 +252,7 @@ def tcp_established_options(sk: tcp_sock) -> tuple[int, bytes]:
     options = _WORDS[len(words)].pack(*words)
     if accecn:
         options = accecn + options[2:] if sacks else accecn
-    return len(options), options
+    return options
 
 
 def tcp_established_fit(sk: tcp_sock, size: int) -> tuple[int, int]:
@@ -241,6 +261,7 @@ def tcp_established_fit(sk: tcp_sock, size: int) -> tuple[int, int]:
     room = MAX_TCP_OPTION_SPACE - size
     if sacks:
         sacks = min(sacks, (room - TCPOLEN_SACK_BASE_ALIGNED) // TCPOLEN_SACK_PERBLOCK)
+    if sacks:
         room -= TCPOLEN_SACK_BASE_ALIGNED + TCPOLEN_SACK_PERBLOCK * sacks
     if not sk.ecn_flags & TCP_ECN_MODE_ACCECN or not tcp_accecn_option_wanted(sk):
         return -1, sacks
@@ -250,6 +271,8 @@ def tcp_established_fit(sk: tcp_sock, size: int) -> tuple[int, int]:
 def tcp_established_options_size(sk: tcp_sock) -> int:
     """Bytes that tcp_established_options would return. Changes nothing."""
     size = TCPOLEN_TSTAMP_ALIGNED if sk.rx_opt.tstamp_ok else 0
+    if sk.md5sig_info is not None and tcp_md5_lookup(sk) is not None:
+        size += TCPOLEN_MD5SIG_ALIGNED
     fields, sacks = tcp_established_fit(sk, size)
     if fields >= 0:
         size += tcp_accecn_padded(fields, 2 if sacks else 0)
@@ -363,6 +386,33 @@ def tcp_parse_fastopen_option(foc: tcp_fastopen_cookie, kind: int, value: bytes)
     legal = not size or TCP_FASTOPEN_COOKIE_MIN <= size <= TCP_FASTOPEN_COOKIE_MAX
     foc.val = value if legal else None
     foc.exp = kind == TCPOPT_EXP
+
+
+def tcp_parse_auth_options(skb: sk_buff, hlen: int) -> int:
+    """net/ipv4/tcp_input.c: where the MD5 signature of a header of `hlen` bytes begins; 0: none.
+
+    -1: it has two, or one of a wrong length, or an option before it is malformed. Data at the
+    TCP header.
+    """
+    data = bytes(skb_copy_bits(skb, 0, hlen))  # its type is known then
+    found = 0
+    i: int = TCP_HLEN
+    while hlen - i >= TCPOLEN_MD5SIG:
+        kind: int = data[i]
+        if kind == TCPOPT_EOL:
+            break
+        if kind == TCPOPT_NOP:
+            i += 1
+            continue
+        size: int = data[i + 1]
+        if size < 2 or size > hlen - i:
+            return -1
+        if kind == TCPOPT_MD5SIG:
+            if size != TCPOLEN_MD5SIG or found:
+                return -1
+            found = i + 2
+        i += size
+    return found
 
 
 def be32(b0: int, b1: int, b2: int, b3: int) -> int:

@@ -20,6 +20,7 @@ from fastpath.base.skbuff import (
     skb_append_frags,
     skb_clone,
     skb_cloned,
+    skb_copy_bits,
     skb_header_release,
     skb_pull,
     skb_split,
@@ -60,6 +61,7 @@ from stack.inet.tcp_cong import (
 )
 from stack.inet.tcp_const import TCP_ATO_MIN, TCP_TIMEOUT_MIN
 from stack.inet.tcp_ecn import tcp_ecn_send
+from stack.inet.tcp_md5 import TCPOLEN_MD5SIG_ALIGNED, tcp_md5_lookup, tcp_md5_option
 from stack.inet.tcp_options import tcp_established_options, tcp_syn_options
 from stack.inet.tcp_pacing import (
     tcp_pacing_armed,
@@ -297,15 +299,16 @@ def __tcp_transmit_skb(sk: tcp_sock, skb: sk_buff, clone_it: int, rcv_nxt: int) 
             urg_ptr = 0xFFFF
             flags |= TCPHDR_URG
 
+    md5 = tcp_md5_lookup(sk) if sk.md5sig_info is not None else None
+    used = TCPOLEN_MD5SIG_ALIGNED if md5 is not None else 0
+    options = None
     if flags & TCPHDR_SYN:
         # RFC 7323 2.2: the window of a SYN is never scaled.
         window = min(sk.rcv_wnd, 65535)
-        options = tcp_syn_options(sk)
-        tcp_header_push(
-            skb, sk.inet_sport, sk.inet_dport, seq, rcv_nxt, flags, window, urg_ptr, options
-        )
+        options = tcp_syn_options(sk, used)
     elif (
         rx_opt.tstamp_ok
+        and not used
         and not rx_opt.num_sacks
         and not rx_opt.dsack
         and not sk.ecn_flags & TCP_ECN_MODE_ACCECN
@@ -330,7 +333,15 @@ def __tcp_transmit_skb(sk: tcp_sock, skb: sk_buff, clone_it: int, rcv_nxt: int) 
         if sk.ecn_flags:
             flags |= tcp_ecn_send(sk, skb, payload, seq)
         window = tcp_select_window(sk)
-        options = tcp_established_options(sk)[1]
+        options = tcp_established_options(sk, used)
+    if options is not None:
+        if md5 is not None:
+            fields = (sk.inet_sport, sk.inet_dport, seq, rcv_nxt, flags, window, urg_ptr)
+            data = skb_copy_bits(skb, 0, payload)
+            options = (
+                tcp_md5_option(md5, sk.inet_saddr, sk.inet_daddr, fields, len(options), data)
+                + options
+            )
         tcp_header_push(
             skb, sk.inet_sport, sk.inet_dport, seq, rcv_nxt, flags, window, urg_ptr, options
         )

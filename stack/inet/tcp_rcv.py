@@ -32,14 +32,16 @@ from stack.core.tcp_states import (
     TCP_SYN_RECV,
     TCP_TIME_WAIT,
 )
-from stack.core.uapi import AF_INET
+from stack.core.uapi import AF_INET, TCP_HLEN
 from stack.inet.early_demux import inet_sk_rx_dst_set
 from stack.inet.inet_connection_sock import inet_csk_reqsk_queue_drop, request_sock
 from stack.inet.inet_hashtables import __inet_lookup_listener, __inet_lookup_skb
 from stack.inet.inet_timewait_sock import inet_timewait_sock, inet_twsk_deschedule_put
 from stack.inet.tcp_family import tcp_family_ops
 from stack.inet.tcp_input import tcp_rcv_established, tcp_rcv_state_process
+from stack.inet.tcp_md5 import TCPOLEN_MD5SIG, tcp_inbound_md5_hash
 from stack.inet.tcp_minisocks import tcp_check_req
+from stack.inet.tcp_options import tcp_parse_auth_options
 from stack.inet.tcp_reply import tcp_timewait_ack
 from stack.inet.tcp_sock import TCPHDR_SYN, tcp_sock
 from stack.inet.tcp_syncookies import cookie_check
@@ -65,7 +67,8 @@ def tcp_rcv(skb: sk_buff, ops: tcp_family_ops) -> tcp_sock | None:
         return None
     mib = net.mib.tcp
     mib.InSegs += skb.gso_segs or 1
-    if not tcp_hdr_validate(skb):
+    hlen = tcp_hdr_validate(skb)
+    if not hlen:
         mib.InErrs += 1
         kfree_skb_reason(net, skb, drop_reason.SKB_DROP_REASON_PKT_TOO_SMALL)
         return None
@@ -101,6 +104,11 @@ def tcp_rcv(skb: sk_buff, ops: tcp_family_ops) -> tcp_sock | None:
                 sk.sk_drops += 1
                 kfree_skb_reason(net, skb, drop_reason.SKB_DROP_REASON_XFRM_POLICY)
                 return None
+            reason = tcp_inbound_hash(sk, skb, hlen, ops.family)
+            if reason:
+                sk.sk_drops += 1
+                kfree_skb_reason(net, skb, reason)
+                return None
             if sk.sk_state != TCP_LISTEN:
                 inet_csk_reqsk_queue_drop(sk, req)
                 sk = __inet_lookup_skb(net.tcp_hashinfo, skb)
@@ -122,6 +130,11 @@ def tcp_rcv(skb: sk_buff, ops: tcp_family_ops) -> tcp_sock | None:
         tp.sk_drops += 1
         kfree_skb_reason(net, skb, drop_reason.SKB_DROP_REASON_XFRM_POLICY)
         return None
+    reason = tcp_inbound_hash(tp, skb, hlen, ops.family)
+    if reason:
+        tp.sk_drops += 1
+        kfree_skb_reason(net, skb, reason)
+        return None
     if tcp_filter(tp, skb):
         kfree_skb_reason(net, skb, drop_reason.SKB_DROP_REASON_SOCKET_FILTER)
         return None
@@ -141,6 +154,19 @@ def too_few_hops(sk: tcp_sock, skb: sk_buff, family: int) -> bool:
     if family == AF_INET:
         return ip_hdr(skb).ttl < sk.min_ttl
     return ipv6_hdr(skb).hop_limit < sk.min_hopcount
+
+
+def tcp_inbound_hash(sk: tcp_sock, skb: sk_buff, hlen: int, family: int) -> int:
+    """include/net/tcp.h: why the signature of a segment, or its lack, is wrong; 0: it is not.
+
+    `hlen`: bytes of the TCP header, where data is. Shorter ones have no room for a signature.
+    """
+    at = tcp_parse_auth_options(skb, hlen) if hlen >= TCP_HLEN + TCPOLEN_MD5SIG else 0
+    if at < 0:
+        return drop_reason.SKB_DROP_REASON_TCP_AUTH_HDR
+    if not at and sk.md5sig_info is None:
+        return 0
+    return tcp_inbound_md5_hash(sk, skb, at, family)
 
 
 def tcp_rcv_request(

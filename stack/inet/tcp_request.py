@@ -39,6 +39,7 @@ from stack.inet.tcp_fastopen import (
     tcp_fastopen_queue_check,
 )
 from stack.inet.tcp_input import tcp_init_transfer
+from stack.inet.tcp_md5 import tcp_md5_lookup_req
 from stack.inet.tcp_minisocks import tcp_openreq_init_rwin
 from stack.inet.tcp_options import tcp_clear_options, tcp_parse_options
 from stack.inet.tcp_output import tcp_reset_xmit_timer
@@ -211,6 +212,9 @@ def tcp_conn_request(ops: tcp_family_ops, sk: tcp_sock, skb: sk_buff) -> int:
     tcp_openreq_init_rwin(req, sk, dst)
     tcp_reqsk_record_syn(sk, req, skb)
     req.timeout = TCP_TIMEOUT_INIT
+    if sk.md5sig_info is not None and not want_cookie and tcp_md5_lookup_req(sk, req) is not None:
+        # A signature and timestamps leave no room for SACK blocks.
+        req.tstamp_ok = req.tstamp_ok and not req.sack_ok
     if foc is not None:
         child = tcp_try_fastopen(sk, skb, req, foc, dst)
         req.fastopen_cookie = foc

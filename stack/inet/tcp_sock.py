@@ -18,6 +18,7 @@ from stack.core.timer import timer_list
 from stack.inet.inet_connection_sock import fastopen_queue, inet_connection_sock, request_sock
 from stack.inet.sack_ranges import sack_ranges
 from stack.inet.tcp_const import TCP_MSS_DEFAULT
+from stack.inet.tcp_md5 import tcp_md5sig_key
 from stack.net import Net
 
 M32 = 0xFFFFFFFF
@@ -141,6 +142,7 @@ TCP_WINDOW_CLAMP = 10
 TCP_INFO = 11
 TCP_QUICKACK = 12
 TCP_CONGESTION = 13
+TCP_MD5SIG = 14
 TCP_THIN_LINEAR_TIMEOUTS = 16
 TCP_USER_TIMEOUT = 18
 TCP_FASTOPEN = 23
@@ -150,6 +152,7 @@ TCP_CC_INFO = 26
 TCP_SAVE_SYN = 27
 TCP_SAVED_SYN = 28
 TCP_FASTOPEN_CONNECT = 30
+TCP_MD5SIG_EXT = 32
 TCP_FASTOPEN_KEY = 33
 TCP_FASTOPEN_NO_COOKIE = 34
 TCP_INQ = 36
@@ -280,6 +283,8 @@ class tcp_sock(inet_connection_sock):
     """TCP_FASTOPEN_NO_COOKIE: Fast Open without cookies."""
     fastopenq: fastopen_queue | None = row(None, clone=FRESH)
     """TCP_FASTOPEN and TCP_FASTOPEN_KEY of a listener; None: never set."""
+    md5sig_info: list[tcp_md5sig_key] | None = row(None, clone=FRESH)
+    """TCP_MD5SIG: the keys, the last one first; None: never set."""
 
     # TCP Fast Open (RFC 7413)
     fastopen_req: tcp_fastopen_request | None = row(None, clone=FRESH)

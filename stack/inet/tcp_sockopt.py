@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import errno
 import struct
+from functools import partial
 from typing import Any
 
 from fastpath.base.skbuff import sk_buff
@@ -34,6 +35,7 @@ from stack.core.sockopt_table import (
     number,
     only,
     opt_bytes,
+    opt_struct,
     opt_u32,
     option_value,
     switch,
@@ -64,6 +66,7 @@ from stack.inet.tcp_fastopen import (
     tcp_fastopen_set_connect,
     tcp_fastopen_set_key,
 )
+from stack.inet.tcp_md5 import MD5SIG, tcp_parse_md5_keys
 from stack.inet.tcp_output import __tcp_push_pending_frames
 from stack.inet.tcp_pacing import tcp_pacing_rate
 from stack.inet.tcp_rcvbuf import tcp_set_window_clamp
@@ -480,6 +483,11 @@ TCP_LEVEL = Level("IPPROTO_TCP", SOL_TCP, vars(names), [replace(row, sockets=TCP
     number("TCP_MAXSEG", "rx_opt.user_mss",
         frozenset((0, *range(TCP_MIN_MSS, MAX_TCP_WINDOW + 1))),
         "largest segment, bytes", get=tcp_get_mss),
+    SockOpt("TCP_MD5SIG", "a key that signs segments to and from a host (RFC 2385), or none again",
+        "2.6.20", takes=partial(opt_struct, size=MD5SIG.size),
+        set=partial(tcp_parse_md5_keys, False)),
+    SockOpt("TCP_MD5SIG_EXT", "the same for a prefix, and in a VRF", "4.13",
+        takes=partial(opt_struct, size=MD5SIG.size), set=partial(tcp_parse_md5_keys, True)),
     flag("TCP_NODELAY", TCP_NAGLE_OFF, "no Nagle delay of small segments", "nonagle",
         set=__tcp_sock_set_nodelay),
     number("TCP_NOTSENT_LOWAT", "notsent_lowat", None,

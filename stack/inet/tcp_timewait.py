@@ -23,6 +23,7 @@ from stack.inet.tcp_challenge import (
 )
 from stack.inet.tcp_const import TCP_TIMEWAIT_LEN
 from stack.inet.tcp_done import tcp_done
+from stack.inet.tcp_md5 import tcp_md5_lookup
 from stack.inet.tcp_options import tcp_parse_options
 from stack.inet.tcp_sock import (
     M32,
@@ -70,6 +71,8 @@ def tcp_time_wait(sk: tcp_sock, state: int, timeo: int) -> None:
         tw.tw_ts_recent = sk.rx_opt.ts_recent
         tw.tw_ts_recent_stamp = sk.rx_opt.ts_recent_stamp if sk.rx_opt.tstamp_ok else 0
         tw.tw_ts_offset = sk.tsoffset
+        if sk.md5sig_info is not None:
+            tw.tw_md5_key = tcp_md5_lookup(sk)
         tw.tw_entry_stamp = net.clock.now_ns()
         tw.last_oow_ack_time = 0
         timeo = max(timeo, rto)

@@ -239,7 +239,12 @@ def tcp_current_mss(sk: tcp_sock) -> int:
         mtu = dst_mtu(dst)
         if mtu != sk.icsk_pmtu_cookie:
             mss_now = tcp_sync_mss(sk, mtu)
-    if sk.rx_opt.num_sacks or sk.rx_opt.dsack or sk.ecn_flags & TCP_ECN_MODE_ACCECN:
+    if (
+        sk.rx_opt.num_sacks
+        or sk.rx_opt.dsack
+        or sk.ecn_flags & TCP_ECN_MODE_ACCECN
+        or sk.md5sig_info is not None
+    ):
         header_len = tcp_established_options_size(sk) + 20
         if header_len != sk.tcp_header_len:
             mss_now -= header_len - sk.tcp_header_len

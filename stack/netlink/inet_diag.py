@@ -24,6 +24,7 @@ from stack.core.uapi import AF_INET, AF_INET6, IPPROTO_RAW, IPPROTO_TCP, IPPROTO
 from stack.inet.inet_connection_sock import ICSK_TIME_PROBE0, ICSK_TIME_RETRANS, request_sock
 from stack.inet.inet_sock import inet_sock
 from stack.inet.inet_timewait_sock import inet_timewait_sock
+from stack.inet.tcp_md5 import tcp_diag_md5sig
 from stack.inet.tcp_sock import tcp_sock
 from stack.inet.tcp_sockopt import tcp_get_info
 from stack.net import Net
@@ -63,6 +64,7 @@ INET_DIAG = AttrTable(
     Attr("INET_DIAG_SHUTDOWN", 8, U8),
     Attr("INET_DIAG_SKV6ONLY", 11, U8),
     Attr("INET_DIAG_MARK", 15, U32),
+    Attr("INET_DIAG_MD5SIG", 18, BINARY),
 )
 
 
@@ -192,6 +194,8 @@ def _details(sk: inet_sock, want: diag_request, admin: bool) -> dict[str, Any]:
         found["INET_DIAG_INFO"] = tcp_get_info(sk)
     if isinstance(sk, tcp_sock) and want.wants(4):
         found["INET_DIAG_CONG"] = sk.icsk_ca_ops.name
+    if isinstance(sk, tcp_sock) and admin and want.wants(2) and sk.md5sig_info:
+        found["INET_DIAG_MD5SIG"] = tcp_diag_md5sig(sk)
     return found
 
 

@@ -54,13 +54,20 @@ protocol bgp {{{{ local 10.0.0.{{me}} as 6500{{me}}; neighbor 10.0.0.{{you}} as 
 protocol bgp {{{{ local fd00::{{me}} as 6500{{me}}; neighbor fd00::{{you}} as 6500{{you}};
     connect delay time 1; hold time 6; bfd yes; ipv6 {{{{ {OWN} next hop self; }}}}; }}}}
 """,
+    "BGP with a password": f"""
+protocol bgp {{{{ local 10.0.0.{{me}} as 6500{{me}}; neighbor 10.0.0.{{you}} as 6500{{you}};
+    password "secret"; connect delay time 1; ipv4 {{{{ {OWN} next hop self; }}}}; }}}}
+protocol bgp {{{{ local fd00::{{me}} as 6500{{me}}; neighbor {{neighbor}} as 6500{{you}};
+    password "of all"; connect delay time 1; ipv6 {{{{ {OWN} next hop self; }}}}; }}}}
+""",
 }
 ROUTES = "ip route show proto bird; ip -6 route show proto bird"
 
 
 def configured(path: Path, me: int, protocol: str) -> list[str]:
     """How BIRD is started on the one end."""
-    text = (COMMON + PROTOCOLS[protocol]).format(me=me, you=3 - me)
+    neighbor = ("range fd00::/64", "fd00::1")[me - 1]
+    text = (COMMON + PROTOCOLS[protocol]).format(me=me, you=3 - me, neighbor=neighbor)
     (path / f"{me}.conf").write_text(text)
     return ["bird", "-f", "-c", f"{path}/{me}.conf", "-s", f"{path}/{me}.control"]
 

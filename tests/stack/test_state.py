@@ -17,7 +17,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 XFRM = "no step of IPsec here can fail so; a column of /proc/net/xfrm_stat"
-MD5_AO = "TCP-MD5 and TCP-AO are not here; a column of /proc/net/netstat"
+TCP_AO = "TCP-AO is not here; a column of /proc/net/netstat"
 OLD_SLOT = "a slot that older Linux had, which drawings of its stack show"
 PHY = "e1000_phy_get_info() reports it, as the driver's does; tests look at it"
 SHOWN_BY_TESTS = "a statistic that Linux shows elsewhere (sysfs, tc); tests look at it"
@@ -77,11 +77,8 @@ UNMOVED: dict[str, str] = {
     "tcp_mib.RtoMax": "a constant",
     "tcp_mib.MaxConn": "a constant",
     **dict.fromkeys(
-        (f"linux_mib.TCP{n}" for n in ("MD5NotFound", "MD5Unexpected", "MD5Failure")), MD5_AO
-    ),
-    **dict.fromkeys(
         (f"linux_mib.TCPAO{n}" for n in ("Required", "Bad", "KeyNotFound", "Good", "DroppedIcmps")),
-        MD5_AO,
+        TCP_AO,
     ),
     **dict.fromkeys(
         (

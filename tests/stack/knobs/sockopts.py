@@ -747,6 +747,28 @@ def tcp_inq(value: Any) -> list[tuple[int, int]]:
         return [(level, kind) for level, kind, _ in msg.msg_control or ()]
 
 
+KEY_OF_PEER = struct.pack("=H2x4s120xBBHi80s", u.AF_INET, B.to_bytes(4, "big"), 0, 0, 1, 0, b"k")
+"""struct tcp_md5sig: a key for the peer."""
+KEY_OF_NET = struct.pack("=H2x4s120xBBHi80s", u.AF_INET, B.to_bytes(4, "big"), 1, 33, 1, 0, b"k")
+"""The same for a prefix of 33 bits, which only TCP_MD5SIG_EXT reads."""
+
+
+def tcp_md5sig(name: int) -> Probe:
+    """Whether a SYN is signed, or the error."""
+
+    def probe(value: Any) -> Any:
+        with tcp() as net:
+            client = net.socket(net.a)
+            if value is not None:
+                failed = err(client.setsockopt, name, value)
+                if failed:
+                    return failed
+            client.connect(B, 80)
+            return net.log[0].opt(19) is not None
+
+    return probe
+
+
 def keepalive(name: int) -> Probe:
     def probe(value: Any) -> list[int]:
         with tcp(sysctl={"tcp_keepalive_time": 10, "tcp_keepalive_probes": 2}) as net:
@@ -1119,6 +1141,11 @@ PROBES: dict[str, tuple[Probe, dict[Any, Any]]] = {
     "TCP_KEEPINTVL": (keepalive(t.TCP_KEEPINTVL), {None: [10, 15], 9: [10, 19]}),
     "TCP_LINGER2": (tcp_linger2, {None: 1, 3: 0}),
     "TCP_MAXSEG": (tcp_maxseg, {None: 1448, 500: 488}),
+    "TCP_MD5SIG": (tcp_md5sig(t.TCP_MD5SIG), {None: False, KEY_OF_PEER: True, KEY_OF_NET: True}),
+    "TCP_MD5SIG_EXT": (
+        tcp_md5sig(t.TCP_MD5SIG_EXT),
+        {None: False, KEY_OF_PEER: True, KEY_OF_NET: "EINVAL"},
+    ),
     "TCP_NODELAY": (tcp_nodelay, {None: 1, 1: 3}),
     "TCP_NOTSENT_LOWAT": (tcp_notsent_lowat, {None: True, 1000: False}),
     "TCP_QUICKACK": (tcp_quickack, {1: True, 0: False}),

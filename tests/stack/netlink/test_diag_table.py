@@ -25,6 +25,7 @@ from tests.support import require
 pytestmark = pytest.mark.netns
 
 SOCK_DIAG, BY_FAMILY, DESTROY = 4, 20, 21
+TCP_MD5SIG = 14
 TCP, UDP, RAW, LEFT = 6, 17, 255, 5010
 ALL = 0xFFFFFFFF
 NOCOOKIE = (1 << 64) - 1
@@ -252,6 +253,10 @@ def open_all(stack: ExitStack, make: Any) -> None:
 
     tcp = opened(stdlib.AF_INET, stdlib.SOCK_STREAM)
     tcp.bind(("0.0.0.0", 5001))
+    for addr, key in (("10.0.0.7", b"of seven"), ("10.0.0.8", b"of eight")):
+        who = struct.pack("=H2x4s120x", stdlib.AF_INET, stdlib.inet_aton(addr))
+        value = who + struct.pack("=BBHi80s", 0, 0, len(key), 0, key)
+        tcp.setsockopt(stdlib.IPPROTO_TCP, TCP_MD5SIG, value)
     tcp.listen(7)
     tcp6 = opened(stdlib.AF_INET6, stdlib.SOCK_STREAM)
     tcp6.setsockopt(stdlib.IPPROTO_IPV6, stdlib.IPV6_V6ONLY, 1)
