@@ -173,8 +173,8 @@ class Net:
 
     # AF_NETLINK: stack/netlink.
     nl_table: netlink_table
-    rtnl: Callable[[int, Any], None] | None
-    """`rtnl(RTM_NEWROUTE, route)` and its kin, while somebody listens to changes; else None."""
+    rtnl: Callable[[int, Any, int], None] | None
+    """`rtnl(RTM_NEWROUTE, route, NLM_F_CREATE)` and its kin, while somebody listens; else None."""
     ethtool_notify: Callable[[net_device, str], None] | None
     """`ethtool_notify(dev, "rings")`: a setting changed, while somebody listens; else None."""
 

@@ -271,12 +271,12 @@ ROUTE_WORDS = {
 
 def _route_call(
     where: str,
-    ip: Callable[..., None],
-    ip6: Callable[..., None],
+    ip: Callable[..., object],
+    ip6: Callable[..., object],
     prefix: str,
     via: str | None,
     words: Mapping[str, Any],
-) -> Callable[..., None]:
+) -> Callable[..., object]:
     """The family's function, after a check that it has the arguments. Raises: ArgumentError."""
     check_type(where, "prefix", prefix, str, "text such as 10.0.0.0/8, or default")
     check_type(where, "via", via, (str, NoneType), "text such as 10.0.0.1")

@@ -12,6 +12,7 @@ from stack.bridge.br_private import (
     net_bridge_port,
 )
 from stack.core import uapi
+from stack.core.uapi import NLM_F_CREATE, NLM_F_EXCL
 from stack.core.workqueue import cancel_delayed_work, schedule_delayed_work
 from stack.ethernet.eth import is_valid_ether_addr
 
@@ -21,15 +22,13 @@ FDB_STICKY, FDB_EXT_LEARNED = 1, 2
 """Bits of `flags`: it does not move to another port; a program has learned it."""
 FDB_LOCAL, FDB_STATIC, FDB_BY_USER = 4, 8, 16
 """What else br_fdb_flush can ask for."""
-CREATE, EXCL = 0x400, 0x200
-"""NLM_F_CREATE, NLM_F_EXCL."""
 
 
 def fdb_notify(br: net_bridge, fdb: net_bridge_fdb_entry, kind: int) -> None:
     """net/bridge/br_fdb.c: tell who listens that an entry came, changed or went."""
     rtnl = br.dev.net.rtnl
     if rtnl is not None:
-        rtnl(kind, (br, fdb))
+        rtnl(kind, (br, fdb), 0)
 
 
 def fdb_to_nud(br: net_bridge, fdb: net_bridge_fdb_entry) -> int:
@@ -210,7 +209,7 @@ def fdb_add_entry(
     addr: bytes,
     state: int,
     flags: int = 0,
-    nlflags: int = CREATE,
+    nlflags: int = NLM_F_CREATE,
 ) -> int:
     """net/bridge/br_fdb.c: `bridge fdb add ADDR dev PORT master`; of the bridge: `source` None.
 
@@ -231,13 +230,13 @@ def fdb_add_entry(
     fdb = br_fdb_find_rcu(br, addr)
     before: tuple[object, ...] = ()
     if fdb is None:
-        if not nlflags & CREATE:
+        if not nlflags & NLM_F_CREATE:
             return -errno.ENOENT
         fdb = fdb_create(br, source, addr, permanent, static)
         if fdb is None:
             return -errno.ENOMEM
     else:
-        if nlflags & EXCL:
+        if nlflags & NLM_F_EXCL:
             return -errno.EEXIST
         before = (fdb.dst, fdb_to_nud(br, fdb), fdb.flags)
         br.fdb_n_learned += int(fdb.is_static) - int(permanent or static)

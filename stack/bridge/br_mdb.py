@@ -47,7 +47,7 @@ def br_mdb_notify(
     """net/bridge/br_mdb.c: tell who listens what became of a group; `pg` None: at the host."""
     rtnl = mp.br.dev.net.rtnl
     if rtnl is not None:
-        rtnl(kind, (mp, pg))
+        rtnl(kind, (mp, pg), 0)
 
 
 def br_multicast_new_group(br: net_bridge, group: bytes) -> net_bridge_mdb_entry | None:

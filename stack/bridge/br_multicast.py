@@ -276,7 +276,7 @@ def br_rtr_notify(p: net_bridge_port, kind: int) -> None:
     """net/bridge/br_mdb.c: tell who listens that a port has a router now, or no longer."""
     rtnl = p.dev.net.rtnl
     if rtnl is not None:
-        rtnl(kind, (None, p))
+        rtnl(kind, (None, p), 0)
 
 
 def is_rport(p: net_bridge_port) -> bool:

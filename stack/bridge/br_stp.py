@@ -53,7 +53,7 @@ def br_ifinfo_notify(p: net_bridge_port, event: int = RTM_NEWLINK) -> None:
     """net/bridge/br_netlink.c: tell who listens that a port changed, or leaves (RTM_DELLINK)."""
     rtnl = p.dev.net.rtnl
     if rtnl is not None:
-        rtnl(event, p)
+        rtnl(event, p, 0)
 
 
 def br_is_root_bridge(br: net_bridge) -> bool:

@@ -268,7 +268,7 @@ def _changed(net: Net, ops: fib_rules_ops, kind: int, rule: fib_rule) -> None:
     fib_rules_sort(ops)
     ops.changed()
     if net.rtnl is not None:
-        net.rtnl(kind, (ops, rule))
+        net.rtnl(kind, (ops, rule), 0)
 
 
 def fib_rule_find(ops: fib_rules_ops, given: dict[str, object]) -> fib_rule:

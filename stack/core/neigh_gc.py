@@ -46,7 +46,7 @@ def neigh_remove_one(n: neighbour) -> None:
         del tbl.hash[key]
     n.dead = True
     if n.net.rtnl is not None:
-        n.net.rtnl(RTM_DELNEIGH, n)
+        n.net.rtnl(RTM_DELNEIGH, n, 0)
     timer_delete(n.timer)
     for skb in n.arp_queue:
         n.arp_queue.unlink(skb)

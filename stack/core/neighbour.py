@@ -39,7 +39,7 @@ from stack.core.netdevice import IFF_LOOPBACK, IFF_NOARP, IFF_POINTOPOINT, net_d
 from stack.core.rows import wide
 from stack.core.time64 import NSEC_PER_SEC
 from stack.core.timer import mod_timer, timer_delete, timer_list
-from stack.core.uapi import RTM_GETNEIGH, RTM_NEWNEIGH, RTN_BROADCAST
+from stack.core.uapi import NLM_F_REQUEST, RTM_GETNEIGH, RTM_NEWNEIGH, RTN_BROADCAST
 
 _NO_EVENT = uapi.NUD_CONNECTED | uapi.NUD_DELAY | uapi.NUD_PROBE
 
@@ -322,14 +322,14 @@ def neigh_update_notify(neigh: neighbour) -> None:
     """net/core/neighbour.c: tell the change to those who listen, such as `ip monitor`."""
     rtnl = neigh.net.rtnl
     if rtnl is not None:
-        rtnl(RTM_NEWNEIGH, neigh)
+        rtnl(RTM_NEWNEIGH, neigh, 0)
 
 
 def neigh_app_ns(neigh: neighbour) -> None:
     """net/core/neighbour.c: ask who listens to netlink for the address (sysctl app_solicit)."""
     rtnl = neigh.net.rtnl
     if rtnl is not None:
-        rtnl(RTM_GETNEIGH, neigh)
+        rtnl(RTM_GETNEIGH, neigh, NLM_F_REQUEST)
 
 
 def neigh_invalidate(neigh: neighbour) -> None:

@@ -20,6 +20,7 @@ from stack.core.netdevice import (
     net_device,
     rtnl_link_ops,
 )
+from stack.core.uapi import NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE
 from stack.ethernet.eth import is_valid_ether_addr
 from stack.net import Net
 
@@ -102,3 +103,8 @@ def eth_hw_addr_init(dev: net_device, mac: bytes | None) -> None:
         raise os_error(errno.EADDRNOTAVAIL, f"{dev.name}: {bytes(mac).hex(':')}")
     dev.dev_addr = random_ether_addr(dev.net) if mac is None else bytes(mac)
     dev.addr_assign_type = NET_ADDR_RANDOM if mac is None else NET_ADDR_SET
+
+
+def nlflags_of(replace: bool, append: bool) -> int:
+    """NLM_F_* of `ip route add`, `ip route replace` or `ip route append`."""
+    return NLM_F_CREATE | (NLM_F_REPLACE if replace else NLM_F_APPEND if append else NLM_F_EXCL)

@@ -234,7 +234,7 @@ def mr_notify(mrt: mr_table, c: mr_mfc, kind: int) -> None:
     """net/ipv4/ipmr.c mroute_netlink_event: tell who listens."""
     rtnl = mrt.net.rtnl
     if rtnl is not None:
-        rtnl(kind, (mrt, c))
+        rtnl(kind, (mrt, c), 0)
 
 
 def mr_mfc_add(
@@ -444,7 +444,7 @@ def mr_queue_report(
     skb.dev = pkt.dev
     rtnl = net.rtnl
     if rtnl is not None:
-        rtnl(RTM_NEWCACHEREPORT, told)
+        rtnl(RTM_NEWCACHEREPORT, told, 0)
     reason = sock_queue_rcv_skb_reason(sk, skb)
     if reason:
         kfree_skb_reason(net, skb, reason)

@@ -109,7 +109,7 @@ def unregister_inetaddr_notifier(net: Net, fn: Callable[[int, in_ifaddr], Any]) 
 def _notify(event: int, ifa: in_ifaddr) -> None:
     net = ifa.ifa_dev.dev.net
     if net.rtnl is not None:
-        net.rtnl(RTM_NEWADDR if event == NETDEV_UP else RTM_DELADDR, ifa)
+        net.rtnl(RTM_NEWADDR if event == NETDEV_UP else RTM_DELADDR, ifa, 0)
     for fn in tuple(net.inetaddr_chain):
         fn(event, ifa)
 

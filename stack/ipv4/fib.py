@@ -40,7 +40,18 @@ from stack.core.l3mdev import (
 from stack.core.neigh_table import neigh_key
 from stack.core.netdevice import net_device
 from stack.core.rows import narrow, row, state, wide
-from stack.core.uapi import AF_INET, AF_INET6, NUD_VALID, RTM_DELROUTE, RTM_NEWROUTE
+from stack.core.rtnetlink import nlflags_of
+from stack.core.uapi import (
+    AF_INET,
+    AF_INET6,
+    NLM_F_APPEND,
+    NLM_F_CREATE,
+    NLM_F_EXCL,
+    NLM_F_REPLACE,
+    NUD_VALID,
+    RTM_DELROUTE,
+    RTM_NEWROUTE,
+)
 from stack.inet.flow import flowi
 from stack.inet.metrics import fib_metrics_match, ip_metrics_convert
 from stack.inet.multipath import BY_PORTS, fib_multipath_hash, fib_rebalance
@@ -210,16 +221,21 @@ class fib_table:
             for dst in sorted(table):
                 yield from table[dst]
 
-    def insert(self, fa: fib_alias) -> None:
-        """Add an alias without a check for duplicates."""
+    def insert(self, fa: fib_alias, append: bool = True) -> None:
+        """Add an alias before or behind those of its TOS and metric, without a check."""
         if self.maps[fa.fa_plen] is NO_ALIASES:
             self.maps[fa.fa_plen] = IntMap()
         bucket = self.maps[fa.fa_plen].setdefault(fa.fa_dst, [])
-        bucket.append(fa)
+        bucket.insert(len(bucket) if append else 0, fa)
         bucket.sort(key=lambda a: (-a.fa_tos, a.fa_info.fib_priority))
         if fa.fa_plen not in self.lens:
             self.lens.append(fa.fa_plen)
             self.lens.sort(reverse=True)
+
+    def replace(self, old: fib_alias, fa: fib_alias) -> None:
+        """Put an alias in the place of another."""
+        bucket = self.maps[fa.fa_plen][fa.fa_dst]
+        bucket[bucket.index(old)] = fa
 
     def remove(self, fa: fib_alias) -> None:
         """Take out one alias that is in the table."""
@@ -576,12 +592,13 @@ def fib_table_insert(
     info: fib_info,
     *,
     tos: int = 0,
-    replace: bool = False,
-    append: bool = False,
+    flags: int = NLM_F_CREATE | NLM_F_EXCL,
 ) -> None:
-    """net/ipv4/fib_trie.c: add a route; `append`: beside others of its TOS and metric.
+    """net/ipv4/fib_trie.c: add a route.
 
-    Raises: OSError EEXIST, EINVAL.
+    Where there are others of its TOS and metric, `flags` decide. NLM_F_EXCL refuses it,
+    NLM_F_REPLACE puts it in the place of the first, NLM_F_APPEND behind the last. Without them it
+    comes before the first. Raises: OSError EEXIST, EINVAL, ENOENT (without NLM_F_CREATE).
     """
     if not 0 <= plen <= 32 or dst & ~MASKS[plen] & 0xFFFFFFFF:
         raise os_error(errno.EINVAL, f"destination has bits outside its /{plen}")
@@ -590,22 +607,31 @@ def fib_table_insert(
         for fa in tb.maps[plen].find(dst) or ()
         if fa.fa_tos == tos and fa.fa_info.fib_priority == info.fib_priority
     ]
-    if same and replace:
-        for fa in same:
-            tb.remove(fa)
-    else:
-        for fa in same:
-            if not (append or tb.tb_id == RT_TABLE_LOCAL) or fa.fa_info.same_as(info):
-                raise os_error(errno.EEXIST, "such a route is there already")
+    told = NLM_F_CREATE | NLM_F_EXCL
+    replaced = None
+    if same:
+        match = [fa for fa in same if fa.fa_info.same_as(info)]
+        if match and flags & NLM_F_REPLACE and match[0] is same[0] and not flags & NLM_F_EXCL:
+            return
+        if match or flags & NLM_F_EXCL:
+            raise os_error(errno.EEXIST, "such a route is there already")
+        told = NLM_F_CREATE | flags & NLM_F_APPEND
+        if flags & NLM_F_REPLACE:
+            replaced, told = same[0], NLM_F_REPLACE
+    if replaced is None and not flags & NLM_F_CREATE:
+        raise os_error(errno.ENOENT, "no such route")
     rtype = info.fib_type if info.fib_nhobj is None else fib_type_of(info.fib_nhobj, info.fib_type)
     fa = fib_alias(dst, plen, tos, rtype, info, tb.tb_id, net.fib.generation)
-    tb.insert(fa)
+    if replaced is not None:
+        tb.replace(replaced, fa)
+    else:
+        tb.insert(fa, bool(flags & NLM_F_APPEND))
     if len(info.fib_nh) > 1 and not net.ipv4.fib_multipath:
         net.ipv4.fib_multipath = True
         fib_flows_changed(net)
     fib_changed(net)
     if net.rtnl is not None:
-        net.rtnl(RTM_NEWROUTE, fa)
+        net.rtnl(RTM_NEWROUTE, fa, told)
 
 
 def fib_table_delete(
@@ -643,7 +669,7 @@ def fib_table_delete(
             tb.remove(fa)
             fib_changed(net)
             if net.rtnl is not None:
-                net.rtnl(RTM_DELROUTE, fa)
+                net.rtnl(RTM_DELROUTE, fa, 0)
             return
     raise os_error(errno.ESRCH, "no such route")
 
@@ -729,7 +755,7 @@ def ip_route_add(
     protocol: int = uapi.RTPROT_BOOT,
     replace: bool = False,
     append: bool = False,
-    create: bool = True,
+    nlflags: int = 0,
     nexthops: Sequence[tuple[str | wide | None, net_device | str | None, int]] = (),
     nhobj: nexthop | None = None,
     **metrics: Any,
@@ -738,8 +764,8 @@ def ip_route_add(
 
     `nexthops`, in place of `via` and `dev`, are (gateway, device, weight) of a multipath route. A
     gateway that is a number is one of IPv6 on the device, which ip6_validate_gw has checked.
-    `nhobj` is an object in their place, which netlink/rt_route.py has checked. Without `create` one
-    of the prefix, TOS and metric has to be there. `metrics`: see stack/inet/metrics.py.
+    `nhobj` is an object in their place, which netlink/rt_route.py has checked. `nlflags`: those of
+    a request (NLM_F_*) in place of `replace` and `append`. `metrics`: see stack/inet/metrics.py.
 
     Raises: OSError ENOENT, EEXIST, EINVAL, ENETUNREACH, ENODEV, ENETDOWN; ValueError for bad text.
     """
@@ -784,13 +810,9 @@ def ip_route_add(
         nhobj=nhobj,
     )
     tb = fib_get_table(net, table)
-    there = (
-        fa.fa_tos == tos and fa.fa_info.fib_priority == metric
-        for fa in tb.maps[plen].find(dst) or ()
-    )
-    if not create and not any(there):
-        raise os_error(errno.ENOENT, "no such route")
-    fib_table_insert(net, tb, dst, plen, info, tos=tos, replace=replace, append=append)
+    if not nlflags:
+        nlflags = nlflags_of(replace, append)
+    fib_table_insert(net, tb, dst, plen, info, tos=tos, flags=nlflags)
 
 
 def ip_route_del(
@@ -867,7 +889,7 @@ def fib_magic(net: Net, add: bool, rtype: int, dst: int, plen: int, ifa: in_ifad
             prefsrc=ifa.ifa_local,
         )
         try:
-            fib_table_insert(net, tb, dst, plen, info)
+            fib_table_insert(net, tb, dst, plen, info, flags=NLM_F_CREATE | NLM_F_APPEND)
         except FileExistsError:
             return
     else:

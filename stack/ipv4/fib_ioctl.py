@@ -12,7 +12,7 @@ from stack.core.dev_ioctl import SIOCDELRT, need_admin
 from stack.core.errors import os_error
 from stack.core.memory import copy_from_user, read_string
 from stack.core.netdevice import IFNAMSIZ, net_device
-from stack.core.uapi import AF_INET, RTF_GATEWAY, RTF_REJECT
+from stack.core.uapi import AF_INET, NLM_F_CREATE, RTF_GATEWAY, RTF_REJECT
 from stack.ipv4 import fib
 from stack.ipv4.devinet_ioctl import bad_mask, inet_mask_len
 from stack.ipv4.fib import (
@@ -161,4 +161,4 @@ def ip_rt_ioctl(net: Net, cmd: int, arg: Any) -> None:
         priority=cfg.priority or 0,
         metrics=cfg.metrics,
     )
-    fib_table_insert(net, table, cfg.dst, cfg.dst_len, info)
+    fib_table_insert(net, table, cfg.dst, cfg.dst_len, info, flags=NLM_F_CREATE)

@@ -261,7 +261,7 @@ def inet6_ifa_notify(event: int, ifp: inet6_ifaddr) -> None:
     """net/ipv6/addrconf.c: tell the change to those who listen, such as `ip monitor`."""
     rtnl = ifp.idev.net.rtnl
     if rtnl is not None:
-        rtnl(event, ifp)
+        rtnl(event, ifp, 0)
 
 
 def ipv6_ifa_up(ifp: inet6_ifaddr) -> None:

@@ -31,7 +31,17 @@ from stack.core.netdevice import IFF_LOOPBACK, net_device
 from stack.core.rows import row, state, wide
 from stack.core.time64 import NSEC_PER_SEC
 from stack.core.timer import TIMER_DEFERRABLE, mod_timer, timer_list
-from stack.core.uapi import AF_INET6, NUD_FAILED, NUD_VALID, RTM_DELROUTE, RTM_NEWROUTE
+from stack.core.uapi import (
+    AF_INET6,
+    NLM_F_APPEND,
+    NLM_F_CREATE,
+    NLM_F_EXCL,
+    NLM_F_REPLACE,
+    NUD_FAILED,
+    NUD_VALID,
+    RTM_DELROUTE,
+    RTM_NEWROUTE,
+)
 from stack.inet.flow import flowi
 from stack.inet.multipath import fib_multipath_hash, fib_select_hop
 from stack.ipv6.addr import MASKS6, format_addr6
@@ -428,20 +438,26 @@ def _same_nexthop(a: fib6_info, b: fib6_info) -> bool:
     )
 
 
-def fib6_add(net: Net, rt: fib6_info, *, excl: bool = False, replace: bool = False) -> None:
-    """net/ipv6/ip6_fib.c: add a route; `excl` as NLM_F_EXCL, `replace` as NLM_F_REPLACE.
+def fib6_add(net: Net, rt: fib6_info, flags: int = NLM_F_CREATE, *, tell: bool = True) -> None:
+    """net/ipv6/ip6_fib.c: add a route.
 
     Adding a route that exists updates its expiry and raises EEXIST. Equal routes over different
-    gateways share the traffic. Raises: OSError EEXIST.
+    gateways share the traffic; NLM_F_REPLACE takes the place of all of them, of others of the
+    first. `tell`: monitors hear of it. Raises: OSError EEXIST.
     """
     tb = rt.fib6_table
     same = [r for r in tb.leaf(rt.fib6_dst, rt.fib6_plen) if r.fib6_metric == rt.fib6_metric]
-    if replace:
-        for old in same:
-            fib6_del(net, old)
+    told = NLM_F_CREATE | flags & NLM_F_APPEND | (0 if same else NLM_F_EXCL)
+    if same and flags & NLM_F_EXCL:
+        raise os_error(errno.EEXIST, "such a route is there already")
+    if flags & NLM_F_REPLACE:
+        shares = rt6_qualify_for_ecmp(rt)
+        replaced = [old for old in same if rt6_qualify_for_ecmp(old) == shares]
+        for old in replaced if shares else replaced[:1]:
+            fib6_del(net, old, tell=False)
+        if replaced:
+            told = NLM_F_REPLACE
     else:
-        if same and excl:
-            raise os_error(errno.EEXIST, "such a route is there already")
         for old in same:
             if _same_nexthop(old, rt):
                 if not rt.fib6_flags & RTF_EXPIRES:
@@ -454,8 +470,8 @@ def fib6_add(net: Net, rt: fib6_info, *, excl: bool = False, replace: bool = Fal
     if rt.fib6_flags & RTF_EXPIRES:
         fib6_start_gc(net)
     net.ipv6.rt_cache_flush()
-    if net.rtnl is not None:
-        net.rtnl(RTM_NEWROUTE, rt)
+    if tell and net.rtnl is not None:
+        net.rtnl(RTM_NEWROUTE, rt, told)
 
 
 def fib6_add_once(net: Net, rt: fib6_info) -> None:
@@ -483,8 +499,8 @@ def fib6_kernel_route(
     )
 
 
-def fib6_del(net: Net, rt: fib6_info) -> None:
-    """net/ipv6/ip6_fib.c: remove a route that is in its table."""
+def fib6_del(net: Net, rt: fib6_info, *, tell: bool = True) -> None:
+    """net/ipv6/ip6_fib.c: remove a route that is in its table; `tell`: monitors hear of it."""
     if rt.fib6_destroying:
         return
     rt.fib6_destroying = True
@@ -494,8 +510,8 @@ def fib6_del(net: Net, rt: fib6_info) -> None:
     if rt.nh is not None:
         fib6_drop_siblings(rt)
     net.ipv6.rt_cache_flush()
-    if net.rtnl is not None:
-        net.rtnl(RTM_DELROUTE, rt)
+    if tell and net.rtnl is not None:
+        net.rtnl(RTM_DELROUTE, rt, 0)
 
 
 def fib6_drop_exceptions(net: Net, rt: fib6_info) -> None:

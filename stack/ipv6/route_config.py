@@ -14,6 +14,8 @@ from stack.core.extack import ExtAckError
 from stack.core.fib_rules import LAST_ID
 from stack.core.netdevice import IFF_LOOPBACK, IFF_UP, net_device
 from stack.core.rows import wide
+from stack.core.rtnetlink import nlflags_of
+from stack.core.uapi import NLM_F_CREATE
 from stack.inet.metrics import ip_metrics_convert
 from stack.inet.tcp_cong import tcp_ca_get_name_by_key
 from stack.ipv6 import ip6_fib
@@ -101,12 +103,14 @@ def ip6_route_add(
     protocol: int = uapi.RTPROT_BOOT,
     replace: bool = False,
     append: bool = False,
-    create: bool = True,
+    nlflags: int = 0,
+    tell: bool = True,
     nhobj: nexthop | None = None,
     **metrics: Any,
-) -> None:
-    """`ip -6 route add`. With `append` a route over another gateway shares the traffic.
+) -> fib6_info:
+    """`ip -6 route add`, or `replace`, or `append`; `nlflags`: of a request (NLM_F_*).
 
+    An appended route over another gateway shares the traffic. `tell`: monitors hear of the route.
     `nhobj`: an object in place of `via` and `dev`, which netlink/rt_route.py has checked.
     `metrics`: see stack/inet/metrics.py.
 
@@ -156,9 +160,12 @@ def ip6_route_add(
     )
     if nhobj is not None:
         fib6_bind(rt, nhobj)
-    if not create and not rt.fib6_table.leaf(dst, plen):
+    if not nlflags:
+        nlflags = nlflags_of(replace, append)
+    if not nlflags & NLM_F_CREATE and not rt.fib6_table.leaf(dst, plen):
         raise os_error(errno.ENOENT, "no such route")
-    fib6_add(net, rt, excl=not append, replace=replace)
+    fib6_add(net, rt, nlflags, tell=tell)
+    return rt
 
 
 def ip6_route_del(

@@ -31,6 +31,7 @@ from stack.core.sock import ns_capable, sk_data_ready, sk_error_report, skb_set_
 from stack.core.sock_flags import SOCK_PASSCRED
 from stack.core.sockaddr import need_sa_len, sockaddr
 from stack.core.sockopt import UCRED, put_cmsg
+from stack.core.uapi import NLM_F_REQUEST
 from stack.net import Net
 from stack.netlink.netlink_sock import (
     NETLINK_PKTINFO,
@@ -39,7 +40,6 @@ from stack.netlink.netlink_sock import (
     NLM_F_CAPPED,
     NLM_F_DUMP_INTR,
     NLM_F_MULTI,
-    NLM_F_REQUEST,
     NLMSG_DONE,
     NLMSG_ERROR,
     NLMSG_HDRLEN,
@@ -152,8 +152,9 @@ def nlmsg_notify(
     flags: int = 0,
     portid: int = 0,
     report: bool = False,
+    seq: int = 0,
 ) -> int:
-    """net/netlink/af_netlink.c: tell a group; a message about no request has number and port 0.
+    """net/netlink/af_netlink.c: tell a group; a message about no request has `seq` and `portid` 0.
 
     `report`: tell the program that asked too (NLM_F_ECHO), once. 0, -ENOBUFS: a listener that
     asked for it had no room.
@@ -163,7 +164,7 @@ def nlmsg_notify(
     listeners = proto.listeners.get(group)
     if asked is None and not listeners:
         return 0
-    message = nlmsg_put(kind, flags, 0, portid, payload)
+    message = nlmsg_put(kind, flags, seq, portid, payload)
     err = netlink_broadcast(proto, message, 0, group, asked) if listeners else 0
     if asked is not None:
         kernel_to(asked, message)
@@ -215,10 +216,13 @@ def netlink_rcv_skb(sk: netlink_sock, data: bytes, proto: netlink_protocol) -> N
         nlh = nlmsg(kind, flags, seq, portid, data[at : at + size], sk)
         wrong: OSError | None = None
         if flags & NLM_F_REQUEST and kind >= NLMSG_MIN_TYPE:
+            proto.asked = nlh
             try:
                 proto.rcv(nlh)
             except OSError as exc:
                 wrong = exc
+            finally:
+                proto.asked = None
         if wrong is not None or (flags & NLM_F_ACK and not nlh.dumped):
             netlink_ack(nlh, wrong)
         at += size + 3 & ~3

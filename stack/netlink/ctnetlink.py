@@ -20,7 +20,14 @@ from zlib import crc32
 
 from stack.core.netfilter import NFPROTO_IPV4, NFPROTO_IPV6
 from stack.core.time64 import NSEC_PER_SEC
-from stack.core.uapi import IPPROTO_ICMP, IPPROTO_ICMPV6, IPPROTO_TCP, IPPROTO_UDP
+from stack.core.uapi import (
+    IPPROTO_ICMP,
+    IPPROTO_ICMPV6,
+    IPPROTO_TCP,
+    IPPROTO_UDP,
+    NLM_F_CREATE,
+    NLM_F_EXCL,
+)
 from stack.net import Net
 from stack.netfilter.nf_conntrack import (
     IPS_ASSURED,
@@ -60,10 +67,8 @@ from stack.netlink.af_netlink import netlink_dump_start, netlink_reply, nlmsg_no
 from stack.netlink.ct_attrs import CTA, CTA_STATS, CTA_STATS_GLOBAL, NFGENMSG
 from stack.netlink.netlink_sock import (
     NETLINK_NETFILTER,
-    NLM_F_CREATE,
     NLM_F_DUMP,
     NLM_F_ECHO,
-    NLM_F_EXCL,
     NLM_F_MULTI,
     netlink_callback,
     nlmsg,

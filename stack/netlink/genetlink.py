@@ -24,6 +24,7 @@ import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from stack.core.uapi import NLM_F_REQUEST
 from stack.net import Net
 from stack.netlink.af_netlink import (
     netlink_capable,
@@ -37,7 +38,6 @@ from stack.netlink.netlink_sock import (
     NLM_F_ACK,
     NLM_F_DUMP,
     NLM_F_ECHO,
-    NLM_F_REQUEST,
     NLMSG_HDRLEN,
     netlink_callback,
     netlink_protocol,

@@ -23,7 +23,6 @@ MAX_LINKS = 32
 # struct nlmsghdr
 NLMSGHDR = struct.Struct("=IHHII")
 NLMSG_HDRLEN = NLMSGHDR.size
-NLM_F_REQUEST = 0x01
 NLM_F_MULTI = 0x02
 NLM_F_ACK = 0x04
 NLM_F_ECHO = 0x08
@@ -32,10 +31,6 @@ NLM_F_DUMP_FILTERED = 0x20
 NLM_F_ROOT = 0x100
 NLM_F_MATCH = 0x200
 NLM_F_DUMP = NLM_F_ROOT | NLM_F_MATCH
-NLM_F_REPLACE = 0x100
-NLM_F_EXCL = 0x200
-NLM_F_CREATE = 0x400
-NLM_F_APPEND = 0x800
 NLM_F_BULK = 0x200
 NLM_F_CAPPED = 0x100
 NLM_F_ACK_TLVS = 0x200
@@ -143,6 +138,8 @@ class netlink_protocol:
     by_portid: dict[int, netlink_sock] = field(default_factory=dict)
     listeners: dict[int, list[netlink_sock]] = field(default_factory=dict)
     """Sockets by multicast group."""
+    asked: nlmsg | None = None
+    """The request that is being done: what groups hear of it names who asked."""
 
 
 @dataclass(slots=True)

@@ -23,7 +23,13 @@ from stack.core.netdevice import (
 )
 from stack.core.rows import row, state, wide
 from stack.core.timer import mod_timer, timer_delete, timer_list
-from stack.core.uapi import RTM_DELNEXTHOP, RTM_NEWNEXTHOP, RTM_NEWNEXTHOPBUCKET, RTM_NEWROUTE
+from stack.core.uapi import (
+    NLM_F_REPLACE,
+    RTM_DELNEXTHOP,
+    RTM_NEWNEXTHOP,
+    RTM_NEWNEXTHOPBUCKET,
+    RTM_NEWROUTE,
+)
 from stack.ipv4.fib import fib_alias, fib_changed, fib_info, fib_nexthops, fib_type_of
 from stack.ipv4.rt_cache import rt_cache_flush
 from stack.ipv6.ip6_fib import fib6_bind, fib6_del, fib6_info
@@ -120,7 +126,7 @@ def nexthop_apply(net: Net, nh: nexthop, tell: bool = True) -> None:
     net.ipv6.rt_cache_flush()
     if tell and net.rtnl is not None:
         for what in (*changed4, *changed6):
-            net.rtnl(RTM_NEWROUTE, what)
+            net.rtnl(RTM_NEWROUTE, what, NLM_F_REPLACE)
 
 
 # --- resilient groups ---------------------------------------------------------------------------
@@ -145,7 +151,7 @@ def nh_res_upkeep(net: Net, nh: nexthop, tell: bool) -> None:
         net.ipv6.rt_cache_flush()
     for at in moved if tell else ():
         if net.rtnl is not None:
-            net.rtnl(RTM_NEWNEXTHOPBUCKET, (nh, at))
+            net.rtnl(RTM_NEWNEXTHOPBUCKET, (nh, at), 0)
 
 
 def nh_res_table_upkeep_dw(timer: timer_list) -> None:
@@ -174,7 +180,7 @@ def nexthop_unused_id(net: Net) -> int:
 
 def _told(net: Net, kind: int, nh: nexthop, tell: bool) -> None:
     if tell and net.rtnl is not None:
-        net.rtnl(kind, nh)
+        net.rtnl(kind, nh, 0)
 
 
 def nexthop_add(net: Net, nh: nexthop) -> None:

@@ -14,7 +14,7 @@ import struct
 from collections.abc import Iterator
 from typing import Any
 
-from stack.core.uapi import RTM_DELACTION, RTM_GETACTION, RTM_NEWACTION
+from stack.core.uapi import NLM_F_REPLACE, RTM_DELACTION, RTM_GETACTION, RTM_NEWACTION
 from stack.netlink.af_netlink import netlink_reply, nlmsg_part
 from stack.netlink.cls_attrs import (
     ACT,
@@ -24,7 +24,7 @@ from stack.netlink.cls_attrs import (
     actions_get,
     actions_put,
 )
-from stack.netlink.netlink_sock import NLM_F_REPLACE, NLM_F_ROOT, nlmsg
+from stack.netlink.netlink_sock import NLM_F_ROOT, nlmsg
 from stack.netlink.nlattr import NlError, nest
 from stack.netlink.rt_link import nlmsg_parse
 from stack.netlink.rt_qdisc import rtnetlink_send

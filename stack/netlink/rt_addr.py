@@ -14,7 +14,7 @@ from stack.core import uapi
 from stack.core.netdevice import net_device
 from stack.core.rows import wide
 from stack.core.time64 import NSEC_PER_SEC
-from stack.core.uapi import AF_INET, AF_INET6, RTM_NEWADDR
+from stack.core.uapi import AF_INET, AF_INET6, NLM_F_EXCL, NLM_F_REPLACE, RTM_NEWADDR
 from stack.inet.addr_validator import validate_addr
 from stack.ipv4.devinet import in_device, in_ifaddr, inet_addr_add, inet_addr_del
 from stack.ipv6.addr import IPV6_ADDR_LINKLOCAL, IPV6_ADDR_LOOPBACK, IPV6_ADDR_SITELOCAL
@@ -32,13 +32,7 @@ from stack.ipv6.if_inet6 import (
 )
 from stack.ipv6.nd_options import INFINITY_LIFE_TIME
 from stack.netlink.af_netlink import netlink_reply, nlmsg_part
-from stack.netlink.netlink_sock import (
-    NLM_F_DUMP_FILTERED,
-    NLM_F_EXCL,
-    NLM_F_REPLACE,
-    NLMSG_HDRLEN,
-    nlmsg,
-)
+from stack.netlink.netlink_sock import NLM_F_DUMP_FILTERED, NLMSG_HDRLEN, nlmsg
 from stack.netlink.nlattr import DEPRECATED_STRICT, LIBERAL, Attrs, AttrTable, NlError
 from stack.netlink.rt_attrs import CACHEINFO, IFA4, IFA6, IFADDRMSG, TICK_NS
 from stack.netlink.rt_link import device_of, for_each_netdev_dump, header, nlmsg_parse, only

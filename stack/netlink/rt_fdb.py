@@ -37,9 +37,9 @@ from stack.bridge.br_private import (
 from stack.core import uapi
 from stack.core.dev import dev_mc_add, dev_mc_del, dev_uc_add, dev_uc_del
 from stack.core.netdevice import ARPHRD_ETHER, ETH_ALEN, net_device
-from stack.core.uapi import NTF_EXT_LEARNED, NTF_MASTER, NTF_SELF, NTF_STICKY, NTF_USE
-from stack.netlink.af_netlink import netlink_reply, nlmsg_part
-from stack.netlink.netlink_sock import NLM_F_BULK, NLM_F_EXCL, NLMSG_HDRLEN, nlmsg
+from stack.core.uapi import NLM_F_EXCL, NTF_EXT_LEARNED, NTF_MASTER, NTF_SELF, NTF_STICKY, NTF_USE
+from stack.netlink.af_netlink import netlink_reply, nlmsg_notify, nlmsg_part
+from stack.netlink.netlink_sock import NETLINK_ROUTE, NLM_F_BULK, NLMSG_HDRLEN, nlmsg
 from stack.netlink.nlattr import (
     BINARY,
     DEPRECATED_STRICT,
@@ -57,6 +57,7 @@ from stack.netlink.rt_kinds import link_kind_of
 from stack.netlink.rt_link import check, device_of, header, nlmsg_parse
 from stack.netlink.rt_neigh import ndm_header
 
+RTNLGRP_NEIGH = 3
 GET = "fdb get request"
 NDA_DUMP = AttrTable(
     "NDA",
@@ -96,6 +97,12 @@ def fdb_fill_info(br: net_bridge, fdb: net_bridge_fdb_entry) -> bytes:
 def fdb_message(dev: net_device, state: int, flags: int, attrs: dict[str, Any]) -> bytes:
     """struct ndmsg of AF_BRIDGE with attributes."""
     return NDMSG.pack(uapi.AF_BRIDGE, 0, 0, dev.ifindex, state, flags, 0) + NDA.build(attrs)
+
+
+def rtnl_fdb_notify(dev: net_device, kind: int, addr: bytes, state: int) -> None:
+    """net/core/rtnetlink.c: an interface receives an address more, or one fewer."""
+    payload = fdb_message(dev, state, NTF_SELF, {"NDA_LLADDR": addr})
+    nlmsg_notify(dev.net, NETLINK_ROUTE, RTNLGRP_NEIGH, kind, payload)
 
 
 def fdb_dump_filter(nlh: nlmsg) -> tuple[int, int]:
@@ -263,6 +270,7 @@ def rtnl_fdb_add(nlh: nlmsg) -> None:
             if vid or "NDA_FLAGS_EXT" in tb:
                 raise NlError(errno.EINVAL)
             ndo_dflt_fdb_add(dev, tb["NDA_LLADDR"], state, nlh.flags)
+            rtnl_fdb_notify(dev, uapi.RTM_NEWNEIGH, tb["NDA_LLADDR"], state)
         done = True
     if not done:
         raise NlError(errno.EOPNOTSUPP)
@@ -325,6 +333,7 @@ def rtnl_fdb_del(nlh: nlmsg) -> None:
             row.fdb_del(dev, tb)
         else:
             ndo_dflt_fdb_del(dev, addr, state)
+            rtnl_fdb_notify(dev, uapi.RTM_DELNEIGH, addr, state)
         done = True
     if not done:
         raise NlError(errno.EOPNOTSUPP)

@@ -17,10 +17,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from stack.core.netdevice import IFNAMSIZ, net_device
-from stack.core.uapi import RTM_DELCHAIN, RTM_DELTFILTER, RTM_NEWCHAIN, RTM_NEWTFILTER
+from stack.core.uapi import (
+    NLM_F_CREATE,
+    NLM_F_EXCL,
+    RTM_DELCHAIN,
+    RTM_DELTFILTER,
+    RTM_NEWCHAIN,
+    RTM_NEWTFILTER,
+)
 from stack.netlink.af_netlink import netlink_reply, nlmsg_part
 from stack.netlink.cls_attrs import CLASSIFIERS
-from stack.netlink.netlink_sock import NLM_F_CREATE, NLM_F_EXCL, nlmsg
+from stack.netlink.netlink_sock import nlmsg
 from stack.netlink.nlattr import Attrs, NlError
 from stack.netlink.rt_link import device_of, nlmsg_parse
 from stack.netlink.rt_qdisc import rtnetlink_send

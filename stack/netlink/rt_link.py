@@ -39,12 +39,12 @@ from stack.core.netdevice import (
 from stack.core.rows import rows_of
 from stack.core.rtnetlink import rtnl_delete_link
 from stack.core.snmp import rtnl_link_stats64
-from stack.core.uapi import AF_BRIDGE, AF_INET6, AF_UNSPEC, RTM_NEWLINK
+from stack.core.uapi import AF_BRIDGE, AF_INET6, AF_UNSPEC, RTM_DELLINK, RTM_NEWLINK
 from stack.inet.ipmr_base import ARPHRD_PIMREG
 from stack.ipv6.if_inet6 import inet6_dev
 from stack.net import Net
 from stack.netlink.af_netlink import netlink_reply, nlmsg_part
-from stack.netlink.netlink_sock import NLM_F_DUMP_FILTERED, NLMSG_HDRLEN, nlmsg
+from stack.netlink.netlink_sock import NLM_F_DUMP_FILTERED, NLM_F_ECHO, NLMSG_HDRLEN, nlmsg
 from stack.netlink.nlattr import DEPRECATED_STRICT, LIBERAL, U32, Attrs, AttrTable, NlError, nest
 from stack.netlink.rt_attrs import AF_SPEC, BRPORT, IFINFOMSG, IFLA, INET6_LINK, TICK_NS
 from stack.netlink.rt_kinds import KINDS, br_setport, brport_fill, link_kind_of
@@ -459,4 +459,7 @@ def rtnl_dellink(nlh: nlmsg) -> None:
         # All interfaces are of group 0, which cannot be deleted.
         raise NlError(errno.ENODEV if tb["IFLA_GROUP"] else errno.EPERM)
     dev = find_link(nlh.sk.net, index, tb)
+    told = rtnl_fill_ifinfo(dev, change=0xFFFFFFFF)
     check(rtnl_delete_link(dev), f"{dev.name} cannot be deleted")
+    if nlh.flags & NLM_F_ECHO:
+        netlink_reply(nlh, RTM_DELLINK, told)

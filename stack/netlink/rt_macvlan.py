@@ -7,6 +7,7 @@ from typing import Any
 
 from stack.core.dev import dev_mc_add, dev_mc_del, dev_set_promiscuity, dev_uc_add, dev_uc_del
 from stack.core.netdevice import ETH_ALEN, net_device
+from stack.core.uapi import NLM_F_REPLACE
 from stack.drivers.macvlan import (
     macvlan_common_newlink,
     macvlan_flush_sources,
@@ -27,7 +28,6 @@ from stack.drivers.macvlan_dev import (
 )
 from stack.drivers.stacked import stacked_get_iflink
 from stack.net import Net
-from stack.netlink.netlink_sock import NLM_F_REPLACE
 from stack.netlink.nlattr import (
     BINARY,
     NESTED,

@@ -33,9 +33,9 @@ from stack.bridge.br_private import (
     netif_is_bridge_master,
 )
 from stack.core.netdevice import ETH_P_IP, ETH_P_IPV6, VLAN_VID_MASK, net_device, netif_running
-from stack.core.uapi import AF_BRIDGE, RTM_GETMDB, RTM_NEWMDB
+from stack.core.uapi import AF_BRIDGE, NLM_F_REPLACE, RTM_GETMDB, RTM_NEWMDB
 from stack.netlink.af_netlink import netlink_reply, nlmsg_part
-from stack.netlink.netlink_sock import NLM_F_REPLACE, NLMSG_HDRLEN, nlmsg
+from stack.netlink.netlink_sock import NLMSG_HDRLEN, nlmsg
 from stack.netlink.nlattr import DEPRECATED_STRICT, STRICT, Attrs, AttrTable, NlError, invalid, nest
 from stack.netlink.rt_attrs import (
     BR_MDB_ENTRY,

@@ -6,13 +6,22 @@ import errno
 
 from stack.core.netdevice import net_device
 from stack.core.rtnetlink import rtnl_delete_link
+from stack.core.uapi import NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, RTM_NEWLINK
 from stack.net import Net
-from stack.netlink.netlink_sock import NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, nlmsg
+from stack.netlink.af_netlink import netlink_reply
+from stack.netlink.netlink_sock import NLM_F_ECHO, nlmsg
 from stack.netlink.nlattr import LIBERAL, Attrs, AttrTable, NlError
 from stack.netlink.rt_attrs import IFINFOMSG, IFLA
 from stack.netlink.rt_kind_row import link_kind
 from stack.netlink.rt_kinds import KINDS, link_kind_of
-from stack.netlink.rt_link import check, do_set_master, do_setlink, nlmsg_parse, no_namespaces
+from stack.netlink.rt_link import (
+    check,
+    do_set_master,
+    do_setlink,
+    nlmsg_parse,
+    no_namespaces,
+    rtnl_fill_ifinfo,
+)
 
 LATER = ("IFLA_MTU", "IFLA_TXQLEN", "IFLA_AF_SPEC")
 MAX_QUEUES = 4096
@@ -50,7 +59,10 @@ def rtnl_newlink(nlh: nlmsg) -> None:
         raise NlError(errno.EOPNOTSUPP)
     if row is None:
         raise NlError(errno.EOPNOTSUPP, "Unknown device type")
-    configure(rtnl_newlink_create(net, row, tb, data or Attrs()), flags, mask, tb)
+    dev = rtnl_newlink_create(net, row, tb, data or Attrs())
+    configure(dev, flags, mask, tb)
+    if nlh.flags & NLM_F_ECHO:
+        netlink_reply(nlh, RTM_NEWLINK, rtnl_fill_ifinfo(dev, change=0xFFFFFFFF))
 
 
 def nested(nlh: nlmsg, info: Attrs, name: str, policy: AttrTable) -> Attrs | None:

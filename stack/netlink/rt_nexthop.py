@@ -19,12 +19,19 @@ from typing import Any
 from stack.core import uapi
 from stack.core.netdevice import IFF_UP, net_device, netif_carrier_ok
 from stack.core.rows import wide
-from stack.core.uapi import AF_INET, AF_INET6, AF_UNSPEC, RTM_NEWNEXTHOP
+from stack.core.uapi import (
+    AF_INET,
+    AF_INET6,
+    AF_UNSPEC,
+    NLM_F_CREATE,
+    NLM_F_REPLACE,
+    RTM_NEWNEXTHOP,
+)
 from stack.ipv4.fib import RT_TABLE_MAIN, fib_check_nh, fib_nh, inet_addr_type
 from stack.ipv6.route_config import ip6_validate_gw
 from stack.net import Net
 from stack.netlink.af_netlink import netlink_reply, nlmsg_part
-from stack.netlink.netlink_sock import NLM_F_CREATE, NLM_F_REPLACE, nlmsg
+from stack.netlink.netlink_sock import nlmsg
 from stack.netlink.nexthop import (
     nexthop,
     nexthop_add,

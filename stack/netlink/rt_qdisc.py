@@ -17,18 +17,19 @@ from collections.abc import Iterator
 from typing import Any
 
 from stack.core.netdevice import net_device
-from stack.core.uapi import RTM_DELQDISC, RTM_DELTCLASS, RTM_GETQDISC, RTM_NEWQDISC, RTM_NEWTCLASS
-from stack.netlink.af_netlink import netlink_reply, nlmsg_notify, nlmsg_part
-from stack.netlink.gen_stats import tc_stats
-from stack.netlink.netlink_sock import (
-    NETLINK_ROUTE,
+from stack.core.uapi import (
     NLM_F_CREATE,
-    NLM_F_ECHO,
     NLM_F_EXCL,
     NLM_F_REPLACE,
-    NLMSG_HDRLEN,
-    nlmsg,
+    RTM_DELQDISC,
+    RTM_DELTCLASS,
+    RTM_GETQDISC,
+    RTM_NEWQDISC,
+    RTM_NEWTCLASS,
 )
+from stack.netlink.af_netlink import nlmsg_notify, nlmsg_part
+from stack.netlink.gen_stats import tc_stats
+from stack.netlink.netlink_sock import NETLINK_ROUTE, NLM_F_ECHO, NLMSG_HDRLEN, nlmsg
 from stack.netlink.nlattr import Attrs, NlError
 from stack.netlink.rt_link import device_of, header, nlmsg_parse
 from stack.netlink.tc_attrs import (
@@ -102,16 +103,17 @@ def tc_fill_tclass(dev: net_device, q: Qdisc_class, cl: Any) -> bytes:
 
 def rtnetlink_send(nlh: nlmsg, kind: int, payload: bytes, flags: int = 0) -> None:
     """net/core/rtnetlink.c: tell the group, and with NLM_F_ECHO the one who asked."""
-    nlmsg_notify(nlh.sk.net, NETLINK_ROUTE, RTNLGRP_TC, kind, payload, flags)
-    if nlh.flags & NLM_F_ECHO:
-        netlink_reply(nlh, kind, payload, flags)
+    who, echo = nlh.sk.portid, bool(nlh.flags & NLM_F_ECHO)
+    net = nlh.sk.net
+    nlmsg_notify(net, NETLINK_ROUTE, RTNLGRP_TC, kind, payload, flags, who, echo, nlh.seq)
 
 
 def qdisc_notify(nlh: nlmsg, dev: net_device, old: Qdisc | None, new: Qdisc | None) -> None:
     """net/sched/sch_api.c: tell what went and what came."""
     for q, kind in ((old, RTM_DELQDISC), (new, RTM_NEWQDISC)):
-        if q is not None and q.handle:
-            rtnetlink_send(nlh, kind, tc_fill_qdisc(dev, q))
+        if q is not None and (q.handle or q is old):
+            flags = NLM_F_REPLACE if q is new and old is not None else 0
+            rtnetlink_send(nlh, kind, tc_fill_qdisc(dev, q), flags)
 
 
 # --- asking -------------------------------------------------------------------------------------

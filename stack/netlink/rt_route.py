@@ -20,7 +20,15 @@ from stack.core import uapi
 from stack.core.dst import RTAX_CC_ALGO
 from stack.core.netdevice import net_device
 from stack.core.rows import wide
-from stack.core.uapi import AF_INET, AF_INET6, RTM_NEWROUTE
+from stack.core.uapi import (
+    AF_INET,
+    AF_INET6,
+    NLM_F_APPEND,
+    NLM_F_CREATE,
+    NLM_F_EXCL,
+    NLM_F_REPLACE,
+    RTM_NEWROUTE,
+)
 from stack.inet.tcp_cong import tcp_ca_find, tcp_ca_get_name_by_key
 from stack.ipv4.fib import (
     FIB_PROPS_ERROR,
@@ -47,15 +55,7 @@ from stack.ipv6.ip6_fib import (
 from stack.ipv6.route_config import PREFERENCES, ip6_route_add, ip6_validate_gw
 from stack.net import Net
 from stack.netlink.af_netlink import nlmsg_part
-from stack.netlink.netlink_sock import (
-    NLM_F_APPEND,
-    NLM_F_CREATE,
-    NLM_F_DUMP_FILTERED,
-    NLM_F_EXCL,
-    NLM_F_REPLACE,
-    NLMSG_HDRLEN,
-    nlmsg,
-)
+from stack.netlink.netlink_sock import NLM_F_DUMP_FILTERED, NLMSG_HDRLEN, nlmsg
 from stack.netlink.nlattr import (
     DEPRECATED_STRICT,
     NLA_HDRLEN,
@@ -458,7 +458,6 @@ def inet_rtm_newroute(nlh: nlmsg) -> None:
     if (refuses or want.type in (10, 11)) and (hops or dev or via):
         text = "Gateway, device and multipath can not be specified for this route type"
         raise NlError(errno.EINVAL, text)
-    replace = nlh.flags & NLM_F_REPLACE
     if want.type not in (uapi.RTN_UNICAST, uapi.RTN_LOCAL, *range(3, 6), *FIB_PROPS_ERROR):
         raise NlError(errno.EINVAL, "Invalid route type")
     if not refuses and want.scope >= uapi.RT_SCOPE_NOWHERE:
@@ -477,9 +476,7 @@ def inet_rtm_newroute(nlh: nlmsg) -> None:
             onlink=bool(want.flags & uapi.RTNH_F_ONLINK),
             scope=want.scope,
             protocol=want.protocol,
-            replace=bool(replace),
-            create=bool(nlh.flags & NLM_F_CREATE),
-            append=bool(nlh.flags & NLM_F_APPEND or not (nlh.flags & NLM_F_EXCL or replace)),
+            nlflags=nlh.flags,
             nexthops=checked_gateways(net, want, hops),
             nhobj=asked_object(net, want),
             **want.metrics(nlh),
@@ -562,7 +559,6 @@ def inet6_rtm_newroute(nlh: nlmsg) -> None:
         "pref": pref.get(want.tb.get("RTA_PREF", 0), "medium"),
         "protocol": want.protocol,
         "nhobj": asked_object(net, want),
-        "create": bool(nlh.flags & NLM_F_CREATE),
         **want.metrics(nlh),
     }
     fib6_get_table(net, want.table)
@@ -572,15 +568,22 @@ def inet6_rtm_newroute(nlh: nlmsg) -> None:
     if "RTA_MULTIPATH" in want.tb and any(via is None for via, _, _ in hops):
         text = "Device only routes can not be added for IPv6 using the multipath API."
         raise NlError(errno.EINVAL, text)
-    replace = bool(nlh.flags & NLM_F_REPLACE)
-    append = bool(nlh.flags & NLM_F_APPEND) or not nlh.flags & NLM_F_EXCL
+    flags = nlh.flags
+    added = []
     try:
         for via, dev, weight in hops:
-            options |= {"via": via, "dev": dev, "weight": weight}
-            ip6_route_add(net, want.prefix, replace=replace, append=append, **options)
-            replace, append = False, True
-    except ArgumentError as exc:
-        raise NlError(errno.EINVAL, str(exc)) from None
+            options |= {"via": via, "dev": dev, "weight": weight, "tell": len(hops) == 1}
+            added.append(ip6_route_add(net, want.prefix, nlflags=flags, **options))
+            flags = flags & ~(NLM_F_REPLACE | NLM_F_EXCL) | NLM_F_CREATE
+    except (ArgumentError, OSError) as exc:
+        for rt in added:
+            fib6_del(net, rt, tell=False)
+        if isinstance(exc, ArgumentError):
+            raise NlError(errno.EINVAL, str(exc)) from None
+        raise
+    if len(hops) > 1 and net.rtnl is not None:
+        told = NLM_F_REPLACE if nlh.flags & NLM_F_REPLACE else NLM_F_CREATE
+        net.rtnl(uapi.RTM_NEWROUTE, added[0], told | nlh.flags & NLM_F_APPEND)
 
 
 def inet6_rtm_delroute(nlh: nlmsg) -> None:
@@ -597,7 +600,6 @@ def inet6_rtm_delroute(nlh: nlmsg) -> None:
         raise NlError(errno.ESRCH) if exc.errno == errno.ENODEV else exc from None
     oif = want.tb.get("RTA_OIF", 0)
     gw, metric = want.tb.get("RTA_GATEWAY", 0), want.tb.get("RTA_PRIORITY", 0)
-    found = 0
     for rt in tuple(tb.leaf(want.dst, want.plen)):
         nh = rt.fib6_nh
         if (
@@ -607,11 +609,14 @@ def inet6_rtm_delroute(nlh: nlmsg) -> None:
             and (not nhid or (rt.nh is not None and rt.nh.id == nhid))
             and (not want.protocol or rt.fib6_protocol == want.protocol)
         ):
-            fib6_del(net, rt)
-            found += 1
-            if gw or not rt.fib6_siblings:
+            if gw or rt.nh is not None or not rt.fib6_siblings:
+                fib6_del(net, rt)
                 return
-    if not found:
-        # The kernel's tables have an entry for ::/0 that cannot be deleted.
-        nobody = not (want.plen or gw or oif or metric)
-        raise NlError(errno.ENOENT if nobody else errno.ESRCH)
+            if net.rtnl is not None:
+                net.rtnl(uapi.RTM_DELROUTE, rt, 0)
+            for each in tuple(rt.fib6_siblings):
+                fib6_del(net, each, tell=False)
+            return
+    # The kernel's tables have an entry for ::/0 that cannot be deleted.
+    nobody = not (want.plen or gw or oif or metric)
+    raise NlError(errno.ENOENT if nobody else errno.ESRCH)

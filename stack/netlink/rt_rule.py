@@ -17,13 +17,13 @@ from stack.core.fib_rules import (
     fib_rule_find,
     fib_rules_ops,
 )
-from stack.core.uapi import AF_INET, AF_INET6, RTM_DELRULE, RTM_NEWRULE, RTPROT_KERNEL
+from stack.core.uapi import AF_INET, AF_INET6, NLM_F_EXCL, RTM_DELRULE, RTM_NEWRULE, RTPROT_KERNEL
 from stack.inet.ipmr_base import RTNL_FAMILY_IP6MR, RTNL_FAMILY_IPMR
 from stack.ipv4.fib import RT_TABLE_DEFAULT, fib_get_table
 from stack.ipv6.ip6_fib import fib6_get_table
 from stack.net import Net
 from stack.netlink.af_netlink import nlmsg_part
-from stack.netlink.netlink_sock import NLM_F_EXCL, NLMSG_HDRLEN, nlmsg
+from stack.netlink.netlink_sock import NLMSG_HDRLEN, nlmsg
 from stack.netlink.nlattr import NlError
 from stack.netlink.rt_attrs import FRA, FRA_RANGE16, FRA_RANGE32, RTMSG
 from stack.netlink.rt_link import header

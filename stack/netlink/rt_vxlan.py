@@ -18,9 +18,17 @@ from typing import Any
 from stack.core import uapi
 from stack.core.netdevice import ETH_ALEN, ETH_MAX_MTU, ETH_MIN_MTU, net_device
 from stack.core.rows import clone_state
-from stack.core.uapi import AF_INET, AF_INET6, IPV6_FLOWLABEL_MASK, NTF_SELF
+from stack.core.uapi import (
+    AF_INET,
+    AF_INET6,
+    IPV6_FLOWLABEL_MASK,
+    NLM_F_APPEND,
+    NLM_F_CREATE,
+    NLM_F_EXCL,
+    NLM_F_REPLACE,
+    NTF_SELF,
+)
 from stack.net import Net
-from stack.netlink.netlink_sock import NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE
 from stack.netlink.nlattr import (
     BE16,
     BE32,

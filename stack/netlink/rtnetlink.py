@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import chain
 from typing import Any
 
@@ -49,10 +50,8 @@ from stack.netlink.af_netlink import netlink_capable, netlink_dump_start, nlmsg_
 from stack.netlink.netlink_sock import (
     NETLINK_ROUTE,
     NLM_F_BULK,
-    NLM_F_CREATE,
     NLM_F_DUMP,
-    NLM_F_EXCL,
-    NLM_F_REQUEST,
+    NLM_F_ECHO,
     netlink_callback,
     netlink_protocol,
     nlmsg,
@@ -63,7 +62,6 @@ from stack.sched.cls_api import tcf_chain
 
 # include/uapi/linux/rtnetlink.h: multicast groups
 RTNLGRP_LINK = 1
-RTNLGRP_NEIGH = 3
 RTNLGRP_IPV4_IFADDR = 5
 RTNLGRP_IPV4_MROUTE = 6
 RTNLGRP_IPV4_ROUTE = 7
@@ -80,7 +78,6 @@ RTNLGRP_MAX = 39
 
 RTM_BASE, RTM_MAX = 16, 123
 KIND_DEL, KIND_GET = 1, 2
-CHAIN_FLAGS = NLM_F_CREATE | NLM_F_EXCL
 
 Doit = Callable[[nlmsg], None]
 Dumpit = Callable[[nlmsg], Iterator[bytes]]
@@ -194,6 +191,10 @@ def rtnetlink_rcv_msg(nlh: nlmsg) -> None:
     doit: Doit = rtnl_get_link(payload[0], nlh.type, False)
     if kind == KIND_DEL and nlh.flags & NLM_F_BULK and doit is not rt_fdb.rtnl_fdb_del:
         raise NlError(errno.EOPNOTSUPP, "Bulk delete is not supported")
+    net = nlh.sk.net
+    heard = net.rtnl
+    if nlh.flags & NLM_F_ECHO and heard is None:
+        net.rtnl = partial(rtnl_event, net)  # for the one who asks
     try:
         doit(nlh)
     except ExtAckError:
@@ -203,6 +204,8 @@ def rtnetlink_rcv_msg(nlh: nlmsg) -> None:
             # What functions say that Python's callers use, too: Linux tells the errno alone.
             raise NlError(exc.errno or errno.EIO) from None
         raise
+    finally:
+        net.rtnl = heard
 
 
 def dump_seq(nlh: nlmsg) -> Callable[[], Any] | None:
@@ -239,23 +242,28 @@ def rtnetlink_event(event: int, dev: net_device) -> int:
     return 0
 
 
-def rtnl_event(net: Net, kind: int, what: Any) -> None:
-    """Tell the group of a neighbour, an address or a route what became of it."""
+def rtnl_event(net: Net, kind: int, what: Any, flags: int) -> None:
+    """Tell the group of a neighbour, an address or a route what became of it.
+
+    `flags` are the message's (NLM_F_*). Of addresses of IPv4, routes, rules and next hops it has
+    port and number of the request that it follows from; with NLM_F_ECHO who asked hears it, too.
+    """
+    by = rtnl_asked(net, kind)
     if kind in (uapi.RTM_NEWNEIGH, uapi.RTM_DELNEIGH, uapi.RTM_GETNEIGH):
         own = isinstance(what, neighbour)
         fill = rt_neigh.neigh_fill_info if own else lambda one: rt_fdb.fdb_fill_info(*one)
-        flags = NLM_F_REQUEST if kind == uapi.RTM_GETNEIGH else 0
-        _tell(net, RTNLGRP_NEIGH, kind, fill, what, flags)
+        portid = by.sk.portid if by is not None and own and kind == uapi.RTM_NEWNEIGH else 0
+        _tell(net, rt_fdb.RTNLGRP_NEIGH, kind, fill, what, flags, portid)
     elif isinstance(what, in_ifaddr):
         net.nl_table.ifaddr_seq += 1
-        _tell(net, RTNLGRP_IPV4_IFADDR, kind, rt_addr.inet_fill_ifaddr, what)
+        _tell_of(by, net, RTNLGRP_IPV4_IFADDR, kind, rt_addr.inet_fill_ifaddr, what)
     elif isinstance(what, inet6_ifaddr):
         net.nl_table.ifaddr_seq += 1
         _tell(net, RTNLGRP_IPV6_IFADDR, kind, rt_addr.inet6_fill_ifaddr, what)
     elif kind in (uapi.RTM_NEWRULE, uapi.RTM_DELRULE):
         ops, rule = what
         group = RTNLGRP_IPV6_RULE if ops.family == uapi.AF_INET6 else RTNLGRP_IPV4_RULE
-        _tell(net, group, kind, lambda one: rt_rule.fib_nl_fill_rule(net, ops, one), rule)
+        _tell_of(by, net, group, kind, lambda one: rt_rule.fib_nl_fill_rule(net, ops, one), rule)
     elif isinstance(what, net_bridge_port):
         _tell(net, RTNLGRP_LINK, kind, lambda p: rt_link.br_fill_ifinfo(p.dev, p, kind), what)
     elif kind in (uapi.RTM_NEWMDB, uapi.RTM_DELMDB):
@@ -269,32 +277,69 @@ def rtnl_event(net: Net, kind: int, what: Any) -> None:
         group = RTNLGRP_IPV4_MROUTE_R if four else RTNLGRP_IPV6_MROUTE_R
         _tell(net, group, kind, rt_mroute.mr_fill_report, what)
     elif isinstance(what, tcf_chain):
-        flags = CHAIN_FLAGS if kind == uapi.RTM_NEWCHAIN else 0
         _tell(net, rt_qdisc.RTNLGRP_TC, kind, rt_filter.tc_chain_fill_node, what, flags)
     elif isinstance(what, nexthop):
-        _tell(net, RTNLGRP_NEXTHOP, kind, lambda nh: rt_nexthop.nh_fill_node(nh, net.now()), what)
+        flags = by.flags if by is not None else 0
+        node = rt_nexthop.nh_fill_node
+        _tell_of(by, net, RTNLGRP_NEXTHOP, kind, lambda nh: node(nh, net.now()), what, flags)
     elif kind == uapi.RTM_NEWNEXTHOPBUCKET:
         nh, at = what
         bucket = rt_nexthop_bucket.nh_fill_res_bucket
         _tell(net, RTNLGRP_NEXTHOP, kind, lambda nh: bucket(nh, at, net.now()), nh)
     elif isinstance(what, fib_alias):
-        _tell(net, RTNLGRP_IPV4_ROUTE, kind, lambda fa: rt_route.fib_dump_info(net, fa), what)
+        route = rt_route.fib_dump_info
+        _tell_of(by, net, RTNLGRP_IPV4_ROUTE, kind, lambda fa: route(net, fa), what, flags)
     else:
-        _tell(net, RTNLGRP_IPV6_ROUTE, kind, lambda rt: rt_route.rt6_fill_node(net, rt), what)
+        route6 = rt_route.rt6_fill_node
+        _tell_of(by, net, RTNLGRP_IPV6_ROUTE, kind, lambda rt: route6(net, rt), what, flags)
+
+
+def rtnl_asked(net: Net, kind: int) -> nlmsg | None:
+    """The request that a message about such a change follows from, None: from none."""
+    nlh = net.nl_table.protocols[NETLINK_ROUTE].asked
+    if nlh is None:
+        return None
+    # Routes change with an object that is replaced. Numbers of one thing are four in a row.
+    of_object = nlh.type == uapi.RTM_NEWNEXTHOP and kind == uapi.RTM_NEWROUTE
+    return nlh if of_object or nlh.type >> 2 == kind >> 2 else None
 
 
 def _tell(
-    net: Net, group: int, kind: int, fill: Callable[[Any], bytes], what: Any, flags: int = 0
+    net: Net,
+    group: int,
+    kind: int,
+    fill: Callable[[Any], bytes],
+    what: Any,
+    flags: int = 0,
+    portid: int = 0,
 ) -> None:
     if net.nl_table.protocols[NETLINK_ROUTE].listeners.get(group):
-        nlmsg_notify(net, NETLINK_ROUTE, group, kind, fill(what), flags)
+        nlmsg_notify(net, NETLINK_ROUTE, group, kind, fill(what), flags, portid)
+
+
+def _tell_of(
+    by: nlmsg | None,
+    net: Net,
+    group: int,
+    kind: int,
+    fill: Callable[[Any], bytes],
+    what: Any,
+    flags: int = 0,
+) -> None:
+    """net/core/rtnetlink.c rtnl_notify: the same, about a request."""
+    if by is None:
+        _tell(net, group, kind, fill, what, flags)
+        return
+    echo = bool(by.flags & NLM_F_ECHO)
+    if echo or net.nl_table.protocols[NETLINK_ROUTE].listeners.get(group):
+        who = by.sk.portid
+        nlmsg_notify(net, NETLINK_ROUTE, group, kind, fill(what), flags, who, echo, by.seq)
 
 
 def rtnetlink_net_init(net: Net) -> None:
     """net/core/rtnetlink.c: NETLINK_ROUTE in a namespace."""
 
-    def rtnl(kind: int, what: Any) -> None:
-        rtnl_event(net, kind, what)
+    rtnl = partial(rtnl_event, net)
 
     def bind() -> None:
         """A namespace in which nobody listens or dumps is spared the calls."""

@@ -215,8 +215,10 @@ def put_policy(pol: xfrm_policy) -> bytes:
 
 
 def notify(net: Net, group: int, kind: int, payload: bytes) -> None:
-    """net/xfrm/xfrm_user.c xfrm_nlmsg_multicast."""
-    nlmsg_notify(net, NETLINK_XFRM, group, kind, payload)
+    """net/xfrm/xfrm_user.c xfrm_nlmsg_multicast: with port and number of such a request."""
+    by = net.nl_table.protocols[NETLINK_XFRM].asked
+    portid, seq = (by.sk.portid, by.seq) if by is not None and by.type == kind else (0, 0)
+    nlmsg_notify(net, NETLINK_XFRM, group, kind, payload, portid=portid, seq=seq)
 
 
 def notify_sa(x: xfrm_state, kind: int) -> None:

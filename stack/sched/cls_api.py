@@ -24,7 +24,7 @@ from stack.core.drop_reason import SKB_DROP_REASON_QDISC_DROP
 from stack.core.errors import os_error
 from stack.core.netdevice import ETH_P_ALL, NET_XMIT_BYPASS, NET_XMIT_STOLEN
 from stack.core.rows import row, state
-from stack.core.uapi import RTM_DELCHAIN, RTM_NEWCHAIN
+from stack.core.uapi import NLM_F_CREATE, NLM_F_EXCL, RTM_DELCHAIN, RTM_NEWCHAIN
 from stack.sched.act_api import (
     TC_ACT_CONSUMED,
     TC_ACT_GOTO_CHAIN,
@@ -149,7 +149,8 @@ class tcf_chain:
         """net/sched/cls_api.c: tc_chain_notify."""
         net = self.block.q.dev.net
         if net.rtnl is not None:
-            net.rtnl(kind, self)
+            flags = NLM_F_CREATE | NLM_F_EXCL if kind == RTM_NEWCHAIN else 0
+            net.rtnl(kind, self, flags)
 
     def put_by_act(self) -> None:
         """net/sched/cls_api.c tcf_chain_put_by_act: one action fewer goes to it."""

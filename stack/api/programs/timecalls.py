@@ -27,7 +27,7 @@ from stack.api.programs.filter import ARCH_SET_FS, FUTEX_WAIT
 from stack.api.programs.memory import NEVER_NS, TIMESPEC, get_time
 from stack.api.programs.supervisor import Call
 from stack.api.programs.vdso import patch
-from stack.api.programs.virtual import Attached, Held, process_of
+from stack.api.programs.virtual import IDLE_POLL, Attached, Held, process_of
 from stack.core.clock import realtime_ns
 from stack.core.errors import os_error
 from stack.core.time64 import NSEC_PER_MSEC, NSEC_PER_SEC
@@ -202,7 +202,7 @@ def keep(
         found = wait_ns()
         if not found:  # for ever, or not at all
             if found == 0:
-                attached(call).idle(call.tid)
+                attached(call).idle(call.tid, IDLE_POLL)
             return False
         held = Held(deadline(call, found), mask)
         try:

@@ -39,6 +39,8 @@ FIRST_S, MOST_S = 0.00002, 0.002
 IDLE_CALLS = 4096
 """Calls of a thread at one instant that found nothing (the time, EAGAIN). Each one beyond takes
 time, or a program that polls for what needs time would never see it."""
+IDLE_POLL = 32
+"""For how many of them a poll counts that does not wait: who asks again at once is in a loop."""
 IDLE_NS, IDLE_MOST_NS = 1000, NSEC_PER_MSEC
 SPIN_TICKS = max(os.sysconf("SC_CLK_TCK") // 5, 1)
 """A thread that has run so long without a call may wait for another one's to return."""
@@ -174,11 +176,11 @@ class Attached:
         """The thread is about to make another, or a process."""
         self._makers[tid] = set(children_of(tid))
 
-    def idle(self, tid: int) -> None:
-        """A call of the thread found nothing."""
+    def idle(self, tid: int, calls: int = 1) -> None:
+        """A call of the thread found nothing; it counts for so many."""
         now = self.clock.now_ns()
         when, count = self._idle.get(tid, (now, 0))
-        self._idle[tid] = (now, count + 1 if when >= now - IDLE_MOST_NS else 1)
+        self._idle[tid] = (now, count + calls if when >= now - IDLE_MOST_NS else calls)
 
     def lives(self, pid: int) -> bool:
         """Whether the process is one of a program's."""

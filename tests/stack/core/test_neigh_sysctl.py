@@ -11,7 +11,7 @@ from stack.api import net_procsys
 from stack.core.neigh_sysctl import neigh_rows
 from stack.core.neigh_table import NEIGH_VARS, neigh_parms
 from stack.core.sysctl_net_core import SysctlError
-from stack.netlink.rtnetlink import RTNLGRP_NEIGH
+from stack.netlink.rt_fdb import RTNLGRP_NEIGH
 from stack.socket import AF_INET, AF_NETLINK, SOCK_DGRAM, SOCK_RAW, Socket
 from tests.stack.ipv4.net import ME, SEC, Net, one_host
 

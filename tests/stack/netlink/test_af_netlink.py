@@ -16,7 +16,8 @@ from e1000emu.clock import VirtualClock
 from stack.host import Host
 from stack.netlink import nlattr, rt_attrs
 from stack.netlink.nlattr import BE32, DEPRECATED_STRICT, IN6, STRING, U32, Attr, AttrTable, NlError
-from stack.netlink.rtnetlink import RTNLGRP_IPV4_ROUTE, RTNLGRP_LINK, RTNLGRP_NEIGH
+from stack.netlink.rt_fdb import RTNLGRP_NEIGH
+from stack.netlink.rtnetlink import RTNLGRP_IPV4_ROUTE, RTNLGRP_LINK
 from tests.stack.netlink.requests import (
     ACK,
     DUMP,
