@@ -8,9 +8,10 @@
         xfrm_get_policy (and delete), xfrm_flush_policy, xfrm_get_spdinfo
     xfrm_compile_policy                 the policy of a socket (IP_XFRM_POLICY)
     km_notify                           the groups of `ip xfrm monitor`
+    km_acquire                          a policy needs a state: a key manager hears it
 
 Structures are in xfrm_attrs.py; state is `net.xfrm`. The first state and the first policy with a
-template load stack/xfrm. Key managers are not asked: there is no XFRM_MSG_ACQUIRE.
+template load stack/xfrm.
 """
 
 from __future__ import annotations
@@ -106,13 +107,14 @@ from stack.xfrm.xfrm_state import (
 )
 
 NEWSA, DELSA, GETSA, NEWPOLICY, DELPOLICY, GETPOLICY = range(0x10, 0x16)
-ALLOCSPI = 0x16
+ALLOCSPI, ACQUIRE = 0x16, 0x17
 EXPIRE, UPDPOLICY, UPDSA = 0x18, 0x19, 0x1A
 FLUSHSA, FLUSHPOLICY = 0x1C, 0x1D
 MAPPING = 0x20
 NEWSADINFO, GETSADINFO, NEWSPDINFO, GETSPDINFO = 0x22, 0x23, 0x24, 0x25
 SETDEFAULT, GETDEFAULT, LAST = 0x27, 0x28, 0x28
-GROUP_EXPIRE, GROUP_SA, GROUP_POLICY, GROUP_MAPPING, GROUPS = 2, 3, 4, 8, 8
+GROUP_ACQUIRE, GROUP_EXPIRE, GROUP_SA, GROUP_POLICY = 1, 2, 3, 4
+GROUP_MAPPING = GROUPS = 8
 XFRM_MODE_BEET, XFRM_MODE_IPTFS, XFRM_MODE_MAX = 4, 5, 6
 AH, COMP, ROUTING, DSTOPTS = 51, 108, 43, 60
 IPSEC_PROTO_ANY = 255
@@ -120,6 +122,8 @@ TMPL_PROTOS = (AH, IPPROTO_ESP, COMP, ROUTING, DSTOPTS)
 XFRMA_REPLAY_ESN_MAX = 4096
 """Bits of a replay window (XFRMA_REPLAY_ESN_MAX)."""
 U32 = struct.Struct("=I")
+ACQUIRE_TAIL = struct.Struct("=IIII")
+"""Algorithms that authenticate, encrypt and compress; the number of the state."""
 FLAGS_BYTES = U32.size
 SAD_BUCKETS, SAD_BUCKETS_MAX = 8, 1 << 20
 SPD_MASK, SPD_BUCKETS_MAX = 7, 1 << 20
@@ -145,6 +149,7 @@ def table(net: Net) -> netns_xfrm_state:
     assert found is not None
     if found.km is None:
         found.km, found.km_new_mapping = km_state_expired, km_new_mapping
+        found.km_acquire = km_acquire
     return found
 
 
@@ -246,6 +251,21 @@ def km_state_expired(x: xfrm_state, hard: bool) -> None:
     notify(x.net, GROUP_EXPIRE, EXPIRE, put_usersa_info(x) + bytes((hard, *bytes(7))))
     if hard:
         notify_sa(x, DELSA)
+
+
+def km_acquire(x: xfrm_state, tmpl: xfrm_tmpl, pol: xfrm_policy) -> bool:
+    """net/xfrm/xfrm_user.c xfrm_send_acquire: struct xfrm_user_acquire. False: nobody listens."""
+    ident = ID.pack(raw_address(x.daddr, x.family), x.spi.to_bytes(4, "big"), x.proto)
+    head = ident + raw_address(x.saddr, x.family) + put_selector(x.sel) + put_policy_info(pol)
+    payload = head + ACQUIRE_TAIL.pack(tmpl.aalgos, tmpl.ealgos, tmpl.calgos, x.seq)
+    tmpls = b"".join(put_tmpl(each) for each in pol.xfrm_vec)
+    payload += XFRMA.build(
+        {"XFRMA_TMPL": tmpls, "XFRMA_POLICY_TYPE": POLICY_TYPE.pack(pol.type, 0, 0)}
+    )
+    if not x.net.nl_table.protocols[NETLINK_XFRM].listeners.get(GROUP_ACQUIRE):
+        return False
+    notify(x.net, GROUP_ACQUIRE, ACQUIRE, payload)
+    return True
 
 
 def km_new_mapping(x: xfrm_state, saddr: wide, sport: int) -> None:

@@ -51,7 +51,7 @@ from stack.core.errors import os_error
 from stack.core.inet_ecn import INET_ECN_encapsulate
 from stack.core.netdevice import ETH_P_IP, ETH_P_IPV6, LL_MAX_HEADER
 from stack.core.netfilter import NF_INET_POST_ROUTING, NFPROTO_IPV6, nf_hook, nf_hook_list
-from stack.core.rows import narrow, row, state, wide
+from stack.core.rows import narrow, replace, row, state, wide
 from stack.core.sock import skb_set_owner_w, sock
 from stack.core.uapi import AF_INET, AF_INET6, IPPROTO_IPV6, IPPROTO_UDP, IPV6_MIN_MTU
 from stack.inet.flow import flowi
@@ -214,7 +214,7 @@ def xfrm_bundle_lookup(net: Net, fl: flowi, pol: xfrm_policy, dst: Any) -> Any:
 def make_blackhole(dst: Any) -> Any:
     """net/xfrm/xfrm_policy.c: a route like `dst` that drops packets, and is asked for each time."""
     made = copy_of(dst)
-    made.ops = dst_ops(family=dst.ops.family, check=never)
+    made.ops = replace(dst.ops, check=never)
     made.input, made.output = dst_discard, dst_discard_out
     return made
 
@@ -256,7 +256,7 @@ def xfrm_tmpl_resolve(
         if tmpl.mode == XFRM_MODE_TUNNEL:
             daddr = tmpl.daddr
             saddr = tmpl.saddr or tunnel_source(net, tmpl, fl)
-        x = xfrm_state_find(net, daddr, saddr, fl, tmpl)
+        x = xfrm_state_find(net, daddr, saddr, fl, tmpl, pol)
         if x is not None:
             found.append(x)
         elif not tmpl.optional:

@@ -5,6 +5,7 @@
     xfrm_state_lookup                       of a packet that came: by address, SPI and protocol
     xfrm_find_acq                           an SPI for a daemon that negotiates the rest
     xfrm_state_find                         for a packet that leaves: by a policy's template
+        xfrm_state_acquire                  there is none: a key manager is asked (XFRM_MSG_ACQUIRE)
     xfrm_state_check_expire                 each packet: is there a limit that it would exceed?
     xfrm_timer_handler                      the limits of time
 
@@ -32,6 +33,7 @@ from stack.inet.xfrm_policy import (
     xfrm_changed,
     xfrm_lifetime_cfg,
     xfrm_lifetime_cur,
+    xfrm_policy,
     xfrm_selector,
     xfrm_selector_match,
     xfrm_tmpl,
@@ -67,6 +69,7 @@ XFRM_SA_XFLAG_DONT_ENCAP_DSCP = 1
 XFRM_SA_XFLAG_OSEQ_MAY_WRAP = 2
 XFRM_SA_DIR_IN, XFRM_SA_DIR_OUT = 1, 2
 NO_TIME = 1 << 32
+M32 = 0xFFFFFFFF
 LEGACY_WINDOW = 32
 """Bits of xfrm_replay_state's bitmap."""
 SPI_TRIES = 1 << 16
@@ -156,6 +159,10 @@ class netns_xfrm_state:
     """km_state_expired: tell that a state reached a soft or (True) hard limit."""
     km_new_mapping: Callable[[xfrm_state, wide, int], None] | None = row()
     """Tell that the peer of a state with `encap` has another address or port."""
+    km_acquire: Callable[[xfrm_state, xfrm_tmpl, xfrm_policy], bool] | None = row()
+    """km_query: ask for the state of a template. False: nobody listens."""
+    acqseq: int = row(0)
+    """Number of the last state that was asked for."""
 
 
 def states_of(net: Net) -> netns_xfrm_state:
@@ -166,8 +173,8 @@ def states_of(net: Net) -> netns_xfrm_state:
 
 
 def key_of(x: xfrm_state) -> Key:
-    """Under what xfrm_state_lookup finds it."""
-    return x.daddr, x.spi, x.proto, x.family
+    """Under what xfrm_state_lookup finds it; of one that was asked for no packet has the number."""
+    return x.daddr, x.spi or -x.seq, x.proto, x.family
 
 
 def xfrm_state_lookup(
@@ -178,16 +185,23 @@ def xfrm_state_lookup(
 
 
 def xfrm_state_find(
-    net: Net, daddr: wide, saddr: wide, fl: flowi, tmpl: xfrm_tmpl
+    net: Net, daddr: wide, saddr: wide, fl: flowi, tmpl: xfrm_tmpl, pol: xfrm_policy
 ) -> xfrm_state | None:
-    """net/xfrm/xfrm_state.c: the state by which a flow leaves: the newest that is not dying."""
+    """net/xfrm/xfrm_state.c: the state by which a flow leaves: the newest that is not dying.
+
+    Without one a key manager is asked, unless one is at it.
+    """
     best: xfrm_state | None = None
+    acquiring = False
     for x in states_of(net).by_id.values():
         if x.daddr != daddr or x.family != tmpl.family or (x.saddr and x.saddr != saddr):
             continue
         if x.mode != tmpl.mode or x.proto != tmpl.proto or x.reqid != tmpl.reqid:
             continue
-        if (tmpl.spi and tmpl.spi != x.spi) or x.km_state != XFRM_STATE_VALID:
+        if tmpl.spi and tmpl.spi != x.spi:
+            continue
+        acquiring |= x.km_state == XFRM_STATE_ACQ
+        if x.km_state != XFRM_STATE_VALID:
             continue
         if x.dir == XFRM_SA_DIR_IN or (fl.flowi_mark & x.mark_mask) != x.mark:
             continue
@@ -195,7 +209,44 @@ def xfrm_state_find(
             continue
         if best is None or (best.dying, -best.curlft.add_time) >= (x.dying, -x.curlft.add_time):
             best = x
+    if best is None and not acquiring:
+        xfrm_state_acquire(net, daddr, saddr, fl, tmpl, pol)
     return best
+
+
+def xfrm_state_acquire(
+    net: Net, daddr: wide, saddr: wide, fl: flowi, tmpl: xfrm_tmpl, pol: xfrm_policy
+) -> None:
+    """net/xfrm/xfrm_state.c xfrm_state_find: ask a key manager for a state, which has 30 s."""
+    table = states_of(net)
+    if table.km_acquire is None:
+        return
+    bits = 32 if fl.family == AF_INET else 128
+    ends = fl.saddr, bits, fl.daddr, bits
+    ports = fl.flowi_proto, fl.fl_sport, fl.fl_dport
+    sel = xfrm_selector(fl.family, *ends, *ports, fl.flowi_oif)
+    to, come = tmpl.daddr or daddr, tmpl.saddr or saddr
+    x = xfrm_state(net, tmpl.family, to, come, tmpl.spi, tmpl.proto, tmpl.mode, sel, tmpl.reqid)
+    table.acqseq = table.acqseq % M32 + 1
+    x.seq, x.km_state = table.acqseq, XFRM_STATE_ACQ
+    if table.km_acquire(x, tmpl, pol):
+        x.lft = xfrm_lifetime_cfg(hard_add_expires_seconds=XFRM_ACQ_EXPIRES)
+        xfrm_state_add(x)
+
+
+def xfrm_acquired(x: xfrm_state) -> None:
+    """net/xfrm/xfrm_state.c xfrm_state_add: the state has come that was asked for."""
+    for old in list(states_of(x.net).by_id.values()):
+        if (
+            old.km_state != XFRM_STATE_ACQ
+            or old.spi
+            or (old.proto, old.daddr) != (x.proto, x.daddr)
+        ):
+            continue
+        same = (old.family, old.saddr, old.mode, old.reqid) == (x.family, x.saddr, x.mode, x.reqid)
+        if same or (x.seq and old.seq == x.seq):
+            xfrm_state_delete(old)
+            return
 
 
 def xfrm_state_add(x: xfrm_state) -> None:
@@ -203,6 +254,8 @@ def xfrm_state_add(x: xfrm_state) -> None:
     table = states_of(x.net)
     if key_of(x) in table.by_id:
         raise os_error(errno.EEXIST)
+    if table.acqseq and x.km_state != XFRM_STATE_ACQ:
+        xfrm_acquired(x)
     x.curlft.add_time = real_seconds(x.net)
     table.by_id[key_of(x)] = x
     start_timer(x)

@@ -38,6 +38,7 @@ connections {{ ends {{
         id = host{you} }}
     children {{ all {{
         mode = {mode}
+        start_action = {start}
         esp_proposals = aes128-sha256
     }} }}
 }} }}
@@ -51,13 +52,15 @@ ENDS = {"IPv4": ("10.0.0.1", "10.0.0.2"), "IPv6": ("fd00::1", "fd00::2")}
 class Ends:
     """charon on both hosts, and what a shell on the first one prints."""
 
-    def __init__(self, hosts: tuple[Host, Host], path: Path, family: str, mode: str) -> None:
+    def __init__(
+        self, hosts: tuple[Host, Host], path: Path, family: str, mode: str, start: str = "none"
+    ) -> None:
         self.hosts = hosts
         self.said: list[str] = []
         self.daemons: list[Program] = []
         self.path = path
         for me, host in enumerate(hosts, 1):
-            words = {"dir": path, "me": me, "you": 3 - me, "mode": mode}
+            words = {"dir": path, "me": me, "you": 3 - me, "mode": mode, "start": start}
             words |= {"mine": ENDS[family][me - 1], "yours": ENDS[family][2 - me]}
             (path / f"{me}.conf").write_text(CHARON.format(**words))
             (path / f"{me}.swanctl").write_text(CONNECTION.format(**words))
@@ -120,6 +123,27 @@ def test_ike_negotiates_what_protects_packets(tmp_path: Path, family: str, mode:
                 eventually(lambda me=me: not ends.run(me, "ip xfrm state; ip xfrm policy"))
             stat = ends.run(1, "cat /proc/net/xfrm_stat")
             assert [line for line in stat.splitlines() if not line.endswith("\t0")] == []
+        finally:
+            ends.close()
+        assert ends.said == []
+
+
+def test_the_first_packet_has_states_negotiated(tmp_path: Path) -> None:
+    """A policy without states (`trap`): the packet that needs them has the daemon ask for them.
+
+    With IPv6 the policies would be about neighbour advertisements, too, as on Linux.
+    """
+    require.root()
+    require.tool("charon-systemd", "charon-systemd")
+    require.tool("swanctl", "strongswan-swanctl")
+    with real_hosts() as hosts:
+        ends = Ends(hosts, tmp_path, "IPv4", "transport", "trap")
+        try:
+            assert ends.run(1, "ip xfrm state; ip xfrm policy").count("tmpl") >= 1
+            ends.run(1, f"ping -c 1 -i 0.2 -w 20 {ENDS['IPv4'][1]}")
+            states = ends.run(1, "ip xfrm state")
+            assert len(spis(states)) == 2
+            assert "0x00000000" not in spis(states), "the one that was asked for is gone"
         finally:
             ends.close()
         assert ends.said == []

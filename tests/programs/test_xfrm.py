@@ -7,9 +7,11 @@ before it looks for ESP, and otherwise with what ip(8) should print.
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 from tests.hosts import real_host, run_script
 from tests.linux.peer import Peer
+from tests.programs.test_iproute import Row, both
 from tests.support import require
 
 OUT = "src 10.0.0.0/24 dst 10.1.0.0/24 dir out"
@@ -72,6 +74,57 @@ ip xfrm state delete {ID}
 ip xfrm state deleteall dst fd00::2 spi 0x103; ip xfrm state count; ip xfrm state flush
 ip xfrm state count
 """
+# What connect, a write and a ping come to under a policy without a state; who listens hears of the
+# first of them, until a state comes.
+ACQUIRE = """
+import os, socket, struct, subprocess, sys, time
+
+def sh(words):
+    sys.stdout.flush()
+    subprocess.run(words, shell=True, check=True, stderr=sys.stdout.buffer)
+
+def tried(call, *args):
+    try:
+        return call(*args)
+    except OSError as exc:
+        return repr(exc)
+
+def heard():
+    while True:
+        try:
+            data = netlink.recv(1 << 16, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return
+        size, kind, flags, seq, port = struct.unpack_from("IHHII", data)
+        told = bytearray(data[16:size])
+        told[40 + 36 : 40 + 38] = b"??"  # the source port
+        told[96 + 56 + 64 + 8 : 96 + 56 + 64 + 32] = bytes(24)  # when the policy was added and used
+        told[276:280] = bytes(4)  # the kernel counts all namespaces' together
+        print(len(data), kind, flags, seq, port, told.hex())
+
+sh("ip link set lo up; ip link add v0 type veth peer name v1; ip link set v0 up")
+sh("ip link set v1 up; ip addr add 10.0.0.1/24 dev v0; ip -6 addr add fd00::1/64 dev v0 nodad")
+sh("ip neigh add 10.0.0.2 lladdr 02:00:00:00:00:07 dev v0")
+sh("ip neigh add fd00::2 lladdr 02:00:00:00:00:07 dev v0")
+ends = {socket.AF_INET: ("10.0.0.1", "10.0.0.2"), socket.AF_INET6: ("fd00::1", "fd00::2")}
+for family, (one, two) in ends.items():
+    sh(f"ip xfrm policy add src {one} dst {two} dir out tmpl src {one} dst {two} proto esp "
+        f"reqid 7 mode transport tmpl proto esp reqid 9 mode transport level use")
+netlink = None
+for listens in (False, True):
+    if listens:
+        netlink = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 6)
+        netlink.bind((0, 1))
+    for family, (one, two) in ends.items():
+        stream, datagrams = socket.socket(family), socket.socket(family, socket.SOCK_DGRAM)
+        stream.settimeout(0.2)
+        print(tried(stream.connect, (two, 80)))
+        print(tried(datagrams.sendto, b"x", (two, 9)))
+        if listens:
+            heard()
+            sh("ip xfrm state | sed 's/sport [0-9]*/sport N/'; ip xfrm state count")
+sh("ip xfrm state flush; ip xfrm state count; ip xfrm policy flush")
+"""
 TIMES = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d")
 
 
@@ -86,6 +139,11 @@ def test_policies_and_refusals_are_those_of_the_kernel(peer: Peer) -> None:
     theirs = peer.run("sh", "-c", SCRIPT, check=False).stdout.decode()
     assert theirs.count("lifetime config") >= 3
     assert TIMES.sub("then", on_host(SCRIPT)) == TIMES.sub("then", theirs)
+
+
+def test_a_key_manager_is_asked_as_by_the_kernel(peer: Peer, tmp_path: Path) -> None:
+    require.tool("ip", "iproute2")
+    both(peer, tmp_path, Row(ACQUIRE, python=True), {"net.ipv6.conf.default.accept_dad": 0})
 
 
 def test_states_are_made_changed_shown_and_deleted() -> None:

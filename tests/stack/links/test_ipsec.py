@@ -44,6 +44,8 @@ from stack.xfrm.xfrm_input import xfrm_init
 from stack.xfrm.xfrm_replay import xfrm_replay
 from stack.xfrm.xfrm_state import (
     IPPROTO_ESP,
+    XFRM_STATE_ACQ,
+    XFRM_STATE_DEAD,
     XFRM_STATE_ESN,
     XFRM_STATE_VALID,
     start_timer,
@@ -350,6 +352,39 @@ def test_esn_goes_beyond_32_bits(wire: Ipsec) -> None:
     assert seqs[::2] == [0xFFFFFFFF, 0, 1, 2]
     assert not counted(wire.a)
     assert not counted(wire.b)
+
+
+@pytest.mark.parametrize("six", [False, True], ids=["IPv4", "IPv6"])
+def test_a_stream_waits_for_the_states_of_its_policy(wire: Ipsec, six: bool) -> None:
+    """Without one SYNs are dropped, and a key manager is asked, once for all packets."""
+    states = wire.protect(BY_NAME["null"], six, 0)
+    wire.send()  # whose neighbours are known then
+    asked: list[tuple[int, int, int]] = []
+    table = wire.a.xfrm.state
+    assert table is not None
+    table.km_acquire = lambda x, tmpl, pol: asked.append((x.seq, x.sel.dport, tmpl.proto)) or True
+    for x in states:
+        xfrm_state_delete(x)
+    with (
+        wire.a.socket(wire.family, SOCK_STREAM) as client,
+        wire.b.socket(wire.family, SOCK_STREAM) as listener,
+    ):
+        listener.bind((wire.inside[1], 80))
+        listener.listen()
+        client.settimeout(1.5)
+        with pytest.raises(TimeoutError):
+            client.connect((wire.inside[1], 80))
+        assert asked == [(1, 80, 50)]
+        assert counted(wire.a)["XfrmOutNoStates"] >= 2
+        (larval,) = table.by_id.values()
+        assert (larval.spi, larval.km_state) == (0, XFRM_STATE_ACQ)
+        for x in states:
+            x.km_state = XFRM_STATE_VALID
+            xfrm_state_add(x)
+        assert larval.km_state == XFRM_STATE_DEAD
+        listener.settimeout(5)
+        server, _ = listener.accept()
+        server.close()
 
 
 def test_limits_of_packets_and_time(wire: Ipsec) -> None:
