@@ -25,7 +25,6 @@ from stack.core.time64 import NSEC_PER_MSEC
 from stack.core.uapi import TCP_HLEN
 from stack.inet.inet_connection_sock import request_sock
 from stack.inet.tcp_accecn import (
-    TCP_ACCECN_NUMFIELDS,
     TCPOLEN_ACCECN_BASE,
     TCPOPT_ACCECN0,
     TCPOPT_ACCECN1,
@@ -124,12 +123,8 @@ def tcp_syn_options(sk: tcp_sock, used: int) -> bytes:
         and sk.icsk_retransmits < 2
         and sysctl.tcp_ecn_option
     ):
-        accecn = TCP_ACCECN_NUMFIELDS
-        if used:
-            size = len(tcp_options_of_syn(mss, timestamps, sack, shift, 0, 0, -1))
-            accecn = tcp_syn_accecn_fields(
-                MAX_TCP_OPTION_SPACE - used - size, timestamps, sack, shift
-            )
+        size = used + len(tcp_options_of_syn(mss, timestamps, sack, shift, 0, 0, -1))
+        accecn = tcp_syn_accecn_fields(MAX_TCP_OPTION_SPACE - size, timestamps, sack, shift)
     options = tcp_options_of_syn(mss, timestamps, sack, shift, tsval, rx_opt.ts_recent, accecn)
     if sk.fastopen_req is None:
         return options

@@ -100,11 +100,9 @@ def tcp_rcv(skb: sk_buff, ops: tcp_family_ops) -> tcp_sock | None:
         if sk_state == TCP_NEW_SYN_RECV:
             req = sk
             sk = req.rsk_listener
-            if not xfrm_policy_check(sk, XFRM_POLICY_IN, skb, ops.family):
-                sk.sk_drops += 1
-                kfree_skb_reason(net, skb, drop_reason.SKB_DROP_REASON_XFRM_POLICY)
-                return None
-            reason = tcp_inbound_hash(sk, skb, hlen, ops.family)
+            reason = drop_reason.SKB_DROP_REASON_XFRM_POLICY
+            if xfrm_policy_check(sk, XFRM_POLICY_IN, skb, ops.family):
+                reason = tcp_inbound_hash(sk, skb, hlen, ops.family)
             if reason:
                 sk.sk_drops += 1
                 kfree_skb_reason(net, skb, reason)
@@ -126,11 +124,9 @@ def tcp_rcv(skb: sk_buff, ops: tcp_family_ops) -> tcp_sock | None:
         net.mib.linux.TCPMinTTLDrop += 1
         kfree_skb_reason(net, skb, drop_reason.SKB_DROP_REASON_TCP_MINTTL)
         return None
-    if not xfrm_policy_check(tp, XFRM_POLICY_IN, skb, ops.family):
-        tp.sk_drops += 1
-        kfree_skb_reason(net, skb, drop_reason.SKB_DROP_REASON_XFRM_POLICY)
-        return None
-    reason = tcp_inbound_hash(tp, skb, hlen, ops.family)
+    reason = drop_reason.SKB_DROP_REASON_XFRM_POLICY
+    if xfrm_policy_check(tp, XFRM_POLICY_IN, skb, ops.family):
+        reason = tcp_inbound_hash(tp, skb, hlen, ops.family)
     if reason:
         tp.sk_drops += 1
         kfree_skb_reason(net, skb, reason)

@@ -459,7 +459,7 @@ def rtnl_dellink(nlh: nlmsg) -> None:
         # All interfaces are of group 0, which cannot be deleted.
         raise NlError(errno.ENODEV if tb["IFLA_GROUP"] else errno.EPERM)
     dev = find_link(nlh.sk.net, index, tb)
-    told = rtnl_fill_ifinfo(dev, change=0xFFFFFFFF)
+    echo = rtnl_fill_ifinfo(dev, change=0xFFFFFFFF) if nlh.flags & NLM_F_ECHO else None
     check(rtnl_delete_link(dev), f"{dev.name} cannot be deleted")
-    if nlh.flags & NLM_F_ECHO:
-        netlink_reply(nlh, RTM_DELLINK, told)
+    if echo is not None:
+        netlink_reply(nlh, RTM_DELLINK, echo)

@@ -253,17 +253,18 @@ def rtnl_event(net: Net, kind: int, what: Any, flags: int) -> None:
         own = isinstance(what, neighbour)
         fill = rt_neigh.neigh_fill_info if own else lambda one: rt_fdb.fdb_fill_info(*one)
         portid = by.sk.portid if by is not None and own and kind == uapi.RTM_NEWNEIGH else 0
-        _tell(net, rt_fdb.RTNLGRP_NEIGH, kind, fill, what, flags, portid)
+        _tell(net, rt_fdb.RTNLGRP_NEIGH, kind, fill, what, flags, portid=portid)
     elif isinstance(what, in_ifaddr):
         net.nl_table.ifaddr_seq += 1
-        _tell_of(by, net, RTNLGRP_IPV4_IFADDR, kind, rt_addr.inet_fill_ifaddr, what)
+        _tell(net, RTNLGRP_IPV4_IFADDR, kind, rt_addr.inet_fill_ifaddr, what, by=by)
     elif isinstance(what, inet6_ifaddr):
         net.nl_table.ifaddr_seq += 1
         _tell(net, RTNLGRP_IPV6_IFADDR, kind, rt_addr.inet6_fill_ifaddr, what)
     elif kind in (uapi.RTM_NEWRULE, uapi.RTM_DELRULE):
         ops, rule = what
         group = RTNLGRP_IPV6_RULE if ops.family == uapi.AF_INET6 else RTNLGRP_IPV4_RULE
-        _tell_of(by, net, group, kind, lambda one: rt_rule.fib_nl_fill_rule(net, ops, one), rule)
+        fill_rule = rt_rule.fib_nl_fill_rule
+        _tell(net, group, kind, lambda one: fill_rule(net, ops, one), rule, by=by)
     elif isinstance(what, net_bridge_port):
         _tell(net, RTNLGRP_LINK, kind, lambda p: rt_link.br_fill_ifinfo(p.dev, p, kind), what)
     elif kind in (uapi.RTM_NEWMDB, uapi.RTM_DELMDB):
@@ -281,17 +282,17 @@ def rtnl_event(net: Net, kind: int, what: Any, flags: int) -> None:
     elif isinstance(what, nexthop):
         flags = by.flags if by is not None else 0
         node = rt_nexthop.nh_fill_node
-        _tell_of(by, net, RTNLGRP_NEXTHOP, kind, lambda nh: node(nh, net.now()), what, flags)
+        _tell(net, RTNLGRP_NEXTHOP, kind, lambda nh: node(nh, net.now()), what, flags, by)
     elif kind == uapi.RTM_NEWNEXTHOPBUCKET:
         nh, at = what
         bucket = rt_nexthop_bucket.nh_fill_res_bucket
         _tell(net, RTNLGRP_NEXTHOP, kind, lambda nh: bucket(nh, at, net.now()), nh)
     elif isinstance(what, fib_alias):
         route = rt_route.fib_dump_info
-        _tell_of(by, net, RTNLGRP_IPV4_ROUTE, kind, lambda fa: route(net, fa), what, flags)
+        _tell(net, RTNLGRP_IPV4_ROUTE, kind, lambda fa: route(net, fa), what, flags, by)
     else:
         route6 = rt_route.rt6_fill_node
-        _tell_of(by, net, RTNLGRP_IPV6_ROUTE, kind, lambda rt: route6(net, rt), what, flags)
+        _tell(net, RTNLGRP_IPV6_ROUTE, kind, lambda rt: route6(net, rt), what, flags, by)
 
 
 def rtnl_asked(net: Net, kind: int) -> nlmsg | None:
@@ -311,29 +312,15 @@ def _tell(
     fill: Callable[[Any], bytes],
     what: Any,
     flags: int = 0,
+    by: nlmsg | None = None,
     portid: int = 0,
 ) -> None:
-    if net.nl_table.protocols[NETLINK_ROUTE].listeners.get(group):
-        nlmsg_notify(net, NETLINK_ROUTE, group, kind, fill(what), flags, portid)
-
-
-def _tell_of(
-    by: nlmsg | None,
-    net: Net,
-    group: int,
-    kind: int,
-    fill: Callable[[Any], bytes],
-    what: Any,
-    flags: int = 0,
-) -> None:
-    """net/core/rtnetlink.c rtnl_notify: the same, about a request."""
-    if by is None:
-        _tell(net, group, kind, fill, what, flags)
-        return
-    echo = bool(by.flags & NLM_F_ECHO)
+    """net/core/rtnetlink.c rtnl_notify: `by`: the request that it follows from."""
+    seq, echo = 0, False
+    if by is not None:
+        portid, seq, echo = by.sk.portid, by.seq, bool(by.flags & NLM_F_ECHO)
     if echo or net.nl_table.protocols[NETLINK_ROUTE].listeners.get(group):
-        who = by.sk.portid
-        nlmsg_notify(net, NETLINK_ROUTE, group, kind, fill(what), flags, who, echo, by.seq)
+        nlmsg_notify(net, NETLINK_ROUTE, group, kind, fill(what), flags, portid, echo, seq)
 
 
 def rtnetlink_net_init(net: Net) -> None:

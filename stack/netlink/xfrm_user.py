@@ -255,6 +255,8 @@ def km_state_expired(x: xfrm_state, hard: bool) -> None:
 
 def km_acquire(x: xfrm_state, tmpl: xfrm_tmpl, pol: xfrm_policy) -> bool:
     """net/xfrm/xfrm_user.c xfrm_send_acquire: struct xfrm_user_acquire. False: nobody listens."""
+    if not x.net.nl_table.protocols[NETLINK_XFRM].listeners.get(GROUP_ACQUIRE):
+        return False
     ident = ID.pack(raw_address(x.daddr, x.family), x.spi.to_bytes(4, "big"), x.proto)
     head = ident + raw_address(x.saddr, x.family) + put_selector(x.sel) + put_policy_info(pol)
     payload = head + ACQUIRE_TAIL.pack(tmpl.aalgos, tmpl.ealgos, tmpl.calgos, x.seq)
@@ -262,8 +264,6 @@ def km_acquire(x: xfrm_state, tmpl: xfrm_tmpl, pol: xfrm_policy) -> bool:
     payload += XFRMA.build(
         {"XFRMA_TMPL": tmpls, "XFRMA_POLICY_TYPE": POLICY_TYPE.pack(pol.type, 0, 0)}
     )
-    if not x.net.nl_table.protocols[NETLINK_XFRM].listeners.get(GROUP_ACQUIRE):
-        return False
     notify(x.net, GROUP_ACQUIRE, ACQUIRE, payload)
     return True
 
