@@ -237,7 +237,7 @@ class Net:
             setup_net(self)
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self.name}: {', '.join(self.dev_by_name)}>"
+        return f"<{type(self).__name__} {self.name}: {', '.join(dev.name for dev in self.dev_base_head)}>"
 
     def close(self) -> None:
         """Close every socket, give the devices back, free every packet. Idempotent."""

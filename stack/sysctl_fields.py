@@ -47,6 +47,7 @@ class sysctl_fields:
     igmp_max_memberships: int
     igmp_max_msf: int
     igmp_qrv: int
+    ignore_routes_with_linkdown: int
     igmpv2_unsolicited_report_interval: int
     igmpv3_unsolicited_report_interval: int
     ip_default_ttl: int

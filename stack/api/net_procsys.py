@@ -49,7 +49,7 @@ def _labels(net: Net, above: str) -> tuple[str, ...]:
     if above == "ipv6/conf":
         return tuple(net.sysctl.ipv6.conf)
     if above == "ipv4/conf":
-        interfaces = (name for name, dev in net.dev_by_name.items() if dev.ip_ptr is not None)
+        interfaces = (dev.name for dev in net.dev_base_head if dev.ip_ptr is not None)
         return ("all", DEFAULT, *interfaces)
     tbl = _table(net, above)
     return (DEFAULT, *(parms.dev.name for parms in tbl.parms_list if parms.dev is not None))

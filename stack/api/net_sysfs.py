@@ -1,15 +1,17 @@
 """/sys/class/net: what an interface is like, a file for each attribute (net/core/net-sysfs.c).
 
 `show(net, "eth0/mtu")` gives a file's text, `names(net, "eth0")` the names in a directory, and
-`store(net, "eth0/mtu", "1400")` writes one of WRITABLE.
+`store(net, "eth0/mtu", "1400")` writes one of WRITABLE, or `ifalias`.
 """
 
 from __future__ import annotations
 
 import errno
+import os
 from collections.abc import Callable
 
 from stack.core.dev import dev_get_stats, dev_set_mtu
+from stack.core.dev_notifier import netdev_state_change
 from stack.core.errors import os_error
 from stack.core.ethtool import SPEED_UNKNOWN, ethtool_get_settings
 from stack.core.netdevice import IFF_UP, LINK_STATE_NOCARRIER, net_device
@@ -21,6 +23,7 @@ from stack.sched.sch_fifo import DEFAULT_TX_QUEUE_LEN
 
 ROOT = "/sys/class/net"
 DIRECTORY_MODE, FILE_BYTES = 0o755, 4096
+IFALIASZ = 256
 STATES = {0: "unknown", 2: "down", 3: "lowerlayerdown", 4: "testing", 5: "dormant", 6: "up"}
 DUPLEX = {0: "half", 1: "full"}
 DEVTYPES = ("bridge", "vlan", "vxlan")
@@ -60,6 +63,13 @@ def _carrier(dev: net_device) -> str:
     return str(int(not dev.state & LINK_STATE_NOCARRIER))
 
 
+def _never(dev: net_device) -> str:
+    """A state that no driver here has, of an interface that is up. Raises: OSError EINVAL."""
+    if not dev.flags & IFF_UP:
+        raise os_error(errno.EINVAL, f"{dev.name} is down")
+    return "0"
+
+
 def _settings(dev: net_device) -> tuple[int, int]:
     """Speed in Mbit/s and duplex. Raises: OSError EINVAL: it is down, or its driver knows none."""
     if not dev.flags & IFF_UP or dev.ethtool_ops is None:
@@ -93,13 +103,24 @@ ATTRIBUTES: dict[str, Callable[[net_device], str]] = {
     "address": lambda dev: (dev.dev_addr or bytes(dev.addr_len)).hex(":"),
     "broadcast": lambda dev: (dev.broadcast or bytes(dev.addr_len)).hex(":"),
     "carrier": _carrier,
+    "carrier_changes": lambda dev: str(dev.carrier_up_count + dev.carrier_down_count),
+    "carrier_down_count": lambda dev: str(dev.carrier_down_count),
+    "carrier_up_count": lambda dev: str(dev.carrier_up_count),
+    "dev_id": lambda dev: "0x0",
+    "dev_port": lambda dev: "0",
+    "dormant": _never,
     "duplex": lambda dev: DUPLEX.get(_settings(dev)[1], "unknown"),
     "flags": lambda dev: f"{dev.flags:#x}",
+    "ifalias": lambda dev: os.fsdecode(dev.ifalias),
     "ifindex": lambda dev: str(dev.ifindex),
     "iflink": _iflink,
+    "link_mode": lambda dev: "0",
     "mtu": lambda dev: str(dev.mtu),
+    "netdev_group": lambda dev: str(dev.group),
     "operstate": lambda dev: STATES[operstate(dev)],
+    "proto_down": lambda dev: "0",
     "speed": _speed,
+    "testing": _never,
     "tx_queue_len": lambda dev: str(dev.tx_queue_len or DEFAULT_TX_QUEUE_LEN),
     "type": lambda dev: str(dev.type),
     "uevent": _uevent,
@@ -118,8 +139,15 @@ def _store_tx_queue_len(dev: net_device, value: int) -> None:
     dev.tx_queue_len = value
 
 
+def _store_group(dev: net_device, value: int) -> None:
+    if value >> 32:
+        raise os_error(errno.ERANGE, f"{value} is no number of 32 bits")
+    dev.group = value
+
+
 WRITABLE: dict[str, Callable[[net_device, int], None]] = {
     "mtu": _store_mtu,
+    "netdev_group": _store_group,
     "tx_queue_len": _store_tx_queue_len,
 }
 
@@ -130,7 +158,7 @@ def _parts(net: Net, path: str) -> tuple[net_device | None, str]:
     if not name:
         return None, ""
     dev = net.dev_by_name.get(name)
-    if dev is None:
+    if dev is None or dev.name != name:
         raise os_error(errno.ENOENT, f"no interface {name!r}")
     return dev, rest
 
@@ -142,7 +170,7 @@ def names(net: Net, path: str) -> tuple[str, ...] | None:
     """
     dev, rest = _parts(net, path)
     if dev is None:
-        return tuple(net.dev_by_name)
+        return tuple(dev.name for dev in net.dev_base_head)
     if not rest:
         return (*ATTRIBUTES, "statistics")
     if rest == "statistics":
@@ -166,19 +194,26 @@ def show(net: Net, path: str) -> str:
 
 def writable(net: Net, path: str) -> bool:
     """Whether a file can be written. Raises: OSError ENOENT."""
-    return _parts(net, path)[1] in WRITABLE
+    return _parts(net, path)[1] in (*WRITABLE, "ifalias")
 
 
 def store(net: Net, path: str, text: str) -> None:
-    """Write a file of WRITABLE.
+    """Write a file of WRITABLE, or `ifalias`.
 
     Raises: OSError EPERM, EINVAL: no number, ENOENT, and what the interface has against it.
     """
     dev, rest = _parts(net, path)
-    if dev is None or rest not in WRITABLE:
+    if dev is None or not writable(net, path):
         raise os_error(errno.EACCES, f"{ROOT}/{path} cannot be written")
     if not ns_capable(net, CAP_NET_ADMIN):
         raise os_error(errno.EPERM, "only root may configure interfaces")
+    if rest == "ifalias":
+        alias = os.fsencode(text.removesuffix("\n"))
+        if len(alias) >= IFALIASZ:
+            raise os_error(errno.EINVAL, f"{len(alias)} bytes are too many for an alias")
+        dev.ifalias = alias
+        netdev_state_change(dev)
+        return
     try:
         value = int(text.strip(), 0)
     except ValueError:

@@ -108,7 +108,8 @@ def list_netdevice(dev: net_device) -> None:
     """net/core/dev.c: make it visible by name and index."""
     net = dev.net
     net.dev_base_head.append(dev)
-    net.dev_by_name[dev.name] = dev
+    for name in (dev.name, *dev.altnames):
+        net.dev_by_name[name] = dev
     net.dev_by_index[dev.ifindex] = dev
     netdev_xmit_simple(dev)
     rx_fast_update(net)
@@ -119,7 +120,8 @@ def unlist_netdevice(dev: net_device) -> None:
     net = dev.net
     if dev in net.dev_base_head:
         net.dev_base_head.remove(dev)
-        net.dev_by_name.pop(dev.name, None)
+        for name in (dev.name, *dev.altnames):
+            net.dev_by_name.pop(name, None)
         net.dev_by_index.pop(dev.ifindex, None)
 
 
@@ -281,6 +283,26 @@ def dev_change_name(dev: net_device, name: str) -> int:
     dev.name = new
     net.dev_by_name[new] = dev
     call_netdevice_notifiers(netdevice.NETDEV_CHANGENAME, dev)
+    return 0
+
+
+def netdev_name_node_alt_create(dev: net_device, name: str) -> int:
+    """net/core/dev.c: another name for an interface. 0; -EEXIST: an interface has it."""
+    if name in dev.net.dev_by_name:
+        return -errno.EEXIST
+    dev.altnames.append(name)
+    dev.net.dev_by_name[name] = dev
+    return 0
+
+
+def netdev_name_node_alt_destroy(dev: net_device, name: str) -> int:
+    """net/core/dev.c: 0; -ENOENT: nobody has that name; -EINVAL: it is none of `dev`'s others."""
+    if name not in dev.net.dev_by_name:
+        return -errno.ENOENT
+    if name not in dev.altnames:
+        return -errno.EINVAL
+    dev.altnames.remove(name)
+    del dev.net.dev_by_name[name]
     return 0
 
 

@@ -50,6 +50,8 @@ def dev_change_net_namespace(dev: net_device, net: Net, pat: str | None = None) 
     if dev.net is net:
         return 0
     name = dev.name
+    if any(other in net.dev_by_name for other in dev.altnames):
+        return -errno.EEXIST
     if name in net.dev_by_name:
         if pat is None:
             return -errno.EEXIST

@@ -20,6 +20,7 @@ def netif_carrier_on(dev: net_device) -> None:
     if dev.state & netdevice.LINK_STATE_NOCARRIER:
         dev.state &= ~netdevice.LINK_STATE_NOCARRIER
         if dev.reg_state == netdevice.NETREG_REGISTERED:
+            dev.carrier_up_count += 1
             linkwatch_fire_event(dev)
             if netif_running(dev):
                 __netdev_watchdog_up(dev)
@@ -30,6 +31,7 @@ def netif_carrier_off(dev: net_device) -> None:
     if not dev.state & netdevice.LINK_STATE_NOCARRIER:
         dev.state |= netdevice.LINK_STATE_NOCARRIER
         if dev.reg_state == netdevice.NETREG_REGISTERED:
+            dev.carrier_down_count += 1
             linkwatch_fire_event(dev)
 
 

@@ -533,6 +533,12 @@ class net_device:
     """Unlike `net` it never changes: a device cannot move to another machine."""
     ifindex: int = row(0)
     """Its number in the namespace."""
+    altnames: list[str] = row(make=list)
+    """Other names that find it (`ip link property add`)."""
+    ifalias: bytes = row(b"")
+    """A text about it, for people; b"": none."""
+    group: int = row(0)
+    """The number of the interfaces that `ip link set group` changes together."""
     mtu: int = row(0)
     """Bytes of the largest packet, without the link-layer header."""
     min_mtu: int = row(0)
@@ -601,6 +607,10 @@ class net_device:
     """Looks for a queue that stays stopped."""
     state: int = row(LINK_STATE_PRESENT)
     """Bits LINK_STATE_*."""
+    carrier_up_count: int = row(0)
+    """How often the carrier came, and (`carrier_down_count`) went, since it was registered."""
+    carrier_down_count: int = row(0)
+    """See `carrier_up_count`."""
     reg_state: int = row(NETREG_UNINITIALIZED)
     """NETREG_*."""
     stats: rtnl_link_stats64 = row(make=rtnl_link_stats64)

@@ -487,6 +487,8 @@ RTM_NEWNSID = 88
 RTM_GETNSID = 90
 RTM_NEWCACHEREPORT = 96
 RTM_NEWNEXTHOP = 104
+RTM_NEWLINKPROP = 108
+RTM_DELLINKPROP = 109
 RTM_DELNEXTHOP = 105
 RTM_GETNEXTHOP = 106
 RTM_NEWNEXTHOPBUCKET = 116
@@ -520,4 +522,6 @@ RTF_GATEWAY = 0x0002
 RTF_REJECT = 0x0200
 
 IFA_F_PERMANENT = 0x80  # uapi/linux/if_addr.h
+INFINITY_LIFE_TIME = 0xFFFFFFFF
+"""include/net/addrconf.h: seconds of an address that is never deprecated, or never removed."""
 IGMP_HOST_MEMBERSHIP_QUERY = 0x11  # uapi/linux/igmp.h

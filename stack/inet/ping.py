@@ -90,7 +90,7 @@ def ping_unhash(sk: ping_sock) -> None:
 
 def ping_lookup(net: Net, family: int, ident: int, laddr: wide, skb: sk_buff) -> ping_sock | None:
     """net/ipv4/ping.c: the socket of an identifier, local address and skb's interface, or None."""
-    dif, sdif = skb.dev.ifindex if skb.dev is not None else 0, inet_sdif(skb)
+    dif, sdif = skb.skb_iif, inet_sdif(skb)
     for sk in net.ping_table.get(ident, ()):
         if sk.sk_family != family:
             continue

@@ -181,7 +181,7 @@ def udp_lib_rcv(net: Net, skb: sk_buff, af: inet_af_ops, many: bool) -> int:
         return 0
     if many:
         return __udp_lib_mcast_deliver(net, skb, af, ends)
-    sk = __udp_lib_lookup(net, ends, skb.dev.ifindex, inet_sdif(skb))
+    sk = __udp_lib_lookup(net, ends, skb.skb_iif, inet_sdif(skb))
     if sk is not None:
         if sk.udp_tuple is not None:
             inet_sk_rx_dst_set(sk, skb)
@@ -259,7 +259,7 @@ def udp_csum_bad(skb: sk_buff) -> bool:
 
 def __udp_lib_mcast_deliver(net: Net, skb: sk_buff, af: inet_af_ops, ends: InetEnds) -> int:
     """net/ipv{4,6}/udp.c: a group or broadcast: each socket that fits gets one. Takes ownership."""
-    dif, sdif = skb.dev.ifindex, inet_sdif(skb)
+    dif, sdif = skb.skb_iif, inet_sdif(skb)
     socks = udp_port_socks(net, ends.dport)
     takers = [sk for sk in socks if __udp_is_mcast_sock(sk, af, ends, dif, sdif)]
     if not takers:

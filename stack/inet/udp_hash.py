@@ -224,7 +224,7 @@ def udp_lib_lookup_skb(net: Net, skb: sk_buff) -> udp_sock | None:
     ends = udp_rcv_ends(skb)
     if ends is None:
         return None
-    return __udp_lib_lookup(net, ends, skb.dev.ifindex, inet_sdif(skb))
+    return __udp_lib_lookup(net, ends, skb.skb_iif, inet_sdif(skb))
 
 
 def __udp_lib_lookup(net: Net, ends: InetEnds, dif: int, sdif: int = 0) -> udp_sock | None:

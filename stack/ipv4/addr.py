@@ -14,8 +14,8 @@ def ipv4_is_loopback(addr: int) -> bool:
 
 
 def ipv4_is_zeronet(addr: int) -> bool:
-    """0.0.0.0/8"""
-    return addr >> 24 == 0
+    """0.0.0.0; the rest of 0.0.0.0/8 is like other addresses since Linux 5.3."""
+    return not addr
 
 
 def ipv4_is_lbcast(addr: int) -> bool:

@@ -7,6 +7,7 @@
     `ip addr add` -> inet_addr_add -> inet_insert_ifa       primary, or secondary of its subnet
     `ip addr del` -> inet_addr_del -> __inet_del_ifa        perhaps a secondary becomes primary
         _notify => fib_inetaddr_event       the routing table adds or removes its routes
+    check_lifetime                      deprecates and removes addresses whose time is over
     ARP -> inet_confirm_addr, inet_addr_onlink
 
 State: an `in_device` per device holds its addresses (`ifa_list`, primaries before secondaries), its
@@ -25,6 +26,7 @@ from fastpath.errors import ArgumentError
 from stack.core import netdevice, uapi
 from stack.core.dev_notifier import register_netdevice_notifier
 from stack.core.errors import os_error
+from stack.core.extack import ExtAckError
 from stack.core.neigh_table import (
     neigh_parms,
     neigh_parms_alloc,
@@ -34,7 +36,9 @@ from stack.core.neigh_table import (
 from stack.core.net_namespace import pernet_operations
 from stack.core.netdevice import NETDEV_DOWN, NETDEV_UP, net_device
 from stack.core.rows import row, state
-from stack.core.uapi import AF_INET, RTM_DELADDR, RTM_NEWADDR
+from stack.core.time64 import NSEC_PER_SEC
+from stack.core.timer import TIMER_DEFERRABLE, mod_timer, timer_delete, timer_list
+from stack.core.uapi import AF_INET, INFINITY_LIFE_TIME, RTM_DELADDR, RTM_NEWADDR
 from stack.inet.addr_validator import validate_addr
 from stack.ipv4.addr import ipv4_is_loopback
 from stack.ipv4.arp_send import arp_send_gratuitous
@@ -47,7 +51,14 @@ if TYPE_CHECKING:
     from stack.ipv4.mc_list import ip_mc_list
 
 IFA_F_SECONDARY = 0x01
+IFA_F_DEPRECATED = 0x20
+IFA_F_NOPREFIXROUTE = 0x200
+IFA_F_MCAUTOJOIN = 0x400
+IPV4_FLAGS = IFA_F_DEPRECATED | uapi.IFA_F_PERMANENT | IFA_F_NOPREFIXROUTE | IFA_F_MCAUTOJOIN
+"""Flags that an address of IPv4 can have besides IFA_F_SECONDARY."""
 IPV4_MIN_MTU = 68
+ADDR_CHECK_FUZZ = NSEC_PER_SEC // 50
+"""An address whose time is over that soon is dealt with now."""
 
 
 def inet_make_mask(prefixlen: int) -> int:
@@ -74,6 +85,16 @@ class in_ifaddr:
     ifa_broadcast: int = row(0)
     ifa_flags: int = row(uapi.IFA_F_PERMANENT)
     ifa_scope: int = row(uapi.RT_SCOPE_UNIVERSE)
+    ifa_rt_priority: int = row(0)
+    """The metric of its prefix's route."""
+    ifa_proto: int = row(0)
+    """Who gave it: IFAPROT_*, 0: not told."""
+    ifa_valid_lft: int = row(INFINITY_LIFE_TIME)
+    ifa_preferred_lft: int = row(INFINITY_LIFE_TIME)
+    """Seconds from `ifa_tstamp` on until it is removed, and until it is deprecated."""
+    ifa_cstamp: int = row(0)
+    """When it was added, and (`ifa_tstamp`) when its lifetimes were last set, ns."""
+    ifa_tstamp: int = row(0)
 
 
 @state
@@ -106,10 +127,15 @@ def unregister_inetaddr_notifier(net: Net, fn: Callable[[int, in_ifaddr], Any]) 
         net.inetaddr_chain.remove(fn)
 
 
-def _notify(event: int, ifa: in_ifaddr) -> None:
+def _tell(kind: int, ifa: in_ifaddr) -> None:
     net = ifa.ifa_dev.dev.net
     if net.rtnl is not None:
-        net.rtnl(RTM_NEWADDR if event == NETDEV_UP else RTM_DELADDR, ifa, 0)
+        net.rtnl(kind, ifa, 0)
+
+
+def _notify(event: int, ifa: in_ifaddr) -> None:
+    net = ifa.ifa_dev.dev.net
+    _tell(RTM_NEWADDR if event == NETDEV_UP else RTM_DELADDR, ifa)
     for fn in tuple(net.inetaddr_chain):
         fn(event, ifa)
 
@@ -120,7 +146,13 @@ def devinet_init_net(net: Net) -> None:
     register_netdevice_notifier(net, inetdev_event)
 
 
-devinet_net_ops = pernet_operations(init=devinet_init_net)
+def devinet_exit_net(net: Net) -> None:
+    """net/ipv4/devinet.c: no address ends any more."""
+    if net.ipv4.addr_chk_timer is not None:
+        timer_delete(net.ipv4.addr_chk_timer)
+
+
+devinet_net_ops = pernet_operations(init=devinet_init_net, exit=devinet_exit_net)
 
 
 def inetdev_init(dev: net_device) -> in_device:
@@ -179,6 +211,59 @@ def inetdev_send_gratuitous_arp(dev: net_device, in_dev: in_device) -> None:
         arp_send_gratuitous(dev, ifa.ifa_local)
 
 
+def inet_ifa_byprefix(in_dev: in_device, prefix: int, mask: int) -> in_ifaddr | None:
+    """net/ipv4/devinet.c: the first address of a subnet, which is its primary."""
+    for ifa in in_dev.ifa_list:
+        if ifa.ifa_mask == mask and inet_ifa_match(prefix, ifa):
+            return ifa
+    return None
+
+
+def set_ifa_lifetime(ifa: in_ifaddr, now: int, valid: int, preferred: int) -> None:
+    """net/ipv4/devinet.c: lifetimes in s from `now` (ns) on, INFINITY_LIFE_TIME: for ever."""
+    ifa.ifa_flags &= ~(uapi.IFA_F_PERMANENT | IFA_F_DEPRECATED)
+    if valid == INFINITY_LIFE_TIME:
+        ifa.ifa_flags |= uapi.IFA_F_PERMANENT
+    if not preferred:
+        ifa.ifa_flags |= IFA_F_DEPRECATED
+    ifa.ifa_valid_lft, ifa.ifa_preferred_lft = valid, preferred
+    ifa.ifa_tstamp = now
+    ifa.ifa_cstamp = ifa.ifa_cstamp or now
+
+
+def check_lifetime(net: Net) -> None:
+    """net/ipv4/devinet.c: deprecate and remove old addresses; set the timer for the next one."""
+    now = net.now()
+    ends = []
+    for dev in tuple(net.dev_base_head):
+        in_dev: in_device | None = dev.ip_ptr
+        for ifa in tuple(in_dev.ifa_list) if in_dev is not None else ():
+            if ifa.ifa_flags & uapi.IFA_F_PERMANENT:
+                continue
+            valid = ifa.ifa_tstamp + ifa.ifa_valid_lft * NSEC_PER_SEC
+            preferred = ifa.ifa_tstamp + ifa.ifa_preferred_lft * NSEC_PER_SEC
+            if valid <= now + ADDR_CHECK_FUZZ:
+                if ifa in ifa.ifa_dev.ifa_list:  # it did not go with its primary
+                    __inet_del_ifa(ifa.ifa_dev, ifa)
+            elif preferred > now + ADDR_CHECK_FUZZ:
+                ends.append(preferred)
+            else:
+                ends.append(valid)
+                if not ifa.ifa_flags & IFA_F_DEPRECATED:
+                    ifa.ifa_flags |= IFA_F_DEPRECATED
+                    _tell(RTM_NEWADDR, ifa)
+    if ends:
+        if net.ipv4.addr_chk_timer is None:
+            work = timer_list(net.machine, check_lifetime_work, TIMER_DEFERRABLE, data=net)
+            net.ipv4.addr_chk_timer = work
+        mod_timer(net.ipv4.addr_chk_timer, max(min(ends), now + NSEC_PER_SEC))
+
+
+def check_lifetime_work(timer: timer_list) -> None:
+    """The timer of check_lifetime; there is one once an address had a lifetime."""
+    check_lifetime(timer.data)
+
+
 def inet_insert_ifa(in_dev: in_device, ifa: in_ifaddr) -> int:
     """net/ipv4/devinet.c: add an address; later ones of a subnet are secondary.
 
@@ -186,8 +271,11 @@ def inet_insert_ifa(in_dev: in_device, ifa: in_ifaddr) -> int:
     """
     if not ifa.ifa_local:
         return -errno.EINVAL
-    ifa.ifa_flags &= ~IFA_F_SECONDARY
+    net = in_dev.dev.net
+    ifa.ifa_flags &= IPV4_FLAGS
     ifa.ifa_dev = in_dev
+    if not ifa.ifa_tstamp:
+        set_ifa_lifetime(ifa, net.now(), INFINITY_LIFE_TIME, INFINITY_LIFE_TIME)
     last_primary = 0
     for index, other in enumerate(in_dev.ifa_list):
         if not other.ifa_flags & IFA_F_SECONDARY and ifa.ifa_scope <= other.ifa_scope:
@@ -204,6 +292,8 @@ def inet_insert_ifa(in_dev: in_device, ifa: in_ifaddr) -> int:
     where = len(in_dev.ifa_list) if ifa.ifa_flags & IFA_F_SECONDARY else last_primary
     in_dev.ifa_list.insert(where, ifa)
     neigh_parms_data_state_setall(in_dev.arp_parms)
+    if not ifa.ifa_flags & uapi.IFA_F_PERMANENT:
+        check_lifetime(net)
     _notify(NETDEV_UP, ifa)
     return 0
 
@@ -211,10 +301,11 @@ def inet_insert_ifa(in_dev: in_device, ifa: in_ifaddr) -> int:
 def __inet_del_ifa(in_dev: in_device, ifa: in_ifaddr) -> None:
     """net/ipv4/devinet.c: remove an address; secondaries of its subnet go with it.
 
-    With sysctl promote_secondaries the first of them becomes primary instead.
+    With sysctl promote_secondaries the first of them becomes primary instead, and the routes of all
+    are made anew with its address as source.
     """
-    promote = None
-    doomed = [ifa]
+    net = in_dev.dev.net
+    same: list[in_ifaddr] = []
     if not ifa.ifa_flags & IFA_F_SECONDARY:
         same = [
             other
@@ -223,16 +314,29 @@ def __inet_del_ifa(in_dev: in_device, ifa: in_ifaddr) -> None:
             and other.ifa_mask == ifa.ifa_mask
             and inet_ifa_match(ifa.ifa_address, other)
         ]
-        if in_dev_conf(in_dev, "promote_secondaries") and not in_dev.dead:
-            promote = same[0] if same else None
-        else:
-            doomed = [*same, ifa]
-    for gone in doomed:
-        in_dev.ifa_list.remove(gone)
-        _notify(NETDEV_DOWN, gone)
-    if promote is not None:
-        promote.ifa_flags &= ~IFA_F_SECONDARY
-        _notify(NETDEV_UP, promote)
+    if in_dev.dead or not in_dev_conf(in_dev, "promote_secondaries"):
+        for gone in same:
+            in_dev.ifa_list.remove(gone)
+            _notify(NETDEV_DOWN, gone)
+        same = []
+    for other in same:
+        net.ipv4.steps.fib_del_ifaddr(other, ifa)
+    in_dev.ifa_list.remove(ifa)
+    _notify(NETDEV_DOWN, ifa)
+    if not same:
+        return
+    promote, *rest = same
+    in_dev.ifa_list.remove(promote)
+    wider = (
+        i
+        for i, other in enumerate(in_dev.ifa_list)
+        if not other.ifa_flags & IFA_F_SECONDARY and ifa.ifa_scope <= other.ifa_scope
+    )
+    in_dev.ifa_list.insert(max(wider, default=-1) + 1, promote)
+    promote.ifa_flags &= ~IFA_F_SECONDARY
+    _notify(NETDEV_UP, promote)
+    for other in rest:
+        net.ipv4.steps.fib_add_ifaddr(other)
 
 
 def parse_ifaddr(text: str) -> tuple[int, int]:
@@ -259,8 +363,16 @@ def inet_addr_add(
     peer: int | None = None,
     scope: int | None = None,
     label: str = "",
+    flags: int = 0,
+    metric: int = 0,
+    proto: int = 0,
+    valid_lft: int = INFINITY_LIFE_TIME,
+    preferred_lft: int = INFINITY_LIFE_TIME,
 ) -> in_ifaddr:
     """net/ipv4/devinet.c inet_rtm_newaddr: `ip addr add`. Broadcast 0: none.
+
+    `metric` is that of the subnet's route, `proto` who gave the address (IFAPROT_*); lifetimes in
+    s. With IFA_F_NOPREFIXROUTE in `flags` there is no route of the subnet.
 
     Raises:
         OSError: EEXIST, EINVAL (prefix length), ENOBUFS (IPv4 is off on the interface).
@@ -281,10 +393,28 @@ def inet_addr_add(
         ifa.ifa_scope = scope
     elif ipv4_is_loopback(local):
         ifa.ifa_scope = uapi.RT_SCOPE_HOST
+    ifa.ifa_flags, ifa.ifa_rt_priority, ifa.ifa_proto = flags, metric, proto
+    set_ifa_lifetime(ifa, dev.net.now(), valid_lft, preferred_lft)
     err = inet_insert_ifa(in_dev, ifa)
+    if err == -errno.EINVAL and local:
+        raise ExtAckError(errno.EINVAL, "ipv4: Invalid scope value")
     if err:
         raise os_error(-err, dev.name)
     return ifa
+
+
+def inet_addr_change(
+    ifa: in_ifaddr, valid_lft: int, preferred_lft: int, metric: int, proto: int
+) -> None:
+    """net/ipv4/devinet.c inet_rtm_newaddr: `ip addr change`: lifetimes in s, and the metric."""
+    net = ifa.ifa_dev.dev.net
+    if ifa.ifa_rt_priority != metric:
+        net.ipv4.steps.fib_modify_prefix_metric(ifa, metric)
+        ifa.ifa_rt_priority = metric
+    ifa.ifa_proto = proto
+    set_ifa_lifetime(ifa, net.now(), valid_lft, preferred_lft)
+    check_lifetime(net)
+    _tell(RTM_NEWADDR, ifa)
 
 
 def inet_addr_del(dev: net_device, local: int, prefixlen: int) -> None:

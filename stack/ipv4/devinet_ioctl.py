@@ -41,7 +41,7 @@ SETTING = (
 
 def inet_abc_len(addr: int) -> int:
     """net/ipv4/devinet.c: the prefix length of an address's class; -1 for groups."""
-    if not addr >> 24 or addr == ALL:
+    if not addr or addr == ALL:
         return 0
     if not addr >> 31:
         return 8

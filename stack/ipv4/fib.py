@@ -8,6 +8,7 @@ costs one dict probe per length in use, which for a host is three or four.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -38,7 +39,7 @@ from stack.core.l3mdev import (
     l3mdev_master_ifindex,
 )
 from stack.core.neigh_table import neigh_key
-from stack.core.netdevice import net_device
+from stack.core.netdevice import net_device, netif_carrier_ok
 from stack.core.rows import narrow, row, state, wide
 from stack.core.rtnetlink import nlflags_of
 from stack.core.uapi import (
@@ -57,7 +58,15 @@ from stack.inet.metrics import fib_metrics_match, ip_metrics_convert
 from stack.inet.multipath import BY_PORTS, fib_multipath_hash, fib_rebalance
 from stack.inet.tcp_cong import tcp_ca_get_name_by_key
 from stack.ipv4.addr import ipv4_is_lbcast, ipv4_is_multicast
-from stack.ipv4.devinet import in_ifaddr, register_inetaddr_notifier
+from stack.ipv4.devinet import (
+    IFA_F_NOPREFIXROUTE,
+    IFA_F_SECONDARY,
+    in_ifaddr,
+    inet_ifa_byprefix,
+    inet_ifa_match,
+    register_inetaddr_notifier,
+)
+from stack.ipv4.netns import in_dev_conf
 from stack.ipv4.rt_cache import rt_cache_flush
 
 if TYPE_CHECKING:
@@ -322,17 +331,39 @@ def fib_info_nh_uses_dev(fi: fib_info, dev: net_device) -> bool:
     return False
 
 
-def fib_nh_usable(nh: fib_nh, oif: int) -> bool:
-    """Whether a lookup may choose `nh`."""
-    if nh.nh_flags & (uapi.RTNH_F_DEAD | uapi.RTNH_F_LINKDOWN):
+def ip_ignore_linkdown(nh: fib_nh) -> bool:
+    """Whether `nh` has no carrier, and routes without one are not used on its device."""
+    in_dev = nh.nh_dev.ip_ptr
+    if not nh.nh_flags & uapi.RTNH_F_LINKDOWN or in_dev is None:
         return False
+    return bool(in_dev_conf(in_dev, "ignore_routes_with_linkdown"))
+
+
+def fib_nexthop_flags(nh: fib_nh) -> int:
+    """net/ipv4/fib_semantics.c fib_nexthop_info: what is told of the next hop, RTNH_F_*."""
+    return nh.nh_flags | (uapi.RTNH_F_DEAD if ip_ignore_linkdown(nh) else 0)
+
+
+def fib_nh_usable(nh: fib_nh, oif: int, linkdown: bool = False) -> bool:
+    """Whether a lookup may choose `nh`; with `linkdown` its carrier does not matter."""
+    if nh.nh_flags:
+        if nh.nh_flags & uapi.RTNH_F_DEAD or (not linkdown and ip_ignore_linkdown(nh)):
+            return False
     return not oif or oif == nh.nh_oif
 
 
 def fib_table_lookup(
-    tb: fib_table, daddr: int, tos: int = 0, scope: int = uapi.RT_SCOPE_UNIVERSE, oif: int = 0
+    tb: fib_table,
+    daddr: int,
+    tos: int = 0,
+    scope: int = uapi.RT_SCOPE_UNIVERSE,
+    oif: int = 0,
+    linkdown: bool = False,
 ) -> fib_result | int:
-    """net/ipv4/fib_trie.c: the longest match, or a negative errno (-EAGAIN: nothing here)."""
+    """net/ipv4/fib_trie.c: the longest match, or a negative errno (-EAGAIN: nothing here).
+
+    `linkdown`: see fib_nh_usable (FIB_LOOKUP_IGNORE_LINKSTATE).
+    """
     for plen in tb.lens:
         bucket = tb.maps[plen].find(daddr & MASKS[plen])
         if bucket is None:
@@ -347,26 +378,33 @@ def fib_table_lookup(
             if err is not None:
                 return -err
             for nh in fi.fib_nh:
-                if fib_nh_usable(nh, oif):
+                if fib_nh_usable(nh, oif, linkdown):
                     return fib_result(fa, nh, tb)
     return -errno.EAGAIN
 
 
 def fib_lookup(
-    net: Net, daddr: int, tos: int = 0, scope: int = uapi.RT_SCOPE_UNIVERSE, oif: int = 0
+    net: Net,
+    daddr: int,
+    tos: int = 0,
+    scope: int = uapi.RT_SCOPE_UNIVERSE,
+    oif: int = 0,
+    linkdown: bool = False,
 ) -> fib_result | int:
     """include/net/ip_fib.h: ask the tables that every lookup asks first, whatever the flow.
 
     A result, or a negative errno. -ENETUNREACH: none; then __fib_lookup goes on by the rules.
     """
     for tb in net.fib.rules:
-        res = fib_table_lookup(tb, daddr, tos, scope, oif)
+        res = fib_table_lookup(tb, daddr, tos, scope, oif, linkdown)
         if res.__class__ is fib_result or res != -errno.EAGAIN:
             return res
     return -errno.ENETUNREACH
 
 
-def __fib_lookup(net: Net, fl4: flowi, iif: int, l3mdev: int = 0) -> fib_result | int:
+def __fib_lookup(
+    net: Net, fl4: flowi, iif: int, l3mdev: int = 0, linkdown: bool = False
+) -> fib_result | int:
     """net/ipv4/fib_rules.c: by the rules with conditions, where fib_lookup finds nothing.
 
     `iif`: the interface that the packet came in by, LOOPBACK_IFINDEX for the host's own. `l3mdev`:
@@ -382,7 +420,7 @@ def __fib_lookup(net: Net, fl4: flowi, iif: int, l3mdev: int = 0) -> fib_result 
         tb = net.fib.tables.get(fib_rule_table(net, rule, fl4, iif, l3mdev))
         if tb is not None:
             tos = fl4.flowi_tos & IPTOS_RT_MASK
-            res = fib_table_lookup(tb, narrow(fl4.daddr), tos, fl4.flowi_scope, oif)
+            res = fib_table_lookup(tb, narrow(fl4.daddr), tos, fl4.flowi_scope, oif, linkdown)
             if not isinstance(res, fib_result):
                 if res != -errno.EAGAIN:
                     return res
@@ -467,7 +505,7 @@ def inet_select_addr(dev: net_device, dst: int, scope: int) -> int:
         return first
     # A VRF stands for the loopback device of its ports, so its addresses go first.
     master = l3mdev_master_ifindex(dev)
-    others = list(dev.net.dev_by_name.values())
+    others = list(dev.net.dev_base_head)
     if master:
         others.insert(0, dev.net.dev_by_index[master])
     for other in others:
@@ -522,12 +560,14 @@ def fib_check_nh_gw(net: Net, nh: fib_nh, scope: int, table: int) -> fib_result 
     """net/ipv4/fib_semantics.c fib_check_nh_v4_gw: look the gateway up, first in the own table."""
     oif = nh.nh_oif
     tb = net.fib.tables.get(table) if table != RT_TABLE_MAIN else None
-    res = fib_table_lookup(tb, nh.nh_gw, 0, scope, oif) if tb is not None else -errno.EAGAIN
+    res: fib_result | int = -errno.EAGAIN
+    if tb is not None:
+        res = fib_table_lookup(tb, nh.nh_gw, 0, scope, oif, True)
     if not isinstance(res, fib_result):
-        res = fib_lookup(net, nh.nh_gw, 0, scope, oif)
+        res = fib_lookup(net, nh.nh_gw, 0, scope, oif, True)
         if not isinstance(res, fib_result) and net.fib.ops.rest:
             fl4 = flowi(AF_INET, nh.nh_gw, 0, oif, flowi_scope=scope)
-            res = __fib_lookup(net, fl4, LOOPBACK_IFINDEX)
+            res = __fib_lookup(net, fl4, LOOPBACK_IFINDEX, linkdown=True)
     return res
 
 
@@ -546,6 +586,8 @@ def fib_check_nh(net: Net, nh: fib_nh, scope: int, table: int = RT_TABLE_MAIN) -
                 raise ExtAckError(errno.EINVAL, "Nexthop has invalid scope")
             if nh.nh_dev is None:
                 raise ExtAckError(errno.ENODEV, "Nexthop device required for onlink")
+            if not nh.nh_dev.flags & netdevice.IFF_UP:
+                raise ExtAckError(errno.ENETDOWN, "Nexthop device is not up")
         else:
             res = fib_check_nh_gw(net, nh, max(scope + 1, uapi.RT_SCOPE_LINK), table)
             if not isinstance(res, fib_result):
@@ -562,7 +604,8 @@ def fib_check_nh(net: Net, nh: fib_nh, scope: int, table: int = RT_TABLE_MAIN) -
     elif nh.nh_dev is None:
         raise os_error(errno.ENODEV, "a route needs a device or a gateway")
     if not nh.nh_dev.flags & netdevice.IFF_UP:
-        raise os_error(errno.ENETDOWN, f"{nh.nh_dev.name} is down")
+        text = "" if nh.nh_gw or nh.nh_gw6 else "Device for nexthop is not up"
+        raise ExtAckError(errno.ENETDOWN, text)
 
 
 def fib_nexthops(nh: nexthop) -> list[fib_nh]:
@@ -620,6 +663,13 @@ def fib_table_insert(
             replaced, told = same[0], NLM_F_REPLACE
     if replaced is None and not flags & NLM_F_CREATE:
         raise os_error(errno.ENOENT, "no such route")
+    for nh in info.fib_nh:
+        if (
+            nh.nh_dev is not None
+            and nh.nh_scope != uapi.RT_SCOPE_NOWHERE
+            and not netif_carrier_ok(nh.nh_dev)
+        ):
+            nh.nh_flags |= uapi.RTNH_F_LINKDOWN
     rtype = info.fib_type if info.fib_nhobj is None else fib_type_of(info.fib_nhobj, info.fib_type)
     fa = fib_alias(dst, plen, tos, rtype, info, tb.tb_id, net.fib.generation)
     if replaced is not None:
@@ -778,9 +828,6 @@ def ip_route_add(
             scope = uapi.RT_SCOPE_UNIVERSE
         else:
             scope = uapi.RT_SCOPE_LINK
-    prefsrc = parse_addr(src) if src else 0
-    if prefsrc and not fib_valid_prefsrc(net, table, prefsrc):
-        raise ExtAckError(errno.EINVAL, "Invalid prefsrc address")
     nhs: list[fib_nh] = []
     if nhobj is not None:
         nhs = fib_nexthops(nhobj)
@@ -799,6 +846,9 @@ def ip_route_add(
                 nh.nh_gw6 = hop_gw
             fib_check_nh(net, nh, scope, table)
             nhs.append(nh)
+    prefsrc = parse_addr(src) if src else 0
+    if prefsrc and not fib_valid_prefsrc(net, table, prefsrc):
+        raise ExtAckError(errno.EINVAL, "Invalid prefsrc address")
     info = fib_info(
         nhs,
         rtype=rtype,
@@ -874,140 +924,193 @@ def fib_dump(net: Net, table: int | None = RT_TABLE_MAIN) -> list[dict[str, Any]
 # --- what addresses and devices do ---------------------------------------------------------
 
 
-def fib_magic(net: Net, add: bool, rtype: int, dst: int, plen: int, ifa: in_ifaddr) -> None:
+def fib_magic(
+    net: Net, add: bool, rtype: int, dst: int, plen: int, ifa: in_ifaddr, metric: int = 0
+) -> None:
     """net/ipv4/fib_frontend.c: add or remove one automatic route of an address. Never raises."""
     dev = ifa.ifa_dev.dev
     usual = RT_TABLE_MAIN if rtype == uapi.RTN_UNICAST else RT_TABLE_LOCAL
     tb = fib_get_table(net, l3mdev_fib_table(dev) or usual)
     scope = uapi.RT_SCOPE_HOST if rtype == uapi.RTN_LOCAL else uapi.RT_SCOPE_LINK
-    if add:
-        info = fib_info(
-            [fib_nh(dev)],
-            rtype=rtype,
-            scope=scope,
-            protocol=uapi.RTPROT_KERNEL,
-            prefsrc=ifa.ifa_local,
-        )
-        try:
-            fib_table_insert(net, tb, dst, plen, info, flags=NLM_F_CREATE | NLM_F_APPEND)
-        except FileExistsError:
-            return
-    else:
-        try:
-            fib_table_delete(
-                net, tb, dst, plen, rtype=rtype, dev=dev, prefsrc=ifa.ifa_local, scope=scope
+    own = rtype == uapi.RTN_LOCAL and dst == ifa.ifa_local
+    if add and not own and not fib_valid_prefsrc(net, tb.tb_id, ifa.ifa_local):
+        return  # the address is another one's broadcast address
+    with contextlib.suppress(OSError):
+        if add:
+            nh = fib_nh(dev)
+            if rtype == uapi.RTN_LOCAL:
+                nh.nh_scope = uapi.RT_SCOPE_NOWHERE
+            info = fib_info(
+                [nh],
+                rtype=rtype,
+                scope=scope,
+                protocol=uapi.RTPROT_KERNEL,
+                prefsrc=ifa.ifa_local,
+                priority=metric,
             )
-        except OSError:
-            return
+            fib_table_insert(net, tb, dst, plen, info, flags=NLM_F_CREATE | NLM_F_APPEND)
+        else:
+            fib_table_delete(
+                net,
+                tb,
+                dst,
+                plen,
+                rtype=rtype,
+                dev=dev,
+                prefsrc=ifa.ifa_local,
+                priority=metric or None,
+                scope=scope,
+            )
 
 
-def _ifa_broadcasts(ifa: in_ifaddr) -> list[int]:
-    """Broadcast addresses of an interface address: the configured one and all-ones.
+def _ifa_broadcast(ifa: in_ifaddr) -> int:
+    """The highest address of a subnet; its lowest is a host's since Linux 5.14."""
+    return ifa.ifa_address | ~ifa.ifa_mask & 0xFFFFFFFF
 
-    The lowest address of a network is a host's since Linux 5.14.
-    """
-    mask = ifa.ifa_mask
-    prefix = ifa.ifa_address & mask
-    out = []
-    if ifa.ifa_broadcast and ifa.ifa_broadcast != 0xFFFFFFFF:
-        out.append(ifa.ifa_broadcast)
-    if ifa.ifa_prefixlen < 31:
-        out.append(prefix | ~mask & 0xFFFFFFFF)
-    return list(dict.fromkeys(out))
+
+def _ifa_subnet(ifa: in_ifaddr) -> int | None:
+    """The subnet that a primary address has routes for; None: none, as of a /32."""
+    prefix = ifa.ifa_address & ifa.ifa_mask
+    if ifa.ifa_flags & IFA_F_SECONDARY or not prefix:
+        return None
+    return None if prefix == ifa.ifa_local and ifa.ifa_prefixlen == 32 else prefix
+
+
+def _ifa_rtype(ifa: in_ifaddr) -> int:
+    loopback = ifa.ifa_dev.dev.flags & netdevice.IFF_LOOPBACK
+    return uapi.RTN_LOCAL if loopback else uapi.RTN_UNICAST
 
 
 def fib_add_ifaddr(ifa: in_ifaddr) -> None:
-    """net/ipv4/fib_frontend.c: the local, broadcast and prefix routes of a new address."""
-    dev = ifa.ifa_dev.dev
+    """net/ipv4/fib_frontend.c: the local, broadcast and prefix routes of a new address.
+
+    Those of a secondary address have its primary as source. While the interface is down there is
+    the local one alone.
+    """
+    dev, plen = ifa.ifa_dev.dev, ifa.ifa_prefixlen
     net = dev.net
+    prim: in_ifaddr | None = ifa
+    if ifa.ifa_flags & IFA_F_SECONDARY:
+        prim = inet_ifa_byprefix(ifa.ifa_dev, ifa.ifa_address, ifa.ifa_mask)
+    if prim is None:
+        return
+    fib_magic(net, True, uapi.RTN_LOCAL, ifa.ifa_local, 32, prim)
     if not dev.flags & netdevice.IFF_UP:
         return
-    mask = ifa.ifa_mask
-    prefix = ifa.ifa_address & mask
-    secondary = ifa.ifa_flags & 1
-    fib_magic(net, True, uapi.RTN_LOCAL, ifa.ifa_local, 32, ifa)
     if ifa.ifa_broadcast and ifa.ifa_broadcast != 0xFFFFFFFF:
-        fib_magic(net, True, uapi.RTN_BROADCAST, ifa.ifa_broadcast, 32, ifa)
-    if prefix >> 24 == 0 or secondary:
+        fib_magic(net, True, uapi.RTN_BROADCAST, ifa.ifa_broadcast, 32, prim)
+    prefix = _ifa_subnet(ifa)
+    if prefix is None:
         return
-    if prefix == ifa.ifa_local and ifa.ifa_prefixlen == 32:
-        return
-    loopback = dev.flags & netdevice.IFF_LOOPBACK
-    fib_magic(
-        net, True, uapi.RTN_LOCAL if loopback else uapi.RTN_UNICAST, prefix, ifa.ifa_prefixlen, ifa
-    )
-    for addr in _ifa_broadcasts(ifa):
-        fib_magic(net, True, uapi.RTN_BROADCAST, addr, 32, ifa)
+    if not ifa.ifa_flags & IFA_F_NOPREFIXROUTE:
+        fib_magic(net, True, _ifa_rtype(ifa), prefix, plen, prim, ifa.ifa_rt_priority)
+    if plen < 31:
+        fib_magic(net, True, uapi.RTN_BROADCAST, _ifa_broadcast(ifa), 32, prim)
 
 
-def fib_del_ifaddr(ifa: in_ifaddr) -> None:
-    """net/ipv4/fib_frontend.c: undo fib_add_ifaddr, except for routes that other addresses need."""
-    dev = ifa.ifa_dev.dev
+def fib_del_ifaddr(ifa: in_ifaddr, iprim: in_ifaddr | None = None) -> None:
+    """net/ipv4/fib_frontend.c: undo fib_add_ifaddr, except for routes that other addresses need.
+
+    `iprim` is a primary address that goes while `ifa`, a secondary of it, stays (promotion).
+    """
+    in_dev, dev = ifa.ifa_dev, ifa.ifa_dev.dev
     net = dev.net
-    still = [i for i in ifa.ifa_dev.ifa_list if i is not ifa]
-    mask = ifa.ifa_mask
-    prefix = ifa.ifa_address & mask
-    if not any(i.ifa_address & i.ifa_mask == prefix and i.ifa_mask == mask for i in still):
-        loopback = dev.flags & netdevice.IFF_LOOPBACK
-        rtype = uapi.RTN_LOCAL if loopback else uapi.RTN_UNICAST
-        fib_magic(net, False, rtype, prefix, ifa.ifa_prefixlen, ifa)
-    kept = {b for i in still for b in _ifa_broadcasts(i)}
-    for addr in _ifa_broadcasts(ifa):
-        if addr not in kept:
-            fib_magic(net, False, uapi.RTN_BROADCAST, addr, 32, ifa)
-    if not any(i.ifa_local == ifa.ifa_local for i in still):
-        fib_magic(net, False, uapi.RTN_LOCAL, ifa.ifa_local, 32, ifa)
-        kind = inet_addr_type_dev_table(net, dev, ifa.ifa_local)
-        if kind != uapi.RTN_LOCAL and fib_sync_down_addr(dev, ifa.ifa_local):
-            fib_flush(net)
-            fib_changed(net)
+    prim: in_ifaddr | None = ifa
+    prefix = _ifa_subnet(ifa)
+    if ifa.ifa_flags & IFA_F_SECONDARY:
+        prim = inet_ifa_byprefix(in_dev, ifa.ifa_address, ifa.ifa_mask)
+    elif prefix is not None and not ifa.ifa_flags & IFA_F_NOPREFIXROUTE:
+        fib_magic(net, False, _ifa_rtype(ifa), prefix, ifa.ifa_prefixlen, ifa)
+    if prim is None:
+        return
+    local, broadcasts = False, set()
+    for other in () if in_dev.dead else in_dev.ifa_list:
+        first = other
+        if other is ifa or (iprim is not None and _same_subnet(other, iprim)):
+            continue
+        if other.ifa_flags & IFA_F_SECONDARY:
+            found = inet_ifa_byprefix(in_dev, other.ifa_address, other.ifa_mask)
+            first = prim if _same_subnet(other, prim) else found or other
+        if first.ifa_local != prim.ifa_local:
+            continue  # its routes have another source
+        local = local or other.ifa_local == ifa.ifa_local
+        broadcasts.add(other.ifa_broadcast)
+        if first is other and other.ifa_prefixlen < 31:
+            # The lowest address is kept, too, though there is no route for it since Linux 5.14.
+            broadcasts |= {_ifa_broadcast(other), other.ifa_address & other.ifa_mask}
+    own = [ifa.ifa_broadcast]
+    if prefix is not None and ifa.ifa_prefixlen < 31:
+        own.append(_ifa_broadcast(ifa))
+    for addr in own:
+        if addr not in broadcasts:
+            fib_magic(net, False, uapi.RTN_BROADCAST, addr, 32, prim)
+    if local:
+        return
+    fib_magic(net, False, uapi.RTN_LOCAL, ifa.ifa_local, 32, prim)
+    kind = inet_addr_type_dev_table(net, dev, ifa.ifa_local)
+    gone = in_dev.dead or ifa not in in_dev.ifa_list
+    if gone and kind != uapi.RTN_LOCAL and fib_sync_down_addr(dev, ifa.ifa_local):
+        fib_flush(net)
+        fib_changed(net)
+
+
+def _same_subnet(one: in_ifaddr, other: in_ifaddr) -> bool:
+    return one.ifa_mask == other.ifa_mask and inet_ifa_match(one.ifa_address, other)
+
+
+def fib_modify_prefix_metric(ifa: in_ifaddr, new_metric: int) -> None:
+    """net/ipv4/fib_frontend.c: the subnet's route gets another metric."""
+    dev, prefix = ifa.ifa_dev.dev, _ifa_subnet(ifa)
+    if not dev.flags & netdevice.IFF_UP or prefix is None or ifa.ifa_flags & IFA_F_NOPREFIXROUTE:
+        return
+    rtype, old = _ifa_rtype(ifa), ifa.ifa_rt_priority
+    fib_magic(dev.net, True, rtype, prefix, ifa.ifa_prefixlen, ifa, new_metric)
+    fib_magic(dev.net, False, rtype, prefix, ifa.ifa_prefixlen, ifa, old)
 
 
 def fib_sync_down_addr(dev: net_device, local: int) -> int:
     """net/ipv4/fib_semantics.c: kill routes whose preferred source went away; how many.
 
-    Those of the same VRF, or of none (fib_info.fib_tb_id).
+    Those of the main table, or of the VRF's (fib_info.fib_tb_id).
     """
     n = 0
-    table = l3mdev_fib_table(dev)
-    for tb in dev.net.fib.tables.values():
-        if table and tb.tb_id != table:
-            continue
-        for fa in tb.aliases():
-            if fa.fa_info.fib_prefsrc == local:
-                fa.fa_info.fib_dead = True
-                n += 1
+    for fa in fib_get_table(dev.net, l3mdev_fib_table(dev) or RT_TABLE_MAIN).aliases():
+        if fa.fa_info.fib_prefsrc == local:
+            fa.fa_info.fib_dead = True
+            n += 1
     return n
 
 
-def fib_sync_down_dev(dev: net_device, *, force: bool) -> int:
-    """net/ipv4/fib_semantics.c: next hops over `dev` die (force) or lose their link; how many."""
-    net = dev.net
+def fib_sync_down_dev(dev: net_device, flags: int, *, force: bool) -> int:
+    """net/ipv4/fib_semantics.c: next hops over `dev` get RTNH_F_DEAD or RTNH_F_LINKDOWN; how many.
+
+    Those of local addresses only with `force`: they are reached while the interface is down.
+    """
     n = 0
-    for tb in net.fib.tables.values():
+    for nh in _next_hops_over(dev):
+        if force or nh.nh_scope != uapi.RT_SCOPE_NOWHERE:
+            nh.nh_flags |= flags
+            n += 1
+    return n
+
+
+def _next_hops_over(dev: net_device) -> Iterator[fib_nh]:
+    for tb in dev.net.fib.tables.values():
         for fa in tb.aliases():
             for nh in fa.fa_info.fib_nh:
                 if nh.nh_dev is dev:
-                    nh.nh_flags |= uapi.RTNH_F_DEAD if force else uapi.RTNH_F_LINKDOWN
-                    n += 1
-    return n
+                    yield nh
 
 
-def fib_sync_up(dev: net_device) -> int:
-    """net/ipv4/fib_semantics.c: next hops over `dev` live again; how many."""
-    n = 0
-    for tb in dev.net.fib.tables.values():
-        for fa in tb.aliases():
-            for nh in fa.fa_info.fib_nh:
-                if nh.nh_dev is dev and nh.nh_flags & (uapi.RTNH_F_DEAD | uapi.RTNH_F_LINKDOWN):
-                    nh.nh_flags &= ~(uapi.RTNH_F_DEAD | uapi.RTNH_F_LINKDOWN)
-                    n += 1
-    return n
+def fib_sync_up(dev: net_device, flags: int) -> None:
+    """net/ipv4/fib_semantics.c: next hops over `dev` lose RTNH_F_DEAD or RTNH_F_LINKDOWN."""
+    for nh in _next_hops_over(dev):
+        nh.nh_flags &= ~flags
 
 
-def fib_disable_ip(dev: net_device) -> None:
-    """net/ipv4/fib_frontend.c: the device went down; its routes go."""
-    if fib_sync_down_dev(dev, force=True):
+def fib_disable_ip(dev: net_device, *, force: bool = True) -> None:
+    """net/ipv4/fib_frontend.c: the device went down; its routes go, local ones with `force`."""
+    if fib_sync_down_dev(dev, uapi.RTNH_F_DEAD, force=force):
         fib_flush(dev.net)
     fib_changed(dev.net)
 
@@ -1033,15 +1136,17 @@ def fib_netdev_event(event: int, dev: net_device) -> None:
     elif event == netdevice.NETDEV_UP:
         for ifa in in_dev.ifa_list:
             fib_add_ifaddr(ifa)
-        fib_sync_up(dev)
+        fib_sync_up(dev, uapi.RTNH_F_DEAD)
         fib_changed(dev.net)
     elif event == netdevice.NETDEV_DOWN:
-        fib_disable_ip(dev)
-    elif event in (
-        netdevice.NETDEV_CHANGE,
-        netdevice.NETDEV_CHANGEMTU,
-        netdevice.NETDEV_CHANGEADDR,
-    ):
+        fib_disable_ip(dev, force=False)
+    elif event == netdevice.NETDEV_CHANGE:
+        if netif_carrier_ok(dev):
+            fib_sync_up(dev, uapi.RTNH_F_LINKDOWN)
+        else:
+            fib_sync_down_dev(dev, uapi.RTNH_F_LINKDOWN, force=False)
+        fib_changed(dev.net)
+    elif event in (netdevice.NETDEV_CHANGEMTU, netdevice.NETDEV_CHANGEADDR):
         fib_changed(dev.net)
 
 

@@ -292,6 +292,11 @@ def ip_mc_inc_group(in_dev: in_device, addr: int) -> None:
     ip_mc_change(in_dev, addr, None, ANY_SOURCE)
 
 
+def ip_mc_dec_group(in_dev: in_device, addr: int) -> None:
+    """net/ipv4/igmp.c: undo ip_mc_inc_group."""
+    ip_mc_change(in_dev, addr, ANY_SOURCE, None)
+
+
 def igmp_group_added(im: ip_mc_list) -> None:
     """net/ipv4/igmp.c: add the group to the NIC's filter."""
     dev = im.interface.dev

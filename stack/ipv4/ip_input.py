@@ -164,7 +164,10 @@ def ip_rcv_finish_core(net: Net, skb: sk_buff) -> int:
     if dev.priv_flags & IFF_L3MDEV_RCV and l3mdev_l3_rcv(skb, AF_INET) is None:
         return NET_RX_DROP
     rt: rtable = skb.dst
-    if rt is None and plain == 2 and skb.sk is None:
+    if rt is not None:
+        if rt.rt_iif:
+            skb.skb_iif = rt.rt_iif  # inet_iif: it came over lo, from the device of its address
+    elif plain == 2 and skb.sk is None:
         early_demux = net.ipv4.early_demux.find(protocol)
         if early_demux is not None:
             early_demux(skb)

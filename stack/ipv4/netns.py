@@ -16,11 +16,12 @@ if TYPE_CHECKING:
 
     from fastpath.base.skbuff import sk_buff
     from stack.core.sock import sock
+    from stack.core.timer import timer_list
     from stack.inet.icmp_limit import icmp_global_state, inet_peer
     from stack.inet.inet_fragment import fqdir
     from stack.inet.inet_sock import inet_sock
     from stack.inet.ipmr_base import mr_table
-    from stack.ipv4.devinet import in_device
+    from stack.ipv4.devinet import in_device, in_ifaddr
     from stack.ipv4.fib import fib_alias
     from stack.ipv4.ip_fragment import ipq
     from stack.ipv4.route import fib_nh_exception, rtable
@@ -29,9 +30,11 @@ if TYPE_CHECKING:
 
 @state
 class ipv4_steps:
-    """Functions of the layers above routing: those that routes hand packets to, and icmp_send.
+    """Functions of the layers above: those that routes hand packets to, icmp_send, and what makes
+    the routes of an address.
 
-    They return 0, a drop reason or a negative errno, as dst.input and dst.output, and never raise.
+    Those for packets return 0, a drop reason or a negative errno, as dst.input and dst.output. None
+    of them raises.
     """
 
     local_deliver: Callable[[sk_buff], int]
@@ -39,6 +42,9 @@ class ipv4_steps:
     output: Callable[[Net, sock | None, sk_buff], int]
     mc_output: Callable[[Net, sock | None, sk_buff], int]
     icmp_send: Callable[[sk_buff, int, int, int], None]
+    fib_add_ifaddr: Callable[[in_ifaddr], None]
+    fib_del_ifaddr: Callable[[in_ifaddr, in_ifaddr | None], None]
+    fib_modify_prefix_metric: Callable[[in_ifaddr, int], None]
 
 
 IP_IDENTS = 1024
@@ -88,6 +94,8 @@ class netns_ipv4:
     frags: fqdir[ipq] = row()
     icmp_global: icmp_global_state = row()
     icmp_sk: inet_sock | None = row()
+    addr_chk_timer: timer_list | None = row()
+    """Looks for addresses whose lifetimes are over; made with the first that has one."""
     mrt: mr_table | None = row()
     """Multicast routing, from when a program first asked for it."""
 

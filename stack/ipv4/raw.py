@@ -99,7 +99,7 @@ def raw_v4_input(sk: raw_sock, skb: sk_buff) -> int:
     """
     iph = ip_hdr(skb)
     saddr, daddr = iph.saddr, iph.daddr
-    dif, sdif = skb.dev.ifindex, inet_sdif(skb)
+    dif, sdif = skb.skb_iif, inet_sdif(skb)
     if not raw_match(sk, saddr, daddr, dif, sdif):
         return 0
     if sk.filter and sk.inet_num == uapi.IPPROTO_ICMP and icmp_filter(sk, skb):

@@ -583,7 +583,7 @@ def ip_route_connect(
     net = sk.net
     if not dst or not src:
         ip_route_output_flow(net, fl4, sk)
-        fl4.flowi_oif = oif or fl4.flowi_oif
+        fl4.flowi_oif = oif
     return ip_route_output_flow(net, fl4, sk)
 
 
@@ -594,6 +594,7 @@ def ip_route_newports(
     if sport != orig_sport or dport != orig_dport:
         fl4.fl_dport = dport
         fl4.fl_sport = sport
+        fl4.flowi_oif = sk.sk_bound_dev_if
         return ip_route_output_flow(sk.net, fl4, sk)
     return rt
 

@@ -172,6 +172,7 @@ IP = (
     _conf("arp_notify", 0, "gratuitous ARP when an interface comes up"),
     _conf("drop_gratuitous_arp", 0, "drop gratuitous ARP"),
     _conf("promote_secondaries", 0, "a secondary address follows a deleted primary one"),
+    _conf("ignore_routes_with_linkdown", 0, "routes over a link without carrier are not used"),
     *neigh_thresholds(NEIGH),
     _conf("proxy_arp", 0, "answer for addresses that are reached by another interface"),
     _conf("proxy_arp_pvlan", 0, "answer for addresses on the same wire (RFC 3069)"),

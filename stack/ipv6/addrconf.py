@@ -37,7 +37,7 @@ from stack.core.netdevice import net_device, netif_carrier_ok, netif_running
 from stack.core.rows import wide
 from stack.core.time64 import NSEC_PER_SEC
 from stack.core.timer import timer_shutdown
-from stack.core.uapi import IPV6_MIN_MTU, RTM_NEWADDR
+from stack.core.uapi import INFINITY_LIFE_TIME, IPV6_MIN_MTU, RTM_NEWADDR
 from stack.ipv6 import if_inet6, ip6_fib
 from stack.ipv6.addr import (
     IN6ADDR_INTERFACELOCAL_ALLNODES,
@@ -86,7 +86,6 @@ from stack.ipv6.mcast import (
     ipv6_mc_up,
 )
 from stack.ipv6.mld import mld_init_dev, mld_stop_dev
-from stack.ipv6.nd_options import INFINITY_LIFE_TIME
 from stack.ipv6.ndisc import ndisc_cleanup, ndisc_init, ndisc_netdev_event
 from stack.ipv6.ndisc_rcv import ndisc_rcv_init
 from stack.ipv6.route_learned import rt6_mtu_change, rt6_purge_dflt_routers
@@ -282,11 +281,15 @@ def addrconf_up(dev: net_device) -> None:
 def addrconf_carrier(dev: net_device) -> None:
     """net/ipv6/addrconf.c (NETDEV_CHANGE): bring the link up if it has a carrier."""
     idev: inet6_dev | None = dev.ip6_ptr
-    if idev is None or idev.cnf.disable_ipv6 or not addrconf_link_ready(dev):
+    if idev is None or idev.cnf.disable_ipv6:
+        return
+    if not addrconf_link_ready(dev):
+        rt6_sync_up(dev, uapi.RTNH_F_LINKDOWN, False)
         return
     if idev.if_flags & if_inet6.IF_READY:
         # The cable may be plugged in elsewhere: report our groups again.
         ipv6_mc_up(idev)
+        rt6_sync_up(dev, uapi.RTNH_F_LINKDOWN, True)
         return
     addrconf_link_up(idev)
 
@@ -298,7 +301,7 @@ def addrconf_link_up(idev: inet6_dev) -> None:
     ipv6_mc_up(idev)
     addrconf_init_auto_addrs(dev)
     addrconf_dad_run(idev)
-    rt6_sync_up(dev, uapi.RTNH_F_DEAD, True)
+    rt6_sync_up(dev, uapi.RTNH_F_DEAD | uapi.RTNH_F_LINKDOWN, True)
     if idev.cnf.mtu != dev.mtu:
         rt6_mtu_change(dev, dev.mtu)
         idev.cnf.store("mtu", dev.mtu)

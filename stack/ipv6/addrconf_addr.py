@@ -30,7 +30,7 @@ from stack.core.netdevice import IFF_LOOPBACK, IFF_NOARP, NETDEV_DOWN, NETDEV_UP
 from stack.core.rows import wide
 from stack.core.time64 import NSEC_PER_SEC
 from stack.core.timer import mod_timer, timer_delete, timer_list
-from stack.core.uapi import AF_INET6, RTM_DELADDR, RTM_NEWADDR
+from stack.core.uapi import AF_INET6, INFINITY_LIFE_TIME, RTM_DELADDR, RTM_NEWADDR
 from stack.inet.addr_validator import validate_addr
 from stack.ipv6 import if_inet6, ip6_fib
 from stack.ipv6.addr import (
@@ -55,7 +55,6 @@ from stack.ipv6.ip6_fib import (
     fib6_set_expires,
 )
 from stack.ipv6.mcast import ipv6_dev_mc_dec, ipv6_dev_mc_inc
-from stack.ipv6.nd_options import INFINITY_LIFE_TIME
 from stack.net import Net
 
 inet6addr_fn = Callable[[int, inet6_ifaddr], None]

@@ -8,6 +8,7 @@ from stack.core.netdevice import net_device
 from stack.core.ratelimit import net_ratelimit
 from stack.core.rows import wide
 from stack.core.time64 import NSEC_PER_SEC
+from stack.core.uapi import INFINITY_LIFE_TIME
 from stack.ipv6 import if_inet6, ip6_fib
 from stack.ipv6.addr import IPV6_ADDR_LINKLOCAL, IPV6_ADDR_MULTICAST, ipv6_addr_type
 from stack.ipv6.addrconf_addr import (
@@ -20,7 +21,7 @@ from stack.ipv6.addrconf_addr import (
 from stack.ipv6.addrconf_temp import addrconf_verify, manage_tempaddrs
 from stack.ipv6.if_inet6 import inet6_dev, inet6_ifaddr, ipv6_get_ifaddr
 from stack.ipv6.ip6_fib import fib6_clean_expires, fib6_del, fib6_set_expires
-from stack.ipv6.nd_options import INFINITY_LIFE_TIME, prefix_info
+from stack.ipv6.nd_options import prefix_info
 from stack.ipv6.stable import (
     IID_MASK,
     ipv6_generate_eui64,

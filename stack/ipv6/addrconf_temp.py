@@ -7,10 +7,10 @@ import logging
 from stack.core import uapi
 from stack.core.time64 import NSEC_PER_SEC
 from stack.core.timer import TIMER_DEFERRABLE, mod_timer, timer_delete, timer_list
+from stack.core.uapi import INFINITY_LIFE_TIME
 from stack.ipv6 import if_inet6
 from stack.ipv6.addrconf_addr import addrconf_dad_start, ifa6_config, ipv6_add_addr, ipv6_del_addr
 from stack.ipv6.if_inet6 import for_each_ifaddr6, inet6_dev, inet6_ifaddr
-from stack.ipv6.nd_options import INFINITY_LIFE_TIME
 from stack.ipv6.stable import IID_MASK, ipv6_gen_rnd_iid
 from stack.net import Net
 

@@ -65,6 +65,7 @@ CONF_ROWS: tuple[Sysctl, ...] = (
     _conf("force_tllao", 0, "the link-layer address in every advertisement", 0, 1),
     _conf("forwarding", 0, "forward packets; a router neither takes RAs nor redirects"),
     _conf("hop_limit", 64, "hop limit of packets whose socket sets none", 1, 255),
+    _conf("ignore_routes_with_linkdown", 0, "routes over a link without carrier are not used"),
     _conf(
         "keep_addr_on_down",
         0,
@@ -119,7 +120,7 @@ CONF_ROWS: tuple[Sysctl, ...] = (
 )
 """The network layer's and neighbour discovery's; the slots of `ipv6_devconf` come from them."""
 
-WRITTEN_TO_ALL = ("forwarding", "disable_ipv6")
+WRITTEN_TO_ALL = ("forwarding", "disable_ipv6", "ignore_routes_with_linkdown")
 """What `all` passes on to `default` and every interface."""
 
 DevconfFn = Callable[["ipv6_devconf", int], Any]
@@ -160,6 +161,7 @@ class ipv6_devconf:
     force_tllao: int
     forwarding: int
     hop_limit: int
+    ignore_routes_with_linkdown: int
     keep_addr_on_down: int
     max_addresses: int
     max_desync_factor: int

@@ -13,11 +13,11 @@ from stack.core.neigh_table import neigh_parms
 from stack.core.netdevice import net_device
 from stack.core.rows import row, state, wide
 from stack.core.timer import timer_list
+from stack.core.uapi import INFINITY_LIFE_TIME
 from stack.inet.mc_filter import mc_group
 from stack.ipv6.addr import ipv6_prefix_equal
 from stack.ipv6.devconf import ipv6_devconf
 from stack.ipv6.idev_state import mld_state, nd_state
-from stack.ipv6.nd_options import INFINITY_LIFE_TIME
 from stack.net import Net
 
 if TYPE_CHECKING:

@@ -27,7 +27,7 @@ from stack.core.fib_rules import (
     fib_rules_ops,
 )
 from stack.core.l3mdev import l3mdev_fib_table
-from stack.core.netdevice import IFF_LOOPBACK, net_device
+from stack.core.netdevice import IFF_LOOPBACK, net_device, netif_carrier_ok
 from stack.core.rows import row, state, wide
 from stack.core.time64 import NSEC_PER_SEC
 from stack.core.timer import TIMER_DEFERRABLE, mod_timer, timer_list
@@ -81,8 +81,11 @@ FIB6_TYPE_ERROR = {
 """net/ipv6/route.c fib6_prop: the error of the types that lead nowhere."""
 
 # include/net/ip6_route.h
+OWN_TYPES = (uapi.RTN_LOCAL, uapi.RTN_ANYCAST)
+"""Routes of addresses of the host, which no carrier is needed for."""
 RT6_LOOKUP_F_IFACE = 0x01
 RT6_LOOKUP_F_REACHABLE = 0x02
+RT6_LOOKUP_F_IGNORE_LINKSTATE = 0x40
 
 _FAIL_HARD = -3
 _FAIL_PROBE = -2
@@ -147,6 +150,8 @@ class fib6_info:
         self.fib6_nh = nh
         self.fib6_type = rtype
         self.fib6_flags = flags
+        if rtype not in OWN_TYPES and not netif_carrier_ok(nh.fib_nh_dev):
+            nh.fib_nh_flags |= uapi.RTNH_F_LINKDOWN
         self.fib6_metric = metric
         self.fib6_protocol = protocol
         self.fib6_prefsrc = prefsrc
@@ -283,6 +288,19 @@ def rt6_check_neigh(net: Net, nh: fib6_nh) -> bool:
     return neigh is None or bool(neigh.nud_state & NUD_VALID) or not neigh.nud_state & NUD_FAILED
 
 
+def ip6_ignore_linkdown(nh: fib6_nh) -> bool:
+    """include/net/addrconf.h: `nh` has no carrier, and its device uses no routes without one."""
+    idev = nh.fib_nh_dev.ip6_ptr
+    if not nh.fib_nh_flags & uapi.RTNH_F_LINKDOWN or idev is None:
+        return False
+    return bool(idev.cnf.ignore_routes_with_linkdown)
+
+
+def fib6_nexthop_flags(nh: fib6_nh) -> int:
+    """net/ipv4/fib_semantics.c fib_nexthop_info: what is told of the next hop, RTNH_F_*."""
+    return nh.fib_nh_flags | (uapi.RTNH_F_DEAD if ip6_ignore_linkdown(nh) else 0)
+
+
 def rt6_score_route(net: Net, f6i: fib6_info, oif: int, strict: int) -> int:
     """net/ipv6/route.c: score a route by its interface and its preference (RFC 4191)."""
     nh = f6i.fib6_nh
@@ -316,6 +334,8 @@ def rt6_select(net: Net, leaf: list[fib6_info], oif: int, strict: int) -> fib6_i
             break
         nh = f6i.fib6_nh
         if nh.fib_nh_flags & uapi.RTNH_F_DEAD or fib6_check_expired(f6i, now):
+            continue
+        if ip6_ignore_linkdown(nh) and not strict & RT6_LOOKUP_F_IGNORE_LINKSTATE:
             continue
         m = rt6_score_route(net, f6i, oif, strict)
         if m == _FAIL_HARD:
@@ -408,7 +428,7 @@ def fib6_select_path(net: Net, f6i: fib6_info, fl6: flowi, skb: sk_buff | None) 
         at = f6i.nh.bucket_hop(fib_multipath_hash(net, fl6, skb), net.now())
         return siblings[at] if at >= 0 else f6i
     weights = [
-        0 if s.fib6_nh.fib_nh_flags & uapi.RTNH_F_DEAD else s.fib6_nh.fib_nh_weight
+        0 if fib6_nexthop_flags(s.fib6_nh) & uapi.RTNH_F_DEAD else s.fib6_nh.fib_nh_weight
         for s in siblings
     ]
     at = fib_select_hop(weights, fib_multipath_hash(net, fl6, skb))
@@ -588,7 +608,8 @@ def rt6_sync_up(dev: net_device, flag: int, up: bool) -> None:
     net = dev.net
     for tb in net.ipv6.fib6.tables.values():
         for rt in tb.routes():
-            if rt.fib6_nh.fib_nh_dev is dev and not dev.flags & IFF_LOOPBACK:
+            own = rt.fib6_type in OWN_TYPES
+            if rt.fib6_nh.fib_nh_dev is dev and not own and not dev.flags & IFF_LOOPBACK:
                 flags = rt.fib6_nh.fib_nh_flags
                 rt.fib6_nh.fib_nh_flags = flags & ~flag if up else flags | flag
     net.ipv6.rt_cache_flush()

@@ -235,6 +235,10 @@ def ip6_rcv_finish_core(net: Net, skb: sk_buff) -> int:
     NET_RX_SUCCESS, ONE_BY_ONE for merged datagrams that are not for this host, or NET_RX_DROP: a
     hook of a VRF took it.
     """
+    if skb.dst is not None:
+        rt: rt6_info = skb.dst
+        if rt.rt6i_idev is not None:
+            skb.skb_iif = rt.rt6i_idev.dev.ifindex  # it came over lo
     if skb.dev.priv_flags & IFF_L3MDEV_RCV and l3mdev_l3_rcv(skb, AF_INET6) is None:
         return netdevice.NET_RX_DROP
     if skb.dst is None:

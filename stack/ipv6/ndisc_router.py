@@ -23,7 +23,7 @@ from stack.core.neighbour import __neigh_lookup, neigh_update
 from stack.core.ratelimit import net_ratelimit
 from stack.core.rows import wide
 from stack.core.time64 import NSEC_PER_MSEC, NSEC_PER_SEC
-from stack.core.uapi import IPV6_MIN_MTU, NTF_ROUTER, NUD_STALE
+from stack.core.uapi import INFINITY_LIFE_TIME, IPV6_MIN_MTU, NTF_ROUTER, NUD_STALE
 from stack.ipv6 import if_inet6, ip6_fib, nd_options
 from stack.ipv6.addr import ipv6_addr_is_linklocal
 from stack.ipv6.addrconf_prefix import addrconf_prefix_rcv, ra_route_room
@@ -195,7 +195,7 @@ def _name_service(idev: inet6_dev, options: ndisc_options) -> None:
     now = idev.net.now()
 
     def ends(lifetime: int) -> int | None:
-        return None if lifetime == nd_options.INFINITY_LIFE_TIME else now + lifetime * NSEC_PER_SEC
+        return None if lifetime == INFINITY_LIFE_TIME else now + lifetime * NSEC_PER_SEC
 
     for servers in options.rdnss:
         nd.dns_servers.update((server, ends(servers.lifetime)) for server in servers.servers)

@@ -104,7 +104,7 @@ def raw_v6_input(sk: raw6_sock, skb: sk_buff) -> int:
     """net/ipv6/raw.c (ipv6_raw_deliver): give a clone to one socket; 1 when the packet matches."""
     iph = ipv6_hdr(skb)
     saddr, daddr = iph.saddr, iph.daddr
-    if not raw_match(sk, saddr, daddr, skb.dev.ifindex, inet_sdif(skb)):
+    if not raw_match(sk, saddr, daddr, skb.skb_iif, inet_sdif(skb)):
         return 0
     if ipv6_addr_is_multicast(daddr) and not inet6_mc_check(sk, daddr, saddr):
         return 0

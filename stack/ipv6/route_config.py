@@ -78,7 +78,7 @@ def ip6_validate_gw(
             raise os_error(errno.ENODEV, "onlink needs a device")
         return dev
     oif = dev.ifindex if dev is not None else 0
-    strict = ip6_fib.RT6_LOOKUP_F_IFACE if oif else 0
+    strict = ip6_fib.RT6_LOOKUP_F_IGNORE_LINKSTATE | (ip6_fib.RT6_LOOKUP_F_IFACE if oif else 0)
     tb = net.ipv6.fib6.tables.get(table) if table != ip6_fib.RT6_TABLE_MAIN else None
     own = fib6_table_lookup(net, tb, gw, oif, strict) if tb is not None else None
     for f6i in (own, fib6_lookup(net, gw, oif, strict)):

@@ -37,7 +37,7 @@ from stack.core.neighbour import neigh_confirm, neigh_update
 from stack.core.rows import wide
 from stack.core.sock import sk_dst_check
 from stack.core.time64 import NSEC_PER_SEC
-from stack.core.uapi import AF_INET6, IPV6_MIN_MTU, NUD_STALE
+from stack.core.uapi import AF_INET6, INFINITY_LIFE_TIME, IPV6_MIN_MTU, NUD_STALE
 from stack.inet.flow import flowi
 from stack.ipv6.addr import (
     IPV6_ADDR_LINKLOCAL,
@@ -66,7 +66,7 @@ from stack.ipv6.ip6_fib import (
     fib6_start_gc,
 )
 from stack.ipv6.ip6_icmp import ICMPV6_ADDR_UNREACH, ICMPV6_DEST_UNREACH, icmpv6_send
-from stack.ipv6.nd_options import ICMPV6_ROUTER_PREF_MEDIUM, INFINITY_LIFE_TIME, ndisc_parse_options
+from stack.ipv6.nd_options import ICMPV6_ROUTER_PREF_MEDIUM, ndisc_parse_options
 from stack.ipv6.route import ip6_route_output
 from stack.ipv6.rt6_info import (
     ip6_default_advmss,

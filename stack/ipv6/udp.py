@@ -282,7 +282,7 @@ def udpv6_rcv(skb: sk_buff) -> int:
 
 def udp6_encapsulated(net: Net, skb: sk_buff) -> bool:
     """The datagram is for a tunnel, which itself says whether it needs a checksum (RFC 6935)."""
-    sk = __udp_lib_lookup(net, inet_skb_ends(skb), skb.dev.ifindex)
+    sk = __udp_lib_lookup(net, inet_skb_ends(skb), skb.skb_iif)
     return sk is not None and sk.encap_rcv is not None
 
 
@@ -293,7 +293,7 @@ def udpv6_err(skb: sk_buff, opt: object, kind: int, code: int, offset: int, info
     """
     net: Net = skb.dev.net
     ends = inet_err_ends(skb, 0, offset)
-    sk = __udp_lib_lookup(net, ends, skb.dev.ifindex, inet_sdif(skb))
+    sk = __udp_lib_lookup(net, ends, skb.skb_iif, inet_sdif(skb))
     if sk is None:
         if udp_lib_err_encap(net, skb, uapi.AF_INET6, offset):
             if kind == NDISC_REDIRECT:

@@ -14,9 +14,26 @@ from stack.core import uapi
 from stack.core.netdevice import net_device
 from stack.core.rows import wide
 from stack.core.time64 import NSEC_PER_SEC
-from stack.core.uapi import AF_INET, AF_INET6, NLM_F_EXCL, NLM_F_REPLACE, RTM_NEWADDR
+from stack.core.uapi import (
+    AF_INET,
+    AF_INET6,
+    INFINITY_LIFE_TIME,
+    NLM_F_EXCL,
+    NLM_F_REPLACE,
+    RTM_NEWADDR,
+)
 from stack.inet.addr_validator import validate_addr
-from stack.ipv4.devinet import in_device, in_ifaddr, inet_addr_add, inet_addr_del
+from stack.ipv4.addr import ipv4_is_multicast
+from stack.ipv4.devinet import (
+    IFA_F_MCAUTOJOIN,
+    __inet_del_ifa,
+    in_device,
+    in_ifaddr,
+    inet_addr_add,
+    inet_addr_change,
+    inet_ifa_match,
+)
+from stack.ipv4.igmp import ip_mc_dec_group, ip_mc_inc_group
 from stack.ipv6.addr import IPV6_ADDR_LINKLOCAL, IPV6_ADDR_LOOPBACK, IPV6_ADDR_SITELOCAL
 from stack.ipv6.addrconf import inet6_addr_add, inet6_addr_del
 from stack.ipv6.addrconf_addr import addrconf_prefix_route
@@ -30,7 +47,6 @@ from stack.ipv6.if_inet6 import (
     inet6_ifaddr,
     ipv6_get_ifaddr,
 )
-from stack.ipv6.nd_options import INFINITY_LIFE_TIME
 from stack.netlink.af_netlink import netlink_reply, nlmsg_part
 from stack.netlink.netlink_sock import NLM_F_DUMP_FILTERED, NLMSG_HDRLEN, nlmsg
 from stack.netlink.nlattr import DEPRECATED_STRICT, LIBERAL, Attrs, AttrTable, NlError
@@ -48,16 +64,22 @@ SITE_SCOPE = 200
 
 def inet_fill_ifaddr(ifa: in_ifaddr) -> bytes:
     """net/ipv4/devinet.c: struct ifaddrmsg and attributes of an IPv4 address."""
-    index, flags = ifa.ifa_dev.dev.ifindex, ifa.ifa_flags
-    head = IFADDRMSG.pack(AF_INET, ifa.ifa_prefixlen, flags & 0xFF, ifa.ifa_scope, index)
+    dev, flags = ifa.ifa_dev.dev, ifa.ifa_flags
+    head = IFADDRMSG.pack(AF_INET, ifa.ifa_prefixlen, flags & 0xFF, ifa.ifa_scope, dev.ifindex)
+    valid, preferred = ifa.ifa_valid_lft, ifa.ifa_preferred_lft
+    if flags & uapi.IFA_F_PERMANENT:
+        preferred = INFINITY_LIFE_TIME
+    left = lifetimes(preferred, valid, dev.net.now() - ifa.ifa_tstamp)
     return head + IFA4.build(
         {
             "IFA_ADDRESS": ifa.ifa_address or None,
             "IFA_LOCAL": ifa.ifa_local or None,
             "IFA_BROADCAST": ifa.ifa_broadcast or None,
             "IFA_LABEL": ifa.ifa_label or None,
+            "IFA_PROTO": ifa.ifa_proto or None,
             "IFA_FLAGS": flags,
-            "IFA_CACHEINFO": CACHEINFO.pack(INFINITY_LIFE_TIME, INFINITY_LIFE_TIME, 0, 0),
+            "IFA_RT_PRIORITY": ifa.ifa_rt_priority or None,
+            "IFA_CACHEINFO": CACHEINFO.pack(*left, *ticks(ifa.ifa_cstamp, ifa.ifa_tstamp)),
         }
     )
 
@@ -71,12 +93,14 @@ def rt6_scope(scope: int) -> int:
     return SITE_SCOPE if scope & IPV6_ADDR_SITELOCAL else uapi.RT_SCOPE_UNIVERSE
 
 
-def lifetimes(ifp: inet6_ifaddr, now: int) -> tuple[int, int]:
+def ticks(*stamps: int) -> Iterator[int]:
+    """Times in ns as struct ifa_cacheinfo has them."""
+    return (stamp // TICK_NS & 0xFFFFFFFF for stamp in stamps)
+
+
+def lifetimes(preferred: int, valid: int, age_ns: int) -> tuple[int, int]:
     """Seconds that an address is preferred and valid from now on."""
-    preferred, valid = ifp.prefered_lft, ifp.valid_lft
-    if ifp.flags & uapi.IFA_F_PERMANENT and preferred == INFINITY_LIFE_TIME:
-        return INFINITY_LIFE_TIME, INFINITY_LIFE_TIME
-    age = (now - ifp.tstamp) // NSEC_PER_SEC
+    age = age_ns // NSEC_PER_SEC
     if preferred != INFINITY_LIFE_TIME:
         preferred = max(preferred - age, 0)
     if valid != INFINITY_LIFE_TIME:
@@ -87,8 +111,7 @@ def lifetimes(ifp: inet6_ifaddr, now: int) -> tuple[int, int]:
 def inet6_fill_ifaddr(ifp: inet6_ifaddr) -> bytes:
     """net/ipv6/addrconf.c: struct ifaddrmsg and attributes of an IPv6 address."""
     dev, flags = ifp.idev.dev, ifp.flags
-    stamps = (stamp // TICK_NS & 0xFFFFFFFF for stamp in (ifp.cstamp, ifp.tstamp))
-    cache = CACHEINFO.pack(*lifetimes(ifp, dev.net.now()), *stamps)
+    left = lifetimes(ifp.prefered_lft, ifp.valid_lft, dev.net.now() - ifp.tstamp)
     scope = rt6_scope(ifp.scope)
     head = IFADDRMSG.pack(AF_INET6, ifp.prefix_len, flags & 0xFF, scope, dev.ifindex)
     return head + IFA6.build(
@@ -96,7 +119,7 @@ def inet6_fill_ifaddr(ifp: inet6_ifaddr) -> bytes:
             "IFA_LOCAL": ifp.addr if ifp.peer_addr else None,
             "IFA_ADDRESS": ifp.peer_addr or ifp.addr,
             "IFA_RT_PRIORITY": ifp.rt_priority or None,
-            "IFA_CACHEINFO": cache,
+            "IFA_CACHEINFO": CACHEINFO.pack(*left, *ticks(ifp.cstamp, ifp.tstamp)),
             "IFA_FLAGS": flags,
         }
     )
@@ -190,8 +213,8 @@ def cacheinfo(tb: Attrs, family: str) -> tuple[int, int]:
 
 
 def inet_rtm_newaddr(nlh: nlmsg) -> None:
-    """net/ipv4/devinet.c: RTM_NEWADDR of AF_INET. An address that is there is not changed."""
-    (_, plen, _, scope, index), tb = nlmsg_parse(nlh, IFADDRMSG, IFA4)
+    """net/ipv4/devinet.c: RTM_NEWADDR of AF_INET; with NLM_F_REPLACE lifetimes of one there."""
+    (_, plen, flags, scope, index), tb = nlmsg_parse(nlh, IFADDRMSG, IFA4)
     if plen > 32:
         raise NlError(errno.EINVAL, "ipv4: Invalid prefix length")
     if "IFA_LOCAL" not in tb:
@@ -199,17 +222,21 @@ def inet_rtm_newaddr(nlh: nlmsg) -> None:
     if not tb["IFA_LOCAL"]:
         return
     dev = device_of(nlh.sk.net, index, "ipv4: Device not found")
-    cacheinfo(tb, "ipv4")
-    local = tb["IFA_LOCAL"]
+    preferred, valid = cacheinfo(tb, "ipv4")
+    local, metric = tb["IFA_LOCAL"], tb.get("IFA_RT_PRIORITY", 0)
     in_dev: in_device | None = dev.ip_ptr
     for ifa in in_dev.ifa_list if in_dev is not None else ():
         apart = (ifa.ifa_address ^ tb.get("IFA_ADDRESS", local)) & ifa.ifa_mask
         if ifa.ifa_local == local and ifa.ifa_prefixlen == plen and not apart:
             if nlh.flags & NLM_F_EXCL or not nlh.flags & NLM_F_REPLACE:
                 raise NlError(errno.EEXIST, "ipv4: Address already assigned")
+            inet_addr_change(ifa, valid, preferred, metric, tb.get("IFA_PROTO", 0))
             return
     refuse_busy(dev, local, AF_INET)
-    inet_addr_add(
+    flags = tb.get("IFA_FLAGS", flags)
+    if flags & IFA_F_MCAUTOJOIN and not ipv4_is_multicast(tb.get("IFA_ADDRESS", local)):
+        raise NlError(errno.EINVAL, "ipv4: Multicast auto join failed")
+    ifa = inet_addr_add(
         dev,
         local,
         plen,
@@ -217,7 +244,14 @@ def inet_rtm_newaddr(nlh: nlmsg) -> None:
         peer=tb.get("IFA_ADDRESS"),
         scope=scope,
         label=tb.get("IFA_LABEL", ""),
+        flags=flags,
+        metric=metric,
+        proto=tb.get("IFA_PROTO", 0),
+        valid_lft=valid,
+        preferred_lft=preferred,
     )
+    if flags & IFA_F_MCAUTOJOIN:
+        ip_mc_inc_group(ifa.ifa_dev, ifa.ifa_address)
 
 
 def inet_rtm_deladdr(nlh: nlmsg) -> None:
@@ -233,10 +267,11 @@ def inet_rtm_deladdr(nlh: nlmsg) -> None:
         if "IFA_LABEL" in tb and ifa.ifa_label != tb["IFA_LABEL"]:
             continue
         if "IFA_ADDRESS" in tb:
-            mask = ifa.ifa_mask if "IFA_LOCAL" not in tb else 0xFFFFFFFF
-            if plen != ifa.ifa_prefixlen or (tb["IFA_ADDRESS"] ^ ifa.ifa_address) & mask:
+            if plen != ifa.ifa_prefixlen or not inet_ifa_match(tb["IFA_ADDRESS"], ifa):
                 continue
-        inet_addr_del(dev, ifa.ifa_local, ifa.ifa_prefixlen)
+        if ifa.ifa_flags & IFA_F_MCAUTOJOIN:
+            ip_mc_dec_group(in_dev, ifa.ifa_address)
+        __inet_del_ifa(in_dev, ifa)
         return
     raise NlError(errno.EADDRNOTAVAIL, "ipv4: Address not found")
 

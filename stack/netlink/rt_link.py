@@ -5,6 +5,7 @@
     RTM_NEWLINK     rtnl_newlink                    the same, or a new device (rt_newlink.py)
     kinds           rt_kinds.KINDS                  what a bridge, a VLAN ... has to say
     RTM_DELLINK     rtnl_dellink => rtnl_link_ops.dellink
+    RTM_*LINKPROP   rtnl_linkprop                   alternative names
 
 Read rtnl_fill_ifinfo first: it has the attributes in the kernel's order.
 """
@@ -24,7 +25,10 @@ from stack.core.dev import (
     dev_get_stats,
     dev_set_mac_address,
     dev_set_mtu,
+    netdev_name_node_alt_create,
+    netdev_name_node_alt_destroy,
 )
+from stack.core.dev_notifier import netdev_state_change
 from stack.core.errors import os_error
 from stack.core.netdevice import (
     IFF_ALLMULTI,
@@ -39,21 +43,45 @@ from stack.core.netdevice import (
 from stack.core.rows import rows_of
 from stack.core.rtnetlink import rtnl_delete_link
 from stack.core.snmp import rtnl_link_stats64
-from stack.core.uapi import AF_BRIDGE, AF_INET6, AF_UNSPEC, RTM_DELLINK, RTM_NEWLINK
+from stack.core.uapi import (
+    AF_BRIDGE,
+    AF_INET6,
+    AF_UNSPEC,
+    RTM_DELLINK,
+    RTM_NEWLINK,
+    RTM_NEWLINKPROP,
+)
 from stack.inet.ipmr_base import ARPHRD_PIMREG
 from stack.ipv6.if_inet6 import inet6_dev
 from stack.net import Net
 from stack.netlink.af_netlink import netlink_reply, nlmsg_part
 from stack.netlink.netlink_sock import NLM_F_DUMP_FILTERED, NLM_F_ECHO, NLMSG_HDRLEN, nlmsg
-from stack.netlink.nlattr import DEPRECATED_STRICT, LIBERAL, U32, Attrs, AttrTable, NlError, nest
+from stack.netlink.nlattr import (
+    DEPRECATED_STRICT,
+    FAILED,
+    LIBERAL,
+    NLA_HDRLEN,
+    NLA_TYPE_MASK,
+    STRICT,
+    U32,
+    Attrs,
+    AttrTable,
+    NlError,
+    nest,
+    nla_for_each,
+)
 from stack.netlink.rt_attrs import AF_SPEC, BRPORT, IFINFOMSG, IFLA, INET6_LINK, TICK_NS
 from stack.netlink.rt_kinds import KINDS, br_setport, brport_fill, link_kind_of
 from stack.sched.sch_fifo import DEFAULT_TX_QUEUE_LEN
 
 IF_OPER_UNKNOWN, IF_OPER_DOWN, IF_OPER_LOWERLAYERDOWN, IF_OPER_UP = 0, 2, 3, 6
+NOTIFIED = ("IFLA_GROUP", "IFLA_IFALIAS", "IFLA_BROADCAST", "IFLA_AF_SPEC")
+"""Changes of these are NETDEV_CHANGE; others are an event of their own, or none."""
 SILENT = ("dummy", "ifb")
 """Kinds that never tell of a carrier."""
 RTEXT_FILTER_SKIP_STATS = 1 << 3
+PROP_ROOM = 2 * NLA_HDRLEN + 128
+"""Bytes that another name may need in IFLA_PROP_LIST."""
 COUNTERS = tuple(rows_of(rtnl_link_stats64))
 STATS64 = struct.Struct(f"={len(COUNTERS)}Q")
 STATS = struct.Struct(f"={len(COUNTERS) - 1}I")
@@ -129,6 +157,12 @@ def af_spec_fill(dev: net_device) -> bytes:
     return AF_SPEC.build(found)
 
 
+def prop_list_fill(dev: net_device) -> bytes | None:
+    """net/core/rtnetlink.c rtnl_fill_prop_list: the other names; None: there are none."""
+    names = (IFLA.build({"IFLA_ALT_IFNAME": name}) for name in dev.altnames)
+    return b"".join(names) or None
+
+
 def rtnl_fill_ifinfo(dev: net_device, *, stats: bool = True, change: int = 0) -> bytes:
     """net/core/rtnetlink.c: struct ifinfomsg and the attributes of an interface."""
     lower = dev_get_iflink(dev)
@@ -149,7 +183,7 @@ def rtnl_fill_ifinfo(dev: net_device, *, stats: bool = True, change: int = 0) ->
             "IFLA_MTU": dev.mtu,
             "IFLA_MIN_MTU": dev.min_mtu,
             "IFLA_MAX_MTU": dev.max_mtu,
-            "IFLA_GROUP": 0,
+            "IFLA_GROUP": dev.group,
             "IFLA_PROMISCUITY": dev.promiscuity,
             "IFLA_ALLMULTI": U32.put(dev.allmulti),
             "IFLA_NUM_TX_QUEUES": 1,
@@ -160,6 +194,10 @@ def rtnl_fill_ifinfo(dev: net_device, *, stats: bool = True, change: int = 0) ->
             "IFLA_TSO_MAX_SEGS": U32.put(dev.gso_max_segs),
             "IFLA_NUM_RX_QUEUES": 1,
             "IFLA_CARRIER": int(not dev.state & LINK_STATE_NOCARRIER) if dev.flags & IFF_UP else 0,
+            "IFLA_IFALIAS": dev.ifalias + b"\0" if dev.ifalias else None,
+            "IFLA_CARRIER_CHANGES": dev.carrier_up_count + dev.carrier_down_count,
+            "IFLA_CARRIER_UP_COUNT": dev.carrier_up_count,
+            "IFLA_CARRIER_DOWN_COUNT": dev.carrier_down_count,
             "IFLA_PROTO_DOWN": 0,
             "IFLA_ADDRESS": None if bare else dev.dev_addr or bytes(6),
             "IFLA_BROADCAST": None if bare else dev.broadcast or bytes(6),
@@ -174,6 +212,7 @@ def rtnl_fill_ifinfo(dev: net_device, *, stats: bool = True, change: int = 0) ->
             "IFLA_AF_SPEC": af_spec_fill(dev),
             "IFLA_MAP": bytes(32),
             "IFLA_PERM_ADDRESS": dev.perm_addr if slot else None,
+            "IFLA_PROP_LIST": prop_list_fill(dev),
         }
     )
 
@@ -365,9 +404,8 @@ def do_setlink(dev: net_device, flags: int, mask: int, tb: Attrs) -> None:
     for name in ("IFLA_ADDRESS", "IFLA_BROADCAST"):  # validate_linkmsg
         if len(tb.get(name, dev.dev_addr)) < dev.addr_len:
             raise NlError(errno.EINVAL)
-    for name in ("IFLA_MAP", "IFLA_IFALIAS"):
-        if name in tb:
-            raise tb.wrong(name, f"{name} is not supported", errno.EOPNOTSUPP)
+    if "IFLA_MAP" in tb:
+        raise tb.wrong("IFLA_MAP", "IFLA_MAP is not supported", errno.EOPNOTSUPP)
     if "IFLA_ADDRESS" in tb:
         addr = tb["IFLA_ADDRESS"][: dev.addr_len]
         check(dev_set_mac_address(dev, addr), f"{dev.name}: address")
@@ -377,8 +415,12 @@ def do_setlink(dev: net_device, flags: int, mask: int, tb: Attrs) -> None:
         if dev.max_mtu and tb["IFLA_MTU"] > dev.max_mtu:
             raise NlError(errno.EINVAL, "mtu greater than device maximum")
         check(dev_set_mtu(dev, tb["IFLA_MTU"]), f"{dev.name}: mtu {tb['IFLA_MTU']}")
+    if "IFLA_GROUP" in tb:
+        dev.group = tb["IFLA_GROUP"]
     if tb.get("IFLA_IFNAME") and tb["IFLA_IFNAME"] != dev.name:
         check(dev_change_name(dev, tb["IFLA_IFNAME"]), f"{dev.name}: name {tb['IFLA_IFNAME']}")
+    if "IFLA_IFALIAS" in tb:
+        dev.ifalias = tb["IFLA_IFALIAS"].partition(b"\0")[0]
     if "IFLA_BROADCAST" in tb:
         dev.broadcast = tb["IFLA_BROADCAST"][: dev.addr_len]
     if "IFLA_MASTER" in tb:
@@ -390,6 +432,8 @@ def do_setlink(dev: net_device, flags: int, mask: int, tb: Attrs) -> None:
         dev.tx_queue_len = tb["IFLA_TXQLEN"]
     if "IFLA_AF_SPEC" in tb:
         do_set_af_spec(dev, tb)
+    if not tb.keys().isdisjoint(NOTIFIED):
+        netdev_state_change(dev)
 
 
 def do_set_master(dev: net_device, tb: Attrs) -> None:
@@ -451,13 +495,50 @@ def br_setlink(nlh: nlmsg) -> None:
     br_setport(dev, BRPORT.parse(tb.get("IFLA_PROTINFO", b"")))
 
 
+def rtnl_linkprop(nlh: nlmsg) -> None:
+    """net/core/rtnetlink.c: RTM_NEWLINKPROP, RTM_DELLINKPROP: other names of an interface."""
+    (_, _, index, _, _), tb = nlmsg_parse(nlh, IFINFOMSG, IFLA, STRICT)
+    one_netns(tb)
+    dev = find_link(nlh.sk.net, index, tb)
+    new = nlh.type == RTM_NEWLINKPROP
+    change = netdev_name_node_alt_create if new else netdev_name_node_alt_destroy
+    row = IFLA.by_name["IFLA_ALT_IFNAME"]
+    changed = False
+    for kind, at, end in nla_for_each(tb.get("IFLA_PROP_LIST", b"")):
+        if kind & NLA_TYPE_MASK != row.number:
+            continue
+        payload = tb["IFLA_PROP_LIST"][at + NLA_HDRLEN : end]
+        if not row.fits(payload):
+            raise NlError(errno.ERANGE, FAILED, tb.span("IFLA_PROP_LIST")[0] + at)
+        if new and len(prop_list_fill(dev) or b"") + PROP_ROOM > 0xFFFF:
+            raise NlError(errno.EINVAL, "effective property list too long")
+        check(change(dev, row.type.get(payload)))
+        changed = True
+    if changed:
+        netdev_state_change(dev)
+
+
+def rtnl_group_dellink(net: Net, group: int) -> None:
+    """net/core/rtnetlink.c: `ip link del group`, of which all can be deleted or none is."""
+    if not group:
+        raise NlError(errno.EPERM)
+    devices = [dev for dev in net.dev_base_head if dev.group == group]
+    if any(dev.rtnl_link_ops is None for dev in devices):
+        raise NlError(errno.EOPNOTSUPP)
+    if not devices:
+        raise NlError(errno.ENODEV)
+    for dev in devices:
+        if dev in net.dev_base_head:  # it did not go with another
+            check(rtnl_delete_link(dev))
+
+
 def rtnl_dellink(nlh: nlmsg) -> None:
     """net/core/rtnetlink.c: RTM_DELLINK."""
     (_, _, index, _, _), tb = nlmsg_parse(nlh, IFINFOMSG, IFLA)
     one_netns(tb)
     if index <= 0 and "IFLA_GROUP" in tb and not {"IFLA_IFNAME", "IFLA_ALT_IFNAME"} & tb.keys():
-        # All interfaces are of group 0, which cannot be deleted.
-        raise NlError(errno.ENODEV if tb["IFLA_GROUP"] else errno.EPERM)
+        rtnl_group_dellink(nlh.sk.net, tb["IFLA_GROUP"])
+        return
     dev = find_link(nlh.sk.net, index, tb)
     echo = rtnl_fill_ifinfo(dev, change=0xFFFFFFFF) if nlh.flags & NLM_F_ECHO else None
     check(rtnl_delete_link(dev), f"{dev.name} cannot be deleted")

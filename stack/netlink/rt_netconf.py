@@ -30,12 +30,13 @@ def inet_netconf_fill(net: Net, index: int, in_dev: in_device | None) -> dict[st
     conf = net.sysctl
     if in_dev is None:
         told = (conf.ip_forward, conf.rp_filter, conf.mc_forwarding, conf.bc_forwarding)
-        proxy = conf.proxy_arp
+        proxy, linkdown = conf.proxy_arp, conf.ignore_routes_with_linkdown
     else:
         rp_filter, bc = in_dev_conf(in_dev, "rp_filter"), in_dev_conf(in_dev, "bc_forwarding")
         counted = in_dev.cnf.get("mc_forwarding") or 0
         told = (int(in_dev_forward(in_dev)), rp_filter, counted, bc)
         proxy = in_dev_conf(in_dev, "proxy_arp")
+        linkdown = in_dev.cnf.get("ignore_routes_with_linkdown") or 0
     return {
         "NETCONFA_IFINDEX": index,
         "NETCONFA_FORWARDING": told[0],
@@ -43,7 +44,7 @@ def inet_netconf_fill(net: Net, index: int, in_dev: in_device | None) -> dict[st
         "NETCONFA_MC_FORWARDING": told[2],
         "NETCONFA_BC_FORWARDING": told[3],
         "NETCONFA_PROXY_NEIGH": proxy,
-        "NETCONFA_IGNORE_ROUTES_WITH_LINKDOWN": 0,
+        "NETCONFA_IGNORE_ROUTES_WITH_LINKDOWN": linkdown,
     }
 
 
@@ -54,7 +55,7 @@ def inet6_netconf_fill(index: int, cnf: ipv6_devconf) -> dict[str, Any]:
         "NETCONFA_FORWARDING": int(cnf.forwarding),
         "NETCONFA_MC_FORWARDING": int(cnf.mc_forwarding),
         "NETCONFA_PROXY_NEIGH": int(cnf.proxy_ndp),
-        "NETCONFA_IGNORE_ROUTES_WITH_LINKDOWN": 0,
+        "NETCONFA_IGNORE_ROUTES_WITH_LINKDOWN": cnf.ignore_routes_with_linkdown,
     }
 
 

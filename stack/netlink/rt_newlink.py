@@ -23,7 +23,7 @@ from stack.netlink.rt_link import (
     rtnl_fill_ifinfo,
 )
 
-LATER = ("IFLA_MTU", "IFLA_TXQLEN", "IFLA_AF_SPEC")
+LATER = ("IFLA_MTU", "IFLA_GROUP", "IFLA_TXQLEN", "IFLA_AF_SPEC")
 MAX_QUEUES = 4096
 
 
@@ -44,17 +44,22 @@ def rtnl_newlink(nlh: nlmsg) -> None:
         row.validate(tb, data)
     if index < 0:
         raise NlError(errno.EINVAL, "ifindex can't be negative")
-    dev = None
+    dev, named = None, tb.get("IFLA_IFNAME", tb.get("IFLA_ALT_IFNAME"))
     if index:
         dev = net.dev_by_index.get(index)
-    elif "IFLA_IFNAME" in tb:
-        dev = net.dev_by_name.get(tb["IFLA_IFNAME"])
+    elif named is not None:
+        dev = net.dev_by_name.get(named)
     if dev is not None:
         rtnl_changelink(nlh, dev, tb, info, row, data)
         do_setlink(dev, flags, mask, tb)
         return
     if not nlh.flags & NLM_F_CREATE:
-        raise NlError(errno.ENODEV)
+        if index or named is not None or "IFLA_GROUP" not in tb:
+            raise NlError(errno.ENODEV)
+        for member in tuple(net.dev_base_head):  # rtnl_group_changelink
+            if member.group == tb["IFLA_GROUP"]:
+                do_setlink(member, flags, mask, tb)
+        return
     if "IFLA_MAP" in tb or "IFLA_PROTINFO" in tb:
         raise NlError(errno.EOPNOTSUPP)
     if row is None:

@@ -37,6 +37,7 @@ from stack.ipv4.fib import (
     RT_TABLE_MAIN,
     fib_alias,
     fib_get_table,
+    fib_nexthop_flags,
     fib_nh,
     fib_table_delete,
     format_addr,
@@ -50,6 +51,7 @@ from stack.ipv6.ip6_fib import (
     fib6_del,
     fib6_get_table,
     fib6_info,
+    fib6_nexthop_flags,
     fib6_nh,
 )
 from stack.ipv6.route_config import PREFERENCES, ip6_route_add, ip6_validate_gw
@@ -115,7 +117,7 @@ def fib_dump_info(net: Net, fa: fib_alias, table: int = -1) -> bytes:
     table = fa.tb_id if table < 0 else table
     fi = fa.fa_info
     hops = fi.fib_nh
-    flags = hops[0].nh_flags if len(hops) == 1 else 0
+    flags = fib_nexthop_flags(hops[0]) if len(hops) == 1 else 0
     head = RTMSG.pack(
         *(AF_INET, fa.fa_plen, 0, fa.fa_tos, rt_table(table)),
         *(fi.fib_protocol, fi.fib_scope, fa.fa_type, flags),
@@ -146,15 +148,15 @@ def via_fill(gw: wide) -> bytes | None:
 def nexthop_fill(nh: fib_nh) -> bytes:
     """net/ipv4/fib_semantics.c fib_add_nexthop: struct rtnexthop of one next hop."""
     attrs = RTA4.build({"RTA_GATEWAY": nh.nh_gw or None, "RTA_VIA": via_fill(nh.nh_gw6)})
-    head = RTNEXTHOP.pack(RTNEXTHOP.size + len(attrs), nh.nh_flags, nh.nh_weight - 1, nh.nh_oif)
-    return head + attrs
+    size, flags = RTNEXTHOP.size + len(attrs), fib_nexthop_flags(nh)
+    return RTNEXTHOP.pack(size, flags, nh.nh_weight - 1, nh.nh_oif) + attrs
 
 
 def nexthop6_fill(nh: fib6_nh) -> bytes:
     """net/ipv6/route.c fib_add_nexthop: struct rtnexthop of one next hop of a group."""
     attrs = RTA6.build({"RTA_GATEWAY": nh.fib_nh_gw6 or None})
     size, oif = RTNEXTHOP.size + len(attrs), nh.fib_nh_dev.ifindex
-    return RTNEXTHOP.pack(size, nh.fib_nh_flags, nh.fib_nh_weight - 1, oif) + attrs
+    return RTNEXTHOP.pack(size, fib6_nexthop_flags(nh), nh.fib_nh_weight - 1, oif) + attrs
 
 
 def rt6_fill_node(net: Net, rt: fib6_info) -> bytes:
@@ -162,7 +164,7 @@ def rt6_fill_node(net: Net, rt: fib6_info) -> bytes:
     nh, table = rt.fib6_nh, rt.fib6_table.tb6_id
     head = RTMSG.pack(
         *(AF_INET6, rt.fib6_plen, 0, 0, rt_table(table)),
-        *(rt.fib6_protocol, 0, rt.fib6_type, nh.fib_nh_flags),
+        *(rt.fib6_protocol, 0, rt.fib6_type, fib6_nexthop_flags(nh)),
     )
     left = 0
     if rt.fib6_flags & RTF_EXPIRES:

@@ -98,6 +98,8 @@ HANDLERS: dict[tuple[int, int], tuple[Doit | None, Dumpit | None]] = {
     (uapi.AF_UNSPEC, uapi.RTM_NEWLINK): (rt_newlink.rtnl_newlink, None),
     (uapi.AF_UNSPEC, uapi.RTM_SETLINK): (rt_link.rtnl_setlink, None),
     (uapi.AF_UNSPEC, uapi.RTM_DELLINK): (rt_link.rtnl_dellink, None),
+    (uapi.AF_UNSPEC, uapi.RTM_NEWLINKPROP): (rt_link.rtnl_linkprop, None),
+    (uapi.AF_UNSPEC, uapi.RTM_DELLINKPROP): (rt_link.rtnl_linkprop, None),
     (uapi.AF_INET6, uapi.RTM_GETLINK): (None, rt_link.inet6_dump_ifinfo),
     (uapi.AF_BRIDGE, uapi.RTM_GETLINK): (None, rt_link.rtnl_bridge_getlink),
     (uapi.AF_BRIDGE, uapi.RTM_SETLINK): (rt_link.br_setlink, None),

@@ -20,9 +20,10 @@ from stack.core.netdevice import NETDEV_DOWN, NETDEV_UNREGISTER, NETDEV_UP, net_
 from stack.core.rows import wide
 from stack.core.time64 import NSEC_PER_SEC
 from stack.core.timer import TIMER_DEFERRABLE, mod_timer, timer_delete, timer_list
+from stack.core.uapi import INFINITY_LIFE_TIME
 from stack.ipv6.addr import IPV6_ADDR_SCOPE_GLOBAL, MASKS6, ipv6_addr_scope
 from stack.ipv6.if_inet6 import inet6_dev
-from stack.ipv6.nd_options import INFINITY_LIFE_TIME, ndisc_options, prefix_info
+from stack.ipv6.nd_options import ndisc_options, prefix_info
 from stack.ipv6.ndisc_send import ndisc_send_skb
 from stack.ipv6.saddr import ipv6_get_lladdr
 from stack.net import Net

@@ -295,6 +295,8 @@ def test_addresses_of_both_families_are_wide() -> None:
                     kind = node.annotation
                 case _:
                     continue
+            if name == "group" and path.name == "netdevice.py":
+                continue  # of interfaces
             if name in ADDRESSES and ast.unparse(kind) in ("int", "int | None"):
                 narrow.append(f"{path.name}:{node.lineno}: {name}")
     assert len(paths) > 100

@@ -9,6 +9,7 @@ import pytest
 from stack.core.dev import dev_close, dev_open, dev_set_mtu, unregister_netdev
 from stack.core.net_namespace import register_pernet_subsys
 from stack.core.uapi import RT_SCOPE_HOST
+from stack.ipv4.af_inet import inet_netns
 from stack.ipv4.arp import arp_net_ops
 from stack.ipv4.devinet import (
     IFA_F_SECONDARY,
@@ -26,6 +27,9 @@ from tests.stack.core.wire import wired_pair
 @pytest.fixture
 def dev():
     _clock, a, b, wa, _wb = wired_pair()
+    inet_netns(a)
+    steps = a.ipv4.steps  # there are no tables of routes
+    steps.fib_add_ifaddr = steps.fib_del_ifaddr = lambda *addresses: None
     register_pernet_subsys(a.machine, arp_net_ops)
     register_pernet_subsys(a.machine, devinet_net_ops)
     yield wa.dev

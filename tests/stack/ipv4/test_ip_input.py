@@ -111,7 +111,7 @@ def test_martian_sources(net: Net, src: str) -> None:
     assert net.ip_sent() == []
 
 
-@pytest.mark.parametrize("dst", ["127.0.0.1", "0.0.0.1"])
+@pytest.mark.parametrize("dst", ["127.0.0.1", "0.0.0.0"])
 def test_martian_destinations(net: Net, dst: str) -> None:
     net.inject(IP(src=PEER, dst=dst) / UDP(dport=1))
     assert net.host.ipv4.in_martian_dst == 1

@@ -28,6 +28,7 @@ from stack.core.bsd_socket import (
 )
 from stack.core.dev_receive import dev_add_pack
 from stack.core.iov import msghdr
+from stack.core.link_watch import netif_carrier_off
 from stack.core.netdevice import packet_type
 from stack.core.netfilter import (
     NF_ACCEPT,
@@ -775,6 +776,18 @@ def promote_secondaries(rig: Rig) -> int:
     return len(net.wire.dev.ip_ptr.ifa_list)
 
 
+def ignore_routes_with_linkdown(rig: Rig) -> bool:
+    """Whether there is a route over a link without a carrier."""
+    net = rig.ip()
+    netif_carrier_off(net.wire.dev)
+    net.run(2_000_000_000)
+    try:
+        ip_route_output_flow(net.host, flowi(uapi.AF_INET, at(PEER)))
+    except OSError:
+        return False
+    return True
+
+
 def errors(rig: Rig, count: int, **more: Any) -> int:
     return unreachables(rig.ip(**more), count, spread=False)
 
@@ -937,4 +950,5 @@ PROBES: dict[str, tuple[Any, dict[Any, Any]]] = {
     "proxy_arp": (lambda rig: proxied(rig, BEYOND), {0: 0, 1: 1}),
     "proxy_arp_pvlan": (lambda rig: proxied(rig, "10.0.0.77"), {0: 0, 1: 1}),
     "promote_secondaries": (promote_secondaries, {0: 0, 1: 1}),
+    "ignore_routes_with_linkdown": (ignore_routes_with_linkdown, {0: True, 1: False}),
 }

@@ -205,9 +205,6 @@ DIFFERENCES: dict[str, dict[str, str]] = {
     "mdb": {
         r"mdb del of Ethernet  of 4 port 4 state 0 .*": "the last port takes the host along",
     },
-    "addr": {
-        r"addr( new| change)? 2 (lifetimes|metric).*": "IPv4's do not end, nor have metrics",
-    },
     "tc": {
         r"qdisc \w+ bfifo short 0xfffffff1 0x0": "options are read before the parent is judged",
     },

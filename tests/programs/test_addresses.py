@@ -1,0 +1,222 @@
+"""Addresses of interfaces, their routes, carriers and names: what `ip` tells is as on Linux.
+
+The first test makes and takes away addresses at random. After each change the addresses and all
+routes of the interface are compared with the kernel's.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.linux.peer import Peer
+from tests.programs.test_iproute import Row, both
+from tests.support import require
+
+pytestmark = pytest.mark.netns
+
+PAIR = """
+ip link set lo up
+ip link add v0 address 02:00:00:00:00:05 type veth peer name v1 address 02:00:00:00:00:06
+ip link set v1 up
+ip link set v0 up
+"""
+NETS = ("10.1.0", "10.1.1", "0.1.0")
+OPTIONS = (
+    (0.3, (" brd +", " brd -", " brd 10.1.0.77", " brd 10.1.0.255")),
+    (0.2, (" metric 5", " metric 7")),
+    (0.15, (" noprefixroute",)),
+    (0.1, (" scope link",)),
+)
+
+
+@pytest.fixture
+def peer() -> Iterator[Peer]:
+    require.netns()
+    made = Peer()
+    yield made
+    made.close()
+
+
+def change(pick: random.Random) -> tuple[str, str]:
+    """The interface and a change of its addresses, or of what makes their routes."""
+    dev = pick.choice(("v0", "v0", "v0", "v1"))
+    local = f"{pick.choice(NETS)}.{pick.choice((0, 1, 2, 3, 255))}"
+    address = f"{local}/{pick.choice((24, 24, 24, 23, 32, 31))}"
+    what = pick.random()
+    if what < 0.5:
+        if pick.random() < 0.1:
+            address = f"{local} peer 10.1.0.{pick.choice((1, 2, 9))}/{pick.choice((24, 32))}"
+        more = "".join(pick.choice(of) for chance, of in OPTIONS if pick.random() < chance)
+        verb = pick.choice(("add", "add", "add", "replace", "change"))
+        return dev, f"ip addr {verb} {address} dev {dev}{more}"
+    if what < 0.8:
+        return dev, f"ip addr del {address} dev {dev}"
+    if what < 0.9:
+        return dev, f"ip link set {dev} {pick.choice(('up', 'down'))}"
+    if what < 0.95:
+        name = f"net.ipv4.conf.{dev}.promote_secondaries"
+        return dev, f"sysctl -qw {name}={pick.choice((0, 1))}"
+    if what < 0.98:
+        return dev, f"ip addr flush dev {dev}"
+    return dev, f"ip route add 10.9.{pick.randrange(4)}.0/24 dev {dev} src 10.1.0.1"
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_changes_at_random(peer: Peer, tmp_path: Path, seed: int) -> None:
+    pick = random.Random(seed)
+    script = [PAIR]
+    for _ in range(120):
+        dev, command = change(pick)
+        script += [f"echo '# {command}'", f"{command} 2>&1", f"ip -4 -o addr show dev {dev}"]
+        script.append(f"ip -4 route show table all dev {dev}")
+    row = Row("\n".join(script), ((r"(?m)^\d+: ", ""),))
+    sysctl = {"net.ipv6.conf.all.disable_ipv6": 1, "net.ipv6.conf.default.disable_ipv6": 1}
+    both(peer, tmp_path, row, sysctl)
+
+
+ROWS = {
+    "lifetimes": Row(
+        f"""{PAIR}
+        ip addr add 10.1.0.1/24 dev v0 valid_lft 3 preferred_lft 1
+        ip addr add 10.1.0.2/24 dev v0 valid_lft 100 preferred_lft 100
+        ip addr add 10.1.1.1/24 dev v0 preferred_lft 0
+        ip addr add 10.1.2.1/24 dev v0 valid_lft 5 preferred_lft 9; echo $?
+        ip addr add 10.1.2.1/24 dev v0 valid_lft 0 preferred_lft 0; echo $?
+        ip -4 addr show dev v0; sleep 1.5; ip -4 addr show dev v0 | grep -v lft; sleep 2.5
+        ip -4 addr show dev v0 | grep -v lft; ip route
+        ip addr add 10.1.3.1/24 dev v0 valid_lft 100 preferred_lft 50
+        ip addr change 10.1.3.1/24 dev v0 valid_lft forever preferred_lft 0
+        ip -4 addr show dev v0; ip addr change 10.1.3.1/24 dev v0; ip -4 addr show dev v0
+        """
+    ),
+    "a group joined with an address": Row(
+        f"""{PAIR}
+        ip addr add 239.1.1.1/32 dev v0 autojoin; ip -4 addr show dev v0
+        ip maddr show dev v0 | grep 239; ip addr del 239.1.1.1/32 dev v0
+        ip maddr show dev v0 | grep -c 239; ip addr add 10.1.1.1/32 dev v0 autojoin; echo $?
+        """
+    ),
+    "routes without a carrier": Row(
+        f"""{PAIR}
+        ip link add w0 type veth peer name w1; ip link set w0 up; ip link set w1 up
+        ip addr add 10.1.0.1/24 dev v0; ip addr add 10.2.0.1/24 dev w0
+        ip -6 addr add fd01::1/64 dev v0 nodad; ip -6 addr add fd02::1/64 dev w0 nodad; sleep 0.3
+        ip route add default via 10.1.0.2 metric 5; ip route add default via 10.2.0.2 metric 9
+        ip -6 route add default via fd01::2 metric 5; ip -6 route add default via fd02::2 metric 9
+        ip route add 10.7.0.0/16 nexthop via 10.1.0.2 nexthop via 10.2.0.2
+        tell() {{
+            echo "== $1"; ip route; ip -6 route | grep fd; ip route show table local dev v0
+            ip route get 9.9.9.9; ip -6 route get fd09::9; ip route get 10.7.0.1; ip route get 10.7.0.9
+        }}
+        tell first; ip link set v1 down; sleep 0.3; tell down
+        ip route add 10.8.0.0/16 via 10.1.0.3; ip -6 route add fd08::/64 via fd01::3; echo $?
+        sysctl -qw net.ipv4.conf.v0.ignore_routes_with_linkdown=1
+        sysctl -qw net.ipv6.conf.v0.ignore_routes_with_linkdown=1
+        tell ignored; ip route add 10.11.0.0/16 via 10.1.0.3; echo $?
+        ip -6 route add fd11::/64 via fd01::3; echo $?
+        ip netconf show dev v0; ip link set v1 up; sleep 0.3; tell up
+        sysctl -qw net.ipv6.conf.all.ignore_routes_with_linkdown=1; ip -6 netconf
+        """,
+        (
+            (r"(?m)uid 0 |cache |\d+: |^ +$| proto kernel_l[ol]", ""),
+            (r"(?m)^fe80::/64 .*\n", ""),
+            (r"(?m)^10\.7\.0\.\d+ via 10\.\d.*$", "one of two"),
+        ),
+    ),
+    "local addresses of an interface that is down": Row(
+        f"""{PAIR}
+        ip addr add 10.1.0.1/24 dev v0; ip link set v0 down; ip route show table local dev v0
+        ping -c1 -W1 -q 10.1.0.1 | grep received; ip route get 10.1.0.1; ip addr add 10.1.0.2/24 dev v0
+        ping -c1 -W1 -q 10.1.0.2 | grep received; ip route add 10.9.0.0/16 dev v0; echo $?
+        """,
+        ((r", time.*|uid 0 ", ""),),
+    ),
+    "other names": Row(
+        f"""{PAIR}
+        ip link property add dev v0 altname bar altname averylongnameofaninterface
+        ip link property add dev v0 altname bar; echo $?
+        ip link property add dev v1 altname bar; echo $?
+        ip link property del dev v0 altname v0; ip link property del dev v0 altname v1; echo $?
+        ip link property del dev v0 altname nix; ip link add bar type bridge; echo $?
+        ip link property add dev v0 altname $(printf %0128d 0); echo $?
+        ip link set v1 name bar; ip link set dev bar name v5; ip link show v5; echo $?
+        ip link set v5 name bar; ip addr add 10.1.1.1/24 dev bar; ip -4 addr show bar
+        ip route add 10.2.0.0/16 dev averylongnameofaninterface; ip route; ip -br link
+        ping -c1 -W1 -q -I bar 10.1.1.1 | grep received; grep -c v5 /proc/net/dev
+        ip link property del dev v5 altname averylongnameofaninterface; ip link show v5
+        ip link set v5 name v0; ip link del bar; ip -br link
+        """,
+        ((r"link/ether \S+|qlen \d+|, time.*", ""), (r" +", " "), (r"qdisc noqueue ", "")),
+    ),
+    "alias and group": Row(
+        f"""{PAIR}
+        ip link set v0 alias 'up the hill'; ip link show v0; ip link set v0 alias ''; ip link show v0
+        ip link set v0 group 5; ip link set v1 group 5; ip link set group 5 mtu 1400
+        ip -o link show group 5; ip link set group 6 up; echo $?; ip link del group 6; echo $?
+        ip link del group 0; echo $?; ip link add br0 group 7 type bridge; ip -o link show group 7
+        ip link set lo group 7; ip link del group 7; echo $?; ip link set lo group 0
+        ip link del group 7; ip -br link show br0; ip link del group 5; ip -o link
+        """,
+        ((r"link/ether \S+|qlen \d+", ""), (r"(?m)^\d+: ", ""), (r" +", " ")),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_as_on_linux(peer: Peer, tmp_path: Path, name: str) -> None:
+    both(peer, tmp_path, ROWS[name], {"net.ipv6.conf.default.accept_dad": 0})
+
+
+TO_ITSELF = """
+import contextlib, itertools, socket, struct, subprocess, time
+
+subprocess.run('''{PAIR}
+ip addr add 10.1.1.1/24 dev v0; ip addr add 10.1.2.1/24 dev v1
+ip -6 addr add fd01::1/64 dev v0 nodad; ip -6 addr add fd02::1/64 dev v1 nodad''', shell=True)
+time.sleep(0.3)
+V4, V6 = socket.AF_INET, socket.AF_INET6
+DEVICES = ("", "v0", "v1", "lo")
+ADDRESSES = {{V4: ("10.1.1.1", "127.0.0.1"), V6: ("fd01::1", "fe80::ff:fe00:5", "::1")}}
+
+def opened(family, kind, dev):
+    sock = socket.socket(family, kind)
+    sock.settimeout(0.1)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, dev.encode())
+    return sock
+
+def datagram(family, addr, to, by):
+    with opened(family, socket.SOCK_DGRAM, to) as receiver, opened(family, socket.SOCK_DGRAM, by) as s:
+        receiver.setsockopt(*((0, 8) if family == V4 else (41, 49)), 1)
+        receiver.bind(("", 0))
+        s.sendto(b"x", (addr, receiver.getsockname()[1]))
+        data, ((_, _, info), *_), _, source = receiver.recvmsg(9, 99)
+        index = struct.unpack_from("i", info, 0 if family == V4 else 16)[0]
+        scope = source[3] and socket.if_indextoname(source[3]) if family == V6 else ""
+        return socket.if_indextoname(index), source[0].startswith("fe80") or source[0], scope
+
+def stream(family, addr, to, by):
+    with opened(family, socket.SOCK_STREAM, to) as listener, opened(family, socket.SOCK_STREAM, by) as s:
+        listener.bind(("", 0))
+        listener.listen()
+        s.connect((addr, listener.getsockname()[1]))
+        with listener.accept()[0] as child:
+            return child.getsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, 16)
+
+for family, to, by in itertools.product((V4, V6), DEVICES, DEVICES):
+    for addr, kind in itertools.product(ADDRESSES[family], (datagram, stream)):
+        try:
+            result = kind(family, addr, to, by)
+        except OSError as error:
+            result = error
+        print(kind.__name__, addr, to or "any", by or "any", result)
+"""
+
+
+def test_sockets_of_a_device_reached_from_the_host_itself(peer: Peer, tmp_path: Path) -> None:
+    """A socket bound to a device gets what the host sends to the device's addresses, over lo."""
+    row = Row(TO_ITSELF.format(PAIR=PAIR), python=True)
+    both(peer, tmp_path, row, {"net.ipv6.conf.default.accept_dad": 0})
