@@ -83,6 +83,8 @@ class Net:
     closed: bool
     uid: int
     gid: int
+    caller: int
+    """The thread of the machine whose call is answered at the moment (stack/api/programs); or 0."""
     mib: netns_mib
     gen: dict[str, Any]
     """net_generic: what modules keep here, by their names (stack/tunnel)."""
@@ -232,12 +234,14 @@ class Net:
         self.on_drop = None
         self.uid = whole_number("Host", "uid", uid, 0, LAST_ID)
         self.gid = whole_number("Host", "gid", gid, 0, LAST_ID)
+        self.caller = 0
         self.sysctl = sysctl
         with self.lock:
             setup_net(self)
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self.name}: {', '.join(dev.name for dev in self.dev_base_head)}>"
+        names = ", ".join(dev.name for dev in self.dev_base_head)
+        return f"<{type(self).__name__} {self.name}: {names}>"
 
     def close(self) -> None:
         """Close every socket, give the devices back, free every packet. Idempotent."""

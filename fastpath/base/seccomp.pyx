@@ -368,6 +368,8 @@ cdef class Listener:
     cdef readonly int fd
     cdef readonly bint ended
     """Whether `next` has found that no process has the filter any more."""
+    cdef readonly bint beside
+    """Whether the other descriptor of `next` was readable when the call was found."""
     cdef e1k_thread threads[E1K_THREADS]
 
     def __cinit__(self):
@@ -399,27 +401,32 @@ cdef class Listener:
             os.close(self.fd)
             self.fd = -1
 
-    def next(self):
+    def next(self, int other=-1):
         """Return a call that waits, as `recv` does; None: none waits, or nobody is left (`ended`).
+
+        `beside` says whether the descriptor `other` is readable, which is looked at after the
+        listener. So what the thread has done before its call can be seen there.
 
         Who was answered last is ready to run on this processor. It gets it for once, since its next
         call often comes at once, and to sleep and wake costs more. Raises: OSError.
         """
-        cdef pollfd look
+        cdef pollfd look[2]
         cdef int found
-        look.fd = self.fd
-        look.events = POLLIN
+        look[0].fd = self.fd
+        look[1].fd = other
+        look[0].events = look[1].events = POLLIN
         while True:
-            look.revents = 0
+            look[0].revents = look[1].revents = 0
             with nogil:
-                found = poll(&look, 1, 0)
-                if not found:
+                found = poll(look, 2, 0)
+                if found <= 0 or not look[0].revents:
                     sched_yield()
-                    found = poll(&look, 1, 0)
-            if found <= 0:
+                    found = poll(look, 2, 0)
+            self.beside = found > 0 and look[1].revents != 0
+            if found <= 0 or not look[0].revents:
                 return None
-            if not look.revents & POLLIN:
-                self.ended = look.revents & POLLHUP != 0
+            if not look[0].revents & POLLIN:
+                self.ended = look[0].revents & POLLHUP != 0
                 return None
             call = self.recv()
             if call is not None:

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING
 from stack.core.errors import os_error
 from stack.core.extack import ExtAckError
 from stack.core.l3mdev import l3mdev_fib_table, l3mdev_flow, netif_is_l3_master
+from stack.core.netdevice import net_device
 from stack.core.uapi import RTM_DELRULE, RTM_NEWRULE, RTPROT_KERNEL
 from stack.net import Net
 
@@ -210,12 +211,12 @@ def fib_rule_table(net: Net, rule: fib_rule, fl: flowi, iif: int, l3mdev: int = 
     return l3mdev_fib_table(net.dev_by_index.get(l3mdev or l3mdev_flow(net, fl, iif)))
 
 
-def fib_rule_suppress(rule: fib_rule, prefixlen: int) -> bool:
-    """fib4_rule_suppress, fib6_rule_suppress: whether the rule refuses so short a prefix.
-
-    Interfaces here are all in group 0.
-    """
-    return prefixlen <= rule.suppress_prefixlen or rule.suppress_ifgroup == 0
+def fib_rule_suppress(rule: fib_rule, prefixlen: int, dev: net_device | None) -> bool:
+    """fib4_rule_suppress, fib6_rule_suppress: whether the rule refuses so short a prefix, or a
+    device of that group."""
+    if prefixlen <= rule.suppress_prefixlen:
+        return True
+    return dev is not None and dev.group == rule.suppress_ifgroup
 
 
 # --- changes ------------------------------------------------------------------------------------

@@ -13,7 +13,9 @@ Each calls the attribute of the same name without `sk_` (`sk.data_ready(sk)`), w
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
@@ -319,9 +321,19 @@ def sk_is_tcp(sk: sock) -> bool:
 def ns_capable(net: Net, cap: int) -> bool:
     """kernel/capability.c: may the host's programs do what `cap` guards? They may as uid 0.
 
-    A host has one user, `Host.uid`: its programs are whoever holds the Host object.
+    A host has one user, `Host.uid`: its programs are whoever holds the Host object. A program that
+    runs on it and has become another user than who started it may not.
     """
-    return net.uid == 0
+    return net.uid == 0 and not (net.caller and has_other_user(net.caller))
+
+
+def has_other_user(tid: int) -> bool:
+    """Whether the effective user of the machine's thread `tid` is not this process's."""
+    with contextlib.suppress(OSError), open(f"/proc/{tid}/status") as file:
+        for line in file:
+            if line.startswith("Uid:"):
+                return int(line.split()[2]) != os.geteuid()
+    return False
 
 
 # --- birth and death -----------------------------------------------------------------------

@@ -346,9 +346,9 @@ def fib_nexthop_flags(nh: fib_nh) -> int:
 
 def fib_nh_usable(nh: fib_nh, oif: int, linkdown: bool = False) -> bool:
     """Whether a lookup may choose `nh`; with `linkdown` its carrier does not matter."""
-    if nh.nh_flags:
-        if nh.nh_flags & uapi.RTNH_F_DEAD or (not linkdown and ip_ignore_linkdown(nh)):
-            return False
+    flags = nh.nh_flags
+    if flags & uapi.RTNH_F_DEAD or (flags and not linkdown and ip_ignore_linkdown(nh)):
+        return False
     return not oif or oif == nh.nh_oif
 
 
@@ -424,8 +424,10 @@ def __fib_lookup(
             if not isinstance(res, fib_result):
                 if res != -errno.EAGAIN:
                     return res
-            elif not fib_rule_suppress(rule, res.prefixlen):
-                return res
+            else:
+                dev = res.nh.nh_dev if res.nh is not None else None
+                if not fib_rule_suppress(rule, res.prefixlen, dev):
+                    return res
         at = fib_rule_next(net, ops, at + 1, fl4, iif, l3mdev)
     return -errno.ENETUNREACH
 

@@ -396,7 +396,9 @@ def fib6_lookup(
 
 def fib6_rule_suppress(rule: fib_rule, f6i: fib6_info) -> bool:
     """net/ipv6/fib6_rules.c: whether the rule refuses so short a prefix; no error is refused."""
-    return f6i.fib6_type not in FIB6_TYPE_ERROR and fib_rule_suppress(rule, f6i.fib6_plen)
+    return f6i.fib6_type not in FIB6_TYPE_ERROR and fib_rule_suppress(
+        rule, f6i.fib6_plen, f6i.fib6_nh.fib_nh_dev
+    )
 
 
 def fib6_rule_tables(

@@ -266,9 +266,9 @@ def inet_rtm_deladdr(nlh: nlmsg) -> None:
             continue
         if "IFA_LABEL" in tb and ifa.ifa_label != tb["IFA_LABEL"]:
             continue
-        if "IFA_ADDRESS" in tb:
-            if plen != ifa.ifa_prefixlen or not inet_ifa_match(tb["IFA_ADDRESS"], ifa):
-                continue
+        match = plen == ifa.ifa_prefixlen and inet_ifa_match(tb.get("IFA_ADDRESS", 0), ifa)
+        if "IFA_ADDRESS" in tb and not match:
+            continue
         if ifa.ifa_flags & IFA_F_MCAUTOJOIN:
             ip_mc_dec_group(in_dev, ifa.ifa_address)
         __inet_del_ifa(in_dev, ifa)

@@ -110,7 +110,8 @@ ROWS = {
         ip route add 10.7.0.0/16 nexthop via 10.1.0.2 nexthop via 10.2.0.2
         tell() {{
             echo "== $1"; ip route; ip -6 route | grep fd; ip route show table local dev v0
-            ip route get 9.9.9.9; ip -6 route get fd09::9; ip route get 10.7.0.1; ip route get 10.7.0.9
+            ip route get 9.9.9.9; ip -6 route get fd09::9
+            ip route get 10.7.0.1; ip route get 10.7.0.9
         }}
         tell first; ip link set v1 down; sleep 0.3; tell down
         ip route add 10.8.0.0/16 via 10.1.0.3; ip -6 route add fd08::/64 via fd01::3; echo $?
@@ -130,7 +131,8 @@ ROWS = {
     "local addresses of an interface that is down": Row(
         f"""{PAIR}
         ip addr add 10.1.0.1/24 dev v0; ip link set v0 down; ip route show table local dev v0
-        ping -c1 -W1 -q 10.1.0.1 | grep received; ip route get 10.1.0.1; ip addr add 10.1.0.2/24 dev v0
+        ping -c1 -W1 -q 10.1.0.1 | grep received; ip route get 10.1.0.1
+        ip addr add 10.1.0.2/24 dev v0
         ping -c1 -W1 -q 10.1.0.2 | grep received; ip route add 10.9.0.0/16 dev v0; echo $?
         """,
         ((r", time.*|uid 0 ", ""),),
@@ -154,11 +156,17 @@ ROWS = {
     ),
     "alias and group": Row(
         f"""{PAIR}
-        ip link set v0 alias 'up the hill'; ip link show v0; ip link set v0 alias ''; ip link show v0
+        ip link set v0 alias 'up the hill'; ip link show v0
+        ip link set v0 alias ''; ip link show v0
         ip link set v0 group 5; ip link set v1 group 5; ip link set group 5 mtu 1400
         ip -o link show group 5; ip link set group 6 up; echo $?; ip link del group 6; echo $?
         ip link del group 0; echo $?; ip link add br0 group 7 type bridge; ip -o link show group 7
         ip link set lo group 7; ip link del group 7; echo $?; ip link set lo group 0
+        ip addr add 10.1.0.1/24 dev v0; ip rule add pref 5 table main suppress_ifgroup 5
+        ip rule add pref 6 blackhole; ip rule; ip route get 10.1.0.2; echo $?
+        ip link set v0 group 6; ip route get 10.1.0.2 | head -1
+        ip rule del pref 6; ip rule del pref 5
+        ip link set v0 group 5
         ip link del group 7; ip -br link show br0; ip link del group 5; ip -o link
         """,
         ((r"link/ether \S+|qlen \d+", ""), (r"(?m)^\d+: ", ""), (r" +", " ")),
@@ -189,7 +197,8 @@ def opened(family, kind, dev):
     return sock
 
 def datagram(family, addr, to, by):
-    with opened(family, socket.SOCK_DGRAM, to) as receiver, opened(family, socket.SOCK_DGRAM, by) as s:
+    receiver, s = opened(family, socket.SOCK_DGRAM, to), opened(family, socket.SOCK_DGRAM, by)
+    with receiver, s:
         receiver.setsockopt(*((0, 8) if family == V4 else (41, 49)), 1)
         receiver.bind(("", 0))
         s.sendto(b"x", (addr, receiver.getsockname()[1]))
@@ -199,7 +208,8 @@ def datagram(family, addr, to, by):
         return socket.if_indextoname(index), source[0].startswith("fe80") or source[0], scope
 
 def stream(family, addr, to, by):
-    with opened(family, socket.SOCK_STREAM, to) as listener, opened(family, socket.SOCK_STREAM, by) as s:
+    listener, s = opened(family, socket.SOCK_STREAM, to), opened(family, socket.SOCK_STREAM, by)
+    with listener, s:
         listener.bind(("", 0))
         listener.listen()
         s.connect((addr, listener.getsockname()[1]))

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from e1000emu.clock import VirtualClock
 from fastpath.base import seccomp
 from stack.api.programs import spawn
 from stack.host import Host
@@ -58,6 +59,164 @@ def soon(call, *args, after=0.1):
 """
 
 SCRIPTS = {
+    "splice": """
+        signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+        DONTWAIT = 2  # SPLICE_F_NONBLOCK
+        _, c, d = tcp()
+        r, w = os.pipe()
+        os.write(w, b"hello")
+        print(os.splice(r, c.fileno(), 3), d.recv(9), os.read(r, 9))
+        print(tried(lambda: os.splice(r, c.fileno(), 3, flags=DONTWAIT)))
+        os.write(w, b"z" * 50000)
+        print(os.splice(r, c.fileno(), 100000), len(d.recv(50000, MSG_WAITALL)))
+        soon(os.write, w, b"later")
+        print(os.splice(r, c.fileno(), 100), d.recv(9))
+        d.send(b"x" * 10)
+        time.sleep(0.05)
+        for size in (4, 99):
+            print(os.splice(c.fileno(), w, size), os.read(r, 99))
+        c.setblocking(False)
+        print(tried(lambda: os.splice(c.fileno(), w, 99)))
+        c.setblocking(True)
+        soon(d.send, b"later")
+        print(os.splice(c.fileno(), w, 100), os.read(r, 9))
+        os.set_blocking(w, False)
+        while tried(os.write, w, b"f" * 4096) == 4096:
+            pass
+        d.send(b"more")
+        time.sleep(0.05)
+        print(tried(lambda: os.splice(c.fileno(), w, 9, flags=DONTWAIT)))
+        print(tried(os.splice, c.fileno(), w, 9))
+        os.set_blocking(w, True)
+        soon(os.read, r, 65536)
+        print(os.splice(c.fileno(), w, 9), os.read(r, 9))
+        os.close(w)
+        print(os.splice(r, c.fileno(), 9))
+        os.close(r)
+        r, w = os.pipe()
+        os.close(r)
+        d.send(b"p")
+        time.sleep(0.05)
+        print(tried(os.splice, c.fileno(), w, 9), c.recv(9))
+        d.close()
+        os.close(w)
+        r, w = os.pipe()
+        print(os.splice(c.fileno(), w, 9))
+        os.write(w, b"q")
+        print(tried(os.splice, r, c.fileno(), 9))
+        time.sleep(0.05)
+        os.write(w, b"q")
+        print(tried(os.splice, r, c.fileno(), 9))
+        for offset in ({"offset_dst": 0}, {"offset_src": 0}):
+            print(tried(lambda: os.splice(r, c.fileno(), 9, **offset)))
+            print(tried(lambda: os.splice(c.fileno(), w, 9, **offset)))
+        with open("/etc/passwd") as file:
+            print(tried(os.splice, file.fileno(), c.fileno(), 9))
+        print(tried(os.splice, c.fileno(), c.fileno(), 9))
+        # Of a socket that is full what was not taken stays in the pipe.
+        _, c, d = tcp()
+        c.setblocking(False)
+        given = 0
+        while True:
+            os.write(w, b"k" * 60000)
+            left = 60001 if not given else 60000
+            while left and isinstance(took := tried(os.splice, r, c.fileno(), left), int):
+                left -= took
+                given += took
+            if left:
+                break
+        rest = len(os.read(r, 99999))
+        c.close()
+        got = 0
+        while data := d.recv(1 << 20):
+            got += len(data)
+        print(got == given, (given + rest) % 60000)
+    """,
+    "urgent data": """
+        _, c, d = tcp()
+        signals = []
+        signal.signal(signal.SIGURG, lambda *args: signals.append(args[0]))
+        import fcntl
+        fcntl.fcntl(c, fcntl.F_SETOWN, os.getpid())
+        d.send(b"x", MSG_OOB)
+        time.sleep(0.05)
+        polls, epoll = select.poll(), select.epoll()
+        polls.register(c, select.POLLIN | select.POLLPRI)
+        epoll.register(c, select.EPOLLPRI)
+        def told():
+            return [bits for _, bits in polls.poll(50)], [bits for _, bits in epoll.poll(0.05)]
+        print(told(), signals, [len(ready) for ready in select.select([], [], [c], 0.1)])
+        print(c.recv(1, MSG_OOB), told())
+        d.send(b"ab")
+        d.send(b"!", MSG_OOB)
+        d.send(b"cd")
+        time.sleep(0.05)
+        print(told(), c.recv(9), told(), c.recv(9), told(), len(signals))
+        soon(d.send, b"y", MSG_OOB)
+        print(select.select([], [], [c], 2)[2] == [c])
+    """,
+    "what is closed is so at once": """
+        def count(call, rounds=20):
+            results = [tried(call, i) for i in range(rounds)]
+            print(call.__name__, {result: results.count(result) for result in results})
+        def listen_again(i):
+            one = socket.create_server(("127.0.0.1", 0))
+            address = one.getsockname()
+            one.close()
+            socket.create_server(address).close()
+        def connect_to_what_is_closed(i):
+            one = socket.create_server(("127.0.0.1", 0))
+            address = one.getsockname()
+            one.close()
+            socket.socket().connect(address)
+        def end_of_data(i):
+            _, one, other = tcp()
+            other.setblocking(False)
+            one.close()
+            return other.recv(9)
+        def reset(i):
+            _, one, other = tcp()
+            other.setblocking(False)
+            other.send(b"x")
+            time.sleep(0.002)
+            one.close()
+            return other.recv(9)
+        def bind_again(i):
+            one, two = socket.socket(AF_INET, SOCK_DGRAM), socket.socket(AF_INET, SOCK_DGRAM)
+            one.bind(("127.0.0.1", 0))
+            address = one.getsockname()
+            one.close()
+            two.bind(address)
+        def killed(i):
+            out, into = os.pipe()
+            child = os.fork()
+            if not child:
+                one = socket.create_server(("127.0.0.1", 0))
+                os.write(into, str(one.getsockname()[1]).encode())
+                if i % 2:
+                    os._exit(0)
+                time.sleep(9)
+            port = int(os.read(out, 9))
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+            socket.create_server(("127.0.0.1", port)).close()
+        for call in (listen_again, connect_to_what_is_closed, end_of_data, reset, bind_again):
+            count(call)
+        count(killed)
+    """,
+    "another user": """
+        if os.geteuid():
+            print("one user")
+            sys.exit()
+        stream, datagram = socket.socket(), socket.socket(AF_INET, SOCK_DGRAM)
+        os.setuid(65534)
+        print(tried(stream.bind, ("127.0.0.1", 79)))
+        print(tried(socket.socket, AF_INET, SOCK_RAW, 1))
+        print(tried(socket.socket, AF_PACKET, SOCK_RAW, 1))
+        for level, option, value in ((1, 36, 5), (1, 12, 7), (1, 33, 9999), (0, 19, 1), (1, 12, 6)):
+            print(option, tried(datagram.setsockopt, level, option, value))
+        print(tried(open, "/proc/sys/net/ipv4/ip_forward", "w"))
+    """,
     "errors about a host's own datagrams have no limit": """
         for family, address in ((AF_INET, "127.0.0.1"), (AF_INET6, "::1")):
             asks = socket.socket(family, SOCK_DGRAM)
@@ -771,3 +930,13 @@ def test_as_on_the_kernel(host: Host, name: str) -> None:
     assert out == kernel.stdout
     assert program.returncode == kernel.returncode
     assert said == []
+
+
+def test_what_is_closed_is_so_at_once_in_virtual_time() -> None:
+    argv = [sys.executable, "-c", HEAD + textwrap.dedent(SCRIPTS["what is closed is so at once"])]
+    kernel = subprocess.run(argv, capture_output=True, text=True, timeout=60)
+    with (
+        Host("solo", clock=VirtualClock()) as host,
+        spawn(host, argv, stdout=subprocess.PIPE, text=True) as program,
+    ):
+        assert program.communicate(timeout=60)[0] == kernel.stdout

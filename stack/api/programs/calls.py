@@ -11,6 +11,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import stat
 import struct
 from collections.abc import Callable, Iterable
 from typing import Any, NoReturn
@@ -38,8 +39,9 @@ from stack.api.programs.memory import (
 )
 from stack.api.programs.placeholder import Opened, Placeholder
 from stack.api.programs.rings import Mapped
-from stack.api.programs.supervisor import Call, opened, show_at
+from stack.api.programs.supervisor import Call, forget, opened, show_at
 from stack.api.programs.sysfs import At, find, mode_of, stat_of, statx_of
+from stack.api.programs.virtual import Held
 from stack.core import bsd_socket as sys
 from stack.core import uapi
 from stack.core.dev_ioctl import (
@@ -63,10 +65,10 @@ from stack.core.ioctl import sys_ioctl
 from stack.core.iov import UIO_MAXIOV, msghdr
 from stack.core.netdevice import IFNAMSIZ
 from stack.core.rows import narrow, wide
-from stack.core.sock import raise_sock_error
+from stack.core.sock import ns_capable, raise_sock_error
 from stack.core.sockaddr import sockaddr, sockaddr_bytes
 from stack.core.tcp_states import TCP_CLOSE, TCP_SYN_SENT
-from stack.core.time64 import NSEC_PER_SEC
+from stack.core.time64 import NSEC_PER_MSEC, NSEC_PER_SEC
 from stack.inet.mroute_sockopt import SIOCGETSGCNT
 from stack.ipv4.arp_ioctl import ARPREQ
 from stack.ipv4.fib_ioctl import RTENTRY, RTENTRY_BYTES, RTENTRY_DEV
@@ -75,6 +77,11 @@ from stack.ipv6.ip6mr_sockopt import SG_REQ6
 from stack.packet.packet_sock import PACKET_FANOUT_DATA, PACKET_HDRLEN, TPACKET_HDRLEN
 
 MAX_OPTLEN = 1 << 16
+SPLICE_F_NONBLOCK, SPLICE_F_MORE = 2, 4
+PIPE_BYTES = 1 << 16
+PIPE_NS = NSEC_PER_MSEC
+"""How often a pipe is looked at that splice(2) waits for."""
+libc = ctypes.CDLL(None, use_errno=True)
 SOCK_FILTER = struct.Struct("=HBBI")
 FILTERS = {
     (uapi.SOL_SOCKET, uapi.SO_ATTACH_FILTER),
@@ -559,11 +566,103 @@ def do_sendfile(call: Call, at: Opened) -> int:
 
 
 def do_splice(call: Call) -> int | None:
-    """splice(2) has no pages of ours to move: EINVAL, as of a file that cannot."""
+    """splice(2) between a pipe and a stream socket, whose bytes are copied.
+
+    What one end does not take stays in the other.
+    """
     supervisor = call.supervisor
-    if supervisor.at(call.tid, call.args[0]) or supervisor.at(call.tid, call.args[2]):
-        raise os_error(errno.EINVAL, "no splice from or to a socket of the host")
-    return None
+    if call.socket is None:
+        source, into = (supervisor.at(call.tid, call.args[at]) for at in (0, 2))
+        if source is None and into is None:
+            return None
+        of_source, of_target = call.args[1], call.args[3]
+        if of_target if into is None else of_source:
+            raise os_error(errno.ESPIPE, "a pipe has no offset")
+        if of_source or of_target:
+            raise os_error(errno.EINVAL, "a socket has no offset")
+        ends = (call.args[0], call.args[2]) if into is None else (call.args[2], call.args[0])
+        call.args = (*ends, *call.args[4:], int(into is None))  # the socket's number is the first
+    at = opened(call)
+    if at is None:
+        return None
+    if call.held is not None:  # the pipe is looked at again
+        forget(supervisor, call)
+        call.held = None
+    pipe = get_fd(call.tid, call.args[1] & 0xFFFFFFFF)
+    try:
+        if not stat.S_ISFIFO(os.fstat(pipe).st_mode) or at.sock.type != uapi.SOCK_STREAM:
+            raise os_error(errno.EINVAL, "splice is for a pipe and a stream socket")
+        if call.args[4]:
+            moved = splice_from_socket(call, at, pipe)
+        else:
+            moved = splice_to_socket(call, at, pipe)
+        if moved < 0 and (
+            call.args[3] & SPLICE_F_NONBLOCK or (call.args[4] and not os.get_blocking(pipe))
+        ):
+            raise os_error(errno.EAGAIN, "the pipe is not ready")
+    finally:
+        os.close(pipe)
+    if moved >= 0:
+        return moved
+    forget(supervisor, call)
+    virtual = supervisor.attached is not None
+    supervisor.hold(call, Held(NEVER_NS if virtual else supervisor.clock.now_ns() + PIPE_NS))
+
+
+def splice_to_socket(call: Call, at: Opened, pipe: int) -> int:
+    """fs/splice.c: from a pipe, until that is empty. -1: it is so at once."""
+    done = call.state or 0
+    size = narrow(call.args[2])
+    flags = uapi.MSG_MORE if call.args[3] & SPLICE_F_MORE else 0
+    out, into = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        while done < size:
+            copied = libc.tee(pipe, into, min(size - done, PIECE_BYTES), SPLICE_F_NONBLOCK)
+            if copied < 0 and not done:
+                return -1
+            if copied <= 0:
+                break
+            data = bytearray(os.read(out, copied))
+            sent = send_piece(call, at, msghdr(None, [data], None, 0), flags, done)
+            if not sent:
+                break
+            os.read(pipe, sent)
+            done += sent
+    finally:
+        os.close(out)
+        os.close(into)
+    return done
+
+
+def splice_from_socket(call: Call, at: Opened, pipe: int) -> int:
+    """net/ipv4/tcp.c tcp_splice_read: what has come and the pipe has room for; -1: it has none.
+
+    Raises: OSError EAGAIN, EPIPE ...
+    """
+    host, size = call.supervisor.host, narrow(min(call.args[2], PIPE_BYTES))
+    data = bytearray(size)
+    try:
+        n = sys.sys_recvmsg(host, at.fd, msghdr(None, [data]), uapi.MSG_DONTWAIT | uapi.MSG_PEEK)
+    except BlockingIOError:
+        if call.supervisor.nonblock(call):
+            raise
+        call.supervisor.wait(call, at, timeout_ns(at, "sk_rcvtimeo_ns"))
+    if not n:
+        return 0
+    out, into = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        os.write(into, data[:n])
+        moved = os.splice(out, pipe, n, flags=SPLICE_F_NONBLOCK)
+    except BlockingIOError:
+        return -1
+    except BrokenPipeError:
+        call.supervisor.sigpipe(call)
+        raise
+    finally:
+        os.close(out)
+        os.close(into)
+    rest = msghdr(None, [bytearray(moved)])
+    return int(sys.sys_recvmsg(host, at.fd, rest, uapi.MSG_DONTWAIT))
 
 
 def do_mmap(call: Call) -> int | None:
@@ -687,6 +786,8 @@ def open_path(call: Call, addr: wide, flags: int) -> None:
     at = find(path)
     fd = None
     if at is not None:
+        if flags & os.O_ACCMODE and not ns_capable(supervisor.host, uapi.CAP_NET_ADMIN):
+            raise os_error(errno.EACCES, f"only root may write {path}")
         fd = supervisor.tree.open(supervisor.host, at, flags)
     elif flags & os.O_DIRECTORY:
         return

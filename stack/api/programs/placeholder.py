@@ -9,12 +9,13 @@ Readiness is shown all the time, so neither epoll_ctl nor epoll_wait has to stop
 here, though, it is that which takes what comes, and what is left is shown when it returns:
 
     POLLIN      a byte waits in the program's end
+    POLLPRI     a byte of MSG_OOB waits there; POLLIN comes along
     POLLOUT     cleared by bytes in this end, which fill the program's small send buffer
     POLLRDHUP   this end is shut down for writing
     POLLHUP     this end is shut down both ways
     POLLERR     this end was closed with a byte in it that nobody has read; POLLHUP comes along
 
-What clears POLLIN and POLLOUT is a call of the program itself, in which its end is at hand
+What clears POLLIN, POLLPRI and POLLOUT is a call of the program itself, in which its end is at hand
 (`end`). Only a ring is emptied without a call, so it is looked at while POLLIN is shown. A hang-up
 is for ever. From then on this end would not tell that the program's is closed. So before it, one
 end of another pair, the guard, is put into the queue of the program's end, which the kernel closes
@@ -34,7 +35,7 @@ from fastpath.base.seccomp import get_fd
 from stack.core.bsd_socket import socket, sockfd_lookup
 from stack.core.rows import row, state
 from stack.core.sock import sk_sleep
-from stack.core.uapi import POLLERR, POLLHUP, POLLIN, POLLOUT, POLLRDHUP
+from stack.core.uapi import POLLERR, POLLHUP, POLLIN, POLLOUT, POLLPRI, POLLRDHUP
 from stack.net import Net
 
 FILL = bytes(2048)
@@ -118,8 +119,8 @@ class Placeholder(Opened):
         return (self.ours if self.guard is None else self.guard).fileno()
 
     def hides(self, bits: int) -> bool:
-        """Whether POLLERR or POLLHUP of `bits` is not shown."""
-        return bool(bits & (POLLERR | POLLHUP) & ~self.shown)
+        """Whether `bits` has what is not shown as it is: POLLERR, POLLHUP, POLLPRI."""
+        return bool(bits & (POLLERR | POLLHUP) & ~self.shown or bits & POLLPRI)
 
     def _unwatch(self) -> None:
         """Show no more changes."""
@@ -172,10 +173,11 @@ class Placeholder(Opened):
                 end.getsockopt(unix.SOL_SOCKET, unix.SO_ERROR)  # which clears it
                 self.shown &= ~POLLERR
             return
-        if self.shown & ~bits & POLLIN:
+        if self.shown & ~bits & (POLLIN | POLLPRI):
             with contextlib.suppress(OSError):
-                end.recv(MANY, unix.MSG_DONTWAIT)
-            self.shown &= ~POLLIN
+                while end.recv(MANY, unix.MSG_DONTWAIT):  # up to the urgent byte, and over it
+                    pass
+            self.shown &= ~(POLLIN | POLLPRI)
         if self.shown & ~bits & POLLOUT:
             with contextlib.suppress(OSError):
                 end.send(FILL, unix.MSG_DONTWAIT)
@@ -194,7 +196,7 @@ def true_bits(at: Placeholder) -> int:
         bits |= POLLIN | POLLOUT
     if bits & HANG_UP == HANG_UP:
         return bits & (HANG_UP | POLLERR) | POLLIN | POLLOUT
-    return bits & (POLLIN | POLLOUT | POLLRDHUP)
+    return bits & (POLLIN | POLLPRI | POLLOUT | POLLRDHUP)
 
 
 def show(at: Placeholder) -> None:
@@ -219,6 +221,10 @@ def show_bits(at: Placeholder, bits: int) -> None:
         at.shown |= POLLIN
         if at.filled is not None:
             at.filled(at)
+    if bits & POLLPRI and not at.shown & POLLPRI:
+        with contextlib.suppress(OSError):
+            at.ours.send(b"\0", unix.MSG_OOB)
+        at.shown |= POLLPRI
     if bits & POLLOUT and not at.shown & POLLOUT:
         with contextlib.suppress(OSError):
             at.ours.recv(MANY)  # the filling
@@ -234,4 +240,4 @@ def stale(at: Placeholder) -> int:
     gone = at.shown & ~true_bits(at)
     if at.shown & POLLHUP:
         return gone & POLLERR
-    return gone & (POLLOUT if at.shown & POLLRDHUP else POLLIN | POLLOUT)
+    return gone & (POLLOUT if at.shown & POLLRDHUP else POLLIN | POLLPRI | POLLOUT)

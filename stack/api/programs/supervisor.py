@@ -33,7 +33,7 @@ from stack.core.rows import narrow, row, state, wide
 from stack.core.sock import sk_sleep
 from stack.core.sock_flags import SOCK_LINGER
 from stack.core.time64 import NSEC_PER_MSEC, NSEC_PER_SEC
-from stack.core.uapi import O_NONBLOCK, POLLIN
+from stack.core.uapi import O_NONBLOCK, POLLIN, POLLPRI
 from stack.net import Net
 
 SIGNAL_NS: Final = 10_000_000
@@ -357,10 +357,14 @@ class Supervisor:
     def serve(self) -> None:
         """Answer the calls that wait, while nothing else is to be done.
 
-        Whoever gets an answer often runs at once, and has its next call ready.
+        Whoever gets an answer often runs at once, and has its next call ready. What it has closed
+        before that is closed here first, so it finds the port free, or the peer the end.
         """
+        hang_ups = self.hang_ups.fileno()
         for _ in range(SERVED_AT_ONCE):
-            found = self.listener.next()
+            found = self.listener.next(hang_ups)
+            if self.listener.beside:
+                self.look_at_hang_ups()
             if found is None:
                 if self.listener.ended:
                     self.clock.remove_reader(self.listener.fd)
@@ -518,6 +522,7 @@ def call_of(supervisor: Supervisor, found: tuple[Any, ...]) -> Call:
 
 def attempt(supervisor: Supervisor, call: Call) -> None:
     """Try a call: answer it, or leave it waiting."""
+    supervisor.host.caller = call.tid
     try:
         value = supervisor.functions[call.name](call)
     except Waiting:
@@ -534,6 +539,8 @@ def attempt(supervisor: Supervisor, call: Call) -> None:
             forget(supervisor, call)
             has_answer(supervisor, call)
             supervisor.listener.go_on(call.id)
+    finally:
+        supervisor.host.caller = 0
 
 
 def finish(supervisor: Supervisor, call: Call, value: int, error: int) -> None:
@@ -571,7 +578,11 @@ def show_at(supervisor: Supervisor, tid: int, number: int, at: Placeholder) -> N
     gone = stale(at)
     if not gone:
         return
-    if gone == POLLIN and supervisor.listener.drain(tid, number, at.inode):
+    if (
+        gone == POLLIN
+        and not at.shown & POLLPRI
+        and supervisor.listener.drain(tid, number, at.inode)
+    ):
         at.shown &= ~POLLIN  # nothing is left in the program's end
         return
     with contextlib.suppress(OSError):

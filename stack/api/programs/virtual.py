@@ -379,6 +379,8 @@ class Attached:
 
     def _serve(self, call: Call) -> None:
         self.pending.remove(call)
+        for supervisor in list(self.supervisors):
+            supervisor.look_at_hang_ups()  # what was closed before the call
         now = self.clock.now_ns()
         when, count = self._idle.get(call.tid, (now, 0))
         if count > IDLE_CALLS and when >= now - IDLE_MOST_NS:
