@@ -1,7 +1,7 @@
 """`e1000emu bench`: measure rates and put each beside its peer, measured in the same run.
 
 The rows, and how they are measured, are in `benchmarks/rows`; pytest-benchmark runs the same rows
-from `benchmarks/bench_*.py`.
+from `benchmarks/bench_rows.py`.
 """
 
 from __future__ import annotations
