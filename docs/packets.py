@@ -66,7 +66,14 @@ Before you start: `make build`, then `. .venv/bin/activate` ([Install](index.md#
 $ e1000emu trace udp-recv
 ```
 
+Where a function calls what it called in an earlier chain, and that is six lines or more, it is one
+line here: `... as in udp-send`. That chain has all of it, below the first line with the function's
+name; the links below a chain lead there. The command shows every line.
+
 """
+
+FOLDED = 6
+"""The fewest lines of a call that is shown once only."""
 
 
 def chains() -> dict[str, list[Call]]:
@@ -80,14 +87,41 @@ def chains() -> dict[str, list[Call]]:
     return {kind: [Call.of(row) for row in rows] for kind, rows in json.loads(said).items()}
 
 
-def tree(calls: list[Call]) -> str:
-    """The calls, indented, each with its file where that changes."""
-    lines, file = [], ""
-    for call in calls:
-        name = " " * call.depth + call.name
-        lines.append(f"{name}  ({call.file})" if call.file != file else name)
-        file = call.file
-    return "\n".join(lines)
+class Chains:
+    """Chains as text, in the page's order. A call whose subtree an earlier chain shows is one line
+    with that chain's name, if it is the first of its name there."""
+
+    def __init__(self) -> None:
+        self.whole: dict[tuple[tuple[int, str, str], ...], str] = {}
+
+    def markdown(self, kind: str, calls: list[Call]) -> str:
+        """The calls, indented, each with its file where that changes, and links to what is left
+        out."""
+        lines, file, names, links, shown = [], "", set[str](), dict[str, None](), {}
+        at = 0
+        while at < len(calls):
+            call = calls[at]
+            line = " " * call.depth + call.name
+            if call.file != file:
+                line += f"  ({call.file})"
+            file = call.file
+            end = at + 1
+            while end < len(calls) and calls[end].depth > call.depth:
+                end += 1
+            below = tuple((c.depth - call.depth, c.name, c.file) for c in calls[at:end])
+            if len(below) >= FOLDED and (earlier := self.whole.get(below)):
+                line += f"  ... as in {earlier}"
+                links[f"[{earlier}](#{earlier})"] = None
+                at = end
+            else:
+                if call.name not in names:
+                    shown[below] = kind
+                at += 1
+            names.add(call.name)
+            lines.append(line)
+        self.whole = shown | self.whole
+        text = "\n".join(["```text", *lines, "```"])
+        return f"{text}\n\nWhole in {', '.join(links)}." if links else text
 
 
 def words(kind: str) -> str:
@@ -105,11 +139,11 @@ def markdown() -> str:
     if sorted(grouped) != sorted(KINDS):
         raise ValueError(f"GROUPS is not KINDS: {sorted(set(grouped) ^ set(KINDS))}")
     found = chains()
-    parts = [INTRO.rstrip()]
+    parts, text = [INTRO.rstrip()], Chains()
     for title, kinds in GROUPS.items():
         parts.append(f"## {title}")
         for kind in kinds:
-            parts.append(f"### {kind}\n\n{words(kind)}\n\n```text\n{tree(found[kind])}\n```")
+            parts.append(f"### {kind}\n\n{words(kind)}\n\n{text.markdown(kind, found[kind])}")
     return "\n\n".join(parts) + "\n"
 
 

@@ -453,14 +453,33 @@ def test_a_kind_is_called_staged_if_its_ordinary_way_differs() -> None:
 PACKETS = (Path(__file__).resolve().parents[3] / "docs" / "packets.md").read_text()
 
 
+def on_the_page(kind: str, function: str = "") -> list[tuple[int, str]]:
+    """The depths and names of a chain, or below the first line of a function there, with those
+    that its links lead to."""
+    _, chain, links = PACKETS.split(f"\n### {kind}\n")[1].split("\n#")[0].split("```")
+    calls: list[tuple[int, str]] = []
+    start = None if function else -1
+    for line in chain.splitlines()[1:]:
+        line, _, earlier = line.partition("  ... as in ")
+        name = line.partition("  (")[0].lstrip()
+        depth = len(line) - len(line.lstrip())
+        if start is None:
+            start = depth if name == function else None
+            continue
+        if depth <= start:
+            break
+        calls.append((depth - start - 1, name))
+        if earlier:
+            assert f"[{earlier}](#{earlier})" in links
+            calls += [(depth - start + deep, called) for deep, called in on_the_page(earlier, name)]
+    return calls
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_page_shows_what_the_command_shows(kind: str, traces: dict[str, list[str]]) -> None:
     """docs/packets.md, whoever wrote it last: the same calls in the same order."""
+    assert on_the_page(kind) == [(row["depth"], row["name"]) for row in json.loads(traces[kind][2])]
     section = PACKETS.split(f"\n### {kind}\n")[1]
-    chain = section.split("```text\n")[1].split("\n```")[0]
-    shown = [line.partition("  (")[0] for line in chain.splitlines()]
-    called = [" " * row["depth"] + row["name"] for row in json.loads(traces[kind][2])]
-    assert shown == called
     assert section.split("```text")[0].strip().startswith("Staged: ") == (kind in STAGED)
 
 
