@@ -75,6 +75,15 @@ def plain_environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
 
 
+def errno_of(call: Callable[..., object], *args: Any, **named: Any) -> int:
+    """Return the errno of the OSError that a call raises, 0 when it raises none."""
+    try:
+        call(*args, **named)
+    except OSError as error:
+        return error.errno or -1
+    return 0
+
+
 class SupportsClose(Protocol):
     """What is closed in the end."""
 

@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fastpath.base import seccomp
-from tests.support import end_of_memory
+from tests.support import end_of_memory, errno_of
 
 pytestmark = pytest.mark.skipif(not seccomp.available(), reason="needs Linux's seccomp")
 ME = os.getpid()
@@ -30,9 +30,7 @@ def test_memory_that_is_not_there():
         lambda: seccomp.write_memory(ME, 8, b"x"),
         lambda: seccomp.read_memory(ME, (1 << 64) - 8, 16),
     ):
-        with pytest.raises(OSError) as raised:  # noqa: PT011 - the errno is looked at
-            call()
-        assert raised.value.errno == errno.EFAULT
+        assert errno_of(call) == errno.EFAULT
     with pytest.raises(OSError):  # noqa: PT011 - no such process
         seccomp.read_memory(1 << 22, 4096, 1)
     with pytest.raises(ValueError, match="give 0 to"):
@@ -62,9 +60,7 @@ def test_descriptors_of_others_and_of_nobody():
         file.write(b"x")
     assert os.read(read, 10) == b"x"
     for tid, number, code in ((ME, 9999, errno.EBADF), (1 << 22, 0, errno.EINVAL)):
-        with pytest.raises(OSError) as raised:  # noqa: PT011 - the errno is looked at
-            seccomp.get_fd(tid, number)
-        assert raised.value.errno in (code, errno.ESRCH)
+        assert errno_of(seccomp.get_fd, tid, number) in (code, errno.ESRCH)
     os.close(read)
     os.close(write)
 

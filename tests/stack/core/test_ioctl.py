@@ -34,6 +34,7 @@ from tests.stack.ipv4.ioctl_program import (
     rtmsg,
     sin,
 )
+from tests.support import errno_of
 
 
 @pytest.fixture
@@ -41,12 +42,6 @@ def host():
     with Host("h", clock=VirtualClock(), sysctl=QUIET6) as host:
         add_wire_device(host, b"\2\0\0\0\0\1")
         yield host
-
-
-def failure(call, *args) -> int | None:
-    with pytest.raises(OSError, match=r".") as info:
-        call(*args)
-    return info.value.errno
 
 
 def test_only_root_changes_anything() -> None:
@@ -67,7 +62,7 @@ def test_only_root_changes_anything() -> None:
             (six, d.SIOCDIFADDR, in6("2001:db8::1", 64, 2)),
             (six, ADDRT, rtmsg("2001:db8::", 32, dev=2)),
         ):
-            assert failure(fcntl.ioctl, host, which, request, arg) == errno.EPERM
+            assert errno_of(fcntl.ioctl, host, which, request, arg) == errno.EPERM
         flags = fcntl.ioctl(host, sock, d.SIOCGIFFLAGS, ifr("eth0"))
         assert not flags[16] & 1
 
@@ -75,16 +70,16 @@ def test_only_root_changes_anything() -> None:
 def test_memory_that_is_not_there(host: Host) -> None:
     sock = host.socket(AF_INET, SOCK_DGRAM)
     for arg in (None, 0, bytearray(39), b"\0" * 40):  # the last can be read, but not written
-        assert failure(sys_ioctl, host, sock.host_fd, d.SIOCGIFMTU, arg) in (
+        assert errno_of(sys_ioctl, host, sock.host_fd, d.SIOCGIFMTU, arg) in (
             errno.EFAULT,
             errno.ENODEV,
         )
-    assert failure(sys_ioctl, host, sock.host_fd, d.SIOCGIFHWADDR, ifr("lo")) == errno.EFAULT
-    assert failure(fcntl.ioctl, host, sock, GIFCONF, struct.pack("@iP", 4000, 8)) == errno.EFAULT
+    assert errno_of(sys_ioctl, host, sock.host_fd, d.SIOCGIFHWADDR, ifr("lo")) == errno.EFAULT
+    assert errno_of(fcntl.ioctl, host, sock, GIFCONF, struct.pack("@iP", 4000, 8)) == errno.EFAULT
     room = ctypes.create_string_buffer(b"eth0")
     entry = bytearray(rtentry("10.0.0.0", "255.0.0.0", dev=room))
     entry[88:96] = (16).to_bytes(8, "little")  # rt_dev, an address where nothing is
-    assert failure(fcntl.ioctl, host, sock, ADDRT, bytes(entry)) == errno.EFAULT
+    assert errno_of(fcntl.ioctl, host, sock, ADDRT, bytes(entry)) == errno.EFAULT
     assert read_string(ctypes.addressof(room), 15) == b"eth0"
     assert read_string(ctypes.addressof(room), 2) == b"et"
     write_address(ctypes.addressof(room), b"lo\0")
@@ -138,7 +133,7 @@ def test_an_address_set_by_ioctl_carries_traffic() -> None:
 def test_stamps_flags_and_what_is_no_socket(host: Host) -> None:
     one, two = (host.socket(AF_INET, SOCK_DGRAM) for _ in range(2))
     two.bind(("127.0.0.1", 9))
-    assert failure(fcntl.ioctl, host, two, SIOCGSTAMP, bytes(16)) == errno.ENOENT
+    assert errno_of(fcntl.ioctl, host, two, SIOCGSTAMP, bytes(16)) == errno.ENOENT
     one.sendto(b"x", ("127.0.0.1", 9))
     two.recv(9)
     sec, usec = struct.unpack("qq", fcntl.ioctl(host, two, SIOCGSTAMP, bytes(16)))
@@ -149,6 +144,6 @@ def test_stamps_flags_and_what_is_no_socket(host: Host) -> None:
     fcntl.ioctl(host, two, FIONCLEX)
     assert fcntl.fcntl(host, two, fcntl.F_GETFD) == 0
     with epoll(host) as ep:
-        assert failure(fcntl.ioctl, host, ep, d.SIOCGIFMTU, ifr("lo")) == errno.ENOTTY
-        assert failure(fcntl.ioctl, host, ep, FIOASYNC, integer(1)) == errno.ENOTTY
-    assert failure(fcntl.ioctl, host, 999, FIOCLEX) == errno.EBADF
+        assert errno_of(fcntl.ioctl, host, ep, d.SIOCGIFMTU, ifr("lo")) == errno.ENOTTY
+        assert errno_of(fcntl.ioctl, host, ep, FIOASYNC, integer(1)) == errno.ENOTTY
+    assert errno_of(fcntl.ioctl, host, 999, FIOCLEX) == errno.EBADF

@@ -10,6 +10,7 @@ import pytest
 
 from stack.core.security import SECURITY_HOOKS, register_security, unregister_security
 from stack.host import Host
+from tests.support import errno_of
 
 FAMILIES = {4: (socket.AF_INET, "10.0.0.1", "10.0.0.2"), 6: (socket.AF_INET6, "::1", "::1")}
 
@@ -35,12 +36,6 @@ def hook(name: str) -> Any:
 
 for _name in SECURITY_HOOKS:
     setattr(Module, _name, hook(_name))
-
-
-def error_of(call: Any, *args: Any) -> int:
-    with pytest.raises(OSError) as caught:  # noqa: PT011 - the errno is looked at
-        call(*args)
-    return caught.value.errno or 0
 
 
 def refusing(host: Host, name: str, err: int = -errno.EACCES) -> Module:
@@ -89,7 +84,7 @@ def test_a_call_is_refused_with_the_modules_errno(hosts: tuple[Host, Host], name
         sock.bind(("", 80))
         sock.listen(1)
     module = refusing(a, name, -errno.EXDEV)
-    assert error_of(CALLS[name], a, sock) == errno.EXDEV
+    assert errno_of(CALLS[name], a, sock) == errno.EXDEV
     assert module.names()[-1] == name
     unregister_security(a, module)
     assert a.security is None
@@ -100,7 +95,7 @@ def test_options_of_every_level_are_asked_about(hosts: tuple[Host, Host]) -> Non
     a, _ = hosts
     sock = udp(a)
     module = refusing(a, "socket_setsockopt")
-    assert error_of(sock.setsockopt, socket.IPPROTO_IP, socket.IP_TTL, 9) == errno.EACCES
+    assert errno_of(sock.setsockopt, socket.IPPROTO_IP, socket.IP_TTL, 9) == errno.EACCES
     assert module.calls[-1][1][1:] == (socket.IPPROTO_IP, socket.IP_TTL)
     sock.close()
 
@@ -202,10 +197,10 @@ def test_unix_sockets_are_asked_about(hosts: tuple[Host, Host]) -> None:
     client = a.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     sender = a.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     module = refusing(a, "unix_stream_connect")
-    assert error_of(client.connect, "/run/s") == errno.EACCES
+    assert errno_of(client.connect, "/run/s") == errno.EACCES
     module.refused = "unix_may_send"
-    assert error_of(sender.sendto, b"x", "/run/d") == errno.EACCES
-    assert error_of(sender.connect, "/run/d") == errno.EACCES
+    assert errno_of(sender.sendto, b"x", "/run/d") == errno.EACCES
+    assert errno_of(sender.connect, "/run/d") == errno.EACCES
     module.refused = ""
     client.connect("/run/s")
     sender.sendto(b"x", "/run/d")
@@ -220,11 +215,11 @@ def test_the_first_module_that_refuses_decides(hosts: tuple[Host, Host]) -> None
     register_security(a, first)
     register_security(a, second)
     third = refusing(a, "socket_create", -errno.EACCES)
-    assert error_of(udp, a) == errno.EPERM
+    assert errno_of(udp, a) == errno.EPERM
     assert first.names() == second.names() == ["socket_create"]
     assert third.names() == []
     unregister_security(a, second)
-    assert error_of(udp, a) == errno.EACCES
+    assert errno_of(udp, a) == errno.EACCES
     with pytest.raises(ValueError, match="already"):
         register_security(a, first)
     with pytest.raises(ValueError, match="no method"):

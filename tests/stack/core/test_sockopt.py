@@ -24,6 +24,7 @@ from stack.core.iov import msghdr
 from stack.core.sockopt import put_cmsg, sock_timeout_ns, sock_timeval
 from stack.host import Host
 from tests.stack.ipv4.net import at
+from tests.support import errno_of
 
 LO = 0x7F000001
 
@@ -119,9 +120,7 @@ def test_ip_options_read_back(host: Host, fd: int, opt: int, value: int) -> None
     ],
 )
 def test_option_errors(host: Host, fd: int, level: int, opt: int, value: object, err: int) -> None:
-    with pytest.raises(OSError, match=r".") as info:
-        sys_setsockopt(host, fd, level, opt, value)
-    assert info.value.errno == err
+    assert errno_of(sys_setsockopt, host, fd, level, opt, value) == err
 
 
 def test_buffers_are_doubled_and_bounded(host: Host, fd: int) -> None:
@@ -197,24 +196,21 @@ def test_multicast_interface_option(host: Host, fd: int) -> None:
     assert sys_getsockopt(host, fd, u.SOL_IP, u.IP_MULTICAST_IF) == LO.to_bytes(4, "big")
     sys_setsockopt(host, fd, u.SOL_IP, u.IP_MULTICAST_IF, bytes(4))
     assert sys_getsockopt(host, fd, u.SOL_IP, u.IP_MULTICAST_IF) == bytes(4)
-    with pytest.raises(OSError, match=r".") as info:
-        sys_setsockopt(host, fd, u.SOL_IP, u.IP_MULTICAST_IF, b"\1\2\3\4")
-    assert info.value.errno == errno.EADDRNOTAVAIL
+    assert (
+        errno_of(sys_setsockopt, host, fd, u.SOL_IP, u.IP_MULTICAST_IF, b"\1\2\3\4")
+        == errno.EADDRNOTAVAIL
+    )
 
 
 def test_mtu_is_for_connected_sockets(host: Host, fd: int) -> None:
-    with pytest.raises(OSError, match=r".") as info:
-        sys_getsockopt(host, fd, u.SOL_IP, u.IP_MTU)
-    assert info.value.errno == errno.ENOTCONN
+    assert errno_of(sys_getsockopt, host, fd, u.SOL_IP, u.IP_MTU) == errno.ENOTCONN
 
 
 def test_router_alert_chain(host: Host) -> None:
     raw = sys_socket(host, u.AF_INET, u.SOCK_RAW, 46)
     sys_setsockopt(host, raw, u.SOL_IP, u.IP_ROUTER_ALERT, 1)
     assert sys_getsockopt(host, raw, u.SOL_IP, u.IP_ROUTER_ALERT) == 1
-    with pytest.raises(OSError, match=r".") as info:
-        sys_setsockopt(host, raw, u.SOL_IP, u.IP_ROUTER_ALERT, 1)
-    assert info.value.errno == errno.EADDRINUSE
+    assert errno_of(sys_setsockopt, host, raw, u.SOL_IP, u.IP_ROUTER_ALERT, 1) == errno.EADDRINUSE
     sys_setsockopt(host, raw, u.SOL_IP, u.IP_ROUTER_ALERT, 0)
     assert sys_getsockopt(host, raw, u.SOL_IP, u.IP_ROUTER_ALERT) == 0
 

@@ -38,6 +38,7 @@ from stack.core.uapi import (
 )
 from stack.host import Host
 from stack.packet.packet_sock import PACKET_HDRLEN
+from tests.support import errno_of
 
 NUMBERS = {"SHOUT": 1, "PACE": 2, "BITS": 3, "BOTH": 4, "AGE": 5, "RESET": 6, "SECRET": 7, "OUT": 8}
 
@@ -77,12 +78,6 @@ def sock(uid: int = 0) -> Any:
     return SimpleNamespace(loud=False, connected=True, inner=inner, flags=0, net=net)
 
 
-def failure(call: Any, *args: Any) -> int | None:
-    with pytest.raises(OSError) as info:  # noqa: PT011 - the errno is what is compared
-        call(*args)
-    return info.value.errno
-
-
 def test_a_row_says_whether_it_can_be_set_and_read() -> None:
     access = {row.name: row.access for row in LEVEL}
     assert access == {
@@ -116,18 +111,18 @@ def test_a_flag_is_on_when_the_bits_of_its_mask_are_its_own() -> None:
 def test_checks_come_in_order_length_socket_time_range_user() -> None:
     sk = sock(uid=1000)
     sk.connected = False
-    assert failure(set_option, LEVEL, sk, 7, b"\1") == errno.EINVAL
-    assert failure(set_option, LEVEL, sk, 7, 1) == errno.EOPNOTSUPP
-    assert failure(set_option, LEVEL, sk, 1, 2) == errno.ENOTCONN
-    assert failure(set_option, LEVEL, sk, 2, 10) == errno.EINVAL
-    assert failure(set_option, LEVEL, sk, 2, 9) == errno.EPERM
+    assert errno_of(set_option, LEVEL, sk, 7, b"\1") == errno.EINVAL
+    assert errno_of(set_option, LEVEL, sk, 7, 1) == errno.EOPNOTSUPP
+    assert errno_of(set_option, LEVEL, sk, 1, 2) == errno.ENOTCONN
+    assert errno_of(set_option, LEVEL, sk, 2, 10) == errno.EINVAL
+    assert errno_of(set_option, LEVEL, sk, 2, 9) == errno.EPERM
     set_option(LEVEL, sk, 2, 1)
     assert sk.inner.pace == 1000
 
 
 def test_a_check_sees_socket_and_value_before_anything_is_stored() -> None:
     sk = sock()
-    assert failure(set_option, LEVEL, sk, 8, 99) == errno.EADDRNOTAVAIL
+    assert errno_of(set_option, LEVEL, sk, 8, 99) == errno.EADDRNOTAVAIL
     assert sk.inner.pace == 5000
     set_option(LEVEL, sk, 8, 1)  # the loopback device
     assert get_option(LEVEL, sk, 8) == 1
@@ -146,7 +141,7 @@ def test_structures_that_linux_does_not_cut_need_their_room(
 ) -> None:
     host = Host(name="h", clock=VirtualClock(), drivers=False)
     fd = sys_socket(host, family, kind, 0)
-    assert failure(sys_getsockopt, host, fd, level, option, least - 1) == errno.EINVAL
+    assert errno_of(sys_getsockopt, host, fd, level, option, least - 1) == errno.EINVAL
     try:
         data = sys_getsockopt(host, fd, level, option, least)
     except OSError as exc:
@@ -158,15 +153,15 @@ def test_structures_that_linux_does_not_cut_need_their_room(
 def test_what_is_unknown_or_goes_one_way_only() -> None:
     sk = sock()
     late = Level("SOL_LATE", 43, NUMBERS, (), length_first=False)
-    assert failure(set_option, LEVEL, sk, 99, b"") == errno.EINVAL
-    assert failure(set_option, late, sk, 99, b"") == errno.ENOPROTOOPT
-    assert failure(set_option, LEVEL, sk, 99, 1) == errno.ENOPROTOOPT
-    assert failure(get_option, LEVEL, sk, 99) == errno.ENOPROTOOPT
-    assert failure(get_option, LEVEL, sk, 6) == errno.ENOPROTOOPT
-    assert failure(set_option, LEVEL, sk, 5, 1) == errno.EPERM
-    assert failure(get_option, LEVEL, sk, 5, 3) == errno.EINVAL
+    assert errno_of(set_option, LEVEL, sk, 99, b"") == errno.EINVAL
+    assert errno_of(set_option, late, sk, 99, b"") == errno.ENOPROTOOPT
+    assert errno_of(set_option, LEVEL, sk, 99, 1) == errno.ENOPROTOOPT
+    assert errno_of(get_option, LEVEL, sk, 99) == errno.ENOPROTOOPT
+    assert errno_of(get_option, LEVEL, sk, 6) == errno.ENOPROTOOPT
+    assert errno_of(set_option, LEVEL, sk, 5, 1) == errno.EPERM
+    assert errno_of(get_option, LEVEL, sk, 5, 3) == errno.EINVAL
     assert get_option(LEVEL, sk, 5, 4) == 7
-    assert failure(get_option, LEVEL, sk, 7) == errno.EOPNOTSUPP
+    assert errno_of(get_option, LEVEL, sk, 7) == errno.EOPNOTSUPP
 
 
 def test_every_option_of_the_stack_has_one_row_and_one_line_of_its_own() -> None:

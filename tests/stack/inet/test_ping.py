@@ -34,6 +34,7 @@ from stack.core.uapi import (
     SOL_IP,
 )
 from tests.stack.ipv4.net import ME, PEER, Net, at, one_host, show
+from tests.support import errno_of
 
 
 @pytest.fixture
@@ -91,18 +92,14 @@ def test_ttl_of_the_reply_is_reported(net: Net) -> None:
     [(b"short", errno.EINVAL), (b"\0" * 8, errno.EINVAL), (b"\x08\x01" + bytes(6), errno.EINVAL)],
 )
 def test_only_echo_requests_may_be_sent(net: Net, data: bytes, err: int) -> None:
-    with pytest.raises(OSError, match=r".") as info:
-        sys_sendto(net.host, ping_socket(net), data, 0, at(PEER, 0))
-    assert info.value.errno == err
+    assert errno_of(sys_sendto, net.host, ping_socket(net), data, 0, at(PEER, 0)) == err
 
 
 def test_bind_conflict_and_bad_address(net: Net) -> None:
     one = ping_socket(net)
     sys_bind(net.host, one, at(0, 77))
     assert sys_getsockname(net.host, one) == at(0, 77)
-    with pytest.raises(OSError, match=r".") as info:
-        sys_bind(net.host, ping_socket(net), at(PEER, 78))
-    assert info.value.errno == errno.EADDRNOTAVAIL
+    assert errno_of(sys_bind, net.host, ping_socket(net), at(PEER, 78)) == errno.EADDRNOTAVAIL
     sys_close(net.host, one)
     assert net.host.ping_table == {}
     sys_bind(net.host, ping_socket(net), at(ME, 77))
@@ -133,7 +130,7 @@ def test_big_pings_are_fragmented(net: Net) -> None:
     sys_sendto(net.host, fd, echo(1, bytes(65507)), 0, at(PEER, 0))
     parts = net.ip_sent()
     assert len(parts) == 45
-    with pytest.raises(OSError, match=r".") as info:
-        sys_sendto(net.host, fd, echo(1, bytes(65508)), 0, at(PEER, 0))
-    assert info.value.errno == errno.EMSGSIZE
+    assert (
+        errno_of(sys_sendto, net.host, fd, echo(1, bytes(65508)), 0, at(PEER, 0)) == errno.EMSGSIZE
+    )
     assert net.host.skb_pages.in_use == 0

@@ -51,6 +51,7 @@ from stack.core.uapi import (
     SOL_SOCKET,
 )
 from tests.stack.ipv4.net import ME, PEER, Net, at, one_host, show, udp_socket
+from tests.support import errno_of
 
 
 @pytest.fixture
@@ -128,9 +129,7 @@ def test_header_included_is_completed(net: Net) -> None:
 )
 def test_bad_included_headers(net: Net, data: bytes, err: int) -> None:
     raw = raw_socket(net, IPPROTO_RAW)
-    with pytest.raises(OSError, match=r".") as info:
-        sys_sendto(net.host, raw, data, 0, at(PEER, 0))
-    assert info.value.errno == err
+    assert errno_of(sys_sendto, net.host, raw, data, 0, at(PEER, 0)) == err
     assert net.host.skb_small.in_use == 0
 
 
@@ -144,9 +143,7 @@ def test_bound_and_connected_sockets_filter(net: Net) -> None:
             recv(net, fd)
     net.inject(IP(src="10.0.0.3", dst=ME, proto=200) / Raw(b"y"))
     assert recv(net, connected)[0][20:] == b"y"
-    with pytest.raises(OSError, match=r".") as info:
-        sys_bind(net.host, raw_socket(net, 200), at(PEER, 0))
-    assert info.value.errno == errno.EADDRNOTAVAIL
+    assert errno_of(sys_bind, net.host, raw_socket(net, 200), at(PEER, 0)) == errno.EADDRNOTAVAIL
 
 
 def test_icmp_filter(net: Net) -> None:
@@ -158,9 +155,10 @@ def test_icmp_filter(net: Net) -> None:
     assert ICMP(recv(net, raw)[0][20:]).type == 0
     with pytest.raises(BlockingIOError):
         recv(net, raw)
-    with pytest.raises(OSError, match=r".") as info:
-        sys_setsockopt(net.host, raw_socket(net, 200), SOL_RAW, ICMP_FILTER, 0)
-    assert info.value.errno == errno.EOPNOTSUPP
+    assert (
+        errno_of(sys_setsockopt, net.host, raw_socket(net, 200), SOL_RAW, ICMP_FILTER, 0)
+        == errno.EOPNOTSUPP
+    )
 
 
 def test_truncation_pktinfo_and_ioctl(net: Net) -> None:
@@ -182,9 +180,7 @@ def test_errors_reach_connected_sockets_and_error_queues(net: Net) -> None:
     sys_send(net.host, raw, b"12345678")
     (sent,) = net.ip_sent()
     net.inject(IP(src=PEER, dst=ME) / ICMP(type=3, code=2) / Raw(bytes(sent)))
-    with pytest.raises(OSError, match=r".") as info:
-        recv(net, raw)
-    assert info.value.errno == errno.ENOPROTOOPT
+    assert errno_of(recv, net, raw) == errno.ENOPROTOOPT
     sys_setsockopt(net.host, raw, SOL_IP, IP_RECVERR, 1)
     net.inject(IP(src=PEER, dst=ME) / ICMP(type=12, ptr=1) / Raw(bytes(sent)))
     msg = msghdr(None, [bytearray(99)], [])
@@ -207,14 +203,10 @@ def test_full_receive_buffer_drops(net: Net) -> None:
 
 def test_argument_errors(net: Net) -> None:
     raw = raw_socket(net, 200)
-    with pytest.raises(OSError, match=r".") as info:
-        sys_send(net.host, raw, b"x")
-    assert info.value.errno == errno.EDESTADDRREQ
+    assert errno_of(sys_send, net.host, raw, b"x") == errno.EDESTADDRREQ
     with pytest.raises(PermissionError):
         sys_sendto(net.host, raw, b"x", 0, at("10.0.0.255", 0))
-    with pytest.raises(OSError, match=r".") as info:
-        sys_sendto(net.host, raw, bytes(70000), 0, at(PEER, 0))
-    assert info.value.errno == errno.EMSGSIZE
+    assert errno_of(sys_sendto, net.host, raw, bytes(70000), 0, at(PEER, 0)) == errno.EMSGSIZE
 
 
 @pytest.mark.parametrize("family", [AF_INET, AF_INET6], ids=["IPv4", "IPv6"])

@@ -36,7 +36,7 @@ from stack.core.uapi import (
 from stack.inet.mc_filter import CHANGE_TO_EXCLUDE, MODE_IS_EXCLUDE, mc_time_code
 from stack.ipv4.igmp import igmpv3_sendpack
 from tests.stack.ipv4.net import ME, PEER, SEC, Net, at, ip4, mac, one_host, udp_socket
-from tests.support import examples
+from tests.support import errno_of, examples
 
 GROUP = "239.1.2.3"
 
@@ -246,22 +246,22 @@ def test_blocked_source(net: Net) -> None:
     ],
 )
 def test_membership_errors(net: Net, opt: int, value: bytes, err: int) -> None:
-    with pytest.raises(OSError, match=r".") as info:
-        sys_setsockopt(net.host, udp_socket(net), SOL_IP, opt, value)
-    assert info.value.errno == err
+    assert errno_of(sys_setsockopt, net.host, udp_socket(net), SOL_IP, opt, value) == err
 
 
 def test_limit_and_double_membership(net: Net) -> None:
     net.host.sysctl.igmp_max_memberships = 2
     fd = udp_socket(net)
     sys_setsockopt(net.host, fd, SOL_IP, IP_ADD_MEMBERSHIP, mreq())
-    with pytest.raises(OSError, match=r".") as info:
-        sys_setsockopt(net.host, fd, SOL_IP, IP_ADD_MEMBERSHIP, mreq())
-    assert info.value.errno == errno.EADDRINUSE
+    assert (
+        errno_of(sys_setsockopt, net.host, fd, SOL_IP, IP_ADD_MEMBERSHIP, mreq())
+        == errno.EADDRINUSE
+    )
     sys_setsockopt(net.host, fd, SOL_IP, IP_ADD_MEMBERSHIP, mreq("239.1.1.2"))
-    with pytest.raises(OSError, match=r".") as info:
-        sys_setsockopt(net.host, fd, SOL_IP, IP_ADD_MEMBERSHIP, mreq("239.1.1.3"))
-    assert info.value.errno == errno.ENOBUFS
+    assert (
+        errno_of(sys_setsockopt, net.host, fd, SOL_IP, IP_ADD_MEMBERSHIP, mreq("239.1.1.3"))
+        == errno.ENOBUFS
+    )
 
 
 def test_groups_survive_down_and_up(net: Net) -> None:

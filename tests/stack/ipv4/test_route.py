@@ -29,6 +29,7 @@ from stack.ipv4.route import (
 from stack.ipv4.route_input import ip_route_input
 from stack.ipv4.rt_cache import RT_CACHE_MAX
 from tests.stack.ipv4.net import FAR, GW, ME, PEER, SEC, Net, at, ip4, one_host
+from tests.support import errno_of
 
 
 @pytest.fixture
@@ -63,9 +64,7 @@ def test_types_of_destinations(net: Net, dst: str, rtype: int, dev: str) -> None
 
 
 def test_multicast_needs_a_route_or_an_interface(net: Net) -> None:
-    with pytest.raises(OSError, match=r".") as info:
-        ip_route_output(net.host, ip4("239.1.1.1"))
-    assert info.value.errno == errno.ENETUNREACH
+    assert errno_of(ip_route_output, net.host, ip4("239.1.1.1")) == errno.ENETUNREACH
     rt = ip_route_output(net.host, ip4("239.1.1.1"), oif=net.wire.dev.ifindex)
     assert rt.rt_type == uapi.RTN_MULTICAST
     assert rt.rt_src == ip4(ME)
@@ -91,9 +90,7 @@ def test_gateway_route(net: Net) -> None:
     ],
 )
 def test_output_errors(net: Net, dst: str, src: str, oif: int, err: int) -> None:
-    with pytest.raises(OSError, match=r".") as info:
-        ip_route_output(net.host, ip4(dst), ip4(src), oif=oif)
-    assert info.value.errno == err
+    assert errno_of(ip_route_output, net.host, ip4(dst), ip4(src), oif=oif) == err
 
 
 def test_a_named_device_is_on_link_even_without_route(net: Net) -> None:
@@ -240,9 +237,7 @@ def test_unanswered_neighbour_becomes_host_unreachable(net: Net) -> None:
     sys_send(net.host, fd, b"x")
     net.run(5 * SEC)
     net.frames()
-    with pytest.raises(OSError, match=r".") as info:
-        sys_recvfrom(net.host, fd, bytearray(1))
-    assert info.value.errno == errno.EHOSTUNREACH
+    assert errno_of(sys_recvfrom, net.host, fd, bytearray(1)) == errno.EHOSTUNREACH
     assert net.host.mib.icmp.OutDestUnreachs == 1
 
 

@@ -28,7 +28,7 @@ from stack.ipv6.route_learned import (
     rt6_route_rcv,
 )
 from tests.stack.ipv6.net import FAR, GW, ME, OUT, PEER, SEC, Net6, ip6, neighbour_of, one_host6
-from tests.support import examples
+from tests.support import errno_of, examples
 
 R1, R2, R3 = "fe80::a1", "fe80::a2", "fe80::a3"
 
@@ -44,9 +44,7 @@ def way(net: Net6, to: str = FAR, **flow: Any) -> str:
 
 
 def refused(net: Net6, *args: Any, **how: Any) -> str:
-    with pytest.raises(OSError, match=r"Errno") as caught:
-        net.host.route_add(*args, **how)
-    return errno.errorcode[caught.value.errno or 0]
+    return errno.errorcode[errno_of(net.host.route_add, *args, **how)]
 
 
 def test_longest_prefix_wins() -> None:

@@ -28,7 +28,7 @@ from stack.ipv6.ip6_flowlabel import (
 from stack.ipv6.pinfo import ipv6_pinfo
 from tests.stack.ipv6.conformance import ICMPV6, echo, v6
 from tests.stack.ipv6.net import PEER, SEC, Net6, ip6, one_host6
-from tests.support import examples
+from tests.support import errno_of, examples
 
 
 def sock_of(net: Net6) -> inet_sock:
@@ -46,9 +46,7 @@ def lease(sk: inet_sock, label: int = 0x123, **how: Any) -> int:
 
 
 def refused(*args: Any, **how: Any) -> str:
-    with pytest.raises(OSError, match=r"Errno") as caught:
-        lease(*args, **how)
-    return errno.errorcode[caught.value.errno or 0]
+    return errno.errorcode[errno_of(lease, *args, **how)]
 
 
 def test_packets_of_one_flow_have_one_label_and_other_flows_another() -> None:

@@ -36,6 +36,7 @@ from stack.core.uapi import (
 from stack.ipv6.addr import ipv6_eth_mc_map
 from tests.stack.ipv6.conformance_nd import ME_LL, SEC, make
 from tests.stack.ipv6.net import Net6, ip6
+from tests.support import errno_of
 
 GROUP = "ff05::1:3"
 ROUTER = "fe80::fe"
@@ -358,9 +359,7 @@ def test_before_there_is_an_address_reports_come_from_none() -> None:
 )
 def test_errors(net: Net6, name: int, value: bytes, error: int) -> None:
     sock = socket6(net)
-    with pytest.raises(OSError) as info:  # noqa: PT011 - the number is looked at
-        option(sock, name, value)
-    assert info.value.errno == error
+    assert errno_of(option, sock, name, value) == error
     sock.close()
 
 

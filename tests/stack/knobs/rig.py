@@ -29,6 +29,7 @@ from stack.host import Host
 from stack.ipv4.arp import arp_req_set
 from tests.stack.inet.tcpnet import S, Segment, Sock, TcpNet
 from tests.stack.ipv4.net import FAR, GW, ME, PEER, Net, at, ip4, one_host
+from tests.support import errno_of
 
 OUT, BEYOND = "10.1.0.1", "10.1.0.2"
 LO = 0x7F000001
@@ -108,11 +109,7 @@ def send(host: Host, fd: int, to: str, size: int = 10, port: int = 9) -> None:
 
 def err(call: Callable[..., Any], *args: Any) -> str:
     """The name of the errno that a call fails with, "" when it does not."""
-    try:
-        call(*args)
-    except OSError as error:
-        return codes.errorcode[error.errno or 0]
-    return ""
+    return codes.errorcode.get(errno_of(call, *args), "")
 
 
 def flows(net: TcpNet) -> tuple[Sock, Sock]:

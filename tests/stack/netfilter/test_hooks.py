@@ -44,6 +44,7 @@ from stack.core.nf_queue import (
 )
 from stack.netfilter.nf_nat_proto import inet_proto_csum_replace
 from tests.stack.netfilter.rig import ADDRS, Lan, lan
+from tests.support import errno_of
 
 POINTS = [
     NF_INET_PRE_ROUTING,
@@ -198,9 +199,7 @@ def test_drop_and_stolen(path: Path, point: int) -> None:
 def test_the_sender_gets_the_drops_errno(path: Path, point: int, verdict: int, error: int) -> None:
     path.hook(point, lambda *_: verdict, host=path.net.inner)
     for size in (10, 5000):  # one frame, and fragments
-        with pytest.raises(OSError) as caught:  # noqa: PT011 - the errno is looked at
-            path.send(bytes(size))
-        assert caught.value.errno == error
+        assert errno_of(path.send, bytes(size)) == error
     assert path.got() == []
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import socket as stdlib
 import struct
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -17,6 +16,7 @@ from stack.core.drop_reason import (
 )
 from stack.core.netdevice import IFF_ALLMULTI, IFF_PROMISC
 from stack.host import Host
+from tests.support import errno_of
 
 AF_PACKET, SOL_PACKET, SOL_SOCKET = 17, 263, 1
 ALL = stdlib.htons(3)
@@ -28,15 +28,6 @@ pytestmark = pytest.mark.sends_bad_frames
 
 def mreq(host: Host, kind: int, addr: bytes = b"") -> bytes:
     return struct.pack("=iHH8s", host.dev("eth0").ifindex, kind, len(addr), addr)
-
-
-def errno_of(call: Callable[[], Any]) -> int:
-    """What a call fails with, 0 when it does not."""
-    try:
-        call()
-    except OSError as error:
-        return error.errno or -1
-    return 0
 
 
 def settle(host: Host) -> None:
@@ -118,7 +109,7 @@ def test_an_interface_that_goes_away(hosts: tuple[Host, Host]) -> None:
         dev_close(dev)
         assert sock.poll() & 8
         for sock_ in (sock, sock):
-            assert errno_of(lambda: sock_.send(FRAME)) == errno.ENETDOWN  # noqa: B023
+            assert errno_of(sock_.send, FRAME) == errno.ENETDOWN
         assert sock.getsockopt(SOL_SOCKET, 4) == errno.ENETDOWN
         dev_open(dev)
         settle(a)
@@ -128,7 +119,7 @@ def test_an_interface_that_goes_away(hosts: tuple[Host, Host]) -> None:
         assert sock.getsockname() == ("", 3, 0, 0, b"")
         sock.getsockopt(SOL_SOCKET, 4)
         for gone in (sock, idle):
-            assert errno_of(lambda: gone.send(FRAME)) == errno.ENXIO  # noqa: B023
+            assert errno_of(gone.send, FRAME) == errno.ENXIO
 
 
 def test_names_of_interfaces_are_those_of_now(hosts: tuple[Host, Host]) -> None:
@@ -267,7 +258,7 @@ def test_filter_of_udp(hosts: tuple[Host, Host]) -> None:
         assert b.drop_reasons[SKB_DROP_REASON_SOCKET_FILTER] == 1
         assert len(sock.getsockopt(SOL_SOCKET, 26, 1024)) == 4 * 8
         assert struct.unpack("=HBBI", sock.getsockopt(SOL_SOCKET, 26, 4)[:8]) == ODD[0]
-        assert errno_of(lambda: sock.getsockopt(SOL_SOCKET, 26, 3)) == errno.EINVAL
+        assert errno_of(sock.getsockopt, SOL_SOCKET, 26, 3) == errno.EINVAL
         sock.setsockopt(SOL_SOCKET, 26, [(6, 0, 0, 10)])  # header and 2 bytes
         sender.sendto(b"longer", ("10.0.0.2", 4000))
         settle(a)
@@ -317,7 +308,7 @@ def test_filter_option_errors(hosts: tuple[Host, Host]) -> None:
     a, _ = hosts
 
     def fails(number: int, value: Any) -> int:
-        return errno_of(lambda: sock.setsockopt(SOL_SOCKET, number, value))
+        return errno_of(sock.setsockopt, SOL_SOCKET, number, value)
 
     with a.socket(2, 2) as sock:
         assert fails(27, 0) == errno.ENOENT

@@ -12,6 +12,7 @@ import pytest
 
 from stack.host import Host
 from stack.proc import read
+from tests.support import errno_of
 
 AF_PACKET, SOL_PACKET = 17, 263
 FANOUT, ROLLOVER_STATS, FANOUT_DATA = 18, 21, 22
@@ -188,34 +189,28 @@ def test_a_socket_joins_while_its_interface_is_down(hosts: tuple[Host, Host]) ->
     assert sum(len(received(sock)) for sock in socks) == len(PORTS)
 
 
-def error_of(call: Any, *args: Any) -> int | None:
-    with pytest.raises(OSError) as caught:  # noqa: PT011
-        call(*args)
-    return caught.value.errno
-
-
 def test_what_a_group_refuses(hosts: tuple[Host, Host]) -> None:
     _, b = hosts
     first, second = group(b, 2, LB)
     assert first.getsockopt(SOL_PACKET, FANOUT) == 7 | LB << 16
-    assert error_of(first.setsockopt, SOL_PACKET, FANOUT, 7) == errno.EALREADY
-    assert error_of(first.bind, ("eth0", IP)) == errno.EINVAL
-    assert error_of(first.getsockopt, SOL_PACKET, ROLLOVER_STATS) == errno.EINVAL
-    assert error_of(first.setsockopt, SOL_PACKET, FANOUT_DATA, [(6, 0, 0, 0)]) == errno.EINVAL
+    assert errno_of(first.setsockopt, SOL_PACKET, FANOUT, 7) == errno.EALREADY
+    assert errno_of(first.bind, ("eth0", IP)) == errno.EINVAL
+    assert errno_of(first.getsockopt, SOL_PACKET, ROLLOVER_STATS) == errno.EINVAL
+    assert errno_of(first.setsockopt, SOL_PACKET, FANOUT_DATA, [(6, 0, 0, 0)]) == errno.EINVAL
     with b.socket(AF_PACKET, stdlib.SOCK_RAW, 0) as idle:
         for value in (7 | LB << 16, 9 | 8 << 16, 9 | (ROLLOVER | FLAG_ROLLOVER) << 16, b"123"):
-            assert error_of(idle.setsockopt, SOL_PACKET, FANOUT, value) == errno.EINVAL
+            assert errno_of(idle.setsockopt, SOL_PACKET, FANOUT, value) == errno.EINVAL
     with b.socket(AF_PACKET, stdlib.SOCK_RAW, stdlib.htons(3)) as other:
-        assert error_of(other.setsockopt, SOL_PACKET, FANOUT, 7 | LB << 16) == errno.EINVAL
-        assert error_of(other.setsockopt, SOL_PACKET, FANOUT, 9 | FLAG_DEFRAG << 16) == errno.EINVAL
+        assert errno_of(other.setsockopt, SOL_PACKET, FANOUT, 7 | LB << 16) == errno.EINVAL
+        assert errno_of(other.setsockopt, SOL_PACKET, FANOUT, 9 | FLAG_DEFRAG << 16) == errno.EINVAL
         other.setsockopt(SOL_PACKET, FANOUT, (EBPF | FLAG_UNIQUEID) << 16)
         assert other.getsockopt(SOL_PACKET, FANOUT) >> 16 == EBPF
-        assert error_of(other.setsockopt, SOL_PACKET, FANOUT_DATA, 3) == errno.EBADF
+        assert errno_of(other.setsockopt, SOL_PACKET, FANOUT_DATA, 3) == errno.EBADF
     small = struct.pack("=HHI", 3, LB, 1)
     with b.socket(AF_PACKET, stdlib.SOCK_RAW, stdlib.htons(3)) as one, \
             b.socket(AF_PACKET, stdlib.SOCK_RAW, stdlib.htons(3)) as two:  # fmt: skip
         one.setsockopt(SOL_PACKET, FANOUT, small)
-        assert error_of(two.setsockopt, SOL_PACKET, FANOUT, small) == errno.ENOSPC
+        assert errno_of(two.setsockopt, SOL_PACKET, FANOUT, small) == errno.ENOSPC
     second.close()
     first.close()
     assert not b.packet_fanout_list

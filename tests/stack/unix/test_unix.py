@@ -49,7 +49,7 @@ from stack.socket import (
     wait_any,
 )
 from tests.hosts import real_host
-from tests.support import examples
+from tests.support import errno_of, examples
 
 KINDS = (SOCK_STREAM, SOCK_DGRAM, SOCK_SEQPACKET)
 
@@ -69,15 +69,6 @@ def live():
     with real_host("live") as host:
         yield host
     assert not host.unx.sockets
-
-
-def errno_of(call, *args):
-    """The errno of a call, 0 when it works."""
-    try:
-        call(*args)
-    except OSError as error:
-        return error.errno
-    return 0
 
 
 def fails(number, call, *args):

@@ -9,8 +9,6 @@ import shutil
 import socket as stdlib
 import struct
 import subprocess
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -40,7 +38,7 @@ from stack.xtp.sockopt import (
     XTP_SERVICE,
     XTP_SORT,
 )
-from tests.support import examples, missing
+from tests.support import errno_of, examples, missing
 
 SERVER = ("10.0.0.2", 7)
 SEC = 1_000_000_000
@@ -64,15 +62,6 @@ def connected(a: Host, b: Host) -> tuple[Socket, Socket, Socket]:
     assert name == client.getsockname() == server.getpeername()
     assert client.getpeername() == server.getsockname() == SERVER
     return client, server, listener
-
-
-def failure(call: Callable[[], Any]) -> int | None:
-    """The errno that a call fails with."""
-    try:
-        call()
-    except OSError as exc:
-        return exc.errno
-    return None
 
 
 def read_all(sock: Socket) -> bytes:
@@ -151,7 +140,7 @@ def test_a_bad_wire(seed: int, impair: dict[str, float], fastnak: bool) -> None:
     while True:
         client = stream(a)
         client.setsockopt(SOL_XTP, XTP_FASTNAK, fastnak)
-        if failure(partial(client.connect, SERVER)) != errno.EHOSTUNREACH:
+        if errno_of(client.connect, SERVER) != errno.EHOSTUNREACH:
             break
         client.close()  # three requests of ARP got lost
     # A FIRST of one that has given up may still arrive: it is accepted, and refused by its sender.
@@ -279,11 +268,11 @@ def test_refused() -> None:
 def test_nobody_at_home() -> None:
     a, _ = two_hosts()
     client = stream(a)
-    assert failure(lambda: client.connect(("10.0.0.77", 9))) in (
+    assert errno_of(client.connect, ("10.0.0.77", 9)) in (
         errno.EHOSTUNREACH,
         errno.ETIMEDOUT,
     )
-    assert failure(lambda: stream(a).connect(("192.0.2.1", 9))) == errno.ENETUNREACH
+    assert errno_of(stream(a).connect, ("192.0.2.1", 9)) == errno.ENETUNREACH
 
 
 def test_a_full_backlog_makes_them_wait() -> None:
@@ -371,12 +360,11 @@ def test_options() -> None:
     a, b = two_hosts(latency_ns=1_000_000)
     client, server, _ = connected(a, b)
     assert (
-        failure(lambda: client.setsockopt(SOL_XTP, XTP_SERVICE, XTP_SERVICE_TRANSACTION))
-        == errno.EISCONN
+        errno_of(client.setsockopt, SOL_XTP, XTP_SERVICE, XTP_SERVICE_TRANSACTION) == errno.EISCONN
     )
     fresh = stream(a)
     for value in (0, 1, 2, 5):
-        assert failure(partial(fresh.setsockopt, SOL_XTP, XTP_SERVICE, value)) == errno.EINVAL
+        assert errno_of(fresh.setsockopt, SOL_XTP, XTP_SERVICE, value) == errno.EINVAL
     for option in (XTP_NOERR, XTP_NOCHECK, XTP_FASTNAK, XTP_DREQ):
         fresh.setsockopt(SOL_XTP, option, 5)
         assert fresh.getsockopt(SOL_XTP, option) == 1
@@ -385,9 +373,9 @@ def test_options() -> None:
     for option in (XTP_RATE, XTP_BURST, XTP_SORT):
         fresh.setsockopt(SOL_XTP, option, 1000)
         assert fresh.getsockopt(SOL_XTP, option) == 1000
-    assert failure(lambda: fresh.setsockopt(SOL_XTP, XTP_SORT, 1 << 16)) == errno.EINVAL
-    assert failure(lambda: fresh.setsockopt(SOL_XTP, 99, 1)) == errno.ENOPROTOOPT
-    assert failure(lambda: fresh.getsockopt(SOL_XTP, XTP_INFO, 128)) == errno.ENOTCONN
+    assert errno_of(fresh.setsockopt, SOL_XTP, XTP_SORT, 1 << 16) == errno.EINVAL
+    assert errno_of(fresh.setsockopt, SOL_XTP, 99, 1) == errno.ENOPROTOOPT
+    assert errno_of(fresh.getsockopt, SOL_XTP, XTP_INFO, 128) == errno.ENOTCONN
     client.sendall(bytes(5000))
     assert len(server.recv(5000, stdlib.MSG_WAITALL)) == 5000
     a.clock.run_for(SEC)
@@ -460,11 +448,11 @@ def test_ports() -> None:
     _, b = two_hosts()
     one, two = stream(b), stream(b)
     one.bind(SERVER)
-    assert failure(lambda: two.bind(SERVER)) == errno.EADDRINUSE
+    assert errno_of(two.bind, SERVER) == errno.EADDRINUSE
     dgram(b).bind(SERVER)  # a space of its own
     two.bind(("10.0.0.2", 0))
     assert two.getsockname()[1] >= 32768
-    assert failure(lambda: stream(b).bind(("10.0.0.9", 1))) == errno.EADDRNOTAVAIL
+    assert errno_of(stream(b).bind, ("10.0.0.9", 1)) == errno.EADDRNOTAVAIL
 
 
 def test_path_mtu_shrinks_the_packets() -> None:
