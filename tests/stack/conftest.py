@@ -11,6 +11,7 @@ from e1000emu.clock import VirtualClock
 from e1000emu.lab import two_hosts
 from stack.host import Host
 from tests import judge
+from tests.stack.ipv4.net import Net, one_host
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -43,3 +44,9 @@ def host() -> Iterator[Host]:
     """A host by itself. Files with other wishes have their own."""
     with Host("h", clock=VirtualClock(), drivers=False) as host:
         yield host
+
+
+@pytest.fixture
+def net() -> Net:
+    """A host with a recording interface. Files with other wishes have their own."""
+    return one_host()

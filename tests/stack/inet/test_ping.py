@@ -33,13 +33,8 @@ from stack.core.uapi import (
     SOCK_DGRAM,
     SOL_IP,
 )
-from tests.stack.ipv4.net import ME, PEER, Net, at, one_host, show
+from tests.stack.ipv4.net import ME, PEER, Net, at, show
 from tests.support import errno_of
-
-
-@pytest.fixture
-def net() -> Net:
-    return one_host()
 
 
 def ping_socket(net: Net) -> int:

@@ -50,13 +50,8 @@ from stack.core.uapi import (
     SOL_RAW,
     SOL_SOCKET,
 )
-from tests.stack.ipv4.net import ME, PEER, Net, at, one_host, show, udp_socket
+from tests.stack.ipv4.net import ME, PEER, Net, at, show, udp_socket
 from tests.support import errno_of
-
-
-@pytest.fixture
-def net() -> Net:
-    return one_host()
 
 
 def raw_socket(net: Net, protocol: int) -> int:

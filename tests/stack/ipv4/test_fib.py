@@ -36,14 +36,8 @@ from stack.ipv4.fib import (
     parse_addr,
     parse_prefix,
 )
-from tests.stack.ipv4.net import GW, ME, PEER, Net, ip4, one_host
+from tests.stack.ipv4.net import GW, ME, PEER, Net, ip4
 from tests.support import errno_of, examples
-
-
-@pytest.fixture
-def net() -> Net:
-    return one_host()
-
 
 prefixes = st.tuples(st.integers(0, 0xFFFFFFFF), st.integers(0, 32)).map(
     lambda t: (t[0] & MASKS[t[1]], t[1])

@@ -15,11 +15,6 @@ from tests.stack.ipv4.net import FAR, GW, ME, PEER, SEC, Net, at, ip4, one_host
 from tests.support import examples
 
 
-@pytest.fixture
-def net() -> Net:
-    return one_host()
-
-
 @settings(max_examples=examples(40))
 @given(size=st.integers(0, 3000), ident=st.integers(0, 65535), seq=st.integers(0, 65535))
 def test_echo_is_answered_with_its_data(size: int, ident: int, seq: int) -> None:

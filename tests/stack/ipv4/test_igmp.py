@@ -41,11 +41,6 @@ from tests.support import errno_of, examples
 GROUP = "239.1.2.3"
 
 
-@pytest.fixture
-def net() -> Net:
-    return one_host()
-
-
 def raw(text: str) -> bytes:
     return ip4(text).to_bytes(4, "big")
 

@@ -256,8 +256,3 @@ def test_bad_mixture_of_ecn_is_dropped(net: Net) -> None:
     net.inject(pieces(bytes(1000), [64], tos=3)[1])
     assert read(net, fd) is None
     settled(net)
-
-
-@pytest.fixture
-def net() -> Net:
-    return one_host()

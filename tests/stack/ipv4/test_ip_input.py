@@ -25,11 +25,6 @@ from tests.stack.ipv4.net import ME, PEER, SEC, Net, one_host, udp_socket
 from tests.support import examples
 
 
-@pytest.fixture
-def net() -> Net:
-    return one_host()
-
-
 def good() -> bytearray:
     return bytearray(bytes(IP(src=PEER, dst=ME) / UDP(sport=9, dport=5000) / b"abcd"))
 

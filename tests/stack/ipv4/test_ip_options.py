@@ -36,11 +36,6 @@ B = bytes([10, 9, 9, 9])
 C = bytes([10, 8, 8, 8])
 
 
-@pytest.fixture
-def net() -> Net:
-    return one_host()
-
-
 @pytest.mark.parametrize(
     ("area", "pointer"),
     [

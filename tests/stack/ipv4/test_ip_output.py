@@ -42,11 +42,6 @@ from tests.stack.ipv4.net import GW, ME, PEER, Net, at, ip4, one_host, udp_socke
 from tests.support import errno_of, examples
 
 
-@pytest.fixture
-def net() -> Net:
-    return one_host()
-
-
 @settings(max_examples=examples(50))
 @given(st.integers(0, 20000), st.integers(68, 9000), st.integers(0, 255), st.booleans())
 def test_fragments_fit_the_mtu_and_join_to_the_original(

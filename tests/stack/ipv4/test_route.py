@@ -32,11 +32,6 @@ from tests.stack.ipv4.net import FAR, GW, ME, PEER, SEC, Net, at, ip4, one_host
 from tests.support import errno_of
 
 
-@pytest.fixture
-def net() -> Net:
-    return one_host()
-
-
 def test_output_fills_source_and_device(net: Net) -> None:
     fl4 = flowi(AF_INET, ip4(PEER))
     rt = ip_route_output_key(net.host, fl4)
