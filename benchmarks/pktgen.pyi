@@ -6,12 +6,7 @@ from fastpath.base.dma import HostMemory
 from fastpath.nic.rxring import RxEngine
 from fastpath.nic.txring import TxEngine
 
-@final
-class TxGen:
-    cmd: int
-    offload: bool
-    posted: int
-    done: int
+class Ring:
     def __init__(self, mem: HostMemory, count: int = 256, buf_bytes: int = 2048) -> None: ...
     @property
     def dma(self) -> int: ...
@@ -21,6 +16,13 @@ class TxGen:
     def count(self) -> int: ...
     @property
     def tail(self) -> int: ...
+
+@final
+class TxGen(Ring):
+    cmd: int
+    offload: bool
+    posted: int
+    done: int
     def load(self, frames: Iterable[bytes]) -> None: ...
     def set_context(
         self,
@@ -37,21 +39,12 @@ class TxGen:
     def reap(self) -> int: ...
 
 @final
-class RxSink:
+class RxSink(Ring):
     frames: int
     descriptors: int
     octets: int
     csum_ok: int
     errors: int
-    def __init__(self, mem: HostMemory, count: int = 256, buf_bytes: int = 2048) -> None: ...
-    @property
-    def dma(self) -> int: ...
-    @property
-    def size_bytes(self) -> int: ...
-    @property
-    def count(self) -> int: ...
-    @property
-    def tail(self) -> int: ...
     def reap(self, budget: int = ...) -> int: ...
     def frame(self, back: int = 1) -> bytes: ...
 

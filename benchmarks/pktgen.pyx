@@ -24,63 +24,53 @@ cdef enum:
     POPTS_BOTH = 0x03
 
 
-def _check(count, buf_bytes):
-    if not 8 <= count <= 4096 or count % 8:
-        raise ValueError(f"ring of {count} descriptors: need a multiple of 8 in 8..4096")
-    if not 64 <= buf_bytes <= 16384:
-        raise ValueError(f"buffers of {buf_bytes} bytes: need 64..16384")
+cdef class Ring:
+    """A ring of `count` empty descriptors and its buffers."""
+    cdef HostMemory mem
+    cdef readonly uint64_t dma      # bus address of the ring
+    cdef uint64_t bufs_addr
+    cdef uint8_t *ring
+    cdef readonly uint32_t count    # descriptors
+    cdef uint32_t buf_bytes
+    cdef uint32_t clean             # the next descriptor to reap
+    cdef readonly uint32_t tail     # what TDT or RDT wants
+
+    def __cinit__(self, HostMemory mem not None, count=256, buf_bytes=2048):
+        if not 8 <= count <= 4096 or count % 8:
+            raise ValueError(f"ring of {count} descriptors: need a multiple of 8 in 8..4096")
+        if not 64 <= buf_bytes <= 16384:
+            raise ValueError(f"buffers of {buf_bytes} bytes: need 64..16384")
+        self.mem = mem
+        self.count = count
+        self.buf_bytes = buf_bytes
+        self.dma = mem.alloc(count * 16, 4096)
+        self.bufs_addr = mem.alloc(count * buf_bytes, 4096)
+        self.ring = mem.at(self.dma, count * 16)
+        memset(self.ring, 0, count * 16)
+
+    @property
+    def size_bytes(self):
+        """What TDLEN or RDLEN wants."""
+        return self.count * 16
 
 
 @cython.final
-cdef class TxGen:
+cdef class TxGen(Ring):
     """Transmit ring of `count` legacy (or, with `offload`, data) descriptors over buffers with
     prepared frames."""
-    cdef HostMemory mem
-    cdef uint64_t ring_addr, bufs_addr
-    cdef uint8_t *ring
-    cdef uint32_t n, buf_bytes
     cdef uint32_t *lengths      # of the frame in buffer i, 0 = none yet
-    cdef uint32_t next, clean
     cdef public uint32_t cmd    # descriptor command byte
     cdef public bint offload    # data descriptors that ask for IXSM and TXSM
     cdef public uint64_t posted, done
 
     def __cinit__(self, HostMemory mem not None, count=256, buf_bytes=2048):
-        _check(count, buf_bytes)
-        self.mem = mem
-        self.n = count
-        self.buf_bytes = buf_bytes
         self.lengths = <uint32_t *>calloc(count, sizeof(uint32_t))
         if self.lengths == NULL:
             raise MemoryError
-        self.ring_addr = mem.alloc(count * 16, 4096)
-        self.bufs_addr = mem.alloc(count * buf_bytes, 4096)
-        self.ring = mem.at(self.ring_addr, count * 16)
-        memset(self.ring, 0, count * 16)
         self.cmd = CMD_EOP | CMD_IFCS | CMD_RS
 
     def __dealloc__(self):
         free(self.lengths)
-
-    @property
-    def dma(self):
-        """Bus address of the ring."""
-        return self.ring_addr
-
-    @property
-    def size_bytes(self):
-        """What TDLEN wants."""
-        return self.n * 16
-
-    @property
-    def count(self):
-        """Descriptors."""
-        return self.n
-
-    @property
-    def tail(self):
-        """What TDT wants."""
-        return self.next
 
     def load(self, frames):
         """Put `frames` (bytes objects) into the buffers, round robin. ValueError: longer than a
@@ -88,7 +78,7 @@ cdef class TxGen:
         frames = list(frames)
         if not frames:
             raise ValueError("TxGen.load: no frame")
-        for i in range(self.n):
+        for i in range(self.count):
             frame = frames[i % len(frames)]
             if len(frame) > self.buf_bytes:
                 raise ValueError(f"TxGen.load: frame of {len(frame)} bytes, "
@@ -102,11 +92,11 @@ cdef class TxGen:
         find it loaded."""
         cdef uint64_t a = ipcss | ipcso << 8 | ipcse << 16 | tucss << 32 | tucso << 40 | tucse << 48
         cdef uint64_t q = (<uint64_t>(tucmd | CMD_DEXT | CMD_RS)) << 24
-        cdef uint8_t *d = self.ring + self.next * 16
+        cdef uint8_t *d = self.ring + self.tail * 16
         st64le(d, a)
         st64le(d + 8, q)
-        self.next = (self.next + 1) % self.n
-        tx.v[TDT >> 2] = self.next
+        self.tail = (self.tail + 1) % self.count
+        tx.v[TDT >> 2] = self.tail
         tx.run(FrameBatch())
         self._reap()
 
@@ -119,8 +109,9 @@ cdef class TxGen:
         return self._reap()
 
     cdef uint32_t _post(self, uint32_t want) noexcept nogil:
-        cdef uint32_t room = self.clean - self.next - 1 + (0 if self.clean > self.next else self.n)
-        cdef uint32_t _i, k = self.next
+        cdef uint32_t wrap = 0 if self.clean > self.tail else self.count
+        cdef uint32_t room = self.clean + wrap - self.tail - 1
+        cdef uint32_t _i, k = self.tail
         cdef uint64_t q = <uint64_t>self.cmd << 24
         cdef uint8_t *d
         if self.offload:
@@ -132,18 +123,18 @@ cdef class TxGen:
             st64le(d, self.bufs_addr + <uint64_t>k * self.buf_bytes)
             st64le(d + 8, q | self.lengths[k])
             k += 1
-            if k == self.n:
+            if k == self.count:
                 k = 0
-        self.next = k
+        self.tail = k
         self.posted += want
         return want
 
     cdef uint32_t _reap(self) noexcept nogil:
         cdef uint32_t k = self.clean, out = 0
-        while k != self.next and self.ring[k * 16 + 12] & 1:
+        while k != self.tail and self.ring[k * 16 + 12] & 1:
             out += 1
             k += 1
-            if k == self.n:
+            if k == self.count:
                 k = 0
         self.clean = k
         self.done += out
@@ -151,48 +142,15 @@ cdef class TxGen:
 
 
 @cython.final
-cdef class RxSink:
+cdef class RxSink(Ring):
     """Receive ring of `count` descriptors; a buffer goes back as soon as its frame is counted."""
-    cdef HostMemory mem
-    cdef uint64_t ring_addr, bufs_addr
-    cdef uint8_t *ring
-    cdef uint32_t n, buf_bytes
-    cdef uint32_t next, tail_
     cdef public uint64_t frames, descriptors, octets, csum_ok, errors
 
     def __cinit__(self, HostMemory mem not None, count=256, buf_bytes=2048):
         cdef uint32_t i
-        _check(count, buf_bytes)
-        self.mem = mem
-        self.n = count
-        self.buf_bytes = buf_bytes
-        self.ring_addr = mem.alloc(count * 16, 4096)
-        self.bufs_addr = mem.alloc(count * buf_bytes, 4096)
-        self.ring = mem.at(self.ring_addr, count * 16)
-        for i in range(self.n):
+        for i in range(self.count):
             st64le(self.ring + i * 16, self.bufs_addr + <uint64_t>i * self.buf_bytes)
-            st64le(self.ring + i * 16 + 8, 0)
-        self.tail_ = count - 1
-
-    @property
-    def dma(self):
-        """Bus address of the ring."""
-        return self.ring_addr
-
-    @property
-    def size_bytes(self):
-        """What RDLEN wants."""
-        return self.n * 16
-
-    @property
-    def count(self):
-        """Descriptors."""
-        return self.n
-
-    @property
-    def tail(self):
-        """What RDT wants."""
-        return self.tail_
+        self.tail = count - 1
 
     def reap(self, budget=1 << 30):
         """Count frames that arrived and give their descriptors back; returns descriptors reaped."""
@@ -201,11 +159,11 @@ cdef class RxSink:
     def frame(self, back=1):
         """Bytes of the `back`-th descriptor before the next one to reap (its buffer is the device's
         again)."""
-        cdef uint32_t k = (self.next + self.n - <uint32_t>back) % self.n
+        cdef uint32_t k = (self.clean + self.count - <uint32_t>back) % self.count
         return self.mem.read(self.bufs_addr + k * self.buf_bytes, self.buf_bytes)
 
     cdef uint32_t _reap(self, uint32_t budget) noexcept nogil:
-        cdef uint32_t k = self.next, out = 0
+        cdef uint32_t k = self.clean, out = 0
         cdef uint8_t *d
         cdef uint64_t q
         while out < budget:
@@ -222,12 +180,12 @@ cdef class RxSink:
                     self.csum_ok += 1
             st64le(d, self.bufs_addr + <uint64_t>k * self.buf_bytes)
             st64le(d + 8, 0)
-            self.tail_ = k
+            self.tail = k
             out += 1
             k += 1
-            if k == self.n:
+            if k == self.count:
                 k = 0
-        self.next = k
+        self.clean = k
         self.descriptors += out
         return out
 
@@ -235,18 +193,18 @@ cdef class RxSink:
 def attach(TxGen gen, TxEngine tx, RxSink sink, RxEngine rx):
     """Program the rings of `gen` and `sink` into the engines (either pair may be None)."""
     if gen is not None and tx is not None:
-        _ring(tx.v + (TDBAL >> 2), gen.ring_addr, gen.n, gen.clean, gen.next)
+        _ring(tx.v + (TDBAL >> 2), gen)
     if sink is not None and rx is not None:
-        _ring(rx.v + (RDBAL >> 2), sink.ring_addr, sink.n, sink.next, sink.tail_)
+        _ring(rx.v + (RDBAL >> 2), sink)
 
 
-cdef void _ring(uint32_t *v, uint64_t base, uint32_t n, uint32_t head, uint32_t tail) noexcept:
+cdef void _ring(uint32_t *v, Ring ring) noexcept:
     """Write the five registers of a ring, which stand alike from TDBAL and from RDBAL on."""
-    v[0] = <uint32_t>base
-    v[(TDBAH - TDBAL) >> 2] = <uint32_t>(base >> 32)
-    v[(TDLEN - TDBAL) >> 2] = n * 16
-    v[(TDH - TDBAL) >> 2] = head
-    v[(TDT - TDBAL) >> 2] = tail
+    v[0] = <uint32_t>ring.dma
+    v[(TDBAH - TDBAL) >> 2] = <uint32_t>(ring.dma >> 32)
+    v[(TDLEN - TDBAL) >> 2] = ring.count * 16
+    v[(TDH - TDBAL) >> 2] = ring.clean
+    v[(TDT - TDBAL) >> 2] = ring.tail
 
 
 def pump(TxGen gen not None, TxEngine tx not None, FrameBatch batch not None, RxEngine rx not None,
@@ -262,14 +220,14 @@ def pump(TxGen gen not None, TxEngine tx not None, FrameBatch batch not None, Rx
     with nogil:
         for _i in range(rounds):
             gen._post(burst)
-            tx.v[TDT >> 2] = gen.next
+            tx.v[TDT >> 2] = gen.tail
             tx._run(batch, &budget)
             moved += batch.n
             rx._receive(batch, 0, False)
             batch.n = 0
             batch.used = 0
             sink._reap(0xFFFFFFFFU)
-            rx.v[RDT >> 2] = sink.tail_
+            rx.v[RDT >> 2] = sink.tail
             gen._reap()
     tx.dma.busy -= 1
     rx.dma.busy -= 1
