@@ -6,37 +6,25 @@ import os
 import shlex
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from e1000emu.parallel import Outcome, Simulation, simulate
-from e1000emu.topology import Flat, Running, RunResult, Topology, build
+from e1000emu.topology import Running, Topology, build
 from e1000emu.topology.programs import last_line, parse
 from fastpath.base import seccomp
+from tests.e1000emu.topology import star
 from tests.programs.test_scripts import has_ended
 from tests.support import eventually, require
 
 pytestmark = pytest.mark.skipif(not seccomp.available(), reason="needs Linux's seccomp")
 SECOND_NS = 1_000_000_000
 
-LAB = """
-[nodes.server]
-addresses = {eth0 = ["10.0.0.1/24", "2001:db8::1/64"]}
-run = [%s]
-[nodes.client]
-count = 2
-addresses = {eth0 = ["10.0.0.2/24", "2001:db8::2/64"]}
-run = [%s]
-[nodes.s]
-kind = "switch"
-[[links]]
-endpoints = ["client*", "s"]
-delay = "100ms"
-[[links]]
-endpoints = ["s", "server"]
-delay = "1ms"
-"""
+DELAY = "100ms"  # of a link to a client
+results = partial(star.results, delay=DELAY)
+
 SERVER = """
 import os, socket, sys
 listener = socket.create_server(("::", 80), family=socket.AF_INET6, dualstack_ipv6=True)
@@ -75,21 +63,6 @@ def python(tmp_path: Path, name: str, text: str) -> str:
     path = tmp_path / f"{name}.py"
     path.write_text(text)
     return shlex.join([sys.executable, "-IS", str(path)])
-
-
-def flat(server: list[str], client: list[str]) -> Flat:
-    lines = (", ".join(f"'''{line}'''" for line in lines) for lines in (server, client))
-    return Topology.from_text(LAB % tuple(lines), file="f").flat()
-
-
-def results(
-    *client: str, server: tuple[str, ...] = (), for_ns: int | None = None
-) -> list[RunResult]:
-    """Run and return what came of the server's programs and of the clients'."""
-    with build(flat([*server], [*client])) as lab, Running(lab) as running:
-        running.run(for_ns)
-        running.close()
-        return running.results
 
 
 def test_curl_fetches_from_pythons_server_over_a_link_with_delay(tmp_path: Path) -> None:
@@ -137,7 +110,7 @@ def test_a_program_that_waits_for_what_cannot_come_fails(tmp_path: Path) -> None
 
 
 def test_names_of_nodes_are_known_only_where_programs_look_them_up() -> None:
-    with build(flat([], ["exec true"])) as lab, Running(lab):
+    with build(star.flat((), ("exec true",))) as lab, Running(lab):
         hosts = lab["client1"].names.hosts
         assert "10.0.0.1 server\n2001:db8::1 server\n10.0.0.2 client1\n" in hosts.emit()
         assert lab["server"].names.hosts.addresses("server") == []
@@ -198,7 +171,7 @@ def run_divided(text: str, processes: int) -> Outcome:
 
 def test_runs_are_equal_however_they_are_divided(tmp_path: Path) -> None:
     server, client = python(tmp_path, "server", SERVER), python(tmp_path, "client", CLIENT)
-    text = LAB % (f"'exec -s {server}'", f"'exec {client}'")
+    text = star.lab_text((f"exec -s {server}",), (f"exec {client}",), DELAY)
     one = run_divided(text, 1)
     server_ended, *clients = one.programs
     assert server_ended.figures["output"].startswith("served ")
