@@ -7,9 +7,7 @@ from typing import Any
 
 from scapy.layers.dhcp import BOOTP, DHCP
 
-from stack.clients.action import SetTimer
-from stack.clients.dhcp4 import Configure, Deconfigure, Dhcp4Client, Send, SendArp
-from tests.stack.clients.simulation import Simulation
+from tests.stack.clients.dhcp_wire import Wire
 
 SERVER = "10.0.0.1"
 
@@ -90,43 +88,9 @@ class Server:
         return bytes(made)
 
 
-class Client:
-    """A client of ours, its server and the wire between them."""
-
-    def __init__(self, sim: Simulation, server: Server, client: Dhcp4Client) -> None:
-        self.sim, self.server, self.client = sim, server, client
-        self.configured: list[Configure] = []
-        self.removed: list[Deconfigure] = []
-        self.arps: list[tuple[int, SendArp]] = []
-        self.sent: list[tuple[int, Send]] = []
+class Client(Wire):
+    """A client of DHCPv4 and its server."""
 
     @property
     def bound(self) -> bool:
-        return self.client.in_use
-
-    def do(self, actions: list[Any]) -> None:
-        for action in actions:
-            match action:
-                case SetTimer():
-                    self.sim.set_timer(
-                        action.at_ns, lambda: self.do(self.client.timer(self.sim.now_ns))
-                    )
-                case Send():
-                    self.sent.append((self.sim.now_ns, action))
-                    self.sim.carry(lambda data=action.data: self.serve(data))  # type: ignore[misc]
-                case SendArp():
-                    self.arps.append((self.sim.now_ns, action))
-                case Configure():
-                    self.configured.append(action)
-                case Deconfigure():
-                    self.removed.append(action)
-                case _:
-                    raise AssertionError(action)
-
-    def serve(self, data: bytes) -> None:
-        reply = self.server.answer(data)
-        if reply is not None:
-            self.sim.carry(lambda: self.do(self.client.received(reply, self.sim.now_ns)))
-
-    def start(self, address: int = 0) -> None:
-        self.do(self.client.start(self.sim.now_ns, address))
+        return bool(self.client.in_use)

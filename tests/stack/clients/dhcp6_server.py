@@ -8,9 +8,7 @@ from typing import Any
 from scapy.layers import dhcp6 as s
 from scapy.packet import Packet
 
-from stack.clients.action import SetTimer
-from stack.clients.dhcp6 import Configure6, Deconfigure6, Dhcp6Client, Send6
-from tests.stack.clients.simulation import Simulation
+from tests.stack.clients.dhcp_wire import Wire
 
 DUID = s.DUID_LL(lladdr="02:00:00:00:00:01")
 KINDS = {
@@ -103,15 +101,8 @@ def addresses(message: Packet) -> list[Packet]:
     return [o for o in message[s.DHCP6OptIA_NA].ianaopts if isinstance(o, s.DHCP6OptIAAddress)]
 
 
-class Client:
-    """A client of ours, its servers and the wire between them."""
-
-    def __init__(self, sim: Simulation, client: Dhcp6Client, *servers: Server) -> None:
-        self.sim, self.client, self.servers = sim, client, servers
-        self.server = servers[0]
-        self.configured: list[Configure6] = []
-        self.removed: list[Deconfigure6] = []
-        self.sent: list[tuple[int, Send6]] = []
+class Client(Wire):
+    """A client of DHCPv6 and its servers."""
 
     @property
     def bound(self) -> bool:
@@ -120,29 +111,3 @@ class Client:
     @property
     def kinds(self) -> list[str]:
         return [kind(message) for message in self.server.seen]
-
-    def do(self, actions: list[Any]) -> None:
-        for action in actions:
-            match action:
-                case SetTimer():
-                    self.sim.set_timer(
-                        action.at_ns, lambda: self.do(self.client.timer(self.sim.now_ns))
-                    )
-                case Send6():
-                    self.sent.append((self.sim.now_ns, action))
-                    for server in self.servers:
-                        self.sim.carry(lambda d=action.data, to=server: self.serve(to, d))  # type: ignore[misc]
-                case Configure6():
-                    self.configured.append(action)
-                case Deconfigure6():
-                    self.removed.append(action)
-                case _:
-                    raise AssertionError(action)
-
-    def serve(self, server: Server, data: bytes) -> None:
-        reply = server.answer(data)
-        if reply is not None:
-            self.sim.carry(lambda: self.do(self.client.received(reply, self.sim.now_ns)))
-
-    def start(self, *, stateless: bool = False) -> None:
-        self.do(self.client.start(self.sim.now_ns, stateless=stateless))

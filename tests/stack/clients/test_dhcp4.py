@@ -30,7 +30,7 @@ def make(
     sim: Simulation | None = None, server: Server | None = None, probes: int = 0, **config: Any
 ) -> Client:
     core = Dhcp4Client(mac=MAC, random=Random(3), config=Dhcp4Config(probes=probes, **config))
-    return Client(sim or Simulation(), server or Server(), core)
+    return Client(sim or Simulation(), core, server or Server())
 
 
 def bound(server: Server | None = None, probes: int = 0, lease_s: int = 3600) -> Client:
