@@ -75,6 +75,7 @@ from tests.stack.knobs.rig import (
     err,
     flows,
     ip4,
+    makes_a_probe,
     marked,
     push,
     send,
@@ -193,14 +194,12 @@ def wmem_default(rig: Rig) -> bool:
     return True
 
 
-def buffer_limit(opt: int) -> Any:
-    def probe(rig: Rig) -> int:
-        host = rig.host()
-        fd = sys_socket(host, AF_INET, SOCK_DGRAM)
-        sys_setsockopt(host, fd, SOL_SOCKET, opt, 1 << 30)
-        return int(sys_getsockopt(host, fd, SOL_SOCKET, opt))
-
-    return probe
+@makes_a_probe
+def buffer_limit(rig: Rig, opt: int) -> int:
+    host = rig.host()
+    fd = sys_socket(host, AF_INET, SOCK_DGRAM)
+    sys_setsockopt(host, fd, SOL_SOCKET, opt, 1 << 30)
+    return int(sys_getsockopt(host, fd, SOL_SOCKET, opt))
 
 
 def somaxconn(rig: Rig) -> int:

@@ -15,7 +15,7 @@ from stack.core.uapi import AF_INET6, IPPROTO_ICMPV6, SOCK_DGRAM
 from stack.netfilter.nf_conntrack_core import nf_ct_netns_get
 from stack.netfilter.nf_conntrack_life import nf_ct_expires
 from tests.stack.ipv4.net import Net
-from tests.stack.knobs.rig import BEYOND, ICMP, IP, PEER, UDP, Raw, Rig
+from tests.stack.knobs.rig import BEYOND, ICMP, IP, PEER, UDP, Raw, Rig, makes_a_probe
 
 THERE, BACK = 0, 1
 
@@ -101,16 +101,13 @@ FIN2 = ((BACK, "FA", 501, 102, 0),)
 ACK2 = ((THERE, "A", 102, 502, 0),)
 
 
-def after(*parts: Iterable[tuple[int, str, int, int, int]]) -> Any:
+@makes_a_probe
+def after(rig: Rig, *parts: Iterable[tuple[int, str, int, int, int]]) -> int:
     """A probe: the seconds left after these segments."""
-
-    def probe(rig: Rig) -> int:
-        net = tracking(rig)
-        for part in parts:
-            tcp(net, part)
-        return left(net)
-
-    return probe
+    net = tracking(rig)
+    for part in parts:
+        tcp(net, part)
+    return left(net)
 
 
 def many_retransmissions(rig: Rig) -> int:

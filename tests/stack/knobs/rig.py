@@ -79,6 +79,11 @@ class Rig:
         yield net
 
 
+def makes_a_probe(body: Callable[..., Any]) -> Callable[..., Callable[[Any], Any]]:
+    """Call a function with all arguments but the first, the value; that gives a probe."""
+    return lambda *given, **named: lambda value: body(value, *given, **named)
+
+
 def udp(net: Net, port: int = 5000) -> int:
     """A bound UDP descriptor."""
     fd = sys_socket(net.host, AF_INET, SOCK_DGRAM)

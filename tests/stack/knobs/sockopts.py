@@ -54,6 +54,7 @@ from tests.stack.knobs.rig import (
     err,
     flows,
     ip4,
+    makes_a_probe,
     push,
     send,
     take,
@@ -109,18 +110,16 @@ def so_acceptconn(listens: bool) -> Any:
         return sock_getsockopt(sock.sock, SOL, u.SO_ACCEPTCONN)
 
 
-def bound_device(name: int) -> Probe:
-    def probe(value: Any) -> list[int]:
-        net = two_wires()
-        fd = udp(net)
-        option(net, fd, SOL, name, value)
-        net.frames(), net.frames(wire=1)
-        with contextlib.suppress(OSError):
-            send(net.host, fd, "10.0.0.77")
-        net.run(1000)
-        return frames_on(net)
-
-    return probe
+@makes_a_probe
+def bound_device(value: Any, name: int) -> list[int]:
+    net = two_wires()
+    fd = udp(net)
+    option(net, fd, SOL, name, value)
+    net.frames(), net.frames(wire=1)
+    with contextlib.suppress(OSError):
+        send(net.host, fd, "10.0.0.77")
+    net.run(1000)
+    return frames_on(net)
 
 
 def so_broadcast(value: Any) -> str:
@@ -130,17 +129,14 @@ def so_broadcast(value: Any) -> str:
     return err(send, net.host, fd, "10.0.0.255")
 
 
-def one_peers(name: int) -> Callable[[int], Any]:
+@makes_a_probe
+def one_peers(family: int, name: int) -> Any:
     """What a socket of a family answers about its peer."""
-
-    def probe(family: int) -> Any:
-        net = one_host()
-        pair = (udp(net), 0) if family == u.AF_INET else sys_socketpair(net.host, family, 1)
-        return err(sys_getsockopt, net.host, pair[0], SOL, name) or sys_getsockopt(
-            net.host, pair[0], SOL, name
-        )
-
-    return probe
+    net = one_host()
+    pair = (udp(net), 0) if family == u.AF_INET else sys_socketpair(net.host, family, 1)
+    return err(sys_getsockopt, net.host, pair[0], SOL, name) or sys_getsockopt(
+        net.host, pair[0], SOL, name
+    )
 
 
 def so_cookie(which: int) -> bool:
@@ -337,25 +333,21 @@ def so_priority(value: Any) -> list[int]:
     return [p[UDP].dport for p in net.ip_sent()]
 
 
-def created(name: int) -> Probe:
-    def probe(kind: tuple[int, int]) -> Any:
-        host = Rig({}, False).host()
-        return sys_getsockopt(host, sys_socket(host, u.AF_INET, *kind), SOL, name)
-
-    return probe
+@makes_a_probe
+def created(kind: tuple[int, int], name: int) -> Any:
+    host = Rig({}, False).host()
+    return sys_getsockopt(host, sys_socket(host, u.AF_INET, *kind), SOL, name)
 
 
-def receive_buffer(name: int) -> Probe:
-    def probe(value: Any) -> str:
-        net = one_host()
-        fd = udp(net)
-        option(net, fd, SOL, name, value)
-        for _ in range(150):
-            net.inject(datagram(1000))
-        got = take(net.host, fd)
-        return "all" if got == 150 else "few" if 0 < got < 5 else "some"
-
-    return probe
+@makes_a_probe
+def receive_buffer(value: Any, name: int) -> str:
+    net = one_host()
+    fd = udp(net)
+    option(net, fd, SOL, name, value)
+    for _ in range(150):
+        net.inject(datagram(1000))
+    got = take(net.host, fd)
+    return "all" if got == 150 else "few" if 0 < got < 5 else "some"
 
 
 def so_rcvlowat(value: Any) -> bool:
@@ -429,14 +421,14 @@ def cmsgs(net: Net, fd: int, packet: Any, **inject: Any) -> list[tuple[int, int]
     return [(level, kind) for level, kind, _ in msg.msg_control or ()]
 
 
-def control(level: int, name: int, packet: Callable[[], Any] = datagram, **inject: Any) -> Probe:
-    def probe(value: Any) -> list[tuple[int, int]]:
-        net = one_host()
-        fd = udp(net)
-        option(net, fd, level, name, value)
-        return cmsgs(net, fd, packet(), **inject)
-
-    return probe
+@makes_a_probe
+def control(
+    value: Any, level: int, name: int, packet: Callable[[], Any] = datagram, **inject: Any
+) -> list[tuple[int, int]]:
+    net = one_host()
+    fd = udp(net)
+    option(net, fd, level, name, value)
+    return cmsgs(net, fd, packet(), **inject)
 
 
 def so_rxq_ovfl(value: Any) -> list[tuple[int, int]]:
@@ -466,15 +458,13 @@ def unreachable(net: Net, fd: int) -> None:
     net.inject(IP(src=PEER, dst=ME) / ICMP(type=3, code=3) / Raw(inner))
 
 
-def send_buffer(name: int) -> Probe:
-    def probe(value: Any) -> bool:
-        net = one_host()
-        fd = udp(net)
-        option(net, fd, SOL, name, value)
-        net.wire.busy = 1 << 30
-        return any(err(send, net.host, fd, PEER, 1000) == "EAGAIN" for _ in range(40))
-
-    return probe
+@makes_a_probe
+def send_buffer(value: Any, name: int) -> bool:
+    net = one_host()
+    fd = udp(net)
+    option(net, fd, SOL, name, value)
+    net.wire.busy = 1 << 30
+    return any(err(send, net.host, fd, PEER, 1000) == "EAGAIN" for _ in range(40))
 
 
 def so_sndlowat(_: Any) -> Any:
@@ -485,19 +475,16 @@ def so_sndlowat(_: Any) -> Any:
 # --- IPPROTO_IP ---------------------------------------------------------------------------
 
 
-def sent_with(name: int, what: Callable[[Any], Any], to: str = PEER) -> Probe:
+@makes_a_probe
+def sent_with(value: Any, name: int, what: Callable[[Any], Any], to: str = PEER) -> Any:
     """What a packet of the socket looks like."""
-
-    def probe(value: Any) -> Any:
-        net = one_host()
-        net.host.route_add("224.0.0.0/4", dev="eth0")
-        fd = udp(net)
-        option(net, fd, u.SOL_IP, name, value)
-        send(net.host, fd, to)
-        net.run(1000)
-        return what(net.ip_sent()[0])
-
-    return probe
+    net = one_host()
+    net.host.route_add("224.0.0.0/4", dev="eth0")
+    fd = udp(net)
+    option(net, fd, u.SOL_IP, name, value)
+    send(net.host, fd, to)
+    net.run(1000)
+    return what(net.ip_sent()[0])
 
 
 def group_datagram(group: str = GROUP, src: str = PEER) -> tuple[Any, bytes]:
@@ -534,30 +521,25 @@ def ip_bind_address_no_port(value: Any) -> bool:
     return sys_getsockname(net.host, fd).port != 0
 
 
-def may_bind(name: int) -> Probe:
-    def probe(value: Any) -> str:
-        net = one_host()
-        fd = sys_socket(net.host, u.AF_INET, u.SOCK_DGRAM)
-        option(net, fd, u.SOL_IP, name, value)
-        return err(sys_bind, net.host, fd, at(FAR, 5000))
-
-    return probe
+@makes_a_probe
+def may_bind(value: Any, name: int) -> str:
+    net = one_host()
+    fd = sys_socket(net.host, u.AF_INET, u.SOCK_DGRAM)
+    option(net, fd, u.SOL_IP, name, value)
+    return err(sys_bind, net.host, fd, at(FAR, 5000))
 
 
-def xfrm_policy_of(name: int) -> Probe:
+@makes_a_probe
+def xfrm_policy_of(action: Any, name: int) -> str:
     """The errno of setting the socket's own policy, or of sending when it is set."""
-
-    def probe(action: Any) -> str:
-        net = one_host()
-        fd = udp(net)
-        if action is not None:
-            data = put_policy_info(xfrm_policy(selector(), XFRM_POLICY_OUT, action))
-            failed = err(sys_setsockopt, net.host, fd, u.SOL_IP, name, data)
-            if failed:
-                return failed
-        return err(sys_sendto, net.host, fd, b"x", 0, at(PEER, 9))
-
-    return probe
+    net = one_host()
+    fd = udp(net)
+    if action is not None:
+        data = put_policy_info(xfrm_policy(selector(), XFRM_POLICY_OUT, action))
+        failed = err(sys_setsockopt, net.host, fd, u.SOL_IP, name, data)
+        if failed:
+            return failed
+    return err(sys_sendto, net.host, fd, b"x", 0, at(PEER, 9))
 
 
 def ip_hdrincl(value: Any) -> tuple[int, int]:
@@ -753,35 +735,30 @@ KEY_OF_NET = struct.pack("=H2x4s120xBBHi80s", u.AF_INET, B.to_bytes(4, "big"), 1
 """The same for a prefix of 33 bits, which only TCP_MD5SIG_EXT reads."""
 
 
-def tcp_md5sig(name: int) -> Probe:
+@makes_a_probe
+def tcp_md5sig(value: Any, name: int) -> Any:
     """Whether a SYN is signed, or the error."""
-
-    def probe(value: Any) -> Any:
-        with tcp() as net:
-            client = net.socket(net.a)
-            if value is not None:
-                failed = err(client.setsockopt, name, value)
-                if failed:
-                    return failed
-            client.connect(B, 80)
-            return net.log[0].opt(19) is not None
-
-    return probe
+    with tcp() as net:
+        client = net.socket(net.a)
+        if value is not None:
+            failed = err(client.setsockopt, name, value)
+            if failed:
+                return failed
+        client.connect(B, 80)
+        return net.log[0].opt(19) is not None
 
 
-def keepalive(name: int) -> Probe:
-    def probe(value: Any) -> list[int]:
-        with tcp(sysctl={"tcp_keepalive_time": 10, "tcp_keepalive_probes": 2}) as net:
-            net.a.sysctl.tcp_keepalive_intvl = 5
-            a, _ = net.pair()
-            _keep(a)
-            sock_option(a, name, value)
-            start = net.clock.now_ns()
-            log = mute(net)
-            net.run(60 * S)
-            return [round((s.time_ns - start) / S) for s in log if not s.flags & RST]
-
-    return probe
+@makes_a_probe
+def keepalive(value: Any, name: int) -> list[int]:
+    with tcp(sysctl={"tcp_keepalive_time": 10, "tcp_keepalive_probes": 2}) as net:
+        net.a.sysctl.tcp_keepalive_intvl = 5
+        a, _ = net.pair()
+        _keep(a)
+        sock_option(a, name, value)
+        start = net.clock.now_ns()
+        log = mute(net)
+        net.run(60 * S)
+        return [round((s.time_ns - start) / S) for s in log if not s.flags & RST]
 
 
 def tcp_linger2(value: Any) -> int:
@@ -835,22 +812,20 @@ def tcp_quickack(value: Any) -> bool:
         return any(s.src == B for s in net.log)
 
 
-def rto_times(name: int, run_s: int) -> Probe:
-    def probe(value: Any) -> Any:
-        with tcp(latency_ns=MS, sysctl={"tcp_early_retrans": 0}) as net:
-            listener = net.listening(200)
-            a = net.socket(net.a)
-            sock_option(a, name, value)
-            a.connect(B, 80)
-            assert net.run_until(lambda: listener.readable)
-            push(net, a, listener.accept(), 50_000)
-            log = mute(net)
-            a.send(b"x")
-            net.run(run_s * S)
-            gaps = [(y.time_ns - x.time_ns) / S for x, y in pairwise(log)]
-            return max(gaps) > 1.1 if name == t.TCP_RTO_MAX_MS else min(gaps) < 0.1
-
-    return probe
+@makes_a_probe
+def rto_times(value: Any, name: int, run_s: int) -> Any:
+    with tcp(latency_ns=MS, sysctl={"tcp_early_retrans": 0}) as net:
+        listener = net.listening(200)
+        a = net.socket(net.a)
+        sock_option(a, name, value)
+        a.connect(B, 80)
+        assert net.run_until(lambda: listener.readable)
+        push(net, a, listener.accept(), 50_000)
+        log = mute(net)
+        a.send(b"x")
+        net.run(run_s * S)
+        gaps = [(y.time_ns - x.time_ns) / S for x, y in pairwise(log)]
+        return max(gaps) > 1.1 if name == t.TCP_RTO_MAX_MS else min(gaps) < 0.1
 
 
 def tcp_saved_syn(wanted: bool) -> bool:

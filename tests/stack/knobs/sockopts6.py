@@ -41,6 +41,7 @@ from tests.stack.ipv6.net import (
     one_host6,
     static_neigh,
 )
+from tests.stack.knobs.rig import makes_a_probe
 
 Probe = Callable[[Any], Any]
 GROUP = "ff15::7"
@@ -73,33 +74,27 @@ def u_errno(error: OSError) -> str:
     return errno.errorcode[error.errno or 0]
 
 
-def xfrm_policy_of(name: int) -> Probe:
+@makes_a_probe
+def xfrm_policy_of(action: Any, name: int) -> str:
     """The errno of setting the socket's own policy, or of sending when it is set."""
-
-    def probe(action: Any) -> str:
-        with udp6(one_host6()) as sock:
-            if action is not None:
-                pol = xfrm_policy(selector("::/0", "::/0"), XFRM_POLICY_OUT, action)
-                failed = name_of(lambda: give(sock, name, put_policy_info(pol)))
-                if failed:
-                    return failed
-            return name_of(lambda: sock.sendto(b"x", (PEER, 9)))
-
-    return probe
+    with udp6(one_host6()) as sock:
+        if action is not None:
+            pol = xfrm_policy(selector("::/0", "::/0"), XFRM_POLICY_OUT, action)
+            failed = name_of(lambda: give(sock, name, put_policy_info(pol)))
+            if failed:
+                return failed
+        return name_of(lambda: sock.sendto(b"x", (PEER, 9)))
 
 
-def sends(option: int, look: Callable[[Any], Any], size: int = 3) -> Probe:
+@makes_a_probe
+def sends(value: Any, option: int, look: Callable[[Any], Any], size: int = 3) -> Any:
     """What a datagram to PEER looks like: the first packet, or the errno."""
-
-    def probe(value: Any) -> Any:
-        net = one_host6(addrs=(f"{ME}/64", f"{OUT}/64"))
-        sock = udp6(net, 5000)
-        give(sock, option, value)
-        failed = name_of(lambda: sock.sendto(bytes(size), (PEER, 9)))
-        sent = net.ip_sent()
-        return failed or look(sent)
-
-    return probe
+    net = one_host6(addrs=(f"{ME}/64", f"{OUT}/64"))
+    sock = udp6(net, 5000)
+    give(sock, option, value)
+    failed = name_of(lambda: sock.sendto(bytes(size), (PEER, 9)))
+    sent = net.ip_sent()
+    return failed or look(sent)
 
 
 def header(sent: list[Any]) -> int:
@@ -119,17 +114,14 @@ def incoming() -> Any:
     )
 
 
-def message(option: int) -> Probe:
+@makes_a_probe
+def message(value: Any, option: int) -> list[int]:
     """The control messages that a datagram comes with."""
-
-    def probe(value: Any) -> list[int]:
-        net = one_host6()
-        sock = udp6(net, 5000)
-        give(sock, option, value)
-        net.inject(incoming())
-        return [kind for _, kind, _ in sock.recvmsg(99, 999)[1]]
-
-    return probe
+    net = one_host6()
+    sock = udp6(net, 5000)
+    give(sock, option, value)
+    net.inject(incoming())
+    return [kind for _, kind, _ in sock.recvmsg(99, 999)[1]]
 
 
 def told(option: int, number: int) -> tuple[Probe, dict[Any, Any]]:
@@ -214,15 +206,12 @@ def flowlabel_mgr(value: Any) -> str:
     return name_of(lambda: sock.sendto(b"x", (PEER, 9, 7)))
 
 
-def foreign(option: int) -> Probe:
+@makes_a_probe
+def foreign(value: Any, option: int) -> str:
     """bind to an address that is not here."""
-
-    def probe(value: Any) -> str:
-        sock = udp6(one_host6())
-        give(sock, option, value)
-        return name_of(lambda: sock.bind(("2001:db8::77", 5000)))
-
-    return probe
+    sock = udp6(one_host6())
+    give(sock, option, value)
+    return name_of(lambda: sock.bind(("2001:db8::77", 5000)))
 
 
 def minhopcount(value: Any) -> int:

@@ -22,7 +22,7 @@ from stack.core.bsd_socket import (
 from stack.core.iov import msghdr
 from tests.stack.ipv4.net import ME, PEER, Net, at, ip4, one_host
 from tests.stack.knobs.core_and_ip import GROUP
-from tests.stack.knobs.rig import S, datagram, err, send, udp
+from tests.stack.knobs.rig import S, datagram, err, makes_a_probe, send, udp
 from tests.stack.knobs.sockopts import JOIN, NO, SOL, Probe, control, member, option
 
 TIMEVAL_1S = struct.pack("=qq", 1, 0)
@@ -118,21 +118,18 @@ def extensions(_: Any) -> int:
     return int(sys_getsockopt(net.host, udp(net), SOL, u.SO_BPF_EXTENSIONS))
 
 
-def stamping(name: int) -> Probe:
+@makes_a_probe
+def stamping(flags: int | None, name: int) -> list[tuple[int, int]]:
     """What the error queue has after a datagram was sent."""
-
-    def probe(flags: int | None) -> list[tuple[int, int]]:
-        net: Net = one_host()
-        fd = udp(net)
-        option(net, fd, SOL, name, flags)
-        send(net.host, fd, PEER)
-        if not sys_poll_one(net.host, fd) & u.POLLERR:
-            return []
-        msg = msghdr(None, [bytearray(2000)], [])
-        sys_recvmsg(net.host, fd, msg, u.MSG_ERRQUEUE)
-        return [(level, kind) for level, kind, _ in msg.msg_control or ()]
-
-    return probe
+    net: Net = one_host()
+    fd = udp(net)
+    option(net, fd, SOL, name, flags)
+    send(net.host, fd, PEER)
+    if not sys_poll_one(net.host, fd) & u.POLLERR:
+        return []
+    msg = msghdr(None, [bytearray(2000)], [])
+    sys_recvmsg(net.host, fd, msg, u.MSG_ERRQUEUE)
+    return [(level, kind) for level, kind, _ in msg.msg_control or ()]
 
 
 def recverr_rfc4884(value: int | None) -> int:

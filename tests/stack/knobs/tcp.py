@@ -28,7 +28,7 @@ from tests.stack.inet.tcpnet import (
     transfer,
 )
 from tests.stack.knobs import fastopen
-from tests.stack.knobs.rig import Rig, S, err, flows, marked, push, syns
+from tests.stack.knobs.rig import Rig, S, err, flows, makes_a_probe, marked, push, syns
 
 M32 = 0xFFFFFFFF
 ECN = 0xC0
@@ -46,13 +46,11 @@ def seconds(log: list[Segment]) -> list[float]:
     return [round((s.time_ns - log[0].time_ns) / S, 1) for s in log]
 
 
-def syn_option(kind: int) -> Any:
-    def probe(rig: Rig) -> bool:
-        with rig.tcp() as net:
-            net.pair()
-            return syns(net)[0].opt(kind) is not None
-
-    return probe
+@makes_a_probe
+def syn_option(rig: Rig, kind: int) -> bool:
+    with rig.tcp() as net:
+        net.pair()
+        return syns(net)[0].opt(kind) is not None
 
 
 def flood(net: TcpNet, count: int) -> int:
@@ -145,15 +143,12 @@ def ofo(net: TcpNet, b: Sock, count: int) -> list[int]:
     return [(s.time_ns - start) // 1000 for s in log]
 
 
-def tcp_comp_sack(**others: int) -> Any:
+@makes_a_probe
+def tcp_comp_sack(rig: Rig, **others: int) -> tuple[int, int]:
     """When the ACK leaves that is held back, us, and how many before it."""
-
-    def probe(rig: Rig) -> tuple[int, int]:
-        with rig.tcp(sysctl=others) as net:
-            times = ofo(net, net.pair()[1], 8)
-            return times[-1], len(times) - 1
-
-    return probe
+    with rig.tcp(sysctl=others) as net:
+        times = ofo(net, net.pair()[1], 8)
+        return times[-1], len(times) - 1
 
 
 def tcp_backlog_ack_defer(rig: Rig) -> int:
@@ -367,18 +362,15 @@ def turns(net: TcpNet, a: Sock, b: Sock, seconds: int, size: int = 30_000) -> No
             b.recv(1 << 20)
 
 
-def hole(most: int, size: int = 30_000, **others: int) -> Any:
+@makes_a_probe
+def hole(rig: Rig, most: int, size: int = 30_000, **others: int) -> int:
     """The payload of segments after a while on a path that drops packets above `most` bytes."""
-
-    def probe(rig: Rig) -> int:
-        with rig.tcp(gso=False, sysctl=others) as net:
-            a, b = net.pair()
-            a.setsockopt(1, 1)  # TCP_NODELAY
-            net.filter = lambda s: len(s.frame) - 14 <= most
-            turns(net, a, b, 40, size)
-            return int(a.sk.mss_cache)
-
-    return probe
+    with rig.tcp(gso=False, sysctl=others) as net:
+        a, b = net.pair()
+        a.setsockopt(1, 1)  # TCP_NODELAY
+        net.filter = lambda s: len(s.frame) - 14 <= most
+        turns(net, a, b, 40, size)
+        return int(a.sk.mss_cache)
 
 
 def tcp_base_mss(rig: Rig) -> int:
@@ -412,17 +404,14 @@ def tcp_min_tso_segs(rig: Rig) -> int:
         return next(n for n, seg in enumerate(net.log, 1) if seg.flags & TCPHDR_PSH)
 
 
-def pacing_ratio(ssthresh: int) -> Any:
+@makes_a_probe
+def pacing_ratio(rig: Rig, ssthresh: int) -> int:
     """What TCP_INFO says of the pacing rate: percent of a window per round trip."""
-
-    def probe(rig: Rig) -> int:
-        with rig.tcp(latency_ns=50 * MS) as net:
-            sk = net.pair()[0].sk
-            sk.snd_ssthresh = ssthresh
-            window = sk.snd_cwnd * sk.mss_cache * 1_000_000 / (sk.srtt_us / 8)
-            return round(100 * tcpi_pacing_rate(sk) / window)
-
-    return probe
+    with rig.tcp(latency_ns=50 * MS) as net:
+        sk = net.pair()[0].sk
+        sk.snd_ssthresh = ssthresh
+        window = sk.snd_cwnd * sk.mss_cache * 1_000_000 / (sk.srtt_us / 8)
+        return round(100 * tcpi_pacing_rate(sk) / window)
 
 
 def tcp_moderate_rcvbuf(rig: Rig) -> bool:
