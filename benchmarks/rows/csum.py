@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import functools
+from collections.abc import Iterator
 
 from fastpath.base import csum
 
@@ -37,44 +38,38 @@ def and_copy(size: str) -> Iterator[Work]:
     yield Work(lambda: csum.repeat(data, times, into), len(data) * times)
 
 
-def _level(name: str) -> Callable[[str], Iterator[Work]]:
-    def start(size: str) -> Iterator[Work]:
-        data, times = _data(size)
-        chosen = csum.level()
-        if name not in csum.levels():
-            raise Unavailable(f"this processor has no {name}")
+def _level(name: str, size: str) -> Iterator[Work]:
+    data, times = _data(size)
+    chosen = csum.level()
+    if name not in csum.levels():
+        raise Unavailable(f"this processor has no {name}")
 
-        def run() -> None:
-            csum.set_level(name)
-            csum.repeat(data, times)
-            csum.set_level(chosen)
+    def run() -> None:
+        csum.set_level(name)
+        csum.repeat(data, times)
+        csum.set_level(chosen)
 
-        yield Work(run, len(data) * times)
-
-    return start
+    yield Work(run, len(data) * times)
 
 
-def _loop(name: str) -> Callable[[str], Iterator[Work]]:
-    def start(size: str) -> Iterator[Work]:
-        data, times = _data(size)
-        _, peer = load("csum_peer")
-        if peer.csum_peer(name.encode(), data, len(data), 1) < 0:
-            raise Unavailable(f"this processor cannot run {name}")
-        yield Work(lambda: peer.csum_peer(name.encode(), data, len(data), times), len(data) * times)
-
-    return start
+def _loop(name: str, size: str) -> Iterator[Work]:
+    data, times = _data(size)
+    _, peer = load("csum_peer")
+    if peer.csum_peer(name.encode(), data, len(data), 1) < 0:
+        raise Unavailable(f"this processor cannot run {name}")
+    yield Work(lambda: peer.csum_peer(name.encode(), data, len(data), times), len(data) * times)
 
 
 AT_LEVEL: dict[str, Row] = {
     name: row(f"csum__partial__{name}", group="csum", unit="GB/s", sizes=SIZES, quick=("1500B",))(
-        _level(name)
+        functools.partial(_level, name)
     )
     for name in LEVELS
 }
 PEERS: dict[str, Row] = {
     name: row(
         f"csum__peer__{name}", group="csum", unit="GB/s", sizes=SIZES, quick=QUICK, peer=f"C {name}"
-    )(_loop(name))
+    )(functools.partial(_loop, name))
     for name in LOOPS
 }
 ROWS = (partial, and_copy, *AT_LEVEL.values(), *PEERS.values())

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 from e1000emu.clock import VirtualClock
@@ -141,38 +142,29 @@ class Nics:
 
 
 def _engines(
-    *, offload: bool = True, fcs: bool = False, burst: int = BATCH
-) -> Callable[[str], Iterator[Work]]:
-    def start(size: str) -> Iterator[Work]:
-        made = Engines(size_bytes(size), offload=offload, fcs=fcs, burst=burst)
-        yield Work(lambda: made.run(PACKETS), PACKETS)
-
-    return start
+    size: str, *, offload: bool = True, fcs: bool = False, burst: int = BATCH
+) -> Iterator[Work]:
+    made = Engines(size_bytes(size), offload=offload, fcs=fcs, burst=burst)
+    yield Work(lambda: made.run(PACKETS), PACKETS)
 
 
-def _nics(burst: int) -> Callable[[str], Iterator[Work]]:
-    def start(size: str) -> Iterator[Work]:
-        made = Nics(size_bytes(size), burst=burst)
-        yield Work(lambda: made.run(PACKETS), PACKETS)
-
-    return start
+def _nics(burst: int, size: str) -> Iterator[Work]:
+    made = Nics(size_bytes(size), burst=burst)
+    yield Work(lambda: made.run(PACKETS), PACKETS)
 
 
-def _in_c(name: str) -> Callable[[str], Iterator[Work]]:
-    def start(size: str) -> Iterator[Work]:
-        ffi, peer = load(name)
-        run: Any = getattr(peer, f"{name}_run")
-        state = ffi.gc(
-            getattr(peer, f"{name}_new")(size_bytes(size), BATCH), getattr(peer, f"{name}_free")
-        )
+def _in_c(name: str, size: str) -> Iterator[Work]:
+    ffi, peer = load(name)
+    run: Any = getattr(peer, f"{name}_run")
+    state = ffi.gc(
+        getattr(peer, f"{name}_new")(size_bytes(size), BATCH), getattr(peer, f"{name}_free")
+    )
 
-        def checked() -> None:
-            if run(state, PACKETS) != PACKETS:
-                raise RuntimeError(f"{name}: a frame was lost or changed")
+    def checked() -> None:
+        if run(state, PACKETS) != PACKETS:
+            raise RuntimeError(f"{name}: a frame was lost or changed")
 
-        yield Work(checked, PACKETS)
-
-    return start
+    yield Work(checked, PACKETS)
 
 
 def _row(name: str, start: Callable[[str], Iterator[Work]], **options: Any) -> Row:
@@ -181,13 +173,14 @@ def _row(name: str, start: Callable[[str], Iterator[Work]], **options: Any) -> R
 
 
 ENDS = ("60B", "1514B")
-OFFLOAD = _row("device__pair__offload", _engines())
-BATCH1 = _row("device__pair__batch1", _engines(burst=1), sizes=ENDS, quick=())
-BATCH250 = _row("device__pair__batch250", _engines(burst=250), sizes=ENDS, quick=())
-PLAIN = _row("device__pair__plain", _engines(offload=False), sizes=ENDS, quick=())
-FCS = _row("device__pair__fcs", _engines(fcs=True), sizes=ENDS, quick=())
-NIC = _row("nic__pair__batch32", _nics(BATCH), sizes=ENDS, quick=("60B",))
-NIC1 = _row("nic__pair__batch1", _nics(1), sizes=ENDS, quick=("60B",))
-MODEL = _row("device__peer__ring_model", _in_c("ring_model"), peer="C ring_model")
-COPY = _row("device__peer__ring_copy", _in_c("ring_copy"), peer="C ring_copy", ceiling=True)
-ROWS = (OFFLOAD, BATCH1, BATCH250, PLAIN, FCS, NIC, NIC1, MODEL, COPY)
+ROWS = (
+    _row("device__pair__offload", _engines),
+    _row("device__pair__batch1", partial(_engines, burst=1), sizes=ENDS, quick=()),
+    _row("device__pair__batch250", partial(_engines, burst=250), sizes=ENDS, quick=()),
+    _row("device__pair__plain", partial(_engines, offload=False), sizes=ENDS, quick=()),
+    _row("device__pair__fcs", partial(_engines, fcs=True), sizes=ENDS, quick=()),
+    _row("nic__pair__batch32", partial(_nics, BATCH), sizes=ENDS, quick=("60B",)),
+    _row("nic__pair__batch1", partial(_nics, 1), sizes=ENDS, quick=("60B",)),
+    _row("device__peer__ring_model", partial(_in_c, "ring_model"), peer="C ring_model"),
+    _row("device__peer__ring_copy", partial(_in_c, "ring_copy"), peer="C ring_copy", ceiling=True),
+)

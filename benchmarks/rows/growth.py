@@ -18,6 +18,8 @@ import socket
 import tracemalloc
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from functools import partial
+from typing import Any
 
 from stack.socket import AF_INET, AF_INET6, SOCK_DGRAM, Socket
 
@@ -87,22 +89,18 @@ def many(
     return made, {"bytes_an_end": used / (2 * (MANY - 1))}
 
 
-def _udp_flows(family: int) -> Callable[[str], Iterator[Work]]:
+def _udp_flows(family: int, size: str) -> Iterator[Work]:
     """One datagram of each flow in turn; a flow has a socket at either end."""
-
-    def start(size: str) -> Iterator[Work]:
-        count = int(number(size))
-        with hosts(family, ram_bytes=room_for(count)) as (a, b), ExitStack() as stack:
-            flows = []
-            for port in range(10_000, 10_000 + count):
-                receiver = stack.enter_context(Socket(b, family, SOCK_DGRAM))
-                sender = stack.enter_context(Socket(a, family, SOCK_DGRAM))
-                receiver.bind((OURS[family], port))
-                sender.connect((OURS[family], port))
-                flows.append((sender, receiver))
-            yield _datagrams(flows)
-
-    return start
+    count = int(number(size))
+    with hosts(family, ram_bytes=room_for(count)) as (a, b), ExitStack() as stack:
+        flows = []
+        for port in range(10_000, 10_000 + count):
+            receiver = stack.enter_context(Socket(b, family, SOCK_DGRAM))
+            sender = stack.enter_context(Socket(a, family, SOCK_DGRAM))
+            receiver.bind((OURS[family], port))
+            sender.connect((OURS[family], port))
+            flows.append((sender, receiver))
+        yield _datagrams(flows)
 
 
 def _datagrams(
@@ -127,36 +125,32 @@ def first_use(count: int, use: Callable[[], object]) -> dict[str, float]:
     return {"first_use_ns": (clock() - start) / count * 1e9}
 
 
-def _udp_fan(family: int) -> Callable[[str], Iterator[Work]]:
+def _udp_fan(family: int, size: str) -> Iterator[Work]:
     """sendmmsg() of 64 datagrams, each to another flow; each received by its own socket."""
+    count = int(number(size))
+    with (
+        hosts(family, ram_bytes=room_for(count)) as (a, b),
+        ExitStack() as stack,
+        Socket(a, family, SOCK_DGRAM) as sender,
+    ):
+        flows = []
+        for port in range(10_000, 10_000 + count):
+            receiver = stack.enter_context(Socket(b, family, SOCK_DGRAM))
+            receiver.bind((OURS[family], port))
+            flows.append(((PAYLOAD, (OURS[family], port)), receiver))
+        turns = itertools.cycle(flows)
 
-    def start(size: str) -> Iterator[Work]:
-        count = int(number(size))
-        with (
-            hosts(family, ram_bytes=room_for(count)) as (a, b),
-            ExitStack() as stack,
-            Socket(a, family, SOCK_DGRAM) as sender,
-        ):
-            flows = []
-            for port in range(10_000, 10_000 + count):
-                receiver = stack.enter_context(Socket(b, family, SOCK_DGRAM))
-                receiver.bind((OURS[family], port))
-                flows.append(((PAYLOAD, (OURS[family], port)), receiver))
-            turns = itertools.cycle(flows)
+        def run(rounds: int = OPERATIONS // FAN) -> None:
+            for _ in range(rounds):
+                batch = list(itertools.islice(turns, FAN))
+                if sender.sendmmsg([message for message, _ in batch]) != FAN:
+                    raise RuntimeError("udp: a datagram was not sent")
+                for _, receiver in batch:
+                    receiver.recv(2048)
 
-            def run(rounds: int = OPERATIONS // FAN) -> None:
-                for _ in range(rounds):
-                    batch = list(itertools.islice(turns, FAN))
-                    if sender.sendmmsg([message for message, _ in batch]) != FAN:
-                        raise RuntimeError("udp: a datagram was not sent")
-                    for _, receiver in batch:
-                        receiver.recv(2048)
-
-            rounds = -(-count // FAN)
-            first = first_use(rounds * FAN, lambda: run(rounds))
-            yield Work(run, OPERATIONS, facts=lambda: first)
-
-    return start
+        rounds = -(-count // FAN)
+        first = first_use(rounds * FAN, lambda: run(rounds))
+        yield Work(run, OPERATIONS, facts=lambda: first)
 
 
 def _kernel_udp_flows(size: str) -> Iterator[Work]:
@@ -223,20 +217,16 @@ def affordable(count: int) -> tuple[int, dict[str, float]]:
     return count, {}
 
 
-def _tcp_flows(family: int) -> Callable[[str], Iterator[Work]]:
+def _tcp_flows(family: int, size: str) -> Iterator[Work]:
     """A round trip over each connection in turn."""
-
-    def start(size: str) -> Iterator[Work]:
-        count = int(number(size))
-        with (
-            hosts(family, ram_bytes=room_for(count)) as (a, b),
-            listening(b, family) as listener,
-            ExitStack() as stack,
-        ):
-            flows, facts = many(count, lambda: connected(a, listener, family), stack)
-            yield _trips(flows, facts)
-
-    return start
+    count = int(number(size))
+    with (
+        hosts(family, ram_bytes=room_for(count)) as (a, b),
+        listening(b, family) as listener,
+        ExitStack() as stack,
+    ):
+        flows, facts = many(count, lambda: connected(a, listener, family), stack)
+        yield _trips(flows, facts)
 
 
 def _round_trips(
@@ -266,22 +256,18 @@ def _trips(
     return Work(run, OPERATIONS, facts=lambda: {**facts, **first})
 
 
-def _idle(family: int) -> Callable[[str], Iterator[Work]]:
+def _idle(family: int, size: str) -> Iterator[Work]:
     """Round trips over one connection, beside so many idle ones."""
-
-    def start(size: str) -> Iterator[Work]:
-        count = int(number(size))
-        with (
-            hosts(family, ram_bytes=room_for(count)) as (a, b),
-            listening(b, family) as listener,
-            ExitStack() as stack,
-        ):
-            active = connected(a, listener, family)
-            _, facts = many(count, lambda: connected(a, listener, family), stack)
-            with active[0], active[1]:
-                yield Work(_round_trips([active]), OPERATIONS, facts=lambda: facts)
-
-    return start
+    count = int(number(size))
+    with (
+        hosts(family, ram_bytes=room_for(count)) as (a, b),
+        listening(b, family) as listener,
+        ExitStack() as stack,
+    ):
+        active = connected(a, listener, family)
+        _, facts = many(count, lambda: connected(a, listener, family), stack)
+        with active[0], active[1]:
+            yield Work(_round_trips([active]), OPERATIONS, facts=lambda: facts)
 
 
 def _kernel_connections(
@@ -337,55 +323,21 @@ def growing(
     return made(start)
 
 
-udp_flows = growing("stack__udp__flows", "udp_flows", "flows", _udp_flows(AF_INET))
-udp_flows6 = growing("stack__udp6__flows", "udp_flows", "flows", _udp_flows(AF_INET6))
-udp_fan = growing(
-    "stack__udp__fan",
-    "udp_fan",
-    "flows",
-    _udp_fan(AF_INET),
-    counts=FAN_COUNTS,
-    quick_counts=(FAN_COUNTS[0], FAN_COUNTS[-1]),
-)
-udp_fan6 = growing(
-    "stack__udp6__fan",
-    "udp_fan",
-    "flows",
-    _udp_fan(AF_INET6),
-    counts=FAN_COUNTS,
-    quick_counts=(FAN_COUNTS[0], FAN_COUNTS[-1]),
-)
-kernel_udp_flows = growing(
-    "stack__peer__udp_flows", "udp_flows", "flows", _kernel_udp_flows, peer=LOOPBACK
-)
-kernel_udp_fan = growing(
-    "stack__peer__udp_fan",
-    "udp_fan",
-    "flows",
-    _kernel_udp_fan,
-    peer=LOOPBACK,
-    counts=FAN_COUNTS,
-    quick_counts=(FAN_COUNTS[0], FAN_COUNTS[-1]),
-)
-tcp_flows = growing("stack__tcp__flows", "tcp_flows", "flows", _tcp_flows(AF_INET))
-tcp_flows6 = growing("stack__tcp6__flows", "tcp_flows", "flows", _tcp_flows(AF_INET6), quick=False)
-kernel_tcp_flows = growing(
-    "stack__peer__tcp_flows", "tcp_flows", "flows", _kernel_tcp_flows, peer=LOOPBACK
-)
-idle = growing("stack__tcp__idle", "tcp_idle", "conns", _idle(AF_INET))
-idle6 = growing("stack__tcp6__idle", "tcp_idle", "conns", _idle(AF_INET6), quick=False)
-kernel_idle = growing("stack__peer__tcp_idle", "tcp_idle", "conns", _kernel_idle, peer=LOOPBACK)
+FAN_OUT: dict[str, Any] = {
+    "counts": FAN_COUNTS,
+    "quick_counts": (FAN_COUNTS[0], FAN_COUNTS[-1]),
+}
 ROWS = (
-    udp_flows,
-    udp_flows6,
-    kernel_udp_flows,
-    udp_fan,
-    udp_fan6,
-    kernel_udp_fan,
-    tcp_flows,
-    tcp_flows6,
-    kernel_tcp_flows,
-    idle,
-    idle6,
-    kernel_idle,
+    growing("stack__udp__flows", "udp_flows", "flows", partial(_udp_flows, AF_INET)),
+    growing("stack__udp6__flows", "udp_flows", "flows", partial(_udp_flows, AF_INET6)),
+    growing("stack__peer__udp_flows", "udp_flows", "flows", _kernel_udp_flows, peer=LOOPBACK),
+    growing("stack__udp__fan", "udp_fan", "flows", partial(_udp_fan, AF_INET), **FAN_OUT),
+    growing("stack__udp6__fan", "udp_fan", "flows", partial(_udp_fan, AF_INET6), **FAN_OUT),
+    growing("stack__peer__udp_fan", "udp_fan", "flows", _kernel_udp_fan, peer=LOOPBACK, **FAN_OUT),
+    growing("stack__tcp__flows", "tcp_flows", "flows", partial(_tcp_flows, AF_INET)),
+    growing("stack__tcp6__flows", "tcp_flows", "flows", partial(_tcp_flows, AF_INET6), quick=False),
+    growing("stack__peer__tcp_flows", "tcp_flows", "flows", _kernel_tcp_flows, peer=LOOPBACK),
+    growing("stack__tcp__idle", "tcp_idle", "conns", partial(_idle, AF_INET)),
+    growing("stack__tcp6__idle", "tcp_idle", "conns", partial(_idle, AF_INET6), quick=False),
+    growing("stack__peer__tcp_idle", "tcp_idle", "conns", _kernel_idle, peer=LOOPBACK),
 )

@@ -6,7 +6,8 @@ seed only, not on the machine. There is no peer, since no other stack runs in vi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 from e1000emu.lab import pump
@@ -55,20 +56,14 @@ def _stream(family: int, size: str, total: int, **wire: Any) -> Iterator[Work]:
         close()
 
 
-def _loss(family: int) -> Callable[[str], Iterator[Work]]:
-    def start(size: str) -> Iterator[Work]:
-        impair = {"loss": number(size) / 100, "seed": SEED}
-        yield from _stream(family, size, VOLUMES["pct"], latency_ns=LOSS_DELAY_NS, impair=impair)
-
-    return start
+def _loss(family: int, size: str) -> Iterator[Work]:
+    impair = {"loss": number(size) / 100, "seed": SEED}
+    yield from _stream(family, size, VOLUMES["pct"], latency_ns=LOSS_DELAY_NS, impair=impair)
 
 
-def _rtt(family: int) -> Callable[[str], Iterator[Work]]:
-    def start(size: str) -> Iterator[Work]:
-        latency = int(number(size) * 500_000)
-        yield from _stream(family, size, VOLUMES["ms"], latency_ns=latency)
-
-    return start
+def _rtt(family: int, size: str) -> Iterator[Work]:
+    latency = int(number(size) * 500_000)
+    yield from _stream(family, size, VOLUMES["ms"], latency_ns=latency)
 
 
 def _row(name: str, group: str, start: Any, sizes: tuple[str, ...], quick: tuple[str, ...]) -> Row:
@@ -77,8 +72,8 @@ def _row(name: str, group: str, start: Any, sizes: tuple[str, ...], quick: tuple
 
 LOSSES, LOSS_QUICK = ("0pct", "0.1pct", "1pct", "10pct"), ("1pct",)
 RTTS, RTT_QUICK = ("0ms", "1ms", "10ms", "100ms"), ("10ms",)
-loss = _row("stack__tcp__loss", "tcp_loss", _loss(AF_INET), LOSSES, LOSS_QUICK)
-loss6 = _row("stack__tcp6__loss", "tcp_loss", _loss(AF_INET6), LOSSES, LOSS_QUICK)
-rtt = _row("stack__tcp__rtt", "tcp_rtt", _rtt(AF_INET), RTTS, RTT_QUICK)
-rtt6 = _row("stack__tcp6__rtt", "tcp_rtt", _rtt(AF_INET6), RTTS, RTT_QUICK)
+loss = _row("stack__tcp__loss", "tcp_loss", partial(_loss, AF_INET), LOSSES, LOSS_QUICK)
+loss6 = _row("stack__tcp6__loss", "tcp_loss", partial(_loss, AF_INET6), LOSSES, LOSS_QUICK)
+rtt = _row("stack__tcp__rtt", "tcp_rtt", partial(_rtt, AF_INET), RTTS, RTT_QUICK)
+rtt6 = _row("stack__tcp6__rtt", "tcp_rtt", partial(_rtt, AF_INET6), RTTS, RTT_QUICK)
 ROWS = (loss, loss6, rtt, rtt6)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 from . import Row, Unavailable, Work, device, row, size_bytes, tcp, udp
@@ -17,10 +18,9 @@ from .peer import load
 
 __all__ = ["ROWS"]
 
-FRAME = ("64B", "256B", "1472B")
+FRAMES = {"sizes": ("64B", "256B", "1472B")}
 """The harness hands over whole frames, no fragments."""
 LARGEST_WRITE = 65535
-TRIP_SIZES = ("64B", "256B", "1460B", "4KiB", "16KiB")
 
 
 @functools.cache
@@ -33,26 +33,23 @@ def _started(name: str) -> Any:
 
 
 def _moving(
-    name: str, call: Callable[[Any, str], int], amount: Callable[[str], int]
-) -> Callable[[str], Iterator[Work]]:
-    def start(size: str) -> Iterator[Work]:
-        library, wanted = _started(name), amount(size)
+    name: str, call: Callable[[Any, str], int], amount: Callable[[str], int], size: str
+) -> Iterator[Work]:
+    library, wanted = _started(name), amount(size)
 
-        def run() -> None:
-            done = call(library, size)
-            if done != wanted:
-                raise RuntimeError(f"{name}: {done} of {wanted} arrived")
+    def run() -> None:
+        done = call(library, size)
+        if done != wanted:
+            raise RuntimeError(f"{name}: {done} of {wanted} arrived")
 
-        yield Work(run, wanted)
-
-    return start
+    yield Work(run, wanted)
 
 
 def _row(
     name: str, harness: str, call: Callable[[Any, str], int], amount: Callable[[str], int], **o: Any
 ) -> Row:
     peer = {"lwip_peer": "lwIP", "dpdk_peer": "DPDK net_ring"}[harness]
-    return row(name, peer=peer, extra=True, **o)(_moving(harness, call, amount))
+    return row(name, peer=peer, extra=True, **o)(partial(_moving, harness, call, amount))
 
 
 def packets(size: str) -> int:
@@ -66,30 +63,21 @@ ROWS = (
         "lwip_peer",
         lambda lib, size: lib.lwip_peer_udp(size_bytes(size), 1, udp.PACKETS),
         packets,
-        group="udp",
-        unit="k/s",
-        sizes=FRAME,
-        quick=udp.ONE,
+        **udp.EACH | FRAMES,
     ),
     _row(
         "stack__peer__udp_mmsg64_lwip",
         "lwip_peer",
         lambda lib, size: lib.lwip_peer_udp(*udp.by_size(size), udp.PACKETS),
         packets,
-        group="udp_mmsg",
-        unit="k/s",
-        sizes=FRAME,
-        quick=udp.ONE,
+        **udp.MMSG | FRAMES,
     ),
     _row(
         "stack__peer__udp_mmsg_lwip",
         "lwip_peer",
         lambda lib, size: lib.lwip_peer_udp(*udp.by_batch(size), udp.PACKETS),
         packets,
-        group="udp_batch",
-        unit="k/s",
-        sizes=udp.BATCHES,
-        quick=udp.QUICK_BATCHES,
+        **udp.BATCHED,
     ),
     _row(
         "stack__peer__tcp_bulk_lwip",
@@ -98,20 +86,14 @@ ROWS = (
             min(size_bytes(size), LARGEST_WRITE), tcp.volume(size)
         ),
         tcp.volume,
-        group="tcp",
-        unit="Gbit/s",
-        sizes=tcp.BULK_SIZES,
-        quick=tcp.BULK_QUICK,
+        **tcp.BULK,
     ),
     _row(
         "stack__peer__tcp_trip_lwip",
         "lwip_peer",
         lambda lib, size: lib.lwip_peer_trips(size_bytes(size), tcp.TRIPS),
         lambda size: tcp.TRIPS,
-        group="tcp_trip",
-        unit="k/s",
-        sizes=TRIP_SIZES,
-        quick=tcp.ONE,
+        **tcp.TRIP,
     ),
     _row(
         "device__peer__dpdk",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 from fastpath._ref import hdr as ref_hdr
 from fastpath._ref import skbuff as ref_skb
@@ -19,7 +20,13 @@ from fastpath.net.hdr import eth_header_push, ip_push, ipv6_push, tcp_push_ts
 
 from . import Work, row, size_bytes
 
-ONE, COPIES = ("128B",), ("1448B", "64KiB", "256KiB")
+ONE = ("128B",)
+COPY: dict[str, Any] = {
+    "group": "skb_copy",
+    "unit": "GB/s",
+    "sizes": ("1448B", "64KiB", "256KiB"),
+    "quick": ("256KiB",),
+}
 REPEAT = 500
 BYTES_A_RUN = 8 << 20
 A, B = 0x0A000001, 0x0A000002
@@ -123,7 +130,7 @@ def push6_twin(size: str) -> Iterator[Work]:
     yield Work(repeated(once, REPEAT), REPEAT)
 
 
-@row("skb__copy__in", group="skb_copy", unit="GB/s", sizes=COPIES, quick=("256KiB",))
+@row("skb__copy__in", **COPY)
 def copy_in(size: str) -> Iterator[Work]:
     """Data of a user into a packet's pages, as tcp_sendmsg does it; packet made and freed."""
     mem, n = HostMemory(64 << 20), size_bytes(size)
@@ -139,7 +146,7 @@ def copy_in(size: str) -> Iterator[Work]:
     yield Work(repeated(once, times), times * n)
 
 
-@row("skb__copy__out", group="skb_copy", unit="GB/s", sizes=COPIES, quick=("256KiB",))
+@row("skb__copy__out", **COPY)
 def copy_out(size: str) -> Iterator[Work]:
     """A packet's pages into a user's buffer, as tcp_recvmsg does it."""
     mem, n = HostMemory(64 << 20), size_bytes(size)
@@ -151,14 +158,7 @@ def copy_out(size: str) -> Iterator[Work]:
     kfree_skb(skb)
 
 
-@row(
-    "skb__peer__memcpy",
-    group="skb_copy",
-    unit="GB/s",
-    sizes=COPIES,
-    quick=("256KiB",),
-    peer="memcpy",
-)
+@row("skb__peer__memcpy", **COPY, peer="memcpy")
 def copy_plain(size: str) -> Iterator[Work]:
     """Copy one buffer into another: one memcpy in one Python call."""
     n = size_bytes(size)

@@ -16,6 +16,7 @@ import socket
 import struct
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from functools import partial
 from typing import Any
 
 from stack.core.neigh_table import NEIGH_UPDATE_F_ADMIN
@@ -68,37 +69,35 @@ def routes_over(family: int, count: int) -> Iterator[tuple[str, str]]:
         yield far(family, index)[0], near(family, index % count)
 
 
-def destinations(family: int) -> Iterator[tuple[str, int]]:
-    """Return each destination in turn, for ever."""
-    return itertools.cycle([(far(family, index)[1], PORT) for index in range(DESTINATIONS)])
+def in_turn(family: int, sender: Any, receiver: Any) -> Callable[..., None]:
+    """Return what sends a datagram to each destination in turn, OPERATIONS unless told."""
+    turns = itertools.cycle([(far(family, index)[1], PORT) for index in range(DESTINATIONS)])
+
+    def run(packets: int = OPERATIONS) -> None:
+        for dest in itertools.islice(turns, packets):
+            sender.sendto(PAYLOAD, dest)
+            receiver.recv(2048)
+
+    return run
 
 
 def _to_each(a: Host, b: Host, family: int) -> Iterator[Work]:
     """Send a datagram to each destination in turn; the other host takes them all."""
     b.route_add(EVERYWHERE[family], dev="lo", rtype=RTN_LOCAL)
-    turns = destinations(family)
     with Socket(a, family, SOCK_DGRAM) as sender, Socket(b, family, SOCK_DGRAM) as receiver:
         receiver.bind(("::" if family == AF_INET6 else "0.0.0.0", PORT))
 
-        def run(packets: int = OPERATIONS) -> None:
-            for dest in itertools.islice(turns, packets):
-                sender.sendto(PAYLOAD, dest)
-                receiver.recv(2048)
-
+        run = in_turn(family, sender, receiver)
         run(DESTINATIONS)
         yield Work(run, OPERATIONS)
 
 
-def _routes(family: int) -> Callable[[str], Iterator[Work]]:
+def _routes(family: int, size: str) -> Iterator[Work]:
     """A lookup among so many routes for each datagram, measured by sending datagrams."""
-
-    def start(size: str) -> Iterator[Work]:
-        with hosts(family) as (a, b):
-            for prefix, gateway in routes_to(family, int(number(size))):
-                a.route_add(prefix, via=gateway)
-            yield from _to_each(a, b, family)
-
-    return start
+    with hosts(family) as (a, b):
+        for prefix, gateway in routes_to(family, int(number(size))):
+            a.route_add(prefix, via=gateway)
+        yield from _to_each(a, b, family)
 
 
 def add_neighbours(a: Host, b: Host, family: int, count: int) -> None:
@@ -115,45 +114,30 @@ def add_neighbours(a: Host, b: Host, family: int, count: int) -> None:
         neigh_update(entry, mac, NUD_PERMANENT, NEIGH_UPDATE_F_ADMIN)
 
 
-def _neighbours(family: int) -> Callable[[str], Iterator[Work]]:
+def _neighbours(family: int, size: str) -> Iterator[Work]:
     """Datagrams to so many neighbours in turn, whose entries are permanent."""
-
-    def start(size: str) -> Iterator[Work]:
-        count = int(number(size))
-        with hosts(family) as (a, b):
-            add_neighbours(a, b, family, count)
-            for prefix, gateway in routes_over(family, count):
-                a.route_add(prefix, via=gateway)
-            yield from _to_each(a, b, family)
-
-    return start
+    count = int(number(size))
+    with hosts(family) as (a, b):
+        add_neighbours(a, b, family, count)
+        for prefix, gateway in routes_over(family, count):
+            a.route_add(prefix, via=gateway)
+        yield from _to_each(a, b, family)
 
 
-def _kernel(tables: Callable[[int, str], list[list[str]]]) -> Callable[[str], Iterator[Work]]:
+def _kernel(tables: Callable[[int, str], list[list[str]]], size: str) -> Iterator[Work]:
     """The same by the kernel: `tables(count, mac)` are the commands of `ip` that fill them."""
-
-    def start(size: str) -> Iterator[Work]:
-        with veth_offloads() as ends:
-            assert isinstance(ends.a, Namespace)
-            assert isinstance(ends.b, Namespace)
-            ends.b.ip(["route", "add", "local", EVERYWHERE[AF_INET], "dev", "lo"])
-            ends.a.ip(*tables(int(number(size)), ends.b.address("veth0")))
-            with ends.b:
-                receiver = socket.socket(AF_INET, SOCK_DGRAM)
-            with ends.a:
-                sender = socket.socket(AF_INET, SOCK_DGRAM)
-            with receiver, sender:
-                receiver.bind(("0.0.0.0", PORT))
-                turns = destinations(AF_INET)
-
-                def run() -> None:
-                    for dest in itertools.islice(turns, OPERATIONS):
-                        sender.sendto(PAYLOAD, dest)
-                        receiver.recv(2048)
-
-                yield Work(run, OPERATIONS)
-
-    return start
+    with veth_offloads() as ends:
+        assert isinstance(ends.a, Namespace)
+        assert isinstance(ends.b, Namespace)
+        ends.b.ip(["route", "add", "local", EVERYWHERE[AF_INET], "dev", "lo"])
+        ends.a.ip(*tables(int(number(size)), ends.b.address("veth0")))
+        with ends.b:
+            receiver = socket.socket(AF_INET, SOCK_DGRAM)
+        with ends.a:
+            sender = socket.socket(AF_INET, SOCK_DGRAM)
+        with receiver, sender:
+            receiver.bind(("0.0.0.0", PORT))
+            yield Work(in_turn(AF_INET, sender, receiver), OPERATIONS)
 
 
 def _kernel_routes(count: int, mac: str) -> list[list[str]]:
@@ -207,83 +191,74 @@ def bound(sock: Any, index: int) -> None:
     sock.bind((f"127.0.{index // 10_000}.1", 10_000 + index % 10_000))
 
 
-def _dump(what: str) -> Callable[[str], Iterator[Work]]:
+def _dump(what: str, size: str) -> Iterator[Work]:
     """A host tells of so many routes, neighbours or sockets."""
     protocol, kind, body = DUMPS[what]
-
-    def start(size: str) -> Iterator[Work]:
-        count = int(number(size))
-        with ExitStack() as stack:
-            a, b = stack.enter_context(hosts(AF_INET))
-            if what == "routes":
-                for prefix, gateway in routes_to(AF_INET, count):
-                    a.route_add(prefix, via=gateway)
-            elif what == "neighs":
-                add_neighbours(a, b, AF_INET, count)
-            else:
-                for index in range(count):
-                    bound(stack.enter_context(Socket(a, AF_INET, SOCK_DGRAM)), index)
-            asks = stack.enter_context(a.socket(socket.AF_NETLINK, socket.SOCK_RAW, protocol))
-            yield Work(lambda: dumped(asks, kind, body), dumped(asks, kind, body))
-
-    return start
+    count = int(number(size))
+    with ExitStack() as stack:
+        a, b = stack.enter_context(hosts(AF_INET))
+        if what == "routes":
+            for prefix, gateway in routes_to(AF_INET, count):
+                a.route_add(prefix, via=gateway)
+        elif what == "neighs":
+            add_neighbours(a, b, AF_INET, count)
+        else:
+            for index in range(count):
+                bound(stack.enter_context(Socket(a, AF_INET, SOCK_DGRAM)), index)
+        asks = stack.enter_context(a.socket(socket.AF_NETLINK, socket.SOCK_RAW, protocol))
+        yield Work(lambda: dumped(asks, kind, body), dumped(asks, kind, body))
 
 
-def _kernel_dump(what: str) -> Callable[[str], Iterator[Work]]:
+def _kernel_dump(what: str, size: str) -> Iterator[Work]:
     """The same by the kernel."""
     protocol, kind, body = DUMPS[what]
     tables = {"routes": _kernel_routes, "neighs": _kernel_near}
-
-    def start(size: str) -> Iterator[Work]:
-        count = int(number(size))
-        with ExitStack() as stack:
-            ends = stack.enter_context(veth_offloads())
-            assert isinstance(ends.a, Namespace)
-            assert isinstance(ends.b, Namespace)
-            if what in tables:
-                ends.a.ip(*tables[what](count, ends.b.address("veth0")))
-            else:
-                open_files(count)
-            with ends.a:
-                asks = stack.enter_context(
-                    socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, protocol)
-                )
-                for index in range(0 if what in tables else count):
-                    bound(stack.enter_context(socket.socket(AF_INET, SOCK_DGRAM)), index)
-            yield Work(lambda: dumped(asks, kind, body), dumped(asks, kind, body))
-
-    return start
+    count = int(number(size))
+    with ExitStack() as stack:
+        ends = stack.enter_context(veth_offloads())
+        assert isinstance(ends.a, Namespace)
+        assert isinstance(ends.b, Namespace)
+        if what in tables:
+            ends.a.ip(*tables[what](count, ends.b.address("veth0")))
+        else:
+            open_files(count)
+        with ends.a:
+            asks = stack.enter_context(socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, protocol))
+            for index in range(0 if what in tables else count):
+                bound(stack.enter_context(socket.socket(AF_INET, SOCK_DGRAM)), index)
+        yield Work(lambda: dumped(asks, kind, body), dumped(asks, kind, body))
 
 
-routes = growing("stack__udp__routes", "udp_routes", "routes", _routes(AF_INET))
-routes6 = growing("stack__udp6__routes", "udp_routes", "routes", _routes(AF_INET6))
-kernel_routes = growing(
-    "stack__peer__udp_routes",
-    "udp_routes",
-    "routes",
-    _kernel(_kernel_routes),
-    peer=VETH,
-)
-neighbours = growing("stack__udp__neighs", "udp_neighs", "neighs", _neighbours(AF_INET))
-neighbours6 = growing("stack__udp6__neighs", "udp_neighs", "neighs", _neighbours(AF_INET6))
-kernel_neighbours = growing(
-    "stack__peer__udp_neighs",
-    "udp_neighs",
-    "neighs",
-    _kernel(_kernel_neighbours),
-    peer=VETH,
-)
-dumps = [
+ROWS = (
+    growing("stack__udp__routes", "udp_routes", "routes", partial(_routes, AF_INET)),
+    growing("stack__udp6__routes", "udp_routes", "routes", partial(_routes, AF_INET6)),
     growing(
-        f"stack__{whose}__dump_{what}",
-        f"dump_{what}",
-        what,
-        start(what),
-        peer=peer,
-        counts=DUMPED,
-        quick_counts=(DUMPED[0], DUMPED[-1]),
-    )
-    for what in DUMPS
-    for whose, peer, start in (("netlink", None, _dump), ("peer", "Linux netlink", _kernel_dump))
-]
-ROWS = (routes, routes6, kernel_routes, neighbours, neighbours6, kernel_neighbours, *dumps)
+        "stack__peer__udp_routes",
+        "udp_routes",
+        "routes",
+        partial(_kernel, _kernel_routes),
+        peer=VETH,
+    ),
+    growing("stack__udp__neighs", "udp_neighs", "neighs", partial(_neighbours, AF_INET)),
+    growing("stack__udp6__neighs", "udp_neighs", "neighs", partial(_neighbours, AF_INET6)),
+    growing(
+        "stack__peer__udp_neighs",
+        "udp_neighs",
+        "neighs",
+        partial(_kernel, _kernel_neighbours),
+        peer=VETH,
+    ),
+    *(
+        growing(
+            f"stack__{whose}__dump_{what}",
+            f"dump_{what}",
+            what,
+            partial(dump, what),
+            peer=peer,
+            counts=DUMPED,
+            quick_counts=(DUMPED[0], DUMPED[-1]),
+        )
+        for what in DUMPS
+        for whose, peer, dump in (("netlink", None, _dump), ("peer", "Linux netlink", _kernel_dump))
+    ),
+)

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
+from typing import Any
 
 from e1000emu.lab import pump
 from stack.host import Host
@@ -22,7 +24,7 @@ from stack.socket import (
     Socket,
 )
 
-from . import Row, Work, row, size_bytes
+from . import Work, row, size_bytes
 from .ends import OURS, hosts, kernel_listener, kernel_stream, loopback
 from .kernel import LOOPBACK, connects_from_c, stream_from_c
 
@@ -37,7 +39,7 @@ TRIPS = 512
 CONNECTIONS = 200
 PORT = 5001
 TIME_WAIT_NS = 61_000_000_000
-CONNECT_POINT = ("1conns",)
+ONE_CONNECTION = ("1conns",)
 
 
 def volume(size: str) -> int:
@@ -64,34 +66,30 @@ def connected(a: Host, listener: Socket, family: int) -> tuple[Socket, Socket]:
     return client, server
 
 
-def bulk_rows(family: int) -> Callable[[str], Iterator[Work]]:
-    """Return what starts a stream."""
+def _bulk(family: int, size: str) -> Iterator[Work]:
+    """A stream."""
+    total = volume(size)
+    with hosts(family) as (a, b), listening(b, family) as listener:
+        block = memoryview(bytearray(size_bytes(size)))
+        ends: list[Socket] = []
 
-    def start(size: str) -> Iterator[Work]:
-        total = volume(size)
-        with hosts(family) as (a, b), listening(b, family) as listener:
-            block = memoryview(bytearray(size_bytes(size)))
-            ends: list[Socket] = []
+        def close() -> None:
+            while ends:
+                ends.pop().close()
 
-            def close() -> None:
-                while ends:
-                    ends.pop().close()
-
-            def prepare() -> None:
-                close()
-                ends.extend(connected(a, listener, family))
-
-            def run() -> None:
-                pieces = iter([block] * (total // len(block)))
-                client, server = ends
-                moved = pump(client, server, lambda: next(pieces, None), lambda piece: None)
-                if moved != total:
-                    raise RuntimeError("tcp: bytes were lost")
-
-            yield Work(run, total, prepare)
+        def prepare() -> None:
             close()
+            ends.extend(connected(a, listener, family))
 
-    return start
+        def run() -> None:
+            pieces = iter([block] * (total // len(block)))
+            client, server = ends
+            moved = pump(client, server, lambda: next(pieces, None), lambda piece: None)
+            if moved != total:
+                raise RuntimeError("tcp: bytes were lost")
+
+        yield Work(run, total, prepare)
+        close()
 
 
 def receive_all(end: Socket | socket.socket, size: int) -> None:
@@ -100,14 +98,11 @@ def receive_all(end: Socket | socket.socket, size: int) -> None:
         size -= len(end.recv(size))
 
 
-def _trips(family: int) -> Callable[[str], Iterator[Work]]:
-    def start(size: str) -> Iterator[Work]:
-        with hosts(family) as (a, b), listening(b, family) as listener:
-            client, server = connected(a, listener, family)
-            with client, server:
-                yield from trips(client, server, size)
-
-    return start
+def _trips(family: int, size: str) -> Iterator[Work]:
+    with hosts(family) as (a, b), listening(b, family) as listener:
+        client, server = connected(a, listener, family)
+        with client, server:
+            yield from trips(client, server, size)
 
 
 def trips(
@@ -132,25 +127,22 @@ def trips(
     yield Work(run, TRIPS, samples=samples)
 
 
-def _connects(family: int) -> Callable[[str], Iterator[Work]]:
-    def start(size: str) -> Iterator[Work]:
-        with hosts(family) as (a, b), listening(b, family) as listener:
-            dest = (OURS[family], PORT)
+def _connects(family: int, size: str) -> Iterator[Work]:
+    with hosts(family) as (a, b), listening(b, family) as listener:
+        dest = (OURS[family], PORT)
 
-            def run() -> None:
-                for _ in range(CONNECTIONS):
-                    client = Socket(a, family, SOCK_STREAM)
-                    client.connect(dest)
-                    server, _ = listener.accept()
-                    client.close()
-                    server.close()
+        def run() -> None:
+            for _ in range(CONNECTIONS):
+                client = Socket(a, family, SOCK_STREAM)
+                client.connect(dest)
+                server, _ = listener.accept()
+                client.close()
+                server.close()
 
-            def prepare() -> None:
-                a.clock.run_for(TIME_WAIT_NS)  # or the ports run out
+        def prepare() -> None:
+            a.clock.run_for(TIME_WAIT_NS)  # or the ports run out
 
-            yield Work(run, CONNECTIONS, prepare)
-
-    return start
+        yield Work(run, CONNECTIONS, prepare)
 
 
 def _kernel_bulk(size: str) -> Iterator[Work]:
@@ -197,59 +189,39 @@ def _kernel_connects(size: str) -> Iterator[Work]:
         yield Work(run, CONNECTIONS)
 
 
-def _row(
-    name: str, group: str, unit: str, start: Callable[[str], Iterator[Work]], **options: object
-) -> Row:
-    return row(name, group=group, unit=unit, **options)(start)  # type: ignore[arg-type]
+BULK: dict[str, Any] = {
+    "group": "tcp",
+    "unit": "Gbit/s",
+    "sizes": BULK_SIZES,
+    "quick": BULK_QUICK,
+}
+TRIP = BULK | {"group": "tcp_trip", "unit": "k/s", "sizes": TRIP_SIZES, "quick": ONE}
+CONNECT = TRIP | {"group": "tcp_connect", "sizes": ONE_CONNECTION, "quick": ONE_CONNECTION}
 
-
-BULK = {"sizes": BULK_SIZES, "quick": BULK_QUICK}
-TRIP = {"sizes": TRIP_SIZES, "quick": ONE}
-CONNECT = {"sizes": CONNECT_POINT}
-
-bulk = _row("stack__tcp__bulk", "tcp", "Gbit/s", bulk_rows(AF_INET), layered=True, **BULK)
-bulk6 = _row("stack__tcp6__bulk", "tcp", "Gbit/s", bulk_rows(AF_INET6), **BULK)
-kernel_bulk = _row("stack__peer__tcp_bulk", "tcp", "Gbit/s", _kernel_bulk, peer=LOOPBACK, **BULK)
-trip = _row("stack__tcp__trip", "tcp_trip", "k/s", _trips(AF_INET), layered=True, **TRIP)
-trip6 = _row("stack__tcp6__trip", "tcp_trip", "k/s", _trips(AF_INET6), **TRIP)
-kernel_trip = _row("stack__peer__tcp_trip", "tcp_trip", "k/s", _kernel_trips, peer=LOOPBACK, **TRIP)
-connect = _row(
-    "stack__tcp__connect", "tcp_connect", "k/s", _connects(AF_INET), layered=True, **CONNECT
-)
-connect6 = _row("stack__tcp6__connect", "tcp_connect", "k/s", _connects(AF_INET6), **CONNECT)
-kernel_connect = _row(
-    "stack__peer__tcp_connect", "tcp_connect", "k/s", _kernel_connects, peer=LOOPBACK, **CONNECT
-)
-FROM_C = [
+bulk = row("stack__tcp__bulk", **BULK, layered=True)(partial(_bulk, AF_INET))
+trip = row("stack__tcp__trip", **TRIP, layered=True)(partial(_trips, AF_INET))
+connect = row("stack__tcp__connect", **CONNECT, layered=True)(partial(_connects, AF_INET))
+ROWS = (
+    bulk,
+    row("stack__tcp6__bulk", **BULK)(partial(_bulk, AF_INET6)),
+    row("stack__peer__tcp_bulk", **BULK, peer=LOOPBACK)(_kernel_bulk),
+    trip,
+    row("stack__tcp6__trip", **TRIP)(partial(_trips, AF_INET6)),
+    row("stack__peer__tcp_trip", **TRIP, peer=LOOPBACK)(_kernel_trips),
+    connect,
+    row("stack__tcp6__connect", **CONNECT)(partial(_connects, AF_INET6)),
+    row("stack__peer__tcp_connect", **CONNECT, peer=LOOPBACK)(_kernel_connects),
     *stream_from_c(
         "stack__peer__tcp_bulk",
         lambda lib, a, b, size: lib.tcp_bulk(a, b, size_bytes(size), volume(size)),
         volume,
-        group="tcp",
-        unit="Gbit/s",
         **BULK,
     ),
     *stream_from_c(
         "stack__peer__tcp_trip",
         lambda lib, a, b, size: lib.tcp_trips(a, b, size_bytes(size), TRIPS),
         lambda size: TRIPS,
-        group="tcp_trip",
-        unit="k/s",
         **TRIP,
     ),
-    *connects_from_c(
-        "stack__peer__tcp_connect", CONNECTIONS, group="tcp_connect", unit="k/s", **CONNECT
-    ),
-]
-ROWS = (
-    bulk,
-    bulk6,
-    kernel_bulk,
-    trip,
-    trip6,
-    kernel_trip,
-    connect,
-    connect6,
-    kernel_connect,
-    *FROM_C,
+    *connects_from_c("stack__peer__tcp_connect", CONNECTIONS, **CONNECT),
 )

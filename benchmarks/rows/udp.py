@@ -9,13 +9,15 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
 
 from stack.core.uapi import SOL_UDP
 from stack.host import Host
 from stack.netfilter import firewall
 from stack.socket import AF_INET, AF_INET6, UDP_GRO, UDP_SEGMENT
 
-from . import Row, Work, number, row, size_bytes
+from . import Work, number, row, size_bytes
 from .ends import datagrams, hosts, kernel_datagrams, loopback
 from .kernel import LOOPBACK, datagrams_from_c
 
@@ -52,49 +54,46 @@ def _tracked(host: Host) -> None:
         firewall.accept(host, chain, state="new,established")
 
 
+def one_by_one(sender: Any, receiver: Any, size: str) -> Callable[..., None]:
+    """Return what sends and receives datagrams in turn, PACKETS unless told."""
+    dest = receiver.getsockname()[:2]
+    payload, room = bytes(size_bytes(size)), size_bytes(size) + 1
+
+    def run(packets: int = PACKETS) -> None:
+        for _ in range(packets):
+            sender.sendto(payload, dest)
+            receiver.recvfrom(room)
+
+    return run
+
+
 def _single(
-    family: int, set_up: Callable[[Host], object] | None = None
-) -> Callable[[str], Iterator[Work]]:
-    def start(size: str) -> Iterator[Work]:
-        with hosts(family) as (a, b), datagrams(a, b, family) as (sender, receiver):
-            for host in (a, b) if set_up else ():
-                set_up(host)
-            dest = receiver.getsockname()[:2]
-            payload, room = bytes(size_bytes(size)), size_bytes(size) + 1
-
-            def run(packets: int = PACKETS) -> None:
-                for _ in range(packets):
-                    sender.sendto(payload, dest)
-                    receiver.recvfrom(room)
-
-            run(20)  # ARP and route are resolved, pools are warm
-            yield Work(run, PACKETS)
-
-    return start
+    family: int, size: str, *, set_up: Callable[[Host], object] | None = None
+) -> Iterator[Work]:
+    with hosts(family) as (a, b), datagrams(a, b, family) as (sender, receiver):
+        for host in (a, b) if set_up else ():
+            set_up(host)
+        run = one_by_one(sender, receiver, size)
+        run(20)  # ARP and route are resolved, pools are warm
+        yield Work(run, PACKETS)
 
 
-def mmsg_rows(
-    family: int, batch_of: Callable[[str], tuple[int, int]]
-) -> Callable[[str], Iterator[Work]]:
-    """Return what starts batches of datagrams."""
+def _mmsg(family: int, batch_of: Callable[[str], tuple[int, int]], size: str) -> Iterator[Work]:
+    """Batches of datagrams."""
+    n, batch = batch_of(size)
+    with hosts(family) as (a, b), datagrams(a, b, family) as (sender, receiver):
+        messages = [(bytes(n), receiver.getsockname()[:2])] * batch
+        buffers = [bytearray(n) for _ in messages]
 
-    def start(size: str) -> Iterator[Work]:
-        n, batch = batch_of(size)
-        with hosts(family) as (a, b), datagrams(a, b, family) as (sender, receiver):
-            messages = [(bytes(n), receiver.getsockname()[:2])] * batch
-            buffers = [bytearray(n) for _ in messages]
+        def run(rounds: int = PACKETS // batch) -> None:
+            for _ in range(rounds):
+                if sender.sendmmsg(messages) != batch:
+                    raise RuntimeError("udp: a datagram was not sent")
+                if len(receiver.recvmmsg(buffers)) != batch:
+                    raise RuntimeError("udp: a datagram was lost")
 
-            def run(rounds: int = PACKETS // batch) -> None:
-                for _ in range(rounds):
-                    if sender.sendmmsg(messages) != batch:
-                        raise RuntimeError("udp: a datagram was not sent")
-                    if len(receiver.recvmmsg(buffers)) != batch:
-                        raise RuntimeError("udp: a datagram was lost")
-
-            run(2)
-            yield Work(run, PACKETS)
-
-    return start
+        run(2)
+        yield Work(run, PACKETS)
 
 
 def by_size(size: str) -> tuple[int, int]:
@@ -107,26 +106,23 @@ def by_batch(size: str) -> tuple[int, int]:
     return SMALL, int(number(size))
 
 
-def _gso(family: int) -> Callable[[str], Iterator[Work]]:
-    def start(size: str) -> Iterator[Work]:
-        n = size_bytes(size)
-        with hosts(family) as (a, b), datagrams(a, b, family) as (sender, receiver):
-            sender.setsockopt(SOL_UDP, UDP_SEGMENT, n)
-            receiver.setsockopt(SOL_UDP, UDP_GRO, 1)
-            dest, payload = receiver.getsockname()[:2], bytes(n * segments(n))
-            buffer = bytearray(1 << 16)
+def _gso(family: int, size: str) -> Iterator[Work]:
+    n = size_bytes(size)
+    with hosts(family) as (a, b), datagrams(a, b, family) as (sender, receiver):
+        sender.setsockopt(SOL_UDP, UDP_SEGMENT, n)
+        receiver.setsockopt(SOL_UDP, UDP_GRO, 1)
+        dest, payload = receiver.getsockname()[:2], bytes(n * segments(n))
+        buffer = bytearray(1 << 16)
 
-            def run(rounds: int = PACKETS // segments(n)) -> None:
-                for _ in range(rounds):
-                    sender.sendto(payload, dest)
-                    left = len(payload)
-                    while left:
-                        left -= receiver.recv_into(buffer)
+        def run(rounds: int = PACKETS // segments(n)) -> None:
+            for _ in range(rounds):
+                sender.sendto(payload, dest)
+                left = len(payload)
+                while left:
+                    left -= receiver.recv_into(buffer)
 
-            run(2)
-            yield Work(run, gso_amount(size))
-
-    return start
+        run(2)
+        yield Work(run, gso_amount(size))
 
 
 def gso_amount(size: str) -> int:
@@ -135,27 +131,24 @@ def gso_amount(size: str) -> int:
     return PACKETS // n * n
 
 
-def _trip(family: int) -> Callable[[str], Iterator[Work]]:
-    def start(size: str) -> Iterator[Work]:
-        with hosts(family) as (a, b), datagrams(a, b, family) as (client, server):
-            dest, payload = server.getsockname()[:2], bytes(size_bytes(size))
-            samples: list[int] = []
+def _trip(family: int, size: str) -> Iterator[Work]:
+    with hosts(family) as (a, b), datagrams(a, b, family) as (client, server):
+        dest, payload = server.getsockname()[:2], bytes(size_bytes(size))
+        samples: list[int] = []
 
-            def run() -> None:
-                now, keep = time.thread_time_ns, samples.append
-                before = now()
-                for _ in range(TRIPS):
-                    client.sendto(payload, dest)
-                    data, source = server.recvfrom(2048)
-                    server.sendto(data, source)
-                    client.recvfrom(2048)
-                    after = now()
-                    keep(after - before)
-                    before = after
+        def run() -> None:
+            now, keep = time.thread_time_ns, samples.append
+            before = now()
+            for _ in range(TRIPS):
+                client.sendto(payload, dest)
+                data, source = server.recvfrom(2048)
+                server.sendto(data, source)
+                client.recvfrom(2048)
+                after = now()
+                keep(after - before)
+                before = after
 
-            yield Work(run, TRIPS, samples=samples)
-
-    return start
+        yield Work(run, TRIPS, samples=samples)
 
 
 def _kernel_single(size: str) -> Iterator[Work]:
@@ -165,15 +158,7 @@ def _kernel_single(size: str) -> Iterator[Work]:
         with ends.a:
             sender = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         with sender:
-            dest = receiver.getsockname()
-            payload, room = bytes(size_bytes(size)), size_bytes(size) + 1
-
-            def run() -> None:
-                for _ in range(PACKETS):
-                    sender.sendto(payload, dest)
-                    receiver.recvfrom(room)
-
-            yield Work(run, PACKETS)
+            yield Work(one_by_one(sender, receiver, size), PACKETS)
 
 
 def _kernel_single_of_batch(size: str) -> Iterator[Work]:
@@ -222,85 +207,52 @@ def _kernel_trip(size: str) -> Iterator[Work]:
         yield Work(run, TRIPS, samples=samples)
 
 
-def _row(name: str, group: str, start: Callable[[str], Iterator[Work]], **options: object) -> Row:
-    return row(name, group=group, unit="k/s", **options)(start)  # type: ignore[arg-type]
+EACH: dict[str, Any] = {"group": "udp", "unit": "k/s", "sizes": SIZES, "quick": ONE}
+MMSG = EACH | {"group": "udp_mmsg"}
+BATCHED = EACH | {"group": "udp_batch", "sizes": BATCHES, "quick": QUICK_BATCHES}
+GSO = EACH | {"group": "udp_gso", "sizes": GSO_SIZES}
+TRIP = EACH | {"group": "udp_trip", "sizes": ONE}
+RULES = EACH | {"sizes": ONE, "quick": ()}
+OVER6 = {"sizes": SIZES6}
 
-
-single = _row("stack__udp__single", "udp", _single(AF_INET), sizes=SIZES, quick=ONE, layered=True)
-single6 = _row("stack__udp6__single", "udp", _single(AF_INET6), sizes=SIZES6, quick=ONE)
-filtered = _row("stack__udp__filtered", "udp", _single(AF_INET, _filtered), sizes=ONE, quick=())
-tracked = _row("stack__udp__tracked", "udp", _single(AF_INET, _tracked), sizes=ONE, quick=())
-kernel_single = _row(
-    "stack__peer__udp_single", "udp", _kernel_single, sizes=SIZES, quick=ONE, peer=LOOPBACK
-)
-mmsg64 = _row(
-    "stack__udp__mmsg64",
-    "udp_mmsg",
-    mmsg_rows(AF_INET, by_size),
-    sizes=SIZES,
-    quick=ONE,
-    layered=True,
-)
-mmsg64_6 = _row(
-    "stack__udp6__mmsg64", "udp_mmsg", mmsg_rows(AF_INET6, by_size), sizes=SIZES6, quick=ONE
-)
-kernel_mmsg64 = _row(
-    "stack__peer__udp_for_mmsg", "udp_mmsg", _kernel_single, sizes=SIZES, quick=ONE, peer=LOOPBACK
-)
-mmsg = _row(
-    "stack__udp__mmsg",
-    "udp_batch",
-    mmsg_rows(AF_INET, by_batch),
-    sizes=BATCHES,
-    quick=QUICK_BATCHES,
-)
-mmsg6 = _row(
-    "stack__udp6__mmsg", "udp_batch", mmsg_rows(AF_INET6, by_batch), sizes=BATCHES, quick=ONE_BATCH
-)
-kernel_batch = _row(
-    "stack__peer__udp_for_batch",
-    "udp_batch",
-    _kernel_single_of_batch,
-    sizes=BATCHES,
-    quick=QUICK_BATCHES,
-    peer=LOOPBACK,
-)
-gso = _row("stack__udp__gso", "udp_gso", _gso(AF_INET), sizes=GSO_SIZES, quick=ONE, layered=True)
-gso6 = _row("stack__udp6__gso", "udp_gso", _gso(AF_INET6), sizes=GSO_SIZES6, quick=ONE)
-kernel_gso = _row(
-    "stack__peer__udp_gso", "udp_gso", _kernel_gso, sizes=GSO_SIZES, quick=ONE, peer=LOOPBACK
-)
-trip = _row("stack__udp__trip", "udp_trip", _trip(AF_INET), sizes=ONE)
-trip6 = _row("stack__udp6__trip", "udp_trip", _trip(AF_INET6), sizes=ONE)
-kernel_trip = _row("stack__peer__udp_trip", "udp_trip", _kernel_trip, sizes=ONE, peer=LOOPBACK)
-
-FROM_C = [
+single = row("stack__udp__single", **EACH, layered=True)(partial(_single, AF_INET))
+mmsg64 = row("stack__udp__mmsg64", **MMSG, layered=True)(partial(_mmsg, AF_INET, by_size))
+gso = row("stack__udp__gso", **GSO, layered=True)(partial(_gso, AF_INET))
+ROWS = (
+    single,
+    row("stack__udp6__single", **EACH | OVER6)(partial(_single, AF_INET6)),
+    row("stack__udp__filtered", **RULES)(partial(_single, AF_INET, set_up=_filtered)),
+    row("stack__udp__tracked", **RULES)(partial(_single, AF_INET, set_up=_tracked)),
+    row("stack__peer__udp_single", **EACH, peer=LOOPBACK)(_kernel_single),
+    mmsg64,
+    row("stack__udp6__mmsg64", **MMSG | OVER6)(partial(_mmsg, AF_INET6, by_size)),
+    row("stack__peer__udp_for_mmsg", **MMSG, peer=LOOPBACK)(_kernel_single),
+    row("stack__udp__mmsg", **BATCHED)(partial(_mmsg, AF_INET, by_batch)),
+    row("stack__udp6__mmsg", **BATCHED | {"quick": ONE_BATCH})(partial(_mmsg, AF_INET6, by_batch)),
+    row("stack__peer__udp_for_batch", **BATCHED, peer=LOOPBACK)(_kernel_single_of_batch),
+    gso,
+    row("stack__udp6__gso", **GSO | {"sizes": GSO_SIZES6})(partial(_gso, AF_INET6)),
+    row("stack__peer__udp_gso", **GSO, peer=LOOPBACK)(_kernel_gso),
+    row("stack__udp__trip", **TRIP)(partial(_trip, AF_INET)),
+    row("stack__udp6__trip", **TRIP)(partial(_trip, AF_INET6)),
+    row("stack__peer__udp_trip", **TRIP, peer=LOOPBACK)(_kernel_trip),
     *datagrams_from_c(
         "stack__peer__udp_single",
         lambda lib, tx, rx, size: lib.udp_each(tx, rx, size_bytes(size), PACKETS),
         lambda size: PACKETS,
-        group="udp",
-        unit="k/s",
-        sizes=SIZES,
-        quick=ONE,
+        **EACH,
     ),
     *datagrams_from_c(
         "stack__peer__udp_mmsg64",
         lambda lib, tx, rx, size: lib.udp_mmsg(tx, rx, *by_size(size), PACKETS),
         lambda size: PACKETS,
-        group="udp_mmsg",
-        unit="k/s",
-        sizes=SIZES,
-        quick=ONE,
+        **MMSG,
     ),
     *datagrams_from_c(
         "stack__peer__udp_mmsg",
         lambda lib, tx, rx, size: lib.udp_mmsg(tx, rx, *by_batch(size), PACKETS),
         lambda size: PACKETS,
-        group="udp_batch",
-        unit="k/s",
-        sizes=BATCHES,
-        quick=QUICK_BATCHES,
+        **BATCHED,
     ),
     *datagrams_from_c(
         "stack__peer__udp_gso",
@@ -308,29 +260,6 @@ FROM_C = [
             tx, rx, size_bytes(size), segments(size_bytes(size)), gso_amount(size)
         ),
         gso_amount,
-        group="udp_gso",
-        unit="k/s",
-        sizes=GSO_SIZES,
-        quick=ONE,
+        **GSO,
     ),
-]
-ROWS = (
-    single,
-    single6,
-    filtered,
-    tracked,
-    kernel_single,
-    mmsg64,
-    mmsg64_6,
-    kernel_mmsg64,
-    mmsg,
-    mmsg6,
-    kernel_batch,
-    gso,
-    gso6,
-    kernel_gso,
-    trip,
-    trip6,
-    kernel_trip,
-    *FROM_C,
 )

@@ -42,68 +42,57 @@ def _kernels(stack: ExitStack, kind: int) -> tuple[Any, Any]:
 Ends = Callable[[ExitStack, int], tuple[Any, Any]]
 
 
-def _stream(ends: Ends) -> Callable[[str], Iterator[Work]]:
-    def start(size: str) -> Iterator[Work]:
-        n = size_bytes(size)
-        sends = min(STREAM_BYTES // n, MOST_SENDS)
-        with ExitStack() as stack:
-            one, two = ends(stack, SOCK_STREAM)
-            payload, room = bytes(n), bytearray(n)
+def _stream(ends: Ends, size: str) -> Iterator[Work]:
+    n = size_bytes(size)
+    sends = min(STREAM_BYTES // n, MOST_SENDS)
+    with ExitStack() as stack:
+        one, two = ends(stack, SOCK_STREAM)
+        payload, room = bytes(n), bytearray(n)
 
-            def run() -> None:
-                for _ in range(sends):
-                    one.sendall(payload)
-                    left = n
-                    while left:
-                        left -= two.recv_into(room)
+        def run() -> None:
+            for _ in range(sends):
+                one.sendall(payload)
+                left = n
+                while left:
+                    left -= two.recv_into(room)
 
-            yield Work(run, sends * n)
-
-    return start
+        yield Work(run, sends * n)
 
 
-def _trip(ends: Ends, kind: int) -> Callable[[str], Iterator[Work]]:
+def _trip(ends: Ends, size: str, *, kind: int) -> Iterator[Work]:
     """Request and answer: two messages are one trip."""
+    with ExitStack() as stack:
+        one, two = ends(stack, kind)
+        payload, room = bytes(size_bytes(size)), size_bytes(size)
 
-    def start(size: str) -> Iterator[Work]:
-        with ExitStack() as stack:
-            one, two = ends(stack, kind)
-            payload, room = bytes(size_bytes(size)), size_bytes(size)
+        def run() -> None:
+            for _ in range(TRIPS):
+                one.send(payload)
+                two.send(two.recv(room))
+                one.recv(room)
 
-            def run() -> None:
-                for _ in range(TRIPS):
-                    one.send(payload)
-                    two.send(two.recv(room))
-                    one.recv(room)
-
-            yield Work(run, TRIPS)
-
-    return start
+        yield Work(run, TRIPS)
 
 
-def _burst(ends: Ends) -> Callable[[str], Iterator[Work]]:
+def _burst(ends: Ends, size: str) -> Iterator[Work]:
     """Datagrams one way, so many at a time as Linux queues by itself."""
+    n = size_bytes(size)
+    with ExitStack() as stack:
+        one, two = ends(stack, SOCK_DGRAM)
+        payload, room = bytes(n), bytearray(n)
 
-    def start(size: str) -> Iterator[Work]:
-        n = size_bytes(size)
-        with ExitStack() as stack:
-            one, two = ends(stack, SOCK_DGRAM)
-            payload, room = bytes(n), bytearray(n)
+        def run() -> None:
+            for _ in range(MOST_SENDS // BURST):
+                for _ in range(BURST):
+                    one.send(payload)
+                for _ in range(BURST):
+                    two.recv_into(room)
 
-            def run() -> None:
-                for _ in range(MOST_SENDS // BURST):
-                    for _ in range(BURST):
-                        one.send(payload)
-                    for _ in range(BURST):
-                        two.recv_into(room)
-
-            yield Work(run, MOST_SENDS // BURST * BURST * n)
-
-    return start
+        yield Work(run, MOST_SENDS // BURST * BURST * n)
 
 
 def _pair(
-    what: str, start: Callable[[Ends], Any], unit: str, sizes: tuple[str, ...]
+    what: str, start: Callable[..., Iterator[Work]], unit: str, sizes: tuple[str, ...]
 ) -> tuple[Row, Row]:
     """Ours and the kernel's, which do the same."""
     quick = tuple(size for size in sizes if size in QUICK)
@@ -114,8 +103,8 @@ def _pair(
         "quick": quick,
     }
     return (
-        row(f"stack__unix__{what}", **options)(start(_ours)),
-        row(f"stack__peer__unix_{what}", peer=LINUX, **options)(start(_kernels)),
+        row(f"stack__unix__{what}", **options)(partial(start, _ours)),
+        row(f"stack__peer__unix_{what}", peer=LINUX, **options)(partial(start, _kernels)),
     )
 
 
