@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
 from contextlib import suppress
-from functools import partial
 
-from e1000emu.cli.trace_kinds import V4, V6, Family, Round, Scene, Trace
+from e1000emu.cli.trace_kinds import (
+    UNRECORDED,
+    V4,
+    Family,
+    Kinds,
+    Round,
+    Scene,
+    Trace,
+    over_ipv6,
+    steps,
+)
 from fastpath.base.skbuff import sk_buff
 from stack.api.select import POLLIN, poll
 from stack.core.ioctl import sys_ioctl
@@ -94,29 +102,23 @@ def _calls(scene: Scene, family: Family = V4) -> Round:
 def _message(scene: Scene, family: Family = V4) -> Round:
     client, server = scene.tcp(family)
 
-    def one(trace: Trace) -> None:
-        with trace(None):
-            client.sendmsg([b"x" * 32, b"x" * 32])
-            server.recvmsg(100)  # waits for it
-        scene.settle()
+    def call() -> None:
+        client.sendmsg([b"x" * 32, b"x" * 32])
+        server.recvmsg(100)  # waits for it
 
-    return one
+    return steps((None, call), (UNRECORDED, scene.settle))
 
 
 def _backlog(scene: Scene, family: Family = V4) -> Round:
     client, server = scene.tcp(family)
-
-    def one(trace: Trace) -> None:
-        lock_sock(server.sk)  # a call is under way
-        client.send(b"x" * 64)
-        with trace(scene.b):
-            scene.settle(0.001)
-        with trace(None):
-            release_sock(server.sk)
-        server.recv(100)
-        scene.settle()
-
-    return one
+    return steps(
+        (UNRECORDED, lambda: lock_sock(server.sk)),  # a call is under way
+        (UNRECORDED, lambda: client.send(b"x" * 64)),
+        (scene.b, scene.settle_briefly),
+        (None, lambda: release_sock(server.sk)),
+        (UNRECORDED, lambda: server.recv(100)),
+        (UNRECORDED, scene.settle),
+    )
 
 
 def _tcp_error(scene: Scene, family: Family = V4) -> Round:
@@ -148,38 +150,32 @@ def _tcp_error(scene: Scene, family: Family = V4) -> Round:
 def _udp_connect(scene: Scene, family: Family = V4) -> Round:
     scene.udp(family)
 
-    def one(trace: Trace) -> None:
-        with trace(None):
-            sock = Socket(scene.a, family.af, SOCK_DGRAM)
-            sock.connect((family.b, 9000))
-            sock.close()
+    def calls() -> None:
+        sock = Socket(scene.a, family.af, SOCK_DGRAM)
+        sock.connect((family.b, 9000))
+        sock.close()
 
-    return one
+    return steps((None, calls))
 
 
 def _igmp(scene: Scene) -> Round:
     scene.udp()
     scene.a.route_add("224.0.0.0/4", dev="eth0")
     querier = Socket(scene.a, AF_INET, SOCK_RAW, 2)
-
-    def one(trace: Trace) -> None:
-        querier.sendto(IGMP_QUERY, (ALL_HOSTS, 0))
-        with trace(scene.b):
-            scene.settle(0.001)
-        scene.settle(20)
-
-    return one
+    return steps(
+        (UNRECORDED, lambda: querier.sendto(IGMP_QUERY, (ALL_HOSTS, 0))),
+        (scene.b, scene.settle_briefly),
+        (UNRECORDED, lambda: scene.settle(20)),
+    )
 
 
-CALL_KINDS: dict[str, tuple[str, Callable[[Scene], Round]]] = {
+CALL_KINDS: Kinds = {
     "tcp-server": ("bind(), listen() and accept(), and close() of the listener", _server),
-    "tcp6-server": ("as tcp-server, over IPv6", partial(_server, family=V6)),
     "calls": ("names, options, ioctl(), poll() and shutdown() of a connection", _calls),
-    "calls6": ("as calls, over IPv6", partial(_calls, family=V6)),
     "message": ("sendmsg(), and recvmsg() that waits for it", _message),
     "backlog": ("a segment that comes while a call has the socket", _backlog),
     "tcp-error": ("an ICMP error to a connection that is being made", _tcp_error),
-    "tcp6-error": ("as tcp-error, over IPv6", partial(_tcp_error, family=V6)),
     "udp-connect": ("socket(), connect() and close() of datagrams", _udp_connect),
     "igmp": ("a query of a multicast router", _igmp),
 }
+CALL_KINDS |= over_ipv6(CALL_KINDS, "tcp-server calls tcp-error")

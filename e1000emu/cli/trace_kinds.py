@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
 from sys import byteorder
@@ -37,6 +38,8 @@ from stack.socket import (
 # `with trace(host):` records what is called meanwhile, for one host or for all (None).
 Trace = Callable[[Any], AbstractContextManager[Any]]
 Round = Callable[[Trace], None]
+UNRECORDED = object()
+"""Of a step of a round: it is done and not recorded."""
 
 DAD_NS = 3_000_000_000
 """By then the addresses of IPv6 are no longer tentative, and routers have been asked for."""
@@ -120,6 +123,10 @@ class Scene:
         """Let timers and late acknowledgements pass."""
         self.clock.run_for(int(seconds * 1e9))
 
+    def settle_briefly(self) -> None:
+        """Let a packet arrive."""
+        self.settle(0.001)
+
     def udp(self, family: Family = V4) -> tuple[Socket, Socket]:
         """Return a sender on a and a bound receiver on b, the neighbour resolved."""
         receiver = Socket(self.b, family.af, SOCK_DGRAM)
@@ -171,31 +178,31 @@ class Router:
         self.receiver.bind(self.to)
 
 
+def steps(*each: tuple[object, Callable[[], object]]) -> Round:
+    """Return a round that makes these calls in turn. Each is recorded for its host, or for all
+    (None), or is UNRECORDED."""
+
+    def one(trace: Trace) -> None:
+        for host, call in each:
+            with nullcontext() if host is UNRECORDED else trace(host):
+                call()
+
+    return one
+
+
 def sending(
     scene: Scene, send: Callable[[], object], receiver: Socket | None = None, seconds: float = 0.001
 ) -> Round:
     """Return a round that records `send`; what has come after `seconds` is taken off `receiver`."""
-
-    def one(trace: Trace) -> None:
-        with trace(None):
-            send()
-        scene.settle(seconds)
-        if receiver is not None:
-            receiver.recv(100)
-
-    return one
+    taken = [(UNRECORDED, partial(receiver.recv, 100))] if receiver is not None else []
+    return steps((None, send), (UNRECORDED, partial(scene.settle, seconds)), *taken)
 
 
 def passing(scene: Scene, send: Callable[[], object], host: Host, receiver: Socket) -> Round:
     """Return a round that records what `host` does with what `send` brings it."""
-
-    def one(trace: Trace) -> None:
-        send()
-        with trace(host):
-            scene.settle(0.001)
-        receiver.recv(100)
-
-    return one
+    return steps(
+        (UNRECORDED, send), (host, scene.settle_briefly), (UNRECORDED, partial(receiver.recv, 100))
+    )
 
 
 def taking(
@@ -206,27 +213,9 @@ def taking(
     settle: Callable[[], object],
 ) -> Round:
     """Return a round that records what `host` does with what `send` brings it, then `take`."""
-
-    def one(trace: Trace) -> None:
-        send()
-        with trace(host):
-            scene.settle(0.001)
-        with trace(None):
-            take()
-        settle()
-
-    return one
-
-
-def exchanging(send: Callable[[], object], take: Callable[[], object]) -> Round:
-    """Return a round that records `send`, then `take`."""
-
-    def one(trace: Trace) -> None:
-        for call in (send, take):
-            with trace(None):
-                call()
-
-    return one
+    return steps(
+        (UNRECORDED, send), (host, scene.settle_briefly), (None, take), (UNRECORDED, settle)
+    )
 
 
 def _udp_send(scene: Scene, family: Family = V4) -> Round:
@@ -241,7 +230,7 @@ def _udp_recv(scene: Scene, family: Family = V4) -> Round:
         lambda: sender.sendto(b"x" * 64, (family.b, 9000)),
         scene.b,
         lambda: receiver.recvfrom(100),
-        lambda: scene.settle(0.001),
+        scene.settle_briefly,
     )
 
 
@@ -338,24 +327,16 @@ def _first(scene: Scene, family: Family = V4) -> Round:
 def _icmp(scene: Scene, family: Family = V4) -> Round:
     scene.udp(family)
     sender = Socket(scene.a, family.af, SOCK_DGRAM, family.icmp)
-
-    def one(trace: Trace) -> None:
-        with trace(None):
-            sender.sendto(family.echo, (family.b, 0))
-        with trace(scene.b):
-            scene.settle(0.001)
-        sender.recv(100)
-        scene.settle()
-
-    return one
+    return steps(
+        (None, lambda: sender.sendto(family.echo, (family.b, 0))),
+        (scene.b, scene.settle_briefly),
+        (UNRECORDED, lambda: sender.recv(100)),
+        (UNRECORDED, scene.settle),
+    )
 
 
 def _socket(scene: Scene, family: Family = V4) -> Round:
-    def one(trace: Trace) -> None:
-        with trace(None):
-            Socket(scene.a, family.af).close()
-
-    return one
+    return steps((None, lambda: Socket(scene.a, family.af).close()))
 
 
 def _forward(scene: Scene, family: Family = V4) -> Round:
@@ -435,15 +416,11 @@ def _completion(scene: Scene) -> Round:
     fresh = Scene(staged=scene.staged, napi=not scene.staged)
     scene.others.append(fresh)
     sender, receiver = fresh.udp()
-
-    def one(trace: Trace) -> None:
-        with trace(None):
-            sender.sendto(b"x" * 64, ("10.0.0.2", 9000))
-        with trace(fresh.a):
-            fresh.settle(0.001)
-        receiver.recvfrom(100)
-
-    return one
+    return steps(
+        (None, lambda: sender.sendto(b"x" * 64, ("10.0.0.2", 9000))),
+        (fresh.a, fresh.settle_briefly),
+        (UNRECORDED, lambda: receiver.recvfrom(100)),
+    )
 
 
 def _tcp_close(scene: Scene) -> Round:
@@ -470,28 +447,25 @@ def _unix_send(scene: Scene) -> Round:
 
 def _unix_recv(scene: Scene) -> Round:
     one, two = scene.a.socketpair()
-
-    def once(trace: Trace) -> None:
-        one.send(b"x" * 64)
-        with trace(None):
-            two.recv(100)
-
-    return once
+    return steps((UNRECORDED, lambda: one.send(b"x" * 64)), (None, lambda: two.recv(100)))
 
 
 def _unix_dgram(scene: Scene) -> Round:
     receiver = Socket(scene.a, AF_UNIX, SOCK_DGRAM)
     receiver.bind(b"\0trace")
     sender = Socket(scene.a, AF_UNIX, SOCK_DGRAM)
-    return exchanging(lambda: sender.sendto(b"x" * 64, b"\0trace"), lambda: receiver.recvfrom(100))
+    return steps(
+        (None, lambda: sender.sendto(b"x" * 64, b"\0trace")), (None, lambda: receiver.recvfrom(100))
+    )
 
 
 def _loopback(scene: Scene, family: Family = V4) -> Round:
     receiver = Socket(scene.a, family.af, SOCK_DGRAM)
     receiver.bind((family.a, 9000))
     sender = Socket(scene.a, family.af, SOCK_DGRAM)
-    return exchanging(
-        lambda: sender.sendto(b"x" * 64, (family.a, 9000)), lambda: receiver.recvfrom(100)
+    return steps(
+        (None, lambda: sender.sendto(b"x" * 64, (family.a, 9000))),
+        (None, lambda: receiver.recvfrom(100)),
     )
 
 
@@ -516,7 +490,21 @@ def _ping_recv(scene: Scene, family: Family = V4) -> Round:
 UNKNOWN_PROTOCOL = 253
 """RFC 3692: for experiments."""
 
-KINDS: dict[str, tuple[str, Callable[[Scene], Round]]] = {
+Kinds = dict[str, tuple[str, Callable[..., Round]]]
+
+
+def over_ipv6(kinds: Kinds, names: str) -> Kinds:
+    """Return the kinds of `names` over IPv6: of udp-send udp6-send, of calls calls6."""
+    return {
+        re.sub("^[a-z]+", r"\g<0>6", name): (
+            f"as {name}, over IPv6",
+            partial(kinds[name][1], family=V6),
+        )
+        for name in names.split()
+    }
+
+
+KINDS: Kinds = {
     "udp-send": ("sendto() of 64 bytes to the doorbell", _udp_send),
     "udp-recv": ("interrupt to recvfrom() of 64 bytes", _udp_recv),
     "tcp-send": ("send() of 64 bytes to the doorbell", _tcp_send),
@@ -534,26 +522,19 @@ KINDS: dict[str, tuple[str, Callable[[Scene], Round]]] = {
     "icmp": ("echo request out, and its answer on the other host", _icmp),
     "socket": ("socket() and close()", _socket),
     "xtp": ("a stream of XTP: socket() to close(), 64 bytes between", _xtp),
-    "socket6": ("as socket, over IPv6", partial(_socket, family=V6)),
-    "udp6-send": ("as udp-send, over IPv6", partial(_udp_send, family=V6)),
-    "udp6-recv": ("as udp-recv, over IPv6", partial(_udp_recv, family=V6)),
-    "tcp6-send": ("as tcp-send, over IPv6", partial(_tcp_send, family=V6)),
-    "tcp6-recv": ("as tcp-recv, over IPv6", partial(_tcp_recv, family=V6)),
-    "tcp6-connect": ("as tcp-connect, over IPv6", partial(_tcp_connect, family=V6)),
     "nd": (
         "first packet to an unknown neighbour: solicitation, advertisement",
         partial(_first, family=V6),
     ),
-    "icmp6": ("as icmp, over IPv6", partial(_icmp, family=V6)),
-    "icmp6-error": ("as icmp-error, over IPv6", partial(_icmp_error, family=V6)),
-    "forward6": ("as forward, over IPv6", partial(_forward, family=V6)),
     "unix-send": ("send() of 64 bytes to a socket of the same host", _unix_send),
     "unix-recv": ("recv() of 64 bytes from a socket of the same host", _unix_recv),
     "unix-dgram": ("sendto() and recvfrom() of a datagram on one host", _unix_dgram),
     "loopback": ("sendto() and recvfrom() of 64 bytes over lo", _loopback),
-    "loopback6": ("as loopback, over IPv6", partial(_loopback, family=V6)),
     "raw-send": ("sendto() of a raw socket to the doorbell", _raw_send),
-    "raw6-send": ("as raw-send, over IPv6", partial(_raw_send, family=V6)),
     "ping-recv": ("the answer of an echo request: interrupt to recv()", _ping_recv),
-    "ping6-recv": ("as ping-recv, over IPv6", partial(_ping_recv, family=V6)),
 }
+KINDS |= over_ipv6(
+    KINDS,
+    "socket udp-send udp-recv tcp-send tcp-recv tcp-connect icmp icmp-error forward loopback "
+    "raw-send ping-recv",
+)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-from e1000emu.cli.trace_kinds import DAD_NS, Round, Scene, passing, sending
+from e1000emu.cli.trace_kinds import DAD_NS, Kinds, Round, Scene, passing, sending
 from e1000emu.lab import add_nic, mac_address
 from e1000emu.links import pair
 from stack.api.netns import Namespace
@@ -96,7 +94,7 @@ def _veth(scene: Scene) -> Round:
     return sending(scene, lambda: sender.sendto(b"x" * 64, ("10.9.0.2", 9000)), receiver)
 
 
-LINK_KINDS: dict[str, tuple[str, Callable[[Scene], Round]]] = {
+LINK_KINDS: Kinds = {
     "bridge": ("a bridge: interrupt to the doorbell of the other NIC", _bridge),
     "bridge-recv": ("a bridge: interrupt to the socket at its own address", _bridge_up),
     "bridge-send": ("sendto() of 64 bytes through a bridge to the doorbell", _bridge_send),
