@@ -17,6 +17,7 @@ from scapy.utils import checksum
 
 from e1000emu.clock import VirtualClock
 from stack.core.dev import dev_open
+from stack.core.drop_reason import drop_names
 from stack.core.sockaddr import sockaddr
 from stack.core.uapi import AF_INET, SOCK_DGRAM
 from stack.host import Host
@@ -70,16 +71,14 @@ class Net:
 
     def ip_sent(self, *, wire: int = 0) -> list[Any]:
         """IP packets sent since the last call, checked; ARP is left out."""
-        device = self.wires[wire]
         out = []
-        for frame in device.sent:
+        for frame in self.frames(wire=wire):
             packet = Ether(frame)
             if ARP in packet:
                 continue
             assert IP in packet
             check_ip(packet[IP])
             out.append(packet[IP])
-        device.sent.clear()
         return out
 
     def frames(self, *, wire: int = 0) -> list[bytes]:
@@ -95,8 +94,6 @@ class Net:
 
     def drops(self) -> dict[str, int]:
         """Drop counts by name."""
-        from stack.core.drop_reason import drop_names
-
         return drop_names(self.host)
 
 

@@ -17,22 +17,16 @@ from scapy.layers.l2 import Ether
 
 from e1000emu.clock import VirtualClock
 from stack.core.dev import dev_open
-from stack.core.drop_reason import drop_names
 from stack.core.neigh_table import NEIGH_UPDATE_F_ADMIN, NEIGH_UPDATE_F_OVERRIDE
-from stack.core.neighbour import (
-    __neigh_lookup,
-    neigh_update,
-)
+from stack.core.neighbour import __neigh_lookup, neigh_update
 from stack.core.uapi import NUD_PERMANENT
 from stack.host import Host
-from stack.ipv6.addr import (
-    parse_addr6,
-    parse_ifaddr6,
-)
+from stack.ipv6.addr import parse_addr6, parse_ifaddr6
 from stack.ipv6.addrconf import inet6_addr_add
 from stack.ipv6.if_inet6 import IFA_F_NODAD
 from stack.ipv6.mcast import ipv6_dev_mc_inc
-from tests.stack.core.wire import QUIET6, WireDevice, add_wire_device
+from tests.stack.core.wire import QUIET6, add_wire_device
+from tests.stack.ipv4.net import GW_MAC, PEER_MAC, SEC, Net
 
 ME = "2001:db8::1"
 PEER = "2001:db8::2"
@@ -43,11 +37,8 @@ BEYOND = "2001:db8:1::2"
 ME_LL = "fe80::1"
 PEER_LL = "fe80::2"
 ME_MAC = b"\x02\x00\x00\x00\x00\x01"
-PEER_MAC = b"\x02\x00\x00\x00\x00\x02"
-GW_MAC = b"\x02\x00\x00\x00\x00\xfe"
 BEYOND_MAC = b"\x02\x00\x00\x00\x01\x02"
 MILLI = 1_000_000
-SEC = 1_000_000_000
 
 
 def ip6(text: str) -> int:
@@ -55,14 +46,8 @@ def ip6(text: str) -> int:
     return parse_addr6(text)
 
 
-class Net6:
+class Net6(Net):
     """A host and its interfaces; `wire` is the first one."""
-
-    def __init__(self, host: Host, wires: list[WireDevice]) -> None:
-        self.host = host
-        self.wires = wires
-        self.wire = wires[0]
-        self.clock = host.clock
 
     def inject(
         self, packet: Any, *, wire: int = 0, dst: bytes | None = None, src: bytes = PEER_MAC
@@ -83,30 +68,13 @@ class Net6:
 
     def all_sent(self, *, wire: int = 0) -> list[Any]:
         """Every IPv6 packet sent since the last call, checked."""
-        device = self.wires[wire]
         out = []
-        for frame in device.sent:
+        for frame in self.frames(wire=wire):
             packet = Ether(frame)
             assert IPv6 in packet, packet.summary()
             check_ip6(packet[IPv6])
             out.append(packet[IPv6])
-        device.sent.clear()
         return out
-
-    def frames(self, *, wire: int = 0) -> list[bytes]:
-        """Raw frames sent since the last call."""
-        device = self.wires[wire]
-        out = list(device.sent)
-        device.sent.clear()
-        return out
-
-    def run(self, ns: int) -> None:
-        """Let time pass."""
-        self.clock.run_for(ns)
-
-    def drops(self) -> dict[str, int]:
-        """Drop counts by name."""
-        return drop_names(self.host)
 
     def mib(self) -> dict[str, int]:
         """The Ip6 counters that moved."""
@@ -154,9 +122,9 @@ def join(dev: Any, group: int) -> None:
 
 def static_neigh(dev: Any, addr: str, mac: bytes) -> None:
     """A neighbour for good."""
-    n = __neigh_lookup(dev.net.ipv6.nd_tbl, ip6(addr), dev, True)
-    assert n is not None
-    neigh_update(n, mac, NUD_PERMANENT, NEIGH_UPDATE_F_OVERRIDE | NEIGH_UPDATE_F_ADMIN)
+    neigh_update(
+        neighbour_of(dev, addr), mac, NUD_PERMANENT, NEIGH_UPDATE_F_OVERRIDE | NEIGH_UPDATE_F_ADMIN
+    )
 
 
 def one_host6(
@@ -172,9 +140,8 @@ def one_host6(
         add_addr(wire.dev, f"fe80::{i + 1}/64")
         add_addr(wire.dev, addr)
         wires.append(wire)
-    dev = wires[0].dev
     for addr, lladdr in ((PEER, PEER_MAC), (PEER_LL, PEER_MAC), (GW, GW_MAC)):
-        static_neigh(dev, addr, lladdr)
+        static_neigh(wires[0].dev, addr, lladdr)
     clock.run_for(10 * SEC)
     for wire in wires:
         wire.sent.clear()
