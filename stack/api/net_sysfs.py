@@ -140,9 +140,9 @@ def _store_tx_queue_len(dev: net_device, value: int) -> None:
 
 
 def _store_group(dev: net_device, value: int) -> None:
-    if value >> 32:
-        raise os_error(errno.ERANGE, f"{value} is no number of 32 bits")
-    dev.group = value
+    if value >> 64:
+        raise os_error(errno.ERANGE, f"{value} is no number of 64 bits")
+    dev.group = value & 0xFFFFFFFF
 
 
 WRITABLE: dict[str, Callable[[net_device, int], None]] = {

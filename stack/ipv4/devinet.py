@@ -191,6 +191,7 @@ def inetdev_event(event: int, dev: net_device) -> None:
         if dev.flags & netdevice.IFF_LOOPBACK and not in_dev.ifa_list:
             ifa = in_ifaddr(uapi.INADDR_LOOPBACK, 8, dev.name)
             ifa.ifa_scope = uapi.RT_SCOPE_HOST
+            set_ifa_lifetime(ifa, dev.net.now(), INFINITY_LIFE_TIME, INFINITY_LIFE_TIME)
             inet_insert_ifa(in_dev, ifa)
         if in_dev_conf(in_dev, "arp_notify"):
             inetdev_send_gratuitous_arp(dev, in_dev)
@@ -274,8 +275,6 @@ def inet_insert_ifa(in_dev: in_device, ifa: in_ifaddr) -> int:
     net = in_dev.dev.net
     ifa.ifa_flags &= IPV4_FLAGS
     ifa.ifa_dev = in_dev
-    if not ifa.ifa_tstamp:
-        set_ifa_lifetime(ifa, net.now(), INFINITY_LIFE_TIME, INFINITY_LIFE_TIME)
     last_primary = 0
     for index, other in enumerate(in_dev.ifa_list):
         if not other.ifa_flags & IFA_F_SECONDARY and ifa.ifa_scope <= other.ifa_scope:

@@ -154,6 +154,24 @@ ROWS = {
         """,
         ((r"link/ether \S+|qlen \d+|, time.*", ""), (r" +", " "), (r"qdisc noqueue ", "")),
     ),
+    "files of an interface": Row(
+        f"""{PAIR}
+        tell() {{
+            for file in carrier_changes carrier_up_count carrier_down_count dev_id dev_port \\
+                dormant ifalias link_mode netdev_group proto_down testing; do
+                echo $file: $(cat /sys/class/net/$1/$file 2>/dev/null) $?
+            done
+        }}
+        sleep 0.3; tell v0; echo 'up the hill' > /sys/class/net/v0/ifalias
+        echo 7 > /sys/class/net/v0/netdev_group; exec 2>/dev/null
+        echo x > /sys/class/net/v0/netdev_group || echo no
+        echo 4294967296 > /sys/class/net/v0/netdev_group || echo no
+        tell v0; ip link set v1 down; sleep 0.3; tell v0; ip link set v0 down; tell v0; tell lo
+        ip link set v0 up; ip link set v1 up; sleep 0.3; tell v0
+        ip -s -s link show v0 | grep -c transns
+        """,
+        tools=("sh",),
+    ),
     "alias and group": Row(
         f"""{PAIR}
         ip link set v0 alias 'up the hill'; ip link show v0

@@ -12,11 +12,13 @@ from stack.core.uapi import RT_SCOPE_HOST
 from stack.ipv4.af_inet import inet_netns
 from stack.ipv4.arp import arp_net_ops
 from stack.ipv4.devinet import (
+    IFA_F_DEPRECATED,
     IFA_F_SECONDARY,
     NETDEV_DOWN,
     NETDEV_UP,
     devinet_net_ops,
     inet_addr_add,
+    inet_addr_change,
     inet_addr_del,
     register_inetaddr_notifier,
     unregister_inetaddr_notifier,
@@ -132,3 +134,42 @@ def test_addresses_survive_down_and_go_with_the_device(dev):
     unregister_netdev(dev)
     assert dev.ip_ptr is None
     assert in_dev.ifa_list == []
+
+
+def flags_of(dev):
+    return [(ifa.ifa_local & 0xFF, ifa.ifa_flags) for ifa in dev.ip_ptr.ifa_list]
+
+
+def test_an_address_is_deprecated_and_removed_in_its_time(dev):
+    clock, permanent = dev.net.clock, 0x80
+    inet_addr_add(dev, 0x0A000001, 24, valid_lft=30, preferred_lft=10)
+    inet_addr_add(dev, 0x0A000102, 24, preferred_lft=0)
+    inet_addr_add(dev, 0x0A000203, 24)
+    assert dev.net.ipv4.addr_chk_timer.pending
+    clock.run_for(9_900_000_000)
+    assert flags_of(dev) == [(1, 0), (2, permanent | IFA_F_DEPRECATED), (3, permanent)]
+    clock.run_for(200_000_000)
+    assert flags_of(dev)[0] == (1, IFA_F_DEPRECATED)
+    clock.run_for(19_800_000_000)
+    assert len(flags_of(dev)) == 3
+    clock.run_for(200_000_000)
+    assert [last for last, _ in flags_of(dev)] == [2, 3]
+    assert not dev.net.ipv4.addr_chk_timer.pending
+
+
+def test_a_lifetime_can_be_changed(dev):
+    ifa = inet_addr_add(dev, 0x0A000001, 24, valid_lft=30, preferred_lft=10)
+    dev.net.clock.run_for(15_000_000_000)
+    assert ifa.ifa_flags == IFA_F_DEPRECATED
+    inet_addr_change(ifa, 30, 20, 0, 0)
+    assert not ifa.ifa_flags
+    dev.net.clock.run_for(29_000_000_000)
+    assert flags_of(dev) == [(1, IFA_F_DEPRECATED)]
+    inet_addr_change(ifa, 0xFFFFFFFF, 0xFFFFFFFF, 0, 0)
+    dev.net.clock.run_for(9_000_000_000)
+    assert flags_of(dev) == [(1, 0x80)]
+
+
+def test_a_host_without_lifetimes_has_no_timer(dev):
+    inet_addr_add(dev, 0x0A000001, 24)
+    assert dev.net.ipv4.addr_chk_timer is None
