@@ -781,7 +781,7 @@ def ignore_routes_with_linkdown(rig: Rig) -> bool:
     netif_carrier_off(net.wire.dev)
     net.run(2_000_000_000)
     try:
-        ip_route_output_flow(net.host, flowi(uapi.AF_INET, at(PEER)))
+        ip_route_output_flow(net.host, flowi(AF_INET, ip4(PEER)))
     except OSError:
         return False
     return True
