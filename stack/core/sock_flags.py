@@ -7,6 +7,8 @@ SOCK_DONE = 1 << 1
 SOCK_URGINLINE = 1 << 2
 SOCK_KEEPOPEN = 1 << 3
 SOCK_LINGER = 1 << 4
+SOCK_PASSSEC = 1 << 5
+"""sk_scm_security: give every reader the sender's label, which nobody has without a module."""
 SOCK_BROADCAST = 1 << 6
 SOCK_TIMESTAMP = 1 << 7
 SOCK_ZAPPED = 1 << 8

@@ -447,9 +447,19 @@ def sock_get_peername(sk: Any, optlen: int) -> bytes:
     return name
 
 
-need_unix = only(
-    "sk_family", (uapi.AF_UNIX,), errno.EOPNOTSUPP, "only AF_UNIX passes credentials, descriptors"
+need_unix = only("sk_family", (uapi.AF_UNIX,), errno.EOPNOTSUPP, "only AF_UNIX passes descriptors")
+sk_may_scm_recv = only(
+    "sk_family",
+    (uapi.AF_UNIX, uapi.AF_NETLINK),
+    errno.EOPNOTSUPP,
+    "only AF_UNIX and AF_NETLINK tell of the sender",
 )
+
+
+def no_pidfd(sk: sock) -> None:
+    """SO_PASSPIDFD: a host has no processes. Raises: OSError EOPNOTSUPP, of AF_UNIX ENOPROTOOPT."""
+    need_unix(sk)
+    raise os_error(errno.ENOPROTOOPT, "no process of a host has a descriptor")
 
 
 def peercred(sk: Any) -> tuple[int, int, int]:
@@ -535,10 +545,16 @@ SOCKET_LEVEL = Level("SOL_SOCKET", uapi.SOL_SOCKET, vars(uapi), (
     SockOpt("SO_MEMINFO", "memory in use, nine numbers", "4.12", get=sk_get_meminfo),
     switch("SO_NO_CHECK", "sk_no_check_tx", "send without UDP checksum"),
     flag("SO_OOBINLINE", sock_flags.SOCK_URGINLINE, "urgent data stays in the stream"),
-    flag("SO_PASSCRED", sock_flags.SOCK_PASSCRED, "the sender's credentials, as a control message",
-        sockets=UNIX, has=need_unix),
+    flag("SO_PASSCRED", sock_flags.SOCK_PASSCRED,
+        "the sender's credentials, as a control message (AF_NETLINK, too)",
+        sockets=UNIX, has=sk_may_scm_recv),
+    SockOpt("SO_PASSPIDFD", "EOPNOTSUPP, of AF_UNIX ENOPROTOOPT: a host has no processes", "6.5",
+        sockets=UNIX, has=no_pidfd, get=no_pidfd, then=no_pidfd),
     flag("SO_PASSRIGHTS", sock_flags.SOCK_PASSRIGHTS, "descriptors may come, as control messages",
         since="6.16", sockets=UNIX, has=need_unix),
+    flag("SO_PASSSEC", sock_flags.SOCK_PASSSEC,
+        "the sender's label, as a control message: none has one", since="2.6.18", sockets=UNIX,
+        has=sk_may_scm_recv),
     number("SO_PEEK_OFF", "sk_peek_off", None, "where MSG_PEEK begins", since="3.4",
         has=need_peek_off),
     SockOpt("SO_PEERCRED", "process, user and group of an AF_UNIX peer; else 0 and -1",
@@ -691,6 +707,8 @@ def sock_recv_cmsgs(msg: Any, sk: sock, skb: sk_buff) -> None:
         sock_recv_timestamp(msg, sk, skb, False)
     elif flags & sock_flags.SOCK_TIMESTAMP:
         sk.sk_stamp_ns = sk.net.machine.realtime_ns(skb.tstamp_ns)
+    elif sk.sk_stamp_ns < 0:
+        sk.sk_stamp_ns = 0
     if flags & sock_flags.SOCK_RXQ_OVFL and sk.sk_drops:
         put_cmsg(msg, uapi.SOL_SOCKET, uapi.SO_RXQ_OVFL, struct.pack("=I", sk.sk_drops))
 
