@@ -57,6 +57,8 @@ SIOCSIFSLAVE = 0x8930
 SIOCADDMULTI = 0x8931
 SIOCDELMULTI = 0x8932
 SIOCGIFINDEX = 0x8933
+SIOCSIFPFLAGS = 0x8934
+SIOCGIFPFLAGS = 0x8935
 SIOCDIFADDR = 0x8936
 SIOCSIFHWBROADCAST = 0x8937
 SIOCGIFTXQLEN = 0x8942
@@ -65,11 +67,19 @@ SIOCETHTOOL = 0x8946
 SIOCGMIIPHY = 0x8947
 SIOCGMIIREG = 0x8948
 SIOCSMIIREG = 0x8949
+SIOCWANDEV = 0x894A
 SIOCDARP = 0x8953
 SIOCGARP = 0x8954
 SIOCSARP = 0x8955
+SIOCGIFBR = 0x8940
+SIOCSIFBR = 0x8941
 SIOCGIFMAP = 0x8970
 SIOCSIFMAP = 0x8971
+SIOCGIFVLAN = 0x8982
+SIOCSIFVLAN = 0x8983
+SIOCBONDSLAVEINFOQUERY = 0x8993
+SIOCBONDINFOQUERY = 0x8994
+SIOCGHWTSTAMP = 0x89B1
 SIOCDEVPRIVATE = 0x89F0
 
 IFREQ_BYTES = 40  # sizeof(struct ifreq) where addresses have 64 bits
@@ -260,6 +270,8 @@ CHANGING = (
     *(SIOCSIFHWADDR, SIOCSIFSLAVE, SIOCADDMULTI, SIOCDELMULTI, SIOCSIFHWBROADCAST),
     *(SIOCGMIIPHY, SIOCGMIIREG, SIOCSMIIREG),
 )
+OF_DRIVERS = (SIOCWANDEV, SIOCBONDSLAVEINFOQUERY, SIOCBONDINFOQUERY, SIOCGHWTSTAMP)
+"""Requests that no driver answers."""
 
 
 def dev_ioctl(net: Net, cmd: int, ifr: bytearray, memory: Memory = OWN) -> None:
@@ -279,7 +291,7 @@ def dev_ioctl(net: Net, cmd: int, ifr: bytearray, memory: Memory = OWN) -> None:
         dev_ifsioc(net, ifr, cmd)
     elif cmd == SIOCETHTOOL:
         dev_ethtool(net, ifr_dev(net, ifr), ifr_data(ifr), memory)
-    elif SIOCDEVPRIVATE <= cmd <= SIOCDEVPRIVATE + 15:
+    elif cmd in OF_DRIVERS or SIOCDEVPRIVATE <= cmd <= SIOCDEVPRIVATE + 15:
         dev = ifr_dev(net, ifr)
         raise os_error(errno.EOPNOTSUPP, f"{dev.name} does not offer request {cmd:#x}")
     else:

@@ -25,6 +25,7 @@ from typing import Any, TypeVar
 from stack.core import netdevice, uapi
 from stack.core.dev import __netdev_update_features, netdev_features_change
 from stack.core.errors import os_error
+from stack.core.ethtool_names import LINK_MODES, bits_of
 from stack.core.netdevice import NETDEV_FEATURE_STRINGS, net_device, netif_running
 from stack.core.workqueue import msleep
 
@@ -118,6 +119,9 @@ class ethtool_regs:
 
 
 PORT_TP, PORT_FIBRE = "Twisted Pair", "FIBRE"
+PORTS = {PORT_TP: 0, PORT_FIBRE: 3}
+"""PORT_TP, PORT_FIBRE as numbers."""
+PORT_MODES = {PORT_TP: "TP", PORT_FIBRE: "FIBRE"}
 
 
 @dataclass(slots=True)
@@ -247,6 +251,16 @@ def ethtool_get_link(dev: net_device) -> bool:
 def ethtool_get_settings(dev: net_device) -> ethtool_link_ksettings:
     """net/ethtool/ioctl.c: speed, duplex, negotiation."""
     return _op(dev, _ops(dev).get_link_ksettings, "get_link_ksettings")(dev)
+
+
+def mode_bits(link: ethtool_link_ksettings) -> tuple[int, int]:
+    """Link modes advertised and supported, with negotiation and the port, which are modes too."""
+    if not link.supported:
+        return 0, 0
+    port = bits_of([PORT_MODES[link.port]], LINK_MODES)
+    negotiates = bits_of(["Autoneg"], LINK_MODES)
+    offered = bits_of(link.advertising, LINK_MODES) | port | (negotiates if link.autoneg else 0)
+    return offered, bits_of(link.supported, LINK_MODES) | port | negotiates
 
 
 def ethtool_set_settings(

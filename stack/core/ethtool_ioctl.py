@@ -21,8 +21,31 @@ from typing import NamedTuple
 
 from stack.core import ethtool as core
 from stack.core.errors import os_error
-from stack.core.ethtool_names import ETH_SS_LINK_MODES, ETH_SS_PRIV_FLAGS, STRING_SETS
-from stack.core.netdevice import IFNAMSIZ, net_device, netif_device_present
+from stack.core.ethtool_names import (
+    ETH_SS_PRIV_FLAGS,
+    FEATURES,
+    LINK_MODES,
+    NEVER_CHANGE,
+    STRING_SETS,
+    features_of,
+)
+from stack.core.netdevice import (
+    IFNAMSIZ,
+    NETIF_F_ALL_TSO,
+    NETIF_F_CSUM_MASK,
+    NETIF_F_FRAGLIST,
+    NETIF_F_GRO,
+    NETIF_F_GSO,
+    NETIF_F_HW_VLAN_CTAG_RX,
+    NETIF_F_HW_VLAN_CTAG_TX,
+    NETIF_F_LRO,
+    NETIF_F_RXCSUM,
+    NETIF_F_RXHASH,
+    NETIF_F_SCTP_CRC,
+    NETIF_F_SG,
+    net_device,
+    netif_device_present,
+)
 from stack.core.sock import ns_capable
 from stack.core.uapi import CAP_NET_ADMIN
 from stack.net import Net
@@ -42,7 +65,22 @@ SSET_INFO = struct.Struct("=IIQ")
 COALESCE_BYTES = 92
 LINK_SETTINGS = struct.Struct("=IIBBBBBBBbBBBB7I")
 """struct ethtool_link_settings: speed, duplex, port, address, negotiation ...; words of a map."""
-LINK_WORDS = (len(STRING_SETS[ETH_SS_LINK_MODES]) + 31) // 32
+LINK_WORDS = (len(LINK_MODES) + 31) // 32
+LEGACY_SETTINGS = struct.Struct("=IIIHBBBBBBIIHBBI8x")
+"""struct ethtool_cmd: supported, advertising; speed, duplex, port, address ...; speed, MDI-X."""
+TS_INFO = struct.Struct("=IIi32x")
+"""struct ethtool_ts_info: SOF_TIMESTAMPING_*, the number of a clock; kinds of hardware stamps."""
+GFEATURES = struct.Struct("=II")
+GET_FEATURES_BLOCK = struct.Struct("=IIII")
+"""struct ethtool_get_features_block: available, requested, active, never changed."""
+FEATURE_WORDS = (len(FEATURES) + 31) // 32
+FLAGS = {
+    1 << 7: NETIF_F_HW_VLAN_CTAG_TX,
+    1 << 8: NETIF_F_HW_VLAN_CTAG_RX,
+    1 << 15: NETIF_F_LRO,
+    1 << 28: NETIF_F_RXHASH,
+}
+"""ETH_FLAG_* of ETHTOOL_GFLAGS -> the feature."""
 MOST_BYTES = 1 << 16
 GLINKSETTINGS = 0x4C
 
@@ -258,25 +296,74 @@ def get_perm_addr(dev: net_device, data: bytes) -> bytes:
 
 def get_link_settings(dev: net_device, data: bytes) -> bytes:
     """ETHTOOL_GLINKSETTINGS: with another number of words than ours, the number that it takes."""
+    if _op(dev).get_link_ksettings is None:
+        raise os_error(errno.EOPNOTSUPP, f"{dev.name} has no link settings")
     words = struct.unpack_from("=b", data, 15)[0]
     if words != LINK_WORDS:
         return LINK_SETTINGS.pack(GLINKSETTINGS, *[0] * 8, -LINK_WORDS, *[0] * 11)
     link = core.ethtool_get_settings(dev)
-    port = 3 if link.port == core.PORT_FIBRE else 0
     head = LINK_SETTINGS.pack(
-        *(GLINKSETTINGS, link.speed & 0xFFFFFFFF, link.duplex, port, link.phy_address),
-        *(int(link.autoneg), 0, link.eth_tp_mdix, link.eth_tp_mdix_ctrl, LINK_WORDS),
+        *(GLINKSETTINGS, link.speed & 0xFFFFFFFF, link.duplex, core.PORTS[link.port]),
+        *(link.phy_address, int(link.autoneg), 0),
+        *(link.eth_tp_mdix, mdix_ctrl(link), LINK_WORDS),
         *[0] * 11,
     )
-    names = STRING_SETS[ETH_SS_LINK_MODES]
-    maps = [
-        sum(1 << names.index(one) for one in modes)
-        for modes in (link.supported, link.advertising, [])
-    ]
+    offered, supported = core.mode_bits(link)
+    maps = supported, offered, 0
     return head + b"".join(bits.to_bytes(4 * LINK_WORDS, "little") for bits in maps)
 
 
+def mdix_ctrl(link: core.ethtool_link_ksettings) -> int:
+    """eth_tp_mdix_ctrl; 0 of a link without modes, for which nobody has set it."""
+    return link.eth_tp_mdix_ctrl if link.supported else core.ETH_TP_MDI_INVALID
+
+
+def get_legacy_settings(dev: net_device, data: bytes) -> bytes:
+    """ETHTOOL_GSET: modes of the first word only, the speed in two halves."""
+    link = core.ethtool_get_settings(dev)
+    offered, supported = core.mode_bits(link)
+    return LEGACY_SETTINGS.pack(
+        *(*_numbers(data, U32), supported & 0xFFFFFFFF, offered & 0xFFFFFFFF),
+        *(link.speed & 0xFFFF, link.duplex, core.PORTS[link.port], link.phy_address),
+        *(0, int(link.autoneg), 0, 0, 0),
+        *(link.speed >> 16 & 0xFFFF, link.eth_tp_mdix, mdix_ctrl(link), 0),
+    )
+
+
+def get_ts_info(dev: net_device, data: bytes) -> bytes:
+    """ETHTOOL_GET_TS_INFO: `ethtool -T`; stamps are of software, and no interface has a clock."""
+    return TS_INFO.pack(*_numbers(data, U32), core.ethtool_get_ts_info(dev), -1)
+
+
+def get_flags(dev: net_device) -> int:
+    """ETHTOOL_GFLAGS."""
+    return sum(flag for flag, feature in FLAGS.items() if dev.features & feature)
+
+
+def has(features: int) -> Command:
+    """A command that tells whether the interface has one of the features."""
+    return Command(4, value(lambda dev: bool(dev.features & features)), True)
+
+
+def get_features(dev: net_device, data: bytes) -> bytes:
+    """ETHTOOL_GFEATURES: as many words of the sets as the caller has room for."""
+    cmd, room = GFEATURES.unpack_from(data)
+    sets = (dev.hw_features, dev.wanted_features, dev.features)
+    found = (*map(features_of, sets), NEVER_CHANGE)
+    blocks = [
+        GET_FEATURES_BLOCK.pack(*(bits >> 32 * word & 0xFFFFFFFF for bits in found))
+        for word in range(min(room, FEATURE_WORDS))
+    ]
+    return GFEATURES.pack(cmd, FEATURE_WORDS) + b"".join(blocks)
+
+
+def no_channels(dev: net_device, data: bytes) -> None:
+    """ETHTOOL_GCHANNELS: no driver has several queues. Raises: OSError EOPNOTSUPP."""
+    raise os_error(errno.EOPNOTSUPP, f"{dev.name} has no channels")
+
+
 COMMANDS: dict[int, Command] = {
+    0x01: Command(4, get_legacy_settings, True),
     0x03: Command(DRVINFO.size, get_drvinfo, True),
     0x04: Command(REGS.size, get_regs),
     0x05: Command(WOLINFO.size, get_wol),
@@ -293,10 +380,20 @@ COMMANDS: dict[int, Command] = {
     0x11: Command(RINGPARAM.size, set_ringparam),
     0x12: Command(4, get_pauseparam, True),
     0x13: Command(PAUSEPARAM.size, set_pauseparam),
+    0x14: has(NETIF_F_RXCSUM),
+    0x16: has(NETIF_F_CSUM_MASK | NETIF_F_SCTP_CRC),
+    0x18: has(NETIF_F_SG | NETIF_F_FRAGLIST),
     0x1B: Command(STRINGS.size, get_strings, True),
     0x1D: Command(8, get_stats, True),
+    0x1E: has(NETIF_F_ALL_TSO),
     0x20: Command(8, get_perm_addr, True),
+    0x23: has(NETIF_F_GSO),
+    0x25: Command(4, value(get_flags), True),
+    0x2B: has(NETIF_F_GRO),
     0x37: Command(SSET_INFO.size, get_sset_info, True),
+    0x3A: Command(GFEATURES.size, get_features, True),
+    0x3C: Command(4, no_channels, True),
+    0x41: Command(4, get_ts_info, True),
     GLINKSETTINGS: Command(48, get_link_settings, True),
 }
 """ETHTOOL_* -> its row."""

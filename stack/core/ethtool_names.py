@@ -6,6 +6,8 @@ name (-) is a bit that has no name.
 
 from __future__ import annotations
 
+from stack.core.netdevice import NETDEV_FEATURE_STRINGS
+
 # enum ethtool_stringset
 ETH_SS_PRIV_FLAGS = 2
 ETH_SS_FEATURES = 4
@@ -126,3 +128,28 @@ STRING_SETS: dict[int, tuple[str, ...]] = {
     ETH_SS_TS_FLAGS: _set("bonded-phc-index"),
 }
 """The sets that are the same for each interface."""
+
+FEATURES = STRING_SETS[ETH_SS_FEATURES]
+LINK_MODES = STRING_SETS[ETH_SS_LINK_MODES]
+NUMBERED_FEATURES = {
+    1 << FEATURES.index(name): ours
+    for ours, name in NETDEV_FEATURE_STRINGS.items()
+    if name in FEATURES
+}
+"""Linux's bit of a feature -> ours."""
+NEVER_CHANGE = 1 << FEATURES.index("vlan-challenged")
+
+
+def bits_of(names: list[str], known: tuple[str, ...]) -> int:
+    """Names as a set of bits."""
+    return sum(1 << known.index(name) for name in names)
+
+
+def features_of(ours: int) -> int:
+    """ethnl_features_to_bitmap: our bits of features as Linux's."""
+    return sum(theirs for theirs, bit in NUMBERED_FEATURES.items() if ours & bit)
+
+
+def our_features(theirs: int) -> int:
+    """The opposite; those that we do not have are 0."""
+    return sum(bit for number, bit in NUMBERED_FEATURES.items() if theirs & number)

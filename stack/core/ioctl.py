@@ -15,9 +15,13 @@ from stack.core.bsd_socket import socket
 from stack.core.dev_ioctl import (
     ASKING,
     IFREQ_BYTES,
+    SIOCGIFBR,
     SIOCGIFCONF,
     SIOCGIFHWADDR,
     SIOCGIFNAME,
+    SIOCGIFVLAN,
+    SIOCSIFBR,
+    SIOCSIFVLAN,
     dev_ifconf,
     dev_ioctl,
 )
@@ -88,20 +92,26 @@ def sock_ioctl(file: struct_file, sock: socket, cmd: int, arg: Any) -> Any:
     if cmd == SIOCGIFCONF:
         dev_ifconf(sock.net, arg)
         return 0
+    if cmd in (SIOCGIFBR, SIOCSIFBR):
+        copy_from_user(arg, IFREQ_BYTES)
+        raise os_error(errno.EOPNOTSUPP, "requests for bridges of Linux 2.4")
+    if cmd in (SIOCGIFVLAN, SIOCSIFVLAN):
+        raise os_error(errno.ENOPKG, "VLANs are made by rtnetlink")
     return sock_do_ioctl(sock, cmd, arg)
 
 
 def sock_gettstamp(sock: socket, micro: bool, arg: Any) -> Any:
-    """net/core/sock.c: when the last packet came: (seconds, us or ns). Raises: OSError ENOENT."""
+    """net/core/sock.c: when the last packet came: (seconds, us or ns). Raises: OSError ENOENT.
+
+    Stamps are kept from the first request on. What was read before came now.
+    """
     sk = sock.sk
-    stamp = sk.sk_stamp_ns
-    if not sk.sk_flags & SOCK_TIMESTAMP:
-        sock_enable_timestamp(
-            sk, SOCK_TIMESTAMP
-        )  # as on Linux, stamps are kept from the first request on
-        stamp = -1
-    if stamp < 0:
+    sock_enable_timestamp(sk, SOCK_TIMESTAMP)
+    if sk.sk_stamp_ns < 0:
         raise os_error(errno.ENOENT, "no packet was received yet")
+    if not sk.sk_stamp_ns:
+        sk.sk_stamp_ns = sock.net.machine.realtime_ns()
+    stamp = sk.sk_stamp_ns
     sec, nsec = divmod(stamp, NSEC_PER_SEC)
     found = sec, nsec // 1000 if micro else nsec
     if arg is None:

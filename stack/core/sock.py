@@ -199,7 +199,7 @@ class sock(sock_common):
     sk_ack_backlog: i32 = row(0, clone=FRESH)
     """How many connections wait for accept()."""
     sk_stamp_ns: int = row(-1)
-    """When the last packet read came (SIOCGSTAMP), ns since 1970; -1: unknown."""
+    """When the last packet read came (SIOCGSTAMP), ns since 1970; 0: unknown, -1: none was read."""
     sk_tsflags: u32 = row(0, hot=True)
     """Bits SOF_TIMESTAMPING_* (SO_TIMESTAMPING)."""
     sk_tskey: u32 = row(0)

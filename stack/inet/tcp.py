@@ -125,7 +125,7 @@ def tcp_ioctl(sk: tcp_sock, cmd: int, arg: Any = None) -> int:
             release_sock(sk)
     if cmd == uapi.SIOCATMARK:
         return int(bool(sk.urg_data) and sk.urg_seq == sk.copied_seq)
-    if cmd in (uapi.SIOCOUTQ, 0x894B):  # SIOCOUTQNSD
+    if cmd in (uapi.SIOCOUTQ, uapi.SIOCOUTQNSD):
         if sk.sk_state == TCP_LISTEN:
             raise os_error(errno.EINVAL)
         if sk.sk_state in (TCP_SYN_SENT, TCP_SYN_RECV):

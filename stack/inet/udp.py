@@ -441,6 +441,8 @@ def udp_recvmmsg(sk: udp_sock, vec: mmsg_recv, most: int, flags: int) -> int:
     if vec.released:
         udp_rmem_release(sk, vec.released)
     sk.udp_mib.InDatagrams += got
+    if got and sk.sk_stamp_ns < 0:
+        sk.sk_stamp_ns = 0
     return got
 
 
@@ -467,6 +469,8 @@ def udp_recvmsg(sk: udp_sock, msg: msghdr, length: int, flags: int) -> int:
         sk.sk_peek_off += copied
     if sk.sk_flags & FLAGS_RECV_CMSGS:
         sock_recv_cmsgs(msg, sk, skb)
+    elif sk.sk_stamp_ns < 0:
+        sk.sk_stamp_ns = 0
     if sk.gro_enabled and skb.gso_size:
         if msg.msg_control is None:
             msg.msg_flags |= uapi.MSG_CTRUNC

@@ -12,9 +12,11 @@ from stack.core.dev_ioctl import (
     SIOCDARP,
     SIOCDELRT,
     SIOCGARP,
+    SIOCGIFPFLAGS,
     SIOCRTMSG,
     SIOCSARP,
     SIOCSIFFLAGS,
+    SIOCSIFPFLAGS,
     family_ioctl,
 )
 from stack.core.errors import os_error
@@ -36,6 +38,9 @@ def inet_ioctl(sock: socket, cmd: int, arg: Any = None) -> Any:
         ip_rt_ioctl(net, cmd, arg)
     elif cmd == SIOCRTMSG:
         raise os_error(errno.EINVAL, "SIOCRTMSG is long gone")
+    elif cmd in (SIOCGIFPFLAGS, SIOCSIFPFLAGS):
+        copy_from_user(arg, IFREQ_BYTES)
+        raise os_error(errno.EINVAL, "an address has no flags of this kind")
     elif cmd in (SIOCDARP, SIOCGARP, SIOCSARP):
         arp_ioctl(net, cmd, arg)
     elif cmd in GETTING or cmd in SETTING or cmd == SIOCSIFFLAGS:

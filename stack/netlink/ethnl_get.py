@@ -15,15 +15,17 @@ from typing import Any
 from stack.core import ethtool as core
 from stack.core.ethtool_names import (
     ETH_SS_COUNT,
-    ETH_SS_FEATURES,
-    ETH_SS_LINK_MODES,
     ETH_SS_MSG_CLASSES,
     ETH_SS_SOF_TIMESTAMPING,
     ETH_SS_STATS_STD,
     ETH_SS_WOL_MODES,
+    FEATURES,
+    LINK_MODES,
+    NEVER_CHANGE,
     STRING_SETS,
+    features_of,
 )
-from stack.core.netdevice import NETDEV_FEATURE_STRINGS, net_device
+from stack.core.netdevice import net_device
 from stack.netlink.ethnl_attrs import STATS_GRP, STRING_TOLD, STRINGSET, STRINGSET_TOLD
 from stack.netlink.ethnl_bitset import ethnl_parse_bitset, ethnl_put_bitset
 from stack.netlink.netlink_sock import nlmsg
@@ -40,18 +42,6 @@ from stack.netlink.nlattr import (
 
 Told = dict[str, Any]
 NESTED_1 = 1 | NLA_F_NESTED
-PORTS = {core.PORT_TP: 0, core.PORT_FIBRE: 3}
-"""PORT_TP, PORT_FIBRE as numbers."""
-PORT_MODES = {core.PORT_TP: "TP", core.PORT_FIBRE: "FIBRE"}
-FEATURES = STRING_SETS[ETH_SS_FEATURES]
-LINK_MODES = STRING_SETS[ETH_SS_LINK_MODES]
-FEATURE_BITS = {
-    1 << FEATURES.index(name): ours
-    for ours, name in NETDEV_FEATURE_STRINGS.items()
-    if name in FEATURES
-}
-"""Linux's bit of a feature -> ours."""
-NEVER_CHANGE = 1 << FEATURES.index("vlan-challenged")
 ALL_FEATURES = (1 << len(FEATURES)) - 1
 PER_DEVICE = (core.ETH_SS_TEST, core.ETH_SS_STATS, 2, 7)
 """Sets of strings that each driver has its own of."""
@@ -67,21 +57,6 @@ class Wanted:
     nlh: nlmsg | None = None
 
 
-def bits_of(names: list[str], known: tuple[str, ...]) -> int:
-    """Names as a set of bits."""
-    return sum(1 << known.index(name) for name in names)
-
-
-def features_of(ours: int) -> int:
-    """ethnl_features_to_bitmap: our bits of features as Linux's."""
-    return sum(theirs for theirs, bit in FEATURE_BITS.items() if ours & bit)
-
-
-def our_features(theirs: int) -> int:
-    """The opposite; those that we do not have are 0."""
-    return sum(bit for number, bit in FEATURE_BITS.items() if theirs & number)
-
-
 def link_settings(dev: net_device) -> core.ethtool_link_ksettings:
     """The driver's settings. Raises: NlError EOPNOTSUPP."""
     try:
@@ -91,16 +66,6 @@ def link_settings(dev: net_device) -> core.ethtool_link_ksettings:
         raise NlError(error.errno or errno.EIO, text) from error
 
 
-def mode_bits(link: core.ethtool_link_ksettings) -> tuple[int, int]:
-    """Link modes advertised and supported, with negotiation and the port, which are modes too."""
-    if not link.supported:
-        return 0, 0
-    port = bits_of([PORT_MODES[link.port]], LINK_MODES)
-    negotiates = bits_of(["Autoneg"], LINK_MODES)
-    offered = bits_of(link.advertising, LINK_MODES) | port | (negotiates if link.autoneg else 0)
-    return offered, bits_of(link.supported, LINK_MODES) | port | negotiates
-
-
 # --- settings -----------------------------------------------------------------------------------
 
 
@@ -108,7 +73,7 @@ def linkinfo(dev: net_device, want: Wanted) -> Told:
     """net/ethtool/linkinfo.c."""
     link = link_settings(dev)
     return {
-        "PORT": PORTS[link.port],
+        "PORT": core.PORTS[link.port],
         "PHYADDR": link.phy_address,
         "TP_MDIX": link.eth_tp_mdix,
         "TP_MDIX_CTRL": link.eth_tp_mdix_ctrl if link.supported else core.ETH_TP_MDI_INVALID,
@@ -119,7 +84,7 @@ def linkinfo(dev: net_device, want: Wanted) -> Told:
 def linkmodes(dev: net_device, want: Wanted) -> Told:
     """net/ethtool/linkmodes.c."""
     link = link_settings(dev)
-    offered, supported = mode_bits(link)
+    offered, supported = core.mode_bits(link)
     size = len(LINK_MODES)
     return {
         "AUTONEG": int(link.autoneg),

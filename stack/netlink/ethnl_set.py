@@ -12,29 +12,26 @@ from typing import Any
 
 from stack.core import ethtool as core
 from stack.core.dev import __netdev_update_features, netdev_features_change
-from stack.core.ethtool_names import ETH_SS_MSG_CLASSES, ETH_SS_WOL_MODES, STRING_SETS
-from stack.core.netdevice import net_device
-from stack.netlink.ethnl_attrs import COALESCE, RING_NEVER
-from stack.netlink.ethnl_bitset import ethnl_parse_bitset
-from stack.netlink.ethnl_get import (
-    ALL_FEATURES,
+from stack.core.ethtool_names import (
+    ETH_SS_MSG_CLASSES,
+    ETH_SS_WOL_MODES,
     FEATURES,
     LINK_MODES,
     NEVER_CHANGE,
-    PORT_MODES,
-    PORTS,
-    feature_set,
+    STRING_SETS,
     features_of,
-    link_settings,
-    mode_bits,
     our_features,
 )
+from stack.core.netdevice import net_device
+from stack.netlink.ethnl_attrs import COALESCE, RING_NEVER
+from stack.netlink.ethnl_bitset import ethnl_parse_bitset
+from stack.netlink.ethnl_get import ALL_FEATURES, feature_set, link_settings
 from stack.netlink.netlink_sock import nlmsg
 from stack.netlink.nlattr import Attrs, NlError
 
 MASTER_SLAVE = range(2, 6)
 """MASTER_SLAVE_CFG_*."""
-NAMELESS = ("Autoneg", *PORT_MODES.values())
+NAMELESS = ("Autoneg", *core.PORT_MODES.values())
 """Link modes that are told by other members of a driver's settings."""
 
 
@@ -69,7 +66,7 @@ def set_linkinfo(nlh: nlmsg, dev: net_device, tb: Attrs) -> None:
     need(dev, "get_link_ksettings", "set_link_ksettings")
     link = link_settings(dev)
     now = {
-        "PORT": PORTS[link.port],
+        "PORT": core.PORTS[link.port],
         "PHYADDR": link.phy_address,
         "TP_MDIX_CTRL": link.eth_tp_mdix_ctrl,
     }
@@ -94,7 +91,7 @@ def set_linkmodes(nlh: nlmsg, dev: net_device, tb: Attrs) -> None:
         raise tb.wrong("LANES", "lanes configuration not supported by device", errno.EOPNOTSUPP)
     before = (link.autoneg, link.speed, link.duplex)
     link.autoneg = bool(tb.get("AUTONEG", link.autoneg))
-    offered, _ = mode_bits(link)
+    offered, _ = core.mode_bits(link)
     wanted = update_bitset(nlh, tb, "OURS", offered, LINK_MODES)
     link.speed = tb.get("SPEED", link.speed & 0xFFFFFFFF)
     link.duplex = tb.get("DUPLEX", link.duplex)
