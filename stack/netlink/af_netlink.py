@@ -59,6 +59,8 @@ DUMP_MOST_BYTES = 32768
 DONE_BYTES = 512
 """Room for the message that ends a dump, with the text of an error."""
 PORTS = 1 << 15
+NEGATIVE = (1 << 32) - 4096
+"""Port ids from here down are for processes whose number another of their sockets has."""
 
 NLMSGERR = AttrTable(
     "NLMSGERR",
@@ -341,13 +343,17 @@ def _done(cb: netlink_callback, sk: netlink_sock, flags: int) -> bytes:
 
 
 def netlink_autobind(sk: netlink_sock) -> None:
-    """net/netlink/af_netlink.c: a port id that nobody has. Raises: OSError EADDRINUSE."""
+    """net/netlink/af_netlink.c: the process's number, else a port id that nobody has: as on Linux
+    a negative one, and a small one where there are no processes. Raises: OSError EADDRINUSE.
+    """
     table, proto = sk.net.nl_table, protocol_of(sk)
+    portid = sk.tgid
     for _ in range(PORTS):
-        table.rover = table.rover % PORTS + 1
-        if table.rover not in proto.by_portid:
-            netlink_insert(sk, table.rover)
+        if portid and portid not in proto.by_portid:
+            netlink_insert(sk, portid)
             return
+        table.rover = table.rover % PORTS + 1
+        portid = NEGATIVE - table.rover if sk.tgid else table.rover
     raise os_error(errno.EADDRINUSE, "no port id is free")
 
 

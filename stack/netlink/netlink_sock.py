@@ -101,6 +101,8 @@ class netlink_sock(sock):
     portid: int = row(0)
     """Its address; 0 until it is bound."""
     bound: bool = row(False)
+    tgid: int = row(0)
+    """The process that has it, as that sees its number (task_tgid_vnr); 0: one of no number."""
     dst_portid: int = row(0)
     """The peer of connect(2); 0: the kernel."""
     dst_group: int = row(0)

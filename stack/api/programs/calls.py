@@ -18,11 +18,14 @@ from typing import Any, NoReturn
 
 from fastpath.base.bpf import BPF_MAXINSNS
 from fastpath.base.seccomp import get_fd, read_memory, write_memory
-from stack.api.programs.files import PAGE, memory_file, path_at, string_at, text_of
+from stack.api.programs.files import PAGE, open_file, path_at, stat_file, string_at
 from stack.api.programs.filter import FIONREAD, O_PATH, TIOCOUTQ
 from stack.api.programs.memory import (
     MMSGHDR_BYTES,
+    MSG_CONTROLLEN,
+    MSG_NAMELEN,
     MSGHDR,
+    NAME_BYTES,
     NEVER_NS,
     PIECE_BYTES,
     TIMESPEC,
@@ -41,7 +44,7 @@ from stack.api.programs.placeholder import Opened, Placeholder
 from stack.api.programs.rings import Mapped
 from stack.api.programs.supervisor import Call, forget, opened, show_at
 from stack.api.programs.sysfs import At, find, mode_of, stat_of, statx_of
-from stack.api.programs.virtual import Held
+from stack.api.programs.virtual import Held, task_tgid_vnr
 from stack.core import bsd_socket as sys
 from stack.core import uapi
 from stack.core.dev_ioctl import (
@@ -61,12 +64,12 @@ from stack.core.errors import os_error
 from stack.core.ethtool_ioctl import Memory
 from stack.core.file import O_CLOEXEC, vm_area_struct
 from stack.core.filter import SOCK_FPROG
-from stack.core.ioctl import sys_ioctl
+from stack.core.ioctl import SOCK_IOC_TYPE, sys_ioctl
 from stack.core.iov import UIO_MAXIOV, msghdr
 from stack.core.netdevice import IFNAMSIZ
 from stack.core.rows import narrow, wide
-from stack.core.sock import ns_capable, raise_sock_error
-from stack.core.sockaddr import sockaddr, sockaddr_bytes
+from stack.core.sock import raise_sock_error
+from stack.core.sockaddr import sockaddr
 from stack.core.tcp_states import TCP_CLOSE, TCP_SYN_SENT
 from stack.core.time64 import NSEC_PER_MSEC, NSEC_PER_SEC
 from stack.inet.mroute_sockopt import SIOCGETSGCNT
@@ -93,16 +96,17 @@ XFRM_POLICIES = {
     (uapi.SOL_IPV6, uapi.IPV6_XFRM_POLICY),
 }
 IFCONF = struct.Struct("=i4xQ")
-IOCTL_BYTES = {
-    FIONREAD: 4,
-    TIOCOUTQ: 4,
+TELLING = {
     uapi.SIOCGSTAMP: 16,
     uapi.SIOCGSTAMPNS: 16,
+    **dict.fromkeys((FIONREAD, TIOCOUTQ, uapi.SIOCOUTQNSD, uapi.SIOCATMARK), 4),
+    **dict.fromkeys((uapi.FIOGETOWN, uapi.SIOCGPGRP), 4),
+}
+"""Requests that write only: how much."""
+IOCTL_BYTES = {
     **dict.fromkeys((SIOCADDRT, SIOCDELRT), RTENTRY_BYTES),
     **dict.fromkeys((SIOCSARP, SIOCGARP, SIOCDARP), ARPREQ.size),
-    **dict.fromkeys(
-        (uapi.FIOSETOWN, uapi.SIOCSPGRP, uapi.FIOGETOWN, uapi.SIOCGPGRP, uapi.SIOCATMARK), 4
-    ),
+    **dict.fromkeys((uapi.FIOSETOWN, uapi.SIOCSPGRP), 4),
 }
 """What a request's struct has; that of the others is struct ifreq."""
 IOCTL6_BYTES = {SIOCGETSGCNT: SG_REQ6.size, SIOCADDRT: IN6_RTMSG.size, SIOCDELRT: IN6_RTMSG.size}
@@ -142,13 +146,24 @@ def do_socket(call: Call) -> int | None:
     if call.supervisor.down:
         raise call.supervisor.gone(call)
     fd = sys.sys_socket(net, family, (kind & ~SOCK_CLOEXEC) | uapi.SOCK_NONBLOCK, protocol)
+    if family == uapi.AF_NETLINK:
+        set_tgid(call, sys.sockfd_lookup(net, fd).sk)
     call.supervisor.give(call, fd, bool(kind & uapi.SOCK_NONBLOCK), kind & SOCK_CLOEXEC)
     return None
+
+
+def set_tgid(call: Call, sk: Any) -> None:
+    """Have netlink_autobind name a socket after the process, unless another socket of it, which may
+    have been closed just now, has the number."""
+    call.supervisor.look_at_hang_ups()
+    sk.tgid = task_tgid_vnr(call.tid)
 
 
 def do_bind(call: Call, at: Opened) -> int:
     """bind(2)."""
     name = get_name(call.tid, call.args[1], call.args[2])
+    if at.sock.sk.sk_family == uapi.AF_NETLINK:
+        set_tgid(call, at.sock.sk)
     sys.sys_bind(call.supervisor.host, at.fd, name)
     return 0
 
@@ -192,7 +207,8 @@ def do_accept(call: Call, at: Opened, flags: int = 0) -> int | None:
             raise
         supervisor.wait(call, at, timeout_ns(at, "sk_rcvtimeo_ns"))
     try:
-        put_name(call.tid, call.args[1], call.args[2], name)
+        if call.args[1]:
+            put_name(call.tid, call.args[1], call.args[2], name)
     except OSError:
         sys.sys_close(supervisor.host, fd)
         raise
@@ -423,10 +439,9 @@ def do_recvfrom(call: Call, at: Opened) -> int:
     """recvfrom(2)."""
     _, addr, size, flags, name_addr, len_addr = call.args
     n, msg = receive(call, at, [(addr, size)], i32(flags))
-    if at.sock.type != uapi.SOCK_STREAM:
-        put_name(call.tid, name_addr, len_addr, msg.msg_name)
-    elif len_addr and name_addr:
-        write_memory(call.tid, len_addr, bytes(4))
+    if name_addr:
+        stream = at.sock.type == uapi.SOCK_STREAM
+        put_name(call.tid, name_addr, len_addr, None if stream else msg.msg_name)
     return n
 
 
@@ -452,12 +467,22 @@ def do_writev(call: Call, at: Opened) -> int:
     return send(call, at, get_iov(call.tid, call.args[1], call.args[2]), 0)
 
 
+def msg_namelen(addr: wide, size: wide) -> int:
+    """net/socket.c copy_msghdr_from_user: bytes of the name. Raises: OSError EINVAL."""
+    if not addr:
+        return 0
+    if i32(size) < 0:
+        raise os_error(errno.EINVAL, f"an address of {i32(size)} bytes")
+    return min(i32(size), NAME_BYTES)
+
+
 def send_one(call: Call, at: Opened, addr: wide, flags: int) -> int:
     """Send the message of a struct msghdr."""
     fields = MSGHDR.unpack(read_memory(call.tid, addr, MSGHDR.size))
     name_addr, name_len, iov_addr, iov_len, control_addr, control_len, _ = fields
     if control_len > MAX_OPTLEN:
         raise os_error(errno.ENOBUFS, f"control messages of {control_len} bytes")
+    name_len = msg_namelen(name_addr, name_len)
     name = sys.move_addr_to_kernel(get_name(call.tid, name_addr, name_len) or None)
     control = parse_control(bytes(read_memory(call.tid, control_addr, control_len)))
     return send(call, at, get_iov(call.tid, iov_addr, iov_len), flags, name, control or None)
@@ -467,22 +492,19 @@ def receive_one(call: Call, at: Opened, addr: wide, flags: int) -> int:
     """Receive a message into a struct msghdr."""
     fields = MSGHDR.unpack(read_memory(call.tid, addr, MSGHDR.size))
     name_addr, name_len, iov_addr, iov_len, control_addr, control_len, _ = fields
+    msg_namelen(name_addr, name_len)
     iov = get_iov(call.tid, iov_addr, iov_len)
     room = min(control_len, MAX_OPTLEN)
     msg = msghdr(None, [], [] if control_addr and room else None, 0)
     msg.msg_controllen = room
     n, msg = receive(call, at, iov, flags, msg)
     control, cut = build_control(msg.msg_control, room)
-    name = b""
-    if msg.msg_name is not None and name_addr:
-        name = sockaddr_bytes(msg.msg_name)
-        write_memory(call.tid, name_addr, name[: name_len & 0x7FFFFFFF])
+    if name_addr:
+        put_name(call.tid, name_addr, addr + MSG_NAMELEN, msg.msg_name)
     if control:
         write_memory(call.tid, control_addr, control)
-    packed = MSGHDR.pack(
-        name_addr, len(name), iov_addr, iov_len, control_addr, len(control), msg.msg_flags | cut
-    )
-    write_memory(call.tid, addr, packed)
+    told = struct.pack("=Qi", len(control), msg.msg_flags | cut)
+    write_memory(call.tid, addr + MSG_CONTROLLEN, told)
     return n
 
 
@@ -719,6 +741,16 @@ def ioctl(call: Call, fd: int) -> int:
         ifr = bytearray(read_memory(call.tid, addr, IFREQ_BYTES))
         dev_ioctl(net, request, ifr, memory_of(call))
         return 0
+    if request in TELLING:  # what is wrong with the socket is told before a wild pointer
+        room = bytearray(IFREQ_BYTES)
+        try:
+            value = sys_ioctl(net, fd, request, room)
+        except OSError as exc:
+            if exc.errno == errno.ENOTTY and request >> 8 == SOCK_IOC_TYPE:
+                read_memory(call.tid, addr, IFREQ_BYTES)  # an interface is asked at last
+            raise
+        write_memory(call.tid, addr, room[: TELLING[request]])
+        return int(value or 0)
     size = IOCTL_BYTES.get(request, IFREQ_BYTES)
     if request in IOCTL6_BYTES and sys.sockfd_lookup(net, fd).sk.sk_family == uapi.AF_INET6:
         size = IOCTL6_BYTES[request]
@@ -783,21 +815,9 @@ def open_path(call: Call, addr: wide, flags: int) -> None:
     path = None if flags & O_PATH or supervisor.down else path_at(call.tid, addr)
     if path is None:
         return
-    at = find(path)
-    fd = None
-    if at is not None:
-        if flags & os.O_ACCMODE and not ns_capable(supervisor.host, uapi.CAP_NET_ADMIN):
-            raise os_error(errno.EACCES, f"only root may write {path}")
-        fd = supervisor.tree.open(supervisor.host, at, flags)
-    elif flags & os.O_DIRECTORY:
-        return
+    fd = open_file(supervisor.host, supervisor.tree, path, flags)
     if fd is None:
-        text = text_of(supervisor.host, path)
-        if text is None:
-            return
-        if flags & os.O_ACCMODE:
-            raise os_error(errno.EACCES, f"{path} of a host is read only")
-        fd = memory_file(path, text)
+        return
     try:
         supervisor.give_file(call, fd, flags & O_CLOEXEC)
     finally:
@@ -836,15 +856,28 @@ def of_file(function: Callable[[Call, At, wide], int], name: int) -> Callable[[C
     return call
 
 
-def do_stat(call: Call, at: At, room: wide) -> int:
+def stat_at(call: Call, addr: wide) -> tuple[os.stat_result, int] | None:
+    """What stat(2) says of a file of the host whose path is in a program's memory, and its size."""
+    path = None if call.supervisor.down else path_at(call.tid, addr)
+    return None if path is None else stat_file(call.supervisor.host, call.supervisor.tree, path)
+
+
+def do_stat(call: Call) -> int | None:
     """stat(2) and its kin."""
-    write_memory(call.tid, room, stat_of(call.supervisor.host, at, os.uname().machine))
+    name = call.name == "newfstatat"
+    found = stat_at(call, call.args[name])
+    if found is None:
+        return None
+    write_memory(call.tid, call.args[1 + name], stat_of(*found, os.uname().machine))
     return 0
 
 
-def do_statx(call: Call, at: At, flags: wide) -> int:
+def do_statx(call: Call) -> int | None:
     """statx(2)."""
-    write_memory(call.tid, call.args[4], statx_of(call.supervisor.host, at))
+    found = stat_at(call, call.args[1])
+    if found is None:
+        return None
+    write_memory(call.tid, call.args[4], statx_of(*found))
     return 0
 
 
@@ -942,10 +975,10 @@ CALLS: dict[str, Callable[[Call], int | None]] = {
     "open": do_open,
     "openat": do_openat,
     "openat2": do_openat2,
-    "stat": of_file(do_stat, 0),
-    "lstat": of_file(do_stat, 0),
-    "newfstatat": of_file(do_stat, 1),
-    "statx": of_file(do_statx, 1),
+    "stat": do_stat,
+    "lstat": do_stat,
+    "newfstatat": do_stat,
+    "statx": do_statx,
     "readlink": of_file(do_readlink, 0),
     "readlinkat": of_file(do_readlink, 1),
     "access": of_file(do_access, 0),

@@ -5,27 +5,33 @@
     /proc/sys/net/PATH                stack.api.net_procsys
     /sys/class/net/PATH               stack.api.net_sysfs
 
-The program gets a copy of the text as it is at that moment.
+The program gets a copy of the text as it is at that moment (sysfs.Tree). /proc/PID/net of any
+process is that of the host, as a program sees other programs of its own host.
 """
 
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
+import re
+import stat
 
 from fastpath.base.seccomp import read_memory
 from stack import proc
-from stack.api.programs.sysfs import find
+from stack.api.programs.sysfs import Tree, find, mode_of
+from stack.api.programs.virtual import task_tgid_vnr
 from stack.core.errors import os_error
 from stack.core.rows import narrow, wide
+from stack.core.sock import ns_capable
+from stack.core.uapi import CAP_NET_ADMIN
 from stack.net import Net
 
 PAGE, PATH_BYTES = 4096, 256
 FILES = (b"/etc/resolv.conf", b"/etc/hosts", b"/sys/class/net", b"/proc/sys/net")
-DIRECTORIES = (b"/proc/net/", b"/proc/self/net/", b"/proc/sys/net/", b"/sys/class/net/")
-SEALS = 0xF
-"""F_SEAL_SEAL, F_SEAL_SHRINK, F_SEAL_GROW, F_SEAL_WRITE: nothing may be changed."""
+DIRECTORIES = (b"/proc/net/", b"/proc/sys/net/", b"/sys/class/net/")
+OF_PROCESS = re.compile(rb"/proc/(thread-self|self|\d+)(/task/\d+)?/net/")
+OWN = (b"/proc/self/net/", b"/proc/thread-self/net/")
+OWN_ADDRESS = "127.0.1.1"
 
 
 def string_at(tid: int, addr: wide, size: int = PATH_BYTES) -> bytes | None:
@@ -40,11 +46,26 @@ def string_at(tid: int, addr: wide, size: int = PATH_BYTES) -> bytes | None:
 
 
 def path_at(tid: int, addr: wide) -> str | None:
-    """A path in a program's memory; None when it is none of those that are told here."""
+    """A path in a program's memory; None when it is none of those that are told here.
+
+    That of a process's /proc/PID/net is the one below /proc/net.
+    """
     text = string_at(tid, addr)
-    if text is None or not (text in FILES or text.startswith(DIRECTORIES)):
+    if text is None:
         return None
-    return os.fsdecode(text)
+    if text in FILES or text.startswith(DIRECTORIES):
+        return os.fsdecode(text)
+    found = OF_PROCESS.match(text) if text.startswith(b"/proc/") else None
+    if found is None:
+        return None
+    if found[0] not in OWN:
+        process, task = found.groups()
+        if not process.isdigit():
+            process = b"%d" % task_tgid_vnr(tid)
+        there = b"/proc/%d/root/proc/%b%b" % (tid, process, task or b"")
+        if not os.path.exists(there):
+            return None  # the kernel says so
+    return "/proc/net/" + os.fsdecode(text[found.end() :])
 
 
 def text_of(net: Net, path: str) -> str | None:
@@ -52,28 +73,75 @@ def text_of(net: Net, path: str) -> str | None:
 
     Raises: OSError ENOENT, EISDIR ...
     """
-    path = path.replace("/proc/self/net/", "/proc/net/", 1)
     if path == "/etc/resolv.conf":
         return net.names.current.emit()
     if path == "/etc/hosts":
-        return net.names.hosts.emit()
+        return net.names.hosts.emit() + own_name(net)
     if path.startswith("/proc/net/"):
+        name = path.removeprefix("/proc/net/")
+        if not name or any(file.startswith(f"{name.rstrip('/')}/") for file in proc.FILES):
+            return None  # a directory
         try:
-            return proc.read(net, path.removeprefix("/proc/net/"))
+            return proc.read(net, name)
         except FileNotFoundError as exc:
             raise os_error(errno.ENOENT, str(exc)) from None
     at = find(path)
     return None if at is None else at.tree.show(net, at.path)
 
 
-def memory_file(name: str, text: str) -> int:
-    """A descriptor that reads `text` and cannot be written."""
-    fd = os.memfd_create(name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-    try:
-        os.write(fd, text.encode())
-        os.lseek(fd, 0, os.SEEK_SET)
-        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, SEALS)
-    except BaseException:
-        os.close(fd)
-        raise
-    return fd
+def own_name(net: Net) -> str:
+    """The line of /etc/hosts for the name that uname(2) tells programs, as Debian's installer
+    writes it; none where the host's names have it."""
+    name = os.uname().nodename
+    if any(name in names for _, _, names in net.names.hosts.entries):
+        return ""
+    return f"{OWN_ADDRESS}\t{name}\n"
+
+
+def open_file(net: Net, tree: Tree, path: str, flags: int) -> int | None:
+    """A descriptor for a program that opens a path of `path_at`; None: the kernel opens it.
+
+    Raises: OSError.
+    """
+    at = find(path)
+    if at is not None:
+        if flags & os.O_ACCMODE and not ns_capable(net, CAP_NET_ADMIN):
+            raise os_error(errno.EACCES, f"only root may write {path}")
+        fd = tree.open(net, at, flags)
+        if fd is not None:
+            return fd
+    elif flags & os.O_DIRECTORY:
+        return None
+    text = text_of(net, path)
+    if text is None:
+        return None
+    if flags & os.O_ACCMODE:
+        raise os_error(errno.EACCES, f"{path} of a host is read only")
+    there = tree.file(path if at is None else f"{at}", text, _mode(net, path))
+    return os.open(there, os.O_RDONLY | os.O_CLOEXEC)
+
+
+def stat_file(net: Net, tree: Tree, path: str) -> tuple[os.stat_result, int] | None:
+    """What stat(2) says of a path of `path_at`, and the size. The rest fstat(2) says of what is
+    opened, too.
+
+    None: the kernel says it. Raises: OSError ENOENT.
+    """
+    at = find(path)
+    if at is None:
+        text = text_of(net, path)
+        if text is None:
+            return None
+        found = os.stat(tree.file(path, text, _mode(net, path)))
+        return found, found.st_size
+    if at.tree.names(net, at.path) is not None:
+        return os.stat(tree.directory(at)), 0
+    return os.stat(tree.file(f"{at}", None, _mode(net, path))), at.tree.FILE_BYTES
+
+
+def _mode(net: Net, path: str) -> int:
+    """Permissions of a file."""
+    at = find(path)
+    if at is not None:
+        return stat.S_IMODE(mode_of(net, at))
+    return 0o444 if path.startswith("/proc/") else 0o644

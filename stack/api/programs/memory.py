@@ -20,6 +20,8 @@ from stack.core.time64 import NSEC_PER_SEC
 from stack.core.uapi import MSG_CTRUNC
 
 MSGHDR = struct.Struct("=QI4xQQQQi4x")
+MSG_NAMELEN, MSG_CONTROLLEN = 8, 40
+"""Where these members are; msg_flags is behind the second."""
 MMSGHDR_BYTES = MSGHDR.size + 8
 IOVEC = struct.Struct("=QQ")
 CMSGHDR = struct.Struct("=Qii")
@@ -44,14 +46,15 @@ def get_name(tid: int, addr: wide, size: wide) -> bytes | None:
 
 
 def put_name(tid: int, addr: wide, len_addr: wide, name: sockaddr | None) -> None:
-    """move_addr_to_user: the struct, cut to what there is room for, and its whole length."""
-    if not addr or not len_addr:
-        return
+    """net/socket.c move_addr_to_user: the struct, cut to what there is room for, and its whole
+    length. Raises: OSError EFAULT, EINVAL."""
     (room,) = struct.unpack("=i", read_memory(tid, len_addr, 4))
+    data = b"" if name is None else sockaddr_bytes(name)
+    room = min(room, len(data))
     if room < 0:
         raise os_error(errno.EINVAL, f"room for an address of {room} bytes")
-    data = b"" if name is None else sockaddr_bytes(name)
-    write_memory(tid, addr, data[:room])
+    if room:
+        write_memory(tid, addr, data[:room])
     write_memory(tid, len_addr, struct.pack("=i", len(data)))
 
 

@@ -1,10 +1,11 @@
 """/sys/class/net and /proc/sys/net for programs: a host's files in place of the machine's.
 
-stack.api.net_sysfs and net_procsys say what is in them. Files are opened as those of /proc/net are.
-Three things more are needed, for programs look around and configure:
+stack.api.net_sysfs and net_procsys say what is in them. What a program opens is real, so that
+fstat(2) says of it what stat(2) says of its path:
 
-    stat, access    answered from the names that the host has
+    a file          a real one with the text, as those of /proc/net and /etc have it, too
     a directory     a real one with files of these names, which the program then reads
+    access          answered from the names that the host has
     writing         a descriptor of its own kind: what is written to it goes to the host
 
 Symbolic links are shown as the directories that they lead to.
@@ -12,19 +13,21 @@ Symbolic links are shown as the directories that they lead to.
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import fcntl
 import os
 import shutil
 import socket
 import stat
 import struct
 import tempfile
-import zlib
 from dataclasses import dataclass
 from typing import Protocol
 
 from stack.api import net_procsys, net_sysfs
 from stack.core.errors import os_error
+from stack.core.time64 import NSEC_PER_SEC
 from stack.net import Net
 
 WRITERS = 64
@@ -32,14 +35,14 @@ WRITERS = 64
 MEMORY = "/dev/shm"
 """Where directories are made: sysctl(8) takes the first two names for "." and "..", as they are in
 /proc and on this file system, but not on all."""
-BLOCK_BYTES = 4096
 STAT = {
-    # struct stat: device, inode, then what the two machines order differently; times are 0.
-    "x86_64": (struct.Struct("=QQQIII4xQqqq72x"), "nlink mode"),
-    "aarch64": (struct.Struct("=QQIIIIQ8xqi4xq56x"), "mode nlink"),
+    # struct stat: device, inode, then what the two machines order differently; three times.
+    "x86_64": (struct.Struct("=QQQIII4xQqqq6q24x"), "nlink mode"),
+    "aarch64": (struct.Struct("=QQIIIIQ8xqi4xq6q8x"), "mode nlink"),
 }
-STATX = struct.Struct("=IIQIIIH2xQQQQ64x4I112x")
+STATX = struct.Struct("=IIQIIIH2xQQQQqI4x16xqI4xqI4x4I112x")
 STATX_BASIC_STATS = 0x7FF
+MAKE = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
 
 
 class Files(Protocol):
@@ -49,7 +52,7 @@ class Files(Protocol):
     DIRECTORY_MODE: int
     """Permissions of directories."""
     FILE_BYTES: int
-    """The size that stat(2) tells of files."""
+    """The size that stat(2) tells of files. fstat(2) tells how long the text is."""
 
     def names(self, net: Net, path: str) -> tuple[str, ...] | None:
         """The names in a directory; None: it is a file. Raises: OSError ENOENT."""
@@ -123,14 +126,47 @@ class Tree:
         self.writers[os.fstat(fd).st_ino] = at
         return fd
 
-    def _open_directory(self, net: Net, at: At, names: tuple[str, ...]) -> int:
-        """A real directory with these names. Somebody may be reading it or the one above: what is
-        there already stays, and no directory is in another one."""
+    def _place(self, path: str) -> str:
+        """The name of the real file or directory for a path. No directory is in another one."""
         if not self._directory:
             self._directory = tempfile.mkdtemp(dir=MEMORY if os.access(MEMORY, os.W_OK) else None)
-        there = os.path.join(self._directory, f"{at}".replace("/", "%"))
+        return os.path.join(self._directory, path.replace("/", "%"))
+
+    def file(self, path: str, text: str | None, mode: int) -> str:
+        """The name of the real file with this text, or with any. It is the same one each time
+        (st_ino), unless a program reads another text in it."""
+        there = self._place(path)
+        data = None if text is None else text.encode()
+        with contextlib.suppress(FileNotFoundError):
+            os.chmod(there, 0o600)
+        fd = os.open(there, MAKE, 0o600)
+        try:
+            if data is not None and os.pread(fd, len(data) + 1, 0) != data:
+                if is_read(fd):
+                    os.remove(there)
+                    os.close(fd)
+                    fd = os.open(there, MAKE, 0o600)
+                os.ftruncate(fd, 0)
+                os.pwrite(fd, data, 0)
+            os.fchmod(fd, mode)
+        finally:
+            os.close(fd)
+        return there
+
+    def directory(self, at: At) -> str:
+        """The name of the real directory."""
+        there = self._place(f"{at}")
         os.makedirs(there, exist_ok=True)
+        os.chmod(there, at.tree.DIRECTORY_MODE)
+        return there
+
+    def _open_directory(self, net: Net, at: At, names: tuple[str, ...]) -> int:
+        """A real directory with these names. Somebody may be reading it: what is there already
+        stays."""
+        there = self.directory(at)
         before = set(os.listdir(there))
+        if before != set(names):
+            os.chmod(there, 0o700)
         for name in before - set(names):
             entry = os.path.join(there, name)
             remove = os.rmdir if os.path.isdir(entry) else os.remove
@@ -141,7 +177,7 @@ class Tree:
                 os.mkdir(entry)
             else:
                 os.close(os.open(entry, os.O_CREAT | os.O_WRONLY, 0o444))
-        return os.open(there, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        return os.open(self.directory(at), os.O_DIRECTORY | os.O_CLOEXEC)
 
     def close(self) -> None:
         """Remove what was made."""
@@ -158,25 +194,41 @@ def mode_of(net: Net, at: At) -> int:
     return stat.S_IFREG | (0o644 if at.tree.writable(net, at.path) else 0o444)
 
 
-def stat_of(net: Net, at: At, machine: str) -> bytes:
-    """The file's struct stat. Raises: OSError ENOENT."""
-    mode = mode_of(net, at)
-    size = 0 if stat.S_ISDIR(mode) else at.tree.FILE_BYTES
+def is_read(fd: int) -> bool:
+    """Whether a file is open elsewhere, too. Then there is no lease for writing (fcntl(2))."""
+    try:
+        fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+    except OSError:
+        return True
+    fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+    return False
+
+
+def stat_of(found: os.stat_result, size: int, machine: str) -> bytes:
+    """A file's struct stat, with another size."""
     layout, order = STAT[machine]
-    first = (1, mode) if order == "nlink mode" else (mode, 1)
-    return layout.pack(0, _inode(at), *first, 0, 0, 0, size, BLOCK_BYTES, 0)
+    both = (found.st_nlink, found.st_mode)
+    return layout.pack(
+        found.st_dev,
+        found.st_ino,
+        *(both if order == "nlink mode" else both[::-1]),
+        *(found.st_uid, found.st_gid, found.st_rdev),
+        *(size, found.st_blksize, found.st_blocks),
+        *divmod(found.st_atime_ns, NSEC_PER_SEC),
+        *divmod(found.st_mtime_ns, NSEC_PER_SEC),
+        *divmod(found.st_ctime_ns, NSEC_PER_SEC),
+    )
 
 
-def statx_of(net: Net, at: At) -> bytes:
-    """The file's struct statx. Raises: OSError ENOENT."""
-    mode = mode_of(net, at)
-    size = 0 if stat.S_ISDIR(mode) else at.tree.FILE_BYTES
-    owner = (1, 0, 0)
-    numbers = (_inode(at), size, 0, 0)
-    return STATX.pack(STATX_BASIC_STATS, BLOCK_BYTES, 0, *owner, mode, *numbers, 0, 0, 0, 0)
-
-
-def _inode(at: At) -> int:
-    """A number that is the file's, and no other's as far as its bits reach."""
-    path = at.path.encode()
-    return zlib.crc32(path) << 16 | len(path) + 1
+def statx_of(found: os.stat_result, size: int) -> bytes:
+    """A file's struct statx, with another size."""
+    return STATX.pack(
+        *(STATX_BASIC_STATS, found.st_blksize, 0),
+        *(found.st_nlink, found.st_uid, found.st_gid, found.st_mode),
+        *(found.st_ino, size, found.st_blocks, 0),
+        *divmod(found.st_atime_ns, NSEC_PER_SEC),
+        *divmod(found.st_ctime_ns, NSEC_PER_SEC),
+        *divmod(found.st_mtime_ns, NSEC_PER_SEC),
+        *(os.major(found.st_rdev), os.minor(found.st_rdev)),
+        *(os.major(found.st_dev), os.minor(found.st_dev)),
+    )

@@ -49,6 +49,7 @@ STATUS_BYTES = 1 << 14
 KEPT_THREADS = 200
 """Threads whose files stay open: two descriptors each."""
 TGID = re.compile(rb"\nTgid:\t(\d+)\n")
+NSTGID = re.compile(rb"\nNStgid:(?:\t\d+)*?\t(\d+)\n")
 
 
 class Held:
@@ -421,6 +422,12 @@ def process_of(tid: int) -> int | None:
     """The process of a thread; None when it has ended."""
     found = TGID.search(status_of(tid))
     return None if found is None else int(found[1])
+
+
+def task_tgid_vnr(tid: int) -> int:
+    """include/linux/pid.h: a thread's process, by the number that itself sees; 0: it has ended."""
+    found = NSTGID.search(status_of(tid))
+    return 0 if found is None else int(found[1])
 
 
 def children_of(tid: int) -> list[int]:

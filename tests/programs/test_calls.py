@@ -1,0 +1,314 @@
+"""Single calls answer a program as the kernel does: their errors, and what they tell.
+
+Each script runs twice, on a host and in a namespace of the kernel (test_iproute.both). They are
+Python's and call libc, so that addresses may be wild.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from stack.clients.resolvconf import HostsTable
+from tests.hosts import real_host, run_script
+from tests.linux.peer import Peer
+from tests.programs.test_iproute import Row, both
+from tests.support import require
+
+pytestmark = pytest.mark.netns
+
+HEAD = """
+import ctypes, errno, os, struct, subprocess, time
+from socket import *
+import socket
+libc = ctypes.CDLL(None, use_errno=True)
+subprocess.run("ip link set lo up; ip link add v0 type veth peer name v1", shell=True, check=True)
+
+def said(call, *args):
+    ctypes.set_errno(0)
+    n = call(*args)
+    return n if n >= 0 else errno.errorcode[ctypes.get_errno()]
+
+def tried(call, *args):
+    try:
+        return call(*args)
+    except OSError as exc:
+        return errno.errorcode[exc.errno]
+
+def tcp():
+    listener = create_server(("127.0.0.1", 0))
+    client = create_connection(listener.getsockname())
+    return listener, client, listener.accept()[0]
+
+def udp():
+    one, two = socket.socket(AF_INET, SOCK_DGRAM), socket.socket(AF_INET, SOCK_DGRAM)
+    one.bind(("127.0.0.1", 0))
+    two.connect(one.getsockname())
+    return one, two
+
+def room(n):
+    return ctypes.byref(ctypes.c_int(n))
+
+far = ctypes.c_void_p(8)
+name, data = ctypes.create_string_buffer(128), ctypes.create_string_buffer(100)
+"""
+NAMES = """
+listener, client, server = tcp()
+one, two = udp()
+for sock in client, two, listener:
+    for call in libc.getsockname, libc.getpeername:
+        rows = (None, room(16)), (name, None), (None, None), (far, room(16)), (name, room(-1))
+        rows += (None, room(0)), (far, room(0)), (name, room(200))
+        print(*(said(call, sock.fileno(), *row) for row in rows))
+    size = ctypes.c_int(3)
+    print(said(libc.getsockname, sock.fileno(), name, ctypes.byref(size)), size.value)
+rows = (name, None), (None, room(16)), (far, room(16)), (name, room(-1)), (None, None), (name, far)
+listener.setblocking(False)
+for row in rows:
+    with create_connection(listener.getsockname()):
+        got = said(libc.accept, listener.fileno(), *row)
+        print(got if isinstance(got, str) else os.close(got), tried(listener.accept))
+for row in *rows, (name, room(0)):
+    for into, out in (one, two), (server, client):
+        into.setblocking(False)
+        out.send(b"some")
+        out.send(b"more")
+        print(said(libc.recvfrom, into.fileno(), data, 4, 0, *row), tried(into.recv, 9))
+        print(tried(into.recv, 9))
+"""
+MESSAGES = """
+HEADER = struct.Struct("=QI4xQQQQi4x")
+_, client, server = tcp()
+one, two = udp()
+vector = ctypes.create_string_buffer(struct.pack("=QQ", ctypes.addressof(data), 4), 16)
+at = ctypes.addressof(name)
+def header(addr, size, iov=1):
+    found = HEADER.pack(addr, size & 0xFFFFFFFF, ctypes.addressof(vector), iov, 0, 0, 77)
+    return ctypes.create_string_buffer(found, len(found))
+rows = (at, -1), (at, 128), (at, 200), (at, 1), (at, 0), (0, -1), (0, 55), (8, 16), (8, 0)
+for row in *rows, (at, 16, 2000), (at, -1, 2000):
+    for into, out in (one, two), (server, client):
+        into.setblocking(False)
+        out.send(b"some")
+        msg = header(*row)
+        n = said(libc.recvmsg, into.fileno(), msg, 0)
+        fields = HEADER.unpack(msg.raw[:56])
+        print(row[1:], n, fields[1], fields[3], fields[5:], tried(into.recv, 9))
+dest = struct.pack("=HH4s8x", AF_INET, htons(one.getsockname()[1]), bytes((127, 0, 0, 1)))
+ctypes.memmove(name, dest.ljust(128, b"\\0"), 128)
+three = socket.socket(AF_INET, SOCK_DGRAM)
+for row in (at, -1), (at, 128), (at, 200), (at, 16), (at, 0), (0, -1), (0, 200), (8, 16):
+    print(row[1:], said(libc.sendmsg, three.fileno(), header(*row), 0), tried(one.recv, 9))
+"""
+IOCTLS = """
+def asked(sock, request, arg):
+    return said(libc.ioctl, sock.fileno(), ctypes.c_ulong(request), arg)
+def stamp(sock, request=0x8906):
+    found = ctypes.create_string_buffer(16)
+    return asked(sock, request, found), struct.unpack("=qq", found)
+listener, client, server = tcp()
+one, two = udp()
+found = ctypes.create_string_buffer(40)
+kinds = listener, client, one, socket.socket(AF_INET6, SOCK_DGRAM), socket.socket(AF_INET6)
+kinds += socket.socket(AF_INET, SOCK_RAW, IPPROTO_ICMP), socket.socket(AF_NETLINK, SOCK_RAW)
+for sock in kinds:
+    for request in 0x8905, 0x5411, 0x541B, 0x894B:  # SIOCATMARK, SIOCOUTQ, SIOCINQ, SIOCOUTQNSD
+        print(hex(request), asked(sock, request, found), asked(sock, request, far))
+for sock in kinds[:-1]:
+    for request in 0x8906, 0x8907:  # SIOCGSTAMP, SIOCGSTAMPNS
+        print(hex(request), asked(sock, request, found), asked(sock, request, far))
+one, two = udp()
+two.send(b"a"), two.send(b"b"), one.recv(9)
+n, first = stamp(one)
+print(n, abs(first[0] - time.time()) < 5, stamp(one) == (0, first))
+one.recv(9)
+print(stamp(one) > (0, first))
+one, two = udp()
+two.send(b"a"), one.recv(9)
+print(asked(one, 0x8906, far))
+n, first = stamp(one, 0x8907)
+print(n, abs(first[0] - time.time()) < 5)
+REQUESTS = {
+    "SIOCGHWTSTAMP": 0x89B1, "SIOCGIFBR": 0x8940, "SIOCSIFBR": 0x8941, "SIOCWANDEV": 0x894A,
+    "SIOCBONDINFOQUERY": 0x8994, "SIOCBONDSLAVEINFOQUERY": 0x8993, "SIOCGIFPFLAGS": 0x8935,
+    "SIOCSIFPFLAGS": 0x8934, "SIOCDEVPRIVATE": 0x89F0, "SIOCGIFMAP": 0x8970, "none": 0x8950,
+}
+for dev in "lo", "v0", "nothere":
+    for what, request in REQUESTS.items():
+        found = ctypes.create_string_buffer(dev.encode(), 40)
+        print(dev, what, asked(one, request, found), asked(one, request, far))
+"""
+ETHTOOL = """
+def asked(dev, command, body=b"", size=200):
+    found = ctypes.create_string_buffer(struct.pack("=I", command) + body, size)
+    ifr = struct.pack("=16sQ16x", dev.encode(), ctypes.addressof(found))
+    n = said(libc.ioctl, sock.fileno(), 0x8946, ctypes.create_string_buffer(ifr, 40))
+    return n if n else found.raw
+sock = socket.socket(AF_INET, SOCK_DGRAM)
+# GET_TS_INFO, GSET, GFLAGS, GGRO, GGSO, GTSO, GSG, GRXCSUM, GTXCSUM, GLINKSETTINGS
+COMMANDS = 0x41, 1, 0x25, 0x2B, 0x23, 0x1E, 0x18, 0x14, 0x16, 0x4C
+for dev in "lo", "v0", "nothere":
+    for command in COMMANDS:
+        print(dev, hex(command), asked(dev, command))
+    print(dev, asked(dev, 0x4C, bytes(11) + b"\\4"))
+    for words in 0, 1, 2, 4:
+        found = asked(dev, 0x3A, struct.pack("=I", words))  # GFEATURES
+        if isinstance(found, bytes):
+            cmd, size, *blocks = struct.unpack("=50I", found)
+            # rx-gro-list and rx-udp-gro-forwarding, which ours have not, are no question here
+            blocks = [block & ~OTHERS if at // 4 == 1 else block for at, block in enumerate(blocks)]
+            found = cmd, size, *blocks
+        print(dev, words, found)
+print(asked("lo", 0x3C))  # GCHANNELS
+""".replace("OTHERS", hex(1 << 25 | 1 << 27))
+OPTIONS = """
+kinds = (AF_INET, SOCK_STREAM), (AF_INET, SOCK_DGRAM), (AF_INET6, SOCK_STREAM)
+kinds += (AF_INET, SOCK_RAW, IPPROTO_ICMP), (AF_NETLINK, SOCK_RAW), (AF_PACKET, SOCK_RAW)
+for kind in kinds:
+    for option in 16, 34, 76:  # SO_PASSCRED, SO_PASSSEC, SO_PASSPIDFD
+        sock = socket.socket(*kind)
+        get, put = sock.getsockopt, sock.setsockopt
+        print(option, tried(get, 1, option), tried(put, 1, option, 1), tried(get, 1, option))
+        print(tried(put, 1, option, 0), tried(get, 1, option))
+sock = socket.socket(AF_NETLINK, SOCK_RAW)
+sock.setsockopt(SOL_SOCKET, SO_PASSCRED, 1)
+sock.bind((0, 0))
+sock.send(struct.pack("=IHHIIB3x", 20, 18, 0x301, 7, 0, 0))  # RTM_GETLINK, all
+print(sock.recvmsg(9999, 999)[1:])
+"""
+PORT_IDS = """
+def new(protocol=0):
+    return socket.socket(AF_NETLINK, SOCK_RAW, protocol)
+one, two, sends, other = new(), new(), new(), new(12)
+for sock in one, two, other:
+    sock.bind((0, 0))
+sends.send(bytes(16))
+ids = [sock.getsockname()[0] for sock in (one, two, sends, other)]
+print([n == os.getpid() for n in ids], [1 << 31 < n <= (1 << 32) - 4097 for n in ids])
+one.close()
+again, late = new(), new()
+again.bind((0, 0))
+late.connect((0, 0))
+print(again.getsockname()[0] == os.getpid(), late.getsockname()[0] > 1 << 31)
+child = os.fork()
+if not child:
+    late.close()
+    inherited = new()
+    inherited.bind((0, 1))
+    print(inherited.getsockname()[0] == os.getpid(), flush=True)
+    os._exit(0)
+print(os.waitpid(child, 0)[1])
+"""
+EVENTS = """
+listens = subprocess.Popen(
+    ["conntrack", "-E", "-o", "extended,id"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+)
+def hears():
+    rows = map(str.split, list(open("/proc/net/netlink"))[1:])
+    return any(row[1] == "12" and int(row[3], 16) for row in rows)
+while not hears():
+    time.sleep(0.02)
+def attr(kind, *parts):
+    body = b"".join(parts)
+    return (struct.pack("=HH", 4 + len(body), kind) + body).ljust(len(body) + 7 & ~3, b"\\0")
+def tuple_of(kind, saddr, daddr, sport, dport):
+    ip = attr(0x8001, attr(1, inet_aton(saddr)), attr(2, inet_aton(daddr)))
+    ports = attr(2, struct.pack(">H", sport)), attr(3, struct.pack(">H", dport))
+    return attr(0x8000 | kind, ip, attr(0x8002, attr(1, bytes([IPPROTO_UDP])), *ports))
+flow = tuple_of(1, "10.1.1.1", "10.1.1.2", 5, 6) + tuple_of(2, "10.1.1.2", "10.1.1.1", 6, 5)
+body = struct.pack("=BBH", AF_INET, 0, 0) + flow + attr(7, struct.pack(">I", 99))
+body += attr(3, struct.pack(">I", 8))
+asks = socket.socket(AF_NETLINK, SOCK_RAW, 12)
+asks.bind((0, 0))
+asks.send(struct.pack("=IHHII", 16 + len(body), 0x100, 0x605, 1, 0) + body)
+print(asks.recv(999)[16:20])
+line = listens.stdout.readline().decode().rstrip()
+listens.terminate()
+print(line, f"portid={os.getpid()} " in line)
+"""
+FILES = r"""
+cd $DIR
+for f in /etc/hosts /etc/resolv.conf /proc/net/dev /proc/self/net/route /proc/thread-self/net/tcp \
+    /proc/sys/net/ipv4/ip_forward /sys/class/net/lo/mtu; do
+    for with in cp 'cp -p' 'install -m 644' 'busybox cp'; do
+        rm -f copied; $with $f copied; echo $with $f $?; cmp $f copied
+    done
+done
+python3 - <<'END'
+import os
+def key(st):
+    return st.st_dev, st.st_ino, st.st_mode, st.st_nlink, st.st_uid
+def same(path):
+    with open(path, "rb") as file:
+        told = os.stat(path), os.fstat(file.fileno()), os.lstat(path)
+        print(path, len(set(map(key, told))), [os.path.samestat(told[0], one) for one in told])
+        return told
+for path in "/etc/hosts", "/etc/resolv.conf":
+    print(len({one.st_size for one in same(path)}))
+for path in "/proc/net/dev", "/proc/net/snmp", "/proc/self/net/arp":
+    told = same(path)
+    print(len({one.st_size for one in told}), oct(told[0].st_mode))
+for path in "/proc/sys/net/ipv4/ip_forward", "/sys/class/net/lo/mtu", "/sys/class/net/lo/address":
+    print(oct(same(path)[0].st_mode), os.stat(path).st_size)
+for path in "/sys/class/net/lo/", "/proc/sys/net/ipv4":
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    print(path, key(os.stat(path))[:3] == key(os.fstat(fd))[:3], oct(os.stat(path).st_mode))
+# Who reads goes on with what it opened.
+with open("/proc/sys/net/ipv4/ip_default_ttl") as first:
+    with open("/proc/sys/net/ipv4/ip_default_ttl", "w") as file:
+        file.write("33")
+    print(open("/proc/sys/net/ipv4/ip_default_ttl").read(), end="")
+for path in "/proc/net/nothere", "/proc/self/net/nothere", "/sys/class/net/lo/nothere":
+    for call in os.stat, open:
+        try:
+            print(call(path))
+        except OSError as exc:
+            print(exc)
+END
+pid=$$
+for p in $pid self thread-self $pid/task/$pid 999999 self/task/1 $pid/task/1; do
+    echo $p; cat /proc/$p/net/dev | grep -c eth; done 2>&1 | sed "s/$pid/PID/g"
+stat -c '%F' /proc/net/stat /proc/net/; cat /proc/net/stat; echo $?
+"""
+PYTHON = {
+    "names": NAMES,
+    "messages": MESSAGES,
+    "ioctls": IOCTLS,
+    "ethtool's ioctls": ETHTOOL,
+    "options about the sender": OPTIONS,
+    "port ids of netlink": PORT_IDS,
+}
+LEFT = ((r"id=\d+", ""), (r"9[789] (?=src)", ""))
+"""Numbers of connections and programs; the seconds that are left."""
+ROWS = {
+    **{name: Row(HEAD + script, python=True) for name, script in PYTHON.items()},
+    "whose a connection is": Row(HEAD + EVENTS, LEFT, ("conntrack",), python=True),
+    "files": Row(FILES, tools=("busybox",)),
+}
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_as_on_linux(peer: Peer, tmp_path: Path, name: str) -> None:
+    for tool in ROWS[name].tools:
+        require.tool(tool)
+    both(peer, tmp_path, ROWS[name], {"net.ipv4.ip_forward": 0})
+
+
+NAME = os.uname().nodename
+
+
+def test_the_machine_has_an_address_by_its_name() -> None:
+    asks = f"hostname -f; getent hosts {NAME}"
+    with real_host("solo") as host:
+        assert run_script(host, asks).split() == [NAME, "127.0.1.1", NAME]
+        with host.lock:
+            host.names.hosts = HostsTable.parse(f"10.0.0.1 there.example {NAME}\n")
+        assert run_script(host, asks).split() == [
+            "there.example",
+            "10.0.0.1",
+            "there.example",
+            NAME,
+        ]
+        assert run_script(host, "cat /etc/hosts") == f"10.0.0.1 there.example {NAME}\n"
