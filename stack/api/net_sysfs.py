@@ -17,6 +17,7 @@ from stack.core.ethtool import SPEED_UNKNOWN, ethtool_get_settings
 from stack.core.netdevice import IFF_UP, LINK_STATE_NOCARRIER, net_device
 from stack.core.sock import ns_capable
 from stack.core.uapi import CAP_NET_ADMIN
+from stack.drivers.tun import tun_flags
 from stack.net import Net
 from stack.netlink.rt_link import dev_get_iflink, operstate
 from stack.sched.sch_fifo import DEFAULT_TX_QUEUE_LEN
@@ -126,6 +127,21 @@ ATTRIBUTES: dict[str, Callable[[net_device], str]] = {
     "uevent": _uevent,
 }
 
+KIND_ATTRIBUTES: dict[str, dict[str, Callable[[net_device], str]]] = {
+    "tun": {
+        "group": lambda dev: str(dev.priv.group),
+        "owner": lambda dev: str(dev.priv.owner),
+        "tun_flags": lambda dev: f"{tun_flags(dev.priv):#x}",
+    },
+}
+"""What the driver of a kind has besides (dev->sysfs_groups)."""
+
+
+def _attributes(dev: net_device) -> dict[str, Callable[[net_device], str]]:
+    """All that an interface has."""
+    kind = dev.rtnl_link_ops.kind if dev.rtnl_link_ops is not None else ""
+    return ATTRIBUTES | KIND_ATTRIBUTES.get(kind, {})
+
 
 def _store_mtu(dev: net_device, value: int) -> None:
     error = dev_set_mtu(dev, value)
@@ -172,11 +188,11 @@ def names(net: Net, path: str) -> tuple[str, ...] | None:
     if dev is None:
         return tuple(dev.name for dev in net.dev_base_head)
     if not rest:
-        return (*ATTRIBUTES, "statistics")
+        return (*_attributes(dev), "statistics")
     if rest == "statistics":
         return STATISTICS
     group, _, leaf = rest.rpartition("/")
-    if rest in ATTRIBUTES or (group == "statistics" and leaf in STATISTICS):
+    if rest in _attributes(dev) or (group == "statistics" and leaf in STATISTICS):
         return None
     raise os_error(errno.ENOENT, f"{ROOT}/{path}")
 
@@ -187,8 +203,9 @@ def show(net: Net, path: str) -> str:
         raise os_error(errno.EISDIR, f"{ROOT}/{path}")
     dev, rest = _parts(net, path)
     assert dev is not None
-    if rest in ATTRIBUTES:
-        return f"{ATTRIBUTES[rest](dev)}\n"
+    found = _attributes(dev).get(rest)
+    if found is not None:
+        return f"{found(dev)}\n"
     return f"{getattr(dev_get_stats(dev), rest.rpartition('/')[2])}\n"
 
 

@@ -82,7 +82,8 @@ def register_netdevice(dev: net_device) -> int:
         err = ops.ndo_init(dev)
         if err:
             return err
-    dev.ifindex = dev_new_index(net)
+    if not dev.ifindex or dev.ifindex in net.dev_by_index:
+        dev.ifindex = dev_new_index(net)
     dev.hw_features |= netdevice.NETIF_F_SOFT_FEATURES
     dev.features |= netdevice.NETIF_F_SOFT_FEATURES
     if not dev.flags & netdevice.IFF_LOOPBACK:

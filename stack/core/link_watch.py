@@ -94,6 +94,9 @@ def netif_device_attach(dev: net_device) -> None:
 def dev_activate(dev: net_device) -> None:
     """net/sched/sch_generic.c: attach the default discipline; wait for the carrier first."""
     if not netif_carrier_ok(dev):
+        if isinstance(dev.qdisc, noop_qdisc) and dev.qdisc_sleeping is None:
+            dev.qdisc_sleeping = qdisc_create_dflt(dev)  # told already, used later
+            dev.qdisc_sleeping.deactivated = True
         return
     if isinstance(dev.qdisc, noop_qdisc):
         saved, dev.qdisc_sleeping = dev.qdisc_sleeping, None

@@ -1,17 +1,30 @@
-"""drivers/net/tun.c: a TAP, an Ethernet interface whose frames a program reads and writes.
+"""drivers/net/tun.c: a TUN or TAP, an interface whose packets a program reads and writes.
 
-The program is a link, as e1000emu.links has them: there is no NIC with rings and interrupts. As of
-a TAP without offloads, frames are segmented and their checksums computed before they come here,
-and checksums of what arrives are verified by the protocols. A program may write several segments of
-TCP as one packet (tun_file.receive_gso).
+There is no NIC with rings and interrupts. What the program holds is one of two:
+
+    link     a link, as e1000emu.links has them, whose port is a `LinkPort`: a TAP of the lab
+    tfile    an open file of /dev/net/tun (tun_chr.py), which a program on the host has
+
+    tun_net_xmit        => link.transmit                the frames of a burst together
+                        => tun_file.tx_ring             one packet, which read(2) takes
+    tun_get_user        a packet comes in: of a LinkPort, of write(2) (tun_chr.tun_chr_write_iter)
+    tun_set_iff         a TAP at a link. For files it is tun_ioctl.tun_chr_set_iff
+
+A TAP has Ethernet frames. A TUN has packets of IPv4 and IPv6 without a link header. As of a device
+without offloads, packets are segmented and their checksums computed before they come here, and
+checksums of what arrives are verified by the protocols. A program may write several segments of
+TCP as one packet (IFF_VNET_HDR).
 """
 
 from __future__ import annotations
 
+from collections import deque
 from typing import TYPE_CHECKING, Any, Protocol
 
 from fastpath.base.batch import FB_BAD_CRC, FB_HAS_FCS, FrameBatch
 from fastpath.base.skbuff import (
+    CHECKSUM_PARTIAL,
+    PACKET_HOST,
     SKB_GSO_TCPV4,
     SKB_GSO_TCPV6,
     consume_skb,
@@ -19,6 +32,8 @@ from fastpath.base.skbuff import (
     sk_buff,
     skb_add_data,
     skb_from_bytes,
+    skb_headroom,
+    skb_reset_mac_header,
     skb_to_bytes,
 )
 from fastpath.net.zerocopy import skb_orphan_frags
@@ -28,10 +43,10 @@ from stack.core.dev_queue import netif_stop_queue, netif_wake_queue
 from stack.core.dev_receive import netif_receive_skb
 from stack.core.ethtool import (
     DUPLEX_FULL,
+    ethtool_drvinfo,
     ethtool_link_ksettings,
     ethtool_op_get_ts_info,
     ethtool_ops,
-    fixed_drvinfo,
 )
 from stack.core.link_watch import netif_carrier_off, netif_carrier_on
 from stack.core.netdevice import net_device, net_device_ops, netif_carrier_ok, rtnl_link_ops
@@ -39,6 +54,8 @@ from stack.core.rows import row, state
 from stack.core.rtnetlink import rtnl_newlink, unregister_and_free
 from stack.core.softirq import local_bh_disable, local_bh_enable
 from stack.core.tstamp import skb_tx_timestamp
+from stack.core.uapi import POLLIN, POLLRDNORM
+from stack.core.wait import wait_queue_head, wake_up_poll
 from stack.ethernet.eth import (
     eth_mac_addr,
     eth_no_rx_filter,
@@ -50,7 +67,28 @@ from stack.ethernet.eth import (
 if TYPE_CHECKING:
     from stack.net import Net
 
+# include/uapi/linux/if_tun.h
+IFF_TUN = 0x0001
+IFF_TAP = 0x0002
+IFF_NAPI = 0x0010
+IFF_NAPI_FRAGS = 0x0020
+IFF_NO_CARRIER = 0x0040
+IFF_MULTI_QUEUE = 0x0100
+IFF_PERSIST = 0x0800
+IFF_NO_PI = 0x1000
+IFF_NOFILTER = 0x1000
+IFF_ONE_QUEUE = 0x2000
+IFF_VNET_HDR = 0x4000
+IFF_TUN_EXCL = 0x8000
+TUN_TYPE_MASK = IFF_TUN | IFF_TAP
+TUN_FEATURES = IFF_NO_PI | IFF_ONE_QUEUE | IFF_VNET_HDR | IFF_NAPI | IFF_NAPI_FRAGS
+"""What is offered. Linux has IFF_MULTI_QUEUE, too. IFF_ONE_QUEUE and IFF_NAPI change nothing."""
+INVALID_ID = -1
+"""Anybody: no owner, no group."""
+
 TUN_READQ_SIZE = 500
+VIRTIO_NET_HDR_BYTES = 10
+"""sizeof(struct virtio_net_hdr)."""
 NET_SKB_PAD = 64
 NET_IP_ALIGN = 2
 FCS_BYTES = 4
@@ -86,13 +124,64 @@ class Link(Protocol):
 
 
 @state
+class virtio_net_hdr:
+    """struct virtio_net_hdr: what the program says of a packet that it writes."""
+
+    gso_size: int
+    """It is several segments of so many bytes, of TCP; 0: it is one."""
+    csum_start: int = -1
+    """Its checksum is not finished: from which byte on it is; -1: it is finished."""
+    csum_offset: int = 0
+
+
+@state
+class tun_filter:
+    """struct tap_filter: frames to these addresses reach the program (TUNSETTXFILTER)."""
+
+    addrs: set[bytes]
+    allmulti: bool
+    """And those to every group."""
+
+
+@state
 class tun_struct:
     """drivers/net/tun.c: the interface's own part."""
 
+    dev: net_device
+    flags: int
+    """IFF_TUN or IFF_TAP, and bits of TUN_FEATURES and IFF_PERSIST."""
     link: Any = row()
-    """The Link; None once it is detached."""
+    """The Link; None once it is detached, or when a file is at the other end."""
     batch: Any = row()
     """Frames that wait for the last one of a burst."""
+    tfile: tun_file | None = row()
+    """The open file at the other end; None: nobody has opened it."""
+    owner: int = row(INVALID_ID)
+    group: int = row(INVALID_ID)
+    sndbuf: int = row(0x7FFFFFFF)
+    """TUNSETSNDBUF: kept; what is written is received at once."""
+    vnet_hdr_sz: int = row(VIRTIO_NET_HDR_BYTES)
+    """Bytes of the header that IFF_VNET_HDR puts before a packet."""
+    vnet_le: bool = row(False)
+    """TUNSETVNETLE: kept; our machines have that order of bytes anyway."""
+    txflt: tun_filter | None = row()
+    """None: all frames reach the program."""
+
+
+@state
+class tun_file:
+    """struct tun_file: what open(2) of /dev/net/tun has made."""
+
+    net: Net
+    """Where TUNSETIFF makes its interface."""
+    wq: wait_queue_head
+    """Woken when there is a packet, or room to write, or the interface has gone."""
+    tun: tun_struct | None = row()
+    """None before TUNSETIFF, and when the interface has been deleted."""
+    tx_ring: deque[tuple[int, bytes]] = row(make=deque)
+    """Packets that nobody has read: EtherType and bytes."""
+    ifindex: int = row(0)
+    """TUNSETIFINDEX: that of the interface to come; 0: any."""
 
 
 def tun_net_xmit(skb: sk_buff, dev: net_device) -> int:
@@ -100,9 +189,7 @@ def tun_net_xmit(skb: sk_buff, dev: net_device) -> int:
     tun: tun_struct = dev.priv
     stats = dev.stats
     if tun.link is None:
-        stats.tx_dropped += 1
-        consume_skb(skb)
-        return netdevice.NETDEV_TX_OK
+        return tun_file_xmit(skb, tun)
     if not skb_orphan_frags(skb, dev.machine.skb_pages):
         stats.tx_dropped += 1
         consume_skb(skb)
@@ -124,36 +211,95 @@ def tun_net_xmit(skb: sk_buff, dev: net_device) -> int:
     return netdevice.NETDEV_TX_OK
 
 
-def tun_get_user(dev: net_device, frame: memoryview, flags: int, gso_size: int = 0) -> None:
+def tun_file_xmit(skb: sk_buff, tun: tun_struct) -> int:
+    """The rest of tun_net_xmit: queue a packet for read(2). Takes ownership of skb.
+
+    It is counted when it is read, as in the kernel (tun_put_user).
+    """
+    dev = tun.dev
+    tfile = tun.tfile
+    if (
+        tfile is None
+        or len(tfile.tx_ring) >= dev.tx_queue_len
+        or not skb_orphan_frags(skb, dev.machine.skb_pages)
+    ):
+        dev.stats.tx_dropped += 1
+        consume_skb(skb)
+        return netdevice.NETDEV_TX_OK
+    if skb.tx_flags:
+        skb_tx_timestamp(skb)
+    packet = skb_to_bytes(skb)
+    protocol = skb.protocol
+    consume_skb(skb)
+    if tun.txflt is not None and not run_filter(tun.txflt, packet):
+        dev.stats.tx_dropped += 1
+        return netdevice.NETDEV_TX_OK
+    tfile.tx_ring.append((protocol, packet))
+    wake_up_poll(tfile.wq, POLLIN | POLLRDNORM)
+    return netdevice.NETDEV_TX_OK
+
+
+def run_filter(txflt: tun_filter, frame: bytes) -> bool:
+    """drivers/net/tun.c: whether the program wants frames to this destination."""
+    to = frame[: netdevice.ETH_ALEN]
+    return to in txflt.addrs or (txflt.allmulti and bool(to[0] & 1))
+
+
+def tun_get_user(
+    dev: net_device, frame: memoryview, flags: int, hdr: virtio_net_hdr | None = None
+) -> None:
     """drivers/net/tun.c: the interface receives a frame that the program wrote.
 
-    `gso_size`: of a TCP packet, whose virtio-net header says that it is several segments of so many
-    bytes. 0 without one.
+    `hdr`: what its virtio-net header says; None without one.
     """
-    stats = dev.stats
     length = len(frame) - FCS_BYTES if flags & FB_HAS_FCS else len(frame)
-    if flags & FB_BAD_CRC or length < 14:
-        stats.rx_errors += 1
+    if flags & FB_BAD_CRC or length < netdevice.ETH_HLEN:
+        dev.stats.rx_errors += 1
         return
+    skb = tun_build_skb(dev, frame, length)
+    if skb is None:
+        return
+    if hdr is not None:
+        virtio_net_hdr_to_skb(skb, frame, length, netdevice.ETH_HLEN, hdr)
+    eth_type_trans(skb, dev)
+    netif_receive_skb(skb)
+
+
+def tun_get_packet(
+    dev: net_device, packet: memoryview, protocol: int, hdr: virtio_net_hdr | None
+) -> None:
+    """tun_get_user of a TUN: a packet of the EtherType `protocol` comes in."""
+    skb = tun_build_skb(dev, packet, len(packet))
+    if skb is None:
+        return
+    if hdr is not None:
+        virtio_net_hdr_to_skb(skb, packet, len(packet), 0, hdr)
+    skb_reset_mac_header(skb)
+    skb.protocol = protocol
+    skb.pkt_type = PACKET_HOST
+    skb.dev = dev
+    netif_receive_skb(skb)
+
+
+def tun_build_skb(dev: net_device, frame: memoryview, length: int) -> sk_buff | None:
+    """drivers/net/tun.c: what was written as an sk_buff, and counted. None: there is no room."""
+    stats = dev.stats
     machine = dev.machine
     linear = min(length, SMALL_FRAME_BYTES)
     rest = length - linear
     skb = skb_from_bytes(machine.skb_small, frame[:linear], NET_SKB_PAD + NET_IP_ALIGN)
     if skb is None:
         stats.rx_dropped += 1
-        return
+        return None
     if rest:
         if skb_add_data(skb, machine.skb_pages, frame, linear, rest) < rest:
             stats.rx_dropped += 1
             kfree_skb(skb)
-            return
+            return None
         skb.truesize = tun_truesize(length)
     stats.rx_packets += 1
     stats.rx_bytes += length
-    if gso_size:
-        virtio_net_hdr_to_skb(skb, frame, length, gso_size)
-    eth_type_trans(skb, dev)
-    netif_receive_skb(skb)
+    return skb
 
 
 def tun_truesize(length: int) -> int:
@@ -165,11 +311,23 @@ def tun_truesize(length: int) -> int:
     return SKB_OVERHEAD + PAGE_SIZE + -(-paged // PAGE_SIZE) * PAGE_SIZE
 
 
-def virtio_net_hdr_to_skb(skb: sk_buff, frame: memoryview, length: int, gso_size: int) -> None:
-    """virtio_net.h: mark a TCP packet as segments of `gso_size` bytes, if it has more than one."""
-    if length < netdevice.ETH_HLEN + uapi.IP_HLEN:
+def virtio_net_hdr_to_skb(
+    skb: sk_buff, frame: memoryview, length: int, nhoff: int, hdr: virtio_net_hdr
+) -> None:
+    """virtio_net.h: mark a TCP packet as segments of `gso_size` bytes, if it has more than one.
+
+    `nhoff`: where its IP header is. A checksum that is not finished is trusted and, where the
+    packet leaves the host, finished.
+    """
+    gso_size = hdr.gso_size
+    if hdr.csum_start >= 0:
+        skb.ip_summed = CHECKSUM_PARTIAL
+        skb.csum_start = skb_headroom(skb) + hdr.csum_start
+        skb.csum_offset = hdr.csum_offset
+    if not gso_size:
         return
-    nhoff = netdevice.ETH_HLEN
+    if length < nhoff + uapi.IP_HLEN:
+        return
     if frame[nhoff] >> 4 == IPV4_VERSION:
         gso_type, protocol = SKB_GSO_TCPV4, frame[nhoff + IP_PROTOCOL]
         thoff = nhoff + (frame[nhoff] & 15) * 4
@@ -185,8 +343,8 @@ def virtio_net_hdr_to_skb(skb: sk_buff, frame: memoryview, length: int, gso_size
         skb.gso_segs = -(-payload // gso_size)
 
 
-class tun_file:
-    """drivers/net/tun.c: what the program holds, the port that is plugged into its link."""
+class LinkPort:
+    """The interface's end of a link: the port that is plugged into it."""
 
     def __init__(self, dev: net_device) -> None:
         self.dev = dev
@@ -213,7 +371,7 @@ class tun_file:
             return
         local_bh_disable(self.dev.machine)
         try:
-            tun_get_user(self.dev, memoryview(frame), 0, gso_size)
+            tun_get_user(self.dev, memoryview(frame), 0, virtio_net_hdr(gso_size))
         finally:
             local_bh_enable(self.dev.machine)
 
@@ -234,15 +392,31 @@ def tun_get_link_ksettings(dev: net_device) -> ethtool_link_ksettings:
     return ethtool_link_ksettings(speed=10000, duplex=DUPLEX_FULL, autoneg=False)
 
 
+def tun_get_drvinfo(dev: net_device) -> ethtool_drvinfo:
+    """drivers/net/tun.c: `ethtool -i DEV`."""
+    tun: tun_struct = dev.priv
+    bus = "tun" if tun.flags & IFF_TUN else "tap"
+    return ethtool_drvinfo("tun", "1.6", bus_info=bus)
+
+
 def tun_net_uninit(dev: net_device) -> None:
     """drivers/net/tun.c: ndo_uninit: the program's side ends with the interface."""
     tun: tun_struct = dev.priv
     link: Link | None = tun.link
-    tun.link = tun.batch = None
+    tfile = tun.tfile
+    tun.link = tun.batch = tun.tfile = None
     if link is not None:
         link.detach()
+    if tfile is not None:
+        tfile.tun = None
+        tfile.tx_ring.clear()
+        wake_up_poll(tfile.wq, 0)
 
 
+tun_netdev_ops = net_device_ops(
+    ndo_uninit=tun_net_uninit,
+    ndo_start_xmit=tun_net_xmit,
+)
 tap_netdev_ops = net_device_ops(
     ndo_uninit=tun_net_uninit,
     ndo_start_xmit=tun_net_xmit,
@@ -251,22 +425,38 @@ tap_netdev_ops = net_device_ops(
     ndo_validate_addr=eth_validate_addr,
 )
 tun_ethtool_ops = ethtool_ops(
-    get_drvinfo=fixed_drvinfo("tun", "1.6"),
+    get_drvinfo=tun_get_drvinfo,
     get_ts_info=ethtool_op_get_ts_info,
     get_link=netif_carrier_ok,
     get_link_ksettings=tun_get_link_ksettings,
 )
 
 
-def tun_setup(dev: net_device) -> None:
-    """drivers/net/tun.c (with tun_net_initialize): Ethernet with a short queue, no offloads."""
-    ether_setup(dev)
-    dev.tx_queue_len = TUN_READQ_SIZE
-    dev.max_mtu = netdevice.ETH_MAX_MTU - dev.hard_header_len
-    dev.netdev_ops = tap_netdev_ops
+def tun_features(dev: net_device) -> None:
+    """What both kinds have (tun_setup, tun_set_iff): no offloads."""
     dev.ethtool_ops = tun_ethtool_ops
     dev.features = netdevice.NETIF_F_SG | netdevice.NETIF_F_FRAGLIST | netdevice.NETIF_F_GSO
     dev.hw_features = dev.features
+
+
+def tap_setup(dev: net_device) -> None:
+    """drivers/net/tun.c tun_net_initialize of a TAP: Ethernet."""
+    ether_setup(dev)
+    dev.max_mtu = netdevice.ETH_MAX_MTU - dev.hard_header_len
+    dev.netdev_ops = tap_netdev_ops
+    tun_features(dev)
+
+
+def tun_setup(dev: net_device) -> None:
+    """drivers/net/tun.c tun_net_initialize of a TUN: a point-to-point link without addresses."""
+    dev.type = netdevice.ARPHRD_NONE
+    dev.mtu = netdevice.ETH_DATA_LEN
+    dev.min_mtu = netdevice.ETH_MIN_MTU
+    dev.max_mtu = netdevice.ETH_MAX_MTU
+    dev.tx_queue_len = TUN_READQ_SIZE
+    dev.flags = netdevice.IFF_POINTOPOINT | netdevice.IFF_NOARP | netdevice.IFF_MULTICAST
+    dev.netdev_ops = tun_netdev_ops
+    tun_features(dev)
 
 
 def tun_set_iff(net: Net, name: str, link: Link, mac: bytes | None = None) -> net_device:
@@ -275,13 +465,23 @@ def tun_set_iff(net: Net, name: str, link: Link, mac: bytes | None = None) -> ne
     Raises:
         OSError: EEXIST, the name is taken. ValueError: it is empty or too long.
     """
-    dev = rtnl_newlink(net, name, tun_link_ops, tun_setup, mac, lambda _dev: tun_struct())
+    dev = rtnl_newlink(net, name, tun_link_ops, tap_setup, mac, new_tap)
     netif_carrier_off(dev)
     dev.priv.link = link
-    link.attach(tun_file(dev))
+    link.attach(LinkPort(dev))
     if link.carrier:
         netif_carrier_on(dev)
     return dev
+
+
+def new_tap(dev: net_device) -> tun_struct:
+    """The private part of a TAP."""
+    return tun_struct(dev, IFF_TAP | IFF_NO_PI)
+
+
+def tun_flags(tun: tun_struct) -> int:
+    """drivers/net/tun.c: the bits that programs see."""
+    return tun.flags & (TUN_FEATURES | IFF_PERSIST | TUN_TYPE_MASK)
 
 
 tun_link_ops = rtnl_link_ops("tun", unregister_and_free)

@@ -90,7 +90,9 @@ from stack.ipv6.ndisc import ndisc_cleanup, ndisc_init, ndisc_netdev_event
 from stack.ipv6.ndisc_rcv import ndisc_rcv_init
 from stack.ipv6.route_learned import rt6_mtu_change, rt6_purge_dflt_routers
 from stack.ipv6.stable import (
+    IN6_ADDR_GEN_MODE_EUI64,
     IN6_ADDR_GEN_MODE_NONE,
+    IN6_ADDR_GEN_MODE_RANDOM,
     ipv6_generate_eui64,
     ipv6_generate_stable_address,
     is_addr_mode_generate_stable,
@@ -169,7 +171,7 @@ def addrconf_init_auto_addrs(dev: net_device) -> None:
     """net/ipv6/addrconf.c: add ::1 to a loopback device, to others a link-local address."""
     if dev.flags & netdevice.IFF_LOOPBACK:
         init_loopback(dev)
-    elif dev.type == netdevice.ARPHRD_ETHER:
+    elif dev.type in (netdevice.ARPHRD_ETHER, netdevice.ARPHRD_NONE):
         addrconf_dev_config(dev)
 
 
@@ -187,11 +189,16 @@ def init_loopback(dev: net_device) -> None:
 
 
 def addrconf_dev_config(dev: net_device) -> None:
-    """net/ipv6/addrconf.c: give an Ethernet device its groups and a link-local address."""
+    """net/ipv6/addrconf.c: give a device its groups and a link-local address.
+
+    One without addresses of its own, as a TUN, takes a random one.
+    """
     try:
         idev = addrconf_add_dev(dev)
     except OSError:
         return
+    if dev.type == netdevice.ARPHRD_NONE and idev.cnf.addr_gen_mode == IN6_ADDR_GEN_MODE_EUI64:
+        idev.cnf.addr_gen_mode = IN6_ADDR_GEN_MODE_RANDOM
     addrconf_addr_gen(idev)
 
 

@@ -209,6 +209,16 @@ BR = AttrTable(
     strict_from=48,
 )
 VETH = AttrTable("VETH_INFO", Attr("VETH_INFO_PEER", 1, UNSPEC, IFINFOMSG.size))
+TUN = AttrTable(
+    "IFLA_TUN",
+    Attr("IFLA_TUN_OWNER", 1, U32),
+    Attr("IFLA_TUN_GROUP", 2, U32),
+    Attr("IFLA_TUN_TYPE", 3, U8),
+    Attr("IFLA_TUN_PI", 4, U8),
+    Attr("IFLA_TUN_VNET_HDR", 5, U8),
+    Attr("IFLA_TUN_PERSIST", 6, U8),
+    Attr("IFLA_TUN_MULTI_QUEUE", 7, U8),
+)
 VRF = AttrTable("IFLA_VRF", Attr("IFLA_VRF_TABLE", 1, U32))
 VRF_PORT = AttrTable("IFLA_VRF_PORT", Attr("IFLA_VRF_PORT_TABLE", 1, U32, told=True))
 LINKINFO = AttrTable(

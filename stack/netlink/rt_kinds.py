@@ -63,7 +63,16 @@ from stack.core.netdevice import (
 )
 from stack.drivers.dummy import dummy_link_ops, dummy_newlink
 from stack.drivers.ifb import ifb_link_ops, ifb_newlink
-from stack.drivers.tun import tun_link_ops
+from stack.drivers.tun import (
+    IFF_MULTI_QUEUE,
+    IFF_NO_PI,
+    IFF_PERSIST,
+    IFF_VNET_HDR,
+    INVALID_ID,
+    TUN_TYPE_MASK,
+    tun_link_ops,
+    tun_struct,
+)
 from stack.drivers.veth import veth_link_ops, veth_newlink
 from stack.drivers.vrf import (
     vrf_add_slave,
@@ -74,7 +83,18 @@ from stack.drivers.vrf import (
 )
 from stack.net import Net
 from stack.netlink.nlattr import U32, Attrs, NlError
-from stack.netlink.rt_attrs import BR, BRPORT, IFINFOMSG, IFLA, TICK_NS, VETH, VLAN, VRF, VRF_PORT
+from stack.netlink.rt_attrs import (
+    BR,
+    BRPORT,
+    IFINFOMSG,
+    IFLA,
+    TICK_NS,
+    TUN,
+    VETH,
+    VLAN,
+    VRF,
+    VRF_PORT,
+)
 from stack.netlink.rt_bond import BOND_ROW
 from stack.netlink.rt_br_mcast import br_mcast_changelink, br_mcast_fill_info, ticks_left
 from stack.netlink.rt_geneve import GENEVE_ROW
@@ -390,7 +410,7 @@ def vrf_add_port(master: net_device, dev: net_device) -> int:
     return vrf_add_slave(master, dev)
 
 
-# --- the table ------------------------------------------------------------------------------------
+# --- tun ------------------------------------------------------------------------------------------
 
 
 def tun_validate(tb: Attrs, data: Attrs | None) -> None:
@@ -398,11 +418,27 @@ def tun_validate(tb: Attrs, data: Attrs | None) -> None:
     raise NlError(errno.EOPNOTSUPP, "tun/tap creation via rtnetlink is not supported.")
 
 
+def tun_fill_info(dev: net_device) -> dict[str, Any]:
+    """drivers/net/tun.c."""
+    tun: tun_struct = dev.priv
+    ids = {"IFLA_TUN_OWNER": tun.owner, "IFLA_TUN_GROUP": tun.group}
+    return {
+        **{name: number for name, number in ids.items() if number != INVALID_ID},
+        "IFLA_TUN_TYPE": tun.flags & TUN_TYPE_MASK,
+        "IFLA_TUN_PI": int(not tun.flags & IFF_NO_PI),
+        "IFLA_TUN_VNET_HDR": int(bool(tun.flags & IFF_VNET_HDR)),
+        "IFLA_TUN_PERSIST": int(bool(tun.flags & IFF_PERSIST)),
+        "IFLA_TUN_MULTI_QUEUE": int(bool(tun.flags & IFF_MULTI_QUEUE)),
+    }
+
+
+# --- the table ------------------------------------------------------------------------------------
+
 ROWS = (
     link_kind(dummy_link_ops, dummy_new),
     link_kind(ifb_link_ops, ifb_new),
     link_kind(veth_link_ops, veth_new, VETH, veth_validate, link=veth_link),
-    link_kind(tun_link_ops, validate=tun_validate),
+    link_kind(tun_link_ops, policy=TUN, validate=tun_validate, fill_info=tun_fill_info),
     link_kind(
         vlan_link_ops, vlan_new, VLAN, vlan_validate, vlan_changelink, vlan_fill_info, vlan_link
     ),

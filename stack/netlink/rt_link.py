@@ -31,6 +31,7 @@ from stack.core.dev import (
 from stack.core.dev_notifier import netdev_state_change
 from stack.core.errors import os_error
 from stack.core.netdevice import (
+    ETH_ALEN,
     IFF_ALLMULTI,
     IFF_IPVLAN_SLAVE,
     IFF_MACVLAN_PORT,
@@ -102,6 +103,7 @@ def operstate(dev: net_device) -> int:
     ops = dev.rtnl_link_ops
     silent = dev is dev.net.loopback_dev or dev.type == ARPHRD_PIMREG
     silent = silent or (ops is not None and ops.kind in SILENT)
+    silent = silent or (ops is not None and ops.kind == "tun" and not dev.carrier_down_count)
     return IF_OPER_UNKNOWN if silent else IF_OPER_UP
 
 
@@ -163,6 +165,13 @@ def prop_list_fill(dev: net_device) -> bytes | None:
     return b"".join(names) or None
 
 
+def link_addresses(dev: net_device) -> tuple[bytes | None, bytes | None]:
+    """IFLA_ADDRESS and IFLA_BROADCAST; None for a link without addresses (dev->addr_len is 0)."""
+    if not dev.addr_len and dev is not dev.net.loopback_dev:
+        return None, None
+    return dev.dev_addr or bytes(ETH_ALEN), dev.broadcast or bytes(ETH_ALEN)
+
+
 def rtnl_fill_ifinfo(dev: net_device, *, stats: bool = True, change: int = 0) -> bytes:
     """net/core/rtnetlink.c: struct ifinfomsg and the attributes of an interface."""
     lower = dev_get_iflink(dev)
@@ -172,6 +181,7 @@ def rtnl_fill_ifinfo(dev: net_device, *, stats: bool = True, change: int = 0) ->
     head = IFINFOMSG.pack(AF_UNSPEC, dev.type, dev.ifindex, told_flags(dev), change)
     qdisc = dev.qdisc_sleeping or dev.qdisc
     bare = dev.type == ARPHRD_PIMREG
+    addr, broadcast = link_addresses(dev)
     own = not dev.virtual or dev.priv_flags & IFF_IPVLAN_SLAVE  # NET_ADDR_PERM
     slot = own and any(dev.perm_addr)
     return head + IFLA.build(
@@ -199,8 +209,8 @@ def rtnl_fill_ifinfo(dev: net_device, *, stats: bool = True, change: int = 0) ->
             "IFLA_CARRIER_UP_COUNT": dev.carrier_up_count,
             "IFLA_CARRIER_DOWN_COUNT": dev.carrier_down_count,
             "IFLA_PROTO_DOWN": 0,
-            "IFLA_ADDRESS": None if bare else dev.dev_addr or bytes(6),
-            "IFLA_BROADCAST": None if bare else dev.broadcast or bytes(6),
+            "IFLA_ADDRESS": addr,
+            "IFLA_BROADCAST": broadcast,
             "IFLA_STATS64": STATS64.pack(*numbers) if stats else None,
             "IFLA_STATS": STATS.pack(*(n & 0xFFFFFFFF for n in numbers[:-1])) if stats else None,
             "IFLA_XDP": {"IFLA_XDP_ATTACHED": 0},
@@ -350,7 +360,7 @@ def inet6_dump_ifinfo(nlh: nlmsg) -> Iterator[bytes]:
         info = IFLA.build(
             {
                 "IFLA_IFNAME": dev.name,
-                "IFLA_ADDRESS": dev.dev_addr or bytes(6),
+                "IFLA_ADDRESS": link_addresses(dev)[0],
                 "IFLA_MTU": dev.mtu,
                 "IFLA_LINK": lower.ifindex if lower is not None else None,
                 "IFLA_OPERSTATE": operstate(dev),

@@ -50,8 +50,8 @@ class Descriptor(Opened):
     """An open file of the host under the number that the program knows; `sock` is None if it is
     no socket."""
 
-    def __init__(self, fd: int, sock: socket | None, nonblock: bool) -> None:
-        super().__init__(fd, cast("socket", sock))
+    def __init__(self, host: Host, fd: int, sock: socket | None, nonblock: bool) -> None:
+        super().__init__(fd, fget(host, fd), cast("socket", sock))
         self.nonblock = nonblock
 
 
@@ -178,7 +178,7 @@ class Face:
         except OSError:
             sys_close(self.host, fd)
             raise
-        self._open[number] = Descriptor(fd, sock, nonblock)
+        self._open[number] = Descriptor(self.host, fd, sock, nonblock)
         return number
 
     def close(self, args: tuple[int, ...]) -> int:

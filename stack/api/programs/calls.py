@@ -18,7 +18,7 @@ from typing import Any, NoReturn
 
 from fastpath.base.bpf import BPF_MAXINSNS
 from fastpath.base.seccomp import get_fd, read_memory, write_memory
-from stack.api.programs.files import PAGE, open_file, path_at, stat_file, string_at
+from stack.api.programs.files import PAGE, TUN, open_file, path_at, stat_file, string_at
 from stack.api.programs.filter import FIONREAD, O_PATH, TIOCOUTQ
 from stack.api.programs.memory import (
     MMSGHDR_BYTES,
@@ -62,16 +62,19 @@ from stack.core.dev_ioctl import (
 )
 from stack.core.errors import os_error
 from stack.core.ethtool_ioctl import Memory
-from stack.core.file import O_CLOEXEC, vm_area_struct
+from stack.core.file import O_CLOEXEC, vfs_poll, vm_area_struct
 from stack.core.filter import SOCK_FPROG
 from stack.core.ioctl import SOCK_IOC_TYPE, sys_ioctl
 from stack.core.iov import UIO_MAXIOV, msghdr
 from stack.core.netdevice import IFNAMSIZ
+from stack.core.read_write import vfs_iter_read, vfs_iter_write
 from stack.core.rows import narrow, wide
 from stack.core.sock import raise_sock_error
 from stack.core.sockaddr import sockaddr
 from stack.core.tcp_states import TCP_CLOSE, TCP_SYN_SENT
 from stack.core.time64 import NSEC_PER_MSEC, NSEC_PER_SEC
+from stack.drivers.tun_chr import tun_chr_open
+from stack.drivers.tun_ioctl import tun_arg_bytes
 from stack.inet.mroute_sockopt import SIOCGETSGCNT
 from stack.ipv4.arp_ioctl import ARPREQ
 from stack.ipv4.fib_ioctl import RTENTRY, RTENTRY_BYTES, RTENTRY_DEV
@@ -79,6 +82,7 @@ from stack.ipv6.inet6_ioctl import IN6_RTMSG
 from stack.ipv6.ip6mr_sockopt import SG_REQ6
 from stack.packet.packet_sock import PACKET_FANOUT_DATA, PACKET_HDRLEN, TPACKET_HDRLEN
 
+TUN_PATH = TUN.decode()
 MAX_OPTLEN = 1 << 16
 SPLICE_F_NONBLOCK, SPLICE_F_MORE = 2, 4
 PIPE_BYTES = 1 << 16
@@ -130,11 +134,25 @@ def ours(
     function: Callable[[Call, Opened], int | None],
     other: Callable[[Call], int | None] = lambda call: None,
 ) -> Callable[[Call], int | None]:
-    """A call whose first argument has to be a socket of the host; `other`: if it is none."""
+    """A call whose first argument has to be a socket or file of the host; `other`: it is none."""
 
     def call(call: Call) -> int | None:
         at = opened(call)
         return other(call) if at is None else function(call, at)
+
+    return call
+
+
+def of_socket(function: Callable[[Call, Opened], int | None]) -> Callable[[Call], int | None]:
+    """A call whose first argument has to be a socket of the host, not another file."""
+
+    def call(call: Call) -> int | None:
+        at = opened(call)
+        if at is None:
+            return None
+        if at.sock is None:
+            raise os_error(errno.ENOTSOCK, f"{call.name} of what is no socket")
+        return function(call, at)
 
     return call
 
@@ -449,22 +467,42 @@ def do_read(call: Call, at: Opened) -> int:
     """read(2)."""
     if not call.args[2]:
         return 0
-    return receive(call, at, [(call.args[1], call.args[2])], 0)[0]
+    return read_iov(call, at, [(call.args[1], call.args[2])])
 
 
 def do_readv(call: Call, at: Opened) -> int:
     """readv(2)."""
-    return receive(call, at, get_iov(call.tid, call.args[1], call.args[2]), 0)[0]
+    return read_iov(call, at, get_iov(call.tid, call.args[1], call.args[2]))
+
+
+def read_iov(call: Call, at: Opened, iov: Iov) -> int:
+    """Read into a program's buffers, what a socket has received or another file has."""
+    if at.sock is not None:
+        return receive(call, at, iov, 0)[0]
+    try:
+        buffers = user_buffers(call.tid, iov)
+        return vfs_iter_read(call.supervisor.host, at.file, buffers)
+    except BlockingIOError:
+        if call.supervisor.nonblock(call):
+            raise
+    call.supervisor.wait(call, at)
 
 
 def do_write(call: Call, at: Opened) -> int:
     """write(2)."""
-    return send(call, at, [(call.args[1], call.args[2])], 0)
+    return write_iov(call, at, [(call.args[1], call.args[2])])
 
 
 def do_writev(call: Call, at: Opened) -> int:
     """writev(2)."""
-    return send(call, at, get_iov(call.tid, call.args[1], call.args[2]), 0)
+    return write_iov(call, at, get_iov(call.tid, call.args[1], call.args[2]))
+
+
+def write_iov(call: Call, at: Opened, iov: Iov) -> int:
+    """Write a program's buffers, to a socket or another file, which takes all at once."""
+    if at.sock is not None:
+        return send(call, at, iov, 0)
+    return vfs_iter_write(call.supervisor.host, at.file, gather(call.tid, iov))
 
 
 def msg_namelen(addr: wide, size: wide) -> int:
@@ -612,7 +650,11 @@ def do_splice(call: Call) -> int | None:
         call.held = None
     pipe = get_fd(call.tid, call.args[1] & 0xFFFFFFFF)
     try:
-        if not stat.S_ISFIFO(os.fstat(pipe).st_mode) or at.sock.type != uapi.SOCK_STREAM:
+        if (
+            not stat.S_ISFIFO(os.fstat(pipe).st_mode)
+            or at.sock is None
+            or at.sock.type != uapi.SOCK_STREAM
+        ):
             raise os_error(errno.EINVAL, "splice is for a pipe and a stream socket")
         if call.args[4]:
             moved = splice_from_socket(call, at, pipe)
@@ -695,6 +737,8 @@ def do_mmap(call: Call) -> int | None:
         return None
     if supervisor.down:
         raise supervisor.gone(call)
+    if at.sock is None:
+        raise os_error(errno.ENODEV, "what is open cannot be mapped")
     size, offset = call.args[1], call.args[5]
     if offset % PAGE:
         raise os_error(errno.EINVAL, f"a mapping begins with a page, not at {offset}")
@@ -714,7 +758,7 @@ def do_ioctl(call: Call) -> int | None:
     one) those about interfaces are about the host's all the same."""
     at = opened(call)
     if at is not None:
-        return ioctl(call, at.fd)
+        return ioctl(call, at.fd) if at.sock is not None else file_ioctl(call, at)
     supervisor = call.supervisor
     if (
         call.args[1] & 0xFFFFFFFF not in OF_INTERFACES
@@ -728,6 +772,22 @@ def do_ioctl(call: Call) -> int | None:
         return ioctl(call, fd)
     finally:
         sys.sys_close(supervisor.host, fd)
+
+
+def file_ioctl(call: Call, at: Opened) -> int:
+    """ioctl(2) of a file that is no socket, of /dev/net/tun."""
+    request, arg = call.args[1] & 0xFFFFFFFF, call.args[2]
+    size = tun_arg_bytes(request)
+    if not size:
+        return narrow(sys_ioctl(call.supervisor.host, at.fd, request, i32(arg)) or 0)
+    before = bytes(read_memory(call.tid, arg, size))
+    more = tun_arg_bytes(request, before) - size
+    before += bytes(read_memory(call.tid, arg + size, more))
+    room = bytearray(before)
+    value = sys_ioctl(call.supervisor.host, at.fd, request, room)
+    if room != before:
+        write_memory(call.tid, arg, room)
+    return int(value or 0)
 
 
 def ioctl(call: Call, fd: int) -> int:
@@ -815,6 +875,9 @@ def open_path(call: Call, addr: wide, flags: int) -> None:
     path = None if flags & O_PATH or supervisor.down else path_at(call.tid, addr)
     if path is None:
         return
+    if path == TUN_PATH:
+        open_tun(call, flags)
+        return
     fd = open_file(supervisor.host, supervisor.tree, path, flags)
     if fd is None:
         return
@@ -822,6 +885,15 @@ def open_path(call: Call, addr: wide, flags: int) -> None:
         supervisor.give_file(call, fd, flags & O_CLOEXEC)
     finally:
         os.close(fd)
+
+
+def open_tun(call: Call, flags: int) -> None:
+    """open(2) of /dev/net/tun: a file of the host's driver."""
+    if flags & os.O_DIRECTORY:
+        raise os_error(errno.ENOTDIR, f"{TUN_PATH} is no directory")
+    call.supervisor.look_at_hang_ups()  # the one that a program has just closed, first
+    fd = tun_chr_open(call.supervisor.host, flags & os.O_ACCMODE | uapi.O_NONBLOCK)
+    call.supervisor.give(call, fd, bool(flags & uapi.O_NONBLOCK), flags & O_CLOEXEC)
 
 
 def do_open(call: Call) -> None:
@@ -925,6 +997,13 @@ def show(call: Call, numbers: Iterable[int]) -> dict[int, Placeholder]:
     return found
 
 
+def poll_bits(call: Call, at: Placeholder) -> int:
+    """POLL* bits of a socket or another file. Raises: OSError EBADF."""
+    if at.sock is None:
+        return vfs_poll(at.file)
+    return narrow(sys.sys_poll_one(call.supervisor.host, at.fd))
+
+
 def do_poll(call: Call) -> int | None:
     """poll(2) and ppoll(2): the kernel waits; an error that is not shown to it is told at once.
 
@@ -933,10 +1012,9 @@ def do_poll(call: Call) -> int | None:
     addr, count = call.args[0], call.args[1]
     if count > MAX_POLLFDS:
         return None
-    supervisor = call.supervisor
     rows = list(POLLFD.iter_unpack(bytes(read_memory(call.tid, addr, POLLFD.size * count))))
     sockets = show(call, (number for number, _, _ in rows if number >= 0))
-    bits = {number: sys.sys_poll_one(supervisor.host, at.fd) for number, at in sockets.items()}
+    bits = {number: poll_bits(call, at) for number, at in sockets.items()}
     special = uapi.POLLERR | uapi.POLLHUP
     if not any(sockets[number].hides(found) for number, found in bits.items()):
         return None
@@ -989,7 +1067,7 @@ CALLS: dict[str, Callable[[Call], int | None]] = {
     "poll": do_poll,
     "ppoll": do_poll,
     **{
-        name: ours(function)
+        name: of_socket(function)
         for name, function in {
             "accept": do_accept,
             "accept4": do_accept4,
@@ -999,8 +1077,6 @@ CALLS: dict[str, Callable[[Call], int | None]] = {
             "getsockname": do_getsockname,
             "getsockopt": do_getsockopt,
             "listen": do_listen,
-            "read": do_read,
-            "readv": do_readv,
             "recvfrom": do_recvfrom,
             "recvmmsg": do_recvmmsg,
             "recvmsg": do_recvmsg,
@@ -1010,8 +1086,10 @@ CALLS: dict[str, Callable[[Call], int | None]] = {
             "sendto": do_sendto,
             "setsockopt": do_setsockopt,
             "shutdown": do_shutdown,
-            "writev": do_writev,
         }.items()
     },
+    "read": ours(do_read),
+    "readv": ours(do_readv),
     "write": ours(do_write, do_write_file),
+    "writev": ours(do_writev),
 }

@@ -4,9 +4,11 @@
     /proc/net/NAME                    stack.proc
     /proc/sys/net/PATH                stack.api.net_procsys
     /sys/class/net/PATH               stack.api.net_sysfs
+    /dev/net/tun                      stack.drivers.tun_chr
 
 The program gets a copy of the text as it is at that moment (sysfs.Tree). /proc/PID/net of any
-process is that of the host, as a program sees other programs of its own host.
+process is that of the host, as a program sees other programs of its own host. Of /dev/net/tun it
+gets an open file.
 """
 
 from __future__ import annotations
@@ -27,7 +29,8 @@ from stack.core.uapi import CAP_NET_ADMIN
 from stack.net import Net
 
 PAGE, PATH_BYTES = 4096, 256
-FILES = (b"/etc/resolv.conf", b"/etc/hosts", b"/sys/class/net", b"/proc/sys/net")
+TUN = b"/dev/net/tun"
+FILES = frozenset((b"/etc/resolv.conf", b"/etc/hosts", b"/sys/class/net", b"/proc/sys/net", TUN))
 DIRECTORIES = (b"/proc/net/", b"/proc/sys/net/", b"/sys/class/net/")
 OF_PROCESS = re.compile(rb"/proc/(thread-self|self|\d+)(/task/\d+)?/net/")
 OWN = (b"/proc/self/net/", b"/proc/thread-self/net/")

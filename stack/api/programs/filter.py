@@ -100,6 +100,8 @@ FUTEX_WAIT, FUTEX_WAIT_BITSET = 0, 9
 ARCH_SET_FS = 0x1002
 MAP_SHARED, MAP_ANONYMOUS = 0x1, 0x20
 SIOC, FIONREAD, TIOCOUTQ = 0x8900, 0x541B, 0x5411
+TUN = 0x54C0
+"""Of requests to /dev/net/tun, 'T' and a number from 200 on. Those to terminals are below."""
 
 Insn = tuple[int, int, int, int]
 
@@ -135,8 +137,10 @@ SPECIAL: dict[str, list[Insn]] = {
     "io_uring_setup": [(RET, 0, 0, ERRNO | ENOSYS)],
     "ioctl": [
         (LD, 0, 0, ARGS + 8),
-        (JEQ, 4, 0, FIONREAD),
-        (JEQ, 3, 0, TIOCOUTQ),
+        (JEQ, 6, 0, FIONREAD),
+        (JEQ, 5, 0, TIOCOUTQ),
+        (AND, 0, 0, 0xFFC0),
+        (JEQ, 3, 0, TUN),
         (AND, 0, 0, 0xFF00),
         (JEQ, 1, 0, SIOC),
         *ENDS,

@@ -32,10 +32,12 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from fastpath.base.seccomp import get_fd
-from stack.core.bsd_socket import socket, sockfd_lookup
+from stack.core.bsd_socket import socket
+from stack.core.file import fget, struct_file, vfs_poll
 from stack.core.rows import row, state
 from stack.core.sock import sk_sleep
 from stack.core.uapi import POLLERR, POLLHUP, POLLIN, POLLOUT, POLLPRI, POLLRDHUP
+from stack.core.wait import wait_queue_head
 from stack.net import Net
 
 FILL = bytes(2048)
@@ -49,13 +51,15 @@ class Opened:
     """What a program's number stands for."""
 
     fd: int
-    """The socket's number on the host."""
+    """The number on the host."""
+    file: struct_file
     sock: socket
+    """None: it is no socket. Then only read, write, ioctl and poll are for it."""
 
 
 @state
 class Placeholder(Opened):
-    """One open socket of a program. Call with the host's lock held."""
+    """One open socket, or other file, of a program. Call with the host's lock held."""
 
     ours: Any = row()
     """The other end, which shows what is true."""
@@ -88,7 +92,8 @@ class Placeholder(Opened):
     ) -> None:
         self.init_state()
         self.fd = fd
-        self.sock = sockfd_lookup(net, fd)
+        self.file = fget(net, fd)
+        self.sock = self.file.sock  # type: ignore[assignment]  # None, as `Opened` says
         self.changed = changed
         kind = unix.SOCK_STREAM | unix.SOCK_CLOEXEC
         theirs, self.ours = unix.socketpair(unix.AF_UNIX, kind)
@@ -97,7 +102,9 @@ class Placeholder(Opened):
         self.ours.setblocking(False)
         self.inode = os.fstat(theirs.fileno()).st_ino
         self.theirs = theirs
-        sk_sleep(self.sock.sk).add(self.woken)
+        queue = wait_queue(self)
+        if queue is not None:
+            queue.add(self.woken)
         self.refresh(theirs)
 
     def given(self) -> None:
@@ -124,8 +131,9 @@ class Placeholder(Opened):
 
     def _unwatch(self) -> None:
         """Show no more changes."""
-        if self.watched and self.sock.sk is not None:
-            sk_sleep(self.sock.sk).remove(self.woken)
+        queue = wait_queue(self)
+        if self.watched and queue is not None:
+            queue.remove(self.woken)
         self.watched = False
 
     def end(self) -> None:
@@ -186,9 +194,21 @@ class Placeholder(Opened):
             show_bits(self, bits)
 
 
+def wait_queue(at: Opened) -> wait_queue_head | None:
+    """What is woken when the socket may be ready. None: it has been released."""
+    sock = at.sock
+    if sock is None:
+        poll_wait = at.file.f_op.poll_wait
+        return None if poll_wait is None else poll_wait(at.file)
+    return None if sock.sk is None else sk_sleep(sock.sk)
+
+
 def true_bits(at: Placeholder) -> int:
     """What poll(2) would say of the socket."""
     sock = at.sock
+    if sock is None:
+        bits = vfs_poll(at.file)
+        return (bits | POLLIN | POLLOUT if bits & POLLERR else bits) & (POLLIN | POLLOUT)
     if sock.ops is None or sock.sk is None:
         return POLLIN | POLLOUT | POLLRDHUP
     bits = sock.ops.poll(sock.file, sock, None)

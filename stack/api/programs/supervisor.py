@@ -23,14 +23,13 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeAlias
 from fastpath.base.seccomp import Listener, fd_flags, get_fd, write_memory
 from stack.api.programs.filter import numbers
 from stack.api.programs.memory import TIMESPEC
-from stack.api.programs.placeholder import Opened, Placeholder, show, stale
+from stack.api.programs.placeholder import Opened, Placeholder, show, stale, wait_queue
 from stack.api.programs.rings import Lent
 from stack.api.programs.sysfs import Tree
 from stack.api.programs.virtual import Attached, Held, status_of
 from stack.core.bsd_socket import sys_close
 from stack.core.errors import os_error
 from stack.core.rows import narrow, row, state, wide
-from stack.core.sock import sk_sleep
 from stack.core.sock_flags import SOCK_LINGER
 from stack.core.time64 import NSEC_PER_MSEC, NSEC_PER_SEC
 from stack.core.uapi import O_NONBLOCK, POLLIN, POLLPRI
@@ -57,7 +56,7 @@ def nothing() -> None:
 def leave(net: Net, at: Placeholder) -> None:
     """Close the host's socket that programs have closed. Nobody waits for that here, whatever
     SO_LINGER says, as when a process ends (PF_EXITING). What is left is sent all the same."""
-    sk = at.sock.sk
+    sk = None if at.sock is None else at.sock.sk
     if sk is not None and sk.sk_lingertime:
         sk.sk_flags &= ~SOCK_LINGER
     sys_close(net, at.fd)
@@ -264,7 +263,8 @@ class Supervisor:
                 sys_close(self.host, fd)
         if number >= 0:
             placeholder.where = (call.tid, number)
-            placeholder.sock.inode = placeholder.inode
+            if placeholder.sock is not None:
+                placeholder.sock.inode = placeholder.inode
             self.sockets[placeholder.inode] = placeholder
             placeholder.moves = self._moved
             self._look_for_close(placeholder, placeholder.number())
@@ -406,7 +406,9 @@ class Supervisor:
             placeholder: Placeholder = at
             self.waiting[call] = None
             placeholder.waiting += 1
-            sk_sleep(placeholder.sock.sk).add(call.woken)
+            queue = wait_queue(placeholder)
+            if queue is not None:
+                queue.add(call.woken)
             now = self.clock.now_ns()
             if timeout_ns:
                 call.timer = self.clock.call_at(now + timeout_ns, lambda: call.interrupted(late))
@@ -599,8 +601,9 @@ def forget(supervisor: Supervisor, call: Call) -> None:
     at: Placeholder | None = call.socket
     if at is not None and call.held is None:
         at.waiting -= 1
-        if at.sock.sk is not None:
-            sk_sleep(at.sock.sk).remove(call.woken)
+        queue = wait_queue(at)
+        if queue is not None:
+            queue.remove(call.woken)
         show(at)
     end_of_writing(call)
     if call.timer is not None:

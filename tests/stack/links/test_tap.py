@@ -18,7 +18,7 @@ from stack.api import ethtool
 from stack.api.links import ip_link
 from stack.core.netdevice import netif_carrier_ok
 from stack.drivers import tun
-from stack.drivers.tun import tun_file
+from stack.drivers.tun import LinkPort
 from stack.host import Host
 from stack.socket import AF_INET, SOCK_DGRAM, Socket, create_connection, create_server
 from tests.stack.core.wire import QUIET6, assert_no_leak
@@ -126,12 +126,12 @@ def test_bad_frames_are_counted(hosts: tuple[Host, Host]) -> None:
     batch.append(header[:13])
     batch.append(header + bytes(50), FB_HAS_FCS)
     before = dev.stats.rx_bytes
-    assert tun_file(dev).receive(batch, 0, True) == 3
+    assert LinkPort(dev).receive(batch, 0, True) == 3
     assert dev.stats.rx_errors == 2
     assert dev.stats.rx_bytes - before == 14 + 46
     one.ifconfig("eth0", up=False)
     dropped = dev.stats.rx_dropped
-    assert tun_file(dev).receive(batch, 1, True) == 3
+    assert LinkPort(dev).receive(batch, 1, True) == 3
     assert dev.stats.rx_dropped == dropped + 2
 
 
@@ -155,16 +155,16 @@ def test_a_packet_of_several_segments_has_their_size(hosts: tuple[Host, Host]) -
     ):
         frame = dev.dev_addr + bytes(6) + b"\x08\0" + bytes(packet)
         skb = skb_from_bytes(one.machine.skb_small, frame[:100])
-        tun.virtio_net_hdr_to_skb(skb, memoryview(frame), len(frame), 1000)
+        tun.virtio_net_hdr_to_skb(skb, memoryview(frame), len(frame), 14, tun.virtio_net_hdr(1000))
         seen.append((skb.gso_type, skb.gso_size, skb.gso_segs))
         kfree_skb(skb)
-        tun_file(dev).receive_gso(frame, 1000)
+        LinkPort(dev).receive_gso(frame, 1000)
     none = (0, 0, 0)
     four_segs, three = (SKB_GSO_TCPV4, 1000, 4), (SKB_GSO_TCPV6, 1000, 3)
     assert seen == [four_segs, three, none, none, none, none, none]
     one.ifconfig("eth0", up=False)
     dropped = dev.stats.rx_dropped
-    tun_file(dev).receive_gso(bytes(60), 1000)
+    LinkPort(dev).receive_gso(bytes(60), 1000)
     assert dev.stats.rx_dropped == dropped + 1
 
 
