@@ -13,9 +13,7 @@ Each calls the attribute of the same name without `sk_` (`sk.data_ready(sk)`), w
 
 from __future__ import annotations
 
-import contextlib
 import errno
-import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
@@ -322,18 +320,32 @@ def ns_capable(net: Net, cap: int) -> bool:
     """kernel/capability.c: may the host's programs do what `cap` guards? They may as uid 0.
 
     A host has one user, `Host.uid`: its programs are whoever holds the Host object. A program that
-    runs on it and has become another user than who started it may not.
+    runs on it may not, once it has given up the capability that who started it has.
     """
-    return net.uid == 0 and not (net.caller and has_other_user(net.caller))
+    return net.uid == 0 and not (net.caller and has_given_up(net.caller, cap))
 
 
-def has_other_user(tid: int) -> bool:
-    """Whether the effective user of the machine's thread `tid` is not this process's."""
-    with contextlib.suppress(OSError), open(f"/proc/{tid}/status") as file:
-        for line in file:
-            if line.startswith("Uid:"):
-                return int(line.split()[2]) != os.geteuid()
-    return False
+def has_given_up(tid: int, cap: int) -> bool:
+    """Whether the machine's thread `tid` does not have a capability of this process.
+
+    Where this process does not have it either, whether it has become another user.
+    """
+    own, other = effective("self"), effective(str(tid))
+    if own is None or other is None:
+        return False
+    if own[1] >> cap & 1:
+        return not other[1] >> cap & 1
+    return own[0] != other[0]
+
+
+def effective(task: str) -> tuple[int, int] | None:
+    """The effective user and capabilities of one in /proc; None: it has ended."""
+    try:
+        with open(f"/proc/{task}/status") as file:
+            rows = dict(line.split(":", 1) for line in file)
+    except OSError:
+        return None
+    return int(rows["Uid"].split()[1]), int(rows["CapEff"], 16)
 
 
 # --- birth and death -----------------------------------------------------------------------
