@@ -198,12 +198,28 @@ def inetdev_event(event: int, dev: net_device) -> None:
     elif event == netdevice.NETDEV_CHANGEADDR:
         if in_dev_conf(in_dev, "arp_notify"):
             inetdev_send_gratuitous_arp(dev, in_dev)
+    elif event == netdevice.NETDEV_CHANGENAME:
+        inetdev_changename(dev, in_dev)
     elif event == netdevice.NETDEV_NOTIFY_PEERS:
         inetdev_send_gratuitous_arp(dev, in_dev)
     elif event == netdevice.NETDEV_UNREGISTER or (
         event == netdevice.NETDEV_CHANGEMTU and not inetdev_valid_mtu(dev.mtu)
     ):
         inetdev_destroy(in_dev)
+
+
+def inetdev_changename(dev: net_device, in_dev: in_device) -> None:
+    """net/ipv4/devinet.c: labels have the new name; all but the first keep what follows a colon."""
+    for number, ifa in enumerate(in_dev.ifa_list):
+        tail = ""
+        if number:
+            tail = (
+                ifa.ifa_label[ifa.ifa_label.find(":") :]
+                if ":" in ifa.ifa_label
+                else f":{number + 1}"
+            )
+        ifa.ifa_label = dev.name[: netdevice.IFNAMSIZ - 1 - len(tail)] + tail
+        _tell(RTM_NEWADDR, ifa)
 
 
 def inetdev_send_gratuitous_arp(dev: net_device, in_dev: in_device) -> None:

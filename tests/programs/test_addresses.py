@@ -154,6 +154,14 @@ ROWS = {
         """,
         ((r"link/ether \S+|qlen \d+|, time.*", ""), (r" +", " "), (r"qdisc noqueue ", "")),
     ),
+    "labels follow the name": Row(
+        f"""{PAIR}
+        ip addr add 10.1.0.1/24 dev v0 label v0:x; ip addr add 10.1.1.1/24 dev v0 label v0:longer
+        ip addr add 10.1.2.1/24 dev v0; ip addr add 10.1.0.2/24 dev v0 label v0:x; ip -4 -o addr
+        ip link set v0 name w0; ip -4 -o addr; ip link set w0 name averylongname01; ip -4 -o addr
+        """,
+        ((r"(?m)^\d+: ", ""),),
+    ),
     "files of an interface": Row(
         f"""{PAIR}
         tell() {{
