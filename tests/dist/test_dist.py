@@ -30,10 +30,10 @@ from stackc.tree import compiled_modules  # noqa: E402
 
 CAPI = ROOT / "tests" / "e1000emu" / "embed" / "capi"
 EXAMPLES = ROOT / "examples"
-# Required is a wheel file below 15 MB, its modules stripped. Machine code packs a bit better than
-# two to one, so what is unpacked takes about twice that; unstripped modules are several times it.
+# Required is a wheel file below 15 MB, its modules stripped. Machine code packs about two and a half
+# to one, so what is unpacked takes as much more; unstripped modules are several times it.
 WHEEL_BYTES = 15_000_000
-UNPACKED_BYTES = 37_000_000
+UNPACKED_BYTES = 38_500_000
 OTHERS = {"stack._state", "fastpath._shared", "e1000emu._benchmarks.pktgen"}
 NOT_SHIPPED = (".ci/", ".git")
 ADDED = ("PKG-INFO", "setup.cfg", "e1000emu.egg-info/")
