@@ -1,7 +1,7 @@
 """/sys/class/net: what an interface is like, a file for each attribute (net/core/net-sysfs.c).
 
 `show(net, "eth0/mtu")` gives a file's text, `names(net, "eth0")` the names in a directory, and
-`store(net, "eth0/mtu", "1400")` writes one of WRITABLE, or `ifalias`.
+`store(net, "eth0/mtu", "1400")` writes one of WRITABLE.
 """
 
 from __future__ import annotations
@@ -143,25 +143,48 @@ def _attributes(dev: net_device) -> dict[str, Callable[[net_device], str]]:
     return ATTRIBUTES | KIND_ATTRIBUTES.get(kind, {})
 
 
-def _store_mtu(dev: net_device, value: int) -> None:
+def _number(text: str) -> int:
+    """What is written to a file with a number. Raises: OSError EINVAL."""
+    try:
+        value = int(text.strip(), 0)
+    except ValueError:
+        value = -1
+    if value < 0:
+        raise os_error(errno.EINVAL, f"{text!r} is no number")
+    return value
+
+
+def _store_alias(dev: net_device, text: str) -> None:
+    alias = os.fsencode(text.removesuffix("\n"))
+    if len(alias) >= IFALIASZ:
+        raise os_error(errno.EINVAL, f"{len(alias)} bytes are too many for an alias")
+    dev.ifalias = alias
+    netdev_state_change(dev)
+
+
+def _store_mtu(dev: net_device, text: str) -> None:
+    value = _number(text)
     error = dev_set_mtu(dev, value)
     if error:
         raise os_error(-error, f"{dev.name} takes no MTU of {value}")
 
 
-def _store_tx_queue_len(dev: net_device, value: int) -> None:
+def _store_tx_queue_len(dev: net_device, text: str) -> None:
+    value = _number(text)
     if value >> 31:
         raise os_error(errno.ERANGE, f"{value} packets are too many for a queue")
     dev.tx_queue_len = value
 
 
-def _store_group(dev: net_device, value: int) -> None:
+def _store_group(dev: net_device, text: str) -> None:
+    value = _number(text)
     if value >> 64:
         raise os_error(errno.ERANGE, f"{value} is no number of 64 bits")
     dev.group = value & 0xFFFFFFFF
 
 
-WRITABLE: dict[str, Callable[[net_device, int], None]] = {
+WRITABLE: dict[str, Callable[[net_device, str], None]] = {
+    "ifalias": _store_alias,
     "mtu": _store_mtu,
     "netdev_group": _store_group,
     "tx_queue_len": _store_tx_queue_len,
@@ -211,30 +234,17 @@ def show(net: Net, path: str) -> str:
 
 def writable(net: Net, path: str) -> bool:
     """Whether a file can be written. Raises: OSError ENOENT."""
-    return _parts(net, path)[1] in (*WRITABLE, "ifalias")
+    return _parts(net, path)[1] in WRITABLE
 
 
 def store(net: Net, path: str, text: str) -> None:
-    """Write a file of WRITABLE, or `ifalias`.
+    """Write a file of WRITABLE.
 
     Raises: OSError EPERM, EINVAL: no number, ENOENT, and what the interface has against it.
     """
     dev, rest = _parts(net, path)
-    if dev is None or not writable(net, path):
+    if dev is None or rest not in WRITABLE:
         raise os_error(errno.EACCES, f"{ROOT}/{path} cannot be written")
     if not ns_capable(net, CAP_NET_ADMIN):
         raise os_error(errno.EPERM, "only root may configure interfaces")
-    if rest == "ifalias":
-        alias = os.fsencode(text.removesuffix("\n"))
-        if len(alias) >= IFALIASZ:
-            raise os_error(errno.EINVAL, f"{len(alias)} bytes are too many for an alias")
-        dev.ifalias = alias
-        netdev_state_change(dev)
-        return
-    try:
-        value = int(text.strip(), 0)
-    except ValueError:
-        value = -1
-    if value < 0:
-        raise os_error(errno.EINVAL, f"{text!r} is no number")
-    WRITABLE[rest](dev, value)
+    WRITABLE[rest](dev, text)

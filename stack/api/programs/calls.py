@@ -171,9 +171,7 @@ def do_socket(call: Call) -> int | None:
 
 
 def set_tgid(call: Call, sk: Any) -> None:
-    """Have netlink_autobind name a socket after the process, unless another socket of it, which may
-    have been closed just now, has the number."""
-    call.supervisor.look_at_hang_ups()
+    """Have netlink_autobind name a socket after the process, unless another one has the number."""
     sk.tgid = task_tgid_vnr(call.tid)
 
 
@@ -891,7 +889,6 @@ def open_tun(call: Call, flags: int) -> None:
     """open(2) of /dev/net/tun: a file of the host's driver."""
     if flags & os.O_DIRECTORY:
         raise os_error(errno.ENOTDIR, f"{TUN_PATH} is no directory")
-    call.supervisor.look_at_hang_ups()  # the one that a program has just closed, first
     fd = tun_chr_open(call.supervisor.host, flags & os.O_ACCMODE | uapi.O_NONBLOCK)
     call.supervisor.give(call, fd, bool(flags & uapi.O_NONBLOCK), flags & O_CLOEXEC)
 
