@@ -8,8 +8,16 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from fastpath.errors import check_type
+from stack.core.devconf import ALL, devconf, find_devconf
 from stack.core.rows import state
 from stack.core.sysctl_net_core import Sysctl, SysctlError
+from stack.ipv4.devconf import (
+    CONF4_DIR,
+    CONF4_ROWS,
+    devconf_sets,
+    inet_forward_change,
+    ipv4_devconf,
+)
 from stack.ipv4.sysctl_names import SYSCTLS, find
 from stack.ipv6.sysctl_net_ipv6 import netns_sysctl_ipv6
 from stack.sysctl_fields import sysctl_fields
@@ -17,6 +25,8 @@ from stack.sysctl_fields import sysctl_fields
 __all__ = ["SYSCTLS", "SysctlError", "find", "sysctl_table"]
 
 NET_IPV6_DIR = "net.ipv6."
+IP_FORWARD = "ip_forward"
+"""Another name of net.ipv4.conf.all.forwarding."""
 
 
 def is_ipv6(name: str) -> bool:
@@ -30,10 +40,13 @@ class sysctl_table(sysctl_fields):
 
     Reading is reading an attribute. Writing checks name and value as /proc/sys does and raises
     SysctlError: `host.sysctl.tcp_sack = 0`, `host.sysctl["net.ipv4.tcp_sack"] = "0"`. Those of
-    IPv6 go by their full names here; `ipv6` keeps them.
+    IPv6 go by their full names here; `ipv6` keeps them. A setting of net.ipv4.conf by its short
+    name is that of `all` when it is read; written it goes to `all`, `default` and each interface.
     """
 
     ipv6: netns_sysctl_ipv6
+    conf: dict[str, ipv4_devconf]
+    """net.ipv4.conf: `all`, `default` and the interfaces by name."""
     _first: bool
     _written: dict[str, list[Callable[[Any], Any]]]
 
@@ -46,15 +59,17 @@ class sysctl_table(sysctl_fields):
         store = object.__setattr__
         store(self, "_first", first)
         store(self, "ipv6", netns_sysctl_ipv6(ram_bytes))
+        store(self, "conf", devconf_sets())
+        self.conf[ALL].on_change(self._before_devices)
         given = {}
         for name, value in (overrides or {}).items():
             if is_ipv6(name):
                 self.ipv6[name] = value
-            else:
+            elif not self._to_conf(name, value):
                 given[self._row(name).name] = value
         store(self, "_written", {})
         for row in SYSCTLS.values():
-            if not self.has(row):
+            if not self.has(row) or self._in_conf(row.name) is not None:
                 continue
             store(self, row.name, row.default(ram_bytes) if callable(row.default) else row.default)
         if "ipfrag_high_thresh" in given and "ipfrag_low_thresh" not in given:
@@ -72,12 +87,51 @@ class sysctl_table(sysctl_fields):
         if is_ipv6(name):
             self.ipv6[name] = value
             return
+        if self._to_conf(name, value):
+            return
         row = self._row(name)
         value = self._parse(row, value)
         self._fits(row, value)
         for fn in self._written.get(row.name, ()):
             fn(value)
         object.__setattr__(self, row.name, value)
+
+    def __getattr__(self, name: str) -> Any:
+        if name != IP_FORWARD and name not in CONF4_ROWS:
+            raise AttributeError(f"no sysctl is kept as {name!r}")
+        found = self._in_conf(name)
+        assert found is not None
+        return getattr(*found)
+
+    def _in_conf(self, name: str) -> tuple[devconf, str] | None:
+        """The set and the setting of net.ipv4.conf that a name means; None: it means none."""
+        if name in CONF4_ROWS:
+            return self.conf[ALL], name
+        dotted = name.replace("/", ".")
+        if dotted.startswith(CONF4_DIR):
+            return find_devconf(self.conf, CONF4_DIR, dotted)
+        if dotted.removeprefix("net.ipv4.") == IP_FORWARD:
+            return self.conf[ALL], "forwarding"
+        return None
+
+    def _to_conf(self, name: str, value: Any) -> bool:
+        """Write a setting of net.ipv4.conf; False: the name is none of them."""
+        if name in CONF4_ROWS:
+            for conf in tuple(self.conf.values()):
+                setattr(conf, name, value)
+            return True
+        found = self._in_conf(name)
+        if found is None:
+            return False
+        if not name.endswith(found[1]):
+            value = SYSCTLS[IP_FORWARD].parse(value)  # an error names what was written
+        setattr(*found, value)
+        return True
+
+    def _before_devices(self, every: devconf, name: str, old: Any) -> None:
+        """A setting of `all` is written at the start."""
+        if name == "forwarding":
+            inet_forward_change(self.conf)
 
     def has(self, row: Sysctl) -> bool:
         """Whether this namespace has the knob."""
@@ -95,7 +149,10 @@ class sysctl_table(sysctl_fields):
         raise SysctlError(errno.EPERM, f"sysctl {name}: cannot be removed")
 
     def __getitem__(self, name: str) -> Any:
-        return self.ipv6[name] if is_ipv6(name) else getattr(self, self._row(name).name)
+        if is_ipv6(name):
+            return self.ipv6[name]
+        found = self._in_conf(name)
+        return getattr(*found) if found is not None else getattr(self, self._row(name).name)
 
     __setitem__ = __setattr__
 
@@ -116,11 +173,6 @@ class sysctl_table(sysctl_fields):
     def publish(self, name: str, value: Any) -> None:
         """Store the owner's value of `name` unchecked, also of a read-only knob."""
         object.__setattr__(self, name, value)
-
-    def touched(self, name: str) -> None:
-        """Call the owners' functions after an interface's own setting was written."""
-        for fn in self._written.get(name, ()):
-            fn(getattr(self, name))
 
     def _parse(self, row: Sysctl, value: Any) -> Any:
         value = row.parse(value)

@@ -12,17 +12,7 @@ from stack.core.rows import state
 class sysctl_fields:
     """One field per row of SYSCTLS, which gives it its start value (stack/sysctl.py)."""
 
-    accept_local: int
-    accept_redirects: int
-    accept_source_route: int
-    arp_accept: int
-    arp_announce: int
-    arp_ignore: int
-    arp_notify: int
-    bc_forwarding: int
     dev_weight: int
-    drop_gratuitous_arp: int
-    drop_unicast_in_l2_multicast: int
     default_qdisc: str
     error_burst: int
     error_cost: int
@@ -30,7 +20,6 @@ class sysctl_fields:
     fib_multipath_hash_policy: int
     fib_multipath_hash_seed: int
     fib_multipath_use_neigh: int
-    force_igmp_version: int
     fwmark_reflect: int
     gc_thresh1: int
     gc_thresh2: int
@@ -47,12 +36,8 @@ class sysctl_fields:
     igmp_max_memberships: int
     igmp_max_msf: int
     igmp_qrv: int
-    ignore_routes_with_linkdown: int
-    igmpv2_unsolicited_report_interval: int
-    igmpv3_unsolicited_report_interval: int
     ip_default_ttl: int
     ip_early_demux: int
-    ip_forward: int
     ip_forward_update_priority: int
     ip_forward_use_pmtu: int
     ip_local_port_range: tuple[int, int]
@@ -64,9 +49,7 @@ class sysctl_fields:
     ipfrag_low_thresh: int
     ipfrag_max_dist: int
     ipfrag_time: int
-    log_martians: int
     max_dgram_qlen: int
-    mc_forwarding: int
     min_adv_mss: int
     min_pmtu: int
     mtu_expires: int
@@ -99,20 +82,12 @@ class sysctl_fields:
     nf_conntrack_udp_timeout_stream: int
     optmem_max: int
     ping_group_range: tuple[int, int]
-    promote_secondaries: int
-    proxy_arp: int
-    proxy_arp_pvlan: int
     raw_l3mdev_accept: int
     redirect_load: int
     redirect_number: int
     redirect_silence: int
     rmem_default: int
     rmem_max: int
-    route_localnet: int
-    rp_filter: int
-    secure_redirects: int
-    send_redirects: int
-    shared_media: int
     somaxconn: int
     strict_mode: int
     tcp_abort_on_overflow: int

@@ -15,9 +15,9 @@ from stack.core.neigh_table import neigh_table
 from stack.core.sock import ns_capable
 from stack.core.sysctl_net_core import Sysctl
 from stack.core.uapi import CAP_NET_ADMIN
-from stack.ipv4.sysctl_names import FORWARDING, SYSCTLS
-from stack.ipv4.sysctl_net_ipv4 import CONF
-from stack.ipv6.devconf import CONF_ROWS
+from stack.ipv4.devconf import CONF, CONF4_ROWS
+from stack.ipv4.sysctl_names import SYSCTLS
+from stack.ipv6.devconf import CONF6_ROWS
 from stack.ipv6.sysctl_net_ipv6 import NET_IPV6
 from stack.net import Net
 
@@ -29,9 +29,7 @@ KNOBS: dict[str, Sysctl] = {
     if row.path != CONF
 }
 """Files that are not an interface's, by their paths."""
-CONF4_KNOBS = {row.name: row for row in SYSCTLS.values() if row.path == CONF}
-CONF4_KNOBS[FORWARDING] = SYSCTLS["ip_forward"]
-CONF_KNOBS = {"ipv4": CONF4_KNOBS, "ipv6": {row.name: row for row in CONF_ROWS}}
+CONF_KNOBS = {"ipv4": CONF4_ROWS, "ipv6": CONF6_ROWS}
 """Files of each directory of `FAMILY/conf`."""
 NEIGH_ROWS = {family: neigh_rows(family) for family in CONF_KNOBS}
 DEVICE_KNOBS = {
@@ -49,8 +47,7 @@ def _labels(net: Net, above: str) -> tuple[str, ...]:
     if above == "ipv6/conf":
         return tuple(net.sysctl.ipv6.conf)
     if above == "ipv4/conf":
-        interfaces = (dev.name for dev in net.dev_base_head if dev.ip_ptr is not None)
-        return ("all", DEFAULT, *interfaces)
+        return tuple(net.sysctl.conf)
     tbl = _table(net, above)
     return (DEFAULT, *(parms.dev.name for parms in tbl.parms_list if parms.dev is not None))
 
@@ -122,23 +119,14 @@ def _kept(net: Net, path: str) -> tuple[Any, str]:
         own = (p for p in tbl.parms_list if p.dev is not None and p.dev.name == label)
         parms = tbl.parms if label == DEFAULT else next(own)
         return neigh_values(tbl, parms, NEIGH_ROWS[above.partition("/")[0]]), name
-    if above != "ipv4/conf":
-        return net.sysctl, f"net/{path}"
-    if label in ("all", DEFAULT):
-        return net.sysctl, "ip_forward" if name == FORWARDING else name
-    in_dev = net.dev_by_name[label].ip_ptr
-    assert in_dev is not None
-    return in_dev.cnf, name
+    return net.sysctl, f"net/{path}"
 
 
 def show(net: Net, path: str) -> str:
     """A file's text. Raises: OSError ENOENT, EISDIR."""
     row = _file(net, path)
     kept, name = _kept(net, path)
-    # An interface without a value of its own has the host's.
-    own = not isinstance(kept, dict) or name in kept
-    value = kept[name] if own else net.sysctl[row.name]
-    return f"{row.shown(value)}\n"
+    return f"{row.shown(kept[name])}\n"
 
 
 def store(net: Net, path: str, text: str) -> None:

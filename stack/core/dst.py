@@ -17,6 +17,8 @@ from stack.net import Net
 if TYPE_CHECKING:
     from stack.core.sock import sock
 
+DST_NOXFRM = 0x0002
+"""No IPsec for what leaves by it."""
 DST_OBSOLETE_NONE = 0
 DST_OBSOLETE_FORCE_CHK = -1
 DST_OBSOLETE_KILL = -2

@@ -24,7 +24,9 @@ from typing import TYPE_CHECKING, Any
 from fastpath.base.skbuff import sk_buff, skb_copy_bits, skb_network_offset
 from fastpath.net.hdr import iphdr_at, ipv6hdr_at
 from fastpath.net.hdr6 import ipv6_skip_exthdr
+from stack.core.dst import DST_NOXFRM
 from stack.core.errors import os_error
+from stack.core.netdevice import IFF_LOOPBACK
 from stack.core.rows import row, state, wide
 from stack.core.sock import sk_dst_reset
 from stack.core.sockopt_table import opt_bytes
@@ -42,6 +44,8 @@ from stack.net import Net
 
 if TYPE_CHECKING:
     from stack.inet.inet_sock import inet_sock
+    from stack.ipv4.devinet import in_device
+    from stack.ipv6.if_inet6 import inet6_dev
     from stack.xfrm.xfrm_state import netns_xfrm_state, xfrm_state
 
 # include/uapi/linux/xfrm.h
@@ -459,7 +463,22 @@ def secpath_has_nontransport(path: tuple[xfrm_state, ...], start: int) -> bool:
 def xfrm_policy_check(sk: inet_sock | None, direction: int, skb: sk_buff, family: int) -> bool:
     """include/net/xfrm.h: may the packet be delivered, or forwarded?"""
     net: Net = skb.dev.net
-    return net.xfrm.nopolicy or __xfrm_policy_check(net, sk, direction, skb, family)
+    if net.xfrm.nopolicy or (
+        not net.xfrm.sec_path and policy_disabled(net, skb, direction, family)
+    ):
+        return True
+    return __xfrm_policy_check(net, sk, direction, skb, family)
+
+
+def policy_disabled(net: Net, skb: sk_buff, direction: int, family: int) -> bool:
+    """include/net/xfrm.h __xfrm_check_nopolicy: sysctl disable_policy. IPv4's is of the interface
+    that received the packet, IPv6's of the one whose address it is for."""
+    if family == AF_INET:
+        in_dev: in_device | None = skb.dev.ip_ptr
+        own = in_dev is not None and in_dev.cnf.disable_policy
+        return bool(own or net.ipv4.devconf_all.disable_policy)
+    idev: inet6_dev | None = skb.dst.rt6i_idev if direction == XFRM_POLICY_IN and skb.dst else None
+    return idev is not None and bool(idev.cnf.disable_policy or net.ipv6.devconf_all.disable_policy)
 
 
 def xfrm4_policy_check(sk: inet_sock | None, direction: int, skb: sk_buff) -> bool:
@@ -483,10 +502,10 @@ def xfrm_lookup(net: Net, fl: flowi, dst: Any, sk: inet_sock | None = None) -> A
     if xfrm.nopolicy or not fl.flowi_proto:
         return dst
     pol = xfrm_sk_policy_lookup(sk, XFRM_POLICY_OUT, fl, fl.flowi_oif)
-    if pol is None:
+    if pol is None and not dst.flags & DST_NOXFRM:
         pol = xfrm_policy_lookup(net, fl, XFRM_POLICY_OUT, fl.flowi_oif)
     if pol is None:
-        if not xfrm.default[XFRM_POLICY_OUT]:
+        if not xfrm.default[XFRM_POLICY_OUT] or dst.dev.flags & IFF_LOOPBACK:
             return dst
         net.mib.xfrm.XfrmOutPolBlock += 1
         raise os_error(errno.EPERM, "no policy allows it")
@@ -504,7 +523,7 @@ def xfrm_route_forward(net: Net, skb: sk_buff, family: int, ifindex: int) -> boo
 
     Its route becomes a bundle when a policy says so.
     """
-    if net.xfrm.nopolicy:
+    if net.xfrm.nopolicy or skb.dst.flags & DST_NOXFRM:
         return True
     fl = decode_session(skb, family)
     if fl is None:

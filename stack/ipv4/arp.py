@@ -39,6 +39,7 @@ from stack.core.dev_receive import dev_add_pack
 from stack.core.drop_reason import kfree_skb_reason
 from stack.core.dst import dst_link_failure
 from stack.core.errors import os_error
+from stack.core.l3mdev import l3mdev_master_ifindex
 from stack.core.neigh_gc import (
     neigh_carrier_down,
     neigh_changeaddr,
@@ -76,7 +77,7 @@ from stack.ipv4.arp_send import ARP_HDR_LEN, ARPOP_REPLY, ARPOP_REQUEST, arp_mc_
 from stack.ipv4.devinet import in_device, in_ifaddr, inet_confirm_addr
 from stack.ipv4.fib import inet_addr_type_dev_table, inet_select_addr
 from stack.ipv4.netns import in_dev_conf, in_dev_forward
-from stack.ipv4.route import rtable
+from stack.ipv4.route import ip_route_output, rtable
 from stack.ipv4.route_input import ip_route_input_slow
 from stack.net import Net
 
@@ -253,6 +254,8 @@ def arp_process(net: Net, sk: sock | None, skb: sk_buff, *, locally_enqueued: bo
         return netdevice.NET_RX_SUCCESS
     if op == ARPOP_REQUEST and inet_addr_type_dev_table(net, dev, tip) == uapi.RTN_LOCAL:
         answer = not arp_ignore(net, in_dev, sip, tip)
+        if answer and in_dev_conf(in_dev, "arp_filter"):
+            answer = not arp_filter(net, sip, tip, dev)
         if answer and neigh_event_ns(net.arp_tbl, sha, sip, dev) is not None:
             arp_send(ARPOP_REPLY, netdevice.ETH_P_ARP, sip, dev, tip, sha, dev.dev_addr, sha)
         consume_skb(skb)
@@ -296,9 +299,29 @@ def arp_fwd_proxy(in_dev: in_device, skb: sk_buff, sip: int, tip: int) -> bool:
         return False
     if rt.dev is dev:
         return bool(in_dev_conf(in_dev, "proxy_arp_pvlan"))
-    if net.sysctl.proxy_arp or in_dev_conf(in_dev, "proxy_arp"):
+    if in_dev_conf(in_dev, "proxy_arp") and other_medium(in_dev, rt.dev):
         return True
     return pneigh_lookup(net.arp_tbl, tip, dev) is not None
+
+
+def other_medium(in_dev: in_device, out: net_device) -> bool:
+    """net/ipv4/arp.c (in arp_fwd_proxy): medium_id of the interfaces allows the answer."""
+    mine = in_dev.cnf.medium_id
+    out_dev: in_device | None = out.ip_ptr
+    other = out_dev.cnf.medium_id if out_dev is not None else -1
+    return mine == 0 or (mine != -1 and other not in (mine, -1))
+
+
+def arp_filter(net: Net, sip: int, tip: int, dev: net_device) -> bool:
+    """net/ipv4/arp.c: sysctl arp_filter: True when `sip` is not reached over `dev`."""
+    try:
+        rt = ip_route_output(net, sip, tip, 0, l3mdev_master_ifindex(dev))
+    except OSError:
+        return True
+    if rt.dev is dev:
+        return False
+    net.mib.linux.ArpFilter += 1
+    return True
 
 
 def arp_ignore(net: Net, in_dev: in_device, sip: int, tip: int) -> bool:
@@ -329,7 +352,9 @@ def arp_netdev_event(event: int, dev: net_device) -> None:
     if event == netdevice.NETDEV_CHANGEADDR:
         neigh_changeaddr(tbl, dev)
     elif event == netdevice.NETDEV_CHANGE:
-        if not netif_carrier_ok(dev):
+        in_dev: in_device | None = dev.ip_ptr
+        evict = in_dev is None or in_dev_conf(in_dev, "arp_evict_nocarrier")
+        if evict and not netif_carrier_ok(dev):
             neigh_carrier_down(tbl, dev)
     elif event in (netdevice.NETDEV_DOWN, netdevice.NETDEV_UNREGISTER):
         neigh_ifdown(tbl, dev)

@@ -20,11 +20,13 @@ from __future__ import annotations
 import errno
 import ipaddress
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from fastpath.errors import ArgumentError
 from stack.core import netdevice, uapi
 from stack.core.dev_notifier import register_netdevice_notifier
+from stack.core.devconf import ALL, DEFAULT, devconf, rename_devconf
 from stack.core.errors import os_error
 from stack.core.extack import ExtAckError
 from stack.core.neigh_table import (
@@ -42,8 +44,9 @@ from stack.core.uapi import AF_INET, INFINITY_LIFE_TIME, RTM_DELADDR, RTM_NEWADD
 from stack.inet.addr_validator import validate_addr
 from stack.ipv4.addr import ipv4_is_loopback
 from stack.ipv4.arp_send import arp_send_gratuitous
+from stack.ipv4.devconf import CONF4_ROWS, inet_forward_change, ipv4_devconf
 from stack.ipv4.netns import in_dev_conf
-from stack.ipv4.sysctl_names import ipv4_devconf
+from stack.ipv4.rt_cache import rt_cache_flush
 from stack.net import Net
 
 if TYPE_CHECKING:
@@ -101,13 +104,14 @@ class in_ifaddr:
 class in_device:
     """struct in_device: the IPv4 side of an interface (`dev.ip_ptr`).
 
-    `cnf` overrides sysctls of net.ipv4.conf for this interface. igmp.py maintains `mc_list` and
-    `igmp`.
+    `cnf` are its sysctls, net.ipv4.conf.DEV. igmp.py maintains `mc_list` and `igmp`.
     """
 
     dev: net_device
     ifa_list: list[in_ifaddr] = row(make=list)
-    cnf: ipv4_devconf = row(of=lambda in_dev: ipv4_devconf(in_dev.dev.net))
+    cnf: ipv4_devconf = row(
+        of=lambda in_dev: ipv4_devconf(in_dev.dev.name, in_dev.dev.net.sysctl.conf[DEFAULT])
+    )
     mc_list: list[ip_mc_list] = row(make=list)
     igmp: igmp_state | None = row()
     arp_parms: neigh_parms = row(
@@ -143,6 +147,8 @@ def _notify(event: int, ifa: in_ifaddr) -> None:
 def devinet_init_net(net: Net) -> None:
     """net/ipv4/devinet.c: watch the devices."""
     net.inetaddr_chain = []
+    for cnf in net.sysctl.conf.values():
+        cnf.on_change(partial(devinet_conf_proc, net))
     register_netdevice_notifier(net, inetdev_event)
 
 
@@ -155,10 +161,29 @@ def devinet_exit_net(net: Net) -> None:
 devinet_net_ops = pernet_operations(init=devinet_init_net, exit=devinet_exit_net)
 
 
+def devinet_conf_proc(net: Net, conf: devconf, name: str, old: int) -> None:
+    """net/ipv4/devinet.c devinet_conf_proc, devinet_sysctl_forward: a setting was written."""
+    every, default = net.sysctl.conf[ALL], net.sysctl.conf[DEFAULT]
+    if name != "forwarding":
+        assert isinstance(conf, ipv4_devconf)
+        conf.written.add(name)
+        for other in tuple(net.sysctl.conf.values()) if conf is default else ():
+            if other is not every and name not in other.written:
+                other.store(name, getattr(conf, name))
+    elif conf is every and every.forwarding != old:
+        inet_forward_change(net.sysctl.conf)
+    rt_cache_flush(net)
+
+
 def inetdev_init(dev: net_device) -> in_device:
     """net/ipv4/devinet.c: give the device its IPv4 side."""
     in_dev = in_device(dev)
     dev.ip_ptr = in_dev
+    if dev.flags & netdevice.IFF_LOOPBACK:
+        in_dev.cnf.store("disable_xfrm", 1)
+        in_dev.cnf.store("disable_policy", 1)
+    in_dev.cnf.on_change(partial(devinet_conf_proc, dev.net))
+    dev.net.sysctl.conf[dev.name] = in_dev.cnf
     return in_dev
 
 
@@ -168,6 +193,9 @@ def inetdev_destroy(in_dev: in_device) -> None:
     while in_dev.ifa_list:
         __inet_del_ifa(in_dev, in_dev.ifa_list[0])
     neigh_parms_release(in_dev.dev.net.arp_tbl, in_dev.arp_parms)
+    conf = in_dev.dev.net.sysctl.conf
+    for label in [label for label, cnf in conf.items() if cnf is in_dev.cnf]:
+        del conf[label]
     in_dev.dev.ip_ptr = None
 
 
@@ -210,6 +238,7 @@ def inetdev_event(event: int, dev: net_device) -> None:
 
 def inetdev_changename(dev: net_device, in_dev: in_device) -> None:
     """net/ipv4/devinet.c: labels have the new name; all but the first keep what follows a colon."""
+    rename_devconf(dev.net.sysctl.conf, in_dev.cnf, dev.name)
     for number, ifa in enumerate(in_dev.ifa_list):
         tail = ""
         if number:
@@ -307,6 +336,7 @@ def inet_insert_ifa(in_dev: in_device, ifa: in_ifaddr) -> int:
     where = len(in_dev.ifa_list) if ifa.ifa_flags & IFA_F_SECONDARY else last_primary
     in_dev.ifa_list.insert(where, ifa)
     neigh_parms_data_state_setall(in_dev.arp_parms)
+    in_dev.cnf.written.update(CONF4_ROWS)
     if not ifa.ifa_flags & uapi.IFA_F_PERMANENT:
         check_lifetime(net)
     _notify(NETDEV_UP, ifa)

@@ -111,16 +111,20 @@ def mr(in_dev: in_device) -> igmp_state:
     return in_dev.igmp
 
 
+def forced(in_dev: in_device, version: int) -> bool:
+    """Whether force_igmp_version of `all` or of the interface says so."""
+    every = in_dev.dev.net.ipv4.devconf_all
+    return version in (every.force_igmp_version, in_dev.cnf.force_igmp_version)
+
+
 def igmp_v1_seen(in_dev: in_device) -> bool:
     """net/ipv4/igmp.c IGMP_V1_SEEN"""
-    now = in_dev.dev.net.clock.now_ns()
-    return in_dev_conf(in_dev, "force_igmp_version") == 1 or mr(in_dev).mr_v1_seen > now
+    return forced(in_dev, 1) or mr(in_dev).mr_v1_seen > in_dev.dev.net.clock.now_ns()
 
 
 def igmp_v2_seen(in_dev: in_device) -> bool:
     """net/ipv4/igmp.c IGMP_V2_SEEN"""
-    now = in_dev.dev.net.clock.now_ns()
-    return in_dev_conf(in_dev, "force_igmp_version") == 2 or mr(in_dev).mr_v2_seen > now
+    return forced(in_dev, 2) or mr(in_dev).mr_v2_seen > in_dev.dev.net.clock.now_ns()
 
 
 def unsolicited_ns(in_dev: in_device, version: int) -> int:

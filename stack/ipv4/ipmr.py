@@ -154,7 +154,7 @@ def ipmr_vif_changed(dev: net_device, by: int) -> None:
     dev_set_allmulti(dev, by)
     in_dev = dev.ip_ptr
     if in_dev is not None:
-        in_dev.cnf.count_up("mc_forwarding", by)
+        in_dev.cnf.store("mc_forwarding", in_dev.cnf.mc_forwarding + by)
     rt_cache_flush(dev.net)
 
 
@@ -162,13 +162,11 @@ def ipmr_daemon(mrt: mr_table, sk: raw_sock, by: int) -> None:
     """net/ipv4/ipmr.c ipmr_mroute_setsockopt, mrtsock_destruct: a daemon comes or goes."""
     net: Net = mrt.net
     if by > 0:
-        for dev in net.dev_base_head:
-            if dev.ip_ptr is not None:
-                dev.ip_ptr.cnf.count_up("mc_forwarding", 0)
         net.ra_chain.append(sk)
     elif sk in net.ra_chain:
         net.ra_chain.remove(sk)
-    net.sysctl.publish("mc_forwarding", net.sysctl.mc_forwarding + by)
+    conf = net.ipv4.devconf_all
+    conf.store("mc_forwarding", conf.mc_forwarding + by)
     rt_cache_flush(net)
 
 

@@ -100,7 +100,7 @@ def mrt_add_vif(sk: raw_sock, optval: Any) -> None:
     if flags == VIFF_REGISTER:
         dev = mr_reg_vif(mrt, IP_HLEN)
         if dev.ip_ptr is not None:
-            dev.ip_ptr.cnf["rp_filter"] = 0
+            dev.ip_ptr.cnf.rp_filter = 0
     elif flags:
         dev = net.dev_by_index.get(int.from_bytes(local, "little"))
     else:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from fastpath.base.intmap import IntMap
 from fastpath.net.inet import IpIdents
 from stack.core.rows import row, state, wide
-from stack.ipv4.sysctl_names import FORWARDING
+from stack.ipv4.devconf import RULES, ipv4_devconf
 
 if TYPE_CHECKING:
     from random import Random
@@ -62,6 +62,8 @@ class netns_ipv4:
 
     net: Net
     steps: ipv4_steps
+    devconf_all: ipv4_devconf = row(of=lambda ipv4: ipv4.net.sysctl.conf["all"])
+    devconf_dflt: ipv4_devconf = row(of=lambda ipv4: ipv4.net.sysctl.conf["default"])
     rt_cache_out: dict[tuple[wide, ...], rtable] = row(make=dict)
     rth_input: IntMap[rtable] = row(make=IntMap)
     rth_checked: IntMap[rtable] = row(make=IntMap)
@@ -101,12 +103,17 @@ class netns_ipv4:
 
 
 def in_dev_conf(in_dev: in_device, name: str) -> int:
-    """include/linux/inetdevice.h IN_DEV_*: a device's own setting, else the host's."""
-    value = in_dev.cnf.get(name)
-    return int(getattr(in_dev.dev.net.sysctl, name) if value is None else value)
+    """include/linux/inetdevice.h IN_DEV_*: what holds, of the setting of `all` and its own."""
+    every = in_dev.dev.net.ipv4.devconf_all
+    return int(RULES[name](getattr(every, name), getattr(in_dev.cnf, name)))
+
+
+def in_dev_rx_redirects(in_dev: in_device) -> bool:
+    """include/linux/inetdevice.h IN_DEV_RX_REDIRECTS: redirects are obeyed."""
+    every, own = in_dev.dev.net.ipv4.devconf_all.accept_redirects, in_dev.cnf.accept_redirects
+    return bool(every and own if in_dev.cnf.forwarding else every or own)
 
 
 def in_dev_forward(in_dev: in_device) -> bool:
     """include/linux/inetdevice.h IN_DEV_FORWARD."""
-    value = in_dev.cnf.get(FORWARDING)
-    return bool(in_dev.dev.net.sysctl.ip_forward if value is None else value)
+    return bool(in_dev.cnf.forwarding)

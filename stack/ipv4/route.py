@@ -18,6 +18,7 @@ from fastpath.base.skbuff import sk_buff
 from fastpath.net.hdr import icmp_hdr, ip_hdr, iphdr_at
 from stack.core import uapi
 from stack.core.dst import (
+    DST_NOXFRM,
     DST_OBSOLETE_KILL,
     RTAX_LOCK_MTU,
     dst_entry,
@@ -48,7 +49,7 @@ from stack.ipv4.addr import (
     ipv4_is_multicast,
     ipv4_is_zeronet,
 )
-from stack.ipv4.devinet import inet_addr_onlink
+from stack.ipv4.devinet import in_device, inet_addr_onlink
 from stack.ipv4.fib import (
     IPTOS_RT_MASK as IPTOS_RT_MASK,
 )
@@ -65,10 +66,8 @@ from stack.ipv4.fib import (
     netns_fib,
 )
 from stack.ipv4.mc_list import ip_check_mc_rcu
-from stack.ipv4.netns import in_dev_conf, in_dev_forward
+from stack.ipv4.netns import in_dev_conf, in_dev_rx_redirects
 from stack.ipv4.rt_cache import RT_CACHE_MAX, rt_cache_flush, rt_kill_daddr
-from stack.ipv4.sysctl_names import SYSCTLS
-from stack.ipv4.sysctl_net_ipv4 import CONF
 
 if TYPE_CHECKING:
     from stack.inet.inet_sock import inet_sock
@@ -217,6 +216,9 @@ def rt_dst_alloc(dev: net_device, flags: int, rtype: int) -> rtable:
     rt.rt_flags = flags
     rt.rt_type = rtype
     rt.output = steps.output
+    in_dev: in_device | None = dev.ip_ptr
+    if in_dev is not None and in_dev_conf(in_dev, "disable_xfrm"):
+        rt.flags = DST_NOXFRM
     if flags & RTCF_LOCAL:
         rt.input = steps.local_deliver
     return rt
@@ -699,7 +701,7 @@ def ipv4_sk_redirect(skb: sk_buff, sk: inet_sock) -> None:
 def __ip_do_redirect(rt: rtable, skb: sk_buff, fl4: flowi) -> None:
     """net/ipv4/route.c: follow a redirect to a better first hop (RFC 1122 3.2.2.2).
 
-    It must come from the current gateway and name one on our link. Routers ignore redirects.
+    It must come from the current gateway and name one on our link.
     """
     net = rt.net
     dev = skb.dev
@@ -709,8 +711,7 @@ def __ip_do_redirect(rt: rtable, skb: sk_buff, fl4: flowi) -> None:
     if in_dev is None or rt.rt_gw4 != old_gw or new_gw == old_gw:
         return
     if (
-        in_dev_forward(in_dev)
-        or not in_dev_conf(in_dev, "accept_redirects")
+        not in_dev_rx_redirects(in_dev)
         or ipv4_is_multicast(new_gw)
         or ipv4_is_lbcast(new_gw)
         or ipv4_is_zeronet(new_gw)
@@ -763,14 +764,11 @@ def ip_rt_get_source(addr_skb: sk_buff, rt: rtable) -> int:
     return inet_select_addr(rt.dev, rt.rt_gw4 or ip_hdr(addr_skb).daddr, uapi.RT_SCOPE_UNIVERSE)
 
 
-MORE_SYSCTLS = (
-    *("ip_forward", "ip_default_ttl", "min_adv_mss"),
+ROUTE_SYSCTLS = (
+    *("ip_default_ttl", "min_adv_mss"),
     *("fib_multipath_hash_fields", "fib_multipath_hash_seed", "fib_multipath_use_neigh"),
 )
-ROUTE_SYSCTLS = tuple(
-    name for name, entry in SYSCTLS.items() if entry.path == CONF or name in MORE_SYSCTLS
-)
-"""Cached routes depend on these, so writing one makes the routes obsolete."""
+"""Cached routes depend on these and on net.ipv4.conf, so writing one makes the routes obsolete."""
 
 
 def ip_rt_init(net: Net) -> None:

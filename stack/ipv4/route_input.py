@@ -262,7 +262,7 @@ def source_is_usual(dev: net_device, in_dev: in_device) -> bool:
     net = dev.net
     if dev.flags & IFF_LOOPBACK or dev.priv_flags & IFF_L3MDEV:
         return False
-    if max(in_dev_conf(in_dev, "rp_filter"), net.sysctl.rp_filter):
+    if in_dev_conf(in_dev, "rp_filter"):
         return False
     local = net.fib.tables[fib.RT_TABLE_LOCAL]
     return all(plen == 32 or not _foreign_local(local.maps[plen]) for plen in local.lens)
@@ -375,15 +375,17 @@ def fib_validate_source(
     net = dev.net
     if dev.flags & IFF_LOOPBACK:
         return 0
-    rpf = max(in_dev_conf(idev, "rp_filter"), net.sysctl.rp_filter)
+    rpf = in_dev_conf(idev, "rp_filter")
     if not rpf and not oif and not dev.priv_flags & IFF_L3MDEV:
         if inet_addr_type(net, src) == uapi.RTN_LOCAL and not in_dev_conf(idev, "accept_local"):
             return -errno.EINVAL
         return 0
     res = fib_lookup(net, src, tos & route.IPTOS_RT_MASK)
     if net.ipv4.rt_by_flow and res == -errno.ENETUNREACH:
-        fl4 = input_flow(skb, src, dst, tos)  # the way back: ports the other way round, no mark
-        fl4.fl_sport, fl4.fl_dport, fl4.flowi_mark = fl4.fl_dport, fl4.fl_sport, 0
+        fl4 = input_flow(skb, src, dst, tos)  # the way back: ports the other way round
+        fl4.fl_sport, fl4.fl_dport = fl4.fl_dport, fl4.fl_sport
+        if not in_dev_conf(idev, "src_valid_mark"):
+            fl4.flowi_mark = 0
         res = __fib_lookup(net, fl4, oif or LOOPBACK_IFINDEX, l3mdev_master_ifindex(dev))
     if not isinstance(res, fib_result):
         return -errno.EXDEV if rpf else 0

@@ -22,8 +22,9 @@ from stack.core.sysctl_net_core import (
     Sysctl,
 )
 from stack.inet.multipath import FIELDS_ALL, FIELDS_DEFAULT
+from stack.ipv4.devconf import CONF4_ROWS
 
-IPV4, ROUTE, CONF = "net.ipv4", "net.ipv4.route", "net.ipv4.conf.all"
+IPV4, ROUTE = "net.ipv4", "net.ipv4.route"
 NEIGH = "net.ipv4.neigh.default"
 
 
@@ -45,10 +46,6 @@ def _bool(name: str, default: int, what: str) -> Sysctl:
 
 def _route(name: str, default: int, what: str, low: int = INT_MIN) -> Sysctl:
     return Sysctl(ROUTE, name, default, what, low)
-
-
-def _conf(name: str, default: int, what: str) -> Sysctl:
-    return Sysctl(CONF, name, default, what)
 
 
 def ipfrag_high(ram_bytes: int) -> int:
@@ -146,36 +143,8 @@ IP = (
     _route("redirect_silence", 20480, "ms after which redirects to a host start again"),
     _route("error_cost", 1000, "ms of silence that one ICMP unreachable costs"),
     _route("error_burst", 5000, "ms that may be saved up for a burst of unreachables"),
-    _conf("accept_redirects", 1, "obey ICMP redirects"),
-    _conf("secure_redirects", 1, "only those that name a known gateway"),
-    _conf("send_redirects", 1, "send ICMP redirects when forwarding"),
-    _conf("shared_media", 1, "other networks may share the wire"),
-    _conf("accept_source_route", 0, "forward and take source-routed packets"),
-    _conf("accept_local", 0, "take packets from our own addresses"),
-    _conf("rp_filter", 0, "reverse path check: 1 strict, 2 loose"),
-    _conf("log_martians", 0, "log packets with impossible addresses"),
-    _conf("route_localnet", 0, "127.0.0.0/8 may come and go over wires"),
-    _conf("bc_forwarding", 0, "forward directed broadcasts"),
-    Sysctl(CONF, "mc_forwarding", 0, "a daemon routes packets to groups", read_only=True),
-    _conf("drop_unicast_in_l2_multicast", 0, "drop unicast packets in multicast frames"),
-    _conf("force_igmp_version", 0, "speak IGMP version 1 or 2 only"),
-    _conf("igmpv2_unsolicited_report_interval", 10000, "ms, IGMPv1 and v2 reports unasked"),
-    _conf("igmpv3_unsolicited_report_interval", 1000, "ms, IGMPv3 reports unasked"),
-    _conf("arp_accept", 0, "1: gratuitous ARP makes new entries"),
-    _conf("arp_announce", 0, "1, 2: ask with an address of the interface"),
-    _conf(
-        "arp_ignore",
-        0,
-        "0: answer for any local address; 1: the interface's; 2: those in the sender's subnet; "
-        "3: any but those of host scope; 8: none",
-    ),
-    _conf("arp_notify", 0, "gratuitous ARP when an interface comes up"),
-    _conf("drop_gratuitous_arp", 0, "drop gratuitous ARP"),
-    _conf("promote_secondaries", 0, "a secondary address follows a deleted primary one"),
-    _conf("ignore_routes_with_linkdown", 0, "routes over a link without carrier are not used"),
+    *CONF4_ROWS.values(),
     *neigh_thresholds(NEIGH),
-    _conf("proxy_arp", 0, "answer for addresses that are reached by another interface"),
-    _conf("proxy_arp_pvlan", 0, "answer for addresses on the same wire (RFC 3069)"),
 )
 
 TCP = (

@@ -21,9 +21,11 @@ addrconf_init sets a namespace up. Read addrconf_link_up first.
 from __future__ import annotations
 
 import errno
+from functools import partial
 
 from stack.core import netdevice, uapi
 from stack.core.dev_notifier import register_netdevice_notifier
+from stack.core.devconf import devconf, rename_devconf
 from stack.core.errors import os_error
 from stack.core.l3mdev import netif_is_l3_master
 from stack.core.neigh_gc import neigh_ifdown
@@ -133,9 +135,7 @@ def ipv6_add_dev(dev: net_device) -> inet6_dev:
     mld_init_dev(idev)
     dev.ip6_ptr = idev
     net.ipv6.sysctl.conf[dev.name] = cnf
-    cnf.on_write("forwarding", lambda conf, old: dev_forward_change(idev, old))
-    cnf.on_write("disable_ipv6", lambda conf, old: dev_disable_change(idev, old))
-    cnf.on_write("addr_gen_mode", lambda conf, old: addr_gen_mode_change(idev, old))
+    cnf.on_change(partial(devconf_changed, idev))
     ipv6_dev_mc_inc(dev, IN6ADDR_INTERFACELOCAL_ALLNODES)
     ipv6_dev_mc_inc(dev, IN6ADDR_LINKLOCAL_ALLNODES)
     if cnf.forwarding and dev.flags & netdevice.IFF_MULTICAST:
@@ -265,11 +265,7 @@ def addrconf_notify(event: int, dev: net_device) -> None:
     elif event == netdevice.NETDEV_UNREGISTER:
         addrconf_ifdown(dev, True)
     elif event == netdevice.NETDEV_CHANGENAME and idev is not None:
-        conf = net.ipv6.sysctl.conf
-        for name, cnf in tuple(conf.items()):
-            if cnf is idev.cnf:
-                del conf[name]
-        conf[dev.name] = idev.cnf
+        rename_devconf(net.ipv6.sysctl.conf, idev.cnf, dev.name)
 
 
 def addrconf_up(dev: net_device) -> None:
@@ -398,6 +394,13 @@ def _addr_ifdown(ifp: inet6_ifaddr, keep_addr: bool) -> None:
 # --- settings that have an effect when written ---------------------------------------------
 
 
+def devconf_changed(idev: inet6_dev, conf: devconf, name: str, old: int) -> None:
+    """A setting of an interface was written; `old` is its value before."""
+    change = CHANGES.get(name)
+    if change is not None:
+        change(idev, old)
+
+
 def dev_forward_change(idev: inet6_dev, old: int) -> None:
     """net/ipv6/addrconf.c: the setting `forwarding` was written; `old` is its value before."""
     forwarding = idev.cnf.forwarding
@@ -436,6 +439,12 @@ def addr_gen_mode_change(idev: inet6_dev, old: int) -> None:
     if idev.cnf.addr_gen_mode != old and idev.if_flags & if_inet6.IF_READY:
         addrconf_init_auto_addrs(idev.dev)
 
+
+CHANGES = {
+    "forwarding": dev_forward_change,
+    "disable_ipv6": dev_disable_change,
+    "addr_gen_mode": addr_gen_mode_change,
+}
 
 # --- the administrator ---------------------------------------------------------------------
 

@@ -1,27 +1,22 @@
 """net.ipv6.conf: settings per interface (include/linux/ipv6.h, net/ipv6/addrconf.c).
 
-Unlike IPv4's, an interface's value does not fall back to the host's. `all` and `default` are sets
-of the same kind. A new interface starts with a copy of `default`, and a few settings written to
-`all` are copied to every interface (WRITTEN_TO_ALL).
+A few settings that are written to `all` go to every interface (WRITTEN_TO_ALL).
 """
 
 from __future__ import annotations
 
-import errno
-from collections.abc import Callable
-from typing import Any
-
+from stack.core.devconf import devconf
 from stack.core.rows import state
-from stack.core.sysctl_net_core import INT_MAX, INT_MIN, NAME, Sysctl, SysctlError
+from stack.core.sysctl_net_core import INT_MAX, INT_MIN, NAME, Sysctl
 
-CONF6 = "net.ipv6.conf.all"
+CONF6, CONF6_DIR = "net.ipv6.conf.all", "net.ipv6.conf."
 
 
 def _conf(name: str, default: int, what: str, low: int = INT_MIN, high: int = INT_MAX) -> Sysctl:
     return Sysctl(CONF6, name, default, what, low, high)
 
 
-CONF_ROWS: tuple[Sysctl, ...] = (
+_ROWS = (
     _conf(
         "accept_dad",
         1,
@@ -58,9 +53,12 @@ CONF_ROWS: tuple[Sysctl, ...] = (
     ),
     _conf("autoconf", 1, "make addresses from prefixes", 0, 1),
     _conf("dad_transmits", 1, "solicitations of a duplicate address detection", 0),
+    _conf("disable_policy", 0, "no policy of IPsec for packets to its addresses"),
     _conf("disable_ipv6", 0, "no IPv6 on the interface", 0, 1),
     _conf("drop_unicast_in_l2_multicast", 0, "drop unicast packets in multicast frames"),
+    _conf("drop_unsolicited_na", 0, "drop advertisements that nobody asked for", 0, 1),
     _conf("enhanced_dad", 1, "put a nonce into them: loops are no duplicates (RFC 7527)", 0, 1),
+    _conf("force_forwarding", 0, "forward what it receives, whatever `forwarding` of all is", 0, 1),
     _conf("force_mld_version", 0, "1 or 2: whatever routers speak", 0, 2),
     _conf("force_tllao", 0, "the link-layer address in every advertisement", 0, 1),
     _conf("forwarding", 0, "forward packets; a router neither takes RAs nor redirects"),
@@ -118,26 +116,18 @@ CONF_ROWS: tuple[Sysctl, ...] = (
     _conf("use_optimistic", 0, "an optimistic address is no second choice", 0, 1),
     _conf("use_tempaddr", 0, "1: make temporary addresses (RFC 8981); 2: and prefer them", -1, 2),
 )
-"""The network layer's and neighbour discovery's; the slots of `ipv6_devconf` come from them."""
+CONF6_ROWS = {row.name: row for row in _ROWS}
+"""The network layer's and neighbour discovery's; the fields of `ipv6_devconf` come from them."""
 
-WRITTEN_TO_ALL = ("forwarding", "disable_ipv6", "ignore_routes_with_linkdown")
+WRITTEN_TO_ALL = ("forwarding", "disable_ipv6", "force_forwarding", "ignore_routes_with_linkdown")
 """What `all` passes on to `default` and every interface."""
-
-DevconfFn = Callable[["ipv6_devconf", int], Any]
 
 
 @state
-class ipv6_devconf:
-    """struct ipv6_devconf: the settings of `all`, `default` or one interface.
+class ipv6_devconf(devconf):
+    """struct ipv6_devconf: settings of net.ipv6.conf."""
 
-    Settings are attributes. Writing one checks the value as /proc/sys does, raises SysctlError if
-    it is bad, and calls the functions registered by `on_write`.
-    """
-
-    label: str
-    _written: dict[str, list[DevconfFn]]
-
-    # Those of CONF_ROWS.
+    # Those of CONF6_ROWS.
     accept_dad: int
     accept_ra: int
     accept_ra_defrtr: int
@@ -155,8 +145,11 @@ class ipv6_devconf:
     autoconf: int
     dad_transmits: int
     disable_ipv6: int
+    disable_policy: int
+    drop_unsolicited_na: int
     drop_unicast_in_l2_multicast: int
     enhanced_dad: int
+    force_forwarding: int
     force_mld_version: int
     force_tllao: int
     forwarding: int
@@ -192,45 +185,4 @@ class ipv6_devconf:
     use_tempaddr: int
 
     def __init__(self, label: str, template: ipv6_devconf | None = None) -> None:
-        store = object.__setattr__
-        store(self, "label", label)
-        store(self, "_written", {})
-        for row in CONF_ROWS:
-            value = row.default if template is None else getattr(template, row.name)
-            store(self, row.name, value)
-
-    def __repr__(self) -> str:
-        return f"<ipv6_devconf {self.label}>"
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        row = conf_row(name)
-        value = row.parse(value)
-        old = getattr(self, name)
-        self.store(name, value)
-        for fn in tuple(self._written.get(name, ())):
-            fn(self, old)
-
-    def store(self, name: str, value: int) -> None:
-        """Set a value that a router advertised, without a check and without `on_write`'s calls."""
-        object.__setattr__(self, name, value)
-
-    def on_write(self, name: str, fn: DevconfFn) -> None:
-        """Have `fn(devconf, old value)` called after `name` was written."""
-        conf_row(name)
-        self._written.setdefault(name, []).append(fn)
-
-    def items(self) -> list[tuple[str, int]]:
-        """(name, value), sorted."""
-        return sorted((row.name, getattr(self, row.name)) for row in CONF_ROWS)
-
-
-_ROWS = {row.name: row for row in CONF_ROWS}
-
-
-def conf_row(name: str) -> Sysctl:
-    """The row of a setting. Raises: SysctlError ENOENT."""
-    row = _ROWS.get(name)
-    if row is None:
-        known = ", ".join(sorted(_ROWS))
-        raise SysctlError(errno.ENOENT, f"no sysctl net.ipv6.conf.*.{name}; there are: {known}")
-    return row
+        self._begin(label, CONF6_DIR, CONF6_ROWS, template)

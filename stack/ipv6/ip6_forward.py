@@ -23,6 +23,7 @@ from stack.inet.icmp_limit import inet_getpeer, inet_peer_xrlim_allow
 from stack.inet.xfrm_policy import XFRM_POLICY_FWD, xfrm6_policy_check, xfrm_route_forward
 from stack.ipv6 import ip6_icmp
 from stack.ipv6.addr import ipv6_addr_is_linklocal
+from stack.ipv6.if_inet6 import inet6_dev
 from stack.ipv6.ip6_cb import IP6CB, IP6SKB_FORWARDED, IP6SKB_ROUTERALERT, ip6cb_srcrt
 from stack.ipv6.ip6_icmp import icmpv6_send
 from stack.ipv6.ndisc import pndisc_proxied
@@ -80,8 +81,10 @@ def ip6_forward(skb: sk_buff) -> int:
     net: Net = skb.dev.net
     rt: rt6_info = skb.dst
     mib = net.mib.ip6
+    idev: inet6_dev | None = skb.dev.ip6_ptr
+    forced = idev is not None and idev.cnf.force_forwarding
     if (
-        not net.ipv6.devconf_all.forwarding
+        not (forced or net.ipv6.devconf_all.forwarding)
         or skb.pkt_type != skbuff.PACKET_HOST
         or skb.sk is not None
     ):

@@ -202,6 +202,8 @@ def ndisc_recv_na(skb: sk_buff) -> int:
     target = msg.target
     if ipv6_addr_is_multicast(target) or (ipv6_addr_is_multicast(daddr) and msg.solicited):
         return _INVALID
+    if not msg.solicited and idev is not None and idev.cnf.drop_unsolicited_na:
+        return _INVALID
     options = ndisc_parse_options(data[nd_messages.ND_MSG_LEN :], dev.addr_len)
     if options is None:
         return drop_reason.SKB_DROP_REASON_IPV6_NDISC_BAD_OPTIONS

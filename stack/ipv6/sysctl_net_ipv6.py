@@ -11,15 +11,15 @@ import errno
 from collections.abc import Callable
 from typing import Any
 
+from stack.core.devconf import devconf, find_devconf
 from stack.core.rows import state
 from stack.core.sysctl_net_core import INT_MAX, INT_MIN, PORTS, Sysctl, SysctlError
 from stack.inet.multipath import FIELDS_ALL, FIELDS_DEFAULT
 from stack.ipv4.sysctl_net_ipv4 import frag_thresholds, neigh_thresholds
-from stack.ipv6.devconf import CONF_ROWS, WRITTEN_TO_ALL, conf_row, ipv6_devconf
+from stack.ipv6.devconf import CONF6_DIR, CONF6_ROWS, WRITTEN_TO_ALL, ipv6_devconf
 
 IPV6, ICMP6, ROUTE6 = "net.ipv6", "net.ipv6.icmp", "net.ipv6.route"
 NEIGH6 = "net.ipv6.neigh.default"
-CONF6_DIR = "net.ipv6.conf."
 
 
 def _row(
@@ -94,7 +94,6 @@ def attribute(row: Sysctl) -> str:
 
 ROWS_BY_NAME = {row.full_name: row for row in NET_IPV6}
 ROWS_BY_ATTRIBUTE = {attribute(row): row for row in NET_IPV6}
-CONF_BY_NAME = {row.name: row for row in CONF_ROWS}
 
 
 @state
@@ -155,18 +154,14 @@ class netns_sysctl_ipv6:
         store(self, "conf", {"all": every, "default": ipv6_devconf("default")})
         for name, row in ROWS_BY_ATTRIBUTE.items():
             store(self, name, row.default(ram_bytes) if callable(row.default) else row.default)
-        for name in WRITTEN_TO_ALL:
-            self.conf["all"].on_write(name, self._to_all(name))
+        every.on_change(self._to_all)
 
-    def _to_all(self, name: str) -> Callable[[ipv6_devconf, int], None]:
-        """A function for on_write that copies `name` of `all` to the other sets."""
-
-        def written(conf: ipv6_devconf, old: int) -> None:
-            for label, other in tuple(self.conf.items()):
-                if label != "all" and getattr(other, name) != getattr(conf, name):
-                    setattr(other, name, getattr(conf, name))
-
-        return written
+    def _to_all(self, conf: devconf, name: str, old: Any) -> None:
+        """Copy what was written to `all` to the other sets, if it is such a setting."""
+        value = getattr(conf, name)
+        for other in tuple(self.conf.values()) if name in WRITTEN_TO_ALL else ():
+            if other is not conf and getattr(other, name) != value:
+                setattr(other, name, value)
 
     def __setattr__(self, name: str, value: Any) -> None:
         row = ROWS_BY_ATTRIBUTE.get(name)
@@ -197,20 +192,15 @@ class netns_sysctl_ipv6:
         where, attr = self._find(name)
         setattr(where, attr, value)
 
-    def _find(self, name: str) -> tuple[netns_sysctl_ipv6 | ipv6_devconf, str]:
+    def _find(self, name: str) -> tuple[netns_sysctl_ipv6 | devconf, str]:
         """(object, attribute) of a dotted name. Raises: SysctlError ENOENT."""
         dotted = name.replace("/", ".")
         row = ROWS_BY_NAME.get(dotted)
         if row is not None:
             return self, attribute(row)
         if dotted.startswith(CONF6_DIR):
-            label, _, setting = dotted[len(CONF6_DIR) :].rpartition(".")
-            conf = self.conf.get(label)
-            if conf is None:
-                known = ", ".join(self.conf)
-                raise SysctlError(errno.ENOENT, f"no sysctl {name!r}; net.ipv6.conf has: {known}")
-            return conf, conf_row(setting).name
-        names = [*ROWS_BY_NAME, *(f"{CONF6_DIR}all.{setting}" for setting in CONF_BY_NAME)]
+            return find_devconf(self.conf, CONF6_DIR, dotted)
+        names = [*ROWS_BY_NAME, *(f"{CONF6_DIR}all.{setting}" for setting in CONF6_ROWS)]
         close = difflib.get_close_matches(dotted, names, 3)
         remedy = f"did you mean {' or '.join(close)}?" if close else "docs/knobs.md lists all"
         raise SysctlError(errno.ENOENT, f"no sysctl {name!r}; {remedy}")

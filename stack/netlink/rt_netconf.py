@@ -11,8 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from stack.core.uapi import AF_INET, AF_INET6, RTM_NEWNETCONF, RTM_NEWNSID
-from stack.ipv4.devinet import in_device
-from stack.ipv4.netns import in_dev_conf, in_dev_forward
+from stack.ipv4.devconf import ipv4_devconf
 from stack.ipv6.devconf import ipv6_devconf
 from stack.net import Net
 from stack.netlink.af_netlink import netlink_reply, nlmsg_part
@@ -25,26 +24,16 @@ NETCONFMSG = struct.Struct("=B3x")
 NETNSA_NSID_NOT_ASSIGNED = -1
 
 
-def inet_netconf_fill(net: Net, index: int, in_dev: in_device | None) -> dict[str, Any]:
-    """net/ipv4/devinet.c inet_netconf_fill_devconf: IPv4's settings; None: those of the host."""
-    conf = net.sysctl
-    if in_dev is None:
-        told = (conf.ip_forward, conf.rp_filter, conf.mc_forwarding, conf.bc_forwarding)
-        proxy, linkdown = conf.proxy_arp, conf.ignore_routes_with_linkdown
-    else:
-        rp_filter, bc = in_dev_conf(in_dev, "rp_filter"), in_dev_conf(in_dev, "bc_forwarding")
-        counted = in_dev.cnf.get("mc_forwarding") or 0
-        told = (int(in_dev_forward(in_dev)), rp_filter, counted, bc)
-        proxy = in_dev_conf(in_dev, "proxy_arp")
-        linkdown = in_dev.cnf.get("ignore_routes_with_linkdown") or 0
+def inet_netconf_fill(index: int, cnf: ipv4_devconf) -> dict[str, Any]:
+    """net/ipv4/devinet.c inet_netconf_fill_devconf."""
     return {
         "NETCONFA_IFINDEX": index,
-        "NETCONFA_FORWARDING": told[0],
-        "NETCONFA_RP_FILTER": told[1],
-        "NETCONFA_MC_FORWARDING": told[2],
-        "NETCONFA_BC_FORWARDING": told[3],
-        "NETCONFA_PROXY_NEIGH": proxy,
-        "NETCONFA_IGNORE_ROUTES_WITH_LINKDOWN": linkdown,
+        "NETCONFA_FORWARDING": cnf.forwarding,
+        "NETCONFA_RP_FILTER": cnf.rp_filter,
+        "NETCONFA_MC_FORWARDING": cnf.mc_forwarding,
+        "NETCONFA_BC_FORWARDING": cnf.bc_forwarding,
+        "NETCONFA_PROXY_NEIGH": cnf.proxy_arp,
+        "NETCONFA_IGNORE_ROUTES_WITH_LINKDOWN": cnf.ignore_routes_with_linkdown,
     }
 
 
@@ -63,13 +52,11 @@ def netconfs(net: Net, family: int) -> Iterator[dict[str, Any]]:
     """The settings of each device, then those of all and those of new ones."""
     devices = sorted(net.dev_base_head, key=lambda dev: dev.ifindex)
     if family == AF_INET:
-        four = ((dev.ifindex, dev.ip_ptr) for dev in devices if dev.ip_ptr is not None)
-        for index, in_dev in (
-            *four,
-            (NETCONFA_IFINDEX_ALL, None),
-            (NETCONFA_IFINDEX_DEFAULT, None),
-        ):
-            yield inet_netconf_fill(net, index, in_dev)
+        for dev in devices:
+            if dev.ip_ptr is not None:
+                yield inet_netconf_fill(dev.ifindex, dev.ip_ptr.cnf)
+        yield inet_netconf_fill(NETCONFA_IFINDEX_ALL, net.ipv4.devconf_all)
+        yield inet_netconf_fill(NETCONFA_IFINDEX_DEFAULT, net.ipv4.devconf_dflt)
         return
     for dev in devices:
         if dev.ip6_ptr is not None:

@@ -11,7 +11,7 @@ from stack.proc.text import group, text
 def snmp(net: Net) -> str:
     """net/ipv4/proc.c: snmp_seq_show."""
     mib = net.mib
-    mib.ip.Forwarding = 1 if net.sysctl.ip_forward else 2
+    mib.ip.Forwarding = 1 if net.ipv4.devconf_all.forwarding else 2
     mib.ip.DefaultTTL = net.sysctl.ip_default_ttl
     lines = group("Ip", mib.ip.items())
     lines += group("Icmp", mib.icmp.items())

@@ -10,7 +10,7 @@ from stack.core import uapi
 from stack.core.sysctl_net_core import Sysctl, ranges
 from stack.core.uapi import CAP_NET_ADMIN, CAP_NET_RAW
 from stack.ipv4.sysctl_names import SYSCTLS
-from stack.ipv6.devconf import CONF6, CONF_ROWS
+from stack.ipv6.devconf import CONF6, CONF6_ROWS, WRITTEN_TO_ALL
 from stack.ipv6.sysctl_net_ipv6 import NET_IPV6
 
 INTRO = """# Sysctls and socket options
@@ -35,7 +35,7 @@ from e1000emu.lab import two_hosts
 a, b = two_hosts(sysctl={"tcp_sack": 0, "net.ipv4.tcp_rmem": "4096 65536 65536"})
 a.sysctl.tcp_ecn = 1  # later, as sysctl -w does
 a.sysctl["net.ipv4.tcp_ecn"] = "1"
-a.dev("eth0").ip_ptr.cnf["rp_filter"] = 1  # net.ipv4.conf.eth0.rp_filter
+a.sysctl["net.ipv4.conf.eth0.rp_filter"] = 1
 a.sysctl["net.ipv6.conf.all.forwarding"] = 1  # those of IPv6 go by their full names
 a.uid = 1000  # ports below 1024 and raw sockets need uid 0
 ```
@@ -100,14 +100,14 @@ def markdown() -> str:
     """Return the page."""
     parts = [INTRO, "## Sysctls\n"]
     neighbours = [row.sysctl for family in NEIGH_ROWS.values() for row in family.values()]
-    rows_of_all = [*SYSCTLS.values(), *NET_IPV6, *CONF_ROWS, *neighbours]
+    rows_of_all = [*SYSCTLS.values(), *NET_IPV6, *CONF6_ROWS.values(), *neighbours]
     for path in dict.fromkeys(row.path for row in rows_of_all):
         parts.append(f"### {path}\n")
         if path == CONF6:
             parts.append(
                 "`conf.default` is what an interface begins with and `conf.DEV` its own. `all` is "
-                "a set apart; `forwarding` and `disable_ipv6` written there go to every "
-                "interface.\n"
+                "a set apart; what is written there goes to every interface: "
+                f"{', '.join(f'`{name}`' for name in WRITTEN_TO_ALL)}.\n"
             )
         elif path.endswith("neigh.default"):
             parts.append(
@@ -119,8 +119,11 @@ def markdown() -> str:
             )
         elif path.endswith(".all"):
             parts.append(
-                "For all interfaces; `conf.DEV`, in `dev.ip_ptr.cnf`, for one. `forwarding` is "
-                "there too: what `ip_forward` is for all.\n"
+                "`conf.default` is what an interface begins with and `conf.DEV` its own. A later "
+                "default changes only what nobody has set there, and nothing once it has an "
+                "address. Behind each setting stands what holds for an interface, of `all` and its "
+                "own: where nothing stands, its own. From Python a short name writes all of them: "
+                "`host.sysctl.rp_filter = 1`.\n"
             )
         rows = [
             (f"`{row.name}`", _default(row), row.takes(), row.what)

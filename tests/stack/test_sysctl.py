@@ -10,6 +10,8 @@ import pytest
 from e1000emu.clock import VirtualClock
 from e1000emu.errors import E1000Error
 from e1000emu.links import pair
+from stack.core.dev import dev_change_name, unregister_netdevice
+from stack.core.devconf import devconf
 from stack.core.rows import rows_of
 from stack.core.sysctl_net_core import (
     NET_CORE,
@@ -22,12 +24,17 @@ from stack.core.sysctl_net_core import (
 )
 from stack.core.sysctl_netfilter import NET_NETFILTER
 from stack.host import Host
+from stack.ipv4.devconf import CONF4_DIR, CONF4_ROWS, ipv4_devconf
+from stack.ipv4.netns import in_dev_conf
 from stack.ipv4.sysctl_names import SYSCTLS
 from stack.ipv4.sysctl_net_ipv4 import NET_IPV4
-from stack.ipv6.devconf import CONF_ROWS, ipv6_devconf
+from stack.ipv6.devconf import CONF6_ROWS, ipv6_devconf
 from stack.ipv6.sysctl_net_ipv6 import ROWS_BY_ATTRIBUTE, netns_sysctl_ipv6
 from stack.sched.sch_generic import qdisc_create_dflt
 from stack.sysctl_fields import sysctl_fields
+
+IN_CONF = ("ip_forward", *CONF4_ROWS)
+"""Short names of what net.ipv4.conf keeps."""
 
 
 def refused(write: Any) -> SysctlError:
@@ -146,13 +153,89 @@ def test_one_that_linux_keeps_without_effect_says_so(host: Host) -> None:
 
 
 def test_an_interface_has_settings_of_its_own(host: Host) -> None:
+    sysctl = host.sysctl
+    sysctl["net.ipv4.conf.lo.rp_filter"] = "1"
+    sysctl["net/ipv4/conf/lo/forwarding"] = 1
     cnf = host.dev("lo").ip_ptr.cnf
-    cnf["rp_filter"] = 1
-    cnf["forwarding"] = 1
-    assert cnf == {"rp_filter": 1, "forwarding": 1}
-    assert "rp_filter" in str(refused(lambda: cnf.__setitem__("rp_filte", 1)))
-    assert refused(lambda: cnf.__setitem__("tcp_sack", 1)).errno == errno.ENOENT
-    assert refused(lambda: cnf.__setitem__("rp_filter", "on")).errno == errno.EINVAL
+    assert (cnf.rp_filter, cnf.forwarding, sysctl.rp_filter, sysctl.ip_forward) == (1, 1, 0, 0)
+    for name, value, said in (
+        ("lo.rp_filte", 1, "rp_filter"),
+        ("lo.tcp_sack", 1, "tcp_sack"),
+        ("eth7.rp_filter", 1, "lo"),
+        ("lo.rp_filter", "on", "any int"),
+        ("lo.mc_forwarding", 1, "only read"),
+    ):
+        assert said in str(refused(lambda n=name, v=value: sysctl.__setitem__(CONF4_DIR + n, v)))
+    assert "rp_filter" in str(refused(lambda: setattr(cnf, "rp_filte", 1)))
+
+
+def test_a_short_name_is_written_everywhere_and_read_of_all(host: Host) -> None:
+    host.sysctl.accept_redirects = 0
+    assert {label: cnf.accept_redirects for label, cnf in host.sysctl.conf.items()} == {
+        "all": 0,
+        "default": 0,
+        "lo": 0,
+    }
+    host.sysctl["net.ipv4.conf.lo.accept_redirects"] = 1
+    assert host.sysctl.accept_redirects == 0
+
+
+def test_forwarding_of_all_goes_everywhere(host: Host) -> None:
+    """net/ipv4/devinet.c inet_forward_change: and a router obeys no redirects."""
+    host.sysctl["net.ipv4.conf.all.forwarding"] = 1
+    found = {
+        label: (cnf.forwarding, cnf.accept_redirects) for label, cnf in host.sysctl.conf.items()
+    }
+    assert found == {"all": (1, 0), "default": (1, 1), "lo": (1, 1)}
+    assert host.sysctl["net.ipv4.ip_forward"] == 1
+    first = Host(clock=VirtualClock(), sysctl={"ip_forward": 1, "accept_redirects": 1})
+    assert first.sysctl.accept_redirects == first.dev("lo").ip_ptr.cnf.forwarding == 1
+
+
+def test_a_later_default_changes_what_nobody_has_set(host: Host) -> None:
+    """net/ipv4/devinet.c devinet_copy_dflt_conf, ipv4_devconf_setall."""
+    sysctl = host.sysctl
+    host.add_tap("tap0", pair(host.clock)[0])
+    host.add_tap("tap1", pair(host.clock)[0])
+    sysctl["net.ipv4.conf.tap0.arp_ignore"] = 0
+    host.ifconfig("tap1", "10.0.0.1/24")
+    for name in ("arp_ignore", "arp_notify", "forwarding"):
+        sysctl[f"net.ipv4.conf.default.{name}"] = 1
+    told = {label: (c.arp_ignore, c.arp_notify, c.forwarding) for label, c in sysctl.conf.items()}
+    assert told["tap0"] == (0, 1, 0)
+    assert told["tap1"] == (0, 0, 0)
+    assert told["default"] == (1, 1, 1)
+    host.add_tap("tap2", pair(host.clock)[0])
+    assert sysctl["net.ipv4.conf.tap2.arp_ignore"] == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "holds"),
+    [
+        ("rp_filter", {(0, 2): 2, (2, 1): 2, (0, 0): 0}),
+        ("proxy_arp", {(1, 0): 1, (0, 1): 1, (0, 0): 0}),
+        ("bc_forwarding", {(1, 0): 0, (0, 1): 0, (1, 1): 1}),
+        ("proxy_arp_pvlan", {(1, 0): 0, (0, 1): 1}),
+    ],
+)
+def test_what_holds_for_an_interface(
+    host: Host, name: str, holds: dict[tuple[int, int], int]
+) -> None:
+    """include/linux/inetdevice.h: IN_DEV_MAXCONF, ORCONF, ANDCONF and CONF_GET."""
+    for (every, own), wanted in holds.items():
+        host.sysctl[f"net.ipv4.conf.all.{name}"] = every
+        host.sysctl[f"net.ipv4.conf.lo.{name}"] = own
+        assert in_dev_conf(host.dev("lo").ip_ptr, name) == wanted
+
+
+def test_an_interface_takes_its_settings_along(host: Host) -> None:
+    dev = host.add_tap("tap0", pair(host.clock)[0])
+    host.sysctl["net.ipv4.conf.tap0.arp_ignore"] = 3
+    dev_change_name(dev, "other")
+    assert host.sysctl["net.ipv4.conf.other.arp_ignore"] == 3
+    assert "tap0" not in host.sysctl.conf
+    unregister_netdevice(dev)
+    assert list(host.sysctl.conf) == ["all", "default", "lo"]
 
 
 def test_no_attribute_can_be_removed(host: Host) -> None:
@@ -179,11 +262,12 @@ def field_type(knob: Sysctl) -> str:
 
 def test_every_knob_has_a_field_of_its_type() -> None:
     for cls, knobs in (
-        (sysctl_fields, SYSCTLS),
+        (sysctl_fields, {n: knob for n, knob in SYSCTLS.items() if n not in IN_CONF}),
         (netns_sysctl_ipv6, ROWS_BY_ATTRIBUTE),
-        (ipv6_devconf, {knob.name: knob for knob in CONF_ROWS}),
+        (ipv4_devconf, CONF4_ROWS),
+        (ipv6_devconf, CONF6_ROWS),
     ):
         fields = {name: field.type for name, field in rows_of(cls).items()}
-        for own in ("conf", "label", "_written"):
+        for own in ("conf", "_written", "written", *rows_of(devconf)):
             fields.pop(own, None)
         assert fields == {name: field_type(knob) for name, knob in knobs.items()}

@@ -43,7 +43,7 @@ from stack.api.programs.memory import (
 from stack.api.programs.placeholder import Opened, Placeholder
 from stack.api.programs.rings import Mapped
 from stack.api.programs.supervisor import Call, forget, opened, show_at
-from stack.api.programs.sysfs import At, find, mode_of, stat_of, statx_of
+from stack.api.programs.sysfs import AT_FDCWD, At, find, mode_of, stat_of, statx_of
 from stack.api.programs.virtual import Held, task_tgid_vnr
 from stack.core import bsd_socket as sys
 from stack.core import uapi
@@ -866,11 +866,20 @@ def get_ifconf(call: Call, fd: int, addr: wide) -> int:
 # --- files ---------------------------------------------------------------------------------------
 
 
-def open_path(call: Call, addr: wide, flags: int) -> None:
+def path_of(call: Call, name: int) -> str | None:
+    """The path in the argument `name`, if it is one that is told here. One after the first is below
+    the directory that the first names."""
+    if call.supervisor.down:
+        return None
+    directory = i32(call.args[0]) if name else AT_FDCWD
+    return path_at(call.tid, call.args[name], call.supervisor.tree, directory)
+
+
+def open_path(call: Call, name: int, flags: int) -> None:
     """A file about the network is the host's; of /sys/class/net and /proc/sys/net some can be
     written."""
     supervisor = call.supervisor
-    path = None if flags & O_PATH or supervisor.down else path_at(call.tid, addr)
+    path = None if flags & O_PATH else path_of(call, name)
     if path is None:
         return
     if path == TUN_PATH:
@@ -895,46 +904,41 @@ def open_tun(call: Call, flags: int) -> None:
 
 def do_open(call: Call) -> None:
     """open(2)."""
-    open_path(call, call.args[0], i32(call.args[1]))
+    open_path(call, 0, i32(call.args[1]))
 
 
 def do_openat(call: Call) -> None:
     """openat(2)."""
-    open_path(call, call.args[1], i32(call.args[2]))
+    open_path(call, 1, i32(call.args[2]))
 
 
 def do_openat2(call: Call) -> None:
     """openat2(2): struct open_how begins with the flags."""
     (flags,) = struct.unpack("=Q", read_memory(call.tid, call.args[2], 8))
-    open_path(call, call.args[1], flags)
-
-
-def file_at(call: Call, addr: wide) -> At | None:
-    """The file of /sys/class/net or /proc/sys/net whose path is in a program's memory."""
-    path = None if call.supervisor.down else path_at(call.tid, addr)
-    return None if path is None else find(path)
+    open_path(call, 1, flags)
 
 
 def of_file(function: Callable[[Call, At, wide], int], name: int) -> Callable[[Call], int | None]:
     """A call about such a file: `name` is the argument that has the path, the next one is given."""
 
     def call(call: Call) -> int | None:
-        at = file_at(call, call.args[name])
+        path = path_of(call, name)
+        at = None if path is None else find(path)
         return None if at is None else function(call, at, call.args[name + 1])
 
     return call
 
 
-def stat_at(call: Call, addr: wide) -> tuple[os.stat_result, int] | None:
-    """What stat(2) says of a file of the host whose path is in a program's memory, and its size."""
-    path = None if call.supervisor.down else path_at(call.tid, addr)
+def stat_at(call: Call, name: int) -> tuple[os.stat_result, int] | None:
+    """What stat(2) says of a file of the host whose path the argument `name` has, and its size."""
+    path = path_of(call, name)
     return None if path is None else stat_file(call.supervisor.host, call.supervisor.tree, path)
 
 
 def do_stat(call: Call) -> int | None:
     """stat(2) and its kin."""
-    name = call.name == "newfstatat"
-    found = stat_at(call, call.args[name])
+    name = int(call.name == "newfstatat")
+    found = stat_at(call, name)
     if found is None:
         return None
     write_memory(call.tid, call.args[1 + name], stat_of(*found, os.uname().machine))
@@ -943,7 +947,7 @@ def do_stat(call: Call) -> int | None:
 
 def do_statx(call: Call) -> int | None:
     """statx(2)."""
-    found = stat_at(call, call.args[1])
+    found = stat_at(call, 1)
     if found is None:
         return None
     write_memory(call.tid, call.args[4], statx_of(*found))

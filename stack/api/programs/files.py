@@ -48,14 +48,17 @@ def string_at(tid: int, addr: wide, size: int = PATH_BYTES) -> bytes | None:
     return text if end else None
 
 
-def path_at(tid: int, addr: wide) -> str | None:
+def path_at(tid: int, addr: wide, tree: Tree, directory: int) -> str | None:
     """A path in a program's memory; None when it is none of those that are told here.
 
-    That of a process's /proc/PID/net is the one below /proc/net.
+    That of a process's /proc/PID/net is the one below /proc/net. A relative one is below the
+    descriptor `directory`, if that is of `tree`.
     """
     text = string_at(tid, addr)
     if text is None:
         return None
+    if text[:1] != b"/":
+        return tree.below(tid, directory, os.fsdecode(text)) if text else None
     if text in FILES or text.startswith(DIRECTORIES):
         return os.fsdecode(text)
     found = OF_PROCESS.match(text) if text.startswith(b"/proc/") else None

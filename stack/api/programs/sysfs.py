@@ -42,6 +42,8 @@ STAT = {
 }
 STATX = struct.Struct("=IIQIIIH2xQQQQqI4x16xqI4xqI4x4I112x")
 STATX_BASIC_STATS = 0x7FF
+AT_FDCWD = -100
+"""To openat(2) and its kin: where the program stands."""
 MAKE = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
 
 
@@ -131,6 +133,21 @@ class Tree:
         if not self._directory:
             self._directory = tempfile.mkdtemp(dir=MEMORY if os.access(MEMORY, os.W_OK) else None)
         return os.path.join(self._directory, path.replace("/", "%"))
+
+    def below(self, tid: int, directory: int, path: str) -> str | None:
+        """The path that is `path` below a program's descriptor `directory`, if that is of a
+        directory here. AT_FDCWD is where the program stands, after fchdir(2)."""
+        if not self._directory:
+            return None
+        link = "cwd" if directory == AT_FDCWD else f"fd/{directory}"
+        try:
+            place = os.readlink(f"/proc/{tid}/{link}")
+        except OSError:
+            return None
+        parent, _, name = place.rpartition("/")
+        if parent != self._directory:
+            return None
+        return os.path.normpath(os.path.join(name.replace("%", "/"), path))
 
     def file(self, path: str, text: str | None, mode: int) -> str:
         """The name of the real file with this text, or with any. It is the same one each time

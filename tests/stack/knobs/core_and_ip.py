@@ -27,6 +27,7 @@ from stack.core.bsd_socket import (
     sys_socket,
 )
 from stack.core.dev_receive import dev_add_pack
+from stack.core.fib_rules import fib_rule, fib_rule_add
 from stack.core.iov import msghdr
 from stack.core.link_watch import netif_carrier_off
 from stack.core.netdevice import packet_type
@@ -51,6 +52,14 @@ from stack.core.uapi import (
     SOL_SOCKET,
 )
 from stack.inet.flow import flowi
+from stack.inet.xfrm_policy import (
+    XFRM_POLICY_BLOCK,
+    XFRM_POLICY_IN,
+    XFRM_POLICY_OUT,
+    xfrm_policy,
+    xfrm_policy_insert,
+    xfrm_selector,
+)
 from stack.ipv4.arp import arp_req_set
 from stack.ipv4.route import ip_route_output_flow
 from tests.stack.ipv4.net import ME_MAC, PEER_MAC, at
@@ -760,9 +769,56 @@ def neighbours(rig: Rig, count: int, seconds: int = 0) -> int:
     return len(tbl)
 
 
-def proxied(rig: Rig, target: str) -> int:
+def arp_filter(rig: Rig) -> int:
+    """A request on the first wire from an address that is reached over the second."""
+    net = rig.ip(f"{ME}/24", f"{OUT}/24")
+    return len(arp(net, 1, "10.1.0.77", ME))
+
+
+def arp_evict_nocarrier(rig: Rig) -> bool:
+    """A neighbour is still known without a carrier."""
+    net = rig.ip()
+    arp_req_set(net.wire.dev, ip4("10.0.0.77"), b"\x02\0\0\0\1\2", permanent=False)
+    netif_carrier_off(net.wire.dev)
+    net.run(2 * S)
+    return knows(net, "10.0.0.77")
+
+
+def src_valid_mark(rig: Rig) -> int:
+    """A datagram whose sender is reached by a rule for marks, with rp_filter."""
+    net = rig.ip(rp_filter=1)
+    fib_rule_add(net.host, net.host.fib.ops, fib_rule(9, table=9, mark=7, mark_mask=7))
+    net.host.route_add("7.0.0.0/8", dev="eth0", table=9)
+    marked(net.host)
+    fd = udp(net)
+    net.inject(datagram(src="7.7.7.7"))
+    return take(net.host, fd)
+
+
+def blocked(net: Any, direction: int) -> None:
+    """A policy of IPsec that forbids all."""
+    every = xfrm_selector(AF_INET, sport_mask=0, dport_mask=0)
+    policy = xfrm_policy(every, direction, XFRM_POLICY_BLOCK, 0, ())
+    xfrm_policy_insert(net.host, policy)
+
+
+def disable_policy(rig: Rig) -> int:
+    net = rig.ip()
+    blocked(net, XFRM_POLICY_IN)
+    fd = udp(net)
+    net.inject(datagram())
+    return take(net.host, fd)
+
+
+def disable_xfrm(rig: Rig) -> str:
+    net = rig.ip()
+    blocked(net, XFRM_POLICY_OUT)
+    return err(send, net.host, udp(net), PEER)
+
+
+def proxied(rig: Rig, target: str, **more: int) -> int:
     """Answers of a router to a request for an address that is not its own."""
-    net = rig.router()
+    net = rig.router(**more)
     asked = len(arp(net, 1, PEER, target))
     net.run(2_000_000_000)
     return asked + len([f for f in net.frames() if f[12:14] == b"\x08\x06" and f[21] == 2])
@@ -941,6 +997,13 @@ PROBES: dict[str, tuple[Any, dict[Any, Any]]] = {
     "arp_accept": (arp_accept, {0: False, 1: True}),
     "arp_announce": (arp_announce, {0: OUT, 1: ME, 2: ME}),
     "arp_ignore": (arp_ignore, {0: 1, 1: 0, 8: 0}),
+    "arp_filter": (arp_filter, {0: 1, 1: 0}),
+    "arp_evict_nocarrier": (arp_evict_nocarrier, {1: False, 0: True}),
+    "src_valid_mark": (src_valid_mark, {0: 0, 1: 1}),
+    "disable_policy": (disable_policy, {0: 0, 1: 1}),
+    "disable_xfrm": (disable_xfrm, {0: "EPERM", 1: ""}),
+    "medium_id": (lambda rig: proxied(rig, BEYOND, proxy_arp=1), {0: 1, 3: 0, -1: 0}),
+    "forwarding": (ip_forward, {0: 0, 1: 1}),
     "arp_notify": (arp_notify, {0: 0, 1: 1}),
     "drop_gratuitous_arp": (drop_gratuitous_arp, {0: 0, 1: 1}),
     "gc_thresh1": (lambda rig: neighbours(rig, 20, 200), {128: 23, 5: 3}),

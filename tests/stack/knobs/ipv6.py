@@ -10,12 +10,27 @@ from collections.abc import Callable
 from typing import Any
 
 from scapy.layers.inet import TCP, UDP
-from scapy.layers.inet6 import ICMPv6EchoReply, ICMPv6PacketTooBig, IPv6
+from scapy.layers.inet6 import (
+    ICMPv6EchoReply,
+    ICMPv6ND_NA,
+    ICMPv6NDOptDstLLAddr,
+    ICMPv6PacketTooBig,
+    IPv6,
+)
 from scapy.packet import Raw
 
+from stack.core.neigh_table import NEIGH_UPDATE_F_OVERRIDE
+from stack.core.neighbour import neigh_update
 from stack.core.netfilter import NFPROTO_IPV6
-from stack.core.uapi import AF_INET6, RTF_UP, RTN_ANYCAST
+from stack.core.uapi import AF_INET6, NUD_REACHABLE, RTF_UP, RTN_ANYCAST
 from stack.inet.flow import flowi
+from stack.inet.xfrm_policy import (
+    XFRM_POLICY_BLOCK,
+    XFRM_POLICY_IN,
+    xfrm_policy,
+    xfrm_policy_insert,
+    xfrm_selector,
+)
 from stack.ipv6.if_inet6 import ifacaddr6
 from stack.ipv6.ip6_fib import (
     RT6_TABLE_LOCAL,
@@ -50,6 +65,7 @@ from tests.stack.ipv6.net import (
     SEC,
     Net6,
     ip6,
+    neighbour_of,
     one_host6,
     static_neigh,
 )
@@ -235,6 +251,33 @@ def forwarding(rig: Rig6) -> int:
     return len(net.ip_sent(wire=1))
 
 
+def forced(rig: Rig6) -> int:
+    """What a host that does not forward sends on."""
+    net = rig.host(f"{ME}/64", f"{OUT}/64")
+    static_neigh(net.wires[1].dev, BEYOND, BEYOND_MAC)
+    net.inject(v6(ICMPV6, echo(dst=BEYOND), dst=BEYOND))
+    return len(net.ip_sent(wire=1))
+
+
+def policy_disabled(rig: Rig6) -> list[str]:
+    """What a host answers that a policy of IPsec closes."""
+    net = rig.host()
+    every = xfrm_selector(AF_INET6, sport_mask=0, dport_mask=0)
+    policy = xfrm_policy(every, XFRM_POLICY_IN, XFRM_POLICY_BLOCK, 0, ())
+    xfrm_policy_insert(net.host, policy)
+    return said(net, v6(ICMPV6, echo()))
+
+
+def unsolicited(rig: Rig6) -> bool:
+    """Whether an advertisement unasked changes a neighbour's address."""
+    net, other = rig.host(), "2001:db8::77"
+    neigh = neighbour_of(net.wire.dev, other)
+    neigh_update(neigh, b"\2\0\0\0\0\x55", NUD_REACHABLE, NEIGH_UPDATE_F_OVERRIDE)
+    body = ICMPv6ND_NA(R=0, S=0, O=1, tgt=other) / ICMPv6NDOptDstLLAddr(lladdr="02:00:00:00:00:66")
+    net.inject(IPv6(src=other, dst=ME, hlim=255) / body)
+    return neigh.ha[5] == 0x66
+
+
 def hop_limit(rig: Rig6) -> int:
     net = rig.host()
     net.inject(v6(ICMPV6, echo()))
@@ -308,11 +351,14 @@ PROBES6: dict[str, tuple[Callable[[Rig6], Any], dict[Any, Any]]] = {
     "net.ipv6.route.max_size": (exceptions_kept, {4096: 20, 7: 7}),
     "net.ipv6.route.min_adv_mss": (advmss, {1220: 1220, 1400: 1400}),
     "net.ipv6.route.mtu_expires": (mtu_expires, {600: 2, 50: 1}),
+    "net.ipv6.conf.all.disable_policy": (policy_disabled, {0: [], 1: REPLY}),
+    "net.ipv6.conf.all.force_forwarding": (forced, {0: 0, 1: 1}),
+    "net.ipv6.conf.default.drop_unsolicited_na": (unsolicited, {0: True, 1: False}),
     "net.ipv6.conf.all.disable_ipv6": (disabled, {0: REPLY, 1: []}),
     "net.ipv6.conf.all.forwarding": (forwarding, {0: 0, 1: 1}),
     "net.ipv6.conf.default.drop_unicast_in_l2_multicast": (unicast_in_multicast, {0: REPLY, 1: []}),
     "net.ipv6.conf.default.hop_limit": (hop_limit, {64: 64, 7: 7}),
     "net.ipv6.conf.eth0.mtu": (link_mtu, {1500: 1, 1280: 2}),
 }
-LATE = {"net.ipv6.conf.default.drop_unicast_in_l2_multicast", "net.ipv6.conf.default.hop_limit"}
+LATE = {name for name in PROBES6 if name.startswith("net.ipv6.conf.default.")}
 """`default` is for interfaces that come later, so these are not written afterwards."""

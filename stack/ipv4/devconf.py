@@ -1,0 +1,184 @@
+"""net.ipv4.conf: settings per interface, as rows (include/linux/inetdevice.h, net/ipv4/devinet.c).
+
+Each says what holds for an interface: `all` has a say in most of them (`in_dev_conf`). Times are in
+ms, where Linux counts jiffies.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from stack.core.devconf import ALL, DEFAULT, devconf
+from stack.core.rows import state
+from stack.core.sysctl_net_core import Sysctl
+
+CONF = "net.ipv4.conf.all"
+CONF4_DIR = "net.ipv4.conf."
+
+
+def own(every: int, mine: int) -> int:
+    """IN_DEV_CONF_GET: the interface's."""
+    return mine
+
+
+def either(every: int, mine: int) -> int:
+    """IN_DEV_ORCONF: on when that of `all` or the interface's is."""
+    return every or mine
+
+
+def both(every: int, mine: int) -> int:
+    """IN_DEV_ANDCONF: on when that of `all` and the interface's are."""
+    return every and mine
+
+
+HOLDS: dict[Callable[[int, int], int], str] = {
+    own: "its own",
+    either: "either",
+    both: "both",
+    max: "the larger",
+}
+"""What holds for an interface, in words: of `all` and its own."""
+
+Rule = Callable[[int, int], int]
+
+
+def _conf(rule: Rule, name: str, default: int, what: str, obsolete: str = "") -> Sysctl:
+    holds = what if rule is own else f"{what} ({HOLDS[rule]})"
+    return Sysctl(CONF, name, default, holds, obsolete=obsolete)
+
+
+IDLE = "Linux keeps it and does nothing with it"
+
+
+_RULES: tuple[tuple[Rule, tuple[tuple[Any, ...], ...]], ...] = (
+    (
+        own,
+        (
+            ("forwarding", 0, "forward packets that it receives; of `all` it is ip_forward"),
+            ("igmpv2_unsolicited_report_interval", 10000, "ms, IGMPv1 and v2 reports unasked"),
+            ("igmpv3_unsolicited_report_interval", 1000, "ms, IGMPv3 reports unasked"),
+            ("ignore_routes_with_linkdown", 0, "routes over a link without carrier are not used"),
+            ("medium_id", 0, "proxy_arp does not answer between interfaces of one id, nor for -1"),
+            ("proxy_arp_pvlan", 0, "answer for addresses on the same wire (RFC 3069)"),
+            ("tag", 0, "a number for the administrator", IDLE),
+        ),
+    ),
+    (
+        either,
+        (
+            ("accept_local", 0, "take packets from our own addresses"),
+            ("accept_redirects", 1, "obey ICMP redirects; while forwarding both have to be set"),
+            ("arp_filter", 0, "answer ARP only where a packet to the asker would go out"),
+            ("disable_policy", 0, "no policy of IPsec is asked for received packets"),
+            ("disable_xfrm", 0, "no IPsec for what is sent"),
+            ("drop_gratuitous_arp", 0, "drop gratuitous ARP"),
+            ("force_igmp_version", 0, "speak IGMP version 1 or 2 only"),
+            ("drop_unicast_in_l2_multicast", 0, "drop unicast packets in multicast frames"),
+            ("log_martians", 0, "log packets with impossible addresses"),
+            ("promote_secondaries", 0, "a secondary address follows a deleted primary one"),
+            ("proxy_arp", 0, "answer for addresses that are reached by another interface"),
+            ("route_localnet", 0, "127.0.0.0/8 may come and go over wires"),
+            ("secure_redirects", 1, "only redirects that name a known gateway"),
+            ("send_redirects", 1, "send ICMP redirects when forwarding"),
+            ("shared_media", 1, "other networks may share the wire"),
+            ("src_valid_mark", 0, "the reverse path is that of a packet with the same mark"),
+        ),
+    ),
+    (
+        both,
+        (
+            ("accept_source_route", 0, "forward and take source-routed packets"),
+            ("arp_evict_nocarrier", 1, "forget neighbours when the carrier goes"),
+            ("bc_forwarding", 0, "forward directed broadcasts"),
+            ("bootp_relay", 0, "kept", IDLE),
+        ),
+    ),
+    (
+        max,
+        (
+            ("arp_accept", 0, "1: gratuitous ARP makes new entries"),
+            ("arp_announce", 0, "1, 2: ask with an address of the interface"),
+            (
+                "arp_ignore",
+                0,
+                "0: answer for any local address; 1: the interface's; 2: those in the sender's "
+                "subnet; 3: any but those of host scope; 8: none",
+            ),
+            ("arp_notify", 0, "gratuitous ARP when an interface comes up"),
+            ("rp_filter", 0, "reverse path check: 1 strict, 2 loose"),
+        ),
+    ),
+)
+CONF4_ROWS: dict[str, Sysctl] = {
+    **{spec[0]: _conf(rule, *spec) for rule, specs in _RULES for spec in specs},
+    "mc_forwarding": Sysctl(CONF, "mc_forwarding", 0, "a daemon routes to groups", read_only=True),
+}
+RULES: dict[str, Rule] = {
+    **{spec[0]: rule for rule, specs in _RULES for spec in specs},
+    "mc_forwarding": both,
+}
+"""What holds for an interface, of the setting of `all` and its own."""
+
+
+@state
+class ipv4_devconf(devconf):
+    """struct ipv4_devconf: settings of net.ipv4.conf."""
+
+    written: set[str]
+    """Those of an interface that later defaults leave alone."""
+
+    # Those of CONF4_ROWS.
+    accept_local: int
+    accept_redirects: int
+    accept_source_route: int
+    arp_accept: int
+    arp_announce: int
+    arp_evict_nocarrier: int
+    arp_filter: int
+    arp_ignore: int
+    arp_notify: int
+    bc_forwarding: int
+    bootp_relay: int
+    disable_policy: int
+    disable_xfrm: int
+    drop_gratuitous_arp: int
+    drop_unicast_in_l2_multicast: int
+    force_igmp_version: int
+    forwarding: int
+    igmpv2_unsolicited_report_interval: int
+    igmpv3_unsolicited_report_interval: int
+    ignore_routes_with_linkdown: int
+    log_martians: int
+    mc_forwarding: int
+    medium_id: int
+    promote_secondaries: int
+    proxy_arp: int
+    proxy_arp_pvlan: int
+    route_localnet: int
+    rp_filter: int
+    secure_redirects: int
+    send_redirects: int
+    shared_media: int
+    src_valid_mark: int
+    tag: int
+
+    def __init__(self, label: str, template: ipv4_devconf | None = None) -> None:
+        self._begin(label, CONF4_DIR, CONF4_ROWS, template)
+        self.store("written", set())
+        if label == DEFAULT:
+            self.store("accept_source_route", 1)
+
+
+def devconf_sets() -> dict[str, ipv4_devconf]:
+    """Those of a new namespace; interfaces add theirs."""
+    return {label: ipv4_devconf(label) for label in (ALL, DEFAULT)}
+
+
+def inet_forward_change(conf: dict[str, ipv4_devconf]) -> None:
+    """net/ipv4/devinet.c: `forwarding` of `all` goes to the other sets; a router obeys no
+    redirects."""
+    on = conf[ALL].forwarding
+    conf[ALL].store("accept_redirects", int(not on))
+    for other in conf.values():
+        other.store("forwarding", on)
