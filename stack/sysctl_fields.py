@@ -20,6 +20,7 @@ class sysctl_fields:
     fib_multipath_hash_policy: int
     fib_multipath_hash_seed: int
     fib_multipath_use_neigh: int
+    flush: int
     fwmark_reflect: int
     gc_thresh1: int
     gc_thresh2: int

@@ -13,7 +13,7 @@ from stack.core.errors import os_error
 from stack.core.neigh_sysctl import DEFAULT, neigh_rows, neigh_values
 from stack.core.neigh_table import neigh_table
 from stack.core.sock import ns_capable
-from stack.core.sysctl_net_core import Sysctl
+from stack.core.sysctl_net_core import NUMBER, Sysctl
 from stack.core.uapi import CAP_NET_ADMIN
 from stack.ipv4.devconf import CONF, CONF4_ROWS
 from stack.ipv4.sysctl_names import SYSCTLS
@@ -106,9 +106,9 @@ def _file(net: Net, path: str) -> Sysctl:
     return row
 
 
-def writable(net: Net, path: str) -> bool:
-    """Whether a file can be written. Raises: OSError ENOENT, EISDIR."""
-    return not _file(net, path).read_only
+def mode(net: Net, path: str) -> int:
+    """Permissions of a file. Raises: OSError ENOENT, EISDIR."""
+    return _file(net, path).mode
 
 
 def _kept(net: Net, path: str) -> tuple[Any, str]:
@@ -123,16 +123,27 @@ def _kept(net: Net, path: str) -> tuple[Any, str]:
 
 
 def show(net: Net, path: str) -> str:
-    """A file's text. Raises: OSError ENOENT, EISDIR."""
+    """A file's text.
+
+    Raises: OSError ENOENT, EISDIR; EACCES: it is only written; EIO: it has no value yet.
+    """
     row = _file(net, path)
+    if not row.mode & 0o400:
+        raise os_error(errno.EACCES, f"{ROOT}/{path} is only written")
     kept, name = _kept(net, path)
-    return f"{row.shown(kept[name])}\n"
+    value = kept[name]
+    if value == "":
+        raise os_error(errno.EIO, f"{ROOT}/{path} has no value")
+    return f"{row.shown(value)}\n"
 
 
 def store(net: Net, path: str, text: str) -> None:
     """Write a file. Raises: OSError ENOENT, EISDIR, EPERM, EACCES; EINVAL: not such a value."""
-    _file(net, path)
+    row = _file(net, path)
     if not ns_capable(net, CAP_NET_ADMIN):
         raise os_error(errno.EPERM, "only root may write sysctls")
     kept, name = _kept(net, path)
-    kept[name] = text.strip()
+    words = text.split()
+    # proc_dointvec takes as many numbers as there are, and leaves what follows.
+    one = row.kind == NUMBER and row.count == 1 and words
+    kept[name] = words[0] if one else text.strip()

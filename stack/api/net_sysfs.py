@@ -232,9 +232,9 @@ def show(net: Net, path: str) -> str:
     return f"{getattr(dev_get_stats(dev), rest.rpartition('/')[2])}\n"
 
 
-def writable(net: Net, path: str) -> bool:
-    """Whether a file can be written. Raises: OSError ENOENT."""
-    return _parts(net, path)[1] in WRITABLE
+def mode(net: Net, path: str) -> int:
+    """Permissions of a file. Raises: OSError ENOENT."""
+    return 0o644 if _parts(net, path)[1] in WRITABLE else 0o444
 
 
 def store(net: Net, path: str, text: str) -> None:

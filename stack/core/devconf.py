@@ -8,12 +8,18 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from stack.core.rows import state
 from stack.core.sysctl_net_core import Sysctl, SysctlError
+from stack.core.uapi import RTM_DELNETCONF, RTM_NEWNETCONF
+
+if TYPE_CHECKING:
+    from stack.net import Net
 
 ALL, DEFAULT = "all", "default"
+NETCONFA_IFINDEX = {ALL: -1, DEFAULT: -2}
+"""Their numbers to NETLINK_ROUTE; an interface has its own."""
 
 DevconfFn = Callable[["devconf", str, Any], Any]
 
@@ -96,3 +102,17 @@ def rename_devconf(conf: dict[str, Any], mine: devconf, name: str) -> None:
             del conf[label]
     conf[name] = mine
     mine.store("label", name)
+
+
+def netconf_notify(net: Net, family: int, conf: devconf, name: str = "", index: int = 0) -> None:
+    """inet_netconf_notify_devconf, inet6_netconf_notify_devconf: tell those who listen of a setting
+    that changed, or of all of a new interface. `index`: that of the interface, if it is known."""
+    if net.rtnl is not None:
+        index = index or NETCONFA_IFINDEX.get(conf.label) or net.dev_by_name[conf.label].ifindex
+        net.rtnl(RTM_NEWNETCONF, (family, index, conf, name), 0)
+
+
+def netconf_gone(net: Net, family: int, index: int) -> None:
+    """The same of an interface that goes away, or gets another name."""
+    if net.rtnl is not None:
+        net.rtnl(RTM_DELNETCONF, (family, index, None, ""), 0)

@@ -49,7 +49,8 @@ class Sysctl:
     `machine`: one setting for all namespaces of a machine, a file of its first namespace only.
     `default` is a value, or a function of the host's memory in bytes. The value is `count` numbers
     from `low` to `high`, a NAME, NAMES separated by blanks, a set of PORTS, or KEYS in hex.
-    `obsolete` says why nothing reads the knob, on Linux either. `read_only` knobs show a state.
+    `obsolete` says why nothing reads the knob, on Linux either. `mode` are the file's permissions:
+    0o444: it shows a state, 0o200: to write it does something.
     """
 
     path: str
@@ -61,7 +62,7 @@ class Sysctl:
     count: int = 1
     kind: str = NUMBER
     obsolete: str = ""
-    read_only: bool = False
+    mode: int = 0o644
     machine: bool = False
 
     @property
@@ -71,7 +72,7 @@ class Sysctl:
 
     def takes(self) -> str:
         """Return the values that may be written, in words."""
-        if self.read_only:
+        if not self.mode & 0o200:
             return "nothing: it is only read"
         if self.kind == NAME:
             return "a name"
@@ -106,7 +107,7 @@ class Sysctl:
 
         Raises: SysctlError EINVAL, EACCES.
         """
-        if self.read_only:
+        if not self.mode & 0o200:
             raise SysctlError(errno.EACCES, f"sysctl {self.full_name}: it is only read")
         if self.kind in (NAME, NAMES):
             if not isinstance(value, str):

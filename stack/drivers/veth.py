@@ -203,10 +203,10 @@ def veth_dellink(dev: net_device) -> None:
     if peer is not None:
         other: veth_priv = peer.priv
         other.peer = None
-        unregister_netdevice(peer)
-        free_netdev(peer)
-    unregister_netdevice(dev)
-    free_netdev(dev)
+    for end in (dev, peer):
+        if end is not None:
+            unregister_netdevice(end)
+            free_netdev(end)
 
 
 veth_link_ops = rtnl_link_ops("veth", veth_dellink)

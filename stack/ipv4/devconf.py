@@ -112,7 +112,7 @@ _RULES: tuple[tuple[Rule, tuple[tuple[Any, ...], ...]], ...] = (
 )
 CONF4_ROWS: dict[str, Sysctl] = {
     **{spec[0]: _conf(rule, *spec) for rule, specs in _RULES for spec in specs},
-    "mc_forwarding": Sysctl(CONF, "mc_forwarding", 0, "a daemon routes to groups", read_only=True),
+    "mc_forwarding": Sysctl(CONF, "mc_forwarding", 0, "a daemon routes to groups", mode=0o444),
 }
 RULES: dict[str, Rule] = {
     **{spec[0]: rule for rule, specs in _RULES for spec in specs},

@@ -26,7 +26,14 @@ from typing import TYPE_CHECKING, Any
 from fastpath.errors import ArgumentError
 from stack.core import netdevice, uapi
 from stack.core.dev_notifier import register_netdevice_notifier
-from stack.core.devconf import ALL, DEFAULT, devconf, rename_devconf
+from stack.core.devconf import (
+    ALL,
+    DEFAULT,
+    devconf,
+    netconf_gone,
+    netconf_notify,
+    rename_devconf,
+)
 from stack.core.errors import os_error
 from stack.core.extack import ExtAckError
 from stack.core.neigh_table import (
@@ -161,9 +168,14 @@ def devinet_exit_net(net: Net) -> None:
 devinet_net_ops = pernet_operations(init=devinet_init_net, exit=devinet_exit_net)
 
 
+TOLD = ("forwarding", "rp_filter", "proxy_arp", "ignore_routes_with_linkdown")
+"""Settings of whose changes NETLINK_ROUTE tells."""
+
+
 def devinet_conf_proc(net: Net, conf: devconf, name: str, old: int) -> None:
     """net/ipv4/devinet.c devinet_conf_proc, devinet_sysctl_forward: a setting was written."""
     every, default = net.sysctl.conf[ALL], net.sysctl.conf[DEFAULT]
+    told: list[devconf] = [conf]
     if name != "forwarding":
         assert isinstance(conf, ipv4_devconf)
         conf.written.add(name)
@@ -172,6 +184,10 @@ def devinet_conf_proc(net: Net, conf: devconf, name: str, old: int) -> None:
                 other.store(name, getattr(conf, name))
     elif conf is every and every.forwarding != old:
         inet_forward_change(net.sysctl.conf)
+        told += [other for other in net.sysctl.conf.values() if other is not every]
+    if name in TOLD and getattr(conf, name) != old:
+        for each in told:
+            netconf_notify(net, AF_INET, each, name)
     rt_cache_flush(net)
 
 
@@ -184,6 +200,7 @@ def inetdev_init(dev: net_device) -> in_device:
         in_dev.cnf.store("disable_policy", 1)
     in_dev.cnf.on_change(partial(devinet_conf_proc, dev.net))
     dev.net.sysctl.conf[dev.name] = in_dev.cnf
+    netconf_notify(dev.net, AF_INET, in_dev.cnf, index=dev.ifindex)
     return in_dev
 
 
@@ -193,6 +210,7 @@ def inetdev_destroy(in_dev: in_device) -> None:
     while in_dev.ifa_list:
         __inet_del_ifa(in_dev, in_dev.ifa_list[0])
     neigh_parms_release(in_dev.dev.net.arp_tbl, in_dev.arp_parms)
+    netconf_gone(in_dev.dev.net, AF_INET, in_dev.dev.ifindex)
     conf = in_dev.dev.net.sysctl.conf
     for label in [label for label, cnf in conf.items() if cnf is in_dev.cnf]:
         del conf[label]
@@ -238,7 +256,9 @@ def inetdev_event(event: int, dev: net_device) -> None:
 
 def inetdev_changename(dev: net_device, in_dev: in_device) -> None:
     """net/ipv4/devinet.c: labels have the new name; all but the first keep what follows a colon."""
+    netconf_gone(dev.net, AF_INET, dev.ifindex)
     rename_devconf(dev.net.sysctl.conf, in_dev.cnf, dev.name)
+    netconf_notify(dev.net, AF_INET, in_dev.cnf, index=dev.ifindex)
     for number, ifa in enumerate(in_dev.ifa_list):
         tail = ""
         if number:

@@ -67,7 +67,7 @@ from stack.ipv4.devinet import (
     register_inetaddr_notifier,
 )
 from stack.ipv4.netns import in_dev_conf
-from stack.ipv4.rt_cache import rt_cache_flush
+from stack.ipv4.rt_cache import rt_cache_flush, rt_flush_exceptions
 
 if TYPE_CHECKING:
     from stack.ipv4.route import rtable
@@ -729,8 +729,7 @@ def fib_table_delete(
 def fib_changed(net: Net) -> None:
     """A table changed: drop the cached routes and what was learned from ICMP."""
     net.fib.generation += 1
-    net.ipv4.fnhe.clear()
-    rt_cache_flush(net)
+    rt_flush_exceptions(net)
 
 
 def fib_table_flush(net: Net, tb: fib_table) -> int:

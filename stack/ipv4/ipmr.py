@@ -24,6 +24,7 @@ from fastpath.base.skbuff import (
 from fastpath.net.hdr import ip_decrease_ttl, ip_hdr
 from stack.core import drop_reason, uapi
 from stack.core.dev import dev_set_allmulti
+from stack.core.devconf import netconf_notify
 from stack.core.drop_reason import kfree_skb_reason
 from stack.core.dst import dst_mtu
 from stack.core.netdevice import net_device
@@ -155,6 +156,7 @@ def ipmr_vif_changed(dev: net_device, by: int) -> None:
     in_dev = dev.ip_ptr
     if in_dev is not None:
         in_dev.cnf.store("mc_forwarding", in_dev.cnf.mc_forwarding + by)
+        netconf_notify(dev.net, uapi.AF_INET, in_dev.cnf, "mc_forwarding", dev.ifindex)
     rt_cache_flush(dev.net)
 
 
@@ -167,6 +169,7 @@ def ipmr_daemon(mrt: mr_table, sk: raw_sock, by: int) -> None:
         net.ra_chain.remove(sk)
     conf = net.ipv4.devconf_all
     conf.store("mc_forwarding", conf.mc_forwarding + by)
+    netconf_notify(mrt.net, uapi.AF_INET, conf, "mc_forwarding")
     rt_cache_flush(net)
 
 

@@ -67,7 +67,7 @@ from stack.ipv4.fib import (
 )
 from stack.ipv4.mc_list import ip_check_mc_rcu
 from stack.ipv4.netns import in_dev_conf, in_dev_rx_redirects
-from stack.ipv4.rt_cache import RT_CACHE_MAX, rt_cache_flush, rt_kill_daddr
+from stack.ipv4.rt_cache import RT_CACHE_MAX, rt_cache_flush, rt_flush_exceptions, rt_kill_daddr
 
 if TYPE_CHECKING:
     from stack.inet.inet_sock import inet_sock
@@ -782,6 +782,7 @@ def ip_rt_init(net: Net) -> None:
 
     for name in ROUTE_SYSCTLS:
         net.sysctl.on_write(name, written, now=False)
+    net.sysctl.on_write("flush", lambda _: rt_flush_exceptions(net), now=False)
 
     net.sysctl.on_write(
         "fib_multipath_hash_policy", lambda policy: fib_flows_changed(net, policy), now=False

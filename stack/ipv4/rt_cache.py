@@ -21,6 +21,12 @@ def rt_cache_flush(net: Net) -> None:
     ipv4.rt_by_daddr.clear()
 
 
+def rt_flush_exceptions(net: Net) -> None:
+    """net/ipv4/route.c ipv4_sysctl_rtcache_flush: forget also learned path MTUs and redirects."""
+    net.ipv4.fnhe.clear()
+    rt_cache_flush(net)
+
+
 def rt_kill_daddr(net: Net, daddr: int) -> None:
     """Make the cached output routes to one destination obsolete."""
     ipv4 = net.ipv4

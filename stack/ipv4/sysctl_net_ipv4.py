@@ -135,6 +135,7 @@ IP = (
         obsolete="UDP does not account for the memory that it sends from, so it does nothing, as "
         "on Linux",
     ),
+    Sysctl(ROUTE, "flush", 0, "any number: forget what was learned of routes", mode=0o200),
     _route("mtu_expires", 600, "seconds for which a learned path MTU holds"),
     _route("min_pmtu", 552, "smallest path MTU that is believed, bytes", 68),
     _route("min_adv_mss", 256, "smallest MSS that is offered, bytes"),
@@ -174,7 +175,7 @@ TCP = (
         "reno cubic",
         "congestion controls that are registered",
         kind=NAMES,
-        read_only=True,
+        mode=0o444,
     ),
     _bool("tcp_backlog_ack_defer", 1, "one ACK for what came while a call had the socket"),
     _int(
@@ -219,7 +220,14 @@ TCP = (
         "seconds without Fast Open when a path swallows it, doubled each time; 0: never",
         0,
     ),
-    Sysctl(IPV4, "tcp_fastopen_key", NO_KEY, "key of Fast Open cookies, an old one too", kind=KEYS),
+    Sysctl(
+        IPV4,
+        "tcp_fastopen_key",
+        NO_KEY,
+        "key of Fast Open cookies, an old one too",
+        kind=KEYS,
+        mode=0o600,
+    ),
     *(
         Sysctl(
             IPV4,

@@ -25,7 +25,7 @@ from functools import partial
 
 from stack.core import netdevice, uapi
 from stack.core.dev_notifier import register_netdevice_notifier
-from stack.core.devconf import devconf, rename_devconf
+from stack.core.devconf import devconf, netconf_gone, netconf_notify, rename_devconf
 from stack.core.errors import os_error
 from stack.core.l3mdev import netif_is_l3_master
 from stack.core.neigh_gc import neigh_ifdown
@@ -39,7 +39,7 @@ from stack.core.netdevice import net_device, netif_carrier_ok, netif_running
 from stack.core.rows import wide
 from stack.core.time64 import NSEC_PER_SEC
 from stack.core.timer import timer_shutdown
-from stack.core.uapi import INFINITY_LIFE_TIME, IPV6_MIN_MTU, RTM_NEWADDR
+from stack.core.uapi import AF_INET6, INFINITY_LIFE_TIME, IPV6_MIN_MTU, RTM_NEWADDR
 from stack.ipv6 import if_inet6, ip6_fib
 from stack.ipv6.addr import (
     IN6ADDR_INTERFACELOCAL_ALLNODES,
@@ -136,6 +136,7 @@ def ipv6_add_dev(dev: net_device) -> inet6_dev:
     dev.ip6_ptr = idev
     net.ipv6.sysctl.conf[dev.name] = cnf
     cnf.on_change(partial(devconf_changed, idev))
+    netconf_notify(net, AF_INET6, cnf, index=dev.ifindex)
     ipv6_dev_mc_inc(dev, IN6ADDR_INTERFACELOCAL_ALLNODES)
     ipv6_dev_mc_inc(dev, IN6ADDR_LINKLOCAL_ALLNODES)
     if cnf.forwarding and dev.flags & netdevice.IFF_MULTICAST:
@@ -265,7 +266,9 @@ def addrconf_notify(event: int, dev: net_device) -> None:
     elif event == netdevice.NETDEV_UNREGISTER:
         addrconf_ifdown(dev, True)
     elif event == netdevice.NETDEV_CHANGENAME and idev is not None:
+        netconf_gone(net, AF_INET6, dev.ifindex)
         rename_devconf(net.ipv6.sysctl.conf, idev.cnf, dev.name)
+        netconf_notify(net, AF_INET6, idev.cnf, index=dev.ifindex)
 
 
 def addrconf_up(dev: net_device) -> None:
@@ -360,6 +363,7 @@ def addrconf_ifdown(dev: net_device, unregister: bool) -> None:
             timer_shutdown(idev.nd.rs_timer)  # by then it may be an hour to its time
         dev.ip6_ptr = None
         net.ipv6.sysctl.conf.pop(dev.name, None)
+        netconf_gone(net, AF_INET6, dev.ifindex)
         if net.ipv6.nd_tbl is not None:
             neigh_ifdown(net.ipv6.nd_tbl, dev)
 
@@ -399,6 +403,20 @@ def devconf_changed(idev: inet6_dev, conf: devconf, name: str, old: int) -> None
     change = CHANGES.get(name)
     if change is not None:
         change(idev, old)
+    devconf_told(idev.net, conf, name, old)
+
+
+def devconf_told(net: Net, conf: devconf, name: str, old: int) -> None:
+    """A setting was written; tell those who listen."""
+    value = getattr(conf, name)
+    if (value != old) if name == "proxy_ndp" else (name in TOLD and bool(value) != bool(old)):
+        netconf_notify(net, AF_INET6, conf, name)
+
+
+def devconf_all_changed(net: Net, conf: devconf, name: str, old: int) -> None:
+    """A setting of `all` was written."""
+    net.ipv6.sysctl.to_all(conf, name, old)
+    devconf_told(net, conf, name, old)
 
 
 def dev_forward_change(idev: inet6_dev, old: int) -> None:
@@ -440,6 +458,8 @@ def addr_gen_mode_change(idev: inet6_dev, old: int) -> None:
         addrconf_init_auto_addrs(idev.dev)
 
 
+TOLD = ("forwarding", "ignore_routes_with_linkdown")
+"""Settings that NETLINK_ROUTE tells of when they are turned on or off; of proxy_ndp each change."""
 CHANGES = {
     "forwarding": dev_forward_change,
     "disable_ipv6": dev_disable_change,
@@ -515,6 +535,8 @@ def addrconf_init(net: Net) -> None:
     """
     ndisc_init(net)
     ndisc_rcv_init(net)
+    net.ipv6.devconf_all.on_change(partial(devconf_all_changed, net))
+    net.ipv6.devconf_dflt.on_change(partial(devconf_told, net))
     net.ipv6.nd.dad_work = addrconf_dad_work
     addr_chk_init(net)
     register_netdevice_notifier(net, addrconf_notify)

@@ -73,7 +73,7 @@ _ROWS = (
     ),
     _conf("max_addresses", 16, "addresses made from router advertisements; 0: no limit", 0),
     _conf("max_desync_factor", 600, "seconds by which temporary addresses differ at random", 0),
-    Sysctl(CONF6, "mc_forwarding", 0, "a daemon routes packets to groups", read_only=True),
+    Sysctl(CONF6, "mc_forwarding", 0, "a daemon routes packets to groups", mode=0o444),
     _conf(
         "mldv1_unsolicited_report_interval", 10000, "ms between two unasked reports, version 1", 1
     ),
@@ -85,7 +85,7 @@ _ROWS = (
     ),
     _conf("ndisc_tclass", 0, "traffic class of neighbour discovery", 0, 255),
     _conf("optimistic_dad", 0, "use addresses while their detection runs (RFC 4429)", 0, 1),
-    _conf("proxy_ndp", 0, "answer for addresses of neigh proxy", 0, 1),
+    _conf("proxy_ndp", 0, "answer for addresses of neigh proxy"),
     _conf("ra_defrtr_metric", 1024, "metric of default routes from advertisements", 1),
     _conf("ra_honor_pio_life", 0, "believe a valid lifetime below two hours at once", 0, 1),
     _conf("regen_max_retry", 3, "tries to find a free temporary address"),
@@ -108,6 +108,7 @@ _ROWS = (
         "",
         "an IPv6 address as secret of stable addresses (RFC 7217); empty: none",
         kind=NAME,
+        mode=0o600,
     ),
     _conf("suppress_frag_ndisc", 1, "drop neighbour discovery in fragments (RFC 6980)", 0, 1),
     _conf("temp_prefered_lft", 86400, "seconds that a temporary address is preferred", 0),

@@ -645,8 +645,11 @@ def fib6_gc_timer_cb(timer: timer_list) -> None:
     fib6_run_gc(timer.data)
 
 
-def fib6_run_gc(net: Net) -> None:
-    """net/ipv6/ip6_fib.c: remove expired routes and exceptions; again later if any are left."""
+def fib6_run_gc(net: Net, *, flush: bool = False) -> None:
+    """net/ipv6/ip6_fib.c: remove expired routes and exceptions; again later if any are left.
+
+    `flush`: also exceptions without an end, which redirects make.
+    """
     now = net.clock.now_ns()
     more = False
     for tb in net.ipv6.fib6.tables.values():
@@ -658,7 +661,7 @@ def fib6_run_gc(net: Net) -> None:
                 more = True
             exceptions = rt.fib6_nh.exceptions
             for daddr, ex in tuple(exceptions.items()):
-                if ex.rt6i.expires and now >= ex.rt6i.expires:
+                if now >= ex.rt6i.expires if ex.rt6i.expires else flush:
                     ex.rt6i.kill()
                     del exceptions[daddr]
                     net.ipv6.rt6_exceptions -= 1

@@ -19,6 +19,7 @@ from fastpath.base.skbuff import sk_buff, skb_copy_bits, skb_cow
 from fastpath.net.hdr import ipv6_hdr
 from stack.core import drop_reason, uapi
 from stack.core.dev import dev_set_allmulti
+from stack.core.devconf import netconf_notify
 from stack.core.drop_reason import kfree_skb_reason
 from stack.core.netdevice import net_device
 from stack.core.netfilter import NF_INET_FORWARD, NFPROTO_IPV6, nf_hook_list
@@ -124,12 +125,14 @@ def ip6mr_vif_changed(dev: net_device, by: int) -> None:
     idev = dev.ip6_ptr
     if idev is not None:
         idev.cnf.store("mc_forwarding", idev.cnf.mc_forwarding + by)
+        netconf_notify(dev.net, uapi.AF_INET6, idev.cnf, "mc_forwarding", dev.ifindex)
 
 
 def ip6mr_daemon(mrt: mr_table, sk: raw_sock, by: int) -> None:
     """net/ipv6/ip6mr.c ip6mr_sk_init, ip6mr_sk_done: a daemon comes or goes."""
     conf = mrt.net.ipv6.devconf_all
     conf.store("mc_forwarding", conf.mc_forwarding + by)
+    netconf_notify(mrt.net, uapi.AF_INET6, conf, "mc_forwarding")
 
 
 def ip6mr_netns(net: Net) -> Any:

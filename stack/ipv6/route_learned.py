@@ -62,6 +62,7 @@ from stack.ipv6.ip6_fib import (
     fib6_info,
     fib6_nh,
     fib6_rule_tables,
+    fib6_run_gc,
     fib6_set_expires,
     fib6_start_gc,
 )
@@ -436,3 +437,4 @@ def ip6_route_net_init(net: Net) -> None:
     """
     net.ipv6.dst_ops = ip6_dst_ops
     net.ipv6.ip6_null_entry = ip6_null_entry(net)
+    net.ipv6.sysctl.on_write("ip6_rt_flush", lambda _: fib6_run_gc(net, flush=True))

@@ -11,7 +11,7 @@ import errno
 from collections.abc import Callable
 from typing import Any
 
-from stack.core.devconf import devconf, find_devconf
+from stack.core.devconf import DEFAULT, devconf, find_devconf
 from stack.core.rows import state
 from stack.core.sysctl_net_core import INT_MAX, INT_MIN, PORTS, Sysctl, SysctlError
 from stack.inet.multipath import FIELDS_ALL, FIELDS_DEFAULT
@@ -78,6 +78,7 @@ NET_IPV6: tuple[Sysctl, ...] = (
         255,
         kind=PORTS,
     ),
+    Sysctl(ROUTE6, "flush", 0, "any number: forget learned redirects, and what is old", mode=0o200),
     _row(ROUTE6, "gc_interval", 30, "seconds between searches for expired routes", 0),
     _row(ROUTE6, "max_size", 4096, "exceptions (path MTU, redirects) that are kept", 0),
     _row(ROUTE6, "min_adv_mss", 1220, "smallest MSS that is offered, bytes"),
@@ -127,6 +128,7 @@ class netns_sysctl_ipv6:
     icmpv6_ratemask: frozenset[int]
     idgen_delay: int
     idgen_retries: int
+    ip6_rt_flush: int
     ip6_rt_gc_interval: int
     ip6_rt_max_size: int
     ip6_rt_min_adv_mss: int
@@ -154,13 +156,17 @@ class netns_sysctl_ipv6:
         store(self, "conf", {"all": every, "default": ipv6_devconf("default")})
         for name, row in ROWS_BY_ATTRIBUTE.items():
             store(self, name, row.default(ram_bytes) if callable(row.default) else row.default)
-        every.on_change(self._to_all)
+        every.on_change(self.to_all)
 
-    def _to_all(self, conf: devconf, name: str, old: Any) -> None:
+    def to_all(self, conf: devconf, name: str, old: Any) -> None:
         """Copy what was written to `all` to the other sets, if it is such a setting."""
         value = getattr(conf, name)
         for other in tuple(self.conf.values()) if name in WRITTEN_TO_ALL else ():
-            if other is not conf and getattr(other, name) != value:
+            if other is conf or getattr(other, name) == value:
+                continue
+            if other.label == DEFAULT and name != "forwarding":
+                other.store(name, value)  # nobody is told
+            else:
                 setattr(other, name, value)
 
     def __setattr__(self, name: str, value: Any) -> None:

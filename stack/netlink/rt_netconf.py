@@ -7,62 +7,78 @@ from __future__ import annotations
 
 import errno
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
+from stack.core.devconf import NETCONFA_IFINDEX, devconf
 from stack.core.uapi import AF_INET, AF_INET6, RTM_NEWNETCONF, RTM_NEWNSID
-from stack.ipv4.devconf import ipv4_devconf
-from stack.ipv6.devconf import ipv6_devconf
 from stack.net import Net
 from stack.netlink.af_netlink import netlink_reply, nlmsg_part
 from stack.netlink.netlink_sock import NLMSG_HDRLEN, nlmsg
 from stack.netlink.nlattr import NlError
 from stack.netlink.rt_attrs import NETCONFA, NETNSA
 
-NETCONFA_IFINDEX_ALL, NETCONFA_IFINDEX_DEFAULT = -1, -2
 NETCONFMSG = struct.Struct("=B3x")
 NETNSA_NSID_NOT_ASSIGNED = -1
 
 
-def inet_netconf_fill(index: int, cnf: ipv4_devconf) -> dict[str, Any]:
-    """net/ipv4/devinet.c inet_netconf_fill_devconf."""
-    return {
-        "NETCONFA_IFINDEX": index,
-        "NETCONFA_FORWARDING": cnf.forwarding,
-        "NETCONFA_RP_FILTER": cnf.rp_filter,
-        "NETCONFA_MC_FORWARDING": cnf.mc_forwarding,
-        "NETCONFA_BC_FORWARDING": cnf.bc_forwarding,
-        "NETCONFA_PROXY_NEIGH": cnf.proxy_arp,
-        "NETCONFA_IGNORE_ROUTES_WITH_LINKDOWN": cnf.ignore_routes_with_linkdown,
-    }
+NETCONF = {
+    AF_INET: {
+        "forwarding": "NETCONFA_FORWARDING",
+        "rp_filter": "NETCONFA_RP_FILTER",
+        "mc_forwarding": "NETCONFA_MC_FORWARDING",
+        "bc_forwarding": "NETCONFA_BC_FORWARDING",
+        "proxy_arp": "NETCONFA_PROXY_NEIGH",
+        "ignore_routes_with_linkdown": "NETCONFA_IGNORE_ROUTES_WITH_LINKDOWN",
+    },
+    AF_INET6: {
+        "forwarding": "NETCONFA_FORWARDING",
+        "mc_forwarding": "NETCONFA_MC_FORWARDING",
+        "proxy_ndp": "NETCONFA_PROXY_NEIGH",
+        "ignore_routes_with_linkdown": "NETCONFA_IGNORE_ROUTES_WITH_LINKDOWN",
+    },
+}
+"""What is told of settings."""
+GROUPS = {AF_INET: 24, AF_INET6: 25}
+"""RTNLGRP_IPV4_NETCONF, RTNLGRP_IPV6_NETCONF."""
 
 
-def inet6_netconf_fill(index: int, cnf: ipv6_devconf) -> dict[str, Any]:
-    """net/ipv6/addrconf.c inet6_netconf_fill_devconf."""
-    return {
-        "NETCONFA_IFINDEX": index,
-        "NETCONFA_FORWARDING": int(cnf.forwarding),
-        "NETCONFA_MC_FORWARDING": int(cnf.mc_forwarding),
-        "NETCONFA_PROXY_NEIGH": int(cnf.proxy_ndp),
-        "NETCONFA_IGNORE_ROUTES_WITH_LINKDOWN": cnf.ignore_routes_with_linkdown,
-    }
+def netconf_fill(family: int, index: int, cnf: devconf | None, only: str = "") -> bytes:
+    """inet_netconf_fill_devconf, inet6_netconf_fill_devconf: all settings, or one."""
+    attrs: dict[str, Any] = {"NETCONFA_IFINDEX": index}
+    for name, attr in NETCONF[family].items() if cnf is not None else ():
+        if not only or name == only:
+            attrs[attr] = getattr(cnf, name)
+    return NETCONFMSG.pack(family) + NETCONFA.build(attrs)
 
 
-def netconfs(net: Net, family: int) -> Iterator[dict[str, Any]]:
-    """The settings of each device, then those of all and those of new ones."""
-    devices = sorted(net.dev_base_head, key=lambda dev: dev.ifindex)
-    if family == AF_INET:
-        for dev in devices:
-            if dev.ip_ptr is not None:
-                yield inet_netconf_fill(dev.ifindex, dev.ip_ptr.cnf)
-        yield inet_netconf_fill(NETCONFA_IFINDEX_ALL, net.ipv4.devconf_all)
-        yield inet_netconf_fill(NETCONFA_IFINDEX_DEFAULT, net.ipv4.devconf_dflt)
-        return
-    for dev in devices:
-        if dev.ip6_ptr is not None:
-            yield inet6_netconf_fill(dev.ifindex, dev.ip6_ptr.cnf)
-    yield inet6_netconf_fill(NETCONFA_IFINDEX_ALL, net.ipv6.devconf_all)
-    yield inet6_netconf_fill(NETCONFA_IFINDEX_DEFAULT, net.ipv6.devconf_dflt)
+def netconfs(net: Net, family: int) -> Iterator[tuple[int, devconf]]:
+    """Number and settings of each device, then of all and of new ones."""
+    for dev in sorted(net.dev_base_head, key=lambda dev: dev.ifindex):
+        idev = dev.ip_ptr if family == AF_INET else dev.ip6_ptr
+        if idev is not None:
+            yield dev.ifindex, idev.cnf
+    conf: Mapping[str, devconf] = net.sysctl.conf if family == AF_INET else net.sysctl.ipv6.conf
+    for label, index in NETCONFA_IFINDEX.items():
+        yield index, conf[label]
+
+
+def inet_netconf_get_devconf(nlh: nlmsg) -> None:
+    """net/ipv4/devinet.c, net/ipv6/addrconf.c: RTM_GETNETCONF of one. Raises: NlError EINVAL."""
+    family = nlh.payload[0] if nlh.payload else AF_INET
+    name = "ipv6" if family == AF_INET6 else "ipv4"
+    if nlh.sk.strict_chk and len(nlh.payload) < NETCONFMSG.size:
+        raise NlError(errno.EINVAL, f"{name}: Invalid header for netconf get request")
+    tb = NETCONFA.parse(nlh.whole, NLMSG_HDRLEN + NETCONFMSG.size)
+    for attr in tb if nlh.sk.strict_chk else ():
+        if attr != "NETCONFA_IFINDEX":
+            said = f"{name}: Unsupported attribute in netconf get request"
+            raise NlError(errno.EINVAL, said)
+    index = tb.get("NETCONFA_IFINDEX", 0)
+    found = dict(netconfs(nlh.sk.net, family)).get(index)
+    if found is None:
+        raise NlError(errno.EINVAL)
+    netlink_reply(nlh, RTM_NEWNETCONF, netconf_fill(family, index, found))
 
 
 def inet_netconf_dump_devconf(nlh: nlmsg) -> Iterator[bytes]:
@@ -75,8 +91,8 @@ def inet_netconf_dump_devconf(nlh: nlmsg) -> Iterator[bytes]:
     for each in (AF_INET, AF_INET6):
         if family in (AF_INET, AF_INET6) and family != each:
             continue
-        for attrs in netconfs(sk.net, each):
-            yield nlmsg_part(nlh, RTM_NEWNETCONF, NETCONFMSG.pack(each) + NETCONFA.build(attrs))
+        for index, cnf in netconfs(sk.net, each):
+            yield nlmsg_part(nlh, RTM_NEWNETCONF, netconf_fill(each, index, cnf))
 
 
 def rtnl_net_getid(nlh: nlmsg) -> None:

@@ -160,6 +160,10 @@ HANDLERS: dict[tuple[int, int], tuple[Doit | None, Dumpit | None]] = {
         (rt_nexthop_bucket.rtm_get_nexthop_bucket, rt_nexthop_bucket.rtm_dump_nexthop_bucket),
     (uapi.AF_UNSPEC, uapi.RTM_GETNSID): (rt_netconf.rtnl_net_getid, rt_netconf.rtnl_net_dumpid),
     (uapi.AF_UNSPEC, uapi.RTM_GETNETCONF): (None, rt_netconf.inet_netconf_dump_devconf),
+    (uapi.AF_INET, uapi.RTM_GETNETCONF):
+        (rt_netconf.inet_netconf_get_devconf, rt_netconf.inet_netconf_dump_devconf),
+    (uapi.AF_INET6, uapi.RTM_GETNETCONF):
+        (rt_netconf.inet_netconf_get_devconf, rt_netconf.inet_netconf_dump_devconf),
     (uapi.AF_UNSPEC, uapi.RTM_GETSTATS): (rt_stats.rtnl_stats_get, rt_stats.rtnl_stats_dump),
 }
 """rtnl_register: the function for one object, and that for all; by family and message. What a
@@ -262,6 +266,9 @@ def rtnl_event(net: Net, kind: int, what: Any, flags: int) -> None:
     elif isinstance(what, inet6_ifaddr):
         net.nl_table.ifaddr_seq += 1
         _tell(net, RTNLGRP_IPV6_IFADDR, kind, rt_addr.inet6_fill_ifaddr, what)
+    elif kind in (uapi.RTM_NEWNETCONF, uapi.RTM_DELNETCONF):
+        group = rt_netconf.GROUPS[what[0]]
+        _tell(net, group, kind, lambda one: rt_netconf.netconf_fill(*one), what)
     elif kind in (uapi.RTM_NEWRULE, uapi.RTM_DELRULE):
         ops, rule = what
         group = RTNLGRP_IPV6_RULE if ops.family == uapi.AF_INET6 else RTNLGRP_IPV4_RULE

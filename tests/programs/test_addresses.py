@@ -128,6 +128,56 @@ ROWS = {
             (r"(?m)^10\.7\.0\.\d+ via 10\.\d.*$", "one of two"),
         ),
     ),
+    "settings of interfaces": Row(
+        f"""{PAIR}
+        ip monitor netconf > heard & m=$!; sleep 0.5
+        for f in ipv4 ipv6; do
+            for s in forwarding proxy_arp proxy_ndp rp_filter ignore_routes_with_linkdown; do
+                for l in all default v0; do
+                    for v in 1 1 2 0; do sysctl -qw net.$f.conf.$l.$s=$v 2>/dev/null; done
+                done
+            done
+        done
+        sysctl -qw net.ipv4.ip_forward=1 net.ipv4.conf.v0.forwarding=0
+        sysctl net.ipv4.conf.all.accept_redirects net.ipv4.conf.v0.accept_redirects
+        sysctl -qw net.ipv4.conf.all.forwarding=0 net.ipv4.conf.default.rp_filter=2
+        ip addr add 10.1.0.1/24 dev v0; sysctl -qw net.ipv4.conf.v1.arp_ignore=0
+        sysctl -qw net.ipv4.conf.default.arp_ignore=1 net.ipv4.conf.default.arp_notify=1
+        ip link add v2 type veth peer name v3; ip link set v2 name w2
+        for l in all default lo v0 v1 w2 v3; do
+            echo $l $(sysctl -n net.ipv4.conf.$l.rp_filter net.ipv4.conf.$l.arp_ignore \
+                net.ipv4.conf.$l.arp_notify net.ipv4.conf.$l.forwarding)
+        done
+        ip link del w2; for mtu in 1000 60 1500; do ip link set v0 mtu $mtu; done
+        sleep 0.5; kill $m; grep -v eth heard
+        ip -4 netconf show dev lo; ip -6 netconf show dev v0; ip -4 netconf show dev v1
+        ip -4 netconf show dev nix; echo $?
+        sysctl -w net.ipv4.route.flush=1 net.ipv6.route.flush=1; cat /proc/sys/net/ipv4/route/flush
+        stat -c '%A %s' /proc/sys/net/ipv6/route/flush; cat /proc/sys/net/ipv6/conf/v0/stable_secret
+        echo '7 8' > /proc/sys/net/ipv4/tcp_retries1; cat /proc/sys/net/ipv4/tcp_retries1
+        """
+    ),
+    "names relative to a directory": Row(
+        """cd /; find /proc/sys/net/ipv4/conf/lo -type f | sort
+        grep -r . /proc/sys/net/ipv4/conf/lo | sort; ls -R /sys/class/net/lo/statistics
+        python3 - <<'X'
+import os
+d = os.open("/proc/sys/net/ipv4", os.O_RDONLY)
+f = os.open("ip_forward", os.O_RDONLY, dir_fd=d)
+print(os.read(f, 9), oct(os.stat("ip_forward", dir_fd=d).st_mode))
+w = os.open("ip_default_ttl", os.O_WRONLY, dir_fd=d)
+print(os.write(w, b"77\n"), open("/proc/sys/net/ipv4/ip_default_ttl").read())
+os.fchdir(d)
+print(open("ip_default_ttl").read(), os.access("conf", os.X_OK), os.access("x", os.F_OK))
+for name in ("nothing", "conf/nothing", ""):
+    try:
+        os.open(name, os.O_RDONLY, dir_fd=d)
+    except OSError as exc:
+        print(name, exc.strerror)
+print(len(os.listdir("conf/lo")), open("conf/../ip_forward").read())
+X
+        """
+    ),
     "local addresses of an interface that is down": Row(
         f"""{PAIR}
         ip addr add 10.1.0.1/24 dev v0; ip link set v0 down; ip route show table local dev v0

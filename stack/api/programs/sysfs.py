@@ -62,8 +62,8 @@ class Files(Protocol):
     def show(self, net: Net, path: str) -> str:
         """A file's text. Raises: OSError."""
 
-    def writable(self, net: Net, path: str) -> bool:
-        """Whether a file can be written. Raises: OSError ENOENT."""
+    def mode(self, net: Net, path: str) -> int:
+        """Permissions of a file. Raises: OSError ENOENT."""
 
     def store(self, net: Net, path: str, text: str) -> None:
         """Write a file. Raises: OSError."""
@@ -115,7 +115,7 @@ class Tree:
             raise os_error(errno.ENOTDIR, f"{at}")
         if not access:
             return None
-        if not at.tree.writable(net, at.path):
+        if not at.tree.mode(net, at.path) & 0o200:
             raise os_error(errno.EACCES, f"{at} cannot be written")
         ours, theirs = socket.socketpair()
         with ours:
@@ -208,7 +208,7 @@ def mode_of(net: Net, at: At) -> int:
     """Kind and permissions of a file. Raises: OSError ENOENT."""
     if at.tree.names(net, at.path) is not None:
         return stat.S_IFDIR | at.tree.DIRECTORY_MODE
-    return stat.S_IFREG | (0o644 if at.tree.writable(net, at.path) else 0o444)
+    return stat.S_IFREG | at.tree.mode(net, at.path)
 
 
 def is_read(fd: int) -> bool:

@@ -71,6 +71,13 @@ def test_a_redirect_of_our_router_is_obeyed_for_that_destination(header: bool) -
     assert neighbour_of(net.wire.dev, BETTER).ha.hex(":") == BETTER_MAC
 
 
+def test_flush_forgets_it() -> None:
+    net = host()
+    redirect(net)
+    net.host.sysctl["net.ipv6.route.flush"] = 1
+    assert next_hop(net) == ROUTER
+
+
 def test_a_target_that_is_the_destination_is_on_link() -> None:
     net = host()
     redirect(net, target=FAR)

@@ -21,6 +21,7 @@ ELSEWHERE = {
     "net.ipv6.ip_nonlocal_bind": "tests of the sockets",
     "net.ipv6.idgen_delay": "tests of stable addresses",
     "net.ipv6.idgen_retries": "tests of stable addresses",
+    "net.ipv6.route.flush": "tests of redirects",
     "net.ipv6.mld_max_msf": "tests of MLD",
     "net.ipv6.mld_qrv": "tests of MLD",
     "net.ipv6.neigh.default.gc_thresh1": "tests of neighbour discovery",
