@@ -106,6 +106,12 @@ def _file(net: Net, path: str) -> Sysctl:
     return row
 
 
+def link(net: Net, path: str) -> str | None:
+    """There are no symbolic links. Raises: OSError ENOENT."""
+    names(net, path)
+    return None
+
+
 def mode(net: Net, path: str) -> int:
     """Permissions of a file. Raises: OSError ENOENT, EISDIR."""
     return _file(net, path).mode

@@ -10,6 +10,7 @@ import errno
 import os
 from collections.abc import Callable
 
+from stack.api import br_sysfs
 from stack.core.dev import dev_get_stats, dev_set_mtu
 from stack.core.dev_notifier import netdev_state_change
 from stack.core.errors import os_error
@@ -199,7 +200,36 @@ def _parts(net: Net, path: str) -> tuple[net_device | None, str]:
     dev = net.dev_by_name.get(name)
     if dev is None or dev.name != name:
         raise os_error(errno.ENOENT, f"no interface {name!r}")
+    first, _, below = rest.partition("/")
+    there = _links(dev).get(first)
+    if there is not None:
+        return _parts(net, f"{there.name}/{below}")
+    port, _, below = below.partition("/")
+    if first == "brif" and port and first in br_sysfs.directories(dev):
+        if port not in br_sysfs.ports(dev):
+            raise os_error(errno.ENOENT, f"{name} has no port {port!r}")
+        return net.dev_by_name[port], f"brport/{below}".rstrip("/")
     return dev, rest
+
+
+def _links(dev: net_device) -> dict[str, net_device]:
+    """net/core/dev.c: links to the interfaces above and below."""
+    found = {f"lower_{other.name}": other for other in dev.lower}
+    found |= {f"upper_{other.name}": other for other in dev.upper}
+    return found if dev.master is None else found | {"master": dev.master}
+
+
+def link(net: Net, path: str) -> str | None:
+    """Where a symbolic link leads, None: it is none. Raises: OSError ENOENT."""
+    above, _, name = path.rpartition("/")
+    if above:
+        dev, rest = _parts(net, above)
+        if dev is not None and not rest and name in _links(dev):
+            return f"../{_links(dev)[name].name}"
+        if dev is not None and rest == "brif" and name in br_sysfs.ports(dev):
+            return f"../../{name}/brport"
+    names(net, path)
+    return None
 
 
 def names(net: Net, path: str) -> tuple[str, ...] | None:
@@ -211,13 +241,30 @@ def names(net: Net, path: str) -> tuple[str, ...] | None:
     if dev is None:
         return tuple(dev.name for dev in net.dev_base_head)
     if not rest:
-        return (*_attributes(dev), "statistics")
+        forward = ("brforward",) if "bridge" in br_sysfs.directories(dev) else ()
+        found = (*_attributes(dev), "statistics", *br_sysfs.directories(dev))
+        return (*found, *forward, *_links(dev))
     if rest == "statistics":
         return STATISTICS
     group, _, leaf = rest.rpartition("/")
     if rest in _attributes(dev) or (group == "statistics" and leaf in STATISTICS):
         return None
-    raise os_error(errno.ENOENT, f"{ROOT}/{path}")
+    return _bridge_names(dev, rest)
+
+
+def _bridge_names(dev: net_device, rest: str) -> tuple[str, ...] | None:
+    """Names of what bridges and their ports have. Raises: OSError ENOENT."""
+    group, _, leaf = rest.rpartition("/")
+    found = br_sysfs.directories(dev)
+    if "bridge" in found and rest == "brforward":
+        return None
+    if rest == "brif" and rest in found:
+        return br_sysfs.ports(dev)
+    if rest in found:
+        return br_sysfs.names(rest)
+    if group in found and group != "brif" and leaf in br_sysfs.names(group):
+        return None
+    raise os_error(errno.ENOENT, f"{ROOT}/{dev.name}/{rest}")
 
 
 def show(net: Net, path: str) -> str:
@@ -229,12 +276,21 @@ def show(net: Net, path: str) -> str:
     found = _attributes(dev).get(rest)
     if found is not None:
         return f"{found(dev)}\n"
+    if rest == "brforward":
+        return br_sysfs.brforward(dev)
+    group, _, leaf = rest.rpartition("/")
+    if group in br_sysfs.FILES:
+        return f"{br_sysfs.show(dev, group, leaf)}\n"
     return f"{getattr(dev_get_stats(dev), rest.rpartition('/')[2])}\n"
 
 
 def mode(net: Net, path: str) -> int:
     """Permissions of a file. Raises: OSError ENOENT."""
-    return 0o644 if _parts(net, path)[1] in WRITABLE else 0o444
+    dev, rest = _parts(net, path)
+    group, _, leaf = rest.rpartition("/")
+    if dev is not None and group in br_sysfs.FILES and names(net, path) is None:
+        return br_sysfs.mode(group, leaf)
+    return 0o644 if rest in WRITABLE else 0o444
 
 
 def store(net: Net, path: str, text: str) -> None:
@@ -243,8 +299,12 @@ def store(net: Net, path: str, text: str) -> None:
     Raises: OSError EPERM, EINVAL: no number, ENOENT, and what the interface has against it.
     """
     dev, rest = _parts(net, path)
-    if dev is None or rest not in WRITABLE:
+    group, _, leaf = rest.rpartition("/")
+    if dev is None or not mode(net, path) & 0o200:
         raise os_error(errno.EACCES, f"{ROOT}/{path} cannot be written")
     if not ns_capable(net, CAP_NET_ADMIN):
         raise os_error(errno.EPERM, "only root may configure interfaces")
-    WRITABLE[rest](dev, text)
+    if rest in WRITABLE:
+        WRITABLE[rest](dev, text)
+    else:
+        br_sysfs.store(dev, group, leaf, text)

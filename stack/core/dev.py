@@ -8,6 +8,7 @@ the carrier, dev_notifier.py the notifiers.
 from __future__ import annotations
 
 import errno
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -51,6 +52,15 @@ def alloc_netdev_mqs(
     return dev
 
 
+def dev_valid_name(name: str) -> bool:
+    """net/core/dev.c dev_valid_name, __dev_alloc_name: a name, or a pattern with one %d."""
+    if not name or len(os.fsencode(name)) >= IFNAMSIZ or name in (".", ".."):
+        return False
+    if "%" in name.replace("%d", "", 1):
+        return False
+    return not any(c in "/:" or c.isspace() for c in name)
+
+
 def dev_alloc_name(net: Net, name: str) -> str | None:
     """net/core/dev.c: the first free name for a pattern with %d; None when the name is taken."""
     if "%d" not in name:
@@ -73,6 +83,8 @@ def dev_new_index(net: Net) -> int:
 def register_netdevice(dev: net_device) -> int:
     """net/core/dev.c: name, ifindex, features; list it; NETDEV_REGISTER. 0 or -errno."""
     net = dev.net
+    if not dev_valid_name(dev.name):
+        return -errno.EINVAL
     name = dev_alloc_name(net, dev.name)
     if name is None:
         return -errno.EEXIST
@@ -275,7 +287,7 @@ def dev_set_mac_address(dev: net_device, addr: bytes) -> int:
 def dev_change_name(dev: net_device, name: str) -> int:
     """net/core/dev.c: 0, -EEXIST, -EINVAL. Up or down, as since Linux 6.2."""
     net = dev.net
-    if not name or len(name) >= IFNAMSIZ or "/" in name or any(c.isspace() for c in name):
+    if not dev_valid_name(name):
         return -errno.EINVAL
     new = dev_alloc_name(net, name)
     if new is None:

@@ -79,7 +79,12 @@ SIOCGIFVLAN = 0x8982
 SIOCSIFVLAN = 0x8983
 SIOCBONDSLAVEINFOQUERY = 0x8993
 SIOCBONDINFOQUERY = 0x8994
+SIOCBRADDBR = 0x89A0
+SIOCBRDELBR = 0x89A1
+SIOCBRADDIF = 0x89A2
+SIOCBRDELIF = 0x89A3
 SIOCGHWTSTAMP = 0x89B1
+SIOCPROTOPRIVATE = 0x89E0
 SIOCDEVPRIVATE = 0x89F0
 
 IFREQ_BYTES = 40  # sizeof(struct ifreq) where addresses have 64 bits
@@ -94,6 +99,19 @@ gifconf_list: dict[int, Callable[[net_device, int | None], list[bytes]]] = {}
 """By family: `gifconf(dev, room)` returns a struct ifreq per address, `room` bytes at most."""
 family_ioctl: dict[int, Callable[[Any, int, Any], Any]] = {}
 """By family: its ioctl for sockets of other families. Packet sockets use inet_ioctl."""
+
+
+BRIDGES = (SIOCBRADDBR, SIOCBRDELBR, SIOCBRADDIF, SIOCBRDELIF, SIOCSIFBR, SIOCDEVPRIVATE)
+"""Requests about bridges; SIOCDEVPRIVATE has other drivers' meaning for their interfaces."""
+
+br_ioctl_hook: dict[int, Callable[[Net, int, bytearray, Memory], None]] = {}
+"""By request: `stub(net, cmd, ifr, memory)` of the bridge's module."""
+
+
+def brioctl_set(stub: Callable[[Net, int, bytearray, Memory], None]) -> None:
+    """net/socket.c: who answers requests about bridges."""
+    for cmd in BRIDGES:
+        br_ioctl_hook[cmd] = stub
 
 
 def register_gifconf(family: int, gifconf: Callable[[net_device, int | None], list[bytes]]) -> None:
@@ -277,8 +295,8 @@ OF_DRIVERS = (SIOCWANDEV, SIOCBONDSLAVEINFOQUERY, SIOCBONDINFOQUERY, SIOCGHWTSTA
 def dev_ioctl(net: Net, cmd: int, ifr: bytearray, memory: Memory = OWN) -> None:
     """net/core/dev_ioctl.c: a request to an interface; the answer is in `ifr`.
 
-    What SIOCETHTOOL points to is memory of this process, unless `memory` says whose it is. Raises:
-    OSError EPERM, ENOTTY, and what the request may fail with.
+    What SIOCETHTOOL and requests about bridges point to is memory of this process, unless `memory`
+    says whose it is. Raises: OSError EPERM, ENOTTY, and what the request may fail with.
     """
     if cmd == SIOCGIFNAME:
         dev_ifname(net, ifr)
@@ -289,6 +307,8 @@ def dev_ioctl(net: Net, cmd: int, ifr: bytearray, memory: Memory = OWN) -> None:
     elif cmd in CHANGING:
         need_admin(net)
         dev_ifsioc(net, ifr, cmd)
+    elif cmd in br_ioctl_hook:
+        br_ioctl_hook[cmd](net, cmd, ifr, memory)
     elif cmd == SIOCETHTOOL:
         dev_ethtool(net, ifr_dev(net, ifr), ifr_data(ifr), memory)
     elif cmd in OF_DRIVERS or SIOCDEVPRIVATE <= cmd <= SIOCDEVPRIVATE + 15:

@@ -12,6 +12,7 @@ from stack.core.dev import (
     dev_alloc_name,
     dev_close,
     dev_new_index,
+    dev_valid_name,
     list_netdevice,
     unlist_netdevice,
     unregister_netdev,
@@ -55,7 +56,7 @@ def dev_change_net_namespace(dev: net_device, net: Net, pat: str | None = None) 
     if name in net.dev_by_name:
         if pat is None:
             return -errno.EEXIST
-        if not pat or len(pat) >= netdevice.IFNAMSIZ:
+        if not dev_valid_name(pat):
             return -errno.EINVAL
         other = dev_alloc_name(net, pat)
         if other is None:

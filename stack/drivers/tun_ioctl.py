@@ -15,6 +15,7 @@ from collections.abc import Callable
 from typing import Any
 
 from stack.core import uapi
+from stack.core.dev import dev_valid_name
 from stack.core.dev_ioctl import IFREQ_BYTES, SIOCGIFHWADDR, SIOCSIFHWADDR, dev_ioctl, ifr_name
 from stack.core.dev_notifier import netdev_state_change
 from stack.core.errors import os_error
@@ -222,15 +223,6 @@ def tun_create(tfile: tun_file, name: bytes, flags: int) -> net_device:
         eth_hw_addr_init(dev, None)
     rtnl_register_link(dev)
     return dev
-
-
-def dev_valid_name(name: str) -> bool:
-    """net/core/dev.c dev_valid_name, __dev_alloc_name: a name, or a pattern with one %d."""
-    if not name or len(os.fsencode(name)) >= IFNAMSIZ or name in (".", ".."):
-        return False
-    if "%" in name.replace("%d", "", 1):
-        return False
-    return not any(c in "/:" or c.isspace() for c in name)
 
 
 def tun_attach(tun: tun_struct, tfile: tun_file) -> None:

@@ -22,6 +22,7 @@ from typing import Any
 from stack.bridge.br_fdb import br_fdb_delete_by_port, br_fdb_flush, br_gc_value
 from stack.bridge.br_if import br_add_bridge, br_add_if, br_del_if, br_link_ops
 from stack.bridge.br_input import is_link_local_ether_addr
+from stack.bridge.br_ioctl import br_ioctl_stub
 from stack.bridge.br_multicast import br_multicast_set_port_router
 from stack.bridge.br_private import (
     BR_BCAST_FLOOD,
@@ -50,6 +51,7 @@ from stack.bridge.br_stp_if import (
     br_stp_set_port_priority,
 )
 from stack.core.dev import dev_set_mtu
+from stack.core.dev_ioctl import brioctl_set
 from stack.core.errors import os_error
 from stack.core.l3mdev import l3mdev_fib_table, netif_is_l3_master
 from stack.core.netdevice import (
@@ -312,6 +314,8 @@ def br_setport(dev: net_device, given: Attrs) -> None:
         br_fdb_delete_by_port(p.br, p, False)
     br_ifinfo_notify(p)
 
+
+brioctl_set(br_ioctl_stub)
 
 # --- vlan -----------------------------------------------------------------------------------------
 

@@ -48,16 +48,21 @@ from stack.api.programs.virtual import Held, task_tgid_vnr
 from stack.core import bsd_socket as sys
 from stack.core import uapi
 from stack.core.dev_ioctl import (
+    BRIDGES,
     IFREQ_BYTES,
     SIOCADDRT,
+    SIOCBRADDBR,
+    SIOCBRDELBR,
     SIOCDARP,
     SIOCDELRT,
+    SIOCDEVPRIVATE,
     SIOCETHTOOL,
     SIOCGARP,
     SIOCGIFCONF,
     SIOCGIFNAME,
+    SIOCPROTOPRIVATE,
     SIOCSARP,
-    SIOCSMIIREG,
+    SIOCSIFBR,
     dev_ioctl,
 )
 from stack.core.errors import os_error
@@ -111,11 +116,12 @@ IOCTL_BYTES = {
     **dict.fromkeys((SIOCADDRT, SIOCDELRT), RTENTRY_BYTES),
     **dict.fromkeys((SIOCSARP, SIOCGARP, SIOCDARP), ARPREQ.size),
     **dict.fromkeys((uapi.FIOSETOWN, uapi.SIOCSPGRP), 4),
+    **dict.fromkeys((SIOCBRADDBR, SIOCBRDELBR, SIOCSIFBR), IFNAMSIZ),
 }
 """What a request's struct has; that of the others is struct ifreq."""
 IOCTL6_BYTES = {SIOCGETSGCNT: SG_REQ6.size, SIOCADDRT: IN6_RTMSG.size, SIOCDELRT: IN6_RTMSG.size}
 """Those that are others for a socket of IPv6."""
-OF_INTERFACES = range(SIOCGIFNAME, SIOCSMIIREG + 1)
+OF_INTERFACES = frozenset((*range(SIOCGIFNAME, SIOCPROTOPRIVATE), *range(SIOCDEVPRIVATE, 0x8A00)))
 """Requests about interfaces, which any socket has."""
 SOCK_CLOEXEC = O_CLOEXEC
 POLLFD = struct.Struct("=ihh")
@@ -795,8 +801,9 @@ def ioctl(call: Call, fd: int) -> int:
     request, addr = call.args[1] & 0xFFFFFFFF, call.args[2]
     if request == SIOCGIFCONF:
         return get_ifconf(call, fd, addr)
-    if request == SIOCETHTOOL:
-        ifr = bytearray(read_memory(call.tid, addr, IFREQ_BYTES))
+    if request in (SIOCETHTOOL, *BRIDGES):
+        size = IOCTL_BYTES.get(request, IFREQ_BYTES)
+        ifr = bytearray(read_memory(call.tid, addr, size)).ljust(IFREQ_BYTES, b"\0")
         dev_ioctl(net, request, ifr, memory_of(call))
         return 0
     if request in TELLING:  # what is wrong with the socket is told before a wild pointer
@@ -955,9 +962,14 @@ def do_statx(call: Call) -> int | None:
 
 
 def do_readlink(call: Call, at: At, room: wide) -> int:
-    """readlink(2) and its kin. realpath(3) asks so, and nothing here is a link."""
-    mode_of(call.supervisor.host, at)
-    raise os_error(errno.EINVAL, f"{at} is no symbolic link")
+    """readlink(2) and its kin. realpath(3) asks so of each part of a path."""
+    text = at.tree.link(call.supervisor.host, at.path)
+    if text is None:
+        raise os_error(errno.EINVAL, f"{at} is no symbolic link")
+    size = call.args[2 + (call.name == "readlinkat")]
+    found = text.encode()[:size]
+    write_memory(call.tid, room, found)
+    return len(found)
 
 
 def do_access(call: Call, at: At, mode: wide) -> int:

@@ -8,7 +8,7 @@ fstat(2) says of it what stat(2) says of its path:
     access          answered from the names that the host has
     writing         a descriptor of its own kind: what is written to it goes to the host
 
-Symbolic links are shown as the directories that they lead to.
+readlink(2) tells where a symbolic link leads; stat, lstat and open show the directory there.
 """
 
 from __future__ import annotations
@@ -61,6 +61,9 @@ class Files(Protocol):
 
     def show(self, net: Net, path: str) -> str:
         """A file's text. Raises: OSError."""
+
+    def link(self, net: Net, path: str) -> str | None:
+        """Where a symbolic link leads; None: it is none. Raises: OSError ENOENT."""
 
     def mode(self, net: Net, path: str) -> int:
         """Permissions of a file. Raises: OSError ENOENT."""
@@ -153,7 +156,7 @@ class Tree:
         """The name of the real file with this text, or with any. It is the same one each time
         (st_ino), unless a program reads another text in it."""
         there = self._place(path)
-        data = None if text is None else text.encode()
+        data = None if text is None else text.encode(errors="surrogateescape")
         with contextlib.suppress(FileNotFoundError):
             os.chmod(there, 0o600)
         fd = os.open(there, MAKE, 0o600)
