@@ -16,6 +16,7 @@ from posix.unistd cimport close
 from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 
 import os
+from collections import deque
 
 from fastpath.errors import ArgumentError
 
@@ -371,8 +372,11 @@ cdef class Listener:
     cdef readonly bint beside
     """Whether the other descriptor of `next` was readable when the call was found."""
     cdef e1k_thread threads[E1K_THREADS]
+    cdef object taken
+    """Calls that `take` has received, for `next`."""
 
     def __cinit__(self):
+        self.taken = deque()
         for i in range(E1K_THREADS):
             self.threads[i].tid = self.threads[i].dir = self.threads[i].pidfd = -1
 
@@ -414,15 +418,18 @@ cdef class Listener:
         cdef int found
         look[0].fd = self.fd
         look[1].fd = other
+        cdef bint waits = len(self.taken) > 0
         look[0].events = look[1].events = POLLIN
         while True:
             look[0].revents = look[1].revents = 0
             with nogil:
                 found = poll(look, 2, 0)
-                if found <= 0 or not look[0].revents:
+                if not waits and (found <= 0 or not look[0].revents):
                     sched_yield()
                     found = poll(look, 2, 0)
             self.beside = found > 0 and look[1].revents != 0
+            if self.taken:
+                return self.taken.popleft()
             if found <= 0 or not look[0].revents:
                 return None
             if not look[0].revents & POLLIN:
@@ -431,6 +438,26 @@ cdef class Listener:
             call = self.recv()
             if call is not None:
                 return call
+
+    def take(self):
+        """Receive the calls that wait now; `next` returns them. Whether there are any.
+
+        A signal interrupts a thread in a call only until that was received, though Linux has most
+        calls go on. So this comes before another thread runs on, that may end and cause one.
+        """
+        cdef pollfd look
+        cdef int found
+        look.fd = self.fd
+        look.events = POLLIN
+        while True:
+            look.revents = 0
+            with nogil:
+                found = poll(&look, 1, 0)
+            if found <= 0 or not look.revents & POLLIN:
+                return len(self.taken) > 0
+            call = self.recv()
+            if call is not None:
+                self.taken.append(call)
 
     def recv(self):
         """Return (id, thread, number, six arguments) of a call; None when its thread has ended.

@@ -79,8 +79,9 @@ def br_ioctl_stub(net: Net, cmd: int, ifr: bytearray, memory: Memory) -> None:
             raise os_error(errno.EOPNOTSUPP, f"request {what} about bridges")
         br_bridge(net, OLD_DEVICELESS[what], bytearray(memory.read(addr, IFNAMSIZ)))
     elif cmd == SIOCDEVPRIVATE:
+        br = bridge_of(net, ifr)
         args = OLD_ARGS.unpack(memory.read(ifr_data(ifr), OLD_ARGS.size))
-        old_dev_ioctl(net, bridge_of(net, ifr), args, memory)
+        old_dev_ioctl(net, br, args, memory)
     elif cmd in (SIOCBRADDIF, SIOCBRDELIF):
         add_del_if(net, bridge_of(net, ifr), ifr_int(ifr), cmd)
     else:

@@ -463,15 +463,16 @@ def secpath_has_nontransport(path: tuple[xfrm_state, ...], start: int) -> bool:
 def xfrm_policy_check(sk: inet_sock | None, direction: int, skb: sk_buff, family: int) -> bool:
     """include/net/xfrm.h: may the packet be delivered, or forwarded?"""
     net: Net = skb.dev.net
-    if net.xfrm.nopolicy or (
-        not net.xfrm.sec_path and policy_disabled(net, skb, direction, family)
-    ):
+    if net.xfrm.nopolicy:
+        return True
+    own = sk is not None and sk.sk_policy is not None and sk.sk_policy[XFRM_POLICY_IN] is not None
+    if not own and policy_disabled(net, skb, direction, family):
         return True
     return __xfrm_policy_check(net, sk, direction, skb, family)
 
 
 def policy_disabled(net: Net, skb: sk_buff, direction: int, family: int) -> bool:
-    """include/net/xfrm.h __xfrm_check_nopolicy: sysctl disable_policy. IPv4's is of the interface
+    """include/net/xfrm.h __xfrm_check_dev_nopolicy: sysctl disable_policy. IPv4's is of the interface
     that received the packet, IPv6's of the one whose address it is for."""
     if family == AF_INET:
         in_dev: in_device | None = skb.dev.ip_ptr

@@ -139,6 +139,8 @@ def test_the_filter_stops_what_may_be_about_a_socket(number, args):
         stops = stops or args[1] & 0xFFC0 == 0x54C0  # of /dev/net/tun
     elif name in ("select", "pselect6"):
         stops = not args[2]  # a set for writing: nothing that is shown has to be looked at
+    elif name in ("epoll_wait", "epoll_pwait"):
+        stops = not args[3]  # one that does not wait
     elif name == "mmap":
         stops = args[3] & (mmap.MAP_SHARED | mmap.MAP_ANONYMOUS) == mmap.MAP_SHARED
     else:

@@ -181,6 +181,21 @@ SCRIPTS = {
             time.sleep(0.002)
             one.close()
             return other.recv(9)
+        def end_seen_by_epoll(i):
+            listener, one, other = tcp()
+            poll = select.epoll()
+            poll.register(other, select.EPOLLIN)
+            (one if i % 2 else listener).close()
+            before = poll.poll(0)
+            one.close()
+            return before == [], poll.poll(0) != []
+        def never_accepted(i):
+            one = socket.create_server(("127.0.0.1", 0))
+            other = socket.create_connection(one.getsockname())
+            poll = select.epoll()
+            poll.register(other, select.EPOLLIN)
+            one.close()
+            return str([events for _, events in poll.poll(0)])
         def bind_again(i):
             one, two = socket.socket(AF_INET, SOCK_DGRAM), socket.socket(AF_INET, SOCK_DGRAM)
             one.bind(("127.0.0.1", 0))
@@ -200,7 +215,8 @@ SCRIPTS = {
             os.kill(child, signal.SIGKILL)
             os.waitpid(child, 0)
             socket.create_server(("127.0.0.1", port)).close()
-        for call in (listen_again, connect_to_what_is_closed, end_of_data, reset, bind_again):
+        for call in (listen_again, connect_to_what_is_closed, end_of_data, reset, bind_again,
+                     end_seen_by_epoll, never_accepted):
             count(call)
         count(killed)
     """,

@@ -1058,6 +1058,10 @@ def do_select(call: Call) -> None:
     show(call, numbers_at(call.tid, call.args[1], count))
 
 
+def do_epoll_wait(call: Call) -> None:
+    """epoll_wait(2) and epoll_pwait(2) without waiting: the kernel looks, at what is true now."""
+
+
 CALLS: dict[str, Callable[[Call], int | None]] = {
     "socket": do_socket,
     "splice": do_splice,
@@ -1077,6 +1081,8 @@ CALLS: dict[str, Callable[[Call], int | None]] = {
     "faccessat2": of_file(do_access, 1),
     "select": do_select,
     "pselect6": do_select,
+    "epoll_wait": do_epoll_wait,
+    "epoll_pwait": do_epoll_wait,
     "poll": do_poll,
     "ppoll": do_poll,
     **{

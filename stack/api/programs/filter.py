@@ -43,6 +43,7 @@ CALLS: dict[str, tuple[int | None, int | None]] = {
     "setsockopt": (54, 208),
     "getsockopt": (55, 209),
     "readlink": (89, None),
+    "epoll_wait": (232, None),
     "openat": (257, 56),
     "newfstatat": (262, 79),
     "readlinkat": (267, 78),
@@ -50,6 +51,7 @@ CALLS: dict[str, tuple[int | None, int | None]] = {
     "pselect6": (270, 72),
     "ppoll": (271, 73),
     "splice": (275, 76),
+    "epoll_pwait": (281, 22),
     "accept4": (288, 242),
     "recvmmsg": (299, 243),
     "sendmmsg": (307, 269),
@@ -77,8 +79,6 @@ TIME_CALLS: dict[str, tuple[int | None, int | None]] = {
     "clock_gettime": (228, 113),
     "clock_nanosleep": (230, 115),
     "exit_group": (231, 94),
-    "epoll_wait": (232, None),
-    "epoll_pwait": (281, 22),
     "timerfd_create": (283, 85),
     "timerfd_settime": (286, 86),
     "timerfd_gettime": (287, 87),
@@ -184,6 +184,10 @@ SELECT: list[Insn] = [
     *ENDS,
 ]
 
+# One that does not wait stops: what the program has closed before it, the other end sees at once.
+EPOLL_NOW: list[Insn] = [(LD, 0, 0, ARGS + 24), (JEQ, 1, 0, 0), *ENDS]
+REAL = {"select": SELECT, "pselect6": SELECT, "epoll_wait": EPOLL_NOW, "epoll_pwait": EPOLL_NOW}
+
 
 def program(virtual: bool = False) -> list[Insn]:
     """The filter's instructions: (code, jt, jf, k) of struct sock_filter. `virtual`: so is time.
@@ -204,7 +208,7 @@ def program(virtual: bool = False) -> list[Insn]:
     ]
     if column == 0:
         out += [(JSET, 0, 1, X32), (RET, 0, 0, ERRNO | ENOSYS)]
-    special = SPECIAL if virtual else SPECIAL | {"select": SELECT, "pselect6": SELECT}
+    special = SPECIAL if virtual else SPECIAL | REAL
     for name, row in (CALLS | TIME_CALLS if virtual else CALLS).items():
         number = row[column]
         if number is None:

@@ -5,8 +5,9 @@ close, O_NONBLOCK and close-on-exec are the kernel's, and so are poll, select an
 descriptors and any others together. When the last copy is closed, by whatever way, this end hangs
 up, and the socket is closed.
 
-Readiness is shown all the time, so neither epoll_ctl nor epoll_wait has to stop. While a call waits
-here, though, it is that which takes what comes, and what is left is shown when it returns:
+Readiness is shown all the time, so neither epoll_ctl nor an epoll_wait that waits has to stop.
+While a call waits here, though, it is that which takes what comes, and what is left is shown when
+it returns:
 
     POLLIN      a byte waits in the program's end
     POLLPRI     a byte of MSG_OOB waits there; POLLIN comes along

@@ -187,6 +187,8 @@ class Supervisor:
     """Rings that a call maps at the moment."""
     tree: Tree = row(make=Tree)
     calls: int = row(0)
+    serving: bool = row(False)
+    """`serve` runs, or will soon."""
     signals: Any = row()
     """The timer of the next look at the signals of threads that wait."""
     on_ended: Callable[[], Any] = row(nothing)
@@ -285,6 +287,7 @@ class Supervisor:
         Raises: OSError EMFILE.
         """
         settle(self, call)
+        take_calls(self)
         try:
             number = self.listener.answer_fd(call.id, fd, flags)
         except OSError as exc:
@@ -298,6 +301,7 @@ class Supervisor:
 
     def look_at_hang_ups(self) -> None:
         """Close the sockets of which programs have closed the last copy."""
+        take_calls(self)
         found = [self.ends[number] for number, _ in self.hang_ups.poll(0)]
         for placeholder in sorted(found, key=lambda placeholder: placeholder.fd):
             self._drop(placeholder)
@@ -361,6 +365,7 @@ class Supervisor:
         before that is closed here first, so it finds the port free, or the peer the end.
         """
         hang_ups = self.hang_ups.fileno()
+        self.serving = True
         for _ in range(SERVED_AT_ONCE):
             found = self.listener.next(hang_ups)
             if self.listener.beside:
@@ -369,10 +374,13 @@ class Supervisor:
                 if self.listener.ended:
                     self.clock.remove_reader(self.listener.fd)
                     self.has_ended()
-                return
+                break
             attempt(self, call_of(self, found))
             if self.clock.waiting_now:
-                return
+                break
+        self.serving = False
+        if not self.ended:
+            take_calls(self)
 
     def receive(self) -> Call | None:
         """Take the call that waits."""
@@ -540,6 +548,7 @@ def attempt(supervisor: Supervisor, call: Call) -> None:
         elif not call.done:  # not ours
             forget(supervisor, call)
             has_answer(supervisor, call)
+            take_calls(supervisor)
             supervisor.listener.go_on(call.id)
     finally:
         supervisor.host.caller = 0
@@ -556,7 +565,16 @@ def finish(supervisor: Supervisor, call: Call, value: int, error: int) -> None:
     settle(supervisor, call)
     if supervisor.trace:
         supervisor.note(call, value, error)
+    take_calls(supervisor)
     supervisor.listener.answer(call.id, value, error)
+
+
+def take_calls(supervisor: Supervisor) -> None:
+    """Somebody is about to run on: receive the calls of others, so that no signal that it causes
+    interrupts them. Virtual time takes one call at a time, in its order."""
+    if supervisor.attached is None and supervisor.listener.take() and not supervisor.serving:
+        supervisor.serving = True
+        supervisor.soon(supervisor.serve)
 
 
 def has_answer(supervisor: Supervisor, call: Call) -> None:
