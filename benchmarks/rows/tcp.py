@@ -15,14 +15,7 @@ from typing import Any
 
 from e1000emu.lab import pump
 from stack.host import Host
-from stack.socket import (
-    AF_INET,
-    AF_INET6,
-    IPPROTO_TCP,
-    SOCK_STREAM,
-    TCP_NODELAY,
-    Socket,
-)
+from stack.socket import AF_INET, AF_INET6, IPPROTO_TCP, SOCK_STREAM, TCP_NODELAY, Socket
 
 from . import Work, row, size_bytes
 from .ends import OURS, hosts, kernel_listener, kernel_stream, loopback

@@ -15,14 +15,7 @@ import numpy as np
 
 from e1000emu.campaign.case import Campaign, Case
 from e1000emu.campaign.forkserver import Answer, Target
-from e1000emu.campaign.results import (
-    CampaignError,
-    Header,
-    Outcome,
-    Status,
-    differing,
-    latest,
-)
+from e1000emu.campaign.results import CampaignError, Header, Outcome, Status, differing, latest
 from e1000emu.campaign.worker import end_servers, run_case
 from e1000emu.errors import ArgumentError, E1000Error
 from fastpath.errors import did_you_mean

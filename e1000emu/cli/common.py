@@ -18,12 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from e1000emu.cli.addressing import (
-    Addressing,
-    address_options,
-    configure,
-    no_router_advertisements,
-)
+from e1000emu.cli.addressing import Addressing, address_options, configure, no_router_advertisements
 from e1000emu.cli.linkspec import LINKS, Link, needs_loop, open_link
 from e1000emu.cli.params import OUT_FILE, Duration, FaultList, Impairment
 from e1000emu.errors import E1000Error

@@ -12,13 +12,7 @@ from typing import Any
 
 import click
 
-from e1000emu.cli.common import (
-    StationOptions,
-    describe,
-    emit_json,
-    open_output,
-    station_options,
-)
+from e1000emu.cli.common import StationOptions, describe, emit_json, open_output, station_options
 from e1000emu.cli.errors import ArgumentError
 from e1000emu.cli.params import OUT_FILE, Duration, Read, not_a_name
 from e1000emu.errors import E1000Error

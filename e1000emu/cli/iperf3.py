@@ -13,14 +13,7 @@ from stack import aio
 from stack.core.uapi import SO_RCVBUFFORCE
 from stack.inet.tcp_sock import TCP_INFO
 from stack.services.iperf3 import Close, Iperf3Server, Send, SendTo, Start, Stop, Stream
-from stack.socket import (
-    AF_INET6,
-    IPPROTO_TCP,
-    SOCK_DGRAM,
-    SOL_SOCKET,
-    TCP_NODELAY,
-    Socket,
-)
+from stack.socket import AF_INET6, IPPROTO_TCP, SOCK_DGRAM, SOL_SOCKET, TCP_NODELAY, Socket
 
 log = logging.getLogger(__name__)
 

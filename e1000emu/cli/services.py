@@ -22,14 +22,7 @@ from e1000emu.cli.servespec import Service
 from e1000emu.errors import E1000Error
 from stack import aio
 from stack.services.dhcpd import Dhcpd
-from stack.socket import (
-    AF_INET6,
-    IPPROTO_TCP,
-    SOCK_DGRAM,
-    TCP_NODELAY,
-    Socket,
-    create_server,
-)
+from stack.socket import AF_INET6, IPPROTO_TCP, SOCK_DGRAM, TCP_NODELAY, Socket, create_server
 
 CHUNK = 1 << 18
 FIRST = 1 << 14

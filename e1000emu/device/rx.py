@@ -13,13 +13,7 @@ from e1000emu.device.state import BlockState
 from e1000emu.device.tx import held_back, prefetched
 from e1000emu.links import pool
 from e1000emu.registers.regs import reg
-from fastpath.base.batch import (
-    FB_ALIGN_ERR,
-    FB_BAD_CRC,
-    FB_CARRIER_EXT,
-    FB_SYMBOL_ERR,
-    FrameBatch,
-)
+from fastpath.base.batch import FB_ALIGN_ERR, FB_BAD_CRC, FB_CARRIER_EXT, FB_SYMBOL_ERR, FrameBatch
 from fastpath.nic.macctrl import find_mac_control
 from fastpath.nic.macpath import WATCH_MANAGEMENT, RxPort
 from fastpath.nic.rxring import RX_ABORT, RX_DATA_ABORT, RXSEQ, RxEngine

@@ -29,14 +29,7 @@ from fastpath.nic.macpath import (
     TX_XOFF,
     TxPort,
 )
-from fastpath.nic.txring import (
-    RUN_ABORT,
-    RUN_DATA_ABORT,
-    RUN_OFF,
-    TXD_LOW,
-    TXDW,
-    TxEngine,
-)
+from fastpath.nic.txring import RUN_ABORT, RUN_DATA_ABORT, RUN_OFF, TXD_LOW, TXDW, TxEngine
 
 if TYPE_CHECKING:
     from e1000emu.device.bus import Bus

@@ -24,13 +24,7 @@ from e1000emu.links.base import DEFAULT_QUEUE_FRAMES
 from e1000emu.links.caps import close_link
 from e1000emu.links.switch import TABLE_ENTRIES
 from fastpath.base.skbuff import sk_buff, skb_copy_bits, skb_network_offset
-from fastpath.errors import (
-    check_callable,
-    check_clock,
-    check_type,
-    known_words,
-    whole_number,
-)
+from fastpath.errors import check_callable, check_clock, check_type, known_words, whole_number
 from stack import proc
 from stack.core.drop_reason import SKB_DROP_REASON_NAMES
 from stack.host import Host

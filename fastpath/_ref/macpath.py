@@ -7,14 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastpath._ref.e1000_hw import (
-    CTRL_RFCE,
-    CTRL_TFCE,
-    FCRTH_RTH,
-    FCRTL_RTL,
-    TCTL_EN,
-    Registers,
-)
+from fastpath._ref.e1000_hw import CTRL_RFCE, CTRL_TFCE, FCRTH_RTH, FCRTL_RTL, TCTL_EN, Registers
 from fastpath.nic.cable import shared
 from fastpath.nic.macctrl import find_mac_control
 from fastpath.nic.macpath import (

@@ -7,13 +7,7 @@ from dataclasses import dataclass
 from struct import pack
 from typing import Any
 
-from fastpath._ref.batch import (
-    FB_ALIGN_ERR,
-    FB_BAD_CRC,
-    FB_CARRIER_EXT,
-    FB_HAS_FCS,
-    FB_SYMBOL_ERR,
-)
+from fastpath._ref.batch import FB_ALIGN_ERR, FB_BAD_CRC, FB_CARRIER_EXT, FB_HAS_FCS, FB_SYMBOL_ERR
 from fastpath._ref.csum import csum_fold, csum_partial
 from fastpath._ref.e1000_hw import CTRL_VME
 from fastpath._ref.pktbuf import FEW, HEADER, PacketBuffer, words_of

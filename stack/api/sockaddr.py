@@ -16,14 +16,7 @@ from fastpath.errors import ArgumentRangeError, ArgumentTypeError
 from stack.core.errors import os_error
 from stack.core.rows import narrow, wide
 from stack.core.sockaddr import sockaddr, sockaddr_ll, sockaddr_un
-from stack.core.uapi import (
-    AF_INET,
-    AF_INET6,
-    AF_NETLINK,
-    AF_PACKET,
-    AF_UNIX,
-    IPV6_FLOWLABEL_MASK,
-)
+from stack.core.uapi import AF_INET, AF_INET6, AF_NETLINK, AF_PACKET, AF_UNIX, IPV6_FLOWLABEL_MASK
 from stack.net import Net
 
 Address: TypeAlias = (

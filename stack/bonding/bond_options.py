@@ -11,10 +11,7 @@ import errno
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from stack.bonding.bond_3ad import (
-    bond_3ad_update_actor,
-    bond_3ad_update_port_state,
-)
+from stack.bonding.bond_3ad import bond_3ad_update_actor, bond_3ad_update_port_state
 from stack.bonding.bond_main import (
     bond_change_active_slave,
     bond_mii_arm,

@@ -41,20 +41,13 @@ from stack.core.dev import (
     netdev_update_features,
     unregister_netdevice,
 )
-from stack.core.dev_notifier import (
-    call_netdevice_notifiers,
-    register_netdevice_notifier,
-)
+from stack.core.dev_notifier import call_netdevice_notifiers, register_netdevice_notifier
 from stack.core.dev_receive import netdev_rx_handler_register, netdev_rx_handler_unregister
 from stack.core.dev_upper import netdev_master_upper_dev_link, netdev_upper_dev_unlink
 from stack.core.ethtool import SPEED_UNKNOWN, ethtool_get_settings
 from stack.core.net_namespace import load_module, pernet_operations
 from stack.core.netdevice import net_device, netif_carrier_ok, netif_running, rtnl_link_ops
-from stack.core.rtnetlink import (
-    eth_hw_addr_init,
-    rtnl_create_link,
-    rtnl_register_link,
-)
+from stack.core.rtnetlink import eth_hw_addr_init, rtnl_create_link, rtnl_register_link
 from stack.core.uapi import RTM_DELLINK
 from stack.core.workqueue import cancel_delayed_work
 from stack.ethernet.eth import is_valid_ether_addr

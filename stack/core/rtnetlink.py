@@ -6,12 +6,7 @@ import errno
 from collections.abc import Callable
 from typing import Any
 
-from stack.core.dev import (
-    alloc_netdev_mqs,
-    free_netdev,
-    register_netdevice,
-    unregister_netdevice,
-)
+from stack.core.dev import alloc_netdev_mqs, free_netdev, register_netdevice, unregister_netdevice
 from stack.core.errors import os_error
 from stack.core.netdevice import (
     NET_ADDR_RANDOM,

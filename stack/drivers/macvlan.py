@@ -6,11 +6,7 @@ import errno
 from typing import TYPE_CHECKING
 
 from stack.core import netdevice
-from stack.core.dev import (
-    dev_set_mtu,
-    free_netdev,
-    unregister_netdevice,
-)
+from stack.core.dev import dev_set_mtu, free_netdev, unregister_netdevice
 from stack.core.dev_notifier import watches_devices
 from stack.core.dev_upper import netdev_upper_dev_unlink, stacked_register
 from stack.core.errors import os_error

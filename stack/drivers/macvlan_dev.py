@@ -38,12 +38,7 @@ from stack.core.dev import (
     dev_uc_add,
     dev_uc_del,
 )
-from stack.core.dev_forward import (
-    __dev_forward_skb,
-    dev_count_rx,
-    dev_count_tx,
-    dev_wants_group,
-)
+from stack.core.dev_forward import __dev_forward_skb, dev_count_rx, dev_count_tx, dev_wants_group
 from stack.core.dev_queue import dev_queue_xmit
 from stack.core.dev_receive import netdev_rx_handler_register, netdev_rx_handler_unregister
 from stack.core.dev_upper import stacked_change_rx_flags, stacked_pass_modes

@@ -6,11 +6,7 @@ drivers/net/macvlan.c and drivers/net/ipvlan/ipvlan_main.c have each function on
 from __future__ import annotations
 
 from stack.core import netdevice
-from stack.core.dev import (
-    dev_addresses_sync,
-    netdev_increment_features,
-    netdev_update_features,
-)
+from stack.core.dev import dev_addresses_sync, netdev_increment_features, netdev_update_features
 from stack.core.ethtool import ethtool_get_settings, ethtool_link_ksettings
 from stack.core.if_vlan import vlan_vid_add, vlan_vid_del
 from stack.core.link_watch import netif_stacked_transfer_operstate

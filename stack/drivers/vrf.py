@@ -34,12 +34,7 @@ from fastpath.base.skbuff import (
 from fastpath.net.hdr import eth_header_push, ip_hdr, ipv6_hdr
 from stack.core import netdevice
 from stack.core.backlog import netif_rx
-from stack.core.dev import (
-    dev_close,
-    dev_open,
-    free_netdev,
-    unregister_netdevice,
-)
+from stack.core.dev import dev_close, dev_open, free_netdev, unregister_netdevice
 from stack.core.dev_notifier import register_netdevice_notifier
 from stack.core.dev_upper import netdev_master_upper_dev_link, netdev_upper_dev_unlink
 from stack.core.dev_xmit import dev_queue_xmit_nit
@@ -58,12 +53,7 @@ from stack.core.l3mdev import (
 )
 from stack.core.net_namespace import load_module, pernet_operations
 from stack.core.netdevice import ETH_HLEN, net_device, net_device_ops, rtnl_link_ops
-from stack.core.netfilter import (
-    NF_INET_LOCAL_OUT,
-    NF_INET_PRE_ROUTING,
-    Okfn,
-    nf_hook_list,
-)
+from stack.core.netfilter import NF_INET_LOCAL_OUT, NF_INET_PRE_ROUTING, Okfn, nf_hook_list
 from stack.core.rtnetlink import rtnl_newlink
 from stack.core.sysctl_net_core import SysctlError
 from stack.core.uapi import AF_INET, AF_INET6, IPV6_HLEN, IPV6_MIN_MTU, RTPROT_KERNEL

@@ -8,13 +8,7 @@ from __future__ import annotations
 
 import errno
 
-from fastpath.base.skbuff import (
-    SkbPool,
-    sk_buff,
-    skb_append_frags,
-    skb_copy_bits,
-    skb_put_data,
-)
+from fastpath.base.skbuff import SkbPool, sk_buff, skb_append_frags, skb_copy_bits, skb_put_data
 from stack.core.errors import os_error
 from stack.core.rows import row, state, wide
 from stack.core.time64 import NSEC_PER_SEC

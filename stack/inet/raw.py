@@ -28,12 +28,7 @@ from stack.core.l3mdev import inet_bound_dev_eq, inet_sdif
 from stack.core.netdevice import LL_MAX_HEADER
 from stack.core.rows import row, state, wide
 from stack.core.sk_mem import proto_mem_of_ram
-from stack.core.sock import (
-    lock_sock,
-    release_sock,
-    sock_alloc_send_skb,
-    sock_queue_rcv_skb_reason,
-)
+from stack.core.sock import lock_sock, release_sock, sock_alloc_send_skb, sock_queue_rcv_skb_reason
 from stack.core.sockopt import sock_recv_cmsgs, sockcm_cookie
 from stack.core.tstamp import skb_setup_tx_timestamp
 from stack.inet.af_ops import af_ops_of

@@ -33,12 +33,7 @@ from stack.inet.tcp_accecn import (
     tcp_accecn_option_wanted,
     tcp_accecn_padded,
 )
-from stack.inet.tcp_md5 import (
-    TCPOLEN_MD5SIG,
-    TCPOLEN_MD5SIG_ALIGNED,
-    TCPOPT_MD5SIG,
-    tcp_md5_lookup,
-)
+from stack.inet.tcp_md5 import TCPOLEN_MD5SIG, TCPOLEN_MD5SIG_ALIGNED, TCPOPT_MD5SIG, tcp_md5_lookup
 from stack.inet.tcp_sock import (
     M32,
     MAX_TCP_WSCALE,

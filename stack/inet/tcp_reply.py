@@ -22,12 +22,7 @@ from stack.inet.inet_connection_sock import request_sock
 from stack.inet.inet_hashtables import __inet_lookup_listener
 from stack.inet.inet_timewait_sock import inet_timewait_sock
 from stack.inet.tcp_family import tcp_family_ops
-from stack.inet.tcp_md5 import (
-    tcp_md5_lookup_skb,
-    tcp_md5_option,
-    tcp_md5_verify,
-    tcp_md5sig_key,
-)
+from stack.inet.tcp_md5 import tcp_md5_lookup_skb, tcp_md5_option, tcp_md5_verify, tcp_md5sig_key
 from stack.inet.tcp_options import tcp_parse_auth_options
 from stack.inet.tcp_sock import M32, TCPHDR_ACK, TCPHDR_RST, tcp_sock
 from stack.net import Net

@@ -49,12 +49,7 @@ from stack.ipv4.af_ops import ipv4_af_ops
 from stack.ipv4.arp import arp_net_ops
 from stack.ipv4.datagram import check_bind_sockaddr, inet_bind_source
 from stack.ipv4.devinet import devinet_net_ops
-from stack.ipv4.fib import (
-    fib_add_ifaddr,
-    fib_del_ifaddr,
-    fib_modify_prefix_metric,
-    ip_fib_init,
-)
+from stack.ipv4.fib import fib_add_ifaddr, fib_del_ifaddr, fib_modify_prefix_metric, ip_fib_init
 from stack.ipv4.icmp import icmp_exit, icmp_init, icmp_rcv, icmp_send
 from stack.ipv4.igmp import igmp_mc_init, igmp_protocol
 from stack.ipv4.inet_ioctl import inet_compat_ioctl, inet_ioctl

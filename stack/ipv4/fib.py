@@ -33,11 +33,7 @@ from stack.core.fib_rules import (
     fib_rule_table,
     fib_rules_ops,
 )
-from stack.core.l3mdev import (
-    l3mdev_fib_table,
-    l3mdev_flow_oif,
-    l3mdev_master_ifindex,
-)
+from stack.core.l3mdev import l3mdev_fib_table, l3mdev_flow_oif, l3mdev_master_ifindex
 from stack.core.neigh_table import neigh_key
 from stack.core.netdevice import net_device, netif_carrier_ok
 from stack.core.rows import narrow, row, state, wide

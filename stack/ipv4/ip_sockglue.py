@@ -49,12 +49,7 @@ from stack.core.sockopt_table import (
     switch,
 )
 from stack.core.tcp_states import TCP_CLOSE, TCP_LISTEN
-from stack.core.uapi import (
-    CAP_NET_ADMIN,
-    CAP_NET_RAW,
-    IP_XFRM_POLICY,
-    SOL_IP,
-)
+from stack.core.uapi import CAP_NET_ADMIN, CAP_NET_RAW, IP_XFRM_POLICY, SOL_IP
 from stack.inet.inet_connection_sock import inet_connection_sock
 from stack.inet.inet_sock import inet_sock, ip_options
 from stack.inet.xfrm_policy import xfrm_user_policy

@@ -15,12 +15,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from fastpath.base.skbuff import (
-    sk_buff,
-    skb_clone,
-    skb_copy_bits,
-    skb_cow,
-)
+from fastpath.base.skbuff import sk_buff, skb_clone, skb_copy_bits, skb_cow
 from fastpath.net.hdr import ip_decrease_ttl, ip_hdr
 from stack.core import drop_reason, uapi
 from stack.core.dev import dev_set_allmulti

@@ -50,9 +50,7 @@ from stack.ipv4.addr import (
     ipv4_is_zeronet,
 )
 from stack.ipv4.devinet import in_device, inet_addr_onlink
-from stack.ipv4.fib import (
-    IPTOS_RT_MASK as IPTOS_RT_MASK,
-)
+from stack.ipv4.fib import IPTOS_RT_MASK as IPTOS_RT_MASK
 from stack.ipv4.fib import (
     __fib_lookup,
     fib_flows_changed,

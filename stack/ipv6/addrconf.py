@@ -29,11 +29,7 @@ from stack.core.devconf import devconf, netconf_gone, netconf_notify, rename_dev
 from stack.core.errors import os_error
 from stack.core.l3mdev import netif_is_l3_master
 from stack.core.neigh_gc import neigh_ifdown
-from stack.core.neigh_table import (
-    neigh_parms_alloc,
-    neigh_parms_release,
-    neigh_rand_reach_time,
-)
+from stack.core.neigh_table import neigh_parms_alloc, neigh_parms_release, neigh_rand_reach_time
 from stack.core.net_namespace import pernet_operations, register_pernet_subsys
 from stack.core.netdevice import net_device, netif_carrier_ok, netif_running
 from stack.core.rows import wide

@@ -69,12 +69,7 @@ from stack.ipv6.exthdrs import ipv6_parse_hopopts
 from stack.ipv6.if_inet6 import inet6_dev, ipv6_chk_mcast_addr
 from stack.ipv6.ip6_cb import IP6CB, IP6SKB_ROUTERALERT, NHOFF_FIRST, ip6cb_nhoff
 from stack.ipv6.ip6_icmp import ICMPV6_PARAMPROB, ICMPV6_UNK_NEXTHDR, icmpv6_send
-from stack.ipv6.protocol import (
-    INET6_PROTO_FINAL,
-    INET6_PROTO_NOPOLICY,
-    NEXTHDR_HOP,
-    NEXTHDR_ICMP,
-)
+from stack.ipv6.protocol import INET6_PROTO_FINAL, INET6_PROTO_NOPOLICY, NEXTHDR_HOP, NEXTHDR_ICMP
 from stack.ipv6.route import ip6_route_input
 
 if TYPE_CHECKING:

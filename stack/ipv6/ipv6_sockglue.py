@@ -40,14 +40,7 @@ from stack.core.sockopt_table import (
     switch,
 )
 from stack.core.tcp_states import TCP_ESTABLISHED
-from stack.core.uapi import (
-    AF_INET,
-    CAP_NET_ADMIN,
-    CAP_NET_RAW,
-    IPV6_MIN_MTU,
-    SOL_IP,
-    SOL_IPV6,
-)
+from stack.core.uapi import AF_INET, CAP_NET_ADMIN, CAP_NET_RAW, IPV6_MIN_MTU, SOL_IP, SOL_IPV6
 from stack.inet.af_ops import af_ops_of
 from stack.inet.inet_sock import inet_sock
 from stack.inet.xfrm_policy import xfrm_user_policy

@@ -17,12 +17,7 @@ from stack.core.sockopt_table import opt_struct, structure
 from stack.core.uapi import AF_INET6, SOCK_STREAM
 from stack.inet import mc_filter
 from stack.ipv6.anycast import ipv6_sock_ac_drop, ipv6_sock_ac_join
-from stack.ipv6.mcast import (
-    ip6_mc_msfilter,
-    ip6_mc_source,
-    ipv6_sock_mc_drop,
-    ipv6_sock_mc_join,
-)
+from stack.ipv6.mcast import ip6_mc_msfilter, ip6_mc_source, ipv6_sock_mc_drop, ipv6_sock_mc_join
 
 if TYPE_CHECKING:
     from stack.inet.inet_sock import inet_sock

@@ -7,13 +7,7 @@ from fastpath.base.skbuff import pskb_may_pull, sk_buff, skb_checksum
 from fastpath.net.hdr import ipv6_hdr, ipv6hdr_at
 from stack.core.netdevice import ETH_P_IPV6
 from stack.core.uapi import IPV6_HLEN
-from stack.inet.pimreg import (
-    IPPROTO_PIM,
-    PIM_HLEN,
-    mr_register_rcv,
-    pim_drop,
-    pim_is_register,
-)
+from stack.inet.pimreg import IPPROTO_PIM, PIM_HLEN, mr_register_rcv, pim_drop, pim_is_register
 from stack.ipv6.addr import ipv6_addr_is_multicast
 from stack.ipv6.protocol import inet6_protocol
 

@@ -18,12 +18,7 @@ from stack.inet.af_ops import af_ops_of
 from stack.inet.append import ip_generic_getfrag
 from stack.inet.datagram import sk_icmp_err
 from stack.inet.flow import flowi
-from stack.inet.ping import (
-    ping_bind_to,
-    ping_common_sendmsg,
-    ping_lookup,
-    ping_sock,
-)
+from stack.inet.ping import ping_bind_to, ping_common_sendmsg, ping_lookup, ping_sock
 from stack.inet.raw import raise_sent
 from stack.ipv4.ping import ping_prot
 from stack.ipv6.addr import ipv6_addr_is_multicast, ipv6_addr_v4mapped

@@ -39,11 +39,7 @@ from stack.inet.flow import flowi
 from stack.inet.ipmr_base import ARPHRD_PIMREG
 from stack.inet.xfrm_policy import xfrm_lookup
 from stack.ipv6 import ip6_fib
-from stack.ipv6.addr import (
-    ipv6_addr_is_linklocal,
-    ipv6_addr_v4mapped,
-    rt6_need_strict,
-)
+from stack.ipv6.addr import ipv6_addr_is_linklocal, ipv6_addr_v4mapped, rt6_need_strict
 from stack.ipv6.ip6_fib import fib6_info, fib6_select_path, fib6_table_lookup
 from stack.ipv6.rt6_info import ip6_error_entry, rt6_info, rt6_make_pcpu_route
 from stack.ipv6.saddr import ipv6_dev_get_saddr

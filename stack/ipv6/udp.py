@@ -49,12 +49,7 @@ from stack.inet.udp import (
 )
 from stack.inet.udp_encap import udp_lib_err_encap
 from stack.inet.udp_flow import UDP_HLEN, udp_lib_sendmsg, udp_sent
-from stack.inet.udp_hash import (
-    __udp_lib_lookup,
-    udp_dest,
-    udp_lib_lookup_skb,
-    udp_sock,
-)
+from stack.inet.udp_hash import __udp_lib_lookup, udp_dest, udp_lib_lookup_skb, udp_sock
 from stack.ipv4.udp import udp4_family, udp_prot
 from stack.ipv6.addr import ipv6_addr_is_multicast
 from stack.ipv6.datagram import (

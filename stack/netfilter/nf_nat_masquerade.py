@@ -16,10 +16,7 @@ from stack.core.uapi import RT_SCOPE_UNIVERSE
 from stack.ipv4.devinet import register_inetaddr_notifier, unregister_inetaddr_notifier
 from stack.ipv4.fib import inet_select_addr
 from stack.ipv4.route import rtable
-from stack.ipv6.addrconf_addr import (
-    register_inet6addr_notifier,
-    unregister_inet6addr_notifier,
-)
+from stack.ipv6.addrconf_addr import register_inet6addr_notifier, unregister_inet6addr_notifier
 from stack.ipv6.saddr import ipv6_dev_get_saddr
 from stack.netfilter import nf_nat_core
 from stack.netfilter.nf_conntrack import netns_ct, nf_conn

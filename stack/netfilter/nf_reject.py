@@ -27,11 +27,7 @@ from stack.ipv6.ip6_icmp import ICMPV6_DEST_UNREACH, icmpv6_send
 from stack.ipv6.ip6_output import ip6_local_out
 from stack.ipv6.route import ip6_route_output
 from stack.ipv6.rt6_info import ip6_dst_hoplimit
-from stack.netfilter.nf_conntrack import (
-    IP_CT_RELATED,
-    IP_CT_RELATED_REPLY,
-    ctinfo2dir,
-)
+from stack.netfilter.nf_conntrack import IP_CT_RELATED, IP_CT_RELATED_REPLY, ctinfo2dir
 from stack.netfilter.nf_conntrack_sum import nf_checksum
 from stack.netfilter.nf_conntrack_tuple import nf_ct_l4_offset
 

@@ -31,11 +31,7 @@ from stack.core.netdevice import (
     rtnl_link_ops,
 )
 from stack.core.rows import row, state, wide
-from stack.core.rtnetlink import (
-    eth_hw_addr_init,
-    rtnl_create_link,
-    rtnl_register_link,
-)
+from stack.core.rtnetlink import eth_hw_addr_init, rtnl_create_link, rtnl_register_link
 from stack.core.uapi import AF_INET, AF_INET6
 from stack.ethernet.eth import eth_mac_addr, eth_validate_addr, ether_setup_software
 from stack.inet.flow import flowi

@@ -47,26 +47,11 @@ from stack.core.drop_reason import (
 )
 from stack.core.errors import os_error
 from stack.core.ethtool import ethtool_drvinfo, ethtool_ops
-from stack.core.gro_cells import (
-    gro_cell,
-    gro_cells_destroy,
-    gro_cells_init,
-    gro_cells_receive,
-)
+from stack.core.gro_cells import gro_cell, gro_cells_destroy, gro_cells_init, gro_cells_receive
 from stack.core.inet_ecn import INET_ECN_decapsulate
-from stack.core.netdevice import (
-    ETH_P_IP,
-    ETH_P_IPV6,
-    net_device,
-    net_device_ops,
-    rtnl_link_ops,
-)
+from stack.core.netdevice import ETH_P_IP, ETH_P_IPV6, net_device, net_device_ops, rtnl_link_ops
 from stack.core.rows import row, state, wide
-from stack.core.rtnetlink import (
-    eth_hw_addr_init,
-    rtnl_create_link,
-    rtnl_register_link,
-)
+from stack.core.rtnetlink import eth_hw_addr_init, rtnl_create_link, rtnl_register_link
 from stack.core.uapi import AF_INET, AF_INET6, IP_HLEN, IPPROTO_IPV6, IPV6_HLEN, IPV6_MIN_MTU
 from stack.ethernet.eth import eth_type_trans, ether_setup
 from stack.inet.flow import flowi

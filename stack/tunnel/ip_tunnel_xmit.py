@@ -31,14 +31,7 @@ from stack.core.dev_forward import skb_scrub_packet
 from stack.core.dev_xmit import skb_gso_software
 from stack.core.dst import dst_entry, dst_link_failure, dst_mtu
 from stack.core.inet_ecn import INET_ECN_encapsulate
-from stack.core.netdevice import (
-    ETH_HLEN,
-    ETH_P_IP,
-    ETH_P_IPV6,
-    ETH_P_TEB,
-    NETDEV_TX_OK,
-    net_device,
-)
+from stack.core.netdevice import ETH_HLEN, ETH_P_IP, ETH_P_IPV6, ETH_P_TEB, NETDEV_TX_OK, net_device
 from stack.core.rows import narrow, wide
 from stack.core.uapi import AF_INET, AF_INET6, IP_HLEN, IPV6_HLEN, IPV6_MIN_MTU
 from stack.inet.flow import flowi

@@ -19,12 +19,7 @@ from __future__ import annotations
 import errno
 from typing import TYPE_CHECKING
 
-from fastpath.base.skbuff import (
-    pskb_may_pull,
-    sk_buff,
-    skb_clone,
-    skb_copy_bits,
-)
+from fastpath.base.skbuff import pskb_may_pull, sk_buff, skb_clone, skb_copy_bits
 from stack.core import netdevice, uapi
 from stack.core.dev import free_netdev, unregister_netdevice
 from stack.core.dev_notifier import register_netdevice_notifier
@@ -34,19 +29,9 @@ from stack.core.ethtool import ethtool_ops, fixed_drvinfo
 from stack.core.extack import ExtAckError
 from stack.core.gro_cells import gro_cell, gro_cells_destroy, gro_cells_init
 from stack.core.net_namespace import load_module, pernet_operations
-from stack.core.netdevice import (
-    ETH_ALEN,
-    ETH_HLEN,
-    net_device,
-    net_device_ops,
-    rtnl_link_ops,
-)
+from stack.core.netdevice import ETH_ALEN, ETH_HLEN, net_device, net_device_ops, rtnl_link_ops
 from stack.core.rows import narrow, row, state, wide
-from stack.core.rtnetlink import (
-    eth_hw_addr_init,
-    rtnl_create_link,
-    rtnl_register_link,
-)
+from stack.core.rtnetlink import eth_hw_addr_init, rtnl_create_link, rtnl_register_link
 from stack.core.time64 import NSEC_PER_SEC
 from stack.core.uapi import AF_INET, AF_INET6
 from stack.core.workqueue import cancel_delayed_work, schedule_delayed_work, work_struct
@@ -58,12 +43,7 @@ from stack.ethernet.eth import (
 )
 from stack.inet.udp_hash import udp_sock
 from stack.ipv4.igmp import ip_mc_join_group, ip_mc_leave_group
-from stack.ipv6.addr import (
-    IPV6_ADDR_ANY,
-    IPV6_ADDR_LINKLOCAL,
-    IPV6_ADDR_UNICAST,
-    ipv6_addr_type,
-)
+from stack.ipv6.addr import IPV6_ADDR_ANY, IPV6_ADDR_LINKLOCAL, IPV6_ADDR_UNICAST, ipv6_addr_type
 from stack.ipv6.mcast import ipv6_sock_mc_drop, ipv6_sock_mc_join
 from stack.tunnel.udp_tunnel import (
     HEADROOM,

@@ -6,12 +6,7 @@ import errno
 
 from fastpath.base.skbuff import sk_buff, skb_copy_bits
 from stack.core import netdevice
-from stack.core.dev import (
-    dev_addresses_sync,
-    dev_addresses_unsync,
-    dev_uc_add,
-    dev_uc_del,
-)
+from stack.core.dev import dev_addresses_sync, dev_addresses_unsync, dev_uc_add, dev_uc_del
 from stack.core.dev_forward import dev_count_tx
 from stack.core.dev_queue import dev_queue_xmit
 from stack.core.dev_upper import stacked_change_rx_flags, stacked_pass_modes

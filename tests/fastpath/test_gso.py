@@ -12,11 +12,7 @@ from fastpath._ref import gso as ref
 from fastpath.base import skbuff as S
 from fastpath.base.csum import csum_ipv6_magic
 from fastpath.base.dma import HostMemory
-from fastpath.net.gso import (
-    skb_gso_segment,
-    skb_gso_validate_network_len,
-    udp_rcv_segment,
-)
+from fastpath.net.gso import skb_gso_segment, skb_gso_validate_network_len, udp_rcv_segment
 from tests.fastpath.frames import tcp, udp
 from tests.support import examples
 

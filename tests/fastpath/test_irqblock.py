@@ -13,14 +13,7 @@ from e1000emu.clock import VirtualClock
 from e1000emu.registers.regs import reg
 from fastpath._ref import irqblock as ref
 from fastpath._ref import moderation as ref_moderation
-from fastpath.nic.irqblock import (
-    NEVER_NS,
-    REGISTERS,
-    EventLine,
-    IrqBlock,
-    LineFaults,
-    Worker,
-)
+from fastpath.nic.irqblock import NEVER_NS, REGISTERS, EventLine, IrqBlock, LineFaults, Worker
 from fastpath.nic.moderation import PARAMETERS, POLICIES, Moderation
 from fastpath.nic.regfile import RegFile
 

@@ -25,9 +25,7 @@ from tests.fastpath.rings import (
     context,
     data,
 )
-from tests.fastpath.rings import (
-    TCP as TUCMD_TCP,
-)
+from tests.fastpath.rings import TCP as TUCMD_TCP
 from tests.support import examples
 
 MAC, PEER = "52:54:00:12:34:56", "02:00:00:00:00:01"

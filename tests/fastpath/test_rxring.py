@@ -30,19 +30,7 @@ from fastpath.nic.rxring import (
     crc32,
     crc32_set_level,
 )
-from tests.fastpath.rings import (
-    MAC,
-    PEER,
-    Rx,
-    check,
-    eth,
-    ipv4,
-    ipv6,
-    pseudo6,
-    tagged,
-    tcp,
-    udp,
-)
+from tests.fastpath.rings import MAC, PEER, Rx, check, eth, ipv4, ipv6, pseudo6, tagged, tcp, udp
 
 EN, SBP, UPE, LPE, BAM, SECRC, BSEX = 1 << 1, 1 << 2, 1 << 3, 1 << 5, 1 << 15, 1 << 26, 1 << 25
 IPOFL, TUOFL, IPV6OFL = 1 << 8, 1 << 9, 1 << 10

@@ -12,15 +12,7 @@ from scapy.all import ARP, Dot1Q, Ether
 
 from e1000emu.capture import read_capture
 from stack.api import ethtool
-from tests.linux.peer import (
-    DATA_PORT,
-    Peer,
-    Wire,
-    judged,
-    pattern,
-    receive_all,
-    wait_for_addresses,
-)
+from tests.linux.peer import DATA_PORT, Peer, Wire, judged, pattern, receive_all, wait_for_addresses
 from tests.support import require
 
 pytestmark = pytest.mark.netns

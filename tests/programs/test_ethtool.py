@@ -13,11 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from stack.core.ethtool import (
-    ethtool_get_features,
-    ethtool_get_ringparam,
-    ethtool_get_stats,
-)
+from stack.core.ethtool import ethtool_get_features, ethtool_get_ringparam, ethtool_get_stats
 from stack.host import Host
 from tests.hosts import real_hosts, run_script
 from tests.linux.peer import Peer

@@ -17,12 +17,7 @@ from e1000emu.clock import ClockError
 from e1000emu.device.nic import Nic
 from e1000emu.device.phy import AUTONEG_NS
 from e1000emu.device.wakeup import PmeCallback
-from e1000emu.embed.vfio_user.beside import (
-    BUSY_POLL_NS,
-    GuardedClock,
-    one_for_all,
-    start_thread,
-)
+from e1000emu.embed.vfio_user.beside import BUSY_POLL_NS, GuardedClock, one_for_all, start_thread
 from e1000emu.embed.vfio_user.caretaker import Caretaker
 from e1000emu.embed.vfio_user.deviceserver import DeviceServer, Listener
 from e1000emu.embed.vfio_user.hot import hot_messages

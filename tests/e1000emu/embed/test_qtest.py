@@ -15,14 +15,7 @@ import pytest
 
 from e1000emu.clock import RealClock, VirtualClock
 from e1000emu.device.nic import Nic
-from e1000emu.embed.qtest import (
-    HALT_ROM,
-    Qtest,
-    QtestError,
-    QtestGone,
-    QtestMachine,
-    QtestSlot,
-)
+from e1000emu.embed.qtest import HALT_ROM, Qtest, QtestError, QtestGone, QtestMachine, QtestSlot
 from e1000emu.testing.recorders import RecordingLine, RecordingLink
 from fastpath.base.batch import FrameBatch
 from fastpath.base.dma import DmaTable

@@ -17,14 +17,7 @@ from e1000emu.record.recorder import Recorder
 from e1000emu.record.replay import replay
 from stack.core.netdevice import IFF_UP
 from stack.host import Host
-from stack.socket import (
-    AF_INET,
-    AF_INET6,
-    SOCK_DGRAM,
-    Socket,
-    create_connection,
-    create_server,
-)
+from stack.socket import AF_INET, AF_INET6, SOCK_DGRAM, Socket, create_connection, create_server
 
 
 def test_frames_are_in_the_peers_memory_at_the_doorbell_and_the_interrupt_is_an_event() -> None:

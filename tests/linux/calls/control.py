@@ -7,16 +7,7 @@ import struct
 from socket import SOCK_DGRAM
 
 from tests.linux.calls.data import payload
-from tests.linux.calls.states import (
-    FAMILIES,
-    PORT,
-    STATES,
-    UNIX_KINDS,
-    V4,
-    Family,
-    State,
-    tcp_pair,
-)
+from tests.linux.calls.states import FAMILIES, PORT, STATES, UNIX_KINDS, V4, Family, State, tcp_pair
 from tests.linux.calls.world import Control, World, sll
 
 DONTWAIT = 0x40

@@ -5,18 +5,7 @@ from __future__ import annotations
 from socket import AF_INET, AF_INET6, AF_PACKET, AF_UNIX
 
 from tests.linux.calls.states import STATES, State
-from tests.linux.calls.world import (
-    ADDR4,
-    ADDR6,
-    FAR4,
-    FAR6,
-    World,
-    same_name,
-    sin,
-    sin6,
-    sll,
-    sun,
-)
+from tests.linux.calls.world import ADDR4, ADDR6, FAR4, FAR6, World, same_name, sin, sin6, sll, sun
 
 
 def addresses(port: int) -> dict[str, bytes]:

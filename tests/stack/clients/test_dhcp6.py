@@ -14,14 +14,7 @@ from scapy.layers import dhcp6 as s
 from stack.clients.action import SetTimer
 from stack.clients.dhcp6 import Dhcp6Client, Send6
 from stack.clients.dhcp6_state import ASSIGNED, RETRANSMIT, TRANSITIONS, Event, State
-from stack.clients.dhcp6_wire import (
-    Dhcp6Message,
-    IaAddr,
-    IaNa,
-    MessageType,
-    Option,
-    duid_ll,
-)
+from stack.clients.dhcp6_wire import Dhcp6Message, IaAddr, IaNa, MessageType, Option, duid_ll
 from tests.stack.clients.dhcp6_server import Client, Server, addresses
 from tests.stack.clients.simulation import SECOND, Simulation
 from tests.support import examples

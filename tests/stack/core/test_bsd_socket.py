@@ -56,22 +56,14 @@ from stack.core.uapi import (
     SOL_SOCKET,
 )
 from stack.host import Host
-from stack.inet.protocol import (
-    inet_add_protocol,
-    inet_del_protocol,
-    net_protocol,
-)
+from stack.inet.protocol import inet_add_protocol, inet_del_protocol, net_protocol
 from stack.inet.protosw import (
     INET_PROTOSW_PERMANENT,
     inet_protosw,
     inet_register_protosw,
     inet_unregister_protosw,
 )
-from stack.ipv4.af_inet import (
-    inet_dgram_ops,
-    inet_sockraw_ops,
-    inet_stream_ops,
-)
+from stack.ipv4.af_inet import inet_dgram_ops, inet_sockraw_ops, inet_stream_ops
 from stack.ipv4.udp import udp_prot
 from tests.stack.ipv4.net import at
 from tests.support import errno_of

@@ -26,18 +26,10 @@ from scapy.layers.l2 import ARP, Dot1Q, Ether
 from scapy.packet import Raw
 
 from fastpath.base.skbuff import PACKET_OUTGOING, kfree_skb, skb_copy_bits
-from stack.core.dev_receive import (
-    dev_add_pack,
-    netdev_rx_handler_register,
-)
+from stack.core.dev_receive import dev_add_pack, netdev_rx_handler_register
 from stack.core.drop_reason import drop_names
 from stack.core.napi import napi_gro_enable
-from stack.core.netdevice import (
-    ETH_P_ALL,
-    RX_HANDLER_CONSUMED,
-    RX_HANDLER_PASS,
-    packet_type,
-)
+from stack.core.netdevice import ETH_P_ALL, RX_HANDLER_CONSUMED, RX_HANDLER_PASS, packet_type
 from stack.core.netfilter import (
     NF_ACCEPT,
     NF_DROP,

@@ -25,12 +25,7 @@ from stack.core.neigh_table import (
     NEIGH_UPDATE_F_WEAK_OVERRIDE,
     NUD_NAMES,
 )
-from stack.core.neighbour import (
-    neigh_confirm,
-    neigh_lookup,
-    neigh_output,
-    neigh_update,
-)
+from stack.core.neighbour import neigh_confirm, neigh_lookup, neigh_output, neigh_update
 from stack.core.net_namespace import register_pernet_subsys
 from stack.core.netdevice import packet_type
 from stack.core.time64 import NSEC_PER_SEC

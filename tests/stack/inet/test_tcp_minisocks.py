@@ -21,27 +21,8 @@ from stack.inet.inet_connection_sock import inet_csk_accept, request_sock
 from stack.inet.tcp import tcp_poll
 from stack.inet.tcp_sock import tcp_sock
 from stack.ipv4.tcp_ipv4 import tcp_prot
-from stack.socket import (
-    AF_INET,
-    SOCK_STREAM,
-    SOL_SOCKET,
-    Socket,
-    create_connection,
-    create_server,
-)
-from tests.stack.inet.tcpnet import (
-    ACK,
-    FIN,
-    MS,
-    RST,
-    SYN,
-    A,
-    B,
-    S,
-    Sock,
-    TcpNet,
-    build_segment,
-)
+from stack.socket import AF_INET, SOCK_STREAM, SOL_SOCKET, Socket, create_connection, create_server
+from tests.stack.inet.tcpnet import ACK, FIN, MS, RST, SYN, A, B, S, Sock, TcpNet, build_segment
 from tests.support import errno_of
 
 M32 = 0xFFFFFFFF

@@ -11,17 +11,7 @@ from hypothesis import strategies as st
 
 from stack.inet import tcp_sock as opt
 from stack.inet.tcp_cong import tcp_congestion_ops, tcp_register_congestion_control, tcp_reno
-from tests.stack.inet.tcpnet import (
-    ACK,
-    MS,
-    SYN,
-    A,
-    S,
-    Segment,
-    TcpNet,
-    build_segment,
-    transfer,
-)
+from tests.stack.inet.tcpnet import ACK, MS, SYN, A, S, Segment, TcpNet, build_segment, transfer
 from tests.support import examples
 
 MSS = 1448

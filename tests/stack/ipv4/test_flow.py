@@ -22,15 +22,7 @@ from stack.core.bsd_socket import (
     sys_shutdown,
     sys_socket,
 )
-from stack.core.uapi import (
-    AF_INET,
-    IP_TTL,
-    MSG_DONTWAIT,
-    SHUT_RDWR,
-    SOCK_DGRAM,
-    SOCK_RAW,
-    SOL_IP,
-)
+from stack.core.uapi import AF_INET, IP_TTL, MSG_DONTWAIT, SHUT_RDWR, SOCK_DGRAM, SOCK_RAW, SOL_IP
 from tests.stack.ipv4.net import ME, PEER, at, one_host, udp_socket
 
 pytestmark = pytest.mark.uncompiled

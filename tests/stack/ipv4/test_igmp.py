@@ -12,12 +12,7 @@ from hypothesis import strategies as st
 from scapy.layers.inet import IP, UDP, IPOption_Router_Alert
 from scapy.packet import Raw
 
-from stack.core.bsd_socket import (
-    sys_close,
-    sys_recvfrom,
-    sys_sendto,
-    sys_setsockopt,
-)
+from stack.core.bsd_socket import sys_close, sys_recvfrom, sys_sendto, sys_setsockopt
 from stack.core.dev import dev_close, dev_open
 from stack.core.uapi import (
     IP_ADD_MEMBERSHIP,

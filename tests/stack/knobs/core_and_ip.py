@@ -31,12 +31,7 @@ from stack.core.fib_rules import fib_rule, fib_rule_add
 from stack.core.iov import msghdr
 from stack.core.link_watch import netif_carrier_off
 from stack.core.netdevice import packet_type
-from stack.core.netfilter import (
-    NF_ACCEPT,
-    NF_INET_FORWARD,
-    NF_INET_LOCAL_IN,
-    nf_register_net_hook,
-)
+from stack.core.netfilter import NF_ACCEPT, NF_INET_FORWARD, NF_INET_LOCAL_IN, nf_register_net_hook
 from stack.core.softirq import local_bh_disable, local_bh_enable
 from stack.core.uapi import (
     AF_UNIX,

@@ -25,15 +25,7 @@ from stack.netlink import ct_attrs, ethnl_attrs, genetlink
 from stack.netlink.ctnetlink import fill_tuple
 from stack.netlink.nlattr import AttrTable
 from stack.netlink.tcp_metrics_nl import TCP_METRICS
-from tests.stack.netlink.requests import (
-    ACK,
-    DUMP,
-    HDR,
-    REQUEST,
-    Request,
-    attr,
-    attributes,
-)
+from tests.stack.netlink.requests import ACK, DUMP, HDR, REQUEST, Request, attr, attributes
 from tests.stack.netlink.table import TYPE_MASK, Side, compared, sides, walk
 from tests.stack.packet.kernelnet import KernelNet
 from tests.support import require

@@ -22,14 +22,7 @@ from stack.host import Host
 from stack.ipv6.addr import parse_addr6
 from stack.netlink.rt_attrs import BR_MDB_ENTRY
 from tests.stack.netlink import route_rows
-from tests.stack.netlink.requests import (
-    ADDR,
-    LINK,
-    NEIGH,
-    ROUTE,
-    RULE,
-    generated,
-)
+from tests.stack.netlink.requests import ADDR, LINK, NEIGH, ROUTE, RULE, generated
 from tests.stack.netlink.table import TYPE_MASK, compared, sides, walk
 from tests.stack.packet.kernelnet import KernelNet
 from tests.support import eventually, require

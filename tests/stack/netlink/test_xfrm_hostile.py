@@ -15,13 +15,7 @@ from stack.host import Host
 from stack.netlink import xfrm_user
 from stack.netlink.netlink_sock import NLMSG_ERROR, NLMSG_HDRLEN, NLMSGHDR
 from stack.netlink.nlattr import put_attr
-from stack.netlink.xfrm_attrs import (
-    ALGO_ICV,
-    POLICY_INFO_BYTES,
-    TMPL,
-    USERSA_INFO_BYTES,
-    XFRMA,
-)
+from stack.netlink.xfrm_attrs import ALGO_ICV, POLICY_INFO_BYTES, TMPL, USERSA_INFO_BYTES, XFRMA
 from tests.support import examples
 
 NETLINK_XFRM = 6

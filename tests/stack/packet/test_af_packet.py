@@ -10,10 +10,7 @@ from typing import Any
 import pytest
 
 from stack.core.dev import dev_change_name, dev_close, dev_open, unregister_netdev
-from stack.core.drop_reason import (
-    SKB_DROP_REASON_PACKET_SOCK_ERROR,
-    SKB_DROP_REASON_SOCKET_FILTER,
-)
+from stack.core.drop_reason import SKB_DROP_REASON_PACKET_SOCK_ERROR, SKB_DROP_REASON_SOCKET_FILTER
 from stack.core.netdevice import IFF_ALLMULTI, IFF_PROMISC
 from stack.host import Host
 from tests.support import errno_of

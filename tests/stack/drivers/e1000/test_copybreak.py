@@ -9,15 +9,7 @@ import pytest
 from e1000emu.lab import two_hosts
 from stack.drivers.e1000.param import Params
 from stack.host import Host
-from stack.socket import (
-    AF_INET,
-    IPPROTO_RAW,
-    SO_RCVBUF,
-    SOCK_DGRAM,
-    SOCK_RAW,
-    SOL_SOCKET,
-    Socket,
-)
+from stack.socket import AF_INET, IPPROTO_RAW, SO_RCVBUF, SOCK_DGRAM, SOCK_RAW, SOL_SOCKET, Socket
 from tests.stack.drivers.e1000.machine import cabled
 
 PORT = 20001

@@ -12,14 +12,7 @@ from e1000emu.insight.faults import Faults
 from e1000emu.links.pair import pair
 from stack.core.dev import dev_close, dev_open, dev_set_mac_address
 from stack.core.pci import pci_stop_and_remove_bus_device
-from tests.stack.drivers.e1000.machine import (
-    MAC_A,
-    MAC_B,
-    MILLISECOND,
-    SECOND,
-    Machine,
-    plug,
-)
+from tests.stack.drivers.e1000.machine import MAC_A, MAC_B, MILLISECOND, SECOND, Machine, plug
 
 CASES: dict[str, Faults] = {
     "link flaps": Faults(flap_ns=5 * SECOND, down_ns=300 * MILLISECOND),

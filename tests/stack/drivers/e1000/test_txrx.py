@@ -21,12 +21,7 @@ from stack.core.dev_receive import dev_add_pack
 from stack.core.netdevice import ETH_P_ALL, packet_type
 from stack.drivers.e1000 import defs as d
 from stack.drivers.e1000 import e1000 as e
-from stack.drivers.e1000.txrx import (
-    BULK_LATENCY,
-    LOW_LATENCY,
-    LOWEST_LATENCY,
-    e1000_update_itr,
-)
+from stack.drivers.e1000.txrx import BULK_LATENCY, LOW_LATENCY, LOWEST_LATENCY, e1000_update_itr
 from stack.tools.trace import Tracer
 from tests.stack.drivers.e1000.machine import (
     ETH_P_TEST,
