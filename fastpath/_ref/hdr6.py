@@ -7,12 +7,6 @@ import struct
 from fastpath._ref.csum import csum_fold, csum_ipv6_nofold, csum_partial
 
 
-def body(data: bytes, fixed: int) -> bytes | None:
-    """An extension header's bytes after the first `fixed`; None when it is cut off."""
-    n = (data[1] + 1) * 8
-    return data[fixed:n] if len(data) >= n else None
-
-
 def ipv6_hdr_validate(packet: bytes, *, loopback: bool, gso: bool) -> tuple[int, int]:
     """(verdict as in the compiled function, length to keep)."""
     if len(packet) < 40 or packet[0] >> 4 != 6:

@@ -19,11 +19,6 @@ cdef class ethhdr(header):
 
 
 @cython.final
-cdef class vlan_ethhdr(header):
-    pass
-
-
-@cython.final
 cdef class arphdr(header):
     pass
 
@@ -40,11 +35,6 @@ cdef class ipv6hdr(header):
 
 @cython.final
 cdef class icmphdr(header):
-    pass
-
-
-@cython.final
-cdef class igmphdr(header):
     pass
 
 
@@ -73,20 +63,14 @@ cdef inline header view_at(header v, sk_buff skb, uint32_t off):
     return v
 
 
-# a header's bytes from `fixed` to `length`; none when it is shorter
-cdef bytes rest_of(header view, uint32_t fixed, uint32_t length)
-
 # Documented in hdr.pyi.
 cpdef ethhdr eth_hdr(sk_buff skb)
-cpdef vlan_ethhdr vlan_eth_hdr(sk_buff skb)
 cpdef arphdr arp_hdr(sk_buff skb)
 cpdef iphdr ip_hdr(sk_buff skb)
 cpdef ipv6hdr ipv6_hdr(sk_buff skb)
 cpdef icmphdr icmp_hdr(sk_buff skb)
-cpdef igmphdr igmp_hdr(sk_buff skb)
 cpdef udphdr udp_hdr(sk_buff skb)
 cpdef tcphdr tcp_hdr(sk_buff skb)
-cpdef ethhdr ethhdr_at(sk_buff skb, int64_t off)
 cpdef iphdr iphdr_at(sk_buff skb, int64_t off)
 cpdef ipv6hdr ipv6hdr_at(sk_buff skb, int64_t off)
 cpdef icmphdr icmphdr_at(sk_buff skb, int64_t off)

@@ -31,14 +31,6 @@ class ethhdr(header):
     h_proto: int
 
 @final
-class vlan_ethhdr(header):
-    h_dest: bytes
-    h_source: bytes
-    h_vlan_proto: int
-    h_vlan_TCI: int
-    h_vlan_encapsulated_proto: int
-
-@final
 class arphdr(header):
     """ARP for Ethernet and IPv4 (28 bytes)."""
 
@@ -90,13 +82,6 @@ class icmphdr(header):
     mtu: int
 
 @final
-class igmphdr(header):
-    type: int
-    code: int
-    csum: int
-    group: int
-
-@final
 class udphdr(header):
     source: int
     dest: int
@@ -127,17 +112,14 @@ class tcphdr(header):
 
 # views at the offsets recorded in the sk_buff (mac_header, network_header, transport_header)
 def eth_hdr(skb: sk_buff) -> ethhdr: ...
-def vlan_eth_hdr(skb: sk_buff) -> vlan_ethhdr: ...
 def arp_hdr(skb: sk_buff) -> arphdr: ...
 def ip_hdr(skb: sk_buff) -> iphdr: ...
 def ipv6_hdr(skb: sk_buff) -> ipv6hdr: ...
 def icmp_hdr(skb: sk_buff) -> icmphdr: ...
-def igmp_hdr(skb: sk_buff) -> igmphdr: ...
 def udp_hdr(skb: sk_buff) -> udphdr: ...
 def tcp_hdr(skb: sk_buff) -> tcphdr: ...
 
 # views at an offset from skb->data (an ICMP error's embedded packet)
-def ethhdr_at(skb: sk_buff, off: int) -> ethhdr: ...
 def iphdr_at(skb: sk_buff, off: int) -> iphdr: ...
 def ipv6hdr_at(skb: sk_buff, off: int) -> ipv6hdr: ...
 def icmphdr_at(skb: sk_buff, off: int) -> icmphdr: ...

@@ -226,12 +226,6 @@ cdef class ethhdr(header):
 
 @cython.final
 @cython.no_gc
-cdef class vlan_ethhdr(header):
-    """Ethernet header with one 802.1Q tag."""
-
-
-@cython.final
-@cython.no_gc
 cdef class arphdr(header):
     """ARP for Ethernet and IPv4 (RFC 826)."""
 
@@ -261,12 +255,6 @@ cdef class icmphdr(header):
 
 @cython.final
 @cython.no_gc
-cdef class igmphdr(header):
-    """IGMP header (RFC 2236)."""
-
-
-@cython.final
-@cython.no_gc
 cdef class udphdr(header):
     """UDP header (RFC 768)."""
 
@@ -290,7 +278,7 @@ cdef bytes rest_of(header view, uint32_t fixed, uint32_t length):
         <const char *>ptr_at(view.skb, view.off, length) + fixed, length - fixed)
 
 
-add_members((ethhdr, vlan_ethhdr, arphdr, iphdr, ipv6hdr, icmphdr, igmphdr, udphdr, tcphdr))
+add_members((ethhdr, arphdr, iphdr, ipv6hdr, icmphdr, udphdr, tcphdr))
 
 
 # -- making views ----------------------------------------------------------------------------------
@@ -305,12 +293,6 @@ cpdef ethhdr eth_hdr(sk_buff skb):
     """View of the header at skb.mac_header."""
     need(skb)
     return <ethhdr>view_at(ethhdr.__new__(ethhdr), skb, skb.mac_header)
-
-
-cpdef vlan_ethhdr vlan_eth_hdr(sk_buff skb):
-    """View of the header at skb.mac_header."""
-    need(skb)
-    return <vlan_ethhdr>view_at(vlan_ethhdr.__new__(vlan_ethhdr), skb, skb.mac_header)
 
 
 cpdef arphdr arp_hdr(sk_buff skb):
@@ -337,12 +319,6 @@ cpdef icmphdr icmp_hdr(sk_buff skb):
     return <icmphdr>view_at(icmphdr.__new__(icmphdr), skb, skb.transport_header)
 
 
-cpdef igmphdr igmp_hdr(sk_buff skb):
-    """View of the header at skb.transport_header."""
-    need(skb)
-    return <igmphdr>view_at(igmphdr.__new__(igmphdr), skb, skb.transport_header)
-
-
 cpdef udphdr udp_hdr(sk_buff skb):
     """View of the header at skb.transport_header."""
     need(skb)
@@ -353,12 +329,6 @@ cpdef tcphdr tcp_hdr(sk_buff skb):
     """View of the header at skb.transport_header."""
     need(skb)
     return <tcphdr>view_at(tcphdr.__new__(tcphdr), skb, skb.transport_header)
-
-
-cpdef ethhdr ethhdr_at(sk_buff skb, int64_t off):
-    """View of a header `off` bytes from skb->data."""
-    need(skb)
-    return <ethhdr>view_at(ethhdr.__new__(ethhdr), skb, data_at(skb, off))
 
 
 cpdef iphdr iphdr_at(sk_buff skb, int64_t off):

@@ -1,21 +1,11 @@
 # cython: language_level=3
-"""Views of IPv6 extension headers and ICMPv6 messages for compiled callers."""
+"""Views of IPv6's fragment header and ICMPv6 messages for compiled callers."""
 
 cimport cython
 from libc.stdint cimport int64_t, uint32_t
 
 from fastpath.net.hdr cimport header
 from fastpath.base.skbuff cimport sk_buff
-
-
-@cython.final
-cdef class ipv6_opt_hdr(header):
-    pass
-
-
-@cython.final
-cdef class ipv6_rt_hdr(header):
-    pass
 
 
 @cython.final
@@ -34,8 +24,6 @@ cdef class rd_msg(header):
 
 
 # Documented in hdr6.pyi.
-cpdef ipv6_opt_hdr ipv6_opt_hdr_at(sk_buff skb, int64_t off)
-cpdef ipv6_rt_hdr ipv6_rt_hdr_at(sk_buff skb, int64_t off)
 cpdef frag_hdr frag_hdr_at(sk_buff skb, int64_t off)
 cpdef icmp6hdr icmp6hdr_at(sk_buff skb, int64_t off)
 cpdef rd_msg rd_msg_at(sk_buff skb, int64_t off)

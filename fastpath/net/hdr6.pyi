@@ -6,20 +6,6 @@ from fastpath.net.hdr import header
 from fastpath.wide import wide
 
 @final
-class ipv6_opt_hdr(header):
-    nexthdr: int
-    hdrlen: int
-    options: bytes  # read-only: to the end of the header, (hdrlen + 1) * 8 bytes
-
-@final
-class ipv6_rt_hdr(header):
-    nexthdr: int
-    hdrlen: int
-    type: int
-    segments_left: int
-    data: bytes  # read-only: to the end of the header, (hdrlen + 1) * 8 bytes
-
-@final
 class frag_hdr(header):
     nexthdr: int
     reserved: int
@@ -56,8 +42,6 @@ class rd_msg(header):
 def icmp6_hdr(skb: sk_buff) -> icmp6hdr: ...
 
 # views at an offset from skb->data
-def ipv6_opt_hdr_at(skb: sk_buff, off: int) -> ipv6_opt_hdr: ...
-def ipv6_rt_hdr_at(skb: sk_buff, off: int) -> ipv6_rt_hdr: ...
 def frag_hdr_at(skb: sk_buff, off: int) -> frag_hdr: ...
 def icmp6hdr_at(skb: sk_buff, off: int) -> icmp6hdr: ...
 def rd_msg_at(skb: sk_buff, off: int) -> rd_msg: ...

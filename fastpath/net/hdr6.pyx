@@ -1,5 +1,5 @@
 # cython: language_level=3, embedsignature=True
-"""Views of IPv6 extension headers, ICMPv6 and redirects; checks of the header, ICMPv6's writer.
+"""Views of IPv6's fragment header, ICMPv6 and redirects; checks of the header, ICMPv6's writer.
 
 A view works as those of ``hdr``: each access checks that the fixed part of the header is linear
 data of a live sk_buff. Integers are in host order, addresses are 128-bit ints, and a setter keeps
@@ -11,7 +11,7 @@ from libc.stdint cimport uint8_t, uint32_t
 
 from fastpath.base.bytes cimport ld16be, ld32be, st16be, st32be
 from fastpath.base.csum cimport csum_fold, csum_ptr_ipv6
-from fastpath.net.hdr cimport add_members, data_at, hdr_ptr, header, rest_of, view_at
+from fastpath.net.hdr cimport add_members, data_at, header, view_at
 from fastpath.net.parse cimport L3, parsed
 from fastpath.base.skbuff cimport (
     SUM_COMPLETE, SUM_NONE, need, sk_buff, skb_check, skb_do_copy, skb_do_csum, skb_do_may_pull,
@@ -34,28 +34,6 @@ cdef enum:
 
 @cython.final
 @cython.no_gc
-cdef class ipv6_opt_hdr(header):
-    """Hop-by-hop or destination options header (RFC 8200 4.3, 4.6)."""
-
-    @property
-    def options(self):
-        """The options: all bytes after the first two, as many as the header's length says."""
-        return rest_of(self, 2, (hdr_ptr(self.skb, self.off, 2)[1] + 1U) * 8U)
-
-
-@cython.final
-@cython.no_gc
-cdef class ipv6_rt_hdr(header):
-    """Routing header (RFC 8200 4.4)."""
-
-    @property
-    def data(self):
-        """The bytes after the first four, as many as the header's length says."""
-        return rest_of(self, 4, (hdr_ptr(self.skb, self.off, 4)[1] + 1U) * 8U)
-
-
-@cython.final
-@cython.no_gc
 cdef class frag_hdr(header):
     """Fragment header (RFC 8200 4.5); frag_off holds the two reserved bits and M too."""
 
@@ -72,22 +50,10 @@ cdef class rd_msg(header):
     """Redirect (RFC 4861 4.5), from the ICMPv6 header on."""
 
 
-add_members((ipv6_opt_hdr, ipv6_rt_hdr, frag_hdr, icmp6hdr, rd_msg))
+add_members((frag_hdr, icmp6hdr, rd_msg))
 
 
 # -- making views ----------------------------------------------------------------------------------
-cpdef ipv6_opt_hdr ipv6_opt_hdr_at(sk_buff skb, int64_t off):
-    """View of a header `off` bytes from skb->data."""
-    need(skb)
-    return <ipv6_opt_hdr>view_at(ipv6_opt_hdr.__new__(ipv6_opt_hdr), skb, data_at(skb, off))
-
-
-cpdef ipv6_rt_hdr ipv6_rt_hdr_at(sk_buff skb, int64_t off):
-    """View of a header `off` bytes from skb->data."""
-    need(skb)
-    return <ipv6_rt_hdr>view_at(ipv6_rt_hdr.__new__(ipv6_rt_hdr), skb, data_at(skb, off))
-
-
 cpdef frag_hdr frag_hdr_at(sk_buff skb, int64_t off):
     """View of a header `off` bytes from skb->data."""
     need(skb)

@@ -1,8 +1,8 @@
 """Packet headers as a table: the size of each, and where its members lie.
 
 ``hdr`` and ``hdr6`` make the members of their views from it, and the plain-Python twins read it.
-Multi-byte members are big-endian. Names are those of linux/if_ether.h, if_vlan.h, if_arp.h, ip.h,
-ipv6.h, icmp.h, igmp.h, udp.h, tcp.h, icmpv6.h and net/ndisc.h.
+Multi-byte members are big-endian. Names are those of linux/if_ether.h, if_arp.h, ip.h, ipv6.h,
+icmp.h, udp.h, tcp.h, icmpv6.h and net/ndisc.h.
 """
 
 from __future__ import annotations
@@ -40,16 +40,6 @@ def _mac(at: int) -> Member:
 
 HEADERS = {
     "ethhdr": Header(14, {"h_dest": _mac(0), "h_source": _mac(6), "h_proto": _word(12, 2)}),
-    "vlan_ethhdr": Header(
-        18,
-        {
-            "h_dest": _mac(0),
-            "h_source": _mac(6),
-            "h_vlan_proto": _word(12, 2),
-            "h_vlan_TCI": _word(14, 2),
-            "h_vlan_encapsulated_proto": _word(16, 2),
-        },
-    ),
     "arphdr": Header(
         28,
         {
@@ -106,9 +96,6 @@ HEADERS = {
             "mtu": _word(6, 2),
         },
     ),
-    "igmphdr": Header(
-        8, {"type": _word(0, 1), "code": _word(1, 1), "csum": _word(2, 2), "group": _word(4, 4)}
-    ),
     "udphdr": Header(
         8, {"source": _word(0, 2), "dest": _word(2, 2), "len": _word(4, 2), "check": _word(6, 2)}
     ),
@@ -133,16 +120,6 @@ HEADERS = {
             "window": _word(14, 2),
             "check": _word(16, 2),
             "urg_ptr": _word(18, 2),
-        },
-    ),
-    "ipv6_opt_hdr": Header(2, {"nexthdr": _word(0, 1), "hdrlen": _word(1, 1)}),
-    "ipv6_rt_hdr": Header(
-        4,
-        {
-            "nexthdr": _word(0, 1),
-            "hdrlen": _word(1, 1),
-            "type": _word(2, 1),
-            "segments_left": _word(3, 1),
         },
     ),
     "frag_hdr": Header(
