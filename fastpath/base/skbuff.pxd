@@ -211,7 +211,6 @@ cpdef sk_buff skb_unshare(sk_buff skb)
 cpdef bint skb_unclone(sk_buff skb) except -1
 cpdef bint skb_cow_head(sk_buff skb, int64_t headroom) except -1
 cpdef bint skb_cow(sk_buff skb, int64_t headroom) except -1
-cpdef bint pskb_expand_head(sk_buff skb, int64_t nhead, int64_t ntail) except -1
 cpdef void skb_header_release(sk_buff skb) except *
 cpdef bint skb_header_cloned(sk_buff skb) except -1
 cpdef bint skb_cloned(sk_buff skb) except -1
@@ -221,7 +220,6 @@ cpdef void skb_put_data(sk_buff skb, data) except *
 cpdef void skb_push(sk_buff skb, int64_t n) except *
 cpdef void skb_push_data(sk_buff skb, data) except *
 cpdef void skb_pull(sk_buff skb, int64_t n) except *
-cpdef void skb_pull_rcsum(sk_buff skb, int64_t n) except *
 cpdef void skb_trim(sk_buff skb, int64_t n) except *
 cpdef void pskb_trim(sk_buff skb, int64_t n) except *
 cpdef void pskb_trim_rcsum(sk_buff skb, int64_t n) except *
@@ -231,7 +229,6 @@ cpdef int64_t skb_tailroom(sk_buff skb) except? -1
 cpdef int64_t skb_headlen(sk_buff skb) except? -1
 cpdef void skb_gso_reset(sk_buff skb) except *
 cpdef bint skb_linearize(sk_buff skb) except -1
-cpdef bint skb_put_padto(sk_buff skb, int64_t n) except -1
 cpdef void skb_reset_mac_header(sk_buff skb) except *
 cpdef void skb_reset_network_header(sk_buff skb) except *
 cpdef void skb_reset_transport_header(sk_buff skb) except *
@@ -264,10 +261,3 @@ cpdef int64_t skb_checksum_init(sk_buff skb, uint8_t proto, uint32_t saddr,
 cpdef int64_t skb_checksum_init_v6(sk_buff skb, uint8_t proto, saddr, daddr) except? -1
 cpdef int64_t inet_checksum_init(sk_buff skb, uint8_t proto) except? -1
 cpdef int64_t skb_checksum_complete(sk_buff skb) except? -1
-cpdef bint skb_queue_empty(sk_buff_head list) except -1
-cpdef int64_t skb_queue_len(sk_buff_head list) except? -1
-cpdef void skb_queue_tail(sk_buff_head list, sk_buff skb) except *
-cpdef void skb_queue_head(sk_buff_head list, sk_buff skb) except *
-cpdef sk_buff skb_dequeue(sk_buff_head list)
-cpdef void skb_unlink(sk_buff skb, sk_buff_head list) except *
-cpdef void skb_queue_purge(sk_buff_head list) except *

@@ -557,11 +557,6 @@ cpdef void consume_skb(sk_buff skb) except *:
         kfree(skb)
 
 
-def __kfree_skb(sk_buff skb not None):
-    check(skb)
-    kfree(skb)
-
-
 cpdef void kfree_skb_list(list skbs) except *:
     """kfree_skb each member and empty the list."""
     need(skbs)
@@ -778,16 +773,6 @@ cpdef bint skb_cow(sk_buff skb, int64_t headroom) except -1:
     return rehead(skb, max(<uint32_t>headroom, skb.data), 0, NULL)
 
 
-cpdef bint pskb_expand_head(sk_buff skb, int64_t nhead, int64_t ntail) except -1:
-    """New linear buffer with that much more head- and tailroom; False when impossible."""
-    check(skb)
-    if not 0 <= nhead <= MAX_BUF_BYTES or not 0 <= ntail <= MAX_BUF_BYTES:
-        raise ValueError("pskb_expand_head: nhead and ntail must not be negative")
-    return rehead(skb, skb.data + <uint32_t>nhead,
-                  skb.end - skb.tail + <uint32_t>ntail, NULL) \
-        or rehead(skb, skb.data + <uint32_t>nhead, <uint32_t>ntail, NULL)
-
-
 cpdef void skb_header_release(sk_buff skb) except *:
     """Promise that this sk_buff's header part is not looked at: its clones may write headers."""
     check(skb)
@@ -931,20 +916,6 @@ cpdef void skb_pull(sk_buff skb, int64_t n) except *:
     do_pull(skb, n)
 
 
-cpdef void skb_pull_rcsum(sk_buff skb, int64_t n) except *:
-    """skb_pull that keeps a CHECKSUM_COMPLETE sum right."""
-    cdef uint32_t gone
-    check(skb)
-    if <size_t>n > skb.len:
-        room_error("skb_pull_rcsum", n, skb.len)
-    if skb.ip_summed == SUM_COMPLETE:
-        gone = skb_core_csum(skb_c(skb), 0, <uint32_t>n, 0, csum_ptr)
-        skb.csum = csum_block_sub(skb.csum, gone, 0)
-        if n & 1:   # the rest moves from odd to even places
-            skb.csum = skb.csum >> 8 | skb.csum << 24
-    do_pull(skb, n)
-
-
 cpdef void skb_trim(sk_buff skb, int64_t n) except *:
     """Cut to `n` bytes (frags too); longer is left alone."""
     check(skb)
@@ -1030,24 +1001,6 @@ cpdef bint skb_linearize(sk_buff skb) except -1:
     """False when the packet does not fit one buffer (or none is left)."""
     check(skb)
     return may_pull(skb, skb.len)
-
-
-cpdef bint skb_put_padto(sk_buff skb, int64_t n) except -1:
-    """Zero-pad to `n` bytes; False when there is no room."""
-    cdef Py_ssize_t c
-    check(skb)
-    c = n - <Py_ssize_t>skb.len
-    if c <= 0:
-        return True
-    if n > MAX_BUF_BYTES or not may_pull(skb, skb.len):
-        return False
-    if skb.hbuf.refs > 1 or c > <Py_ssize_t>(skb.end - skb.tail):
-        if not rehead(skb, skb.data, <uint32_t>c, NULL):
-            return False
-    memset(skb.head + skb.tail, 0, c)
-    skb.tail += <uint32_t>c
-    skb.len += <uint32_t>c
-    return True
 
 
 # -- header offsets --------------------------------------------------------------------------------
@@ -1752,69 +1705,6 @@ cdef class sk_buff_head:
 
 (<PyTypeObject *>sk_buff_head).tp_traverse = head_traverse
 (<PyTypeObject *>sk_buff_head).tp_clear = head_clear
-
-
-def skb_queue_head_init(sk_buff_head list not None):
-    """Empty the queue without freeing: only for a fresh one (else ValueError)."""
-    if list.qlen:
-        raise ValueError("skb_queue_head_init: the queue is not empty")
-
-
-cpdef bint skb_queue_empty(sk_buff_head list) except -1:
-    need(list)
-    return list.qlen == 0
-
-
-cpdef int64_t skb_queue_len(sk_buff_head list) except? -1:
-    need(list)
-    return list.qlen
-
-
-cpdef void skb_queue_tail(sk_buff_head list, sk_buff skb) except *:
-    need(list)
-    need(skb)
-    list_link(list, list.last, NULL, skb)
-
-
-cpdef void skb_queue_head(sk_buff_head list, sk_buff skb) except *:
-    need(list)
-    need(skb)
-    list_link(list, NULL, list.first, skb)
-
-
-cpdef sk_buff skb_dequeue(sk_buff_head list):
-    need(list)
-    return list_dequeue(list)
-
-
-cpdef void skb_unlink(sk_buff skb, sk_buff_head list) except *:
-    need(skb)
-    need(list)
-    check_member(list, skb)
-    list_unlink(list, skb)
-
-
-cpdef void skb_queue_purge(sk_buff_head list) except *:
-    need(list)
-    list_purge(list)
-
-
-def __skb_queue_after(sk_buff_head list not None, sk_buff prev not None, sk_buff newsk not None):
-    check_member(list, prev)
-    list_link(list, <PyObject *>prev, prev.next_, newsk)
-
-
-def __skb_queue_before(sk_buff_head list not None, sk_buff next not None, sk_buff newsk not None):
-    check_member(list, next)
-    list_link(list, next.prev_, <PyObject *>next, newsk)
-
-
-# the variants without a lock: here there is none to take
-__skb_queue_tail = skb_queue_tail
-__skb_queue_head = skb_queue_head
-__skb_dequeue = skb_dequeue
-__skb_unlink = skb_unlink
-__skb_queue_purge = skb_queue_purge
 
 
 def frag_array_mallocs():

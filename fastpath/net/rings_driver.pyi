@@ -60,15 +60,6 @@ class TxRing:
         vlan: int = -1,
         max_per_desc: int = 4096,
     ) -> int: ...
-    def map_legacy(
-        self,
-        skb: sk_buff,
-        cmd: int = 0x0B,
-        cso: int = 0,
-        css: int = 0,
-        vlan: int = -1,
-        max_per_desc: int = 4096,
-    ) -> int: ...
     def clean(self, budget: int = 0, out: list[sk_buff] | None = None) -> tuple[int, int]: ...
 
     csum_start: int

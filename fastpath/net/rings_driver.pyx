@@ -54,7 +54,6 @@ cdef enum:
     CMD_DEXT = 0x20
     CMD_VLE = 0x40
     MAX_DESC_BYTES = (1 << 20) - 1      # DTALEN and PAYLEN have 20 bits (SDM 3.3.7)
-    MAX_LEGACY_BYTES = 16288            # SDM 3.3.3
     MAX_COUNT = 65536 - 8
     # receive status and errors (SDM 3.2.3.1, 3.2.3.2)
     ST_DD = 0x01
@@ -317,20 +316,6 @@ cdef class TxRing(_ring):
         m.step = self.step(max_per_desc, MAX_DESC_BYTES)
         m.word = <uint32_t>1 << 20 | <uint32_t>((cmd | CMD_DEXT) & ~(CMD_EOP | CMD_RS)) << 24
         m.upper = (popts & 0xFF) << 8 | (<uint32_t>(vlan & 0xFFFF) << 16 if vlan >= 0 else 0)
-        m.used = 0
-        m.last = NULL
-        return self.do_map(skb, &m, cmd & (CMD_EOP | CMD_RS))
-
-    def map_legacy(self, sk_buff skb not None, unsigned int cmd=0x0B, unsigned int cso=0,
-                   unsigned int css=0, int vlan=-1, uint32_t max_per_desc=4096):
-        """The same with legacy descriptors (IC in `cmd` = 0x04 with cso/css). SDM 3.3.3."""
-        cdef tx_map m
-        cmd &= 0xFF & ~CMD_DEXT
-        if vlan >= 0:
-            cmd |= CMD_VLE
-        m.step = self.step(max_per_desc, MAX_LEGACY_BYTES)
-        m.word = (cso & 0xFF) << 16 | <uint32_t>(cmd & ~(CMD_EOP | CMD_RS)) << 24
-        m.upper = (css & 0xFF) << 8 | (<uint32_t>(vlan & 0xFFFF) << 16 if vlan >= 0 else 0)
         m.used = 0
         m.last = NULL
         return self.do_map(skb, &m, cmd & (CMD_EOP | CMD_RS))

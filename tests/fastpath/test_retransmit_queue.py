@@ -77,7 +77,7 @@ def test_other_doors_in_are_shut(pool: S.SkbPool) -> None:
     queue, (a, b) = filled(pool, 2)
     extra, plain = packet(pool, 50), S.sk_buff_head()
     for way in (
-        lambda: S.skb_queue_tail(queue, extra),
+        lambda: S.sk_buff_head.queue_tail(queue, extra),
         lambda: queue.insert_before(a, extra),
         lambda: plain.splice_tail_init(queue),
         lambda: queue.splice_tail_init(plain),

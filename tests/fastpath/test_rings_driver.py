@@ -202,16 +202,6 @@ def test_tx_clean_counts_tso_as_on_the_wire() -> None:
     assert h.idle()
 
 
-def test_tx_legacy_descriptor() -> None:
-    h = Host()
-    ring = TxRing(h.mem, 8)
-    assert ring.map_legacy(skb_from_bytes(h.small, b"y" * 70), 0x0F, cso=50, css=34) == 1
-    assert ring.desc(0)[8:] == struct.pack("<HBBBBH", 70, 50, 0x0F, 0, 34, 0)
-    ring.reset()
-    assert ring.next_to_use == 0
-    assert h.idle()
-
-
 def test_tx_destructor_may_map_again_during_clean() -> None:
     h = Host()
     ring = TxRing(h.mem, 8)

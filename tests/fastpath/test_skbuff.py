@@ -138,12 +138,10 @@ def test_freed_skb_is_harmless(pool: S.SkbPool) -> None:
         lambda: S.skb_copy_datagram_iter(skb, 0, bytearray(4), 0, 4),
         lambda: S.skb_cow_head(skb, 0),
         lambda: S.skb_unclone(skb),
-        lambda: S.pskb_expand_head(skb, 0, 0),
         lambda: S.skb_linearize(skb),
         lambda: S.skb_header_release(skb),
         lambda: S.skb_header_cloned(skb),
         lambda: S.skb_orphan(skb),
-        lambda: S.skb_put_padto(skb, 60),
         lambda: S.skb_set_network_header(skb, 0),
         lambda: q.queue_tail(skb),
         lambda: skb.data_dma,
@@ -463,15 +461,13 @@ def test_checksum_init_and_complete(pool: S.SkbPool) -> None:
     assert S.skb_checksum_complete(skb) == 0
 
 
-def test_pull_and_trim_keep_a_complete_sum_right(pool: S.SkbPool) -> None:
+def test_trimming_keeps_a_complete_sum_right(pool: S.SkbPool) -> None:
     data = pattern(101)
     for n in (0, 1, 2, 33, 100):
         skb = S.skb_from_bytes(pool, data)
         skb.ip_summed, skb.csum = S.CHECKSUM_COMPLETE, csum_partial(data, 0)
-        S.skb_pull_rcsum(skb, n)
-        assert (skb.csum - csum_partial(data[n:], 0)) % 0xFFFF == 0  # 0 and -0 are one
-        S.pskb_trim_rcsum(skb, (101 - n) // 2)
-        assert (skb.csum - csum_partial(S.skb_to_bytes(skb), 0)) % 0xFFFF == 0
+        S.pskb_trim_rcsum(skb, n)
+        assert (skb.csum - csum_partial(data[:n], 0)) % 0xFFFF == 0  # 0 and -0 are one
 
 
 def test_header_offsets(pool: S.SkbPool) -> None:
@@ -501,7 +497,7 @@ def test_header_offsets(pool: S.SkbPool) -> None:
 @pytest.mark.parametrize("n", [-1, 1 << 31, 1 << 32, (1 << 63) - 1, -(1 << 63)])
 def test_absurd_lengths_are_refused(pool: S.SkbPool, n: int) -> None:
     skb = S.skb_from_bytes(pool, b"abcdef", 64)
-    for op in (S.skb_put, S.skb_push, S.skb_pull, S.skb_pull_rcsum, S.skb_reserve):
+    for op in (S.skb_put, S.skb_push, S.skb_pull, S.skb_reserve):
         with pytest.raises(ValueError, match=r"bytes|holds"):
             op(skb, n)
     assert not S.pskb_may_pull(skb, n)
@@ -522,16 +518,10 @@ def test_absurd_lengths_are_refused(pool: S.SkbPool, n: int) -> None:
     assert S.skb_to_bytes(skb) == b"abcdef"
 
 
-def test_putting_pads_and_linear_appends(pool: S.SkbPool, pages: S.SkbPool) -> None:
+def test_linear_appends(pool: S.SkbPool) -> None:
     skb = S.skb_from_bytes(pool, b"abc")
-    assert S.skb_put_padto(skb, 60)
-    assert S.skb_to_bytes(skb) == b"abc" + bytes(57)
     assert S.skb_append_linear(skb, b"0123456789", 2, 3) == 3
-    assert S.skb_to_bytes(skb)[60:] == b"234"
-    assert not S.skb_put_padto(skb, 4000)
-    nonlinear, data = filled(pool, pages, 10, 20)
-    assert S.skb_put_padto(nonlinear, 60)
-    assert S.skb_to_bytes(nonlinear) == data + bytes(30)
+    assert S.skb_to_bytes(skb) == b"abc234"
 
 
 def test_wrong_types_raise(pool: S.SkbPool) -> None:
@@ -625,18 +615,6 @@ def test_queue_frees_members_when_it_dies(pool: S.SkbPool) -> None:
         q.queue_tail(s)
     del q, s
     assert pool.in_use == 0
-
-
-def test_kernel_names_act_on_queues(pool: S.SkbPool) -> None:
-    q, (a, b, c) = S.sk_buff_head(), numbered(pool, 3)
-    S.skb_queue_head_init(q)
-    assert S.skb_queue_empty(q)
-    for skb in (a, b, c):
-        getattr(S, "__skb_queue_tail")(q, skb)
-    S.skb_unlink(b, q)
-    assert S.skb_dequeue(q) is a
-    assert S.skb_dequeue(q) is c
-    assert S.skb_queue_len(q) == 0
 
 
 # -- steady state ----------------------------------------------------------------------------------
