@@ -14,8 +14,6 @@ SKF_LL_OFF: int
 
 @final
 class bpf_prog:
-    """A checked classic BPF program."""
-
     @property
     def filter(self) -> bytes:
         """Its instructions as struct sock_filter."""
@@ -30,8 +28,5 @@ class bpf_prog:
     ) -> None: ...
     def __len__(self) -> int: ...
 
-def bpf_prog_run(prog: bpf_prog, skb: sk_buff, off: int = 0) -> int:
-    """Bytes to keep of a packet whose first byte is `off` from skb.data; 0 to drop it."""
-
-def bpf_filter(prog: bpf_prog, data: Buffer, wirelen: int = -1) -> int:
-    """Bytes to keep of an Ethernet frame; 0 to drop it."""
+def bpf_prog_run(prog: bpf_prog, skb: sk_buff, off: int = 0) -> int: ...
+def bpf_filter(prog: bpf_prog, data: Buffer, wirelen: int = -1) -> int: ...

@@ -1,5 +1,3 @@
-"""Stub of the compiled module; the docstrings are in seccomp.pyx."""
-
 from typing import Any
 
 from fastpath.wide import wide

@@ -2,9 +2,11 @@
 """sk_buff, sk_buff_head and buffer pools (include/linux/skbuff.h, net/core/skbuff.c).
 
 The data part (head/data/tail/end, fragments) is the C struct ``skb_core`` of ``_c/skb.h``, its
-bodies are in ``_c/skb_body.h``; this file joins it to Python objects and checks every argument.
-Freed means ``s.hbuf == NULL`` and ``s.users == 0``: lengths and rooms are 0, so no operation finds
-bytes to touch.
+bodies are in ``_c/skb_body.h``; this file joins it to Python objects and checks every argument. All
+offsets called ``*_header`` and ``csum_start`` count from ``skb->head``; every ``offset``/``off``
+argument counts from ``skb->data``. Freed means ``s.hbuf == NULL`` and ``s.users == 0``: lengths and
+rooms are 0, so no operation finds bytes to touch, and each raises ValueError. Call with the host's
+lock held.
 """
 
 cimport cython

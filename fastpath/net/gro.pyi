@@ -1,5 +1,3 @@
-"""Generic receive offload: merge plain in-order segments of a flow (net/core/gro.c)."""
-
 from typing import final
 
 from fastpath.base.skbuff import sk_buff

@@ -439,6 +439,8 @@ cpdef list udp_rcv_segment(sk_buff skb, SkbPool pool):
 
     Takes ownership of skb (freed, also on error). Each datagram has data at its own UDP header, the
     headers in front of it as they were on the wire, and counts as verified.
+
+    Raises ValueError for a malformed packet; MemoryError when `pool` runs dry (nothing leaks).
     """
     need(skb)
     need(pool)

@@ -1,12 +1,4 @@
 # ruff: noqa: A002 - argument names are the kernel's
-"""Header views and fast header writers over sk_buffs.
-
-Compiled. A view remembers the sk_buff and the offset of its header; every access is checked against
-the linear data, so a stale view raises IndexError and never touches foreign memory. Integers are in
-host order, MAC addresses `bytes` of 6, IPv6 addresses 128-bit ints. A writable member takes any int
-and keeps the low bits that fit.
-"""
-
 from typing import final
 
 from fastpath.base.skbuff import sk_buff
@@ -32,8 +24,6 @@ class ethhdr(header):
 
 @final
 class arphdr(header):
-    """ARP for Ethernet and IPv4 (28 bytes)."""
-
     ar_hrd: int
     ar_pro: int
     ar_hln: int
@@ -184,17 +174,8 @@ def tcp_v4_send_check(skb: sk_buff, saddr: int, daddr: int) -> None: ...
 def tcp_v6_send_check(skb: sk_buff, saddr: wide, daddr: wide) -> None: ...
 def udp4_send_check(skb: sk_buff, saddr: int, daddr: int) -> None: ...
 def udp6_send_check(skb: sk_buff, saddr: wide, daddr: wide) -> None: ...
-def tcp_hdrlen(skb: sk_buff) -> int:
-    """include/linux/tcp.h: bytes of the TCP header at transport_header. Raises IndexError."""
-
-def gso_csum_prep(skb: sk_buff) -> None:
-    """include/net/ip6_checksum.h tcp_v6_gso_csum_prep, for both families, TCP and UDP.
-
-    Prepares a super-packet's headers for a device that segments it: length (and IPv4 check) 0 in
-    the network header, in the transport header the sum of the pseudo header without length. Raises
-    IndexError when a header is not linear.
-    """
-
+def tcp_hdrlen(skb: sk_buff) -> int: ...
+def gso_csum_prep(skb: sk_buff) -> None: ...
 def icmp_csum(skb: sk_buff, off: int = 0) -> int: ...
 
 # -- fused receive helpers -------------------------------------------------------------------------

@@ -3,9 +3,10 @@
 
 A view holds its sk_buff and the offset of the header from ``head``. Each access checks that the
 whole fixed header lies in the linear data, so a view whose sk_buff was freed, trimmed or
-reallocated raises IndexError. Integers are in host order; a setter keeps the low bits that fit.
-The members are rows of ``headers``: each class gets a descriptor of each row (`add_members`), whose
-getter and setter are those of the member's size and are given the row.
+reallocated raises IndexError. Integers are in host order, a MAC address is `bytes` of 6, one of
+IPv6 an int of 128 bits; a setter keeps the low bits that fit. The members are rows of ``headers``:
+each class gets a descriptor of each row (`add_members`), whose getter and setter are those of the
+member's size and are given the row.
 """
 
 cimport cython
@@ -610,7 +611,7 @@ cpdef void udp6_send_check(sk_buff skb, saddr, daddr) except *:
 
 
 cpdef int64_t tcp_hdrlen(sk_buff skb) except? -1:
-    """include/linux/tcp.h: bytes of the TCP header at transport_header."""
+    """include/linux/tcp.h: bytes of the TCP header at transport_header. Raises IndexError."""
     need(skb)
     return (ptr_at(skb, skb.transport_header, 20)[12] >> 4) * 4
 
@@ -619,7 +620,8 @@ cpdef void gso_csum_prep(sk_buff skb) except *:
     """include/net/ip6_checksum.h tcp_v6_gso_csum_prep, for both families, TCP and UDP.
 
     Prepares a super-packet's headers for a device that segments it: length (and IPv4 check) 0 in
-    the network header, in the transport header the sum of the pseudo header without length.
+    the network header, in the transport header the sum of the pseudo header without length. Raises
+    IndexError when a header is not linear.
     """
     cdef uint8_t *ip
     cdef uint8_t *th

@@ -58,12 +58,7 @@ class UdpFlow:
         flowlabel: int = 0,
         mtu: int = 0xFFFF,
     ) -> None: ...
-    def aim(self, dport: int, flowlabel: int = 0) -> None:
-        """Have the flow go to another port of the same address; `flowlabel` is IPv6's.
-
-        Raises: ValueError, for numbers that do not fit.
-        """
-
+    def aim(self, dport: int, flowlabel: int = 0) -> None: ...
     def datagram(self, buffer: Buffer, off: int, n: int) -> sk_buff | None: ...
     def cuts(self, n: int, size: int) -> bool: ...
     def segments(

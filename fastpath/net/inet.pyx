@@ -158,7 +158,10 @@ cdef class UdpFlow:
         return ld32be(self.head + 16) if self.family == INET else addr128_get(self.head + 24)
 
     cpdef void aim(self, int64_t dport, int64_t flowlabel=0) except *:
-        """Have the flow go to another port of the same address; `flowlabel` is IPv6's."""
+        """Have the flow go to another port of the same address; `flowlabel` is IPv6's.
+
+        Raises: ValueError, for numbers that do not fit.
+        """
         if dport < 0 or dport > 0xFFFF or flowlabel < 0 or flowlabel > 0xFFFFF:
             raise ValueError(f"UdpFlow.aim: port {dport}, flow label {flowlabel:#x}")
         self.dport = <uint16_t>dport

@@ -347,14 +347,18 @@ cdef int secret_error(bytes secret) except -1:
 
 
 cpdef uint64_t siphash(bytes secret, const uint8_t[::1] data) except? 0:
-    """SipHash-2-4 of `data` under a secret of 16 bytes."""
+    """SipHash-2-4 of `data`, 64 bits, under a secret of 16 bytes.  Raises: ValueError, its size."""
     if len(secret) != 16:
         secret_error(secret)
     return siphash24(secret, &data[0] if data.shape[0] else NULL, data.shape[0])
 
 
 cpdef uint32_t inet_siphash(bytes secret, saddr, daddr, uint32_t ports, uint32_t more=0) except? 0:
-    """The low half of SipHash-2-4 of two addresses, ports and `more`: 40 bytes, big-endian."""
+    """The low 32 bits of SipHash-2-4 of two ends, as include/linux/siphash.h is used for them.
+
+    Hashed are 40 bytes, big-endian: two addresses of 128 bits, a low one being IPv4's, the ports
+    and `more`, 32 bits each.  Raises as siphash.
+    """
     cdef uint8_t data[40]
     cdef int i
     if len(secret) != 16:

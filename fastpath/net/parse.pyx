@@ -1,6 +1,11 @@
 # cython: language_level=3, embedsignature=True
 """The headers of a packet, parsed once: by the driver's receive kernel, or at the first use.
 
+The sk_buff keeps the results: `parsed` (PARSED_… bits), inet_family, l4_proto, l3_len, l3_dsfield,
+saddr and daddr (of IPv4), sport, dport, l4_hlen. Of TCP it keeps th_seq, th_ack, th_flags,
+th_window, tcp_opts, tsval, tsecr. It holds while network_header and transport_header stay where
+they were, until a header is pushed or written through a view.
+
 The twin is ``_ref/parse.py``. Malformed packets are not dropped here: `parsed` lacks the bit, and
 the function that counts and drops them (ip_rcv_core, tcp_v4_rcv ...) checks the header itself.
 """
@@ -160,7 +165,8 @@ cpdef bint skb_parse(sk_buff skb) except -1:
     """Parse the headers at network_header unless that was done; whether they are IP.
 
     Afterwards l3_len, inet_family, l4_proto, and with PARSED_L4 in `parsed` also ports and TCP's
-    fields, are those of the packet. transport_header is the caller's.
+    fields, are those of the packet. transport_header is the caller's. ValueError when skb was
+    freed.
     """
     skb_check(skb)
     return parsed(skb) != 0

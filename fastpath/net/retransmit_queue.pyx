@@ -149,7 +149,10 @@ cdef void leaves(PyObject *p) noexcept:
 
 @cython.final
 cdef class rtx_queue(sk_buff_head):
-    """sk_buffs that were sent and are not acknowledged, in sequence order (see the module)."""
+    """sk_buffs that were sent and are not acknowledged, in sequence order (see the module).
+
+    Raises ValueError for an sk_buff that is not on this queue.
+    """
 
     def __cinit__(self):
         self.indexed = True

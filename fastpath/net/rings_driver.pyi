@@ -1,10 +1,4 @@
 # ruff: noqa: A002 - max is the kernel's word
-"""The driver's side of the 8254x descriptor rings (SDM 3.2, 3.3; e1000_main.c).
-
-Compiled. `mem` is the host's RAM as in SkbPool. The ring never touches registers: the driver writes
-`dma`, `size_bytes`, `next_to_use` and the returned tails to the device.
-"""
-
 import builtins
 from collections.abc import Callable
 from typing import Any, final

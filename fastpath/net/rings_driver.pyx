@@ -3,7 +3,9 @@
 
 Descriptors are read and written in place, in memory that the device (perhaps in another process)
 shares. So nothing found there is trusted: a length is checked against the buffer, a slot without a
-buffer is skipped. Fences order descriptor accesses against the caller's tail write.
+buffer is skipped. Fences order descriptor accesses against the caller's tail write. `mem` is the
+host's RAM as in SkbPool. The ring never touches registers: the driver writes `dma`, `size_bytes`,
+`next_to_use` and the returned tails to the device.
 """
 
 cimport cython

@@ -45,9 +45,7 @@ class sockaddr_ll(sockaddr):
 
 def sockaddr_ll_make(
     protocol: int, ifindex: int, hatype: int, pkttype: int, lladdr: bytes
-) -> sockaddr_ll:
-    """Make one of numbers that fit; the caller raises ValueError for others."""
-
+) -> sockaddr_ll: ...
 def sockaddr_from(data: bytes | bytearray | memoryview) -> sockaddr: ...
 
 @final

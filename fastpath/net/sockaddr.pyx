@@ -130,7 +130,7 @@ cdef class sockaddr_ll(sockaddr):
 
 cpdef sockaddr_ll sockaddr_ll_make(long long protocol, long long ifindex, long long hatype,
                                    long long pkttype, bytes lladdr):
-    """A sockaddr_ll of numbers that are known to fit."""
+    """A sockaddr_ll of numbers that are known to fit; the caller raises ValueError for others."""
     cdef sockaddr_ll name = sockaddr_ll.__new__(sockaddr_ll)
     name.family = AF_PACKET
     name.addr = 0

@@ -23,9 +23,7 @@ class mmsg_send:
     went: int
     """Rows of a step that went before an error ended it; whoever takes the step keeps it."""
 
-    def row(self, i: int) -> tuple[Buffer, sockaddr | None]:
-        """Row `i` with its address resolved. Raises what `resolve` raises."""
-
+    def row(self, i: int) -> tuple[Buffer, sockaddr | None]: ...
     def alike(self, i: int) -> bool: ...
     def fold(
         self, flow: UdpFlow, start: int, room: int, most: int, pages: SkbPool

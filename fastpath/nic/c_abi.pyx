@@ -59,8 +59,10 @@ cdef class CallbackLine:
 
 
 cdef class CallbackLink:
-    """A `Link` whose far end is a C program: it is given frames, or fetches them, and pushes its
-    own."""
+    """A `Link` whose far end is a C program: it is given or fetches frames, and pushes its own.
+
+    Frames cross as arrays of ``struct { const void *data; size_t len; }``, given by address.
+    """
 
     cdef public object port
     cdef public bint carrier
@@ -144,9 +146,9 @@ cdef class CallbackLink:
     # --- the far end -----------------------------------------------------------------------------
 
     def connect_tx(self, uintptr_t fn, uintptr_t opaque):
-        """Give frames to the function at `fn` as they are sent (0: keep them for `poll`).
+        """Give frames to ``void (*)(void *opaque, const frame *, size_t n)`` as they are sent.
 
-        Frames that wait are given at once.
+        Those that wait are given at once; 0 keeps frames for `poll`.
         """
         cdef list waiting
         self.tx = <tx_fn><void *>fn
@@ -166,7 +168,8 @@ cdef class CallbackLink:
             self.offer_room()
 
     def connect_ready(self, uintptr_t fn, uintptr_t opaque):
-        """Call the function at `fn` (0: nobody) when the NIC takes frames again."""
+        """Call ``void (*)(void *opaque)`` (0: nobody) when the NIC takes frames after `push` took
+        less."""
         self.ready = <ready_fn><void *>fn
         self.ready_opaque = <void *>opaque
 
@@ -246,12 +249,15 @@ cdef class CallbackLink:
         return done
 
     def poll(self, uintptr_t frames, size_t room):
-        """Fill the array of `room` frames at address `frames`; return the count."""
+        """Fill the array of `room` frames at address `frames` with what was sent; return the count.
+
+        It stays valid until the next `poll`.
+        """
         return self.take(<c_frame *>frames, room)
 
     def push(self, uintptr_t frames, size_t n):
         """Hand the `n` frames in the array at address `frames` to the NIC; return how many it
-        took."""
+        took. Borrows them until return."""
         return self.give(<const c_frame *>frames, n)
 
 
@@ -259,7 +265,8 @@ def connect_dma(DmaTable table not None, uintptr_t read, uintptr_t write, uintpt
     """Serve addresses outside every region by two C functions (0: master abort).
 
     ``int (*read)(void *opaque, uint64_t addr, void *to, size_t n)``, and `write` with ``const void
-    *from``; they return 0 or a master abort. They are called with or without the GIL.
+    *from``; they return 0, or another value for a master abort. They are called with or without
+    the GIL. Raises BufferError while an engine runs.
     """
     if table.busy:
         raise BufferError("connect_dma: an engine is running on this table")
@@ -270,9 +277,10 @@ def connect_dma(DmaTable table not None, uintptr_t read, uintptr_t write, uintpt
 
 
 cdef class CNic:
-    """One NIC as the entries see it: `on_error(exception)` keeps the text and returns the code.
+    """One NIC as the entries see it, borrowed by address (`id`): keep it until the last call.
 
-    Borrowed by address (`id`) in C: keep the object until no call comes any more.
+    `slot` has the BARs and configuration space, `clock` the methods `now_ns`, `advance` and
+    `next_event_ns`; `on_error(exception)` keeps the text and returns the code.
     """
 
     cdef BarWindow window

@@ -18,8 +18,6 @@ class LinkStats:
     def drop(self, reason: str, frames: int) -> None: ...
 
 class BatchPool:
-    """A free list of at most `keep` empty batches. Safe from any thread."""
-
     keep: int
     made: int
     returned: int
@@ -31,22 +29,10 @@ shared: BatchPool
 """The one that all links of the process use."""
 
 class FrameSink:
-    def store(self, batch: FrameBatch) -> int:
-        """Borrow `batch`, take its first frames; how many: `receive` is for the rest.
-
-        Its host is not to be told before `stored`.
-        """
+    def store(self, batch: FrameBatch) -> int: ...
     def stored(self) -> int: ...
 
 class CableEnd:
-    """One end of a lossless cable with push-back; frames sent into it come out at `peer`'s port.
-
-    A batch costs one call on the clock however many frames it has. Without delay and rate a port's
-    `sink` takes frames into its host's memory while they are still in the sender's cache. An event
-    brings the interrupt, as it brings the frames to other ports. `links.pair.PairEnd` adds
-    plugging.
-    """
-
     clock: Any
     port: Any
     stats: LinkStats
@@ -65,8 +51,7 @@ class CableEnd:
     def tx_room(self) -> int: ...
     def transmit(self, batch: FrameBatch) -> None: ...
     def rx_ready(self) -> None: ...
-    def _shape(self, latency_ns: int, rate_bps: int, queue_frames: int) -> None:
-        """Set delay, rate (0 = no limit) and how many frames may be on the way to this end."""
+    def _shape(self, latency_ns: int, rate_bps: int, queue_frames: int) -> None: ...
     def _flush(self) -> int: ...
     def _offer_room(self) -> None: ...
     def _deliver(self) -> None: ...

@@ -48,7 +48,7 @@ cdef class LinkStats:
 
 
 cdef class BatchPool:
-    """A free list of empty batches. Safe from any thread."""
+    """A free list of at most `keep` empty batches. Safe from any thread."""
 
     def __cinit__(self, int keep=64):
         self._free = []
@@ -86,7 +86,10 @@ cdef class FrameSink:
     """A port that stores frames at once and tells its host by a later event."""
 
     cpdef int store(self, FrameBatch batch) except -1:
-        """Borrow `batch`, take its first frames; how many: `receive` is for the rest."""
+        """Borrow `batch`, take its first frames; how many: `receive` is for the rest.
+
+        Its host is not to be told before `stored`.
+        """
         return 0
 
     cpdef int stored(self) except -1:
@@ -95,11 +98,12 @@ cdef class FrameSink:
 
 
 cdef class CableEnd:
-    """One end of a lossless cable with push-back. Frames sent into it come out at `peer`'s port.
+    """One end of a lossless cable with push-back; frames sent into it come out at `peer`'s port.
 
-    Without delay and rate a port's `sink` takes them into its host's memory while they are still in
-    the sender's cache. An event of their own brings the interrupt, as it brings the frames to other
-    ports.
+    A batch costs one call on the clock however many frames it has. Without delay and rate a port's
+    `sink` takes frames into its host's memory while they are still in the sender's cache. An event
+    brings the interrupt, as it brings the frames to other ports. `links.pair.PairEnd` adds
+    plugging.
     """
 
     def __cinit__(self, *args, **kwargs):

@@ -387,8 +387,9 @@ cdef class DataPath(Worker):
 
     def take_notices(self):
         """Return (NOTICE_* bits, transmit RUN_* flags, receive causes, errno of the wire) since
-        the last call. Hold the path for this call only: a stuck ring tries again after any other
-        holder releases the path, but not after this."""
+        the last call. Hold the path for this call only: a stuck ring (at an address without
+        memory, for example) tries again after any other holder releases the path, but not after
+        this."""
         self.noticing = True
         e1k_event_clear(self.notice_fd)
         out = self.notices, self.tx_flags, self.rx_causes, self.link_errno
@@ -423,7 +424,8 @@ cdef class DataPath(Worker):
     # --- tape and faults -------------------------------------------------------------------------
 
     def run_tx(self, FrameBatch batch not None, int room, int64_t now):
-        """Run the transmit engine once, with faults: RUN_* and causes. Hold the path."""
+        """Run the transmit engine once, with faults, at most `room` frames into `batch`: RUN_* and
+        causes. Hold the path."""
         if self.faults is not None:
             return self.faults.send(batch, room, now)
         return self.step_sending(batch, room, now)
@@ -450,7 +452,8 @@ cdef class DataPath(Worker):
         return end, events
 
     def run_receive(self, FrameBatch batch not None, int start, bint hold):
-        """Let Python have the frames: index after the last that is done. Hold the path."""
+        """Let Python have the frames (`Nic.receive`): index after the last that is done. Hold the
+        path."""
         return self.rx.entry(batch, start, hold)
 
     def must_filter(self, FrameBatch batch not None):
@@ -462,12 +465,18 @@ cdef class DataPath(Worker):
         self.irq.tick(now)
 
     def run_read(self, RegFile regs not None, uint64_t off, int64_t now):
-        """Read a register as the message thread does; None: it cannot. Hold the path."""
+        """Read a register as the message thread does; None: it cannot, and nothing was done.
+
+        Hold the path.
+        """
         cdef uint32_t value
         return value if regs.hot_read(off, &value, now) else None
 
     def run_write(self, RegFile regs not None, uint64_t off, uint32_t value, int64_t now):
-        """Write a register as the message thread does; False: it cannot. Hold the path."""
+        """Write a register as the message thread does; False: it cannot, and nothing was done.
+
+        Hold the path.
+        """
         return regs.hot_write(off, value, now)
 
     # A tape and faults run with the GIL, which a thread takes here while it holds the path. That

@@ -9,9 +9,7 @@ REGISTERS: dict[str, int]
 """Byte offsets of the registers that the block reads, by name."""
 
 class Worker: ...
-
-class WriteBack:
-    """Descriptors that wait for a delay to end (WTHRESH)."""
+class WriteBack: ...
 
 class EventLine:
     fd: int
@@ -40,13 +38,6 @@ class LineFaults:
         """Probabilities, the seeds of their streams, and how late a rise is at most."""
 
 class IrqBlock(RegHook):
-    """Causes, masks, delays, throttling and the level of the interrupt line, fed with the time.
-
-    SDM 3.2.7, 3.4.3, 13.4.17-13.4.21. It serves ICR, ICS, IMS, IMC, ITR and the flush bits of RDTR
-    and TIDV, and its registers are its state. On a clock or for several threads (`_go_threaded`)
-    it is the same machine; all times are in ns.
-    """
-
     asserted: bool
     """What the device asks for, before the PCI interrupt-disable bit."""
     assertions: int
@@ -74,11 +65,7 @@ class IrqBlock(RegHook):
     def hold_descriptors(self, owed: WriteBack) -> None: ...
     def _go_threaded(self, line: EventLine, worker: Worker) -> None: ...
     def _fail(self, faults: LineFaults) -> None: ...
-    def _failed(self) -> tuple[list[tuple[int, str]], int, int]:
-        """Return (failed, lost, late) of rises since the last call.
-
-        `failed` lists time in ns and "irq_lost" or "irq_late" of the latest 1024; the others count.
-        """
+    def _failed(self) -> tuple[list[tuple[int, str]], int, int]: ...
     def _set_policy(self, policy: Moderation) -> None: ...
     def cause(self, bits: int) -> None: ...
     def _set_disabled(self, disabled: bool) -> None: ...

@@ -75,7 +75,7 @@ cdef class Worker:
 
 
 cdef class WriteBack:
-    """Descriptors that wait for a delay to end."""
+    """Descriptors that wait for a delay to end (WTHRESH)."""
 
     cdef void write_back(self, uint32_t bits) noexcept nogil:
         """The delay of RXT0, or of TXDW, has ended: write back what waits."""
@@ -174,7 +174,12 @@ cdef inline int64_t _earlier(int64_t a, int64_t b) noexcept nogil:
 
 
 cdef class IrqBlock(RegHook):
-    """ICR, ICS, IMS, IMC, ITR and the delays, up to the level of the interrupt line."""
+    """Causes, masks, delays, throttling and the level of the interrupt line, fed with the time.
+
+    SDM 3.2.7, 3.4.3, 13.4.17-13.4.21. It serves ICR, ICS, IMS, IMC, ITR and the flush bits of RDTR
+    and TIDV, and its registers are its state. On a clock or for several threads (`_go_threaded`)
+    it is the same machine; all times are in ns.
+    """
 
     def __cinit__(self, *args, **kwargs):
         e1k_mutex_init(&self.mutex)

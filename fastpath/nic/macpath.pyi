@@ -40,8 +40,6 @@ WATCH_MANAGEMENT: int
 the controller to `_pass_on`."""
 
 class MacState:
-    """What the compiled parts of one Nic share."""
-
     in_engine: bool
     reset_pending: bool
     memory_on: bool
@@ -53,20 +51,11 @@ class MacState:
     """The device is paused or halted: no engine runs, no frame comes in or goes out."""
 
 class BarWindow:
-    """Aligned 32-bit accesses to BAR 0; others go to the subclass's `_slow_read`, `_slow_write`."""
-
     def _bind(self, regs: RegFile, mac: MacState) -> None: ...
     def bar_read(self, bar: int, off: int, size: int) -> int: ...
     def bar_write(self, bar: int, off: int, value: int, size: int) -> None: ...
 
 class TxPort(RegHook):
-    """The transmit side: doorbell, engine runs, hand-over to the link.
-
-    Whoever drives the engine calls `step`, then `deliver` with the frames, then `settle` with the
-    flags. The subclass has `_rare(flags)`, `_explain()`, `_later()` and `_rest()`, which sets
-    `resting` and, some time later, clears it, gives credit and pumps.
-    """
-
     engine: TxEngine
     open: bool
     """The MAC may send: link up, or loopback."""
@@ -107,12 +96,6 @@ class TxPort(RegHook):
     def pump(self) -> None: ...
 
 class RxPort(RegHook):
-    """The receive side: frames of a link to the engine, causes to the interrupt.
-
-    The subclass has `_with_control(batch, start, first, hold)`, `_unusual(causes)`, `_odd_tail()`,
-    `_release()`, `_later()`.
-    """
-
     engine: RxEngine
     open: bool
     """Frames from the link reach the MAC: link up and no loopback."""
@@ -151,6 +134,4 @@ class HeldBack(WriteBack):
     def __init__(self, tx: TxPort, rx: RxPort) -> None: ...
 
 class RxSink(FrameSink):
-    """The receive side as a cable uses it: frames into memory at once, the causes by an event."""
-
     def __init__(self, rx: RxPort) -> None: ...

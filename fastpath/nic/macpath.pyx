@@ -116,6 +116,9 @@ cdef class TxPort(RegHook):
     `settle` with the flags. It is the clock (`rounds`), a stage before memory that answers by
     messages, or a bus that takes time. A worker (`DataPath`) calls `step` too, and has a wire of
     its own.
+
+    The subclass has `_rare(flags)`, `_explain()`, `_later()` and `_rest()`, which sets `resting`
+    and, some time later, clears it, gives credit and pumps.
     """
 
     def __cinit__(self):
@@ -421,6 +424,9 @@ cdef class RxPort(RegHook):
     Frames come in by `receive` (a link, a worker), by `RxSink` (a cable that stores them at once)
     and by `_store` (the loopback, and what the filters in Python leave). All of these end in
     `_receive`, which runs the engine.
+
+    The subclass has `_with_control(batch, start, first, hold)`, `_unusual(causes)`, `_odd_tail()`,
+    `_release()`, `_later()`.
     """
 
     def _bind(self, RxEngine engine not None, MacState mac not None, IrqBlock irq not None,

@@ -33,7 +33,10 @@ cdef inline BarWindow window_of(object fn, const PyMethodDef *of):
 
 
 cpdef int64_t readl(object bar_read, int64_t off) except? -1:
-    """Read a register by any device's `bar_read`: `bar_read(0, off, 4)`."""
+    """Read a register by any device's `bar_read`: `bar_read(0, off, 4)`.
+
+    That of a `BarWindow` is reached without a call through Python.
+    """
     cdef BarWindow window = window_of(bar_read, _read_def)
     if window is not None and window.plain(off):
         return window.regs.read32(<uint64_t>off)

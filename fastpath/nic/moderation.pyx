@@ -59,7 +59,7 @@ cdef int64_t LONG_AGO = -(<int64_t>1 << 62)
 
 
 cdef class Moderation:
-    """The datasheet's policy: a cause waits for ITR only."""
+    """The datasheet's: a cause waits for ITR (SDM 13.4.18) and for nothing else."""
 
     name = "datasheet"
 
@@ -118,7 +118,12 @@ cdef class Moderation:
 
 
 cdef class AdaptiveModeration(Moderation):
-    """With few frames per interrupt interrupt at once; with many let the next one bring more."""
+    """Few frames at each interrupt: the guest wants each at once. Many: let the next bring more.
+
+    Beyond ITR frames wait so long that an interrupt brings about `frames` of them, at most
+    `floor_max_ns`; transmitted ones up to four times that while the ring has room. A guest that
+    answers nothing gets pauses too, or it would do nothing but receive.
+    """
 
     name = "adaptive"
 

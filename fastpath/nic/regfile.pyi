@@ -17,32 +17,18 @@ class Stats:
     def __setitem__(self, name: str, value: int, /) -> None: ...
     def __iter__(self) -> Iterator[str]: ...
     def __len__(self) -> int: ...
-    def add(self, name: str, n: int = 1) -> None:
-        """Count events of the control plane (XONRXC, XOFFTXC, COLC, LATECOL, …)."""
-    def read_register(self, name: str) -> int:
-        """What a 32-bit read of that register gives, with its side effect (clears; a high half
-        clears both)."""
-    def peek_register(self, name: str) -> int:
-        """The same without the side effect."""
+    def add(self, name: str, n: int = 1) -> None: ...
+    def read_register(self, name: str) -> int: ...
+    def peek_register(self, name: str) -> int: ...
     def as_dict(self) -> dict[str, int]: ...
     def __buffer__(self, flags: int, /) -> memoryview:
         """The counters themselves, read-only, 8 bytes each in the order of the iteration."""
     def reset(self) -> None: ...
     def state(self) -> bytes: ...
 
-class RegHook:
-    """A compiled block that serves registers; its subclasses are in `fastpath.nic.irqblock` and
-    `fastpath.nic.macpath`."""
+class RegHook: ...
 
 class RegFile:
-    """Dword registers with masks and late hooks; one without a hook never enters
-    Python.
-
-    Undefined registers read 0, ignore writes and are counted; `on_unknown(offset, is_write,
-    value)` sees each. Offsets are bytes and rounded down to a dword; beyond the file they count
-    as undefined.
-    """
-
     on_unknown: Callable[[int, bool, int], object] | None
     on_watched: Callable[[int, int, int], object] | None
     """Takes offset, value and what is about to be written, of writes that `watch` names."""
@@ -72,50 +58,19 @@ class RegFile:
         decoded: bool = False,
         reset_level: int = 0,
         count: int = 1,
-    ) -> None:
-        """Define `count` dwords from `index` on by what reads and writes do to each of their bits.
-
-        Reading gives ``value & rmask`` and clears the bits of `rc`; where there is a read hook,
-        ``on_read(value)`` does that and returns what the read gives (then masked). Writing stores
-        the bits of `rw`, clears those of `w1c` and sets those of `w1s` that are written 1; other
-        bits stay. The write hook runs after the store as ``on_write(old, new)``, with `new` as
-        stored. The bits of `w1c` and of `act` (write-only and self-clearing ones, never stored) are
-        as they were written. A hook may be a compiled block; with `hot` that serves the register
-        without the GIL too (`fastpath.nic.datapath`). In a layout it is a name. `decoded`: somebody
-        keeps the value in another form and makes it anew after a change (`fastpath.nic.rxfilter`).
-        `reset_level`: `reset(level)` restores registers whose reset_level <= level. Raises:
-        ValueError, a bit is in two of `rw`, `w1c`, `w1s`, `act`; the hooks are of two kinds; `hot`
-        without a compiled one; not all of `count` are in the file.
-        """
-    def watch(self, index: int, told: int = 0, absent: int = 0, *, every: bool = False) -> None:
-        """Call `on_watched` before a write to dword `index` takes effect. It is called if 1 is
-        written to a bit of `told`, or to a bit of `absent` that is 0, or (`every`) in any case.
-
-        Replaces what was watched of the dword; defining it again watches nothing. Raises
-        ValueError while `on_watched` is None.
-        """
+    ) -> None: ...
+    def watch(self, index: int, told: int = 0, absent: int = 0, *, every: bool = False) -> None: ...
     def define_stat(self, index: int, stats: Stats, name: str) -> None: ...
-    def alias(self, index: int, target: int) -> None:
-        """Serve dword `index` as dword `target` (some registers are mirrored at old offsets)."""
-    def bind(self, hooks: dict[str, Any], stats: Stats) -> None:
-        """Put hooks in the place of their names, and `stats` in that of the layout's counters.
-
-        Raises: ValueError as `define`.
-        """
+    def alias(self, index: int, target: int) -> None: ...
+    def bind(self, hooks: dict[str, Any], stats: Stats) -> None: ...
     def defined(self, index: int) -> bool: ...
     def read32(self, off: int) -> int: ...
     def write32(self, off: int, value: int) -> None: ...
-    def write_part(self, off: int, value: int, mask: int) -> None:
-        """Write those bytes of the register that `mask` covers (a bus's byte enables).
-
-        It is the write of 32 bits whose other bytes change nothing: they are what the register
-        stores, and 0 where writing 1 clears, sets or acts.
-        """
+    def write_part(self, off: int, value: int, mask: int) -> None: ...
     def peek(self, off: int) -> int: ...
     def poke(self, off: int, value: int) -> None: ...
     def set_bits(self, off: int, mask: int) -> int: ...
     def clear_bits(self, off: int, mask: int) -> int: ...
     def reset(self, level: int = 0) -> None: ...
     def state(self) -> bytes: ...
-    def load(self, data: bytes) -> None:
-        """Restore values (raw, no hooks). ValueError when the size differs."""
+    def load(self, data: bytes) -> None: ...

@@ -112,11 +112,13 @@ cdef class Stats:
         return f"Stats({', '.join(f'{k}={v}' for k, v in self.as_dict().items() if v)})"
 
     def add(self, str name, uint64_t n=1):
-        """Count `n` events of a base name; sticks at the top."""
+        """Count `n` events of the control plane (XONRXC, XOFFTXC, COLC, LATECOL, …); sticks at the
+        top."""
         st_add(self.v, <int>_SLOT[name], n)
 
     def read_register(self, str name):
-        """What a 32-bit read of that register gives, with its side effect."""
+        """What a 32-bit read of that register gives, with its side effect (clears; a high half
+        clears both)."""
         slot, part = _REGISTER[name]
         return self.read_slot(slot, part, True)
 
@@ -143,7 +145,8 @@ cdef class Stats:
 
 
 cdef class RegHook:
-    """A compiled block that serves registers of a `RegFile`."""
+    """A compiled block that serves registers; its subclasses are in `fastpath.nic.irqblock` and
+    `fastpath.nic.macpath`."""
 
     cdef uint32_t on_read(self, reg *r, uint32_t value) except? 0xFFFFFFFF:
         """The register is read and holds `value`; return what the read gives."""
@@ -164,7 +167,12 @@ cdef class RegHook:
 
 
 cdef class RegFile:
-    """`n_dwords` dword registers, undefined until `define`d. Call with the host's lock held."""
+    """`n_dwords` dword registers with masks and late hooks; one without a hook never enters Python.
+
+    Undefined registers read 0, ignore writes and are counted; `on_unknown(offset, is_write,
+    value)` sees each. Offsets are bytes and rounded down to a dword; beyond the file they count
+    as undefined. Call with the host's lock held.
+    """
 
     def __cinit__(self, int n_dwords, RegFile layout=None):
         if n_dwords <= 0 or n_dwords > 1 << 20:
@@ -268,7 +276,20 @@ cdef class RegFile:
                uint32_t w1c=0, uint32_t w1s=0, uint32_t rc=0, uint32_t act=0,
                on_read=None, on_write=None, bint hot=False, bint decoded=False,
                int reset_level=0, int count=1):
-        """Define `count` dwords from `index` on; see the stub for what each argument means."""
+        """Define `count` dwords from `index` on by what reads and writes do to each of their bits.
+
+        Reading gives ``value & rmask`` and clears the bits of `rc`; where there is a read hook,
+        ``on_read(value)`` does that and returns what the read gives (then masked). Writing stores
+        the bits of `rw`, clears those of `w1c` and sets those of `w1s` that are written 1; other
+        bits stay. The write hook runs after the store as ``on_write(old, new)``, with `new` as
+        stored. The bits of `w1c` and of `act` (write-only and self-clearing ones, never stored) are
+        as they were written. A hook may be a compiled block; with `hot` that serves the register
+        without the GIL too (`fastpath.nic.datapath`). In a layout it is a name. `decoded`: somebody
+        keeps the value in another form and makes it anew after a change (`fastpath.nic.rxfilter`).
+        `reset_level`: `reset(level)` restores registers whose reset_level <= level. Raises:
+        ValueError, a bit is in two of `rw`, `w1c`, `w1s`, `act`; the hooks are of two kinds; `hot`
+        without a compiled one; not all of `count` are in the file.
+        """
         cdef uint32_t first = self._index(index), i, d, old
         cdef reg *one
         self._change()
@@ -322,7 +343,12 @@ cdef class RegFile:
         self.changes += 1
 
     def watch(self, index, uint32_t told=0, uint32_t absent=0, *, bint every=False):
-        """Tell `on_watched` of writes to dword `index`; see the stub."""
+        """Call `on_watched` before a write to dword `index` takes effect. It is called if 1 is
+        written to a bit of `told`, or to a bit of `absent` that is 0, or (`every`) in any case.
+
+        Replaces what was watched of the dword; defining it again watches nothing. Raises
+        ValueError while `on_watched` is None.
+        """
         cdef uint32_t i = self._index(index)
         cdef reg *r
         if self.on_watched is None:
@@ -346,14 +372,17 @@ cdef class RegFile:
         self._hooks[d] = (None, None, stats)
 
     def alias(self, index, target):
-        """Serve dword `index` as dword `target`."""
+        """Serve dword `index` as dword `target` (some registers are mirrored at old offsets)."""
         cdef uint32_t i = self._index(index), other = self._index(target)
         self._change()
         # A definition of its own, so that what it is defined as later holds for the alias too.
         self.at[i] = self.at[other] if self.r[self.at[other]].count == 1 else self._new(other)
 
     def bind(self, dict hooks not None, Stats stats not None):
-        """Put hooks and counters in the place of their names; see the stub."""
+        """Put hooks in the place of their names, and `stats` in that of the layout's counters.
+
+        Raises: ValueError as `define`.
+        """
         cdef uint32_t d
         cdef reg *r
         for d in range(1, self.defined_):
@@ -448,8 +477,11 @@ cdef class RegFile:
         return 0
 
     def write_part(self, uint64_t off, uint32_t value, uint32_t mask):
-        """Write those bytes of the register at byte offset `off` that `mask` covers; see the
-        stub."""
+        """Write those bytes of the register that `mask` covers (a bus's byte enables).
+
+        It is the write of 32 bits whose other bytes change nothing: they are what the register
+        stores, and 0 where writing 1 clears, sets or acts.
+        """
         cdef uint32_t i, stored
         cdef reg *r
         if off < <uint64_t>self.n * 4:

@@ -3,11 +3,8 @@ from fastpath.nic.pktbuf import PacketBuffer
 from fastpath.nic.regfile import RegFile, Stats
 
 class DescriptorRing:
-    """What the transmit and the receive engine have alike."""
-
     @property
-    def base(self) -> int:
-        """TDBAH:TDBAL or RDBAH:RDBAL, bits 3:0 being 0: where the ring begins."""
+    def base(self) -> int: ...
     @property
     def len(self) -> int: ...
     @property

@@ -23,7 +23,7 @@ cdef enum:
 
 
 cdef class DescriptorRing:
-    """One queue's ring; its registers are in the register file."""
+    """One queue's ring, which both engines have; its registers are in the register file."""
 
     cdef int _use(self, DmaTable dma, Stats stats, RegFile regs, uint32_t first,
                   PacketBuffer buffer) except -1:
@@ -62,7 +62,7 @@ cdef class DescriptorRing:
 
     @property
     def base(self):
-        """TDBAH:TDBAL or RDBAH:RDBAL: where the ring begins."""
+        """TDBAH:TDBAL or RDBAH:RDBAL, bits 3:0 being 0: where the ring begins."""
         return self._base()
 
     @property

@@ -18,8 +18,8 @@ cdef enum:
 
 
 cdef class RxFilter:
-    """Filters of one receiver. Call with the host's lock held; a change acts from the next engine
-    run on."""
+    """Address and VLAN filters (SDM 13.4.22 RCTL, 13.5.1-13.5.4) by RAL/RAH 0..15, MTA and VFTA as
+    they stand in `regs`; a change acts from the next engine run on. Host's lock held."""
 
     def __cinit__(self, RegFile regs not None):
         regs.need(ENGINE_REGISTERS)

@@ -23,19 +23,11 @@ RX_ABORT: int
 RX_DATA_ABORT: int
 """Bit 27 of causes: data fell outside memory and vanished."""
 
-def crc32(data: bytes, crc: int = 0) -> int:
-    """Ethernet FCS of `data` (IEEE 802.3 3.2.9), as zlib.crc32; little-endian on the wire."""
-
-def crc32_set_level(level: int = -1) -> int:
-    """Choose the CRC body: 0 table, 1 PCLMULQDQ, 2 VPCLMULQDQ, -1 the widest; returns the one in
-    use."""
+def crc32(data: bytes, crc: int = 0) -> int: ...
+def crc32_set_level(level: int = -1) -> int: ...
 
 @final
 class RxEngine(DescriptorRing):
-    """One receive queue of the 8254x with MAC filter, FIFO and statistics (SDM 3.2, 13.4.22). Its
-    registers are in `filter.regs`: RDBAL to RDT, RCTL, RXCSUM, RSRPD, VET and CTRL.VME are read
-    there at the start of each run, RDH is written there at its end."""
-
     prefetched: int
     """Descriptors up to this index can be read now, since memory answers by messages; -1: all up
     to the tail."""
@@ -66,16 +58,7 @@ class RxEngine(DescriptorRing):
         filter: RxFilter,  # noqa: A002
         buffer: PacketBuffer | None = None,
     ) -> None: ...
-    def receive(self, batch: FrameBatch, start: int = 0, hold: bool = False) -> int:
-        """Take frames [start, len) of `batch` (borrowed); returns the index after the last one
-        consumed.
-
-        Without descriptors frames wait in the FIFO (RNBC). hold=False: they are lost when it is
-        full (MPC, RXO). hold=True: stops at the first frame that it has no room for and leaves
-        it to the caller. A frame that is larger than the FIFO is lost either way. Releases the GIL
-        for 8 or more frames. Called again while it runs it takes nothing; `reset`, `load` and
-        `flush_fifo` then raise BufferError.
-        """
+    def receive(self, batch: FrameBatch, start: int = 0, hold: bool = False) -> int: ...
     def prefetch(self, low: int, host: int) -> None: ...
     def wants(self) -> bool: ...
     def fetch(self, end: int = -1) -> int: ...
@@ -89,13 +72,9 @@ class RxEngine(DescriptorRing):
     def takes(self, n: int) -> bool: ...
     def flush_fifo(self) -> None: ...
     @property
-    def fifo_used(self) -> int:
-        """Bytes that wait in the FIFO (for FCRTH/FCRTL)."""
+    def fifo_used(self) -> int: ...
     @property
     def fifo_frames(self) -> int: ...
     def reset(self) -> None: ...
-    def state(self) -> dict[str, Any]:
-        """State of the queue beside its registers, by the names of `rx_state`
-        (fastpath/nic/rxring.pxd); `at`, the FIFO's word of the first frame, and `waiting`, (flags,
-        verdict, bytes with FCS) of each."""
+    def state(self) -> dict[str, Any]: ...
     def load(self, state: dict[str, Any]) -> None: ...

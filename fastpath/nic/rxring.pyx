@@ -86,7 +86,7 @@ crc32_init()
 
 
 def crc32(data, uint32_t crc=0):
-    """Ethernet FCS of `data` (IEEE 802.3 3.2.9), as zlib.crc32."""
+    """Ethernet FCS of `data` (IEEE 802.3 3.2.9), as zlib.crc32; little-endian on the wire."""
     cdef const uint8_t[::1] view = data
     if view.shape[0] == 0:
         return crc
@@ -103,8 +103,11 @@ def crc32_set_level(int level=-1):
 
 
 cdef class RxEngine:
-    """One receive queue with MAC filter, FIFO and statistics. Its registers are in the filter's
-    register file. Call with the host's lock held."""
+    """One receive queue of the 8254x with MAC filter, FIFO and statistics (SDM 3.2, 13.4.22).
+
+    Its registers are in `filter.regs`: RDBAL to RDT, RCTL, RXCSUM, RSRPD, VET and CTRL.VME are read
+    there at the start of each run, RDH is written there at its end. Call with the host's lock held.
+    """
 
     def __cinit__(self, DmaTable dma not None, Stats stats not None, RxFilter filter not None,
                   PacketBuffer buffer=None):
@@ -158,8 +161,15 @@ cdef class RxEngine:
         self.s.fifo_off = 0
 
     def receive(self, FrameBatch batch not None, int start=0, bint hold=False):
-        """Take frames [start, len) of `batch` (borrowed); the index after the last one consumed.
-        See the stub."""
+        """Take frames [start, len) of `batch` (borrowed); returns the index after the last one
+        consumed.
+
+        Without descriptors frames wait in the FIFO (RNBC). hold=False: they are lost when it is
+        full (MPC, RXO). hold=True: stops at the first frame that it has no room for and leaves
+        it to the caller. A frame that is larger than the FIFO is lost either way. Releases the GIL
+        for 8 or more frames. Called again while it runs it takes nothing; `reset`, `load` and
+        `flush_fifo` then raise BufferError.
+        """
         cdef int out
         if start < 0:
             raise IndexError(f"RxEngine.receive: start {start} is negative")
@@ -791,7 +801,7 @@ cdef class RxEngine:
 
     @property
     def fifo_used(self):
-        """Bytes that wait in the FIFO."""
+        """Bytes that wait in the FIFO (for FCRTH/FCRTL)."""
         return self.fifo.fill << 3
 
     @property

@@ -28,10 +28,6 @@ beyond it."""
 
 @final
 class TxEngine(DescriptorRing):
-    """One transmit queue of the 8254x (SDM 3.3-3.5). Its registers are in `regs`: TDBAL to TDT,
-    TCTL, TXDCTL, VET and CTRL.VME are read there at the start of each run, TDH is written there at
-    its end."""
-
     low_cause: int
     """The cause of LWTHRESH: TXD_LOW, or 0 for a part without. reset() keeps it."""
     rps: bool
@@ -57,19 +53,9 @@ class TxEngine(DescriptorRing):
     uncounted: bool
     """Frames that leave are not counted: the wire, which may give them up, says so by `count`.
     reset() keeps it."""
-    def count(self, frame: bytes, with_fcs: bool = False) -> None:
-        """Count a frame once the wire has taken it, with or without an FCS behind it."""
+    def count(self, frame: bytes, with_fcs: bool = False) -> None: ...
     def repay(self) -> int: ...
-    def run(self, batch: FrameBatch, max_frames: int = 256, *, max_bytes: int = 0) -> int:
-        """Take descriptors until tail or the limit, append frames to `batch` (borrowed), write
-        back.
-
-        Never appends more than `max_frames`, and pauses between frames when it has put `max_bytes`
-        (0: no limit) into the batch; a TSO frame may pause in the middle (RUN_MORE).
-        Releases the GIL when 8 or more descriptors wait. Called again while it runs (from
-        another thread, or from a message-DMA callback) it does nothing and returns RUN_OFF;
-        `reset`, `load` and `abort_frame` then raise BufferError.
-        """
+    def run(self, batch: FrameBatch, max_frames: int = 256, *, max_bytes: int = 0) -> int: ...
     def pending(self) -> int: ...
     def mid_frame(self) -> bool: ...
     def prefetch(self, low: int, host: int) -> None: ...
@@ -77,10 +63,7 @@ class TxEngine(DescriptorRing):
     def turn(self, bits: int) -> bool: ...
     def ahead(self) -> tuple[int, int, int, int, int, bool, bool] | None: ...
     def fill(self) -> int: ...
-    def ring_moved(self) -> None:
-        """Forget the unfinished frame and the descriptors that WTHRESH holds; contexts stay."""
+    def ring_moved(self) -> None: ...
     def reset(self) -> None: ...
-    def state(self) -> dict[str, Any]:
-        """State of the queue beside its registers, by the names of `tx_state`
-        (fastpath/nic/txring.pxd), and the unfinished frame's bytes as `partial`."""
+    def state(self) -> dict[str, Any]: ...
     def load(self, state: dict[str, Any]) -> None: ...

@@ -78,7 +78,11 @@ cdef inline uint32_t _reported(uint32_t flags, bint delayed) noexcept nogil:
 
 
 cdef class TxEngine:
-    """One transmit queue; its registers are in the register file. Host's lock held."""
+    """One transmit queue of the 8254x (SDM 3.3-3.5). Call with the host's lock held.
+
+    Its registers are in `regs`: TDBAL to TDT, TCTL, TXDCTL, VET and CTRL.VME are read there at the
+    start of each run, TDH is written there at its end.
+    """
 
     def __cinit__(self, DmaTable dma not None, Stats stats not None, RegFile regs not None,
                   PacketBuffer buffer=None):
@@ -110,7 +114,14 @@ cdef class TxEngine:
 
     def run(self, FrameBatch batch not None, int max_frames=256, *, size_t max_bytes=0):
         """Take descriptors until tail or the limit, append frames to `batch` (borrowed), write
-        back; see the stub."""
+        back.
+
+        Never appends more than `max_frames`, and pauses between frames when it has put `max_bytes`
+        (0: no limit) into the batch; a TSO frame may pause in the middle (RUN_MORE).
+        Releases the GIL when 8 or more descriptors wait. Called again while it runs (from
+        another thread, or from a message-DMA callback) it does nothing and returns RUN_OFF;
+        `reset`, `load` and `abort_frame` then raise BufferError.
+        """
         cdef uint32_t todo = self.v[TDT >> 2] - self.v[TDH >> 2]
         cdef uint32_t out
         cdef tx_budget budget = tx_budget_of(max_frames)
@@ -130,7 +141,7 @@ cdef class TxEngine:
 
     def ring_moved(self):
         """Forget the unfinished frame, fetched descriptors and those that WTHRESH holds: software
-        has moved the ring."""
+        has moved the ring. Contexts stay."""
         if self.running:
             raise BufferError("TxEngine: the engine is running")
         self.s.phase = PH_IDLE
@@ -503,7 +514,7 @@ cdef class TxEngine:
         self.buffer.frame(self.fifo, self.fifo.tail, p, n, NULL, 0)
 
     def count(self, bytes frame not None, bint with_fcs=False):
-        """Count a frame once the wire has taken it: see `uncounted`."""
+        """Count a frame once the wire has taken it, perhaps with its FCS: see `uncounted`."""
         cdef uint64_t *v = self.stats.v
         cdef uint32_t wire = <uint32_t>len(frame) + (0 if with_fcs else 4)
         st_add(v, ST_TOT, wire)
