@@ -38,12 +38,6 @@ def eth_header(daddr: bytes, saddr: bytes, proto: int) -> bytes:
     return daddr + saddr + proto.to_bytes(2, "big")
 
 
-def arp(op: int, sha: bytes, sip: int, tha: bytes, tip: int) -> bytes:
-    """28 bytes (RFC 826)."""
-    head = struct.pack("!HHBBH", 1, 0x0800, 6, 4, op)
-    return head + sha + sip.to_bytes(4, "big") + tha + tip.to_bytes(4, "big")
-
-
 def ip_header(
     tos: int,
     tot_len: int,

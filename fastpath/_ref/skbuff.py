@@ -1,7 +1,7 @@
 """Plain-Python twin of ``fastpath.base.skbuff``: the same names and meaning, no raw memory.
 
 A buffer is a counted bytearray; the data part of an sk_buff is its head buffer with offsets and a
-list of fragments. Only what touches bytes, buffers and queues is here.
+list of fragments. Only what touches bytes and buffers is here.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from fastpath._ref.csum import csum_block_add, csum_partial
 
 MAX_SKB_FRAGS = 1100
-SKB_OVERHEAD = 256
 HEADER_UNSET = 0xFFFFFFFF
 
 
@@ -84,7 +83,6 @@ class sk_buff:
     mac_header: int = HEADER_UNSET
     network_header: int = HEADER_UNSET
     transport_header: int = HEADER_UNSET
-    list: sk_buff_head | None = None
 
     @property
     def head(self) -> bytearray:
@@ -155,9 +153,9 @@ def alloc_skb(pool: SkbPool, size_bytes: int, headroom: int = 0) -> sk_buff | No
     return None if buf is None else sk_buff(buf, headroom, headroom)
 
 
-def _release(skb: sk_buff) -> None:
-    if skb.list is not None:
-        skb.list.unlink(skb)
+def kfree_skb(skb: sk_buff) -> None:
+    """Free it: its holds on buffers go."""
+    _check(skb)
     skb.users = 0
     assert skb.hbuf is not None
     for f in skb.frags:
@@ -166,22 +164,6 @@ def _release(skb: sk_buff) -> None:
         skb.hbuf.nohdr -= 1
     skb.hbuf.drop()
     skb.hbuf, skb.frags, skb.data, skb.tail, skb.nohdr = None, [], 0, 0, False
-
-
-def kfree_skb(skb: sk_buff) -> None:
-    """Drop one reference."""
-    _check(skb)
-    if skb.users > 1:
-        skb.users -= 1
-    else:
-        _release(skb)
-
-
-def skb_get(skb: sk_buff) -> sk_buff:
-    """One more reference."""
-    _check(skb)
-    skb.users += 1
-    return skb
 
 
 def skb_clone(skb: sk_buff) -> sk_buff:
@@ -253,11 +235,6 @@ def _share(to: sk_buff, frm: sk_buff, off: int, n: int) -> bool:
         buf.refs += 1
         to.add_frag(buf, at, size)
     return True
-
-
-def skb_cloned(skb: sk_buff) -> bool:
-    """The head buffer has other holders."""
-    return skb.hbuf is not None and skb.hbuf.refs > 1
 
 
 def skb_header_release(skb: sk_buff) -> None:
@@ -522,77 +499,3 @@ def skb_checksum(skb: sk_buff, off: int, n: int, acc: int = 0) -> int:
         acc = csum_block_add(acc, csum_partial(bytes(buf.mem[at : at + c]), 0), done)
         done += c
     return acc
-
-
-class sk_buff_head:
-    """The queue as a Python list."""
-
-    def __init__(self) -> None:
-        self.members: list[sk_buff] = []
-
-    @property
-    def qlen(self) -> int:
-        """Members."""
-        return len(self.members)
-
-    def _insert(self, at: int, skb: sk_buff) -> None:
-        _check(skb)
-        if skb.list is not None:
-            raise ValueError("on a queue already")
-        skb.list = self
-        self.members.insert(at, skb)
-
-    def queue_tail(self, skb: sk_buff) -> None:
-        """Append."""
-        self._insert(len(self.members), skb)
-
-    def queue_head(self, skb: sk_buff) -> None:
-        """Prepend."""
-        self._insert(0, skb)
-
-    def unlink(self, skb: sk_buff) -> None:
-        """Take out."""
-        if skb.list is not self:
-            raise ValueError("not on this queue")
-        self.members.remove(skb)
-        skb.list = None
-
-    def insert_after(self, prev: sk_buff, skb: sk_buff) -> None:
-        """Insert behind prev."""
-        if prev.list is not self:
-            raise ValueError("not on this queue")
-        self._insert(self.members.index(prev) + 1, skb)
-
-    def insert_before(self, nxt: sk_buff, skb: sk_buff) -> None:
-        """Insert before nxt."""
-        if nxt.list is not self:
-            raise ValueError("not on this queue")
-        self._insert(self.members.index(nxt), skb)
-
-    def dequeue(self) -> sk_buff | None:
-        """First out."""
-        skb = self.members[0] if self.members else None
-        if skb:
-            self.unlink(skb)
-        return skb
-
-    def dequeue_tail(self) -> sk_buff | None:
-        """Last out."""
-        skb = self.members[-1] if self.members else None
-        if skb:
-            self.unlink(skb)
-        return skb
-
-    def purge(self) -> None:
-        """Free every member."""
-        while skb := self.dequeue():
-            kfree_skb(skb)
-
-    def splice_tail_init(self, frm: sk_buff_head) -> None:
-        """Move all of frm to the end."""
-        if frm is self:
-            return
-        for skb in frm.members:
-            skb.list = self
-        self.members += frm.members
-        frm.members = []
