@@ -22,7 +22,6 @@ __all__ = ["filled"]
 
 ROOT = Path(__file__).resolve().parent.parent
 RECORDED = ROOT / "benchmarks" / "recorded.json"
-Rows = list[dict[str, Any]]
 
 WHAT = {
     "two_nics": "frames of two NICs, ring to ring: fetch, checksums, filters, write-back",

@@ -26,7 +26,6 @@ from e1000emu.quantities import show_duration, show_rate
 from stack.core.sysctl_net_core import SysctlError
 from stack.socket import create_connection, create_server
 
-MIB = 1 << 20
 BLOCK_BYTES = 64 << 10
 PORT = 5001
 

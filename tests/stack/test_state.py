@@ -20,7 +20,6 @@ XFRM = "no step of IPsec here can fail so; a column of /proc/net/xfrm_stat"
 TCP_AO = "TCP-AO is not here; a column of /proc/net/netstat"
 OLD_SLOT = "a slot that older Linux had, which drawings of its stack show"
 PHY = "e1000_phy_get_info() reports it, as the driver's does; tests look at it"
-SHOWN_BY_TESTS = "a statistic that Linux shows elsewhere (sysfs, tc); tests look at it"
 
 UNREAD: dict[str, str] = {
     "e1000_phy_info.cable_length": PHY,

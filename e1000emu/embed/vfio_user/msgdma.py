@@ -65,7 +65,6 @@ DMA_READ, DMA_WRITE = int(Command.DMA_READ), int(Command.DMA_WRITE)
 RDT = reg("RDT").offset
 TXQE, TXD_LOW = reg("ICR").mask("TXQE"), reg("ICR").mask("TXD_LOW")
 RXDMT0 = reg("ICR").mask("RXDMT0")
-CAUSES = 0x1FFFF
 RUN_MORE, RUN_ABORT = 0x2000000, 0x4000000
 
 

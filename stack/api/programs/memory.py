@@ -30,7 +30,6 @@ NEVER_NS = (1 << 63) - 1
 PIECE_BYTES: Final = 1 << 20
 """What is read from a program into an object at a time, at most."""
 NAME_BYTES: Final = 128
-CONTROL_BYTES: Final = 1 << 16
 
 Iov = list[tuple[int, int]]
 

@@ -34,7 +34,7 @@ from tests.e1000emu.witness import witness
 from tests.support import examples
 
 GIGABIT = 1_000_000_000
-PCI_CLOCK, PCI_LEAD, WORD = 30, 3 * 30, 4
+PCI_CLOCK, WORD = 30, 4
 DESCRIPTOR = 16
 HDRLEN = 54
 COUNTERS = [

@@ -13,7 +13,6 @@ from fastpath.base.batch import FrameBatch
 BYTE_NS = 800  # at 10 Mb/s
 WIRE = 8 + 4  # preamble and FCS
 GAP = 12
-SLOT = 64
 JAM = 4
 
 

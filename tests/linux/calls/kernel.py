@@ -23,8 +23,6 @@ from tests.linux.calls.tables import TABLES
 from tests.linux.calls.world import ADDR4, ADDR6, Calls, Control, World
 
 CLONE_NEWNET = 0x40000000
-CLONE_NEWNS = 0x00020000
-MS_REC_PRIVATE = 0x44000
 NAME_BYTES = 128
 
 libc = ctypes.CDLL(None, use_errno=True)

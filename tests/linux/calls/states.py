@@ -403,7 +403,7 @@ def unix_states(kind: int) -> dict[str, Callable[[World], int]]:
     return {**states, "listening": listening, "pending": pending, "client": client}
 
 
-LO_INDEX, ETH0_INDEX = 1, 2
+LO_INDEX = 1
 
 
 def packet_states(kind: int) -> dict[str, Callable[[World], int]]:

@@ -28,21 +28,6 @@ from stack.inet.tcp_sock import tcp_options_received, tcp_sock
 from stack.inet.udp_hash import udp_sock
 
 
-class Clock:
-    threaded = False
-
-
-class Sysctl:
-    rmem_default = wmem_default = 1000
-    tcp_reordering = 3
-    ip_no_pmtu_disc = 0
-
-
-class Net:
-    clock = Clock()
-    sysctl = Sysctl()
-
-
 @state
 class Animal:
     net: Any

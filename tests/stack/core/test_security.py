@@ -12,8 +12,6 @@ from stack.core.security import SECURITY_HOOKS, register_security, unregister_se
 from stack.host import Host
 from tests.support import errno_of
 
-FAMILIES = {4: (socket.AF_INET, "10.0.0.1", "10.0.0.2"), 6: (socket.AF_INET6, "::1", "::1")}
-
 
 class Module:
     """Notes every call, and refuses those of one hook."""

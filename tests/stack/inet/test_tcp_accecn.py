@@ -31,8 +31,6 @@ ACE_FAIL_RECV, OPT_FAIL_RECV = 2, 8
 EMPTY_SEEN, COUNTER_SEEN, FAIL_SEEN = 1, 2, 3
 MODES = RFC3168 | ACCECN
 
-Router = Callable[[Segment], bytes | bool]
-
 
 def ace(segment: Segment) -> int:
     """AE, CWR and ECE."""

@@ -32,7 +32,6 @@ FAR = "192.0.2.7"
 ME_MAC = b"\x02\x00\x00\x00\x00\x01"
 PEER_MAC = b"\x02\x00\x00\x00\x00\x02"
 GW_MAC = b"\x02\x00\x00\x00\x00\xfe"
-MILLI = 1_000_000
 SEC = 1_000_000_000
 
 

@@ -38,7 +38,6 @@ ME_LL = "fe80::1"
 PEER_LL = "fe80::2"
 ME_MAC = b"\x02\x00\x00\x00\x00\x01"
 BEYOND_MAC = b"\x02\x00\x00\x00\x01\x02"
-MILLI = 1_000_000
 
 
 def ip6(text: str) -> int:
