@@ -25,7 +25,6 @@ cdef class rd_msg(header):
 
 # Documented in hdr6.pyi.
 cpdef frag_hdr frag_hdr_at(sk_buff skb, int64_t off)
-cpdef icmp6hdr icmp6hdr_at(sk_buff skb, int64_t off)
 cpdef rd_msg rd_msg_at(sk_buff skb, int64_t off)
 cpdef icmp6hdr icmp6_hdr(sk_buff skb)
 cpdef int64_t ipv6_hdr_validate(sk_buff skb, bint loopback=*) except? -1

@@ -60,12 +60,6 @@ cpdef frag_hdr frag_hdr_at(sk_buff skb, int64_t off):
     return <frag_hdr>view_at(frag_hdr.__new__(frag_hdr), skb, data_at(skb, off))
 
 
-cpdef icmp6hdr icmp6hdr_at(sk_buff skb, int64_t off):
-    """View of a header `off` bytes from skb->data."""
-    need(skb)
-    return <icmp6hdr>view_at(icmp6hdr.__new__(icmp6hdr), skb, data_at(skb, off))
-
-
 cpdef rd_msg rd_msg_at(sk_buff skb, int64_t off):
     """View of a header `off` bytes from skb->data."""
     need(skb)

@@ -20,22 +20,28 @@ from tests.support import examples
 MEM = HostMemory(4 << 20)
 POOL = S.SkbPool(MEM, 2048, 64)
 WHERE = {
-    "ethhdr": ("eth_hdr", "mac_header"),
-    "arphdr": ("arp_hdr", "network_header"),
-    "iphdr": ("ip_hdr", "network_header"),
-    "ipv6hdr": ("ipv6_hdr", "network_header"),
-    "icmphdr": ("icmp_hdr", "transport_header"),
-    "udphdr": ("udp_hdr", "transport_header"),
-    "tcphdr": ("tcp_hdr", "transport_header"),
+    "ethhdr": (H.eth_hdr, "mac_header"),
+    "arphdr": (H.arp_hdr, "network_header"),
+    "iphdr": (H.ip_hdr, "network_header"),
+    "ipv6hdr": (H.ipv6_hdr, "network_header"),
+    "icmphdr": (H.icmp_hdr, "transport_header"),
+    "udphdr": (H.udp_hdr, "transport_header"),
+    "tcphdr": (H.tcp_hdr, "transport_header"),
+    "icmp6hdr": (hdr6.icmp6_hdr, "transport_header"),
+    "frag_hdr": (hdr6.frag_hdr_at, ""),
+    "rd_msg": (hdr6.rd_msg_at, ""),
 }
+"""Which function makes each view, and of which offset of the sk_buff; "": it is given one."""
 CASES = [(h, m) for h in WHERE for m in HEADERS[h].members]
 
 
 def view_of(header: str, data: bytes) -> tuple[S.sk_buff, object]:
     skb = S.skb_from_bytes(POOL, data, 32)
     make, where = WHERE[header]
+    if not where:
+        return skb, make(skb, 0)
     setattr(skb, where, 32)
-    return skb, getattr(H, make)(skb)
+    return skb, make(skb)
 
 
 @pytest.mark.parametrize("header", list(WHERE))
@@ -46,7 +52,7 @@ def test_views_offer_exactly_the_table(header: str) -> None:
     assert repr(view).startswith(f"<{header} ")
 
 
-@settings(max_examples=examples(200), deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(st.sampled_from(CASES), st.binary(min_size=60, max_size=60), st.integers(0, (1 << 128) - 1))
 def test_members_read_and_write_as_the_twin(case: tuple[str, str], data: bytes, value: int) -> None:
     header, name = case
@@ -77,10 +83,15 @@ def test_short_freed_and_unset_headers_raise(case: tuple[str, str]) -> None:
             setattr(view, name, value)
     assert "header view" in repr(view)
     other = S.skb_from_bytes(POOL, bytes(60))
-    for off in (S.HEADER_UNSET, 60, 0xFFFFFFF0, 61 - size):
-        setattr(other, WHERE[header][1], off)
+    make, where = WHERE[header]
+    if not where:
         with pytest.raises(IndexError, match="header view"):
-            getattr(getattr(H, WHERE[header][0])(other), name)
+            getattr(make(other, 61 - size), name)
+        return
+    for off in (S.HEADER_UNSET, 60, 0xFFFFFFF0, 61 - size):
+        setattr(other, where, off)
+        with pytest.raises(IndexError, match="header view"):
+            getattr(make(other), name)
 
 
 def test_the_stubs_offer_exactly_the_table() -> None:
@@ -195,8 +206,9 @@ def test_views_at_an_offset_from_data() -> None:
     S.skb_pull(skb, 34)
     assert H.iphdr_at(skb, -20).daddr == 0x0A000002
     for bad in (-51, 24, 1 << 40, -(1 << 40)):
-        with pytest.raises(IndexError):
-            H.iphdr_at(skb, bad)
+        for make in (H.iphdr_at, hdr6.frag_hdr_at, hdr6.rd_msg_at):
+            with pytest.raises(IndexError, match="outside the linear data"):
+                make(skb, bad)
 
 
 u8, u16, u32 = st.integers(0, 255), st.integers(0, 0xFFFF), st.integers(0, 0xFFFFFFFF)
