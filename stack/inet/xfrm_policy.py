@@ -472,8 +472,10 @@ def xfrm_policy_check(sk: inet_sock | None, direction: int, skb: sk_buff, family
 
 
 def policy_disabled(net: Net, skb: sk_buff, direction: int, family: int) -> bool:
-    """include/net/xfrm.h __xfrm_check_dev_nopolicy: sysctl disable_policy. IPv4's is of the interface
-    that received the packet, IPv6's of the one whose address it is for."""
+    """include/net/xfrm.h __xfrm_check_dev_nopolicy: sysctl disable_policy.
+
+    IPv4's is of the interface that received the packet, IPv6's of the one whose address it is for.
+    """
     if family == AF_INET:
         in_dev: in_device | None = skb.dev.ip_ptr
         own = in_dev is not None and in_dev.cnf.disable_policy

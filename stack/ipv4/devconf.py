@@ -6,7 +6,6 @@ ms, where Linux counts jiffies.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from stack.core.devconf import ALL, DEFAULT, devconf
@@ -17,43 +16,22 @@ CONF = "net.ipv4.conf.all"
 CONF4_DIR = "net.ipv4.conf."
 
 
-def own(every: int, mine: int) -> int:
-    """IN_DEV_CONF_GET: the interface's."""
-    return mine
+OWN, EITHER, BOTH, LARGER = "its own", "either", "both", "the larger"
+"""What holds for an interface, of the setting of `all` and its own (IN_DEV_CONF_GET, ORCONF,
+ANDCONF, MAXCONF)."""
 
 
-def either(every: int, mine: int) -> int:
-    """IN_DEV_ORCONF: on when that of `all` or the interface's is."""
-    return every or mine
-
-
-def both(every: int, mine: int) -> int:
-    """IN_DEV_ANDCONF: on when that of `all` and the interface's are."""
-    return every and mine
-
-
-HOLDS: dict[Callable[[int, int], int], str] = {
-    own: "its own",
-    either: "either",
-    both: "both",
-    max: "the larger",
-}
-"""What holds for an interface, in words: of `all` and its own."""
-
-Rule = Callable[[int, int], int]
-
-
-def _conf(rule: Rule, name: str, default: int, what: str, obsolete: str = "") -> Sysctl:
-    holds = what if rule is own else f"{what} ({HOLDS[rule]})"
+def _conf(rule: str, name: str, default: int, what: str, obsolete: str = "") -> Sysctl:
+    holds = what if rule == OWN else f"{what} ({rule})"
     return Sysctl(CONF, name, default, holds, obsolete=obsolete)
 
 
 IDLE = "Linux keeps it and does nothing with it"
 
 
-_RULES: tuple[tuple[Rule, tuple[tuple[Any, ...], ...]], ...] = (
+_RULES: tuple[tuple[str, tuple[tuple[Any, ...], ...]], ...] = (
     (
-        own,
+        OWN,
         (
             ("forwarding", 0, "forward packets that it receives; of `all` it is ip_forward"),
             ("igmpv2_unsolicited_report_interval", 10000, "ms, IGMPv1 and v2 reports unasked"),
@@ -65,7 +43,7 @@ _RULES: tuple[tuple[Rule, tuple[tuple[Any, ...], ...]], ...] = (
         ),
     ),
     (
-        either,
+        EITHER,
         (
             ("accept_local", 0, "take packets from our own addresses"),
             ("accept_redirects", 1, "obey ICMP redirects; while forwarding both have to be set"),
@@ -86,7 +64,7 @@ _RULES: tuple[tuple[Rule, tuple[tuple[Any, ...], ...]], ...] = (
         ),
     ),
     (
-        both,
+        BOTH,
         (
             ("accept_source_route", 0, "forward and take source-routed packets"),
             ("arp_evict_nocarrier", 1, "forget neighbours when the carrier goes"),
@@ -95,7 +73,7 @@ _RULES: tuple[tuple[Rule, tuple[tuple[Any, ...], ...]], ...] = (
         ),
     ),
     (
-        max,
+        LARGER,
         (
             ("arp_accept", 0, "1: gratuitous ARP makes new entries"),
             ("arp_announce", 0, "1, 2: ask with an address of the interface"),
@@ -114,11 +92,11 @@ CONF4_ROWS: dict[str, Sysctl] = {
     **{spec[0]: _conf(rule, *spec) for rule, specs in _RULES for spec in specs},
     "mc_forwarding": Sysctl(CONF, "mc_forwarding", 0, "a daemon routes to groups", mode=0o444),
 }
-RULES: dict[str, Rule] = {
+RULES: dict[str, str] = {
     **{spec[0]: rule for rule, specs in _RULES for spec in specs},
-    "mc_forwarding": both,
+    "mc_forwarding": BOTH,
 }
-"""What holds for an interface, of the setting of `all` and its own."""
+"""OWN, EITHER, BOTH or LARGER, by name."""
 
 
 @state

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from fastpath.base.intmap import IntMap
 from fastpath.net.inet import IpIdents
 from stack.core.rows import row, state, wide
-from stack.ipv4.devconf import RULES, ipv4_devconf
+from stack.ipv4.devconf import EITHER, LARGER, OWN, RULES, ipv4_devconf
 
 if TYPE_CHECKING:
     from random import Random
@@ -104,8 +104,14 @@ class netns_ipv4:
 
 def in_dev_conf(in_dev: in_device, name: str) -> int:
     """include/linux/inetdevice.h IN_DEV_*: what holds, of the setting of `all` and its own."""
-    every = in_dev.dev.net.ipv4.devconf_all
-    return int(RULES[name](getattr(every, name), getattr(in_dev.cnf, name)))
+    rule = RULES[name]
+    own = int(getattr(in_dev.cnf, name))
+    if rule == OWN:
+        return own
+    every = int(getattr(in_dev.dev.net.ipv4.devconf_all, name))
+    if rule == LARGER:
+        return max(every, own)
+    return (every or own) if rule == EITHER else (every and own)
 
 
 def in_dev_rx_redirects(in_dev: in_device) -> bool:
