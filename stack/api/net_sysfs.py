@@ -2,6 +2,15 @@
 
 `show(net, "eth0/mtu")` gives a file's text, `names(net, "eth0")` the names in a directory, and
 `store(net, "eth0/mtu", "1400")` writes one of WRITABLE.
+
+    eth0/NAME                       ATTRIBUTES, KIND_ATTRIBUTES: a function of the device for each
+    eth0/statistics/NAME            STATISTICS, from dev_get_stats
+    br0/bridge/NAME, eth0/brport    br_sysfs: what NETLINK_ROUTE has of bridges and their ports
+    br0/brif/eth0                   the port's brport
+    eth0/master, upper_X, lower_X   another interface's directory (`link` says where it leads)
+
+Programs reach these by stack.api.programs.sysfs. `_parts` finds the device and the rest of a path,
+over links, too. Nothing is kept here: each look asks the device.
 """
 
 from __future__ import annotations

@@ -1,6 +1,15 @@
 """ioctl(2) of interfaces (net/core/dev_ioctl.c), with Linux's struct ifreq of 40 bytes.
 
-A request's struct is a bytearray that the function changes. They raise OSError.
+    sys_ioctl -> sock_do_ioctl -> the family's ioctl; ENOTTY -> dev_ioctl
+        dev_ifname, netif_get_mac_address   a name, a hardware address
+        dev_ifsioc_locked                   requests that ask (ASKING)
+        dev_ifsioc                          those that change something (CHANGING)
+        dev_ethtool                         SIOCETHTOOL
+        br_ioctl_hook                       those about bridges (stack.bridge.br_ioctl)
+
+A request's struct is a bytearray that the function changes; what it points to is in the memory that
+the caller names (Memory). They raise OSError. No state is kept but who answers: gifconf_list by
+family, br_ioctl_hook by request.
 """
 
 from __future__ import annotations

@@ -50,12 +50,12 @@ BY_NAME = {
     "e1000_hw_stats": "e1000_update_stats adds to its members by name",
     "sysctl_fields": "sysctls are read by name; tests/stack/knobs shows what each does",
     "netns_sysctl_ipv6": "the same",
+    "ipv4_devconf": "the same",
     "bond_params": "options are set and told by name; tests/programs/test_bond.py does both",
 }
 """Classes whose fields are reached by name."""
 
 UNMOVED: dict[str, str] = {
-    "linux_mib.ArpFilter": "there is no sysctl arp_filter",
     "linux_mib.TCPBacklogCoalesce": "segments of the backlog are not merged",
     "linux_mib.TCPSackMerged": "the scoreboard keeps ranges, so no packets are merged",
     "linux_mib.TCPSackShiftFallback": "the scoreboard keeps ranges, so nothing is shifted",
