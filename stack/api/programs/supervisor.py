@@ -364,6 +364,8 @@ class Supervisor:
         Whoever gets an answer often runs at once, and has its next call ready. What it has closed
         before that is closed here first, so it finds the port free, or the peer the end.
         """
+        if self.hang_ups.closed:
+            return  # the last program ended since this was to be called
         hang_ups = self.hang_ups.fileno()
         self.serving = True
         for _ in range(SERVED_AT_ONCE):
@@ -379,8 +381,7 @@ class Supervisor:
             if self.clock.waiting_now:
                 break
         self.serving = False
-        if not self.ended:
-            take_calls(self)
+        take_calls(self)
 
     def receive(self) -> Call | None:
         """Take the call that waits."""
