@@ -95,13 +95,18 @@ def find_devconf(conf: Mapping[str, devconf], directory: str, dotted: str) -> tu
     return found, found.row(name).name
 
 
-def rename_devconf(conf: dict[str, Any], mine: devconf, name: str) -> None:
-    """An interface has a new name."""
-    for label, found in tuple(conf.items()):
-        if found is mine:
-            del conf[label]
-    conf[name] = mine
+def add_devconf(conf: dict[str, Any], mine: devconf, name: str) -> None:
+    """net/core/sysctl_net_core.c sysctl_dev_name_is_allowed: an interface named `all` or `default`
+    has no files."""
     mine.store("label", name)
+    if name not in NETCONFA_IFINDEX:
+        conf[name] = mine
+
+
+def remove_devconf(conf: dict[str, Any], mine: devconf) -> None:
+    """The interface is gone, or gets another name."""
+    if conf.get(mine.label) is mine:
+        del conf[mine.label]
 
 
 def netconf_notify(net: Net, family: int, conf: devconf, name: str = "", index: int = 0) -> None:

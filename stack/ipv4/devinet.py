@@ -29,10 +29,11 @@ from stack.core.dev_notifier import register_netdevice_notifier
 from stack.core.devconf import (
     ALL,
     DEFAULT,
+    add_devconf,
     devconf,
     netconf_gone,
     netconf_notify,
-    rename_devconf,
+    remove_devconf,
 )
 from stack.core.errors import os_error
 from stack.core.extack import ExtAckError
@@ -199,7 +200,7 @@ def inetdev_init(dev: net_device) -> in_device:
         in_dev.cnf.store("disable_xfrm", 1)
         in_dev.cnf.store("disable_policy", 1)
     in_dev.cnf.on_change(partial(devinet_conf_proc, dev.net))
-    dev.net.sysctl.conf[dev.name] = in_dev.cnf
+    add_devconf(dev.net.sysctl.conf, in_dev.cnf, dev.name)
     netconf_notify(dev.net, AF_INET, in_dev.cnf, index=dev.ifindex)
     return in_dev
 
@@ -211,9 +212,7 @@ def inetdev_destroy(in_dev: in_device) -> None:
         __inet_del_ifa(in_dev, in_dev.ifa_list[0])
     neigh_parms_release(in_dev.dev.net.arp_tbl, in_dev.arp_parms)
     netconf_gone(in_dev.dev.net, AF_INET, in_dev.dev.ifindex)
-    conf = in_dev.dev.net.sysctl.conf
-    for label in [label for label, cnf in conf.items() if cnf is in_dev.cnf]:
-        del conf[label]
+    remove_devconf(in_dev.dev.net.sysctl.conf, in_dev.cnf)
     in_dev.dev.ip_ptr = None
 
 
@@ -257,7 +256,8 @@ def inetdev_event(event: int, dev: net_device) -> None:
 def inetdev_changename(dev: net_device, in_dev: in_device) -> None:
     """net/ipv4/devinet.c: labels have the new name; all but the first keep what follows a colon."""
     netconf_gone(dev.net, AF_INET, dev.ifindex)
-    rename_devconf(dev.net.sysctl.conf, in_dev.cnf, dev.name)
+    remove_devconf(dev.net.sysctl.conf, in_dev.cnf)
+    add_devconf(dev.net.sysctl.conf, in_dev.cnf, dev.name)
     netconf_notify(dev.net, AF_INET, in_dev.cnf, index=dev.ifindex)
     for number, ifa in enumerate(in_dev.ifa_list):
         tail = ""

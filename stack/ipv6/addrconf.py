@@ -25,7 +25,7 @@ from functools import partial
 
 from stack.core import netdevice, uapi
 from stack.core.dev_notifier import register_netdevice_notifier
-from stack.core.devconf import devconf, netconf_gone, netconf_notify, rename_devconf
+from stack.core.devconf import add_devconf, devconf, netconf_gone, netconf_notify, remove_devconf
 from stack.core.errors import os_error
 from stack.core.l3mdev import netif_is_l3_master
 from stack.core.neigh_gc import neigh_ifdown
@@ -130,7 +130,7 @@ def ipv6_add_dev(dev: net_device) -> inet6_dev:
     idev.tstamp = net.now()
     mld_init_dev(idev)
     dev.ip6_ptr = idev
-    net.ipv6.sysctl.conf[dev.name] = cnf
+    add_devconf(net.ipv6.sysctl.conf, cnf, dev.name)
     cnf.on_change(partial(devconf_changed, idev))
     netconf_notify(net, AF_INET6, cnf, index=dev.ifindex)
     ipv6_dev_mc_inc(dev, IN6ADDR_INTERFACELOCAL_ALLNODES)
@@ -263,7 +263,8 @@ def addrconf_notify(event: int, dev: net_device) -> None:
         addrconf_ifdown(dev, True)
     elif event == netdevice.NETDEV_CHANGENAME and idev is not None:
         netconf_gone(net, AF_INET6, dev.ifindex)
-        rename_devconf(net.ipv6.sysctl.conf, idev.cnf, dev.name)
+        remove_devconf(net.ipv6.sysctl.conf, idev.cnf)
+        add_devconf(net.ipv6.sysctl.conf, idev.cnf, dev.name)
         netconf_notify(net, AF_INET6, idev.cnf, index=dev.ifindex)
 
 
@@ -358,7 +359,7 @@ def addrconf_ifdown(dev: net_device, unregister: bool) -> None:
         if idev.nd.rs_timer is not None:
             timer_shutdown(idev.nd.rs_timer)  # by then it may be an hour to its time
         dev.ip6_ptr = None
-        net.ipv6.sysctl.conf.pop(dev.name, None)
+        remove_devconf(net.ipv6.sysctl.conf, idev.cnf)
         netconf_gone(net, AF_INET6, dev.ifindex)
         if net.ipv6.nd_tbl is not None:
             neigh_ifdown(net.ipv6.nd_tbl, dev)

@@ -238,6 +238,19 @@ def test_an_interface_takes_its_settings_along(host: Host) -> None:
     assert list(host.sysctl.conf) == ["all", "default", "lo"]
 
 
+def test_an_interface_may_be_called_all(host: Host) -> None:
+    """net/core/sysctl_net_core.c sysctl_dev_name_is_allowed: it has no settings to write then."""
+    six = host.sysctl.ipv6.conf
+    every, every6 = host.sysctl.conf["all"], six["all"]
+    dev = host.add_tap("tap0", pair(host.clock)[0])
+    assert dev_change_name(dev, "all") == 0
+    other = host.add_tap("default", pair(host.clock)[0])
+    assert (host.sysctl.conf["all"], six["all"]) == (every, every6)
+    for each in (dev, other):
+        unregister_netdevice(each)
+    assert list(host.sysctl.conf) == list(six) == ["all", "default", "lo"]
+
+
 def test_no_attribute_can_be_removed(host: Host) -> None:
     with pytest.raises(SysctlError, match="removed"):
         del host.sysctl.tcp_sack
