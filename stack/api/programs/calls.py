@@ -966,7 +966,9 @@ def do_readlink(call: Call, at: At, room: wide) -> int:
     text = at.tree.link(call.supervisor.host, at.path)
     if text is None:
         raise os_error(errno.EINVAL, f"{at} is no symbolic link")
-    size = call.args[2 + (call.name == "readlinkat")]
+    size = i32(call.args[2 + (call.name == "readlinkat")])
+    if size <= 0:
+        raise os_error(errno.EINVAL, f"room for {size} bytes")
     found = text.encode()[:size]
     write_memory(call.tid, room, found)
     return len(found)
