@@ -143,7 +143,7 @@ ROWS = {
         sysctl -qw net.ipv4.conf.all.forwarding=0 net.ipv4.conf.default.rp_filter=2
         ip addr add 10.1.0.1/24 dev v0; sysctl -qw net.ipv4.conf.v1.arp_ignore=0
         sysctl -qw net.ipv4.conf.default.arp_ignore=1 net.ipv4.conf.default.arp_notify=1
-        ip link add v2 type veth peer name v3; ip link set v2 name w2
+        ip link add v2 type veth peer name v3; sleep 0.3; ip link set v2 name w2; sleep 0.3
         for l in all default lo v0 v1 w2 v3; do
             echo $l $(sysctl -n net.ipv4.conf.$l.rp_filter net.ipv4.conf.$l.arp_ignore \
                 net.ipv4.conf.$l.arp_notify net.ipv4.conf.$l.forwarding)
@@ -155,7 +155,8 @@ ROWS = {
         sysctl -w net.ipv4.route.flush=1 net.ipv6.route.flush=1; cat /proc/sys/net/ipv4/route/flush
         stat -c '%A %s' /proc/sys/net/ipv6/route/flush; cat /proc/sys/net/ipv6/conf/v0/stable_secret
         echo '7 8' > /proc/sys/net/ipv4/tcp_retries1; cat /proc/sys/net/ipv4/tcp_retries1
-        """
+        """,
+        ((r"\b[vw]2\b", "v2"),),  # ip asks for the name when it prints
     ),
     "names relative to a directory": Row(
         """cd /; find /proc/sys/net/ipv4/conf/lo -type f | sort
