@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import errno
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 from stack.bridge.br_private import br_port_get, net_bridge
@@ -38,75 +38,76 @@ def _mac(value: bytes) -> str:
     return value.hex(":")
 
 
-BRIDGE: dict[str, tuple[str, Callable[[Any], str], bool]] = {
-    "ageing_time": ("AGEING_TIME", _text, True),
-    "bridge_id": ("BRIDGE_ID", _id, False),
-    "forward_delay": ("FORWARD_DELAY", _text, True),
-    "gc_timer": ("GC_TIMER", _text, False),
-    "group_addr": ("GROUP_ADDR", _mac, True),
-    "group_fwd_mask": ("GROUP_FWD_MASK", _hex, True),
-    "hash_elasticity": ("MCAST_HASH_ELASTICITY", _text, True),
-    "hash_max": ("MCAST_HASH_MAX", _text, True),
-    "hello_time": ("HELLO_TIME", _text, True),
-    "hello_timer": ("HELLO_TIMER", _text, False),
-    "max_age": ("MAX_AGE", _text, True),
-    "multicast_igmp_version": ("MCAST_IGMP_VERSION", _text, True),
-    "multicast_last_member_count": ("MCAST_LAST_MEMBER_CNT", _text, True),
-    "multicast_last_member_interval": ("MCAST_LAST_MEMBER_INTVL", _text, True),
-    "multicast_membership_interval": ("MCAST_MEMBERSHIP_INTVL", _text, True),
-    "multicast_mld_version": ("MCAST_MLD_VERSION", _text, True),
-    "multicast_querier": ("MCAST_QUERIER", _text, True),
-    "multicast_querier_interval": ("MCAST_QUERIER_INTVL", _text, True),
-    "multicast_query_interval": ("MCAST_QUERY_INTVL", _text, True),
-    "multicast_query_response_interval": ("MCAST_QUERY_RESPONSE_INTVL", _text, True),
-    "multicast_query_use_ifaddr": ("MCAST_QUERY_USE_IFADDR", _text, True),
-    "multicast_router": ("MCAST_ROUTER", _text, True),
-    "multicast_snooping": ("MCAST_SNOOPING", _text, True),
-    "multicast_startup_query_count": ("MCAST_STARTUP_QUERY_CNT", _text, True),
-    "multicast_startup_query_interval": ("MCAST_STARTUP_QUERY_INTVL", _text, True),
-    "priority": ("PRIORITY", _text, True),
-    "root_id": ("ROOT_ID", _id, False),
-    "root_path_cost": ("ROOT_PATH_COST", _text, False),
-    "root_port": ("ROOT_PORT", _text, False),
-    "stp_state": ("STP_STATE", _text, True),
-    "tcn_timer": ("TCN_TIMER", _text, False),
-    "topology_change": ("TOPOLOGY_CHANGE", _text, False),
-    "topology_change_detected": ("TOPOLOGY_CHANGE_DETECTED", _text, False),
-    "topology_change_timer": ("TOPOLOGY_CHANGE_TIMER", _text, False),
+File = tuple[str, Callable[[Any], str], int]
+"""A file: the attribute, how it is shown, and its permissions."""
+
+BRIDGE: dict[str, File] = {
+    "ageing_time": ("AGEING_TIME", _text, 0o644),
+    "bridge_id": ("BRIDGE_ID", _id, 0o444),
+    "flush": ("FDB_FLUSH", _text, 0o200),
+    "forward_delay": ("FORWARD_DELAY", _text, 0o644),
+    "gc_timer": ("GC_TIMER", _text, 0o444),
+    "group_addr": ("GROUP_ADDR", _mac, 0o644),
+    "group_fwd_mask": ("GROUP_FWD_MASK", _hex, 0o644),
+    "hash_elasticity": ("MCAST_HASH_ELASTICITY", _text, 0o644),
+    "hash_max": ("MCAST_HASH_MAX", _text, 0o644),
+    "hello_time": ("HELLO_TIME", _text, 0o644),
+    "hello_timer": ("HELLO_TIMER", _text, 0o444),
+    "max_age": ("MAX_AGE", _text, 0o644),
+    "multicast_igmp_version": ("MCAST_IGMP_VERSION", _text, 0o644),
+    "multicast_last_member_count": ("MCAST_LAST_MEMBER_CNT", _text, 0o644),
+    "multicast_last_member_interval": ("MCAST_LAST_MEMBER_INTVL", _text, 0o644),
+    "multicast_membership_interval": ("MCAST_MEMBERSHIP_INTVL", _text, 0o644),
+    "multicast_mld_version": ("MCAST_MLD_VERSION", _text, 0o644),
+    "multicast_querier": ("MCAST_QUERIER", _text, 0o644),
+    "multicast_querier_interval": ("MCAST_QUERIER_INTVL", _text, 0o644),
+    "multicast_query_interval": ("MCAST_QUERY_INTVL", _text, 0o644),
+    "multicast_query_response_interval": ("MCAST_QUERY_RESPONSE_INTVL", _text, 0o644),
+    "multicast_query_use_ifaddr": ("MCAST_QUERY_USE_IFADDR", _text, 0o644),
+    "multicast_router": ("MCAST_ROUTER", _text, 0o644),
+    "multicast_snooping": ("MCAST_SNOOPING", _text, 0o644),
+    "multicast_startup_query_count": ("MCAST_STARTUP_QUERY_CNT", _text, 0o644),
+    "multicast_startup_query_interval": ("MCAST_STARTUP_QUERY_INTVL", _text, 0o644),
+    "priority": ("PRIORITY", _text, 0o644),
+    "root_id": ("ROOT_ID", _id, 0o444),
+    "root_path_cost": ("ROOT_PATH_COST", _text, 0o444),
+    "root_port": ("ROOT_PORT", _text, 0o444),
+    "stp_state": ("STP_STATE", _text, 0o644),
+    "tcn_timer": ("TCN_TIMER", _text, 0o444),
+    "topology_change": ("TOPOLOGY_CHANGE", _text, 0o444),
+    "topology_change_detected": ("TOPOLOGY_CHANGE_DETECTED", _text, 0o444),
+    "topology_change_timer": ("TOPOLOGY_CHANGE_TIMER", _text, 0o444),
 }
-PORT: dict[str, tuple[str, Callable[[Any], str], bool]] = {
-    "bpdu_guard": ("GUARD", _text, True),
-    "broadcast_flood": ("BCAST_FLOOD", _text, True),
-    "change_ack": ("TOPOLOGY_CHANGE_ACK", _text, False),
-    "config_pending": ("CONFIG_PENDING", _text, False),
-    "designated_bridge": ("BRIDGE_ID", _id, False),
-    "designated_cost": ("DESIGNATED_COST", _text, False),
-    "designated_port": ("DESIGNATED_PORT", _text, False),
-    "designated_root": ("ROOT_ID", _id, False),
-    "forward_delay_timer": ("FORWARD_DELAY_TIMER", _text, False),
-    "group_fwd_mask": ("GROUP_FWD_MASK", _hex, True),
-    "hairpin_mode": ("MODE", _text, True),
-    "hold_timer": ("HOLD_TIMER", _text, False),
-    "isolated": ("ISOLATED", _text, True),
-    "learning": ("LEARNING", _text, True),
-    "message_age_timer": ("MESSAGE_AGE_TIMER", _text, False),
-    "multicast_fast_leave": ("FAST_LEAVE", _text, True),
-    "multicast_flood": ("MCAST_FLOOD", _text, True),
-    "multicast_router": ("MULTICAST_ROUTER", _text, True),
-    "path_cost": ("COST", _text, True),
-    "port_id": ("ID", _hex, False),
-    "port_no": ("NO", _hex, False),
-    "priority": ("PRIORITY", _text, True),
-    "root_block": ("PROTECT", _text, True),
-    "state": ("STATE", _text, False),
-    "unicast_flood": ("UNICAST_FLOOD", _text, True),
+PORT: dict[str, File] = {
+    "bpdu_guard": ("GUARD", _text, 0o644),
+    "broadcast_flood": ("BCAST_FLOOD", _text, 0o644),
+    "change_ack": ("TOPOLOGY_CHANGE_ACK", _text, 0o444),
+    "config_pending": ("CONFIG_PENDING", _text, 0o444),
+    "designated_bridge": ("BRIDGE_ID", _id, 0o444),
+    "designated_cost": ("DESIGNATED_COST", _text, 0o444),
+    "designated_port": ("DESIGNATED_PORT", _text, 0o444),
+    "designated_root": ("ROOT_ID", _id, 0o444),
+    "flush": ("FLUSH", _text, 0o200),
+    "forward_delay_timer": ("FORWARD_DELAY_TIMER", _text, 0o444),
+    "group_fwd_mask": ("GROUP_FWD_MASK", _hex, 0o644),
+    "hairpin_mode": ("MODE", _text, 0o644),
+    "hold_timer": ("HOLD_TIMER", _text, 0o444),
+    "isolated": ("ISOLATED", _text, 0o644),
+    "learning": ("LEARNING", _text, 0o644),
+    "message_age_timer": ("MESSAGE_AGE_TIMER", _text, 0o444),
+    "multicast_fast_leave": ("FAST_LEAVE", _text, 0o644),
+    "multicast_flood": ("MCAST_FLOOD", _text, 0o644),
+    "multicast_router": ("MULTICAST_ROUTER", _text, 0o644),
+    "path_cost": ("COST", _text, 0o644),
+    "port_id": ("ID", _hex, 0o444),
+    "port_no": ("NO", _hex, 0o444),
+    "priority": ("PRIORITY", _text, 0o644),
+    "root_block": ("PROTECT", _text, 0o644),
+    "state": ("STATE", _text, 0o444),
+    "unicast_flood": ("UNICAST_FLOOD", _text, 0o644),
 }
-"""Files: the attribute, how it is shown, and whether it is written."""
-FLUSH = {"bridge": "IFLA_BR_FDB_FLUSH", "brport": "IFLA_BRPORT_FLUSH"}
-FILES: Mapping[str, dict[str, tuple[str, Callable[[Any], str], bool]]] = {
-    "bridge": BRIDGE,
-    "brport": PORT,
-}
+FILES = {"bridge": BRIDGE, "brport": PORT}
+"""By directory."""
 PREFIX = {"bridge": "IFLA_BR_", "brport": "IFLA_BRPORT_"}
 
 
@@ -124,23 +125,11 @@ def ports(dev: net_device) -> tuple[str, ...]:
     return tuple(p.dev.name for p in br.port_list)
 
 
-def names(directory: str) -> tuple[str, ...]:
-    """Files in bridge/ or brport/."""
-    return (*FILES[directory], "flush")
-
-
-def mode(directory: str, name: str) -> int:
-    """Permissions of a file."""
-    if name == "flush":
-        return 0o200
-    return 0o644 if FILES[directory][name][2] else 0o444
-
-
 def show(dev: net_device, directory: str, name: str) -> str:
     """A file's text. Raises: OSError EACCES: it is only written."""
-    if name == "flush":
-        raise os_error(errno.EACCES, f"{directory}/flush is only written")
-    attr, shown, _ = FILES[directory][name]
+    attr, shown, mode = FILES[directory][name]
+    if not mode & 0o400:
+        raise os_error(errno.EACCES, f"{directory}/{name} is only written")
     told = br_fill_info(dev) if directory == "bridge" else brport_fill(dev)
     return shown(told[PREFIX[directory] + attr])
 
@@ -148,10 +137,7 @@ def show(dev: net_device, directory: str, name: str) -> str:
 def store(dev: net_device, directory: str, name: str, text: str) -> None:
     """Write a file. Raises: OSError EINVAL, ERANGE, ENETDOWN ..."""
     given = Attrs()
-    if name == "flush":
-        given[FLUSH[directory]] = True
-    else:
-        given[PREFIX[directory] + FILES[directory][name][0]] = _value(name, text)
+    given[PREFIX[directory] + FILES[directory][name][0]] = _value(name, text)
     if directory == "bridge":
         br_changelink(dev, Attrs(), given)
     else:
@@ -163,16 +149,22 @@ def _value(name: str, text: str) -> int | bytes:
     try:
         if name == "group_addr":
             return bytes.fromhex(text.strip().replace(":", ""))
-        return number(text)
     except ValueError:
-        raise os_error(errno.EINVAL, f"{text!r} is nothing for {name}") from None
+        raise os_error(errno.EINVAL, f"{text!r} is no address") from None
+    value = number(text)
+    if value >> 32:
+        raise os_error(errno.EINVAL, f"{text!r} is no number of 32 bits")
+    return value
 
 
 def number(text: str) -> int:
-    """A number of 32 bits. Raises: ValueError."""
-    value = int(text.strip(), 0)
-    if not 0 <= value < 1 << 32:
-        raise ValueError(text)
+    """What is written to a file with a number. Raises: OSError EINVAL."""
+    try:
+        value = int(text.strip(), 0)
+    except ValueError:
+        value = -1
+    if value < 0:
+        raise os_error(errno.EINVAL, f"{text!r} is no number")
     return value
 
 

@@ -153,17 +153,6 @@ def _attributes(dev: net_device) -> dict[str, Callable[[net_device], str]]:
     return ATTRIBUTES | KIND_ATTRIBUTES.get(kind, {})
 
 
-def _number(text: str) -> int:
-    """What is written to a file with a number. Raises: OSError EINVAL."""
-    try:
-        value = int(text.strip(), 0)
-    except ValueError:
-        value = -1
-    if value < 0:
-        raise os_error(errno.EINVAL, f"{text!r} is no number")
-    return value
-
-
 def _store_alias(dev: net_device, text: str) -> None:
     alias = os.fsencode(text.removesuffix("\n"))
     if len(alias) >= IFALIASZ:
@@ -173,21 +162,21 @@ def _store_alias(dev: net_device, text: str) -> None:
 
 
 def _store_mtu(dev: net_device, text: str) -> None:
-    value = _number(text)
+    value = br_sysfs.number(text)
     error = dev_set_mtu(dev, value)
     if error:
         raise os_error(-error, f"{dev.name} takes no MTU of {value}")
 
 
 def _store_tx_queue_len(dev: net_device, text: str) -> None:
-    value = _number(text)
+    value = br_sysfs.number(text)
     if value >> 31:
         raise os_error(errno.ERANGE, f"{value} packets are too many for a queue")
     dev.tx_queue_len = value
 
 
 def _store_group(dev: net_device, text: str) -> None:
-    value = _number(text)
+    value = br_sysfs.number(text)
     if value >> 64:
         raise os_error(errno.ERANGE, f"{value} is no number of 64 bits")
     dev.group = value & 0xFFFFFFFF
@@ -270,8 +259,8 @@ def _bridge_names(dev: net_device, rest: str) -> tuple[str, ...] | None:
     if rest == "brif" and rest in found:
         return br_sysfs.ports(dev)
     if rest in found:
-        return br_sysfs.names(rest)
-    if group in found and group != "brif" and leaf in br_sysfs.names(group):
+        return tuple(br_sysfs.FILES[rest])
+    if group in found and leaf in br_sysfs.FILES.get(group, ()):
         return None
     raise os_error(errno.ENOENT, f"{ROOT}/{dev.name}/{rest}")
 
@@ -295,15 +284,16 @@ def show(net: Net, path: str) -> str:
 
 def mode(net: Net, path: str) -> int:
     """Permissions of a file. Raises: OSError ENOENT."""
-    dev, rest = _parts(net, path)
+    names(net, path)
+    rest = _parts(net, path)[1]
     group, _, leaf = rest.rpartition("/")
-    if dev is not None and group in br_sysfs.FILES and names(net, path) is None:
-        return br_sysfs.mode(group, leaf)
+    if leaf in br_sysfs.FILES.get(group, ()):
+        return br_sysfs.FILES[group][leaf][2]
     return 0o644 if rest in WRITABLE else 0o444
 
 
 def store(net: Net, path: str, text: str) -> None:
-    """Write a file of WRITABLE.
+    """Write a file of WRITABLE, or one of a bridge or its port.
 
     Raises: OSError EPERM, EINVAL: no number, ENOENT, and what the interface has against it.
     """
