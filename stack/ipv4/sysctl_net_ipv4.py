@@ -87,12 +87,12 @@ IP = (
     _int("ip_forward", 0, "forward packets between interfaces"),
     _u8("ip_default_ttl", 64, "TTL of packets whose socket sets none", 1),
     _u8("ip_no_pmtu_disc", 0, "1: no DF; 2: also ignore fragmentation-needed; 3: only if sent"),
-    _bool("ip_early_demux", 1, "packets of a connection take its route: TCP, UDP"),
-    _bool("tcp_early_demux", 1, "the same for TCP alone"),
-    _bool("udp_early_demux", 1, "the same for connected UDP sockets alone"),
+    _u8("ip_early_demux", 1, "packets of a connection take its route: TCP, UDP"),
+    _u8("tcp_early_demux", 1, "the same for TCP alone"),
+    _u8("udp_early_demux", 1, "the same for connected UDP sockets alone"),
     _bool("ip_forward_update_priority", 1, "forwarded packets get the priority of their TOS"),
     _u8("ip_forward_use_pmtu", 0, "forwarding obeys a learned path MTU"),
-    _bool("fwmark_reflect", 0, "RST, ACKs without a socket and ICMP have the mark of their cause"),
+    _u8("fwmark_reflect", 0, "RST, ACKs without a socket and ICMP have the mark of their cause"),
     *(_bool(f"{p}_l3mdev_accept", n, EVERY_VRF) for p, n in {"tcp": 0, "udp": 0, "raw": 1}.items()),
     _u8("fib_multipath_hash_policy", 0, "hop by 0: addresses 1: ports 2: inner 3: fields", 0, 3),
     _int("fib_multipath_hash_fields", FIELDS_DEFAULT, "of policy 3, as bits", 1, FIELDS_ALL),
@@ -149,7 +149,7 @@ IP = (
 )
 
 TCP = (
-    _bool("tcp_abort_on_overflow", 0, "RST instead of silence when the accept queue is full"),
+    _u8("tcp_abort_on_overflow", 0, "RST instead of silence when the accept queue is full"),
     Sysctl(
         IPV4,
         "tcp_adv_win_scale",
@@ -195,7 +195,7 @@ TCP = (
     ),
     _int("tcp_comp_sack_slack_ns", 10_000, "ns that their timer may be late, and is", 0, LONG_MAX),
     Sysctl(IPV4, "tcp_congestion_control", "cubic", "congestion control of new sockets", kind=NAME),
-    _bool("tcp_dsack", 1, "report duplicates (RFC 2883)"),
+    _u8("tcp_dsack", 1, "report duplicates (RFC 2883)"),
     _u8("tcp_early_retrans", 3, "3: tail loss probes", 0, 4),
     _u8(
         "tcp_ecn",
@@ -244,16 +244,14 @@ TCP = (
     ),
     _int("tcp_fin_timeout", 60, "seconds in FIN_WAIT_2 without an owner"),
     _u8("tcp_frto", 2, "find spurious timeouts (RFC 5682)"),
-    _bool(
-        "tcp_fwmark_accept", 0, "a new connection has the mark of its SYN, unless the socket has"
-    ),
+    _u8("tcp_fwmark_accept", 0, "a new connection has the mark of its SYN, unless the socket has"),
     _int("tcp_invalid_ratelimit", 500, "ms between duplicate ACKs for segments out of window", 0),
     _int("tcp_keepalive_intvl", 75, "seconds between keepalive probes"),
     _u8("tcp_keepalive_probes", 9, "keepalive probes without an answer"),
     _int("tcp_keepalive_time", 7200, "seconds of silence before the first keepalive probe"),
     _int("tcp_base_mss", 1024, "bytes of payload at which the search for the path MTU begins"),
     _int("tcp_max_orphans", 4096, "sockets without an owner"),
-    _int("tcp_max_reordering", 300, "segments that may arrive out of order before loss is seen"),
+    _int("tcp_max_reordering", 300, "segments that may arrive out of order before loss is seen", 1),
     _int("tcp_max_syn_backlog", 1024, "half-open connections when tcp_syncookies is 0"),
     _int("tcp_max_tw_buckets", 4096, "sockets in TIME_WAIT"),
     Sysctl(
@@ -286,7 +284,7 @@ TCP = (
     _int("tcp_pacing_ca_ratio", 120, "% of a window per round trip, after slow start", 0, 1000),
     _u8("tcp_tso_rtt_log", 9, "a round trip below 2^n us is near: larger packets"),
     _u8("tcp_min_tso_segs", 2, "packets that a slow flow gathers in a super-packet", 1),
-    _bool("tcp_moderate_rcvbuf", 1, "tune receive buffers"),
+    _u8("tcp_moderate_rcvbuf", 1, "tune receive buffers"),
     _int(
         "tcp_notsent_lowat", UINT_MAX, "unsent bytes below which a socket is writable", 0, UINT_MAX
     ),
@@ -294,7 +292,7 @@ TCP = (
     _u8("tcp_pingpong_thresh", 1, "answers until ACKs are delayed as for a dialogue", 1),
     _u8("tcp_recovery", 1, "1: RACK; 2: static window; 4: no DupThresh"),
     _bool("tcp_reflect_tos", 0, "SYN-ACKs and new connections have the class of the SYN"),
-    _int("tcp_reordering", 3, "first estimate of reordering, segments"),
+    _int("tcp_reordering", 3, "first estimate of reordering, segments", 1),
     _u8("tcp_retrans_collapse", 1, "join small segments when retransmitting"),
     _int("tcp_rto_max_ms", 120_000, "ms of the longest retransmission timeout", 1000, 120_000),
     _int("tcp_rto_min_us", 200_000, "us of the shortest retransmission timeout, in whole ms", 1),
@@ -302,22 +300,22 @@ TCP = (
     _u8("tcp_retries2", 15, "timeouts before a connection is given up"),
     _u8("tcp_rfc1337", 0, "RST does not end TIME_WAIT"),
     _int("tcp_rmem", (4096, 131072, 6 << 20), "bytes: least, default, most", 1, INT_MAX, 3),
-    _bool("tcp_sack", 1, "selective acknowledgements (RFC 2018)"),
+    _u8("tcp_sack", 1, "selective acknowledgements (RFC 2018)"),
     _u8("tcp_shrink_window", 0, "take back offered window when memory is short (RFC 7323)", 0, 1),
     _u8("tcp_slow_start_after_idle", 1, "shrink the window after a pause (RFC 2861)"),
     _u8("tcp_stdurg", 0, "the urgent pointer as in RFC 1122"),
     _u8("tcp_syn_linear_timeouts", 4, "SYN timeouts before they double", 0, 127),
     _u8("tcp_syn_retries", 6, "SYN retransmissions", 1, 127),
     _u8("tcp_synack_retries", 5, "SYN-ACK retransmissions"),
-    _u8("tcp_syncookies", 1, "1: when the queue is full; 2: always", 0, 2),
-    _bool("tcp_thin_linear_timeouts", 0, "no backoff for streams with few packets out"),
-    _u8("tcp_timestamps", 1, "1: with a random offset; 2: without (RFC 7323)", 0, 2),
+    _u8("tcp_syncookies", 1, "1: when the queue is full; 2: always"),
+    _u8("tcp_thin_linear_timeouts", 0, "no backoff for streams with few packets out"),
+    _u8("tcp_timestamps", 1, "1: with a random offset; 2: without (RFC 7323)"),
     _u8("tcp_tso_win_divisor", 3, "part of the window that one super-packet may take"),
     _u8("tcp_tw_reuse", 2, "1: reuse TIME_WAIT ports when connecting; 2: on loopback", 0, 2),
-    _int("tcp_tw_reuse_delay", 1000, "ms that such a port has to rest before", 0, 60_000),
-    _bool("tcp_window_scaling", 1, "window scaling (RFC 7323)"),
+    _int("tcp_tw_reuse_delay", 1000, "ms that such a port has to rest before", 1, 60_000),
+    _u8("tcp_window_scaling", 1, "window scaling (RFC 7323)"),
     _int("tcp_wmem", (4096, 16384, 4 << 20), "bytes: least, default, most", 1, INT_MAX, 3),
-    _u8("tcp_workaround_signed_windows", 0, "offer unscaled windows below 32 KiB", 0, 1),
+    _u8("tcp_workaround_signed_windows", 0, "offer unscaled windows below 32 KiB"),
 )
 
 NET_IPV4 = (*IP, *TCP)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from stack.core.devconf import devconf
 from stack.core.rows import state
-from stack.core.sysctl_net_core import INT_MAX, INT_MIN, NAME, Sysctl
+from stack.core.sysctl_net_core import INT_MAX, INT_MIN, NAME, UINT_MAX, Sysctl
 
 CONF6, CONF6_DIR = "net.ipv6.conf.all", "net.ipv6.conf."
 
@@ -21,21 +21,17 @@ _ROWS = (
         "accept_dad",
         1,
         "0: no duplicate address detection; 2: and no IPv6 when the MAC's address is taken",
-        -1,
-        2,
     ),
-    _conf("accept_ra", 1, "take router advertisements; 2: also while forwarding", 0, 2),
-    _conf("accept_ra_defrtr", 1, "take default routers from them", 0, 1),
-    _conf("accept_ra_from_local", 0, "also from an address of our own", 0, 1),
+    _conf("accept_ra", 1, "take router advertisements; 2: also while forwarding"),
+    _conf("accept_ra_defrtr", 1, "take default routers from them"),
+    _conf("accept_ra_from_local", 0, "also from an address of our own"),
     _conf("accept_ra_min_hop_limit", 1, "smallest hop limit that is taken from them"),
     _conf("accept_ra_min_lft", 0, "seconds; shorter lifetimes than this are passed over", 0),
-    _conf("accept_ra_mtu", 1, "take the MTU from them", 0, 1),
-    _conf("accept_ra_pinfo", 1, "take prefixes from them", 0, 1),
-    _conf(
-        "accept_ra_rt_info_max_plen", 0, "longest prefix of a route that is taken from them", 0, 128
-    ),
-    _conf("accept_ra_rt_info_min_plen", 0, "shortest one", 0, 128),
-    _conf("accept_ra_rtr_pref", 1, "heed the preferences of routers (RFC 4191)", 0, 1),
+    _conf("accept_ra_mtu", 1, "take the MTU from them"),
+    _conf("accept_ra_pinfo", 1, "take prefixes from them"),
+    _conf("accept_ra_rt_info_max_plen", 0, "longest prefix of a route that is taken from them"),
+    _conf("accept_ra_rt_info_min_plen", 0, "shortest one"),
+    _conf("accept_ra_rtr_pref", 1, "heed the preferences of routers (RFC 4191)"),
     _conf("accept_redirects", 1, "obey redirects while not forwarding"),
     _conf(
         "accept_untracked_na",
@@ -51,25 +47,21 @@ _ROWS = (
         0,
         3,
     ),
-    _conf("autoconf", 1, "make addresses from prefixes", 0, 1),
+    _conf("autoconf", 1, "make addresses from prefixes"),
     _conf("dad_transmits", 1, "solicitations of a duplicate address detection", 0),
     _conf("disable_policy", 0, "no policy of IPsec for packets to its addresses"),
     _conf("disable_ipv6", 0, "no IPv6 on the interface", 0, 1),
     _conf("drop_unicast_in_l2_multicast", 0, "drop unicast packets in multicast frames"),
-    _conf("drop_unsolicited_na", 0, "drop advertisements that nobody asked for", 0, 1),
-    _conf("enhanced_dad", 1, "put a nonce into them: loops are no duplicates (RFC 7527)", 0, 1),
+    _conf("drop_unsolicited_na", 0, "drop advertisements that nobody asked for"),
+    _conf("enhanced_dad", 1, "put a nonce into them: loops are no duplicates (RFC 7527)"),
     _conf("force_forwarding", 0, "forward what it receives, whatever `forwarding` of all is", 0, 1),
-    _conf("force_mld_version", 0, "1 or 2: whatever routers speak", 0, 2),
-    _conf("force_tllao", 0, "the link-layer address in every advertisement", 0, 1),
+    _conf("force_mld_version", 0, "1 or 2: whatever routers speak"),
+    _conf("force_tllao", 0, "the link-layer address in every advertisement"),
     _conf("forwarding", 0, "forward packets; a router neither takes RAs nor redirects"),
     _conf("hop_limit", 64, "hop limit of packets whose socket sets none", 1, 255),
     _conf("ignore_routes_with_linkdown", 0, "routes over a link without carrier are not used"),
     _conf(
-        "keep_addr_on_down",
-        0,
-        "above 0: permanent addresses outlive the interface's going down",
-        -1,
-        1,
+        "keep_addr_on_down", 0, "above 0: permanent addresses outlive the interface's going down"
     ),
     _conf("max_addresses", 16, "addresses made from router advertisements; 0: no limit", 0),
     _conf("max_desync_factor", 600, "seconds by which temporary addresses differ at random", 0),
@@ -80,13 +72,11 @@ _ROWS = (
     _conf("mldv2_unsolicited_report_interval", 1000, "the same of version 2", 1),
     _conf("mtu", 1280, "bytes: of an interface, its MTU at first; lowered by RAs", 1280),
     _conf("ndisc_evict_nocarrier", 1, "forget neighbours when the carrier goes", 0, 1),
-    _conf(
-        "ndisc_notify", 0, "advertise addresses unasked when the interface or its MAC changes", 0, 1
-    ),
+    _conf("ndisc_notify", 0, "advertise addresses unasked when the interface or its MAC changes"),
     _conf("ndisc_tclass", 0, "traffic class of neighbour discovery", 0, 255),
-    _conf("optimistic_dad", 0, "use addresses while their detection runs (RFC 4429)", 0, 1),
+    _conf("optimistic_dad", 0, "use addresses while their detection runs (RFC 4429)"),
     _conf("proxy_ndp", 0, "answer for addresses of neigh proxy"),
-    _conf("ra_defrtr_metric", 1024, "metric of default routes from advertisements", 1),
+    _conf("ra_defrtr_metric", 1024, "metric of default routes from advertisements", 1, UINT_MAX),
     _conf("ra_honor_pio_life", 0, "believe a valid lifetime below two hours at once", 0, 1),
     _conf("regen_max_retry", 3, "tries to find a free temporary address"),
     _conf(
@@ -110,12 +100,12 @@ _ROWS = (
         kind=NAME,
         mode=0o600,
     ),
-    _conf("suppress_frag_ndisc", 1, "drop neighbour discovery in fragments (RFC 6980)", 0, 1),
+    _conf("suppress_frag_ndisc", 1, "drop neighbour discovery in fragments (RFC 6980)"),
     _conf("temp_prefered_lft", 86400, "seconds that a temporary address is preferred", 0),
     _conf("temp_valid_lft", 604800, "seconds that it is valid", 0),
-    _conf("use_oif_addrs_only", 0, "source addresses of the outgoing interface only", 0, 1),
-    _conf("use_optimistic", 0, "an optimistic address is no second choice", 0, 1),
-    _conf("use_tempaddr", 0, "1: make temporary addresses (RFC 8981); 2: and prefer them", -1, 2),
+    _conf("use_oif_addrs_only", 0, "source addresses of the outgoing interface only"),
+    _conf("use_optimistic", 0, "an optimistic address is no second choice"),
+    _conf("use_tempaddr", 0, "1: make temporary addresses (RFC 8981); 2: and prefer them"),
 )
 CONF6_ROWS = {row.name: row for row in _ROWS}
 """The network layer's and neighbour discovery's; the fields of `ipv6_devconf` come from them."""

@@ -29,9 +29,9 @@ def _row(
 
 
 NET_IPV6: tuple[Sysctl, ...] = (
-    _row(IPV6, "anycast_src_echo_reply", 0, "answer echo requests from an anycast address", 0, 1),
+    _row(IPV6, "anycast_src_echo_reply", 0, "answer echo requests from an anycast address", 0, 255),
     _row(IPV6, "auto_flowlabels", 1, "0: none; 1: unless the socket says no; 2: if asked; 3", 0, 3),
-    _row(IPV6, "bindv6only", 0, "new sockets have IPV6_V6ONLY", 0, 1),
+    _row(IPV6, "bindv6only", 0, "new sockets have IPV6_V6ONLY", 0, 255),
     _row(
         IPV6,
         "fib_multipath_hash_fields",
@@ -48,11 +48,11 @@ NET_IPV6: tuple[Sysctl, ...] = (
         0,
         3,
     ),
-    _row(IPV6, "flowlabel_consistency", 1, "flow labels must have been leased", 0, 1),
+    _row(IPV6, "flowlabel_consistency", 1, "flow labels must have been leased", 0, 255),
     _row(IPV6, "flowlabel_reflect", 0, "bits: 1 TCP's and 4 echo's answers take the label", 0, 7),
-    _row(IPV6, "flowlabel_state_ranges", 1, "labels above 0x7ffff are the automatic ones", 0, 1),
-    _row(IPV6, "fwmark_reflect", 0, "RST, ACKs without a socket and ICMPv6 have the mark", 0, 1),
-    _row(IPV6, "ip_nonlocal_bind", 0, "bind() takes addresses that are not ours", 0, 1),
+    _row(IPV6, "flowlabel_state_ranges", 1, "labels above 0x7ffff are the automatic ones", 0, 255),
+    _row(IPV6, "fwmark_reflect", 0, "RST, ACKs without a socket and ICMPv6 have the mark", 0, 255),
+    _row(IPV6, "ip_nonlocal_bind", 0, "bind() takes addresses that are not ours", 0, 255),
     *frag_thresholds(IPV6, "ip6frag"),
     _row(IPV6, "ip6frag_time", 60, "seconds until a packet in reassembly is given up", 0),
     _row(IPV6, "max_dst_opts_length", INT_MAX, "bytes of a destination options header"),
@@ -64,9 +64,9 @@ NET_IPV6: tuple[Sysctl, ...] = (
     _row(IPV6, "mld_max_msf", 64, "sources of one filter of a socket", 0),
     _row(IPV6, "mld_qrv", 2, "times that a change of groups is reported, unless a router says", 1),
     *neigh_thresholds(NEIGH6),
-    _row(ICMP6, "echo_ignore_all", 0, "answer no echo request", 0, 1),
-    _row(ICMP6, "echo_ignore_anycast", 0, "answer no echo request to an anycast address", 0, 1),
-    _row(ICMP6, "echo_ignore_multicast", 0, "answer no echo request to a group", 0, 1),
+    _row(ICMP6, "echo_ignore_all", 0, "answer no echo request", 0, 255),
+    _row(ICMP6, "echo_ignore_anycast", 0, "answer no echo request to an anycast address", 0, 255),
+    _row(ICMP6, "echo_ignore_multicast", 0, "answer no echo request to a group", 0, 255),
     _row(ICMP6, "error_anycast_as_unicast", 0, "errors may be from an anycast address", 0, 1),
     _row(ICMP6, "ratelimit", 1000, "ms between ICMPv6 errors to one prefix; 0: no limit", 0),
     Sysctl(

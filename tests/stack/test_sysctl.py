@@ -85,6 +85,7 @@ def test_a_name_in_the_wrong_directory_is_refused(host: Host) -> None:
     ("name", "value", "stored"),
     [
         ("tcp_sack", "0", 0),
+        ("tcp_sack", "255", 255),
         ("net.ipv4.tcp_sack", False, 0),
         ("net/ipv4/tcp_sack", 1, 1),
         ("net.ipv4.conf.all.rp_filter", 2, 2),
@@ -110,7 +111,8 @@ def test_values_are_taken_as_sysctl_takes_them(
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("tcp_sack", 2),
+        ("tcp_sack", 256),
+        ("icmp_echo_ignore_all", 2),
         ("tcp_sack", -1),
         ("tcp_sack", 1.0),
         ("tcp_sack", "yes"),
