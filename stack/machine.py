@@ -32,7 +32,7 @@ from stack.core.pci import pci_bus, pci_stop_and_remove_bus_device
 from stack.core.ratelimit import ratelimit_state
 from stack.core.rows import state
 from stack.core.sk_mem import proto_mem
-from stack.core.softirq import run_ksoftirqd, softirq_action, softirq_init
+from stack.core.softirq import run_ksoftirqd, softirq_action, softirq_init, tasklet_struct
 from stack.core.timer import timer_base, timers_init
 from stack.core.zerocopy import zerocopy_init
 from stack.net import Net
@@ -84,6 +84,7 @@ class Machine:
     softirq_count: int
     softirq_pending: int
     softirq_vec: list[softirq_action]
+    tasklet_vec: list[tasklet_struct]
     ksoftirqd_queued: bool
     raised: list[BaseException]  # softirq.py, raise_later
     run_ksoftirqd: Callable[[], None]
@@ -96,6 +97,10 @@ class Machine:
     linkwatch_events: list[net_device]
     linkwatch_run_queue: Callable[[], None]
     net_ratelimit_state: ratelimit_state
+
+    # TCP sockets whose packets have left: stack/inet/tcp_timer.py.
+    tsq_head: list[Any]
+    tsq_tasklet: tasklet_struct
 
     # Namespaces: stack/core/net_namespace.py.
     prot_mem: dict[str, proto_mem]

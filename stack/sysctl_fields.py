@@ -95,6 +95,7 @@ class sysctl_fields:
     tcp_adv_win_scale: int
     tcp_allowed_congestion_control: str
     tcp_app_win: int
+    tcp_autocorking: int
     tcp_available_congestion_control: str
     tcp_backlog_ack_defer: int
     tcp_base_mss: int
@@ -123,6 +124,7 @@ class sysctl_fields:
     tcp_keepalive_probes: int
     tcp_keepalive_time: int
     tcp_l3mdev_accept: int
+    tcp_limit_output_bytes: int
     tcp_low_latency: int
     tcp_max_orphans: int
     tcp_max_reordering: int

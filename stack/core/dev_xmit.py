@@ -5,6 +5,8 @@ What the device does not offer (segmentation, checksums, tags) is done here in s
 
 from __future__ import annotations
 
+from typing import Any
+
 from fastpath.base import skbuff
 from fastpath.base.skbuff import (
     consume_skb,
@@ -29,7 +31,7 @@ from stack.core.if_vlan import (
 )
 from stack.core.netdevice import net_device, packet_type
 from stack.core.netstamp import net_timestamp_set
-from stack.core.sock import sock
+from stack.core.sock import sock, sock_wfree
 from stack.net import Net
 
 _CSUM_SG = netdevice.NETIF_F_HW_CSUM | netdevice.NETIF_F_SG
@@ -226,6 +228,22 @@ def csum_ok(skb: sk_buff, features: int) -> bool:
     return False
 
 
+gso_owners: set[Any] = {sock_wfree}
+"""Destructors that return truesize to skb.sk: they pass on to the segments of a super-packet."""
+
+
+def skb_gso_set_owner(skb: sk_buff, segs: list[sk_buff]) -> None:
+    """tcp_gso_segment, __udp_gso_segment: charge the segments to skb's owner instead of skb."""
+    sk: sock = skb.sk
+    destructor = skb.destructor
+    skb.destructor = None
+    charged = -skb.truesize
+    for seg in segs:
+        seg.destructor = destructor
+        charged += seg.truesize
+    sk.sk_wmem_alloc += charged
+
+
 def _gso_in_software(skb: sk_buff, dev: net_device, features: int) -> list[sk_buff] | None:
     """net/core/gso.c: cut a super-packet that the device cannot cut. Takes ownership of skb."""
     net = dev.net
@@ -237,6 +255,8 @@ def _gso_in_software(skb: sk_buff, dev: net_device, features: int) -> list[sk_bu
         return _drop_tx(skb, dev, drop_reason.SKB_DROP_REASON_SKB_GSO_SEG)
     except MemoryError:
         return _drop_tx(skb, dev, drop_reason.SKB_DROP_REASON_NOMEM)
+    if skb.destructor in gso_owners:
+        skb_gso_set_owner(skb, segs)
     consume_skb(skb)
     if not features & netdevice.NETIF_F_SG:
         for seg in segs:

@@ -49,6 +49,14 @@ class softirq_action:
     count: int = row(0)
 
 
+@state
+class tasklet_struct:
+    """struct tasklet_struct: a function that a softirq calls once after `tasklet_schedule`."""
+
+    func: Callable[[], None]
+    scheduled: bool = row(False)
+
+
 def open_softirq(machine: Machine, nr: int, action: Callable[[Machine], None]) -> None:
     """kernel/softirq.c: register `action(machine)` as the handler of softirq `nr`."""
     machine.softirq_vec[nr].action = action
@@ -82,6 +90,23 @@ def raise_softirq_irqoff(machine: Machine, nr: int) -> None:
 
 
 raise_softirq = raise_softirq_irqoff
+
+
+def tasklet_schedule(machine: Machine, t: tasklet_struct) -> None:
+    """include/linux/interrupt.h: have `t` run soon, once however often it is scheduled."""
+    if not t.scheduled:
+        t.scheduled = True
+        machine.tasklet_vec.append(t)
+        raise_softirq_irqoff(machine, TASKLET_SOFTIRQ)
+
+
+def tasklet_action(machine: Machine) -> None:
+    """kernel/softirq.c: run what is scheduled."""
+    vec = machine.tasklet_vec
+    for _ in range(len(vec)):
+        t = vec.pop(0)
+        t.scheduled = False
+        t.func()
 
 
 def wakeup_softirqd(machine: Machine) -> None:
@@ -184,6 +209,8 @@ def irq_exit(machine: Machine) -> None:
 def softirq_init(machine: Machine) -> None:
     """kernel/softirq.c: every vector does nothing yet."""
     machine.softirq_vec = [softirq_action(_no_action) for _ in range(NR_SOFTIRQS)]
+    machine.tasklet_vec = []
+    open_softirq(machine, TASKLET_SOFTIRQ, tasklet_action)
 
 
 def _no_action(machine: Machine) -> None:

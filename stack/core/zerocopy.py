@@ -22,7 +22,7 @@ from stack.core.errqueue import sock_exterr_skb
 from stack.core.iov import msghdr
 from stack.core.sock import sk_error_queue_of, sk_error_report, sock, sock_wfree
 from stack.core.sock_flags import SOCK_DEAD
-from stack.core.softirq import TASKLET_SOFTIRQ, open_softirq, raise_softirq_irqoff
+from stack.core.softirq import tasklet_schedule, tasklet_struct
 from stack.core.uapi import SO_EE_CODE_ZEROCOPY_COPIED, SO_EE_ORIGIN_ZEROCOPY, SOCK_STREAM
 
 if TYPE_CHECKING:
@@ -190,12 +190,12 @@ def msg_zerocopy_callback(uarg: ubuf_info) -> None:
 
 
 def zerocopy_init(machine: Machine) -> None:
-    """The softirq that gives buffers back."""
+    """The tasklet that gives buffers back."""
     machine.zc_done = []
-    machine.zc_kick = partial(raise_softirq_irqoff, machine, TASKLET_SOFTIRQ)
+    tasklet = tasklet_struct(partial(zerocopy_action, machine))
+    machine.zc_kick = partial(tasklet_schedule, machine, tasklet)
     machine.dma_tables = []
     machine.iova = IOVA_FIRST
-    open_softirq(machine, TASKLET_SOFTIRQ, zerocopy_action)
     machine.on_closed(partial(zerocopy_action, machine))
 
 

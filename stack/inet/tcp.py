@@ -47,7 +47,7 @@ from stack.inet.tcp_output import tcp_write_queue_purge
 from stack.inet.tcp_rcvbuf import tcp_set_window_clamp
 from stack.inet.tcp_recvmsg import tcp_inq
 from stack.inet.tcp_sock import M32, TCP_URG_VALID, tcp_sock, tcp_space_from_win, tcp_win_from_space
-from stack.inet.tcp_timer import tcp_init_xmit_timers
+from stack.inet.tcp_timer import tcp_init_xmit_timers, tcp_tasklet_init
 from stack.inet.tcp_window import tcp_sync_mss
 from stack.net import Net
 
@@ -193,6 +193,7 @@ def tcp_init_mem(net: Net) -> None:
     """
     if "TCP" in net.prot_mem:
         return  # set up by the machine's first namespace
+    tcp_tasklet_init(net.machine)
     mem = net.prot_mem["TCP"] = proto_mem()
 
     def written(pages: tuple[int, int, int]) -> None:

@@ -28,6 +28,7 @@ from fastpath.base.skbuff import (
 )
 from fastpath.net.hdr import tcp_push as tcp_header_push
 from fastpath.net.hdr import tcp_push_ts
+from stack.core.dev_xmit import gso_owners
 from stack.core.dst import dst_confirm_neigh, dst_entry
 from stack.core.netdevice import NET_XMIT_CN
 from stack.core.sk_mem import (
@@ -37,6 +38,7 @@ from stack.core.sk_mem import (
     sk_stream_moderate_sndbuf,
     sk_wmem_schedule,
 )
+from stack.core.softirq import tasklet_schedule
 from stack.core.tcp_states import TCP_CLOSE, TCP_LISTEN, TCP_SYN_RECV, TCP_SYN_SENT
 from stack.core.time64 import NSEC_PER_MSEC, NSEC_PER_SEC
 from stack.core.timer import timer_delete
@@ -64,8 +66,10 @@ from stack.inet.tcp_ecn import tcp_ecn_send
 from stack.inet.tcp_md5 import TCPOLEN_MD5SIG_ALIGNED, tcp_md5_lookup, tcp_md5_option
 from stack.inet.tcp_options import tcp_established_options, tcp_syn_options
 from stack.inet.tcp_pacing import (
+    PACING_SHIFT,
     tcp_pacing_armed,
     tcp_pacing_check,
+    tcp_pacing_rate,
     tcp_tso_autosize,
     tcp_update_skb_after_send,
 )
@@ -91,6 +95,8 @@ from stack.inet.tcp_sock import (
     TCPHDR_PSH,
     TCPHDR_SYN,
     TCPHDR_URG,
+    TSQF_QUEUED,
+    TSQF_THROTTLED,
     TCP_CA_Open,
     TCP_CA_Recovery,
     after,
@@ -277,8 +283,6 @@ def __tcp_transmit_skb(sk: tcp_sock, skb: sk_buff, clone_it: int, rcv_nxt: int) 
             return -errno.ENOBUFS
         skb = clone
         skb.cb = None
-        if skb.tx_flags:
-            skb.sk = sk
     flags = skb.tcp_flags
     pcount = skb.tcp_gso_segs
     if pcount > 1:
@@ -373,6 +377,10 @@ def __tcp_transmit_skb(sk: tcp_sock, skb: sk_buff, clone_it: int, rcv_nxt: int) 
     end_seq = skb.end_seq
     if sk.sk_dst_pending_confirm:
         sock_confirm_neigh(sk)
+    if oskb is not None:  # a pure ACK is charged to nobody
+        skb.sk = sk
+        skb.destructor = tcp_wfree
+        sk.sk_wmem_alloc += skb.truesize
     err = sk.icsk_af_ops.queue_xmit(sk, skb, sk.inet_fl)
     if err > 0:
         tcp_enter_cwr(sk)
@@ -383,6 +391,24 @@ def __tcp_transmit_skb(sk: tcp_sock, skb: sk_buff, clone_it: int, rcv_nxt: int) 
         tcp_rate_skb_sent(sk, oskb)
     return err
 
+
+def tcp_wfree(skb: sk_buff) -> None:
+    """Destructor of a packet that was sent: data may go that tcp_small_queue_check held back."""
+    sk: tcp_sock = skb.sk  # type: ignore[assignment]  # it set the destructor
+    try:
+        sk.sk_wmem_alloc -= skb.truesize
+        flags = sk.tsq_flags
+        if flags & TSQF_THROTTLED:
+            sk.tsq_flags = flags & ~TSQF_THROTTLED | TSQF_QUEUED
+            if not flags & TSQF_QUEUED:
+                machine = sk.net.machine
+                machine.tsq_head.append(sk)
+                tasklet_schedule(machine, machine.tsq_tasklet)
+    except (AttributeError, TypeError):  # the collector took sk apart
+        return
+
+
+gso_owners.add(tcp_wfree)
 
 NEIGH_CONFIRM_NS = 100_000_000
 """A socket confirms its next hop no more often: a neighbour stays REACHABLE for many seconds."""
@@ -731,6 +757,26 @@ def tcp_mtu_probe_skb(sk: tcp_sock, probe_size: int, mss_now: int) -> sk_buff | 
     return probe
 
 
+def tcp_small_queue_check(sk: tcp_sock, skb: sk_buff, factor: int) -> bool:
+    """TCP Small Queues: whether skb has to wait, for enough is in queues and devices of this host.
+
+    Enough is what the rate sends in a millisecond, at least two packets as large as skb, shifted
+    left by `factor`. tcp_wfree sends on. With at most one packet in flight nothing waits, for a
+    lost completion must not stop the connection.
+    """
+    queued = sk.sk_wmem_alloc
+    if not queued:
+        return False
+    limit: int = sk.net.sysctl.tcp_limit_output_bytes
+    most = max(2 * skb.truesize, tcp_pacing_rate(sk) >> PACING_SHIFT)
+    if most < limit or sk.sk_pacing_status:
+        limit = most
+    if queued <= limit << factor or sk.tcp_rtx_queue.qlen <= 1:
+        return False
+    sk.tsq_flags |= TSQF_THROTTLED
+    return True
+
+
 def tcp_write_xmit(sk: tcp_sock, mss_now: int, nonagle: int, push_one: int) -> bool:
     """Send from the write queue what windows, Nagle and TSO allow.
 
@@ -777,7 +823,7 @@ def tcp_write_xmit(sk: tcp_sock, mss_now: int, nonagle: int, push_one: int) -> b
                 limit = tcp_mss_split_point(sk, skb, mss_now, min(cwnd_quota, max_segs), nonagle)
         if skb.len > limit and (not limit or tso_fragment(sk, skb, limit, mss_now)):
             break
-        if skb.end_seq == skb.seq:
+        if skb.end_seq == skb.seq or tcp_small_queue_check(sk, skb, 0):
             break
         if tcp_transmit_skb(sk, skb, 1):
             break

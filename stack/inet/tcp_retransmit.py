@@ -17,6 +17,7 @@ from stack.inet.tcp_output import (
     tcp_reset_xmit_timer,
     tcp_set_skb_tso_segs,
     tcp_skb_collapse_tstamp,
+    tcp_small_queue_check,
     tcp_snd_wnd_test,
     tcp_transmit_skb,
     tcp_trim_head,
@@ -248,6 +249,8 @@ def tcp_xmit_retransmit_queue(sk: tcp_sock) -> None:
     while (skb := queue.lost_first) is not None:
         segs = sk.snd_cwnd - tcp_packets_in_flight(sk)
         if segs <= 0 or (sk.sk_pacing_status and tcp_pacing_check(sk)):
+            break
+        if tcp_small_queue_check(sk, skb, 1):
             break
         if sk.icsk_ca_state != TCP_CA_Loss:
             linux.TCPFastRetrans += 1

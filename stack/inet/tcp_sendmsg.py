@@ -61,6 +61,7 @@ from stack.inet.tcp_sock import (
     TCPHDR_ACK,
     TCPHDR_FIN,
     TCPHDR_PSH,
+    TSQF_THROTTLED,
     after,
     tcp_chrono_set,
     tcp_fastopen_request,
@@ -101,7 +102,11 @@ def tcp_xmit_size_goal(sk: tcp_sock, mss_now: int, flags: int) -> int:
 
 def tcp_rate_check_app_limited(sk: tcp_sock) -> None:
     """net/ipv4/tcp_rate.c: the application left the path idle: less than a segment is unsent."""
-    if (sk.write_seq - sk.snd_nxt) & M32 < sk.mss_cache and sk.lost_out <= sk.retrans_out:
+    if (
+        (sk.write_seq - sk.snd_nxt) & M32 < sk.mss_cache
+        and not sk.sk_wmem_alloc
+        and sk.lost_out <= sk.retrans_out
+    ):
         in_flight = tcp_packets_in_flight(sk)
         if in_flight < sk.snd_cwnd:
             sk.app_limited = sk.delivered + in_flight or 1
@@ -145,7 +150,26 @@ def tcp_push(sk: tcp_sock, flags: int, mss_now: int, nonagle: int, size_goal: in
         sk.snd_up = sk.write_seq
     if flags & uapi.MSG_MORE:
         nonagle = TCP_NAGLE_CORK
+    if sk.sk_wmem_alloc and tcp_should_autocork(sk, skb, size_goal):
+        if not sk.tsq_flags & TSQF_THROTTLED:
+            sk.net.mib.linux.TCPAutoCorking += 1
+            sk.tsq_flags |= TSQF_THROTTLED
+        return
     __tcp_push_pending_frames(sk, mss_now, nonagle)
+
+
+def tcp_should_autocork(sk: tcp_sock, skb: sk_buff, size_goal: int) -> bool:
+    """Whether a small packet waits for more bytes while an earlier one is in a queue of this host.
+
+    tcp_wfree sends it.
+    """
+    return (
+        skb.len < size_goal
+        and sk.net.sysctl.tcp_autocorking != 0
+        and sk.packets_out != 0
+        and sk.sk_wmem_alloc > skb.truesize
+        and skb.cb != uapi.MSG_EOR
+    )
 
 
 def tcp_remove_empty_skb(sk: tcp_sock) -> None:

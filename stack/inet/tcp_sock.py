@@ -166,13 +166,15 @@ TCP_DELACK_MAX_US = 46
 TCP_SACK_SEEN = 1
 TCP_DSACK_SEEN = 4
 
-# --- tsq_flags: what waits for tcp_release_cb
+# --- tsq_flags: what waits for tcp_release_cb; data waits for tcp_wfree, tcp_tsq_workfn runs soon
 TCPF_WRITE_TIMER_DEFERRED = 1
 TCPF_DELACK_TIMER_DEFERRED = 2
 TCPF_MTU_REDUCED_DEFERRED = 4
 TCPF_ACK_DEFERRED = 8
 TCPF_TSQ_DEFERRED = 16
 TCP_DEFERRED_ALL = 31
+TSQF_THROTTLED = 32
+TSQF_QUEUED = 64
 
 
 def before(seq1: int, seq2: int) -> bool:
@@ -386,7 +388,7 @@ class tcp_sock(inet_connection_sock):
     mtu_info: u32 = row(0, clone=FRESH)
     """The MTU of an ICMP error that waits for the socket's owner, bytes."""
     tsq_flags: u8 = row(0, clone=FRESH)
-    """Bits TCPF_*_DEFERRED: what tcp_release_cb does."""
+    """Bits TCPF_*_DEFERRED: what tcp_release_cb does; TSQF_*: what tcp_wfree does."""
     lsndtime: int = row(0, clone=FRESH, ss="lastsnd")
     """When data last left, ns."""
     tcp_mstamp: int = row(0, clone=FRESH)

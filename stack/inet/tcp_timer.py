@@ -21,9 +21,12 @@ timer calls inet_csk_reset_xmit_timer or tcp_reset_xmit_timer. Read tcp_retransm
 
 from __future__ import annotations
 
+from functools import partial
+
 from stack.core.dst import dst_entry
 from stack.core.sock import __release_sock, sk_dst_reset, sock_owned_by_user
 from stack.core.sock_flags import SOCK_DEAD, SOCK_KEEPOPEN
+from stack.core.softirq import tasklet_struct
 from stack.core.tcp_states import (
     TCP_CLOSE,
     TCP_CLOSING,
@@ -83,6 +86,7 @@ from stack.inet.tcp_sock import (
     TCPF_MTU_REDUCED_DEFERRED,
     TCPF_TSQ_DEFERRED,
     TCPF_WRITE_TIMER_DEFERRED,
+    TSQF_QUEUED,
     TCP_CA_Disorder,
     TCP_CA_Loss,
     TCP_CA_Recovery,
@@ -99,6 +103,7 @@ from stack.inet.tcp_sock import (
 )
 from stack.inet.tcp_timewait import tcp_time_wait
 from stack.inet.tcp_window import tcp_mtu_probing
+from stack.machine import Machine
 
 TCP_THIN_LINEAR_RETRIES = 6
 
@@ -514,17 +519,36 @@ def tcp_keepalive_timer(timer: timer_list) -> None:
     inet_csk_reset_keepalive_timer(sk, max(elapsed, tcp_const.TCP_TIMEOUT_MIN))
 
 
-# --- pacing -------------------------------------------------------------------------------
+# --- small queues, pacing -----------------------------------------------------------------
 
 
 def tcp_tsq_handler(sk: tcp_sock) -> None:
-    """net/ipv4/tcp_output.c (with tcp_tsq_write): send what pacing held back."""
+    """net/ipv4/tcp_output.c (with tcp_tsq_write): send what tcp_small_queue_check or pacing held
+    back."""
     if (1 << sk.sk_state) & (TCPF_CLOSE | TCPF_LISTEN):
         return
     tcp_mstamp_refresh(sk)
     if sk.lost_out > sk.retrans_out and sk.snd_cwnd > tcp_packets_in_flight(sk):
         tcp_xmit_retransmit_queue(sk)
     tcp_push_pending_frames(sk)
+
+
+def tcp_tsq_workfn(machine: Machine) -> None:
+    """net/ipv4/tcp_output.c: the sockets whose packets have left send on."""
+    head = machine.tsq_head
+    for _ in range(len(head)):
+        sk: tcp_sock = head.pop(0)
+        sk.tsq_flags &= ~TSQF_QUEUED
+        if sock_owned_by_user(sk):
+            sk.tsq_flags |= TCPF_TSQ_DEFERRED
+        else:
+            tcp_tsq_handler(sk)
+
+
+def tcp_tasklet_init(machine: Machine) -> None:
+    """net/ipv4/tcp_output.c."""
+    machine.tsq_head = []
+    machine.tsq_tasklet = tasklet_struct(partial(tcp_tsq_workfn, machine))
 
 
 def tcp_pace_kick(timer: timer_list) -> None:

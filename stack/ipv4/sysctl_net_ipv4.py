@@ -169,6 +169,7 @@ TCP = (
         "congestion controls that sockets may choose whose user is not root",
         kind=NAMES,
     ),
+    _u8("tcp_autocorking", 1, "a small packet waits while an earlier one is in this host's queues"),
     Sysctl(
         IPV4,
         "tcp_available_congestion_control",
@@ -249,6 +250,11 @@ TCP = (
     _int("tcp_keepalive_intvl", 75, "seconds between keepalive probes"),
     _u8("tcp_keepalive_probes", 9, "keepalive probes without an answer"),
     _int("tcp_keepalive_time", 7200, "seconds of silence before the first keepalive probe"),
+    _int(
+        "tcp_limit_output_bytes",
+        4 << 20,
+        "bytes of a connection in this host's queues and devices; more wait in the socket",
+    ),
     _int("tcp_base_mss", 1024, "bytes of payload at which the search for the path MTU begins"),
     _int("tcp_max_orphans", 4096, "sockets without an owner"),
     _int("tcp_max_reordering", 300, "segments that may arrive out of order before loss is seen", 1),

@@ -62,7 +62,6 @@ UNMOVED: dict[str, str] = {
     "linux_mib.PFMemallocDrop": "no memory is reserved for swapping over the network",
     "linux_mib.TCPSpuriousRtxHostQueues": "queues of the host are not searched for the original",
     "linux_mib.BusyPollRxPackets": "there is no busy polling",
-    "linux_mib.TCPAutoCorking": "small writes are not held back for packets in the qdisc",
     "linux_mib.TCPHystartTrainDetect": "HyStart++ (RFC 9406) looks at the delay only",
     "linux_mib.TCPHystartTrainCwnd": "HyStart++ (RFC 9406) looks at the delay only",
     "linux_mib.TcpTimeoutRehash": "flows have no hash of their own that could change their path",

@@ -12,7 +12,7 @@ from stack.core.sock import lock_sock, release_sock
 from stack.core.sockopt import sock_setsockopt
 from stack.core.uapi import MSG_OOB, SO_KEEPALIVE, SO_RCVBUF, SOL_SOCKET
 from stack.inet.tcp_cong import tcp_register_congestion_control, tcp_reno
-from stack.inet.tcp_sock import TCP_QUICKACK, TCPHDR_PSH
+from stack.inet.tcp_sock import TCP_NODELAY, TCP_QUICKACK, TCPHDR_PSH
 from stack.inet.tcp_sockopt import tcpi_pacing_rate
 from tests.stack.inet.tcpnet import (
     ACK,
@@ -286,6 +286,36 @@ def keepalive(rig: Rig, **sysctl: int) -> tuple[list[float], bool]:
 
 def _keep(sock: Sock) -> None:
     sock_setsockopt(sock.sock, SOL_SOCKET, SO_KEEPALIVE, 1)
+
+
+def slow_queue(net: TcpNet) -> Any:
+    """A connection whose sender has a queue of 10 Mbit/s."""
+    a, _ = net.pair()
+    net.a.qdisc_add("eth0", "tbf", rate=1_250_000, burst=3028, limit=1 << 20)
+    a.setsockopt(TCP_NODELAY, 1)
+    return a
+
+
+def tcp_autocorking(rig: Rig) -> int:
+    with rig.tcp() as net:
+        a = slow_queue(net)
+        a.send(bytes(4000))
+        before = a.sk.data_segs_out
+        for _ in range(3):
+            a.send(b"x")
+        net.run(S)
+        return int(a.sk.data_segs_out - before)
+
+
+def tcp_limit_output_bytes(rig: Rig) -> int:
+    """Packets in the queue and in flight."""
+    with rig.tcp() as net:
+        a = slow_queue(net)
+        a.sk.sk_gso_max_size = 4096
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                a.send(bytes(4096))
+        return int(a.sk.tcp_rtx_queue.qlen)
 
 
 def tcp_max_orphans(rig: Rig) -> bool:
@@ -747,6 +777,8 @@ PROBES: dict[str, tuple[Any, dict[Any, Any]]] = {
     "tcp_mtu_probing": (hole(1200), {0: 1448, 1: 1147, 2: 1147}),
     "tcp_probe_interval": (tcp_probe_interval, {600: False, 20: True}),
     "tcp_probe_threshold": (hole(1200, tcp_mtu_probing=2), {8: 1147, 300: 1024}),
+    "tcp_autocorking": (tcp_autocorking, {1: 1, 0: 3}),
+    "tcp_limit_output_bytes": (tcp_limit_output_bytes, {4 << 20: 4, 1: 2}),
     "tcp_max_orphans": (tcp_max_orphans, {4096: False, 0: True}),
     "tcp_max_reordering": (tcp_max_reordering, {300: True, 4: False}),
     "tcp_max_syn_backlog": (tcp_max_syn_backlog, {1024: 20, 8: 7}),

@@ -1,0 +1,139 @@
+"""TCP Small Queues and autocorking: what a socket has in its host's own queues."""
+
+from __future__ import annotations
+
+import struct
+from typing import Any
+
+import pytest
+
+from e1000emu.lab import two_hosts
+from stack.core.bsd_socket import sockfd_lookup
+from stack.core.sockopt import sock_setsockopt
+from stack.core.uapi import AF_INET, SO_LINGER, SOCK_DGRAM, SOL_SOCKET, SOL_UDP, UDP_SEGMENT
+from stack.inet.tcp_sock import TCP_NODELAY
+from tests.stack.inet.tcpnet import MS, S
+from tests.stack.inet.test_tcp_nic import connected, finish
+
+RATE = 1_250_000  # bytes a second, of the sender's queue
+TOTAL = 1_500_000
+
+
+def slow(host: Any, **opt: Any) -> None:
+    host.qdisc_add("eth0", "tbf", **{"rate": RATE, "burst": 3028, "limit": 4 << 20, **opt})
+
+
+def bulk(cut: bool, gso: int = 65536, **sysctl: int) -> tuple[Any, int, int]:
+    """Send TOTAL bytes through a slow queue, as super-packets or in segments that it cuts.
+
+    Returns the net, and the bytes that were in the queue and in flight at most in the second half.
+    """
+    net, (client,), (server,) = connected(sysctl=sysctl)
+    slow(net.a, **({} if cut else {"burst": 1 << 17}))
+    client.sk.sk_gso_max_size = gso
+    pattern = bytes(range(250)) * (TOTAL // 250)
+    sent = charged = in_flight = 0
+    got = bytearray()
+    for _ in range(4000):
+        try:
+            while sent < TOTAL:
+                sent += client.send(pattern[sent : sent + 65536])
+        except BlockingIOError:
+            pass
+        net.clock.run_for(MS)
+        while server.readable and len(got) < TOTAL:
+            got += server.recv(1 << 20)
+        if len(got) > TOTAL // 2:  # the first round trips were short, and so the rate high
+            charged = max(charged, client.sk.sk_wmem_alloc)
+            in_flight = max(in_flight, (client.sk.snd_nxt - client.sk.snd_una) & 0xFFFFFFFF)
+        if len(got) == TOTAL:
+            break
+    assert got == pattern
+    net.clock.run_for(S)
+    assert client.sk.sk_wmem_alloc == 0
+    assert not net.a.machine.tsq_head
+    finish(net, [client, server])
+    return net, charged, in_flight
+
+
+@pytest.mark.parametrize("cut", [True, False])
+def test_a_few_packets_wait_in_the_queue_and_the_rest_in_the_socket(cut: bool) -> None:
+    """net/ipv4/tcp_output.c tcp_small_queue_check: at most two super-packets and the next one."""
+    _, charged, in_flight = bulk(cut)
+    assert 0 < charged < 3 * 70_000
+    assert in_flight < 3 * 65_536
+
+
+def test_the_sysctl_sets_the_most() -> None:
+    _, _, many = bulk(True, 8192)
+    _, _, few = bulk(True, 8192, tcp_limit_output_bytes=1)
+    assert few < 2 * 8192 < many < 4 * 8192
+
+
+@pytest.mark.parametrize("corking", [1, 0])
+def test_small_packets_are_joined_while_another_is_in_the_queue(corking: int) -> None:
+    """tcp_should_autocork, whatever TCP_NODELAY says."""
+    net, (client,), (server,) = connected(sysctl={"tcp_autocorking": corking})
+    slow(net.a, burst=1514)
+    client.setsockopt(TCP_NODELAY, 1)
+    client.send(bytes(1000))
+    client.send(bytes(1000))  # waits for tokens
+    before = client.sk.data_segs_out
+    for n in range(6):
+        client.send(bytes([n]) * 10)
+    net.clock.run_for(S)
+    assert server.recv(1 << 16)[2000:] == b"".join(bytes([n]) * 10 for n in range(6))
+    assert client.sk.data_segs_out - before == (1 if corking else 6)
+    assert net.a.mib.linux.TCPAutoCorking == corking
+    finish(net, [client, server])
+
+
+def test_a_queue_that_is_thrown_away_lets_the_connection_go_on() -> None:
+    """What is freed without being sent is lost to TCP like any packet."""
+    net, (client,), (server,) = connected()
+    slow(net.a)
+    pattern = bytes(range(250)) * 800
+    sent = 0
+    got = b""
+    for turn in range(400):
+        try:
+            while sent < len(pattern):
+                sent += client.send(pattern[sent:])
+        except BlockingIOError:
+            pass
+        net.clock.run_for(5 * MS)
+        if turn in (3, 6):
+            net.a.qdisc_del("eth0")
+            slow(net.a)
+        while server.readable and len(got) < len(pattern):
+            got += server.recv(1 << 20)
+    assert got == pattern
+    finish(net, [client, server])
+
+
+def test_a_closed_connection_is_not_called() -> None:
+    net, (client,), (server,) = connected()
+    slow(net.a)
+    client.send(bytes(200_000))
+    net.clock.run_for(MS)
+    assert client.sk.sk_wmem_alloc
+    sock_setsockopt(client.sock, SOL_SOCKET, SO_LINGER, struct.pack("ii", 1, 0))
+    finish(net, [client, server])
+
+
+def test_the_segments_of_a_datagram_are_charged_until_they_are_sent() -> None:
+    """net/ipv4/udp_offload.c __udp_gso_segment: a queue that cuts a super-packet owes its bytes."""
+    a, _ = two_hosts()
+    slow(a, rate=125_000, burst=1514)
+    with a.socket(AF_INET, SOCK_DGRAM) as sock:
+        sock.setsockopt(SOL_UDP, UDP_SEGMENT, 1000)
+        sock.connect(("10.0.0.2", 9))
+        sock.send(bytes(10_000))
+        sk = sockfd_lookup(a, sock._fd).sk
+        charged = []
+        while sk.sk_wmem_alloc:
+            charged.append(sk.sk_wmem_alloc)
+            a.clock.run_for(8 * MS)
+        assert charged[1:] == sorted(charged[1:], reverse=True)  # cut by now
+        assert len(set(charged)) >= 8
+        assert charged[0] > 9000
