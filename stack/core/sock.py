@@ -69,6 +69,8 @@ RCV_HOARD = 1 << 16  # forward allocation that a reader keeps while more is queu
 SOCK_MIN_RCVBUF = 2304
 PACING_UNLIMITED = (1 << 63) - 1
 """sk_pacing_rate without a limit; where applications see it, it is ~0UL as on Linux."""
+SK_PACING_NONE, SK_PACING_NEEDED, SK_PACING_FQ = 0, 1, 2
+"""Nobody; TCP's timer, for SO_MAX_PACING_RATE; the discipline fq, by the time in each packet."""
 
 
 NO_PACKETS: Final = sk_buff_head()
@@ -138,8 +140,8 @@ class sock(sock_common):
     """listen(): how many connections may wait for accept()."""
     sk_pacing_rate: int = row(PACING_UNLIMITED)
     """Bytes per second that may leave at most."""
-    sk_pacing_status: bool = row(False)
-    """Whether pacing is needed: by SO_MAX_PACING_RATE or the congestion control."""
+    sk_pacing_status: u8 = row(SK_PACING_NONE)
+    """SK_PACING_*: who spaces the packets of TCP."""
 
     # queues and the memory they hold
     sk_receive_queue: sk_buff_head = row(make=sk_buff_head, clone=FRESH, hot=True)

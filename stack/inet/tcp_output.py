@@ -38,6 +38,7 @@ from stack.core.sk_mem import (
     sk_stream_moderate_sndbuf,
     sk_wmem_schedule,
 )
+from stack.core.sock import SK_PACING_FQ, SK_PACING_NEEDED
 from stack.core.softirq import tasklet_schedule
 from stack.core.tcp_states import TCP_CLOSE, TCP_LISTEN, TCP_SYN_RECV, TCP_SYN_SENT
 from stack.core.time64 import NSEC_PER_MSEC, NSEC_PER_SEC
@@ -373,6 +374,8 @@ def __tcp_transmit_skb(sk: tcp_sock, skb: sk_buff, clone_it: int, rcv_nxt: int) 
     wstamp = sk.tcp_wstamp_ns + 1
     if wstamp < sk.tcp_mstamp:
         wstamp = sk.tcp_mstamp
+    if sk.sk_pacing_status == SK_PACING_FQ and oskb is not None and wstamp < sk.pacing_next_ns:
+        wstamp = skb.tx_tstamp_ns = sk.pacing_next_ns
     sk.tcp_wstamp_ns = wstamp
     end_seq = skb.end_seq
     if sk.sk_dst_pending_confirm:
@@ -797,7 +800,7 @@ def tcp_write_xmit(sk: tcp_sock, mss_now: int, nonagle: int, push_one: int) -> b
         if probed > 0:
             sent_pkts = 1
     while (skb := write_queue.peek()) is not None:
-        if paced and tcp_pacing_check(sk):
+        if paced == SK_PACING_NEEDED and tcp_pacing_check(sk):
             break
         tso_segs = tcp_init_tso_segs(skb, mss_now)
         cwnd_quota = tcp_cwnd_test(sk, skb)

@@ -1,8 +1,9 @@
-"""net/ipv4/tcp_output.c: internal pacing: SO_MAX_PACING_RATE without a queueing discipline.
+"""net/ipv4/tcp_output.c: pacing: how long a packet keeps the next one waiting.
 
-Only sockets that set the option are paced, at that rate (Linux paces them at the lower of it and
-twice the window per round trip). After a packet the socket sends nothing for the time that the
-packet takes at the rate. Then a timer sends on (tcp_timer.py, tcp_pace_kick).
+A connection is paced if its interface has the discipline fq, or if its socket has
+SO_MAX_PACING_RATE. The rate is a share of the window per round trip (tcp_pacing_rate). fq holds a
+packet until the time that it has (`tx_tstamp_ns`). Without fq the socket holds it, and a timer
+sends on (tcp_timer.py, tcp_pace_kick).
 """
 
 from __future__ import annotations
@@ -26,8 +27,7 @@ def tcp_tso_autosize(sk: tcp_sock, mss_now: int, max_segs: int) -> int:
     near = sk.min_rtt_us >> min(log, 32)
     if not near and not sk.sk_pacing_status:
         return max_segs
-    rate = sk.sk_pacing_rate if sk.sk_pacing_status else tcp_pacing_rate(sk)
-    room = rate >> PACING_SHIFT
+    room = tcp_pacing_rate(sk) >> PACING_SHIFT
     if near < 32:
         room += sk.sk_gso_max_size >> near
     segs = room // mss_now
@@ -41,7 +41,7 @@ def tcp_pacing_rate(sk: tcp_sock) -> int:
     """tcp_update_pacing_rate: bytes a second, of the window a share per round trip.
 
     The share is tcp_pacing_ss_ratio, above half of ssthresh tcp_pacing_ca_ratio; the rate is at
-    most SO_MAX_PACING_RATE. Only that paces a socket here.
+    most SO_MAX_PACING_RATE.
     """
     limit = sk.sk_pacing_rate
     srtt_us = sk.srtt_us
@@ -79,10 +79,12 @@ def tcp_pacing_armed(sk: tcp_sock) -> bool:
 def tcp_update_skb_after_send(sk: tcp_sock, sent_bytes: int) -> None:
     """Delay the next packet by the time that `sent_bytes` of payload take at the rate.
 
-    An idle time before them shortens the delay by up to half.
+    An idle time before them shortens the delay by up to half. The first ten segments delay nothing.
     """
+    if sk.data_segs_out < 10:
+        return
     now = sk.net.clock.now_ns()
-    length_ns = sent_bytes * NSEC_PER_SEC // max(sk.sk_pacing_rate, 1)
+    length_ns = sent_bytes * NSEC_PER_SEC // max(tcp_pacing_rate(sk), 1)
     credit = now - sk.pacing_next_ns
     if credit > 0:
         length_ns -= min(length_ns // 2, credit)

@@ -6,6 +6,7 @@ import errno
 
 from fastpath.base.skbuff import sk_buff, skb_cloned, skb_copy_bits, skb_put_data, skb_tailroom
 from fastpath.net.zerocopy import skb_zcopy
+from stack.core.sock import SK_PACING_NEEDED
 from stack.core.uapi import MSG_EOR
 from stack.inet.inet_connection_sock import ICSK_TIME_REO_TIMEOUT, ICSK_TIME_RETRANS
 from stack.inet.tcp_ecn import TCPHDR_SYN_ECN, tcp_ecn_clear_syn
@@ -248,7 +249,7 @@ def tcp_xmit_retransmit_queue(sk: tcp_sock) -> None:
     queue = sk.tcp_rtx_queue
     while (skb := queue.lost_first) is not None:
         segs = sk.snd_cwnd - tcp_packets_in_flight(sk)
-        if segs <= 0 or (sk.sk_pacing_status and tcp_pacing_check(sk)):
+        if segs <= 0 or (sk.sk_pacing_status == SK_PACING_NEEDED and tcp_pacing_check(sk)):
             break
         if tcp_small_queue_check(sk, skb, 1):
             break

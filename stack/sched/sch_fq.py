@@ -7,8 +7,8 @@
                 a flow whose time has not come (SO_MAX_PACING_RATE, `flow_max_rate`, its first
                 packet's own) waits in `delayed`
 
-TCP paces its own packets, before they come here; so its sockets' rate is not applied again. A time
-above 2^63 has passed for ever, where Linux holds its flow for as long.
+TCP puts into each packet when it may leave (SK_PACING_FQ), so its sockets' rate is not applied
+again. A time above 2^63 has passed for ever, where Linux holds its flow for as long.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from stack.core.errors import os_error
 from stack.core.inet_ecn import INET_ECN_set_ce
 from stack.core.netdevice import NET_XMIT_SUCCESS
 from stack.core.rows import row, state
+from stack.core.sock import SK_PACING_FQ
 from stack.core.time64 import NSEC_PER_SEC
 from stack.core.uapi import IPPROTO_TCP
 from stack.sched.flow_dissector import skb_get_hash_perturb
@@ -138,6 +139,8 @@ class fq_qdisc(Qdisc):
     def fq_classify(self, skb: sk_buff, now: int) -> fq_flow:
         """net/sched/sch_fq.c: a packet's flow; idle ones are forgotten when there are many."""
         sk = skb.sk
+        if sk is not None and self.p["rate_enable"]:
+            sk.sk_pacing_status = SK_PACING_FQ
         key = id(sk) if sk is not None else -1 - skb_get_hash_perturb(skb, self.perturb)
         flow = self.flows.get(key)
         if flow is None:

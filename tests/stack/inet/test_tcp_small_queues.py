@@ -1,7 +1,8 @@
-"""TCP Small Queues and autocorking: what a socket has in its host's own queues."""
+"""TCP Small Queues, autocorking, pacing: what a socket has in its host's own queues."""
 
 from __future__ import annotations
 
+import contextlib
 import struct
 from typing import Any
 
@@ -10,9 +11,17 @@ import pytest
 from e1000emu.lab import two_hosts
 from stack.core.bsd_socket import sockfd_lookup
 from stack.core.sockopt import sock_setsockopt
-from stack.core.uapi import AF_INET, SO_LINGER, SOCK_DGRAM, SOL_SOCKET, SOL_UDP, UDP_SEGMENT
+from stack.core.uapi import (
+    AF_INET,
+    SO_LINGER,
+    SO_MAX_PACING_RATE,
+    SOCK_DGRAM,
+    SOL_SOCKET,
+    SOL_UDP,
+    UDP_SEGMENT,
+)
 from stack.inet.tcp_sock import TCP_NODELAY
-from tests.stack.inet.tcpnet import MS, S
+from tests.stack.inet.tcpnet import MS, S, Sock
 from tests.stack.inet.test_tcp_nic import connected, finish
 
 RATE = 1_250_000  # bytes a second, of the sender's queue
@@ -137,3 +146,39 @@ def test_the_segments_of_a_datagram_are_charged_until_they_are_sent() -> None:
         assert charged[1:] == sorted(charged[1:], reverse=True)  # cut by now
         assert len(set(charged)) >= 8
         assert charged[0] > 9000
+
+
+def trickle(net: Any, client: Sock, server: Sock, size: int) -> list[int]:
+    """Send `size` bytes: how many frames left in each millisecond until all had come."""
+    stats = net.a.dev("eth0").stats
+    frames: list[int] = []
+    got = sent = 0
+    while got < size and len(frames) < 3000:
+        with contextlib.suppress(BlockingIOError):
+            while sent < size:
+                sent += client.send(bytes(min(size - sent, 65536)))
+        before = stats.tx_packets
+        net.clock.run_for(MS)
+        frames.append(stats.tx_packets - before)
+        got += len(server.recv_all())
+    assert got == size
+    return frames
+
+
+@pytest.mark.parametrize("discipline", ["fq", "pfifo_fast"])
+def test_fq_spaces_the_packets_of_a_connection(discipline: str) -> None:
+    """SK_PACING_FQ: a share of the window per round trip, instead of bursts."""
+    net, (client,), (server,) = connected(latency_ns=20 * MS)
+    net.a.qdisc_add("eth0", discipline)
+    burst = max(trickle(net, client, server, 400_000)[:120])  # three round trips
+    assert burst <= 4 if discipline == "fq" else burst >= 20
+    finish(net, [client, server])
+
+
+def test_fq_paces_below_the_limit_of_the_socket() -> None:
+    net, (client,), (server,) = connected()
+    net.a.qdisc_add("eth0", "fq")
+    sock_setsockopt(client.sock, SOL_SOCKET, SO_MAX_PACING_RATE, 1_000_000)
+    assert 380 < len(trickle(net, client, server, 400_000)) < 450
+    assert net.a.qdisc_show("eth0")[0]["drops"] == 0
+    finish(net, [client, server])

@@ -1002,7 +1002,7 @@ PROBES: dict[str, tuple[Probe, dict[Any, Any]]] = {
     "SO_LINGER": (so_linger, {None: False, struct.pack("=ii", 1, 0): True}),
     "SO_MARK": (so_mark, {None: [0], 77: [77]}),
     # Less a first burst, which waits for nothing.
-    "SO_MAX_PACING_RATE": (so_max_pacing_rate, {None: 0.0, 100_000: 1.9, 400_000: 0.5}),
+    "SO_MAX_PACING_RATE": (so_max_pacing_rate, {None: 0.0, 100_000: 1.8, 400_000: 0.5}),
     "SO_MEMINFO": (so_meminfo, {False: False, True: True}),
     "SO_NO_CHECK": (so_no_check, {None: True, 1: False}),
     "SO_OOBINLINE": (so_oobinline, {None: b"ab", 1: b"ab!"}),
