@@ -124,7 +124,7 @@ two.send(b"a"), two.send(b"b"), one.recv(9)
 n, first = stamp(one)
 print(n, abs(first[0] - time.time()) < 5, stamp(one) == (0, first))
 one.recv(9)
-print(stamp(one) > (0, first))
+print(stamp(one) != (0, first))  # some socket of the machine may want stamps already
 one, two = udp()
 two.send(b"a"), one.recv(9)
 print(asked(one, 0x8906, far))
