@@ -76,8 +76,22 @@ FUZZ = frozenset(
 
 
 # Groups of tests that take minutes, however few they are: begun first.
-LONG = ("netns", "guest ", "guest/test_bench.py", "guest/", "docs ", "cpython/")
-LONG += ("scripts/test_stackc.py", "qemu/")
+LONG = (
+    "netns",
+    "guest ",
+    "guest/test_bench.py",
+    "guest/test_bond.py",
+    "guest/",
+    "docs ",
+    "cpython/",
+)
+LONG += (
+    "scripts/test_stackc.py",
+    "qemu/",
+    "e1000emu/parallel",
+    "e1000emu/campaign/",
+    "benchmarks/",
+)
 
 
 def pytest_configure(config: pytest.Config) -> None:
