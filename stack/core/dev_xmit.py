@@ -233,7 +233,7 @@ gso_owners: set[Any] = {sock_wfree}
 
 
 def skb_gso_set_owner(skb: sk_buff, segs: list[sk_buff]) -> None:
-    """tcp_gso_segment, __udp_gso_segment: charge the segments to skb's owner instead of skb."""
+    """tcp_gso_segment, __udp_gso_segment: charge its owner for what was made of skb instead."""
     sk: sock = skb.sk
     destructor = skb.destructor
     skb.destructor = None

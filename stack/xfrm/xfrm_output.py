@@ -37,6 +37,7 @@ from fastpath.base.skbuff import (
 from fastpath.net.gso import skb_gso_segment
 from fastpath.net.hdr import ip_hdr, ip_push, ip_send_check, ipv6_hdr, ipv6_push
 from stack.core import drop_reason
+from stack.core.dev_xmit import gso_owners, skb_gso_set_owner
 from stack.core.drop_reason import kfree_skb_reason
 from stack.core.dst import (
     DST_OBSOLETE_FORCE_CHK,
@@ -445,7 +446,10 @@ def copy_metadata(skb: sk_buff, made: sk_buff) -> None:
     made.dev, made.protocol = skb.dev, skb.protocol
     made.mark, made.priority, made.hash = skb.mark, skb.priority, skb.hash
     made.ignore_df = True
-    if skb.sk is not None:
+    if skb.destructor in gso_owners:
+        made.sk = skb.sk
+        skb_gso_set_owner(skb, [made])
+    elif skb.sk is not None:
         skb_set_owner_w(made, skb.sk)
 
 
