@@ -13,8 +13,8 @@ from typing import Any
 from stack.bridge.br_private import br_port_get, net_bridge
 from stack.core.errors import os_error
 from stack.core.netdevice import net_device
+from stack.core.time64 import TICK_NS
 from stack.netlink.nlattr import Attrs
-from stack.netlink.rt_attrs import TICK_NS
 from stack.netlink.rt_kinds import br_changelink, br_fill_info, br_setport, brport_fill
 
 FDB_ENTRY = struct.Struct("=6sBBIBxxx")

@@ -38,7 +38,7 @@ from stack.core.dev_ioctl import (
 from stack.core.errors import os_error
 from stack.core.ethtool_ioctl import Memory, ifr_data
 from stack.core.netdevice import IFF_UP, IFNAMSIZ, net_device, netif_device_present
-from stack.core.time64 import NSEC_PER_SEC
+from stack.core.time64 import TICK_NS
 from stack.net import Net
 
 BRCTL_ADD_BRIDGE = 2
@@ -50,7 +50,6 @@ OLD_DEVICELESS = {BRCTL_ADD_BRIDGE: SIOCBRADDBR, BRCTL_DEL_BRIDGE: SIOCBRDELBR}
 OLD_ARGS = struct.Struct("=4Q")
 BRCTL_GET_PORT_LIST = 7
 MAX_PORTS = 1024
-TICK_NS = NSEC_PER_SEC // 100
 OLD_SETS: dict[int, Callable[[net_bridge, int], int | None]] = {
     8: lambda br, ticks: br_set_forward_delay(br, ticks * TICK_NS),
     9: lambda br, ticks: br_set_hello_time(br, ticks * TICK_NS),

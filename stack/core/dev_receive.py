@@ -271,8 +271,10 @@ def __netif_receive_skb_core(skb: sk_buff) -> tuple[int, sk_buff | None, packet_
         pt_prev = ptype
     if pt_prev is not None:
         return netdevice.NET_RX_SUCCESS, skb, pt_prev
-    if skb.pkt_type != skbuff.PACKET_OTHERHOST:
+    if exact:
         dev.stats.rx_nohandler += 1
+    else:
+        dev.stats.rx_dropped += 1
     kfree_skb_reason(net, skb, SKB_DROP_REASON_UNHANDLED_PROTO)
     return netdevice.NET_RX_DROP, None, None
 

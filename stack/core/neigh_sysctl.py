@@ -11,7 +11,7 @@ from typing import Any
 
 from stack.core.neigh_table import neigh_copy_dflt_parms, neigh_parms, neigh_table, neigh_var_set
 from stack.core.sysctl_net_core import INT_MAX, Sysctl
-from stack.core.time64 import NSEC_PER_MSEC, NSEC_PER_SEC
+from stack.core.time64 import NSEC_PER_MSEC, NSEC_PER_SEC, TICK_NS
 
 DEFAULT = "default"
 SKB_BYTES = 2090
@@ -21,7 +21,7 @@ GC_INTERVAL_S = 30
 LONGEST = INT_MAX // 250
 """Of a time in any unit."""
 IPV6 = "net.ipv6."
-USER_HZ_NS, HZ_NS = NSEC_PER_SEC // 100, NSEC_PER_SEC // 250
+HZ_NS = NSEC_PER_SEC // 250
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ def _row(
 def neigh_rows(family: str) -> dict[str, neigh_sysctl_row]:
     """The files of a family by name."""
     path = f"net.{family}.neigh.{DEFAULT}"
-    retrans = USER_HZ_NS if family == "ipv4" else HZ_NS
+    retrans = TICK_NS if family == "ipv4" else HZ_NS
     packets = "packets that wait for an address"
     rows = (
         _row(path, "app_solicit", "app_probes", "questions to listeners of netlink"),
@@ -57,8 +57,8 @@ def neigh_rows(family: str) -> dict[str, neigh_sysctl_row]:
         *_times(path, "base_reachable_time", "mean time that a neighbour counts as reachable"),
         _time(path, "delay_first_probe_time", "delay_probe_time", "s until a used one is asked"),
         _time(path, "gc_stale_time", "gc_staletime", "s after which an unused one is forgotten"),
-        _time(path, "locktime", "locktime", "1/100 s for which the first answer holds", USER_HZ_NS),
-        _time(path, "proxy_delay", "proxy_delay", "1/100 s that an answer waits", USER_HZ_NS),
+        _time(path, "locktime", "locktime", "1/100 s for which the first answer holds", TICK_NS),
+        _time(path, "proxy_delay", "proxy_delay", "1/100 s that an answer waits", TICK_NS),
         *_times(path, "retrans_time", "time between questions", retrans),
     )
     return {row.sysctl.name: row for row in rows}

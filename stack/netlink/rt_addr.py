@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from stack.core import uapi
 from stack.core.netdevice import net_device
 from stack.core.rows import wide
-from stack.core.time64 import NSEC_PER_SEC
+from stack.core.time64 import NSEC_PER_SEC, TICK_NS
 from stack.core.uapi import (
     AF_INET,
     AF_INET6,
@@ -50,7 +50,7 @@ from stack.ipv6.if_inet6 import (
 from stack.netlink.af_netlink import netlink_reply, nlmsg_part
 from stack.netlink.netlink_sock import NLM_F_DUMP_FILTERED, NLMSG_HDRLEN, nlmsg
 from stack.netlink.nlattr import DEPRECATED_STRICT, LIBERAL, Attrs, AttrTable, NlError
-from stack.netlink.rt_attrs import CACHEINFO, IFA4, IFA6, IFADDRMSG, TICK_NS
+from stack.netlink.rt_attrs import CACHEINFO, IFA4, IFA6, IFADDRMSG
 from stack.netlink.rt_link import device_of, for_each_netdev_dump, header, nlmsg_parse, only
 
 SETTABLE = (

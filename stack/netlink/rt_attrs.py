@@ -45,8 +45,6 @@ from stack.netlink.nlattr import (
     AttrTable,
 )
 
-TICK_NS = 10_000_000
-"""USER_HZ is 100: the unit of ages, lifetimes and a bridge's times."""
 IFINFOMSG = struct.Struct("=BxHiII")
 """family, ARPHRD_*, index, flags, mask of flags to change."""
 IFADDRMSG = struct.Struct("=BBBBI")

@@ -15,9 +15,9 @@ from stack.bridge.br_multicast import (
 )
 from stack.bridge.br_private import net_bridge
 from stack.bridge.br_stp_timer import br_timer_value
+from stack.core.time64 import TICK_NS
 from stack.core.timer import timer_list
 from stack.netlink.nlattr import Attrs, NlError
-from stack.netlink.rt_attrs import TICK_NS
 
 NS_MAX = (1 << 62) - 1
 

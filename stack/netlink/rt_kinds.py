@@ -63,6 +63,7 @@ from stack.core.netdevice import (
     VLAN_VID_MASK,
     net_device,
 )
+from stack.core.time64 import TICK_NS
 from stack.drivers.dummy import dummy_link_ops, dummy_newlink
 from stack.drivers.ifb import ifb_link_ops, ifb_newlink
 from stack.drivers.tun import (
@@ -90,7 +91,6 @@ from stack.netlink.rt_attrs import (
     BRPORT,
     IFINFOMSG,
     IFLA,
-    TICK_NS,
     TUN,
     VETH,
     VLAN,

@@ -44,6 +44,7 @@ from stack.core.netdevice import (
 from stack.core.rows import rows_of
 from stack.core.rtnetlink import rtnl_delete_link
 from stack.core.snmp import rtnl_link_stats64
+from stack.core.time64 import TICK_NS
 from stack.core.uapi import (
     AF_BRIDGE,
     AF_INET6,
@@ -71,7 +72,7 @@ from stack.netlink.nlattr import (
     nest,
     nla_for_each,
 )
-from stack.netlink.rt_attrs import AF_SPEC, BRPORT, IFINFOMSG, IFLA, INET6_LINK, TICK_NS
+from stack.netlink.rt_attrs import AF_SPEC, BRPORT, IFINFOMSG, IFLA, INET6_LINK
 from stack.netlink.rt_kinds import KINDS, br_setport, brport_fill, link_kind_of
 from stack.sched.sch_fifo import DEFAULT_TX_QUEUE_LEN
 

@@ -6,6 +6,7 @@ import errno
 from collections.abc import Iterator
 from typing import Any
 
+from stack.core.time64 import TICK_NS
 from stack.core.uapi import RTM_NEWROUTE, RTN_MULTICAST, RTNH_F_UNRESOLVED
 from stack.inet.ipmr_base import (
     MAXVIFS,
@@ -31,7 +32,6 @@ from stack.netlink.rt_attrs import (
     RTGENMSG,
     RTMSG,
     RTNEXTHOP,
-    TICK_NS,
 )
 from stack.netlink.rt_link import header, only
 

@@ -25,12 +25,13 @@ from stack.core.neigh_table import (
 )
 from stack.core.neighbour import neigh_create, neigh_event_send, neigh_lookup, neigh_update
 from stack.core.netdevice import ETH_P_IP, ETH_P_IPV6
+from stack.core.time64 import TICK_NS
 from stack.core.uapi import NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, NTF_PROXY, NTF_USE
 from stack.net import Net
 from stack.netlink.af_netlink import netlink_reply, nlmsg_part
 from stack.netlink.netlink_sock import NLM_F_DUMP_FILTERED, NLMSG_HDRLEN, nlmsg
 from stack.netlink.nlattr import BINARY, DEPRECATED_STRICT, Attr, Attrs, AttrTable, NlError
-from stack.netlink.rt_attrs import NDA, NDA_CACHE, NDMSG, TICK_NS
+from stack.netlink.rt_attrs import NDA, NDA_CACHE, NDMSG
 from stack.netlink.rt_link import check, device_of, header, nlmsg_parse, only
 
 NDA_FIND = AttrTable("NDA", Attr("NDA_DST", 1, BINARY, told=True), last=16)

@@ -19,6 +19,7 @@ from typing import Any
 from stack.core import uapi
 from stack.core.netdevice import IFF_UP, net_device, netif_carrier_ok
 from stack.core.rows import wide
+from stack.core.time64 import TICK_NS
 from stack.core.uapi import (
     AF_INET,
     AF_INET6,
@@ -47,7 +48,7 @@ from stack.netlink.nh_res import (
     nh_res_table_alloc,
 )
 from stack.netlink.nlattr import STRICT, Attrs, AttrTable, NlError, invalid
-from stack.netlink.rt_attrs import NH_GRP, NHA, NHA_DEL, NHA_DUMP, NHA_GET, NHA_NEW, NHMSG, TICK_NS
+from stack.netlink.rt_attrs import NH_GRP, NHA, NHA_DEL, NHA_DUMP, NHA_GET, NHA_NEW, NHMSG
 from stack.netlink.rt_link import nlmsg_parse
 
 NEXTHOP_GRP_TYPE_MPATH, NEXTHOP_GRP_TYPE_RES = 0, 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 from collections.abc import Iterator
 
+from stack.core.time64 import TICK_NS
 from stack.core.uapi import AF_UNSPEC, RTM_NEWNEXTHOPBUCKET
 from stack.net import Net
 from stack.netlink.af_netlink import netlink_reply, nlmsg_part
@@ -12,7 +13,7 @@ from stack.netlink.netlink_sock import nlmsg
 from stack.netlink.nexthop import nexthop
 from stack.netlink.nh_res import nh_res_table
 from stack.netlink.nlattr import STRICT, Attrs, invalid
-from stack.netlink.rt_attrs import NHA, NHA_BUCKET_DUMP, NHA_BUCKET_GET, NHMSG, TICK_NS
+from stack.netlink.rt_attrs import NHA, NHA_BUCKET_DUMP, NHA_BUCKET_GET, NHMSG
 from stack.netlink.rt_link import nlmsg_parse
 from stack.netlink.rt_nexthop import asked_id, object_of, over_device
 

@@ -20,6 +20,7 @@ from stack.core import uapi
 from stack.core.dst import RTAX_CC_ALGO
 from stack.core.netdevice import net_device
 from stack.core.rows import wide
+from stack.core.time64 import TICK_NS
 from stack.core.uapi import (
     AF_INET,
     AF_INET6,
@@ -66,7 +67,7 @@ from stack.netlink.nlattr import (
     NlError,
     nla_for_each,
 )
-from stack.netlink.rt_attrs import RTA4, RTA6, RTA_CACHE, RTAX, RTMSG, RTNEXTHOP, TICK_NS
+from stack.netlink.rt_attrs import RTA4, RTA6, RTA_CACHE, RTAX, RTMSG, RTNEXTHOP
 from stack.netlink.rt_link import device_of, header
 
 if TYPE_CHECKING:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from stack.core.time64 import TICK_NS
 from stack.ipv4.igmp import igmp_v1_seen, igmp_v2_seen
 from stack.ipv6.addr import (
     IN6ADDR_LINKLOCAL_ALLNODES,
@@ -13,7 +14,7 @@ from stack.ipv6.addr import (
 )
 from stack.ipv6.if_inet6 import ifmcaddr6, inet6_dev
 from stack.net import Net
-from stack.proc.text import TICK_NS, le_word, text
+from stack.proc.text import le_word, text
 
 if TYPE_CHECKING:
     from stack.ipv4.devinet import in_device

@@ -9,6 +9,7 @@ from stack.core.bsd_socket import socket
 from stack.core.rows import wide
 from stack.core.sock import sock_i_ino
 from stack.core.tcp_states import TCP_LISTEN, TCP_NEW_SYN_RECV, TCP_SYN_RECV, TCP_TIME_WAIT
+from stack.core.time64 import TICK_NS
 from stack.core.uapi import AF_INET, AF_INET6
 from stack.inet.af_ops import inet_ehash_entries
 from stack.inet.inet_connection_sock import (
@@ -23,7 +24,7 @@ from stack.inet.inet_timewait_sock import inet_timewait_sock
 from stack.inet.tcp_sock import M32, TCP_INFINITE_SSTHRESH, tcp_sock
 from stack.inet.udp_hash import udp_port_socks
 from stack.net import Net
-from stack.proc.text import TICK_NS, le_word, le_words, text
+from stack.proc.text import le_word, le_words, text
 
 ICSK_TIMERS = (
     ICSK_TIME_RETRANS,

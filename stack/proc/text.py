@@ -5,10 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from stack.core.rows import wide
-from stack.core.time64 import NSEC_PER_SEC
-
-USER_HZ = 100
-TICK_NS = NSEC_PER_SEC // USER_HZ
 
 
 def le_word(addr: wide) -> str:

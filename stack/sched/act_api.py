@@ -19,6 +19,7 @@ from fastpath.base.skbuff import sk_buff
 from stack.core.errors import os_error
 from stack.core.redirect import skb_skip_tc_classify
 from stack.core.rows import row, state
+from stack.core.time64 import TICK_NS
 from stack.net import Net
 from stack.sched.sch_generic import (
     Options,
@@ -54,7 +55,6 @@ TCA_ACT_MAX_PRIO_MASK = 0x1FF
 REPEAT_TTL = 32
 TC_ACT_TAKES = frozenset({TC_ACT_SHOT, TC_ACT_STOLEN, TC_ACT_QUEUED, TC_ACT_TRAP, TC_ACT_CONSUMED})
 """Verdicts after which nobody else gets the packet."""
-USER_HZ_NS = 10_000_000
 
 
 def tc_act_ext(verdict: int) -> int:
@@ -137,10 +137,10 @@ class tc_action:
         """net/sched/act_api.c: times since, in hundredths of a second."""
         now = self.net.clock.now_ns()
         return {
-            "install": (now - self.install) // USER_HZ_NS,
-            "lastuse": (now - self.lastuse) // USER_HZ_NS,
+            "install": (now - self.install) // TICK_NS,
+            "lastuse": (now - self.lastuse) // TICK_NS,
             "expires": 0,
-            "firstuse": (now - self.firstuse) // USER_HZ_NS if self.firstuse else 0,
+            "firstuse": (now - self.firstuse) // TICK_NS if self.firstuse else 0,
         }
 
     def used(self, skb: sk_buff, res: tcf_result) -> None:

@@ -183,7 +183,7 @@ def test_frames_for_groups_are_lost_when_too_many_wait(port):
         port.wire.receive(frame(BROADCAST, station(9)))
     waiting = len(state.bc_queue)
     assert waiting == 2
-    assert port.wire.dev.stats.rx_dropped == 3
+    assert port.wire.dev.stats.rx_dropped == 3 + 5  # the lower device has no handler for any
     port.clock.run_for(1000)
     assert (dev.stats.multicast, len(state.bc_queue)) == (2, 0)
     state.bc_cutoff = -1  # none waits
