@@ -2,7 +2,8 @@
 
 `sk_write_queue` holds sk_buffs not sent yet, `tcp_rtx_queue` those sent and not acknowledged, both
 in sequence order. Their sk_buffs stay in TCP: IP gets a clone, or, while an earlier clone is still
-below, a copy of the header part over the same payload.
+below, a copy of the header part over the same payload. What IP gets counts in `sk_wmem_alloc` until
+it is freed: tcp_small_queue_check holds back the rest by it, and tcp_wfree sends on.
 """
 
 from __future__ import annotations

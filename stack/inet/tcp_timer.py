@@ -546,7 +546,7 @@ def tcp_tsq_workfn(machine: Machine) -> None:
 
 
 def tcp_tasklet_init(machine: Machine) -> None:
-    """net/ipv4/tcp_output.c."""
+    """net/ipv4/tcp_output.c: a machine's list of these sockets, and what runs tcp_tsq_workfn."""
     machine.tsq_head = []
     machine.tsq_tasklet = tasklet_struct(partial(tcp_tsq_workfn, machine))
 
