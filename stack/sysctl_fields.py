@@ -34,6 +34,7 @@ class sysctl_fields:
     icmp_msgs_per_sec: int
     icmp_ratelimit: int
     icmp_ratemask: int
+    igmp_link_local_mcast_reports: int
     igmp_max_memberships: int
     igmp_max_msf: int
     igmp_qrv: int

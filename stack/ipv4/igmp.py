@@ -320,11 +320,18 @@ def igmp_group_unload(im: ip_mc_list) -> None:
             dev_mc_del(dev, arp_mc_map(im.multiaddr, dev))
 
 
+def igmp_unreported(net: Net, group: int) -> bool:
+    """Whether nobody reports the group: all-hosts (RFC 3376 6), by sysctl all of 224.0.0.0/24."""
+    return group == uapi.INADDR_ALLHOSTS_GROUP or (
+        ipv4_is_local_multicast(group) and not net.sysctl.igmp_link_local_mcast_reports
+    )
+
+
 def igmp_reportable(im: ip_mc_list) -> bool:
-    """Whether to report the group: all but all-hosts (RFC 3376 6), if the device has multicast."""
+    """Whether to report the group, if the device has multicast."""
     dev = im.interface.dev
     return (
-        im.multiaddr != uapi.INADDR_ALLHOSTS_GROUP
+        not igmp_unreported(dev.net, im.multiaddr)
         and not dev.flags & netdevice.IFF_LOOPBACK
         and bool(dev.flags & netdevice.IFF_MULTICAST)
     )
@@ -448,7 +455,7 @@ def igmp_transmit(in_dev: in_device, dst: int, payload: bytes) -> int:
 
 def igmp_send_report(in_dev: in_device, kind: int, group: int) -> int:
     """net/ipv4/igmp.c: a v1 or v2 report, or a v2 leave."""
-    if ipv4_is_local_multicast(group) and group == uapi.INADDR_ALLHOSTS_GROUP:
+    if igmp_unreported(in_dev.dev.net, group):
         return 0
     dst = uapi.INADDR_ALLRTRS_GROUP if kind == IGMP_HOST_LEAVE_MESSAGE else group
     return igmp_transmit(in_dev, dst, bytes((kind, 0, 0, 0)) + group.to_bytes(4, "big"))
@@ -523,7 +530,7 @@ def igmp_rcv(skb: sk_buff) -> int:
 
 def igmp_heard_report(in_dev: in_device, group: int) -> None:
     """net/ipv4/igmp.c: another host reported the group (v1, v2): cancel our report."""
-    if group == uapi.INADDR_ALLHOSTS_GROUP:
+    if igmp_unreported(in_dev.dev.net, group):
         return
     im = ip_mc_lookup(in_dev, group)
     if im is not None and (igmp_v1_seen(in_dev) or igmp_v2_seen(in_dev)):

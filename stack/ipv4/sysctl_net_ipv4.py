@@ -121,6 +121,7 @@ IP = (
     _int("icmp_ratemask", 0x1818, "ICMP types that the two limits count"),
     _int("icmp_msgs_per_sec", 1000, "ICMP errors a second, all together", 0),
     _int("icmp_msgs_burst", 50, "ICMP errors at once, all together", 0),
+    _u8("igmp_link_local_mcast_reports", 1, "report groups of 224.0.0.0/24, too"),
     _int("igmp_max_memberships", 20, "groups that a socket may join"),
     _int("igmp_max_msf", 10, "sources in a filter of a group"),
     _int("igmp_qrv", 2, "IGMP robustness: how often a report is repeated", 1),

@@ -475,13 +475,13 @@ def igmp_max_msf(rig: Rig) -> int:
     return 20
 
 
-def reports(rig: Rig, *, seconds: float = 100, leave: bool = False) -> list[tuple[int, int]]:
+def reports(rig: Rig, *, seconds: float = 100, group: str = GROUP) -> list[tuple[int, int]]:
     """(ms after joining, IGMP type) of what is sent."""
     net = rig.ip()
     net.frames()
     start = net.clock.now_ns()
     fd = udp(net)
-    sys_setsockopt(net.host, fd, SOL_IP, IP_ADD_MEMBERSHIP, membership())
+    sys_setsockopt(net.host, fd, SOL_IP, IP_ADD_MEMBERSHIP, membership(group))
     out = []
     while net.clock.now_ns() - start < seconds * S:
         net.run(S // 100)
@@ -952,6 +952,10 @@ PROBES: dict[str, tuple[Any, dict[Any, Any]]] = {
     "icmp_msgs_burst": (lambda rig: unreachables(rig.ip(), 80, spread=True), {50: 50, 10: 10}),
     "igmp_max_memberships": (lambda rig: joins(net := rig.ip(), udp(net)), {20: 20, 3: 3}),
     "igmp_max_msf": (igmp_max_msf, {10: 10, 4: 4}),
+    "igmp_link_local_mcast_reports": (
+        lambda rig: len(reports(rig, group="224.0.0.9")),
+        {1: 2, 0: 0},
+    ),
     "igmp_qrv": (lambda rig: len(reports(rig)), {2: 2, 5: 5}),
     "ping_group_range": (ping_group_range, {(0, 2147483647): "", (1, 0): "EACCES"}),
     "udp_rmem_min": (udp_rmem_min, {4096: (True, False), 40000: (False, True)}),
