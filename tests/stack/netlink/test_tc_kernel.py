@@ -124,7 +124,8 @@ def kernel() -> Iterator[Side]:
     net.run("ip link add v0 numtxqueues 1 type veth peer name v1", "ip link set v0 up")
     net.run("ip link set v1 up")
     index = net.call(stdlib.if_nametoindex, "v0")
-    yield Side(net.call(stdlib.socket, stdlib.AF_NETLINK, stdlib.SOCK_RAW, 0), index)
+    with net.call(stdlib.socket, stdlib.AF_NETLINK, stdlib.SOCK_RAW, 0) as sock:
+        yield Side(sock, index)
     net.close()
 
 
