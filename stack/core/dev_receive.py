@@ -26,7 +26,7 @@ from typing import Any
 
 from fastpath.base import skbuff
 from fastpath.base.intmap import IntMap
-from fastpath.base.skbuff import sk_buff, skb_get, skb_reset_network_header
+from fastpath.base.skbuff import consume_skb, sk_buff, skb_get, skb_reset_network_header
 from fastpath.net.gso import gro_unmerge
 from fastpath.net.inet import skb_enter_network
 from stack.core import netdevice
@@ -205,15 +205,20 @@ def __netif_receive_skb_core(skb: sk_buff) -> tuple[int, sk_buff | None, packet_
         skip = skb.cb is TC_SKIP_CLASSIFY
         if skip:
             skb.cb = None
+        tapped = (
+            False  # the kernel's pt_prev is a tap: without a handler the packet was not dropped
+        )
         if not skip and (net.ptype_all or dev.ptype_specific):
             for ptype in (*net.ptype_all, *dev.ptype_specific):
                 if ptype.type == netdevice.ETH_P_ALL and (ptype.dev is None or ptype.dev is dev):
                     deliver_skb(skb_get(skb), ptype, orig_dev)
+                    tapped = dev.tcx_ingress is None and dev.rx_handler is None
         if dev.tcx_ingress is not None and not skip:
             ret = sch_handle_ingress(skb, dev.tcx_ingress)
             if ret >= 0:
                 return ret, None, None
         if skb.vlan_proto:
+            tapped = False
             vlan_dev = vlan_find_dev(dev, skb.vlan_proto, skb.vlan_tci & netdevice.VLAN_VID_MASK)
             if vlan_dev is not None:
                 received = vlan_do_receive(skb, vlan_dev)
@@ -271,6 +276,9 @@ def __netif_receive_skb_core(skb: sk_buff) -> tuple[int, sk_buff | None, packet_
         pt_prev = ptype
     if pt_prev is not None:
         return netdevice.NET_RX_SUCCESS, skb, pt_prev
+    if tapped:
+        consume_skb(skb)
+        return netdevice.NET_RX_SUCCESS, None, None
     if exact:
         dev.stats.rx_nohandler += 1
     else:
