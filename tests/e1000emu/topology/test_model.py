@@ -190,7 +190,7 @@ MISTAKES = [
         "lab.toml:11: nodes.s.nic = '82540': no such model.*82540E",
     ),
     ("tcp_sack", "tcp_sock", "lab.toml:5: nodes.server.sysctl.net.ipv4.tcp_sock = 0: "),
-    ('tcp_sack" = 0', 'tcp_sack" = 700', "lab.toml:5: nodes.server.sysctl.net.ipv4.tcp_sack = 700: "),
+    ('tcp_sack" = 0', 'tcp_sack" = -1', "lab.toml:5: nodes.server.sysctl.net.ipv4.tcp_sack = -1: "),
     ("[nodes.server]", "[nodes.9]", "lab.toml:3: nodes.9: no name for a node; give letters"),
     ("[nodes.server]", "[nodes.client1]\n[nodes.server]", "nodes.client1 makes a node client1 too"),
     ("10.0.0.1/24", "10.0.0.1", "lab.toml:4: nodes.server.addresses.eth0.0.: 10.0.0.1 has no pref"),
