@@ -76,22 +76,9 @@ FUZZ = frozenset(
 
 
 # Groups of tests that take minutes, however few they are: begun first.
-LONG = (
-    "netns",
-    "guest ",
-    "guest/test_bench.py",
-    "guest/test_bond.py",
-    "guest/",
-    "docs ",
-    "cpython/",
-)
-LONG += (
-    "scripts/test_stackc.py",
-    "qemu/",
-    "e1000emu/parallel",
-    "e1000emu/campaign/",
-    "benchmarks/",
-)
+LONG = ("netns", "guest ", "guest/test_bench.py", "guest/test_bond.py", "guest/", "docs ")
+LONG += ("cpython/", "scripts/test_stackc.py", "qemu/", "e1000emu/parallel", "e1000emu/campaign/")
+LONG += ("benchmarks/",)
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -545,7 +545,7 @@ SOCKET_LEVEL = Level("SOL_SOCKET", uapi.SOL_SOCKET, vars(uapi), (
         set=lambda sk, val: sk_lock_filter(sk, bool(val))),
     number("SO_MARK", "sk_mark", None, "mark of packets (skb.mark, for netfilter hooks)",
         since="2.6.25", takes=opt_u32, caps=ADMIN, then=sk_dst_reset),
-    SockOpt("SO_MAX_PACING_RATE", "bytes a second at most; of others than TCP by fq", "3.13",
+    SockOpt("SO_MAX_PACING_RATE", "bytes a second at most; fq keeps it, and TCP without fq", "3.13",
         takes=opt_raw, set=sock_set_max_pacing_rate, fill=sock_get_max_pacing_rate),
     SockOpt("SO_MEMINFO", "memory in use, nine numbers", "4.12", get=sk_get_meminfo),
     switch("SO_NO_CHECK", "sk_no_check_tx", "send without UDP checksum"),

@@ -375,16 +375,16 @@ def __tcp_transmit_skb(sk: tcp_sock, skb: sk_buff, clone_it: int, rcv_nxt: int) 
     wstamp = sk.tcp_wstamp_ns + 1
     if wstamp < sk.tcp_mstamp:
         wstamp = sk.tcp_mstamp
-    if sk.sk_pacing_status == SK_PACING_FQ and oskb is not None and wstamp < sk.pacing_next_ns:
-        wstamp = skb.tx_tstamp_ns = sk.pacing_next_ns
+    if oskb is not None:  # a pure ACK is charged to nobody and waits for nothing
+        if sk.sk_pacing_status == SK_PACING_FQ and wstamp < sk.pacing_next_ns:
+            wstamp = skb.tx_tstamp_ns = sk.pacing_next_ns
+        skb.sk = sk
+        skb.destructor = tcp_wfree
+        sk.sk_wmem_alloc += skb.truesize
     sk.tcp_wstamp_ns = wstamp
     end_seq = skb.end_seq
     if sk.sk_dst_pending_confirm:
         sock_confirm_neigh(sk)
-    if oskb is not None:  # a pure ACK is charged to nobody
-        skb.sk = sk
-        skb.destructor = tcp_wfree
-        sk.sk_wmem_alloc += skb.truesize
     err = sk.icsk_af_ops.queue_xmit(sk, skb, sk.inet_fl)
     if err > 0:
         tcp_enter_cwr(sk)

@@ -32,10 +32,18 @@ def slow(host: Any, **opt: Any) -> None:
     host.qdisc_add("eth0", "tbf", **{"rate": RATE, "burst": 3028, "limit": 4 << 20, **opt})
 
 
-def bulk(cut: bool, gso: int = 65536, **sysctl: int) -> tuple[Any, int, int]:
+def send_on(sock: Sock, data: bytes, sent: int) -> int:
+    """Send of `data` behind `sent` bytes what the socket takes; how much it has then taken."""
+    with contextlib.suppress(BlockingIOError):
+        while sent < len(data):
+            sent += sock.send(data[sent : sent + 65536])
+    return sent
+
+
+def bulk(cut: bool, gso: int = 65536, **sysctl: int) -> tuple[int, int]:
     """Send TOTAL bytes through a slow queue, as super-packets or in segments that it cuts.
 
-    Returns the net, and the bytes that were in the queue and in flight at most in the second half.
+    Returns the bytes that were in the queue and in flight at most in the second half.
     """
     net, (client,), (server,) = connected(sysctl=sysctl)
     slow(net.a, **({} if cut else {"burst": 1 << 17}))
@@ -44,11 +52,7 @@ def bulk(cut: bool, gso: int = 65536, **sysctl: int) -> tuple[Any, int, int]:
     sent = charged = in_flight = 0
     got = bytearray()
     for _ in range(4000):
-        try:
-            while sent < TOTAL:
-                sent += client.send(pattern[sent : sent + 65536])
-        except BlockingIOError:
-            pass
+        sent = send_on(client, pattern, sent)
         net.clock.run_for(MS)
         while server.readable and len(got) < TOTAL:
             got += server.recv(1 << 20)
@@ -62,20 +66,20 @@ def bulk(cut: bool, gso: int = 65536, **sysctl: int) -> tuple[Any, int, int]:
     assert client.sk.sk_wmem_alloc == 0
     assert not net.a.machine.tsq_head
     finish(net, [client, server])
-    return net, charged, in_flight
+    return charged, in_flight
 
 
 @pytest.mark.parametrize("cut", [True, False])
 def test_a_few_packets_wait_in_the_queue_and_the_rest_in_the_socket(cut: bool) -> None:
     """net/ipv4/tcp_output.c tcp_small_queue_check: at most two super-packets and the next one."""
-    _, charged, in_flight = bulk(cut)
+    charged, in_flight = bulk(cut)
     assert 0 < charged < 3 * 70_000
     assert in_flight < 3 * 65_536
 
 
 def test_the_sysctl_sets_the_most() -> None:
-    _, _, many = bulk(True, 8192)
-    _, _, few = bulk(True, 8192, tcp_limit_output_bytes=1)
+    _, many = bulk(True, 8192)
+    _, few = bulk(True, 8192, tcp_limit_output_bytes=1)
     assert few < 2 * 8192 < many < 4 * 8192
 
 
@@ -105,11 +109,7 @@ def test_a_queue_that_is_thrown_away_lets_the_connection_go_on() -> None:
     sent = 0
     got = b""
     for turn in range(400):
-        try:
-            while sent < len(pattern):
-                sent += client.send(pattern[sent:])
-        except BlockingIOError:
-            pass
+        sent = send_on(client, pattern, sent)
         net.clock.run_for(5 * MS)
         if turn in (3, 6):
             net.a.qdisc_del("eth0")
@@ -151,12 +151,11 @@ def test_the_segments_of_a_datagram_are_charged_until_they_are_sent() -> None:
 def trickle(net: Any, client: Sock, server: Sock, size: int) -> list[int]:
     """Send `size` bytes: how many frames left in each millisecond until all had come."""
     stats = net.a.dev("eth0").stats
+    data = bytes(size)
     frames: list[int] = []
     got = sent = 0
     while got < size and len(frames) < 3000:
-        with contextlib.suppress(BlockingIOError):
-            while sent < size:
-                sent += client.send(bytes(min(size - sent, 65536)))
+        sent = send_on(client, data, sent)
         before = stats.tx_packets
         net.clock.run_for(MS)
         frames.append(stats.tx_packets - before)
