@@ -112,7 +112,7 @@ def pytest_collection() -> Generator[None, Any, Any]:
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> Generator[None, Any, Any]:
-    """Keep a file on one worker, and all tests that touch the machine's network on one.
+    """Keep a file on one worker, and all tests that touch the machine's network on two.
 
     Whatever else orders tests does so within a group.
     """
@@ -140,11 +140,14 @@ def _where(path: Path) -> str:
 
 def _group(item: pytest.Item, where: str) -> str:
     """Return the group of a test. Guests have names of their own for all that they make of a
-    machine's network; tests that share one are kept together."""
+    machine's network; tests that share one are kept together. Programs run in namespaces, whose
+    names have the worker's number, so their tests can run beside the others of the network."""
     if where.startswith("guest/"):
         shared = isinstance(item, pytest.Function) and "on_tap" in item.fixturenames
         return f"guest {item.callspec.params['model']}" if shared else where
-    return "netns" if item.get_closest_marker("netns") else where
+    if not item.get_closest_marker("netns"):
+        return where
+    return "netns programs" if where.startswith("programs/") else "netns"
 
 
 def _name(item: pytest.Item) -> str:
