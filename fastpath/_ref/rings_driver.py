@@ -31,7 +31,8 @@ class TxRing:
         self.count = count
         self.next_to_use = self.next_to_clean = 0
         self.ring = [bytes(16)] * count
-        self.packets: deque[tuple[int, int, int]] = deque()  # last descriptor, packets, bytes
+        self.packets: deque[tuple[int, int, int, int]] = deque()
+        # last descriptor, packets, bytes, bytes of the sk_buff
 
     def unused(self) -> int:
         """Free descriptors."""
@@ -78,7 +79,7 @@ class TxRing:
         for i, (addr, n) in enumerate(parts):
             bits = cmd if i == len(parts) - 1 else cmd & ~0x09
             at = self._put(struct.pack("<QII", addr, n | 1 << 20 | bits << 24, upper))
-        self.packets.append((at, *counts))
+        self.packets.append((at, *counts, sum(n for _, n in pieces)))
         return len(parts)
 
     def done(self, index: int) -> None:
@@ -87,14 +88,14 @@ class TxRing:
         d[12] |= DD
         self.ring[index] = bytes(d)
 
-    def clean(self) -> tuple[int, int]:
-        """(packets, bytes) whose last descriptor has DD."""
-        packets = size = 0
+    def clean(self) -> tuple[int, int, int]:
+        """Packets, bytes and bytes of sk_buffs whose last descriptor has DD."""
+        packets = size = held = 0
         while self.packets and self.ring[self.packets[0][0]][12] & DD:
-            at, n, b = self.packets.popleft()
-            packets, size = packets + n, size + b
+            at, n, b, length = self.packets.popleft()
+            packets, size, held = packets + n, size + b, held + length
             self.next_to_clean = (at + 1) % self.count
-        return packets, size
+        return packets, size, held
 
 
 def freed(packets: list[tuple[str, int, int]]) -> list[tuple[str, int, int]]:

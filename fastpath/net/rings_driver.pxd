@@ -56,7 +56,7 @@ cdef class TxRing(_ring):
                            unsigned int cmd) except -1
     cpdef int64_t map(self, sk_buff skb, unsigned int popts=*, unsigned int cmd=*, int vlan=*,
                       uint32_t max_per_desc=*) except? -2
-    cpdef (int64_t, int64_t) clean(self, int64_t budget=*, list out=*) except *
+    cpdef (int64_t, int64_t, int64_t) clean(self, int64_t budget=*, list out=*) except *
     cpdef void reset(self)
     cdef uint32_t room(self) noexcept
     cdef uint8_t *take(self) noexcept

@@ -322,15 +322,16 @@ cdef class TxRing(_ring):
         m.last = NULL
         return self.do_map(skb, &m, cmd & (CMD_EOP | CMD_RS))
 
-    cpdef (int64_t, int64_t) clean(self, int64_t budget=0, list out=None) except *:
-        """Free the sk_buffs whose last descriptor has DD: (packets, bytes); 0 = no limit.
+    cpdef (int64_t, int64_t, int64_t) clean(self, int64_t budget=0, list out=None) except *:
+        """Free the sk_buffs whose last descriptor has DD, at most `budget`; 0 = no limit.
 
-        A TSO packet counts as gso_segs packets and the bytes that were on the wire. Destructors run
+        Returns packets, bytes, and bytes of the sk_buffs. A TSO packet counts as gso_segs packets
+        and the bytes that were on the wire, but `len` bytes of an sk_buff. Destructors run
         here, one for a run of sk_buffs (free_in_runs), and may map new packets. With `out`, the
         sk_buffs are appended to it instead of freed, for a caller in a context where nothing may be
         freed (dev_kfree_skb_irq).
         """
-        cdef int64_t packets = 0, nbytes = 0
+        cdef int64_t packets = 0, nbytes = 0, held = 0
         cdef tx_slot *slot
         cdef sk_buff skb
         cdef sk_buff run = None         # the last of a run that is freed when the run ends
@@ -343,6 +344,7 @@ cdef class TxRing(_ring):
             slot.skb = NULL
             packets += slot.packets
             nbytes += slot.bytes
+            held += skb.len
             self.next_to_clean = slot.eop + 1 if slot.eop + 1 < self.count else 0
             self.npending -= 1
             if out is not None:
@@ -363,7 +365,7 @@ cdef class TxRing(_ring):
                 break
         if run is not None:
             skb_free(run)
-        return packets, nbytes
+        return packets, nbytes, held
 
     cdef void release(self) noexcept:
         """Free every mapped sk_buff."""

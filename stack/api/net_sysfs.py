@@ -5,6 +5,7 @@
 
     eth0/NAME                       ATTRIBUTES, KIND_ATTRIBUTES: a function of the device for each
     eth0/statistics/NAME            STATISTICS, from dev_get_stats
+    eth0/queues/rx-0, tx-0          QUEUES; BYTE_QUEUE_LIMITS where the driver has them
     br0/bridge/NAME, eth0/brport    br_sysfs: what NETLINK_ROUTE has of bridges and their ports
     br0/brif/eth0                   the port's brport
     eth0/master, upper_X, lower_X   another interface's directory (`link` says where it leads)
@@ -22,10 +23,12 @@ from collections.abc import Callable
 from stack.api import br_sysfs
 from stack.core.dev import dev_get_stats, dev_set_mtu
 from stack.core.dev_notifier import netdev_state_change
+from stack.core.dynamic_queue_limits import DQL_MAX_LIMIT, dql
 from stack.core.errors import os_error
 from stack.core.ethtool import SPEED_UNKNOWN, ethtool_get_settings
 from stack.core.netdevice import IFF_UP, LINK_STATE_NOCARRIER, net_device
 from stack.core.sock import ns_capable
+from stack.core.time64 import NSEC_PER_MSEC
 from stack.core.uapi import CAP_NET_ADMIN
 from stack.drivers.tun import tun_flags
 from stack.net import Net
@@ -137,6 +140,30 @@ ATTRIBUTES: dict[str, Callable[[net_device], str]] = {
     "uevent": _uevent,
 }
 
+
+def _only_of_many(dev: net_device) -> str:
+    """What only an interface of several queues tells. Raises: OSError ENOENT."""
+    raise os_error(errno.ENOENT, f"{dev.name} has one queue")
+
+
+QUEUES: dict[str, Callable[[net_device], str]] = {
+    "queues/rx-0/rps_cpus": lambda dev: "0",
+    "queues/rx-0/rps_flow_cnt": lambda dev: "0",
+    "queues/tx-0/traffic_class": _only_of_many,
+    "queues/tx-0/tx_maxrate": lambda dev: "0",
+    "queues/tx-0/tx_timeout": lambda dev: str(dev.trans_timeout),
+    "queues/tx-0/xps_cpus": _only_of_many,
+    "queues/tx-0/xps_rxqs": lambda dev: "0",
+}
+LIMITS = "queues/tx-0/byte_queue_limits"
+BYTE_QUEUE_LIMITS: dict[str, Callable[[dql], int]] = {
+    f"{LIMITS}/hold_time": lambda queue: queue.slack_hold_time // NSEC_PER_MSEC,
+    f"{LIMITS}/inflight": lambda queue: queue.num_queued - queue.num_completed,
+    f"{LIMITS}/limit": lambda queue: queue.limit,
+    f"{LIMITS}/limit_max": lambda queue: queue.max_limit,
+    f"{LIMITS}/limit_min": lambda queue: queue.min_limit,
+}
+
 KIND_ATTRIBUTES: dict[str, dict[str, Callable[[net_device], str]]] = {
     "tun": {
         "group": lambda dev: str(dev.priv.group),
@@ -147,10 +174,16 @@ KIND_ATTRIBUTES: dict[str, dict[str, Callable[[net_device], str]]] = {
 """What the driver of a kind has besides (dev->sysfs_groups)."""
 
 
-def _attributes(dev: net_device) -> dict[str, Callable[[net_device], str]]:
-    """All that an interface has."""
+def _kind_attributes(dev: net_device) -> dict[str, Callable[[net_device], str]]:
     kind = dev.rtnl_link_ops.kind if dev.rtnl_link_ops is not None else ""
-    return ATTRIBUTES | KIND_ATTRIBUTES.get(kind, {})
+    return KIND_ATTRIBUTES.get(kind, {})
+
+
+def _files(dev: net_device) -> tuple[str, ...]:
+    """All files of an interface but those of bridges, as paths below its directory."""
+    limits = BYTE_QUEUE_LIMITS if dev.dql is not None else ()
+    statistics = (f"statistics/{name}" for name in STATISTICS)
+    return *ATTRIBUTES, *_kind_attributes(dev), *statistics, *QUEUES, *limits
 
 
 def _store_alias(dev: net_device, text: str) -> None:
@@ -182,11 +215,27 @@ def _store_group(dev: net_device, text: str) -> None:
     dev.group = value & 0xFFFFFFFF
 
 
+def _store_limit(field: str, unit: int = 1) -> Callable[[net_device, str], None]:
+    """Write a field of dql (net/core/net-sysfs.c bql_set), shown in `unit`."""
+
+    def store(dev: net_device, text: str) -> None:
+        value = DQL_MAX_LIMIT if text.strip() == "max" else br_sysfs.number(text)
+        if value > DQL_MAX_LIMIT:
+            raise os_error(errno.EINVAL, f"{value} is more than {DQL_MAX_LIMIT}")
+        setattr(dev.dql, field, value * unit)
+
+    return store
+
+
 WRITABLE: dict[str, Callable[[net_device, str], None]] = {
     "ifalias": _store_alias,
     "mtu": _store_mtu,
     "netdev_group": _store_group,
     "tx_queue_len": _store_tx_queue_len,
+    f"{LIMITS}/hold_time": _store_limit("slack_hold_time", NSEC_PER_MSEC),
+    f"{LIMITS}/limit": _store_limit("limit"),
+    f"{LIMITS}/limit_max": _store_limit("max_limit"),
+    f"{LIMITS}/limit_min": _store_limit("min_limit"),
 }
 
 
@@ -238,16 +287,16 @@ def names(net: Net, path: str) -> tuple[str, ...] | None:
     dev, rest = _parts(net, path)
     if dev is None:
         return tuple(dev.name for dev in net.dev_base_head)
-    if not rest:
-        forward = ("brforward",) if "bridge" in br_sysfs.directories(dev) else ()
-        found = (*_attributes(dev), "statistics", *br_sysfs.directories(dev))
-        return (*found, *forward, *_links(dev))
-    if rest == "statistics":
-        return STATISTICS
-    group, _, leaf = rest.rpartition("/")
-    if rest in _attributes(dev) or (group == "statistics" and leaf in STATISTICS):
+    files = _files(dev)
+    if rest in files:
         return None
-    return _bridge_names(dev, rest)
+    above = f"{rest}/" if rest else ""
+    below = (path.removeprefix(above).split("/")[0] for path in files if path.startswith(above))
+    found = tuple(dict.fromkeys(below))
+    if rest:
+        return found or _bridge_names(dev, rest)
+    forward = ("brforward",) if "bridge" in br_sysfs.directories(dev) else ()
+    return (*found, *br_sysfs.directories(dev), *forward, *_links(dev))
 
 
 def _bridge_names(dev: net_device, rest: str) -> tuple[str, ...] | None:
@@ -271,9 +320,11 @@ def show(net: Net, path: str) -> str:
         raise os_error(errno.EISDIR, f"{ROOT}/{path}")
     dev, rest = _parts(net, path)
     assert dev is not None
-    found = _attributes(dev).get(rest)
+    found = {**ATTRIBUTES, **QUEUES, **_kind_attributes(dev)}.get(rest)
     if found is not None:
         return f"{found(dev)}\n"
+    if rest in BYTE_QUEUE_LIMITS and dev.dql is not None:
+        return f"{BYTE_QUEUE_LIMITS[rest](dev.dql)}\n"
     if rest == "brforward":
         return br_sysfs.brforward(dev)
     group, _, leaf = rest.rpartition("/")

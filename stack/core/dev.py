@@ -224,7 +224,7 @@ def __dev_close(dev: net_device) -> None:
     if dev.netdev_ops.ndo_stop is not None:
         dev.netdev_ops.ndo_stop(dev)
     dev.flags &= ~netdevice.IFF_UP
-    dev.queue_stopped = False
+    dev.queue_state = 0
 
 
 _CHANGEABLE = (

@@ -16,8 +16,8 @@ Upper layers (neigh_output, packet sockets, bridge) hand a complete frame to dev
                 __netif_schedule    the rest is sent later
     net_tx_action                   NET_TX_SOFTIRQ: frees sent packets, runs scheduled disciplines
 
-State: `q.running` keeps one caller in a discipline, `dev.queue_stopped` says that the ring is full
-(netif_stop_queue, netif_wake_queue), `softnet_data.output_queue` holds scheduled disciplines.
+State: `q.running` keeps one caller in a discipline, `dev.queue_state` says that the ring is full
+(netif_stop_queue, netdev_sent_queue), `softnet_data.output_queue` holds scheduled disciplines.
 dev_plug and dev_unplug collect the packets of one sendmmsg. Read __dev_xmit_skb first.
 """
 
@@ -32,7 +32,21 @@ from stack.core import netdevice
 from stack.core.dev_tc import sch_handle_egress
 from stack.core.dev_xmit import dev_hard_start_xmit, skb_list_free, validate_xmit_skb
 from stack.core.drop_reason import SKB_DROP_REASON_DEV_READY, kfree_skb_reason
-from stack.core.netdevice import net_device, netif_carrier_ok, netif_running
+from stack.core.dynamic_queue_limits import (
+    DQL_MAX_LIMIT,
+    dql_avail,
+    dql_completed,
+    dql_queued,
+    dql_reset,
+)
+from stack.core.netdevice import (
+    QUEUE_STATE_DRV_XOFF,
+    QUEUE_STATE_STACK_XOFF,
+    net_device,
+    netif_carrier_ok,
+    netif_queue_stopped,
+    netif_running,
+)
 from stack.core.softirq import NET_TX_SOFTIRQ, do_softirq, raise_softirq_irqoff
 from stack.core.tstamp import skb_sched_timestamp
 from stack.sched.sch_generic import Qdisc
@@ -90,7 +104,7 @@ def dev_direct_xmit(skb: sk_buff) -> int:
     machine.softirq_count += 1
     rc = netdevice.NETDEV_TX_BUSY
     try:
-        if not dev.queue_stopped:
+        if not netif_queue_stopped(dev):
             skb_reset_mac_header(skbs[0])
             rc = dev.netdev_ops.ndo_start_xmit(skbs[0], dev)
         if rc:
@@ -109,7 +123,7 @@ def __dev_xmit_skb(skb: sk_buff, q: Qdisc, dev: net_device) -> int:
     """
     if q.plug_priority >= 0 and skb.priority != q.plug_priority:
         dev_unplug(q)  # else it could overtake packets that only the plug holds back
-    if q.can_bypass and not q.qlen and not q.running and not dev.queue_stopped:
+    if q.can_bypass and not q.qlen and not q.running and not dev.queue_state:
         q.running = True
         try:
             skbs = validate_xmit_skb(skb, dev)
@@ -131,7 +145,7 @@ def dev_plug(dev: net_device, priority: int) -> Qdisc | None:
     The caller must not sleep while it is plugged. The kernel has plugs for block devices only.
     """
     q = dev.qdisc
-    if not q.can_bypass or q.running or q.qlen or dev.queue_stopped:
+    if not q.can_bypass or q.running or q.qlen or dev.queue_state:
         return None
     q.running = True
     q.plug_priority = priority
@@ -221,7 +235,7 @@ def dequeue_skb(q: Qdisc) -> list[sk_buff] | None:
     once (xmit_more).
     """
     dev = q.dev
-    if dev.queue_stopped:
+    if dev.queue_state:
         return None
     if q.gso_skb:
         skbs = list(q.gso_skb)
@@ -237,13 +251,19 @@ def dequeue_skb(q: Qdisc) -> list[sk_buff] | None:
 
 
 def try_bulk_dequeue_skb(q: Qdisc, skb: sk_buff, dev: net_device) -> list[sk_buff] | None:
-    """net/sched/sch_generic.c: add packets to `skb` so that the doorbell rings once for all."""
+    """net/sched/sch_generic.c: add packets to `skb` so that the doorbell rings once for all.
+
+    No more than the ring may hold.
+    """
+    nbytes = DQL_MAX_LIMIT if dev.dql is None else dql_avail(dev.dql)
+    nbytes -= skb.len
     skbs = validate_xmit_skb(skb, dev) or []
     room = dev.machine.net_hotdata.dev_tx_weight - 1
-    while room and q.qlen:
+    while room and q.qlen and nbytes > 0:
         more = q.dequeue()
         if more is None:
             break
+        nbytes -= more.len
         skbs += validate_xmit_skb(more, dev) or ()
         room -= 1
     return skbs
@@ -265,7 +285,7 @@ def dev_requeue_skb(skbs: list[sk_buff], q: Qdisc) -> None:
     q.gso_skb.extendleft(reversed(skbs))
     q.qlen += len(skbs)
     q.qstats.requeues += len(skbs)
-    if not q.dev.queue_stopped:
+    if not q.dev.queue_state:
         __netif_schedule(q)
 
 
@@ -285,22 +305,56 @@ def netif_schedule(q: Qdisc) -> None:
 
 def netif_start_queue(dev: net_device) -> None:
     """include/linux/netdevice.h: allow transmit."""
-    dev.queue_stopped = False
+    dev.queue_state &= ~QUEUE_STATE_DRV_XOFF
 
 
 def netif_stop_queue(dev: net_device) -> None:
     """include/linux/netdevice.h: the ring is full: no more packets until netif_wake_queue."""
-    dev.queue_stopped = True
+    dev.queue_state |= QUEUE_STATE_DRV_XOFF
     dev.trans_start = dev.net.clock.now_ns()
 
 
 def netif_wake_queue(dev: net_device) -> None:
     """include/linux/netdevice.h: room again: allow transmit and schedule what waits."""
-    if dev.queue_stopped:
-        dev.queue_stopped = False
-        q = dev.qdisc
-        if q is not None and not q.noqueue:
-            __netif_schedule(q)
+    if netif_queue_stopped(dev):
+        dev.queue_state &= ~QUEUE_STATE_DRV_XOFF
+        netif_schedule_queue(dev)
+
+
+def netif_schedule_queue(dev: net_device) -> None:
+    """net/core/dev.c: have NET_TX_SOFTIRQ run the device's discipline, unless it is stopped."""
+    q = dev.qdisc
+    if not dev.queue_state and q is not None and not q.noqueue:
+        __netif_schedule(q)
+
+
+def netdev_sent_queue(dev: net_device, nbytes: int) -> None:
+    """include/linux/netdevice.h: `nbytes` more are in the ring; stop when it is enough."""
+    queue = dev.dql
+    assert queue is not None  # made by the driver
+    dql_queued(queue, nbytes)
+    if dql_avail(queue) < 0 and not dev.queue_state & QUEUE_STATE_STACK_XOFF:
+        dev.queue_state |= QUEUE_STATE_STACK_XOFF
+        dev.trans_start = dev.net.clock.now_ns()
+
+
+def netdev_completed_queue(dev: net_device, nbytes: int) -> None:
+    """include/linux/netdevice.h: packets of `nbytes` together were sent; more may follow now."""
+    if not nbytes:
+        return
+    queue = dev.dql
+    assert queue is not None
+    dql_completed(queue, nbytes, dev.net.clock)
+    if dev.queue_state & QUEUE_STATE_STACK_XOFF and dql_avail(queue) >= 0:
+        dev.queue_state &= ~QUEUE_STATE_STACK_XOFF
+        netif_schedule_queue(dev)
+
+
+def netdev_reset_queue(dev: net_device) -> None:
+    """include/linux/netdevice.h: the ring was emptied without sending."""
+    assert dev.dql is not None
+    dev.queue_state &= ~QUEUE_STATE_STACK_XOFF
+    dql_reset(dev.dql)
 
 
 def dev_kfree_skb_irq(skb: sk_buff) -> None:

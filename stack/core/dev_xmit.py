@@ -29,7 +29,7 @@ from stack.core.if_vlan import (
     vlan_get_protocol,
     vlan_hw_offload_capable,
 )
-from stack.core.netdevice import net_device, packet_type
+from stack.core.netdevice import net_device, netif_queue_stopped, packet_type
 from stack.core.netstamp import net_timestamp_set
 from stack.core.sock import sock, sock_wfree
 from stack.net import Net
@@ -80,7 +80,7 @@ def dev_hard_start_xmit(
             dev_queue_xmit_nit(skb, dev)
             if start_xmit(skb, dev):  # NETDEV_TX_BUSY: still ours
                 return skbs[index:]
-            if dev.queue_stopped and index < last:
+            if netif_queue_stopped(dev) and index < last:
                 return skbs[index + 1 :]
     finally:
         dev.xmit_more = False

@@ -135,7 +135,8 @@ def dev_watchdog(timer: timer_list) -> None:
     if not (netif_running(dev) and netif_device_present(dev) and netif_carrier_ok(dev)):
         return
     now = dev.net.clock.now_ns()
-    if dev.queue_stopped and now - dev.trans_start >= dev.watchdog_timeo:
+    if dev.queue_state and now - dev.trans_start >= dev.watchdog_timeo:
+        dev.trans_timeout += 1
         dev.netdev_ops.ndo_tx_timeout(dev)
         dev.trans_start = now
     mod_timer(timer, now + dev.watchdog_timeo)

@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from fastpath.base.intmap import IntMap
 from fastpath.base.skbuff import kfree_skb, sk_buff, sk_buff_head
 from fastpath.net.gro import GroTable
+from stack.core.dynamic_queue_limits import dql
 from stack.core.rows import row, state
 from stack.core.snmp import rtnl_link_stats64
 from stack.core.timer import timer_list
@@ -318,6 +319,11 @@ GSO_LEGACY_MAX_SIZE = 65536
 GSO_MAX_SEGS = 65535
 
 # dev.reg_state
+QUEUE_STATE_DRV_XOFF = 1 << 0
+"""The driver's ring has no room (netif_stop_queue)."""
+QUEUE_STATE_STACK_XOFF = 1 << 1
+"""The ring holds as many bytes as it may (netdev_sent_queue)."""
+
 NETREG_UNINITIALIZED = 0
 NETREG_REGISTERED = 1
 NETREG_UNREGISTERED = 2
@@ -596,8 +602,12 @@ class net_device:
     """Filters for what it receives; None: there are none."""
     tcx_egress: mini_Qdisc | None = row()
     """Filters for what it sends; None: there are none."""
-    queue_stopped: bool = row(False)
-    """The driver's ring is full (netif_stop_queue)."""
+    queue_state: int = row(0)
+    """Bits QUEUE_STATE_*: why nothing is given to the driver now."""
+    dql: dql | None = row()
+    """How many bytes its ring may hold; None: the driver does not tell what it has sent."""
+    trans_timeout: int = row(0)
+    """How often its queue stayed stopped for too long."""
     xmit_more: bool = row(False)
     """More packets follow at once, so the driver need not ring the doorbell."""
     trans_start: int = row(0)
@@ -669,6 +679,11 @@ def flag_names(dev: net_device) -> str:
     """The flags as `ip link` prints them."""
     flags = dev_get_flags(dev)
     return ",".join(name for bit, name in IFF_NAMES if flags & bit)
+
+
+def netif_queue_stopped(dev: net_device) -> bool:
+    """include/linux/netdevice.h: the driver has stopped its queue."""
+    return bool(dev.queue_state & QUEUE_STATE_DRV_XOFF)
 
 
 def netif_running(dev: net_device) -> bool:

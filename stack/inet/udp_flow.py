@@ -332,7 +332,7 @@ def udp_flow_folds(sk: udp_sock, dest: udp_dest, flow: UdpFlow) -> bool:
         or q.qlen
         or not q.can_bypass
         or q.running
-        or dev.queue_stopped
+        or dev.queue_state
         or sk.net.ptype_all
         or dev.ptype_specific
     ):

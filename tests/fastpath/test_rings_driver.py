@@ -142,7 +142,7 @@ def test_tx_map_describes_all_bytes_and_clean_frees_after_dd() -> None:
     before = ring.unused()
     assert ring.map(skb, 3, 0x0B, vlan=0x123) == need
     assert ring.unused() == before - need
-    assert ring.clean() == (0, 0)
+    assert ring.clean() == (0, 0, 0)
     ((data, last),) = tx_frames(h, ring, 0, ring.next_to_use)
     assert data == b"H" * 54 + body
     _, word, upper = struct.unpack("<QII", last)
@@ -150,7 +150,7 @@ def test_tx_map_describes_all_bytes_and_clean_frees_after_dd() -> None:
     assert word >> 20 & 0xF == 1
     assert upper >> 16 == 0x123
     assert upper >> 8 & 0xFF == 3
-    assert ring.clean() == (1, len(data))
+    assert ring.clean() == (1, len(data), len(data))
     assert skb.users == 0
     assert h.idle()
 
@@ -179,8 +179,8 @@ def test_tx_full_ring_refuses_and_keeps_ownership_with_caller() -> None:
     assert [d for d, _ in tx_frames(h, ring, 0, ring.next_to_use)] == [
         bytes([i]) * 60 for i in range(7)
     ]
-    assert ring.clean(3) == (3, 180)
-    assert ring.clean() == (4, 240)
+    assert ring.clean(3) == (3, 180, 180)
+    assert ring.clean() == (4, 240, 240)
     assert h.idle()
 
 
@@ -198,7 +198,7 @@ def test_tx_clean_counts_tso_as_on_the_wire() -> None:
     ring.put_context(14, 24, 33, 34, 50, 0, 1000, 54, 400, 7)
     ring.map(skb)
     tx_frames(h, ring, 0, ring.next_to_use)
-    assert ring.clean() == (3, 1054 + 2 * 54)
+    assert ring.clean() == (3, 1054 + 2 * 54, 1054)
     assert h.idle()
 
 
@@ -214,7 +214,7 @@ def test_tx_destructor_may_map_again_during_clean() -> None:
     skb.destructor = destructor
     ring.map(skb)
     tx_frames(h, ring, 0, ring.next_to_use)
-    assert ring.clean() == (1, 60)
+    assert ring.clean() == (1, 60, 60)
     assert again == [1]
     assert ring.pending() == 1
     ring.reset()
@@ -251,7 +251,7 @@ def test_tx_owners_of_a_run_are_told_once(
     try:
         out: list[sk_buff] | None = [] if defer else None
         n = min(budget, len(packets)) if budget else len(packets)
-        assert ring.clean(budget, out) == (n, 60 * n)
+        assert ring.clean(budget, out) == (n, 60 * n, 60 * n)
         assert calls == ([] if defer else ref.freed(want[:n]))
         calls.clear()
         ring.clean()
@@ -277,7 +277,7 @@ def test_tx_who_holds_a_sent_packet_keeps_it_charged() -> None:
             ring.map(skb)
         skb_get(skbs[1])
         tx_frames(h, ring, 0, ring.next_to_use)
-        assert ring.clean() == (3, 180)
+        assert ring.clean() == (3, 180, 180)
         assert calls == [size, size]
         kfree_skb(skbs[1])
         assert calls == [size, size, size]
@@ -713,7 +713,7 @@ def test_rings_and_buffers_in_a_shared_file_at_a_foreign_base() -> None:
     tx.map(skb)
     assert base <= tx.dma < base + size
     assert [d for d, _ in tx_frames(far, tx, 0, tx.next_to_use)] == [b"head" + b"x" * 50000]
-    assert tx.clean() == (1, 50004)
+    assert tx.clean() == (1, 50004, 50004)
     ring = RxRing(h.mem, 16, h.rx, 2048)
     ring.refill()
     dev = RxDevice(far, ring)

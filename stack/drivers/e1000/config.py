@@ -6,6 +6,7 @@ from fastpath.base.skbuff import SkbPool
 from fastpath.net.gro import GroTable
 from fastpath.net.rings_driver import RxRing, TxRing
 from stack.core import netdevice
+from stack.core.dev_queue import netdev_reset_queue
 from stack.drivers.e1000 import defs as d
 from stack.drivers.e1000 import e1000 as e
 from stack.drivers.e1000.e1000 import e1000_adapter, er32, ew32
@@ -77,7 +78,7 @@ def e1000_set_gro(adapter: e1000_adapter, features: int) -> None:
 def e1000_free_all_tx_resources(adapter: e1000_adapter) -> None:
     """e1000_main.c."""
     if adapter.tx_ring is not None:
-        adapter.tx_ring.reset()
+        e1000_clean_all_tx_rings(adapter)
         adapter.tx_ring = None  # type: ignore[assignment]
 
 
@@ -95,6 +96,7 @@ def e1000_clean_all_tx_rings(adapter: e1000_adapter) -> None:
     """e1000_main.c: free what was queued and not sent."""
     if adapter.tx_ring is not None:
         adapter.tx_ring.reset()
+        netdev_reset_queue(adapter.netdev)
 
 
 def e1000_clean_all_rx_rings(adapter: e1000_adapter) -> None:

@@ -15,6 +15,7 @@ import logging
 
 from stack.core import netdevice, pci
 from stack.core.dev import free_netdev, register_netdev, unregister_netdev
+from stack.core.dynamic_queue_limits import dql
 from stack.core.errors import os_error
 from stack.core.link_watch import netif_carrier_off, netif_device_attach, netif_device_detach
 from stack.core.napi import netif_napi_add
@@ -109,6 +110,7 @@ def e1000_probe(pdev: pci.pci_dev, ent: pci.pci_device_id) -> None:
     pci.pci_request_selected_regions(pdev, bars, e.DRV_NAME)
     pci.pci_set_master(pdev)
     netdev = alloc_etherdev(machine.init_net, e1000_adapter)
+    netdev.dql = dql()
     adapter: e1000_adapter = netdev.priv
     pci.pci_set_drvdata(pdev, netdev)
     adapter.pdev = pdev

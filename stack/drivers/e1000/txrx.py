@@ -28,10 +28,21 @@ from fastpath.net.zerocopy import skb_zcopy
 from fastpath.nic.mmio import readl, writel
 from stack.core import netdevice
 from stack.core.backlog import netif_rx
-from stack.core.dev_queue import dev_kfree_skb_irq, netif_stop_queue, netif_wake_queue
+from stack.core.dev_queue import (
+    dev_kfree_skb_irq,
+    netdev_completed_queue,
+    netdev_sent_queue,
+    netif_stop_queue,
+    netif_wake_queue,
+)
 from stack.core.irq import IRQ_HANDLED, IRQ_NONE
 from stack.core.napi import napi_complete_done, napi_gro_receive, napi_schedule
-from stack.core.netdevice import napi_struct, net_device, netif_carrier_ok
+from stack.core.netdevice import (
+    napi_struct,
+    net_device,
+    netif_carrier_ok,
+    netif_queue_stopped,
+)
 from stack.core.sock import sock_wfree
 from stack.core.time64 import NSEC_PER_SEC
 from stack.core.tstamp import skb_tx_timestamp
@@ -138,17 +149,18 @@ def e1000_clean_tx_irq(adapter: e1000_adapter, out: list[sk_buff] | None = None)
     """
     ring = adapter.tx_ring
     netdev = adapter.netdev
-    if not ring.pending() and not netdev.queue_stopped:
+    if not ring.pending() and not netif_queue_stopped(netdev):
         adapter.detect_tx_hung = False
         return True
-    packets, nbytes = ring.clean(0, out)
+    packets, nbytes, held = ring.clean(0, out)
     stats = netdev.stats
     stats.tx_packets += packets
     stats.tx_bytes += nbytes
     adapter.total_tx_packets += packets
     adapter.total_tx_bytes += nbytes
+    netdev_completed_queue(netdev, held)
     if (
-        netdev.queue_stopped
+        netif_queue_stopped(netdev)
         and (packets or not ring.pending())  # else it was stopped by a hang
         and ring.unused() >= min(ring.count // 2, 8 * TX_WAKE_THRESHOLD)
         and netif_carrier_ok(netdev)
@@ -185,7 +197,7 @@ def e1000_detect_tx_hang(adapter: e1000_adapter) -> None:
             ring.next_to_use,
             ring.next_to_clean,
         )
-        if not adapter.netdev.queue_stopped:  # the stack counts its five seconds from here
+        if not netif_queue_stopped(adapter.netdev):  # the stack counts its five seconds from here
             netif_stop_queue(adapter.netdev)
 
 
@@ -341,6 +353,7 @@ def e1000_xmit_frame(skb: sk_buff, netdev: net_device) -> int:
         kfree_skb(skb)
         return netdevice.NETDEV_TX_OK
     popts = 0
+    nbytes = skb.len
     cmd = adapter.txd_cmd
     if skb.gso_size:
         popts = e1000_tso(adapter, ring, skb)
@@ -353,25 +366,28 @@ def e1000_xmit_frame(skb: sk_buff, netdev: net_device) -> int:
         ring.csum_start = -1
         netdev.stats.tx_dropped += 1
         kfree_skb(skb)
-    elif skb.tx_flags:
-        skb_tx_timestamp(skb)
+    else:
+        netdev_sent_queue(netdev, nbytes)
+        if skb.tx_flags:
+            skb_tx_timestamp(skb)
     e1000_tx_queue(adapter, ring, netdev)
     return netdevice.NETDEV_TX_OK
 
 
 def e1000_tx_queue(adapter: e1000_adapter, ring: TxRing, netdev: net_device) -> None:
     """e1000_main.c: ring the doorbell, unless more packets follow (xmit_more) and have room."""
-    if netdev.xmit_more and ring.unused() > ring.count >> 1:
+    if netdev.xmit_more and not netdev.queue_state and ring.unused() > ring.count >> 1:
         return
     writel(adapter.hw.bar_write, d.E1000_TDT, ring.next_to_use)
     if adapter.flags & E1000_NO_NAPI:
         return
     # An emulated device has often sent everything when the write returns. Done descriptors are
     # freed here, and TXDW is unmasked only when others remain.
-    packets, nbytes = ring.clean()
+    packets, nbytes, held = ring.clean()
     stats = netdev.stats
     stats.tx_packets += packets
     stats.tx_bytes += nbytes
+    netdev_completed_queue(netdev, held)
     if ring.pending():
         adapter.total_tx_packets += packets
         adapter.total_tx_bytes += nbytes

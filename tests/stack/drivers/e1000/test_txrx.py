@@ -18,7 +18,7 @@ from fastpath.base.skbuff import (
 from fastpath.base.skbuff import skb_to_bytes as to_bytes
 from stack.core.dev_queue import dev_queue_xmit
 from stack.core.dev_receive import dev_add_pack
-from stack.core.netdevice import ETH_P_ALL, packet_type
+from stack.core.netdevice import ETH_P_ALL, QUEUE_STATE_DRV_XOFF, packet_type
 from stack.drivers.e1000 import defs as d
 from stack.drivers.e1000 import e1000 as e
 from stack.drivers.e1000.txrx import BULK_LATENCY, LOW_LATENCY, LOWEST_LATENCY, e1000_update_itr
@@ -91,19 +91,20 @@ def test_link_that_pushes_back_stops_and_wakes_the_queue() -> None:
     machine.link.room = 0
     for number in range(200):
         machine.send(struct.pack(">I", number) * 20)
-    assert machine.dev.queue_stopped
+    assert machine.dev.queue_state
     assert machine.adapter.ims_mask & d.E1000_ICR_TXDW
     machine.link.open_room(None)
     machine.run()
     assert [struct.unpack(">I", frame[14:18])[0] for frame in machine.link.take()] == list(
         range(200)
     )
-    assert not machine.dev.queue_stopped
+    assert not machine.dev.queue_state
     assert machine.buffers_in_use() == 0
 
 
 def test_xmit_more_rings_the_doorbell_once_per_burst() -> None:
     machine = recorded()
+    machine.dev.dql.limit = machine.dev.dql.adj_limit = 5000  # more than the burst
     writes: list[int] = []
     real = machine.adapter.hw.bar_write
 
@@ -113,7 +114,7 @@ def test_xmit_more_rings_the_doorbell_once_per_burst() -> None:
         real(bar, off, value, size)
 
     machine.adapter.hw.bar_write = spy
-    machine.dev.queue_stopped = True
+    machine.dev.queue_state = QUEUE_STATE_DRV_XOFF
     for _ in range(20):
         machine.send(bytes(50))
     assert writes == []
