@@ -14,6 +14,7 @@ Each calls the attribute of the same name without `sk_` (`sk.data_ready(sk)`), w
 from __future__ import annotations
 
 import errno
+import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
@@ -330,24 +331,26 @@ def ns_capable(net: Net, cap: int) -> bool:
 def has_given_up(tid: int, cap: int) -> bool:
     """Whether the machine's thread `tid` does not have a capability of this process.
 
-    Where this process does not have it either, whether it has become another user.
+    What it has in a user namespace of its own does not count. Where this process does not have the
+    capability either, whether the thread has become another user.
     """
     own, other = effective("self"), effective(str(tid))
     if own is None or other is None:
         return False
     if own[1] >> cap & 1:
-        return not other[1] >> cap & 1
+        return not other[1] >> cap & 1 or own[2] != other[2]
     return own[0] != other[0]
 
 
-def effective(task: str) -> tuple[int, int] | None:
-    """The effective user and capabilities of one in /proc; None: it has ended."""
+def effective(task: str) -> tuple[int, int, str] | None:
+    """The effective user, capabilities and user namespace of one in /proc; None: it has ended."""
     try:
         with open(f"/proc/{task}/status") as file:
             rows = dict(line.split(":", 1) for line in file)
+        namespace = os.readlink(f"/proc/{task}/ns/user")
     except OSError:
         return None
-    return int(rows["Uid"].split()[1]), int(rows["CapEff"], 16)
+    return int(rows["Uid"].split()[1]), int(rows["CapEff"], 16), namespace
 
 
 # --- birth and death -----------------------------------------------------------------------

@@ -239,16 +239,18 @@ def __udp_lib_lookup(net: Net, ends: InetEnds, dif: int, sdif: int = 0) -> udp_s
         return None
     if sk.udp_port_next is None:
         return sk if compute_score(sk, ends, dif, sdif) >= 0 else None
-    best: udp_sock | None = None
-    badness = -1
-    group: list[udp_sock] | None = None
+    same: list[udp_sock] = []
+    badness = 0
     for sk in udp_port_socks(net, ends.dport):
         score = compute_score(sk, ends, dif, sdif)
         if score > badness:
-            best, badness = sk, score
-            group = [sk] if sk.sk_reuseport else None
-        elif score == badness and group is not None and score >= 0 and sk.sk_reuseport:
-            group.append(sk)
-    if group is not None and len(group) > 1 and group[0].sk_state != TCP_ESTABLISHED:
+            same, badness = [sk], score
+        elif score == badness:
+            same.append(sk)
+    if not same:
+        return None
+    best = same[-1]  # the last that was bound
+    if best.sk_reuseport and best.sk_state != TCP_ESTABLISHED:
+        group = [sk for sk in same if sk.sk_reuseport]
         return group[inet_ehashfn(net, ends.key()) % len(group)]
     return best

@@ -26,10 +26,23 @@ from fastpath.base.skbuff import sk_buff
 from fastpath.net.hdr import ip_hdr
 from stack.core import uapi
 from stack.core.errors import os_error
+from stack.core.fib_rules import LOOPBACK_IFINDEX
+from stack.core.l3mdev import l3mdev_master_ifindex
+from stack.core.netdevice import net_device
 from stack.core.time64 import NSEC_PER_MSEC
 from stack.core.uapi import IP_HLEN
+from stack.inet.flow import flowi
 from stack.inet.inet_sock import ip_options
-from stack.ipv4.fib import inet_addr_type, inet_select_addr
+from stack.ipv4.fib import (
+    IPTOS_RT_MASK,
+    __fib_lookup,
+    fib_lookup,
+    fib_result,
+    fib_result_prefsrc,
+    inet_addr_type,
+    inet_select_addr,
+)
+from stack.ipv4.netns import in_dev_conf
 from stack.net import Net
 
 if TYPE_CHECKING:
@@ -382,10 +395,21 @@ def _reverse_srr(start: bytes, saddr: int) -> tuple[bytes, int]:
 def fib_compute_spec_dst(skb: sk_buff) -> int:
     """net/ipv4/fib_frontend.c: our address as the sender of `skb` should see it."""
     rt = skb.dst
+    iph = ip_hdr(skb)
     if rt is not None and rt.rt_type == uapi.RTN_LOCAL:
-        return ip_hdr(skb).daddr
-    dev = skb.dev
-    return inet_select_addr(dev, ip_hdr(skb).saddr, uapi.RT_SCOPE_UNIVERSE)
+        return iph.daddr
+    dev: net_device = skb.dev
+    if not iph.saddr >> 24:  # 0.0.0.0/8
+        return inet_select_addr(dev, iph.saddr, uapi.RT_SCOPE_LINK)
+    res = fib_lookup(dev.net, iph.saddr, iph.tos & IPTOS_RT_MASK)
+    if dev.net.ipv4.rt_by_flow and res == -errno.ENETUNREACH:
+        fl4 = flowi(uapi.AF_INET, iph.saddr, flowi_tos=iph.tos)
+        if dev.ip_ptr is not None and in_dev_conf(dev.ip_ptr, "src_valid_mark"):
+            fl4.flowi_mark = skb.mark
+        res = __fib_lookup(dev.net, fl4, LOOPBACK_IFINDEX, l3mdev_master_ifindex(dev))
+    if isinstance(res, fib_result):
+        return fib_result_prefsrc(dev.net, res)
+    return inet_select_addr(dev, iph.saddr, uapi.RT_SCOPE_UNIVERSE)
 
 
 def received_options(skb: sk_buff) -> ip_options | None:

@@ -53,6 +53,7 @@ from stack.ipv6.addr import (
     IN6ADDR_LOOPBACK,
     IN6ADDR_V4MAPPED,
     ipv6_addr_is_multicast,
+    ipv6_addr_set_v4mapped,
     ipv6_addr_v4mapped,
 )
 from stack.ipv6.ip6_append import ipcm6_cookie
@@ -199,7 +200,10 @@ def sendmsg_flow(sk: inet_sock, name: sockaddr | None, dport: int) -> flowi:
             scope_id = name.scope_id
     if label:
         check_label(sk, label)
-    fl6 = datagram_flow(sk, daddr or IN6ADDR_LOOPBACK, sk.inet_saddr, dport, label)
+    saddr: wide = sk.inet_saddr
+    if sk.sk_af.family == AF_INET:
+        saddr = ipv6_addr_set_v4mapped(sk.inet_saddr)  # no route of IPv6 takes it
+    fl6 = datagram_flow(sk, daddr or IN6ADDR_LOOPBACK, saddr, dport, label)
     if scope_id:
         bound = sk.sk_bound_dev_if
         if bound and bound != scope_id and sk.sk_type != uapi.SOCK_RAW:

@@ -229,6 +229,7 @@ def rawv6_push_pending_frames(sk: raw6_sock, fl6: flowi) -> int:
         if sk.offset + 2 > skb.len:
             ip6_flush_pending_frames(sk)
             raise os_error(errno.EINVAL, f"IPV6_CHECKSUM {sk.offset} in {skb.len} bytes")
+        skb_store_bits(skb, sk.offset, bytes(2))  # whatever the caller has put there
         check = transport_sum(skb, fl6.saddr, fl6.daddr, fl6.flowi_proto)
         if not check and fl6.flowi_proto == uapi.IPPROTO_UDP:
             check = 0xFFFF  # 0 would say that there is none

@@ -85,6 +85,7 @@ from stack.ipv6.addr import (
     IN6ADDR_LOOPBACK,
     ipv6_addr_is_linklocal,
     ipv6_addr_is_multicast,
+    ipv6_addr_set_v4mapped,
     ipv6_addr_v4mapped,
 )
 from stack.ipv6.inet6_connection_sock import (
@@ -138,8 +139,10 @@ def tcp_v6_connect(sk: tcp_sock, uaddr: sockaddr, addr_len: int = 28) -> int:
     tcp_connect_forget(sk, daddr)
     if ipv6_addr_v4mapped(daddr):
         return tcp_v6_connect_mapped(sk, daddr, dport)
-    if sk.sk_af.family == AF_INET:
-        raise os_error(errno.ENETUNREACH)  # bound to a v4-mapped address
+    if sk.sk_af.family == AF_INET:  # bound to a v4-mapped address: no route takes it
+        saddr: wide = ipv6_addr_set_v4mapped(sk.inet_saddr)
+        ip6_dst_lookup_flow(net, sk, flowi(AF_INET6, daddr, saddr, sk.sk_bound_dev_if))
+        raise os_error(errno.EAFNOSUPPORT, "the socket is bound to a v4-mapped address")
     opt = np.opt if np is not None else None
     sk.inet_daddr = daddr
     sk.inet_dport = dport

@@ -53,8 +53,9 @@ from stack.netlink.netlink_sock import (
 )
 from stack.netlink.nlattr import BINARY, NUL_STRING, S32, U32, Attr, AttrTable, NlError
 
-DUMP_BYTES = 8192
-"""A packet of a dump (NLMSG_GOODSIZE), unless the reader has shown a larger buffer."""
+DUMP_BYTES = 4096 - 320
+"""A packet of a dump (NLMSG_GOODSIZE), unless the reader has shown a larger buffer: getifaddrs(3)
+has 4096 bytes."""
 DUMP_MOST_BYTES = 32768
 DONE_BYTES = 512
 """Room for the message that ends a dump, with the text of an error."""

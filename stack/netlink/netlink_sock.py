@@ -108,6 +108,8 @@ class netlink_sock(sock):
     dst_group: int = row(0)
     groups: set[int] = row(make=set)
     """Multicast groups that it listens to, from 1 on."""
+    listened: bool = row(False)
+    """It has listened to a group, so it has the kernel's array of groups."""
     congested: bool = row(False)
     """A message was lost, and the reader has not caught up."""
     max_recvmsg_len: int = row(0)

@@ -11,7 +11,7 @@ from stack.core.sockopt_table import Level, SockOpt, get_option, opt_int, set_op
 from stack.core.uapi import SOL_NETLINK
 from stack.netlink import netlink_sock as names
 from stack.netlink.af_netlink import netlink_capable, protocol_of
-from stack.netlink.netlink_sock import netlink_sock
+from stack.netlink.netlink_sock import NETLINK_GENERIC, netlink_sock
 
 
 def netlink_update_membership(sk: netlink_sock, group: int, listens: bool) -> None:
@@ -20,6 +20,7 @@ def netlink_update_membership(sk: netlink_sock, group: int, listens: bool) -> No
     if listens == (group in sk.groups):
         return
     if listens:
+        sk.listened = True
         sk.groups.add(group)
         proto.listeners.setdefault(group, []).append(sk)
     else:
@@ -46,10 +47,13 @@ def membership(sk: netlink_sock, group: int, listens: bool) -> None:
 
 
 def list_memberships(sk: netlink_sock) -> bytes:
-    """NETLINK_LIST_MEMBERSHIPS: a bit for each group, in words of 32."""
-    words = (max(sk.groups, default=0) + 31) // 32
+    """NETLINK_LIST_MEMBERSHIPS: a bit for each group of the protocol, once it has listened."""
+    if not sk.listened:
+        return b""
+    proto = protocol_of(sk)
+    word = 64 if proto.number == NETLINK_GENERIC else 32  # NETLINK_GENERIC adds groups by the long
     bits = sum(1 << (group - 1) for group in sk.groups)
-    return bits.to_bytes(4 * words, "little")
+    return bits.to_bytes((proto.groups + word - 1) // word * word // 8, "little")
 
 
 # fmt: off

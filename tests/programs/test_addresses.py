@@ -297,8 +297,10 @@ for family, to, by in itertools.product((V4, V6), DEVICES, DEVICES):
     for addr, kind in itertools.product(ADDRESSES[family], (datagram, stream)):
         try:
             result = kind(family, addr, to, by)
-        except OSError as error:
-            result = error
+        except TimeoutError:
+            result = "no answer"
+        except OSError as error:  # a neighbour's failure comes after 3 s, which may be now
+            result = "no answer" if error.errno == 113 else error
         print(kind.__name__, addr, to or "any", by or "any", result)
 """
 

@@ -659,7 +659,7 @@ END
         nc.openbsd -l 127.0.0.1 1234 & t=$!; nc.openbsd -u -l 127.0.0.1 1235 & u=$!
         until [ $(cat /proc/net/tcp /proc/net/udp | grep -c ':04D[23]') = 2 ]; do sleep 0.05; done
         ss -tulnp; netstat -tulnp
-        lsof -n -P -a -p $t,$u -i | awk '{ print $1, $2, $4, $5, $8, $9, $10 }'
+        lsof -w -n -P -a -p $t,$u -i | awk '{ print $1, $2, $4, $5, $8, $9, $10 }'
         for p in $t $u; do ls -l /proc/$p/fd/3 | tr -dc 0-9 >/dev/null
             i=$(readlink /proc/$p/fd/3 | tr -dc 0-9)
             cat /proc/net/tcp /proc/net/udp | awk -v i=$i '$10 == i { print $2, $4 }'; done

@@ -155,6 +155,120 @@ SCRIPTS = {
         soon(d.send, b"y", MSG_OOB)
         print(select.select([], [], [c], 2)[2] == [c])
     """,
+    "a socket that is closed while a call waits": """
+        l, c, d = tcp()
+        one, two = udp()
+        for sock in (c, one):
+            sock.setsockopt(SOL_SOCKET, SO_RCVTIMEO, struct.pack("qq", 0, 400000))
+            number = sock.detach()
+            soon(os.close, number)
+            begun = time.monotonic()
+            print(tried(os.read, number, 10), time.monotonic() - begun > 0.35)
+            print(tried(os.read, number, 10))
+        again = socket.socket()
+        print(tried(again.bind, l.getsockname()))
+        l.setsockopt(SOL_SOCKET, SO_RCVTIMEO, struct.pack("qq", 2, 0))
+        at = l.getsockname()
+        number = l.detach()
+        soon(os.close, number)
+        soon(lambda: socket.create_connection(at), after=0.2)
+        time.sleep(0)
+        libc.accept.restype = ctypes.c_int
+        got = libc.accept(number, None, None)
+        print(got >= 0, tried(again.connect, at))
+    """,
+    "a negative time to wait is none": """
+        one, two = udp()
+        l, c, d = tcp()
+        for name in SO_RCVTIMEO, SO_SNDTIMEO:
+            for sock in (one, c, l):
+                sock.setsockopt(SOL_SOCKET, name, struct.pack("qq", -1, 0))
+                print(struct.unpack("qq", sock.getsockopt(SOL_SOCKET, name, 16)))
+        print(tried(one.recv, 10), tried(c.recv, 10), tried(l.accept))
+        sent = 0
+        while isinstance(took := tried(c.send, bytes(99999)), int):
+            sent += took
+        print(took, sent > 0)
+        print(tried(c.setsockopt, SOL_SOCKET, SO_RCVTIMEO, struct.pack("qq", 0, -1)))
+    """,
+    "datagrams after shutdown": """
+        for family, addr in ((AF_INET, "127.0.0.1"), (AF_INET6, "::1")):
+            s = socket.socket(family, SOCK_DGRAM)
+            s.bind((addr, 0))
+            print(tried(s.shutdown, SHUT_RD), tried(s.recv, 9, MSG_DONTWAIT))
+            s.connect(s.getsockname())
+            soon(s.shutdown, SHUT_RD)
+            print(tried(s.recv, 9), tried(s.recv, 9), tried(s.recv, 9, MSG_DONTWAIT))
+            s.connect(s.getsockname())
+            print(tried(s.recv, 9), tried(s.recvfrom, 9)[0], tried(s.recvmsg, 9)[0])
+    """,
+    "which of several sockets of a port gets a datagram": """
+        for option in SO_REUSEADDR, SO_REUSEPORT:
+            for family, addr in ((AF_INET, "127.0.0.1"), (AF_INET6, "::1")):
+                all = []
+                for number in range(4):
+                    s = socket.socket(family, SOCK_DGRAM)
+                    s.setsockopt(SOL_SOCKET, option, 1)
+                    s.bind((addr, all[0].getsockname()[1] if all else 0))
+                    all.append(s)
+                    sender = socket.socket(family, SOCK_DGRAM)
+                    sender.sendto(b"x", all[0].getsockname())
+                    got = [isinstance(tried(s.recv, 9, MSG_DONTWAIT), bytes) for s in all]
+                    print(got if option == SO_REUSEADDR else got.count(True))
+    """,
+    "from a v4-mapped source to an address of IPv6": """
+        for addr in "::ffff:127.0.0.1", "::ffff:0.0.0.0":
+            for kind in SOCK_DGRAM, SOCK_STREAM:
+                s = socket.socket(AF_INET6, kind)
+                s.bind((addr, 0))
+                if kind == SOCK_DGRAM:
+                    print(tried(s.sendto, b"x", ("::1", 99)))
+                print(tried(s.connect, ("::1", 99)))
+    """,
+    "groups of netlink": """
+        def listed(s):
+            return [s.getsockopt(270, 9, size) for size in (100, 8)]
+        for protocol in 0, 4, 16:
+            s = socket.socket(AF_NETLINK, SOCK_RAW, protocol)
+            print(protocol, listed(s), tried(s.setsockopt, 270, 1, 1), listed(s))
+            print(tried(s.setsockopt, 270, 2, 1), listed(s))
+        s = socket.socket(AF_NETLINK, SOCK_RAW, 0)
+        s.bind((0, 1 << 4))
+        print(listed(s), tried(s.setsockopt, 270, 1, 33), listed(s))
+    """,
+    "rights in a user namespace of its own": """
+        libc.unshare(0x10000000)
+        print(tried(socket.socket, AF_INET, SOCK_RAW, IPPROTO_UDP))
+        print(tried(socket.socket, AF_PACKET, SOCK_DGRAM, 768))
+        one, two = udp()
+        print(tried(one.setsockopt, SOL_SOCKET, 33, 1 << 20), tried(one.send, b""))
+        print(tried(one.setsockopt, SOL_SOCKET, SO_MARK, 5))
+        print(tried(two.send, b"x"), one.recv(9))
+    """,
+    "a checksum that the program left in an ICMPv6 packet": """
+        s = socket.socket(AF_INET6, SOCK_RAW, IPPROTO_ICMPV6)  # root's, as AF_PACKET is
+        s.settimeout(2)
+        for check in 0, 1, 0xFFFF:
+            s.sendto(struct.pack("!BBHHH", 128, 0, check, 7, check), ("::1", 0))
+            got = []
+            while not got or got[-1][0] != 129:
+                got.append(s.recv(99))
+            print([(data[0], data[4:]) for data in got])
+    """,
+    "the address that a sender of multicast sees": """
+        one, two = (socket.socket(AF_INET, SOCK_DGRAM) for _ in range(2))
+        one.bind(("", 0))
+        group, lo = inet_aton("224.0.2.1"), inet_aton("127.0.0.1")
+        one.setsockopt(IPPROTO_IP, IP_ADD_MEMBERSHIP, group + lo)
+        one.setsockopt(IPPROTO_IP, IP_PKTINFO, 1)
+        for source in "127.0.0.1", "127.0.0.5":
+            two = socket.socket(AF_INET, SOCK_DGRAM)
+            two.bind((source, 0))
+            two.setsockopt(IPPROTO_IP, IP_MULTICAST_IF, lo)
+            two.sendto(b"x", ("224.0.2.1", one.getsockname()[1]))
+            (level, kind, data), = one.recvmsg(9, 99)[1]
+            print(data[4:8], data[8:])
+    """,
     "what is closed is so at once": """
         def count(call, rounds=20):
             results = [tried(call, i) for i in range(rounds)]

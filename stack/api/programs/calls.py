@@ -210,13 +210,21 @@ def do_connect(call: Call, at: Opened) -> int:
             if call.supervisor.nonblock(call) or call.state is None:
                 raise
         if not sys.sys_poll_one(net, at.fd) & (uapi.POLLOUT | uapi.POLLERR | uapi.POLLHUP):
-            call.supervisor.wait(call, at, timeout_ns(at, "sk_sndtimeo_ns"), errno.EINPROGRESS)
+            late = errno.EINPROGRESS
+            call.supervisor.wait(call, at, timeout_ns(at, "sk_sndtimeo_ns", late), late)
 
 
-def timeout_ns(at: Opened, name: str) -> int:
-    """SO_RCVTIMEO or SO_SNDTIMEO in ns; 0: none."""
+def timeout_ns(at: Opened, name: str, late: int = errno.EAGAIN) -> int:
+    """SO_RCVTIMEO or SO_SNDTIMEO in ns; 0: none.
+
+    Raises: OSError `late`: nobody waits, for a negative time was set.
+    """
     value = getattr(at.sock.sk, name, None)
-    return int(value) if value and 0 < value < 1 << 62 else 0
+    if value is None:
+        return 0
+    if value <= 0:
+        raise os_error(late, f"{name}=0")
+    return int(value) if value < 1 << 62 else 0
 
 
 def do_accept(call: Call, at: Opened, flags: int = 0) -> int | None:
@@ -352,6 +360,8 @@ def receive(
             return done, msg
         if flags & uapi.MSG_ERRQUEUE or not waits(call, flags):
             raise
+        if at.sock.sk.sk_shutdown & uapi.RCV_SHUTDOWN:  # told to those that would wait
+            return 0, msg
         call.supervisor.wait(call, at, timeout_ns(at, "sk_rcvtimeo_ns"))
     except OSError:
         if done:

@@ -73,6 +73,8 @@ class Placeholder(Opened):
     """Bits of poll(2)."""
     waiting: int = row(0)
     """Calls that wait here."""
+    closed: bool = row(False)
+    """No program has a copy any more; the calls that wait still have the socket."""
     where: tuple[int, int] = row((0, -1))
     """A thread and its number for the program's end, when it was last at hand."""
     guard: unix.socket | None = row()

@@ -238,6 +238,8 @@ class Supervisor:
         number = call.args[0] & 0xFFFFFFFF
         at: Placeholder | None = call.socket
         assert at is not None
+        if at.closed:
+            return False  # it waits already
         flags: int = self.listener.status(call.tid, number, at.inode)
         if flags < 0:
             flags = fd_flags(call.tid, number)
@@ -307,14 +309,23 @@ class Supervisor:
             self._drop(placeholder)
 
     def _drop(self, placeholder: Placeholder) -> None:
-        for call in [call for call in self.waiting if call.socket is placeholder]:
-            finish(self, call, 0, errno.EBADF)
+        """No program has a copy any more. Calls that wait have the file still, as on Linux."""
         number = placeholder.number()
         self.hang_ups.unregister(number)
         del self.ends[number]
         del self.sockets[placeholder.inode]
         if placeholder in self.rings:
             self.rings.remove(placeholder)
+        for call in [call for call in self.waiting if call.socket is placeholder]:
+            if not self.listener.valid(call.id):  # its thread has ended
+                self.dropped(call)
+        if placeholder.waiting:
+            placeholder.closed = True
+        else:
+            self.let_go(placeholder)
+
+    def let_go(self, placeholder: Placeholder) -> None:
+        """Close the host's socket: neither a program nor a call has it."""
         placeholder.close()
         if not self.down and not self.host.closed:
             leave(self.host, placeholder)
@@ -589,7 +600,7 @@ def settle(supervisor: Supervisor, call: Call) -> None:
     """A call is about to return: it waits no longer, and its socket shows what is true now."""
     forget(supervisor, call)
     at: Placeholder | None = call.socket
-    if at is not None:
+    if at is not None and not at.closed:
         show_at(supervisor, call.tid, call.args[0] & 0xFFFFFFFF, at)
 
 
@@ -623,7 +634,10 @@ def forget(supervisor: Supervisor, call: Call) -> None:
         queue = wait_queue(at)
         if queue is not None:
             queue.remove(call.woken)
-        show(at)
+        if not at.closed:
+            show(at)
+        elif not at.waiting:
+            supervisor.let_go(at)
     end_of_writing(call)
     if call.timer is not None:
         call.timer.cancel()

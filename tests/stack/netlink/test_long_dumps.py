@@ -16,7 +16,7 @@ import pytest
 from e1000emu.clock import VirtualClock
 from stack.core.neigh_table import NEIGH_UPDATE_F_ADMIN, NEIGH_UPDATE_F_OVERRIDE
 from stack.core.neighbour import neigh_create, neigh_update
-from stack.core.uapi import NUD_PERMANENT
+from stack.core.uapi import MSG_TRUNC, NUD_PERMANENT
 from stack.host import Host
 from stack.netlink.ctnetlink import create
 from stack.netlink.nlattr import Attrs
@@ -108,6 +108,26 @@ def test_the_steps_of_a_dump_grow_as_its_rows(name: str) -> None:
         assert many - few == MANY - FEW
         assert many_steps / many < 1.2 * few_steps / few
         assert most <= 32768
+
+
+def test_a_reader_with_4096_bytes_has_all_of_a_dump() -> None:
+    """getifaddrs(3) begins with such a buffer, and gives up when a packet is longer."""
+    with Host("h", clock=VirtualClock()) as host:
+        for number in range(40):
+            host.add_dummy(f"d{number}")
+        sock = host.socket(AF_NETLINK, RAW, 0)
+        sock.sendto(Request("", 18, REQUEST | DUMP, bytes(16)).message(1), (0, 0))
+        links, ended = 0, False
+        while not ended:
+            data, _, flags, _ = sock.recvmsg(4096)
+            assert not flags & MSG_TRUNC
+            at = 0
+            while at < len(data):
+                size, found, *_ = HDR.unpack_from(data, at)
+                ended = found == NLMSG_DONE
+                links += not ended
+                at += size + 3 & ~3
+        assert links == 41  # with lo
 
 
 def test_a_socket_that_does_not_read_holds_what_its_buffer_has() -> None:
