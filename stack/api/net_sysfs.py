@@ -3,9 +3,8 @@
 `show(net, "eth0/mtu")` gives a file's text, `names(net, "eth0")` the names in a directory, and
 `store(net, "eth0/mtu", "1400")` writes one of WRITABLE.
 
-    eth0/NAME                       ATTRIBUTES, KIND_ATTRIBUTES: a function of the device for each
-    eth0/statistics/NAME            STATISTICS, from dev_get_stats
-    eth0/queues/rx-0, tx-0          QUEUES; BYTE_QUEUE_LIMITS where the driver has them
+    eth0/NAME, statistics/NAME,     FILES, a function of the device for each; a driver may have
+    queues/rx-0/NAME, tx-0/NAME     KIND_FILES and BYTE_QUEUE_LIMITS besides (`_files`)
     br0/bridge/NAME, eth0/brport    br_sysfs: what NETLINK_ROUTE has of bridges and their ports
     br0/brif/eth0                   the port's brport
     eth0/master, upper_X, lower_X   another interface's directory (`link` says where it leads)
@@ -111,7 +110,16 @@ def _uevent(dev: net_device) -> str:
     return f"{devtype}INTERFACE={dev.name}\nIFINDEX={dev.ifindex}"
 
 
-ATTRIBUTES: dict[str, Callable[[net_device], str]] = {
+def _only_of_many(dev: net_device) -> str:
+    """What only an interface of several queues tells. Raises: OSError ENOENT."""
+    raise os_error(errno.ENOENT, f"{dev.name} has one queue")
+
+
+def _statistic(name: str) -> Callable[[net_device], str]:
+    return lambda dev: str(getattr(dev_get_stats(dev), name))
+
+
+FILES: dict[str, Callable[[net_device], str]] = {
     "addr_assign_type": lambda dev: str(dev.addr_assign_type),
     "addr_len": lambda dev: str(dev.addr_len),
     "address": lambda dev: (dev.dev_addr or bytes(dev.addr_len)).hex(":"),
@@ -138,15 +146,6 @@ ATTRIBUTES: dict[str, Callable[[net_device], str]] = {
     "tx_queue_len": lambda dev: str(dev.tx_queue_len or DEFAULT_TX_QUEUE_LEN),
     "type": lambda dev: str(dev.type),
     "uevent": _uevent,
-}
-
-
-def _only_of_many(dev: net_device) -> str:
-    """What only an interface of several queues tells. Raises: OSError ENOENT."""
-    raise os_error(errno.ENOENT, f"{dev.name} has one queue")
-
-
-QUEUES: dict[str, Callable[[net_device], str]] = {
     "queues/rx-0/rps_cpus": lambda dev: "0",
     "queues/rx-0/rps_flow_cnt": lambda dev: "0",
     "queues/tx-0/traffic_class": _only_of_many,
@@ -154,17 +153,23 @@ QUEUES: dict[str, Callable[[net_device], str]] = {
     "queues/tx-0/tx_timeout": lambda dev: str(dev.trans_timeout),
     "queues/tx-0/xps_cpus": _only_of_many,
     "queues/tx-0/xps_rxqs": lambda dev: "0",
+    **{f"statistics/{name}": _statistic(name) for name in STATISTICS},
 }
 LIMITS = "queues/tx-0/byte_queue_limits"
-BYTE_QUEUE_LIMITS: dict[str, Callable[[dql], int]] = {
-    f"{LIMITS}/hold_time": lambda queue: queue.slack_hold_time // NSEC_PER_MSEC,
-    f"{LIMITS}/inflight": lambda queue: queue.num_queued - queue.num_completed,
-    f"{LIMITS}/limit": lambda queue: queue.limit,
-    f"{LIMITS}/limit_max": lambda queue: queue.max_limit,
-    f"{LIMITS}/limit_min": lambda queue: queue.min_limit,
-}
 
-KIND_ATTRIBUTES: dict[str, dict[str, Callable[[net_device], str]]] = {
+
+def _limit(field: Callable[[dql], int]) -> Callable[[net_device], str]:
+    return lambda dev: str(field(dev.dql))
+
+
+BYTE_QUEUE_LIMITS: dict[str, Callable[[net_device], str]] = {
+    f"{LIMITS}/hold_time": _limit(lambda queue: queue.slack_hold_time // NSEC_PER_MSEC),
+    f"{LIMITS}/inflight": _limit(lambda queue: queue.num_queued - queue.num_completed),
+    f"{LIMITS}/limit": _limit(lambda queue: queue.limit),
+    f"{LIMITS}/limit_max": _limit(lambda queue: queue.max_limit),
+    f"{LIMITS}/limit_min": _limit(lambda queue: queue.min_limit),
+}
+KIND_FILES: dict[str, dict[str, Callable[[net_device], str]]] = {
     "tun": {
         "group": lambda dev: str(dev.priv.group),
         "owner": lambda dev: str(dev.priv.owner),
@@ -174,16 +179,10 @@ KIND_ATTRIBUTES: dict[str, dict[str, Callable[[net_device], str]]] = {
 """What the driver of a kind has besides (dev->sysfs_groups)."""
 
 
-def _kind_attributes(dev: net_device) -> dict[str, Callable[[net_device], str]]:
+def _files(dev: net_device) -> dict[str, Callable[[net_device], str]]:
+    """All files of an interface but those of bridges, by their path below its directory."""
     kind = dev.rtnl_link_ops.kind if dev.rtnl_link_ops is not None else ""
-    return KIND_ATTRIBUTES.get(kind, {})
-
-
-def _files(dev: net_device) -> tuple[str, ...]:
-    """All files of an interface but those of bridges, as paths below its directory."""
-    limits = BYTE_QUEUE_LIMITS if dev.dql is not None else ()
-    statistics = (f"statistics/{name}" for name in STATISTICS)
-    return *ATTRIBUTES, *_kind_attributes(dev), *statistics, *QUEUES, *limits
+    return FILES | KIND_FILES.get(kind, {}) | (BYTE_QUEUE_LIMITS if dev.dql is not None else {})
 
 
 def _store_alias(dev: net_device, text: str) -> None:
@@ -320,17 +319,13 @@ def show(net: Net, path: str) -> str:
         raise os_error(errno.EISDIR, f"{ROOT}/{path}")
     dev, rest = _parts(net, path)
     assert dev is not None
-    found = {**ATTRIBUTES, **QUEUES, **_kind_attributes(dev)}.get(rest)
+    found = _files(dev).get(rest)
     if found is not None:
         return f"{found(dev)}\n"
-    if rest in BYTE_QUEUE_LIMITS and dev.dql is not None:
-        return f"{BYTE_QUEUE_LIMITS[rest](dev.dql)}\n"
     if rest == "brforward":
         return br_sysfs.brforward(dev)
     group, _, leaf = rest.rpartition("/")
-    if group in br_sysfs.FILES:
-        return f"{br_sysfs.show(dev, group, leaf)}\n"
-    return f"{getattr(dev_get_stats(dev), rest.rpartition('/')[2])}\n"
+    return f"{br_sysfs.show(dev, group, leaf)}\n"
 
 
 def mode(net: Net, path: str) -> int:

@@ -1,7 +1,7 @@
 """include/linux/ethtool.h and net/ethtool/ioctl.c: what a driver offers to ``ethtool``, as data.
 
-stack/api/ethtool.py, which prints as ``ethtool`` does, and programs call the ethtool_* functions.
-Each takes the same steps:
+Python calls the ethtool_* functions; for Debian's ``ethtool``, on a host by ``e1000emu exec``,
+ethtool_ioctl.py and stack/netlink/ethnl.py do. Each takes the same steps:
 
     ethtool_set_ringparam(dev, ...)
         _op                         the driver's function, or OSError(EOPNOTSUPP)
@@ -111,11 +111,10 @@ class ethtool_wolinfo:
 
 @dataclass(slots=True)
 class ethtool_regs:
-    """``ethtool -d``: the driver's choice of registers, its version word and its own text."""
+    """``ethtool -d``: the driver's choice of registers and its version word."""
 
     version: int
     data: list[int]
-    text: str = ""
 
 
 PORT_TP, PORT_FIBRE = "Twisted Pair", "FIBRE"
@@ -420,8 +419,6 @@ _OLD_FEATURES = (
 )
 OLD_FEATURES: dict[str, int] = {short: bits for short, _, bits in _OLD_FEATURES}
 """The short names of ``ethtool -K`` and the bits they stand for."""
-
-LONG_OLD_FEATURES: dict[str, str] = {short: long for short, long, _ in _OLD_FEATURES}
 
 FEATURE_BITS: dict[str, int] = {
     **{name: bit for bit, name in NETDEV_FEATURE_STRINGS.items()},

@@ -8,7 +8,8 @@ ifr_data points to a structure that begins with the command:
 `dev_ethtool(net, ifr, memory)` reads and writes that structure through `memory`, since the caller
 may be this process or a program that runs on the host. COMMANDS has a row a command. Each takes the
 structure and gives it back. Answers are built from stack.core.ethtool. Identifying and the
-self-test, which take seconds, are refused: stack.api.ethtool has them. State: none.
+self-test, which take seconds, are refused: Python has them (ethtool_phys_id, ethtool_self_test).
+State: none.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ import pytest
 from scapy.all import ARP, Dot1Q, Ether
 
 from e1000emu.capture import read_capture
-from stack.api import ethtool
+from stack.core.ethtool import ethtool_set_features
 from tests.linux.peer import DATA_PORT, Peer, Wire, judged, pattern, receive_all, wait_for_addresses
 from tests.support import require
 
@@ -33,7 +33,7 @@ class Tagged(Wire):
     def __init__(self, capture: Path, offload: bool, *, kernel: bool) -> None:
         super().__init__(ipv6=True, capture=capture)
         try:
-            ethtool.ethtool(self.host, ["-K", "eth0", "rxvlan", "on" if offload else "off"])
+            ethtool_set_features(self.host.dev("eth0"), {"rxvlan": offload})
             self.host.add_vlan("eth0.10", "eth0", VLAN, up=True)
             for _linux, ours, length in ADDRESSES.values():
                 self.host.ifconfig("eth0.10", f"{ours}/{length}")

@@ -40,7 +40,6 @@ from stack.drivers.e1000.hw import (
     e1000_setup_led,
 )
 from stack.drivers.e1000.phy import e1000_phy_get_info, e1000_read_phy_reg
-from stack.drivers.e1000.regdump import e1000_dump_text
 from stack.drivers.e1000.selftest import TEST_NAMES, e1000_diag_test
 from stack.drivers.e1000.updown import (
     e1000_down,
@@ -189,10 +188,9 @@ def e1000_set_spd_dplx(adapter: e1000_adapter, speed: int, duplex: int) -> int:
 
 
 def e1000_nway_reset(netdev: net_device) -> int:
-    """e1000_ethtool.c: negotiate again. 0 or -EINVAL when down."""
-    if not netif_running(netdev):
-        return -errno.EINVAL
-    e1000_reinit_locked(_adapter(netdev))
+    """e1000_ethtool.c: negotiate again, unless the interface is down. 0."""
+    if netif_running(netdev):
+        e1000_reinit_locked(_adapter(netdev))
     return 0
 
 
@@ -333,7 +331,7 @@ def e1000_get_regs(netdev: net_device) -> core.ethtool_regs:
     if hw.mac_type >= d.e1000_82540:
         words[26] = er32(hw, d.E1000_MANC)
     version = 1 << 24 | hw.revision_id << 16 | hw.device_id
-    return core.ethtool_regs(version, words, e1000_dump_text(words))
+    return core.ethtool_regs(version, words)
 
 
 def e1000_get_eeprom_len(netdev: net_device) -> int:

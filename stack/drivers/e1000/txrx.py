@@ -353,7 +353,6 @@ def e1000_xmit_frame(skb: sk_buff, netdev: net_device) -> int:
         kfree_skb(skb)
         return netdevice.NETDEV_TX_OK
     popts = 0
-    nbytes = skb.len
     cmd = adapter.txd_cmd
     if skb.gso_size:
         popts = e1000_tso(adapter, ring, skb)
@@ -367,7 +366,7 @@ def e1000_xmit_frame(skb: sk_buff, netdev: net_device) -> int:
         netdev.stats.tx_dropped += 1
         kfree_skb(skb)
     else:
-        netdev_sent_queue(netdev, nbytes)
+        netdev_sent_queue(netdev, skb.len)
         if skb.tx_flags:
             skb_tx_timestamp(skb)
     e1000_tx_queue(adapter, ring, netdev)

@@ -17,9 +17,9 @@ from e1000emu.clock import RealClock, VirtualClock
 from e1000emu.lab import two_hosts
 from fastpath.base.skbuff import kfree_skb
 from stack import COMPILED
-from stack.api.ethtool import ethtool
 from stack.core.dev import dev_get_stats
 from stack.core.dev_receive import dev_add_pack, netdev_rx_handler_register
+from stack.core.ethtool import ethtool_set_features
 from stack.core.netdevice import ETH_P_ALL, RX_HANDLER_PASS, packet_type
 from stack.core.netfilter import (
     NF_ACCEPT,
@@ -245,7 +245,7 @@ def test_what_raises_behind_a_nic_costs_one_frame(
         for host, address in zip((a, b), ADDRESS6, strict=True):
             host.ifconfig("eth0", address)
         if not gro:
-            ethtool(b, ["-K", "eth0", "gro", "off"])
+            ethtool_set_features(b.dev("eth0"), {"gro": False})
         a.clock.run_for(5 * 10**9)  # duplicate addresses
         to = "10.0.0.2" if family == AF_INET else "fd00::2"
         socks = [b.socket(family, SOCK_DGRAM) for _ in PORTS]

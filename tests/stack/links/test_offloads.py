@@ -11,8 +11,8 @@ from e1000emu.clock import VirtualClock
 from e1000emu.lab import add_nic
 from e1000emu.links import pair
 from fastpath.base.skbuff import CHECKSUM_PARTIAL, consume_skb
-from stack.api import ethtool
 from stack.core.dev_receive import dev_add_pack
+from stack.core.ethtool import ethtool_set_features
 from stack.core.netdevice import ETH_P_ALL, packet_type
 from stack.host import Host
 from tests.stack.core.wire import QUIET6, assert_no_leak
@@ -82,7 +82,7 @@ def test_a_stream_out_is_cut_by_the_nic(net, addrs):
 @pytest.mark.parametrize("off", [("tso",), ("tso", "gso"), ("tso", "gso", "tx"), ("sg",)])
 def test_a_stream_out_is_finished_in_software_where_the_nic_may_not(net, addrs, off):
     for name in off:
-        ethtool.ethtool(net.a, ["-K", "eth0", name, "off"])
+        ethtool_set_features(net.a.dev("eth0"), {name: False})
     veth, nic = net.tap(net.a, "veth0"), net.tap(net.a, "eth0")
     stream(net.inside, net.b, addrs[1], SIZE)
     assert max(length for length, _, _ in veth) > 10_000
@@ -98,7 +98,7 @@ def test_a_stream_in_is_merged_once_and_crosses_whole(net, addrs):
     stream(net.b, net.inside, addrs[0], SIZE)
     assert max(length for length, _, _ in inside) > 3000
     assert sum(1 for length, _, _ in inside if length > 1000) < SIZE // 1448
-    ethtool.ethtool(net.a, ["-K", "eth0", "gro", "off"])
+    ethtool_set_features(net.a.dev("eth0"), {"gro": False})
     inside.clear()
     stream(net.b, net.inside, addrs[0], SIZE)
     assert max(length for length, _, _ in inside) <= 1504

@@ -11,11 +11,11 @@ import pytest
 from e1000emu.clock import VirtualClock
 from fastpath.base.skbuff import CHECKSUM_PARTIAL, consume_skb
 from stack import proc
-from stack.api import ethtool
 from stack.api.links import ip_link
 from stack.api.netns import Namespace
 from stack.core.dev import dev_close, dev_open, dev_set_mac_address, dev_set_mtu
 from stack.core.dev_receive import dev_add_pack
+from stack.core.ethtool import ethtool_get_drvinfo, ethtool_get_stats, ethtool_set_features
 from stack.core.netdevice import ETH_P_ALL, netif_carrier_ok, packet_type
 from stack.host import Host
 from stack.socket import AF_INET, AF_INET6, SOCK_DGRAM, create_connection, create_server
@@ -87,11 +87,11 @@ def test_a_stream_crosses_namespaces_in_super_packets_without_a_checksum(host, b
 
 
 def test_who_turns_segmentation_off_gets_segments(host, blue):
-    ethtool.ethtool(host, ["-K", "veth0", "tso", "off", "gso", "off"])
+    ethtool_set_features(host.dev("veth0"), {"tso": False, "gso": False})
     seen = tapped(blue, "veth1")
     stream(host, blue, "10.0.0.2", 100_000)
     assert max(length for length, _, _ in seen) == 1500
-    ethtool.ethtool(host, ["-K", "veth0", "tx", "off"])
+    ethtool_set_features(host.dev("veth0"), {"tx": False})
     seen.clear()
     stream(host, blue, "10.0.0.2", 10_000)
     assert CHECKSUM_PARTIAL not in {summed for _, _, summed in seen}
@@ -173,9 +173,8 @@ def test_names_addresses_and_errors(host):
         host.del_link("lo")
     with refused(errno.ENODEV):
         host.del_link("none")
-    shown = ethtool.ethtool(host, ["-S", dev.name])
-    assert f"peer_ifindex: {dev.priv.peer.ifindex}" in shown
-    assert "driver: veth" in ethtool.ethtool(host, ["-i", "veth0"])
+    assert ethtool_get_stats(dev)["peer_ifindex"] == dev.priv.peer.ifindex
+    assert ethtool_get_drvinfo(host.dev("veth0")).driver == "veth"
     assert dev_set_mac_address(dev, b"\x01\0\0\0\0\0") == -errno.EADDRNOTAVAIL
     other.close()
 
@@ -209,7 +208,7 @@ def test_a_dummy_counts_what_it_is_given_and_keeps_an_address(host):
         assert back.recv(9) == b"ours"
     stats = host.dev("dummy0").stats
     assert (stats.tx_packets, stats.tx_bytes, stats.rx_packets) == (1, 14 + 28 + 8, 0)
-    assert "driver: dummy" in ethtool.ethtool(host, ["-i", "dummy0"])
+    assert ethtool_get_drvinfo(host.dev("dummy0")).driver == "dummy"
     assert dev_set_mtu(host.dev("dummy0"), 100_000) == 0
     with refused(errno.EEXIST):
         host.add_dummy("dummy0")
