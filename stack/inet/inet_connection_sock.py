@@ -77,6 +77,9 @@ if TYPE_CHECKING:
     from stack.inet.tcp_cong import tcp_congestion_ops
     from stack.inet.tcp_sock import tcp_fastopen_cookie, tcp_sock
 
+FASTREUSEPORT_ANY = 1
+FASTREUSEPORT_STRICT = 2
+
 ICSK_TIME_RETRANS = 1
 ICSK_TIME_DACK = 2
 ICSK_TIME_PROBE0 = 3
@@ -374,21 +377,47 @@ def inet_csk_find_open_port(sk: inet_connection_sock) -> tuple[int, inet_bind_bu
     return 0, None
 
 
+def sk_reuseport_match(tb: inet_bind_bucket, sk: inet_connection_sock) -> bool:
+    """Whether SO_REUSEPORT of the port's owners is known to allow this bind, too."""
+    if tb.fastreuseport <= 0 or not sk.sk_reuseport:
+        return False
+    if tb.fastreuseport == FASTREUSEPORT_ANY:
+        return True
+    # Only one owner's address is known to be in nobody's way.
+    saddr = tb.fast_rcv_saddr
+    if tb.fast_family == sk.sk_af.family:
+        return not saddr or saddr == sk.inet_rcv_saddr
+    return not saddr and not (tb.fast_ipv6_only or sk.sk_ipv6only)
+
+
+def inet_csk_update_fastreuse(tb: inet_bind_bucket, sk: inet_connection_sock, reuse: bool) -> None:
+    """Note what the owners of a port share, before `sk` becomes one."""
+    free = tb.is_free()
+    if free or not reuse:
+        tb.fastreuse = int(reuse)
+    if not sk.sk_reuseport:
+        tb.fastreuseport = 0
+    elif free or not sk_reuseport_match(tb, sk):
+        tb.fastreuseport = FASTREUSEPORT_ANY if free else FASTREUSEPORT_STRICT
+        tb.fast_family = sk.sk_af.family
+        tb.fast_rcv_saddr = sk.inet_rcv_saddr
+        tb.fast_ipv6_only = bool(sk.sk_ipv6only)
+
+
 def inet_csk_get_port(sk: inet_connection_sock, snum: int) -> int:
     """proto.get_port: bind to `snum` (0 = choose). 0, or 1 when the port cannot be had."""
     bhash = sk.net.tcp_hashinfo.bhash
     reuse = bool(sk.sk_reuse == SK_CAN_REUSE and sk.sk_state != tcp_states.TCP_LISTEN)
     if snum:
         tb = bhash.get(snum)
-        if tb is not None and not tb.is_free():
-            if (
-                not (tb.fastreuse > 0 and reuse)
-                and sk.icsk_bind_hash is not tb
-                and inet_csk_bind_conflict(sk, tb, True, True)
-            ):
-                return 1
-            if sk.icsk_bind_hash is tb and inet_csk_bind_conflict(sk, tb, True, True):
-                return 1
+        if (
+            tb is not None
+            and not tb.is_free()
+            and not (tb.fastreuse > 0 and reuse)
+            and not sk_reuseport_match(tb, sk)
+            and inet_csk_bind_conflict(sk, tb, True, True)
+        ):
+            return 1
         port = snum
     else:
         port, tb = inet_csk_find_open_port(sk)
@@ -396,16 +425,7 @@ def inet_csk_get_port(sk: inet_connection_sock, snum: int) -> int:
             return 1
     if tb is None:
         tb = bhash[port] = inet_bind_bucket(port)
-    if tb.is_free():
-        tb.fastreuse = 1 if reuse else 0
-        tb.fastreuseport = 1 if sk.sk_reuseport else 0
-    else:
-        if not reuse:
-            tb.fastreuse = 0
-        elif tb.fastreuse < 0:
-            tb.fastreuse = 1
-        if not sk.sk_reuseport:
-            tb.fastreuseport = 0
+    inet_csk_update_fastreuse(tb, sk, reuse)
     if sk.icsk_bind_hash is None:
         inet_bind_hash(sk, tb, port)
     return 0

@@ -58,7 +58,14 @@ class inet_bind_bucket:
 
     port: int
     fastreuse: int = row(-1)
-    fastreuseport: int = row(0)
+    """1: each owner has SO_REUSEADDR and none listens; -1: connect() chose the port."""
+    fastreuseport: int = row(-1)
+    """FASTREUSEPORT_ANY: all owners have SO_REUSEPORT; FASTREUSEPORT_STRICT: one with the address
+    below has; 0: neither; -1: connect() chose the port."""
+    fast_family: int = row(0)
+    fast_rcv_saddr: wide = row(0)
+    fast_ipv6_only: bool = row(False)
+    """Family, address and IPV6_V6ONLY of the owner that `fastreuseport` was set for."""
     owner: BindOwner | None = row()
     """The only owner; None when the port has no owner, or several, which are in `others`."""
     others: dict[BindOwner, None] | None = row()
@@ -400,7 +407,7 @@ def __inet_hash_connect(death_row: inet_timewait_death_row, sk: tcp_sock, port_o
                 continue
             tb: inet_bind_bucket | None = hinfo.bhash.get(port)
             if tb is not None:
-                if tb.fastreuse >= 0 or tb.fastreuseport > 0:
+                if tb.fastreuse >= 0 or tb.fastreuseport >= 0:
                     continue  # some socket bound it explicitly
                 if not __inet_check_established(net, sk, port):
                     continue

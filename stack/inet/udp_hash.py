@@ -10,7 +10,7 @@ from fastpath.base.skbuff import sk_buff
 from fastpath.net.inet import UdpFlow
 from fastpath.net.inethash import InetHash
 from fastpath.net.inetkey import InetEnds, udp_rcv_ends
-from stack.core import snmp
+from stack.core import snmp, uapi
 from stack.core.l3mdev import inet_bound_dev_eq, inet_sdif
 from stack.core.rows import FRESH, row, state
 from stack.core.sockaddr import sockaddr
@@ -27,7 +27,7 @@ class udp_table:
     """struct udp_table: sockets of both families by local port, connected ones by `inet_sk_key`."""
 
     ports: IntMap[udp_sock] = row(make=IntMap)
-    """The first socket of each port; `udp_port_next` links the others in the order of binding."""
+    """The first socket of each port, linked by `udp_port_next`; the last one is asked first."""
     connected: InetHash[udp_sock] = row(make=InetHash)
     connected_changed: list[Callable[[], None]] = row(make=list)
     """Called when the table of connected sockets is no longer empty, or empty again."""
@@ -80,7 +80,7 @@ class udp_sock(inet_sock):
 
 
 def udp_port_socks(net: Net, port: int) -> list[udp_sock]:
-    """The sockets bound to a port, in the order of binding."""
+    """The sockets bound to a port; the last one is asked first."""
     socks = []
     sk: udp_sock | None = net.udp_table.ports.find(port)
     while sk is not None:
@@ -90,9 +90,12 @@ def udp_port_socks(net: Net, port: int) -> list[udp_sock]:
 
 
 def udp_lib_lport_inuse(sk: inet_sock, others: list[Any]) -> bool:
-    """net/ipv4/udp.c: does a socket of this port conflict with sk's bind? Also by XTP's rules."""
+    """net/ipv4/udp.c: does a socket of this port conflict with sk's bind? Also by XTP's rules.
+
+    The last of `others` comes first: with SO_REUSEPORT like ours it decides for all.
+    """
     sk2: inet_sock
-    for sk2 in others:
+    for sk2 in reversed(others):
         if sk2 is sk:
             continue
         if sk2.sk_reuse and sk.sk_reuse and sk2.sk_state != TCP_LISTEN:
@@ -102,9 +105,7 @@ def udp_lib_lport_inuse(sk: inet_sock, others: list[Any]) -> bool:
             continue
         if not inet_rcv_saddr_equal(sk, sk2):
             continue
-        if sk.sk_reuseport and sk2.sk_reuseport:
-            continue
-        return True
+        return not (sk.sk_reuseport and sk2.sk_reuseport)
     return False
 
 
@@ -125,9 +126,10 @@ def udp_lib_get_port(sk: udp_sock, snum: int) -> int:
         return 1
     others = udp_port_socks(net, snum)
     sk.inet_num = snum
-    if others:
+    if others and not (sk.sk_reuseport and sk.sk_family == uapi.AF_INET6):
         others[-1].udp_port_next = sk
-    else:
+    else:  # include/net/sock.h sk_add_node_rcu: groups of IPv6 are asked last
+        sk.udp_port_next = others[0] if others else None
         ports[snum] = sk
     return 0
 

@@ -216,6 +216,24 @@ SCRIPTS = {
                     got = [isinstance(tried(s.recv, 9, MSG_DONTWAIT), bytes) for s in all]
                     print(got if option == SO_REUSEADDR else got.count(True))
     """,
+    "sockets that share a port in different ways": """
+        import itertools
+        ways = (), (SO_REUSEADDR,), (SO_REUSEPORT,), (SO_REUSEADDR, SO_REUSEPORT)
+        kinds = (AF_INET, "127.0.0.1"), (AF_INET, "0.0.0.0"), (AF_INET6, "::")
+        ends = list(itertools.product(kinds, repeat=3))
+        for kind, ends in itertools.product((SOCK_DGRAM, SOCK_STREAM), ends):
+            for order in itertools.product(ways, repeat=3):
+                all = []
+                for options, (family, addr) in zip(order, ends):
+                    s = socket.socket(family, kind)
+                    for option in options:
+                        s.setsockopt(SOL_SOCKET, option, 1)
+                    print(tried(s.bind, (addr, 7777)), end=" ")
+                    all.append(s)
+                print(kind.name, [addr for _, addr in ends], order)
+                for s in all:
+                    s.close()
+    """,
     "from a v4-mapped source to an address of IPv6": """
         for addr in "::ffff:127.0.0.1", "::ffff:0.0.0.0":
             for kind in SOCK_DGRAM, SOCK_STREAM:
