@@ -11,6 +11,7 @@
 #   PYTHON=python3.13         use this interpreter, in an environment of its own (.venv-3.13)
 #   TESTS=... PYTEST=...      what to test, further options for pytest
 #   E1000EMU_EXAMPLES=0.2     a fifth of the examples for each property (10: for a long night)
+#   E1000EMU_CASES=4          at most four cases of each test that has parameters
 #   E1000EMU_FUZZ=600         seconds for the device's fuzzer, of 24 under the sanitizers
 #   DEMO=... BENCH=...        further options for the commands
 

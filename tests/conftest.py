@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import gc
+import os
 from collections import Counter
 from collections.abc import Callable, Generator
 from pathlib import Path
@@ -110,12 +111,30 @@ def pytest_collection() -> Generator[None, Any, Any]:
         gc.enable()
 
 
+def _spread(items: list[pytest.Item], count: int) -> set[pytest.Item]:
+    """Return `count` cases of each test, spread evenly; all where it has less."""
+    kept = {item for item in items if item.get_closest_marker("every_case")}
+    tests: dict[str, list[pytest.Item]] = {}
+    for item in items:
+        tests.setdefault(item.nodeid.partition("[")[0], []).append(item)
+    for cases in tests.values():
+        kept.update(cases[place * (len(cases) - 1) // max(count - 1, 1)] for place in range(count))
+    return kept
+
+
 @pytest.hookimpl(wrapper=True, tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> Generator[None, Any, Any]:
+def pytest_collection_modifyitems(
+    config: pytest.Config, items: list[pytest.Item]
+) -> Generator[None, Any, Any]:
     """Keep a file on one worker, and all tests that touch the machine's network on two.
 
-    Whatever else orders tests does so within a group.
+    Whatever else orders tests does so within a group. `E1000EMU_CASES=4` runs at most four cases
+    of each test, for a run that repeats what another does with all of them.
     """
+    if count := int(os.environ.get("E1000EMU_CASES") or 0):
+        kept = _spread(items, count)
+        config.hook.pytest_deselected(items=[item for item in items if item not in kept])
+        items[:] = [item for item in items if item in kept]
     skip = pytest.mark.skip(reason="needs E1000EMU_UNCOMPILED=1; the other half of `make test`")
     for item in items:
         if COMPILED and item.get_closest_marker("uncompiled"):

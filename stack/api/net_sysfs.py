@@ -158,16 +158,18 @@ FILES: dict[str, Callable[[net_device], str]] = {
 LIMITS = "queues/tx-0/byte_queue_limits"
 
 
-def _limit(field: Callable[[dql], int]) -> Callable[[net_device], str]:
-    return lambda dev: str(field(dev.dql))
+def _dql(dev: net_device) -> dql:
+    """The limits of an interface that has the files below (`_files`)."""
+    assert dev.dql is not None
+    return dev.dql
 
 
 BYTE_QUEUE_LIMITS: dict[str, Callable[[net_device], str]] = {
-    f"{LIMITS}/hold_time": _limit(lambda queue: queue.slack_hold_time // NSEC_PER_MSEC),
-    f"{LIMITS}/inflight": _limit(lambda queue: queue.num_queued - queue.num_completed),
-    f"{LIMITS}/limit": _limit(lambda queue: queue.limit),
-    f"{LIMITS}/limit_max": _limit(lambda queue: queue.max_limit),
-    f"{LIMITS}/limit_min": _limit(lambda queue: queue.min_limit),
+    f"{LIMITS}/hold_time": lambda dev: str(_dql(dev).slack_hold_time // NSEC_PER_MSEC),
+    f"{LIMITS}/inflight": lambda dev: str(_dql(dev).num_queued - _dql(dev).num_completed),
+    f"{LIMITS}/limit": lambda dev: str(_dql(dev).limit),
+    f"{LIMITS}/limit_max": lambda dev: str(_dql(dev).max_limit),
+    f"{LIMITS}/limit_min": lambda dev: str(_dql(dev).min_limit),
 }
 KIND_FILES: dict[str, dict[str, Callable[[net_device], str]]] = {
     "tun": {
@@ -221,7 +223,7 @@ def _store_limit(field: str, unit: int = 1) -> Callable[[net_device, str], None]
         value = DQL_MAX_LIMIT if text.strip() == "max" else br_sysfs.number(text)
         if value > DQL_MAX_LIMIT:
             raise os_error(errno.EINVAL, f"{value} is more than {DQL_MAX_LIMIT}")
-        setattr(dev.dql, field, value * unit)
+        setattr(_dql(dev), field, value * unit)
 
     return store
 

@@ -10,7 +10,7 @@ import pytest
 from e1000emu.guest import GuestImage
 from tests.test_docs import blocks, packages, run
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.every_case]
 
 
 @pytest.mark.parametrize(("path", "needs", "commands"), blocks(guest=True))

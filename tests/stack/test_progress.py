@@ -21,6 +21,7 @@ from stack.socket import (
 )
 from tests.support import errno_of
 
+pytestmark = pytest.mark.slow
 SECOND = 1_000_000_000
 DATA = bytes(16 << 20)  # more than all buffers on the way
 LONG_S = 90_000  # a wait without end is given up before

@@ -132,7 +132,7 @@ UNNAMED: dict[str, str] = {
 """Functions that only tests name, or nobody."""
 
 PUBLIC = {
-    ROOT / "stack/host.py",
+    *(ROOT / f"stack/{name}.py" for name in ("host", "core/ethtool")),
     *(ROOT / f"stack/api/{name}.py" for name in ("aio", "socket", "links", "netns")),
     *(ROOT / f"stack/api/{name}.py" for name in ("select", "tls", "unistd")),
 }

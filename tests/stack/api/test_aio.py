@@ -66,6 +66,7 @@ def test_streams_in_virtual_time(hosts):
     assert aio.run(exchange(a, b, payload), clock=a.clock) == payload
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("server", ["aio", "socket"])
 @in_virtual_time
 async def test_a_thousand_clients_at_once_need_not_wait(hosts, server):

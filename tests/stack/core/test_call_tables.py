@@ -11,6 +11,7 @@ from tests.linux.calls.run import ours
 from tests.linux.calls.tables import TABLES
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("table", TABLES)
 def test_no_call_does_worse_than_to_fail(table: str) -> None:
     rows = ours(table, {})

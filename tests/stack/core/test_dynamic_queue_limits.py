@@ -171,6 +171,7 @@ def bulk(minimum: int) -> tuple[int, int, float]:
     return got, held, queued / 1000
 
 
+@pytest.mark.slow
 def test_what_waits_is_in_the_queue_and_the_wire_as_busy() -> None:
     got, held, queued = bulk(0)
     all_got, all_held, all_queued = bulk(1 << 30)

@@ -288,6 +288,7 @@ def test_addresses_of_both_families_are_wide() -> None:
     assert narrow == []
 
 
+@pytest.mark.slow
 def test_a_class_under_state_says_everything_in_its_body() -> None:
     """What the compiled stack makes C structures of it asks for; it sees the text alone."""
     root = Path(__file__).parents[3] / "stack"
@@ -311,6 +312,7 @@ def test_a_class_under_state_says_everything_in_its_body() -> None:
             assert not (isinstance(line, ast.Assign) and "__slots__" in ast.unparse(line)), name
 
 
+@pytest.mark.slow
 def test_the_type_checker_knows_the_fields(tmp_path: Path) -> None:
     """A misspelt field, and one of a wrong type, are found in a user's script."""
     script = tmp_path / "script.py"

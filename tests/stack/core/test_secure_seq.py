@@ -47,6 +47,7 @@ def test_purposes_do_not_tell_each_other(two_nets) -> None:
     assert secure_ipv4_port_ephemeral(net, *ENDS, 80) != secure_tcp_seq(net, *ENDS, 0, 80)
 
 
+@pytest.mark.slow
 def test_pythons_hash_is_not_used() -> None:
     """It has no key: who knows what is hashed knows the result."""
     found = [

@@ -582,6 +582,7 @@ def goodput(algorithm: str, loss: float, rtt_ms: int) -> float:
     return got * 8 / seconds / 1e6
 
 
+@pytest.mark.slow
 def test_golden_goodput_of_loss_and_round_trip() -> None:
     """Kept as text and reviewed as a diff; deterministic (virtual clock, seed).
 

@@ -468,6 +468,7 @@ def goodput(loss: float, window: int, sack: int) -> float:
     return len(data) * 8 / seconds / 1e6
 
 
+@pytest.mark.slow
 def test_golden_goodput() -> None:
     """Reno: loss x window -> goodput, kept as text: a change of behaviour shows as a diff.
 

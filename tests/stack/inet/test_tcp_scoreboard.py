@@ -375,6 +375,7 @@ PATTERNS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PATTERNS)
 def test_work_of_an_ack_does_not_grow_with_the_flight(name: str) -> None:
     """200 ACKs, with 500 and with 10,000 segments in flight. A segment may cost something once:

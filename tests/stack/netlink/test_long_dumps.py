@@ -93,6 +93,7 @@ def read(sock: Any, kind: int, body: bytes) -> tuple[int, int, int]:
         sys.setprofile(None)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ROWS)
 def test_the_steps_of_a_dump_grow_as_its_rows(name: str) -> None:
     add, protocol, kind, body = ROWS[name]

@@ -81,6 +81,7 @@ def test_an_interface_without_an_address_gets_one(world: World) -> None:
         assert sock.getsockname()[0] == "10.0.0.50"
 
 
+@pytest.mark.slow
 def test_renewal_over_a_day_and_release_in_the_end(world: World) -> None:
     world.runner.start()
     assert world.runner.wait(30 * SECOND)

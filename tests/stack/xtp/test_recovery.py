@@ -62,6 +62,7 @@ def transfer_ns(protocol: int, seed: int, loss: float) -> int:
     return took
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loss", [0.0, 0.01, 0.05, 0.2])
 def test_a_transfer_is_about_as_fast_as_tcp(loss: float) -> None:
     for seed in range(examples(4)):
@@ -69,6 +70,7 @@ def test_a_transfer_is_about_as_fast_as_tcp(loss: float) -> None:
         assert xtp <= 4 * tcp, f"seed {seed}: XTP {xtp / SEC:.3f} s, TCP {tcp / SEC:.3f} s"
 
 
+@pytest.mark.slow
 def test_a_fifth_of_all_packets_lost() -> None:
     """TCP takes minutes, so its time is no bound; a second is 500 round trips.
 
