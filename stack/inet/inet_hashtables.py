@@ -306,7 +306,7 @@ def __inet_inherit_port(sk: inet_connection_sock, child: inet_connection_sock) -
 # --- connect ------------------------------------------------------------------------------
 
 
-def __inet_check_established(net: Net, sk: tcp_sock, lport: int) -> bool:
+def __inet_check_established(net: Net, sk: tcp_sock, lport: int, bound: bool) -> bool:
     """Claim the 4-tuple with local port `lport`; False when a connection has it.
 
     A TIME_WAIT socket gives way when the protocol's twsk_unique allows it (RFC 6191).
@@ -317,7 +317,7 @@ def __inet_check_established(net: Net, sk: tcp_sock, lport: int) -> bool:
     there = inet_ehash_match(hashinfo, key, dif, l3mdev_master_ifindex_by_index(net, dif))
     tw = None
     if there is not None:
-        if there.sk_state != TCP_TIME_WAIT or not twsk_unique(sk, there):
+        if there.sk_state != TCP_TIME_WAIT or not twsk_unique(sk, there, bound):
             return False
         tw = there
     sk.inet_num = lport
@@ -381,7 +381,7 @@ def __inet_hash_connect(death_row: inet_timewait_death_row, sk: tcp_sock, port_o
     net = sk.net
     hinfo = net.tcp_hashinfo
     if sk.inet_num:
-        if not __inet_check_established(net, sk, sk.inet_num):
+        if not __inet_check_established(net, sk, sk.inet_num, True):
             raise os_error(errno.EADDRNOTAVAIL)
         return
     low: int
@@ -409,11 +409,11 @@ def __inet_hash_connect(death_row: inet_timewait_death_row, sk: tcp_sock, port_o
             if tb is not None:
                 if tb.fastreuse >= 0 or tb.fastreuseport >= 0:
                     continue  # some socket bound it explicitly
-                if not __inet_check_established(net, sk, port):
+                if not __inet_check_established(net, sk, port, False):
                     continue
             else:
                 tb = inet_bind_bucket(port)
-                if not __inet_check_established(net, sk, port):
+                if not __inet_check_established(net, sk, port, False):
                     continue
                 hinfo.bhash[port] = tb
             # RFC 6056 algorithm 4: the next search starts behind this port.

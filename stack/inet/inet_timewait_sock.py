@@ -31,14 +31,17 @@ if TYPE_CHECKING:
 class timewait_sock_ops:
     """include/net/timewait_sock.h struct timewait_sock_ops (proto.twsk_prot)."""
 
-    twsk_unique: Callable[[tcp_sock, inet_timewait_sock], bool]
+    twsk_unique: Callable[[tcp_sock, inet_timewait_sock, bool], bool]
     """Whether a connecting socket may replace the remnant that has its 4-tuple."""
 
 
-def twsk_unique(sk: tcp_sock, sktw: inet_timewait_sock) -> bool:
-    """include/net/timewait_sock.h: whether a new connection may replace sktw."""
+def twsk_unique(sk: tcp_sock, sktw: inet_timewait_sock, bound: bool) -> bool:
+    """include/net/timewait_sock.h: whether a new connection may replace sktw.
+
+    `bound`: the socket has its port already, so no other will do.
+    """
     ops: timewait_sock_ops | None = sk.sk_prot.twsk_prot
-    return ops is not None and ops.twsk_unique(sk, sktw)
+    return ops is not None and ops.twsk_unique(sk, sktw, bound)
 
 
 @state

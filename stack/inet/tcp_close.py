@@ -28,7 +28,6 @@ from stack.inet.inet_connection_sock import (
     inet_csk_reset_keepalive_timer,
     reqsk_fastopen_remove,
 )
-from stack.inet.inet_hashtables import inet_put_port
 from stack.inet.tcp_accecn import tcp_accecn_reset
 from stack.inet.tcp_cong import tcp_reset_congestion_control
 from stack.inet.tcp_const import TCP_TIMEOUT_INIT, TCP_TIMEWAIT_LEN
@@ -204,8 +203,6 @@ def tcp_disconnect(sk: tcp_sock, flags: int = 0) -> int:
     sk.inet_dport = 0
     if not sk.sk_flags & sock_flags.SOCK_BINDADDR_LOCK:
         sk.inet_saddr = sk.inet_rcv_saddr = 0
-    if not sk.sk_flags & sock_flags.SOCK_BINDPORT_LOCK and sk.icsk_bind_hash is not None:
-        inet_put_port(sk)
     sk.sk_shutdown = 0
     sk.sk_flags &= ~sock_flags.SOCK_DONE
     sk.srtt_us = 0

@@ -9,7 +9,7 @@ from stack.core.proto import proto
 from stack.inet.inet_connection_sock import inet_csk_accept, inet_csk_get_port
 from stack.inet.inet_hashtables import inet_hash, inet_unhash
 from stack.inet.tcp import tcp_enter_memory_pressure, tcp_ioctl, tcp_leave_memory_pressure
-from stack.inet.tcp_close import tcp_abort, tcp_close, tcp_disconnect, tcp_shutdown
+from stack.inet.tcp_close import tcp_abort, tcp_close, tcp_shutdown
 from stack.inet.tcp_recvmsg import tcp_recvmsg
 from stack.inet.tcp_sendmsg import tcp_sendmsg, tcp_stream_memory_free
 from stack.inet.tcp_sock import tcp_sock
@@ -21,6 +21,7 @@ from stack.inet.tcp_timewait import tcp_timewait_sock_ops
 def tcp_proto(
     name: str,
     connect: Callable[..., int],
+    disconnect: Callable[[Any, int], int],
     init: Callable[[Any], int],
     destroy: Callable[[Any], None],
     backlog_rcv: Callable[..., int],
@@ -30,7 +31,7 @@ def tcp_proto(
         name=name,
         close=tcp_close,
         connect=connect,
-        disconnect=tcp_disconnect,
+        disconnect=disconnect,
         accept=inet_csk_accept,
         ioctl=tcp_ioctl,
         init=init,

@@ -180,26 +180,28 @@ def tcp_timewait_state_process(tw: inet_timewait_sock, skb: sk_buff) -> int:
     return TCP_TW_SUCCESS
 
 
-def tcp_twsk_unique(sk: tcp_sock, sktw: inet_timewait_sock) -> bool:
+def tcp_twsk_unique(sk: tcp_sock, sktw: inet_timewait_sock, bound: bool) -> bool:
     """timewait_sock_ops.twsk_unique: whether sk may reuse this 4-tuple (RFC 6191, RFC 7323).
 
-    That needs timestamps, sysctl tcp_tw_reuse (2: on loopback only) and tcp_tw_reuse_delay since
-    TIME_WAIT began.
+    That needs timestamps. A port that is chosen needs sysctl tcp_tw_reuse (2: on loopback only),
+    too, and tcp_tw_reuse_delay since TIME_WAIT began; one that is `bound` does not.
     """
     net = sk.net
     reuse = net.sysctl.tcp_tw_reuse
     loopback = sktw.sk_af.is_loopback
     if reuse == 2 and not loopback(sktw.inet_daddr) and not loopback(sktw.inet_rcv_saddr):
         reuse = 0
-    if not sktw.tw_ts_recent_stamp or sktw.tw_substate != tcp_states.TCP_TIME_WAIT:
-        return False
+    if sktw.tw_substate != tcp_states.TCP_TIME_WAIT:
+        reuse = 0
     rested = net.clock.now_ns() - sktw.tw_entry_stamp
-    if reuse and rested > net.sysctl.tcp_tw_reuse_delay * NSEC_PER_MSEC:
-        sk.write_seq = (sktw.tw_snd_nxt + 65535 + 2) & M32 or 1
-        sk.rx_opt.ts_recent = sktw.tw_ts_recent
-        sk.rx_opt.ts_recent_stamp = sktw.tw_ts_recent_stamp
-        return True
-    return False
+    if not bound and (not reuse or rested <= net.sysctl.tcp_tw_reuse_delay * NSEC_PER_MSEC):
+        return False
+    if not sktw.tw_ts_recent_stamp:
+        return False
+    sk.write_seq = (sktw.tw_snd_nxt + 65535 + 2) & M32 or 1
+    sk.rx_opt.ts_recent = sktw.tw_ts_recent
+    sk.rx_opt.ts_recent_stamp = sktw.tw_ts_recent_stamp
+    return True
 
 
 tcp_timewait_sock_ops = timewait_sock_ops(twsk_unique=tcp_twsk_unique)

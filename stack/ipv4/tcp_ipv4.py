@@ -42,6 +42,7 @@ from stack.inet.inet_hashtables import inet_hash_connect
 from stack.inet.inet_timewait_sock import inet_timewait_sock, inet_twsk_deschedule_put
 from stack.inet.protocol import net_protocol
 from stack.inet.tcp import tcp_destroy_sock, tcp_init_sock
+from stack.inet.tcp_close import tcp_disconnect
 from stack.inet.tcp_const import TCP_MSS_DEFAULT
 from stack.inet.tcp_ctl import (
     tcp_connect_begin,
@@ -382,6 +383,7 @@ ipv4_specific = inet_connection_sock_af_ops(
 tcp_prot = tcp_proto(
     "TCP",
     connect=tcp_v4_connect,
+    disconnect=tcp_disconnect,
     init=tcp_v4_init_sock,
     destroy=tcp_v4_destroy_sock,
     backlog_rcv=tcp_v4_do_rcv,

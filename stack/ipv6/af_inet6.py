@@ -33,6 +33,7 @@ from stack.inet.protosw import (
     inet_protosw,
     new_inetsw,
 )
+from stack.inet.tcp_sock import tcp_sock
 from stack.ipv4.af_inet import inet_dgram_ops, inet_stream_ops
 from stack.ipv4.datagram import inet_bind_source
 from stack.ipv4.tcp_ipv4 import ipv4_specific, tcp_prot
@@ -49,7 +50,7 @@ from stack.ipv6.pinfo import ipv6_pinfo, np_of
 from stack.ipv6.ping import pingv6_prot
 from stack.ipv6.protocol import inet6_add_protocol, inet6_register_protosw
 from stack.ipv6.raw import raw6_local_deliver, rawv6_prot
-from stack.ipv6.tcp_ipv6 import tcpv6_init, tcpv6_prot
+from stack.ipv6.tcp_ipv6 import tcp_v6_use, tcpv6_init, tcpv6_prot
 from stack.ipv6.udp import udpv6_prot, udpv6_protocol
 from stack.machine import Machine
 from stack.net import Net
@@ -109,6 +110,10 @@ def __inet6_bind(sk: inet_sock, uaddr: sockaddr) -> int:
         else:
             inet6_bind_check(sk, addr, uaddr.scope_id)
             source = 0 if multicast else addr
+            if sk.sk_af.family == uapi.AF_INET:  # a connection to a v4-mapped address failed
+                set_wire(sk, uapi.AF_INET6)
+                if isinstance(sk, tcp_sock):
+                    tcp_v6_use(sk)
         before = sk.sk_ipv6only
         if addr and not mapped:
             sk.sk_ipv6only = True  # so that it does not conflict with IPv4 sockets

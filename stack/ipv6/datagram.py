@@ -133,8 +133,8 @@ def __ip6_datagram_connect(sk: inet_sock, uaddr: sockaddr) -> int:
                 sk.inet_daddr = daddr
             raise
     if sk.sk_af.family != AF_INET6:
-        if sk.sk_flags & SOCK_BINDADDR_LOCK:
-            raise os_error(errno.EAFNOSUPPORT, "the socket is bound to a v4-mapped address")
+        if sk.inet_saddr or sk.sk_flags & SOCK_BINDADDR_LOCK:
+            raise os_error(errno.EAFNOSUPPORT, "the socket has a v4-mapped address")
         set_wire(sk, AF_INET6)
     sk_dst_reset(sk)
     daddr = uaddr.addr or IN6ADDR_LOOPBACK

@@ -32,6 +32,7 @@ from stack.core.netdevice import ETH_P_IP, NET_XMIT_CN
 from stack.core.proto import proto
 from stack.core.rows import replace, wide
 from stack.core.sock import sk_alloc, sk_setup_caps, sock_init_data
+from stack.core.sock_flags import SOCK_BINDADDR_LOCK
 from stack.core.sockaddr import SIN6_LEN_RFC2133, need_sa_len, sockaddr
 from stack.core.tcp_states import TCP_SYN_SENT
 from stack.core.uapi import (
@@ -54,6 +55,7 @@ from stack.inet.inet_sock import inet_sock
 from stack.inet.inet_timewait_sock import inet_timewait_sock
 from stack.inet.protosw import inet_protosw
 from stack.inet.tcp import tcp_destroy_sock, tcp_init_sock
+from stack.inet.tcp_close import tcp_disconnect
 from stack.inet.tcp_ctl import (
     tcp_connect_begin,
     tcp_connect_failed,
@@ -179,6 +181,20 @@ def tcp_v6_connect_mapped(sk: tcp_sock, daddr: wide, dport: int) -> int:
     except OSError:
         sk.icsk_af_ops, sk.sk_af, sk.sk_backlog_rcv = ops, af, backlog_rcv
         raise
+
+
+def tcp_v6_use(sk: tcp_sock) -> None:
+    """The socket uses IPv6 again, after a v4-mapped peer."""
+    sk.icsk_af_ops, sk.sk_af = ipv6_specific, af_ops_of[AF_INET6]
+    sk.sk_backlog_rcv = tcp_v6_do_rcv
+
+
+def tcp_v6_disconnect(sk: tcp_sock, flags: int) -> int:
+    """tcp_disconnect; unless bound to a v4-mapped address the socket uses IPv6 again. 0."""
+    tcp_disconnect(sk, flags)
+    if not sk.sk_flags & SOCK_BINDADDR_LOCK:
+        tcp_v6_use(sk)
+    return 0
 
 
 def inet6_sk_rebuild_header(sk: tcp_sock) -> int:
@@ -413,6 +429,7 @@ ipv6_mapped = replace(
 tcpv6_prot = tcp_proto(
     "TCPv6",
     connect=tcp_v6_connect,
+    disconnect=tcp_v6_disconnect,
     init=tcp_v6_init_sock,
     destroy=tcp_v6_destroy_sock,
     backlog_rcv=tcp_v6_do_rcv,

@@ -695,6 +695,25 @@ def test_time_wait_forbids_reuse_without_the_sysctl() -> None:
         drain(net, again)
 
 
+def test_a_bound_port_in_time_wait_connects_again_at_once() -> None:
+    """No other port will do; the sysctl is for ports that are chosen."""
+    with TcpNet(sysctl={"tcp_tw_reuse": 0}) as net:
+        listener = net.listening(5)
+        for round_ in range(2):
+            client = net.socket(net.a)
+            client.sk.sk_reuse = 1
+            client.bind(4000)
+            client.connect(B, 80)
+            net.run(50 * MS)
+            server = listener.accept()
+            client.close()
+            net.run(20 * MS)
+            server.close()
+            net.run(20 * MS)
+            assert net.a.mib.linux.TWRecycled == round_
+        drain(net, listener)
+
+
 def test_server_side_time_wait_takes_a_syn() -> None:
     """The passive side closed first: its TIME_WAIT must not keep the client out for a minute."""
     with TcpNet(sysctl={"ip_local_port_range": (4000, 4000)}) as net:
