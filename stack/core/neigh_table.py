@@ -131,6 +131,8 @@ class neighbour:
     """NUD_*."""
     flags: int = row(0)
     """Bits NTF_*: is it a router."""
+    protocol: int = row(0)
+    """RTPROT_* of the program that told of it, 0: none did."""
     ha: bytes = row(of=lambda neigh: bytes(neigh.dev.addr_len))
     """Its link-layer address; zeros until it is known."""
     hh: hh_cache = row(make=hh_cache)
@@ -177,6 +179,7 @@ class pneigh_entry:
     key: wide
     dev: net_device | None
     flags: int = 0
+    protocol: int = 0
 
 
 @state

@@ -599,6 +599,9 @@ def fib_check_nh(net: Net, nh: fib_nh, scope: int, table: int = RT_TABLE_MAIN) -
                 nh.nh_scope = uapi.RT_SCOPE_HOST
                 return
         nh.nh_scope = uapi.RT_SCOPE_LINK
+    elif nh.nh_flags & uapi.RTNH_F_ONLINK and scope != uapi.RT_SCOPE_HOST:
+        text = "Invalid flags for nexthop - PERVASIVE and ONLINK can not be set"
+        raise ExtAckError(errno.EINVAL, text)
     elif nh.nh_dev is None:
         raise os_error(errno.ENODEV, "a route needs a device or a gateway")
     if not nh.nh_dev.flags & netdevice.IFF_UP:
@@ -803,13 +806,14 @@ def ip_route_add(
     replace: bool = False,
     append: bool = False,
     nlflags: int = 0,
-    nexthops: Sequence[tuple[str | wide | None, net_device | str | None, int]] = (),
+    nexthops: Sequence[tuple[Any, ...]] = (),
     nhobj: nexthop | None = None,
     **metrics: Any,
 ) -> None:
     """`ip route add`: fib_frontend.c's inet_rtm_newroute. `dev` is a net_device or its name.
 
-    `nexthops`, in place of `via` and `dev`, are (gateway, device, weight) of a multipath route. A
+    `nexthops`, in place of `via` and `dev`, are (gateway, device, weight) of a multipath route, or
+    (gateway, device, weight, RTNH_F_ONLINK or 0). A
     gateway that is a number is one of IPv6 on the device, which ip6_validate_gw has checked.
     `nhobj` is an object in their place, which netlink/rt_route.py has checked. `nlflags`: those of
     a request (NLM_F_*) in place of `replace` and `append`. `metrics`: see stack/inet/metrics.py.
@@ -830,21 +834,22 @@ def ip_route_add(
         nhs = fib_nexthops(nhobj)
     elif rtype not in FIB_PROPS_ERROR:
         flags = uapi.RTNH_F_ONLINK if onlink else 0
-        for hop_gw, hop_dev, weight in nexthops or ((via, device, 1),):
+        for hop_gw, hop_dev, weight, *own_flags in nexthops or ((via, device, 1),):
             text = hop_gw if isinstance(hop_gw, str) else ""
             # A gateway may be given without a device (NULL); fib_check_nh finds the device.
             nh = fib_nh(
                 dev_named(net, hop_dev),  # type: ignore[arg-type]
                 parse_addr(text) if text else 0,
                 weight,
-                flags,
+                own_flags[0] if own_flags else flags,
             )
             if hop_gw and not isinstance(hop_gw, str):
                 nh.nh_gw6 = hop_gw
             fib_check_nh(net, nh, scope, table)
             nhs.append(nh)
     prefsrc = parse_addr(src) if src else 0
-    if prefsrc and not fib_valid_prefsrc(net, table, prefsrc):
+    checked = nhobj is not None or rtype not in FIB_PROPS_ERROR
+    if prefsrc and checked and not fib_valid_prefsrc(net, table, prefsrc):
         raise ExtAckError(errno.EINVAL, "Invalid prefsrc address")
     info = fib_info(
         nhs,

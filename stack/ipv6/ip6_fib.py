@@ -456,7 +456,6 @@ def _same_nexthop(a: fib6_info, b: fib6_info) -> bool:
     return (
         a.fib6_nh.fib_nh_dev is b.fib6_nh.fib_nh_dev
         and a.fib6_nh.fib_nh_gw6 == b.fib6_nh.fib_nh_gw6
-        and a.fib6_type == b.fib6_type
     )
 
 
@@ -465,20 +464,24 @@ def fib6_add(net: Net, rt: fib6_info, flags: int = NLM_F_CREATE, *, tell: bool =
 
     Adding a route that exists updates its expiry and raises EEXIST. Equal routes over different
     gateways share the traffic; NLM_F_REPLACE takes the place of all of them, of others of the
-    first. `tell`: monitors hear of it. Raises: OSError EEXIST.
+    first; of the first of all, if none is of the same kind. `tell`: monitors hear of it.
+
+    Raises: OSError EEXIST; ENOENT, with NLM_F_REPLACE and without NLM_F_CREATE.
     """
     tb = rt.fib6_table
     same = [r for r in tb.leaf(rt.fib6_dst, rt.fib6_plen) if r.fib6_metric == rt.fib6_metric]
     told = NLM_F_CREATE | flags & NLM_F_APPEND | (0 if same else NLM_F_EXCL)
     if same and flags & NLM_F_EXCL:
         raise os_error(errno.EEXIST, "such a route is there already")
+    if flags & NLM_F_REPLACE and not flags & NLM_F_CREATE and not same:
+        raise os_error(errno.ENOENT, "no such route")
     if flags & NLM_F_REPLACE:
         shares = rt6_qualify_for_ecmp(rt)
-        replaced = [old for old in same if rt6_qualify_for_ecmp(old) == shares]
-        for old in replaced if shares else replaced[:1]:
-            fib6_del(net, old, tell=False)
-        if replaced:
+        alike = [old for old in same if rt6_qualify_for_ecmp(old) == shares]
+        for first in (alike or same)[:1]:
             told = NLM_F_REPLACE
+            for old in tuple(first.fib6_siblings if first.nh is None else ()) or (first,):
+                fib6_del(net, old, tell=False)
     else:
         for old in same:
             if _same_nexthop(old, rt):
@@ -531,6 +534,7 @@ def fib6_del(net: Net, rt: fib6_info, *, tell: bool = True) -> None:
     fib6_drop_exceptions(net, rt)
     if rt.nh is not None:
         fib6_drop_siblings(rt)
+    rt.fib6_siblings = []
     net.ipv6.rt_cache_flush()
     if tell and net.rtnl is not None:
         net.rtnl(RTM_DELROUTE, rt, 0)

@@ -15,7 +15,7 @@ from stack.core.fib_rules import LAST_ID
 from stack.core.netdevice import IFF_LOOPBACK, IFF_UP, net_device
 from stack.core.rows import wide
 from stack.core.rtnetlink import nlflags_of
-from stack.core.uapi import NLM_F_CREATE
+from stack.core.uapi import NLM_F_CREATE, NLM_F_REPLACE
 from stack.inet.metrics import ip_metrics_convert
 from stack.inet.tcp_cong import tcp_ca_get_name_by_key
 from stack.ipv6 import ip6_fib
@@ -57,10 +57,10 @@ PREFERENCES = {
 }
 
 
-def ip6_validate_gw(
+def _reached_by(
     net: Net, gw: wide, dev: net_device | None, onlink: bool, table: int = ip6_fib.RT6_TABLE_MAIN
 ) -> net_device:
-    """net/ipv6/route.c: check that `gw` can be a next hop; returns the device that reaches it.
+    """The device that reaches a gateway.
 
     Raises: OSError EINVAL, ENODEV, EHOSTUNREACH.
     """
@@ -69,7 +69,7 @@ def ip6_validate_gw(
         raise ExtAckError(errno.EINVAL, "Gateway can not be a local address")
     if kind == IPV6_ADDR_LINKLOCAL | IPV6_ADDR_UNICAST:
         if dev is None:
-            raise os_error(errno.ENODEV, "a link-local gateway needs a device")
+            raise ExtAckError(errno.EINVAL, "Egress device not specified")
         return dev
     if not kind & (IPV6_ADDR_UNICAST | IPV6_ADDR_MAPPED):
         raise os_error(errno.EINVAL, "the gateway is not a unicast address")
@@ -85,6 +85,20 @@ def ip6_validate_gw(
         if f6i is not None and not f6i.fib6_flags & uapi.RTF_REJECT and not f6i.fib6_nh.fib_nh_gw6:
             return f6i.fib6_nh.fib_nh_dev
     raise os_error(errno.EHOSTUNREACH, "the gateway is not on a link of this host")
+
+
+def ip6_validate_gw(
+    net: Net, gw: wide, dev: net_device | None, onlink: bool, table: int = ip6_fib.RT6_TABLE_MAIN
+) -> net_device:
+    """net/ipv6/route.c: check that `gw` can be a next hop; returns the device that reaches it.
+
+    Raises: OSError EINVAL, ENODEV, EHOSTUNREACH.
+    """
+    found = _reached_by(net, gw, dev, onlink, table)
+    if found.flags & IFF_LOOPBACK:
+        text = "Egress device can not be loopback device for this route"
+        raise ExtAckError(errno.EINVAL, text)
+    return found
 
 
 def ip6_route_add(
@@ -124,15 +138,17 @@ def ip6_route_add(
     device = dev_named(net, dev)
     flags = uapi.RTF_UP | rtf_pref(PREFERENCES[pref])
     gw = parse_addr6(via) if via else 0
+    if onlink and device is None:
+        raise ExtAckError(errno.ENODEV, "Nexthop device required for onlink")
+    if onlink and device is not None and not device.flags & IFF_UP:
+        raise ExtAckError(errno.ENETDOWN, "Nexthop device is not up")
     if nhobj is not None:
         device = nhobj.hops()[0][0].dev
     elif rtype in FIB6_TYPE_ERROR:
-        flags |= uapi.RTF_REJECT | ip6_fib.RTF_NONEXTHOP
+        flags = uapi.RTF_REJECT | ip6_fib.RTF_NONEXTHOP
         device, gw = net.loopback_dev, 0
     elif gw:
         device = ip6_validate_gw(net, gw, device, onlink, table)
-        if device.flags & IFF_LOOPBACK:
-            raise os_error(errno.EINVAL, "a gateway on the loopback device")
         flags |= uapi.RTF_GATEWAY
     if device is None:
         raise os_error(errno.ENODEV, "a route needs a device or a gateway")
@@ -160,10 +176,13 @@ def ip6_route_add(
     )
     if nhobj is not None:
         fib6_bind(rt, nhobj)
+    elif onlink:
+        rt.fib6_nh.fib_nh_flags |= uapi.RTNH_F_ONLINK
     if not nlflags:
         nlflags = nlflags_of(replace, append)
-    if not nlflags & NLM_F_CREATE and not rt.fib6_table.leaf(dst, plen):
-        raise os_error(errno.ENOENT, "no such route")
+    changes = nlflags & NLM_F_REPLACE and not nlflags & NLM_F_CREATE
+    if changes and plen and not rt.fib6_table.leaf(dst, plen):
+        raise ExtAckError(errno.ENOENT, "Can not replace route - no match found")
     fib6_add(net, rt, nlflags, tell=tell)
     return rt
 

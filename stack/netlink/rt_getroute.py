@@ -191,7 +191,7 @@ def inet_rtm_getroute(nlh: nlmsg) -> None:
 
 
 def inet6_rtm_getroute(nlh: nlmsg) -> None:
-    """net/ipv6/route.c: where a packet would go; an error of the route is told in its cacheinfo."""
+    """net/ipv6/route.c: where a packet would go. Raises: NlError, also that of the route."""
     net = nlh.sk.net
     tb, tos, flags = getroute_attrs(nlh, True)
     if any(len(tb.get(name, bytes(16))) < 16 for name in ("RTA_SRC", "RTA_DST")):
@@ -209,13 +209,13 @@ def inet6_rtm_getroute(nlh: nlmsg) -> None:
     else:
         rt = ip6_route_output(net, None, fl6)
     f6i = rt.from6
-    if f6i is None:
+    if f6i is None or rt.error:
         raise NlError(rt.error or errno.ENETUNREACH)
     if flags & RTM_F_FIB_MATCH:
         netlink_reply(nlh, uapi.RTM_NEWROUTE, rt6_fill_node(net, f6i))
         return
     saddr: wide = 0
-    if not rt.error and iif is None:
+    if iif is None:
         saddr = src or ip6_route_get_saddr(net, rt, dst, 0)
     table = f6i.fib6_table.tb6_id
     head = RTMSG.pack(
@@ -232,7 +232,7 @@ def inet6_rtm_getroute(nlh: nlmsg) -> None:
         "RTA_PRIORITY": f6i.fib6_metric,
         "RTA_GATEWAY": rt.rt6i_gateway or None,
         "RTA_OIF": rt.dev.ifindex,
-        "RTA_CACHEINFO": RTA_CACHE.pack(0, 0, 0, rt.error, *(0,) * 4),
+        "RTA_CACHEINFO": RTA_CACHE.pack(*(0,) * 8),
         "RTA_PREF": 0,
     }
     netlink_reply(nlh, uapi.RTM_NEWROUTE, head + RTA6.build(attrs))

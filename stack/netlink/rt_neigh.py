@@ -62,6 +62,7 @@ def neigh_fill_info(n: neighbour) -> bytes:
             "NDA_LLADDR": n.ha if n.nud_state & uapi.NUD_VALID else None,
             "NDA_PROBES": n.probes,
             "NDA_CACHEINFO": NDA_CACHE.pack(*ages, 0),
+            "NDA_PROTOCOL": n.protocol or None,
         }
     )
 
@@ -70,7 +71,8 @@ def pneigh_fill_info(tbl: neigh_table, p: pneigh_entry) -> bytes:
     """net/core/neighbour.c: the same of an address that the host answers for."""
     index, family = p.dev.ifindex if p.dev is not None else 0, FAMILIES[tbl.family]
     head = NDMSG.pack(family, 0, 0, index, 0, p.flags | NTF_PROXY, 1)
-    return head + NDA.build({"NDA_DST": p.key.to_bytes(ADDR_BYTES[family], "big")})
+    dst = p.key.to_bytes(ADDR_BYTES[family], "big")
+    return head + NDA.build({"NDA_DST": dst, "NDA_PROTOCOL": p.protocol or None})
 
 
 def ndm_header(nlh: nlmsg, what: str, known: int, indexed: bool = True) -> tuple[int, int, int]:
@@ -181,10 +183,13 @@ def neigh_add(nlh: nlmsg) -> None:
         raise NlError(errno.EINVAL, "Invalid link address")
     tbl = table_of(net, family)
     addr = address(tbl, tb)
+    protocol: int = tb.get("NDA_PROTOCOL", 0)
     if flags & NTF_PROXY:
         if dev is None and family == uapi.AF_INET6:
             raise NlError(errno.ENOBUFS)  # the groups of its address are a device's
-        pneigh_create(tbl, addr, dev)
+        proxy = pneigh_create(tbl, addr, dev)
+        proxy.flags = flags
+        proxy.protocol = protocol or proxy.protocol
         return
     if dev is None:
         raise NlError(errno.EINVAL, "Device not specified")
@@ -205,6 +210,8 @@ def neigh_add(nlh: nlmsg) -> None:
             update = 0
     if flags & uapi.NTF_ROUTER:
         update |= NEIGH_UPDATE_F_ISROUTER
+    n.protocol = protocol or n.protocol
+    n.flags = n.flags & ~uapi.NTF_EXT_LEARNED | flags & uapi.NTF_EXT_LEARNED
     if flags & NTF_USE:
         neigh_event_send(n, None)
         return

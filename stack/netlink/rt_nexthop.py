@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from stack.core import uapi
+from stack.core.extack import ExtAckError
 from stack.core.netdevice import IFF_UP, net_device, netif_carrier_ok
 from stack.core.rows import wide
 from stack.core.time64 import TICK_NS
@@ -214,8 +215,10 @@ def _check_gw6(net: Net, nh: nexthop, gw: wide) -> None:
     if gw:
         try:
             ip6_validate_gw(net, gw, nh.dev, bool(nh.flags & uapi.RTNH_F_ONLINK))
+        except ExtAckError as exc:
+            raise NlError(exc.errno or errno.EINVAL, exc.msg) from None
         except OSError as exc:
-            raise invalid("Nexthop has invalid gateway", exc.errno or errno.EINVAL) from None
+            raise NlError(exc.errno or errno.EINVAL) from None
 
 
 def rtm_new_nexthop(nlh: nlmsg) -> None:

@@ -45,7 +45,7 @@ from stack.ipv4.fib import (
     ip_route_add,
     parse_addr,
 )
-from stack.ipv6.addr import MASKS6, format_addr6
+from stack.ipv6.addr import MASKS6, format_addr6, parse_addr6
 from stack.ipv6.ip6_fib import (
     RTF_EXPIRES,
     RTF_PREF_MASK,
@@ -54,6 +54,7 @@ from stack.ipv6.ip6_fib import (
     fib6_info,
     fib6_nexthop_flags,
     fib6_nh,
+    fib6_table,
 )
 from stack.ipv6.route_config import PREFERENCES, ip6_route_add, ip6_validate_gw
 from stack.net import Net
@@ -90,7 +91,7 @@ RTNH_F_DEAD, RTNH_F_LINKDOWN = 1, 16
 RTVIA = struct.Struct("=H")
 """struct rtvia: the family; the address is behind."""
 ATTRS_AT = NLMSG_HDRLEN + RTMSG.size
-Hop: TypeAlias = tuple[str | wide | None, net_device | None, int]
+Hop: TypeAlias = tuple[str | wide | None, net_device | None, int, int]
 """Gateway, device and weight of a next hop."""
 
 
@@ -161,16 +162,23 @@ def nexthop6_fill(nh: fib6_nh) -> bytes:
 
 
 def rt6_fill_node(net: Net, rt: fib6_info) -> bytes:
-    """net/ipv6/route.c: struct rtmsg and attributes of an IPv6 route."""
+    """net/ipv6/route.c: struct rtmsg and attributes of an IPv6 route, with those beside it.
+
+    The next hop of `rt` comes first.
+    """
     nh, table = rt.fib6_nh, rt.fib6_table.tb6_id
+    group = rt.fib6_siblings
+    if group and rt.nh is None:
+        at = group.index(rt)
+        group = group[at:] + group[:at]
     head = RTMSG.pack(
         *(AF_INET6, rt.fib6_plen, 0, 0, rt_table(table)),
-        *(rt.fib6_protocol, 0, rt.fib6_type, fib6_nexthop_flags(nh)),
+        *(rt.fib6_protocol, 0, rt.fib6_type),
+        0 if group and rt.nh is None else fib6_nexthop_flags(nh),
     )
     left = 0
     if rt.fib6_flags & RTF_EXPIRES:
         left = max(rt.expires - net.clock.now_ns(), -(1 << 31) * TICK_NS) // TICK_NS
-    group = rt.fib6_siblings if rt.nh is not None else []
     return head + RTA6.build(
         {
             "RTA_TABLE": table,
@@ -254,7 +262,10 @@ def inet6_dump_fib(nlh: nlmsg) -> Iterator[bytes]:
         for rt in sorted(tb.routes(), key=_behind_its_parts):
             if want.protocol not in (0, rt.fib6_protocol) or want.type not in (0, rt.fib6_type):
                 continue
-            if want.oif and rt.fib6_nh.fib_nh_dev.ifindex != want.oif:
+            beside = rt.fib6_siblings or [rt]
+            if rt.nh is None and rt is not beside[0]:
+                continue  # told with the first one
+            if want.oif and all(r.fib6_nh.fib_nh_dev.ifindex != want.oif for r in beside):
                 continue
             yield nlmsg_part(nlh, RTM_NEWROUTE, rt6_fill_node(sk.net, rt), want.answer)
 
@@ -353,13 +364,16 @@ class route_request:
         return dict(metrics_given(nlh, self.tb))
 
     def nexthops(self, net: Net) -> list[Hop]:
-        """RTA_MULTIPATH: (gateway, device, weight) of each. Raises: NlError EINVAL, ENODEV."""
+        """RTA_MULTIPATH: (gateway, device, weight, RTNH_F_ONLINK or 0) of each.
+
+        Raises: NlError EINVAL, ENODEV.
+        """
         data = self.tb.get("RTA_MULTIPATH", b"")
         table = RTA6 if self.v6 else RTA4
         found: list[Hop] = []
         at = 0
         while len(data) - at >= RTNEXTHOP.size:
-            size, _, weight, index = RTNEXTHOP.unpack_from(data, at)
+            size, flags, weight, index = RTNEXTHOP.unpack_from(data, at)
             if not RTNEXTHOP.size <= size <= len(data) - at:
                 break
             tb = table.parse(data[at : at + size], RTNEXTHOP.size)
@@ -371,7 +385,7 @@ class route_request:
             if "RTA_VIA" in tb and (self.v6 or "RTA_GATEWAY" in tb):
                 text = "Nexthop configuration can not contain both GATEWAY and VIA"
                 raise NlError(errno.EINVAL, text)
-            found.append((self.gateway(tb), dev, weight + 1))
+            found.append((self.gateway(tb), dev, weight + 1, flags & uapi.RTNH_F_ONLINK))
             at += size + 3 & ~3
         if data and (not found or (at < len(data) and not self.v6)):
             text = "Invalid nexthop configuration - no valid nexthops"
@@ -456,7 +470,7 @@ def inet_rtm_newroute(nlh: nlmsg) -> None:
     dev = out_device(net, want.tb)
     hops, via = want.nexthops(net), want.gateway()
     if via is not None and not isinstance(via, str):
-        hops, via = [(via, dev, 1)], None
+        hops, via = [(via, dev, 1, want.flags & uapi.RTNH_F_ONLINK)], None
     refuses = want.type in FIB_PROPS_ERROR
     if (refuses or want.type in (10, 11)) and (hops or dev or via):
         text = "Gateway, device and multipath can not be specified for this route type"
@@ -480,7 +494,7 @@ def inet_rtm_newroute(nlh: nlmsg) -> None:
             scope=want.scope,
             protocol=want.protocol,
             nlflags=nlh.flags,
-            nexthops=checked_gateways(net, want, hops),
+            nexthops=checked_gateways(net, hops),
             nhobj=asked_object(net, want),
             **want.metrics(nlh),
         )
@@ -488,17 +502,16 @@ def inet_rtm_newroute(nlh: nlmsg) -> None:
         raise NlError(errno.EINVAL, str(exc)) from None
 
 
-def checked_gateways(net: Net, want: route_request, hops: list[Hop]) -> list[Hop]:
+def checked_gateways(net: Net, hops: list[Hop]) -> list[Hop]:
     """net/ipv4/fib_semantics.c fib_check_nh_v6_gw: the next hops, those of IPv6 with their device.
 
     Raises: OSError of ip6_validate_gw.
     """
-    onlink = bool(want.flags & uapi.RTNH_F_ONLINK)
     return [
-        (via, ip6_validate_gw(net, via, dev, onlink), weight)
+        (via, ip6_validate_gw(net, via, dev, bool(flags)), weight, flags)
         if via is not None and not isinstance(via, str)
-        else (via, dev, weight)
-        for via, dev, weight in hops
+        else (via, dev, weight, flags)
+        for via, dev, weight, flags in hops
     ]
 
 
@@ -523,7 +536,7 @@ def inet_rtm_delroute(nlh: nlmsg) -> None:
         raise NlError(errno.ESRCH)
     hops = want.nexthops(net)
     via, dev = want.gateway(), out_device(net, want.tb)
-    for hop_via, hop_dev, _ in hops[:1]:
+    for hop_via, hop_dev, _, _ in hops[:1]:
         via, dev = hop_via, hop_dev
     v4 = isinstance(via, str)
     try:
@@ -558,24 +571,26 @@ def inet6_rtm_newroute(nlh: nlmsg) -> None:
         "metric": want.tb.get("RTA_PRIORITY", 0),
         "table": want.table,
         "rtype": want.type or uapi.RTN_UNICAST,
-        "onlink": bool(want.flags & uapi.RTNH_F_ONLINK),
         "pref": pref.get(want.tb.get("RTA_PREF", 0), "medium"),
         "protocol": want.protocol,
         "nhobj": asked_object(net, want),
         **want.metrics(nlh),
     }
     fib6_get_table(net, want.table)
-    hops = want.nexthops(net) or [(want.text("RTA_GATEWAY"), out_device(net, want.tb), 1)]
+    onlink = want.flags & uapi.RTNH_F_ONLINK
+    gateway = want.text("RTA_GATEWAY"), out_device(net, want.tb), 1, 0
+    hops = want.nexthops(net) or [gateway]
     if want.flags & RTM_F_CLONED:
         raise NlError(errno.EINVAL, "Userspace can not set RTF_CACHE")
-    if "RTA_MULTIPATH" in want.tb and any(via is None for via, _, _ in hops):
+    if "RTA_MULTIPATH" in want.tb and any(via is None for via, *_ in hops):
         text = "Device only routes can not be added for IPv6 using the multipath API."
         raise NlError(errno.EINVAL, text)
     flags = nlh.flags
     added = []
     try:
-        for via, dev, weight in hops:
+        for via, dev, weight, hop_onlink in hops:
             options |= {"via": via, "dev": dev, "weight": weight, "tell": len(hops) == 1}
+            options["onlink"] = bool(onlink | hop_onlink)
             added.append(ip6_route_add(net, want.prefix, nlflags=flags, **options))
             flags = flags & ~(NLM_F_REPLACE | NLM_F_EXCL) | NLM_F_CREATE
     except (ArgumentError, OSError) as exc:
@@ -598,11 +613,32 @@ def inet6_rtm_delroute(nlh: nlmsg) -> None:
     if tb is None:
         raise NlError(errno.ESRCH, "FIB table does not exist")
     try:
-        want.nexthops(net)
+        hops = want.nexthops(net)
     except NlError as exc:
         raise NlError(errno.ESRCH) if exc.errno == errno.ENODEV else exc from None
-    oif = want.tb.get("RTA_OIF", 0)
-    gw, metric = want.tb.get("RTA_GATEWAY", 0), want.tb.get("RTA_PRIORITY", 0)
+    oif, gw = want.tb.get("RTA_OIF", 0), want.tb.get("RTA_GATEWAY", 0)
+    if not hops:
+        delete_route6(net, tb, want, nhid, gw, oif)
+        return
+    failed = 0
+    for via, dev, *_ in hops:
+        hop_gw = parse_addr6(via) if isinstance(via, str) else via or gw
+        try:
+            delete_route6(net, tb, want, nhid, hop_gw, dev.ifindex if dev is not None else oif)
+        except NlError as exc:
+            failed = exc.errno or errno.ESRCH
+    if failed:
+        raise NlError(failed)
+
+
+def delete_route6(
+    net: Net, tb: fib6_table, want: route_request, nhid: int, gw: wide, oif: int
+) -> None:
+    """net/ipv6/route.c: delete what is asked for, over `gw` and `oif` if they are not 0.
+
+    Raises: NlError ESRCH, ENOENT.
+    """
+    metric = want.tb.get("RTA_PRIORITY", 0)
     for rt in tuple(tb.leaf(want.dst, want.plen)):
         nh = rt.fib6_nh
         if (

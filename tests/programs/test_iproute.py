@@ -316,8 +316,42 @@ ROWS = {
             *LINK_LOCAL,
         ),
     ),
+    "several next hops, on the link or not": Row(
+        f"""{VETH}
+        show() {{
+            ip route show $1; ip -j route show $1; ip -6 route show $2; ip -6 -j route show $2
+        }}
+        ip route add 10.1.0.0/16 nexthop via 10.9.0.9 dev v0 onlink nexthop via 10.0.0.2 dev v0
+        ip -6 route add 2001:db9::/48 nexthop via fd77::1 dev v0 onlink nexthop via 2001:db8::2
+        show 10.1.0.0/16 2001:db9::/48
+        ip route add 10.2.0.0/16 nexthop via inet6 2001:db8::2 nexthop via 10.9.0.2 dev v0 onlink
+        ip -6 route add 2001:dba::/48 via 2001:db8::2
+        ip -6 route append 2001:dba::/48 via 2001:db8::3
+        show 10.2.0.0/16 2001:dba::/48
+        ip -6 route del 2001:dba::/48 nexthop via 2001:db8::2 nexthop via 2001:db8::9; echo $?
+        ip -6 route show 2001:dba::/48
+        ip -6 route add blackhole 2001:dbb::/48 pref low; ip -6 route show 2001:dbb::/48
+        ip -6 route replace 2001:dbb::/48 via 2001:db8::2; ip -6 route show 2001:dbb::/48
+        ip -6 route replace prohibit 2001:db9::/48; ip -6 route show 2001:db9::/48
+        ip -6 route change 2001:db9::/48 via 2001:db8::2 metric 7; echo $?
+        ip -6 route change 2001:dbf::/48 via 2001:db8::2; echo $?
+        for route in "10.3.0.0/16 dev v0" "2001:dbc::/48 dev v1" "2001:dbc::/48 via fe80::1"; do
+            ip route add $route onlink; echo $?
+        done
+        ip -6 route add 2001:dbc::/48 via fe80::1; echo $?
+        ip -6 nexthop add id 1 via fe80::1 dev lo
+        for kind in unreachable blackhole prohibit throw; do
+            ip -6 route replace $kind 2001:dbd::/48; ip -6 route get 2001:dbd::1; echo $?
+            ip -6 route get fibmatch 2001:dbd::1; echo $?; ip -6 route del 2001:dbd::/48
+        done
+        """,
+        LINK_LOCAL,
+    ),
     "neighbours": Row(
         f"""{VETH}
+        ip neigh add 10.0.0.11 lladdr 02:00:00:00:00:09 dev v0 nud noarp extern_learn proto 99
+        ip neigh; ip -j neigh; ip neigh replace 10.0.0.11 lladdr 02:00:00:00:00:09 dev v0; ip neigh
+        ip neigh del 10.0.0.11 dev v0
         ip neigh add 10.0.0.9 lladdr 02:00:00:00:00:09 dev v0
         ip neigh add 2001:db8::9 lladdr 02:00:00:00:00:09 dev v0 nud permanent
         ip neigh add 10.0.0.9 lladdr 02:00:00:00:00:0a dev v0; echo $?

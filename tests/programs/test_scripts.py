@@ -216,30 +216,6 @@ SCRIPTS = {
                     got = [isinstance(tried(s.recv, 9, MSG_DONTWAIT), bytes) for s in all]
                     print(got if option == SO_REUSEADDR else got.count(True))
     """,
-    "a hang-up and an error after the peer's end": """
-        for edge in 0, select.EPOLLET:
-            for case in "answered by a reset", "reset", "ended by both":
-                listener, client, server = tcp()
-                watch = select.epoll()
-                watch.register(server, select.EPOLLIN | select.EPOLLRDHUP | edge)
-                client.shutdown(SHUT_WR)
-                said = [watch.poll(9), server.recv(9)]
-                if case == "answered by a reset":
-                    client.close()
-                    server.send(b"x")
-                elif case == "reset":
-                    client.setsockopt(SOL_SOCKET, SO_LINGER, struct.pack("ii", 1, 0))
-                    client.close()
-                else:
-                    server.shutdown(SHUT_WR)
-                time.sleep(0.1)
-                said += watch.poll(9), watch.poll(0)
-                said += server.getsockopt(SOL_SOCKET, SO_ERROR), watch.poll(0)
-                number = server.fileno()
-                print(case, str(said).replace(f"({number}, ", "("))
-                server.close()
-                watch.close()
-    """,
     "sockets that share a port in different ways": """
         import itertools
         ways = (), (SO_REUSEADDR,), (SO_REUSEPORT,), (SO_REUSEADDR, SO_REUSEPORT)

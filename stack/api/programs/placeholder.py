@@ -18,10 +18,10 @@ it returns:
 
 What clears POLLIN, POLLPRI and POLLOUT is a call of the program itself, in which its end is at hand
 (`end`). Only a ring is emptied without a call, so it is looked at while POLLIN is shown. A hang-up
-is for ever. From then on this end would not tell that the program's is closed. So before it, and
-before POLLRDHUP, one end of another pair, the guard, is put into the queue of the program's end,
-which the kernel closes along with that. POLLERR alone, as of a datagram socket, cannot be shown;
-what it comes with is: POLLIN and POLLOUT.
+is for ever. From then on this end would not tell that the program's is closed. So before it, one
+end of another pair, the guard, is put into the queue of the program's end, which the kernel closes
+along with that. POLLERR alone, as of a datagram socket, cannot be shown; what it comes with is:
+POLLIN and POLLOUT.
 """
 
 from __future__ import annotations
@@ -152,8 +152,8 @@ class Placeholder(Opened):
         if not self.waiting:
             show(self)
 
-    def put_guard(self) -> bool:
-        """Put the guard into the queue of the program's end. False: there is no room."""
+    def hang_up(self, bits: int) -> bool:
+        """Show POLLHUP, and POLLERR if it is there. False: there is no room for the guard."""
         theirs, guard = unix.socketpair()
         with theirs:
             try:
@@ -164,12 +164,6 @@ class Placeholder(Opened):
         if self.moves is not None:
             self.moves(self, self.ours.fileno(), guard.fileno())
         self.guard = guard
-        return True
-
-    def hang_up(self, bits: int) -> bool:
-        """Show POLLHUP, and POLLERR if it is there. False: there is no guard, nor room for it."""
-        if self.guard is None and not self.put_guard():
-            return False
         if bits & POLLERR:
             with contextlib.suppress(OSError):
                 copy = get_fd(*self.where) if self.theirs is None else os.dup(self.theirs.fileno())
@@ -190,7 +184,7 @@ class Placeholder(Opened):
                 end.getsockopt(unix.SOL_SOCKET, unix.SO_ERROR)  # which clears it
                 self.shown &= ~POLLERR
             return
-        if self.shown & ~bits & (POLLIN | POLLPRI) and self.guard is None:
+        if self.shown & ~bits & (POLLIN | POLLPRI):
             with contextlib.suppress(OSError):
                 while end.recv(MANY, unix.MSG_DONTWAIT):  # up to the urgent byte, and over it
                     pass
@@ -239,7 +233,6 @@ def show_bits(at: Placeholder, bits: int) -> None:
     if bits & POLLHUP and at.hang_up(bits):
         pass
     elif bits & POLLRDHUP and not at.shown & POLLRDHUP:
-        at.put_guard()  # for a later hang-up, when this end can send no more
         at.ours.shutdown(unix.SHUT_WR)
         at.shown |= POLLRDHUP | POLLIN
     elif bits & POLLIN:

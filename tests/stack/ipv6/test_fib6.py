@@ -84,7 +84,7 @@ def test_types_that_lead_nowhere(rtype: int, why: str) -> None:
     [
         (("::/0",), {"via": ME}, "EINVAL"),
         (("::/0",), {"via": "ff02::1", "dev": "eth0"}, "EINVAL"),
-        (("::/0",), {"via": R1}, "ENODEV"),
+        (("::/0",), {"via": R1}, "EINVAL"),
         (("::/0",), {"via": FAR}, "EHOSTUNREACH"),
         (("::/0",), {"dev": "eth7"}, "ENODEV"),
         (("::/0",), {"dev": "eth0", "src": PEER}, "EINVAL"),
