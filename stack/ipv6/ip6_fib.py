@@ -463,8 +463,8 @@ def fib6_add(net: Net, rt: fib6_info, flags: int = NLM_F_CREATE, *, tell: bool =
     """net/ipv6/ip6_fib.c: add a route.
 
     Adding a route that exists updates its expiry and raises EEXIST. Equal routes over different
-    gateways share the traffic; NLM_F_REPLACE takes the place of all of them, of others of the
-    first; of the first of all, if none is of the same kind. `tell`: monitors hear of it.
+    gateways share the traffic. NLM_F_REPLACE takes the place of all of them, of others of the
+    first, and of the first of all if none is of the same kind. `tell`: monitors hear of it.
 
     Raises: OSError EEXIST; ENOENT, with NLM_F_REPLACE and without NLM_F_CREATE.
     """
