@@ -75,6 +75,7 @@ def talk(example: Any, image: bytes) -> dict[str, Any]:
     return seen
 
 
+@pytest.mark.slow
 def test_a_bare_metal_guest_answers_ping_and_udp_through_our_nic_twice_the_same(
     example: Any, image: bytes
 ) -> None:

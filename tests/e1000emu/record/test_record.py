@@ -653,6 +653,7 @@ def test_a_lost_datagram_stops_no_recording(tmp_path: Path) -> None:
     assert found["udp_echoes"] < 20
 
 
+@pytest.mark.slow
 def test_commands(tmp_path: Path) -> None:
     path = tmp_path / "x"
     done = run("record", str(path), "--bytes", "10K", "--json")

@@ -194,6 +194,7 @@ def pinged(flat: Flat) -> tuple[dict[str, str], int]:
         return lab.digest(), lab.clock.now_ns()
 
 
+@pytest.mark.slow
 @settings(max_examples=8)
 @given(topologies())
 def test_in_random_topologies_neighbours_answer_and_runs_repeat(topology: Topology) -> None:
