@@ -169,6 +169,8 @@ class Inet(RuleBasedStateMachine):
         theirs, ours = self.pairs[index % len(self.pairs)]
         if len(self.pairs) < 12 and theirs.type == linux.SOCK_STREAM:
             their, our = linux.socket(), self.host.socket()
+            for one in their, our:  # else a client's port may be chosen again: it joins itself
+                one.bind(("127.0.0.2", 0))
             self.add(their, our)
             self.both(
                 lambda: their.connect_ex(theirs.getsockname()) in (0, 115),
