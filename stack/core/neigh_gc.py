@@ -69,8 +69,10 @@ def neigh_forced_gc(tbl: neigh_table) -> int:
     for n in tbl:
         if shrunk >= max_clean:
             break
-        if (n.nud_state & uapi.NUD_PERMANENT or n.flags & uapi.NTF_EXT_LEARNED) or (
-            n.arp_queue.qlen and n.nud_state != uapi.NUD_INCOMPLETE
+        if (
+            n.nud_state & uapi.NUD_PERMANENT
+            or n.flags & uapi.NTF_EXT_LEARNED
+            or (n.arp_queue.qlen and n.nud_state != uapi.NUD_INCOMPLETE)
         ):
             continue
         if (
@@ -95,9 +97,10 @@ def neigh_periodic_work(timer: timer_list) -> None:
             parms.reachable_time = neigh_rand_reach_time(tbl.net, parms.base_reachable_time)
     if len(tbl.hash) >= tbl.gc_thresh1:
         for n in tbl:
-            if n.nud_state & (uapi.NUD_PERMANENT | uapi.NUD_IN_TIMER):
-                continue
-            if n.flags & uapi.NTF_EXT_LEARNED:
+            if (
+                n.nud_state & (uapi.NUD_PERMANENT | uapi.NUD_IN_TIMER)
+                or n.flags & uapi.NTF_EXT_LEARNED
+            ):
                 continue
             n.used = max(n.used, n.confirmed)
             if n.nud_state == uapi.NUD_FAILED or now > n.used + n.parms.gc_staletime:

@@ -43,7 +43,7 @@ from stack.core.sock_flags import SOCK_BINDADDR_LOCK
 from stack.core.sockaddr import SIN6_LEN_RFC2133, need_sa_len, sockaddr
 from stack.core.sockopt import put_cmsg
 from stack.core.tcp_states import TCP_ESTABLISHED
-from stack.core.uapi import AF_INET, AF_INET6, IPV6_FLOWLABEL_MASK, SOL_IPV6
+from stack.core.uapi import AF_INET, AF_INET6, INADDR_LOOPBACK, IPV6_FLOWLABEL_MASK, SOL_IPV6
 from stack.inet.af_ops import af_ops_of
 from stack.inet.flow import flowi
 from stack.inet.icmp_ext import ip_icmp_error_rfc4884
@@ -74,6 +74,8 @@ def set_wire(sk: inet_sock, family: int) -> None:
 def mapped_sockaddr(sk: inet_sock, uaddr: sockaddr) -> sockaddr | None:
     """The IPv4 destination that an AF_INET6 socket was given; None for one of IPv6.
 
+    No address is the host itself, over IPv4 if the socket has a v4-mapped address.
+
     Raises: OSError EAFNOSUPPORT, ENETUNREACH (an IPV6_V6ONLY socket).
     """
     if uaddr.family == AF_INET:
@@ -83,6 +85,8 @@ def mapped_sockaddr(sk: inet_sock, uaddr: sockaddr) -> sockaddr | None:
     need_sa_len(uaddr, SIN6_LEN_RFC2133)
     if uaddr.family != AF_INET6:
         raise os_error(errno.EAFNOSUPPORT, f"family {uaddr.family} on an IPv6 socket")
+    if not uaddr.addr and sk.sk_af.family == AF_INET:
+        return sockaddr(AF_INET, INADDR_LOOPBACK, uaddr.port)
     if not ipv6_addr_v4mapped(uaddr.addr):
         return None
     if sk.sk_ipv6only:
@@ -119,8 +123,6 @@ def __ip6_datagram_connect(sk: inet_sock, uaddr: sockaddr) -> int:
     """net/ipv6/datagram.c: fix the peer, choose route and source. Raises: OSError."""
     np = np_of(sk)
     v4 = mapped_sockaddr(sk, uaddr)
-    if v4 is None and not uaddr.addr and sk.sk_af.family == AF_INET:
-        v4 = sockaddr(AF_INET, 0x7F000001, uaddr.port)  # to ourselves, over IPv4
     if v4 is not None:
         af, saddr, rcv_saddr, daddr = sk.sk_af, sk.inet_saddr, sk.inet_rcv_saddr, sk.inet_daddr
         if af.family != AF_INET:

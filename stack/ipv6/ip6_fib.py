@@ -534,7 +534,8 @@ def fib6_del(net: Net, rt: fib6_info, *, tell: bool = True) -> None:
     fib6_drop_exceptions(net, rt)
     if rt.nh is not None:
         fib6_drop_siblings(rt)
-    rt.fib6_siblings = []
+    else:
+        rt.fib6_siblings = []
     net.ipv6.rt_cache_flush()
     if tell and net.rtnl is not None:
         net.rtnl(RTM_DELROUTE, rt, 0)

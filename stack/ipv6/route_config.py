@@ -138,10 +138,11 @@ def ip6_route_add(
     device = dev_named(net, dev)
     flags = uapi.RTF_UP | rtf_pref(PREFERENCES[pref])
     gw = parse_addr6(via) if via else 0
-    if onlink and device is None:
-        raise ExtAckError(errno.ENODEV, "Nexthop device required for onlink")
-    if onlink and device is not None and not device.flags & IFF_UP:
-        raise ExtAckError(errno.ENETDOWN, "Nexthop device is not up")
+    if onlink:
+        if device is None:
+            raise ExtAckError(errno.ENODEV, "Nexthop device required for onlink")
+        if not device.flags & IFF_UP:
+            raise ExtAckError(errno.ENETDOWN, "Nexthop device is not up")
     if nhobj is not None:
         device = nhobj.hops()[0][0].dev
     elif rtype in FIB6_TYPE_ERROR:

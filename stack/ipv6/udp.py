@@ -31,7 +31,7 @@ from stack.core.rows import replace
 from stack.core.snmp import udp_mib
 from stack.core.sock import sock_wfree
 from stack.core.sock_flags import SOCK_LOCALROUTE
-from stack.core.sockaddr import SA_FAMILY_LEN, need_sa_len, sockaddr
+from stack.core.sockaddr import SA_FAMILY_LEN, need_sa_len
 from stack.core.uapi import NUD_VALID
 from stack.inet.af_ops import af_ops_of, inet_af_ops
 from stack.inet.append import inet_cork_of, ip_generic_getfrag
@@ -114,8 +114,6 @@ def udp6_family(sk: udp_sock, msg: msghdr, length: int) -> int:
     if name.family not in (uapi.AF_INET, uapi.AF_INET6):
         raise os_error(errno.EINVAL, f"family {name.family} on an IPv6 socket")
     v4 = mapped_sockaddr(sk, name)
-    if v4 is None and not name.addr and sk.sk_af.family == uapi.AF_INET:
-        v4 = sockaddr(uapi.AF_INET, 0x7F000001, name.port)  # to ourselves, over IPv4
     if v4 is None:
         return uapi.AF_INET6
     if sk.inet_saddr and sk.sk_af.family == uapi.AF_INET6:
