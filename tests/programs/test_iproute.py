@@ -835,6 +835,8 @@ def ran(
     begin = ["ip", "netns", "exec", peer.name]
     # The kernel has a backlog for each processor: packets sent from two may change places.
     begin += ["taskset", "-c", str(min(os.sched_getaffinity(0)))]
+    # `ip` asks the kernel for every name in /run/netns, and other tests make and remove theirs.
+    begin += ["sh", "-c", 'mount -t tmpfs none /run/netns && exec "$@"', "sh"]
     said: list[str] = []
     settings = [f"{name}={value}" for name, value in sysctl.items()]
     subprocess.run([*begin, "sysctl", "-qw", *settings], check=True)

@@ -18,8 +18,9 @@ from typing import Any, NoReturn
 
 from fastpath.base.bpf import BPF_MAXINSNS
 from fastpath.base.seccomp import get_fd, read_memory, write_memory
+from stack.api import net_proc
 from stack.api.programs.files import PAGE, TUN, open_file, path_at, stat_file, string_at
-from stack.api.programs.filter import FIONREAD, O_PATH, TIOCOUTQ
+from stack.api.programs.filter import AT_SYMLINK_NOFOLLOW, FIONREAD, O_PATH, TIOCOUTQ
 from stack.api.programs.memory import (
     MMSGHDR_BYTES,
     MSG_CONTROLLEN,
@@ -935,7 +936,7 @@ def do_openat2(call: Call) -> None:
     open_path(call, 1, flags)
 
 
-def of_file(function: Callable[[Call, At, wide], int], name: int) -> Callable[[Call], int | None]:
+def of_file(function: Callable[[Call, At, wide], int | None], name: int) -> Callable[[Call], int | None]:
     """A call about such a file: `name` is the argument that has the path, the next one is given."""
 
     def call(call: Call) -> int | None:
@@ -949,7 +950,17 @@ def of_file(function: Callable[[Call, At, wide], int], name: int) -> Callable[[C
 def stat_at(call: Call, name: int) -> tuple[os.stat_result, int] | None:
     """What stat(2) says of a file of the host whose path the argument `name` has, and its size."""
     path = path_of(call, name)
-    return None if path is None else stat_file(call.supervisor.host, call.supervisor.tree, path)
+    if path is None or (path == net_proc.ROOT and not follows(call)):
+        return None
+    return stat_file(call.supervisor.host, call.supervisor.tree, path)
+
+
+def follows(call: Call) -> bool:
+    """Whether stat(2) or one of its kin follows a link at the end of its path."""
+    flags = {"newfstatat": 3, "statx": 2}.get(call.name)
+    if flags is None:
+        return call.name == "stat"
+    return not call.args[flags] & AT_SYMLINK_NOFOLLOW
 
 
 def do_stat(call: Call) -> int | None:
@@ -971,8 +982,11 @@ def do_statx(call: Call) -> int | None:
     return 0
 
 
-def do_readlink(call: Call, at: At, room: wide) -> int:
-    """readlink(2) and its kin. realpath(3) asks so of each part of a path."""
+def do_readlink(call: Call, at: At, room: wide) -> int | None:
+    """readlink(2) and its kin. realpath(3) asks so of each part of a path. /proc/net is a link to
+    self/net, which is a directory: the kernel says so."""
+    if not at.path:
+        return None
     text = at.tree.link(call.supervisor.host, at.path)
     if text is None:
         raise os_error(errno.EINVAL, f"{at} is no symbolic link")

@@ -1,7 +1,7 @@
 """Files about the network that a program opens: the host's in place of the machine's.
 
     /etc/resolv.conf  /etc/hosts      what the host's resolver uses (stack.clients.resolvconf)
-    /proc/net/NAME                    stack.proc
+    /proc/net/PATH                    stack.api.net_proc
     /proc/sys/net/PATH                stack.api.net_procsys
     /sys/class/net/PATH               stack.api.net_sysfs
     /dev/net/tun                      stack.drivers.tun_chr
@@ -19,7 +19,6 @@ import re
 import stat
 
 from fastpath.base.seccomp import read_memory
-from stack import proc
 from stack.api.programs.sysfs import Tree, find, mode_of
 from stack.api.programs.virtual import task_tgid_vnr
 from stack.core.errors import os_error
@@ -30,10 +29,11 @@ from stack.net import Net
 
 PAGE, PATH_BYTES = 4096, 256
 TUN = b"/dev/net/tun"
-FILES = frozenset((b"/etc/resolv.conf", b"/etc/hosts", b"/sys/class/net", b"/proc/sys/net", TUN))
-DIRECTORIES = (b"/proc/net/", b"/proc/sys/net/", b"/sys/class/net/")
-OF_PROCESS = re.compile(rb"/proc/(thread-self|self|\d+)(/task/\d+)?/net/")
-OWN = (b"/proc/self/net/", b"/proc/thread-self/net/")
+ROOTS = (b"/proc/net", b"/proc/sys/net", b"/sys/class/net")
+FILES = frozenset((b"/etc/resolv.conf", b"/etc/hosts", *ROOTS, TUN))
+DIRECTORIES = tuple(root + b"/" for root in ROOTS)
+OF_PROCESS = re.compile(rb"/proc/(thread-self|self|\d+)(/task/\d+)?/net(/|\Z)")
+OWN = (b"self", b"thread-self")
 OWN_ADDRESS = "127.0.1.1"
 
 
@@ -51,7 +51,7 @@ def string_at(tid: int, addr: wide, size: int = PATH_BYTES) -> bytes | None:
 def path_at(tid: int, addr: wide, tree: Tree, directory: int) -> str | None:
     """A path in a program's memory; None when it is none of those that are told here.
 
-    That of a process's /proc/PID/net is the one below /proc/net. A relative one is below the
+    That of a process's /proc/PID/net is the one below /proc/net/. A relative one is below the
     descriptor `directory`, if that is of `tree`.
     """
     text = string_at(tid, addr)
@@ -64,8 +64,8 @@ def path_at(tid: int, addr: wide, tree: Tree, directory: int) -> str | None:
     found = OF_PROCESS.match(text) if text.startswith(b"/proc/") else None
     if found is None:
         return None
-    if found[0] not in OWN:
-        process, task = found.groups()
+    process, task, _ = found.groups()
+    if task or process not in OWN:
         if not process.isdigit():
             process = b"%d" % task_tgid_vnr(tid)
         there = b"/proc/%d/root/proc/%b%b" % (tid, process, task or b"")
@@ -83,14 +83,6 @@ def text_of(net: Net, path: str) -> str | None:
         return net.names.current.emit()
     if path == "/etc/hosts":
         return net.names.hosts.emit() + own_name(net)
-    if path.startswith("/proc/net/"):
-        name = path.removeprefix("/proc/net/")
-        if not name or any(file.startswith(f"{name.rstrip('/')}/") for file in proc.FILES):
-            return None  # a directory
-        try:
-            return proc.read(net, name)
-        except FileNotFoundError as exc:
-            raise os_error(errno.ENOENT, str(exc)) from None
     at = find(path)
     return None if at is None else at.tree.show(net, at.path)
 

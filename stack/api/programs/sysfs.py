@@ -1,9 +1,9 @@
-"""/sys/class/net and /proc/sys/net for programs: a host's files in place of the machine's.
+"""/proc/net, /proc/sys/net and /sys/class/net for programs: a host's files, not the machine's.
 
-stack.api.net_sysfs and net_procsys say what is in them. What a program opens is real, so that
+stack.api.net_proc, net_procsys and net_sysfs say what is in them. What a program opens is real, so that
 fstat(2) says of it what stat(2) says of its path:
 
-    a file          a real one with the text, as those of /proc/net and /etc have it, too
+    a file          a real one with the text, as those of /etc are, too
     a directory     a real one with files of these names, which the program then reads
     access          answered from the names that the host has
     writing         a descriptor of its own kind: what is written to it goes to the host
@@ -25,7 +25,7 @@ import tempfile
 from dataclasses import dataclass
 from typing import Protocol
 
-from stack.api import net_procsys, net_sysfs
+from stack.api import net_proc, net_procsys, net_sysfs
 from stack.core.errors import os_error
 from stack.core.time64 import NSEC_PER_SEC
 from stack.net import Net
@@ -48,7 +48,7 @@ MAKE = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
 
 
 class Files(Protocol):
-    """What a host has below `ROOT`: the functions of net_sysfs and net_procsys."""
+    """What a host has below `ROOT`: the functions of net_sysfs and its kin."""
 
     ROOT: str
     DIRECTORY_MODE: int
@@ -72,7 +72,7 @@ class Files(Protocol):
         """Write a file. Raises: OSError."""
 
 
-TREES: tuple[Files, ...] = (net_sysfs, net_procsys)
+TREES: tuple[Files, ...] = (net_proc, net_procsys, net_sysfs)
 
 
 @dataclass(frozen=True, slots=True)
