@@ -13,7 +13,7 @@ campaign = Campaign(
     axes={
         "model": ["82540EM", "82545EM"],
         "faults": [Faults(), Faults(writeback_ns=1_000_000), Faults(irq_lost=0.1)],
-        "seed": range(20),
+        "seed": range(8),
     },
     again=20,
 )
