@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import errno
+from functools import partial
 from typing import Any
 
 from stack.core.bsd_socket import socket
 from stack.core.errors import os_error
-from stack.core.sockopt_table import Level, SockOpt, get_option, opt_int, set_option, switch
+from stack.core.sockopt_table import (
+    Level,
+    SockOpt,
+    get_option,
+    opt_bytes,
+    opt_int,
+    set_option,
+    switch,
+)
 from stack.core.uapi import SOL_NETLINK
 from stack.netlink import netlink_sock as names
 from stack.netlink.af_netlink import netlink_capable, protocol_of
@@ -41,9 +50,15 @@ def may_listen(sk: netlink_sock) -> None:
 def membership(sk: netlink_sock, group: int, listens: bool) -> None:
     """NETLINK_ADD_MEMBERSHIP, NETLINK_DROP_MEMBERSHIP. Raises: OSError EPERM, EINVAL."""
     may_listen(sk)
+    sk.listened = True  # from the first try on, for it makes room for the groups
     if not 0 < group <= protocol_of(sk).groups:
         raise os_error(errno.EINVAL, f"no group {group}")
     netlink_update_membership(sk, group, listens)
+
+
+def opt_netlink(optval: Any) -> int:
+    """The int of an option value; 0 of fewer than 4 bytes."""
+    return 0 if not isinstance(optval, int) and len(opt_bytes(optval)) < 4 else opt_int(optval)
 
 
 def list_memberships(sk: netlink_sock) -> bytes:
@@ -56,25 +71,28 @@ def list_memberships(sk: netlink_sock) -> bytes:
     return bits.to_bytes((proto.groups + word - 1) // word * word // 8, "little")
 
 
+option = partial(switch, room=4)
+"""A row for a member that is on or off, and is read into an int or more."""
+
 # fmt: off
 NETLINK_LEVEL = Level("SOL_NETLINK", SOL_NETLINK, vars(names), (
     SockOpt("NETLINK_ADD_MEMBERSHIP", "listen to a multicast group",
         set=lambda sk, group: membership(sk, group, True)),
-    switch("NETLINK_BROADCAST_ERROR", "broadcast_error",
+    option("NETLINK_BROADCAST_ERROR", "broadcast_error",
         "a sender is told when this socket has no room", since="2.6.30"),
-    switch("NETLINK_CAP_ACK", "cap_ack", "errors quote the request's header only", since="4.3"),
+    option("NETLINK_CAP_ACK", "cap_ack", "errors quote the request's header only", since="4.3"),
     SockOpt("NETLINK_DROP_MEMBERSHIP", "the opposite of NETLINK_ADD_MEMBERSHIP",
         set=lambda sk, group: membership(sk, group, False)),
-    switch("NETLINK_EXT_ACK", "ext_ack", "errors say what is wrong, and where", since="4.12"),
-    switch("NETLINK_GET_STRICT_CHK", "strict_chk", "dumps check and obey what the request names",
+    option("NETLINK_EXT_ACK", "ext_ack", "errors say what is wrong, and where", since="4.12"),
+    option("NETLINK_GET_STRICT_CHK", "strict_chk", "dumps check and obey what the request names",
         since="4.20"),
-    switch("NETLINK_LISTEN_ALL_NSID", "listen_all_nsid", "kept; other namespaces are not heard",
+    option("NETLINK_LISTEN_ALL_NSID", "listen_all_nsid", "kept; other namespaces are not heard",
         since="4.2"),
     SockOpt("NETLINK_LIST_MEMBERSHIPS", "the groups it listens to", "4.2", get=list_memberships),
-    switch("NETLINK_NO_ENOBUFS", "no_enobufs", "lost messages are no error", since="2.6.30"),
-    switch("NETLINK_PKTINFO", "recv_pktinfo", "the group of a message, as a control message",
+    option("NETLINK_NO_ENOBUFS", "no_enobufs", "lost messages are no error", since="2.6.30"),
+    option("NETLINK_PKTINFO", "recv_pktinfo", "the group of a message, as a control message",
         since="2.6.14"),
-), takes=opt_int, length_first=True)
+), takes=opt_netlink, length_first=False)
 # fmt: on
 
 

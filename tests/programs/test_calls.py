@@ -201,6 +201,22 @@ if not child:
     os._exit(0)
 print(os.waitpid(child, 0)[1])
 """
+NETLINK_OPTIONS = """
+sock = socket.socket(AF_NETLINK, SOCK_RAW)
+put, get = sock.setsockopt, sock.getsockopt
+def groups():
+    told = []
+    for size in 0, 3, 4, 7, 100:
+        name[:], length = b"x" * 128, ctypes.c_int(size)
+        told += said(libc.getsockopt, sock.fileno(), 270, 9, name, ctypes.byref(length)),
+        told += length.value, name.raw[:9]
+    return told
+print(groups(), tried(put, 270, 1, 99), groups(), tried(put, 270, 1, 2), groups())
+print(tried(put, 270, 1, b"12"), tried(put, 270, 77, b"12"), tried(put, 270, 9, b""))
+for option in 3, 4, 5, 8, 10, 11, 12:
+    print(option, tried(put, 270, option, 1), [tried(get, 270, option, n) for n in (1, 3, 4, 9)])
+    print(tried(put, 270, option, b"12"), tried(get, 270, option))
+"""
 EVENTS = """
 listens = subprocess.Popen(
     ["conntrack", "-E", "-o", "extended,id"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
@@ -280,6 +296,7 @@ PYTHON = {
     "ethtool's ioctls": ETHTOOL,
     "options about the sender": OPTIONS,
     "port ids of netlink": PORT_IDS,
+    "options of netlink": NETLINK_OPTIONS,
 }
 LEFT = ((r"id=\d+", ""), (r"9[789] (?=src)", ""))
 """Numbers of connections and programs; the seconds that are left."""

@@ -86,6 +86,7 @@ from stack.ipv4.arp_ioctl import ARPREQ
 from stack.ipv4.fib_ioctl import RTENTRY, RTENTRY_BYTES, RTENTRY_DEV
 from stack.ipv6.inet6_ioctl import IN6_RTMSG
 from stack.ipv6.ip6mr_sockopt import SG_REQ6
+from stack.netlink.netlink_sock import NETLINK_LIST_MEMBERSHIPS
 from stack.packet.packet_sock import PACKET_FANOUT_DATA, PACKET_HDRLEN, TPACKET_HDRLEN
 
 TUN_PATH = TUN.decode()
@@ -306,6 +307,16 @@ def get_filter(call: Call, at: Opened, room: int) -> int:
     return 0
 
 
+def get_memberships(call: Call, at: Opened, room: int) -> int:
+    """NETLINK_LIST_MEMBERSHIPS: words that have room; the length is that of all."""
+    found = sys.sys_getsockopt(
+        call.supervisor.host, at.fd, uapi.SOL_NETLINK, NETLINK_LIST_MEMBERSHIPS
+    )
+    write_memory(call.tid, call.args[3], found[: room & ~3])
+    write_memory(call.tid, call.args[4], struct.pack("=i", len(found)))
+    return 0
+
+
 def get_hdrlen(call: Call, at: Opened) -> int:
     """PACKET_HDRLEN of a packet socket, where the program's buffer brings the version."""
     sys.sys_getsockopt(call.supervisor.host, at.fd, uapi.SOL_PACKET, PACKET_HDRLEN, 4)
@@ -325,6 +336,8 @@ def do_getsockopt(call: Call, at: Opened) -> int:
         raise os_error(errno.EINVAL, f"room of {room} bytes")
     if (level, name) == (uapi.SOL_SOCKET, uapi.SO_GET_FILTER):
         return get_filter(call, at, room)
+    if (level, name) == (uapi.SOL_NETLINK, NETLINK_LIST_MEMBERSHIPS):
+        return get_memberships(call, at, room)
     if (level, name) == (uapi.SOL_PACKET, PACKET_HDRLEN) and room >= 4:
         return get_hdrlen(call, at)
     value = sys.sys_getsockopt(
