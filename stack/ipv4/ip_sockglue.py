@@ -21,7 +21,7 @@ from stack.core.errors import os_error
 from stack.core.iov import msghdr
 from stack.core.l3mdev import inet_sdif, l3mdev_master_ifindex_by_index
 from stack.core.rows import narrow, state
-from stack.core.sock import lock_sock, release_sock, sk_dst_check, sk_dst_reset
+from stack.core.sock import lock_sock, release_sock, sk_dst_reset
 from stack.core.sockaddr import sockaddr
 from stack.core.sockopt import __sock_cmsg_send, put_cmsg, sockcm_cookie
 from stack.core.sockopt_table import (
@@ -236,8 +236,8 @@ def ip_set_options(sk: inet_sock, optval: Any) -> None:
 
 
 def ip_get_mtu(sk: inet_sock) -> int:
-    """IP_MTU, IPV6_MTU. Raises: OSError ENOTCONN."""
-    dst = sk_dst_check(sk, 0)
+    """IP_MTU, IPV6_MTU: also by a route that the next packet looks up again. Raises: ENOTCONN."""
+    dst = sk.sk_dst_cache
     if dst is None:
         raise os_error(errno.ENOTCONN, "the path MTU is known to connected sockets only")
     return dst_mtu(dst)

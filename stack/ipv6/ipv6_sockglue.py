@@ -211,8 +211,11 @@ def ipv6_sock_set_tclass(sk: inet_sock, val: int) -> None:
     """IPV6_TCLASS; -1: 0. A stream's ECN bits are TCP's."""
     np = np_of(sk)
     val = max(val, 0)
-    np.tclass = val & ~3 | np.tclass & 3 if sk.sk_type == uapi.SOCK_STREAM else val
-    sk_dst_reset(sk)
+    if sk.sk_type == uapi.SOCK_STREAM:
+        val = val & ~3 | np.tclass & 3
+    if np.tclass != val:
+        np.tclass = val
+        sk_dst_reset(sk)
 
 
 def ipv6_set_autoflowlabel(sk: inet_sock, val: int) -> None:

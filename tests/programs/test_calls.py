@@ -217,6 +217,24 @@ for option in 3, 4, 5, 8, 10, 11, 12:
     print(option, tried(put, 270, option, 1), [tried(get, 270, option, n) for n in (1, 3, 4, 9)])
     print(tried(put, 270, option, b"12"), tried(get, 270, option))
 """
+PATH_MTU = """
+def run(words):
+    subprocess.run(words, shell=True, check=True)
+run("ip link set v0 up; ip link set v1 up; ip addr add 10.9.0.1/24 dev v0")
+for family, to in (AF_INET, "127.0.0.1"), (AF_INET, "10.9.0.7"), (AF_INET6, "::1"):
+    level, option = (0, 14) if family == AF_INET else (41, 24)  # IP_MTU, IPV6_MTU
+    sock = socket.socket(family, SOCK_DGRAM)
+    sock.connect((to, 9))
+    print(to, sock.getsockopt(level, option))
+    for words in "route add 10.77.0.0/24", "-6 route add 2001:db8:77::/64", "link set mtu 1400":
+        run(f"ip {words} dev v0")
+        print(words, tried(sock.getsockopt, level, option))
+    run("ip -6 route del 2001:db8:77::/64; ip route del 10.77.0.0/24; ip link set v0 mtu 1500")
+    traffic_class = (0, IP_TOS) if family == AF_INET else (41, IPV6_TCLASS)
+    for value in 0, 16:
+        sock.setsockopt(*traffic_class, value)
+        print(value, tried(sock.getsockopt, level, option))
+"""
 EVENTS = """
 listens = subprocess.Popen(
     ["conntrack", "-E", "-o", "extended,id"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
@@ -297,6 +315,7 @@ PYTHON = {
     "options about the sender": OPTIONS,
     "port ids of netlink": PORT_IDS,
     "options of netlink": NETLINK_OPTIONS,
+    "path MTUs": PATH_MTU,
 }
 LEFT = ((r"id=\d+", ""), (r"9[789] (?=src)", ""))
 """Numbers of connections and programs; the seconds that are left."""
