@@ -34,13 +34,14 @@ from stack.core.sock_flags import SOCK_BROADCAST
 from stack.core.sockaddr import NO_NAME, SOCKADDR_IN_LEN, in_addr_of, need_sa_len, sockaddr
 from stack.core.sockopt import sockcm_cookie
 from stack.core.sockopt_table import (
+    ORDER,
     RAW,
     Level,
     get_option,
     number,
     only,
+    opt_bytes,
     opt_raw,
-    opt_u32,
     set_option,
 )
 from stack.core.tcp_states import TCP_CLOSE, TCP_ESTABLISHED
@@ -261,8 +262,9 @@ only_icmp = only("inet_num", (uapi.IPPROTO_ICMP,), errno.EOPNOTSUPP, "ICMP_FILTE
 
 
 def raw_seticmpfilter(sk: raw_sock, optval: Any) -> None:
-    """net/ipv4/raw.c: a bit for each ICMP type that is not wanted. Raises: OSError EINVAL."""
-    sk.filter = opt_u32(optval)
+    """net/ipv4/raw.c: a bit for each ICMP type that is not wanted; a short value keeps the rest."""
+    data = opt_bytes(optval)[:4]
+    sk.filter = int.from_bytes(data + sk.filter.to_bytes(4, ORDER)[len(data) :], ORDER)
 
 
 # fmt: off

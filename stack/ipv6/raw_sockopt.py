@@ -40,8 +40,9 @@ def not_icmpv6(sk: raw6_sock) -> None:
 
 
 def rawv6_seticmpfilter(sk: raw6_sock, data: bytes) -> None:
-    """net/ipv6/raw.c"""
-    sk.filter = int.from_bytes(data[:FILTER_BYTES].ljust(FILTER_BYTES, b"\0"), "little")
+    """net/ipv6/raw.c: a short value keeps the rest."""
+    data = data[:FILTER_BYTES]
+    sk.filter = int.from_bytes(data + rawv6_geticmpfilter(sk)[len(data) :], "little")
 
 
 def rawv6_geticmpfilter(sk: raw6_sock) -> bytes:

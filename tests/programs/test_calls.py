@@ -235,6 +235,13 @@ for family, to in (AF_INET, "127.0.0.1"), (AF_INET, "10.9.0.7"), (AF_INET6, "::1
         sock.setsockopt(*traffic_class, value)
         print(value, tried(sock.getsockopt, level, option))
 """
+OPTION_VALUES = """
+# ICMP_FILTER, ICMP6_FILTER: a short value leaves the rest.
+for family, protocol, level in (AF_INET, 1, 255), (AF_INET6, 58, 58):
+    sock = socket.socket(family, SOCK_RAW, protocol)
+    for value in b"1234567", b"abc", b"", b"x":
+        print(tried(sock.setsockopt, level, 1, value), tried(sock.getsockopt, level, 1, 40))
+"""
 EVENTS = """
 listens = subprocess.Popen(
     ["conntrack", "-E", "-o", "extended,id"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
@@ -316,6 +323,7 @@ PYTHON = {
     "port ids of netlink": PORT_IDS,
     "options of netlink": NETLINK_OPTIONS,
     "path MTUs": PATH_MTU,
+    "options' values": OPTION_VALUES,
 }
 LEFT = ((r"id=\d+", ""), (r"9[789] (?=src)", ""))
 """Numbers of connections and programs; the seconds that are left."""
