@@ -487,7 +487,8 @@ def sock_get_peergroups(sk: sock) -> bytes:
 def stamp(name: str, kind: int, what: str, since: str = "") -> SockOpt:
     """A row for one kind of time stamps."""
     setter = partial(sock_set_timestamp, kind)
-    return flag(name, kind, what, since=since, mask=NS | NEW, set=setter)
+    mask = kind if kind & NEW else NS | NEW  # SO_TIMESTAMP_NEW is on with SO_TIMESTAMPNS_NEW, too
+    return flag(name, kind, what, since=since, mask=mask, set=setter)
 
 
 def stamping(name: str, new: int, what: str, since: str) -> SockOpt:

@@ -241,6 +241,10 @@ for family, protocol, level in (AF_INET, 1, 255), (AF_INET6, 58, 58):
     sock = socket.socket(family, SOCK_RAW, protocol)
     for value in b"1234567", b"abc", b"", b"x":
         print(tried(sock.setsockopt, level, 1, value), tried(sock.getsockopt, level, 1, 40))
+sock = socket.socket(AF_INET, SOCK_DGRAM)
+for option in 64, 63, 35, 29:  # SO_TIMESTAMPNS_NEW, SO_TIMESTAMP_NEW, and those of old
+    sock.setsockopt(1, option, 1)
+    print(option, [sock.getsockopt(1, other) for other in (29, 35, 63, 64)])
 """
 EVENTS = """
 listens = subprocess.Popen(
