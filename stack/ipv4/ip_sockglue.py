@@ -27,6 +27,7 @@ from stack.core.sockopt import __sock_cmsg_send, put_cmsg, sockcm_cookie
 from stack.core.sockopt_table import (
     ADMIN,
     ON_OFF,
+    OPTLEN_ANY,
     RAW,
     TCP,
     Level,
@@ -66,6 +67,8 @@ from stack.ipv4.ip_options import (
 from stack.ipv4.ip_output import ipcm_cookie
 from stack.ipv4.ipmr_sockopt import MRT_OPTIONS, ipmr_socket
 
+CMSGHDR = struct.Struct("=Qii")
+MAX_CONTROL = 1 << 16
 IP_CMSG_PKTINFO = 1 << 0
 IP_CMSG_TTL = 1 << 1
 IP_CMSG_TOS = 1 << 2
@@ -300,23 +303,25 @@ def ip_set_router_alert(sk: inet_sock, val: int) -> None:
         net.ra_chain.remove(sk)
 
 
-def ip_get_pktoptions(sk: inet_sock) -> bytes:
-    """IP_PKTOPTIONS: the control messages that a stream's options ask for. Raises: ENOPROTOOPT."""
+def ip_get_pktoptions(sk: inet_sock, optlen: int) -> bytes:
+    """IP_PKTOPTIONS: the control messages that a stream's options ask for. Raises: ENOPROTOOPT.
+
+    The last one may be cut, and one whose header has no room is left out.
+    """
     if sk.sk_type != uapi.SOCK_STREAM:
         raise os_error(errno.ENOPROTOOPT, "IP_PKTOPTIONS is for streams")
-    found: list[tuple[int, bytes]] = []
+    msg = msghdr(None, [], [])
+    msg.msg_controllen = MAX_CONTROL if optlen == OPTLEN_ANY else optlen
     if sk.cmsg_flags & IP_CMSG_PKTINFO:
         addr = net_addr(narrow(sk.inet_rcv_saddr if sk.inet_rcv_saddr >> 32 == 0 else 0))
-        found.append((uapi.IP_PKTINFO, PKTINFO.pack(sk.mc_index, addr, addr)))
+        put_cmsg(msg, SOL_IP, uapi.IP_PKTINFO, PKTINFO.pack(sk.mc_index, addr, addr))
     if sk.cmsg_flags & IP_CMSG_TTL:
-        found.append((uapi.IP_TTL, int_bytes(sk.mc_ttl)))
+        put_cmsg(msg, SOL_IP, uapi.IP_TTL, int_bytes(sk.mc_ttl))
     if sk.cmsg_flags & IP_CMSG_TOS:
-        found.append((uapi.IP_TOS, int_bytes(sk.rcv_tos)))
+        put_cmsg(msg, SOL_IP, uapi.IP_TOS, int_bytes(sk.rcv_tos))
     out = b""
-    for kind, data in found:
-        out += struct.pack("=Qii", 16 + len(data), SOL_IP, kind) + data.ljust(
-            -len(data) % 8 + len(data), b"\0"
-        )
+    for level, kind, data in msg.msg_control or []:
+        out += CMSGHDR.pack(16 + len(data), level, kind) + data + bytes(-len(data) % 8)
     return out
 
 
@@ -353,7 +358,7 @@ IP_LEVEL = Level("IPPROTO_IP", SOL_IP, vars(uapi), (
         get=lambda sk: b"" if sk.inet_opt is None else ip_options_undo(sk.inet_opt)),
     cmsg("IP_ORIGDSTADDR", IP_CMSG_ORIGDSTADDR, "destination of a datagram", since="2.6.29"),
     cmsg("IP_PKTINFO", IP_CMSG_PKTINFO, "interface and destination"),
-    SockOpt("IP_PKTOPTIONS", "a stream's control messages", sockets=TCP, get=ip_get_pktoptions),
+    SockOpt("IP_PKTOPTIONS", "a stream's control messages", sockets=TCP, fill=ip_get_pktoptions),
     fact("IP_PROTOCOL", "inet_num", "port, or protocol of a raw socket", "6.4"),
     switch("IP_RECVERR", "recverr", "ICMP errors on the error queue",
         then=ip_purge_unless_recverr),

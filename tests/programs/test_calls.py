@@ -245,6 +245,11 @@ sock = socket.socket(AF_INET, SOCK_DGRAM)
 for option in 64, 63, 35, 29:  # SO_TIMESTAMPNS_NEW, SO_TIMESTAMP_NEW, and those of old
     sock.setsockopt(1, option, 1)
     print(option, [sock.getsockopt(1, other) for other in (29, 35, 63, 64)])
+listener, client, server = tcp()
+for option in 12, 13:  # IP_RECVTTL, IP_RECVTOS; IP_PKTOPTIONS
+    client.setsockopt(0, option, 1)
+    told = [client.getsockopt(0, 9, size) for size in (2, 15, 16, 18, 24, 25, 41, 99)]
+    print([(len(data), data[:20]) for data in told])
 """
 EVENTS = """
 listens = subprocess.Popen(
