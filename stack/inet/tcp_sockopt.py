@@ -60,7 +60,7 @@ from stack.inet.inet_connection_sock import (
     inet_csk_reset_keepalive_timer,
 )
 from stack.inet.tcp_cong import tcp_set_congestion_control
-from stack.inet.tcp_const import TCP_FIN_TIMEOUT_MAX, TCP_TIMEOUT_INIT
+from stack.inet.tcp_const import TCP_FIN_TIMEOUT_MAX, TCP_RTO_MAX, TCP_TIMEOUT_INIT
 from stack.inet.tcp_fastopen import (
     tcp_fastopen_set_backlog,
     tcp_fastopen_set_connect,
@@ -201,7 +201,7 @@ def tcp_set_linger2(sk: tcp_sock, val: int) -> None:
 
 def tcp_set_defer_accept(sk: tcp_sock, val: int) -> None:
     """TCP_DEFER_ACCEPT, seconds, kept as a number of retransmissions."""
-    sk.defer_accept = secs_to_retrans(val * NSEC_PER_SEC, TCP_TIMEOUT_INIT, sk.icsk_rto_max)
+    sk.defer_accept = secs_to_retrans(val * NSEC_PER_SEC, TCP_TIMEOUT_INIT, TCP_RTO_MAX)
     if sk.icsk_accept_queue is not None:
         sk.icsk_accept_queue.rskq_defer_accept = sk.defer_accept
 
@@ -453,7 +453,7 @@ TCP_LEVEL = Level("IPPROTO_TCP", SOL_TCP, vars(names), [replace(row, sockets=TCP
         set=__tcp_sock_set_cork),
     SockOpt("TCP_DEFER_ACCEPT", "accept() when data has come, seconds",
         set=tcp_set_defer_accept, unit=NSEC_PER_SEC,
-        get=lambda sk: retrans_to_secs(sk.defer_accept, TCP_TIMEOUT_INIT, sk.icsk_rto_max)),
+        get=lambda sk: retrans_to_secs(sk.defer_accept, TCP_TIMEOUT_INIT, TCP_RTO_MAX)),
     number("TCP_DELACK_MAX_US", "icsk_delack_max", range(SHORTEST_US + 1, 200_001),
         "longest delay of an ACK, us", since="6.15", unit=1000),
     SockOpt("TCP_FASTOPEN", "children of SYNs with data that wait for the handshake's end", "3.7",

@@ -250,6 +250,10 @@ for option in 12, 13:  # IP_RECVTTL, IP_RECVTOS; IP_PKTOPTIONS
     client.setsockopt(0, option, 1)
     told = [client.getsockopt(0, 9, size) for size in (2, 15, 16, 18, 24, 25, 41, 99)]
     print([(len(data), data[:20]) for data in told])
+sock = socket.socket()
+tried(sock.setsockopt, IPPROTO_TCP, 44, 1000)  # TCP_RTO_MAX_MS
+sock.setsockopt(IPPROTO_TCP, TCP_DEFER_ACCEPT, 100)
+print(sock.getsockopt(IPPROTO_TCP, TCP_DEFER_ACCEPT))
 """
 EVENTS = """
 listens = subprocess.Popen(
