@@ -134,6 +134,8 @@ def ipv6_set_router_alert(sk: inet_sock, val: int) -> None:
     chain = sk.net.ipv6.ra_chain
     mine = [entry for entry in chain if entry[1] is sk]
     if val < 0:
+        if not mine:
+            raise os_error(errno.ENOBUFS, "not set")
         for entry in mine:
             chain.remove(entry)
         return

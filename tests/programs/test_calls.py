@@ -254,6 +254,9 @@ sock = socket.socket()
 tried(sock.setsockopt, IPPROTO_TCP, 44, 1000)  # TCP_RTO_MAX_MS
 sock.setsockopt(IPPROTO_TCP, TCP_DEFER_ACCEPT, 100)
 print(sock.getsockopt(IPPROTO_TCP, TCP_DEFER_ACCEPT))
+sock = socket.socket(AF_INET6, SOCK_RAW, IPPROTO_RAW)
+for value in -1, 5, 5, -1, -1:
+    print(tried(sock.setsockopt, 41, 22, value))  # IPV6_ROUTER_ALERT
 """
 EVENTS = """
 listens = subprocess.Popen(
