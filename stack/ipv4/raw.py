@@ -167,6 +167,8 @@ def raw_sendmsg(sk: raw_sock, msg: msghdr, length: int) -> int:
     protocol = uapi.IPPROTO_RAW if hdrincl else sk.sk_protocol
     fl4 = ip_datagram_flow(sk, ipc, daddr, msg.msg_flags, protocol)
     fl4.flowi_flags = 1 if hdrincl or sk.transparent else 0
+    if length < 2 and protocol == uapi.IPPROTO_ICMP:
+        raise os_error(errno.EFAULT, f"{length} bytes have no type and code")
     rt = ip_route_output_flow(sk.net, fl4, sk)
     if rt.rt_flags & RTCF_BROADCAST and not sk.sk_flags & SOCK_BROADCAST:
         raise os_error(errno.EACCES, "sending to a broadcast needs SO_BROADCAST")

@@ -183,22 +183,19 @@ def rawv6_sendmsg(sk: raw6_sock, msg: msghdr, length: int) -> int:
     if flags & uapi.MSG_OOB:
         raise os_error(errno.EOPNOTSUPP, "raw sockets have no urgent data")
     np = np_of(sk)
-    protocol = uapi.IPPROTO_RAW if sk.hdrincl else sk.inet_num
+    protocol = sk.inet_num
     name = msg.msg_name
     if name is not None:
         need_sa_len(name, SIN6_LEN_RFC2133)
         if name.family not in (uapi.AF_UNSPEC, uapi.AF_INET6):
             raise os_error(errno.EAFNOSUPPORT, f"family {name.family} on an IPv6 socket")
-        # RFC 2292: the port is 0 or the protocol.
-        if name.port and name.port not in (sk.inet_num, protocol):
-            raise os_error(errno.EINVAL, f"port {name.port} on a raw socket of {sk.inet_num}")
-        daddr: wide = name.addr
-    else:
-        if sk.sk_state != TCP_ESTABLISHED:
-            raise os_error(errno.EDESTADDRREQ, "no destination: not connected and no address given")
-        daddr = sk.inet_daddr
-    if ipv6_addr_v4mapped(daddr):
-        raise os_error(errno.EINVAL, "a v4-mapped address on a raw socket")
+        # RFC 2292: the port is 0 or the protocol, which one of IPPROTO_RAW may choose.
+        if name.port:
+            if protocol not in (name.port, uapi.IPPROTO_RAW) or name.port > 255:
+                raise os_error(errno.EINVAL, f"port {name.port} on a raw socket of {protocol}")
+            protocol = name.port
+    elif sk.sk_state != TCP_ESTABLISHED:
+        raise os_error(errno.EDESTADDRREQ, "no destination: not connected and no address given")
     fl6 = sendmsg_flow(sk, name, 0)
     fl6.fl_sport = 0
     fl6.flowi_proto = protocol
@@ -206,6 +203,8 @@ def rawv6_sendmsg(sk: raw6_sock, msg: msghdr, length: int) -> int:
     if msg.msg_control:
         ip6_datagram_send_ctl(sk, msg.msg_control, fl6, ipc6)
     final = sendmsg_options(sk, fl6, ipc6)
+    if length < 2 and protocol == uapi.IPPROTO_ICMPV6 and not sk.hdrincl:
+        raise os_error(errno.EFAULT, f"{length} bytes have no type and code")
     rt = ip6_dst_lookup_flow(sk.net, sk, fl6, final, np.srcprefs)
     if sk.hdrincl:
         return rawv6_send_hdrinc(sk, msg, length, fl6, rt, flags, ipc6.sockc)

@@ -258,6 +258,25 @@ sock = socket.socket(AF_INET6, SOCK_RAW, IPPROTO_RAW)
 for value in -1, 5, 5, -1, -1:
     print(tried(sock.setsockopt, 41, 22, value))  # IPV6_ROUTER_ALERT
 """
+RAW = """
+open("/proc/sys/net/ipv4/ping_group_range", "w").write("0 9")
+for protocol in 89, IPPROTO_ICMPV6, IPPROTO_RAW:
+    sock = socket.socket(AF_INET6, SOCK_RAW, protocol)
+    for included in (0, 1) if protocol == IPPROTO_RAW else (0,):
+        sock.setsockopt(41, 36, included)  # IPV6_HDRINCL
+        for to in "::1", "::ffff:127.0.0.1", "2001:db8::1":
+            for port in 0, 7, protocol, 256:
+                print(protocol, to, port, tried(sock.sendto, bytes(50), (to, port)))
+sock = socket.socket(AF_INET6, SOCK_RAW, IPPROTO_RAW)
+sock.setsockopt(41, 36, 0)
+hears = socket.socket(AF_INET6, SOCK_RAW, 7)
+sock.sendto(b"by port", ("::1", 7))
+print(hears.recv(99))
+for family, protocol, to in (AF_INET, 1, "127.0.0.1"), (AF_INET6, 58, "::1"):
+    sock = socket.socket(family, SOCK_RAW, protocol)
+    for to in (to, "192.0.2.1") if family == AF_INET else (to, "2001:db8::1"):
+        print(protocol, [tried(sock.sendto, bytes(n), (to, 0)) for n in range(3)])
+"""
 EVENTS = """
 listens = subprocess.Popen(
     ["conntrack", "-E", "-o", "extended,id"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
@@ -340,6 +359,7 @@ PYTHON = {
     "options of netlink": NETLINK_OPTIONS,
     "path MTUs": PATH_MTU,
     "options' values": OPTION_VALUES,
+    "raw sockets": RAW,
 }
 LEFT = ((r"id=\d+", ""), (r"9[789] (?=src)", ""))
 """Numbers of connections and programs; the seconds that are left."""
