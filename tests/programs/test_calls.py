@@ -276,6 +276,9 @@ for family, protocol, to in (AF_INET, 1, "127.0.0.1"), (AF_INET6, 58, "::1"):
     sock = socket.socket(family, SOCK_RAW, protocol)
     for to in (to, "192.0.2.1") if family == AF_INET else (to, "2001:db8::1"):
         print(protocol, [tried(sock.sendto, bytes(n), (to, 0)) for n in range(3)])
+for scope in 0, 1, 99:
+    sock = socket.socket(AF_INET6, SOCK_DGRAM, IPPROTO_ICMPV6)
+    print(scope, tried(sock.bind, ("::1", 0, 0, scope)))
 """
 EVENTS = """
 listens = subprocess.Popen(
