@@ -30,10 +30,14 @@ def sk_icmp_err(
 
 
 def __udp_disconnect(sk: inet_sock, flags: int) -> int:
-    """net/ipv4/udp.c: forget the peer, and the address and port that connect or autobind chose."""
+    """net/ipv4/udp.c: forget the peer, and the address and port that connect or autobind chose.
+
+    As on Linux the interface is forgotten, too, also that of SO_BINDTODEVICE.
+    """
     sk.sk_state = TCP_CLOSE
     sk.inet_daddr = 0
     sk.inet_dport = 0
+    sk.sk_bound_dev_if = 0
     if not sk.sk_flags & SOCK_BINDADDR_LOCK:
         sk.inet_saddr = sk.inet_rcv_saddr = 0
         sk.sk_af = af_ops_of[sk.sk_family]
