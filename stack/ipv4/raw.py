@@ -45,7 +45,7 @@ from stack.core.sockopt_table import (
     set_option,
 )
 from stack.core.tcp_states import TCP_CLOSE, TCP_ESTABLISHED
-from stack.core.uapi import IP_HLEN
+from stack.core.uapi import ICMP_HLEN, IP_HLEN
 from stack.inet.af_ops import af_ops_of
 from stack.inet.append import ip_generic_getfrag
 from stack.inet.datagram import sk_icmp_err, udp_disconnect
@@ -86,8 +86,8 @@ from stack.ipv4.route import RTCF_BROADCAST, ip_route_output_flow, rtable
 
 
 def icmp_filter(sk: raw_sock, skb: sk_buff) -> bool:
-    """net/ipv4/raw.c: True when the socket's ICMP_FILTER refuses the message."""
-    if skb.len < 8:
+    """net/ipv4/raw.c: True when the socket's ICMP_FILTER refuses the message, or it is cut."""
+    if skb.len < ICMP_HLEN:
         return True
     kind = skb_copy_bits(skb, 0, 1)[0]
     return kind < 32 and bool(1 << kind & sk.filter)
@@ -103,7 +103,11 @@ def raw_v4_input(sk: raw_sock, skb: sk_buff) -> int:
     dif, sdif = skb.skb_iif, inet_sdif(skb)
     if not raw_match(sk, saddr, daddr, dif, sdif):
         return 0
-    if sk.filter and sk.inet_num == uapi.IPPROTO_ICMP and icmp_filter(sk, skb):
+    if (
+        (sk.filter or skb.len < ICMP_HLEN)
+        and sk.inet_num == uapi.IPPROTO_ICMP
+        and icmp_filter(sk, skb)
+    ):
         return 1
     if ipv4_is_multicast(daddr) and not ip_mc_sf_allow(sk, daddr, saddr, sdif or dif):
         return 1

@@ -84,6 +84,8 @@ from stack.ipv6.raw_sockopt import rawv6_getsockopt, rawv6_setsockopt
 from stack.ipv6.route import ip6_dst_lookup_flow
 from stack.ipv6.rt6_info import rt6_info
 
+ICMPV6_HDRLEN = 4
+
 
 @state
 class raw6_sock(raw_sock):
@@ -108,7 +110,11 @@ def raw_v6_input(sk: raw6_sock, skb: sk_buff) -> int:
         return 0
     if ipv6_addr_is_multicast(daddr) and not inet6_mc_check(sk, daddr, saddr):
         return 0
-    if sk.filter and sk.inet_num == uapi.IPPROTO_ICMPV6 and icmpv6_filter(sk, skb):
+    if (
+        (sk.filter or skb.len < ICMPV6_HDRLEN)
+        and sk.inet_num == uapi.IPPROTO_ICMPV6
+        and icmpv6_filter(sk, skb)
+    ):
         return 1
     clone = skb_clone(skb)
     clone.dst = skb.dst
@@ -118,8 +124,8 @@ def raw_v6_input(sk: raw6_sock, skb: sk_buff) -> int:
 
 
 def icmpv6_filter(sk: raw6_sock, skb: sk_buff) -> bool:
-    """net/ipv6/raw.c: True when ICMPV6_FILTER refuses the message."""
-    if not skb.len:
+    """net/ipv6/raw.c: True when ICMPV6_FILTER refuses the message, or it is cut."""
+    if skb.len < ICMPV6_HDRLEN:
         return True
     return bool(sk.filter >> skb_copy_bits(skb, 0, 1)[0] & 1)
 

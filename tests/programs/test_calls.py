@@ -276,9 +276,27 @@ for family, protocol, to in (AF_INET, 1, "127.0.0.1"), (AF_INET6, 58, "::1"):
     sock = socket.socket(family, SOCK_RAW, protocol)
     for to in (to, "192.0.2.1") if family == AF_INET else (to, "2001:db8::1"):
         print(protocol, [tried(sock.sendto, bytes(n), (to, 0)) for n in range(3)])
+for family, protocol, to in (AF_INET, 1, "127.0.0.1"), (AF_INET6, 58, "::1"):
+    sock, out = (socket.socket(family, SOCK_RAW, protocol) for _ in range(2))
+    sock.setblocking(False)
+    for size in 2, 3, 4, 7, 8:
+        tried(out.sendto, bytes(size), (to, 0))
+        time.sleep(0.01)
+        print(protocol, size, type(tried(sock.recv, 99)))
 for scope in 0, 1, 99:
     sock = socket.socket(AF_INET6, SOCK_DGRAM, IPPROTO_ICMPV6)
     print(scope, tried(sock.bind, ("::1", 0, 0, scope)))
+"""
+DISCONNECTS = """
+for family in AF_INET, AF_INET6:
+    for kind in (SOCK_STREAM,), (SOCK_DGRAM,), (SOCK_RAW, 89):
+        for bound in False, True:
+            sock = socket.socket(family, *kind)
+            sock.setsockopt(SOL_SOCKET, SO_BINDTODEVICE, b"lo")
+            if bound:
+                sock.bind(("127.0.0.1" if family == AF_INET else "::1", 0))
+            print(said(libc.connect, sock.fileno(), bytes(28), 28))  # AF_UNSPEC
+            print(sock.getsockopt(SOL_SOCKET, SO_BINDTODEVICE, 16), sock.getsockname()[0])
 """
 EVENTS = """
 listens = subprocess.Popen(
@@ -363,6 +381,7 @@ PYTHON = {
     "path MTUs": PATH_MTU,
     "options' values": OPTION_VALUES,
     "raw sockets": RAW,
+    "disconnects": DISCONNECTS,
 }
 LEFT = ((r"id=\d+", ""), (r"9[789] (?=src)", ""))
 """Numbers of connections and programs; the seconds that are left."""
