@@ -298,6 +298,22 @@ for family in AF_INET, AF_INET6:
             print(said(libc.connect, sock.fileno(), bytes(28), 28))  # AF_UNSPEC
             print(sock.getsockopt(SOL_SOCKET, SO_BINDTODEVICE, 16), sock.getsockname()[0])
 """
+SENDERS = """
+subprocess.run("ip link set v0 up; ip link set v1 up", shell=True, check=True)
+into, out = (socket.socket(AF_PACKET, kind) for kind in (SOCK_DGRAM, SOCK_RAW))
+into.bind(("v1", 0x88B5))
+out.bind(("v0", 0))
+out.send(bytes(12) + b"\\x88\\xb5" + bytes(46))
+into.settimeout(5)
+print(len(into.recvfrom(100, MSG_PEEK)[0]))
+for room in 0, 17, 18, 20, 128:
+    name[:], length = b"x" * 128, ctypes.c_int(room)
+    n = said(libc.recvfrom, into.fileno(), data, 100, MSG_PEEK, name, ctypes.byref(length))
+    print(n, length.value, name.raw[10:12], name.raw[18:21])
+for sock in into, out, udp()[0], socket.socket(AF_NETLINK, SOCK_RAW):
+    for flag in MSG_WAITALL, MSG_OOB, MSG_TRUNC:
+        print(tried(sock.recv, 100, flag | MSG_PEEK | MSG_DONTWAIT))
+"""
 EVENTS = """
 listens = subprocess.Popen(
     ["conntrack", "-E", "-o", "extended,id"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
@@ -382,6 +398,7 @@ PYTHON = {
     "options' values": OPTION_VALUES,
     "raw sockets": RAW,
     "disconnects": DISCONNECTS,
+    "what packet sockets receive": SENDERS,
 }
 LEFT = ((r"id=\d+", ""), (r"9[789] (?=src)", ""))
 """Numbers of connections and programs; the seconds that are left."""

@@ -365,10 +365,9 @@ def receive(
         msg = msghdr(None, buffers)
     else:
         msg.set_bufs(buffers if type(buffers) is list else [buffers])
+    asks = (flags & ~uapi.MSG_WAITALL if stream else flags) | uapi.MSG_DONTWAIT
     try:
-        n = sys.sys_recvmsg(
-            call.supervisor.host, at.fd, msg, (flags & ~uapi.MSG_WAITALL) | uapi.MSG_DONTWAIT
-        )
+        n = sys.sys_recvmsg(call.supervisor.host, at.fd, msg, asks)
     except BlockingIOError:
         if done and not waits(call, flags):
             return done, msg
@@ -487,7 +486,8 @@ def do_recvfrom(call: Call, at: Opened) -> int:
     n, msg = receive(call, at, [(addr, size)], i32(flags))
     if name_addr:
         stream = at.sock.type == uapi.SOCK_STREAM
-        put_name(call.tid, name_addr, len_addr, None if stream else msg.msg_name)
+        name = None if stream else msg.msg_name
+        put_name(call.tid, name_addr, len_addr, name, True)
     return n
 
 
@@ -566,7 +566,7 @@ def receive_one(call: Call, at: Opened, addr: wide, flags: int) -> int:
     n, msg = receive(call, at, iov, flags, msg)
     control, cut = build_control(msg.msg_control, room)
     if name_addr:
-        put_name(call.tid, name_addr, addr + MSG_NAMELEN, msg.msg_name)
+        put_name(call.tid, name_addr, addr + MSG_NAMELEN, msg.msg_name, True)
     if control:
         write_memory(call.tid, control_addr, control)
     told = struct.pack("=Qi", len(control), msg.msg_flags | cut)

@@ -14,7 +14,7 @@ from fastpath.base.seccomp import UserBuffer, read_memory, write_memory
 from stack.core.errors import os_error
 from stack.core.iov import UIO_MAXIOV
 from stack.core.rows import narrow, wide
-from stack.core.sockaddr import sockaddr, sockaddr_bytes
+from stack.core.sockaddr import SOCKADDR_LL_LEN, sockaddr, sockaddr_bytes, sockaddr_ll
 from stack.core.splice import MAX_RW_COUNT
 from stack.core.time64 import NSEC_PER_SEC
 from stack.core.uapi import MSG_CTRUNC
@@ -44,11 +44,15 @@ def get_name(tid: int, addr: wide, size: wide) -> bytes | None:
     return bytes(read_memory(tid, addr, room))
 
 
-def put_name(tid: int, addr: wide, len_addr: wide, name: sockaddr | None) -> None:
+def put_name(
+    tid: int, addr: wide, len_addr: wide, name: sockaddr | None, sender: bool = False
+) -> None:
     """net/socket.c move_addr_to_user: the struct, cut to what there is room for, and its whole
-    length. Raises: OSError EFAULT, EINVAL."""
+    length. A sender's struct sockaddr_ll is whole. Raises: OSError EFAULT, EINVAL."""
     (room,) = struct.unpack("=i", read_memory(tid, len_addr, 4))
     data = b"" if name is None else sockaddr_bytes(name)
+    if sender and isinstance(name, sockaddr_ll):
+        data = data.ljust(SOCKADDR_LL_LEN, b"\0")
     room = min(room, len(data))
     if room < 0:
         raise os_error(errno.EINVAL, f"room for an address of {room} bytes")
