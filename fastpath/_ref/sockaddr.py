@@ -105,8 +105,7 @@ def sockaddr_from(data: bytes | bytearray | memoryview) -> sockaddr:
     if family == 1 and len(raw) >= 2:
         name = sockaddr_un(raw[2:])
     elif family == 17:
-        lladdr = padded[12 : 12 + min(padded[11], 8)]
-        name = sockaddr_ll(port, number(4, 8), number(8, 10), padded[10], lladdr)
+        name = sockaddr_ll(port, number(4, 8), number(8, 10), padded[10], padded[12:20])
     elif family == 10:
         flow, addr = number(4, 8, "big"), number(8, 24, "big")
         name = sockaddr(10, addr, port, flow, number(24, 28))

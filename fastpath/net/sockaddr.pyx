@@ -178,7 +178,8 @@ cpdef sockaddr sockaddr_from(data):
 
     `data`: at most 128 bytes in the machine's layout; what is missing is 0, and `sa_len` says how
     many bytes there were, 1 for none. A family that is not known has its port and address where
-    AF_INET has them. Raises ValueError: more bytes.
+    AF_INET has them. The hardware address of AF_PACKET has all 8 bytes, for Linux sends to what the
+    device has of it whatever sll_halen says. Raises ValueError: more bytes.
     """
     cdef bytes raw = bytes(data)
     cdef Py_ssize_t n = len(raw)
@@ -193,7 +194,7 @@ cpdef sockaddr sockaddr_from(data):
     elif family == AF_PACKET:
         name = sockaddr_ll(
             port, int.from_bytes(padded[4:8], byteorder), int.from_bytes(padded[8:10], byteorder),
-            padded[10], padded[12:12 + min(padded[11], 8)])
+            padded[10], padded[12:20])
     elif family == AF_INET6:
         name = sockaddr(family, int.from_bytes(padded[8:24], "big"), port,
                         int.from_bytes(padded[4:8], "big"),

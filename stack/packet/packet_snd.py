@@ -231,7 +231,7 @@ def packet_parse_headers(skb: sk_buff, raw: bool) -> None:
     while eth_type_vlan(proto) and depth + netdevice.VLAN_HLEN <= skb.len:
         proto = int.from_bytes(skb_copy_bits(skb, depth + 2, 2), "big")
         depth += netdevice.VLAN_HLEN
-    if depth != netdevice.ETH_HLEN and not eth_type_vlan(proto):
+    if depth != netdevice.ETH_HLEN and proto and not eth_type_vlan(proto):
         skb_set_network_header(skb, depth)
 
 

@@ -310,6 +310,14 @@ for room in 0, 17, 18, 20, 128:
     name[:], length = b"x" * 128, ctypes.c_int(room)
     n = said(libc.recvfrom, into.fileno(), data, 100, MSG_PEEK, name, ctypes.byref(length))
     print(n, length.value, name.raw[10:12], name.raw[18:21])
+sends = socket.socket(AF_PACKET, SOCK_DGRAM)
+raw = socket.socket(AF_PACKET, SOCK_RAW)
+raw.bind(("v1", 0x88B5))
+raw.settimeout(5)
+for halen in 0, 2, 6, 8:  # which Linux does not look at
+    to = struct.pack("=HHiHBB8s", 17, 0xB588, if_nametoindex("v0"), 0, 0, halen, b"\\x02AbcdeF")
+    print(said(libc.sendto, sends.fileno(), b"some", 4, 0, to, 20))
+    print(raw.recv(99)[:6])
 for sock in into, out, udp()[0], socket.socket(AF_NETLINK, SOCK_RAW):
     for flag in MSG_WAITALL, MSG_OOB, MSG_TRUNC:
         print(tried(sock.recv, 100, flag | MSG_PEEK | MSG_DONTWAIT))
