@@ -88,6 +88,8 @@ def sock_ioctl(file: struct_file, sock: socket, cmd: int, arg: Any) -> Any:
     if cmd in (uapi.FIOGETOWN, uapi.SIOCGPGRP):
         return put_user_int(f_getown(file), arg)
     if cmd in (uapi.SIOCGSTAMP, uapi.SIOCGSTAMPNS):
+        if sock.ops.family in (uapi.PF_UNIX, uapi.AF_NETLINK):
+            raise os_error(errno.ENOTTY, "messages of this host have no time of arrival")
         return sock_gettstamp(sock, cmd == uapi.SIOCGSTAMP, arg)
     if cmd == SIOCGIFCONF:
         dev_ifconf(sock.net, arg)

@@ -29,7 +29,7 @@ from stack.core.errors import os_error
 from stack.core.iov import msghdr, skb_read_datagram
 from stack.core.sock import ns_capable, sk_data_ready, sk_error_report, skb_set_owner_r
 from stack.core.sock_flags import SOCK_PASSCRED
-from stack.core.sockaddr import need_sa_len, sockaddr
+from stack.core.sockaddr import NO_NAME, need_sa_len, sockaddr
 from stack.core.sockopt import UCRED, put_cmsg
 from stack.core.uapi import NLM_F_REQUEST
 from stack.net import Net
@@ -184,8 +184,15 @@ def netlink_reply(nlh: nlmsg, kind: int, payload: bytes, flags: int = 0) -> None
     kernel_to(nlh.sk, nlmsg_part(nlh, kind, payload, flags))
 
 
+def hears(sk: netlink_sock, portid: int) -> bool:
+    """Whether a port id (0: the kernel) may send to it alone: a connected socket has one peer."""
+    return not sk.connected or sk.dst_portid == portid
+
+
 def kernel_to(sk: netlink_sock, data: bytes) -> None:
-    """Queue what the kernel says. Raises: OSError EAGAIN, the queue is full."""
+    """Queue what the kernel says. Raises: OSError EAGAIN, the queue is full; ECONNREFUSED."""
+    if not hears(sk, 0):
+        raise os_error(errno.ECONNREFUSED, f"the socket's peer is {sk.dst_portid}")
     if netlink_attachskb(sk, data, sockaddr(uapi.AF_NETLINK, 0)):
         raise os_error(errno.EAGAIN, "the receive queue is full")
 
@@ -193,8 +200,11 @@ def kernel_to(sk: netlink_sock, data: bytes) -> None:
 # --- requests -----------------------------------------------------------------------------------
 
 
-def netlink_unicast(sk: netlink_sock, data: bytes, portid: int) -> None:
-    """net/netlink/af_netlink.c: to the kernel (0) or a socket. Raises: ECONNREFUSED, EAGAIN."""
+def netlink_unicast(sk: netlink_sock, data: bytes, portid: int, group: int) -> None:
+    """net/netlink/af_netlink.c: to the kernel (0) or a socket, which learns the group, too.
+
+    Raises: OSError ECONNREFUSED, EAGAIN.
+    """
     proto = protocol_of(sk)
     if not portid:
         if proto.rcv is None:
@@ -202,9 +212,10 @@ def netlink_unicast(sk: netlink_sock, data: bytes, portid: int) -> None:
         netlink_rcv_skb(sk, data, proto)
         return
     to = proto.by_portid.get(portid)
-    if to is None:
-        raise os_error(errno.ECONNREFUSED, f"no socket has port id {portid}")
-    if netlink_attachskb(to, data, sockaddr(uapi.AF_NETLINK, sk.portid)):
+    if to is None or not hears(to, sk.portid):
+        raise os_error(errno.ECONNREFUSED, f"no socket has port id {portid}, or another peer")
+    name = sockaddr(uapi.AF_NETLINK, sk.portid, 0, netlink_group_mask(group))
+    if netlink_attachskb(to, data, name):
         raise os_error(errno.EAGAIN, f"the receive queue of port id {portid} is full")
 
 
@@ -234,6 +245,8 @@ def netlink_rcv_skb(sk: netlink_sock, data: bytes, proto: netlink_protocol) -> N
 def netlink_ack(nlh: nlmsg, wrong: OSError | None) -> None:
     """net/netlink/af_netlink.c: NLMSG_ERROR, with errno 0 if nothing is wrong."""
     sk = nlh.sk
+    if not hears(sk, 0):
+        return
     flags, quoted = 0, nlh.whole
     if wrong is None or sk.cap_ack:
         quoted = nlh.whole[:NLMSG_HDRLEN]
@@ -393,7 +406,7 @@ def netlink_sendmsg(sock: socket, msg: msghdr, length: int) -> int:
     if not length:
         raise os_error(errno.ENODATA, "an empty message")
     portid, group = sk.dst_portid, sk.dst_group
-    if msg.msg_name is not None:
+    if msg.msg_name is not None and msg.msg_name.sa_len != NO_NAME:
         name = nl_address(msg.msg_name)
         portid, group = name.addr, (name.flowinfo & -name.flowinfo).bit_length()
         if portid or group:
@@ -405,7 +418,7 @@ def netlink_sendmsg(sock: socket, msg: msghdr, length: int) -> int:
     data = msg.take(length)
     if group:
         netlink_broadcast(protocol_of(sk), data, sk.portid, group, but=sk)
-    netlink_unicast(sk, data, portid)
+    netlink_unicast(sk, data, portid, group)
     return length
 
 

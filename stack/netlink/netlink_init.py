@@ -21,7 +21,7 @@ from stack.core.sock import (
     sock_no_socketpair,
     sock_orphan,
 )
-from stack.core.sockaddr import sockaddr
+from stack.core.sockaddr import SA_FAMILY_LEN, need_sa_len, sockaddr
 from stack.core.uapi import AF_INET, AF_NETLINK, AF_UNSPEC, SOCK_DGRAM, SOCK_RAW
 from stack.core.wait import wake_up
 from stack.net import Net
@@ -96,10 +96,10 @@ def netlink_bind(sock: socket, uaddr: sockaddr, addr_len: int) -> int:
     """
     sk: netlink_sock = sock.sk
     name = nl_address(uaddr)
-    proto_, groups = protocol_of(sk), name.flowinfo
+    groups = name.flowinfo
     if groups:
         may_listen(sk)
-    groups &= (1 << min(proto_.groups, 32)) - 1
+        sk.listened = True
     if sk.bound and name.addr != sk.portid:
         raise os_error(errno.EINVAL, f"it is bound to port id {sk.portid}")
     if not sk.bound:
@@ -107,7 +107,7 @@ def netlink_bind(sock: socket, uaddr: sockaddr, addr_len: int) -> int:
             netlink_insert(sk, name.addr)
         else:
             netlink_autobind(sk)
-    for group in range(1, min(proto_.groups, 32) + 1):
+    for group in range(1, 33):
         netlink_update_membership(sk, group, bool(groups >> (group - 1) & 1))
     return 0
 
@@ -118,7 +118,9 @@ def netlink_connect(sock: socket, uaddr: sockaddr, addr_len: int, flags: int) ->
     Raises: OSError EINVAL, EPERM, EADDRINUSE.
     """
     sk: netlink_sock = sock.sk
+    need_sa_len(uaddr, SA_FAMILY_LEN)
     if uaddr.family == AF_UNSPEC:
+        sk.connected = False
         sk.dst_portid = sk.dst_group = 0
         return 0
     name = nl_address(uaddr)
@@ -126,6 +128,7 @@ def netlink_connect(sock: socket, uaddr: sockaddr, addr_len: int, flags: int) ->
         may_send(sk)
     if not sk.bound:
         netlink_autobind(sk)
+    sk.connected = True
     sk.dst_portid = name.addr
     sk.dst_group = (name.flowinfo & -name.flowinfo).bit_length()
     return 0

@@ -105,6 +105,8 @@ class netlink_sock(sock):
     """The process that has it, as that sees its number (task_tgid_vnr); 0: one of no number."""
     dst_portid: int = row(0)
     """The peer of connect(2); 0: the kernel."""
+    connected: bool = row(False)
+    """connect(2) was called: nobody but that peer sends to this socket alone."""
     dst_group: int = row(0)
     groups: set[int] = row(make=set)
     """Multicast groups that it listens to, from 1 on."""
@@ -144,6 +146,10 @@ class netlink_protocol:
     """Sockets by multicast group."""
     asked: nlmsg | None = None
     """The request that is being done: what groups hear of it names who asked."""
+
+    def __post_init__(self) -> None:
+        """Each protocol has 32 groups at least, whoever sends to them."""
+        self.groups = max(self.groups, 32)
 
 
 @dataclass(slots=True)

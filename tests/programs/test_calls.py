@@ -322,6 +322,33 @@ for sock in into, out, udp()[0], socket.socket(AF_NETLINK, SOCK_RAW):
     for flag in MSG_WAITALL, MSG_OOB, MSG_TRUNC:
         print(tried(sock.recv, 100, flag | MSG_PEEK | MSG_DONTWAIT))
 """
+NETLINK_PEERS = """
+def new(protocol=0):
+    sock = socket.socket(AF_NETLINK, SOCK_RAW, protocol)
+    sock.setblocking(False)
+    sock.bind((0, 0))
+    return sock
+one, two, three = new(), new(), new()
+ids = [sock.getsockname()[0] for sock in (one, two, three)]
+wrong = struct.pack("IHHII", 16, 18, 1, 7, 0) + b"12345678"
+def kinds(sock):
+    found = tried(sock.recv, 9999)
+    return found if isinstance(found, str) else struct.unpack_from("IH", found)[1]
+for peer in ids[1], 0, None:
+    if peer is None:
+        print(said(libc.connect, one.fileno(), bytes(12), 12))  # AF_UNSPEC
+    else:
+        one.connect((peer, 0))
+    print([tried(sock.sendto, wrong, (ids[0], 0)) for sock in (two, three)], kinds(one), kinds(one))
+    print(tried(one.sendto, wrong, (0, 0)), kinds(one))
+print([said(libc.connect, one.fileno(), bytes(12), n) for n in (0, 1, 2, 11)])
+two.sendto(wrong, (ids[2], 8))
+print(three.recvfrom(99)[1][1], tried(three.bind, (77, 4)), len(three.getsockopt(270, 9, 99)))
+print(said(libc.sendto, one.fileno(), wrong, len(wrong), 0, struct.pack("HHII", 16, 0, 9, 9), 0))
+print(said(libc.ioctl, one.fileno(), 0x8906, data))  # SIOCGSTAMP
+for protocol in 0, 2, 4, 6, 12, 16:
+    print(protocol, [tried(new(protocol).setsockopt, 270, 1, group) for group in (0, 1, 16, 32)])
+"""
 EVENTS = """
 listens = subprocess.Popen(
     ["conntrack", "-E", "-o", "extended,id"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
@@ -406,6 +433,7 @@ PYTHON = {
     "options' values": OPTION_VALUES,
     "raw sockets": RAW,
     "disconnects": DISCONNECTS,
+    "peers of netlink": NETLINK_PEERS,
     "what packet sockets receive": SENDERS,
 }
 LEFT = ((r"id=\d+", ""), (r"9[789] (?=src)", ""))
