@@ -5,6 +5,7 @@
     RTM_NEWLINK     rtnl_newlink                    the same, or a new device (rt_newlink.py)
     kinds           rt_kinds.KINDS                  what a bridge, a VLAN ... has to say
     RTM_DELLINK     rtnl_dellink => rtnl_link_ops.dellink
+    of AF_BRIDGE    rtnl_bridge_setlink             switches of a bridge's port
     RTM_*LINKPROP   rtnl_linkprop                   alternative names
 
 Read rtnl_fill_ifinfo first: it has the attributes in the kernel's order.
@@ -16,9 +17,10 @@ import contextlib
 import errno
 import struct
 from collections.abc import Container, Iterator
+from sys import byteorder
 from typing import Any
 
-from stack.bridge.br_private import br_port_get, net_bridge_port
+from stack.bridge.br_private import br_port_get, net_bridge_port, netif_is_bridge_master
 from stack.core.dev import (
     dev_change_flags,
     dev_change_name,
@@ -38,6 +40,7 @@ from stack.core.netdevice import (
     IFF_PROMISC,
     IFF_UP,
     LINK_STATE_NOCARRIER,
+    VLAN_VID_MASK,
     dev_get_flags,
     net_device,
 )
@@ -82,6 +85,9 @@ NOTIFIED = ("IFLA_GROUP", "IFLA_IFALIAS", "IFLA_BROADCAST", "IFLA_AF_SPEC")
 SILENT = ("dummy", "ifb")
 """Kinds that never tell of a carrier."""
 RTEXT_FILTER_SKIP_STATS = 1 << 3
+IFLA_BRIDGE_FLAGS, IFLA_BRIDGE_VLAN_INFO, IFLA_BRIDGE_VLAN_TUNNEL_INFO = 0, 2, 3
+BRIDGE_FLAGS_MASTER, BRIDGE_FLAGS_SELF = 1, 2
+BRIDGE_VLAN_INFO = struct.Struct("=HH")
 PROP_ROOM = 2 * NLA_HDRLEN + 128
 """Bytes that another name may need in IFLA_PROP_LIST."""
 COUNTERS = tuple(rows_of(rtnl_link_stats64))
@@ -495,15 +501,40 @@ def rtnl_setlink(nlh: nlmsg) -> None:
     do_setlink(find_link(nlh.sk.net, index, tb), flags, mask, tb)
 
 
-def br_setlink(nlh: nlmsg) -> None:
-    """net/bridge/br_netlink.c: RTM_SETLINK of AF_BRIDGE: the switches and state of a port."""
+def bridge_request(nlh: nlmsg) -> tuple[net_device, Attrs, dict[int, bytes]]:
+    """RTM_SETLINK, RTM_DELLINK of AF_BRIDGE: the port or bridge, and IFLA_AF_SPEC by IFLA_BRIDGE_*.
+
+    Raises: NlError ENODEV; EOPNOTSUPP, no port of a bridge, no bridge; EINVAL, no such VLAN.
+    """
     _, _, index, _, _ = header(nlh, IFINFOMSG)
     dev = device_of(nlh.sk.net, index, "unknown ifindex")
     tb = IFLA.parse(nlh.whole, NLMSG_HDRLEN + 16)
-    p = br_port_get(dev)
-    if p is None:
+    data = tb.get("IFLA_AF_SPEC", b"")
+    each = nla_for_each(data)
+    spec = {kind & NLA_TYPE_MASK: data[at + NLA_HDRLEN : end] for kind, at, end in each}
+    flags = int.from_bytes(spec.get(IFLA_BRIDGE_FLAGS, b"")[:2], byteorder)
+    if (not flags or flags & BRIDGE_FLAGS_MASTER) and br_port_get(dev) is None:
         raise NlError(errno.EOPNOTSUPP, f"{dev.name} is no port of a bridge")
-    br_setport(dev, BRPORT.parse(tb.get("IFLA_PROTINFO", b"")))
+    if flags & BRIDGE_FLAGS_SELF and not netif_is_bridge_master(dev):
+        raise NlError(errno.EOPNOTSUPP, f"{dev.name} is no bridge")
+    vlan = spec.get(IFLA_BRIDGE_VLAN_INFO, BRIDGE_VLAN_INFO.pack(0, 1))
+    if len(vlan) != 4 or not 0 < BRIDGE_VLAN_INFO.unpack(vlan)[1] < VLAN_VID_MASK:
+        raise NlError(errno.EINVAL, "bridge: Vlan id is invalid")
+    return dev, tb, spec
+
+
+def rtnl_bridge_setlink(nlh: nlmsg) -> None:
+    """net/core/rtnetlink.c: RTM_SETLINK of AF_BRIDGE: the switches and state of a port."""
+    dev, tb, spec = bridge_request(nlh)
+    if "IFLA_PROTINFO" in tb and br_port_get(dev) is not None:
+        br_setport(dev, BRPORT.parse(tb["IFLA_PROTINFO"]))
+    if IFLA_BRIDGE_VLAN_INFO in spec or IFLA_BRIDGE_VLAN_TUNNEL_INFO in spec:
+        raise NlError(errno.EOPNOTSUPP, f"{dev.name}: bridges have no VLANs here")
+
+
+def rtnl_bridge_dellink(nlh: nlmsg) -> None:
+    """net/core/rtnetlink.c: RTM_DELLINK of AF_BRIDGE: VLANs of a port, of which there are none."""
+    bridge_request(nlh)
 
 
 def rtnl_linkprop(nlh: nlmsg) -> None:

@@ -102,7 +102,8 @@ HANDLERS: dict[tuple[int, int], tuple[Doit | None, Dumpit | None]] = {
     (uapi.AF_UNSPEC, uapi.RTM_DELLINKPROP): (rt_link.rtnl_linkprop, None),
     (uapi.AF_INET6, uapi.RTM_GETLINK): (None, rt_link.inet6_dump_ifinfo),
     (uapi.AF_BRIDGE, uapi.RTM_GETLINK): (None, rt_link.rtnl_bridge_getlink),
-    (uapi.AF_BRIDGE, uapi.RTM_SETLINK): (rt_link.br_setlink, None),
+    (uapi.AF_BRIDGE, uapi.RTM_SETLINK): (rt_link.rtnl_bridge_setlink, None),
+    (uapi.AF_BRIDGE, uapi.RTM_DELLINK): (rt_link.rtnl_bridge_dellink, None),
     (uapi.AF_UNSPEC, uapi.RTM_GETADDR):
         (None, rtnl_dump_all(rt_addr.inet_dump_ifaddr, rt_addr.inet6_dump_addr)),
     (uapi.AF_INET, uapi.RTM_GETADDR): (None, rt_addr.inet_dump_ifaddr),

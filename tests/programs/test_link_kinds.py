@@ -384,6 +384,18 @@ ROWS = {
         ((REFUSED, ""), SIZES, GROUPS6),
         ("ip", "bridge"),
     ),
+    "bridge vlan": Row(
+        f"""{VETH}
+        ip link add b0 address 02:00:00:00:00:03 type bridge; ip link set v0 master b0
+        bridge vlan del dev v0 vid 5; echo $?; bridge vlan del dev b0 vid 5 self; echo $?
+        bridge vlan del dev v1 vid 5; echo $?; bridge vlan del dev b0 vid 5; echo $?
+        bridge vlan del dev v0 vid 0; echo $?; bridge vlan add dev v1 vid 5; echo $?
+        bridge vlan add dev lo vid 5 self; echo $?; bridge link set dev v0 hwmode vepa; echo $?
+        bridge link set dev v1 flood off; echo $?; ip -br link show type veth; ip -br link show b0
+        """,
+        ((REFUSED, ""),),
+        ("ip", "bridge"),
+    ),
     "path MTU of vxlan": Row(
         f"import subprocess\nsubprocess.run({VETH!r}, shell=True)\n{VXLAN_PATH_MTU}",
         python=True,
