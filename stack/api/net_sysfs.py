@@ -32,7 +32,6 @@ from stack.core.uapi import CAP_NET_ADMIN
 from stack.drivers.tun import tun_flags
 from stack.net import Net
 from stack.netlink.rt_link import dev_get_iflink, operstate
-from stack.sched.sch_fifo import DEFAULT_TX_QUEUE_LEN
 
 ROOT = "/sys/class/net"
 DIRECTORY_MODE, FILE_BYTES = 0o755, 4096
@@ -143,7 +142,7 @@ FILES: dict[str, Callable[[net_device], str]] = {
     "proto_down": lambda dev: "0",
     "speed": _speed,
     "testing": _never,
-    "tx_queue_len": lambda dev: str(dev.tx_queue_len or DEFAULT_TX_QUEUE_LEN),
+    "tx_queue_len": lambda dev: str(dev.tx_queue_len),
     "type": lambda dev: str(dev.type),
     "uevent": _uevent,
     "queues/rx-0/rps_cpus": lambda dev: "0",

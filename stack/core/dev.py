@@ -46,6 +46,9 @@ def alloc_netdev_mqs(
         raise ValueError(f"{name}: {txqs} TX and {rxqs} RX queues asked for; one each is offered")
     dev = net_device(net, name)
     setup(dev)
+    if not dev.tx_queue_len:
+        dev.priv_flags |= netdevice.IFF_NO_QUEUE
+        dev.tx_queue_len = netdevice.DEFAULT_TX_QUEUE_LEN
     dev.qdisc = noop_qdisc(dev)
     if priv_factory is not None:
         dev.priv = priv_factory(dev)
@@ -227,13 +230,17 @@ def __dev_close(dev: net_device) -> None:
     dev.queue_state = 0
 
 
-_CHANGEABLE = (
+_KEPT = (
     netdevice.IFF_DEBUG
+    | netdevice.IFF_NOTRAILERS
     | netdevice.IFF_NOARP
     | netdevice.IFF_MULTICAST
-    | netdevice.IFF_ALLMULTI
-    | netdevice.IFF_PROMISC
+    | netdevice.IFF_PORTSEL
+    | netdevice.IFF_AUTOMEDIA
+    | netdevice.IFF_DYNAMIC
 )
+"""Flags that are kept as they are set."""
+_CHANGEABLE = _KEPT | netdevice.IFF_ALLMULTI | netdevice.IFF_PROMISC
 
 
 def dev_change_flags(dev: net_device, flags: int) -> int:
@@ -243,8 +250,7 @@ def dev_change_flags(dev: net_device, flags: int) -> int:
         dev_set_promiscuity(dev, 1 if flags & netdevice.IFF_PROMISC else -1)
     if (old ^ flags) & netdevice.IFF_ALLMULTI:
         dev_set_allmulti(dev, 1 if flags & netdevice.IFF_ALLMULTI else -1)
-    keep = netdevice.IFF_DEBUG | netdevice.IFF_NOARP | netdevice.IFF_MULTICAST
-    dev.flags = dev.flags & ~keep | flags & keep
+    dev.flags = dev.flags & ~_KEPT | flags & _KEPT
     if (old ^ flags) & netdevice.IFF_UP:
         if flags & netdevice.IFF_UP:
             return dev_open(dev)
@@ -267,6 +273,13 @@ def dev_set_mtu(dev: net_device, mtu: int) -> int:
     dev.mtu = mtu
     call_netdevice_notifiers(netdevice.NETDEV_CHANGEMTU, dev)
     return 0
+
+
+def dev_change_carrier(dev: net_device, new_carrier: bool) -> int:
+    """net/core/dev.c: `ip link set DEV carrier on`. 0, -EOPNOTSUPP or the driver's error."""
+    if dev.netdev_ops.ndo_change_carrier is None:
+        return -errno.EOPNOTSUPP
+    return dev.netdev_ops.ndo_change_carrier(dev, new_carrier)
 
 
 def dev_set_mac_address(dev: net_device, addr: bytes) -> int:

@@ -50,6 +50,7 @@ IFF_BROADCAST = 0x2
 IFF_DEBUG = 0x4
 IFF_LOOPBACK = 0x8
 IFF_POINTOPOINT = 0x10
+IFF_NOTRAILERS = 0x20
 IFF_RUNNING = 0x40
 IFF_NOARP = 0x80
 IFF_PROMISC = 0x100
@@ -57,6 +58,9 @@ IFF_ALLMULTI = 0x200
 IFF_MASTER = 0x400
 IFF_SLAVE = 0x800
 IFF_MULTICAST = 0x1000
+IFF_PORTSEL = 0x2000
+IFF_AUTOMEDIA = 0x4000
+IFF_DYNAMIC = 0x8000
 IFF_LOWER_UP = 0x10000
 
 IFF_NAMES: tuple[tuple[int, str], ...] = (
@@ -85,6 +89,7 @@ IFF_L3MDEV_MASTER = 1 << 6
 IFF_L3MDEV_SLAVE = 1 << 7
 IFF_IPVLAN_SLAVE = 1 << 8
 IFF_L3MDEV_RX_HANDLER = 1 << 9
+IFF_NO_QUEUE = 1 << 10
 IFF_NO_RX_HANDLER = IFF_L3MDEV_MASTER | IFF_IPVLAN_SLAVE
 """A VRF, a slave of ipvlan: no bridge and no VLAN on it (NETIF_F_VLAN_CHALLENGED)."""
 
@@ -109,6 +114,7 @@ ETH_HLEN = 14
 ETH_DATA_LEN = 1500
 ETH_FRAME_LEN = 1514
 ETH_FCS_LEN = 4
+DEFAULT_TX_QUEUE_LEN = 1000
 LL_MAX_HEADER = 32
 """Room before an IP header for every link layer, with VLAN tag and padding."""
 ETH_MIN_MTU = 68
@@ -437,6 +443,7 @@ class net_device_ops:
     `ndo_features_check`: the features that hold. None of them raises.
     """
 
+    ndo_change_carrier: Callable[[net_device, bool], int] | None = None
     ndo_change_mtu: Callable[[net_device, int], int] | None = None
     ndo_change_rx_flags: Callable[[net_device, int], None] | None = None
     ndo_features_check: Callable[[sk_buff, net_device, int], int] | None = None
@@ -590,8 +597,8 @@ class net_device:
     """Segments of such a packet at most."""
     gro_max_size: int = row(GSO_MAX_SIZE)
     """Bytes of the largest packet that GRO makes of its frames."""
-    tx_queue_len: int = row(1000)
-    """Packets that the qdisc holds."""
+    tx_queue_len: int = row(DEFAULT_TX_QUEUE_LEN)
+    """Packets that the qdisc holds; 0 from `setup`: it has none (IFF_NO_QUEUE)."""
     qdisc: Qdisc = row()
     """The queueing discipline."""
     qdisc_sleeping: Qdisc | None = row()

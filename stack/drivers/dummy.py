@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from fastpath.base.skbuff import consume_skb, sk_buff
 from stack.core import netdevice
 from stack.core.ethtool import ethtool_op_get_ts_info, ethtool_ops, fixed_drvinfo
+from stack.core.link_watch import netif_carrier_off, netif_carrier_on
 from stack.core.netdevice import net_device, net_device_ops, rtnl_link_ops
 from stack.core.rtnetlink import rtnl_newlink, unregister_and_free
 from stack.core.tstamp import skb_tx_timestamp
@@ -32,7 +33,17 @@ def dummy_xmit(skb: sk_buff, dev: net_device) -> int:
     return netdevice.NETDEV_TX_OK
 
 
+def dummy_change_carrier(dev: net_device, new_carrier: bool) -> int:
+    """drivers/net/dummy.c: `ip link set DEV carrier on`: 0."""
+    if new_carrier:
+        netif_carrier_on(dev)
+    else:
+        netif_carrier_off(dev)
+    return 0
+
+
 dummy_netdev_ops = net_device_ops(
+    ndo_change_carrier=dummy_change_carrier,
     ndo_start_xmit=dummy_xmit,
     ndo_validate_addr=eth_validate_addr,
     ndo_set_rx_mode=eth_no_rx_filter,

@@ -17,7 +17,7 @@ from stack.core.ethtool import ethtool_ops, fixed_drvinfo
 from stack.core.netdevice import net_device, net_device_ops, rtnl_link_ops
 from stack.core.redirect import FROM_INGRESS, TC_SKIP_CLASSIFY, skb_is_redirected
 from stack.core.rtnetlink import rtnl_newlink, unregister_and_free
-from stack.ethernet.eth import eth_mac_addr, eth_validate_addr, ether_setup_software
+from stack.ethernet.eth import eth_validate_addr, ether_setup_software
 
 if TYPE_CHECKING:
     from stack.net import Net
@@ -73,7 +73,6 @@ ifb_netdev_ops = net_device_ops(
     ndo_open=ifb_open,
     ndo_stop=ifb_close,
     ndo_start_xmit=ifb_xmit,
-    ndo_set_mac_address=eth_mac_addr,
     ndo_validate_addr=eth_validate_addr,
 )
 ifb_ethtool_ops = ethtool_ops(get_drvinfo=fixed_drvinfo("ifb"))

@@ -18,6 +18,7 @@ TCP as one packet (IFF_VNET_HDR).
 
 from __future__ import annotations
 
+import errno
 from collections import deque
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -413,11 +414,25 @@ def tun_net_uninit(dev: net_device) -> None:
         wake_up_poll(tfile.wq, 0)
 
 
+def tun_net_change_carrier(dev: net_device, new_carrier: bool) -> int:
+    """drivers/net/tun.c: `ip link set DEV carrier on`: 0; -EPERM: no program has it."""
+    tun: tun_struct = dev.priv
+    if new_carrier and tun.link is None and tun.tfile is None:
+        return -errno.EPERM
+    if new_carrier:
+        netif_carrier_on(dev)
+    else:
+        netif_carrier_off(dev)
+    return 0
+
+
 tun_netdev_ops = net_device_ops(
+    ndo_change_carrier=tun_net_change_carrier,
     ndo_uninit=tun_net_uninit,
     ndo_start_xmit=tun_net_xmit,
 )
 tap_netdev_ops = net_device_ops(
+    ndo_change_carrier=tun_net_change_carrier,
     ndo_uninit=tun_net_uninit,
     ndo_start_xmit=tun_net_xmit,
     ndo_set_rx_mode=eth_no_rx_filter,

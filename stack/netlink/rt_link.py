@@ -22,6 +22,7 @@ from typing import Any
 
 from stack.bridge.br_private import br_port_get, net_bridge_port, netif_is_bridge_master
 from stack.core.dev import (
+    dev_change_carrier,
     dev_change_flags,
     dev_change_name,
     dev_get_stats,
@@ -77,12 +78,12 @@ from stack.netlink.nlattr import (
 )
 from stack.netlink.rt_attrs import AF_SPEC, BRPORT, IFINFOMSG, IFLA, INET6_LINK
 from stack.netlink.rt_kinds import KINDS, br_setport, brport_fill, link_kind_of
-from stack.sched.sch_fifo import DEFAULT_TX_QUEUE_LEN
+from stack.tunnel.ip_tunnel import KINDS as TUNNELS
 
 IF_OPER_UNKNOWN, IF_OPER_DOWN, IF_OPER_LOWERLAYERDOWN, IF_OPER_UP = 0, 2, 3, 6
 NOTIFIED = ("IFLA_GROUP", "IFLA_IFALIAS", "IFLA_BROADCAST", "IFLA_AF_SPEC")
 """Changes of these are NETDEV_CHANGE; others are an event of their own, or none."""
-SILENT = ("dummy", "ifb")
+SILENT = ("dummy", "ifb", "vxlan", "geneve", *TUNNELS)
 """Kinds that never tell of a carrier."""
 RTEXT_FILTER_SKIP_STATS = 1 << 3
 IFLA_BRIDGE_FLAGS, IFLA_BRIDGE_VLAN_INFO, IFLA_BRIDGE_VLAN_TUNNEL_INFO = 0, 2, 3
@@ -194,7 +195,7 @@ def rtnl_fill_ifinfo(dev: net_device, *, stats: bool = True, change: int = 0) ->
     return head + IFLA.build(
         {
             "IFLA_IFNAME": dev.name,
-            "IFLA_TXQLEN": dev.tx_queue_len or DEFAULT_TX_QUEUE_LEN,
+            "IFLA_TXQLEN": dev.tx_queue_len,
             "IFLA_OPERSTATE": operstate(dev),
             "IFLA_LINKMODE": 0,
             "IFLA_MTU": dev.mtu,
@@ -445,10 +446,16 @@ def do_setlink(dev: net_device, flags: int, mask: int, tb: Attrs) -> None:
     if flags or mask:
         keep = dev.flags & ~mask if mask else 0
         check(dev_change_flags(dev, keep | (flags & mask if mask else flags)), dev.name)
+    if "IFLA_CARRIER" in tb:
+        check(dev_change_carrier(dev, bool(tb["IFLA_CARRIER"])), f"{dev.name}: carrier")
     if "IFLA_TXQLEN" in tb:
         dev.tx_queue_len = tb["IFLA_TXQLEN"]
+    if tb.get("IFLA_VFINFO_LIST"):
+        raise NlError(errno.EOPNOTSUPP, f"{dev.name} has no virtual functions")
     if "IFLA_AF_SPEC" in tb:
         do_set_af_spec(dev, tb)
+    if "IFLA_PROTO_DOWN" in tb or "IFLA_PROTO_DOWN_REASON" in tb:
+        raise NlError(errno.EOPNOTSUPP, "Protodown not supported by device")
     if not tb.keys().isdisjoint(NOTIFIED):
         netdev_state_change(dev)
 

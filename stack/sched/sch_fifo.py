@@ -20,9 +20,6 @@ from stack.sched.sch_generic import (
     qdisc_tree_reduce_backlog,
 )
 
-DEFAULT_TX_QUEUE_LEN = 1000
-"""The length that Linux gives devices of software, whose tx_queue_len is 0 here."""
-
 
 @state
 class pfifo_qdisc(Qdisc):
@@ -34,7 +31,7 @@ class pfifo_qdisc(Qdisc):
 
     def init(self, opt: Options | None) -> None:
         if opt is None:
-            self.limit = self.dev.tx_queue_len or DEFAULT_TX_QUEUE_LEN
+            self.limit = self.dev.tx_queue_len
         else:
             self.change(opt)
 

@@ -22,6 +22,7 @@ from stack.core import drop_reason
 from stack.core.drop_reason import kfree_skb_reason
 from stack.core.errors import os_error
 from stack.core.netdevice import (
+    IFF_NO_QUEUE,
     NET_XMIT_BYPASS,
     NET_XMIT_CN,
     NET_XMIT_DROP,
@@ -458,8 +459,8 @@ def qdisc_child_sent(sch: Qdisc, skb: sk_buff) -> sk_buff:
 
 
 def qdisc_create_dflt(dev: net_device) -> Qdisc:
-    """net/sched/sch_generic.c attach_one_default_qdisc: noqueue without a queue length."""
-    if not dev.tx_queue_len:
+    """net/sched/sch_generic.c attach_one_default_qdisc: noqueue without a queue, or a length."""
+    if dev.priv_flags & IFF_NO_QUEUE or not dev.tx_queue_len:
         return noqueue_qdisc(dev)
     make = dev.machine.net_hotdata.default_qdisc
     return pfifo_fast_qdisc(dev) if make is None else make(dev)

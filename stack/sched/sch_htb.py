@@ -34,7 +34,7 @@ from stack.sched.sch_api import (
     qdisc_watchdog,
     qdisc_watchdog_schedule_ns,
 )
-from stack.sched.sch_fifo import DEFAULT_TX_QUEUE_LEN, pfifo_qdisc
+from stack.sched.sch_fifo import pfifo_qdisc
 from stack.sched.sch_generic import (
     TC_H_ROOT,
     Options,
@@ -165,7 +165,7 @@ class htb_qdisc(Qdisc_class):
         self.block = tcf_block(self)
         self.defcls = opt.get("defcls", 0)
         self.rate2quantum = opt.get("rate2quantum") or 10
-        self.direct_qlen = opt.get("direct_qlen", self.dev.tx_queue_len or DEFAULT_TX_QUEUE_LEN)
+        self.direct_qlen = opt.get("direct_qlen", self.dev.tx_queue_len)
 
     def dump(self) -> Options:
         return {

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from stack.core.errors import os_error
 from stack.core.net_namespace import pernet_operations
-from stack.core.netdevice import net_device
+from stack.core.netdevice import DEFAULT_TX_QUEUE_LEN, IFF_NO_QUEUE, net_device
 from stack.core.sysctl_net_core import SysctlError
 from stack.sched.gen_estimator import gen_new_estimator
 from stack.sched.sch_api import AUTOHANDLE, TC_H_INGRESS, TC_H_MAJ_MASK, qdisc_lookup
@@ -114,6 +114,8 @@ def qdisc_create(
         sch.handle = TC_H_INGRESS & TC_H_MAJ_MASK
     else:
         sch.handle = handle or qdisc_alloc_handle(dev)
+    if dev.priv_flags & IFF_NO_QUEUE and not dev.tx_queue_len:
+        dev.tx_queue_len = DEFAULT_TX_QUEUE_LEN
     if stab is not None:
         if parent != TC_H_ROOT:
             raise os_error(errno.EINVAL, "STAB not supported on a non root")

@@ -481,7 +481,6 @@ def register_tunnel(
     if kind.ether:
         ether_setup(dev)
         dev.max_mtu = IP_MAX_MTU
-        dev.tx_queue_len = 0
         eth_hw_addr_init(dev, mac)
     else:
         dev.addr_len = 4 if kind.family == AF_INET else 16

@@ -384,6 +384,30 @@ ROWS = {
         ((REFUSED, ""), SIZES, GROUPS6),
         ("ip", "bridge"),
     ),
+    "flags, queues and carriers": Row(
+        f"""{VETH}
+        ip link add i0 address 02:00:00:00:00:05 txqueuelen 0 type ifb; ip link set i0 up
+        ip link add b0 address 02:00:00:00:00:03 txqueuelen 7 type bridge; ip link set b0 up
+        ip link add x0 address 02:00:00:00:00:04 type vxlan id 5 dstport 4789; ip link set x0 up
+        ip tuntap add t0 mode tap; ip link set t0 address 02:00:00:00:00:07; ip link set t0 up
+        ip link; ip link set v0 txqueuelen 0; cat /sys/class/net/v0/tx_queue_len
+        tc qdisc add dev v0 root pfifo; tc qdisc show dev v0; tc -d qdisc replace dev v0 root htb
+        ip link set i0 txqueuelen 4; tc qdisc add dev i0 root pfifo; tc qdisc show dev i0
+        for d in v0 i0 b0 x0 t0; do
+            ip link set $d trailers off dynamic on; cat /sys/class/net/$d/flags; ip link show $d
+            ip link set $d trailers on; ip -j link show $d; ip link set $d dynamic off
+            for s in 'carrier on' 'carrier off' 'vf 0 mac 02:00:00:00:00:08'; do
+                ip link set $d $s; echo "$d $s $?"
+            done
+        done
+        for d in v0 i0 b0 t0; do ip link set $d protodown on; echo $?; done
+        ip link set v0 protodown_reason 3 on; echo $?
+        for a in 03:00:00:00:00:09 02:00:00:00:00:09; do ip link set i0 address $a; echo $?; done
+        ip link show i0
+        """,
+        ((REFUSED, ""), (r"qdisc (\w+) \w+:", r"qdisc \1")),
+        ("ip", "tc"),
+    ),
     "bridge vlan": Row(
         f"""{VETH}
         ip link add b0 address 02:00:00:00:00:03 type bridge; ip link set v0 master b0
