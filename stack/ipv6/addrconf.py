@@ -9,7 +9,7 @@
                     addrconf_add_linklocal -> addrconf_dad_start
             addrconf_dad_run                        addresses that waited for the link
         NETDEV_DOWN, NETDEV_UNREGISTER      addrconf_ifdown
-    `ip -6 addr add`, `del` -> inet6_addr_add, inet6_addr_del
+    `ip -6 addr add`, `change`, `del` -> inet6_addr_add, inet6_addr_modify, inet6_addr_del
     written settings -> dev_forward_change, dev_disable_change, addr_gen_mode_change
 
 Once its link-local address is unique, the interface solicits routers (addrconf_dad.py). Their
@@ -51,10 +51,12 @@ from stack.ipv6.addrconf_addr import (
     addrconf_dad_start,
     addrconf_del_dad_work,
     addrconf_f6i_alloc,
+    addrconf_get_prefix_route,
     addrconf_join_anycast,
     addrconf_leave_anycast,
     addrconf_leave_solict,
     addrconf_prefix_route,
+    cleanup_prefix_route,
     ifa6_config,
     inet6_ifa_notify,
     ipv6_add_addr,
@@ -75,7 +77,15 @@ from stack.ipv6.addrconf_temp import addr_chk_exit, addr_chk_init, addrconf_veri
 from stack.ipv6.anycast import ipv6_ac_destroy_dev
 from stack.ipv6.devconf import ipv6_devconf
 from stack.ipv6.if_inet6 import inet6_dev, inet6_ifaddr
-from stack.ipv6.ip6_fib import fib6_add_once, fib6_clean_all, fib6_kernel_route, rt6_sync_up
+from stack.ipv6.ip6_fib import (
+    fib6_add_once,
+    fib6_clean_all,
+    fib6_clean_expires,
+    fib6_del,
+    fib6_kernel_route,
+    fib6_set_expires,
+    rt6_sync_up,
+)
 from stack.ipv6.mcast import (
     ipv6_dev_mc_dec,
     ipv6_dev_mc_inc,
@@ -143,12 +153,12 @@ def ipv6_add_dev(dev: net_device) -> inet6_dev:
 def addrconf_add_dev(dev: net_device) -> inet6_dev:
     """net/ipv6/addrconf.c: the IPv6 side, made when missing, with its route to groups.
 
-    Raises: OSError ENOBUFS (MTU below 1280), EACCES (disable_ipv6).
+    Raises: OSError EINVAL (MTU below 1280), EACCES (disable_ipv6).
     """
     idev: inet6_dev | None = dev.ip6_ptr
     if idev is None:
         if dev.mtu < IPV6_MIN_MTU:
-            raise os_error(errno.ENOBUFS, f"{dev.name}: MTU {dev.mtu} is too small for IPv6")
+            raise os_error(errno.EINVAL, f"{dev.name}: MTU {dev.mtu} is too small for IPv6")
         idev = ipv6_add_dev(dev)
     if idev.cnf.disable_ipv6:
         raise os_error(errno.EACCES, f"{dev.name}: IPv6 is disabled (disable_ipv6)")
@@ -455,6 +465,15 @@ def addr_gen_mode_change(idev: inet6_dev, old: int) -> None:
         addrconf_init_auto_addrs(idev.dev)
 
 
+IFA_F_MODIFIED = (
+    if_inet6.IFA_F_DEPRECATED
+    | uapi.IFA_F_PERMANENT
+    | if_inet6.IFA_F_NODAD
+    | if_inet6.IFA_F_HOMEADDRESS
+    | if_inet6.IFA_F_MANAGETEMPADDR
+    | if_inet6.IFA_F_NOPREFIXROUTE
+)
+"""Flags of an address that `ip -6 addr change` sets anew."""
 TOLD = ("forwarding", "ignore_routes_with_linkdown")
 """Settings that NETLINK_ROUTE tells of when they are turned on or off; of proxy_ndp each change."""
 CHANGES = {
@@ -479,8 +498,8 @@ def inet6_addr_add(
 ) -> inet6_ifaddr:
     """net/ipv6/addrconf.c: `ip -6 addr add`. Lifetimes in s; `flags` IFA_F_NODAD and its kin.
 
-    Raises: OSError EINVAL (prefix length, lifetimes), EEXIST, EADDRNOTAVAIL, ENOBUFS (MTU below
-    1280), EACCES (disable_ipv6).
+    Raises: OSError EINVAL (prefix length, lifetimes, MTU below 1280), EEXIST, EADDRNOTAVAIL,
+    EACCES (disable_ipv6).
     """
     if not 0 <= plen <= 128:
         raise os_error(errno.EINVAL, f"prefix length {plen} is not 0 to 128")
@@ -507,6 +526,67 @@ def inet6_addr_add(
         manage_tempaddrs(idev, ifp, valid_lft, preferred_lft, True, net.now())
     addrconf_verify(net)
     return ifp
+
+
+def inet6_addr_modify(
+    ifp: inet6_ifaddr, flags: int, valid_lft: int, preferred_lft: int, peer: wide, metric: int
+) -> None:
+    """net/ipv6/addrconf.c: `ip -6 addr change`. `peer`, `metric` 0: as they are.
+
+    Raises: OSError EINVAL: temporary addresses are made of a prefix of 64 bits.
+    """
+    net, dev = ifp.idev.net, ifp.idev.dev
+    temporary, now = if_inet6.IFA_F_MANAGETEMPADDR, net.now()
+    if flags & temporary and (ifp.flags & if_inet6.IFA_F_TEMPORARY or ifp.prefix_len != 64):
+        raise os_error(errno.EINVAL, "temporary addresses need a prefix of 64 bits")
+    if not ifp.flags & if_inet6.IFA_F_TENTATIVE or ifp.flags & if_inet6.IFA_F_DADFAILED:
+        flags &= ~if_inet6.IFA_F_OPTIMISTIC
+    ends = 0
+    if valid_lft == INFINITY_LIFE_TIME:
+        flags |= uapi.IFA_F_PERMANENT
+    else:
+        ends = now + valid_lft * NSEC_PER_SEC
+    if not preferred_lft:
+        flags |= if_inet6.IFA_F_DEPRECATED
+    if peer and peer != ifp.peer_addr:
+        rt = addrconf_get_prefix_route(dev, ifp.peer_addr, ifp.prefix_len)
+        if ifp.peer_addr and rt is not None:
+            fib6_del(net, rt)
+        ifp.peer_addr = peer
+    managed = ifp.flags & temporary
+    had = ifp.flags & uapi.IFA_F_PERMANENT and not ifp.flags & if_inet6.IFA_F_NOPREFIXROUTE
+    ifp.flags = ifp.flags & ~IFA_F_MODIFIED | flags
+    ifp.valid_lft, ifp.prefered_lft, ifp.tstamp = valid_lft, preferred_lft, now
+    ifp.rt_priority = metric or ifp.rt_priority
+    if not ifp.flags & if_inet6.IFA_F_TENTATIVE:
+        inet6_ifa_notify(RTM_NEWADDR, ifp)
+    if not flags & if_inet6.IFA_F_NOPREFIXROUTE:
+        modify_prefix_route(ifp, ifp.addr, ends)
+        if ifp.peer_addr:
+            modify_prefix_route(ifp, ifp.peer_addr, ends)
+    elif had:
+        cleanup_prefix_route(ifp)
+    if managed and not flags & temporary:
+        manage_tempaddrs(ifp.idev, ifp, 0, 0, False, now)
+    elif flags & temporary:
+        manage_tempaddrs(ifp.idev, ifp, valid_lft, preferred_lft, not managed, now)
+    addrconf_verify(net)
+
+
+def modify_prefix_route(ifp: inet6_ifaddr, pfx: wide, expires_ns: int) -> None:
+    """net/ipv6/addrconf.c: the on-link route gets an address's metric and lifetime, or is made."""
+    net, dev = ifp.idev.net, ifp.idev.dev
+    rt = addrconf_get_prefix_route(dev, pfx, ifp.prefix_len, 0, ip6_fib.RTF_DEFAULT)
+    metric = ifp.rt_priority or ip6_fib.IP6_RT_PRIO_ADDRCONF
+    if rt is not None and rt.fib6_metric == metric:
+        if expires_ns:
+            fib6_set_expires(net, rt, expires_ns)
+        else:
+            fib6_clean_expires(rt)
+        return
+    if rt is not None:
+        fib6_del(net, rt)
+    addrconf_prefix_route(dev, pfx, ifp.prefix_len, metric=metric, expires_ns=expires_ns)
 
 
 def inet6_addr_del(dev: net_device, addr: wide, plen: int) -> None:

@@ -327,8 +327,10 @@ def cleanup_prefix_route(ifp: inet6_ifaddr) -> None:
     idev = ifp.idev
     expires = 0
     for other in idev.addr_list:
-        if other.prefix_len != ifp.prefix_len or not ipv6_prefix_equal(
-            other.addr, ifp.addr, ifp.prefix_len
+        if (
+            other is ifp
+            or other.prefix_len != ifp.prefix_len
+            or not ipv6_prefix_equal(other.addr, ifp.addr, ifp.prefix_len)
         ):
             continue
         if other.flags & (uapi.IFA_F_PERMANENT | if_inet6.IFA_F_NOPREFIXROUTE) or (

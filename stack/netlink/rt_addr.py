@@ -35,8 +35,7 @@ from stack.ipv4.devinet import (
 )
 from stack.ipv4.igmp import ip_mc_dec_group, ip_mc_inc_group
 from stack.ipv6.addr import IPV6_ADDR_LINKLOCAL, IPV6_ADDR_LOOPBACK, IPV6_ADDR_SITELOCAL
-from stack.ipv6.addrconf import inet6_addr_add, inet6_addr_del
-from stack.ipv6.addrconf_addr import addrconf_prefix_route
+from stack.ipv6.addrconf import inet6_addr_add, inet6_addr_del, inet6_addr_modify
 from stack.ipv6.if_inet6 import (
     IFA_F_HOMEADDRESS,
     IFA_F_MANAGETEMPADDR,
@@ -285,15 +284,14 @@ def inet6_rtm_newaddr(nlh: nlmsg) -> None:
         raise NlError(errno.EINVAL)
     preferred, valid = cacheinfo(tb, "ipv6")
     dev = device_of(net, index, "ipv6: Unable to find the interface")
+    peer, metric = tb.get("IFA_ADDRESS", addr), tb.get("IFA_RT_PRIORITY", 0)
+    peer = peer if peer != addr else 0
+    flags = tb.get("IFA_FLAGS", flags) & SETTABLE
     there = ipv6_get_ifaddr(net, addr, dev, True)
     if there is not None:
         if nlh.flags & NLM_F_EXCL or not nlh.flags & NLM_F_REPLACE:
             raise NlError(errno.EEXIST, "ipv6: address already assigned")
-        there.valid_lft, there.prefered_lft, there.tstamp = valid, preferred, net.now()
-        peer = tb.get("IFA_ADDRESS", addr)
-        if peer not in (addr, there.peer_addr):
-            there.peer_addr = peer
-            addrconf_prefix_route(dev, peer, 128, metric=there.rt_priority)
+        inet6_addr_modify(there, flags, valid, preferred, peer, metric)
         return
     if plen > 128:
         raise NlError(errno.EINVAL, "ipv6: Invalid prefix length")
@@ -302,17 +300,16 @@ def inet6_rtm_newaddr(nlh: nlmsg) -> None:
     if addr >> 120 == 0xFF:
         text = 'Cannot assign multicast address without "IFA_F_MCAUTOJOIN" flag'
         raise NlError(errno.EADDRNOTAVAIL, f"ipv6: {text}")
-    peer = tb.get("IFA_ADDRESS", addr)
     refuse_busy(dev, addr, AF_INET6)
     inet6_addr_add(
         dev,
         addr,
         plen,
-        flags=tb.get("IFA_FLAGS", flags) & SETTABLE,
+        flags=flags,
         valid_lft=valid,
         preferred_lft=preferred,
-        peer=peer if peer != addr else 0,
-        metric=tb.get("IFA_RT_PRIORITY", 0),
+        peer=peer,
+        metric=metric,
     )
 
 

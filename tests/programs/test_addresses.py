@@ -93,6 +93,36 @@ ROWS = {
         ip -4 addr show dev v0; ip addr change 10.1.3.1/24 dev v0; ip -4 addr show dev v0
         """
     ),
+    "changes of an IPv6 address": Row(
+        f"""{PAIR}
+        ip addr add fd00::1/64 dev v0 nodad; ip addr add fd01::2/64 dev v0 noprefixroute nodad
+        ip addr add fd03::1 peer fd03::2/64 dev v0 nodad
+        stdbuf -oL ip -o monitor address > $DIR/told & P=$!
+        until ip addr replace fd09::1/128 dev lo; grep -qs fd09 $DIR/told; do :; done
+        shown() {{ ip -6 addr show dev v0; ip -6 route show dev v0; }}
+        for f in '' home noprefixroute '' 'metric 50' 'metric 50 noprefixroute' 'metric 70' \\
+            'preferred_lft 0' 'preferred_lft 2000 valid_lft 3000' 'valid_lft 3000 noprefixroute' \\
+            '' mngtmpaddr nodad 'valid_lft 0' 'valid_lft 100 preferred_lft 200'; do
+            ip addr change fd00::1/64 dev v0 $f; echo "$f $?"; shown
+        done
+        ip addr change fd01::2/64 dev v0; shown
+        for f in 'fd04::2/64' 'fd04::2/64 metric 9' 'fd04::3/64 noprefixroute'; do
+            ip addr change fd03::1 peer $f dev v0; echo $?; shown
+        done
+        ip addr add fd02::1/128 dev v0 nodad; until grep -q fd02 $DIR/told; do :; done
+        ip addr change fd02::1/128 dev v0 mngtmpaddr; echo $?
+        ip addr del fd03::1/64 dev v0; shown
+        ip addr add fd0a::1/128 dev lo nodad; until grep -q fd0a $DIR/told; do :; done; kill $P
+        grep v0 $DIR/told; ip link set v0 mtu 1279; ip addr add fd00::1/64 dev v0; echo $?
+        """,
+        (
+            (r"(?m)^(RTNETLINK|Error).*\n", ""),
+            (r"expires -?\d+sec", ""),
+            (r"\d+(?=sec)", lambda left: str(round(int(left[0]), -2))),
+            (r"(?m)^fe80::.*\n", ""),
+        ),
+        ("ip", "stdbuf"),
+    ),
     "a group joined with an address": Row(
         f"""{PAIR}
         ip addr add 239.1.1.1/32 dev v0 autojoin; ip -4 addr show dev v0
