@@ -166,6 +166,7 @@ def tc_new_tfilter(nlh: nlmsg) -> None:
     if allocate and not create:
         raise NlError(errno.ENOENT, "Invalid filter command with priority of zero")
     place = place_of(nlh, t)
+    place.block.classid = place.parent
     kind = t.kind
     chain = place.block.chain_get(chain_index(t.tb))
     chain.get()
@@ -289,7 +290,7 @@ def dump_place(nlh: nlmsg) -> tuple[Asked, Place] | None:
         return None
     if block is None:
         return None
-    return t, Place(dev, t.parent or q.handle, block)
+    return t, Place(dev, block.classid or t.parent or q.handle, block)
 
 
 def dump_chains(nlh: nlmsg) -> Iterator[tuple[Asked, Place, tcf_chain]]:

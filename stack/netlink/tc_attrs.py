@@ -276,6 +276,7 @@ OPTIONS: dict[str, Options] = {
     "htb": Options(
         Shape("IIIII", "version rate2quantum defcls debug direct_pkts").row("INIT", 2),
         Attr("direct_qlen", 5, U32),
+        Attr("offload", 9, FLAG),
     ),
 }
 """TCA_OPTIONS of disciplines."""

@@ -206,6 +206,8 @@ class tcf_block:
     q: Qdisc
     head_change: Callable[[tcf_chain | None], None] | None = None
     chains: dict[int, tcf_chain] = row(make=dict)
+    classid: int = row(0)
+    """The parent that the last new filter named, which dumps tell of all."""
     head: tcf_chain | None = row()
     """Chain 0, when it has filters."""
 

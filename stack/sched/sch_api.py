@@ -11,7 +11,8 @@ from collections.abc import Iterator
 
 from stack.core.dev_queue import netif_schedule
 from stack.core.errors import os_error
-from stack.core.netdevice import net_device
+from stack.core.link_watch import dev_activate
+from stack.core.netdevice import net_device, netif_running
 from stack.core.rows import row, state
 from stack.core.timer import mod_timer, timer_delete, timer_list
 from stack.sched.sch_generic import (
@@ -128,6 +129,8 @@ def dev_graft_qdisc(dev: net_device, new: Qdisc | None) -> Qdisc:
     old = qdisc_root(dev)
     if isinstance(dev.qdisc, noop_qdisc):
         dev.qdisc_sleeping = new
+        if new is None and netif_running(dev):
+            dev_activate(dev)
     else:
         dev.qdisc = new if new is not None else qdisc_create_dflt(dev)
     if old is not None:

@@ -414,7 +414,9 @@ class pfifo_fast_qdisc(Qdisc):
             band.purge()
 
     def init(self, opt: Options | None) -> None:
-        """net/sched/sch_generic.c: it has no parameters."""
+        """It has no parameters. Raises: OSError EINVAL: the device's queue has no room."""
+        if not self.limit:
+            raise os_error(errno.EINVAL)
 
     def dump(self) -> Options:
         return {"bands": len(self._bands), "priomap": bytes(PRIO2BAND)}

@@ -158,9 +158,11 @@ class htb_qdisc(Qdisc_class):
     """By level and priority: the class whose turn it is."""
 
     def init(self, opt: Options | None) -> None:
-        """`defcls`, `rate2quantum`, `direct_qlen`. Raises: OSError EINVAL."""
+        """`defcls`, `rate2quantum`, `direct_qlen`. Raises: OSError EINVAL, EOPNOTSUPP."""
         if opt is None or opt.get("version", HTB_VER >> 16) != HTB_VER >> 16:
             raise os_error(errno.EINVAL)
+        if "offload" in opt:
+            raise os_error(errno.EOPNOTSUPP, "hw-tc-offload ethtool feature flag must be on")
         self.watchdog = qdisc_watchdog(self)
         self.block = tcf_block(self)
         self.defcls = opt.get("defcls", 0)

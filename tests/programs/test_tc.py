@@ -332,6 +332,36 @@ for n in range(60): s.sendto(bytes(n), ('10.0.0.2', 9 + n % 5))
         (REFUSED, HANDLES, (r"(?m)^Warning: .*\n", "")),
         ("tc", "ip"),
     ),
+    "where a filter is": Row(
+        f"""{VETH}
+        match='u32 match u32 0 0'
+        tc qdisc add dev v0 ingress; tc filter show dev v0 egress
+        tc filter add dev v0 ingress protocol ip pref 5 $match; tc filter show dev v0 egress
+        tc filter show dev v0 ingress; tc filter add dev v0 parent ffff: protocol arp $match
+        tc filter show dev v0 ingress; tc filter show dev v0 egress; tc filter show dev v0 root
+        tc filter add dev v0 root protocol arp pref 9 $match; tc filter show dev v0 ingress
+        tc filter add dev v0 ingress protocol arp pref 5 $match; tc filter show dev v0 egress
+        """,
+        (REFUSED,),
+        ("ip", "tc"),
+    ),
+    "no queue": Row(
+        f"""{VETH}
+        ip link add b0 address 02:00:00:00:00:03 type bridge; ip link set b0 up
+        ip link add i0 numtxqueues 1 address 02:00:00:00:00:05 type ifb; ip link set i0 up
+        for d in v0 b0 i0; do
+            tc qdisc add dev $d root handle 5: htb offload; echo $?
+            for q in noqueue 'htb default 9'; do
+                tc qdisc add dev $d root handle 5: $q; echo $?; tc qdisc show dev $d
+                tc qdisc del dev $d root; echo $?; tc qdisc show dev $d
+            done
+        done
+        ip link set i0 txqueuelen 0; tc qdisc add dev i0 root handle 5: pfifo_fast; echo $?
+        ip link set i0 down; tc qdisc del dev i0 root; ip link set i0 up; tc qdisc show dev i0
+        """,
+        (REFUSED, (r"stat \d+", "stat N")),
+        ("ip", "tc"),
+    ),
     "errors": Row(
         f"""{VETH}
         for q in nosuchkind mq 'pfifo limit' 'handle 1:1 pfifo' 'handle ffff: pfifo' tbf; do
