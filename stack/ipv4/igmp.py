@@ -616,6 +616,8 @@ def ip_mc_down(in_dev: in_device) -> None:
     """net/ipv4/igmp.c: the interface went down: stop timers, empty the NIC's filter."""
     for im in in_dev.mc_list:
         igmp_group_unload(im)
+    if ip_mc_lookup(in_dev, uapi.INADDR_ALLHOSTS_GROUP) is not None:
+        ip_mc_dec_group(in_dev, uapi.INADDR_ALLHOSTS_GROUP)
     timer_delete(mr(in_dev).mr_gq_timer)
 
 

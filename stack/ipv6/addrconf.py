@@ -168,7 +168,9 @@ def addrconf_add_dev(dev: net_device) -> inet6_dev:
 
 
 def addrconf_add_mroute(dev: net_device) -> None:
-    """net/ipv6/addrconf.c: add the interface's route for groups, ff00::/8."""
+    """net/ipv6/addrconf.c: add the interface's route for groups, ff00::/8, once it is up."""
+    if not dev.flags & netdevice.IFF_UP:
+        return
     local, metric = ip6_fib.RT6_TABLE_LOCAL, ip6_fib.IP6_RT_PRIO_ADDRCONF
     rt = fib6_kernel_route(dev, local, 0xFF << 120, 8, uapi.RTN_MULTICAST, metric=metric)
     fib6_add_once(dev.net, rt)
@@ -517,8 +519,7 @@ def inet6_addr_add(
     ifp = ipv6_add_addr(idev, cfg)
     if not flags & if_inet6.IFA_F_NOPREFIXROUTE:
         ends = 0 if valid_lft == INFINITY_LIFE_TIME else net.now() + valid_lft * NSEC_PER_SEC
-        if dev.flags & netdevice.IFF_UP:
-            addrconf_prefix_route(dev, addr, plen, metric=metric, expires_ns=ends)
+        addrconf_prefix_route(dev, addr, plen, metric=metric, expires_ns=ends)
     if not flags & (if_inet6.IFA_F_OPTIMISTIC | if_inet6.IFA_F_NODAD):
         inet6_ifa_notify(RTM_NEWADDR, ifp)
     addrconf_dad_start(ifp)

@@ -26,7 +26,14 @@ from dataclasses import dataclass
 from stack.core import uapi
 from stack.core.errors import os_error
 from stack.core.l3mdev import l3mdev_fib_table
-from stack.core.netdevice import IFF_LOOPBACK, IFF_NOARP, NETDEV_DOWN, NETDEV_UP, net_device
+from stack.core.netdevice import (
+    IFF_LOOPBACK,
+    IFF_NOARP,
+    IFF_UP,
+    NETDEV_DOWN,
+    NETDEV_UP,
+    net_device,
+)
 from stack.core.rows import wide
 from stack.core.time64 import NSEC_PER_SEC
 from stack.core.timer import mod_timer, timer_delete, timer_list
@@ -86,7 +93,12 @@ def addrconf_f6i_alloc(idev: inet6_dev, addr: wide) -> fib6_info:
 def addrconf_prefix_route(
     dev: net_device, pfx: wide, plen: int, *, metric: int = 0, expires_ns: int = 0, flags: int = 0
 ) -> None:
-    """net/ipv6/addrconf.c: add the on-link route of a prefix. `expires_ns`: host ns, 0: never."""
+    """net/ipv6/addrconf.c: add the on-link route of a prefix, unless the interface is down.
+
+    `expires_ns`: host ns, 0: never.
+    """
+    if not dev.flags & IFF_UP:
+        return
     main, metric = ip6_fib.RT6_TABLE_MAIN, metric or ip6_fib.IP6_RT_PRIO_ADDRCONF
     dst = pfx & MASKS6[plen]
     rt = fib6_kernel_route(dev, main, dst, plen, uapi.RTN_UNICAST, flags, metric)

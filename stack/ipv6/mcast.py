@@ -63,8 +63,7 @@ def ip6_mc_change(idev: inet6_dev, addr: wide, old: mc_state | None, new: mc_sta
         mc = ifmcaddr6(idev, addr)
         mld_group_init(mc)
         idev.mc_list[addr] = mc
-        if idev.dev.flags & IFF_UP:
-            igmp6_group_added(mc)
+        igmp6_group_added(mc)
     before = mc.change(old, new)
     if not mc.filter.users:
         del idev.mc_list[addr]

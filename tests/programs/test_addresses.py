@@ -218,6 +218,16 @@ X
         """,
         ((r", time.*|uid 0 ", ""),),
     ),
+    "groups and routes of an interface that is down": Row(
+        """ip link set lo up; sysctl -qw net.ipv6.conf.default.addr_gen_mode=1
+        ip link add v0 address 02:00:00:00:00:05 type veth peer name v1
+        shown() { ip maddr show dev v0; ip -6 route show table all; }
+        shown; ip addr add fd00::1/64 dev v0 nodad; ip addr add fd01::1 peer fd02::1 dev v0 nodad
+        ip addr add 10.1.0.1/24 dev v0; shown; ip addr change fd00::1/64 dev v0 metric 5; shown
+        ip link set v0 up; ip maddr show dev v0 | grep 'inet '; ip -6 route show dev v0
+        ip link set v0 down; ip maddr show dev v0 | grep 'inet '; ip -6 route show table all
+        """,
+    ),
     "other names": Row(
         f"""{PAIR}
         ip link property add dev v0 altname bar altname averylongnameofaninterface
