@@ -160,9 +160,9 @@ def device_entries(dev: net_device) -> Iterator[bytes]:
     p, row = br_port_get(dev), link_kind_of(dev)
     if p is not None:
         yield from br_fdb_dump(p.br, p)
-    # ndo_dflt_fdb_dump
-    for addr in (*dev.uc, *dev.mc):
-        yield fdb_message(dev, uapi.NUD_PERMANENT, NTF_SELF, {"NDA_LLADDR": addr})
+    if row is None or row.fdb_dump is None:  # ndo_dflt_fdb_dump
+        for addr in (*dev.uc, *dev.mc):
+            yield fdb_message(dev, uapi.NUD_PERMANENT, NTF_SELF, {"NDA_LLADDR": addr})
     if netif_is_bridge_master(dev):
         yield from br_fdb_dump(dev.priv, None)
     if row is not None and row.fdb_dump is not None:

@@ -208,6 +208,8 @@ def nested(nlh: nlmsg, tb: Attrs, name: str, table: AttrTable) -> Attrs:
 def with_source(attrs: Attrs, group: bytes) -> bytes:
     """net/bridge/br_mdb.c is_valid_mdb_source: a group with MDBE_ATTR_SOURCE, if there, behind it.
 
+    No address is no source.
+
     Raises: NlError EINVAL.
     """
     if "MDBE_ATTR_SOURCE" not in attrs:
@@ -222,7 +224,7 @@ def with_source(attrs: Attrs, group: bytes) -> bytes:
         text = f"{name} multicast source address is not allowed"
     if text:
         raise NlError(errno.EINVAL, f"bridge: {text}")
-    return group + bytes(source)
+    return group + bytes(source) if any(source) else group
 
 
 # --- changing -------------------------------------------------------------------------------------

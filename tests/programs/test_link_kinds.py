@@ -420,6 +420,20 @@ ROWS = {
         ((REFUSED, ""),),
         ("ip", "bridge"),
     ),
+    "bridge fdb and mdb": Row(
+        f"""{VETH}
+        ip link add x0 address 02:00:00:00:00:35 type vxlan id 5 dstport 4789; ip link set x0 up
+        bridge fdb add 02:00:00:00:00:07 dev x0 dst 10.0.0.1; bridge fdb show dev x0
+        ip link add b0 address 02:00:00:00:00:03 type bridge; ip link set v0 master b0
+        ip link set b0 up
+        for p in v0 b0; do for e in '239.1.1.1 src 0.0.0.0' 'ff05::1 src ::'; do
+            bridge mdb add dev b0 port $p grp $e; echo $?; bridge mdb show dev b0
+        done; done
+        bridge mdb del dev b0 port v0 grp 239.1.1.1 src 0.0.0.0; bridge mdb show dev b0
+        """,
+        ((REFUSED, ""),),
+        ("ip", "bridge"),
+    ),
     "path MTU of vxlan": Row(
         f"import subprocess\nsubprocess.run({VETH!r}, shell=True)\n{VXLAN_PATH_MTU}",
         python=True,
