@@ -161,6 +161,14 @@ class Peer:
         script = f"until ss -Hltn sport = :{port} | grep -q .; do sleep 0.05; done"
         self.run("sh", "-c", script, timeout=PATIENCE_S)
 
+    def listen(self, address: str, port: int = 0, *, family: int = socket.AF_INET) -> socket.socket:
+        """Make a listening TCP socket inside the namespace, even if its port is in TIME_WAIT."""
+        sock = self.socket(family=family)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind((address, port))
+        sock.listen(8)
+        return sock
+
     def socket(
         self, kind: int = socket.SOCK_STREAM, proto: int = 0, *, family: int = socket.AF_INET
     ) -> socket.socket:
@@ -251,6 +259,21 @@ class Wire(Rig):
         self._threads.append(worker)
         return worker
 
+    def connected(self, family: Family, *, from_us: bool) -> tuple[Any, socket.socket]:
+        """Return (our end, the kernel's end) of a new connection."""
+        listener: Any
+        if from_us:
+            listener = self.peer.listen(family.linux, family=family.af)
+            client = self.socket(family=family.af)
+        else:
+            listener = self.listen(0, family)
+            client = self.peer.socket(family=family.af)
+        with listener:
+            client.connect(listener.getsockname())
+            accepted, _ = listener.accept()
+        accepted.settimeout(PATIENCE_S)
+        return (client, accepted) if from_us else (accepted, client)
+
     def socket(self, kind: int = socket.SOCK_STREAM, proto: int = 0, *, family: int = 0) -> Any:
         """Make a socket of our stack, by default of AF_INET, with a timeout of PATIENCE_S."""
         sock = self.host.socket(family or socket.AF_INET, kind, proto)
@@ -306,6 +329,26 @@ def receive_all(sock: Any, size: int | None = None) -> bytes:
             break
         out += data
     return bytes(out)
+
+
+@contextlib.contextmanager
+def connection(
+    near: Peer, far: Peer, to: str, family: int, port: int = DATA_PORT
+) -> Iterator[tuple[socket.socket, socket.socket]]:
+    """A TCP connection from one namespace to an address of another: client and server."""
+    with far.listen(to, port, family=family) as listener, near.socket(family=family) as client:
+        client.connect((to, port))
+        server, _ = listener.accept()
+        server.settimeout(PATIENCE_S)
+        with server:
+            yield client, server
+
+
+def stream(source: Any, sink: Any, data: bytes) -> None:
+    """Send data and the end of the stream over a connection; all of it arrives."""
+    sender = Worker(lambda: (source.sendall(data), source.shutdown(socket.SHUT_WR)), ())
+    assert receive_all(sink) == data
+    sender.result()
 
 
 def judged(path: Path) -> Iterator[str]:

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import contextlib
+import json
+import re
+import shutil
 import socket
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from e1000emu.clock import RealClock
 from e1000emu.lab import add_nic
 from e1000emu.links import Capture, Tap
 from stack.host import Host
-from tests.linux.peer import Peer, wait_for_addresses
-from tests.support import Rig, kept, quiet_ipv6
+from tests.linux.peer import DATA_PORT, Peer, wait_for_addresses
+from tests.support import Rig, kept, missing, quiet_ipv6, require
 
 PMTU = 1300
 """Bytes that the far link takes; the near one takes 1500."""
+SSH_PORT = 2222
 
 
 @dataclass(frozen=True)
@@ -106,6 +111,58 @@ class Router(Rig):
             addr = path.near if name == "near" else path.far
             nodad = ("nodad",) if path.af == socket.AF_INET6 else ()
             peer.ip("addr", "add", f"{addr}/{path.prefix_len}", "dev", tap, *nodad)
+
+    def tracepath(self, path: Route) -> None:
+        """From the near end tracepath finds us, the far end, and the MTU of the path."""
+        tracepath = require.tool("tracepath", "iputils-tracepath")
+        out = self.near.run(tracepath, path.flag, "-n", path.far).stdout.decode()
+        assert path.near_router in out, out
+        assert re.search(rf"Resume: pmtu {PMTU} hops 2", out), out
+
+    def iperf3(self, path: Route, *how: str) -> Any:
+        """What the near end's iperf3 says after a run with the far end's."""
+        iperf3 = require.tool("iperf3")
+        server = self.far.start(iperf3, "-s", "-1", "-p", str(DATA_PORT), "--forceflush")
+        assert server.stdout is not None
+        while b"listening" not in server.stdout.readline():
+            assert server.poll() is None
+        words = ("-J", path.flag, "-c", path.far, "-p", str(DATA_PORT), *how)
+        said = json.loads(self.near.run(iperf3, *words, check=False).stdout)
+        assert "error" not in said, said.get("error")
+        server.communicate(timeout=100)
+        return said["end"]
+
+    def sshd(self, directory: Path) -> tuple[str, ...]:
+        """Start sshd at the far end's SSH_PORT; return the options of programs that log in there.
+
+        `directory` gets throw-away keys.
+        """
+        sshd = shutil.which("sshd") or shutil.which("sshd", path="/usr/sbin")
+        if sshd is None:
+            missing("needs sshd", "apt-get install openssh-server")
+        keygen = require.tool("ssh-keygen", "openssh-client")
+        for name in ("host", "user"):
+            self.far.run(keygen, "-q", "-t", "ed25519", "-N", "", "-f", str(directory / name))
+        Path("/run/sshd").mkdir(exist_ok=True)  # where it gives up its rights; its service makes it
+        config = directory / "sshd_config"
+        config.write_text(
+            f"HostKey {directory}/host\nAuthorizedKeysFile {directory}/user.pub\nStrictModes no\n"
+            f"PermitRootLogin yes\nUsePAM no\nPidFile none\nPort {SSH_PORT}\n"
+            "Subsystem sftp internal-sftp\nUseDNS no\n"
+        )
+        self.far.start(sshd, "-D", "-e", "-f", str(config))
+        self.far.wait_for_listener(SSH_PORT)
+        settings = ("StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null", "LogLevel=ERROR")
+        options = [word for setting in settings for word in ("-o", setting)]
+        return ("-F", "none", "-i", str(directory / "user"), "-o", "BatchMode=yes", *options)
+
+    def ssh_cat(self, path: Route, options: tuple[str, ...], data: bytes) -> None:
+        """Data goes from the near end to the far end's sshd and back; all of it arrives."""
+        ssh = require.tool("ssh", "openssh-client")
+        words = (path.flag, *options, "-p", str(SSH_PORT), f"root@{path.far}", "cat")
+        out = self.near.run(ssh, *words, stdin=data, check=False)
+        assert out.returncode == 0, out.stderr.decode()
+        assert out.stdout == data
 
     def forget_paths(self) -> None:
         """Have the near end learn path MTUs anew."""

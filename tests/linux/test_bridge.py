@@ -16,7 +16,7 @@ from e1000emu.lab import add_nic
 from e1000emu.links import Capture, Tap
 from stack.api.links import bridge_fdb
 from stack.host import Host
-from tests.linux.peer import DATA_PORT, Peer, Worker, judged, pattern, receive_all
+from tests.linux.peer import DATA_PORT, Peer, connection, judged, pattern, stream
 from tests.stack.links.switch import BROADCAST, Switch, frame, port_address, station
 from tests.support import Rig, kept, quiet_ipv6, require
 
@@ -108,18 +108,8 @@ def test_streams_pass_both_ways(bridged: Bridged, af: int) -> None:
     near, far, _own = ADDRESSES[af]
     ends = ((bridged.near, bridged.far, far), (bridged.far, bridged.near, near))
     for sender, receiver, to in ends:
-        with receiver.socket(family=af) as listener, sender.socket(family=af) as client:
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            listener.bind((to, DATA_PORT))
-            listener.listen(1)
-            client.connect((to, DATA_PORT))
-            server, _ = listener.accept()
-            server.settimeout(60)
-            reader = Worker(receive_all, (server,))
-            client.sendall(data)
-            client.shutdown(socket.SHUT_WR)
-            assert reader.result() == data
-            server.close()
+        with connection(sender, receiver, to, af) as (client, server):
+            stream(client, server, data)
 
 
 @FAMILY
@@ -135,10 +125,7 @@ def test_the_bridge_itself_serves_both(bridged: Bridged, af: int) -> None:
             client.connect((own, DATA_PORT + 1 + number))
             server, _ = listener.accept()
             server.settimeout(60)
-            reader = Worker(receive_all, (client,))
-            server.sendall(data)
-            server.shutdown(socket.SHUT_WR)
-            assert reader.result() == data
+            stream(server, client, data)
             server.close()
         listener.close()
 

@@ -19,10 +19,9 @@ from typing import Any
 
 import pytest
 
-from e1000emu.links.base import Middleware
 from fastpath.base.csum import ip_compute_csum
 from tests.linux.peer import IPV4, IPV6, Family, Wire, pattern
-from tests.linux.test_tcp import connected
+from tests.linux.test_ecn import EachFrameOnce
 from tests.support import eventually
 
 pytestmark = [pytest.mark.netns, pytest.mark.usefixtures("need_linux")]
@@ -104,38 +103,21 @@ Touch = Callable[[bool, Frame], None]
 """What a path does: (whether the client sends, the frame)."""
 
 
-class Path(Middleware):
+class Path(EachFrameOnce):
     """Shows each TCP segment to `touch` once, as a router sees it, and keeps their shapes."""
 
     def __init__(self, link: Any) -> None:
         super().__init__(link)
         self.touch: Callable[[Frame], None] = lambda frame: None
         self.seen: list[tuple[bool, frozenset[int], tuple[Any, ...]]] = []
-        self._offered = 0  # frames seen already that the port did not take yet
 
-    def _pass(self, batch: Any, start: int, outward: bool) -> None:
-        for i in range(start, len(batch)):
-            with batch.view(i) as view:
-                frame = Frame(view, outward)
-                kind = bytes(view[12:14])
-                tcp = (kind == b"\x08\x00" and view[23] == 6) or (
-                    kind == b"\x86\xdd" and view[20] == 6
-                )
-                if tcp and len(view) >= 54:
-                    self.seen.append((outward, frame.ports, frame.shape))
-                    self.touch(frame)
-
-    def transmit(self, batch: Any) -> None:
-        self._pass(batch, 0, True)
-        super().transmit(batch)
-
-    def receive(self, batch: Any, start: int, hold: bool) -> int:
-        n = len(batch)
-        self._pass(batch, min(start + self._offered, n), False)
-        self._offered = max(self._offered, n - start)
-        end = super().receive(batch, start, hold)
-        self._offered = max(0, self._offered - (end - start))
-        return end
+    def look(self, view: memoryview, outward: bool) -> None:
+        frame = Frame(view, outward)
+        kind = bytes(view[12:14])
+        tcp = (kind == b"\x08\x00" and view[23] == 6) or (kind == b"\x86\xdd" and view[20] == 6)
+        if tcp and len(view) >= 54:
+            self.seen.append((outward, frame.ports, frame.shape))
+            self.touch(frame)
 
 
 @dataclass
@@ -185,7 +167,7 @@ class Rig:
         """
         self.path.touch = lambda frame: touch(frame.outward == from_us, frame)
         self.path.seen = []
-        mine, linux = connected(self.wire, family, from_us=from_us)
+        mine, linux = self.wire.connected(family, from_us=from_us)
         client, server = (mine, linux) if from_us else (linux, mine)
         for source, sink, size in ((client, server, up), (server, client, down)):
             if size:

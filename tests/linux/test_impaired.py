@@ -4,15 +4,24 @@ from __future__ import annotations
 
 import socket
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.linux.peer import DATA_PORT, Family, Wire, judged, pattern, receive_all
+from tests.linux.peer import Family, Wire, judged, pattern, stream
 from tests.support import require
 
 pytestmark = pytest.mark.netns
 
 BAD = {"loss": 0.05, "reorder": 0.05, "duplicate": 0.02, "seed": 20}
+
+
+def connected(wire: Wire, family: Family) -> tuple[Any, socket.socket]:
+    """Return our end and the kernel's of a connection on which data may take long."""
+    ends = wire.connected(family, from_us=False)
+    for end in ends:
+        end.settimeout(250)
+    return ends
 
 
 @pytest.mark.slow
@@ -24,42 +33,23 @@ def test_stream_survives_loss_reordering_and_duplicates(
     path = tmp_path / "bad.pcapng"
     data = pattern(2_000_000)
     with Wire(ipv6=True, impair=BAD, capture=path) as wire:
-        listener = wire.listen(DATA_PORT, family)
-        theirs = wire.peer.socket(family=family.af)
-        theirs.settimeout(250)
-        theirs.connect((family.ours, DATA_PORT))
-        ours, _ = listener.accept()
-        ours.settimeout(250)
-        sender, reader = (theirs, ours) if direction == "up" else (ours, theirs)
-        worker = wire.spawn(lambda: (sender.sendall(data), sender.shutdown(socket.SHUT_WR)))
-        assert receive_all(reader) == data
-        worker.result()
+        ours, theirs = connected(wire, family)
+        stream(*((theirs, ours) if direction == "up" else (ours, theirs)), data)
         assert wire.impair is not None
         assert {"loss", "reorder", "duplicate"} <= set(wire.impair.events)
         theirs.close()
         ours.close()
-        listener.close()
     assert list(judged(path)) == []
 
 
 def test_bit_errors_are_caught_by_the_checksums(need_linux: None, family: Family) -> None:
     data = pattern(500_000, seed=8)
     with Wire(ipv6=True, impair={"corrupt": 0.01, "seed": 4}) as wire:
-        listener = wire.listen(DATA_PORT, family)
-        theirs = wire.peer.socket(family=family.af)
-        theirs.settimeout(250)
-        theirs.connect((family.ours, DATA_PORT))
-        ours, _ = listener.accept()
-        ours.settimeout(250)
-        worker = wire.spawn(lambda: (theirs.sendall(data), theirs.shutdown(socket.SHUT_WR)))
-        assert receive_all(ours) == data
-        worker.result()
-        back = wire.spawn(lambda: (ours.sendall(data), ours.shutdown(socket.SHUT_WR)))
-        assert receive_all(theirs) == data
-        back.result()
+        ours, theirs = connected(wire, family)
+        stream(theirs, ours, data)
+        stream(ours, theirs, data)
         theirs.close()
         ours.close()
-        listener.close()
 
 
 def test_pings_come_through_or_are_lost_never_wrong(need_linux: None, family: Family) -> None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import re
-import shutil
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,16 +12,15 @@ import pytest
 
 from stack import proc
 from stack.netfilter import firewall, nat
-from tests.linux.peer import DATA_PORT, Peer, Worker, judged, pattern, receive_all
+from tests.linux.peer import DATA_PORT, Worker, connection, judged, pattern, receive_all, stream
 from tests.linux.router import PMTU, ROUTED4, ROUTED6, Route, Router
-from tests.support import missing, require
+from tests.support import require
 
 pytestmark = pytest.mark.netns
 
 WEB_PORT = 8088
 """Of the router, which hands it on to the near end."""
 UDP_PORT = 27778
-SSH_PORT = 2222
 
 
 @pytest.fixture(scope="module")
@@ -55,15 +52,6 @@ def path(request: pytest.FixtureRequest, lan: Router) -> Route:
     return made
 
 
-def listen(peer: Peer, address: str, path: Route) -> socket.socket:
-    """A listener on DATA_PORT of a namespace, on which earlier connections are in TIME_WAIT."""
-    made = peer.socket(family=path.af)
-    made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    made.bind((address, DATA_PORT))
-    made.listen(1)
-    return made
-
-
 def test_the_far_end_has_no_way_back(lan: Router, path: Route) -> None:
     ping = require.tool("ping", "iputils-ping")
     out = lan.far.run(ping, path.flag, "-n", "-c", "1", "-W", "1", path.near, check=False)
@@ -80,12 +68,8 @@ def test_pings_of_every_size(lan: Router, path: Route) -> None:
 
 
 def test_the_far_end_sees_the_router(lan: Router, path: Route) -> None:
-    with (
-        listen(lan.far, path.far, path) as listener,
-        lan.near.socket(family=path.af) as client,
-    ):
-        client.connect((path.far, DATA_PORT))
-        server, peer = listener.accept()
+    with connection(lan.near, lan.far, path.far, path.af) as (client, server):
+        peer = server.getpeername()
         assert peer[0] == path.far_router
         assert client.getsockname()[0] == path.near
         assert peer[1] == client.getsockname()[1]  # the port was free
@@ -93,48 +77,27 @@ def test_the_far_end_sees_the_router(lan: Router, path: Route) -> None:
         assert f" dport={DATA_PORT} " in listing
         assert "ESTABLISHED" in listing
         assert "[ASSURED]" in listing
-        server.close()
 
 
 @pytest.mark.parametrize("way", ["there", "back", "both"])
 def test_streams(lan: Router, path: Route, way: str) -> None:
     """TCP in bulk, either way and both at once (as ssh talks): every byte arrives."""
     data = pattern(2_000_000, seed=3)
-    with (
-        listen(lan.far, path.far, path) as listener,
-        lan.near.socket(family=path.af) as client,
-    ):
-        client.connect((path.far, DATA_PORT))
-        server, _ = listener.accept()
-        server.settimeout(60)
-        with server:
-            jobs = []
-            for sender, reader, ways in (
-                (client, server, ("there", "both")),
-                (server, client, ("back", "both")),
-            ):
-                if way in ways:
-                    jobs.append(Worker(send_all, (sender, data)))
-                    jobs.append(Worker(receive_all, (reader, len(data))))
-            results = [job.result() for job in jobs]
-            assert results[1::2] == [data] * (len(jobs) // 2)
-
-
-def send_all(sock: socket.socket, data: bytes) -> None:
-    sock.sendall(data)
+    with connection(lan.near, lan.far, path.far, path.af) as (client, server):
+        jobs = []
+        for sender, reader, ways in (
+            (client, server, ("there", "both")),
+            (server, client, ("back", "both")),
+        ):
+            if way in ways:
+                jobs.append(Worker(sender.sendall, (data,)))
+                jobs.append(Worker(receive_all, (reader, len(data))))
+        results = [job.result() for job in jobs]
+        assert results[1::2] == [data] * (len(jobs) // 2)
 
 
 def test_iperf3(lan: Router, path: Route) -> None:
-    iperf3 = require.tool("iperf3")
-    server = lan.far.start(iperf3, "-s", "-1", "-p", str(DATA_PORT), "--forceflush")
-    assert server.stdout is not None
-    while b"listening" not in server.stdout.readline():
-        assert server.poll() is None
-    words = ("-J", path.flag, "-c", path.far, "-p", str(DATA_PORT), "-n", "8M")
-    said = json.loads(lan.near.run(iperf3, *words, check=False).stdout)
-    assert "error" not in said, said.get("error")
-    assert said["end"]["sum_received"]["bytes"] > 1 << 20
-    server.communicate(timeout=100)
+    assert lan.iperf3(path, "-n", "8M")["sum_received"]["bytes"] > 1 << 20
 
 
 def test_datagrams_whole_and_cut(lan: Router, path: Route) -> None:
@@ -180,10 +143,7 @@ def test_a_refused_datagram_is_told_to_who_sent_it(lan: Router, path: Route) -> 
 
 
 def test_traceroute_sees_router_and_far_end(lan: Router, path: Route) -> None:
-    tracepath = require.tool("tracepath", "iputils-tracepath")
-    out = lan.near.run(tracepath, path.flag, "-n", path.far).stdout.decode()
-    assert path.near_router in out, out
-    assert re.search(rf"Resume: pmtu {PMTU} hops 2", out), out
+    lan.tracepath(path)
 
 
 def test_traceroute_by_each_kind_of_probe(lan: Router, path: Route) -> None:
@@ -199,7 +159,7 @@ def test_traceroute_by_each_kind_of_probe(lan: Router, path: Route) -> None:
 def test_a_port_is_handed_on_to_the_inside(lan: Router, path: Route) -> None:
     data = pattern(300_000, seed=5)
     with (
-        listen(lan.near, path.near, path) as listener,
+        lan.near.listen(path.near, DATA_PORT, family=path.af) as listener,
         lan.far.socket(family=path.af) as client,
     ):
         client.connect((path.far_router, WEB_PORT))
@@ -207,39 +167,15 @@ def test_a_port_is_handed_on_to_the_inside(lan: Router, path: Route) -> None:
         server.settimeout(60)
         with server:
             assert peer[0] == path.far
-            reader = Worker(receive_all, (server,))
-            client.sendall(data)
-            client.shutdown(socket.SHUT_WR)
-            assert reader.result() == data
+            stream(client, server, data)
             server.sendall(data[:1000])
             assert receive_all(client, 1000) == data[:1000]
 
 
 def test_ssh_sends_and_gets(lan: Router, tmp_path: Path) -> None:
-    ssh = require.tool("ssh", "openssh-client")
-    sshd = shutil.which("sshd") or shutil.which("sshd", path="/usr/sbin")
-    if sshd is None:
-        missing("needs sshd", "apt-get install openssh-server")
-    keygen = require.tool("ssh-keygen", "openssh-client")
-    for name in ("host", "user"):
-        lan.far.run(keygen, "-q", "-t", "ed25519", "-N", "", "-f", str(tmp_path / name))
-    Path("/run/sshd").mkdir(exist_ok=True)
-    config = tmp_path / "sshd_config"
-    config.write_text(
-        f"HostKey {tmp_path}/host\nAuthorizedKeysFile {tmp_path}/user.pub\nStrictModes no\n"
-        f"PermitRootLogin yes\nUsePAM no\nPidFile none\nPort {SSH_PORT}\nUseDNS no\n"
-    )
-    lan.far.start(sshd, "-D", "-e", "-f", str(config))
-    lan.far.wait_for_listener(SSH_PORT)
-    data = pattern(1_000_000, seed=9)
-    settings = ("StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null", "LogLevel=ERROR")
-    options = [word for setting in settings for word in ("-o", setting)]
-    options += ["-F", "none", "-i", str(tmp_path / "user"), "-o", "BatchMode=yes"]
+    login = lan.sshd(tmp_path)
     for path in (ROUTED4, ROUTED6):
-        words = (path.flag, *options, "-p", str(SSH_PORT), f"root@{path.far}", "cat")
-        out = lan.near.run(ssh, *words, stdin=data, check=False)
-        assert out.returncode == 0, out.stderr.decode()
-        assert out.stdout == data
+        lan.ssh_cat(path, login, pattern(1_000_000, seed=9))
 
 
 def test_many_clients_at_once_have_ports_of_their_own(lan: Router, path: Route) -> None:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import socket
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from e1000emu.capture import read_capture
 from stack.core.ethtool import ethtool_get_stats
-from tests.linux.peer import DATA_PORT, IPV4, IPV6, Family, Wire, judged, pattern, receive_all
+from tests.linux.peer import IPV4, IPV6, Family, Wire, judged, pattern, stream
 from tests.support import require
 
 pytestmark = pytest.mark.netns
@@ -19,19 +17,9 @@ BODY = pattern(6_000_000)
 
 def transfer(wire: Wire, family: Family = IPV4) -> None:
     """Send BODY each way over one connection, one after the other."""
-    with wire.peer.socket(family=family.af) as listener:
-        listener.bind((family.linux, DATA_PORT))
-        listener.listen(1)
-        ours: Any = wire.socket(family=family.af)
-        ours.connect(listener.getsockname())
-        theirs, _ = listener.accept()
-    theirs.settimeout(60)
-    worker = wire.spawn(receive_all, theirs, len(BODY))
-    ours.sendall(BODY)
-    assert worker.result() == BODY
-    sender = wire.spawn(lambda: (theirs.sendall(BODY), theirs.shutdown(socket.SHUT_WR)))
-    assert receive_all(ours) == BODY
-    sender.result()
+    ours, theirs = wire.connected(family, from_us=True)
+    stream(ours, theirs, BODY)
+    stream(theirs, ours, BODY)
     ours.close()
     theirs.close()
 

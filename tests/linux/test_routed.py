@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import socket
 from collections.abc import Iterator
 from ipaddress import IPv4Address
@@ -13,13 +12,11 @@ from pathlib import Path
 import pytest
 
 from stack.core.neigh_gc import pneigh_create, pneigh_delete
-from tests.linux.peer import DATA_PORT, Worker, judged, pattern, receive_all
-from tests.linux.router import PMTU, ROUTED4, ROUTED6, Route, Router
-from tests.support import missing, require
+from tests.linux.peer import DATA_PORT, connection, judged, pattern, stream
+from tests.linux.router import PMTU, ROUTED4, ROUTED6, SSH_PORT, Route, Router
+from tests.support import require
 
 pytestmark = pytest.mark.netns
-
-SSH_PORT = 2222
 
 
 @pytest.fixture(scope="module")
@@ -49,10 +46,7 @@ def test_pings_of_every_size_come_through(router: Router, path: Route) -> None:
 
 
 def test_tracepath_finds_us_and_the_path_mtu(router: Router, path: Route) -> None:
-    tracepath = require.tool("tracepath", "iputils-tracepath")
-    out = router.near.run(tracepath, path.flag, "-n", path.far).stdout.decode()
-    assert path.near_router in out, out
-    assert re.search(rf"Resume: pmtu {PMTU} hops 2", out), out
+    router.tracepath(path)
 
 
 @pytest.mark.parametrize("how", ["proxy_arp", "an entry"])
@@ -80,28 +74,15 @@ def test_linux_takes_us_for_who_is_behind_us(router: Router, how: str) -> None:
         near.ip("neigh", "flush", "all")
 
 
-def stream(router: Router, path: Route, data: bytes, port: int = DATA_PORT) -> None:
+def stream_through(router: Router, path: Route, data: bytes, port: int = DATA_PORT) -> None:
     """Send data through the router, over TCP; every byte arrives."""
-    with (
-        router.far.socket(family=path.af) as listener,
-        router.near.socket(family=path.af) as client,
-    ):
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((path.far, port))
-        listener.listen(1)
-        client.connect((path.far, port))
-        server, _ = listener.accept()
-        server.settimeout(60)
-        reader = Worker(receive_all, (server,))
-        client.sendall(data)
-        client.shutdown(socket.SHUT_WR)
-        assert reader.result() == data
-        server.close()
+    with connection(router.near, router.far, path.far, path.af, port) as (client, server):
+        stream(client, server, data)
 
 
 def test_linux_keeps_the_path_mtu_that_we_told(router: Router, path: Route) -> None:
     """Its route has the MTU, and its TCP sends no segment that is bigger; every byte arrives."""
-    stream(router, path, pattern(2_000_000))
+    stream_through(router, path, pattern(2_000_000))
     (route,) = json.loads(router.near.ip("-j", path.flag, "route", "get", path.far))
     assert any(entry.get("mtu") == PMTU for entry in route["metrics"]), route
 
@@ -118,77 +99,41 @@ def test_no_route_and_the_end_of_the_hops_are_told(router: Router, path: Route) 
 
 @pytest.mark.parametrize("way", ["there", "back", "datagrams"])
 def test_iperf3(router: Router, path: Route, way: str) -> None:
-    iperf3 = require.tool("iperf3")
-    server = router.far.start(iperf3, "-s", "-1", "-p", str(DATA_PORT), "--forceflush")
-    assert server.stdout is not None
-    while b"listening" not in server.stdout.readline():
-        assert server.poll() is None
     how = {
         "there": ("-n", "8M"),
         "back": ("-n", "8M", "-R"),
         "datagrams": ("-u", "-n", "1M", "-b", "20M", "-l", "1200"),
     }[way]
-    words = ("-J", path.flag, "-c", path.far, "-p", str(DATA_PORT), *how)
-    done = router.near.run(iperf3, *words, check=False)
-    said = json.loads(done.stdout)
-    assert "error" not in said, said.get("error")
+    end = router.iperf3(path, *how)
     if way == "datagrams":
-        total = said["end"]["sum"]
+        total = end["sum"]
         # A machine with other work may lose some; no router may exchange any.
         assert total["packets"] > 800
         assert total["lost_packets"] < total["packets"] // 2
-        assert said["end"]["streams"][0]["udp"]["out_of_order"] == 0
+        assert end["streams"][0]["udp"]["out_of_order"] == 0
     else:
         # It counts until the sender has sent all, when some is still on its way.
-        assert said["end"]["sum_received"]["bytes"] > 1 << 20
-    server.communicate(timeout=100)
+        assert end["sum_received"]["bytes"] > 1 << 20
 
 
 # --- ssh -----------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
-def keys(router: Router, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A directory with throw-away keys, and an sshd at the far end that takes them."""
-    sshd = shutil.which("sshd") or shutil.which("sshd", path="/usr/sbin")
-    if sshd is None:
-        missing("needs sshd", "apt-get install openssh-server")
-    keygen = require.tool("ssh-keygen", "openssh-client")
-    directory = tmp_path_factory.mktemp("ssh")
-    for name in ("host", "user"):
-        router.far.run(keygen, "-q", "-t", "ed25519", "-N", "", "-f", str(directory / name))
-    Path("/run/sshd").mkdir(exist_ok=True)  # where it gives up its rights; its service makes it
-    config = directory / "sshd_config"
-    config.write_text(
-        f"HostKey {directory}/host\nAuthorizedKeysFile {directory}/user.pub\nStrictModes no\n"
-        f"PermitRootLogin yes\nUsePAM no\nPidFile none\nPort {SSH_PORT}\n"
-        "Subsystem sftp internal-sftp\nUseDNS no\n"
-    )
-    router.far.start(sshd, "-D", "-e", "-f", str(config))
-    router.far.wait_for_listener(SSH_PORT)
-    return directory
+def login(router: Router, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, ...]:
+    """The options of who logs in at the far end."""
+    return router.sshd(tmp_path_factory.mktemp("ssh"))
 
 
-def ssh_options(path: Route, keys: Path) -> tuple[str, ...]:
-    settings = ("StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null", "LogLevel=ERROR")
-    options = [word for setting in settings for word in ("-o", setting)]
-    return (path.flag, "-F", "none", "-i", str(keys / "user"), "-o", "BatchMode=yes", *options)
+def test_ssh_sends_and_gets(router: Router, path: Route, login: tuple[str, ...]) -> None:
+    router.ssh_cat(path, login, pattern(3_000_000, seed=9))
 
 
-def test_ssh_sends_and_gets(router: Router, path: Route, keys: Path) -> None:
-    ssh = require.tool("ssh", "openssh-client")
-    data = pattern(3_000_000, seed=9)
-    options = (*ssh_options(path, keys), "-p", str(SSH_PORT))
-    out = router.near.run(ssh, *options, f"root@{path.far}", "cat", stdin=data, check=False)
-    assert out.returncode == 0, out.stderr.decode()
-    assert out.stdout == data
-
-
-def test_scp_both_ways(router: Router, path: Route, keys: Path, tmp_path: Path) -> None:
+def test_scp_both_ways(router: Router, path: Route, login: tuple[str, ...], tmp_path: Path) -> None:
     scp = require.tool("scp", "openssh-client")
     data = pattern(3_000_000, seed=10)
     (tmp_path / "data").write_bytes(data)
-    options = (*ssh_options(path, keys), "-q", "-P", str(SSH_PORT))
+    options = (path.flag, *login, "-q", "-P", str(SSH_PORT))
     there = f"root@[{path.far}]:{tmp_path}/there"
     router.near.run(scp, *options, str(tmp_path / "data"), there)
     assert (tmp_path / "there").read_bytes() == data
@@ -208,7 +153,7 @@ def test_what_goes_through_is_counted(router: Router, path: Route) -> None:
         return mib.ip6.OutOctets, mib.ip6.InReceives - mib.ip6.InDelivers, mib.ip6.OutForwDatagrams
 
     before = counted()
-    stream(router, path, pattern(2_000_000), DATA_PORT + 1)
+    stream_through(router, path, pattern(2_000_000), DATA_PORT + 1)
     octets, through, forwarded = (now - then for now, then in zip(counted(), before, strict=True))
     assert octets > 2_000_000
     assert through > 2_000_000 // PMTU

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from stack.core import uapi
-from tests.linux.peer import DATA_PORT, IPV4, IPV6, Family, Wire, judged, pattern, receive_all
+from tests.linux.peer import IPV4, IPV6, Family, Wire, judged, pattern, receive_all, stream
 from tests.support import eventually, require
 
 pytestmark = pytest.mark.netns
@@ -22,52 +22,14 @@ BIG = 200 * 1000 * 1000
 _ports = iter(range(5000, 60000))
 
 
-def linux_listener(wire: Wire, family: Family) -> socket.socket:
-    sock = wire.peer.socket(family=family.af)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    sock.bind((family.linux, 0))
-    sock.listen(8)
-    return sock
-
-
-def connected(wire: Wire, family: Family, *, from_us: bool) -> tuple[Any, socket.socket]:
-    """Return (our end, the kernel's end) of a new connection."""
-    if from_us:
-        with linux_listener(wire, family) as listener:
-            ours = wire.socket(family=family.af)
-            ours.connect(listener.getsockname())
-            theirs, _ = listener.accept()
-            theirs.settimeout(60)
-            return ours, theirs
-    listener = wire.listen(next(_ports), family)
-    theirs = wire.peer.socket(family=family.af)
-    theirs.connect(listener.getsockname())
-    ours, _ = listener.accept()
-    ours.settimeout(60)
-    listener.close()
-    return ours, theirs
-
-
 @pytest.mark.parametrize("from_us", [True, False], ids=["we connect", "linux connects"])
 @pytest.mark.parametrize("size", [0, 1, 1440, 1441, 1460, 1461, 3_000_000])
 def test_bytes_arrive_both_ways(wire: Wire, family: Family, from_us: bool, size: int) -> None:
-    ours, theirs = connected(wire, family, from_us=from_us)
+    ours, theirs = wire.connected(family, from_us=from_us)
     up, down = pattern(size, 1), pattern(size, 2)
-
-    def kernel() -> bytes:
-        sender = threading.Thread(
-            target=lambda: (theirs.sendall(down), theirs.shutdown(socket.SHUT_WR))
-        )
-        sender.start()
-        got = receive_all(theirs)
-        sender.join()
-        return got
-
-    worker = wire.spawn(kernel)
-    sender = wire.spawn(lambda: (ours.sendall(up), ours.shutdown(socket.SHUT_WR)))
-    assert receive_all(ours) == down
-    sender.result()
-    assert worker.result() == up
+    worker = wire.spawn(stream, theirs, ours, down)
+    stream(ours, theirs, up)
+    worker.result()
     ours.close()
     theirs.close()
 
@@ -107,7 +69,7 @@ def test_curl_fetches_200_mb_whole(wire: Wire, family: Family) -> None:
 
 @pytest.mark.slow
 def test_200_mb_up_and_back_through_echo(wire: Wire, family: Family) -> None:
-    ours, theirs = connected(wire, family, from_us=False)
+    ours, theirs = wire.connected(family, from_us=False)
     data = pattern(1 << 20, seed=3)
     rounds = BIG // len(data)
 
@@ -153,7 +115,7 @@ def test_connection_refused_both_ways(wire: Wire, family: Family) -> None:
 
 @pytest.mark.parametrize("first", ["ours", "theirs"])
 def test_half_close_lets_the_other_half_go_on(wire: Wire, family: Family, first: str) -> None:
-    ours, theirs = connected(wire, family, from_us=True)
+    ours, theirs = wire.connected(family, from_us=True)
     closer, other = (ours, theirs) if first == "ours" else (theirs, ours)
     closer.sendall(b"question")
     closer.shutdown(socket.SHUT_WR)
@@ -167,7 +129,7 @@ def test_half_close_lets_the_other_half_go_on(wire: Wire, family: Family, first:
 
 @pytest.mark.parametrize("reader", ["ours", "theirs"])
 def test_zero_window_stops_the_sender_and_ends(wire: Wire, family: Family, reader: str) -> None:
-    ours, theirs = connected(wire, family, from_us=True)
+    ours, theirs = wire.connected(family, from_us=True)
     slow, fast = (ours, theirs) if reader == "ours" else (theirs, ours)
     counters = wire.host.mib.linux
     probes, closings = counters.TCPWinProbe, counters.TCPToZeroWindowAdv
@@ -189,13 +151,13 @@ def test_reset_reaches_the_other_side(wire: Wire, family: Family) -> None:
     import struct
 
     for from_us in (True, False):
-        ours, theirs = connected(wire, family, from_us=from_us)
+        ours, theirs = wire.connected(family, from_us=from_us)
         theirs.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         theirs.close()
         with pytest.raises(ConnectionResetError):
             ours.recv(10)
         ours.close()
-        ours, theirs = connected(wire, family, from_us=from_us)
+        ours, theirs = wire.connected(family, from_us=from_us)
         ours.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         ours.close()
         with theirs, pytest.raises(ConnectionResetError):
@@ -232,7 +194,7 @@ def test_netcat_talks_to_us_and_we_to_netcat(wire: Wire, family: Family) -> None
 
 
 def test_urgent_small_writes_and_nodelay(wire: Wire, family: Family) -> None:
-    ours, theirs = connected(wire, family, from_us=True)
+    ours, theirs = wire.connected(family, from_us=True)
     ours.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     for i in range(300):
         ours.sendall(bytes([i & 0xFF]))
@@ -279,13 +241,9 @@ def test_mtu_of_the_wire_is_kept(need_linux: None, family: Family, mtu: int) -> 
     data = pattern(1_500_000, seed=mtu)
     with Wire(mtu=mtu, ipv6=family is IPV6) as wire:
         for from_us in (True, False):
-            ours, theirs = connected(wire, family, from_us=from_us)
-            worker = wire.spawn(lambda s=theirs: (s.sendall(data), s.shutdown(socket.SHUT_WR)))
-            assert receive_all(ours) == data
-            worker.result()
-            worker = wire.spawn(lambda s=ours: (s.sendall(data), s.shutdown(socket.SHUT_WR)))
-            assert receive_all(theirs) == data
-            worker.result()
+            ours, theirs = wire.connected(family, from_us=from_us)
+            stream(theirs, ours, data)
+            stream(ours, theirs, data)
             ours.close()
             theirs.close()
 
@@ -297,19 +255,12 @@ def test_every_frame_of_a_clean_exchange_is_well_formed(
     path = tmp_path / "clean.pcapng"
     data = pattern(400_000, seed=12)
     with Wire(capture=path, ipv6=True) as wire:
-        listener = wire.listen(DATA_PORT, family)
-        theirs = wire.peer.socket(family=family.af)
-        theirs.connect((family.ours, DATA_PORT))
-        ours, _ = listener.accept()
-        ours.settimeout(60)
-        worker = wire.spawn(lambda: (theirs.sendall(data), theirs.shutdown(socket.SHUT_WR)))
-        assert receive_all(ours) == data
-        worker.result()
+        ours, theirs = wire.connected(family, from_us=False)
+        stream(theirs, ours, data)
         ours.sendall(data)
         ours.close()
         assert receive_all(theirs) == data
         theirs.close()
-        listener.close()
         with wire.peer.socket(family=family.af) as refused, pytest.raises(ConnectionRefusedError):
             refused.connect((family.ours, 9))
     assert list(judged(path)) == []

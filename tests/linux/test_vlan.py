@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import subprocess
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,18 +13,28 @@ from scapy.all import ARP, Dot1Q, Ether
 
 from e1000emu.capture import read_capture
 from stack.core.ethtool import ethtool_set_features
-from tests.linux.peer import DATA_PORT, Peer, Wire, judged, pattern, receive_all, wait_for_addresses
+from tests.linux.peer import (
+    IPV4,
+    IPV6,
+    Family,
+    Peer,
+    Wire,
+    judged,
+    pattern,
+    stream,
+    wait_for_addresses,
+)
 from tests.support import require
 
 pytestmark = pytest.mark.netns
 
 VLAN = 10
-ADDRESSES = {
-    socket.AF_INET: ("10.10.0.1", "10.10.0.2", 24),
-    socket.AF_INET6: ("2001:db8:10::1", "2001:db8:10::2", 64),
-}
-"""Linux's, ours, length of the prefix."""
-FAMILY = pytest.mark.parametrize("af", list(ADDRESSES), ids=["IPv4", "IPv6"])
+FAMILIES = (
+    replace(IPV4, linux="10.10.0.1", ours="10.10.0.2"),
+    replace(IPV6, linux="2001:db8:10::1", ours="2001:db8:10::2"),
+)
+"""Addresses of the VLAN."""
+FAMILY = pytest.mark.parametrize("family", FAMILIES, ids=str)
 AF_PACKET, ETH_P_ALL, SOL_PACKET, PACKET_AUXDATA = 17, 3, 263, 8
 
 
@@ -35,8 +46,8 @@ class Tagged(Wire):
         try:
             ethtool_set_features(self.host.dev("eth0"), {"rxvlan": offload})
             self.host.add_vlan("eth0.10", "eth0", VLAN, up=True)
-            for _linux, ours, length in ADDRESSES.values():
-                self.host.ifconfig("eth0.10", f"{ours}/{length}")
+            for family in FAMILIES:
+                self.host.ifconfig("eth0.10", family.our_addr)
             wait_for_addresses(self.host)
             if kernel:
                 self._linux_vlan()
@@ -54,9 +65,9 @@ class Tagged(Wire):
             pytest.skip(f"this kernel has no VLAN devices (CONFIG_VLAN_8021Q): {error.stderr}")
         peer.write("/proc/sys/net/ipv6/conf/v10/accept_dad", 0)
         peer.ip("link", "set", "v10", "up")
-        for linux, _ours, length in ADDRESSES.values():
-            nodad = ("nodad",) if ":" in linux else ()
-            peer.ip("addr", "add", f"{linux}/{length}", "dev", "v10", *nodad)
+        for family in FAMILIES:
+            nodad = ("nodad",) if family.af == socket.AF_INET6 else ()
+            peer.ip("addr", "add", f"{family.linux}/{family.prefix_len}", "dev", "v10", *nodad)
 
 
 @pytest.fixture(scope="module", params=[True, False], ids=["tags by the NIC", "tags in the frame"])
@@ -73,30 +84,18 @@ def tagged(
 
 
 @FAMILY
-def test_linux_pings_us_through_the_vlan(tagged: Tagged, af: int) -> None:
+def test_linux_pings_us_through_the_vlan(tagged: Tagged, family: Family) -> None:
     for size in (56, 1452, 8000):
-        assert tagged.peer.ping(ADDRESSES[af][1], size=size) >= 3
+        assert tagged.peer.ping(family.ours, size=size) >= 3
 
 
 @FAMILY
-def test_streams_through_the_vlan_both_ways(tagged: Tagged, af: int) -> None:
+def test_streams_through_the_vlan_both_ways(tagged: Tagged, family: Family) -> None:
     data = pattern(3_000_000)
-    linux, _ours, _length = ADDRESSES[af]
-    with tagged.peer.socket(family=af) as listener:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((linux, DATA_PORT))
-        listener.listen(1)
-        sock = tagged.socket(family=af)
-        sock.connect((linux, DATA_PORT))
-        theirs, _ = listener.accept()
-    theirs.settimeout(60)
-    reader = tagged.spawn(receive_all, theirs, len(data))
-    sock.sendall(data)
-    assert reader.result() == data
-    sender = tagged.spawn(lambda: (theirs.sendall(data), theirs.shutdown(socket.SHUT_WR)))
-    assert receive_all(sock) == data
-    sender.result()
-    sock.close()
+    ours, theirs = tagged.connected(family, from_us=True)
+    stream(ours, theirs, data)
+    stream(theirs, ours, data)
+    ours.close()
     theirs.close()
 
 

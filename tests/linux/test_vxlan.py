@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import socket
 import struct
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,24 +14,14 @@ from stack.netlink.nlattr import Attrs
 from stack.netlink.rt_vxlan import VXLAN, vxlan_validate
 from stack.tunnel.vxlan import vxlan_config, vxlan_newlink
 from tests.hosts import real_host, run_script
-from tests.linux.peer import (
-    DATA_PORT,
-    LINUX,
-    LINUX6,
-    OURS,
-    OURS6,
-    Wire,
-    judged,
-    pattern,
-    receive_all,
-)
+from tests.linux.peer import IPV4, LINUX, LINUX6, OURS, OURS6, Wire, judged, pattern, stream
 from tests.stack.packet.kernelnet import KernelNet
 from tests.support import require
 
 pytestmark = pytest.mark.netns
 
 VNI, PORT = 77, 4789
-INSIDE_LINUX, INSIDE_OURS = "192.168.7.1", "192.168.7.2"
+INSIDE = replace(IPV4, linux="192.168.7.1", ours="192.168.7.2")
 
 
 def number(text: str) -> int:
@@ -49,32 +40,22 @@ def test_linux_pings_us_and_streams_go_both_ways(need_linux: None, tmp_path: Pat
         words = f"v0 type vxlan id {VNI} local {linux} remote {ours} dev {peer.tap_name}"
         peer.ip("link", "add", *words.split(), "dstport", str(PORT))
         peer.ip("link", "set", "v0", "up")
-        peer.ip("addr", "add", f"{INSIDE_LINUX}/24", "dev", "v0")
+        peer.ip("addr", "add", f"{INSIDE.linux}/24", "dev", "v0")
         cfg = vxlan_config()
         cfg.vni, cfg.dst_port, cfg.family = VNI, PORT, int(af)
         cfg.remote, cfg.local = number(linux), number(ours)
         with host.lock:
             cfg.link = host.dev("eth0").ifindex
             vxlan_newlink(host, "v0", cfg)
-        host.ifconfig("v0", f"{INSIDE_OURS}/24", up=True)
+        host.ifconfig("v0", INSIDE.our_addr, up=True)
         want = json.loads(peer.ip("-j", "link", "show", "v0"))[0]["mtu"]
         assert host.dev("v0").mtu == want == (1430 if six else 1450)
         for size in (56, 1400, 4000):
-            assert peer.ping(INSIDE_OURS, size=size) >= 3
+            assert peer.ping(INSIDE.ours, size=size) >= 3
         data = pattern(500_000)
-        with peer.socket() as listener:
-            listener.bind((INSIDE_LINUX, DATA_PORT))
-            listener.listen(1)
-            sock = wire.socket()
-            sock.connect((INSIDE_LINUX, DATA_PORT))
-            theirs, _ = listener.accept()
-        theirs.settimeout(60)
-        reader = wire.spawn(receive_all, theirs, len(data))
-        sock.sendall(data)
-        assert reader.result() == data
-        sender = wire.spawn(lambda: (theirs.sendall(data), theirs.shutdown(socket.SHUT_WR)))
-        assert receive_all(sock) == data
-        sender.result()
+        sock, theirs = wire.connected(INSIDE, from_us=True)
+        stream(sock, theirs, data)
+        stream(theirs, sock, data)
         sock.close()
         theirs.close()
         learned = host.dev("v0").priv.fdb
