@@ -11,7 +11,6 @@ from fastpath.base.skbuff import (
     SKB_GSO_TCPV4,
     SKB_GSO_UDP_L4,
     alloc_skb,
-    kfree_skb,
     skb_add_data,
     skb_to_bytes,
 )
@@ -25,7 +24,6 @@ from fastpath.net.hdr import (
 )
 from stack.core.dev import netdev_update_features
 from stack.core.dev_queue import dev_queue_xmit
-from stack.core.dev_receive import dev_add_pack
 from stack.core.drop_reason import SKB_DROP_REASON_NOMEM, SKB_DROP_REASON_SKB_GSO_SEG
 from stack.core.napi import napi_gro_enable
 from stack.core.netdevice import (
@@ -33,10 +31,9 @@ from stack.core.netdevice import (
     NETIF_F_HW_CSUM,
     NETIF_F_SG,
     NETIF_F_TSO,
-    packet_type,
 )
 from stack.core.softirq import local_bh_disable, local_bh_enable
-from tests.stack.core.wire import assert_no_leak, wired_pair
+from tests.stack.core.wire import assert_no_leak, heard, wired_pair
 
 SRC, DST = 0x0A000001, 0x0A000002
 
@@ -128,14 +125,7 @@ def test_gro_puts_together_what_gso_cut():
     """A device without merging of its own gets a GRO table in its NAPI context."""
     clock, a, b, wa, wb = wired_pair()
     napi_gro_enable(wb.napi)
-    got = []
-
-    def func(skb, dev, pt, orig_dev):
-        got.append((skb.len, skb.gso_size, skb_to_bytes(skb)[40:]))
-        kfree_skb(skb)
-        return 0
-
-    dev_add_pack(b, packet_type(0x0800, func))
+    got = heard(b, 0x0800, lambda skb: (skb.len, skb.gso_size, skb_to_bytes(skb)[40:]))
     payload = bytes(i * 3 & 255 for i in range(10_000))
     local_bh_disable(b.machine)  # all seven frames arrive before the softirq looks
     dev_queue_xmit(super_packet(a, wa.dev, payload))

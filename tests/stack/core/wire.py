@@ -8,6 +8,7 @@ from typing import Any
 from e1000emu.clock import VirtualClock
 from fastpath.base.skbuff import consume_skb, kfree_skb, skb_from_bytes, skb_to_bytes
 from stack.core.dev import dev_open, register_netdev
+from stack.core.dev_receive import dev_add_pack
 from stack.core.napi import (
     napi_complete_done,
     napi_disable,
@@ -16,7 +17,13 @@ from stack.core.napi import (
     napi_schedule,
     netif_napi_add,
 )
-from stack.core.netdevice import NETDEV_TX_BUSY, NETDEV_TX_OK, napi_struct, net_device_ops
+from stack.core.netdevice import (
+    NETDEV_TX_BUSY,
+    NETDEV_TX_OK,
+    napi_struct,
+    net_device_ops,
+    packet_type,
+)
 from stack.ethernet.eth import alloc_etherdev, eth_mac_addr, eth_type_trans, eth_validate_addr
 from stack.host import Host
 
@@ -111,6 +118,26 @@ def add_wire_device(host: Host, mac: bytes) -> WireDevice:
     assert register_netdev(dev) == 0
     request_irq(host.machine, 10, wire.interrupt, wire)
     return wire
+
+
+def heard(
+    net: Any,
+    proto: int,
+    look: Callable[[Any], Any],
+    dev: Any = None,
+    *,
+    ignore_outgoing: bool = False,
+) -> list[Any]:
+    """What `look` says of each packet that a handler of the namespace gets from now on."""
+    seen: list[Any] = []
+
+    def func(skb: Any, dev: Any, pt: Any, orig_dev: Any) -> int:
+        seen.append(look(skb))
+        consume_skb(skb)
+        return 0
+
+    dev_add_pack(net, packet_type(proto, func, dev, ignore_outgoing=ignore_outgoing))
+    return seen
 
 
 def wired_pair(

@@ -10,11 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from e1000emu.clock import VirtualClock
-from fastpath.base.skbuff import consume_skb, skb_to_bytes
 from stack.api.links import bridge_fdb, bridge_link, ip_link
 from stack.bridge.br_private import BR_STATE_DISABLED, BR_STATE_FORWARDING, br_port_get
 from stack.core.dev import dev_close, dev_open, dev_set_mac_address, dev_set_mtu
-from stack.core.dev_receive import dev_add_pack
 from stack.core.drop_reason import drop_names
 from stack.core.ethtool import ethtool_get_drvinfo
 from stack.core.link_watch import netif_carrier_off, netif_carrier_on
@@ -25,11 +23,10 @@ from stack.core.netdevice import (
     NETIF_F_TSO,
     dev_get_flags,
     netif_carrier_ok,
-    packet_type,
 )
 from stack.host import Host
 from stack.socket import AF_INET, AF_PACKET, SOCK_DGRAM, SOCK_RAW
-from tests.stack.core.wire import QUIET6, assert_no_leak
+from tests.stack.core.wire import QUIET6, assert_no_leak, heard
 from tests.stack.links.switch import (
     BROADCAST,
     SECOND,
@@ -289,20 +286,13 @@ def test_the_hosts_own_address_on_the_bridge():
 
 def test_a_promiscuous_bridge_hears_what_it_passes_on():
     switch = Switch(2)
-    got = []
-
-    def func(skb, dev, pt, orig_dev):
-        got.append((dev.name, skb_to_bytes(skb)))
-        consume_skb(skb)
-        return 0
-
-    dev_add_pack(switch.host, packet_type(0x88B5, func, dev=switch.bridge))
+    got = heard(switch.host, 0x88B5, lambda skb: skb.dev.name, switch.bridge)
     switch.send(0, frame(BROADCAST, station(1)))
     switch.send(1, frame(station(1), station(2)))
-    assert [name for name, _ in got] == ["br0"]
+    assert got == ["br0"]
     switch.host.dev("br0").flags |= IFF_PROMISC
     assert switch.send(1, frame(station(1), station(2))) == [0]
-    assert [name for name, _ in got] == ["br0", "br0"]
+    assert got == ["br0", "br0"]
     assert_no_leak(switch.host)
 
 

@@ -10,12 +10,11 @@ import pytest
 from e1000emu.clock import VirtualClock
 from e1000emu.lab import add_nic
 from e1000emu.links import pair
-from fastpath.base.skbuff import CHECKSUM_PARTIAL, consume_skb
-from stack.core.dev_receive import dev_add_pack
+from fastpath.base.skbuff import CHECKSUM_PARTIAL
 from stack.core.ethtool import ethtool_set_features
-from stack.core.netdevice import ETH_P_ALL, packet_type
+from stack.core.netdevice import ETH_P_ALL
 from stack.host import Host
-from tests.stack.core.wire import QUIET6, assert_no_leak
+from tests.stack.core.wire import QUIET6, assert_no_leak, heard
 from tests.stack.links.test_veth import stream
 
 SIZE = 600_000
@@ -39,15 +38,9 @@ class Container:
 
     def tap(self, net, name: str) -> list[tuple[int, int, int]]:
         """(bytes, gso_size, ip_summed) of every packet that a device sends or receives."""
-        seen: list[tuple[int, int, int]] = []
-
-        def func(skb, dev, pt, orig_dev):
-            seen.append((skb.len, skb.gso_size, skb.ip_summed))
-            consume_skb(skb)
-            return 0
-
-        dev_add_pack(net, packet_type(ETH_P_ALL, func, dev=net.dev(name)))
-        return seen
+        return heard(
+            net, ETH_P_ALL, lambda skb: (skb.len, skb.gso_size, skb.ip_summed), net.dev(name)
+        )
 
 
 @pytest.fixture

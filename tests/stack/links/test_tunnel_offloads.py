@@ -17,21 +17,19 @@ from scapy.all import ARP, IP, TCP, UDP, Ether
 
 from e1000emu.capture import read_capture
 from e1000emu.clock import VirtualClock
-from fastpath.base.skbuff import CHECKSUM_PARTIAL, SKB_GSO_ENCAP, consume_skb
-from stack.core.dev_receive import dev_add_pack
+from fastpath.base.skbuff import CHECKSUM_PARTIAL, SKB_GSO_ENCAP
 from stack.core.ethtool import ethtool_set_features
 from stack.core.netdevice import (
     ETH_P_ALL,
     NETIF_F_GSO_SOFTWARE,
     NETIF_F_HW_CSUM,
     NETIF_F_SG,
-    packet_type,
 )
 from stack.host import Host
 from stack.netfilter.nat import dnat, masquerade
 from stack.socket import AF_INET, SOCK_DGRAM, SOCK_STREAM
 from stack.tunnel.vxlan import vxlan_config, vxlan_newlink
-from tests.stack.core.wire import QUIET6, assert_no_leak
+from tests.stack.core.wire import QUIET6, assert_no_leak, heard
 from tests.stack.links.test_geneve import geneve
 from tests.stack.links.test_tunnels import OUTSIDE4, OUTSIDE6, Pair
 from tests.stack.links.test_veth import stream
@@ -103,15 +101,11 @@ def joined(wire: Pair, kind: str, **words: object) -> None:
 
 def tap(net: Host, name: str) -> list[tuple[int, int, int, int]]:
     """(bytes, segments, kind of tunnel, ip_summed) of every packet that a device carries."""
-    seen: list[tuple[int, int, int, int]] = []
 
-    def func(skb, dev, pt, orig_dev):
-        seen.append((skb.len, skb.gso_segs, skb.gso_type & SKB_GSO_ENCAP, skb.ip_summed))
-        consume_skb(skb)
-        return 0
+    def look(skb: Any) -> tuple[int, int, int, int]:
+        return skb.len, skb.gso_segs, skb.gso_type & SKB_GSO_ENCAP, skb.ip_summed
 
-    dev_add_pack(net, packet_type(ETH_P_ALL, func, dev=net.dev(name)))
-    return seen
+    return heard(net, ETH_P_ALL, look, net.dev(name))
 
 
 def sent(path: Path, kind: str, six: bool, words: dict[str, object], off: str) -> list[bytes]:

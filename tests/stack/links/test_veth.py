@@ -9,17 +9,16 @@ from contextlib import suppress
 import pytest
 
 from e1000emu.clock import VirtualClock
-from fastpath.base.skbuff import CHECKSUM_PARTIAL, consume_skb
+from fastpath.base.skbuff import CHECKSUM_PARTIAL
 from stack import proc
 from stack.api.links import ip_link
 from stack.api.netns import Namespace
 from stack.core.dev import dev_close, dev_open, dev_set_mac_address, dev_set_mtu
-from stack.core.dev_receive import dev_add_pack
 from stack.core.ethtool import ethtool_get_drvinfo, ethtool_get_stats, ethtool_set_features
-from stack.core.netdevice import ETH_P_ALL, netif_carrier_ok, packet_type
+from stack.core.netdevice import ETH_P_ALL, netif_carrier_ok
 from stack.host import Host
 from stack.socket import AF_INET, AF_INET6, SOCK_DGRAM, create_connection, create_server
-from tests.stack.core.wire import QUIET6, assert_no_leak
+from tests.stack.core.wire import QUIET6, assert_no_leak, heard
 from tests.stack.links.switch import refused
 
 
@@ -60,16 +59,11 @@ def stream(client_net, server_net, addr, size=1_000_000) -> None:
 
 def tapped(net, name) -> list[tuple[int, int, int]]:
     """(bytes, segments, ip_summed) of what a device receives from now on."""
-    seen: list[tuple[int, int, int]] = []
 
-    def func(skb, dev, pt, orig_dev):
-        seen.append((skb.len, skb.gso_segs, skb.ip_summed))
-        consume_skb(skb)
-        return 0
+    def look(skb):
+        return skb.len, skb.gso_segs, skb.ip_summed
 
-    tap = packet_type(ETH_P_ALL, func, dev=net.dev(name), ignore_outgoing=True)
-    dev_add_pack(net, tap)
-    return seen
+    return heard(net, ETH_P_ALL, look, net.dev(name), ignore_outgoing=True)
 
 
 def test_a_stream_crosses_namespaces_in_super_packets_without_a_checksum(host, blue):

@@ -17,13 +17,12 @@ from e1000emu.registers.regs import reg
 from stack import proc
 from stack.api.links import ip_link
 from stack.core.dev import dev_close, dev_open, dev_set_mac_address, dev_set_mtu
-from stack.core.dev_receive import dev_add_pack
 from stack.core.ethtool import ethtool_get_drvinfo, ethtool_get_settings, ethtool_set_features
-from stack.core.netdevice import IFF_PROMISC, IFF_UP, NETIF_F_TSO, netif_carrier_ok, packet_type
+from stack.core.netdevice import IFF_PROMISC, IFF_UP, NETIF_F_TSO, netif_carrier_ok
 from stack.host import Host
 from stack.socket import AF_INET, SOCK_DGRAM
 from stack.vlan.vlan import vlan_devices
-from tests.stack.core.wire import QUIET6, assert_no_leak, kfree_skb, wired_pair
+from tests.stack.core.wire import QUIET6, assert_no_leak, heard, wired_pair
 from tests.stack.links.switch import refused
 from tests.stack.links.test_veth import stream
 
@@ -201,15 +200,8 @@ def test_a_priority_tag_around_a_vlans_tag():
 
 def test_the_ingress_map_sets_the_priority():
     clock, a, b, _wa, wb = wired_pair()
-    seen = []
-
-    def func(skb, dev, pt, orig_dev):
-        seen.append((dev.name, skb.priority, skb.vlan_proto))
-        kfree_skb(skb)
-        return 0
-
     b.add_vlan("v5", wb.dev, 5, up=True, ingress_qos={3: 6})
-    dev_add_pack(b, packet_type(0x88B5, func))
+    seen = heard(b, 0x88B5, lambda skb: (skb.dev.name, skb.priority, skb.vlan_proto))
     for prio in (3, 4):
         wb.receive(
             bytes(

@@ -18,7 +18,6 @@ from fastpath.base.skbuff import (
     SKB_GSO_TCPV6,
     SKB_GSO_UDP_L4,
     alloc_skb,
-    kfree_skb,
     skb_add_data,
     skb_from_bytes,
     skb_put_data,
@@ -28,13 +27,13 @@ from fastpath.base.skbuff import (
 )
 from stack.core.dev import dev_open
 from stack.core.dev_queue import dev_queue_xmit
-from stack.core.dev_receive import dev_add_pack
-from stack.core.netdevice import net_device, packet_type
+from stack.core.netdevice import net_device
 from stack.core.pci import pci_dev
 from stack.drivers.e1000.e1000 import e1000_adapter
 from stack.host import Host
 from tests.fastpath.frames import tcp as frame_tcp
 from tests.fastpath.frames import udp as frame_udp
+from tests.stack.core.wire import heard
 
 MAC_A = b"\x52\x54\x00\x00\x00\x01"
 MAC_B = b"\x52\x54\x00\x00\x00\x02"
@@ -120,15 +119,7 @@ def plug(
     e1000_init_module(host.machine, **params)
     dev = host.pci_add(nic.slot, irq=10)
     assert dev is not None
-    machine = Machine(host, nic, dev, clock, link, [], [])
-
-    def receive(skb: Any, dev: Any, pt: Any, orig: Any) -> int:
-        machine.received.append(skb_to_bytes(skb))
-        kfree_skb(skb)
-        return 0
-
-    dev_add_pack(host, packet_type(ETH_P_TEST, receive))
-    return machine
+    return Machine(host, nic, dev, clock, link, heard(host, ETH_P_TEST, skb_to_bytes), [])
 
 
 def recorded(*, up: bool = True, **params: Any) -> Machine:

@@ -17,14 +17,13 @@ from e1000emu.insight.explain import reasons
 from e1000emu.insight.faults import Faults
 from e1000emu.links.handover import Handover
 from e1000emu.links.pair import pair
-from fastpath.base.skbuff import kfree_skb, skb_to_bytes
+from fastpath.base.skbuff import skb_to_bytes
 from fastpath.nic.datapath import NOTICE_CONTROL, DataPath
 from fastpath.nic.irqblock import EventLine
 from stack.core.dev import dev_close, dev_open
-from stack.core.dev_receive import dev_add_pack
-from stack.core.netdevice import packet_type
 from stack.drivers.e1000.main import e1000_init_module
 from stack.host import Host
+from tests.stack.core.wire import heard
 from tests.stack.drivers.e1000.machine import ETH_P_TEST, MAC_A, MAC_B, Machine, plug
 
 MS = 1_000_000
@@ -101,15 +100,9 @@ class Threaded:
         e1000_init_module(host.machine)
         dev = host.pci_add(Beside(nic.slot, self.data), irq=10)
         assert dev is not None
-        self.a = Machine(host, nic, dev, clock, end_a, [], [])  # type: ignore[arg-type]
+        received = heard(host, ETH_P_TEST, skb_to_bytes)
+        self.a = Machine(host, nic, dev, clock, end_a, received, [])  # type: ignore[arg-type]
         self.b = plug(clock, end_b, name="b", mac=MAC_B, autoneg_ns=0)
-
-        def receive(skb: Any, dev: Any, pt: Any, orig: Any) -> int:
-            self.a.received.append(skb_to_bytes(skb))
-            kfree_skb(skb)
-            return 0
-
-        dev_add_pack(host, packet_type(ETH_P_TEST, receive))
         with clock.lock:
             for machine in (self.a, self.b):
                 assert dev_open(machine.dev) == 0

@@ -11,7 +11,6 @@ from fastpath.base.skbuff import (
     CHECKSUM_PARTIAL,
     CHECKSUM_UNNECESSARY,
     SKB_GSO_TCPV6,
-    kfree_skb,
     skb_from_bytes,
     skb_to_bytes,
 )
@@ -30,6 +29,7 @@ from stack.core.netdevice import (
 from stack.drivers.e1000 import defs as d
 from stack.drivers.e1000 import main
 from tests.fastpath.frames import ipv6, tcp, udp
+from tests.stack.core.wire import heard
 from tests.stack.drivers.e1000.machine import (
     FD00_1,
     MAC_A,
@@ -97,15 +97,7 @@ def test_features_are_those_of_the_part() -> None:
 
 def taps(machine: Machine) -> list[tuple[int, int, bytes]]:
     """(ip_summed, gso_size, bytes) of the IPv6 packets that come up."""
-    seen: list[tuple[int, int, bytes]] = []
-
-    def tap(skb: Any, dev: Any, pt: Any, orig: Any) -> int:
-        seen.append((skb.ip_summed, skb.gso_size, skb_to_bytes(skb)))
-        kfree_skb(skb)
-        return 0
-
-    dev_add_pack(machine.host, packet_type(0x86DD, tap))
-    return seen
+    return heard(machine.host, 0x86DD, lambda skb: (skb.ip_summed, skb.gso_size, skb_to_bytes(skb)))
 
 
 def send(machine: Machine, frame: bytes) -> None:

@@ -17,12 +17,12 @@ from fastpath.base.skbuff import (
 )
 from fastpath.base.skbuff import skb_to_bytes as to_bytes
 from stack.core.dev_queue import dev_queue_xmit
-from stack.core.dev_receive import dev_add_pack
-from stack.core.netdevice import ETH_P_ALL, QUEUE_STATE_DRV_XOFF, packet_type
+from stack.core.netdevice import ETH_P_ALL, QUEUE_STATE_DRV_XOFF
 from stack.drivers.e1000 import defs as d
 from stack.drivers.e1000 import e1000 as e
 from stack.drivers.e1000.txrx import BULK_LATENCY, LOW_LATENCY, LOWEST_LATENCY, e1000_update_itr
 from stack.tools.trace import Tracer
+from tests.stack.core.wire import heard
 from tests.stack.drivers.e1000.machine import (
     ETH_P_TEST,
     MAC_A,
@@ -175,14 +175,7 @@ def test_sum_of_zero_is_sent_as_zero_by_tcp_and_as_ones_by_udp(length: int, udp:
 
 def test_super_packets_merge_again_on_the_other_side() -> None:
     a, b = cabled()
-    seen: list[tuple[int, int, int, bytes]] = []
-
-    def tap(skb: Any, dev: Any, pt: Any, orig: Any) -> int:
-        seen.append((skb.len, skb.ip_summed, skb.gso_size, to_bytes(skb)))
-        kfree_skb(skb)
-        return 0
-
-    dev_add_pack(b.host, packet_type(0x0800, tap))
+    seen = heard(b.host, 0x0800, lambda skb: (skb.len, skb.ip_summed, skb.gso_size, to_bytes(skb)))
     payload = bytes(number % 253 for number in range(100_000))
     assert dev_queue_xmit(ipv4_super_packet(a, payload, mss=1460)) == 0
     a.run()
@@ -250,14 +243,7 @@ def test_checksum_context_survives_a_super_packet_in_between() -> None:
 
 def test_received_checksums_are_judged_by_the_part() -> None:
     a, b = cabled()
-    seen: list[int] = []
-
-    def tap(skb: Any, dev: Any, pt: Any, orig: Any) -> int:
-        seen.append(skb.ip_summed)
-        kfree_skb(skb)
-        return 0
-
-    dev_add_pack(b.host, packet_type(0x0800, tap))
+    seen = heard(b.host, 0x0800, lambda skb: skb.ip_summed)
     good = partial(a, b"payload!" * 10)
     dev_queue_xmit(good)
     a.run()
@@ -286,14 +272,7 @@ def test_receive_more_frames_than_the_ring_holds_in_one_batch() -> None:
 
 def test_taps_see_frames_in_both_directions() -> None:
     machine = recorded()
-    seen: list[bytes] = []
-
-    def tap(skb: Any, dev: Any, pt: Any, orig: Any) -> int:
-        seen.append(to_bytes(skb))
-        kfree_skb(skb)
-        return 0
-
-    dev_add_pack(machine.host, packet_type(ETH_P_ALL, tap))
+    seen = heard(machine.host, ETH_P_ALL, to_bytes)
     machine.send(b"out" * 20)
     machine.link.inject(b"\xff" * 6 + MAC_B + b"\x88\xb5" + b"in!" * 20)
     machine.run()
