@@ -121,12 +121,18 @@ def listen(lan: Beside, family: int = socket.AF_INET, to: str = "") -> Any:
     return sock
 
 
-def streams(lan: Beside, family: int, ours: str) -> None:
-    """The content goes from the guest to us over a connection, and back over another."""
+def upload(lan: Beside, family: int, ours: str) -> None:
+    """The content goes from the guest to us."""
     listener = listen(lan, family, ours)
     worker = Worker(lambda: receive_all(listener.accept()[0]), ())
     lan.guest.run(f"cat /tmp/data >/dev/tcp/{ours}/{DATA_PORT}", timeout_s=WAIT_S).check()
     assert worker.result(WAIT_S) == content()
+    listener.close()
+
+
+def download(lan: Beside, family: int, ours: str) -> None:
+    """The content goes from us to the guest."""
+    listener = listen(lan, family, ours)
 
     def serve() -> None:
         sock, _ = listener.accept()
@@ -140,6 +146,12 @@ def streams(lan: Beside, family: int, ours: str) -> None:
     listener.close()
 
 
+def streams(lan: Beside, family: int, ours: str) -> None:
+    """The content goes from the guest to us over a connection, and back over another."""
+    upload(lan, family, ours)
+    download(lan, family, ours)
+
+
 @BOTH
 def test_guest_pings_our_stack(lan, ends):
     for size in (0, 56, 1500 - ends.header_bytes - 8):
@@ -149,34 +161,12 @@ def test_guest_pings_our_stack(lan, ends):
 
 @BOTH
 def test_guest_sends_to_our_stack(lan, ends):
-    listener = listen(lan, ends.af)
-
-    def drain() -> bytes:
-        sock, _ = listener.accept()
-        data = receive_all(sock)
-        sock.close()
-        return data
-
-    worker = Worker(drain, ())
-    lan.guest.run(f"cat /tmp/data >/dev/tcp/{ends.ours}/{DATA_PORT}", timeout_s=WAIT_S).check()
-    assert worker.result(WAIT_S) == content()
-    listener.close()
+    upload(lan, ends.af, ends.ours)
 
 
 @BOTH
 def test_our_stack_sends_to_the_guest(lan, ends):
-    listener = listen(lan, ends.af)
-
-    def serve() -> None:
-        sock, _ = listener.accept()
-        sock.sendall(content())
-        sock.close()
-
-    worker = Worker(serve, ())
-    made = lan.guest.run(f"sha256sum </dev/tcp/{ends.ours}/{DATA_PORT}", timeout_s=WAIT_S).check()
-    worker.result(WAIT_S)
-    assert made.stdout.split()[0] == sha256(content())
-    listener.close()
+    download(lan, ends.af, ends.ours)
 
 
 @BOTH

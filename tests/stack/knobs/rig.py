@@ -27,6 +27,7 @@ from stack.core.netfilter import (
 from stack.core.uapi import AF_INET, MSG_DONTWAIT, SOCK_DGRAM, SOCK_STREAM
 from stack.host import Host
 from stack.ipv4.arp import arp_req_set
+from stack.socket import Socket
 from tests.stack.inet.tcpnet import S, Segment, Sock, TcpNet
 from tests.stack.ipv4.net import FAR, GW, ME, PEER, Net, at, ip4, one_host
 from tests.support import errno_of
@@ -106,6 +107,15 @@ def take(host: Host, fd: int) -> int:
         except BlockingIOError:
             return count
         count += 1
+
+
+def waiting(sock: Socket) -> list[int]:
+    """The sizes of the datagrams that wait at a socket that does not block; they are read."""
+    sizes = []
+    with suppress(BlockingIOError):
+        while True:
+            sizes.append(len(sock.recv(9000)))
+    return sizes
 
 
 def send(host: Host, fd: int, to: str, size: int = 10, port: int = 9) -> None:
@@ -188,4 +198,5 @@ __all__ = [
     "sys_setsockopt",
     "take",
     "udp",
+    "waiting",
 ]

@@ -59,6 +59,7 @@ from tests.stack.knobs.rig import (
     send,
     take,
     udp,
+    waiting,
 )
 from tests.stack.knobs.tcp import _keep, doubles, mute, thin
 
@@ -918,11 +919,7 @@ def udp_encap(value: Any) -> list[int]:
             tx.sendto(data, ("10.0.0.2", 4500))
         a.clock.run_for(S)
         rx.setblocking(False)
-        sizes = []
-        with contextlib.suppress(BlockingIOError):
-            while True:
-                sizes.append(len(rx.recv(9000)))
-        return sizes
+        return waiting(rx)
 
 
 def udp_gro(value: Any) -> list[int]:
@@ -941,11 +938,7 @@ def udp_gro(value: Any) -> list[int]:
         tx.sendto(bytes(1500), ("10.0.0.2", 40005))
         a.clock.run_for(S)
         rx.setblocking(False)
-        sizes = []
-        with contextlib.suppress(BlockingIOError):
-            while True:
-                sizes.append(len(rx.recv(9000)))
-        return sizes
+        return waiting(rx)
 
 
 def icmp_filter(value: Any) -> int:
