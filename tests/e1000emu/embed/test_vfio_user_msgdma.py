@@ -49,6 +49,24 @@ def up(rig: Rig, *, ims: int = int(Int.RXT0 | Int.TXDW)) -> tuple[FakeClient, Gu
     return client, guest
 
 
+def unanswered(rig: Rig, *, receives: bool = False) -> tuple[FakeClient, GuestRings]:
+    """As `up`, and a frame is to be sent, or comes too; the client answers no request."""
+    client, guest = up(rig)
+    client.answers_dma = False
+    if receives:
+        rig.link.inject(FRAME)
+    guest.post_legacy(FRAME)
+    guest.kick()
+    return client, guest
+
+
+def answer(client: FakeClient, requests: list[Message]) -> None:
+    """Answer these requests, and those that come from now on."""
+    client.answers_dma = True
+    for request in requests:
+        client.answer_dma(request)
+
+
 def turn(client: FakeClient, times: int = 6) -> None:
     """Let the server work without looking at the socket."""
     for _ in range(times):
@@ -136,10 +154,7 @@ def test_an_interrupt_waits_for_what_it_tells_of(rig: Rig) -> None:
 
 def test_requests_are_served_while_dma_waits(rig: Rig) -> None:
     """The guest's processor never waits for an answer that it must give itself."""
-    client, guest = up(rig)
-    client.answers_dma = False
-    guest.post_legacy(FRAME)
-    guest.kick()
+    client, guest = unanswered(rig)
     for _ in range(5):
         assert client.bar_read(0, Reg.STATUS, 4)
         assert client.config_read(0, 2) == 0x8086
@@ -463,10 +478,7 @@ def too_large(client: FakeClient, request: Message) -> bytes:
 def test_answers_that_cannot_be_end_the_connection(
     rig: Rig, wrong: Callable[[FakeClient, Message], bytes]
 ) -> None:
-    client, guest = up(rig)
-    client.answers_dma = False
-    guest.post_legacy(FRAME)
-    guest.kick()
+    client, guest = unanswered(rig)
     (request,) = asked(client)
     client.sock.send(wrong(client, request)[:100_000])
     client.run(lambda: client.poll() and client.gone)
@@ -477,10 +489,7 @@ def test_answers_that_cannot_be_end_the_connection(
 
 
 def test_an_answer_twice_ends_the_connection(rig: Rig) -> None:
-    client, guest = up(rig)
-    client.answers_dma = False
-    guest.post_legacy(FRAME)
-    guest.kick()
+    client, _ = unanswered(rig)
     (request,) = asked(client)
     client.answer_dma(request)
     client.answer_dma(request)
@@ -523,11 +532,7 @@ def test_writes_that_are_not_answered_let_the_interrupt_go(
 
 
 def test_a_client_that_goes_in_the_middle(rig: Rig) -> None:
-    client, guest = up(rig)
-    client.answers_dma = False
-    rig.link.inject(FRAME)
-    guest.post_legacy(FRAME)
-    guest.kick()
+    client, guest = unanswered(rig, receives=True)
     asked(client, 3)
     client.close()
     rig.clock.run(lambda: not rig.server.connected, timeout_ns=10_000_000_000)
@@ -537,16 +542,10 @@ def test_a_client_that_goes_in_the_middle(rig: Rig) -> None:
 
 
 def test_unmap_in_the_middle_is_answered_and_nothing_is_used_after(rig: Rig) -> None:
-    client, guest = up(rig)
-    client.answers_dma = False
-    rig.link.inject(FRAME)
-    guest.post_legacy(FRAME)
-    guest.kick()
+    client, guest = unanswered(rig, receives=True)
     waiting = asked(client, 3)
     assert client.dma_unmap(RAM_BASE, RAM_BYTES) == RAM_BYTES
-    client.answers_dma = True
-    for message in waiting:
-        client.answer_dma(message)
+    answer(client, waiting)
     client.dma_log.clear()
     client.settle()
     rig.link.inject(FRAME)
@@ -562,17 +561,11 @@ def test_unmap_in_the_middle_is_answered_and_nothing_is_used_after(rig: Rig) -> 
 
 
 def test_reset_in_the_middle_forgets_what_was_fetched(rig: Rig) -> None:
-    client, guest = up(rig)
-    client.answers_dma = False
-    rig.link.inject(FRAME)
-    guest.post_legacy(FRAME)
-    guest.kick()
+    client, guest = unanswered(rig, receives=True)
     waiting = asked(client, 3)
     client.bar_write(0, Reg.CTRL, Ctrl.RST, 4)
     assert client.bar_read(0, Reg.STATUS, 4)
-    client.answers_dma = True
-    for message in waiting:
-        client.answer_dma(message)
+    answer(client, waiting)
     client.settle()
     assert guest.read(Reg.ICR) == 0
     assert rig.link.take() == []
@@ -582,10 +575,7 @@ def test_reset_in_the_middle_forgets_what_was_fetched(rig: Rig) -> None:
 
 
 def test_bus_master_off_in_the_middle(rig: Rig) -> None:
-    client, guest = up(rig)
-    client.answers_dma = False
-    guest.post_legacy(FRAME)
-    guest.kick()
+    client, _ = unanswered(rig)
     (request,) = asked(client)
     client.config_write(4, 0x0003, 2)
     client.say(vu.error_reply(request, errno.ENODEV))
@@ -607,18 +597,12 @@ def test_bus_master_off_in_the_middle(rig: Rig) -> None:
 )  # fmt: skip
 def test_registers_that_change_in_the_middle(rig: Rig, reg: Reg, value: int) -> None:
     """Whatever is written while DMA is under way, the NIC works after a reset."""
-    client, guest = up(rig)
-    client.answers_dma = False
-    rig.link.inject(FRAME)
-    guest.post_legacy(FRAME)
-    guest.kick()
+    client, guest = unanswered(rig, receives=True)
     guest.write(Reg.RDT, 3)
     waiting = asked(client, 3)
     client.bar_write(0, reg, value, 4)
     client.bar_read(0, Reg.STATUS, 4)
-    client.answers_dma = True
-    for message in waiting:
-        client.answer_dma(message)
+    answer(client, waiting)
     client.settle()
     rig.link.inject(FRAME)
     client.settle()
@@ -668,18 +652,13 @@ def test_answers_asked_for_at_once_fit_into_the_client_s_socket(rig: Rig) -> Non
     sizes = [vu.DMA_ACCESS.unpack(m.payload)[1] for m in requests]
     assert max(sizes) == msgdma.READ_BYTES
     assert sum(sizes) <= msgdma.MAX_READ_BYTES
-    client.answers_dma = True
-    for message in requests:
-        client.answer_dma(message)
+    answer(client, requests)
     client.settle()
     client.run(lambda: client.poll() or guest.tx_done(5))
 
 
 def test_server_close_with_dma_under_way(rig: Rig) -> None:
-    client, guest = up(rig)
-    client.answers_dma = False
-    guest.post_legacy(FRAME)
-    guest.kick()
+    client, _ = unanswered(rig)
     asked(client)
     rig.server.close()
     rig.clock.run(timeout_ns=5_000_000)
