@@ -7,14 +7,12 @@ routes of the interface are compared with the kernel's.
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.linux.peer import Peer
 from tests.programs.test_iproute import Row, both
-from tests.support import require
 
 pytestmark = pytest.mark.netns
 
@@ -31,14 +29,6 @@ OPTIONS = (
     (0.15, (" noprefixroute",)),
     (0.1, (" scope link",)),
 )
-
-
-@pytest.fixture
-def peer() -> Iterator[Peer]:
-    require.netns()
-    made = Peer()
-    yield made
-    made.close()
 
 
 def change(pick: random.Random) -> tuple[str, str]:

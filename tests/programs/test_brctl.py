@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -83,15 +82,7 @@ ROWS = {
 }
 
 
-@pytest.fixture
-def peer() -> Iterator[Peer]:
-    require.netns()
-    require.tool("brctl", "bridge-utils")
-    made = Peer()
-    yield made
-    made.close()
-
-
 @pytest.mark.parametrize("name", ROWS)
 def test_as_on_linux(peer: Peer, tmp_path: Path, name: str) -> None:
+    require.tool("brctl", "bridge-utils")
     both(peer, tmp_path, ROWS[name], QUIET)

@@ -12,7 +12,6 @@ import pytest
 
 from tests.linux.peer import Peer
 from tests.programs.test_iproute import REFUSED, Row, both
-from tests.support import require
 
 pytestmark = pytest.mark.netns
 
@@ -365,6 +364,4 @@ def test_a_bridge_tells_and_does_what_the_kernels_does(
     peer: Peer, tmp_path: Path, name: str
 ) -> None:
     row, sysctl = ROWS[name]
-    for tool in row.tools:
-        require.tool(tool)
     both(peer, tmp_path, row, sysctl)

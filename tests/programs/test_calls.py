@@ -15,7 +15,6 @@ from stack.clients.resolvconf import HostsTable
 from tests.hosts import real_host, run_script
 from tests.linux.peer import Peer
 from tests.programs.test_iproute import Row, both
-from tests.support import require
 
 pytestmark = pytest.mark.netns
 
@@ -447,8 +446,6 @@ ROWS = {
 
 @pytest.mark.parametrize("name", ROWS)
 def test_as_on_linux(peer: Peer, tmp_path: Path, name: str) -> None:
-    for tool in ROWS[name].tools:
-        require.tool(tool)
     both(peer, tmp_path, ROWS[name], {"net.ipv4.ip_forward": 0})
 
 

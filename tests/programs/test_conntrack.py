@@ -6,11 +6,9 @@ are the kernel's choice, so lines are sorted and numbers taken out.
 
 from __future__ import annotations
 
-import contextlib
 import re
 import socket
 import struct
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -81,19 +79,11 @@ ROWS = {
 }
 
 
-@pytest.fixture
-def peer() -> Iterator[Peer]:
-    require.netns()
-    with contextlib.closing(Peer()) as peer:
-        yield peer
-
-
 @pytest.mark.parametrize("accounts", [0, 1])
 @pytest.mark.parametrize("name", ROWS)
 def test_conntrack_prints_what_it_prints_on_linux(
     peer: Peer, tmp_path: Path, name: str, accounts: int
 ) -> None:
-    require.tool("conntrack", "conntrack")
     row = ROWS[name]
     both(
         peer,
@@ -172,7 +162,6 @@ conntrack -D -p tcp; conntrack -D -p gre; conntrack -F
 def test_events_of_programs_are_linuxs(
     peer: Peer, tmp_path: Path, words: str, accounts: int
 ) -> None:
-    require.tool("conntrack", "conntrack")
     both(peer, tmp_path, events(CHANGES, words), {"net.netfilter.nf_conntrack_acct": accounts})
 
 
@@ -221,9 +210,7 @@ def we_track(host: Host) -> None:
 @pytest.mark.parametrize("accounts", [0, 1])
 def test_events_of_traffic_are_linuxs(peer: Peer, tmp_path: Path, mode: int, accounts: int) -> None:
     """Pings, TCP from SYN to TIME_WAIT, refused connections, UDP; `mode`: nf_conntrack_events."""
-    for tool in ("conntrack", "ping"):
-        require.tool(tool, {"ping": "iputils-ping"}.get(tool))
-    peer.ip("link", "set", "lo", "up")
+    require.tool("ping", "iputils-ping")
     kernel_tracks(peer)
     sysctl = {
         "net.netfilter.nf_conntrack_acct": accounts,

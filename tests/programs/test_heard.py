@@ -7,14 +7,12 @@ number and port of each message, what comes back to who asked with NLM_F_ECHO, a
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.linux.peer import Peer
 from tests.programs.test_iproute import Row, both
-from tests.support import require
 
 pytestmark = pytest.mark.netns
 
@@ -146,14 +144,6 @@ for echo in (0, ECHO):
     ask("link", 16, NEW, link, attr(18, attr(1, b"bridge\\0")))
     ask("no link", 17, 0, link)
 """
-
-
-@pytest.fixture
-def peer() -> Iterator[Peer]:
-    require.netns()
-    made = Peer()
-    yield made
-    made.close()
 
 
 def test_as_on_linux(peer: Peer, tmp_path: Path) -> None:

@@ -45,6 +45,8 @@ PACKAGES = {
     "dnsmasq": "dnsmasq-base",
     "nc.openbsd": "netcat-openbsd",
     "sysctl": "procps",
+    "ping": "iputils-ping",
+    **dict.fromkeys(("ip", "tc", "bridge"), "iproute2"),
     **dict.fromkeys(("route", "arp", "ifconfig", "netstat"), "net-tools"),
 }
 REFUSED = r"(?m)^(Error: .*|RTNETLINK answers: .*)\n"
@@ -831,6 +833,8 @@ def ran(
 
     `prepare(host)` is called with the host's lock.
     """
+    for tool in row.tools:
+        require.tool(tool, PACKAGES.get(tool))
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
     begin = ["ip", "netns", "exec", peer.name]
     # The kernel has a backlog for each processor: packets sent from two may change places.
@@ -893,7 +897,5 @@ def test_flows_part_as_on_linux(peer: Peer, tmp_path: Path, policy: int) -> None
 @pytest.mark.parametrize("name", ROWS)
 def test_as_on_linux(peer: Peer, tmp_path: Path, name: str) -> None:
     row = ROWS[name]
-    for tool in row.tools:
-        require.tool(tool, PACKAGES.get(tool))
     names = ("net.ipv4.ip_forward", "net.ipv6.conf.all.forwarding")
     both(peer, tmp_path, row, dict.fromkeys(names, int(row.forwards)))

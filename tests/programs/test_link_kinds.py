@@ -13,7 +13,6 @@ import pytest
 
 from tests.linux.peer import Peer
 from tests.programs.test_iproute import REFUSED, Row, both
-from tests.support import require
 
 pytestmark = pytest.mark.netns
 
@@ -449,6 +448,4 @@ ROWS = {
 def test_what_ip_and_tc_tell_is_what_the_kernel_tells(
     peer: Peer, tmp_path: Path, name: str
 ) -> None:
-    for tool in ROWS[name].tools:
-        require.tool(tool)
     both(peer, tmp_path, ROWS[name], WITH6 if "of vxlan" in name else QUIET)

@@ -14,7 +14,6 @@ from tests.linux.peer import Peer
 from tests.programs.test_iproute import Row, both
 from tests.programs.test_mroute import AGES, IPV4, QUIET
 from tests.programs.test_mroute6 import IPV6, ROUTER
-from tests.support import require
 
 pytestmark = pytest.mark.netns
 
@@ -129,6 +128,4 @@ ROWS = {
 @pytest.mark.parametrize("name", ROWS)
 def test_pim_registers_as_in_the_kernel(peer: Peer, tmp_path: Path, name: str) -> None:
     row, sysctl = ROWS[name]
-    for tool in row.tools:
-        require.tool(tool)
     both(peer, tmp_path, row, sysctl)

@@ -371,8 +371,6 @@ def test_files_are_as_on_linux(peer: Peer, tmp_path: Path, name: str) -> None:
 
 @pytest.mark.parametrize("name", SHELL)
 def test_interfaces_are_as_on_linux(peer: Peer, tmp_path: Path, name: str) -> None:
-    for tool in SHELL[name].tools:
-        require.tool(tool, {"ip": "iproute2"}.get(tool, tool))
     both(peer, tmp_path, SHELL[name], SYSCTL)
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import signal
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
@@ -52,12 +52,6 @@ class Hook:
             self.armed = False
             raise Wrong
         return NF_ACCEPT
-
-
-@pytest.fixture
-def host() -> Iterator[Host]:
-    with Host("solo", clock=VirtualClock()) as host:
-        yield host
 
 
 @pytest.mark.parametrize("hooknum", HOOKS)

@@ -6,7 +6,6 @@ import errno
 
 import pytest
 
-from e1000emu.clock import VirtualClock
 from stack.core import irq as irq_c
 from stack.core.irq import (
     IRQ_HANDLED,
@@ -18,13 +17,6 @@ from stack.core.irq import (
     local_irq_enable,
     request_irq,
 )
-from stack.host import Host
-
-
-@pytest.fixture
-def host():
-    with Host(clock=VirtualClock(), inet=False, drivers=False) as host:
-        yield host
 
 
 def test_a_raised_line_runs_its_handler_at_once_until_it_falls(host):

@@ -213,12 +213,6 @@ def test_it_shows_what_the_kernel_shows_of_a_connection(hosts, actions):
 # --- one by one ----------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def host():
-    with Host("solo", clock=VirtualClock()) as host:
-        yield host
-
-
 def settle(host):
     host.clock.run_for(MS)
 
@@ -421,7 +415,7 @@ def test_detached_and_taken_up_again(host):
     assert (two.type, two.getsockname(), two.gettimeout()) == (SOCK_DGRAM, ("127.0.0.1", 1), 5)
     assert two._descriptor() == number
     for wrong in (number, 0, 12345):
-        with pytest.raises(OSError, match="no descriptor that a Socket of host solo gave away"):
+        with pytest.raises(OSError, match="no descriptor that a Socket of host h gave away"):
             Socket(host, fileno=wrong)
     two.close()
     with pytest.raises(OSError, match="Bad file descriptor"):

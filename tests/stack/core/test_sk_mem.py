@@ -2,24 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
-import pytest
-
-from e1000emu.clock import VirtualClock
 from stack.core import sk_mem as m
 from stack.core.bsd_socket import sockfd_lookup, sys_socket
 from stack.core.uapi import AF_INET, SOCK_DGRAM, SOCK_STREAM
 from stack.host import Host
 
 PAGE = m.SK_MEM_QUANTUM
-
-
-@pytest.fixture
-def host() -> Iterator[Host]:
-    with Host(name="h", clock=VirtualClock(), drivers=False) as made:
-        yield made
 
 
 def new_sk(host: Host, kind: int = SOCK_STREAM) -> Any:

@@ -22,12 +22,6 @@ from stack.host import Host
 from tests.support import examples
 
 
-@pytest.fixture
-def host():
-    with Host(clock=VirtualClock(), inet=False, drivers=False) as host:
-        yield host
-
-
 def recording(host, log, name="t"):
     def fn(timer):
         assert in_softirq(host.machine)

@@ -5,12 +5,10 @@ from __future__ import annotations
 import errno
 import socket as stdlib
 import struct
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from e1000emu.lab import two_hosts
 from stack.api.sockopts import SOCKET_OPTIONS
 from stack.core import uapi
 from stack.core.netfilter import NF_ACCEPT, NF_INET_LOCAL_OUT, nf_register_net_hook
@@ -73,13 +71,6 @@ EFFECTS = {
 """What is accepted, and shown to work below or in test_sockets.py (timeouts, linger, ports)."""
 
 
-@pytest.fixture
-def ab() -> Iterator[Hosts]:
-    a, b = two_hosts()
-    with a, b:
-        yield a, b
-
-
 def datagrams(a: Host, b: Host, service: int = 1) -> tuple[Socket, Socket]:
     sender, receiver = dgram(a), dgram(b)
     sender.setsockopt(SOL_XTP, XTP_SERVICE, service)
@@ -89,11 +80,11 @@ def datagrams(a: Host, b: Host, service: int = 1) -> tuple[Socket, Socket]:
 
 
 @pytest.mark.parametrize("kind", [stdlib.SOCK_STREAM, stdlib.SOCK_DGRAM])
-def test_an_option_without_effect_is_refused(ab: Hosts, kind: int) -> None:
+def test_an_option_without_effect_is_refused(hosts: Hosts, kind: int) -> None:
     accepted = set()
     for option in SOCKET_OPTIONS:
         for value in (NOTHING,) if "ATTACH_F" in option.name else (1, bytes(16), b"lo\0"):
-            sock = ab[0].socket(stdlib.AF_INET, kind, uapi.IPPROTO_XTP)
+            sock = hosts[0].socket(stdlib.AF_INET, kind, uapi.IPPROTO_XTP)
             err = errno_of(sock.setsockopt, SOL, option.number, value)
             sock.close()
             if err in (0, errno.ENOENT):  # there is no filter to detach
@@ -103,8 +94,8 @@ def test_an_option_without_effect_is_refused(ab: Hosts, kind: int) -> None:
     assert accepted == EFFECTS[kind]
 
 
-def test_a_filter_cuts_and_drops_datagrams(ab: Hosts) -> None:
-    sender, receiver = datagrams(*ab, XTP_SERVICE_ACKED_DATAGRAM)
+def test_a_filter_cuts_and_drops_datagrams(hosts: Hosts) -> None:
+    sender, receiver = datagrams(*hosts, XTP_SERVICE_ACKED_DATAGRAM)
     receiver.setsockopt(SOL, uapi.SO_ATTACH_FILTER, SHORT)
     assert sender.sendto(b"abcdef", SERVER) == 6
     assert receiver.recv(100) == b"ab"
@@ -120,8 +111,8 @@ def test_a_filter_cuts_and_drops_datagrams(ab: Hosts) -> None:
     assert errno_of(receiver.setsockopt, SOL, uapi.SO_DETACH_FILTER, 0) == errno.EPERM
 
 
-def test_a_filter_drops_a_streams_packets(ab: Hosts) -> None:
-    client, server, _ = connected(*ab)
+def test_a_filter_drops_a_streams_packets(hosts: Hosts) -> None:
+    client, server, _ = connected(*hosts)
     server.setsockopt(SOL, uapi.SO_ATTACH_FILTER, NOTHING)
     server.settimeout(5)
     client.send(b"lost")
@@ -130,8 +121,8 @@ def test_a_filter_drops_a_streams_packets(ab: Hosts) -> None:
     assert server.recv(100) == b"lost"
 
 
-def test_a_listeners_filter_drops_who_connects(ab: Hosts) -> None:
-    a, b = ab
+def test_a_listeners_filter_drops_who_connects(hosts: Hosts) -> None:
+    a, b = hosts
     listener = stream(b)
     listener.setsockopt(SOL, uapi.SO_ATTACH_FILTER, NOTHING)
     listener.bind(SERVER)
@@ -149,8 +140,8 @@ def test_a_listeners_filter_drops_who_connects(ab: Hosts) -> None:
 
 @pytest.mark.parametrize("option", STAMPS)
 @pytest.mark.parametrize("kind", ["stream", "datagram"])
-def test_the_time_of_arrival(ab: Hosts, kind: str, option: int) -> None:
-    a, b = ab
+def test_the_time_of_arrival(hosts: Hosts, kind: str, option: int) -> None:
+    a, b = hosts
     if kind == "stream":
         client, server, _ = connected(a, b)
     else:
@@ -170,8 +161,8 @@ def test_the_time_of_arrival(ab: Hosts, kind: str, option: int) -> None:
     assert 0 <= sec * SEC + fraction * unit - came + 1000 < SEC // 100
 
 
-def test_the_destination_of_a_datagram(ab: Hosts) -> None:
-    sender, receiver = datagrams(*ab)
+def test_the_destination_of_a_datagram(hosts: Hosts) -> None:
+    sender, receiver = datagrams(*hosts)
     receiver.setsockopt(stdlib.IPPROTO_IP, uapi.IP_ORIGDSTADDR, 1)
     sender.sendto(b"x", SERVER)
     _, [(_, kind, data)], _, _ = receiver.recvmsg(100, 100)
@@ -179,47 +170,47 @@ def test_the_destination_of_a_datagram(ab: Hosts) -> None:
     assert struct.unpack_from("!H4s", data, 2) == (SERVER[1], stdlib.inet_aton(SERVER[0]))
 
 
-def test_lost_datagrams_are_told(ab: Hosts) -> None:
-    sender, receiver = datagrams(*ab)
+def test_lost_datagrams_are_told(hosts: Hosts) -> None:
+    sender, receiver = datagrams(*hosts)
     receiver.setsockopt(SOL, uapi.SO_RCVBUF, 2304)
     receiver.setsockopt(SOL, uapi.SO_RXQ_OVFL, 1)
     for _ in range(20):
         sender.sendto(bytes(1000), SERVER)
-    ab[0].clock.run_for(SEC)
+    hosts[0].clock.run_for(SEC)
     _, [(_, number, data)], _, _ = receiver.recvmsg(2000, 100)
     assert (number, int.from_bytes(data, "little")) == (uapi.SO_RXQ_OVFL, receiver.sk.sk_drops)
     assert receiver.sk.sk_drops > 10
 
 
-def test_so_rcvlowat_delays_poll(ab: Hosts) -> None:
-    client, server, _ = connected(*ab)
+def test_so_rcvlowat_delays_poll(hosts: Hosts) -> None:
+    client, server, _ = connected(*hosts)
     server.setsockopt(SOL, uapi.SO_RCVLOWAT, 10)
     client.send(b"five5")
-    ab[0].clock.run_for(SEC)
+    hosts[0].clock.run_for(SEC)
     assert not server.poll() & POLLIN
     client.send(b"five5")
-    ab[0].clock.run_for(SEC)
+    hosts[0].clock.run_for(SEC)
     assert server.poll() & POLLIN
     server.recv(10)
     client.send(b"end", uapi.MSG_EOR)  # the message will not grow
-    ab[0].clock.run_for(SEC)
+    hosts[0].clock.run_for(SEC)
     assert server.poll() & POLLIN
 
 
-def test_so_rcvbuf_changes_a_streams_window(ab: Hosts) -> None:
-    client, server, _ = connected(*ab)
+def test_so_rcvbuf_changes_a_streams_window(hosts: Hosts) -> None:
+    client, server, _ = connected(*hosts)
     server.setsockopt(SOL, uapi.SO_RCVBUFFORCE, 4 << 20)
     client.send(b"x")
     server.recv(1)
-    ab[0].clock.run_for(SEC)
+    hosts[0].clock.run_for(SEC)
     client.send(b"x")
-    ab[0].clock.run_for(SEC)
+    hosts[0].clock.run_for(SEC)
     assert info(client)["alloc"] > 7 << 20
 
 
 @pytest.mark.parametrize("service", [1, XTP_SERVICE_STREAM])
-def test_mark_and_priority_are_on_every_packet(ab: Hosts, service: int) -> None:
-    a, _ = ab
+def test_mark_and_priority_are_on_every_packet(hosts: Hosts, service: int) -> None:
+    a, _ = hosts
     seen = []
 
     def hook(skb: Any, state: Any) -> int:
@@ -237,8 +228,8 @@ def test_mark_and_priority_are_on_every_packet(ab: Hosts, service: int) -> None:
     assert set(seen) == {(77, 5)}
 
 
-def test_so_dontroute_keeps_to_the_link(ab: Hosts) -> None:
-    a, _ = ab
+def test_so_dontroute_keeps_to_the_link(hosts: Hosts) -> None:
+    a, _ = hosts
     a.route_add("default", via="10.0.0.2")
     for make in (stream, dgram):
         sock = make(a)
@@ -250,8 +241,8 @@ def test_so_dontroute_keeps_to_the_link(ab: Hosts) -> None:
     assert errno_of(sock.sendto, b"x", ("192.0.2.1", 7)) == errno.ENETUNREACH
 
 
-def test_so_bindtodevice(ab: Hosts) -> None:
-    sender, receiver = datagrams(*ab)
+def test_so_bindtodevice(hosts: Hosts) -> None:
+    sender, receiver = datagrams(*hosts)
     receiver.setsockopt(SOL, uapi.SO_BINDTODEVICE, b"lo\0")
     sender.sendto(b"x", SERVER)
     assert errno_of(receiver.recv, 1) != 0
@@ -260,8 +251,8 @@ def test_so_bindtodevice(ab: Hosts) -> None:
     assert receiver.recv(1) == b"x"
 
 
-def test_so_reuseport_spreads_who_connects(ab: Hosts) -> None:
-    a, b = ab
+def test_so_reuseport_spreads_who_connects(hosts: Hosts) -> None:
+    a, b = hosts
     listeners = [stream(b) for _ in range(3)]
     for listener in listeners[:2]:
         listener.setsockopt(SOL, uapi.SO_REUSEPORT, 1)
@@ -273,8 +264,8 @@ def test_so_reuseport_spreads_who_connects(ab: Hosts) -> None:
     assert [len(listener.sk.accept_queue) > 5 for listener in listeners] == [True, True, False]
 
 
-def test_so_select_err_queue(ab: Hosts) -> None:
-    a, _ = ab
+def test_so_select_err_queue(hosts: Hosts) -> None:
+    a, _ = hosts
     sock = dgram(a)
     sock.setsockopt(SOL, uapi.SO_SELECT_ERR_QUEUE, 1)
     sock.setsockopt(SOL_XTP, XTP_SERVICE, XTP_SERVICE_ACKED_DATAGRAM)
