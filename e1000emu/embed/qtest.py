@@ -24,14 +24,11 @@ import subprocess
 import tempfile
 import weakref
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
 
 from e1000emu.errors import E1000Error
 from e1000emu.links.qemu import PollClock, QemuDgram, QemuStream
+from e1000emu.ports import InterruptLine
 from fastpath.base.dma import HostMemory
-
-if TYPE_CHECKING:
-    from e1000emu.ports import InterruptLine
 
 __all__ = ["Qtest", "QtestError", "QtestGone", "QtestMachine", "QtestSlot"]
 

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
 
 from e1000emu.errors import LinkError
 from e1000emu.links import pool
 from e1000emu.links.base import BaseLink, whole
+from e1000emu.ports import Clock
 from fastpath.base.batch import FrameBatch
 from fastpath.errors import check_methods, check_type, real_number
-
-if TYPE_CHECKING:
-    from e1000emu.ports import Clock
 
 
 class NullLink(BaseLink):

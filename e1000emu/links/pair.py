@@ -8,15 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from e1000emu.links.base import DEFAULT_QUEUE_FRAMES, BaseLink, optional_rate, whole
+from e1000emu.links.caps import LinkCaps
+from e1000emu.ports import Clock
 from fastpath.errors import check_clock
 from fastpath.nic.cable import GAP_BYTES, WIRE_OVERHEAD_BYTES, CableEnd
-
-if TYPE_CHECKING:
-    from e1000emu.links.caps import LinkCaps
-    from e1000emu.ports import Clock
 
 __all__ = ["WIRE_OVERHEAD_BYTES", "PairEnd", "pair"]
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
@@ -24,8 +24,9 @@ from e1000emu.device.nic import Nic
 from e1000emu.errors import E1000Error
 from e1000emu.insight.faults import Faults
 from e1000emu.links.caps import LinkCaps
-from e1000emu.links.farend import from_plain
+from e1000emu.links.farend import FarEnd, from_plain
 from e1000emu.links.station import Station
+from e1000emu.ports import LinkPort
 from e1000emu.record.recorder import (
     CALLS,
     FAULT_CALLS,
@@ -53,10 +54,6 @@ from fastpath.base.dma import DmaTable
 from fastpath.nic.datapath import DataPath
 from fastpath.nic.irqblock import EventLine
 from fastpath.nic.wire import FrameQueue
-
-if TYPE_CHECKING:
-    from e1000emu.links.farend import FarEnd
-    from e1000emu.ports import LinkPort
 
 __all__ = ["Divergence", "Replay", "replay"]
 

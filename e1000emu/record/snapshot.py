@@ -15,33 +15,27 @@ import json
 import os
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Protocol
+from typing import Annotated, Any, Protocol
 
 import msgspec
 
 from e1000emu.device.bars import ADDRESS_MASK
-from e1000emu.device.eeprom import EepromState
+from e1000emu.device.bus import Bus
+from e1000emu.device.eeprom import EepromPort, EepromState
 from e1000emu.device.flash import FlashState
 from e1000emu.device.flow import FlowState
 from e1000emu.device.interrupts import InterruptsState
-from e1000emu.device.management import ManagementState
-from e1000emu.device.pci import PciState
+from e1000emu.device.management import Management, ManagementState
+from e1000emu.device.pci import PciFunction, PciState
 from e1000emu.device.phy import PhyState
 from e1000emu.device.rx import RxState
 from e1000emu.device.state import FOREVER, BlockState, Count
 from e1000emu.device.tbi import TbiState
 from e1000emu.device.tx import TxState
 from e1000emu.errors import SnapshotError
-from e1000emu.registers.models import mac_of
+from e1000emu.ports import Clock
+from e1000emu.registers.models import Model, mac_of
 from fastpath.errors import check_type
-
-if TYPE_CHECKING:
-    from e1000emu.device.bus import Bus
-    from e1000emu.device.eeprom import EepromPort
-    from e1000emu.device.management import Management
-    from e1000emu.device.pci import PciFunction
-    from e1000emu.ports import Clock
-    from e1000emu.registers.models import Model
 
 __all__ = ["VERSION", "NicState", "load", "load_file", "read_file", "save", "save_file"]
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from e1000emu.capture import PcapngWriter
 from e1000emu.clock import VirtualClock
@@ -23,14 +23,12 @@ from e1000emu.links.base import Middleware
 from e1000emu.links.caps import link_caps
 from e1000emu.links.patch import Patch
 from e1000emu.links.switch import TABLE_ENTRIES
+from e1000emu.ports import Clock, Link
 from e1000emu.topology.entries import NO_NIC
 from e1000emu.topology.flat import Flat, FlatLink, FlatNode
 from fastpath.errors import check_callable, check_type
 from stack.core.drop_reason import drop_names
 from stack.host import Host
-
-if TYPE_CHECKING:
-    from e1000emu.ports import Clock, Link
 
 Cut = Callable[[FlatLink, int], "Link"]
 """`cut(link, side)`: the end of `link` at `side`, whose other end is not built here. It stands for

@@ -21,7 +21,6 @@ State is in `bonding` and `slave`. Read bond_enslave first.
 from __future__ import annotations
 
 import errno
-from typing import TYPE_CHECKING
 
 from stack.bonding.bond_3ad import (
     bond_3ad_adapter_speed_duplex_changed,
@@ -106,9 +105,7 @@ from stack.core.snmp import rtnl_link_stats64
 from stack.core.time64 import NSEC_PER_MSEC
 from stack.core.timer import mod_timer, timer_delete, timer_list, timer_shutdown
 from stack.ethernet.eth import ether_setup_software, is_valid_ether_addr
-
-if TYPE_CHECKING:
-    from stack.net import Net
+from stack.net import Net
 
 BOND_VLAN_FEATURES = netdevice.NETIF_F_SOFTWARE_DEVICE
 COUNTERS = tuple(rows_of(rtnl_link_stats64))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-from typing import TYPE_CHECKING
 
 from stack.bridge.br_device import br_dev_setup, br_dev_xmit, br_priv
 from stack.bridge.br_fdb import br_fdb_add_local, br_fdb_changeaddr, br_fdb_delete_by_port
@@ -51,9 +50,7 @@ from stack.core.rtnetlink import eth_hw_addr_init, rtnl_create_link, rtnl_regist
 from stack.core.uapi import RTM_DELLINK
 from stack.core.workqueue import cancel_delayed_work
 from stack.ethernet.eth import is_valid_ether_addr
-
-if TYPE_CHECKING:
-    from stack.net import Net
+from stack.net import Net
 
 COSTS = {10: 100, 100: 19, 1000: 5, 2500: 4, 5000: 3, 10000: 2}
 """The path costs of a port by its speed (Mbit/s)."""

@@ -6,8 +6,6 @@ is the only one that somebody listens to.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from fastpath.base.skbuff import PACKET_OTHERHOST, consume_skb, sk_buff, skb_copy_bits
 from fastpath.net.hdr import eth_hdr
 from stack.bridge import br_private
@@ -17,9 +15,7 @@ from stack.bridge.br_stp_bpdu import BPDU_TYPE_CONFIG, BPDU_TYPE_TCN, CONFIG, LL
 from stack.bridge.br_stp_if import br_stp_disable_port
 from stack.core.dev_receive import dev_add_pack
 from stack.core.netdevice import ETH_P_802_2, IFF_UP, NET_RX_SUCCESS, net_device, packet_type
-
-if TYPE_CHECKING:
-    from stack.net import Net
+from stack.net import Net
 
 BPDU_HEAD = bytes(3)
 """Protocol 0 and version 0."""

@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from stack.core.rows import state
 from stack.core.sysctl_net_core import Sysctl, SysctlError
 from stack.core.uapi import RTM_DELNETCONF, RTM_NEWNETCONF
-
-if TYPE_CHECKING:
-    from stack.net import Net
+from stack.net import Net
 
 ALL, DEFAULT = "all", "default"
 NETCONFA_IFINDEX = {ALL: -1, DEFAULT: -2}

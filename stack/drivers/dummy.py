@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from fastpath.base.skbuff import consume_skb, sk_buff
 from stack.core import netdevice
 from stack.core.ethtool import ethtool_op_get_ts_info, ethtool_ops, fixed_drvinfo
@@ -17,9 +15,7 @@ from stack.ethernet.eth import (
     eth_validate_addr,
     ether_setup_software,
 )
-
-if TYPE_CHECKING:
-    from stack.net import Net
+from stack.net import Net
 
 
 def dummy_xmit(skb: sk_buff, dev: net_device) -> int:

@@ -6,8 +6,6 @@ goes on where it came from: it is received there, or sent there, without meeting
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from fastpath.base.skbuff import sk_buff, skb_pull, skb_reset_mac_header
 from stack.core import netdevice
 from stack.core.backlog import netif_rx
@@ -18,9 +16,7 @@ from stack.core.netdevice import net_device, net_device_ops, rtnl_link_ops
 from stack.core.redirect import FROM_INGRESS, TC_SKIP_CLASSIFY, skb_is_redirected
 from stack.core.rtnetlink import rtnl_newlink, unregister_and_free
 from stack.ethernet.eth import eth_validate_addr, ether_setup_software
-
-if TYPE_CHECKING:
-    from stack.net import Net
+from stack.net import Net
 
 TX_Q_LIMIT = 32
 IFB_VLAN = netdevice.NETIF_F_HW_VLAN_CTAG_TX | netdevice.NETIF_F_HW_VLAN_STAG_TX

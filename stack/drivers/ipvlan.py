@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import errno
 from functools import partial
-from typing import TYPE_CHECKING
 
 from stack.core import netdevice
 from stack.core.dev import (
@@ -89,9 +88,7 @@ from stack.inet.addr_validator import register_addr_validator
 from stack.ipv4.devinet import in_ifaddr, register_inetaddr_notifier
 from stack.ipv6.addrconf_addr import register_inet6addr_notifier
 from stack.ipv6.if_inet6 import inet6_ifaddr
-
-if TYPE_CHECKING:
-    from stack.net import Net
+from stack.net import Net
 
 IPVLAN_MODE_NAMES = {"l2": IPVLAN_MODE_L2, "l3": IPVLAN_MODE_L3, "l3s": IPVLAN_MODE_L3S}
 IPVLAN_FLAG_NAMES = {"bridge": 0, "private": IPVLAN_F_PRIVATE, "vepa": IPVLAN_F_VEPA}

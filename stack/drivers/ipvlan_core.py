@@ -16,7 +16,6 @@ State: the master's `rx_handler_data` is its ipvl_port, with mode and flags for 
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING
 
 from fastpath.base import skbuff
 from fastpath.base.skbuff import (
@@ -41,6 +40,7 @@ from stack.core.dev_forward import (
 )
 from stack.core.dev_queue import dev_queue_xmit
 from stack.core.drop_reason import SKB_DROP_REASON_NOT_SPECIFIED, kfree_skb_reason
+from stack.core.dst import dst_entry
 from stack.core.l3mdev import l3mdev_ops
 from stack.core.netdevice import ETH_HLEN, ETH_P_PAUSE, net_device
 from stack.core.netfilter import NF_ACCEPT, nf_hook_state
@@ -56,10 +56,7 @@ from stack.ipv6.ip6_icmp import NDISC_NEIGHBOUR_SOLICITATION
 from stack.ipv6.ip6_output import ip6_local_out
 from stack.ipv6.protocol import NEXTHDR_ICMP
 from stack.ipv6.route import ip6_route_input, ip6_route_output
-
-if TYPE_CHECKING:
-    from stack.core.dst import dst_entry
-    from stack.net import Net
+from stack.net import Net
 
 # include/uapi/linux/if_link.h
 IPVLAN_MODE_L2, IPVLAN_MODE_L3, IPVLAN_MODE_L3S = 0, 1, 2

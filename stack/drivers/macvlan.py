@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-from typing import TYPE_CHECKING
 
 from stack.core import netdevice
 from stack.core.dev import dev_set_mtu, free_netdev, unregister_netdevice
@@ -29,9 +28,7 @@ from stack.drivers.macvlan_dev import (
     macvlan_sync_address,
 )
 from stack.drivers.stacked import stacked_device_event
-
-if TYPE_CHECKING:
-    from stack.net import Net
+from stack.net import Net
 
 
 def macvlan_common_newlink(

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import errno
 from collections import deque
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from fastpath.base.batch import FB_BAD_CRC, FB_HAS_FCS, FrameBatch
 from fastpath.base.skbuff import (
@@ -64,9 +64,7 @@ from stack.ethernet.eth import (
     eth_validate_addr,
     ether_setup,
 )
-
-if TYPE_CHECKING:
-    from stack.net import Net
+from stack.net import Net
 
 # include/uapi/linux/if_tun.h
 IFF_TUN = 0x0001

@@ -6,7 +6,6 @@ Packets go through the backlog unchanged: without segmentation and without compu
 from __future__ import annotations
 
 import errno
-from typing import TYPE_CHECKING
 
 from fastpath.base.skbuff import pskb_may_pull, sk_buff
 from stack.core import ethtool, netdevice
@@ -32,9 +31,7 @@ from stack.ethernet.eth import (
     eth_validate_addr,
     ether_setup_software,
 )
-
-if TYPE_CHECKING:
-    from stack.net import Net
+from stack.net import Net
 
 VETH_VLAN = (
     netdevice.NETIF_F_HW_VLAN_CTAG_TX

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import errno
 from functools import partial
-from typing import TYPE_CHECKING
 
 from fastpath.base.skbuff import (
     PACKET_HOST,
@@ -39,7 +38,7 @@ from stack.core.dev_notifier import register_netdevice_notifier
 from stack.core.dev_upper import netdev_master_upper_dev_link, netdev_upper_dev_unlink
 from stack.core.dev_xmit import dev_queue_xmit_nit
 from stack.core.drop_reason import SKB_DROP_REASON_NOT_SPECIFIED, kfree_skb_reason
-from stack.core.dst import dst_output
+from stack.core.dst import dst_entry, dst_output
 from stack.core.errors import os_error
 from stack.core.ethtool import ethtool_ops, fixed_drvinfo
 from stack.core.fib_rules import fib_rule, fib_rule_add
@@ -55,6 +54,7 @@ from stack.core.net_namespace import load_module, pernet_operations
 from stack.core.netdevice import ETH_HLEN, net_device, net_device_ops, rtnl_link_ops
 from stack.core.netfilter import NF_INET_LOCAL_OUT, NF_INET_PRE_ROUTING, Okfn, nf_hook_list
 from stack.core.rtnetlink import rtnl_newlink
+from stack.core.sock import sock
 from stack.core.sysctl_net_core import SysctlError
 from stack.core.uapi import AF_INET, AF_INET6, IPV6_HLEN, IPV6_MIN_MTU, RTPROT_KERNEL
 from stack.ethernet.eth import eth_mac_addr, eth_type_trans, eth_validate_addr, ether_setup_software
@@ -68,11 +68,7 @@ from stack.ipv6.ip6_icmp import NDISC_REDIRECT, NDISC_ROUTER_SOLICITATION
 from stack.ipv6.protocol import NEXTHDR_ICMP
 from stack.ipv6.route import ip6_route_output, ip6_table_route
 from stack.ipv6.rt6_info import IP6_MAX_MTU
-
-if TYPE_CHECKING:
-    from stack.core.dst import dst_entry
-    from stack.core.sock import sock
-    from stack.net import Net
+from stack.net import Net
 
 FIB_RULE_PREF = 1000
 """Priority of the rules that the first VRF adds."""

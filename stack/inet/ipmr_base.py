@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from fastpath.base.skbuff import (
     PACKET_LOOPBACK,
@@ -43,9 +43,7 @@ from stack.core.rows import row, state, wide
 from stack.core.sock import sock, sock_queue_rcv_skb_reason
 from stack.core.timer import TIMER_DEFERRABLE, mod_timer, timer_delete, timer_list
 from stack.core.uapi import RTM_DELROUTE, RTM_NEWCACHEREPORT, RTM_NEWROUTE
-
-if TYPE_CHECKING:
-    from stack.net import Net
+from stack.net import Net
 
 RTNL_FAMILY_IPMR, RTNL_FAMILY_IP6MR = 128, 129
 ARPHRD_PIMREG = 779

@@ -11,7 +11,7 @@ import errno
 import struct
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from stack.core import uapi
 from stack.core.dev_notifier import register_netdevice_notifier
@@ -21,6 +21,7 @@ from stack.core.netdevice import NETDEV_UNREGISTER, net_device
 from stack.core.rows import wide
 from stack.core.sock import ns_capable
 from stack.core.sockopt_table import RAW, SockOpt, exact_int, opt_raw
+from stack.inet.inet_sock import inet_sock
 from stack.inet.ipmr_base import (
     IGMPMSG_WRVIFWHOLE,
     MAXVIFS,
@@ -35,12 +36,8 @@ from stack.inet.ipmr_base import (
     mr_table_ops,
     mroute_clean_tables,
 )
-from stack.inet.raw import raw_ioctl
-
-if TYPE_CHECKING:
-    from stack.inet.inet_sock import inet_sock
-    from stack.inet.raw import raw_sock
-    from stack.net import Net
+from stack.inet.raw import raw_ioctl, raw_sock
+from stack.net import Net
 
 MRT_VERSION_NUMBER = 0x0305
 SIOCGETVIFCNT, SIOCGETSGCNT = 0x89E0, 0x89E1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import struct
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from stack.core import uapi
 from stack.core.dev_ioctl import SIOCDELRT, need_admin
@@ -24,9 +24,7 @@ from stack.ipv4.fib import (
     fib_table_insert,
     inet_addr_type,
 )
-
-if TYPE_CHECKING:
-    from stack.net import Net
+from stack.net import Net
 
 # struct rtentry: addresses at 8, 24 and 40, then flags, metric, the interface's name, mtu ...
 RTENTRY = struct.Struct("@L16s16s16sHhLPhPLLH")

@@ -26,7 +26,6 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Collection
-from typing import TYPE_CHECKING
 
 from fastpath.base.csum import csum_fold, csum_partial, ip_compute_csum
 from fastpath.base.skbuff import (
@@ -68,6 +67,7 @@ from stack.inet.mc_filter import (
 from stack.inet.protocol import net_protocol
 from stack.ipv4.addr import ipv4_is_local_multicast, ipv4_is_multicast
 from stack.ipv4.arp_send import arp_mc_map
+from stack.ipv4.devinet import in_device
 from stack.ipv4.fib import ip_dev_find
 from stack.ipv4.ip_output import __ip_select_ident, ip_local_out
 from stack.ipv4.mc_list import ip_mc_list, ip_mc_lookup
@@ -75,10 +75,7 @@ from stack.ipv4.netns import in_dev_conf
 from stack.ipv4.pim import pim_rcv_v1
 from stack.ipv4.route import IP_DF, ip_route_output_key
 from stack.ipv4.rt_cache import rt_cache_flush
-
-if TYPE_CHECKING:
-    from stack.ipv4.devinet import in_device
-    from stack.net import Net
+from stack.net import Net
 
 IGMP_PIM = 0x14
 IGMP_HOST_MEMBERSHIP_REPORT = 0x12

@@ -13,7 +13,7 @@ IGMPMSG_WHOLEPKT and WRVIFWHOLE have the whole packet behind such a header inste
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from fastpath.base.skbuff import sk_buff, skb_clone, skb_copy_bits, skb_cow
 from fastpath.net.hdr import ip_decrease_ttl, ip_hdr
@@ -38,6 +38,7 @@ from stack.inet.ipmr_base import (
     mr_table_ops,
     vif_device,
 )
+from stack.inet.raw import raw_sock
 from stack.ipv4.fib import RT_TABLE_DEFAULT
 from stack.ipv4.ip_forward import ip_forward_finish
 from stack.ipv4.ip_input import ip_call_ra_chain, ip_local_deliver
@@ -45,10 +46,7 @@ from stack.ipv4.ip_options import received_options
 from stack.ipv4.ip_output import IPSKB_FORWARDED
 from stack.ipv4.route import IP_DF, IPTOS_RT_MASK, RTCF_LOCAL, ip_route_output, rtable
 from stack.ipv4.rt_cache import rt_cache_flush
-
-if TYPE_CHECKING:
-    from stack.inet.raw import raw_sock
-    from stack.net import Net
+from stack.net import Net
 
 IGMPMSG_SIZE = 20
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import errno
 import struct
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from stack.core.errors import os_error
 from stack.core.netdevice import net_device
@@ -39,13 +39,11 @@ from stack.inet.mroute_sockopt import (
     mroute_socket,
 )
 from stack.inet.pimreg import mr_reg_vif
+from stack.inet.raw import raw_sock
 from stack.ipv4.addr import ipv4_is_multicast
 from stack.ipv4.fib import ip_dev_find
 from stack.ipv4.ipmr import ipmr_ops
-
-if TYPE_CHECKING:
-    from stack.inet.raw import raw_sock
-    from stack.net import Net
+from stack.net import Net
 
 VIFCTL = struct.Struct("=HBBI4s4s")
 """struct vifctl: number, flags, threshold, rate limit, local address or index, remote address."""

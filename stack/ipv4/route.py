@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import errno
 import logging
-from typing import TYPE_CHECKING
 
 from fastpath.base.skbuff import sk_buff
 from fastpath.net.hdr import icmp_hdr, ip_hdr, iphdr_at
@@ -39,6 +38,7 @@ from stack.core.time64 import NSEC_PER_MSEC, NSEC_PER_SEC
 from stack.core.uapi import AF_INET, INADDR_LOOPBACK, IPPROTO_IGMP
 from stack.inet.flow import FLOWI_FLAG_ANYSRC, flowi
 from stack.inet.icmp_limit import PEERS_MAX, inet_getpeer, inet_peer
+from stack.inet.inet_sock import inet_sock
 from stack.inet.ipmr_base import mr_routes, mr_table
 from stack.inet.xfrm_policy import xfrm_lookup
 from stack.ipv4 import fib, icmp_codes
@@ -66,10 +66,7 @@ from stack.ipv4.fib import (
 from stack.ipv4.mc_list import ip_check_mc_rcu
 from stack.ipv4.netns import in_dev_conf, in_dev_rx_redirects
 from stack.ipv4.rt_cache import RT_CACHE_MAX, rt_cache_flush, rt_flush_exceptions, rt_kill_daddr
-
-if TYPE_CHECKING:
-    from stack.inet.inet_sock import inet_sock
-    from stack.net import Net
+from stack.net import Net
 
 log = logging.getLogger(__name__)
 

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import errno
-from typing import TYPE_CHECKING
 
 from stack.core import uapi
 from stack.core.errors import os_error
 from stack.core.netdevice import IFF_LOOPBACK, net_device
 from stack.core.rows import wide
+from stack.inet.inet_sock import inet_sock
 from stack.ipv6 import ip6_fib
 from stack.ipv6.addr import addrconf_addr_solict_mult
 from stack.ipv6.if_inet6 import ifacaddr6, inet6_dev, ipv6_chk_addr, ipv6_chk_prefix
 from stack.ipv6.ip6_fib import fib6_add_once, fib6_del, fib6_kernel_route
 from stack.ipv6.mcast import ipv6_dev_mc_dec, ipv6_dev_mc_inc
-
-if TYPE_CHECKING:
-    from stack.inet.inet_sock import inet_sock
-    from stack.net import Net
+from stack.net import Net
 
 
 def ipv6_dev_ac_inc(idev: inet6_dev, addr: wide) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from fastpath.base.skbuff import (
     PACKET_HOST,
     consume_skb,
@@ -31,10 +29,7 @@ from stack.ipv6.ip6_cb import IP6CB, IP6SKB_HOPBYHOP, IP6SKB_JUMBOGRAM, IP6SKB_R
 from stack.ipv6.ip6_icmp import ICMPV6_HDR_FIELD, ICMPV6_UNK_OPTION, icmpv6_param_prob
 from stack.ipv6.protocol import inet6_add_protocol, inet6_protocol
 from stack.ipv6.rt6_info import IPV6_MAXPLEN
-
-if TYPE_CHECKING:
-    from stack.net import Net
-
+from stack.net import Net
 
 # include/uapi/linux/in6.h
 IPV6_TLV_PAD1 = 0

@@ -6,7 +6,6 @@ The functions of routing and output that TCP's table of operations (tcp_ipv6.py)
 from __future__ import annotations
 
 import errno
-from typing import TYPE_CHECKING
 
 from fastpath.base.skbuff import kfree_skb, sk_buff
 from stack.core.dst import dst_entry
@@ -17,12 +16,10 @@ from stack.inet.flow import flowi
 from stack.inet.inet_connection_sock import request_sock
 from stack.inet.tcp_sock import tcp_sock
 from stack.ipv6.ip6_output import ip6_xmit
+from stack.ipv6.pinfo import ipv6_pinfo
 from stack.ipv6.route import ip6_dst_lookup_flow
+from stack.ipv6.rt6_info import rt6_info
 from stack.ipv6.txoptions import fl6_update_dst
-
-if TYPE_CHECKING:
-    from stack.ipv6.pinfo import ipv6_pinfo
-    from stack.ipv6.rt6_info import rt6_info
 
 
 def inet6_csk_route_req(sk: tcp_sock, req: request_sock) -> rt6_info | None:

@@ -18,7 +18,7 @@ from __future__ import annotations
 import errno
 import struct
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from fastpath.base.skbuff import sk_buff, skb_copy_bits, skb_network_offset, skb_pull, skb_push
 from fastpath.net.hdr import ip_hdr, ipv6_hdr
@@ -43,12 +43,10 @@ from stack.ipv4.ip_sockglue import (
 from stack.ipv6.addr import IN6ADDR_V4MAPPED, in6_bytes, ipv6_addr_is_linklocal
 from stack.ipv6.if_inet6 import ipv6_chk_acast_addr, ipv6_chk_addr
 from stack.ipv6.ip6_append import ipcm6_cookie
+from stack.ipv6.pinfo import ipv6_pinfo
 from stack.ipv6.protocol import NEXTHDR_AUTH, NEXTHDR_DEST, NEXTHDR_HOP, NEXTHDR_ROUTING
 from stack.ipv6.txoptions import IPV6_SRCRT_TYPE_2, IPV6_SRCRT_TYPE_4, ipv6_ext_hdr, ipv6_txoptions
 from stack.net import Net
-
-if TYPE_CHECKING:
-    from stack.ipv6.pinfo import ipv6_pinfo
 
 PKTINFO6 = struct.Struct("=16si")
 SOCKADDR_IN6 = struct.Struct("=H2s4s16sI")

@@ -24,8 +24,6 @@ ip6_rcv_core, then ip6_input_finish.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from fastpath.base import skbuff
 from fastpath.base.skbuff import (
     consume_skb,
@@ -53,6 +51,8 @@ from stack.core.netfilter import (
     nf_hook_list,
 )
 from stack.core.rows import wide
+from stack.core.snmp import ipstats6_mib
+from stack.core.sock import sock
 from stack.core.uapi import AF_INET6, IPV6_HLEN
 from stack.inet.ip_input import (
     ONE_BY_ONE,
@@ -71,12 +71,8 @@ from stack.ipv6.ip6_cb import IP6CB, IP6SKB_ROUTERALERT, NHOFF_FIRST, ip6cb_nhof
 from stack.ipv6.ip6_icmp import ICMPV6_PARAMPROB, ICMPV6_UNK_NEXTHDR, icmpv6_send
 from stack.ipv6.protocol import INET6_PROTO_FINAL, INET6_PROTO_NOPOLICY, NEXTHDR_HOP, NEXTHDR_ICMP
 from stack.ipv6.route import ip6_route_input
-
-if TYPE_CHECKING:
-    from stack.core.snmp import ipstats6_mib
-    from stack.core.sock import sock
-    from stack.ipv6.rt6_info import rt6_info
-    from stack.net import Net
+from stack.ipv6.rt6_info import rt6_info
+from stack.net import Net
 
 IPV6_UDP_HLEN = 48
 MLD_TYPES = (130, 131, 132, 143)

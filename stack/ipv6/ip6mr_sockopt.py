@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import errno
 import struct
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from stack.core.errors import os_error
 from stack.core.sockopt_table import opt_int, opt_struct
@@ -24,11 +24,9 @@ from stack.inet.mroute_sockopt import (
     mroute_socket,
 )
 from stack.inet.pimreg import mr_reg_vif
+from stack.inet.raw import raw_sock
 from stack.ipv6.addr import ipv6_addr_is_multicast
 from stack.ipv6.ip6mr import ip6mr_ops
-
-if TYPE_CHECKING:
-    from stack.inet.raw import raw_sock
 
 MIF6CTL = struct.Struct("=HBBH2xI")
 """struct mif6ctl: number, flags, threshold, index, rate limit."""

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Collection
-from typing import TYPE_CHECKING
 
 from stack.core.dev import dev_mc_add, dev_mc_del
 from stack.core.errors import os_error
 from stack.core.netdevice import IFF_LOOPBACK, IFF_UP, net_device
 from stack.core.rows import wide
 from stack.core.sock import sock_kfree_s, sock_kmalloc
+from stack.inet.inet_sock import inet_sock
 from stack.inet.mc_filter import (
     ANY_SOURCE,
     MCAST_EXCLUDE,
@@ -32,10 +32,7 @@ from stack.ipv6.addr import (
 from stack.ipv6.if_inet6 import ifmcaddr6, inet6_dev
 from stack.ipv6.mld import mld_changed, mld_group_init, mld_group_stop
 from stack.ipv6.pinfo import ipv6_pinfo
-
-if TYPE_CHECKING:
-    from stack.inet.inet_sock import inet_sock
-    from stack.net import Net
+from stack.net import Net
 
 IPV6_MC_SOCKLIST_BYTES = 64  # sizeof(struct ipv6_mc_socklist) on a 64-bit machine
 

@@ -9,18 +9,15 @@ from __future__ import annotations
 import errno
 import struct
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from stack.core.errors import os_error
 from stack.core.rows import wide
 from stack.core.sockopt_table import opt_struct, structure
 from stack.core.uapi import AF_INET6, SOCK_STREAM
 from stack.inet import mc_filter
+from stack.inet.inet_sock import inet_sock
 from stack.ipv6.anycast import ipv6_sock_ac_drop, ipv6_sock_ac_join
 from stack.ipv6.mcast import ip6_mc_msfilter, ip6_mc_source, ipv6_sock_mc_drop, ipv6_sock_mc_join
-
-if TYPE_CHECKING:
-    from stack.inet.inet_sock import inet_sock
 
 Join = Callable[["inet_sock", int, wide], object]
 

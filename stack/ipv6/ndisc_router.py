@@ -7,7 +7,6 @@ drop reason. route_learned.py applies redirects to routes.
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
 
 from fastpath.base.skbuff import sk_buff, skb_pull, skb_to_bytes
 from fastpath.net.hdr import ipv6_hdr
@@ -20,6 +19,7 @@ from stack.core.neigh_table import (
     neigh_rand_reach_time,
 )
 from stack.core.neighbour import __neigh_lookup, neigh_update
+from stack.core.netdevice import net_device
 from stack.core.ratelimit import net_ratelimit
 from stack.core.rows import wide
 from stack.core.time64 import NSEC_PER_MSEC, NSEC_PER_SEC
@@ -41,10 +41,7 @@ from stack.ipv6.route_learned import (
     rt6_route_rcv,
     rtf_pref,
 )
-
-if TYPE_CHECKING:
-    from stack.core.netdevice import net_device
-    from stack.net import Net
+from stack.net import Net
 
 log = logging.getLogger(__name__)
 

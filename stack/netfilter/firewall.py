@@ -14,7 +14,7 @@ these with the host's lock held where other threads run the host.
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from fastpath.base.skbuff import sk_buff
 from stack.core import netfilter
@@ -27,13 +27,11 @@ from stack.core.netfilter import (
     nf_unregister_net_hook,
 )
 from stack.core.rows import row, state
+from stack.net import Net
 from stack.netfilter.match import nft_match, nft_match_packet, parse_match
 from stack.netfilter.nf_conntrack import IP_CT_UNTRACKED
 from stack.netfilter.nf_conntrack_core import nf_ct_netns_get, nf_ct_netns_put
 from stack.netfilter.nf_reject import REJECT_WITH, nf_reject
-
-if TYPE_CHECKING:
-    from stack.net import Net
 
 __all__ = ["accept", "delete", "drop", "notrack", "policy", "queue", "reject", "rules"]
 

@@ -12,12 +12,13 @@ lock held where other threads run the host.
 from __future__ import annotations
 
 import ipaddress
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from fastpath.base.skbuff import sk_buff
 from stack.core import netfilter
 from stack.core.netfilter import nf_hook_state
 from stack.core.rows import row, state
+from stack.net import Net
 from stack.netfilter import nf_nat_core
 from stack.netfilter.match import FAMILIES, nft_match, nft_match_packet, parse_match, parse_ports
 from stack.netfilter.nf_conntrack import nf_conn
@@ -28,9 +29,6 @@ from stack.netfilter.nf_nat_masquerade import (
     nf_nat_masquerade_inet_register_notifiers,
     nf_nat_masquerade_inet_unregister_notifiers,
 )
-
-if TYPE_CHECKING:
-    from stack.net import Net
 
 __all__ = ["delete", "dnat", "masquerade", "nat_rule", "rules", "snat"]
 

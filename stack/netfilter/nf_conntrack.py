@@ -9,15 +9,13 @@ A tuple is `(l3num, protonum, saddr, sport, daddr, dport)` of one direction of a
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from fastpath.base.skbuff import sk_buff
 from stack.core.netfilter import NF_INET_NUMHOOKS, nf_hook_state
 from stack.core.rows import row, state, wide
-
-if TYPE_CHECKING:
-    from stack.core.timer import timer_list
-    from stack.net import Net
+from stack.core.timer import timer_list
+from stack.net import Net
 
 # enum ip_conntrack_info: what a packet is to its connection (skb.nfctinfo)
 IP_CT_ESTABLISHED = 0

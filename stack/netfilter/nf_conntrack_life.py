@@ -5,11 +5,10 @@ net/netfilter/nf_conntrack_core.c.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from fastpath.base.skbuff import sk_buff
 from stack.core.time64 import NSEC_PER_SEC
 from stack.core.timer import TIMER_DEFERRABLE, mod_timer, timer_delete, timer_list
+from stack.net import Net
 from stack.netfilter import nf_conntrack
 from stack.netfilter.nf_conntrack import netns_ct, nf_conn
 from stack.netfilter.nf_conntrack_ecache import (
@@ -18,9 +17,6 @@ from stack.netfilter.nf_conntrack_ecache import (
     nf_conntrack_event_cache,
     nf_conntrack_eventmask_report,
 )
-
-if TYPE_CHECKING:
-    from stack.net import Net
 
 GC_SCAN_INTERVAL_MIN_NS = 1 * NSEC_PER_SEC
 GC_SCAN_INTERVAL_MAX_NS = 60 * NSEC_PER_SEC

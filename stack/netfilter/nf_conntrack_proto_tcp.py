@@ -20,14 +20,13 @@ Rooij) and their exceptions behave as in Linux 6.1. Read nf_conntrack_tcp_packet
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from fastpath.base.skbuff import pskb_may_pull, sk_buff
 from fastpath.net.hdr import tcphdr, tcphdr_at
 from stack.core.netfilter import NF_ACCEPT, NF_DROP, NF_REPEAT, nf_hook_state
 from stack.core.time64 import NSEC_PER_SEC
 from stack.core.uapi import IPPROTO_TCP, TCP_HLEN
 from stack.inet.tcp_options import TCPOPT_SACK, TCPOPT_SACK_PERM, TCPOPT_WINDOW, tcp_option_at
+from stack.net import Net
 from stack.netfilter import nf_conntrack
 from stack.netfilter.nf_conntrack import ctinfo2dir, ip_ct_tcp, ip_ct_tcp_state, nf_conn
 from stack.netfilter.nf_conntrack_ecache import IPCT_PROTOINFO, nf_conntrack_event_cache
@@ -39,9 +38,6 @@ from stack.netfilter.nf_conntrack_life import (
 )
 from stack.netfilter.nf_conntrack_sum import nf_ct_sum_wrong
 from stack.netfilter.nf_conntrack_tuple import skb_bytes
-
-if TYPE_CHECKING:
-    from stack.net import Net
 
 # enum tcp_conntrack
 NONE = 0

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from fastpath.base.skbuff import sk_buff
 from stack.core.netfilter import NF_ACCEPT, NF_DROP, nf_hook_state
 from stack.core.uapi import IPPROTO_TCP
+from stack.net import Net
 from stack.netfilter import nf_conntrack
 from stack.netfilter.nf_conntrack import Tuple, netns_ct, nf_conn, nf_conntrack_tuple_hash
 from stack.netfilter.nf_conntrack_ecache import (
@@ -23,9 +22,6 @@ from stack.netfilter.nf_conntrack_life import (
     nf_ct_is_expired,
     nf_nat_bysource_add,
 )
-
-if TYPE_CHECKING:
-    from stack.net import Net
 
 CONFIRMED_AND_EVENTS = nf_conntrack.IPS_CONFIRMED | nf_conntrack.IPS_EVENTS
 

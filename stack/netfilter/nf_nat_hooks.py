@@ -5,7 +5,7 @@ net/netfilter/nf_nat_core.c nf_nat_inet_fn, nf_nat_proto.c nf_nat_ipv4_*, nf_nat
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from fastpath.base.skbuff import sk_buff
 from fastpath.net.hdr import iphdr_at, ipv6hdr_at
@@ -25,6 +25,7 @@ from stack.core.netfilter import (
     nf_unregister_net_hook,
 )
 from stack.core.uapi import IPPROTO_ICMP, IPPROTO_ICMPV6
+from stack.net import Net
 from stack.netfilter.nf_conntrack import (
     IP_CT_DIR_ORIGINAL,
     IP_CT_IS_REPLY,
@@ -47,9 +48,6 @@ from stack.netfilter.nf_nat_core import (
 )
 from stack.netfilter.nf_nat_proto import nf_nat_icmp_reply_translation, nf_nat_packet
 from stack.netfilter.reroute import ip_route_me_harder
-
-if TYPE_CHECKING:
-    from stack.net import Net
 
 
 def nf_nat_inet_fn(skb: sk_buff, state: nf_hook_state, ct: nf_conn) -> int:

@@ -5,7 +5,7 @@ Masqueraded connections end when the interface goes down or loses the address.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from fastpath.base.skbuff import sk_buff
 from fastpath.net.hdr import iphdr_at, ipv6hdr_at
@@ -18,13 +18,11 @@ from stack.ipv4.fib import inet_select_addr
 from stack.ipv4.route import rtable
 from stack.ipv6.addrconf_addr import register_inet6addr_notifier, unregister_inet6addr_notifier
 from stack.ipv6.saddr import ipv6_dev_get_saddr
+from stack.net import Net
 from stack.netfilter import nf_nat_core
 from stack.netfilter.nf_conntrack import netns_ct, nf_conn
 from stack.netfilter.nf_conntrack_life import nf_ct_delete
 from stack.netfilter.nf_nat_core import nf_nat_range2, nf_nat_setup_info
-
-if TYPE_CHECKING:
-    from stack.net import Net
 
 
 def nf_nat_masquerade(skb: sk_buff, state: nf_hook_state, ct: nf_conn, rng: nf_nat_range2) -> int:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from fastpath.base.skbuff import alloc_skb, kfree_skb, pskb_may_pull, sk_buff
 from fastpath.net.hdr import (
     ip_push,
@@ -27,12 +25,10 @@ from stack.ipv6.ip6_icmp import ICMPV6_DEST_UNREACH, icmpv6_send
 from stack.ipv6.ip6_output import ip6_local_out
 from stack.ipv6.route import ip6_route_output
 from stack.ipv6.rt6_info import ip6_dst_hoplimit
+from stack.net import Net
 from stack.netfilter.nf_conntrack import IP_CT_RELATED, IP_CT_RELATED_REPLY, ctinfo2dir
 from stack.netfilter.nf_conntrack_sum import nf_checksum
 from stack.netfilter.nf_conntrack_tuple import nf_ct_l4_offset
-
-if TYPE_CHECKING:
-    from stack.net import Net
 
 TCP_RESET = 0
 PORT_UNREACH, HOST_UNREACH, NET_UNREACH, ADMIN_PROHIBITED = 1, 2, 3, 4

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import errno
-from typing import TYPE_CHECKING
 
 from fastpath.base.skbuff import sk_buff, skb_cow_head, skb_headroom
 from fastpath.net.hdr import ip_hdr, ipv6_hdr
 from stack.core.netfilter import NFPROTO_IPV4, NFPROTO_IPV6
 from stack.core.rows import wide
+from stack.core.sock import sock
 from stack.core.uapi import AF_INET, AF_INET6, RTN_LOCAL
 from stack.inet.flow import FLOWI_FLAG_ANYSRC, flowi
 from stack.ipv4.fib import inet_addr_type
 from stack.ipv4.route import ip_route_output_key
 from stack.ipv6.route import ip6_route_output
-
-if TYPE_CHECKING:
-    from stack.core.sock import sock
-    from stack.net import Net
+from stack.net import Net
 
 
 def ip_route_me_harder(net: Net, sk: sock | None, skb: sk_buff, pf: int) -> int:

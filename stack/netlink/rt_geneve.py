@@ -7,12 +7,13 @@ rtnl_changelink => geneve_change
 from __future__ import annotations
 
 import errno
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from stack.core.netdevice import net_device
 from stack.core.rows import clone_state
 from stack.core.uapi import AF_INET, AF_INET6, IPV6_FLOWLABEL_MASK
 from stack.ipv6.addr import IPV6_ADDR_LINKLOCAL, ipv6_addr_type
+from stack.net import Net
 from stack.netlink.nlattr import (
     BE16,
     BE32,
@@ -41,9 +42,6 @@ from stack.tunnel.geneve import (
     geneve_newlink,
 )
 from stack.tunnel.udp_tunnel import DF_INHERIT, is_group
-
-if TYPE_CHECKING:
-    from stack.net import Net
 
 GENEVE_N_VID = 1 << 24
 CANNOT = (

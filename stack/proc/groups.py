@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 from stack.core.time64 import TICK_NS
+from stack.ipv4.devinet import in_device
 from stack.ipv4.igmp import igmp_v1_seen, igmp_v2_seen
+from stack.ipv4.mc_list import ip_mc_list
 from stack.ipv6.addr import (
     IN6ADDR_LINKLOCAL_ALLNODES,
     IPV6_ADDR_SCOPE_LINKLOCAL,
@@ -15,10 +16,6 @@ from stack.ipv6.addr import (
 from stack.ipv6.if_inet6 import ifmcaddr6, inet6_dev
 from stack.net import Net
 from stack.proc.text import le_word, text
-
-if TYPE_CHECKING:
-    from stack.ipv4.devinet import in_device
-    from stack.ipv4.mc_list import ip_mc_list
 
 
 def dev_mcast(net: Net) -> str:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from stack.inet.ipmr_base import NEVER, mr_mfc, mr_table, mr_unresolved, vif_device
+from stack.net import Net
 from stack.proc.text import full6, le_word, text
-
-if TYPE_CHECKING:
-    from stack.net import Net
 
 VIFS = "Interface      BytesIn  PktsIn  BytesOut PktsOut Flags"
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import errno
 import logging
-from typing import TYPE_CHECKING
 
 from stack.clients.action import SetTimer
 from stack.core.dev_notifier import register_netdevice_notifier, unregister_netdevice_notifier
@@ -23,6 +22,7 @@ from stack.core.timer import TIMER_DEFERRABLE, mod_timer, timer_delete, timer_li
 from stack.core.uapi import INFINITY_LIFE_TIME
 from stack.ipv6.addr import IPV6_ADDR_SCOPE_GLOBAL, MASKS6, ipv6_addr_scope
 from stack.ipv6.if_inet6 import inet6_dev
+from stack.ipv6.nd_messages import RouterAdvertisement
 from stack.ipv6.nd_options import ndisc_options, prefix_info
 from stack.ipv6.ndisc_send import ndisc_send_skb
 from stack.ipv6.saddr import ipv6_get_lladdr
@@ -34,9 +34,6 @@ from stack.services.router_advertiser import (
     Inconsistent,
     RouterAdvertiser,
 )
-
-if TYPE_CHECKING:
-    from stack.ipv6.nd_messages import RouterAdvertisement
 
 log = logging.getLogger(__name__)
 

@@ -12,7 +12,6 @@ C says that a receiver must understand one of the options: we know none, so the 
 from __future__ import annotations
 
 import errno
-from typing import TYPE_CHECKING
 
 from fastpath.base.skbuff import pskb_may_pull, sk_buff, skb_copy_bits
 from fastpath.net.hdr import iphdr_at, ipv6hdr_at
@@ -37,6 +36,7 @@ from stack.ethernet.eth import eth_mac_addr, eth_validate_addr, ether_setup_soft
 from stack.inet.flow import flowi
 from stack.inet.udp_hash import udp_sock
 from stack.ipv4.route import IP_MAX_MTU
+from stack.net import Net
 from stack.tunnel.ip_tunnel_core import tunnel_route_dev
 from stack.tunnel.udp_tunnel import (
     HEADROOM,
@@ -59,9 +59,6 @@ from stack.tunnel.udp_tunnel import (
     udp_tunnel_stop,
     udp_tunnel_xmit,
 )
-
-if TYPE_CHECKING:
-    from stack.net import Net
 
 GENEVE_UDP_PORT, GENEVE_VER = 6081, 0
 GENEVE_F_CRITICAL = 0x40

@@ -22,7 +22,6 @@ from __future__ import annotations
 
 import errno
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from fastpath.base.skbuff import (
     PACKET_HOST,
@@ -56,11 +55,9 @@ from stack.core.uapi import AF_INET, AF_INET6, IP_HLEN, IPPROTO_IPV6, IPV6_HLEN,
 from stack.ethernet.eth import eth_type_trans, ether_setup
 from stack.inet.flow import flowi
 from stack.ipv4.route import IP_MAX_MTU
+from stack.net import Net
 from stack.tunnel.gre import GRE_CSUM, GRE_KEY, GRE_SEQ, gre_calc_hlen, tnl_ptk_info
 from stack.tunnel.ip_tunnel_core import iptunnel_pull_offloads, tunnel_route_dev
-
-if TYPE_CHECKING:
-    from stack.net import Net
 
 IPPROTO_IPIP, IPPROTO_GRE = 4, 47
 ENCAP_LIMIT_BYTES = 8

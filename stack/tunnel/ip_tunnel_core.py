@@ -7,8 +7,6 @@ it and makes the sums, or skb_gso_segment does.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from fastpath.base.csum import csum_add, csum_fold, csum_ipv6_nofold, csum_tcpudp_nofold
 from fastpath.base.skbuff import (
     CHECKSUM_NONE,
@@ -28,9 +26,7 @@ from stack.core.uapi import AF_INET, IPPROTO_UDP
 from stack.inet.flow import flowi
 from stack.ipv4.route import ip_route_output_flow
 from stack.ipv6.route import ip6_route_output
-
-if TYPE_CHECKING:
-    from stack.net import Net
+from stack.net import Net
 
 GSO_ROOM = 128
 """Bytes that headers outside may have: UDP and IP count 65535 at most, these included."""

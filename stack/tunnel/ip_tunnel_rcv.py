@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import errno
 from functools import partial
-from typing import TYPE_CHECKING
 
 from fastpath.base.skbuff import (
     PACKET_HOST,
@@ -58,6 +57,7 @@ from stack.ipv6.protocol import (
 )
 from stack.ipv6.route import ip6_route_output
 from stack.ipv6.route_learned import ip6_redirect, ip6_update_pmtu
+from stack.net import Net
 from stack.tunnel.gre import gre_parse_header, tnl_ptk_info
 from stack.tunnel.ip_tunnel import (
     IPPROTO_GRE,
@@ -68,9 +68,6 @@ from stack.tunnel.ip_tunnel import (
     ip_tunnel_lookup,
     ip_tunnel_rcv,
 )
-
-if TYPE_CHECKING:
-    from stack.net import Net
 
 INSIDE = {IPPROTO_IPIP: ETH_P_IP, IPPROTO_IPV6: ETH_P_IPV6}
 TAKERS: dict[tuple[int, int], tuple[str, ...]] = {

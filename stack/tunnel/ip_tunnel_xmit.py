@@ -17,8 +17,6 @@ that all devices have (xmit_recursion).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from fastpath.base.skbuff import (
     sk_buff,
     skb_copy_bits,
@@ -45,6 +43,7 @@ from stack.ipv6.ip6_output import ip6_local_out
 from stack.ipv6.protocol import NEXTHDR_DEST
 from stack.ipv6.route import ip6_dst_lookup_tail
 from stack.ipv6.rt6_info import ip6_dst_hoplimit, rt6_info
+from stack.net import Net
 from stack.tunnel.gre import GRE_SEQ, gre_build_header
 from stack.tunnel.ip_tunnel import (
     ENCAP_LIMIT_BYTES,
@@ -60,9 +59,6 @@ from stack.tunnel.ip_tunnel import (
     proto_outside,
 )
 from stack.tunnel.ip_tunnel_core import fits_outside, iptunnel_handle_offloads, iptunnel_xmit_stats
-
-if TYPE_CHECKING:
-    from stack.net import Net
 
 IPV6_TLV_TNL_ENCAP_LIMIT = 4
 IPV4_MIN_MTU_OUTSIDE = 576

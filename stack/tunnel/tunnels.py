@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-from typing import TYPE_CHECKING
 
 from stack.core.errors import os_error
 from stack.core.net_namespace import load_module
@@ -11,6 +10,7 @@ from stack.core.netdevice import net_device, net_device_ops, rtnl_link_ops
 from stack.core.rows import wide
 from stack.core.uapi import AF_INET
 from stack.ethernet.eth import eth_mac_addr, eth_validate_addr
+from stack.net import Net
 from stack.tunnel.ip_tunnel import (
     KINDS,
     ip_tunnel,
@@ -22,9 +22,6 @@ from stack.tunnel.ip_tunnel import (
 )
 from stack.tunnel.ip_tunnel_rcv import tunnel_net_ops
 from stack.tunnel.ip_tunnel_xmit import tunnel_xmit
-
-if TYPE_CHECKING:
-    from stack.net import Net
 
 ip_tunnel_netdev_ops = net_device_ops(ndo_start_xmit=tunnel_xmit)
 tap_netdev_ops = net_device_ops(

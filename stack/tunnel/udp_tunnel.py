@@ -14,7 +14,7 @@ import errno
 import struct
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from fastpath.base.skbuff import (
     SKB_GSO_UDP_TUNNEL,
@@ -61,6 +61,7 @@ from stack.ipv4.route import IP_DF, ip4_dst_hoplimit, ip_route_output_key
 from stack.ipv6.ip6_output import ip6_local_out
 from stack.ipv6.route import ip6_dst_lookup_tail
 from stack.ipv6.rt6_info import ip6_dst_hoplimit
+from stack.net import Net
 from stack.tunnel.ip_tunnel_core import (
     fits_outside,
     iptunnel_handle_offloads,
@@ -68,9 +69,6 @@ from stack.tunnel.ip_tunnel_core import (
     iptunnel_xmit_stats,
     udp_set_csum,
 )
-
-if TYPE_CHECKING:
-    from stack.net import Net
 
 UDP_TUNNEL_FEATURES = (
     netdevice.NETIF_F_SG

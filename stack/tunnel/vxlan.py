@@ -17,7 +17,6 @@ of zeros is for stations that are not known, and for groups. Read vxlan_xmit fir
 from __future__ import annotations
 
 import errno
-from typing import TYPE_CHECKING
 
 from fastpath.base.skbuff import pskb_may_pull, sk_buff, skb_clone, skb_copy_bits
 from stack.core import netdevice, uapi
@@ -45,6 +44,7 @@ from stack.inet.udp_hash import udp_sock
 from stack.ipv4.igmp import ip_mc_join_group, ip_mc_leave_group
 from stack.ipv6.addr import IPV6_ADDR_ANY, IPV6_ADDR_LINKLOCAL, IPV6_ADDR_UNICAST, ipv6_addr_type
 from stack.ipv6.mcast import ipv6_sock_mc_drop, ipv6_sock_mc_join
+from stack.net import Net
 from stack.tunnel.udp_tunnel import (
     HEADROOM,
     TUNNEL_HLEN,
@@ -66,9 +66,6 @@ from stack.tunnel.udp_tunnel import (
     udp_tunnel_stop,
     udp_tunnel_xmit,
 )
-
-if TYPE_CHECKING:
-    from stack.net import Net
 
 VXLAN_HF_VNI = 0x08000000
 VXLAN_PORT = 8472

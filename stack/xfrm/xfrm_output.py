@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import errno
 import struct
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from fastpath.base.csum import ip_compute_csum
 from fastpath.base.skbuff import (
@@ -79,6 +79,7 @@ from stack.ipv6.ip6_icmp import ICMPV6_PKT_TOOBIG, icmpv6_send
 from stack.ipv6.ip6_output import ip6_local_out
 from stack.ipv6.route import ip6_dst_lookup_tail
 from stack.ipv6.rt6_info import ip6_default_advmss, ip6_dst_hoplimit, ip6_mtu, rt6_info
+from stack.net import Net
 from stack.xfrm.esp import esp_output
 from stack.xfrm.xfrm_replay import xfrm_replay_overflow
 from stack.xfrm.xfrm_state import (
@@ -94,9 +95,6 @@ from stack.xfrm.xfrm_state import (
     xfrm_state_mtu,
     xfrm_state_used,
 )
-
-if TYPE_CHECKING:
-    from stack.net import Net
 
 IPPROTO_IPIP = 4
 BUNDLES_MAX = 1024

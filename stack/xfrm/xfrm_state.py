@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from stack.core.errors import os_error
 from stack.core.rows import narrow, row, state, wide
@@ -38,6 +37,7 @@ from stack.inet.xfrm_policy import (
     xfrm_selector_match,
     xfrm_tmpl,
 )
+from stack.net import Net
 from stack.xfrm.xfrm_algo import (
     AEADS,
     AUTHS,
@@ -49,9 +49,6 @@ from stack.xfrm.xfrm_algo import (
     xfrm_find_algo,
 )
 from stack.xfrm.xfrm_replay import xfrm_replay
-
-if TYPE_CHECKING:
-    from stack.net import Net
 
 IPPROTO_ESP = 50
 
