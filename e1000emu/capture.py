@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, NoReturn
 
+from e1000emu.closing import Closing
 from e1000emu.errors import ArgumentError, LinkError
 from fastpath.errors import check_methods, check_type
 from fastpath.nic.linkops import epb_encode
@@ -84,7 +85,7 @@ def with_comments(block: bytes, comments: Sequence[str]) -> bytes:
     return _block(EPB, block[8:at] + options + block[at:-4])
 
 
-class PcapngWriter:
+class PcapngWriter(Closing):
     """A pcapng file with any number of Ethernet interfaces, times in ns.
 
     `path` is overwritten; a binary file will do too, and is closed with the writer. Not thread
@@ -194,12 +195,6 @@ class PcapngWriter:
         raise LinkError(
             f"capture {str(self.path)!r}: {error.strerror}; give a file that can be written"
         ) from None
-
-    def __enter__(self) -> PcapngWriter:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.close()
 
 
 def read_capture(path: str | os.PathLike[str]) -> Iterator[Record]:

@@ -18,9 +18,11 @@ import subprocess
 import time
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
-from typing import Any, NoReturn, Protocol, Self, TypeVar
+from typing import Any, NoReturn, Protocol, TypeVar
 
 import pytest
+
+from e1000emu.closing import Closing
 
 
 def in_ci() -> bool:
@@ -93,20 +95,14 @@ class SupportsClose(Protocol):
 Closes = TypeVar("Closes", bound=SupportsClose)
 
 
-class Rig:
-    """What a test sets up on a stack: `with` it, or `close` it in the end."""
+class Rig(Closing):
+    """What a test sets up on a stack."""
 
     _stack: contextlib.ExitStack
 
     def close(self) -> None:
         """Take everything down."""
         self._stack.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.close()
 
 
 def kept(stack: contextlib.ExitStack, made: Closes) -> Closes:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 from e1000emu.capture import DIRECTION_IN, DIRECTION_OUT, Record
+from e1000emu.closing import Closing
 from fastpath.base.bpf import bpf_filter, bpf_prog
 from stack.api.pcap import compile_filter
 from stack.core.bsd_socket import sys_bind
@@ -36,7 +37,7 @@ RCVBUF_BYTES = 4 << 20
 IN, OUT, BOTH = "in", "out", "inout"
 
 
-class Sniffer:
+class Sniffer(Closing):
     """What crosses an interface of `host`, or all of them (None), as `Record`s.
 
     `expression` is libpcap's ("" takes all). It runs in the stack, on frames as taps see them,
@@ -155,9 +156,3 @@ class Sniffer:
     def close(self) -> None:
         """End; interfaces are no longer promiscuous for it. Harmless when repeated."""
         self._socket.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.close()

@@ -25,6 +25,7 @@ import tempfile
 import weakref
 from collections.abc import Callable, Sequence
 
+from e1000emu.closing import Closing
 from e1000emu.errors import E1000Error
 from e1000emu.links.qemu import PollClock, QemuDgram, QemuStream
 from e1000emu.ports import InterruptLine
@@ -385,7 +386,7 @@ class QtestSlot:
         self.config_write(PCI_COMMAND, COMMAND_IO_MEMORY_MASTER, 2)
 
 
-class QtestMachine:
+class QtestMachine(Closing):
     """A QEMU PC whose processor sleeps, with one network card; ends with `close` or `with`.
 
     Args:
@@ -489,12 +490,6 @@ class QtestMachine:
 
     def __repr__(self) -> str:
         return f"QtestMachine(pid={self._process.pid}, steps={self.steps})"
-
-    def __enter__(self) -> QtestMachine:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.close()
 
     def _last_words(self) -> str:
         """Return what QEMU printed, and how it ended when it did."""

@@ -28,6 +28,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from e1000emu.closing import Closing
 from e1000emu.errors import E1000Error
 from e1000emu.guest.image import GuestImage, prepare
 from e1000emu.guest.init import PORT
@@ -179,7 +180,7 @@ def _kernel_words(modules: Sequence[str], setup: str, interactive: bool) -> list
     return words
 
 
-class GuestLinux:
+class GuestLinux(Closing):
     """Boots the image and waits until the agent answers.
 
     Args:
@@ -294,12 +295,6 @@ class GuestLinux:
 
     def __repr__(self) -> str:
         return f"GuestLinux(pid={self._process.pid}, boots={self.boots})"
-
-    def __enter__(self) -> GuestLinux:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.close()
 
     def wait_boot(self, timeout_s: float = BOOT_TIMEOUT_S) -> None:
         """Wait until the agent answers.  Raises: GuestError, GuestCrashed."""

@@ -12,10 +12,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from inspect import signature
 from ipaddress import IPv4Network, IPv6Network, ip_network
-from typing import TYPE_CHECKING, Any, Self, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 from e1000emu.capture import PcapngWriter
 from e1000emu.clock import VirtualClock
+from e1000emu.closing import Closing
 from e1000emu.device.nic import Nic
 from e1000emu.errors import ArgumentError
 from e1000emu.insight.faults import Faults
@@ -371,7 +372,7 @@ class LabLan:
         return [f"{a}/{n.prefixlen}" for a, n in zip(addrs, self.networks, strict=True)]
 
 
-class Lab:
+class Lab(Closing):
     """Hosts by name, and networks that join them, on one clock; closing it closes all.
 
         with Lab() as lab:
@@ -499,12 +500,6 @@ class Lab:
     def close(self) -> None:
         """Close every host, the last one first, as `close_hosts` does. Idempotent."""
         close_hosts(tuple(self._hosts.values())[::-1])
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.close()
 
 
 def _never() -> bool:

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
+from e1000emu.closing import Closing
 from e1000emu.device.board import Ports
 from e1000emu.errors import ArgumentError
 from e1000emu.insight.faults import Faults
@@ -113,7 +114,7 @@ class Recording(Protocol):
         """The Nic is complete."""
 
 
-class Recorder:
+class Recorder(Closing):
     """Writes what one Nic exchanges with its ports to `path`.
 
     Give it to `Nic(record=...)`, and `close` it after the Nic.  Call with the clock's lock held.
@@ -140,12 +141,6 @@ class Recorder:
         if not self._stopped:
             self._stopped = True
             self._writer.close(why)
-
-    def __enter__(self) -> Recorder:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.close()
 
     # --- what a Nic asks while it is made --------------------------------------------------------
 

@@ -15,6 +15,7 @@ from typing import IO, Any, NamedTuple
 
 import msgspec
 
+from e1000emu.closing import Closing
 from e1000emu.errors import E1000Error, LinkError
 from e1000emu.links.farend import from_plain
 from e1000emu.registers.regs import at_offset
@@ -323,7 +324,7 @@ class Writer:
             )
 
 
-class Reader:
+class Reader(Closing):
     """Reads a recording: `header`, then the events by iteration.
 
     Raises: RecordingError, with the offset and what is wrong there.  With `partial` the events of a
@@ -417,12 +418,6 @@ class Reader:
     def close(self) -> None:
         """Close the file."""
         self._file.close()
-
-    def __enter__(self) -> Reader:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.close()
 
 
 def _short(value: Any) -> str:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 from e1000emu.clock import VirtualClock
+from e1000emu.closing import Closing
 from e1000emu.testing.guest import GuestRings
 from e1000emu.testing.recorders import RecordingLine, RecordingLink
 from e1000emu.testing.writeback import SlowWriteBack, WatchedMemory
@@ -33,7 +34,7 @@ RING_SIZES = ("rx_buffer_bytes", "rx_count", "step", "tx_count")
 
 
 @dataclass(slots=True, init=False)
-class Bench:
+class Bench(Closing):
     """One NIC, its memory, interrupt line, link and clock, and the fake driver on top."""
 
     nic: Nic
@@ -134,12 +135,6 @@ class Bench:
     def close(self) -> None:
         """Halt the NIC; again does nothing."""
         self.nic.halt()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.close()
 
 
 def make_bench(**options: Any) -> Bench:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any, Self
+from typing import Any
 
 import msgspec
 
 from e1000emu.clock import SimulationDeadlock, VirtualClock
+from e1000emu.closing import Closing
 from e1000emu.errors import ArgumentError, E1000Error
 from e1000emu.topology.build import TopologyLab
 from e1000emu.topology.flat import address_of
@@ -29,7 +30,7 @@ class RunResult(msgspec.Struct):
     figures: dict[str, Any] = {}
 
 
-class Running:
+class Running(Closing):
     """The programs of a lab's nodes, each a coroutine on its host; they begin at `flat.start_ns`.
 
     with Running(lab) as running:
@@ -150,9 +151,3 @@ class Running:
             task.cancel()
         self._loop.run_until_complete(asyncio.gather(*self._tasks, return_exceptions=True))
         self._loop.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.close()

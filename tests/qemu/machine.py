@@ -7,6 +7,7 @@ import struct
 from typing import Any
 
 from e1000emu.clock import RealClock
+from e1000emu.closing import Closing
 from e1000emu.embed.qtest import QtestMachine
 from e1000emu.lab import add_nic, mac_address
 from e1000emu.links import Impair
@@ -32,7 +33,7 @@ class Tally(Middleware):
         return end
 
 
-class Machine:
+class Machine(Closing):
     """Both hosts and QEMU; `up` configures them and waits for the link."""
 
     def __init__(
@@ -71,12 +72,6 @@ class Machine:
         self.b.close()
         self.qemu.close()
         self.clock.close()
-
-    def __enter__(self) -> Machine:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.close()
 
 
 def ping(host: Host, to: str, size: int, seq: int) -> bool:

@@ -18,9 +18,10 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Any, Protocol
 
 from e1000emu.clock import RealClock
+from e1000emu.closing import Closing
 from e1000emu.embed.vfio_user import protocol as vu
 from e1000emu.embed.vfio_user.beside import MessageThread
 from e1000emu.embed.vfio_user.caretaker import Caretaker, hang_up
@@ -97,7 +98,7 @@ class Listener:
                 self.path.unlink()
 
 
-class DeviceServer:
+class DeviceServer(Closing):
     """Listens at `path` and offers a PCI function to the client that connects.
 
     `make(memory=..., irq=...)` returns the function: a class of your own, for instance one derived
@@ -223,12 +224,6 @@ class DeviceServer:
             )
         with self, suppress(KeyboardInterrupt):
             clock.run()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.close()
 
     def counters(self) -> dict[str, int]:
         """Return what crossed the socket since the start."""
