@@ -65,7 +65,7 @@ from stack.bridge.br_stp_if import (
 )
 from stack.core import netdevice
 from stack.core.dev import dev_close, dev_open, dev_set_mtu
-from stack.core.errors import os_error
+from stack.core.errors import check, os_error
 from stack.core.fib_rules import LAST_ID
 from stack.core.l3mdev import netif_is_l3_master
 from stack.core.netdevice import flag_names, net_device
@@ -399,9 +399,9 @@ class Links(Net):
                 br_stp_set_enabled(br, stp)
                 br_stp_set_bridge_priority(br, priority)
                 for word, setter in BR_TIMES.items():
-                    _check(setter(br, times[word]), f"{dev.name}: {word} {given[word]}")
+                    check(setter(br, times[word]), f"{dev.name}: {word} {given[word]}")
                 for port in devs:
-                    _check(br_add_if(br, port), f"{port.name}: master {dev.name}")
+                    check(br_add_if(br, port), f"{port.name}: master {dev.name}")
                     _opened(port, up)
                 return _opened(dev, up)
             except OSError:
@@ -461,16 +461,16 @@ class Links(Net):
                 elif dev.master is not None:
                     bond = netif_is_bond_master(dev.master)
                     release = bond_release if bond else br_del_if
-                    _check(release(dev.master.priv, dev), f"{name}: nomaster")
+                    check(release(dev.master.priv, dev), f"{name}: nomaster")
                 return
             if netif_is_l3_master(self._dev(master)):
-                _check(vrf_add_slave(self._dev(master), dev), f"{name}: master {master}")
+                check(vrf_add_slave(self._dev(master), dev), f"{name}: master {master}")
                 return
             if netif_is_bond_master(self._dev(master)):
                 bond_enslave(self._dev(master).priv, dev)
                 return
             br = self._bridge(master)
-            _check(br_add_if(br, dev), f"{name}: master {master}")
+            check(br_add_if(br, dev), f"{name}: master {master}")
 
     def bridge_port(
         self,
@@ -505,24 +505,24 @@ class Links(Net):
             ):
                 if value is not None:
                     value = whole_number("bridge_port", word, value, 0)
-                    _check(setter(p, value), f"{name}: {word} {value}")
+                    check(setter(p, value), f"{name}: {word} {value}")
             if state is not None:
                 number = BR_STATE_NAMES.index(state) if state in BR_STATE_NAMES else state
                 number = whole_number("bridge_port", "state", number)
-                _check(br_set_port_state(p, number), f"{name}: state {state}")
+                check(br_set_port_state(p, number), f"{name}: state {state}")
 
     def fdb_add(self, addr: str | bytes, name: str, *, static: bool = True) -> None:
         """`bridge fdb replace ADDR dev NAME master [static|dynamic]`. Raises: OSError: EINVAL."""
         with self.lock:
             p = self._port(name)
             state = NUD_NOARP if static else NUD_REACHABLE
-            _check(fdb_add_entry(p.br, p, _mac(addr), state), f"{name}: {addr!r}")
+            check(fdb_add_entry(p.br, p, _mac(addr), state), f"{name}: {addr!r}")
 
     def fdb_del(self, addr: str | bytes, name: str) -> None:
         """`bridge fdb del ADDR dev NAME master`. Raises: OSError: ENOENT."""
         with self.lock:
             p = self._port(name)
-            _check(fdb_delete_entry(p.br, p, _mac(addr)), f"{name}: {addr!r}")
+            check(fdb_delete_entry(p.br, p, _mac(addr)), f"{name}: {addr!r}")
 
     def fdb_flush(self, bridge: str) -> None:
         """`bridge fdb flush dev BRIDGE`: forget what was learned."""
@@ -535,7 +535,7 @@ class Links(Net):
         Raises: OSError: ENODEV; EOPNOTSUPP, it is hardware, or `lo`.
         """
         with self.lock:
-            _check(rtnl_delete_link(self._dev(name)), f"{self.name}: delete {name}")
+            check(rtnl_delete_link(self._dev(name)), f"{self.name}: delete {name}")
 
     def _bridge(self, name: str) -> net_bridge:
         dev = self._dev(name)
@@ -551,11 +551,6 @@ class Links(Net):
         return p
 
 
-def _check(err: int, what: str) -> None:
-    if err:
-        raise os_error(-err, what)
-
-
 def _check_new(where: str, name: str, **macs: bytes | None) -> None:
     """Raise ArgumentTypeError unless a new device's name is text and each address is bytes."""
     check_type(where, "name", name, str, "text, such as eth%d")
@@ -566,7 +561,7 @@ def _check_new(where: str, name: str, **macs: bytes | None) -> None:
 
 def _with_mtu(dev: net_device, mtu: int | None) -> None:
     if mtu is not None:
-        _check(dev_set_mtu(dev, whole_number("add", "mtu", mtu, unit="bytes")), f"{dev.name}: mtu")
+        check(dev_set_mtu(dev, whole_number("add", "mtu", mtu, unit="bytes")), f"{dev.name}: mtu")
 
 
 def tunnel_parms(
@@ -615,7 +610,7 @@ def tunnel_parms(
 
 def _opened(dev: net_device, up: bool) -> net_device:
     if up:
-        _check(dev_open(dev), f"{dev.name}: open")
+        check(dev_open(dev), f"{dev.name}: open")
     return dev
 
 

@@ -23,7 +23,7 @@ from stack.api import br_sysfs
 from stack.core.dev import dev_get_stats, dev_set_mtu
 from stack.core.dev_notifier import netdev_state_change
 from stack.core.dynamic_queue_limits import DQL_MAX_LIMIT, dql
-from stack.core.errors import os_error
+from stack.core.errors import check, os_error
 from stack.core.ethtool import SPEED_UNKNOWN, ethtool_get_settings
 from stack.core.netdevice import IFF_UP, LINK_STATE_NOCARRIER, net_device
 from stack.core.sock import ns_capable
@@ -196,9 +196,7 @@ def _store_alias(dev: net_device, text: str) -> None:
 
 def _store_mtu(dev: net_device, text: str) -> None:
     value = br_sysfs.number(text)
-    error = dev_set_mtu(dev, value)
-    if error:
-        raise os_error(-error, f"{dev.name} takes no MTU of {value}")
+    check(dev_set_mtu(dev, value), f"{dev.name} takes no MTU of {value}")
 
 
 def _store_tx_queue_len(dev: net_device, text: str) -> None:

@@ -17,7 +17,7 @@ from stack.clients.dhcp4_pool import Dhcp4ServerConfig
 from stack.clients.resolvconf import NameService
 from stack.core.dev import dev_close, dev_named, dev_open, dev_set_mtu
 from stack.core.dev_netns import dev_change_net_namespace
-from stack.core.errors import os_error
+from stack.core.errors import check
 from stack.core.link_watch import linkwatch_pending
 from stack.core.netdevice import net_device
 from stack.inet.metrics import METRICS
@@ -81,7 +81,7 @@ class Namespace(Links):
             dev = self.dev(name)
             if mtu is not None:
                 mtu = whole_number(f"{self.name}.ifconfig", "mtu", mtu, unit="bytes")
-                _check(dev_set_mtu(dev, mtu), f"{name}: mtu {mtu}")
+                check(dev_set_mtu(dev, mtu), f"{name}: mtu {mtu}")
             if addr is not None:
                 if ":" in str(addr):
                     inet6_addr_add(dev, *parse_ifaddr6(addr))
@@ -90,7 +90,7 @@ class Namespace(Links):
             if up is not None:
                 check_type("ifconfig", "up", up, int, "True or False")
                 if up:
-                    _check(dev_open(dev), f"{name}: open")
+                    check(dev_open(dev), f"{name}: open")
                 else:
                     dev_close(dev)
 
@@ -256,7 +256,7 @@ class Namespace(Links):
         check_net(f"{self.name}.set_netns", net)
         with self.lock:
             dev = self.dev(name)
-            _check(dev_change_net_namespace(dev, net, pattern), f"{name}: netns {net.name}")
+            check(dev_change_net_namespace(dev, net, pattern), f"{name}: netns {net.name}")
         return dev
 
 
@@ -288,8 +288,3 @@ def _route_call(
         known += METRICS
     known_words(f"{where} of IPv{6 if six else 4}", words, known, ROUTE_WORDS)
     return call
-
-
-def _check(err: int, what: str) -> None:
-    if err:
-        raise os_error(-err, what)

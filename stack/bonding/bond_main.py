@@ -80,7 +80,7 @@ from stack.core.dev_upper import (
     netdev_master_upper_dev_link,
     netdev_upper_dev_unlink,
 )
-from stack.core.errors import os_error
+from stack.core.errors import check
 from stack.core.ethtool import (
     DUPLEX_FULL,
     SPEED_UNKNOWN,
@@ -383,21 +383,16 @@ def bond_enslave(bond: bonding, dev: net_device) -> int:
     return 0
 
 
-def _check(err: int, what: str) -> None:
-    if err:
-        raise os_error(-err, what)
-
-
 def _prepare(bond: bonding, one: slave) -> None:
     """MTU, address, open, link to the bond, VLANs: what may fail. Raises: OSError."""
     dev, bond_dev = one.dev, bond.dev
-    _check(dev_set_mtu(dev, bond_dev.mtu), f"{dev.name}: mtu {bond_dev.mtu}")
+    check(dev_set_mtu(dev, bond_dev.mtu), f"{dev.name}: mtu {bond_dev.mtu}")
     if not bond.params.fail_over_mac or bond.params.mode != BOND_MODE_ACTIVEBACKUP:
-        _check(dev_set_mac_address(dev, bond_dev.dev_addr), f"{dev.name}: address")
+        check(dev_set_mac_address(dev, bond_dev.dev_addr), f"{dev.name}: address")
     dev.flags |= netdevice.IFF_SLAVE
-    _check(dev_open(dev), f"{dev.name}: open")
+    check(dev_open(dev), f"{dev.name}: open")
     err = netdev_master_upper_dev_link(dev, bond_dev)
-    _check(-errno.ELOOP if err == -errno.EBUSY else err, f"{dev.name}: master {bond_dev.name}")
+    check(-errno.ELOOP if err == -errno.EBUSY else err, f"{dev.name}: master {bond_dev.name}")
     for proto, vid in _vids(bond_dev):
         vlan_vid_add(dev, proto, vid)
 

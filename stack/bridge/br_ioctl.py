@@ -35,7 +35,7 @@ from stack.core.dev_ioctl import (
     ifr_name,
     need_admin,
 )
-from stack.core.errors import os_error
+from stack.core.errors import check, os_error
 from stack.core.ethtool_ioctl import Memory, ifr_data
 from stack.core.netdevice import IFF_UP, IFNAMSIZ, net_device, netif_device_present
 from stack.core.time64 import TICK_NS
@@ -100,19 +100,14 @@ def old_dev_ioctl(net: Net, br: net_bridge, args: tuple[int, ...], memory: Memor
         memory.write(first, struct.pack(f"={len(numbers)}i", *numbers))
     elif what in OLD_SETS:
         need_admin(net)
-        check(OLD_SETS[what](br, first))
+        check(OLD_SETS[what](br, first) or 0, "what a bridge is set to")
     elif what in OLD_PORT_SETS:
         need_admin(net)
         port = br_get_port(br, first & 0x7FFFFFFF)
-        check(-errno.EINVAL if port is None else OLD_PORT_SETS[what](port, second))
+        err = -errno.EINVAL if port is None else OLD_PORT_SETS[what](port, second)
+        check(err or 0, "what a bridge is set to")
     else:
         raise os_error(errno.EOPNOTSUPP, f"request {what} of {br.dev.name}")
-
-
-def check(err: int | None) -> None:
-    """Raises: OSError."""
-    if err:
-        raise os_error(-err, "what a bridge is set to")
 
 
 def br_bridge(net: Net, cmd: int, name: bytearray) -> None:
@@ -149,6 +144,4 @@ def add_del_if(net: Net, br: net_bridge, ifindex: int, cmd: int) -> None:
     dev: net_device | None = net.dev_by_index.get(ifindex)
     if dev is None:
         raise os_error(errno.EINVAL, f"no interface {ifindex}")
-    err = (br_add_if if cmd == SIOCBRADDIF else br_del_if)(br, dev)
-    if err:
-        raise os_error(-err, f"{dev.name} in {br.dev.name}")
+    check((br_add_if if cmd == SIOCBRADDIF else br_del_if)(br, dev), f"{dev.name} in {br.dev.name}")

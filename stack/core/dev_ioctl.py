@@ -30,7 +30,7 @@ from stack.core.dev import (
     dev_set_mtu,
 )
 from stack.core.dev_notifier import call_netdevice_notifiers
-from stack.core.errors import os_error
+from stack.core.errors import check, os_error
 from stack.core.ethtool_ioctl import Memory, dev_ethtool, ifr_data
 from stack.core.memory import copy_from_user, copy_to_user, read_address, write_address
 from stack.core.netdevice import dev_get_flags, net_device, netif_device_present
@@ -159,12 +159,6 @@ def ifr_family(ifr: bytearray) -> int:
     return family
 
 
-def check(err: int, dev: net_device) -> None:
-    """Raise the -errno that a function of the device layer returned."""
-    if err:
-        raise os_error(-err, dev.name)
-
-
 def need_admin(net: Net) -> None:
     """Raises: OSError EPERM."""
     if not ns_capable(net, CAP_NET_ADMIN):
@@ -242,7 +236,7 @@ def dev_set_mac_address_user(dev: net_device, ifr: bytearray) -> None:
         raise os_error(errno.EINVAL, f"{dev.name} is of type {dev.type}, not {ifr_family(ifr)}")
     if not netif_device_present(dev):
         raise os_error(errno.ENODEV, f"{dev.name} is not there")
-    check(dev_set_mac_address(dev, hw_data(dev, ifr)), dev)
+    check(dev_set_mac_address(dev, hw_data(dev, ifr)), dev.name)
 
 
 def hw_data(dev: net_device, ifr: bytearray) -> bytes:
@@ -258,9 +252,9 @@ def dev_ifsioc(net: Net, ifr: bytearray, cmd: int) -> None:
     """
     dev = ifr_dev(net, ifr)
     if cmd == SIOCSIFFLAGS:
-        check(dev_change_flags(dev, ifr_family(ifr)), dev)
+        check(dev_change_flags(dev, ifr_family(ifr)), dev.name)
     elif cmd == SIOCSIFMTU:
-        check(dev_set_mtu(dev, ifr_int(ifr)), dev)
+        check(dev_set_mtu(dev, ifr_int(ifr)), dev.name)
     elif cmd == SIOCSIFHWADDR:
         dev_set_mac_address_user(dev, ifr)
     elif cmd == SIOCSIFHWBROADCAST:
@@ -275,15 +269,15 @@ def dev_ifsioc(net: Net, ifr: bytearray, cmd: int) -> None:
             raise os_error(errno.ENODEV, f"{dev.name} is not there")
         addr = hw_data(dev, ifr)
         if cmd == SIOCADDMULTI:
-            check(dev_mc_add_global(dev, addr), dev)
+            check(dev_mc_add_global(dev, addr), dev.name)
         else:
-            check(dev_mc_del_global(dev, addr), dev)
+            check(dev_mc_del_global(dev, addr), dev.name)
     elif cmd == SIOCSIFTXQLEN:
         if ifr_int(ifr) < 0:
             raise os_error(errno.EINVAL, f"{dev.name}: a queue of {ifr_int(ifr)}")
         dev.tx_queue_len = ifr_int(ifr)
     elif cmd == SIOCSIFNAME:
-        check(dev_change_name(dev, os.fsdecode(ifr_name(ifr, netdevice.IFNAMSIZ))), dev)
+        check(dev_change_name(dev, os.fsdecode(ifr_name(ifr, netdevice.IFNAMSIZ))), dev.name)
     else:
         raise os_error(errno.EOPNOTSUPP, f"{dev.name} does not offer request {cmd:#x}")
 

@@ -12,6 +12,12 @@ def os_error(err: int, detail: str = "") -> OSError:
     return OSError(err, _text(err, detail))
 
 
+def check(err: int, detail: str = "") -> None:
+    """Raise the -errno that a function of the stack has returned; 0 is no error."""
+    if err:
+        raise os_error(err, detail)
+
+
 @lru_cache(maxsize=256)
 def _text(err: int, detail: str) -> str:
     return f"{os.strerror(err)}: {detail}" if detail else os.strerror(err)

@@ -30,7 +30,7 @@ from stack.core.dev_notifier import call_netdevice_notifiers, register_netdevice
 from stack.core.dev_receive import netdev_rx_handler_register, netdev_rx_handler_unregister
 from stack.core.dev_upper import netdev_upper_dev_unlink, stacked_register
 from stack.core.drop_reason import SKB_DROP_REASON_DEV_READY, kfree_skb_reason
-from stack.core.errors import os_error
+from stack.core.errors import check, os_error
 from stack.core.ethtool import ethtool_ops, fixed_drvinfo
 from stack.core.l3mdev import l3mdev_ops
 from stack.core.link_watch import netif_stacked_transfer_operstate
@@ -291,9 +291,7 @@ def ipvlan_link_new(
     dev.dev_addr = lowerdev.dev_addr
     try:
         ipvlan.dev_id = ipvlan_dev_id(port)
-        err = stacked_register(dev, lowerdev)
-        if err:
-            raise os_error(-err, f"ipvlan {name} on {lowerdev.name}")
+        check(stacked_register(dev, lowerdev), f"ipvlan {name} on {lowerdev.name}")
     except OSError:
         if not port.count and ipvlan_port_get(lowerdev) is port:
             ipvlan_port_destroy(port)

@@ -8,7 +8,7 @@ from stack.core import netdevice
 from stack.core.dev import dev_set_mtu, free_netdev, unregister_netdevice
 from stack.core.dev_notifier import watches_devices
 from stack.core.dev_upper import netdev_upper_dev_unlink, stacked_register
-from stack.core.errors import os_error
+from stack.core.errors import check, os_error
 from stack.core.link_watch import linkwatch_fire_event, netif_stacked_transfer_operstate
 from stack.core.net_namespace import load_module
 from stack.core.netdevice import net_device, rtnl_link_ops
@@ -63,9 +63,7 @@ def macvlan_common_newlink(
         raise os_error(errno.EINVAL, f"{what}: mtu {mtu}")
     port = macvlan_port_get(lowerdev)
     if port is None:
-        err = macvlan_port_create(lowerdev)
-        if err:
-            raise os_error(-err, what)
+        check(macvlan_port_create(lowerdev), what)
         port = macvlan_port_get(lowerdev)
         assert port is not None, "macvlan_port_create made it"
     vlan: macvlan_dev | None = None
@@ -90,9 +88,7 @@ def macvlan_common_newlink(
             macvlan_hash_add_source(vlan, addr)
         if bc_cutoff is not None:
             port.bc_cutoff = bc_cutoff
-        err = stacked_register(dev, lowerdev)
-        if err:
-            raise os_error(-err, what)
+        check(stacked_register(dev, lowerdev), what)
     except (OSError, ValueError):
         if vlan is not None:
             macvlan_flush_sources(vlan)

@@ -38,7 +38,7 @@ from stack.core.dev_notifier import register_netdevice_notifier
 from stack.core.dev_receive import dev_add_pack
 from stack.core.drop_reason import kfree_skb_reason
 from stack.core.dst import dst_link_failure
-from stack.core.errors import os_error
+from stack.core.errors import check, os_error
 from stack.core.l3mdev import l3mdev_master_ifindex
 from stack.core.neigh_gc import (
     neigh_carrier_down,
@@ -378,9 +378,7 @@ def arp_req_set(dev: net_device, ip: int, ha: bytes, *, permanent: bool = True) 
     if neigh is None:
         raise os_error(errno.ENOBUFS)
     state = uapi.NUD_PERMANENT if permanent else uapi.NUD_STALE
-    err = neigh_update(neigh, ha, state, NEIGH_UPDATE_F_OVERRIDE | NEIGH_UPDATE_F_ADMIN)
-    if err:
-        raise os_error(-err)
+    check(neigh_update(neigh, ha, state, NEIGH_UPDATE_F_OVERRIDE | NEIGH_UPDATE_F_ADMIN))
 
 
 def arp_req_get(dev: net_device, ip: int) -> neighbour:

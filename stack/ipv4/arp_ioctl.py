@@ -7,8 +7,8 @@ import os
 import struct
 from typing import Any
 
-from stack.core.dev_ioctl import SIOCDARP, SIOCGARP, SIOCSARP, check, need_admin
-from stack.core.errors import os_error
+from stack.core.dev_ioctl import SIOCDARP, SIOCGARP, SIOCSARP, need_admin
+from stack.core.errors import check, os_error
 from stack.core.memory import copy_from_user, copy_to_user
 from stack.core.neigh_gc import neigh_remove_one
 from stack.core.neigh_table import NEIGH_UPDATE_F_ADMIN, NEIGH_UPDATE_F_OVERRIDE
@@ -75,7 +75,7 @@ def arp_req_set(net: Net, r: arpreq) -> None:
         r.flags |= ATF_COM
         state = NUD_PERMANENT
     ha = r.ha[: dev.addr_len] if r.flags & ATF_COM else None
-    check(neigh_update(neigh, ha, state, NEIGH_UPDATE_F_OVERRIDE | NEIGH_UPDATE_F_ADMIN), dev)
+    check(neigh_update(neigh, ha, state, NEIGH_UPDATE_F_OVERRIDE | NEIGH_UPDATE_F_ADMIN), dev.name)
 
 
 def arp_req_get(net: Net, r: arpreq, data: bytearray) -> None:

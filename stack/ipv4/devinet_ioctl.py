@@ -8,8 +8,8 @@ import struct
 
 from stack.core import dev_ioctl
 from stack.core.dev import dev_change_flags
-from stack.core.dev_ioctl import check, ifr_dev, ifr_family, ifr_name, need_admin, register_gifconf
-from stack.core.errors import os_error
+from stack.core.dev_ioctl import ifr_dev, ifr_family, ifr_name, need_admin, register_gifconf
+from stack.core.errors import check, os_error
 from stack.core.netdevice import IFF_BROADCAST, IFF_POINTOPOINT, IFF_UP, IFNAMSIZ, net_device
 from stack.core.uapi import AF_INET
 from stack.ipv4.devinet import (
@@ -130,7 +130,7 @@ def devinet_ioctl(net: Net, cmd: int, ifr: bytearray) -> None:
 def devinet_set_flags(dev: net_device, ifa: in_ifaddr | None, alias: bool, flags: int) -> None:
     """SIOCSIFFLAGS: set the interface's flags. An alias ("eth0:1") taken down loses its address."""
     if not alias:
-        check(dev_change_flags(dev, flags), dev)
+        check(dev_change_flags(dev, flags), dev.name)
     elif ifa is None:
         raise os_error(errno.EADDRNOTAVAIL, f"{dev.name} has no such label")
     elif not flags & IFF_UP:

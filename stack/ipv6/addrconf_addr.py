@@ -24,7 +24,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from stack.core import uapi
-from stack.core.errors import os_error
+from stack.core.errors import check, os_error
 from stack.core.l3mdev import l3mdev_fib_table
 from stack.core.netdevice import (
     IFF_LOOPBACK,
@@ -161,9 +161,7 @@ def ipv6_add_addr(idev: inet6_dev, cfg: ifa6_config) -> inet6_ifaddr:
         raise os_error(errno.ENODEV, f"{idev.dev.name}: the interface is going away")
     if idev.cnf.disable_ipv6:
         raise os_error(errno.EACCES, f"{idev.dev.name}: IPv6 is disabled (disable_ipv6)")
-    err = validate_addr(idev.dev, cfg.pfx, AF_INET6)
-    if err:
-        raise os_error(-err, f"{idev.dev.name}: {format_addr6(cfg.pfx)}")
+    check(validate_addr(idev.dev, cfg.pfx, AF_INET6), f"{idev.dev.name}: {format_addr6(cfg.pfx)}")
     if ipv6_get_ifaddr(net, cfg.pfx, idev.dev, True) is not None:
         raise os_error(errno.EEXIST, f"{idev.dev.name}: the address is there already")
     flags = (

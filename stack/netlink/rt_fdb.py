@@ -36,6 +36,7 @@ from stack.bridge.br_private import (
 )
 from stack.core import uapi
 from stack.core.dev import dev_mc_add, dev_mc_del, dev_uc_add, dev_uc_del
+from stack.core.errors import check
 from stack.core.netdevice import ARPHRD_ETHER, ETH_ALEN, net_device
 from stack.core.time64 import TICK_NS
 from stack.core.uapi import NLM_F_EXCL, NTF_EXT_LEARNED, NTF_MASTER, NTF_SELF, NTF_STICKY, NTF_USE
@@ -55,7 +56,7 @@ from stack.netlink.nlattr import (
 )
 from stack.netlink.rt_attrs import IFINFOMSG, IFLA, NDA, NDA_CACHE, NDMSG
 from stack.netlink.rt_kinds import link_kind_of
-from stack.netlink.rt_link import check, device_of, header, nlmsg_parse
+from stack.netlink.rt_link import device_of, header, nlmsg_parse
 from stack.netlink.rt_neigh import ndm_header
 
 RTNLGRP_NEIGH = 3

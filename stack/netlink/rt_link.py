@@ -32,7 +32,7 @@ from stack.core.dev import (
     netdev_name_node_alt_destroy,
 )
 from stack.core.dev_notifier import netdev_state_change
-from stack.core.errors import os_error
+from stack.core.errors import check, os_error
 from stack.core.netdevice import (
     ETH_ALEN,
     IFF_ALLMULTI,
@@ -406,12 +406,6 @@ def br_fill_ifinfo(dev: net_device, p: net_bridge_port, event: int = RTM_NEWLINK
 
 
 # --- changing -----------------------------------------------------------------------------------
-
-
-def check(err: int, what: str = "") -> None:
-    """Raise the -errno that a function of the stack returned."""
-    if err:
-        raise os_error(-err, what)
 
 
 def do_setlink(dev: net_device, flags: int, mask: int, tb: Attrs) -> None:

@@ -32,6 +32,7 @@ from stack.bridge.br_private import (
     net_bridge_port_group,
     netif_is_bridge_master,
 )
+from stack.core.errors import check
 from stack.core.netdevice import ETH_P_IP, ETH_P_IPV6, VLAN_VID_MASK, net_device, netif_running
 from stack.core.uapi import AF_BRIDGE, NLM_F_REPLACE, RTM_GETMDB, RTM_NEWMDB
 from stack.netlink.af_netlink import netlink_reply, nlmsg_part
@@ -48,7 +49,7 @@ from stack.netlink.rt_attrs import (
     MDBE_GET,
 )
 from stack.netlink.rt_br_mcast import ticks_left
-from stack.netlink.rt_link import check, device_of, for_each_netdev_dump, header
+from stack.netlink.rt_link import device_of, for_each_netdev_dump, header
 
 MDBA_MDB, MDBA_ROUTER = 1, 2
 MDBA_MDB_ENTRY = MDBA_MDB_ENTRY_INFO = MDBA_ROUTER_PORT = 1

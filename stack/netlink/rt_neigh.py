@@ -13,6 +13,7 @@ import errno
 from collections.abc import Iterator
 
 from stack.core import uapi
+from stack.core.errors import check
 from stack.core.neigh_gc import neigh_remove_one, pneigh_create, pneigh_delete
 from stack.core.neigh_table import (
     NEIGH_UPDATE_F_ADMIN,
@@ -32,7 +33,7 @@ from stack.netlink.af_netlink import netlink_reply, nlmsg_part
 from stack.netlink.netlink_sock import NLM_F_DUMP_FILTERED, NLMSG_HDRLEN, nlmsg
 from stack.netlink.nlattr import BINARY, DEPRECATED_STRICT, Attr, Attrs, AttrTable, NlError
 from stack.netlink.rt_attrs import NDA, NDA_CACHE, NDMSG
-from stack.netlink.rt_link import check, device_of, header, nlmsg_parse, only
+from stack.netlink.rt_link import device_of, header, nlmsg_parse, only
 
 NDA_FIND = AttrTable("NDA", Attr("NDA_DST", 1, BINARY, told=True), last=16)
 """What neigh_get and neigh_delete look for; they do not check others."""

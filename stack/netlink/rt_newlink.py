@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 
+from stack.core.errors import check
 from stack.core.netdevice import net_device
 from stack.core.rtnetlink import rtnl_delete_link
 from stack.core.uapi import NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, RTM_NEWLINK
@@ -15,7 +16,6 @@ from stack.netlink.rt_attrs import IFINFOMSG, IFLA
 from stack.netlink.rt_kind_row import link_kind
 from stack.netlink.rt_kinds import KINDS, link_kind_of
 from stack.netlink.rt_link import (
-    check,
     do_set_master,
     do_setlink,
     nlmsg_parse,

@@ -23,7 +23,7 @@ from stack.core import netdevice, uapi
 from stack.core.dev import free_netdev, unregister_netdevice
 from stack.core.dev_notifier import register_netdevice_notifier
 from stack.core.dev_upper import netdev_upper_dev_link, netdev_upper_dev_unlink
-from stack.core.errors import os_error
+from stack.core.errors import check, os_error
 from stack.core.ethtool import ethtool_ops, fixed_drvinfo
 from stack.core.extack import ExtAckError
 from stack.core.gro_cells import gro_cell, gro_cells_destroy, gro_cells_init
@@ -490,9 +490,7 @@ def vxlan_changelink(dev: net_device, cfg: vxlan_config) -> None:
     if lower is before:
         lower = None
     if lower is not None:
-        err = netdev_upper_dev_link(lower, dev)
-        if err:
-            raise os_error(-err, f"{dev.name} on {lower.name}")
+        check(netdev_upper_dev_link(lower, dev), f"{dev.name} on {lower.name}")
     moved = cfg.remote != dst.remote
     if moved:
         if cfg.remote and not vxlan_fdb_append(vxlan, ALL_ZEROS, rdst_of(cfg)):
@@ -510,9 +508,7 @@ def vxlan_changelink(dev: net_device, cfg: vxlan_config) -> None:
             netdev_upper_dev_unlink(before, dev)
         vxlan.remote_dev = lower
     vxlan_config_apply(dev, cfg, lower, None)
-    err = err or (vxlan_multicast_join(vxlan) if joins else 0)
-    if err:
-        raise os_error(-err, f"{dev.name}: the group")
+    check(err or (vxlan_multicast_join(vxlan) if joins else 0), f"{dev.name}: the group")
 
 
 def vxlan_dellink(dev: net_device) -> None:

@@ -18,7 +18,7 @@ from stack.core.dev import (
 )
 from stack.core.dev_notifier import for_each_netdev, watches_devices
 from stack.core.dev_upper import netdev_upper_dev_unlink, stacked_register
-from stack.core.errors import os_error
+from stack.core.errors import check, os_error
 from stack.core.if_vlan import vlan_find_dev, vlan_hw_offload_capable, vlan_vid_add, vlan_vid_del
 from stack.core.link_watch import netif_stacked_transfer_operstate
 from stack.core.net_namespace import load_module
@@ -69,9 +69,7 @@ def vlan_newlink(
     if mac is not None:
         dev.dev_addr = bytes(mac)
         dev.addr_assign_type = netdevice.NET_ADDR_SET
-    err = register_vlan_dev(dev)
-    if err:
-        raise os_error(-err, f"{name}: VLAN {vlan_id} of {real_dev.name}")
+    check(register_vlan_dev(dev), f"{name}: VLAN {vlan_id} of {real_dev.name}")
     return dev
 
 

@@ -16,7 +16,7 @@ import logging
 from stack.core import netdevice, pci
 from stack.core.dev import free_netdev, register_netdev, unregister_netdev
 from stack.core.dynamic_queue_limits import dql
-from stack.core.errors import os_error
+from stack.core.errors import check, os_error
 from stack.core.link_watch import netif_carrier_off, netif_device_attach, netif_device_detach
 from stack.core.napi import netif_napi_add
 from stack.core.netdevice import ETH_FCS_LEN, VLAN_HLEN, net_device, net_device_ops, netif_running
@@ -125,9 +125,7 @@ def e1000_probe(pdev: pci.pci_dev, ent: pci.pci_device_id) -> None:
             break
     try:
         e1000_probe_hw(adapter)
-        err = register_netdev(netdev)
-        if err:
-            raise os_error(-err, f"{pdev.name}: the interface could not be registered")
+        check(register_netdev(netdev), f"{pdev.name}: the interface could not be registered")
     except E1000HwError as error:
         e1000_probe_undo(pdev, netdev)
         raise os_error(errno.EIO, f"e1000 {pdev.name}: {error}") from error
@@ -310,9 +308,7 @@ def e1000_resume(pdev: pci.pci_dev) -> None:
     pci.pci_set_master(pdev)
     pci.pci_enable_wake(pdev, pci.PCI_D3hot, False)
     if netif_running(netdev):
-        err = e1000_request_irq(adapter)
-        if err:
-            raise os_error(-err, f"{netdev.name}: no interrupt {pdev.irq} after waking up")
+        check(e1000_request_irq(adapter), f"{netdev.name}: no interrupt {pdev.irq} after waking up")
     try:
         e1000_power_up_phy(adapter)
     except E1000HwError as error:
