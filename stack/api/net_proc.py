@@ -1,4 +1,4 @@
-"""/proc/net: the files of stack.proc as a tree of directories, for programs (fs/proc/proc_net.c)."""
+"""/proc/net for programs: the files of stack.proc as a tree (fs/proc/proc_net.c)."""
 
 from __future__ import annotations
 

@@ -394,10 +394,12 @@ def same(path):
         return told
 for path in "/etc/hosts", "/etc/resolv.conf":
     print(len({one.st_size for one in same(path)}))
-for path in "/proc/net/dev", "/proc/self/net/arp", "/proc/sys/net/ipv4/ip_forward", "/sys/class/net/lo/mtu", "/sys/class/net/lo/address":
+for path in "/proc/net/dev", "/proc/self/net/arp", "/proc/sys/net/ipv4/ip_forward", \
+        "/sys/class/net/lo/mtu", "/sys/class/net/lo/address":
     print(oct(same(path)[0].st_mode), os.stat(path).st_size)
 print(oct(os.stat("/proc/net/nf_conntrack").st_mode))
-for path in "/sys/class/net/lo/", "/proc/sys/net/ipv4", "/proc/net", "/proc/self/net", "/proc/net/stat/":
+for path in "/sys/class/net/lo/", "/proc/sys/net/ipv4", "/proc/net", "/proc/self/net", \
+        "/proc/net/stat/":
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     print(path, key(os.stat(path))[:3] == key(os.fstat(fd))[:3], oct(os.stat(path).st_mode))
 # Who reads goes on with what it opened.
@@ -417,7 +419,8 @@ for p in $pid self thread-self $pid/task/$pid 999999 self/task/1 $pid/task/1; do
     echo $p; cat /proc/$p/net/dev | grep -c eth; done 2>&1 | sed "s/$pid/PID/g"
 stat -c '%F' /proc/net/stat /proc/net/ /proc/net; cat /proc/net/stat; echo $?
 readlink /proc/net; readlink /proc/self/net; readlink -f /proc/net/dev | sed "s/[0-9]\+/PID/"
-find /proc/net -name dev; cd /; find /proc/net/ /proc/self/net/ -name '*_mcast' -o -name 'icmp*' -o -name rt_cache | sort
+find /proc/net -name dev; cd /
+find /proc/net/ /proc/self/net/ -name '*_mcast' -o -name 'icmp*' -o -name rt_cache | sort
 find -H /proc/net -name dev; ls /proc/net/stat | grep rt_cache; ls /proc/net | grep 'tcp\|route'
 """
 PYTHON = {

@@ -949,7 +949,9 @@ def do_openat2(call: Call) -> None:
     open_path(call, 1, flags)
 
 
-def of_file(function: Callable[[Call, At, wide], int | None], name: int) -> Callable[[Call], int | None]:
+def of_file(
+    function: Callable[[Call, At, wide], int | None], name: int
+) -> Callable[[Call], int | None]:
     """A call about such a file: `name` is the argument that has the path, the next one is given."""
 
     def call(call: Call) -> int | None:

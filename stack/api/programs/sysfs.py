@@ -1,7 +1,7 @@
 """/proc/net, /proc/sys/net and /sys/class/net for programs: a host's files, not the machine's.
 
-stack.api.net_proc, net_procsys and net_sysfs say what is in them. What a program opens is real, so that
-fstat(2) says of it what stat(2) says of its path:
+stack.api.net_proc, net_procsys and net_sysfs say what is in them. What a program opens is real, so
+that fstat(2) says of it what stat(2) says of its path:
 
     a file          a real one with the text, as those of /etc are, too
     a directory     a real one with files of these names, which the program then reads
