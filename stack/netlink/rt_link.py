@@ -80,7 +80,8 @@ from stack.netlink.rt_attrs import AF_SPEC, BRPORT, IFINFOMSG, IFLA, INET6_LINK
 from stack.netlink.rt_kinds import KINDS, br_setport, brport_fill, link_kind_of
 from stack.tunnel.ip_tunnel import KINDS as TUNNELS
 
-IF_OPER_UNKNOWN, IF_OPER_DOWN, IF_OPER_LOWERLAYERDOWN, IF_OPER_UP = 0, 2, 3, 6
+IF_OPER_UNKNOWN, IF_OPER_DOWN, IF_OPER_LOWERLAYERDOWN = 0, 2, 3
+IF_OPER_TESTING, IF_OPER_DORMANT, IF_OPER_UP = 4, 5, 6
 NOTIFIED = ("IFLA_GROUP", "IFLA_IFALIAS", "IFLA_BROADCAST", "IFLA_AF_SPEC")
 """Changes of these are NETDEV_CHANGE; others are an event of their own, or none."""
 SILENT = ("dummy", "ifb", "vxlan", "geneve", *TUNNELS)
@@ -444,6 +445,8 @@ def do_setlink(dev: net_device, flags: int, mask: int, tb: Attrs) -> None:
         check(dev_change_carrier(dev, bool(tb["IFLA_CARRIER"])), f"{dev.name}: carrier")
     if "IFLA_TXQLEN" in tb:
         dev.tx_queue_len = tb["IFLA_TXQLEN"]
+    if tb.get("IFLA_LINKMODE") or tb.get("IFLA_OPERSTATE") in (IF_OPER_TESTING, IF_OPER_DORMANT):
+        raise NlError(errno.EOPNOTSUPP, f"{dev.name} is never dormant or tested")
     if tb.get("IFLA_VFINFO_LIST"):
         raise NlError(errno.EOPNOTSUPP, f"{dev.name} has no virtual functions")
     if "IFLA_AF_SPEC" in tb:

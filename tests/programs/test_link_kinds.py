@@ -7,10 +7,12 @@ same counters.
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 import pytest
 
+from tests.hosts import real_host, run_script
 from tests.linux.peer import Peer
 from tests.programs.test_iproute import REFUSED, Row, both
 
@@ -449,3 +451,19 @@ def test_what_ip_and_tc_tell_is_what_the_kernel_tells(
     peer: Peer, tmp_path: Path, name: str
 ) -> None:
     both(peer, tmp_path, ROWS[name], WITH6 if "of vxlan" in name else QUIET)
+
+
+DAEMONS = """
+ip link add x0 type vxlan id 5 dstport 4789
+for s in 'mode dormant' 'state dormant' 'state testing' 'protodown on'; do
+    ip link set x0 $s 2>/dev/null; echo $?
+done
+ip link set x0 mode default; echo $?; ip link set x0 state up; echo $?
+"""
+
+
+def test_what_only_a_daemon_sets_is_refused() -> None:
+    """Linux does all of it (docs/differences.md)."""
+    with real_host() as host:
+        told = run_script(host, DAEMONS, stderr=subprocess.STDOUT)
+    assert told.split() == ["2", "2", "2", "2", "0", "0"]
