@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-from functools import partial
 from typing import Any
 
 from stack.core.bsd_socket import socket
@@ -71,27 +70,27 @@ def list_memberships(sk: netlink_sock) -> bytes:
     return bits.to_bytes((proto.groups + word - 1) // word * word // 8, "little")
 
 
-option = partial(switch, room=4)
-"""A row for a member that is on or off, and is read into an int or more."""
-
 # fmt: off
 NETLINK_LEVEL = Level("SOL_NETLINK", SOL_NETLINK, vars(names), (
     SockOpt("NETLINK_ADD_MEMBERSHIP", "listen to a multicast group",
         set=lambda sk, group: membership(sk, group, True)),
-    option("NETLINK_BROADCAST_ERROR", "broadcast_error",
-        "a sender is told when this socket has no room", since="2.6.30"),
-    option("NETLINK_CAP_ACK", "cap_ack", "errors quote the request's header only", since="4.3"),
+    switch("NETLINK_BROADCAST_ERROR", "broadcast_error",
+        "a sender is told when this socket has no room", since="2.6.30", room=4),
+    switch("NETLINK_CAP_ACK", "cap_ack", "errors quote the request's header only",
+        since="4.3", room=4),
     SockOpt("NETLINK_DROP_MEMBERSHIP", "the opposite of NETLINK_ADD_MEMBERSHIP",
         set=lambda sk, group: membership(sk, group, False)),
-    option("NETLINK_EXT_ACK", "ext_ack", "errors say what is wrong, and where", since="4.12"),
-    option("NETLINK_GET_STRICT_CHK", "strict_chk", "dumps check and obey what the request names",
-        since="4.20"),
-    option("NETLINK_LISTEN_ALL_NSID", "listen_all_nsid", "kept; other namespaces are not heard",
-        since="4.2"),
+    switch("NETLINK_EXT_ACK", "ext_ack", "errors say what is wrong, and where",
+        since="4.12", room=4),
+    switch("NETLINK_GET_STRICT_CHK", "strict_chk", "dumps check and obey what the request names",
+        since="4.20", room=4),
+    switch("NETLINK_LISTEN_ALL_NSID", "listen_all_nsid", "kept; other namespaces are not heard",
+        since="4.2", room=4),
     SockOpt("NETLINK_LIST_MEMBERSHIPS", "the groups it listens to", "4.2", get=list_memberships),
-    option("NETLINK_NO_ENOBUFS", "no_enobufs", "lost messages are no error", since="2.6.30"),
-    option("NETLINK_PKTINFO", "recv_pktinfo", "the group of a message, as a control message",
-        since="2.6.14"),
+    switch("NETLINK_NO_ENOBUFS", "no_enobufs", "lost messages are no error",
+        since="2.6.30", room=4),
+    switch("NETLINK_PKTINFO", "recv_pktinfo", "the group of a message, as a control message",
+        since="2.6.14", room=4),
 ), takes=opt_netlink, length_first=False)
 # fmt: on
 
