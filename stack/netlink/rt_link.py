@@ -419,6 +419,8 @@ def do_setlink(dev: net_device, flags: int, mask: int, tb: Attrs) -> None:
             raise NlError(errno.EINVAL)
     if "IFLA_MAP" in tb:
         raise tb.wrong("IFLA_MAP", "IFLA_MAP is not supported", errno.EOPNOTSUPP)
+    if tb.get("IFLA_LINKMODE") or tb.get("IFLA_OPERSTATE") in (IF_OPER_TESTING, IF_OPER_DORMANT):
+        raise NlError(errno.EOPNOTSUPP, f"{dev.name} is never dormant or tested")
     if "IFLA_ADDRESS" in tb:
         addr = tb["IFLA_ADDRESS"][: dev.addr_len]
         check(dev_set_mac_address(dev, addr), f"{dev.name}: address")
@@ -445,8 +447,6 @@ def do_setlink(dev: net_device, flags: int, mask: int, tb: Attrs) -> None:
         check(dev_change_carrier(dev, bool(tb["IFLA_CARRIER"])), f"{dev.name}: carrier")
     if "IFLA_TXQLEN" in tb:
         dev.tx_queue_len = tb["IFLA_TXQLEN"]
-    if tb.get("IFLA_LINKMODE") or tb.get("IFLA_OPERSTATE") in (IF_OPER_TESTING, IF_OPER_DORMANT):
-        raise NlError(errno.EOPNOTSUPP, f"{dev.name} is never dormant or tested")
     if tb.get("IFLA_VFINFO_LIST"):
         raise NlError(errno.EOPNOTSUPP, f"{dev.name} has no virtual functions")
     if "IFLA_AF_SPEC" in tb:
