@@ -18,8 +18,9 @@ from e1000emu.links.station import RelayedStation, Station
 from fastpath.nic.wire import HandoverQueue
 
 if TYPE_CHECKING:
+    from e1000emu.links.base import BaseLink
     from e1000emu.links.caps import FibreWire, LinkCaps, SharedWire
-    from e1000emu.ports import Clock, Link
+    from e1000emu.ports import Clock, Link, LinkPort
     from fastpath.base.batch import FrameBatch
 
 QUEUE_FRAMES = 1024
@@ -28,8 +29,8 @@ QUEUE_FRAMES = 1024
 class Handover(Middleware):
     """`Handover(link, clock=clock)`; passes everything through except from `lend` to `reclaim`.
 
-    Needs a clock that can wait for file descriptors. Meanwhile `guard` is held around each
-    call of the port.  At most `queue_frames` wait in each direction.
+    Needs a clock that can wait for file descriptors.  At most `queue_frames` wait in each
+    direction.  `guard_port` for a port that several threads call.
     """
 
     def __init__(
@@ -141,11 +142,6 @@ class Handover(Middleware):
         self.stats.drop("no room", len(batch) - end)
         return len(batch)
 
-    def link_changed(self, up: bool, speed_mbps: int, full_duplex: bool) -> None:
-        """Pass a change of carrier up."""
-        with self.guard:
-            super().link_changed(up, speed_mbps, full_duplex)
-
     def tx_ready(self) -> None:
         """The link below takes frames again, or may find some here."""
         self._send()
@@ -175,6 +171,38 @@ class Handover(Middleware):
         self.queue.close()
         self._left = None
         super().detach()
+
+
+def guard_port(wire: Handover | BaseLink, guard: AbstractContextManager[Any]) -> None:
+    """Hold `guard` from now on when `wire` calls its port: another thread works the port's rings
+    or, after `reclaim`, still its interrupts."""
+    assert wire.port is not None
+    wire.port = _GuardedPort(wire.port, guard)
+    if isinstance(wire, Handover):
+        wire.guard = guard
+
+
+class _GuardedPort:
+    """A `LinkPort` that is called with `guard` held."""
+
+    def __init__(self, port: LinkPort, guard: AbstractContextManager[Any]) -> None:
+        self._port = port
+        self._guard = guard
+
+    def receive(self, batch: FrameBatch, start: int, hold: bool) -> int:
+        """Take frames.  Borrows `batch` until return."""
+        with self._guard:
+            return self._port.receive(batch, start, hold)
+
+    def link_changed(self, up: bool, speed_mbps: int, full_duplex: bool) -> None:
+        """Take a change of carrier."""
+        with self._guard:
+            self._port.link_changed(up, speed_mbps, full_duplex)
+
+    def tx_ready(self) -> None:
+        """The link takes frames again."""
+        with self._guard:
+            self._port.tx_ready()
 
 
 class _GuardedStation:

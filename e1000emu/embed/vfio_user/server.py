@@ -27,7 +27,7 @@ from e1000emu.embed.vfio_user.protocol import Message
 from e1000emu.errors import ArgumentError, E1000Error
 from e1000emu.insight.faults import Faults
 from e1000emu.links.caps import link_caps
-from e1000emu.links.handover import QUEUE_FRAMES, Handover
+from e1000emu.links.handover import QUEUE_FRAMES, Handover, guard_port
 from e1000emu.links.pace import Pace
 from e1000emu.links.tap import Tap
 from e1000emu.ports import Clock, Link, ManagementController
@@ -210,8 +210,7 @@ class VfioUserServer(DeviceServer):
         nic = self.nic
         self._wire = wire
         self.data = self.guard = DataPath(nic.tx, nic.rx, nic.interrupts, wire.lend())
-        if isinstance(wire, Handover):
-            wire.guard = self.data
+        guard_port(wire, self.data)
         if self.record is None:
             self.data.attach(self.irqs.line)
         else:

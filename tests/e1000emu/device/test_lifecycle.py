@@ -19,7 +19,7 @@ from e1000emu.clock import RealClock, VirtualClock
 from e1000emu.device.nic import Nic
 from e1000emu.embed.vfio_user.beside import GuardedClock, start_thread
 from e1000emu.errors import LifecycleError
-from e1000emu.links.handover import Handover
+from e1000emu.links.handover import Handover, guard_port
 from e1000emu.testing.bench import BENCH_MAC, Bench, enable_bus_master
 from e1000emu.testing.guest import Ctrl, GuestRings, Int, Reg, TxCmd
 from e1000emu.testing.recorders import RecordingLine, RecordingLink
@@ -510,7 +510,8 @@ class Threaded(OnClock):
             moderation="adaptive",
         )  # fmt: skip
         self.data = DataPath(self.nic.tx, self.nic.rx, self.nic.interrupts, self.link.lend())
-        guarded.guard = self.link.guard = self.data
+        guarded.guard = self.data
+        guard_port(self.link, self.data)
         self.data.attach(self.line)
         self.nic.defer_doorbells()
         self.thread = start_thread(self.data.run, "lifecycle data", None)

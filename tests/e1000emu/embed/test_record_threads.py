@@ -29,7 +29,7 @@ from e1000emu.embed.vfio_user.server import VfioUserServer
 from e1000emu.insight.faults import Faults
 from e1000emu.links import Hub
 from e1000emu.links.tap import Tap
-from e1000emu.record.recorder import Edges
+from e1000emu.record.recorder import Edges, Recorder
 from e1000emu.record.recording import Kind
 from e1000emu.record.replay import Replay, replay
 from e1000emu.testing.bench import BENCH_MAC
@@ -287,6 +287,32 @@ def test_memory_that_is_not_shared(tmp_path: Path, threads: bool, tap: bool) -> 
     assert called >= {
         "tx.use_stage", "rx.use_stage", "tx.run_to", "tx.settle", "rx.settle", "rx.fetched",
     }  # fmt: skip
+    same(path, made.state)
+
+
+def test_a_delay_ends_before_a_frame_comes_or_after_it(tmp_path: Path) -> None:
+    """The clock has the rings, the worker the interrupts: neither enters the other's event."""
+    path, plain = tmp_path / "x", Recorder.enter
+
+    def slowly(self: Recorder, fn: Callable[[], Any], kind: Kind, *args: Any) -> Any:
+        def run() -> Any:
+            if kind is Kind.RECEIVE:
+                time.sleep(0.01)
+            return fn()
+
+        return plain(self, run, kind, *args)
+
+    with rig(path, by_message=True) as made:
+        made.rings.write(Reg.RDTR, 10_000)  # of 1.024 us
+        made.rings.read(Reg.STATUS)
+        made.give(frame(100))
+        made.until(lambda: made.rings.read(Reg.RDH) == 1 and made.server.dma.idle)
+        with made.server.guard:  # the worker waits for it when the delay ends
+            time.sleep(0.02)
+        with mock.patch.object(Recorder, "enter", slowly):
+            made.give(frame(200))
+            made.until(lambda: made.rings.read(Reg.RDH) == 2)
+        made.until(lambda: made.client.interrupts() > 0)
     same(path, made.state)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
@@ -11,7 +10,7 @@ import pytest
 from e1000emu.clock import RealClock
 from e1000emu.links.base import BaseLink
 from e1000emu.links.caps import LinkCaps
-from e1000emu.links.handover import Handover
+from e1000emu.links.handover import Handover, guard_port
 from fastpath.base.batch import FB_BAD_CRC, FrameBatch
 from tests.e1000emu.links.ports import RecordingPort, frame
 
@@ -154,20 +153,31 @@ def test_a_link_held_back_goes_on_after_it_is_reclaimed(clock: RealClock, lent: 
     assert len(port.frames) == (0 if lent else end)
 
 
-def test_the_guard_is_held_while_the_port_hears_of_the_carrier(clock: RealClock) -> None:
-    wire, link, port = made(clock)
-    seen: list[list[bool]] = []
+class Guard(contextlib.AbstractContextManager[None]):
+    """Notes what `port` has had whenever it is taken or left."""
 
-    @contextlib.contextmanager
-    def guard() -> Iterator[None]:
-        seen.append(list(port.changes))
-        yield
-        seen.append(list(port.changes))
+    def __init__(self, port: RecordingPort) -> None:
+        self.port = port
+        self.seen: list[tuple[int, int, int]] = []
 
-    link.guard = guard()
-    link.lend()
+    def __enter__(self) -> None:
+        self.seen.append((len(self.port.frames), len(self.port.changes), self.port.ready))
+
+    def __exit__(self, *error: object) -> None:
+        self.__enter__()
+
+
+@pytest.mark.parametrize("handover", [True, False])
+def test_the_guard_is_held_whatever_the_port_hears(clock: RealClock, handover: bool) -> None:
+    wire = Wire(clock)
+    link = Handover(wire) if handover else wire
+    guard = Guard(RecordingPort(link))
+    guard_port(link, guard)
+    assert wire.port is not None
+    assert wire.port.receive(FrameBatch([frame(1)]), 0, True) == 1
     wire._set_carrier(True)
-    assert seen == [[], [True]]
+    wire.port.tx_ready()
+    assert guard.seen == [(0, 0, 0), (1, 0, 0), (1, 0, 0), (1, 1, 0), (1, 1, 0), (1, 1, 1)]
 
 
 def test_unplugged_it_counts_what_is_lost_and_lets_go(clock: RealClock) -> None:

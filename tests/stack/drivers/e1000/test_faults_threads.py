@@ -15,7 +15,7 @@ from e1000emu.device.nic import Nic
 from e1000emu.embed.vfio_user.beside import GuardedClock, start_thread
 from e1000emu.insight.explain import reasons
 from e1000emu.insight.faults import Faults
-from e1000emu.links.handover import Handover
+from e1000emu.links.handover import Handover, guard_port
 from e1000emu.links.pair import pair
 from fastpath.base.skbuff import skb_to_bytes
 from fastpath.nic.datapath import NOTICE_CONTROL, DataPath
@@ -90,7 +90,8 @@ class Threaded:
             autoneg_ns=0, faults=faults,
         )  # fmt: skip
         self.data = DataPath(nic.tx, nic.rx, nic.interrupts, self.link.lend())
-        guarded.guard = self.link.guard = self.data
+        guarded.guard = self.data
+        guard_port(self.link, self.data)
         with self.data:
             self.data.attach(self.line)
             nic.defer_doorbells()
