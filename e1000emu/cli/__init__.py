@@ -42,6 +42,9 @@ COMMANDS = {
     "doctor": "Say what works on this machine, why not, and how to mend it.",
 }
 
+UNCOMPILED = {"trace"}
+"""Commands that look at the stack's Python functions, which its compiled form does not show."""
+
 EXIT_STATUS: dict[int | str, str] = {
     0: "All went well.",
     1: "Something went wrong; a line on standard error says what and what to do.",
@@ -104,6 +107,8 @@ class Commands(click.Group):
                 return None
             guess = did_you_mean(cmd_name, COMMANDS)
             raise click.UsageError(f"No such command {cmd_name!r}{guess}", ctx)
+        if cmd_name in UNCOMPILED and "stack" not in sys.modules:
+            os.environ["E1000EMU_UNCOMPILED"] = "1"  # `stack` asks for it when it is imported
         module = importlib.import_module(f"e1000emu.cli.{cmd_name.replace('-', '_')}")
         command: click.Command = module.command
         for name, each in with_subcommands(cmd_name, command).items():

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from statistics import median
@@ -17,7 +19,6 @@ from e1000emu.cli.trace_calls import CALL_KINDS
 from e1000emu.cli.trace_kinds import KINDS as SOCKET_KINDS
 from e1000emu.cli.trace_kinds import Round, Scene
 from e1000emu.cli.trace_links import LINK_KINDS
-from e1000emu.cli.uncompiled import UncompiledCommand, output_of
 from fastpath.base.calltrace import Classes
 from fastpath.errors import E1000Error
 from stack import COMPILED
@@ -142,16 +143,20 @@ class Kind(click.Choice[str]):
 
 
 def record(kind: str) -> list[Call]:
-    """Record the chain of one of `KINDS`, warmed up, for its structure: times are of a few runs."""
+    """Record the chain of one of `KINDS`, warmed up, for its structure: times are of a few runs.
+
+    Another process does so where the stack is compiled.
+    """
     if COMPILED:
-        status, said = output_of("trace", kind, "--json")
-        if status:
-            raise E1000Error(f"trace {kind}: the uncompiled stack ended with status {status}")
-        return [Call.of(row) for row in json.loads(said)]
+        words = [sys.executable, "-m", "e1000emu", "trace", kind, "--json"]
+        done = subprocess.run(words, stdout=subprocess.PIPE, check=False)
+        if done.returncode:
+            raise E1000Error(f"{' '.join(words[2:])} ended with status {done.returncode}")
+        return [Call.of(row) for row in json.loads(done.stdout)]
     return measure(kind, (1, 3, 1)).calls
 
 
-@click.command(cls=UncompiledCommand)
+@click.command()
 @click.argument("kind", type=Kind(list(KINDS)), metavar="KIND")
 @click.option(
     "--format",
@@ -184,6 +189,10 @@ def command(kind: str, form: str, ordinary: bool, as_json: bool) -> None:
     raw-send raw6-send ping-recv ping6-recv loopback loopback6
     unix-send unix-recv unix-dgram xtp
     """
+    if COMPILED:
+        raise E1000Error(
+            "trace: shows the stack's sources; import stack with E1000EMU_UNCOMPILED=1"
+        )
     measured = measure(kind, staged=not ordinary)
     form = "json" if as_json else form
     title = title_of(kind, staged=not ordinary)

@@ -9,6 +9,7 @@ is in the cache is not read again, whatever software does to it in memory.
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memmove
 
+from fastpath.base.bytes cimport ld64le, st64le
 from fastpath.base.dma cimport dma_read, dma_table
 
 cdef enum:
@@ -67,7 +68,8 @@ cdef inline void dc_trim(desc_cache *c, uint32_t waiting) noexcept nogil:
 
 # A fault turns bits of the buffer's address over in descriptor `k`.
 cdef inline void dc_turn(desc_cache *c, uint32_t k, uint64_t bits) noexcept nogil:
-    (<uint64_t *>dc_at(c, k))[0] ^= bits
+    cdef uint8_t *d = dc_at(c, k)
+    st64le(d, ld64le(d) ^ bits)
 
 # For snapshots: what was fetched, the oldest first.
 cdef inline bytes dc_bytes(desc_cache *c):

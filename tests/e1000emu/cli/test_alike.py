@@ -38,6 +38,7 @@ from e1000emu.insight.faults import Faults
 from e1000emu.links import Impair
 from e1000emu.registers.reference import titles
 from e1000emu.registers.regs import TABLE
+from stack import COMPILED
 from tests.e1000emu.cli.test_cli import run
 from tests.support import require
 
@@ -487,6 +488,12 @@ def test_trace_of_the_compiled_stack_fits_80_columns() -> None:
     done = run("trace", "socket", env=dict(os.environ, COLUMNS="80"))
     assert done.returncode == 0, done.stderr
     assert max(map(len, done.stdout.splitlines())) <= 80
+
+
+@pytest.mark.skipif(not COMPILED, reason="is about a process that has imported the compiled stack")
+def test_trace_where_the_compiled_stack_is_imported_already() -> None:
+    done = CliRunner().invoke(cli, ["trace", "socket"])
+    assert "import stack with E1000EMU_UNCOMPILED=1" in str(done.exception)
 
 
 def test_the_demo_fits_80_columns(tmp_path: Path) -> None:
