@@ -198,8 +198,8 @@ dist: $(VENV)/.packages-build $(VENV)/.packages-dist
 	@ls dist/*.whl dist/*.tar.gz
 
 # The sanitizers get a copy of the tree, so that their modules never meet the ones in place.
-test-asan: $(VENV)/.packages-build $(VENV)/.packages-run $(VENV)/.packages-test
-	@VENV=$(VENV) WORKERS=$(WORKERS) scripts/test-asan $(PYTEST)
+test-asan: $(VENV)/.installed $(VENV)/.packages-test
+	@VENV=$(VENV) WORKERS=$(WORKERS) TESTS="$(if $(findstring command,$(origin TESTS)),$(TESTS))" scripts/test-asan $(PYTEST)
 
 test-tsan: $(VENV)/.packages-build $(VENV)/.packages-run $(VENV)/.packages-test
 	@VENV=$(VENV) WORKERS=$(WORKERS) scripts/test-tsan $(PYTEST)

@@ -15,8 +15,10 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from stack import COMPILED
-from tests import environment
+from tests import environment, sanitized
 from tests.support import examples, in_ci
+
+sanitized.preload_into_python_alone()
 
 # A wall clock decides no test here, so hypothesis gets no deadline. CI repeats the same examples: a
 # red run can be run again.

@@ -8,7 +8,6 @@ says so with `@pytest.mark.sends_bad_frames`.
 from __future__ import annotations
 
 import functools
-import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -88,8 +87,6 @@ def _bad_frames(path: Path, tshark: str, *form: str) -> str:
         text=True,
         timeout=100,
         check=False,
-        # a sanitizer's runtime that is preloaded into us is not tshark's business
-        env={key: value for key, value in os.environ.items() if key != "LD_PRELOAD"},
     )
     if done.returncode:
         raise OSError(f"tshark exits with {done.returncode}: {done.stderr.strip()}")

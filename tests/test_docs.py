@@ -53,6 +53,10 @@ CONDITIONS = ("", "root", "qemu", "passt", STAYS, GUEST)
 language and the rest is ours: GitHub and the site show a fence with a condition like any other."""
 
 
+LONG = ("e1000emu campaign run", "pytest benchmarks", "two-tiers.toml")
+"""In commands that take ten seconds of a processor."""
+
+
 def tokens(path: Path) -> list[Token]:
     """Return the page as CommonMark has it: what GitHub and the site make their HTML of."""
     return MarkdownIt("commonmark").enable("table").parse(path.read_text())
@@ -85,8 +89,9 @@ def blocks(*, guest: bool = False) -> list:
             commands = [line[2:] for line in text.splitlines() if line.startswith("$ ")]
             name = f"{path.name}-{number}" + f"-{needs}" * bool(needs)
             if guest == (needs == GUEST):
-                page = pytest.mark.xdist_group(f"docs {path.name}")
-                found.append(pytest.param(path, needs, commands, id=name, marks=page))
+                marks = [pytest.mark.xdist_group(f"docs {path.name}")]
+                marks += [pytest.mark.night] * any(word in text for word in LONG)
+                found.append(pytest.param(path, needs, commands, id=name, marks=marks))
     installed = {path: packages(path) for path in PAGES}
     for block in sorted(found, key=lambda block: len(block.values[2])):
         page, needs, commands = block.values

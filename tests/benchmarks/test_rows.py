@@ -83,6 +83,7 @@ def test_every_group_has_ours_and_a_peer_in_one_unit() -> None:
     assert {group.split("[")[0] for group in quick} == {group.split("[")[0] for group in groups}
 
 
+@pytest.mark.night
 def test_a_run_does_the_same_amount_throughout_a_group() -> None:
     # else pytest-benchmark, which compares the times of runs, would show wrong ratios
     amounts: dict[str, set[float]] = defaultdict(set)

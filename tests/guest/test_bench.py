@@ -71,6 +71,7 @@ def test_every_figure_is_there_for_both(image: GuestImage, tmp_path: Path) -> No
 
 
 @pytest.mark.netns
+@pytest.mark.night
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_small_frames_with_the_buffers_that_linux_has(image: GuestImage, tmp_path: Path) -> None:

@@ -169,6 +169,7 @@ MACRO = (
 """Stands elsewhere in the one than in the other."""
 
 
+@pytest.mark.night
 @pytest.mark.slow
 def test_the_patches_apply_to_cython_and_do_the_same(tmp_path: Path) -> None:
     """A patched copy of the installed Cython writes the C that the rows without the patch write."""

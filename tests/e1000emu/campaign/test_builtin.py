@@ -47,6 +47,7 @@ def test_each_has_a_name_and_a_first_line() -> None:
     assert list(builtin()) == ["bench", "conformance", "faults", "fuzz", "guests", "qemu"]
 
 
+@pytest.mark.night
 def test_faults(tmp_path: Path) -> None:
     require.tool("cc", "gcc")
     few = Campaign(
@@ -74,6 +75,7 @@ def test_a_driver_that_stops_without_a_reason_has_failed(monkeypatch: pytest.Mon
     assert not found.passed
 
 
+@pytest.mark.night
 def test_conformance(tmp_path: Path) -> None:
     rows = started(tmp_path, "conformance", 40)
     assert {row["family"] for row in rows} == {"ipv4", "ipv6"}
@@ -90,6 +92,7 @@ def test_conformance_sees_a_difference(monkeypatch: pytest.MonkeyPatch) -> None:
     assert found.text.startswith("Linux")
 
 
+@pytest.mark.night
 def test_fuzz_shares_what_it_found(tmp_path: Path) -> None:
     rows = started(tmp_path, "fuzz", 2, E1000EMU_FUZZ_PROGRAMS="20")
     kept = sum(row["figure kept"] for row in rows)
@@ -117,6 +120,7 @@ def test_fuzz_reports_the_program_that_breaks_the_device(
     assert '["up", 0]' in result.text
 
 
+@pytest.mark.night
 def test_qemu(tmp_path: Path) -> None:
     require.tool("qemu-system-x86_64", "qemu-system-x86")
     rows = started(tmp_path, "qemu", 4)

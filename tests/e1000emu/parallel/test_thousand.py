@@ -30,6 +30,7 @@ def run(processes: int) -> dict[str, Any]:
     return {k: report[k] for k in ("digest", "events", "drops", "virtual_seconds", "run")}
 
 
+@pytest.mark.night
 @pytest.mark.timeout(600)
 def test_a_thousand_hosts_do_the_same_in_any_number_of_processes() -> None:
     first = run(1)
