@@ -71,6 +71,8 @@ from stack.core.dev import (
     dev_set_promiscuity,
     free_netdev,
     netdev_update_features,
+    netif_inherit_tso_max,
+    netif_set_tso_max_size,
     unregister_netdevice,
 )
 from stack.core.dev_notifier import call_netdevice_notifiers, watches_devices
@@ -736,8 +738,7 @@ def bond_compute_features(bond: bonding) -> None:
     for one in slaves:
         features |= one.vlan_features & BOND_VLAN_FEATURES
     dev.vlan_features = features
-    dev.gso_max_size = min((d.gso_max_size for d in slaves), default=netdevice.GSO_MAX_SIZE)
-    dev.gso_max_segs = min((d.gso_max_segs for d in slaves), default=netdevice.GSO_MAX_SEGS)
+    netif_inherit_tso_max(dev, slaves)
     dev.hard_header_len = max((d.hard_header_len for d in slaves), default=netdevice.ETH_HLEN)
     dev.needed_headroom = max((d.needed_headroom for d in slaves), default=0)
     netdev_update_features(dev)
@@ -824,7 +825,7 @@ def bond_setup(dev: net_device) -> None:
     dev.hw_features = own | netdevice.NETIF_F_HW_VLAN_CTAG_RX
     dev.features = own | tags | filters | netdevice.NETIF_F_NETNS_LOCAL
     dev.vlan_features = BOND_VLAN_FEATURES
-    dev.gso_max_size = netdevice.GSO_MAX_SIZE
+    netif_set_tso_max_size(dev, netdevice.GSO_MAX_SIZE)
 
 
 def bond_create(net: Net, name: str, mac: bytes | None = None) -> net_device:

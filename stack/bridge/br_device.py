@@ -30,7 +30,7 @@ from stack.bridge.br_stp_if import (
 )
 from stack.bridge.br_stp_timer import br_stp_timer_init
 from stack.core import netdevice
-from stack.core.dev import netdev_update_features
+from stack.core.dev import netdev_update_features, netif_set_tso_max_size
 from stack.core.dev_upper import master_fix_features
 from stack.core.drop_reason import SKB_DROP_REASON_NOT_SPECIFIED, kfree_skb_reason
 from stack.core.ethtool import ethtool_ops, fixed_drvinfo
@@ -169,4 +169,4 @@ def br_dev_setup(dev: net_device) -> None:
     dev.features = COMMON_FEATURES | netdevice.NETIF_F_NETNS_LOCAL | tags
     dev.hw_features = COMMON_FEATURES | tags
     dev.vlan_features = COMMON_FEATURES
-    dev.gso_max_size = netdevice.GSO_MAX_SIZE
+    netif_set_tso_max_size(dev, netdevice.GSO_MAX_SIZE)

@@ -38,6 +38,7 @@ from stack.core.dev import (
     dev_set_promiscuity,
     free_netdev,
     netdev_update_features,
+    netif_inherit_tso_max,
     unregister_netdevice,
 )
 from stack.core.dev_notifier import call_netdevice_notifiers, register_netdevice_notifier
@@ -213,9 +214,7 @@ def br_mtu_auto_adjust(br: net_bridge) -> None:
 
 def br_set_gso_limits(br: net_bridge) -> None:
     """net/bridge/br_if.c: limit GSO packets to the smallest limit of the ports."""
-    br.dev.gso_max_size = min(
-        (p.dev.gso_max_size for p in br.port_list), default=netdevice.GSO_MAX_SIZE
-    )
+    netif_inherit_tso_max(br.dev, [p.dev for p in br.port_list])
 
 
 def br_device_event(event: int, dev: net_device) -> None:

@@ -275,6 +275,40 @@ def dev_set_mtu(dev: net_device, mtu: int) -> int:
     return 0
 
 
+def netif_set_tso_max_size(dev: net_device, size: int) -> None:
+    """net/core/dev.c: the largest packet that the device can take.
+
+    It gets packets as large until less is asked for; Linux's get 64 KiB until more is (BIG TCP).
+    """
+    if dev.gso_max_size == dev.tso_max_size or size < dev.gso_max_size:
+        dev.gso_max_size = size
+    dev.tso_max_size = size
+
+
+def netif_set_tso_max_segs(dev: net_device, segs: int) -> None:
+    """net/core/dev.c: the most segments of a packet that the device can take."""
+    if dev.gso_max_segs == dev.tso_max_segs or segs < dev.gso_max_segs:
+        dev.gso_max_segs = segs
+    dev.tso_max_segs = segs
+
+
+def netif_inherit_tso_max(to: net_device, lowers: list[net_device]) -> None:
+    """net/core/dev.c: a device on others can take what all of them can."""
+    limit = min((lower.tso_max_size for lower in lowers), default=netdevice.GSO_MAX_SIZE)
+    netif_set_tso_max_size(to, limit)
+    limit = min((lower.tso_max_segs for lower in lowers), default=netdevice.GSO_MAX_SEGS)
+    netif_set_tso_max_segs(to, limit)
+
+
+def netif_set_gro_max_size(dev: net_device, size: int) -> None:
+    """net/core/dev.c: bytes of the largest packet that GRO makes of the device's frames."""
+    dev.gro_max_size = size
+    for napi in dev.napi_list:
+        for table in (napi.gro, napi.ring_gro):
+            if table is not None:
+                table.max_bytes = size
+
+
 def dev_change_carrier(dev: net_device, new_carrier: bool) -> int:
     """net/core/dev.c: `ip link set DEV carrier on`. 0, -EOPNOTSUPP or the driver's error."""
     if dev.netdev_ops.ndo_change_carrier is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastpath.base.skbuff import sk_buff, skb_orphan
 from stack.core import netdevice
 from stack.core.backlog import netif_rx
-from stack.core.dev import alloc_netdev_mqs, register_netdev
+from stack.core.dev import alloc_netdev_mqs, netif_set_tso_max_size, register_netdev
 from stack.core.drop_reason import SKB_DROP_REASON_NOT_SPECIFIED, kfree_skb_reason
 from stack.core.errors import os_error
 from stack.core.ethtool import ethtool_op_get_ts_info, ethtool_ops
@@ -69,7 +69,7 @@ def loopback_setup(dev: net_device) -> None:
         | netdevice.NETIF_F_NETNS_LOCAL
     )
     dev.ethtool_ops = loopback_ethtool_ops
-    dev.gso_max_size = netdevice.GSO_MAX_SIZE
+    netif_set_tso_max_size(dev, netdevice.GSO_MAX_SIZE)
     dev.netdev_ops = net_device_ops(ndo_start_xmit=loopback_xmit, ndo_set_mac_address=eth_mac_addr)
 
 

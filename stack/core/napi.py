@@ -221,6 +221,6 @@ def napi_gro_flush(napi: napi_struct) -> None:
     gro_normal_list(napi)
 
 
-def napi_gro_enable(napi: napi_struct, max_bytes: int | None = None) -> None:
+def napi_gro_enable(napi: napi_struct) -> None:
     """Give the context its own GRO table (drivers without compiled merging)."""
-    napi.gro = GroTable(max_bytes or napi.dev.gro_max_size)
+    napi.gro = GroTable(napi.dev.gro_max_size)

@@ -591,8 +591,12 @@ class net_device:
     """Made by software: it ends with its namespace."""
     rtnl_link_ops: rtnl_link_ops | None = row()
     """How `ip link del` ends it; hardware has none."""
+    tso_max_size: int = row(GSO_LEGACY_MAX_SIZE)
+    """Bytes of the largest super-packet that it can take."""
+    tso_max_segs: int = row(GSO_MAX_SEGS)
+    """Segments of such a packet at most."""
     gso_max_size: int = row(GSO_LEGACY_MAX_SIZE)
-    """Bytes of the largest super-packet that it takes."""
+    """Bytes of the largest super-packet that it gets."""
     gso_max_segs: int = row(GSO_MAX_SEGS)
     """Segments of such a packet at most."""
     gro_max_size: int = row(GSO_MAX_SIZE)

@@ -6,7 +6,12 @@ drivers/net/macvlan.c and drivers/net/ipvlan/ipvlan_main.c have each function on
 from __future__ import annotations
 
 from stack.core import netdevice
-from stack.core.dev import dev_addresses_sync, netdev_increment_features, netdev_update_features
+from stack.core.dev import (
+    dev_addresses_sync,
+    netdev_increment_features,
+    netdev_update_features,
+    netif_inherit_tso_max,
+)
 from stack.core.ethtool import ethtool_get_settings, ethtool_link_ksettings
 from stack.core.if_vlan import vlan_vid_add, vlan_vid_del
 from stack.core.link_watch import netif_stacked_transfer_operstate
@@ -40,8 +45,7 @@ def stacked_init(dev: net_device, lower: net_device, own: int) -> None:
     dev.state = dev.state & ~carrier | lower.state & carrier
     dev.features = lower.features & own | ALWAYS_ON
     dev.vlan_features = lower.vlan_features & own | ALWAYS_ON
-    dev.gso_max_size = lower.gso_max_size
-    dev.gso_max_segs = lower.gso_max_segs
+    netif_inherit_tso_max(dev, [lower])
     dev.hard_header_len = lower.hard_header_len
 
 
@@ -86,8 +90,7 @@ def stacked_device_event(event: int, lower: net_device, devs: list[net_device]) 
             netif_stacked_transfer_operstate(lower, dev)
     elif event == netdevice.NETDEV_FEAT_CHANGE:
         for dev in devs:
-            dev.gso_max_size = lower.gso_max_size
-            dev.gso_max_segs = lower.gso_max_segs
+            netif_inherit_tso_max(dev, [lower])
             netdev_update_features(dev)
     elif (
         event == netdevice.NETDEV_UNREGISTER and lower.reg_state == netdevice.NETREG_UNREGISTERED

@@ -13,6 +13,7 @@ from stack.core.backlog import netif_rx
 from stack.core.dev import (
     free_netdev,
     netdev_update_features,
+    netif_set_tso_max_size,
     register_netdevice,
     unregister_netdevice,
 )
@@ -152,7 +153,7 @@ def veth_setup(dev: net_device) -> None:
     dev.features = VETH_FEATURES
     dev.hw_features = VETH_FEATURES
     dev.vlan_features = VETH_FEATURES & ~VETH_VLAN
-    dev.gso_max_size = netdevice.GSO_MAX_SIZE
+    netif_set_tso_max_size(dev, netdevice.GSO_MAX_SIZE)
 
 
 def veth_newlink(

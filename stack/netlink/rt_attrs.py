@@ -320,6 +320,8 @@ IFLA = AttrTable(
     Attr("IFLA_TSO_MAX_SIZE", 59, REJECT),
     Attr("IFLA_TSO_MAX_SEGS", 60, REJECT),
     Attr("IFLA_ALLMULTI", 61, REJECT),
+    Attr("IFLA_GSO_IPV4_MAX_SIZE", 63, U32, legal=range(MAX_TCP_HEADER + 1, 1 << 32)),
+    Attr("IFLA_GRO_IPV4_MAX_SIZE", 64, U32),
     last=69,
 )
 

@@ -30,11 +30,13 @@ from stack.core.dev import (
     dev_set_mtu,
     netdev_name_node_alt_create,
     netdev_name_node_alt_destroy,
+    netif_set_gro_max_size,
 )
 from stack.core.dev_notifier import netdev_state_change
 from stack.core.errors import check, os_error
 from stack.core.netdevice import (
     ETH_ALEN,
+    GSO_MAX_SIZE,
     IFF_ALLMULTI,
     IFF_IPVLAN_SLAVE,
     IFF_MACVLAN_PORT,
@@ -209,8 +211,8 @@ def rtnl_fill_ifinfo(dev: net_device, *, stats: bool = True, change: int = 0) ->
             "IFLA_GSO_MAX_SEGS": dev.gso_max_segs,
             "IFLA_GSO_MAX_SIZE": dev.gso_max_size,
             "IFLA_GRO_MAX_SIZE": dev.gro_max_size,
-            "IFLA_TSO_MAX_SIZE": U32.put(dev.gso_max_size),
-            "IFLA_TSO_MAX_SEGS": U32.put(dev.gso_max_segs),
+            "IFLA_TSO_MAX_SIZE": U32.put(dev.tso_max_size),
+            "IFLA_TSO_MAX_SEGS": U32.put(dev.tso_max_segs),
             "IFLA_NUM_RX_QUEUES": 1,
             "IFLA_CARRIER": int(not dev.state & LINK_STATE_NOCARRIER) if dev.flags & IFF_UP else 0,
             "IFLA_IFALIAS": dev.ifalias + b"\0" if dev.ifalias else None,
@@ -417,6 +419,16 @@ def do_setlink(dev: net_device, flags: int, mask: int, tb: Attrs) -> None:
     for name in ("IFLA_ADDRESS", "IFLA_BROADCAST"):  # validate_linkmsg
         if len(tb.get(name, dev.dev_addr)) < dev.addr_len:
             raise NlError(errno.EINVAL)
+    for name, most in (
+        ("IFLA_GSO_MAX_SIZE", dev.tso_max_size),
+        ("IFLA_GSO_MAX_SEGS", dev.tso_max_segs),
+        ("IFLA_GRO_MAX_SIZE", GSO_MAX_SIZE),
+    ):
+        if tb.get(name, 0) > most:
+            raise NlError(errno.EINVAL, f"too big {name[5:].lower()}")
+    for name in ("IFLA_GSO_IPV4_MAX_SIZE", "IFLA_GRO_IPV4_MAX_SIZE"):
+        if name in tb:
+            raise tb.wrong(name, "What holds for IPv6 holds for IPv4", errno.EOPNOTSUPP)
     if "IFLA_MAP" in tb:
         raise tb.wrong("IFLA_MAP", "IFLA_MAP is not supported", errno.EOPNOTSUPP)
     if tb.get("IFLA_LINKMODE") or tb.get("IFLA_OPERSTATE") in (IF_OPER_TESTING, IF_OPER_DORMANT):
@@ -447,6 +459,10 @@ def do_setlink(dev: net_device, flags: int, mask: int, tb: Attrs) -> None:
         check(dev_change_carrier(dev, bool(tb["IFLA_CARRIER"])), f"{dev.name}: carrier")
     if "IFLA_TXQLEN" in tb:
         dev.tx_queue_len = tb["IFLA_TXQLEN"]
+    dev.gso_max_size = tb.get("IFLA_GSO_MAX_SIZE", dev.gso_max_size)
+    dev.gso_max_segs = tb.get("IFLA_GSO_MAX_SEGS", dev.gso_max_segs)
+    if "IFLA_GRO_MAX_SIZE" in tb:
+        netif_set_gro_max_size(dev, tb["IFLA_GRO_MAX_SIZE"])
     if tb.get("IFLA_VFINFO_LIST"):
         raise NlError(errno.EOPNOTSUPP, f"{dev.name} has no virtual functions")
     if "IFLA_AF_SPEC" in tb:

@@ -23,7 +23,10 @@ from stack.netlink.rt_link import (
     rtnl_fill_ifinfo,
 )
 
-LATER = ("IFLA_MTU", "IFLA_GROUP", "IFLA_TXQLEN", "IFLA_AF_SPEC")
+LATER = (
+    "IFLA_MTU", "IFLA_GROUP", "IFLA_TXQLEN", "IFLA_AF_SPEC",
+    "IFLA_GSO_MAX_SIZE", "IFLA_GSO_MAX_SEGS", "IFLA_GRO_MAX_SIZE",
+)  # fmt: skip
 MAX_QUEUES = 4096
 
 

@@ -14,6 +14,7 @@ from stack.core.dev import (
     dev_uc_del,
     free_netdev,
     netdev_update_features,
+    netif_inherit_tso_max,
     unregister_netdevice,
 )
 from stack.core.dev_notifier import for_each_netdev, watches_devices
@@ -141,8 +142,7 @@ def vlan_sync_address(real_dev: net_device, dev: net_device) -> None:
 def vlan_transfer_features(real_dev: net_device, dev: net_device) -> None:
     """net/8021q/vlan.c: the real device's offloads have changed."""
     vlan: vlan_dev_priv = dev.priv
-    dev.gso_max_size = real_dev.gso_max_size
-    dev.gso_max_segs = real_dev.gso_max_segs
+    netif_inherit_tso_max(dev, [real_dev])
     dev.hard_header_len = real_dev.hard_header_len
     if not vlan_hw_offload_capable(real_dev.features, vlan.vlan_proto):
         dev.hard_header_len += netdevice.VLAN_HLEN

@@ -6,7 +6,13 @@ import errno
 
 from fastpath.base.skbuff import sk_buff, skb_copy_bits
 from stack.core import netdevice
-from stack.core.dev import dev_addresses_sync, dev_addresses_unsync, dev_uc_add, dev_uc_del
+from stack.core.dev import (
+    dev_addresses_sync,
+    dev_addresses_unsync,
+    dev_uc_add,
+    dev_uc_del,
+    netif_inherit_tso_max,
+)
 from stack.core.dev_forward import dev_count_tx
 from stack.core.dev_queue import dev_queue_xmit
 from stack.core.dev_upper import stacked_change_rx_flags, stacked_pass_modes
@@ -185,8 +191,7 @@ def vlan_dev_init(dev: net_device) -> int:
     more = netdevice.NETIF_F_GSO_ENCAP_ALL | netdevice.NETIF_F_SCTP_CRC
     dev.hw_features = netdevice.NETIF_F_SOFTWARE_DEVICE | more
     dev.features |= dev.hw_features
-    dev.gso_max_size = real_dev.gso_max_size
-    dev.gso_max_segs = real_dev.gso_max_segs
+    netif_inherit_tso_max(dev, [real_dev])
     dev.vlan_features = real_dev.vlan_features
     if not any(dev.dev_addr):
         dev.dev_addr = real_dev.dev_addr

@@ -288,6 +288,19 @@ ROWS = {
         """,
         ((REFUSED, ""), (r"M-DOWN|,?NO-CARRIER,?|state \w+", "")),
     ),
+    "sizes of packets": Row(
+        """
+        ip link add v0 type veth peer name v1
+        ip link add v2 gso_max_size 30000 gso_max_segs 9 type veth peer name v3
+        ip link set v0 gso_max_size 70000 gro_max_size 100000
+        ip link set v0 gso_max_segs 10
+        ip link set v0 gso_max_size 600000
+        ip link set v0 gro_max_size 600000
+        ip link set v0 gso_max_size 100
+        for dev in v0 v1 v2 v3; do ip -d link show $dev | grep -o "g.o_max_[a-z]* [0-9]*"; done
+        """,
+        ((r"(g[sr]o_max_size) 65536|(g[sr]o_max_size) 532480", r"\1\2 default"),),
+    ),
     "routes of IPv4": Row(
         f"""{VETH}{ROUTES}
         ip route add default via 10.0.0.253; echo $?; ip route add 10.7.0.1/16 dev v0; echo $?

@@ -14,7 +14,7 @@ import errno
 import logging
 
 from stack.core import netdevice, pci
-from stack.core.dev import free_netdev, register_netdev, unregister_netdev
+from stack.core.dev import free_netdev, netif_set_tso_max_size, register_netdev, unregister_netdev
 from stack.core.dynamic_queue_limits import dql
 from stack.core.errors import check, os_error
 from stack.core.link_watch import netif_carrier_off, netif_device_attach, netif_device_detach
@@ -191,7 +191,7 @@ def e1000_probe_hw(adapter: e1000_adapter) -> None:
     netif_napi_add(netdev, adapter.napi, e1000_clean)
     e1000_sw_init(adapter)
     e1000_features(adapter)
-    netdev.gso_max_size = e.E1000_GSO_MAX_SIZE
+    netif_set_tso_max_size(netdev, e.E1000_GSO_MAX_SIZE)
     netdev.min_mtu = d.MINIMUM_ETHERNET_FRAME_SIZE - (d.ENET_HEADER_SIZE + ETH_FCS_LEN)
     netdev.max_mtu = d.MAX_JUMBO_FRAME_SIZE - (d.ENET_HEADER_SIZE + ETH_FCS_LEN)
     e1000_init_eeprom_params(hw)
