@@ -269,7 +269,7 @@ AF_SPEC = AttrTable(
     Attr("AF_INET", 2, NESTED),
     Attr("AF_INET6", 10, NESTED, inner=INET6_LINK),
 )
-XDP = AttrTable("IFLA_XDP", Attr("IFLA_XDP_ATTACHED", 2, U8))
+XDP = AttrTable("IFLA_XDP", Attr("IFLA_XDP_FD", 1, S32), Attr("IFLA_XDP_ATTACHED", 2, U8))
 IFLA = AttrTable(
     "IFLA",
     Attr("IFLA_ADDRESS", 1, BINARY, 32),

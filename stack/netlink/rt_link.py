@@ -467,6 +467,8 @@ def do_setlink(dev: net_device, flags: int, mask: int, tb: Attrs) -> None:
         raise NlError(errno.EOPNOTSUPP, f"{dev.name} has no virtual functions")
     if "IFLA_AF_SPEC" in tb:
         do_set_af_spec(dev, tb)
+    if tb.get("IFLA_XDP", {}).get("IFLA_XDP_FD", -1) >= 0:
+        raise NlError(errno.EOPNOTSUPP, f"{dev.name} runs no XDP programs")
     if "IFLA_PROTO_DOWN" in tb or "IFLA_PROTO_DOWN_REASON" in tb:
         raise NlError(errno.EOPNOTSUPP, "Protodown not supported by device")
     if not tb.keys().isdisjoint(NOTIFIED):

@@ -187,6 +187,20 @@ def test_an_error_names_the_attribute(host: Host) -> None:
     assert len(refused(sock, NEWLINK, head + attr(4, b"\1\0"))) == 4 + HDR.size
 
 
+@pytest.mark.parametrize(
+    ("kind", "value", "err"),
+    [
+        (43, attr(1, struct.pack("=i", 3)), -errno.EOPNOTSUPP),  # IFLA_XDP, IFLA_XDP_FD
+        (43, attr(1, struct.pack("=i", -1)), 0),  # no program any more
+        (63, struct.pack("=I", 1000), -errno.EOPNOTSUPP),  # IFLA_GSO_IPV4_MAX_SIZE
+    ],
+)
+def test_what_a_link_cannot_have_is_refused(host: Host, kind: int, value: bytes, err: int) -> None:
+    head = rt_attrs.IFINFOMSG.pack(0, 0, host.dev("d0").ifindex, 0, 0)
+    payload = refused(opened(host), NEWLINK, head + attr(kind, value))
+    assert struct.unpack_from("=i", payload) == (err,)
+
+
 NLMSGERR_ATTRS = AttrTable("NLMSGERR", Attr("MSG", 1, STRING), Attr("OFFS", 2, U32))
 
 
