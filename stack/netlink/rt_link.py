@@ -429,6 +429,8 @@ def do_setlink(dev: net_device, flags: int, mask: int, tb: Attrs) -> None:
     for name in ("IFLA_GSO_IPV4_MAX_SIZE", "IFLA_GRO_IPV4_MAX_SIZE"):
         if name in tb:
             raise tb.wrong(name, "What holds for IPv6 holds for IPv4", errno.EOPNOTSUPP)
+    if tb.get("IFLA_XDP", {}).get("IFLA_XDP_FD", -1) >= 0:
+        raise NlError(errno.EOPNOTSUPP, f"{dev.name} runs no XDP programs")
     if "IFLA_MAP" in tb:
         raise tb.wrong("IFLA_MAP", "IFLA_MAP is not supported", errno.EOPNOTSUPP)
     if tb.get("IFLA_LINKMODE") or tb.get("IFLA_OPERSTATE") in (IF_OPER_TESTING, IF_OPER_DORMANT):
@@ -467,8 +469,6 @@ def do_setlink(dev: net_device, flags: int, mask: int, tb: Attrs) -> None:
         raise NlError(errno.EOPNOTSUPP, f"{dev.name} has no virtual functions")
     if "IFLA_AF_SPEC" in tb:
         do_set_af_spec(dev, tb)
-    if tb.get("IFLA_XDP", {}).get("IFLA_XDP_FD", -1) >= 0:
-        raise NlError(errno.EOPNOTSUPP, f"{dev.name} runs no XDP programs")
     if "IFLA_PROTO_DOWN" in tb or "IFLA_PROTO_DOWN_REASON" in tb:
         raise NlError(errno.EOPNOTSUPP, "Protodown not supported by device")
     if not tb.keys().isdisjoint(NOTIFIED):
