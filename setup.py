@@ -11,7 +11,8 @@ sources, declarations and directives are those it was written of: one tree, buil
 interpreter, sanitizer and package, is translated once (.ci/run), wherever each finds its Cython.
 ``E1000EMU_OPTIMIZE=-Og``  the C compiler's option for all modules, whatever each is worth: half of
 its time, where a build is only to be tested (.ci/run, the second Python).
-``E1000EMU_ONLY=csum,dma``  build these modules only (work on one kernel without building the rest).
+``E1000EMU_ONLY=csum,dma``  build these modules only (work on one kernel without building the rest);
+`fastpath`: all but those of the stack.
 ``E1000EMU_STACKC_WITHOUT=NAME,NAME``  leave changes to Cython out (scripts/stackc/overrides.py).
 """
 
@@ -133,6 +134,10 @@ def compiler_flags(optimize: str) -> tuple[list[str], list[str]]:
 def kernels() -> list[Path]:
     """Return the Cython sources: fastpath's, and what drives its engines in the benchmarks."""
     return [*sorted((ROOT / "fastpath").glob("*/*.pyx")), ROOT / "benchmarks/pktgen.pyx"]
+
+
+if "fastpath" in ONLY:
+    ONLY.update(path.stem for path in kernels())
 
 
 def module_name(path: Path) -> str:
