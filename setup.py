@@ -59,6 +59,10 @@ SANITIZE = os.environ.get("E1000EMU_SANITIZE", "")
 CACHE = os.environ.get("E1000EMU_CYTHON_CACHE") or False
 WITHOUT = os.environ.get(overrides.SWITCH, "")
 ONLY = {name for name in os.environ.get("E1000EMU_ONLY", "").split(",") if name}
+# ThreadSanitizer has no use for the stack, which has one thread at a time.
+WITHOUT_STACK = SANITIZE == "thread" or ONLY == {"fastpath"}
+if WITHOUT_STACK:
+    ONLY.discard("fastpath")
 JOBS = os.cpu_count() or 1
 
 # `CC` decides, as for any extension. Without it setuptools takes the compiler that built this
@@ -136,10 +140,6 @@ def kernels() -> list[Path]:
     return [*sorted((ROOT / "fastpath").glob("*/*.pyx")), ROOT / "benchmarks/pktgen.pyx"]
 
 
-if "fastpath" in ONLY:
-    ONLY.update(path.stem for path in kernels())
-
-
 def module_name(path: Path) -> str:
     """Return a kernel's name in a wheel, where the benchmarks are a package of e1000emu."""
     name = ".".join(path.relative_to(ROOT).with_suffix("").parts)
@@ -181,7 +181,7 @@ def extensions() -> list[Extension]:
 def stack_modules() -> list[str]:
     """Return the modules of ``stack`` that are compiled now."""
     wanted = [m for m in (STATE_MODULE, *compiled_modules()) if not ONLY or m in ONLY]
-    if SANITIZE == "thread":  # the stack has one thread at a time
+    if WITHOUT_STACK:
         return []
     if not ONLY:
         keep_only(wanted, "stack")
@@ -295,7 +295,7 @@ def read_sources() -> dict[str, list[str]]:
     compiled = {name.replace(".", "/") + ".py" for name in compiled_modules()}
     names = [str(path.relative_to(ROOT)) for path in (ROOT / "stack").rglob("*.py")]
     kinds = {name: built.WHOLE if name in compiled else built.DECLARED for name in names}
-    sources["stack"] = {} if SANITIZE == "thread" else kinds
+    sources["stack"] = {} if WITHOUT_STACK else kinds
     for package in sources:
         record = ROOT / package / built.RECORD
         for name in built.changed(str(ROOT), package) or []:
