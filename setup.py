@@ -60,9 +60,8 @@ CACHE = os.environ.get("E1000EMU_CYTHON_CACHE") or False
 WITHOUT = os.environ.get(overrides.SWITCH, "")
 ONLY = {name for name in os.environ.get("E1000EMU_ONLY", "").split(",") if name}
 # ThreadSanitizer has no use for the stack, which has one thread at a time.
-WITHOUT_STACK = SANITIZE == "thread" or ONLY == {"fastpath"}
-if WITHOUT_STACK:
-    ONLY.discard("fastpath")
+WITHOUT_STACK = SANITIZE == "thread" or "fastpath" in ONLY
+ONLY.discard("fastpath")
 JOBS = os.cpu_count() or 1
 
 # `CC` decides, as for any extension. Without it setuptools takes the compiler that built this
