@@ -47,6 +47,7 @@ def measured(path: Path, *options: str) -> list[dict[str, Any]]:
     return rows
 
 
+@pytest.mark.night
 @pytest.mark.netns
 @pytest.mark.slow
 @pytest.mark.timeout(900)

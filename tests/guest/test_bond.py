@@ -611,6 +611,7 @@ def test_options_of_a_new_bond_are_those_of_linux(lan: OnCables) -> None:
     alike(lan, *(f"{make} {words}" for words in MADE))
 
 
+@pytest.mark.night
 @pytest.mark.parametrize("mode", [0, 1, 4])
 def test_changes_of_a_bond_are_those_of_linux(lan: OnCables, mode: int) -> None:
     make = f"ip link add bond0 type bond mode {mode}; ip link set eth0 master bond0"

@@ -13,6 +13,7 @@ from tests.guest.setup import prepared
 pytestmark = pytest.mark.slow
 
 
+@pytest.mark.night
 def test_guests(tmp_path: Path) -> None:
     prepared()
     axes = {"kernel": ["trixie"], "model": ["82540EM"], "parameters": list(guests.PARAMETERS[:2])}
