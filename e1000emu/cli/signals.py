@@ -20,14 +20,22 @@ def handle_signals(
 ) -> None:
     """Let SIGINT, SIGTERM and SIGHUP call `stop`, and each signal of `shows` its function.
 
+    The first of the three is enough: timeout(1) sends two, and the other would come amid the end.
     Signals of `shows` that came before (`e1000emu.__main__` blocks them) act as soon as the loop
     runs. SIGHUP stays ignored under nohup(1).
     """
     stops = [signal.SIGINT, signal.SIGTERM]
     if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
         stops.append(signal.SIGHUP)
+
+    def first() -> None:
+        for number in stops:
+            loop.remove_signal_handler(number)
+            signal.signal(number, signal.SIG_IGN)
+        stop()
+
     for number in stops:
-        loop.add_signal_handler(number, stop)
+        loop.add_signal_handler(number, first)
     for number, show in shows.items():
         loop.add_signal_handler(number, show)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, shows)

@@ -176,6 +176,18 @@ def test_a_signal_before_it_is_ready_waits(tmp_path: Path, signals: list[signal.
     assert process.returncode == 0
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_it_ends_well_however_often_it_is_told(tmp_path: Path, number: signal.Signals) -> None:
+    """timeout(1) sends a signal to the program, and one to its group."""
+    process = run("--socket", str(tmp_path / "s"), "--link", "null")
+    assert process.stdout is not None
+    process.stdout.readline()
+    while process.poll() is None:
+        process.send_signal(number)
+    _, err = process.communicate(timeout=100)
+    assert (process.returncode, err) == (0, "")
+
+
 def test_sigterm_before_it_is_ready_leaves_nothing(tmp_path: Path) -> None:
     process = run("--socket", str(tmp_path / "s"), "--link", "null")
     wait_blocked(process, [signal.SIGUSR1])
