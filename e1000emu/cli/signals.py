@@ -28,14 +28,13 @@ def handle_signals(
     if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
         stops.append(signal.SIGHUP)
 
-    def first() -> None:
+    def end() -> None:
         for number in stops:
-            loop.remove_signal_handler(number)
             signal.signal(number, signal.SIG_IGN)
         stop()
 
-    for number in stops:
-        loop.add_signal_handler(number, first)
+    for number in stops:  # not the loop's, which would restore the default when it is closed
+        signal.signal(number, lambda *_: loop.call_soon_threadsafe(end))
     for number, show in shows.items():
         loop.add_signal_handler(number, show)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, shows)

@@ -411,12 +411,12 @@ def br_fill_ifinfo(dev: net_device, p: net_bridge_port, event: int = RTM_NEWLINK
 # --- changing -----------------------------------------------------------------------------------
 
 
-def do_setlink(dev: net_device, flags: int, mask: int, tb: Attrs) -> None:
-    """net/core/rtnetlink.c: change what the request names, in the kernel's order.
+def validate_linkmsg(dev: net_device, tb: Attrs) -> None:
+    """net/core/rtnetlink.c: what this interface cannot have, before anything is changed.
 
-    Raises: OSError EOPNOTSUPP, an attribute that is not supported; others of each change.
+    Raises: NlError EINVAL, EOPNOTSUPP.
     """
-    for name in ("IFLA_ADDRESS", "IFLA_BROADCAST"):  # validate_linkmsg
+    for name in ("IFLA_ADDRESS", "IFLA_BROADCAST"):
         if len(tb.get(name, dev.dev_addr)) < dev.addr_len:
             raise NlError(errno.EINVAL)
     for name, most in (
@@ -435,6 +435,14 @@ def do_setlink(dev: net_device, flags: int, mask: int, tb: Attrs) -> None:
         raise tb.wrong("IFLA_MAP", "IFLA_MAP is not supported", errno.EOPNOTSUPP)
     if tb.get("IFLA_LINKMODE") or tb.get("IFLA_OPERSTATE") in (IF_OPER_TESTING, IF_OPER_DORMANT):
         raise NlError(errno.EOPNOTSUPP, f"{dev.name} is never dormant or tested")
+
+
+def do_setlink(dev: net_device, flags: int, mask: int, tb: Attrs) -> None:
+    """net/core/rtnetlink.c: change what the request names, in the kernel's order.
+
+    Raises: OSError EOPNOTSUPP, an attribute that is not supported; others of each change.
+    """
+    validate_linkmsg(dev, tb)
     if "IFLA_ADDRESS" in tb:
         addr = tb["IFLA_ADDRESS"][: dev.addr_len]
         check(dev_set_mac_address(dev, addr), f"{dev.name}: address")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shlex
@@ -184,6 +185,8 @@ def test_it_ends_well_however_often_it_is_told(tmp_path: Path, number: signal.Si
     process.stdout.readline()
     while process.poll() is None:
         process.send_signal(number)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(0.001)
     _, err = process.communicate(timeout=100)
     assert (process.returncode, err) == (0, "")
 
