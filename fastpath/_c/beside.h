@@ -38,6 +38,8 @@ static inline int64_t e1k_now_ns(void)
 static inline int e1k_get(const int *p) { return __atomic_load_n(p, __ATOMIC_SEQ_CST); }
 static inline void e1k_put(int *p, int v) { __atomic_store_n(p, v, __ATOMIC_SEQ_CST); }
 static inline int e1k_swap(int *p, int v) { return __atomic_exchange_n(p, v, __ATOMIC_SEQ_CST); }
+/* Add 1 to a counter that several threads move. */
+static inline void e1k_count(uint64_t *p) { __atomic_fetch_add(p, 1, __ATOMIC_RELAXED); }
 static inline void e1k_fence(void) { __atomic_thread_fence(__ATOMIC_SEQ_CST); }
 
 /* Sleep while *p is v; a thread that changes it calls e1k_changed(). */

@@ -120,6 +120,8 @@ class EventQueue:
         ran = 0
         while True:
             for _ in range(len(self._ready)):
+                if not self._ready:  # one of them waited, and a turn within it ran the rest
+                    break
                 self._popleft()()
                 ran += 1
             top = self._top()

@@ -261,6 +261,8 @@ cdef class EventQueue:
         while True:
             # Only the calls present now: one that re-queues itself must not starve the poll.
             for _i in range(self._count):
+                if not self._count:     # one of them waited, and a turn within it ran the rest
+                    break
                 self.popleft()()
                 ran += 1
             handle = self.top(False)

@@ -1,7 +1,7 @@
 # cython: language_level=3
 """What threads that share one device need: a lock, a clock, a way to sleep and to be woken."""
 
-from libc.stdint cimport int64_t
+from libc.stdint cimport int64_t, uint64_t
 
 cdef extern from "beside.h" nogil:
     ctypedef struct e1k_mutex:
@@ -15,6 +15,7 @@ cdef extern from "beside.h" nogil:
     int e1k_get(const int *p)
     void e1k_put(int *p, int v)
     int e1k_swap(int *p, int v)
+    void e1k_count(uint64_t *p)
     void e1k_fence()
     void e1k_wait_while(int *p, int v)
     void e1k_changed(int *p)

@@ -32,9 +32,9 @@ from fastpath.nic.macpath cimport RX_FILTER, RX_LEVEL, MacState, RxPort, TxPort
 from fastpath.nic.regfile cimport RegFile, Stats, reg
 from fastpath.nic.rxring cimport RX_ABORT, RX_DATA_ABORT, RXSEQ
 from fastpath.base.threads cimport (
-    e1k_changed, e1k_close, e1k_event, e1k_event_clear, e1k_fence, e1k_get, e1k_lock, e1k_lock_gil,
-    e1k_mutex_destroy, e1k_mutex_init, e1k_now_ns, e1k_put, e1k_swap, e1k_trylock, e1k_unlock,
-    e1k_mutex, e1k_wait_while,
+    e1k_changed, e1k_close, e1k_count, e1k_event, e1k_event_clear, e1k_fence, e1k_get, e1k_lock,
+    e1k_lock_gil, e1k_mutex_destroy, e1k_mutex_init, e1k_now_ns, e1k_put, e1k_swap, e1k_trylock,
+    e1k_unlock, e1k_mutex, e1k_wait_while,
 )
 from fastpath.nic.txring cimport RUN_DELAYED, RUN_MORE, RUN_OFF, tx_budget, tx_budget_of
 from fastpath.nic.wire cimport FrameQueue, wire_add
@@ -361,7 +361,7 @@ cdef class DataPath(Worker):
         """Wake the thread: its work or its deadlines may have changed."""
         e1k_fence()
         if e1k_get(&self.asleep) and e1k_swap(&self.asleep, AWAKE) == ASLEEP:
-            self.wakes += 1
+            e1k_count(&self.wakes)      # without the lock: the other threads count, too
             e1k_event(self.wake_fd)
 
     cdef void tx_doorbell(self) noexcept nogil:

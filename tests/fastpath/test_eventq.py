@@ -123,6 +123,17 @@ def test_calls_for_now_stay_in_order_while_their_ring_grows(queue: Any, events: 
     assert seen == list(range(events))
 
 
+@pytest.mark.parametrize("queue", [eventq.EventQueue, ref.EventQueue])
+def test_a_call_may_run_the_others_itself(queue: Any) -> None:
+    """As one that waits on a RealClock does: its turn takes the calls of the turn around it."""
+    q, seen = queue(), []
+    q.call_soon(lambda: seen.append(q.run_expired(0)))
+    for i in range(7, 9):
+        q.call_soon(lambda i=i: seen.append(i))
+    assert q.run_expired(0) == 1
+    assert seen == [7, 8, 2]
+
+
 @pytest.mark.parametrize("queue", [eventq, ref])
 def test_any_clock_is_asked(queue: Any) -> None:
     class Other:

@@ -107,6 +107,7 @@ class Rig:
         got: list[bytes] = []
 
         def look() -> bool:
+            client.poll()  # the frames of memory by message wait for its answers
             try:
                 while True:
                     got.append(self.far.recv(1 << 16))

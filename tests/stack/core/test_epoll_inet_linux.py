@@ -126,17 +126,19 @@ class Inet(RuleBasedStateMachine):
                 continue
             poller = select.poll()
             poller.register(theirs, SHOWN)
-            expected = (
-                sys_poll_one(self.host, ours.host_fd) & SHOWN,
-                outcome(lambda ours=ours: sys_ioctl(self.host, ours.host_fd, SIOCINQ)),
-            )
+            expected: Any = None
             got: Any = None
             for _ in range(2000):
+                expected = (
+                    sys_poll_one(self.host, ours.host_fd) & SHOWN,
+                    outcome(lambda ours=ours: sys_ioctl(self.host, ours.host_fd, SIOCINQ)),
+                )
                 bits = poller.poll(0)
                 got = (bits[0][1] if bits else 0), outcome(lambda theirs=theirs: linux_inq(theirs))
                 if got == expected:
                     break
                 time.sleep(0.001)
+                self.host.clock.run_for(MS)  # a delayed ACK takes time here, too
             assert got == expected
 
     def both(self, theirs: Callable[[], Any], ours: Callable[[], Any]) -> None:
