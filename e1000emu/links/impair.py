@@ -88,6 +88,7 @@ class _Direction:
         # Held back: number of the frame before which it is released, order, a batch of this frame.
         self._back: list[tuple[int, int, FrameBatch]] = []
         self._order = 0
+        self._slow = bool(delay_ns or jitter_ns or rate_bps)
         # On the way: when due, order, batch; then those that are due, with the first not taken.
         self._coming: list[tuple[int, int, FrameBatch]] = []
         self._due: list[list] = []
@@ -181,6 +182,10 @@ class _Direction:
             pool.put(batch)
             return
         self.queued += n
+        if not (self._slow or self._coming):
+            self._due.append([batch, 0])
+            self._offer_due()
+            return
         now = self._clock.now_ns()
         for when, piece in self._pieces(batch, now):
             when += self._delay_ns
@@ -224,16 +229,20 @@ class _Direction:
         now = self._clock.now_ns()
         while self._coming and self._coming[0][0] <= now:
             self._due.append([heapq.heappop(self._coming)[2], 0])
-        if not self._offering:
-            self._offering = True
-            try:
-                while self._due and not self._held:
-                    self._offer_first()
-            finally:
-                self._offering = False
+        self._offer_due()
         if self._coming and self._coming[0][0] < self._timer_ns:
             self._timer_ns = self._coming[0][0]
             self._clock.call_at(self._coming[0][0], self._timer)
+
+    def _offer_due(self) -> None:
+        if self._offering:
+            return
+        self._offering = True
+        try:
+            while self._due and not self._held:
+                self._offer_first()
+        finally:
+            self._offering = False
 
     def _timer(self) -> None:
         self._timer_ns = math.inf

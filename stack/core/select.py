@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Collection, Sequence
+from functools import partial
 
 from stack.core import uapi
 from stack.core.clock import Clock
@@ -22,6 +23,21 @@ POLLOUT_SET = uapi.POLLWRBAND | uapi.POLLWRNORM | POLLOUT | uapi.POLLERR | POLLN
 POLLEX_SET = POLLPRI | POLLNVAL
 
 
+def do_pollfd(file: struct_file | None, wanted: int) -> int:
+    """fs/select.c: what a file shows of `wanted`; None stands for a descriptor that is not open."""
+    return POLLNVAL if file is None else vfs_poll(file) & wanted
+
+
+def any_ready(waits: Sequence[tuple[struct_file | None, int]]) -> bool:
+    """Whether one of [(file, wanted)] shows a bit that is wanted: asked after each event."""
+    file: struct_file | None
+    wanted: int
+    for file, wanted in waits:  # noqa: SIM110 -- no generator per event
+        if do_pollfd(file, wanted):
+            return True
+    return False
+
+
 def wait_files(
     clock: Clock, waits: Sequence[tuple[struct_file | None, int]], timeout_ns: int | None
 ) -> list[int]:
@@ -30,12 +46,8 @@ def wait_files(
     None stands for a descriptor that is not open. Timeout 0 does not sleep, None sleeps for ever.
     """
 
-    def bits() -> list[int]:
-        return [POLLNVAL if file is None else vfs_poll(file) & wanted for file, wanted in waits]
-
-    found = bits()
-    if any(found) or timeout_ns == 0:
-        return found
+    if timeout_ns == 0 or any_ready(waits):
+        return [do_pollfd(file, wanted) for file, wanted in waits]
     files = [file for file, _ in waits if file is not None]
     queues = [file.f_op.poll_wait(file) for file in files if file.f_op.poll_wait is not None]
     for file in files:
@@ -43,8 +55,8 @@ def wait_files(
     for queue in queues:
         queue.add(clock.wake)  # a queue wakes only registered sleepers
     try:
-        clock.wait(lambda: any(bits()), timeout_ns)
-        return bits()
+        clock.wait(partial(any_ready, waits), timeout_ns)
+        return [do_pollfd(file, wanted) for file, wanted in waits]
     finally:
         for queue in queues:
             queue.remove(clock.wake)
