@@ -87,6 +87,7 @@ ROWS = {
         f"""{PAIR}
         ip addr add fd00::1/64 dev v0 nodad; ip addr add fd01::2/64 dev v0 noprefixroute nodad
         ip addr add fd03::1 peer fd03::2/64 dev v0 nodad
+        until ip -6 addr show dev v0 | grep -q fe80; do :; done
         stdbuf -oL ip -o monitor address > $DIR/told & P=$!
         until ip addr replace fd09::1/128 dev lo; grep -qs fd09 $DIR/told; do :; done
         shown() {{ ip -6 addr show dev v0; ip -6 route show dev v0; }}
