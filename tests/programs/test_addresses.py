@@ -151,7 +151,13 @@ ROWS = {
     ),
     "settings of interfaces": Row(
         f"""{PAIR}
-        ip monitor netconf > "$0.heard" & m=$!; sleep 0.5
+        : > "$0.heard"; ip monitor netconf > "$0.heard" & m=$!
+        heard() {{  # the monitor listens, or has told of all that was before
+            until grep -q "lo $1 on" "$0.heard"; do
+                sysctl -qw net.ipv4.conf.lo.$2=0 net.ipv4.conf.lo.$2=1
+            done
+        }}
+        heard ignore_routes_with_linkdown ignore_routes_with_linkdown
         for f in ipv4 ipv6; do
             for s in forwarding proxy_arp proxy_ndp rp_filter ignore_routes_with_linkdown; do
                 for l in all default v0; do
@@ -170,7 +176,7 @@ ROWS = {
                 net.ipv4.conf.$l.arp_notify net.ipv4.conf.$l.forwarding)
         done
         ip link del w2; for mtu in 1000 60 1500; do ip link set v0 mtu $mtu; done
-        sleep 0.5; kill $m; grep -v eth "$0.heard"
+        heard proxy_neigh proxy_arp; kill $m; grep -v 'eth\\| lo ' "$0.heard"
         ip -4 netconf show dev lo; ip -6 netconf show dev v0; ip -4 netconf show dev v1
         ip -4 netconf show dev nix; echo $?
         sysctl -w net.ipv4.route.flush=1 net.ipv6.route.flush=1; cat /proc/sys/net/ipv4/route/flush
