@@ -173,7 +173,8 @@ def dev_ifname(net: Net, ifr: bytearray) -> None:
     dev = net.dev_by_index.get(ifr_int(ifr))
     if dev is None:
         raise os_error(errno.ENODEV, f"{net.name} has no interface {ifr_int(ifr)}")
-    ifr[: netdevice.IFNAMSIZ] = os.fsencode(dev.name).ljust(netdevice.IFNAMSIZ, b"\0")
+    name = os.fsencode(dev.name) + b"\0"
+    ifr[: len(name)] = name
 
 
 def dev_ifconf(net: Net, arg: Any) -> None:

@@ -59,32 +59,47 @@ def need_sources(count: int, limit: int, sysctl: str) -> None:
 class ip_mc_socklist:
     """struct ip_mc_socklist, ipv6_mc_socklist: one multicast membership of a socket.
 
-    `sflist`: the sources of the filter of mode `sfmode`.
+    `sflist`: the sources of the filter of mode `sfmode`. `filtered`: there is a list, though it may
+    have become empty.
     """
 
     multiaddr: wide
     ifindex: int
     sfmode: int
     sflist: list[wide] = row(make=list)
+    filtered: bool = row(False)
 
     def state(self) -> mc_state:
         """The filter."""
         return mc_state(self.sfmode, frozenset(self.sflist))
 
-    def edit(self, add: bool, source: wide, listed: str, limit: int, sysctl: str) -> None:
+    def set_mode(self, mode: int) -> None:
+        """Change the mode. Raises: OSError EINVAL: the list of the other mode has been made."""
+        if self.sfmode != mode and self.filtered:
+            raise os_error(errno.EINVAL, "the membership has the other mode")
+        self.sfmode = mode
+
+    def edit(self, add: bool, source: wide, limit: int, sysctl: str) -> None:
         """Put a source on the list, or take it off; `limit`: the value of `sysctl`.
 
-        Raises: OSError EADDRNOTAVAIL: it is `listed` already, or is not; ENOBUFS.
+        Raises: OSError EADDRNOTAVAIL: it is listed already, or is not; ENOBUFS.
         """
         if not add:
             if source not in self.sflist:
-                raise os_error(errno.EADDRNOTAVAIL, f"this source is not {listed}")
+                raise os_error(errno.EADDRNOTAVAIL, "this source is not listed")
             self.sflist.remove(source)
             return
-        if source in self.sflist:
-            raise os_error(errno.EADDRNOTAVAIL, f"this source is {listed} already")
         need_sources(len(self.sflist) + 1, limit, sysctl)
+        self.filtered = True
+        if source in self.sflist:
+            raise os_error(errno.EADDRNOTAVAIL, "this source is listed already")
         self.sflist.append(source)
+
+    def replace(self, mode: int, sources: Collection[wide]) -> None:
+        """Set mode and list at once."""
+        self.sfmode = mode
+        self.sflist = list(dict.fromkeys(sources))
+        self.filtered = bool(self.sflist)
 
 
 @dataclass(slots=True)

@@ -142,6 +142,16 @@ def ip_mc_find_dev(net: Net, group: int, addr: int) -> net_device | None:
         return None
 
 
+def ifindex_of(sk: inet_sock, group: int, ifindex: int, addr: int = 0) -> int:
+    """The interface of a membership: the one named, else by address or route. Raises: ENODEV."""
+    if ifindex:
+        return ifindex
+    dev = ip_mc_find_dev(sk.net, group, addr)
+    if dev is None:
+        raise os_error(errno.ENODEV, "no interface for this group")
+    return dev.ifindex
+
+
 def need_group(group: int) -> None:
     """Raises: OSError EINVAL."""
     if not ipv4_is_multicast(group):
@@ -205,39 +215,36 @@ def ip_mc_source(
     """net/ipv4/igmp.c: source-specific membership.
 
     `omode` MCAST_INCLUDE: (join, leave) a source; MCAST_EXCLUDE: (block, unblock) one. Raises:
-    OSError EINVAL, EADDRNOTAVAIL, ...
+    OSError EINVAL, ENODEV, EADDRNOTAVAIL, ENOBUFS.
     """
     need_group(group)
-    ml = _membership(sk, group, ifindex)
     in_dev = _in_dev(sk, ifindex)
-    include = omode == MCAST_INCLUDE
+    ml = _membership(sk, group, ifindex)
     if ml is None:
-        if not include or not add:
-            raise os_error(errno.EINVAL, "not a member of this group")
-        ip_mc_join_group(sk, group, ifindex, omode)
-        ml = sk.mc_list[-1]
-    if ml.sfmode != omode:
-        if include and not add:
-            raise os_error(errno.EADDRNOTAVAIL, "this source is not listed")
-        what = "takes every source" if include else "lists its sources"
-        raise os_error(errno.EINVAL, f"the membership {what}")
+        raise os_error(errno.EINVAL, "not a member of this group")
     before = ml.state()
-    listed = "listed" if include else "blocked"
-    ml.edit(add, source, listed, sk.net.sysctl.igmp_max_msf, "igmp_max_msf")
-    left = include and not ml.sflist
-    ip_mc_change(in_dev, group, before, None if left else ml.state())
-    if left:
-        sk.mc_list.remove(ml)
-        sock_kfree_s(sk, IP_MC_SOCKLIST_BYTES)
+    ml.set_mode(omode)
+    ip_mc_change(in_dev, group, before, ml.state())
+    if not add and omode == MCAST_INCLUDE and ml.sflist == [source]:
+        ip_mc_leave_group(sk, group, ifindex)  # the filter admits no source
+        return
+    before = ml.state()
+    ml.edit(add, source, sk.net.sysctl.igmp_max_msf, "igmp_max_msf")
+    ip_mc_change(in_dev, group, before, ml.state())
 
 
 def ip_mc_msfilter(
-    sk: inet_sock, group: int, ifindex: int, mode: int, sources: Collection[int]
+    sk: inet_sock, group: int, ifindex: int, addr: int, mode: int, sources: Collection[int]
 ) -> None:
-    """net/ipv4/igmp.c: replace a membership's source filter. Raises: OSError EINVAL, ENODEV."""
+    """net/ipv4/igmp.c: replace a membership's source filter.
+
+    Without `ifindex` the interface is that of `addr`. Raises: OSError EINVAL, ENODEV,
+    EADDRNOTAVAIL.
+    """
     need_group(group)
     if mode not in (MCAST_INCLUDE, MCAST_EXCLUDE):
         raise os_error(errno.EINVAL, f"{mode} is no filter mode")
+    ifindex = ifindex_of(sk, group, ifindex, addr)
     in_dev = _in_dev(sk, ifindex)
     if mode == MCAST_INCLUDE and not sources:
         ip_mc_leave_group(sk, group, ifindex)  # the filter admits no source
@@ -246,8 +253,7 @@ def ip_mc_msfilter(
     if ml is None:
         raise os_error(errno.EINVAL, "not a member of this group")
     before = ml.state()
-    ml.sfmode = mode
-    ml.sflist = list(dict.fromkeys(sources))
+    ml.replace(mode, sources)
     ip_mc_change(in_dev, group, before, ml.state())
 
 

@@ -46,20 +46,23 @@ def ip_mreq(sk: inet_sock, optval: Any, leave: bool = False) -> tuple[int, int]:
 
 
 def sockaddr4(data: bytes) -> int:
-    """The address of a struct sockaddr_in at the start of `data`. Raises: OSError EINVAL."""
+    """The address of a struct sockaddr_in at the start of `data`. Raises: OSError EADDRNOTAVAIL."""
     if struct.unpack_from("=H", data)[0] != uapi.AF_INET:
-        raise os_error(errno.EINVAL, "not an address of IPv4")
+        raise os_error(errno.EADDRNOTAVAIL, "not an address of IPv4")
     return int.from_bytes(data[4:8], "big")
 
 
-def ifindex_of(sk: inet_sock, group: int, ifindex: int, addr: int = 0) -> int:
-    """The interface of a membership: the one named, else by address or route. Raises: ENODEV."""
-    if ifindex:
-        return ifindex
-    dev = igmp.ip_mc_find_dev(sk.net, group, addr)
-    if dev is None:
-        raise os_error(errno.ENODEV, "no interface for this group")
-    return dev.ifindex
+def set_source(
+    sk: inet_sock, add: bool, mode: int, group: int, source: int, ifindex: int
+) -> None:
+    """One source of a group, of which the socket becomes a member if need be. Raises: OSError."""
+    if add and mode == MCAST_INCLUDE:
+        try:
+            igmp.ip_mc_join_group(sk, group, ifindex, mode)
+        except OSError as exc:
+            if exc.errno != errno.EADDRINUSE:
+                raise
+    igmp.ip_mc_source(sk, add, mode, group, source, ifindex)
 
 
 def ip_membership(act: Act, leave: bool, sk: inet_sock, optval: Any) -> None:
@@ -75,14 +78,16 @@ def ip_source(add: bool, mode: int, sk: inet_sock, optval: Any) -> None:
     if len(data) != 12:
         raise os_error(errno.EINVAL, "struct ip_mreq_source has 12 bytes")
     group, ifindex = ip_mreq(sk, data[:8])
-    igmp.ip_mc_source(sk, add, mode, group, int.from_bytes(data[8:12], "big"), ifindex)
+    set_source(sk, add, mode, group, int.from_bytes(data[8:12], "big"), ifindex)
 
 
 def ip_mcast_join_leave(act: Act, sk: inet_sock, optval: Any) -> None:
     """net/ipv4/ip_sockglue.c: MCAST_JOIN_GROUP, MCAST_LEAVE_GROUP. Raises: OSError."""
     data = opt_struct(optval, mc_filter.GROUP_REQ)
+    if struct.unpack_from("=H", data, 8)[0] != uapi.AF_INET:
+        raise os_error(errno.EINVAL, "not an address of IPv4")
     group = sockaddr4(data[8:])
-    act(sk, group, ifindex_of(sk, group, mc_filter.group_index(data)))
+    act(sk, group, igmp.ifindex_of(sk, group, mc_filter.group_index(data)))
 
 
 def ip_mcast_source(add: bool, mode: int, sk: inet_sock, optval: Any) -> None:
@@ -91,12 +96,9 @@ def ip_mcast_source(add: bool, mode: int, sk: inet_sock, optval: Any) -> None:
     size = mc_filter.GROUP_SOURCE_REQ
     if len(data) != size:
         raise os_error(errno.EINVAL, f"the option takes a structure of {size} bytes")
-    for part in (data[8:], data[8 + mc_filter.STORAGE :]):
-        if struct.unpack_from("=H", part)[0] != uapi.AF_INET:
-            raise os_error(errno.EADDRNOTAVAIL, "not an address of IPv4")
     group, source = sockaddr4(data[8:]), sockaddr4(data[8 + mc_filter.STORAGE :])
-    ifindex = ifindex_of(sk, group, mc_filter.group_index(data))
-    igmp.ip_mc_source(sk, add, mode, group, source, ifindex)
+    ifindex = igmp.ifindex_of(sk, group, mc_filter.group_index(data))
+    set_source(sk, add, mode, group, source, ifindex)
 
 
 def ip_set_msfilter(sk: inet_sock, optval: Any) -> None:
@@ -108,15 +110,14 @@ def ip_set_msfilter(sk: inet_sock, optval: Any) -> None:
     group, addr = (int.from_bytes(data[i : i + 4], "big") for i in (0, 4))
     at = range(IP_MSFILTER_SIZE, IP_MSFILTER_SIZE + 4 * count, 4)
     sources = [int.from_bytes(data[i : i + 4], "big") for i in at]
-    igmp.need_group(group)
-    igmp.ip_mc_msfilter(sk, group, ifindex_of(sk, group, 0, addr), mode, sources)
+    igmp.ip_mc_msfilter(sk, group, 0, addr, mode, sources)
 
 
 def ip_set_mcast_msfilter(sk: inet_sock, optval: Any) -> None:
     """net/ipv4/ip_sockglue.c: MCAST_MSFILTER, struct group_filter. Raises: OSError."""
     limit = max_msf(sk)
     index, group, mode, sources = mc_filter.group_filter(optval, sockaddr4, limit, "igmp_max_msf")
-    igmp.ip_mc_msfilter(sk, group, ifindex_of(sk, group, index), mode, sources)
+    igmp.ip_mc_msfilter(sk, group, index, 0, mode, sources)
 
 
 def max_msf(sk: inet_sock) -> int:

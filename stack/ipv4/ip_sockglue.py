@@ -50,7 +50,7 @@ from stack.core.sockopt_table import (
     switch,
 )
 from stack.core.tcp_states import TCP_CLOSE, TCP_LISTEN
-from stack.core.uapi import CAP_NET_ADMIN, CAP_NET_RAW, IP_XFRM_POLICY, SOL_IP
+from stack.core.uapi import CAP_NET_ADMIN, CAP_NET_RAW, IP_XFRM_POLICY, SOL_IP, SOL_IPV6
 from stack.inet.inet_connection_sock import inet_connection_sock
 from stack.inet.inet_sock import inet_sock, ip_options
 from stack.inet.xfrm_policy import xfrm_user_policy
@@ -79,6 +79,9 @@ IP_CMSG_CHECKSUM = 1 << 7
 IP_CMSG_RECVFRAGSIZE = 1 << 8
 
 PKTINFO = struct.Struct("=i4s4s")
+PKTINFO6 = struct.Struct("=16si")
+MAPPED = bytes(10) + b"\xff\xff"
+"""How v4-mapped addresses begin."""
 PRIORITIES = (0, 1, 0, 0, 2, 2, 2, 2, 6, 6, 6, 6, 4, 4, 4, 4)
 """ip_tos2prio: the band of the queueing discipline, by TOS >> 1 & 15."""
 
@@ -159,6 +162,11 @@ def ip_cmsg_send(sk: inet_sock, control: list[Any], ipc: ipcm_cookie) -> None:
             __sock_cmsg_send(sk, kind, data, sockc)
             ipc.sockc_mark, ipc.priority, ipc.sockc = sockc.mark, sockc.priority, sockc
             continue
+        if level == SOL_IPV6 and kind == uapi.IPV6_PKTINFO and sk.sk_family == uapi.AF_INET6:
+            ifindex, ipc.addr = mapped_pktinfo(opt_bytes(data))
+            if ifindex:
+                ipc.oif = ifindex
+            continue
         if level != SOL_IP:
             continue
         if kind == uapi.IP_RETOPTS:
@@ -188,6 +196,16 @@ def ip_cmsg_send(sk: inet_sock, control: list[Any], ipc: ipcm_cookie) -> None:
                 raise os_error(errno.EINVAL, f"protocol {ipc.protocol} is not between 1 and 255")
         else:
             raise os_error(errno.EINVAL, f"control message {kind} of IPPROTO_IP")
+
+
+def mapped_pktinfo(raw: bytes) -> tuple[int, int]:
+    """Interface and IPv4 source of an IPV6_PKTINFO whose address is v4-mapped. Raises: EINVAL."""
+    if len(raw) < PKTINFO6.size:
+        raise os_error(errno.EINVAL, "IPV6_PKTINFO takes a struct in6_pktinfo of 20 bytes")
+    text, ifindex = PKTINFO6.unpack_from(raw)
+    if not text.startswith(MAPPED):
+        raise os_error(errno.EINVAL, "the source of a datagram of IPv4 is a v4-mapped address")
+    return ifindex, int.from_bytes(text[12:], "big")
 
 
 # --- IPPROTO_IP options --------------------------------------------------------------------

@@ -6,7 +6,7 @@ import errno
 
 from stack.core import uapi
 from stack.core.errors import os_error
-from stack.core.netdevice import IFF_LOOPBACK, net_device
+from stack.core.netdevice import IFF_LOOPBACK, IFF_UP, net_device
 from stack.core.rows import wide
 from stack.inet.inet_sock import inet_sock
 from stack.ipv6 import ip6_fib
@@ -14,6 +14,7 @@ from stack.ipv6.addr import addrconf_addr_solict_mult
 from stack.ipv6.if_inet6 import ifacaddr6, inet6_dev, ipv6_chk_addr, ipv6_chk_prefix
 from stack.ipv6.ip6_fib import fib6_add_once, fib6_del, fib6_kernel_route
 from stack.ipv6.mcast import ipv6_dev_mc_dec, ipv6_dev_mc_inc
+from stack.ipv6.route import rt6_lookup
 from stack.net import Net
 
 
@@ -64,11 +65,16 @@ def ipv6_ac_destroy_dev(idev: inet6_dev) -> None:
 
 
 def _anycast_dev(net: Net, ifindex: int, addr: wide) -> net_device | None:
-    """The interface of a membership; without an index, one that has a prefix of the address."""
+    """The interface of a membership; without an index, that of the route, of a router any one."""
     if ifindex:
         return net.dev_by_index.get(ifindex)
+    rt = rt6_lookup(net, addr)
+    if rt is not None:
+        return rt.dev
+    if not net.ipv6.devconf_all.forwarding:
+        raise os_error(errno.EADDRNOTAVAIL, "no route to this address")
     for dev in net.dev_base_head:
-        if dev.ip6_ptr is not None and ipv6_chk_prefix(addr, dev):
+        if dev.flags & (IFF_UP | IFF_LOOPBACK) == IFF_UP:
             return dev
     return None
 
@@ -82,16 +88,19 @@ def ipv6_sock_ac_join(sk: inet_sock, ifindex: int, addr: wide) -> None:
     net = sk.net
     if net.uid:
         raise os_error(errno.EPERM, "joining an anycast address needs CAP_NET_ADMIN")
-    if addr >> 120 == 0xFF or not addr or ipv6_chk_addr(net, addr, None, False):
+    if addr >> 120 == 0xFF or ipv6_chk_addr(net, addr, None, False):
         raise os_error(errno.EINVAL, "not an anycast address")
     dev = _anycast_dev(net, ifindex, addr)
     idev: inet6_dev | None = dev.ip6_ptr if dev is not None else None
     if dev is None:
-        raise os_error(errno.ENODEV if ifindex else errno.EADDRNOTAVAIL, "no interface for it")
+        raise os_error(errno.ENODEV, "no interface for it")
     if idev is None:
-        raise os_error(errno.ENODEV, f"{dev.name}: no IPv6 there")
-    if sk.pinet6 is None or (addr, dev.ifindex) in sk.pinet6.ipv6_ac_list:
+        raise os_error(errno.ENODEV if ifindex else errno.EADDRNOTAVAIL, f"{dev.name}: no IPv6")
+    if sk.pinet6 is None:
         return
+    # A host may have what is on link; a router has its own routes.
+    if not idev.cnf.forwarding and not ipv6_chk_prefix(addr, dev):
+        raise os_error(errno.EADDRNOTAVAIL, f"no prefix of {dev.name} has this address")
     ipv6_dev_ac_inc(idev, addr)
     sk.pinet6.ipv6_ac_list.append((addr, dev.ifindex))
 

@@ -145,6 +145,7 @@ def __ip6_datagram_connect(sk: inet_sock, uaddr: sockaddr) -> int:
     if label:
         check_label(sk, label)
     fl6 = datagram_flow(sk, daddr, sk.inet_saddr, uaddr.port, label)
+    default_oif(sk, fl6)
     final = daddr
     via = fl6_update_dst(daddr, np.opt)
     if via:
@@ -167,14 +168,11 @@ def __ip6_datagram_connect(sk: inet_sock, uaddr: sockaddr) -> int:
 def datagram_flow(sk: inet_sock, daddr: wide, saddr: wide, dport: int, label: int) -> flowi:
     """net/ipv6/datagram.c ip6_datagram_flow_key_init: the flow to a peer."""
     np = np_of(sk)
-    oif = sk.sk_bound_dev_if
-    if not oif:
-        oif = np.mcast_oif if ipv6_addr_is_multicast(daddr) else np.ucast_oif
     return flowi(
         AF_INET6,
         daddr,
         saddr,
-        oif,
+        sk.sk_bound_dev_if,
         max(np.tclass, 0),
         sk.sk_protocol,
         dport,
@@ -186,10 +184,17 @@ def datagram_flow(sk: inet_sock, daddr: wide, saddr: wide, dport: int, label: in
     )
 
 
+def default_oif(sk: inet_sock, fl6: flowi) -> None:
+    """IPV6_MULTICAST_IF, IPV6_UNICAST_IF: the interface of a flow that has none."""
+    if not fl6.flowi_oif:
+        np = np_of(sk)
+        fl6.flowi_oif = np.mcast_oif if ipv6_addr_is_multicast(fl6.daddr) else np.ucast_oif
+
+
 def sendmsg_flow(sk: inet_sock, name: sockaddr | None, dport: int) -> flowi:
     """udpv6_sendmsg, rawv6_sendmsg, ping_v6_sendmsg: the flow to `name`; None: the connected peer.
 
-    Raises: OSError EINVAL: another interface than the socket's, a flow label that is not its own.
+    Raises: OSError EINVAL: a flow label that is not the socket's own.
     """
     np = np_of(sk)
     daddr: wide = sk.inet_daddr
@@ -207,9 +212,6 @@ def sendmsg_flow(sk: inet_sock, name: sockaddr | None, dport: int) -> flowi:
         saddr = ipv6_addr_set_v4mapped(sk.inet_saddr)  # no route of IPv6 takes it
     fl6 = datagram_flow(sk, daddr or IN6ADDR_LOOPBACK, saddr, dport, label)
     if scope_id:
-        bound = sk.sk_bound_dev_if
-        if bound and bound != scope_id and sk.sk_type != uapi.SOCK_RAW:
-            raise os_error(errno.EINVAL, f"the socket is bound to interface {bound}")
         fl6.flowi_oif = scope_id
     elif np.sticky_ifindex and not sk.sk_bound_dev_if:
         fl6.flowi_oif = np.sticky_ifindex
@@ -219,7 +221,8 @@ def sendmsg_flow(sk: inet_sock, name: sockaddr | None, dport: int) -> flowi:
 
 
 def sendmsg_options(sk: inet_sock, fl6: flowi, ipc6: ipcm6_cookie) -> wide:
-    """udpv6_sendmsg, rawv6_sendmsg: the socket's options, where the message has none.
+    """udpv6_sendmsg, rawv6_sendmsg: the socket's options, where the message has none, and the
+    interface.
 
     With a routing header the flow goes to its first hop. Then the final destination is returned,
     otherwise 0.
@@ -229,10 +232,10 @@ def sendmsg_options(sk: inet_sock, fl6: flowi, ipc6: ipcm6_cookie) -> wide:
     fl6.flowi_tos = max(ipc6.tclass, 0)
     final: wide = fl6.daddr
     via: wide = fl6_update_dst(final, ipc6.opt) if ipc6.opt is not None else 0
-    if not via:
-        return 0
-    fl6.daddr = via
-    return final
+    if via:
+        fl6.daddr = via
+    default_oif(sk, fl6)
+    return final if via else 0
 
 
 def ip6_datagram_connect(sk: inet_sock, uaddr: sockaddr, addr_len: int = 28) -> int:

@@ -35,6 +35,7 @@ from stack.core.uapi import CAP_NET_RAW, IPV6_FLOWLABEL_MASK, IPV6_HLEN, SOL_IPV
 from stack.inet.flow import flowi
 from stack.inet.inet_sock import inet_sock
 from stack.ipv4.ip_sockglue import (
+    PKTINFO6,
     in_skb_info,
     ip_cmsg_recv_offset,
     ipv4_pktinfo_prepare,
@@ -48,7 +49,6 @@ from stack.ipv6.protocol import NEXTHDR_AUTH, NEXTHDR_DEST, NEXTHDR_HOP, NEXTHDR
 from stack.ipv6.txoptions import IPV6_SRCRT_TYPE_2, IPV6_SRCRT_TYPE_4, ipv6_ext_hdr, ipv6_txoptions
 from stack.net import Net
 
-PKTINFO6 = struct.Struct("=16si")
 SOCKADDR_IN6 = struct.Struct("=H2s4s16sI")
 MTUINFO = struct.Struct("=28sI")
 
@@ -284,10 +284,8 @@ def ip6_datagram_send_ctl(
             header = check_opt_hdr(sk.net, kind, raw)
             ipc6.opt = with_header(ipc6.opt, kind, header)
         elif kind in (uapi.IPV6_HOPLIMIT, uapi.IPV6_2292HOPLIMIT):
-            hlimit = exact_int(data)
-            if not -1 <= hlimit <= 255:
-                raise os_error(errno.EINVAL, f"hop limit {hlimit} is not between -1 and 255")
-            ipc6.hlimit = hlimit
+            hlimit = exact_int(data) & 0xFFFF  # Linux keeps 16 bits, and sends 8 of them
+            ipc6.hlimit = -1 if hlimit >> 15 else hlimit & 0xFF
         elif kind == uapi.IPV6_TCLASS:
             tclass = exact_int(data)
             if not -1 <= tclass <= 255:

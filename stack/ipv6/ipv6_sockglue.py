@@ -44,8 +44,8 @@ from stack.core.uapi import AF_INET, CAP_NET_ADMIN, CAP_NET_RAW, IPV6_MIN_MTU, S
 from stack.inet.af_ops import af_ops_of
 from stack.inet.inet_sock import inet_sock
 from stack.inet.xfrm_policy import xfrm_user_policy
-from stack.ipv4.ip_sockglue import DATAGRAMS, ip_get_mtu, ip_getsockopt, ip_setsockopt
-from stack.ipv6.ip6_cmsg import CMSG_IPV6, MTUINFO, PKTINFO6, check_opt_hdr, with_header
+from stack.ipv4.ip_sockglue import DATAGRAMS, PKTINFO6, ip_get_mtu, ip_getsockopt, ip_setsockopt
+from stack.ipv6.ip6_cmsg import CMSG_IPV6, MTUINFO, check_opt_hdr, with_header
 from stack.ipv6.ip6_flowlabel import ipv6_flowlabel_opt, ipv6_flowlabel_opt_get
 from stack.ipv6.ip6mr_sockopt import MRT6_OPTIONS, ip6mr_socket
 from stack.ipv6.mcast_sockopt import GROUP_OPTIONS

@@ -10,7 +10,7 @@ from collections.abc import Collection
 
 from stack.core.dev import dev_mc_add, dev_mc_del
 from stack.core.errors import os_error
-from stack.core.netdevice import IFF_LOOPBACK, IFF_UP, net_device
+from stack.core.netdevice import IFF_LOOPBACK, net_device
 from stack.core.rows import wide
 from stack.core.sock import sock_kfree_s, sock_kmalloc
 from stack.inet.inet_sock import inet_sock
@@ -21,7 +21,6 @@ from stack.inet.mc_filter import (
     NOBODY,
     ip_mc_socklist,
     mc_state,
-    need_sources,
 )
 from stack.ipv6.addr import (
     IPV6_ADDR_SCOPE_LINKLOCAL,
@@ -32,6 +31,7 @@ from stack.ipv6.addr import (
 from stack.ipv6.if_inet6 import ifmcaddr6, inet6_dev
 from stack.ipv6.mld import mld_changed, mld_group_init, mld_group_stop
 from stack.ipv6.pinfo import ipv6_pinfo
+from stack.ipv6.route import rt6_lookup
 from stack.net import Net
 
 IPV6_MC_SOCKLIST_BYTES = 64  # sizeof(struct ipv6_mc_socklist) on a 64-bit machine
@@ -129,23 +129,18 @@ def _pinfo(sk: inet_sock) -> ipv6_pinfo:
 
 
 def _find_dev(net: Net, ifindex: int, group: wide) -> net_device:
-    """net/ipv6/mcast.c ip6_mc_find_dev: the interface of an index; 0: one that is up, or lo.
+    """net/ipv6/mcast.c ip6_mc_find_dev: the interface of an index; 0: that of the group's route.
 
     Raises: OSError ENODEV.
     """
     if ifindex:
         dev = net.dev_by_index.get(ifindex)
-        if dev is not None:
-            return dev
     else:
-        # The kernel looks up a route. As every interface has a route for ff00::/8, that gives the
-        # first one that is up and no loopback.
-        for dev in net.dev_base_head:
-            if dev.flags & IFF_UP and not dev.flags & IFF_LOOPBACK and dev.ip6_ptr is not None:
-                return dev
-        if net.loopback_dev.ip6_ptr is not None:
-            return net.loopback_dev
-    raise os_error(errno.ENODEV, f"no interface {ifindex or 'for this group'}")
+        rt = rt6_lookup(net, group)
+        dev = None if rt is None else rt.dev
+    if dev is None:
+        raise os_error(errno.ENODEV, f"no interface {ifindex or 'for this group'}")
+    return dev
 
 
 def _membership(pinfo: ipv6_pinfo, ifindex: int, group: wide) -> ip_mc_socklist | None:
@@ -221,17 +216,15 @@ def ip6_mc_source(
     _idev(_find_dev(sk.net, ifindex, group))
     ml = _membership(pinfo, ifindex, group)
     if ml is None:
-        if omode != MCAST_INCLUDE or not add:
-            raise os_error(errno.EINVAL, "not a member of this group")
-        ml = ipv6_sock_mc_join(sk, ifindex, group, MCAST_INCLUDE)
-    elif ml.sfmode != omode:
-        raise os_error(errno.EINVAL, "the membership has the other mode")
+        raise os_error(errno.EINVAL, "not a member of this group")
     before = ml.state()
+    ml.set_mode(omode)
+    _changed(sk.net, ml, before, ml.state())
     if not add and ml.sflist == [source] and omode == MCAST_INCLUDE:
-        ipv6_sock_mc_drop(sk, ml.ifindex, group)  # the filter admits no source
+        ipv6_sock_mc_drop(sk, ifindex, group)  # the filter admits no source
         return
-    limit = sk.net.ipv6.sysctl.mld_max_msf
-    ml.edit(add, source, "listed", limit, "mld_max_msf")
+    before = ml.state()
+    ml.edit(add, source, sk.net.ipv6.sysctl.mld_max_msf, "mld_max_msf")
     _changed(sk.net, ml, before, ml.state())
 
 
@@ -240,22 +233,20 @@ def ip6_mc_msfilter(
 ) -> None:
     """net/ipv6/mcast.c: MCAST_MSFILTER: replace a membership's source filter.
 
-    Raises: OSError EINVAL, ENODEV, ENOBUFS.
+    Raises: OSError EINVAL, ENODEV, EADDRNOTAVAIL.
     """
     pinfo = _pinfo(sk)
     if not ipv6_addr_is_multicast(group) or mode not in (MCAST_INCLUDE, MCAST_EXCLUDE):
         raise os_error(errno.EINVAL, "not a multicast group, or no filter mode")
     _idev(_find_dev(sk.net, ifindex, group))
-    ml = _membership(pinfo, ifindex, group)
-    if ml is None:
-        raise os_error(errno.EINVAL, "not a member of this group")
     if mode == MCAST_INCLUDE and not sources:
-        ipv6_sock_mc_drop(sk, ml.ifindex, group)  # nothing is left to hear
+        ipv6_sock_mc_drop(sk, ifindex, group)  # nothing is left to hear
         return
-    need_sources(len(sources), sk.net.ipv6.sysctl.mld_max_msf, "mld_max_msf")
+    ml = _membership(pinfo, ifindex, group) if ifindex else None
+    if ml is None:
+        raise os_error(errno.EINVAL, "not a member of this group on this interface")
     before = ml.state()
-    ml.sfmode = mode
-    ml.sflist = list(dict.fromkeys(sources))
+    ml.replace(mode, sources)
     _changed(sk.net, ml, before, ml.state())
 
 

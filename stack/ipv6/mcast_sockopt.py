@@ -26,6 +26,11 @@ def _sockaddr6(raw: bytes) -> wide:
     """The address of a sockaddr_in6. Raises: OSError EADDRNOTAVAIL for another family."""
     if struct.unpack_from("=H", raw)[0] != AF_INET6:
         raise os_error(errno.EADDRNOTAVAIL, "not an address of IPv6")
+    return _sin6_addr(raw)
+
+
+def _sin6_addr(raw: bytes) -> wide:
+    """The address at the place that it has in a sockaddr_in6, whatever the family says."""
     return int.from_bytes(raw[8:24], "big")
 
 
@@ -57,13 +62,20 @@ def do_ipv6_mcast_group_source(add: bool, mode: int, sk: inet_sock, value: objec
     """net/ipv6/ipv6_sockglue.c: one source of a group. Raises: OSError."""
     raw = opt_struct(value, mc_filter.GROUP_SOURCE_REQ)
     group, source = _sockaddr6(raw[8:]), _sockaddr6(raw[8 + mc_filter.STORAGE :])
-    ip6_mc_source(sk, add, mode, mc_filter.group_index(raw), group, source)
+    ifindex = mc_filter.group_index(raw)
+    if add and mode == mc_filter.MCAST_INCLUDE:
+        try:
+            ipv6_sock_mc_join(sk, ifindex, group, mode)
+        except OSError as exc:
+            if exc.errno != errno.EADDRINUSE:
+                raise
+    ip6_mc_source(sk, add, mode, ifindex, group, source)
 
 
 def ipv6_set_mcast_msfilter(sk: inet_sock, value: object) -> None:
     """net/ipv6/ipv6_sockglue.c: MCAST_MSFILTER, struct group_filter. Raises: OSError."""
     limit = sk.net.ipv6.sysctl.mld_max_msf
-    ip6_mc_msfilter(sk, *mc_filter.group_filter(value, _sockaddr6, limit, "mld_max_msf"))
+    ip6_mc_msfilter(sk, *mc_filter.group_filter(value, _sin6_addr, limit, "mld_max_msf"))
 
 
 # fmt: off

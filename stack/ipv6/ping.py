@@ -9,6 +9,7 @@ from fastpath.net.hdr import ipv6hdr_at
 from fastpath.net.hdr6 import icmp6_push
 from stack.core.errors import os_error
 from stack.core.iov import msghdr
+from stack.core.l3mdev import sk_dev_equal_l3scope
 from stack.core.rows import replace, wide
 from stack.core.sock import lock_sock, release_sock
 from stack.core.sockaddr import SOCKADDR_IN6_LEN, need_sa_len, sockaddr
@@ -23,7 +24,7 @@ from stack.inet.raw import raise_sent
 from stack.ipv4.ping import ping_prot
 from stack.ipv6.addr import ipv6_addr_is_multicast, ipv6_addr_v4mapped
 from stack.ipv6.bind import inet6_bind_check
-from stack.ipv6.datagram import ip6_datagram_connect_v6_only, sendmsg_flow
+from stack.ipv6.datagram import default_oif, ip6_datagram_connect_v6_only, sendmsg_flow
 from stack.ipv6.ip6_append import (
     ip6_append_data,
     ip6_finish_skb,
@@ -75,8 +76,11 @@ def ping_v6_sendmsg(sk: ping_sock, msg: msghdr, length: int) -> int:
     if ipv6_addr_v4mapped(daddr):
         raise os_error(errno.EINVAL, "an ICMPv6 socket speaks IPv6")
     fl6 = sendmsg_flow(sk, name, 0)
+    default_oif(sk, fl6)
     if iface_scope_id(daddr, 1) and not fl6.flowi_oif:
         raise os_error(errno.EINVAL, "a link-local address needs its interface (scope id)")
+    if fl6.flowi_oif and not sk_dev_equal_l3scope(sk, fl6.flowi_oif):
+        raise os_error(errno.EINVAL, f"the socket is bound to interface {sk.sk_bound_dev_if}")
     fl6.daddr = daddr  # :: is no loopback here
     fl6.flowi_proto = IPPROTO_ICMPV6
     ipc6 = ipcm6_cookie(sk)

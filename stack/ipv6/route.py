@@ -220,6 +220,12 @@ def ip6_route_output(net: Net, sk: inet_sock | None, fl6: flowi) -> rt6_info:
     return ip6_route_output_flags(net, sk, fl6, 0)
 
 
+def rt6_lookup(net: Net, daddr: wide) -> rt6_info | None:
+    """net/ipv6/route.c: the route of an address from any interface; None without a usable one."""
+    rt = ip6_route_output(net, None, flowi(AF_INET6, daddr))
+    return None if rt.error else rt
+
+
 def ip6_route_get_saddr(net: Net, rt: rt6_info, daddr: wide, prefs: int) -> wide:
     """include/net/ip6_route.h: the source address for a route: its own, else by RFC 6724.
 

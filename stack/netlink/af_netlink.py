@@ -27,6 +27,7 @@ from stack.core.bsd_socket import socket
 from stack.core.datagram import skb_recv_datagram
 from stack.core.errors import os_error
 from stack.core.iov import msghdr, skb_read_datagram
+from stack.core.scm import scm_send
 from stack.core.sock import ns_capable, sk_data_ready, sk_error_report, skb_set_owner_r
 from stack.core.sock_flags import SOCK_PASSCRED
 from stack.core.sockaddr import NO_NAME, need_sa_len, sockaddr
@@ -398,13 +399,15 @@ def may_send(sk: netlink_sock) -> None:
 def netlink_sendmsg(sock: socket, msg: msghdr, length: int) -> int:
     """net/netlink/af_netlink.c: send messages. Returns `length`.
 
-    Raises: OSError EOPNOTSUPP (MSG_OOB), ENODATA (nothing), EMSGSIZE, EPERM, ECONNREFUSED, EAGAIN.
+    Raises: OSError EOPNOTSUPP (MSG_OOB), ENODATA (nothing), EMSGSIZE, EPERM, ECONNREFUSED, EAGAIN,
+    and what scm_send raises.
     """
     sk: netlink_sock = sock.sk
     if msg.msg_flags & uapi.MSG_OOB:
         raise os_error(errno.EOPNOTSUPP, "netlink has no urgent data")
     if not length:
         raise os_error(errno.ENODATA, "an empty message")
+    scm_send(sock, msg)
     portid, group = sk.dst_portid, sk.dst_group
     if msg.msg_name is not None and msg.msg_name.sa_len != NO_NAME:
         name = nl_address(msg.msg_name)

@@ -17,7 +17,7 @@ from stack.core.rows import narrow, wide
 from stack.core.sockaddr import SOCKADDR_LL_LEN, sockaddr, sockaddr_bytes, sockaddr_ll
 from stack.core.splice import MAX_RW_COUNT
 from stack.core.time64 import NSEC_PER_SEC
-from stack.core.uapi import MSG_CTRUNC
+from stack.core.uapi import MSG_CTRUNC, SOL_SOCKET
 
 MSGHDR = struct.Struct("=QI4xQQQQi4x")
 MSG_NAMELEN, MSG_CONTROLLEN = 8, 40
@@ -30,6 +30,9 @@ NEVER_NS = (1 << 63) - 1
 PIECE_BYTES: Final = 1 << 20
 """What is read from a program into an object at a time, at most."""
 NAME_BYTES: Final = 128
+
+MALFORMED: Final = (SOL_SOCKET, -1, b"")
+"""A control message that every protocol refuses with EINVAL."""
 
 Iov = list[tuple[int, int]]
 
@@ -119,13 +122,14 @@ def total(iov: Iov) -> int:
 
 
 def parse_control(data: bytes) -> list[tuple[int, int, bytes]]:
-    """Control messages: (level, type, data). Raises: OSError EINVAL."""
+    """Control messages: (level, type, data). In the place of a malformed one is `MALFORMED`, for
+    what is wrong with the call's other arguments may come first."""
     found = []
     at = 0
     while at + CMSGHDR.size <= len(data):
         size, level, kind = CMSGHDR.unpack_from(data, at)
         if size < CMSGHDR.size or at + size > len(data):
-            raise os_error(errno.EINVAL, f"a control message of {size} bytes")
+            return [*found, MALFORMED]
         found.append((level, kind, data[at + CMSGHDR.size : at + size]))
         at += size + 7 & ~7
     return found
