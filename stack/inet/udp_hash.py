@@ -180,11 +180,11 @@ def udp_lib_rehash(sk: udp_sock) -> None:
         and not sk.sk_reuseport
     ):
         key = inet_sk_key(sk)
-        if key not in sk.net.udp_table.connected:
-            sk.net.udp_table.connected[key] = sk
-            sk.udp_tuple = key
-            if len(sk.net.udp_table.connected) == 1:
-                connected_changed(sk.net)
+        first = not sk.net.udp_table.connected
+        sk.net.udp_table.connected[key] = sk  # of several the last that connected gets all
+        sk.udp_tuple = key
+        if first:
+            connected_changed(sk.net)
 
 
 def compute_score(sk: udp_sock, ends: InetEnds, dif: int, sdif: int = 0) -> int:

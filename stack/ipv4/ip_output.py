@@ -662,7 +662,9 @@ def __ip_make_skb(sk: inet_sock, fl4: flowi, skb: sk_buff, cork: inet_cork) -> s
     saddr = fl4.saddr
     tot_len = skb.len + IP_HLEN
     if opt is not None and opt.optlen:
-        options, daddr = ip_options_build(opt, narrow(cork.addr or daddr), rt, narrow(saddr))
+        options, via = ip_options_build(opt, narrow(cork.addr or daddr), rt, narrow(saddr))
+        if opt.srr:
+            daddr = via
         tot_len += len(options)
     pmtudisc = sk.pmtudisc
     if pmtudisc == uapi.IP_PMTUDISC_WANT:

@@ -97,16 +97,19 @@ class in_skb_info:
 
 def ipv4_pktinfo_prepare(sk: inet_sock, skb: sk_buff, drop_dst: bool = True) -> None:
     """net/ipv4/ip_sockglue.c: save what the control messages IP_PKTINFO and of IP options need."""
-    if sk.cmsg_flags:
-        opt = received_options(skb)
+    if not sk.cmsg_flags:
+        return
+    ifindex = spec = 0
+    if sk.cmsg_flags & IP_CMSG_PKTINFO or (sk.pinet6 is not None and sk.pinet6.rxopt.rxinfo):
         dev = skb.dev
         rt = skb.dst
         # In a VRF it is the port that the packet came in by.
         ifindex = inet_sdif(skb) or (dev.ifindex if dev else 0)
         if rt is not None and rt.rt_iif and not (rt.rt_is_input and inet_sdif(skb)):
             ifindex = rt.rt_iif
-        spec = fib_compute_spec_dst(skb) if dev is not None and rt is not None else 0
-        skb.cb = in_skb_info(ifindex, spec, opt)
+        if dev is not None and rt is not None:
+            spec = fib_compute_spec_dst(skb)
+    skb.cb = in_skb_info(ifindex, spec, received_options(skb))
 
 
 def ip_cmsg_recv_offset(msg: msghdr, sk: inet_sock, skb: sk_buff, tlen: int, offset: int) -> None:
@@ -116,9 +119,12 @@ def ip_cmsg_recv_offset(msg: msghdr, sk: inet_sock, skb: sk_buff, tlen: int, off
     info = skb.cb if isinstance(skb.cb, in_skb_info) else None
     opt = info.opt if info is not None else received_options(skb)
     if flags & IP_CMSG_PKTINFO:
-        # ipv4_pktinfo_prepare was not called for the packets of a ping socket: spec_dst is 0.
-        ifindex = info.ifindex if info is not None else skb.skb_iif
-        data = PKTINFO.pack(ifindex, net_addr(info.spec_dst if info else 0), net_addr(iph.daddr))
+        ifindex = spec = 0
+        if info is not None:
+            ifindex, spec = info.ifindex, info.spec_dst
+        elif sk.sk_type == uapi.SOCK_DGRAM and sk.sk_protocol == uapi.IPPROTO_ICMP:
+            ifindex = skb.skb_iif  # a ping socket's packets are not prepared, and keep this
+        data = PKTINFO.pack(ifindex, net_addr(spec), net_addr(iph.daddr))
         put_cmsg(msg, SOL_IP, uapi.IP_PKTINFO, data)
     if flags & IP_CMSG_TTL:
         put_cmsg(msg, SOL_IP, uapi.IP_TTL, int_bytes(iph.ttl))

@@ -40,7 +40,7 @@ from stack.core.netdevice import ETH_P_IPV6
 from stack.core.rows import wide
 from stack.core.sock import lock_sock, release_sock, sk_dst_reset, sk_dst_set, sock_queue_err_skb
 from stack.core.sock_flags import SOCK_BINDADDR_LOCK
-from stack.core.sockaddr import SIN6_LEN_RFC2133, need_sa_len, sockaddr
+from stack.core.sockaddr import SIN6_LEN_RFC2133, SOCKADDR_IN6_LEN, need_sa_len, sockaddr
 from stack.core.sockopt import put_cmsg
 from stack.core.tcp_states import TCP_ESTABLISHED
 from stack.core.uapi import AF_INET, AF_INET6, INADDR_LOOPBACK, IPV6_FLOWLABEL_MASK, SOL_IPV6
@@ -105,6 +105,11 @@ def check_label(sk: inet_sock, label: int) -> None:
         raise os_error(errno.EINVAL, f"flow label {label:#x} is not the socket's") from None
 
 
+def scope_of(name: sockaddr) -> int:
+    """The interface in an address; 0 for one of RFC 2133, which is shorter and has none."""
+    return 0 if 0 < name.sa_len < SOCKADDR_IN6_LEN else name.scope_id
+
+
 def scope_device(sk: inet_sock, addr: wide, scope_id: int) -> None:
     """Bind the socket to the interface that a link-local peer is on. Raises: OSError EINVAL."""
     if not iface_scope_id(addr, 1):
@@ -140,7 +145,7 @@ def __ip6_datagram_connect(sk: inet_sock, uaddr: sockaddr) -> int:
         set_wire(sk, AF_INET6)
     sk_dst_reset(sk)
     daddr = uaddr.addr or IN6ADDR_LOOPBACK
-    scope_device(sk, daddr, uaddr.scope_id)
+    scope_device(sk, daddr, scope_of(uaddr))
     label = uaddr.flowinfo & IPV6_FLOWLABEL_MASK if np.sndflow else 0
     if label:
         check_label(sk, label)
@@ -203,8 +208,8 @@ def sendmsg_flow(sk: inet_sock, name: sockaddr | None, dport: int) -> flowi:
     if name is not None:
         daddr = name.addr
         label = name.flowinfo & IPV6_FLOWLABEL_MASK if np.sndflow else 0
-        if name.scope_id and iface_scope_id(daddr, 1):
-            scope_id = name.scope_id
+        if iface_scope_id(daddr, 1):
+            scope_id = scope_of(name)
     if label:
         check_label(sk, label)
     saddr: wide = sk.inet_saddr
@@ -215,8 +220,6 @@ def sendmsg_flow(sk: inet_sock, name: sockaddr | None, dport: int) -> flowi:
         fl6.flowi_oif = scope_id
     elif np.sticky_ifindex and not sk.sk_bound_dev_if:
         fl6.flowi_oif = np.sticky_ifindex
-    if np.sticky_addr and not fl6.saddr:
-        fl6.saddr = np.sticky_addr
     return fl6
 
 

@@ -41,8 +41,13 @@ from stack.ipv4.ip_sockglue import (
     ipv4_pktinfo_prepare,
     transport_dport,
 )
-from stack.ipv6.addr import IN6ADDR_V4MAPPED, in6_bytes, ipv6_addr_is_linklocal
-from stack.ipv6.if_inet6 import ipv6_chk_acast_addr, ipv6_chk_addr
+from stack.ipv6.addr import (
+    IN6ADDR_LOOPBACK,
+    IN6ADDR_V4MAPPED,
+    in6_bytes,
+    ipv6_addr_is_linklocal,
+)
+from stack.ipv6.if_inet6 import IFA_F_TENTATIVE, ipv6_chk_acast_addr, ipv6_chk_addr_and_flags
 from stack.ipv6.ip6_append import ipcm6_cookie
 from stack.ipv6.pinfo import ipv6_pinfo
 from stack.ipv6.protocol import NEXTHDR_AUTH, NEXTHDR_DEST, NEXTHDR_HOP, NEXTHDR_ROUTING
@@ -242,10 +247,9 @@ def _pktinfo(sk: inet_sock, fl6: flowi, raw: bytes) -> None:
     elif ipv6_addr_is_linklocal(addr):
         raise os_error(errno.EINVAL, "a link-local source needs an interface")
     if addr and not (sk.freebind or sk.transparent or net.ipv6.sysctl.ip_nonlocal_bind):
-        strict = ipv6_addr_is_linklocal(addr)
-        if not ipv6_chk_addr(net, addr, dev if strict else None, False) and not ipv6_chk_acast_addr(
-            net, dev, addr
-        ):
+        strict = ipv6_addr_is_linklocal(addr) or addr == IN6ADDR_LOOPBACK
+        found = ipv6_chk_addr_and_flags(net, addr, dev, not strict, False, IFA_F_TENTATIVE)
+        if found is None and not ipv6_chk_acast_addr(net, dev, addr):
             raise os_error(errno.EINVAL, "the source is not an address of this host")
     if addr:
         fl6.saddr = addr
@@ -284,8 +288,10 @@ def ip6_datagram_send_ctl(
             header = check_opt_hdr(sk.net, kind, raw)
             ipc6.opt = with_header(ipc6.opt, kind, header)
         elif kind in (uapi.IPV6_HOPLIMIT, uapi.IPV6_2292HOPLIMIT):
-            hlimit = exact_int(data) & 0xFFFF  # Linux keeps 16 bits, and sends 8 of them
-            ipc6.hlimit = -1 if hlimit >> 15 else hlimit & 0xFF
+            hlimit = (exact_int(data) + 0x8000 & 0xFFFF) - 0x8000  # Linux looks at 16 bits
+            if not -1 <= hlimit <= 255:
+                raise os_error(errno.EINVAL, f"hop limit {hlimit} is not between -1 and 255")
+            ipc6.hlimit = hlimit
         elif kind == uapi.IPV6_TCLASS:
             tclass = exact_int(data)
             if not -1 <= tclass <= 255:

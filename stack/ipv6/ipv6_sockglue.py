@@ -119,12 +119,14 @@ def ipv6_sock_set_addr_preferences(sk: inet_sock, val: int) -> None:
 
 
 def ipv6_set_pktinfo(sk: inet_sock, optval: Any) -> None:
-    """IPV6_PKTINFO as an option: source and interface of every datagram (RFC 3542 6.1)."""
-    text, ifindex = PKTINFO6.unpack_from(opt_struct(optval, PKTINFO6.size))
+    """IPV6_PKTINFO as an option: the interface of every datagram (RFC 3542 6.1).
+
+    Its address names no source, as on Linux.
+    """
+    _, ifindex = PKTINFO6.unpack_from(opt_struct(optval, PKTINFO6.size))
     if sk.sk_bound_dev_if and ifindex != sk.sk_bound_dev_if:
         raise os_error(errno.EINVAL, "the socket is bound to another interface")
-    np = np_of(sk)
-    np.sticky_addr, np.sticky_ifindex = int.from_bytes(text, "big"), ifindex
+    np_of(sk).sticky_ifindex = ifindex
 
 
 def ipv6_set_router_alert(sk: inet_sock, val: int) -> None:

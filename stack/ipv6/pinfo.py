@@ -61,9 +61,8 @@ class ipv6_pinfo:
     tclass: int = 0
     ucast_oif: int = 0
     mcast_oif: int = 0
-    sticky_addr: wide = 0
-    """IPV6_PKTINFO that was set as an option: source and interface."""
     sticky_ifindex: int = 0
+    """The interface of an IPV6_PKTINFO that was set as an option."""
     flow_label: int = 0
     rcv_flowinfo: int = 0
     """Flow information of the peer's packets (TCP)."""

@@ -48,9 +48,10 @@ def ping_v6_bind(sk: ping_sock, uaddr: sockaddr, addr_len: int = 28) -> int:
     try:
         if ipv6_addr_v4mapped(addr) or ipv6_addr_is_multicast(addr):
             raise os_error(errno.EINVAL, "not an address of one host")
-        if uaddr.scope_id and uaddr.scope_id not in sk.net.dev_by_index:
+        dev = sk.net.dev_by_index.get(uaddr.scope_id)
+        if uaddr.scope_id and dev is None:
             raise os_error(errno.ENODEV, f"no device with index {uaddr.scope_id}")
-        inet6_bind_check(sk, addr, uaddr.scope_id)
+        inet6_bind_check(sk, addr, uaddr.scope_id, dev)
         return ping_bind_to(sk, addr, ident)
     finally:
         release_sock(sk)

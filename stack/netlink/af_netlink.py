@@ -29,7 +29,7 @@ from stack.core.errors import os_error
 from stack.core.iov import msghdr, skb_read_datagram
 from stack.core.scm import scm_send
 from stack.core.sock import ns_capable, sk_data_ready, sk_error_report, skb_set_owner_r
-from stack.core.sock_flags import SOCK_PASSCRED
+from stack.core.sock_flags import SOCK_PASSCRED, SOCK_PASSSEC
 from stack.core.sockaddr import NO_NAME, need_sa_len, sockaddr
 from stack.core.sockopt import UCRED, put_cmsg
 from stack.core.uapi import NLM_F_REQUEST
@@ -131,13 +131,21 @@ def netlink_overrun(sk: netlink_sock) -> None:
 
 
 def netlink_broadcast(
-    proto: netlink_protocol, data: bytes, portid: int, group: int, but: netlink_sock | None = None
+    proto: netlink_protocol,
+    data: bytes,
+    sender: int,
+    group: int,
+    but: netlink_sock | None = None,
+    portid: int = 0,
 ) -> int:
-    """net/netlink/af_netlink.c: to every socket of a group except `but`. 0, -ESRCH, -ENOBUFS."""
-    name = sockaddr(uapi.AF_NETLINK, portid, 0, netlink_group_mask(group))
+    """net/netlink/af_netlink.c: to every socket of a group except `but` and that of `portid`.
+
+    0, -ESRCH, -ENOBUFS.
+    """
+    name = sockaddr(uapi.AF_NETLINK, sender, 0, netlink_group_mask(group))
     found, err = False, 0
     for sk in tuple(proto.listeners.get(group, ())):
-        if sk is but:
+        if sk is but or sk.portid == portid:
             continue
         if netlink_attachskb(sk, data, name):
             netlink_overrun(sk)
@@ -373,12 +381,15 @@ def netlink_autobind(sk: netlink_sock) -> None:
 
 
 def netlink_insert(sk: netlink_sock, portid: int) -> None:
-    """net/netlink/af_netlink.c: take a port id. Raises: OSError EADDRINUSE."""
+    """net/netlink/af_netlink.c: take a port id, which getsockname tells even if it is taken.
+
+    Raises: OSError EADDRINUSE.
+    """
     proto = protocol_of(sk)
+    sk.portid = portid
     if portid in proto.by_portid:
         raise os_error(errno.EADDRINUSE, f"port id {portid} is another socket's")
     proto.by_portid[portid] = sk
-    sk.portid = portid
     sk.bound = True
 
 
@@ -420,7 +431,7 @@ def netlink_sendmsg(sock: socket, msg: msghdr, length: int) -> int:
         raise os_error(errno.EMSGSIZE, f"{length} bytes; the send buffer has {sk.sk_sndbuf}")
     data = msg.take(length)
     if group:
-        netlink_broadcast(protocol_of(sk), data, sk.portid, group, but=sk)
+        netlink_broadcast(protocol_of(sk), data, sk.portid, group, sk, portid)
     netlink_unicast(sk, data, portid, group)
     return length
 
@@ -457,6 +468,8 @@ def netlink_cmsg(msg: msghdr, sk: netlink_sock, skb: sk_buff) -> None:
     if sk.sk_flags & SOCK_PASSCRED:
         user = (sk.net.uid, sk.net.gid) if skb.cb.addr else (0, 0)
         put_cmsg(msg, uapi.SOL_SOCKET, uapi.SCM_CREDENTIALS, UCRED.pack(skb.cb.addr, *user))
+    if sk.sk_flags & SOCK_PASSSEC and msg.msg_control is None:
+        msg.msg_flags |= uapi.MSG_CTRUNC  # no security module has anything to say, with room
 
 
 def netlink_purge(sk: netlink_sock) -> None:

@@ -7,7 +7,6 @@ from typing import Any
 
 from stack.core.bsd_socket import sock_register, socket
 from stack.core.datagram import datagram_poll
-from stack.core.dev_ioctl import family_ioctl
 from stack.core.errors import os_error
 from stack.core.net_namespace import pernet_operations
 from stack.core.proto import net_proto_family, proto, proto_ops, proto_register
@@ -22,7 +21,7 @@ from stack.core.sock import (
     sock_orphan,
 )
 from stack.core.sockaddr import SA_FAMILY_LEN, need_sa_len, sockaddr
-from stack.core.uapi import AF_INET, AF_NETLINK, AF_UNSPEC, SOCK_DGRAM, SOCK_RAW
+from stack.core.uapi import AF_NETLINK, AF_UNSPEC, SOCK_DGRAM, SOCK_RAW
 from stack.core.wait import wake_up
 from stack.net import Net
 from stack.netlink.af_netlink import (
@@ -144,11 +143,8 @@ def netlink_getname(sock: socket, uaddr: Any, addr_len: int, peer: int) -> socka
 
 
 def netlink_ioctl(sock: socket, cmd: int, arg: Any = None) -> Any:
-    """net/netlink/af_netlink.c: requests about interfaces, as of every socket. ENOTTY: others."""
-    asked = family_ioctl.get(AF_INET)
-    if asked is None:
-        raise os_error(errno.ENOTTY, f"unknown request {cmd:#x}")
-    return asked(sock, cmd, arg)
+    """net/netlink/af_netlink.c: netlink has no requests of its own. Raises: OSError ENOTTY."""
+    raise os_error(errno.ENOTTY, f"unknown request {cmd:#x}")
 
 
 def netlink_no_shutdown(sock: socket, how: int) -> int:

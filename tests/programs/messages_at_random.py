@@ -347,7 +347,14 @@ def value_packet(pick: random.Random, level: int, name: int) -> bytes:
         size = pick.choice((6, 6, 0, 8, 9))
         address = pick.choice((MAC, bytes.fromhex("01005e010101"))).ljust(8, b"\0")
         return struct.pack("=iHH", pick.choice(INDEXES), pick.choice((0, 1, 2, 3, 4)), size) + address
+    if level == SOL_PACKET and name == 18:
+        return i32(pick.choice((0, 1, 0x10001, 0x20001, 0x60001, 0x90001, 0x10002001, -1 & 0x7FFF)))
     return value_socket(pick, level, name)
+
+
+def value_netlink(pick: random.Random, level: int, name: int) -> bytes:
+    """A value for an option of netlink; how many groups there are is the kernel's."""
+    return i32(pick.choice((0, 1, 2, 3, 31, 32, 10000, -1))) if level == SOL_NETLINK else value_socket(pick, level, name)
 
 
 UDP4 = Kind("udp", socket.AF_INET, socket.SOCK_DGRAM, 0, IP_OPTIONS + UDP_OPTIONS + SOCKET_OPTIONS)
@@ -398,7 +405,7 @@ THEMES = {
             Kind(f"netlink{protocol}", socket.AF_NETLINK, kind, protocol, NETLINK_OPTIONS + SOCKET_OPTIONS)
             for protocol, kind in ((2, socket.SOCK_RAW), (2, socket.SOCK_DGRAM), (0, socket.SOCK_RAW), (16, socket.SOCK_RAW))
         ),
-        *(names_nl, lambda pick: pick.choice((control_socket, cred))(pick), value_socket),
+        *(names_nl, lambda pick: pick.choice((control_socket, cred))(pick), value_netlink),
     ),
 }  # fmt: skip
 
