@@ -26,9 +26,11 @@ from fastpath.net.zerocopy import ubuf_info
 from stack.core.errors import os_error
 from stack.core.rows import row, state
 from stack.core.sockaddr import sockaddr
-from stack.core.uapi import MSG_TRUNC
+from stack.core.uapi import MSG_TRUNC, SOL_SOCKET
 
 UIO_MAXIOV = 1024
+MALFORMED = (SOL_SOCKET, -1, b"")
+"""In the place of a malformed control message: every protocol refuses it with EINVAL."""
 ZEROCOPY_FRAGS = 17
 """MAX_SKB_FRAGS of a Linux with pages of 4 KiB."""
 

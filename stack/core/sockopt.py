@@ -524,7 +524,7 @@ SOCKET_LEVEL = Level("SOL_SOCKET", uapi.SOL_SOCKET, vars(uapi), (
     SockOpt("SO_BPF_EXTENSIONS", "how many ancillary loads a filter has", "3.14",
         get=lambda sk: SKF_AD_MAX),
     flag("SO_BROADCAST", sock_flags.SOCK_BROADCAST,
-        "may send to broadcast addresses", then=sk_dst_reset),
+        "may send to broadcast addresses"),
     SockOpt("SO_BUF_LOCK", "buffers whose size stays: 1 sending, 2 receiving", "5.15",
         legal=range(4), set=sock_set_buf_lock, get=lambda sk:
             bool(sk.sk_flags & sock_flags.SOCK_SNDBUF_LOCK)

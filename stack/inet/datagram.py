@@ -6,6 +6,7 @@ from fastpath.base.skbuff import sk_buff
 from stack.core.sock import lock_sock, release_sock, sk_dst_reset, sk_error_report
 from stack.core.sock_flags import SOCK_BINDADDR_LOCK, SOCK_BINDPORT_LOCK
 from stack.core.tcp_states import TCP_CLOSE, TCP_ESTABLISHED
+from stack.core.uapi import AF_INET
 from stack.inet.af_ops import af_ops_of, inet_af_ops
 from stack.inet.inet_sock import inet_sock
 
@@ -32,10 +33,12 @@ def sk_icmp_err(
 def __udp_disconnect(sk: inet_sock, flags: int) -> int:
     """net/ipv4/udp.c: forget the peer, and the address and port that connect or autobind chose.
 
-    As on Linux the interface is forgotten, too, also that of SO_BINDTODEVICE.
+    As on Linux the interface is forgotten, too, also that of SO_BINDTODEVICE. A peer of IPv6 is
+    not: what others send is still not received.
     """
     sk.sk_state = TCP_CLOSE
-    sk.inet_daddr = 0
+    if sk.sk_af.family == AF_INET:
+        sk.inet_daddr = 0
     sk.inet_dport = 0
     sk.sk_bound_dev_if = 0
     if not sk.sk_flags & SOCK_BINDADDR_LOCK:

@@ -50,7 +50,7 @@ def ping_get_port(sk: ping_sock, ident: int) -> int:
                 return 1
     ping_unhash(sk)
     sk.inet_num = ident
-    table.setdefault(ident, []).append(sk)
+    table.setdefault(ident, []).insert(0, sk)  # of several the last that was bound gets all
     sk.ping_hashed = True
     return 0
 

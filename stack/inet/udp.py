@@ -54,7 +54,7 @@ from stack.core.datagram import (
 )
 from stack.core.drop_reason import kfree_skb_reason
 from stack.core.errors import os_error
-from stack.core.iov import msghdr, skb_read_datagram
+from stack.core.iov import MALFORMED, msghdr, skb_read_datagram
 from stack.core.l3mdev import inet_sdif
 from stack.core.netdevice import ETH_P_IPV6
 from stack.core.sk_mem import proto_mem_of_ram, sk_mem_reclaim, sk_rmem_schedule
@@ -102,6 +102,8 @@ def udp_cmsg_send(control: list[Any], ipc: Any) -> list[Any]:
     for level, kind, data in control:
         if level == uapi.SOL_UDP:
             ipc.gso_size = __udp_cmsg_send(kind, data)
+        elif (level, kind) == MALFORMED[:2]:
+            raise os_error(errno.EINVAL, "a malformed control message")
         else:
             rest.append((level, kind, data))
     return rest

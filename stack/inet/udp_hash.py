@@ -12,7 +12,7 @@ from fastpath.net.inethash import InetHash
 from fastpath.net.inetkey import InetEnds, udp_rcv_ends
 from stack.core import snmp, uapi
 from stack.core.l3mdev import inet_bound_dev_eq, inet_sdif
-from stack.core.rows import FRESH, row, state
+from stack.core.rows import FRESH, row, state, wide
 from stack.core.sockaddr import sockaddr
 from stack.core.tcp_states import TCP_ESTABLISHED, TCP_LISTEN
 from stack.inet.af_ops import InetKey, inet_af_ops, inet_ehashfn, inet_rcv_saddr_equal, inet_sk_key
@@ -74,6 +74,8 @@ class udp_sock(inet_sock):
     """Takes each datagram, data at its UDP header: a tunnel's. 1: it is the socket's, not taken."""
     udp_port_next: udp_sock | None = row(None, clone=FRESH)
     """The next socket on the same port."""
+    udp_portaddr: wide = row(0)
+    """The address with which it is among the sockets of its port."""
 
 
 # --- ports and look-up -------------------------------------------------------------------
@@ -126,6 +128,7 @@ def udp_lib_get_port(sk: udp_sock, snum: int) -> int:
         return 1
     others = udp_port_socks(net, snum)
     sk.inet_num = snum
+    sk.udp_portaddr = sk.inet_rcv_saddr
     if others and not (sk.sk_reuseport and sk.sk_family == uapi.AF_INET6):
         others[-1].udp_port_next = sk
     else:  # include/net/sock.h sk_add_node_rcu: groups of IPv6 are asked last
@@ -137,10 +140,16 @@ def udp_lib_get_port(sk: udp_sock, snum: int) -> int:
 def udp_lib_unhash(sk: udp_sock) -> None:
     """net/ipv4/udp.c: give the port back."""
     udp_unhash4(sk)
+    if udp_unlink(sk):
+        sk.inet_num = 0
+
+
+def udp_unlink(sk: udp_sock) -> bool:
+    """Take a socket out of those of its port; False when it is not among them."""
     ports = sk.net.udp_table.ports
     others = udp_port_socks(sk.net, sk.inet_num)
     if sk not in others:
-        return
+        return False
     if others[0] is not sk:
         others[others.index(sk) - 1].udp_port_next = sk.udp_port_next
     elif sk.udp_port_next is not None:
@@ -148,7 +157,7 @@ def udp_lib_unhash(sk: udp_sock) -> None:
     else:
         del ports[sk.inet_num]
     sk.udp_port_next = None
-    sk.inet_num = 0
+    return True
 
 
 def connected_changed(net: Net) -> None:
@@ -169,9 +178,19 @@ def udp_unhash4(sk: udp_sock) -> None:
 
 
 def udp_lib_rehash(sk: udp_sock) -> None:
-    """net/ipv4/udp.c (udp_v4_rehash): enter the sock's new addresses into the connected table."""
+    """net/ipv4/udp.c (udp_v4_rehash): enter the sock's new addresses into the connected table.
+
+    With another local address it is asked before the other sockets of its port.
+    """
     udp_unhash4(sk)
     sk.sk_tx_flow = None
+    if sk.udp_portaddr != sk.inet_rcv_saddr and udp_unlink(sk):
+        sk.udp_portaddr = sk.inet_rcv_saddr
+        others = udp_port_socks(sk.net, sk.inet_num)
+        if others:
+            others[-1].udp_port_next = sk
+        else:
+            sk.net.udp_table.ports[sk.inet_num] = sk
     if (
         sk.sk_state == TCP_ESTABLISHED
         and sk.inet_num

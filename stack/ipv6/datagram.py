@@ -177,7 +177,7 @@ def datagram_flow(sk: inet_sock, daddr: wide, saddr: wide, dport: int, label: in
         AF_INET6,
         daddr,
         saddr,
-        sk.sk_bound_dev_if,
+        sk.sk_bound_dev_if or np.sticky_ifindex,
         max(np.tclass, 0),
         sk.sk_protocol,
         dport,
@@ -218,8 +218,8 @@ def sendmsg_flow(sk: inet_sock, name: sockaddr | None, dport: int) -> flowi:
     fl6 = datagram_flow(sk, daddr or IN6ADDR_LOOPBACK, saddr, dport, label)
     if scope_id:
         fl6.flowi_oif = scope_id
-    elif np.sticky_ifindex and not sk.sk_bound_dev_if:
-        fl6.flowi_oif = np.sticky_ifindex
+    elif sk.sk_type == uapi.SOCK_RAW:
+        fl6.flowi_oif = sk.sk_bound_dev_if  # as on Linux not that of IPV6_PKTINFO
     return fl6
 
 

@@ -103,8 +103,6 @@ def netlink_attachskb(sk: netlink_sock, data: bytes, name: sockaddr) -> int:
 
     A packet that the socket's filter refuses counts as delivered.
     """
-    if sk.sk_rmem_alloc > sk.sk_rcvbuf:
-        return -errno.ENOBUFS
     skb = skb_from_bytes(sk.net.skb_small, data)
     if skb is None:
         return -errno.ENOBUFS
@@ -114,6 +112,9 @@ def netlink_attachskb(sk: netlink_sock, data: bytes, name: sockaddr) -> int:
             consume_skb(skb)
             return 0
         pskb_trim(skb, wanted)
+    if sk.congested or (sk.sk_rmem_alloc and sk.sk_rmem_alloc + skb.truesize > sk.sk_rcvbuf):
+        kfree_skb(skb)
+        return -errno.ENOBUFS
     skb.cb = name
     skb_set_owner_r(skb, sk)
     sk.sk_receive_queue.queue_tail(skb)

@@ -96,6 +96,8 @@ MAC = bytes.fromhex("020000000009")
 INTS = 0, 1, 2, 3, 5, 16, 63, 64, 255, 256, 1000, 65535, 65536, -1, -2, 1 << 30, -(1 << 31)
 TIMES = {29, 35, 37, 63, 64, 65}
 """Control messages of SOL_SOCKET that have times."""
+UNTOLD = {(SOL_PACKET, 8), (SOL_IPV6, 11)}
+"""Other ones that are not shown: sums, and labels of flows that are hashed."""
 FLAGS = (
     *(socket.MSG_PEEK, socket.MSG_TRUNC, socket.MSG_OOB, socket.MSG_ERRQUEUE, socket.MSG_WAITALL),
     *(socket.MSG_CTRUNC, socket.MSG_CONFIRM, socket.MSG_MORE, socket.MSG_DONTROUTE),
@@ -446,7 +448,7 @@ class Message:
     def __init__(self, name: bytes | None, parts: Sequence[bytes], control: bytes | None) -> None:
         self.name = None if name is None else ctypes.create_string_buffer(name, max(len(name), 1))
         self.parts = [ctypes.create_string_buffer(part, max(len(part), 1)) for part in parts]
-        self.control = None if control is None else ctypes.create_string_buffer(control, max(len(control), 1))
+        self.control = None if control is None else ctypes.create_string_buffer(control, max(len(control), ROOM))
         self.iov = (IoVec * max(len(parts), 1))()
         for vec, buffer, part in zip(self.iov, self.parts, parts, strict=False):
             vec.base, vec.len = ctypes.addressof(buffer), len(part)
@@ -477,7 +479,7 @@ def shown_name(raw: bytes, size: int) -> str:
     family = int.from_bytes(name[:2], "little")
     if len(name) > 3 and family in (2, 10) and int.from_bytes(name[2:4], "big") not in (0, *PORTS):
         name[2:4] = b"??"
-    if len(name) > 7 and family == 16 and int.from_bytes(name[4:8], "little") not in PIDS:
+    if len(name) > 4 and family == 16 and int.from_bytes(name[4:8], "little") not in PIDS:
         name[4:8] = b"????"
     return f"name[{size}] {name.hex()}"
 
@@ -500,7 +502,7 @@ def shown_control(data: bytes, kind: Kind) -> str:
     while len(data) >= 16:
         size, level, name = struct.unpack_from("=Qii", data)
         body = data[16:size]
-        timed = (level == SOL_SOCKET and name in TIMES) or (level == SOL_PACKET and name == 8)
+        timed = (level == SOL_SOCKET and name in TIMES) or (level, name) in UNTOLD
         if (level, name) == (SOL_SOCKET, 2) and kind.family == socket.AF_NETLINK:
             body = body[4:]
         chosen = (level, name) in ((SOL_IP, 20), (SOL_IPV6, 74))
@@ -555,6 +557,11 @@ class Sequences:
         if len(kinds) == 1:
             start = struct.pack(">HH", self.sent, size & 0xFFFF)
         return (start + b"m" * size)[:size]
+
+    def size(self) -> int:
+        """How much to send; how much netlink's queue holds depends on the kernel's memory."""
+        netlink = self.theme.kinds[0].family == socket.AF_NETLINK
+        return self.pick.choice(SIZES[:-1] if netlink else SIZES)
 
     def control(self) -> bytes | None:
         """Control messages to send."""
@@ -612,7 +619,7 @@ class Sequences:
         return done(LIBC.listen(fd, 1)), done(LIBC.accept(fd, None, None))
 
     def do_sendto(self, fd: int, kind: Kind) -> Any:
-        size, flags = self.pick.choice(SIZES), self.flags(fd)
+        size, flags = self.size(), self.flags(fd)
         name = self.name() if self.pick.randrange(3) else None
         self.say(size, hex(flags), name.hex() if name is not None else None)
         data = self.data(size)
@@ -623,7 +630,7 @@ class Sequences:
         """One to send."""
         pick = self.pick
         name = self.name() if pick.randrange(4) else None
-        sizes = [pick.choice(SIZES) for _ in range(pick.choice((0, 1, 1, 1, 1, 2, 3)))]
+        sizes = [self.size() for _ in range(pick.choice((0, 1, 1, 1, 1, 2, 3)))]
         control = self.control()
         self.say(
             sizes,

@@ -561,7 +561,7 @@ def receive_one(call: Call, at: Opened, addr: wide, flags: int) -> int:
     msg_namelen(name_addr, name_len)
     iov = get_iov(call.tid, iov_addr, iov_len)
     room = min(control_len, MAX_OPTLEN)
-    msg = msghdr(None, [], [] if control_addr and room else None, 0)
+    msg = msghdr(None, [], [] if control_addr else None, 0)
     msg.msg_controllen = room
     n, msg = receive(call, at, iov, flags, msg)
     control, cut = build_control(msg.msg_control, room)

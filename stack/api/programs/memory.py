@@ -12,12 +12,12 @@ from typing import Any, Final
 
 from fastpath.base.seccomp import UserBuffer, read_memory, write_memory
 from stack.core.errors import os_error
-from stack.core.iov import UIO_MAXIOV
+from stack.core.iov import MALFORMED, UIO_MAXIOV
 from stack.core.rows import narrow, wide
 from stack.core.sockaddr import SOCKADDR_LL_LEN, sockaddr, sockaddr_bytes, sockaddr_ll
 from stack.core.splice import MAX_RW_COUNT
 from stack.core.time64 import NSEC_PER_SEC
-from stack.core.uapi import MSG_CTRUNC, SOL_SOCKET
+from stack.core.uapi import MSG_CTRUNC
 
 MSGHDR = struct.Struct("=QI4xQQQQi4x")
 MSG_NAMELEN, MSG_CONTROLLEN = 8, 40
@@ -30,9 +30,6 @@ NEVER_NS = (1 << 63) - 1
 PIECE_BYTES: Final = 1 << 20
 """What is read from a program into an object at a time, at most."""
 NAME_BYTES: Final = 128
-
-MALFORMED: Final = (SOL_SOCKET, -1, b"")
-"""A control message that every protocol refuses with EINVAL."""
 
 Iov = list[tuple[int, int]]
 
