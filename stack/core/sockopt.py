@@ -211,12 +211,14 @@ def sock_setbindtodevice(sk: sock, optval: Any) -> None:
 
 
 def sock_getbindtodevice(sk: sock, optlen: int) -> bytes:
-    """net/core/sock.c. Raises: OSError EINVAL for a buffer that no name is sure to fit."""
-    dev = sk.net.dev_by_index.get(sk.sk_bound_dev_if)
-    if dev is None:
+    """net/core/sock.c. Raises: OSError EINVAL for a buffer that no name is sure to fit, ENODEV."""
+    if not sk.sk_bound_dev_if:
         return b""
     if 0 <= optlen < IFNAMSIZ:
         raise os_error(errno.EINVAL, f"SO_BINDTODEVICE: a name needs {IFNAMSIZ} bytes")
+    dev = sk.net.dev_by_index.get(sk.sk_bound_dev_if)
+    if dev is None:
+        raise os_error(errno.ENODEV, f"no device with index {sk.sk_bound_dev_if}")
     return dev.name.encode() + b"\0"
 
 

@@ -19,7 +19,14 @@ from __future__ import annotations
 import errno
 from typing import Any
 
-from fastpath.base.skbuff import sk_buff, skb_clone, skb_copy_bits, skb_network_offset, skb_push
+from fastpath.base.skbuff import (
+    kfree_skb,
+    sk_buff,
+    skb_clone,
+    skb_copy_bits,
+    skb_network_offset,
+    skb_push,
+)
 from fastpath.net.hdr import ip_hdr, ip_send_check
 from stack.core import uapi
 from stack.core.drop_reason import SKB_DROP_REASON_XFRM_POLICY, kfree_skb_reason
@@ -213,10 +220,12 @@ def raw_send_hdrinc(
         return length
     header = msg.take(IP_HLEN)
     ihl = (header[0] & 15) * 4
-    if ihl < IP_HLEN or ihl > length:
-        raise os_error(errno.EINVAL, f"header length {ihl} in a packet of {length} bytes")
-    header += msg.take(ihl - IP_HLEN)
+    if IP_HLEN <= ihl <= length:
+        header += msg.take(ihl - IP_HLEN)
     skb = raw_hdrinc_skb(sk, header, msg, length, fl4, rt, flags, sockc)
+    if ihl != len(header):
+        kfree_skb(skb)
+        raise os_error(errno.EINVAL, f"header length {ihl} in a packet of {length} bytes")
     iph = ip_hdr(skb)
     if not iph.saddr:
         iph.saddr = narrow(fl4.saddr)

@@ -285,8 +285,16 @@ def ip6_datagram_send_ctl(
             raw = opt_bytes(data)
             if not raw:
                 raise os_error(errno.EINVAL, "an extension header without bytes")
-            header = check_opt_hdr(sk.net, kind, raw)
-            ipc6.opt = with_header(ipc6.opt, kind, header)
+            opt = ipc6.opt
+            if opt is not None and (
+                (kind in (uapi.IPV6_HOPOPTS, uapi.IPV6_2292HOPOPTS) and opt.hopopt)
+                or (kind == uapi.IPV6_2292DSTOPTS and opt.dst1opt)
+            ):
+                raise os_error(errno.EINVAL, "this extension header is there already")
+            opt = with_header(opt, kind, check_opt_hdr(sk.net, kind, raw))
+            if opt is not None and kind == uapi.IPV6_2292RTHDR and opt.dst1opt:
+                opt = replace(opt, dst0opt=opt.dst1opt, dst1opt=b"")
+            ipc6.opt = opt
         elif kind in (uapi.IPV6_HOPLIMIT, uapi.IPV6_2292HOPLIMIT):
             hlimit = (exact_int(data) + 0x8000 & 0xFFFF) - 0x8000  # Linux looks at 16 bits
             if not -1 <= hlimit <= 255:

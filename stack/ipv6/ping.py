@@ -87,8 +87,7 @@ def ping_v6_sendmsg(sk: ping_sock, msg: msghdr, length: int) -> int:
     ipc6 = ipcm6_cookie(sk)
     if msg.msg_control:
         ip6_datagram_send_ctl(sk, msg.msg_control, fl6, ipc6)
-    if ipc6.opt is None:
-        ipc6.opt = np.opt
+    ipc6.opt = None  # as on Linux a ping socket sends no extension headers
     fl6.flowi_tos = max(ipc6.tclass, 0)
     if name is None and not msg.msg_control:
         rt = ip6_sk_dst_lookup_flow(sk, fl6, np.srcprefs)

@@ -32,6 +32,7 @@ from stack.core.snmp import udp_mib
 from stack.core.sock import sock_wfree
 from stack.core.sock_flags import SOCK_LOCALROUTE
 from stack.core.sockaddr import SA_FAMILY_LEN, need_sa_len
+from stack.core.tcp_states import TCP_ESTABLISHED
 from stack.core.uapi import NUD_VALID
 from stack.inet.af_ops import af_ops_of, inet_af_ops
 from stack.inet.append import inet_cork_of, ip_generic_getfrag
@@ -100,8 +101,10 @@ def udp6_family(sk: udp_sock, msg: msghdr, length: int) -> int:
         need_sa_len(name, SA_FAMILY_LEN)
         if name.family == uapi.AF_UNSPEC:
             msg.msg_name = name = None
+            if sk.sk_af.family == uapi.AF_INET and sk.sk_state == TCP_ESTABLISHED:
+                raise os_error(errno.ENETUNREACH, "no route of IPv6 leads to a v4-mapped address")
     if name is None:
-        if sk.sk_af.family == uapi.AF_INET:
+        if sk.sk_af.family == uapi.AF_INET or sk.pending == uapi.AF_INET:
             if not sk.pending:
                 udp_check_peer(sk, None)
             family = udp4_family(sk, msg, length)

@@ -596,9 +596,11 @@ def many(call: Call, at: Opened, one: Callable[[Call, Opened, wide, int], int]) 
         try:
             n = one(call, at, here, (i32(flags) & ~uapi.MSG_WAITFORONE) | at_once)
             write_memory(call.tid, here + MSGHDR.size, struct.pack("=I", n))
-        except OSError:
+        except OSError as exc:
             if not call.messages:
                 raise
+            if one is receive_one and exc.errno != errno.EAGAIN:
+                at.sock.sk.sk_err = exc.errno  # the next call tells it
             break
         call.state = None
         call.messages += 1
@@ -613,7 +615,10 @@ def do_sendmmsg(call: Call, at: Opened) -> int:
 
 
 def do_recvmmsg(call: Call, at: Opened) -> int:
-    """recvmmsg(2). As on Linux the timeout is looked at after each message, so it ends no wait."""
+    """recvmmsg(2). As on Linux the timeout is looked at after each message, so it ends no wait, and
+    an error of the socket is told although no message is asked for."""
+    if not call.messages and not call.args[3] & uapi.MSG_ERRQUEUE:
+        raise_sock_error(at.sock.sk)
     clock, addr = call.supervisor.host.clock, call.args[4]
     if addr and call.deadline is None:
         call.deadline = min(clock.now_ns() + get_time(call.tid, addr), NEVER_NS)
