@@ -466,7 +466,8 @@ def udp_recvmsg(sk: udp_sock, msg: msghdr, length: int, flags: int) -> int:
     if not peeking:
         sk.udp_mib.InDatagrams += 1
         if sk.sk_peek_off > 0:
-            sk.sk_peek_off = max(sk.sk_peek_off - ulen, 0)
+            taken = ulen if flags & uapi.MSG_TRUNC else copied
+            sk.sk_peek_off = max(sk.sk_peek_off - taken, 0)
     elif sk.sk_peek_off >= 0:
         sk.sk_peek_off += copied
     if sk.sk_flags & FLAGS_RECV_CMSGS:

@@ -195,7 +195,6 @@ def udp_lib_rehash(sk: udp_sock) -> None:
         sk.sk_state == TCP_ESTABLISHED
         and sk.inet_num
         and sk.inet_rcv_saddr
-        and not sk.sk_bound_dev_if
         and not sk.sk_reuseport
     ):
         key = inet_sk_key(sk)
@@ -253,7 +252,7 @@ def __udp_lib_lookup(net: Net, ends: InetEnds, dif: int, sdif: int = 0) -> udp_s
     table = net.udp_table
     if table.connected and not sdif:
         connected: udp_sock | None = table.connected.find(ends)
-        if connected is not None:
+        if connected is not None and connected.sk_bound_dev_if in (0, dif):
             return connected
     sk: udp_sock | None = table.ports.find(ends.dport)
     if sk is None:

@@ -52,9 +52,7 @@ def sockaddr4(data: bytes) -> int:
     return int.from_bytes(data[4:8], "big")
 
 
-def set_source(
-    sk: inet_sock, add: bool, mode: int, group: int, source: int, ifindex: int
-) -> None:
+def set_source(sk: inet_sock, add: bool, mode: int, group: int, source: int, ifindex: int) -> None:
     """One source of a group, of which the socket becomes a member if need be. Raises: OSError."""
     if add and mode == MCAST_INCLUDE:
         try:

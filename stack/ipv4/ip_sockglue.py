@@ -18,6 +18,7 @@ from fastpath.net.hdr import ip_hdr, udp_hdr
 from stack.core import uapi
 from stack.core.dst import dst_mtu
 from stack.core.errors import os_error
+from stack.core.errqueue import sock_exterr_skb
 from stack.core.iov import msghdr
 from stack.core.l3mdev import inet_sdif, l3mdev_master_ifindex_by_index
 from stack.core.rows import narrow, state
@@ -122,8 +123,11 @@ def ip_cmsg_recv_offset(msg: msghdr, sk: inet_sock, skb: sk_buff, tlen: int, off
         ifindex = spec = 0
         if info is not None:
             ifindex, spec = info.ifindex, info.spec_dst
-        elif sk.sk_type == uapi.SOCK_DGRAM and sk.sk_protocol == uapi.IPPROTO_ICMP:
-            ifindex = skb.skb_iif  # a ping socket's packets are not prepared, and keep this
+        elif isinstance(skb.cb, sock_exterr_skb) or (
+            sk.sk_type == uapi.SOCK_DGRAM and sk.sk_protocol == uapi.IPPROTO_ICMP
+        ):
+            # Neither an error's packet nor a ping socket's is prepared, so it keeps this.
+            ifindex = skb.skb_iif
         data = PKTINFO.pack(ifindex, net_addr(spec), net_addr(iph.daddr))
         put_cmsg(msg, SOL_IP, uapi.IP_PKTINFO, data)
     if flags & IP_CMSG_TTL:
@@ -176,7 +180,8 @@ def ip_cmsg_send(sk: inet_sock, control: list[Any], ipc: ipcm_cookie) -> None:
         if level != SOL_IP:
             continue
         if kind == uapi.IP_RETOPTS:
-            ipc.opt = ip_options_get(sk.net, opt_bytes(data)[:40])
+            # An empty one is there, too: the socket's options are not sent then.
+            ipc.opt = ip_options_get(sk.net, opt_bytes(data)[:40]) or ip_options()
         elif kind == uapi.IP_PKTINFO:
             raw = opt_bytes(data)
             if len(raw) != PKTINFO.size:

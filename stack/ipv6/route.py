@@ -277,10 +277,6 @@ def ip6_route_output_flow(
     """
     if fl6.saddr >> 120 == 0xFF:
         raise os_error(errno.EINVAL)
-    if fl6.flowi_oif:
-        dev = net.dev_by_index.get(fl6.flowi_oif)
-        if dev is None:
-            raise os_error(errno.ENETUNREACH)
     if sk is not None and net.security is not None:
         security_sk_classify_flow(sk, fl6)
     rt = ip6_dst_lookup_tail(net, sk, fl6, prefs)

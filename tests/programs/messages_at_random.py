@@ -5,7 +5,8 @@
 A theme is some kinds of sockets with the addresses, options and control messages that fit them
 (`THEMES`); now and then a call gets those of another one, cut, or with wrong lengths. It needs the
 interfaces d0 (index 2, 10.9.0.1, fd09::1) and d1 (index 3, 10.9.1.1, fd09:1::1), both of the kind
-`ifb`, where packets get lost. After each call it prints the call's result and what poll(2) says of each socket.
+`ifb`, where packets get lost. After each call it prints the call's result and what poll(2) says of
+each socket.
 
 What differs by nature is not printed: ports and port ids that the kernel chooses, times, the
 identification and checksum of a packet.
@@ -21,8 +22,8 @@ import socket
 import struct
 import sys
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 LIBC = ctypes.CDLL(None, use_errno=True)
@@ -105,7 +106,13 @@ FLAGS = (
 )
 SIZES = 0, 1, 7, 8, 20, 100, 1400, 3000, 9000, 66000
 FIONREAD, TIOCOUTQ, SIOCATMARK, SIOCGSTAMP, SIOCGSTAMPNS = 0x541B, 0x5411, 0x8905, 0x8906, 0x8907
-SIOCGIFNAME, SIOCGIFCONF, SIOCGIFFLAGS, SIOCGIFADDR, SIOCGIFMTU = 0x8910, 0x8912, 0x8913, 0x8915, 0x8921
+SIOCGIFNAME, SIOCGIFCONF, SIOCGIFFLAGS, SIOCGIFADDR, SIOCGIFMTU = (
+    0x8910,
+    0x8912,
+    0x8913,
+    0x8915,
+    0x8921,
+)
 IOCTLS = (
     *(FIONREAD, FIONREAD, TIOCOUTQ, SIOCATMARK, SIOCGSTAMP, SIOCGSTAMPNS, SIOCGIFNAME),
     *(SIOCGIFFLAGS, SIOCGIFADDR, SIOCGIFMTU, 0x8933, 0x8904, 0x8903, 0x894B, 0x8919, 0x891B),
@@ -132,9 +139,7 @@ class Theme:
     kinds: tuple[Kind, ...]
     names: Callable[[random.Random], bytes]
     controls: Callable[[random.Random], bytes]
-    values: Callable[[random.Random, int, int], bytes] = field(
-        default=lambda pick, level, name: i32(pick.choice(INTS))
-    )
+    values: Callable[[random.Random, int, int], bytes]
 
 
 def options(level: int, *names: int) -> tuple[tuple[int, int], ...]:
@@ -143,11 +148,11 @@ def options(level: int, *names: int) -> tuple[tuple[int, int], ...]:
 
 
 SOCKET_OPTIONS = options(
-    SOL_SOCKET, *(2, 5, 6, 9, 11, 12, 15, 18, 25, 29, 35, 36, 37, 40, 42, 45, 60, 61, 62, 63, 64, 65)
-) + options(SOL_SOCKET, 3, 4, 10, 16, 30, 34, 38, 39)
-IP_OPTIONS = options(
-    SOL_IP, *range(1, 16), *(19, 20, 21, 24, 25, 26, 32, 33, 34, 49, 50, 51, 52)
+    SOL_SOCKET,
+    *(2, 5, 6, 9, 11, 12, 15, 18, 25, 29, 35, 36, 37, 40, 42, 45, 60, 61, 62, 63, 64, 65),
+    *(3, 4, 10, 16, 30, 34, 38, 39),
 )
+IP_OPTIONS = options(SOL_IP, *range(1, 16), *(19, 20, 21, 24, 25, 26, 32, 33, 34, 49, 50, 51, 52))
 IPV6_OPTIONS = options(
     SOL_IPV6,
     *(1, 2, 3, 4, 5, 7, 8, 11, 16, 17, 18, 19, 22, 23, 24, 25, 26, 27, 28, 29, 33, 49, 50, 51, 52),
@@ -182,7 +187,9 @@ def names_mapped(pick: random.Random) -> bytes:
 def names_ll(pick: random.Random) -> bytes:
     """Addresses of frames."""
     protocol = pick.choice((0, ETH_P_OURS, ETH_P_OURS, ETH_P_IP, ETH_P_ALL))
-    return sll(pick.choice((1, 1, 2, *INDEXES)), protocol, pick.choice((bytes(6), MAC, b"", MAC[:3])))
+    return sll(
+        pick.choice((1, 1, 2, *INDEXES)), protocol, pick.choice((bytes(6), MAC, b"", MAC[:3]))
+    )
 
 
 def names_nl(pick: random.Random) -> bytes:
@@ -192,7 +199,9 @@ def names_nl(pick: random.Random) -> bytes:
 
 def cred(pick: random.Random) -> bytes:
     """SCM_CREDENTIALS and SCM_RIGHTS."""
-    return pick.choice((cmsg(SOL_SOCKET, 2, struct.pack("=iii", 1, 0, 0)), cmsg(SOL_SOCKET, 1, i32(0))))
+    return pick.choice(
+        (cmsg(SOL_SOCKET, 2, struct.pack("=iii", 1, 0, 0)), cmsg(SOL_SOCKET, 1, i32(0)))
+    )
 
 
 def controls4(pick: random.Random) -> bytes:
@@ -208,7 +217,11 @@ def controls4(pick: random.Random) -> bytes:
             cmsg(SOL_IP, 2, pick.choice((b"\5", b"\5\0", bytes(8)))),
             cmsg(SOL_IP, 1, i32(tos)),
             cmsg(SOL_IP, 1, pick.choice((b"\20", b"\377", b"", bytes(3), bytes(8)))),
-            cmsg(SOL_IP, 7, pick.choice((b"", b"\1\1\1\0", b"\224\4\0\0", b"\7\7\4\0\0\0\0", b"\203\3"))),
+            cmsg(
+                SOL_IP,
+                7,
+                pick.choice((b"", b"\1\1\1\0", b"\224\4\0\0", b"\7\7\4\0\0\0\0", b"\203\3")),
+            ),
             cmsg(SOL_IP, 52, i32(pick.choice((1, 17, 253, 0, 300)))),
             cmsg(SOL_IP, pick.choice((3, 10, 11, 20, 99)), i32(1)),
             cmsg(SOL_IPV6, 50, inet(pick.choice(MAPPED)) + i32(pick.choice(INDEXES))),
@@ -236,7 +249,9 @@ def control_socket(pick: random.Random) -> bytes:
 def control_udp(pick: random.Random) -> bytes:
     """Control messages of SOL_UDP."""
     size = struct.pack("=H", pick.choice((0, 1, 8, 100, 1400, 65535)))
-    return cmsg(SOL_UDP, *pick.choice(((103, size), (103, size * 2), (103, b""), (104, size), (1, size))))
+    return cmsg(
+        SOL_UDP, *pick.choice(((103, size), (103, size * 2), (103, b""), (104, size), (1, size)))
+    )
 
 
 def controls6(pick: random.Random) -> bytes:
@@ -258,7 +273,11 @@ def controls6(pick: random.Random) -> bytes:
             cmsg(SOL_IPV6, 11, struct.pack(">I", pick.choice((0, 5, 0x0FF00000)))),
             cmsg(SOL_IPV6, pick.choice((54, 59, 55, 3, 4)), padding),
             cmsg(SOL_IPV6, pick.choice((54, 59, 55)), padding[: pick.choice((0, 1, 4))]),
-            cmsg(SOL_IPV6, pick.choice((57, 5)), pick.choice((routing, routing[:8], b"\0\2\0\1" + bytes(20)))),
+            cmsg(
+                SOL_IPV6,
+                pick.choice((57, 5)),
+                pick.choice((routing, routing[:8], b"\0\2\0\1" + bytes(20))),
+            ),
             cmsg(SOL_IPV6, pick.choice((1, 25, 72, 99)), i32(1)),
             cmsg(SOL_IP, pick.choice((8, 2)), bytes(12)),
             *(control_socket(pick), control_udp(pick)),
@@ -269,13 +288,18 @@ def controls6(pick: random.Random) -> bytes:
 def value4(pick: random.Random, level: int, name: int) -> bytes:
     """A value for an option of IPv4: structs for those of groups."""
     group, source = inet(pick.choice(GROUPS4)), inet(pick.choice(SOURCES4))
-    index, local = pick.choice((0, 0, 2, 2, 3, 1, 99, -1)), pick.choice(("0.0.0.0", "10.9.0.1", "10.9.1.1", "9.9.9.9"))
+    index, local = (
+        pick.choice((0, 0, 2, 2, 3, 1, 99, -1)),
+        pick.choice(("0.0.0.0", "10.9.0.1", "10.9.1.1", "9.9.9.9")),
+    )
     if level == SOL_SOCKET:
         return value_socket(pick, level, name)
     if level != SOL_IP:
         return i32(pick.choice(INTS))
     if name == 32:
-        return pick.choice((inet(local), group + inet(local) + i32(index), group + inet(local), i32(index)))
+        return pick.choice(
+            (inet(local), group + inet(local) + i32(index), group + inet(local), i32(index))
+        )
     if name in (35, 36):
         return group + inet(local) + (i32(index) if pick.randrange(3) else b"")
     if name in range(37, 41):
@@ -283,15 +307,20 @@ def value4(pick: random.Random, level: int, name: int) -> bytes:
     if name == 41:
         sources = [inet(pick.choice(SOURCES4)) for _ in range(pick.choice((0, 1, 2, 2, 12)))]
         count = pick.choice((len(sources), len(sources), len(sources), 3, 1 << 30))
-        return group + inet(local) + struct.pack("=II", pick.choice((0, 1, 1, 2)), count) + b"".join(sources)
+        return (
+            group
+            + inet(local)
+            + struct.pack("=II", pick.choice((0, 1, 1, 2)), count)
+            + b"".join(sources)
+        )
     return value_mcast(pick, name, GROUPS4, SOURCES4, sin, index)
 
 
 def value_mcast(
     pick: random.Random,
     name: int,
-    groups: Sequence[str],
-    sources: Sequence[str],
+    groups: tuple[str, ...],
+    sources: tuple[str, ...],
     address: Callable[[str, int], bytes],
     index: int,
 ) -> bytes:
@@ -348,7 +377,9 @@ def value_packet(pick: random.Random, level: int, name: int) -> bytes:
     if level == SOL_PACKET and name in (1, 2):
         size = pick.choice((6, 6, 0, 8, 9))
         address = pick.choice((MAC, bytes.fromhex("01005e010101"))).ljust(8, b"\0")
-        return struct.pack("=iHH", pick.choice(INDEXES), pick.choice((0, 1, 2, 3, 4)), size) + address
+        return (
+            struct.pack("=iHH", pick.choice(INDEXES), pick.choice((0, 1, 2, 3, 4)), size) + address
+        )
     if level == SOL_PACKET and name == 18:
         return i32(pick.choice((0, 1, 0x10001, 0x20001, 0x60001, 0x90001, 0x10002001, -1 & 0x7FFF)))
     return value_socket(pick, level, name)
@@ -356,60 +387,71 @@ def value_packet(pick: random.Random, level: int, name: int) -> bytes:
 
 def value_netlink(pick: random.Random, level: int, name: int) -> bytes:
     """A value for an option of netlink; how many groups there are is the kernel's."""
-    return i32(pick.choice((0, 1, 2, 3, 31, 32, 10000, -1))) if level == SOL_NETLINK else value_socket(pick, level, name)
+    return (
+        i32(pick.choice((0, 1, 2, 3, 31, 32, 10000, -1)))
+        if level == SOL_NETLINK
+        else value_socket(pick, level, name)
+    )
 
 
-UDP4 = Kind("udp", socket.AF_INET, socket.SOCK_DGRAM, 0, IP_OPTIONS + UDP_OPTIONS + SOCKET_OPTIONS)
-UDP6 = Kind("udp6", socket.AF_INET6, socket.SOCK_DGRAM, 0, IPV6_OPTIONS + UDP_OPTIONS + SOCKET_OPTIONS)
-UDPM = Kind("udp6", socket.AF_INET6, socket.SOCK_DGRAM, 0, IP_OPTIONS + IPV6_OPTIONS + UDP_OPTIONS)
-RAW4 = options(SOL_RAW, 1) + IP_OPTIONS + SOCKET_OPTIONS
-RAW6 = options(SOL_ICMPV6, 1) + options(SOL_RAW, 1, 7) + IPV6_OPTIONS + SOCKET_OPTIONS
+INET, INET6, DGRAM, RAW = socket.AF_INET, socket.AF_INET6, socket.SOCK_DGRAM, socket.SOCK_RAW
+UDP4 = Kind("udp", INET, DGRAM, 0, (*IP_OPTIONS, *UDP_OPTIONS, *SOCKET_OPTIONS))
+UDP6 = Kind("udp6", INET6, DGRAM, 0, (*IPV6_OPTIONS, *UDP_OPTIONS, *SOCKET_OPTIONS))
+MAPPED6 = Kind("udp6", INET6, DGRAM, 0, (*IP_OPTIONS, *IPV6_OPTIONS, *UDP_OPTIONS))
+GROUPS = Kind("udp", INET, DGRAM, 0, MEMBERSHIP4), Kind("udp6", INET6, DGRAM, 0, MEMBERSHIP6)
+RAW4 = *options(SOL_RAW, 1), *IP_OPTIONS, *SOCKET_OPTIONS
+RAW6 = *options(SOL_ICMPV6, 1), *options(SOL_RAW, 1, 7), *IPV6_OPTIONS, *SOCKET_OPTIONS
+RAWS4 = (*(Kind(f"raw{number}", INET, RAW, number, RAW4) for number in (1, 17, 253, 255)),)
+RAWS6 = (*(Kind(f"raw{number}", INET6, RAW, number, RAW6) for number in (17, 58, 253, 255)),)
+PACKETS = tuple(
+    Kind(
+        f"packet{kind}",
+        *(socket.AF_PACKET, kind, socket.htons(protocol), (*PACKET_OPTIONS, *SOCKET_OPTIONS)),
+    )
+    for kind in (RAW, DGRAM)
+    for protocol in (0, ETH_P_OURS, ETH_P_ALL)
+)
+NETLINKS = tuple(
+    Kind(
+        f"netlink{protocol}",
+        *(socket.AF_NETLINK, kind, protocol, (*NETLINK_OPTIONS, *SOCKET_OPTIONS)),
+    )
+    for protocol, kind in ((2, RAW), (2, DGRAM), (0, RAW), (16, RAW))
+)
+
+
+def names_group4(pick: random.Random) -> bytes:
+    """Addresses of groups of IPv4, mostly."""
+    return sin(pick.choice(GROUPS4 + NEAR4[:3]), pick.choice(PORTS))
+
+
+def names_group6(pick: random.Random) -> bytes:
+    """Addresses of groups of IPv6, mostly."""
+    hosts = GROUPS6 + NEAR6[:3]
+    return sin6(pick.choice(hosts), pick.choice(PORTS), pick.choice(INDEXES[:4]))
+
+
+def controls_mapped(pick: random.Random) -> bytes:
+    """Control messages of both families."""
+    return pick.choice((controls4, controls6))(pick)
+
+
+def controls_netlink(pick: random.Random) -> bytes:
+    """Control messages for netlink."""
+    return pick.choice((control_socket, cred))(pick)
+
+
 THEMES = {
     "udp": Theme((UDP4,), names4, controls4, value4),
     "udp6": Theme((UDP6,), names6, controls6, value6),
-    "mapped": Theme((UDPM,), names_mapped, lambda pick: pick.choice((controls4, controls6))(pick), value4),
-    "raw": Theme(
-        tuple(
-            Kind(f"raw{protocol}", socket.AF_INET, socket.SOCK_RAW, protocol, RAW4)
-            for protocol in (1, 17, 253, 255)
-        )
-        + (Kind("ping", socket.AF_INET, socket.SOCK_DGRAM, 1, RAW4), UDP4),
-        *(names4, controls4, value4),
-    ),
-    "raw6": Theme(
-        tuple(
-            Kind(f"raw{protocol}", socket.AF_INET6, socket.SOCK_RAW, protocol, RAW6)
-            for protocol in (17, 58, 253, 255)
-        )
-        + (Kind("ping", socket.AF_INET6, socket.SOCK_DGRAM, 58, RAW6), UDP6),
-        *(names6, controls6, value6),
-    ),
-    "groups": Theme(
-        (Kind("udp", socket.AF_INET, socket.SOCK_DGRAM, 0, MEMBERSHIP4),),
-        lambda pick: sin(pick.choice(GROUPS4 + NEAR4[:3]), pick.choice(PORTS)),
-        *(controls4, value4),
-    ),
-    "groups6": Theme(
-        (Kind("udp6", socket.AF_INET6, socket.SOCK_DGRAM, 0, MEMBERSHIP6),),
-        lambda pick: sin6(pick.choice(GROUPS6 + NEAR6[:3]), pick.choice(PORTS), pick.choice(INDEXES[:4])),
-        *(controls6, value6),
-    ),
-    "packet": Theme(
-        tuple(
-            Kind(f"packet{kind}", socket.AF_PACKET, kind, socket.htons(protocol), PACKET_OPTIONS + SOCKET_OPTIONS)
-            for kind in (socket.SOCK_RAW, socket.SOCK_DGRAM)
-            for protocol in (0, ETH_P_OURS, ETH_P_ALL)
-        ),
-        *(names_ll, control_socket, value_packet),
-    ),
-    "netlink": Theme(
-        tuple(
-            Kind(f"netlink{protocol}", socket.AF_NETLINK, kind, protocol, NETLINK_OPTIONS + SOCKET_OPTIONS)
-            for protocol, kind in ((2, socket.SOCK_RAW), (2, socket.SOCK_DGRAM), (0, socket.SOCK_RAW), (16, socket.SOCK_RAW))
-        ),
-        *(names_nl, lambda pick: pick.choice((control_socket, cred))(pick), value_netlink),
-    ),
-}  # fmt: skip
+    "mapped": Theme((MAPPED6,), names_mapped, controls_mapped, value4),
+    "raw": Theme((*RAWS4, Kind("ping", INET, DGRAM, 1, RAW4), UDP4), names4, controls4, value4),
+    "raw6": Theme((*RAWS6, Kind("ping", INET6, DGRAM, 58, RAW6), UDP6), names6, controls6, value6),
+    "groups": Theme(GROUPS[:1], names_group4, controls4, value4),
+    "groups6": Theme(GROUPS[1:], names_group6, controls6, value6),
+    "packet": Theme(PACKETS, names_ll, control_socket, value_packet),
+    "netlink": Theme(NETLINKS, names_nl, controls_netlink, value_netlink),
+}
 
 
 # --- the calls -----------------------------------------------------------------------------------
@@ -445,10 +487,16 @@ def done(result: int) -> int | str:
 class Message:
     """A struct msghdr and what it points to."""
 
-    def __init__(self, name: bytes | None, parts: Sequence[bytes], control: bytes | None) -> None:
-        self.name = None if name is None else ctypes.create_string_buffer(name, max(len(name), NAME_ROOM))
+    def __init__(self, name: bytes | None, parts: list[bytes], control: bytes | None) -> None:
+        self.name = (
+            None if name is None else ctypes.create_string_buffer(name, max(len(name), NAME_ROOM))
+        )
         self.parts = [ctypes.create_string_buffer(part, max(len(part), 1)) for part in parts]
-        self.control = None if control is None else ctypes.create_string_buffer(control, max(len(control), ROOM))
+        self.control = (
+            None
+            if control is None
+            else ctypes.create_string_buffer(control, max(len(control), ROOM))
+        )
         self.iov = (IoVec * max(len(parts), 1))()
         for vec, buffer, part in zip(self.iov, self.parts, parts, strict=False):
             vec.base, vec.len = ctypes.addressof(buffer), len(part)
@@ -464,7 +512,9 @@ class Message:
 
     def told(self, hdr: MsgHdr, size: int, kind: Kind) -> str:
         """What a receiving call has left here."""
-        data = b"".join(part.raw[: vec.len] for vec, part in zip(self.iov, self.parts, strict=False))
+        data = b"".join(
+            part.raw[: vec.len] for vec, part in zip(self.iov, self.parts, strict=False)
+        )
         words = [shown_data(kind, data, size), f"flags {hdr.flags:#x}"]
         if self.name is not None:
             words.append(shown_name(self.name.raw, hdr.namelen))
@@ -514,7 +564,7 @@ def shown_control(data: bytes, kind: Kind) -> str:
     return " ".join(words)
 
 
-class Sequences:
+class Sequence:
     """The sockets of one sequence, and the calls that are made on them."""
 
     def __init__(self, theme: str, seed: int) -> None:
@@ -553,7 +603,9 @@ class Sequences:
         pick = self.pick
         kinds = self.theme.kinds
         if kinds[0].family == socket.AF_NETLINK:
-            whole = struct.pack("=IHHII", max(size, 16), pick.choice((16, 18, 3, 2, 99)), 5, self.sent, 0)
+            whole = struct.pack(
+                "=IHHII", max(size, 16), pick.choice((16, 18, 3, 2, 99)), 5, self.sent, 0
+            )
             return (whole + bytes(size))[:size]
         start = pick.choice((b"\x08\0\0\0\0\7\0\1", b"\x80\0\0\0\0\7\0\1", b"\x45\0\0\x20", b""))
         if len(kinds) == 1:
@@ -626,7 +678,9 @@ class Sequences:
         self.say(size, hex(flags), name.hex() if name is not None else None)
         data = self.data(size)
         room = ctypes.c_size_t(size)
-        return done(LIBC.sendto(fd, data, room, flags | socket.MSG_NOSIGNAL, name, len(name or b"")))
+        return done(
+            LIBC.sendto(fd, data, room, flags | socket.MSG_NOSIGNAL, name, len(name or b""))
+        )
 
     def message(self) -> Message:
         """One to send."""
@@ -684,17 +738,28 @@ class Sequences:
         """A message to receive into."""
         pick = self.pick
         name = bytes(pick.choice((128, 128, 16, 28, 5, 0))) if pick.randrange(4) else None
-        sizes = [pick.choice((0, 1, 8, 100, 2000, 70000)) for _ in range(pick.choice((0, 1, 1, 1, 2)))]
-        control = bytes(pick.choice((512, 512, 512, 0, 15, 16, 20, 24, 40, 64))) if pick.randrange(4) else None
+        sizes = [
+            pick.choice((0, 1, 8, 100, 2000, 70000)) for _ in range(pick.choice((0, 1, 1, 1, 2)))
+        ]
+        control = (
+            bytes(pick.choice((512, 512, 512, 0, 15, 16, 20, 24, 40, 64)))
+            if pick.randrange(4)
+            else None
+        )
         self.say(sizes, *(None if part is None else len(part) for part in (name, control)))
         return Message(name, [bytes(size) for size in sizes], control)
 
     def do_recvfrom(self, fd: int, kind: Kind) -> Any:
         size, flags = self.pick.choice((0, 1, 8, 100, 70000)), self.flags(fd)
         self.say(size, hex(flags))
-        data, name = ctypes.create_string_buffer(max(size, 1)), ctypes.create_string_buffer(NAME_ROOM)
+        data, name = (
+            ctypes.create_string_buffer(max(size, 1)),
+            ctypes.create_string_buffer(NAME_ROOM),
+        )
         length = ctypes.c_uint(self.pick.choice((128, 128, 4, 0)))
-        result = done(LIBC.recvfrom(fd, data, ctypes.c_size_t(size), flags, name, ctypes.byref(length)))
+        result = done(
+            LIBC.recvfrom(fd, data, ctypes.c_size_t(size), flags, name, ctypes.byref(length))
+        )
         if isinstance(result, str):
             return result
         return result, shown_data(kind, data.raw[:size], result), shown_name(name.raw, length.value)
@@ -720,7 +785,8 @@ class Sequences:
         if isinstance(result, str):
             return result
         return result, [
-            message.told(row.hdr, row.len, kind) for row, message in zip(rows[:result], messages, strict=False)
+            message.told(row.hdr, row.len, kind)
+            for row, message in zip(rows[:result], messages, strict=False)
         ]
 
     def do_setsockopt(self, fd: int, kind: Kind) -> Any:
@@ -865,7 +931,7 @@ def main(theme: str, first: int, count: int) -> None:
     keeper = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     keeper.setsockopt(SOL_SOCKET, 29, 1)
     for seed in range(first, first + count):
-        sequence = Sequences(theme, seed)
+        sequence = Sequence(theme, seed)
         for _ in range(STEPS):
             sequence.step()
         sequence.end()
