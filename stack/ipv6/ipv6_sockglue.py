@@ -328,7 +328,7 @@ IPV6_LEVEL = Level("IPPROTO_IPV6", SOL_IPV6, vars(uapi), (
         legal=ON_OFF),
     SockOpt("IPV6_PATHMTU", "path MTU and destination of a connected socket", "2.6.35",
         get=ipv6_get_pathmtu, room=MTUINFO.size),
-    SockOpt("IPV6_PKTINFO", "source address and interface of every datagram", "2.6.14",
+    SockOpt("IPV6_PKTINFO", "interface of every datagram; its address is ignored", "2.6.14",
         takes=opt_raw, set=ipv6_set_pktinfo),
     received("IPV6_RECVDSTOPTS", "dstopts", "destination options as a control message",
         since="2.6.14"),

@@ -101,8 +101,8 @@ def udp6_family(sk: udp_sock, msg: msghdr, length: int) -> int:
         need_sa_len(name, SA_FAMILY_LEN)
         if name.family == uapi.AF_UNSPEC:
             msg.msg_name = name = None
-            if sk.sk_af.family == uapi.AF_INET and sk.sk_state == TCP_ESTABLISHED:
-                raise os_error(errno.ENETUNREACH, "no route of IPv6 leads to a v4-mapped address")
+            if sk.sk_state == TCP_ESTABLISHED and not sk.pending:
+                return uapi.AF_INET6  # also to a v4-mapped peer, to which no route of IPv6 leads
     if name is None:
         if sk.sk_af.family == uapi.AF_INET or sk.pending == uapi.AF_INET:
             if not sk.pending:

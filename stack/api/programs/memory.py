@@ -121,7 +121,7 @@ def total(iov: Iov) -> int:
 def parse_control(data: bytes) -> list[tuple[int, int, bytes]]:
     """Control messages: (level, type, data). In the place of a malformed one is `MALFORMED`, for
     what is wrong with the call's other arguments may come first."""
-    found = []
+    found: list[tuple[int, int, bytes]] = []
     at = 0
     while at + CMSGHDR.size <= len(data):
         size, level, kind = CMSGHDR.unpack_from(data, at)
