@@ -32,6 +32,7 @@ class Listener:
 
     def __init__(self, tracked: Tracked) -> None:
         self.sock: Any = tracked.host.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETFILTER)
+        self.sock.bind((0, 0))  # the kernel's messages do not reach a socket without a port id
         for group in (NEW, UPDATE, DESTROY):
             self.sock.setsockopt(SOL_NETLINK, ADD_MEMBERSHIP, group)
 
