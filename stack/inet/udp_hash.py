@@ -191,12 +191,7 @@ def udp_lib_rehash(sk: udp_sock) -> None:
             others[-1].udp_port_next = sk
         else:
             sk.net.udp_table.ports[sk.inet_num] = sk
-    if (
-        sk.sk_state == TCP_ESTABLISHED
-        and sk.inet_num
-        and sk.inet_rcv_saddr
-        and not sk.sk_reuseport
-    ):
+    if sk.sk_state == TCP_ESTABLISHED and sk.inet_num and sk.inet_rcv_saddr and not sk.sk_reuseport:
         key = inet_sk_key(sk)
         first = not sk.net.udp_table.connected
         sk.net.udp_table.connected[key] = sk  # of several the last that connected gets all

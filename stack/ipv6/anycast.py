@@ -14,7 +14,7 @@ from stack.ipv6.addr import addrconf_addr_solict_mult
 from stack.ipv6.if_inet6 import ifacaddr6, inet6_dev, ipv6_chk_addr, ipv6_chk_prefix
 from stack.ipv6.ip6_fib import fib6_add_once, fib6_del, fib6_kernel_route
 from stack.ipv6.mcast import ipv6_dev_mc_dec, ipv6_dev_mc_inc
-from stack.ipv6.route import rt6_lookup
+from stack.ipv6.route import rt6_lookup_dev
 from stack.net import Net
 
 
@@ -68,9 +68,9 @@ def _anycast_dev(net: Net, ifindex: int, addr: wide) -> net_device | None:
     """The interface of a membership; without an index, that of the route, of a router any one."""
     if ifindex:
         return net.dev_by_index.get(ifindex)
-    rt = rt6_lookup(net, addr)
-    if rt is not None:
-        return rt.dev
+    found = rt6_lookup_dev(net, addr)
+    if found is not None:
+        return found
     if not net.ipv6.devconf_all.forwarding:
         raise os_error(errno.EADDRNOTAVAIL, "no route to this address")
     for dev in net.dev_base_head:

@@ -31,7 +31,7 @@ from stack.ipv6.addr import (
 from stack.ipv6.if_inet6 import ifmcaddr6, inet6_dev
 from stack.ipv6.mld import mld_changed, mld_group_init, mld_group_stop
 from stack.ipv6.pinfo import ipv6_pinfo
-from stack.ipv6.route import rt6_lookup
+from stack.ipv6.route import rt6_lookup_dev
 from stack.net import Net
 
 IPV6_MC_SOCKLIST_BYTES = 64  # sizeof(struct ipv6_mc_socklist) on a 64-bit machine
@@ -136,8 +136,7 @@ def _find_dev(net: Net, ifindex: int, group: wide) -> net_device:
     if ifindex:
         dev = net.dev_by_index.get(ifindex)
     else:
-        rt = rt6_lookup(net, group)
-        dev = None if rt is None else rt.dev
+        dev = rt6_lookup_dev(net, group)
     if dev is None:
         raise os_error(errno.ENODEV, f"no interface {ifindex or 'for this group'}")
     return dev

@@ -220,10 +220,13 @@ def ip6_route_output(net: Net, sk: inet_sock | None, fl6: flowi) -> rt6_info:
     return ip6_route_output_flags(net, sk, fl6, 0)
 
 
-def rt6_lookup(net: Net, daddr: wide) -> rt6_info | None:
-    """net/ipv6/route.c: the route of an address from any interface; None without a usable one."""
+def rt6_lookup_dev(net: Net, daddr: wide) -> net_device | None:
+    """net/ipv6/route.c rt6_lookup: the interface that an address's route names, also a local one.
+
+    None without a usable route.
+    """
     rt = ip6_route_output(net, None, flowi(AF_INET6, daddr))
-    return None if rt.error else rt
+    return None if rt.error or rt.from6 is None else rt.from6.fib6_nh.fib_nh_dev
 
 
 def ip6_route_get_saddr(net: Net, rt: rt6_info, daddr: wide, prefs: int) -> wide:

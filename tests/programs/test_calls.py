@@ -348,6 +348,154 @@ print(said(libc.ioctl, one.fileno(), 0x8906, data))  # SIOCGSTAMP
 for protocol in 0, 2, 4, 6, 12, 16:
     print(protocol, [tried(new(protocol).setsockopt, 270, 1, group) for group in (0, 1, 16, 32)])
 """
+# What messages at random found (messages_at_random.py).
+MESSAGES_IN_TURN = """
+open("/proc/sys/net/ipv4/ping_group_range", "w").write("0 99999")
+def cmsg(level, kind, data=b"", size=None):
+    return struct.pack("=Qii", 16 + len(data) if size is None else size, level, kind) + data
+
+def send(sock, control, to=None, part=b"x"):
+    buf, ctl = ctypes.create_string_buffer(part, 9), ctypes.create_string_buffer(control, 99)
+    iov = struct.pack("=QQ", ctypes.addressof(buf), len(part))
+    iov = ctypes.create_string_buffer(iov)
+    name = ctypes.create_string_buffer(to or b"", 28)
+    ends = ctypes.addressof(name) if to else 0, len(to or b"")
+    rest = ctypes.addressof(iov), 1, ctypes.addressof(ctl), len(control), 0
+    return said(libc.sendmsg, sock.fileno(), struct.pack("=QI4xQQQQQ", *ends, *rest), MSG_DONTWAIT)
+
+def udp6(*more):
+    return socket.socket(AF_INET6, SOCK_DGRAM, *more)
+
+def ints(*values):
+    return struct.pack(f"={len(values)}i", *values)
+
+one, two = udp()
+six, seven = udp6(), udp6()
+seven.bind(("::", 7007))
+to4 = struct.pack("=H", AF_INET) + struct.pack(">H", 7007) + inet_aton("127.0.0.1") + bytes(8)
+head = struct.pack("=H", AF_INET6) + struct.pack(">HI", 7007, 0)
+mapped, to6 = (head + inet_pton(AF_INET6, a) + bytes(4) for a in ("::ffff:127.0.0.1", "::1"))
+short = cmsg(0, 2, b"", 8)
+raw = socket.socket(AF_PACKET, SOCK_RAW)
+print("malformed", send(one, short), send(one, short, to4), send(six, short), send(six, short, to6),
+      send(raw, short), send(socket.socket(AF_INET, SOCK_RAW, 253), short))
+for source in "::ffff:127.0.0.1", "::ffff:9.9.9.9", "::1":
+    print("mapped", send(six, cmsg(41, 50, inet_pton(AF_INET6, source) + ints(0)), mapped))
+for hops in 0, 255, 256, 65535, 65536, -1, -2:
+    print("hops", hops, send(six, cmsg(41, 52, ints(hops)), to6))
+padding = bytes((0, 0, 1, 4, 0, 0, 0, 0))
+print("twice", send(six, cmsg(41, 54, padding) * 2, to6), send(six, cmsg(41, 59, padding) * 2, to6),
+      send(six, cmsg(41, 4, padding) * 2, to6))
+
+six, ping = udp6(), udp6(58)
+six.setsockopt(41, 50, inet_pton(AF_INET6, "::2") + ints(0))
+print("sticky", tried(six.connect, ("::1", 7007)), six.getsockname()[0])
+six = udp6()
+six.setsockopt(41, 50, bytes(16) + ints(99))
+print("sticky", tried(six.connect, ("::1", 7007)), tried(six.sendto, b"x", ("::1", 7007)))
+for scope in 0, 1, 2, 99:
+    print("ping", scope, tried(udp6(58).bind, ("::1", 0, 0, scope)))
+
+seven.setblocking(False)
+while isinstance(tried(seven.recv, 99), bytes):
+    pass
+seven.connect(("::ffff:127.0.0.1", 9))
+print("unspec", said(libc.sendto, seven.fileno(), b"x", 1, 0, bytes(2), 2))
+six = udp6()
+six.setsockopt(SOL_SOCKET, SO_REUSEADDR, 1)
+six.bind(("::", 7008))
+six.setblocking(False)
+subprocess.run("ip addr add fd01::1/128 dev lo", shell=True, check=True)
+six.connect(("fd01::1", 9))
+libc.connect(six.fileno(), bytes(16), 16)
+print("disconnected", six.sendto(b"x", ("::1", 7008)), tried(six.recv, 9))
+
+source = socket.socket(AF_INET, SOCK_DGRAM)
+source.bind(("127.0.0.1", 7009))
+for turn in 1, -1:
+    pair = [socket.socket(AF_INET, SOCK_DGRAM) for _ in range(2)]
+    for sock in pair:
+        sock.setsockopt(SOL_SOCKET, SO_REUSEADDR, 1)
+        sock.bind(("127.0.0.1", 7010))
+        sock.setblocking(False)
+    for sock in pair[::turn]:
+        sock.connect(("127.0.0.1", 7009))
+    source.sendto(b"x", ("127.0.0.1", 7010))
+    print("last", [tried(sock.recv, 9) for sock in pair])
+
+late = socket.socket(AF_INET, SOCK_DGRAM)
+late.bind(("127.0.0.1", 7011))
+late.sendto(b"x", ("127.0.0.1", 7011))
+late.setsockopt(0, 8, 1)
+print("late", late.recvmsg(9, 99)[1])
+peek = socket.socket(AF_INET, SOCK_DGRAM)
+peek.bind(("127.0.0.1", 7012))
+peek.setsockopt(SOL_SOCKET, 42, 200)
+peek.sendto(bytes(100), ("127.0.0.1", 7012))
+print("peek", len(peek.recv(8)), peek.getsockopt(SOL_SOCKET, 42))
+
+gone = socket.socket(AF_INET, SOCK_DGRAM)
+gone.connect(("127.0.0.1", 7999))
+gone.send(b"x")
+print("recvmmsg", said(libc.recvmmsg, gone.fileno(), None, 0, MSG_DONTWAIT, None),
+      said(libc.recvmmsg, gone.fileno(), None, 0, MSG_DONTWAIT, None))
+print("ifindex", tried(gone.setsockopt, SOL_SOCKET, 62, 1 << 30),
+      tried(gone.getsockopt, SOL_SOCKET, SO_BINDTODEVICE, 4),
+      tried(gone.getsockopt, SOL_SOCKET, SO_BINDTODEVICE, 16))
+"""
+GROUPS = """
+subprocess.run("ip addr add 10.9.0.1/24 dev v0; ip link set v0 up; ip link set v1 up", shell=True)
+any4, near = inet_aton("10.9.0.1"), [inet_aton(f"10.9.0.{n}") for n in range(5)]
+group, where = inet_aton("239.1.1.1"), inet_aton("10.9.0.1")
+names = {35: "join", 36: "leave", 37: "unblock", 38: "block", 39: "source", 40: "no source"}
+for calls in ((35, 39, 40), (35, 38, 39, 37, 39), (39, 38, 39, 40, 36), (39, 35, 40, 35), (40, 38)):
+    sock = socket.socket(AF_INET, SOCK_DGRAM)
+    for name in calls:
+        value = group + where + (near[2] if name > 36 else b"")
+        print(names[name], tried(sock.setsockopt, 0, name, value), end=" ")
+    print()
+for where in "10.9.0.1", "9.9.9.9":
+    for mode, sources in (0, 0), (1, 0), (1, 1), (2, 1):
+        sock = socket.socket(AF_INET, SOCK_DGRAM)
+        sock.setsockopt(0, 35, group + any4)
+        value = group + inet_aton(where) + struct.pack("=II", mode, sources) + near[2] * sources
+        print("filter", where, mode, sources, tried(sock.setsockopt, 0, 41, value))
+def storage(family, host):
+    at = bytes(2) if family == AF_INET else bytes(6)
+    return (struct.pack("=H", family) + at + inet_pton(family, host)).ljust(128, bytes(1))
+four, six = storage(AF_INET, "239.1.1.1"), storage(AF_INET6, "ff05::9")
+for level, family in (0, AF_INET), (41, AF_INET6):
+    for name in 42, 43, 46, 48:
+        for one in four, six:
+            sock = socket.socket(family, SOCK_DGRAM)
+            value = struct.pack("=I4x", 1) + one + {43: one, 46: one, 48: bytes(8)}.get(name, b"")
+            print(level, name, tried(sock.setsockopt, level, name, value))
+subprocess.run("ip -6 addr add fd09::1/64 dev v0 nodad", shell=True)
+for address, index in ("fd09::", 2), ("fd09::", 0), ("fd09::7", 1), ("fd0a::7", 0), ("fd09::1", 0):
+    sock = socket.socket(AF_INET6, SOCK_DGRAM)
+    number = if_nametoindex("v0") if index == 2 else index
+    value = inet_pton(AF_INET6, address) + struct.pack("=i", number)
+    calls = [tried(sock.setsockopt, 41, name, value) for name in (27, 27, 28, 28, 28)]
+    print("anycast", address, index, calls)
+"""
+NETLINK_GROUPS = """
+subprocess.run("ip link set v0 up", shell=True)
+bound, unbound, taken = (socket.socket(16, SOCK_RAW, 0) for _ in range(3))
+bound.bind((70001, 0))
+for sock in bound, unbound:
+    sock.setsockopt(270, 1, 1)
+    sock.setblocking(False)
+subprocess.run("ip link set v0 down", shell=True)
+print([isinstance(tried(sock.recv, 9999), bytes) for sock in (bound, unbound)])
+print(tried(taken.bind, (70001, 0)), taken.getsockname(), tried(taken.bind, (70002, 0)))
+one, two = (socket.socket(16, SOCK_RAW, 2) for _ in range(2))
+two.bind((70003, 1))
+two.setblocking(False)
+print(one.sendto(b"x", (70003, 1)), tried(two.recv, 9), tried(two.recv, 9))
+import fcntl
+for request in 0x8915, 0x8919, 0x8913:
+    print(isinstance(tried(fcntl.ioctl, two, request, b"lo".ljust(40, bytes(1))), bytes))
+"""
 EVENTS = """
 listens = subprocess.Popen(
     ["conntrack", "-E", "-o", "extended,id"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
@@ -437,6 +585,9 @@ PYTHON = {
     "disconnects": DISCONNECTS,
     "peers of netlink": NETLINK_PEERS,
     "what packet sockets receive": SENDERS,
+    "messages in turn": MESSAGES_IN_TURN,
+    "groups and their sources": GROUPS,
+    "groups of netlink": NETLINK_GROUPS,
 }
 LEFT = ((r"id=\d+", ""), (r"9[789] (?=src)", ""))
 """Numbers of connections and programs; the seconds that are left."""
