@@ -3,10 +3,10 @@
     python messages_at_random.py THEME FIRST COUNT       sequences FIRST to FIRST + COUNT - 1
 
 A theme is some kinds of sockets with the addresses, options and control messages that fit them
-(`THEMES`); now and then a call gets those of another one, cut, or with wrong lengths. It needs the
-interfaces d0 (index 2, 10.9.0.1, fd09::1) and d1 (index 3, 10.9.1.1, fd09:1::1), both of the kind
-`ifb`, where packets get lost. After each call it prints the call's result and what poll(2) says of
-each socket.
+(`THEMES`). Now and then a call gets those of another theme, cut ones, or wrong lengths. It needs
+the interfaces d0 (index 2, 10.9.0.1, fd09::1) and d1 (index 3, 10.9.1.1, fd09:1::1). Both are of
+the kind `ifb`, where packets get lost. After each call it prints the call's result and what poll(2)
+says of each socket.
 
 What differs by nature is not printed: ports and port ids that the kernel chooses, times, the
 identification and checksum of a packet.
