@@ -112,7 +112,8 @@ class in_ifaddr:
 class in_device:
     """struct in_device: the IPv4 side of an interface (`dev.ip_ptr`).
 
-    `cnf` are its sysctls, net.ipv4.conf.DEV. igmp.py maintains `mc_list` and `igmp`.
+    `cnf` are its sysctls, net.ipv4.conf.DEV. igmp.py maintains `mc_list`
+    (the newest group first) and `igmp`.
     """
 
     dev: net_device

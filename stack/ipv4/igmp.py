@@ -281,7 +281,7 @@ def ip_mc_change(in_dev: in_device, addr: int, old: mc_state | None, new: mc_sta
         if new is None:
             return
         im = ip_mc_list(in_dev, addr, igmp_timer_expire)
-        in_dev.mc_list.append(im)
+        in_dev.mc_list.insert(0, im)
         rt_cache_flush(in_dev.dev.net)  # cached routes depend on memberships
         if in_dev.dev.flags & netdevice.IFF_UP:
             igmp_group_added(im)

@@ -5,13 +5,26 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fastpath.base import skbuff
-from fastpath.base.skbuff import consume_skb, sk_buff, skb_clone, skb_orphan, skb_share_check
+from fastpath.base.skbuff import (
+    consume_skb,
+    sk_buff,
+    skb_clone,
+    skb_copy_bits,
+    skb_orphan,
+    skb_share_check,
+)
 from fastpath.net.hdr import ip_hdr, ip_hdr_validate
 from fastpath.net.inet import ip_is_fragment, ip_pull_header, ip_route_fields
 from stack.core import drop_reason
 from stack.core.dev_receive import gro_split
 from stack.core.drop_reason import kfree_skb_reason
 from stack.core.dst import dst_input
+from stack.core.inet_ecn import (
+    INET_ECN_ECT_0,
+    INET_ECN_ECT_1,
+    INET_ECN_MASK,
+    INET_ECN_NOT_ECT,
+)
 from stack.core.l3mdev import IFF_L3MDEV_RCV, l3mdev_l3_rcv
 from stack.core.netdevice import NET_RX_DROP, NET_RX_SUCCESS, SkbList, net_device, packet_type
 from stack.core.netfilter import (
@@ -21,6 +34,7 @@ from stack.core.netfilter import (
     nf_hook,
     nf_hook_each,
 )
+from stack.core.snmp import ipext_mib
 from stack.core.uapi import AF_INET, RTN_BROADCAST, RTN_LOCAL, RTN_MULTICAST
 from stack.inet.af_ops import af_ops_of
 from stack.inet.ip_input import (
@@ -46,7 +60,7 @@ if TYPE_CHECKING:
     from stack.inet.protocol import net_protocol
     from stack.net import Net
 
-IP_UDP_HLEN = 28
+IP_HLEN, IP_UDP_HLEN = 20, 28
 
 
 def ip_rcv(skb: sk_buff, dev: net_device, pt: packet_type, orig_dev: net_device) -> int:
@@ -122,6 +136,7 @@ def ip_rcv_core(skb: sk_buff, net: Net) -> sk_buff | None:
         skb = shared
     bad = ip_hdr_validate(skb)
     if bad:
+        ip_ecn_count_bad(mib.ipext, skb, segs)
         if bad == 2:
             mib.ipext.InCsumErrors += 1
             reason = drop_reason.SKB_DROP_REASON_IP_CSUM
@@ -134,12 +149,33 @@ def ip_rcv_core(skb: sk_buff, net: Net) -> sk_buff | None:
         mib.ip.InHdrErrors += 1
         kfree_skb_reason(net, skb, reason)
         return None
+    ip_ecn_count(mib.ipext, skb.l3_dsfield & INET_ECN_MASK, segs)
     skb.cb = None
     skb.ip_cb_flags = 0
     skb.frag_max_size = 0
     if skb.destructor is not None:
         skb_orphan(skb)
     return skb
+
+
+def ip_ecn_count(mib: ipext_mib, ecn: int, segs: int) -> None:
+    """include/net/inet_ecn.h (in ip_rcv_core): count by codepoint."""
+    if ecn == INET_ECN_NOT_ECT:
+        mib.InNoECTPkts += segs
+    elif ecn == INET_ECN_ECT_1:
+        mib.InECT1Pkts += segs
+    elif ecn == INET_ECN_ECT_0:
+        mib.InECT0Pkts += segs
+    else:
+        mib.InCEPkts += segs
+
+
+def ip_ecn_count_bad(mib: ipext_mib, skb: sk_buff, segs: int) -> None:
+    """A packet is counted so once its version and header length are right, whatever follows."""
+    if skb.len >= IP_HLEN:
+        first, tos = skb_copy_bits(skb, 0, 2)
+        if first >> 4 == 4 and first & 15 >= 5:
+            ip_ecn_count(mib, tos & INET_ECN_MASK, segs)
 
 
 def ip_rcv_finish(net: Net, sk: sock | None, skb: sk_buff) -> int:

@@ -78,14 +78,13 @@ def inet_current_timestamp(net: Net) -> int:
 
 
 def ip_options_compile(
-    net: Net, data: bytes | bytearray, received: bool, spec_dst: int = 0
-) -> ip_options:
+    net: Net, opt: ip_options, received: bool, spec_dst: int = 0
+) -> None:
     """net/ipv4/ip_options.c: parse an option area; in a received one fill in our slots.
 
     `spec_dst`: our address for record-route and time-stamp slots. In a user's area the first hop
-    of a source route moves to `faddr`. Raises: OptionError.
+    of a source route moves to `faddr`. Raises: OptionError; what stands before the error is done.
     """
-    opt = ip_options(bytes(data))
     buf = opt.data
     total = len(buf)
     at = 0
@@ -123,7 +122,6 @@ def ip_options_compile(
                 raise OptionError(IP_HLEN + at)
             opt.cipso = IP_HLEN + at
         at += optlen
-    return opt
 
 
 def _compile_srr(opt: ip_options, at: int, optlen: int, strict: bool, received: bool) -> None:
@@ -227,10 +225,12 @@ def ip_options_get(net: Net, data: bytes) -> ip_options | None:
     padded = bytes(data) + bytes(-len(data) % 4)
     if not padded:
         return None
+    opt = ip_options(padded)
     try:
-        return ip_options_compile(net, padded, False)
+        ip_options_compile(net, opt, False)
     except OptionError as exc:
         raise os_error(errno.EINVAL, str(exc)) from exc
+    return opt
 
 
 def ip_options_undo(opt: ip_options) -> bytes:

@@ -24,21 +24,21 @@ def ip_rcv_options(skb: sk_buff, dev: net_device) -> bool:
         net.mib.ip.InDiscards += 1
         return True
     iph = ip_hdr(skb)
+    skb.cb = opt = ip_options(bytes(iph.options))
     try:
-        opt = ip_options_compile(net, iph.options, True, fib_compute_spec_dst(skb))
+        ip_options_compile(net, opt, True, fib_compute_spec_dst(skb))
     except OptionError as exc:
+        ip_options_write(skb, opt)
         net.mib.ip.InHdrErrors += 1
         icmp_send(skb, ICMP_PARAMETERPROB, 0, exc.pointer << 24)
         return True
-    skb.cb = opt
+    ip_options_write(skb, opt)
     if opt.srr:
         in_dev = dev.ip_ptr
         if in_dev is None or not in_dev_conf(in_dev, "accept_source_route"):
             return True
         if ip_options_rcv_srr(skb, dev, opt):
             return True
-    if opt.is_changed:
-        ip_options_store(skb, opt)
     return False
 
 
@@ -47,10 +47,14 @@ def _own_header(skb: sk_buff) -> bool:
     return skb_cow(skb, skb.headroom)
 
 
-def ip_options_store(skb: sk_buff, opt: ip_options) -> None:
-    """Write a changed option area back to the packet and update the header checksum."""
-    skb_store_bits(skb, skb_network_offset(skb) + IP_HLEN, bytes(opt.data))
-    ip_send_check(ip_hdr(skb))
+def ip_options_write(skb: sk_buff, opt: ip_options) -> None:
+    """Write a changed option area back to the packet.
+
+    The header's checksum is updated when the packet is forwarded, as on Linux: a raw socket and the
+    quotation in an ICMP error have the sender's.
+    """
+    if opt.is_changed:
+        skb_store_bits(skb, skb_network_offset(skb) + IP_HLEN, bytes(opt.data))
 
 
 def ip_options_rcv_srr(skb: sk_buff, dev: net_device, opt: ip_options) -> int:
@@ -120,5 +124,6 @@ def ip_forward_options(skb: sk_buff, opt: ip_options) -> None:
         buf[at + ptr - 9 : at + ptr - 5] = source
         opt.is_changed = True
     if opt.is_changed:
+        ip_options_write(skb, opt)
+        ip_send_check(ip_hdr(skb))
         opt.is_changed = False
-        ip_options_store(skb, opt)

@@ -86,6 +86,7 @@ class netns_ipv4:
     # struct rt_cache_stat: lookups of received and own packets that no cache answered.
     in_slow_tot: int = row(0)
     in_slow_mc: int = row(0)
+    in_no_route: int = row(0)
     in_brd: int = row(0)
     out_slow_tot: int = row(0)
     out_slow_mc: int = row(0)

@@ -88,7 +88,12 @@ def ping_v4_sendmsg(sk: ping_sock, msg: msghdr, length: int) -> int:
     fl4 = ip_datagram_flow(sk, ipc, daddr, msg.msg_flags, IPPROTO_ICMP)
     rt = sk_dst_check(sk, 0) if msg.msg_name is None and not msg.msg_control else None
     if rt is None:
-        rt = ip_route_output_flow(sk.net, fl4, sk)
+        try:
+            rt = ip_route_output_flow(sk.net, fl4, sk)
+        except OSError as exc:
+            if exc.errno == errno.ENETUNREACH:
+                sk.net.mib.ip.OutNoRoutes += 1
+            raise
         if msg.msg_name is None:
             sk_dst_set(sk, rt)
     else:

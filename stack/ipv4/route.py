@@ -445,7 +445,6 @@ def ip_route_output_key_hash(net: Net, fl4: flowi, key: tuple[wide, ...] | None 
             found = __fib_lookup(net, fl4, LOOPBACK_IFINDEX)
         if found.__class__ is not fib_result:
             if not fl4.flowi_oif or dev_out is None or (in_vrf and not ipv4_is_multicast(daddr)):
-                net.mib.ip.OutNoRoutes += 1
                 raise os_error(-found)  # type: ignore[operator]
             # No route, but the caller gave a device: treat the destination as on link.
             if not saddr:

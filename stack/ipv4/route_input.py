@@ -105,11 +105,19 @@ def ip_route_input_noref(skb: sk_buff, daddr: int, saddr: int, tos: int, dev: ne
             skb.dst = rt
             return 0
     # A packet to be forwarded: its next hop may have a cached route. It has one only if the source
-    # needs no further check and no redirect can be due.
+    # needs no further check and no redirect can be due; groups and broadcasts have none.
     net = dev.net
     ipv4 = net.ipv4
     top = saddr >> 24
-    if ipv4.rth_forwards and 0 < top < 224 and top != 127 and saddr not in ipv4.own_addresses:
+    to = daddr >> 24
+    if (
+        ipv4.rth_forwards
+        and 0 < top < 224
+        and top != 127
+        and 0 < to < 224
+        and to != 127
+        and saddr not in ipv4.own_addresses
+    ):
         res = fib_lookup(net, daddr, tos & route.IPTOS_RT_MASK)
         if res.__class__ is fib_result and res.fi is not None and len(res.fi.fib_nh) == 1:
             rth = res.nh.nh_rth_input.get(dev.ifindex) if res.nh is not None else None
@@ -278,7 +286,7 @@ def ip_route_input_none(
 ) -> int:
     """net/ipv4/route.c (no_route): route the packet to ip_error, which may answer with ICMP."""
     net = dev.net
-    net.mib.ipext.InNoRoutes += 1
+    net.ipv4.in_no_route += 1
     rt = rt_dst_alloc(net.loopback_dev, 0, uapi.RTN_UNREACHABLE)
     rt.output = ip_rt_bug
     rt.input = ip_error
@@ -419,7 +427,11 @@ def ip_error(skb: sk_buff) -> int:
     if in_dev is not None and not in_dev_forward(in_dev):
         if rt.error == errno.EHOSTUNREACH:
             net.mib.ip.InAddrErrors += 1
-        kfree_skb_reason(net, skb, drop_reason.SKB_DROP_REASON_IP_INADDRERRORS)
+            kfree_skb_reason(net, skb, drop_reason.SKB_DROP_REASON_IP_INADDRERRORS)
+            return NET_RX_DROP
+        if rt.error == errno.ENETUNREACH:
+            net.mib.ipext.InNoRoutes += 1
+        kfree_skb_reason(net, skb, drop_reason.SKB_DROP_REASON_IP_INNOROUTES)
         return NET_RX_DROP
     code = {
         errno.EHOSTUNREACH: icmp_codes.ICMP_HOST_UNREACH,

@@ -66,7 +66,6 @@ def icmpv6_rcv(skb: sk_buff) -> int:
     else:
         reason = icmpv6_error(skb)  # RFC 4443 2.4 (a): passed to the upper layer
     if reason and reason != drop_reason.SKB_CONSUMED:
-        mib.InErrors += 1
         kfree_skb_reason(net, skb, reason)
     else:
         consume_skb(skb)
@@ -93,7 +92,10 @@ def icmpv6_error(skb: sk_buff) -> int:
     icmp6h = icmp6_hdr(skb)
     kind, code, info = icmp6h.icmp6_type, icmp6h.icmp6_code, icmp6h.icmp6_mtu
     skb_pull(skb, ip6_icmp.ICMP6_HLEN)
-    return icmpv6_notify(skb, kind, code, info)
+    reason = icmpv6_notify(skb, kind, code, info)
+    if reason:
+        skb.dev.net.mib.icmp6.InErrors += 1
+    return reason
 
 
 def icmpv6_notify(skb: sk_buff, kind: int, code: int, info: int) -> int:

@@ -40,7 +40,7 @@ from stack.core import drop_reason, netdevice
 from stack.core.dev_receive import gro_split
 from stack.core.drop_reason import kfree_skb_reason
 from stack.core.dst import dst_input
-from stack.core.inet_ecn import INET_ECN_ECT_0, INET_ECN_ECT_1, INET_ECN_NOT_ECT
+from stack.core.inet_ecn import INET_ECN_ECT_0, INET_ECN_ECT_1, INET_ECN_MASK, INET_ECN_NOT_ECT
 from stack.core.l3mdev import IFF_L3MDEV, IFF_L3MDEV_RCV, inet_sdif, l3mdev_l3_rcv
 from stack.core.netdevice import SkbList, net_device, packet_type
 from stack.core.netfilter import (
@@ -167,6 +167,8 @@ def ip6_rcv_core(skb: sk_buff, net: Net) -> sk_buff | None:
         skb, bool(dev.flags & netdevice.IFF_LOOPBACK) or skb.pkt_type == skbuff.PACKET_LOOPBACK
     )
     if bad:
+        if skb.len >= IPV6_HLEN and skb_copy_bits(skb, 0, 1)[0] >> 4 == 6:
+            ip6_ecn_count(mib, skb_copy_bits(skb, 1, 1)[0] >> 4 & INET_ECN_MASK, segs)
         if bad == 3:
             mib.InTruncatedPkts += 1
             kfree_skb_reason(net, skb, drop_reason.SKB_DROP_REASON_PKT_TOO_SMALL)

@@ -148,7 +148,7 @@ def mld_ifc_work(timer: timer_list) -> None:
         return
     records: list[MldRecord] = []
     more = False
-    for mc in (*idev.mc_list.values(), *mld.tomb.values()):
+    for mc in (*reversed(mld.tomb.values()), *reversed(idev.mc_list.values())):
         if not mc.changes:
             continue
         now = mc.filter.state()
@@ -176,13 +176,13 @@ def mld_dad_work(timer: timer_list) -> None:
     if not idev.dev.flags & IFF_UP or idev.mld.dad_count <= 0:
         return
     if mld_in_v1_mode(idev):
-        for mc in tuple(idev.mc_list.values()):
+        for mc in tuple(reversed(idev.mc_list.values())):
             if mld_reportable(mc):
                 igmp6_send(mc, done=False)
                 mc.last_reporter = True
     else:
         records = []
-        for mc in idev.mc_list.values():
+        for mc in reversed(idev.mc_list.values()):
             if mld_reportable(mc):
                 now = mc.filter.state()
                 excludes = now.mode == mc_filter.MCAST_EXCLUDE
@@ -315,7 +315,7 @@ def mld_gq_work(timer: timer_list) -> None:
     """net/ipv6/mcast.c: the time to answer a general query has come."""
     idev: inet6_dev = timer.data
     records = []
-    for mc in idev.mc_list.values():
+    for mc in reversed(idev.mc_list.values()):
         record = current_record(mc.filter.state())
         if record is not None and mld_reportable(mc):
             records.append(MldRecord(record[0], mc.mca_addr, record[1]))

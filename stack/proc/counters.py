@@ -35,6 +35,11 @@ def snmp6_items(net: Net) -> Iterator[tuple[str, int]]:
         yield f"Ip6{name}", value
     for name, value in (*mib.icmp6.items(), *mib.icmp6msg.named(), *mib.icmp6msg.items()):
         yield f"Icmp6{name}", value
+    for name, value in mib.udp6.items():
+        yield f"Udp6{name}", value
+    for name, value in mib.udplite.items():
+        if name != "IgnoredMulti":
+            yield f"UdpLite6{name}", value
 
 
 def snmp6(net: Net) -> str:

@@ -33,7 +33,7 @@ def _groups(net: Net) -> Iterator[tuple[in_device, list[ip_mc_list]]]:
     for dev in net.dev_base_head:
         in_dev: in_device | None = dev.ip_ptr
         if in_dev is not None and in_dev.mc_list:
-            yield in_dev, in_dev.mc_list[::-1]
+            yield in_dev, in_dev.mc_list
 
 
 def igmp(net: Net) -> str:

@@ -89,7 +89,7 @@ def stat_rt_cache(net: Net) -> str:
         "entries": len(ipv4.rt_cache_out) + len(ipv4.rth_input) + len(ipv4.rth_checked),
         "in_slow_tot": ipv4.in_slow_tot,
         "in_slow_mc": ipv4.in_slow_mc,
-        "in_no_route": net.mib.ipext.InNoRoutes,
+        "in_no_route": ipv4.in_no_route,
         "in_brd": ipv4.in_brd,
         "in_martian_dst": ipv4.in_martian_dst,
         "in_martian_src": ipv4.in_martian_src,

@@ -554,7 +554,7 @@ class Generator:
 
     def option(self) -> bytes:
         pick = self.pick
-        kind = pick.choice((7, 7, 68, 68, 68, 131, 137, 148, 1, 0, 134, 130, 136, 85, 25))
+        kind = pick.choice((7, 7, 68, 68, 68, 131, 137, 148, 1, 0, 130, 136, 85, 25))
         if kind < 2:
             return bytes([kind])
         if kind in (7, 131, 137):
@@ -817,7 +817,7 @@ class Generator:
                 b"\0", b"\1\0", b"\1\2\0\0", b"\1\4\0\0\0\0", b"\1\x05\0\0\0\0\0", b"\1\1\1", b"\x05\x02\0\0",
                 b"\x05\x02\0\x05", b"\x05\x01\0", b"\x1e\x04abcd", b"\x5e\x02ab", b"\x9e\x02ab", b"\xde\x02ab",
                 b"\xc2\x04\0\1\0\0", b"\xc2\x04\0\0\0\x08", b"\xc9\x10" + ip6(self.near6()), b"\x31\x02ab",
-                b"\x07\x08\0\0\0\1\0\0\0\0", b"\x04\x01\0", b"\0\0\0", b"\1\x09" + bytes(9),
+                b"\x04\x01\0", b"\0\0\0", b"\1\x09" + bytes(9),
             ))  # fmt: skip
         return out[:40]
 
