@@ -42,6 +42,8 @@ class sock_exterr_skb:
     ee_data: int = 0
     opt_stats: bool = False
     """Its payload is for SCM_TIMESTAMPING_OPT_STATS."""
+    opt: object = None
+    """The IPv4 options of the ICMP error (struct ip_options), None when it has none."""
 
     def pack(self) -> bytes:
         """struct sock_extended_err."""

@@ -69,7 +69,9 @@ def tcp_rcv(skb: sk_buff, ops: tcp_family_ops) -> tcp_sock | None:
     mib.InSegs += skb.gso_segs or 1
     hlen = tcp_hdr_validate(skb)
     if not hlen:
-        mib.InErrs += 1
+        # A header that is cut off is not counted; a data offset that is too small is.
+        if skb.len >= TCP_HLEN and skb_copy_bits(skb, 12, 1)[0] >> 4 < 5:
+            mib.InErrs += 1
         kfree_skb_reason(net, skb, drop_reason.SKB_DROP_REASON_PKT_TOO_SMALL)
         return None
     if skb.ip_summed != CHECKSUM_UNNECESSARY and ops.csum_bad(skb):

@@ -186,7 +186,8 @@ def icmp_push_reply(
     if skb is None:
         return
     icmp_push(skb, param.type, param.code, param.un)
-    icmp_out_count(net, param.type)
+    # As in Linux: __ip_make_skb takes a reply's type from the flow, where icmp_reply sets none.
+    icmp_out_count(net, param.type if is_error(param.type) else icmp_codes.ICMP_ECHOREPLY)
     ip_push_pending_frames(sk, ip_finish_skb(sk, fl4))
 
 
@@ -345,6 +346,13 @@ def icmp_rcv(skb: sk_buff) -> int:
     kind = icmph.type
     skb_pull(skb, ICMP_HLEN)
     icmp_in_count(net, kind)
+    if kind == icmp_codes.ICMP_EXT_ECHO:  # answered only with icmp_echo_enable_probe
+        consume_skb(skb)
+        return 0
+    if kind == icmp_codes.ICMP_EXT_ECHOREPLY:
+        ping_rcv(skb)
+        consume_skb(skb)
+        return 0
     if kind > icmp_codes.NR_ICMP_TYPES:  # RFC 1122 3.2.2: unknown types are silently discarded
         mib.InErrors += 1
         kfree_skb_reason(net, skb, drop_reason.SKB_DROP_REASON_UNHANDLED_PROTO)

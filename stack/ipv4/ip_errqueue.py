@@ -25,6 +25,7 @@ from stack.inet.af_ops import af_ops_of
 from stack.inet.icmp_ext import ip_icmp_error_rfc4884
 from stack.inet.inet_sock import inet_sock
 from stack.ipv4.icmp_codes import ICMP_DEST_UNREACH, ICMP_PARAMETERPROB, ICMP_TIME_EXCEEDED
+from stack.ipv4.ip_options import received_options
 
 HAVE_EXTENSIONS = (ICMP_DEST_UNREACH, ICMP_TIME_EXCEEDED, ICMP_PARAMETERPROB)
 SOCKADDR_IN = struct.Struct("=H2s4s8x")
@@ -53,6 +54,7 @@ def ip_icmp_error(
     icmph = icmp_hdr(skb)
     name = sockaddr(uapi.AF_INET, iphdr_at(skb, 0).daddr, port)
     serr = sock_exterr_skb(err, uapi.SO_EE_ORIGIN_ICMP, icmph.type, icmph.code, info, name)
+    serr.opt = received_options(skb)
     clone.cb = serr
     if payload_off <= clone.len:
         skb_pull(clone, payload_off)

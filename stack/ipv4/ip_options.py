@@ -26,6 +26,7 @@ from fastpath.base.skbuff import sk_buff
 from fastpath.net.hdr import ip_hdr
 from stack.core import uapi
 from stack.core.errors import os_error
+from stack.core.errqueue import sock_exterr_skb
 from stack.core.fib_rules import LOOPBACK_IFINDEX
 from stack.core.l3mdev import l3mdev_master_ifindex
 from stack.core.netdevice import net_device
@@ -415,4 +416,6 @@ def fib_compute_spec_dst(skb: sk_buff) -> int:
 def received_options(skb: sk_buff) -> ip_options | None:
     """IPCB(skb)->opt: the parsed options of a received packet, None when it has none."""
     cb = skb.cb
+    if cb.__class__ is sock_exterr_skb:
+        cb = cb.opt
     return cb if cb.__class__ is ip_options else None

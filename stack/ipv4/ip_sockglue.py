@@ -138,7 +138,9 @@ def ip_cmsg_recv_offset(msg: msghdr, sk: inet_sock, skb: sk_buff, tlen: int, off
         put_cmsg(msg, SOL_IP, uapi.IP_RECVOPTS, iph.options)
     if flags & IP_CMSG_RETOPTS and opt is not None and opt.optlen:
         reply = __ip_options_echo(sk.net, skb, opt)
-        if reply is not None:
+        if reply is None:
+            msg.msg_flags |= uapi.MSG_CTRUNC
+        else:
             put_cmsg(msg, SOL_IP, uapi.IP_RETOPTS, ip_options_undo(reply))
     if flags & IP_CMSG_ORIGDSTADDR:
         xtp = sk.sk_protocol == uapi.IPPROTO_XTP

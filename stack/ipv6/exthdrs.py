@@ -18,6 +18,7 @@ from stack.core.drop_reason import (
     SKB_DROP_REASON_IP_INADDRERRORS,
     SKB_DROP_REASON_IP_INHDR,
     SKB_DROP_REASON_IPV6_BAD_EXTHDR,
+    SKB_DROP_REASON_NOT_SPECIFIED,
     SKB_DROP_REASON_PKT_TOO_SMALL,
     SKB_DROP_REASON_UNHANDLED_PROTO,
     kfree_skb_reason,
@@ -29,6 +30,7 @@ from stack.ipv6.ip6_cb import IP6CB, IP6SKB_HOPBYHOP, IP6SKB_JUMBOGRAM, IP6SKB_R
 from stack.ipv6.ip6_icmp import ICMPV6_HDR_FIELD, ICMPV6_UNK_OPTION, icmpv6_param_prob
 from stack.ipv6.protocol import inet6_add_protocol, inet6_protocol
 from stack.ipv6.rt6_info import IPV6_MAXPLEN
+from stack.ipv6.txoptions import IPV6_SRCRT_TYPE_3, IPV6_SRCRT_TYPE_4
 from stack.net import Net
 
 # include/uapi/linux/in6.h
@@ -185,7 +187,8 @@ def ipv6_rthdr_rcv(skb: sk_buff) -> int:
     """net/ipv6/exthdrs.c: handler of routing headers. 1: go on; else skb was freed.
 
     No type is followed: type 0 is forbidden (RFC 5095 3), the others are not supported. A header
-    without segments left is skipped, any other is refused (RFC 8200 4.4).
+    without segments left is skipped, any other is refused (RFC 8200 4.4). RPL's and segment
+    routing's are dropped without a word, as where rpl_seg_enabled and seg6_enabled are 0.
     """
     net: Net = skb.dev.net
     mib = net.mib.ip6
@@ -199,7 +202,11 @@ def ipv6_rthdr_rcv(skb: sk_buff) -> int:
         kfree_skb_reason(net, skb, SKB_DROP_REASON_IP_INADDRERRORS)
         return -1
     off = at - skb_network_offset(skb)
-    if skb_copy_bits(skb, at + 3, 1)[0]:  # segments left
+    kind, segments_left = skb_copy_bits(skb, at + 2, 2)
+    if kind in (IPV6_SRCRT_TYPE_3, IPV6_SRCRT_TYPE_4):
+        kfree_skb_reason(net, skb, SKB_DROP_REASON_NOT_SPECIFIED)
+        return -1
+    if segments_left:
         mib.InHdrErrors += 1
         icmpv6_param_prob(skb, ICMPV6_HDR_FIELD, off + 2, SKB_DROP_REASON_IPV6_BAD_EXTHDR)
         return -1

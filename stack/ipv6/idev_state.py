@@ -36,8 +36,6 @@ class nd_state:
     tempaddr_list: list[inet6_ifaddr] = row(make=list)
     dns_servers: dict[int, int | None] = row(make=dict)
     dns_search: dict[str, int | None] = row(make=dict)
-    redirects: dict[wide, int] = row(make=dict)
-    """Receiver: time of the last redirect to it."""
     on_rs: Callable[[wide], None] | None = row()
     on_ra: Callable[[wide, RouterAdvertisement, ndisc_options], None] | None = row()
 

@@ -122,30 +122,44 @@ def ip6_datagram_recv_specific_ctl(msg: msghdr, np: ipv6_pinfo, skb: sk_buff) ->
         flowinfo = iph.priority << 20 | iph.flow_lbl
         if flowinfo:
             put_cmsg(msg, SOL_IPV6, uapi.IPV6_FLOWINFO, flowinfo.to_bytes(4, "big"))
+    found: list[tuple[int, bytes]] = []
     if rx.hopopts or rx.ohopopts or rx.dstopts or rx.odstopts or rx.srcrt or rx.osrcrt:
-        for kind, header in received_exthdrs(skb):
-            if kind == NEXTHDR_HOP:
-                wanted, old, new = rx.ohopopts, uapi.IPV6_2292HOPOPTS, rx.hopopts
-                number = uapi.IPV6_HOPOPTS
-            elif kind == NEXTHDR_DEST:
-                wanted, old, new = rx.odstopts, uapi.IPV6_2292DSTOPTS, rx.dstopts
-                number = uapi.IPV6_DSTOPTS
-            else:
-                wanted, old, new = rx.osrcrt, uapi.IPV6_2292RTHDR, rx.srcrt
-                number = uapi.IPV6_RTHDR
-            if new:
-                put_cmsg(msg, SOL_IPV6, number, header)
-            if wanted:
-                put_cmsg(msg, SOL_IPV6, old, header)
+        found = received_exthdrs(skb)
+        wanted = {NEXTHDR_HOP: rx.hopopts, NEXTHDR_DEST: rx.dstopts, NEXTHDR_ROUTING: rx.srcrt}
+        put_exthdrs(msg, found, wanted, EXTHDR_CMSGS)
+    # As RFC 2292 has them
     if rx.rxoinfo:
         put_cmsg(msg, SOL_IPV6, uapi.IPV6_2292PKTINFO, pktinfo)
     if rx.rxohlim:
         put_cmsg(msg, SOL_IPV6, uapi.IPV6_2292HOPLIMIT, int_bytes(iph.hop_limit))
+    wanted = {NEXTHDR_HOP: rx.ohopopts, NEXTHDR_DEST: rx.odstopts, NEXTHDR_ROUTING: rx.osrcrt}
+    put_exthdrs(msg, found, wanted, EXTHDR_CMSGS_2292)
     if rx.rxorigdstaddr and (port := transport_dport(skb)) >= 0:
         name = sockaddr(uapi.AF_INET6, iph.daddr, port, 0, iface_scope_id(iph.daddr, skb.skb_iif))
         put_cmsg(msg, SOL_IPV6, uapi.IPV6_ORIGDSTADDR, sockaddr_in6(name))
     if rx.recvfragsize and skb.frag_max_size:
         put_cmsg(msg, SOL_IPV6, uapi.IPV6_RECVFRAGSIZE, int_bytes(skb.frag_max_size))
+
+
+EXTHDR_CMSGS = {
+    NEXTHDR_HOP: uapi.IPV6_HOPOPTS,
+    NEXTHDR_DEST: uapi.IPV6_DSTOPTS,
+    NEXTHDR_ROUTING: uapi.IPV6_RTHDR,
+}
+EXTHDR_CMSGS_2292 = {
+    NEXTHDR_HOP: uapi.IPV6_2292HOPOPTS,
+    NEXTHDR_DEST: uapi.IPV6_2292DSTOPTS,
+    NEXTHDR_ROUTING: uapi.IPV6_2292RTHDR,
+}
+
+
+def put_exthdrs(
+    msg: msghdr, found: list[tuple[int, bytes]], wanted: dict[int, Any], numbers: dict[int, int]
+) -> None:
+    """A control message for each extension header of a kind that is wanted."""
+    for kind, header in found:
+        if wanted[kind]:
+            put_cmsg(msg, SOL_IPV6, numbers[kind], header)
 
 
 def headers(skb: sk_buff) -> bytes:

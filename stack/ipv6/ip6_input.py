@@ -182,6 +182,7 @@ def ip6_rcv_core(skb: sk_buff, net: Net) -> sk_buff | None:
         )
         kfree_skb_reason(net, skb, reason)
         return None
+    ip6_ecn_count(mib, skb.l3_dsfield & INET_ECN_MASK, segs)
     if (
         skb.pkt_type in (skbuff.PACKET_BROADCAST, skbuff.PACKET_MULTICAST)
         and not ip6_to_group(skb)
@@ -190,7 +191,6 @@ def ip6_rcv_core(skb: sk_buff, net: Net) -> sk_buff | None:
         mib.InHdrErrors += 1
         kfree_skb_reason(net, skb, drop_reason.SKB_DROP_REASON_UNICAST_IN_L2_MULTICAST)
         return None
-    ip6_ecn_count(mib, skb.l3_dsfield & 3, skb.gso_segs or 1)
     if skb.l4_proto == NEXTHDR_HOP and not ipv6_parse_hopopts(skb):
         mib.InHdrErrors += 1
         return None
@@ -314,8 +314,7 @@ def ip6_input_finish(net: Net, sk: sock | None, skb: sk_buff) -> int:
         delivered = skb.gso_segs if skb.gso_type & skbuff.SKB_GSO_UDP_L4 else 1
         ret = handler(skb)
         if not ret:
-            if final:
-                net.mib.ip6.InDelivers += delivered
+            net.mib.ip6.InDelivers += delivered
             return netdevice.NET_RX_SUCCESS
         if ret < 0:
             return netdevice.NET_RX_SUCCESS

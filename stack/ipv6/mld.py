@@ -349,6 +349,7 @@ def _transmit(idev: inet6_dev, message: bytes, daddr: wide) -> None:
         IN6ADDR_ANY if saddr is None else saddr,
         options=HBH_ROUTER_ALERT,
         hop_limit=1,
+        loops=True,
     )
 
 

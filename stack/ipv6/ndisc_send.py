@@ -26,6 +26,7 @@ from stack.core.uapi import (
     RTF_GATEWAY,
 )
 from stack.inet.flow import flowi
+from stack.inet.icmp_limit import inet_getpeer, inet_peer_xrlim_allow
 from stack.ipv6 import if_inet6, nd_options
 from stack.ipv6.addr import (
     IN6ADDR_ANY,
@@ -59,11 +60,12 @@ def ndisc_send_skb(
     *,
     options: bytes = b"",
     hop_limit: int = ND_HOP_LIMIT,
+    loops: bool = False,
 ) -> int:
     """net/ipv6/ndisc.c: send an ICMPv6 message without a route lookup. 0 or a negative errno.
 
     `message` is complete except for its checksum. `options` are extension headers that begin with
-    hop-by-hop options (MLD's router alert).
+    hop-by-hop options (MLD's router alert). `loops`: our own sockets in the group hear it too.
     """
     net = dev.net
     idev: inet6_dev | None = dev.ip6_ptr
@@ -88,7 +90,7 @@ def ndisc_send_skb(
     ipv6_push(skb, tclass, 0, size, nexthdr, hop_limit, saddr, daddr)
     mib = net.mib
     mib.ip6.OutRequests += 1
-    err = ip6_local_out(net, net.ipv6.ndisc_sk, skb)
+    err = ip6_local_out(net, None if loops else net.ipv6.ndisc_sk, skb)
     if not err:
         mib.icmp6msg.outtype[data[0]] = mib.icmp6msg.outtype.get(data[0], 0) + 1
         mib.icmp6.OutMsgs += 1
@@ -166,29 +168,10 @@ def ndisc_send_rs(dev: net_device, saddr: wide, daddr: wide) -> None:
     ndisc_send_skb(dev, RouterSolicitation().pack(options), daddr, saddr)
 
 
-REDIRECT_INTERVAL_NS = NSEC_PER_SEC
-MAX_REDIRECT_PEERS = 1024
-
-
-def _redirect_allowed(idev: inet6_dev, saddr: wide) -> bool:
-    """Allow one redirect a second to each sender (inet_peer_xrlim_allow), with a bounded table."""
-    sent = idev.nd.redirects
-    now = idev.net.now()
-    if now - sent.get(saddr, -REDIRECT_INTERVAL_NS) < REDIRECT_INTERVAL_NS:
-        return False
-    if len(sent) >= MAX_REDIRECT_PEERS:
-        recent = {a: t for a, t in sent.items() if now - t < REDIRECT_INTERVAL_NS}
-        if len(recent) >= MAX_REDIRECT_PEERS:
-            return False
-        idev.nd.redirects = sent = recent
-    sent[saddr] = now
-    return True
-
-
 def ndisc_send_redirect(skb: sk_buff, target: wide) -> None:
     """net/ipv6/ndisc.c: tell skb's sender that `target` is the better first hop (RFC 4861 8.2).
 
-    Only a neighbour gets one, at most one a second. Borrows skb, data at or behind its IPv6 header.
+    Only a neighbour gets one, at most one a second once it has got six. Borrows skb, data at or behind its IPv6 header.
     """
     dev: net_device = skb.dev
     idev: inet6_dev | None = dev.ip6_ptr
@@ -200,8 +183,10 @@ def ndisc_send_redirect(skb: sk_buff, target: wide) -> None:
     if dest != target and ipv6_addr_type(target) != IPV6_ADDR_UNICAST | IPV6_ADDR_LINKLOCAL:
         return
     rt = ip6_route_output(dev.net, None, flowi(AF_INET6, sender, saddr, dev.ifindex))
-    if rt.error or rt.rt6i_flags & RTF_GATEWAY or not _redirect_allowed(idev, sender):
-        return  # not a neighbour, or redirected less than a second ago
+    if rt.error or rt.rt6i_flags & RTF_GATEWAY or not inet_peer_xrlim_allow(
+        dev.net, inet_getpeer(dev.net, dev.net.ipv6.peers, sender), NSEC_PER_SEC
+    ):
+        return  # not a neighbour, or told too often
     options = b""
     if dev.addr_len:
         neigh = ip_neigh_gw6(dev, target)

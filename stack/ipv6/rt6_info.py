@@ -169,7 +169,7 @@ def icmp6_dst_alloc(dev: net_device, daddr: wide) -> rt6_info:
     """net/ipv6/route.c: make a route without a lookup, for messages of neighbour discovery."""
     net = dev.net
     rt = rt6_info(dev, net.ipv6.dst_ops, None)
-    rt.output = net.ipv6.steps.output
+    rt.input, rt.output = net.ipv6.steps.input, net.ipv6.steps.output
     rt.rt6i_dst = daddr
     rt.rt6i_plen = 128
     rt.metrics = {"hoplimit": 0}

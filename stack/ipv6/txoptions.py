@@ -15,6 +15,7 @@ from stack.ipv6 import protocol
 
 IPV6_SRCRT_TYPE_0 = 0
 IPV6_SRCRT_TYPE_2 = 2
+IPV6_SRCRT_TYPE_3 = 3
 IPV6_SRCRT_TYPE_4 = 4
 
 
