@@ -180,7 +180,7 @@ def tcp_conn_request(ops: tcp_family_ops, sk: tcp_sock, skb: sk_buff) -> int:
     tmp_opt.mss_clamp = ops.mss_clamp
     tmp_opt.user_mss = sk.rx_opt.user_mss
     foc: tcp_fastopen_cookie | None = None
-    if not want_cookie and net.sysctl.tcp_fastopen & TFO_SERVER_ENABLE:
+    if not want_cookie:
         foc = tcp_fastopen_cookie()
     tcp_parse_options(net, skb, tmp_opt, False, foc)
     if want_cookie and not tmp_opt.saw_tstamp:

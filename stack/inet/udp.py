@@ -166,9 +166,12 @@ def udp_lib_rcv(net: Net, skb: sk_buff, af: inet_af_ops, many: bool) -> int:
         ulen = uh.len
         size = skb.len
         if ulen != size:
+            if not ulen and skb.protocol == ETH_P_IPV6:
+                ulen = size  # a jumbogram's (RFC 2675 4)
             if ulen > size or ulen < UDP_HLEN:
                 return udp_drop_short(net, skb, af)
-            pskb_trim_rcsum(skb, ulen)
+            if ulen != size:
+                pskb_trim_rcsum(skb, ulen)
     ends = inet_skb_ends(skb)
     summed = skb.ip_summed
     if (

@@ -313,15 +313,24 @@ def icmp_send(skb_in: sk_buff, type: int, code: int, info: int) -> None:  # noqa
 # --- receiving -----------------------------------------------------------------------------
 
 
+NO_ERRORS = (
+    icmp_codes.ICMP_ECHOREPLY,
+    icmp_codes.ICMP_ECHO,
+    icmp_codes.ICMP_TIMESTAMP,
+    icmp_codes.ICMP_TIMESTAMPREPLY,
+    icmp_codes.ICMP_INFO_REQUEST,
+    icmp_codes.ICMP_INFO_REPLY,
+    icmp_codes.ICMP_ADDRESS,
+    icmp_codes.ICMP_ADDRESSREPLY,
+)
+
+
 def is_error(kind: int) -> bool:
-    """net/ipv4/icmp.c icmp_pointers[].error: the type reports an error about another packet."""
-    return kind in (
-        icmp_codes.ICMP_DEST_UNREACH,
-        icmp_codes.ICMP_SOURCE_QUENCH,
-        icmp_codes.ICMP_REDIRECT,
-        icmp_codes.ICMP_TIME_EXCEEDED,
-        icmp_codes.ICMP_PARAMETERPROB,
-    )
+    """net/ipv4/icmp.c icmp_pointers[].error: the type reports an error about another packet.
+
+    So do, for Linux, the types below NR_ICMP_TYPES that it does not know.
+    """
+    return kind not in NO_ERRORS
 
 
 def icmp_rcv(skb: sk_buff) -> int:

@@ -211,6 +211,8 @@ def ip_rcv_finish_core(net: Net, skb: sk_buff) -> int:
     if rt is None:
         reason = ip_route_input(skb, daddr, saddr, tos, dev)
         if reason:
+            if reason == drop_reason.SKB_DROP_REASON_IP_RPFILTER:
+                net.mib.linux.IPReversePathFilter += 1
             kfree_skb_reason(net, skb, reason)
             return NET_RX_DROP
         rt = skb.dst

@@ -152,8 +152,10 @@ def ip_route_input_mc(
     if ipv4_is_zeronet(saddr):
         if not ipv4_is_local_multicast(daddr) and ip_hdr(skb).protocol != IPPROTO_IGMP:
             return drop_reason.SKB_DROP_REASON_IP_INVALID_SOURCE
-    elif fib_validate_source(skb, saddr, 0, tos, 0, dev, in_dev) < 0:
-        return drop_reason.SKB_DROP_REASON_IP_RPFILTER
+    else:
+        err = fib_validate_source(skb, saddr, 0, tos, 0, dev, in_dev)
+        if err < 0:
+            return source_reason(err)
     flags = route.RTCF_MULTICAST | (route.RTCF_LOCAL if our else 0)
     rt = rt_dst_alloc(dev, flags, uapi.RTN_MULTICAST)
     rt.output = ip_rt_bug
@@ -348,8 +350,6 @@ def martian_source(skb: sk_buff, dev: net_device, daddr: int, saddr: int, reason
     """net/ipv4/route.c (ip_handle_martian_source): count, log, return the drop reason."""
     net = dev.net
     net.ipv4.in_martian_src += 1
-    if reason == drop_reason.SKB_DROP_REASON_IP_RPFILTER:
-        net.mib.linux.IPReversePathFilter += 1
     in_dev = dev.ip_ptr
     if in_dev is not None and in_dev_conf(in_dev, "log_martians") and net_ratelimit(net):
         to, of = format_addr(daddr), format_addr(saddr)
@@ -385,7 +385,11 @@ def fib_validate_source(
         return 0
     rpf = in_dev_conf(idev, "rp_filter")
     if not rpf and not oif and not dev.priv_flags & IFF_L3MDEV:
-        if inet_addr_type(net, src) == uapi.RTN_LOCAL and not in_dev_conf(idev, "accept_local"):
+        # Of 127.0.0.0/8 only the addresses that lo has are known to be ours.
+        own = src in net.ipv4.own_addresses or (
+            not ipv4_is_loopback(src) and inet_addr_type(net, src) == uapi.RTN_LOCAL
+        )
+        if own and not in_dev_conf(idev, "accept_local"):
             return -errno.EINVAL
         return 0
     res = fib_lookup(net, src, tos & route.IPTOS_RT_MASK)

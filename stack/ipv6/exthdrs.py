@@ -170,7 +170,8 @@ def ipv6_destopt_rcv(skb: sk_buff) -> int:
     sysctl = net.ipv6.sysctl
     at, length = ext_header(skb)
     if not length or length > sysctl.max_dst_opts_length:
-        net.mib.ip6.InHdrErrors += 1
+        if not length:
+            net.mib.ip6.InHdrErrors += 1
         kfree_skb_reason(net, skb, SKB_DROP_REASON_IPV6_BAD_EXTHDR)
         return -1
     off = at - skb_network_offset(skb)

@@ -139,7 +139,8 @@ def rt6_probe(nh: fib6_nh) -> None:
     if neigh is not None and neigh.nud_state & NUD_VALID:
         return
     now = net.now()
-    if nh.last_probe and now < nh.last_probe + idev.cnf.router_probe_interval * NSEC_PER_SEC:
+    last = neigh.updated if neigh is not None else nh.last_probe
+    if last and now < last + idev.cnf.router_probe_interval * NSEC_PER_SEC:
         return
     nh.last_probe = now or 1
     gateway = nh.fib_nh_gw6

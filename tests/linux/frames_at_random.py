@@ -17,6 +17,7 @@ import ctypes
 import fcntl
 import os
 import random
+import re
 import select
 import socket
 import struct
@@ -42,11 +43,13 @@ MACS = bytes.fromhex("020000000001"), bytes.fromhex("020000000101")
 PEER_MACS = bytes.fromhex("020000000002"), bytes.fromhex("020000000102")
 OTHER_MACS = bytes.fromhex("020000000003"), bytes.fromhex("0200000000fe"), bytes.fromhex("020000000099")
 FRAMES = 60
+MS_PER_DAY = 86_400_000
+TIME = re.compile("(?=(0[0-5][0-9a-f]{6}))")
 UDP_PORT, TCP_PORT, RAW = 5000, 80, 253
 
 SETUP = """
 net=/proc/sys/net
-echo 0 >$net/ipv4/icmp_ratelimit; echo 0 >$net/ipv6/icmp/ratelimit; echo 0 >$net/ipv4/tcp_invalid_ratelimit
+echo 0 >$net/ipv4/icmp_ratemask; echo 0 >$net/ipv4/icmp_ratelimit; echo 0 >$net/ipv6/icmp/ratelimit; echo 0 >$net/ipv4/tcp_invalid_ratelimit
 echo 1000000 >$net/ipv4/icmp_msgs_per_sec; echo 1000000 >$net/ipv4/icmp_msgs_burst
 echo "4096 131072 6291456" >$net/ipv4/tcp_rmem
 echo "0 0" >$net/ipv4/ping_group_range; echo 1 >$net/ipv4/igmp_qrv; echo 0 >$net/ipv6/auto_flowlabels
@@ -185,6 +188,9 @@ class Side(Protocol):
     def read(self, name: str) -> str:
         """A file of /proc/net."""
 
+    def today_ms(self) -> int:
+        """The time of day, in ms, of UTC."""
+
 
 class Kernel:
     """The kernel, in a network namespace that is the calling thread's from now on."""
@@ -229,6 +235,9 @@ class Kernel:
     def read(self, name: str) -> str:
         return Path("/proc/thread-self/net", name).read_text()
 
+    def today_ms(self) -> int:
+        return time.time_ns() // 1_000_000 % MS_PER_DAY
+
     def close(self) -> None:
         for fd in self.taps:
             os.close(fd)
@@ -261,6 +270,9 @@ class Ours:
 
     def read(self, name: str) -> str:
         return proc.read(self.host, name)
+
+    def today_ms(self) -> int:
+        return self.host.machine.realtime_ns() // 1_000_000 % MS_PER_DAY
 
     def close(self) -> None:
         self.host.close()
@@ -1047,6 +1059,15 @@ def plain6(packet: bytes) -> str:
     return f"{head.hex()} {told}{plain_payload(kind, payload, pseudo) if whole else payload.hex()}"
 
 
+def without_times(line: str, now: int) -> str:
+    """The line without the times of day that a time stamp option (RFC 791) may have got."""
+    for match in reversed(list(TIME.finditer(line))):
+        at = match.start()
+        if 0 <= (now - int(match[1], 16)) % MS_PER_DAY < 10_000:
+            line = f"{line[:at]}time----{line[at + 8 :]}"
+    return line
+
+
 def plain_payload(kind: int, payload: bytes, pseudo: bytes) -> str:
     """What a packet carries."""
     if kind == 6 and len(payload) >= 20:
@@ -1062,8 +1083,8 @@ def plain_payload(kind: int, payload: bytes, pseudo: bytes) -> str:
                 payload = blank(payload, at + 2, 4)
             at += max(payload[at + 1], 1)
         return f"{right} {blank(payload, 16, 2).hex()}"
-    if kind == 1 and payload[:1] == b"\x0e" and len(payload) >= 20:
-        return f"{checksum(payload) == 0} {blank(blank(payload, 12, 8), 2, 2).hex()}"
+    if kind == 1:  # what it quotes may have our time
+        return f"{checksum(payload) == 0} {blank(payload, 2, 2).hex()}"
     return payload.hex()
 
 
@@ -1205,9 +1226,10 @@ def heard(side: Any, seed: int, count: int = FRAMES) -> Iterator[tuple[str, list
         if generator.slow:
             side.wait(40)
         told = [f"eth{n} {plain(f)}" for n, f in side.sent()]
+        told += received(made)
+        told = [without_times(line, side.today_ms()) for line in told]
         if generator.slow:
             told.sort()
-        told += received(made)
         now = counters(side)
         told += [f"{key} {now[key] - before.get(key, 0):+}" for key in now if now[key] != before.get(key)]
         before = now
