@@ -78,7 +78,7 @@ from stack.ipv4.devinet import in_device, in_ifaddr, inet_confirm_addr
 from stack.ipv4.fib import inet_addr_type_dev_table, inet_select_addr
 from stack.ipv4.netns import in_dev_conf, in_dev_forward
 from stack.ipv4.route import ip_route_output, rtable
-from stack.ipv4.route_input import ip_route_input_slow
+from stack.ipv4.route_input import ip_route_input
 from stack.net import Net
 
 ARPHRD_IEEE802 = 6
@@ -226,16 +226,9 @@ def arp_process(net: Net, sk: sock | None, skb: sk_buff, *, locally_enqueued: bo
         or arp.ar_pro != netdevice.ETH_P_IP
         or op not in (ARPOP_REQUEST, ARPOP_REPLY)
         or ipv4_is_multicast(tip)
-        or ipv4_is_loopback(tip)
-        # RFC 1812 3.3.2: a sender's hardware address must not be a group, nor zeros.
-        or sha[0] & 1
-        or not any(sha)
-        or sip >> 28 >= 0xE
+        or (ipv4_is_loopback(tip) and not in_dev_conf(in_dev, "route_localnet"))
+        or (sip == tip and in_dev_conf(in_dev, "drop_gratuitous_arp"))
     ):
-        kfree_skb_reason(net, skb, drop_reason.SKB_DROP_REASON_ARP_INHDR)
-        return netdevice.NET_RX_DROP
-    garp = sip == tip
-    if garp and in_dev_conf(in_dev, "drop_gratuitous_arp"):
         kfree_skb_reason(net, skb, drop_reason.SKB_DROP_REASON_ARP_INHDR)
         return netdevice.NET_RX_DROP
     if not sip:
@@ -245,63 +238,83 @@ def arp_process(net: Net, sk: sock | None, skb: sk_buff, *, locally_enqueued: bo
             arp_send(ARPOP_REPLY, netdevice.ETH_P_ARP, sip, dev, tip, sha, dev.dev_addr, sha)
         consume_skb(skb)
         return netdevice.NET_RX_SUCCESS
-    if inet_addr_type_dev_table(net, dev, sip) == uapi.RTN_LOCAL:
-        # Another station uses our address. Linux drops this as a martian source, so neither answer
-        # nor learn.
-        if sha != dev.dev_addr:
-            net.arp_conflicts += 1
-        consume_skb(skb)
-        return netdevice.NET_RX_SUCCESS
-    if op == ARPOP_REQUEST and inet_addr_type_dev_table(net, dev, tip) == uapi.RTN_LOCAL:
-        answer = not arp_ignore(net, in_dev, sip, tip)
-        if answer and in_dev_conf(in_dev, "arp_filter"):
-            answer = not arp_filter(net, sip, tip, dev)
-        if answer and neigh_event_ns(net.arp_tbl, sha, sip, dev) is not None:
-            arp_send(ARPOP_REPLY, netdevice.ETH_P_ARP, sip, dev, tip, sha, dev.dev_addr, sha)
-        consume_skb(skb)
-        return netdevice.NET_RX_SUCCESS
-    if op == ARPOP_REQUEST and arp_fwd_proxy(in_dev, skb, sip, tip):
-        neigh_event_ns(net.arp_tbl, sha, sip, dev)
-        parms = in_dev.arp_parms
-        if not locally_enqueued and skb.pkt_type != skbuff.PACKET_HOST and parms.proxy_delay:
-            # The station itself answers first, should it be on this wire.
-            pneigh_enqueue(net.arp_tbl, parms, skb)
+    if sha != dev.dev_addr and inet_addr_type_dev_table(net, dev, sip) == uapi.RTN_LOCAL:
+        net.arp_conflicts += 1  # another station uses our address
+    if op == ARPOP_REQUEST and not ip_route_input(skb, tip, sip, 0, dev):
+        rt: rtable = skb.dst
+        skb.dst = None
+        if rt.rt_type == uapi.RTN_LOCAL:
+            answer = not arp_ignore(net, in_dev, sip, tip)
+            if answer and in_dev_conf(in_dev, "arp_filter"):
+                answer = not arp_filter(net, sip, tip, dev)
+            if answer and neigh_event_ns(net.arp_tbl, sha, sip, dev) is not None:
+                arp_send(ARPOP_REPLY, netdevice.ETH_P_ARP, sip, dev, tip, sha, dev.dev_addr, sha)
+            consume_skb(skb)
             return netdevice.NET_RX_SUCCESS
-        arp_send(ARPOP_REPLY, netdevice.ETH_P_ARP, sip, dev, tip, sha, dev.dev_addr, sha)
-        consume_skb(skb)
-        return netdevice.NET_RX_SUCCESS
-    n = __neigh_lookup(net.arp_tbl, sip, dev, bool(garp and in_dev_conf(in_dev, "arp_accept")))
-    if n is not None:
-        state = uapi.NUD_REACHABLE
-        # The first of several answers counts; a different one is accepted only after locktime.
-        override = garp or net.clock.now_ns() > n.updated + n.parms.locktime
-        # Broadcast answers and requests do not show that the neighbour hears us.
-        if op != ARPOP_REPLY or skb.pkt_type != skbuff.PACKET_HOST:
-            state = uapi.NUD_STALE
-        neigh_update(n, sha, state, NEIGH_UPDATE_F_OVERRIDE if override else 0)
+        if in_dev_forward(in_dev) and arp_fwd_any(in_dev, rt, sip, tip):
+            neigh_event_ns(net.arp_tbl, sha, sip, dev)
+            parms = in_dev.arp_parms
+            if not locally_enqueued and skb.pkt_type != skbuff.PACKET_HOST and parms.proxy_delay:
+                # The station itself answers first, should it be on this wire.
+                pneigh_enqueue(net.arp_tbl, parms, skb)
+                return netdevice.NET_RX_SUCCESS
+            arp_send(ARPOP_REPLY, netdevice.ETH_P_ARP, sip, dev, tip, sha, dev.dev_addr, sha)
+            consume_skb(skb)
+            return netdevice.NET_RX_SUCCESS
+    arp_learn(in_dev, skb, op, sha, sip, tip)
     consume_skb(skb)
     return netdevice.NET_RX_SUCCESS
 
 
-def arp_fwd_proxy(in_dev: in_device, skb: sk_buff, sip: int, tip: int) -> bool:
-    """net/ipv4/arp.c: whether to answer for another's address, to which this host forwards.
+def arp_learn(in_dev: in_device, skb: sk_buff, op: int, sha: bytes, sip: int, tip: int) -> None:
+    """net/ipv4/arp.c (in arp_process): update the sender's entry. Borrows skb.
 
-    That is so with sysctl proxy_arp of all or of the interface, and with an entry for the address
-    (`ip neigh add proxy`); proxy_arp_pvlan answers for stations on the same wire. Borrows skb.
+    The sysctl arp_accept allows a new one, for a sender that announces or answers.
     """
     dev = in_dev.dev
     net = dev.net
-    if not in_dev_forward(in_dev) or ip_route_input_slow(skb, tip, sip, 0, dev):
-        return False
-    rt: rtable = skb.dst
-    skb.dst = None
+    n = __neigh_lookup(net.arp_tbl, sip, dev, False)
+    accept = arp_accept(in_dev, sip)
+    if n is None and not accept:
+        return
+    unicast = inet_addr_type_dev_table(net, dev, sip) == uapi.RTN_UNICAST
+    # A gratuitous answer names the sender's hardware address twice.
+    garp = sip == tip and unicast and (op != ARPOP_REPLY or arp_hdr(skb).ar_tha == sha)
+    if n is None and (garp or (op == ARPOP_REPLY and unicast)):
+        n = __neigh_lookup(net.arp_tbl, sip, dev, True)
+    if n is None:
+        return
+    state = uapi.NUD_REACHABLE
+    # The first of several answers counts; a different one is accepted only after locktime.
+    override = garp or net.clock.now_ns() > n.updated + n.parms.locktime
+    # Broadcast answers and requests do not show that the neighbour hears us.
+    if op != ARPOP_REPLY or skb.pkt_type != skbuff.PACKET_HOST:
+        state = uapi.NUD_STALE
+    neigh_update(n, sha, state, NEIGH_UPDATE_F_OVERRIDE if override else 0)
+
+
+def arp_accept(in_dev: in_device, sip: int) -> bool:
+    """net/ipv4/arp.c: sysctl arp_accept: 1: new entries for all; 2: for those of our networks."""
+    mode = in_dev_conf(in_dev, "arp_accept")
+    if mode == 2:
+        return inet_confirm_addr(in_dev.dev.net, in_dev, sip, 0, uapi.RT_SCOPE_LINK)
+    return mode == 1
+
+
+def arp_fwd_any(in_dev: in_device, rt: rtable, sip: int, tip: int) -> bool:
+    """net/ipv4/arp.c (in arp_process): whether to answer for another's address, which `rt` leads to.
+
+    That is so with sysctl proxy_arp of all or of the interface, and with an entry for the address
+    (`ip neigh add proxy`); proxy_arp_pvlan answers for stations on the same wire.
+    """
+    dev = in_dev.dev
     if rt.rt_type != uapi.RTN_UNICAST:
         return False
     if rt.dev is dev:
-        return bool(in_dev_conf(in_dev, "proxy_arp_pvlan"))
+        return sip != tip and bool(in_dev_conf(in_dev, "proxy_arp_pvlan"))
     if in_dev_conf(in_dev, "proxy_arp") and other_medium(in_dev, rt.dev):
         return True
-    return pneigh_lookup(net.arp_tbl, tip, dev) is not None
+    return pneigh_lookup(dev.net.arp_tbl, tip, dev) is not None
 
 
 def other_medium(in_dev: in_device, out: net_device) -> bool:

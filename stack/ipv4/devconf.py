@@ -75,7 +75,7 @@ _RULES: tuple[tuple[str, tuple[tuple[Any, ...], ...]], ...] = (
     (
         LARGER,
         (
-            ("arp_accept", 0, "1: gratuitous ARP makes new entries"),
+            ("arp_accept", 0, "1: announcements and answers make new entries; 2: of our networks"),
             ("arp_announce", 0, "1, 2: ask with an address of the interface"),
             (
                 "arp_ignore",
