@@ -216,9 +216,12 @@ def current_record(now: mc_state, asked: Collection[wide] = ()) -> Record | None
     """The answer to a query of the group (RFC 3376 5.2, RFC 3810 6.2).
 
     `asked`: the sources of a group-and-source-specific query; the answer names those of them that
-    are wanted. None: no answer is due.
+    are wanted, or, as Linux's does, all that are refused. None: no answer is due.
     """
-    if asked:
+    if asked and now.mode == MCAST_EXCLUDE:
+        if now.sources.issuperset(asked):
+            return None
+    elif asked:
         wanted = tuple(sorted(s for s in asked if now.wants(s)))
         return (MODE_IS_INCLUDE, wanted) if wanted else None
     if now.empty:

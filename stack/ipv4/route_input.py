@@ -386,8 +386,8 @@ def fib_validate_source(
     rpf = in_dev_conf(idev, "rp_filter")
     if not rpf and not oif and not dev.priv_flags & IFF_L3MDEV:
         # Of 127.0.0.0/8 only the addresses that lo has are known to be ours.
-        own = src in net.ipv4.own_addresses or (
-            not ipv4_is_loopback(src) and inet_addr_type(net, src) == uapi.RTN_LOCAL
+        own = inet_addr_type(net, src) == uapi.RTN_LOCAL and (
+            not ipv4_is_loopback(src) or src in net.ipv4.own_addresses
         )
         if own and not in_dev_conf(idev, "accept_local"):
             return -errno.EINVAL

@@ -83,12 +83,11 @@ def ip6_forward(skb: sk_buff) -> int:
     mib = net.mib.ip6
     idev: inet6_dev | None = skb.dev.ip6_ptr
     forced = idev is not None and idev.cnf.force_forwarding
-    if (
-        not (forced or net.ipv6.devconf_all.forwarding)
-        or skb.pkt_type != skbuff.PACKET_HOST
-        or skb.sk is not None
-    ):
+    if not (forced or net.ipv6.devconf_all.forwarding):
         return _refused(net, skb)
+    if skb.pkt_type != skbuff.PACKET_HOST or skb.sk is not None:
+        kfree_skb_reason(net, skb, drop_reason.SKB_DROP_REASON_NOT_SPECIFIED)
+        return -errno.EINVAL
     if not xfrm6_policy_check(None, XFRM_POLICY_FWD, skb):
         return _blocked(net, skb)
     if skb.ip_summed == skbuff.CHECKSUM_COMPLETE:

@@ -88,15 +88,13 @@ def ipv6_frag_rcv(skb: sk_buff) -> int:
     at = skb_transport_offset(skb)
     off = at - skb_network_offset(skb)
     # A fragment of a fragment is invalid, and so is one of a jumbogram (RFC 2675 3).
-    if (
-        skb.ip_cb_flags & IP6SKB_FRAGMENTED
-        or not ipv6_hdr(skb).payload_len
-        or not pskb_may_pull(skb, at + FRAG_HLEN)
-    ):
+    again = skb.ip_cb_flags & IP6SKB_FRAGMENTED
+    if not again:
+        mib.ReasmReqds += 1
+    if again or not ipv6_hdr(skb).payload_len or not pskb_may_pull(skb, at + FRAG_HLEN):
         mib.InHdrErrors += 1
         icmpv6_param_prob(skb, ICMPV6_HDR_FIELD, off, drop_reason.SKB_DROP_REASON_IPV6_BAD_EXTHDR)
         return -1
-    mib.ReasmReqds += 1
     fhdr = frag_hdr_at(skb, at)
     frag_off = fhdr.frag_off
     if not frag_off & (IP6_OFFSET | IP6_MF):

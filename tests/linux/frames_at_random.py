@@ -446,7 +446,7 @@ class Generator:
         wanted = pick.choice((bytes(6), MACS[self.number], b"\xff" * 6))
         head = [1, 0x0800, 6, 4, op]
         if self.chance(0.08):
-            head[pick.randrange(4)] = pick.choice((0, 1, 4, 6, 8, 0x806, 0x86DD))
+            head[pick.randrange(4)] = pick.choice((0, 1, 4, 6, 8, 200))
         packet = struct.pack("!HHBBH", *head) + source + ip4(sender) + wanted + ip4(target)
         if self.chance(0.6):
             self.to_mac = b"\xff" * 6
