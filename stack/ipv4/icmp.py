@@ -444,20 +444,20 @@ def icmp_unreach(skb: sk_buff) -> bool:
     icmph = icmp_hdr(skb)
     kind, code = icmph.type, icmph.code
     iph = iphdr_at(skb, 0)
-    if iph.ihl < 5 or iph.version != 4:
+    if iph.ihl < 5:
         return False
     info = 0
     if kind == icmp_codes.ICMP_DEST_UNREACH:
         if code == icmp_codes.ICMP_FRAG_NEEDED:
             mode = net.sysctl.ip_no_pmtu_disc
             if mode == 2 or (mode == 3 and not icmp_tag_validation(net, iph.protocol)):
-                return False
+                return True
             if mode != 1:
                 info = icmph.mtu
                 if not info:  # RFC 1191 5: an old router that gives no MTU
                     info = guess_mtu(iph.tot_len)
         if code > icmp_codes.NR_ICMP_UNREACH:
-            return False
+            return True
     elif kind == icmp_codes.ICMP_PARAMETERPROB:
         info = icmph.gateway >> 24
     elif kind == icmp_codes.ICMP_TIME_EXCEEDED and code == icmp_codes.ICMP_EXC_FRAGTIME:
@@ -467,7 +467,7 @@ def icmp_unreach(skb: sk_buff) -> bool:
         not net.sysctl.icmp_ignore_bogus_error_responses
         and inet_addr_type(net, iph.daddr) == uapi.RTN_BROADCAST
     ):
-        return False
+        return True
     icmp_socket_deliver(skb, info)
     return True
 

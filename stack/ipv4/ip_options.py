@@ -379,10 +379,10 @@ def _reverse_srr(start: bytes, saddr: int) -> tuple[bytes, int]:
     optlen, ptr = start[1], start[2]
     if ptr > optlen:
         ptr = optlen + 1
-    hops = [start[i : i + 4] for i in range(3, ptr - 4, 4)]
+    # Back from the pointer, also where it stands between two slots, down to the first bytes.
+    hops = [start[i - 1 : i + 3] for i in range(ptr - 4, 3, -4)]
     if not hops:
         return b"", 0
-    hops.reverse()
     first, rest = hops[0], hops[1:]
     # RFC 1812: the first recorded hop must not be the source itself; leave it out.
     if hops[-1] == saddr.to_bytes(4, "big"):

@@ -66,7 +66,7 @@ def ip_options_rcv_srr(skb: sk_buff, dev: net_device, opt: ip_options) -> int:
     if rt.rt_type == RTN_UNICAST:
         if not opt.is_strictroute:
             return 0
-        icmp_send(skb, ICMP_PARAMETERPROB, 0, opt.srr << 24)
+        icmp_send(skb, ICMP_PARAMETERPROB, 0, 16 << 24)  # the destination address
         return -errno.EINVAL
     if rt.rt_type != RTN_LOCAL:
         return -errno.EINVAL

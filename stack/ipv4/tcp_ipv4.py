@@ -313,7 +313,7 @@ def tcp_v4_send_response(net: Net, skb: sk_buff, answer: tcp_answer) -> bool:
     ip_send_unicast_reply(
         net.tcp_ctl_sk,
         skb,
-        None,
+        received_options(skb),
         saddr,
         daddr,
         tcp_answer_bytes(skb, answer, csum_tcpudp_magic),

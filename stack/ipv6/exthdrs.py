@@ -37,6 +37,7 @@ from stack.net import Net
 IPV6_TLV_PAD1 = 0
 IPV6_TLV_PADN = 1
 IPV6_TLV_ROUTERALERT = 5
+IPV6_TLV_IOAM = 49
 IPV6_TLV_JUMBO = 194
 PAD_MAX = 7  # bytes that align a header to 8 (RFC 4942 2.1.9.5)
 
@@ -100,6 +101,10 @@ def ip6_parse_tlv(hopbyhop: bool, skb: sk_buff, off: int, length: int, max_count
             elif hopbyhop and kind == IPV6_TLV_JUMBO:
                 if not ipv6_hop_jumbo(skb, off + at, nh[at : at + size]):
                     return False
+            elif hopbyhop and kind == IPV6_TLV_IOAM:
+                # As where ioam6_enabled is 0: skipped, but for one that is not aligned.
+                if off + at & 3:
+                    return _drop(skb, SKB_DROP_REASON_IP_INHDR)
             elif not ip6_tlvopt_unknown(skb, off + at, kind, disallow):
                 return False
         at += size

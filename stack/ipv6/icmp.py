@@ -47,14 +47,14 @@ def icmpv6_rcv(skb: sk_buff) -> int:
     mib = net.mib.icmp6
     mib.InMsgs += 1
     iph = ipv6_hdr(skb)
-    if not pskb_may_pull(skb, ip6_icmp.ICMP6_HLEN):
-        mib.InErrors += 1
-        kfree_skb_reason(net, skb, drop_reason.SKB_DROP_REASON_PKT_TOO_SMALL)
-        return 0
     if skb.ip_summed != CHECKSUM_UNNECESSARY and icmp6_csum(skb, iph.saddr, iph.daddr):
         mib.InCsumErrors += 1
         mib.InErrors += 1
         kfree_skb_reason(net, skb, drop_reason.SKB_DROP_REASON_ICMP_CSUM)
+        return 0
+    if not pskb_may_pull(skb, ip6_icmp.ICMP6_HLEN):
+        mib.InErrors += 1
+        kfree_skb_reason(net, skb, drop_reason.SKB_DROP_REASON_PKT_TOO_SMALL)
         return 0
     kind = icmp6_hdr(skb).icmp6_type
     icmp6_in_count(net, kind)

@@ -162,7 +162,10 @@ def icmp6_iif(skb: sk_buff) -> int:
 
 
 def is_ineligible(skb: sk_buff, offset: int) -> bool:
-    """net/ipv6/icmp.c: is the packet at `offset` an ICMPv6 error (RFC 4443 2.4 e.1, e.2)?"""
+    """net/ipv6/icmp.c: is the packet at `offset` an ICMPv6 error (RFC 4443 2.4 e.1)?
+
+    A redirect (e.2) is none for Linux.
+    """
     at, nexthdr, frag_off = ipv6_skip_exthdr(
         skb, offset + IPV6_HLEN, ipv6hdr_at(skb, offset).nexthdr
     )
@@ -171,7 +174,7 @@ def is_ineligible(skb: sk_buff, offset: int) -> bool:
     if at >= skb.len:
         return not frag_off
     kind = skb_copy_bits(skb, at, 1)[0]
-    return not kind & ICMPV6_INFOMSG_MASK or kind == NDISC_REDIRECT
+    return not kind & ICMPV6_INFOMSG_MASK
 
 
 def opt_unrec(skb: sk_buff, offset: int) -> bool:

@@ -43,7 +43,6 @@ def inet6_csk_route_req(sk: tcp_sock, req: request_sock) -> rt6_info | None:
     try:
         return ip6_dst_lookup_flow(sk.net, sk, fl6)
     except OSError:
-        sk.net.mib.ip6.OutNoRoutes += 1
         return None
 
 

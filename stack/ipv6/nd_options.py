@@ -138,6 +138,7 @@ class ndisc_options:
 
     src_lladdr: bytes | None = None
     tgt_lladdr: bytes | None = None
+    """The first one of its kind; empty when its length is wrong."""
     redirected: bytes | None = None
     mtu: int | None = None
     nonce: bytes | None = None
@@ -174,9 +175,8 @@ def _take(out: ndisc_options, kind: int, body: bytes, addr_len: int) -> bool:
     size = len(body)
     match kind:
         case 1 | 2:  # the address and its padding fill the option exactly (ndisc_opt_addr_data)
-            if size != (addr_len + 2 + 7) // 8 * 8:
-                return False
-            lladdr = body[2 : 2 + addr_len]
+            right = size == (addr_len + 2 + 7) // 8 * 8
+            lladdr = body[2 : 2 + addr_len] if right else b""
             if kind == ND_OPT_SOURCE_LL_ADDR:
                 out.src_lladdr = lladdr if out.src_lladdr is None else out.src_lladdr
             else:

@@ -111,7 +111,7 @@ def ndisc_recv_ns(skb: sk_buff, *, locally_enqueued: bool = False) -> int:
     if options is None:
         return drop_reason.SKB_DROP_REASON_IPV6_NDISC_BAD_OPTIONS
     lladdr = options.src_lladdr
-    if lladdr is not None and dad:
+    if lladdr == b"" or (lladdr is not None and dad):
         return drop_reason.SKB_DROP_REASON_IPV6_NDISC_BAD_OPTIONS
     inc = ipv6_addr_is_multicast(daddr)
     is_router: bool | None = None
@@ -208,6 +208,8 @@ def ndisc_recv_na(skb: sk_buff) -> int:
     if options is None:
         return drop_reason.SKB_DROP_REASON_IPV6_NDISC_BAD_OPTIONS
     lladdr = options.tgt_lladdr
+    if lladdr == b"":
+        return drop_reason.SKB_DROP_REASON_IPV6_NDISC_BAD_OPTIONS
     ifp = ipv6_get_ifaddr(net, target, dev, True)
     if ifp is not None:
         if skb.pkt_type != skbuff.PACKET_LOOPBACK:
@@ -259,7 +261,7 @@ def ndisc_recv_rs(skb: sk_buff) -> int:
     saddr = ipv6_hdr(skb).saddr
     data = skb_to_bytes(skb)
     options = ndisc_parse_options(data[nd_messages.RS_LEN :], dev.addr_len)
-    if options is None:
+    if options is None or options.src_lladdr == b"":
         return drop_reason.SKB_DROP_REASON_IPV6_NDISC_BAD_OPTIONS
     if saddr == IN6ADDR_ANY:
         if options.src_lladdr is not None:

@@ -80,6 +80,8 @@ def ndisc_router_discovery(skb: sk_buff) -> int:
     neigh = __neigh_lookup(tbl, saddr, dev, True)
     if neigh is None:
         return drop_reason.SKB_DROP_REASON_NEIGH_QUEUEFULL
+    if options.src_lladdr == b"":
+        return drop_reason.SKB_DROP_REASON_IPV6_NDISC_BAD_OPTIONS
     neigh_update(neigh, options.src_lladdr, NUD_STALE, _LEARN | NEIGH_UPDATE_F_ISROUTER)
     if rt is not None:
         neigh.flags |= NTF_ROUTER

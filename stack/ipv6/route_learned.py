@@ -224,7 +224,9 @@ def rt6_do_redirect(rt: rt6_info, skb: sk_buff) -> None:
     if idev is None or idev.cnf.forwarding or not idev.cnf.accept_redirects:
         return
     options = ndisc_parse_options(skb_copy_bits(skb, at + RD_MSG_LEN, skb.len - at - RD_MSG_LEN))
-    if options is None or rt.rt6i_flags & uapi.RTF_REJECT or rt.from6 is None:
+    if options is None or options.tgt_lladdr == b"":
+        return
+    if rt.rt6i_flags & uapi.RTF_REJECT or rt.from6 is None:
         return
     router = ip_neigh_gw6(dev, ipv6_hdr(skb).saddr)
     if router is not None:
@@ -397,7 +399,7 @@ def rt6_route_rcv(
         _set_lifetime(net, found, lifetime_s)
         fib6_add(net, found)
         return
-    found.fib6_flags = found.fib6_flags & ~rtf_pref(3) | rtf_pref(pref)
+    found.fib6_flags = RTF_ROUTEINFO | found.fib6_flags & ~rtf_pref(3) | rtf_pref(pref)
     _set_lifetime(net, found, lifetime_s)
     net.ipv6.rt_cache_flush()
 

@@ -1168,7 +1168,8 @@ def received(made: dict[str, Any]) -> Iterator[str]:
                     yield f"{name}: {error.errno}"
                     continue
                 shown = [(level, kind, bytes(value).hex()) for level, kind, value in controls]
-                yield f"{name}: {told:#x} {address} {bytes(data).hex()} {shown}"
+                text = plain4(data) if name.startswith("raw") and name.endswith("4") else data.hex()
+                yield f"{name}: {told:#x} {address} {text} {shown}"
 
 
 def routes6(text: str) -> Iterator[str]:
@@ -1214,6 +1215,7 @@ def heard(side: Any, seed: int, count: int = FRAMES) -> Iterator[tuple[str, list
     made = sockets(side, seed)
     side.wait(60)
     side.sent()
+    list(received(made))  # reports that have come back
     before = counters(side)
     generator = Generator(random.Random(seed))
     for number in range(count):
@@ -1265,16 +1267,18 @@ def main(first: int, count: int) -> None:
         for (frame, theirs), (_, own) in zip(kernel, ours, strict=False):
             if theirs != own:
                 print(f"seed {seed} {frame}")
-                for line in theirs:
-                    if line not in own:
-                        print("   kernel", line)
-                for line in own:
-                    if line not in theirs:
-                        print("   ours  ", line)
-                if sorted(theirs) == sorted(own):
-                    print("   another order")
+                for line in difference(theirs, own):
+                    print("   ", line)
                 sys.stdout.flush()
                 break
+
+
+def difference(theirs: list[str], own: list[str]) -> Iterator[str]:
+    """What the kernel has told (-) that we have not, and the other way round (+)."""
+    if sorted(theirs) == sorted(own):
+        yield "another order"
+    yield from (f"- {line}" for line in theirs if line not in own)
+    yield from (f"+ {line}" for line in own if line not in theirs)
 
 
 if __name__ == "__main__":
