@@ -496,6 +496,8 @@ def icmp_socket_deliver(skb: sk_buff, info: int) -> None:
     if not pskb_may_pull(skb, offset + 8):
         net.mib.icmp.InErrors += 1
         return
+    if iph.version != 4:  # nothing that we have sent
+        return
     raw_icmp_error(skb, AF_INET, protocol, iph.daddr, iph.saddr, offset, info)
     ipprot = net.inet_protos[protocol]
     if ipprot is not None and ipprot.err_handler is not None:

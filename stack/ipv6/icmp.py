@@ -92,10 +92,7 @@ def icmpv6_error(skb: sk_buff) -> int:
     icmp6h = icmp6_hdr(skb)
     kind, code, info = icmp6h.icmp6_type, icmp6h.icmp6_code, icmp6h.icmp6_mtu
     skb_pull(skb, ip6_icmp.ICMP6_HLEN)
-    reason = icmpv6_notify(skb, kind, code, info)
-    if reason:
-        skb.dev.net.mib.icmp6.InErrors += 1
-    return reason
+    return icmpv6_notify(skb, kind, code, info)
 
 
 def icmpv6_notify(skb: sk_buff, kind: int, code: int, info: int) -> int:
@@ -104,17 +101,24 @@ def icmpv6_notify(skb: sk_buff, kind: int, code: int, info: int) -> int:
     Data at the embedded IPv6 header. A drop reason; 0 when fine.
     """
     net: Net = skb.dev.net
+    mib = net.mib.icmp6
     if not pskb_may_pull(skb, IPV6_HLEN):
+        mib.InErrors += 1
         return drop_reason.SKB_DROP_REASON_PKT_TOO_SMALL
-    nexthdr = ipv6hdr_at(skb, 0).nexthdr
+    iph = ipv6hdr_at(skb, 0)
+    nexthdr = iph.nexthdr
     inner = IPV6_HLEN
     if ipv6_ext_hdr(nexthdr):
         inner, nexthdr, _ = ipv6_skip_exthdr(skb, IPV6_HLEN, nexthdr)
         if inner < 0:
+            mib.InErrors += 1
             return drop_reason.SKB_DROP_REASON_IPV6_BAD_EXTHDR
     # The first 8 bytes hold the ports, by which the sender's socket is found.
     if not pskb_may_pull(skb, inner + 8):
+        mib.InErrors += 1
         return drop_reason.SKB_DROP_REASON_PKT_TOO_SMALL
+    if iph.version != 6:  # nothing that we have sent
+        return drop_reason.SKB_NOT_DROPPED_YET
     ipprot = net.ipv6.inet6_protos[nexthdr]
     if ipprot is not None and ipprot.err_handler is not None:
         ipprot.err_handler(skb, None, kind, code, inner, info)

@@ -76,6 +76,10 @@ def ndisc_router_discovery(skb: sk_buff) -> int:
         _remember_flags(idev, message)
         if idev.cnf.accept_ra_defrtr and not own:
             rt = _default_router(idev, saddr, message)
+            lifetime = message.router_lifetime
+            if rt is None and lifetime and lifetime >= idev.cnf.accept_ra_min_lft:
+                # There is no room for it, or somebody has set the same route.
+                return drop_reason.SKB_DROP_REASON_NOT_SPECIFIED
         _neighbour_times(idev, message)
     neigh = __neigh_lookup(tbl, saddr, dev, True)
     if neigh is None:
@@ -127,6 +131,8 @@ def _default_router(idev: inet6_dev, saddr: wide, message: RouterAdvertisement) 
         if not ra_route_room(idev):
             return None
         rt = rt6_add_dflt_router(net, saddr, dev, pref, cnf.ra_defrtr_metric, lifetime)
+        if rt is None:
+            return None
     elif rt is not None and rt.fib6_flags & ip6_fib.RTF_PREF_MASK != rtf_pref(pref):
         rt.fib6_flags = rt.fib6_flags & ~ip6_fib.RTF_PREF_MASK | rtf_pref(pref)
         net.ipv6.rt_cache_flush()

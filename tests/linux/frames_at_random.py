@@ -17,7 +17,6 @@ import ctypes
 import fcntl
 import os
 import random
-import re
 import select
 import socket
 import struct
@@ -43,8 +42,6 @@ MACS = bytes.fromhex("020000000001"), bytes.fromhex("020000000101")
 PEER_MACS = bytes.fromhex("020000000002"), bytes.fromhex("020000000102")
 OTHER_MACS = bytes.fromhex("020000000003"), bytes.fromhex("0200000000fe"), bytes.fromhex("020000000099")
 FRAMES = 60
-MS_PER_DAY = 86_400_000
-TIME = re.compile("(?=(0[0-5][0-9a-f]{6}))")
 UDP_PORT, TCP_PORT, RAW = 5000, 80, 253
 
 SETUP = """
@@ -188,9 +185,6 @@ class Side(Protocol):
     def read(self, name: str) -> str:
         """A file of /proc/net."""
 
-    def today_ms(self) -> int:
-        """The time of day, in ms, of UTC."""
-
 
 class Kernel:
     """The kernel, in a network namespace that is the calling thread's from now on."""
@@ -235,9 +229,6 @@ class Kernel:
     def read(self, name: str) -> str:
         return Path("/proc/thread-self/net", name).read_text()
 
-    def today_ms(self) -> int:
-        return time.time_ns() // 1_000_000 % MS_PER_DAY
-
     def close(self) -> None:
         for fd in self.taps:
             os.close(fd)
@@ -270,9 +261,6 @@ class Ours:
 
     def read(self, name: str) -> str:
         return proc.read(self.host, name)
-
-    def today_ms(self) -> int:
-        return self.host.machine.realtime_ns() // 1_000_000 % MS_PER_DAY
 
     def close(self) -> None:
         self.host.close()
@@ -1012,10 +1000,13 @@ def blank(data: bytes, at: int, size: int) -> bytes:
 
 def plain4(packet: bytes) -> str:
     """A packet of IPv4."""
-    size = (packet[0] & 15) * 4
+    size = (packet[0] & 15) * 4 if packet[:1] >= b"\x45" else 0
+    if not 20 <= size <= len(packet):
+        return packet.hex()
     head, payload = packet[:size], packet[size:]
     right = checksum(head) == 0
-    if str(ip_address(head[12:16])) in OURS4:
+    source = str(ip_address(head[12:16]))
+    if source in OURS4 or source.startswith("127."):
         head = blank(head, 4, 2)
     proto, whole = head[9], not int.from_bytes(head[6:8], "big") & 0x3FFF
     pseudo = head[12:20] + struct.pack("!BBH", 0, proto, len(payload))
@@ -1024,9 +1015,9 @@ def plain4(packet: bytes) -> str:
 
 
 def stamps(head: bytes) -> bytes:
-    """The header without the times in its options."""
-    at = 20
-    while at + 4 <= len(head) and head[at]:
+    """A packet without the times in its header's options."""
+    at, end = 20, (head[0] & 15) * 4 if head else 0
+    while at + 4 <= min(end, len(head)) and head[at]:
         if head[at] == 1:
             at += 1
             continue
@@ -1034,9 +1025,8 @@ def stamps(head: bytes) -> bytes:
         if size < 2:
             break
         if head[at] == 68:
-            step, first = (4, 4) if head[at + 3] & 15 == 0 else (8, 8)
-            for place in range(at + first, at + size - 3, step):
-                if place < at + head[at + 2] - 1:
+            for place in range(at + 4, at + size - 3, 4):
+                if head[place] < 6:  # a time of day in ms, no address of a frame's
                     head = blank(head, place, 4)
         at += size
     return head
@@ -1059,15 +1049,6 @@ def plain6(packet: bytes) -> str:
     return f"{head.hex()} {told}{plain_payload(kind, payload, pseudo) if whole else payload.hex()}"
 
 
-def without_times(line: str, now: int) -> str:
-    """The line without the times of day that a time stamp option (RFC 791) may have got."""
-    for match in reversed(list(TIME.finditer(line))):
-        at = match.start()
-        if 0 <= (now - int(match[1], 16)) % MS_PER_DAY < 10_000:
-            line = f"{line[:at]}time----{line[at + 8 :]}"
-    return line
-
-
 def plain_payload(kind: int, payload: bytes, pseudo: bytes) -> str:
     """What a packet carries."""
     if kind == 6 and len(payload) >= 20:
@@ -1083,8 +1064,13 @@ def plain_payload(kind: int, payload: bytes, pseudo: bytes) -> str:
                 payload = blank(payload, at + 2, 4)
             at += max(payload[at + 1], 1)
         return f"{right} {blank(payload, 16, 2).hex()}"
-    if kind == 1:  # what it quotes may have our time
-        return f"{checksum(payload) == 0} {blank(payload, 2, 2).hex()}"
+    if kind == 1:
+        right, quoted = checksum(payload) == 0, payload[8:]
+        if payload[:1] in (b"\3", b"\4", b"\5", b"\x0b", b"\x0c"):
+            quoted = stamps(quoted)
+        elif payload[:1] == b"\x0e":
+            quoted = blank(quoted, 4, 8)
+        return f"{right} {blank(payload, 2, 2)[:8].hex()}{quoted.hex()}"
     return payload.hex()
 
 
@@ -1153,6 +1139,13 @@ def sockets(side: Side, seed: int) -> dict[str, Any]:
     return made
 
 
+def control(level: int, kind: int, value: bytes) -> str:
+    """The bytes of a control message."""
+    if level == 0 and kind in (6, 7):  # IP_RECVOPTS, IP_RETOPTS
+        return stamps(b"\x4f" + bytes(19) + value)[20:].hex()
+    return bytes(value).hex()
+
+
 def received(made: dict[str, Any]) -> Iterator[str]:
     """What the sockets have received."""
     for name, sock in made.items():
@@ -1167,7 +1160,7 @@ def received(made: dict[str, Any]) -> Iterator[str]:
                 except OSError as error:
                     yield f"{name}: {error.errno}"
                     continue
-                shown = [(level, kind, bytes(value).hex()) for level, kind, value in controls]
+                shown = [(level, kind, control(level, kind, value)) for level, kind, value in controls]
                 text = plain4(data) if name.startswith("raw") and name.endswith("4") else data.hex()
                 yield f"{name}: {told:#x} {address} {text} {shown}"
 
@@ -1229,7 +1222,6 @@ def heard(side: Any, seed: int, count: int = FRAMES) -> Iterator[tuple[str, list
             side.wait(40)
         told = [f"eth{n} {plain(f)}" for n, f in side.sent()]
         told += received(made)
-        told = [without_times(line, side.today_ms()) for line in told]
         if generator.slow:
             told.sort()
         now = counters(side)
