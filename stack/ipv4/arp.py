@@ -302,7 +302,7 @@ def arp_accept(in_dev: in_device, sip: int) -> bool:
 
 
 def arp_fwd_any(in_dev: in_device, rt: rtable, sip: int, tip: int) -> bool:
-    """net/ipv4/arp.c (in arp_process): whether to answer for another's address, which `rt` leads to.
+    """net/ipv4/arp.c (in arp_process): whether to answer for an address that `rt` leads to.
 
     That is so with sysctl proxy_arp of all or of the interface, and with an entry for the address
     (`ip neigh add proxy`); proxy_arp_pvlan answers for stations on the same wire.

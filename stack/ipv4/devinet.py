@@ -500,14 +500,14 @@ def inet_addr_del(dev: net_device, local: int, prefixlen: int) -> None:
 def confirm_addr_indev(in_dev: in_device, dst: int, local: int, scope: int) -> bool:
     """net/ipv4/devinet.c: whether the interface has `local`, in a subnet that holds `dst` too.
 
-    `dst` 0: any. `scope` is the narrowest scope that the address may have.
+    0 is any. `scope` is the narrowest scope that the address may have.
     """
     widest = uapi.RT_SCOPE_LINK if in_dev_conf(in_dev, "route_localnet") else uapi.RT_SCOPE_HOST
     has = subnet = False
     for ifa in in_dev.ifa_list:
-        if ifa.ifa_local == local and min(ifa.ifa_scope, widest) <= scope:
+        if local in (0, ifa.ifa_local) and min(ifa.ifa_scope, widest) <= scope:
             has = True
-        if inet_ifa_match(local, ifa) and (not dst or inet_ifa_match(dst, ifa)):
+        if (not local or inet_ifa_match(local, ifa)) and (not dst or inet_ifa_match(dst, ifa)):
             subnet = True
     return has and subnet
 

@@ -49,6 +49,8 @@ from stack.core.uapi import (
     IP_HLEN,
     IP_PMTUDISC_DONT,
     IPPROTO_ICMP,
+    IPPROTO_TCP,
+    IPPROTO_UDP,
     MSG_DONTWAIT,
     SOCK_RAW,
 )
@@ -497,6 +499,8 @@ def icmp_socket_deliver(skb: sk_buff, info: int) -> None:
         net.mib.icmp.InErrors += 1
         return
     if iph.version != 4:  # nothing that we have sent
+        if protocol in (IPPROTO_TCP, IPPROTO_UDP):
+            net.mib.icmp.InErrors += 1
         return
     raw_icmp_error(skb, AF_INET, protocol, iph.daddr, iph.saddr, offset, info)
     ipprot = net.inet_protos[protocol]

@@ -78,9 +78,7 @@ def inet_current_timestamp(net: Net) -> int:
     return net.machine.realtime_ns() // NSEC_PER_MSEC % MS_PER_DAY
 
 
-def ip_options_compile(
-    net: Net, opt: ip_options, received: bool, spec_dst: int = 0
-) -> None:
+def ip_options_compile(net: Net, opt: ip_options, received: bool, spec_dst: int = 0) -> None:
     """net/ipv4/ip_options.c: parse an option area; in a received one fill in our slots.
 
     `spec_dst`: our address for record-route and time-stamp slots. In a user's area the first hop

@@ -118,11 +118,12 @@ def ip_forward_options(skb: sk_buff, opt: ip_options) -> None:
             buf[at + ptr - 1 : at + ptr + 3] = source
             buf[at + 2] = ptr + 4
             opt.is_changed = True
-    if opt.ts_needaddr:
-        at = opt.ts - IP_HLEN
-        ptr = buf[at + 2]
-        buf[at + ptr - 9 : at + ptr - 5] = source
-        opt.is_changed = True
+        # As in Linux, only beside a source route: a time stamp keeps the address it has got.
+        if opt.ts_needaddr:
+            at = opt.ts - IP_HLEN
+            ptr = buf[at + 2]
+            buf[at + ptr - 9 : at + ptr - 5] = source
+            opt.is_changed = True
     if opt.is_changed:
         ip_options_write(skb, opt)
         ip_send_check(ip_hdr(skb))

@@ -791,7 +791,9 @@ def ip_send_unicast_reply(
     reply: ip_options | None = None
     if sopt is not None and sopt.optlen:
         reply = __ip_options_echo(net, skb, sopt)
-        if reply is not None and reply.optlen and reply.srr:
+        if reply is None:
+            return -errno.EINVAL
+        if reply.optlen and reply.srr:
             fl4.daddr = reply.faddr
     try:
         rt = ip_route_output_key(net, fl4)

@@ -12,7 +12,7 @@ from stack.core.iov import msghdr
 from stack.core.l3mdev import l3mdev_fib_table_by_index
 from stack.core.proto import proto
 from stack.core.rows import narrow
-from stack.core.sock import lock_sock, release_sock, sk_dst_check, sk_dst_set
+from stack.core.sock import lock_sock, release_sock, sk_dst_check, sk_dst_set, sk_error_report
 from stack.core.sock_flags import SOCK_BROADCAST
 from stack.core.sockaddr import sockaddr
 from stack.core.tcp_states import TCP_ESTABLISHED
@@ -38,6 +38,7 @@ from stack.ipv4 import fib, icmp_codes
 from stack.ipv4.datagram import check_bind_sockaddr, check_sockaddr, ip4_datagram_connect
 from stack.ipv4.fib import inet_addr_type_table
 from stack.ipv4.icmp import icmp_out_count
+from stack.ipv4.ip_errqueue import ip_icmp_error
 from stack.ipv4.ip_output import (
     ip_append_data,
     ip_datagram_flow,
@@ -46,7 +47,13 @@ from stack.ipv4.ip_output import (
     ipcm_cookie,
 )
 from stack.ipv4.ip_sockglue import ip_cmsg_send, ip_getsockopt, ip_setsockopt
-from stack.ipv4.route import RTCF_BROADCAST, ip_route_output_flow, ipv4_redirect, ipv4_update_pmtu
+from stack.ipv4.route import (
+    RTCF_BROADCAST,
+    ip_route_output_flow,
+    ipv4_redirect,
+    ipv4_sk_redirect,
+    ipv4_update_pmtu,
+)
 
 ICMP_EXT_ECHO = 42
 
@@ -131,7 +138,16 @@ def ping_err(skb: sk_buff, offset: int, info: int) -> None:
     sk = ping_lookup(net, AF_INET, ident, iphdr_at(skb, 0).saddr, skb)
     if sk is None:
         return
-    sk_icmp_err(sk, skb, af_ops_of[AF_INET], sk.recverr, 0, offset, info)
+    if icmp_hdr(skb).type not in (icmp_codes.ICMP_SOURCE_QUENCH, icmp_codes.ICMP_REDIRECT):
+        sk_icmp_err(sk, skb, af_ops_of[AF_INET], sk.recverr, 0, offset, info)
+        return
+    # These are no errors, but ping wants to see them.
+    if icmp_hdr(skb).type == icmp_codes.ICMP_REDIRECT:
+        ipv4_sk_redirect(skb, sk)
+    if sk.recverr:
+        ip_icmp_error(sk, skb, errno.EREMOTEIO, 0, info, offset)
+        sk.sk_err = errno.EREMOTEIO
+        sk_error_report(sk)
 
 
 def icmp_err(skb: sk_buff, info: int) -> int:

@@ -19,7 +19,14 @@ from stack.core.drop_reason import kfree_skb_reason
 from stack.core.proto import proto
 from stack.core.sock import sk_alloc, sock_init_data
 from stack.core.sock_flags import SOCK_USE_WRITE_QUEUE
-from stack.core.uapi import AF_INET6, IPPROTO_ICMPV6, IPV6_HLEN, SOCK_RAW
+from stack.core.uapi import (
+    AF_INET6,
+    IPPROTO_ICMPV6,
+    IPPROTO_TCP,
+    IPPROTO_UDP,
+    IPV6_HLEN,
+    SOCK_RAW,
+)
 from stack.inet.inet_sock import inet_sock
 from stack.inet.ping import ping_rcv
 from stack.inet.xfrm_policy import XFRM_POLICY_IN, xfrm6_policy_check
@@ -118,6 +125,8 @@ def icmpv6_notify(skb: sk_buff, kind: int, code: int, info: int) -> int:
         mib.InErrors += 1
         return drop_reason.SKB_DROP_REASON_PKT_TOO_SMALL
     if iph.version != 6:  # nothing that we have sent
+        if nexthdr in (IPPROTO_TCP, IPPROTO_UDP):
+            mib.InErrors += 1
         return drop_reason.SKB_NOT_DROPPED_YET
     ipprot = net.ipv6.inet6_protos[nexthdr]
     if ipprot is not None and ipprot.err_handler is not None:

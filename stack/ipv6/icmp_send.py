@@ -73,7 +73,6 @@ from stack.ipv6.ip6_icmp import (
     ICMPV6_PARAMPROB,
     ICMPV6_PKT_TOOBIG,
     ICMPV6_UNK_OPTION,
-    NDISC_REDIRECT,
     icmp6_out_count,
 )
 from stack.ipv6.ip6_output import ip6_reply_mark
@@ -218,9 +217,8 @@ def _icmp6_send(skb: sk_buff, type: int, code: int, info: int) -> None:  # noqa:
     iph = ipv6_hdr(skb)
     daddr, source = iph.daddr, iph.saddr
     saddr: wide = 0
-    if ipv6_chk_addr(net, daddr, dev, False) or (
-        net.ipv6.sysctl.icmpv6_error_anycast_as_unicast and ipv6_chk_acast_addr(net, dev, daddr)
-    ):
+    acast_dev = dev if ipv6_addr_is_linklocal(daddr) else None
+    if ipv6_chk_addr(net, daddr, dev, False) or ipv6_chk_acast_addr(net, acast_dev, daddr):
         saddr = daddr
     if ipv6_addr_is_multicast(daddr) or skb.pkt_type != PACKET_HOST:
         if type != ICMPV6_PKT_TOOBIG and not (

@@ -11,7 +11,6 @@ from fastpath.net.hdr6 import ipv6_skip_exthdr
 from stack.core import drop_reason
 from stack.core.drop_reason import kfree_skb_reason
 from stack.core.dst import dst_output
-from stack.core.netdevice import net_device
 from stack.core.netfilter import NF_INET_FORWARD, NFPROTO_IPV6, nf_hook_list
 from stack.core.rows import wide
 from stack.core.sock import sock
@@ -111,13 +110,13 @@ def ip6_forward(skb: sk_buff) -> int:
             return -errno.EINVAL
     if not xfrm_route_forward(net, skb, AF_INET6, rt.dev.ifindex):
         return _blocked(net, skb)
-    if not ip6_forward_source(skb, iph.saddr, rt.dev):
-        return _refused(net, skb)
     if rt.dev is skb.dev and not ip6cb_srcrt(skb):
         # The rate is limited by destination here, and by source in ndisc_send_redirect.
         peer = inet_getpeer(net, net.ipv6.peers, iph.daddr)
         if inet_peer_xrlim_allow(net, peer, NSEC_PER_SEC):
             ndisc_send_redirect(skb, rt.rt6i_gateway or iph.daddr)
+    elif not ip6_forward_source(skb, iph.saddr):
+        return _refused(net, skb)
     mtu = max(ip6_dst_mtu_maybe_forward(rt, True), IPV6_MIN_MTU)
     if ip6_pkt_too_big(skb, mtu):
         icmpv6_send(skb, ip6_icmp.ICMPV6_PKT_TOOBIG, 0, mtu)
@@ -157,15 +156,16 @@ def _blocked(net: Net, skb: sk_buff) -> int:
     return -errno.EINVAL
 
 
-def ip6_forward_source(skb: sk_buff, saddr: wide, out: net_device) -> bool:
-    """net/ipv6/ip6_output.c (in ip6_forward): whether a packet of this source may be forwarded.
+def ip6_forward_source(skb: sk_buff, saddr: wide) -> bool:
+    """net/ipv6/ip6_output.c (in ip6_forward): whether a packet of this source may leave its
+    link.
 
-    Not one of ::, ::1 or a group (RFC 4291 2.5). A link-local one may not leave its link, which
-    causes an ICMPv6 error (RFC 4443 3.1).
+    Not one of ::, ::1 or a group (RFC 4291 2.5). A link-local one may not either, which causes
+    an ICMPv6 error (RFC 4443 3.1).
     """
     if not saddr or saddr == 1 or saddr >> 120 == 0xFF:
         return False
-    if out is not skb.dev and ipv6_addr_is_linklocal(saddr):
+    if ipv6_addr_is_linklocal(saddr):
         icmpv6_send(skb, ip6_icmp.ICMPV6_DEST_UNREACH, ip6_icmp.ICMPV6_NOT_NEIGHBOUR, 0)
         return False
     return True

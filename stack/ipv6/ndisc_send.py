@@ -171,7 +171,8 @@ def ndisc_send_rs(dev: net_device, saddr: wide, daddr: wide) -> None:
 def ndisc_send_redirect(skb: sk_buff, target: wide) -> None:
     """net/ipv6/ndisc.c: tell skb's sender that `target` is the better first hop (RFC 4861 8.2).
 
-    Only a neighbour gets one, at most one a second once it has got six. Borrows skb, data at or behind its IPv6 header.
+    Only a neighbour gets one, at most one a second once it has got six. Borrows skb, data at or
+    behind its IPv6 header.
     """
     dev: net_device = skb.dev
     idev: inet6_dev | None = dev.ip6_ptr
@@ -183,8 +184,12 @@ def ndisc_send_redirect(skb: sk_buff, target: wide) -> None:
     if dest != target and ipv6_addr_type(target) != IPV6_ADDR_UNICAST | IPV6_ADDR_LINKLOCAL:
         return
     rt = ip6_route_output(dev.net, None, flowi(AF_INET6, sender, saddr, dev.ifindex))
-    if rt.error or rt.rt6i_flags & RTF_GATEWAY or not inet_peer_xrlim_allow(
-        dev.net, inet_getpeer(dev.net, dev.net.ipv6.peers, sender), NSEC_PER_SEC
+    if (
+        rt.error
+        or rt.rt6i_flags & RTF_GATEWAY
+        or not inet_peer_xrlim_allow(
+            dev.net, inet_getpeer(dev.net, dev.net.ipv6.peers, sender), NSEC_PER_SEC
+        )
     ):
         return  # not a neighbour, or told too often
     options = b""

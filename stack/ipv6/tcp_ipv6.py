@@ -74,7 +74,7 @@ from stack.inet.tcp_prot import tcp_proto
 from stack.inet.tcp_rcv import tcp_do_rcv, tcp_rcv
 from stack.inet.tcp_reply import tcp_answer, tcp_answer_bytes, tcp_reply_reset
 from stack.inet.tcp_request import tcp_conn_request
-from stack.inet.tcp_sock import M32, MAX_TCP_HEADER, tcp_sock
+from stack.inet.tcp_sock import M32, MAX_TCP_HEADER, TCPHDR_RST, tcp_sock
 from stack.inet.tcp_window import tcp_sync_mss
 from stack.ipv4.tcp_ipv4 import (
     ipv4_specific,
@@ -96,6 +96,7 @@ from stack.ipv6.inet6_connection_sock import (
     inet6_csk_route_socket,
     inet6_csk_xmit,
 )
+from stack.ipv6.ip6_fib import RTF_ANYCAST
 from stack.ipv6.ip6_output import ip6_reply_mark, ip6_xmit
 from stack.ipv6.ipv6_sockglue import ipv6_getsockopt, ipv6_setsockopt
 from stack.ipv6.protocol import (
@@ -107,6 +108,7 @@ from stack.ipv6.protocol import (
     inet6_register_protosw,
 )
 from stack.ipv6.route import ip6_dst_lookup_flow
+from stack.ipv6.rt6_info import rt6_info
 from stack.ipv6.tcp_err import tcp_v6_err, tcp_v6_mtu_reduced
 from stack.net import Net
 
@@ -337,6 +339,9 @@ def tcp_v6_csum_bad(skb: sk_buff) -> bool:
     return bool(skb_checksum_init_v6(skb, IPPROTO_TCP, saddr, daddr) or skb_checksum_complete(skb))
 
 
+FLOWLABEL_REFLECT_TCP_RESET = 2
+
+
 def tcp_v6_send_response(net: Net, skb: sk_buff, answer: tcp_answer) -> bool:
     """tcp_family_ops.send_response"""
     _, saddr, sport, daddr, dport = inet_key(skb)
@@ -351,6 +356,11 @@ def tcp_v6_send_response(net: Net, skb: sk_buff, answer: tcp_answer) -> bool:
     fl6.flowi_proto = IPPROTO_TCP
     fl6.flowi_mark = ip6_reply_mark(net, skb.mark) or answer.mark
     fl6.flowlabel = answer.label
+    if (
+        answer.flags & TCPHDR_RST
+        and net.ipv6.sysctl.flowlabel_reflect & FLOWLABEL_REFLECT_TCP_RESET
+    ):
+        fl6.flowlabel = ipv6_hdr(skb).flow_lbl
     fl6.fl_sport, fl6.fl_dport = dport, sport
     try:
         dst = ip6_dst_lookup_flow(net, ctl_sk, fl6)
@@ -376,7 +386,12 @@ def tcp_v6_send_reset(sk: tcp_sock | inet_timewait_sock | None, skb: sk_buff) ->
 
 def ipv6_unicast_destination(skb: sk_buff) -> bool:
     """include/net/ip6_route.h: whether skb's destination is a unicast address of ours."""
-    return skb.pkt_type == 0 and not ipv6_addr_is_multicast(ipv6_hdr(skb).daddr)
+    rt: rt6_info | None = skb.dst
+    return (
+        skb.pkt_type == 0
+        and not ipv6_addr_is_multicast(ipv6_hdr(skb).daddr)
+        and (rt is None or not rt.rt6i_flags & RTF_ANYCAST)
+    )
 
 
 tcp_v6_family_ops = tcp_family_ops(

@@ -21,7 +21,8 @@ from fastpath.base.skbuff import pskb_may_pull, sk_buff
 from fastpath.net.hdr import ipv6_hdr, udp6_send_check, udp_hdr
 from fastpath.net.inet import UdpFlow
 from fastpath.net.inetkey import inet_err_ends, inet_skb_ends
-from stack.core import uapi
+from stack.core import drop_reason, uapi
+from stack.core.drop_reason import kfree_skb_reason
 from stack.core.errors import os_error
 from stack.core.iov import msghdr
 from stack.core.l3mdev import inet_sdif
@@ -275,11 +276,15 @@ def udpv6_rcv(skb: sk_buff) -> int:
         return 0
     if not pskb_may_pull(skb, UDP_HLEN):
         return udp_drop_short(net, skb, af_ops_of[uapi.AF_INET6])
+    many = ipv6_hdr(skb).daddr >> 120 == 0xFF
     if not udp_hdr(skb).check and not skb.gso_size and not udp6_encapsulated(net, skb):
+        if many:
+            net.mib.udp6.IgnoredMulti += 1
+            kfree_skb_reason(net, skb, drop_reason.SKB_DROP_REASON_NO_SOCKET)
+            return 0
         # RFC 8200 8.1: a datagram over IPv6 has a checksum.
         net.mib.udp6.InCsumErrors += 1
         return udp_drop_short(net, skb, af_ops_of[uapi.AF_INET6])
-    many = ipv6_hdr(skb).daddr >> 120 == 0xFF
     return udp_lib_rcv(net, skb, af_ops_of[uapi.AF_INET6], many)
 
 

@@ -40,7 +40,11 @@ CLONE_NEWNET = 0x40000000
 TUNSETIFF, IFF_TAP, IFF_NO_PI = 0x400454CA, 0x0002, 0x1000
 MACS = bytes.fromhex("020000000001"), bytes.fromhex("020000000101")
 PEER_MACS = bytes.fromhex("020000000002"), bytes.fromhex("020000000102")
-OTHER_MACS = bytes.fromhex("020000000003"), bytes.fromhex("0200000000fe"), bytes.fromhex("020000000099")
+OTHER_MACS = (
+    bytes.fromhex("020000000003"),
+    bytes.fromhex("0200000000fe"),
+    bytes.fromhex("020000000099"),
+)
 FRAMES = 60
 UDP_PORT, TCP_PORT, RAW = 5000, 80, 253
 
@@ -356,7 +360,7 @@ class Generator:
         kind, packet = self.of(
             (12, self.arp), (45, self.ipv4), (50, self.ipv6), (1, self.llc), (1, self.unknown)
         )
-        if self.chance(0.04) and packet:
+        if self.chance(0.04) and packet and not self.slow:
             damaged = bytearray(packet)
             for _ in range(self.pick.choice((1, 1, 2))):
                 damaged[self.pick.randrange(min(len(damaged), 80))] = self.pick.randrange(256)
@@ -372,7 +376,9 @@ class Generator:
         """The frame around a packet."""
         to = self.to_mac or MACS[self.number]
         if self.chance(0.03):
-            to = self.pick.choice((b"\xff" * 6, *OTHER_MACS, *MACS, b"\x01\0\x5e\0\0\1", b"\x33\x33\0\0\0\1"))
+            to = self.pick.choice(
+                (b"\xff" * 6, *OTHER_MACS, *MACS, b"\x01\0\x5e\0\0\1", b"\x33\x33\0\0\0\1")
+            )
             self.about += f" to {to.hex(':')}"
         source = PEER_MACS[self.number]
         if self.chance(0.05):
@@ -392,7 +398,9 @@ class Generator:
         return frame
 
     def llc(self) -> tuple[int, bytes]:
-        data = self.pick.choice((b"\x42\x42\x03", b"\xaa\xaa\x03\0\0\0\x08\0", b"\xff\xff", b"\xe0\xe0\x03"))
+        data = self.pick.choice(
+            (b"\x42\x42\x03", b"\xaa\xaa\x03\0\0\0\x08\0", b"\xff\xff", b"\xe0\xe0\x03")
+        )
         return self.pick.choice((3, 8, 38, 0, 1500)), data + self.noise()
 
     def unknown(self) -> tuple[int, bytes]:
@@ -506,7 +514,11 @@ class Generator:
     def fragments(self, source: str, dest: str, proto: int, payload: bytes, options: bytes) -> None:
         """Cut a datagram in pieces, which come one after another."""
         pick = self.pick
-        cuts = sorted(pick.sample(range(8, len(payload) + 8, 8), min(pick.choice((1, 1, 2, 3)), len(payload) // 8)))
+        cuts = sorted(
+            pick.sample(
+                range(8, len(payload) + 8, 8), min(pick.choice((1, 1, 2, 3)), len(payload) // 8)
+            )
+        )
         starts = [0, *cuts]
         pieces = [
             [start, payload[start:end], end < len(payload)]
@@ -574,7 +586,7 @@ class Generator:
                 ip4(pick.choice((*OURS4, *FAR4))) + bytes(4)
                 for _ in range(pick.choice((0, 1, 1, 2, 4)))
             )
-            pointer = pick.choice((5, 5, 5, 9, 13, len(hops) + 5, len(hops) + 1, 0, 4, 6))
+            pointer = pick.choice((5, 5, 5, 9, 13, len(hops) + 5, len(hops) + 1, 0, 4))
             return bytes([kind, len(hops) + 4, pointer, flag]) + hops
         if kind == 148:
             return b"\x94\x04" + pick.choice((b"\0\0", b"\0\0", b"\0\1"))
@@ -605,13 +617,19 @@ class Generator:
         sent = put_checksum(packet[:covered], 6, self.pseudo(source, dest, 17, covered))
         packet = sent + packet[covered:]
         if self.chance(0.1):
-            packet = packet[:6] + self.pick.choice((b"\0\0", b"\0\0", b"\x12\x34", b"\xff\xff")) + packet[8:]
+            packet = (
+                packet[:6]
+                + self.pick.choice((b"\0\0", b"\0\0", b"\x12\x34", b"\xff\xff"))
+                + packet[8:]
+            )
             self.about += " udp sum"
         return 17, packet
 
     def tcp(self, source: str, dest: str) -> tuple[int, bytes]:
         pick = self.pick
-        flags = pick.choice((2, 2, 2, 0x10, 4, 0x14, 0x12, 1, 0, 3, 0x11, 0x18, 0xC2, 0x42, 0x29, 6))
+        flags = pick.choice(
+            (2, 2, 2, 0x10, 4, 0x14, 0x12, 1, 0, 3, 0x11, 0x18, 0xC2, 0x42, 0x29, 6)
+        )
         options = pick.choice((
             b"", b"\x02\x04\x05\xb4", b"\x02\x04\x05\xb4\x04\x02\x08\x0a\0\0\0\1\0\0\0\0\x01\x03\x03\x07",
             b"\x02\x04\0\x10", b"\x02\x03\x05\x01", b"\x08\x0a\0\0\0\1\0\0\0\5\0\0", b"\xfe\x04\xf9\x89",
@@ -656,7 +674,35 @@ class Generator:
 
     def icmp(self, source: str, dest: str) -> tuple[int, bytes]:
         pick = self.pick
-        kind = pick.choice((8, 8, 8, 8, 3, 3, 3, 5, 5, 11, 12, 4, 13, 13, 42, 0, 14, 17, 18, 10, 9, 15, 30, 43, 200))
+        kind = pick.choice(
+            (
+                8,
+                8,
+                8,
+                8,
+                3,
+                3,
+                3,
+                5,
+                5,
+                11,
+                12,
+                4,
+                13,
+                13,
+                42,
+                0,
+                14,
+                17,
+                18,
+                10,
+                9,
+                15,
+                30,
+                43,
+                200,
+            )
+        )
         code = pick.choice((0, 0, 0, 0, 1, 2, 3, 4, 5, 13, 15, 16, 255))
         if kind in (3, 4, 5, 11, 12):
             code = pick.randrange(17) if kind == 3 else pick.choice((0, 0, 1, 2, 3))
@@ -667,7 +713,9 @@ class Generator:
             }.get(kind, struct.pack("!I", pick.getrandbits(32)))
             body = rest + self.quoted(source, dest)
         elif kind in (13, 14):
-            body = struct.pack("!HH", 1, 2) + pick.choice((bytes(12), bytes(12), bytes(11), b"", bytes(30)))
+            body = struct.pack("!HH", 1, 2) + pick.choice(
+                (bytes(12), bytes(12), bytes(11), b"", bytes(30))
+            )
         elif kind == 42:
             body = struct.pack("!HBB", 1, 1, pick.choice((1, 1, 0))) + self.probe()
         else:
@@ -805,7 +853,10 @@ class Generator:
             return kind, self.tlvs(kind)
         if kind == 43:
             number = pick.choice((0, 0, 2, 2, 3, 4, 5, 253))
-            hops = b"".join(ip6(pick.choice((*OURS6, *FAR6, *NEAR6[0]))) for _ in range(pick.choice((0, 1, 1, 2))))
+            hops = b"".join(
+                ip6(pick.choice((*OURS6, *FAR6, *NEAR6[0])))
+                for _ in range(pick.choice((0, 1, 1, 2)))
+            )
             return kind, bytes([number, pick.choice((0, 0, 1, 2))]) + bytes(4) + hops
         if kind == 44:
             offset = pick.choice((0, 0, 0, 0, 8, 6))
@@ -833,7 +884,11 @@ class Generator:
     ) -> None:
         """Cut a packet in pieces, which come one after another."""
         pick = self.pick
-        cuts = sorted(pick.sample(range(8, len(payload) + 8, 8), min(pick.choice((1, 1, 2, 3)), len(payload) // 8)))
+        cuts = sorted(
+            pick.sample(
+                range(8, len(payload) + 8, 8), min(pick.choice((1, 1, 2, 3)), len(payload) // 8)
+            )
+        )
         pieces = [
             [start, payload[start:end], end < len(payload)]
             for start, end in zip([0, *cuts], [*cuts, len(payload)], strict=True)
@@ -880,11 +935,16 @@ class Generator:
 
     def icmp6(self) -> tuple[int, bytes]:
         pick = self.pick
-        kind = pick.choice((128, 128, 128, 1, 1, 2, 2, 3, 4, 129, 139, 140, 160, 100, 127, 200, 255, 5, 0))
+        kind = pick.choice(
+            (128, 128, 128, 1, 1, 2, 2, 3, 4, 129, 139, 140, 160, 100, 127, 200, 255, 5, 0)
+        )
         code = pick.choice((0, 0, 0, 1, 2, 3, 4, 6, 7, 255))
         if kind < 5:
             mtu = pick.choice((1280, 1280, 1400, 1500, 600, 0, 70000))
-            body = struct.pack("!I", mtu if kind == 2 else pick.choice((0, 6, 40, 99))) + self.quoted6()
+            body = (
+                struct.pack("!I", mtu if kind == 2 else pick.choice((0, 6, 40, 99)))
+                + self.quoted6()
+            )
         elif kind == 160:
             body = struct.pack("!HBB", 1, 1, pick.choice((1, 1, 0))) + self.probe()
         else:
@@ -898,7 +958,9 @@ class Generator:
         out = b""
         for _ in range(pick.choice((0, 1, 1, 1, 2, 3))):
             mac = pick.choice((*PEER_MACS, *OTHER_MACS, MACS[0]))
-            prefix = pick.choice(("2001:db8:1::", "2001:db8:9::", "fe80::", "ff02::", "2001:db8:8::"))
+            prefix = pick.choice(
+                ("2001:db8:1::", "2001:db8:9::", "fe80::", "ff02::", "2001:db8:8::")
+            )
             out += pick.choice((
                 b"\1\1" + mac, b"\2\1" + mac, b"\1\1" + mac, b"\2\1" + mac,
                 b"\3\4" + struct.pack("!BBIII", pick.choice((64, 64, 48, 128, 129)), pick.choice((0xC0, 0x80, 0x40, 0)),
@@ -919,7 +981,9 @@ class Generator:
         kind = pick.choice((135, 135, 135, 136, 136, 136, 133, 134, 134, 137))
         self.hops = 255 if self.chance(0.95) else 64
         code = 0 if self.chance(0.96) else 1
-        target = pick.choice((self.dest, *OURS6, self.source, *NEAR6[self.number], "2001:db8:1::77"))
+        target = pick.choice(
+            (self.dest, *OURS6, self.source, *NEAR6[self.number], "2001:db8:1::77")
+        )
         if self.chance(0.05):
             target = pick.choice((*GROUPS6, *ODD6))
         if kind == 135:
@@ -931,7 +995,9 @@ class Generator:
         elif kind == 136:
             if self.chance(0.3):
                 self.dest = "ff02::1"
-            body = bytes([pick.choice((0, 0x20, 0x40, 0x60, 0x80, 0xA0, 0xE0)), 0, 0, 0]) + ip6(target)
+            body = bytes([pick.choice((0, 0x20, 0x40, 0x60, 0x80, 0xA0, 0xE0)), 0, 0, 0]) + ip6(
+                target
+            )
         elif kind == 133:
             if self.chance(0.6):
                 self.dest = "ff02::2"
@@ -947,7 +1013,9 @@ class Generator:
         else:
             self.source = pick.choice(("fe80::fe", "fe80::fe", "fe80::99", self.source))
             to = pick.choice((*FAR6, *FAR6, *NEAR6[0], "ff02::1"))
-            body = bytes(4) + ip6(pick.choice(("fe80::99", "fe80::fe", to, "2001:db8:1::3"))) + ip6(to)
+            body = (
+                bytes(4) + ip6(pick.choice(("fe80::99", "fe80::fe", to, "2001:db8:1::3"))) + ip6(to)
+            )
             self.about += f" to {to}"
         body += self.nd_options()
         if kind == 137 and self.chance(0.4):
@@ -1011,7 +1079,9 @@ def plain4(packet: bytes) -> str:
     proto, whole = head[9], not int.from_bytes(head[6:8], "big") & 0x3FFF
     pseudo = head[12:20] + struct.pack("!BBH", 0, proto, len(payload))
     head = blank(stamps(head), 10, 2)
-    return f"{head.hex()} {right} {plain_payload(proto, payload, pseudo) if whole else payload.hex()}"
+    return (
+        f"{head.hex()} {right} {plain_payload(proto, payload, pseudo) if whole else payload.hex()}"
+    )
 
 
 def stamps(head: bytes) -> bytes:
@@ -1154,13 +1224,17 @@ def received(made: dict[str, Any]) -> Iterator[str]:
         for flags in (0, socket.MSG_ERRQUEUE):
             for _ in range(20):
                 try:
-                    data, controls, told, address = sock.recvmsg(4000, 2000, flags | socket.MSG_DONTWAIT)
+                    data, controls, told, address = sock.recvmsg(
+                        4000, 2000, flags | socket.MSG_DONTWAIT
+                    )
                 except BlockingIOError:
                     break
                 except OSError as error:
                     yield f"{name}: {error.errno}"
                     continue
-                shown = [(level, kind, control(level, kind, value)) for level, kind, value in controls]
+                shown = [
+                    (level, kind, control(level, kind, value)) for level, kind, value in controls
+                ]
                 text = plain4(data) if name.startswith("raw") and name.endswith("4") else data.hex()
                 yield f"{name}: {told:#x} {address} {text} {shown}"
 
@@ -1219,13 +1293,15 @@ def heard(side: Any, seed: int, count: int = FRAMES) -> Iterator[tuple[str, list
             yield f"{frame.hex()}", [f"error {error.errno}"]
             continue
         if generator.slow:
-            side.wait(40)
+            side.wait(150)  # the longest that a query allows, and some more
         told = [f"eth{n} {plain(f)}" for n, f in side.sent()]
         told += received(made)
         if generator.slow:
             told.sort()
         now = counters(side)
-        told += [f"{key} {now[key] - before.get(key, 0):+}" for key in now if now[key] != before.get(key)]
+        told += [
+            f"{key} {now[key] - before.get(key, 0):+}" for key in now if now[key] != before.get(key)
+        ]
         before = now
         yield f"{number} eth{interface}{generator.about}: {frame.hex()}", told
         if generator.last:
@@ -1245,9 +1321,11 @@ def in_thread(function: Callable[[], Any]) -> Any:
 
 def told_by(kind: Callable[[], Any], seed: int, count: int = FRAMES) -> list[tuple[str, list[str]]]:
     """All that comes of a seed on a side."""
+
     def run() -> list[tuple[str, list[str]]]:
         with contextlib.closing(kind()) as side:
             return list(heard(side, seed, count))
+
     return in_thread(run)
 
 
