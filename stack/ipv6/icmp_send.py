@@ -57,7 +57,7 @@ from stack.inet.icmp_limit import (
 from stack.inet.inet_sock import inet_sock
 from stack.inet.multipath import fib_multipath_hash
 from stack.inet.xfrm_policy import xfrm_lookup
-from stack.ipv6.addr import ipv6_addr_is_multicast, rt6_need_strict
+from stack.ipv6.addr import ipv6_addr_is_linklocal, ipv6_addr_is_multicast, rt6_need_strict
 from stack.ipv6.if_inet6 import ipv6_chk_acast_addr, ipv6_chk_addr
 from stack.ipv6.ip6_append import (
     ip6_append_data,

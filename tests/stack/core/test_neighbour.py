@@ -325,9 +325,6 @@ def arp_frame(hrd=1, pro=0x0800, hln=6, pln=4, op=1, sha=MAC_B, sip=B, tha=bytes
         {"op": 0},
         {"tip": 0xE0000001},
         {"tip": 0x7F000001},
-        {"sha": b"\x01\x00\x5e\x00\x00\x01"},
-        {"sha": bytes(6)},
-        {"sip": 0xFFFFFFFF},
         {"hln": 5},
         {"pln": 16},
     ],
@@ -339,6 +336,22 @@ def test_a_malformed_arp_is_dropped_with_its_reason(pair, bad):
     assert a.drop_reasons == {SKB_DROP_REASON_ARP_INHDR: 1}
     assert wa.sent == []
     assert len(a.arp_tbl) == 0
+
+
+def test_a_sender_with_an_impossible_address_is_neither_answered_nor_learned(pair):
+    clock, a, _b, wa, _wb = pair
+    wa.receive(arp_frame(sip=0xFFFFFFFF))
+    clock.run_for(NSEC_PER_SEC // 10)
+    assert wa.sent == []
+    assert len(a.arp_tbl) == 0
+
+
+@pytest.mark.parametrize("sha", [b"\x01\x00\x5e\x00\x00\x01", bytes(6)])
+def test_any_hardware_address_is_answered_as_on_linux(pair, sha):
+    clock, _a, _b, wa, _wb = pair
+    wa.receive(arp_frame(sha=sha))
+    clock.run_for(NSEC_PER_SEC // 10)
+    assert [frame[:6] for frame in wa.sent] == [sha]
 
 
 def test_a_truncated_arp_is_dropped(pair):

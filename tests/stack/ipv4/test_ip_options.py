@@ -36,6 +36,13 @@ B = bytes([10, 9, 9, 9])
 C = bytes([10, 8, 8, 8])
 
 
+def compiled(host: Host, area: bytes, *, received: bool, spec_dst: int = 0) -> ip_options:
+    """A parsed area."""
+    opt = ip_options(area)
+    ip_options_compile(host, opt, received, spec_dst)
+    return opt
+
+
 @pytest.mark.parametrize(
     ("area", "pointer"),
     [
@@ -57,7 +64,7 @@ C = bytes([10, 8, 8, 8])
 )
 def test_malformed_options_point_at_the_byte(net: Net, area: bytes, pointer: int) -> None:
     with pytest.raises(OptionError) as info:
-        ip_options_compile(net.host, area, received=True)
+        compiled(net.host, area, received=True)
     assert info.value.pointer == pointer
 
 
@@ -72,7 +79,7 @@ def test_parameter_problem_is_sent_for_them(net: Net) -> None:
 
 def test_record_route_and_timestamp_are_filled(net: Net) -> None:
     area = b"\x07\x07\x04\0\0\0\0" + b"\x44\x0c\x05\x01" + bytes(8) + b"\x01"
-    opt = ip_options_compile(net.host, area, received=True, spec_dst=ip4(ME))
+    opt = compiled(net.host, area, received=True, spec_dst=ip4(ME))
     assert bytes(opt.data[3:7]) == bytes([10, 0, 0, 1])
     assert opt.data[2] == 8
     assert bytes(opt.data[11:15]) == bytes([10, 0, 0, 1])
@@ -93,18 +100,18 @@ def test_time_stamps_are_milliseconds_since_midnight_ut(
     """RFC 791: of the wall clock, whatever the uptime."""
     clock = VirtualClock(uptime_s * SEC, epoch_ns=epoch_s * SEC + 7_000_000)
     with Host("h", clock=clock, drivers=False) as host:
-        opt = ip_options_compile(host, b"\x44\x08\x05\x00\0\0\0\0", received=True)
+        opt = compiled(host, b"\x44\x08\x05\x00\0\0\0\0", received=True)
         stamp = int.from_bytes(opt.data[4:8], "big")
     assert stamp == since_midnight_s * 1000 + 7
 
 
 def test_full_timestamp_counts_overflow(net: Net) -> None:
-    opt = ip_options_compile(net.host, b"\x44\x08\x09\x00\0\0\0\0", received=True)
+    opt = compiled(net.host, b"\x44\x08\x09\x00\0\0\0\0", received=True)
     assert opt.data[3] == 0x10
 
 
 def test_bytes_behind_end_are_cleared(net: Net) -> None:
-    opt = ip_options_compile(net.host, b"\x01\0\xaa\xbb", received=True)
+    opt = compiled(net.host, b"\x01\0\xaa\xbb", received=True)
     assert bytes(opt.data) == b"\x01\0\0\0"
 
 
@@ -136,12 +143,12 @@ def test_source_route_is_reversed(net: Net) -> None:
     skb = skb_from_bytes(net.host.skb_small, packet, 64)
     assert skb is not None
     skb_reset_network_header(skb)
-    sopt = ip_options_compile(net.host, b"\x83\x0b\x0c" + C + B + b"\0", received=True)
+    sopt = compiled(net.host, b"\x83\x0b\x0c" + C + B + b"\0", received=True)
     reply = __ip_options_echo(net.host, skb, sopt)
     assert reply is not None
     assert reply.faddr == int.from_bytes(B, "big")
     assert bytes(reply.data[:7]) == b"\x83\x0b\x04" + C
-    own = ip_options_compile(net.host, b"\x83\x0b\x0c" + A + B + b"\0", received=True)
+    own = compiled(net.host, b"\x83\x0b\x0c" + A + B + b"\0", received=True)
     reply = __ip_options_echo(net.host, skb, own)
     assert reply is not None
     assert reply.data[1] == 7
@@ -193,7 +200,7 @@ def test_parser_accepts_or_refuses_any_bytes(data: bytes, received: bool) -> Non
     pointer = 20
     opt = None
     try:
-        opt = ip_options_compile(net.host, data, received=received, spec_dst=1)
+        opt = compiled(net.host, data, received=received, spec_dst=1)
     except OptionError as exc:
         pointer = exc.pointer
     assert 20 <= pointer < 20 + max(len(data), 1) + 3
