@@ -1,4 +1,16 @@
-"""Receiving IPv4: header checks, routing, local delivery (net/ipv4/ip_input.c)."""
+"""Receiving IPv4: header checks, routing, local delivery (net/ipv4/ip_input.c).
+
+    packet_type -> ip_rcv, ip_list_rcv
+      ip_rcv_core                   version, lengths, checksum; counters
+      PRE_ROUTING hook
+      ip_rcv_finish
+        ip_rcv_finish_core          early demux or ip_route_input, options; the route is in skb.dst
+        dst_input                   ip_forward, ip_error, or
+          ip_local_deliver          reassembly, LOCAL_IN hook
+            ip_local_deliver_finish raw sockets, then the protocol's handler
+
+Lists of packets take the same steps (stack/inet/ip_input.py). The file keeps no state.
+"""
 
 from __future__ import annotations
 

@@ -77,8 +77,9 @@ def ndisc_router_discovery(skb: sk_buff) -> int:
         if idev.cnf.accept_ra_defrtr and not own:
             rt = _default_router(idev, saddr, message)
             lifetime = message.router_lifetime
-            if rt is None and lifetime and lifetime >= idev.cnf.accept_ra_min_lft:
-                # There is no room for it, or somebody has set the same route.
+            wanted = lifetime and lifetime >= idev.cnf.accept_ra_min_lft
+            if rt is None and wanted and ra_route_room(idev):
+                # Somebody has set the same route, and Linux goes no further.
                 return drop_reason.SKB_DROP_REASON_NOT_SPECIFIED
         _neighbour_times(idev, message)
     neigh = __neigh_lookup(tbl, saddr, dev, True)

@@ -1,8 +1,8 @@
 """Random frames, mostly plausible: ARP, IPv4 and IPv6 with all that rides on them, and others.
 
-`Generator(random.Random(seed)).frame()` gives a frame and the interface that it is for, which is
-one of a host with the addresses `OURS4` and `OURS6`, the neighbours `NEAR4` and `NEAR6`, and two
-interfaces with `MACS`. A frame is made from outside in: `ethernet` around what `arp`, `ipv4` or
+`Generator(random.Random(seed)).frame()` gives a frame and the interface that it is for. They are
+for a host with two interfaces (`MACS`). It has the addresses `OURS4` and `OURS6` and the neighbours
+`NEAR4` and `NEAR6`. A frame is made from outside in: `ethernet` around what `arp`, `ipv4` or
 `ipv6` makes, and `ip` or `ip6` around what one of the methods for a protocol makes. Each of them
 makes something wrong now and then. Pieces of a datagram come one after another (`fragments`).
 Not made are what only one side has: UDP-Lite (docs/differences.md), CIPSO and CALIPSO options.
@@ -270,7 +270,7 @@ class Generator:
             )
         )
         starts = [0, *cuts]
-        pieces = [
+        pieces: list[list[Any]] = [
             [start, payload[start:end], end < len(payload)]
             for start, end in zip(starts, [*cuts, len(payload)], strict=True)
             if start < len(payload)
@@ -684,7 +684,7 @@ class Generator:
                 range(8, len(payload) + 8, 8), min(pick.choice((1, 1, 2, 3)), len(payload) // 8)
             )
         )
-        pieces = [
+        pieces: list[list[Any]] = [
             [start, payload[start:end], end < len(payload)]
             for start, end in zip([0, *cuts], [*cuts, len(payload)], strict=True)
             if start < len(payload)

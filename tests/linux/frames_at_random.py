@@ -3,11 +3,11 @@
     python -m tests.linux.frames_at_random FIRST COUNT      prints the first difference of each seed
 
 A seed makes a set-up (knobs, whether it forwards, sockets) and a sequence of frames. Each side gets
-them one by one: the kernel through two TAPs in a namespace of its own (`Kernel`), a host of ours
-through two interfaces on a virtual clock (`Ours`). After each frame `heard` collects what the side
-has sent, what its sockets have received, and which counters have moved. `plain` takes out what a
-side chooses by itself: identifiers, sequence numbers, times, and the checksums over them (which
-must be right). Timers play no part: their intervals are long, and rates are not limited.
+them one by one. `Kernel` is the kernel, with two TAPs in a namespace of its own. `Ours` is a host
+with two interfaces on a virtual clock. After each frame `heard` collects what the side has sent,
+what its sockets have received, and which counters have moved. `plain` takes out what a side chooses
+by itself: identifiers, sequence numbers, times, and the checksums over them (which must be right).
+Timers play no part: their intervals are long, and rates are not limited.
 """
 
 from __future__ import annotations
