@@ -576,7 +576,7 @@ def main(first: int, count: int) -> None:
 
 def difference(theirs: list[str], own: list[str]) -> Iterator[str]:
     """What the kernel has told (-) that we have not, and the other way round (+)."""
-    if sorted(theirs) == sorted(own):
+    if theirs != own and sorted(theirs) == sorted(own):
         yield "another order"
     yield from (f"- {line}" for line in theirs if line not in own)
     yield from (f"+ {line}" for line in own if line not in theirs)
