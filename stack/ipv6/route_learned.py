@@ -385,7 +385,9 @@ def rt6_route_rcv(
         return
     if found is None:
         if not plen:
-            rt6_add_dflt_router(net, gwaddr, dev, pref, lifetime_s=lifetime_s)
+            made = rt6_add_dflt_router(net, gwaddr, dev, pref, lifetime_s=lifetime_s)
+            if made is not None:
+                made.fib6_flags |= RTF_ROUTEINFO
             return
         flags = uapi.RTF_GATEWAY | RTF_ADDRCONF | RTF_ROUTEINFO | uapi.RTF_UP | rtf_pref(pref)
         found = fib6_info(

@@ -74,7 +74,7 @@ NET_IPV6: tuple[Sysctl, ...] = (
     _row(ICMP6, "echo_ignore_all", 0, "answer no echo request", 0, 255),
     _row(ICMP6, "echo_ignore_anycast", 0, "answer no echo request to an anycast address", 0, 255),
     _row(ICMP6, "echo_ignore_multicast", 0, "answer no echo request to a group", 0, 255),
-    _row(ICMP6, "error_anycast_as_unicast", 0, "errors may be from an anycast address", 0, 1),
+    _row(ICMP6, "error_anycast_as_unicast", 0, "errors may go to an anycast address", 0, 1),
     _row(ICMP6, "ratelimit", 1000, "ms between ICMPv6 errors to one prefix; 0: no limit", 0),
     Sysctl(
         ICMP6,

@@ -424,8 +424,7 @@ def echoes(rig: Rig, dst: str = ME, hw: bytes | None = None) -> int:
 
 
 def icmp_ignore_bogus_error_responses(rig: Rig) -> int:
-    net = rig.ip()
-    udp(net)
+    net = rig.ip()  # nobody has sent it: it counts as an error where it is looked at
     inner = bytes(IP(src=ME, dst="10.0.0.255") / UDP(sport=5000, dport=9) / Raw(bytes(8)))
     net.inject(IP(src=PEER, dst=ME) / ICMP(type=3, code=1) / Raw(inner))
     return int(net.host.mib.icmp.InErrors)
@@ -944,7 +943,7 @@ PROBES: dict[str, tuple[Any, dict[Any, Any]]] = {
         lambda rig: echoes(rig, "10.0.0.255", b"\xff" * 6),
         {1: 0, 0: 1},
     ),
-    "icmp_ignore_bogus_error_responses": (icmp_ignore_bogus_error_responses, {1: 0, 0: 1}),
+    "icmp_ignore_bogus_error_responses": (icmp_ignore_bogus_error_responses, {1: 1, 0: 0}),
     "icmp_errors_use_inbound_ifaddr": (icmp_errors_use_inbound_ifaddr, {0: ME, 1: OUT}),
     "icmp_ratelimit": (lambda rig: errors(rig, 20), {1000: 6, 0: 20}),
     "icmp_ratemask": (lambda rig: errors(rig, 20), {0x1818: 6, 0: 20}),

@@ -139,10 +139,10 @@ def anycast_echo(rig: Rig6) -> int:
     return len(said(anycast(rig.host()), v6(ICMPV6, echo(dst=ANYCAST), dst=ANYCAST)))
 
 
-def anycast_error(rig: Rig6) -> str:
+def anycast_error(rig: Rig6) -> int:
     net = anycast(rig.host())
-    net.inject(v6(253, bytes(8), dst=ANYCAST))
-    return str(net.ip_sent()[0].src)
+    net.inject(v6(253, bytes(8), src=ANYCAST))
+    return net.host.mib.icmp6.OutMsgs
 
 
 def label(rig: Rig6) -> int:
@@ -344,7 +344,7 @@ PROBES6: dict[str, tuple[Callable[[Rig6], Any], dict[Any, Any]]] = {
         answers(v6(ICMPV6, echo(dst=GROUP), dst=GROUP)),
         {0: REPLY, 1: []},
     ),
-    "net.ipv6.icmp.error_anycast_as_unicast": (anycast_error, {0: ME, 1: ANYCAST}),
+    "net.ipv6.icmp.error_anycast_as_unicast": (anycast_error, {0: 0, 1: 1}),
     "net.ipv6.icmp.ratelimit": (limited, {1000: 6, 0: 12}),
     "net.ipv6.icmp.ratemask": (limited, {"0-1,3-127": 6, "0-3": 12}),
     "net.ipv6.route.gc_interval": (gc_interval, {30: 1, 5: 0}),
