@@ -141,8 +141,9 @@ def anycast_echo(rig: Rig6) -> int:
 
 def anycast_error(rig: Rig6) -> int:
     net = anycast(rig.host())
+    before = net.host.mib.icmp6.OutMsgs
     net.inject(v6(253, bytes(8), src=ANYCAST))
-    return net.host.mib.icmp6.OutMsgs
+    return int(net.host.mib.icmp6.OutMsgs - before)
 
 
 def label(rig: Rig6) -> int:
