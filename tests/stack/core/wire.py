@@ -157,7 +157,9 @@ def wired_pair(
     return clock, hosts[0], hosts[1], wires[0], wires[1]
 
 
-def frame_skb(wire: WireDevice, payload: bytes, *, proto: int = 0x88B5, dst: bytes | None = None):
+def frame_skb(
+    wire: WireDevice, payload: bytes, *, proto: int = 0x88B5, dst: bytes | None = None
+) -> Any:
     """An sk_buff holding a complete frame from `wire` to its peer (or `dst`)."""
     dev = wire.dev
     if dst is None:
