@@ -98,7 +98,10 @@ SMALL_FRAME_BYTES = 1700
 """Longer ones have buffers of the large pool."""
 PAGE_SIZE = 4096
 SKB_OVERHEAD = 256
-SKB_MAX_HEAD = PAGE_SIZE - NET_SKB_PAD - 320
+SKB_SHARED_INFO = 320
+SKB_SMALL_HEAD = 576
+"""What net_hotdata.skb_small_head_cache holds: headers, or a short packet."""
+SKB_MAX_HEAD = PAGE_SIZE - NET_SKB_PAD - SKB_SHARED_INFO
 """Of a page, without headroom and skb_shared_info."""
 
 
@@ -295,17 +298,21 @@ def tun_build_skb(dev: net_device, frame: memoryview, length: int) -> sk_buff | 
             stats.rx_dropped += 1
             kfree_skb(skb)
             return None
-        skb.truesize = tun_truesize(length)
+    skb.truesize = tun_truesize(length)
     stats.rx_packets += 1
     stats.rx_bytes += length
     return skb
 
 
 def tun_truesize(length: int) -> int:
-    """What Linux's tun_alloc_skb takes for a large frame, in bytes: TCP's window follows from it.
+    """What Linux's tun_alloc_skb takes for a frame, in bytes: TCP's window follows from it.
 
-    The sk_buff, a page of linear data, and pages for the rest.
+    The sk_buff, linear data of a small head or a power of two, and pages for what no page holds.
     """
+    if length <= SKB_SMALL_HEAD - SKB_SHARED_INFO - NET_SKB_PAD:
+        return SKB_OVERHEAD + SKB_SMALL_HEAD
+    if length <= SKB_MAX_HEAD:
+        return SKB_OVERHEAD + (1 << (length + NET_SKB_PAD + SKB_SHARED_INFO - 1).bit_length())
     paged = max(length - SKB_MAX_HEAD, 0)
     return SKB_OVERHEAD + PAGE_SIZE + -(-paged // PAGE_SIZE) * PAGE_SIZE
 

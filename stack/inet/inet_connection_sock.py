@@ -182,7 +182,7 @@ class inet_connection_sock(inet_sock):
     icsk_ack_timeout: int = row(0, clone=FRESH)
     icsk_ack_lrcvtime: int = row(0, clone=FRESH)
     icsk_ack_last_seg_size: i32 = row(0, clone=FRESH)
-    icsk_ack_rcv_mss: i32 = row(tcp_const.TCP_MSS_DEFAULT, ss="rcvmss")
+    icsk_ack_rcv_mss: i32 = row(0, ss="rcvmss")
 
 
 @state
@@ -743,6 +743,7 @@ def reqsk_timer_handler(timer: timer_list) -> None:
                 break
             max_syn_ack_retries -= 1
             young <<= 1
+    net.mib.linux.TCPTimeouts += 1
     expire, resend = syn_ack_recalc(req, max_syn_ack_retries, queue.rskq_defer_accept)
     if not expire and (not resend or not inet_rtx_syn_ack(sk, req) or req.acked):
         if req.num_timeout == 0:
@@ -753,7 +754,6 @@ def reqsk_timer_handler(timer: timer_list) -> None:
             net.clock.now_ns() + tcp_reqsk_timeout(req),
         )
         return
-    net.mib.linux.TCPTimeouts += 1
     net.mib.tcp.AttemptFails += 1
     inet_csk_reqsk_queue_drop(sk, req)
 

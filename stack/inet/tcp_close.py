@@ -36,6 +36,7 @@ from stack.inet.tcp_data import tcp_ofo_purge, tcp_sack_reset
 from stack.inet.tcp_done import tcp_clear_xmit_timers, tcp_done_with_error, tcp_set_state
 from stack.inet.tcp_output import tcp_write_queue_purge
 from stack.inet.tcp_sock import (
+    TCP_MIN_MSS,
     M32,
     TCP_INFINITE_SSTHRESH,
     TCP_INIT_CWND,
@@ -46,7 +47,6 @@ from stack.inet.tcp_sock import (
     tcp_sock,
 )
 from stack.inet.tcp_timewait import tcp_time_wait
-from stack.inet.tcp_window import tcp_initialize_rcv_mss
 
 log = logging.getLogger("stack.inet.tcp")
 
@@ -227,7 +227,7 @@ def tcp_disconnect(sk: tcp_sock, flags: int = 0) -> int:
     sk.retrans_out = sk.lost_out = sk.sacked_out = sk.sacked_bytes = 0
     sk.total_retrans = 0
     inet_csk_delack_init(sk)
-    tcp_initialize_rcv_mss(sk)
+    sk.icsk_ack_rcv_mss = TCP_MIN_MSS
     sk_dst_reset(sk)
     sk.sk_rx_dst = None
     rx_opt = sk.rx_opt
@@ -237,15 +237,15 @@ def tcp_disconnect(sk: tcp_sock, flags: int = 0) -> int:
     rx_opt.sack_ok = 0
     tcp_sack_reset(sk)
     sk.bytes_acked = sk.bytes_received = sk.bytes_sent = sk.bytes_retrans = 0
-    sk.rate_delivered = sk.rate_interval_us = sk.app_limited = 0
-    sk.rate_app_limited = False
+    sk.rate_delivered = sk.rate_interval_us = 0
+    sk.app_limited = M32
+    sk.rate_app_limited = True
     sk.chrono_busy = sk.chrono_rwnd = sk.chrono_sndbuf = 0
     sk.total_rto = sk.total_rto_recoveries = sk.total_rto_time = sk.rto_recovery_start = 0
     tcp_accecn_reset(sk)
     sk.data_segs_in = sk.data_segs_out = sk.segs_in = sk.segs_out = 0
     sk.rcv_ooopack = 0
     sk.compressed_ack = 0
-    sk.ecn_flags = 0
     sk.defer_accept = 0
     if sk.fastopen_rsk is not None:
         reqsk_fastopen_remove(sk, sk.fastopen_rsk, False)

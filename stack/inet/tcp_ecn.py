@@ -151,8 +151,9 @@ def tcp_ecn_rcv_syn(sk: tcp_sock, skb: sk_buff) -> None:
             sk.ecn_flags = TCP_ECN_MODE_ACCECN
         else:
             sk.ecn_flags = TCP_ECN_MODE_RFC3168
-    if sk.ecn_flags == TCP_ECN_MODE_RFC3168 and flags & TCPHDR_ECN != TCPHDR_ECN:
-        sk.ecn_flags = TCP_ECN_DISABLED
+    rfc3168 = sk.ecn_flags & TCP_ECN_MODE_ANY == TCP_ECN_MODE_RFC3168
+    if rfc3168 and flags & TCPHDR_ECN != TCPHDR_ECN:
+        sk.ecn_flags &= ~TCP_ECN_MODE_ANY
 
 
 def tcp_ecn_openreq_child(sk: tcp_sock, req: request_sock, skb: sk_buff) -> None:

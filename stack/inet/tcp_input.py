@@ -297,7 +297,7 @@ def tcp_rcv_established(sk: tcp_sock, skb: sk_buff) -> None:
             # data needs that; later data, whose sk_buffs may be large, reserves its memory now.
             if sk.sk_rmem_alloc <= sk.sk_rcvbuf and (
                 skb.truesize <= sk.sk_forward_alloc
-                or (sk.data_segs_in and sk_rmem_schedule(sk, skb, skb.truesize))
+                or (sk.bytes_received and sk_rmem_schedule(sk, skb, skb.truesize))
             ):
                 acked = ack_seq != sk.snd_una
                 if acked:
@@ -314,7 +314,6 @@ def tcp_rcv_established(sk: tcp_sock, skb: sk_buff) -> None:
                 if (skb.ip_dsfield | sk.prev_ecnfield) & INET_ECN_MASK:
                     tcp_ecn_received_counters(sk, skb, length - hlen)
                 skb_pull(skb, hlen)
-                sk.data_segs_in += skb.gso_segs or 1
                 tcp_event_data_recv(sk, skb)
                 if acked:
                     tcp_queue_rcv(sk, skb)
@@ -353,8 +352,6 @@ def tcp_rcv_established_step5(sk: tcp_sock, skb: sk_buff) -> None:
         return
     tcp_rcv_rtt_measure_ts(sk, skb)
     tcp_urg(sk, skb)
-    if skb.seq != skb.end_seq:
-        sk.data_segs_in += skb.gso_segs or 1
     tcp_data_queue(sk, skb)
     tcp_data_snd_check(sk)
     tcp_ack_snd_check(sk)
@@ -455,6 +452,8 @@ def tcp_rcv_synsent_state_process(sk: tcp_sock, skb: sk_buff) -> int:
             rx_opt.snd_wscale = rx_opt.rcv_wscale = 0
             sk.window_clamp = min(sk.window_clamp, 65535)
         _negotiate_timestamps(sk)
+        if rx_opt.tstamp_ok:
+            sk.advmss -= 12
         tcp_mtup_init(sk)
         tcp_sync_mss(sk, sk.icsk_pmtu_cookie)
         tcp_initialize_rcv_mss(sk)
@@ -494,9 +493,6 @@ def tcp_rcv_synsent_state_process(sk: tcp_sock, skb: sk_buff) -> int:
         sk.rcv_mwnd_seq = (sk.rcv_wup + sk.rcv_wnd) & M32
         sk.snd_wnd = sk.max_window = skb.th_window
         sk.snd_wl1 = skb.seq
-        if not rx_opt.wscale_ok:
-            rx_opt.snd_wscale = rx_opt.rcv_wscale = 0
-            sk.window_clamp = min(sk.window_clamp, 65535)
         tcp_ecn_rcv_syn(sk, skb)
         tcp_mstamp_refresh(sk)
         tcp_mtup_init(sk)
@@ -551,7 +547,6 @@ def _negotiate_timestamps(sk: tcp_sock) -> None:
     if sk.rx_opt.saw_tstamp:
         sk.rx_opt.tstamp_ok = True
         sk.tcp_header_len = 32
-        sk.advmss -= 12
         tcp_store_ts_recent(sk)
     else:
         sk.rx_opt.tstamp_ok = False
@@ -695,6 +690,8 @@ def tcp_rcv_synrecv_acked(sk: tcp_sock, skb: sk_buff) -> None:
     if not sk.srtt_us:
         tcp_synack_rtt_meas(sk, sk.synack_req)
     sk.synack_req = None
+    if sk.rx_opt.tstamp_ok:
+        sk.advmss -= 12  # before tcp_init_transfer, which tcp_init_buffer_space is part of
     if sk.fastopen_rsk is not None:
         tcp_rcv_synrecv_state_fastopen(sk, sk.fastopen_rsk)
     else:
@@ -709,8 +706,6 @@ def tcp_rcv_synrecv_acked(sk: tcp_sock, skb: sk_buff) -> None:
     window = skb.th_window
     sk.snd_wnd = window if skb.tcp_flags & TCPHDR_SYN else window << sk.rx_opt.snd_wscale
     sk.snd_wl1 = skb.seq
-    if sk.rx_opt.tstamp_ok:
-        sk.advmss -= 12
     sk.lsndtime = sk.net.clock.now_ns()
     tcp_initialize_rcv_mss(sk)
     tcp_fast_path_on(sk)

@@ -169,9 +169,10 @@ def tcp_check_req(sk: tcp_sock, skb: sk_buff, req: request_sock, fastopen: bool)
         if tmp_opt.saw_tstamp:
             tmp_opt.ts_recent = req.ts_recent
             if tmp_opt.rcv_tsecr:
-                # Only a time stamp of one of our SYN-ACKs can come back.
+                # Only a time stamp of one of our SYN-ACKs can come back, or of a child's data.
                 first, last = req.snt_tsval_first, req.snt_tsval_last
-                tsecr_reject = req.tstamp_ok and not between(tmp_opt.rcv_tsecr, first, last)
+                if req.tstamp_ok and not fastopen:
+                    tsecr_reject = not between(tmp_opt.rcv_tsecr, first, last)
                 tmp_opt.rcv_tsecr = (tmp_opt.rcv_tsecr - req.ts_off) & M32
             tmp_opt.ts_recent_stamp = jiffies_s(sk.net) - tcp_reqsk_timeout(req) // NSEC_PER_SEC
             paws_reject = tcp_paws_reject(tmp_opt, bool(flags & TCPHDR_RST), jiffies_s(sk.net))

@@ -98,22 +98,21 @@ def tcp_advertise_mss(sk: tcp_sock) -> int:
 
 
 def tcp_syn_options(sk: tcp_sock, used: int) -> bytes:
-    """Options of our SYN (or of the SYN-ACK of a simultaneous open).
+    """Options of our SYN, or of the SYN-ACK of a simultaneous open, which offers the same.
 
     `used`: bytes of a signature before them. It leaves no room for timestamps and SACK blocks.
     """
     sysctl = sk.net.sysctl
-    ack = sk.sk_state == TCP_SYN_RECV  # answer only what the peer offered
     rx_opt = sk.rx_opt
-    timestamps = not used and bool(rx_opt.tstamp_ok if ack else sysctl.tcp_timestamps)
-    sack = bool(rx_opt.sack_ok if ack else sysctl.tcp_sack)
-    wscale = bool(rx_opt.wscale_ok if ack else sysctl.tcp_window_scaling)
+    timestamps = not used and sysctl.tcp_timestamps != 0
+    sack = sysctl.tcp_sack != 0
+    wscale = sysctl.tcp_window_scaling != 0
     tsval = (sk.tcp_mstamp // NSEC_PER_MSEC + sk.tsoffset) & M32
     mss = tcp_advertise_mss(sk)
     shift = rx_opt.rcv_wscale if wscale else -1
     accecn = -1
     if (
-        ack
+        sk.sk_state == TCP_SYN_RECV
         and sk.ecn_flags & TCP_ECN_MODE_ACCECN
         and sk.icsk_retransmits < 2
         and sysctl.tcp_ecn_option

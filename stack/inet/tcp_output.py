@@ -917,16 +917,13 @@ def tcp_schedule_loss_probe(sk: tcp_sock, advancing_rto: bool) -> bool:
 
 
 def tcp_write_queue_purge(sk: tcp_sock) -> None:
-    """net/ipv4/tcp.c: free both queues; nothing is in flight afterwards."""
+    """net/ipv4/tcp.c: free both queues. What was lost or sent again stays counted."""
     for queue in (sk.sk_write_queue, sk.tcp_rtx_queue):
         while (skb := queue.dequeue()) is not None:
             tcp_wmem_free_skb(sk, skb)
     if sk.chrono_type:
         tcp_chrono_stop(sk, TCP_CHRONO_BUSY)
     sk.packets_out = 0
-    sk.retrans_out = 0
-    sk.lost_out = 0
-    sk.sacked_out = sk.sacked_bytes = 0
     sk.icsk_backoff = 0
 
 

@@ -139,12 +139,20 @@ def tcp_rcv(skb: sk_buff, ops: tcp_family_ops) -> tcp_sock | None:
     tcp_fill_cb(skb)
     if tp.sk_state == TCP_LISTEN:
         return tp
-    tp.segs_in += skb.gso_segs or 1
+    tcp_segs_in(tp, skb, hlen)
     if not sock_owned_by_user(tp):
         return tp
     if tcp_add_backlog(tp, skb):
         kfree_skb_reason(net, skb, drop_reason.SKB_DROP_REASON_SOCKET_BACKLOG)
     return None
+
+
+def tcp_segs_in(sk: tcp_sock, skb: sk_buff, hlen: int) -> None:
+    """include/net/tcp.h: count a segment with a header of `hlen` bytes, data at that header."""
+    segs: int = skb.gso_segs or 1
+    sk.segs_in += segs
+    if skb.len > hlen:
+        sk.data_segs_in += segs
 
 
 def too_few_hops(sk: tcp_sock, skb: sk_buff, family: int) -> bool:
@@ -188,7 +196,7 @@ def tcp_child_process(parent: tcp_sock, child: tcp_sock, skb: sk_buff) -> int:
 
     Non-zero: answer with a RST. Takes ownership of skb unless it returns non-zero.
     """
-    child.segs_in += max(1, skb.gso_segs) - 1
+    tcp_segs_in(child, skb, skb.l4_hlen)
     ret = 0
     if not sock_owned_by_user(child):
         state = child.sk_state

@@ -315,7 +315,7 @@ class tcp_sock(inet_connection_sock):
     """What the peer's options said."""
     mss_cache: i32 = row(TCP_MSS_DEFAULT, ss="mss")
     """Bytes of payload in a segment now: path MTU and options are taken off."""
-    advmss: i32 = row(TCP_MSS_DEFAULT, ss="advmss")
+    advmss: i32 = row(0, ss="advmss")
     """Bytes of payload that we told the peer to send at most."""
     tcp_header_len: u16 = row(20)
     """Bytes of the header of a segment without SACK blocks."""
@@ -451,7 +451,7 @@ class tcp_sock(inet_connection_sock):
     """When that sample began, ns."""
     rcv_rtt_last_tsecr: u32 = row(0, clone=FRESH)
     """The echoed timestamp of its last sample."""
-    rcvq_space_space: i32 = row(1, clone=FRESH, ss="rcv_space")
+    rcvq_space_space: i32 = row(0, clone=FRESH, ss="rcv_space")
     """Bytes that the application reads in a round trip."""
     rcvq_space_seq: u32 = row(0, clone=FRESH)
     """copied_seq when the present measurement of it began."""
@@ -555,7 +555,7 @@ class tcp_sock(inet_connection_sock):
     """Segments delivered in this recovery (RFC 6937)."""
     prr_out: i32 = row(0, clone=FRESH)
     """Segments sent in this recovery."""
-    app_limited: int = row(0, clone=FRESH)
+    app_limited: int = row(M32, clone=FRESH)
     """`delivered` at the end of what an idle application left short; 0: not limited."""
     delivered_mstamp: int = row(0, clone=FRESH)
     """When `delivered` last grew, ns."""
@@ -577,7 +577,7 @@ class tcp_sock(inet_connection_sock):
     """Segments of the last sample that counts."""
     rate_interval_us: int = row(0, clone=FRESH)
     """Its time, us."""
-    rate_app_limited: bool = row(False, clone=FRESH)
+    rate_app_limited: bool = row(True, clone=FRESH)
     """The application limited it."""
 
     # what limits sending (TCP_CHRONO_*)

@@ -219,6 +219,7 @@ def congestion_name(optval: Any) -> str:
 
 # uapi/linux/tcp.h struct tcp_info of Linux 6.18, up to tcpi_accecn_opt_seen.
 _TCP_INFO = struct.Struct("=8B 24I 4Q 6I 4Q 2I 2Q 6I 2H I 7I 2H")
+_TCP_INFO_FIELDS = 68
 
 
 def tcpi_pacing_rate(sk: tcp_sock) -> wide:
@@ -241,8 +242,20 @@ def tcp_get_info_chrono_stats(sk: tcp_sock) -> tuple[int, int, int]:
     return busy // 1000, sk.chrono_rwnd // 1000, sk.chrono_sndbuf // 1000
 
 
+def tcp_get_info_listen(sk: tcp_sock) -> bytes:
+    """struct tcp_info of a listener: its queue of connections, and what it hands down to them."""
+    info = [0] * _TCP_INFO_FIELDS
+    info[0] = sk.sk_state
+    info[12], info[13] = sk.sk_ack_backlog, sk.sk_max_ack_backlog
+    info[26], info[28] = sk.snd_cwnd, sk.reordering
+    info[32], info[33] = tcpi_pacing_rate(sk), pacing_rate(sk)
+    return _TCP_INFO.pack(*info)
+
+
 def tcp_get_info(sk: tcp_sock) -> bytes:
     """struct tcp_info in the host's byte order (280 bytes)."""
+    if sk.sk_state == TCP_LISTEN:
+        return tcp_get_info_listen(sk)
     tcp_mstamp_refresh(sk)
     now = sk.net.now()
     busy_us, rwnd_us, sndbuf_us = tcp_get_info_chrono_stats(sk)
@@ -250,7 +263,7 @@ def tcp_get_info(sk: tcp_sock) -> bytes:
     if sk.rto_recovery_start:
         rto_time += now - sk.rto_recovery_start
     rx_opt = sk.rx_opt
-    listen = sk.sk_state == TCP_LISTEN
+    shifts = rx_opt.snd_wscale & 15 | (rx_opt.rcv_wscale & 15) << 4 if rx_opt.wscale_ok else 0
     options = (
         TCPI_OPT_TIMESTAMPS * bool(rx_opt.tstamp_ok)
         | TCPI_OPT_SACK * bool(rx_opt.sack_ok)
@@ -267,14 +280,14 @@ def tcp_get_info(sk: tcp_sock) -> bytes:
         min(sk.icsk_probes_out, 255),
         min(sk.icsk_backoff, 255),
         options,
-        (rx_opt.snd_wscale & 15) | (rx_opt.rcv_wscale & 15) << 4,
+        shifts,
         sk.rate_app_limited | sk.fastopen_client_fail << 1,
         sk.icsk_rto // 1000 & M32,
         (sk.icsk_ack_ato // 1000) & M32,
         sk.mss_cache,
         sk.icsk_ack_rcv_mss,
-        sk.sk_ack_backlog if listen else sk.packets_out,
-        sk.sk_max_ack_backlog if listen else sk.sacked_out,
+        sk.packets_out,
+        sk.sacked_out,
         sk.lost_out,
         sk.retrans_out,
         0,

@@ -252,6 +252,7 @@ def tcp_update_rto_stats(sk: tcp_sock) -> None:
 
 def tcp_fastopen_synack_timer(sk: tcp_sock, req: request_sock) -> None:
     """A Fast Open child's SYN-ACK was not acknowledged: send it again, or give up."""
+    sk.net.mib.linux.TCPTimeouts += 1
     most = sk.icsk_syn_retries or sk.net.sysctl.tcp_synack_retries + 1
     if req.num_timeout >= most:
         tcp_write_err(sk)

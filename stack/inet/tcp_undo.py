@@ -6,6 +6,7 @@ D-SACKs for everything that was retransmitted (RFC 3708).
 
 from __future__ import annotations
 
+from stack.core.tcp_states import TCP_SYN_SENT
 from stack.core.time64 import NSEC_PER_MSEC
 from stack.inet.tcp_cong import tcp_enter_cwr, tcp_set_ca_state
 from stack.inet.tcp_ecn import tcp_ecn_withdraw_cwr
@@ -34,14 +35,21 @@ def tcp_init_undo(sk: tcp_sock) -> None:
 
 
 def tcp_packet_delayed(sk: tcp_sock) -> bool:
-    """The ACK echoes a timestamp from before the first retransmission: the original arrived."""
+    """The original was late, not lost.
+
+    The ACK echoes a timestamp from before the first retransmission, or there was none. It may have
+    been forgotten, too: at the end of a recovery without SACK, or when a SYN was acknowledged.
+    """
     rx_opt = sk.rx_opt
-    return bool(
-        sk.retrans_stamp
-        and rx_opt.saw_tstamp
-        and rx_opt.rcv_tsecr
-        and before(rx_opt.rcv_tsecr, (sk.retrans_stamp // NSEC_PER_MSEC) & M32)
-    )
+    if sk.retrans_stamp:
+        return bool(
+            rx_opt.saw_tstamp
+            and rx_opt.rcv_tsecr
+            and before(rx_opt.rcv_tsecr, (sk.retrans_stamp // NSEC_PER_MSEC) & M32)
+        )
+    if not rx_opt.sack_ok and not before(sk.snd_una, sk.high_seq):
+        return False
+    return sk.sk_state != TCP_SYN_SENT
 
 
 def tcp_may_undo(sk: tcp_sock) -> bool:
