@@ -151,7 +151,11 @@ def tcp_data_ecn_check(sk: tcp_sock, skb: sk_buff) -> None:
 
 
 def tcp_event_data_recv(sk: tcp_sock, skb: sk_buff) -> None:
-    """Data came: an ACK is owed; adapt the delayed ACK timeout and the window."""
+    """Data came: an ACK is owed; adapt the delayed ACK timeout.
+
+    Linux opens the window here (tcp_grow_window), as skb is queued. Here the caller does, since skb
+    is not queued yet.
+    """
     sk.icsk_ack_pending |= ICSK_ACK_SCHED
     tcp_measure_rcv_mss(sk, skb)
     tcp_rcv_rtt_measure(sk)
@@ -174,8 +178,6 @@ def tcp_event_data_recv(sk: tcp_sock, skb: sk_buff) -> None:
     sk.icsk_ack_lrcvtime = now
     if sk.ecn_flags:
         tcp_data_ecn_check(sk, skb)
-    if skb.len >= 128:
-        tcp_grow_window(sk, skb.len, skb.truesize)
 
 
 # --- SACK blocks to send (RFC 2018, 2883) -------------------------------------------------
@@ -519,34 +521,34 @@ def tcp_data_queue_ofo(sk: tcp_sock, skb: sk_buff) -> None:
     # Without SACK the count is all the sender has, so send as many as its fast retransmit needs.
     sk.dup_acks_due = 1 if sk.rx_opt.sack_ok else min(segs, 4)
     linux.TCPOFOQueue += 1
-    length, truesize = skb.len, skb.truesize
-    # Without SACK the window stays, so that each duplicate ACK looks like one.
-    if tcp_ofo_insert(sk, skb) and sk.rx_opt.sack_ok:
-        tcp_grow_window(sk, length, truesize)
+    tcp_ofo_insert(sk, skb)
     if sk.sk_socket is not None:  # a child that was accepted, and has a reader
         tcp_rcvbuf_grow(sk, sk.rcvq_space_space)
 
 
-def tcp_ofo_insert(sk: tcp_sock, skb: sk_buff) -> bool:
-    """Put data beyond a hole into its place, and into SACK's blocks; False: it was there.
+def tcp_ofo_insert(sk: tcp_sock, skb: sk_buff) -> None:
+    """Put data beyond a hole into its place, and into SACK's blocks.
 
-    Takes ownership of skb.
+    Without SACK the window stays, so that each duplicate ACK looks like one. Takes ownership of skb.
     """
     seq, end_seq = skb.seq, skb.end_seq
+    length, truesize = skb.len, skb.truesize
     queue = sk.out_of_order_queue
     sack = sk.rx_opt.sack_ok
     if not queue:
         if sack:
             sk.selective_acks = [(seq, end_seq)]
             sk.rx_opt.num_sacks = 1
+            tcp_grow_window(sk, length, truesize)
         sk.out_of_order_queue = [skb]
         skb_set_owner_r(skb, sk)
-        return True
+        return
     last = queue[-1]
     if last.end_seq == seq and tcp_try_coalesce(sk, last, skb):
         if sack:
+            tcp_grow_window(sk, length, truesize)
             tcp_sack_new_ofo_skb(sk, seq, end_seq)
-        return True
+        return
     pos = tcp_ofo_find(queue, sk.rcv_nxt, seq)
     if pos:
         prev = queue[pos - 1]
@@ -558,23 +560,25 @@ def tcp_ofo_insert(sk: tcp_sock, skb: sk_buff) -> bool:
                 if sack:
                     tcp_sack_new_ofo_skb(sk, seq, end_seq)
                 tcp_drop_reason(sk, skb, drop_reason.SKB_DROP_REASON_TCP_OFOMERGE)
-                return False
+                return
             if prev.seq == seq:
                 # Same start, but longer: skb replaces the old one below.
                 pos -= 1
             else:
                 tcp_dsack_set(sk, seq, prev.end_seq)
         elif prev.end_seq == seq and tcp_try_coalesce(sk, prev, skb):
+            if sack:
+                tcp_grow_window(sk, length, truesize)
             tcp_ofo_swallow(sk, pos, end_seq)
             if sack:
                 tcp_sack_new_ofo_skb(sk, seq, end_seq)
-            return True
+            return
     queue.insert(pos, skb)
-    skb_set_owner_r(skb, sk)
     tcp_ofo_swallow(sk, pos + 1, end_seq)
     if sack:
         tcp_sack_new_ofo_skb(sk, seq, end_seq)
-    return True
+        tcp_grow_window(sk, length, truesize)
+    skb_set_owner_r(skb, sk)
 
 
 def tcp_ofo_swallow(sk: tcp_sock, pos: int, end_seq: int) -> None:
@@ -731,9 +735,12 @@ def tcp_data_queue(sk: tcp_sock, skb: sk_buff) -> None:
             return
         sk_forced_mem_schedule(sk, skb.truesize)
     fin = skb.tcp_flags & TCPHDR_FIN
-    if skb.len:
+    length, truesize = skb.len, skb.truesize
+    if length:
         tcp_event_data_recv(sk, skb)
     tcp_queue_rcv(sk, skb)
+    if length >= 128:
+        tcp_grow_window(sk, length, truesize)
     if fin:
         tcp_fin(sk)
     if sk.out_of_order_queue:

@@ -72,9 +72,14 @@ from stack.inet.tcp_window import (
 
 def tcp_openreq_init_rwin(req: request_sock, sk: tcp_sock, dst: dst_entry) -> None:
     """Choose the window and its scale that the SYN-ACK offers."""
+    mss = tcp_mss_clamp(sk, dst_metric_advmss(dst))
+    tcp_request_rwin(req, sk, dst, mss - (12 if req.tstamp_ok else 0))
+
+
+def tcp_request_rwin(req: request_sock, sk: tcp_sock, dst: dst_entry, mss: int) -> None:
+    """Choose a window of whole segments of `mss` bytes, and its scale."""
     window_clamp = sk.window_clamp
     full_space = tcp_full_space(sk)
-    mss = tcp_mss_clamp(sk, dst_metric_advmss(dst))
     req.rsk_window_clamp = window_clamp or dst.metrics.get("window", 0)
     if sk.sk_flags & SOCK_RCVBUF_LOCK and (
         req.rsk_window_clamp > full_space or req.rsk_window_clamp == 0
@@ -83,7 +88,7 @@ def tcp_openreq_init_rwin(req: request_sock, sk: tcp_sock, dst: dst_entry) -> No
     req.rsk_rcv_wnd, req.rsk_window_clamp, req.rcv_wscale = tcp_select_initial_window(
         sk,
         full_space,
-        mss - (12 if req.tstamp_ok else 0),
+        mss,
         req.rsk_window_clamp,
         req.wscale_ok,
         dst.metrics.get("initrwnd", 0),
@@ -144,6 +149,8 @@ def tcp_create_openreq_child(sk: tcp_sock, req: request_sock, skb: sk_buff) -> t
         if rx_opt.tstamp_ok:
             newsk.undo_marker = newsk.snd_una or 1
         newsk.retrans_stamp = req.snt_synack
+        newsk.total_rto_time = now - req.snt_synack
+        newsk.total_rto_recoveries = 1
     rx_opt.mss_clamp = req.mss
     newsk.saved_syn = req.saved_syn
     sk.net.mib.tcp.PassiveOpens += 1
@@ -213,10 +220,10 @@ def tcp_check_req(sk: tcp_sock, skb: sk_buff, req: request_sock, fastopen: bool)
         kfree_skb(skb)
         return None
     if flg & (TCPHDR_RST | TCPHDR_SYN):
+        net.mib.tcp.AttemptFails += 1
         if fastopen:
             tcp_fastopen_embryonic_reset(sk, skb, req, flg)
         else:
-            net.mib.tcp.AttemptFails += 1
             tcp_embryonic_reset(sk, skb, req, flg)
         kfree_skb(skb)
         return None

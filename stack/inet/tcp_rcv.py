@@ -69,9 +69,8 @@ def tcp_rcv(skb: sk_buff, ops: tcp_family_ops) -> tcp_sock | None:
     mib.InSegs += skb.gso_segs or 1
     hlen = tcp_hdr_validate(skb)
     if not hlen:
-        # A header that is cut off is not counted; a data offset that is too small is.
-        if skb.len >= TCP_HLEN and skb_copy_bits(skb, 12, 1)[0] >> 4 < 5:
-            mib.InErrs += 1
+        if skb.len >= TCP_HLEN and skb_copy_bits(skb, 12, 1)[0] >> 4 < TCP_HLEN >> 2:
+            mib.InErrs += 1  # but not for a header that is longer than the segment
         kfree_skb_reason(net, skb, drop_reason.SKB_DROP_REASON_PKT_TOO_SMALL)
         return None
     if skb.ip_summed != CHECKSUM_UNNECESSARY and ops.csum_bad(skb):

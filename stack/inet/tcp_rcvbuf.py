@@ -68,7 +68,7 @@ def tcp_window_clamp_follow(sk: tcp_sock, rcvbuf: int) -> None:
     Linux 6.6 and later ignore that bound here, although tcp(7) promises it.
     """
     val = tcp_win_from_space(sk, rcvbuf)
-    sk.window_clamp = min(val, sk.user_window_clamp or val)
+    tcp_set_window_clamp(sk, min(val, sk.user_window_clamp or val))
 
 
 def tcp_init_buffer_space(sk: tcp_sock) -> None:

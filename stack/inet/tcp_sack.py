@@ -93,19 +93,17 @@ def tcp_dsack_seen(sk: tcp_sock, start_seq: int, end_seq: int, state: tcp_sackta
     mss = sk.mss_cache
     dup_segs = 1
     span = (end_seq - start_seq) & M32
-    if not before(start_seq, end_seq):
+    if not before(start_seq, end_seq) or span > sk.max_window:
         return 0
     if span > mss:
         dup_segs = (span + mss - 1) // mss
-    if dup_segs > sk.net.sysctl.tcp_max_reordering * 4 + sk.total_retrans:
-        return 0
-    if sk.tlp_high_seq and sk.tlp_retrans and end_seq == sk.tlp_high_seq:
+    elif sk.tlp_high_seq and end_seq == sk.tlp_high_seq:
         state.flag |= FLAG_DSACK_TLP
     sk.dsack_dups += dup_segs
     if sk.dsack_dups > sk.total_retrans:
         return 0
     sk.rx_opt.sack_ok |= TCP_DSACK_SEEN
-    if not sk.tlp_high_seq or end_seq != sk.tlp_high_seq:
+    if sk.reord_seen and not state.flag & FLAG_DSACK_TLP:
         sk.rack_dsack_seen = True
     state.flag |= FLAG_DSACKING_ACK
     return dup_segs
