@@ -179,8 +179,8 @@ def tcp_validate_incoming(sk: tcp_sock, skb: sk_buff, syn_inerr: bool) -> bool:
     ):
         if flags & TCPHDR_SYN:
             return tcp_syn_challenge(sk, skb, syn_inerr)
-        if skb.seq == skb.end_seq == sk.rcv_nxt and before(skb.ack_seq, sk.snd_una):
-            # A pure ACK that newer ones overtook needs no answer.
+        if flags & TCPHDR_ACK and skb.seq == skb.end_seq and before(skb.seq, sk.rcv_nxt):
+            # A pure ACK that was sent before data which came needs no answer.
             linux.PAWSOldAck += 1
             tcp_drop_reason(sk, skb, drop_reason.SKB_DROP_REASON_TCP_RFC7323_PAWS_ACK)
             return False
@@ -418,13 +418,13 @@ def tcp_rcv_synsent_state_process(sk: tcp_sock, skb: sk_buff) -> int:
     if flags & TCPHDR_ACK:
         ack = skb.ack_seq
         if not after(ack, sk.snd_una) or after(ack, sk.snd_nxt):
-            if flags & TCPHDR_RST:
-                return _discard_and_undo(sk, skb, saved_clamp)
             # An old incarnation of the peer: a RST makes it forget; then our SYN goes again.
             if sk.icsk_retransmits == 0:
                 inet_csk_reset_xmit_timer(
                     sk, ICSK_TIME_RETRANS, tcp_const.TCP_TIMEOUT_INIT // 500, tcp_const.TCP_RTO_MAX
                 )
+            if flags & TCPHDR_RST:
+                return _discard_and_undo(sk, skb, saved_clamp)
             return _reset_and_undo(sk, saved_clamp)
         if (
             rx_opt.saw_tstamp

@@ -146,8 +146,8 @@ def tcp_create_openreq_child(sk: tcp_sock, req: request_sock, skb: sk_buff) -> t
         newsk.tcp_header_len = 20
     if req.num_timeout:
         newsk.total_rto = req.num_timeout
-        if rx_opt.tstamp_ok:
-            newsk.undo_marker = newsk.snd_una or 1
+        newsk.undo_marker = req.snt_isn or 1
+        newsk.undo_retrans = 0
         newsk.retrans_stamp = req.snt_synack
         newsk.total_rto_time = now - req.snt_synack
         newsk.total_rto_recoveries = 1

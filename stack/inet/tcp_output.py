@@ -549,10 +549,8 @@ def tcp_trim_head(sk: tcp_sock, skb: sk_buff, length: int) -> int:
     return 0
 
 
-def tcp_cwnd_test(sk: tcp_sock, skb: sk_buff) -> int:
+def tcp_cwnd_test(sk: tcp_sock) -> int:
     """How many segments the congestion window allows now."""
-    if skb.tcp_flags & TCPHDR_FIN and skb.tcp_gso_segs == 1:
-        return 1
     in_flight = sk.packets_out - (sk.sacked_out + sk.lost_out) + sk.retrans_out
     cwnd = sk.snd_cwnd
     if in_flight >= cwnd:
@@ -804,7 +802,7 @@ def tcp_write_xmit(sk: tcp_sock, mss_now: int, nonagle: int, push_one: int) -> b
         if paced == SK_PACING_NEEDED and tcp_pacing_check(sk):
             break
         tso_segs = tcp_init_tso_segs(skb, mss_now)
-        cwnd_quota = tcp_cwnd_test(sk, skb)
+        cwnd_quota = tcp_cwnd_test(sk)
         if not cwnd_quota:
             if push_one != 2:
                 is_cwnd_limited = True

@@ -240,8 +240,12 @@ def tcp_measure_rcv_mss(sk: tcp_sock, skb: sk_buff) -> None:
                     sk.rcvq_space_space = max(sk.window_clamp, 1)
         sk.icsk_ack_rcv_mss = min(length, sk.advmss)
         return
-    # A smaller size counts when two segments in a row have it.
-    if length >= TCP_MSS_DEFAULT or (length >= TCP_MIN_MSS and not skb.tcp_flags & TCP_REMNANT):
+    # A smaller size counts when two segments in a row have it. SACK blocks take part of a segment,
+    # so they count, and so do other options, but for those that each segment has.
+    length += skb.l4_hlen
+    remnant = skb.tcp_flags & TCP_REMNANT != 0
+    if length >= TCP_MSS_DEFAULT + 20 or (length >= TCP_MIN_MSS + 20 and not remnant):
+        length -= sk.tcp_header_len
         sk.icsk_ack_last_seg_size = length
         if length == lss:
             sk.icsk_ack_rcv_mss = length

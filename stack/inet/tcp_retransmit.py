@@ -85,7 +85,7 @@ def tcp_send_loss_probe(sk: tcp_sock) -> None:
 
 def tcp_retrans_try_collapse(sk: tcp_sock, to: sk_buff, space: int) -> None:
     """Merge following small packets into the one about to be retransmitted."""
-    if not sk.net.sysctl.tcp_retrans_collapse or to.tcp_flags & (TCPHDR_SYN | TCPHDR_FIN):
+    if not sk.net.sysctl.tcp_retrans_collapse or to.tcp_flags & TCPHDR_SYN:
         return
     if to.tcp_gso_segs > 1 or skb_cloned(to) or to is sk.sk_write_queue.peek():
         return
@@ -95,7 +95,7 @@ def tcp_retrans_try_collapse(sk: tcp_sock, to: sk_buff, space: int) -> None:
         if (
             skb is None
             or skb.tcp_gso_segs > 1
-            or skb.tcp_flags & (TCPHDR_SYN | TCPHDR_FIN)
+            or skb.tcp_flags & TCPHDR_SYN
             or skb.sacked & TCPCB_SACKED_ACKED
             or skb_cloned(skb)
             or to.cb == MSG_EOR
@@ -111,7 +111,7 @@ def tcp_retrans_try_collapse(sk: tcp_sock, to: sk_buff, space: int) -> None:
 
 def tcp_collapse_retrans(sk: tcp_sock, skb: sk_buff, next_skb: sk_buff) -> bool:
     """Move the whole payload of next_skb behind that of skb; next_skb is freed."""
-    if not skb.data_len and not next_skb.data_len:
+    if not next_skb.len or (not skb.data_len and not next_skb.data_len):
         return _collapse_linear(sk, skb, next_skb)
     if not skb.data_len or not next_skb.data_len or skb.len - skb.data_len:
         return False
@@ -134,10 +134,11 @@ def tcp_collapse_retrans(sk: tcp_sock, skb: sk_buff, next_skb: sk_buff) -> bool:
 
 def _collapse_linear(sk: tcp_sock, skb: sk_buff, next_skb: sk_buff) -> bool:
     """Collapse payload that small writes left in next_skb's head buffer: copy it behind skb's."""
-    if skb_tailroom(skb) < next_skb.len:
+    if next_skb.len and skb_tailroom(skb) < next_skb.len:
         return False
-    skb_put_data(skb, skb_copy_bits(next_skb, 0, next_skb.len))
     moved = next_skb.len
+    if moved:  # and not a FIN alone
+        skb_put_data(skb, skb_copy_bits(next_skb, 0, moved))
     skb.truesize += moved
     next_skb.truesize -= moved
     end_seq, flags, sacked = next_skb.end_seq, next_skb.tcp_flags, next_skb.sacked

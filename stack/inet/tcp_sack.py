@@ -102,6 +102,7 @@ def tcp_dsack_seen(sk: tcp_sock, start_seq: int, end_seq: int, state: tcp_sackta
     sk.dsack_dups += dup_segs
     if sk.dsack_dups > sk.total_retrans:
         return 0
+    sk.delivered += dup_segs  # the needless retransmission was
     sk.rx_opt.sack_ok |= TCP_DSACK_SEEN
     if sk.reord_seen and not state.flag & FLAG_DSACK_TLP:
         sk.rack_dsack_seen = True

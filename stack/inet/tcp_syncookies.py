@@ -95,17 +95,27 @@ def cookie_init_timestamp(req: request_sock, now_ms: int) -> int:
     return (ts - now_ms) & M32
 
 
-def cookie_timestamp_decode(opts: tcp_options_received, req: request_sock) -> None:
-    """Restore from TSecr the options that cookie_init_timestamp encoded."""
+def cookie_timestamp_decode(opts: tcp_options_received, req: request_sock) -> bool:
+    """Restore from TSecr the options that cookie_init_timestamp encoded.
+
+    False: we offer none of them, so the timestamp is not of our SYN-ACK.
+    """
+    sysctl = req.net.sysctl
+    if not sysctl.tcp_timestamps:
+        return False
     bits = opts.rcv_tsecr & TSMASK
     wscale = bits & TS_OPT_WSCALE_MASK
     req.tstamp_ok = True
     req.ts_recent = opts.rcv_tsval
     req.sack_ok = bool(bits & TS_OPT_SACK)
     req.ecn_ok = bool(bits & TS_OPT_ECN)
-    if wscale != TS_OPT_WSCALE_MASK:
-        req.wscale_ok = True
-        req.snd_wscale = min(wscale, MAX_TCP_WSCALE)
+    if req.sack_ok and not sysctl.tcp_sack:
+        return False
+    if wscale == TS_OPT_WSCALE_MASK:
+        return True
+    req.wscale_ok = True
+    req.snd_wscale = min(wscale, MAX_TCP_WSCALE)
+    return sysctl.tcp_window_scaling != 0
 
 
 def cookie_init_sequence(skb: sk_buff, req: request_sock) -> int:
@@ -166,8 +176,8 @@ def cookie_check(sk: tcp_sock, skb: sk_buff, ops: tcp_family_ops) -> tcp_sock | 
     req.ir_iif = skb.skb_iif
     req.sk_bound_dev_if = inet_request_bound_dev_if(sk, skb)
     req.sk_mark = inet_request_mark(sk, skb)
-    if opts.saw_tstamp and opts.rcv_tsecr:
-        cookie_timestamp_decode(opts, req)
+    if opts.saw_tstamp and not cookie_timestamp_decode(opts, req):
+        return sk
     dst = ops.route_req(sk, skb, req)
     if dst is None or security_inet_conn_request(sk, skb, req):
         return None
