@@ -63,6 +63,7 @@ from stack.inet.tcp_options import (
     tcp_parse_options,
 )
 from stack.inet.tcp_output import tcp_rearm_rto
+from stack.inet.tcp_metrics import tcp_init_metrics
 from stack.inet.tcp_rcvbuf import tcp_grow_window, tcp_init_buffer_space, tcp_rcv_rtt_measure_ts
 from stack.inet.tcp_recovery import tcp_mark_skb_lost
 from stack.inet.tcp_rtt import tcp_synack_rtt_meas
@@ -73,7 +74,6 @@ from stack.inet.tcp_sock import (
     FLAG_UPDATE_TS_RECENT,
     HALF,
     M32,
-    TCP_INFINITE_SSTHRESH,
     TCP_CA_CWR,
     TCP_ECN_MODE_ACCECN,
     TCP_MAX_QUICKACKS,
@@ -366,7 +366,7 @@ def tcp_rcv_established_step5(sk: tcp_sock, skb: sk_buff) -> None:
 def tcp_init_transfer(sk: tcp_sock) -> None:
     """The connection is open: congestion window, congestion control, buffers."""
     tcp_mtup_init(sk)
-    sk.snd_ssthresh = TCP_INFINITE_SSTHRESH  # tcp_init_metrics: losses of the handshake are past
+    tcp_init_metrics(sk)
     if sk.total_retrans > 1 and sk.undo_marker:
         sk.snd_cwnd = 1
     else:

@@ -8,7 +8,8 @@ Linux keeps round-trip times and thresholds there too. Here it is the cookies of
 from __future__ import annotations
 
 from stack.core.rows import row, state, wide
-from stack.inet.tcp_sock import tcp_fastopen_cookie, tcp_sock
+from stack.inet.tcp_const import TCP_TIMEOUT_FALLBACK
+from stack.inet.tcp_sock import TCP_INFINITE_SSTHRESH, tcp_fastopen_cookie, tcp_sock
 
 TCP_METRICS_MAX = 4096
 """Peers that are remembered; a new one takes the place of the oldest."""
@@ -42,6 +43,18 @@ def tcp_get_metrics(sk: tcp_sock, create: bool) -> tcp_fastopen_metrics | None:
             del table[next(iter(table))]
         found = table[key] = tcp_fastopen_metrics()
     return found
+
+
+def tcp_init_metrics(sk: tcp_sock) -> None:
+    """Start a connection: what was lost in the handshake says nothing about the path.
+
+    Without a round trip of the handshake its segments were sent again, so be careful with data
+    (RFC 6298 5.7).
+    """
+    sk.snd_ssthresh = TCP_INFINITE_SSTHRESH
+    if not sk.srtt_us:
+        sk.rttvar_us = sk.mdev_us = sk.mdev_max_us = TCP_TIMEOUT_FALLBACK // 1000
+        sk.icsk_rto = TCP_TIMEOUT_FALLBACK
 
 
 def tcp_fastopen_cache_get(sk: tcp_sock, cookie: tcp_fastopen_cookie) -> int:
