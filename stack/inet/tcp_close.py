@@ -232,6 +232,7 @@ def tcp_disconnect(sk: tcp_sock, flags: int = 0) -> int:
     sk.sk_rx_dst = None
     rx_opt = sk.rx_opt
     rx_opt.saw_tstamp = False
+    rx_opt.ts_recent = rx_opt.ts_recent_stamp = 0
     rx_opt.tstamp_ok = False
     rx_opt.wscale_ok = False
     rx_opt.sack_ok = 0
@@ -244,7 +245,7 @@ def tcp_disconnect(sk: tcp_sock, flags: int = 0) -> int:
     sk.total_rto = sk.total_rto_recoveries = sk.total_rto_time = sk.rto_recovery_start = 0
     tcp_accecn_reset(sk)
     sk.data_segs_in = sk.data_segs_out = sk.segs_in = sk.segs_out = 0
-    sk.rcv_ooopack = 0
+    sk.rcv_ooopack = sk.dsack_dups = sk.reord_seen = 0
     sk.compressed_ack = 0
     sk.defer_accept = 0
     if sk.fastopen_rsk is not None:

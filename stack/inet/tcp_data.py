@@ -714,7 +714,6 @@ def tcp_data_queue(sk: tcp_sock, skb: sk_buff) -> None:
             tcp_data_out_of_window(sk, skb, drop_reason.SKB_DROP_REASON_TCP_OLD_DATA)
             return
         if not before(seq, (rcv_nxt + window) & M32):
-            linux.BeyondWindow += 1
             tcp_data_out_of_window(sk, skb, drop_reason.SKB_DROP_REASON_TCP_OVERWINDOW)
             return
         if not before(seq, rcv_nxt):

@@ -209,8 +209,6 @@ def tcp_check_req(sk: tcp_sock, skb: sk_buff, req: request_sock, fastopen: bool)
             reason = drop_reason.SKB_DROP_REASON_TCP_RFC7323_TSECR
         kfree_skb_reason(net, skb, reason)
         return None
-    if tmp_opt.saw_tstamp and not after(seq, req.rcv_nxt):
-        req.ts_recent = tmp_opt.rcv_tsval
     if seq == req.rcv_isn:
         flg &= ~TCPHDR_SYN  # the SYN in front of the window is cut off
     if flg & TCPHDR_RST and seq != req.rcv_nxt:
@@ -252,6 +250,8 @@ def tcp_check_req(sk: tcp_sock, skb: sk_buff, req: request_sock, fastopen: bool)
         kfree_skb_reason(net, skb, drop_reason.SKB_DROP_REASON_TCP_LISTEN_OVERFLOW)
         return None
     own_req = inet_ehash_has(net.tcp_hashinfo, req.inet_tuple, child)
+    if own_req and tmp_opt.saw_tstamp and not after(seq, req.rcv_nxt):
+        child.rx_opt.ts_recent = tmp_opt.rcv_tsval
     return inet_csk_complete_hashdance(sk, child, req, own_req)
 
 

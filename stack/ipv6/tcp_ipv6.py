@@ -397,7 +397,7 @@ def ipv6_unicast_destination(skb: sk_buff) -> bool:
 tcp_v6_family_ops = tcp_family_ops(
     family=AF_INET6,
     mss_clamp=IPV6_MIN_MTU - TCP_HLEN - IPV6_HLEN,
-    msstab=(1280 - 60, 1480 - 60, 9000 - 60),
+    msstab=(1280 - 60, 1480 - 60, 1500 - 60, 9000 - 60),
     csum_bad=tcp_v6_csum_bad,
     route_req=tcp_v6_route_req,
     send_synack=tcp_v6_send_synack,
