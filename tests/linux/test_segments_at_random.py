@@ -1,0 +1,280 @@
+"""TCP segments at random come to the same on the kernel and on ours (segments_at_random.py).
+
+The rows are scripts of single steps, one for each thing that the random ones once showed.
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from tests.linux.segments_at_random import (
+    ACK,
+    FASTOPEN,
+    FIN,
+    LATER_NS,
+    MSS,
+    OWN_PORT,
+    PORT,
+    PSH,
+    RST,
+    SACK,
+    SACK_OK,
+    STAMP,
+    SYN,
+    Differs,
+    Scene,
+    Script,
+    Spec,
+    confirmed,
+)
+from tests.support import require
+
+pytestmark = pytest.mark.netns
+
+SEEDS = 44
+DIFFERENT = frozenset((9, 29, 32))
+"""They meet Linux's tcp_grow_skb, which ours has not, or the memory that its fast path asks for."""
+AT = 40_000
+FAR = 50_000
+MSS_1000 = (MSS, b"\x03\xe8")
+PLAIN = (MSS_1000, (SACK_OK, b""))
+NOP = (1, b"")
+
+
+@pytest.fixture(autouse=True)
+def _needs() -> None:
+    require.netns()
+    require.tun()
+
+
+@pytest.mark.parametrize("part", range(4))
+def test_segments_come_to_the_same(part: int) -> None:
+    for seed in range(part, SEEDS, 4):
+        if seed not in DIFFERENT:
+            assert confirmed(1000 + seed) == ""
+
+
+def listening(scene: Scene, port: int = PORT) -> Iterator[str]:
+    """A listener in slot 0."""
+    slot = scene.socket("listener")
+    yield scene.call("bind", slot, scene.address(True, port))
+    yield scene.call("listen", slot, 5)
+
+
+def connecting(scene: Scene) -> Iterator[str]:
+    """A socket that connects, in slot 0."""
+    slot = scene.socket("client")
+    yield scene.call("bind", slot, scene.address(True, OWN_PORT))
+    yield scene.call("connect", slot, scene.address(False, FAR))
+
+
+def to_listener(flags: int, seq: int, ack: int, size: int = 0, **more: Any) -> Spec:
+    return Spec(AT, PORT, seq, ack, flags, size=size, **more)
+
+
+def to_client(flags: int, seq: int, ack: int, size: int = 0, **more: Any) -> Spec:
+    return Spec(FAR, OWN_PORT, seq, ack, flags, size=size, **more)
+
+
+def accepted(scene: Scene, options: tuple[Any, ...] = PLAIN, window: int = 50_000) -> Iterator[str]:
+    """A connection from the peer, in slot 1."""
+    yield from listening(scene)
+    yield scene.segment(to_listener(SYN, 0, 0, options=options))
+    yield scene.segment(to_listener(ACK, 1, 1, window=window))
+    yield scene.call("accept", 0)
+
+
+def waited(scene: Scene) -> str:
+    """Let the next timer run."""
+    if found := scene.settle(LATER_NS):
+        raise Differs(found)
+    return "waited"
+
+
+def blocks(*pairs: tuple[int, int]) -> tuple[Any, ...]:
+    """Options with blocks of SACK."""
+    return NOP, NOP, (SACK, pairs)
+
+
+def a_listener_has_little_to_tell(scene: Scene) -> Iterator[str]:
+    yield from listening(scene)
+
+
+def a_syn_was_sent(scene: Scene) -> Iterator[str]:
+    yield from connecting(scene)
+
+
+def the_third_segment_and_data_count_as_received(scene: Scene) -> Iterator[str]:
+    yield from listening(scene)
+    yield scene.segment(to_listener(SYN, 0, 0, options=PLAIN))
+    yield scene.segment(to_listener(ACK, 1, 1, 10))
+    yield scene.segment(to_listener(ACK, 2000, 1, 10))
+    yield scene.segment(to_listener(RST, 900_000, 1, 10))
+    yield scene.call("accept", 0)
+
+
+def both_open_at_once(scene: Scene) -> Iterator[str]:
+    yield from connecting(scene)
+    yield scene.segment(to_client(SYN, 0, 0, options=(MSS_1000,)))
+    yield scene.segment(to_client(ACK, 1, 1))
+    yield scene.segment(to_client(ACK, 1, 1, 100))
+
+
+def a_segment_of_no_connection_hurries_the_syn(scene: Scene) -> Iterator[str]:
+    yield from connecting(scene)
+    yield scene.segment(to_client(RST | ACK, 0, 1000))
+    yield scene.segment(to_client(RST | ACK, 0, 1))
+
+
+def the_syn_ack_is_sent_again(scene: Scene) -> Iterator[str]:
+    yield from listening(scene)
+    yield scene.segment(to_listener(SYN, 0, 0, options=PLAIN))
+    yield waited(scene)
+    yield scene.segment(to_listener(ACK, 1, 1, options=blocks((0, 1))))
+    yield scene.call("accept", 0)
+    yield scene.call("sendto", 1, b"data", 0, None)
+    yield waited(scene)
+
+
+def what_disconnect_forgets(scene: Scene) -> Iterator[str]:
+    yield from connecting(scene)
+    yield scene.segment(to_client(SYN | ACK, 0, 1, options=(MSS_1000, (STAMP, (77, 0)))))
+    yield scene.segment(to_client(ACK, 1, 1, 10, options=(NOP, NOP, (STAMP, (78, 0)))))
+    yield scene.call("connect", 0, bytes(16))
+    yield scene.call("connect", 0, scene.address(False, FAR))
+
+
+def a_header_longer_than_the_segment_is_no_error(scene: Scene) -> Iterator[str]:
+    yield from accepted(scene)
+    yield scene.segment(to_listener(ACK, 1, 1, 1, doff=3))
+    yield scene.segment(to_listener(ACK, 1, 1, 1, doff=-2))
+
+
+def a_duplicate_longer_than_any_window(scene: Scene) -> Iterator[str]:
+    yield from accepted(scene, window=1)
+    yield scene.call("sendto", 1, b"d", 0, None)
+    yield scene.segment(to_listener(ACK, 1, 2, window=1, options=blocks((-9, 2))))
+
+
+def an_old_ack_with_an_old_stamp(scene: Scene) -> Iterator[str]:
+    stamps = tuple((NOP, NOP, (STAMP, (stamp, 0))) for stamp in (1001, 1000, 999))
+    yield from accepted(scene, (MSS_1000, (STAMP, (1000, 0))))
+    yield scene.segment(to_listener(ACK, 1, 1, 10, options=stamps[0]))
+    yield scene.segment(to_listener(ACK, 1, 1, options=stamps[2]))
+    yield scene.segment(to_listener(ACK, 11, 1, options=stamps[2]))
+    yield scene.segment(to_listener(ACK, 11, 0, options=stamps[1]))
+    yield scene.segment(to_listener(ACK, 11, 1, 10, options=stamps[2]))
+
+
+def small_writes_and_the_end_are_sent_again_in_one(scene: Scene) -> Iterator[str]:
+    yield from accepted(scene)
+    yield scene.call("setsockopt", 1, socket.IPPROTO_TCP, socket.TCP_NODELAY, b"\1\0\0\0")
+    yield scene.call("sendto", 1, b"a", 0, None)
+    yield scene.call("sendto", 1, b"bc", 0, None)
+    yield scene.call("close", 1)
+    yield waited(scene)
+
+
+def the_end_waits_for_the_congestion_window(scene: Scene) -> Iterator[str]:
+    yield from accepted(scene)
+    yield scene.call("sendto", 1, bytes(10_000), 0, None)
+    yield scene.call("close", 1)
+    yield scene.segment(to_listener(ACK, 1, 10_001))
+
+
+def cookies_tell_the_mss(scene: Scene) -> Iterator[str]:
+    yield from listening(scene)
+    yield scene.segment(to_listener(SYN, 0, 0, options=((MSS, b"\x05\xb4"),)))
+    yield scene.segment(to_listener(ACK, 1, 1, 10))
+    yield scene.call("accept", 0)
+
+
+def a_stamp_that_we_do_not_offer_is_no_cookies(scene: Scene) -> Iterator[str]:
+    yield from listening(scene)
+    yield scene.segment(to_listener(SYN, 0, 0, options=(MSS_1000,)))
+    yield scene.segment(to_listener(ACK, 1, 1, options=(NOP, NOP, (STAMP, (5, 7)))))
+
+
+def a_fast_open_cookie_is_asked_for(scene: Scene) -> Iterator[str]:
+    yield from listening(scene)
+    yield scene.segment(to_listener(SYN, 0, 0, options=(MSS_1000, (FASTOPEN, b""))))
+
+
+def a_fast_open_child(scene: Scene) -> Iterator[str]:
+    yield from listening(scene)
+    yield scene.segment(to_listener(SYN, 0, 0, 100, options=(MSS_1000, (STAMP, (5, 0)))))
+    yield scene.call("accept", 0)
+    yield scene.segment(to_listener(RST, 101, 0))
+
+
+def a_stamp_of_a_segment_without_ack(scene: Scene) -> Iterator[str]:
+    yield from listening(scene)
+    syn = to_listener(SYN, 0, 0, options=(MSS_1000, (STAMP, (5, 0))))
+    yield scene.segment(syn)
+    yield scene.segment(to_listener(0, 1, 0, 10, options=(NOP, NOP, (STAMP, (6, 0)))))
+    yield scene.segment(replace(syn, options=(MSS_1000, (STAMP, (7, 0)))))
+
+
+def data_right_behind_the_window(scene: Scene) -> Iterator[str]:
+    yield from accepted(scene, (MSS_1000,))
+    yield scene.segment(to_listener(ACK, 64_241, 1, 10))
+    yield scene.segment(to_listener(ACK, 65_000, 1, 10))
+
+
+def segments_that_are_shorter_by_their_options(scene: Scene) -> Iterator[str]:
+    yield from accepted(scene)
+    yield scene.segment(to_listener(ACK, 0, 1, 100, options=blocks((1, 2))))
+    yield scene.segment(to_listener(ACK, 100, 1, 100))
+    yield scene.segment(to_listener(ACK, 200, 1, 100))
+
+
+def a_reset_with_data_while_connecting(scene: Scene) -> Iterator[str]:
+    yield from connecting(scene)
+    yield scene.segment(to_client(RST, 0, 0, 1))
+    yield scene.segment(to_client(ACK | PSH, 1, 1, 100))
+
+
+def urgent_data_and_a_linger_of_0(scene: Scene) -> Iterator[str]:
+    yield from accepted(scene)
+    yield scene.segment(to_listener(ACK | FIN, 1, 1, 100, urg=50))
+    linger = struct.pack("=ii", 1, 0)
+    yield scene.call("setsockopt", 1, socket.SOL_SOCKET, socket.SO_LINGER, linger)
+    yield scene.call("close", 1)
+
+
+ROWS: list[tuple[Script, dict[str, Any]]] = [
+    (a_listener_has_little_to_tell, {}),
+    (a_syn_was_sent, {}),
+    (the_third_segment_and_data_count_as_received, {}),
+    (both_open_at_once, {}),
+    (both_open_at_once, {"tcp_ecn": 1}),
+    (a_segment_of_no_connection_hurries_the_syn, {}),
+    (the_syn_ack_is_sent_again, {}),
+    (what_disconnect_forgets, {"tcp_ecn": 1}),
+    (a_header_longer_than_the_segment_is_no_error, {}),
+    (a_duplicate_longer_than_any_window, {}),
+    (an_old_ack_with_an_old_stamp, {}),
+    (small_writes_and_the_end_are_sent_again_in_one, {}),
+    (the_end_waits_for_the_congestion_window, {}),
+    (cookies_tell_the_mss, {"tcp_syncookies": 2}),
+    (a_stamp_that_we_do_not_offer_is_no_cookies, {"tcp_syncookies": 2, "tcp_timestamps": 0}),
+    (a_fast_open_cookie_is_asked_for, {"tcp_fastopen": 0}),
+    (a_fast_open_child, {"tcp_fastopen": 0x603}),
+    (a_stamp_of_a_segment_without_ack, {}),
+    (data_right_behind_the_window, {}),
+    (segments_that_are_shorter_by_their_options, {}),
+    (a_reset_with_data_while_connecting, {}),
+    (urgent_data_and_a_linger_of_0, {}),
+]
+
+
+@pytest.mark.parametrize("v6", [False, True], ids=["IPv4", "IPv6"])
+@pytest.mark.parametrize(("script", "sysctl"), ROWS, ids=lambda value: getattr(value, "__name__", ""))
+def test_rows_come_to_the_same(script: Script, sysctl: dict[str, Any], v6: bool) -> None:
+    assert confirmed(0, script, v6=v6, sysctl=sysctl) == ""
