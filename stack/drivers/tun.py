@@ -293,11 +293,10 @@ def tun_build_skb(dev: net_device, frame: memoryview, length: int) -> sk_buff | 
     if skb is None:
         stats.rx_dropped += 1
         return None
-    if rest:
-        if skb_add_data(skb, machine.skb_pages, frame, linear, rest) < rest:
-            stats.rx_dropped += 1
-            kfree_skb(skb)
-            return None
+    if rest and skb_add_data(skb, machine.skb_pages, frame, linear, rest) < rest:
+        stats.rx_dropped += 1
+        kfree_skb(skb)
+        return None
     skb.truesize = tun_truesize(length)
     stats.rx_packets += 1
     stats.rx_bytes += length

@@ -36,10 +36,10 @@ from stack.inet.tcp_data import tcp_ofo_purge, tcp_sack_reset
 from stack.inet.tcp_done import tcp_clear_xmit_timers, tcp_done_with_error, tcp_set_state
 from stack.inet.tcp_output import tcp_write_queue_purge
 from stack.inet.tcp_sock import (
-    TCP_MIN_MSS,
     M32,
     TCP_INFINITE_SSTHRESH,
     TCP_INIT_CWND,
+    TCP_MIN_MSS,
     TCPHDR_FIN,
     TCP_CA_Open,
     after,

@@ -529,7 +529,8 @@ def tcp_data_queue_ofo(sk: tcp_sock, skb: sk_buff) -> None:
 def tcp_ofo_insert(sk: tcp_sock, skb: sk_buff) -> None:
     """Put data beyond a hole into its place, and into SACK's blocks.
 
-    Without SACK the window stays, so that each duplicate ACK looks like one. Takes ownership of skb.
+    Without SACK the window stays, so that each duplicate ACK looks like one. Takes ownership of
+    skb.
     """
     seq, end_seq = skb.seq, skb.end_seq
     length, truesize = skb.len, skb.truesize

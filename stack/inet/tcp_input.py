@@ -54,7 +54,7 @@ from stack.inet.tcp_data import (
 from stack.inet.tcp_done import tcp_done, tcp_reset, tcp_set_state
 from stack.inet.tcp_ecn import tcp_ecn_rcv_syn, tcp_ecn_rcv_synack
 from stack.inet.tcp_fastopen import TFO_DATA_NOT_ACKED, TFO_SYN_RETRANSMITTED
-from stack.inet.tcp_metrics import tcp_fastopen_cache_set
+from stack.inet.tcp_metrics import tcp_fastopen_cache_set, tcp_init_metrics
 from stack.inet.tcp_minisocks import tcp_check_req
 from stack.inet.tcp_options import (
     OPTS_TS,
@@ -63,7 +63,6 @@ from stack.inet.tcp_options import (
     tcp_parse_options,
 )
 from stack.inet.tcp_output import tcp_rearm_rto
-from stack.inet.tcp_metrics import tcp_init_metrics
 from stack.inet.tcp_rcvbuf import tcp_grow_window, tcp_init_buffer_space, tcp_rcv_rtt_measure_ts
 from stack.inet.tcp_recovery import tcp_mark_skb_lost
 from stack.inet.tcp_rtt import tcp_synack_rtt_meas

@@ -39,7 +39,6 @@ from stack.inet.tcp_sock import (
     TCPCB_RETRANS,
     TCPCB_SACKED_ACKED,
     TCPCB_SACKED_RETRANS,
-    TCPHDR_FIN,
     TCPHDR_SYN,
     TCP_CA_Loss,
     TCP_CA_Recovery,

@@ -244,7 +244,7 @@ def tcp_get_info_chrono_stats(sk: tcp_sock) -> tuple[int, int, int]:
 
 def tcp_get_info_listen(sk: tcp_sock) -> bytes:
     """struct tcp_info of a listener: its queue of connections, and what it hands down to them."""
-    info = [0] * _TCP_INFO_FIELDS
+    info: list[wide] = [0] * _TCP_INFO_FIELDS
     info[0] = sk.sk_state
     info[12], info[13] = sk.sk_ack_backlog, sk.sk_max_ack_backlog
     info[26], info[28] = sk.snd_cwnd, sk.reordering

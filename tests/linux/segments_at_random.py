@@ -3,8 +3,9 @@
     python -m tests.linux.segments_at_random FIRST COUNT [--verbose]
 
 A seed makes a script of steps: a segment that a hand-made peer sends, a call of a program, or the
-wait for a timer. Each step goes to the kernel and then to ours, and all that can be seen must be the
-same: what each sends, what its calls return, TCP_INFO, poll(2), and the counters of TCP.
+wait for a timer. Each step goes to the kernel and then to ours, and all that can be seen must be
+the same: what each sends, what its calls return, TCP_INFO, poll(2), and the counters of TCP. Left
+out are windows but those of SYNs, and other fields that follow from time and from memory.
 
 `Scene` plays a script. It has two `Side`s: `KernelSide` is a namespace behind a TUN, `OurSide` a
 host in virtual time. A step is made for both with numbers that are relative: sequence numbers count
@@ -30,7 +31,7 @@ import struct
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -69,28 +70,28 @@ MSS, WSCALE, SACK_OK, SACK, STAMP, MD5, FASTOPEN = 2, 3, 4, 5, 8, 19, 34
 WRITABLE = select.POLLOUT | 0x100
 """POLLOUT and POLLWRNORM: how the send buffer grows depends on the time at which segments leave."""
 INFO = struct.Struct("=8B 24I 4Q 6I 4Q 2I 2Q 6I 2H I")
-INFO_NAMES = (
-    "state ca_state retransmits probes backoff options wscale -app_limited -rto -ato snd_mss rcv_mss"
-    " unacked sacked lost retrans fackets -data_sent -ack_sent -data_recv -ack_recv pmtu"
-    " -rcv_ssthresh -rtt -rttvar snd_ssthresh snd_cwnd advmss reordering -rcv_rtt -rcv_space"
-    " total_retrans -pacing_rate -max_pacing_rate bytes_acked bytes_received segs_out segs_in"
-    " notsent_bytes -min_rtt data_segs_in data_segs_out -delivery_rate -busy_time -rwnd_limited"
-    " -sndbuf_limited delivered delivered_ce bytes_sent bytes_retrans dsack_dups reord_seen"
-    " rcv_ooopack snd_wnd -rcv_wnd -rehash total_rto total_rto_recoveries -total_rto_time"
-).split()
-"""Fields of struct tcp_info; those with a dash are times."""
-OTHER_COUNTERS = frozenset(
-    "TcpRtoAlgorithm TcpRtoMin TcpRtoMax TcpMaxConn TcpExtTCPAutoCorking "
-    "TcpExtTCPHystartTrainDetect TcpExtTCPBacklogCoalesce TcpExtTCPRcvCoalesce "
-    "TcpExtTCPOrigDataSent TcpExtDelayedACKLocked TcpExtTcpTimeoutRehash "
-    "TcpExtTcpDuplicateDataRehash TcpExtTCPHPHits TcpExtTCPHPAcks TcpExtTCPSackShifted "
-    "TcpExtTCPSackMerged TcpExtTCPSackShiftFallback TcpExtPruneCalled TcpExtRcvPruned "
-    "TcpExtTCPRcvCollapsed TcpExtTCPWantZeroWindowAdv TcpExtTCPToZeroWindowAdv "
-    "TcpExtTCPFromZeroWindowAdv TcpExtTCPOFOMerge TcpExtDelayedACKs "
-    "TcpExtTSEcrRejected".split()
-)
-"""Counters that tell of the machine: which locks were held, and what was joined in a queue. A flow of
-ours keeps its hash."""
+INFO_FIELDS = """
+state ca_state retransmits probes backoff options wscale -app_limited -rto -ato snd_mss rcv_mss
+unacked sacked lost retrans fackets -data_sent -ack_sent -data_recv -ack_recv pmtu -rcv_ssthresh
+-rtt -rttvar snd_ssthresh snd_cwnd advmss reordering -rcv_rtt -rcv_space total_retrans
+-pacing_rate -max_pacing_rate bytes_acked bytes_received segs_out segs_in notsent_bytes -min_rtt
+data_segs_in data_segs_out -delivery_rate -busy_time -rwnd_limited -sndbuf_limited delivered
+delivered_ce bytes_sent bytes_retrans dsack_dups reord_seen rcv_ooopack snd_wnd -rcv_wnd -rehash
+total_rto total_rto_recoveries -total_rto_time
+"""
+"""Fields of struct tcp_info. Those with a dash are times, or follow from memory and time."""
+INFO_NAMES = INFO_FIELDS.split()
+OTHER_FIELDS = """
+TcpRtoAlgorithm TcpRtoMin TcpRtoMax TcpMaxConn TcpExtTCPAutoCorking TcpExtTCPHystartTrainDetect
+TcpExtTCPBacklogCoalesce TcpExtTCPRcvCoalesce TcpExtTCPOrigDataSent TcpExtDelayedACKLocked
+TcpExtTcpTimeoutRehash TcpExtTcpDuplicateDataRehash TcpExtTCPHPHits TcpExtTCPHPAcks
+TcpExtTCPSackShifted TcpExtTCPSackMerged TcpExtTCPSackShiftFallback TcpExtPruneCalled
+TcpExtRcvPruned TcpExtTCPRcvCollapsed TcpExtTCPWantZeroWindowAdv TcpExtTCPToZeroWindowAdv
+TcpExtTCPFromZeroWindowAdv TcpExtTCPOFOMerge TcpExtDelayedACKs TcpExtTSEcrRejected
+"""
+"""Counters that tell of the machine: memory, locks, and what was joined in a queue. A flow of ours
+keeps its hash."""
+OTHER_COUNTERS = frozenset(OTHER_FIELDS.split())
 
 
 BASE: dict[str, Any] = {
@@ -428,7 +429,7 @@ class OurSide(Side):
         sys_ioctl(self.host, self.tun, TUNSETIFF, ifreq)
         self.host.ifconfig("tun0", f"{NEAR4}/32", up=True)
         self.host.ifconfig("tun0", f"{NEAR6}/128")
-        extra = {"quickack": 1} if quickack else {}
+        extra: dict[str, Any] = {"quickack": 1} if quickack else {}
         for far in (f"{FAR4}/32", f"{FAR6}/128"):
             self.host.route_add(far, dev="tun0", **extra)
         self.clock.run_for(5 * SECOND)
@@ -565,7 +566,7 @@ class Peer:
 
     def usual(self, flags: int, seq: int, ack: int, size: int = 0) -> Spec:
         """A segment with the options of an ordinary one."""
-        stamp = (((1, b""), (1, b""), (STAMP, (self.tick(), 0))) if self.stamps else ())
+        stamp = ((1, b""), (1, b""), (STAMP, (self.tick(), 0))) if self.stamps else ()
         scale = 0
         window = min(self.window >> scale, 65535)
         return Spec(self.port, self.dport, seq, ack, flags, window, size, 0, stamp)
@@ -675,7 +676,7 @@ class Peer:
             # What is no stamp of ours means anything to SYN cookies.
             odd = self.acked > 1
             delta = pick.choice((0, 0, 1, -1, -5000, 1 << 20, pick.getrandbits(32))) * odd
-            options = [(STAMP, (self.clock + change, delta))] + options[3:]
+            options = [(STAMP, (self.clock + change, delta)), *options[3:]]
         if pick.random() < 0.1:
             options = [o for o in options if o[0] != STAMP]
         if pick.random() < 0.1:
@@ -699,7 +700,9 @@ class Peer:
     def selective(self) -> Spec:
         """An ACK with blocks of SACK."""
         spec = self.usual(ACK, self.snd_nxt, self.una)
-        return replace(spec, options=(*spec.options[-1:], (1, b""), (1, b""), (SACK, self.blocks())))
+        return replace(
+            spec, options=(*spec.options[-1:], (1, b""), (1, b""), (SACK, self.blocks()))
+        )
 
     def finish(self) -> Spec:
         """The end of our stream."""
@@ -1011,7 +1014,7 @@ class Scene:
         """A call on a socket."""
         pick = self.pick
         size = pick.choice((1, 10, 100, 536, 1000, 3000, 5000))
-        flags = pick.choice((0,) * 5 + (socket.MSG_OOB, 0x8000, 0x80)) | socket.MSG_NOSIGNAL
+        flags: int = pick.choice((0,) * 5 + (socket.MSG_OOB, 0x8000, 0x80)) | socket.MSG_NOSIGNAL
         roll = pick.random()
         if roll < 0.35:
             return self.call("sendto", slot, content(0, size), flags, None)

@@ -275,6 +275,8 @@ ROWS: list[tuple[Script, dict[str, Any]]] = [
 
 
 @pytest.mark.parametrize("v6", [False, True], ids=["IPv4", "IPv6"])
-@pytest.mark.parametrize(("script", "sysctl"), ROWS, ids=lambda value: getattr(value, "__name__", ""))
+@pytest.mark.parametrize(
+    ("script", "sysctl"), ROWS, ids=lambda value: getattr(value, "__name__", "")
+)
 def test_rows_come_to_the_same(script: Script, sysctl: dict[str, Any], v6: bool) -> None:
     assert confirmed(0, script, v6=v6, sysctl=sysctl) == ""

@@ -254,7 +254,7 @@ def test_ack_older_than_any_window_is_challenged_and_its_data_dropped(window: in
     peer.net.run(200 * MS)
     peer.take()
     oldest = sk.snd_una - min(sk.max_window, sk.bytes_acked)
-    counted = sk.data_segs_in, sk.bytes_received
+    counted = sk.data_segs_in + 1, sk.bytes_received
     answer = peer.give(ACK, peer.rcv, oldest - 1, payload=b"x", window=window)
     assert [(s.flags, s.ack) for s in answer] == [(ACK, peer.rcv)]
     assert not peer.sock.readable
@@ -327,14 +327,15 @@ def test_bad_checksum_is_counted() -> None:
     end(peer)
 
 
-@pytest.mark.parametrize(("doff", "counted"), [(0, 1), (4, 1), (15, 0)])
-def test_malformed_data_offset_is_counted(doff: int, counted: int) -> None:
+@pytest.mark.parametrize("doff", [0, 4, 15])
+def test_malformed_data_offset_is_counted(doff: int) -> None:
+    """But not a header that is longer than its segment: Linux drops that without a word."""
     peer = established()
     packet = bytearray(build_segment(B, 80, peer.port, peer.rcv, peer.snd, ACK))
     packet[32] = doff << 4
     peer.inject_frame(bytes(packet))
     peer.net.run(MS)
-    assert peer.net.a.mib.tcp.InErrs == counted  # not where the header is cut off
+    assert peer.net.a.mib.tcp.InErrs == (doff < 5)
     assert peer.state == TCP_ESTABLISHED
     end(peer)
 
