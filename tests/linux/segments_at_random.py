@@ -3,9 +3,9 @@
     python -m tests.linux.segments_at_random FIRST COUNT [--verbose]
 
 A seed makes a script of steps: a segment that a hand-made peer sends, a call of a program, or the
-wait for a timer. Each step goes to the kernel and then to ours, and all that can be seen must be
-the same: what each sends, what its calls return, TCP_INFO, poll(2), and the counters of TCP. Left
-out are windows but those of SYNs, and other fields that follow from time and from memory.
+wait for a timer. Each step goes to the kernel and then to ours, and what can be seen must be the
+same. That is what each sends, what its calls return, TCP_INFO, poll(2), and the counters of TCP.
+Left out are windows but those of SYNs, and other fields that follow from time and from memory.
 
 `Scene` plays a script. It has two `Side`s: `KernelSide` is a namespace behind a TUN, `OurSide` a
 host in virtual time. A step is made for both with numbers that are relative: sequence numbers count
@@ -14,8 +14,8 @@ and chooses the next segment; it knows what the kernel sent, so that a script go
 
 Time: a TUN hands a packet to the kernel's TCP within the write, so what can be read then is the
 answer. Our clock follows the kernel's. A timer of ours that is due soon is awaited before the next
-step, by both. A machine that was slow lets a timer of the kernel's come first nevertheless: so a
-difference counts only when it is found again in each of several runs of its seed (`confirmed`).
+step, by both. On a slow machine a timer of the kernel's may come first nevertheless. So a
+difference counts only when each of several runs of its seed finds it (`confirmed`).
 """
 
 from __future__ import annotations
