@@ -70,14 +70,16 @@ from stack.inet.tcp_window import (
 )
 
 
-def tcp_openreq_init_rwin(req: request_sock, sk: tcp_sock, dst: dst_entry) -> None:
-    """Choose the window and its scale that the SYN-ACK offers."""
-    mss = tcp_mss_clamp(sk, dst_metric_advmss(dst))
-    tcp_request_rwin(req, sk, dst, mss - (12 if req.tstamp_ok else 0))
+def tcp_openreq_init_rwin(
+    req: request_sock, sk: tcp_sock, dst: dst_entry, cookie_mss: int = 0
+) -> None:
+    """Choose the window and its scale that the SYN-ACK offers.
 
-
-def tcp_request_rwin(req: request_sock, sk: tcp_sock, dst: dst_entry, mss: int) -> None:
-    """Choose a window of whole segments of `mss` bytes, and its scale."""
+    `cookie_mss`: what a SYN cookie remembers of the peer's, of which Linux makes the window.
+    """
+    mss = cookie_mss
+    if not mss:
+        mss = tcp_mss_clamp(sk, dst_metric_advmss(dst)) - (12 if req.tstamp_ok else 0)
     window_clamp = sk.window_clamp
     full_space = tcp_full_space(sk)
     req.rsk_window_clamp = window_clamp or dst.metrics.get("window", 0)

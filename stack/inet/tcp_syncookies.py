@@ -24,7 +24,7 @@ from stack.inet.inet_connection_sock import (
 from stack.inet.tcp_accecn import tcp_accecn_ace
 from stack.inet.tcp_ecn import tcp_ecn_granted
 from stack.inet.tcp_family import tcp_family_ops
-from stack.inet.tcp_minisocks import tcp_request_rwin
+from stack.inet.tcp_minisocks import tcp_openreq_init_rwin
 from stack.inet.tcp_options import tcp_parse_options
 from stack.inet.tcp_sock import (
     M32,
@@ -184,5 +184,5 @@ def cookie_check(sk: tcp_sock, skb: sk_buff, ops: tcp_family_ops) -> tcp_sock | 
     req.ecn_ok = req.ecn_ok and tcp_ecn_granted(net, dst)
     # Only with Accurate ECN does the last ACK have so much (RFC 9768 3.1.2 and 5.1).
     req.accecn_ok = req.ecn_ok and tcp_accecn_ace(flags) > 1
-    tcp_request_rwin(req, sk, dst, req.mss)
+    tcp_openreq_init_rwin(req, sk, dst, req.mss)
     return tcp_get_cookie_sock(sk, skb, req, dst)
