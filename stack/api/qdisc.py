@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from fastpath.errors import ArgumentError, check_type, known_words
+from stack.core.extack import netlink_ext_ack
 from stack.core.netdevice import net_device
 from stack.netlink.tc_attrs import CLASS_OPTIONS, OPTIONS, Options
 from stack.sched.sch_api import (
@@ -102,7 +103,7 @@ def class_add(dev: net_device, classid: str, parent: str, opt: Mapping[str, Any]
     q = qdisc_class(dev, classid)
     number = tc_handle(where, classid)
     given = tc_options(where, CLASS_OPTIONS, q.kind, opt)
-    q.change_class(number, tc_handle(where, parent), given, q.find(number))
+    q.change_class(number, tc_handle(where, parent), given, q.find(number), netlink_ext_ack())
 
 
 def told(handle: int) -> str:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import os
 
+from stack.core.rows import row, state
+
 
 class ExtAckError(OSError):
     """An OSError with what NLMSGERR_ATTR_MSG says; "": nothing."""
@@ -15,3 +17,10 @@ class ExtAckError(OSError):
     def __init__(self, err: int, msg: str = "") -> None:
         super().__init__(err, f"{os.strerror(err)}: {msg}" if msg else os.strerror(err))
         self.msg = msg
+
+
+@state
+class netlink_ext_ack:
+    """What is told of a request that succeeds: a warning, or ""."""
+
+    msg: str = row("")

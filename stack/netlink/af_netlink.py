@@ -261,7 +261,9 @@ def netlink_ack(nlh: nlmsg, wrong: OSError | None) -> None:
     if wrong is None or sk.cap_ack:
         quoted = nlh.whole[:NLMSG_HDRLEN]
         flags |= NLM_F_CAPPED
-    tlvs = ext_ack(wrong) if sk.ext_ack and wrong is not None else b""
+    tlvs = b""
+    if sk.ext_ack:
+        tlvs = ext_ack(wrong if wrong is not None else NlError(0, nlh.extack.msg))
     if tlvs:
         flags |= NLM_F_ACK_TLVS
         quoted += bytes(-len(quoted) & 3)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from stack.core.extack import netlink_ext_ack
 from stack.core.rows import row, state
 from stack.core.sock import sock
 
@@ -68,6 +69,8 @@ class nlmsg:
     sk: netlink_sock
     dumped: bool = False
     """A dump has begun, whose end acknowledges the request."""
+    extack: netlink_ext_ack = field(default_factory=netlink_ext_ack)
+    """The warning that its acknowledgement has."""
 
     @property
     def payload(self) -> bytes:

@@ -56,6 +56,7 @@ from stack.sched.sch_api import (
     qdisc_root,
 )
 from stack.sched.sch_generic import TC_H_ROOT, Qdisc, Qdisc_class, class_dump, noop_qdisc
+from stack.sched.sch_htb import htb_qdisc
 from stack.sched.sch_ingress import ingress_qdisc
 from stack.sched.sch_kinds import qdisc_create
 from stack.sched.sch_stab import qdisc_get_stab
@@ -71,12 +72,15 @@ def app_stats(shapes: dict[str, Shape], kind: str, values: Any) -> bytes:
     return shapes[kind].put(values) if values is not None else b""
 
 
-def tc_fill_qdisc(dev: net_device, q: Qdisc) -> bytes:
-    """net/sched/sch_api.c: struct tcmsg and the attributes of a discipline."""
+def tc_fill_qdisc(dev: net_device, q: Qdisc, refcnt: int = 2) -> bytes:
+    """net/sched/sch_api.c: struct tcmsg and the attributes of a discipline.
+
+    `refcnt`: of one at the root, which the device and its queue have.
+    """
     q.update_stats()
     opt = q.dump()
     app = app_stats(XSTATS, q.kind, q.dump_stats())
-    head = TCMSG.pack(0, dev.ifindex, q.handle, q.parent, 2 if q.parent == TC_H_ROOT else 1)
+    head = TCMSG.pack(0, dev.ifindex, q.handle, q.parent, refcnt if q.parent == TC_H_ROOT else 1)
     return head + TCA.build(
         {
             "TCA_KIND": q.kind,
@@ -108,12 +112,24 @@ def rtnetlink_send(nlh: nlmsg, kind: int, payload: bytes, flags: int = 0) -> Non
     nlmsg_notify(net, NETLINK_ROUTE, RTNLGRP_TC, kind, payload, flags, who, echo, nlh.seq)
 
 
-def qdisc_notify(nlh: nlmsg, dev: net_device, old: Qdisc | None, new: Qdisc | None) -> None:
-    """net/sched/sch_api.c: tell what went and what came."""
-    for q, kind in ((old, RTM_DELQDISC), (new, RTM_NEWQDISC)):
-        if q is not None and (q.handle or q is old):
-            flags = NLM_F_REPLACE if q is new and old is not None else 0
-            rtnetlink_send(nlh, kind, tc_fill_qdisc(dev, q), flags)
+def tc_qdisc_dump_ignore(q: Qdisc) -> bool:
+    """net/sched/sch_api.c: what nobody is told of unless he asks: noop, and leaves by default."""
+    return q.invisible or isinstance(q, noop_qdisc)
+
+
+def qdisc_graft_notify(
+    nlh: nlmsg, dev: net_device, old: Qdisc | None, new: Qdisc | None
+) -> None:
+    """net/sched/sch_api.c qdisc_notify: tell what went and what came.
+
+    The queue changes hands before it is told, but after it where `new` has Linux's `attach`.
+    """
+    before = isinstance(new, htb_qdisc)
+    if old is not None and not tc_qdisc_dump_ignore(old):
+        rtnetlink_send(nlh, RTM_DELQDISC, tc_fill_qdisc(dev, old, 2 if before else 1))
+    if new is not None:
+        flags = NLM_F_REPLACE if old is not None else 0
+        rtnetlink_send(nlh, RTM_NEWQDISC, tc_fill_qdisc(dev, new, 1 if before else 2), flags)
 
 
 # --- asking -------------------------------------------------------------------------------------
@@ -188,7 +204,7 @@ def tc_get_qdisc(nlh: nlmsg) -> None:
     if not q.handle:
         raise NlError(errno.ENOENT, "Cannot delete qdisc with handle of zero")
     qdisc_graft(dev, None, p, parent)
-    qdisc_notify(nlh, dev, q, None)
+    qdisc_graft_notify(nlh, dev, q, None)
 
 
 def tc_modify_qdisc(nlh: nlmsg) -> None:
@@ -239,7 +255,7 @@ def tc_modify_qdisc(nlh: nlmsg) -> None:
     if "TCA_RATE" in tb:
         with contextlib.suppress(OSError):  # the other changes cannot be taken back
             q.rate_est = gen_new_estimator(dev.net, q, tb["TCA_RATE"], q.rate_est)
-    qdisc_notify(nlh, dev, None, q)
+    rtnetlink_send(nlh, RTM_NEWQDISC, tc_fill_qdisc(dev, q))
 
 
 def tc_replaces(flags: int, tb: Attrs, q: Qdisc) -> bool:
@@ -266,7 +282,7 @@ def tc_create_qdisc(
     except OSError:
         new.destroy()
         raise
-    qdisc_notify(nlh, dev, old, new)
+    qdisc_graft_notify(nlh, dev, old, new)
 
 
 def tc_move_qdisc(
@@ -351,6 +367,6 @@ def tc_ctl_tclass(nlh: nlmsg) -> None:
     opt = given(CLASS_OPTIONS, q.kind, tb)
     if opt is not None and "TCA_RATE" in tb:
         opt["est"] = tb["TCA_RATE"]
-    cl = q.change_class(classid, portid, opt, cl)
+    cl = q.change_class(classid, portid, opt, cl, nlh.extack)
     payload = tc_fill_tclass(dev, q, cl)
     rtnetlink_send(nlh, RTM_NEWTCLASS, payload)

@@ -49,14 +49,14 @@ class tcf_mirred(tc_action):
     @classmethod
     def check(cls, opt: Options) -> None:
         if not TCA_EGRESS_REDIR <= opt.get("eaction", 0) <= TCA_INGRESS_MIRROR:
-            raise os_error(errno.EINVAL, "Unknown mirred option")
+            raise os_error(errno.EINVAL, "act_mirred: Unknown mirred option")
 
     def init(self, opt: Options, block: tcf_block | None) -> None:
         """`eaction`, `ifindex` (0 keeps the device). Raises: OSError EINVAL, ENODEV."""
         eaction, ifindex = opt.get("eaction", 0), opt.get("ifindex", 0)
         self.check(opt)
         if not ifindex and self.dev is None:
-            raise os_error(errno.EINVAL, "Specified device does not exist")
+            raise os_error(errno.EINVAL, "act_mirred: Specified device does not exist")
         chain = tcf_action_check_ctrlact(opt["action"], block)
         if ifindex:
             dev = self.net.dev_by_index.get(ifindex)

@@ -21,6 +21,7 @@ from fastpath.base.skbuff import kfree_skb, sk_buff, sk_buff_head
 from stack.core import drop_reason
 from stack.core.drop_reason import kfree_skb_reason
 from stack.core.errors import os_error
+from stack.core.extack import netlink_ext_ack
 from stack.core.netdevice import (
     IFF_NO_QUEUE,
     NET_XMIT_BYPASS,
@@ -248,7 +249,9 @@ class Qdisc_class(Qdisc):
         """Put another one there. Returns the old one. Raises: OSError."""
         raise NotImplementedError
 
-    def change_class(self, classid: int, parent: int, opt: Options | None, cl: Any) -> Any:
+    def change_class(
+        self, classid: int, parent: int, opt: Options | None, cl: Any, extack: netlink_ext_ack
+    ) -> Any:
         """Make a class (`cl` is None) or change one. Returns it. Raises: OSError."""
         raise os_error(errno.EOPNOTSUPP)
 

@@ -22,6 +22,7 @@ from itertools import chain
 from fastpath.base.skbuff import sk_buff, sk_buff_head
 from stack.core.drop_reason import SKB_DROP_REASON_QDISC_OVERLIMIT
 from stack.core.errors import os_error
+from stack.core.extack import netlink_ext_ack
 from stack.core.netdevice import NET_XMIT_DROP, NET_XMIT_SUCCESS
 from stack.core.rows import row, state
 from stack.sched.act_api import TC_ACT_OK, TC_ACT_TAKES, tcf_result
@@ -312,7 +313,12 @@ class htb_qdisc(Qdisc_class):
         self.active.pop(classid, None)
 
     def change_class(
-        self, classid: int, parent: int, opt: Options | None, cl: htb_class | None
+        self,
+        classid: int,
+        parent: int,
+        opt: Options | None,
+        cl: htb_class | None,
+        extack: netlink_ext_ack,
     ) -> htb_class:
         """net/sched/sch_htb.c: htb_change_class: `rate`, `ceil`, `buffer`, `cbuffer`, `prio` ...
 
@@ -343,13 +349,24 @@ class htb_qdisc(Qdisc_class):
         cl.buffer = opt["buffer"] << PSCHED_SHIFT if "buffer" in opt else rate.l2t_ns(default)
         cl.cbuffer = opt["cbuffer"] << PSCHED_SHIFT if "cbuffer" in opt else ceil.l2t_ns(default)
         if not cl.level:
-            computed = min(max(rate.bytes_ps // self.rate2quantum, 1000), 200_000)
-            cl.quantum = opt.get("quantum") or computed
+            cl.quantum = opt.get("quantum") or self.computed_quantum(classid, rate, extack)
             cl.prio = min(opt.get("prio", 0), TC_HTB_NUMPRIO - 1)
         if fresh:
             cl.tokens, cl.ctokens = cl.buffer, cl.cbuffer
             cl.t_c = self.dev.net.clock.now_ns()
         return cl
+
+    def computed_quantum(
+        self, classid: int, rate: psched_ratecfg, extack: netlink_ext_ack
+    ) -> int:
+        """The quantum of a class that is given none, with a warning where the rate does not fit."""
+        computed = min(rate.bytes_ps // self.rate2quantum, INT_MAX)
+        least, most = 1000, 200_000
+        if not least <= computed <= most:
+            size = "small" if computed < least else "big"
+            text = f"quantum of class {classid:X} is {size}. Consider r2q change."
+            extack.msg = f"sch_htb: {text}"
+        return min(max(computed, least), most)
 
     def new_class(self, classid: int, parentid: int) -> htb_class:
         """A class in the tree, with a pfifo as its discipline. Raises: OSError EINVAL."""

@@ -23,6 +23,7 @@ from e1000emu.clock import VirtualClock
 from e1000emu.lab import two_hosts
 from fastpath.base.skbuff import consume_skb, skb_to_bytes
 from stack.core.dev_queue import dev_queue_xmit
+from stack.core.extack import netlink_ext_ack
 from stack.core.inet_ecn import INET_ECN_set_ce
 from stack.netlink.tc_attrs import CLASS_OPTIONS, CLASS_XSTATS, OPTIONS, XSTATS
 from stack.sched.sch_generic import TC_H_ROOT, Qdisc
@@ -541,7 +542,7 @@ def test_any_message_is_refused_or_told_again(data: st.DataObject) -> None:
             if isinstance(bench.q, htb_qdisc):
                 drawn = data.draw(st.binary(min_size=48, max_size=48))
                 classy = CLASS_OPTIONS["htb"].parse(struct.pack("=HH", 52, 1) + drawn)
-                cl = bench.q.change_class(0x10001, TC_H_ROOT, classy, None)
+                cl = bench.q.change_class(0x10001, TC_H_ROOT, classy, None, netlink_ext_ack())
                 shown = bench.q.dump_class(cl)
                 CLASS_OPTIONS["htb"].build(shown.opt or {})
                 CLASS_XSTATS["htb"].put(shown.app or {})
