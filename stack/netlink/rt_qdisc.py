@@ -203,8 +203,7 @@ def tc_get_qdisc(nlh: nlmsg) -> None:
         raise NlError(errno.EINVAL, "Classid cannot be zero")
     if not q.handle:
         raise NlError(errno.ENOENT, "Cannot delete qdisc with handle of zero")
-    qdisc_graft(dev, None, p, parent)
-    qdisc_graft_notify(nlh, dev, q, None)
+    qdisc_graft(dev, None, p, parent, lambda old: qdisc_graft_notify(nlh, dev, old, None))
 
 
 def tc_modify_qdisc(nlh: nlmsg) -> None:
@@ -278,11 +277,10 @@ def tc_create_qdisc(
     opt, est = given(OPTIONS, kind, tb), tb.get("TCA_RATE")
     new = qdisc_create(dev, kind, parent, handle, opt, stab=stab, est=est)
     try:
-        old = qdisc_graft(dev, new, p, parent)
+        qdisc_graft(dev, new, p, parent, lambda old: qdisc_graft_notify(nlh, dev, old, new))
     except OSError:
         new.destroy()
         raise
-    qdisc_graft_notify(nlh, dev, old, new)
 
 
 def tc_move_qdisc(

@@ -207,10 +207,8 @@ def rtnetlink_rcv_msg(nlh: nlmsg) -> None:
     except ExtAckError:
         raise
     except OSError as exc:
-        if nlh.type < uapi.RTM_NEWQDISC:
-            # What functions say that Python's callers use, too: Linux tells the errno alone.
-            raise NlError(exc.errno or errno.EIO) from None
-        raise
+        # What functions say that Python's callers use, too: Linux tells the errno alone.
+        raise NlError(exc.errno or errno.EIO) from None
     finally:
         net.rtnl = heard
 

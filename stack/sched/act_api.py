@@ -16,7 +16,7 @@ import errno
 from typing import TYPE_CHECKING, Any
 
 from fastpath.base.skbuff import sk_buff
-from stack.core.errors import os_error
+from stack.core.extack import ExtAckError
 from stack.core.redirect import skb_skip_tc_classify
 from stack.core.rows import row, state
 from stack.core.time64 import TICK_NS
@@ -166,11 +166,11 @@ def tcf_action_check_ctrlact(action: int, block: tcf_block | None) -> tcf_chain 
     """
     ext = tc_act_ext(action)
     if (not ext and action > TC_ACT_VALUE_MAX) or ext > TC_ACT_GOTO_CHAIN:
-        raise os_error(errno.EINVAL, "invalid control action")
+        raise ExtAckError(errno.EINVAL, "invalid control action")
     if ext != TC_ACT_GOTO_CHAIN:
         return None
     if block is None:
-        raise os_error(errno.EINVAL, "can't goto NULL proto/chain")
+        raise ExtAckError(errno.EINVAL, "can't goto NULL proto/chain")
     return block.chain_get_by_act(action & TC_ACT_EXT_VAL_MASK)
 
 
@@ -248,5 +248,5 @@ def tcf_action_destroy(actions: list[tc_action], bound: bool) -> None:
 def tcf_action_delete(action: tc_action) -> None:
     """net/sched/act_api.c tcf_idr_delete_index. Raises: OSError EPERM: a filter has it."""
     if action.bindcnt:
-        raise os_error(errno.EPERM, "Failed to delete TC action")
+        raise ExtAckError(errno.EPERM, "Failed to delete TC action")
     tcf_action_put(action, False)

@@ -6,6 +6,7 @@ import errno
 
 from fastpath.base.skbuff import sk_buff
 from stack.core.errors import os_error
+from stack.core.extack import ExtAckError
 from stack.core.rows import row, state
 from stack.sched.act_api import (
     TC_ACT_GOTO_CHAIN,
@@ -38,7 +39,7 @@ class tcf_gact(tc_action):
             if ptype > PGACT_DETERM:
                 raise os_error(errno.EINVAL)
             if tc_act_ext(paction) == TC_ACT_GOTO_CHAIN:
-                raise os_error(errno.EINVAL, "goto chain not allowed on fallback")
+                raise ExtAckError(errno.EINVAL, "goto chain not allowed on fallback")
         self.set_ctrlact(opt["action"], tcf_action_check_ctrlact(opt["action"], block))
         if ptype is not None:
             self.ptype, self.pval, self.paction = ptype, max(opt["pval"], 1), paction

@@ -6,6 +6,7 @@ import errno
 from collections.abc import Callable, Iterable
 
 from stack.core.errors import os_error
+from stack.core.extack import ExtAckError
 from stack.net import Net
 from stack.sched.act_api import (
     tc_action,
@@ -46,12 +47,12 @@ def tcf_action_init_1(
     """
     cls = ACTIONS.get(spec["kind"])
     if cls is None:
-        raise os_error(errno.ENOENT, "Failed to load TC action module")
+        raise ExtAckError(errno.ENOENT, "Failed to load TC action module")
     opt = spec.get("options")
     if opt is None:
-        raise os_error(errno.EINVAL, f"{spec['kind']} requires attributes to be passed")
+        raise ExtAckError(errno.EINVAL, f"{spec['kind']} requires attributes to be passed")
     if "action" not in opt:
-        raise os_error(errno.EINVAL, f"Missing required {spec['kind']} parameters")
+        raise ExtAckError(errno.EINVAL, f"Missing required {spec['kind']} parameters")
     table = tcf_idr(net, cls.kind)
     found = table.get(opt["index"])
     if found is not None:

@@ -16,6 +16,7 @@ from stack.core.dev_notifier import register_netdevice_notifier, unregister_netd
 from stack.core.dev_queue import dev_queue_xmit
 from stack.core.dev_receive import netif_receive_skb
 from stack.core.errors import os_error
+from stack.core.extack import ExtAckError
 from stack.core.netdevice import net_device, netif_carrier_ok
 from stack.core.redirect import skb_set_redirected
 from stack.core.rows import row, state
@@ -49,14 +50,14 @@ class tcf_mirred(tc_action):
     @classmethod
     def check(cls, opt: Options) -> None:
         if not TCA_EGRESS_REDIR <= opt.get("eaction", 0) <= TCA_INGRESS_MIRROR:
-            raise os_error(errno.EINVAL, "act_mirred: Unknown mirred option")
+            raise ExtAckError(errno.EINVAL, "act_mirred: Unknown mirred option")
 
     def init(self, opt: Options, block: tcf_block | None) -> None:
         """`eaction`, `ifindex` (0 keeps the device). Raises: OSError EINVAL, ENODEV."""
         eaction, ifindex = opt.get("eaction", 0), opt.get("ifindex", 0)
         self.check(opt)
         if not ifindex and self.dev is None:
-            raise os_error(errno.EINVAL, "act_mirred: Specified device does not exist")
+            raise ExtAckError(errno.EINVAL, "act_mirred: Specified device does not exist")
         chain = tcf_action_check_ctrlact(opt["action"], block)
         if ifindex:
             dev = self.net.dev_by_index.get(ifindex)

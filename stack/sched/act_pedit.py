@@ -20,6 +20,7 @@ from fastpath.base.skbuff import (
     skb_store_bits,
 )
 from stack.core.errors import os_error
+from stack.core.extack import ExtAckError
 from stack.core.netdevice import ETH_P_IP, ETH_P_IPV6
 from stack.core.rows import row, state
 from stack.sched.act_api import tc_action, tcf_action_check_ctrlact, tcf_result
@@ -48,12 +49,12 @@ class tcf_pedit(tc_action):
         """`nkeys`, `keys` (their bytes), `extended`. Raises: OSError EINVAL."""
         nkeys, data, extended = opt["nkeys"], opt["keys"], list(opt.get("extended") or ())
         if not nkeys:
-            raise os_error(errno.EINVAL, "Pedit requires keys to be passed")
+            raise ExtAckError(errno.EINVAL, "act_pedit: Pedit requires keys to be passed")
         if len(data) < nkeys * KEY.size or (extended and len(extended) != nkeys):
-            raise os_error(errno.EINVAL, "Pedit attribute size is invalid")
+            raise ExtAckError(errno.EINVAL, "act_pedit: Pedit attribute size is invalid")
         keys = list(KEY.iter_unpack(data[: nkeys * KEY.size]))
         if any(key[2] % 4 for key in keys):
-            raise os_error(errno.EINVAL, "Pedit offsets must be on 32bit boundaries")
+            raise ExtAckError(errno.EINVAL, "act_pedit: Pedit offsets must be on 32bit boundaries")
         if any(header > HDR_UDP or cmd > CMD_ADD for header, cmd in extended):
             raise os_error(errno.EINVAL)
         self.set_ctrlact(opt["action"], tcf_action_check_ctrlact(opt["action"], block))

@@ -6,6 +6,7 @@ import errno
 
 from fastpath.base.skbuff import sk_buff
 from stack.core.errors import os_error
+from stack.core.extack import ExtAckError
 from stack.core.rows import row, state
 from stack.core.time64 import NSEC_PER_SEC
 from stack.sched.act_api import (
@@ -59,10 +60,10 @@ class tcf_police(tc_action):
         if (rate is not None and "rtab" not in opt) or (peak is not None and "ptab" not in opt):
             raise os_error(errno.EINVAL)
         if tc_act_ext(result) == TC_ACT_GOTO_CHAIN:
-            raise os_error(errno.EINVAL, "goto chain not allowed on fallback")
+            raise ExtAckError(errno.EINVAL, "goto chain not allowed on fallback")
         if pps and rate is not None:
             text = "packet-per-second and byte-per-second rate limits not allowed in same action"
-            raise os_error(errno.EINVAL, text)
+            raise ExtAckError(errno.EINVAL, text)
         if peak is not None and rate is None:
             raise os_error(errno.EINVAL)
         self.set_ctrlact(opt["action"], tcf_action_check_ctrlact(opt["action"], block))

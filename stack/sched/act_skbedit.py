@@ -6,6 +6,7 @@ import errno
 
 from fastpath.base.skbuff import sk_buff, skb_copy_bits, skb_network_offset
 from stack.core.errors import os_error
+from stack.core.extack import ExtAckError
 from stack.core.netdevice import ETH_P_IP, ETH_P_IPV6
 from stack.core.rows import row, state
 from stack.sched.act_api import tc_action, tcf_action_check_ctrlact, tcf_result
@@ -41,7 +42,7 @@ class tcf_skbedit(tc_action):
         if not inherit and all(opt.get(name) is None for name in (*SETS, "mask")):
             raise os_error(errno.EINVAL)
         if opt.get("queue_mapping"):
-            raise os_error(errno.EINVAL, "a device has one queue")
+            raise ExtAckError(errno.EINVAL, "a device has one queue")
         self.set_ctrlact(opt["action"], tcf_action_check_ctrlact(opt["action"], block))
         self.priority, self.mark, self.ptype = opt.get("priority"), opt.get("mark"), ptype
         self.queue_mapping, self.inherit = opt.get("queue_mapping"), inherit

@@ -19,6 +19,7 @@ from fastpath.base.skbuff import (
     skb_reset_network_header,
 )
 from stack.core.errors import os_error
+from stack.core.extack import ExtAckError
 from stack.core.if_vlan import (
     __vlan_hwaccel_clear_tag,
     __vlan_hwaccel_put_tag,
@@ -59,7 +60,7 @@ class tcf_vlan(tc_action):
         """Raises: OSError EINVAL, ERANGE, EPROTONOSUPPORT; EOPNOTSUPP for Ethernet headers."""
         v_action, proto = opt.get("v_action", 0), opt.get("push_proto") or ETH_P_8021Q
         if v_action in (4, 5):
-            raise os_error(errno.EOPNOTSUPP, "Ethernet headers are neither pushed nor popped")
+            raise ExtAckError(errno.EOPNOTSUPP, "Ethernet headers are neither pushed nor popped")
         if not TCA_VLAN_ACT_POP <= v_action <= TCA_VLAN_ACT_MODIFY:
             raise os_error(errno.EINVAL)
         if v_action != TCA_VLAN_ACT_POP:

@@ -22,6 +22,7 @@ from typing import Any
 from fastpath.base.skbuff import consume_skb, sk_buff, skb_reset_mac_header
 from stack.core.drop_reason import SKB_DROP_REASON_QDISC_DROP
 from stack.core.errors import os_error
+from stack.core.extack import ExtAckError
 from stack.core.netdevice import ETH_P_ALL, NET_XMIT_BYPASS, NET_XMIT_STOLEN
 from stack.core.rows import row, state
 from stack.core.uapi import NLM_F_CREATE, NLM_F_EXCL, RTM_DELCHAIN, RTM_NEWCHAIN
@@ -169,10 +170,10 @@ class tcf_chain:
                 return at, None
             if allocate:
                 text = "Lowest ID from auto-alloc range already in use"
-                raise os_error(errno.ENOSPC, text)
+                raise ExtAckError(errno.ENOSPC, text)
             if protocol and tp.protocol != protocol:
                 text = "Protocol mismatch for filter with specified priority"
-                raise os_error(errno.EINVAL, text)
+                raise ExtAckError(errno.EINVAL, text)
             return at, tp
         return len(self.protos), None
 
@@ -313,7 +314,7 @@ def tcf_change_indev(tp: tcf_proto, opt: Options) -> str | None:
     """include/net/pkt_cls.h: the device that a filter names. Raises: OSError EINVAL."""
     indev: str | None = opt.get("indev")
     if indev is not None and indev not in tp.chain.block.q.dev.net.dev_by_name:
-        raise os_error(errno.EINVAL, "Interface name too long or not found")
+        raise ExtAckError(errno.EINVAL, "Interface name too long or not found")
     return indev
 
 
@@ -327,7 +328,7 @@ def cls_flags(opt: Options) -> int:
     """The flags of a filter. Raises: OSError EINVAL; EOPNOTSUPP: no hardware takes filters."""
     flags: int = opt.get("flags") or 0
     if not tc_flags_valid(flags):
-        raise os_error(errno.EINVAL, "Invalid filter flags")
+        raise ExtAckError(errno.EINVAL, "Invalid filter flags")
     return flags
 
 

@@ -6,6 +6,7 @@ import errno
 
 from fastpath.base.skbuff import sk_buff
 from stack.core.errors import os_error
+from stack.core.extack import ExtAckError
 from stack.core.rows import row, state
 from stack.sched.act_api import TC_ACT_UNSPEC, tcf_action_destroy, tcf_result
 from stack.sched.act_kinds import tcf_exts_dump, tcf_exts_validate
@@ -45,7 +46,7 @@ class cls_basic(tcf_proto):
         if opt is None or (f is not None and handle and f.handle != handle):
             raise os_error(errno.EINVAL)
         if opt.get("ematches"):
-            raise os_error(errno.EOPNOTSUPP, "extended matches are not served")
+            raise ExtAckError(errno.EOPNOTSUPP, "extended matches are not served")
         actions = tcf_exts_validate(self, opt, replace)
         new = basic_filter(f.handle if f is not None else handle or self.new_handle())
         new.classid, new.actions = opt.get("classid", 0), actions

@@ -16,6 +16,7 @@ from typing import Any
 
 from fastpath.base.skbuff import sk_buff, skb_copy_bits, skb_network_offset
 from stack.core.errors import os_error
+from stack.core.extack import ExtAckError
 from stack.core.rows import row, state
 from stack.sched.act_api import TC_ACT_UNSPEC, tcf_action_destroy, tcf_result
 from stack.sched.act_kinds import tcf_exts_dump, tcf_exts_validate
@@ -141,7 +142,7 @@ class cls_flower(tcf_proto):
             mask = opt.get(f"{name}_mask") if name in MASKED else None
             if mask is None:
                 if name == "key_flags":
-                    raise os_error(errno.EINVAL, "Missing flags mask")
+                    raise ExtAckError(errno.EINVAL, "Missing flags mask")
                 mask = full
             f.values[name], f.masks[name] = value, mask & full
         f.types = {name: opt[name] for name in TYPES if opt.get(name) is not None}
@@ -154,10 +155,10 @@ class cls_flower(tcf_proto):
         for name in RANGES:
             least, most = opt.get(f"{name}_min"), opt.get(f"{name}_max")
             if (least is None) != (most is None):
-                raise os_error(errno.EINVAL, "Both min and max of a port range must be specified")
+                raise ExtAckError(errno.EINVAL, "Both min and max of a port range must be specified")
             if least is not None and most is not None:
                 if least >= most:
-                    raise os_error(errno.EINVAL, "Invalid port range (min must be < max)")
+                    raise ExtAckError(errno.EINVAL, "Invalid port range (min must be < max)")
                 f.ranges[name] = least, most
         f.indev = tcf_change_indev(self, opt)
 

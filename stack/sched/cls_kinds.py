@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 
-from stack.core.errors import os_error
+from stack.core.extack import ExtAckError
 from stack.sched.cls_api import tcf_chain, tcf_proto
 from stack.sched.cls_basic import cls_basic
 from stack.sched.cls_bpf import cls_bpf
@@ -23,7 +23,7 @@ def tcf_proto_create(kind: str, protocol: int, prio: int, chain: tcf_chain) -> t
     """net/sched/cls_api.c: a proto that is in no chain yet. Raises: OSError ENOENT."""
     cls = CLASSIFIERS.get(kind)
     if cls is None:
-        raise os_error(errno.ENOENT, "TC classifier not found")
+        raise ExtAckError(errno.ENOENT, "TC classifier not found")
     tp = cls(chain, prio, protocol)
     if isinstance(tp, cls_u32):
         tp.init()

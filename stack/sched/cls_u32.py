@@ -19,6 +19,7 @@ from typing import Any
 
 from fastpath.base.skbuff import sk_buff, skb_copy_bits, skb_network_offset
 from stack.core.errors import os_error
+from stack.core.extack import ExtAckError
 from stack.core.rows import row, state
 from stack.sched.act_api import TC_ACT_UNSPEC, tcf_action_destroy, tcf_result
 from stack.sched.act_kinds import tcf_exts_dump, tcf_exts_validate
@@ -27,7 +28,6 @@ from stack.sched.cls_api import (
     TCA_CLS_FLAGS_NOT_IN_HW,
     TCA_CLS_FLAGS_SKIP_SW,
     cls_flags,
-    cls_hw,
     tcf_change_indev,
     tcf_exts_exec,
     tcf_filter,
@@ -253,10 +253,10 @@ class cls_u32(tcf_proto):
         return ht if ht is None or not handle & KEYPART else ht.key(handle)
 
     def change(self, handle: int, opt: Options | None, f: Any, replace: bool) -> Any:
-        """net/sched/cls_u32.c: u32_change. Raises: OSError EINVAL, ENOMEM, ENOSPC, EOPNOTSUPP."""
+        """net/sched/cls_u32.c: u32_change. Raises: OSError EINVAL, ENOMEM, ENOSPC."""
         if opt is None:
             if handle:
-                raise os_error(errno.EINVAL, "Filter handle requires options")
+                raise ExtAckError(errno.EINVAL, "cls_u32: Filter handle requires options")
             return None
         flags = cls_flags(opt)
         if f is not None:
@@ -268,14 +268,14 @@ class cls_u32(tcf_proto):
             htid = opt["hash"]
             found = self.common.lookup(htid & HTID)
             if found is None:
-                raise os_error(errno.EINVAL, "Specified hash table not found")
+                raise ExtAckError(errno.EINVAL, "cls_u32: Specified hash table not found")
             ht = found
         if ht.divisor < bucket_of(htid):
-            text = "Specified hash table buckets exceed configured value"
-            raise os_error(errno.EINVAL, text)
+            text = "cls_u32: Specified hash table buckets exceed configured value"
+            raise ExtAckError(errno.EINVAL, text)
         number = self.new_kid(ht, htid, handle)
         if "sel" not in opt:
-            raise os_error(errno.EINVAL, "Selector not specified")
+            raise ExtAckError(errno.EINVAL, "cls_u32: Selector not specified")
         n = tc_u_knode(number)
         n.up = ht
         n.select(opt["sel"])
@@ -290,9 +290,9 @@ class cls_u32(tcf_proto):
     def change_key(self, n: Any, opt: Options, flags: int, replace: bool) -> tc_u_knode:
         """Other parameters for a filter: what is given, but never the keys."""
         if isinstance(n, tc_u_hnode):
-            raise os_error(errno.EINVAL, "Key node id cannot be zero")
+            raise ExtAckError(errno.EINVAL, "cls_u32: Key node id cannot be zero")
         if (n.flags ^ flags) & ~(TCA_CLS_FLAGS_IN_HW | TCA_CLS_FLAGS_NOT_IN_HW):
-            raise os_error(errno.EINVAL, "Key node flags do not match passed flags")
+            raise ExtAckError(errno.EINVAL, "cls_u32: Key node flags do not match passed flags")
         old = n.actions
         self.set_parms(n, opt, replace, flags)
         tcf_action_destroy(old, True)
@@ -301,12 +301,13 @@ class cls_u32(tcf_proto):
     def new_table(self, handle: int, divisor: int, flags: int) -> tc_u_hnode:
         """A table of so many buckets."""
         if not divisor or divisor & divisor - 1:
-            raise os_error(errno.EINVAL, "Divisor is not a power of 2")
+            raise ExtAckError(errno.EINVAL, "cls_u32: Divisor is not a power of 2")
         if divisor > 0x100:
-            raise os_error(errno.EINVAL, "Exceeded maximum 256 hash buckets")
+            raise ExtAckError(errno.EINVAL, "cls_u32: Exceeded maximum 256 hash buckets")
         if handle & KEYPART:
-            raise os_error(errno.EINVAL, "Divisor can only be used on a hash table")
-        cls_hw(flags)
+            raise ExtAckError(errno.EINVAL, "cls_u32: Divisor can only be used on a hash table")
+        if flags & TCA_CLS_FLAGS_SKIP_SW:
+            raise os_error(errno.EINVAL)
         if not handle:
             handle = self.common.new_htid()
         elif self.common.lookup(handle) is not None:
@@ -320,8 +321,8 @@ class cls_u32(tcf_proto):
         """net/sched/cls_u32.c gen_new_kid: the number of a new filter, as asked or a free one."""
         if handle:
             if handle & HTID and (handle ^ htid) & HTID:
-                text = "Handle specified hash table address mismatch"
-                raise os_error(errno.EINVAL, text)
+                text = "cls_u32: Handle specified hash table address mismatch"
+                raise ExtAckError(errno.EINVAL, text)
             handle = htid | handle & NODE
             if ht.key(handle) is not None:
                 raise os_error(errno.ENOSPC)
@@ -331,14 +332,13 @@ class cls_u32(tcf_proto):
         return next((htid | at for at in numbers if htid | at not in taken), htid | NODE)
 
     def set_parms(self, n: tc_u_knode, opt: Options, replace: bool, flags: int) -> None:
-        """net/sched/cls_u32.c: u32_set_parms. Raises: OSError EINVAL, EOPNOTSUPP."""
+        """net/sched/cls_u32.c: u32_set_parms. Raises: OSError EINVAL."""
         actions = tcf_exts_validate(self, opt, replace)
         try:
             indev = tcf_change_indev(self, opt)
             down = n.down
             if "link" in opt:
                 down = self.linked(opt["link"])
-            hw = cls_hw(flags)
         except OSError:
             tcf_action_destroy(actions, True)
             raise
@@ -346,30 +346,30 @@ class cls_u32(tcf_proto):
             n.down.links -= 1
         if down is not None:
             down.links += 1
-        n.down, n.actions, n.flags = down, actions, hw
+        n.down, n.actions, n.flags = down, actions, flags | TCA_CLS_FLAGS_NOT_IN_HW
         n.indev = indev if indev is not None else n.indev
         n.classid = opt.get("classid", n.classid)
 
     def linked(self, handle: int) -> tc_u_hnode | None:
         """The table that a filter goes on with; 0: none."""
         if handle & KEYPART:
-            raise os_error(errno.EINVAL, "u32 Link handle must be a hash table")
+            raise ExtAckError(errno.EINVAL, "cls_u32: u32 Link handle must be a hash table")
         if not handle:
             return None
         ht = self.common.lookup(handle)
         if ht is None:
-            raise os_error(errno.EINVAL, "Link hash table not found")
+            raise ExtAckError(errno.EINVAL, "cls_u32: Link hash table not found")
         if ht.is_root:
-            raise os_error(errno.EINVAL, "Not linking to root node")
+            raise ExtAckError(errno.EINVAL, "cls_u32: Not linking to root node")
         return ht
 
     def delete(self, f: Any) -> bool:
         """net/sched/cls_u32.c: u32_delete. Raises: OSError EINVAL, EBUSY."""
         if isinstance(f, tc_u_hnode):
             if f.is_root:
-                raise os_error(errno.EINVAL, "Not allowed to delete root node")
+                raise ExtAckError(errno.EINVAL, "cls_u32: Not allowed to delete root node")
             if f.links:
-                raise os_error(errno.EBUSY, "Can not delete in-use filter")
+                raise ExtAckError(errno.EBUSY, "cls_u32: Can not delete in-use filter")
             self.clear_hnode(f)
             self.common.tables.remove(f)
         else:

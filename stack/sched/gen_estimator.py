@@ -10,7 +10,7 @@ import errno
 import struct
 from typing import Protocol
 
-from stack.core.errors import os_error
+from stack.core.extack import ExtAckError
 from stack.core.rows import row, state
 from stack.core.timer import TIMER_DEFERRABLE, mod_timer, timer_delete, timer_list
 from stack.net import Net
@@ -76,10 +76,10 @@ def gen_new_estimator(
     The averages of `old` are kept. Raises: OSError EINVAL.
     """
     if len(opt) < 2:
-        raise os_error(errno.EINVAL, "Failed to generate new estimator")
+        raise ExtAckError(errno.EINVAL, "Failed to generate new estimator")
     interval, ewma_log = struct.unpack_from("=bB", opt)
     if not EST_MIN <= interval <= EST_MAX or not 0 < ewma_log < 31:
-        raise os_error(errno.EINVAL, "Failed to generate new estimator")
+        raise ExtAckError(errno.EINVAL, "Failed to generate new estimator")
     est = net_rate_estimator(net, what, ewma_log, interval + 2)
     if old is not None:
         old.kill()

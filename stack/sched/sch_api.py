@@ -7,10 +7,10 @@ A device has one discipline at its root. Each class of a `Qdisc_class` has anoth
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from stack.core.dev_queue import netif_schedule
-from stack.core.errors import os_error
+from stack.core.extack import ExtAckError
 from stack.core.link_watch import dev_activate
 from stack.core.netdevice import net_device, netif_running
 from stack.core.rows import row, state
@@ -89,10 +89,10 @@ def qdisc_lookup(dev: net_device, handle: int) -> Qdisc | None:
 def class_of(parent: Qdisc, classid: int) -> object:
     """A discipline's class. Raises: OSError EOPNOTSUPP, ENOENT."""
     if not isinstance(parent, Qdisc_class):
-        raise os_error(errno.EOPNOTSUPP, "Parent qdisc is not classful")
+        raise ExtAckError(errno.EOPNOTSUPP, "Parent qdisc is not classful")
     cl = parent.find(classid)
     if cl is None:
-        raise os_error(errno.ENOENT, "Specified class not found")
+        raise ExtAckError(errno.ENOENT, "Specified class not found")
     return cl
 
 
@@ -103,38 +103,42 @@ def qdisc_leaf(parent: Qdisc, classid: int) -> Qdisc | None:
 
 
 def qdisc_graft(
-    dev: net_device, new: Qdisc | None, parent: Qdisc | None = None, classid: int = TC_H_ROOT
-) -> Qdisc | None:
+    dev: net_device,
+    new: Qdisc | None,
+    parent: Qdisc | None = None,
+    classid: int = TC_H_ROOT,
+    notify: Callable[[Qdisc | None], None] = lambda old: None,
+) -> None:
     """net/sched/sch_api.c: put a discipline in place of another; None: the default one.
 
-    Without `parent` it is the device's. The old one is destroyed, and returned for what it counted.
+    Without `parent` it is the device's. `notify(old)` is called before the old one is destroyed.
     Raises: OSError EOPNOTSUPP, ENOENT, EINVAL.
     """
-    if parent is None:
-        if classid == TC_H_INGRESS:
-            return dev_graft_ingress(dev, new)
-        return dev_graft_qdisc(dev, new)
-    cl = class_of(parent, classid)
-    assert isinstance(parent, Qdisc_class)
-    if isinstance(new, noqueue_qdisc):
-        raise os_error(errno.EINVAL, "Cannot assign noqueue to a class")
-    old = parent.graft(cl, new if new is not None else noop_qdisc(dev))
+    if parent is not None:
+        cl = class_of(parent, classid)
+        assert isinstance(parent, Qdisc_class)
+        if isinstance(new, noqueue_qdisc):
+            raise ExtAckError(errno.EINVAL, "Cannot assign noqueue to a class")
+        old = parent.graft(cl, new if new is not None else noop_qdisc(dev))
+    elif classid == TC_H_INGRESS:
+        old = dev_graft_ingress(dev, new)
+    else:
+        old = dev_graft_qdisc(dev, new)
+    notify(old)
     if old is not None:
         old.destroy()
-    return old
 
 
 def dev_graft_qdisc(dev: net_device, new: Qdisc | None) -> Qdisc:
-    """net/sched/sch_generic.c: make `new` the device's discipline; free packets of the old one."""
+    """net/sched/sch_generic.c: make `new` the device's discipline. Returns the old one, empty."""
     old = qdisc_root(dev)
+    old.reset()
     if isinstance(dev.qdisc, noop_qdisc):
         dev.qdisc_sleeping = new
         if new is None and netif_running(dev):
             dev_activate(dev)
     else:
         dev.qdisc = new if new is not None else qdisc_create_dflt(dev)
-    if old is not None:
-        old.destroy()
     return old
 
 
@@ -148,7 +152,6 @@ def dev_ingress_queue_create(dev: net_device) -> Qdisc:
 def dev_graft_ingress(dev: net_device, new: Qdisc | None) -> Qdisc:
     """net/sched/sch_api.c qdisc_graft: another discipline for what the device receives."""
     old = dev_ingress_queue_create(dev)
-    old.destroy()
     dev.ingress_queue = new if new is not None else noop_qdisc(dev)
     return old
 

@@ -12,6 +12,7 @@ from fastpath.base.skbuff import kfree_skb, sk_buff, skb_clone
 from stack.core import uapi
 from stack.core.drop_reason import SKB_DROP_REASON_QDISC_DROP
 from stack.core.errors import os_error
+from stack.core.extack import ExtAckError
 from stack.core.errqueue import sock_exterr_skb
 from stack.core.netdevice import NET_XMIT_SUCCESS
 from stack.core.rows import row, state
@@ -44,19 +45,19 @@ class etf_qdisc(Qdisc):
     def init(self, opt: Options | None) -> None:
         """`delta`, `clockid`, `flags`. Raises: OSError EINVAL, EOPNOTSUPP, ENOTSUPP."""
         if opt is None:
-            raise os_error(errno.EINVAL, "Missing ETF qdisc options which are mandatory")
+            raise ExtAckError(errno.EINVAL, "Missing ETF qdisc options which are mandatory")
         if opt.get("clockid") is None:
-            raise os_error(errno.EINVAL, "Missing mandatory ETF parameters")
+            raise ExtAckError(errno.EINVAL, "Missing mandatory ETF parameters")
         if opt["clockid"] < 0:
-            raise os_error(ENOTSUPP, "Dynamic clockids are not supported")
+            raise ExtAckError(ENOTSUPP, "Dynamic clockids are not supported")
         if opt["clockid"] != uapi.CLOCK_TAI:
-            raise os_error(errno.EINVAL, "Invalid clockid. CLOCK_TAI must be used")
+            raise ExtAckError(errno.EINVAL, "Invalid clockid. CLOCK_TAI must be used")
         self.delta, self.flags = opt.get("delta") or 0, opt.get("flags") or 0
         if self.delta < 0:
-            raise os_error(errno.EINVAL, "Delta must be positive")
+            raise ExtAckError(errno.EINVAL, "Delta must be positive")
         if self.flags & TC_ETF_OFFLOAD_ON:
             text = "Specified device does not support ETF offload"
-            raise os_error(errno.EOPNOTSUPP, text)
+            raise ExtAckError(errno.EOPNOTSUPP, text)
         self.watchdog = qdisc_watchdog(self)
 
     def dump(self) -> Options:

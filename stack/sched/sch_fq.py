@@ -20,6 +20,7 @@ from heapq import heappop, heappush
 from fastpath.base.skbuff import kfree_skb, sk_buff
 from stack.core.drop_reason import SKB_DROP_REASON_QDISC_DROP, SKB_DROP_REASON_QDISC_OVERLIMIT
 from stack.core.errors import os_error
+from stack.core.extack import ExtAckError
 from stack.core.inet_ecn import INET_ECN_set_ce
 from stack.core.netdevice import NET_XMIT_SUCCESS
 from stack.core.rows import row, state
@@ -109,7 +110,7 @@ class fq_qdisc(Qdisc):
         """net/sched/sch_fq.c: fq_change; the names are those of `p`. Raises: OSError EINVAL."""
         fresh = {name: opt[name] for name in self.p if opt.get(name) is not None}
         if not 0 < fresh.get("quantum", 1) <= 1 << 20:
-            raise os_error(errno.EINVAL, "invalid quantum")
+            raise ExtAckError(errno.EINVAL, "sch_fq: invalid quantum")
         if fresh.get("rate_enable", 0) not in (0, 1) or not 1 <= fresh.get("buckets_log", 1) <= 18:
             raise os_error(errno.EINVAL)
         self.p.update(fresh)

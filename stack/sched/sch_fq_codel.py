@@ -14,6 +14,7 @@ from collections import deque
 from fastpath.base.skbuff import kfree_skb, sk_buff
 from stack.core.drop_reason import SKB_DROP_REASON_QDISC_DROP, SKB_DROP_REASON_QDISC_OVERLIMIT
 from stack.core.errors import os_error
+from stack.core.extack import ExtAckError
 from stack.core.netdevice import NET_XMIT_CN, NET_XMIT_SUCCESS
 from stack.core.rows import row, state
 from stack.sched.cls_api import qdisc_taken, tcf_block
@@ -87,7 +88,7 @@ class fq_codel_qdisc(Qdisc):
                 raise os_error(errno.EINVAL)
             self.flows_cnt = flows
         if not 0 < quantum <= 1 << 20:
-            raise os_error(errno.EINVAL, "Invalid quantum")
+            raise ExtAckError(errno.EINVAL, "Invalid quantum")
         self.quantum = max(quantum, 256)
         self.params.change(opt)
         self.limit = opt.get("limit", self.limit)

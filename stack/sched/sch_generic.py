@@ -21,7 +21,7 @@ from fastpath.base.skbuff import kfree_skb, sk_buff, sk_buff_head
 from stack.core import drop_reason
 from stack.core.drop_reason import kfree_skb_reason
 from stack.core.errors import os_error
-from stack.core.extack import netlink_ext_ack
+from stack.core.extack import ExtAckError, netlink_ext_ack
 from stack.core.netdevice import (
     IFF_NO_QUEUE,
     NET_XMIT_BYPASS,
@@ -183,7 +183,7 @@ class Qdisc:
 
     def change(self, opt: Options) -> None:
         """Take other parameters; those not given stay. Raises: OSError."""
-        raise os_error(errno.EINVAL, "Change operation not supported by specified qdisc")
+        raise ExtAckError(errno.EINVAL, "Change operation not supported by specified qdisc")
 
     def destroy(self) -> None:
         """It is nobody's any more: free what it holds and what is below it."""
@@ -370,6 +370,22 @@ class noqueue_qdisc(Qdisc):
     kind = "noqueue"
 
     noqueue: bool = row(True)
+
+
+@state
+class blackhole_qdisc(Qdisc):
+    """net/sched/sch_blackhole.c: drops every packet, and tells nobody above."""
+
+    kind = "blackhole"
+
+    def enqueue(self, skb: sk_buff) -> int:
+        """net/sched/sch_blackhole.c: blackhole_enqueue. Takes ownership of skb."""
+        qdisc_drop(skb, self, drop_reason.SKB_DROP_REASON_QDISC_DROP)
+        return NET_XMIT_BYPASS
+
+    def dequeue(self) -> sk_buff | None:
+        """net/sched/sch_blackhole.c: blackhole_dequeue."""
+        return None
 
 
 @state

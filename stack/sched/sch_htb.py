@@ -5,12 +5,13 @@ packets, each in a discipline of its own.
 
     enqueue     htb_classify: the packet's priority is a class, or a filter says one, else the
                 default one, else direct
-    dequeue     of the leaves with packets, those to which somebody lends (can_send_by)
+    dequeue     of the leaves with packets, those to which somebody lends (htb_class.lender)
                 the lowest level of the lender first, then the lowest `prio`, then in turns
-                htb_class.charge: the class and those above it pay
+                htb_charge_class: the class and those above it pay
 
 Tokens are times in ns, as long as a packet takes at the class' rate. A class whose tokens are below
-zero may borrow; one whose `ctokens` are cannot send. Read dequeue first.
+zero may borrow; one whose `ctokens` are cannot send. Its `cmode` says so, and changes when it pays.
+It changes back when the time has come (`pq_key`), level by level in dequeue. Read dequeue first.
 """
 
 from __future__ import annotations
@@ -22,9 +23,10 @@ from itertools import chain
 from fastpath.base.skbuff import sk_buff, sk_buff_head
 from stack.core.drop_reason import SKB_DROP_REASON_QDISC_OVERLIMIT
 from stack.core.errors import os_error
-from stack.core.extack import netlink_ext_ack
+from stack.core.extack import ExtAckError, netlink_ext_ack
 from stack.core.netdevice import NET_XMIT_DROP, NET_XMIT_SUCCESS
 from stack.core.rows import row, state
+from stack.core.time64 import NSEC_PER_SEC
 from stack.sched.act_api import TC_ACT_OK, TC_ACT_TAKES, tcf_result
 from stack.sched.cls_api import qdisc_classify, qdisc_taken, tcf_block
 from stack.sched.gen_estimator import gen_new_estimator, net_rate_estimator
@@ -61,6 +63,10 @@ TC_HTB_NUMPRIO = 8
 INT_MAX = 0x7FFFFFFF
 MBUFFER_NS = 60_000_000_000
 """Tokens never fall further behind."""
+HTB_CANT_SEND, HTB_MAY_BORROW, HTB_CAN_SEND = range(3)
+"""enum htb_cmode."""
+MAX_WAIT_NS = 5_000_000_000
+"""After so long the watchdog looks again."""
 
 
 @state
@@ -85,6 +91,9 @@ class htb_class:
     ctokens: int = row(0)
     t_c: int = row(0)
     """When the tokens were last counted, ns."""
+    cmode: int = row(HTB_CAN_SEND)
+    pq_key: int = row(0)
+    """When `cmode` may change next, ns; while it is not HTB_CAN_SEND."""
     deficit: dict[int, int] = row(make=dict)
     """By level of the lender: bytes left of its turn."""
     bstats: gnet_stats_basic_sync = row(make=gnet_stats_basic_sync)
@@ -97,37 +106,20 @@ class htb_class:
     rate_est: net_rate_estimator | None = row()
     """The estimator of its rate; None: nobody asked for one."""
 
-    def can_send_by(self, now: int) -> tuple[htb_class | None, int]:
-        """net/sched/sch_htb.c htb_class_mode: the class that lends to a leaf; its own or above.
-
-        None: nobody, and for how long, ns.
-        """
+    def lender(self) -> htb_class | None:
+        """net/sched/sch_htb.c htb_activate_prios: who lends to a leaf: itself or one above."""
         cl: htb_class | None = self
-        wait = MBUFFER_NS
-        while cl is not None:
-            passed = min(now - cl.t_c, MBUFFER_NS)
-            if cl.ctokens + passed < 0:
-                return None, min(wait, -(cl.ctokens + passed))
-            if cl.tokens + passed >= 0:
-                return cl, 0
-            wait = min(wait, -(cl.tokens + passed))
+        while cl is not None and cl.cmode == HTB_MAY_BORROW:
             cl = cl.parent
-        return None, wait
+        return cl if cl is not None and cl.cmode == HTB_CAN_SEND else None
 
-    def charge(self, lender: htb_class, nbytes: int, now: int) -> None:
-        """net/sched/sch_htb.c: htb_charge_class: take tokens of a leaf and of those above it."""
-        cl: htb_class | None = self
-        while cl is not None:
-            passed = min(now - cl.t_c, MBUFFER_NS)
-            if cl.level >= lender.level:
-                cl.lends += cl.level == lender.level
-                cl.tokens = _pay(cl.tokens + passed, cl.buffer, cl.rate.l2t_ns(nbytes))
-            else:
-                cl.borrows += 1
-                cl.tokens += passed  # t_c moves
-            cl.ctokens = _pay(cl.ctokens + passed, cl.cbuffer, cl.ceil.l2t_ns(nbytes))
-            cl.t_c = now
-            cl = cl.parent
+    def mode_after(self, passed: int) -> tuple[int, int]:
+        """net/sched/sch_htb.c: htb_class_mode: the mode, and for how long it stays, ns."""
+        if self.ctokens + passed < 0:
+            return HTB_CANT_SEND, -(self.ctokens + passed)
+        if self.tokens + passed >= 0:
+            return HTB_CAN_SEND, 0
+        return HTB_MAY_BORROW, -(self.tokens + passed)
 
 
 def _hash(cl: htb_class, size: int) -> int:
@@ -155,6 +147,12 @@ class htb_qdisc(Qdisc_class):
     classes: dict[int, htb_class] = row(make=dict)
     active: dict[int, htb_class] = row(make=dict)
     """Leaves that have packets."""
+    wait_pq: tuple[dict[int, htb_class], ...] = row(
+        make=lambda: tuple({} for _ in range(TC_HTB_MAXDEPTH))
+    )
+    """By level: the classes whose mode is to change."""
+    near_ev_cache: list[int] = row(make=lambda: [0] * TC_HTB_MAXDEPTH)
+    """By level: when the next of them does so, or before, ns."""
     turn: dict[tuple[int, int], int] = row(make=dict)
     """By level and priority: the class whose turn it is."""
 
@@ -163,7 +161,7 @@ class htb_qdisc(Qdisc_class):
         if opt is None or opt.get("version", HTB_VER >> 16) != HTB_VER >> 16:
             raise os_error(errno.EINVAL)
         if "offload" in opt:
-            raise os_error(errno.EOPNOTSUPP, "hw-tc-offload ethtool feature flag must be on")
+            raise ExtAckError(errno.EOPNOTSUPP, "hw-tc-offload ethtool feature flag must be on")
         self.watchdog = qdisc_watchdog(self)
         self.block = tcf_block(self)
         self.defcls = opt.get("defcls", 0)
@@ -229,25 +227,71 @@ class htb_qdisc(Qdisc_class):
         skb = self.direct_queue.dequeue()
         if skb is not None:
             return qdisc_child_sent(self, skb)
+        if not self.qlen:
+            return None
         now = self.dev.net.clock.now_ns()
-        ready: dict[tuple[int, int], list[tuple[htb_class, htb_class]]] = {}
-        wait = MBUFFER_NS
-        for cl in self.active.values():
-            lender, time = cl.can_send_by(now)
-            if lender is None:
-                wait = min(wait, time)
-                cl.overlimits += 1
-            else:
-                ready.setdefault((lender.level, cl.prio), []).append((cl, lender))
-        for at in sorted(ready):
-            skb = self.htb_dequeue_tree(at, ready[at], now)
-            if skb is not None:
-                return skb
-        if self.qlen:
-            self.qstats.overlimits += 1
-            assert self.watchdog is not None
-            qdisc_watchdog_schedule_ns(self.watchdog, now + wait)
+        next_event = now + MAX_WAIT_NS
+        for level in range(TC_HTB_MAXDEPTH):
+            if now >= self.near_ev_cache[level]:
+                self.htb_do_events(level, now)
+            next_event = min(next_event, self.near_ev_cache[level])
+            ready: dict[int, list[tuple[htb_class, htb_class]]] = {}
+            for cl in self.active.values():
+                lender = cl.lender()
+                if lender is not None and lender.level == level:
+                    ready.setdefault(cl.prio, []).append((cl, lender))
+            for prio in sorted(ready):
+                skb = self.htb_dequeue_tree((level, prio), ready[prio], now)
+                if skb is not None:
+                    return skb
+        assert self.watchdog is not None
+        qdisc_watchdog_schedule_ns(self.watchdog, next_event)
         return None
+
+    def htb_do_events(self, level: int, now: int) -> None:
+        """net/sched/sch_htb.c: other modes for the classes of a level whose time has come."""
+        waiting = self.wait_pq[level]
+        for cl in tuple(waiting.values()):
+            if cl.pq_key <= now:
+                self.htb_change_class_mode(cl, min(now - cl.t_c, MBUFFER_NS), now)
+        nearest = min((cl.pq_key for cl in waiting.values()), default=now + NSEC_PER_SEC)
+        self.near_ev_cache[level] = nearest
+
+    def htb_change_class_mode(self, cl: htb_class, passed: int, now: int) -> None:
+        """net/sched/sch_htb.c: the mode after a time, and when it may change next."""
+        mode, stays = cl.mode_after(passed)
+        if mode != cl.cmode and mode == HTB_CANT_SEND:
+            cl.overlimits += 1
+            self.qstats.overlimits += 1
+        cl.cmode = mode
+        if mode == HTB_CAN_SEND:
+            self.wait_pq[cl.level].pop(cl.classid, None)
+            return
+        cl.pq_key = now + max(stays, 1)
+        self.wait_pq[cl.level][cl.classid] = cl
+        self.near_ev_cache[cl.level] = min(self.near_ev_cache[cl.level], cl.pq_key)
+
+    def htb_charge_class(self, leaf: htb_class, level: int, nbytes: int, now: int) -> None:
+        """net/sched/sch_htb.c: take tokens of a leaf and of those above it."""
+        cl: htb_class | None = leaf
+        while cl is not None:
+            passed = min(now - cl.t_c, MBUFFER_NS)
+            if cl.level >= level:
+                cl.lends += cl.level == level
+                cl.tokens = _pay(cl.tokens + passed, cl.buffer, cl.rate.l2t_ns(nbytes))
+            else:
+                cl.borrows += 1
+                cl.tokens += passed  # t_c moves
+            cl.ctokens = _pay(cl.ctokens + passed, cl.cbuffer, cl.ceil.l2t_ns(nbytes))
+            cl.t_c = now
+            if cl.mode_after(0)[0] != cl.cmode:  # else its time stays as it is
+                self.htb_change_class_mode(cl, 0, now)
+            cl = cl.parent
+
+    def forget_mode(self, cl: htb_class) -> None:
+        """A class changes its level or goes: it may send and waits for nothing."""
+        self.wait_pq[cl.level].pop(cl.classid, None)
+        cl.cmode = HTB_CAN_SEND
 
     def htb_dequeue_tree(
         self, at: tuple[int, int], ready: list[tuple[htb_class, htb_class]], now: int
@@ -269,7 +313,7 @@ class htb_qdisc(Qdisc_class):
                 left += cl.quantum
                 self.turn[at] = cl.classid + 1
             cl.deficit[lender.level] = left
-            cl.charge(lender, nbytes, now)
+            self.htb_charge_class(cl, lender.level, nbytes, now)
             above: htb_class | None = cl
             while above is not None:
                 bstats_update(above.bstats, skb)
@@ -374,13 +418,14 @@ class htb_qdisc(Qdisc_class):
             raise os_error(errno.EINVAL)
         parent = self.classes.get(parentid) if parentid != TC_H_ROOT else None
         if parent is not None and parent.parent is not None and parent.parent.level < 2:
-            raise os_error(errno.EINVAL, "tree is too deep")
+            raise ExtAckError(errno.EINVAL, "tree is too deep")
         if parent is not None and not parent.level:  # it becomes an inner class
             assert parent.q is not None
             qdisc_purge_queue(parent.q)
             parent.q.destroy()
             parent.q = None
             self.active.pop(parent.classid, None)
+            self.forget_mode(parent)
             above = parent.parent
             parent.level = (above.level if above is not None else TC_HTB_MAXDEPTH) - 1
         cl = htb_class(classid, parent)
@@ -395,17 +440,19 @@ class htb_qdisc(Qdisc_class):
         """net/sched/sch_htb.c: htb_delete. Raises: OSError EBUSY."""
         filtered = (f.classid for block in self.blocks() for f in block.filters())
         if cl.children or cl.classid in filtered:
-            raise os_error(errno.EBUSY, "HTB class in use")
+            raise ExtAckError(errno.EBUSY, "HTB class in use")
         self.end_class(cl)
         if cl.q is not None:
             qdisc_purge_queue(cl.q)
             cl.q.destroy()
         self.active.pop(cl.classid, None)
+        self.forget_mode(cl)
         del self.classes[cl.classid]
         parent = cl.parent
         if parent is not None:
             parent.children.remove(cl)
             if not parent.children:  # it is a leaf again
+                self.forget_mode(parent)
                 parent.level = 0
                 parent.q = qdisc_default_leaf(self, pfifo_qdisc(self.dev), parent.classid)
                 parent.tokens, parent.ctokens = parent.buffer, parent.cbuffer

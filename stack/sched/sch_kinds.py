@@ -7,6 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from stack.core.errors import os_error
+from stack.core.extack import ExtAckError
 from stack.core.net_namespace import pernet_operations
 from stack.core.netdevice import DEFAULT_TX_QUEUE_LEN, IFF_NO_QUEUE, net_device
 from stack.core.sysctl_net_core import SysctlError
@@ -17,7 +18,14 @@ from stack.sched.sch_etf import etf_qdisc
 from stack.sched.sch_fifo import bfifo_qdisc, pfifo_head_drop_qdisc, pfifo_qdisc
 from stack.sched.sch_fq import fq_qdisc
 from stack.sched.sch_fq_codel import fq_codel_qdisc
-from stack.sched.sch_generic import TC_H_ROOT, Options, Qdisc, noqueue_qdisc, pfifo_fast_qdisc
+from stack.sched.sch_generic import (
+    TC_H_ROOT,
+    Options,
+    Qdisc,
+    blackhole_qdisc,
+    noqueue_qdisc,
+    pfifo_fast_qdisc,
+)
 from stack.sched.sch_htb import htb_qdisc
 from stack.sched.sch_ingress import clsact_qdisc, ingress_qdisc
 from stack.sched.sch_netem import netem_qdisc
@@ -37,7 +45,7 @@ QDISCS: dict[str, type[Qdisc]] = {
         *(pfifo_fast_qdisc, noqueue_qdisc, pfifo_qdisc, bfifo_qdisc, pfifo_head_drop_qdisc),
         *(tbf_qdisc, prio_qdisc, netem_qdisc, htb_qdisc, red_qdisc),
         *(codel_qdisc, fq_codel_qdisc, fq_qdisc, sfq_qdisc, etf_qdisc),
-        *(ingress_qdisc, clsact_qdisc),
+        *(ingress_qdisc, clsact_qdisc, blackhole_qdisc),
     )
 }
 """register_qdisc: the class of each kind that `tc qdisc add` makes."""
@@ -104,13 +112,13 @@ def qdisc_create(
         raise os_error(errno.EOPNOTSUPP)  # it wants a device with several queues
     cls = QDISCS.get(kind)
     if cls is None:
-        raise os_error(errno.ENOENT, "Specified qdisc kind is unknown")
+        raise ExtAckError(errno.ENOENT, "Specified qdisc kind is unknown")
     sch = cls(dev)
     sch.parent = parent
     if parent == TC_H_INGRESS:
         if not isinstance(sch, ingress_qdisc):
             text = "Specified parent ID is reserved for ingress and clsact Qdiscs"
-            raise os_error(errno.EINVAL, text)
+            raise ExtAckError(errno.EINVAL, text)
         sch.handle = TC_H_INGRESS & TC_H_MAJ_MASK
     else:
         sch.handle = handle or qdisc_alloc_handle(dev)
@@ -118,7 +126,7 @@ def qdisc_create(
         dev.tx_queue_len = DEFAULT_TX_QUEUE_LEN
     if stab is not None:
         if parent != TC_H_ROOT:
-            raise os_error(errno.EINVAL, "STAB not supported on a non root")
+            raise ExtAckError(errno.EINVAL, "STAB not supported on a non root")
         sch.size_table = qdisc_get_stab(stab)
     sch.init(opt)
     if est is not None:

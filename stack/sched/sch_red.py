@@ -12,6 +12,7 @@ import errno
 from fastpath.base.skbuff import sk_buff
 from stack.core.drop_reason import SKB_DROP_REASON_QDISC_DROP
 from stack.core.errors import os_error
+from stack.core.extack import ExtAckError
 from stack.core.inet_ecn import INET_ECN_set_ce
 from stack.core.netdevice import NET_XMIT_CN, NET_XMIT_DROP
 from stack.core.rows import row, state
@@ -80,7 +81,7 @@ class red_qdisc(Qdisc_one_class):
         if flags & ~TC_RED_SUPPORTED:
             raise os_error(errno.EINVAL)
         if flags & TC_RED_ADAPTATIVE:
-            raise os_error(errno.EOPNOTSUPP, "adaptive RED is not served")
+            raise ExtAckError(errno.EOPNOTSUPP, "adaptive RED is not served")
         fifo_set_limit(self, opt["limit"])
         self.limit, self.flags = opt["limit"], flags
         self.qth_min, self.qth_max = low, high

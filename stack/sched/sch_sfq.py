@@ -12,6 +12,7 @@ from collections import deque
 from fastpath.base.skbuff import kfree_skb, sk_buff
 from stack.core.drop_reason import SKB_DROP_REASON_QDISC_DROP, SKB_DROP_REASON_QDISC_OVERLIMIT
 from stack.core.errors import os_error
+from stack.core.extack import ExtAckError
 from stack.core.netdevice import NET_XMIT_CN, NET_XMIT_SUCCESS
 from stack.core.rows import row, state
 from stack.core.time64 import NSEC_PER_SEC
@@ -107,13 +108,13 @@ class sfq_qdisc(Qdisc):
         if divisor & (divisor - 1) or divisor > 65536:
             raise os_error(errno.EINVAL)
         if quantum >= 1 << 31:
-            raise os_error(errno.EINVAL, "invalid quantum")
+            raise ExtAckError(errno.EINVAL, "sch_sfq: invalid quantum")
         if period < 0 or period >= 1 << 31:
-            raise os_error(errno.EINVAL, "invalid perturb period")
+            raise ExtAckError(errno.EINVAL, "sch_sfq: invalid perturb period")
         if limit == 1:
-            raise os_error(errno.EINVAL, "invalid limit")
+            raise ExtAckError(errno.EINVAL, "sch_sfq: invalid limit")
         if opt.get("qth_max"):
-            raise os_error(errno.EOPNOTSUPP, "RED within a flow is not served")
+            raise ExtAckError(errno.EOPNOTSUPP, "RED within a flow is not served")
         self.quantum, self.perturb_period = quantum, period
         self.perturb_at = self.dev.net.clock.now_ns() + period * NSEC_PER_SEC
         if opt.get("flows"):

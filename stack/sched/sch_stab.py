@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import errno
 
-from stack.core.errors import os_error
+from stack.core.extack import ExtAckError
 from stack.core.rows import row, state
 from stack.sched.sch_generic import Options
 
@@ -39,15 +39,15 @@ class qdisc_size_table:
 def qdisc_get_stab(opt: Options) -> qdisc_size_table:
     """net/sched/sch_api.c: the table that a request brings. Raises: OSError EINVAL."""
     if "tsize" not in opt:
-        raise os_error(errno.EINVAL, "Size table base attribute is missing")
+        raise ExtAckError(errno.EINVAL, "Size table base attribute is missing")
     data = tuple(opt.get("data") or ())
     if opt["tsize"] and "data" not in opt:
-        raise os_error(errno.EINVAL, "Size table data attribute is missing")
+        raise ExtAckError(errno.EINVAL, "Size table data attribute is missing")
     if not opt["tsize"]:
         data = ()
     if len(data) != opt["tsize"]:
-        raise os_error(errno.EINVAL, "Invalid size of size table")
+        raise ExtAckError(errno.EINVAL, "Invalid size of size table")
     if max(opt["size_log"], opt["cell_log"]) > STAB_SIZE_LOG_MAX:
-        raise os_error(errno.EINVAL, "Invalid logarithmic size of size table")
+        raise ExtAckError(errno.EINVAL, "Invalid logarithmic size of size table")
     szopts = {name: value for name, value in opt.items() if name != "data"}
     return qdisc_size_table(szopts, data)
