@@ -72,15 +72,20 @@ def app_stats(shapes: dict[str, Shape], kind: str, values: Any) -> bytes:
     return shapes[kind].put(values) if values is not None else b""
 
 
-def tc_fill_qdisc(dev: net_device, q: Qdisc, refcnt: int = 2) -> bytes:
+def qdisc_refcnt(q: Qdisc) -> int:
+    """Who has a discipline: the device and its queue have the root, others are of one."""
+    return 2 if q.parent == TC_H_ROOT else 1
+
+
+def tc_fill_qdisc(dev: net_device, q: Qdisc, held: int = 0) -> bytes:
     """net/sched/sch_api.c: struct tcmsg and the attributes of a discipline.
 
-    `refcnt`: of one at the root, which the device and its queue have.
+    `held`: how many more have it than should, while it changes hands.
     """
     q.update_stats()
     opt = q.dump()
     app = app_stats(XSTATS, q.kind, q.dump_stats())
-    head = TCMSG.pack(0, dev.ifindex, q.handle, q.parent, refcnt if q.parent == TC_H_ROOT else 1)
+    head = TCMSG.pack(0, dev.ifindex, q.handle, q.parent, qdisc_refcnt(q) + held)
     return head + TCA.build(
         {
             "TCA_KIND": q.kind,
@@ -122,14 +127,16 @@ def qdisc_graft_notify(
 ) -> None:
     """net/sched/sch_api.c qdisc_notify: tell what went and what came.
 
-    The queue changes hands before it is told, but after it where `new` has Linux's `attach`.
+    Linux does so in the midst: the queue has changed hands, but not where `new` has an `attach`.
     """
-    before = isinstance(new, htb_qdisc)
+    attach = isinstance(new, htb_qdisc)
     if old is not None and not tc_qdisc_dump_ignore(old):
-        rtnetlink_send(nlh, RTM_DELQDISC, tc_fill_qdisc(dev, old, 2 if before else 1))
+        whole = attach or old.parent not in (TC_H_ROOT, TC_H_INGRESS)
+        rtnetlink_send(nlh, RTM_DELQDISC, tc_fill_qdisc(dev, old, 0 if whole else -1))
     if new is not None:
         flags = NLM_F_REPLACE if old is not None else 0
-        rtnetlink_send(nlh, RTM_NEWQDISC, tc_fill_qdisc(dev, new, 1 if before else 2), flags)
+        held = -1 if attach and new.parent == TC_H_ROOT else 0
+        rtnetlink_send(nlh, RTM_NEWQDISC, tc_fill_qdisc(dev, new, held), flags)
 
 
 # --- asking -------------------------------------------------------------------------------------

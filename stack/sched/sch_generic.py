@@ -27,6 +27,7 @@ from stack.core.netdevice import (
     NET_XMIT_BYPASS,
     NET_XMIT_CN,
     NET_XMIT_DROP,
+    NET_XMIT_STOLEN,
     NET_XMIT_SUCCESS,
     net_device,
 )
@@ -290,6 +291,7 @@ def qdisc_tree_reduce_backlog(sch: Qdisc, packets: int, nbytes: int) -> None:
             up.qlen_notify(sch.parent)
         up.qlen -= packets
         up.qstats.backlog -= nbytes
+        up.qstats.drops += max(packets, 0)
         sch = up
 
 
@@ -459,6 +461,11 @@ def qdisc_default_leaf(sch: Qdisc, leaf: Qdisc, classid: int) -> Qdisc:
     return leaf
 
 
+def net_xmit_drop_count(ret: int) -> bool:
+    """include/net/sch_generic.h: whether a packet that was not queued counts as dropped."""
+    return not ret & NET_XMIT_STOLEN
+
+
 def qdisc_child_enqueue(sch: Qdisc, child: Qdisc, skb: sk_buff) -> int:
     """Hand a packet to a discipline below, and count it here too. Takes ownership of skb."""
     nbytes = qdisc_pkt_len(skb)
@@ -466,7 +473,7 @@ def qdisc_child_enqueue(sch: Qdisc, child: Qdisc, skb: sk_buff) -> int:
     if ret == NET_XMIT_SUCCESS:
         sch.qlen += 1
         sch.qstats.backlog += nbytes
-    elif ret in (NET_XMIT_DROP, NET_XMIT_BYPASS):
+    elif net_xmit_drop_count(ret):
         sch.qstats.drops += 1
     return ret
 

@@ -24,7 +24,7 @@ from fastpath.base.skbuff import sk_buff, sk_buff_head
 from stack.core.drop_reason import SKB_DROP_REASON_QDISC_OVERLIMIT
 from stack.core.errors import os_error
 from stack.core.extack import ExtAckError, netlink_ext_ack
-from stack.core.netdevice import NET_XMIT_DROP, NET_XMIT_SUCCESS
+from stack.core.netdevice import NET_XMIT_SUCCESS
 from stack.core.rows import row, state
 from stack.core.time64 import NSEC_PER_SEC
 from stack.sched.act_api import TC_ACT_OK, TC_ACT_TAKES, tcf_result
@@ -48,6 +48,7 @@ from stack.sched.sch_generic import (
     fields,
     gnet_stats_basic_sync,
     gnet_stats_queue,
+    net_xmit_drop_count,
     qdisc_child_enqueue,
     qdisc_child_sent,
     qdisc_default_leaf,
@@ -218,7 +219,7 @@ class htb_qdisc(Qdisc_class):
         ret = qdisc_child_enqueue(self, cl.q, skb)
         if ret == NET_XMIT_SUCCESS:
             self.active[cl.classid] = cl
-        elif ret == NET_XMIT_DROP:
+        elif net_xmit_drop_count(ret):
             cl.drops += 1
         return ret
 
