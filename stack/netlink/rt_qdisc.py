@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import errno
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 from stack.core.netdevice import net_device
@@ -77,15 +78,16 @@ def qdisc_refcnt(q: Qdisc) -> int:
     return 2 if q.parent == TC_H_ROOT else 1
 
 
-def tc_fill_qdisc(dev: net_device, q: Qdisc, held: int = 0) -> bytes:
+def tc_fill_qdisc(dev: net_device, q: Qdisc, clid: int, held: int = 0) -> bytes:
     """net/sched/sch_api.c: struct tcmsg and the attributes of a discipline.
 
-    `held`: how many more have it than should, while it changes hands.
+    `clid`: where it is, or where a request says. `held`: how many more have it than should, while
+    it changes hands.
     """
     q.update_stats()
     opt = q.dump()
     app = app_stats(XSTATS, q.kind, q.dump_stats())
-    head = TCMSG.pack(0, dev.ifindex, q.handle, q.parent, qdisc_refcnt(q) + held)
+    head = TCMSG.pack(0, dev.ifindex, q.handle, clid, qdisc_refcnt(q) + held)
     return head + TCA.build(
         {
             "TCA_KIND": q.kind,
@@ -123,7 +125,7 @@ def tc_qdisc_dump_ignore(q: Qdisc) -> bool:
 
 
 def qdisc_graft_notify(
-    nlh: nlmsg, dev: net_device, old: Qdisc | None, new: Qdisc | None
+    nlh: nlmsg, dev: net_device, clid: int, old: Qdisc | None, new: Qdisc | None
 ) -> None:
     """net/sched/sch_api.c qdisc_notify: tell what went and what came.
 
@@ -132,11 +134,11 @@ def qdisc_graft_notify(
     attach = isinstance(new, htb_qdisc)
     if old is not None and not tc_qdisc_dump_ignore(old):
         whole = attach or old.parent not in (TC_H_ROOT, TC_H_INGRESS)
-        rtnetlink_send(nlh, RTM_DELQDISC, tc_fill_qdisc(dev, old, 0 if whole else -1))
+        rtnetlink_send(nlh, RTM_DELQDISC, tc_fill_qdisc(dev, old, clid, 0 if whole else -1))
     if new is not None:
         flags = NLM_F_REPLACE if old is not None else 0
         held = -1 if attach and new.parent == TC_H_ROOT else 0
-        rtnetlink_send(nlh, RTM_NEWQDISC, tc_fill_qdisc(dev, new, held), flags)
+        rtnetlink_send(nlh, RTM_NEWQDISC, tc_fill_qdisc(dev, new, clid, held), flags)
 
 
 # --- asking -------------------------------------------------------------------------------------
@@ -163,7 +165,7 @@ def tc_dump_qdisc(nlh: nlmsg) -> Iterator[bytes]:
     for dev in tuple(nlh.sk.net.dev_base_head):
         for q in qdisc_all(dev):
             if not q.invisible or "TCA_DUMP_INVISIBLE" in tb:
-                yield nlmsg_part(nlh, RTM_NEWQDISC, tc_fill_qdisc(dev, q))
+                yield nlmsg_part(nlh, RTM_NEWQDISC, tc_fill_qdisc(dev, q, q.parent))
 
 
 def tc_find_parent(dev: net_device, parent: int, text: str) -> tuple[Qdisc | None, Qdisc | None]:
@@ -179,6 +181,8 @@ def tc_find_parent(dev: net_device, parent: int, text: str) -> tuple[Qdisc | Non
     p = qdisc_lookup(dev, parent & TC_H_MAJ_MASK)
     if p is None:
         raise NlError(errno.ENOENT, text)
+    if isinstance(p, ingress_qdisc):
+        raise NlError(errno.EOPNOTSUPP, "Cannot add children to ingress/clsact qdisc")
     return p, qdisc_leaf(p, parent)
 
 
@@ -189,7 +193,7 @@ def tc_get_qdisc(nlh: nlmsg) -> None:
     q: Qdisc | None
     if parent:
         if parent & TC_H_MAJ_MASK == TC_H_INGRESS & TC_H_MAJ_MASK and parent != TC_H_ROOT:
-            q, parent = dev.ingress_queue, TC_H_INGRESS
+            q = dev.ingress_queue
         else:
             text = "Failed to find qdisc with specified classid"
             p, q = tc_find_parent(dev, parent, text)
@@ -204,13 +208,14 @@ def tc_get_qdisc(nlh: nlmsg) -> None:
     if "TCA_KIND" in tb and tb["TCA_KIND"] != q.kind:
         raise NlError(errno.EINVAL, "Invalid qdisc name: must match existing qdisc")
     if nlh.type == RTM_GETQDISC:
-        rtnetlink_send(nlh, RTM_NEWQDISC, tc_fill_qdisc(dev, q))
+        rtnetlink_send(nlh, RTM_NEWQDISC, tc_fill_qdisc(dev, q, parent))
         return
     if not parent:
         raise NlError(errno.EINVAL, "Classid cannot be zero")
     if not q.handle:
         raise NlError(errno.ENOENT, "Cannot delete qdisc with handle of zero")
-    qdisc_graft(dev, None, p, parent, lambda old: qdisc_graft_notify(nlh, dev, old, None))
+    at = parent if not isinstance(q, ingress_qdisc) else TC_H_INGRESS
+    qdisc_graft(dev, None, p, at, partial(qdisc_graft_notify, nlh, dev, parent, new=None))
 
 
 def tc_modify_qdisc(nlh: nlmsg) -> None:
@@ -232,8 +237,8 @@ def tc_modify_qdisc(nlh: nlmsg) -> None:
                 raise NlError(errno.EINVAL, "Invalid minor handle")
             q = qdisc_lookup(dev, handle)
             if q is not None:
-                tc_move_qdisc(nlh, dev, tb, q, p, parent)
-                return
+                text = "Cannot move an existing qdisc to a different parent"
+                raise NlError(errno.EINVAL, text)
         elif q is not None and tc_replaces(flags, tb, q):
             q, replaces = None, True
         if q is None:
@@ -261,7 +266,7 @@ def tc_modify_qdisc(nlh: nlmsg) -> None:
     if "TCA_RATE" in tb:
         with contextlib.suppress(OSError):  # the other changes cannot be taken back
             q.rate_est = gen_new_estimator(dev.net, q, tb["TCA_RATE"], q.rate_est)
-    rtnetlink_send(nlh, RTM_NEWQDISC, tc_fill_qdisc(dev, q))
+    rtnetlink_send(nlh, RTM_NEWQDISC, tc_fill_qdisc(dev, q, parent))
 
 
 def tc_replaces(flags: int, tb: Attrs, q: Qdisc) -> bool:
@@ -284,30 +289,10 @@ def tc_create_qdisc(
     opt, est = given(OPTIONS, kind, tb), tb.get("TCA_RATE")
     new = qdisc_create(dev, kind, parent, handle, opt, stab=stab, est=est)
     try:
-        qdisc_graft(dev, new, p, parent, lambda old: qdisc_graft_notify(nlh, dev, old, new))
+        qdisc_graft(dev, new, p, parent, partial(qdisc_graft_notify, nlh, dev, parent, new=new))
     except OSError:
         new.destroy()
         raise
-
-
-def tc_move_qdisc(
-    nlh: nlmsg, dev: net_device, tb: Attrs, q: Qdisc, p: Qdisc | None, parent: int
-) -> None:
-    """One that is there already cannot be a leaf of two classes here. Raises: NlError."""
-    if nlh.flags & NLM_F_EXCL:
-        raise NlError(errno.EEXIST, "Exclusivity flag on, cannot override")
-    if "TCA_KIND" in tb and tb["TCA_KIND"] != q.kind:
-        raise NlError(errno.EINVAL, "Invalid qdisc name: must match existing qdisc")
-    if isinstance(q, ingress_qdisc):
-        raise NlError(errno.EINVAL, "Cannot regraft ingress or clsact Qdiscs")
-    above = p
-    while above is not None:
-        if above is q:
-            raise NlError(errno.ELOOP, "Qdisc parent/child loop detected")
-        above = above.up
-    if parent == TC_H_INGRESS:
-        raise NlError(errno.EINVAL, "Ingress cannot graft directly")
-    raise NlError(errno.EOPNOTSUPP, "a qdisc has one parent")
 
 
 # --- classes ------------------------------------------------------------------------------------

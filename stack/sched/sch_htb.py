@@ -146,6 +146,8 @@ class htb_qdisc(Qdisc_class):
     direct_pkts: int = row(0)
     direct_queue: sk_buff_head = row(make=sk_buff_head)
     classes: dict[int, htb_class] = row(make=dict)
+    clhash: list[list[htb_class]] = row(make=lambda: [[] for _ in range(4)])
+    """The same in the buckets of Linux, whose order is that of `tc class show`."""
     active: dict[int, htb_class] = row(make=dict)
     """Leaves that have packets."""
     wait_pq: tuple[dict[int, htb_class], ...] = row(
@@ -333,16 +335,16 @@ class htb_qdisc(Qdisc_class):
         return self.classes.get(classid)
 
     def walk(self) -> Sequence[htb_class]:
-        """In the order of Linux's hash of classes, which grows as it fills."""
-        buckets: list[list[htb_class]] = [[] for _ in range(4)]
-        for count, cl in enumerate(self.classes.values(), 1):
-            buckets[_hash(cl, len(buckets))].insert(0, cl)
-            if count * 4 > len(buckets) * 3:
-                grown: list[list[htb_class]] = [[] for _ in range(2 * len(buckets))]
-                for each in chain.from_iterable(buckets):
-                    grown[_hash(each, len(grown))].insert(0, each)
-                buckets = grown
-        return [*chain.from_iterable(buckets)]
+        return [*chain.from_iterable(self.clhash)]
+
+    def class_hash_insert(self, cl: htb_class) -> None:
+        """net/sched/sch_api.c: qdisc_class_hash_insert and qdisc_class_hash_grow."""
+        self.clhash[_hash(cl, len(self.clhash))].insert(0, cl)
+        if len(self.classes) * 4 > len(self.clhash) * 3:
+            grown: list[list[htb_class]] = [[] for _ in range(2 * len(self.clhash))]
+            for each in self.walk():
+                grown[_hash(each, len(grown))].insert(0, each)
+            self.clhash = grown
 
     def leaf(self, cl: htb_class) -> Qdisc | None:
         return cl.q
@@ -435,6 +437,7 @@ class htb_qdisc(Qdisc_class):
         if parent is not None:
             parent.children.append(cl)
         self.classes[classid] = cl
+        self.class_hash_insert(cl)
         return cl
 
     def delete_class(self, cl: htb_class) -> None:
@@ -449,6 +452,7 @@ class htb_qdisc(Qdisc_class):
         self.active.pop(cl.classid, None)
         self.forget_mode(cl)
         del self.classes[cl.classid]
+        self.clhash[_hash(cl, len(self.clhash))].remove(cl)
         parent = cl.parent
         if parent is not None:
             parent.children.remove(cl)

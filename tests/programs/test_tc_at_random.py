@@ -240,6 +240,7 @@ mark 4001
 END = "mark 4002; kill $M; grep -v 'chain 400[12]\\|dev w0 parent ffff:' $DIR/monitor\n"
 RULES = (
     HANDLES,
+    (r"class [89A-F][0-9A-F]{3}(\w{4}) is", r"class AUTO\1 is"),
     TIMES,
     (r"(?m)^ *tokens: .*\n", ""),
     (r'"c?tokens":-?\d+,?', ""),
