@@ -114,6 +114,8 @@ class Net:
     dev_ifindex: int
     qdisc_autohandle: int
     """The last handle that a discipline got without asking for one (sched/sch_kinds.py)."""
+    qdisc_hashed: int
+    """How many disciplines there have been below a root (sched/sch_generic.py)."""
     tc_actions: dict[str, dict[int, tc_action]]
     """Actions of filters by kind and number (sched/act_api.py)."""
     loopback_dev: net_device

@@ -83,6 +83,7 @@ def netdev_init(net: Net) -> None:
     net.dev_by_index = {}
     net.dev_ifindex = 0
     net.qdisc_autohandle = 0
+    net.qdisc_hashed = 0
     net.tc_actions = {}
     net.ptype_all = []
     net.ptype_base = {}

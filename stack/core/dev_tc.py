@@ -16,7 +16,7 @@ from stack.core.drop_reason import (
 from stack.core.netdevice import NET_RX_DROP, NET_RX_SUCCESS
 from stack.sched.act_api import TC_ACT_CONSUMED, TC_ACT_SHOT, TC_ACT_TAKES, tcf_result
 from stack.sched.cls_api import tcf_classify
-from stack.sched.sch_generic import qdisc_pkt_len
+from stack.sched.sch_generic import qdisc_pkt_len_init
 
 if TYPE_CHECKING:
     from stack.sched.sch_ingress import mini_Qdisc
@@ -36,7 +36,7 @@ def sch_handle_egress(skb: sk_buff, miniq: mini_Qdisc) -> int:
     Takes ownership of skb unless it goes on (data at the MAC header).
     """
     skb_reset_mac_header(skb)
-    return tc_run(skb, miniq, False, qdisc_pkt_len(skb))
+    return tc_run(skb, miniq, False, qdisc_pkt_len_init(skb))
 
 
 def tc_run(skb: sk_buff, miniq: mini_Qdisc, at_ingress: bool, nbytes: int) -> int:
@@ -45,9 +45,11 @@ def tc_run(skb: sk_buff, miniq: mini_Qdisc, at_ingress: bool, nbytes: int) -> in
     NET_RX_* and NET_XMIT_* have the same numbers for what is dropped and for what is not.
     """
     q = miniq.q
+    if miniq.chain.block.bypass_sw():
+        return -1
     q.bstats.bytes += nbytes
     q.bstats.packets += skb.gso_segs if skb.gso_size else 1
-    verdict = tcf_classify(skb, miniq.chain, tcf_result(at_ingress))
+    verdict = tcf_classify(skb, miniq.chain, tcf_result(at_ingress, False))
     if verdict not in TC_ACT_TAKES:
         return -1
     if verdict == TC_ACT_SHOT:

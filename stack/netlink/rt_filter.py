@@ -36,6 +36,7 @@ from stack.sched.act_api import TC_ACT_EXT_VAL_MASK
 from stack.sched.cls_api import tcf_block, tcf_chain, tcf_proto
 from stack.sched.cls_kinds import CLASSIFIERS as KINDS
 from stack.sched.cls_kinds import tcf_proto_create
+from stack.sched.cls_u32 import cls_u32
 from stack.sched.sch_api import TC_H_MAJ_MASK, TC_H_MIN_MASK, qdisc_lookup
 from stack.sched.sch_generic import Qdisc, Qdisc_class
 
@@ -186,8 +187,11 @@ def tc_new_tfilter(nlh: nlmsg) -> None:
             fresh = True
         elif kind is not None and kind != tp.kind:
             raise NlError(errno.EINVAL, "Specified filter kind does not match existing one")
+        was = tp.get(t.handle)
+        # Linux's u32 tells of a filter that changes what it was.
+        payload = tcf_fill_node(place, tp, was) if isinstance(tp, cls_u32) and was else None
         f = tc_change_tfilter(nlh, t, tp, create)
-        tell(nlh, RTM_NEWTFILTER, tcf_fill_node(place, tp, f))
+        tell(nlh, RTM_NEWTFILTER, payload or tcf_fill_node(place, tp, f))
     except OSError:
         if fresh and tp is not None:
             chain.remove(tp)

@@ -27,6 +27,7 @@ from stack.sched.sch_generic import (
     gnet_stats_basic_sync,
     gnet_stats_queue,
     qdisc_pkt_len,
+    qdisc_pkt_len_init,
 )
 
 if TYPE_CHECKING:
@@ -68,8 +69,16 @@ class tcf_result:
 
     at_ingress: bool = False
     """It was received: data is behind the MAC header. Else data is at it."""
+    at_qdisc: bool = True
+    """A discipline asks, whose size table tells the packet's bytes."""
     classid: int = row(0)
     goto_chain: tcf_chain | None = row()
+
+    def pkt_len(self, skb: sk_buff) -> int:
+        """include/net/sch_generic.h qdisc_skb_cb: the bytes that the packet counts here."""
+        if self.at_ingress:
+            return skb.len
+        return qdisc_pkt_len(skb) if self.at_qdisc else qdisc_pkt_len_init(skb)
 
 
 @state
@@ -148,7 +157,7 @@ class tc_action:
         self.lastuse = now = self.net.clock.now_ns()
         if not self.firstuse:
             self.firstuse = now
-        self.bstats.bytes += skb.len if res.at_ingress else qdisc_pkt_len(skb)
+        self.bstats.bytes += res.pkt_len(skb)
         self.bstats.packets += skb.gso_segs if skb.gso_size else 1
 
     def set_ctrlact(self, action: int, chain: tcf_chain | None) -> None:

@@ -20,7 +20,7 @@ from stack.sched.act_api import (
 )
 from stack.sched.cls_api import tcf_block
 from stack.sched.psched import PSCHED_SHIFT, psched_ratecfg, psched_ticks, rate_from, rate_told
-from stack.sched.sch_generic import Options, qdisc_pkt_len
+from stack.sched.sch_generic import Options
 
 U32_MAX = 0xFFFFFFFF
 
@@ -100,7 +100,7 @@ class tcf_police(tc_action):
     def act(self, skb: sk_buff, res: tcf_result) -> int:
         """net/sched/act_police.c: tcf_police_act."""
         self.used(skb, res)
-        nbytes = skb.len if res.at_ingress else qdisc_pkt_len(skb)
+        nbytes = res.pkt_len(skb)
         over = self.avrate and (self.rate_est is None or self.rate_est.read()[0] >= self.avrate)
         largest = (
             min(nbytes, skb.len - skb.gso_size * (skb.gso_segs - 1)) if skb.gso_size else nbytes

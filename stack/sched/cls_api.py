@@ -76,6 +76,8 @@ class tcf_proto:
     protocol: int
     """EtherType in host order; ETH_P_ALL: any."""
     filters: dict[int, Any] = row(make=dict)
+    usesw: bool = row(True)
+    """It has, or had, a filter that packets come to."""
 
     def classify(self, skb: sk_buff, res: tcf_result) -> int:
         """The verdict of the first filter that matches; TC_ACT_UNSPEC: none does."""
@@ -232,6 +234,10 @@ class tcf_block:
         self.head = chain if chain.protos else None
         if self.head_change is not None:
             self.head_change(self.head)
+
+    def bypass_sw(self) -> bool:
+        """include/net/pkt_cls.h tcf_block_bypass_sw: no filter can match."""
+        return not any(tp.usesw for chain in self.chains.values() for tp in chain.protos)
 
     def filters(self) -> Iterator[Any]:
         """All filters of all chains."""

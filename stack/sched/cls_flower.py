@@ -155,7 +155,9 @@ class cls_flower(tcf_proto):
         for name in RANGES:
             least, most = opt.get(f"{name}_min"), opt.get(f"{name}_max")
             if (least is None) != (most is None):
-                raise ExtAckError(errno.EINVAL, "Both min and max of a port range must be specified")
+                raise ExtAckError(
+                    errno.EINVAL, "Both min and max of a port range must be specified"
+                )
             if least is not None and most is not None:
                 if least >= most:
                     raise ExtAckError(errno.EINVAL, "Invalid port range (min must be < max)")

@@ -151,6 +151,7 @@ class cls_u32(tcf_proto):
 
     def init(self) -> None:
         """net/sched/cls_u32.c: u32_init."""
+        self.usesw = False
         q = self.chain.block.q
         if q.u32_common is None:
             q.u32_common = tc_u_common()
@@ -349,6 +350,7 @@ class cls_u32(tcf_proto):
         n.down, n.actions, n.flags = down, actions, flags | TCA_CLS_FLAGS_NOT_IN_HW
         n.indev = indev if indev is not None else n.indev
         n.classid = opt.get("classid", n.classid)
+        self.usesw = True
 
     def linked(self, handle: int) -> tc_u_hnode | None:
         """The table that a filter goes on with; 0: none."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from stack.core.netdevice import net_device
-from stack.core.rows import state
+from stack.core.rows import row, state
 from stack.core.time64 import NSEC_PER_SEC
 from stack.sched.sch_generic import Options
 
@@ -28,6 +28,17 @@ def psched_l2t_ns(rate: int, nbytes: int) -> int:
     return nbytes * NSEC_PER_SEC // rate
 
 
+def psched_ratecfg_precompute(rate: int) -> tuple[int, int]:
+    """net/sched/sch_generic.c: the inverse of a rate in bytes/s, in 32 bits; and how to shift."""
+    if not rate:
+        return 1, 0
+    factor, shift = NSEC_PER_SEC, 0
+    while not (factor // rate >> 31 & 1 or factor >> 63):
+        factor <<= 1
+        shift += 1
+    return factor // rate & 0xFFFFFFFF, shift
+
+
 @state
 class psched_ratecfg:
     """include/net/sch_generic.h: a rate, and what the link adds to each packet."""
@@ -38,13 +49,16 @@ class psched_ratecfg:
     mpu: int = 0
     """Bytes of the smallest frame."""
     linklayer: int = 1
+    scale: tuple[int, int] = row(of=lambda rate: psched_ratecfg_precompute(rate.bytes_ps))
+    """ns per byte as Linux computes with them: `mult` >> `shift`."""
 
     def l2t_ns(self, nbytes: int) -> int:
         """psched_l2t_ns: the time that a packet takes. With ATM in cells of 48 bytes in 53."""
         nbytes = max(nbytes + self.overhead, self.mpu)
         if self.linklayer == TC_LINKLAYER_ATM:
             nbytes = -(-nbytes // 48) * 53
-        return psched_l2t_ns(self.bytes_ps, nbytes)
+        mult, shift = self.scale
+        return nbytes * mult >> shift
 
     def t2l(self, time_ns: int) -> int:
         """net/sched/sch_tbf.c psched_ns_t2l: bytes that may be sent in a time."""

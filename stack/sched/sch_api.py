@@ -67,17 +67,17 @@ def qdisc_all(dev: net_device) -> list[Qdisc]:
 
     def below(q: Qdisc) -> Iterator[Qdisc]:
         for leaf in q.leaves() if isinstance(q, Qdisc_class) else ():
-            if not isinstance(leaf, noop_qdisc):
+            if leaf.hashed:
                 yield leaf
-                yield from below(leaf)
+            yield from below(leaf)
 
     ingress = dev.ingress_queue
     last = [ingress] if ingress is not None and ingress.handle else []
     root = qdisc_root(dev)
     if isinstance(root, noop_qdisc):
         return last
-    hashed = [*below(root)][::-1]  # the newest of a bucket is first
-    hashed.sort(key=lambda q: (q.handle * 0x61C88647 & 0xFFFFFFFF) >> 28)
+    hashed = [*below(root)]
+    hashed.sort(key=lambda q: ((q.handle * 0x61C88647 & 0xFFFFFFFF) >> 28, -q.hashed))
     return [root, *hashed, *last]
 
 
@@ -119,7 +119,7 @@ def qdisc_graft(
         assert isinstance(parent, Qdisc_class)
         if isinstance(new, noqueue_qdisc):
             raise ExtAckError(errno.EINVAL, "Cannot assign noqueue to a class")
-        old = parent.graft(cl, new if new is not None else noop_qdisc(dev))
+        old = parent.graft(cl, new)
     elif classid == TC_H_INGRESS:
         old = dev_graft_ingress(dev, new)
     else:
@@ -152,6 +152,8 @@ def dev_ingress_queue_create(dev: net_device) -> Qdisc:
 def dev_graft_ingress(dev: net_device, new: Qdisc | None) -> Qdisc:
     """net/sched/sch_api.c qdisc_graft: another discipline for what the device receives."""
     old = dev_ingress_queue_create(dev)
+    if netif_running(dev):
+        qdisc_root(dev).reset()  # Linux deactivates the whole device
     dev.ingress_queue = new if new is not None else noop_qdisc(dev)
     return old
 
@@ -182,7 +184,8 @@ class Qdisc_one_class(Qdisc_class):
     def leaf(self, cl: int) -> Qdisc:
         return self.q
 
-    def graft(self, cl: int, new: Qdisc) -> Qdisc | None:
+    def graft(self, cl: int, new: Qdisc | None) -> Qdisc | None:
+        new = new if new is not None else noop_qdisc(self.dev)
         old, self.q = self.q, new
         return qdisc_replace(self, new, old if old is not new else None, self.handle | 1)
 

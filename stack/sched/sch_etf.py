@@ -11,9 +11,8 @@ import errno
 from fastpath.base.skbuff import kfree_skb, sk_buff, skb_clone
 from stack.core import uapi
 from stack.core.drop_reason import SKB_DROP_REASON_QDISC_DROP
-from stack.core.errors import os_error
-from stack.core.extack import ExtAckError
 from stack.core.errqueue import sock_exterr_skb
+from stack.core.extack import ExtAckError
 from stack.core.netdevice import NET_XMIT_SUCCESS
 from stack.core.rows import row, state
 from stack.core.sock import sock, sock_queue_err_skb

@@ -15,8 +15,8 @@ from stack.sched.sch_generic import (
     qdisc_dequeue_head,
     qdisc_drop,
     qdisc_enqueue_tail,
+    qdisc_hash_add,
     qdisc_pkt_len,
-    qdisc_purge_queue,
     qdisc_tree_reduce_backlog,
 )
 
@@ -101,13 +101,15 @@ class pfifo_head_drop_qdisc(pfifo_qdisc):
         return NET_XMIT_CN
 
 
-def fifo_set_limit(sch: Qdisc_one_class, limit: int) -> None:
-    """net/sched/sch_fifo.c, fifo_create_dflt: the bfifo below, unless another is there, is empty.
+def fifo_set_limit(q: Qdisc, limit: int) -> None:
+    """net/sched/sch_fifo.c: another limit if it is a FIFO: packets, or bytes of a bfifo."""
+    if isinstance(q, pfifo_qdisc):
+        q.limit = limit
 
-    `limit`: its bytes from now on.
-    """
-    if sch.q is None:
-        sch.q = qdisc_default_leaf(sch, bfifo_qdisc(sch.dev), sch.handle | 1)
-    if isinstance(sch.q, bfifo_qdisc) and not sch.q.handle:
-        qdisc_purge_queue(sch.q)
-        sch.q.limit = limit
+
+def fifo_create_dflt(sch: Qdisc_one_class, limit: int) -> Qdisc:
+    """net/sched/sch_fifo.c: a bfifo to be the leaf of a discipline."""
+    leaf = qdisc_default_leaf(sch, bfifo_qdisc(sch.dev), sch.handle | 1)
+    leaf.limit = limit
+    qdisc_hash_add(leaf, True)
+    return leaf

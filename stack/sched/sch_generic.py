@@ -73,14 +73,19 @@ def fields(what: object, *names: str) -> dict[str, Any]:
 
 
 def qdisc_pkt_len(skb: sk_buff) -> int:
-    """include/net/sch_generic.h, net/core/dev.c qdisc_pkt_len_init: bytes on the wire.
-
-    Each segment of a super-packet has headers of its own.
-    """
+    """include/net/sch_generic.h: bytes on the wire, as the size table of the root says."""
     dev: net_device = skb.dev
     table = dev.qdisc.size_table
     if table is not None:
         return table.pkt_len(skb.len)
+    return qdisc_pkt_len_init(skb)
+
+
+def qdisc_pkt_len_init(skb: sk_buff) -> int:
+    """net/core/dev.c: bytes before there is a discipline.
+
+    Each segment of a super-packet has headers of its own.
+    """
     if skb.gso_size == 0 or skb.gso_segs < 2:
         return skb.len
     headers = skb.len - skb.gso_size * (skb.gso_segs - 1)
@@ -108,6 +113,8 @@ class Qdisc:
     """The discipline that has the class `parent`."""
     invisible: bool = row(False)
     """TCQ_F_INVISIBLE: `tc` shows it only when asked for all."""
+    hashed: int = row(0)
+    """qdisc_hash_add: its number in the order in which such came. 0: in no list, as a root."""
     limit: int = row(of=lambda qdisc: qdisc.dev.tx_queue_len)
     noqueue: bool = row(False)
     can_bypass: bool = row(False)
@@ -246,8 +253,8 @@ class Qdisc_class(Qdisc):
         """The discipline that holds the packets of a class; None: an inner class."""
         raise NotImplementedError
 
-    def graft(self, cl: Any, new: Qdisc) -> Qdisc | None:
-        """Put another one there. Returns the old one. Raises: OSError."""
+    def graft(self, cl: Any, new: Qdisc | None) -> Qdisc | None:
+        """Put another one there; None: a default one. Returns the old one. Raises: OSError."""
         raise NotImplementedError
 
     def change_class(
@@ -452,10 +459,17 @@ class pfifo_fast_qdisc(Qdisc):
 pfifo_fast_enqueue = pfifo_fast_qdisc.enqueue
 
 
+def qdisc_hash_add(q: Qdisc, invisible: bool) -> None:
+    """net/sched/sch_api.c: have `tc qdisc show` list a discipline; `invisible`: when asked to."""
+    net = q.dev.net
+    net.qdisc_hashed += 1
+    q.hashed = net.qdisc_hashed
+    q.invisible = invisible
+
+
 def qdisc_default_leaf(sch: Qdisc, leaf: Qdisc, classid: int) -> Qdisc:
     """net/sched/sch_generic.c qdisc_create_dflt, of a class: what holds its packets at first."""
     leaf.init(None)
-    leaf.invisible = True
     leaf.up = sch
     leaf.parent = classid
     return leaf

@@ -54,6 +54,7 @@ from stack.sched.sch_generic import (
     qdisc_default_leaf,
     qdisc_drop,
     qdisc_enqueue_tail,
+    qdisc_hash_add,
     qdisc_pkt_len,
     qdisc_purge_queue,
 )
@@ -168,7 +169,7 @@ class htb_qdisc(Qdisc_class):
         self.watchdog = qdisc_watchdog(self)
         self.block = tcf_block(self)
         self.defcls = opt.get("defcls", 0)
-        self.rate2quantum = opt.get("rate2quantum") or 10
+        self.rate2quantum = max(opt.get("rate2quantum", 10), 1)
         self.direct_qlen = opt.get("direct_qlen", self.dev.tx_queue_len)
 
     def dump(self) -> Options:
@@ -328,6 +329,8 @@ class htb_qdisc(Qdisc_class):
         super().reset()
         self.direct_queue.purge()
         self.active.clear()
+        for cl in self.classes.values():
+            self.forget_mode(cl)
 
     # classes
 
@@ -349,9 +352,11 @@ class htb_qdisc(Qdisc_class):
     def leaf(self, cl: htb_class) -> Qdisc | None:
         return cl.q
 
-    def graft(self, cl: htb_class, new: Qdisc) -> Qdisc | None:
+    def graft(self, cl: htb_class, new: Qdisc | None) -> Qdisc | None:
         if cl.level:
             raise os_error(errno.EINVAL)
+        if new is None:
+            new = qdisc_default_leaf(self, pfifo_qdisc(self.dev), cl.classid)
         old, cl.q = cl.q, new
         self.active.pop(cl.classid, None)
         return qdisc_replace(self, new, old, cl.classid)
@@ -403,9 +408,7 @@ class htb_qdisc(Qdisc_class):
             cl.t_c = self.dev.net.clock.now_ns()
         return cl
 
-    def computed_quantum(
-        self, classid: int, rate: psched_ratecfg, extack: netlink_ext_ack
-    ) -> int:
+    def computed_quantum(self, classid: int, rate: psched_ratecfg, extack: netlink_ext_ack) -> int:
         """The quantum of a class that is given none, with a warning where the rate does not fit."""
         computed = min(rate.bytes_ps // self.rate2quantum, INT_MAX)
         least, most = 1000, 200_000
@@ -434,6 +437,7 @@ class htb_qdisc(Qdisc_class):
         cl = htb_class(classid, parent)
         cl.block = tcf_block(self)
         cl.q = qdisc_default_leaf(self, pfifo_qdisc(self.dev), classid)
+        qdisc_hash_add(cl.q, True)
         if parent is not None:
             parent.children.append(cl)
         self.classes[classid] = cl

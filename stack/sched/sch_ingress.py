@@ -65,7 +65,7 @@ class ingress_qdisc(Qdisc_class):
     def leaf(self, cl: int) -> Qdisc | None:
         return None
 
-    def graft(self, cl: int, new: Qdisc) -> Qdisc | None:
+    def graft(self, cl: int, new: Qdisc | None) -> Qdisc | None:
         raise os_error(errno.EOPNOTSUPP)
 
     def dump_class(self, cl: int) -> class_dump:

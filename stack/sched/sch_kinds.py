@@ -25,6 +25,7 @@ from stack.sched.sch_generic import (
     blackhole_qdisc,
     noqueue_qdisc,
     pfifo_fast_qdisc,
+    qdisc_hash_add,
 )
 from stack.sched.sch_htb import htb_qdisc
 from stack.sched.sch_ingress import clsact_qdisc, ingress_qdisc
@@ -129,6 +130,8 @@ def qdisc_create(
             raise ExtAckError(errno.EINVAL, "STAB not supported on a non root")
         sch.size_table = qdisc_get_stab(stab)
     sch.init(opt)
+    if parent not in (TC_H_ROOT, TC_H_INGRESS):
+        qdisc_hash_add(sch, False)
     if est is not None:
         try:
             sch.rate_est = gen_new_estimator(dev.net, sch, est)

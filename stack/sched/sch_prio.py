@@ -20,6 +20,7 @@ from stack.sched.sch_generic import (
     qdisc_child_enqueue,
     qdisc_child_sent,
     qdisc_default_leaf,
+    qdisc_hash_add,
     qdisc_purge_queue,
 )
 
@@ -59,9 +60,14 @@ class prio_qdisc(Qdisc_class):
             q.destroy()
         del self.queues[bands:]
         for band in range(len(self.queues) + 1, bands + 1):
-            leaf = qdisc_default_leaf(self, pfifo_qdisc(self.dev), self.handle | band)
-            self.queues.append(leaf)
+            self.queues.append(self.default_leaf(band))
         self.prio2band = priomap
+
+    def default_leaf(self, band: int) -> Qdisc:
+        """What holds the packets of a band at first."""
+        leaf = qdisc_default_leaf(self, pfifo_qdisc(self.dev), self.handle | band)
+        qdisc_hash_add(leaf, True)
+        return leaf
 
     def dump(self) -> Options:
         return {"bands": len(self.queues), "priomap": bytes(self.prio2band)}
@@ -113,7 +119,8 @@ class prio_qdisc(Qdisc_class):
     def leaf(self, cl: int) -> Qdisc:
         return self.queues[cl - 1]
 
-    def graft(self, cl: int, new: Qdisc) -> Qdisc | None:
+    def graft(self, cl: int, new: Qdisc | None) -> Qdisc | None:
+        new = new if new is not None else self.default_leaf(cl)
         old, self.queues[cl - 1] = self.queues[cl - 1], new
         return qdisc_replace(self, new, old, self.handle | cl)
 

@@ -17,13 +17,15 @@ from stack.core.inet_ecn import INET_ECN_set_ce
 from stack.core.netdevice import NET_XMIT_CN, NET_XMIT_DROP
 from stack.core.rows import row, state
 from stack.sched.sch_api import Qdisc_one_class
-from stack.sched.sch_fifo import fifo_set_limit
+from stack.sched.sch_fifo import fifo_create_dflt
 from stack.sched.sch_generic import (
     Options,
     fields,
+    noop_qdisc,
     qdisc_child_enqueue,
     qdisc_child_sent,
     qdisc_drop,
+    qdisc_purge_queue,
 )
 
 TC_RED_ECN, TC_RED_HARDDROP, TC_RED_ADAPTATIVE, TC_RED_NODROP = 1, 2, 4, 8
@@ -61,6 +63,7 @@ class red_qdisc(Qdisc_one_class):
         """Raises: OSError EINVAL."""
         if opt is None:
             raise os_error(errno.EINVAL)
+        self.q = noop_qdisc(self.dev)
         self.change(opt)
 
     def change(self, opt: Options) -> None:
@@ -82,7 +85,10 @@ class red_qdisc(Qdisc_one_class):
             raise os_error(errno.EINVAL)
         if flags & TC_RED_ADAPTATIVE:
             raise ExtAckError(errno.EOPNOTSUPP, "adaptive RED is not served")
-        fifo_set_limit(self, opt["limit"])
+        if opt["limit"]:
+            old, self.q = self.q, fifo_create_dflt(self, opt["limit"])
+            qdisc_purge_queue(old)
+            old.destroy()
         self.limit, self.flags = opt["limit"], flags
         self.qth_min, self.qth_max = low, high
         self.Wlog, self.Plog, self.Scell_log, self.stab = wlog, plog, cell, stab

@@ -13,9 +13,10 @@ from stack.core.netdevice import NET_XMIT_DROP, NET_XMIT_SUCCESS
 from stack.core.rows import row, state
 from stack.sched.psched import PSCHED_SHIFT, psched_ratecfg, psched_ticks, rate_from, rate_told
 from stack.sched.sch_api import Qdisc_one_class, qdisc_watchdog, qdisc_watchdog_schedule_ns
-from stack.sched.sch_fifo import fifo_set_limit
+from stack.sched.sch_fifo import fifo_create_dflt, fifo_set_limit
 from stack.sched.sch_generic import (
     Options,
+    noop_qdisc,
     qdisc_child_enqueue,
     qdisc_child_sent,
     qdisc_drop,
@@ -52,6 +53,7 @@ class tbf_qdisc(Qdisc_one_class):
         if opt is None:
             raise os_error(errno.EINVAL)
         self.watchdog = qdisc_watchdog(self)
+        self.q = noop_qdisc(self.dev)
         self.t_c = self.dev.net.clock.now_ns()
         self.change(opt)
 
@@ -84,7 +86,10 @@ class tbf_qdisc(Qdisc_one_class):
                 max_size = min(max_size, peak.t2l(mtu))
         if not max_size:
             raise os_error(errno.EINVAL, "no packet fits into the burst")
-        fifo_set_limit(self, opt["limit"])
+        if not isinstance(self.q, noop_qdisc):
+            fifo_set_limit(self.q, opt["limit"])
+        elif opt["limit"]:
+            self.q = fifo_create_dflt(self, opt["limit"])
         self.limit, self.rate, self.peak = opt["limit"], rate, peak if peak.bytes_ps else None
         self.buffer, self.mtu, self.max_size = buffer, mtu, max_size
         self.tokens, self.ptokens = buffer, mtu

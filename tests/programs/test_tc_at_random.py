@@ -15,7 +15,7 @@ import pytest
 
 from tests.linux.peer import Peer
 from tests.programs.test_iproute import Row, both
-from tests.programs.test_tc import HANDLES, OVERLIMITS, TIMES
+from tests.programs.test_tc import HANDLES, TIMES
 
 pytestmark = pytest.mark.netns
 
