@@ -42,10 +42,12 @@ def sch_handle_egress(skb: sk_buff, miniq: mini_Qdisc) -> int:
 def tc_run(skb: sk_buff, miniq: mini_Qdisc, at_ingress: bool, nbytes: int) -> int:
     """net/core/dev.c: count a packet, classify it and do what the verdict says.
 
+    Where no filter can match (tcf_bypass) the packet is not even counted.
     NET_RX_* and NET_XMIT_* have the same numbers for what is dropped and for what is not.
     """
     q = miniq.q
-    if miniq.chain.block.bypass_sw():
+    block = miniq.block
+    if not (q.dev.machine.net_hotdata.tcf_sw_enabled if block is None else block.useswcnt):
         return -1
     q.bstats.bytes += nbytes
     q.bstats.packets += skb.gso_segs if skb.gso_size else 1

@@ -432,6 +432,8 @@ class net_hotdata:
     """Sockets that ask when packets came (netstamp_needed_key of net/core/dev.c)."""
     default_qdisc: Callable[[net_device], Qdisc] | None = row()
     """default_qdisc_ops: makes an interface's discipline; None: pfifo_fast."""
+    tcf_sw_enabled: int = row(0)
+    """tcf_sw_enabled_key: how many protos of filters there are that packets come to."""
 
 
 @state

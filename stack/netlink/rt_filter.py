@@ -33,7 +33,7 @@ from stack.netlink.rt_link import device_of, nlmsg_parse
 from stack.netlink.rt_qdisc import rtnetlink_send
 from stack.netlink.tc_attrs import TCA, TCMSG
 from stack.sched.act_api import TC_ACT_EXT_VAL_MASK
-from stack.sched.cls_api import tcf_block, tcf_chain, tcf_proto
+from stack.sched.cls_api import tcf_block, tcf_chain, tcf_proto, tcf_proto_count_usesw
 from stack.sched.cls_kinds import CLASSIFIERS as KINDS
 from stack.sched.cls_kinds import tcf_proto_create
 from stack.sched.cls_u32 import cls_u32
@@ -197,6 +197,7 @@ def tc_new_tfilter(nlh: nlmsg) -> None:
             chain.remove(tp)
         chain.put()
         raise
+    tcf_proto_count_usesw(tp, True)
     place.block.q.can_bypass = False
 
 

@@ -261,8 +261,7 @@ def tc_modify_qdisc(nlh: nlmsg) -> None:
         q.change(opt)
     elif "TCA_OPTIONS" in tb:
         raise NlError(errno.EINVAL, "Change operation not supported by specified qdisc")
-    if "TCA_STAB" in tb:
-        q.size_table = qdisc_get_stab(STAB.parse(tb["TCA_STAB"]))
+    q.size_table = qdisc_get_stab(STAB.parse(tb["TCA_STAB"])) if "TCA_STAB" in tb else None
     if "TCA_RATE" in tb:
         with contextlib.suppress(OSError):  # the other changes cannot be taken back
             q.rate_est = gen_new_estimator(dev.net, q, tb["TCA_RATE"], q.rate_est)

@@ -274,7 +274,7 @@ OPTIONS: dict[str, Options] = {
         Shape("II", "flags_value flags_selector").row("FLAGS", 4),
     ),
     "htb": Options(
-        Shape("IIIII", "version rate2quantum defcls debug direct_pkts").row("INIT", 2),
+        Shape("IiIII", "version rate2quantum defcls debug direct_pkts").row("INIT", 2),
         Attr("direct_qlen", 5, U32),
         Attr("offload", 9, FLAG),
     ),

@@ -78,6 +78,8 @@ class tcf_proto:
     filters: dict[int, Any] = row(make=dict)
     usesw: bool = row(True)
     """It has, or had, a filter that packets come to."""
+    counted: bool = row(False)
+    """It is in the block's `useswcnt`."""
 
     def classify(self, skb: sk_buff, res: tcf_result) -> int:
         """The verdict of the first filter that matches; TC_ACT_UNSPEC: none does."""
@@ -191,6 +193,7 @@ class tcf_chain:
     def remove(self, tp: tcf_proto) -> None:
         """Take a proto with its filters out."""
         self.protos.remove(tp)
+        tcf_proto_count_usesw(tp, False)
         tp.destroy()
         self.block.head_changed(self)
         self.put()
@@ -213,6 +216,8 @@ class tcf_block:
     """The parent that the last new filter named, which dumps tell of all."""
     head: tcf_chain | None = row()
     """Chain 0, when it has filters."""
+    useswcnt: int = row(0)
+    """Protos with filters that packets come to."""
 
     def chain_get(self, index: int) -> tcf_chain:
         """A chain, made when there is none; who needs it no more calls its `put`."""
@@ -235,10 +240,6 @@ class tcf_block:
         if self.head_change is not None:
             self.head_change(self.head)
 
-    def bypass_sw(self) -> bool:
-        """include/net/pkt_cls.h tcf_block_bypass_sw: no filter can match."""
-        return not any(tp.usesw for chain in self.chains.values() for tp in chain.protos)
-
     def filters(self) -> Iterator[Any]:
         """All filters of all chains."""
         for chain in tuple(self.chains.values()):
@@ -250,6 +251,16 @@ class tcf_block:
         for chain in tuple(self.chains.values()):
             chain.explicit = False
             chain.flush()
+
+
+def tcf_proto_count_usesw(tp: tcf_proto, add: bool) -> None:
+    """net/sched/cls_api.c: a proto that packets come to is there, or goes."""
+    if tp.usesw and tp.counted != add:
+        tp.counted = add
+        block = tp.chain.block
+        step = 1 if add else -1
+        block.useswcnt += step
+        block.q.dev.machine.net_hotdata.tcf_sw_enabled += step
 
 
 # --- classification -------------------------------------------------------------------------------

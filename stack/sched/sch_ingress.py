@@ -26,6 +26,8 @@ class mini_Qdisc:
 
     q: Qdisc
     chain: tcf_chain
+    block: tcf_block | None = None
+    """Whose filters packets pass by while none can match. Linux leaves it out on the way out."""
 
 
 @state
@@ -42,7 +44,8 @@ class ingress_qdisc(Qdisc_class):
 
     def ingress_head_change(self, chain: tcf_chain | None) -> None:
         """net/sched/sch_generic.c mini_qdisc_pair_swap: the first filter comes or the last goes."""
-        self.dev.tcx_ingress = mini_Qdisc(self, chain) if chain is not None else None
+        miniq = mini_Qdisc(self, chain, self.block) if chain is not None else None
+        self.dev.tcx_ingress = miniq
         rx_fast_update(self.dev.net)
 
     def dump(self) -> Options:
