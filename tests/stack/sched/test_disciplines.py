@@ -505,7 +505,7 @@ def test_super_packets_of_tcp_pass(kind: str, opt: dict[str, Any]) -> None:
 
 
 def test_every_kind_is_tried() -> None:
-    assert {*CONSERVING, *HOLDING, "noqueue", "ingress", "clsact"} == set(QDISCS)
+    assert {*CONSERVING, *HOLDING, "noqueue", "blackhole", "ingress", "clsact"} == set(QDISCS)
 
 
 TABLES = st.sampled_from([b"", bytes(16), bytes(range(256)), bytes(16385)])

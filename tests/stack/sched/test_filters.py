@@ -37,7 +37,7 @@ from stack.sched.act_api import (
     tcf_result,
 )
 from stack.sched.act_kinds import tcf_action_init
-from stack.sched.cls_api import tcf_block, tcf_classify
+from stack.sched.cls_api import tcf_block, tcf_classify, tcf_proto_count_usesw
 from stack.sched.cls_flower import flow_fields
 from stack.sched.cls_kinds import tcf_proto_create
 from stack.sched.sch_generic import TC_H_ROOT
@@ -436,6 +436,7 @@ def test_clsact_drops_what_comes_and_what_goes() -> None:
         chain.insert(0, tp)
         specs = [{"kind": "gact", "options": {"index": 0, "action": TC_ACT_SHOT}}]
         tp.change(0, {"ip_proto": 17, "udp_dst": 9, "actions": lambda: specs}, None, False)
+        tcf_proto_count_usesw(tp, True)
         assert dev.tcx_ingress is not None
         sender.sendto(b"two", ("10.0.0.2", 9))
         a.clock.run_for(SEC)
