@@ -139,7 +139,7 @@ def fdb_delete_local(br: net_bridge, fdb: net_bridge_fdb_entry) -> None:
 def br_fdb_changeaddr(p: net_bridge_port, newaddr: bytes) -> None:
     """net/bridge/br_fdb.c: the address of a port changed."""
     br = p.br
-    for fdb in list(br.fdb_hash.values()):
+    for fdb in list(br.fdb_hash.values())[::-1]:
         if fdb.is_local and fdb.dst is p and not fdb.added_by_user:
             fdb_delete_local(br, fdb)
     fdb_add_local(br, p, newaddr)
@@ -155,7 +155,7 @@ def br_fdb_change_mac_address(br: net_bridge, newaddr: bytes) -> None:
 
 def br_fdb_delete_by_port(br: net_bridge, p: net_bridge_port, do_all: bool) -> None:
     """net/bridge/br_fdb.c: forget addresses learned at a port; with `do_all` static ones too."""
-    for fdb in list(br.fdb_hash.values()):
+    for fdb in list(br.fdb_hash.values())[::-1]:
         if fdb.dst is p and (do_all or not fdb.is_static):
             fdb_delete_local(br, fdb)
 
@@ -165,7 +165,7 @@ def br_fdb_flush(
 ) -> None:
     """net/bridge/br_fdb.c: forget the entries of a port, or with its own index those
     of the bridge; 0: all. Of the bits FDB_* in `mask`, unless that is 0, they have just `flags`."""
-    for fdb in list(br.fdb_hash.values()):
+    for fdb in list(br.fdb_hash.values())[::-1]:
         dev = br.dev if fdb.dst is None else fdb.dst.dev
         if port_ifindex not in (0, dev.ifindex):
             continue
@@ -179,7 +179,7 @@ def br_fdb_cleanup(br: net_bridge) -> None:
     delay = hold_time(br)
     now: int = br.dev.machine.clock.now_ns()
     work_delay = delay
-    for fdb in list(br.fdb_hash.values()):
+    for fdb in list(br.fdb_hash.values())[::-1]:
         if fdb.is_static:
             continue
         left = fdb.updated + delay - now

@@ -176,7 +176,7 @@ def device_entries(dev: net_device) -> Iterator[bytes]:
 
 def br_fdb_dump(br: net_bridge, port: net_bridge_port | None) -> Iterator[bytes]:
     """net/bridge/br_fdb.c: the addresses of a port; None: of the bridge itself."""
-    for fdb in tuple(br.fdb_hash.values()):
+    for fdb in tuple(br.fdb_hash.values())[::-1]:  # the newest first
         if fdb.dst is port:
             yield fdb_fill_info(br, fdb)
 

@@ -57,6 +57,7 @@ from stack.core.uapi import (
     AF_UNSPEC,
     RTM_DELLINK,
     RTM_NEWLINK,
+    RTM_SETLINK,
     RTM_NEWLINKPROP,
 )
 from stack.inet.ipmr_base import ARPHRD_PIMREG
@@ -544,12 +545,13 @@ def bridge_request(nlh: nlmsg) -> tuple[net_device, Attrs, dict[int, bytes]]:
     spec = {kind & NLA_TYPE_MASK: data[at + NLA_HDRLEN : end] for kind, at, end in each}
     flags = int.from_bytes(spec.get(IFLA_BRIDGE_FLAGS, b"")[:2], byteorder)
     if (not flags or flags & BRIDGE_FLAGS_MASTER) and br_port_get(dev) is None:
-        raise NlError(errno.EOPNOTSUPP, f"{dev.name} is no port of a bridge")
+        raise NlError(errno.EOPNOTSUPP)
     if flags & BRIDGE_FLAGS_SELF and not netif_is_bridge_master(dev):
-        raise NlError(errno.EOPNOTSUPP, f"{dev.name} is no bridge")
+        raise NlError(errno.EOPNOTSUPP)
     vlan = spec.get(IFLA_BRIDGE_VLAN_INFO, BRIDGE_VLAN_INFO.pack(0, 1))
     if len(vlan) != 4 or not 0 < BRIDGE_VLAN_INFO.unpack(vlan)[1] < VLAN_VID_MASK:
-        raise NlError(errno.EINVAL, "bridge: Vlan id is invalid")
+        text = "bridge: Vlan id is invalid" if nlh.type == RTM_SETLINK else ""
+        raise NlError(errno.EINVAL, text)
     return dev, tb, spec
 
 
@@ -559,7 +561,7 @@ def rtnl_bridge_setlink(nlh: nlmsg) -> None:
     if "IFLA_PROTINFO" in tb and br_port_get(dev) is not None:
         br_setport(dev, BRPORT.parse(tb["IFLA_PROTINFO"]))
     if IFLA_BRIDGE_VLAN_INFO in spec or IFLA_BRIDGE_VLAN_TUNNEL_INFO in spec:
-        raise NlError(errno.EOPNOTSUPP, f"{dev.name}: bridges have no VLANs here")
+        raise NlError(errno.EOPNOTSUPP)  # bridges have no VLANs here
 
 
 def rtnl_bridge_dellink(nlh: nlmsg) -> None:

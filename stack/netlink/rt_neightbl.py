@@ -100,7 +100,10 @@ def neightbl_dump_info(nlh: nlmsg) -> Iterator[bytes]:
         if len(nlh.payload) > NDTMSG.size:
             raise NlError(errno.EINVAL, f"Invalid data after header in {what}")
     for family, tbl in tables(sk.net, nlh.payload[0]):
-        own = ({"NDTA_NAME": tbl.id, "NDTA_PARMS": neightbl_fill_parms(p)} for p in tbl.parms_list)
+        own = (
+            {"NDTA_NAME": tbl.id, "NDTA_PARMS": neightbl_fill_parms(p)}
+            for p in reversed(tbl.parms_list)
+        )
         for part in (neightbl_fill_info(tbl, family), *own):
             payload = NDTMSG.pack(family, 0, 0) + NDTA.build(part)
             yield nlmsg_part(nlh, RTM_NEWNEIGHTBL, payload)
