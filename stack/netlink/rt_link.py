@@ -57,8 +57,8 @@ from stack.core.uapi import (
     AF_UNSPEC,
     RTM_DELLINK,
     RTM_NEWLINK,
-    RTM_SETLINK,
     RTM_NEWLINKPROP,
+    RTM_SETLINK,
 )
 from stack.inet.ipmr_base import ARPHRD_PIMREG
 from stack.ipv6.if_inet6 import inet6_dev
