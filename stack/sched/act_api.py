@@ -112,6 +112,10 @@ class tc_action:
     """Somebody has listed it, so Linux tells that no hardware counted for it."""
     flags: int = row(0)
     hw_stats: int = row(3)
+    of_filter: bool = row(False)
+    """A filter made it (tc_act_bind), not `tc actions`."""
+    skips: int = row(0)
+    """TCA_CLS_FLAGS_SKIP_* of the filters that may have it."""
     compat: bool = row(False)
     """It came in the attribute that filters had for a policer before there were actions."""
 

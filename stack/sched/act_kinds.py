@@ -21,7 +21,12 @@ from stack.sched.act_pedit import tcf_pedit
 from stack.sched.act_police import tcf_police
 from stack.sched.act_skbedit import tcf_skbedit
 from stack.sched.act_vlan import tcf_vlan
-from stack.sched.cls_api import tcf_block, tcf_proto
+from stack.sched.cls_api import (
+    TCA_CLS_FLAGS_SKIP_HW,
+    TCA_CLS_FLAGS_SKIP_SW,
+    tcf_block,
+    tcf_proto,
+)
 from stack.sched.gen_estimator import gen_new_estimator
 from stack.sched.sch_generic import Options
 
@@ -68,6 +73,7 @@ def tcf_action_init_1(
     if found is None:
         table[action.index] = action
         action.bindcnt = int(bind)
+        action.of_filter = bind
     if est is not None:
         try:
             action.rate_est = gen_new_estimator(net, action, est, action.rate_est)
@@ -91,10 +97,11 @@ def tcf_action_init(
     bind: bool,
     replace: bool,
     est: bytes | None = None,
+    skips: int = 0,
 ) -> list[tc_action]:
     """net/sched/act_api.c: all actions of a filter or of a request. Raises: as tcf_action_init_1.
 
-    When one cannot be made, those before it go again.
+    When one cannot be made, those before it go again. `skips`: TCA_CLS_FLAGS_SKIP_* of the filter.
     """
     made: list[tc_action] = []
     fresh: list[tc_action] = []
@@ -104,6 +111,12 @@ def tcf_action_init(
             made.append(action)
             if new or bind:
                 fresh.append(action)
+            if bind:
+                # What a filter made takes over the flags of another that has it.
+                if action.skips & ~skips if action.of_filter else action.skips != skips:
+                    text = "Mismatch between action and filter offload flags"
+                    raise ExtAckError(errno.EINVAL, text)
+                action.skips = skips
     except OSError:
         tcf_action_destroy(fresh, bind)
         raise
@@ -117,7 +130,9 @@ def tcf_exts_validate(tp: tcf_proto, opt: Options, replace: bool) -> list[tc_act
         return []
     block = tp.chain.block
     net = block.q.dev.net
-    return tcf_action_init(net, block, specs(), bind=True, replace=replace, est=opt.get("est"))
+    skips = (opt.get("flags") or 0) & (TCA_CLS_FLAGS_SKIP_HW | TCA_CLS_FLAGS_SKIP_SW)
+    est = opt.get("est")
+    return tcf_action_init(net, block, specs(), bind=True, replace=replace, est=est, skips=skips)
 
 
 def tcf_exts_dump(actions: list[tc_action]) -> dict[str, list[tc_action] | None]:
