@@ -23,6 +23,7 @@ from stack.core.irq import request_irq
 from stack.core.napi import netif_napi_add
 from stack.core.netdevice import NETIF_F_GSO, NETIF_F_SG, net_device_ops
 from stack.core.sock import lock_sock, release_sock, sk_alloc, sock_graft, sock_init_data
+from stack.core.sock_flags import SOCK_DEAD
 from stack.core.sockaddr import sockaddr
 from stack.core.sockopt_table import OPTLEN_ANY
 from stack.core.tcp_states import STATE_NAMES, TCP_SYN_RECV, TCP_SYN_SENT
@@ -257,6 +258,7 @@ class TcpNet:
         self.keep_log = True
         self.filter: Callable[[Segment], Any] | None = None
         self.frames = 0
+        self.socks: list[Sock] = []
         base = dict(sysctl or {})
         self.a = make_host("a", self.clock, base, ram_bytes)
         self.b = make_host("b", self.clock, {**base, **(sysctl_b or {})}, ram_bytes)
@@ -348,7 +350,9 @@ class TcpNet:
         return True
 
     def close(self) -> None:
-        """End both hosts; nothing may be left of their buffers."""
+        """Close what a test left open, and both hosts; nothing may be left of their buffers."""
+        if any(sock.open for sock in self.socks):
+            self.finish()
         self.filter = None
         for wire in self.wires:
             wire.peer = None
@@ -393,11 +397,11 @@ class TcpNet:
         return client, server
 
     def finish(self, *socks: Sock) -> None:
-        """Close on a wire without faults, and let the ends go through TIME_WAIT."""
+        """Close these (default: all) on a wire without faults, and let TIME_WAIT go by."""
         self.filter = None
         self.loss = self.duplicate = self.reorder = 0
-        for sock in socks:
-            if sock.sk.sk_mem is not None:
+        for sock in socks or self.socks:
+            if sock.open:
                 sock.close()
         self.run(2000 * S)
 
@@ -423,6 +427,7 @@ class Sock:
         else:
             sock_graft(sk, self.sock)
         self.sk = sk
+        net.socks.append(self)
 
     def made(self, sk: Any) -> None:
         """What the family's create function does beside."""
@@ -430,6 +435,11 @@ class Sock:
     @property
     def state(self) -> str:
         return STATE_NAMES[self.sk.sk_state]
+
+    @property
+    def open(self) -> bool:
+        """Neither closed nor destroyed."""
+        return self.sk.sk_mem is not None and not self.sk.sk_flags & SOCK_DEAD
 
     @property
     def readable(self) -> bool:

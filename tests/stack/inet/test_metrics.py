@@ -30,12 +30,11 @@ def route(net: TcpNet, **metrics: Any) -> None:
 
 def test_windows(net: TcpNet) -> None:
     route(net, initcwnd=3, initrwnd=5, window=9000)
-    client, server = net.pair()
+    client, _server = net.pair()
     assert client.sk.snd_cwnd == 3
     assert client.sk.window_clamp == 9000
     (syn,) = [s for s in net.log if s.flags & (SYN | ACK) == SYN]
     assert syn.window == 5 * 1460
-    net.finish(client, server)
 
 
 @pytest.mark.parametrize("cookies", [0, 2])
@@ -53,18 +52,16 @@ def test_features_ecn_asks_and_grants_where_tcp_ecn_is_off(where: str, cookies: 
         assert bool(synack.flags & 0x40) == (where == "both")
         for end in (client, server):
             assert bool(end.sk.ecn_flags & TCP_ECN_MODE_ANY) == (where == "both")
-        net.finish(client, server)
 
 
 @pytest.mark.parametrize(("lock", "least_ns"), [(LOCK_RTO_MIN, 30 * MS), (0, TCP_RTO_MIN)])
 def test_rto_min_counts_when_it_is_locked(lock: int, least_ns: int) -> None:
     with TcpNet(latency_ns=MS) as net:
         route(net, rto_min=30, lock=lock)
-        client, server = net.pair()
+        client, _server = net.pair()
         client.send(b"x")
         net.run(S)
         assert least_ns < client.sk.icsk_rto <= least_ns + 10 * MS
-        net.finish(client, server)
 
 
 def test_quickack_acknowledges_each_segment(net: TcpNet) -> None:
@@ -77,19 +74,17 @@ def test_quickack_acknowledges_each_segment(net: TcpNet) -> None:
         assert acks[-1].ack == server.sk.snd_nxt
         net.run(S)
         client.recv_all()
-    net.finish(client, server)
 
 
 def test_a_locked_mtu_is_not_changed_by_routers_and_lets_packets_be_cut(net: TcpNet) -> None:
     route(net, mtu=1400, lock=LOCK_MTU)
-    client, server = net.pair()
+    client, _server = net.pair()
     sk = client.sk
     quoted = build_segment(A, sk.inet_sport, 80, sk.snd_una, 0, ACK)
     net.inject(dest_unreach(quoted, FRAG_NEEDED, 600))
     assert sk.icsk_pmtu_cookie == 1400
     rt = ip_route_output(net.a, B)
     assert (ipv4_mtu(rt), rt.rt_mtu_locked) == (1400, True)
-    net.finish(client, server)
 
 
 def test_an_unknown_metric_is_named(net: TcpNet) -> None:

@@ -101,7 +101,6 @@ def test_the_handshake_agrees_as_the_sysctls_say(client: int, server: int, cooki
         assert transfer(net, a, b, bytes(30_000)) == bytes(30_000)
         marks = {s.tos & 3 for s in net.log if not s.flags & SYN}
         assert marks == {ACCECN: {ECT_0}, RFC3168: {0, ECT_0}, 0: {0}}[mode]
-        net.finish(a, b)
 
 
 @pytest.mark.parametrize("came", range(4))
@@ -112,7 +111,6 @@ def test_the_synack_tells_how_the_syn_came(came: int) -> None:
         a, b = net.pair()
         assert ace(net.log[1]) == (0b010, 0b011, 0b100, 0b110)[came]
         assert a.sk.ecn_flags & MODES == b.sk.ecn_flags & MODES == ACCECN
-        net.finish(a, b)
 
 
 @pytest.mark.parametrize("came", range(4))
@@ -132,7 +130,6 @@ def test_the_last_ack_tells_how_the_synack_came(came: int, fallback: int) -> Non
         }
         # The client counts the mark, for its own SYN came as it was sent.
         assert a.sk.received_ce == (came == CE)
-        net.finish(a, b)
 
 
 @pytest.mark.parametrize(
@@ -143,9 +140,8 @@ def test_the_last_ack_tells_how_the_synack_came(came: int, fallback: int) -> Non
 def test_the_client_falls_back_as_the_synack_says(field: int, mode: int) -> None:
     with accurate() as net:
         net.filter = lambda s: with_ace(s, field) if is_synack(s) else True
-        a, b = net.pair()
+        a, _b = net.pair()
         assert a.sk.ecn_flags & MODES == mode
-        net.finish(a, b)
 
 
 @pytest.mark.parametrize(
@@ -156,17 +152,15 @@ def test_the_server_reads_later_kinds_of_syns_as_accurate_ecn(field: int, mode: 
     """RFC 9768 3.1.2."""
     with accurate() as net:
         net.filter = lambda s: with_ace(s, field) if is_syn(s) else True
-        a, b = net.pair()
+        _a, b = net.pair()
         assert b.sk.ecn_flags & MODES == mode
-        net.finish(a, b)
 
 
 def test_a_last_ack_without_ace_shows_that_the_path_clears_it() -> None:
     with accurate() as net:
         net.filter = lambda s: with_ace(s, 0) if s.src == A and not is_syn(s) else True
-        a, b = net.pair()
+        _a, b = net.pair()
         assert b.sk.accecn_fail_mode == ACE_FAIL_RECV
-        net.finish(a, b)
 
 
 @pytest.mark.parametrize("zeroed", [A, B])
@@ -182,7 +176,6 @@ def test_zeroed_options_are_found_out(zeroed: int) -> None:
         if deceived is a:
             assert a.sk.accecn_fail_mode == OPT_FAIL_RECV
             assert a.sk.delivered_e0_bytes == 0
-        net.finish(a, b)
 
 
 def test_both_open_at_once() -> None:
@@ -197,7 +190,6 @@ def test_both_open_at_once() -> None:
         assert a.sk.ecn_flags & MODES == b.sk.ecn_flags & MODES == ACCECN
         assert {ace(s) for s in net.log if is_synack(s)} == {0b010}
         assert all(s.opt(ACCECN1) is not None for s in net.log if is_synack(s))
-        net.finish(a, b)
 
 
 # --- counting -----------------------------------------------------------------------------
@@ -255,7 +247,6 @@ def test_both_ends_count_the_same_marks(
         assert not a.sk.total_retrans
         # Every segment told what its sender had counted by then: the last one, all.
         assert ace([s for s in net.log if s.src == B][-1]) == (5 + marked) % 8
-        net.finish(a, b)
 
 
 def test_all_segments_of_a_super_packet_keep_the_ace_field() -> None:
@@ -275,7 +266,6 @@ def test_all_segments_of_a_super_packet_keep_the_ace_field() -> None:
         assert fields == {6}
         bursts = [s.time_ns for s in net.log[start:] if s.src == A and s.payload]
         assert len(set(bursts)) < len(bursts), "some left together"
-        net.finish(a, b)
 
 
 def predicted(tcp_ecn: int) -> tuple[int, int]:
@@ -322,7 +312,6 @@ def test_the_state_is_cwr_and_no_cwr_flag_is_queued() -> None:
             states.add(a.sk.icsk_ca_state)
             assert not a.sk.ecn_flags & 2, "TCP_ECN_QUEUE_CWR"
         assert TCP_CA_CWR in states
-        net.finish(a, b)
 
 
 def test_a_changed_codepoint_is_acknowledged_at_once_and_twice_with_counts() -> None:
@@ -344,7 +333,6 @@ def test_a_changed_codepoint_is_acknowledged_at_once_and_twice_with_counts() -> 
         with_option = [s.opt(ACCECN1) is not None for s in net.log[start:] if s.src == B]
         assert with_option[0]
         assert not with_option[-1]
-        net.finish(a, b)
 
 
 def test_the_beacon_sends_an_option_some_times_in_a_round_trip() -> None:
@@ -372,7 +360,6 @@ def test_sack_blocks_and_the_option_share_the_header() -> None:
         assert both
         assert all(len(s.options) <= 40 for s in net.log)
         assert info(a)["d0"] == info(b)["r0"] >= 400_000
-        net.finish(a, b)
 
 
 @pytest.mark.parametrize("lost", ["syn", "synack"])
@@ -384,7 +371,6 @@ def test_a_lost_handshake_segment_goes_again(lost: str) -> None:
         a, b = net.pair()
         assert a.sk.ecn_flags & MODES == b.sk.ecn_flags & MODES
         assert transfer(net, a, b, bytes(3000), close=False) == bytes(3000)
-        net.finish(a, b)
 
 
 # --- the estimate of wrapped ACE fields ---------------------------------------------------
@@ -518,4 +504,3 @@ def test_the_ack_of_time_wait_is_ect_unless_it_answers_what_is_old(
         ack = [s for s in net.log if s.dport == 80][-1]
         assert len(fins) == 1 + lost
         assert ack.tos & 3 == (NOT_ECT if lost else ECT_0)
-        net.finish()

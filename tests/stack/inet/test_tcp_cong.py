@@ -81,7 +81,6 @@ def test_only_root_chooses_what_is_not_allowed(uid: int) -> None:
             sock.setsockopt(opt.TCP_CONGESTION, b"slow")  # what it has already
             with pytest.raises(PermissionError):
                 sock.setsockopt(opt.TCP_CONGESTION, b"reno")
-        net.finish(sock)
 
 
 def test_a_wrong_list_of_the_allowed_changes_nothing() -> None:
@@ -108,13 +107,12 @@ def test_a_child_has_the_default_unless_the_listener_chose() -> None:
             names.append(chosen(child))
             socks += [client, child]
         assert names == ["reno", "cubic"]
-        net.finish(*socks)
 
 
 def test_a_choice_outlives_the_connection() -> None:
     """net/ipv4/tcp.c tcp_disconnect: the module stays, without its state."""
     with TcpNet() as net:
-        client, server = net.pair()
+        client, _server = net.pair()
         client.setsockopt(opt.TCP_CONGESTION, b"reno")
         client.setsockopt(opt.TCP_CONGESTION, b"cubic")
         before = client.sk.icsk_ca_priv
@@ -123,7 +121,6 @@ def test_a_choice_outlives_the_connection() -> None:
         assert chosen(client) == "cubic"
         assert client.sk.icsk_ca_priv is not before
         net.run(S)
-        net.finish(client, server)
 
 
 def test_a_route_chooses_for_both_ends() -> None:
@@ -137,7 +134,6 @@ def test_a_route_chooses_for_both_ends() -> None:
         with pytest.raises(OSError, match="reno cubic") as info:
             net.a.route_add("10.7.0.0/16", dev=net.a.dev_by_index[2].name, congctl="vegas")
         assert info.value.errno == errno.EINVAL
-        net.finish(client, server)
 
 
 def test_a_route_of_ipv6_chooses_too() -> None:
@@ -149,7 +145,6 @@ def test_a_route_of_ipv6_chooses_too() -> None:
         client, server = net.pair()
         assert (chosen(client), chosen(server)) == ("reno", "reno")
         assert transfer(net, client, server, bytes(50_000), close=False) == bytes(50_000)
-        net.finish(client, server)
 
 
 def test_a_module_with_other_parameters_is_another_row() -> None:
@@ -162,4 +157,3 @@ def test_a_module_with_other_parameters_is_another_row() -> None:
         assert client.sk.icsk_ca_ops.ssthresh(client.sk) == 1000 * 900 // 1024
         server.sk.snd_cwnd = 1000
         assert server.sk.icsk_ca_ops.ssthresh(server.sk) == 1000 * 717 // 1024
-        net.finish(client, server)

@@ -415,7 +415,6 @@ def test_hystart_leaves_slow_start_before_it_loses(hystart: bool) -> None:
         else:
             assert client.sk.total_retrans > 50
             assert linux.TCPHystartDelayDetect == 0
-        net.finish(client, server)
 
 
 # --- with everything else -----------------------------------------------------------------
@@ -428,7 +427,6 @@ def test_the_default_is_cubic_as_in_linux() -> None:
             assert sock.getsockopt(opt.TCP_CONGESTION).rstrip(b"\0") == b"cubic"
             assert isinstance(sock.sk.icsk_ca_priv, bictcp)
         assert client.sk.icsk_ca_priv is not server.sk.icsk_ca_priv
-        net.finish(client, server)
 
 
 def test_a_socket_that_never_connects_survives_its_timeouts() -> None:
@@ -438,7 +436,6 @@ def test_a_socket_that_never_connects_survives_its_timeouts() -> None:
         client = net.client()
         net.run(60 * S)
         assert client.state == "CLOSE"
-        net.finish(client)
 
 
 def test_spurious_timeout_gives_the_window_and_the_curve_back() -> None:
@@ -470,7 +467,6 @@ def test_spurious_timeout_gives_the_window_and_the_curve_back() -> None:
         assert sk.snd_cwnd >= min(window, 10)
         assert sk.icsk_ca_state == opt.TCP_CA_Open
         server.recv_all()
-        net.finish(client, server)
 
 
 @pytest.mark.uncompiled
@@ -518,7 +514,6 @@ def test_window_stays_in_its_bounds(
             client, server = net.pair()
             data = bytes(200_000)
             assert transfer(net, client, server, data) == data
-            net.finish(client, server)
     finally:
         tcp_input.tcp_ack = original  # type: ignore[assignment]
     assert checked > 20
@@ -546,7 +541,6 @@ def test_info_shows_the_algorithm_and_its_state() -> None:
         assert "cubic" not in ss(net.a, info=True)
         info = tcp_info_dict(client.sk)
         assert (info["congestion"], info["congestion_info"]) == ("reno", {})
-        net.finish(client, server)
 
 
 # --- golden table -------------------------------------------------------------------------

@@ -58,7 +58,6 @@ def test_the_handshake_agrees_as_the_sysctls_say(ours: int, theirs: int, cookies
         data = [s.tos & 3 for s in net.log if s.payload]
         assert set(data) == {ECT_0 if agreed else NOT_ECT}
         assert {s.tos & 3 for s in net.log if not s.payload} == {NOT_ECT}
-        net.finish(a, b)
 
 
 def test_a_syn_that_is_ect_gets_no_ecn() -> None:
@@ -67,7 +66,6 @@ def test_a_syn_that_is_ect_gets_no_ecn() -> None:
         a, b = net.pair()
         assert not a.sk.ecn_flags
         assert not b.sk.ecn_flags
-        net.finish(a, b)
 
 
 @pytest.mark.parametrize("fallback", [0, 1])
@@ -75,11 +73,10 @@ def test_a_lost_syn_goes_again_without_asking(fallback: int) -> None:
     lost: list[Segment] = []
     with TcpNet(sysctl={"tcp_ecn": 1, "tcp_ecn_fallback": fallback}) as net:
         net.filter = lambda s: not (s.flags & SYN and not lost and not lost.append(s))
-        a, b = net.pair()
+        a, _b = net.pair()
         asked = [s.flags & (ECE | CWR) for s in net.log if s.flags & (SYN | ACK) == SYN]
         assert asked == [ECE | CWR, 0 if fallback else ECE | CWR]
         assert bool(a.sk.ecn_flags) != bool(fallback)
-        net.finish(a, b)
 
 
 def test_ece_until_cwr_and_one_reduction_per_round_trip() -> None:
@@ -111,7 +108,6 @@ def test_ece_until_cwr_and_one_reduction_per_round_trip() -> None:
         assert not a.sk.total_retrans
         assert a.host.mib.tcp.RetransSegs == 0
         assert 0 < a.host.mib.linux.TCPDeliveredCE < a.host.mib.linux.TCPDelivered
-        net.finish(a, b)
 
 
 def test_marks_keep_the_window_down_without_a_loss() -> None:
@@ -153,7 +149,6 @@ def test_the_state_is_cwr_while_the_window_comes_down() -> None:
             states.add(a.sk.icsk_ca_state)
         assert marked
         assert TCP_CA_CWR in states
-        net.finish(a, b)
 
 
 def test_retransmissions_are_not_ect_and_a_loss_sends_cwr() -> None:
@@ -173,7 +168,6 @@ def test_retransmissions_are_not_ect_and_a_loss_sends_cwr() -> None:
         assert [s.tos & 3 for s in again] == [NOT_ECT] * len(again)
         assert again
         assert any(s.flags & CWR and s.payload for s in net.log)
-        net.finish(a, b)
 
 
 @pytest.mark.parametrize("gso", [False, True])
@@ -188,7 +182,6 @@ def test_cwr_is_on_the_first_segment_of_a_super_packet_only(gso: bool) -> None:
         assert ece
         # one for each reduction, not one for each segment that left together
         assert len({s.time_ns for s in cwr}) == len(cwr)
-        net.finish(a, b)
 
 
 def test_tcp_info_says_so() -> None:
@@ -197,7 +190,6 @@ def test_tcp_info_says_so() -> None:
         transfer(net, a, b, bytes(5000), close=False)
         assert a.getsockopt(11)[5] & 24 == 8, "TCPI_OPT_ECN"
         assert b.getsockopt(11)[5] & 24 == 24, "TCPI_OPT_ECN_SEEN too, at the receiver"
-        net.finish(a, b)
 
 
 @pytest.mark.parametrize("dsfield", [0xB8 | ECT_0, 0xB8 | CE])

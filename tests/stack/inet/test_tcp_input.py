@@ -475,7 +475,6 @@ def test_sequence_numbers_wrap() -> None:
         server = listener.accept()
         data = bytes(i & 0xFF for i in range(500_000))
         assert transfer(net, client, server, data) == data
-        net.finish(listener, server, client)
 
 
 def test_sequence_wrap_with_loss() -> None:
@@ -515,7 +514,6 @@ def test_window_never_shrinks_below_what_was_offered() -> None:
                 # A window of 0 says that a segment did not fit (ICSK_ACK_NOMEM).
                 assert edge >= right_edge or not s.window
                 right_edge = max(edge, right_edge)
-        net.finish(server, client)
 
 
 def test_no_silly_windows() -> None:
@@ -530,7 +528,6 @@ def test_no_silly_windows() -> None:
         net.run(S)
         windows = [s.window << server.sk.rx_opt.rcv_wscale for s in net.log[start:] if s.src == B]
         assert all(w == 0 or w >= 1000 for w in windows)
-        net.finish(server, client)
 
 
 def test_receive_buffer_grows_with_the_application() -> None:
@@ -540,7 +537,6 @@ def test_receive_buffer_grows_with_the_application() -> None:
         data = b"q" * 8_000_000
         assert transfer(net, client, server, data) == data
         assert server.sk.sk_rcvbuf > 2 * 131072
-        net.finish(server, client)
 
 
 def test_small_frames_cannot_exhaust_the_receive_buffer() -> None:
@@ -562,7 +558,6 @@ def test_small_frames_cannot_exhaust_the_receive_buffer() -> None:
                 break
             net.run(100 * MS)
         assert bytes(got) == data
-        net.finish(server, client)
 
 
 def test_out_of_order_flood_is_bounded() -> None:
@@ -581,7 +576,6 @@ def test_out_of_order_flood_is_bounded() -> None:
             net.run(100 * MS)
         assert bytes(got) == b"h" * len(got)
         assert len(got) == 400_000
-        net.finish(server, client)
 
 
 # --- path MTU -----------------------------------------------------------------------------
@@ -610,19 +604,17 @@ def test_path_mtu_discovery() -> None:
         assert client.sk.icsk_pmtu_cookie == limit
         assert client.sk.mss_cache == limit - 52
         assert net.a.mib.linux.TCPTimeouts == 0
-        net.finish(server, client)
 
 
 def test_forged_icmp_outside_the_window_is_ignored() -> None:
     """RFC 5927."""
     with TcpNet() as net:
-        client, server = net.pair()
+        client, _server = net.pair()
         sk = client.sk
         quoted = build_segment(A, sk.inet_sport, 80, (sk.snd_una + 99999) & M32, 0, ACK)
         net.inject(dest_unreach(quoted, FRAG_NEEDED, 600))
         assert sk.icsk_pmtu_cookie == 1500
         assert net.a.mib.linux.OutOfWindowIcmps == 1
-        net.finish(server, client)
 
 
 def test_host_unreachable_is_soft_on_a_connection_and_hard_before() -> None:
@@ -673,4 +665,3 @@ def test_without_a_route_a_retransmission_backs_off_once_less() -> None:
         net.filter = None
         net.run(60 * S)
         assert server.recv_all() == b"x"
-        net.finish(client, server)

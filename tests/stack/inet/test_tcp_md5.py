@@ -148,13 +148,12 @@ def test_each_segment_is_signed_as_the_rfc_says(kind: type[TcpNet], sysctl: dict
 def test_options_beside_a_signature() -> None:
     """Linux's choice: a SYN has no timestamps; a SYN-ACK has them where SACK is not offered."""
     with TcpNet() as net:
-        client, server = signed_pair(net)
+        _client, _server = signed_pair(net)
         syn, synack, ack = net.log[:3]
         assert [o.opt(8) for o in (syn, synack, ack)] == [None] * 3
         assert syn.opt(4) == synack.opt(4) == b"", "SACK permitted"
         assert syn.opt(3) is not None
         assert syn.options[:4] == bytes((1, 1, 19, 18)), "the signature comes first"
-        net.finish(client, server)
 
 
 def test_sack_blocks_have_less_room() -> None:
@@ -182,7 +181,6 @@ def test_acks_of_time_wait_are_signed() -> None:
         assert acks
         assert all(s.opt(MD5) == signature(s, KEY) for s in acks)
         assert server.state == "CLOSE"
-        net.finish(client, server)
 
 
 @pytest.mark.parametrize("sysctl", [{"tcp_syncookies": 2}, {}])
@@ -198,7 +196,6 @@ def test_cookies_and_requests_are_signed(sysctl: dict[str, int]) -> None:
         net.run(S)
         assert client.recv() == b"hello"
         assert all(s.opt(MD5) == signature(s, KEY) for s in net.log)
-        net.finish(client, server, listener)
 
 
 # --- what is wrong --------------------------------------------------------------------------
@@ -225,7 +222,6 @@ def test_a_syn_with_a_wrong_signature_is_dropped(
         assert drops(net.b) == {reason: 1}
         assert getattr(net.b.mib.linux, mib) == 1
         assert listener.sk.sk_drops == 1
-        net.finish(client, listener)
 
 
 def test_segments_of_a_connection_and_of_a_request_are_looked_at() -> None:
@@ -246,7 +242,6 @@ def test_segments_of_a_connection_and_of_a_request_are_looked_at() -> None:
         assert drops(net.b) == {"MD5NOTFOUND": 4}
         assert server.state == "ESTABLISHED"
         assert server.recv_all() == b""
-        net.finish(client, server, listener)
 
 
 GOOD = bytes((MD5, 18)) + bytes(16)
@@ -269,13 +264,12 @@ GOOD = bytes((MD5, 18)) + bytes(16)
 )
 def test_signatures_where_none_is_expected(options: bytes, dropped: dict[str, int]) -> None:
     with TcpNet() as net:
-        client, server = net.pair()
+        client, _server = net.pair()
         seq, ack = client.sk.snd_nxt, client.sk.rcv_nxt
         head = A, client.sk.inet_sport, PORT, seq, ack, ACK
         net.inject(build_segment(*head, payload=b"x", options=options))
         assert drops(net.b) == dropped
         # without timestamps it is not taken (RFC 7323 3.2), but it is not dropped for its signature
-        net.finish(client, server)
 
 
 @given(st.binary(max_size=40))
@@ -323,7 +317,7 @@ def signed(flags: int, sport: int, dport: int, key: bytes) -> bytes:
 def test_a_reset_without_a_socket_is_signed_if_a_listener_has_the_key() -> None:
     """Both sides of BGP listen on one port: the peer's port finds the listener, as on Linux."""
     with TcpNet() as net:
-        listener = listening(net)
+        listening(net)
         net.inject(signed(ACK, PORT, 9999, KEY))
         net.run(S)
         (reset,) = net.log
@@ -337,7 +331,6 @@ def test_a_reset_without_a_socket_is_signed_if_a_listener_has_the_key() -> None:
         net.run(S)
         assert net.log[1].flags & RST
         assert net.log[1].opt(MD5) is None
-        net.finish(listener)
 
 
 # --- keys ---------------------------------------------------------------------------------

@@ -43,11 +43,10 @@ def drop_nth(net: TcpNet, *numbers: int, side: int = A) -> list:
 def test_initial_window_is_ten_segments() -> None:
     """RFC 6928."""
     with TcpNet(latency_ns=50 * MS) as net:
-        client, server = net.pair()
+        client, _server = net.pair()
         start = len(net.log)
         client.send(b"x" * 100_000)
         assert len([s for s in net.log[start:] if s.payload]) == 10
-        net.finish(client, server)
 
 
 def test_slow_start_doubles_each_round_trip() -> None:
@@ -62,7 +61,6 @@ def test_slow_start_doubles_each_round_trip() -> None:
             server.recv_all()
         assert windows[:3] == [10, 20, 40]
         assert 60 <= windows[3] <= 80  # the last ACKs may be delayed
-        net.finish(client, server)
 
 
 def test_congestion_avoidance_adds_one_segment_per_round_trip() -> None:
@@ -72,14 +70,13 @@ def test_congestion_avoidance_adds_one_segment_per_round_trip() -> None:
         "tcp_rmem": (4096, 4 << 20, 6 << 20),
     }
     with TcpNet(latency_ns=50 * MS, sysctl=sysctl) as net:
-        client, server = net.pair()
+        client, _server = net.pair()
         client.sk.snd_ssthresh = 10
         client.sk.snd_cwnd = 10
         data = b"x" * 900_000
         client.send(data)
         net.run(1000 * MS)
         assert 18 <= client.sk.snd_cwnd <= 21
-        net.finish(client, server)
 
 
 @pytest.mark.parametrize("sack", [0, 1])
@@ -96,7 +93,6 @@ def test_one_loss_is_repaired_without_a_timeout(sack: int) -> None:
         assert linux.TCPFastRetrans == 1
         assert net.a.mib.tcp.RetransSegs == 1
         assert (linux.TCPSackRecovery, linux.TCPRenoRecovery) == (sack, 1 - sack)
-        net.finish(client, server)
 
 
 @pytest.mark.parametrize("sack", [0, 1])
@@ -111,7 +107,6 @@ def test_several_losses_in_one_window(sack: int) -> None:
         assert linux.TCPTimeouts == 0
         assert net.a.mib.tcp.RetransSegs == 4
         assert linux.TCPRenoRecovery + linux.TCPSackRecovery == 1
-        net.finish(client, server)
 
 
 def test_window_halves_once_per_loss_episode() -> None:
@@ -130,7 +125,6 @@ def test_window_halves_once_per_loss_episode() -> None:
         assert transfer(net, client, server, data) == data
         assert len(cwnds) == 1
         assert client.sk.snd_ssthresh == max(cwnds[0] // 2, 2)
-        net.finish(client, server)
 
 
 def test_a_burst_is_one_moment_for_rack() -> None:
@@ -149,7 +143,6 @@ def test_a_burst_is_one_moment_for_rack() -> None:
         assert client.sk.lost_out == len(lost)
         net.run(S)
         assert server.recv_all() == b"x" * (10 * MSS)
-        net.finish(client, server)
 
 
 def test_limited_transmit_sends_new_data_on_the_first_duplicates() -> None:
@@ -164,7 +157,6 @@ def test_limited_transmit_sends_new_data_on_the_first_duplicates() -> None:
         assert net.a.mib.linux.TCPTimeouts == 0
         net.run(S)
         assert len(server.recv_all()) == 30 * MSS
-        net.finish(client, server)
 
 
 def test_timeout_collapses_the_window() -> None:
@@ -182,7 +174,6 @@ def test_timeout_collapses_the_window() -> None:
         net.run(5 * S)
         assert len(server.recv_all()) == 10 * MSS
         assert client.sk.icsk_ca_state == opt.TCP_CA_Open
-        net.finish(client, server)
 
 
 def test_spurious_timeout_is_undone_by_frto() -> None:
@@ -201,7 +192,6 @@ def test_spurious_timeout_is_undone_by_frto() -> None:
         assert client.sk.icsk_ca_state == opt.TCP_CA_Open
         assert net.a.mib.tcp.RetransSegs <= 3
         assert len(server.recv_all()) == 20 * MSS
-        net.finish(client, server)
 
 
 def test_reordering_is_not_taken_for_loss_for_long() -> None:
@@ -214,13 +204,12 @@ def test_reordering_is_not_taken_for_loss_for_long() -> None:
         assert linux.TCPTimeouts == 0
         assert linux.TCPSACKReorder + linux.TCPTSReorder > 0
         assert net.a.mib.tcp.RetransSegs < 120
-        net.finish(client, server)
 
 
 def test_sack_blocks_name_what_arrived() -> None:
     """RFC 2018 4: the block of the newest segment first; RFC 2883: duplicates by D-SACK."""
     with TcpNet(latency_ns=20 * MS, gso=False) as net:
-        client, server = net.pair()
+        client, _server = net.pair()
         base = client.sk.write_seq
         drop_nth(net, 1, 4)
         client.send(b"x" * (8 * MSS))
@@ -231,7 +220,6 @@ def test_sack_blocks_name_what_arrived() -> None:
         newest = blocks[-1]
         assert newest[0][0] == base + 5 * MSS
         assert newest[1] == (base + 2 * MSS, base + 4 * MSS)
-        net.finish(client, server)
 
 
 def test_dsack_reports_a_duplicate() -> None:
@@ -242,13 +230,12 @@ def test_dsack_reports_a_duplicate() -> None:
         assert server.recv_all() == b"once"
         assert net.b.mib.linux.TCPDSACKOldSent >= 1
         assert any(s.sacks and s.sacks[0][1] <= s.ack for s in net.log)
-        net.finish(client, server)
 
 
 def test_dsack_names_the_first_of_several_blocks_that_came_again() -> None:
     """RFC 2883 4: one block of what arrived twice, not all from the first to the last."""
     with TcpNet(sysctl={"tcp_syncookies": 0}, gso=False) as net:
-        listener = net.listening()
+        net.listening()
         net.filter = lambda s: False
 
         def arrives(flags: int, seq: int, ack: int = 0, data: bytes = b"") -> Segment:
@@ -264,7 +251,6 @@ def test_dsack_names_the_first_of_several_blocks_that_came_again() -> None:
         answer = arrives(ACK, start, ack, bytes(5500))
         assert answer.ack == start + 5500
         assert answer.sacks == [(start + 1000, start + 3000)]
-        listener.close()
 
 
 @pytest.mark.parametrize("accepted", [False, True])
@@ -275,13 +261,12 @@ def test_a_buffer_grows_with_what_waits_behind_a_hole_once_accepted(accepted: bo
         client = net.client()
         net.run(50 * MS)
         child = listener.sk.icsk_accept_queue.rskq_accept_head[0].sk
-        server = listener.accept() if accepted else None
+        listener.accept() if accepted else None
         drop_nth(net, 0)
         client.send(bytes(60_000))
         net.run_until(lambda: child.out_of_order_queue)
         net.run(MS)
         assert (child.sk_rcvbuf > 32768) == accepted
-        net.finish(client, server or listener.accept(), listener)
 
 
 def test_sack_reneging_is_survived() -> None:
@@ -302,7 +287,6 @@ def test_sack_reneging_is_survived() -> None:
             net.run(50 * MS)
             got += server.recv_all()
         assert got == data
-        net.finish(client, server)
 
 
 def test_shrunken_window_does_not_stop_retransmission() -> None:
@@ -315,7 +299,6 @@ def test_shrunken_window_does_not_stop_retransmission() -> None:
         net.filter = None
         net.run(5 * S)
         assert len(server.recv_all()) == 5000
-        net.finish(client, server)
 
 
 def test_congestion_control_is_a_table() -> None:
@@ -338,7 +321,6 @@ def test_congestion_control_is_a_table() -> None:
         assert transfer(net, client, server, data) == data
         assert calls
         assert client.sk.snd_cwnd == 10
-        net.finish(client, server)
 
 
 # --- any wire -----------------------------------------------------------------------------
@@ -435,7 +417,6 @@ def test_books_of_the_scoreboard_balance(seed: int, reorder: float) -> None:
             data = rng.randbytes(300_000)
             assert transfer(net, client, server, data) == data
             assert client.sk.sk_wmem_queued == 0 or client.sk.packets_out
-            net.finish(client, server)
         assert checked[0] > 50
     finally:
         tcp_input.tcp_ack = original

@@ -32,7 +32,6 @@ def test_syn_is_retransmitted_linear_then_exponential() -> None:
         assert all(s.flags == SYN for s in net.log)
         assert client.state == "CLOSE"
         assert client.sk.sk_err == errno.ETIMEDOUT
-        net.finish(client)
 
 
 def test_few_syn_retries_take_as_long_as_doubling_ones() -> None:
@@ -47,7 +46,6 @@ def test_few_syn_retries_take_as_long_as_doubling_ones() -> None:
         net.run(200 * MS)
         assert gaps_ms(net.log) == [1000, 1000]
         assert client.sk.sk_err == errno.ETIMEDOUT
-        net.finish(client)
 
 
 def test_synack_is_retransmitted_with_doubling() -> None:
@@ -61,26 +59,24 @@ def test_synack_is_retransmitted_with_doubling() -> None:
         assert gaps_ms(synacks) == [1000, 2000, 4000, 8000, 16000]
         assert listener.sk.icsk_accept_queue.qlen == 0
         assert not net.b.tcp_hashinfo.ehash
-        net.finish(client, listener)
 
 
 def test_the_longest_timeout_is_a_synacks_too() -> None:
     """tcp_reqsk_timeout: tcp_rto_max_ms, or the listener's TCP_RTO_MAX_MS."""
     with TcpNet(sysctl_b={"tcp_rto_max_ms": 3000}) as net:
-        listener = net.listening(5)
+        net.listening(5)
         net.filter = lambda s: s.src == A and s.flags == SYN and len(net.log) < 2
         client = net.client()
         client.sk.icsk_syn_retries = 1
         net.run(120 * S)
         synacks = [s for s in net.log if s.flags == SYN | ACK]
         assert gaps_ms(synacks) == [1000, 2000, 3000, 3000, 3000]
-        net.finish(client, listener)
 
 
 def test_data_rto_is_200_ms_at_least_and_doubles() -> None:
     """RFC 6298 5.5; Linux's minimum of 200 ms on top of the smoothed round trip."""
     with TcpNet(latency_ns=5 * MS, sysctl={"tcp_early_retrans": 0}) as net:
-        client, server = net.pair()
+        client, _server = net.pair()
         start = len(net.log)
         net.filter = lambda s: s.src != A
         client.send(b"x" * 100)
@@ -88,12 +84,11 @@ def test_data_rto_is_200_ms_at_least_and_doubles() -> None:
         sent = from_a(net, start)
         assert len({s.seq for s in sent}) == 1
         assert gaps_ms(sent)[:6] == [210, 420, 840, 1680, 3360, 6720]
-        net.finish(client, server)
 
 
 def test_rto_grows_to_two_minutes_then_gives_up() -> None:
     with TcpNet() as net:
-        client, server = net.pair()
+        client, _server = net.pair()
         net.filter = lambda s: s.src != A
         client.send(b"x")
         net.run(1500 * S)
@@ -101,12 +96,11 @@ def test_rto_grows_to_two_minutes_then_gives_up() -> None:
         assert client.sk.sk_err == errno.ETIMEDOUT
         assert max(gaps_ms(from_a(net, 3))) == 120_000
         assert net.a.mib.linux.TCPAbortOnTimeout == 1
-        net.finish(client, server)
 
 
 def test_user_timeout_cuts_it_short() -> None:
     with TcpNet() as net:
-        client, server = net.pair()
+        client, _server = net.pair()
         client.setsockopt(opt.TCP_USER_TIMEOUT, 2500)
         net.filter = lambda s: s.src != A
         start = net.clock.now_ns()
@@ -114,7 +108,6 @@ def test_user_timeout_cuts_it_short() -> None:
         assert net.run_until(lambda: client.state == "CLOSE", 100 * S)
         assert 2400 * MS <= net.clock.now_ns() - start <= 3200 * MS
         assert client.sk.sk_err == errno.ETIMEDOUT
-        net.finish(client, server)
 
 
 def test_backoff_ends_with_the_first_ack() -> None:
@@ -129,7 +122,6 @@ def test_backoff_ends_with_the_first_ack() -> None:
         assert client.sk.icsk_backoff == 0
         assert client.sk.icsk_rto < 3 * S
         assert server.recv() == b"x" * 100
-        net.finish(client, server)
 
 
 def test_karn_without_timestamps_takes_no_sample_from_a_retransmission() -> None:
@@ -149,7 +141,6 @@ def test_karn_without_timestamps_takes_no_sample_from_a_retransmission() -> None
         net.run(S)
         assert server.readable
         assert client.sk.srtt_us == srtt
-        net.finish(client, server)
 
 
 def test_tail_loss_probe_comes_before_the_rto() -> None:
@@ -179,7 +170,6 @@ def test_tail_loss_probe_comes_before_the_rto() -> None:
         assert net.a.mib.linux.TCPLossProbes == 1
         assert net.a.mib.linux.TCPTimeouts == 0
         assert len(server.recv_all()) == 4 * 1448
-        net.finish(client, server)
 
 
 def test_delayed_ack_after_40_ms() -> None:
@@ -198,7 +188,6 @@ def test_delayed_ack_after_40_ms() -> None:
         assert ack.src == B
         assert 40 * MS <= ack.time_ns - data.time_ns - 5 * MS <= 42 * MS
         assert net.b.mib.linux.DelayedACKs >= 1
-        net.finish(client, server)
 
 
 def test_second_full_segment_is_acked_at_once() -> None:
@@ -215,7 +204,6 @@ def test_second_full_segment_is_acked_at_once() -> None:
         client.send(b"x" * 2896)
         net.run(20 * MS)
         assert any(s.src == B for s in net.log[start:])
-        net.finish(client, server)
 
 
 def test_ack_rides_on_the_answer() -> None:
@@ -237,7 +225,6 @@ def test_ack_rides_on_the_answer() -> None:
         net.run(10 * MS)
         client.recv()
         assert not [s for s in net.log[start:] if s.src == B and not s.payload]
-        net.finish(client, server)
 
 
 def test_zero_window_probes_until_it_opens() -> None:
@@ -264,7 +251,6 @@ def test_zero_window_probes_until_it_opens() -> None:
             got += server.recv_all()
             net.run(100 * MS)
         assert bytes(got) == payload[:sent]
-        net.finish(client, server)
 
 
 def test_lost_window_update_is_healed_by_a_probe() -> None:
@@ -282,12 +268,11 @@ def test_lost_window_update_is_healed_by_a_probe() -> None:
             net.run(200 * MS)
             got += server.recv_all()
         assert bytes(got) == data
-        net.finish(client, server)
 
 
 def test_zero_window_ends_when_probes_stay_unanswered() -> None:
     with TcpNet(sysctl={"tcp_rmem": (4096, 32768, 32768), "tcp_retries2": 5}) as net:
-        client, server = net.pair()
+        client, _server = net.pair()
         client.send(b"z" * 60_000)
         net.run(500 * MS)
         assert client.sk.snd_wnd == 0
@@ -295,12 +280,11 @@ def test_zero_window_ends_when_probes_stay_unanswered() -> None:
         net.run(200 * S)
         assert client.state == "CLOSE"
         assert client.sk.sk_err == errno.ETIMEDOUT
-        net.finish(client, server)
 
 
 def test_keepalive_probes_and_gives_up() -> None:
     with TcpNet() as net:
-        client, server = net.pair()
+        client, _server = net.pair()
         client.setsockopt(opt.TCP_KEEPIDLE, 10)
         client.setsockopt(opt.TCP_KEEPINTVL, 3)
         client.setsockopt(opt.TCP_KEEPCNT, 4)
@@ -319,7 +303,6 @@ def test_keepalive_probes_and_gives_up() -> None:
         assert gaps_ms(probes) == [3000, 3000, 3000]
         assert client.sk.sk_err == errno.ETIMEDOUT
         assert SOL_SOCKET == 1
-        net.finish(client, server)
 
 
 def test_idle_connection_has_no_timer() -> None:
@@ -331,7 +314,6 @@ def test_idle_connection_has_no_timer() -> None:
         net.run(S)
         assert net.a.machine.timers.active == 0
         assert net.b.machine.timers.active == 0
-        net.finish(client, server)
 
 
 @pytest.mark.parametrize("state_ms", [0, 300])
@@ -349,18 +331,16 @@ def test_fin_is_retransmitted(state_ms: int) -> None:
         net.filter = None
         net.run(5 * S)
         assert server.state == "CLOSE_WAIT"
-        net.finish(server)
 
 
 def test_orphan_gives_up_after_eight_retries() -> None:
     with TcpNet() as net:
-        client, server = net.pair()
+        client, _server = net.pair()
         net.filter = lambda s: s.src != A
         client.close()
         net.run(300 * S)
         assert not list(net.a.tcp_hashinfo.ehash)
         assert net.a.prot_mem["TCP"].orphan_count == 0
-        net.finish(server)
 
 
 def test_time_wait_lasts_a_minute_and_a_retransmitted_fin_restarts_it() -> None:

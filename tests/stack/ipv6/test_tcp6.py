@@ -17,7 +17,6 @@ from stack.ipv6.addr import ipv6_addr_set_v4mapped, parse_addr6
 from stack.ipv6.af_inet6 import inet6_getname
 from stack.ipv6.tcp_ipv6 import ipv6_mapped, ipv6_specific, tcp_v6_rcv, tcpv6_protocol
 from tests.stack.inet.tcpnet import ACK, FIN, MS, RST, SYN, A, B, S, Segment, Sock, transfer
-from tests.stack.inet.test_tcp import drain
 from tests.stack.inet.test_tcp_chaos import nothing_is_left
 from tests.stack.ipv6.tcpnet6 import A6, B6, TcpNet6, TcpNetBoth
 from tests.support import errno_of
@@ -50,7 +49,6 @@ def test_bulk(gso: bool, up: bool) -> None:
         tx, rx = (client, server) if up else (server, client)
         assert transfer(net, tx, rx, DATA) == DATA
         assert all(len(s.frame) <= 1514 for s in net.log) or gso
-        drain(net, tx, rx)
 
 
 @pytest.mark.parametrize(
@@ -69,7 +67,6 @@ def test_bulk_over_a_bad_wire(wire: dict[str, Any]) -> None:
         net.keep_log = False
         client, server = net.pair()
         assert transfer(net, client, server, DATA) == DATA
-        drain(net, client, server)
 
 
 @pytest.mark.parametrize("seed", range(16))
@@ -110,7 +107,6 @@ def test_half_close() -> None:
         assert server.state == "CLOSE"
         # TIME_WAIT answers a retransmitted FIN, over IPv6.
         assert net.a.tcp_death_row.tw_refcount == 1
-        drain(net, client, server)
 
 
 def test_nobody_listens_is_a_reset() -> None:
@@ -129,7 +125,6 @@ def test_syn_cookie_over_ipv6() -> None:
         # The largest of the table's values that the client's 1440 allows: 1500 - 60.
         assert server.sk.rx_opt.mss_clamp == 1440
         assert transfer(net, client, server, DATA[:50000]) == DATA[:50000]
-        drain(net, client, server)
 
 
 def test_syn_ack_is_sent_again() -> None:
@@ -171,7 +166,7 @@ def test_packet_too_big_makes_segments_smaller() -> None:
 
 def test_packet_too_big_below_1280_does_not_go_below() -> None:
     with TcpNet6(gso=False) as net:
-        client, server = net.pair()
+        client, _server = net.pair()
         net.filter = lambda s: False
         client.send(DATA[:2000])
         net.run(MS)
@@ -181,7 +176,6 @@ def test_packet_too_big_below_1280_does_not_go_below() -> None:
         assert client.sk.icsk_pmtu_cookie in (1280, 1500)
         net.filter = None
         net.run(10 * S)
-        drain(net, client, server)
 
 
 @pytest.mark.parametrize(
@@ -209,8 +203,6 @@ def test_unreachable_that_quotes_a_wrong_number_is_not_believed() -> None:
         inject6(net, True, router / ICMPv6DestUnreach(code=0) / bytes(quoted))
         assert client.state == "SYN_SENT"
         assert net.a.mib.linux.OutOfWindowIcmps == 1
-        client.close()
-        net.run(S)
 
 
 def test_link_local_needs_a_scope_and_binds_the_child() -> None:
@@ -232,7 +224,6 @@ def test_link_local_needs_a_scope_and_binds_the_child() -> None:
             AF_INET6, parse_addr6("fe80::1"), client.sk.inet_sport, 0, net.wires[1].dev.ifindex
         )
         assert transfer(net, client, server, DATA[:9000]) == DATA[:9000]
-        drain(net, client, server)
 
 
 def test_group_is_no_peer() -> None:
@@ -251,7 +242,7 @@ def test_loopback() -> None:
         assert net.run_until(lambda: listener.readable)
         server = listener.accept()
         assert transfer(net, client, server, DATA) == DATA
-        drain(net, client, server)
+        net.finish()
         assert not net.log
 
 
@@ -273,7 +264,7 @@ def test_v4_mapped_peer_is_spoken_to_in_ipv4() -> None:
         named = inet6_getname(client.sock, None, 0, 1)
         assert named.addr == ipv6_addr_set_v4mapped(B)
         assert transfer(net, client, server, DATA) == DATA
-        drain(net, client, server)
+        net.finish()
         assert {s.src for s in net.log} == {A, B}
 
 
@@ -293,7 +284,6 @@ def test_listener_of_both_families_takes_either_and_its_children_differ() -> Non
         assert {s.sk.sk_family for s in servers} == {AF_INET6}
         assert transfer(net, old, by_family[AF_INET], DATA) == DATA
         assert transfer(net, new, by_family[AF_INET6], DATA) == DATA
-        drain(net, old, new, *servers)
 
 
 def test_cookie_of_the_other_family() -> None:
@@ -305,7 +295,6 @@ def test_cookie_of_the_other_family() -> None:
         server = listener.accept()
         assert (server.sk.sk_af.family, server.sk.icsk_af_ops) == (AF_INET, ipv6_mapped)
         assert transfer(net, client, server, DATA[:9000]) == DATA[:9000]
-        drain(net, client, server)
 
 
 def test_v6only_listener_resets_ipv4() -> None:
@@ -351,7 +340,6 @@ def test_early_demux_gives_a_connection_its_packets_and_their_route(
         client.send(b"y")
         net.run(MS * 20)
         assert server.recv_all() == b"xy"
-        drain(net, client, server)
 
 
 def test_every_slot_of_both_tables_is_filled() -> None:
