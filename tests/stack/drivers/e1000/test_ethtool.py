@@ -126,8 +126,9 @@ def hoard(ram: Any, size: int) -> list[tuple[int, int]]:
             return taken
 
 
-def test_no_memory_for_new_rings_closes_the_interface_and_it_can_be_opened_again() -> None:
-    machine = recorded()
+def test_no_memory_for_new_rings_closes_the_interface_and_it_can_be_opened_again(
+    machine: Machine,
+) -> None:
     ram = machine.host.ram
     skbs = []
     # Packets in sockets keep the old pool alive, so its memory does not come back.
@@ -200,8 +201,7 @@ def test_statistics_survive_down_and_up() -> None:
     assert b.dev.netdev_ops.ndo_get_stats64(b.dev).rx_packets == 1
 
 
-def test_coalesce_modes_and_microseconds() -> None:
-    machine = recorded()
+def test_coalesce_modes_and_microseconds(machine: Machine) -> None:
     for usecs, itr in ((0, 0), (10, 39), (125, 488), (10000, 39062)):
         core.ethtool_set_coalesce(machine.dev, rx_usecs=usecs)
         assert machine.reg(d.E1000_ITR) & 0xFFFF == itr
@@ -213,8 +213,7 @@ def test_coalesce_modes_and_microseconds() -> None:
         assert machine.reg(d.E1000_ITR) & 0xFFFF
 
 
-def test_pause_settings() -> None:
-    machine = recorded()
+def test_pause_settings(machine: Machine) -> None:
     assert core.ethtool_get_pauseparam(machine.dev).autoneg
     core.ethtool_set_pauseparam(machine.dev, autoneg=False, rx=True, tx=False)
     ctrl = machine.reg(d.E1000_CTRL)
@@ -226,8 +225,7 @@ def test_pause_settings() -> None:
     assert core.ethtool_get_pauseparam(machine.dev) == core.ethtool_pauseparam(True, False, False)
 
 
-def test_register_dump_has_what_ethtool_decodes() -> None:
-    machine = recorded()
+def test_register_dump_has_what_ethtool_decodes(machine: Machine) -> None:
     regs = core.ethtool_get_regs(machine.dev)
     assert regs.version == 1 << 24 | machine.adapter.hw.revision_id << 16 | 0x100E
     assert regs.data[0] == machine.reg(d.E1000_CTRL)
@@ -239,8 +237,7 @@ def test_register_dump_of_a_closed_interface_does_not_fail() -> None:
     assert not core.ethtool_get_regs(recorded(up=False).dev).data[2] & d.E1000_RCTL_EN
 
 
-def test_settings() -> None:
-    machine = recorded()
+def test_settings(machine: Machine) -> None:
     link = core.ethtool_get_settings(machine.dev)
     assert (link.speed, link.duplex, link.autoneg) == (1000, core.DUPLEX_FULL, True)
     assert core.ethtool_get_link(machine.dev)
@@ -253,8 +250,7 @@ def test_settings() -> None:
 @pytest.mark.parametrize(
     ("speed", "duplex"), [(10, core.DUPLEX_HALF), (10, core.DUPLEX_FULL), (100, core.DUPLEX_FULL)]
 )
-def test_forced_speed_and_duplex(speed: int, duplex: int) -> None:
-    machine = recorded()
+def test_forced_speed_and_duplex(speed: int, duplex: int, machine: Machine) -> None:
     set_settings(machine, autoneg=False, speed=speed, duplex=duplex)
     assert machine.host.wait_carrier("eth0")
     link = core.ethtool_get_settings(machine.dev)
@@ -289,8 +285,7 @@ def test_eeprom_dump_and_change_keep_the_checksum() -> None:
     assert core.ethtool_get_eeprom(machine.dev, 128, 0) == b""
 
 
-def test_identify_blinks_and_gives_the_leds_back() -> None:
-    machine = recorded()
+def test_identify_blinks_and_gives_the_leds_back(machine: Machine) -> None:
     before = machine.reg(d.E1000_LEDCTL)
     values = set()
     real = machine.adapter.hw.bar_write
@@ -308,8 +303,7 @@ def test_identify_blinks_and_gives_the_leds_back() -> None:
     assert machine.reg(d.E1000_LEDCTL) == before
 
 
-def test_negotiate_again() -> None:
-    machine = recorded()
+def test_negotiate_again(machine: Machine) -> None:
     before = machine.dev.carrier_down_count
     core.ethtool_nway_reset(machine.dev)
     assert machine.host.wait_carrier("eth0")
@@ -335,8 +329,7 @@ def test_all_five_self_tests_pass_on_an_open_interface_and_it_works_afterwards()
     assert b.received == [b"after" * 20]
 
 
-def test_self_test_while_frames_arrive() -> None:
-    machine = recorded()
+def test_self_test_while_frames_arrive(machine: Machine) -> None:
     clock = machine.clock
 
     def noise() -> None:
@@ -350,8 +343,7 @@ def test_self_test_while_frames_arrive() -> None:
     assert not any(results.values())
 
 
-def test_self_test_leaks_no_memory() -> None:
-    machine = recorded()
+def test_self_test_leaks_no_memory(machine: Machine) -> None:
     before = machine.host.ram.allocated_bytes
     for _ in range(3):
         assert core.ethtool_self_test(machine.dev)[0]
@@ -365,8 +357,7 @@ def test_self_test_of_a_closed_interface_leaves_it_closed() -> None:
     assert machine.adapter.tx_ring is None
 
 
-def test_online_test_only_looks_at_the_link() -> None:
-    machine = recorded()
+def test_online_test_only_looks_at_the_link(machine: Machine) -> None:
     assert core.ethtool_self_test(machine.dev, offline=False)[0]
     machine.link.set_carrier(False)
     machine.run(100 * MILLISECOND)

@@ -45,7 +45,7 @@ from stack.drivers.e1000.phy import (
     e1000_write_phy_reg,
 )
 from stack.host import Host
-from tests.stack.drivers.e1000.machine import SECOND, recorded
+from tests.stack.drivers.e1000.machine import SECOND, Machine, recorded
 
 
 def test_eeprom_reads_what_the_part_holds() -> None:
@@ -128,8 +128,7 @@ def test_waiting_for_autonegotiation() -> None:
     assert 0 < machine.clock.now_ns() - start <= 4.5 * SECOND
 
 
-def test_phy_info_needs_a_link() -> None:
-    machine = recorded()
+def test_phy_info_needs_a_link(machine: Machine) -> None:
     info = e1000_phy_get_info(machine.adapter.hw)
     assert (info.local_rx, info.remote_rx) == (True, True)
     machine.link.set_carrier(False)

@@ -48,23 +48,22 @@ def body(length: int) -> bytes:
 
 @pytest.mark.parametrize("udp", [False, True])
 @pytest.mark.parametrize("length", [1, 1432, 2864, 60_000])
-def test_super_packet_is_cut_by_the_part(length: int, udp: bool) -> None:
-    machine = recorded()
+def test_super_packet_is_cut_by_the_part(length: int, udp: bool, machine: Machine) -> None:
     skb = ipv6_super_packet(machine.host, machine.dev, body(length), mss=1432, udp=udp)
     dev_queue_xmit(skb)
     assert machine.link.take() == ipv6_frames(machine.dev, body(length), 1432, udp=udp)
 
 
-def test_super_packet_beyond_64_kib_is_cut_by_the_part() -> None:
-    machine = recorded()
+def test_super_packet_beyond_64_kib_is_cut_by_the_part(machine: Machine) -> None:
     dev_queue_xmit(ipv6_super_packet(machine.host, machine.dev, body(100_000), mss=1440))
     assert machine.link.take() == ipv6_frames(machine.dev, body(100_000), 1440)
 
 
 @pytest.mark.parametrize("udp", [False, True])
 @pytest.mark.parametrize("length", [0, 1, 33, 1400])
-def test_checksum_of_a_plain_packet_is_filled_in_by_the_part(length: int, udp: bool) -> None:
-    machine = recorded()
+def test_checksum_of_a_plain_packet_is_filled_in_by_the_part(
+    length: int, udp: bool, machine: Machine
+) -> None:
     skb = ipv6_super_packet(machine.host, machine.dev, body(length), mss=0, udp=udp)
     dev_queue_xmit(skb)
     assert machine.link.take() == ipv6_frames(machine.dev, body(length), 1500, udp=udp)

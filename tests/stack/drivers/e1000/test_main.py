@@ -32,6 +32,7 @@ from tests.stack.drivers.e1000.machine import (
     MAC_B,
     MILLISECOND,
     SECOND,
+    Machine,
     bring_up,
     cabled,
     recorded,
@@ -47,8 +48,7 @@ def test_probe_makes_an_interface_with_the_eeproms_address() -> None:
     assert not netif_carrier_ok(machine.dev)
 
 
-def test_probe_turns_bus_mastering_on_and_remove_off() -> None:
-    machine = recorded()
+def test_probe_turns_bus_mastering_on_and_remove_off(machine: Machine) -> None:
     slot = machine.nic.slot
     assert slot.config_read(PCI_COMMAND, 2) & PCI_COMMAND_MASTER
     pci_stop_and_remove_bus_device(machine.pdev)
@@ -163,8 +163,7 @@ def test_ten_times_up_and_down_leaks_nothing_and_still_works() -> None:
         assert (a.host.ram.allocated_bytes, b.host.ram.allocated_bytes) == memory
 
 
-def test_close_stops_dma_and_the_interrupt() -> None:
-    machine = recorded()
+def test_close_stops_dma_and_the_interrupt(machine: Machine) -> None:
     dev_close(machine.dev)
     machine.link.inject(b"\xff" * 6 + MAC_B + b"\x88\xb5" + bytes(50))
     machine.run(5 * SECOND)
@@ -173,8 +172,7 @@ def test_close_stops_dma_and_the_interrupt() -> None:
     assert not machine.reg(d.E1000_RCTL) & d.E1000_RCTL_EN
 
 
-def test_close_with_frames_that_the_link_did_not_take() -> None:
-    machine = recorded()
+def test_close_with_frames_that_the_link_did_not_take(machine: Machine) -> None:
     machine.link.room = 0
     for _ in range(50):
         machine.send(bytes(50))
@@ -213,16 +211,14 @@ def test_change_mtu_while_down_is_used_at_open() -> None:
     assert machine.adapter.rx_buffer_len == e.E1000_RXBUFFER_4096
 
 
-def test_a_long_frame_at_mtu_1500_is_dropped_and_counted() -> None:
-    machine = recorded()
+def test_a_long_frame_at_mtu_1500_is_dropped_and_counted(machine: Machine) -> None:
     machine.link.inject(b"\xff" * 6 + MAC_B + b"\x88\xb5" + bytes(1600))
     machine.run(3 * SECOND)
     assert machine.received == []
     assert machine.adapter.stats.roc == 1
 
 
-def test_set_mac_address_moves_the_filter() -> None:
-    machine = recorded()
+def test_set_mac_address_moves_the_filter(machine: Machine) -> None:
     new = b"\x02\xaa\xbb\xcc\xdd\xee"
     assert dev_set_mac_address(machine.dev, new) == 0
     machine.link.inject(
@@ -233,8 +229,7 @@ def test_set_mac_address_moves_the_filter() -> None:
     assert dev_set_mac_address(machine.dev, b"\x01\x00\x5e\0\0\1") == -errno.EADDRNOTAVAIL
 
 
-def test_mac_address_survives_down_and_up() -> None:
-    machine = recorded()
+def test_mac_address_survives_down_and_up(machine: Machine) -> None:
     new = b"\x02\xaa\xbb\xcc\xdd\xee"
     dev_set_mac_address(machine.dev, new)
     dev_close(machine.dev)
@@ -244,8 +239,7 @@ def test_mac_address_survives_down_and_up() -> None:
     assert len(machine.received) == 1
 
 
-def test_pulled_cable_takes_the_carrier_and_plugging_gives_it_back() -> None:
-    machine = recorded()
+def test_pulled_cable_takes_the_carrier_and_plugging_gives_it_back(machine: Machine) -> None:
     machine.link.set_carrier(False)
     machine.run(10 * MILLISECOND)
     assert not netif_carrier_ok(machine.dev)
@@ -256,8 +250,7 @@ def test_pulled_cable_takes_the_carrier_and_plugging_gives_it_back() -> None:
     assert len(machine.link.take()) == 1
 
 
-def test_lost_interrupts_are_made_good_by_the_watchdog() -> None:
-    machine = recorded()
+def test_lost_interrupts_are_made_good_by_the_watchdog(machine: Machine) -> None:
     disable_irq(machine.host.machine, 10)
     machine.link.inject(b"\xff" * 6 + MAC_B + b"\x88\xb5" + bytes(50))
     machine.nic.slot.bar_read(0, d.E1000_ICR, 4)  # the cause is gone: nobody polls
@@ -268,8 +261,7 @@ def test_lost_interrupts_are_made_good_by_the_watchdog() -> None:
     assert len(machine.received) == 1
 
 
-def test_shutdown_with_magic_packet_arms_the_wake_filter() -> None:
-    machine = recorded()
+def test_shutdown_with_magic_packet_arms_the_wake_filter(machine: Machine) -> None:
     machine.adapter.wol = d.E1000_WUFC_MAG
     dev_close(machine.dev)
     wuc_wufc: dict[int, int] = {}
@@ -329,8 +321,7 @@ def test_host_close_removes_the_device_cleanly() -> None:
     assert a.buffers_in_use() == b.buffers_in_use() == 0
 
 
-def test_a_day_of_watchdogs_allocates_nothing() -> None:
-    machine = recorded()
+def test_a_day_of_watchdogs_allocates_nothing(machine: Machine) -> None:
     machine.run(10 * SECOND)
     before = machine.host.ram.allocated_bytes
     machine.run(600 * SECOND)

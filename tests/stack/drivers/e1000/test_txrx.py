@@ -53,8 +53,7 @@ def checksum_ok(frame: bytes) -> bool:
 
 
 @pytest.mark.parametrize("size", [1, 45, 46, 47, 200, 1499, 1500])
-def test_a_frame_of_any_size_comes_out_whole(size: int) -> None:
-    machine = recorded()
+def test_a_frame_of_any_size_comes_out_whole(size: int, machine: Machine) -> None:
     payload = bytes(number & 0xFF for number in range(size))
     machine.send(payload)
     (frame,) = machine.link.take()
@@ -75,8 +74,7 @@ def test_rings_wrap_many_times_without_loss_or_disorder() -> None:
     assert a.buffers_in_use() == b.buffers_in_use() == 0
 
 
-def test_transmit_needs_no_interrupt_when_the_part_is_quick() -> None:
-    machine = recorded()
+def test_transmit_needs_no_interrupt_when_the_part_is_quick(machine: Machine) -> None:
     machine.run(100 * MILLISECOND)
     before = machine.host.irq_line(10).count
     for _ in range(100):
@@ -102,8 +100,7 @@ def test_link_that_pushes_back_stops_and_wakes_the_queue() -> None:
     assert machine.buffers_in_use() == 0
 
 
-def test_xmit_more_rings_the_doorbell_once_per_burst() -> None:
-    machine = recorded()
+def test_xmit_more_rings_the_doorbell_once_per_burst(machine: Machine) -> None:
     machine.dev.dql.limit = machine.dev.dql.adj_limit = 5000  # more than the burst
     writes: list[int] = []
     real = machine.adapter.hw.bar_write
@@ -128,8 +125,9 @@ def test_xmit_more_rings_the_doorbell_once_per_burst() -> None:
 
 @pytest.mark.parametrize("udp", [False, True])
 @pytest.mark.parametrize("length", [1, 1000, 1460, 1461, 2920, 60000, 200_000])
-def test_super_packet_is_cut_by_the_part_with_right_headers(length: int, udp: bool) -> None:
-    machine = recorded()
+def test_super_packet_is_cut_by_the_part_with_right_headers(
+    length: int, udp: bool, machine: Machine
+) -> None:
     payload = bytes(number % 251 for number in range(length))
     skb = ipv4_super_packet(machine, payload, mss=1460, udp=udp)
     assert dev_queue_xmit(skb) == 0
@@ -154,9 +152,10 @@ def test_super_packet_is_cut_by_the_part_with_right_headers(length: int, udp: bo
 @pytest.mark.sends_bad_frames  # headers half filled in: only one sum is of interest
 @pytest.mark.parametrize("udp", [False, True])
 @pytest.mark.parametrize("length", [2, 20, 1400])
-def test_sum_of_zero_is_sent_as_zero_by_tcp_and_as_ones_by_udp(length: int, udp: bool) -> None:
+def test_sum_of_zero_is_sent_as_zero_by_tcp_and_as_ones_by_udp(
+    length: int, udp: bool, machine: Machine
+) -> None:
     """RFC 768 keeps 0 for "no checksum"; in TCP 0 is a sum like any other."""
-    machine = recorded()
     at = 40 if udp else 50
 
     def check_of(payload: bytes) -> bytes:
@@ -219,8 +218,7 @@ def partial(machine: Machine, payload: bytes) -> Any:
     return skb
 
 
-def test_checksum_context_is_written_once_for_equal_packets() -> None:
-    machine = recorded()
+def test_checksum_context_is_written_once_for_equal_packets(machine: Machine) -> None:
     used = []
     for number in range(5):
         before = machine.adapter.tx_ring.next_to_use
@@ -231,8 +229,7 @@ def test_checksum_context_is_written_once_for_equal_packets() -> None:
     assert used == [2, 1, 1, 1, 1]
 
 
-def test_checksum_context_survives_a_super_packet_in_between() -> None:
-    machine = recorded()
+def test_checksum_context_survives_a_super_packet_in_between(machine: Machine) -> None:
     dev_queue_xmit(partial(machine, b"first" * 20))
     dev_queue_xmit(ipv4_super_packet(machine, bytes(5000), mss=1000))
     dev_queue_xmit(partial(machine, b"second" * 20))
@@ -250,8 +247,7 @@ def test_received_checksums_are_judged_by_the_part() -> None:
     assert seen == [CHECKSUM_UNNECESSARY]
 
 
-def test_vlan_tag_is_inserted_and_stripped_by_the_part() -> None:
-    machine = recorded()
+def test_vlan_tag_is_inserted_and_stripped_by_the_part(machine: Machine) -> None:
     machine.send(bytes(50), vlan=5 | 3 << 13)
     (frame,) = machine.link.take()
     assert frame[12:16] == bytes.fromhex("8100 6005")
@@ -270,8 +266,7 @@ def test_receive_more_frames_than_the_ring_holds_in_one_batch() -> None:
     assert machine.received == [frame[14:] for frame in frames]
 
 
-def test_taps_see_frames_in_both_directions() -> None:
-    machine = recorded()
+def test_taps_see_frames_in_both_directions(machine: Machine) -> None:
     seen = heard(machine.host, ETH_P_ALL, to_bytes)
     machine.send(b"out" * 20)
     machine.link.inject(b"\xff" * 6 + MAC_B + b"\x88\xb5" + b"in!" * 20)
@@ -279,8 +274,7 @@ def test_taps_see_frames_in_both_directions() -> None:
     assert len(seen) == 2
 
 
-def test_hung_transmitter_is_seen_and_reset() -> None:
-    machine = recorded()
+def test_hung_transmitter_is_seen_and_reset(machine: Machine) -> None:
     machine.link.room = 0  # the far side takes nothing: the part cannot finish a descriptor
     machine.send(bytes(50))
     for _ in range(8):
@@ -298,8 +292,7 @@ def test_hung_transmitter_is_seen_and_reset() -> None:
     assert machine.buffers_in_use() == 0
 
 
-def test_pulled_cable_with_packets_in_the_ring_resets() -> None:
-    machine = recorded()
+def test_pulled_cable_with_packets_in_the_ring_resets(machine: Machine) -> None:
     machine.link.room = 0
     machine.send(bytes(50))
     machine.link.set_carrier(False)
@@ -308,8 +301,7 @@ def test_pulled_cable_with_packets_in_the_ring_resets() -> None:
     assert machine.buffers_in_use() == 0
 
 
-def test_empty_receive_pool_recovers_without_an_interrupt() -> None:
-    machine = recorded()
+def test_empty_receive_pool_recovers_without_an_interrupt(machine: Machine) -> None:
     pool = machine.adapter.rx_pool
     hoard = []
     while pool.available:
@@ -414,8 +406,7 @@ def test_poll_takes_a_bounded_number_of_frames() -> None:
 # -- what the part's context descriptors cannot say ------------------------------------------------
 
 
-def test_super_packet_beyond_paylen_is_cut_in_software() -> None:
-    machine = recorded()
+def test_super_packet_beyond_paylen_is_cut_in_software(machine: Machine) -> None:
     machine.dev.gso_max_size = 2 << 20
     payload = bytes(number % 251 for number in range(1 << 20))
     dev_queue_xmit(ipv4_super_packet(machine, payload, mss=8000))
@@ -427,8 +418,7 @@ def test_super_packet_beyond_paylen_is_cut_in_software() -> None:
     assert machine.buffers_in_use() == 0
 
 
-def test_checksum_beyond_the_contexts_reach_is_done_in_software() -> None:
-    machine = recorded()
+def test_checksum_beyond_the_contexts_reach_is_done_in_software(machine: Machine) -> None:
     frame = bytearray(b"\xff" * 6 + MAC_A + b"\x88\xb5" + bytes(range(256)) * 3)
     skb = skb_from_bytes(machine.host.skb_small, bytes(frame), 16)
     assert skb is not None
@@ -449,8 +439,7 @@ def test_checksum_beyond_the_contexts_reach_is_done_in_software() -> None:
     assert stored == ~total & 0xFFFF
 
 
-def test_checksum_start_that_makes_no_sense_drops_the_packet() -> None:
-    machine = recorded()
+def test_checksum_start_that_makes_no_sense_drops_the_packet(machine: Machine) -> None:
     skb = skb_from_bytes(machine.host.skb_small, b"\xff" * 6 + MAC_A + b"\x88\xb5" + bytes(60), 16)
     assert skb is not None
     skb.dev = machine.dev
@@ -512,8 +501,7 @@ def test_without_napi_nothing_is_lost_both_ways() -> None:
 
 
 @pytest.mark.uncompiled
-def test_order_of_calls_with_napi() -> None:
-    machine = recorded()
+def test_order_of_calls_with_napi(machine: Machine) -> None:
     with Tracer(packages=("stack",)) as tracer:
         machine.link.inject(b"\xff" * 6 + MAC_B + b"\x88\xb5" + b"up" * 30)
         machine.run()
