@@ -8,6 +8,9 @@ from typing import Any
 import pytest
 
 from e1000emu.clock import RealClock
+from e1000emu.device.nic import Nic
+from e1000emu.testing.bench import Bench
+from tests.e1000emu.common import running
 from tests.e1000emu.witness import Blinder, Place, fields_to_witness, names_of
 
 
@@ -67,6 +70,18 @@ def clock() -> Iterator[RealClock]:
     made = RealClock()
     yield made
     made.close()
+
+
+@pytest.fixture
+def bench() -> Bench:
+    """A NIC that the fake driver has brought up. Files with other wishes have their own."""
+    return running()
+
+
+@pytest.fixture
+def nic(bench: Bench) -> Nic:
+    """The NIC of the file's bench."""
+    return bench.nic
 
 
 @pytest.fixture(autouse=True)

@@ -57,8 +57,7 @@ def test_every_reason_has_a_section_and_a_remedy() -> None:
         assert all(reason.sdm and reason.remedy for reason in found + idle(bench.nic))
 
 
-def test_lines_are_for_people(tmp_path: Path) -> None:
-    bench = running()
+def test_lines_are_for_people(tmp_path: Path, bench: Bench) -> None:
     wr(bench.nic, "TCTL", 0)
     post(bench)
     outcome = explain("hang", str(saved(bench, tmp_path)))
@@ -111,8 +110,7 @@ def test_rules_are_listed() -> None:
 @pytest.mark.parametrize(
     ("timer", "words"), [("RDTR", "RXT0 waits for its delay"), ("TIDV", "TXDW waits for its delay")]
 )
-def test_moderation_is_named(timer: str, words: str) -> None:
-    bench = running()
+def test_moderation_is_named(timer: str, words: str, bench: Bench) -> None:
     wr(bench.nic, timer, 500)
     if timer == "RDTR":
         bench.link.inject(frame())

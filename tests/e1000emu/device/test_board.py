@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from e1000emu.device.board import BUS_RESET, INTERNAL_RESET
-from e1000emu.testing.bench import make_bench
+from e1000emu.testing.bench import Bench, make_bench
 from tests.e1000emu.common import rd, running, wr
 
 BLOCKS = (
@@ -46,8 +46,7 @@ def test_a_removed_device_answers_nothing_and_its_cable_is_out() -> None:
     assert not nic.phy.cable_up
 
 
-def test_a_write_of_ctrl_reaches_flow_control_pins_and_link_unit() -> None:
-    bench = running()
+def test_a_write_of_ctrl_reaches_flow_control_pins_and_link_unit(bench: Bench) -> None:
     nic, ctrl = bench.nic, rd(bench.nic, "CTRL")
     wr(nic, "CTRL", ctrl | 1 << 31)  # PHY_RST
     assert nic.phy.held_in_reset

@@ -97,8 +97,7 @@ def set_and_check(nic: Nic, name: str, mask: int, write: int) -> None:
     assert rd(nic, name) & mask == write & mask
 
 
-def test_registers(bench: Bench) -> None:
-    nic = bench.nic
+def test_registers(bench: Bench, nic: Nic) -> None:
     reset_hw(bench)
     before = rd(nic, "STATUS") & 0xFFFFF833
     wr(nic, "STATUS", 0xFFFFF833)

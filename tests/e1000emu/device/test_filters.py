@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+from e1000emu.device.nic import Nic
 from e1000emu.registers.regs import reg
-from e1000emu.testing.bench import make_bench
-from tests.e1000emu.common import PEER, frame, running
+from e1000emu.testing.bench import Bench, make_bench
+from tests.e1000emu.common import PEER, frame
 
 
-def test_what_is_written_counts_from_the_next_frame_on() -> None:
-    bench = running()
-    nic = bench.nic
+def test_what_is_written_counts_from_the_next_frame_on(bench: Bench, nic: Nic) -> None:
     to = bytes.fromhex("02 77 cc dd ff ff")
 
     def taken(frame_of: bytes) -> bool:

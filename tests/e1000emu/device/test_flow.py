@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from e1000emu.device.nic import Nic
 from e1000emu.testing.bench import BENCH_MAC, Bench
 from e1000emu.testing.guest import Rctl
 from tests.e1000emu.common import PEER, RX_ON, frame, rd, running, wr
@@ -193,8 +194,7 @@ def test_a_crossing_that_is_told_after_tfce_was_cleared_sends_nothing() -> None:
 
 
 @witness("TCTL.SWXOFF")
-def test_swxoff_sends_one_and_clears_itself(bench: Bench) -> None:
-    nic = bench.nic
+def test_swxoff_sends_one_and_clears_itself(bench: Bench, nic: Nic) -> None:
     wr(nic, "FCTTV", 7)
     wr(nic, "TCTL", rd(nic, "TCTL") | 1 << 22)
     assert not rd(nic, "TCTL") & 1 << 22

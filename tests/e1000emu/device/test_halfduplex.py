@@ -12,11 +12,11 @@ from e1000emu.device.nic import Nic
 from e1000emu.links import Hub
 from e1000emu.links.base import Middleware
 from e1000emu.links.hub import HubPort
-from e1000emu.testing.bench import enable_bus_master
+from e1000emu.testing.bench import Bench, enable_bus_master
 from e1000emu.testing.guest import GuestRings, TxCmd
 from e1000emu.testing.recorders import RecordingLine, RecordingLink
 from fastpath.base.dma import DmaTable, HostMemory
-from tests.e1000emu.common import PEER, frame, rd, running, wr
+from tests.e1000emu.common import PEER, frame, rd, wr
 from tests.e1000emu.witness import witness
 
 BYTE_NS = 800
@@ -188,9 +188,8 @@ def test_nothing_is_counted_with_the_transmitter_off() -> None:
     assert set(both.counters(0).values()) == {0}
 
 
-def test_a_pause_and_a_link_that_is_down_defer_too() -> None:
+def test_a_pause_and_a_link_that_is_down_defer_too(bench: Bench) -> None:
     """SDM 13.7.11; in full duplex as well."""
-    bench = running()
     nic, guest = bench.nic, bench.guest
     nic.tx.pause(bench.clock.now_ns() + 1000)
     guest.post_legacy(frame())

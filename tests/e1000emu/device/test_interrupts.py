@@ -6,6 +6,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from e1000emu.device.nic import Nic
 from e1000emu.errors import E1000Error
 from e1000emu.testing.bench import BENCH_MAC, Bench, make_bench
 from e1000emu.testing.guest import TxCmd
@@ -59,8 +60,7 @@ def test_unmasking_a_waiting_cause_interrupts(bench: Bench) -> None:
     assert not bench.line.level
 
 
-def test_ims_writes_accumulate_and_imc_drops_the_line(bench: Bench) -> None:
-    nic = bench.nic
+def test_ims_writes_accumulate_and_imc_drops_the_line(bench: Bench, nic: Nic) -> None:
     wr(nic, "IMS", LSC)
     wr(nic, "IMS", RXT0)
     assert rd(nic, "IMS") == LSC | RXT0
@@ -75,8 +75,7 @@ def test_ims_writes_accumulate_and_imc_drops_the_line(bench: Bench) -> None:
     assert bench.line.level
 
 
-def test_writing_ones_to_icr_clears_those(bench: Bench) -> None:
-    nic = bench.nic
+def test_writing_ones_to_icr_clears_those(bench: Bench, nic: Nic) -> None:
     wr(nic, "IMS", ALL)
     wr(nic, "ICS", LSC | RXT0)
     wr(nic, "ICR", LSC)
@@ -88,8 +87,9 @@ def test_writing_ones_to_icr_clears_those(bench: Bench) -> None:
 
 @witness("IMS.{cause}", "ICS.{cause}", "ICR.{cause}")
 @pytest.mark.parametrize(("bit", "cause"), list(enumerate(CAUSES)))
-def test_every_cause_interrupts_also_the_reserved_ones(bench: Bench, bit: int, cause: str) -> None:
-    nic = bench.nic
+def test_every_cause_interrupts_also_the_reserved_ones(
+    bench: Bench, bit: int, cause: str, nic: Nic
+) -> None:
     wr(nic, "IMS", 1 << bit)
     wr(nic, "ICS", 1 << bit)
     assert bench.line.level
@@ -100,8 +100,7 @@ def test_every_cause_interrupts_also_the_reserved_ones(bench: Bench, bit: int, c
 
 @witness("IMC.{cause}")
 @pytest.mark.parametrize(("bit", "cause"), list(enumerate(CAUSES)))
-def test_every_cause_is_masked_by_its_own_bit(bench: Bench, bit: int, cause: str) -> None:
-    nic = bench.nic
+def test_every_cause_is_masked_by_its_own_bit(bench: Bench, bit: int, cause: str, nic: Nic) -> None:
     wr(nic, "IMS", ALL)
     wr(nic, "IMC", 1 << bit)
     assert rd(nic, "IMS") == ALL & ~(1 << bit)
@@ -152,8 +151,7 @@ def test_itr_keeps_assertions_apart_exactly(interval: int, wait: int) -> None:
     assert rises == [first, first + max(wait, interval * 256)]
 
 
-def test_itr_zero_never_waits(bench: Bench) -> None:
-    nic = bench.nic
+def test_itr_zero_never_waits(bench: Bench, nic: Nic) -> None:
     bench.line.on_rise = lambda: rd(nic, "ICR")
     wr(nic, "IMS", ALL)
     for _ in range(5):
@@ -162,8 +160,7 @@ def test_itr_zero_never_waits(bench: Bench) -> None:
 
 
 @witness("ITR.INTERVAL")
-def test_clearing_the_cause_while_throttled_leaves_no_interrupt(bench: Bench) -> None:
-    nic = bench.nic
+def test_clearing_the_cause_while_throttled_leaves_no_interrupt(bench: Bench, nic: Nic) -> None:
     wr(nic, "ITR", 1000)
     wr(nic, "IMS", RXT0)
     wr(nic, "ICS", RXT0)
@@ -175,8 +172,7 @@ def test_clearing_the_cause_while_throttled_leaves_no_interrupt(bench: Bench) ->
     assert bench.line.rises == 1
 
 
-def test_itr_written_while_waiting_takes_effect(bench: Bench) -> None:
-    nic = bench.nic
+def test_itr_written_while_waiting_takes_effect(bench: Bench, nic: Nic) -> None:
     wr(nic, "ITR", 0xFFFF)
     wr(nic, "IMS", RXT0)
     wr(nic, "ICS", RXT0)

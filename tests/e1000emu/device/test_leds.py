@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 
 from e1000emu.device.leds import MODES, Led
-from tests.e1000emu.common import frame, running, wr
+from e1000emu.testing.bench import Bench
+from tests.e1000emu.common import frame, wr
 from tests.e1000emu.witness import witness
 
 
-def test_reset_modes_follow_link_and_activity() -> None:
-    bench = running()
+def test_reset_modes_follow_link_and_activity(bench: Bench) -> None:
     link, activity, hundred, gigabit = bench.nic.leds()
     assert (link.mode, link.lit) == ("link up", True)
     assert activity.mode == "activity"
@@ -20,8 +20,7 @@ def test_reset_modes_follow_link_and_activity() -> None:
     assert not any(led.lit for led in bench.nic.leds())
 
 
-def test_activity_lights_and_goes_out() -> None:
-    bench = running()
+def test_activity_lights_and_goes_out(bench: Bench) -> None:
     wr(bench.nic, "LEDCTL", 0x0303)
     bench.nic.leds()
     bench.link.inject(frame())
@@ -30,8 +29,7 @@ def test_activity_lights_and_goes_out() -> None:
     assert not bench.nic.leds()[0].lit
 
 
-def test_blinking_and_inversion() -> None:
-    bench = running()
+def test_blinking_and_inversion(bench: Bench) -> None:
     wr(bench.nic, "LEDCTL", 0x8E | 0xAE << 8 | 0x4E << 16 | 0x0F << 24)
     seen = set()
     for _ in range(10):
@@ -48,8 +46,7 @@ def test_blinking_and_inversion() -> None:
 
 
 @pytest.mark.parametrize("mode", range(16))
-def test_every_mode_has_a_name_and_a_state(mode: int) -> None:
-    bench = running()
+def test_every_mode_has_a_name_and_a_state(mode: int, bench: Bench) -> None:
     wr(bench.nic, "LEDCTL", mode)
     assert bench.nic.leds()[0].mode == MODES[mode]
 
@@ -58,9 +55,7 @@ def test_every_mode_has_a_name_and_a_state(mode: int) -> None:
     "LEDCTL.LED{n}_MODE", "LEDCTL.LED{n}_BLINK", "LEDCTL.LED{n}_BLINK_RATE", "LEDCTL.LED{n}_IVRT"
 )
 @pytest.mark.parametrize("n", range(4))
-def test_each_led_has_its_byte(n: int) -> None:
-    bench = running()
-
+def test_each_led_has_its_byte(n: int, bench: Bench) -> None:
     def led(byte: int) -> Led:
         wr(bench.nic, "LEDCTL", byte << 8 * n)
         return bench.nic.leds()[n]

@@ -54,8 +54,7 @@ def bench() -> Bench:
 
 @pytest.mark.parametrize("call", Call)
 @pytest.mark.parametrize("state", [RUNNING, PAUSED, HALTED])
-def test_every_call_in_every_state(bench: Bench, state: RunState, call: Call) -> None:
-    nic = bench.nic
+def test_every_call_in_every_state(state: RunState, call: Call, nic: Nic) -> None:
     nic.__dict__["saved"] = nic.state()
     if state is not RUNNING:
         nic.pause() if state is PAUSED else nic.halt()
@@ -217,8 +216,7 @@ def test_a_delay_that_ends_while_paused_interrupts_at_the_resume(bench: Bench) -
     assert bench.nic.interrupts.causes & Int.RXT0
 
 
-def test_the_line_keeps_its_level_while_the_registers_answer(bench: Bench) -> None:
-    nic = bench.nic
+def test_the_line_keeps_its_level_while_the_registers_answer(bench: Bench, nic: Nic) -> None:
     wr(nic, "ICS", int(Int.RXT0))
     nic.pause()
     assert rd(nic, "ICR") & Int.RXT0
@@ -265,8 +263,7 @@ def test_a_threshold_that_changes_while_paused_writes_back_at_the_resume(
     assert len(guest.receive()) == 1
 
 
-def test_xoff_waits_for_the_resume(bench: Bench) -> None:
-    nic = bench.nic
+def test_xoff_waits_for_the_resume(bench: Bench, nic: Nic) -> None:
     for name, value in (("FCAL", 0x00C28001), ("FCAH", 0x100), ("FCT", 0x8808), ("FCTTV", 7)):
         wr(nic, name, value)
     nic.pause()
@@ -339,8 +336,7 @@ def test_a_bus_reset_from_inside_an_engine_waits_for_it() -> None:
 
 
 @pytest.mark.parametrize("reset", ["reset", "power_on_reset"])
-def test_a_reset_leaves_a_paused_device_paused(bench: Bench, reset: str) -> None:
-    nic = bench.nic
+def test_a_reset_leaves_a_paused_device_paused(bench: Bench, reset: str, nic: Nic) -> None:
     nic.pause()
     getattr(nic, reset)()
     assert nic.run_state is PAUSED
@@ -355,8 +351,7 @@ def test_a_reset_leaves_a_paused_device_paused(bench: Bench, reset: str) -> None
 
 
 @pytest.mark.parametrize("paused", [False, True])
-def test_a_halted_device_calls_nobody(bench: Bench, paused: bool) -> None:
-    nic = bench.nic
+def test_a_halted_device_calls_nobody(bench: Bench, paused: bool, nic: Nic) -> None:
     wr(nic, "ICS", int(Int.RXT0))
     wr(nic, "RDTR", 100)
     bench.link.inject(frame(80))

@@ -12,15 +12,10 @@ from e1000emu.memory import host_memory
 from e1000emu.testing.bench import BENCH_MAC, Bench, make_bench
 from e1000emu.testing.guest import GuestRings
 from e1000emu.testing.recorders import RecordingLine, RecordingLink
-from tests.e1000emu.common import PEER, RX_ON, frame, off, rd, running, until_held, wr
+from tests.e1000emu.common import PEER, RX_ON, frame, off, rd, until_held, wr
 from tests.e1000emu.witness import witness
 
 RST = 1 << 26
-
-
-@pytest.fixture
-def bench() -> Bench:
-    return running()
 
 
 def send(bench: Bench, data: bytes) -> None:
@@ -32,8 +27,7 @@ def send(bench: Bench, data: bytes) -> None:
 
 
 @witness("CTRL.RST")
-def test_ctrl_rst_clears_itself_and_the_rings(bench: Bench) -> None:
-    nic = bench.nic
+def test_ctrl_rst_clears_itself_and_the_rings(bench: Bench, nic: Nic) -> None:
     send(bench, frame())
     bench.link.inject(frame())
     wr(nic, "CTRL", rd(nic, "CTRL") | RST)
@@ -56,16 +50,14 @@ def test_ctrl_rst_clears_itself_and_the_rings(bench: Bench) -> None:
     assert rd(nic, "GPRC") == 0
 
 
-def test_ctrl_rst_keeps_configuration_space(bench: Bench) -> None:
-    nic = bench.nic
+def test_ctrl_rst_keeps_configuration_space(nic: Nic) -> None:
     nic.slot.config_write(0x10, 0xFEBC0000, 4)
     wr(nic, "CTRL", RST)
     assert nic.slot.config_read(0x10, 4) == 0xFEBC0000
     assert nic.slot.config_read(4, 2) == 7
 
 
-def test_ctrl_rst_clears_av_and_reloads_entry_0(bench: Bench) -> None:
-    nic = bench.nic
+def test_ctrl_rst_clears_av_and_reloads_entry_0(bench: Bench, nic: Nic) -> None:
     bench.guest.set_mac(PEER, 0)
     bench.guest.set_mac(PEER, 3)
     wr(nic, "CTRL", RST)
@@ -74,8 +66,7 @@ def test_ctrl_rst_clears_av_and_reloads_entry_0(bench: Bench) -> None:
     assert nic.filters.valid(0)
 
 
-def test_ctrl_rst_keeps_tables_pba_and_wake_up(bench: Bench) -> None:
-    nic = bench.nic
+def test_ctrl_rst_keeps_tables_pba_and_wake_up(nic: Nic) -> None:
     for name, value in (("MTA", 5), ("VFTA", 6), ("PBA", 40), ("WUFC", 2)):
         wr(nic, name, value)
     wr(nic, "CTRL", RST)
@@ -90,8 +81,7 @@ def test_ctrl_rst_keeps_tables_pba_and_wake_up(bench: Bench) -> None:
     assert rd(nic, "WUFC") == 0
 
 
-def test_ctrl_rst_leaves_the_phy_alone(bench: Bench) -> None:
-    nic = bench.nic
+def test_ctrl_rst_leaves_the_phy_alone(nic: Nic) -> None:
     wr(nic, "CTRL", RST)
     assert nic.phy.link.up
     wr(nic, "CTRL", 0x40)
@@ -107,17 +97,15 @@ def test_unfinished_frame_goes_with_the_reset(bench: Bench) -> None:
     assert bench.link.take() == [frame(64)]
 
 
-def test_reset_through_the_io_bar(bench: Bench) -> None:
-    nic = bench.nic
+def test_reset_through_the_io_bar(nic: Nic) -> None:
     nic.slot.bar_write(2, 0, 0xFFF00000 | off("CTRL"), 4)
     assert nic.slot.bar_read(2, 0, 4) == 0
     nic.slot.bar_write(2, 4, RST, 4)
     assert rd(nic, "RCTL") == 0
 
 
-def test_reset_requested_by_dma_waits_for_the_engine(bench: Bench) -> None:
+def test_reset_requested_by_dma_waits_for_the_engine(bench: Bench, nic: Nic) -> None:
     """CTRL.RST written from inside a transmit (device.md 28)."""
-    nic = bench.nic
     nic.shared.in_engine = True
     wr(nic, "CTRL", RST)
     assert rd(nic, "RCTL") != 0
@@ -135,8 +123,7 @@ def test_reset_frees_a_link_that_holds(bench: Bench) -> None:
     assert bench.link.rx_ready_calls == 1
 
 
-def test_device_works_after_each_kind_of_reset(bench: Bench) -> None:
-    nic = bench.nic
+def test_device_works_after_each_kind_of_reset(bench: Bench, nic: Nic) -> None:
     for reset in (
         lambda: wr(nic, "CTRL", RST),
         lambda: wr(nic, "CTRL_EXT", 1 << 13),
@@ -157,8 +144,7 @@ def test_device_works_after_each_kind_of_reset(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize("size", [1, 2, 3])
-def test_narrow_reads_see_their_bytes(bench: Bench, size: int) -> None:
-    nic = bench.nic
+def test_narrow_reads_see_their_bytes(size: int, nic: Nic) -> None:
     wr(nic, "FCAL", 0x44332211)
     for shift in range(5 - size):
         want = 0x44332211 >> 8 * shift & (1 << 8 * size) - 1
@@ -167,8 +153,7 @@ def test_narrow_reads_see_their_bytes(bench: Bench, size: int) -> None:
     assert nic.misuse.count("access-size") == 2 * (5 - size)
 
 
-def test_narrow_writes_merge_and_wide_ones_split(bench: Bench) -> None:
-    nic = bench.nic
+def test_narrow_writes_merge_and_wide_ones_split(nic: Nic) -> None:
     wr(nic, "FCAL", 0x44332211)
     nic.mmio_write(off("FCAL") + 1, 0xEE, 1)
     assert rd(nic, "FCAL") == 0x4433EE11
@@ -187,8 +172,7 @@ def test_accesses_at_the_edges_are_harmless(bench: Bench, offset: int, size: int
     assert bench.nic.slot.bar_read(0, offset, size) >= 0
 
 
-def test_unknown_registers_read_zero_and_are_counted(bench: Bench) -> None:
-    nic = bench.nic
+def test_unknown_registers_read_zero_and_are_counted(nic: Nic) -> None:
     wr_offset = 0x5818
     nic.mmio_write(wr_offset, 0x1234)
     assert nic.mmio_read(wr_offset) == 0
@@ -240,8 +224,7 @@ def test_bad_model_and_mac_are_refused() -> None:
 
 
 @witness("RCTL.LBM")
-def test_mac_loopback_needs_no_link_and_sends_nothing(bench: Bench) -> None:
-    nic = bench.nic
+def test_mac_loopback_needs_no_link_and_sends_nothing(bench: Bench, nic: Nic) -> None:
     bench.link.set_carrier(False)
     bench.guest.setup_rx(RX_ON | 0x40)
     send(bench, frame(100))
@@ -267,8 +250,7 @@ def test_transceiver_loopback_without_phy_stays_on_the_wire(bench: Bench) -> Non
 
 
 @witness("CTRL.VME", "VET.VET")
-def test_vme_and_vet_reach_both_engines(bench: Bench) -> None:
-    nic = bench.nic
+def test_vme_and_vet_reach_both_engines(bench: Bench, nic: Nic) -> None:
     wr(nic, "VET", 0x88A8)
     wr(nic, "CTRL", rd(nic, "CTRL") | 1 << 30)
     bench.guest.post_legacy(frame(), cmd=0x4B, special=0x0123)
@@ -346,10 +328,8 @@ def plugged(clock: object, end: object, mac: bytes, **options: int) -> tuple[Nic
 
 
 @witness("CTRL_EXT.SPD_BYPS", "CTRL.SPEED")
-def test_speed_bypass_takes_ctrl_speed_whatever_the_phy_says() -> None:
+def test_speed_bypass_takes_ctrl_speed_whatever_the_phy_says(nic: Nic) -> None:
     """CTRL_EXT.SPD_BYPS, SDM 13.4.6."""
-    bench = running()
-    nic = bench.nic
     wr(nic, "CTRL", rd(nic, "CTRL") & ~0x300 | 1 << 8)
     assert rd(nic, "STATUS") >> 6 & 3 == 2
     wr(nic, "CTRL_EXT", rd(nic, "CTRL_EXT") | 1 << 15)

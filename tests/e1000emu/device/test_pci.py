@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from e1000emu.clock import VirtualClock
 from e1000emu.device.nic import Nic
 from e1000emu.memory import host_memory
-from e1000emu.testing.bench import make_bench
+from e1000emu.testing.bench import Bench, make_bench
 from e1000emu.testing.recorders import RecordingLine, RecordingLink
 from tests.e1000emu.common import frame, off, rd, running, wr
 from tests.e1000emu.witness import witness
@@ -84,8 +84,7 @@ def test_registers_answer_only_when_decoding_is_on(nic: Nic) -> None:
 
 
 @witness("PCI:COMMAND.MASTER")
-def test_bus_master_gates_dma() -> None:
-    bench = running()
+def test_bus_master_gates_dma(bench: Bench) -> None:
     nic, guest = bench.nic, bench.guest
     nic.slot.config_write(4, 3, 2)
     guest.post_legacy(frame())
@@ -115,8 +114,7 @@ def test_intx_disable_and_interrupt_status() -> None:
 
 
 @witness("PCI:STATUS.MASTER_ABORT")
-def test_master_abort_sets_status_and_clears_by_one() -> None:
-    bench = running()
+def test_master_abort_sets_status_and_clears_by_one(bench: Bench) -> None:
     nic, slot = bench.nic, bench.nic.slot
     assert not slot.config_read(6, 2) & 0x2000
     wr(nic, "TDBAH", 0x12)
@@ -193,8 +191,7 @@ def power_data(nic: Nic) -> dict[int, int]:
     return shown
 
 
-def test_bus_reset_clears_commands_and_bars() -> None:
-    bench = running()
+def test_bus_reset_clears_commands_and_bars(bench: Bench) -> None:
     slot = bench.nic.slot
     slot.config_write(0x10, 0xFEBC0000, 4)
     bench.nic.reset()

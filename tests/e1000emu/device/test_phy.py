@@ -98,8 +98,7 @@ def test_mdic_interrupt_bit_raises_mdac(bench: Bench) -> None:
     "PHY:ESTATUS.1000X_HD",
     "PHY:ESTATUS.1000X_FD",
 )
-def test_link_comes_after_autonegotiation(bench: Bench) -> None:
-    nic = bench.nic
+def test_link_comes_after_autonegotiation(bench: Bench, nic: Nic) -> None:
     bench.clock.run_for(AUTONEG_NS - 1)
     assert not nic.mmio_read(STATUS) & LU
     assert not phy_read(nic, 1) & 0x24
@@ -178,8 +177,7 @@ def test_negotiates_the_best_common_speed(bench: Bench, speed: int, code: int) -
 
 
 @witness("PHY:PSSR.DPLX")
-def test_negotiates_what_is_advertised(bench: Bench) -> None:
-    nic = bench.nic
+def test_negotiates_what_is_advertised(bench: Bench, nic: Nic) -> None:
     phy_write(nic, 9, 0)
     phy_write(nic, 4, 0x0081)
     phy_write(nic, 0, 0x1200)
@@ -188,8 +186,7 @@ def test_negotiates_what_is_advertised(bench: Bench) -> None:
     assert not phy_read(nic, 17) & 0x2000
 
 
-def test_nothing_in_common_is_no_link(bench: Bench) -> None:
-    nic = bench.nic
+def test_nothing_in_common_is_no_link(bench: Bench, nic: Nic) -> None:
     phy_write(nic, 9, 0)
     phy_write(nic, 4, 0x0001)
     phy_write(nic, 0, 0x1200)
@@ -198,8 +195,7 @@ def test_nothing_in_common_is_no_link(bench: Bench) -> None:
     assert phy_read(nic, 19) & 0x8000
 
 
-def test_forced_speed_acts_on_reset_only(bench: Bench) -> None:
-    nic = bench.nic
+def test_forced_speed_acts_on_reset_only(bench: Bench, nic: Nic) -> None:
     settle(bench)
     phy_write(nic, 0, 0x2100)
     assert nic.link_up
@@ -213,8 +209,7 @@ def test_forced_speed_acts_on_reset_only(bench: Bench) -> None:
 
 
 @witness("PHY:BMCR.PDOWN")
-def test_power_down_drops_the_link_and_power_up_negotiates(bench: Bench) -> None:
-    nic = bench.nic
+def test_power_down_drops_the_link_and_power_up_negotiates(bench: Bench, nic: Nic) -> None:
     settle(bench)
     phy_write(nic, 0, 0x1940)
     assert not nic.link_up
@@ -229,8 +224,7 @@ def test_power_down_drops_the_link_and_power_up_negotiates(bench: Bench) -> None
     "PHY:BMCR.ISOLATE",
     "STATUS.LU",
 )
-def test_isolated_the_mac_sees_no_link(bench: Bench) -> None:
-    nic = bench.nic
+def test_isolated_the_mac_sees_no_link(bench: Bench, nic: Nic) -> None:
     settle(bench)
     phy_write(nic, 0, phy_read(nic, 0) | 1 << 10)
     assert not nic.mmio_read(STATUS) & LU
@@ -250,9 +244,8 @@ def test_isolated_the_mac_sees_no_link(bench: Bench) -> None:
         (0x1A00, 1),
     ],
 )
-def test_master_by_hand_or_by_preference(bench: Bench, gtcr: int, master: int) -> None:
+def test_master_by_hand_or_by_preference(bench: Bench, gtcr: int, master: int, nic: Nic) -> None:
     """IEEE 802.3 table 40-5; the far end takes what is left."""
-    nic = bench.nic
     phy_write(nic, 9, gtcr)
     phy_write(nic, 0, 0x1340)
     settle(bench)
@@ -272,8 +265,7 @@ def test_master_by_hand_or_by_preference(bench: Bench, gtcr: int, master: int) -
     "PHY:PISR.MDI_CROSSOVER",
     "PHY:BMCR.RESET",
 )
-def test_mdi_mode_crosses_the_pairs_at_a_reset(bench: Bench) -> None:
-    nic = bench.nic
+def test_mdi_mode_crosses_the_pairs_at_a_reset(bench: Bench, nic: Nic) -> None:
     settle(bench)
     assert phy_read(nic, 17) & 0x40
     phy_read(nic, 19)
@@ -297,8 +289,7 @@ def test_mdi_mode_crosses_the_pairs_at_a_reset(bench: Bench) -> None:
     "PHY:PIER.ENERGY",
     "CTRL_EXT.PHYINT",
 )
-def test_a_silent_wire_puts_the_phy_to_sleep(bench: Bench) -> None:
-    nic = bench.nic
+def test_a_silent_wire_puts_the_phy_to_sleep(bench: Bench, nic: Nic) -> None:
     settle(bench)
     phy_read(nic, 19)
     phy_write(nic, 18, 0x0010)
@@ -319,8 +310,7 @@ def test_a_silent_wire_puts_the_phy_to_sleep(bench: Bench) -> None:
     "PHY:PSSR.PAGE_RCVD",
     "PHY:ANER.PAGE_RX",
 )
-def test_a_page_received_shows_in_both_registers(bench: Bench) -> None:
-    nic = bench.nic
+def test_a_page_received_shows_in_both_registers(bench: Bench, nic: Nic) -> None:
     assert not phy_read(nic, 17) & 0x1000
     settle(bench)
     assert phy_read(nic, 17) & 0x1000
@@ -329,8 +319,7 @@ def test_a_page_received_shows_in_both_registers(bench: Bench) -> None:
 
 
 @witness("CTRL.PHY_RST")
-def test_phy_rst_pin_restores_defaults(bench: Bench) -> None:
-    nic = bench.nic
+def test_phy_rst_pin_restores_defaults(bench: Bench, nic: Nic) -> None:
     settle(bench)
     phy_write(nic, 4, 0x0021)
     nic.mmio_write(CTRL, SLU | 1 << 31)
@@ -344,8 +333,7 @@ def test_phy_rst_pin_restores_defaults(bench: Bench) -> None:
 
 
 @witness("PHY:BMCR.LOOPBACK")
-def test_loopback_needs_no_carrier(bench: Bench) -> None:
-    nic = bench.nic
+def test_loopback_needs_no_carrier(bench: Bench, nic: Nic) -> None:
     bench.link.set_carrier(False)
     phy_write(nic, 0, 0x4140)
     assert nic.link_up
@@ -354,8 +342,7 @@ def test_loopback_needs_no_carrier(bench: Bench) -> None:
 
 
 @witness("PHY:PAGE.NUMBER")
-def test_page_window_keeps_what_is_written(bench: Bench) -> None:
-    nic = bench.nic
+def test_page_window_keeps_what_is_written(nic: Nic) -> None:
     for page, value in ((0x1F, 0x8FFC), (0x1A, 0x8FF0)):
         phy_write(nic, 29, page)
         phy_write(nic, 30, value)
@@ -367,8 +354,7 @@ def test_page_window_keeps_what_is_written(bench: Bench) -> None:
     "CTRL_EXT.PHYINT_EN",
     "ICR.PHYINT",
 )
-def test_phy_interrupt_reaches_icr_when_enabled(bench: Bench) -> None:
-    nic = bench.nic
+def test_phy_interrupt_reaches_icr_when_enabled(bench: Bench, nic: Nic) -> None:
     nic.mmio_write(CTRL_EXT, 2)
     phy_write(nic, 18, 0x0400)
     settle(bench)
@@ -432,9 +418,10 @@ PARTNERS = [
         *PARTNERS[1:],
     ],
 )
-def test_what_both_ends_can(bench: Bench, speed: int, full: bool, anlpar: int, gtsr: int) -> None:
+def test_what_both_ends_can(
+    bench: Bench, speed: int, full: bool, anlpar: int, gtsr: int, nic: Nic
+) -> None:
     """IEEE 802.3 22.2.4.2, 28.2.4.1.4, 40.5.1.1."""
-    nic = bench.nic
     bench.link.set_carrier(True, speed_mbps=speed, full_duplex=full)
     settle(bench)
     phy_read(nic, 1)
@@ -542,8 +529,7 @@ def test_each_event_of_the_phy_interrupts(bench: Bench, event: str) -> None:
 
 
 @witness("PHY:BMSR.RFAULT", "PHY:ANLPAR.RFAULT")
-def test_a_far_end_tells_of_a_fault(bench: Bench) -> None:
-    nic = bench.nic
+def test_a_far_end_tells_of_a_fault(bench: Bench, nic: Nic) -> None:
     far(bench, remote_fault=True)
     assert not phy_read(nic, 1) & 0x10
     settle(bench)
@@ -562,8 +548,7 @@ def test_a_far_end_hears_our_base_page(bench: Bench) -> None:
 
 
 @witness("PHY:ANAR.SELECTOR")
-def test_nothing_is_agreed_on_in_another_tongue(bench: Bench) -> None:
-    nic = bench.nic
+def test_nothing_is_agreed_on_in_another_tongue(bench: Bench, nic: Nic) -> None:
     far(bench, selector=2)
     settle(bench)
     assert not nic.mmio_read(STATUS) & LU
@@ -589,9 +574,12 @@ def test_nothing_is_agreed_on_in_another_tongue(bench: Bench) -> None:
     ],
 )  # fmt: skip
 def test_pause_may_be_for_one_direction(
-    bench: Bench, ours: tuple[int, int], theirs: tuple[int, int], send_obey: tuple[int, int]
+    bench: Bench,
+    ours: tuple[int, int],
+    theirs: tuple[int, int],
+    send_obey: tuple[int, int],
+    nic: Nic,
 ) -> None:
-    nic = bench.nic
     phy_write(nic, 4, 0x01E1 | ours[0] << 10 | ours[1] << 11)
     assert phy_read(nic, 4) >> 10 & 3 == ours[0] | ours[1] << 1
     far(bench, pause=bool(theirs[0]), asm_dir=bool(theirs[1]))
@@ -633,8 +621,7 @@ def test_next_pages_go_both_ways(bench: Bench) -> None:
     assert nic.mmio_read(STATUS) & LU
 
 
-def test_a_snapshot_between_next_pages(bench: Bench) -> None:
-    nic = bench.nic
+def test_a_snapshot_between_next_pages(bench: Bench, nic: Nic) -> None:
     phy_write(nic, 4, 0x8DE1)
     far(bench, next_pages=(0x2345, 0x2001))
     settle(bench)
@@ -656,8 +643,7 @@ def test_a_snapshot_between_next_pages(bench: Bench) -> None:
 
 @witness("PHY:GTSR.MS_FAULT")
 @pytest.mark.parametrize("master", [True, False])
-def test_both_ends_insist_on_the_same_part(bench: Bench, master: bool) -> None:
-    nic = bench.nic
+def test_both_ends_insist_on_the_same_part(bench: Bench, master: bool, nic: Nic) -> None:
     phy_write(nic, 9, 0x1300 | master << 11)
     far(bench, master=master)
     settle(bench)
@@ -687,9 +673,8 @@ def test_what_the_far_end_insists_on_leaves_the_other_part(bench: Bench) -> None
     ],
 )
 def test_over_two_pairs_it_is_tried_and_then_slower(
-    bench: Bench, gtcr: int, epscr: int, attempts: int
+    bench: Bench, gtcr: int, epscr: int, attempts: int, nic: Nic
 ) -> None:
-    nic = bench.nic
     phy_write(nic, 9, gtcr)
     phy_write(nic, 20, epscr)
     far(bench, pairs=2)
@@ -713,8 +698,7 @@ def test_a_slave_that_does_not_shift_has_no_link_over_two_pairs(bench: Bench) ->
 
 
 @witness("PHY:PSCR.FORCE_LINK_GOOD")
-def test_a_forced_link_is_called_good_without_a_cable(bench: Bench) -> None:
-    nic = bench.nic
+def test_a_forced_link_is_called_good_without_a_cable(bench: Bench, nic: Nic) -> None:
     bench.link.set_carrier(False)
     phy_write(nic, 0, 0xA100)
     bench.clock.run_for(AUTONEG_NS)

@@ -24,11 +24,6 @@ RXT0, RXO, RXDMT0 = 0x80, 0x40, 0x10
 FIFO_BYTES = 48 * 1024
 
 
-@pytest.fixture
-def bench() -> Bench:
-    return running()
-
-
 @witness("RCTL.EN", "RCTL.SECRC", "RDBAL.RDBAL", "RDLEN.LEN", "RDH.RDH", "RDT.RDT", "ICR.RXT0")
 def test_frame_lands_in_memory_and_raises_rxt0(bench: Bench) -> None:
     bench.link.inject(frame(100))
@@ -73,8 +68,7 @@ def test_multicast_table_and_vlan_table(bench: Bench) -> None:
 
 
 @witness("RAL.RAL", "RAH.RAH", "RAH.AV")
-def test_address_without_av_matches_nothing(bench: Bench) -> None:
-    nic = bench.nic
+def test_address_without_av_matches_nothing(bench: Bench, nic: Nic) -> None:
     nic.mmio_write(0x5408, int.from_bytes(PEER[:4], "little"))
     nic.mmio_write(0x540C, int.from_bytes(PEER[4:], "little"))
     bench.link.inject(frame(dst=PEER))
@@ -135,8 +129,7 @@ def test_holding_link_keeps_what_does_not_fit_into_the_fifo(bench: Bench) -> Non
     assert bench.link.rx_ready_calls == 1
 
 
-def test_bus_master_and_ring_registers_let_a_held_link_go_on(bench: Bench) -> None:
-    nic = bench.nic
+def test_bus_master_and_ring_registers_let_a_held_link_go_on(bench: Bench, nic: Nic) -> None:
     nic.slot.config_write(4, 3, 2)
     assert until_held(bench)
     nic.slot.config_write(4, 7, 2)
@@ -202,8 +195,7 @@ def test_checksum_offload_is_switched_by_rxcsum(bench: Bench) -> None:
     assert bench.guest.receive()[0].errors & 0x40
 
 
-def test_enabling_without_any_address_is_noted(bench: Bench) -> None:
-    nic = bench.nic
+def test_enabling_without_any_address_is_noted(nic: Nic) -> None:
     wr(nic, "RCTL", 0)
     for i in range(16):
         nic.mmio_write(0x5404 + 8 * i, 0)
@@ -248,8 +240,7 @@ def test_tail_equal_to_ring_size_is_accepted(bench: Bench) -> None:
     usable(bench)
 
 
-def test_base_and_length_while_the_receiver_is_on(bench: Bench) -> None:
-    nic = bench.nic
+def test_base_and_length_while_the_receiver_is_on(bench: Bench, nic: Nic) -> None:
     wr(nic, "RDBAH", 0x77)
     assert nic.misuse.count("rx-abort") == 1, "descriptors are fetched at once"
     bench.link.inject(frame())
@@ -300,8 +291,9 @@ def test_buffer_outside_memory_is_noted(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize("size", [1, 13, 14, 17])
-def test_runts_with_vlan_mode_read_nothing_past_the_frame(bench: Bench, size: int) -> None:
-    nic = bench.nic
+def test_runts_with_vlan_mode_read_nothing_past_the_frame(
+    bench: Bench, size: int, nic: Nic
+) -> None:
     wr(nic, "CTRL", rd(nic, "CTRL") | 1 << 30)
     bench.guest.setup_rx(RX_ON | Rctl.VFE | Rctl.UPE | Rctl.MPE | Rctl.SBP)
     bench.link.inject((frame()[:12] + bytes.fromhex("8100"))[:size].ljust(size, b"\x81"))
@@ -380,8 +372,7 @@ def test_a_symbol_error_is_a_sequence_error(bench: Bench) -> None:
 
 
 @witness("PHY:RXERR.ERRORS", "PHY:PISR.SYMBOL_ERROR", "PHY:PIER.SYMBOL_ERROR")
-def test_the_phy_counts_symbol_errors_and_interrupts(bench: Bench) -> None:
-    nic = bench.nic
+def test_the_phy_counts_symbol_errors_and_interrupts(bench: Bench, nic: Nic) -> None:
     phy_read(nic, 19)
     bench.link.inject(frame(), flags=[2])
     phy_write(nic, 18, 1 << 9)
@@ -494,8 +485,7 @@ def test_the_packet_checksum_begins_at_pcss(bench: Bench, start: int) -> None:
 
 
 @witness("RDBAH.RDBAH", "TDBAH.TDBAH")
-def test_rings_above_4_gib() -> None:
-    bench = running()
+def test_rings_above_4_gib(bench: Bench) -> None:
     memory = HostMemory(4 << 20, base=5 << 32)
     bench.dma.add(memory.base, memory.buffer)
     guest = GuestRings(bench.nic.slot, memory)
@@ -509,8 +499,7 @@ def test_rings_above_4_gib() -> None:
 
 
 @witness("PBA.RXA", "PBA.TXA")
-def test_pba_divides_the_packet_buffer_at_the_next_reset(bench: Bench) -> None:
-    nic = bench.nic
+def test_pba_divides_the_packet_buffer_at_the_next_reset(bench: Bench, nic: Nic) -> None:
     wr(nic, "PBA", 8)
     assert rd(nic, "PBA") == 56 << 16 | 8
     bench.guest.up(mac=BENCH_MAC)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from e1000emu.device.nic import Nic
 from e1000emu.device.stats import STATISTICS, describe_statistics
+from e1000emu.testing.bench import Bench
 from e1000emu.testing.guest import Rctl
-from tests.e1000emu.common import BROADCAST, PEER, RX_ON, frame, post_tso, rd, running, wr
+from tests.e1000emu.common import BROADCAST, PEER, RX_ON, frame, post_tso, rd, wr
 from tests.e1000emu.witness import witness
 
 BUCKETS = ((60, "64"), (61, "127"), (124, "255"), (300, "511"), (600, "1023"), (1514, "1522"))
@@ -25,8 +27,7 @@ BUCKETS = ((60, "64"), (61, "127"), (124, "255"), (300, "511"), (600, "1023"), (
     "TOTL.COUNT",
 )
 @pytest.mark.parametrize(("size", "bucket"), BUCKETS)
-def test_sizes_count_the_fcs_both_ways(size: int, bucket: str) -> None:
-    bench = running()
+def test_sizes_count_the_fcs_both_ways(size: int, bucket: str, bench: Bench) -> None:
     bench.link.inject(frame(size))
     bench.guest.post_legacy(frame(size))
     wr(bench.nic, "TDT", bench.guest.tx.next_to_use)
@@ -39,8 +40,7 @@ def test_sizes_count_the_fcs_both_ways(size: int, bucket: str) -> None:
 
 
 @witness("BPRC.COUNT", "MPRC.COUNT", "BPTC.COUNT", "MPTC.COUNT", "RCTL.MPE")
-def test_kinds_of_address() -> None:
-    bench = running()
+def test_kinds_of_address(bench: Bench) -> None:
     bench.guest.setup_rx(RX_ON | Rctl.MPE)
     for dst in (BROADCAST, bytes.fromhex("01005e000001"), PEER):
         bench.link.inject(frame(dst=dst))
@@ -72,9 +72,8 @@ FAULTS = (
         for row in FAULTS
     ],
 )
-def test_errors_on_the_wire(size: int, flags: int, counted: str) -> None:
+def test_errors_on_the_wire(size: int, flags: int, counted: str, bench: Bench) -> None:
     """SDM 13.7.1 to 13.7.4, 13.7.14, 13.7.15, 13.7.34 to 13.7.37."""
-    bench = running()
     bench.nic.rx.engine.pad_runts = False
     for _ in range(3):
         bench.link.inject(frame(size), frame(), flags=[flags, 0])
@@ -85,9 +84,7 @@ def test_errors_on_the_wire(size: int, flags: int, counted: str) -> None:
 
 
 @witness("GORCH.COUNT", "GOTCH.COUNT", "TORH.COUNT", "TOTH.COUNT")
-def test_octets_carry_into_the_high_half() -> None:
-    bench = running()
-    nic = bench.nic
+def test_octets_carry_into_the_high_half(bench: Bench, nic: Nic) -> None:
     for name in ("GORC", "GOTC", "TOR", "TOT"):
         nic.stats[name] = (1 << 32) - 1
     bench.link.inject(frame(100))
@@ -99,9 +96,8 @@ def test_octets_carry_into_the_high_half() -> None:
 
 
 @witness("TSCTFC.COUNT")
-def test_a_segmentation_that_ends_early_has_failed() -> None:
+def test_a_segmentation_that_ends_early_has_failed(bench: Bench) -> None:
     """SDM 13.7.54: less data than PAYLEN said."""
-    bench = running()
     post_tso(bench, frame(54 + 1000, kind=0x0800), mss=500, paylen=5000, popts=0)
     wr(bench.nic, "TDT", bench.guest.tx.next_to_use)
     assert rd(bench.nic, "TSCTFC") == 1

@@ -175,9 +175,8 @@ def test_the_receive_delay_writes_back(radv: int, after: int) -> None:
 
 
 @witness("RXDCTL.GRAN")
-def test_without_gran_the_receiver_counts_cache_lines() -> None:
+def test_without_gran_the_receiver_counts_cache_lines(bench: Bench) -> None:
     """Eight dwords are two descriptors."""
-    bench = running()
     bench.nic.slot.config_write(CACHE_LINE, 8, 1)
     wr(bench.nic, "RXDCTL", 1 << WTHRESH)
     wr(bench.nic, "RDTR", 1000)
@@ -329,8 +328,7 @@ def test_thresholds_that_are_raised_fetch_at_once() -> None:
     assert bench.nic.rx.engine.cached() == 20
 
 
-def test_what_was_fetched_survives_a_snapshot_and_goes_with_a_reset() -> None:
-    bench = running()
+def test_what_was_fetched_survives_a_snapshot_and_goes_with_a_reset(bench: Bench) -> None:
     state = bench.nic.state()
     bench.nic.power_on_reset()
     assert bench.nic.rx.engine.cached() == 0

@@ -6,6 +6,7 @@ import struct
 
 import pytest
 
+from e1000emu.device.nic import Nic
 from e1000emu.device.tx import BATCH_FRAMES, ROUNDS
 from e1000emu.testing.bench import Bench
 from e1000emu.testing.guest import Popts, Tucmd, TxCmd
@@ -14,11 +15,6 @@ from tests.e1000emu.common import RX_ON, frame, off, post_tso, rd, running, wr
 from tests.e1000emu.witness import witness
 
 CMD = TxCmd.EOP | TxCmd.IFCS | TxCmd.RS
-
-
-@pytest.fixture
-def bench() -> Bench:
-    return running()
 
 
 def ring(bench: Bench) -> None:
@@ -219,8 +215,7 @@ def test_more_frames_than_a_batch(bench: Bench) -> None:
     assert big.link.batches == 3
 
 
-def test_txd_low_at_the_threshold(bench: Bench) -> None:
-    nic = bench.nic
+def test_txd_low_at_the_threshold(bench: Bench, nic: Nic) -> None:
     wr(nic, "TXDCTL", 1 << 25)
     rd(nic, "ICR")
     for _ in range(20):
@@ -458,9 +453,8 @@ def test_short_frames_are_padded_with_psp(bench: Bench, psp: int) -> None:
 
 
 @witness("TXDCTL.LWTHRESH")
-def test_txd_low_comes_when_less_than_lwthresh_wait(bench: Bench) -> None:
+def test_txd_low_comes_when_less_than_lwthresh_wait(bench: Bench, nic: Nic) -> None:
     """SDM 13.4.43: in units of eight descriptors."""
-    nic = bench.nic
     wr(nic, "TXDCTL", 2 << 25)
     bench.link.room = 0
     for _ in range(20):

@@ -167,8 +167,7 @@ def test_frames_that_wake_are_not_stored(bench: Bench) -> None:
 
 
 @witness("WUPL.LEN", "WUPM.WUPD")
-def test_the_first_frame_that_wakes_is_kept_until_wus_is_cleared(bench: Bench) -> None:
-    nic = bench.nic
+def test_the_first_frame_that_wakes_is_kept_until_wus_is_cleared(bench: Bench, nic: Nic) -> None:
     first, second = ether(BENCH_MAC, 0x88B5, bytes(range(200))), frame(61, dst=BROADCAST)
     sleep(bench, EX | BC)
 

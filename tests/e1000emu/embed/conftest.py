@@ -12,7 +12,7 @@ import pytest
 from e1000emu.clock import RealClock
 from e1000emu.embed.vfio_user.server import VfioUserServer
 from e1000emu.testing.recorders import RecordingLink
-from tests.e1000emu.embed.fakeclient import Rig
+from tests.e1000emu.embed.fakeclient import FakeClient, Rig
 
 
 @pytest.fixture
@@ -33,3 +33,9 @@ def rig(tmp_path: Path) -> Iterator[Rig]:
     assert not path.exists()
     gc.collect()
     assert len(os.listdir("/proc/self/fd")) <= before
+
+
+@pytest.fixture
+def client(rig: Rig) -> FakeClient:
+    """A client of the server that has said nothing yet."""
+    return rig.client()

@@ -68,8 +68,7 @@ def rig(tmp_path: Path) -> Iterator[Rig]:
     made.clock.close()
 
 
-def test_a_host_finds_the_function(rig: Rig) -> None:
-    client = rig.client()
+def test_a_host_finds_the_function(client: FakeClient) -> None:
     assert client.config_read(0x00, 4) == 0x0D00_1234
     assert client.config_read(0x08, 4) == 0xFF_0000_00
     assert client.config_read(0x3D, 1) == 1
@@ -81,8 +80,7 @@ def test_a_host_finds_the_function(rig: Rig) -> None:
     assert (client.config_read(0x14, 4), client.config_read(0, 2)) == (0, 0x1234)
 
 
-def test_a_doorbell_reads_memory_and_interrupts(rig: Rig) -> None:
-    client = rig.client()
+def test_a_doorbell_reads_memory_and_interrupts(rig: Rig, client: FakeClient) -> None:
     ring(client)
     assert client.config_read(0x06, 2) == 1 << 3
     assert client.interrupts() == 1
@@ -112,8 +110,7 @@ def test_the_command_register_decides(rig: Rig) -> None:
     assert client.interrupts() == 1
 
 
-def test_no_guest_gets_past_the_device(rig: Rig) -> None:
-    client = rig.client()
+def test_no_guest_gets_past_the_device(rig: Rig, client: FakeClient) -> None:
     ring(client, address=0, count=4)
     assert client.bar_read(0, RESULT, 4) == 4 * 0xFF  # nothing is mapped there
     assert error_of(client.region_read, 0, 12, 8) == errno.EINVAL
@@ -127,8 +124,7 @@ def test_no_guest_gets_past_the_device(rig: Rig) -> None:
     assert "answers nothing" in rig.log[-1]
 
 
-def test_who_comes_next_finds_it_as_after_a_reset(rig: Rig) -> None:
-    client = rig.client()
+def test_who_comes_next_finds_it_as_after_a_reset(rig: Rig, client: FakeClient) -> None:
     ring(client)
     client.close()
     client = FakeClient(rig.path, rig.clock)
@@ -186,8 +182,7 @@ def test_a_function_without_registers_reads_zero() -> None:
     assert not line.level
 
 
-def test_ram_is_what_the_client_maps(rig: Rig) -> None:
-    client = rig.client()
+def test_ram_is_what_the_client_maps(client: FakeClient) -> None:
     assert client.dma_unmap(RAM_BASE, RAM_BYTES) == RAM_BYTES
     ring(client, count=2)
     assert client.bar_read(0, RESULT, 4) == 2 * 0xFF

@@ -49,8 +49,7 @@ FRAME = b"\xff" * 6 + b"\x52\x54\x00\x12\x34\x56" + b"\x08\x00" + bytes(range(50
 # --- the sequence that QEMU 11.1.3 begins with ---------------------------------------------------
 
 
-def test_start_of_qemu(rig: Rig) -> None:
-    client = rig.client()
+def test_start_of_qemu(rig: Rig, client: FakeClient) -> None:
     answer = client.version()
     assert len(answer) <= 4 + len(QEMU_VERSION)
     assert answer[:4] == bytes(4)
@@ -137,8 +136,7 @@ def test_start_of_qemu(rig: Rig) -> None:
 # --- registers -----------------------------------------------------------------------------------
 
 
-def test_accesses_of_every_size(rig: Rig) -> None:
-    client = rig.client()
+def test_accesses_of_every_size(client: FakeClient) -> None:
     client.start()
     ral = bytes.fromhex("525400123456")
     client.run(lambda: True)
@@ -156,8 +154,7 @@ def test_accesses_of_every_size(rig: Rig) -> None:
     assert len(client.region_read(0, Reg.MTA, 512)) == 512
 
 
-def test_an_access_in_part_leaves_other_bytes_and_clears_once(rig: Rig) -> None:
-    client = rig.client()
+def test_an_access_in_part_leaves_other_bytes_and_clears_once(client: FakeClient) -> None:
     client.start()
     client.run(lambda: True)
     client.region_read(0, Reg.ICR, 4)
@@ -172,16 +169,14 @@ def test_an_access_in_part_leaves_other_bytes_and_clears_once(rig: Rig) -> None:
     assert client.region_read(0, Reg.ICR, 4) == b"\0\x02\0\0"
 
 
-def test_io_bar_reaches_the_registers(rig: Rig) -> None:
-    client = rig.client()
+def test_io_bar_reaches_the_registers(client: FakeClient) -> None:
     client.start()
     client.bar_write(2, 0, Reg.STATUS, 4)
     assert client.bar_read(2, 4, 4) == client.bar_read(0, Reg.STATUS, 4)
     assert client.region_read(2, 0, 8)[:4] == struct.pack("<I", Reg.STATUS)
 
 
-def test_accesses_outside_a_region_are_refused(rig: Rig) -> None:
-    client = rig.client()
+def test_accesses_outside_a_region_are_refused(client: FakeClient) -> None:
     client.start()
     for region, offset, size in ((0, 0x2_0000, 4), (0, 0x1_FFFE, 4), (2, 8, 1), (CFG, 253, 4)):
         assert error_of(client.region_read, region, offset, size) == errno.EINVAL
@@ -192,8 +187,7 @@ def test_accesses_outside_a_region_are_refused(rig: Rig) -> None:
     assert client.bar_read(0, Reg.STATUS, 4)
 
 
-def test_decoding_obeys_the_command_register(rig: Rig) -> None:
-    client = rig.client()
+def test_decoding_obeys_the_command_register(client: FakeClient) -> None:
     client.start()
     client.config_write(4, 0, 2)
     assert client.bar_read(0, Reg.STATUS, 4) == 0xFFFF_FFFF
@@ -201,8 +195,7 @@ def test_decoding_obeys_the_command_register(rig: Rig) -> None:
     assert client.bar_read(0, Reg.STATUS, 4) != 0xFFFF_FFFF
 
 
-def test_posted_writes_keep_their_order_and_get_no_answer(rig: Rig) -> None:
-    client = rig.client()
+def test_posted_writes_keep_their_order_and_get_no_answer(rig: Rig, client: FakeClient) -> None:
     client.start()
     for value in range(200):
         client.bar_write(0, Reg.MTA, value, 4)
@@ -213,8 +206,7 @@ def test_posted_writes_keep_their_order_and_get_no_answer(rig: Rig) -> None:
     assert rig.server.counters()["posted_writes"] == 400
 
 
-def test_a_posted_write_outside_is_dropped_without_an_answer(rig: Rig) -> None:
-    client = rig.client()
+def test_a_posted_write_outside_is_dropped_without_an_answer(rig: Rig, client: FakeClient) -> None:
     client.start()
     client.bar_write(0, 0x2_0000, 1, 4)
     assert client.bar_read(0, Reg.STATUS, 4)
@@ -225,8 +217,7 @@ def test_a_posted_write_outside_is_dropped_without_an_answer(rig: Rig) -> None:
 # --- frames --------------------------------------------------------------------------------------
 
 
-def test_frames_cross_shared_memory(rig: Rig) -> None:
-    client = rig.client()
+def test_frames_cross_shared_memory(rig: Rig, client: FakeClient) -> None:
     guest = client.start()
     guest.up(ims=int(Int.RXT0 | Int.TXDW))
     client.bar_read(0, Reg.STATUS, 4)
@@ -238,9 +229,8 @@ def test_frames_cross_shared_memory(rig: Rig) -> None:
     assert rig.server.memory.table.aborts == 0
 
 
-def test_a_doorbell_waits_for_the_messages_behind_it(rig: Rig) -> None:
+def test_a_doorbell_waits_for_the_messages_behind_it(rig: Rig, client: FakeClient) -> None:
     """The guest's processor is not kept waiting while frames are copied."""
-    client = rig.client()
     guest = client.start()
     guest.up()
     guest.read(Reg.STATUS)  # what was posted before has been served
@@ -262,9 +252,8 @@ def test_a_doorbell_waits_for_the_messages_behind_it(rig: Rig) -> None:
     client.run(lambda: rig.link.take() == [FRAME])
 
 
-def test_endless_traffic_and_messages_share_the_clock(rig: Rig) -> None:
+def test_endless_traffic_and_messages_share_the_clock(rig: Rig, client: FakeClient) -> None:
     """Each turn of the clock serves both: neither waits for the other to end."""
-    client = rig.client()
     guest = client.start()
     guest.up()
     client.run(lambda: rig.server.nic.link_up)
@@ -287,8 +276,7 @@ def test_endless_traffic_and_messages_share_the_clock(rig: Rig) -> None:
         guest.reap()
 
 
-def test_bus_master_bit_stops_dma_though_memory_is_mapped(rig: Rig) -> None:
-    client = rig.client()
+def test_bus_master_bit_stops_dma_though_memory_is_mapped(rig: Rig, client: FakeClient) -> None:
     guest = client.start()
     guest.up()
     client.run(lambda: rig.server.nic.link_up)
@@ -301,8 +289,7 @@ def test_bus_master_bit_stops_dma_though_memory_is_mapped(rig: Rig) -> None:
     client.run(lambda: rig.link.take() == [FRAME])
 
 
-def test_unmapped_memory_is_not_touched(rig: Rig) -> None:
-    client = rig.client()
+def test_unmapped_memory_is_not_touched(rig: Rig, client: FakeClient) -> None:
     guest = client.start()
     guest.up()
     client.run(lambda: rig.server.nic.link_up)
@@ -315,8 +302,7 @@ def test_unmapped_memory_is_not_touched(rig: Rig) -> None:
     assert guest.receive() == []
 
 
-def test_read_only_memory_is_read_and_never_written(rig: Rig) -> None:
-    client = rig.client()
+def test_read_only_memory_is_read_and_never_written(rig: Rig, client: FakeClient) -> None:
     client.version()
     fd = os.memfd_create("rom")
     os.ftruncate(fd, 8192)
@@ -334,8 +320,7 @@ def test_read_only_memory_is_read_and_never_written(rig: Rig) -> None:
 # --- DMA_MAP and DMA_UNMAP that cannot be --------------------------------------------------------
 
 
-def test_maps_that_cannot_be_are_refused(rig: Rig) -> None:
-    client = rig.client()
+def test_maps_that_cannot_be_are_refused(rig: Rig, client: FakeClient) -> None:
     client.version()
     fd = os.memfd_create("ram")
     os.ftruncate(fd, 0x10000)
@@ -358,9 +343,10 @@ def test_maps_that_cannot_be_are_refused(rig: Rig) -> None:
 
 
 @pytest.mark.parametrize("left", [0, 1])
-def test_memory_that_its_owner_shortens_reads_as_zeros(rig: Rig, left: int) -> None:
+def test_memory_that_its_owner_shortens_reads_as_zeros(
+    rig: Rig, left: int, client: FakeClient
+) -> None:
     """Without a guard the NIC's next access would end this process by SIGBUS."""
-    client = rig.client()
     client.version()
     fd = os.memfd_create("ram")
     os.ftruncate(fd, RAM_BYTES)
@@ -390,8 +376,7 @@ def test_memory_that_its_owner_shortens_reads_as_zeros(rig: Rig, left: int) -> N
     assert "pages were gone" not in rig.log[-1]
 
 
-def test_a_file_on_a_disk_is_memory_too(rig: Rig) -> None:
-    client = rig.client()
+def test_a_file_on_a_disk_is_memory_too(rig: Rig, client: FakeClient) -> None:
     client.version()
     with tempfile.TemporaryFile() as file:
         file.write(b"on a disk")
@@ -451,8 +436,7 @@ def test_huge_pages_are_mapped_though_low_memory_is_cut_anywhere(rig: Rig, huge:
     assert Path("/proc/self/maps").read_text().count("memfd:huge") == maps_before
 
 
-def test_unmap_takes_whole_pieces_only(rig: Rig) -> None:
-    client = rig.client()
+def test_unmap_takes_whole_pieces_only(rig: Rig, client: FakeClient) -> None:
     client.version()
     for base in (0x1000, 0x3000, 0x8000):
         client.dma_map(base, 0x2000, None, flags=1)
@@ -464,8 +448,7 @@ def test_unmap_takes_whole_pieces_only(rig: Rig) -> None:
     assert len(rig.server.memory) == 0
 
 
-def test_number_of_maps_is_bounded(rig: Rig) -> None:
-    client = rig.client()
+def test_number_of_maps_is_bounded(client: FakeClient) -> None:
     client.version()
     for index in range(1, vu.MAX_DMA_MAPS + 1):
         client.dma_map(index << 12, 4096, None, flags=1)
@@ -598,8 +581,7 @@ def test_client_can_test_its_own_trigger(rig: Rig) -> None:
     assert client.interrupts() == 1
 
 
-def test_eventfds_that_are_none_are_refused(rig: Rig) -> None:
-    client = rig.client()
+def test_eventfds_that_are_none_are_refused(client: FakeClient) -> None:
     client.start()
     pipe = os.pipe()
     assert error_of(client.set_irqs, 0x24, 1, [pipe[1]]) == errno.EINVAL
@@ -638,8 +620,7 @@ def test_device_reset_is_rst(rig: Rig) -> None:
     assert len(rig.server.memory) == 1
 
 
-def test_reboot_of_the_guest(rig: Rig) -> None:
-    client = rig.client()
+def test_reboot_of_the_guest(rig: Rig, client: FakeClient) -> None:
     guest = client.start()
     for _ in range(3):
         guest.up(ims=int(Int.RXT0))
@@ -721,8 +702,7 @@ def test_version_is_first_and_once(rig: Rig) -> None:
     assert error_of(client.version) == errno.EINVAL
 
 
-def test_unknown_commands_are_refused(rig: Rig) -> None:
-    client = rig.client()
+def test_unknown_commands_are_refused(client: FakeClient) -> None:
     client.version()
     for command in (0, 6, 11, 12, 14, 15, 999):
         assert error_of(client.request, command, bytes(40)) == errno.ENOTSUP
@@ -733,8 +713,9 @@ def test_unknown_commands_are_refused(rig: Rig) -> None:
 @pytest.mark.parametrize(
     "garbage", [b"GET / HTTP/1.1\r\n\r\n", bytes(64), b"\xff" * 64, vu.pack(1, 9, b"", flags=1)]
 )
-def test_garbage_ends_the_connection_with_a_reason(rig: Rig, garbage: bytes) -> None:
-    client = rig.client()
+def test_garbage_ends_the_connection_with_a_reason(
+    rig: Rig, garbage: bytes, client: FakeClient
+) -> None:
     client.sock.send(garbage)
     client.run(client.poll)
     assert client.gone
@@ -744,8 +725,7 @@ def test_garbage_ends_the_connection_with_a_reason(rig: Rig, garbage: bytes) -> 
     assert again.bar_read(0, Reg.STATUS, 4)
 
 
-def test_descriptors_of_garbage_are_closed(rig: Rig) -> None:
-    client = rig.client()
+def test_descriptors_of_garbage_are_closed(rig: Rig, client: FakeClient) -> None:
     client.version()
     null = os.open("/dev/null", os.O_RDONLY)
     fds = [null] * 16
@@ -758,8 +738,7 @@ def test_descriptors_of_garbage_are_closed(rig: Rig) -> None:
     # the fixture counts what is open in the end
 
 
-def test_complaints_about_one_client_are_bounded(rig: Rig) -> None:
-    client = rig.client()
+def test_complaints_about_one_client_are_bounded(rig: Rig, client: FakeClient) -> None:
     client.version()
     for _ in range(50):
         assert error_of(client.request, 999) == errno.ENOTSUP
@@ -767,8 +746,7 @@ def test_complaints_about_one_client_are_bounded(rig: Rig) -> None:
     assert rig.server.counters()["refusals"] == 50
 
 
-def test_a_client_that_reads_no_answers_is_not_read_from(rig: Rig) -> None:
-    client = rig.client()
+def test_a_client_that_reads_no_answers_is_not_read_from(rig: Rig, client: FakeClient) -> None:
     client.start()
     head = vu.REGION_ACCESS.pack(0, 0, 0x1000)
     wanted = 0
@@ -792,8 +770,7 @@ def test_a_client_that_reads_no_answers_is_not_read_from(rig: Rig) -> None:
     assert client.bar_read(0, Reg.STATUS, 4)
 
 
-def test_a_process_without_free_descriptors_accepts_later(rig: Rig) -> None:
-    client = rig.client()
+def test_a_process_without_free_descriptors_accepts_later(rig: Rig, client: FakeClient) -> None:
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
     free = os.dup(0)
     os.close(free)
@@ -807,8 +784,7 @@ def test_a_process_without_free_descriptors_accepts_later(rig: Rig) -> None:
     client.version()
 
 
-def test_server_close_ends_the_client(rig: Rig) -> None:
-    client = rig.client()
+def test_server_close_ends_the_client(rig: Rig, client: FakeClient) -> None:
     client.start()
     rig.server.close()
     assert client.poll()
@@ -1044,9 +1020,8 @@ def test_wide_bars_are_other_regions(tmp_path: Path) -> None:
     clock.close()
 
 
-def test_shared_memory_is_one(rig: Rig) -> None:
+def test_shared_memory_is_one(rig: Rig, client: FakeClient) -> None:
     """What the guest stores is what the NIC reads, without a copy in between."""
-    client = rig.client()
     client.start()
     memory = client.memory
     assert isinstance(memory, HostMemory)

@@ -241,8 +241,7 @@ def post_tso(guest: GuestRings, header: bytes, payload: bytes) -> None:
         ring.next_to_use = (ring.next_to_use + 1) % ring.count
 
 
-def test_requests_are_split_at_what_the_client_takes(rig: Rig) -> None:
-    client = rig.client()
+def test_requests_are_split_at_what_the_client_takes(rig: Rig, client: FakeClient) -> None:
     small = QEMU_VERSION.replace(b"1048576", b"100")
     client.request(Command.VERSION, bytes(4) + small)
     memory = client.map_ram(by_message=True)
@@ -261,8 +260,7 @@ def test_requests_are_split_at_what_the_client_takes(rig: Rig) -> None:
 
 
 @pytest.mark.parametrize("size", [b"0", b"15", b"-1", b'"x"', b"true", b"1.5"])
-def test_a_size_that_cannot_be_is_refused(rig: Rig, size: bytes) -> None:
-    client = rig.client()
+def test_a_size_that_cannot_be_is_refused(rig: Rig, size: bytes, client: FakeClient) -> None:
     version = QEMU_VERSION.replace(b"1048576", size)
     assert error_of(client.request, Command.VERSION, bytes(4) + version) == errno.EINVAL
     assert "max_data_xfer_size" in rig.log[-1]
@@ -292,9 +290,8 @@ def mixed(client: FakeClient, cut: int) -> HostMemory:
 
 
 @pytest.mark.parametrize("cut", [0x1000, 0x2000, 0x3000, 0x8000])
-def test_memory_shared_in_part(rig: Rig, cut: int) -> None:
+def test_memory_shared_in_part(rig: Rig, cut: int, client: FakeClient) -> None:
     """Rings and buffers on either side of the border, and across it."""
-    client = rig.client()
     client.version()
     memory = mixed(client, cut)
     client.new_trigger()
@@ -315,9 +312,10 @@ def test_memory_shared_in_part(rig: Rig, cut: int) -> None:
     assert rig.server.memory.table.aborts == 0
 
 
-def test_dd_in_shared_memory_waits_for_data_that_goes_by_messages(rig: Rig) -> None:
+def test_dd_in_shared_memory_waits_for_data_that_goes_by_messages(
+    rig: Rig, client: FakeClient
+) -> None:
     """The ring is shared, the buffers are not: a driver that polls must not be early."""
-    client = rig.client()
     client.version()
     memory = mixed(client, 0x1000)
     client.new_trigger()
@@ -343,8 +341,7 @@ def test_dd_in_shared_memory_waits_for_data_that_goes_by_messages(rig: Rig) -> N
     assert rig.server.memory.table.aborts == 0
 
 
-def test_display_memory_beside_shared_ram_is_no_ram(rig: Rig) -> None:
-    client = rig.client()
+def test_display_memory_beside_shared_ram_is_no_ram(rig: Rig, client: FakeClient) -> None:
     client.start()
     assert not rig.server.memory.ram_by_message
     client.dma_map(0xFD00_0000, 0x100_0000)
@@ -356,8 +353,9 @@ def test_display_memory_beside_shared_ram_is_no_ram(rig: Rig) -> None:
     assert rig.server.memory.ram_by_message
 
 
-def test_display_memory_is_no_ram_while_qemu_maps_the_ram_anew(rig: Rig) -> None:
-    client = rig.client()
+def test_display_memory_is_no_ram_while_qemu_maps_the_ram_anew(
+    rig: Rig, client: FakeClient
+) -> None:
     client.version()
     client.map_ram()
     fd = os.memfd_create("low")
@@ -372,8 +370,7 @@ def test_display_memory_is_no_ram_while_qemu_maps_the_ram_anew(rig: Rig) -> None
     assert not rig.server.memory.ram_by_message
 
 
-def test_rom_is_read_by_message_beside_shared_ram(rig: Rig) -> None:
-    client = rig.client()
+def test_rom_is_read_by_message_beside_shared_ram(rig: Rig, client: FakeClient) -> None:
     guest = client.start()
     guest.up()
     client.run(lambda: rig.server.nic.link_up)

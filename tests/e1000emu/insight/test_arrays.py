@@ -30,10 +30,11 @@ from e1000emu.insight.arrays import (
 from e1000emu.lab import two_hosts
 from e1000emu.lab.measure import PING, CounterSampler, ping
 from e1000emu.registers.descriptors import RX, TX_DATA, TX_LEGACY
+from e1000emu.testing.bench import Bench
 from fastpath.base.batch import FrameBatch
 from fastpath.base.dma import DmaTable, HostMemory
 from stack.socket import AF_INET, MSG_WAITFORONE, SOCK_DGRAM, Socket
-from tests.e1000emu.common import frame, running
+from tests.e1000emu.common import frame
 from tests.stack.core.wire import QUIET6
 from tests.support import require
 
@@ -48,8 +49,7 @@ def test_dtypes_are_the_layouts_in_memory() -> None:
 # --- rings ---------------------------------------------------------------------------------------
 
 
-def test_rings_show_what_device_and_driver_do_from_then_on() -> None:
-    bench = running()
+def test_rings_show_what_device_and_driver_do_from_then_on(bench: Bench) -> None:
     rx, tx = arrays.rx_ring(bench.nic), arrays.tx_ring(bench.nic)
     assert len(rx) == bench.guest.rx.size_bytes // 16
     assert not rx["status"].any()
@@ -65,8 +65,7 @@ def test_rings_show_what_device_and_driver_do_from_then_on() -> None:
     assert np.shares_memory(rx, np.frombuffer(bench.memory.view(base, 16), RX))
 
 
-def test_rings_are_read_only_and_keep_the_memory() -> None:
-    bench = running()
+def test_rings_are_read_only_and_keep_the_memory(bench: Bench) -> None:
     bench.link.inject(frame(100))
     rx = arrays.rx_ring(bench.nic)
     with pytest.raises(ValueError, match="read-only"):
@@ -76,8 +75,7 @@ def test_rings_are_read_only_and_keep_the_memory() -> None:
     assert rx["length"][0] == 100
 
 
-def test_a_ring_that_is_not_there_or_not_in_one_piece_is_named() -> None:
-    bench = running()
+def test_a_ring_that_is_not_there_or_not_in_one_piece_is_named(bench: Bench) -> None:
     bench.nic.regs["RDLEN"] = 0
     with pytest.raises(E1000Error, match="receive ring: RDLEN is 0"):
         arrays.rx_ring(bench.nic)
@@ -207,8 +205,7 @@ def test_a_capture_that_is_none_is_named(tmp_path: Path) -> None:
 # --- counters, latencies, datagrams --------------------------------------------------------------
 
 
-def test_statistics_are_the_counters_themselves() -> None:
-    bench = running()
+def test_statistics_are_the_counters_themselves(bench: Bench) -> None:
     now = arrays.statistics(bench.nic)
     before = now.copy()
     bench.link.inject(frame(100), frame(200))

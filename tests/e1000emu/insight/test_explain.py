@@ -119,8 +119,7 @@ def test_each_reason_is_named(name: str) -> None:
     assert any(words in line for line in bench.nic.explain()), bench.nic.explain()
 
 
-def test_a_device_that_works_has_nothing_to_say() -> None:
-    bench = running()
+def test_a_device_that_works_has_nothing_to_say(bench: Bench) -> None:
     post(bench)
     rd(bench.nic, "ICR")
     assert bench.nic.explain() == []

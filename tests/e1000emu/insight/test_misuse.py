@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from e1000emu.device.nic import Nic
 from e1000emu.insight import misuse
 from e1000emu.insight.misuse import REMEDIES, Misuse, MisuseError
 from e1000emu.registers.regs import TABLE
-from tests.e1000emu.common import running, wr
+from e1000emu.testing.bench import Bench
+from tests.e1000emu.common import wr
 
 
 def test_events_count_and_keep_the_last_case() -> None:
@@ -89,9 +91,7 @@ def test_engine_counters_show_as_events() -> None:
     assert m.events()[0].remedy == REMEDIES["tx-tso"]
 
 
-def test_short_ring_and_bad_tso_are_explained() -> None:
-    bench = running()
-    nic = bench.nic
+def test_short_ring_and_bad_tso_are_explained(bench: Bench, nic: Nic) -> None:
     wr(nic, "RDLEN", 0)
     wr(nic, "RDT", 5)
     assert nic.misuse.count("rx-ring") == 1

@@ -372,22 +372,19 @@ def test_a_driver_that_is_right_breaks_no_rule() -> None:
     assert bench.nic.misuse.cases() == []
 
 
-def test_rules_of_rings_cost_nothing_unless_strict() -> None:
-    bench = running()
+def test_rules_of_rings_cost_nothing_unless_strict(bench: Bench) -> None:
     _rx_owned(bench)
     _tx_owned(bench)
     assert bench.nic.misuse.events() == []
 
 
-def test_a_driver_that_polls_may_set_rs_now_and_then() -> None:
-    bench = running()
+def test_a_driver_that_polls_may_set_rs_now_and_then(bench: Bench) -> None:
     for i in range(200):
         post(bench, cmd=0xB if i % 32 == 31 else 3)
         assert bench.nic.misuse.events() == []
 
 
-def test_a_ring_that_nobody_can_read_is_left_alone() -> None:
-    bench = running()
+def test_a_ring_that_nobody_can_read_is_left_alone(bench: Bench) -> None:
     bench.nic.misuse.strict = True
     bench.nic.misuse.strict = False
     wr(bench.nic, "TCTL", 0)
@@ -445,8 +442,7 @@ def test_a_tail_set_before_the_ring_is_none_of_its_size() -> None:
 # --- RS, ICS --------------------------------------------------------------------------------------
 
 
-def test_one_descriptor_without_rs_is_told_to_who_asks() -> None:
-    bench = running()
+def test_one_descriptor_without_rs_is_told_to_who_asks(bench: Bench) -> None:
     post(bench, cmd=3)
     assert bench.nic.misuse.events() == []  # a driver may set it on each 32nd
     said = "Transmit: none of the 1 descriptors sent so far has RS: no DD was written, TXDW stays"
@@ -461,8 +457,7 @@ def _handle(b: Bench, mask: int = 0xFFFFFFFF) -> int:
     return causes
 
 
-def test_ics_as_the_acknowledge_of_icr_is_named() -> None:
-    bench = running()
+def test_ics_as_the_acknowledge_of_icr_is_named(bench: Bench) -> None:
     wr(bench.nic, "IMS", 1)
     post(bench)
     assert _handle(bench) & 1
@@ -480,9 +475,8 @@ def test_ics_as_the_acknowledge_of_icr_is_named() -> None:
         _handle(bench)
 
 
-def test_drivers_that_ask_for_an_interrupt_are_left_alone() -> None:
+def test_drivers_that_ask_for_an_interrupt_are_left_alone(bench: Bench) -> None:
     """Linux's watchdog writes ICS each 2 s; `ethtool -t` sets each cause, and reads it, twice."""
-    bench = running()
     wr(bench.nic, "IMS", 0x10)
     for _ in range(5):
         bench.clock.run_for(2_000_000_000)
@@ -512,8 +506,7 @@ def _misaligned(b: Bench, register: str) -> None:
     wr(b.nic, "TCTL", EN)
 
 
-def test_what_follows_from_a_misaligned_ring_stands_below_it() -> None:
-    bench = running()
+def test_what_follows_from_a_misaligned_ring_stands_below_it(bench: Bench) -> None:
     _misaligned(bench, "TDBAL")
     wr(bench.nic, "TDT", 256)
     wr(bench.nic, "TDT", 0)
@@ -531,8 +524,7 @@ def test_what_follows_from_a_misaligned_ring_stands_below_it() -> None:
     )
 
 
-def test_the_other_ring_is_no_cause() -> None:
-    bench = running()
+def test_the_other_ring_is_no_cause(bench: Bench) -> None:
     _misaligned(bench, "RDBAL")
     post(bench, cmd=8)
     assert {(e.name, e.because) for e in bench.nic.misuse.events()} == {

@@ -54,8 +54,7 @@ def test_running_delay_goes_on_in_the_copy() -> None:
     assert bench.nic.interrupts.asserted
 
 
-def test_copy_sends_and_receives_where_the_first_stopped() -> None:
-    bench = running()
+def test_copy_sends_and_receives_where_the_first_stopped(bench: Bench) -> None:
     for size in (60, 70):
         bench.guest.post_legacy(frame(size))
         wr(bench.nic, "TDT", bench.guest.tx.next_to_use)
@@ -80,8 +79,7 @@ def test_negotiation_goes_on_in_the_copy() -> None:
     assert copy.link_up
 
 
-def test_unplugged_copy_loses_the_link() -> None:
-    bench = running()
+def test_unplugged_copy_loses_the_link(bench: Bench) -> None:
     other = Nic(
         memory=bench.dma,
         irq=RecordingLine(),

@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from e1000emu.registers import descriptors as d
+from e1000emu.testing.bench import Bench
 from e1000emu.testing.guest import Popts, RxErrors, RxStatus, Tucmd, TxCmd
-from tests.e1000emu.common import frame, running
+from tests.e1000emu.common import frame
 
 
 def test_every_layout_is_16_bytes() -> None:
@@ -45,8 +46,7 @@ def test_bits_are_those_that_drivers_write(
         assert flags[name] == 1 << (f.lo - first)
 
 
-def test_ring_as_an_array_shows_what_the_device_wrote() -> None:
-    bench = running()
+def test_ring_as_an_array_shows_what_the_device_wrote(bench: Bench) -> None:
     bench.link.inject(frame(100), frame(200))
     base, size = bench.guest.rx.base, bench.guest.rx.size_bytes
     ring = np.frombuffer(bench.memory.read(base, size), d.RX)
@@ -54,8 +54,7 @@ def test_ring_as_an_array_shows_what_the_device_wrote() -> None:
     assert ring["status"][:2].tolist() == [7, 7]
 
 
-def test_dump_names_fields_and_marks_head_and_tail() -> None:
-    bench = running()
+def test_dump_names_fields_and_marks_head_and_tail(bench: Bench) -> None:
     guest = bench.guest
     guest.post_legacy(frame(100), cmd=TxCmd.EOP | TxCmd.RS | TxCmd.VLE, special=0x123)
     guest.post_context(ipcss=14, paylen=77, hdrlen=54, mss=1460, tucmd=Tucmd.TCP | Tucmd.DEXT)

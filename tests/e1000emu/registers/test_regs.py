@@ -6,6 +6,7 @@ from operator import attrgetter
 
 import pytest
 
+from e1000emu.device.nic import Nic
 from e1000emu.registers import regs
 from e1000emu.registers.pciregs import PCI_TABLE
 from e1000emu.registers.regs import BAR0_BYTES, STATISTICS, TABLE, Access, Reg, reg
@@ -114,8 +115,7 @@ def _fresh() -> Bench:
     "r", [r for r in TABLE if r.name not in MOVED and r.group != "statistics"], ids=lambda r: r.name
 )
 @pytest.mark.parametrize("value", [0, ONES, 0x5A5A5A5A, 0xA5A5A5A5])
-def test_write_changes_stored_bits_only(bench: Bench, r: Reg, value: int) -> None:
-    nic = bench.nic
+def test_write_changes_stored_bits_only(r: Reg, value: int, nic: Nic) -> None:
     r = r.on(nic.model.features)
     for offset in (r.offsets[0], r.offsets[-1]):
         before = nic.regs.peek(offset)
@@ -133,8 +133,7 @@ def test_write_changes_stored_bits_only(bench: Bench, r: Reg, value: int) -> Non
 
 
 @pytest.mark.parametrize("name", STATISTICS)
-def test_statistics_read_clears_and_write_is_ignored(bench: Bench, name: str) -> None:
-    nic = bench.nic
+def test_statistics_read_clears_and_write_is_ignored(name: str, nic: Nic) -> None:
     offset = regs.reg(name).offset
     base = (
         name.removesuffix("L").removesuffix("H")
@@ -156,8 +155,7 @@ def test_statistics_stick_at_all_ones(bench: Bench) -> None:
     assert bench.nic.mmio_read(regs.reg("MPC").offset) == 0
 
 
-def test_self_clearing_bits_read_zero(bench: Bench) -> None:
-    nic = bench.nic
+def test_self_clearing_bits_read_zero(nic: Nic) -> None:
     for r in TABLE:
         mask = sum(f.mask for f in r.fields if f.access is Access.SC)
         if mask:
@@ -165,15 +163,13 @@ def test_self_clearing_bits_read_zero(bench: Bench) -> None:
             assert nic.mmio_read(r.offset) & mask == 0, r.name
 
 
-def test_ctrl_has_a_shadow(bench: Bench) -> None:
-    nic = bench.nic
+def test_ctrl_has_a_shadow(nic: Nic) -> None:
     nic.mmio_write(4, nic.mmio_read(0) | 1 << 6)
     assert nic.mmio_read(0) & 1 << 6
     assert nic.mmio_read(4) == nic.mmio_read(0)
 
 
-def test_pba_gives_the_rest_to_transmit(bench: Bench) -> None:
-    nic = bench.nic
+def test_pba_gives_the_rest_to_transmit(nic: Nic) -> None:
     nic.mmio_write(0x1000, 40)
     assert nic.mmio_read(0x1000) == 24 << 16 | 40
     nic.mmio_write(0x1000, 0xFFFF)
