@@ -57,7 +57,8 @@ class FakeSlot:
         return 0
 
 
-def make_host() -> Host:
+@pytest.fixture
+def host() -> Host:
     return Host("h", clock=VirtualClock(), inet=False, drivers=False)
 
 
@@ -74,8 +75,7 @@ def driver(calls: list[str], fail: bool = False) -> pci.pci_driver:
     return pci.pci_driver("test", table, probe, remove)
 
 
-def test_bars_are_sized_and_placed() -> None:
-    host = make_host()
+def test_bars_are_sized_and_placed(host: Host) -> None:
     slot = FakeSlot()
     pdev = pci.pci_device_add(host.machine, slot, irq=5)
     assert [res.size for res in pdev.resource] == [0x20000, 0x4000, 0, 8, 0, 0]
@@ -91,47 +91,43 @@ def test_bars_are_sized_and_placed() -> None:
     assert other.name != pdev.name
 
 
-def test_empty_slot_is_enodev() -> None:
+def test_empty_slot_is_enodev(host: Host) -> None:
     with pytest.raises(OSError, match="no device"):
-        pci.pci_device_add(make_host().machine, FakeSlot(vendor=0xFFFF), irq=5)
+        pci.pci_device_add(host.machine, FakeSlot(vendor=0xFFFF), irq=5)
 
 
-def test_driver_before_device_and_device_before_driver() -> None:
-    for driver_first in (True, False):
-        host = make_host()
-        calls: list[str] = []
-        module = driver(calls)
-        if driver_first:
-            pci.pci_register_driver(host.machine, module)
-        pdev = pci.pci_device_add(host.machine, FakeSlot(), irq=5)
-        pci.pci_device_add(host.machine, FakeSlot(device=0x9999), irq=6)
-        if not driver_first:
-            pci.pci_register_driver(host.machine, module)
-        assert calls == ["probe 1234 7"]
-        assert pdev.driver is module
-        pci.pci_unregister_driver(host.machine, module)
-        assert calls == ["probe 1234 7", "remove 1234"]
-        assert pdev.driver is None
+@pytest.mark.parametrize("driver_first", [True, False])
+def test_driver_before_device_and_device_before_driver(host: Host, driver_first: bool) -> None:
+    calls: list[str] = []
+    module = driver(calls)
+    if driver_first:
+        pci.pci_register_driver(host.machine, module)
+    pdev = pci.pci_device_add(host.machine, FakeSlot(), irq=5)
+    pci.pci_device_add(host.machine, FakeSlot(device=0x9999), irq=6)
+    if not driver_first:
+        pci.pci_register_driver(host.machine, module)
+    assert calls == ["probe 1234 7"]
+    assert pdev.driver is module
+    pci.pci_unregister_driver(host.machine, module)
+    assert calls == ["probe 1234 7", "remove 1234"]
+    assert pdev.driver is None
 
 
-def test_registering_twice_is_ebusy() -> None:
-    host = make_host()
+def test_registering_twice_is_ebusy(host: Host) -> None:
     module = driver([])
     pci.pci_register_driver(host.machine, module)
     with pytest.raises(OSError, match="registered already"):
         pci.pci_register_driver(host.machine, module)
 
 
-def test_failed_probe_leaves_the_device_unbound() -> None:
-    host = make_host()
+def test_failed_probe_leaves_the_device_unbound(host: Host) -> None:
     pci.pci_register_driver(host.machine, driver([], fail=True))
     with pytest.raises(OSError, match="broken"):
         pci.pci_device_add(host.machine, FakeSlot(), irq=5)
     assert host.machine.pci.devices[0].driver is None
 
 
-def test_unplugged_device_is_removed_from_its_driver() -> None:
-    host = make_host()
+def test_unplugged_device_is_removed_from_its_driver(host: Host) -> None:
     calls: list[str] = []
     pci.pci_register_driver(host.machine, driver(calls))
     pdev = pci.pci_device_add(host.machine, FakeSlot(), irq=5)
@@ -140,8 +136,7 @@ def test_unplugged_device_is_removed_from_its_driver() -> None:
     assert host.machine.pci.devices == []
 
 
-def test_capabilities_are_found_and_a_looping_list_ends() -> None:
-    host = make_host()
+def test_capabilities_are_found_and_a_looping_list_ends(host: Host) -> None:
     pdev = pci.pci_device_add(host.machine, FakeSlot(), irq=5)
     assert pci.pci_find_capability(pdev, pci.PCI_CAP_ID_PM) == 0x48
     assert pci.pci_find_capability(pdev, pci.PCI_CAP_ID_MSI) == 0
@@ -149,8 +144,7 @@ def test_capabilities_are_found_and_a_looping_list_ends() -> None:
     assert pci.pci_find_capability(looping, pci.PCI_CAP_ID_PM) == 0
 
 
-def test_enabling_wakes_the_device_and_counts_users() -> None:
-    host = make_host()
+def test_enabling_wakes_the_device_and_counts_users(host: Host) -> None:
     slot = FakeSlot()
     pdev = pci.pci_device_add(host.machine, slot, irq=5)
     pci.pci_enable_device(pdev)
@@ -164,8 +158,7 @@ def test_enabling_wakes_the_device_and_counts_users() -> None:
     assert not slot.config_read(4, 2) & pci.PCI_COMMAND_MASTER
 
 
-def test_wake_bits_and_saved_state() -> None:
-    host = make_host()
+def test_wake_bits_and_saved_state(host: Host) -> None:
     slot = FakeSlot()
     pdev = pci.pci_device_add(host.machine, slot, irq=5)
     pci.pci_enable_wake(pdev, pci.PCI_D3hot, True)
@@ -179,8 +172,7 @@ def test_wake_bits_and_saved_state() -> None:
     pci.pci_restore_state(pdev)  # nothing saved: nothing done
 
 
-def test_regions_are_claimed_once() -> None:
-    host = make_host()
+def test_regions_are_claimed_once(host: Host) -> None:
     pdev = pci.pci_device_add(host.machine, FakeSlot(), irq=5)
     pci.pci_request_selected_regions(pdev, 0b1001, "a")
     with pytest.raises(OSError, match="in use"):
@@ -189,8 +181,7 @@ def test_regions_are_claimed_once() -> None:
     pci.pci_request_selected_regions(pdev, 0b0001, "b")
 
 
-def test_delays_pass_on_the_hosts_clock() -> None:
-    host = make_host()
+def test_delays_pass_on_the_hosts_clock(host: Host) -> None:
     msleep(host.machine, 10)
     usleep_range(host.machine, 500, 900)
     assert host.now() == 10_500_000
@@ -204,16 +195,14 @@ def test_delays_pass_on_the_hosts_clock() -> None:
     assert host.now() == 11_003_000
 
 
-def test_sleeping_lets_events_run() -> None:
-    host = make_host()
+def test_sleeping_lets_events_run(host: Host) -> None:
     seen: list[int] = []
     host.clock.call_at(5_000_000, lambda: seen.append(host.now()))
     msleep(host.machine, 10)
     assert seen == [5_000_000]
 
 
-def test_work_runs_once_and_can_be_queued_again() -> None:
-    host = make_host()
+def test_work_runs_once_and_can_be_queued_again(host: Host) -> None:
     ran: list[int] = []
     work = work_struct(host.machine, lambda: ran.append(host.now()))
     assert schedule_work(work)
@@ -225,8 +214,7 @@ def test_work_runs_once_and_can_be_queued_again() -> None:
     assert ran == [0, 1000]
 
 
-def test_cancelled_and_moved_work() -> None:
-    host = make_host()
+def test_cancelled_and_moved_work(host: Host) -> None:
     ran: list[int] = []
     work = work_struct(host.machine, lambda: ran.append(host.now()))
     schedule_delayed_work(work, 1000)
@@ -244,8 +232,7 @@ def test_cancelled_and_moved_work() -> None:
     assert ran == [10_010]
 
 
-def test_work_queued_anew_does_not_run_at_its_old_time() -> None:
-    host = make_host()
+def test_work_queued_anew_does_not_run_at_its_old_time(host: Host) -> None:
     ran: list[int] = []
     work = work_struct(host.machine, lambda: ran.append(host.now()))
     schedule_work(work)
@@ -257,8 +244,7 @@ def test_work_queued_anew_does_not_run_at_its_old_time() -> None:
     assert ran == [1000]
 
 
-def test_work_at_once_runs_before_the_clock_is_idle() -> None:
-    host = make_host()
+def test_work_at_once_runs_before_the_clock_is_idle(host: Host) -> None:
     ran: list[int] = []
     work = work_struct(host.machine, lambda: ran.append(1))
     mod_delayed_work(work, 0)

@@ -60,8 +60,7 @@ def test_longest_prefix_wins() -> None:
     assert way(net) == "eth1"
 
 
-def test_lower_metric_wins_and_the_other_takes_over() -> None:
-    net = one_host6()
+def test_lower_metric_wins_and_the_other_takes_over(net: Net6) -> None:
     net.host.route_add("::/0", via=GW, metric=100)
     net.host.route_add("::/0", via=PEER, metric=50)
     assert way(net) == PEER
@@ -73,8 +72,7 @@ def test_lower_metric_wins_and_the_other_takes_over() -> None:
     ("rtype", "why"),
     [(RTN_UNREACHABLE, "EHOSTUNREACH"), (RTN_PROHIBIT, "EACCES"), (RTN_THROW, "ENETUNREACH")],
 )
-def test_types_that_lead_nowhere(rtype: int, why: str) -> None:
-    net = one_host6()
+def test_types_that_lead_nowhere(rtype: int, why: str, net: Net6) -> None:
     net.host.route_add("2001:db8:ffff::/48", rtype=rtype)
     assert way(net) == why
 
@@ -94,8 +92,7 @@ def test_what_ip_route_add_refuses(args: Any, how: dict[str, str], why: str) -> 
     assert refused(one_host6(), *args, **how) == why
 
 
-def test_a_route_that_is_there_is_refused_or_replaced() -> None:
-    net = one_host6()
+def test_a_route_that_is_there_is_refused_or_replaced(net: Net6) -> None:
     net.host.route_add("::/0", via=GW)
     assert refused(net, "::/0", via=GW) == "EEXIST"
     assert refused(net, "::/0", via=PEER) == "EEXIST"
@@ -104,8 +101,7 @@ def test_a_route_that_is_there_is_refused_or_replaced() -> None:
     assert [r["metric"] for r in fib6_dump(net.host) if not r["plen"]] == [1024]
 
 
-def test_equal_routes_share_flows_and_keep_each_on_its_way() -> None:
-    net = one_host6()
+def test_equal_routes_share_flows_and_keep_each_on_its_way(net: Net6) -> None:
     net.host.route_add("::/0", via=GW)
     net.host.route_add("::/0", via=PEER, append=True)
     ways = [way(net, f"2001:db8:ffff::{n:x}") for n in range(1, 100)]
@@ -114,9 +110,8 @@ def test_equal_routes_share_flows_and_keep_each_on_its_way() -> None:
     assert ways == [way(net, f"2001:db8:ffff::{n:x}") for n in range(1, 100)]
 
 
-def test_router_with_the_higher_preference_is_taken() -> None:
+def test_router_with_the_higher_preference_is_taken(net: Net6) -> None:
     """RFC 4191 3.2"""
-    net = one_host6()
     dev = net.wire.dev
     rt6_add_dflt_router(net.host, ip6(R1), dev, ICMPV6_ROUTER_PREF_LOW)
     rt6_add_dflt_router(net.host, ip6(R2), dev, ICMPV6_ROUTER_PREF_HIGH)
@@ -124,9 +119,8 @@ def test_router_with_the_higher_preference_is_taken() -> None:
     assert way(net) == R2
 
 
-def test_a_router_that_does_not_answer_is_the_last_choice() -> None:
+def test_a_router_that_does_not_answer_is_the_last_choice(net: Net6) -> None:
     """RFC 4191 3.5, RFC 4861 6.3.6"""
-    net = one_host6()
     dev = net.wire.dev
     rt6_add_dflt_router(net.host, ip6(R1), dev, ICMPV6_ROUTER_PREF_LOW)
     rt6_add_dflt_router(net.host, ip6(R2), dev, ICMPV6_ROUTER_PREF_HIGH)
@@ -138,9 +132,8 @@ def test_a_router_that_does_not_answer_is_the_last_choice() -> None:
     assert way(net) == R2
 
 
-def test_a_routers_routes_end_with_their_lifetime() -> None:
+def test_a_routers_routes_end_with_their_lifetime(net: Net6) -> None:
     """RFC 4861 6.3.4, RFC 4191 3.1"""
-    net = one_host6()
     dev, gw = net.wire.dev, ip6(R1)
     rt6_add_dflt_router(net.host, gw, dev, lifetime_s=1800)
     rt6_route_rcv(net.host, dev, ip6("2001:db8:ffff::"), 48, ICMPV6_ROUTER_PREF_MEDIUM, 60, ip6(R2))
@@ -152,9 +145,8 @@ def test_a_routers_routes_end_with_their_lifetime() -> None:
     assert rt6_get_dflt_router(net.host, gw, dev) is None
 
 
-def test_route_information_of_lifetime_0_takes_the_route_back() -> None:
+def test_route_information_of_lifetime_0_takes_the_route_back(net: Net6) -> None:
     """RFC 4191 3.1"""
-    net = one_host6()
     dev, prefix = net.wire.dev, ip6("2001:db8:ffff::")
     rt6_route_rcv(net.host, dev, prefix, 48, ICMPV6_ROUTER_PREF_HIGH, 600, ip6(R1))
     assert way(net) == R1
@@ -162,8 +154,7 @@ def test_route_information_of_lifetime_0_takes_the_route_back() -> None:
     assert way(net) == "ENETUNREACH"
 
 
-def test_a_host_that_becomes_a_router_forgets_the_routers() -> None:
-    net = one_host6()
+def test_a_host_that_becomes_a_router_forgets_the_routers(net: Net6) -> None:
     rt6_add_dflt_router(net.host, ip6(R1), net.wire.dev)
     net.host.route_add("2001:db8:5::/48", via=GW)
     rt6_purge_dflt_routers(net.host)
@@ -204,8 +195,7 @@ def test_lookup_equals_a_linear_search(routes: dict[tuple[int, int], int], to: i
     assert (found.fib6_plen if found else None) == (max(fits) if fits else None)
 
 
-def test_the_table_is_shown_as_proc_net_ipv6_route() -> None:
-    net = one_host6()
+def test_the_table_is_shown_as_proc_net_ipv6_route(net: Net6) -> None:
     net.host.route_add("2001:db8:ffff::/48", via=GW, metric=7)
     lines = proc.read(net.host, "ipv6_route").splitlines()
     assert all(len(line) == 149 for line in lines)

@@ -49,8 +49,7 @@ def refused(*args: Any, **how: Any) -> str:
     return errno.errorcode[errno_of(lease, *args, **how)]
 
 
-def test_packets_of_one_flow_have_one_label_and_other_flows_another() -> None:
-    net = one_host6()
+def test_packets_of_one_flow_have_one_label_and_other_flows_another(net: Net6) -> None:
     for src in (PEER, PEER, "2001:db8::fe"):
         net.inject(v6(ICMPV6, echo(src=src), src=src))
     first, second, other = (p.fl for p in net.ip_sent())
@@ -65,8 +64,7 @@ def test_auto_flowlabels(mode: int, labelled: bool) -> None:
     assert bool(net.ip_sent()[0].fl) is labelled
 
 
-def test_a_lease_is_made_found_renewed_and_given_back() -> None:
-    net = one_host6()
+def test_a_lease_is_made_found_renewed_and_given_back(net: Net6) -> None:
     sk = sock_of(net)
     assert refused(sk, flags=0) == "ENOENT"
     assert lease(sk) == 0x123
@@ -80,8 +78,7 @@ def test_a_lease_is_made_found_renewed_and_given_back() -> None:
         ipv6_flowlabel_opt(sk, in6_flowlabel_req(0, 0x123, IPV6_FL_A_PUT).pack())
 
 
-def test_label_0_takes_a_free_one() -> None:
-    net = one_host6()
+def test_label_0_takes_a_free_one(net: Net6) -> None:
     a, b = lease(sock_of(net), 0), lease(sock_of(net), 0)
     assert a
     assert b
@@ -89,8 +86,7 @@ def test_label_0_takes_a_free_one() -> None:
     assert not (a | b) & 0x80000
 
 
-def test_an_exclusive_label_is_one_sockets_and_the_others_must_lease() -> None:
-    net = one_host6()
+def test_an_exclusive_label_is_one_sockets_and_the_others_must_lease(net: Net6) -> None:
     a, b = sock_of(net), sock_of(net)
     lease(a, share=IPV6_FL_S_EXCL)
     assert refused(b) == "EPERM"
@@ -102,8 +98,7 @@ def test_an_exclusive_label_is_one_sockets_and_the_others_must_lease() -> None:
         fl6_sock_lookup(b, 0x123)
 
 
-def test_a_users_label_is_for_that_user() -> None:
-    net = one_host6()
+def test_a_users_label_is_for_that_user(net: Net6) -> None:
     lease(sock_of(net), share=IPV6_FL_S_USER)
     assert lease(sock_of(net), share=IPV6_FL_S_USER) == 0x123
     net.host.uid = 1000
@@ -123,8 +118,7 @@ def test_what_is_refused(how: dict[str, int], why: str) -> None:
     assert refused(sock_of(one_host6()), **how) == why
 
 
-def test_a_label_lingers_and_is_free_then() -> None:
-    net = one_host6()
+def test_a_label_lingers_and_is_free_then(net: Net6) -> None:
     sk = sock_of(net)
     lease(sk, linger=30)
     fl6_free_socklist(sk)
@@ -134,8 +128,7 @@ def test_a_label_lingers_and_is_free_then() -> None:
     assert net.host.ipv6.flowlabels.labels == {}
 
 
-def test_labels_of_a_user_are_bounded() -> None:
-    net = one_host6()
+def test_labels_of_a_user_are_bounded(net: Net6) -> None:
     net.host.uid = 1000
     sk = sock_of(net)
     for n in range(32):

@@ -63,9 +63,8 @@ def test_a_flood_of_first_fragments_stops_at_the_memory_limit() -> None:
     only(net, "NOMEM", "FRAG_REASM_TIMEOUT")
 
 
-def test_tiny_fragments_are_joined_within_the_limit() -> None:
+def test_tiny_fragments_are_joined_within_the_limit(net: Net6) -> None:
     """8 bytes each: 150 of them make the packet, and nothing is left."""
-    net = one_host6()
     before = in_use(net)
     for piece in reversed(pieces(BIG, range(8, len(BIG), 8))):
         net.inject(piece)
@@ -74,8 +73,7 @@ def test_tiny_fragments_are_joined_within_the_limit() -> None:
     assert in_use(net) == before
 
 
-def test_teardrop_and_every_other_overlap_drop_the_packet() -> None:
-    net = one_host6()
+def test_teardrop_and_every_other_overlap_drop_the_packet(net: Net6) -> None:
     for ident, (a, b, c, d) in enumerate(
         [(0, 800, 400, 1208), (400, 1208, 0, 808), (0, 808, 800, 1208)]
     ):
@@ -127,22 +125,19 @@ def test_an_overlap_never_delivers_wrong_bytes(data: Any) -> None:
 # --- chains and lies -----------------------------------------------------------------------
 
 
-def test_a_chain_of_extension_headers_as_long_as_the_packet() -> None:
+def test_a_chain_of_extension_headers_as_long_as_the_packet(net: Net6) -> None:
     """180 headers of 8 bytes: walked once, answered."""
-    net = one_host6()
     chain = b"".join(options(DEST, b"") for _ in range(179)) + options(ICMPV6, b"")
     net.inject(v6(DEST, chain + echo()))
     assert len(net.ip_sent()) == 1
 
 
-def test_a_chain_with_an_end_that_is_not_there() -> None:
-    net = one_host6()
+def test_a_chain_with_an_end_that_is_not_there(net: Net6) -> None:
     net.inject(v6(DEST, b"".join(options(DEST, b"") for _ in range(180))))
     only(net, "IPV6_BAD_EXTHDR")
 
 
-def test_a_header_full_of_options_ends_at_the_limit() -> None:
-    net = one_host6()
+def test_a_header_full_of_options_ends_at_the_limit(net: Net6) -> None:
     for nexthdr in (HOP, DEST):
         net.inject(v6(nexthdr, options(ICMPV6, opt(0x1E) * 9) + echo()))
         net.inject(v6(nexthdr, options(ICMPV6, opt(0x1E) * 8) + echo()))
@@ -161,8 +156,7 @@ def test_routing_headers_one_after_the_other_lead_nowhere() -> None:
 
 @pytest.mark.parametrize("size", [0, 65535, 65536, 70000, 2**32 - 1])
 @pytest.mark.parametrize("plen", [0, 24])
-def test_jumbo_lies(size: int, plen: int) -> None:
-    net = one_host6()
+def test_jumbo_lies(size: int, plen: int, net: Net6) -> None:
     lie = options(ICMPV6, opt(0xC2, size.to_bytes(4, "big")))
     net.inject(v6(HOP, lie + echo(), plen=plen))
     assert set(net.drops()) <= {"SKB_DROP_REASON_IP_INHDR", "SKB_DROP_REASON_PKT_TOO_SMALL"}
@@ -186,8 +180,7 @@ def test_a_flood_of_packet_too_big_keeps_to_the_limit() -> None:
 
 
 @pytest.mark.parametrize("mtu", [0, 1, 68, 1279])
-def test_packet_too_big_below_1280_makes_no_small_packets(mtu: int) -> None:
-    net = one_host6()
+def test_packet_too_big_below_1280_makes_no_small_packets(mtu: int, net: Net6) -> None:
     inner = bytes(IPv6(src=ME, dst=PEER) / ICMPv6EchoReply(data=bytes(1200)))
     net.inject(IPv6(src=GW, dst=ME) / ICMPv6PacketTooBig(mtu=mtu) / Raw(inner))
     net.inject(v6(ICMPV6, echo(data=bytes(1200))))
@@ -195,9 +188,8 @@ def test_packet_too_big_below_1280_makes_no_small_packets(mtu: int) -> None:
     assert len(bytes(reply)) == 1248
 
 
-def test_a_redirect_of_who_is_not_the_router_is_ignored() -> None:
+def test_a_redirect_of_who_is_not_the_router_is_ignored(net: Net6) -> None:
     """RFC 4861 8.1: from another link-local address, and from beyond the link."""
-    net = one_host6()
     net.host.route_add("::/0", via="fe80::fe", dev="eth0")
     for src in ("fe80::66", GW):
         redirect = ICMPv6ND_Redirect(tgt="fe80::66", dst=FAR)
@@ -206,9 +198,8 @@ def test_a_redirect_of_who_is_not_the_router_is_ignored() -> None:
     assert net.host.ipv6.rt6_exceptions == 0
 
 
-def test_errors_that_echo_make_no_storm() -> None:
+def test_errors_that_echo_make_no_storm(net: Net6) -> None:
     """An error about each packet: at most what the buckets hold."""
-    net = one_host6()
     for n in range(300):
         net.inject(v6(253, bytes(8), src=format_addr6(ip6(PEER) + n)))
     assert len(net.ip_sent()) <= 60

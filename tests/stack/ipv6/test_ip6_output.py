@@ -129,17 +129,15 @@ def test_scapy_puts_our_fragments_together(size: int, mtu: int) -> None:
     assert bytes(request.data) == bytes(i & 255 for i in range(size))
 
 
-def test_identifications_are_not_to_be_guessed() -> None:
+def test_identifications_are_not_to_be_guessed(net: Net6) -> None:
     """RFC 7739: no sequence, none twice."""
-    net = one_host6()
     idents = [send(net, 2000)[0][IPv6ExtHdrFragment].id for _ in range(50)]
     assert len(set(idents)) == 50
     steps = {b - a for a, b in pairwise(idents)}
     assert len(steps) == 49
 
 
-def test_dont_fragment_refuses_what_is_too_big() -> None:
-    net = one_host6()
+def test_dont_fragment_refuses_what_is_too_big(net: Net6) -> None:
     assert send(net, 2000, dontfrag=True) == []
     assert net.host.mib.icmp6.OutErrors == 1
     assert len(send(net, 1400, dontfrag=True)) == 1
@@ -150,8 +148,7 @@ def test_hop_limit_and_traffic_class_of_the_message() -> None:
     assert (packet.hlim, packet.tc) == (9, 0xB8)
 
 
-def test_hop_limit_of_the_route_of_the_interface_and_of_groups() -> None:
-    net = one_host6()
+def test_hop_limit_of_the_route_of_the_interface_and_of_groups(net: Net6) -> None:
     net.host.route_add("2001:db8:ffff::/48", via=GW, hoplimit=33)
     oif = net.wire.dev.ifindex
     assert send(net, to="2001:db8:ffff::1")[0].hlim == 33
@@ -161,27 +158,23 @@ def test_hop_limit_of_the_route_of_the_interface_and_of_groups() -> None:
     assert send(net, to="ff02::1", oif=oif)[0].hlim == 1
 
 
-def test_what_we_send_to_a_group_of_ours_we_hear() -> None:
+def test_what_we_send_to_a_group_of_ours_we_hear(net: Net6) -> None:
     """And answer: our request to all nodes reaches ourselves."""
-    net = one_host6()
     sent = send(net, to="ff02::1", oif=net.wire.dev.ifindex)
     assert [p.dst for p in sent] == ["ff02::1"]
     assert net.host.mib.icmp6msg.intype[128] == 1
 
 
-def test_hop_limit_0_to_a_group_stays_in_the_host() -> None:
-    net = one_host6()
+def test_hop_limit_0_to_a_group_stays_in_the_host(net: Net6) -> None:
     assert send(net, to="ff02::1", oif=net.wire.dev.ifindex, hlimit=0) == []
     assert net.host.mib.icmp6msg.intype[128] == 1
 
 
-def test_interface_local_groups_stay_in_the_host() -> None:
-    net = one_host6()
+def test_interface_local_groups_stay_in_the_host(net: Net6) -> None:
     assert send(net, to="ff01::1", oif=net.wire.dev.ifindex) == []
 
 
-def test_to_ourselves_over_lo() -> None:
-    net = one_host6()
+def test_to_ourselves_over_lo(net: Net6) -> None:
     for to in (ME, "::1"):
         assert send(net, 20000, to=to) == []
     assert net.host.mib.icmp6msg.intype == {128: 2, 129: 2}
@@ -203,8 +196,7 @@ def transport(net: Net6, size: int, **np: Any) -> tuple[int, list[Any]]:
     return err, [IPv6(frame[14:]) for frame in net.frames()]
 
 
-def test_ip6_xmit_sends_what_fits_and_refuses_the_rest() -> None:
-    net = one_host6()
+def test_ip6_xmit_sends_what_fits_and_refuses_the_rest(net: Net6) -> None:
     err, (packet,) = transport(net, 1460, hop_limit=5)
     assert (err, packet.nh, packet.hlim, packet.tc, packet.plen) == (0, 253, 5, 0x20, 1460)
     told = []
@@ -219,8 +211,7 @@ def test_ip6_xmit_sends_what_fits_and_refuses_the_rest() -> None:
     [NF_INET_PRE_ROUTING, NF_INET_LOCAL_OUT, NF_INET_POST_ROUTING],
     ids=["pre", "out", "post"],
 )
-def test_hooks_see_packets_and_drop_them(hook: int) -> None:
-    net = one_host6()
+def test_hooks_see_packets_and_drop_them(hook: int, net: Net6) -> None:
     seen = []
 
     def look(skb: Any, state: Any) -> int:

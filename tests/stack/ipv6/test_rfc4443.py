@@ -359,9 +359,8 @@ def test_the_table_has_its_size_and_no_law_twice() -> None:
 # --- what a row cannot say -----------------------------------------------------------------
 
 
-def test_an_error_quotes_as_much_as_fits_1280_bytes() -> None:
+def test_an_error_quotes_as_much_as_fits_1280_bytes(net: Net6) -> None:
     """RFC 4443 2.4 (c)"""
-    net = one_host6()
     sent = v6(253, bytes(range(256)) * 5)
     net.inject(sent)
     (error,) = net.ip_sent()
@@ -369,9 +368,8 @@ def test_an_error_quotes_as_much_as_fits_1280_bytes() -> None:
     assert bytes(error)[48:] == sent[: 1280 - 48]
 
 
-def test_an_error_comes_from_the_address_that_was_meant() -> None:
+def test_an_error_comes_from_the_address_that_was_meant(net: Net6) -> None:
     """RFC 4443 2.2 (a), (b)"""
-    net = one_host6()
     net.inject(UNKNOWN)
     assert net.ip_sent()[0].src == ME
     net.inject(v6(DEST, options(ICMPV6, opt(0x9E)) + echo(dst=GROUP), dst=GROUP))
@@ -401,9 +399,10 @@ def too_big(mtu: int, dst: str = PEER, src: str = ME) -> bytes:
 @pytest.mark.parametrize(
     ("said", "then"), [(1400, 1400), (1281, 1280), (1280, 1280), (600, 1280), (0, 1280)]
 )
-def test_packet_too_big_lowers_the_path_mtu_to_1280_at_the_least(said: int, then: int) -> None:
+def test_packet_too_big_lowers_the_path_mtu_to_1280_at_the_least(
+    said: int, then: int, net: Net6
+) -> None:
     """RFC 8201 4; below 1280 no fragment header is put into packets that fit (RFC 8021, 8200 5)."""
-    net = one_host6()
     assert path_mtu(net) == 1500
     net.inject(too_big(said))
     assert path_mtu(net) in range(then - 8, then + 1)
@@ -412,9 +411,8 @@ def test_packet_too_big_lowers_the_path_mtu_to_1280_at_the_least(said: int, then
     assert small.nh == ICMPV6
 
 
-def test_packet_too_big_never_raises_the_path_mtu() -> None:
+def test_packet_too_big_never_raises_the_path_mtu(net: Net6) -> None:
     """RFC 8201 4"""
-    net = one_host6()
     net.inject(too_big(1300))
     net.inject(too_big(1480))
     assert path_mtu(net) <= 1300
@@ -432,9 +430,8 @@ def test_a_path_mtu_ages() -> None:
     assert path_mtu(net) == 1500
 
 
-def test_a_path_mtu_is_of_one_destination() -> None:
+def test_a_path_mtu_is_of_one_destination(net: Net6) -> None:
     """RFC 8201 5.2"""
-    net = one_host6()
     net.inject(too_big(1300, dst="2001:db8::3"))
     assert path_mtu(net) == 1500
 

@@ -33,7 +33,7 @@ from stack.core.uapi import (
 from stack.ipv6.addrconf import inet6_addr_add
 from stack.ipv6.if_inet6 import IFA_F_NODAD
 from stack.socket import AF_INET, SOCK_DGRAM, SOCK_RAW, SOCK_STREAM, Socket
-from tests.stack.ipv6.net import ME, ME_LL, PEER, PEER_LL, Net6, ip6, one_host6
+from tests.stack.ipv6.net import ME, ME_LL, PEER, PEER_LL, Net6, ip6
 from tests.support import errno_of
 
 RECV = {
@@ -45,11 +45,6 @@ RECV = {
     uapi.IPV6_RECVDSTOPTS: uapi.IPV6_DSTOPTS,
     uapi.IPV6_RECVORIGDSTADDR: uapi.IPV6_ORIGDSTADDR,
 }
-
-
-@pytest.fixture
-def net() -> Net6:
-    return one_host6()
 
 
 def udp6(net: Net6, port: int = 0, addr: str = "::") -> Socket:

@@ -56,6 +56,11 @@ def opened(seed: int = 1, **wire: float) -> Wire:
     return net
 
 
+@pytest.fixture
+def net() -> Wire:
+    return opened()
+
+
 def packet(
     form: int,
     options: int = 0,
@@ -122,8 +127,7 @@ def test_every_byte_arrives_once_and_in_order(
         assert net.a.delivered <= len(net.got[1])
 
 
-def test_a_clean_wire_repeats_nothing() -> None:
-    net = opened()
+def test_a_clean_wire_repeats_nothing(net: Wire) -> None:
     net.write(0, bytes(500_000))
     net.run(5)
     assert len(net.got[1]) == 500_000
@@ -183,8 +187,7 @@ def test_a_transaction_is_one_exchange() -> None:
     assert net.seen[0][1].options & WCLOSE
 
 
-def test_a_closed_window_opens_again_though_the_news_is_lost() -> None:
-    net = opened()
+def test_a_closed_window_opens_again_though_the_news_is_lost(net: Wire) -> None:
     net.b.rcvbuf = 4_000
     net.b.told_alloc = net.b.rcv_nxt  # as if it never had more
     net.a.snd_alloc = 4_000
@@ -202,8 +205,7 @@ def test_a_closed_window_opens_again_though_the_news_is_lost() -> None:
     assert net.now > stalled
 
 
-def test_probes_of_a_closed_window_become_rarer_and_do_not_end_it() -> None:
-    net = opened()
+def test_probes_of_a_closed_window_become_rarer_and_do_not_end_it(net: Wire) -> None:
     net.reading[1] = False
     net.write(0, bytes(300_000))
     net.run(600)
@@ -231,8 +233,7 @@ def test_fastnak_repeats_before_the_timer() -> None:
     assert net.now - start < 60_000_000
 
 
-def test_spans_save_what_arrived() -> None:
-    net = opened()
+def test_spans_save_what_arrived(net: Wire) -> None:
     for ctx in (net.a, net.b):
         ctx.fastnak = False
     net.write(0, bytes(40_000))
@@ -258,8 +259,7 @@ def test_noerr_goes_on_without_what_was_lost() -> None:
     assert net.b.r_fin == net.b.rcv_nxt == 256 * 400
 
 
-def test_dreq_is_answered_when_the_reader_has_it() -> None:
-    net = opened()
+def test_dreq_is_answered_when_the_reader_has_it(net: Wire) -> None:
     net.a.dreq = True
     net.reading[1] = False
     net.write(0, b"parcel", eom=True)
@@ -272,8 +272,7 @@ def test_dreq_is_answered_when_the_reader_has_it() -> None:
     assert net.a.delivered == 6
 
 
-def test_dreq_survives_the_loss_of_its_answer() -> None:
-    net = opened()
+def test_dreq_survives_the_loss_of_its_answer(net: Wire) -> None:
     net.a.dreq = True
     net.write(0, b"parcel", eom=True)
     net.run(0.0015)
@@ -294,8 +293,7 @@ def test_nobody_there_ends_with_etimedout() -> None:
     assert 15 <= len(asked) <= 25
 
 
-def test_ctimer_finds_out_that_the_peer_died() -> None:
-    net = opened()
+def test_ctimer_finds_out_that_the_peer_died(net: Wire) -> None:
     quiet = net.now
     net.loss = 1.0
     net.run(600)
@@ -303,14 +301,12 @@ def test_ctimer_finds_out_that_the_peer_died() -> None:
     assert net.now - quiet >= XTP_CTIMER_NS + XTP_CTIMEOUT_NS
 
 
-def test_ctimer_keeps_a_living_peer() -> None:
-    net = opened()
+def test_ctimer_keeps_a_living_peer(net: Wire) -> None:
     net.run(3600)
     assert net.a.state == net.b.state == XTP_ACTIVE
 
 
-def test_half_close() -> None:
-    net = opened()
+def test_half_close(net: Wire) -> None:
     net.write(0, b"to the end")
     net.close(0)
     net.run(1)
@@ -327,8 +323,7 @@ def test_half_close() -> None:
 
 
 @pytest.mark.parametrize("lost", range(4))
-def test_the_end_survives_the_loss_of_any_of_its_packets(lost: int) -> None:
-    net = opened()
+def test_the_end_survives_the_loss_of_any_of_its_packets(lost: int, net: Wire) -> None:
     net.write(0, b"x")
     net.run(1)
     count = len(net.seen)
@@ -348,8 +343,7 @@ def test_the_end_survives_the_loss_of_any_of_its_packets(lost: int) -> None:
     assert (net.a.err, net.b.err) == (0, 0)
 
 
-def test_both_close_at_once() -> None:
-    net = opened()
+def test_both_close_at_once(net: Wire) -> None:
     net.write(0, b"a" * 5000)
     net.write(1, b"b" * 7000)
     net.close(0)
@@ -360,16 +354,14 @@ def test_both_close_at_once() -> None:
     assert net.a.state == net.b.state == XTP_CLOSED
 
 
-def test_abort_is_a_reset_for_the_other() -> None:
-    net = opened()
+def test_abort_is_a_reset_for_the_other(net: Wire) -> None:
     xtp_abort(net.a, 0, net.now)
     net.run(5)
     assert net.b.state == XTP_CLOSED
     assert net.b.err == errno.ECONNRESET
 
 
-def test_a_reader_that_goes_stops_the_writer() -> None:
-    net = opened()
+def test_a_reader_that_goes_stops_the_writer(net: Wire) -> None:
     net.reading[1] = False
     net.write(0, bytes(500_000))
     net.run(1)
@@ -384,8 +376,7 @@ def test_a_reader_that_goes_stops_the_writer() -> None:
     assert net.a.state == net.b.state == XTP_CLOSED
 
 
-def test_whoever_said_end_answers_late_packets_with_it_and_never_an_end() -> None:
-    net = opened()
+def test_whoever_said_end_answers_late_packets_with_it_and_never_an_end(net: Wire) -> None:
     net.close(0)
     net.close(1)
     net.run(60)
@@ -507,8 +498,7 @@ def test_whatever_a_peer_sends_the_context_lives_or_ends_in_order(
         ctx.out.clear()
 
 
-def test_fastnak_speaks_once_per_gap() -> None:
-    net = opened()
+def test_fastnak_speaks_once_per_gap(net: Wire) -> None:
     net.b.out.clear()
     for seq in (2000, 3000, 4000):
         xtp_input(net.b, packet(XTP_DATA, FASTNAK, seq=seq, body=bytes(1000)), net.now)
