@@ -2,7 +2,7 @@
 
 import os
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 from hypothesis import given, settings
@@ -46,6 +46,13 @@ class Host:
 
     def idle(self) -> bool:
         return not (self.small.in_use or self.pages.in_use or self.rx.in_use)
+
+
+@pytest.fixture
+def h() -> Iterator[Host]:
+    made = Host()
+    yield made
+    assert made.idle()
 
 
 def tcp_frame(
@@ -131,8 +138,7 @@ def tx_frames(host: Host, ring: TxRing, head: int, tail: int) -> list[tuple[byte
     return out
 
 
-def test_tx_map_describes_all_bytes_and_clean_frees_after_dd() -> None:
-    h = Host()
+def test_tx_map_describes_all_bytes_and_clean_frees_after_dd(h: Host) -> None:
     ring = TxRing(h.mem, 64)
     skb = alloc_skb(h.small, 0, 128)
     body = bytes(range(256)) * 400
@@ -152,11 +158,9 @@ def test_tx_map_describes_all_bytes_and_clean_frees_after_dd() -> None:
     assert upper >> 8 & 0xFF == 3
     assert ring.clean() == (1, len(data), len(data))
     assert skb.users == 0
-    assert h.idle()
 
 
-def test_tx_context_layout() -> None:
-    h = Host()
+def test_tx_context_layout(h: Host) -> None:
     ring = TxRing(h.mem, 8)
     assert ring.put_context(14, 24, 33, 34, 50, 0, 100000, 66, 1448, 0x07)
     d = ring.desc(0)
@@ -168,8 +172,7 @@ def test_tx_context_layout() -> None:
         ring.put_context(0, 0, 0, 0, 0, 0, 1 << 20, 0, 0, 0)
 
 
-def test_tx_full_ring_refuses_and_keeps_ownership_with_caller() -> None:
-    h = Host()
+def test_tx_full_ring_refuses_and_keeps_ownership_with_caller(h: Host) -> None:
     ring = TxRing(h.mem, 8)
     skbs = [skb_from_bytes(h.small, bytes([i]) * 60) for i in range(8)]
     assert [ring.map(s) for s in skbs] == [1] * 7 + [-1]
@@ -181,11 +184,9 @@ def test_tx_full_ring_refuses_and_keeps_ownership_with_caller() -> None:
     ]
     assert ring.clean(3) == (3, 180, 180)
     assert ring.clean() == (4, 240, 240)
-    assert h.idle()
 
 
-def test_tx_clean_counts_tso_as_on_the_wire() -> None:
-    h = Host()
+def test_tx_clean_counts_tso_as_on_the_wire(h: Host) -> None:
     ring = TxRing(h.mem, 32)
     skb = skb_from_bytes(h.small, tcp_frame(1, b"x" * 1000))
     skb.transport_header = skb.data_offset + 34
@@ -199,11 +200,9 @@ def test_tx_clean_counts_tso_as_on_the_wire() -> None:
     ring.map(skb)
     tx_frames(h, ring, 0, ring.next_to_use)
     assert ring.clean() == (3, 1054 + 2 * 54, 1054)
-    assert h.idle()
 
 
-def test_tx_destructor_may_map_again_during_clean() -> None:
-    h = Host()
+def test_tx_destructor_may_map_again_during_clean(h: Host) -> None:
     ring = TxRing(h.mem, 8)
     again: list[int] = []
 
@@ -218,7 +217,6 @@ def test_tx_destructor_may_map_again_during_clean() -> None:
     assert again == [1]
     assert ring.pending() == 1
     ring.reset()
-    assert h.idle()
 
 
 @settings(max_examples=examples(100), deadline=None)
@@ -263,8 +261,7 @@ def test_tx_owners_of_a_run_are_told_once(
     assert h.idle()
 
 
-def test_tx_who_holds_a_sent_packet_keeps_it_charged() -> None:
-    h = Host()
+def test_tx_who_holds_a_sent_packet_keeps_it_charged(h: Host) -> None:
     ring = TxRing(h.mem, 16)
     calls: list[int] = []
     owner = object()
@@ -283,7 +280,6 @@ def test_tx_who_holds_a_sent_packet_keeps_it_charged() -> None:
         assert calls == [size, size, size]
     finally:
         free_in_runs(before)
-    assert h.idle()
 
 
 @settings(max_examples=examples(40), deadline=None)
@@ -336,8 +332,7 @@ def free_all(out: list) -> list[bytes]:
     return data
 
 
-def test_rx_poll_is_clean_and_flush() -> None:
-    h = Host()
+def test_rx_poll_is_clean_and_flush(h: Host) -> None:
     ring, dev = rx(h)
     gro, out = GroTable(), []
     ring.refill()
@@ -355,11 +350,9 @@ def test_rx_poll_is_clean_and_flush() -> None:
         kfree_skb(skb)
     out.clear()
     ring.reset()
-    assert h.idle()
 
 
-def test_rx_delivers_frames_with_status() -> None:
-    h = Host()
+def test_rx_delivers_frames_with_status(h: Host) -> None:
     ring, dev = rx(h)
     f = tcp_frame(1, b"abc")
     dev.receive(f)
@@ -383,12 +376,10 @@ def test_rx_delivers_frames_with_status() -> None:
     assert free_all(out) == [f] * 4
     assert ring.refill() == 4
     ring.reset()
-    assert h.idle()
 
 
 @pytest.mark.parametrize("length", [2044, 2045, 2046, 2047, 2048, 4092, 4096, 9000])
-def test_rx_frame_over_several_descriptors(length: int) -> None:
-    h = Host()
+def test_rx_frame_over_several_descriptors(length: int, h: Host) -> None:
     ring, dev = rx(h)
     f = bytes(i * 7 & 0xFF for i in range(length))
     dev.receive(f)
@@ -399,7 +390,6 @@ def test_rx_frame_over_several_descriptors(length: int) -> None:
     assert ring.clean(64, out, strip_fcs=False) == 1
     assert free_all(out) == [f + b"FCS!"]
     ring.reset()
-    assert h.idle()
 
 
 def test_rx_hostile_descriptors_lose_only_the_frame() -> None:
@@ -446,9 +436,8 @@ def test_rx_pool_exhaustion_is_counted_and_recovers() -> None:
     assert h.idle()
 
 
-def test_rx_copybreak_leaves_the_ring_its_buffers() -> None:
+def test_rx_copybreak_leaves_the_ring_its_buffers(h: Host) -> None:
     """e1000_copybreak: frames to that length (FCS included) go up in small buffers."""
-    h = Host()
     head = SkbPool(h.mem, 640, 8)
     ring = RxRing(h.mem, 16, h.rx, 2048, head, 256)
     assert (ring.copybreak, ring.small, ring.small_headroom) == (256, head, 128)
@@ -471,8 +460,7 @@ def test_rx_copybreak_leaves_the_ring_its_buffers() -> None:
     assert not head.in_use
 
 
-def test_rx_copybreak_without_a_small_buffer_sends_the_large_one_up() -> None:
-    h = Host()
+def test_rx_copybreak_without_a_small_buffer_sends_the_large_one_up(h: Host) -> None:
     head = SkbPool(h.mem, 640, 2)
     ring = RxRing(h.mem, 16, h.rx, 2048, head, 256)
     ring.refill()
@@ -490,9 +478,8 @@ def test_rx_copybreak_without_a_small_buffer_sends_the_large_one_up() -> None:
     assert not head.in_use
 
 
-def test_rx_copybreak_frames_are_merged_as_others_are() -> None:
+def test_rx_copybreak_frames_are_merged_as_others_are(h: Host) -> None:
     """GRO of short segments: each holds its small buffer, and that is what it counts."""
-    h = Host()
     head = SkbPool(h.mem, 640, 64)
     ring = RxRing(h.mem, 32, h.rx, 2048, head, 256)
     ring.refill()
@@ -511,8 +498,7 @@ def test_rx_copybreak_frames_are_merged_as_others_are() -> None:
     assert not head.in_use
 
 
-def test_rx_copybreak_arguments_are_checked() -> None:
-    h = Host()
+def test_rx_copybreak_arguments_are_checked(h: Host) -> None:
     with pytest.raises(ValueError, match="copybreak=-1"):
         RxRing(h.mem, 16, h.rx, 2048, h.small, -1)
     with pytest.raises(ValueError, match="copybreak=2049"):
@@ -533,8 +519,7 @@ def test_rx_headroom_from_larger_buffers() -> None:
     free_all(out)
 
 
-def test_rx_gro_merges_straight_from_descriptors() -> None:
-    h = Host()
+def test_rx_gro_merges_straight_from_descriptors(h: Host) -> None:
     ring, dev = rx(h, 64)
     gro = GroTable()
     body = bytes(range(256)) * 50
@@ -558,11 +543,9 @@ def test_rx_gro_merges_straight_from_descriptors() -> None:
     assert skb_to_bytes(skb)[54:] == body[:12000]
     free_all(out)
     ring.reset()
-    assert h.idle()
 
 
-def test_rx_gro_verifies_what_the_nic_did_not() -> None:
-    h = Host()
+def test_rx_gro_verifies_what_the_nic_did_not(h: Host) -> None:
     ring, dev = rx(h, 64)
     gro = GroTable()
     for i in range(4):
@@ -574,11 +557,9 @@ def test_rx_gro_verifies_what_the_nic_did_not() -> None:
     assert sorted(len(s) for s in out) == [154, 154, 254]
     free_all(out)
     ring.reset()
-    assert h.idle()
 
 
-def test_rx_ring_arguments_are_checked() -> None:
-    h = Host()
+def test_rx_ring_arguments_are_checked(h: Host) -> None:
     with pytest.raises(ValueError, match="count=12"):
         RxRing(h.mem, 12, h.rx, 2048)
     with pytest.raises(ValueError, match="smaller"):

@@ -29,8 +29,12 @@ from tests.support import examples
 MS = 1_000_000
 
 
-def test_events_run_by_time_then_by_order_of_scheduling():
-    clock = VirtualClock()
+@pytest.fixture
+def clock():
+    return VirtualClock()
+
+
+def test_events_run_by_time_then_by_order_of_scheduling(clock):
     seen = []
     clock.call_at(20, lambda: seen.append((clock.now_ns(), "c")))
     clock.call_at(10, lambda: seen.append((clock.now_ns(), "a")))
@@ -43,8 +47,7 @@ def test_events_run_by_time_then_by_order_of_scheduling():
     assert seen[-1] == (20, "c")
 
 
-def test_call_soon_runs_before_a_timer_of_the_same_time():
-    clock = VirtualClock()
+def test_call_soon_runs_before_a_timer_of_the_same_time(clock):
     seen = []
 
     def first():
@@ -69,8 +72,7 @@ def endless(clock):
     return times
 
 
-def test_a_queue_that_never_ends_takes_time():
-    clock = VirtualClock()
+def test_a_queue_that_never_ends_takes_time(clock):
     times = endless(clock)
     due = []
     for when in (1, 5_000, 5_500, 40_000_000):
@@ -90,8 +92,7 @@ def test_a_queue_that_never_ends_takes_time():
     assert len(times) > ran
 
 
-def test_the_longer_a_queue_goes_on_the_more_time_it_takes():
-    clock = VirtualClock()
+def test_the_longer_a_queue_goes_on_the_more_time_it_takes(clock):
     times = endless(clock)
     clock.run_for(60_000_000_000)
     assert clock.now_ns() == 60_000_000_000
@@ -100,8 +101,7 @@ def test_the_longer_a_queue_goes_on_the_more_time_it_takes():
 
 
 @pytest.mark.parametrize("events", [1, 1000, INSTANT_EVENTS - 2])
-def test_what_ends_by_itself_takes_no_time(events):
-    clock = VirtualClock()
+def test_what_ends_by_itself_takes_no_time(events, clock):
     left = events
 
     def some():
@@ -121,8 +121,7 @@ def test_what_ends_by_itself_takes_no_time(events):
     assert ends == {0}
 
 
-def test_every_way_to_run_a_clock_comes_to_its_end():
-    clock = VirtualClock()
+def test_every_way_to_run_a_clock_comes_to_its_end(clock):
     times = endless(clock)
     assert not clock.wait(lambda: False, 20 * MS)
     assert clock.now_ns() == 20 * MS
@@ -133,8 +132,7 @@ def test_every_way_to_run_a_clock_comes_to_its_end():
     assert clock.now_ns() == pytest.approx(60 * MS, abs=2 * EVENT_MAX_NS)
 
 
-def test_a_run_that_may_not_move_time_has_events_of_its_own():
-    clock = VirtualClock()
+def test_a_run_that_may_not_move_time_has_events_of_its_own(clock):
     times = endless(clock)
     for _ in range(5):
         before = len(times)
@@ -144,8 +142,7 @@ def test_a_run_that_may_not_move_time_has_events_of_its_own():
     assert clock.now_ns() == 0
 
 
-def test_many_short_runs_without_events_are_no_crowd():
-    clock = VirtualClock()
+def test_many_short_runs_without_events_are_no_crowd(clock):
     for _ in range(INSTANT_EVENTS + 10):
         clock.run_for(1)
     assert clock.now_ns() == INSTANT_EVENTS + 10
@@ -184,8 +181,7 @@ def test_a_time_in_the_past_does_not_move_the_clock_back():
     assert seen == [100]
 
 
-def test_cancelled_calls_neither_run_nor_move_time():
-    clock = VirtualClock()
+def test_cancelled_calls_neither_run_nor_move_time(clock):
     seen = []
     handle = clock.call_at(10, lambda: seen.append(1))
     handle.cancel()
@@ -195,8 +191,7 @@ def test_cancelled_calls_neither_run_nor_move_time():
     assert (seen, clock.now_ns(), clock.next_ns()) == ([], 0, None)
 
 
-def test_wait_returns_as_soon_as_the_condition_holds():
-    clock = VirtualClock()
+def test_wait_returns_as_soon_as_the_condition_holds(clock):
     seen = []
     for when in (10, 20, 30):
         clock.call_at(when, lambda: seen.append(1))
@@ -204,8 +199,7 @@ def test_wait_returns_as_soon_as_the_condition_holds():
     assert clock.now_ns() == 20
 
 
-def test_wait_times_out_at_the_exact_time():
-    clock = VirtualClock()
+def test_wait_times_out_at_the_exact_time(clock):
     clock.call_at(1000, lambda: None)
     assert not clock.wait(lambda: False, 500)
     assert clock.now_ns() == 500
@@ -213,9 +207,7 @@ def test_wait_times_out_at_the_exact_time():
     assert clock.now_ns() == 1000
 
 
-def test_wait_with_nothing_left_names_the_deadlock():
-    clock = VirtualClock()
-
+def test_wait_with_nothing_left_names_the_deadlock(clock):
     def never_true():
         return False
 
@@ -223,8 +215,7 @@ def test_wait_with_nothing_left_names_the_deadlock():
         clock.wait(never_true)
 
 
-def test_housekeeping_alone_does_not_keep_a_wait_alive():
-    clock = VirtualClock()
+def test_housekeeping_alone_does_not_keep_a_wait_alive(clock):
     runs = []
 
     def housekeeping():
@@ -238,9 +229,7 @@ def test_housekeeping_alone_does_not_keep_a_wait_alive():
     assert clock.run_until_idle()
 
 
-def test_run_until_idle_stops_at_its_limit():
-    clock = VirtualClock()
-
+def test_run_until_idle_stops_at_its_limit(clock):
     def again():
         clock.call_at(clock.now_ns() + MS, again)
 
@@ -254,8 +243,7 @@ def test_file_descriptors_are_refused_with_the_remedy():
         VirtualClock().add_reader(0, lambda: None)
 
 
-def test_tasks_take_turns_and_wait_in_virtual_time():
-    clock = VirtualClock()
+def test_tasks_take_turns_and_wait_in_virtual_time(clock):
     log = []
 
     def worker(name, period):
@@ -269,8 +257,7 @@ def test_tasks_take_turns_and_wait_in_virtual_time():
     assert log == [(10, "a"), (15, "b"), (20, "a"), (30, "b"), (30, "a"), (45, "b")]
 
 
-def test_a_task_wakes_another_through_shared_state():
-    clock = VirtualClock()
+def test_a_task_wakes_another_through_shared_state(clock):
     box = []
 
     def consumer():
@@ -282,9 +269,7 @@ def test_a_task_wakes_another_through_shared_state():
     assert task.join() == ("x", 77)
 
 
-def test_a_task_that_raises_raises_in_join():
-    clock = VirtualClock()
-
+def test_a_task_that_raises_raises_in_join(clock):
     def bad():
         raise ValueError("bad task")
 
@@ -292,16 +277,14 @@ def test_a_task_that_raises_raises_in_join():
         clock.spawn(bad).join()
 
 
-def test_join_times_out():
-    clock = VirtualClock()
+def test_join_times_out(clock):
     task = clock.spawn(lambda: clock.wait(lambda: False, 1000))
     with pytest.raises(TimeoutError):
         task.join(10)
     assert task.join() is False
 
 
-def test_close_ends_tasks_that_still_wait():
-    clock = VirtualClock()
+def test_close_ends_tasks_that_still_wait(clock):
     log = []
 
     def waits():

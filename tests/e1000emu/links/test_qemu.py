@@ -40,14 +40,27 @@ def read_exactly(sock: socket.socket, n: int) -> bytes:
     return data
 
 
+ends: list = []
+"""The ends of the links that a test has made."""
+
+
+@pytest.fixture(autouse=True)
+def closed():
+    yield
+    while ends:
+        ends.pop().close()
+
+
 def stream(clock, **options):
     ours, qemu = socket.socketpair()
-    return QemuStream(ours, clock, **options), qemu
+    ends.extend((qemu, QemuStream(ours, clock, **options)))
+    return ends[-1], qemu
 
 
 def dgram(clock, **options):
     ours, qemu = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
-    return QemuDgram(ours, clock, **options), qemu
+    ends.extend((qemu, QemuDgram(ours, clock, **options)))
+    return ends[-1], qemu
 
 
 # --- stream ---------------------------------------------------------------------------------------
@@ -63,8 +76,6 @@ def test_stream_frames_have_their_length_before_them(clock) -> None:
     assert port.frames == [frame(3), frame(4, 9000)]
     assert (link.stats.tx_frames, link.stats.tx_bytes) == (2, 1574)
     assert (link.stats.rx_frames, link.stats.rx_bytes) == (2, 9060)
-    link.close()
-    qemu.close()
 
 
 def test_stream_pads_what_qemu_leaves_short(clock) -> None:
@@ -73,8 +84,6 @@ def test_stream_pads_what_qemu_leaves_short(clock) -> None:
     qemu.sendall(framed(b"\xff" * 42, b"x"))
     assert until(clock, lambda: len(port.frames) == 2)
     assert port.frames == [b"\xff" * 42 + bytes(18), b"x" + bytes(59)]
-    link.close()
-    qemu.close()
 
 
 def test_stream_sends_no_fcs_and_no_damaged_frame(clock) -> None:
@@ -88,8 +97,6 @@ def test_stream_sends_no_fcs_and_no_damaged_frame(clock) -> None:
     link.transmit(batch)
     assert read_exactly(qemu, 128) == framed(frame(1), frame(3))
     assert link.stats.drops == {"bad frame": 2}
-    link.close()
-    qemu.close()
 
 
 @settings(max_examples=examples(30))
@@ -107,8 +114,6 @@ def test_stream_is_read_wherever_it_is_cut(sizes, data) -> None:
         clock.run_for(2000)
         at += step
     assert port.frames == [f.ljust(60, b"\0") for f in frames]
-    link.close()
-    qemu.close()
 
 
 @pytest.mark.parametrize("size", [0, MAX_FRAME_BYTES + 1, 0xFFFFFFFF])
@@ -123,8 +128,6 @@ def test_stream_with_a_length_that_cannot_be_is_given_up(clock, size) -> None:
     assert read_closed(qemu)
     port.send(frame(3))
     assert link.stats.drops["no peer"] == 1
-    link.close()
-    qemu.close()
 
 
 def read_closed(sock: socket.socket) -> bool:
@@ -158,8 +161,6 @@ def test_frames_wait_while_the_port_has_no_room(clock, make) -> None:
     port.give_room(None)
     assert until(clock, lambda: len(port.frames) == 8)
     assert [number(f) for f in port.frames] == list(range(8))
-    link.close()
-    qemu.close()
 
 
 def test_stream_gives_every_frame_of_a_large_piece(clock) -> None:
@@ -170,8 +171,6 @@ def test_stream_gives_every_frame_of_a_large_piece(clock) -> None:
     qemu.sendall(framed(*(frame(n) for n in range(count))))
     assert until(clock, lambda: len(port.frames) == count)
     assert [number(f) for f in port.frames] == list(range(count))
-    link.close()
-    qemu.close()
 
 
 def test_stream_pushes_back_while_qemu_does_not_read(clock) -> None:
@@ -197,8 +196,6 @@ def test_stream_pushes_back_while_qemu_does_not_read(clock) -> None:
     assert port.ready >= 1
     assert link.tx_room() > 0
     assert got == framed(*(frame(n, 1514) for n in range(sent)))
-    link.close()
-    qemu.close()
 
 
 def test_a_listening_stream_takes_one_qemu_after_the_other(clock, tmp_path) -> None:
@@ -254,8 +251,6 @@ def test_dgram_has_a_frame_in_each(clock) -> None:
     qemu.send(frame(4, 9000))
     assert until(clock, lambda: len(port.frames) == 2)
     assert port.frames == [b"\xff" * 42 + bytes(18), frame(4, 9000)]
-    link.close()
-    qemu.close()
 
 
 def test_dgram_keeps_what_a_full_queue_does_not_take(clock) -> None:
@@ -278,8 +273,6 @@ def test_dgram_keeps_what_a_full_queue_does_not_take(clock) -> None:
     assert until(clock, drain)
     assert got == list(range(count))
     assert until(clock, lambda: link.tx_room() == 4096)
-    link.close()
-    qemu.close()
 
 
 def test_dgram_paths_survive_a_qemu_that_starts_anew(clock, tmp_path) -> None:
@@ -321,8 +314,6 @@ def test_a_virtual_clock_polls(make) -> None:
     assert len(port.frames) == 1
     again = RecordingPort(link)
     assert clock.wait(lambda: bool(again.frames), SECOND_NS)
-    link.close()
-    qemu.close()
 
 
 @pytest.mark.parametrize("make", [stream, dgram])
@@ -365,8 +356,6 @@ def test_unplugging_loses_what_was_held(clock) -> None:
     assert until(clock, lambda: len(port.frames) == 1)
     link.detach()
     assert link.stats.drops == {"unplugged": 4}
-    link.close()
-    qemu.close()
 
 
 def test_paths_that_cannot_be_had(clock, tmp_path) -> None:

@@ -37,8 +37,13 @@ def bound(server: Server | None = None) -> Client:
     return world
 
 
-def test_four_messages_give_an_address() -> None:
-    world = bound()
+@pytest.fixture
+def world() -> Client:
+    """A client that has its lease."""
+    return bound()
+
+
+def test_four_messages_give_an_address(world: Client) -> None:
     assert world.kinds == ["solicit", "request"]
     lease = world.configured[0].lease
     (leased,) = lease.addresses
@@ -88,8 +93,7 @@ def test_reply_to_a_solicit_without_rapid_commit_is_ignored() -> None:
     assert not world.bound
 
 
-def test_messages_hold_what_18_2_demands() -> None:
-    world = bound()
+def test_messages_hold_what_18_2_demands(world: Client) -> None:
     world.server.silent = True
     world.sim.run(500)
     world.do(world.client.link_changed(world.sim.now_ns))
@@ -134,8 +138,7 @@ def test_request_is_given_up_after_ten_and_soliciting_begins_anew() -> None:
     assert world.kinds[:12] == ["solicit", *["request"] * 10, "solicit"]
 
 
-def test_renewal_at_t1_prolongs() -> None:
-    world = bound()
+def test_renewal_at_t1_prolongs(world: Client) -> None:
     first = world.client.lease
     world.sim.run(301)
     assert world.kinds[2:] == ["renew"]
@@ -175,8 +178,7 @@ def test_rebind_is_answered_by_another_server() -> None:
     assert world.client.state is State.BOUND
 
 
-def test_no_binding_leads_to_a_request_for_the_same_addresses() -> None:
-    world = bound()
+def test_no_binding_leads_to_a_request_for_the_same_addresses(world: Client) -> None:
     world.server.ia_status = 3
     world.sim.run(301, lambda: world.client.state is State.REQUEST)
     assert [a.addr for a in addresses(world.server.seen[-1])] == ["2001:db8::50"]
@@ -210,8 +212,7 @@ def test_unspecified_failure_is_asked_again_at_the_usual_pace() -> None:
     assert world.sim.run(60, lambda: world.bound)
 
 
-def test_valid_lifetime_of_zero_ends_an_address() -> None:
-    world = bound()
+def test_valid_lifetime_of_zero_ends_an_address(world: Client) -> None:
     world.server.valid_s = world.server.preferred_s = 0
     world.sim.run(330)
     assert world.bound  # a reply that leaves nothing is no answer; RFC 8415 18.2.10.1
@@ -220,8 +221,7 @@ def test_valid_lifetime_of_zero_ends_an_address() -> None:
     assert world.client.state is State.BOUND
 
 
-def test_duplicate_address_is_declined_and_another_asked_for() -> None:
-    world = bound()
+def test_duplicate_address_is_declined_and_another_asked_for(world: Client) -> None:
     world.do(world.client.declined((A50,), world.sim.now_ns))
     assert [r.addresses for r in world.removed] == [(A50,)]
     assert world.sim.run(60, lambda: world.bound)
@@ -231,8 +231,7 @@ def test_duplicate_address_is_declined_and_another_asked_for() -> None:
     assert s.DHCP6OptServerId in decline
 
 
-def test_decline_without_answer_is_sent_four_times() -> None:
-    world = bound()
+def test_decline_without_answer_is_sent_four_times(world: Client) -> None:
     world.server.silent = True
     world.do(world.client.declined((A50,), world.sim.now_ns))
     world.sim.run(60)
@@ -241,8 +240,7 @@ def test_decline_without_answer_is_sent_four_times() -> None:
 
 
 @pytest.mark.parametrize("silent", [False, True])
-def test_release_gives_back_and_ends(silent: bool) -> None:
-    world = bound()
+def test_release_gives_back_and_ends(silent: bool, world: Client) -> None:
     world.server.silent = silent
     world.do(world.client.stop(world.sim.now_ns))
     assert not world.bound
@@ -254,8 +252,7 @@ def test_release_gives_back_and_ends(silent: bool) -> None:
     assert len(world.sent) == before
 
 
-def test_confirm_after_the_link_came_back() -> None:
-    world = bound()
+def test_confirm_after_the_link_came_back(world: Client) -> None:
     world.do(world.client.link_changed(world.sim.now_ns))
     world.sim.run(3)
     assert world.kinds[2:] == ["confirm"]
@@ -263,16 +260,14 @@ def test_confirm_after_the_link_came_back() -> None:
     assert world.removed == []
 
 
-def test_confirm_on_another_link_takes_the_address_away() -> None:
-    world = bound()
+def test_confirm_on_another_link_takes_the_address_away(world: Client) -> None:
     world.server.status = 4
     world.do(world.client.link_changed(world.sim.now_ns))
     world.sim.run(2, lambda: world.client.state is State.SOLICIT)
     assert [r.addresses for r in world.removed] == [(A50,)]
 
 
-def test_confirm_without_answer_goes_on_for_ten_seconds() -> None:
-    world = bound()
+def test_confirm_without_answer_goes_on_for_ten_seconds(world: Client) -> None:
     world.server.silent = True
     world.do(world.client.link_changed(world.sim.now_ns))
     world.sim.run(12)

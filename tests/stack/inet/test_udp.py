@@ -75,14 +75,19 @@ from tests.stack.ipv4.net import FAR, GW, ME, PEER, Net, at, ip4, one_host, show
 from tests.support import errno_of, examples
 
 
+@pytest.fixture
+def fd(net: Net) -> int:
+    """A UDP descriptor bound to port 5000."""
+    return udp_socket(net, 5000)
+
+
 def recv(net: Net, fd: int, size: int = 65536, flags: int = MSG_DONTWAIT):
     buf = bytearray(size)
     n, name = sys_recvfrom(net.host, fd, buf, flags)
     return bytes(buf[: min(n, size)]), n, name
 
 
-def test_sendto_emits_a_datagram_scapy_accepts(net: Net) -> None:
-    fd = udp_socket(net, 5000)
+def test_sendto_emits_a_datagram_scapy_accepts(net: Net, fd: int) -> None:
     assert sys_sendto(net.host, fd, b"hello", 0, at(PEER, 7)) == 5
     (packet,) = net.ip_sent()
     assert (packet.src, packet.dst, packet.ttl, packet.tos) == (ME, PEER, 64, 0)
@@ -108,8 +113,7 @@ def test_any_size_port_and_ttl_is_well_formed(size: int, port: int, ttl: int) ->
     assert joined[8:] == data
 
 
-def test_received_datagram_reaches_its_socket_with_name(net: Net) -> None:
-    fd = udp_socket(net, 5000)
+def test_received_datagram_reaches_its_socket_with_name(net: Net, fd: int) -> None:
     net.inject(IP(src=PEER, dst=ME) / UDP(sport=9, dport=5000) / b"abc")
     assert sys_poll_one(net.host, fd) & POLLIN
     data, n, name = recv(net, fd)
@@ -119,8 +123,7 @@ def test_received_datagram_reaches_its_socket_with_name(net: Net) -> None:
         recv(net, fd)
 
 
-def test_blocking_recv_waits_for_the_datagram(net: Net) -> None:
-    fd = udp_socket(net, 5000)
+def test_blocking_recv_waits_for_the_datagram(net: Net, fd: int) -> None:
     frame = (
         net.wire.dev.dev_addr
         + b"\x02\0\0\0\0\x02\x08\0"
@@ -139,9 +142,8 @@ def test_blocking_recv_waits_for_the_datagram(net: Net) -> None:
     ],
 )
 def test_malformed_datagrams_are_dropped_with_reason(
-    net: Net, mangle, counter: str, reason: str
+    net: Net, mangle, counter: str, reason: str, fd: int
 ) -> None:
-    fd = udp_socket(net, 5000)
     packet = bytes(IP(src=PEER, dst=ME) / UDP(sport=9, dport=5000) / b"abcd")
     net.inject(mangle(packet))
     assert getattr(net.host.mib.udp, counter) == 1
@@ -155,8 +157,7 @@ def test_short_packet_without_whole_header(net: Net) -> None:
     assert net.host.mib.udp.InErrors == 1
 
 
-def test_zero_checksum_is_accepted(net: Net) -> None:
-    fd = udp_socket(net, 5000)
+def test_zero_checksum_is_accepted(net: Net, fd: int) -> None:
     net.inject(IP(src=PEER, dst=ME) / UDP(sport=9, dport=5000, chksum=0) / b"nocheck")
     assert recv(net, fd)[0] == b"nocheck"
 
@@ -168,8 +169,7 @@ def test_so_no_check_sends_zero_checksum(net: Net) -> None:
     assert net.ip_sent()[0][UDP].chksum == 0
 
 
-def test_padding_behind_the_datagram_is_cut(net: Net) -> None:
-    fd = udp_socket(net, 5000)
+def test_padding_behind_the_datagram_is_cut(net: Net, fd: int) -> None:
     udp = bytes(UDP(sport=9, dport=5000, chksum=0, len=11) / b"abc")
     net.inject(IP(src=PEER, dst=ME, proto=17) / Raw(udp + b"PADDING"))
     assert recv(net, fd)[0] == b"abc"
@@ -283,8 +283,7 @@ def test_ephemeral_ports_are_in_range_and_unique(net: Net) -> None:
         sys_sendto(net.host, fd, b"", 0, at(PEER, 7))
 
 
-def test_connect_fixes_peer_and_filters(net: Net) -> None:
-    fd = udp_socket(net, 5000)
+def test_connect_fixes_peer_and_filters(net: Net, fd: int) -> None:
     sys_connect(net.host, fd, at(PEER, 9))
     assert show(sys_getsockname(net.host, fd)) == (ME, 5000)
     assert show(sys_getpeername(net.host, fd)) == (PEER, 9)
@@ -310,8 +309,7 @@ def test_unreachable_destination_raises_enetunreach(net: Net) -> None:
     assert net.host.mib.ip.OutNoRoutes >= 1
 
 
-def test_icmp_error_becomes_the_connected_sockets_error(net: Net) -> None:
-    fd = udp_socket(net, 5000)
+def test_icmp_error_becomes_the_connected_sockets_error(net: Net, fd: int) -> None:
     sys_connect(net.host, fd, at(PEER, 9))
     sys_send(net.host, fd, b"x")
     (sent,) = net.ip_sent()
@@ -323,8 +321,7 @@ def test_icmp_error_becomes_the_connected_sockets_error(net: Net) -> None:
         recv(net, fd)
 
 
-def test_error_queue_holds_what_failed(net: Net) -> None:
-    fd = udp_socket(net, 5000)
+def test_error_queue_holds_what_failed(net: Net, fd: int) -> None:
     sys_setsockopt(net.host, fd, SOL_IP, IP_RECVERR, 1)
     sys_sendto(net.host, fd, b"payload", 0, at(PEER, 9))
     (sent,) = net.ip_sent()
@@ -343,8 +340,7 @@ def test_error_queue_holds_what_failed(net: Net) -> None:
         sys_recvmsg(net.host, fd, msg, MSG_ERRQUEUE)
 
 
-def test_pmtu_error_shrinks_the_path_and_do_refuses(net: Net) -> None:
-    fd = udp_socket(net, 5000)
+def test_pmtu_error_shrinks_the_path_and_do_refuses(net: Net, fd: int) -> None:
     sys_connect(net.host, fd, at(PEER, 9))
     sys_setsockopt(net.host, fd, SOL_IP, IP_MTU_DISCOVER, IP_PMTUDISC_DO)
     sys_send(net.host, fd, bytes(1472))
@@ -359,8 +355,7 @@ def test_pmtu_error_shrinks_the_path_and_do_refuses(net: Net) -> None:
     assert sys_getsockopt(net.host, fd, SOL_IP, 14) == 1500
 
 
-def test_pmtu_want_fragments_after_learning(net: Net) -> None:
-    fd = udp_socket(net, 5000)
+def test_pmtu_want_fragments_after_learning(net: Net, fd: int) -> None:
     sys_sendto(net.host, fd, bytes(1472), 0, at(PEER, 9))
     (sent,) = net.ip_sent()
     net.inject(IP(src=GW, dst=ME) / ICMP(type=3, code=4, nexthopmtu=576) / Raw(bytes(sent)[:28]))
@@ -388,8 +383,7 @@ def test_argument_errors(net: Net) -> None:
         assert errno_of(sys_sendto, net.host, fd, *args) == err
 
 
-def test_truncation_is_flagged_and_msg_trunc_tells_the_length(net: Net) -> None:
-    fd = udp_socket(net, 5000)
+def test_truncation_is_flagged_and_msg_trunc_tells_the_length(net: Net, fd: int) -> None:
     for _ in range(2):
         net.inject(IP(src=PEER, dst=ME) / UDP(sport=9, dport=5000) / b"0123456789")
     msg = msghdr(None, [bytearray(4)])
@@ -398,8 +392,7 @@ def test_truncation_is_flagged_and_msg_trunc_tells_the_length(net: Net) -> None:
     assert recv(net, fd, 4, MSG_DONTWAIT | MSG_TRUNC)[:2] == (b"0123", 10)
 
 
-def test_peek_leaves_the_datagram(net: Net) -> None:
-    fd = udp_socket(net, 5000)
+def test_peek_leaves_the_datagram(net: Net, fd: int) -> None:
     net.inject(IP(src=PEER, dst=ME) / UDP(sport=9, dport=5000) / b"look")
     for _ in range(3):
         assert recv(net, fd, flags=MSG_PEEK | MSG_DONTWAIT)[0] == b"look"
@@ -407,8 +400,7 @@ def test_peek_leaves_the_datagram(net: Net) -> None:
     assert net.host.skb_small.in_use == 0
 
 
-def test_peek_off_walks_through_the_datagram(net: Net) -> None:
-    fd = udp_socket(net, 5000)
+def test_peek_off_walks_through_the_datagram(net: Net, fd: int) -> None:
     sys_setsockopt(net.host, fd, SOL_SOCKET, SO_PEEK_OFF, 0)
     net.inject(IP(src=PEER, dst=ME) / UDP(sport=9, dport=5000) / b"abcdef")
     assert recv(net, fd, 2, MSG_PEEK | MSG_DONTWAIT)[0] == b"ab"
@@ -417,8 +409,7 @@ def test_peek_off_walks_through_the_datagram(net: Net) -> None:
     assert recv(net, fd)[0] == b"abcdef"
 
 
-def test_scattered_buffers_both_ways(net: Net) -> None:
-    fd = udp_socket(net, 5000)
+def test_scattered_buffers_both_ways(net: Net, fd: int) -> None:
     msg = msghdr(at(PEER, 9), [b"ab", b"", bytearray(b"cd"), memoryview(b"ef")])
     assert sys_sendmsg(net.host, fd, msg) == 6
     assert bytes(net.ip_sent()[0][UDP].payload) == b"abcdef"
@@ -428,8 +419,7 @@ def test_scattered_buffers_both_ways(net: Net) -> None:
     assert [bytes(p) for p in parts] == [b"a", b"bcd", b"ef\0\0\0"]
 
 
-def test_control_messages_on_receive(net: Net) -> None:
-    fd = udp_socket(net, 5000)
+def test_control_messages_on_receive(net: Net, fd: int) -> None:
     for opt in (IP_PKTINFO, IP_RECVTTL, IP_RECVTOS):
         sys_setsockopt(net.host, fd, SOL_IP, opt, 1)
     sys_setsockopt(net.host, fd, SOL_SOCKET, SO_TIMESTAMPNS, 1)
@@ -490,8 +480,7 @@ def test_closing_a_corked_socket_frees_its_datagram(net: Net) -> None:
     assert net.ip_sent() == []
 
 
-def test_receive_buffer_limit_counts_drops(net: Net) -> None:
-    fd = udp_socket(net, 5000)
+def test_receive_buffer_limit_counts_drops(net: Net, fd: int) -> None:
     sys_setsockopt(net.host, fd, SOL_SOCKET, SO_RCVBUF, 4096)
     for _ in range(50):
         net.inject(IP(src=PEER, dst=ME) / UDP(sport=9, dport=5000) / bytes(1000))
@@ -507,8 +496,7 @@ def test_receive_buffer_limit_counts_drops(net: Net) -> None:
     assert recv(net, fd)[0] == b"again"
 
 
-def test_memory_is_returned_at_close(net: Net) -> None:
-    fd = udp_socket(net, 5000)
+def test_memory_is_returned_at_close(net: Net, fd: int) -> None:
     for _ in range(20):
         net.inject(IP(src=PEER, dst=ME) / UDP(sport=9, dport=5000) / bytes(500))
     sys_close(net.host, fd)
@@ -570,8 +558,7 @@ def test_udp_options(net: Net) -> None:
     assert errno_of(sys_setsockopt, net.host, fd, SOL_UDP, 9999, 1) == errno.ENOPROTOOPT
 
 
-def test_ioctl_and_poll(net: Net) -> None:
-    fd = udp_socket(net, 5000)
+def test_ioctl_and_poll(net: Net, fd: int) -> None:
     assert sys_poll_one(net.host, fd) & POLLOUT
     assert sys_ioctl(net.host, fd, SIOCINQ) == 0
     net.inject(IP(src=PEER, dst=ME) / UDP(sport=9, dport=5000) / b"12345")
@@ -580,8 +567,7 @@ def test_ioctl_and_poll(net: Net) -> None:
     assert errno_of(sys_ioctl, net.host, fd, 0xDEAD) == errno.ENOTTY
 
 
-def test_shutdown(net: Net) -> None:
-    fd = udp_socket(net, 5000)
+def test_shutdown(net: Net, fd: int) -> None:
     assert errno_of(sys_shutdown, net.host, fd, SHUT_RD) == errno.ENOTCONN
     sys_connect(net.host, fd, at(PEER, 9))
     sys_shutdown(net.host, fd, SHUT_RD)

@@ -72,6 +72,11 @@ def socket6(net: Net6) -> Any:
     return net.host.socket(AF_INET6, SOCK_DGRAM)
 
 
+@pytest.fixture
+def sock(net: Net6) -> Any:
+    return socket6(net)
+
+
 def option(sock: Any, name: int, value: bytes) -> None:
     sock.setsockopt(IPPROTO_IPV6, name, value)
 
@@ -113,9 +118,8 @@ def general(mrd: int = 1000, **fields: Any) -> Any:
     return ICMPv6MLQuery2(mrd=mrd, **fields)
 
 
-def test_join_and_leave_are_reported_twice(net: Net6) -> None:
+def test_join_and_leave_are_reported_twice(net: Net6, sock: Any) -> None:
     """RFC 3810 6.1: Robustness Variable times, the repetition within a second."""
-    sock = socket6(net)
     option(sock, IPV6_JOIN_GROUP, mreq())
     net.run(2 * MSEC)
     assert reports(net) == [[(TO_EX, GROUP, [])]]
@@ -145,9 +149,8 @@ def test_the_last_of_two_listeners_leaves(net: Net6) -> None:
     assert reports(net) == [[(TO_IN, GROUP, [])]] * 2
 
 
-def test_sources_are_reported_and_filter(net: Net6) -> None:
+def test_sources_are_reported_and_filter(net: Net6, sock: Any) -> None:
     """RFC 3810 5.2.12, 6.1"""
-    sock = socket6(net)
     option(sock, MCAST_JOIN_SOURCE_GROUP, source_req(A))
     net.run(3 * SEC)
     assert reports(net) == [[(ALLOW, GROUP, [A])]] * 2
@@ -174,8 +177,7 @@ def test_sources_are_reported_and_filter(net: Net6) -> None:
     other.close()
 
 
-def test_changes_of_the_same_moment_share_a_report(net: Net6) -> None:
-    sock = socket6(net)
+def test_changes_of_the_same_moment_share_a_report(net: Net6, sock: Any) -> None:
     for i in range(30):
         option(sock, IPV6_JOIN_GROUP, mreq(f"ff05::2:{i:x}"))
     net.run(2 * MSEC)
@@ -184,8 +186,7 @@ def test_changes_of_the_same_moment_share_a_report(net: Net6) -> None:
     sock.close()
 
 
-def test_a_report_larger_than_the_mtu_is_several(net: Net6) -> None:
-    sock = socket6(net)
+def test_a_report_larger_than_the_mtu_is_several(net: Net6, sock: Any) -> None:
     for i in range(100):
         option(sock, IPV6_JOIN_GROUP, mreq(f"ff05::2:{i:x}"))
     net.run(2 * MSEC)
@@ -195,9 +196,8 @@ def test_a_report_larger_than_the_mtu_is_several(net: Net6) -> None:
     sock.close()
 
 
-def test_general_query_is_answered_once_within_its_time(net: Net6) -> None:
+def test_general_query_is_answered_once_within_its_time(net: Net6, sock: Any) -> None:
     """RFC 3810 6.2"""
-    sock = socket6(net)
     for group in (GROUP, "ff05::9"):
         option(sock, IPV6_JOIN_GROUP, mreq(group))
     option(sock, MCAST_JOIN_SOURCE_GROUP, source_req(A, "ff05::a"))
@@ -213,8 +213,7 @@ def test_general_query_is_answered_once_within_its_time(net: Net6) -> None:
     sock.close()
 
 
-def test_specific_queries(net: Net6) -> None:
-    sock = socket6(net)
+def test_specific_queries(net: Net6, sock: Any) -> None:
     option(sock, MCAST_JOIN_SOURCE_GROUP, source_req(A))
     net.run(3 * SEC)
     reports(net)
@@ -270,9 +269,8 @@ def test_the_queriers_variables_are_taken(net: Net6) -> None:
     sock.close()
 
 
-def test_version_1_while_such_a_router_is_about(net: Net6) -> None:
+def test_version_1_while_such_a_router_is_about(net: Net6, sock: Any) -> None:
     """RFC 3810 8.2.1, 9.12; RFC 2710 4"""
-    sock = socket6(net)
     query(net, ICMPv6MLQuery(mrd=1000))
     net.run(2 * SEC)
     reports(net)
@@ -320,8 +318,7 @@ def test_force_version(net: Net6) -> None:
     sock.close()
 
 
-def test_groups_survive_down_and_up(net: Net6) -> None:
-    sock = socket6(net)
+def test_groups_survive_down_and_up(net: Net6, sock: Any) -> None:
     option(sock, IPV6_JOIN_GROUP, mreq())
     net.run(3 * SEC)
     dev_close(net.wire.dev)
@@ -357,14 +354,12 @@ def test_before_there_is_an_address_reports_come_from_none() -> None:
         (MCAST_MSFILTER, msfilter(0, *[A] * 65), errno.ENOBUFS),
     ],
 )
-def test_errors(net: Net6, name: int, value: bytes, error: int) -> None:
-    sock = socket6(net)
+def test_errors(name: int, value: bytes, error: int, sock: Any) -> None:
     assert errno_of(option, sock, name, value) == error
     sock.close()
 
 
-def test_twice_the_same_group_is_an_error_and_sources_have_a_limit(net: Net6) -> None:
-    sock = socket6(net)
+def test_twice_the_same_group_is_an_error_and_sources_have_a_limit(sock: Any) -> None:
     option(sock, IPV6_JOIN_GROUP, mreq())
     with pytest.raises(OSError, match="already a member"):
         option(sock, IPV6_JOIN_GROUP, mreq())

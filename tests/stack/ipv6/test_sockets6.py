@@ -55,8 +55,13 @@ def udp6(net: Net6, port: int = 0, addr: str = "::") -> Socket:
     return sock
 
 
-def test_a_datagram_out_and_one_in(net: Net6) -> None:
-    sock = udp6(net, 5000)
+@pytest.fixture
+def sock(net: Net6) -> Socket:
+    """A UDP socket bound to port 5000."""
+    return udp6(net, 5000)
+
+
+def test_a_datagram_out_and_one_in(net: Net6, sock: Socket) -> None:
     assert sock.getsockname() == ("::", 5000, 0, 0)
     assert sock.sendto(b"hello", (PEER, 7)) == 5
     (packet,) = net.ip_sent()
@@ -69,8 +74,7 @@ def test_a_datagram_out_and_one_in(net: Net6) -> None:
     assert not net.host.mib.udp.OutDatagrams
 
 
-def test_the_second_datagram_the_same_way_has_its_headers_ready(net: Net6) -> None:
-    sock = udp6(net, 5000)
+def test_the_second_datagram_the_same_way_has_its_headers_ready(net: Net6, sock: Socket) -> None:
     for i in range(4):
         sock.sendto(bytes([i]) * (i + 1), (PEER, 7))
     sock.setsockopt(SOL_IPV6, uapi.IPV6_UNICAST_HOPS, 9)
@@ -118,8 +122,7 @@ def test_nobody_has_the_port(net: Net6) -> None:
     assert net.host.mib.udp6.NoPorts == 1
 
 
-def test_a_datagram_without_checksum_is_dropped(net: Net6) -> None:
-    sock = udp6(net, 5000)
+def test_a_datagram_without_checksum_is_dropped(net: Net6, sock: Socket) -> None:
     net.inject(IPv6(src=PEER, dst=ME) / UDP(sport=7, dport=5000, chksum=0) / b"x")
     with pytest.raises(BlockingIOError):
         sock.recv(9)
@@ -140,8 +143,7 @@ def test_so_no_check_is_ipv4s(net: Net6) -> None:
         assert chksum == IPv6(bytes(packet))[UDP].chksum
 
 
-def test_every_control_message_of_a_datagram(net: Net6) -> None:
-    sock = udp6(net, 5000)
+def test_every_control_message_of_a_datagram(net: Net6, sock: Socket) -> None:
     for option in RECV:
         sock.setsockopt(SOL_IPV6, option, 1)
         assert sock.getsockopt(SOL_IPV6, option) == 1
@@ -170,8 +172,7 @@ def test_every_control_message_of_a_datagram(net: Net6) -> None:
     assert got[uapi.IPV6_ORIGDSTADDR] == struct.pack("=H2sI16sI", 10, b"\x13\x88", 0, me, 0)
 
 
-def test_control_messages_out(net: Net6) -> None:
-    sock = udp6(net, 5000)
+def test_control_messages_out(net: Net6, sock: Socket) -> None:
     hop = b"\0\0\x01\x04\0\0\0\0"
     sock.sendmsg(
         [b"x"],
@@ -198,8 +199,7 @@ def test_control_messages_out(net: Net6) -> None:
         assert errno_of(sock.sendmsg, [b"x"], [bad], 0, (PEER, 7)) == errno.EINVAL
 
 
-def test_big_datagrams_are_fragmented_and_dontfrag_tells_the_mtu(net: Net6) -> None:
-    sock = udp6(net, 5000)
+def test_big_datagrams_are_fragmented_and_dontfrag_tells_the_mtu(net: Net6, sock: Socket) -> None:
     sock.sendto(bytes(4000), (PEER, 7))
     sent = net.ip_sent()
     assert len(sent) == 3
@@ -244,8 +244,7 @@ def test_a_packet_too_big_is_learnt(net: Net6) -> None:
     assert sock.getsockopt(SOL_IPV6, uapi.IPV6_MTU) == 1280
 
 
-def test_corked_datagrams(net: Net6) -> None:
-    sock = udp6(net, 5000)
+def test_corked_datagrams(net: Net6, sock: Socket) -> None:
     sock.connect((PEER, 7))
     sock.setsockopt(uapi.SOL_UDP, uapi.UDP_CORK, 1)
     for piece in (b"one ", b"two ", b"three"):
@@ -256,9 +255,8 @@ def test_corked_datagrams(net: Net6) -> None:
     assert bytes(packet[UDP].payload) == b"one two three"
 
 
-def test_a_v4_mapped_piece_of_an_ipv6_datagram_is_refused(net: Net6) -> None:
+def test_a_v4_mapped_piece_of_an_ipv6_datagram_is_refused(net: Net6, sock: Socket) -> None:
     """udp_sendmsg of Linux: EINVAL while a datagram of the other family is being collected."""
-    sock = udp6(net, 5000)
     sock.sendto(b"one ", uapi.MSG_MORE, (PEER, 7))
     with pytest.raises(OSError, match="Invalid argument"):
         sock.sendto(b"mapped", ("::ffff:10.0.0.2", 7))
@@ -267,9 +265,8 @@ def test_a_v4_mapped_piece_of_an_ipv6_datagram_is_refused(net: Net6) -> None:
     assert bytes(packet[UDP].payload) == b"one two"
 
 
-def test_a_datagram_above_the_flow_s_room_takes_its_route(net: Net6) -> None:
+def test_a_datagram_above_the_flow_s_room_takes_its_route(net: Net6, sock: Socket) -> None:
     """Small ones leave with prebuilt headers, a large one by the general way, then small again."""
-    sock = udp6(net, 5000)
     for size in (10, 3000, 20):
         sock.sendto(bytes(size), (PEER, 7))
     sock.sendto(bytes(30), (PEER, 8))
@@ -279,8 +276,7 @@ def test_a_datagram_above_the_flow_s_room_takes_its_route(net: Net6) -> None:
     assert (other[UDP].dport, len(other[UDP].payload)) == (8, 30)
 
 
-def test_segmented_sends(net: Net6) -> None:
-    sock = udp6(net, 5000)
+def test_segmented_sends(net: Net6, sock: Socket) -> None:
     sock.setsockopt(uapi.SOL_UDP, uapi.UDP_SEGMENT, 1000)
     sock.sendto(b"a" * 2500, (PEER, 7))
     assert [len(p[UDP].payload) for p in net.ip_sent()] == [1000, 1000, 500]

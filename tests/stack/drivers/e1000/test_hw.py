@@ -45,11 +45,20 @@ from stack.drivers.e1000.phy import (
     e1000_write_phy_reg,
 )
 from stack.host import Host
-from tests.stack.drivers.e1000.machine import SECOND, Machine, recorded
+from tests.stack.drivers.e1000.machine import SECOND, Machine, bring_up, recorded
 
 
-def test_eeprom_reads_what_the_part_holds() -> None:
-    machine = recorded(up=False)
+@pytest.fixture
+def machine() -> Machine:
+    return recorded(up=False)
+
+
+@pytest.fixture
+def hw(machine: Machine) -> e1000_hw:
+    return machine.adapter.hw
+
+
+def test_eeprom_reads_what_the_part_holds(machine: Machine) -> None:
     assert e1000_read_eeprom(machine.adapter.hw, 0, 64) == list(machine.nic.eeprom.words[:64])
 
 
@@ -59,9 +68,7 @@ def test_eeprom_out_of_range_is_refused(offset: int, words: int) -> None:
         e1000_read_eeprom(recorded(up=False).adapter.hw, offset, words)
 
 
-def test_eeprom_words_can_be_written_and_the_checksum_mended() -> None:
-    machine = recorded(up=False)
-    hw = machine.adapter.hw
+def test_eeprom_words_can_be_written_and_the_checksum_mended(hw: e1000_hw) -> None:
     e1000_write_eeprom(hw, 0x10, [0x1234, 0xABCD])
     assert e1000_read_eeprom(hw, 0x10, 2) == [0x1234, 0xABCD]
     with pytest.raises(E1000HwError, match="checksum"):
@@ -70,8 +77,7 @@ def test_eeprom_words_can_be_written_and_the_checksum_mended() -> None:
     e1000_validate_eeprom_checksum(hw)
 
 
-def test_eeprom_without_grant_gives_up() -> None:
-    hw = recorded(up=False).adapter.hw
+def test_eeprom_without_grant_gives_up(hw: e1000_hw) -> None:
     real = hw.bar_read
     hw.bar_read = lambda bar, off, size: (
         real(bar, off, size) & ~d.E1000_EECD_GNT if off == d.E1000_EECD else real(bar, off, size)
@@ -80,8 +86,7 @@ def test_eeprom_without_grant_gives_up() -> None:
         e1000_read_eeprom(hw, 0)
 
 
-def test_eeprom_that_never_finishes_a_write_gives_up() -> None:
-    hw = recorded(up=False).adapter.hw
+def test_eeprom_that_never_finishes_a_write_gives_up(hw: e1000_hw) -> None:
     real = hw.bar_read
     hw.bar_read = lambda bar, off, size: (
         real(bar, off, size) & ~d.E1000_EECD_DO if off == d.E1000_EECD else real(bar, off, size)
@@ -90,45 +95,41 @@ def test_eeprom_that_never_finishes_a_write_gives_up() -> None:
         e1000_write_eeprom(hw, 3, [1])
 
 
-def test_phy_registers_read_and_write() -> None:
-    hw = recorded(up=False).adapter.hw
+def test_phy_registers_read_and_write(hw: e1000_hw) -> None:
     e1000_write_phy_reg(hw, d.PHY_AUTONEG_ADV, 0x0DE1)
     assert e1000_read_phy_reg(hw, d.PHY_AUTONEG_ADV) == 0x0DE1
     with pytest.raises(E1000HwError, match="does not exist"):
         e1000_read_phy_reg(hw, 32)
 
 
-def test_absent_phy_is_an_error_not_a_hang() -> None:
-    hw = recorded(up=False).adapter.hw
+def test_absent_phy_is_an_error_not_a_hang(hw: e1000_hw) -> None:
     hw.phy_addr = 2
     with pytest.raises(E1000HwError):
         e1000_read_phy_reg(hw, d.PHY_ID1)
 
 
-def test_mdio_that_never_gets_ready_is_an_error() -> None:
-    hw = recorded(up=False).adapter.hw
+def test_mdio_that_never_gets_ready_is_an_error(hw: e1000_hw) -> None:
     real = hw.bar_read
     hw.bar_read = lambda bar, off, size: 0 if off == d.E1000_MDIC else real(bar, off, size)
     with pytest.raises(E1000HwError, match="did not complete"):
         e1000_read_phy_reg(hw, d.PHY_ID1)
 
 
-def test_foreign_phy_is_refused() -> None:
-    hw = recorded(up=False).adapter.hw
+def test_foreign_phy_is_refused(hw: e1000_hw) -> None:
     hw.phy_id = 0
     hw.mac_type = d.e1000_82544
     with pytest.raises(E1000HwError, match="invalid PHY id"):
         e1000_detect_gig_phy(hw)
 
 
-def test_waiting_for_autonegotiation() -> None:
-    machine = recorded(up=False)
+def test_waiting_for_autonegotiation(machine: Machine) -> None:
     start = machine.clock.now_ns()
     e1000_wait_autoneg(machine.adapter.hw)
     assert 0 < machine.clock.now_ns() - start <= 4.5 * SECOND
 
 
 def test_phy_info_needs_a_link(machine: Machine) -> None:
+    bring_up(machine)
     info = e1000_phy_get_info(machine.adapter.hw)
     assert (info.local_rx, info.remote_rx) == (True, True)
     machine.link.set_carrier(False)
@@ -191,16 +192,15 @@ def test_multicast_hash_is_twelve_bits_of_the_last_two_bytes(addr: bytes, mo: in
     assert value == int.from_bytes(addr[4:], "little") >> MTA_SHIFTS[mo] & 0xFFF
 
 
-def test_receive_address_is_written_little_endian_with_av() -> None:
-    machine = recorded(up=False)
+def test_receive_address_is_written_little_endian_with_av(machine: Machine) -> None:
     e1000_rar_set(machine.adapter.hw, bytes([1, 2, 3, 4, 5, 6]), 9)
     assert machine.reg(d.E1000_RA + 72) == 0x04030201
     assert machine.reg(d.E1000_RA + 76) == 0x80000605
 
 
-def test_adaptive_spacing_grows_with_collisions_and_goes_when_it_is_quiet() -> None:
-    machine = recorded(up=False)
-    hw = machine.adapter.hw
+def test_adaptive_spacing_grows_with_collisions_and_goes_when_it_is_quiet(
+    machine: Machine, hw: e1000_hw
+) -> None:
     values = []
     for _ in range(7):
         e1000_update_adaptive(hw, 1000, 2000)
@@ -224,8 +224,7 @@ def test_unknown_device_id() -> None:
         e1000_set_mac_type(e1000_hw(None, pdev))  # type: ignore[arg-type]
 
 
-def test_reset_without_an_io_bar_goes_through_memory() -> None:
-    machine = recorded(up=False)
+def test_reset_without_an_io_bar_goes_through_memory(machine: Machine) -> None:
     machine.adapter.hw.io_bar = -1
     resets = machine.nic.resets
     e1000_reset_hw(machine.adapter.hw)
@@ -235,9 +234,7 @@ def test_reset_without_an_io_bar_goes_through_memory() -> None:
 # -- what an older part does otherwise (the register file of the 82540 stands in) ------------------
 
 
-def test_82544_blinks_by_a_software_pin() -> None:
-    machine = recorded(up=False)
-    hw = machine.adapter.hw
+def test_82544_blinks_by_a_software_pin(machine: Machine, hw: e1000_hw) -> None:
     hw.mac_type = d.e1000_82544
     e1000_setup_led(hw)
     e1000_led_on(hw)
@@ -248,9 +245,7 @@ def test_82544_blinks_by_a_software_pin() -> None:
     e1000_cleanup_led(hw)
 
 
-def test_82544_vlan_table_writes_the_even_neighbour_again() -> None:
-    machine = recorded(up=False)
-    hw = machine.adapter.hw
+def test_82544_vlan_table_writes_the_even_neighbour_again(machine: Machine, hw: e1000_hw) -> None:
     hw.mac_type = d.e1000_82544
     e1000_write_vfta(hw, 4, 0x1111)
     writes: list[int] = []
@@ -267,9 +262,7 @@ def test_82544_vlan_table_writes_the_even_neighbour_again() -> None:
     assert machine.reg(d.E1000_VFTA + 20) == 0x2222
 
 
-def test_82544_reset_reads_the_eeprom_again_by_ee_rst() -> None:
-    machine = recorded(up=False)
-    hw = machine.adapter.hw
+def test_82544_reset_reads_the_eeprom_again_by_ee_rst(hw: e1000_hw) -> None:
     hw.mac_type = d.e1000_82544
     seen: list[int] = []
     real = hw.bar_write
@@ -284,17 +277,14 @@ def test_82544_reset_reads_the_eeprom_again_by_ee_rst() -> None:
     assert any(value & d.E1000_CTRL_EXT_EE_RST for value in seen)
 
 
-def test_82545_rev_3_resets_through_the_shadow_of_ctrl() -> None:
-    machine = recorded(up=False)
-    hw = machine.adapter.hw
+def test_82545_rev_3_resets_through_the_shadow_of_ctrl(machine: Machine, hw: e1000_hw) -> None:
     hw.mac_type = d.e1000_82545_rev_3
     resets = machine.nic.resets
     e1000_reset_hw(hw)
     assert machine.nic.resets == resets + 1
 
 
-def test_large_eeprom_is_told_by_eecd() -> None:
-    hw = recorded(up=False).adapter.hw
+def test_large_eeprom_is_told_by_eecd(hw: e1000_hw) -> None:
     real = hw.bar_read
     hw.bar_read = lambda bar, off, size: (
         real(bar, off, size) | (d.E1000_EECD_SIZE if off == d.E1000_EECD else 0)
@@ -306,8 +296,7 @@ def test_large_eeprom_is_told_by_eecd() -> None:
 @pytest.mark.parametrize(
     ("word", "fc"), [(0x0000, d.E1000_FC_NONE), (0x2000, d.E1000_FC_TX_PAUSE), (0x1000, 3)]
 )
-def test_flow_control_default_comes_from_the_eeprom(word: int, fc: int) -> None:
-    machine = recorded(up=False)
+def test_flow_control_default_comes_from_the_eeprom(word: int, fc: int, machine: Machine) -> None:
     words = machine.nic.eeprom.words
     words[0x0F] = words[0x0F] & ~0x3000 | word
     hw = machine.adapter.hw
@@ -317,8 +306,7 @@ def test_flow_control_default_comes_from_the_eeprom(word: int, fc: int) -> None:
 
 
 @pytest.mark.parametrize("mdix", [0, 1, 2, 3])
-def test_crossover_setting_reaches_the_phy(mdix: int) -> None:
-    hw = recorded(up=False).adapter.hw
+def test_crossover_setting_reaches_the_phy(mdix: int, hw: e1000_hw) -> None:
     hw.mdix = mdix
     hw.disable_polarity_correction = True
     e1000_copper_link_mgp_setup(hw)
@@ -328,9 +316,7 @@ def test_crossover_setting_reaches_the_phy(mdix: int) -> None:
     assert control & d.M88E1000_PSCR_POLARITY_REVERSAL
 
 
-def test_phy_reset_by_its_pin() -> None:
-    machine = recorded(up=False)
-    hw = machine.adapter.hw
+def test_phy_reset_by_its_pin(hw: e1000_hw) -> None:
     e1000_write_phy_reg(hw, d.PHY_AUTONEG_ADV, 0x0001)
     e1000_phy_hw_reset(hw)
     assert e1000_read_phy_reg(hw, d.PHY_AUTONEG_ADV) != 0x0001
