@@ -40,6 +40,18 @@ def hosts() -> Iterator[tuple[Host, Host]]:
 
 
 @pytest.fixture
+def a(hosts: tuple[Host, Host]) -> Host:
+    """The first of the file's hosts."""
+    return hosts[0]
+
+
+@pytest.fixture
+def b(hosts: tuple[Host, Host]) -> Host:
+    """The second of the file's hosts."""
+    return hosts[1]
+
+
+@pytest.fixture
 def host() -> Iterator[Host]:
     """A host by itself. Files with other wishes have their own."""
     with Host("h", clock=VirtualClock(), drivers=False) as host:

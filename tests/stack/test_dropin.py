@@ -114,8 +114,7 @@ def serving(host: Host, tls: ssl.SSLContext | None = None) -> Iterator[int]:
         thread.join()
 
 
-def test_names_are_the_hosts_in_the_block_and_the_kernels_after_it(hosts):
-    a, b = hosts
+def test_names_are_the_hosts_in_the_block_and_the_kernels_after_it(a, b):
     before = dict(vars(socket))
     wrapped = ssl.SSLContext.sslsocket_class
     with dropin(a):
@@ -134,8 +133,7 @@ def test_names_are_the_hosts_in_the_block_and_the_kernels_after_it(hosts):
     assert ssl.SSLContext.sslsocket_class is wrapped
 
 
-def test_af_unix_stays_the_kernels_unless_asked_for(hosts):
-    a, _ = hosts
+def test_af_unix_stays_the_kernels_unless_asked_for(a):
     with dropin(a):
         for pair in (socket.socketpair(), socket.socketpair(socket.AF_UNIX)):
             for end in pair:
@@ -153,8 +151,7 @@ def test_af_unix_stays_the_kernels_unless_asked_for(hosts):
             end.close()
 
 
-def test_a_class_of_ones_own_and_a_descriptor_given_away(hosts):
-    a, _ = hosts
+def test_a_class_of_ones_own_and_a_descriptor_given_away(a):
     with dropin(a):
 
         class Mine(socket.socket):
@@ -196,8 +193,7 @@ def test_blocking_calls_in_virtual_time():
 
 
 @pytest.mark.parametrize("tls", [False, True], ids=["http", "https"])
-def test_requests_and_urllib(hosts, certificate, tls):
-    a, b = hosts
+def test_requests_and_urllib(a, b, certificate, tls):
     server, client = contexts(certificate)
     with serving(b, server if tls else None) as port, dropin(a):
         url = f"http{'s' * tls}://10.0.0.2:{port}/"
@@ -218,9 +214,7 @@ def test_requests_and_urllib(hosts, certificate, tls):
                 requests.get(url, timeout=30)
 
 
-def test_asyncio(hosts):
-    a, b = hosts
-
+def test_asyncio(a, b):
     async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(await reader.read())
         await writer.drain()

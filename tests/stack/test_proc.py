@@ -69,8 +69,7 @@ def test_counters_start_at_zero_and_refuse_unknown_names(cls, name):
         mib.NoSuchCounter = 1
 
 
-def test_dev_counts_what_crossed(hosts):
-    a, b = hosts
+def test_dev_counts_what_crossed(a, b):
     with a.socket(AF_INET, SOCK_DGRAM) as client, b.socket(AF_INET, SOCK_DGRAM) as server:
         server.bind(("", 7))
         client.sendto(bytes(100), ("10.0.0.2", 7))
@@ -84,8 +83,7 @@ def test_dev_counts_what_crossed(hosts):
     assert rows["eth0"][1] >= 2  # the ARP request and the datagram
 
 
-def test_arp_and_route(hosts):
-    a, _b = hosts
+def test_arp_and_route(a):
     with a.socket(AF_INET, SOCK_DGRAM) as client:
         client.sendto(b"x", ("10.0.0.2", 7))
         a.clock.run_for(1_000_000)
@@ -100,8 +98,7 @@ def test_arp_and_route(hosts):
     assert by_dest["0000000A"][7] == "00FFFFFF"
 
 
-def test_sockets(hosts):
-    a, b = hosts
+def test_sockets(a, b):
     server = create_server(b, ("", 80))
     client = create_connection(a, ("10.0.0.2", 80))
     conn, _ = server.accept()
@@ -119,9 +116,8 @@ def test_sockets(hosts):
     assert "06" in states or "05" in states or states == []
 
 
-def test_neighbour_statistics(hosts):
+def test_neighbour_statistics(a):
     """/proc/net/stat/arp_cache: as many words as columns; the counters are the table's."""
-    a, _b = hosts
     with a.socket(AF_INET, SOCK_DGRAM) as client:
         client.sendto(b"x", ("10.0.0.2", 7))
         a.clock.run_for(1_000_000)
@@ -145,9 +141,8 @@ def test_every_file_can_be_read_and_others_are_named(hosts):
         proc.read(hosts[0], "nonsense")
 
 
-def test_ss_is_what_parsers_of_ss_read(hosts):
+def test_ss_is_what_parsers_of_ss_read(a, b):
     """jc's parser, made for iproute2's ss, finds the sockets and their ends."""
-    a, b = hosts
     server = create_server(b, ("", 80))
     client = create_connection(a, ("10.0.0.2", 80))
     conn, _ = server.accept()
@@ -165,8 +160,7 @@ def test_ss_is_what_parsers_of_ss_read(hosts):
         sock.close()
 
 
-def test_ss_tells_what_the_rows_say_it_shows(hosts):
-    a, b = hosts
+def test_ss_tells_what_the_rows_say_it_shows(a, b):
     server = create_server(b, ("", 80))
     client = create_connection(a, ("10.0.0.2", 80))
     conn, _ = server.accept()
@@ -186,8 +180,7 @@ def test_ss_tells_what_the_rows_say_it_shows(hosts):
         sock.close()
 
 
-def test_nstat_names_every_counter_of_snmp_and_netstat(hosts):
-    a, b = hosts
+def test_nstat_names_every_counter_of_snmp_and_netstat(a, b):
     create_server(b, ("", 80)).close()
     told = {
         line.split()[0]: int(line.split()[1]) for line in proc.nstat(a, zeros=True).splitlines()[1:]
@@ -200,8 +193,7 @@ def test_nstat_names_every_counter_of_snmp_and_netstat(hosts):
     assert "TcpExtSyncookiesSent" not in proc.nstat(a)
 
 
-def test_socket_files_of_ipv6_have_four_words_an_address(hosts):
-    a, b = hosts
+def test_socket_files_of_ipv6_have_four_words_an_address(a, b):
     server = b.socket(AF_INET6)
     server.bind(("::", 80))
     server.listen()
@@ -221,8 +213,7 @@ def test_socket_files_of_ipv6_have_four_words_an_address(hosts):
         sock.close()
 
 
-def test_packet_sockets(hosts):
-    a, _ = hosts
+def test_packet_sockets(a):
     with a.socket(AF_PACKET, SOCK_RAW, stdlib.htons(0x0800)) as sock:
         sock.bind(("eth0", 0x0800))
         head, line = read(a, "packet").splitlines()
@@ -232,8 +223,7 @@ def test_packet_sockets(hosts):
     assert read(a, "packet").splitlines() == [head]
 
 
-def test_xtp_counts(hosts):
-    a, b = hosts
+def test_xtp_counts(a, b):
     with a.socket(AF_INET, SOCK_DGRAM, 36) as sender, b.socket(AF_INET, SOCK_DGRAM, 36) as taker:
         taker.bind(("10.0.0.2", 9))
         sender.sendto(b"x", ("10.0.0.2", 9))
@@ -244,9 +234,8 @@ def test_xtp_counts(hosts):
         assert dict(zip(names, values, strict=True))[name] == "1"
 
 
-def test_ping_sockets_are_in_icmp(hosts):
+def test_ping_sockets_are_in_icmp(a):
     """The columns are those of Linux 6.18, with the port of a bound socket as its identifier."""
-    a, _ = hosts
     with a.socket(AF_INET, SOCK_DGRAM, 1) as ping, a.socket(AF_INET6, SOCK_DGRAM, 58) as ping6:
         ping.bind(("127.0.0.1", 77))
         ping6.bind(("::1", 78))
@@ -259,8 +248,7 @@ def test_ping_sockets_are_in_icmp(hosts):
     assert [len(read(a, name).splitlines()) for name in ("icmp", "icmp6")] == [1, 1]
 
 
-def test_handlers_and_netlink_sockets_are_told(hosts):
-    a, _ = hosts
+def test_handlers_and_netlink_sockets_are_told(a):
     with a.socket(16, SOCK_RAW, 0) as netlink, a.socket(AF_PACKET, SOCK_RAW, 3) as tap:
         netlink.bind((7, 1 | 1 << 4))
         tap.bind(("eth0", 3))
@@ -291,9 +279,7 @@ def test_a_trie_of_routes_is_in_order_and_counts_its_children(prefixes):
             )
 
 
-def test_lookups_that_no_cache_answers_are_counted(hosts):
-    a, b = hosts
-
+def test_lookups_that_no_cache_answers_are_counted(a, b):
     def counts(host):
         names, values = read(host, "stat/rt_cache").splitlines()
         return dict(zip(names.split(), (int(v, 16) for v in values.split()), strict=True))

@@ -62,16 +62,14 @@ def test_sending_to_nobody(wire):
         client.sendall(DATA)
 
 
-def test_sending_to_oneself(hosts):
-    a, _ = hosts
+def test_sending_to_oneself(a):
     create_server(a, ("", 80))
     client = create_connection(a, ("127.0.0.1", 80))
     with pytest.raises(SimulationDeadlock, match=r"nobody reads"):
         client.sendall(DATA)
 
 
-def test_both_ends_send_and_none_reads(hosts):
-    a, b = hosts
+def test_both_ends_send_and_none_reads(a, b):
     client, conn = connect(a, b)
     tasks = [a.clock.spawn(sock.sendall, DATA, name="sender") for sock in (client, conn)]
     with pytest.raises(SimulationDeadlock, match=r"tasks also waiting: sender, sender"):
@@ -91,9 +89,7 @@ def test_waiting_for_a_peer_that_only_answers_keep_alives(hosts):
         wait_any(hosts[0], [(client, POLLIN)])
 
 
-def test_a_coroutine_that_sends_to_nobody(hosts):
-    a, b = hosts
-
+def test_a_coroutine_that_sends_to_nobody(a, b):
     async def never_read(reader, writer):
         await asyncio.Event().wait()
 
@@ -107,9 +103,7 @@ def test_a_coroutine_that_sends_to_nobody(hosts):
         aio.run(main(), clock=a.clock)
 
 
-def test_plain_asyncio_on_a_virtual_clock(hosts):
-    _, b = hosts
-
+def test_plain_asyncio_on_a_virtual_clock(b):
     async def main():
         await aio.start_server(b, lambda reader, writer: None, "", 80)
 
@@ -137,8 +131,7 @@ def reading(clock, conn, total):
     return read
 
 
-def test_a_callback_reads_a_day_later(hosts):
-    a, b = hosts
+def test_a_callback_reads_a_day_later(a, b):
     client, conn = connect(a, b)
     a.clock.call_at(LONG_S * SECOND, reading(a.clock, conn, len(DATA)))
     client.sendall(DATA)
@@ -146,8 +139,7 @@ def test_a_callback_reads_a_day_later(hosts):
     a.clock.run_for(SECOND)  # the rest is read
 
 
-def test_a_task_reads_a_day_later(hosts):
-    a, b = hosts
+def test_a_task_reads_a_day_later(a, b):
     client, conn = connect(a, b)
 
     def reader():
@@ -162,9 +154,7 @@ def test_a_task_reads_a_day_later(hosts):
     a.clock.close()
 
 
-def test_a_coroutine_reads_a_day_later(hosts):
-    a, b = hosts
-
+def test_a_coroutine_reads_a_day_later(a, b):
     async def serve(reader, writer):
         await asyncio.sleep(LONG_S)
         writer.write(b"%d" % len(await reader.readexactly(len(DATA))))
@@ -183,8 +173,7 @@ def timed_out(call):
     assert errno_of(call) == errno.ETIMEDOUT
 
 
-def test_a_peer_that_vanished_is_found_by_slow_keep_alives(hosts):
-    a, b = hosts
+def test_a_peer_that_vanished_is_found_by_slow_keep_alives(a, b):
     client, _conn = connect(a, b)
     client.setsockopt(SOL_SOCKET, SO_KEEPALIVE, 1)
     client.setsockopt(IPPROTO_TCP, TCP_KEEPIDLE, 32767)
@@ -195,16 +184,14 @@ def test_a_peer_that_vanished_is_found_by_slow_keep_alives(hosts):
     assert a.clock.now_ns() > 6 * 32767 * SECOND
 
 
-def test_a_peer_that_vanished_with_its_window_closed_is_found_by_probes(hosts):
-    a, b = hosts
+def test_a_peer_that_vanished_with_its_window_closed_is_found_by_probes(a, b):
     client, _conn = connect(a, b)
     a.clock.call_at(1000 * SECOND, lambda: b.ifconfig("eth0", up=False))
     timed_out(lambda: client.sendall(DATA))
 
 
-def test_a_user_timeout_ends_what_is_only_probed(hosts):
+def test_a_user_timeout_ends_what_is_only_probed(a, b):
     """TCP_USER_TIMEOUT counts the time that data waits, though every probe is answered."""
-    a, b = hosts
     client, _conn = connect(a, b)
     client.setsockopt(IPPROTO_TCP, TCP_USER_TIMEOUT, LONG_S * 1000)
     timed_out(lambda: client.sendall(DATA))

@@ -46,8 +46,7 @@ def unreachable(fn, *args):
         fn(*args)
 
 
-def test_a_new_namespace_has_its_own_lo_which_is_down(hosts):
-    a, _b = hosts
+def test_a_new_namespace_has_its_own_lo_which_is_down(a):
     blue = a.netns_add("blue")
     assert list(blue.dev_by_name) == ["lo"]
     assert blue.dev("lo") is not a.dev("lo")
@@ -90,8 +89,7 @@ def test_namespaces_of_the_same_addresses_do_not_see_each_other():
         assert a.fib is not blue.fib
 
 
-def test_tcp_listeners_of_one_port_in_two_namespaces(hosts):
-    a, _b = hosts
+def test_tcp_listeners_of_one_port_in_two_namespaces(a):
     blue = a.netns_add("blue")
     blue.ifconfig("lo", up=True)
     for net in (a, blue):
@@ -108,8 +106,7 @@ def test_tcp_listeners_of_one_port_in_two_namespaces(hosts):
             client.connect(("127.0.0.1", 80))
 
 
-def test_an_interface_moves_without_addresses_routes_and_neighbours(hosts):
-    a, b = hosts
+def test_an_interface_moves_without_addresses_routes_and_neighbours(a, b):
     dev = a.dev("eth0")
     a.route_add("default", via="10.0.0.2")
     with udp(a) as sock, udp(b, ("", 7)) as peer:
@@ -143,9 +140,8 @@ def test_an_interface_moves_without_addresses_routes_and_neighbours(hosts):
         assert peer.recv(10) == b"z"
 
 
-def test_an_interface_moves_while_traffic_flows(hosts):
+def test_an_interface_moves_while_traffic_flows(a, b):
     """Datagrams and a stream are under way; what is queued goes, what is connected finds no way."""
-    a, b = hosts
     blue = a.netns_add("blue")
     with a.socket(AF_INET, SOCK_STREAM) as client, b.socket(AF_INET, SOCK_STREAM) as listener:
         listener.bind(("", 80))
@@ -175,8 +171,7 @@ def test_an_interface_moves_while_traffic_flows(hosts):
     assert blue.mib.tcp.OutRsts >= 1
 
 
-def test_options_that_ask_for_the_wall_time_work_in_every_namespace(hosts):
-    a, _b = hosts
+def test_options_that_ask_for_the_wall_time_work_in_every_namespace(a):
     blue = a.netns_add("blue")
     blue.ifconfig("lo", up=True)
     with udp(blue, ("127.0.0.1", 9)) as sock:
@@ -189,9 +184,8 @@ def test_options_that_ask_for_the_wall_time_work_in_every_namespace(hosts):
 
 
 @pytest.mark.uncompiled
-def test_the_faces_of_a_host_take_a_namespace(hosts):
+def test_the_faces_of_a_host_take_a_namespace(a, b):
     """asyncio, servers of one line, the texts of /proc/net and a trace of a moved interface."""
-    a, b = hosts
     blue = a.netns_add("blue")
     a.set_netns("eth0", blue)
     blue.ifconfig("eth0", "10.0.0.1/24", up=True)
@@ -222,8 +216,7 @@ def test_the_faces_of_a_host_take_a_namespace(hosts):
     assert ethtool_get_drvinfo(blue.dev("eth0")).driver == "e1000"
 
 
-def test_names_indexes_and_machines(hosts):
-    a, b = hosts
+def test_names_indexes_and_machines(a, b):
     add_nic(a, pair(a.clock)[0], wait=False)
     blue, red = a.netns_add("blue"), a.netns_add("red")
     with pytest.raises(OSError, match="already"):
@@ -257,8 +250,7 @@ def test_names_indexes_and_machines(hosts):
     assert {dev.ifindex for dev in blue.dev_base_head} == {1, 2, 3, 4}
 
 
-def test_an_index_that_is_taken_is_given_anew(hosts):
-    a, _b = hosts
+def test_an_index_that_is_taken_is_given_anew(a):
     blue = a.netns_add("blue")
     dummy = alloc_netdev_mqs(blue, None, "dummy%d", ether_setup)
     assert register_netdev(dummy) == 0
@@ -268,8 +260,7 @@ def test_an_index_that_is_taken_is_given_anew(hosts):
     assert blue.dev_by_index[3] is dev
 
 
-def test_a_namespace_that_ends_gives_hardware_back_and_ends_the_rest(hosts):
-    a, b = hosts
+def test_a_namespace_that_ends_gives_hardware_back_and_ends_the_rest(a, b):
     add_nic(a, pair(a.clock)[0], wait=False)
     blue = a.netns_add("blue")
     dummy = alloc_netdev_mqs(blue, None, "dummy%d", ether_setup)
@@ -327,8 +318,7 @@ def test_the_host_ends_with_all_its_namespaces():
     clock.run_until_idle()
 
 
-def test_sysctls_are_a_namespaces_own_except_those_of_the_machine(hosts):
-    a, _b = hosts
+def test_sysctls_are_a_namespaces_own_except_those_of_the_machine(a):
     blue = a.netns_add("blue", sysctl={"tcp_sack": 0})
     assert (a.sysctl.tcp_sack, blue.sysctl.tcp_sack) == (1, 0)
     blue.sysctl.ip_forward = 1

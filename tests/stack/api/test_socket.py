@@ -53,8 +53,7 @@ def test_bad_addresses_are_refused(text):
         inet_aton(text)
 
 
-def test_udp_there_and_back(hosts):
-    a, b = hosts
+def test_udp_there_and_back(a, b):
     with a.socket(AF_INET, SOCK_DGRAM) as client, b.socket(AF_INET, SOCK_DGRAM) as server:
         server.bind(("", 7))
         assert server.getsockname() == ("0.0.0.0", 7)
@@ -71,8 +70,7 @@ def test_udp_there_and_back(hosts):
         assert client.getpeername() == ("10.0.0.2", 7)
 
 
-def test_messages_in_several_buffers(hosts):
-    a, b = hosts
+def test_messages_in_several_buffers(a, b):
     with a.socket(AF_INET, SOCK_DGRAM) as client, b.socket(AF_INET, SOCK_DGRAM) as server:
         server.bind(("", 7))
         assert client.sendmsg([b"one", b"two"], (), 0, ("10.0.0.2", 7)) == 6
@@ -80,8 +78,7 @@ def test_messages_in_several_buffers(hosts):
         assert (data, anc, flags, addr[0]) == (b"onetwo", [], 0, "10.0.0.1")
 
 
-def test_batches_of_datagrams(hosts):
-    a, b = hosts
+def test_batches_of_datagrams(a, b):
     with a.socket(AF_INET, SOCK_DGRAM) as client, b.socket(AF_INET, SOCK_DGRAM) as server:
         server.bind(("", 7))
         texts = [b"%d" % n * n for n in range(1, 6)]
@@ -119,8 +116,7 @@ def test_tcp_connect_send_half_close(hosts):
         assert client.recv(100) == b" open"
 
 
-def test_a_refused_connection(hosts):
-    a, _b = hosts
+def test_a_refused_connection(a):
     with pytest.raises(ConnectionRefusedError):
         create_connection(a, ("10.0.0.2", 81))
     with a.socket() as sock:
@@ -140,8 +136,7 @@ def test_a_megabyte_arrives_whole(hosts):
         assert bytes(out) == data
 
 
-def test_timeouts_in_virtual_time(hosts):
-    a, _b = hosts
+def test_timeouts_in_virtual_time(a):
     with a.socket(AF_INET, SOCK_DGRAM) as sock:
         sock.bind(("", 9))
         sock.settimeout(1.5)
@@ -159,8 +154,7 @@ def test_timeouts_in_virtual_time(hosts):
             sock.recv(10, MSG_DONTWAIT)
 
 
-def test_accept_and_connect_time_out(hosts):
-    a, b = hosts
+def test_accept_and_connect_time_out(a, b):
     with create_server(b, ("", 80)) as server:
         server.settimeout(0.25)
         with pytest.raises(TimeoutError):
@@ -169,8 +163,7 @@ def test_accept_and_connect_time_out(hosts):
         create_connection(a, ("10.0.0.99", 80), timeout=0.5)
 
 
-def test_options(hosts):
-    a, _b = hosts
+def test_options(a):
     with a.socket() as sock:
         sock.setsockopt(SOL_SOCKET, SO_REUSEADDR, 1)
         assert sock.getsockopt(SOL_SOCKET, SO_REUSEADDR) == 1
@@ -209,8 +202,7 @@ def test_getsockopt_as_the_standard_library(hosts, room):
         assert {name: asked(ours, name) for name in options} == theirs_says
 
 
-def test_errors_of_the_caller(hosts):
-    a, _b = hosts
+def test_errors_of_the_caller(a):
     with a.socket(AF_INET, SOCK_DGRAM) as sock:
         with pytest.raises(TypeError, match="pair"):
             sock.bind("10.0.0.1")
@@ -257,8 +249,7 @@ def test_poll_says_what_would_not_block(hosts):
         assert wait_any(hosts[0], [(conn, POLLIN)], timeout=1.0) == [(conn, POLLIN)]
 
 
-def test_talking_to_oneself_over_loopback(hosts):
-    a, _b = hosts
+def test_talking_to_oneself_over_loopback(a):
     with a.socket(AF_INET, SOCK_DGRAM) as one, a.socket(AF_INET, SOCK_DGRAM) as two:
         two.bind(("127.0.0.1", 5000))
         one.sendto(b"self", ("127.0.0.1", 5000))
@@ -275,8 +266,7 @@ def test_talking_to_oneself_over_loopback(hosts):
             got += len(conn.recv(65536))
 
 
-def test_a_connected_socket_sends_elsewhere_and_then_to_its_peer(hosts):
-    a, b = hosts
+def test_a_connected_socket_sends_elsewhere_and_then_to_its_peer(a, b):
     with a.socket(AF_INET, SOCK_DGRAM) as one, b.socket(AF_INET, SOCK_DGRAM) as peer:
         peer.bind(("10.0.0.2", 9000))
         one.connect(("10.0.0.2", 9000))

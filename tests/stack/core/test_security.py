@@ -75,8 +75,7 @@ CALLS = {
 
 
 @pytest.mark.parametrize("name", [n for n in CALLS if n != "socket_socketpair"])
-def test_a_call_is_refused_with_the_modules_errno(hosts: tuple[Host, Host], name: str) -> None:
-    a, _ = hosts
+def test_a_call_is_refused_with_the_modules_errno(a: Host, name: str) -> None:
     sock = stream(a) if name in ("socket_listen", "socket_accept") else udp(a)
     if name == "socket_accept":
         sock.bind(("", 80))
@@ -89,8 +88,7 @@ def test_a_call_is_refused_with_the_modules_errno(hosts: tuple[Host, Host], name
     sock.close()
 
 
-def test_options_of_every_level_are_asked_about(hosts: tuple[Host, Host]) -> None:
-    a, _ = hosts
+def test_options_of_every_level_are_asked_about(a: Host) -> None:
     sock = udp(a)
     module = refusing(a, "socket_setsockopt")
     assert errno_of(sock.setsockopt, socket.IPPROTO_IP, socket.IP_TTL, 9) == errno.EACCES
@@ -98,8 +96,7 @@ def test_options_of_every_level_are_asked_about(hosts: tuple[Host, Host]) -> Non
     sock.close()
 
 
-def test_what_a_module_is_told(hosts: tuple[Host, Host]) -> None:
-    a, b = hosts
+def test_what_a_module_is_told(a: Host, b: Host) -> None:
     told, server_told = Module(), Module()
     listener = stream(b)
     listener.bind(("10.0.0.2", 80))
@@ -131,8 +128,7 @@ def test_what_a_module_is_told(hosts: tuple[Host, Host]) -> None:
     a.clock.run_for(300_000_000_000)
 
 
-def test_a_listener_that_may_not_take_a_syn_is_silent(hosts: tuple[Host, Host]) -> None:
-    a, b = hosts
+def test_a_listener_that_may_not_take_a_syn_is_silent(a: Host, b: Host) -> None:
     listener = stream(b)
     listener.bind(("10.0.0.2", 80))
     listener.listen(1)
@@ -146,8 +142,7 @@ def test_a_listener_that_may_not_take_a_syn_is_silent(hosts: tuple[Host, Host]) 
     a.clock.run_for(300_000_000_000)
 
 
-def test_packets_that_a_socket_may_not_have_are_dropped(hosts: tuple[Host, Host]) -> None:
-    a, b = hosts
+def test_packets_that_a_socket_may_not_have_are_dropped(a: Host, b: Host) -> None:
     server, client = udp(b), udp(a)
     server.bind(("10.0.0.2", 7))
     module = refusing(b, "sock_rcv_skb")
@@ -162,8 +157,7 @@ def test_packets_that_a_socket_may_not_have_are_dropped(hosts: tuple[Host, Host]
     server.close()
 
 
-def test_batches_are_asked_about_one_by_one(hosts: tuple[Host, Host]) -> None:
-    a, b = hosts
+def test_batches_are_asked_about_one_by_one(a: Host, b: Host) -> None:
     server, client = udp(b), udp(a)
     server.bind(("10.0.0.2", 7))
     client.connect(("10.0.0.2", 7))
@@ -185,8 +179,7 @@ def test_batches_are_asked_about_one_by_one(hosts: tuple[Host, Host]) -> None:
     server.close()
 
 
-def test_unix_sockets_are_asked_about(hosts: tuple[Host, Host]) -> None:
-    a, _ = hosts
+def test_unix_sockets_are_asked_about(a: Host) -> None:
     listener = a.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     listener.bind("/run/s")
     listener.listen(1)
@@ -207,8 +200,7 @@ def test_unix_sockets_are_asked_about(hosts: tuple[Host, Host]) -> None:
         sock.close()
 
 
-def test_the_first_module_that_refuses_decides(hosts: tuple[Host, Host]) -> None:
-    a, _ = hosts
+def test_the_first_module_that_refuses_decides(a: Host) -> None:
     first, second = Module(), Module("socket_create", -errno.EPERM)
     register_security(a, first)
     register_security(a, second)
@@ -224,9 +216,7 @@ def test_the_first_module_that_refuses_decides(hosts: tuple[Host, Host]) -> None
         register_security(a, object())
 
 
-def test_an_oserror_that_a_module_raises_is_its_answer(hosts: tuple[Host, Host]) -> None:
-    a, b = hosts
-
+def test_an_oserror_that_a_module_raises_is_its_answer(a: Host, b: Host) -> None:
     class Raises:
         def sock_rcv_skb(self, sk: Any, skb: Any) -> int:
             raise PermissionError(errno.EPERM, "no")

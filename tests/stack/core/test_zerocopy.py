@@ -53,7 +53,7 @@ def rest(host: Host, ms: int = 300) -> None:
 
 
 @pytest.fixture
-def ends() -> Iterator[tuple[Host, Host]]:
+def hosts() -> Iterator[tuple[Host, Host]]:
     a, b = two_hosts()
     for host, text in ((a, "2001:db8::1"), (b, THERE[AF_INET6])):
         dev = host.dev_by_name["eth0"]
@@ -250,8 +250,7 @@ def free(buffer: bytearray) -> bool:
 
 
 @FAMILIES
-def test_stream_goes_out_of_the_callers_memory(ends: tuple[Host, Host], family: int) -> None:
-    a, b = ends
+def test_stream_goes_out_of_the_callers_memory(a: Host, b: Host, family: int) -> None:
     listener, client, server = connection(a, b, family, room=20000)
     buffer = bytearray(b"a" * 100000)
     with listener, client, server:
@@ -274,8 +273,7 @@ def test_stream_goes_out_of_the_callers_memory(ends: tuple[Host, Host], family: 
 
 
 @FAMILIES
-def test_datagrams_go_out_of_the_callers_memory(ends: tuple[Host, Host], family: int) -> None:
-    a, b = ends
+def test_datagrams_go_out_of_the_callers_memory(a: Host, b: Host, family: int) -> None:
     with Socket(a, family, SOCK_DGRAM) as sender, Socket(b, family, SOCK_DGRAM) as receiver:
         receiver.bind((THERE[family], 5000))
         sender.setsockopt(SOL_SOCKET, uapi.SO_ZEROCOPY, 1)
@@ -294,8 +292,7 @@ def test_datagrams_go_out_of_the_callers_memory(ends: tuple[Host, Host], family:
     assert len(a.nics["eth0"].memory.regions()) == 1
 
 
-def test_writers_pieces_and_notifications_in_order(ends: tuple[Host, Host]) -> None:
-    a, b = ends
+def test_writers_pieces_and_notifications_in_order(a: Host, b: Host) -> None:
     listener, client, server = connection(a, b, AF_INET)
     with listener, client, server:
         buffers = [bytearray([i]) * (1 + i * 3000) for i in range(40)]
@@ -310,9 +307,8 @@ def test_writers_pieces_and_notifications_in_order(ends: tuple[Host, Host]) -> N
         assert all(map(free, buffers))
 
 
-def test_a_packet_has_seventeen_of_a_writers_buffers(ends: tuple[Host, Host]) -> None:
+def test_a_packet_has_seventeen_of_a_writers_buffers(a: Host, b: Host) -> None:
     """As on Linux: a stream goes on in another segment, a datagram is refused."""
-    a, b = ends
     listener, client, server = connection(a, b, AF_INET)
     with listener, client, server:
         assert client.sendmsg([b"x"] * 18, (), ZEROCOPY) == 18
@@ -329,8 +325,7 @@ def test_a_packet_has_seventeen_of_a_writers_buffers(ends: tuple[Host, Host]) ->
         rest(a)
 
 
-def test_more_pieces_than_a_packet_has_fragments(ends: tuple[Host, Host]) -> None:
-    a, b = ends
+def test_more_pieces_than_a_packet_has_fragments(a: Host, b: Host) -> None:
     listener, client, server = connection(a, b, AF_INET)
     with listener, client, server:
         pieces = [bytes([i & 255]) * 20 for i in range(1000)]
@@ -341,8 +336,7 @@ def test_more_pieces_than_a_packet_has_fragments(ends: tuple[Host, Host]) -> Non
         assert notification(client) == (uapi.SOL_IP, 0, 0, 0)
 
 
-def test_large_writes_split_by_the_limit_of_a_notification(ends: tuple[Host, Host]) -> None:
-    a, b = ends
+def test_large_writes_split_by_the_limit_of_a_notification(a: Host, b: Host) -> None:
     listener, client, server = connection(a, b, AF_INET, room=4000)
     with listener, client, server:
         client.setblocking(False)
@@ -357,8 +351,7 @@ def test_large_writes_split_by_the_limit_of_a_notification(ends: tuple[Host, Hos
 
 
 @pytest.mark.parametrize("reset", [False, True])
-def test_closing_gives_the_buffer_back(ends: tuple[Host, Host], reset: bool) -> None:
-    a, b = ends
+def test_closing_gives_the_buffer_back(a: Host, b: Host, reset: bool) -> None:
     listener, client, server = connection(a, b, AF_INET, room=4000)
     buffer = bytearray(60000)
     client.setblocking(False)
@@ -378,8 +371,7 @@ def test_closing_gives_the_buffer_back(ends: tuple[Host, Host], reset: bool) -> 
     listener.close()
 
 
-def test_closing_the_host_gives_the_buffer_back(ends: tuple[Host, Host]) -> None:
-    a, b = ends
+def test_closing_the_host_gives_the_buffer_back(a: Host, b: Host) -> None:
     _, client, _ = connection(a, b, AF_INET, room=4000)
     buffer = bytearray(60000)
     client.setblocking(False)
@@ -388,8 +380,7 @@ def test_closing_the_host_gives_the_buffer_back(ends: tuple[Host, Host]) -> None
     assert free(buffer)
 
 
-def test_option_memory_limits_what_waits_for_its_notification(ends: tuple[Host, Host]) -> None:
-    a, b = ends
+def test_option_memory_limits_what_waits_for_its_notification(a: Host, b: Host) -> None:
     listener, client, server = connection(a, b, AF_INET)
     a.sysctl.optmem_max = 3 * 832
     client.setsockopt(uapi.IPPROTO_TCP, TCP_NODELAY, 1)
@@ -407,8 +398,7 @@ def test_option_memory_limits_what_waits_for_its_notification(ends: tuple[Host, 
         assert notification(client) == (uapi.SOL_IP, 0, 0, 3)
 
 
-def test_a_tap_sees_bytes_that_do_not_change(ends: tuple[Host, Host]) -> None:
-    a, b = ends
+def test_a_tap_sees_bytes_that_do_not_change(a: Host, b: Host) -> None:
     seen: list[bytes] = []
     held = []
 
@@ -436,8 +426,7 @@ def test_a_tap_sees_bytes_that_do_not_change(ends: tuple[Host, Host]) -> None:
             kfree_skb(skb)
 
 
-def test_a_device_that_reads_elsewhere_gets_a_copy(ends: tuple[Host, Host]) -> None:
-    a, b = ends
+def test_a_device_that_reads_elsewhere_gets_a_copy(a: Host, b: Host) -> None:
     listener, client, server = connection(a, b, AF_INET)
     a.machine.dma_tables.clear()
     with listener, client, server:
@@ -448,8 +437,7 @@ def test_a_device_that_reads_elsewhere_gets_a_copy(ends: tuple[Host, Host]) -> N
         assert notification(client) == (uapi.SOL_IP, 1, 0, 0)
 
 
-def test_a_notification_leaves_the_pending_error(ends: tuple[Host, Host]) -> None:
-    a, b = ends
+def test_a_notification_leaves_the_pending_error(a: Host, b: Host) -> None:
     listener, client, server = connection(a, b, AF_INET)
     client.sendall(b"x" * 100, ZEROCOPY)
     receive(server, 100)

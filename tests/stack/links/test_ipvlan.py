@@ -107,8 +107,7 @@ def sends(source: Namespace, dest: Namespace, addr: str, family: int) -> bool:
 
 @pytest.mark.parametrize("family", [V4, V6])
 @pytest.mark.parametrize("mode", MODES)
-def test_slaves_reach_the_wire_and_each_other(hosts, mode, family):
-    a, b = hosts
+def test_slaves_reach_the_wire_and_each_other(a, b, mode, family):
     one, two = slave(a, "one", mode, 11), slave(a, "two", mode, 12)
     outside = "10.0.0.2" if family == V4 else "2001:db8::2"
     sent = a.dev("eth0").stats.tx_packets
@@ -123,9 +122,8 @@ def test_slaves_reach_the_wire_and_each_other(hosts, mode, family):
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("flag", ["bridge", "private", "vepa"])
-def test_who_reaches_whom_is_as_in_linux(hosts, mode, flag):
+def test_who_reaches_whom_is_as_in_linux(a, b, mode, flag):
     """Debian's kernel 6.12 in QEMU answered pings so; slaves do not reach their master."""
-    a, b = hosts
     one, two = slave(a, "one", mode, 11, flag), slave(a, "two", mode, 12, flag)
     pairs = ((one, b, "10.0.0.2"), (b, two, address(mode, 12)), (one, two, address(mode, 12)))
     assert [sends(*pair, V4) for pair in pairs] == [True, True, flag == "bridge"]
@@ -134,8 +132,7 @@ def test_who_reaches_whom_is_as_in_linux(hosts, mode, flag):
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("flag", ["private", "vepa"])
-def test_flags_keep_slaves_apart(hosts, mode, flag):
-    a, b = hosts
+def test_flags_keep_slaves_apart(a, b, mode, flag):
     one, two = slave(a, "one", mode, 11, flag), slave(a, "two", mode, 12, flag)
     assert reached(one, b, "10.0.0.2")
     assert reached(b, two, address(mode, 12))
@@ -146,8 +143,7 @@ def test_flags_keep_slaves_apart(hosts, mode, flag):
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_streams_go_in_super_packets(hosts, mode):
-    a, b = hosts
+def test_streams_go_in_super_packets(a, b, mode):
     one, two = slave(a, "one", mode, 11), slave(a, "two", mode, 12)
     stream(one, b, "10.0.0.2", 300_000)
     assert one.dev("ip0").stats.tx_packets < 200  # segments are cut by the NIC, not before
@@ -159,8 +155,7 @@ def test_streams_go_in_super_packets(hosts, mode):
 
 @pytest.mark.parametrize("family", [V4, V6])
 @pytest.mark.parametrize(("mode", "seen"), [("l2", False), ("l3", False), ("l3s", True)])
-def test_hooks_of_the_master_see_what_l3s_receives(hosts, mode, seen, family):
-    a, b = hosts
+def test_hooks_of_the_master_see_what_l3s_receives(a, b, mode, seen, family):
     one = slave(a, "one", mode, 11)
     found: list[int] = []
     pf = NFPROTO_IPV4 if family == V4 else NFPROTO_IPV6
@@ -179,8 +174,7 @@ def test_hooks_of_the_master_see_what_l3s_receives(hosts, mode, seen, family):
 
 
 @pytest.mark.parametrize(("mode", "seen"), [("l2", 0), ("l3", 1), ("l3s", 1)])
-def test_hooks_of_the_master_see_what_slaves_of_l3_send(hosts, mode, seen):
-    a, b = hosts
+def test_hooks_of_the_master_see_what_slaves_of_l3_send(a, b, mode, seen):
     one = slave(a, "one", mode, 11)
     found = []
     nf_register_net_hook(a, NF_INET_LOCAL_OUT, lambda skb, nf: found.append(nf) or NF_ACCEPT)
@@ -188,8 +182,7 @@ def test_hooks_of_the_master_see_what_slaves_of_l3_send(hosts, mode, seen):
     assert len(found) == seen
 
 
-def test_mode_and_flags_are_the_masters(hosts):
-    a, _ = hosts
+def test_mode_and_flags_are_the_masters(a):
     one = a.add_ipvlan("one", "eth0", "l2", up=True)
     assert not one.flags & IFF_NOARP
     two = a.add_ipvlan("two", one, "l3s", "vepa", up=True)  # on a slave: beside it
@@ -203,8 +196,7 @@ def test_mode_and_flags_are_the_masters(hosts):
 
 
 @pytest.mark.parametrize(("family", "addr"), [(V4, "10.9.0.1/24"), (V6, "2001:db8:9::1/64")])
-def test_an_address_is_on_one_slave_only(hosts, family, addr):
-    a, _ = hosts
+def test_an_address_is_on_one_slave_only(a, family, addr):
     net = a.netns_add("other", sysctl=QUIET6)
     one, two = (a.add_ipvlan(name, "eth0", up=True) for name in ("one", "two"))
     a.set_netns("two", net)
@@ -223,8 +215,7 @@ def test_an_address_is_on_one_slave_only(hosts, family, addr):
     assert list(two.priv.port.hlhead.values()) == [two.priv]
 
 
-def test_interface_identifiers_differ_by_the_slaves_number(hosts):
-    a, _ = hosts
+def test_interface_identifiers_differ_by_the_slaves_number(a):
     mac = a.dev("eth0").dev_addr
     for number in (1, 2):
         net = a.netns_add(f"n{number}")

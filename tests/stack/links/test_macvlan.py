@@ -60,8 +60,7 @@ def reached(source: Namespace, dest: Namespace, addr: str) -> bool:
 @pytest.mark.parametrize(
     ("mode", "across"), [("bridge", True), ("vepa", False), ("private", False)]
 )
-def test_guests_reach_the_wire_and_each_other_by_mode(hosts, mode, across):
-    a, b = hosts
+def test_guests_reach_the_wire_and_each_other_by_mode(a, b, mode, across):
     one, two = guest(a, "one", mode, 11), guest(a, "two", mode, 12)
     assert reached(one, b, "10.0.0.2")
     assert reached(b, two, "10.0.0.12")
@@ -71,8 +70,7 @@ def test_guests_reach_the_wire_and_each_other_by_mode(hosts, mode, across):
 
 
 @pytest.mark.parametrize("mode", ["bridge", "passthru"])
-def test_streams_go_in_super_packets(hosts, mode):
-    a, b = hosts
+def test_streams_go_in_super_packets(a, b, mode):
     one = guest(a, "one", mode, 11)
     stream(one, b, "10.0.0.2", 300_000)
     stream(b, one, "10.0.0.11", 300_000)
@@ -84,8 +82,7 @@ def test_streams_go_in_super_packets(hosts, mode):
         assert a.dev("eth0").stats.tx_packets - wire < 5  # ARP alone
 
 
-def test_the_filter_of_the_nic_has_the_addresses(hosts):
-    a, _ = hosts
+def test_the_filter_of_the_nic_has_the_addresses(a):
     eth0 = a.dev("eth0")
     one = a.add_macvlan("m", "eth0", mac=station(1), up=True)
     assert station(1) in eth0.uc

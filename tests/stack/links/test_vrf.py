@@ -96,8 +96,7 @@ def table(host: Host, number: int) -> set[tuple[str, int]]:
 OWN = {("10.0.0.0", 24), ("10.0.0.1", 32), ("10.0.0.255", 32)}
 
 
-def test_routes_of_a_port_move_to_the_table_and_back(hosts):
-    a, _ = hosts
+def test_routes_of_a_port_move_to_the_table_and_back(a):
     assert table(a, RED) == OWN
     assert not table(a, 254)
     assert not table(a, 255) & OWN
@@ -112,8 +111,7 @@ def test_routes_of_a_port_move_to_the_table_and_back(hosts):
     assert table(a, RED) == OWN
 
 
-def test_a_port_forgets_its_neighbours_and_its_addresses_of_ipv6(hosts):
-    a, b = hosts
+def test_a_port_forgets_its_neighbours_and_its_addresses_of_ipv6(a, b):
     with opened(b, V4) as tx, opened(a, V4, device="red") as rx:
         rx.bind(("10.0.0.1", 9))
         tx.sendto(b"x", ("10.0.0.1", 9))
@@ -127,8 +125,7 @@ def test_a_port_forgets_its_neighbours_and_its_addresses_of_ipv6(hosts):
     assert a.dev("red").ip6_ptr.addr_list == []  # a VRF has no link
 
 
-def test_the_first_vrf_adds_the_rules_and_nobody_takes_them_back(hosts):
-    a, _ = hosts
+def test_the_first_vrf_adds_the_rules_and_nobody_takes_them_back(a):
     rules = a.fib.ops, a.ipv6.fib6.ops
     for ops in rules:
         assert [(r.pref, r.l3mdev, r.proto) for r in ops.rules if r.l3mdev] == [(1000, 1, 2)]
@@ -141,8 +138,7 @@ def test_the_first_vrf_adds_the_rules_and_nobody_takes_them_back(hosts):
     assert table(a, 254) == {("10.0.0.0", 24)}
 
 
-def test_what_cannot_be_a_port(hosts):
-    a, _ = hosts
+def test_what_cannot_be_a_port(a):
     a.add_vrf("blue", 20)
     with refused(errno.EOPNOTSUPP):
         a.set_master("lo", "red")
@@ -159,8 +155,7 @@ def test_what_cannot_be_a_port(hosts):
 
 
 @pytest.mark.parametrize("family", [V4, V6])
-def test_datagrams_reach_sockets_of_the_vrf_only(hosts, family):
-    a, b = hosts
+def test_datagrams_reach_sockets_of_the_vrf_only(a, b, family):
     own, far = ADDRESSES[family]
     with opened(a, family, device="red") as vrf, opened(b, family) as peer:
         vrf.bind((own, 9))
@@ -192,8 +187,7 @@ def test_datagrams_reach_sockets_of_the_vrf_only(hosts, family):
 
 
 @pytest.mark.parametrize("family", [V4, V6])
-def test_connections_of_a_vrf(hosts, family):
-    a, b = hosts
+def test_connections_of_a_vrf(a, b, family):
     own, far = ADDRESSES[family]
     with server(a, family, 80, "red") as listener, opened(b, family, SOCK_STREAM) as peer:
         peer.connect((own, 80))
@@ -213,9 +207,8 @@ def test_connections_of_a_vrf(hosts, family):
 
 
 @pytest.mark.parametrize("family", [V4, V6])
-def test_listeners_without_a_device(hosts, family):
+def test_listeners_without_a_device(a, b, family):
     """Sysctl tcp_l3mdev_accept: a VRF may share a port with the rest, or the rest serves it."""
-    a, b = hosts
     own, _ = ADDRESSES[family]
     with server(a, family, 80) as plain, server(a, family, 80, "red") as red:
         with opened(b, family, SOCK_STREAM) as peer:
@@ -234,8 +227,7 @@ def test_listeners_without_a_device(hosts, family):
 
 
 @pytest.mark.parametrize("family", [V4, V6])
-def test_the_vrf_is_the_loopback_device_of_its_addresses(hosts, family):
-    a, _ = hosts
+def test_the_vrf_is_the_loopback_device_of_its_addresses(a, family):
     own, _ = ADDRESSES[family]
     before = a.dev("lo").stats.rx_packets
     with server(a, family, 80, "red") as listener, opened(a, family, SOCK_STREAM) as sock:
@@ -261,8 +253,7 @@ def echo(family: int) -> bytes:
 
 
 @pytest.mark.parametrize(("family", "proto"), [(V4, IPPROTO_ICMP), (V6, IPPROTO_ICMPV6)])
-def test_echo_requests_are_answered_in_the_vrf(hosts, family, proto):
-    a, b = hosts
+def test_echo_requests_are_answered_in_the_vrf(a, b, family, proto):
     own, far = ADDRESSES[family]
     with opened(b, family, SOCK_RAW, proto) as peer:
         peer.sendto(echo(family), (own, 0))
@@ -288,8 +279,7 @@ def test_echo_requests_are_answered_in_the_vrf(hosts, family, proto):
         assert ping.recvfrom(99)[1][0] == far
 
 
-def test_control_messages_name_the_port(hosts):
-    a, b = hosts
+def test_control_messages_name_the_port(a, b):
     with opened(a, V4, device="red") as vrf, opened(b, V4) as peer:
         vrf.setsockopt(IPPROTO_IP, IP_PKTINFO, 1)
         vrf.bind(("", 9))
@@ -299,8 +289,7 @@ def test_control_messages_name_the_port(hosts):
 
 
 @pytest.mark.parametrize(("family", "proto"), [(V4, ETH_P_IP), (V6, ETH_P_IPV6)])
-def test_taps_on_the_vrf_see_what_its_ports_carry(hosts, family, proto):
-    a, b = hosts
+def test_taps_on_the_vrf_see_what_its_ports_carry(a, b, family, proto):
     own, far = ADDRESSES[family]
     with opened(a, AF_PACKET, SOCK_RAW) as tap, opened(a, family, device="red") as vrf:
         tap.bind(("red", ETH_P_ALL))
@@ -317,8 +306,7 @@ def test_taps_on_the_vrf_see_what_its_ports_carry(hosts, family, proto):
 
 
 @pytest.mark.parametrize("hook", [NF_INET_PRE_ROUTING, NF_INET_LOCAL_OUT])
-def test_hooks_meet_packets_on_the_vrf_too(hosts, hook):
-    a, b = hosts
+def test_hooks_meet_packets_on_the_vrf_too(a, b, hook):
     devices, verdict = [], [NF_ACCEPT]
 
     def look(skb, state):
@@ -344,9 +332,8 @@ def test_hooks_meet_packets_on_the_vrf_too(hosts, hook):
             rx.recv(9)
 
 
-def test_a_route_to_the_vrf_leads_into_its_table(hosts):
+def test_a_route_to_the_vrf_leads_into_its_table(a, b):
     """Route leaking: another table's route over the VRF is looked up again in the VRF's."""
-    a, b = hosts
     a.route_add("10.0.0.2/32", dev="red")
     with opened(b, V4) as peer, opened(a, V4) as plain:
         peer.bind(("10.0.0.2", 9))
@@ -360,9 +347,8 @@ def test_a_route_to_the_vrf_leads_into_its_table(hosts):
     assert a.dev("red").stats.tx_dropped == 1
 
 
-def test_a_default_route_that_ends_the_lookup(hosts):
+def test_a_default_route_that_ends_the_lookup(a):
     """Without a default route of the VRF the lookup goes on with the main table."""
-    a, _ = hosts
     a.add_vrf("blue", 20)
     a.route_add("10.9.0.0/16", dev="red")
     with opened(a, V4, device="blue") as vrf:
@@ -387,8 +373,7 @@ def test_two_vrfs_have_the_same_addresses():
     assert_no_leak(a, b)
 
 
-def test_groups_and_link_local_addresses_are_of_the_port(hosts):
-    a, b = hosts
+def test_groups_and_link_local_addresses_are_of_the_port(a, b):
     a.ifconfig("eth0", "fe80::1/64")
     b.ifconfig("eth0", "fe80::2/64")
     b.clock.run_for(3_000_000_000)
@@ -507,9 +492,8 @@ def test_a_four_tuple_is_taken_within_a_vrf(twins):
             sock.close()
 
 
-def test_strict_mode_gives_each_vrf_a_table_of_its_own(hosts):
+def test_strict_mode_gives_each_vrf_a_table_of_its_own(a):
     """net.vrf.strict_mode (Documentation/networking/vrf.rst): one VRF to a table."""
-    a, _ = hosts
     other = a.netns_add("other")
     a.add_vrf("blue", RED)
     with refused(errno.EBUSY):

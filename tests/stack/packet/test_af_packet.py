@@ -31,8 +31,7 @@ def settle(host: Host) -> None:
     host.clock.run_for(1_000_000)
 
 
-def test_nothing_is_looked_at_without_sockets(hosts: tuple[Host, Host]) -> None:
-    a, _ = hosts
+def test_nothing_is_looked_at_without_sockets(a: Host) -> None:
     dev = a.dev("eth0")
     plain = dict(dev.rx_fast)
     assert plain
@@ -49,8 +48,7 @@ def test_nothing_is_looked_at_without_sockets(hosts: tuple[Host, Host]) -> None:
     assert a.packet_sklist == []
 
 
-def test_memberships_end_with_the_socket(hosts: tuple[Host, Host]) -> None:
-    a, _ = hosts
+def test_memberships_end_with_the_socket(a: Host) -> None:
     dev = a.dev("eth0")
     group = b"\x01\x00\x5e\x01\x02\x03"
     before = list(dev.mc)
@@ -77,8 +75,7 @@ def test_memberships_end_with_the_socket(hosts: tuple[Host, Host]) -> None:
     assert not dev.flags & (IFF_PROMISC | IFF_ALLMULTI)
 
 
-def test_a_promiscuous_socket_hears_what_is_for_others(hosts: tuple[Host, Host]) -> None:
-    a, b = hosts
+def test_a_promiscuous_socket_hears_what_is_for_others(a: Host, b: Host) -> None:
     other = b"\x02\0\0\0\0\x77" + FRAME[6:]
     with a.socket(AF_PACKET, 3, 0) as sender, b.socket(AF_PACKET, 3, 0) as sock:
         sender.bind(("eth0", 0))
@@ -96,8 +93,7 @@ def test_a_promiscuous_socket_hears_what_is_for_others(hosts: tuple[Host, Host])
         assert name == ("eth0", TEST, 3, 1, FRAME[6:12])
 
 
-def test_an_interface_that_goes_away(hosts: tuple[Host, Host]) -> None:
-    a, _ = hosts
+def test_an_interface_that_goes_away(a: Host) -> None:
     dev = a.dev("eth0")
     with a.socket(AF_PACKET, 3, ALL) as sock, a.socket(AF_PACKET, 3, 0) as idle:
         sock.bind(("eth0", 3))
@@ -119,8 +115,7 @@ def test_an_interface_that_goes_away(hosts: tuple[Host, Host]) -> None:
             assert errno_of(gone.send, FRAME) == errno.ENXIO
 
 
-def test_names_of_interfaces_are_those_of_now(hosts: tuple[Host, Host]) -> None:
-    a, b = hosts
+def test_names_of_interfaces_are_those_of_now(a: Host, b: Host) -> None:
     with b.socket(AF_PACKET, 3, ALL) as sock, a.socket(AF_PACKET, 3, 0) as sender:
         sender.bind(("eth0", 0))
         sender.send(FRAME)
@@ -130,8 +125,7 @@ def test_names_of_interfaces_are_those_of_now(hosts: tuple[Host, Host]) -> None:
         assert sock.recvfrom(100)[1][0] == "wan0"
 
 
-def test_a_full_buffer_drops_and_counts(hosts: tuple[Host, Host]) -> None:
-    a, b = hosts
+def test_a_full_buffer_drops_and_counts(a: Host, b: Host) -> None:
     with a.socket(AF_PACKET, 3, 0) as sender, b.socket(AF_PACKET, 3, 0) as sock:
         sender.bind(("eth0", 0))
         sock.setsockopt(SOL_SOCKET, 8, 1)
@@ -151,8 +145,7 @@ def test_a_full_buffer_drops_and_counts(hosts: tuple[Host, Host]) -> None:
             sock.recv(100)
 
 
-def test_time_stamps(hosts: tuple[Host, Host]) -> None:
-    a, b = hosts
+def test_time_stamps(a: Host, b: Host) -> None:
     with a.socket(AF_PACKET, 3, 0) as sender, b.socket(AF_PACKET, 3, 0) as sock:
         sender.bind(("eth0", 0))
         sock.bind(("eth0", TEST))
@@ -168,8 +161,7 @@ def test_time_stamps(hosts: tuple[Host, Host]) -> None:
         assert came <= sec * 10**9 + nsec <= came + 1_000_000
 
 
-def test_only_root_may(hosts: tuple[Host, Host]) -> None:
-    a, _ = hosts
+def test_only_root_may(a: Host) -> None:
     user = a.netns_add("user", uid=1000)
     with pytest.raises(PermissionError) as info:
         user.socket(AF_PACKET, 3, ALL)
@@ -188,8 +180,7 @@ def test_only_root_may(hosts: tuple[Host, Host]) -> None:
         (("none", 3), OSError),
     ],
 )
-def test_bad_addresses(hosts: tuple[Host, Host], address: Any, error: type[Exception]) -> None:
-    a, _ = hosts
+def test_bad_addresses(a: Host, address: Any, error: type[Exception]) -> None:
     with a.socket(AF_PACKET, 3, 0) as sock, pytest.raises(error):
         sock.bind(address)
     with a.socket(2, 2) as udp, pytest.raises((TypeError, OSError)):
@@ -210,8 +201,7 @@ def test_address_of_another_family_is_refused(hosts: tuple[Host, Host]) -> None:
             assert errno_of(call) in (errno.EINVAL, errno.EAFNOSUPPORT)
 
 
-def test_large_frames_by_loopback(hosts: tuple[Host, Host]) -> None:
-    a, _ = hosts
+def test_large_frames_by_loopback(a: Host) -> None:
     frame = bytes(12) + b"\x88\xb5" + bytes(range(256)) * 200
     with a.socket(AF_PACKET, 3, 0) as sender, a.socket(AF_PACKET, 2, 0) as sock:
         sender.bind(("lo", 0))
@@ -223,8 +213,7 @@ def test_large_frames_by_loopback(hosts: tuple[Host, Host]) -> None:
         assert name == ("lo", TEST, 0, 772, bytes(6))
 
 
-def test_bypass_of_the_queue_is_not_seen_by_taps(hosts: tuple[Host, Host]) -> None:
-    a, b = hosts
+def test_bypass_of_the_queue_is_not_seen_by_taps(a: Host, b: Host) -> None:
     with a.socket(AF_PACKET, 3, 0) as sender, a.socket(AF_PACKET, 3, ALL) as tap, \
             b.socket(AF_PACKET, 3, stdlib.htons(TEST)) as sock:  # fmt: skip
         sender.bind(("eth0", 0))
@@ -242,8 +231,7 @@ def test_bypass_of_the_queue_is_not_seen_by_taps(hosts: tuple[Host, Host]) -> No
 ODD = [(0x30, 0, 0, 8), (0x45, 0, 1, 1), (6, 0, 0, 0xFFFF), (6, 0, 0, 0)]  # first byte of payload
 
 
-def test_filter_of_udp(hosts: tuple[Host, Host]) -> None:
-    a, b = hosts
+def test_filter_of_udp(a: Host, b: Host) -> None:
     with a.socket(2, 2) as sender, b.socket(2, 2) as sock:
         sock.bind(("", 4000))
         sock.setsockopt(SOL_SOCKET, 26, ODD)
@@ -266,8 +254,7 @@ def test_filter_of_udp(hosts: tuple[Host, Host]) -> None:
         assert sock.recv(100) == b"\2"
 
 
-def test_filter_of_tcp_is_its_childrens_too(hosts: tuple[Host, Host]) -> None:
-    a, b = hosts
+def test_filter_of_tcp_is_its_childrens_too(a: Host, b: Host) -> None:
     with b.socket() as listener, a.socket() as client:
         # nothing that carries data of 4 bytes and more behind a header of 32
         listener.setsockopt(SOL_SOCKET, 26, [(0x80, 0, 0, 0), (0x35, 0, 1, 60), (6, 0, 0, 0),
@@ -290,8 +277,7 @@ def test_filter_of_tcp_is_its_childrens_too(hosts: tuple[Host, Host]) -> None:
             assert child.recv(1000) == b"x" * 100
 
 
-def test_filter_of_raw_and_ping_sockets(hosts: tuple[Host, Host]) -> None:
-    a, b = hosts
+def test_filter_of_raw_and_ping_sockets(a: Host, b: Host) -> None:
     with b.socket(2, 3, 1) as raw, a.socket(2, 2, 1) as ping:
         raw.setsockopt(SOL_SOCKET, 26, [(6, 0, 0, 20)])
         ping.setsockopt(SOL_SOCKET, 26, [(6, 0, 0, 8)])
@@ -301,9 +287,7 @@ def test_filter_of_raw_and_ping_sockets(hosts: tuple[Host, Host]) -> None:
         assert len(ping.recv(100)) == 8
 
 
-def test_filter_option_errors(hosts: tuple[Host, Host]) -> None:
-    a, _ = hosts
-
+def test_filter_option_errors(a: Host) -> None:
     def fails(number: int, value: Any) -> int:
         return errno_of(sock.setsockopt, SOL_SOCKET, number, value)
 

@@ -70,25 +70,20 @@ def everything(sock: Any) -> list[bytes]:
 PORTS = [(2000 + i % 16, 9000) for i in range(64)]
 
 
-def test_round_robin(hosts: tuple[Host, Host]) -> None:
-    a, b = hosts
+def test_round_robin(a: Host, b: Host) -> None:
     socks = group(b, 4, LB)
     datagrams(a, b, PORTS)
     assert [len(received(sock)) for sock in socks] == [16] * 4
 
 
 @pytest.mark.parametrize("way", [CPU, QM, CBPF])
-def test_one_cpu_one_queue_and_no_program_choose_the_first(
-    hosts: tuple[Host, Host], way: int
-) -> None:
-    a, b = hosts
+def test_one_cpu_one_queue_and_no_program_choose_the_first(a: Host, b: Host, way: int) -> None:
     socks = group(b, 3, way)
     datagrams(a, b, PORTS)
     assert [len(received(sock)) for sock in socks] == [64, 0, 0]
 
 
-def test_a_flow_stays_with_a_socket(hosts: tuple[Host, Host]) -> None:
-    a, b = hosts
+def test_a_flow_stays_with_a_socket(a: Host, b: Host) -> None:
     socks = group(b, 4, HASH)
     datagrams(a, b, PORTS)
     flows = [set(received(sock)) for sock in socks]
@@ -97,8 +92,7 @@ def test_a_flow_stays_with_a_socket(hosts: tuple[Host, Host]) -> None:
     assert sum(map(bool, flows)) > 1
 
 
-def test_both_directions_of_a_flow_meet(hosts: tuple[Host, Host]) -> None:
-    a, b = hosts
+def test_both_directions_of_a_flow_meet(a: Host, b: Host) -> None:
     socks = group(b, 4, HASH, proto=3)
     datagrams(a, b, PORTS)
     datagrams_back = [(dport, sport) for sport, dport in PORTS]
@@ -112,8 +106,7 @@ def test_both_directions_of_a_flow_meet(hosts: tuple[Host, Host]) -> None:
         assert {(dport, sport) for sport, dport in seen} == seen
 
 
-def test_at_random_all_are_chosen(hosts: tuple[Host, Host]) -> None:
-    a, b = hosts
+def test_at_random_all_are_chosen(a: Host, b: Host) -> None:
     socks = group(b, 2, RND)
     datagrams(a, b, PORTS)
     counts = [len(received(sock)) for sock in socks]
@@ -121,8 +114,7 @@ def test_at_random_all_are_chosen(hosts: tuple[Host, Host]) -> None:
     assert all(counts)
 
 
-def test_a_program_chooses(hosts: tuple[Host, Host]) -> None:
-    a, b = hosts
+def test_a_program_chooses(a: Host, b: Host) -> None:
     socks = group(b, 2, CBPF)
     by_port = [(0x28, 0, 0, 20), (0x16, 0, 0, 0)]  # ldh [20]; ret a: the source port
     socks[1].setsockopt(SOL_PACKET, FANOUT_DATA, by_port)
@@ -131,8 +123,7 @@ def test_a_program_chooses(hosts: tuple[Host, Host]) -> None:
         assert {port % 2 for port, _ in received(sock)} == {i}
 
 
-def test_what_has_no_room_goes_to_the_next(hosts: tuple[Host, Host]) -> None:
-    a, b = hosts
+def test_what_has_no_room_goes_to_the_next(a: Host, b: Host) -> None:
     for way in (ROLLOVER, CPU | FLAG_ROLLOVER << 0):
         socks = group(b, 2, way, ident=way & 0xFF)
         socks[0].setsockopt(stdlib.SOL_SOCKET, stdlib.SO_RCVBUF, 0)  # the least: 2304 bytes
@@ -147,8 +138,7 @@ def test_what_has_no_room_goes_to_the_next(hosts: tuple[Host, Host]) -> None:
         assert not b.packet_fanout_list
 
 
-def test_a_group_does_not_see_what_its_sockets_send(hosts: tuple[Host, Host]) -> None:
-    a, b = hosts
+def test_a_group_does_not_see_what_its_sockets_send(a: Host, b: Host) -> None:
     socks = group(b, 2, LB, proto=3)
     with b.socket(AF_PACKET, stdlib.SOCK_DGRAM, stdlib.htons(3)) as other:
         socks[0].sendto(bytes(50), ("eth0", 0x88B5, 0, 0, b"\2" * 6))
@@ -159,15 +149,13 @@ def test_a_group_does_not_see_what_its_sockets_send(hosts: tuple[Host, Host]) ->
         assert bytes(50) not in everything(sock)
 
 
-def test_outgoing_frames_can_be_left_out(hosts: tuple[Host, Host]) -> None:
-    a, b = hosts
+def test_outgoing_frames_can_be_left_out(a: Host, b: Host) -> None:
     socks = group(a, 1, LB | FLAG_IGNORE_OUTGOING, proto=3)
     datagrams(a, b, PORTS)
     assert received(socks[0]) == []
 
 
-def test_an_interface_that_goes_down_takes_its_sockets_out(hosts: tuple[Host, Host]) -> None:
-    _, b = hosts
+def test_an_interface_that_goes_down_takes_its_sockets_out(b: Host) -> None:
     socks = group(b, 2, LB)
     assert len(socks[0].sk.fanout.arr) == 2
     b.ifconfig("eth0", up=False)
@@ -176,8 +164,7 @@ def test_an_interface_that_goes_down_takes_its_sockets_out(hosts: tuple[Host, Ho
     assert len(socks[0].sk.fanout.arr) == 2
 
 
-def test_a_socket_joins_while_its_interface_is_down(hosts: tuple[Host, Host]) -> None:
-    a, b = hosts
+def test_a_socket_joins_while_its_interface_is_down(a: Host, b: Host) -> None:
     b.ifconfig("eth0", up=False)
     socks = group(b, 2, LB)
     for sock in socks:
@@ -189,8 +176,7 @@ def test_a_socket_joins_while_its_interface_is_down(hosts: tuple[Host, Host]) ->
     assert sum(len(received(sock)) for sock in socks) == len(PORTS)
 
 
-def test_what_a_group_refuses(hosts: tuple[Host, Host]) -> None:
-    _, b = hosts
+def test_what_a_group_refuses(b: Host) -> None:
     first, second = group(b, 2, LB)
     assert first.getsockopt(SOL_PACKET, FANOUT) == 7 | LB << 16
     assert errno_of(first.setsockopt, SOL_PACKET, FANOUT, 7) == errno.EALREADY
@@ -216,8 +202,7 @@ def test_what_a_group_refuses(hosts: tuple[Host, Host]) -> None:
     assert not b.packet_fanout_list
 
 
-def test_proc_net_packet(hosts: tuple[Host, Host]) -> None:
-    _, b = hosts
+def test_proc_net_packet(b: Host) -> None:
     sock = b.socket(AF_PACKET, stdlib.SOCK_RAW, stdlib.htons(IP))
     sock.bind(("eth0", IP))
     head, line = read(b, "packet").splitlines()

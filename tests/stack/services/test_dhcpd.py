@@ -44,8 +44,7 @@ def wait(host: Host, seconds: int) -> None:
     clock.run_until(clock.now_ns() + seconds * SECOND)
 
 
-def test_client_gets_renews_and_releases_a_lease(hosts: tuple[Host, Host]) -> None:
-    a, b = hosts
+def test_client_gets_renews_and_releases_a_lease(a: Host, b: Host) -> None:
     service = b.dhcpd("eth0", CONFIG)
     with pytest.raises(OSError, match="Address already in use"):
         b.dhcpd("eth0", CONFIG)
@@ -63,8 +62,7 @@ def test_client_gets_renews_and_releases_a_lease(hosts: tuple[Host, Host]) -> No
     b.dhcpd("eth0", CONFIG).stop()
 
 
-def test_stopped_services_leave_nothing_with_the_host(hosts: tuple[Host, Host]) -> None:
-    a, b = hosts
+def test_stopped_services_leave_nothing_with_the_host(a: Host, b: Host) -> None:
     machines = a.machine, b.machine
     before = [len(machine._on_close) for machine in machines]
     for _ in range(3):
@@ -75,8 +73,7 @@ def test_stopped_services_leave_nothing_with_the_host(hosts: tuple[Host, Host]) 
     assert [len(machine._on_close) for machine in machines] == before
 
 
-def test_range_and_addresses_are_taken_as_text(hosts: tuple[Host, Host]) -> None:
-    a, b = hosts
+def test_range_and_addresses_are_taken_as_text(a: Host, b: Host) -> None:
     mac = bytes(a.dev("eth0").dev_addr).hex(":")
     b.dhcpd(
         "eth0", "10.0.0.50-10.0.0.59", router="10.0.0.1", dns=["10.0.0.1", "10.0.0.2"],
@@ -126,9 +123,8 @@ def test_address_that_answers_a_ping_is_not_offered() -> None:
         service.stop()
 
 
-def test_a_client_that_stopped_starts_again(hosts: tuple[Host, Host]) -> None:
+def test_a_client_that_stopped_starts_again(a: Host, b: Host) -> None:
     """The interface's packet handler, which is removed, does not take IP's along."""
-    a, b = hosts
     b.dhcpd("eth0", CONFIG)
     runner = client(a, broadcast=True)
     for _ in range(2):

@@ -121,8 +121,7 @@ def test_a_filter_drops_a_streams_packets(hosts: Hosts) -> None:
     assert server.recv(100) == b"lost"
 
 
-def test_a_listeners_filter_drops_who_connects(hosts: Hosts) -> None:
-    a, b = hosts
+def test_a_listeners_filter_drops_who_connects(a: Host, b: Host) -> None:
     listener = stream(b)
     listener.setsockopt(SOL, uapi.SO_ATTACH_FILTER, NOTHING)
     listener.bind(SERVER)
@@ -140,8 +139,7 @@ def test_a_listeners_filter_drops_who_connects(hosts: Hosts) -> None:
 
 @pytest.mark.parametrize("option", STAMPS)
 @pytest.mark.parametrize("kind", ["stream", "datagram"])
-def test_the_time_of_arrival(hosts: Hosts, kind: str, option: int) -> None:
-    a, b = hosts
+def test_the_time_of_arrival(a: Host, b: Host, kind: str, option: int) -> None:
     if kind == "stream":
         client, server, _ = connected(a, b)
     else:
@@ -209,8 +207,7 @@ def test_so_rcvbuf_changes_a_streams_window(hosts: Hosts) -> None:
 
 
 @pytest.mark.parametrize("service", [1, XTP_SERVICE_STREAM])
-def test_mark_and_priority_are_on_every_packet(hosts: Hosts, service: int) -> None:
-    a, _ = hosts
+def test_mark_and_priority_are_on_every_packet(a: Host, service: int) -> None:
     seen = []
 
     def hook(skb: Any, state: Any) -> int:
@@ -228,8 +225,7 @@ def test_mark_and_priority_are_on_every_packet(hosts: Hosts, service: int) -> No
     assert set(seen) == {(77, 5)}
 
 
-def test_so_dontroute_keeps_to_the_link(hosts: Hosts) -> None:
-    a, _ = hosts
+def test_so_dontroute_keeps_to_the_link(a: Host) -> None:
     a.route_add("default", via="10.0.0.2")
     for make in (stream, dgram):
         sock = make(a)
@@ -251,8 +247,7 @@ def test_so_bindtodevice(hosts: Hosts) -> None:
     assert receiver.recv(1) == b"x"
 
 
-def test_so_reuseport_spreads_who_connects(hosts: Hosts) -> None:
-    a, b = hosts
+def test_so_reuseport_spreads_who_connects(a: Host, b: Host) -> None:
     listeners = [stream(b) for _ in range(3)]
     for listener in listeners[:2]:
         listener.setsockopt(SOL, uapi.SO_REUSEPORT, 1)
@@ -264,8 +259,7 @@ def test_so_reuseport_spreads_who_connects(hosts: Hosts) -> None:
     assert [len(listener.sk.accept_queue) > 5 for listener in listeners] == [True, True, False]
 
 
-def test_so_select_err_queue(hosts: Hosts) -> None:
-    a, _ = hosts
+def test_so_select_err_queue(a: Host) -> None:
     sock = dgram(a)
     sock.setsockopt(SOL, uapi.SO_SELECT_ERR_QUEUE, 1)
     sock.setsockopt(SOL_XTP, XTP_SERVICE, XTP_SERVICE_ACKED_DATAGRAM)

@@ -50,13 +50,12 @@ def burst(sender: Host, reader: Socket, addr: str, size: int) -> list[int]:
 
 
 @pytest.mark.parametrize("over", ["wire", "loopback"])
-def test_a_burst_fills_the_default_buffer_as_on_linux(hosts: tuple[Host, Host], over: str) -> None:
+def test_a_burst_fills_the_default_buffer_as_on_linux(a: Host, b: Host, over: str) -> None:
     """rmem_default holds 237 short datagrams, and one may overrun it (until Linux 6.15).
 
     Seen on Linux 6.18 over its loopback: 256 of 832 bytes each, where the kernel is built without
     wireless drivers and an sk_buff's head is 576 bytes.
     """
-    a, b = hosts
     sender, addr = (a, "10.0.0.2") if over == "wire" else (b, "127.0.0.1")
     got = burst(sender, Socket(b, AF_INET, SOCK_DGRAM), addr, 18)
     assert got == list(range(RMEM_DEFAULT // TRUESIZE + 1))
@@ -64,10 +63,7 @@ def test_a_burst_fills_the_default_buffer_as_on_linux(hosts: tuple[Host, Host], 
     assert b.mib.udp.MemErrors == 0
 
 
-def test_a_burst_of_2000_is_taken_whole_by_a_buffer_that_was_asked_for(
-    hosts: tuple[Host, Host],
-) -> None:
-    a, b = hosts
+def test_a_burst_of_2000_is_taken_whole_by_a_buffer_that_was_asked_for(a: Host, b: Host) -> None:
     reader = Socket(b, AF_INET, SOCK_DGRAM)
     reader.setsockopt(SOL_SOCKET, SO_RCVBUF, BURST * TRUESIZE // 2)
     assert burst(a, reader, "10.0.0.2", 64) == list(range(BURST))
@@ -75,9 +71,8 @@ def test_a_burst_of_2000_is_taken_whole_by_a_buffer_that_was_asked_for(
 
 
 @pytest.mark.parametrize(("size", "taken"), [(214, 238), (215, 93)])
-def test_frames_to_256_bytes_are_short(hosts: tuple[Host, Host], size: int, taken: int) -> None:
+def test_frames_to_256_bytes_are_short(a: Host, b: Host, size: int, taken: int) -> None:
     """The 42 bytes of headers count; a longer frame keeps its 2 KiB buffer of the ring."""
-    a, b = hosts
     assert len(burst(a, Socket(b, AF_INET, SOCK_DGRAM), "10.0.0.2", size)) == taken
 
 
@@ -108,9 +103,8 @@ def fragment(ident: int) -> bytes:
     )
 
 
-def test_small_fragments_do_not_exhaust_reassembly(hosts: tuple[Host, Host]) -> None:
+def test_small_fragments_do_not_exhaust_reassembly(a: Host, b: Host) -> None:
     """1,366 of them were enough for 30 s; now a datagram in pieces still comes together."""
-    a, b = hosts
     count = 1366
     raw = Socket(a, AF_INET, SOCK_RAW, IPPROTO_RAW)
     reader = Socket(b, AF_INET, SOCK_DGRAM)
