@@ -7,7 +7,7 @@ import errno
 import pytest
 
 from e1000emu.clock import VirtualClock
-from e1000emu.lab import add_nic, two_hosts
+from e1000emu.lab import add_nic
 from e1000emu.links import pair
 from stack.core.netdevice import IFF_UP
 from stack.host import Host
@@ -41,8 +41,7 @@ def test_ifconfig_refuses_nonsense():
             host.ifconfig("lo", "127.0.0.1/8")
 
 
-def test_addresses_come_and_go():
-    a, b = two_hosts()
+def test_addresses_come_and_go(a: Host, b: Host):
     with a, b:
         a.ifconfig("eth0", "10.1.0.1/16")
         b.ifconfig("eth0", "10.1.0.2/16")
@@ -61,8 +60,7 @@ def test_addresses_come_and_go():
             one.sendto(b"x", ("10.1.0.2", 9))
 
 
-def test_down_and_up_again():
-    a, b = two_hosts()
+def test_down_and_up_again(a: Host, b: Host):
     with a, b:
         a.ifconfig("eth0", up=False)
         with a.socket(AF_INET, SOCK_DGRAM) as one:
@@ -134,8 +132,7 @@ def test_hosts_share_nothing():
                 other.bind(("127.0.0.1", 5))
 
 
-def test_idle_hours_leak_nothing():
-    a, b = two_hosts()
+def test_idle_hours_leak_nothing(a: Host, b: Host):
     with a, b:
         a.clock.run_for(3_600_000_000_000)
         heaps = len(a.machine.timers.heap), len(a.machine.timers_deferrable.heap)

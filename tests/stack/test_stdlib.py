@@ -247,8 +247,7 @@ def test_asyncio_streams_in_real_time(host):
     assert asyncio.run(streams(host, host, ("127.0.0.1", 7))) == EXPECTED
 
 
-def test_asyncio_streams_in_virtual_time():
-    a, b = two_hosts()
+def test_asyncio_streams_in_virtual_time(a: Host, b: Host):
     with a, b:
         run = functools.partial(aio.run, clock=a.clock)
         assert run(streams(b, a, ("10.0.0.2", 7))) == EXPECTED

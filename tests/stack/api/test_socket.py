@@ -11,6 +11,7 @@ import pytest
 
 from e1000emu.clock import RealClock, VirtualClock
 from e1000emu.lab import two_hosts
+from stack.host import Host
 from stack.socket import (
     AF_INET,
     IPPROTO_TCP,
@@ -351,8 +352,7 @@ def test_the_same_seed_gives_the_same_capture(tmp_path):
     assert run(1) == run(2)
 
 
-def test_closing_a_host_closes_its_sockets():
-    a, b = two_hosts()
+def test_closing_a_host_closes_its_sockets(a: Host, b: Host):
     client, conn = tcp_pair(a, b)
     client.sendall(b"unread")
     udp = Socket(b, AF_INET, SOCK_DGRAM)

@@ -8,7 +8,6 @@ from contextlib import suppress
 import pytest
 
 from e1000emu.clock import VirtualClock
-from e1000emu.lab import two_hosts
 from stack.core import uapi
 from stack.core.ioctl import sys_ioctl
 from stack.core.rows import clone_state
@@ -22,9 +21,8 @@ ADDRESS = ("10.0.0.2", 5001)
 
 
 @pytest.mark.parametrize("lowat", [1 << 14, 1 << 17])
-def test_what_waits_unsent_stays_near_notsent_lowat(lowat: int) -> None:
+def test_what_waits_unsent_stays_near_notsent_lowat(lowat: int, a: Host, b: Host) -> None:
     """A super-packet holds half a megabyte; Linux has one packet above the mark at most."""
-    a, b = two_hosts()
     with a, b, create_server(b, ADDRESS) as listener, create_connection(a, ADDRESS) as client:
         server, _ = listener.accept()
         client.setsockopt(uapi.SOL_TCP, opt.TCP_NOTSENT_LOWAT, lowat)
@@ -55,8 +53,7 @@ def test_a_route_that_was_learned_goes_when_segments_are_lost() -> None:
         net.run(200 * S)
 
 
-def test_a_read_of_no_bytes_says_what_a_longer_one_would() -> None:
-    a, b = two_hosts()
+def test_a_read_of_no_bytes_says_what_a_longer_one_would(a: Host, b: Host) -> None:
     with a, b, create_server(b, ADDRESS) as listener, create_connection(a, ADDRESS) as client:
         server, _ = listener.accept()
         with a.socket() as fresh, pytest.raises(OSError, match=r"107|not connected"):
@@ -67,8 +64,7 @@ def test_a_read_of_no_bytes_says_what_a_longer_one_would() -> None:
         server.close()
 
 
-def test_segments_have_time_stamps_too() -> None:
-    a, b = two_hosts()
+def test_segments_have_time_stamps_too(a: Host, b: Host) -> None:
     with a, b, create_server(b, ADDRESS) as listener, create_connection(a, ADDRESS) as client:
         server, _ = listener.accept()
         server.setsockopt(SOL_SOCKET, uapi.SO_TIMESTAMPNS, 1)

@@ -16,6 +16,7 @@ from stack.core.drop_reason import (
 )
 from stack.core.sock import lock_sock, release_sock
 from stack.core.uapi import POLLIN, SO_DONTROUTE
+from stack.host import Host
 from stack.inet import tcp_sock as opt
 from stack.inet.inet_connection_sock import inet_csk_accept, request_sock
 from stack.inet.tcp import tcp_poll
@@ -457,9 +458,10 @@ def test_a_closed_connection_leaves_nothing_to_the_garbage_collector() -> None:
 
 
 @pytest.mark.parametrize("link_only", [False, True])
-def test_a_listener_that_is_not_to_route_answers_on_its_links_alone(link_only: bool) -> None:
+def test_a_listener_that_is_not_to_route_answers_on_its_links_alone(
+    link_only: bool, a: Host, b: Host
+) -> None:
     """SO_DONTROUTE counts for SYN-ACKs too (inet_csk_route_req: ip_sock_rt_scope)."""
-    a, b = two_hosts()
     with a, b, Socket(b, AF_INET, SOCK_STREAM) as server, Socket(a, AF_INET, SOCK_STREAM) as client:
         a.ifconfig("lo", "192.168.5.1/32")
         b.route_add("192.168.5.0/24", via="10.0.0.1")

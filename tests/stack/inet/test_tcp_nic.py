@@ -18,7 +18,7 @@ PORT = 20001  # no dissector of tshark, which judges these frames, claims it
 def connected(count: int = 1, **options: Any) -> tuple[Any, list[Sock], list[Sock]]:
     """(net, clients, servers) over two emulated NICs."""
     a, b = two_hosts(**options)
-    net: Any = SimpleNamespace(a=a, b=b, clock=a.clock)
+    net: Any = SimpleNamespace(a=a, b=b, clock=a.clock, socks=[])
     listener = Sock(net, b)
     listener.bind(PORT)
     listener.listen(count)

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from e1000emu.lab import two_hosts
 from stack.core.bsd_socket import sockfd_lookup
 from stack.core.sockopt import sock_setsockopt
 from stack.core.uapi import (
@@ -20,6 +19,7 @@ from stack.core.uapi import (
     SOL_UDP,
     UDP_SEGMENT,
 )
+from stack.host import Host
 from stack.inet.tcp_sock import TCP_NODELAY
 from tests.stack.inet.tcpnet import MS, S, Sock
 from tests.stack.inet.test_tcp_nic import connected, finish
@@ -130,9 +130,8 @@ def test_a_closed_connection_is_not_called() -> None:
     finish(net, [client, server])
 
 
-def test_the_segments_of_a_datagram_are_charged_until_they_are_sent() -> None:
+def test_the_segments_of_a_datagram_are_charged_until_they_are_sent(a: Host) -> None:
     """net/ipv4/udp_offload.c __udp_gso_segment: a queue that cuts a super-packet owes its bytes."""
-    a, _ = two_hosts()
     slow(a, rate=125_000, burst=1514)
     with a.socket(AF_INET, SOCK_DGRAM) as sock:
         sock.setsockopt(SOL_UDP, UDP_SEGMENT, 1000)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import struct
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -73,8 +74,9 @@ def socket6(net: Net6) -> Any:
 
 
 @pytest.fixture
-def sock(net: Net6) -> Any:
-    return socket6(net)
+def sock(net: Net6) -> Iterator[Any]:
+    with socket6(net) as made:
+        yield made
 
 
 def option(sock: Any, name: int, value: bytes) -> None:
@@ -132,7 +134,6 @@ def test_join_and_leave_are_reported_twice(net: Net6, sock: Any) -> None:
     net.run(3 * SEC)
     assert reports(net) == [[(TO_IN, GROUP, [])]] * 2
     assert ipv6_eth_mc_map(ip6(GROUP)) not in net.wire.dev.mc
-    sock.close()
 
 
 def test_the_last_of_two_listeners_leaves(net: Net6) -> None:
@@ -173,7 +174,6 @@ def test_sources_are_reported_and_filter(net: Net6, sock: Any) -> None:
     option(other, MCAST_MSFILTER, msfilter(1, A))
     net.run(3 * SEC)
     assert reports(net) == [[(TO_IN, GROUP, [A, B])]] * 2
-    sock.close()
     other.close()
 
 
@@ -183,7 +183,6 @@ def test_changes_of_the_same_moment_share_a_report(net: Net6, sock: Any) -> None
     net.run(2 * MSEC)
     (records,) = reports(net)
     assert len(records) == 30
-    sock.close()
 
 
 def test_a_report_larger_than_the_mtu_is_several(net: Net6, sock: Any) -> None:
@@ -193,7 +192,6 @@ def test_a_report_larger_than_the_mtu_is_several(net: Net6, sock: Any) -> None:
     several = reports(net)
     assert sum(map(len, several)) == 100
     assert 2 <= len(several) <= 3
-    sock.close()
 
 
 def test_general_query_is_answered_once_within_its_time(net: Net6, sock: Any) -> None:
@@ -210,7 +208,6 @@ def test_general_query_is_answered_once_within_its_time(net: Net6, sock: Any) ->
     wanted = [(IS_EX, GROUP, []), (IS_EX, "ff05::9", []), (IS_IN, "ff05::a", [A])]
     assert [r for r in records if not r[1].startswith("ff02::1:ff")] == sorted(wanted)
     assert ("ff02::1" in [r[1] for r in records]) is False
-    sock.close()
 
 
 def test_specific_queries(net: Net6, sock: Any) -> None:
@@ -227,7 +224,6 @@ def test_specific_queries(net: Net6, sock: Any) -> None:
     query(net, general(1000, mladdr="ff05::77"))
     net.run(2 * SEC)
     assert reports(net) == []
-    sock.close()
 
 
 @pytest.mark.parametrize(
@@ -266,7 +262,6 @@ def test_the_queriers_variables_are_taken(net: Net6) -> None:
     option(sock, IPV6_JOIN_GROUP, mreq())
     net.run(10 * SEC)
     assert len(reports(net)) == 4
-    sock.close()
 
 
 def test_version_1_while_such_a_router_is_about(net: Net6, sock: Any) -> None:
@@ -285,7 +280,6 @@ def test_version_1_while_such_a_router_is_about(net: Net6, sock: Any) -> None:
     option(sock, IPV6_JOIN_GROUP, mreq())
     net.run(3 * SEC)
     assert reports(net) == [[(TO_EX, GROUP, [])]] * 2
-    sock.close()
 
 
 def test_another_listeners_report_spares_ours(net: Net6) -> None:
@@ -315,7 +309,6 @@ def test_force_version(net: Net6) -> None:
     option(sock, IPV6_JOIN_GROUP, mreq())
     net.run(MSEC)
     assert reports(net) == [f"report {GROUP}"]
-    sock.close()
 
 
 def test_groups_survive_down_and_up(net: Net6, sock: Any) -> None:
@@ -327,7 +320,6 @@ def test_groups_survive_down_and_up(net: Net6, sock: Any) -> None:
     dev_open(net.wire.dev)
     net.run(3 * SEC)
     assert [r for r in reports(net) if (TO_EX, GROUP, []) in r]
-    sock.close()
 
 
 def test_before_there_is_an_address_reports_come_from_none() -> None:
@@ -356,7 +348,6 @@ def test_before_there_is_an_address_reports_come_from_none() -> None:
 )
 def test_errors(name: int, value: bytes, error: int, sock: Any) -> None:
     assert errno_of(option, sock, name, value) == error
-    sock.close()
 
 
 def test_twice_the_same_group_is_an_error_and_sources_have_a_limit(sock: Any) -> None:

@@ -20,7 +20,6 @@ from scapy.layers.inet6 import (
     PadN,
 )
 
-from e1000emu.lab import two_hosts
 from stack.core import uapi
 from stack.core.uapi import (
     AF_INET6,
@@ -30,6 +29,7 @@ from stack.core.uapi import (
     MSG_ERRQUEUE,
     SOL_IPV6,
 )
+from stack.host import Host
 from stack.ipv6.addrconf import inet6_addr_add
 from stack.ipv6.if_inet6 import IFA_F_NODAD
 from stack.socket import AF_INET, SOCK_DGRAM, SOCK_RAW, SOCK_STREAM, Socket
@@ -409,8 +409,7 @@ def test_closing_a_socket_gives_everything_back(net: Net6) -> None:
     assert MSG_DONTWAIT
 
 
-def test_super_packets_cross_and_are_merged_or_split() -> None:
-    a, b = two_hosts()
+def test_super_packets_cross_and_are_merged_or_split(a: Host, b: Host) -> None:
     for host, text in ((a, ME), (b, PEER)):
         inet6_addr_add(host.dev_by_name["eth0"], ip6(text), 64, flags=IFA_F_NODAD)
     merged, plain = (Socket(b, AF_INET6, SOCK_DGRAM) for _ in range(2))
@@ -427,5 +426,3 @@ def test_super_packets_cross_and_are_merged_or_split() -> None:
     assert anc == [(uapi.SOL_UDP, uapi.UDP_GRO, struct.pack("=i", 1000))]
     sender.sendto(data, (PEER, 5001))
     assert b"".join(plain.recv(2000) for _ in range(15)) == data
-    a.close()
-    b.close()

@@ -21,6 +21,7 @@ from stack.core.netfilter import (
     NFPROTO_IPV6,
     nf_register_net_hook,
 )
+from stack.host import Host
 from stack.ipv4.arp import arp_req_set
 from stack.netfilter import firewall
 from stack.netfilter import nf_conntrack_proto_tcp as tcp_proto
@@ -362,8 +363,7 @@ def test_a_full_table_drops_what_nobody_answered(tracked: Tracked) -> None:
     assert tracked.host.ct.stat.drop == 1
 
 
-def test_loopback_is_tracked_once() -> None:
-    a, b = two_hosts()
+def test_loopback_is_tracked_once(a: Host, b: Host) -> None:
     for pf in (NFPROTO_IPV4, NFPROTO_IPV6):
         nf_ct_netns_get(a, pf)
     states: list[int] = []
@@ -387,8 +387,6 @@ def test_loopback_is_tracked_once() -> None:
     assert a.nf_hooks[0][0].hook is look
     for sock in (client, server):
         sock.close()
-    a.close()
-    b.close()
 
 
 def test_ipv6_is_tracked_and_neighbours_are_not() -> None:

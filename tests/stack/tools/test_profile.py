@@ -9,8 +9,9 @@ import xml.etree.ElementTree as ElementTree
 
 import pytest
 
-from e1000emu.lab import pump, two_hosts
+from e1000emu.lab import pump
 from fastpath.base import sampler
+from stack.host import Host
 from stack.socket import create_connection, create_server
 from stack.tools.layers import SHARED, layer_of
 from stack.tools.profile import Function, Profile, Stack, layer_of_stack
@@ -172,9 +173,8 @@ sampled_here = pytest.mark.skipif(
 
 @pytest.mark.uncompiled
 @sampled_here
-def test_the_nics_compiled_time_is_the_nics():
+def test_the_nics_compiled_time_is_the_nics(a: Host, b: Host):
     """A bulk transfer spends a quarter of its time in the emulated NICs, nearly all compiled."""
-    a, b = two_hosts()
     with a, b:
         listener = create_server(b, ("10.0.0.2", 9))
         client = create_connection(a, ("10.0.0.2", 9))

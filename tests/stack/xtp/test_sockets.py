@@ -105,8 +105,7 @@ def nothing_left(*hosts: Host) -> None:
             assert name not in host.prot_mem or not host.prot_mem[name].sockets_allocated
 
 
-def test_a_stream_both_ways() -> None:
-    a, b = two_hosts()
+def test_a_stream_both_ways(a: Host, b: Host) -> None:
     client, server, listener = connected(a, b)
     there = Random(1).randbytes(300_000)
     back = Random(2).randbytes(100_000)
@@ -160,8 +159,7 @@ def test_a_bad_wire(seed: int, impair: dict[str, float], fastnak: bool) -> None:
     nothing_left(a, b)
 
 
-def test_messages_keep_their_ends() -> None:
-    a, b = two_hosts()
+def test_messages_keep_their_ends(a: Host, b: Host) -> None:
     client, server, _ = connected(a, b)
     client.sendmsg([b"one"], [], stdlib.MSG_EOR)
     client.sendmsg([b"twenty"], [], stdlib.MSG_EOR)
@@ -172,8 +170,7 @@ def test_messages_keep_their_ends() -> None:
     assert server.recvmsg(100)[:3:2] == (b"rest", 0)
 
 
-def test_a_transaction() -> None:
-    a, b = two_hosts()
+def test_a_transaction(a: Host, b: Host) -> None:
     listener = stream(b)
     listener.bind(SERVER)
     listener.listen(5)
@@ -193,8 +190,7 @@ def test_a_transaction() -> None:
     nothing_left(a, b)
 
 
-def test_datagrams() -> None:
-    a, b = two_hosts()
+def test_datagrams(a: Host, b: Host) -> None:
     server = dgram(b)
     server.bind(SERVER)
     client = dgram(a)
@@ -227,8 +223,7 @@ def test_an_acknowledged_datagram_waits_for_its_answer() -> None:
     nothing_left(a, b)
 
 
-def test_an_acknowledged_datagram_that_is_to_be_read() -> None:
-    a, b = two_hosts()
+def test_an_acknowledged_datagram_that_is_to_be_read(a: Host, b: Host) -> None:
     server = dgram(b)
     server.bind(SERVER)
     client = dgram(a)
@@ -243,8 +238,7 @@ def test_an_acknowledged_datagram_that_is_to_be_read() -> None:
     task.join()
 
 
-def test_refused() -> None:
-    a, b = two_hosts()
+def test_refused(a: Host, b: Host) -> None:
     client = stream(a)
     with pytest.raises(ConnectionRefusedError):
         client.connect(SERVER)
@@ -265,8 +259,7 @@ def test_refused() -> None:
     listener.accept()
 
 
-def test_nobody_at_home() -> None:
-    a, _ = two_hosts()
+def test_nobody_at_home(a: Host) -> None:
     client = stream(a)
     assert errno_of(client.connect, ("10.0.0.77", 9)) in (
         errno.EHOSTUNREACH,
@@ -275,8 +268,7 @@ def test_nobody_at_home() -> None:
     assert errno_of(stream(a).connect, ("192.0.2.1", 9)) == errno.ENETUNREACH
 
 
-def test_a_full_backlog_makes_them_wait() -> None:
-    a, b = two_hosts()
+def test_a_full_backlog_makes_them_wait(a: Host, b: Host) -> None:
     listener = stream(b)
     listener.bind(SERVER)
     listener.listen(0)
@@ -293,8 +285,7 @@ def test_a_full_backlog_makes_them_wait() -> None:
     assert second.getpeername() == SERVER
 
 
-def test_close_with_unread_data_resets() -> None:
-    a, b = two_hosts()
+def test_close_with_unread_data_resets(a: Host, b: Host) -> None:
     client, server, _ = connected(a, b)
     client.sendall(b"unread")
     a.clock.run_for(SEC)
@@ -322,8 +313,7 @@ def test_linger() -> None:
         accepted.recv(1)
 
 
-def test_shutdown_for_reading_stops_the_writer() -> None:
-    a, b = two_hosts()
+def test_shutdown_for_reading_stops_the_writer(a: Host, b: Host) -> None:
     client, server, _ = connected(a, b)
     server.shutdown(stdlib.SHUT_RD)
     a.clock.run_for(SEC)
@@ -332,8 +322,7 @@ def test_shutdown_for_reading_stops_the_writer() -> None:
         client.send(b"for nobody")
 
 
-def test_timeouts_and_polling() -> None:
-    a, b = two_hosts()
+def test_timeouts_and_polling(a: Host, b: Host) -> None:
     client, server, listener = connected(a, b)
     client.settimeout(1)
     with pytest.raises(TimeoutError):
@@ -384,8 +373,7 @@ def test_options() -> None:
     assert 2000 <= info(client)["rtt_us"] < 4000
 
 
-def test_rate_is_kept_on_the_wire() -> None:
-    a, b = two_hosts()
+def test_rate_is_kept_on_the_wire(a: Host, b: Host) -> None:
     listener = stream(b)
     listener.setsockopt(SOL_XTP, XTP_INRATE, 1_000_000)  # the receiver wishes it so
     listener.bind(SERVER)
@@ -419,8 +407,7 @@ def test_noerr_and_nocheck() -> None:
     assert a.xtp.mib.Retransmits == 0
 
 
-def test_coroutines() -> None:
-    a, b = two_hosts()
+def test_coroutines(a: Host, b: Host) -> None:
 
     async def serve() -> bytes:
         listener = stream(b)
@@ -444,8 +431,7 @@ def test_coroutines() -> None:
     assert aio.run(both(), clock=a.clock) == [b"hello", b"HELLO"]
 
 
-def test_ports() -> None:
-    _, b = two_hosts()
+def test_ports(b: Host) -> None:
     one, two = stream(b), stream(b)
     one.bind(SERVER)
     assert errno_of(two.bind, SERVER) == errno.EADDRINUSE
@@ -455,8 +441,7 @@ def test_ports() -> None:
     assert errno_of(stream(b).bind, ("10.0.0.9", 1)) == errno.EADDRNOTAVAIL
 
 
-def test_path_mtu_shrinks_the_packets() -> None:
-    a, b = two_hosts()
+def test_path_mtu_shrinks_the_packets(a: Host, b: Host) -> None:
     client, server, _ = connected(a, b)
     client.sendall(bytes(10_000))
     assert len(server.recv(10_000, stdlib.MSG_WAITALL)) == 10_000
@@ -466,8 +451,7 @@ def test_path_mtu_shrinks_the_packets() -> None:
     assert len(server.recv(10_000, stdlib.MSG_WAITALL)) == 10_000
 
 
-def test_two_namespaces_and_the_same_port_at_once() -> None:
-    a, b = two_hosts()
+def test_two_namespaces_and_the_same_port_at_once(a: Host, b: Host) -> None:
     listener = stream(b)
     listener.bind(("0.0.0.0", 7))
     listener.listen(50)
@@ -483,13 +467,11 @@ def test_two_namespaces_and_the_same_port_at_once() -> None:
     nothing_left(a, b)
 
 
-def test_a_host_that_closes_takes_its_associations_along() -> None:
-    a, b = two_hosts()
+def test_a_host_that_closes_takes_its_associations_along(a: Host, b: Host) -> None:
     client, _, _ = connected(a, b)
     client.send(b"x" * 1000)
     b.close()
     client.close()
-    a.close()
 
 
 def test_tshark_names_what_we_send(tmp_path: Path) -> None:
