@@ -10,6 +10,7 @@ import pytest
 from e1000emu.clock import RealClock
 from e1000emu.device.nic import Nic
 from e1000emu.testing.bench import Bench
+from e1000emu.testing.guest import GuestRings
 from tests.e1000emu.common import running
 from tests.e1000emu.witness import Blinder, Place, fields_to_witness, names_of
 
@@ -82,6 +83,12 @@ def bench() -> Bench:
 def nic(bench: Bench) -> Nic:
     """The NIC of the file's bench."""
     return bench.nic
+
+
+@pytest.fixture
+def guest(bench: Bench) -> GuestRings:
+    """The fake driver of the file's bench."""
+    return bench.guest
 
 
 @pytest.fixture(autouse=True)

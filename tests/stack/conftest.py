@@ -11,7 +11,7 @@ from e1000emu.clock import VirtualClock
 from e1000emu.lab import two_hosts
 from stack.host import Host
 from tests import judge
-from tests.stack.ipv4.net import Net, one_host
+from tests.stack.ipv4.net import Net, one_host, udp_socket
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -62,3 +62,9 @@ def host() -> Iterator[Host]:
 def net() -> Net:
     """A host with a recording interface. Files with other wishes have their own."""
     return one_host()
+
+
+@pytest.fixture
+def fd(net: Net) -> int:
+    """A UDP descriptor bound to port 5000."""
+    return udp_socket(net, 5000)

@@ -8,12 +8,17 @@ import pytest
 
 from e1000emu.device.nic import Nic
 from e1000emu.registers.models import MODELS
-from e1000emu.testing.bench import make_bench
+from e1000emu.testing.bench import Bench, make_bench
 from fastpath.nic.microwire import WRITE_NS
 from tests.e1000emu.witness import witness
 
 EECD, EERD = 0x10, 0x14
 SK, CS, DI, DO, REQ, GNT = 1, 2, 4, 8, 0x40, 0x80
+
+
+@pytest.fixture
+def bench() -> Bench:
+    return make_bench()
 
 
 class Bitbang:
@@ -99,14 +104,12 @@ def test_bitbang_reads_every_word(words: int) -> None:
     assert sum(got[:64]) & 0xFFFF == 0xBABA
 
 
-def test_sequential_read_goes_on_and_wraps() -> None:
-    bench = make_bench()
+def test_sequential_read_goes_on_and_wraps(bench: Bench) -> None:
     words = bench.nic.eeprom.words
     assert Bitbang(bench.nic).read(62, 4) == [words[62], words[63], words[0], words[1]]
 
 
-def test_write_needs_ewen_and_reports_busy_then_ready() -> None:
-    bench = make_bench()
+def test_write_needs_ewen_and_reports_busy_then_ready(bench: Bench) -> None:
     bus, words = Bitbang(bench.nic), bench.nic.eeprom.words
     bus.acquire()
     bus.command(0b101, 0x10, 0x1234)
@@ -127,8 +130,7 @@ def test_write_needs_ewen_and_reports_busy_then_ready() -> None:
     assert bus.read(0x10) == [0x1234]
 
 
-def test_busy_chip_takes_no_command() -> None:
-    bench = make_bench()
+def test_busy_chip_takes_no_command(bench: Bench) -> None:
     bus, words = Bitbang(bench.nic), bench.nic.eeprom.words
     bus.acquire()
     bus.enable()
@@ -141,8 +143,7 @@ def test_busy_chip_takes_no_command() -> None:
     assert words[0x11] == 0x2222
 
 
-def test_erase_and_write_all() -> None:
-    bench = make_bench()
+def test_erase_and_write_all(bench: Bench) -> None:
     bus, words = Bitbang(bench.nic), bench.nic.eeprom.words
     bus.acquire()
     bus.enable()
@@ -159,8 +160,7 @@ def test_erase_and_write_all() -> None:
     assert set(words) == {0xFFFF}
 
 
-def test_erased_eeprom_loads_no_address() -> None:
-    bench = make_bench()
+def test_erased_eeprom_loads_no_address(bench: Bench) -> None:
     bench.nic.eeprom.words[:] = [0xFFFF] * 64
     bench.nic.power_on_reset()
     assert not bench.nic.filters.any_address()
@@ -168,8 +168,7 @@ def test_erased_eeprom_loads_no_address() -> None:
 
 
 @witness("CTRL_EXT.EE_RST")
-def test_new_address_comes_with_ee_rst() -> None:
-    bench = make_bench()
+def test_new_address_comes_with_ee_rst(bench: Bench) -> None:
     bench.nic.eeprom.words[:3] = [0x2211, 0x4433, 0x6655]
     bench.nic.eeprom.words[0] &= 0xFFFE
     bench.nic.mmio_write(0x18, 0x2000)
@@ -177,8 +176,7 @@ def test_new_address_comes_with_ee_rst() -> None:
     assert not bench.nic.mmio_read(0x18) & 0x2000
 
 
-def test_pins_are_dead_without_grant() -> None:
-    bench = make_bench()
+def test_pins_are_dead_without_grant(bench: Bench) -> None:
     nic = bench.nic
     nic.mmio_write(EECD, CS)
     assert nic.misuse.count("eeprom-not-granted") == 1
@@ -201,8 +199,7 @@ def test_the_82544_has_no_grant() -> None:
 
 
 @witness("EERD.START", "EERD.ADDR", "EERD.DONE", "EERD.DATA")
-def test_eerd_reads_every_word_and_wraps_past_the_end() -> None:
-    nic = make_bench().nic
+def test_eerd_reads_every_word_and_wraps_past_the_end(nic: Nic) -> None:
     for i in range(64):
         nic.mmio_write(EERD, i << 8 | 1)
         value = nic.mmio_read(EERD)
@@ -213,8 +210,7 @@ def test_eerd_reads_every_word_and_wraps_past_the_end() -> None:
     assert nic.misuse.count("eerd-range") == 1
 
 
-def test_eerd_waits_while_software_has_the_chip() -> None:
-    nic = make_bench().nic
+def test_eerd_waits_while_software_has_the_chip(nic: Nic) -> None:
     nic.mmio_write(EECD, REQ)
     nic.mmio_write(EERD, 1)
     assert not nic.mmio_read(EERD) & 0x10
@@ -234,8 +230,7 @@ def test_eerd_started_while_software_had_the_chip_ends_with_the_release() -> Non
         assert waiting.mmio_read(EERD) == nic.eeprom.words[2] << 16 | 2 << 8 | 0x10
 
 
-def test_eerd_that_waits_is_forgotten_by_a_reset_and_by_the_next_write() -> None:
-    nic = make_bench().nic
+def test_eerd_that_waits_is_forgotten_by_a_reset_and_by_the_next_write(nic: Nic) -> None:
     for forget in (lambda: nic.mmio_write(EERD, 3 << 8), nic.reset):
         nic.mmio_write(EECD, REQ)
         nic.mmio_write(EERD, 2 << 8 | 1)
@@ -244,8 +239,7 @@ def test_eerd_that_waits_is_forgotten_by_a_reset_and_by_the_next_write() -> None
         assert not nic.mmio_read(EERD) & 0x10
 
 
-def test_thousand_clocks_without_select_do_nothing() -> None:
-    nic = make_bench().nic
+def test_thousand_clocks_without_select_do_nothing(nic: Nic) -> None:
     before = list(nic.eeprom.words)
     for _ in range(1000):
         nic.mmio_write(EECD, REQ | SK | DI)

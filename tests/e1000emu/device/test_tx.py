@@ -9,7 +9,7 @@ import pytest
 from e1000emu.device.nic import Nic
 from e1000emu.device.tx import BATCH_FRAMES, ROUNDS
 from e1000emu.testing.bench import Bench
-from e1000emu.testing.guest import Popts, Tucmd, TxCmd
+from e1000emu.testing.guest import GuestRings, Popts, Tucmd, TxCmd
 from fastpath.nic import macpath as port
 from tests.e1000emu.common import RX_ON, frame, off, post_tso, rd, running, wr
 from tests.e1000emu.witness import witness
@@ -293,8 +293,9 @@ def test_chain_without_eop_round_the_ring(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize(("hdrlen", "mss"), [(0, 0), (0, 1460), (54, 0), (1, 1), (255, 1), (20, 7)])
-def test_ring_of_bad_tso_contexts_is_bounded(bench: Bench, hdrlen: int, mss: int) -> None:
-    guest = bench.guest
+def test_ring_of_bad_tso_contexts_is_bounded(
+    bench: Bench, hdrlen: int, mss: int, guest: GuestRings
+) -> None:
     for _ in range(120):
         guest.post_context(
             ipcss=14,
@@ -314,8 +315,7 @@ def test_ring_of_bad_tso_contexts_is_bounded(bench: Bench, hdrlen: int, mss: int
     usable(bench)
 
 
-def test_mixed_descriptors_in_one_frame(bench: Bench) -> None:
-    guest = bench.guest
+def test_mixed_descriptors_in_one_frame(bench: Bench, guest: GuestRings) -> None:
     guest.post_legacy(frame(60), cmd=TxCmd.IFCS)
     guest.post_data(frame(60), dcmd=TxCmd.DEXT | CMD)
     guest.post_data(frame(60), dcmd=TxCmd.DEXT | TxCmd.IFCS)
@@ -353,9 +353,10 @@ def test_message_dma_that_rings_the_doorbell_does_not_nest(bench: Bench) -> None
     usable(bench)
 
 
-def test_empty_data_with_eop_after_a_context_then_a_smaller_limit(bench: Bench) -> None:
+def test_empty_data_with_eop_after_a_context_then_a_smaller_limit(
+    bench: Bench, guest: GuestRings
+) -> None:
     """The shape of the 2018 guest escape (device.md 6): lengths must not wrap at 16 bits."""
-    guest = bench.guest
     tse = Tucmd.TCP | Tucmd.IP | Tucmd.TSE | Tucmd.DEXT
     guest.post_context(paylen=0x4188, hdrlen=54, mss=0x4188, tucmd=tse)
     guest.post_data(b"", address=bench.memory.base, length=0, dcmd=TxCmd.TSE | TxCmd.DEXT | CMD)
@@ -370,10 +371,9 @@ def test_empty_data_with_eop_after_a_context_then_a_smaller_limit(bench: Bench) 
 
 @pytest.mark.parametrize(("start", "at", "end"), [(14, 250, 0), (50, 24, 20), (255, 255, 1)])
 def test_checksum_fields_outside_the_frame_write_nothing(
-    bench: Bench, start: int, at: int, end: int
+    bench: Bench, start: int, at: int, end: int, guest: GuestRings
 ) -> None:
     """Offsets past the frame, ends before starts (device.md 10, 11)."""
-    guest = bench.guest
     guest.post_context(
         ipcss=start, ipcso=at, ipcse=end, tucss=start, tucso=at, tucse=end, tucmd=Tucmd.DEXT
     )
@@ -388,9 +388,10 @@ def test_checksum_fields_outside_the_frame_write_nothing(
 
 
 @pytest.mark.parametrize("paylen", [0, 100, 5000, 0xFFFFF])
-def test_paylen_that_differs_from_the_data_is_bounded(bench: Bench, paylen: int) -> None:
+def test_paylen_that_differs_from_the_data_is_bounded(
+    bench: Bench, paylen: int, guest: GuestRings
+) -> None:
     """SDM p49: the context ends, TSCTFC counts it (device.md 25)."""
-    guest = bench.guest
     guest.post_context(
         ipcss=14,
         ipcso=24,

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from e1000emu.registers import descriptors as d
 from e1000emu.testing.bench import Bench
-from e1000emu.testing.guest import Popts, RxErrors, RxStatus, Tucmd, TxCmd
+from e1000emu.testing.guest import GuestRings, Popts, RxErrors, RxStatus, Tucmd, TxCmd
 from tests.e1000emu.common import frame
 
 
@@ -54,8 +54,7 @@ def test_ring_as_an_array_shows_what_the_device_wrote(bench: Bench) -> None:
     assert ring["status"][:2].tolist() == [7, 7]
 
 
-def test_dump_names_fields_and_marks_head_and_tail(bench: Bench) -> None:
-    guest = bench.guest
+def test_dump_names_fields_and_marks_head_and_tail(bench: Bench, guest: GuestRings) -> None:
     guest.post_legacy(frame(100), cmd=TxCmd.EOP | TxCmd.RS | TxCmd.VLE, special=0x123)
     guest.post_context(ipcss=14, paylen=77, hdrlen=54, mss=1460, tucmd=Tucmd.TCP | Tucmd.DEXT)
     guest.post_data(frame(60), popts=Popts.TXSM)

@@ -29,6 +29,11 @@ def up(**sizes: int) -> Bench:
     return bench
 
 
+@pytest.fixture
+def bench() -> Bench:
+    return up()
+
+
 def frame_to_us(payload: bytes) -> bytes:
     return BENCH_MAC + PEER + b"\x88\xb5" + payload
 
@@ -37,17 +42,14 @@ def frame_from_us(payload: bytes) -> bytes:
     return PEER + BENCH_MAC + b"\x88\xb5" + payload
 
 
-def test_reset_clears_what_was_set() -> None:
-    bench = up()
-    guest = bench.guest
+def test_reset_clears_what_was_set(guest: GuestRings) -> None:
     assert guest.read(Reg.RCTL) & Rctl.EN
     guest.reset()
     assert not guest.read(Reg.RCTL) & Rctl.EN
     assert guest.read(Reg.TDT) == 0
 
 
-def test_send_gives_each_frame_to_the_link_and_reaps_it() -> None:
-    bench = up()
+def test_send_gives_each_frame_to_the_link_and_reaps_it(bench: Bench) -> None:
     frames = [frame_from_us(bytes([number]) * 60) for number in range(10)]
     assert bench.guest.send(*frames) == 10
     assert bench.link.take() == frames
@@ -61,25 +63,21 @@ def test_send_more_frames_than_the_ring_holds() -> None:
     assert bench.link.take() == frames
 
 
-def test_memory_of_sent_frames_comes_back() -> None:
-    bench = up()
+def test_memory_of_sent_frames_comes_back(bench: Bench) -> None:
     before = bench.memory.allocated_bytes
     for _ in range(50):
         bench.guest.send(*[frame_from_us(bytes(500))] * 20)
     assert bench.memory.allocated_bytes == before
 
 
-def test_frame_in_pieces_is_one_frame() -> None:
-    bench = up()
+def test_frame_in_pieces_is_one_frame(bench: Bench) -> None:
     frame = frame_from_us(bytes(range(200)))
     bench.guest.post_pieces([frame[:1], frame[1:20], frame[20:]])
     bench.guest.kick()
     assert bench.link.take() == [frame]
 
 
-def test_context_and_data_descriptors_fill_a_checksum_in() -> None:
-    bench = up()
-    guest = bench.guest
+def test_context_and_data_descriptors_fill_a_checksum_in(bench: Bench, guest: GuestRings) -> None:
     body = bytes(20) + b"\x01\x02\x03\x04" + bytes(40)
     guest.post_context(tucss=14, tucso=30, tucmd=Tucmd.DEXT)
     guest.post_data(frame_from_us(body), popts=Popts.TXSM)
@@ -90,9 +88,7 @@ def test_context_and_data_descriptors_fill_a_checksum_in() -> None:
     assert sent[30:32] != b"\0\0"
 
 
-def test_vlan_fields_of_a_legacy_descriptor() -> None:
-    bench = up()
-    guest = bench.guest
+def test_vlan_fields_of_a_legacy_descriptor(bench: Bench, guest: GuestRings) -> None:
     guest.write(Reg.CTRL, guest.read(Reg.CTRL) | 1 << 30)
     guest.write(Reg.VET, 0x8100)
     guest.send(
@@ -143,9 +139,7 @@ def test_setup_rx_with_a_partial_fill() -> None:
     assert len(bench.guest.receive(refill=False)) == 3
 
 
-def test_interrupts_arrive_on_the_recording_line() -> None:
-    bench = up()
-    guest = bench.guest
+def test_interrupts_arrive_on_the_recording_line(bench: Bench, guest: GuestRings) -> None:
     guest.read(Reg.ICR)
     bench.line.clear()
     guest.write(Reg.IMS, Int.RXT0)
@@ -156,8 +150,7 @@ def test_interrupts_arrive_on_the_recording_line() -> None:
     assert bench.line.rises == 1
 
 
-def test_raw_descriptors_are_written_untouched() -> None:
-    bench = up()
+def test_raw_descriptors_are_written_untouched(bench: Bench) -> None:
     raw = bytes(range(16))
     index = bench.guest.post_raw(raw)
     assert bench.memory.read(bench.guest.tx.address(index), 16) == raw
@@ -165,9 +158,7 @@ def test_raw_descriptors_are_written_untouched() -> None:
     assert bench.guest.tx.next_to_use == 1
 
 
-def test_wrong_values_are_passed_on_not_corrected() -> None:
-    bench = up()
-    guest = bench.guest
+def test_wrong_values_are_passed_on_not_corrected(bench: Bench, guest: GuestRings) -> None:
     guest.write(Reg.TCTL, Tctl.EN | Tctl.PSP)
     guest.post_legacy(b"x" * 60, address=0xFFFF_FFFF_FFFF_F000)
     guest.kick()

@@ -75,7 +75,6 @@ def established(**kw) -> Peer:  # type: ignore[no-untyped-def]
 
 def end(peer: Peer) -> None:
     peer.give(RST, peer.sock.sk.rcv_nxt)
-    peer.sock.close()
     peer.close()
 
 
@@ -427,7 +426,6 @@ def test_paws_drops_old_timestamps() -> None:
     peer.give(ACK, peer.rcv, peer.snd, payload=b"new!", options=ts(1001, echo))
     assert peer.sock.recv() == b"new!"
     peer.give(RST, peer.rcv + 4, options=ts(1001, echo))
-    peer.sock.close()
     peer.close()
 
 
@@ -436,7 +434,6 @@ def test_paws_wraps_with_the_clock() -> None:
     peer.give(ACK, peer.rcv, peer.snd, payload=b"a", options=ts(1000 + 0x7FFFFFFF, echo))
     assert peer.sock.recv() == b"a"
     peer.give(RST, peer.rcv + 1, options=ts(1000 + 0x7FFFFFFF, echo))
-    peer.sock.close()
     peer.close()
 
 
@@ -444,7 +441,6 @@ def test_rst_passes_paws() -> None:
     peer, echo = with_timestamps()
     peer.give(RST, peer.rcv, options=ts(1, echo))
     assert peer.sock.state == "CLOSE"
-    peer.sock.close()
     peer.close()
 
 
@@ -457,7 +453,6 @@ def test_timestamp_echo_follows_the_last_ack() -> None:
     assert int.from_bytes(answer[-1].opt(8)[4:], "big") == 1500
     peer.sock.recv_all()
     peer.give(RST, peer.rcv + 14, options=ts(2000, echo))
-    peer.sock.close()
     peer.close()
 
 

@@ -20,7 +20,6 @@ def in_state(state: int) -> Peer:
 def end(peer: Peer) -> None:
     assert peer.sock is not None
     peer.give(RST, peer.sock.sk.rcv_nxt)
-    peer.sock.close()
     peer.close()
 
 
@@ -94,7 +93,6 @@ def test_a_reset_ends_time_wait_unless_rfc_1337_is_on() -> None:
     peer.net.a.sysctl.tcp_rfc1337 = 0
     assert peer.give(RST, peer.rcv) == []
     assert peer.state == TCP_CLOSE
-    peer.sock.close()
     peer.close()
 
 

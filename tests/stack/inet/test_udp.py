@@ -75,12 +75,6 @@ from tests.stack.ipv4.net import FAR, GW, ME, PEER, Net, at, ip4, one_host, show
 from tests.support import errno_of, examples
 
 
-@pytest.fixture
-def fd(net: Net) -> int:
-    """A UDP descriptor bound to port 5000."""
-    return udp_socket(net, 5000)
-
-
 def recv(net: Net, fd: int, size: int = 65536, flags: int = MSG_DONTWAIT):
     buf = bytearray(size)
     n, name = sys_recvfrom(net.host, fd, buf, flags)

@@ -82,8 +82,7 @@ def records(packet: Any) -> list[tuple[int, str, list[str]]]:
     return out
 
 
-def test_join_and_leave_are_reported_twice(net: Net) -> None:
-    fd = udp_socket(net, 5000)
+def test_join_and_leave_are_reported_twice(net: Net, fd: int) -> None:
     sys_setsockopt(net.host, fd, SOL_IP, IP_ADD_MEMBERSHIP, mreq())
     net.run(3 * SEC)
     sent = reports(net)
@@ -136,8 +135,7 @@ def test_sending_to_a_group(net: Net) -> None:
     assert net.ip_sent()[0].ttl == 9
 
 
-def test_own_group_datagrams_come_back_unless_switched_off(net: Net) -> None:
-    fd = udp_socket(net, 5000)
+def test_own_group_datagrams_come_back_unless_switched_off(net: Net, fd: int) -> None:
     sys_setsockopt(net.host, fd, SOL_IP, IP_MULTICAST_IF, raw(ME))
     sys_setsockopt(net.host, fd, SOL_IP, IP_ADD_MEMBERSHIP, mreq())
     sys_sendto(net.host, fd, b"echo", 0, at(GROUP, 5000))
@@ -192,8 +190,7 @@ def test_another_members_report_spares_ours(net: Net) -> None:
     assert reports(net) == []
 
 
-def test_source_membership_filters_and_is_reported(net: Net) -> None:
-    fd = udp_socket(net, 5000)
+def test_source_membership_filters_and_is_reported(net: Net, fd: int) -> None:
     src = mreq() + raw(PEER)
     sys_setsockopt(net.host, fd, SOL_IP, IP_ADD_SOURCE_MEMBERSHIP, src)
     net.run(3 * SEC)
@@ -212,8 +209,7 @@ def test_source_membership_filters_and_is_reported(net: Net) -> None:
     assert records(reports(net)[0]) == [(6, GROUP, [PEER])]
 
 
-def test_blocked_source(net: Net) -> None:
-    fd = udp_socket(net, 5000)
+def test_blocked_source(net: Net, fd: int) -> None:
     sys_setsockopt(net.host, fd, SOL_IP, IP_ADD_MEMBERSHIP, mreq())
     packet = IP(src=PEER, dst=GROUP) / UDP(sport=1, dport=5000) / b"x"
     sys_setsockopt(net.host, fd, SOL_IP, IP_BLOCK_SOURCE, mreq() + raw(PEER))
@@ -270,9 +266,8 @@ def test_groups_survive_down_and_up(net: Net) -> None:
 sets = st.sets(st.integers(1, 6)).map(lambda s: tuple(sorted(s)))
 
 
-def test_two_changes_within_a_second_are_both_repeated(net: Net) -> None:
+def test_two_changes_within_a_second_are_both_repeated(net: Net, fd: int) -> None:
     """RFC 3376 5.1: a source's count goes on when another one follows."""
-    fd = udp_socket(net, 5000)
     other = "10.0.0.9"
     for source in (PEER, other):
         sys_setsockopt(net.host, fd, SOL_IP, IP_ADD_SOURCE_MEMBERSHIP, mreq() + raw(source))
@@ -281,9 +276,8 @@ def test_two_changes_within_a_second_are_both_repeated(net: Net) -> None:
     assert sorted(told) == sorted([PEER, other] * 2)
 
 
-def test_a_source_that_everybody_blocks_is_reported(net: Net) -> None:
+def test_a_source_that_everybody_blocks_is_reported(net: Net, fd: int) -> None:
     """RFC 3376 3.2, 5.1"""
-    fd = udp_socket(net, 5000)
     sys_setsockopt(net.host, fd, SOL_IP, IP_ADD_MEMBERSHIP, mreq())
     net.run(3 * SEC)
     reports(net)

@@ -160,8 +160,7 @@ def test_overlap_is_counted_and_its_reason_named(net: Net) -> None:
     settled(net)
 
 
-def test_a_fragment_before_the_last_is_cut_to_a_multiple_of_8(net: Net) -> None:
-    fd = udp_socket(net, 5000)
+def test_a_fragment_before_the_last_is_cut_to_a_multiple_of_8(net: Net, fd: int) -> None:
     payload = bytes(range(200))
     first, second = pieces(payload, [13])
     whole = IP(first)
@@ -190,8 +189,7 @@ def test_memory_limit_refuses_new_datagrams(net: Net) -> None:
     settled(net)
 
 
-def test_too_many_other_fragments_restart_the_queue(net: Net) -> None:
-    fd = udp_socket(net, 5000)
+def test_too_many_other_fragments_restart_the_queue(net: Net, fd: int) -> None:
     net.host.sysctl.ipfrag_max_dist = 4
     old = pieces(b"old" * 500, [100], ident=1)
     net.inject(old[0])
@@ -202,8 +200,7 @@ def test_too_many_other_fragments_restart_the_queue(net: Net) -> None:
     assert net.host.mib.ip.ReasmFails >= 1
 
 
-def test_different_protocol_or_id_do_not_mix(net: Net) -> None:
-    fd = udp_socket(net, 5000)
+def test_different_protocol_or_id_do_not_mix(net: Net, fd: int) -> None:
     one, two = pieces(b"1" * 1000, [64], ident=1), pieces(b"2" * 1000, [64], ident=2)
     for frag in (one[0], two[1], two[0], one[1]):
         net.inject(frag)
@@ -211,8 +208,7 @@ def test_different_protocol_or_id_do_not_mix(net: Net) -> None:
     assert read(net, fd) == b"1" * 1000
 
 
-def test_thousands_of_tiny_fragments(net: Net) -> None:
-    fd = udp_socket(net, 5000)
+def test_thousands_of_tiny_fragments(net: Net, fd: int) -> None:
     payload = bytes(i % 251 for i in range(20000))
     for frag in pieces(payload, list(range(1, 2501))):
         net.inject(frag)
@@ -238,8 +234,7 @@ def test_ecn_of_fragments(codepoints: tuple[int, ...], result: int) -> None:
     assert ip_frag_ecn(sum(1 << c for c in codepoints)) == result
 
 
-def test_congestion_mark_of_one_fragment_reaches_the_whole(net: Net) -> None:
-    fd = udp_socket(net, 5000)
+def test_congestion_mark_of_one_fragment_reaches_the_whole(net: Net, fd: int) -> None:
     frags = pieces(bytes(1000), [64], tos=2)
     marked = bytearray(frags[1])
     marked[1] = 3
@@ -250,8 +245,7 @@ def test_congestion_mark_of_one_fragment_reaches_the_whole(net: Net) -> None:
     assert len(read(net, fd) or b"") == 1000
 
 
-def test_bad_mixture_of_ecn_is_dropped(net: Net) -> None:
-    fd = udp_socket(net, 5000)
+def test_bad_mixture_of_ecn_is_dropped(net: Net, fd: int) -> None:
     net.inject(pieces(bytes(1000), [64], tos=0)[0])
     net.inject(pieces(bytes(1000), [64], tos=3)[1])
     assert read(net, fd) is None

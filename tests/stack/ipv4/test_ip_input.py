@@ -21,7 +21,7 @@ from stack.core.netfilter import (
     nf_unregister_net_hook,
 )
 from stack.core.uapi import MSG_DONTWAIT
-from tests.stack.ipv4.net import ME, PEER, SEC, Net, one_host, udp_socket
+from tests.stack.ipv4.net import ME, PEER, SEC, Net, one_host
 from tests.support import examples
 
 
@@ -113,8 +113,7 @@ def test_martian_destinations(net: Net, dst: str) -> None:
     assert net.host.mib.ip.InDelivers == 0
 
 
-def test_hooks_see_drop_and_steal(net: Net) -> None:
-    fd = udp_socket(net, 5000)
+def test_hooks_see_drop_and_steal(net: Net, fd: int) -> None:
     seen = []
 
     def pre(skb, state):

@@ -93,6 +93,12 @@ def udp(net: Net, port: int = 5000) -> int:
     return fd
 
 
+def udp_host() -> tuple[Net, int]:
+    """A host, and a UDP descriptor of it bound to port 5000."""
+    net = one_host()
+    return net, udp(net)
+
+
 def datagram(size: int = 10, dport: int = 5000, **ip: Any) -> Any:
     """A UDP packet from PEER to ME."""
     return IP(**{"src": PEER, "dst": ME, **ip}) / UDP(sport=9, dport=dport) / Raw(bytes(size))
@@ -198,5 +204,6 @@ __all__ = [
     "sys_setsockopt",
     "take",
     "udp",
+    "udp_host",
     "waiting",
 ]

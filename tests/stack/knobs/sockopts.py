@@ -59,6 +59,7 @@ from tests.stack.knobs.rig import (
     send,
     take,
     udp,
+    udp_host,
     waiting,
 )
 from tests.stack.knobs.tcp import _keep, doubles, mute, thin
@@ -124,8 +125,7 @@ def bound_device(value: Any, name: int) -> list[int]:
 
 
 def so_broadcast(value: Any) -> str:
-    net = one_host()
-    fd = udp(net)
+    net, fd = udp_host()
     option(net, fd, SOL, u.SO_BROADCAST, value)
     return err(send, net.host, fd, "10.0.0.255")
 
@@ -181,8 +181,7 @@ def so_dontroute(value: Any) -> str:
 
 
 def so_error(refused: bool) -> list[int]:
-    net = one_host()
-    fd = udp(net)
+    net, fd = udp_host()
     sys_connect(net.host, fd, at(PEER, 9))
     if refused:
         inner = bytes(IP(src=ME, dst=PEER) / UDP(sport=5000, dport=9) / Raw(bytes(8)))
@@ -271,16 +270,14 @@ def so_max_pacing_rate(value: Any) -> float:
 
 
 def so_meminfo(full: bool) -> bool:
-    net = one_host()
-    fd = udp(net)
+    net, fd = udp_host()
     if full:
         net.inject(datagram(1000))
     return struct.unpack("=9I", sys_getsockopt(net.host, fd, SOL, u.SO_MEMINFO))[0] > 0
 
 
 def so_no_check(value: Any) -> bool:
-    net = one_host()
-    fd = udp(net)
+    net, fd = udp_host()
     option(net, fd, SOL, u.SO_NO_CHECK, value)
     send(net.host, fd, PEER)
     net.run(1000)
@@ -297,8 +294,7 @@ def so_oobinline(value: Any) -> bytes:
 
 
 def so_peek_off(value: Any) -> bytes:
-    net = one_host()
-    fd = udp(net)
+    net, fd = udp_host()
     option(net, fd, SOL, u.SO_PEEK_OFF, value)
     net.inject(IP(src=PEER, dst=ME) / UDP(sport=9, dport=5000) / Raw(b"abcdef"))
     buffer = bytearray(9)
@@ -308,8 +304,7 @@ def so_peek_off(value: Any) -> bytes:
 
 def so_zerocopy(value: Any) -> list[tuple[int, int]]:
     """Kinds of control messages on the error queue after a send with MSG_ZEROCOPY."""
-    net = one_host()
-    fd = udp(net)
+    net, fd = udp_host()
     option(net, fd, SOL, u.SO_ZEROCOPY, value)
     sys_sendto(net.host, fd, b"x", u.MSG_ZEROCOPY, at(PEER, 9))
     net.run(MS)
@@ -342,8 +337,7 @@ def created(kind: tuple[int, int], name: int) -> Any:
 
 @makes_a_probe
 def receive_buffer(value: Any, name: int) -> str:
-    net = one_host()
-    fd = udp(net)
+    net, fd = udp_host()
     option(net, fd, SOL, name, value)
     for _ in range(150):
         net.inject(datagram(1000))
@@ -367,16 +361,14 @@ def so_rcvlowat(value: Any) -> bool:
 
 
 def receive_timeout(value: Any) -> str:
-    net = one_host()
-    fd = udp(net)
+    net, fd = udp_host()
     option(net, fd, SOL, u.SO_RCVTIMEO, value)
     net.clock.call_at(net.clock.now_ns() + 2 * S, lambda: net.inject(datagram()))
     return err(sys_recvfrom, net.host, fd, bytearray(99), 0)
 
 
 def send_timeout(value: Any) -> str:
-    net = one_host()
-    fd = udp(net)
+    net, fd = udp_host()
     option(net, fd, SOL, u.SO_SNDTIMEO, value)
     sys_setsockopt(net.host, fd, SOL, u.SO_SNDBUF, 1)
     netif_stop_queue(net.wire.dev)
@@ -426,15 +418,13 @@ def cmsgs(net: Net, fd: int, packet: Any, **inject: Any) -> list[tuple[int, int]
 def control(
     value: Any, level: int, name: int, packet: Callable[[], Any] = datagram, **inject: Any
 ) -> list[tuple[int, int]]:
-    net = one_host()
-    fd = udp(net)
+    net, fd = udp_host()
     option(net, fd, level, name, value)
     return cmsgs(net, fd, packet(), **inject)
 
 
 def so_rxq_ovfl(value: Any) -> list[tuple[int, int]]:
-    net = one_host()
-    fd = udp(net)
+    net, fd = udp_host()
     option(net, fd, SOL, u.SO_RXQ_OVFL, value)
     sys_setsockopt(net.host, fd, SOL, u.SO_RCVBUF, 1)
     for _ in range(9):
@@ -444,8 +434,7 @@ def so_rxq_ovfl(value: Any) -> list[tuple[int, int]]:
 
 
 def so_select_err_queue(value: Any) -> bool:
-    net = one_host()
-    fd = udp(net)
+    net, fd = udp_host()
     sys_setsockopt(net.host, fd, u.SOL_IP, u.IP_RECVERR, 1)
     option(net, fd, SOL, u.SO_SELECT_ERR_QUEUE, value)
     unreachable(net, fd)
@@ -461,8 +450,7 @@ def unreachable(net: Net, fd: int) -> None:
 
 @makes_a_probe
 def send_buffer(value: Any, name: int) -> bool:
-    net = one_host()
-    fd = udp(net)
+    net, fd = udp_host()
     option(net, fd, SOL, name, value)
     net.wire.busy = 1 << 30
     return any(err(send, net.host, fd, PEER, 1000) == "EAGAIN" for _ in range(40))
@@ -497,8 +485,7 @@ def group_datagram(group: str = GROUP, src: str = PEER) -> tuple[Any, bytes]:
 
 def member(*steps: tuple[int, bytes]) -> int:
     """Datagrams to the group that a socket gets after these options."""
-    net = one_host()
-    fd = udp(net)
+    net, fd = udp_host()
     for name, value in steps:
         sys_setsockopt(net.host, fd, u.SOL_IP, name, value)
     packet, hw = group_datagram()
@@ -533,8 +520,7 @@ def may_bind(value: Any, name: int) -> str:
 @makes_a_probe
 def xfrm_policy_of(action: Any, name: int) -> str:
     """The errno of setting the socket's own policy, or of sending when it is set."""
-    net = one_host()
-    fd = udp(net)
+    net, fd = udp_host()
     if action is not None:
         data = put_policy_info(xfrm_policy(selector(), XFRM_POLICY_OUT, action))
         failed = err(sys_setsockopt, net.host, fd, u.SOL_IP, name, data)
@@ -576,8 +562,7 @@ def ip_minttl(value: Any) -> int:
 
 
 def ip_mtu(learned: bool) -> Any:
-    net = one_host()
-    fd = udp(net)
+    net, fd = udp_host()
     sys_connect(net.host, fd, at(PEER, 9))
     if learned:
         frag_needed(net, PEER, 900)
@@ -607,8 +592,7 @@ def ip_multicast_if(value: Any) -> list[int]:
 
 
 def ip_multicast_loop(value: Any) -> int:
-    net = one_host()
-    fd = udp(net)
+    net, fd = udp_host()
     sys_setsockopt(net.host, fd, u.SOL_IP, u.IP_MULTICAST_IF, ip4(ME).to_bytes(4, "big"))
     sys_setsockopt(net.host, fd, u.SOL_IP, *JOIN)
     option(net, fd, u.SOL_IP, u.IP_MULTICAST_LOOP, value)
@@ -618,16 +602,14 @@ def ip_multicast_loop(value: Any) -> int:
 
 
 def ip_recverr(value: Any) -> str:
-    net = one_host()
-    fd = udp(net)
+    net, fd = udp_host()
     option(net, fd, u.SOL_IP, u.IP_RECVERR, value)
     unreachable(net, fd)
     return err(sys_recvfrom, net.host, fd, bytearray(99), u.MSG_ERRQUEUE | u.MSG_DONTWAIT)
 
 
 def ip_recvfragsize(value: Any) -> list[tuple[int, int]]:
-    net = one_host()
-    fd = udp(net)
+    net, fd = udp_host()
     option(net, fd, u.SOL_IP, u.IP_RECVFRAGSIZE, value)
     whole = bytes(IP(bytes(datagram(1600)))[UDP])
     net.inject(IP(src=PEER, dst=ME, proto=17, id=5, flags=1) / Raw(whole[:800]))
@@ -886,8 +868,7 @@ def tcp_window_clamp(value: Any) -> bool:
 
 
 def udp_cork(value: Any) -> list[int]:
-    net = one_host()
-    fd = udp(net)
+    net, fd = udp_host()
     option(net, fd, u.SOL_UDP, u.UDP_CORK, value)
     for _ in range(2):
         send(net.host, fd, PEER)
@@ -897,8 +878,7 @@ def udp_cork(value: Any) -> list[int]:
 
 
 def udp_segment(value: Any) -> list[int]:
-    net = one_host()
-    fd = udp(net)
+    net, fd = udp_host()
     option(net, fd, u.SOL_UDP, u.UDP_SEGMENT, value)
     send(net.host, fd, PEER, 300)
     net.run(1000)

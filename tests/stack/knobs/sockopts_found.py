@@ -22,7 +22,7 @@ from stack.core.bsd_socket import (
 from stack.core.iov import msghdr
 from tests.stack.ipv4.net import ME, PEER, Net, at, ip4, one_host
 from tests.stack.knobs.core_and_ip import GROUP
-from tests.stack.knobs.rig import S, datagram, err, makes_a_probe, send, udp
+from tests.stack.knobs.rig import S, datagram, err, makes_a_probe, send, udp, udp_host
 from tests.stack.knobs.sockopts import JOIN, NO, SOL, Probe, control, member, option
 
 TIMEVAL_1S = struct.pack("=qq", 1, 0)
@@ -64,8 +64,7 @@ OF_SOURCE = (u.MCAST_JOIN_SOURCE_GROUP, FROM_PEER)
 
 
 def receive_timeout(value: Any) -> str:
-    net = one_host()
-    fd = udp(net)
+    net, fd = udp_host()
     option(net, fd, SOL, u.SO_RCVTIMEO_NEW, value)
     net.clock.call_at(net.clock.now_ns() + 2 * S, lambda: net.inject(datagram()))
     return err(sys_recvfrom, net.host, fd, bytearray(99), 0)
@@ -73,24 +72,21 @@ def receive_timeout(value: Any) -> str:
 
 def send_timeout(value: Any) -> bytes:
     """What the old number reads then."""
-    net = one_host()
-    fd = udp(net)
+    net, fd = udp_host()
     option(net, fd, SOL, u.SO_SNDTIMEO_NEW, value)
     data: bytes = sys_getsockopt(net.host, fd, SOL, u.SO_SNDTIMEO)
     return data
 
 
 def buf_lock(value: Any) -> int:
-    net = one_host()
-    fd = udp(net)
+    net, fd = udp_host()
     option(net, fd, SOL, u.SO_BUF_LOCK, value)
     sys_setsockopt(net.host, fd, SOL, u.SO_RCVBUF, 5000)
     return int(sys_getsockopt(net.host, fd, SOL, u.SO_BUF_LOCK))
 
 
 def peername(connected: bool) -> Any:
-    net = one_host()
-    fd = udp(net)
+    net, fd = udp_host()
     if connected:
         sys_connect(net.host, fd, at(PEER, 9))
     return err(sys_getsockopt, net.host, fd, SOL, u.SO_PEERNAME) or sys_getsockopt(
@@ -134,8 +130,7 @@ def stamping(flags: int | None, name: int) -> list[tuple[int, int]]:
 
 def recverr_rfc4884(value: int | None) -> int:
     """Where an error's extensions begin, in the data that it brings back."""
-    net = one_host()
-    fd = udp(net)
+    net, fd = udp_host()
     option(net, fd, u.SOL_IP, u.IP_RECVERR, 1)
     option(net, fd, u.SOL_IP, u.IP_RECVERR_RFC4884, value)
     send(net.host, fd, PEER, 200)

@@ -51,10 +51,11 @@ class Cabled:
     def run_for(self, seconds: float) -> None:
         self.clock.run_for(int(seconds * SECOND))
 
-    def plug(self, number: int, connected: bool) -> None:
-        """Cut a cable, or mend it."""
+    def plug(self, number: int, connected: bool, seconds: float = 0) -> None:
+        """Cut a cable, or mend it, and let so many seconds pass."""
         with self.a.lock:
             self.cables[number][0].plug(connected)
+        self.run_for(seconds)
 
     def watch(self, host: int, name: str) -> Any:
         """A packet socket that sees what passes an interface."""

@@ -115,14 +115,11 @@ def test_primary_reselect(two: Cabled, reselect: str, back: str) -> None:
     bond = two.bond(0, "active-backup", miimon=50, primary="eth0", primary_reselect=reselect)
     two.run_for(1)
     assert active(bond) == "eth0"
-    two.plug(0, False)
-    two.run_for(1)
+    two.plug(0, False, 1)
     assert active(bond) == "eth1"
-    two.plug(0, True)
-    two.run_for(1)
+    two.plug(0, True, 1)
     assert active(bond) == back
-    two.plug(1, False)
-    two.run_for(1)
+    two.plug(1, False, 1)
     assert active(bond) == "eth0"
 
 
@@ -131,17 +128,13 @@ def test_delays_count_whole_ticks(two: Cabled) -> None:
     assert (bond.params.updelay, bond.params.downdelay) == (3, 2)
     two.run_for(2)
     first = slave_of(bond, "eth0")
-    two.plug(0, False)
-    two.run_for(0.299)
+    two.plug(0, False, 0.299)
     assert active(bond) == "eth0"
     two.run_for(0.101)
     assert active(bond) == "eth1"
-    two.plug(0, True)
-    two.run_for(0.2)
-    two.plug(0, False)  # a flap within updelay
-    two.run_for(1)
-    two.plug(0, True)
-    two.run_for(0.301)
+    two.plug(0, True, 0.2)
+    two.plug(0, False, 1)  # a flap within updelay
+    two.plug(0, True, 0.301)
     assert first.link != 0
     two.run_for(0.2)
     assert first.link == 0
@@ -151,20 +144,17 @@ def test_delays_count_whole_ticks(two: Cabled) -> None:
 def test_updelay_is_not_waited_for_without_an_active_slave(two: Cabled) -> None:
     bond = two.bond(0, "active-backup", miimon=100, updelay=60_000)
     for cable in (0, 1):
-        two.plug(cable, False)
-    two.run_for(1)
+        two.plug(cable, False, 1)
     assert active(bond) is None
     assert not netif_carrier_ok(bond.dev)
-    two.plug(1, True)
-    two.run_for(0.2)
+    two.plug(1, True, 0.2)
     assert active(bond) == "eth1"
     assert netif_carrier_ok(bond.dev)
 
 
 def test_without_miimon_nobody_looks(two: Cabled) -> None:
     bond = two.bond(0, "active-backup")
-    two.plug(0, False)
-    two.run_for(10)
+    two.plug(0, False, 10)
     assert active(bond) == "eth0"
 
 
@@ -175,8 +165,7 @@ def test_fail_over_mac(two: Cabled, policy: str) -> None:
     slaves = [one.dev for one in bond.slave_list]
     assert bond.dev.dev_addr == macs[0]
     two.run_for(1)
-    two.plug(0, False)
-    two.run_for(1)
+    two.plug(0, False, 1)
     found = [bond.dev.dev_addr, *(dev.dev_addr for dev in slaves)]
     expected = {
         "none": [macs[0], macs[0], macs[0]],
@@ -257,8 +246,7 @@ def test_xor_keeps_a_flow_on_one_slave_and_spreads_flows(two: Cabled) -> None:
     before = sent(bond)
     blast(two, 64, ports=tuple(range(1000, 1064)))
     assert all(now - then > 8 for now, then in zip(sent(bond), before, strict=True))
-    two.plug(0, False)
-    two.run_for(1)
+    two.plug(0, False, 1)
     before = sent(bond)
     blast(two, 64, ports=tuple(range(1000, 1064)))
     assert [now - then for now, then in zip(sent(bond), before, strict=True)] == [0, 64]
@@ -424,10 +412,8 @@ def test_a_vlan_on_a_bond_and_a_bond_in_a_bridge(two: Cabled) -> None:
         for cut in (0, 1):
             sock.sendto(b"tagged", ("10.7.0.2", 9))
             assert peer.recv(100) == b"tagged"
-            two.plug(cut, False)
-            two.run_for(1)
-            two.plug(cut, True)
-            two.run_for(1)
+            two.plug(cut, False, 1)
+            two.plug(cut, True, 1)
     two.a.add_bridge("br0", ["bond0"], up=True)
     assert two.a.dev_by_name["bond0"].master is two.a.dev_by_name["br0"]
 

@@ -101,12 +101,10 @@ def test_a_bond_that_is_opened_has_an_aggregator_at_once(two: Cabled) -> None:
 def test_a_link_that_goes_is_left_out_and_taken_back(two: Cabled) -> None:
     bonds = two.both("802.3ad")
     two.run_for(10)
-    two.plug(1, False)
-    two.run_for(0.3)
+    two.plug(1, False, 0.3)
     assert [usable(bond) for bond in bonds] == [["eth0"], ["eth0"]]
     assert all(netif_carrier_ok(bond.dev) for bond in bonds)
-    two.plug(1, True)
-    two.run_for(10)
+    two.plug(1, True, 10)
     assert [usable(bond) for bond in bonds] == [["eth0", "eth1"]] * 2
 
 
@@ -139,8 +137,7 @@ def test_a_mismatched_partner_is_held_out(two: Cabled) -> None:
     aggregators = {port_of(one, name).aggregator.aggregator_identifier for name in two.names}
     assert len(aggregators) == 2
     # When the first link goes, the other aggregator is used.
-    two.plug(0, False)
-    two.run_for(10)
+    two.plug(0, False, 10)
     assert usable(one) == usable(second) == ["eth1"]
 
 
@@ -177,11 +174,9 @@ def test_min_links(two: Cabled) -> None:
     bond, _ = two.both("802.3ad", min_links=2)
     two.run_for(10)
     assert netif_carrier_ok(bond.dev)
-    two.plug(0, False)
-    two.run_for(1)
+    two.plug(0, False, 1)
     assert not netif_carrier_ok(bond.dev)
-    two.plug(0, True)
-    two.run_for(10)
+    two.plug(0, True, 10)
     assert netif_carrier_ok(bond.dev)
 
 

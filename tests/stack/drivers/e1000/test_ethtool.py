@@ -153,26 +153,23 @@ def test_no_memory_for_new_rings_closes_the_interface_and_it_can_be_opened_again
     assert len(machine.link.take()) == 1
 
 
-def test_little_memory_makes_a_smaller_pool() -> None:
-    machine = recorded(up=False)
-    ram = machine.host.ram
+def test_little_memory_makes_a_smaller_pool(down: Machine) -> None:
+    ram = down.host.ram
     taken = hoard(ram, 4 << 20)
     ram.free(*taken.pop())
-    bring_up(machine)
-    assert 768 <= machine.adapter.rx_pool.count < e.E1000_RX_POOL_BUFFERS
-    machine.send(bytes(60))
-    assert len(machine.link.take()) == 1
+    bring_up(down)
+    assert 768 <= down.adapter.rx_pool.count < e.E1000_RX_POOL_BUFFERS
+    down.send(bytes(60))
+    assert len(down.link.take()) == 1
 
 
-def test_ring_sizes_change_while_down() -> None:
-    machine = recorded(up=False)
-    core.ethtool_set_ringparam(machine.dev, rx=4096)
-    assert machine.adapter.rx_ring_count == 4096
+def test_ring_sizes_change_while_down(down: Machine) -> None:
+    core.ethtool_set_ringparam(down.dev, rx=4096)
+    assert down.adapter.rx_ring_count == 4096
 
 
-def test_statistics_have_linuxs_names_in_linuxs_order() -> None:
-    machine = recorded(up=False)
-    names = list(core.ethtool_get_stats(machine.dev))
+def test_statistics_have_linuxs_names_in_linuxs_order(down: Machine) -> None:
+    names = list(core.ethtool_get_stats(down.dev))
     assert names == [name for name, _, _ in e1000_gstrings_stats]
     assert names[:4] == ["rx_packets", "tx_packets", "rx_bytes", "tx_bytes"]
     assert names[-1] == "dropped_smbus"
@@ -260,29 +257,27 @@ def test_forced_speed_and_duplex(speed: int, duplex: int, machine: Machine) -> N
     assert core.ethtool_get_settings(machine.dev).speed == 1000
 
 
-def test_wake_on_lan_and_messages() -> None:
-    machine = recorded(up=False)
+def test_wake_on_lan_and_messages(down: Machine) -> None:
     wanted = core.WAKE_UCAST | core.WAKE_MCAST | core.WAKE_MAGIC
-    core.ethtool_set_wol(machine.dev, wanted)
-    assert machine.adapter.wol == d.E1000_WUFC_EX | d.E1000_WUFC_MC | d.E1000_WUFC_MAG
-    assert core.ethtool_get_wol(machine.dev).wolopts == wanted
-    core.ethtool_set_wol(machine.dev, 0)
-    assert machine.adapter.wol == 0
-    core.ethtool_set_msglevel(machine.dev, 0xF)
-    assert core.ethtool_get_msglevel(machine.dev) == 0xF
+    core.ethtool_set_wol(down.dev, wanted)
+    assert down.adapter.wol == d.E1000_WUFC_EX | d.E1000_WUFC_MC | d.E1000_WUFC_MAG
+    assert core.ethtool_get_wol(down.dev).wolopts == wanted
+    core.ethtool_set_wol(down.dev, 0)
+    assert down.adapter.wol == 0
+    core.ethtool_set_msglevel(down.dev, 0xF)
+    assert core.ethtool_get_msglevel(down.dev) == 0xF
 
 
-def test_eeprom_dump_and_change_keep_the_checksum() -> None:
-    machine = recorded(up=False)
-    assert core.ethtool_get_eeprom(machine.dev)[:6] == MAC_A
-    core.ethtool_set_eeprom(machine.dev, 0x100E8086, 5, b"\x77")
-    data = core.ethtool_get_eeprom(machine.dev)
+def test_eeprom_dump_and_change_keep_the_checksum(down: Machine) -> None:
+    assert core.ethtool_get_eeprom(down.dev)[:6] == MAC_A
+    core.ethtool_set_eeprom(down.dev, 0x100E8086, 5, b"\x77")
+    data = core.ethtool_get_eeprom(down.dev)
     assert data[:6] == MAC_A[:5] + b"\x77"
     assert sum(int.from_bytes(data[i : i + 2], "little") for i in range(0, 128, 2)) & 0xFFFF == (
         d.EEPROM_SUM
     )
-    assert core.ethtool_get_eeprom(machine.dev, 3, 2) == data[3:5]
-    assert core.ethtool_get_eeprom(machine.dev, 128, 0) == b""
+    assert core.ethtool_get_eeprom(down.dev, 3, 2) == data[3:5]
+    assert core.ethtool_get_eeprom(down.dev, 128, 0) == b""
 
 
 def test_identify_blinks_and_gives_the_leds_back(machine: Machine) -> None:
@@ -350,11 +345,10 @@ def test_self_test_leaks_no_memory(machine: Machine) -> None:
     assert machine.host.ram.allocated_bytes == before
 
 
-def test_self_test_of_a_closed_interface_leaves_it_closed() -> None:
-    machine = recorded(up=False)
-    _, results = core.ethtool_self_test(machine.dev)
+def test_self_test_of_a_closed_interface_leaves_it_closed(down: Machine) -> None:
+    _, results = core.ethtool_self_test(down.dev)
     assert [results[name] for name in results][:4] == [0, 0, 0, 0]
-    assert machine.adapter.tx_ring is None
+    assert down.adapter.tx_ring is None
 
 
 def test_online_test_only_looks_at_the_link(machine: Machine) -> None:
@@ -370,25 +364,24 @@ def test_online_test_only_looks_at_the_link(machine: Machine) -> None:
     ("reg", "mask", "code"),
     [(d.E1000_FCAL, 1 << 7, d.E1000_FCAL), (d.E1000_TIDV, 1, d.E1000_TIDV)],
 )
-def test_a_stuck_register_bit_fails_the_register_test(reg: int, mask: int, code: int) -> None:
-    machine = recorded(up=False)
-    hw = machine.adapter.hw
+def test_a_stuck_register_bit_fails_the_register_test(
+    reg: int, mask: int, code: int, down: Machine
+) -> None:
+    hw = down.adapter.hw
     real = hw.bar_read
     hw.bar_read = lambda bar, off, size: real(bar, off, size) | (mask if off == reg else 0)
-    _, results = core.ethtool_self_test(machine.dev)
+    _, results = core.ethtool_self_test(down.dev)
     assert results["Register test  (offline)"] == code
 
 
-def test_a_dead_interrupt_line_fails_the_interrupt_test() -> None:
-    machine = recorded(up=False)
-    machine.host.irq_line(10).depth += 1
-    _, results = core.ethtool_self_test(machine.dev)
+def test_a_dead_interrupt_line_fails_the_interrupt_test(down: Machine) -> None:
+    down.host.irq_line(10).depth += 1
+    _, results = core.ethtool_self_test(down.dev)
     assert results["Interrupt test (offline)"] == 4
 
 
-def test_a_broken_loopback_fails_the_loopback_test() -> None:
-    machine = recorded(up=False)
-    hw = machine.adapter.hw
+def test_a_broken_loopback_fails_the_loopback_test(down: Machine) -> None:
+    hw = down.adapter.hw
     real = hw.bar_write
 
     def deaf(bar: int, off: int, value: int, size: int) -> None:
@@ -396,14 +389,13 @@ def test_a_broken_loopback_fails_the_loopback_test() -> None:
             real(bar, off, value, size)
 
     hw.bar_write = deaf
-    _, results = core.ethtool_self_test(machine.dev)
+    _, results = core.ethtool_self_test(down.dev)
     assert results["Loopback test  (offline)"] == 13
 
 
-def test_a_phy_without_hidden_pages_passes_the_loopback_test() -> None:
+def test_a_phy_without_hidden_pages_passes_the_loopback_test(down: Machine) -> None:
     """QEMU's PHY answers registers 29 and 30 with an error; the kernel does not look at it."""
-    machine = recorded(up=False)
-    hw = machine.adapter.hw
+    hw = down.adapter.hw
     real = hw.bar_read
 
     def without(bar: int, off: int, size: int) -> int:
@@ -413,13 +405,12 @@ def test_a_phy_without_hidden_pages_passes_the_loopback_test() -> None:
         return value
 
     hw.bar_read = without
-    passed, results = core.ethtool_self_test(machine.dev)
+    passed, results = core.ethtool_self_test(down.dev)
     assert passed, results
 
 
-def test_open_during_the_test_is_ebusy() -> None:
-    machine = recorded(up=False)
-    machine.adapter.flags |= e.E1000_TESTING
+def test_open_during_the_test_is_ebusy(down: Machine) -> None:
+    down.adapter.flags |= e.E1000_TESTING
     from stack.core.dev import dev_open
 
-    assert dev_open(machine.dev) == -errno.EBUSY
+    assert dev_open(down.dev) == -errno.EBUSY

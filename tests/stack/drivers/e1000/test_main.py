@@ -35,17 +35,15 @@ from tests.stack.drivers.e1000.machine import (
     Machine,
     bring_up,
     cabled,
-    recorded,
 )
 
 
-def test_probe_makes_an_interface_with_the_eeproms_address() -> None:
-    machine = recorded(up=False)
-    assert machine.dev.name == "eth0"
-    assert machine.dev.dev_addr == machine.dev.perm_addr == MAC_A
-    assert machine.pdev.driver is not None
-    assert machine.pdev.driver.name == "e1000"
-    assert not netif_carrier_ok(machine.dev)
+def test_probe_makes_an_interface_with_the_eeproms_address(down: Machine) -> None:
+    assert down.dev.name == "eth0"
+    assert down.dev.dev_addr == down.dev.perm_addr == MAC_A
+    assert down.pdev.driver is not None
+    assert down.pdev.driver.name == "e1000"
+    assert not netif_carrier_ok(down.dev)
 
 
 def test_probe_turns_bus_mastering_on_and_remove_off(machine: Machine) -> None:
@@ -118,17 +116,15 @@ def test_an_interface_with_a_group_address_of_the_eeprom_cannot_be_opened() -> N
     assert dev_open(dev) == -errno.EADDRNOTAVAIL
 
 
-def test_open_waits_for_autonegotiation_and_then_has_carrier() -> None:
-    machine = recorded(up=False)
-    assert dev_open(machine.dev) == 0
-    assert not netif_carrier_ok(machine.dev)
-    assert machine.host.wait_carrier("eth0")
-    assert (machine.adapter.link_speed, machine.adapter.link_duplex) == (1000, d.FULL_DUPLEX)
+def test_open_waits_for_autonegotiation_and_then_has_carrier(down: Machine) -> None:
+    assert dev_open(down.dev) == 0
+    assert not netif_carrier_ok(down.dev)
+    assert down.host.wait_carrier("eth0")
+    assert (down.adapter.link_speed, down.adapter.link_duplex) == (1000, d.FULL_DUPLEX)
 
 
-def test_open_without_memory_is_enomem_and_can_be_tried_again() -> None:
-    machine = recorded(up=False)
-    ram = machine.host.ram
+def test_open_without_memory_is_enomem_and_can_be_tried_again(down: Machine) -> None:
+    ram = down.host.ram
     taken = []
     size = 1 << 24
     while size >= 4096:
@@ -136,12 +132,12 @@ def test_open_without_memory_is_enomem_and_can_be_tried_again() -> None:
             taken.append((ram.alloc(size, 64), size))
         except MemoryError:
             size //= 2
-    assert dev_open(machine.dev) == -errno.ENOMEM
+    assert dev_open(down.dev) == -errno.ENOMEM
     for address, length in taken:
         ram.free(address, length)
-    bring_up(machine)
-    machine.send(bytes(50))
-    assert len(machine.link.take()) == 1
+    bring_up(down)
+    down.send(bytes(50))
+    assert len(down.link.take()) == 1
 
 
 def test_ten_times_up_and_down_leaks_nothing_and_still_works() -> None:
@@ -197,18 +193,16 @@ def test_change_mtu_carries_frames_of_that_size(mtu: int) -> None:
 
 
 @pytest.mark.parametrize("mtu", [-1, 0, 45, 16111, 65535])
-def test_change_mtu_refuses_what_the_part_cannot(mtu: int) -> None:
-    machine = recorded(up=False)
-    assert dev_set_mtu(machine.dev, mtu) == -errno.EINVAL
-    assert machine.dev.mtu == 1500
+def test_change_mtu_refuses_what_the_part_cannot(mtu: int, down: Machine) -> None:
+    assert dev_set_mtu(down.dev, mtu) == -errno.EINVAL
+    assert down.dev.mtu == 1500
 
 
-def test_change_mtu_while_down_is_used_at_open() -> None:
-    machine = recorded(up=False)
-    assert dev_set_mtu(machine.dev, 9000) == 0
-    bring_up(machine)
-    assert machine.reg(d.E1000_RCTL) & d.E1000_RCTL_LPE
-    assert machine.adapter.rx_buffer_len == e.E1000_RXBUFFER_4096
+def test_change_mtu_while_down_is_used_at_open(down: Machine) -> None:
+    assert dev_set_mtu(down.dev, 9000) == 0
+    bring_up(down)
+    assert down.reg(d.E1000_RCTL) & d.E1000_RCTL_LPE
+    assert down.adapter.rx_buffer_len == e.E1000_RXBUFFER_4096
 
 
 def test_a_long_frame_at_mtu_1500_is_dropped_and_counted(machine: Machine) -> None:
@@ -302,13 +296,12 @@ def test_suspend_and_resume_of_an_open_interface() -> None:
     assert a.host.ram.allocated_bytes == memory
 
 
-def test_suspend_and_resume_of_a_closed_interface() -> None:
-    machine = recorded(up=False)
-    pci_pm_suspend(machine.pdev)
-    pci_pm_resume(machine.pdev)
-    bring_up(machine)
-    machine.send(bytes(50))
-    assert len(machine.link.take()) == 1
+def test_suspend_and_resume_of_a_closed_interface(down: Machine) -> None:
+    pci_pm_suspend(down.pdev)
+    pci_pm_resume(down.pdev)
+    bring_up(down)
+    down.send(bytes(50))
+    assert len(down.link.take()) == 1
 
 
 def test_host_close_removes_the_device_cleanly() -> None:
@@ -370,10 +363,9 @@ def test_loading_the_module_probes_the_device_that_is_there() -> None:
 
 
 @pytest.mark.uncompiled
-def test_order_of_calls_when_opening() -> None:
-    machine = recorded(up=False)
+def test_order_of_calls_when_opening(down: Machine) -> None:
     with Tracer(packages=("stack",)) as tracer:
-        dev_open(machine.dev)
+        dev_open(down.dev)
     order = [
         "dev_open",
         "e1000_open",

@@ -10,7 +10,7 @@ import pytest
 from e1000emu.lab import two_hosts
 from stack.core.dev import dev_close, dev_mc_add, dev_open, dev_set_mtu, dev_set_promiscuity
 from stack.drivers.e1000.main import e1000_netdev_ops
-from tests.stack.drivers.e1000.machine import MAC_B, SECOND, Machine, cabled, recorded
+from tests.stack.drivers.e1000.machine import MAC_B, SECOND, Machine, cabled
 
 
 def strict(*machines: Machine) -> None:
@@ -24,16 +24,15 @@ def clean(machine: Machine) -> None:
     assert machine.nic.explain() == []
 
 
-def test_probe_open_close_and_remove() -> None:
-    machine = recorded(up=False)
-    strict(machine)
+def test_probe_open_close_and_remove(down: Machine) -> None:
+    strict(down)
     for _ in range(2):
-        assert dev_open(machine.dev) == 0
-        assert machine.host.wait_carrier("eth0")
-        machine.run(5 * SECOND)
-        assert machine.nic.misuse.events() == []
-        dev_close(machine.dev)
-    assert machine.nic.misuse.cases() == []
+        assert dev_open(down.dev) == 0
+        assert down.host.wait_carrier("eth0")
+        down.run(5 * SECOND)
+        assert down.nic.misuse.events() == []
+        dev_close(down.dev)
+    assert down.nic.misuse.cases() == []
 
 
 def test_traffic_both_ways_through_rings_that_wrap() -> None:
