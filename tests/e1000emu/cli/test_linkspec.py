@@ -94,19 +94,15 @@ def test_an_unknown_link_is_refused_with_all_that_there_are(spec: str) -> None:
         assert kind.form in str(caught.value)
 
 
-def test_longest_mtu_of_the_range_is_taken_by_the_driver() -> None:
-    clock = RealClock()
+def test_longest_mtu_of_the_range_is_taken_by_the_driver(clock: RealClock) -> None:
     link = StackLink(f"stack:{ADDR},mtu={MTU_RANGE[-1]}", clock)
     assert link.far.host.dev("eth0").mtu == MTU_RANGE[-1]
     link.close()
-    clock.close()
 
 
-def test_services_need_an_asyncio_clock() -> None:
-    clock = RealClock()
+def test_services_need_an_asyncio_clock(clock: RealClock) -> None:
     with pytest.raises(E1000Error, match="leave serve= out"):
         open_link(f"stack:{ADDR},serve=echo:7", clock)
-    clock.close()
 
 
 # --- a host of ours at the other end -------------------------------------------------------------
@@ -176,8 +172,7 @@ def until_received(client: FakeClient, guest: GuestRings) -> list[bytes]:
     return got
 
 
-def test_three_guests_on_a_switch_reach_each_other(tmp_path: Path) -> None:
-    clock = RealClock()
+def test_three_guests_on_a_switch_reach_each_other(tmp_path: Path, clock: RealClock) -> None:
     capture = tmp_path / "all.pcapng"
     sockets = [tmp_path / name for name in "abc"]
     with ExitStack() as stack:
@@ -204,11 +199,9 @@ def test_three_guests_on_a_switch_reach_each_other(tmp_path: Path) -> None:
     records = list(read_capture(capture))
     assert {record.interface for record in records} == {0, 1, 2}
     assert [record.data for record in records if record.interface == 0] == [hello, reply]
-    clock.close()
 
 
-def test_two_guests_and_our_stack_on_one_switch(tmp_path: Path) -> None:
-    clock = RealClock()
+def test_two_guests_and_our_stack_on_one_switch(tmp_path: Path, clock: RealClock) -> None:
     with ExitStack() as stack:
         links = open_links(f"switch:stack:{ADDR}", 2, clock, stack)
         macs = nic_macs([], 2)
@@ -223,11 +216,9 @@ def test_two_guests_and_our_stack_on_one_switch(tmp_path: Path) -> None:
             assert got[-1][12:14] == b"\x08\x06"
             assert got[-1][28:32] == bytes([10, 9, 0, 1])
             client.close()
-    clock.close()
 
 
-def test_an_uplink_of_any_kind_gets_what_the_guests_send(tmp_path: Path) -> None:
-    clock = RealClock()
+def test_an_uplink_of_any_kind_gets_what_the_guests_send(tmp_path: Path, clock: RealClock) -> None:
     with ExitStack() as stack:
         links = open_links("switch:null", 1, clock, stack)
         plugs = plug_in([tmp_path / "a"], links, nic_macs([], 1), clock, stack, autoneg_ns=0)
@@ -238,7 +229,6 @@ def test_an_uplink_of_any_kind_gets_what_the_guests_send(tmp_path: Path) -> None
         client.run(lambda: uplink.stats.tx_frames == 1)
         client.close()
     assert uplink.port is None
-    clock.close()
 
 
 @pytest.mark.netns

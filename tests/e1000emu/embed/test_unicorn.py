@@ -261,14 +261,12 @@ def test_a_guest_is_stopped_and_started_again() -> None:
     assert machine.uc.reg_read(UC_X86_REG_RCX) == 6_000
 
 
-def test_a_real_clock_runs_the_guest_too() -> None:
-    clock = RealClock()
+def test_a_real_clock_runs_the_guest_too(clock: RealClock) -> None:
     machine = x86(assemble("mov rcx, 100000; 1: loop 1b"), clock)
     with clock.lock:
         machine.start(RAM, until=RAM + 9, limit=1_000_000)
         assert clock.wait(lambda: not machine.running, 20 * SECOND_NS)
     assert machine.instructions == 101_000
-    clock.close()
 
 
 def test_two_nics_have_a_bus_master_bit_each() -> None:

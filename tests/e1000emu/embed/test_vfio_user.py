@@ -518,9 +518,8 @@ def test_disable_drops_the_eventfd_and_a_new_one_gets_a_waiting_interrupt(rig: R
     assert client.interrupts() == 1
 
 
-def test_msi_is_told_at_each_rise_and_needs_no_unmask(tmp_path: Path) -> None:
+def test_msi_is_told_at_each_rise_and_needs_no_unmask(tmp_path: Path, clock: RealClock) -> None:
     """In QEMU's order: enabled in the device first, INTx off, the message's eventfd last."""
-    clock = RealClock()
     with VfioUserServer(
         tmp_path / "s", link=RecordingLink(), clock=clock, autoneg_ns=0, model="82545EM"
     ) as server:
@@ -546,7 +545,6 @@ def test_msi_is_told_at_each_rise_and_needs_no_unmask(tmp_path: Path) -> None:
         client.set_irqs(0x24, 1, [client.trigger])
         assert client.interrupts() == 1  # the level of INTA#
         client.close()
-    clock.close()
 
 
 def test_an_eventfd_can_unmask(rig: Rig) -> None:
@@ -853,8 +851,7 @@ def test_no_stream_of_messages_hurts_the_server(
 # --- several servers, other clocks, the socket's path --------------------------------------------
 
 
-def test_two_servers_in_one_process_exchange_frames(tmp_path: Path) -> None:
-    clock = RealClock()
+def test_two_servers_in_one_process_exchange_frames(tmp_path: Path, clock: RealClock) -> None:
     ends = pair(clock)
     servers = [
         VfioUserServer(
@@ -876,7 +873,6 @@ def test_two_servers_in_one_process_exchange_frames(tmp_path: Path) -> None:
     for client, server in zip(clients, servers, strict=True):
         client.close()
         server.close()
-    clock.close()
 
 
 def test_serves_on_an_asyncio_loop(tmp_path: Path) -> None:
@@ -897,8 +893,7 @@ def test_serves_on_an_asyncio_loop(tmp_path: Path) -> None:
     assert asyncio.run(main()) == bytes.fromhex("86800e10")
 
 
-def test_serve_forever_runs_the_clock_of_the_link(tmp_path: Path) -> None:
-    clock = RealClock()
+def test_serve_forever_runs_the_clock_of_the_link(tmp_path: Path, clock: RealClock) -> None:
     answers = []
 
     def client() -> None:
@@ -915,7 +910,6 @@ def test_serve_forever_runs_the_clock_of_the_link(tmp_path: Path) -> None:
     thread.join()
     assert vu.HEADER.unpack(answers[0])[:2] == (1, Command.VERSION)
     assert not (tmp_path / "s").exists()
-    clock.close()
 
 
 def test_a_server_needs_a_clock_that_it_can_run(tmp_path: Path) -> None:
@@ -926,8 +920,7 @@ def test_a_server_needs_a_clock_that_it_can_run(tmp_path: Path) -> None:
         embed.VfioUserServer(tmp_path / "s", link=link)
 
 
-def test_path_that_cannot_be_used_is_said(tmp_path: Path) -> None:
-    clock = RealClock()
+def test_path_that_cannot_be_used_is_said(tmp_path: Path, clock: RealClock) -> None:
 
     def refused(path: Path) -> str:
         link = RecordingLink()
@@ -947,7 +940,6 @@ def test_path_that_cannot_be_used_is_said(tmp_path: Path) -> None:
     with pytest.raises(E1000Error, match="model"):
         VfioUserServer(tmp_path / "s", link=RecordingLink(), clock=clock, model="8139")
     assert not (tmp_path / "s").exists()
-    clock.close()
 
 
 def test_socket_of_a_dead_server_is_replaced(tmp_path: Path) -> None:
@@ -991,8 +983,7 @@ def test_an_option_rom_is_read_at_once_from_the_flash(kib: int, tmp_path: Path) 
     clock.close()
 
 
-def test_wide_bars_are_other_regions(tmp_path: Path) -> None:
-    clock = RealClock()
+def test_wide_bars_are_other_regions(tmp_path: Path, clock: RealClock) -> None:
     with VfioUserServer(
         tmp_path / "s", link=RecordingLink(), clock=clock, autoneg_ns=0, flash=b"!", wide_bars=True
     ) as server:
@@ -1017,7 +1008,6 @@ def test_wide_bars_are_other_regions(tmp_path: Path) -> None:
         client.version()
         assert [client.bar_size(bar) for bar in range(6)] == [0x20000, flash_bytes, 8, 0, 0, 0]
         client.close()
-    clock.close()
 
 
 def test_shared_memory_is_one(rig: Rig, client: FakeClient) -> None:

@@ -85,8 +85,9 @@ def test_captures_of_two_links_share_one_file(tmp_path: Path) -> None:
     assert got == [(0, DIRECTION_OUT), (1, DIRECTION_IN)]
 
 
-def test_real_clock_shows_the_time_of_day_and_flushes_by_itself(tmp_path: Path) -> None:
-    clock = RealClock()
+def test_real_clock_shows_the_time_of_day_and_flushes_by_itself(
+    tmp_path: Path, clock: RealClock
+) -> None:
     path = tmp_path / "a.pcapng"
     capture = Capture(NullLink(clock), path)
     port = RecordingPort(capture)
@@ -96,7 +97,6 @@ def test_real_clock_shows_the_time_of_day_and_flushes_by_itself(tmp_path: Path) 
     (record,) = read_capture(path)
     assert abs(record.when_ns - before) < 60_000_000_000
     capture.close()
-    clock.close()
 
 
 def test_replay_keeps_the_distances(tmp_path: Path) -> None:

@@ -99,11 +99,9 @@ def test_nothing_that_ends_needs_a_time() -> None:
         assert lab.clock.now_ns() == made.start_ns + SECOND_NS
 
 
-def test_only_in_virtual_time() -> None:
-    clock = RealClock()
+def test_only_in_virtual_time(clock: RealClock) -> None:
     with build(Topology().flat(), clock) as lab, pytest.raises(ArgumentError, match="VirtualClock"):
         Running(lab)
-    clock.close()
 
 
 @pytest.mark.parametrize(
