@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import functools
 import mmap
 import os
@@ -84,6 +85,14 @@ def errno_of(call: Callable[..., object], *args: Any, **named: Any) -> int:
     except OSError as error:
         return error.errno or -1
     return 0
+
+
+def outcome(call: Callable[[], Any]) -> Any:
+    """What a call returns, or its errno."""
+    try:
+        return call()
+    except OSError as error:
+        return f"errno {errno.errorcode.get(error.errno or 0, error.errno)}"
 
 
 class SupportsClose(Protocol):

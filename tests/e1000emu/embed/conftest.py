@@ -39,3 +39,9 @@ def rig(tmp_path: Path) -> Iterator[Rig]:
 def client(rig: Rig) -> FakeClient:
     """A client of the server that has said nothing yet."""
     return rig.client()
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Where a recording goes."""
+    return tmp_path / "x"

@@ -122,9 +122,8 @@ def offer(made: Rig, first: int, count: int, *, at_once: bool) -> list[int]:
 @pytest.mark.parametrize("at_once", [False, True], ids=["one by one", "at once"])
 @pytest.mark.parametrize("access", ABORTS)
 def test_the_chosen_access_aborts_however_frames_come(
-    tmp_path: Path, access: str, at_once: bool, record: bool
+    access: str, at_once: bool, record: bool, path: Path
 ) -> None:
-    path = tmp_path / "x"
     rule = access.replace("descriptor", "abort").replace("data", "data-abort")
     with rig(path, faults=Faults(abort=((access, 3),)), record=record) as made:
         nic, got = made.server.nic, []
@@ -153,10 +152,9 @@ def test_the_chosen_access_aborts_however_frames_come(
 @pytest.mark.parametrize("threads", [False, True], ids=["clock", "threads"])
 @pytest.mark.parametrize("access", ABORTS)
 def test_the_chosen_access_of_memory_that_is_not_shared_aborts(
-    tmp_path: Path, access: str, threads: bool
+    access: str, threads: bool, path: Path
 ) -> None:
     """A stage has fetched it before the engine runs, on the clock."""
-    path = tmp_path / "x"
     rule = access.replace("descriptor", "abort").replace("data", "data-abort")
     faults = Faults(abort=((access, 3),))
     with rig(path, faults=faults, by_message=True, threads=threads) as made:
@@ -194,10 +192,7 @@ def test_the_same_frames_are_missed_however_they_come(tmp_path: Path, kind: dict
 
 
 @every_kind
-def test_what_is_sent_is_written_back_late_and_in_order(
-    tmp_path: Path, kind: dict[str, Any]
-) -> None:
-    path = tmp_path / "x"
+def test_what_is_sent_is_written_back_late_and_in_order(kind: dict[str, Any], path: Path) -> None:
     with rig(path, faults=Faults(writeback_ns=20 * MS), **kind) as made:
         rings = made.rings
         times = []
@@ -219,9 +214,8 @@ def test_what_is_sent_is_written_back_late_and_in_order(
 
 @every_kind
 def test_interrupts_are_lost_and_the_device_says_that_it_waits(
-    tmp_path: Path, kind: dict[str, Any]
+    kind: dict[str, Any], path: Path
 ) -> None:
-    path = tmp_path / "x"
     with rig(path, faults=Faults(irq_lost=1.0), **kind) as made:
         rings, client = made.rings, made.client
         rings.read(Reg.ICR)
@@ -242,9 +236,8 @@ def test_interrupts_are_lost_and_the_device_says_that_it_waits(
 
 @every_kind
 def test_interrupts_come_late_and_not_after_their_cause_is_gone(
-    tmp_path: Path, kind: dict[str, Any]
+    kind: dict[str, Any], path: Path
 ) -> None:
-    path = tmp_path / "x"
     with rig(path, faults=Faults(irq_late=1.0, irq_late_ns=30 * MS), **kind) as made:
         rings, client = made.rings, made.client
         waits = []
@@ -313,10 +306,9 @@ EVERYTHING = Faults(
 @pytest.mark.parametrize("by_message", [False, True], ids=["shared", "unshared"])
 @every_kind
 def test_a_driver_that_polls_survives_all_of_it(
-    tmp_path: Path, kind: dict[str, Any], by_message: bool
+    kind: dict[str, Any], by_message: bool, path: Path
 ) -> None:
     """Our test driver, which looks at its rings and starts again after a reset of the part's."""
-    path = tmp_path / "x"
     with rig(path, faults=EVERYTHING, by_message=by_message, **kind) as made:
         rings, nic, resets = made.rings, made.server.nic, made.server.nic.resets
         for n in range(120):
@@ -399,9 +391,8 @@ def test_any_run_of_a_worker_that_fails_is_the_same_again(
         assert (done.nic.faults.counts, done.nic.faults.log) == (injector.counts, injector.log)
 
 
-def test_python_has_its_frames_once(tmp_path: Path) -> None:
+def test_python_has_its_frames_once(path: Path) -> None:
     """A PAUSE frame among others, which Python is to have first: it and they are drawn once."""
-    path = tmp_path / "x"
     outcomes = []
     for at_once in (False, True):
         with rig(path, faults=Faults(seed=2, overrun=0.3)) as made:
@@ -437,8 +428,7 @@ def test_no_step_asks_python_unless_rings_are_to_fail(
         traffic(made)
 
 
-def test_a_step_asks_from_the_change_on_and_no_longer(tmp_path: Path) -> None:
-    path = tmp_path / "x"
+def test_a_step_asks_from_the_change_on_and_no_longer(path: Path) -> None:
     asked: Counter[str] = Counter()
     plain = Injector.send
 

@@ -203,8 +203,7 @@ KINDS = [(solo, tap) for solo in (False, True) for tap in (False, True)]
 
 
 @pytest.mark.parametrize(("solo", "tap"), KINDS)
-def test_a_worker_does_the_same_again(tmp_path: Path, solo: bool, tap: bool) -> None:
-    path = tmp_path / "x"
+def test_a_worker_does_the_same_again(solo: bool, tap: bool, path: Path) -> None:
     with rig(path, solo=solo, tap=tap) as made:
         traffic(made)
         assert made.server.data is not None
@@ -252,8 +251,7 @@ def test_a_management_controller_beside_a_worker(
 
 
 @pytest.mark.parametrize("solo", [False, True])
-def test_symbol_errors_that_a_worker_meets_reach_the_phy(tmp_path: Path, solo: bool) -> None:
-    path = tmp_path / "x"
+def test_symbol_errors_that_a_worker_meets_reach_the_phy(solo: bool, path: Path) -> None:
     with rig(path, solo=solo) as made:
         for _ in range(3):
             with made.clock.lock:
@@ -274,8 +272,7 @@ def test_symbol_errors_that_a_worker_meets_reach_the_phy(tmp_path: Path, solo: b
 
 
 @pytest.mark.parametrize(("threads", "tap"), [(False, False), (True, False), (True, True)])
-def test_memory_that_is_not_shared(tmp_path: Path, threads: bool, tap: bool) -> None:
-    path = tmp_path / "x"
+def test_memory_that_is_not_shared(threads: bool, tap: bool, path: Path) -> None:
     with rig(path, tap=tap, threads=threads, by_message=True) as made:
         traffic(made)
         assert made.client.dma_reads
@@ -345,9 +342,8 @@ def comes_up(made: Rig, *, by_message: bool) -> None:
     made.until(lambda: rings.read(Reg.RDH) == 1)
 
 
-def test_memory_that_comes_and_goes(tmp_path: Path) -> None:
+def test_memory_that_comes_and_goes(path: Path) -> None:
     """Rings in shared memory, then not, then again; a reset while answers are awaited."""
-    path = tmp_path / "x"
     with rig(path) as made:
         comes_up(made, by_message=True)
         comes_up(made, by_message=False)
@@ -359,8 +355,7 @@ def test_memory_that_comes_and_goes(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("busy", [False, True])
-def test_a_stage_s_answer_is_compared(tmp_path: Path, busy: bool) -> None:
-    path = tmp_path / "x"
+def test_a_stage_s_answer_is_compared(tmp_path: Path, busy: bool, path: Path) -> None:
     with rig(path, threads=False, by_message=True) as made:
         traffic(made)
         with made.clock.lock:
@@ -375,9 +370,8 @@ def test_a_stage_s_answer_is_compared(tmp_path: Path, busy: bool) -> None:
 # --- hardware that fails -------------------------------------------------------------------------
 
 
-def test_a_worker_whose_hardware_fails(tmp_path: Path) -> None:
+def test_a_worker_whose_hardware_fails(path: Path) -> None:
     """A link that flaps, a PHY that is late, resets of the MAC's own, while rings are worked."""
-    path = tmp_path / "x"
     faults = Faults(seed=3, flap_ns=9_000_000, down_ns=2_000_000, phy_busy=0.5, reset_ns=40_000_000)
     with rig(path, faults=faults) as made:
         rings, nic = made.rings, made.server.nic
@@ -429,9 +423,8 @@ class Neighbour:
         pass
 
 
-def test_a_worker_at_a_shared_wire(tmp_path: Path) -> None:
+def test_a_worker_at_a_shared_wire(path: Path) -> None:
     """A carrier that takes 0.2 ms to the other end: both send before they hear each other."""
-    path = tmp_path / "x"
     neighbour = Neighbour()
     hubs: list[Hub] = []
 
@@ -466,9 +459,8 @@ def test_a_worker_at_a_shared_wire(tmp_path: Path) -> None:
     same(path, made.state)
 
 
-def test_what_a_worker_leaves_for_python(tmp_path: Path) -> None:
+def test_what_a_worker_leaves_for_python(path: Path) -> None:
     """A PAUSE frame, a ring where no memory is, a FIFO that crosses its threshold."""
-    path = tmp_path / "x"
     with rig(path) as made:
         rings = made.rings
         for reg, value in ((0x28, 0x00C28001), (0x2C, 0x100), (0x30, 0x8808), (0x2168, 0x100)):

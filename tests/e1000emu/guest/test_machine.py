@@ -83,8 +83,12 @@ def start(tmp_path: Path):
         guest.close()
 
 
-def test_commands_give_status_and_output(start):
-    guest = start()
+@pytest.fixture
+def guest(start) -> GuestLinux:
+    return start()
+
+
+def test_commands_give_status_and_output(guest):
     made = guest.run("5", stdin=b"\0\n\xff")
     assert (made.command, made.returncode, made.output) == ("5", 5, b"\0\n\xff")
     assert made.stdout == "\0\n\ufffd"
@@ -93,8 +97,7 @@ def test_commands_give_status_and_output(start):
     assert guest.run("0").check().returncode == 0
 
 
-def test_noise_is_no_answer(start):
-    guest = start()
+def test_noise_is_no_answer(guest):
     assert guest.run("noise").stdout == "heard"
     assert guest.run("0", stdin=b"x").stdout == "x"
 
@@ -103,8 +106,7 @@ def test_long_output(start):
     assert start().run("big").output == bytes(range(256)) * 4096
 
 
-def test_commands_of_many_threads_get_their_own_answers(start):
-    guest = start()
+def test_commands_of_many_threads_get_their_own_answers(guest):
     results: dict[int, tuple[int, bytes]] = {}
 
     def work(n: int) -> None:
@@ -120,15 +122,13 @@ def test_commands_of_many_threads_get_their_own_answers(start):
     assert results == {n: (n, b"%d" % n) for n in range(8)}
 
 
-def test_command_that_does_not_end_is_an_error(start):
-    guest = start()
+def test_command_that_does_not_end_is_an_error(guest):
     with pytest.raises(GuestError, match="'hang' runs for more than"):
         guest.run("hang", timeout_s=0.5)
     assert guest.run("0").returncode == 0
 
 
-def test_job_is_killed(start):
-    guest = start()
+def test_job_is_killed(guest):
     job = guest.spawn("hang")
     job.kill()
     assert job.completed is not None
@@ -141,8 +141,7 @@ def test_panic_at_boot_is_raised_with_the_kernels_words(start):
     assert "noise" not in str(error.value)
 
 
-def test_oops_is_raised_by_who_waits(start):
-    guest = start()
+def test_oops_is_raised_by_who_waits(guest):
     with pytest.raises(GuestCrashed, match="NULL pointer dereference"):
         guest.run("oops")
     with pytest.raises(GuestCrashed):
@@ -154,8 +153,7 @@ def test_qemu_that_does_not_start_says_why(start):
         start("dies")
 
 
-def test_qemu_that_dies_under_a_command_says_why(start):
-    guest = start()
+def test_qemu_that_dies_under_a_command_says_why(guest):
     with pytest.raises(GuestError, match="QEMU ended with 3: qemu: assertion"):
         guest.run("die")
     assert not guest.running
@@ -166,8 +164,7 @@ def test_guest_that_does_not_boot_shows_its_console(start):
         start("silent", boot_timeout_s=0.5)
 
 
-def test_reboot_is_seen_and_what_ran_is_lost(start):
-    guest = start()
+def test_reboot_is_seen_and_what_ran_is_lost(guest):
     job = guest.spawn("hang")
     guest.reboot()
     assert guest.boots == 2
@@ -176,15 +173,13 @@ def test_reboot_is_seen_and_what_ran_is_lost(start):
     assert guest.run("0").returncode == 0
 
 
-def test_shutdown_waits_for_the_end(start):
-    guest = start()
+def test_shutdown_waits_for_the_end(guest):
     guest.shutdown()
     assert not guest.running
     guest.close()
 
 
-def test_closing_releases_who_waits(start):
-    guest = start()
+def test_closing_releases_who_waits(guest):
     job = guest.spawn("hang")
     failed: list[BaseException] = []
 

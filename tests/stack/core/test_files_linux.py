@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import errno
 import fcntl
 import os
 import select
@@ -29,7 +28,8 @@ from stack.core.select import core_sys_select, sys_poll
 from stack.core.splice import sys_splice, sys_tee
 from stack.core.uapi import FIONREAD
 from stack.host import Host
-from tests.support import examples
+from tests.linux.calls.kernel import checked
+from tests.support import examples, outcome
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs the kernel to compare with")
 
@@ -48,22 +48,6 @@ EPOLL_BITS = st.tuples(
 ).map(lambda bits: bits[0] | bits[1] | bits[2])
 SIZES = st.sampled_from([0, 1, 5, 100, 5000, 200_000])
 READS = st.sampled_from([0, 1, 3, 100, 300_000])
-
-
-def outcome(call: Callable[[], Any]) -> Any:
-    """What a call returns, or its errno."""
-    try:
-        return call()
-    except OSError as error:
-        return f"errno {errno.errorcode.get(error.errno or 0, error.errno)}"
-
-
-def checked(result: int) -> int:
-    """Of a call through ctypes. Raises: OSError."""
-    if result < 0:
-        number = ctypes.get_errno()
-        raise OSError(number, os.strerror(number))
-    return result
 
 
 def linux_ctl(epfd: int, op: int, fd: int, events: int, data: int) -> None:

@@ -31,9 +31,18 @@ def recording(host, log, name="t"):
     return timer_list(host.machine, fn)
 
 
-def test_a_timer_runs_once_in_softirq_context(host):
-    log = []
-    timer = recording(host, log)
+@pytest.fixture
+def log():
+    """When which timer ran."""
+    return []
+
+
+@pytest.fixture
+def timer(host, log):
+    return recording(host, log)
+
+
+def test_a_timer_runs_once_in_softirq_context(host, log, timer):
     assert mod_timer(timer, 100) == 0
     assert timer_pending(timer)
     host.clock.run_until_idle()
@@ -41,9 +50,7 @@ def test_a_timer_runs_once_in_softirq_context(host):
     assert not timer_pending(timer)
 
 
-def test_rearming_later_costs_no_event_and_runs_at_the_later_time(host):
-    log = []
-    timer = recording(host, log)
+def test_rearming_later_costs_no_event_and_runs_at_the_later_time(host, log, timer):
     mod_timer(timer, 100)
     entries = len(host.machine.timers.heap)
     assert mod_timer(timer, 500) == 1
@@ -53,18 +60,14 @@ def test_rearming_later_costs_no_event_and_runs_at_the_later_time(host):
     assert log == [(300, "t")]
 
 
-def test_rearming_earlier_wins(host):
-    log = []
-    timer = recording(host, log)
+def test_rearming_earlier_wins(host, log, timer):
     mod_timer(timer, 500)
     mod_timer(timer, 100)
     host.clock.run_until_idle()
     assert log == [(100, "t")]
 
 
-def test_deleted_timers_do_not_run_and_do_not_hold_the_clock(host):
-    log = []
-    timer = recording(host, log)
+def test_deleted_timers_do_not_run_and_do_not_hold_the_clock(host, log, timer):
     mod_timer(timer, 100)
     assert timer_delete(timer) == 1
     assert timer_delete(timer) == 0
@@ -75,9 +78,7 @@ def test_deleted_timers_do_not_run_and_do_not_hold_the_clock(host):
     assert log == [(700, "t")]
 
 
-def test_a_timer_may_rearm_itself(host):
-    log = []
-
+def test_a_timer_may_rearm_itself(host, log):
     def fn(timer):
         log.append(host.now())
         if len(log) < 3:
@@ -91,9 +92,7 @@ def test_a_timer_may_rearm_itself(host):
     assert log == [10, 20, 30]
 
 
-def test_timers_wait_while_bottom_halves_are_off(host):
-    log = []
-    timer = recording(host, log)
+def test_timers_wait_while_bottom_halves_are_off(host, log, timer):
     mod_timer(timer, 10)
     local_bh_disable(host.machine)
     host.clock.run_until(20)
@@ -102,9 +101,7 @@ def test_timers_wait_while_bottom_halves_are_off(host):
     assert log == [(20, "t")]
 
 
-def test_deferrable_timers_run_but_keep_nobody_waiting(host):
-    log = []
-
+def test_deferrable_timers_run_but_keep_nobody_waiting(host, log):
     def fn(timer):
         log.append(host.now())
         mod_timer(timer, host.now() + 1_000_000_000)
@@ -128,9 +125,7 @@ def test_close_stops_all_timers():
     assert log == []
 
 
-def test_a_timer_that_was_shut_down_is_never_armed_again_and_holds_nothing(host):
-    log = []
-    timer = recording(host, log)
+def test_a_timer_that_was_shut_down_is_never_armed_again_and_holds_nothing(host, log, timer):
     timer.data = object()
     mod_timer(timer, 100)
     assert timer_shutdown(timer) == 1
@@ -142,8 +137,7 @@ def test_a_timer_that_was_shut_down_is_never_armed_again_and_holds_nothing(host)
     assert (log, host.now()) == ([], 0)
 
 
-def test_the_heap_does_not_keep_what_nothing_can_come_of(host):
-    log = []
+def test_the_heap_does_not_keep_what_nothing_can_come_of(host, log):
     staying = recording(host, log, "staying")
     mod_timer(staying, 10**9)
     for n in range(5000):

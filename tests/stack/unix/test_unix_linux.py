@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import array
-import errno
 import fcntl
 import os
 import select
@@ -26,7 +25,7 @@ from stack.core.ioctl import sys_ioctl
 from stack.core.uapi import SIOCATMARK, SIOCINQ, SIOCOUTQ, SO_PASSRIGHTS, SO_PEEK_OFF
 from stack.host import Host
 from stack.socket import Socket
-from tests.support import examples
+from tests.support import examples, outcome
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs the kernel to compare with")
 
@@ -71,14 +70,6 @@ class Pair:
         self.ours = ours
         theirs.setblocking(False)
         ours.setblocking(False)
-
-
-def outcome(call: Callable[[], Any]) -> Any:
-    """What a call returns, or its errno."""
-    try:
-        return call()
-    except OSError as error:
-        return f"errno {errno.errorcode.get(error.errno or 0, error.errno)}"
 
 
 class Calls(RuleBasedStateMachine):
