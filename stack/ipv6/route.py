@@ -304,9 +304,12 @@ def ip6_dst_lookup_flow(
 
 def ip6_sk_dst_lookup_flow(sk: inet_sock, fl6: flowi, prefs: int) -> rt6_info:
     """net/ipv6/ip6_output.c: the cached route of a connected socket if valid, else a new one."""
-    rt: rt6_info | None = sk_dst_check(sk, 0)
-    if rt is not None and ip6_sk_dst_check(rt, fl6):
-        return rt
+    dst = sk_dst_check(sk, 0)
+    rt: rt6_info
+    if isinstance(dst, rt6_info):  # a v4-mapped peer's is none
+        rt = dst
+        if ip6_sk_dst_check(rt, fl6):
+            return rt
     rt = ip6_dst_lookup_flow(sk.net, sk, fl6, 0, prefs)
     sk_dst_set(sk, rt)
     return rt
@@ -314,8 +317,6 @@ def ip6_sk_dst_lookup_flow(sk: inet_sock, fl6: flowi, prefs: int) -> rt6_info:
 
 def ip6_sk_dst_check(rt: rt6_info, fl6: flowi) -> bool:
     """net/ipv6/ip6_output.c: whether the socket's cached route is valid for this flow."""
-    if rt.ops is not None and rt.ops.family != AF_INET6:
-        return False
     if rt.rt6i_plen == 128 and rt.rt6i_dst != fl6.daddr:
         return False
     # A route for a whole prefix is valid: it is cached only for the connected peer.

@@ -569,6 +569,10 @@ stat -c '%F' /proc/net/stat /proc/net/ /proc/net; cat /proc/net/stat; echo $?
 readlink /proc/net; readlink /proc/self/net; readlink -f /proc/net/dev | sed "s/[0-9]\+/PID/"
 find /proc/net -name dev; cd /
 find /proc/net/ /proc/self/net/ -name '*_mcast' -o -name 'icmp*' -o -name rt_cache | sort
+cd /proc/sys/net/ipv4; echo 44 > ip_default_ttl; cat ./ip_default_ttl ../ipv4/ip_default_ttl
+cat /proc/sys/net/ipv4/ip_default_ttl ../../kernel/ostype; ls conf | grep lo; stat -c %a ip_forward
+cd /proc; cat sys/net/ipv4/ip_default_ttl self/net/dev | grep -c :; cd /etc; cmp hosts /etc/hosts
+cd /proc/net; head -1 arp; cd /sys/class/net; cat lo/mtu ../net/lo/mtu; cat lo/nix; cd /
 find -H /proc/net -name dev; ls /proc/net/stat | grep rt_cache; ls /proc/net | grep 'tcp\|route'
 """
 PYTHON = {

@@ -217,7 +217,7 @@ def test_a_later_default_changes_what_nobody_has_set(host: Host) -> None:
         ("rp_filter", {(0, 2): 2, (2, 1): 2, (0, 0): 0}),
         ("proxy_arp", {(1, 0): 1, (0, 1): 1, (0, 0): 0}),
         ("bc_forwarding", {(1, 0): 0, (0, 1): 0, (1, 1): 1}),
-        ("proxy_arp_pvlan", {(1, 0): 0, (0, 1): 1}),
+        ("proxy_arp_pvlan", {(1, 0): 1, (0, 1): 1}),
     ],
 )
 def test_what_holds_for_an_interface(

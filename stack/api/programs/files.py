@@ -52,13 +52,16 @@ def path_at(tid: int, addr: wide, tree: Tree, directory: int) -> str | None:
     """A path in a program's memory; None when it is none of those that are told here.
 
     That of a process's /proc/PID/net is the one below /proc/net/. A relative one is below the
-    descriptor `directory`, if that is of `tree`.
+    descriptor `directory`.
     """
     text = string_at(tid, addr)
-    if text is None:
+    if not text:
         return None
     if text[:1] != b"/":
-        return tree.below(tid, directory, os.fsdecode(text)) if text else None
+        below = tree.below(tid, directory, os.fsdecode(text))
+        if below is None:
+            return None
+        text = os.fsencode(below)
     if text in FILES or text.startswith(DIRECTORIES):
         return os.fsdecode(text)
     found = OF_PROCESS.match(text) if text.startswith(b"/proc/") else None

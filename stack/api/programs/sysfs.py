@@ -138,19 +138,18 @@ class Tree:
         return os.path.join(self._directory, path.replace("/", "%"))
 
     def below(self, tid: int, directory: int, path: str) -> str | None:
-        """The path that is `path` below a program's descriptor `directory`, if that is of a
-        directory here. AT_FDCWD is where the program stands, after fchdir(2)."""
-        if not self._directory:
-            return None
+        """The absolute path that is `path` below a program's descriptor `directory`. AT_FDCWD is
+        where the program stands: after fchdir(2) in a directory that was made here, after chdir(2)
+        in the machine's own, whose names here are the host's all the same."""
         link = "cwd" if directory == AT_FDCWD else f"fd/{directory}"
         try:
             place = os.readlink(f"/proc/{tid}/{link}")
         except OSError:
             return None
         parent, _, name = place.rpartition("/")
-        if parent != self._directory:
-            return None
-        return os.path.normpath(os.path.join(name.replace("%", "/"), path))
+        if self._directory and parent == self._directory:
+            place = name.replace("%", "/")
+        return os.path.normpath(os.path.join(place, path))
 
     def file(self, path: str, text: str | None, mode: int) -> str:
         """The name of the real file with this text, or with any. It is the same one each time
