@@ -27,7 +27,7 @@ from typing import Any, ClassVar
 from fastpath.base.skbuff import sk_buff
 from stack.core.netfilter import NF_ACCEPT, NF_DROP, NF_QUEUE, nf_hook_state
 from stack.net import Net
-from stack.netlink.nft_attrs import NFTA_DATA
+from stack.netfilter.nft_attrs import NFTA_DATA
 from stack.netlink.nlattr import Attrs, AttrTable, NlError
 
 NFPROTO_INET = 1
@@ -146,14 +146,15 @@ class nft_expr:
     def validate(self, ctx: nft_ctx) -> None:
         """Whether it may stand in a rule that is reached from the base chain `ctx.chain`.
 
-        Called before a batch is committed, for all rules that a base chain reaches. Raises: NlError.
+        Called before a batch is committed, for all rules that a base chain reaches.
+        Raises: NlError.
         """
 
     def activate(self, ctx: nft_ctx) -> None:
         """Take what `deactivate` gave back: the deletion of the rule is undone."""
 
     def deactivate(self, ctx: nft_ctx) -> None:
-        """Give back what __init__ holds: use counts of chains, sets, objects. The rule is deleted."""
+        """The rule is deleted: give back what __init__ holds: uses of chains, sets, objects."""
 
     def destroy(self, ctx: nft_ctx) -> None:
         """The rule is gone for good; `deactivate` came before."""
@@ -193,7 +194,7 @@ class nft_object:
         raise NotImplementedError
 
     def update(self, ctx: nft_ctx, tb: Attrs) -> Callable[[], None] | None:
-        """Take new values; None: the kind has no update. Returns what undoes it. Raises: NlError."""
+        """Take new values. Returns what undoes it; None: the kind has no update."""
         return None
 
     def destroy(self, ctx: nft_ctx) -> None:
@@ -214,7 +215,7 @@ def nft_register_obj(cls: type[nft_object]) -> None:
     OBJECTS[cls.type] = cls
 
 
-# --- tables, chains, rules ------------------------------------------------------------------------
+# --- tables, chains, rules -----------------------------------------------------------------------
 
 
 @dataclass(slots=True, eq=False)
@@ -385,7 +386,7 @@ class nft_ctx:
     """Words of the registers that an expression of this rule has written."""
 
 
-# --- registers --------------------------------------------------------------------------------------
+# --- registers -----------------------------------------------------------------------------------
 
 
 def nft_parse_register(reg: int) -> int:
@@ -420,34 +421,34 @@ def nft_parse_register_load(ctx: nft_ctx, reg: int, length: int) -> int:
 
 
 def nft_parse_register_store(
-    ctx: nft_ctx, reg: int, length: int, type: int = NFT_DATA_VALUE
+    ctx: nft_ctx, reg: int, length: int, kind: int = NFT_DATA_VALUE
 ) -> int:
     """net/netfilter/nf_tables_api.c: the word from which an expression writes `length` bytes.
 
-    A verdict is written to NFT_REG_VERDICT: see nft_validate_verdict. Raises: NlError EINVAL, ERANGE.
+    A verdict goes to NFT_REG_VERDICT. Raises: NlError EINVAL, ERANGE.
     """
     word = nft_parse_register(reg)
     if word == NFT_REG_VERDICT:
-        if type != NFT_DATA_VERDICT:
+        if kind != NFT_DATA_VERDICT:
             raise NlError(errno.EINVAL)
         return word
     if word < NFT_REG_WORDS or not length:
         raise NlError(errno.EINVAL)
     if word * 4 + length > NFT_REG_BYTES:
         raise NlError(errno.ERANGE)
-    if type != NFT_DATA_VALUE:
+    if kind != NFT_DATA_VALUE:
         raise NlError(errno.EINVAL)
     ctx.reg_inited.update(range(word, word + (length + 3) // 4))
     return word
 
 
-# --- what expressions ask of their chain ------------------------------------------------------------
+# --- what expressions ask of their chain ---------------------------------------------------------
 
 
-def nft_chain_validate_dependency(ctx: nft_ctx, type: str) -> None:
+def nft_chain_validate_dependency(ctx: nft_ctx, kind: str) -> None:
     """net/netfilter/nf_tables_api.c: a base chain must be of that type. Raises: NlError."""
     base = ctx.chain.base if ctx.chain is not None else None
-    if base is not None and base.type != type:
+    if base is not None and base.type != kind:
         raise NlError(errno.EOPNOTSUPP)
 
 
@@ -484,7 +485,7 @@ def nft_verdict_validate(ctx: nft_ctx, data: nft_data) -> None:
     ctx.level -= jumps
 
 
-# --- data -------------------------------------------------------------------------------------------
+# --- data ----------------------------------------------------------------------------------------
 
 
 def nft_data_init(ctx: nft_ctx, at: int, end: int, size: int = NFT_DATA_VALUE_MAXLEN) -> nft_data:
@@ -541,10 +542,10 @@ def nft_verdict_init(ctx: nft_ctx, tb: Attrs) -> nft_data:
     return nft_data(None, code, chain)
 
 
-def nft_chain_lookup_byid(ctx: nft_ctx, id: int) -> nft_chain:
+def nft_chain_lookup_byid(ctx: nft_ctx, number: int) -> nft_chain:
     """net/netfilter/nf_tables_api.c: a chain that this batch added. Raises: NlError ENOENT."""
     for trans in nft_pernet(ctx.net).trans:
-        if trans.chain is not None and trans.id == id and trans.table is ctx.table:
+        if trans.chain is not None and trans.id == number and trans.table is ctx.table:
             found: nft_chain = trans.chain
             return found
     raise NlError(errno.ENOENT)

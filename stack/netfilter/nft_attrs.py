@@ -1,7 +1,7 @@
 """include/uapi/linux/netfilter/nf_tables.h: attributes of nf_tables' messages.
 
 Numbers are big-endian. The message behind the netlink header begins with struct nfgenmsg.
-Attributes of single expressions are beside these in nft_expr_attrs.py and in the modules.
+The attributes of single expressions stand in their modules.
 """
 
 from __future__ import annotations
