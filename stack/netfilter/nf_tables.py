@@ -27,7 +27,6 @@ from typing import Any, ClassVar
 from fastpath.base.skbuff import sk_buff
 from stack.core.netfilter import NF_ACCEPT, NF_DROP, NF_QUEUE, nf_hook_state
 from stack.net import Net
-from stack.netfilter.nft_attrs import NFTA_DATA
 from stack.netlink.nlattr import Attrs, AttrTable, NlError
 
 NFPROTO_INET = 1
@@ -139,8 +138,11 @@ class nft_expr:
         """Do what the expression says; a condition that does not hold sets NFT_BREAK."""
         raise NotImplementedError
 
-    def dump(self, reset: bool = False) -> Mapping[str, Any] | bytes:
-        """What is in NFTA_EXPR_DATA, for `attrs.build`. `reset`: counters begin anew."""
+    def dump(self, reset: bool = False) -> Mapping[str, Any] | bytes | None:
+        """What is in NFTA_EXPR_DATA, for `attrs.build`; None: it has none.
+
+        `reset`: counters begin anew.
+        """
         raise NotImplementedError
 
     def validate(self, ctx: nft_ctx) -> None:
@@ -488,13 +490,12 @@ def nft_verdict_validate(ctx: nft_ctx, data: nft_data) -> None:
 # --- data ----------------------------------------------------------------------------------------
 
 
-def nft_data_init(ctx: nft_ctx, at: int, end: int, size: int = NFT_DATA_VALUE_MAXLEN) -> nft_data:
-    """net/netfilter/nf_tables_api.c: the data in `ctx.whole` from `at` to `end` (NFTA_DATA_*).
+def nft_data_init(ctx: nft_ctx, tb: Attrs, size: int = NFT_DATA_VALUE_MAXLEN) -> nft_data:
+    """net/netfilter/nf_tables_api.c: a value of at most `size` bytes, or a verdict (NFTA_DATA_*).
 
-    `size`: most bytes of a value. A chain that a verdict names is held (nft_data_hold).
-    Raises: NlError EINVAL, EOPNOTSUPP, ENOENT.
+    A chain that a verdict names is held (nft_data_hold). Raises: NlError EINVAL, EOVERFLOW, ENOENT,
+    EOPNOTSUPP.
     """
-    tb = NFTA_DATA.parse(ctx.whole, at, end=end)
     if "NFTA_DATA_VALUE" in tb:
         value: bytes = tb["NFTA_DATA_VALUE"]
         if not value:
@@ -510,8 +511,8 @@ def nft_data_init(ctx: nft_ctx, at: int, end: int, size: int = NFT_DATA_VALUE_MA
 def nft_attr_data(
     ctx: nft_ctx, tb: Attrs, name: str, size: int = NFT_DATA_VALUE_MAXLEN
 ) -> nft_data:
-    """nft_data_init of one attribute of a table. Raises: NlError."""
-    return nft_data_init(ctx, *tb.span(name), size)
+    """nft_data_init of an attribute whose inner table is NFTA_DATA. Raises: NlError."""
+    return nft_data_init(ctx, tb[name], size)
 
 
 def nft_verdict_init(ctx: nft_ctx, tb: Attrs) -> nft_data:
