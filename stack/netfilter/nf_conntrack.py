@@ -152,6 +152,24 @@ EventCall = Callable[[nf_conn, int, int, bool], int]
 """`call(ct, events, portid, report) -> 0 or -ENOBUFS`: as nf_conntrack_eventmask_report."""
 
 
+@state
+class nf_nat_lookup_hook_priv:
+    """struct nf_nat_lookup_hook_priv: a chain of nf_tables that is asked for NAT.
+
+    `call` is what stands in `nat_rules` for `rule`.
+    """
+
+    rule: NatRule
+    pf: int
+    priority: int
+    call: NatRule
+
+
+def new_nat_chains() -> list[list[nf_nat_lookup_hook_priv]]:
+    """No chains at any hook point."""
+    return [[] for _ in range(NF_INET_NUMHOOKS)]
+
+
 def new_nat_rules() -> list[list[NatRule]]:
     """No rules at any hook point."""
     return [[] for _ in range(NF_INET_NUMHOOKS)]
@@ -175,6 +193,8 @@ class netns_ct:
     nat_users: dict[int, int] = row(make=dict)
     nat_rules: list[list[NatRule]] = row(make=new_nat_rules)
     """By hook point, asked in order until one has decided."""
+    nat_chains: list[list[nf_nat_lookup_hook_priv]] = row(make=new_nat_chains)
+    """By hook point and priority: the chains of nf_tables among them."""
     masquerading: bool = row(False)
     chains: dict[tuple[str, bool], Any] = row(make=dict)
     """Chains of the packet filter, by (name, raw): stack/netfilter/firewall.py."""

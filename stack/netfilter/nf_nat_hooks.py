@@ -33,8 +33,10 @@ from stack.netfilter.nf_conntrack import (
     IP_CT_RELATED,
     IP_CT_RELATED_REPLY,
     IPS_CONFIRMED,
+    NatRule,
     ctinfo2dir,
     nf_conn,
+    nf_nat_lookup_hook_priv,
 )
 from stack.netfilter.nf_conntrack_core import nf_ct_netns_get, nf_ct_netns_put
 from stack.netfilter.nf_conntrack_life import nf_ct_kill_acct
@@ -160,3 +162,40 @@ def nf_nat_netns_put(net: Net, pf: int) -> None:
     for hook, fn, _ in NAT_HOOKS:
         nf_unregister_net_hook(net, hook, fn, pf)
     nf_ct_netns_put(net, pf)
+
+
+def nf_nat_register_fn(net: Net, hook: int, rule: NatRule, pf: int, priority: int) -> None:
+    """net/netfilter/nf_nat_core.c: ask `rule` about new connections of a family at a hook point.
+
+    By priority, the newest first among equals; those of stack/netfilter/nat.py have the priority
+    that iptables gives to NAT.
+    """
+
+    def of_family(skb: sk_buff, state: nf_hook_state, ct: nf_conn) -> int:
+        return rule(skb, state, ct) if state.pf == pf else NF_ACCEPT
+
+    held = net.ct.nat_chains[hook]
+    at = 0
+    while at < len(held) and held[at].priority < priority:
+        at += 1
+    held.insert(at, nf_nat_lookup_hook_priv(rule, pf, priority, of_family))
+    _order_nat_rules(net, hook)
+
+
+def nf_nat_unregister_fn(net: Net, hook: int, rule: NatRule, pf: int) -> None:
+    """net/netfilter/nf_nat_core.c: do not ask `rule` any more."""
+    held = net.ct.nat_chains[hook]
+    gone = [one for one in held if one.rule is rule and one.pf == pf]
+    net.ct.nat_chains[hook] = [one for one in held if one not in gone]
+    calls = [one.call for one in gone]
+    net.ct.nat_rules[hook] = [one for one in net.ct.nat_rules[hook] if one not in calls]
+
+
+def _order_nat_rules(net: Net, hook: int) -> None:
+    """Put the calls of chains in front of and behind those of nat.py, as their priorities say."""
+    held = net.ct.nat_chains[hook]
+    calls = [one.call for one in held]
+    ours = [one for one in net.ct.nat_rules[hook] if one not in calls]
+    middle = NF_IP_PRI_NAT_SRC if HOOK2MANIP(hook) == NF_NAT_MANIP_SRC else NF_IP_PRI_NAT_DST
+    before = [one.call for one in held if one.priority <= middle]
+    net.ct.nat_rules[hook] = [*before, *ours, *calls[len(before) :]]

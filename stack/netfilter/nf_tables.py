@@ -311,6 +311,8 @@ class nft_set_elem:
     expires: int = 0
     """When it ends, ns, if it has a timeout."""
     udata: bytes | None = None
+    holds: bool = True
+    """It counts as a user of its chain and its object."""
 
 
 @dataclass(slots=True, eq=False)
@@ -342,8 +344,6 @@ class nft_set:
     expressions: list[nft_expr] = field(default_factory=list)
     """What each element has a copy of."""
     elems: Any = None
-    policy_given: bool = False
-    has_desc: bool = False
 
 
 @dataclass(slots=True, eq=False)
@@ -546,7 +546,8 @@ def nft_verdict_init(ctx: nft_ctx, tb: Attrs) -> nft_data:
 def nft_chain_lookup_byid(ctx: nft_ctx, number: int) -> nft_chain:
     """net/netfilter/nf_tables_api.c: a chain that this batch added. Raises: NlError ENOENT."""
     for trans in nft_pernet(ctx.net).trans:
-        if trans.chain is not None and trans.id == number and trans.table is ctx.table:
+        added = trans.rule is None and trans.id == number and trans.table is ctx.table
+        if trans.chain is not None and added:
             found: nft_chain = trans.chain
             return found
     raise NlError(errno.ENOENT)

@@ -1,0 +1,240 @@
+"""The elements of sets (net/netfilter/nft_set_hash.c, nft_set_rbtree.c, nft_set_pipapo.c).
+
+    nft_hash        single keys
+    nft_rbtree      intervals of one field: an element where one begins, another where it ends
+    nft_pipapo      concatenations with a range in each field: a key and the key of its end
+
+All keys are bytes, which compare as memcmp does. An element whose time is over does not match; it
+is removed when the set changes or is told.
+"""
+
+from __future__ import annotations
+
+import errno
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Iterator
+
+from stack.netfilter.nf_tables import (
+    NFT_SET_CONCAT,
+    NFT_SET_ELEM_INTERVAL_END,
+    NFT_SET_INTERVAL,
+    nft_set,
+    nft_set_elem,
+)
+from stack.netlink.nlattr import NlError
+
+WORD = 4
+"""Fields of a concatenation begin at multiples of this."""
+
+
+class nft_set_elems:
+    """What the kinds of sets have in common: struct nft_set_ops. `now()`: the clock, ns."""
+
+    def __init__(self, now: Callable[[], int]) -> None:
+        self.now = now
+        self.catchall: nft_set_elem | None = None
+        """What matches when nothing else does (nft_set_catchall)."""
+
+    def __len__(self) -> int:
+        raise NotImplementedError
+
+    def walk(self) -> Iterator[nft_set_elem]:
+        """Each element but the catchall, those whose time is over too."""
+        raise NotImplementedError
+
+    def find(self, key: bytes) -> nft_set_elem | None:
+        """The element that a key of a packet meets."""
+        raise NotImplementedError
+
+    def same(self, elem: nft_set_elem) -> nft_set_elem | None:
+        """The element that is there in the place of another.
+
+        Raises: NlError ENOTEMPTY: the new one would overlap with one that is there.
+        """
+        raise NotImplementedError
+
+    def put(self, elem: nft_set_elem) -> None:
+        """Insert."""
+        raise NotImplementedError
+
+    def remove(self, elem: nft_set_elem) -> None:
+        """Take out one that is there."""
+        raise NotImplementedError
+
+    def get(self, elem: nft_set_elem) -> nft_set_elem | None:
+        """The element that `nft get element` asks for."""
+        return self.same(elem)
+
+    def expired(self, elem: nft_set_elem) -> bool:
+        """Whether the time of an element is over (nft_set_elem_expired)."""
+        return bool(elem.timeout) and elem.expires <= self.now()
+
+    def lookup(self, key: bytes) -> nft_set_elem | None:
+        """nft_set_ops.lookup: the element for a packet."""
+        found = self.find(key)
+        if found is None or self.expired(found):
+            found = self.catchall
+        return None if found is None or self.expired(found) else found
+
+    def all(self) -> list[nft_set_elem]:
+        """Each element that is alive; the catchall is the last."""
+        found = [elem for elem in self.walk() if not self.expired(elem)]
+        if self.catchall is not None and not self.expired(self.catchall):
+            found.append(self.catchall)
+        return found
+
+    def collect(self) -> list[nft_set_elem]:
+        """nft_set_gc: take out those whose time is over, and return them."""
+        gone = [elem for elem in self.walk() if self.expired(elem)]
+        for elem in gone:
+            self.remove(elem)
+        if self.catchall is not None and self.expired(self.catchall):
+            gone.append(self.catchall)
+            self.catchall = None
+        return gone
+
+
+class nft_hash(nft_set_elems):
+    """net/netfilter/nft_set_hash.c: single keys."""
+
+    def __init__(self, now: Callable[[], int]) -> None:
+        super().__init__(now)
+        self.table: dict[bytes, nft_set_elem] = {}
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def walk(self) -> Iterator[nft_set_elem]:
+        return iter(list(self.table.values()))
+
+    def find(self, key: bytes) -> nft_set_elem | None:
+        return self.table.get(key)
+
+    def same(self, elem: nft_set_elem) -> nft_set_elem | None:
+        return self.table.get(elem.key)
+
+    def put(self, elem: nft_set_elem) -> None:
+        self.table[elem.key] = elem
+
+    def remove(self, elem: nft_set_elem) -> None:
+        del self.table[elem.key]
+
+
+class nft_rbtree(nft_set_elems):
+    """net/netfilter/nft_set_rbtree.c: intervals. Where one ends and the next begins, both stand."""
+
+    def __init__(self, now: Callable[[], int]) -> None:
+        super().__init__(now)
+        self.order: list[tuple[bytes, bool]] = []
+        """Key, and whether an interval begins there: an end comes before a beginning."""
+        self.elems: list[nft_set_elem] = []
+
+    def __len__(self) -> int:
+        return len(self.elems)
+
+    @staticmethod
+    def place(elem: nft_set_elem) -> tuple[bytes, bool]:
+        """Where an element stands in the order."""
+        return elem.key, not elem.flags & NFT_SET_ELEM_INTERVAL_END
+
+    def walk(self) -> Iterator[nft_set_elem]:
+        return iter(self.elems[::-1])
+
+    def find(self, key: bytes) -> nft_set_elem | None:
+        at = bisect_right(self.order, (key, True)) - 1
+        if at < 0 or not self.order[at][1]:
+            return None
+        return self.elems[at]
+
+    def same(self, elem: nft_set_elem) -> nft_set_elem | None:
+        place = self.place(elem)
+        at = bisect_left(self.order, place)
+        if at < len(self.order) and self.order[at] == place:
+            return self.elems[at]
+        if place[1] and at and self.order[at - 1][1] and self.order[at - 1][0] != place[0]:
+            # It would begin within an interval that has an end.
+            if at < len(self.order) and not self.order[at][1]:
+                raise NlError(errno.ENOTEMPTY)
+        return None
+
+    def put(self, elem: nft_set_elem) -> None:
+        place = self.place(elem)
+        at = bisect_left(self.order, place)
+        self.order.insert(at, place)
+        self.elems.insert(at, elem)
+
+    def remove(self, elem: nft_set_elem) -> None:
+        at = bisect_left(self.order, self.place(elem))
+        del self.order[at]
+        del self.elems[at]
+
+    def get(self, elem: nft_set_elem) -> nft_set_elem | None:
+        """net/netfilter/nft_set_rbtree.c nft_rbtree_get: where the key's interval begins or ends."""
+        key, begins = self.place(elem)
+        if begins:
+            return self.find(key)
+        at = bisect_left(self.order, (key, False))
+        if at < len(self.order) and not self.order[at][1]:
+            return self.elems[at]
+        return None
+
+
+class nft_pipapo(nft_set_elems):
+    """net/netfilter/nft_set_pipapo.c: a range in each field. The first that was inserted matches."""
+
+    def __init__(self, now: Callable[[], int], field_len: tuple[int, ...]) -> None:
+        super().__init__(now)
+        self.elems: list[nft_set_elem] = []
+        self.fields: list[tuple[int, int]] = []
+        at = 0
+        for size in field_len:
+            self.fields.append((at, at + size))
+            at += -(-size // WORD) * WORD
+
+    def __len__(self) -> int:
+        return len(self.elems)
+
+    def walk(self) -> Iterator[nft_set_elem]:
+        return iter(list(self.elems))
+
+    def covers(self, elem: nft_set_elem, low: bytes, high: bytes) -> bool:
+        """Whether an element's ranges have both keys in them."""
+        end = elem.key if elem.key_end is None else elem.key_end
+        return all(
+            elem.key[a:b] <= low[a:b] and high[a:b] <= end[a:b] for a, b in self.fields
+        )
+
+    def find(self, key: bytes) -> nft_set_elem | None:
+        for elem in self.elems:
+            if self.covers(elem, key, key) and not self.expired(elem):
+                return elem
+        return None
+
+    def same(self, elem: nft_set_elem) -> nft_set_elem | None:
+        low, high = elem.key, elem.key if elem.key_end is None else elem.key_end
+        for one in self.elems:
+            if one.key == low and (one.key_end or one.key) == high:
+                return one
+        for one in self.elems:
+            if self.covers(one, low, low) and self.covers(one, high, high):
+                raise NlError(errno.ENOTEMPTY)
+        return None
+
+    def put(self, elem: nft_set_elem) -> None:
+        self.elems.append(elem)
+
+    def remove(self, elem: nft_set_elem) -> None:
+        self.elems.remove(elem)
+
+    def get(self, elem: nft_set_elem) -> nft_set_elem | None:
+        """net/netfilter/nft_set_pipapo.c nft_pipapo_get: by its lower key."""
+        return self.find(elem.key)
+
+
+def nft_select_set_ops(set: nft_set, now: Callable[[], int]) -> nft_set_elems:
+    """net/netfilter/nf_tables_api.c: what holds the elements of a set."""
+    if not set.flags & NFT_SET_INTERVAL:
+        return nft_hash(now)
+    if set.flags & NFT_SET_CONCAT:
+        return nft_pipapo(now, set.field_len)
+    return nft_rbtree(now)

@@ -1,0 +1,91 @@
+"""net/netfilter/nf_tables_api.c: what expressions do with sets: find them, bind to them."""
+
+from __future__ import annotations
+
+import errno
+
+from stack.netfilter.nf_tables import (
+    NFT_SET_ANONYMOUS,
+    NFT_SET_MAP,
+    nft_ctx,
+    nft_data_hold,
+    nft_data_release,
+    nft_pernet,
+    nft_set,
+    nft_set_elem,
+    nft_verdict_validate,
+)
+from stack.netlink.nlattr import Attrs, NlError
+
+
+def elem_hold(elem: nft_set_elem) -> None:
+    """nft_setelem_data_activate: an element uses its chain and its object."""
+    if not elem.holds:
+        elem.holds = True
+        nft_data_hold(elem.data)
+        if elem.obj is not None:
+            elem.obj.use += 1
+
+
+def elem_release(elem: nft_set_elem) -> None:
+    """nft_setelem_data_deactivate: an element does not use its chain and object any more."""
+    if elem.holds:
+        elem.holds = False
+        nft_data_release(elem.data)
+        if elem.obj is not None:
+            elem.obj.use -= 1
+
+
+def nft_set_lookup_global(ctx: nft_ctx, tb: Attrs, name: str, number: str) -> nft_set:
+    """net/netfilter/nf_tables_api.c: a set by name, or one of this batch by the id it got there.
+
+    Raises: NlError ENOENT, EINVAL: there is no name.
+    """
+    if name not in tb:
+        raise NlError(errno.EINVAL)
+    found = ctx.table.sets.get(tb[name])
+    if found is not None:
+        return found
+    for trans in nft_pernet(ctx.net).trans:
+        if trans.set is not None and number in tb and trans.id == tb[number]:
+            added: nft_set = trans.set
+            if added.table is ctx.table:
+                return added
+    raise NlError(errno.ENOENT)
+
+
+def nf_tables_bind_set(ctx: nft_ctx, found: nft_set) -> None:
+    """net/netfilter/nf_tables_api.c: an expression uses a set. Raises: NlError EBUSY."""
+    if found.bindings and found.flags & NFT_SET_ANONYMOUS:
+        raise NlError(errno.EBUSY)
+    found.use += 1
+    found.bindings += 1
+
+
+def nf_tables_activate_set(ctx: nft_ctx, found: nft_set) -> None:
+    """net/netfilter/nf_tables_api.c: the expression is there again; so is its anonymous set."""
+    if found.flags & NFT_SET_ANONYMOUS:
+        ctx.table.sets[found.name] = found
+        for elem in found.elems.all():
+            elem_hold(elem)
+    found.use += 1
+    found.bindings += 1
+
+
+def nf_tables_deactivate_set(ctx: nft_ctx, found: nft_set) -> None:
+    """net/netfilter/nf_tables_api.c: the expression goes; an anonymous set goes with it."""
+    found.use -= 1
+    found.bindings -= 1
+    if found.flags & NFT_SET_ANONYMOUS and ctx.table.sets.get(found.name) is found:
+        del ctx.table.sets[found.name]
+        for elem in found.elems.all():
+            elem_release(elem)
+
+
+def nft_set_catchall_validate(ctx: nft_ctx, found: nft_set) -> None:
+    """net/netfilter/nft_lookup.c nft_lookup_validate: the chains that a verdict map leads to."""
+    if not found.flags & NFT_SET_MAP:
+        return
+    for elem in found.elems.all():
+        if elem.data is not None:
+            nft_verdict_validate(ctx, elem.data)
