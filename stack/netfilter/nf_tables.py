@@ -357,7 +357,7 @@ class nftables_pernet:
     """The generation: moves with each batch that changes something."""
     table_handle: int = 0
     trans: list[Any] = field(default_factory=list)
-    """What the batch that is being read has done so far (nf_tables_api.nft_trans)."""
+    """What the batch that is being read has done so far (nf_tables_trans.nft_trans)."""
 
 
 def nft_pernet(net: Net) -> nftables_pernet:
@@ -384,6 +384,8 @@ class nft_ctx:
     report: bool = False
     level: int = 0
     """Jumps from the base chain to here, while rules are validated."""
+    validated: set[tuple[int, int]] = field(default_factory=set)
+    """Chains that were validated for the base chain, by id and level."""
     reg_inited: set[int] = field(default_factory=set)
     """Words of the registers that an expression of this rule has written."""
 
@@ -471,6 +473,9 @@ def nft_chain_validate(ctx: nft_ctx, chain: nft_chain) -> None:
     """
     if ctx.level == NFT_JUMP_STACK_SIZE:
         raise NlError(errno.EMLINK)
+    if (id(chain), ctx.level) in ctx.validated:
+        return
+    ctx.validated.add((id(chain), ctx.level))
     for rule in chain.rules:
         for expr in rule.expressions:
             expr.validate(ctx)

@@ -1,9 +1,9 @@
 """net/netfilter/nf_tables_core.c: run the rules of a base chain for a packet.
 
-    nft_do_chain_hook       the hook of a base chain (net/netfilter/nft_chain_filter.c)
-    nft_route_table_hook    of type route: a packet whose route depends on what changed is routed again
-        nft_set_pktinfo         where the transport header is
-        nft_do_chain            rules, jumps and returns, the policy
+nft_do_chain_hook       the hook of a base chain (net/netfilter/nft_chain_filter.c)
+nft_route_table_hook    of type route: a packet whose route depends on what changed is routed again
+    nft_set_pktinfo         where the transport header is
+    nft_do_chain            rules, jumps and returns, the policy
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ def nft_do_chain(pkt: nft_pktinfo, basechain: nft_chain) -> int:
 
 
 def nft_do_chain_hook(chain: nft_chain, skb: sk_buff, state: nf_hook_state) -> int:
-    """net/netfilter/nft_chain_filter.c nft_do_chain_ipv4, _ipv6, _inet: the hook of a base chain."""
+    """net/netfilter/nft_chain_filter.c nft_do_chain_inet: the hook of a base chain."""
     pkt = nft_pktinfo(skb, state)
     nft_set_pktinfo(pkt)
     return nft_do_chain(pkt, chain)

@@ -151,10 +151,9 @@ class nft_rbtree(nft_set_elems):
         at = bisect_left(self.order, place)
         if at < len(self.order) and self.order[at] == place:
             return self.elems[at]
-        if place[1] and at and self.order[at - 1][1] and self.order[at - 1][0] != place[0]:
-            # It would begin within an interval that has an end.
-            if at < len(self.order) and not self.order[at][1]:
-                raise NlError(errno.ENOTEMPTY)
+        within = at and self.order[at - 1][1] and at < len(self.order) and not self.order[at][1]
+        if place[1] and within:  # it would begin within an interval that has an end
+            raise NlError(errno.ENOTEMPTY)
         return None
 
     def put(self, elem: nft_set_elem) -> None:
@@ -169,7 +168,7 @@ class nft_rbtree(nft_set_elems):
         del self.elems[at]
 
     def get(self, elem: nft_set_elem) -> nft_set_elem | None:
-        """net/netfilter/nft_set_rbtree.c nft_rbtree_get: where the key's interval begins or ends."""
+        """net/netfilter/nft_set_rbtree.c nft_rbtree_get: where its interval begins or ends."""
         key, begins = self.place(elem)
         if begins:
             return self.find(key)
@@ -180,7 +179,7 @@ class nft_rbtree(nft_set_elems):
 
 
 class nft_pipapo(nft_set_elems):
-    """net/netfilter/nft_set_pipapo.c: a range in each field. The first that was inserted matches."""
+    """net/netfilter/nft_set_pipapo.c: a range in each field. The first inserted matches."""
 
     def __init__(self, now: Callable[[], int], field_len: tuple[int, ...]) -> None:
         super().__init__(now)
@@ -200,9 +199,7 @@ class nft_pipapo(nft_set_elems):
     def covers(self, elem: nft_set_elem, low: bytes, high: bytes) -> bool:
         """Whether an element's ranges have both keys in them."""
         end = elem.key if elem.key_end is None else elem.key_end
-        return all(
-            elem.key[a:b] <= low[a:b] and high[a:b] <= end[a:b] for a, b in self.fields
-        )
+        return all(elem.key[a:b] <= low[a:b] and high[a:b] <= end[a:b] for a, b in self.fields)
 
     def find(self, key: bytes) -> nft_set_elem | None:
         for elem in self.elems:
@@ -231,10 +228,10 @@ class nft_pipapo(nft_set_elems):
         return self.find(elem.key)
 
 
-def nft_select_set_ops(set: nft_set, now: Callable[[], int]) -> nft_set_elems:
+def nft_select_set_ops(desc: nft_set, now: Callable[[], int]) -> nft_set_elems:
     """net/netfilter/nf_tables_api.c: what holds the elements of a set."""
-    if not set.flags & NFT_SET_INTERVAL:
+    if not desc.flags & NFT_SET_INTERVAL:
         return nft_hash(now)
-    if set.flags & NFT_SET_CONCAT:
-        return nft_pipapo(now, set.field_len)
+    if desc.flags & NFT_SET_CONCAT:
+        return nft_pipapo(now, desc.field_len)
     return nft_rbtree(now)

@@ -219,7 +219,8 @@ def netlink_unicast(sk: netlink_sock, data: bytes, portid: int, group: int) -> N
     if not portid:
         if proto.rcv is None:
             raise os_error(errno.ECONNREFUSED, "the kernel does not take such messages")
-        netlink_rcv_skb(sk, data, proto)
+        if proto.input is None or not proto.input(sk, data):
+            netlink_rcv_skb(sk, data, proto)
         return
     to = proto.by_portid.get(portid)
     if to is None or not hears(to, sk.portid):

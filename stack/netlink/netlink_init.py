@@ -78,7 +78,10 @@ def netlink_release(sock: socket) -> int:
     for group in tuple(sk.groups):
         netlink_update_membership(sk, group, False)
     if sk.bound:
-        del protocol_of(sk).by_portid[sk.portid]
+        proto = protocol_of(sk)
+        del proto.by_portid[sk.portid]
+        if proto.release is not None:
+            proto.release(sk.portid)
     sk.net.nl_table.sockets.remove(sk)
     netlink_purge(sk)
     sock_orphan(sk)

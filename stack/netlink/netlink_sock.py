@@ -144,6 +144,10 @@ class netlink_protocol:
     nonroot_recv: bool = False
     nonroot_send: bool = False
     bind: Callable[[], None] | None = None
+    input: Callable[[netlink_sock, bytes], bool] | None = None
+    """Takes what a program sent as a whole, if it is a batch; False: message after message."""
+    release: Callable[[int], None] | None = None
+    """Told the port id of a socket that is gone (NETLINK_URELEASE)."""
     by_portid: dict[int, netlink_sock] = field(default_factory=dict)
     listeners: dict[int, list[netlink_sock]] = field(default_factory=dict)
     """Sockets by multicast group."""

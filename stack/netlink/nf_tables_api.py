@@ -44,6 +44,13 @@ from stack.netfilter.nft_attrs import (
     NFTA_TABLE,
 )
 from stack.netlink.af_netlink import nlmsg_notify
+from stack.netlink.netlink_sock import (
+    NETLINK_NETFILTER,
+    NLM_F_DUMP,
+    NLM_F_ECHO,
+    netlink_sock,
+    nlmsg,
+)
 from stack.netlink.nf_tables_chain_api import (
     nf_tables_delchain,
     nf_tables_getchain,
@@ -104,7 +111,6 @@ from stack.netlink.nf_tables_trans import (
     nft_table_lookup,
     nft_type,
 )
-from stack.netlink.netlink_sock import NETLINK_NETFILTER, NLM_F_DUMP, NLM_F_ECHO, netlink_sock, nlmsg
 from stack.netlink.nlattr import Attrs, AttrTable, NlError
 
 EXPRESSION_MODULES = (
@@ -122,7 +128,7 @@ COMM = "e1000emu"
 """The name of a process, which hosts do not know."""
 
 
-# --- flow tables: there are none -------------------------------------------------------------------
+# --- flow tables: there are none ------------------------------------------------------------------
 
 
 def nf_tables_newflowtable(nlh: nlmsg, tb: Attrs) -> None:
@@ -135,7 +141,7 @@ def nf_tables_newflowtable(nlh: nlmsg, tb: Attrs) -> None:
 
 def nf_tables_getflowtable(nlh: nlmsg, tb: Attrs) -> None:
     """NFT_MSG_GETFLOWTABLE: an empty dump. Raises: NlError ENOENT."""
-    if nlh.flags & NLM_F_DUMP == NLM_F_DUMP:
+    if nlh.flags & NLM_F_DUMP:
         nft_dump(nlh, NEWFLOWTABLE, iter(()))
         return
     if "NFTA_FLOWTABLE_NAME" not in tb:
@@ -154,7 +160,7 @@ def nf_tables_delflowtable(nlh: nlmsg, tb: Attrs) -> None:
         raise tb.wrong(attr, "", errno.ENOENT)
 
 
-# --- generations -----------------------------------------------------------------------------------
+# --- generations ----------------------------------------------------------------------------------
 
 
 def nf_tables_fill_gen_info(pernet: nftables_pernet, sk: netlink_sock) -> bytes:
@@ -179,7 +185,7 @@ def nf_tables_valid_genid(net: Net, genid: int) -> bool:
     return genid in (0, nft_pernet(net).base_seq)
 
 
-# --- the end of a batch ----------------------------------------------------------------------------
+# --- the end of a batch ---------------------------------------------------------------------------
 
 
 def nft_table_validate(net: Net, table: nft_table) -> None:

@@ -22,6 +22,7 @@ from stack.core.netfilter import (
     nf_register_net_hook,
     nf_unregister_net_hook,
 )
+from stack.core.uapi import NLM_F_EXCL
 from stack.net import Net
 from stack.netfilter.nf_conntrack import nf_conn
 from stack.netfilter.nf_nat_hooks import (
@@ -44,6 +45,7 @@ from stack.netfilter.nf_tables import (
 )
 from stack.netfilter.nf_tables_core import nft_do_chain_hook, nft_route_table_hook
 from stack.netfilter.nft_attrs import NFTA_CHAIN
+from stack.netlink.netlink_sock import NLM_F_DUMP, nlmsg
 from stack.netlink.nf_tables_rule_api import nft_delrule
 from stack.netlink.nf_tables_trans import (
     DELCHAIN,
@@ -63,9 +65,7 @@ from stack.netlink.nf_tables_trans import (
     nft_tables,
     nft_trans_add,
 )
-from stack.netlink.netlink_sock import NLM_F_DUMP, nlmsg
 from stack.netlink.nlattr import Attrs, NlError
-from stack.core.uapi import NLM_F_EXCL
 
 PRE, IN, FORWARD, OUT, POST = (
     NF_INET_PRE_ROUTING,
@@ -88,7 +88,7 @@ def families_of(family: int) -> tuple[int, ...]:
     return (NFPROTO_IPV4, NFPROTO_IPV6) if family == NFPROTO_INET else (family,)
 
 
-# --- hooks -----------------------------------------------------------------------------------------
+# --- hooks ----------------------------------------------------------------------------------------
 
 
 def nf_tables_register_hook(net: Net, table: nft_table, chain: nft_chain) -> None:
@@ -128,7 +128,7 @@ def nf_tables_unregister_hook(chain: nft_chain) -> None:
         chain.base.unregister.clear()
 
 
-# --- telling ---------------------------------------------------------------------------------------
+# --- telling --------------------------------------------------------------------------------------
 
 
 def nf_tables_fill_chain_info(chain: nft_chain, message: int = NEWCHAIN) -> bytes:
@@ -170,7 +170,7 @@ def nf_tables_chain_notify(ctx: nft_ctx, chain: nft_chain, message: int) -> None
 def nf_tables_getchain(nlh: nlmsg, tb: Attrs) -> None:
     """net/netfilter/nf_tables_api.c: NFT_MSG_GETCHAIN."""
     family = family_of(nlh)
-    if nlh.flags & NLM_F_DUMP == NLM_F_DUMP:
+    if nlh.flags & NLM_F_DUMP:
         nft_dump(nlh, NEWCHAIN, nf_tables_dump_chains(nlh.sk.net, family))
         return
     table = nft_table_lookup(nlh, tb, "NFTA_CHAIN_TABLE", changes=False)
@@ -185,7 +185,7 @@ def nf_tables_dump_chains(net: Net, family: int) -> Iterator[tuple[int, bytes]]:
             yield table.family, nf_tables_fill_chain_info(chain)
 
 
-# --- new chains ------------------------------------------------------------------------------------
+# --- new chains -----------------------------------------------------------------------------------
 
 
 def chain_byhandle(table: nft_table, tb: Attrs) -> nft_chain:
@@ -344,7 +344,7 @@ def nf_tables_updchain(ctx: nft_ctx, chain: nft_chain, tb: Attrs, attr: str) -> 
     )
 
 
-# --- deleted chains --------------------------------------------------------------------------------
+# --- deleted chains -------------------------------------------------------------------------------
 
 
 def nft_delchain(ctx: nft_ctx, chain: nft_chain) -> None:

@@ -29,6 +29,7 @@ from stack.netfilter.nf_tables import (
 )
 from stack.netfilter.nft_attrs import NFTA_SET_ELEM, NFTA_SET_ELEM_LIST
 from stack.netfilter.nft_setelem import elem_hold, elem_release, nft_set_lookup_global
+from stack.netlink.netlink_sock import NLM_F_DUMP, nlmsg
 from stack.netlink.nf_tables_set_api import nft_set_elem_expr_alloc
 from stack.netlink.nf_tables_trans import (
     DELSETELEM,
@@ -48,15 +49,23 @@ from stack.netlink.nf_tables_trans import (
     nft_table_lookup,
     nft_trans_add,
 )
-from stack.netlink.netlink_sock import NLM_F_DUMP, nlmsg
 from stack.netlink.nlattr import Attrs, NlError
 
 PART_BYTES = 2048
 """Elements in one message of a dump take no more."""
-NOT_AT_END = ("DATA", "OBJREF", "TIMEOUT", "EXPIRATION", "USERDATA", "EXPR", "KEY_END", "EXPRESSIONS")
+NOT_AT_END = (
+    "DATA",
+    "OBJREF",
+    "TIMEOUT",
+    "EXPIRATION",
+    "USERDATA",
+    "EXPR",
+    "KEY_END",
+    "EXPRESSIONS",
+)
 """What an element that ends an interval does not have."""
 
-# --- telling ---------------------------------------------------------------------------------------
+# --- telling --------------------------------------------------------------------------------------
 
 
 def nf_tables_fill_setelem(ctx: nft_ctx, found: nft_set, elem: nft_set_elem, reset: bool) -> bytes:
@@ -121,7 +130,7 @@ def nf_tables_getsetelem(nlh: nlmsg, tb: Attrs) -> None:
     """net/netfilter/nf_tables_api.c: NFT_MSG_GETSETELEM, _GETSETELEM_RESET: all, or those named."""
     ctx, found = set_of(nlh, tb, changes=False)
     reset, family = message_of(nlh) == GETSETELEM_RESET, family_of(nlh)
-    if nlh.flags & NLM_F_DUMP == NLM_F_DUMP:
+    if nlh.flags & NLM_F_DUMP:
         nft_dump(nlh, NEWSETELEM, nf_tables_dump_set(ctx, found, reset))
         return
     if "NFTA_SET_ELEM_LIST_ELEMENTS" not in tb:
@@ -150,7 +159,7 @@ def nf_tables_dump_set(ctx: nft_ctx, found: nft_set, reset: bool) -> Iterator[tu
     yield ctx.family, elements_info(found, part)
 
 
-# --- reading requests ------------------------------------------------------------------------------
+# --- reading requests -----------------------------------------------------------------------------
 
 
 def element_of(found: nft_set, asked: nft_set_elem) -> nft_set_elem:
@@ -216,7 +225,7 @@ def check_element(found: nft_set, tb: Attrs, flags: int) -> None:
     ends = flags & NFT_SET_ELEM_INTERVAL_END
     for flag, name in ((NFT_SET_MAP, "DATA"), (NFT_SET_OBJECT, "OBJREF")):
         given = f"NFTA_SET_ELEM_{name}" in tb
-        if given and not found.flags & flag or found.flags & flag and not given and not ends:
+        if (given and not found.flags & flag) or (found.flags & flag and not given and not ends):
             raise NlError(errno.EINVAL)
     if ends and any(f"NFTA_SET_ELEM_{name}" in tb for name in NOT_AT_END):
         raise NlError(errno.EINVAL)
@@ -243,7 +252,7 @@ def element_data(ctx: nft_ctx, found: nft_set, tb: Attrs) -> nft_data:
     """net/netfilter/nf_tables_api.c nft_setelem_parse_data. Raises: NlError EINVAL."""
     data = nft_attr_data(ctx, tb, "NFTA_SET_ELEM_DATA")
     verdicts = found.dtype == NFT_DATA_VERDICT
-    if verdicts != (data.value is None) or data.value and len(data.value) != found.dlen:
+    if verdicts != (data.value is None) or (data.value and len(data.value) != found.dlen):
         nft_data_release(data)
         raise NlError(errno.EINVAL)
     return data
@@ -267,7 +276,7 @@ def element_expressions(
     return made
 
 
-# --- new elements ----------------------------------------------------------------------------------
+# --- new elements ---------------------------------------------------------------------------------
 
 
 def nf_tables_newsetelem(nlh: nlmsg, tb: Attrs) -> None:
@@ -334,9 +343,7 @@ def insert(ctx: nft_ctx, found: nft_set, elem: nft_set_elem) -> None:
         elem_release(elem)
         take_out(found, elem)
 
-    nft_trans_add(
-        ctx, undo, commit=lambda: nf_tables_setelem_notify(ctx, found, elem, NEWSETELEM)
-    )
+    nft_trans_add(ctx, undo, commit=lambda: nf_tables_setelem_notify(ctx, found, elem, NEWSETELEM))
 
 
 def type_of_interval(found: nft_set) -> bool:
@@ -365,7 +372,7 @@ def take_out(found: nft_set, elem: nft_set_elem) -> None:
         found.elems.remove(elem)
 
 
-# --- deleted elements ------------------------------------------------------------------------------
+# --- deleted elements -----------------------------------------------------------------------------
 
 
 def nf_tables_delsetelem(nlh: nlmsg, tb: Attrs) -> None:
@@ -411,7 +418,4 @@ def delete(ctx: nft_ctx, found: nft_set, elem: nft_set_elem) -> None:
         else:
             found.elems.put(elem)
 
-    nft_trans_add(
-        ctx, undo, commit=lambda: nf_tables_setelem_notify(ctx, found, elem, DELSETELEM)
-    )
-
+    nft_trans_add(ctx, undo, commit=lambda: nf_tables_setelem_notify(ctx, found, elem, DELSETELEM))

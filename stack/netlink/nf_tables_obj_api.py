@@ -9,6 +9,7 @@ from stack.core.uapi import NLM_F_EXCL
 from stack.net import Net
 from stack.netfilter.nf_tables import OBJECTS, nft_ctx, nft_object, nft_table
 from stack.netfilter.nft_attrs import NFTA_OBJ
+from stack.netlink.netlink_sock import NLM_F_DUMP, nlmsg
 from stack.netlink.nf_tables_trans import (
     DELOBJ,
     DESTROYOBJ,
@@ -27,7 +28,6 @@ from stack.netlink.nf_tables_trans import (
     nft_trans_add,
     nothing,
 )
-from stack.netlink.netlink_sock import NLM_F_DUMP, nlmsg
 from stack.netlink.nlattr import Attrs, NlError
 
 
@@ -102,7 +102,7 @@ def nf_tables_newobj(nlh: nlmsg, tb: Attrs) -> None:
 def nf_tables_getobj(nlh: nlmsg, tb: Attrs) -> None:
     """net/netfilter/nf_tables_api.c: NFT_MSG_GETOBJ, _GETOBJ_RESET."""
     family, reset = family_of(nlh), message_of(nlh) == GETOBJ_RESET
-    if nlh.flags & NLM_F_DUMP == NLM_F_DUMP:
+    if nlh.flags & NLM_F_DUMP:
         nft_dump(nlh, NEWOBJ, nf_tables_dump_obj(nlh.sk.net, family, tb, reset))
         return
     if "NFTA_OBJ_NAME" not in tb or "NFTA_OBJ_TYPE" not in tb:

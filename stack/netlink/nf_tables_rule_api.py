@@ -17,6 +17,7 @@ from stack.netfilter.nf_tables import (
     nft_table,
 )
 from stack.netfilter.nft_attrs import NFTA_RULE
+from stack.netlink.netlink_sock import NLM_F_DUMP, nlmsg
 from stack.netlink.nf_tables_trans import (
     DELRULE,
     DESTROYRULE,
@@ -42,10 +43,9 @@ from stack.netlink.nf_tables_trans import (
     nft_tables,
     nft_trans_add,
 )
-from stack.netlink.netlink_sock import NLM_F_DUMP, nlmsg
 from stack.netlink.nlattr import Attrs, NlError
 
-# --- telling ---------------------------------------------------------------------------------------
+# --- telling --------------------------------------------------------------------------------------
 
 
 def nf_tables_fill_rule_info(
@@ -86,7 +86,7 @@ def nf_tables_rule_notify(ctx: nft_ctx, chain: nft_chain, rule: nft_rule, messag
 def nf_tables_getrule(nlh: nlmsg, tb: Attrs) -> None:
     """net/netfilter/nf_tables_api.c: NFT_MSG_GETRULE, _GETRULE_RESET."""
     family, reset = family_of(nlh), message_of(nlh) == GETRULE_RESET
-    if nlh.flags & NLM_F_DUMP == NLM_F_DUMP:
+    if nlh.flags & NLM_F_DUMP:
         rules = nf_tables_dump_rules(nlh.sk.net, family, tb, reset)
         nft_dump(nlh, NEWRULE, rules, NLM_F_APPEND)
         return
@@ -112,7 +112,7 @@ def nf_tables_dump_rules(
                 before = rule.handle
 
 
-# --- look-ups --------------------------------------------------------------------------------------
+# --- look-ups -------------------------------------------------------------------------------------
 
 
 def rule_lookup(chain: nft_chain, tb: Attrs, name: str) -> nft_rule:
@@ -134,7 +134,7 @@ def nft_rule_lookup_byid(ctx: nft_ctx, tb: Attrs, name: str) -> nft_rule:
     raise bad_attr(tb, name, errno.ENOENT)
 
 
-# --- new rules -------------------------------------------------------------------------------------
+# --- new rules ------------------------------------------------------------------------------------
 
 
 def release(ctx: nft_ctx, expressions: list[nft_expr]) -> None:
@@ -231,7 +231,7 @@ def place_of(ctx: nft_ctx, tb: Attrs, flags: int) -> tuple[nft_rule | None, bool
     return None, False
 
 
-# --- deleted rules ---------------------------------------------------------------------------------
+# --- deleted rules --------------------------------------------------------------------------------
 
 
 def nft_delrule(ctx: nft_ctx, chain: nft_chain, rule: nft_rule) -> None:

@@ -32,6 +32,7 @@ from stack.netfilter.nf_tables import (
 from stack.netfilter.nft_attrs import NFTA_SET, NFTA_SET_FIELD
 from stack.netfilter.nft_set import nft_select_set_ops
 from stack.netfilter.nft_setelem import elem_hold, elem_release
+from stack.netlink.netlink_sock import NLM_F_DUMP, nlmsg
 from stack.netlink.nf_tables_trans import (
     DELSET,
     DESTROYSET,
@@ -53,7 +54,6 @@ from stack.netlink.nf_tables_trans import (
     nft_tables,
     nft_trans_add,
 )
-from stack.netlink.netlink_sock import NLM_F_DUMP, nlmsg
 from stack.netlink.nlattr import Attrs, NlError
 
 FLAGS = (
@@ -81,7 +81,7 @@ NOT_TOGETHER = (
 )
 """Flags of which a set has no such selection: which, and what may not be left of them."""
 
-# --- telling ---------------------------------------------------------------------------------------
+# --- telling --------------------------------------------------------------------------------------
 
 
 def nf_tables_fill_set(found: nft_set, message: int = NEWSET) -> bytes:
@@ -125,7 +125,7 @@ def nf_tables_set_notify(ctx: nft_ctx, found: nft_set, message: int) -> None:
 def nf_tables_getset(nlh: nlmsg, tb: Attrs) -> None:
     """net/netfilter/nf_tables_api.c: NFT_MSG_GETSET."""
     family = family_of(nlh)
-    if nlh.flags & NLM_F_DUMP == NLM_F_DUMP:
+    if nlh.flags & NLM_F_DUMP:
         name = tb.get("NFTA_SET_TABLE")
         if name is not None:
             nft_table_lookup(nlh, tb, "NFTA_SET_TABLE", changes=False)
@@ -146,7 +146,7 @@ def nf_tables_dump_sets(net: Net, family: int, name: str | None) -> Iterator[tup
                 yield table.family, nf_tables_fill_set(found)
 
 
-# --- new sets --------------------------------------------------------------------------------------
+# --- new sets -------------------------------------------------------------------------------------
 
 
 def nft_set_lookup(table: nft_table, tb: Attrs, name: str) -> nft_set:
@@ -336,7 +336,7 @@ def nft_set_expressions(ctx: nft_ctx, tb: Attrs) -> list[nft_expr]:
     return made
 
 
-# --- deleted sets ----------------------------------------------------------------------------------
+# --- deleted sets ---------------------------------------------------------------------------------
 
 
 def nft_delset(ctx: nft_ctx, found: nft_set) -> None:

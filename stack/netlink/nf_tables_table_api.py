@@ -1,4 +1,4 @@
-"""net/netfilter/nf_tables_api.c: tables: NFT_MSG_NEWTABLE, _GETTABLE, _DELTABLE, the flush of all."""
+"""net/netfilter/nf_tables_api.c: tables: NFT_MSG_NEWTABLE, _GETTABLE, _DELTABLE, all of them."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from stack.netfilter.nf_tables import (
     nft_table,
 )
 from stack.netfilter.nft_attrs import NFTA_TABLE
+from stack.netlink.netlink_sock import NLM_F_DUMP, nlmsg
 from stack.netlink.nf_tables_chain_api import (
     nf_tables_register_hook,
     nf_tables_unregister_hook,
@@ -46,13 +47,12 @@ from stack.netlink.nf_tables_trans import (
     nft_tables,
     nft_trans_add,
 )
-from stack.netlink.netlink_sock import NLM_F_DUMP, nlmsg
 from stack.netlink.nlattr import Attrs, NlError
 
 FAMILIES = (NFPROTO_INET, NFPROTO_IPV4, NFPROTO_IPV6)
 NFT_TABLE_F_MASK = NFT_TABLE_F_DORMANT | NFT_TABLE_F_OWNER | NFT_TABLE_F_PERSIST
 
-# --- telling ---------------------------------------------------------------------------------------
+# --- telling --------------------------------------------------------------------------------------
 
 
 def nf_tables_fill_table_info(table: nft_table, message: int = NEWTABLE) -> bytes:
@@ -80,7 +80,7 @@ def nf_tables_table_notify(ctx: nft_ctx, message: int) -> None:
 def nf_tables_gettable(nlh: nlmsg, tb: Attrs) -> None:
     """net/netfilter/nf_tables_api.c: NFT_MSG_GETTABLE."""
     family = family_of(nlh)
-    if nlh.flags & NLM_F_DUMP == NLM_F_DUMP:
+    if nlh.flags & NLM_F_DUMP:
         nft_dump(nlh, NEWTABLE, nf_tables_dump_tables(nlh.sk.net, family))
         return
     table = nft_table_lookup(nlh, tb, "NFTA_TABLE_NAME", changes=False)
@@ -93,7 +93,7 @@ def nf_tables_dump_tables(net: Net, family: int) -> Iterator[tuple[int, bytes]]:
         yield table.family, nf_tables_fill_table_info(table)
 
 
-# --- new tables ------------------------------------------------------------------------------------
+# --- new tables -----------------------------------------------------------------------------------
 
 
 def nf_tables_newtable(nlh: nlmsg, tb: Attrs) -> None:
@@ -164,7 +164,7 @@ def nf_tables_updtable(ctx: nft_ctx, tb: Attrs) -> None:
     )
 
 
-# --- deleted tables --------------------------------------------------------------------------------
+# --- deleted tables -------------------------------------------------------------------------------
 
 
 def nft_flush_table(ctx: nft_ctx) -> None:

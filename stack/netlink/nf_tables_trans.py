@@ -151,7 +151,7 @@ def nft_notify(ctx: nft_ctx, message: int, fill: Callable[[], bytes], flags: int
     )
 
 
-# --- answers ---------------------------------------------------------------------------------------
+# --- answers --------------------------------------------------------------------------------------
 
 
 def nft_reply(nlh: nlmsg, message: int, family: int, attrs: bytes, flags: int = 0) -> None:
@@ -160,9 +160,7 @@ def nft_reply(nlh: nlmsg, message: int, family: int, attrs: bytes, flags: int = 
     netlink_reply(nlh, nft_type(message), head + attrs, flags)
 
 
-def nft_dump(
-    nlh: nlmsg, message: int, parts: Iterator[tuple[int, bytes]], flags: int = 0
-) -> None:
+def nft_dump(nlh: nlmsg, message: int, parts: Iterator[tuple[int, bytes]], flags: int = 0) -> None:
     """Begin a dump; each part is a family and attributes. A new generation marks it as torn."""
     pernet = nft_pernet(nlh.sk.net)
     kind = nft_type(message)
@@ -172,7 +170,7 @@ def nft_dump(
     netlink_dump_start(nlh, netlink_callback(nlh, messages, seq=lambda: pernet.base_seq))
 
 
-# --- look-ups --------------------------------------------------------------------------------------
+# --- look-ups -------------------------------------------------------------------------------------
 
 
 def nft_tables(net: Net, family: int) -> list[nft_table]:
@@ -213,7 +211,7 @@ def nft_chain_lookup(table: nft_table, tb: Attrs, name: str) -> nft_chain:
     return chain
 
 
-# --- expressions -----------------------------------------------------------------------------------
+# --- expressions ----------------------------------------------------------------------------------
 
 
 def nft_expr_init(ctx: nft_ctx, at: int, end: int) -> nft_expr:

@@ -1,7 +1,9 @@
 """net/netfilter/nfnetlink.c: NETLINK_NETFILTER: the subsystems of netfilter, and their messages.
 
-    nfnetlink_rcv_msg           the subsystem and its message by the two bytes of the type
-        CALLBACKS               with the attributes, checked by the callback's table
+    nfnetlink_rcv               a batch (nf_tables), else message after message
+        nfnetlink_rcv_batch     all of it happens, or nothing; errors are told at its end
+        nfnetlink_rcv_msg       the subsystem and its message by the two bytes of the type
+            CALLBACKS           with the attributes, checked by the callback's table
 
 A message behind the netlink header:
 
@@ -13,16 +15,31 @@ All of it is for root, asking too.
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
+from sys import byteorder
 
+from stack.core.uapi import NLM_F_REQUEST
 from stack.net import Net
+from stack.netfilter.nft_attrs import NFNL_BATCH
 from stack.netlink import ctnetlink as ct
-from stack.netlink.af_netlink import netlink_capable
+from stack.netlink import nf_tables_api as nf_tables
+from stack.netlink.af_netlink import netlink_ack, netlink_capable
 from stack.netlink.ct_attrs import CTA, CTA_EXPECT, NFGENMSG
-from stack.netlink.netlink_sock import NETLINK_NETFILTER, NLMSG_HDRLEN, netlink_protocol, nlmsg
+from stack.netlink.netlink_sock import (
+    NETLINK_NETFILTER,
+    NLM_F_ACK,
+    NLMSG_HDRLEN,
+    NLMSGHDR,
+    netlink_protocol,
+    netlink_sock,
+    nlmsg,
+)
+from stack.netlink.nf_tables_trans import NEWRULE, NEWSETELEM, NFNL_SUBSYS_NFTABLES
 from stack.netlink.nlattr import LIBERAL, Attrs, AttrTable, NlError
 
-NFNL_MSG_BATCH_BEGIN = 16
+NFNL_MSG_BATCH_BEGIN, NFNL_MSG_BATCH_END = 16, 17
+NFNL_SUBSYS_COUNT = 13
 NFNLGRP_MAX = 9
 CONNTRACK_GROUPS = range(ct.NFNLGRP_CONNTRACK_NEW, ct.NFNLGRP_CONNTRACK_DESTROY + 1)
 
@@ -37,23 +54,133 @@ CALLBACKS: dict[tuple[int, int], tuple[Callable[[nlmsg, Attrs], None], AttrTable
     (ct.NFNL_SUBSYS_CTNETLINK, ct.CT_GET_DYING): (ct.ctnetlink_get_ct_dying, CTA),
     (ct.NFNL_SUBSYS_CTNETLINK, ct.CT_GET_UNCONFIRMED): (ct.ctnetlink_get_ct_dying, CTA),
     (ct.NFNL_SUBSYS_CTNETLINK_EXP, ct.EXP_GET): (ct.ctnetlink_get_expect, CTA_EXPECT),
+    **{(NFNL_SUBSYS_NFTABLES, number): row for number, row in nf_tables.ASKED.items()},
 }
 """struct nfnl_callback: what answers a message, and its attributes; by subsystem and message."""
 
 
+def attributes(nlh: nlmsg, table: AttrTable) -> Attrs:
+    """The attributes of a message. Raises: NlError, without a text, as Linux has none here."""
+    try:
+        return table.parse(nlh.whole, NLMSG_HDRLEN + NFGENMSG.size, LIBERAL)
+    except NlError as exc:
+        raise NlError(exc.errno or errno.EINVAL) from None
+
+
 def nfnetlink_rcv_msg(nlh: nlmsg) -> None:
-    """net/netfilter/nfnetlink.c: answer one message. Raises: NlError EPERM, EINVAL, EOPNOTSUPP."""
+    """net/netfilter/nfnetlink.c: answer one message. Raises: NlError EPERM, EINVAL."""
     if not netlink_capable(nlh.sk):
         raise NlError(errno.EPERM)
-    if nlh.type == NFNL_MSG_BATCH_BEGIN:
-        raise NlError(errno.EOPNOTSUPP)
     if len(nlh.payload) < NFGENMSG.size:
         return
     row = CALLBACKS.get((nlh.type >> 8, nlh.type & 0xFF))
     if row is None:
         raise NlError(errno.EINVAL)
     call, table = row
-    call(nlh, table.parse(nlh.whole, NLMSG_HDRLEN + NFGENMSG.size, LIBERAL))
+    call(nlh, attributes(nlh, table))
+
+
+# --- batches --------------------------------------------------------------------------------------
+
+
+def messages_of(sk: netlink_sock, data: bytes) -> Iterator[nlmsg | None]:
+    """The messages of what a program sent; None: what follows is no message."""
+    at = 0
+    while len(data) - at >= NLMSG_HDRLEN:
+        size, kind, flags, seq, portid = NLMSGHDR.unpack_from(data, at)
+        if size < NLMSG_HDRLEN or size > len(data) - at:
+            yield None
+            return
+        yield nlmsg(kind, flags, seq, portid, data[at : at + size], sk)
+        at += size + 3 & ~3
+
+
+def nfnetlink_rcv(sk: netlink_sock, data: bytes) -> bool:
+    """net/netfilter/nfnetlink.c: take a batch; False: it is none."""
+    messages = messages_of(sk, data)
+    first = next(messages, None)
+    if first is None or first.type != NFNL_MSG_BATCH_BEGIN:
+        return False
+    if not netlink_capable(sk):
+        netlink_ack(first, NlError(errno.EPERM))
+    elif len(first.payload) >= NFGENMSG.size:
+        nfnetlink_rcv_skb_batch(first, messages)
+    return True
+
+
+def nfnetlink_rcv_skb_batch(first: nlmsg, messages: Iterator[nlmsg | None]) -> None:
+    """net/netfilter/nfnetlink.c: for which subsystem a batch is, and for which generation."""
+    try:
+        genid: int = attributes(first, NFNL_BATCH).get("NFNL_BATCH_GENID", 0)
+    except NlError as exc:
+        netlink_ack(first, exc)
+        return
+    subsys = NFGENMSG.unpack_from(first.payload)[2]
+    if subsys == NFNL_SUBSYS_NFTABLES << 8 and byteorder == "little":
+        subsys = NFNL_SUBSYS_NFTABLES  # an old nft, which did not swap the bytes
+    if subsys >= NFNL_SUBSYS_COUNT:
+        netlink_ack(first, NlError(errno.EINVAL))
+    elif subsys != NFNL_SUBSYS_NFTABLES:
+        netlink_ack(first, NlError(errno.EOPNOTSUPP))
+    elif not nf_tables.nf_tables_valid_genid(first.sk.net, genid):
+        netlink_ack(first, NlError(errno.ERESTART))
+    else:
+        nfnetlink_rcv_batch(first, list(messages), False)
+
+
+def nfnetlink_rcv_batch(first: nlmsg, messages: list[nlmsg | None], validates: bool) -> None:
+    """net/netfilter/nfnetlink.c: each message, then the end: it holds, or it is undone.
+
+    Rules are validated at the end. If that fails, all is done again, and `validates` after each
+    rule: then the error stands with the message that is wrong.
+    """
+    net = first.sk.net
+    errors: list[tuple[nlmsg, NlError | None]] = []
+    failed, done = False, False
+    if first.flags & NLM_F_ACK:
+        errors.append((first, None))
+    for nlh in messages:
+        if nlh is None or len(nlh.payload) < NFGENMSG.size or nlh.type == NFNL_MSG_BATCH_BEGIN:
+            errors.clear()
+            failed = True
+            break
+        done = nlh.type == NFNL_MSG_BATCH_END and bool(nlh.flags & NLM_F_REQUEST)
+        wrong = None if done else batch_message(nlh, validates)
+        if nlh.flags & NLM_F_ACK or wrong is not None:
+            errors.append((nlh, wrong))
+        if wrong is not None:
+            failed = True
+        if done:
+            break
+    if done and not failed:
+        try:
+            nf_tables.nf_tables_validate(net)
+        except NlError:
+            nf_tables.nf_tables_abort(net)
+            if not validates:
+                nfnetlink_rcv_batch(first, messages, True)
+                return
+        nf_tables.nf_tables_commit(net, first)
+    else:
+        nf_tables.nf_tables_abort(net)
+    for asked, wrong in errors:
+        netlink_ack(asked, wrong)
+
+
+def batch_message(nlh: nlmsg, validates: bool) -> NlError | None:
+    """Do one message of a batch; returns what is wrong with it."""
+    row = nf_tables.BATCH.get(nlh.type & 0xFF)
+    ours = nlh.flags & NLM_F_REQUEST and nlh.type >> 8 == NFNL_SUBSYS_NFTABLES
+    if row is None or not ours:
+        return NlError(errno.EINVAL)
+    call, table = row
+    try:
+        call(nlh, attributes(nlh, table))
+        if validates and nlh.type & 0xFF in (NEWRULE, NEWSETELEM):
+            nf_tables.nf_tables_validate(nlh.sk.net)
+    except NlError as exc:
+        return exc
+    return None
 
 
 def nfnetlink_net_init(net: Net) -> None:
@@ -64,5 +191,8 @@ def nfnetlink_net_init(net: Net) -> None:
         net.ct.ctnetlink_has_listener = any(group in proto.listeners for group in CONNTRACK_GROUPS)
         net.ct.nf_conntrack_event_cb = ct.ctnetlink_conntrack_event
 
+    nf_tables.nf_tables_net_init(net)
     proto = netlink_protocol(NETLINK_NETFILTER, NFNLGRP_MAX, nfnetlink_rcv_msg, bind=bind)
+    proto.input = nfnetlink_rcv
+    proto.release = partial(nf_tables.nft_rcv_nl_event, net)
     net.nl_table.protocols[NETLINK_NETFILTER] = proto

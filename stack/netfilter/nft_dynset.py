@@ -1,0 +1,199 @@
+"""net/netfilter/nft_dynset.c: rules that add elements to sets, and delete them."""
+
+from __future__ import annotations
+
+import errno
+from typing import Any
+
+from stack.core.time64 import NSEC_PER_MSEC
+from stack.netfilter.nf_tables import (
+    EXPRESSIONS,
+    NFT_BREAK,
+    NFT_DATA_VERDICT,
+    NFT_SET_EVAL,
+    NFT_SET_MAP,
+    NFT_SET_OBJECT,
+    NFT_SET_TIMEOUT,
+    nft_ctx,
+    nft_data,
+    nft_dump_register,
+    nft_expr,
+    nft_parse_register_load,
+    nft_pktinfo,
+    nft_register_expr,
+    nft_regs,
+    nft_set_elem,
+)
+from stack.netfilter.nft_attrs import NFTA_EXPR, NFTA_LIST, named, nested
+from stack.netfilter.nft_lookup import nft_set_elem_update_expr
+from stack.netfilter.nft_setelem import (
+    elem_release,
+    nf_tables_activate_set,
+    nf_tables_bind_set,
+    nf_tables_deactivate_set,
+    nft_set_lookup_global,
+)
+from stack.netlink.nlattr import BE32, BE64, Attr, Attrs, AttrTable, NlError, nla_for_each
+
+NFT_DYNSET_OP_ADD, NFT_DYNSET_OP_UPDATE, NFT_DYNSET_OP_DELETE = range(3)
+NFT_DYNSET_F_INV, NFT_DYNSET_F_EXPR = 1, 2
+NFT_SET_EXPR_MAX = 2
+
+
+class nft_dynset_expr(nft_expr):
+    """struct nft_dynset."""
+
+    name = "dynset"
+    attrs = AttrTable(
+        "NFTA_DYNSET",
+        named("NFTA_DYNSET_SET_NAME", 1),
+        Attr("NFTA_DYNSET_SET_ID", 2, BE32),
+        Attr("NFTA_DYNSET_OP", 3, BE32),
+        Attr("NFTA_DYNSET_SREG_KEY", 4, BE32),
+        Attr("NFTA_DYNSET_SREG_DATA", 5, BE32),
+        Attr("NFTA_DYNSET_TIMEOUT", 6, BE64),
+        nested("NFTA_DYNSET_EXPR", 7),
+        Attr("NFTA_DYNSET_FLAGS", 9, BE32),
+        nested("NFTA_DYNSET_EXPRESSIONS", 10),
+    )
+
+    def __init__(self, ctx: nft_ctx, tb: Attrs) -> None:
+        if any(f"NFTA_DYNSET_{name}" not in tb for name in ("SET_NAME", "OP", "SREG_KEY")):
+            raise NlError(errno.EINVAL)
+        self.flags: int = tb.get("NFTA_DYNSET_FLAGS", 0)
+        if self.flags & ~(NFT_DYNSET_F_INV | NFT_DYNSET_F_EXPR):
+            raise NlError(errno.EOPNOTSUPP)
+        self.set = nft_set_lookup_global(ctx, tb, "NFTA_DYNSET_SET_NAME", "NFTA_DYNSET_SET_ID")
+        if self.set.flags & NFT_SET_OBJECT or not self.set.flags & NFT_SET_EVAL:
+            raise NlError(errno.EOPNOTSUPP)
+        self.op: int = tb["NFTA_DYNSET_OP"]
+        if self.op > NFT_DYNSET_OP_DELETE:
+            raise NlError(errno.EOPNOTSUPP)
+        times = self.set.flags & NFT_SET_TIMEOUT
+        if self.op == NFT_DYNSET_OP_UPDATE and not times:
+            raise NlError(errno.EOPNOTSUPP)
+        self.timeout: int = tb.get("NFTA_DYNSET_TIMEOUT", 0)
+        if self.timeout and not times:
+            raise NlError(errno.EOPNOTSUPP)
+        self.sreg_key = nft_parse_register_load(ctx, tb["NFTA_DYNSET_SREG_KEY"], self.set.klen)
+        self.sreg_data = self._data_register(ctx, tb)
+        self.expressions = self._expressions(ctx, tb)
+        self.net = ctx.net
+        nf_tables_bind_set(ctx, self.set)
+
+    def _data_register(self, ctx: nft_ctx, tb: Attrs) -> int | None:
+        maps = bool(self.set.flags & NFT_SET_MAP)
+        if "NFTA_DYNSET_SREG_DATA" not in tb:
+            if maps and self.op != NFT_DYNSET_OP_DELETE:
+                raise NlError(errno.EINVAL)
+            return None
+        if not maps:
+            raise NlError(errno.EOPNOTSUPP)
+        if self.set.dtype == NFT_DATA_VERDICT:
+            raise NlError(errno.EOPNOTSUPP)
+        return nft_parse_register_load(ctx, tb["NFTA_DYNSET_SREG_DATA"], self.set.dlen)
+
+    def _expressions(self, ctx: nft_ctx, tb: Attrs) -> list[nft_expr]:
+        """What each new element has a copy of. Raises: NlError EINVAL, EOPNOTSUPP, E2BIG."""
+        places: list[tuple[int, int]] = []
+        if "NFTA_DYNSET_EXPR" in tb:
+            places.append(tb.span("NFTA_DYNSET_EXPR"))
+        elif "NFTA_DYNSET_EXPRESSIONS" in tb:
+            if not self.flags & NFT_DYNSET_F_EXPR:
+                raise NlError(errno.EINVAL)
+            start, stop = tb.span("NFTA_DYNSET_EXPRESSIONS")
+            places += [(at + 4, end) for _, at, end in nla_for_each(ctx.whole, start, stop)]
+        if not places:
+            return [expr.clone() for expr in self.set.expressions]
+        if len(places) > NFT_SET_EXPR_MAX:
+            raise NlError(errno.E2BIG)
+        made = [self._expression(ctx, at, end) for at, end in places]
+        names = [expr.name for expr in self.set.expressions]
+        if names and [expr.name for expr in made] != names:
+            raise NlError(errno.EOPNOTSUPP)
+        return made
+
+    def _expression(self, ctx: nft_ctx, at: int, end: int) -> nft_expr:
+        tb = NFTA_EXPR.parse(ctx.whole, at, end=end)
+        kind = EXPRESSIONS.get(tb.get("NFTA_EXPR_NAME", ""))
+        if kind is None:
+            raise NlError(errno.ENOENT)
+        if not kind.stateful:
+            raise NlError(errno.EOPNOTSUPP)
+        start, stop = tb.span("NFTA_EXPR_DATA") if "NFTA_EXPR_DATA" in tb else (end, end)
+        return kind(ctx, kind.attrs.parse(ctx.whole, start, end=stop))
+
+    def eval(self, regs: nft_regs, pkt: nft_pktinfo) -> None:
+        """net/netfilter/nft_dynset.c nft_dynset_eval."""
+        key = regs.load(self.sreg_key, self.set.klen)
+        elems = self.set.elems
+        elem: nft_set_elem | None = elems.same(nft_set_elem(key))
+        if elem is not None and elems.expired(elem):
+            elem_release(elem)
+            elems.remove(elem)
+            elem = None
+        if self.op == NFT_DYNSET_OP_DELETE:
+            if elem is None:
+                regs.verdict = NFT_BREAK
+            else:
+                elem_release(elem)
+                elems.remove(elem)
+            return
+        timeout = (self.timeout or self.set.timeout) * NSEC_PER_MSEC
+        if elem is None:
+            elem = self._new(regs, key, timeout)
+            if elem is None:
+                if not self.flags & NFT_DYNSET_F_INV:
+                    regs.verdict = NFT_BREAK
+                return
+        elif self.op == NFT_DYNSET_OP_UPDATE and timeout:
+            elem.timeout, elem.expires = timeout, elems.now() + timeout
+        nft_set_elem_update_expr(elem, regs, pkt)
+        if self.flags & NFT_DYNSET_F_INV:
+            regs.verdict = NFT_BREAK
+
+    def _new(self, regs: nft_regs, key: bytes, timeout: int) -> nft_set_elem | None:
+        """net/netfilter/nft_dynset.c nft_dynset_new; None: the set is full."""
+        elems = self.set.elems
+        if self.set.size and len(elems) >= self.set.size:
+            elems.collect()
+            if len(elems) >= self.set.size:
+                return None
+        elem = nft_set_elem(key, timeout=timeout, expires=elems.now() + timeout)
+        if self.sreg_data is not None:
+            elem.data = nft_data(regs.load(self.sreg_data, self.set.dlen))
+        elem.expressions = [expr.clone() for expr in self.expressions]
+        elems.put(elem)
+        return elem
+
+    def dump(self, reset: bool = False) -> dict[str, Any]:
+        """net/netfilter/nft_dynset.c nft_dynset_dump."""
+        exprs = []
+        for expr in self.expressions:
+            told = expr.dump(reset)
+            data = told if told is None or isinstance(told, bytes) else expr.attrs.build(told)
+            exprs.append(NFTA_EXPR.build({"NFTA_EXPR_NAME": expr.name, "NFTA_EXPR_DATA": data}))
+        own = bool(exprs) and not self.set.expressions
+        several = b"".join(NFTA_LIST.build({"NFTA_LIST_ELEM": one}) for one in exprs)
+        data_reg = self.sreg_data
+        return {
+            "NFTA_DYNSET_SREG_KEY": nft_dump_register(self.sreg_key),
+            "NFTA_DYNSET_SREG_DATA": None if data_reg is None else nft_dump_register(data_reg),
+            "NFTA_DYNSET_OP": self.op,
+            "NFTA_DYNSET_SET_NAME": self.set.name,
+            "NFTA_DYNSET_TIMEOUT": self.timeout,
+            "NFTA_DYNSET_EXPR": exprs[0] if own and len(exprs) == 1 else None,
+            "NFTA_DYNSET_EXPRESSIONS": several if own and len(exprs) > 1 else None,
+            "NFTA_DYNSET_FLAGS": self.flags,
+        }
+
+    def activate(self, ctx: nft_ctx) -> None:
+        """net/netfilter/nft_dynset.c nft_dynset_activate."""
+        nf_tables_activate_set(ctx, self.set)
+
+    def deactivate(self, ctx: nft_ctx) -> None:
+        """net/netfilter/nft_dynset.c nft_dynset_deactivate."""
+        nf_tables_deactivate_set(ctx, self.set)
+
+
+nft_register_expr(nft_dynset_expr)

@@ -1,0 +1,205 @@
+"""net/netfilter/nft_meta.c: what is known of a packet beside its bytes; its mark and priority.
+
+There are no classes of routes, security marks, control groups of net_cls, bridges' and VRFs' keys.
+"""
+
+from __future__ import annotations
+
+import errno
+from calendar import timegm
+from collections.abc import Callable
+from sys import byteorder
+from time import gmtime, time_ns
+from typing import Any
+
+from fastpath.base.skbuff import PACKET_BROADCAST, PACKET_LOOPBACK, PACKET_MULTICAST
+from fastpath.net.hdr import iphdr_at, ipv6hdr_at
+from stack.core.netdevice import net_device
+from stack.core.netfilter import NF_INET_PRE_ROUTING, NFPROTO_IPV4
+from stack.core.sock import sock
+from stack.netfilter.nf_tables import (
+    NFT_BREAK,
+    NFT_PKTINFO_L4PROTO,
+    nft_chain_validate_hooks,
+    nft_ctx,
+    nft_dump_register,
+    nft_expr,
+    nft_parse_register_load,
+    nft_parse_register_store,
+    nft_pktinfo,
+    nft_register_expr,
+    nft_regs,
+)
+from stack.netlink.nlattr import BE32, Attr, Attrs, AttrTable, NlError
+
+# enum nft_meta_keys
+NFT_META_LEN, NFT_META_PROTOCOL, NFT_META_PRIORITY, NFT_META_MARK = 0, 1, 2, 3
+NFT_META_IIF, NFT_META_OIF, NFT_META_IIFNAME, NFT_META_OIFNAME = 4, 5, 6, 7
+NFT_META_IIFTYPE, NFT_META_OIFTYPE, NFT_META_SKUID, NFT_META_SKGID = 8, 9, 10, 11
+NFT_META_NFPROTO, NFT_META_L4PROTO, NFT_META_PKTTYPE, NFT_META_CPU = 15, 16, 19, 20
+NFT_META_IIFGROUP, NFT_META_OIFGROUP, NFT_META_PRANDOM, NFT_META_IIFKIND = 21, 22, 24, 26
+NFT_META_OIFKIND, NFT_META_TIME_NS, NFT_META_TIME_DAY, NFT_META_TIME_HOUR = 27, 30, 31, 32
+IFNAMSIZ = 16
+NSEC = 1_000_000_000
+DAY_SECONDS = 86400
+
+
+def number(value: int, size: int) -> bytes:
+    """A number as it stands in memory."""
+    return (value & (1 << size * 8) - 1).to_bytes(size, byteorder)
+
+
+def name_bytes(name: str) -> bytes:
+    """A name that is filled up with zeros."""
+    return name.encode()[: IFNAMSIZ - 1].ljust(IFNAMSIZ, b"\0")
+
+
+def _kind(dev: net_device | None) -> bytes | None:
+    if dev is None or dev.rtnl_link_ops is None:
+        return None
+    return name_bytes(dev.rtnl_link_ops.kind)
+
+
+def _type(dev: net_device | None) -> bytes | None:
+    return None if dev is None else number(dev.type, 2)
+
+
+def _group(dev: net_device | None) -> bytes | None:
+    return None if dev is None else number(dev.group, 4)
+
+
+def _index(dev: net_device | None) -> bytes:
+    return number(0 if dev is None else dev.ifindex, 4)
+
+
+def _name(dev: net_device | None) -> bytes:
+    return name_bytes("" if dev is None else dev.name)
+
+
+def _user(pkt: nft_pktinfo, group: bool) -> bytes | None:
+    """Who has the socket; a host has one user."""
+    sk = pkt.skb.sk
+    if not isinstance(sk, sock) or sk.sk_socket is None:
+        return None
+    net = pkt.state.net
+    return number(net.gid if group else net.uid, 4)
+
+
+def _pkttype(pkt: nft_pktinfo) -> bytes:
+    """net/netfilter/nft_meta.c nft_meta_get_eval_pkttype_lo: of looped packets by the address."""
+    kind = pkt.skb.pkt_type
+    if kind == PACKET_LOOPBACK:
+        if pkt.pf == NFPROTO_IPV4:
+            multicast = iphdr_at(pkt.skb, 0).daddr >> 28 == 0xE
+        else:
+            multicast = ipv6hdr_at(pkt.skb, 0).daddr >> 120 == 0xFF
+        kind = PACKET_MULTICAST if multicast else PACKET_BROADCAST
+    return number(kind, 1)
+
+
+def _weekday(_: nft_pktinfo) -> bytes:
+    """Days since Sunday, in UTC, as Linux counts without a time zone."""
+    return number((time_ns() // NSEC // DAY_SECONDS + 4) % 7, 1)
+
+
+def _hour(_: nft_pktinfo) -> bytes:
+    """Seconds since midnight."""
+    return number(timegm(gmtime(time_ns() // NSEC)) % DAY_SECONDS, 4)
+
+
+def _l4proto(pkt: nft_pktinfo) -> bytes | None:
+    return number(pkt.tprot, 1) if pkt.flags & NFT_PKTINFO_L4PROTO else None
+
+
+KEYS: dict[int, tuple[int, Callable[[nft_pktinfo], bytes | None]]] = {
+    NFT_META_LEN: (4, lambda pkt: number(pkt.skb.len, 4)),
+    NFT_META_PROTOCOL: (2, lambda pkt: pkt.skb.protocol.to_bytes(2, "big")),
+    NFT_META_PRIORITY: (4, lambda pkt: number(pkt.skb.priority, 4)),
+    NFT_META_MARK: (4, lambda pkt: number(pkt.skb.mark, 4)),
+    NFT_META_IIF: (4, lambda pkt: _index(pkt.state.indev)),
+    NFT_META_OIF: (4, lambda pkt: _index(pkt.state.outdev)),
+    NFT_META_IIFNAME: (IFNAMSIZ, lambda pkt: _name(pkt.state.indev)),
+    NFT_META_OIFNAME: (IFNAMSIZ, lambda pkt: _name(pkt.state.outdev)),
+    NFT_META_IIFTYPE: (2, lambda pkt: _type(pkt.state.indev)),
+    NFT_META_OIFTYPE: (2, lambda pkt: _type(pkt.state.outdev)),
+    NFT_META_SKUID: (4, lambda pkt: _user(pkt, False)),
+    NFT_META_SKGID: (4, lambda pkt: _user(pkt, True)),
+    NFT_META_NFPROTO: (1, lambda pkt: number(pkt.pf, 1)),
+    NFT_META_L4PROTO: (1, _l4proto),
+    NFT_META_PKTTYPE: (1, _pkttype),
+    NFT_META_CPU: (4, lambda pkt: number(0, 4)),
+    NFT_META_IIFGROUP: (4, lambda pkt: _group(pkt.state.indev)),
+    NFT_META_OIFGROUP: (4, lambda pkt: _group(pkt.state.outdev)),
+    NFT_META_PRANDOM: (4, lambda pkt: number(pkt.state.net.random.getrandbits(32), 4)),
+    NFT_META_IIFKIND: (IFNAMSIZ, lambda pkt: _kind(pkt.state.indev)),
+    NFT_META_OIFKIND: (IFNAMSIZ, lambda pkt: _kind(pkt.state.outdev)),
+    NFT_META_TIME_NS: (8, lambda pkt: number(time_ns(), 8)),
+    NFT_META_TIME_DAY: (1, _weekday),
+    NFT_META_TIME_HOUR: (4, _hour),
+}
+"""Bytes of each key, and how it is read; None: the packet has none, and the rule does not match."""
+SET_KEYS = {NFT_META_PRIORITY: 4, NFT_META_MARK: 4, NFT_META_PKTTYPE: 1}
+"""Bytes of each key that a rule may set."""
+
+
+class nft_meta_expr(nft_expr):
+    """struct nft_meta."""
+
+    name = "meta"
+    attrs = AttrTable(
+        "NFTA_META",
+        Attr("NFTA_META_DREG", 1, BE32),
+        Attr("NFTA_META_KEY", 2, BE32),
+        Attr("NFTA_META_SREG", 3, BE32),
+    )
+
+    def __init__(self, ctx: nft_ctx, tb: Attrs) -> None:
+        if "NFTA_META_KEY" not in tb:
+            raise NlError(errno.EINVAL)
+        self.sets = "NFTA_META_SREG" in tb
+        if self.sets == ("NFTA_META_DREG" in tb):
+            raise NlError(errno.EINVAL)
+        self.key: int = tb["NFTA_META_KEY"]
+        if self.sets:
+            if self.key not in SET_KEYS:
+                raise NlError(errno.EOPNOTSUPP)
+            self.len = SET_KEYS[self.key]
+            self.reg = nft_parse_register_load(ctx, tb["NFTA_META_SREG"], self.len)
+            return
+        if self.key not in KEYS:
+            raise NlError(errno.EOPNOTSUPP)
+        self.len, self.read = KEYS[self.key]
+        self.reg = nft_parse_register_store(ctx, tb["NFTA_META_DREG"], self.len)
+
+    def eval(self, regs: nft_regs, pkt: nft_pktinfo) -> None:
+        """net/netfilter/nft_meta.c nft_meta_get_eval, nft_meta_set_eval."""
+        if not self.sets:
+            value = self.read(pkt)
+            if value is None:
+                regs.verdict = NFT_BREAK
+            else:
+                regs.store(self.reg, value)
+            return
+        given = int.from_bytes(regs.load(self.reg, self.len), byteorder)
+        skb = pkt.skb
+        if self.key == NFT_META_MARK:
+            skb.mark = given
+        elif self.key == NFT_META_PRIORITY:
+            skb.priority = given
+        elif skb.pkt_type <= PACKET_LOOPBACK and given <= PACKET_LOOPBACK:
+            skb.pkt_type = given
+
+    def validate(self, ctx: nft_ctx) -> None:
+        """net/netfilter/nft_meta.c nft_meta_set_validate: kinds of packets are set on reception."""
+        if self.sets and self.key == NFT_META_PKTTYPE:
+            nft_chain_validate_hooks(ctx, 1 << NF_INET_PRE_ROUTING)
+
+    def dump(self, reset: bool = False) -> dict[str, Any]:
+        """net/netfilter/nft_meta.c nft_meta_get_dump, nft_meta_set_dump."""
+        register = nft_dump_register(self.reg)
+        if self.sets:
+            return {"NFTA_META_KEY": self.key, "NFTA_META_SREG": register}
+        return {"NFTA_META_KEY": self.key, "NFTA_META_DREG": register}
+
+
+nft_register_expr(nft_meta_expr)
