@@ -106,7 +106,7 @@ Hook = Callable[[Any, nf_hook_state], int]
 
 @state
 class nf_hook_ops:
-    """struct nf_hook_ops: a registered hook. They run by priority, then in registration order."""
+    """struct nf_hook_ops: a registered hook. They run by priority, of equal ones the newest first."""
 
     hook: Hook
     pf: int
@@ -128,8 +128,8 @@ def nf_register_net_hook(
 ) -> nf_hook_ops:
     """net/netfilter/core.c: call `fn(skb, state)` for the packets at a hook point of a family.
 
-    Lower priorities come first; equal ones in order of registration. A packet that is between two
-    hooks does not meet the new one.
+    Lower priorities come first, and of equal ones the newest (nf_hook_entries_grow). A packet that
+    is between two hooks does not meet the new one.
 
     Raises: ValueError: there is no such hook point or family.
     """
@@ -141,7 +141,7 @@ def nf_register_net_hook(
     lists = _hooks_of(net, pf)
     entries = lists[hook]
     at = len(entries)
-    while at and entries[at - 1].priority > priority:
+    while at and entries[at - 1].priority >= priority:
         at -= 1
     lists[hook] = [*entries[:at], ops, *entries[at:]]  # nf_hook_slow may be in the old list
     return ops

@@ -135,7 +135,7 @@ def nf_tables_getsetelem(nlh: nlmsg, tb: Attrs) -> None:
         return
     if "NFTA_SET_ELEM_LIST_ELEMENTS" not in tb:
         raise NlError(errno.EINVAL)
-    for at, end in list_of(ctx, tb, "NFTA_SET_ELEM_LIST_ELEMENTS"):
+    for at, end in list_of(ctx, tb, "NFTA_SET_ELEM_LIST_ELEMENTS", numbered=True):
         try:
             asked = parse_key(ctx, found, at + 4, end)
             elem = element_of(found, asked)
@@ -286,7 +286,7 @@ def nf_tables_newsetelem(nlh: nlmsg, tb: Attrs) -> None:
     ctx, found = set_of(nlh, tb, changes=True)
     if found.bindings and found.flags & (NFT_SET_CONSTANT | NFT_SET_ANONYMOUS):
         raise NlError(errno.EBUSY)
-    for at, end in list_of(ctx, tb, "NFTA_SET_ELEM_LIST_ELEMENTS"):
+    for at, end in list_of(ctx, tb, "NFTA_SET_ELEM_LIST_ELEMENTS", numbered=True):
         try:
             nft_add_set_elem(ctx, found, at + 4, end)
         except NlError as exc:
@@ -384,7 +384,7 @@ def nf_tables_delsetelem(nlh: nlmsg, tb: Attrs) -> None:
         for elem in found.elems.all():
             delete(ctx, found, elem)
         return
-    for at, end in list_of(ctx, tb, "NFTA_SET_ELEM_LIST_ELEMENTS"):
+    for at, end in list_of(ctx, tb, "NFTA_SET_ELEM_LIST_ELEMENTS", numbered=True):
         try:
             nft_del_setelem(ctx, found, at + 4, end)
         except NlError as exc:

@@ -38,7 +38,7 @@ from stack.netlink.netlink_sock import (
     netlink_callback,
     nlmsg,
 )
-from stack.netlink.nlattr import Attrs, NlError, nla_for_each
+from stack.netlink.nlattr import NLA_TYPE_MASK, Attrs, NlError, nla_for_each
 
 NFNL_SUBSYS_NFTABLES = 10
 NFNLGRP_NFTABLES = 7
@@ -244,13 +244,15 @@ def nft_list(elements: list[bytes]) -> bytes:
     return b"".join(NFTA_LIST.build({"NFTA_LIST_ELEM": one}) for one in elements)
 
 
-def list_of(ctx: nft_ctx, tb: Attrs, name: str) -> Iterator[tuple[int, int]]:
+def list_of(
+    ctx: nft_ctx, tb: Attrs, name: str, numbered: bool = False
+) -> Iterator[tuple[int, int]]:
     """Where each NFTA_LIST_ELEM of an attribute begins, with its header, and ends.
 
-    Raises: NlError EINVAL: something else is in it.
+    `numbered`: programs count them by the type. Raises: NlError EINVAL: something else is in it.
     """
     start, stop = tb.span(name)
     for kind, at, end in nla_for_each(ctx.whole, start, stop):
-        if kind & 0x3FFF != NLA_LIST_ELEM:
+        if kind & NLA_TYPE_MASK != NLA_LIST_ELEM and not numbered:
             raise NlError(errno.EINVAL)
         yield at, end
