@@ -205,7 +205,7 @@ def nf_tables_validate(net: Net) -> None:
 
 
 def nf_tables_commit(net: Net, nlh: nlmsg) -> None:
-    """net/netfilter/nf_tables_api.c: the batch holds. `nlh`: its beginning."""
+    """net/netfilter/nf_tables_api.c: the batch holds. `nlh`: its first message."""
     pernet = nft_pernet(net)
     if not pernet.trans:
         return

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from stack.core.uapi import NLM_F_CREATE, NLM_F_EXCL
 from stack.net import Net
 from stack.netfilter.nf_tables import (
+    NFT_SET_ANONYMOUS,
     nft_chain,
     nft_chain_lookup_byid,
     nft_ctx,
@@ -17,9 +18,12 @@ from stack.netfilter.nf_tables import (
     nft_table,
 )
 from stack.netfilter.nft_attrs import NFTA_RULE
+from stack.netfilter.nft_lookup import nft_lookup_expr
 from stack.netlink.netlink_sock import NLM_F_DUMP, nlmsg
+from stack.netlink.nf_tables_set_api import nf_tables_set_notify
 from stack.netlink.nf_tables_trans import (
     DELRULE,
+    DELSET,
     DESTROYRULE,
     GETRULE_RESET,
     NEWRULE,
@@ -67,20 +71,21 @@ def nf_tables_fill_rule_info(
 
 
 def handle_before(chain: nft_chain, rule: nft_rule) -> int:
-    """The handle of the rule before one; 0: it is the first."""
-    at = chain.rules.index(rule)
-    return chain.rules[at - 1].handle if at else 0
+    """The handle of the rule before a new one; 0: it is the first or the last, or gone again."""
+    if rule not in chain.rules[1:-1]:
+        return 0
+    return chain.rules[chain.rules.index(rule) - 1].handle
 
 
 def nf_tables_rule_notify(ctx: nft_ctx, chain: nft_chain, rule: nft_rule, message: int) -> None:
     """net/netfilter/nf_tables_api.c: tell of a rule that came or went."""
 
     def fill() -> bytes:
-        came = message == NEWRULE and rule in chain.rules
-        return nf_tables_fill_rule_info(chain, rule, handle_before(chain, rule) if came else 0)
+        handle = handle_before(chain, rule) if message == NEWRULE else 0
+        return nf_tables_fill_rule_info(chain, rule, handle)
 
-    flags = ctx.flags & (NLM_F_APPEND | NLM_F_REPLACE) if message == NEWRULE else 0
-    nft_notify(ctx, message, fill, flags)
+    appended = ctx.flags & (NLM_F_APPEND | NLM_F_REPLACE)
+    nft_notify(ctx, message, fill, NLM_F_APPEND if appended else 0)
 
 
 def nf_tables_getrule(nlh: nlmsg, tb: Attrs) -> None:
@@ -251,6 +256,8 @@ def nft_delrule(ctx: nft_ctx, chain: nft_chain, rule: nft_rule) -> None:
     def commit() -> None:
         nf_tables_rule_notify(ctx, chain, rule, DELRULE)
         for expr in rule.expressions:
+            if isinstance(expr, nft_lookup_expr) and expr.set.flags & NFT_SET_ANONYMOUS:
+                nf_tables_set_notify(ctx, expr.set, DELSET)
             expr.destroy(ctx)
 
     nft_trans_add(ctx, undo, commit=commit)

@@ -160,7 +160,7 @@ def nfnetlink_rcv_batch(first: nlmsg, messages: list[nlmsg | None], validates: b
             if not validates:
                 nfnetlink_rcv_batch(first, messages, True)
                 return
-        nf_tables.nf_tables_commit(net, first)
+        nf_tables.nf_tables_commit(net, messages[0] or first)
     else:
         nf_tables.nf_tables_abort(net)
     for asked, wrong in errors:
