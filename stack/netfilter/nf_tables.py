@@ -486,10 +486,9 @@ def nft_verdict_validate(ctx: nft_ctx, data: nft_data) -> None:
     if data.value is not None or data.code not in (NFT_JUMP, NFT_GOTO):
         return
     assert data.chain is not None
-    jumps = data.code == NFT_JUMP
-    ctx.level += jumps
+    ctx.level += 1
     nft_chain_validate(ctx, data.chain)
-    ctx.level -= jumps
+    ctx.level -= 1
 
 
 # --- data ----------------------------------------------------------------------------------------

@@ -61,6 +61,10 @@ class nft_set_elems:
         """Take out one that is there."""
         raise NotImplementedError
 
+    def deactivate(self, elem: nft_set_elem) -> nft_set_elem | None:
+        """The element that a program wants to delete."""
+        return self.same(elem)
+
     def get(self, elem: nft_set_elem) -> nft_set_elem | None:
         """The element that `nft get element` asks for."""
         return self.same(elem)
@@ -196,14 +200,14 @@ class nft_pipapo(nft_set_elems):
     def walk(self) -> Iterator[nft_set_elem]:
         return iter(list(self.elems))
 
-    def covers(self, elem: nft_set_elem, low: bytes, high: bytes) -> bool:
-        """Whether an element's ranges have both keys in them."""
+    def covers(self, elem: nft_set_elem, key: bytes) -> bool:
+        """Whether an element's ranges have a key in them."""
         end = elem.key if elem.key_end is None else elem.key_end
-        return all(elem.key[a:b] <= low[a:b] and high[a:b] <= end[a:b] for a, b in self.fields)
+        return all(elem.key[a:b] <= key[a:b] <= end[a:b] for a, b in self.fields)
 
     def find(self, key: bytes) -> nft_set_elem | None:
         for elem in self.elems:
-            if self.covers(elem, key, key) and not self.expired(elem):
+            if self.covers(elem, key) and not self.expired(elem):
                 return elem
         return None
 
@@ -213,7 +217,7 @@ class nft_pipapo(nft_set_elems):
             if one.key == low and (one.key_end or one.key) == high:
                 return one
         for one in self.elems:
-            if self.covers(one, low, low) and self.covers(one, high, high):
+            if self.covers(one, low) or self.covers(one, high):
                 raise NlError(errno.ENOTEMPTY)
         return None
 
@@ -223,8 +227,12 @@ class nft_pipapo(nft_set_elems):
     def remove(self, elem: nft_set_elem) -> None:
         self.elems.remove(elem)
 
+    def deactivate(self, elem: nft_set_elem) -> nft_set_elem | None:
+        """net/netfilter/nft_set_pipapo.c nft_pipapo_deactivate: what the lower key meets."""
+        return self.find(elem.key)
+
     def get(self, elem: nft_set_elem) -> nft_set_elem | None:
-        """net/netfilter/nft_set_pipapo.c nft_pipapo_get: by its lower key."""
+        """net/netfilter/nft_set_pipapo.c nft_pipapo_get: the same."""
         return self.find(elem.key)
 
 

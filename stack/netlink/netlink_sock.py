@@ -106,6 +106,8 @@ class netlink_sock(sock):
     bound: bool = row(False)
     tgid: int = row(0)
     """The process that has it, as that sees its number (task_tgid_vnr); 0: one of no number."""
+    comm: str = row("")
+    """The name of the thread that made it."""
     dst_portid: int = row(0)
     """The peer of connect(2); 0: the kernel."""
     connected: bool = row(False)

@@ -124,8 +124,6 @@ EXPRESSION_MODULES = (
     nft_payload,
 )
 """Modules whose expressions rules may have."""
-COMM = "e1000emu"
-"""The name of a process, which hosts do not know."""
 
 
 # --- flow tables: there are none ------------------------------------------------------------------
@@ -169,7 +167,7 @@ def nf_tables_fill_gen_info(pernet: nftables_pernet, sk: netlink_sock) -> bytes:
         {
             "NFTA_GEN_ID": pernet.base_seq,
             "NFTA_GEN_PROC_PID": sk.tgid,
-            "NFTA_GEN_PROC_NAME": COMM,
+            "NFTA_GEN_PROC_NAME": sk.comm,
         }
     )
 

@@ -398,7 +398,9 @@ def nft_del_setelem(ctx: nft_ctx, found: nft_set, at: int, end: int) -> None:
     asked = parse_key(ctx, found, at, end)
     catchall = asked.flags & NFT_SET_ELEM_CATCHALL
     try:
-        elem: nft_set_elem | None = found.elems.catchall if catchall else found.elems.same(asked)
+        elem: nft_set_elem | None = (
+            found.elems.catchall if catchall else found.elems.deactivate(asked)
+        )
     except NlError:
         elem = None
     if elem is None or found.elems.expired(elem):

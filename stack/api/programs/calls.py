@@ -45,7 +45,7 @@ from stack.api.programs.placeholder import Opened, Placeholder
 from stack.api.programs.rings import Mapped
 from stack.api.programs.supervisor import Call, forget, opened, show_at
 from stack.api.programs.sysfs import AT_FDCWD, At, find, mode_of, stat_of, statx_of
-from stack.api.programs.virtual import Held, task_tgid_vnr
+from stack.api.programs.virtual import Held, get_task_comm, task_tgid_vnr
 from stack.core import bsd_socket as sys
 from stack.core import uapi
 from stack.core.dev_ioctl import (
@@ -179,8 +179,9 @@ def do_socket(call: Call) -> int | None:
 
 
 def set_tgid(call: Call, sk: Any) -> None:
-    """Have netlink_autobind name a socket after the process, unless another one has the number."""
+    """Tell a socket of netlink which process has it: netlink_autobind names it after that."""
     sk.tgid = task_tgid_vnr(call.tid)
+    sk.comm = get_task_comm(call.tid)
 
 
 def do_bind(call: Call, at: Opened) -> int:

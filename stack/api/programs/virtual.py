@@ -49,6 +49,7 @@ STATUS_BYTES = 1 << 14
 KEPT_THREADS = 200
 """Threads whose files stay open: two descriptors each."""
 TGID = re.compile(rb"\nTgid:\t(\d+)\n")
+COMM = re.compile(rb"^Name:\t(.*)\n")
 NSTGID = re.compile(rb"\nNStgid:(?:\t\d+)*?\t(\d+)\n")
 
 
@@ -428,6 +429,12 @@ def task_tgid_vnr(tid: int) -> int:
     """include/linux/pid.h: a thread's process, by the number that itself sees; 0: it has ended."""
     found = NSTGID.search(status_of(tid))
     return 0 if found is None else int(found[1])
+
+
+def get_task_comm(tid: int) -> str:
+    """fs/exec.c: the name of a thread; "": it has ended."""
+    found = COMM.search(status_of(tid))
+    return "" if found is None else os.fsdecode(found[1])
 
 
 def children_of(tid: int) -> list[int]:
