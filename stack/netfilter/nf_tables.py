@@ -20,7 +20,7 @@ reads and writes messages, stack/netfilter/nf_tables_core.py runs the rules. Rea
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -576,10 +576,3 @@ def nft_data_dump(data: nft_data) -> dict[str, Any]:
     if data.chain is not None:
         told["NFTA_VERDICT_CHAIN"] = data.chain.name
     return {"NFTA_DATA_VERDICT": told}
-
-
-def nft_rules_of(net: Net) -> Iterator[nft_rule]:
-    """Every rule of a namespace."""
-    for table in nft_pernet(net).tables.values():
-        for chain in table.chains.values():
-            yield from chain.rules

@@ -20,6 +20,7 @@ from stack.core.netfilter import (
     NFPROTO_IPV4,
     nf_hook_state,
 )
+from stack.core.rows import wide
 from stack.core.uapi import IPPROTO_FRAGMENT, IPV6_HLEN
 from stack.netfilter.nf_tables import (
     NFT_BREAK,
@@ -110,7 +111,7 @@ def nft_do_chain_hook(chain: nft_chain, skb: sk_buff, state: nf_hook_state) -> i
     return nft_do_chain(pkt, chain)
 
 
-def _routed_by(skb: sk_buff, pf: int) -> tuple[int, int, int, int]:
+def _routed_by(skb: sk_buff, pf: int) -> tuple[wide, wide, int, int]:
     """What of a packet its route depends on."""
     if pf == NFPROTO_IPV4:
         iph = iphdr_at(skb, 0)

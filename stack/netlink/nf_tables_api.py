@@ -196,9 +196,9 @@ def nft_table_validate(net: Net, table: nft_table) -> None:
 def nf_tables_validate(net: Net) -> None:
     """net/netfilter/nf_tables_api.c: validate the tables that a batch changed. Raises: NlError."""
     pernet = nft_pernet(net)
-    seen = {id(trans.table): trans.table for trans in pernet.trans}
-    for table in seen.values():
-        if pernet.tables.get((table.family, table.name)) is table:
+    changed = {id(trans.table) for trans in pernet.trans}
+    for table in pernet.tables.values():
+        if id(table) in changed:
             nft_table_validate(net, table)
 
 

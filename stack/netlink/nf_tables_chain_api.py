@@ -1,4 +1,14 @@
-"""net/netfilter/nf_tables_api.c: chains: their messages, and the hooks of base chains."""
+"""net/netfilter/nf_tables_api.c: chains: their messages, and the hooks of base chains.
+
+    nf_tables_newchain      NFT_MSG_NEWCHAIN
+        nf_tables_addchain          a new one; a base chain registers its hook
+        nf_tables_updchain          another policy, counters, name
+    nf_tables_delchain      NFT_MSG_DELCHAIN, _DESTROYCHAIN: with its rules
+    nf_tables_getchain      NFT_MSG_GETCHAIN: one, or all
+
+A chain of type filter or route has a hook of its own. One of type nat is asked by nf_nat_inet_fn,
+about connections that are new. State: `nft_table.chains`, `nft_base_chain.unregister`.
+"""
 
 from __future__ import annotations
 
@@ -324,16 +334,18 @@ def nf_tables_updchain(ctx: nft_ctx, chain: nft_chain, tb: Attrs, attr: str) -> 
     stats = nft_stats_alloc(tb)
     if stats is not None and base is None:
         raise NlError(errno.EOPNOTSUPP)
-    old_name, old_policy, old_stats = chain.name, base and base.policy, base and base.stats
+    old_name = chain.name
+    old_policy = NF_ACCEPT if base is None else base.policy
+    old_stats = None if base is None else base.stats
 
-    def set_to(name: str, policy: int | None, stats: nft_stats | None) -> None:
+    def set_to(name: str, policy: int, stats: nft_stats | None) -> None:
         if name != chain.name:
             # It keeps its place among the chains.
             held = [(name if one is chain else key, one) for key, one in table.chains.items()]
             chain.name = name
             table.chains.clear()
             table.chains.update(held)
-        if base is not None and policy is not None:
+        if base is not None:
             base.policy, base.stats = policy, stats
 
     set_to(name, tb.get("NFTA_CHAIN_POLICY", old_policy), old_stats if stats is None else stats)

@@ -1,4 +1,14 @@
-"""net/netfilter/nf_tables_api.c: elements of sets: NFT_MSG_NEWSETELEM, _GETSETELEM, _DELSETELEM."""
+"""net/netfilter/nf_tables_api.c: elements of sets and maps.
+
+    nf_tables_newsetelem    NFT_MSG_NEWSETELEM
+        nft_add_set_elem            read one element
+            insert                  if none is in its place; else only its time may change
+    nf_tables_delsetelem    NFT_MSG_DELSETELEM, _DESTROYSETELEM: those named, or all
+    nf_tables_getsetelem    NFT_MSG_GETSETELEM, _GETSETELEM_RESET: those named, or all
+
+An interval of one field is two elements: where it begins, and with NFT_SET_ELEM_INTERVAL_END where
+it ends. Elements are in `nft_set.elems` (stack/netfilter/nft_set.py).
+"""
 
 from __future__ import annotations
 

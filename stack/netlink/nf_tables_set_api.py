@@ -1,6 +1,13 @@
-"""net/netfilter/nf_tables_api.c: sets and maps: NFT_MSG_NEWSET, _GETSET, _DELSET.
+"""net/netfilter/nf_tables_api.c: sets and maps. Their elements: nf_tables_elem_api.py.
 
-Their elements: nf_tables_elem_api.py.
+    nf_tables_newset        NFT_MSG_NEWSET
+        nft_set_desc                flags, types and lengths of keys and data
+        nf_tables_set_desc_parse    the fields of a concatenation
+        nft_set_expressions         what each element has a copy of
+    nf_tables_delset        NFT_MSG_DELSET, _DESTROYSET
+    nf_tables_getset        NFT_MSG_GETSET: one, or all
+
+State: `nft_table.sets`. A set without a name of its own ends with its rule (nft_setelem.py).
 """
 
 from __future__ import annotations

@@ -116,7 +116,7 @@ def path(request: pytest.FixtureRequest) -> Iterator[Path]:
         made.server.close()
 
 
-def test_priorities_decide_the_order_then_registration(path: Path) -> None:
+def test_priorities_decide_the_order_and_the_newest_is_first(path: Path) -> None:
     seen: list[str] = []
 
     def hook(name: str) -> Any:
@@ -137,7 +137,7 @@ def test_priorities_decide_the_order_then_registration(path: Path) -> None:
         path.hook(NF_INET_FORWARD, hook(name), priority)
     path.send(b"x")
     assert path.got() == [b"x"]
-    assert seen == ["first", "conntrack", "filter", "filter again", "nat", "last"]
+    assert seen == ["first", "conntrack", "filter again", "filter", "nat", "last"]
 
 
 def test_what_a_hook_is_told(path: Path) -> None:
@@ -243,8 +243,8 @@ def test_queue_and_reinject(path: Path, point: int) -> None:
         return NF_ACCEPT
 
     nf_register_queue_handler(host, 3, waiting.append)
-    path.hook(point, lambda *_: NF_QUEUE_NR(3))
     path.hook(point, behind)
+    path.hook(point, lambda *_: NF_QUEUE_NR(3))
     path.send(b"one")
     path.send(b"two")
     assert path.got() == []
@@ -366,8 +366,8 @@ def test_repeat_asks_again_but_not_for_ever(path: Path) -> None:
 
 
 def test_stop_leaves_the_others_out(path: Path) -> None:
-    path.hook(NF_INET_FORWARD, lambda *_: NF_STOP)
     path.hook(NF_INET_FORWARD, lambda *_: NF_DROP)
+    path.hook(NF_INET_FORWARD, lambda *_: NF_STOP)
     path.send(b"x")
     assert path.got() == [b"x"]
 
