@@ -399,8 +399,9 @@ def nf_tables_delchain(nlh: nlmsg, tb: Attrs) -> None:
     if nlh.flags & NLM_F_NONREC and chain.use > 0:
         raise NlError(errno.EBUSY)
     ctx = nft_ctx_init(nlh, table, chain, tb)
+    others = chain.use - len(chain.rules)  # its own rules that lead to it count, as on Linux
     for rule in list(chain.rules):
         nft_delrule(ctx, chain, rule)
-    if chain.use > 0:
+    if others > 0:
         raise bad_attr(tb, attr, errno.EBUSY)
     nft_delchain(ctx, chain)
