@@ -235,6 +235,8 @@ class nft_table:
     udata: bytes | None = None
     nlpid: int = 0
     """The port id of its owner (NFT_TABLE_F_OWNER)."""
+    updated: bool = False
+    """The batch that is being read changed its flags (__NFT_TABLE_F_UPDATE)."""
     chains: dict[str, nft_chain] = field(default_factory=dict)
     sets: dict[str, nft_set] = field(default_factory=dict)
     objects: dict[tuple[int, str], nft_object] = field(default_factory=dict)

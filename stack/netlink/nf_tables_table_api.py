@@ -146,6 +146,8 @@ def nf_tables_updtable(ctx: nft_ctx, tb: Attrs) -> None:
         raise NlError(errno.EOPNOTSUPP)
     if changed & NFT_TABLE_F_OWNER and not table.flags & NFT_TABLE_F_PERSIST:
         raise NlError(errno.EOPNOTSUPP)
+    if table.updated:
+        raise NlError(errno.EINVAL)
     old, old_owner = table.flags, table.nlpid
 
     def set_to(flags: int, owner: int) -> None:
@@ -156,12 +158,17 @@ def nf_tables_updtable(ctx: nft_ctx, tb: Attrs) -> None:
             else:
                 nf_tables_register_hook(ctx.net, table, chain)
 
+    def undo() -> None:
+        table.updated = False
+        set_to(old, old_owner)
+
+    def commit() -> None:
+        table.updated = False
+        nf_tables_table_notify(ctx, NEWTABLE)
+
+    table.updated = True
     set_to(flags, ctx.portid if changed & NFT_TABLE_F_OWNER else old_owner)
-    nft_trans_add(
-        ctx,
-        lambda: set_to(old, old_owner),
-        commit=lambda: nf_tables_table_notify(ctx, NEWTABLE),
-    )
+    nft_trans_add(ctx, undo, commit=commit)
 
 
 # --- deleted tables -------------------------------------------------------------------------------
