@@ -279,6 +279,8 @@ def nf_tables_addchain(ctx: nft_ctx, tb: Attrs, policy: int | None, flags: int) 
     table = ctx.table
     base: nft_base_chain | None = None
     if "NFTA_CHAIN_HOOK" in tb:
+        if table.updated:
+            raise NlError(errno.EINVAL)
         if flags & (NFT_CHAIN_BINDING | NFT_CHAIN_HW_OFFLOAD):
             raise NlError(errno.EOPNOTSUPP)
         base = nft_chain_parse_hook(ctx, tb, None)
@@ -353,6 +355,7 @@ def nf_tables_updchain(ctx: nft_ctx, chain: nft_chain, tb: Attrs, attr: str) -> 
         ctx,
         lambda: set_to(old_name, old_policy, old_stats),
         commit=lambda: nf_tables_chain_notify(ctx, chain, NEWCHAIN),
+        hooks=True,
     )
 
 
@@ -377,7 +380,7 @@ def nft_delchain(ctx: nft_ctx, chain: nft_chain) -> None:
             nf_tables_unregister_hook(chain)
         nf_tables_chain_notify(ctx, chain, DELCHAIN)
 
-    nft_trans_add(ctx, undo, commit=commit)
+    nft_trans_add(ctx, undo, commit=commit, hooks=chain.base is not None)
 
 
 def nf_tables_delchain(nlh: nlmsg, tb: Attrs) -> None:

@@ -105,7 +105,7 @@ def nf_tables_newtable(nlh: nlmsg, tb: Attrs) -> None:
         table = nft_table_lookup(nlh, tb, attr)
     except NlError as exc:
         if exc.errno != errno.ENOENT:
-            raise
+            raise NlError(exc.errno or errno.EINVAL) from None
     else:
         if nlh.flags & NLM_F_EXCL:
             raise bad_attr(tb, attr, errno.EEXIST)
@@ -131,6 +131,12 @@ def nf_tables_newtable(nlh: nlmsg, tb: Attrs) -> None:
     )
 
 
+def nft_table_pending_update(ctx: nft_ctx) -> bool:
+    """net/netfilter/nf_tables_api.c: whether this batch did what new flags could not undo."""
+    steps = nft_pernet(ctx.net).trans
+    return ctx.table.updated or any(one.hooks and one.table is ctx.table for one in steps)
+
+
 def nf_tables_updtable(ctx: nft_ctx, tb: Attrs) -> None:
     """net/netfilter/nf_tables_api.c: other flags: a table sleeps (dormant), wakes, has an owner."""
     table = ctx.table
@@ -146,7 +152,7 @@ def nf_tables_updtable(ctx: nft_ctx, tb: Attrs) -> None:
         raise NlError(errno.EOPNOTSUPP)
     if changed & NFT_TABLE_F_OWNER and not table.flags & NFT_TABLE_F_PERSIST:
         raise NlError(errno.EOPNOTSUPP)
-    if table.updated:
+    if nft_table_pending_update(ctx):
         raise NlError(errno.EINVAL)
     old, old_owner = table.flags, table.nlpid
 

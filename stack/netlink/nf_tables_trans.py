@@ -78,6 +78,8 @@ class nft_trans:
     rule: nft_rule | None = None
     set: nft_set | None = None
     id: int | None = None
+    hooks: bool = False
+    """It concerns the hooks of a base chain: flags of the table may not change any more."""
 
 
 def nft_type(message: int) -> int:

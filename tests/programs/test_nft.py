@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.linux.peer import Peer
+from tests.programs.nft_at_random import script
 from tests.programs.test_iproute import Row, both
 
 pytestmark = pytest.mark.netns
@@ -332,3 +333,10 @@ ROWS = {
 @pytest.mark.parametrize("name", ROWS)
 def test_nft_prints_what_it_prints_on_linux(peer: Peer, tmp_path: Path, name: str) -> None:
     both(peer, tmp_path, Row(ROWS[name].script, TIMES, ("nft",)), {"net.ipv4.ip_forward": 0})
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_commands_at_random_print_what_they_print_on_linux(
+    peer: Peer, tmp_path: Path, seed: int
+) -> None:
+    both(peer, tmp_path, Row(script(seed, 100), TIMES, ("nft",)), {"net.ipv4.ip_forward": 0})
