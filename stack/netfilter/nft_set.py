@@ -13,6 +13,7 @@ from __future__ import annotations
 import errno
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator
+from functools import partial
 
 from stack.netfilter.nf_tables import (
     NFT_SET_CONCAT,
@@ -60,6 +61,10 @@ class nft_set_elems:
     def remove(self, elem: nft_set_elem) -> None:
         """Take out one that is there."""
         raise NotImplementedError
+
+    def undo_remove(self, elem: nft_set_elem) -> Callable[[], None]:
+        """What puts an element back in its place; call this before `remove`."""
+        return partial(self.put, elem)
 
     def deactivate(self, elem: nft_set_elem) -> nft_set_elem | None:
         """The element that a program wants to delete."""
@@ -226,6 +231,9 @@ class nft_pipapo(nft_set_elems):
 
     def remove(self, elem: nft_set_elem) -> None:
         self.elems.remove(elem)
+
+    def undo_remove(self, elem: nft_set_elem) -> Callable[[], None]:
+        return partial(self.elems.insert, self.elems.index(elem), elem)
 
     def deactivate(self, elem: nft_set_elem) -> nft_set_elem | None:
         """net/netfilter/nft_set_pipapo.c nft_pipapo_deactivate: what the lower key meets."""

@@ -58,6 +58,7 @@ from stack.netlink.nf_tables_trans import (
     nft_reply,
     nft_table_lookup,
     nft_trans_add,
+    nothing,
 )
 from stack.netlink.nlattr import Attrs, NlError
 
@@ -420,14 +421,15 @@ def nft_del_setelem(ctx: nft_ctx, found: nft_set, at: int, end: int) -> None:
 
 def delete(ctx: nft_ctx, found: nft_set, elem: nft_set_elem) -> None:
     """nft_setelem_deactivate and _remove."""
+    catchall = bool(elem.flags & NFT_SET_ELEM_CATCHALL)
+    put_back = nothing if catchall else found.elems.undo_remove(elem)
     take_out(found, elem)
     elem_release(elem)
 
     def undo() -> None:
         elem_hold(elem)
-        if elem.flags & NFT_SET_ELEM_CATCHALL:
+        if catchall:
             found.elems.catchall = elem
-        else:
-            found.elems.put(elem)
+        put_back()
 
     nft_trans_add(ctx, undo, commit=lambda: nf_tables_setelem_notify(ctx, found, elem, DELSETELEM))
