@@ -45,6 +45,7 @@ PACKAGES = {
     "dnsmasq": "dnsmasq-base",
     "nc.openbsd": "netcat-openbsd",
     "sysctl": "procps",
+    "nft": "nftables",
     "ping": "iputils-ping",
     **dict.fromkeys(("ip", "tc", "bridge"), "iproute2"),
     **dict.fromkeys(("route", "arp", "ifconfig", "netstat"), "net-tools"),
