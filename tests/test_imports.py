@@ -83,9 +83,9 @@ def test_every_directory_of_modules_is_a_typed_package() -> None:
 # --- stack/: modules form a DAG, layers one direction ---------------------------------------
 
 # What a folder of stack/ may import besides itself. stack/net.py and stack/machine.py, the fields
-# of a namespace and of its machine, count as core, as do attributes (lib/nlattr.c). "sysctl" are the modules with all knobs, ""
-# the rest at the top: the host, and the short names stack.socket and stack.aio. Only annotations
-# look upward (TYPE_CHECKING).
+# of a namespace and of its machine, count as core, as do attributes (lib/nlattr.c). "sysctl" are
+# the modules with all knobs, "" the rest at the top: the host, and the short names stack.socket and
+# stack.aio. Only annotations look upward (TYPE_CHECKING).
 CORE = {"core", "ethernet", "sched"}
 AS_CORE = {"stack.machine", "stack.net", "stack.netlink.nlattr"}
 SYSCTL = {"stack.sysctl", "stack.sysctl_fields"}

@@ -106,7 +106,7 @@ Hook = Callable[[Any, nf_hook_state], int]
 
 @state
 class nf_hook_ops:
-    """struct nf_hook_ops: a registered hook. They run by priority, of equal ones the newest first."""
+    """struct nf_hook_ops: a registered hook. They run by priority, the newest first of equals."""
 
     hook: Hook
     pf: int
