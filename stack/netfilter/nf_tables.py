@@ -25,7 +25,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from fastpath.base.skbuff import sk_buff
-from stack.core.netfilter import NF_ACCEPT, NF_DROP, NF_QUEUE, nf_hook_state
+from stack.core.netfilter import NF_ACCEPT, NF_DROP, nf_hook_state
 from stack.net import Net
 from stack.netlink.nlattr import Attrs, AttrTable, NlError
 
@@ -529,7 +529,7 @@ def nft_verdict_init(ctx: nft_ctx, tb: Attrs) -> nft_data:
     if code in (NFT_CONTINUE, NFT_BREAK, NFT_RETURN):
         return nft_data(None, code)
     if code not in (NFT_JUMP, NFT_GOTO):
-        if code not in (NF_DROP, NF_ACCEPT, NF_QUEUE):
+        if code not in (NF_DROP, NF_ACCEPT):
             raise NlError(errno.EINVAL)
         return nft_data(None, code)
     chain: nft_chain | None

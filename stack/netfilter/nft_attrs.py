@@ -13,7 +13,6 @@ from stack.netlink.nlattr import (
     BE64,
     BINARY,
     NESTED,
-    NUL_STRING,
     STRING,
     Attr,
     AttrTable,
@@ -23,6 +22,7 @@ from stack.netlink.nlattr import (
 NFT_NAME_MAXLEN = 256
 NFT_USERDATA_MAXLEN = 256
 IFNAMSIZ = 16
+NFT_MODULE_AUTOLOAD_LIMIT = 49
 
 _SIGNED = struct.Struct(">i")
 BES32 = AttrType("BES32", lambda data: _SIGNED.unpack_from(data)[0], _SIGNED.pack, 4)
@@ -91,7 +91,7 @@ NFTA_CHAIN = AttrTable(
     nested("NFTA_CHAIN_HOOK", 4, NFTA_HOOK),
     Attr("NFTA_CHAIN_POLICY", 5, BE32),
     Attr("NFTA_CHAIN_USE", 6, BE32, told=True),
-    Attr("NFTA_CHAIN_TYPE", 7, NUL_STRING),
+    Attr("NFTA_CHAIN_TYPE", 7, STRING, NFT_MODULE_AUTOLOAD_LIMIT),
     nested("NFTA_CHAIN_COUNTERS", 8, NFTA_COUNTER),
     Attr("NFTA_CHAIN_FLAGS", 10, BE32),
     Attr("NFTA_CHAIN_ID", 11, BE32),

@@ -237,6 +237,8 @@ def nf_tables_newchain(nlh: nlmsg, tb: Attrs) -> None:
         raise bad_attr(tb, attr, errno.EEXIST)
     if nlh.flags & NLM_F_REPLACE:
         raise NlError(errno.EOPNOTSUPP)
+    if flags | chain.flags & NFT_CHAIN_BASE != chain.flags:
+        raise NlError(errno.EOPNOTSUPP)
     nf_tables_updchain(ctx, chain, tb, attr)
 
 
@@ -249,10 +251,13 @@ def nft_chain_parse_hook(ctx: nft_ctx, tb: Attrs, old: nft_base_chain | None) ->
     if kind not in HOOKS:
         raise bad_attr(tb, "NFTA_CHAIN_TYPE", errno.ENOENT)
     if old is not None:
-        hooknum = hook.get("NFTA_HOOK_HOOKNUM", old.hooknum)
-        priority = hook.get("NFTA_HOOK_PRIORITY", old.priority)
-        if hooknum != old.hooknum or priority != old.priority:
-            raise NlError(errno.EOPNOTSUPP)
+        for name, value in (
+            ("NFTA_HOOK_HOOKNUM", old.hooknum),
+            ("NFTA_HOOK_PRIORITY", old.priority),
+        ):
+            if hook.get(name, value) != value:
+                raise NlError(errno.EOPNOTSUPP)
+        hooknum, priority = hook.get("NFTA_HOOK_HOOKNUM", 0), hook.get("NFTA_HOOK_PRIORITY", 0)
         return nft_base_chain(kind, hooknum, priority, old.policy)
     if "NFTA_HOOK_HOOKNUM" not in hook or "NFTA_HOOK_PRIORITY" not in hook:
         raise bad_attr(tb, "NFTA_CHAIN_NAME", errno.ENOENT)
@@ -326,7 +331,9 @@ def nf_tables_updchain(ctx: nft_ctx, chain: nft_chain, tb: Attrs, attr: str) -> 
     if "NFTA_CHAIN_HOOK" in tb:
         if base is None:
             raise bad_attr(tb, attr, errno.EEXIST)
-        if nft_chain_parse_hook(ctx, tb, base).type != base.type:
+        told = nft_chain_parse_hook(ctx, tb, base)
+        same = told.hooknum == base.hooknum and told.priority == base.priority
+        if told.type != base.type or not same:
             raise bad_attr(tb, attr, errno.EEXIST)
     name = chain.name
     if "NFTA_CHAIN_HANDLE" in tb and "NFTA_CHAIN_NAME" in tb:

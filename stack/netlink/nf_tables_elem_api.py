@@ -214,7 +214,7 @@ def parse_key(ctx: nft_ctx, found: nft_set, at: int, end: int) -> nft_set_elem:
 def element_key(ctx: nft_ctx, found: nft_set, tb: Attrs) -> nft_set_elem:
     """Flags and keys of an element. Raises: NlError EINVAL, EOPNOTSUPP."""
     flags = nft_setelem_parse_flags(found, tb)
-    if ("NFTA_SET_ELEM_KEY" in tb) == bool(flags & NFT_SET_ELEM_CATCHALL):
+    if "NFTA_SET_ELEM_KEY" not in tb and not flags & NFT_SET_ELEM_CATCHALL:
         raise NlError(errno.EINVAL)
     ranges = NFT_SET_CONCAT | NFT_SET_INTERVAL
     has_end = "NFTA_SET_ELEM_KEY_END" in tb
@@ -233,6 +233,8 @@ def element_key(ctx: nft_ctx, found: nft_set, tb: Attrs) -> nft_set_elem:
 
 def check_element(found: nft_set, tb: Attrs, flags: int) -> None:
     """Whether an element has what its set's elements have. Raises: NlError EINVAL."""
+    if "NFTA_SET_ELEM_KEY" in tb and flags & NFT_SET_ELEM_CATCHALL:
+        raise NlError(errno.EINVAL)
     ends = flags & NFT_SET_ELEM_INTERVAL_END
     for flag, name in ((NFT_SET_MAP, "DATA"), (NFT_SET_OBJECT, "OBJREF")):
         given = f"NFTA_SET_ELEM_{name}" in tb

@@ -80,6 +80,8 @@ NFT_OBJECT_MAX = 9
 NFT_SET_EXPR_MAX = 2
 NFT_REG32_COUNT = 16
 VERDICT_BYTES = 16
+MOST_FIELD_BYTES = 255
+NFT_SET_POL_MEMORY = 1
 NOT_TOGETHER = (
     (NFT_SET_MAP | NFT_SET_OBJECT, NFT_SET_MAP | NFT_SET_OBJECT),
     (NFT_SET_EVAL | NFT_SET_OBJECT, NFT_SET_EVAL | NFT_SET_OBJECT),
@@ -276,6 +278,8 @@ def nft_set_desc(tb: Attrs) -> nft_set:
     desc.timeout = tb.get("NFTA_SET_TIMEOUT", 0)
     desc.gc_int = tb.get("NFTA_SET_GC_INTERVAL", 0)
     desc.policy = tb.get("NFTA_SET_POLICY", 0)
+    if desc.policy > NFT_SET_POL_MEMORY:
+        raise NlError(errno.EOPNOTSUPP)
     given: Attrs = tb.get("NFTA_SET_DESC", Attrs())
     desc.size = given.get("NFTA_SET_DESC_SIZE", 0)
     return desc
@@ -307,7 +311,7 @@ def nf_tables_set_desc_parse(ctx: nft_ctx, tb: Attrs, klen: int) -> tuple[int, .
             size = one.get("NFTA_SET_FIELD_LEN", 0)
             if not size:
                 raise NlError(errno.EINVAL)
-            if size > NFT_DATA_VALUE_MAXLEN or len(sizes) == NFT_REG32_COUNT:
+            if size > MOST_FIELD_BYTES or len(sizes) == NFT_REG32_COUNT:
                 raise NlError(errno.E2BIG)
             sizes.append(size)
     if sizes and klen != sum(-(-size // 4) * 4 for size in sizes):

@@ -36,7 +36,7 @@ from stack.netlink.netlink_sock import (
     nlmsg,
 )
 from stack.netlink.nf_tables_trans import NEWRULE, NEWSETELEM, NFNL_SUBSYS_NFTABLES
-from stack.netlink.nlattr import LIBERAL, Attrs, AttrTable, NlError
+from stack.netlink.nlattr import LIBERAL, Attrs, AttrTable, NlError, nla_for_each
 
 NFNL_MSG_BATCH_BEGIN, NFNL_MSG_BATCH_END = 16, 17
 NFNL_SUBSYS_COUNT = 13
@@ -60,11 +60,8 @@ CALLBACKS: dict[tuple[int, int], tuple[Callable[[nlmsg, Attrs], None], AttrTable
 
 
 def attributes(nlh: nlmsg, table: AttrTable) -> Attrs:
-    """The attributes of a message. Raises: NlError, without a text, as Linux has none here."""
-    try:
-        return table.parse(nlh.whole, NLMSG_HDRLEN + NFGENMSG.size, LIBERAL)
-    except NlError as exc:
-        raise NlError(exc.errno or errno.EINVAL) from None
+    """The attributes of a message. Raises: NlError EINVAL, ERANGE."""
+    return table.parse(nlh.whole, NLMSG_HDRLEN + NFGENMSG.size, LIBERAL)
 
 
 def nfnetlink_rcv_msg(nlh: nlmsg) -> None:
@@ -113,7 +110,7 @@ def nfnetlink_rcv_skb_batch(first: nlmsg, messages: Iterator[nlmsg | None]) -> N
     try:
         genid: int = attributes(first, NFNL_BATCH).get("NFNL_BATCH_GENID", 0)
     except NlError as exc:
-        netlink_ack(first, exc)
+        netlink_ack(first, NlError(exc.errno or errno.EINVAL))
         return
     subsys = NFGENMSG.unpack_from(first.payload)[2]
     if subsys == NFNL_SUBSYS_NFTABLES << 8 and byteorder == "little":
@@ -175,11 +172,17 @@ def batch_message(nlh: nlmsg, validates: bool) -> NlError | None:
         return NlError(errno.EINVAL)
     call, table = row
     try:
-        call(nlh, attributes(nlh, table))
+        tb = attributes(nlh, table)
+    except NlError as exc:
+        top = {at for _, at, _ in nla_for_each(nlh.whole, NLMSG_HDRLEN + NFGENMSG.size)}
+        return exc if exc.at in top else NlError(exc.errno or errno.EINVAL)
+    try:
+        call(nlh, tb)
         if validates and nlh.type & 0xFF in (NEWRULE, NEWSETELEM):
             nf_tables.nf_tables_validate(nlh.sk.net)
     except NlError as exc:
-        return exc
+        # What is wrong with nested attributes has no text, and nobody says where.
+        return NlError(exc.errno or errno.EINVAL) if exc.msg else exc
     return None
 
 
