@@ -250,7 +250,7 @@ ASKED: dict[int, tuple[Call, AttrTable]] = {
     GETSET: (nf_tables_getset, NFTA_SET),
     GETSETELEM: (nf_tables_getsetelem, NFTA_SET_ELEM_LIST),
     GETSETELEM_RESET: (nf_tables_getsetelem, NFTA_SET_ELEM_LIST),
-    GETGEN: (nf_tables_getgen, NFTA_GEN),
+    GETGEN: (nf_tables_getgen, AttrTable("NFTA_GEN")),
     GETOBJ: (nf_tables_getobj, NFTA_OBJ),
     GETOBJ_RESET: (nf_tables_getobj, NFTA_OBJ),
     GETFLOWTABLE: (nf_tables_getflowtable, NFTA_FLOWTABLE),

@@ -139,13 +139,14 @@ def set_of(nlh: nlmsg, tb: Attrs, changes: bool) -> tuple[nft_ctx, nft_set]:
 
 def nf_tables_getsetelem(nlh: nlmsg, tb: Attrs) -> None:
     """net/netfilter/nf_tables_api.c: NFT_MSG_GETSETELEM, _GETSETELEM_RESET: all, or those named."""
+    dumps = bool(nlh.flags & NLM_F_DUMP)
+    if not dumps and "NFTA_SET_ELEM_LIST_ELEMENTS" not in tb:
+        raise NlError(errno.EINVAL)
     ctx, found = set_of(nlh, tb, changes=False)
     reset, family = message_of(nlh) == GETSETELEM_RESET, family_of(nlh)
-    if nlh.flags & NLM_F_DUMP:
+    if dumps:
         nft_dump(nlh, NEWSETELEM, nf_tables_dump_set(ctx, found, reset))
         return
-    if "NFTA_SET_ELEM_LIST_ELEMENTS" not in tb:
-        raise NlError(errno.EINVAL)
     for at, end in list_of(ctx, tb, "NFTA_SET_ELEM_LIST_ELEMENTS", numbered=True):
         try:
             asked = parse_key(ctx, found, at + 4, end)

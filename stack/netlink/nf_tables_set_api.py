@@ -133,11 +133,10 @@ def nf_tables_set_notify(ctx: nft_ctx, found: nft_set, message: int) -> None:
 
 def nf_tables_getset(nlh: nlmsg, tb: Attrs) -> None:
     """net/netfilter/nf_tables_api.c: NFT_MSG_GETSET."""
-    family = family_of(nlh)
+    family, name = family_of(nlh), tb.get("NFTA_SET_TABLE")
+    if name is not None:
+        nft_table_lookup(nlh, tb, "NFTA_SET_TABLE", changes=False)
     if nlh.flags & NLM_F_DUMP:
-        name = tb.get("NFTA_SET_TABLE")
-        if name is not None:
-            nft_table_lookup(nlh, tb, "NFTA_SET_TABLE", changes=False)
         nft_dump(nlh, NEWSET, nf_tables_dump_sets(nlh.sk.net, family, name))
         return
     if not family:

@@ -72,6 +72,8 @@ def nfnetlink_rcv_msg(nlh: nlmsg) -> None:
         return
     row = CALLBACKS.get((nlh.type >> 8, nlh.type & 0xFF))
     if row is None:
+        if nlh.type >> 8 == NFNL_SUBSYS_NFTABLES and nlh.type & 0xFF in nf_tables.BATCH:
+            attributes(nlh, nf_tables.BATCH[nlh.type & 0xFF][1])
         raise NlError(errno.EINVAL)
     call, table = row
     call(nlh, attributes(nlh, table))
