@@ -21,6 +21,8 @@ NF_NAT_RANGE_PROTO_SPECIFIED = 1 << 1
 NF_NAT_RANGE_PROTO_RANDOM = 1 << 2
 NF_NAT_RANGE_PERSISTENT = 1 << 3
 NF_NAT_RANGE_PROTO_RANDOM_FULLY = 1 << 4
+NF_NAT_RANGE_PROTO_OFFSET = 1 << 5
+NF_NAT_RANGE_NETMAP = 1 << 6
 NF_NAT_RANGE_PROTO_RANDOM_ALL = NF_NAT_RANGE_PROTO_RANDOM | NF_NAT_RANGE_PROTO_RANDOM_FULLY
 
 MAX_ATTEMPTS = 128
@@ -165,6 +167,8 @@ def nf_nat_l4proto_unique_tuple(
     if rng.flags & NF_NAT_RANGE_PROTO_SPECIFIED:
         low = rng.min_proto
         size = rng.max_proto - low + 1
+        if size < 1:  # the ends are the wrong way round
+            low, size = rng.max_proto, 2 - size
     elif proto in (IPPROTO_ICMP, IPPROTO_ICMPV6):
         low, size = 0, 65536
     elif maniptype == NF_NAT_MANIP_DST:

@@ -12,10 +12,24 @@ from fastpath.net.hdr import (
     tcp_v4_send_check,
     tcp_v6_send_check,
     tcphdr_at,
+    udphdr_at,
 )
 from stack.core.netdevice import ETH_P_IP, ETH_P_IPV6
-from stack.core.netfilter import NF_INET_LOCAL_OUT, NFPROTO_IPV4, nf_hook_state
-from stack.core.uapi import AF_INET, AF_INET6, IPPROTO_TCP, TCP_HLEN
+from stack.core.netfilter import (
+    NF_INET_LOCAL_OUT,
+    NF_INET_PRE_ROUTING,
+    NFPROTO_IPV4,
+    nf_hook_state,
+)
+from stack.core.uapi import (
+    AF_INET,
+    AF_INET6,
+    IPPROTO_ICMP,
+    IPPROTO_ICMPV6,
+    IPPROTO_TCP,
+    IPPROTO_UDP,
+    TCP_HLEN,
+)
 from stack.inet.flow import FLOWI_FLAG_ANYSRC, flowi
 from stack.ipv4.icmp import icmp_send
 from stack.ipv4.icmp_codes import ICMP_DEST_UNREACH
@@ -51,12 +65,54 @@ def nf_reject(skb: sk_buff, hook: nf_hook_state, with_: int) -> None:
     """net/netfilter/nft_reject_inet.c: answer a packet that the caller drops. Borrows skb."""
     if with_ == TCP_RESET:
         nf_send_reset(skb, hook)
-    elif hook.pf == NFPROTO_IPV4:
-        icmp_send(skb, ICMP_DEST_UNREACH, ICMP_CODE[with_], 0)
     else:
-        if hook.hook == NF_INET_LOCAL_OUT and skb.dev is None:
-            skb.dev = hook.net.loopback_dev
-        icmpv6_send(skb, ICMPV6_DEST_UNREACH, ICMPV6_CODE[with_], 0)
+        code = ICMP_CODE if hook.pf == NFPROTO_IPV4 else ICMPV6_CODE
+        nf_send_unreach(skb, hook, code[with_])
+
+
+def nf_reject_fill_skb_dst(skb: sk_buff, hook: nf_hook_state) -> bool:
+    """net/ipv4/netfilter/nf_reject_ipv4.c, ipv6's: at PRE_ROUTING the answer has yet to be routed.
+
+    False: there is no route.
+    """
+    if skb.dst is not None:
+        return True
+    if hook.pf == NFPROTO_IPV4:
+        try:
+            skb.dst = ip_route_output_key(hook.net, flowi(AF_INET, iphdr_at(skb, 0).saddr))
+        except OSError:
+            return False
+        return True
+    rt = ip6_route_output(hook.net, None, flowi(AF_INET6, ipv6hdr_at(skb, 0).saddr))
+    if not rt.error:
+        skb.dst = rt
+    return not rt.error
+
+
+def nf_reject_verify_csum(skb: sk_buff, off: int, proto: int) -> bool:
+    """include/net/netfilter/nf_reject.h: does the protocol have a checksum of all its bytes?"""
+    if proto == IPPROTO_UDP:
+        return pskb_may_pull(skb, off + 8) and udphdr_at(skb, off).check != 0
+    return proto in (IPPROTO_TCP, IPPROTO_ICMP, IPPROTO_ICMPV6)
+
+
+def nf_send_unreach(skb: sk_buff, hook: nf_hook_state, code: int) -> None:
+    """nf_send_unreach, nf_send_unreach6: answer with "destination unreachable". Borrows skb.
+
+    A packet whose checksum is wrong gets no answer.
+    """
+    pf = hook.pf
+    if hook.hook == NF_INET_PRE_ROUTING and not nf_reject_fill_skb_dst(skb, hook):
+        return
+    off, proto = nf_ct_l4_offset(skb, 0, pf)
+    if off >= 0 and nf_reject_verify_csum(skb, off, proto) and nf_checksum(skb, off, proto, pf):
+        return
+    if pf == NFPROTO_IPV4:
+        icmp_send(skb, ICMP_DEST_UNREACH, code, 0)
+        return
+    if hook.hook == NF_INET_LOCAL_OUT and skb.dev is None:
+        skb.dev = hook.net.loopback_dev
+    icmpv6_send(skb, ICMPV6_DEST_UNREACH, code, 0)
 
 
 def nf_send_reset(oldskb: sk_buff, hook: nf_hook_state) -> None:

@@ -16,7 +16,6 @@ from __future__ import annotations
 import errno
 from collections.abc import Callable, Iterator
 from typing import Any
-from zlib import crc32
 
 from stack.core.netfilter import NFPROTO_IPV4, NFPROTO_IPV6
 from stack.core.time64 import NSEC_PER_SEC
@@ -52,6 +51,7 @@ from stack.netfilter.nf_conntrack_ecache import (
     IPCT_REPLY,
     nf_conntrack_eventmask_report,
 )
+from stack.netfilter.nf_conntrack_id import nf_ct_get_id
 from stack.netfilter.nf_conntrack_life import (
     gc_start,
     nf_ct_assured,
@@ -113,11 +113,6 @@ def fill_tuple(tup: Tuple) -> dict[str, Any]:
         told |= {f"{name}_ID": sport, f"{name}_TYPE": dport >> 8, f"{name}_CODE": dport & 0xFF}
     ip = {f"CTA_IP_{version}_SRC": int(saddr), f"CTA_IP_{version}_DST": int(daddr)}
     return {"CTA_TUPLE_IP": ip, "CTA_TUPLE_PROTO": told}
-
-
-def nf_ct_get_id(ct: nf_conn) -> int:
-    """net/netfilter/nf_conntrack_core.c: a number for a connection, from what it connects."""
-    return crc32(repr(ct.orig.tuple).encode())
 
 
 def fill_tcp(tcp: ip_ct_tcp, destroyed: bool = False) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from stack.netfilter import (
     nft_cmp,
     nft_counter,
     nft_dynset,
+    nft_expressions,
     nft_immediate,
     nft_lookup,
     nft_meta,
@@ -122,6 +123,7 @@ EXPRESSION_MODULES = (
     nft_lookup,
     nft_meta,
     nft_payload,
+    *nft_expressions.MODULES,
 )
 """Modules whose expressions rules may have."""
 

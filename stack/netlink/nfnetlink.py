@@ -22,6 +22,7 @@ from sys import byteorder
 from stack.core.uapi import NLM_F_REQUEST
 from stack.net import Net
 from stack.netfilter.nft_attrs import NFNL_BATCH
+from stack.netfilter.nft_expr_attrs import NFTA_COMPAT
 from stack.netlink import ctnetlink as ct
 from stack.netlink import nf_tables_api as nf_tables
 from stack.netlink.af_netlink import netlink_ack, netlink_capable
@@ -36,6 +37,11 @@ from stack.netlink.netlink_sock import (
     nlmsg,
 )
 from stack.netlink.nf_tables_trans import NEWRULE, NEWSETELEM, NFNL_SUBSYS_NFTABLES
+from stack.netlink.nft_compat_api import (
+    NFNL_MSG_COMPAT_GET,
+    NFNL_SUBSYS_NFT_COMPAT,
+    nfnl_compat_get,
+)
 from stack.netlink.nlattr import LIBERAL, Attrs, AttrTable, NlError, nla_for_each
 
 NFNL_MSG_BATCH_BEGIN, NFNL_MSG_BATCH_END = 16, 17
@@ -54,6 +60,7 @@ CALLBACKS: dict[tuple[int, int], tuple[Callable[[nlmsg, Attrs], None], AttrTable
     (ct.NFNL_SUBSYS_CTNETLINK, ct.CT_GET_DYING): (ct.ctnetlink_get_ct_dying, CTA),
     (ct.NFNL_SUBSYS_CTNETLINK, ct.CT_GET_UNCONFIRMED): (ct.ctnetlink_get_ct_dying, CTA),
     (ct.NFNL_SUBSYS_CTNETLINK_EXP, ct.EXP_GET): (ct.ctnetlink_get_expect, CTA_EXPECT),
+    (NFNL_SUBSYS_NFT_COMPAT, NFNL_MSG_COMPAT_GET): (nfnl_compat_get, NFTA_COMPAT),
     **{(NFNL_SUBSYS_NFTABLES, number): row for number, row in nf_tables.ASKED.items()},
 }
 """struct nfnl_callback: what answers a message, and its attributes; by subsystem and message."""

@@ -46,6 +46,7 @@ PACKAGES = {
     "nc.openbsd": "netcat-openbsd",
     "sysctl": "procps",
     "nft": "nftables",
+    **dict.fromkeys(("iptables", "ip6tables", "iptables-save", "iptables-restore"), "iptables"),
     "ping": "iputils-ping",
     **dict.fromkeys(("ip", "tc", "bridge"), "iproute2"),
     **dict.fromkeys(("route", "arp", "ifconfig", "netstat"), "net-tools"),

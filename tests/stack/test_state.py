@@ -42,7 +42,6 @@ UNREAD: dict[str, str] = {
     "proto_ops.compat_getsockopt": OLD_SLOT,
     "proto_ops.compat_ioctl": OLD_SLOT,
     "proto_ops.compat_setsockopt": OLD_SLOT,
-    "sock.sk_kern_sock": "tells sockets of the stack from those of applications; tests look at it",
 }
 """Fields that nothing reads, by class and name."""
 

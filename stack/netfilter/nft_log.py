@@ -1,0 +1,60 @@
+"""net/netfilter/nft_log.c: `log`.
+
+Nothing is written. Linux too writes nothing for a namespace other than the first one, unless
+sysctl net.netfilter.nf_log_all_netns is set, and nothing to a group that no program listens to.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Mapping
+from typing import Any
+
+from stack.netfilter.nf_tables import (
+    nft_ctx,
+    nft_expr,
+    nft_pktinfo,
+    nft_register_expr,
+    nft_regs,
+)
+from stack.netfilter.nft_expr_attrs import NFTA_LOG
+from stack.netlink.nlattr import Attrs, NlError
+
+NFT_LOGLEVEL_WARNING, NFT_LOGLEVEL_AUDIT = 4, 8
+NF_LOG_MASK = 0x2F
+
+
+class nft_log(nft_expr):
+    """To the kernel's log with `level`, or to a listener's `group`."""
+
+    name = "log"
+    attrs = NFTA_LOG
+
+    def __init__(self, ctx: nft_ctx, tb: Attrs) -> None:
+        self.told = dict.fromkeys(NFTA_LOG.by_name, None) | tb
+        grouped = "NFTA_LOG_GROUP" in tb
+        if grouped and ("NFTA_LOG_LEVEL" in tb or "NFTA_LOG_FLAGS" in tb):
+            raise NlError(errno.EINVAL)
+        order = ["NFTA_LOG_PREFIX"]
+        if grouped:
+            order += ["NFTA_LOG_GROUP", "NFTA_LOG_SNAPLEN"]
+            order += ["NFTA_LOG_QTHRESHOLD"] if tb.get("NFTA_LOG_QTHRESHOLD") else []
+        else:
+            level: int = self.told["NFTA_LOG_LEVEL"] or 0
+            if "NFTA_LOG_LEVEL" not in tb:
+                level = self.told["NFTA_LOG_LEVEL"] = NFT_LOGLEVEL_WARNING
+            flags: int = tb.get("NFTA_LOG_FLAGS", 0)
+            if level > NFT_LOGLEVEL_AUDIT or flags & ~NF_LOG_MASK:
+                raise NlError(errno.EINVAL)
+            order += ["NFTA_LOG_LEVEL"] + (["NFTA_LOG_FLAGS"] if flags else [])
+        self.told = {one: self.told[one] for one in order}
+
+    def eval(self, regs: nft_regs, pkt: nft_pktinfo) -> None:
+        """net/netfilter/nft_log.c nft_log_eval."""
+
+    def dump(self, reset: bool = False) -> Mapping[str, Any]:
+        """net/netfilter/nft_log.c nft_log_dump."""
+        return self.told
+
+
+nft_register_expr(nft_log)

@@ -1,0 +1,165 @@
+"""Matches that count or choose: net/netfilter/xt_limit.c, xt_statistic.c, xt_quota.c; and
+xt_comment.c, xt_cpu.c, which always hold, xt_string.c, which looks into the data."""
+
+from __future__ import annotations
+
+import errno
+import struct
+
+from stack.core.time64 import NSEC_PER_SEC
+from stack.netfilter.nf_conntrack_tuple import skb_bytes
+from stack.netfilter.nf_tables import nft_pktinfo
+from stack.netfilter.x_tables import xt_match, xt_mtchk_param, xt_register_match
+from stack.netlink.nlattr import NlError
+
+XT_LIMIT_SCALE = 10000
+XT_STATISTIC_MODE_RANDOM, XT_STATISTIC_MODE_NTH, XT_STATISTIC_INVERT = 0, 1, 1
+XT_QUOTA_INVERT = 1
+XT_STRING_FLAG_INVERT, XT_STRING_FLAG_IGNORECASE = 1, 2
+ALGORITHMS = (b"bm", b"kmp", b"fsm")
+
+
+class xt_comment_info(xt_match):
+    """struct xt_comment_info: `-m comment`."""
+
+    name = "comment"
+    size = 256
+
+    def match(self, pkt: nft_pktinfo) -> bool:
+        """net/netfilter/xt_comment.c comment_mt."""
+        return True
+
+
+class xt_cpu_info(xt_match):
+    """struct xt_cpu_info: `-m cpu`. There is one CPU, number 0."""
+
+    name = "cpu"
+    size = 8
+    cpu: int
+
+    def __init__(self, par: xt_mtchk_param, info: bytes) -> None:
+        self.cpu, invert = struct.unpack_from("=II", info)
+        if invert & ~1:
+            raise NlError(errno.EINVAL)
+        self.invert = bool(invert)
+
+    def match(self, pkt: nft_pktinfo) -> bool:
+        """net/netfilter/xt_cpu.c cpu_mt."""
+        return (self.cpu == 0) != self.invert
+
+
+class xt_rateinfo(xt_match):
+    """struct xt_rateinfo: `-m limit` of old versions; `avg` is the time per packet, scaled."""
+
+    name = "limit"
+    size = 40
+    usersize = 8
+
+    def __init__(self, par: xt_mtchk_param, info: bytes) -> None:
+        avg, burst = struct.unpack_from("=II", info)
+        if not burst or avg * burst > 0xFFFFFFFF:
+            raise NlError(errno.ERANGE)
+        self.net = par.net
+        self.cost = avg * NSEC_PER_SEC // XT_LIMIT_SCALE
+        self.credit_cap = self.credit = self.cost * burst
+        self.prev = par.net.clock.now_ns()
+
+    def match(self, pkt: nft_pktinfo) -> bool:
+        """net/netfilter/xt_limit.c limit_mt."""
+        now: int = self.net.clock.now_ns()
+        self.credit = min(self.credit + now - self.prev, self.credit_cap)
+        self.prev = now
+        fits: bool = self.credit >= self.cost
+        if fits:
+            self.credit -= self.cost
+        return fits
+
+
+class xt_statistic_info(xt_match):
+    """struct xt_statistic_info: `-m statistic`. Chance is that of the machine's seed."""
+
+    name = "statistic"
+    size = 24
+    usersize = 16
+    mode: int
+    every: int
+    """Of 2 ** 31, for chance; else each packet behind so many."""
+    count: int
+
+    def __init__(self, par: xt_mtchk_param, info: bytes) -> None:
+        self.mode, flags, self.every, self.count = struct.unpack_from("=HHI4xI", info)
+        if self.mode > XT_STATISTIC_MODE_NTH or flags & ~XT_STATISTIC_INVERT:
+            raise NlError(errno.EINVAL)
+        self.invert = bool(flags)
+
+    def match(self, pkt: nft_pktinfo) -> bool:
+        """net/netfilter/xt_statistic.c statistic_mt."""
+        if self.mode == XT_STATISTIC_MODE_RANDOM:
+            return (pkt.state.net.random.getrandbits(31) < self.every) != self.invert
+        self.count = 0 if self.count == self.every else self.count + 1
+        return (self.count == 0) != self.invert
+
+
+class xt_quota_info(xt_match):
+    """struct xt_quota_info: `-m quota`."""
+
+    name = "quota"
+    size = 24
+    usersize = 16
+
+    def __init__(self, par: xt_mtchk_param, info: bytes) -> None:
+        flags, self.quota = struct.unpack_from("=I4xQ", info)
+        if flags & ~XT_QUOTA_INVERT:
+            raise NlError(errno.EINVAL)
+        self.invert = bool(flags)
+
+    def match(self, pkt: nft_pktinfo) -> bool:
+        """net/netfilter/xt_quota.c quota_mt."""
+        if self.quota >= pkt.skb.len:
+            self.quota -= pkt.skb.len
+            return not self.invert
+        self.quota = 0
+        return self.invert
+
+
+class xt_string_info(xt_match):
+    """struct xt_string_info: `-m string`: whether bytes are in the packet."""
+
+    name = "string"
+    revision = 1
+    size = 160
+    usersize = 152
+
+    def __init__(self, par: xt_mtchk_param, info: bytes) -> None:
+        self.low, self.high, algo, pattern, size, self.flags = struct.unpack_from(
+            "=HH16s128sBB", info
+        )
+        if (
+            self.low > self.high
+            or b"\0" not in algo
+            or size > len(pattern)
+            or self.flags & ~(XT_STRING_FLAG_INVERT | XT_STRING_FLAG_IGNORECASE)
+        ):
+            raise NlError(errno.EINVAL)
+        if algo.partition(b"\0")[0] not in ALGORITHMS:
+            raise NlError(errno.ENOENT)
+        self.pattern: bytes = pattern[:size]
+        if self.flags & XT_STRING_FLAG_IGNORECASE:
+            self.pattern = self.pattern.upper()
+
+    def match(self, pkt: nft_pktinfo) -> bool:
+        """net/netfilter/xt_string.c string_mt."""
+        data = skb_bytes(pkt.skb, self.low, self.high - self.low + len(self.pattern))
+        if self.flags & XT_STRING_FLAG_IGNORECASE:
+            data = data.upper()
+        return (self.pattern in data) != bool(self.flags & XT_STRING_FLAG_INVERT)
+
+
+xt_register_match(
+    xt_comment_info,
+    xt_cpu_info,
+    xt_rateinfo,
+    xt_statistic_info,
+    xt_quota_info,
+    xt_string_info,
+)
