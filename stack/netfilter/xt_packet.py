@@ -234,23 +234,18 @@ class xt_mark_mtinfo1(xt_match):
 
 
 class xt_owner_match_info(xt_match):
-    """struct xt_owner_match_info: `-m owner`. All sockets of a host are its one user's.
-
-    Sockets have no group.
-    """
+    """struct xt_owner_match_info: `-m owner`. All sockets of a host are its one user's."""
 
     name = "owner"
     revision = 1
     size = 20
     hooks = 1 << NF_INET_LOCAL_OUT | 1 << NF_INET_POST_ROUTING
-    low: int
-    high: int
     flags: int
     inv: int
 
     def __init__(self, par: xt_mtchk_param, info: bytes) -> None:
-        self.low, self.high, self.flags, self.inv = struct.unpack_from("=II8xBB", info)
-        if self.flags & (XT_OWNER_GID | XT_OWNER_SUPPL_GROUPS):
+        *self.owners, self.flags, self.inv = struct.unpack_from("=IIIIBB", info)
+        if self.flags & XT_OWNER_SUPPL_GROUPS:
             raise NlError(errno.EOPNOTSUPP)
 
     def match(self, pkt: nft_pktinfo) -> bool:
@@ -261,9 +256,13 @@ class xt_owner_match_info(xt_match):
         if self.flags & self.inv & XT_OWNER_SOCKET:
             return False
         if sk.sk_kern_sock:  # it has no file, and so no owner
-            return not (self.flags ^ self.inv) & XT_OWNER_UID
-        owned = self.low <= pkt.state.net.uid <= self.high
-        return not self.flags & XT_OWNER_UID or owned != bool(self.inv & XT_OWNER_UID)
+            return not (self.flags ^ self.inv) & (XT_OWNER_UID | XT_OWNER_GID)
+        net, (uid_min, uid_max, gid_min, gid_max) = pkt.state.net, self.owners
+        owned = uid_min <= net.uid <= uid_max
+        if self.flags & XT_OWNER_UID and owned == bool(self.inv & XT_OWNER_UID):
+            return False
+        owned = gid_min <= net.gid <= gid_max
+        return not self.flags & XT_OWNER_GID or owned != bool(self.inv & XT_OWNER_GID)
 
 
 xt_register_match(

@@ -323,6 +323,7 @@ t -A INPUT -p udp -m hashlimit --hashlimit-name e --hashlimit-upto 1/hour --hash
     --hashlimit-mode dstport
 t -A OUTPUT -m owner --uid-owner 0; t -A OUTPUT -m owner ! --uid-owner 0
 t -A OUTPUT -m owner --socket-exists; t -A OUTPUT -m owner --uid-owner 5-9
+t -A OUTPUT -m owner --gid-owner 0; t -A OUTPUT -m owner ! --gid-owner 0 --uid-owner 0
 t -t raw -A PREROUTING -m rpfilter; t -t raw -A PREROUTING -m rpfilter --invert
 t6 -A INPUT -m ipv6header --header proto; t6 -A INPUT -m ipv6header --header frag --soft
 t6 -A INPUT -m ipv6header ! --header proto; t6 -A INPUT -m rt --rt-type 0; t6 -A INPUT -m frag
@@ -395,8 +396,8 @@ echoed(("::1", 2000), ("fd00::1", 53), socket.AF_INET6)
 tcp(("fd00::1", 2001), ("fd01::7", 80), socket.AF_INET6)
 END
 t -t nat -L -v -n -x; t6 -t nat -L -v -n -x
-conntrack -L 2>/dev/null | sort |
-    sed -E 's/^(\\S+ +[0-9]+) [0-9]+/\\1/; s/sport=[0-9]{5}|dport=[0-9]{5}//g'
+conntrack -L 2>/dev/null |
+    sed -E 's/^(\\S+ +[0-9]+) [0-9]+/\\1/; s/sport=[0-9]{5}|dport=[0-9]{5}//g' | sort
 """
 )
 MANGLES = (

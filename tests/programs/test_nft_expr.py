@@ -261,8 +261,8 @@ echoed(("::1", 2000), ("fd00::1", 53), socket.AF_INET6)
 tcp(("fd00::1", 2001), ("fd01::7", 80), socket.AF_INET6)
 END
 nft list table inet t
-conntrack -L 2>/dev/null | sort |
-    sed -E 's/^(\\S+ +[0-9]+) [0-9]+/\\1/; s/sport=[0-9]{5}|dport=[0-9]{5}//g'
+conntrack -L 2>/dev/null |
+    sed -E 's/^(\\S+ +[0-9]+) [0-9]+/\\1/; s/sport=[0-9]{5}|dport=[0-9]{5}//g' | sort
 """
 )
 ROWS = {
