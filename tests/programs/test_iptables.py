@@ -8,6 +8,7 @@ packets meet is sent over `lo`: both ends are in the namespace.
 from __future__ import annotations
 
 from pathlib import Path
+from random import Random
 
 import pytest
 
@@ -655,3 +656,42 @@ def test_iptables_does_what_it_does_on_linux(peer: Peer, tmp_path: Path, name: s
     row = ROWS[name]
     sysctl = {"net.netfilter.nf_conntrack_acct": 0, "net.ipv4.ip_forward": int(row.forwards)}
     both(peer, tmp_path, row, sysctl)
+
+
+def at_random(seed: int) -> str:
+    """A script of iptables: chains and rules that come, go and change, right and wrong ones."""
+    random = Random(seed)
+    tables = {
+        "filter": ("INPUT", "FORWARD", "OUTPUT", "a", "b", "c"),
+        "mangle": ("PREROUTING", "OUTPUT", "POSTROUTING", "a"),
+        "nat": ("PREROUTING", "INPUT", "OUTPUT", "POSTROUTING", "a"),
+        "raw": ("PREROUTING", "OUTPUT", "b"),
+    }
+    ends = [one.partition(" -j ")[2] for one in TARGETS]
+    ends += ["ACCEPT", "DROP", "RETURN", "a", "b", "c"] * 15
+    packets = ("-s 10.0.0.0/8", "! -d 10.1.1.1", "-i v0", "! -o w+", "-p udp", "! -p tcp", "-f", "")
+    script = T + "for t in filter mangle nat raw; do t -t $t -N a; t -t $t -N b; done\n"
+    for _ in range(100):
+        table = random.choice(("filter", *tables))
+        chains = tables[table]
+        chain = random.choice(chains)
+        rule = " ".join((random.choice(packets), random.choice(("", random.choice(MATCHES)))))
+        target = random.choice(("-j",) * 9 + ("-g",)) + " " + random.choice(ends)
+        number = random.choice((1, 1, 1, 2, 3))
+        what = random.choice(
+            (
+                *(f"-A {chain} {rule} {target}",) * 6,
+                *(f"-I {chain} {number} {rule} {target}",) * 2,
+                *(f"-N {chain}", f"-X {chain}", f"-E {chain} {random.choice(chains)}"),
+                *(f"-D {chain} {number}", f"-R {chain} {number} {rule} {target}", f"-F {chain}"),
+                *(f"-P {chain} DROP", f"-C {chain} {rule} {target}", f"-D {chain} {rule} {target}"),
+                *(f"-S {chain}", f"-L {chain} -n -v", f"-Z {chain}"),
+            )
+        )
+        script += f"t -t {table} {what}\n"
+    return script + "iptables-save; nft list ruleset; iptables-save | iptables-restore; echo $?\n"
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_commands_at_random_do_what_they_do_on_linux(peer: Peer, tmp_path: Path, seed: int) -> None:
+    both(peer, tmp_path, Row(at_random(seed), NO_TIME, TOOLS), {"net.ipv4.ip_forward": 0})
