@@ -658,7 +658,7 @@ def test_iptables_does_what_it_does_on_linux(peer: Peer, tmp_path: Path, name: s
     both(peer, tmp_path, row, sysctl)
 
 
-def at_random(seed: int) -> str:
+def at_random(seed: int, six: bool = False) -> str:
     """A script of iptables: chains and rules that come, go and change, right and wrong ones."""
     random = Random(seed)
     tables = {
@@ -669,8 +669,13 @@ def at_random(seed: int) -> str:
     }
     ends = [one.partition(" -j ")[2] for one in TARGETS]
     ends += ["ACCEPT", "DROP", "RETURN", "a", "b", "c"] * 15
-    packets = ("-s 10.0.0.0/8", "! -d 10.1.1.1", "-i v0", "! -o w+", "-p udp", "! -p tcp", "-f", "")
-    script = T + "for t in filter mangle nat raw; do t -t $t -N a; t -t $t -N b; done\n"
+    addrs = ("-s fd00::/8", "! -d fd00::1") if six else ("-s 10.0.0.0/8", "! -d 10.1.1.1", "-f")
+    packets = (*addrs, "-i v0", "! -o w+", "-p udp", "! -p tcp", "")
+    program = "ip6tables" if six else "iptables"
+    script = (
+        T.replace("iptables", program, 1)
+        + "for t in filter mangle nat raw; do t -t $t -N a; t -t $t -N b; done\n"
+    )
     for _ in range(100):
         table = random.choice(("filter", *tables))
         chains = tables[table]
@@ -689,9 +694,13 @@ def at_random(seed: int) -> str:
             )
         )
         script += f"t -t {table} {what}\n"
-    return script + "iptables-save; nft list ruleset; iptables-save | iptables-restore; echo $?\n"
+    script += "iptables-save; nft list ruleset; iptables-save | iptables-restore; echo $?\n"
+    return script.replace("iptables-", f"{program}-")
 
 
-@pytest.mark.parametrize("seed", range(4))
-def test_commands_at_random_do_what_they_do_on_linux(peer: Peer, tmp_path: Path, seed: int) -> None:
-    both(peer, tmp_path, Row(at_random(seed), NO_TIME, TOOLS), {"net.ipv4.ip_forward": 0})
+@pytest.mark.parametrize("six", [False, True])
+@pytest.mark.parametrize("seed", range(3))
+def test_commands_at_random_do_what_they_do_on_linux(
+    peer: Peer, tmp_path: Path, seed: int, six: bool
+) -> None:
+    both(peer, tmp_path, Row(at_random(seed, six), NO_TIME, TOOLS), {"net.ipv4.ip_forward": 0})
