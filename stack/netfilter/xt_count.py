@@ -1,10 +1,11 @@
-"""Matches that count or choose: net/netfilter/xt_limit.c, xt_statistic.c, xt_quota.c; and
-xt_comment.c, xt_cpu.c, which always hold, xt_string.c, which looks into the data."""
+"""Matches that count or choose: net/netfilter/xt_limit.c, xt_statistic.c, xt_quota.c, xt_time.c;
+and xt_comment.c, xt_cpu.c, which always hold, xt_string.c, which looks into the data."""
 
 from __future__ import annotations
 
 import errno
 import struct
+from datetime import UTC, datetime
 
 from stack.core.time64 import NSEC_PER_SEC
 from stack.netfilter.nf_conntrack_tuple import skb_bytes
@@ -16,6 +17,8 @@ XT_LIMIT_SCALE = 10000
 XT_STATISTIC_MODE_RANDOM, XT_STATISTIC_MODE_NTH, XT_STATISTIC_INVERT = 0, 1, 1
 XT_QUOTA_INVERT = 1
 XT_STRING_FLAG_INVERT, XT_STRING_FLAG_IGNORECASE = 1, 2
+XT_TIME_CONTIGUOUS, XT_TIME_ALL_FLAGS = 2, 3
+SECONDS_PER_DAY = 86400
 ALGORITHMS = (b"bm", b"kmp", b"fsm")
 
 
@@ -155,7 +158,50 @@ class xt_string_info(xt_match):
         return (self.pattern in data) != bool(self.flags & XT_STRING_FLAG_INVERT)
 
 
+class xt_time_info(xt_match):
+    """struct xt_time_info: `-m time`, by the host's clock. There are no time zones: UTC."""
+
+    name = "time"
+    size = 24
+    date_start: int
+    date_stop: int
+    day_start: int
+    day_stop: int
+    monthdays: int
+    weekdays: int
+
+    def __init__(self, par: xt_mtchk_param, info: bytes) -> None:
+        self.date_start, self.date_stop, self.day_start, self.day_stop, *rest = struct.unpack_from(
+            "=5I2B", info
+        )
+        self.monthdays, self.weekdays, self.flags = rest
+        if max(self.day_start, self.day_stop) >= SECONDS_PER_DAY:
+            raise NlError(errno.EDOM)
+        if self.flags & ~XT_TIME_ALL_FLAGS:
+            raise NlError(errno.EINVAL)
+        contiguous = self.flags & XT_TIME_CONTIGUOUS
+        if contiguous and self.day_start < self.day_stop:
+            raise NlError(errno.EINVAL)
+
+    def match(self, pkt: nft_pktinfo) -> bool:
+        """net/netfilter/xt_time.c time_mt."""
+        stamp: int = pkt.state.net.machine.realtime_ns() // NSEC_PER_SEC
+        if not self.date_start <= stamp <= self.date_stop:
+            return False
+        at = stamp % SECONDS_PER_DAY
+        if self.day_start < self.day_stop:
+            if not self.day_start <= at <= self.day_stop:
+                return False
+        elif self.day_stop < at < self.day_start:
+            return False
+        elif self.flags & XT_TIME_CONTIGUOUS and at <= self.day_stop:
+            stamp -= SECONDS_PER_DAY  # the period began yesterday
+        date = datetime.fromtimestamp(stamp, UTC)
+        return bool(self.weekdays >> date.isoweekday() & 1 and self.monthdays >> date.day & 1)
+
+
 xt_register_match(
+    xt_time_info,
     xt_comment_info,
     xt_cpu_info,
     xt_rateinfo,

@@ -130,6 +130,9 @@ MATCHES = (
     "-m hashlimit --hashlimit-name g --hashlimit-above 512kb/s --hashlimit-srcmask 24",
     "-m hashlimit --hashlimit-name f --hashlimit-above 7/hour --hashlimit-htable-max 9",
     *("-m owner --uid-owner 0", "-m rpfilter --loose"),
+    "-m time --timestart 10:00 --timestop 9:00 --weekdays Mon,Tue --monthdays 1,5",
+    "-m time --datestart 2020-01-01 --datestop 2021-02-03T04:05:06",
+    "-m time --timestart 5:00 --timestop 1:0 --contiguous",
     *("-m string --string x --algo kmp --from 5 --to 90 --icase", "-p tcp -m icmp --icmp-type 8"),
 )
 LIST = """
@@ -322,6 +325,9 @@ t -A INPUT $H d --hashlimit-upto 1/hour --hashlimit-burst 1 --hashlimit-mode dst
     --hashlimit-dstmask 24
 t -A INPUT -p udp -m hashlimit --hashlimit-name e --hashlimit-upto 1/hour --hashlimit-burst 1 \\
     --hashlimit-mode dstport
+t -A INPUT -m time --datestart 2020-01-01; t -A INPUT -m time --datestop 2020-01-01
+t -A INPUT -m time --timestart 0:0 --timestop 23:59:59; t -A INPUT ! -i lo -m time
+t -A INPUT -m time --weekdays Mon,Tue,Wed,Thu,Fri,Sat,Sun; t -A INPUT -m time ! --monthdays 1,2
 t -A OUTPUT -m owner --uid-owner 0; t -A OUTPUT -m owner ! --uid-owner 0
 t -A OUTPUT -m owner --socket-exists; t -A OUTPUT -m owner --uid-owner 5-9
 t -A OUTPUT -m owner --gid-owner 0; t -A OUTPUT -m owner ! --gid-owner 0 --uid-owner 0
