@@ -199,5 +199,5 @@ def delete(net: Net, rule: nat_rule) -> None:
         net.ct.nat_rules[hook] = [one for one in net.ct.nat_rules[hook] if one is not rule]
     for pf in rule.families:
         nf_nat_netns_put(net, pf)
-    if rule.masq and not any(one.masq for one in rules(net)):
+    if rule.masq:
         nf_nat_masquerade_inet_unregister_notifiers(net)

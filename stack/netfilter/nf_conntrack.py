@@ -195,7 +195,8 @@ class netns_ct:
     """By hook point, asked in order until one has decided."""
     nat_chains: list[list[nf_nat_lookup_hook_priv]] = row(make=new_nat_chains)
     """By hook point and priority: the chains of nf_tables among them."""
-    masquerading: bool = row(False)
+    masq_refcnt: int = row(0)
+    """Rules that masquerade."""
     chains: dict[tuple[str, bool], Any] = row(make=dict)
     """Chains of the packet filter, by (name, raw): stack/netfilter/firewall.py."""
     ctnetlink_has_listener: bool = row(False)

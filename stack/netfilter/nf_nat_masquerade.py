@@ -66,7 +66,7 @@ def masquerade_cleanup(net: Net, ifindex: int, pf: int, addr: wide) -> int:
 
 def masq_device_event(event: int, dev: net_device) -> None:
     """net/netfilter/nf_nat_masquerade.c: an interface went down."""
-    if event == NETDEV_DOWN and dev.net.ct.masquerading:
+    if event == NETDEV_DOWN and dev.net.ct.masq_refcnt:
         masquerade_cleanup(dev.net, dev.ifindex, 0, 0)
 
 
@@ -85,20 +85,20 @@ def masq_inet6_event(event: int, ifp: Any) -> None:
 
 
 def nf_nat_masquerade_inet_register_notifiers(net: Net) -> None:
-    """net/netfilter/nf_nat_masquerade.c: watch addresses and interfaces from now on."""
-    if net.ct.masquerading:
+    """net/netfilter/nf_nat_masquerade.c: a rule more; the first watches addresses and interfaces."""
+    net.ct.masq_refcnt += 1
+    if net.ct.masq_refcnt > 1:
         return
-    net.ct.masquerading = True
     net.netdev_chain.append(masq_device_event)
     register_inetaddr_notifier(net, masq_inet_event)
     register_inet6addr_notifier(net, masq_inet6_event)
 
 
 def nf_nat_masquerade_inet_unregister_notifiers(net: Net) -> None:
-    """net/netfilter/nf_nat_masquerade.c: stop watching addresses and interfaces."""
-    if not net.ct.masquerading:
+    """net/netfilter/nf_nat_masquerade.c: a rule less; after the last nothing is watched."""
+    net.ct.masq_refcnt -= 1
+    if net.ct.masq_refcnt:
         return
-    net.ct.masquerading = False
     net.netdev_chain.remove(masq_device_event)
     unregister_inetaddr_notifier(net, masq_inet_event)
     unregister_inet6addr_notifier(net, masq_inet6_event)

@@ -10,6 +10,7 @@ from stack.core.netfilter import NF_ACCEPT, NF_INET_POST_ROUTING
 from stack.netfilter.nf_nat_masquerade import (
     nf_nat_masquerade,
     nf_nat_masquerade_inet_register_notifiers,
+    nf_nat_masquerade_inet_unregister_notifiers,
 )
 from stack.netfilter.nf_tables import nft_ctx, nft_pktinfo, nft_register_expr, nft_regs
 from stack.netfilter.nft_ct import nft_ct_netns_get, nft_ct_netns_put
@@ -33,6 +34,7 @@ class nft_masq(nft_nat_ports):
     def destroy(self, ctx: nft_ctx) -> None:
         """net/netfilter/nft_masq.c nft_masq_ipv4_destroy, and the other families'."""
         nft_ct_netns_put(ctx.net, ctx.family)
+        nf_nat_masquerade_inet_unregister_notifiers(ctx.net)
 
     def eval(self, regs: nft_regs, pkt: nft_pktinfo) -> None:
         """net/netfilter/nft_masq.c nft_masq_eval."""

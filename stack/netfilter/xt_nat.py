@@ -24,6 +24,7 @@ from stack.netfilter.nf_nat_core import (
 from stack.netfilter.nf_nat_masquerade import (
     nf_nat_masquerade,
     nf_nat_masquerade_inet_register_notifiers,
+    nf_nat_masquerade_inet_unregister_notifiers,
 )
 from stack.netfilter.nf_nat_redirect import nf_nat_redirect
 from stack.netfilter.nf_tables import nft_pktinfo
@@ -156,6 +157,11 @@ class masquerade_tg(xt_nat_target):
     def __init__(self, par: xt_mtchk_param, info: bytes) -> None:
         super().__init__(par, info)
         nf_nat_masquerade_inet_register_notifiers(par.net)
+
+    def destroy(self, par: xt_mtchk_param) -> None:
+        """net/netfilter/xt_MASQUERADE.c masquerade_tg_destroy."""
+        super().destroy(par)
+        nf_nat_masquerade_inet_unregister_notifiers(par.net)
 
     def setup(self, pkt: nft_pktinfo, ct: nf_conn) -> int:
         """net/netfilter/xt_MASQUERADE.c masquerade_tg, masquerade_tg6."""

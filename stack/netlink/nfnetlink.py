@@ -161,12 +161,14 @@ def nfnetlink_rcv_batch(first: nlmsg, messages: list[nlmsg | None], validates: b
     if done and not failed:
         try:
             nf_tables.nf_tables_validate(net)
-        except NlError:
+        except NlError as exc:
             nf_tables.nf_tables_abort(net)
             if not validates:
                 nfnetlink_rcv_batch(first, messages, True)
                 return
-        nf_tables.nf_tables_commit(net, messages[0] or first)
+            errors.append((first, NlError(exc.errno or errno.EINVAL)))
+        else:
+            nf_tables.nf_tables_commit(net, messages[0] or first)
     else:
         nf_tables.nf_tables_abort(net)
     for asked, wrong in errors:

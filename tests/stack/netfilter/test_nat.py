@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from stack.netfilter import firewall, nat
+from stack.netfilter import nf_nat_masquerade as masquerade
 from stack.netfilter.nf_conntrack import IPS_DST_NAT, IPS_SRC_NAT
 from tests.stack.netfilter.rig import ADDRS, INNER, OUTER, OUTSIDE, Lan, lan
 
@@ -231,6 +232,16 @@ def test_masqueraded_connections_end_with_the_address(path: Path) -> None:
     assert len(path.table()) == 1
     router.ifconfig("eth1", up=False)
     assert path.table() == []
+
+
+def test_addresses_are_watched_until_the_last_rule_that_masquerades(path: Path) -> None:
+    router = path.net.router
+    rule = nat.masquerade(router, oif="eth1", ip=path.ip)
+    masquerade.nf_nat_masquerade_inet_register_notifiers(router)  # as a rule of nft does
+    nat.delete(router, rule)
+    assert masquerade.masq_device_event in router.netdev_chain
+    masquerade.nf_nat_masquerade_inet_unregister_notifiers(router)
+    assert masquerade.masq_device_event not in router.netdev_chain
 
 
 def test_rules_are_listed_and_deleted(path: Path) -> None:
