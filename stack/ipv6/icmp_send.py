@@ -57,7 +57,7 @@ from stack.inet.icmp_limit import (
 from stack.inet.inet_sock import inet_sock
 from stack.inet.multipath import fib_multipath_hash
 from stack.inet.xfrm_policy import xfrm_lookup
-from stack.ipv6.addr import ipv6_addr_is_linklocal, ipv6_addr_is_multicast, rt6_need_strict
+from stack.ipv6.addr import ipv6_addr_is_linklocal, ipv6_addr_is_multicast
 from stack.ipv6.if_inet6 import ipv6_chk_acast_addr, ipv6_chk_addr
 from stack.ipv6.ip6_append import (
     ip6_append_data,
@@ -236,7 +236,7 @@ def _icmp6_send(skb: sk_buff, type: int, code: int, info: int) -> None:  # noqa:
     if sk is None:
         return
     try:
-        if rt6_need_strict(source):
+        if ipv6_addr_is_linklocal(source):  # __ipv6_addr_needs_scope_id: ::1 does not
             oif = icmp6_iif(skb)
         else:
             oif = l3mdev_master_ifindex(skb.dst.dev if skb.dst is not None else dev)

@@ -85,7 +85,7 @@ def masq_inet6_event(event: int, ifp: Any) -> None:
 
 
 def nf_nat_masquerade_inet_register_notifiers(net: Net) -> None:
-    """net/netfilter/nf_nat_masquerade.c: a rule more; the first watches addresses and interfaces."""
+    """net/netfilter/nf_nat_masquerade.c: a rule more; the first watches addresses and devices."""
     net.ct.masq_refcnt += 1
     if net.ct.masq_refcnt > 1:
         return
