@@ -58,6 +58,7 @@ def neigh_rows(family: str) -> dict[str, neigh_sysctl_row]:
         _time(path, "delay_first_probe_time", "delay_probe_time", "s until a used one is asked"),
         _time(path, "gc_stale_time", "gc_staletime", "s after which an unused one is forgotten"),
         _time(path, "locktime", "locktime", "1/100 s for which the first answer holds", TICK_NS),
+        _time(path, "anycast_delay", "anycast_delay", "1/100 s; nothing uses it", TICK_NS),
         _time(path, "proxy_delay", "proxy_delay", "1/100 s that an answer waits", TICK_NS),
         *_times(path, "retrans_time", "time between questions", retrans),
     )

@@ -55,6 +55,7 @@ class neigh_parms:
     delay_probe_time: int = 5 * NSEC_PER_SEC
     gc_staletime: int = 60 * NSEC_PER_SEC
     queue_len_bytes: int = 212992
+    anycast_delay: int = 1 * NSEC_PER_SEC  # told, but as on Linux nothing waits for it
     proxy_delay: int = 8 * NSEC_PER_SEC // 10
     proxy_qlen: int = 64  # packets of the table that wait for proxy_delay
     locktime: int = 1 * NSEC_PER_SEC
@@ -233,7 +234,7 @@ def neigh_rand_reach_time(net: Net, base_ns: int) -> int:
 NEIGH_VARS: Final = (
     *("mcast_probes", "ucast_probes", "app_probes", "mcast_reprobes", "retrans_time"),
     *("base_reachable_time", "reachable_time", "delay_probe_time", "gc_staletime"),
-    *("queue_len_bytes", "proxy_delay", "proxy_qlen", "locktime"),
+    *("queue_len_bytes", "anycast_delay", "proxy_delay", "proxy_qlen", "locktime"),
 )
 """What neigh_parms has that an interface begins with."""
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 
-from stack.core.netdevice import net_device
+from stack.core.extack import ExtAckError
+from stack.core.netdevice import IFF_LOOPBACK, IFF_NOARP, net_device
 from stack.core.ratelimit import net_ratelimit
 from stack.core.rows import wide
 from stack.core.time64 import NSEC_PER_SEC
@@ -18,8 +20,14 @@ from stack.ipv6.addrconf_addr import (
     ifa6_config,
     ipv6_add_addr,
 )
+from stack.ipv6.addrconf_dad import addrconf_rs_start
 from stack.ipv6.addrconf_temp import addrconf_verify, manage_tempaddrs
-from stack.ipv6.if_inet6 import inet6_dev, inet6_ifaddr, ipv6_get_ifaddr
+from stack.ipv6.if_inet6 import (
+    inet6_dev,
+    inet6_ifaddr,
+    ipv6_accept_ra,
+    ipv6_get_ifaddr,
+)
 from stack.ipv6.ip6_fib import fib6_clean_expires, fib6_del, fib6_set_expires
 from stack.ipv6.nd_options import prefix_info
 from stack.ipv6.stable import (
@@ -71,7 +79,9 @@ def addrconf_prefix_rcv(dev: net_device, pinfo: prefix_info, sllao: bool) -> Non
         return
     addr: wide | None = None
     flags = 0
-    if is_addr_mode_generate_stable(idev):
+    if idev.nd.token:
+        addr = pinfo.prefix & ~IID_MASK | idev.nd.token
+    elif is_addr_mode_generate_stable(idev):
         addr = ipv6_generate_stable_address(idev, pinfo.prefix, 0)
         flags = if_inet6.IFA_F_STABLE_PRIVACY
     if addr is None:
@@ -81,6 +91,30 @@ def addrconf_prefix_rcv(dev: net_device, pinfo: prefix_info, sllao: bool) -> Non
         addr = pinfo.prefix & ~IID_MASK | iid
         flags = 0
     addrconf_prefix_rcv_add_addr(idev, addr, flags, pinfo, sllao)
+
+
+def inet6_set_iftoken(idev: inet6_dev, token: wide) -> None:
+    """net/ipv6/addrconf.c: give SLAAC's addresses this lower half from now on; 0: their own again.
+
+    Those of the token before end, and a router is asked for its prefixes. Raises: ExtAckError
+    EINVAL: the interface takes no advertisements.
+    """
+    flags = idev.dev.flags
+    for wrong, why in (
+        (flags & IFF_LOOPBACK, "ipv6: Device is loopback"),
+        (flags & IFF_NOARP, "ipv6: Device does not do neighbour discovery"),
+        (not ipv6_accept_ra(idev), "ipv6: Router advertisement is disabled on device"),
+        (not idev.cnf.router_solicitations, "Router solicitation is disabled on device"),
+    ):
+        if wrong:
+            raise ExtAckError(errno.EINVAL, why)
+    idev.nd.token = token & IID_MASK
+    if token and not idev.dead and idev.if_flags & if_inet6.IF_READY:
+        addrconf_rs_start(idev)
+    for ifp in idev.addr_list:
+        if ifp.tokenized:
+            ifp.valid_lft = ifp.prefered_lft = 0
+    addrconf_verify(idev.net)
 
 
 def _prefix_route(idev: inet6_dev, pinfo: prefix_info) -> None:
@@ -139,6 +173,7 @@ def addrconf_prefix_rcv_add_addr(
         except OSError:
             return
         ifp.flags |= if_inet6.IFA_F_MANAGETEMPADDR
+        ifp.tokenized = idev.nd.token != 0
         create = True
     else:
         stored = max(ifp.valid_lft - (now - ifp.tstamp) // NSEC_PER_SEC, 0)

@@ -32,6 +32,8 @@ class nd_state:
     ra_refused: int = row(0)
     """Routes, addresses and servers of RAs beyond the limits."""
     desync_factor: int = row(0)
+    token: wide = row(0)
+    """The lower half of SLAAC's addresses (`ip token set`); 0: none."""
     stable_secret: bytes = row(b"")
     tempaddr_list: list[inet6_ifaddr] = row(make=list)
     dns_servers: dict[int, int | None] = row(make=dict)

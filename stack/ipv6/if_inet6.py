@@ -72,6 +72,8 @@ class inet6_ifaddr:
     ifpub: inet6_ifaddr | None = row()
     regen_count: int = row(0)
     stable_privacy_retry: int = row(0)
+    tokenized: bool = row(False)
+    """Its lower half is the interface's token."""
 
 
 @state

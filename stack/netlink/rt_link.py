@@ -61,6 +61,7 @@ from stack.core.uapi import (
     RTM_SETLINK,
 )
 from stack.inet.ipmr_base import ARPHRD_PIMREG
+from stack.ipv6.addrconf_prefix import inet6_set_iftoken
 from stack.ipv6.if_inet6 import inet6_dev
 from stack.net import Net
 from stack.netlink.af_netlink import netlink_reply, nlmsg_part
@@ -156,7 +157,7 @@ def inet6_fill_ifla6(idev: inet6_dev) -> dict[str, Any]:
     return {
         "IFLA_INET6_FLAGS": idev.if_flags & 0xFFFFFFFF,
         "IFLA_INET6_CACHEINFO": struct.pack("=IIII", 65535, idev.tstamp // TICK_NS, *ms),
-        "IFLA_INET6_TOKEN": 0,
+        "IFLA_INET6_TOKEN": idev.nd.token,
         "IFLA_INET6_ADDR_GEN_MODE": idev.cnf.addr_gen_mode,
     }
 
@@ -505,16 +506,20 @@ def do_set_master(dev: net_device, tb: Attrs) -> None:
 
 
 def do_set_af_spec(dev: net_device, tb: Attrs) -> None:
-    """net/ipv6/addrconf.c inet6_set_link_af: how link-local addresses are made."""
-    spec = AF_SPEC.parse(tb["IFLA_AF_SPEC"])
-    mode = spec.get("AF_INET6", {}).get("IFLA_INET6_ADDR_GEN_MODE")
-    if mode is None:
+    """net/ipv6/addrconf.c inet6_set_link_af: how link-local addresses are made, and the token of
+    those of SLAAC."""
+    spec = AF_SPEC.parse(tb["IFLA_AF_SPEC"]).get("AF_INET6", {})
+    mode, token = spec.get("IFLA_INET6_ADDR_GEN_MODE"), spec.get("IFLA_INET6_TOKEN")
+    if mode is None and token is None:
         return
     if dev.ip6_ptr is None:
         raise os_error(errno.EAFNOSUPPORT, f"{dev.name} has no IPv6")
-    if mode > 3:
+    if mode is not None and mode > 3:
         raise NlError(errno.EINVAL)
-    dev.ip6_ptr.cnf.addr_gen_mode = mode
+    if token is not None:
+        inet6_set_iftoken(dev.ip6_ptr, token)
+    if mode is not None:
+        dev.ip6_ptr.cnf.addr_gen_mode = mode
 
 
 def no_namespaces(tb: Attrs) -> None:

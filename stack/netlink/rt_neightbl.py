@@ -30,14 +30,13 @@ NDT_CONFIG = struct.Struct("=HHIIIIIII")
 NDT_STATS = struct.Struct("=11Q")
 ENTRY_BYTES = 392
 """sizeof(struct neighbour), without its key."""
-ANYCAST_DELAY_MS = 1000
-"""Of all tables; nothing reads it, as on Linux."""
 TIMES = {
     "NDTPA_REACHABLE_TIME": "reachable_time",
     "NDTPA_BASE_REACHABLE_TIME": "base_reachable_time",
     "NDTPA_GC_STALETIME": "gc_staletime",
     "NDTPA_DELAY_PROBE_TIME": "delay_probe_time",
     "NDTPA_RETRANS_TIME": "retrans_time",
+    "NDTPA_ANYCAST_DELAY": "anycast_delay",
     "NDTPA_PROXY_DELAY": "proxy_delay",
     "NDTPA_LOCKTIME": "locktime",
 }
@@ -60,7 +59,6 @@ def neightbl_fill_parms(parms: neigh_parms) -> dict[str, Any]:
         **{name: getattr(parms, field) for name, field in NUMBERS.items()},
         "NDTPA_QUEUE_LEN": parms.queue_len_bytes // SKB_BYTES,
         **{name: getattr(parms, field) // NSEC_PER_MSEC for name, field in TIMES.items()},
-        "NDTPA_ANYCAST_DELAY": ANYCAST_DELAY_MS,
     }
 
 

@@ -114,6 +114,18 @@ ROWS = {
         ),
         ("ip", "stdbuf"),
     ),
+    "tokens": Row(
+        f"""{PAIR}
+        put() {{ ip token set $1 dev v0; echo $?; }}
+        ip token list; ip token get dev v0; put ::7:1; ip token set ::7 dev lo; echo $?
+        ip token list; put fd00::1:2; ip token get dev v0
+        sysctl -qw net.ipv6.conf.v0.accept_ra=0; put ::9
+        sysctl -qw net.ipv6.conf.v0.accept_ra=1 net.ipv6.conf.v0.router_solicitations=0; put ::9
+        sysctl -qw net.ipv6.conf.v0.router_solicitations=3; ip token del dev v0; ip token list
+        ip link set v0 arp off; put ::9; ip link set v0 arp on; ip link set v0 down; put ::9
+        ip token list; ip link set v0 mtu 1000; put ::9
+        """,
+    ),
     "a group joined with an address": Row(
         f"""{PAIR}
         ip addr add 239.1.1.1/32 dev v0 autojoin; ip -4 addr show dev v0

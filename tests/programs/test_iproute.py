@@ -397,7 +397,7 @@ ROWS = {
         ip ntable change name arp_cache dev v0 retrans 2000 queue 5 ucast_probes 7 app_probes 1
         ip ntable change name ndisc_cache dev v1 base_reachable 12000 gc_stale 7000 mcast_probes 4
         ip ntable change name arp_cache dev v1 proxy_delay 100 proxy_queue 7 delay_probe 3000
-        ip ntable change name arp_cache dev v1 locktime 0
+        ip ntable change name arp_cache dev v1 locktime 0 anycast_delay 500
         ip ntable change name none dev v0 retrans 1; echo $?
         ip ntable change name arp_cache dev lo; echo $?
         ip ntable show dev v0; ip ntable show dev v1

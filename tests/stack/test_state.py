@@ -32,6 +32,7 @@ UNREAD: dict[str, str] = {
     "irq_desc.unhandled": "/proc/irq/N/spurious of Linux; tests look at it",
     "Net.arp_conflicts": "addresses that another host claimed; tests look at it",
     "nd_state.ra_refused": "what router advertisements gave beyond the limits; tests look at it",
+    "neigh_parms.anycast_delay": "told and set by name; nothing waits for it on Linux, either",
     "nf_queue_entry.queuenum": "for the handler of a queue, which an application gives",
     "proto.clear_sk": OLD_SLOT,
     "proto.compat_getsockopt": OLD_SLOT,

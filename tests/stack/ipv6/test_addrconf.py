@@ -16,6 +16,7 @@ from stack.host import Host
 from stack.ipv6.addr import format_addr6, ipv6_eth_mc_map
 from stack.ipv6.addrconf import inet6_addr_add
 from stack.ipv6.addrconf_addr import register_inet6addr_notifier, unregister_inet6addr_notifier
+from stack.ipv6.addrconf_prefix import inet6_set_iftoken
 from stack.ipv6.if_inet6 import IFA_F_NODAD
 from tests.stack.core.wire import add_wire_device
 from tests.stack.ipv6.conformance_nd import (
@@ -96,6 +97,23 @@ def test_the_prefix_route_stays_for_the_second_address(net: Net6) -> None:
     assert there()
     host.addr_del(name, "2001:db8:7::2/64")
     assert not there()
+
+
+def test_a_token_is_the_lower_half_of_the_addresses_of_advertisements(net: Net6) -> None:
+    """`ip token set`: those of the old one end, and a router is asked for its prefixes."""
+    idev = net.wire.dev.ip6_ptr
+    idev.cnf.router_solicitations = 3
+    seen: list[set[str]] = []
+    for token in ("::7", "::8:9", "::"):
+        sent(net)
+        inet6_set_iftoken(idev, ip6(token))
+        assert len(sent(net)) == (token != "::")  # a solicitation
+        net.inject(ra(prefix("2001:db8:9::")))
+        net.run(3 * SEC)
+        seen.append({addr for addr in addresses(net) if addr.startswith("2001:db8:9:")})
+    assert seen[:2] == [{"2001:db8:9::7"}, {"2001:db8:9::8:9"}]
+    assert len(seen[2]) == 1
+    assert not seen[2] & (seen[0] | seen[1])
 
 
 def test_lifetimes_of_an_administrators_address(net: Net6) -> None:
