@@ -61,6 +61,12 @@ def nf_ct_assured(ct: nf_conn) -> None:
     nf_conntrack_event_cache(IPCT_ASSURED, ct)
 
 
+def nf_ct_all(table: netns_ct) -> list[nf_conn]:
+    """Each connection of the table. That of a socket which sends to itself has one tuple for both
+    directions, so only the reply is found there, as on Linux."""
+    return [one.ct for one in table.hash.values() if not one.dir or one.tuple == one.ct.orig.tuple]
+
+
 def nf_ct_count(table: netns_ct, delta: int) -> None:
     """Change the number of connections, also in sysctl nf_conntrack_count."""
     table.count += delta
@@ -135,10 +141,7 @@ def gc_worker(timer: timer_list) -> None:
     soonest = now + GC_SCAN_INTERVAL_MAX_NS
     over: list[nf_conn] = []
     ct: nf_conn
-    for one in table.hash.values():
-        ct = one.ct
-        if one.dir:
-            continue
+    for ct in nf_ct_all(table):
         if ct.timeout <= now:
             over.append(ct)
         elif ct.timeout < soonest:

@@ -21,7 +21,7 @@ from stack.ipv6.saddr import ipv6_dev_get_saddr
 from stack.net import Net
 from stack.netfilter import nf_nat_core
 from stack.netfilter.nf_conntrack import netns_ct, nf_conn
-from stack.netfilter.nf_conntrack_life import nf_ct_delete
+from stack.netfilter.nf_conntrack_life import nf_ct_all, nf_ct_delete
 from stack.netfilter.nf_nat_core import nf_nat_range2, nf_nat_setup_info
 
 
@@ -53,9 +53,8 @@ def masquerade_cleanup(net: Net, ifindex: int, pf: int, addr: wide) -> int:
     """
     table: netns_ct = net.ct
     gone: list[nf_conn] = []
-    for one in table.hash.values():
-        ct = one.ct
-        if one.dir or ct.masq_index != ifindex:
+    for ct in nf_ct_all(table):
+        if ct.masq_index != ifindex:
             continue
         if not pf or (ct.l3num == pf and ct.reply.tuple[4] == addr):
             gone.append(ct)

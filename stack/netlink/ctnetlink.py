@@ -54,6 +54,7 @@ from stack.netfilter.nf_conntrack_ecache import (
 from stack.netfilter.nf_conntrack_id import nf_ct_get_id
 from stack.netfilter.nf_conntrack_life import (
     gc_start,
+    nf_ct_all,
     nf_ct_assured,
     nf_ct_count,
     nf_ct_delete,
@@ -347,8 +348,7 @@ def wanted_members(given: Attrs, flags: int, family: int) -> list[tuple[int, int
 
 def connections(net: Net) -> list[nf_conn]:
     """Each connection that has not timed out."""
-    cts = [one.ct for one in net.ct.hash.values() if not one.dir]
-    return [ct for ct in cts if not nf_ct_is_expired(ct)]
+    return [ct for ct in nf_ct_all(net.ct) if not nf_ct_is_expired(ct)]
 
 
 # --- messages -----------------------------------------------------------------------------------

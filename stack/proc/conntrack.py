@@ -9,7 +9,7 @@ from stack.core.uapi import IPPROTO_ICMP, IPPROTO_ICMPV6, IPPROTO_TCP, IPPROTO_U
 from stack.ipv4.fib import format_addr
 from stack.net import Net
 from stack.netfilter.nf_conntrack import IPS_ASSURED, IPS_SEEN_REPLY, Tuple, nf_conn
-from stack.netfilter.nf_conntrack_life import nf_ct_expires, nf_ct_is_expired
+from stack.netfilter.nf_conntrack_life import nf_ct_all, nf_ct_expires, nf_ct_is_expired
 from stack.netfilter.nf_conntrack_proto_tcp import TCP_CONNTRACK_NAMES
 from stack.proc.text import full6, text
 
@@ -64,8 +64,7 @@ def ct_seq_show(ct: nf_conn) -> str:
 
 def nf_conntrack(net: Net) -> str:
     """net/netfilter/nf_conntrack_standalone.c: every tracked connection."""
-    cts = [one.ct for one in net.ct.hash.values() if not one.dir]
-    return "".join(f"{ct_seq_show(ct)}\n" for ct in cts if not nf_ct_is_expired(ct))
+    return "".join(f"{ct_seq_show(ct)}\n" for ct in nf_ct_all(net.ct) if not nf_ct_is_expired(ct))
 
 
 def stat_nf_conntrack(net: Net) -> str:

@@ -11,6 +11,7 @@ from scapy.layers.inet import ICMP, IP, TCP, UDP, ICMPerror, IPerror, UDPerror
 from scapy.layers.inet6 import ICMPv6EchoRequest
 from scapy.packet import Raw
 
+from e1000emu.clock import VirtualClock
 from e1000emu.lab import two_hosts
 from stack import proc
 from stack.core.netfilter import (
@@ -143,6 +144,18 @@ def test_time_ends_connections(tracked: Tracked) -> None:
     assert tracked.table() == []
     assert tracked.host.sysctl.nf_conntrack_count == 0
     assert tracked.state(udp(BACK), BACK) == NEW
+
+
+def test_a_socket_that_sends_to_itself() -> None:
+    """Both directions have one tuple: it is found as the reply, and its time ends, too."""
+    with Host("h", clock=VirtualClock()) as host, host.socket(type=socket.SOCK_DGRAM) as sock:
+        nf_ct_netns_get(host, NFPROTO_IPV4)
+        sock.bind(("127.0.0.1", 99))
+        for unreplied in (True, False):
+            sock.sendto(b"x", ("127.0.0.1", 99))
+            assert ("UNREPLIED" in proc.read(host, "nf_conntrack")) == unreplied
+        host.clock.run_for(400_000_000_000)
+        assert (proc.read(host, "nf_conntrack"), host.ct.count) == ("", 0)
 
 
 def test_icmp_queries(tracked: Tracked) -> None:
