@@ -203,7 +203,8 @@ class Kernel:
     """The kernel, in a network namespace that is the calling thread's from now on."""
 
     def __init__(self, patience_s: float = 0.0003) -> None:
-        """`patience_s` is the time that the kernel's workers get after each frame."""
+        """`patience_s` is the time that the kernel's workers get after each frame; above 10 ms
+        other waits are longer, too."""
         self.patience_s = patience_s
         libc = ctypes.CDLL(None, use_errno=True)
         if libc.unshare(CLONE_NEWNET):
@@ -237,7 +238,7 @@ class Kernel:
         return frames
 
     def wait(self, ms: int) -> None:
-        time.sleep(ms / 1000)
+        time.sleep(ms / 1000 * max(1.0, self.patience_s * 100))
 
     def read(self, name: str) -> str:
         return Path("/proc/thread-self/net", name).read_text()

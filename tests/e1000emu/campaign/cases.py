@@ -86,6 +86,8 @@ def trouble(c: Case) -> object:
             os.kill(os.getpid(), signal.SIGSTOP)
         case "memory":
             return Result(figures={"bytes": len(bytearray(1 << 40))})
+        case "a gigabyte":
+            return Result(figures={"bytes": len(bytearray(1 << 30))})
         case "output":
             sys.stdout.write("x" * 1_000_000 + "\nthe end\n")
         case "output for ever":
