@@ -232,6 +232,7 @@ X
         ip link add v0 address 02:00:00:00:00:05 type veth peer name v1
         shown() { ip maddr show dev v0; ip -6 route show table all; }
         shown; ip addr add fd00::1/64 dev v0 nodad; ip addr add fd01::1 peer fd02::1 dev v0 nodad
+        until ip maddr show dev v0 | grep -q 'ff00:1 users 2'; do :; done  # by a worker
         ip addr add 10.1.0.1/24 dev v0; shown; ip addr change fd00::1/64 dev v0 metric 5; shown
         ip link set v0 up; ip maddr show dev v0 | grep 'inet '; ip -6 route show dev v0
         ip link set v0 down; ip maddr show dev v0 | grep 'inet '; ip -6 route show table all

@@ -592,6 +592,10 @@ subprocess.run({VETH!r}, shell=True)
 def sh(words):
     print(words, flush=True)
     subprocess.run(words, shell=True)
+while True:  # the kernel joins the groups of its addresses in a worker
+    told = subprocess.run(["ip", "maddr"], capture_output=True, text=True).stdout
+    if "ff00:1 users 2" in told and "ff00:2" in told:
+        break
 one = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
 join = bytes([10, 0, 0, 1])
 one.setsockopt(0, 35, bytes([239, 1, 2, 3]) + join)
