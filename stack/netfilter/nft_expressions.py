@@ -1,59 +1,29 @@
-"""Modules whose expressions, objects, matches and targets rules may have, beside those that every
-rule set needs. To import one is to register what is in it."""
+"""Modules whose expressions, objects, matches and targets rules may have. To import one is to
+register what is in it."""
 
-from __future__ import annotations
-
-from types import ModuleType
-
-from stack.netfilter import (
+from stack.netfilter import (  # noqa: F401 -- see above
+    nft_bitwise,
     nft_byteorder,
+    nft_cmp,
     nft_compat,
     nft_connlimit,
+    nft_counter,
     nft_ct,
+    nft_dynset,
     nft_exthdr,
     nft_fib,
     nft_hash,
+    nft_immediate,
     nft_last,
     nft_limit,
     nft_log,
+    nft_lookup,
     nft_masq,
+    nft_meta,
     nft_nat,
     nft_numgen,
     nft_objref,
-    nft_queue,
-    nft_quota,
-    nft_range,
-    nft_redir,
-    nft_reject,
-    nft_rt,
-    xt_addrtype,
-    xt_connmark,
-    xt_conntrack,
-    xt_count,
-    xt_hashlimit,
-    xt_ipv6,
-    xt_nat,
-    xt_packet,
-    xt_recent,
-    xt_target,
-    xt_tcpudp,
-)
-
-MODULES: tuple[ModuleType, ...] = (
-    nft_byteorder,
-    nft_compat,
-    nft_connlimit,
-    nft_ct,
-    nft_exthdr,
-    nft_fib,
-    nft_hash,
-    nft_last,
-    nft_limit,
-    nft_log,
-    nft_masq,
-    nft_nat,
-    nft_numgen,
-    nft_objref,
+    nft_payload,
     nft_queue,
     nft_quota,
     nft_range,

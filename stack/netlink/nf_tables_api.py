@@ -15,18 +15,8 @@ from __future__ import annotations
 import errno
 from collections.abc import Callable
 
+import stack.netfilter.nft_expressions  # noqa: F401 -- registers what rules may have
 from stack.net import Net
-from stack.netfilter import (
-    nft_bitwise,
-    nft_cmp,
-    nft_counter,
-    nft_dynset,
-    nft_expressions,
-    nft_immediate,
-    nft_lookup,
-    nft_meta,
-    nft_payload,
-)
 from stack.netfilter.nf_tables import (
     nft_chain_validate,
     nft_ctx,
@@ -113,20 +103,6 @@ from stack.netlink.nf_tables_trans import (
     nft_type,
 )
 from stack.netlink.nlattr import Attrs, AttrTable, NlError
-
-EXPRESSION_MODULES = (
-    nft_bitwise,
-    nft_cmp,
-    nft_counter,
-    nft_dynset,
-    nft_immediate,
-    nft_lookup,
-    nft_meta,
-    nft_payload,
-    *nft_expressions.MODULES,
-)
-"""Modules whose expressions rules may have."""
-
 
 # --- flow tables: there are none ------------------------------------------------------------------
 
