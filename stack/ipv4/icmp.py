@@ -360,14 +360,6 @@ def icmp_rcv(skb: sk_buff) -> int:
     if kind == icmp_codes.ICMP_EXT_ECHO:  # answered only with icmp_echo_enable_probe
         consume_skb(skb)
         return 0
-    if kind == icmp_codes.ICMP_EXT_ECHOREPLY:
-        ping_rcv(skb)
-        consume_skb(skb)
-        return 0
-    if kind > icmp_codes.NR_ICMP_TYPES:  # RFC 1122 3.2.2: unknown types are silently discarded
-        mib.InErrors += 1
-        kfree_skb_reason(net, skb, drop_reason.SKB_DROP_REASON_UNHANDLED_PROTO)
-        return 0
     if rt.rt_flags & (route.RTCF_BROADCAST | route.RTCF_MULTICAST):
         # RFC 1122 3.2.2.6, 3.2.2.8: requests to a group may be ignored, other messages must be.
         if kind in (icmp_codes.ICMP_ECHO, icmp_codes.ICMP_TIMESTAMP):
@@ -379,6 +371,14 @@ def icmp_rcv(skb: sk_buff) -> int:
             mib.InErrors += 1
             kfree_skb_reason(net, skb, drop_reason.SKB_DROP_REASON_INVALID_PROTO)
             return 0
+    if kind == icmp_codes.ICMP_EXT_ECHOREPLY:
+        ping_rcv(skb)
+        consume_skb(skb)
+        return 0
+    if kind > icmp_codes.NR_ICMP_TYPES:  # RFC 1122 3.2.2: unknown types are silently discarded
+        mib.InErrors += 1
+        kfree_skb_reason(net, skb, drop_reason.SKB_DROP_REASON_UNHANDLED_PROTO)
+        return 0
     handler = ICMP_HANDLERS.get(kind)
     if handler is None:
         consume_skb(skb)
@@ -455,9 +455,7 @@ def icmp_unreach(skb: sk_buff) -> bool:
             if mode == 2 or (mode == 3 and not icmp_tag_validation(net, iph.protocol)):
                 return True
             if mode != 1:
-                info = icmph.mtu
-                if not info:  # RFC 1191 5: an old router that gives no MTU
-                    info = guess_mtu(iph.tot_len)
+                info = icmph.mtu  # 0 of a router older than RFC 1191: min_pmtu is used
         if code > icmp_codes.NR_ICMP_UNREACH:
             return True
     elif kind == icmp_codes.ICMP_PARAMETERPROB:
@@ -472,14 +470,6 @@ def icmp_unreach(skb: sk_buff) -> bool:
         return True
     icmp_socket_deliver(skb, info)
     return True
-
-
-def guess_mtu(old_mtu: int) -> int:
-    """RFC 1191 7.1: the next plateau below the size that did not fit."""
-    for mtu in (32000, 17914, 8166, 4352, 2002, 1492, 576, 296, 216, 128, 68):
-        if old_mtu > mtu:
-            return mtu
-    return 68
 
 
 def icmp_tag_validation(net: Net, protocol: int) -> bool:

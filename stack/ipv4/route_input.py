@@ -383,8 +383,10 @@ def fib_validate_source(
     net = dev.net
     if dev.flags & IFF_LOOPBACK:
         return 0
-    rpf = in_dev_conf(idev, "rp_filter")
-    if not rpf and not oif and not dev.priv_flags & IFF_L3MDEV:
+    # What IPsec has decrypted came over another way than its own addresses say.
+    rpf = 0 if net.xfrm.sec_path else in_dev_conf(idev, "rp_filter")
+    redirects = dev.ifindex == oif and in_dev_conf(idev, "send_redirects")
+    if not rpf and not redirects and not dev.priv_flags & IFF_L3MDEV:
         # Of 127.0.0.0/8 only the addresses that lo has are known to be ours.
         own = inet_addr_type(net, src) == uapi.RTN_LOCAL and (
             not ipv4_is_loopback(src) or src in net.ipv4.own_addresses

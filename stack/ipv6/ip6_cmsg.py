@@ -133,7 +133,7 @@ def ip6_datagram_recv_specific_ctl(msg: msghdr, np: ipv6_pinfo, skb: sk_buff) ->
     if rx.rxohlim:
         put_cmsg(msg, SOL_IPV6, uapi.IPV6_2292HOPLIMIT, int_bytes(iph.hop_limit))
     wanted = {NEXTHDR_HOP: rx.ohopopts, NEXTHDR_DEST: rx.odstopts, NEXTHDR_ROUTING: rx.osrcrt}
-    put_exthdrs(msg, found, wanted, EXTHDR_CMSGS_2292)
+    put_exthdrs(msg, last_dstopts(found), wanted, EXTHDR_CMSGS_2292)
     if rx.rxorigdstaddr and (port := transport_dport(skb)) >= 0:
         name = sockaddr(uapi.AF_INET6, iph.daddr, port, 0, iface_scope_id(iph.daddr, skb.skb_iif))
         put_cmsg(msg, SOL_IPV6, uapi.IPV6_ORIGDSTADDR, sockaddr_in6(name))
@@ -160,6 +160,17 @@ def put_exthdrs(
     for kind, header in found:
         if wanted[kind]:
             put_cmsg(msg, SOL_IPV6, numbers[kind], header)
+
+
+def last_dstopts(found: list[tuple[int, bytes]]) -> list[tuple[int, bytes]]:
+    """inet6_skb_parm dst0 and dst1: the last destination options before and after a routing
+    header."""
+    kept: list[tuple[int, bytes]] = []
+    for kind, header in found:
+        if kind == NEXTHDR_DEST and kept and kept[-1][0] == NEXTHDR_DEST:
+            kept.pop()
+        kept.append((kind, header))
+    return kept
 
 
 def headers(skb: sk_buff) -> bytes:

@@ -277,7 +277,10 @@ def udpv6_rcv(skb: sk_buff) -> int:
     if not pskb_may_pull(skb, UDP_HLEN):
         return udp_drop_short(net, skb, af_ops_of[uapi.AF_INET6])
     many = ipv6_hdr(skb).daddr >> 120 == 0xFF
-    if not udp_hdr(skb).check and not skb.gso_size and not udp6_encapsulated(net, skb):
+    uh = udp_hdr(skb)
+    if not uh.check and not skb.gso_size and not udp6_encapsulated(net, skb):
+        if uh.len > skb.len:
+            return udp_drop_short(net, skb, af_ops_of[uapi.AF_INET6])
         if many:
             net.mib.udp6.IgnoredMulti += 1
             kfree_skb_reason(net, skb, drop_reason.SKB_DROP_REASON_NO_SOCKET)

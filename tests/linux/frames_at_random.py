@@ -327,7 +327,7 @@ def stamps(head: bytes) -> bytes:
         if size < 2:
             break
         if head[at] == 68:
-            for place in range(at + 4, at + size - 3, 4):
+            for place in range(at + 4, min(at + size, len(head)) - 3, 4):
                 if head[place] < 6:  # a time of day in ms, no address of a frame's
                     head = blank(head, place, 4)
         at += size

@@ -8,10 +8,11 @@ from hypothesis import strategies as st
 from scapy.layers.inet import ICMP, IP, UDP, IPOption_RR
 from scapy.packet import Raw
 
+from stack.core.bsd_socket import sys_connect
 from stack.core.drop_reason import drop_names
-from stack.ipv4.icmp import guess_mtu
 from stack.ipv4.icmp_codes import icmp_err_convert
-from tests.stack.ipv4.net import FAR, GW, ME, PEER, SEC, Net, at, ip4, one_host
+from stack.ipv4.route import ip_route_output, ipv4_mtu
+from tests.stack.ipv4.net import FAR, GW, ME, PEER, SEC, Net, at, ip4, one_host, udp_socket
 from tests.support import examples
 
 
@@ -141,16 +142,11 @@ def test_reply_to_record_route(net: Net) -> None:
 
 def test_redirect_is_obeyed_from_the_present_gateway_only(net: Net) -> None:
     net.host.route_add("192.0.2.0/24", via=GW)
-    from stack.ipv4.route import ip_route_output
-
     rt = ip_route_output(net.host, ip4(FAR))
     assert rt.rt_gw4 == ip4(GW)
     inner = bytes(IP(src=ME, dst=FAR) / UDP(sport=1, dport=2) / Raw(bytes(8)))
     net.inject(IP(src=PEER, dst=ME) / ICMP(type=5, code=1, gw="10.0.0.66") / Raw(inner))
     assert ip_route_output(net.host, ip4(FAR)).rt_gw4 == ip4(GW)
-    from stack.core.bsd_socket import sys_connect
-    from tests.stack.ipv4.net import udp_socket
-
     fd = udp_socket(net, 1)
     sys_connect(net.host, fd, at(FAR, 2))
     net.inject(IP(src=GW, dst=ME) / ICMP(type=5, code=1, gw="198.51.100.1") / Raw(inner))
@@ -162,15 +158,13 @@ def test_redirect_is_obeyed_from_the_present_gateway_only(net: Net) -> None:
     assert ip_route_output(net.host, ip4(FAR)).rt_gw4 == ip4("10.0.0.66")
 
 
-def test_plateaus_of_old_routers() -> None:
-    assert [guess_mtu(n) for n in (65535, 1500, 1492, 576, 70, 20)] == [
-        32000,
-        1492,
-        576,
-        296,
-        68,
-        68,
-    ]
+def test_an_old_router_that_gives_no_mtu_lowers_it_to_min_pmtu(net: Net) -> None:
+    net.host.route_add("192.0.2.0/24", via=GW)
+    inner = bytes(IP(src=ME, dst=FAR) / UDP(sport=1, dport=2))
+    fd = udp_socket(net, 1)
+    sys_connect(net.host, fd, at(FAR, 2))
+    net.inject(IP(src=GW, dst=ME) / ICMP(type=3, code=4, nexthopmtu=0) / Raw(inner))
+    assert ipv4_mtu(ip_route_output(net.host, ip4(FAR))) == net.host.sysctl.min_pmtu
 
 
 def test_every_unreachable_code_has_an_errno() -> None:
