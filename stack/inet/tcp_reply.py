@@ -77,11 +77,12 @@ def tcp_respond(net: Net, skb: sk_buff, answer: tcp_answer, ops: tcp_family_ops)
 
 
 def tcp_reply_reset(
-    sk: tcp_sock | inet_timewait_sock | None, skb: sk_buff, ops: tcp_family_ops
+    sk: tcp_sock | inet_timewait_sock | None, skb: sk_buff, ops: tcp_family_ops, label: int = 0
 ) -> None:
     """RST in answer to skb (RFC 9293 3.10.7.1), never to a RST. Borrows skb; sk may be None.
 
-    None goes out in answer to a signed segment that none of our keys has signed.
+    `label`: its flow label (IPv6). None goes out in answer to a signed segment that none of our
+    keys has signed.
     """
     _, _, _, ack_seq, _, flags, _, _ = tcp_hdr_fields(skb)
     if flags & TCPHDR_RST:
@@ -99,6 +100,7 @@ def tcp_reply_reset(
     answer = tcp_answer(
         0, skb.end_seq, TCPHDR_RST | TCPHDR_ACK, tclass=skb.ip_dsfield & ~INET_ECN_MASK, md5=key
     )
+    answer.label = label
     if flags & TCPHDR_ACK:
         answer.seq, answer.ack, answer.flags = ack_seq, 0, TCPHDR_RST
     if sk is not None:

@@ -90,6 +90,10 @@ from stack.inet.udp_hash import (
 from stack.inet.xfrm_policy import XFRM_POLICY_IN, xfrm4_policy_check, xfrm6_policy_check
 from stack.net import Net
 
+CHECKSUM_BREAK = 76
+"""include/linux/skbuff.h: Linux sums longer packets when somebody reads them."""
+
+
 # --- sending -----------------------------------------------------------------------------
 
 
@@ -178,6 +182,7 @@ def udp_lib_rcv(net: Net, skb: sk_buff, af: inet_af_ops, many: bool) -> int:
         summed != CHECKSUM_UNNECESSARY
         and summed != CHECKSUM_PARTIAL
         and uh.check
+        and not (many and skb.len > CHECKSUM_BREAK and not udp_mcast_takers(skb, af, ends))
         and udp_csum_bad(skb)
     ):
         mib.InCsumErrors += 1
@@ -264,9 +269,7 @@ def udp_csum_bad(skb: sk_buff) -> bool:
 
 def __udp_lib_mcast_deliver(net: Net, skb: sk_buff, af: inet_af_ops, ends: InetEnds) -> int:
     """net/ipv{4,6}/udp.c: a group or broadcast: each socket that fits gets one. Takes ownership."""
-    dif, sdif = skb.skb_iif, inet_sdif(skb)
-    socks = udp_port_socks(net, ends.dport)
-    takers = [sk for sk in socks if __udp_is_mcast_sock(sk, af, ends, dif, sdif)]
+    takers = udp_mcast_takers(skb, af, ends)
     if not takers:
         af.udp_mib(net).IgnoredMulti += 1
         consume_skb(skb)
@@ -278,6 +281,13 @@ def __udp_lib_mcast_deliver(net: Net, skb: sk_buff, af: inet_af_ops, ends: InetE
         udp_queue_rcv_skb(sk, copy)
     udp_queue_rcv_skb(takers[-1], skb)
     return 0
+
+
+def udp_mcast_takers(skb: sk_buff, af: inet_af_ops, ends: InetEnds) -> list[udp_sock]:
+    """The sockets that a group or broadcast datagram concerns."""
+    dif, sdif = skb.skb_iif, inet_sdif(skb)
+    socks = udp_port_socks(skb.dev.net, ends.dport)
+    return [sk for sk in socks if __udp_is_mcast_sock(sk, af, ends, dif, sdif)]
 
 
 def __udp_is_mcast_sock(sk: udp_sock, af: inet_af_ops, ends: InetEnds, dif: int, sdif: int) -> bool:

@@ -488,11 +488,10 @@ def icmp_socket_deliver(skb: sk_buff, info: int) -> None:
     if not pskb_may_pull(skb, offset + 8):
         net.mib.icmp.InErrors += 1
         return
-    if iph.version != 4:  # nothing that we have sent
-        if protocol in (IPPROTO_TCP, IPPROTO_UDP):
-            net.mib.icmp.InErrors += 1
-        return
     raw_icmp_error(skb, AF_INET, protocol, iph.daddr, iph.saddr, offset, info)
+    if iph.version != 4 and protocol in (IPPROTO_TCP, IPPROTO_UDP):  # nothing that we have sent
+        net.mib.icmp.InErrors += 1
+        return
     ipprot = net.inet_protos[protocol]
     if ipprot is not None and ipprot.err_handler is not None:
         ipprot.err_handler(skb, info)

@@ -398,7 +398,7 @@ def fib_compute_spec_dst(skb: sk_buff) -> int:
     if rt is not None and rt.rt_type == uapi.RTN_LOCAL:
         return iph.daddr
     dev: net_device = skb.dev
-    if not iph.saddr >> 24:  # 0.0.0.0/8
+    if not iph.saddr:
         return inet_select_addr(dev, iph.saddr, uapi.RT_SCOPE_LINK)
     res = fib_lookup(dev.net, iph.saddr, iph.tos & IPTOS_RT_MASK)
     if dev.net.ipv4.rt_by_flow and res == -errno.ENETUNREACH:

@@ -391,7 +391,6 @@ def ip_output(net: Net, sk: sock | None, skb: sk_buff) -> int:
     """net/ipv4/ip_output.c: POST_ROUTING hook, then finish. Takes ownership of skb."""
     rt: rtable = skb.dst
     dev = rt.dev
-    net.mib.ip.OutTransmits += 1
     skb.dev = dev
     if net.nf_hooks[NF_INET_POST_ROUTING] and not skb.ip_cb_flags & IPSKB_REROUTED:
         ret = nf_hook(NF_INET_POST_ROUTING, net, sk, skb, None, dev, ip_finish_output)
@@ -407,7 +406,6 @@ def ip_mc_output(net: Net, sk: sock | None, skb: sk_buff) -> int:
     """
     rt: rtable = skb.dst
     dev = rt.dev
-    net.mib.ip.OutTransmits += 1
     skb.dev = dev
     skb.protocol = netdevice.ETH_P_IP
     ttl = ip_hdr(skb).ttl
@@ -475,6 +473,7 @@ def ip_finish_output2(net: Net, sk: sock | None, skb: sk_buff) -> int:
     size = skb.len
     ipext = net.mib.ipext
     ipext.OutOctets += size
+    net.mib.ip.OutTransmits += 1
     if flags & (route.RTCF_MULTICAST | route.RTCF_BROADCAST):
         if flags & route.RTCF_MULTICAST:
             ipext.OutMcastPkts += 1

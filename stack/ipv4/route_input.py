@@ -147,7 +147,9 @@ def ip_route_input_mc(
         return drop_reason.SKB_DROP_REASON_IP_INVALID_SOURCE
     in_dev = dev.ip_ptr
     assert in_dev is not None
-    if ipv4_is_loopback(saddr) and not dev.flags & IFF_LOOPBACK:
+    if ipv4_is_loopback(saddr) and not (
+        dev.flags & IFF_LOOPBACK or in_dev_conf(in_dev, "route_localnet")
+    ):
         return drop_reason.SKB_DROP_REASON_IP_LOCALNET
     if ipv4_is_zeronet(saddr):
         if not ipv4_is_local_multicast(daddr) and ip_hdr(skb).protocol != IPPROTO_IGMP:

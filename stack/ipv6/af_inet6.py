@@ -65,10 +65,7 @@ def inet6_create(net: Net, sock: socket, protocol: int, kern: bool = False) -> N
     """
     sk = inet_create_sock(net, sock, uapi.PF_INET6, net.ipv6.inetsw6, protocol, kern)
     sysctl = net.ipv6.sysctl
-    sk.pinet6 = ipv6_pinfo(
-        pmtudisc=int(not net.sysctl.ip_no_pmtu_disc),
-        repflow=bool(sysctl.flowlabel_reflect & 1),
-    )
+    sk.pinet6 = ipv6_pinfo(repflow=bool(sysctl.flowlabel_reflect & 1))
     sk.sk_ipv6only = bool(sysctl.bindv6only)
     sk.mc_all = False  # IP_MULTICAST_ALL: of IPv4's groups it receives only those it joined
     inet_start_sock(sock, sk)

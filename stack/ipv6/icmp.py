@@ -124,12 +124,10 @@ def icmpv6_notify(skb: sk_buff, kind: int, code: int, info: int) -> int:
     if not pskb_may_pull(skb, inner + 8):
         mib.InErrors += 1
         return drop_reason.SKB_DROP_REASON_PKT_TOO_SMALL
-    if iph.version != 6:  # nothing that we have sent
-        if nexthdr in (IPPROTO_TCP, IPPROTO_UDP):
-            mib.InErrors += 1
-        return drop_reason.SKB_NOT_DROPPED_YET
     ipprot = net.ipv6.inet6_protos[nexthdr]
-    if ipprot is not None and ipprot.err_handler is not None:
+    if iph.version != 6 and nexthdr in (IPPROTO_TCP, IPPROTO_UDP):  # nothing that we have sent
+        mib.InErrors += 1
+    elif ipprot is not None and ipprot.err_handler is not None:
         ipprot.err_handler(skb, None, kind, code, inner, info)
     rawv6_icmp_error(skb, nexthdr, inner, info)
     return drop_reason.SKB_NOT_DROPPED_YET

@@ -169,7 +169,11 @@ def ip6_rcv_core(skb: sk_buff, net: Net) -> sk_buff | None:
     if bad:
         if skb.len >= IPV6_HLEN and skb_copy_bits(skb, 0, 1)[0] >> 4 == 6:
             ip6_ecn_count(mib, skb_copy_bits(skb, 1, 1)[0] >> 4 & INET_ECN_MASK, segs)
-        if bad == 3:
+        if bad == 3 and (
+            skb.pkt_type not in (skbuff.PACKET_BROADCAST, skbuff.PACKET_MULTICAST)
+            or ip6_to_group(skb)
+            or not idev.cnf.drop_unicast_in_l2_multicast
+        ):
             mib.InTruncatedPkts += 1
             kfree_skb_reason(net, skb, drop_reason.SKB_DROP_REASON_PKT_TOO_SMALL)
             return None

@@ -221,10 +221,8 @@ def ip6_output(net: Net, sk: sock | None, skb: sk_buff) -> int:
     idev: inet6_dev | None = dev.ip6_ptr
     skb.protocol = ETH_P_IPV6
     skb.dev = dev
-    mib = net.mib.ip6
-    mib.OutTransmits += 1
     if idev is None or idev.cnf.disable_ipv6:
-        mib.OutDiscards += 1
+        net.mib.ip6.OutDiscards += 1
         kfree_skb_reason(net, skb, drop_reason.SKB_DROP_REASON_IPV6DISABLED)
         return 0
     hooks = net.ipv6.nf_hooks[NF_INET_POST_ROUTING]
@@ -273,6 +271,7 @@ def ip6_finish_output2(net: Net, sk: sock | None, skb: sk_buff) -> int:
         daddr = ipv6_hdr(skb).daddr
         if daddr >> 120 == 0xFF and not ip6_mc_finish(net, sk, skb, daddr):
             return 0
+    mib.OutTransmits += 1
     mib.OutOctets += skb.len
     if skb_headroom(skb) < dev.hard_header_len and not skb_cow_head(
         skb, dev.hard_header_len + dev.needed_headroom

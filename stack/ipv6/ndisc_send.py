@@ -46,7 +46,7 @@ from stack.ipv6.nd_messages import (
 )
 from stack.ipv6.nd_options import ndisc_fill_addr_option, opt_nonce, opt_redirected_header
 from stack.ipv6.route import ip6_route_output
-from stack.ipv6.rt6_info import icmp6_dst_alloc, ip_neigh_gw6
+from stack.ipv6.rt6_info import icmp6_dst_alloc, ip_neigh_gw6, rt6_info
 from stack.ipv6.saddr import ipv6_dev_get_saddr, ipv6_get_lladdr
 
 ND_HOP_LIMIT = 255
@@ -61,11 +61,13 @@ def ndisc_send_skb(
     options: bytes = b"",
     hop_limit: int = ND_HOP_LIMIT,
     loops: bool = False,
+    dst: rt6_info | None = None,
 ) -> int:
-    """net/ipv6/ndisc.c: send an ICMPv6 message without a route lookup. 0 or a negative errno.
+    """net/ipv6/ndisc.c: send an ICMPv6 message. 0 or a negative errno.
 
-    `message` is complete except for its checksum. `options` are extension headers that begin with
-    hop-by-hop options (MLD's router alert). `loops`: our own sockets in the group hear it too.
+    Without `dst` no route is looked up. `message` is complete except for its checksum. `options`
+    are extension headers that begin with hop-by-hop options (MLD's router alert). `loops`: our own
+    sockets in the group hear it too.
     """
     net = dev.net
     idev: inet6_dev | None = dev.ip6_ptr
@@ -84,7 +86,7 @@ def ndisc_send_skb(
     skb.dev = dev
     skb.protocol = ETH_P_IPV6
     skb.priority = 7  # TC_PRIO_CONTROL
-    skb.dst = icmp6_dst_alloc(dev, daddr)
+    skb.dst = icmp6_dst_alloc(dev, daddr) if dst is None else dst
     nexthdr = 0 if options else IPPROTO_ICMPV6
     tclass = idev.cnf.ndisc_tclass if idev is not None else 0
     ipv6_push(skb, tclass, 0, size, nexthdr, hop_limit, saddr, daddr)
@@ -203,4 +205,4 @@ def ndisc_send_redirect(skb: sk_buff, target: wide) -> None:
     room = IPV6_MIN_MTU - IPV6_HLEN - RD_LEN - len(options) - 8
     quoted = skb_copy_bits(skb, start, min(room, skb.len - start))
     message = Redirect(target, dest).pack(options + opt_redirected_header(quoted))
-    ndisc_send_skb(dev, message, sender, saddr)
+    ndisc_send_skb(dev, message, sender, saddr, dst=rt)

@@ -45,6 +45,7 @@ from stack.ipv6.addr import (
     ipv6_addr_is_multicast,
     ipv6_addr_type,
 )
+from stack.ipv6.if_inet6 import ipv6_chk_addr
 from stack.ipv6.ip6_fib import (
     IP6_RT_PRIO_USER,
     RT6_TABLE_MAIN,
@@ -319,7 +320,12 @@ def rt6_add_dflt_router(
     metric: int = IP6_RT_PRIO_USER,
     lifetime_s: int = INFINITY_LIFE_TIME,
 ) -> fib6_info | None:
-    """net/ipv6/route.c: add a router's default route with the preference `pref` (RFC 4191)."""
+    """net/ipv6/route.c: add a router's default route with the preference `pref` (RFC 4191).
+
+    None: the router's address is our own.
+    """
+    if ipv6_chk_addr(net, gwaddr, dev, False):
+        return None
     rt = fib6_info(
         fib6_get_table(net, RT6_TABLE_MAIN),
         0,
@@ -388,6 +394,8 @@ def rt6_route_rcv(
             made = rt6_add_dflt_router(net, gwaddr, dev, pref, lifetime_s=lifetime_s)
             if made is not None:
                 made.fib6_flags |= RTF_ROUTEINFO
+            return
+        if ipv6_chk_addr(net, gwaddr, dev, False):
             return
         flags = uapi.RTF_GATEWAY | RTF_ADDRCONF | RTF_ROUTEINFO | uapi.RTF_UP | rtf_pref(pref)
         found = fib6_info(

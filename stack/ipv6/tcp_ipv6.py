@@ -74,7 +74,7 @@ from stack.inet.tcp_prot import tcp_proto
 from stack.inet.tcp_rcv import tcp_do_rcv, tcp_rcv
 from stack.inet.tcp_reply import tcp_answer, tcp_answer_bytes, tcp_reply_reset
 from stack.inet.tcp_request import tcp_conn_request
-from stack.inet.tcp_sock import M32, MAX_TCP_HEADER, TCPHDR_RST, tcp_sock
+from stack.inet.tcp_sock import M32, MAX_TCP_HEADER, tcp_sock
 from stack.inet.tcp_window import tcp_sync_mss
 from stack.ipv4.tcp_ipv4 import (
     ipv4_specific,
@@ -356,11 +356,6 @@ def tcp_v6_send_response(net: Net, skb: sk_buff, answer: tcp_answer) -> bool:
     fl6.flowi_proto = IPPROTO_TCP
     fl6.flowi_mark = ip6_reply_mark(net, skb.mark) or answer.mark
     fl6.flowlabel = answer.label
-    if (
-        answer.flags & TCPHDR_RST
-        and net.ipv6.sysctl.flowlabel_reflect & FLOWLABEL_REFLECT_TCP_RESET
-    ):
-        fl6.flowlabel = ipv6_hdr(skb).flow_lbl
     fl6.fl_sport, fl6.fl_dport = dport, sport
     try:
         dst = ip6_dst_lookup_flow(net, ctl_sk, fl6)
@@ -381,7 +376,18 @@ def tcp_v6_send_response(net: Net, skb: sk_buff, answer: tcp_answer) -> bool:
 def tcp_v6_send_reset(sk: tcp_sock | inet_timewait_sock | None, skb: sk_buff) -> None:
     """tcp_family_ops.send_reset"""
     if sk is not None or ipv6_unicast_destination(skb):
-        tcp_reply_reset(sk, skb, tcp_v6_family_ops)
+        tcp_reply_reset(sk, skb, tcp_v6_family_ops, tcp_v6_reset_label(sk, skb))
+
+
+def tcp_v6_reset_label(sk: tcp_sock | inet_timewait_sock | None, skb: sk_buff) -> int:
+    """The flow label of a RST: of a socket that reflects labels that of skb."""
+    if sk is None:
+        reflect = skb.dev.net.ipv6.sysctl.flowlabel_reflect & FLOWLABEL_REFLECT_TCP_RESET
+    elif isinstance(sk, inet_timewait_sock):
+        return sk.tw_flowlabel
+    else:
+        reflect = sk.pinet6 is not None and sk.pinet6.repflow
+    return ipv6_hdr(skb).flow_lbl if reflect else 0
 
 
 def ipv6_unicast_destination(skb: sk_buff) -> bool:

@@ -279,7 +279,7 @@ def udpv6_rcv(skb: sk_buff) -> int:
     many = ipv6_hdr(skb).daddr >> 120 == 0xFF
     uh = udp_hdr(skb)
     if not uh.check and not skb.gso_size and not udp6_encapsulated(net, skb):
-        if uh.len > skb.len:
+        if uh.len > skb.len or 0 < uh.len < UDP_HLEN:
             return udp_drop_short(net, skb, af_ops_of[uapi.AF_INET6])
         if many:
             net.mib.udp6.IgnoredMulti += 1
