@@ -132,7 +132,6 @@ def ipv6_hop_jumbo(skb: sk_buff, off: int, option: bytes) -> bool:
         icmpv6_param_prob(skb, ICMPV6_HDR_FIELD, off, SKB_DROP_REASON_IP_INHDR)
         return False
     if size > skb.len - skb_network_offset(skb) - IPV6_HLEN:
-        skb.dev.net.mib.ip6.InTruncatedPkts += 1
         return _drop(skb, SKB_DROP_REASON_PKT_TOO_SMALL)
     pskb_trim(skb, size + IPV6_HLEN + skb_network_offset(skb))
     skb.ip_cb_flags |= IP6SKB_JUMBOGRAM

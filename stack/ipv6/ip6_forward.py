@@ -117,6 +117,7 @@ def ip6_forward(skb: sk_buff) -> int:
             ndisc_send_redirect(skb, rt.rt6i_gateway or iph.daddr)
     elif not ip6_forward_source(skb, iph.saddr):
         return _refused(net, skb)
+    mib.OutForwDatagrams += 1
     mtu = max(ip6_dst_mtu_maybe_forward(rt, True), IPV6_MIN_MTU)
     if ip6_pkt_too_big(skb, mtu):
         icmpv6_send(skb, ip6_icmp.ICMPV6_PKT_TOOBIG, 0, mtu)
@@ -179,8 +180,7 @@ def _refused(net: Net, skb: sk_buff) -> int:
 
 
 def ip6_forward_finish(net: Net, sk: sock | None, skb: sk_buff) -> int:
-    """net/ipv6/ip6_output.c: count, send. Takes ownership of skb."""
-    net.mib.ip6.OutForwDatagrams += 1
+    """net/ipv6/ip6_output.c: send. Takes ownership of skb."""
     skb.tstamp_ns = 0
     return dst_output(net, sk, skb)
 

@@ -124,10 +124,8 @@ def ipv6frag_thdr_truncated(skb: sk_buff, at: int, nexthdr: int) -> bool:
     `at`: the offset of its fragment header. RFC 8200 4.5, RFC 7112 5.
     """
     offset, nexthdr, _ = ipv6_skip_exthdr(skb, at + FRAG_HLEN, nexthdr)
-    if nexthdr == protocol.NEXTHDR_NONE:
+    if offset < 0:  # As on Linux this is about the transport header alone.
         return False
-    if offset < 0:
-        return True
     # As on Linux the whole transport header must be there, and one byte of an unknown one.
     need = {protocol.NEXTHDR_TCP: 20, protocol.NEXTHDR_UDP: 8, protocol.NEXTHDR_ICMP: 8}.get(
         nexthdr, 1
