@@ -195,7 +195,7 @@ class sock(sock_common):
     """The errno that the next call reports and clears (SO_ERROR)."""
     sk_err_soft: i32 = row(0, clone=FRESH)
     """An errno that becomes sk_err only if the connection times out."""
-    sk_shutdown: u8 = row(0, clone=FRESH, hot=True)
+    sk_shutdown: u8 = row(0, hot=True)
     """Bits RCV_SHUTDOWN, SEND_SHUTDOWN."""
     sk_ack_backlog: i32 = row(0, clone=FRESH)
     """How many connections wait for accept()."""

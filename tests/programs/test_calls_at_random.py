@@ -18,7 +18,7 @@ COUNT = 60
 
 
 @pytest.mark.netns  # its ports are fixed, so no two run at a time
-@pytest.mark.parametrize("first", [0, 1000, 2000])
+@pytest.mark.parametrize("first", [0, 1000, 2000, 5000])
 def test_calls_come_to_the_same(first: int) -> None:
     program = Path(__file__).with_name("calls_at_random.py")
     argv = [sys.executable, str(program), str(first), str(COUNT)]
