@@ -1,4 +1,4 @@
-"""The page about what an EEPROM decides: each field, and what of the device begins otherwise."""
+"""The page about what an EEPROM decides: each field and what it changes in the device at reset."""
 
 from __future__ import annotations
 
@@ -17,61 +17,59 @@ from fastpath.base.dma import DmaTable
 
 INTRO = """# What the EEPROM decides
 
-Written by `docs/generate.py`. The words are those of `e1000emu/registers/eeprommap.py`; a device
-after power-on, with the field inverted, shows what each changes.
+Written by `docs/generate.py` from the words in `e1000emu/registers/eeprommap.py`. To find the
+effect of a field, the generator inverts it and compares a device after power-on.
 
 Before you start: `make build`, then `. .venv/bin/activate` ([Install](index.md#install)).
 
-After each reset the device reads its EEPROM before a driver sees it: the address, the ids of PCI
-configuration, and how some registers begin. Without an image a NIC has that of a new board.
-`--eeprom FILE` gives it another, here what ethtool prints of QEMU's e1000:
+After each reset, before a driver accesses it, the device reads the EEPROM: the MAC address, the ids
+of PCI configuration, and initial values of some registers. By default a NIC has the image of a new
+board. `--eeprom FILE` gives it another one, here the output of ethtool for QEMU's e1000:
 
 ```console
 $ timeout --preserve-status -s INT 3 e1000emu vfio-user --socket nic.sock --link null \
 --eeprom examples/ethtool-e.txt
 ```
 
-The file holds what `ethtool -e eth0` prints on a machine with the card, or what `ethtool -e eth0
-raw on` writes. That is 128 bytes of a 93C46 or 512 of a 93C66, the low byte of each word first. In
-Python it is `Nic(eeprom=image)` and `VfioUserServer(eeprom=image)`, in C `options.eeprom`; they
+The file has the output of `ethtool -e eth0` on a machine with the card, or of `ethtool -e eth0 raw
+on`. That is 128 bytes of a 93C46 or 512 of a 93C66, the low byte of each word first. In Python the
+arguments are `Nic(eeprom=image)` and `VfioUserServer(eeprom=image)`, in C `options.eeprom`; they
 take the raw bytes. `--mac`, `--flash` and `--wide-bars`, and the arguments of these names, change
-their words in the image, and its checksum with them. A state that is loaded (`--state`) brings its
-own EEPROM along.
+their words in the image, and its checksum. A loaded state (`--state`) includes its EEPROM.
 
-The device never looks at the checksum: with a wrong one it loads every word, but drivers refuse
-the board ("The EEPROM Checksum Is Not Valid", says Linux). So the device takes an image as it is.
-The command says when it starts that a checksum is wrong, and `explain()` says it when asked. Such a
-checksum stays wrong when `--mac` changes a word. Without the signature in ICW1 nothing is loaded at
-all.
+The device does not check the checksum: with a wrong one it loads every word, but drivers refuse the
+board ("The EEPROM Checksum Is Not Valid" on Linux). So the device accepts any image. The command
+warns at the start if a checksum is wrong, and `explain()` reports it. Such a checksum stays wrong
+when `--mac` changes a word. Without the signature in ICW1 nothing is loaded.
 
 ## APM, and a link without a driver
 
-Boards with copper have APM enabled, and that sets CTRL.SLU at each reset (SDM 13.4.1): the link
-comes up before any driver, so that a magic packet can wake the machine. So a driver that never sets
-SLU works on them, for instance LittleKernel's. With an image without APM it gets no link, and
+Copper boards have APM enabled, which sets CTRL.SLU at each reset (SDM 13.4.1). The link comes up
+before any driver runs, so that a magic packet can wake the machine. So a driver that never sets
+SLU, for instance LittleKernel's, works on them. With an image without APM it gets no link, and
 `explain()` says that CTRL.SLU is 0. The fibre boards have no APM: Linux offers no wake-up on them,
 and their drivers set the link up themselves.
 
 QEMU's image of an 82540EM has the bit set, and the same FD, BAR32, LOAD_VENDOR, LOAD_SUBSYSTEM,
-PHY_POWER and PAUSE as ours. We assume that it is set on the other copper boards: no image of one is
-public. POWER_MANAGEMENT is clear in QEMU's image and set in VirtualBox's and in ours: without it a
-guest cannot sleep.
+PHY_POWER and PAUSE as ours. We assume that it is set on the other copper boards, because no image
+of one is public. POWER_MANAGEMENT is clear in QEMU's image and set in VirtualBox's and in ours,
+because without it a guest cannot sleep.
 
 """
 
 FIELDS = """## Fields
 
-*Begins otherwise* names what differs on an 82540EM with a boot flash when the field is inverted.
-A field without an entry there shows later, as its description says.
+*Affects at reset* names what changes on an 82540EM with a boot flash when the field is inverted. A
+field without an entry has an effect later, as its description says.
 
-| word | field | bits | new board | what it does | begins otherwise |
+| word | field | bits | new board | what it does | affects at reset |
 |---|---|---|---|---|---|
 """
 
 BY_MODEL = """
 ## By model
 
-The words that differ between the boards; all others are the same, except the address.
+These words differ between the boards; all others are the same, except the address.
 
 """
 
