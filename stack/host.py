@@ -1,8 +1,8 @@
-"""One host: a machine with its first network namespace, seen from outside.
+"""One host: a machine with its first network namespace, as programs use it.
 
 A Host is a Namespace (stack/api/netns.py), and so a Net, on a Machine of its own
-(stack/machine.py). Any number of hosts live in one process and share nothing but links and the
-clock they were given.
+(stack/machine.py). Any number of hosts live in one process and share only links and the
+clock that they were given.
 """
 
 from __future__ import annotations
@@ -42,9 +42,9 @@ class Host(Namespace):
 
     Args:
         name: for messages and traces.
-        clock: an object as e1000emu.clock has them; hosts on one link share it.
-        ram_bytes: memory for packet buffers, rings and what devices reach by DMA; committed lazily.
-        seed: of every random choice (ports, sequence numbers, ids); default: derived from name.
+        clock: one of those in e1000emu.clock; hosts on one link share it.
+        ram_bytes: memory for packet buffers, rings and DMA of devices; committed lazily.
+        seed: for every random choice (ports, sequence numbers, ids); default: derived from name.
         inet: bring up IPv4 and its sockets.
         drivers: register the PCI drivers.
         uid, gid: user and group of the programs that open the sockets. A user other than root (0)

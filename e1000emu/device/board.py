@@ -1,8 +1,8 @@
 """`Board`: the blocks of an 8254x, wired together, and its resets.
 
-Each block is a file that can be read alone, and gets what it needs.  What concerns several of them
-is here: which callback leads where, the resets with the EEPROM's defaults, and the order in which a
-state is loaded.  Call everything with the clock's lock held.
+Each block is a file that can be read alone, and gets what it needs.  This file connects them. It
+has the callbacks, the resets with the EEPROM's defaults, and the order in which a state is loaded.
+Call everything with the clock's lock held.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ LOADED = {
     reg(name).offset: [(word, bit, reg(name).mask(field)) for word, bit, field in bits]
     for name, bits in loaded_bits().items()
 }
-"""What a valid EEPROM says of registers: by offset, the word, its bit, the register's bit."""
+"""Register bits from a valid EEPROM: by offset, the word, its bit, the register's bit."""
 
 SOFTWARE_RESET, INTERNAL_RESET, BUS_RESET = range(3)
 """CTRL.RST, D3hot to D0, RST#: each includes those before it."""
@@ -73,7 +73,7 @@ SOFTWARE_RESET, INTERNAL_RESET, BUS_RESET = range(3)
 
 @dataclass(frozen=True, slots=True)
 class Ports:
-    """What a Nic is given."""
+    """The ports that a Nic is given."""
 
     memory: DmaTable
     irq: InterruptLine
@@ -134,7 +134,7 @@ class Board:
         self.shared = MacState()
         """State that the compiled parts of all blocks share."""
         self.paused_because = ""
-        """Why the device is paused, if somebody has said so."""
+        """Why the device is paused, if given."""
         self._pending_reset = SOFTWARE_RESET
         """The reset that waits until the running engine returns."""
         self.resets = 0
@@ -311,7 +311,7 @@ class Board:
         self.flow.update()
 
     def _path_changed(self) -> None:
-        """Frames may go another way than before, or go on."""
+        """The path of frames may have changed, or they may continue."""
         self.management.pump()
 
     def _power_changed(self) -> None:
@@ -369,7 +369,7 @@ class Board:
             self.finish_reset()
 
     def surprise_removal(self) -> None:
-        """The device is out of its slot: nothing answers any more, the wire is dead (faults)."""
+        """The device is pulled out of its slot: it does not answer, the link is down (faults)."""
         self.pci.remove()
         self.link_unit.disconnect()
 
@@ -439,7 +439,7 @@ class Board:
     # --- reports, snapshot -----------------------------------------------------------------------
 
     def defer_doorbells(self) -> None:
-        """From now on serve the rings after the event that asks for it, not within it."""
+        """From now on serve the rings after the event that requests it, not within it."""
         self.shared.bottom_half = True
 
     def noticed(self, tx_flags: int, rx_causes: int, fifo: bool) -> None:
@@ -481,7 +481,7 @@ class Board:
     def load(self, state: NicState) -> None:
         """Put every block into `state`; the link's carrier is what it is now.
 
-        Raises: ValueError and its like, some blocks being loaded; `power_on_reset` is next then.
+        Raises: ValueError or similar with some blocks loaded; then call `power_on_reset`.
         """
         self._mac_reset(LEVEL_POWER_ON)
         self.regs.file.load(state.regs)

@@ -2,7 +2,7 @@
 
 Out: with CTRL.TFCE, an XOFF is sent when the receive FIFO rises over FCRTH and an XON when it falls
 under FCRTL (with FCRTL.XONE).  In: with CTRL.RFCE, a received PAUSE stops the transmitter.  A MAC
-control frame then passes the address filters as any other does, with two exceptions (SDM 8.7.4).
+control frame then passes the address filters like any other, with two exceptions (SDM 8.7.4).
 RCTL.DPF keeps a PAUSE to the station from the host. RCTL.PMCF gives the host every other one that
 is addressed to the station or to the flow control address.  Without RFCE these exceptions do not
 apply.
@@ -69,7 +69,7 @@ class FlowControl:
 
     @property
     def xoff_sent(self) -> bool:
-        """The far end was told to stop and not yet to go on."""
+        """The far end was told to stop and not yet to continue."""
         return self._rx.xoff_sent
 
     @xoff_sent.setter
@@ -103,7 +103,7 @@ class FlowControl:
         self._stats.add("XOFFTXC")
 
     def go_on(self) -> None:
-        """Do what was asked for during a pause of the device."""
+        """Do what was requested during a pause of the device."""
         if self.put_off:
             self.put_off = False
             self.send_xoff()

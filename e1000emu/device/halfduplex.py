@@ -1,7 +1,7 @@
 """Half duplex: how TCTL and TIPG configure a shared wire, and its statistics (SDM 13.7).
 
 The wire itself, with its collisions and the back-off, is the link's (links/hub.py). A frame counts
-as sent when its transmission is over; one that the wire gives up never does (13.7.30, 13.7.44).
+as sent when its transmission is over; one that the wire gives up never counts (13.7.30, 13.7.44).
 """
 
 from __future__ import annotations

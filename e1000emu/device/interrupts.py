@@ -1,7 +1,7 @@
 """Interrupt causes, masks and moderation (SDM 3.2.7, 3.4.3, 13.4.17-13.4.21): the control plane.
 
 The machine is the compiled `IrqBlock` (fastpath/nic/irqblock.pyx): it serves the registers, keeps
-the delays and decides the level of the line.  How long a cause waits beyond what the datasheet asks
+the delays and decides the level of the line.  How long a cause waits beyond the datasheet's delays
 is a policy, chosen by name (fastpath/nic/moderation.pyx).
 """
 
@@ -28,7 +28,7 @@ MODERATIONS = tuple(POLICIES)
 
 
 class InterruptsState(BlockState):
-    """The line, and what runs; causes and masks are registers."""
+    """The line and running timers; causes and masks are registers."""
 
     asserted: bool
     assertions: Count
@@ -77,7 +77,7 @@ class Interrupts(IrqBlock):
         self._set_policy(policy())
 
     def set_disabled(self, disabled: bool) -> None:
-        """Keep the line low while PCI command bit 10 or the power state asks for it."""
+        """Keep the line low while PCI command bit 10 or the power state requires it."""
         if disabled != self.disabled:
             self._set_disabled(disabled)
 
@@ -94,7 +94,7 @@ class Interrupts(IrqBlock):
         self._line = wanted
         self._again()
 
-    # --- life, reset, snapshot --------------------------------------------------------------------
+    # --- reset, end, snapshot ---------------------------------------------------------------------
 
     def reset(self) -> None:
         """CTRL.RST and above: no cause, no mask, no timer, line low (the registers are reset)."""

@@ -1,7 +1,7 @@
 """The link unit: STATUS, speed and duplex, where frames go, and the PHY or the optics behind it.
 
 `LinkUnit` owns the board's PHY (`Phy`), or on a fibre board the ten-bit interface (`Tbi`), and
-tells it what the cable has.  What comes out is STATUS (SDM 13.4.2), whether frames may be sent
+tells it the state of the cable.  Its output is STATUS (SDM 13.4.2), whether frames may be sent
 (`TxPort.open`) and received (`RxPort.open`), or whether they come back (loopback).
 """
 
@@ -108,7 +108,7 @@ class LinkUnit:
             )
 
     def plug_in(self, port: LinkPort) -> None:
-        """Plug `port` into the link, and take what the link offers beside frames."""
+        """Plug `port` into the link, and connect its other signals."""
         caps, tx = self._caps, self._tx
         self._link.attach(port)
         if caps.shared is not None:
@@ -118,7 +118,7 @@ class LinkUnit:
             caps.fibre.on_rx_config = self.rx_config_changed
         tx.engine.gso_udp = caps.gso_udp
 
-    # --- what it is now --------------------------------------------------------------------------
+    # --- current state ---------------------------------------------------------------------------
 
     @property
     def up(self) -> bool:
@@ -172,7 +172,7 @@ class LinkUnit:
         ctrl, old = regs.peek(CTRL.offset), regs.peek(STATUS.offset)
         ext = regs.peek(CTRL_EXT.offset)
         mode = EXT_LINK_MODE.get(ext)
-        # The other interface's pins lead nowhere.
+        # The other interface's pins are not connected.
         own_mode = LINK_MODE_TBI if self._model.fiber else 0
         seen = link.up and not self.phy.isolated and mode == own_mode
         speed = SPEED_CODE[link.speed_mbps]
@@ -265,7 +265,7 @@ class LinkUnit:
         fibre = self._caps.fibre
         return None if fibre is None else fibre.rx_config
 
-    # --- what the PHY says -----------------------------------------------------------------------
+    # --- calls from the PHY ----------------------------------------------------------------------
 
     def _phy_interrupt(self, level: bool) -> None:
         if level:
@@ -275,7 +275,7 @@ class LinkUnit:
         else:
             self._regs.clear_bits(CTRL_EXT.offset, EXT_PHYINT)
 
-    # --- what the optics say ---------------------------------------------------------------------
+    # --- calls from the optics -------------------------------------------------------------------
 
     def _tbi_link(self, link: LinkState) -> None:
         """The link, or what RXCW says, has changed."""

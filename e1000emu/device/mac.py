@@ -1,5 +1,7 @@
-"""What transmit and receive call of blocks that are made after them, and of faults: protocols, so
-that a block's file imports no file that imports it."""
+"""Protocols of the faults and of blocks that are made after transmit and receive, which call them.
+
+So a block's file imports no file that imports it.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Verdict(Enum):
-    """What becomes of a received MAC control frame."""
+    """The handling of a received MAC control frame."""
 
     FILTER = "the address filters decide"
     PASS = "the host gets it whatever the filters say"
@@ -20,7 +22,7 @@ class Verdict(Enum):
 
 
 class FaultHooks(Protocol):
-    """Where faults of the hardware begin (`insight.faults.Injector`)."""
+    """The injector of hardware faults (`insight.faults.Injector`)."""
 
     def schedule(self, fn: Callable[[], Any], /) -> None:
         """Run `fn`, which serves a ring, after this event."""
@@ -29,13 +31,13 @@ class FaultHooks(Protocol):
         """Return whether `operation` happens late; it is called then."""
 
     def receive(self, batch: FrameBatch, start: int, hold: bool, /) -> int:
-        """Take frames for the Nic, or lose them."""
+        """Pass frames to the Nic, or lose them."""
 
     def staged(self, fn: Callable[[], Any], end: int = -1, /) -> Any:
-        """Send what a stage has fetched."""
+        """Send frames that a stage has fetched."""
 
     def fetched(self, fn: Callable[[], Any], /) -> Any:
-        """Run the transmit engine for what a bus has brought."""
+        """Run the transmit engine for data that a bus has transferred."""
 
 
 class PauseFrames(Protocol):
@@ -69,4 +71,4 @@ class ErrorCount(Protocol):
     """The PHY, or the optics."""
 
     def count_errors(self, frames: int) -> None:
-        """So many frames had a symbol error."""
+        """Count frames with a symbol error."""

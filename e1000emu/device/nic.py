@@ -1,9 +1,9 @@
-"""`Nic`: a board (`Board`) behind its BARs, and its life.
+"""`Nic`: a board (`Board`) behind its BARs, and its life cycle.
 
-This file has what a user gets: how a device is made, the widths of accesses to BAR 0, pause, resets
-and halt, reports and snapshots.  Call everything with the clock's lock held.
+This is the interface for users: construction, the widths of accesses to BAR 0, pause, resets and
+halt, reports and snapshots.  Call everything with the clock's lock held.
 
-Its life (`pause`, `resume`, the resets, `halt`) is a table, `fastpath.lifecycle.TABLE`; the
+The life cycle (`pause`, `resume`, the resets, `halt`) is a table, `fastpath.lifecycle.TABLE`; the
 contract of each call is its docstring.
 """
 
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 
 class Nic(Board):
-    """One emulated network interface controller: a board, and its life."""
+    """One emulated network interface controller: a board, and its life cycle."""
 
     def __init__(
         self,
@@ -73,7 +73,7 @@ class Nic(Board):
         without it they are written to `memory`, as on a bus.  `on_pme(level)` is called when PME#
         changes, with which the part wakes a host.  `moderation` decides how interrupts are held
         back: `datasheet`, by its timers alone, or `adaptive`, for a guest; `interrupts.moderation`
-        changes it at any time.  `faults` are its hardware's faults.  `record` records all that
+        changes it at any time.  `faults` are injected faults.  `record` records all that
         crosses the ports (`record.recorder.Recorder`).  `on_pin(number, level)` is called for
         software definable pins that are outputs (`drive_pin` is for inputs).  `flash` is the
         contents of the board's boot flash, an option ROM; the BARs of the flash exist only with it.
@@ -153,7 +153,7 @@ class Nic(Board):
 
     @property
     def faults(self) -> Injector | None:
-        """What injects the faults of its hardware."""
+        """The injector of its hardware faults."""
         return self._injector
 
     def drive_pin(self, number: int, level: bool) -> None:
@@ -163,7 +163,7 @@ class Nic(Board):
         """
         self.pins.drive(number, level)
 
-    # --- life ------------------------------------------------------------------------------------
+    # --- life cycle ------------------------------------------------------------------------------
 
     @property
     def run_state(self) -> RunState:
@@ -183,11 +183,11 @@ class Nic(Board):
         Call with the clock's lock held, and with the `DataPath` if one works for the device; from a
         callback of the device's too.  `run_state` is PAUSED after return, or PAUSING while
         something is under way. That is an engine that called out, frames that a worker has taken
-        from the ring, or memory that answers by messages. It ends as if nobody had paused, and then
+        from the ring, or memory that answers by messages. It ends as without a pause, and then
         `run_state` is PAUSED.
 
         Kept: registers, rings, FIFO and unfinished frames; frames of a link that holds, which gets
-        `rx_ready` after `resume`; doorbells, flushes and whatever else asks for work, done then.
+        `rx_ready` after `resume`; doorbells, flushes and other requests, which are done then.
         The interrupt line keeps its level.  Frames of a link that does not hold wait in the FIFO;
         those that do not fit are lost (MPC, RXO). Registers answer, and PHY, EEPROM, flash and pins
         go on with the time. `why` is for `explain`.  Raises: LifecycleError, it does not run.
@@ -198,9 +198,9 @@ class Nic(Board):
         self.interrupts.freeze()
 
     def resume(self) -> None:
-        """End a pause: do what was asked for during it, and what has become due.
+        """End a pause: do what was requested during it, and what has become due.
 
-        Call as `pause`.  A pause during which nothing happened leaves no trace.
+        Call as `pause`.  A pause during which nothing happened has no effect.
         Raises: LifecycleError, it is not paused.
         """
         self._life.enter(Call.RESUME)
@@ -214,7 +214,7 @@ class Nic(Board):
         self.management.go_on()
 
     def halt(self) -> None:
-        """Unplug from the link and take every event back from the clock; it does not come back.
+        """Unplug from the link and cancel every event of the clock; there is no way back.
 
         Call as `pause`, but not from a callback of the device's; safe to call twice.  A worker is
         halted and joined first.  After return the device makes no calls and no memory accesses, its
@@ -234,7 +234,7 @@ class Nic(Board):
     # --- BAR 0 -----------------------------------------------------------------------------------
 
     def mmio_read(self, off: int, size: int = 4) -> int:
-        """Read BAR 0 as the expert's tool: whatever PCI's command register and power state say.
+        """Read BAR 0 regardless of PCI's command register and power state, for experts.
 
         A program uses `slot.bar_read(0, off, 4)`, which obeys both, as a driver's accesses do.
         The part is specified for aligned 32-bit accesses.  Any other access, of up to 8 bytes,
@@ -246,7 +246,7 @@ class Nic(Board):
         return self.bar0.read(off, size)
 
     def mmio_write(self, off: int, value: int, size: int = 4) -> None:
-        """Write BAR 0 as the expert's tool, see `mmio_read`; a program uses `slot.bar_write`.
+        """Write BAR 0 as `mmio_read` reads it; a program uses `slot.bar_write`.
 
         In a register that is written in part the other bytes are not enabled.  They keep their
         value, and clear, set and start nothing.
@@ -261,14 +261,14 @@ class Nic(Board):
     def io_read(self, off: int, size: int = 4) -> int:
         """Read IOADDR or what it selects: a register, or bytes of the flash (SDM 13.2.2).
 
-        The expert's tool, see `mmio_read`; a program uses `slot.bar_read(slot.io_bar, off, 4)`.
+        For experts, see `mmio_read`; a program uses `slot.bar_read(slot.io_bar, off, 4)`.
         """
         return self.io_bar.read(off, size)
 
     def io_write(self, off: int, value: int, size: int = 4) -> None:
         """Write IOADDR or what it selects: a register, or bytes of the flash (SDM 13.2.2).
 
-        Writes of fewer than 32 bits are ignored, except to the flash.  The expert's tool, see
+        Writes of fewer than 32 bits are ignored, except to the flash.  For experts, see
         `mmio_read`; a program uses `slot.bar_write`.
         """
         self.io_bar.write(off, value, size)
@@ -338,7 +338,7 @@ class Nic(Board):
         return out
 
     def explain(self) -> list[str]:
-        """Return sentences that say what holds frames or interrupts back; empty when nothing
+        """Return sentences that say what holds frames or interrupts back; empty if nothing
         does."""
         return explain(self)
 

@@ -102,7 +102,7 @@ WRITE_MASKS = {r.offset: r.stored_mask for r in PHY_TABLE if r.stored_mask}
 
 @dataclass(frozen=True, slots=True)
 class LinkState:
-    """What the PHY tells the MAC."""
+    """The PHY's outputs to the MAC."""
 
     up: bool
     speed_mbps: int
@@ -292,7 +292,7 @@ class Phy:
 
     @property
     def _heard(self) -> bool:
-        """The far end's base page has come."""
+        """The far end's base page has arrived."""
         return self._an_done or self._pages >= 0
 
     def _toggle(self, base: int) -> int:
@@ -382,7 +382,7 @@ class Phy:
             self._timer = None
 
     def _resolve(self) -> None:
-        """Negotiation has taken its time: agree on the best common mode, or use the forced one."""
+        """Negotiation is over: agree on the best common mode, or use the forced one."""
         self._timer = None
         if not self._there or self.powered_down or self.held_in_reset:
             return
@@ -401,7 +401,7 @@ class Phy:
             self._set_link(LinkState(up, speed, bool(bits & BMCR_FULLDPLX)) if up else DOWN)
 
     def _base_page(self) -> None:
-        """The ends have told each other their abilities."""
+        """The ends have exchanged their abilities."""
         far, ours = self._far, self.regs[ANAR]
         if far.on_page is not None:
             far.on_page(ours)
@@ -474,7 +474,7 @@ class Phy:
         return DOWN
 
     def _pause(self) -> tuple[bool, bool]:
-        """Whether PAUSE frames are sent, and obeyed (802.3 table 28B-3)."""
+        """Whether PAUSE frames are sent and obeyed (802.3 table 28B-3)."""
         pause, asm = self.regs[ANAR] & ANAR_PAUSE, self.regs[ANAR] & ANAR_ASM_DIR
         far = self._far
         both, one_way = bool(pause) and far.pause, bool(asm) and far.asm_dir
@@ -486,7 +486,7 @@ class Phy:
         return bool(gtcr & GTCR_MS_MANUAL) and self._far.master is bool(gtcr & GTCR_MS_VALUE)
 
     def _wants_master(self) -> bool:
-        """Set by hand, or what the far end leaves, or by the preference of a multiport device
+        """Set by hand, or the far end's opposite, or by the preference of a multiport device
         (40.5.2)."""
         gtcr = self.regs[GTCR]
         if gtcr & GTCR_MS_MANUAL:
@@ -503,7 +503,7 @@ class Phy:
         self._on_link(link)
 
     def count_errors(self, frames: int) -> None:
-        """So many frames had a symbol error, RX_ER: count them; RXERR sticks at FFFFh."""
+        """Count frames with a symbol error (RX_ER); RXERR stops at FFFFh."""
         if frames:
             self.regs[RXERR] = min(self.regs[RXERR] + frames, 0xFFFF)
             self._event(PISR_SYMBOL_ERROR)

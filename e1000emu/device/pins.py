@@ -88,7 +88,7 @@ class Pins:
         """The levels of the outputs that were last reported."""
 
     def drive(self, number: int, level: bool) -> None:
-        """The board drives pin `number`; an output takes no notice.  Raises: ArgumentError."""
+        """The board drives pin `number`; an output ignores it.  Raises: ArgumentError."""
         if number not in self._pins:
             known = ", ".join(map(str, self._pins))
             raise ArgumentError(f"pin {number!r}: the part has SDP {known}")
@@ -96,7 +96,7 @@ class Pins:
         self.update()
 
     def level(self, number: int) -> bool:
-        """Return the level of pin `number`, whoever drives it.  Raises: KeyError."""
+        """Return the level of pin `number`, whichever side drives it.  Raises: KeyError."""
         pin = self._pins[number]
         return bool(self._regs.peek(pin.register) & pin.data)
 

@@ -45,7 +45,7 @@ MIN_RING = 8
 
 
 class RxState(BlockState):
-    """The engine, by the names of what it remembers, and what it owes the link."""
+    """The engine's fields by name, and what is pending for the link."""
 
     engine: dict[str, Any]
     held: bool = False
@@ -124,7 +124,7 @@ class Rx(RxPort):
     def write_ring(self, old: int, new: int) -> None:
         """Take a base, length or head, also while the receiver is on.
 
-        One that is written again begins the ring anew too, as its descriptors may be others.
+        Writing the same value restarts the ring too, as its descriptors may have changed.
         """
         self.engine.ring_moved()
         if self.stage is not None:
@@ -136,7 +136,7 @@ class Rx(RxPort):
         if self._shared.still:
             return  # `Nic.resume` asks again
         if held_back(self._regs.peek(RXDCTL), self._pci, self._tx.at_once) != self.engine.hold:
-            self.engine.repay()  # held write-backs would not be counted any more
+            self.engine.repay()  # held write-backs would no longer be counted
         before = self._prefetched
         self.take_threshold()
         if self._prefetched != before:
@@ -150,7 +150,7 @@ class Rx(RxPort):
         self.engine.prefetch(*self._prefetched)
 
     def divide_buffer(self) -> None:
-        """Give TXA what RXA leaves; the FIFOs take their sizes at the next reset (SDM 13.4.16)."""
+        """Set TXA to what RXA leaves; the FIFO sizes change at the next reset (SDM 13.4.16)."""
         receive = min(self._regs.peek(PBA) & 0xFFFF, PACKET_BUFFER_KIB)
         self._regs.poke(PBA, receive | (PACKET_BUFFER_KIB - receive) << 16)
 
@@ -161,17 +161,17 @@ class Rx(RxPort):
     # --- the work --------------------------------------------------------------------------------
 
     def kick(self) -> None:
-        """Drain the FIFO, let a holding link go on; in a bottom half, soon."""
+        """Drain the FIFO, let a holding link continue; in a bottom half, after this event."""
         if self._shared.bottom_half:
             self._later()
         else:
             super().kick()
 
     def kick_now(self) -> None:
-        """Do what `kick` asks for, now."""
+        """Do the work of `kick` now."""
         super().kick()
 
-    # --- what a stage does -----------------------------------------------------------------------
+    # --- calls of a stage ------------------------------------------------------------------------
 
     def use_stage(self, stage: Stage | None) -> None:
         """Put `stage` before the engine, or nothing; with a stage the engine uses only descriptors
@@ -259,7 +259,7 @@ class Rx(RxPort):
             self.stage.run()
 
     def _unusual(self, causes: int) -> None:
-        """The engine met an address that no memory answers, or frames with a symbol error."""
+        """The engine accessed an address without memory, or got frames with a symbol error."""
         engine = self.engine
         if causes & RXSEQ:
             told, self._symbol_errors = self._symbol_errors, engine.symbol_errors

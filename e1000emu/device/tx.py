@@ -92,7 +92,7 @@ def _descriptors(control: int, pci: PciFunction, threshold: Field) -> int:
 
 
 class TxState(BlockState):
-    """The engine, by the names of what it remembers, and what holds it."""
+    """The engine's fields by name, and what holds it back."""
 
     engine: dict[str, Any]
     paused_until_ns: Time
@@ -178,7 +178,7 @@ class Tx(TxPort):
     def write_ring(self, old: int, new: int) -> None:
         """Take a base, length or head, whenever it is written.
 
-        One that is written again begins the ring anew too, as its descriptors may be others.
+        Writing the same value restarts the ring too, as its descriptors may have changed.
         """
         self.engine.ring_moved()
         if self.dma is not None:
@@ -202,7 +202,7 @@ class Tx(TxPort):
         if self._shared.still:
             return  # `Nic.resume` asks again
         changed = held_back(self._regs.peek(TXDCTL), self._pci, self.at_once) != self.engine.hold
-        if changed and self.engine.repay() & TXDW:  # held write-backs would not be counted any more
+        if changed and self.engine.repay() & TXDW:  # held write-backs would no longer be counted
             self._interrupts.cause(TXDW)
         self.take_threshold()
         self.fill()
@@ -223,13 +223,13 @@ class Tx(TxPort):
             self._rare(RUN_ABORT)
 
     def _odd_tail(self) -> None:
-        """TDT is the ring's size, which is no index."""
+        """TDT is the ring's size, which is not an index."""
         self._misuse.note("tx-tail-size", self.engine.tail, self.engine.head)
 
     # --- the work --------------------------------------------------------------------------------
 
     def pump(self) -> None:
-        """Send what the ring holds, as far as the link takes it; in a bottom half, soon."""
+        """Send the ring's frames while the link takes them; in a bottom half, after this event."""
         if self._unasked:
             return
         if self._shared.bottom_half:
@@ -245,7 +245,7 @@ class Tx(TxPort):
         else:
             faults.staged(super().pump)
 
-    # --- what a stage does -----------------------------------------------------------------------
+    # --- calls of a stage ------------------------------------------------------------------------
 
     def use_stage(self, stage: Stage | None) -> None:
         """Put `stage` before the engine, or nothing.  Raises: ArgumentError, with a bus."""
@@ -301,7 +301,7 @@ class Tx(TxPort):
         self.deliver(batch)
 
     def _rare(self, flags: int) -> None:
-        """Deal with what went wrong."""
+        """Handle errors of a run."""
         engine = self.engine
         if flags & RUN_OFF:
             self._explain()
@@ -340,7 +340,7 @@ class Tx(TxPort):
             self.stage.run()
 
     def _rest(self) -> None:
-        """The credit is used up (fastpath/nic/macpath.pyx): let time pass, then go on."""
+        """The credit is used up (fastpath/nic/macpath.pyx): let time pass, then continue."""
         self.resting = True
         clock = self._clock
         self._rest_timer = clock.call_at(clock.now_ns() + REST_NS, self._rested)

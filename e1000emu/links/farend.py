@@ -1,4 +1,4 @@
-"""What a PHY hears from the far end of its cable beside frames (802.3 28, 40.5)."""
+"""What a PHY receives from the far end of its cable besides frames (802.3 28, 40.5)."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ class FarEnd:
     next_pages: tuple[int, ...] = ()
     """The next pages that it sends if we have some too, without the toggle bit."""
     master: bool | None = None
-    """At 1000 Mb/s it insists on being master, or slave; None: it takes what is left."""
+    """At 1000 Mb/s it insists on being master, or slave; None: it takes the other role."""
     pairs: int = 4
-    """Pairs of the cable. With 2 there is no 1000 Mb/s, which only an attempt shows."""
+    """Pairs of the cable. With 2 an attempt at 1000 Mb/s fails."""
     on_page: Callable[[int], object] | None = field(default=None, compare=False)
     """Called with our base page and each next page."""
 

@@ -172,7 +172,7 @@ def _check_sock(where: str, sock: object) -> None:
 
 
 def _readable(sock: Socket, flags: int = 0) -> int:
-    """The events without which recv(2) fails with EAGAIN; 0 when it may end otherwise."""
+    """The events without which recv(2) fails with EAGAIN; 0 if it may not."""
     return 0 if flags or not sock.waits_for_data() else POLLIN
 
 
@@ -308,7 +308,7 @@ class SocketTransport(asyncio.Transport):
         return not (self._paused or self._closing or self._eof_seen)
 
     def _schedule(self) -> None:
-        """Have the loop call `_ready` in its next turn, once for all wake-ups until then."""
+        """Have the loop call `_ready` in its next iteration, once for all wake-ups until then."""
         if not self._queued and not self._lost and not self._loop.is_closed():
             self._queued = True
             self._loop.call_soon(self._ready)
@@ -576,7 +576,7 @@ class Server(asyncio.AbstractServer):
             raise
 
     def close(self) -> None:
-        """Stop listening; connections go on."""
+        """Stop listening; connections continue."""
         if self._sock is not None:
             self._waker.close()
             self._sock.close()
@@ -744,7 +744,7 @@ async def create_datagram_endpoint(
     remote_addr: Address | None = None,
 ) -> tuple[DatagramTransport, D]:
     """As `loop.create_datagram_endpoint`, on host `net`, of the family of `remote_addr`'s first
-    address, else of `local_addr`'s; IPv4 where neither says."""
+    address, else of `local_addr`'s; IPv4 if neither is given."""
     check_net("create_datagram_endpoint", net)
     check_callable("create_datagram_endpoint", "protocol_factory", protocol_factory)
     family = AF_INET
@@ -814,10 +814,10 @@ class _VirtualSelector(selectors.DefaultSelector):
 
 
 class VirtualTimeLoop(asyncio.SelectorEventLoop):
-    """An asyncio loop whose time is a VirtualClock: `asyncio.sleep(3600)` takes no time at all.
+    """An asyncio loop whose time is a VirtualClock: `asyncio.sleep(3600)` returns at once.
 
     Coroutines, hosts and links share the clock, so a program with a fixed seed runs the same way
-    every time. When nothing is left that could wake a coroutine, `SimulationDeadlock` is raised.
+    every time. If nothing can wake a coroutine any more, `SimulationDeadlock` is raised.
     """
 
     _closed = True  # asked by __del__, also of one whose clock was refused

@@ -5,10 +5,10 @@
 
 Code that was written for the kernel's sockets runs unchanged: `socket.socket` makes sockets of the
 host, `getaddrinfo` asks the host's resolver, `ssl` encrypts what the host sends. AF_UNIX stays the
-kernel's: programs reach other programs of this machine by it, asyncio wakes itself by it.
+kernel's: asyncio uses it internally, and it reaches other programs of this machine.
 
-The exchange is of the whole process, for all threads. A name that a module has taken before
-(`from socket import socket`) stays the kernel's. `python -m stack.dropin` runs a script whose
+The replacement affects all threads of the process. A name that a module has imported before
+(`from socket import socket`) remains the kernel's. `python -m stack.dropin` runs a script whose
 modules are all imported afterwards.
 
 Selectors and asyncio wait for descriptors (`Socket.fileno`), for which the host's clock has to run
@@ -103,7 +103,7 @@ def _socket_class(net: Net, kernel: frozenset[int]) -> type:
 
 
 def names(net: Net, kernel: Iterable[int] = (AF_UNIX,)) -> dict[str, Any]:
-    """What `dropin` puts into the standard library's `socket`: the new value of each name."""
+    """The names that `dropin` replaces in the standard library's `socket`, with new values."""
     families = frozenset(kernel)
     made = _socket_class(net, families)
     found: dict[str, Any] = {
@@ -172,7 +172,7 @@ def dropin(net: Net, kernel: Iterable[int] = (AF_UNIX,)) -> Iterator[Net]:
     """Give the standard library's `socket` the sockets of host `net` while the block runs.
 
     `kernel`: the families whose sockets stay the kernel's. Blocks may be nested: the innermost
-    counts. Sockets that were made in the block stay what they are after it.
+    counts. Sockets made in the block keep their kind after it.
 
     Raises: ArgumentTypeError: `net` is no host, a family no number.
     """

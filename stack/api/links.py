@@ -1,4 +1,4 @@
-"""`ip link add` and its like: devices made by software; what `ip` and `bridge` show.
+"""`ip link add` and similar commands: virtual devices, and the output of `ip` and `bridge`.
 
 `Host` inherits from `Links`, so a program calls these methods on a host. Each takes the host's
 lock, calls the kernel's function, and turns -errno into OSError:
@@ -113,7 +113,7 @@ PORT_FLAGS = {
     "guard": BR_BPDU_GUARD,
     "root_block": BR_ROOT_BLOCK,
 }
-"""The switches of a port, as `bridge link set` calls them."""
+"""The flags of a port, as `bridge link set` calls them."""
 BR_TIMES = {
     "forward_delay": br_set_forward_delay,
     "hello_time": br_set_hello_time,
@@ -122,7 +122,7 @@ BR_TIMES = {
 
 
 class Links(Net):
-    """The part of a Namespace that makes, joins and deletes devices of software.
+    """The part of a Namespace that creates, connects and deletes virtual devices.
 
     A new device is down, as in Linux, unless `up` is given. Every method raises OSError with the
     kernel's errno, and ValueError for a name that is empty or has more than 15 characters.
@@ -139,7 +139,7 @@ class Links(Net):
         return dev
 
     def add_dummy(self, name: str = "dummy%d", *, up: bool = False) -> net_device:
-        """`ip link add NAME type dummy`: counts what it is given, and keeps addresses."""
+        """`ip link add NAME type dummy`: counts packets, and holds addresses."""
         _check_new("add_dummy", name)
         with self.lock:
             return _opened(dummy_newlink(self, name), up)
@@ -175,7 +175,7 @@ class Links(Net):
         mtu: int | None = None,
         up: bool = False,
     ) -> net_device:
-        """`ip link add NAME type veth peer name PEER [netns NET]`: a wire of software.
+        """`ip link add NAME type veth peer name PEER [netns NET]`: a virtual wire.
 
         `peer`: the name of the other end, or its namespace (of this machine) and name. MTU and `up`
         are for both ends. Raises: OSError: EEXIST, EXDEV (another machine's namespace).
@@ -364,10 +364,10 @@ class Links(Net):
 
         `ageing_time`: seconds after which an address is forgotten; 0: none is learned.
         `group_fwd_mask`: bit n lets frames to 01:80:C2:00:00:0n through (3 to 15).
-        `stp`: the spanning tree protocol looks for loops. The bridge of the lowest `priority`
-        becomes the root, and its times hold. A port listens and learns for `forward_delay` seconds
-        each (2 to 30). BPDUs come every `hello_time` (1 to 10). They are forgotten after `max_age`
-        (6 to 40).
+        `stp`: the spanning tree protocol looks for loops. The bridge with the lowest `priority`
+        becomes the root, and its times are used. A port listens and learns for `forward_delay`
+        seconds each (2 to 30). BPDUs come every `hello_time` (1 to 10). They are forgotten after
+        `max_age` (6 to 40).
         Raises: OSError: EEXIST; ERANGE, a mask with bits 0 to 2, or a time; what `set_master`
         raises.
         """
@@ -525,12 +525,12 @@ class Links(Net):
             check(fdb_delete_entry(p.br, p, _mac(addr)), f"{name}: {addr!r}")
 
     def fdb_flush(self, bridge: str) -> None:
-        """`bridge fdb flush dev BRIDGE`: forget what was learned."""
+        """`bridge fdb flush dev BRIDGE`: forget learned addresses."""
         with self.lock:
             br_fdb_flush(self._bridge(bridge))
 
     def del_link(self, name: str) -> None:
-        """`ip link del NAME`; a veth takes its peer along, a real device its VLANs.
+        """`ip link del NAME`; with a veth its peer goes too, with a real device its VLANs.
 
         Raises: OSError: ENODEV; EOPNOTSUPP, it is hardware, or `lo`.
         """

@@ -143,7 +143,7 @@ class Namespace(Links):
         replace ..., and the route's metrics (stack.inet.metrics): mtu, advmss, initcwnd ...
 
         Raises: OSError: with the kernel's errno. ArgumentError: bad text, an argument that routes
-        of the family do not have, or a table that no rule leads to.
+        of the family do not have, or a table that no rule refers to.
         """
         with self.lock:
             call = _route_call("route_add", ip_route_add, ip6_route_add, prefix, via, kw)
@@ -206,7 +206,7 @@ class Namespace(Links):
             ip_rule_add(self, {"table": table, **words} if table is not None else words)
 
     def rule_del(self, table: int | None = None, **words: Any) -> None:
-        """`ip rule del`: the first rule that has what is given. Raises: ENOENT; as above."""
+        """`ip rule del`: the first rule with these fields. Raises: ENOENT; as above."""
         with self.lock:
             ip_rule_del(self, {"table": table, **words} if table is not None else words)
 
@@ -218,7 +218,7 @@ class Namespace(Links):
             return bool(self.clock.wait(lambda: not linkwatch_pending(dev), timeout_ns))
 
     def socket(self, family: int = 2, type: int = 1, proto: int = 0) -> Socket:  # noqa: A002
-        """A socket in it, with the interface of the standard library's."""
+        """Open a socket in it, with the interface of the standard library's."""
         return Socket(self, family, type, proto)
 
     def socketpair(
@@ -231,7 +231,7 @@ class Namespace(Links):
         return socketpair(self, family, type, proto)
 
     def unlink(self, path: str | bytes) -> None:
-        """Take the name of an AF_UNIX socket out of its name space of paths.
+        """Remove the name of an AF_UNIX socket from the namespace's paths.
 
         Raises: OSError: ENOENT, EISDIR, ENOTDIR.
         """
@@ -248,7 +248,7 @@ class Namespace(Links):
     def set_netns(self, name: str, net: Net, pattern: str | None = None) -> net_device:
         """`ip link set NAME netns NET`: move an interface; it arrives down and without addresses.
 
-        `pattern` ("eth%d") says how it may be called when its name is taken over there.
+        `pattern` ("eth%d") gives a new name if its name exists there.
 
         Raises:
             OSError: ENODEV; EINVAL for `lo`; EEXIST, the name is taken; EXDEV, another machine's.
@@ -266,7 +266,7 @@ ROUTE_WORDS = {
     **dict.fromkeys(("source", "prefsrc"), "src"),
     **dict.fromkeys(("priority", "preference"), "metric"),
 }
-"""Names that other programs have for arguments of `route_add`."""
+"""Other programs' names for arguments of `route_add`."""
 
 
 def _route_call(

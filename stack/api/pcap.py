@@ -61,10 +61,10 @@ def libpcap() -> tuple[Any, Any]:
 def compile_filter(
     expression: str, *, linktype: int = DLT_EN10MB, snap_bytes: int = SNAPLEN, optimize: bool = True
 ) -> bytes:
-    """The program of an expression, as struct sock_filter; "" takes every frame.
+    """The program of an expression, as struct sock_filter; "" accepts every frame.
 
     It returns `snap_bytes` for frames that match, 0 for others. Raises: PcapError, with libpcap's
-    own words.
+    message.
     """
     ffi, lib = libpcap()
     try:

@@ -22,11 +22,11 @@ from stack.sched.sch_generic import TC_H_ROOT, Qdisc, Qdisc_class
 from stack.sched.sch_kinds import QDISCS, qdisc_create
 
 PROBABILITY = 0xFFFFFFFF
-"""1 as messages have it; a parameter that is a float is a probability."""
+"""Probability 1 in messages; a parameter that is a float is a probability."""
 
 
 PLACES = {"root": TC_H_ROOT, "ingress": TC_H_INGRESS}
-"""Where a discipline may be that is in no class."""
+"""Parents of a discipline that is in no class."""
 NAMES = {number: name for name, number in PLACES.items()}
 
 
@@ -69,7 +69,7 @@ def tc_options(
 def qdisc_add(
     dev: net_device, kind: str, parent: str, handle: str | None, opt: Mapping[str, Any]
 ) -> Qdisc:
-    """Make a discipline and put it at the root or below a class, in place of what is there.
+    """Make a discipline at the root or below a class, replacing the present one.
 
     Raises: OSError, ArgumentError.
     """
@@ -90,7 +90,7 @@ def qdisc_add(
 
 
 def qdisc_class(dev: net_device, classid: str) -> Qdisc_class:
-    """The discipline that a class is of. Raises: ArgumentError."""
+    """The discipline of a class. Raises: ArgumentError."""
     found = qdisc_lookup(dev, tc_handle("class_add", classid) & TC_H_MAJ_MASK)
     if not isinstance(found, Qdisc_class):
         raise ArgumentError(f"class_add: {dev.name} has no discipline with classes for {classid!r}")
@@ -113,7 +113,7 @@ def told(handle: int) -> str:
 
 
 def qdisc_show(dev: net_device) -> list[dict[str, Any]]:
-    """What `tc -s qdisc show` tells: kind, handle, parent, parameters, statistics of each."""
+    """The data of `tc -s qdisc show`: kind, handle, parent, parameters, statistics of each."""
     found = []
     for q in qdisc_all(dev):
         if q.invisible:

@@ -1,4 +1,4 @@
-"""`ip rule` as calls of a host: a rule of policy routing from the words of `rule_add`."""
+"""`ip rule` as calls of a host: a rule of policy routing from the keywords of `rule_add`."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ MEANT = {
     "fwmark": "mark",
     "dev": "iif",
 }
-"""Words that `ip rule` has for arguments of `rule_add`."""
+"""Names in `ip rule` of arguments of `rule_add`."""
 
 
 def rule_words(where: str, net: Net, words: dict[str, Any]) -> tuple[fib_rules_ops, dict[str, Any]]:
@@ -101,6 +101,6 @@ def ip_rule_add(net: Net, words: dict[str, Any]) -> None:
 
 
 def ip_rule_del(net: Net, words: dict[str, Any]) -> None:
-    """`ip rule del`: the first that has what is given. Raises: ArgumentError, OSError ENOENT."""
+    """`ip rule del`: the first rule with these fields. Raises: ArgumentError, OSError ENOENT."""
     ops, found = rule_words("rule_del", net, words)
     fib_rules.fib_rule_del(net, ops, fib_rules.fib_rule_find(ops, found))

@@ -115,7 +115,7 @@ def host_fd(what: Any) -> int:
 
 
 def _ns(seconds: float) -> int:
-    """Rounded up, as the standard library does, so that nobody wakes too early."""
+    """Rounded up, as by the standard library, so that a wait does not end too early."""
     if math.isnan(seconds):
         raise ValueError("Invalid value NaN (not a number)")
     return math.ceil(seconds * 1e9)
@@ -166,7 +166,7 @@ class poll:
         self._wanted[number] = _events16(eventmask)
 
     def unregister(self, fd: Any) -> None:
-        """Watch it no longer. Raises: KeyError."""
+        """Stop watching it. Raises: KeyError."""
         del self._wanted[host_fd(fd)]
 
     def poll(self, timeout: float | None = None) -> list[tuple[int, int]]:
@@ -245,11 +245,11 @@ class epoll:
         self._ctl(EPOLL_CTL_ADD, fd, eventmask)
 
     def modify(self, fd: Any, eventmask: int) -> None:
-        """Watch it for something else. Raises: OSError EBADF, ENOENT, EINVAL."""
+        """Change its events. Raises: OSError EBADF, ENOENT, EINVAL."""
         self._ctl(EPOLL_CTL_MOD, fd, eventmask)
 
     def unregister(self, fd: Any) -> None:
-        """Watch it no longer. Raises: OSError EBADF, ENOENT."""
+        """Stop watching it. Raises: OSError EBADF, ENOENT."""
         self._ctl(EPOLL_CTL_DEL, fd, 0)
 
     def _ctl(self, op: int, fd: Any, eventmask: int) -> None:

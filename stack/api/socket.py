@@ -253,7 +253,7 @@ BpfInsn: TypeAlias = tuple[int, int, int, int]
 """(code, jt, jf, k) of struct sock_filter."""
 
 IN_PLACE_BYTES = 16384
-"""recv() of at least so many bytes writes into the bytes it returns; below, a copy is cheaper."""
+"""From this size recv() writes into the bytes that it returns; below, a copy is cheaper."""
 
 
 INT_BYTES = 4
@@ -343,7 +343,7 @@ class Socket:
     _ready: ReadyFd | None = row()
     _os_fd: i32 = row(-1)
     _parsed: dict[Any, sockaddr] | None = row()
-    """The cache of parsed addresses, made with the second one, like `_shown`: most need one."""
+    """The cache of parsed addresses, made for the second one, as most sockets use one."""
     _parsed_last: Any = row(NO_ADDRESS, shared=True)
     """The last parsed address; `_parsed_name` is its sockaddr."""
     _parsed_name: sockaddr | None = row()
@@ -355,7 +355,7 @@ class Socket:
     if TYPE_CHECKING:
 
         def init_state(self) -> None:
-            """Give every field its start value (generated from the rows)."""
+            """Give every field its initial value (generated from the rows)."""
 
     def __new__(cls, net: AnyNet, *args: Any, **kwargs: Any) -> Socket:
         check_net("Socket", net)
@@ -411,7 +411,7 @@ class Socket:
     def __exit__(self, *exc: object) -> None:
         self.close()
 
-    # --- life ---------------------------------------------------------------------------------
+    # --- opening and closing ------------------------------------------------------------------
 
     def fileno(self) -> int:
         """A descriptor that select, poll, epoll and asyncio can watch; -1 when closed.
@@ -609,7 +609,7 @@ class Socket:
     # --- data ---------------------------------------------------------------------------------
 
     def send(self, data: ReadableBuffer, flags: int = 0) -> int:
-        """Send what fits; bytes taken."""
+        """Send what fits. Returns the number of bytes sent."""
         try:
             return sys_send(self.net, self._fd, data, flags)
         except BlockingIOError as exc:
@@ -752,7 +752,7 @@ class Socket:
     def sendmmsg(
         self, messages: Iterable[tuple[ReadableBuffer, Address | None]], flags: int = 0
     ) -> int:
-        """Send several datagrams, each (data, address or None); how many went, as sendmmsg(2).
+        """Send several datagrams, each (data, address or None); the number sent, as sendmmsg(2).
 
         Successive datagrams of one size to one address are sent in one step.
         """
@@ -1105,7 +1105,7 @@ def recv_fds(
 
 
 def unlink(net: AnyNet, path: str | bytes | os.PathLike[str]) -> None:
-    """Take the name of an AF_UNIX socket out of the net's name space, as `os.unlink`.
+    """Remove the name of an AF_UNIX socket from the namespace, as `os.unlink`.
 
     Raises: OSError ENOENT, EISDIR, ENOTDIR.
     """

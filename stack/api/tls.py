@@ -1,7 +1,7 @@
 """TLS over a socket of a host: what `ssl.SSLSocket` is over a socket of the kernel.
 
-An SSLSocket reads and writes a descriptor of the kernel itself. A `TlsSocket` has an SSLObject
-between two memory buffers, and moves what they hold through `Socket.recv` and `Socket.send`. It has
+An SSLSocket reads and writes a kernel descriptor directly. A `TlsSocket` has an SSLObject
+between two memory buffers, and transfers their contents by `Socket.recv` and `Socket.send`. It has
 SSLSocket's methods, and its exceptions: SSLWantReadError and SSLWantWriteError of a socket that
 does not block, TimeoutError of one that waits for so long.
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["TlsSocket"]
 
 READ_BYTES = 65536
-"""Taken from the connection at a time: four records of the longest."""
+"""Bytes read from the connection at a time: four records of maximal length."""
 OF_SSL_OBJECT = frozenset(
     {
         "cipher",
@@ -74,15 +74,15 @@ class TlsSocket:
         self._lock = threading.Lock()
         """Held while TLS makes or reads records, and never while anything waits."""
         self._sending, self._receiving = threading.RLock(), threading.Lock()
-        """Held by who sends or waits for records, so that they stay in their order."""
+        """Held while sending or awaiting records, which keeps them in order."""
         self._received = 0
-        """How often records have come."""
+        """The number of times that records have arrived."""
         self._unsent = b""
-        """What is on its way to the connection."""
+        """Bytes that are being sent to the connection."""
         self._stuck = False
-        """A connection that does not block has not taken it: any next call tries again."""
+        """Bytes that a non-blocking connection did not accept; the next call tries again."""
         self._written: int | None = None
-        """What a `send` that has to be repeated has given to TLS already."""
+        """Bytes of a `send` to be repeated that TLS has already."""
         self._tls: ssl.SSLObject | None = None
         self._io_refs = 0
         self._closed = False
@@ -125,7 +125,7 @@ class TlsSocket:
         return self
 
     def _connected(self) -> None:
-        """The connection is there: begin TLS on it."""
+        """The connection is established: begin TLS on it."""
         self._tls = self.context.wrap_bio(
             self._incoming, self._outgoing, self.server_side, self.server_hostname, self._session
         )
@@ -160,7 +160,7 @@ class TlsSocket:
     # --- records --------------------------------------------------------------------------------
 
     def _send_records(self) -> None:
-        """Send what TLS has made.  Raises: SSLWantWriteError, OSError."""
+        """Send the output of TLS.  Raises: SSLWantWriteError, OSError."""
         with self._sending:
             with self._lock:
                 self._unsent += self._outgoing.read()
@@ -176,7 +176,7 @@ class TlsSocket:
             self._stuck = False
 
     def _receive_records(self, seen: int) -> None:
-        """Wait for bytes of the connection, unless some have come since `seen` was true.
+        """Wait for bytes of the connection, unless some have arrived since `seen` was true.
 
         Raises: SSLWantReadError, OSError.
         """
@@ -371,12 +371,12 @@ class TlsSocket:
         return self._sock
 
     def shutdown(self, how: int) -> None:
-        """End the connection, without the words of TLS for it."""
+        """Shut the connection down, without TLS's close_notify."""
         self._tls = None
         self._sock.shutdown(how)
 
     def dup(self) -> None:
-        """One state of TLS cannot serve two.  Raises: NotImplementedError."""
+        """Two sockets cannot share the state of TLS.  Raises: NotImplementedError."""
         raise NotImplementedError("Can't dup() TlsSocket instances")
 
     detach = dup

@@ -239,7 +239,7 @@ _KEPT = (
     | netdevice.IFF_AUTOMEDIA
     | netdevice.IFF_DYNAMIC
 )
-"""Flags that are kept as they are set."""
+"""Flags that are stored as given."""
 _CHANGEABLE = _KEPT | netdevice.IFF_ALLMULTI | netdevice.IFF_PROMISC
 
 
@@ -278,7 +278,7 @@ def dev_set_mtu(dev: net_device, mtu: int) -> int:
 def netif_set_tso_max_size(dev: net_device, size: int) -> None:
     """net/core/dev.c: the largest packet that the device can take.
 
-    It gets packets as large until less is asked for; Linux's get 64 KiB until more is (BIG TCP).
+    That is also the default limit here; Linux's default is 64 KiB (BIG TCP).
     """
     if dev.gso_max_size == dev.tso_max_size or size < dev.gso_max_size:
         dev.gso_max_size = size
@@ -301,7 +301,7 @@ def netif_inherit_tso_max(to: net_device, lowers: list[net_device]) -> None:
 
 
 def netif_set_gro_max_size(dev: net_device, size: int) -> None:
-    """net/core/dev.c: bytes of the largest packet that GRO makes of the device's frames."""
+    """net/core/dev.c: the most bytes of a packet that GRO merges from the device's frames."""
     dev.gro_max_size = size
     for napi in dev.napi_list:
         for table in (napi.gro, napi.ring_gro):
@@ -356,7 +356,7 @@ def netdev_name_node_alt_create(dev: net_device, name: str) -> int:
 
 
 def netdev_name_node_alt_destroy(dev: net_device, name: str) -> int:
-    """net/core/dev.c: 0; -ENOENT: nobody has that name; -EINVAL: it is none of `dev`'s others."""
+    """net/core/dev.c: 0; -ENOENT: no such name; -EINVAL: not an alternative name of `dev`."""
     if name not in dev.net.dev_by_name:
         return -errno.ENOENT
     if name not in dev.altnames:
@@ -387,7 +387,7 @@ def dev_set_allmulti(dev: net_device, inc: int) -> None:
 
 
 def _set_rx_flag(dev: net_device, flag: int, on: bool) -> None:
-    """Receive more or less, and tell the device and the one below it."""
+    """Change the receive mode of the device and of its lower device."""
     old = dev.flags
     dev.flags = old | flag if on else old & ~flag
     dev_change_rx_flags(dev, old ^ dev.flags)
@@ -395,7 +395,7 @@ def _set_rx_flag(dev: net_device, flag: int, on: bool) -> None:
 
 
 def dev_change_rx_flags(dev: net_device, changed: int) -> None:
-    """net/core/dev.c: tell a device that passes promiscuity on to the one below it."""
+    """net/core/dev.c: tell a device that passes promiscuity on to its lower device."""
     change = dev.netdev_ops.ndo_change_rx_flags
     if changed and change is not None:
         change(dev, changed)
@@ -413,7 +413,7 @@ def dev_addresses_sync(to: net_device, frm: net_device) -> None:
 def dev_addresses_move(
     to: net_device, was: tuple[set[bytes], set[bytes]], now: tuple[set[bytes], set[bytes]]
 ) -> None:
-    """Give `to` the unicast and multicast addresses of `now`, and take those only in `was`."""
+    """Give `to` the unicast and multicast addresses of `now`, and remove those only in `was`."""
     (was_uc, was_mc), (uc, mc) = was, now
     for addr in uc - was_uc:
         dev_uc_add(to, addr)
@@ -426,7 +426,7 @@ def dev_addresses_move(
 
 
 def dev_addresses_unsync(to: net_device, frm: net_device) -> None:
-    """net/core/dev_addr_lists.c dev_uc_unsync, dev_mc_unsync: take back what was synced."""
+    """net/core/dev_addr_lists.c dev_uc_unsync, dev_mc_unsync: remove the synced addresses."""
     was, frm.synced = frm.synced, (set(), set())
     dev_addresses_move(to, was, frm.synced)
 

@@ -168,9 +168,9 @@ def __netif_receive_skb_list_ptype(
 
 
 def gro_split(skb: sk_buff) -> list[sk_buff]:
-    """Split a sk_buff of merged datagrams into the packets that came; none without memory.
+    """Split a sk_buff of merged datagrams into the received ones; none if out of memory.
 
-    Takes ownership of skb (data at or behind its network header). Theirs is at the network header.
+    Takes ownership of skb (data at or behind its network header). The result is at that header.
     """
     dev: net_device = skb.dev
     segs = skb.gso_segs
@@ -237,7 +237,7 @@ def __netif_receive_skb_core(skb: sk_buff) -> tuple[int, sk_buff | None, packet_
             exact = verdict == netdevice.RX_HANDLER_EXACT
         vlan_dev = None
         while skb.vlan_proto:
-            if skb.vlan_tci & netdevice.VLAN_VID_MASK:  # nobody has this VLAN
+            if skb.vlan_tci & netdevice.VLAN_VID_MASK:  # no device has this VLAN
                 skb.pkt_type = skbuff.PACKET_OTHERHOST
             elif eth_type_vlan(skb.protocol):  # a priority tag around another
                 __vlan_hwaccel_clear_tag(skb)

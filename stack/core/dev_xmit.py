@@ -54,7 +54,7 @@ _MULTI_TAGGED = (
     | netdevice.NETIF_F_FRAGLIST
     | _TAGS_TX
 )
-"""include/linux/if_vlan.h vlan_features_check: what holds for a frame of several tags."""
+"""include/linux/if_vlan.h vlan_features_check: the features for a frame with several tags."""
 
 
 _GSO_ENCAP = skbuff.SKB_GSO_ENCAP
@@ -122,7 +122,7 @@ def dev_queue_xmit_nit(skb: sk_buff, dev: net_device) -> None:
 
 
 def netif_skb_features(skb: sk_buff, dev: net_device) -> int:
-    """net/core/dev.c: the device's features that hold for this packet."""
+    """net/core/dev.c: the device's features for this packet."""
     features = dev.features
     if skb.gso_size and (skb.gso_segs > dev.gso_max_segs or skb.len > dev.gso_max_size + 14):
         features &= ~(netdevice.NETIF_F_ALL_TSO | netdevice.NETIF_F_GSO_UDP_L4)
@@ -139,9 +139,9 @@ def netif_skb_features(skb: sk_buff, dev: net_device) -> int:
 
 
 def hw_enc_features(skb: sk_buff, features: int) -> int:
-    """include/linux/netdevice.h: the features that hold for a packet in a tunnel.
+    """include/linux/netdevice.h: the features for a packet in a tunnel.
 
-    Of Linux's drivers those have others than NETIF_F_SG that segment some kind of tunnel. Datagrams
+    Linux's drivers have more than NETIF_F_SG only if they segment some kind of tunnel. Datagrams
     inside are cut by the first device, so that no receiver gets a merged one in a tunnel.
     """
     if not features & netdevice.NETIF_F_GSO_ENCAP_ALL:
@@ -195,7 +195,7 @@ def validate_xmit_skb(skb: sk_buff, dev: net_device) -> list[sk_buff] | None:
     if skb.ip_summed == skbuff.CHECKSUM_PARTIAL and not csum_ok(skb, features):
         if not skb_checksum_help(skb):
             return _drop_tx(skb, dev, drop_reason.SKB_DROP_REASON_SKB_CSUM)
-        skb.gso_type = 0  # for the next tunnel it is a packet as any other
+        skb.gso_type = 0  # for the next tunnel it is an ordinary packet
     return [skb]
 
 
@@ -203,7 +203,7 @@ _GSO_CWR = skbuff.SKB_GSO_TCP_ECN | skbuff.SKB_GSO_TCP_ACCECN
 
 
 def cwr_ok(gso_type: int, features: int) -> bool:
-    """The device does with the CWR flag what the packet asks for: on the first segment, or all."""
+    """Whether the device sets CWR as the packet needs it: on the first segment, or on all."""
     if gso_type & skbuff.SKB_GSO_TCP_ACCECN:
         return features & netdevice.NETIF_F_GSO_ACCECN != 0
     return features & netdevice.NETIF_F_TSO_ECN != 0
@@ -229,11 +229,11 @@ def csum_ok(skb: sk_buff, features: int) -> bool:
 
 
 gso_owners: set[Any] = {sock_wfree}
-"""Destructors that return truesize to skb.sk: they pass on to the segments of a super-packet."""
+"""Destructors that return truesize to skb.sk; the segments of a super-packet inherit them."""
 
 
 def skb_gso_set_owner(skb: sk_buff, segs: list[sk_buff]) -> None:
-    """tcp_gso_segment, __udp_gso_segment: charge its owner for what was made of skb instead."""
+    """tcp_gso_segment, __udp_gso_segment: charge its owner for the segments instead of skb."""
     sk: sock = skb.sk
     destructor = skb.destructor
     skb.destructor = None
@@ -245,7 +245,7 @@ def skb_gso_set_owner(skb: sk_buff, segs: list[sk_buff]) -> None:
 
 
 def _gso_in_software(skb: sk_buff, dev: net_device, features: int) -> list[sk_buff] | None:
-    """net/core/gso.c: cut a super-packet that the device cannot cut. Takes ownership of skb."""
+    """net/core/gso.c: segment a super-packet that the device cannot. Takes ownership of skb."""
     net = dev.net
     if skb.data_len and not skb_orphan_frags(skb, net.skb_pages):  # the pieces are copies
         return _drop_tx(skb, dev, drop_reason.SKB_DROP_REASON_NOMEM)
@@ -266,7 +266,7 @@ def _gso_in_software(skb: sk_buff, dev: net_device, features: int) -> list[sk_bu
 
 
 def skb_gso_software(skb: sk_buff, dev: net_device) -> list[sk_buff] | None:
-    """Cut a super-packet into the frames that it stands for, for a queue that wants single ones.
+    """Segment a super-packet for a queue that needs single frames.
 
     None: it was dropped. Takes ownership of skb (data at the MAC header).
     """

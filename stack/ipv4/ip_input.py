@@ -129,7 +129,7 @@ def ip_rcv_core(skb: sk_buff, net: Net) -> sk_buff | None:
     Returns the packet, perhaps a clone, trimmed to its total length and with network and transport
     header set; None when it was dropped. Takes ownership of skb.
     """
-    # A promiscuous device hears frames for others.
+    # A promiscuous device receives frames for others.
     if skb.pkt_type == skbuff.PACKET_OTHERHOST:
         skb.dev.stats.rx_otherhost_dropped += 1
         kfree_skb_reason(net, skb, drop_reason.SKB_DROP_REASON_OTHERHOST)
@@ -183,7 +183,7 @@ def ip_ecn_count(mib: ipext_mib, ecn: int, segs: int) -> None:
 
 
 def ip_ecn_count_bad(mib: ipext_mib, skb: sk_buff, segs: int) -> None:
-    """A packet is counted so once its version and header length are right, whatever follows."""
+    """Counted once version and header length are right, even if it is dropped later."""
     if skb.len >= IP_HLEN:
         first, tos = skb_copy_bits(skb, 0, 2)
         if first >> 4 == 4 and first & 15 >= 5:

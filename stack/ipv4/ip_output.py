@@ -90,7 +90,7 @@ class ipcm_cookie:
     sockc_mark: int = row(0)
     priority: int = row(0)
     sockc: sockcm_cookie | None = row()
-    """The time stamps that are wanted, and when to leave; None: neither."""
+    """Requested time stamps and transmit time; None: neither."""
 
     def __init__(self, sk: inet_sock | None = None) -> None:
         self.addr = 0
@@ -115,7 +115,7 @@ class ipcm_cookie:
 
 
 def ip_sendmsg_scope(sk: inet_sock, ipc: ipcm_cookie, flags: int) -> int:
-    """include/net/ip.h: RT_SCOPE_LINK for what must not go by a router."""
+    """include/net/ip.h: RT_SCOPE_LINK for packets that must not go through a router."""
     if (
         sk.sk_flags & SOCK_LOCALROUTE
         or flags & uapi.MSG_DONTROUTE
@@ -169,12 +169,12 @@ def ip_datagram_flow(
 
 
 def ip_ident_slot(net: Net, daddr: int, saddr: int, protocol: int) -> int:
-    """net/ipv4/route.c: which generator of ids serves (destination, source, protocol)."""
+    """net/ipv4/route.c: the generator of ids for (destination, source, protocol)."""
     return inet_siphash(net.secret, saddr, daddr, protocol, SECURE_IP_ID) & 1023
 
 
 def ip_idents_reserve(net: Net, slot: int, segs: int) -> int:
-    """net/ipv4/route.c: take `segs` ids; a generator that was idle skips a random number of ids."""
+    """net/ipv4/route.c: take `segs` ids; an idle generator first skips a random number of ids."""
     return net.ipv4.ip_idents.reserve(slot, segs, net.clock.now_ns() >> 22, net.random.randrange)
 
 
@@ -492,7 +492,7 @@ def ip_finish_output2(net: Net, sk: sock | None, skb: sk_buff) -> int:
     if neigh is None:
         kfree_skb_reason(net, skb, drop_reason.SKB_DROP_REASON_NEIGH_CREATEFAIL)
         return -errno.ENOBUFS
-    # The header that a neighbour of IPv6 has ready is one for IPv6.
+    # The cached header of an IPv6 neighbour is for IPv6.
     return neigh_output(neigh, skb, bool(rt.rt_gw6))
 
 
@@ -557,7 +557,7 @@ def ip_frag_next(frag: sk_buff, headers: bytearray, offset: int, length: int, mo
         headers[IP_HLEN:] = ip_options_fragment(bytes(headers[IP_HLEN:]))
 
 
-# --- collecting a datagram (cork); the bytes' own way is stack/inet/append.py ----------------
+# --- corking a datagram; its data is appended in stack/inet/append.py ------------------------
 
 
 def ip_setup_cork(sk: inet_sock, cork: inet_cork, ipc: ipcm_cookie, rt: rtable, fl4: flowi) -> None:
@@ -614,7 +614,7 @@ def ip_append_data(
 ) -> None:
     """net/ipv4/ip_output.c: append to the datagram in sk_write_queue. Raises: OSError.
 
-    `ipc` and `rt` are of the first piece only. After an error nothing is collected any more.
+    `ipc` and `rt` are of the first piece only. After an error the collected data is gone.
     """
     inet_append_data(_CORK, sk, fl4, getfrag, frm, length, transhdrlen, ipc, rt, flags)
 
