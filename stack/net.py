@@ -178,7 +178,7 @@ class Net:
     # AF_NETLINK: stack/netlink.
     nl_table: netlink_table
     rtnl: Callable[[int, Any, int], None] | None
-    """`rtnl(RTM_NEWROUTE, route, NLM_F_CREATE)` and its kin, while somebody listens; else None."""
+    """`rtnl(RTM_NEWROUTE, route, NLM_F_CREATE)` and the like, if there are listeners; else None."""
     ethtool_notify: Callable[[net_device, str], None] | None
     """`ethtool_notify(dev, "rings")`: a setting changed, while somebody listens; else None."""
 

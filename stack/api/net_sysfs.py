@@ -69,7 +69,7 @@ STATISTICS = (
 
 
 def _carrier(dev: net_device) -> str:
-    """Only an interface that is up has a carrier to tell of. Raises: OSError EINVAL."""
+    """Only an interface that is up has a carrier. Raises: OSError EINVAL."""
     if not dev.flags & IFF_UP:
         raise os_error(errno.EINVAL, f"{dev.name} is down")
     return str(int(not dev.state & LINK_STATE_NOCARRIER))

@@ -11,7 +11,7 @@
         bond_set_carrier            the bond has a carrier while a slave of it can be used
         NETDEV_NOTIFY_PEERS         gratuitous ARP and unsolicited advertisements
 
-Linux looks at the carriers every `miimon` ms. Here drivers tell of them, so a tick is due only
+Linux checks the carriers every `miimon` ms. Here drivers report them, so a tick is due only
 after an event and while updelay, downdelay or notifications count ticks. Ticks are multiples of
 `miimon` after the opening of the bond, as in Linux.
 

@@ -106,7 +106,7 @@ def bond_rr_gen_slave_id(bond: bonding) -> int:
 def bond_xmit_roundrobin_slave_get(bond: bonding, skb: sk_buff) -> slave | None:
     """drivers/net/bonding/bond_main.c: the slave of a frame in balance-rr.
 
-    IGMP stays on one slave, so that the switch hears reports and leaves on the same port.
+    IGMP stays on one slave, so that the switch gets reports and leaves on the same port.
     """
     one: slave | None
     ipv4 = skb.protocol == netdevice.ETH_P_IP and skb.len > IP_PROTOCOL_AT

@@ -1,7 +1,8 @@
 """net/bridge/br_ioctl.c: the requests with which brctl(8) makes bridges and adds ports.
 
-SIOCBRADDBR and its kin have a name or a struct ifreq. When one of them fails, brctl tries the older
-SIOCSIFBR and SIOCDEVPRIVATE, whose argument points to numbers, for the error that it tells.
+SIOCBRADDBR and similar requests have a name or a struct ifreq. When one of them fails, brctl tries
+the older SIOCSIFBR and SIOCDEVPRIVATE, whose argument points to numbers, and reports their error.
+tells.
 """
 
 from __future__ import annotations

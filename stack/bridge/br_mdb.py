@@ -74,7 +74,7 @@ def br_multicast_del_mdb_entry(mp: net_bridge_mdb_entry) -> None:
 
 
 def br_multicast_group_expired(timer: timer_list) -> None:
-    """net/bridge/br_multicast.c: the host no longer wants a group, or nobody does."""
+    """net/bridge/br_multicast.c: the host has left a group, or the group has no members."""
     mp: net_bridge_mdb_entry = timer.data
     if not netif_running(mp.br.dev):
         return
@@ -84,7 +84,7 @@ def br_multicast_group_expired(timer: timer_list) -> None:
 
 
 def br_multicast_host_join(mp: net_bridge_mdb_entry, notify: bool) -> None:
-    """net/bridge/br_multicast.c: the bridge's own device wants a group."""
+    """net/bridge/br_multicast.c: the bridge's own device joins a group."""
     if not mp.host_joined:
         mp.host_joined = True
         if notify:
@@ -104,14 +104,14 @@ def br_multicast_host_leave(mp: net_bridge_mdb_entry, notify: bool) -> None:
 def br_multicast_find_port(
     mp: net_bridge_mdb_entry, port: net_bridge_port
 ) -> net_bridge_port_group | None:
-    """net/bridge/br_multicast.c: what a port has to do with a group; None: nothing."""
+    """net/bridge/br_multicast.c: a port's entry for a group; None: there is none."""
     return next((pg for pg in mp.ports if pg.port is port), None)
 
 
 def br_multicast_new_port_group(
     mp: net_bridge_mdb_entry, port: net_bridge_port, flags: int, rt_protocol: int
 ) -> net_bridge_port_group | None:
-    """net/bridge/br_multicast.c: a port wants a group; None: it has `mdb_max_entries`."""
+    """net/bridge/br_multicast.c: a port joins a group; None: it has `mdb_max_entries`."""
     if port.mdb_max_entries and port.mdb_n_entries >= port.mdb_max_entries:
         return None
     port.mdb_n_entries += 1
@@ -123,7 +123,7 @@ def br_multicast_new_port_group(
 
 
 def br_multicast_del_pg(pg: net_bridge_port_group) -> None:
-    """net/bridge/br_multicast.c: a port no longer wants a group. Nobody: the group goes soon."""
+    """net/bridge/br_multicast.c: a port leaves a group; later the group too, if empty."""
     mp = pg.mdb
     timer_shutdown(pg.timer)
     mp.ports.remove(pg)

@@ -138,7 +138,7 @@ def br_multicast_disable_port(p: net_bridge_port) -> None:
 
 
 def br_multicast_join_snoopers(br: net_bridge) -> None:
-    """net/bridge/br_multicast.c: hear of routers that advertise themselves (RFC 4286)."""
+    """net/bridge/br_multicast.c: learn routers that advertise themselves (RFC 4286)."""
     dev, ctx = br.dev, br.multicast_ctx
     if ctx.snoopers_joined:
         return

@@ -206,7 +206,7 @@ def untracked(fmt: mc_format, group: bytes) -> bool:
 def br_multicast_add_group(
     ctx: net_bridge_mcast, p: net_bridge_port | None, fmt: mc_format, group: bytes
 ) -> int:
-    """net/bridge/br_multicast.c: somebody behind `p` wants a group. 0, or -E2BIG: too many."""
+    """net/bridge/br_multicast.c: a host behind `p` joins a group. 0, or -E2BIG: too many."""
     if untracked(fmt, group) or not usable(ctx, p):
         return 0
     mp = br_multicast_new_group(ctx.br, group)
@@ -264,7 +264,7 @@ def br_multicast_report(
 ) -> int:
     """net/bridge/br_multicast.c br_ip4_multicast_igmp3_report, br_ip6_multicast_mld2_report.
 
-    Sources are not tracked: a record wants the whole group, or (an empty INCLUDE) leaves it.
+    Sources are not tracked: a record joins the whole group, or (an empty INCLUDE) leaves it.
     0, -EINVAL: a record runs past the end, or -E2BIG. Records before a wrong one count.
     """
     at = HEADER2

@@ -127,7 +127,7 @@ class net_bridge_port:
 
 @state
 class net_bridge_port_group:
-    """net/bridge/br_private.h: a port that wants a group."""
+    """net/bridge/br_private.h: a port with members of a group."""
 
     port: net_bridge_port
     mdb: net_bridge_mdb_entry
@@ -148,7 +148,7 @@ class net_bridge_mdb_entry:
     Ethernet."""
     ports: list[net_bridge_port_group] = row(make=list)
     host_joined: bool = row(False)
-    """The bridge's own device wants the group."""
+    """The bridge's own device has joined the group."""
     timer: timer_list = row()
     """When the host's last report is too old, or the entry is removed."""
 

@@ -99,7 +99,7 @@ def br_should_become_root_port(p: net_bridge_port, root_port: net_bridge_port | 
 
 
 def br_root_port_block(p: net_bridge_port) -> None:
-    """net/bridge/br_stp.c: a port with root_block hears of a better root: it listens only."""
+    """net/bridge/br_stp.c: a port with root_block gets a better root's BPDU: it only listens."""
     br_set_state(p, br_private.BR_STATE_LISTENING)
     br_ifinfo_notify(p)
     if p.br.forward_delay:
@@ -328,7 +328,7 @@ def br_received_config_bpdu(p: net_bridge_port, bpdu: br_config_bpdu) -> None:
 
 
 def br_received_tcn_bpdu(p: net_bridge_port) -> None:
-    """net/bridge/br_stp.c: a bridge farther from the root tells of a change (8.7.2)."""
+    """net/bridge/br_stp.c: a bridge farther from the root reports a change (8.7.2)."""
     if br_is_designated_port(p):
         br_topology_change_detection(p.br)
         p.topology_change_ack = True

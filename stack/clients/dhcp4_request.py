@@ -36,7 +36,7 @@ class Dhcp4Config:
     hostname: str = ""
     """Option 12; "" sends none."""
     broadcast: bool = False
-    """Ask the server to broadcast its answers, for a runner that hears no unicast before the
+    """Ask the server to broadcast its answers, for a runner that gets no unicast before the
     interface has an address (RFC 2131 4.1)."""
     probes: int = 3
     """ARP probes before an address is used; 0 uses it at once (RFC 5227 has 3)."""

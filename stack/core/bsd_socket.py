@@ -585,7 +585,7 @@ def sys_recvfrom(
 ) -> tuple[int, sockaddr | None]:
     """recvfrom(2) into `buf`: (bytes, sender's address or None). Raises: OSError.
 
-    Without `named` nobody wants the address; UDP leaves it out.
+    Without `named` the caller needs no address; UDP leaves it out.
     """
     sock: socket = sockfd_lookup(net, fd)
     msg: msghdr = msghdr_get(net, None, buf, 0)

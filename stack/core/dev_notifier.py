@@ -1,4 +1,4 @@
-"""net/core/dev.c, notifier.c: who hears of what happens to an interface."""
+"""net/core/dev.c, notifier.c: notifiers of an interface's events."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def for_each_netdev(net: Net) -> tuple[net_device, ...]:
 
 
 def register_netdevice_notifier(net: Net, fn: Callable[[int, net_device], int | None]) -> None:
-    """net/core/dev.c: call `fn(event, dev)`; it first hears of what exists already."""
+    """net/core/dev.c: call `fn(event, dev)`; first for the devices that exist already."""
     net.netdev_chain.append(fn)
     for dev in for_each_netdev(net):
         fn(netdevice.NETDEV_REGISTER, dev)

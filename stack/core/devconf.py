@@ -23,7 +23,7 @@ DevconfFn = Callable[["devconf", str, Any], Any]
 
 
 def nothing(conf: devconf, name: str, old: Any) -> None:
-    """Nobody wants to know."""
+    """Nobody is notified."""
 
 
 @state

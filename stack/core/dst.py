@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from stack.core.sock import sock
 
 DST_NOXFRM = 0x0002
-"""No IPsec for what leaves by it."""
+"""No IPsec for packets of this route."""
 DST_OBSOLETE_NONE = 0
 DST_OBSOLETE_FORCE_CHK = -1
 DST_OBSOLETE_KILL = -2

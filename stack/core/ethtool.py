@@ -267,7 +267,7 @@ def ethtool_set_settings(
     settings: ethtool_link_ksettings,
     told: tuple[str, ...] = ("linkinfo", "linkmodes"),
 ) -> None:
-    """net/ethtool/ioctl.c: -s speed/duplex/autoneg. Listeners hear of `told`."""
+    """net/ethtool/ioctl.c: -s speed/duplex/autoneg. Listeners are notified of `told`."""
     set_settings = _op(dev, _ops(dev).set_link_ksettings, "set_link_ksettings")
     _check(dev, "set link settings", set_settings(dev, settings))
     for what in told:

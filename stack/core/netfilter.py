@@ -79,7 +79,7 @@ def NF_QUEUE_NR(number: int) -> int:
 
 
 Okfn = Callable[[Any, Any, Any], int]
-"""`okfn(net, sk, skb)`: where a packet goes on behind the hooks. Takes ownership of skb."""
+"""`okfn(net, sk, skb)`: continues with a packet after the hooks. Takes ownership of skb."""
 
 
 @state

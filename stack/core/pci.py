@@ -472,7 +472,7 @@ def udelay(machine: Machine, usecs: int) -> None:
 
 
 def flush_udelay(machine: Machine) -> None:
-    """Let the time pass that `udelay` owes."""
+    """Let the pending time of `udelay` pass."""
     bus = machine.pci
     debt, bus.udelay_debt_ns = bus.udelay_debt_ns, 0
     if debt:

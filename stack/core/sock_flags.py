@@ -8,7 +8,7 @@ SOCK_URGINLINE = 1 << 2
 SOCK_KEEPOPEN = 1 << 3
 SOCK_LINGER = 1 << 4
 SOCK_PASSSEC = 1 << 5
-"""sk_scm_security: give every reader the sender's label, which nobody has without a module."""
+"""sk_scm_security: give every reader the sender's label; without a module there are none."""
 SOCK_BROADCAST = 1 << 6
 SOCK_TIMESTAMP = 1 << 7
 SOCK_ZAPPED = 1 << 8
@@ -34,7 +34,7 @@ SOCK_FILTER_LOCKED = 1 << 25
 SOCK_PASSCRED = 1 << 26
 """sk_scm_credentials: give every reader the sender's credentials."""
 SOCK_FASYNC = 1 << 27
-"""Somebody wants a signal (O_ASYNC)."""
+"""A signal is requested (O_ASYNC)."""
 SOCKWQ_ASYNC_NOSPACE = 1 << 28
 SOCKWQ_ASYNC_WAITDATA = 1 << 29
 """A signal about room is due; a reader sleeps and needs none about data. In the kernel these two

@@ -5,7 +5,7 @@ and protocol options by level (SOL_SOCKET, SOL_IP, SOL_TCP, SOL_UDP ...). Then c
 poll bits, ioctls, extended errors, and IPv6 options. Names and values are Linux's on a 64-bit
 machine. They are written out because the host that runs this stack need not be Linux. What an
 option means stands in the function that sets it: `sock_setsockopt`, `do_ip_setsockopt`,
-`do_tcp_setsockopt` and their kin.
+`do_tcp_setsockopt` and the like.
 """
 
 from __future__ import annotations

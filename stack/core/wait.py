@@ -54,7 +54,7 @@ def schedule_timeout(clock: Clock, ready: Callable[[], bool], timeo_ns: int) -> 
 
 
 NOBODY: Final[list[Callable[[], Any]]] = []
-"""`waiters` of a queue on which nobody has waited yet. It stays empty."""
+"""`waiters` of a queue that was never waited on. It stays empty."""
 
 
 @state

@@ -410,7 +410,7 @@ def macvlan_set_mac_address(dev: net_device, addr: bytes) -> int:
 
 
 def macvlan_change_rx_flags(dev: net_device, change: int) -> None:
-    """ndo_change_rx_flags: the lower device receives what this one wants to."""
+    """ndo_change_rx_flags: the lower device receives what this one needs."""
     vlan: macvlan_dev = dev.priv
     if vlan.port.passthru:
         change &= ~netdevice.IFF_PROMISC

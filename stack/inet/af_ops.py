@@ -198,7 +198,7 @@ def inet_ehash_add(hashinfo: inet_hashinfo, key: InetKey, sk: Any) -> None:
 
 
 def inet_ehash_replace(hashinfo: inet_hashinfo, key: InetKey, old: Any, new: Any) -> bool:
-    """Put `new` in the place of `old`; False: that is not there."""
+    """Replace `old` by `new`; False: there is no `old`."""
     if hashinfo.ehash.get(key) is old:
         hashinfo.ehash[key] = new
         return True

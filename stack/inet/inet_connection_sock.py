@@ -201,7 +201,7 @@ class request_sock(sock_common):
     sk_af: inet_af_ops = row()
     """The family of the addresses below."""
     sk_state: u8 = row(tcp_states.TCP_NEW_SYN_RECV)
-    """Always TCP_NEW_SYN_RECV: a lookup tells requests from sockets by it."""
+    """Always TCP_NEW_SYN_RECV: it distinguishes requests from sockets in a lookup."""
     sk_mark: int = row(0)
     """The mark of its packets."""
     inet_daddr: wide = row(0)

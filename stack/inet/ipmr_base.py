@@ -409,7 +409,7 @@ def mr_no_route(mrt: mr_table, dev: net_device, skb: sk_buff, origin: wide, grou
 
 @state
 class mr_report:
-    """A message to the daemon, as RTNLGRP_IPV4_MROUTE_R, IPV6_MROUTE_R hear of it."""
+    """A message to the daemon, as RTNLGRP_IPV4_MROUTE_R and IPV6_MROUTE_R get it."""
 
     mrt: mr_table
     kind: int

@@ -245,7 +245,7 @@ class mc_group:
     loaded: bool = row(False)
 
     def change(self, old: mc_state | None, new: mc_state | None) -> mc_state:
-        """Put a listener's filter `new` in the place of `old`; returns the group's before that.
+        """Replace a listener's filter `old` by `new`; returns the group's earlier one.
 
         `old` None: the listener joins. `new` None: it leaves.
         """

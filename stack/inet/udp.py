@@ -2,7 +2,7 @@
 
     udp_rcv, udpv6_rcv                      the families' handlers; a known socket is found first
       udp_lib_rcv                           lengths, checksum; then by the ports
-        __udp_lib_mcast_deliver             a group: a clone to each socket that wants it
+        __udp_lib_mcast_deliver             a group: a clone to each socket that takes it
         udp_queue_rcv_skb                   one socket; merged datagrams are split unless UDP_GRO
           udp_queue_rcv_one_skb             policy, filter, memory; into the queue, wake the reader
         udp_no_port                         nobody: port unreachable

@@ -207,7 +207,7 @@ def parp_redo(skb: sk_buff) -> int:
 
 
 def arp_process(net: Net, sk: sock | None, skb: sk_buff, *, locally_enqueued: bool = False) -> int:
-    """net/ipv4/arp.c: answer requests for our addresses, learn from what we hear.
+    """net/ipv4/arp.c: answer requests for our addresses, learn from received packets.
 
     `locally_enqueued`: skb has waited for proxy_delay. Takes ownership of skb.
     """
@@ -287,7 +287,7 @@ def arp_learn(in_dev: in_device, skb: sk_buff, op: int, sha: bytes, sip: int, ti
     state = uapi.NUD_REACHABLE
     # The first of several answers counts; a different one is accepted only after locktime.
     override = garp or net.clock.now_ns() > n.updated + n.parms.locktime
-    # Broadcast answers and requests do not show that the neighbour hears us.
+    # Broadcast answers and requests do not show that the neighbour receives us.
     if op != ARPOP_REPLY or skb.pkt_type != skbuff.PACKET_HOST:
         state = uapi.NUD_STALE
     neigh_update(n, sha, state, NEIGH_UPDATE_F_OVERRIDE if override else 0)

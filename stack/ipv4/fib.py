@@ -238,7 +238,7 @@ class fib_table:
             self.lens.sort(reverse=True)
 
     def replace(self, old: fib_alias, fa: fib_alias) -> None:
-        """Put an alias in the place of another."""
+        """Replace an alias by another."""
         bucket = self.maps[fa.fa_plen][fa.fa_dst]
         bucket[bucket.index(old)] = fa
 

@@ -74,7 +74,7 @@ class OptionError(ValueError):
 
 
 def inet_current_timestamp(net: Net) -> int:
-    """net/ipv4/af_inet.c: ms since midnight UT, as RFC 791 time stamps want it."""
+    """net/ipv4/af_inet.c: ms since midnight UT, as in RFC 791 time stamps."""
     return net.machine.realtime_ns() // NSEC_PER_MSEC % MS_PER_DAY
 
 

@@ -1,7 +1,7 @@
 """Raw sockets over IPv4: whole packets of one protocol (net/ipv4/raw.c).
 
     raw_local_deliver -> raw_v4_input       each received packet, before its protocol's handler
-        raw_match, icmp_filter, ip_mc_sf_allow          does this socket want it?
+        raw_match, icmp_filter, ip_mc_sf_allow          does this socket take it?
         raw_rcv -> raw_rcv_skb              a clone, with its IP header, into the queue
     raw_icmp_error -> raw_err               an ICMP error about a packet of this protocol
     inet_sendmsg => raw_sendmsg             route, control messages, options; then

@@ -477,7 +477,7 @@ IFA_F_MODIFIED = (
 )
 """Flags of an address that `ip -6 addr change` sets anew."""
 TOLD = ("forwarding", "ignore_routes_with_linkdown")
-"""Settings that NETLINK_ROUTE tells of when they are turned on or off; of proxy_ndp each change."""
+"""Settings whose on or off NETLINK_ROUTE reports; for proxy_ndp each change."""
 CHANGES = {
     "forwarding": dev_forward_change,
     "disable_ipv6": dev_disable_change,
@@ -498,7 +498,7 @@ def inet6_addr_add(
     peer: wide = 0,
     metric: int = 0,
 ) -> inet6_ifaddr:
-    """net/ipv6/addrconf.c: `ip -6 addr add`. Lifetimes in s; `flags` IFA_F_NODAD and its kin.
+    """net/ipv6/addrconf.c: `ip -6 addr add`. Lifetimes in s; `flags` IFA_F_NODAD and the like.
 
     Raises: OSError EINVAL (prefix length, lifetimes, MTU below 1280), EEXIST, EADDRNOTAVAIL,
     EACCES (disable_ipv6).

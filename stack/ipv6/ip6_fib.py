@@ -464,7 +464,7 @@ def fib6_add(net: Net, rt: fib6_info, flags: int = NLM_F_CREATE, *, tell: bool =
 
     Adding a route that exists updates its expiry and raises EEXIST. Equal routes over different
     gateways share the traffic. NLM_F_REPLACE takes the place of all of them, of others of the
-    first, and of the first of all if none is of the same kind. `tell`: monitors hear of it.
+    first, and of the first of all if none is of the same kind. `tell`: notify monitors.
 
     Raises: OSError EEXIST; ENOENT, with NLM_F_REPLACE and without NLM_F_CREATE.
     """
@@ -525,7 +525,7 @@ def fib6_kernel_route(
 
 
 def fib6_del(net: Net, rt: fib6_info, *, tell: bool = True) -> None:
-    """net/ipv6/ip6_fib.c: remove a route that is in its table; `tell`: monitors hear of it."""
+    """net/ipv6/ip6_fib.c: remove a route that is in its table; `tell`: notify monitors."""
     if rt.fib6_destroying:
         return
     rt.fib6_destroying = True

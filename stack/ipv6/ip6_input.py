@@ -138,7 +138,7 @@ def ip6_rcv_core(skb: sk_buff, net: Net) -> sk_buff | None:
     RFC 8200 3, RFC 4291 2. Returns the packet, perhaps a clone, trimmed to its length and with
     network and transport header set; None when it was dropped. Takes ownership of skb.
     """
-    if skb.pkt_type == skbuff.PACKET_OTHERHOST:  # a promiscuous device hears frames for others
+    if skb.pkt_type == skbuff.PACKET_OTHERHOST:  # a promiscuous device receives frames for others
         skb.dev.stats.rx_otherhost_dropped += 1
         kfree_skb_reason(net, skb, drop_reason.SKB_DROP_REASON_OTHERHOST)
         return None

@@ -204,7 +204,7 @@ def ipv6_sock_mc_close(sk: inet_sock) -> None:
 def ip6_mc_source(
     sk: inet_sock, add: bool, omode: int, ifindex: int, group: wide, source: wide
 ) -> None:
-    """net/ipv6/mcast.c: MCAST_JOIN_SOURCE_GROUP and its kin.
+    """net/ipv6/mcast.c: MCAST_JOIN_SOURCE_GROUP and the like.
 
     `omode` MCAST_INCLUDE: (join, leave) a source; MCAST_EXCLUDE: (block, unblock) one. Raises:
     OSError EINVAL (no group, another mode), ENODEV, EADDRNOTAVAIL, ENOBUFS.
@@ -239,7 +239,7 @@ def ip6_mc_msfilter(
         raise os_error(errno.EINVAL, "not a multicast group, or no filter mode")
     _idev(_find_dev(sk.net, ifindex, group))
     if mode == MCAST_INCLUDE and not sources:
-        ipv6_sock_mc_drop(sk, ifindex, group)  # nothing is left to hear
+        ipv6_sock_mc_drop(sk, ifindex, group)  # nothing is left to receive
         return
     ml = _membership(pinfo, ifindex, group) if ifindex else None
     if ml is None:

@@ -67,7 +67,7 @@ def ndisc_send_skb(
 
     Without `dst` no route is looked up. `message` is complete except for its checksum. `options`
     are extension headers that begin with hop-by-hop options (MLD's router alert). `loops`: our own
-    sockets in the group hear it too.
+    sockets in the group get it too.
     """
     net = dev.net
     idev: inet6_dev | None = dev.ip6_ptr

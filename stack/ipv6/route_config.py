@@ -124,7 +124,7 @@ def ip6_route_add(
 ) -> fib6_info:
     """`ip -6 route add`, or `replace`, or `append`; `nlflags`: of a request (NLM_F_*).
 
-    An appended route over another gateway shares the traffic. `tell`: monitors hear of the route.
+    An appended route over another gateway shares the traffic. `tell`: monitors are notified.
     `nhobj`: an object in place of `via` and `dev`, which netlink/rt_route.py has checked.
     `metrics`: see stack/inet/metrics.py.
 

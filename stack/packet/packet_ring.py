@@ -266,7 +266,7 @@ def tpacket_rcv(
 ) -> bool:
     """net/packet/af_packet.c: put a frame, which begins at `off` of the data, into the ring.
 
-    True: it is too long for its slot, and the program wants it in the socket's queue as well
+    True: it is too long for its slot, and the socket's queue must get it as well
     (PACKET_COPY_THRESH). Borrows skb.
     """
     ring: packet_ring_buffer = sk.rx_ring  # type: ignore[assignment]  # so packet_rcv found
@@ -329,7 +329,7 @@ def tpacket_rcv(
 
 
 def tpacket_status(skb: sk_buff) -> int:
-    """The bits of tp_status that tell of the checksum, and of GSO."""
+    """The bits of tp_status for the checksum and GSO."""
     status = 0
     if skb.ip_summed == skbuff.CHECKSUM_PARTIAL:
         status = TP_STATUS_CSUMNOTREADY

@@ -333,7 +333,7 @@ def tpacket_parse_header(
 
 
 def tpacket_wrong(sk: packet_sock, ring: packet_ring_buffer, slot: int) -> bool:
-    """A slot cannot be sent. True: the program wants it left out (PACKET_LOSS)."""
+    """A slot cannot be sent. True: it is to be skipped (PACKET_LOSS)."""
     if not sk.tp_loss:
         set_slot_status(ring, slot, TP_STATUS_WRONG_FORMAT)
         return False

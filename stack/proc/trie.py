@@ -94,7 +94,7 @@ def trie_of(aliases: list[fib_alias]) -> leaf | tnode | None:
 
 
 def _insert(n: leaf | tnode | None, new: leaf, root: bool) -> leaf | tnode | None:
-    """net/ipv4/fib_trie.c fib_insert_node: `new` below `n`; what stands in the place of `n` now."""
+    """net/ipv4/fib_trie.c fib_insert_node: `new` below `n`; returns the node that replaces `n`."""
     if n is None:
         return new
     differ = n.key ^ new.key

@@ -107,7 +107,7 @@ class tc_action:
     firstuse: int = row(0)
     """When it was used first, ns; 0: never."""
     cookie: bytes = row(b"")
-    """What the program that made it wants to know it by."""
+    """The cookie of the program that made it."""
     used_hw_stats: bool = row(False)
     """Somebody has listed it, so Linux tells that no hardware counted for it."""
     flags: int = row(0)

@@ -135,7 +135,7 @@ class tcf_chain:
     """It is there for more than such actions, which programs have been told."""
 
     def get(self) -> None:
-        """Somebody puts a filter into it, or wants it."""
+        """Somebody puts a filter into it, or uses it."""
         if not self.live:
             self.live = True
             self.notify(RTM_NEWCHAIN)
@@ -207,13 +207,13 @@ class tcf_chain:
 
 @state
 class tcf_block:
-    """The chains of one place. `head_change(chain)` hears of the first chain; None: it is empty."""
+    """The chains of one place. `head_change(chain)` gets the first chain; None: it is empty."""
 
     q: Qdisc
     head_change: Callable[[tcf_chain | None], None] | None = None
     chains: dict[int, tcf_chain] = row(make=dict)
     classid: int = row(0)
-    """The parent that the last new filter named, which dumps tell of all."""
+    """The parent of the last new filter, which dumps show for all."""
     head: tcf_chain | None = row()
     """Chain 0, when it has filters."""
     useswcnt: int = row(0)

@@ -106,7 +106,7 @@ class cls_bpf(tcf_proto):
         new.prog, new.direct, new.flags = prog, bool(bpf_flags), flags
         new.classid, new.actions = opt.get("classid", 0), actions
         if f is not None:
-            self.filters[new.handle] = new  # in the place of the old one
+            self.filters[new.handle] = new  # replacing the old one
             tcf_action_destroy(f.actions, True)
         else:
             self.filters = {new.handle: new, **self.filters}

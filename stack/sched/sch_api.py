@@ -143,7 +143,7 @@ def dev_graft_qdisc(dev: net_device, new: Qdisc | None) -> Qdisc:
 
 
 def dev_ingress_queue_create(dev: net_device) -> Qdisc:
-    """net/core/dev.c: what is in the place of `ingress` and `clsact`; at first a noop."""
+    """net/core/dev.c: the discipline of `ingress` and `clsact`; at first a noop."""
     if dev.ingress_queue is None:
         dev.ingress_queue = noop_qdisc(dev)
     return dev.ingress_queue

@@ -224,7 +224,7 @@ class Qdisc:
 
 @state
 class class_dump:
-    """What `tc class show` tells of a class."""
+    """The attributes of a class in `tc class show`."""
 
     handle: int
     parent: int

@@ -110,7 +110,7 @@ def qdisc_create(
     Raises: OSError ENOENT (unknown kind), EINVAL, and what the discipline says of `opt`.
     """
     if kind == "mq":
-        raise os_error(errno.EOPNOTSUPP)  # it wants a device with several queues
+        raise os_error(errno.EOPNOTSUPP)  # it needs a device with several queues
     cls = QDISCS.get(kind)
     if cls is None:
         raise ExtAckError(errno.ENOENT, "Specified qdisc kind is unknown")

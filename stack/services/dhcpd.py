@@ -165,7 +165,7 @@ class Dhcpd:
         head = ECHO.pack(ICMP_ECHO, 0, csum_fold(csum_partial(head)), self._echo_id, 1)
         try:
             self._icmp.send(head, sockaddr(uapi.AF_INET, address, 0))
-        except OSError:  # unreachable: nobody has it
+        except OSError:  # unreachable: the address is free
             return
 
     def _echoed(self, sock: WatchedSocket) -> None:

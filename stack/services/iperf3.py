@@ -260,7 +260,7 @@ class _Test:
 
 
 class Iperf3Server:
-    """A server of one test at a time; further clients hear ACCESS_DENIED, as from iperf3 -s.
+    """A server of one test at a time; further clients get ACCESS_DENIED, as from iperf3 -s.
 
     Connections are numbers that the caller chooses, ascending in order of accept(). The caller must
     call `timer` at `deadline_ns` (0: not at all).

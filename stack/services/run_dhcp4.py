@@ -2,7 +2,7 @@
 
 While the interface has no address (RFC 2131 4.1), a UDP socket bound to the device and to port 68
 sends to 255.255.255.255 with source 0.0.0.0. IP takes broadcast answers for it, but no unicast
-ones: their address is not the host's yet. A packet handler hears those, as dhclient's packet socket
+ones: their address is not the host's yet. A packet handler gets those, as dhclient's packet socket
 does. Renewals are sent from a second socket, bound to the leased address, in case the interface has
 others.
 """
@@ -72,7 +72,7 @@ class Dhcp4Runner:
         self._answers: deque[bytes] = deque(maxlen=ANSWER_BACKLOG)
         self._answer_work = work_struct(net.machine, self._answered)
         self._answer_tap: packet_type | None = None
-        """What hears unicast answers, while there is no lease."""
+        """The handler of unicast answers, while there is no lease."""
         self._source = f"dhcp4 {dev.name}"
         self._open = False
 
@@ -105,7 +105,7 @@ class Dhcp4Runner:
                 self._shut()
 
     def _shut(self) -> None:
-        """Close the sockets and hear no more ARP; harmless when repeated."""
+        """Close the sockets and stop receiving ARP; harmless when repeated."""
         if not self._open:
             return
         self._open = False

@@ -63,7 +63,7 @@ IPPROTO_IPIP, IPPROTO_GRE = 4, 47
 ENCAP_LIMIT_BYTES = 8
 """A destination option with the tunnel encapsulation limit (RFC 2473 4.1.1)."""
 IPTUNNEL_ERR_TIMEO_NS = 30_000_000_000
-"""How long the next packets' senders hear of an ICMP error."""
+"""How long the next packets' senders get an ICMP error."""
 
 # include/uapi/linux/ip6_tunnel.h
 IP6_TNL_F_IGN_ENCAP_LIMIT = 0x1

@@ -195,7 +195,7 @@ def tnl_update_pmtu(skb: sk_buff, t: ip_tunnel, inner: inner_packet, mtu: int, l
         if update is not None and (inner.proto == ETH_P_IP or mtu >= least6):
             skb.network_header = skb.data_offset + inner.at
             update(dst, None, skb, mtu, False)
-    if size <= mtu or skb.gso_size:  # TCP hears of the route's MTU; IP fragments what is sent
+    if size <= mtu or skb.gso_size:  # TCP uses the route's MTU; IP fragments the packets
         return True
     if inner.proto == ETH_P_IP and inner.df and not t.parms.ignore_df:
         if not inner.at:

@@ -29,7 +29,7 @@ XTP_WTIMER_LINEAR = 3
 XTP_REQUESTS = 8
 """Requests in flight at most; also the number of requests per window."""
 XTP_CTIMER_NS = 60 * NSEC_PER_SEC
-"""A context that hears nothing of its peer for so long asks for its state."""
+"""A context that gets nothing from its peer for this long requests its state."""
 XTP_CTIMEOUT_NS = 60 * NSEC_PER_SEC
 """A context ends (ETIMEDOUT) when the peer answers no request for so long."""
 XTP_LINGER_NS = 10 * NSEC_PER_SEC

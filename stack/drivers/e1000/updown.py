@@ -193,7 +193,7 @@ def e1000_power_up_phy(adapter: e1000_adapter) -> None:
 
 
 def e1000_power_down_phy(adapter: e1000_adapter) -> None:
-    """e1000_main.c: put the PHY to sleep unless it must hear wake-up frames."""
+    """e1000_main.c: put the PHY to sleep unless it must receive wake-up frames."""
     hw = adapter.hw
     if adapter.wol or hw.media_type != d.e1000_media_type_copper:
         return
