@@ -74,7 +74,7 @@ class Clock(Protocol):
 
     A clock may have three more methods, which hosts call when they exist. `realtime_ns()` returns
     the wall time, ns since 1970-01-01 UTC; without it that is the machine's.
-    `require_running(what)` raises when time would stand still while somebody sleeps outside of the
+    `require_running(what)` raises when time would stand still during a sleep outside of the
     clock (in select, in an asyncio loop). Each host calls `watch(interrupt, progress, describe)` to
     say how to see that nothing happens on it any more (e1000emu/clock/stall.py).
     """
@@ -171,7 +171,7 @@ class Link(Protocol):
         """Return how many frames the link takes now; 0 means wait for `LinkPort.tx_ready`."""
 
     def transmit(self, batch: FrameBatch) -> None:
-        """Send the frames.  Takes ownership of `batch`; who consumes it returns it to the pool.
+        """Send the frames.  Takes ownership of `batch`; its consumer returns it to the pool.
 
         They are the frames of a wire, unless `caps.gso_max_bytes` is above 0. Then plain TCP may
         come as super-frames of that many IP bytes, which the link cuts up or has cut up. These have
@@ -206,7 +206,7 @@ class ManagementController(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ManagementStatus:
-    """What the part tells its controller of itself."""
+    """The part's status for its controller."""
 
     link_up: bool
     """STATUS.LU."""

@@ -294,7 +294,7 @@ class Case:
         }
 
     def told(self) -> list[str]:
-        """Return what each NIC has to say: why it does not move, misuse, and injected faults."""
+        """Return each NIC's report: why it does not move, misuse, and injected faults."""
         lines: list[str] = []
         for number, nic in enumerate(self._nics):
             of = f"nic {number}: " if len(self._nics) > 1 else ""
@@ -348,7 +348,7 @@ def canonical(value: Any) -> bytes:
 
 
 def _plain(value: Any) -> Any:
-    """Return a value that JSON can write; what JSON cannot tell apart gets a word before it."""
+    """Return a value that JSON can write; values that JSON cannot distinguish get a prefix."""
     if value is None or type(value) in (bool, int, str):
         return value if type(value) is not int or -INT64 <= value < INT64 else ["int", str(value)]
     if isinstance(value, Enum):

@@ -58,7 +58,7 @@ def _end_with_parent() -> None:
 def open_executor(given: Executor | str | None) -> Iterator[tuple[Executor, int]]:
     """Yield an executor and how many cases it runs at a time; close it if it was made here.
 
-    Raises: ArgumentError, E1000Error: a package is missing, or nobody answers.
+    Raises: ArgumentError, E1000Error: a package is missing, or there is no answer.
     """
     if isinstance(given, Executor):
         yield given, _workers(given)
@@ -76,7 +76,7 @@ def open_executor(given: Executor | str | None) -> Iterator[tuple[Executor, int]
                 yield pool, count
             except BaseException:
                 for process in list((pool._processes or {}).values()):
-                    process.kill()  # its fork servers kill the cases; nobody waits for them
+                    process.kill()  # its fork servers kill the cases; there is no wait for them
                 raise
     elif name == "dask" and rest.strip("/"):
         yield from _dask(rest.removeprefix("//"))

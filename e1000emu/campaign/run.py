@@ -1,4 +1,4 @@
-"""Run a campaign's cases on an executor, and keep what comes of them."""
+"""Run a campaign's cases on an executor, and keep their results."""
 
 from __future__ import annotations
 

@@ -53,7 +53,7 @@ class Task(msgspec.Struct):
 
 
 class Done(NamedTuple):
-    """What became of one case, and who did it."""
+    """The result of one case, and its worker."""
 
     answer: Answer
     worker: str
@@ -114,7 +114,7 @@ def run_case(
     """Run one pickled case in a child process and return what became of it."""
     key = target, session
     request = Request(target, case, limits.seconds, limits.memory_bytes, directory, processor)
-    for _ in range(2):  # an idle server may have been ended by somebody
+    for _ in range(2):  # an idle server may have been ended from outside
         server = _take(key)
         assert server.stdin is not None
         assert server.stdout is not None

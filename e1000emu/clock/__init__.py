@@ -1,9 +1,9 @@
 """The clocks that NICs, links and hosts are given: virtual (deterministic), real, asyncio.
 
 All three are the same event queue (fastpath.base.eventq): a FIFO of things to do now and a heap of
-things to do later. They differ only in who advances time. A `VirtualClock` jumps to the next event.
-A `RealClock` sleeps in one poll loop with the links' file descriptors. An `AsyncioClock` uses a
-running asyncio loop.
+things to do later. They differ only in what advances time. A `VirtualClock` jumps to the next
+event. A `RealClock` sleeps in one poll loop with the links' file descriptors. An `AsyncioClock`
+uses a running asyncio loop.
 """
 
 from e1000emu.clock.aio import AsyncioClock

@@ -77,7 +77,7 @@ class RealClock(EventQueue):
             return handle
 
     def call_soon(self, fn: Callable[[], Any]) -> None:
-        """Call `fn()` with the lock held, soon, in FIFO order. Thread safe."""
+        """Schedule `fn()` with the lock held, in FIFO order. Thread safe."""
         super().call_soon(fn)
         if self._polling and self._owner != threading.get_ident():
             self._interrupt()
@@ -276,7 +276,7 @@ class RealClock(EventQueue):
             thread.join()
         with self.lock:
             self._thread = None
-            self._cond.notify_all()  # who sleeps runs the loop from now on
+            self._cond.notify_all()  # the sleeping thread runs the loop from now on
 
     def run(self, until: Callable[[], bool] | None = None, timeout_ns: int | None = None) -> bool:
         """Run the loop in this thread until `until()` holds, `timeout_ns` passes or `stop`."""
@@ -294,7 +294,7 @@ class RealClock(EventQueue):
         return until is not None and bool(until())
 
     def request_stop(self) -> None:
-        """End `run` soon; safe in a signal handler."""
+        """Make `run` return; safe in a signal handler."""
         self._stop = True
         self._interrupt()
 

@@ -60,7 +60,7 @@ class EepromState(BlockState):
 
 
 class EepromPort(EecdPort):
-    """EECD and EERD: who has the chip, and the two ways to it."""
+    """EECD and EERD: which side has the chip, and the two ways to access it."""
 
     def __init__(
         self, regs: Registers, misuse: Misuse, clock: Clock, words: list[int], *, granted: bool

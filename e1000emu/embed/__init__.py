@@ -1,4 +1,4 @@
-"""Ways to put our NIC into somebody else's machine, and our driver onto somebody else's NIC."""
+"""Ways to put our NIC into another machine, and our driver onto another NIC."""
 
 from __future__ import annotations
 

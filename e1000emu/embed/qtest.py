@@ -107,7 +107,7 @@ class Qtest:
         """Send commands in one piece; return the words after OK of the last one's answer.
 
         Raises:
-            QtestError: refused, or no answer. QtestGone: nobody is there any more.
+            QtestError: refused, or no answer. QtestGone: the connection has ended.
         """
         if self.gone:
             raise QtestGone(self.gone)
@@ -146,7 +146,7 @@ class Qtest:
                 return line.decode("ascii", "replace")
 
     def _interrupt(self, line: bytes) -> bool:
-        """Keep a line that tells of an interrupt: `IRQ raise N` or `IRQ lower N`."""
+        """Keep a line about an interrupt: `IRQ raise N` or `IRQ lower N`."""
         words = line.split()
         if len(words) != 3 or words[0] != b"IRQ" or words[1] not in (b"raise", b"lower"):
             return False
@@ -511,7 +511,7 @@ class QtestMachine(Closing):
         return True
 
     def _route_interrupts(self) -> None:
-        """Let all INTx lines raise our interrupt, as a BIOS would, and hear of it."""
+        """Let all INTx lines raise our interrupt, as a BIOS would, and get notified of it."""
         bridge = QtestSlot(self.qtest, PIIX3_SLOT)
         bridge.config_write(PIIX3_PIRQ, IRQ * 0x0101_0101, 4)
         self.qtest.irq_intercept_in("ioapic")

@@ -106,7 +106,7 @@ CAPTURED = np.dtype(
 `direction` is DIRECTION_IN, DIRECTION_OUT or 0."""
 
 DATAGRAM = np.dtype([("length", "u4"), ("addr", "u4"), ("port", "u2")])
-"""A datagram received: bytes, and who sent it (address in host order)."""
+"""A received datagram: bytes, and its sender (address in host order)."""
 
 
 def _ring(nic: Nic, engine: Any, which: str, layout: npt.DTypeLike) -> Array:

@@ -32,7 +32,7 @@ class _NoController:
         """Nothing is done with it."""
 
     def alert(self) -> None:
-        """Nobody hears it."""
+        """No listeners."""
 
 
 class _NoLine:

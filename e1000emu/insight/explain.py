@@ -40,7 +40,7 @@ class Reason:
     sdm: str
     """The section of Intel's SDM (317453) that says so."""
     remedy: str
-    """What the driver, or whoever runs the device, can do about it."""
+    """What the driver, or the device's user, can do about it."""
 
 
 def check_nic(where: str, nic: object) -> None:

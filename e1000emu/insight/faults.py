@@ -211,7 +211,7 @@ class Injector:
 
         again()
 
-    # --- the Nic's life --------------------------------------------------------------------------
+    # --- the Nic's life cycle --------------------------------------------------------------------
 
     def start(self, nic: Board) -> None:
         """Begin: every block exists, nothing is powered on yet."""

@@ -287,7 +287,7 @@ class Watch:
         if new & 0xFFFF and not tidv:
             self._note("tadv-alone", tidv, new & 0xFFFF)
 
-    # --- what is looked at when somebody asks ----------------------------------------------------
+    # --- checked when asked ----------------------------------------------------------------------
 
     def _derive(self) -> None:
         nic, misuse = self._nic, self._nic.misuse

@@ -138,7 +138,7 @@ class AnnotatedCapture(Capture):
         return len(batch)
 
     def _give(self, batch: FrameBatch, i: int, hold: bool, held: _Held) -> bool:
-        """Offer the port one frame; tell whether it took it."""
+        """Offer the port one frame; return whether it took it."""
         assert self.port is not None
         before = self._statistics() if self._statistics is not None else {}
         one = pool.get()

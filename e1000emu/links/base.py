@@ -80,7 +80,7 @@ class BaseLink(ABC):
         return LinkCaps(negotiation=self, clock=self.clock, stats=self.stats)
 
     def attach(self, port: LinkPort) -> None:
-        """Plug `port` in. It reads `carrier` itself and hears of every later change."""
+        """Plug `port` in. It reads `carrier` itself and is notified of later changes."""
         if self.port is not None:
             raise LinkError(f"{self!r}: a port is plugged in already; detach() it first")
         self.port = port
@@ -124,7 +124,7 @@ class BaseLink(ABC):
 class ReadingLink(BaseLink):
     """A link that reads batches from somewhere, and keeps what its port does not take.
 
-    While a batch waits nothing more is read, so whoever sends has to wait as well.
+    While a batch waits nothing more is read, so the sender has to wait as well.
     """
 
     def __init__(self, clock: Clock, *, speed_mbps: int = 1000) -> None:

@@ -29,7 +29,7 @@ class TimedWire(Protocol):
 
 
 class SharedWire(Protocol):
-    """A wire that stations share (`links.Hub`): it reports what becomes of each frame."""
+    """A wire that stations share (`links.Hub`): it reports the outcome of each frame."""
 
     station: Station
     """What the port does about the wire; a NIC sets it."""
@@ -49,7 +49,7 @@ class FibreWire(Protocol):
 
 
 class Negotiation(Protocol):
-    """What a PHY hears in autonegotiation, beside the link's `speed_mbps`."""
+    """What a PHY receives in autonegotiation, besides the link's `speed_mbps`."""
 
     @property
     def full_duplex(self) -> bool:
@@ -81,7 +81,7 @@ class LinkCaps:
     fibre: FibreWire | None = None
     """It carries what optics send beside frames; None: a model of the far end answers them."""
     negotiation: Negotiation | None = None
-    """What autonegotiation hears; None: full duplex, and all that the link supports."""
+    """What autonegotiation receives; None: full duplex, and all that the link supports."""
     clock: Clock | None = None
     """The clock of the link, for middleware around it that is given none."""
     stats: LinkStats | None = None

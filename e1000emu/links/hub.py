@@ -125,7 +125,7 @@ class HubPort(BaseLink):
     # --- the way to the wire ---------------------------------------------------------------------
 
     def _go(self) -> None:
-        """Look at the wire, unless somebody will anyway."""
+        """Schedule a look at the wire, unless there is one already."""
         if self._queue and self._sending is None and self._timer is None and not self._deferring:
             self._attempt()
 
@@ -170,7 +170,7 @@ class HubPort(BaseLink):
                 after = now_ns + self.hub.bytes_ns(self.station.defer_bytes)
                 self._later(max(self._ready_ns, after))
 
-    # --- what becomes of a frame -----------------------------------------------------------------
+    # --- the outcome of a frame ------------------------------------------------------------------
 
     def collided(self, sending: _Sending, *, late: bool) -> None:
         """Others are heard in the middle of our frame; it stops at `sending.end_ns`."""
@@ -256,7 +256,7 @@ class Hub:
         return False
 
     def start(self, port: HubPort, frame: bytes, flags: int, now_ns: int) -> _Sending:
-        """Put a frame on the wire; whoever is there already, or on the way, collides with it."""
+        """Put a frame on the wire; frames that are there already, or in flight, collide with it."""
         fcs = 0 if flags & FB_HAS_FCS else FCS_BYTES
         length = self.bytes_ns(PREAMBLE_BYTES + len(frame) + fcs)
         new = _Sending(port, frame, flags, now_ns, now_ns + length)

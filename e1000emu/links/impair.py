@@ -123,7 +123,7 @@ class _Direction:
         return min(self._next_fate, self._back[0][0]) if self._back else self._next_fate
 
     def _happen(self, batch: FrameBatch, i: int, number: int, out: FrameBatch) -> None:
-        """Decide on frame `number`, which is `batch[i]`, and put what comes of it into `out`."""
+        """Decide on frame `number`, which is `batch[i]`, and put the result into `out`."""
         while self._back and self._back[0][0] <= number:
             _, _, late = heapq.heappop(self._back)
             out.extend(late)

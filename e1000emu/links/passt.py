@@ -84,7 +84,7 @@ class _Process:
         self._said = self._words.seek(0, os.SEEK_END)
 
     def _serves(self, mac: bytes) -> bool:
-        """Wait for its first sign of life; False when it ends instead."""
+        """Wait for its first output; False if it ends instead."""
         # Who has 0.0.0.1? passt has them all. Asked from no address (RFC 5227).
         probe = b"\xff" * 6 + mac + bytes.fromhex("0806 0001 0800 06 04 0001") + mac
         probe += bytes(4) + bytes(6) + bytes((0, 0, 0, 1))
@@ -172,7 +172,7 @@ class Passt(Middleware):
         address: the host's on this link, with its prefix length; a DHCP client is told so.
         gateway: stands for the machine itself: a connection to it goes to the machine's loopback
             address. None: the second address of the network, or the first when that is `address`.
-        mtu: that passt tells by DHCP and NDP, bytes.
+        mtu: that passt announces by DHCP and NDP, bytes.
         mac: of the NIC, if connections from outside (`-t`) are to find it before it has sent
             anything; a guest that asks for its address by DHCP has.
         options: further ones for passt, `("-t", "8080:80")`; they win over the three above.

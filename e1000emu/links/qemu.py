@@ -207,7 +207,7 @@ class QemuStream(_SocketLink):
         """Connect to a QEMU that listens at `path`.
 
         Raises:
-            LinkError: nobody listens there; the text has QEMU's option.
+            LinkError: no listener there; the text has QEMU's option.
         """
         name = _path("QemuStream.connect", "path", path)
         check_clock("QemuStream.connect", clock)
@@ -480,7 +480,7 @@ class QemuDgram(_SocketLink):
             pool.put(batch)
 
     def _connected(self) -> socket.socket | None:
-        """Return the socket that sends; None while nobody is at `remote`."""
+        """Return the socket that sends; None while `remote` has no listener."""
         if self._sender is None and self.remote and self._sock is not None:
             sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
             sock.setblocking(False)
@@ -531,7 +531,7 @@ def _bound(path: str, kind: int, what: str) -> socket.socket:
 
 
 def _unlink(path: str) -> None:
-    """Remove our socket; whoever removed it before us was right too."""
+    """Remove our socket, unless it is gone already."""
     try:
         if stat.S_ISSOCK(os.lstat(path).st_mode):
             os.unlink(path)

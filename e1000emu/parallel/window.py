@@ -25,7 +25,7 @@ class WindowError(E1000Error, RuntimeError):
 
 
 class Report(NamedTuple):
-    """What a rank tells all others at the end of a window."""
+    """The message of a rank to all others at the end of a window."""
 
     window: int
     """Counted from 0."""
@@ -105,7 +105,7 @@ class Windows:
         return self._check_ns
 
     def report(self, due_ns: int, arrivals: Mapping[int, int], *, busy: bool = False) -> Report:
-        """Return what to tell all others: the rank has run its window.
+        """Return the message to all others: the rank has run its window.
 
         `due_ns`: the next event, NEVER_NS without one. `arrivals`: rank -> when the first frame
         that was sent to it in this window arrives.

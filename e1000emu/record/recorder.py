@@ -73,7 +73,7 @@ MANAGEMENT_CALLS = ("force_tco", "receive_disable", "receive_enable", "send")
 FAULT_CALLS = ("change", "stop")
 """The calls that change the faults of a device at work."""
 STATION_CALLS = ("collided", "collided_late", "deferred", "excessive", "over", "sent")
-"""What a shared wire tells the device of its frames (`links.station.Station`)."""
+"""A shared wire's reports of the device's frames (`links.station.Station`)."""
 
 
 class Setup(msgspec.Struct):
@@ -621,7 +621,7 @@ class _Link:
 
     @property
     def on_rx_config(self) -> Callable[[], object] | None:
-        """What hears of a change of it."""
+        """Callbacks for its changes."""
         return self._on_rx_config
 
     @on_rx_config.setter
@@ -655,7 +655,7 @@ class _Link:
 
     @property
     def station(self) -> Station:
-        """What hears of a shared wire."""
+        """The station of a shared wire."""
         return self._shared.station
 
     @station.setter

@@ -178,7 +178,7 @@ class Kind(IntEnum):
     READ_FRAME = 53, _bytes(MAX_FRAME_BYTES)
     """The management controller read a frame; empty: there was none."""
     FAR_END = 54, _far_end
-    """The device asked what it hears in autonegotiation: the fields of a `links.FarEnd`."""
+    """The device asked for the far end in autonegotiation: the fields of a `links.FarEnd`."""
     TX_CONFIG = 55, _CONFIG
     """A fibre board sends something else beside frames: a /C/ word, -1 idles, -2 nothing."""
     RX_CONFIG = 56, _maybe(_CONFIG)
@@ -244,7 +244,7 @@ class Header(msgspec.Struct, kw_only=True):
     full_duplex: bool = True
     """Its link is no shared wire."""
     station: bool = False
-    """It is told by a shared wire what becomes of its frames."""
+    """A shared wire reports the outcome of its frames."""
 
 
 class Event(NamedTuple):

@@ -375,7 +375,7 @@ class _Player:
             if kind in NESTING:
                 self._inputs(Kind.DONE)
         except _Diverged:
-            return  # `over` is True from now on; whoever called the device ends the replay
+            return  # `over` is True from now on; the device's caller ends the replay
 
     def answer(self, kind: Kind, like: tuple[Any, ...], default: Any) -> Any:
         """Return the recorded answer to a question; `like` are the arguments that must agree."""
@@ -582,7 +582,7 @@ class _Link:
 
     @property
     def station(self) -> Station:
-        """The station that a shared wire tells."""
+        """The station to which a shared wire reports."""
         return self._player.station or Station()
 
     @station.setter

@@ -91,7 +91,7 @@ class RecordingLink:
         room: int | None = None,
         gso_max_bytes: int = 0,
     ) -> None:
-        """Make a link with nobody attached."""
+        """Make a link without a port."""
         self.carrier = carrier
         self.speed_mbps = speed_mbps
         self.full_duplex = True

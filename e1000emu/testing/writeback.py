@@ -26,7 +26,7 @@ DESC_BYTES, STATUS_AT = 16, 12
 
 
 class WatchedMemory(HostMemory):
-    """Host memory that tells of what the driver reads by its methods."""
+    """Host memory that reports reads by its methods to a callback."""
 
     on_read: Callable[[int, int], object] | None = None
     """Takes address and number of bytes, before they are read; `buffer` is not watched."""
@@ -166,7 +166,7 @@ class _Stage:
 
 
 class _TxStage(_Stage):
-    """Lets the transmit engine run, and tells of it when its write-backs show."""
+    """Lets the transmit engine run, and reports that when its write-backs are visible."""
 
     def run(self) -> None:
         nic, tx = self._nic, self._nic.tx
@@ -190,7 +190,7 @@ class _TxStage(_Stage):
 
 
 class _RxStage(_Stage):
-    """Lets the receive engine have the descriptors that were given, and tells of frames late."""
+    """Gives the receive engine its descriptors, and reports frames late."""
 
     def run(self) -> None:
         rx, tail = self._nic.rx, self._nic.regs.peek(RDT)

@@ -58,7 +58,7 @@ class TopologyLab(Lab):
         self.ends: dict[tuple[int, int], Link] = {}
         """(number of the link, side): what is plugged in there; None is not built."""
         self.cables: dict[tuple[int, int], Any] = {}
-        """The same without what mistreats and captures frames."""
+        """The same without impairment and capture."""
         self._patches: list[Patch] = []
 
     def __contains__(self, name: object) -> bool:

@@ -53,7 +53,7 @@ class Program(msgspec.Struct, frozen=True):
     dest: str | None = None
     """Whom it talks to: an address, or the name of a node."""
     lasting: bool = False
-    """It serves until it is stopped, and nobody waits for it to end."""
+    """It serves until it is stopped; the run does not wait for its end."""
     looks_up: bool = False
     """It looks names up itself, so its host has to know those of the nodes."""
 
@@ -304,7 +304,7 @@ def _serving(services: list[Service]) -> Any:
 def unmodified(server: bool, argv: tuple[str, ...]) -> Any:
     """Run a program of this machine, whose network is the host's; it fails as its status says.
 
-    With -s nobody waits for its end. Then it has ended with the last of its processes, else they
+    With -s the run does not wait. Then it ends with the last of its processes, else they
     are ended with it.
     """
 
@@ -343,7 +343,7 @@ def last_line(printed: bytes) -> str:
 
 
 def told(error: BaseException) -> str:
-    """Return what a program that ended with `error` has to say."""
+    """Return the message of a program that ended with `error`."""
     if isinstance(error, BaseExceptionGroup):
         return "; ".join(told(each) for each in error.exceptions)
     return os.strerror(error.errno) if isinstance(error, OSError) and error.errno else str(error)

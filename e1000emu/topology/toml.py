@@ -1,4 +1,4 @@
-"""The lines of a TOML document's keys, which tomllib does not tell."""
+"""The lines of a TOML document's keys, which tomllib does not report."""
 
 from __future__ import annotations
 

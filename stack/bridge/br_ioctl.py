@@ -2,7 +2,6 @@
 
 SIOCBRADDBR and similar requests have a name or a struct ifreq. When one of them fails, brctl tries
 the older SIOCSIFBR and SIOCDEVPRIVATE, whose argument points to numbers, and reports their error.
-tells.
 """
 
 from __future__ import annotations

@@ -60,7 +60,7 @@ class Pair:
         return one, two
 
     def free_port(self, kind: int) -> tuple[str, int]:
-        """Return an address of host 1 where nobody listens."""
+        """Return an address of host 1 without a listener."""
         made = self.socket(1, kind)
         made.bind((self.addrs[1], 0))
         found: tuple[str, int] = made.getsockname()[:2]

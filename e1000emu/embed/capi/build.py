@@ -121,7 +121,7 @@ class Built:
 
 
 def fingerprint(library: Library = NIC) -> str:
-    """Return what tells one build of the C half from another: a digest of its sources."""
+    """Return an identifier of a build of the C half: a digest of its sources."""
     digest = hashlib.sha256()
     for path in library.sources:
         digest.update(path.read_bytes())

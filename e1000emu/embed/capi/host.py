@@ -184,7 +184,7 @@ def code_of(error: BaseException) -> int:
 
 
 def _words(error: BaseException) -> str:
-    """Return the text of an exception; one that nobody expects with its kind."""
+    """Return the text of an exception; an unexpected one with its type."""
     text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
     return f"{type(error).__name__}: {text}" if code_of(error) == EINTERNAL else text
 

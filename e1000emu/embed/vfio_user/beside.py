@@ -77,7 +77,7 @@ class GuardedClock:
         return self._clock.call_at(when_ns, self._guarded(fn), **options)
 
     def call_soon(self, fn: Callable[[], Any]) -> None:
-        """Call `fn()` with the guard held, soon, in order."""
+        """Schedule `fn()` with the guard held, in order."""
         self._clock.call_soon(self._guarded(fn))
 
     def add_reader(self, fd: int, fn: Callable[[], Any]) -> None:
@@ -130,7 +130,7 @@ class MessageThread:
         self._go.release()
 
     def close(self) -> list[int]:
-        """End the thread; return descriptors that came and that nobody has taken."""
+        """End the thread; return received descriptors that were not taken."""
         if self._ended:
             return []
         self._ended = True

@@ -47,9 +47,9 @@ __all__ = ["Device", "DeviceServer"]
 READ_BYTES = 16384
 ANCILLARY_BYTES = socket.CMSG_SPACE(vu.MAX_MSG_FDS * array.array("i").itemsize)
 RETRY_NS = 500_000
-"""How soon an answer that the socket did not take is tried again."""
+"""Time until an answer that the socket did not accept is tried again."""
 ACCEPT_RETRY_NS = 200_000_000
-"""How soon the listener is looked at again when the process had no descriptor for a client."""
+"""Time until the listener is tried again when the process had no descriptor for a client."""
 HANG_UP_NS = 1_000_000
 """The same when the last messages of a client that has gone are still being served."""
 GRACE_NS = 200_000_000
@@ -91,7 +91,7 @@ class Listener:
         self._inode = os.stat(path).st_ino
 
     def close(self) -> None:
-        """Stop listening, and remove the socket unless somebody has put another there."""
+        """Stop listening, and remove the socket unless another one is there."""
         self.sock.close()
         with suppress(OSError):
             if os.stat(self.path).st_ino == self._inode:
@@ -244,7 +244,7 @@ class DeviceServer(Closing):
         """The listener is readable: take the client, or turn it away while another is here."""
         old = self._client
         while old is not None and old.negotiated and old.look():
-            old = self._client  # it may have gone, and nobody has looked yet
+            old = self._client  # it may have gone without being noticed yet
         if old is not None and old.negotiated and old.hung_up():
             self._accept_later(HANG_UP_NS)  # its last messages are being served
             return

@@ -363,7 +363,7 @@ class MessageDma:
         self._push()
 
     def _answered(self, request: _Request) -> None:
-        """It is no longer on its way."""
+        """It is no longer pending."""
         self._out_bytes -= request.count
         if request.job is not None:
             self._reading_bytes -= request.count

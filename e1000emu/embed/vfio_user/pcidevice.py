@@ -100,7 +100,7 @@ class PciDevice:
         return int.from_bytes(self.config[off : off + size], "little")
 
     def config_write(self, off: int, value: int, size: int) -> None:
-        """Write configuration space; bits that nobody may write keep their value."""
+        """Write configuration space; read-only bits keep their value."""
         for at, byte in enumerate(value.to_bytes(size, "little"), off):
             mask = self._writable[at]
             self.config[at] = self.config[at] & ~mask | byte & mask

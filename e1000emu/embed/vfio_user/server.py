@@ -1,4 +1,4 @@
-"""A vfio-user server: one NIC behind a UNIX socket, for QEMU's `vfio-user-pci` and its kin.
+"""A vfio-user server: one NIC behind a UNIX socket, for QEMU's `vfio-user-pci` and the like.
 
 It serves one client at a time, and each message in order and at once.  After a client that left or
 sent an invalid message, the next one finds the NIC as after RST#.  Everything runs on the clock of
@@ -50,7 +50,7 @@ from fastpath.nic.datapath import (
 __all__ = ["VfioUserServer"]
 
 READ_RETRY_NS = 50_000_000
-"""How soon a TAP that is down is read again."""
+"""Time until a TAP that is down is read again."""
 DRAIN_NS = 1_000_000_000
 """How long a client may take to answer DMA before the state is saved."""
 FLUSH_TURNS = 8
@@ -327,7 +327,7 @@ class VfioUserServer(DeviceServer):
     def _drain(self) -> None:
         """Let the client answer what was written: its interrupts belong to the state."""
         self._pause()
-        # Inside a running asyncio loop nobody can wait.
+        # Inside a running asyncio loop no wait is possible.
         with suppress(ClockError), self.clock.lock:
             self.clock.wait(lambda: self._client is None or self._paused, DRAIN_NS)
         if not self.dma.idle:
