@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from struct import pack
 from typing import Any
 
-from fastpath._ref.batch import FB_ALIGN_ERR, FB_BAD_CRC, FB_CARRIER_EXT, FB_HAS_FCS, FB_SYMBOL_ERR
 from fastpath._ref.csum import csum_fold, csum_partial
 from fastpath._ref.e1000_hw import CTRL_VME
 from fastpath._ref.pktbuf import FEW, HEADER, PacketBuffer, words_of
 from fastpath._ref.ring import DescriptorRing
 from fastpath._ref.rxfilter import ACCEPT, BROADCAST, MULTICAST, PIF, VLAN
 from fastpath._ref.txring import bucket
+from fastpath.base.batch import FB_ALIGN_ERR, FB_BAD_CRC, FB_CARRIER_EXT, FB_HAS_FCS, FB_SYMBOL_ERR
 
 RXSEQ, RXDMT0, RXO, RXT0, SRPD = 0x8, 0x10, 0x40, 0x80, 0x10000
 RX_ABORT, RX_DATA_ABORT = 1 << 26, 1 << 27

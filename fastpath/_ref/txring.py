@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 from struct import unpack_from
 from typing import Any
 
-from fastpath._ref.batch import FB_HAS_FCS
 from fastpath._ref.csum import csum_fold, csum_partial
 from fastpath._ref.e1000_hw import CTRL_VME, TCTL_EN, TCTL_PSP, Registers
 from fastpath._ref.pktbuf import FEW, HEADER, PacketBuffer, words_of
 from fastpath._ref.ring import DescriptorRing
+from fastpath.base.batch import FB_HAS_FCS
 
 TXDW, TXQE, TXD_LOW = 0x1, 0x2, 0x8000
 RUN_DELAYED, RUN_MORE, RUN_ABORT, RUN_DATA_ABORT, RUN_OFF = (1 << bit for bit in range(24, 29))

@@ -1,4 +1,4 @@
-"""fastpath.base.batch: FrameBatch against its twin, and what a batch promises about its memory."""
+"""fastpath.base.batch: FrameBatch against lists, and what a batch promises about its memory."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from fastpath._ref.batch import FrameBatch as RefBatch
 from fastpath.base.batch import FB_BAD_CRC, FB_HAS_FCS, FrameBatch
 from fastpath.nic.cable import BatchPool
 from tests.support import examples
@@ -22,66 +21,69 @@ frames = st.binary(min_size=1, max_size=200)
 
 
 class BatchMachine(RuleBasedStateMachine):
-    """Two batches of each kind, so that extend and swap have a partner."""
+    """Two batches, so that extend and swap have a partner, and the lists that they are to equal.
+
+    A frame of a list is [bytes, flags, mark, time].
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self.looks: list[tuple[memoryview, bytes]] = []
-        self.ours: list[Any] = [FrameBatch(arena_bytes=64, max_frames=1), FrameBatch()]
-        self.twin: list[Any] = [RefBatch(), RefBatch()]
+        self.ours = [FrameBatch(arena_bytes=64, max_frames=1), FrameBatch()]
+        self.lists: list[list[list[Any]]] = [[], []]
 
     @rule(frame=frames, flags=st.integers(0, 31), which=st.integers(0, 1))
     def append(self, frame: bytes, flags: int, which: int) -> None:
         self.ours[which].append(frame, flags)
-        self.twin[which].append(frame, flags)
+        self.lists[which].append([frame, flags, 0, 0])
 
     @rule(which=st.integers(0, 1), start=st.integers(0, 5), stop=st.none() | st.integers(0, 9))
     def extend(self, which: int, start: int, stop: int | None) -> None:
-        if len(self.twin[which]) < 200:
+        if len(self.lists[which]) < 200:
             self.ours[which].extend(self.ours[1 - which], start, stop)
-            self.twin[which].extend(self.twin[1 - which], start, stop)
+            self.lists[which] += [list(frame) for frame in self.lists[1 - which][start:stop]]
 
     @rule(which=st.integers(0, 1), count=st.integers(-1, 5))
     def drop(self, which: int, count: int) -> None:
         self.ours[which].drop(count)
-        self.twin[which].drop(count)
+        del self.lists[which][: max(count, 0)]
 
     @rule()
     def swap(self) -> None:
         self.ours[0].swap(self.ours[1])
-        self.twin[0].swap(self.twin[1])
+        self.lists.reverse()
 
     @rule(which=st.integers(0, 1))
     def clear(self, which: int) -> None:
         self.ours[which].clear()
-        self.twin[which].clear()
+        self.lists[which].clear()
 
-    @precondition(lambda self: len(self.twin[0]) and not self.looks)  # views show such changes
+    @precondition(lambda self: self.lists[0] and not self.looks)  # views show such changes
     @rule(value=st.integers(0, 2**32 - 1), pick=st.integers(0, 1000))
     def marks(self, value: int, pick: int) -> None:
-        i = pick % len(self.twin[0])
-        for batch in (self.ours[0], self.twin[0]):
-            batch.set_mark(i, value)
-            batch.set_flags(i, value & 31)
-            batch.set_tstamp_ns(i, value << 20)
-            batch.view(i)[0] = value & 0xFF
+        i = pick % len(self.lists[0])
+        batch, data = self.ours[0], self.lists[0][i][0]
+        batch.set_mark(i, value)
+        batch.set_flags(i, value & 31)
+        batch.set_tstamp_ns(i, value << 20)
+        batch.view(i)[0] = value & 0xFF
+        self.lists[0][i] = [bytes([value & 0xFF]) + data[1:], value & 31, value, value << 20]
 
     @invariant()
     def equal(self) -> None:
-        for ours, twin in zip(self.ours, self.twin, strict=True):
-            assert list(ours) == list(twin)
-            assert len(ours) == len(twin)
-            assert ours.nbytes == twin.nbytes
-            for i in range(len(twin)):
-                assert ours.flags(i) == twin.flags(i)
-                assert ours.mark(i) == twin.mark(i)
-                assert ours.tstamp_ns(i) == twin.tstamp_ns(i)
-                assert ours.frame_len(i) == twin.frame_len(i)
+        for ours, wanted in zip(self.ours, self.lists, strict=True):
+            assert len(ours) == len(wanted)
+            assert list(ours) == [frame[0] for frame in wanted]
+            assert ours.nbytes == sum(len(frame[0]) for frame in wanted)
             memory = ours.memory()
-            for i, (at, size, flags, mark, when) in enumerate(ROW.iter_unpack(ours.rows())):
-                assert bytes(memory[at : at + size]) == twin[i]
-                assert (flags, mark, when) == (twin.flags(i), twin.mark(i), twin.tstamp_ns(i))
-            assert len(ours.rows()) == ROW.size * len(twin)
+            rows = list(ROW.iter_unpack(ours.rows()))
+            assert len(rows) == len(wanted)
+            for i, (frame, (at, *row)) in enumerate(zip(wanted, rows, strict=True)):
+                data, *fields = frame
+                assert [ours.flags(i), ours.mark(i), ours.tstamp_ns(i)] == fields
+                assert ours.frame_len(i) == len(data)
+                assert row == [len(data), *fields]
+                assert bytes(memory[at : at + len(data)]) == data
         for view, shown in self.looks:
             assert bytes(view) == shown
 

@@ -16,7 +16,6 @@ from scapy.layers.inet import IP, TCP, UDP
 from scapy.layers.inet6 import IPv6
 from scapy.layers.l2 import Ether
 
-from fastpath._ref import batch as ref_batch
 from fastpath._ref import tap_gso as ref
 from fastpath._ref.csum import csum_fold, csum_partial
 from fastpath._ref.gso import pseudo_header
@@ -58,7 +57,7 @@ def super_packet(n: int, size: int, v6: bool, is_udp: bool, **kw: Any) -> bytes:
 
 def both(packet: bytes, min_bytes: int = 60) -> tuple[list[bytes], str]:
     """Cut by the compiled code and by the twin; they must agree."""
-    batch, twin = FrameBatch(), ref_batch.FrameBatch()
+    batch, twin = FrameBatch(), FrameBatch()
     reason = tap_gso.segment(packet, batch, min_bytes)
     assert (reason, list(batch)) == (ref.segment(packet, twin, min_bytes), list(twin))
     return list(batch), reason
