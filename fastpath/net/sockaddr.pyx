@@ -1,8 +1,8 @@
 # cython: language_level=3, embedsignature=True
 """The address that socket calls take and give: one value for every family of IP, one for AF_UNIX.
 
-A read makes one, so it is compiled. The twin is ``_ref/sockaddr.py``. Families with other addresses
-have a subclass, which goes wherever a `sockaddr` is wanted.
+A read makes one, so it is compiled. Families with other addresses have a subclass, which goes
+wherever a `sockaddr` is wanted.
 """
 
 from sys import byteorder

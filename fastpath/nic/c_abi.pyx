@@ -3,8 +3,8 @@
 
 A program in C reaches registers, frames and the clock through the table of `entries()`. Its
 functions take the GIL and touch no Python beyond what the access itself needs. Interrupts, frames
-and DMA reach the program through function pointers kept here. The plain-Python twin is
-``_ref/c_abi.py``. The shared object's lock, which stands in for the clock's, is held in every call.
+and DMA reach the program through function pointers kept here. The shared object's lock, which
+stands in for the clock's, is held in every call.
 """
 
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t, uintptr_t

@@ -1,8 +1,7 @@
 # cython: language_level=3, embedsignature=True
 """The per-batch work of links: the pool of batches, counters, the cable between two ports.
 
-The plain-Python twin is ``_ref/cable.py``. Call everything with the clock's lock held, but for the
-pool, which any thread may use.
+Call everything with the clock's lock held, but for the pool, which any thread may use.
 """
 
 from cpython.ref cimport Py_DECREF, Py_INCREF

@@ -11,7 +11,7 @@ from `TxPort.send` and `RxPort.receive`, a thread from `DataPath.turn` (fastpath
 They need no GIL. `raise_causes` gives the causes of the run to the
 interrupt block, and events are the rest: calls of Python here, notices in the thread.
 
-The plain-Python twin is ``_ref/macpath.py``. Call everything with the clock's lock held.
+Call everything with the clock's lock held.
 """
 
 from cpython.long cimport PyLong_AsLongLongAndOverflow, PyLong_AsUnsignedLongMask

@@ -3,8 +3,7 @@
 
 The base of ``e1000emu.links.tap.Tap``, which adds what happens seldom: ``_count_drops``,
 ``_left``, ``_given``, ``failed``. A packet that comes alone is a batch of one, so nothing here is
-Python but the port. The plain-Python twin is ``_ref/tap_end.py``. Call everything with the clock's
-lock held.
+Python but the port. Call everything with the clock's lock held.
 """
 
 from libc.errno cimport EAGAIN
