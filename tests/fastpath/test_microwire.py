@@ -30,12 +30,15 @@ class Pins:
         self.clock = Clock()
 
     def set(self, pins: int) -> bool:
-        for chip in self.chips:
-            chip.set_pins(bool(pins & CS), bool(pins & SK), bool(pins & DI), self.clock)
+        levels = bool(pins & CS), bool(pins & SK), bool(pins & DI)
         ours, theirs = self.chips
-        assert ours.state() == theirs.state()
+        ours.set_pins(*levels, self.clock)
+        theirs.set_pins(*levels, self.clock.now)
+        assert (ours.words, ours.writes) == (theirs.words, theirs.writes)
+        if not pins & CS:
+            assert ours.write_enabled == theirs.write_enabled
         out = ours.data_out(self.clock)
-        assert out == theirs.data_out(self.clock)
+        assert out == theirs.data_out(self.clock.now)
         return out
 
     def shift(self, value: int, bits: int) -> int:
