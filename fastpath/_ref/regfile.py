@@ -7,62 +7,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 _WIDE = ("GORC", "GOTC", "TOR", "TOT")
-_BASE = (
-    "CRCERRS",
-    "ALGNERRC",
-    "SYMERRS",
-    "RXERRC",
-    "MPC",
-    "SCC",
-    "ECOL",
-    "MCC",
-    "LATECOL",
-    "COLC",
-    "DC",
-    "TNCRS",
-    "SEC",
-    "CEXTERR",
-    "RLEC",
-    "XONRXC",
-    "XONTXC",
-    "XOFFRXC",
-    "XOFFTXC",
-    "FCRUC",
-    "PRC64",
-    "PRC127",
-    "PRC255",
-    "PRC511",
-    "PRC1023",
-    "PRC1522",
-    "GPRC",
-    "BPRC",
-    "MPRC",
-    "GPTC",
-    "GORC",
-    "GOTC",
-    "RNBC",
-    "RUC",
-    "RFC",
-    "ROC",
-    "RJC",
-    "MGTPRC",
-    "MGTPDC",
-    "MGTPTC",
-    "TOR",
-    "TOT",
-    "TPR",
-    "TPT",
-    "PTC64",
-    "PTC127",
-    "PTC255",
-    "PTC511",
-    "PTC1023",
-    "PTC1522",
-    "MPTC",
-    "BPTC",
-    "TSCTC",
-    "TSCTFC",
-)
+NAMES = """
+    CRCERRS ALGNERRC SYMERRS RXERRC MPC SCC ECOL MCC LATECOL COLC DC TNCRS SEC CEXTERR RLEC
+    XONRXC XONTXC XOFFRXC XOFFTXC FCRUC PRC64 PRC127 PRC255 PRC511 PRC1023 PRC1522 GPRC BPRC
+    MPRC GPTC GORC GOTC RNBC RUC RFC ROC RJC MGTPRC MGTPDC MGTPTC TOR TOT TPR TPT PTC64
+    PTC127 PTC255 PTC511 PTC1023 PTC1522 MPTC BPTC TSCTC TSCTFC
+"""
+_BASE = NAMES.split()
 STAT_REGISTERS = tuple(
     register
     for name in _BASE
