@@ -20,7 +20,7 @@ import click
 
 from e1000emu.cli.addressing import Addressing, address_options, configure, no_router_advertisements
 from e1000emu.cli.linkspec import LINKS, Link, needs_loop, open_link
-from e1000emu.cli.params import OUT_FILE, Duration, FaultList, Impairment
+from e1000emu.cli.params import FAULTS, IMPAIR, OUT_FILE, Duration
 from e1000emu.errors import E1000Error
 from e1000emu.quantities import show_duration
 
@@ -106,14 +106,14 @@ capture_option = click.option(
 )
 impair_option = click.option(
     "--impair",
-    type=Impairment(),
+    type=IMPAIR,
     default=None,
     help="Mistreat the wire: loss=5%, reorder=2%, duplicate=1%, corrupt=0.1%, delay=5ms, "
     "jitter=1ms, rate=100Mbit, seed=7 and further arguments of `Impair`, with commas between.",
 )
 faults_option = click.option(
     "--faults",
-    type=FaultList(),
+    type=FAULTS,
     default=None,
     help="What the NIC's hardware does wrong, by a seed: flap=5s, down=200ms, phy_busy=10%, "
     "phy_busy_ns=1ms, eeprom_bits=1, abort=tx-data:3, irq_lost=1%, irq_late=10%, irq_late_ns=1ms, "

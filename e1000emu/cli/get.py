@@ -14,7 +14,7 @@ import click
 
 from e1000emu.cli.common import StationOptions, describe, emit_json, open_output, station_options
 from e1000emu.cli.errors import ArgumentError
-from e1000emu.cli.params import OUT_FILE, Duration, Read, not_a_name
+from e1000emu.cli.params import OUT_FILE, Duration, Parsed, not_a_name
 from e1000emu.errors import E1000Error
 from e1000emu.quantities import show_duration
 
@@ -53,14 +53,7 @@ def parse_url(url: str) -> Target:
     return Target(url, address, port, path)
 
 
-class Url(Read):
-    """A URL that can be fetched."""
-
-    name = "URL"
-
-    def read(self, text: str) -> Target:
-        """Return it taken apart."""
-        return parse_url(text)
+URL = Parsed("URL", parse_url)
 
 
 class StackHTTPConnection(http.client.HTTPConnection):
@@ -154,7 +147,7 @@ def fetch(host: Any, target: Target, out: Any, timeout_s: float) -> dict[str, An
 
 
 @click.command()
-@click.argument("target", metavar="URL", type=Url(), is_eager=True)
+@click.argument("target", metavar="URL", type=URL, is_eager=True)
 @station_options
 @click.option("-o", "--output", type=OUT_FILE, help="Write the body to this file.")
 @click.option(

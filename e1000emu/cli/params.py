@@ -42,25 +42,28 @@ class Read(click.ParamType):
             self.fail(str(error), param, ctx)
 
 
-class Cidr(Read):
-    """An address with its prefix length, `10.9.0.2/24` or `2001:db8::2/64`."""
+class Parsed(Read):
+    """What the function `read` makes of the text."""
 
-    name = "ADDR/PREFIX"
+    def __init__(self, name: str, read: Callable[[str], Any]) -> None:
+        self.name = name
+        self.read = read  # type: ignore[assignment, method-assign]
 
-    def read(self, text: str) -> Interface:
-        """Return an IPv4Interface or IPv6Interface; without a prefix length the error says what to
-        add."""
-        example = "2001:db8::2/64" if ":" in text else "10.9.0.2/24"
-        if "/" not in text:
-            length = 64 if ":" in text else 24
-            raise ValueError(f"{text!r} has no prefix length; write for instance {text}/{length}")
-        try:
-            address = ipaddress.ip_interface(text)
-        except ValueError as error:
-            raise ValueError(f"{error}; write for instance {example}") from None
-        if wrong := not_a_host(address):
-            raise ValueError(f"{text} {wrong}; give a host's own address")
-        return address
+
+def parse_cidr(text: str) -> Interface:
+    """Return the interface of `10.9.0.2/24` or `2001:db8::2/64`; without a prefix length the error
+    says what to add."""
+    example = "2001:db8::2/64" if ":" in text else "10.9.0.2/24"
+    if "/" not in text:
+        length = 64 if ":" in text else 24
+        raise ValueError(f"{text!r} has no prefix length; write for instance {text}/{length}")
+    try:
+        address = ipaddress.ip_interface(text)
+    except ValueError as error:
+        raise ValueError(f"{error}; write for instance {example}") from None
+    if wrong := not_a_host(address):
+        raise ValueError(f"{text} {wrong}; give a host's own address")
+    return address
 
 
 def not_a_host(address: Interface) -> str:
@@ -85,32 +88,21 @@ def not_a_host(address: Interface) -> str:
     return ""
 
 
-class Ip(Read):
-    """An address of either family."""
-
-    name = "ADDR"
-
-    def read(self, text: str) -> Address:
-        """Return an IPv4Address or IPv6Address."""
-        example = "2001:db8::1" if ":" in text else "10.9.0.1"
-        try:
-            return ipaddress.ip_address(text)
-        except ValueError as error:
-            raise ValueError(f"{error}; write for instance {example}") from None
+def parse_address(text: str) -> Address:
+    """Return an address of either family."""
+    example = "2001:db8::1" if ":" in text else "10.9.0.1"
+    try:
+        return ipaddress.ip_address(text)
+    except ValueError as error:
+        raise ValueError(f"{error}; write for instance {example}") from None
 
 
-class HostName(Read):
-    """An address, or a name for the resolver: what a host is called by."""
-
-    name = "HOST"
-
-    def read(self, text: str) -> str:
-        """Return the text as it is; what can be neither is refused before anything is opened."""
-        if wrong := not_a_name(text):
-            raise ValueError(
-                f"{text!r}: {wrong}; give an address (10.9.0.1, 2001:db8::1) or a name"
-            )
-        return text
+def parse_host(text: str) -> str:
+    """Return an address, or a name for the resolver, as it is; what can be neither is refused
+    before anything is opened."""
+    if wrong := not_a_name(text):
+        raise ValueError(f"{text!r}: {wrong}; give an address (10.9.0.1, 2001:db8::1) or a name")
+    return text
 
 
 NAME_LABEL = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?")
@@ -251,26 +243,6 @@ class Share(Quantity):
         return share(text, most=self.most)
 
 
-class Impairment(Read):
-    """What `--impair` says, as arguments of `Impair`."""
-
-    name = "KEY=VALUE,…"
-
-    def read(self, text: str) -> dict[str, Any]:
-        """Return the arguments."""
-        return parse_impair(text)
-
-
-class FaultList(Read):
-    """What `--faults` says, as `Faults`."""
-
-    name = "KEY=VALUE,…"
-
-    def read(self, text: str) -> Faults:
-        """Return the faults."""
-        return parse_faults(text)
-
-
 def parse_impair(text: str) -> dict[str, Any]:
     """Turn `loss=5%,delay=5ms` into arguments of `Impair`; ArgumentError names the bad part."""
     from e1000emu.clock import VirtualClock
@@ -342,7 +314,9 @@ def _read(key: str, kind: str, text: str, unit: str) -> Any:
     return ((name, int(number)),)
 
 
-CIDR = Cidr()
-IP = Ip()
-HOST = HostName()
+CIDR = Parsed("ADDR/PREFIX", parse_cidr)
+IP = Parsed("ADDR", parse_address)
+HOST = Parsed("HOST", parse_host)
+IMPAIR = Parsed("KEY=VALUE,…", parse_impair)
+FAULTS = Parsed("KEY=VALUE,…", parse_faults)
 OUT_FILE = OutFile()

@@ -12,23 +12,18 @@ from rich.markup import escape
 from e1000emu.cli.common import emit_json, report_options
 from e1000emu.cli.errors import ArgumentError, did_you_mean
 from e1000emu.cli.output import console, plain_table
-from e1000emu.cli.params import Read
+from e1000emu.cli.params import Parsed
 from e1000emu.registers.reference import look_up, titles
 
 Row = dict[str, Any]
 
 
-class Number(Read):
-    """An integer in C notation."""
-
-    name = "VALUE"
-
-    def read(self, text: str) -> int:
-        """Return the integer; `0x…`, `0b…` and decimal are taken."""
-        try:
-            return int(text, 0)
-        except ValueError:
-            raise ValueError(f"{text!r} is not a number; write 0x1234 or 4660") from None
+def parse_number(text: str) -> int:
+    """Return an integer in C notation; `0x…`, `0b…` and decimal are taken."""
+    try:
+        return int(text, 0)
+    except ValueError:
+        raise ValueError(f"{text!r} is not a number; write 0x1234 or 4660") from None
 
 
 def _place(row: Row) -> str:
@@ -126,7 +121,9 @@ def _complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> li
 
 @click.command()
 @click.argument("register", required=False, default="", shell_complete=_complete)
-@click.option("--value", type=Number(), help="Decode this value of the register.")
+@click.option(
+    "--value", type=Parsed("VALUE", parse_number), help="Decode this value of the register."
+)
 @click.option(
     "--coverage", is_flag=True, help="Show what is modelled, and each gap with its reason."
 )

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from e1000emu.cli.errors import ArgumentError, did_you_mean
-from e1000emu.cli.params import Duration, Read
+from e1000emu.cli.params import Duration, Parsed
 from e1000emu.quantities import SECOND_NS
 
 NAMES = ("echo", "http", "discard", "chargen", "iperf3", "dhcp")
@@ -101,11 +101,4 @@ def _dhcp(entry: str, rest: str) -> Service:
     return service
 
 
-class Services(Read):
-    """What `--serve` says."""
-
-    name = "NAME:PORT,…"
-
-    def read(self, text: str) -> list[Service]:
-        """Return the services, not yet started."""
-        return parse_serve(text)
+SERVICES = Parsed("NAME:PORT,…", parse_serve)

@@ -17,7 +17,7 @@ import numpy as np
 from e1000emu.cli.common import emit_json, report_options
 from e1000emu.cli.errors import ArgumentError
 from e1000emu.cli.output import console, plain_table
-from e1000emu.cli.params import OUT_FILE, Duration, Rate, Read, Share, Size
+from e1000emu.cli.params import OUT_FILE, Duration, Parsed, Rate, Share, Size
 from e1000emu.clock import SimulationDeadlock
 from e1000emu.errors import E1000Error
 from e1000emu.lab import pump, two_hosts
@@ -95,17 +95,12 @@ def _quartiles(values: Any) -> dict[str, float] | None:
     return {"min": float(low), "median": float(middle), "max": float(high)}
 
 
-class Setting(Read):
-    """A sysctl and its value, `tcp_sack=0`."""
-
-    name = "NAME=VALUE"
-
-    def read(self, text: str) -> tuple[str, str]:
-        """Return both."""
-        name, _, value = text.partition("=")
-        if not name or not value:
-            raise ValueError(f"{text!r} is no setting; write for instance tcp_sack=0")
-        return name.strip(), value.strip()
+def parse_setting(text: str) -> tuple[str, str]:
+    """Return the sysctl and the value of `tcp_sack=0`."""
+    name, _, value = text.partition("=")
+    if not name or not value:
+        raise ValueError(f"{text!r} is no setting; write for instance tcp_sack=0")
+    return name.strip(), value.strip()
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +184,7 @@ def _show(found: dict[str, dict[str, Any]]) -> None:
 @click.option(
     "--sysctl",
     "settings",
-    type=Setting(),
+    type=Parsed("NAME=VALUE", parse_setting),
     multiple=True,
     help="Of both hosts, as tcp_sack=0; may be repeated.",
 )

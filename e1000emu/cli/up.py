@@ -23,7 +23,7 @@ from e1000emu.cli.common import (
 )
 from e1000emu.cli.live import Row, live_counters
 from e1000emu.cli.params import Duration
-from e1000emu.cli.servespec import Service, Services
+from e1000emu.cli.servespec import SERVICES, Service
 from e1000emu.cli.services import listen, serve
 from e1000emu.cli.signals import end_cleanly_before_serving, handle_signals
 from e1000emu.errors import E1000Error
@@ -166,7 +166,7 @@ async def _run(
 @click.option(
     "--serve",
     "services",
-    type=Services(),
+    type=SERVICES,
     default=None,
     help="echo:7,http:80[:DIR],discard:9,chargen:19,iperf3[:5201],dhcp:FIRST-LAST[:LEASE]",
 )

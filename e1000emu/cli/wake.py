@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from e1000emu.cli.params import Read
+from e1000emu.cli.params import Parsed
 from e1000emu.embed.qmp import QmpError, QmpWake
 
 GREETING_S = 5.0
@@ -25,20 +25,15 @@ class Wake:
         return f"{self.kind}:{self.what}"
 
 
-class WakeType(Read):
-    """`qmp:PATH` or `cmd:COMMAND`."""
-
-    name = "qmp:PATH|cmd:COMMAND"
-
-    def read(self, text: str) -> Wake:
-        """Return the Wake."""
-        kind, _, what = text.partition(":")
-        if kind not in ("qmp", "cmd") or not what:
-            raise ValueError(f"{text!r}; write qmp:PATH, the socket of QEMU's -qmp, or cmd:COMMAND")
-        return Wake(kind, what)
+def parse_wake(text: str) -> Wake:
+    """Return the Wake of `qmp:PATH` or `cmd:COMMAND`."""
+    kind, _, what = text.partition(":")
+    if kind not in ("qmp", "cmd") or not what:
+        raise ValueError(f"{text!r}; write qmp:PATH, the socket of QEMU's -qmp, or cmd:COMMAND")
+    return Wake(kind, what)
 
 
-WAKE = WakeType()
+WAKE = Parsed("qmp:PATH|cmd:COMMAND", parse_wake)
 
 
 class Waker:

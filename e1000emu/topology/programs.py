@@ -20,10 +20,10 @@ import click
 import msgspec
 
 from e1000emu.cli.errors import did_you_mean
-from e1000emu.cli.get import Target, Url
+from e1000emu.cli.get import URL, Target
 from e1000emu.cli.params import HOST, Duration, Rate, Size
 from e1000emu.cli.pinger import MAX_PAYLOAD_BYTES, Pinger, PingError
-from e1000emu.cli.servespec import IPERF3_PORT, Service, Services, parse_serve
+from e1000emu.cli.servespec import IPERF3_PORT, SERVICES, Service, parse_serve
 from e1000emu.cli.services import serve as serve_one
 from e1000emu.errors import E1000Error
 from e1000emu.quantities import SECOND_NS
@@ -170,7 +170,7 @@ def ping(dest: str, count: int | None, interval_ns: int, size: int, timeout_ns: 
     return {"start": start, "dest": dest}
 
 
-@_program(click.argument("url", type=Url()))
+@_program(click.argument("url", type=URL))
 def get(url: Target) -> Any:
     """Fetch a URL; it fails for a status of 400 and above."""
 
@@ -260,7 +260,7 @@ async def _read_all(sock: Socket) -> None:
         pass
 
 
-@_program(click.argument("services", type=Services()))
+@_program(click.argument("services", type=SERVICES))
 def serve(services: list[Service]) -> Any:
     """Serve echo, discard, chargen, http and iperf3, as `e1000emu up --serve`."""
     return _serving(services)

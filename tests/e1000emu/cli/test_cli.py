@@ -11,7 +11,7 @@ import xml.etree.ElementTree as ElementTree
 import pytest
 
 from e1000emu.__main__ import main
-from e1000emu.cli.params import Cidr, parse_impair
+from e1000emu.cli.params import CIDR, parse_impair
 from e1000emu.cli.servespec import parse_serve
 from e1000emu.errors import E1000Error
 from tests.support import require
@@ -137,7 +137,7 @@ def test_a_wrong_flag_is_explained_in_one_line_with_status_2(args, words, monkey
 @pytest.mark.parametrize("prefix", ["31", "32"])
 def test_an_address_without_a_broadcast_address_is_taken(prefix):
     wanted = f"10.9.0.2/{prefix}"
-    assert str(Cidr().convert(wanted, None, None)) == wanted
+    assert str(CIDR.convert(wanted, None, None)) == wanted
 
 
 def test_a_full_disk_is_named_with_the_remedy(tmp_path):
