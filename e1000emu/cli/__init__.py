@@ -130,7 +130,10 @@ class Commands(click.Group):
             formatter.write_dl(list(COMMANDS.items()))
 
 
-@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+SETTINGS = {"help_option_names": ["-h", "--help"], "show_default": True}
+
+
+@click.group(cls=Commands, context_settings=SETTINGS)
 @click.version_option(package_name="e1000emu")
 def cli() -> None:
     """e1000emu: a register-level Intel e1000 and a Linux-shaped network stack on top."""

@@ -144,7 +144,6 @@ def command() -> None:
 @click.option(
     "--executor",
     default="processes",
-    show_default=True,
     metavar="WHERE",
     help="processes, processes:N, dask://HOST:PORT, or mpi.",
 )
@@ -195,8 +194,13 @@ def status_command(file: str, results: Path | None, as_json: bool) -> None:
 
 @command.command("report")
 @file_argument
-@click.option("--rows", default="", help="An axis; with --columns, a matrix of what passed.")
-@click.option("--columns", default="", help="Another axis.")
+@click.option(
+    "--rows",
+    default="",
+    show_default=False,
+    help="An axis; with --columns, a matrix of what passed.",
+)
+@click.option("--columns", default="", show_default=False, help="Another axis.")
 @click.option("--html", "page", type=OUT_FILE, help="Write one page that needs nothing else.")
 @click.option("--parquet", type=OUT_FILE, help="Write a table; needs pyarrow.")
 @results_option

@@ -96,7 +96,6 @@ def autoneg_option(default_ns: int) -> Callable[..., Any]:
         "autoneg_ns",
         type=Duration(),
         default=show_duration(default_ns),
-        show_default=True,
         help="How long autonegotiation takes; on a real cable 1s to 3s.",
     )
 
@@ -107,14 +106,12 @@ capture_option = click.option(
 impair_option = click.option(
     "--impair",
     type=IMPAIR,
-    default=None,
     help="Mistreat the wire: loss=5%, reorder=2%, duplicate=1%, corrupt=0.1%, delay=5ms, "
     "jitter=1ms, rate=100Mbit, seed=7 and further arguments of `Impair`, with commas between.",
 )
 faults_option = click.option(
     "--faults",
     type=FAULTS,
-    default=None,
     help="What the NIC's hardware does wrong, by a seed: flap=5s, down=200ms, phy_busy=10%, "
     "phy_busy_ns=1ms, eeprom_bits=1, abort=tx-data:3, irq_lost=1%, irq_late=10%, irq_late_ns=1ms, "
     "overrun=1%, writeback=1ms, reset=30s, remove=60s, seed=7: the arguments of `Faults`, with "

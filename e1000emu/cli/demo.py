@@ -340,39 +340,13 @@ def _advance(progress: Progress, task: TaskID, completed: int) -> None:
 
 
 @click.command()
+@click.option("--bytes", "total", type=Size(1), default="256M", help="Of each TCP transfer.")
+@click.option("--udp", "exchanges", type=click.IntRange(1), default=5000, help="UDP exchanges.")
+@click.option("--loss", type=Share(0.5), default="1%", help="Of the second one's frames.")
+@click.option("--reorder", type=Share(0.5), default="1%", help="Of the second one's frames.")
+@click.option("--seed", type=int, default=1, help="Of the impaired link.")
 @click.option(
-    "--bytes",
-    "total",
-    type=Size(1),
-    default="256M",
-    show_default=True,
-    help="Of each TCP transfer.",
-)
-@click.option(
-    "--udp",
-    "exchanges",
-    type=click.IntRange(1),
-    default=5000,
-    show_default=True,
-    help="UDP exchanges.",
-)
-@click.option(
-    "--loss", type=Share(0.5), default="1%", show_default=True, help="Of the second one's frames."
-)
-@click.option(
-    "--reorder",
-    type=Share(0.5),
-    default="1%",
-    show_default=True,
-    help="Of the second one's frames.",
-)
-@click.option("--seed", type=int, default=1, show_default=True, help="Of the impaired link.")
-@click.option(
-    "--capture",
-    type=OUT_FILE,
-    default="e1000emu-demo.pcapng",
-    show_default=True,
-    help="Where the capture goes.",
+    "--capture", type=OUT_FILE, default="e1000emu-demo.pcapng", help="Where the capture goes."
 )
 @click.option("--no-trace", is_flag=True, help="Without the call chains of a packet.")
 @report_options

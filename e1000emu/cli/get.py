@@ -155,16 +155,11 @@ def fetch(host: Any, target: Target, out: Any, timeout_s: float) -> dict[str, An
     "timeout_ns",
     type=Duration(above=True),
     default="30s",
-    show_default=True,
     help="Give up after so much silence.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Report as JSON; needs -o for the body.")
 def command(
-    target: Target,
-    at: StationOptions,
-    output: Path | None,
-    timeout_ns: int,
-    as_json: bool,
+    target: Target, at: StationOptions, output: Path | None, timeout_ns: int, as_json: bool
 ) -> None:
     """Fetch URL over our own TCP; the body goes to standard output or to -o FILE.
 

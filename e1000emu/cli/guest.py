@@ -113,23 +113,13 @@ def _until_done(guest: GuestLinux, text: str, timeout_ns: int, show: bool) -> Co
     type=CIDR,
     multiple=True,
     default=[DEFAULT_ADDR],
-    show_default=True,
     help="The guest's address, of either family; may be repeated.",
 )
 @click.option(
     "--gw", "gws", type=IP, multiple=True, help="The guest's default gateway; one for each family."
 )
-@click.option(
-    "--run", "text", default=None, metavar="COMMAND", help="Run this in the guest, and end with it."
-)
-@click.option(
-    "--timeout",
-    "timeout_ns",
-    type=Duration(10**9),
-    default="1h",
-    show_default=True,
-    help="For --run.",
-)
+@click.option("--run", "text", metavar="COMMAND", help="Run this in the guest, and end with it.")
+@click.option("--timeout", "timeout_ns", type=Duration(10**9), default="1h", help="For --run.")
 @click.option(
     "--prepare-only", is_flag=True, help="Make what a guest is booted from, and do not boot."
 )
@@ -137,18 +127,16 @@ def _until_done(guest: GuestLinux, text: str, timeout_ns: int, show: bool) -> Co
     "--kernel",
     type=click.Choice(KERNELS),
     default=SUITE,
-    show_default=True,
     help="Whose kernel to boot: the Debian suite's.",
 )
 @click.option("--refresh", is_flag=True, help="Fetch the packages anew, also when they are cached.")
 @click.option(
     "--qemu",
     type=click.Path(dir_okay=False),
-    default=None,
     help="Which qemu-system-x86_64 to use (10.1 or newer).  [default: the installed one, or "
     "Debian's newest, fetched]",
 )
-@click.option("--mac", default=DEFAULT_MAC, show_default=True, help="Address in the EEPROM.")
+@click.option("--mac", default=DEFAULT_MAC, help="Address in the EEPROM.")
 @nic_options
 def command(
     link_spec: str,

@@ -155,11 +155,7 @@ def command(
     if drawing is not None:
         draw(flat, drawing)
     name = flat.name or file.stem
-    report: dict[str, Any] = {
-        "name": name,
-        "nodes": len(flat.nodes),
-        "links": len(flat.links),
-    }
+    report: dict[str, Any] = {"name": name, "nodes": len(flat.nodes), "links": len(flat.links)}
     if check:
         emit_json(report) if as_json else click.echo(f"{name}: {_nodes(flat)}; the file is right")
         return

@@ -277,18 +277,10 @@ def find(station: Station, dest: str, version: int) -> Target:
     "interval_ns",
     type=Duration(),
     default="1s",
-    show_default=True,
     help="Between requests; 0: as fast as they are answered.",
 )
 @click.option("-I", "--interface", metavar="NAME|ADDR", help=f"Send from {DEVICE}, or --addr.")
-@click.option(
-    "-s",
-    "--size",
-    type=Size(0, MAX_PAYLOAD_BYTES),
-    default=56,
-    show_default=True,
-    help="Bytes of payload.",
-)
+@click.option("-s", "--size", type=Size(0, MAX_PAYLOAD_BYTES), default=56, help="Bytes of payload.")
 @click.option("-t", "--ttl", type=click.IntRange(1, 255), help="Time to live. [default: 64]")
 @click.option(
     "-W",
@@ -296,7 +288,6 @@ def find(station: Station, dest: str, version: int) -> Target:
     "timeout_ns",
     type=Duration(above=True),
     default="10s",
-    show_default=True,
     help="How long to wait at the end for a first reply; where one came before, two round trips "
     "or --interval, the longer.",
 )

@@ -31,11 +31,7 @@ if TYPE_CHECKING:
 DEFAULT_MAC = "52:54:00:12:34:56"
 
 model_option = click.option(
-    "--model",
-    type=click.Choice(list(MODELS)),
-    default="82540EM",
-    show_default=True,
-    help="Which part to be.",
+    "--model", type=click.Choice(list(MODELS)), default="82540EM", help="Which part to be."
 )
 
 
@@ -136,10 +132,7 @@ class Plug:
     def counters(self) -> dict[str, int]:
         """Return the server's counters with the link's frames, which no guest can clear."""
         stats = self.link.stats
-        return self.server.counters() | {
-            "tx_frames": stats.tx_frames,
-            "rx_frames": stats.rx_frames,
-        }
+        return self.server.counters() | {"tx_frames": stats.tx_frames, "rx_frames": stats.rx_frames}
 
 
 def plug_in(

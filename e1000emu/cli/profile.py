@@ -141,7 +141,6 @@ class _Profile(click.Command):
     "duration_ns",
     type=Duration(above=True),
     default="2s",
-    show_default=True,
     help="CPU time a workload runs for.",
 )
 @click.option(
@@ -149,10 +148,9 @@ class _Profile(click.Command):
     "interval_ns",
     type=Duration(50_000),
     default="1ms",
-    show_default=True,
     help="Running time between two samples.",
 )
-@click.option("--top", type=click.IntRange(1), default=25, show_default=True, help="Functions.")
+@click.option("--top", type=click.IntRange(1), default=25, help="Functions.")
 @click.option(
     "--format",
     "form",

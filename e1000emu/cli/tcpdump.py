@@ -175,21 +175,27 @@ def from_link(at: StationOptions, make: Callable[[Any], Any]) -> Iterator[tuple[
 @autoneg_option(0)
 @click.option("-r", "source", type=click.Path(exists=True, dir_okay=False, path_type=Path),
               metavar="FILE", help="Read frames of this pcap or pcapng file instead.")  # fmt: skip
-@click.option("-i", "interface", default="any", show_default=True, metavar="NAME",
+@click.option("-i", "interface", default="any", metavar="NAME",
               help="Interface of the host: eth0, lo, any.")  # fmt: skip
 @click.option("-n", "numeric", is_flag=True, help="Do not turn numbers into names.")
 @click.option("-e", "link_level", is_flag=True, help="Show the link-level header.")
-@click.option("-v", "verbose", count=True, help="Say more (-vv, -vvv), by tcpdump or tshark.")
+@click.option(
+    "-v",
+    "verbose",
+    count=True,
+    show_default=False,
+    help="Say more (-vv, -vvv), by tcpdump or tshark.",
+)
 @click.option("-X", "contents", is_flag=True, help="Show the contents in hex and ASCII.")
 @click.option("-c", "count", type=click.IntRange(1), metavar="N", help="End after N frames.")
-@click.option("-s", "snap", type=click.IntRange(0, 262144), default=0, metavar="BYTES",
+@click.option("-s", "snap", type=click.IntRange(0, 262144), metavar="BYTES",
               help="Keep this much of each frame; 0: all.")  # fmt: skip
 @click.option("-Q", "direction", type=click.Choice(["in", "out", "inout"]), default="inout",
-              show_default=True, help="Which way.")  # fmt: skip
+              help="Which way.")  # fmt: skip
 @click.option("-w", "target", type=OUT_FILE, metavar="FILE",
               help="Write pcapng to this file and print nothing.")  # fmt: skip
 @click.option("--print", "show", type=click.Choice(["auto", "tcpdump", "tshark", "own"]),
-              default="auto", show_default=True, help="Who prints the lines.")  # fmt: skip
+              default="auto", help="Who prints the lines.")  # fmt: skip
 @report_options
 @click.argument("expression", nargs=-1)
 def command(
@@ -203,7 +209,7 @@ def command(
     verbose: int,
     contents: bool,
     count: int | None,
-    snap: int,
+    snap: int | None,
     direction: str,
     target: Path | None,
     show: str,

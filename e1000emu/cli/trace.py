@@ -158,13 +158,7 @@ def record(kind: str) -> list[Call]:
 
 @click.command()
 @click.argument("kind", type=Kind(list(KINDS)), metavar="KIND")
-@click.option(
-    "--format",
-    "form",
-    type=click.Choice(list(FORMATS)),
-    default="text",
-    show_default=True,
-)
+@click.option("--format", "form", type=click.Choice(list(FORMATS)), default="text")
 @click.option(
     "--ordinary",
     is_flag=True,

@@ -243,11 +243,7 @@ def _tcp_recv(scene: Scene, family: Family = V4) -> Round:
     if not scene.staged:
         client, server = scene.tcp(family)
         return taking(
-            scene,
-            lambda: client.send(b"x" * 64),
-            scene.b,
-            lambda: server.recv(100),
-            scene.settle,
+            scene, lambda: client.send(b"x" * 64), scene.b, lambda: server.recv(100), scene.settle
         )
     # Header prediction is not armed yet for the first segment that a connecting side gets (with a
     # window scale that segment arms it). So it takes the slow path, which shows more. So does

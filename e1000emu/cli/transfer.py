@@ -168,13 +168,11 @@ def _show(found: dict[str, dict[str, Any]]) -> None:
 
 
 @click.command()
-@click.option("--bytes", "total", type=Size(1), default="64M", show_default=True, help="How much.")
+@click.option("--bytes", "total", type=Size(1), default="64M", help="How much.")
 @_several("--rate", "rates", type=Rate(), help="Of the wire  [default: no limit].")
-@_several("--delay", "delays", type=Duration(), default=["0s"], show_default=True, help="Each way.")
-@_several("--loss", "losses", type=Share(0.5), default=["0%"], show_default=True, help="Of frames.")
-@_several(
-    "--reorder", "reorders", type=Share(0.5), default=["0%"], show_default=True, help="Of frames."
-)
+@_several("--delay", "delays", type=Duration(), default=["0s"], help="Each way.")
+@_several("--loss", "losses", type=Share(0.5), default=["0%"], help="Of frames.")
+@_several("--reorder", "reorders", type=Share(0.5), default=["0%"], help="Of frames.")
 @_several(
     "--congestion",
     "congestions",
@@ -195,13 +193,12 @@ def _show(found: dict[str, dict[str, Any]]) -> None:
     help="Bus of both NICs, as pci or pci-66; pci-66,latency=200ns adds 200 ns to each "
     "transaction  [default: takes no time].",
 )
-@click.option("--seed", type=int, default=0, show_default=True, help="Of what the wire does.")
+@click.option("--seed", type=int, default=0, help="Of what the wire does.")
 @click.option(
     "--interval",
     "interval_ns",
     type=Duration(above=True),
     default="1ms",
-    show_default=True,
     help="Virtual time between two samples.",
 )
 @click.option("--csv", "csv_file", type=OUT_FILE, help="Write the samples to this file.")

@@ -167,7 +167,6 @@ async def _run(
     "--serve",
     "services",
     type=SERVICES,
-    default=None,
     help="echo:7,http:80[:DIR],discard:9,chargen:19,iperf3[:5201],dhcp:FIRST-LAST[:LEASE]",
 )
 @click.option(
@@ -175,15 +174,11 @@ async def _run(
     "busy_poll_ns",
     type=Duration(0, 10**9),
     default="100us",
-    show_default=True,
     help="While packets follow each other this closely, look for the next one instead of sleeping.",
 )
 @report_options
 def command(
-    at: StationOptions,
-    services: list[Service] | None,
-    busy_poll_ns: int,
-    as_json: bool,
+    at: StationOptions, services: list[Service] | None, busy_poll_ns: int, as_json: bool
 ) -> None:
     """Put a host of this stack on a real network until SIGINT, SIGTERM or SIGHUP.
 

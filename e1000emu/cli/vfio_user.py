@@ -260,7 +260,6 @@ async def _until_signal(failure: Failure, read: Callable[[], Sequence[Row]]) -> 
     "--flash",
     "flash_path",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    default=None,
     help="What the boot flash of each NIC holds, an option ROM; the guest's writes to it go into "
     "--state, not into the file. [default: no flash]",
 )
@@ -268,7 +267,6 @@ async def _until_signal(failure: Failure, read: Callable[[], Sequence[Row]]) -> 
     "--eeprom",
     "eeprom_path",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    default=None,
     help="What the EEPROM of each NIC holds: what `ethtool -e eth0` prints, or writes with "
     "`raw on`. --mac, --flash and --wide-bars change it; with several --socket the addresses "
     "count up. [default: a new board's]",
@@ -284,13 +282,11 @@ async def _until_signal(failure: Failure, read: Callable[[], Sequence[Row]]) -> 
     "busy_poll_ns",
     type=Duration(0, 10**9),
     default=show_duration(BUSY_POLL_NS),
-    show_default=True,
     help="How long to look for a guest's next access before sleeping.",
 )
 @click.option(
     "--pace",
     type=click.Choice(["link"]),
-    default=None,
     help="link: frames take their time at the speed and duplex that the driver has negotiated. "
     "[default: as fast as they can]",
 )
@@ -306,12 +302,10 @@ async def _until_signal(failure: Failure, read: Callable[[], Sequence[Row]]) -> 
     "--moderation",
     type=click.Choice(MODERATIONS),
     default="adaptive",
-    show_default=True,
     help="How interrupts are held back: by the datasheet's timers alone, or until one brings much.",
 )
 @click.option(
     "--cpus",
-    default=None,
     metavar="LIST",
     help="Processors for the server's threads, 1 or 2,3; with one, a single thread serves accesses "
     "and rings. [default: any]",
