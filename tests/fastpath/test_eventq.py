@@ -109,10 +109,9 @@ def test_a_program_runs_as_on_the_reference(steps: list[tuple[Any, ...]]) -> Non
         assert ours.events == twin.events
 
 
-@pytest.mark.parametrize("queue", [eventq.EventQueue, ref.EventQueue])
 @pytest.mark.parametrize("events", [63, 64, 65, 1000])
-def test_calls_for_now_stay_in_order_while_their_ring_grows(queue: Any, events: int) -> None:
-    q, seen = queue(), []
+def test_calls_for_now_stay_in_order_while_their_ring_grows(events: int) -> None:
+    q, seen = eventq.EventQueue(), []
     for _ in range(40):  # the ring begins somewhere in the middle
         q.call_soon(lambda: None)
     q.run_expired(0)
@@ -123,10 +122,9 @@ def test_calls_for_now_stay_in_order_while_their_ring_grows(queue: Any, events: 
     assert seen == list(range(events))
 
 
-@pytest.mark.parametrize("queue", [eventq.EventQueue, ref.EventQueue])
-def test_a_call_may_run_the_others_itself(queue: Any) -> None:
+def test_a_call_may_run_the_others_itself() -> None:
     """As one that waits on a RealClock does: its turn takes the calls of the turn around it."""
-    q, seen = queue(), []
+    q, seen = eventq.EventQueue(), []
     q.call_soon(lambda: seen.append(q.run_expired(0)))
     for i in range(7, 9):
         q.call_soon(lambda i=i: seen.append(i))
@@ -134,8 +132,7 @@ def test_a_call_may_run_the_others_itself(queue: Any) -> None:
     assert seen == [7, 8, 2]
 
 
-@pytest.mark.parametrize("queue", [eventq, ref])
-def test_any_clock_is_asked(queue: Any) -> None:
+def test_any_clock_is_asked() -> None:
     class Other:
         def now_ns(self) -> int:
             return 7
@@ -143,7 +140,7 @@ def test_any_clock_is_asked(queue: Any) -> None:
         def call_soon(self, fn: Callable[[], Any]) -> None:
             fn()
 
-    class Own(queue.EventQueue):  # type: ignore[misc]
+    class Own(eventq.EventQueue):
         asked = 0
 
         def now_ns(self) -> int:
@@ -153,34 +150,33 @@ def test_any_clock_is_asked(queue: Any) -> None:
             self.asked += 1
             super().call_soon(fn)
 
-    class Told(queue.EventQueue):  # type: ignore[misc]
+    class Told(eventq.EventQueue):
         def __init__(self) -> None:
             super().__init__()
             self._time = lambda: 9
 
     seen: list[int] = []
-    queue.call_soon(Other(), lambda: seen.append(1))
+    eventq.call_soon(Other(), lambda: seen.append(1))
     assert seen == [1]
     own = Own()
-    queue.call_soon(own, lambda: seen.append(2))
+    eventq.call_soon(own, lambda: seen.append(2))
     assert (own.asked, own.run_expired(0), seen) == (1, 1, [1, 2])
-    assert [queue.clock_ns(c) for c in (Other(), own, Told(), queue.JumpQueue(6))] == [7, 8, 9, 6]
+    assert [eventq.clock_ns(c) for c in (Other(), own, Told(), eventq.JumpQueue(6))] == [7, 8, 9, 6]
     before = time.monotonic_ns()
-    assert before <= queue.clock_ns(queue.EventQueue()) <= time.monotonic_ns()
+    assert before <= eventq.clock_ns(eventq.EventQueue()) <= time.monotonic_ns()
     with pytest.raises(AttributeError):
-        queue.clock_ns(None)
+        eventq.clock_ns(None)
 
 
-@pytest.mark.parametrize("queue", [eventq.EventQueue, ref.EventQueue])
-def test_a_time_is_a_whole_number(queue: Any) -> None:
+def test_a_time_is_a_whole_number() -> None:
     with pytest.raises(ArgumentError, match="when_ns"):
-        queue().call_at(1.5, print)
+        eventq.EventQueue().call_at(1.5, print)
 
     class Three:
         def __index__(self) -> int:
             return 3
 
-    assert queue().call_at(Three(), print).when == 3
+    assert eventq.EventQueue().call_at(Three(), print).when == 3
 
 
 def test_a_forgotten_queue_is_collected_with_what_it_holds() -> None:
