@@ -18,20 +18,6 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 if TYPE_CHECKING:
     from fastpath.base.batch import FrameBatch
 
-__all__ = [
-    "Clock",
-    "DmaMemory",
-    "InterruptLine",
-    "Link",
-    "LinkPort",
-    "ManagementController",
-    "ManagementPort",
-    "ManagementStatus",
-    "PciSlot",
-    "Stage",
-    "TimerHandle",
-]
-
 
 @runtime_checkable
 class DmaMemory(Protocol):

@@ -27,55 +27,21 @@ __all__ = [
 ]
 
 # Every compiled module; tests/fastpath/test_init.py compares it with the sources.
-MODULES = (
-    "base.batch",
-    "base.bpf",
-    "base.buildinfo",
-    "base.calltrace",
-    "base.csum",
-    "base.dma",
-    "base.eventq",
-    "base.freshbytes",
-    "base.intmap",
-    "base.sampler",
-    "base.seccomp",
-    "base.skbuff",
-    "net.gro",
-    "net.gso",
-    "net.hdr",
-    "net.hdr6",
-    "net.inet",
-    "net.inethash",
-    "net.inetkey",
-    "net.parse",
-    "net.retransmit_queue",
-    "net.rings_driver",
-    "net.sockaddr",
-    "net.udp_batches",
-    "net.zerocopy",
-    "nic.busguard",
-    "nic.c_abi",
-    "nic.cable",
-    "nic.datapath",
-    "nic.irqblock",
-    "nic.linkops",
-    "nic.macctrl",
-    "nic.macpath",
-    "nic.microwire",
-    "nic.misuselog",
-    "nic.mmio",
-    "nic.moderation",
-    "nic.pktbuf",
-    "nic.regfile",
-    "nic.ring",
-    "nic.rxfilter",
-    "nic.rxring",
-    "nic.tap_end",
-    "nic.tap_gro",
-    "nic.tap_gso",
-    "nic.txring",
-    "nic.wire",
-)
+_ROOMS = {
+    "base": """
+        batch bpf buildinfo calltrace csum dma eventq freshbytes intmap sampler seccomp skbuff
+    """,
+    "net": """
+        gro gso hdr hdr6 inet inethash inetkey parse retransmit_queue rings_driver sockaddr
+        udp_batches zerocopy
+    """,
+    "nic": """
+        busguard c_abi cable datapath irqblock linkops macctrl macpath microwire misuselog
+        mmio moderation pktbuf regfile ring rxfilter rxring tap_end tap_gro tap_gso txring
+        wire
+    """,
+}
+MODULES = tuple(f"{room}.{name}" for room, names in _ROOMS.items() for name in names.split())
 
 _HERE = os.path.dirname(os.path.abspath(__file__))
 

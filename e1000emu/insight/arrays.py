@@ -35,24 +35,6 @@ if TYPE_CHECKING:
     from e1000emu.device.nic import Nic
     from fastpath.base.batch import FrameBatch
 
-__all__ = [
-    "CAPTURED",
-    "DATAGRAM",
-    "FRAME",
-    "STATISTICS",
-    "TCP_INFO",
-    "Array",
-    "Capture",
-    "Datagrams",
-    "Series",
-    "frame_memory",
-    "frames",
-    "read_capture_array",
-    "rx_ring",
-    "statistics",
-    "tx_ring",
-]
-
 Array = npt.NDArray[Any]
 
 TCP_INFO = np.dtype(

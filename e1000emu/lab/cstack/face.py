@@ -130,9 +130,9 @@ class Face:
     def call(self, name: str, args: tuple[int, ...]) -> int:
         """Make the call; its value. Raises: OSError; KeyError, there is no such call."""
         args = tuple(arg & 0xFFFFFFFFFFFFFFFF for arg in args)
-        own = OWN.get(name)
-        if own is not None:
-            return own(self, args)
+        if name in OWN:
+            done: int = getattr(self, name)(args)
+            return done
         function = CALLS[name]
         call = LocalCall(self, name, args[:SYSCALL_ARGS])
         try:
@@ -292,14 +292,5 @@ class Face:
             return 0
 
 
-OWN: dict[str, Callable[[Face, tuple[int, ...]], int]] = {
-    "close": Face.close,
-    "epoll_create": Face.epoll_create,
-    "epoll_ctl": Face.epoll_ctl,
-    "epoll_wait": Face.epoll_wait,
-    "fcntl": Face.fcntl,
-    "pipe": Face.pipe,
-    "poll": Face.poll,
-    "splice": Face.splice,
-}
+OWN = {"close", "epoll_create", "epoll_ctl", "epoll_wait", "fcntl", "pipe", "poll", "splice"}
 """Calls that are not about one socket, or that `stack.api.programs` leaves to the kernel."""

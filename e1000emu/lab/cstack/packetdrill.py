@@ -79,9 +79,9 @@ class Packetdrill:
     def call(self, name: str, args: tuple[int, ...]) -> int:
         """One function of packetdrill's table. Raises: OSError."""
         with self._moved:
-            own = OWN.get(name)
-            if own is not None:
-                return own(self, args)
+            if name in OWN:
+                done: int = getattr(self, name)(args)
+                return done
             self._read_sysctls()
             try:
                 return self._face.call(name, args)
@@ -267,15 +267,7 @@ class Packetdrill:
         return 0
 
 
-OWN: dict[str, Callable[[Packetdrill, tuple[int, ...]], int]] = {
-    "gettimeofday": Packetdrill.gettimeofday,
-    "init": Packetdrill.init,
-    "netdev_receive": Packetdrill.netdev_receive,
-    "netdev_send": Packetdrill.netdev_send,
-    "prepare": Packetdrill.prepare,
-    "system": Packetdrill.system,
-    "usleep": Packetdrill.usleep,
-}
+OWN = {"gettimeofday", "init", "netdev_receive", "netdev_send", "prepare", "system", "usleep"}
 
 
 def serve(ffi: Any, lib: Any) -> None:
