@@ -17,7 +17,7 @@ import os
 import shutil
 import subprocess
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NoReturn, Protocol, TypeVar
 
@@ -46,6 +46,26 @@ def examples(count: int) -> int:
     for a long night. Raises ValueError when that is no number.
     """
     return max(2, round(count * float(os.environ.get("E1000EMU_EXAMPLES") or 1)))
+
+
+def run_to_end(
+    words: Iterable[object],
+    *,
+    cwd: str | Path | None = None,
+    env: Mapping[str, str] | None = None,
+    timeout_s: float = 240,
+    check: bool = False,
+) -> subprocess.CompletedProcess[str]:
+    """Run a program, with `env` added to ours, and return what it printed as text."""
+    return subprocess.run(
+        [str(word) for word in words],
+        cwd=cwd,
+        env={**os.environ, **(env or {})},
+        capture_output=True,
+        text=True,
+        timeout=timeout_s,
+        check=check,
+    )
 
 
 @functools.cache

@@ -19,7 +19,7 @@ from tests.e1000emu.fuzzing.feedback import Branches
 from tests.e1000emu.fuzzing.fuzzer import Found, Fuzzer, corpus
 from tests.e1000emu.fuzzing.program import CLOCK, KINDS, Program, Step, mutated, parse, random_step
 from tests.e1000emu.fuzzing.targets import Target
-from tests.support import examples, in_ci
+from tests.support import examples, in_ci, run_to_end
 
 ROOT = Path(__file__).resolve().parents[2]
 SECONDS = float(os.environ.get("E1000EMU_FUZZ") or (examples(24) if Branches().there else 6))
@@ -31,14 +31,7 @@ MOST_CORPUS_BYTES = 150_000
 def run(*words: str, code: str = "", seconds: float = 60.0) -> subprocess.CompletedProcess[str]:
     """Run the fuzzer as a program of its own: what it meets may end the process."""
     what = ["-c", code] if code else ["-m", "tests.e1000emu.fuzzing"]
-    return subprocess.run(
-        [sys.executable, *what, *words],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=seconds + 240,
-        check=False,
-    )
+    return run_to_end([sys.executable, *what, *words], cwd=ROOT, timeout_s=seconds + 240)
 
 
 @pytest.mark.fuzz

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import pytest
 
 import e1000emu
 import fastpath
+from tests.support import run_to_end
 
 HERE = Path(e1000emu.__file__).parent
 
@@ -45,13 +45,7 @@ def test_without_compiled_modules_one_line_names_the_remedy(
     shutil.copytree(
         source, tmp_path / "fastpath", ignore=shutil.ignore_patterns("__pycache__", "gro.*.so")
     )
-    done = subprocess.run(
-        [sys.executable, "-m", "e1000emu", *words],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = run_to_end([sys.executable, "-m", "e1000emu", *words], cwd=tmp_path)
     assert done.returncode == 1
     (line,) = done.stderr.splitlines()
     assert line.startswith("e1000emu: fastpath: no compiled net.gro for cpython")

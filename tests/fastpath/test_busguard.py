@@ -5,7 +5,6 @@ from __future__ import annotations
 import mmap
 import os
 import signal
-import subprocess
 import sys
 import threading
 from collections.abc import Iterator
@@ -13,6 +12,7 @@ from collections.abc import Iterator
 import pytest
 
 from fastpath.nic.busguard import SLOTS, BusGuard
+from tests.support import run_to_end
 
 PAGE = mmap.PAGESIZE
 PAGES = 64
@@ -144,13 +144,9 @@ area, other = mmap.mmap(fd, 8192), mmap.mmap(fd, 8192)
     ],
 )
 def test_any_other_bus_error_still_ends_the_process(program: str, words: str) -> None:
-    done = subprocess.run(
+    done = run_to_end(
         [sys.executable, "-c", PROLOGUE + program],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-        env=os.environ | {"ASAN_OPTIONS": "detect_leaks=0:handle_sigbus=0"},
+        env={"ASAN_OPTIONS": "detect_leaks=0:handle_sigbus=0"},
     )
     assert done.returncode == -signal.SIGBUS, done.stderr
     assert words in done.stderr
@@ -164,11 +160,5 @@ second = BusGuard(other)
 os.ftruncate(fd, 0)
 print(area[0], other[0], guard.faults, second.faults)
 """
-    done = subprocess.run(
-        [sys.executable, "-c", PROLOGUE + program],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    done = run_to_end([sys.executable, "-c", PROLOGUE + program])
     assert done.stdout == "0 0 1 1\n", done.stderr

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
 import sys
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
@@ -13,6 +12,7 @@ import pytest
 
 import fastpath
 from fastpath.built import make_command
+from tests.support import run_to_end
 
 HERE = Path(fastpath.__file__).parent
 
@@ -65,25 +65,13 @@ def test_import_without_compiled_modules_never_falls_back(tmp_path: Path) -> Non
     package.mkdir()
     for name in ("__init__.py", "built.py", "errors.py"):
         (package / name).write_text((HERE / name).read_text())
-    run = subprocess.run(
-        [sys.executable, "-c", "import fastpath"],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    run = run_to_end([sys.executable, "-c", "import fastpath"], cwd=tmp_path)
     assert run.returncode == 1
     # an installed package has no Makefile; a source tree has
     said = run.stderr.splitlines()[-1]
     assert "pip install --force-reinstall --no-deps DIRECTORY, with e1000emu's source" in said
     (tmp_path / "setup.py").touch()
-    run = subprocess.run(
-        [sys.executable, "-c", "import fastpath"],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    run = run_to_end([sys.executable, "-c", "import fastpath"], cwd=tmp_path)
     assert run.returncode == 1
     assert run.stderr.splitlines()[-1].endswith(f"; run: {make_command(os.curdir)}")
 
@@ -100,12 +88,10 @@ def test_builds_with_checks_are_kept_apart_from_the_wheels(
         "d = run_setup('setup.py', stop_after='init');"
         "b = d.get_command_obj('build'); b.ensure_finalized(); print(b.build_base)"
     )
-    run = subprocess.run(
+    run = run_to_end(
         [sys.executable, "-c", f"import setuptools;{code}"],
         cwd=HERE.parent,
-        env={**os.environ, "E1000EMU_ONLY": "nothing", **switch},
-        capture_output=True,
-        text=True,
+        env={"E1000EMU_ONLY": "nothing", **switch},
         check=True,
     )
     assert (run.stdout.splitlines()[-1] != "build") == apart

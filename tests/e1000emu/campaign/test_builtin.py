@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -15,7 +14,7 @@ from e1000emu.campaign import Campaign, Case, run
 from e1000emu.campaign.builtin import conformance, faults, of_the_tree
 from e1000emu.cli.campaign import builtin
 from e1000emu.errors import E1000Error
-from tests.support import plain_environment, require
+from tests.support import plain_environment, require, run_to_end
 
 ROOT = Path(__file__).parents[3]
 
@@ -139,13 +138,10 @@ def test_without_the_source_tree_they_say_so(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_without_qemu_it_says_so(tmp_path: Path) -> None:
-    done = subprocess.run(
+    done = run_to_end(
         [sys.executable, "-m", "e1000emu", "campaign", "run", "qemu"],
         cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "PATH": str(tmp_path)},
-        capture_output=True,
-        text=True,
-        check=False,
+        env={"PYTHONPATH": str(ROOT), "PATH": str(tmp_path)},
     )
     assert done.returncode == 1
     assert "apt-get install qemu-system-x86" in done.stderr

@@ -19,7 +19,7 @@ from e1000emu.campaign.report import Report
 from e1000emu.errors import E1000Error
 from tests.e1000emu.campaign import cases
 from tests.e1000emu.campaign.processes import wait_gone
-from tests.support import missing, require
+from tests.support import missing, require, run_to_end
 
 ROOT = Path(__file__).parents[3]
 BIN = Path(sys.executable).parent
@@ -188,14 +188,10 @@ def test_mpi_does_the_same(expected: Any, tmp_path: Path) -> None:
         missing("needs mpiexec", "pip install 'e1000emu[test]'")
     mark = f"mark-{os.getpid()}-{time.monotonic_ns()}"
     command = [sys.executable, "-m", "mpi4py.futures", "-m", "e1000emu", "campaign", "run", FILE]
-    done = subprocess.run(
+    done = run_to_end(
         [mpiexec, "-n", "2", *command, "--executor", "mpi", "--results", "r.jsonl"],
         cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "E1000EMU_TEST_MARK": mark},
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
+        env={"PYTHONPATH": str(ROOT), "E1000EMU_TEST_MARK": mark},
     )
     assert done.returncode == 0, done.stdout + done.stderr
     report = Report(*read(tmp_path / "r.jsonl"))

@@ -41,7 +41,7 @@ from e1000emu.registers.reference import titles
 from e1000emu.registers.regs import TABLE
 from stack import COMPILED
 from tests.e1000emu.cli.test_cli import run
-from tests.support import require
+from tests.support import require, run_to_end
 
 
 def commands() -> list[click.Command]:
@@ -326,11 +326,9 @@ def test_bash_completes(words: tuple[str, ...], offered: set[str]) -> None:
     [("bash", "complete -o"), ("zsh", "#compdef e1000emu"), ("fish", "complete ")],
 )
 def test_each_shell_gets_its_script(shell: str, words: str) -> None:
-    done = subprocess.run(
-        [Path(sys.executable).parent / "e1000emu"],
-        env=dict(os.environ, _E1000EMU_COMPLETE=f"{shell}_source"),
-        capture_output=True, text=True, timeout=60, check=False,
-    )  # fmt: skip
+    done = run_to_end(
+        [Path(sys.executable).parent / "e1000emu"], env={"_E1000EMU_COMPLETE": f"{shell}_source"}
+    )
     assert done.returncode == 0, done.stderr
     assert words in done.stdout
 
@@ -555,10 +553,9 @@ def test_ping_imports_nothing_that_it_does_not_use() -> None:
 
 
 def test_commands_are_imported_only_when_used() -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", "import sys, e1000emu.cli\nprint(*sorted(sys.modules))"],
-        capture_output=True, text=True, timeout=60, check=True,
-    )  # fmt: skip
+    done = run_to_end(
+        [sys.executable, "-c", "import sys, e1000emu.cli\nprint(*sorted(sys.modules))"], check=True
+    )
     loaded = set(done.stdout.split())
     assert not loaded & {f"e1000emu.cli.{name.replace('-', '_')}" for name in COMMANDS}
     assert not loaded & {"rich", "numpy", "asyncio", "stack"}

@@ -14,7 +14,7 @@ from e1000emu.__main__ import main
 from e1000emu.cli.params import CIDR, parse_impair
 from e1000emu.cli.servespec import parse_serve
 from e1000emu.errors import E1000Error
-from tests.support import require
+from tests.support import require, run_to_end
 
 
 def run(*args: str, timeout: float = 100, **kwargs) -> subprocess.CompletedProcess[str]:
@@ -150,10 +150,7 @@ def test_a_full_disk_is_named_with_the_remedy(tmp_path):
 
 
 def test_a_closed_standard_output_is_no_traceback():
-    done = subprocess.run(
-        ["sh", "-c", f"{sys.executable} -m e1000emu regs RCTL >&-"],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    done = run_to_end(["sh", "-c", f"{sys.executable} -m e1000emu regs RCTL >&-"])
     assert "Traceback" not in done.stderr
 
 
@@ -241,18 +238,17 @@ def test_demo_reports_rates_chains_and_a_capture_that_tshark_reads(tmp_path):
     assert "e1000_xmit_frame" in [row["name"] for row in report["sent"]]
     assert "netif_receive_skb" in [row["name"] for row in report["received"]]
     tshark = require.tool("tshark")
-    judged = subprocess.run(
-        [tshark, "-r", tmp_path / report["capture"], "-o", "ip.check_checksum:TRUE",
-         "-o", "tcp.check_checksum:TRUE", "-o", "udp.check_checksum:TRUE",
-         "-Y", "(_ws.malformed or ip.checksum.status == 0 or tcp.checksum.status == 0 "
-         "or udp.checksum.status == 0) and not frame.comment"],
-        capture_output=True, text=True, check=True,
-    )  # fmt: skip
+    checks = [f"-o{protocol}.check_checksum:TRUE" for protocol in ("ip", "tcp", "udp")]
+    wrong = "ip.checksum.status == 0 or tcp.checksum.status == 0 or udp.checksum.status == 0"
+    shown = f"(_ws.malformed or {wrong}) and not frame.comment"
+    judged = run_to_end(
+        [tshark, "-r", tmp_path / report["capture"], *checks, "-Y", shown], check=True
+    )
     assert judged.stdout == ""  # what the wire damaged has a comment that says who dropped it
-    counted = subprocess.run(
+    counted = run_to_end(
         [tshark, "-r", tmp_path / report["capture"], "-T", "fields", "-e", "frame.protocols"],
-        capture_output=True, text=True, check=True,
-    )  # fmt: skip
+        check=True,
+    )
     seen = set(counted.stdout.split())
     for protocols in ("eth:ethertype:arp", "eth:ethertype:ip:icmp:data", "eth:ethertype:ip:tcp"):
         assert any(s.startswith(protocols) for s in seen), (protocols, seen)

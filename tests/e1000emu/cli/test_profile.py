@@ -13,6 +13,7 @@ import pytest
 from e1000emu.cli.profile import with_margin
 from e1000emu.cli.workloads import WORKLOADS
 from stack.tools.profile import Profile
+from tests.support import run_to_end
 
 pytestmark = pytest.mark.skipif(
     not Profile.available(), reason="needs Linux and CPython 3.11 to 3.13"
@@ -20,13 +21,7 @@ pytestmark = pytest.mark.skipif(
 
 
 def profile(*args: str | Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "e1000emu", "profile", *map(str, args)],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    return run_to_end([sys.executable, "-m", "e1000emu", "profile", *map(str, args)])
 
 
 @pytest.mark.parametrize("workload", list(WORKLOADS))

@@ -17,7 +17,7 @@ import pytest
 
 from e1000emu.embed.capi import Built, CapiError, build
 from e1000emu.embed.capi.build import NIC
-from tests.support import in_ci, require
+from tests.support import in_ci, require, run_to_end
 
 ROOT = Path(__file__).resolve().parents[3]
 HERE = Path(__file__).resolve().parent / "capi"
@@ -60,9 +60,7 @@ def run(*command: str | Path, **env: str) -> subprocess.CompletedProcess[str]:
 
 
 def compile_(*command: str | Path) -> None:
-    done = subprocess.run(
-        [str(word) for word in command], capture_output=True, text=True, check=False
-    )
+    done = run_to_end(command)
     assert done.returncode == 0, done.stderr
 
 
@@ -329,9 +327,7 @@ def test_process_that_has_a_python(library: Built, interpreter: str) -> None:
 
 def test_process_with_another_python_is_refused(library: Built) -> None:
     other = "3.13" if sys.version_info[1] == 11 else "3.11"
-    found = subprocess.run(
-        [ROOT / "scripts/python-for", other], capture_output=True, text=True, check=False
-    )
+    found = run_to_end([ROOT / "scripts/python-for", other])
     if found.returncode:
         require.tool(f"python{other}")
     done = run(found.stdout.strip(), "-I", "-c", IN_PYTHON, library.library)
@@ -386,9 +382,7 @@ def test_command_prints_flags_for_a_shell(gcc: str, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "e1000emu", "capi", "--out", str(tmp_path / "with space")]
 
     def output(*more: str) -> str:
-        return subprocess.run(
-            [*command, *more], capture_output=True, text=True, check=True, cwd=ROOT
-        ).stdout
+        return run_to_end([*command, *more], cwd=ROOT, check=True).stdout
 
     report = json.loads(output("--json"))
     assert Path(report["library"]).exists()
@@ -421,14 +415,10 @@ def test_error_codes_are_the_same_on_both_sides() -> None:
 
 
 def test_pytest_example(gcc: str, tmp_path: Path) -> None:
-    done = subprocess.run(
+    done = run_to_end(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_driver.py"],
         cwd=shutil.copytree(EXAMPLES, tmp_path / "baremetal"),
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=200,
-        check=False,
+        env={"PYTHONPATH": str(ROOT)},
     )
     assert done.returncode == 0, said(done)
     assert re.search(r"\b9 passed", done.stdout)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import os
 import socket
-import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -19,6 +18,7 @@ from e1000emu.embed.qtest import HALT_ROM, Qtest, QtestError, QtestGone, QtestMa
 from e1000emu.testing.recorders import RecordingLine, RecordingLink
 from fastpath.base.batch import FrameBatch
 from fastpath.base.dma import DmaTable
+from tests.support import run_to_end
 
 
 class Server:
@@ -496,13 +496,7 @@ def test_qemu_ends_with_a_program_that_forgot_it(fake) -> None:
         "raise SystemExit(3)\n"
     )
     program = fake(end="import time; time.sleep(100)")  # hanging up does not end QEMU
-    done = subprocess.run(
-        [sys.executable, "-c", text, program],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    done = run_to_end([sys.executable, "-c", text, program])
     assert done.returncode == 3, done.stderr
     with pytest.raises(ProcessLookupError):
         os.kill(int(done.stdout), 0)

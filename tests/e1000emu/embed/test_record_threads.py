@@ -51,7 +51,7 @@ from tests.e1000emu.record.test_record import (
     judge_exchanged,
     scalars,
 )
-from tests.support import examples
+from tests.support import examples, run_to_end
 
 RX_ON = Rctl.EN | Rctl.BAM | Rctl.SECRC
 CAUSES = Int.RXT0 | Int.TXDW | Int.LSC
@@ -546,9 +546,7 @@ def test_the_command_records_its_threads(tmp_path: Path, faults: str | None) -> 
     kinds = Counter(kind for _, _, kind, _ in events(path))
     assert kinds[Kind.SEND]
     assert kinds[Kind.HOT_READ]
-    again = subprocess.run(
-        [sys.executable, "-m", "e1000emu", "replay", str(path)], capture_output=True, text=True
-    )
+    again = run_to_end([sys.executable, "-m", "e1000emu", "replay", path])
     assert (again.returncode, "all the same" in again.stdout) == (0, True), again.stdout
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from e1000emu.guest import elf
+from tests.support import run_to_end
 
 
 def test_libraries_of_a_program_are_those_that_readelf_names():
@@ -21,9 +21,7 @@ def test_libraries_of_a_program_are_those_that_readelf_names():
     if shutil.which("readelf") is None:
         assert any(name.startswith("libc.so") for name in names)
         return
-    text = subprocess.run(
-        ["readelf", "-d", "-l", str(program)], capture_output=True, text=True, check=True
-    ).stdout
+    text = run_to_end(["readelf", "-d", "-l", program], check=True).stdout
     want = [line.split("[")[1].rstrip("]") for line in text.splitlines() if "(NEEDED)" in line]
     assert names == want
     assert f"interpreter: {interpreter}]" in text

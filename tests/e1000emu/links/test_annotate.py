@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from itertools import pairwise
 
 import pytest
@@ -14,7 +13,7 @@ from e1000emu.links import AnnotatedCapture, Impair, pair
 from fastpath.base.batch import FB_BAD_CRC, FrameBatch
 from stack.socket import AF_INET, SOCK_DGRAM, Socket
 from tests.e1000emu.links.ports import RecordingPort
-from tests.support import require
+from tests.support import require, run_to_end
 
 FRAME = bytes(range(12)) + b"\x88\xb5" + bytes(range(46))
 EPOCH = 1_800_000_000 * 10**9
@@ -111,12 +110,8 @@ def test_tshark_reads_the_comments(tmp_path):
         near.sendto(b"x", ("10.0.0.2", 9))
         a.clock.run_for(10_000_000)
     fields = ["-e", "udp.dstport", "-e", "frame.comment", "-e", "frame.time_epoch"]
-    shown = subprocess.run(
-        ["tshark", "-r", path, "-Y", "frame.comment", "-T", "fields", *fields],
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=60,
+    shown = run_to_end(
+        ["tshark", "-r", path, "-Y", "frame.comment", "-T", "fields", *fields], check=True
     ).stdout.splitlines()
     (line,) = [line for line in shown if line.startswith("9\t")]
     assert "dropped by b's stack: SKB_DROP_REASON_NO_SOCKET" in line

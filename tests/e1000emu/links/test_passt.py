@@ -32,7 +32,7 @@ from stack.host import Host
 from stack.socket import AF_INET, SOCK_DGRAM, Socket, create_connection, create_server
 from tests.e1000emu.cli.test_cli import run
 from tests.e1000emu.links.ports import RecordingPort, frame
-from tests.support import in_ci, require
+from tests.support import in_ci, require, run_to_end
 
 MAC = bytes.fromhex("525400a1b2c3")
 SECOND_NS = 1_000_000_000
@@ -472,12 +472,7 @@ def test_without_any_way_out_the_remedy_is_said() -> None:
     name = f"e1kp-{os.getpid()}"
     subprocess.run(["ip", "netns", "add", name], check=True)
     try:
-        done = subprocess.run(
-            ["ip", "netns", "exec", name, sys.executable, "-c", code],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        done = run_to_end(["ip", "netns", "exec", name, sys.executable, "-c", code])
     finally:
         subprocess.run(["ip", "netns", "del", name], check=True)
     if done.returncode:  # a newer one starts all the same, for loopback alone

@@ -19,7 +19,7 @@ from e1000emu.links import Tap
 from e1000emu.links import tap as tap_module
 from fastpath.base.csum import csum_fold, csum_partial
 from tests.e1000emu.links.ports import RecordingPort
-from tests.support import quiet_ipv6, require
+from tests.support import quiet_ipv6, require, run_to_end
 
 pytestmark = pytest.mark.netns
 _serial = itertools.count()
@@ -187,12 +187,7 @@ def test_persistent_device_of_any_kind_opens_again_and_again(kind: str, offload:
             assert (tap.offloads != ()) == (tap.caps.gso_max_bytes > 0) == want
             assert {"csum", "tso4", "tso6"}.issuperset(tap.offloads) or "tso4" in tap.offloads
             tap.close()
-        assert (
-            "tx-tcp-segmentation: off"
-            in subprocess.run(
-                ["ethtool", "-k", name], capture_output=True, text=True, check=True
-            ).stdout
-        )
+        assert "tx-tcp-segmentation: off" in run_to_end(["ethtool", "-k", name], check=True).stdout
     finally:
         clock.close()
         ip("link", "del", name)

@@ -16,7 +16,7 @@ from e1000emu.parallel import simulate
 from tests.e1000emu.campaign.processes import wait_gone
 from tests.e1000emu.campaign.test_cluster import BIN, package
 from tests.e1000emu.parallel import networks
-from tests.support import missing
+from tests.support import missing, run_to_end
 
 ROOT = Path(__file__).parents[3]
 END = {"until_ns": 20_000_000_000, "check_ns": 1_000_000_000}
@@ -37,14 +37,10 @@ def mpiexec(how: str, directory: Path) -> subprocess.CompletedProcess[str]:
     if not (BIN / "mpiexec").exists():  # of the package mpich
         missing("needs mpiexec", "pip install 'e1000emu[test]'")
     mark = f"mark-{os.getpid()}-{time.monotonic_ns()}"
-    done = subprocess.run(
+    done = run_to_end(
         [BIN / "mpiexec", "-n", "2", sys.executable, "-c", PROGRAM, how],
         cwd=directory,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "E1000EMU_TEST_MARK": mark},
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
+        env={"PYTHONPATH": str(ROOT), "E1000EMU_TEST_MARK": mark},
     )
     assert not wait_gone(mark)
     return done

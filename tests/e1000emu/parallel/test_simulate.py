@@ -27,7 +27,7 @@ from stack.socket import AF_INET, AF_INET6
 from tests.e1000emu.campaign.processes import alive, wait_gone
 from tests.e1000emu.parallel import networks
 from tests.e1000emu.parallel.networks import Flow
-from tests.support import eventually, examples, require
+from tests.support import eventually, examples, require, run_to_end
 
 ROOT = Path(__file__).parents[3]
 SECOND_NS = 1_000_000_000
@@ -158,11 +158,8 @@ def test_a_capture_is_in_the_order_of_time(alone: tuple[Outcome, bytes], tmp_pat
     assert times == sorted(times)
     assert {record.interface for record in read_capture(path)} == set(range(6))
     tshark = require.tool("tshark")
-    done = subprocess.run(
-        [tshark, "-r", path, "-T", "fields", "-e", "frame.interface_name", "-c", "1"],
-        capture_output=True,
-        text=True,
-        check=True,
+    done = run_to_end(
+        [tshark, "-r", path, "-T", "fields", "-e", "frame.interface_name", "-c", "1"], check=True
     )
     assert re.fullmatch(r"\w+:eth\d-\w+:eth\d\n", done.stdout)
 
@@ -197,14 +194,11 @@ def test_programs_of_a_file(tmp_path: Path) -> None:
     reports = []
     for processes in (1, 2, 7):
         capture = tmp_path / f"{processes}.pcapng"
-        done = subprocess.run(
+        done = run_to_end(
             [
                 *(sys.executable, "-m", "e1000emu", "lab", path, "--json"),
-                *("--processes", str(processes), "--capture", f"near-far={capture}"),
-            ],
-            capture_output=True,
-            text=True,
-            check=False,
+                *("--processes", processes, "--capture", f"near-far={capture}"),
+            ]
         )
         assert done.returncode == 0, done.stderr
         report = json.loads(done.stdout)

@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.support import run_to_end
+
 FILE = Path(__file__).parents[3] / "examples" / "two-tiers.toml"
 
 
 def run(processes: int) -> dict[str, Any]:
     """Run it for a tenth of the time that the page shows."""
-    done = subprocess.run(
+    done = run_to_end(
         [
             *(sys.executable, "-m", "e1000emu", "lab", FILE, "--for", "1s", "--json"),
-            *("--processes", str(processes)),
-        ],
-        capture_output=True,
-        text=True,
-        check=False,
+            *("--processes", processes),
+        ]
     )
     assert done.returncode == 0, done.stderr
     report: dict[str, Any] = json.loads(done.stdout)

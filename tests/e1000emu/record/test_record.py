@@ -34,7 +34,7 @@ from fastpath.base.batch import FrameBatch
 from fastpath.base.dma import DmaTable, HostMemory
 from tests.e1000emu.common import RX_ON, frame, rd, wr
 from tests.e1000emu.embed.fakeclient import FakeClient
-from tests.support import examples
+from tests.support import examples, run_to_end
 
 
 def recorded(path: Path, **options: Any) -> tuple[Bench, Recorder]:
@@ -630,9 +630,7 @@ def test_a_server_records_its_nic(tmp_path: Path) -> None:
 
 
 def run(*args: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "e1000emu", *args], capture_output=True, text=True, timeout=100
-    )
+    return run_to_end([sys.executable, "-m", "e1000emu", *args])
 
 
 def test_a_recording_whose_traffic_faults_stopped_says_so_and_fails(tmp_path: Path) -> None:
