@@ -36,17 +36,6 @@ def csum_partial(data: Buffer, acc: int = 0) -> int:
     return csum_add(acc, _fold16(words))
 
 
-def csum_and_copy(dst: Buffer, src: Buffer, acc: int = 0) -> int:
-    """Copy `src` to the start of `dst` and sum it into `acc`."""
-    with memoryview(dst) as room, memoryview(src) as data:
-        if room.nbytes < data.nbytes:
-            raise ValueError(
-                f"dst holds {room.nbytes} bytes, src has {data.nbytes}: pass a larger dst"
-            )
-        room.cast("B")[: data.nbytes] = data.cast("B")
-        return csum_partial(data, acc)
-
-
 def csum_fold(acc: int) -> int:
     """Fold `acc` to 16 bits and complement it: the value that goes into a header."""
     return ~_fold16(acc) & _M16

@@ -26,21 +26,6 @@ class DmaTable:
         self._regions.append((base, view, readable, writable))
         self._regions.sort(key=lambda region: region[0])
 
-    def remove(self, base: int, size_bytes: int) -> None:
-        """Unmap exactly that region; KeyError when there is none."""
-        for i, (b, view, _, _) in enumerate(self._regions):
-            if b == base and len(view) == size_bytes:
-                del self._regions[i]
-                return
-        raise KeyError(base)
-
-    def view(self, addr: int, n: int) -> memoryview:
-        """Read-only view of bytes that lie in one region. ValueError: in none."""
-        for base, view, _, _ in self._regions:
-            if base <= addr < base + len(view) and addr + n <= base + len(view):
-                return view[addr - base : addr - base + n].toreadonly()
-        raise ValueError(addr)
-
     def regions(self) -> list[tuple[int, int, bool, bool]]:
         """List of (base, size_bytes, readable, writable)."""
         return [(b, len(v), r, w) for b, v, r, w in self._regions]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -31,17 +31,6 @@ class Stats:
     def __getitem__(self, name: str) -> int:
         return self._v[name]
 
-    def __setitem__(self, name: str, value: int) -> None:
-        if name not in self._v:
-            raise KeyError(name)
-        self._v[name] = value
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._v)
-
-    def __len__(self) -> int:
-        return len(self._v)
-
     def add(self, name: str, n: int = 1) -> None:
         """Count `n` events; sticks at the top."""
         self._v[name] = min(self._v[name] + n, _TOP64)
@@ -66,20 +55,9 @@ class Stats:
         """Every counter."""
         return dict(self._v)
 
-    def reset(self) -> None:
-        """Zero every counter."""
-        self._v = dict.fromkeys(_BASE, 0)
-
     def state(self) -> bytes:
         """All counters as bytes."""
         return b"".join(v.to_bytes(8, "little") for v in self._v.values())
-
-    def load(self, data: bytes) -> None:
-        """Restore what `state` gave."""
-        if len(data) != 8 * len(_BASE):
-            raise ValueError("Stats.load: wrong size")
-        for i, name in enumerate(_BASE):
-            self._v[name] = int.from_bytes(data[8 * i : 8 * i + 8], "little")
 
 
 @dataclass(slots=True)
@@ -283,14 +261,3 @@ class RegFile:
             for reg, idle in zip(self._regs, self._idle, strict=True)
         ]
         return b"".join(value.to_bytes(4, "little") for value in values)
-
-    def load(self, data: bytes) -> None:
-        """Restore values."""
-        if len(data) != 4 * len(self._regs):
-            raise ValueError("RegFile.load: wrong size")
-        for i, reg in enumerate(self._regs):
-            value = int.from_bytes(data[4 * i : 4 * i + 4], "little")
-            if isinstance(reg, _Reg):
-                reg.value = value
-            else:
-                self._idle[i] = value
