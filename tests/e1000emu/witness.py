@@ -29,16 +29,6 @@ from e1000emu.registers.coverage import SPACES
 from e1000emu.registers.fields import Access, Field, Reg
 from fastpath.nic.macpath import BarWindow
 
-__all__ = [
-    "BMSR_ABILITIES",
-    "Blinder",
-    "Place",
-    "fields_to_witness",
-    "names_of",
-    "registered",
-    "witness",
-]
-
 HERE = Path(__file__).parent
 PREFIX = {"bar0": "", "phy": "PHY:", "pci": "PCI:"}
 """Of a name by the space; the EEPROM's fields have their test all together (test_eeprommap.py)."""
@@ -46,19 +36,8 @@ PREFIX = {"bar0": "", "phy": "PHY:", "pci": "PCI:"}
 WINDOWS = frozenset({"BAR0", "BAR1", "BAR2", "ROM"})
 """A host sizes and places them by what they read, and decodes their addresses itself."""
 
-BMSR_ABILITIES = [
-    "ERCAP",
-    "ANEGCAPABLE",
-    "NOPREAMBLE",
-    "ESTATEN",
-    "100T2_HD",
-    "100T2_FD",
-    "10HD",
-    "10FD",
-    "100HD",
-    "100FD",
-    "100T4",
-]
+_ABILITIES = "ERCAP ANEGCAPABLE NOPREAMBLE ESTATEN 100T2_HD 100T2_FD 10HD 10FD 100HD 100FD 100T4"
+BMSR_ABILITIES = _ABILITIES.split()
 CONSTANT = frozenset(
     (
         *(f"PHY:BMSR.{name}" for name in BMSR_ABILITIES),

@@ -107,11 +107,7 @@ def test_get_reads_every_kind_of_body(served: Fetch, answer: bytes, body: bytes)
         (OK + b"X: " + b"a" * 100_000 + b"\r\n\r\n", "not an HTTP answer", b""),
         (OK + b"X: a\r\n" * 1000 + b"\r\n", "not an HTTP answer", b""),
         (b"HTTP/1.1 404 gone \x1b[31m\r\n\r\n", r"404 gone \?\[31m", b""),
-        (
-            b"HTTP/1.1 302 Found\r\nLocation: http://10.0.0.2:999999/\r\n\r\n",
-            "Port out of range",
-            b"",
-        ),
+        (b"HTTP/1.1 302 Found\r\nLocation: http://10.0.0.2:999999/\r\n\r\n", "Port out of", b""),
     ],
     ids=lambda value: repr(value[:40]),
 )

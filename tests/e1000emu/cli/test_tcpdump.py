@@ -210,11 +210,8 @@ def test_a_host_on_a_link_is_shown(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ((), "give --link LINK"),
-        (
-            ("-r", "FILE", "--link", "stack:10.9.0.2/24", "--addr", "10.9.0.1/24"),
-            "give --link LINK",
-        ),
+        ((), "give --link"),
+        (("-r", "FILE", "--link", "stack:10.9.0.2/24", "--addr", "10.9.0.1/24"), "give --link"),
         (("-r", "FILE", "prot", "5"), "filter 'prot 5'"),
         (("-r", "/nowhere"), "does not exist"),
         (("-r", "FILE", "-c", "0"), "0"),

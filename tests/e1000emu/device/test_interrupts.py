@@ -16,25 +16,11 @@ from tests.e1000emu.witness import witness
 
 RXT0, TXDW, LSC = 0x80, 1, 4
 ALL = 0x1FFFF
-CAUSES = [
-    "TXDW",
-    "TXQE",
-    "LSC",
-    "RXSEQ",
-    "RXDMT0",
-    "RSV5",
-    "RXO",
-    "RXT0",
-    "RSV8",
-    "MDAC",
-    "RXCFG",
-    "RSV11",
-    "PHYINT",
-    "GPI_SDP6",
-    "GPI_SDP7",
-    "TXD_LOW",
-    "SRPD",
-]
+NAMES = """
+    TXDW TXQE LSC RXSEQ RXDMT0 RSV5 RXO RXT0 RSV8 MDAC RXCFG RSV11 PHYINT GPI_SDP6 GPI_SDP7
+    TXD_LOW SRPD
+"""
+CAUSES = NAMES.split()
 """By the number of their bit."""
 
 

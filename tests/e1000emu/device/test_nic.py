@@ -32,19 +32,8 @@ def test_ctrl_rst_clears_itself_and_the_rings(bench: Bench, nic: Nic) -> None:
     bench.link.inject(frame())
     wr(nic, "CTRL", rd(nic, "CTRL") | RST)
     assert not rd(nic, "CTRL") & RST
-    for name in (
-        "RCTL",
-        "TCTL",
-        "TDBAL",
-        "TDLEN",
-        "TDH",
-        "TDT",
-        "RDLEN",
-        "RDH",
-        "RDT",
-        "IMS",
-        "ICR",
-    ):
+    names = "RCTL TCTL TDBAL TDLEN TDH TDT RDLEN RDH RDT IMS ICR"
+    for name in names.split():
         assert rd(nic, name) == 0, name
     assert rd(nic, "STATUS") & 2  # the PHY keeps its link, and the EEPROM has set SLU
     assert rd(nic, "GPRC") == 0

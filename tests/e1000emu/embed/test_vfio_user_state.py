@@ -62,6 +62,11 @@ class Machine:
         client.dma_map(RAM_BASE, RAM_BYTES, self.fd if shared else None)
         return client
 
+    def leave(self, made: VfioUserServer) -> None:
+        """Break off, and wait until the server knows."""
+        self.client.close()
+        self.clock.run(lambda: not made.connected, timeout_ns=10_000_000_000)
+
     def resume(self, *, shared: bool = True) -> FakeClient:
         """Come back as after a live update of the monitor: same guest, new connection."""
         self.client.close()
@@ -157,8 +162,7 @@ def test_a_client_that_breaks_off_comes_back_to_its_nic(tmp_path: Path, clock: R
         guest = machine.guest
         start(machine, made, ims=int(Int.RXT0))
         assert guest.send(frame(1)) == 1
-        machine.client.close()
-        clock.run(lambda: not made.connected, timeout_ns=10_000_000_000)
+        machine.leave(made)
         assert made.nic.run_state is RunState.PAUSED
         link.inject(frame(2))
         guest.post_legacy(frame(3))
@@ -176,8 +180,7 @@ def test_dma_waits_for_memory_and_interrupt(tmp_path: Path, clock: RealClock) ->
     with server(tmp_path, clock, []) as (made, link):
         machine = Machine(tmp_path / "nic", clock)
         start(machine, made)
-        machine.client.close()
-        clock.run(lambda: not made.connected, timeout_ns=10_000_000_000)
+        machine.leave(made)
         link.inject(frame(1))
         machine.client = machine.guest.slot = client = machine.connect()
         client.config_read(0, 4)
@@ -195,8 +198,7 @@ def test_a_reset_by_the_client_ends_the_wait(tmp_path: Path, clock: RealClock) -
     with server(tmp_path, clock, []) as (made, _):
         machine = Machine(tmp_path / "nic", clock)
         start(machine, made)
-        machine.client.close()
-        clock.run(lambda: not made.connected, timeout_ns=10_000_000_000)
+        machine.leave(made)
         client = FakeClient(tmp_path / "nic", clock)
         client.version()
         client.request(Command.DEVICE_RESET)
