@@ -391,9 +391,10 @@ def ip_output(net: Net, sk: sock | None, skb: sk_buff) -> int:
     """net/ipv4/ip_output.c: POST_ROUTING hook, then finish. Takes ownership of skb."""
     rt: rtable = skb.dst
     dev = rt.dev
+    indev: net_device | None = skb.dev
     skb.dev = dev
     if net.nf_hooks[NF_INET_POST_ROUTING] and not skb.ip_cb_flags & IPSKB_REROUTED:
-        ret = nf_hook(NF_INET_POST_ROUTING, net, sk, skb, None, dev, ip_finish_output)
+        ret = nf_hook(NF_INET_POST_ROUTING, net, sk, skb, indev, dev, ip_finish_output)
         if ret != 1:
             return ret
     return ip_finish_output(net, sk, skb)

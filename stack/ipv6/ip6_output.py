@@ -35,6 +35,7 @@ from stack.core.netdevice import (
     IFF_L3MDEV_SLAVE,
     IFF_LOOPBACK,
     LL_MAX_HEADER,
+    net_device,
     net_xmit_errno,
 )
 from stack.core.netfilter import NF_INET_LOCAL_OUT, NF_INET_POST_ROUTING, NFPROTO_IPV6, nf_hook_list
@@ -218,6 +219,7 @@ def ip6_xmit(
 def ip6_output(net: Net, sk: sock | None, skb: sk_buff) -> int:
     """net/ipv6/ip6_output.c: POST_ROUTING hook, then finish. Takes ownership of skb."""
     dev = skb.dst.dev
+    indev: net_device | None = skb.dev
     idev: inet6_dev | None = dev.ip6_ptr
     skb.protocol = ETH_P_IPV6
     skb.dev = dev
@@ -228,7 +230,7 @@ def ip6_output(net: Net, sk: sock | None, skb: sk_buff) -> int:
     hooks = net.ipv6.nf_hooks[NF_INET_POST_ROUTING]
     if hooks and not skb.ip_cb_flags & IP6SKB_REROUTED:
         ret = nf_hook_list(
-            hooks, NFPROTO_IPV6, NF_INET_POST_ROUTING, net, sk, skb, None, dev, ip6_finish_output
+            hooks, NFPROTO_IPV6, NF_INET_POST_ROUTING, net, sk, skb, indev, dev, ip6_finish_output
         )
         if ret != 1:
             return ret

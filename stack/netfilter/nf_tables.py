@@ -360,6 +360,10 @@ class nftables_pernet:
     table_handle: int = 0
     trans: list[Any] = field(default_factory=list)
     """What the batch that is being read has done so far (nf_tables_trans.nft_trans)."""
+    trace_send: Callable[[int, bytes], None] | None = None
+    """Sends a message of a trace, with the table's family; None: nobody listens."""
+    traced: int = 0
+    """The number of the last packet that is traced (nf_tables_trace.nf_trace)."""
 
 
 def nft_pernet(net: Net) -> nftables_pernet:

@@ -4,6 +4,7 @@ nft_do_chain_hook       the hook of a base chain (net/netfilter/nft_chain_filter
 nft_route_table_hook    of type route: a packet whose route depends on what changed is routed again
     nft_set_pktinfo         where the transport header is
     nft_do_chain            rules, jumps and returns, the policy
+        nft_trace_packet        tell of them (nf_tables_trace.py)
 """
 
 from __future__ import annotations
@@ -34,6 +35,12 @@ from stack.netfilter.nf_tables import (
     nft_pktinfo,
     nft_regs,
     nft_rule,
+)
+from stack.netfilter.nf_tables_trace import (
+    NFT_TRACETYPE_POLICY,
+    NFT_TRACETYPE_RULE,
+    nft_trace_init,
+    nft_trace_packet,
 )
 from stack.netfilter.reroute import ip_route_me_harder
 
@@ -66,10 +73,12 @@ def nft_set_pktinfo(pkt: nft_pktinfo) -> None:
 def nft_do_chain(pkt: nft_pktinfo, basechain: nft_chain) -> int:
     """net/netfilter/nf_tables_core.c: a verdict of the rules, else the policy's."""
     regs = nft_regs()
-    jumps: list[tuple[list[nft_rule], int]] = []
-    rules, at = basechain.rules, 0
+    info = nft_trace_init(pkt, basechain)
+    jumps: list[tuple[nft_chain, list[nft_rule], int]] = []
+    chain, rules, at = basechain, basechain.rules, 0
     while True:
-        verdict = NFT_CONTINUE
+        decided: nft_rule | None = None
+        regs.verdict = NFT_CONTINUE
         while at < len(rules):
             rule = rules[at]
             at += 1
@@ -78,9 +87,15 @@ def nft_do_chain(pkt: nft_pktinfo, basechain: nft_chain) -> int:
                 expr.eval(regs, pkt)
                 if regs.verdict != NFT_CONTINUE:
                     break
-            verdict = regs.verdict
-            if verdict not in (NFT_CONTINUE, NFT_BREAK):
+            if regs.verdict not in (NFT_CONTINUE, NFT_BREAK):
+                decided = rule
                 break
+            if info is not None and regs.verdict == NFT_CONTINUE:
+                nft_trace_packet(pkt, regs, info, chain, rule, NFT_TRACETYPE_RULE)
+            regs.verdict = NFT_CONTINUE
+        if info is not None:
+            nft_trace_packet(pkt, regs, info, chain, decided, NFT_TRACETYPE_RULE)
+        verdict = regs.verdict
         if verdict >= 0:
             return verdict
         if verdict in (NFT_JUMP, NFT_GOTO):
@@ -88,16 +103,18 @@ def nft_do_chain(pkt: nft_pktinfo, basechain: nft_chain) -> int:
             if verdict == NFT_JUMP:
                 if len(jumps) == NFT_JUMP_STACK_SIZE:
                     return NF_DROP
-                jumps.append((rules, at))
-            rules, at = regs.chain.rules, 0
+                jumps.append((chain, rules, at))
+            chain, rules, at = regs.chain, regs.chain.rules, 0
             continue
         # NFT_RETURN, or the end of the rules
-        assert verdict in (NFT_RETURN, NFT_CONTINUE, NFT_BREAK)
+        assert verdict in (NFT_RETURN, NFT_CONTINUE)
         if not jumps:
             break
-        rules, at = jumps.pop()
+        chain, rules, at = jumps.pop()
     base = basechain.base
     assert base is not None
+    if info is not None:
+        nft_trace_packet(pkt, regs, info, basechain, None, NFT_TRACETYPE_POLICY)
     if base.stats is not None:
         base.stats.packets += 1
         base.stats.bytes += pkt.skb.len

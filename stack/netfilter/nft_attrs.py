@@ -9,11 +9,14 @@ from __future__ import annotations
 import struct
 
 from stack.netlink.nlattr import (
+    BE16,
     BE32,
     BE64,
     BINARY,
     NESTED,
     STRING,
+    U8,
+    U32,
     Attr,
     AttrTable,
     AttrType,
@@ -182,3 +185,26 @@ NFTA_GEN = AttrTable(
     Attr("NFTA_GEN_PROC_NAME", 3, STRING),
 )
 NFNL_BATCH = AttrTable("NFNL_BATCH", Attr("NFNL_BATCH_GENID", 1, BE32))
+NFTA_TRACE = AttrTable(
+    "NFTA_TRACE",
+    named("NFTA_TRACE_TABLE", 1),
+    named("NFTA_TRACE_CHAIN", 2),
+    Attr("NFTA_TRACE_RULE_HANDLE", 3, BE64),
+    Attr("NFTA_TRACE_TYPE", 4, BE32),
+    nested("NFTA_TRACE_VERDICT", 5, NFTA_VERDICT),
+    Attr("NFTA_TRACE_ID", 6, U32),
+    Attr("NFTA_TRACE_LL_HEADER", 7, BINARY),
+    Attr("NFTA_TRACE_NETWORK_HEADER", 8, BINARY),
+    Attr("NFTA_TRACE_TRANSPORT_HEADER", 9, BINARY),
+    Attr("NFTA_TRACE_IIF", 10, BE32),
+    Attr("NFTA_TRACE_IIFTYPE", 11, BE16),
+    Attr("NFTA_TRACE_OIF", 12, BE32),
+    Attr("NFTA_TRACE_OIFTYPE", 13, BE16),
+    Attr("NFTA_TRACE_MARK", 14, BE32),
+    Attr("NFTA_TRACE_NFPROTO", 15, BE32),
+    Attr("NFTA_TRACE_POLICY", 16, BE32),
+    Attr("NFTA_TRACE_CT_ID", 18, BE32),
+    Attr("NFTA_TRACE_CT_DIRECTION", 19, U8),
+    Attr("NFTA_TRACE_CT_STATUS", 20, BE32),
+    Attr("NFTA_TRACE_CT_STATE", 21, BE32),
+)

@@ -30,15 +30,17 @@ from stack.netfilter.nf_tables import (
     nft_register_expr,
     nft_regs,
 )
+from stack.netfilter.nf_tables_trace import nf_set_trace
 from stack.netlink.nlattr import BE32, Attr, Attrs, AttrTable, NlError
 
 # enum nft_meta_keys
 NFT_META_LEN, NFT_META_PROTOCOL, NFT_META_PRIORITY, NFT_META_MARK = 0, 1, 2, 3
 NFT_META_IIF, NFT_META_OIF, NFT_META_IIFNAME, NFT_META_OIFNAME = 4, 5, 6, 7
 NFT_META_IIFTYPE, NFT_META_OIFTYPE, NFT_META_SKUID, NFT_META_SKGID = 8, 9, 10, 11
-NFT_META_NFPROTO, NFT_META_L4PROTO, NFT_META_PKTTYPE, NFT_META_CPU = 15, 16, 19, 20
-NFT_META_IIFGROUP, NFT_META_OIFGROUP, NFT_META_PRANDOM, NFT_META_IIFKIND = 21, 22, 24, 26
-NFT_META_OIFKIND, NFT_META_TIME_NS, NFT_META_TIME_DAY, NFT_META_TIME_HOUR = 27, 30, 31, 32
+NFT_META_NFTRACE, NFT_META_NFPROTO, NFT_META_L4PROTO, NFT_META_PKTTYPE = 12, 15, 16, 19
+NFT_META_CPU, NFT_META_IIFGROUP, NFT_META_OIFGROUP, NFT_META_PRANDOM = 20, 21, 22, 24
+NFT_META_IIFKIND, NFT_META_OIFKIND, NFT_META_TIME_NS = 26, 27, 30
+NFT_META_TIME_DAY, NFT_META_TIME_HOUR = 31, 32
 IFNAMSIZ = 16
 NSEC = 1_000_000_000
 DAY_SECONDS = 86400
@@ -138,7 +140,7 @@ KEYS: dict[int, tuple[int, Callable[[nft_pktinfo], bytes | None]]] = {
     NFT_META_TIME_HOUR: (4, _hour),
 }
 """Bytes of each key, and how it is read; None: the packet has none, and the rule does not match."""
-SET_KEYS = {NFT_META_PRIORITY: 4, NFT_META_MARK: 4, NFT_META_PKTTYPE: 1}
+SET_KEYS = {NFT_META_PRIORITY: 4, NFT_META_MARK: 4, NFT_META_PKTTYPE: 1, NFT_META_NFTRACE: 1}
 """Bytes of each key that a rule may set."""
 
 
@@ -186,6 +188,8 @@ class nft_meta_expr(nft_expr):
             skb.mark = given
         elif self.key == NFT_META_PRIORITY:
             skb.priority = given
+        elif self.key == NFT_META_NFTRACE:
+            nf_set_trace(pkt, given != 0)
         elif skb.pkt_type <= PACKET_LOOPBACK and given <= PACKET_LOOPBACK:
             skb.pkt_type = given
 

@@ -1,6 +1,6 @@
 """iptables' targets that answer, change or hand on a packet: net/ipv4/netfilter/ipt_REJECT.c,
 ip6t_REJECT.c, net/netfilter/xt_LOG.c, xt_NFLOG.c, xt_mark.c, xt_TCPMSS.c, xt_HL.c, xt_DSCP.c,
-xt_CLASSIFY.c, xt_CHECKSUM.c, xt_NFQUEUE.c.
+xt_CLASSIFY.c, xt_CHECKSUM.c, xt_NFQUEUE.c, xt_TRACE.c.
 
 LOG and NFLOG write nothing: see nft_log.py. TCPMSS does not add the option to a SYN without it.
 """
@@ -28,6 +28,7 @@ from stack.core.netfilter import (
 from stack.core.uapi import IP_HLEN, IPPROTO_TCP, IPV6_HLEN, TCP_HLEN
 from stack.netfilter.nf_reject import nf_send_reset, nf_send_unreach
 from stack.netfilter.nf_tables import nft_pktinfo
+from stack.netfilter.nf_tables_trace import nf_set_trace
 from stack.netfilter.nft_exthdr import skb_replace16, tcp_strip_options
 from stack.netfilter.nft_hash import nfqueue_hash
 from stack.netfilter.x_tables import (
@@ -115,6 +116,19 @@ class xt_nflog_info(xt_target):
 
     def target(self, pkt: nft_pktinfo) -> int:
         """net/netfilter/xt_NFLOG.c nflog_tg."""
+        return XT_CONTINUE
+
+
+class xt_trace(xt_target):
+    """TRACE. iptables makes `meta nftrace set 1` of it, once it knows that there is a target."""
+
+    name = "TRACE"
+    size = 0
+    table = "raw"
+
+    def target(self, pkt: nft_pktinfo) -> int:
+        """net/netfilter/xt_TRACE.c trace_tg."""
+        nf_set_trace(pkt, True)
         return XT_CONTINUE
 
 
@@ -363,6 +377,7 @@ class xt_NFQ_info_v3(xt_NFQ_info):
 
 
 xt_register_target(ipt_reject_info, ip6t_reject_info, xt_log_info, xt_nflog_info)
+xt_register_target(xt_trace)
 xt_register_target(
     xt_tcpoptstrip_target_info, xt_mark_tginfo2, xt_tcpmss_info, ipt_TTL_info, ip6t_HL_info
 )

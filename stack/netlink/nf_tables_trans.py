@@ -41,11 +41,11 @@ from stack.netlink.netlink_sock import (
 from stack.netlink.nlattr import NLA_TYPE_MASK, Attrs, NlError, nla_for_each
 
 NFNL_SUBSYS_NFTABLES = 10
-NFNLGRP_NFTABLES = 7
+NFNLGRP_NFTABLES, NFNLGRP_NFTRACE = 7, 9
 
 # enum nf_tables_msg_types
 NEWTABLE, GETTABLE, DELTABLE, NEWCHAIN, GETCHAIN, DELCHAIN, NEWRULE, GETRULE, DELRULE = range(9)
-NEWSET, GETSET, DELSET, NEWSETELEM, GETSETELEM, DELSETELEM, NEWGEN, GETGEN = range(9, 17)
+NEWSET, GETSET, DELSET, NEWSETELEM, GETSETELEM, DELSETELEM, NEWGEN, GETGEN, TRACE = range(9, 18)
 NEWOBJ, GETOBJ, DELOBJ, GETOBJ_RESET = range(18, 22)
 NEWFLOWTABLE, GETFLOWTABLE, DELFLOWTABLE, GETRULE_RESET = range(22, 26)
 DESTROYTABLE, DESTROYCHAIN, DESTROYRULE, DESTROYSET, DESTROYSETELEM, DESTROYOBJ = range(26, 32)
@@ -151,6 +151,12 @@ def nft_notify(ctx: nft_ctx, message: int, fill: Callable[[], bytes], flags: int
         ctx.report,
         ctx.seq,
     )
+
+
+def nft_trace_send(net: Net, family: int, attrs: bytes) -> None:
+    """The end of nft_trace_notify: tell the group of `nft monitor trace`."""
+    payload = NFGENMSG.pack(family, 0, 0) + attrs
+    nlmsg_notify(net, NETLINK_NETFILTER, NFNLGRP_NFTRACE, nft_type(TRACE), payload)
 
 
 # --- answers --------------------------------------------------------------------------------------

@@ -21,6 +21,7 @@ from sys import byteorder
 
 from stack.core.uapi import NLM_F_REQUEST
 from stack.net import Net
+from stack.netfilter.nf_tables import nft_pernet
 from stack.netfilter.nft_attrs import NFNL_BATCH
 from stack.netfilter.nft_expr_attrs import NFTA_COMPAT
 from stack.netlink import ctnetlink as ct
@@ -36,7 +37,13 @@ from stack.netlink.netlink_sock import (
     netlink_sock,
     nlmsg,
 )
-from stack.netlink.nf_tables_trans import NEWRULE, NEWSETELEM, NFNL_SUBSYS_NFTABLES
+from stack.netlink.nf_tables_trans import (
+    NEWRULE,
+    NEWSETELEM,
+    NFNL_SUBSYS_NFTABLES,
+    NFNLGRP_NFTRACE,
+    nft_trace_send,
+)
 from stack.netlink.nft_compat_api import (
     NFNL_MSG_COMPAT_GET,
     NFNL_SUBSYS_NFT_COMPAT,
@@ -204,6 +211,8 @@ def nfnetlink_net_init(net: Net) -> None:
         """nfnetlink_bind_event: connections that begin while nobody listens have no events."""
         net.ct.ctnetlink_has_listener = any(group in proto.listeners for group in CONNTRACK_GROUPS)
         net.ct.nf_conntrack_event_cb = ct.ctnetlink_conntrack_event
+        traced = NFNLGRP_NFTRACE in proto.listeners
+        nft_pernet(net).trace_send = partial(nft_trace_send, net) if traced else None
 
     nf_tables.nf_tables_net_init(net)
     proto = netlink_protocol(NETLINK_NETFILTER, NFNLGRP_MAX, nfnetlink_rcv_msg, bind=bind)

@@ -50,7 +50,7 @@ from stack.core.dst import (
 )
 from stack.core.errors import os_error
 from stack.core.inet_ecn import INET_ECN_encapsulate
-from stack.core.netdevice import ETH_P_IP, ETH_P_IPV6, LL_MAX_HEADER
+from stack.core.netdevice import ETH_P_IP, ETH_P_IPV6, LL_MAX_HEADER, net_device
 from stack.core.netfilter import NF_INET_POST_ROUTING, NFPROTO_IPV6, nf_hook, nf_hook_list
 from stack.core.rows import narrow, replace, row, state, wide
 from stack.core.sock import skb_set_owner_w, sock
@@ -303,10 +303,11 @@ def xfrm_bundle_create(net: Net, states: tuple[xfrm_state, ...], fl: flowi, dst:
 def xfrm4_output(net: Net, sk: sock | None, skb: sk_buff) -> int:
     """net/ipv4/xfrm4_output.c: POST_ROUTING hook, then transform. Takes ownership of skb."""
     dev = skb.dst.dev
+    indev: net_device | None = skb.dev
     skb.dev = dev
     skb.protocol = ETH_P_IP
     if net.nf_hooks[NF_INET_POST_ROUTING] and not skb.ip_cb_flags & IPSKB_REROUTED:
-        ret = nf_hook(NF_INET_POST_ROUTING, net, sk, skb, None, dev, xfrm_output)
+        ret = nf_hook(NF_INET_POST_ROUTING, net, sk, skb, indev, dev, xfrm_output)
         if ret != 1:
             return ret
     return xfrm_output(net, sk, skb)
@@ -315,12 +316,13 @@ def xfrm4_output(net: Net, sk: sock | None, skb: sk_buff) -> int:
 def xfrm6_output(net: Net, sk: sock | None, skb: sk_buff) -> int:
     """net/ipv6/xfrm6_output.c: as xfrm4_output."""
     dev = skb.dst.dev
+    indev: net_device | None = skb.dev
     skb.dev = dev
     skb.protocol = ETH_P_IPV6
     hooks = net.ipv6.nf_hooks[NF_INET_POST_ROUTING]
     if hooks and not skb.ip_cb_flags & IP6SKB_REROUTED:
         ret = nf_hook_list(
-            hooks, NFPROTO_IPV6, NF_INET_POST_ROUTING, net, sk, skb, None, dev, __xfrm6_output
+            hooks, NFPROTO_IPV6, NF_INET_POST_ROUTING, net, sk, skb, indev, dev, __xfrm6_output
         )
         if ret != 1:
             return ret
