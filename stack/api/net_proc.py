@@ -34,7 +34,7 @@ def link(net: Net, path: str) -> str | None:
 
 def mode(net: Net, path: str) -> int:
     """Permissions of a file: none is written."""
-    return 0o440 if path == "nf_conntrack" else 0o444
+    return 0o440 if path in ("nf_conntrack", "netfilter/nfnetlink_log") else 0o444
 
 
 def show(net: Net, path: str) -> str:

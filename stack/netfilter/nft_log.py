@@ -1,7 +1,7 @@
-"""net/netfilter/nft_log.c: `log`.
+"""net/netfilter/nft_log.c: `log`, to a group of programs (nf_log.py), or to the kernel's log.
 
-Nothing is written. Linux too writes nothing for a namespace other than the first one, unless
-sysctl net.netfilter.nf_log_all_netns is set, and nothing to a group that no program listens to.
+Nothing is written to the latter. Linux too writes nothing for a namespace other than the first one,
+unless sysctl net.netfilter.nf_log_all_netns is set.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import errno
 from collections.abc import Mapping
 from typing import Any
 
+from stack.netfilter.nf_log import nf_log_packet, nf_loginfo
 from stack.netfilter.nf_tables import (
     nft_ctx,
     nft_expr,
@@ -48,9 +49,16 @@ class nft_log(nft_expr):
                 raise NlError(errno.EINVAL)
             order += ["NFTA_LOG_LEVEL"] + (["NFTA_LOG_FLAGS"] if flags else [])
         self.told = {one: self.told[one] for one in order}
+        self.loginfo = nf_loginfo(
+            *(tb.get("NFTA_LOG_GROUP", 0), tb.get("NFTA_LOG_PREFIX", "")),
+            *(tb.get("NFTA_LOG_SNAPLEN"), tb.get("NFTA_LOG_QTHRESHOLD", 0)),
+        )
+        self.grouped = grouped
 
     def eval(self, regs: nft_regs, pkt: nft_pktinfo) -> None:
         """net/netfilter/nft_log.c nft_log_eval."""
+        if self.grouped:
+            nf_log_packet(pkt, self.loginfo)
 
     def dump(self, reset: bool = False) -> Mapping[str, Any]:
         """net/netfilter/nft_log.c nft_log_dump."""

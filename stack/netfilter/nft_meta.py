@@ -78,10 +78,22 @@ def _name(dev: net_device | None) -> bytes:
     return name_bytes("" if dev is None else dev.name)
 
 
+def skb_to_full_sk(pkt: nft_pktinfo) -> sock | None:
+    """include/net/request_sock.h: the socket of a program whose packet it is, None without one.
+
+    TCP charges an ACK without data and a SYN-ACK to no socket: the hook's state knows theirs.
+    """
+    sk = pkt.skb.sk
+    if sk is None:
+        sk = pkt.state.sk
+    if not isinstance(sk, sock) or sk.sk_socket is None or sk.sk_kern_sock:
+        return None
+    return sk
+
+
 def _user(pkt: nft_pktinfo, group: bool) -> bytes | None:
     """Who has the socket; a host has one user."""
-    sk = pkt.skb.sk
-    if not isinstance(sk, sock) or sk.sk_socket is None:
+    if skb_to_full_sk(pkt) is None:
         return None
     net = pkt.state.net
     return number(net.gid if group else net.uid, 4)

@@ -2,12 +2,13 @@
 ip6t_REJECT.c, net/netfilter/xt_LOG.c, xt_NFLOG.c, xt_mark.c, xt_TCPMSS.c, xt_HL.c, xt_DSCP.c,
 xt_CLASSIFY.c, xt_CHECKSUM.c, xt_NFQUEUE.c, xt_TRACE.c.
 
-LOG and NFLOG write nothing: see nft_log.py. TCPMSS does not add the option to a SYN without it.
+LOG writes nothing: see nft_log.py. TCPMSS does not add the option to a SYN without it.
 """
 
 from __future__ import annotations
 
 import errno
+import os
 import struct
 
 from fastpath.base.csum import csum_replace2
@@ -26,6 +27,7 @@ from stack.core.netfilter import (
     NFPROTO_IPV6,
 )
 from stack.core.uapi import IP_HLEN, IPPROTO_TCP, IPV6_HLEN, TCP_HLEN
+from stack.netfilter.nf_log import nf_log_packet, nf_loginfo
 from stack.netfilter.nf_reject import nf_send_reset, nf_send_unreach
 from stack.netfilter.nf_tables import nft_pktinfo
 from stack.netfilter.nf_tables_trace import nf_set_trace
@@ -51,6 +53,7 @@ IP6T_CODES = {0: 0, 1: 1, 2: 2, 3: 3, 4: 4, 7: 5, 8: 6}
 XT_TCPMSS_CLAMP_PMTU = 0xFFFF
 IPT_TTL_SET, IPT_TTL_INC, IPT_TTL_DEC = 0, 1, 2
 XT_CHECKSUM_OP_FILL = 1
+XT_NFLOG_F_COPY_LEN = 1
 NFQ_FLAG_BYPASS, NFQ_FLAG_MASK = 1, 3
 U32 = 0xFFFFFFFF
 
@@ -108,14 +111,18 @@ class xt_nflog_info(xt_target):
     """struct xt_nflog_info: NFLOG."""
 
     name = "NFLOG"
-    size = 80
+    size = 76
 
     def __init__(self, par: xt_mtchk_param, info: bytes) -> None:
-        if struct.unpack_from("=H", info, 8)[0] & ~1 or info[79]:
+        length, group, threshold, flags, prefix = struct.unpack_from("=IHHHxx64s", info)
+        if flags & ~XT_NFLOG_F_COPY_LEN or prefix[-1]:
             raise NlError(errno.EINVAL)
+        text = os.fsdecode(prefix.partition(b"\0")[0])
+        self.loginfo = nf_loginfo(group, text, length if flags else None, threshold)
 
     def target(self, pkt: nft_pktinfo) -> int:
         """net/netfilter/xt_NFLOG.c nflog_tg."""
+        nf_log_packet(pkt, self.loginfo)
         return XT_CONTINUE
 
 

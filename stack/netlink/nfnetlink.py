@@ -26,6 +26,7 @@ from stack.netfilter.nft_attrs import NFNL_BATCH
 from stack.netfilter.nft_expr_attrs import NFTA_COMPAT
 from stack.netlink import ctnetlink as ct
 from stack.netlink import nf_tables_api as nf_tables
+from stack.netlink import nfnetlink_log as ulog
 from stack.netlink.af_netlink import netlink_ack, netlink_capable
 from stack.netlink.ct_attrs import CTA, CTA_EXPECT, NFGENMSG
 from stack.netlink.netlink_sock import (
@@ -68,6 +69,8 @@ CALLBACKS: dict[tuple[int, int], tuple[Callable[[nlmsg, Attrs], None], AttrTable
     (ct.NFNL_SUBSYS_CTNETLINK, ct.CT_GET_UNCONFIRMED): (ct.ctnetlink_get_ct_dying, CTA),
     (ct.NFNL_SUBSYS_CTNETLINK_EXP, ct.EXP_GET): (ct.ctnetlink_get_expect, CTA_EXPECT),
     (NFNL_SUBSYS_NFT_COMPAT, NFNL_MSG_COMPAT_GET): (nfnl_compat_get, NFTA_COMPAT),
+    (ulog.NFNL_SUBSYS_ULOG, ulog.NFULNL_MSG_PACKET): (ulog.nfulnl_recv_unsupp, AttrTable("NFULA")),
+    (ulog.NFNL_SUBSYS_ULOG, ulog.NFULNL_MSG_CONFIG): (ulog.nfulnl_recv_config, ulog.NFULA_CFG),
     **{(NFNL_SUBSYS_NFTABLES, number): row for number, row in nf_tables.ASKED.items()},
 }
 """struct nfnl_callback: what answers a message, and its attributes; by subsystem and message."""
@@ -214,8 +217,14 @@ def nfnetlink_net_init(net: Net) -> None:
         traced = NFNLGRP_NFTRACE in proto.listeners
         nft_pernet(net).trace_send = partial(nft_trace_send, net) if traced else None
 
+    def release(portid: int) -> None:
+        """The notifiers of NETLINK_URELEASE."""
+        nf_tables.nft_rcv_nl_event(net, portid)
+        ulog.nfulnl_rcv_nl_event(net, portid)
+
     nf_tables.nf_tables_net_init(net)
+    ulog.nfnl_log_net_init(net)
     proto = netlink_protocol(NETLINK_NETFILTER, NFNLGRP_MAX, nfnetlink_rcv_msg, bind=bind)
     proto.input = nfnetlink_rcv
-    proto.release = partial(nf_tables.nft_rcv_nl_event, net)
+    proto.release = release
     net.nl_table.protocols[NETLINK_NETFILTER] = proto

@@ -1,4 +1,4 @@
-"""/proc/net/nf_conntrack, /proc/net/stat/nf_conntrack and /proc/net/xfrm_stat."""
+"""/proc/net/nf_conntrack, stat/nf_conntrack, netfilter/nfnetlink_log and xfrm_stat."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from stack.net import Net
 from stack.netfilter.nf_conntrack import IPS_ASSURED, IPS_SEEN_REPLY, Tuple, nf_conn
 from stack.netfilter.nf_conntrack_life import nf_ct_all, nf_ct_expires, nf_ct_is_expired
 from stack.netfilter.nf_conntrack_proto_tcp import TCP_CONNTRACK_NAMES
+from stack.netfilter.nf_log import nfnl_log_pernet
 from stack.proc.text import full6, text
 
 L4_NAMES = {
@@ -76,6 +77,15 @@ def stat_nf_conntrack(net: Net) -> str:
         *(0, 0, 0, stat.search_restart),
     )
     return text((STAT_COLUMNS, " ".join(f"{value:08x}" for value in row)))
+
+
+def nfnetlink_log(net: Net) -> str:
+    """net/netfilter/nfnetlink_log.c seq_show: the groups that programs have bound."""
+    return "".join(
+        f"{inst.group_num:5} {inst.peer_portid:6} {inst.qlen:5} {inst.copy_mode} "
+        f"{inst.copy_range:5} {inst.flushtimeout:6}  1\n"
+        for inst in nfnl_log_pernet(net).instances.values()
+    )
 
 
 def xfrm_stat(net: Net) -> str:

@@ -1,0 +1,82 @@
+"""net/netfilter/nf_log.c: what a rule that logs to a group hands to the logger of programs.
+
+The logger is nfnetlink_log (stack/netlink/nfnetlink_log.py), which each namespace has. Nothing is
+written to the kernel's log: Linux writes there for the first namespace alone, unless sysctl
+net.netfilter.nf_log_all_netns is set.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from stack.core.timer import timer_list
+from stack.net import Net
+from stack.netfilter.nf_tables import nft_pktinfo
+
+NFULNL_COPY_PACKET = 2
+NFULNL_COPY_RANGE_MAX = 0xFFFF - 4
+NFULNL_TIMEOUT_DEFAULT = 100
+"""Hundredths of a second."""
+NFULNL_QTHRESH_DEFAULT = 100
+SKB_OVERHEAD = 320
+"""sizeof(struct skb_shared_info) on Linux, which a buffer of messages has behind it."""
+NFULNL_NLBUFSIZ_DEFAULT = 4096 - SKB_OVERHEAD
+
+
+@dataclass(slots=True)
+class nf_loginfo:
+    """struct nf_loginfo, its `u.ulog`: what a rule asks of the logger."""
+
+    group: int
+    prefix: str
+    copy_len: int | None = None
+    """Bytes of the packet at most (NF_LOG_F_COPY_LEN)."""
+    qthreshold: int = 0
+    """Packets in one message at most; 0: as the listener said."""
+
+
+@dataclass(slots=True, eq=False)
+class nfulnl_instance:
+    """struct nfulnl_instance: a group that a program has bound."""
+
+    group_num: int
+    peer_portid: int
+    copy_mode: int = NFULNL_COPY_PACKET
+    copy_range: int = NFULNL_COPY_RANGE_MAX
+    nlbufsiz: int = NFULNL_NLBUFSIZ_DEFAULT
+    flushtimeout: int = NFULNL_TIMEOUT_DEFAULT
+    qthreshold: int = NFULNL_QTHRESH_DEFAULT
+    flags: int = 0
+    seq: int = 0
+    skb: bytearray | None = None
+    """Messages that wait; None: there are none."""
+    room: int = 0
+    """Bytes that a buffer of Linux would have for them."""
+    qlen: int = 0
+    timer: timer_list | None = None
+
+
+@dataclass(slots=True, eq=False)
+class nfnl_log_net:
+    """struct nfnl_log_net: the groups of a namespace that are bound."""
+
+    net: Net
+    logfn: Callable[[nfulnl_instance, nft_pktinfo, nf_loginfo], None]
+    """nfulnl_log_packet."""
+    instances: dict[int, nfulnl_instance] = field(default_factory=dict)
+    global_seq: int = 0
+
+
+def nfnl_log_pernet(net: Net) -> nfnl_log_net:
+    """net/netfilter/nfnetlink_log.c: the groups of a namespace."""
+    found: nfnl_log_net = net.gen["nfnetlink_log"]
+    return found
+
+
+def nf_log_packet(pkt: nft_pktinfo, li: nf_loginfo) -> None:
+    """net/netfilter/nf_log.c: log a packet; nothing happens while nobody listens to the group."""
+    log = nfnl_log_pernet(pkt.state.net)
+    inst = log.instances.get(li.group)
+    if inst is not None:
+        log.logfn(inst, pkt, li)
