@@ -53,10 +53,10 @@ NFULNL_COPY_META = 1
 NFULNL_CFG_F_SEQ, NFULNL_CFG_F_SEQ_GLOBAL, NFULNL_CFG_F_CONNTRACK = 1, 2, 4
 NFULNL_NLBUFSIZ_MAX = 131072
 CACHE_BYTES = 64
-META_BYTES = 20 + 8 + 8 + 8 + 8 + 8 + 8 + 16 + 20 + 8
-"""Room that a packet needs at most beside prefix and payload, and the hardware's header: the
-header of the message, packet_hdr, two interfaces, mark, uid, gid, packet_hw, the time, and that of
-NLMSG_DONE."""
+META_BYTES = 20 + 8 + 4 * 8 + 3 * 8 + 16 + 20 + 20
+"""Room that a packet needs at most beside prefix, payload and link-layer header. The parts are the
+message's header, packet_hdr, four interfaces (a bridge's too), mark, uid, gid, packet_hw, the time
+and NLMSG_DONE."""
 HARDWARE_BYTES = 8 + 8
 """NFULA_HWTYPE and NFULA_HWLEN."""
 ENOTSUPP = 524

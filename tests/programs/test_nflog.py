@@ -149,7 +149,8 @@ config(mode(2, 10)); udp("127.0.0.1", 5, 6); told(2)
 config(mode(2, 0), flags(3)); udp("127.0.0.1", 5, 6); told(2)
 config(flags(7)); config(flags(4)); config(flags(0xFFF8), mode(2, 0xFFFFFFFF))
 udp("127.0.0.1", 5); told(1)
-config(flags(0), threshold(3), timeout(20)); udp("127.0.0.1", 5, 5, 7, 7, 5, 5, 5); told(7)
+config(flags(0), threshold(3), timeout(6000)); udp("127.0.0.1", 5, 5, 7, 7, 5, 5); told(6)
+config(timeout(1)); udp("127.0.0.1", 5); told(1)
 config(command(BIND), command(UNBIND), group=6); config(threshold(0), timeout(0))
 udp("127.0.0.1", 5); told(1)
 config(command(BIND), threshold(1), group=6); udp("127.0.0.1", 9); told(1)
@@ -225,13 +226,16 @@ table ip t {{
 }}
 END
 ask <<'END'
-config(command(BIND), threshold(1000000), timeout(20), flags(3))
-for length in 0, 1, 33, 500, 1450, 9000, 30000:
-    udp("127.0.0.1", *[6] * 50, size=length); buffers(50)
+def fill(port, count, length, *attrs):
+    config(command(BIND), threshold(1000000), timeout(6000), *attrs)
+    udp("127.0.0.1", *[port] * count, size=length)
+    tell(command(UNBIND)); buffers(count)
+
+for length in *range(0, 200, 12), 500, 1450, 9000, 30000:
+    fill(6, 50, length, flags(3))
 for room in 5000, 16384, 32768, 65536, 131072:
-    config(size(room)); udp("127.0.0.1", *[5] * 200, size=999); buffers(200)
-config(flags(0), mode(1)); udp("127.0.0.1", *[7] * 200, size=99); buffers(200)
-config(mode(2, 64)); udp("127.0.0.1", *[5] * 200, size=99, ); buffers(200)
+    fill(5, 200, 999, size(room), flags(1))
+fill(7, 100, 99, mode(1)); fill(5, 100, 99, mode(2, 64)); fill(5, 100, 99, flags(2), mode(0))
 END
 """
 PROGRAM = """
