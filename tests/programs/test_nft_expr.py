@@ -265,6 +265,42 @@ conntrack -L 2>/dev/null |
     sed -E 's/^(\\S+ +[0-9]+) [0-9]+/\\1/; s/sport=[0-9]{5}|dport=[0-9]{5}//g' | sort
 """
 )
+OWNERS = (
+    SENDS
+    + """
+nft -f - <<'END'
+table inet t {
+    chain o {
+        type filter hook output priority 0
+        meta skuid 0 counter
+        meta skgid 0 counter
+        tcp flags & (syn|ack) == syn|ack meta skuid 0 counter
+        tcp flags & (syn|ack|psh|fin) == ack meta skuid 0 counter
+        tcp flags & rst == rst meta skuid 0 counter
+        icmp type != echo-request meta skuid 0 counter
+        counter
+    }
+    chain post {
+        type filter hook postrouting priority 0
+        meta skuid 0 counter
+        meta l4proto tcp iif 0 counter
+        meta l4proto udp iif != 0 counter
+    }
+}
+END
+cat > $DIR/tcp.py <<'END'
+import socket
+server = socket.create_server(("127.0.0.1", 2000))
+client = socket.create_connection(("127.0.0.1", 2000)); taken, _ = server.accept()
+client.send(b"hello"); taken.recv(100); taken.send(b"hello"); client.recv(100)
+END
+python3 $DIR/tcp.py; ping -n -q -c 1 127.0.0.1 > /dev/null
+sends <<'END'
+refused(socket.SOCK_STREAM, ("127.0.0.1", 7)); refused(socket.SOCK_DGRAM, ("127.0.0.1", 8))
+END
+nft list table inet t
+"""
+)
 ROWS = {
     "listing": Row(
         BASE
@@ -276,6 +312,7 @@ ROWS = {
     ),
     "counters": Row(MEETS, tools=("nft", "ping")),
     "reject": Row(REJECTS, tools=("nft",)),
+    "owners": Row(OWNERS, tools=("nft", "ping")),
     "NAT": Row(NATS, tools=("nft", "conntrack")),
 }
 
