@@ -158,7 +158,7 @@ def test_what_a_hook_is_told(path: Path) -> None:
         NF_INET_LOCAL_IN: ("eth0", None, path.pf),
         NF_INET_FORWARD: ("eth0", "eth1", path.pf),
         NF_INET_LOCAL_OUT: (None, "eth0", path.pf),
-        NF_INET_POST_ROUTING: (None, "eth1", path.pf),
+        NF_INET_POST_ROUTING: ("eth0", "eth1", path.pf),
     }
 
 
