@@ -442,6 +442,8 @@ def send_piece(call: Call, at: Opened, msg: msghdr, flags: int, done: int) -> in
     except BlockingIOError:
         if waits(call, flags):
             call.state = done
+            if flags & uapi.MSG_FASTOPEN and at.sock.sk.sk_state != TCP_SYN_SENT:
+                call.woken()  # a peer on this host has answered already
             wait_to_write(call, at)
         if not done:
             raise

@@ -302,10 +302,16 @@ class Supervisor:
         return number
 
     def look_at_hang_ups(self) -> None:
-        """Close the sockets of which programs have closed the last copy."""
+        """Close the sockets of which programs have closed the last copy.
+
+        In the order in which they were closed, which decides who comes to TIME_WAIT. In virtual
+        time in that in which they were made: programs that end together race for the other.
+        """
         take_calls(self)
         found = [self.ends[number] for number, _ in self.hang_ups.poll(0)]
-        for placeholder in sorted(found, key=lambda placeholder: placeholder.fd):
+        if self.attached is not None:
+            found.sort(key=lambda placeholder: placeholder.fd)
+        for placeholder in found:
             self._drop(placeholder)
 
     def _drop(self, placeholder: Placeholder) -> None:
