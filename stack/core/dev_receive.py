@@ -174,8 +174,11 @@ def gro_split(skb: sk_buff) -> list[sk_buff]:
     """
     dev: net_device = skb.dev
     segs = skb.gso_segs
+    pool = dev.net.skb_small_head
+    if skb.data_offset + skb.len - skb.data_len + skb.gso_size > pool.buf_bytes:
+        pool = dev.net.skb_small
     try:
-        return gro_unmerge(skb, dev.net.skb_small)
+        return gro_unmerge(skb, pool)
     except (ValueError, MemoryError):
         dev.stats.rx_dropped += segs
         return []

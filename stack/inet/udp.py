@@ -134,24 +134,29 @@ def udp_check_peer(sk: udp_sock, name: sockaddr | None) -> None:
         raise os_error(errno.EDESTADDRREQ, "no destination: not connected and no address given")
 
 
-def udp_headers(skb: sk_buff, fl: flowi, cork: inet_cork, iplen: int, no_check: bool) -> bool:
+def udp_headers(skb: sk_buff, fl: flowi, cork: inet_cork, iplen: int, no_check: bool) -> int:
     """udp_send_skb's start: the UDP header, and what the device needs to cut a super-packet.
 
     `iplen`: bytes of the IP header with its options; `no_check`: the socket sends no checksums.
-    False, and skb freed, for a super-packet that the device could not cut.
+    0; a negative errno, and skb freed, where UDP_SEGMENT's datagrams could not leave.
     """
     gso_size = cork.gso_size
-    if gso_size and skb.len > gso_size:
-        segs = -(-skb.len // gso_size)
-        if iplen + UDP_HLEN + gso_size > cork.fragsize or segs > UDP_MAX_SEGMENTS or no_check:
+    if gso_size:
+        err = 0
+        if iplen + UDP_HLEN + min(skb.len, gso_size) > cork.fragsize:
+            err = -errno.EMSGSIZE
+        elif skb.len > gso_size * UDP_MAX_SEGMENTS or no_check:
+            err = -errno.EINVAL
+        if err:
             kfree_skb(skb)
-            return False
-        skb.ip_summed = CHECKSUM_PARTIAL
-        skb.gso_size = gso_size
-        skb.gso_type = SKB_GSO_UDP_L4
-        skb.gso_segs = segs
+            return err
+        if skb.len > gso_size:
+            skb.ip_summed = CHECKSUM_PARTIAL
+            skb.gso_size = gso_size
+            skb.gso_type = SKB_GSO_UDP_L4
+            skb.gso_segs = -(-skb.len // gso_size)
     udp_push(skb, fl.fl_sport, fl.fl_dport, skb.len + UDP_HLEN, 0)
-    return True
+    return 0
 
 
 # --- receiving ---------------------------------------------------------------------------

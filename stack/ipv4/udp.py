@@ -260,8 +260,9 @@ def udp_send_skb(skb: sk_buff, fl4: flowi, cork: inet_cork) -> int:
     assert isinstance(sk, udp_sock)
     no_check = sk.sk_no_check_tx
     iplen = 20 + (cork.opt.optlen if cork.opt is not None else 0)
-    if not udp_headers(skb, fl4, cork, iplen, no_check):
-        return -errno.EINVAL
+    err = udp_headers(skb, fl4, cork, iplen, no_check)
+    if err:
+        return err
     if no_check:
         skb.ip_summed = CHECKSUM_NONE
     else:

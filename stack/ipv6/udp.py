@@ -257,8 +257,9 @@ def udp_v6_send_skb(skb: sk_buff, fl6: flowi, cork: inet_cork) -> int:
     opt = np.cork.opt
     iplen = 40 + (opt.tot_len if opt is not None else 0)
     # SO_NO_CHECK is IPv4's; here a datagram without checksum would be dropped (RFC 8200 8.1)
-    if not udp_headers(skb, fl6, cork, iplen, False):
-        return -errno.EINVAL
+    err = udp_headers(skb, fl6, cork, iplen, False)
+    if err:
+        return err
     udp6_send_check(skb, fl6.saddr, fl6.daddr)
     __ip6_make_skb(sk, fl6, skb, cork)
     return udp_sent(sk, ip6_push_pending_frames(sk, skb), np.recverr, 1)
