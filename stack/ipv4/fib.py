@@ -685,6 +685,32 @@ def fib_table_insert(
         net.rtnl(RTM_NEWROUTE, fa, told)
 
 
+def fib_nh_match(
+    fi: fib_info, dev: net_device | str | None, gw: int | None, gw6: wide, hops: Sequence[tuple[tuple[int, wide] | None, net_device | None]]
+) -> bool:
+    """net/ipv4/fib_semantics.c: whether a route has these next hops, in their order.
+
+    `dev`, `gw` and `gw6` are of the first, where they are given. `hops`: (gateway of IPv4 and of
+    IPv6, device) of each; None: any.
+    """
+    if dev is None and gw is None and not gw6 and not hops:
+        return True
+    if not fi.fib_nh or fi.fib_nhobj is not None:
+        return False
+    if dev is not None or gw is not None or gw6:
+        nh = fi.fib_nh[0]
+        return (
+            (dev is None or nh.nh_dev is dev)
+            and (gw is None or nh.nh_gw == gw)
+            and (not gw6 or nh.nh_gw6 == gw6)
+        )
+    return len(hops) >= len(fi.fib_nh) and all(
+        (out is None or nh.nh_dev is out)
+        and (via is None or (nh.nh_gw, nh.nh_gw6) == via)
+        for nh, (via, out) in zip(fi.fib_nh, hops, strict=False)
+    )
+
+
 def fib_table_delete(
     net: Net,
     tb: fib_table,
@@ -700,6 +726,7 @@ def fib_table_delete(
     priority: int | None = None,
     scope: int | None = None,
     nhid: int = 0,
+    hops: Sequence[tuple[tuple[int, wide] | None, net_device | None]] = (),
     metrics: Mapping[str, Any] = {},
 ) -> None:
     """net/ipv4/fib_trie.c: remove the first route that fits. Raises: OSError ESRCH."""
@@ -712,9 +739,7 @@ def fib_table_delete(
             and (not prefsrc or fi.fib_prefsrc == prefsrc)
             and (priority is None or fi.fib_priority == priority)
             and (not nhid or (fi.fib_nhobj is not None and fi.fib_nhobj.id == nhid))
-            and (dev is None or any(nh.nh_dev is dev for nh in fi.fib_nh))
-            and (gw is None or any(nh.nh_gw == gw for nh in fi.fib_nh))
-            and (not gw6 or any(nh.nh_gw6 == gw6 for nh in fi.fib_nh))
+            and fib_nh_match(fi, dev, gw, gw6, hops)
             and fib_metrics_match(fi.fib_metrics, metrics)
         ):
             tb.remove(fa)
@@ -1105,14 +1130,19 @@ def _next_hops_over(dev: net_device) -> Iterator[fib_nh]:
 
 
 def fib_sync_up(dev: net_device, flags: int) -> None:
-    """net/ipv4/fib_semantics.c: next hops over `dev` lose RTNH_F_DEAD or RTNH_F_LINKDOWN."""
+    """net/ipv4/fib_semantics.c: next hops over `dev` lose RTNH_F_DEAD or RTNH_F_LINKDOWN.
+
+    The latter with the former, if there is a carrier.
+    """
+    if flags & uapi.RTNH_F_DEAD and netif_carrier_ok(dev):
+        flags |= uapi.RTNH_F_LINKDOWN
     for nh in _next_hops_over(dev):
         nh.nh_flags &= ~flags
 
 
 def fib_disable_ip(dev: net_device, *, force: bool = True) -> None:
     """net/ipv4/fib_frontend.c: the device went down; its routes go, local ones with `force`."""
-    if fib_sync_down_dev(dev, uapi.RTNH_F_DEAD, force=force):
+    if fib_sync_down_dev(dev, uapi.RTNH_F_DEAD | uapi.RTNH_F_LINKDOWN, force=force):
         fib_flush(dev.net)
     fib_changed(dev.net)
 
@@ -1132,6 +1162,12 @@ def fib_netdev_event(event: int, dev: net_device) -> None:
     """net/ipv4/fib_frontend.c: routes follow a device's state."""
     in_dev = dev.ip_ptr
     if event == netdevice.NETDEV_UNREGISTER:
+        for tb in dev.net.fib.tables.values():
+            for fa in tb.aliases():  # also those with other next hops
+                if fa.fa_info.fib_nhobj is None and any(
+                    nh.nh_dev is dev for nh in fa.fa_info.fib_nh
+                ):
+                    fa.fa_info.fib_dead = True
         fib_disable_ip(dev)
     elif in_dev is None:
         return

@@ -249,10 +249,10 @@ def find_exception(net: Net, daddr: int) -> fib_nh_exception | None:
 
 def rt_bind_exception(rt: rtable, fnhe: fib_nh_exception) -> None:
     """net/ipv4/route.c: apply learned path MTU and gateway."""
+    rt.expires = fnhe.fnhe_expires
     if fnhe.fnhe_pmtu:
         rt.rt_pmtu = fnhe.fnhe_pmtu
         rt.rt_mtu_locked = fnhe.fnhe_mtu_locked
-        rt.expires = fnhe.fnhe_expires
     if fnhe.fnhe_gw:
         rt.rt_flags |= RTCF_REDIRECTED
         rt.rt_uses_gateway = True

@@ -344,7 +344,7 @@ def addrconf_ifdown(dev: net_device, unregister: bool) -> None:
     """
     net = dev.net
     idev: inet6_dev | None = dev.ip6_ptr
-    fib6_clean_all(net, dev)
+    fib6_clean_all(net, dev, unregister)
     if idev is None:
         return
     keep_addr = 0

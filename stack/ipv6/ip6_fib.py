@@ -602,12 +602,33 @@ def _find_siblings(net: Net, tb: fib6_table, rt: fib6_info) -> None:
         net.ipv6.fib6.multipath = True
 
 
-def fib6_clean_all(net: Net, dev: net_device | None) -> None:
+def fib6_ifdown(rt: fib6_info, dev: net_device, unregister: bool) -> bool:
+    """net/ipv6/route.c: whether a route goes, now that `dev` is down.
+
+    While others of several equal routes are left, its own is only dead until it is up again.
+    """
+    nh = rt.fib6_nh
+    siblings = rt.fib6_siblings
+    if unregister or not siblings or rt.nh is not None:
+        return nh.fib_nh_dev is dev
+    if all(each.fib6_nh.fib_nh_dev is not dev for each in siblings):
+        return False
+    if all(
+        each.fib6_nh.fib_nh_dev is dev or each.fib6_nh.fib_nh_flags & uapi.RTNH_F_DEAD
+        for each in siblings
+    ):
+        return True
+    if nh.fib_nh_dev is dev:
+        nh.fib_nh_flags |= uapi.RTNH_F_DEAD | uapi.RTNH_F_LINKDOWN
+    return False
+
+
+def fib6_clean_all(net: Net, dev: net_device | None, unregister: bool = True) -> None:
     """net/ipv6/route.c rt6_disable_ip: remove the routes over a device (None: all routes)."""
     for tb in net.ipv6.fib6.tables.values():
-        for rt in tuple(tb.routes()):
-            if dev is None or rt.fib6_nh.fib_nh_dev is dev:
-                fib6_del(net, rt)
+        for rt in [r for r in tb.routes() if dev is None or fib6_ifdown(r, dev, unregister)]:
+            fib6_del(net, rt)
+    net.ipv6.rt_cache_flush()
 
 
 def rt6_sync_up(dev: net_device, flag: int, up: bool) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 from fastpath.base.skbuff import kfree_skb, sk_buff, skb_from_bytes, skb_reset_network_header
 from stack.core import uapi
 from stack.core.fib_rules import LOOPBACK_IFINDEX
+from stack.core.inet_ecn import INET_ECN_MASK
 from stack.core.netdevice import ETH_P_IP, ETH_P_IPV6, net_device
 from stack.core.rows import narrow, replace, wide
 from stack.inet.flow import flowi
@@ -145,6 +146,7 @@ def inet_rtm_getroute(nlh: nlmsg) -> None:
     """net/ipv4/route.c: where a packet would go. Raises: NlError, OSError of the lookup."""
     net = nlh.sk.net
     tb, tos, flags = getroute_attrs(nlh, False)
+    tos &= ~INET_ECN_MASK
     fl4, iif = asked_flow(net, tb, uapi.AF_INET, tos)
     key, asked = replace(fl4), fl4.daddr
     if iif is not None:

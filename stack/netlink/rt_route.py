@@ -536,8 +536,6 @@ def inet_rtm_delroute(nlh: nlmsg) -> None:
         raise NlError(errno.ESRCH)
     hops = want.nexthops(net)
     via, dev = want.gateway(), out_device(net, want.tb)
-    for hop_via, hop_dev, _, _ in hops[:1]:
-        via, dev = hop_via, hop_dev
     v4 = isinstance(via, str)
     try:
         metrics = want.metrics(nlh)
@@ -557,8 +555,16 @@ def inet_rtm_delroute(nlh: nlmsg) -> None:
         priority=want.tb.get("RTA_PRIORITY") or None,
         scope=None if want.scope == uapi.RT_SCOPE_NOWHERE else want.scope,
         nhid=nhid,
+        hops=[(gateway_pair(hop_via), hop_dev) for hop_via, hop_dev, *_ in hops],
         metrics=metrics,
     )
+
+
+def gateway_pair(via: str | int | None) -> tuple[int, int] | None:
+    """A next hop's gateway as fib_nh has it: of IPv4 and of IPv6; None: it has none."""
+    if isinstance(via, str):
+        return parse_addr(via), 0
+    return None if via is None else (0, via)
 
 
 def inet6_rtm_newroute(nlh: nlmsg) -> None:
