@@ -38,6 +38,7 @@ class sysctl_fields:
     igmp_max_memberships: int
     igmp_max_msf: int
     igmp_qrv: int
+    ip_autobind_reuse: int
     ip_default_ttl: int
     ip_early_demux: int
     ip_forward_update_priority: int

@@ -13,7 +13,7 @@ from stack.core.errors import os_error
 from stack.core.neigh_sysctl import DEFAULT, neigh_rows, neigh_values
 from stack.core.neigh_table import neigh_table
 from stack.core.sock import ns_capable
-from stack.core.sysctl_net_core import NUMBER, Sysctl
+from stack.core.sysctl_net_core import KEYS, NAME, NAMES, NUMBER, Sysctl
 from stack.core.uapi import CAP_NET_ADMIN
 from stack.ipv4.devconf import CONF, CONF4_ROWS
 from stack.ipv4.sysctl_names import SYSCTLS
@@ -149,6 +149,8 @@ def store(net: Net, path: str, text: str) -> None:
     if not ns_capable(net, CAP_NET_ADMIN):
         raise os_error(errno.EPERM, "only root may write sysctls")
     kept, name = _kept(net, path)
+    if row.kind in (NAME, NAMES, KEYS):
+        text = text.replace("\0", "\n").partition("\n")[0]  # proc_dostring ends there
     words = text.split()
     # proc_dointvec takes as many numbers as there are, and leaves what follows.
     one = row.kind == NUMBER and row.count == 1 and words

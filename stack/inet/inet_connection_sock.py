@@ -346,9 +346,9 @@ def inet_csk_bind_conflict(
         if not inet_rcv_saddr_equal(sk, sk2):
             continue
         if reuse and sk2.sk_reuse and sk2.sk_state != tcp_states.TCP_LISTEN:
-            if relax:
+            if relax and (reuseport_ok or not (sk.sk_reuseport and sk2.sk_reuseport)):
                 continue
-            # A port chosen for the caller is shared only when both may also share it by reuseport.
+            # A port that is chosen for the caller is shared by sysctl ip_autobind_reuse alone.
             return True
         if reuseport and sk2.sk_reuseport and sk2.sk_state != tcp_states.TCP_TIME_WAIT:
             continue
@@ -364,16 +364,17 @@ def inet_csk_find_open_port(sk: inet_connection_sock) -> tuple[int, inet_bind_bu
     reserved = net.sysctl.ip_local_reserved_ports
     remaining = high + 1 - low
     offset = net.random.randrange(remaining) | 1
-    for parity in (0, 1):
-        for step in range(0, remaining, 2):
-            port = low + (offset + parity + step) % remaining
-            if port in reserved:
-                continue
-            tb = bhash.get(port)
-            if tb is None:
-                return port, None
-            if not inet_csk_bind_conflict(sk, tb, False, False):
-                return port, tb
+    for relax in (False, True) if net.sysctl.ip_autobind_reuse else (False,):
+        for parity in (0, 1):
+            for step in range(0, remaining, 2):
+                port = low + (offset + parity + step) % remaining
+                if port in reserved:
+                    continue
+                tb = bhash.get(port)
+                if tb is None:
+                    return port, None
+                if not inet_csk_bind_conflict(sk, tb, relax, False):
+                    return port, tb
     return 0, None
 
 

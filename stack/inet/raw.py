@@ -151,8 +151,10 @@ def raw_hdrinc_skb(
     May sleep. Raises: OSError ENOBUFS, EAGAIN, EPIPE.
     """
     net = sk.net
-    pool = net.skb_small
     headroom = LL_MAX_HEADER + rt.dev.needed_headroom
+    pool = net.skb_small_head
+    if headroom + length > pool.buf_bytes:
+        pool = net.skb_small
     size = min(length, pool.buf_bytes - headroom)
     skb = sock_alloc_send_skb(sk, size, flags & uapi.MSG_DONTWAIT, pool, headroom)
     before = skb.truesize

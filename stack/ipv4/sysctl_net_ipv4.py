@@ -99,6 +99,7 @@ IP = (
     _int("fib_multipath_hash_seed", 0, "mixed into that hash", 0, UINT_MAX),
     _bool("fib_multipath_use_neigh", 0, "pass over next hops whose neighbour does not answer"),
     _u8("ip_nonlocal_bind", 0, "bind() takes addresses that are not ours"),
+    _bool("ip_autobind_reuse", 0, "sockets with SO_REUSEADDR share a port where none is free"),
     _int("ip_local_port_range", (32768, 60999), "ports for sockets that name none", 1, 65535, 2),
     Sysctl(
         IPV4,

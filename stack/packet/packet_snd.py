@@ -196,9 +196,10 @@ def packet_alloc_skb(sk: packet_sock, dev: net_device, msg: msghdr, length: int)
     net = sk.net
     headroom = HEADROOM + dev.needed_headroom
     linear = length if length < MAX_LINEAR else MAX_LINEAR
-    skb = sock_alloc_send_skb(
-        sk, linear, msg.msg_flags & uapi.MSG_DONTWAIT, net.skb_small, headroom
-    )
+    pool = net.skb_small_head
+    if headroom + linear > pool.buf_bytes:
+        pool = net.skb_small
+    skb = sock_alloc_send_skb(sk, linear, msg.msg_flags & uapi.MSG_DONTWAIT, pool, headroom)
     before = skb.truesize
     skb_reset_network_header(skb)
     done = copy_to_skb(msg, skb, linear)

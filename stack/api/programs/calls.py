@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import fcntl
 import os
 import stat
 import struct
@@ -686,6 +687,9 @@ def do_splice(call: Call) -> int | None:
         call.held = None
     pipe = get_fd(call.tid, call.args[1] & 0xFFFFFFFF)
     try:
+        mode = fcntl.fcntl(pipe, fcntl.F_GETFL) & (os.O_ACCMODE | os.O_PATH)
+        if mode not in (os.O_RDWR, os.O_WRONLY if call.args[4] else os.O_RDONLY):
+            raise os_error(errno.EBADF, "the pipe's other end")
         if (
             not stat.S_ISFIFO(os.fstat(pipe).st_mode)
             or at.sock is None
