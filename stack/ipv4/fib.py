@@ -34,6 +34,7 @@ from stack.core.fib_rules import (
     fib_rules_ops,
 )
 from stack.core.l3mdev import l3mdev_fib_table, l3mdev_flow_oif, l3mdev_master_ifindex
+from stack.core.neigh_gc import neigh_remove_one
 from stack.core.neigh_table import neigh_key
 from stack.core.netdevice import net_device, netif_carrier_ok
 from stack.core.rows import narrow, row, state, wide
@@ -686,7 +687,11 @@ def fib_table_insert(
 
 
 def fib_nh_match(
-    fi: fib_info, dev: net_device | str | None, gw: int | None, gw6: wide, hops: Sequence[tuple[tuple[int, wide] | None, net_device | None]]
+    fi: fib_info,
+    dev: net_device | str | None,
+    gw: int | None,
+    gw6: wide,
+    hops: Sequence[tuple[tuple[int, wide] | None, net_device | None]],
 ) -> bool:
     """net/ipv4/fib_semantics.c: whether a route has these next hops, in their order.
 
@@ -705,8 +710,7 @@ def fib_nh_match(
             and (not gw6 or nh.nh_gw6 == gw6)
         )
     return len(hops) >= len(fi.fib_nh) and all(
-        (out is None or nh.nh_dev is out)
-        and (via is None or (nh.nh_gw, nh.nh_gw6) == via)
+        (out is None or nh.nh_dev is out) and (via is None or (nh.nh_gw, nh.nh_gw6) == via)
         for nh, (via, out) in zip(fi.fib_nh, hops, strict=False)
     )
 
@@ -1026,6 +1030,7 @@ def fib_add_ifaddr(ifa: in_ifaddr) -> None:
         return
     if ifa.ifa_broadcast and ifa.ifa_broadcast != 0xFFFFFFFF:
         fib_magic(net, True, uapi.RTN_BROADCAST, ifa.ifa_broadcast, 32, prim)
+        arp_invalidate(dev, ifa.ifa_broadcast)
     prefix = _ifa_subnet(ifa)
     if prefix is None:
         return
@@ -1033,6 +1038,14 @@ def fib_add_ifaddr(ifa: in_ifaddr) -> None:
         fib_magic(net, True, _ifa_rtype(ifa), prefix, plen, prim, ifa.ifa_rt_priority)
     if plen < 31:
         fib_magic(net, True, uapi.RTN_BROADCAST, _ifa_broadcast(ifa), 32, prim)
+        arp_invalidate(dev, _ifa_broadcast(ifa))
+
+
+def arp_invalidate(dev: net_device, ip: int) -> None:
+    """net/ipv4/arp.c: forget a neighbour that did not answer; here, what becomes a broadcast."""
+    n = dev.net.arp_tbl.hash.get(neigh_key(dev, ip))
+    if n is not None and not n.nud_state & uapi.NUD_VALID:
+        neigh_remove_one(n)
 
 
 def fib_del_ifaddr(ifa: in_ifaddr, iprim: in_ifaddr | None = None) -> None:

@@ -101,6 +101,34 @@ def ip6_validate_gw(
     return found
 
 
+def fib6_nh_init(
+    net: Net, gw: wide, dev: net_device | None, onlink: bool, table: int, reject: bool
+) -> net_device:
+    """net/ipv6/route.c: check a next hop; returns its device. `reject`: of a route to an error.
+
+    Raises: OSError EINVAL, EHOSTUNREACH, ENODEV, ENETDOWN, EACCES (IPv6 is off on the device).
+    """
+    if onlink:
+        if dev is None:
+            raise ExtAckError(errno.ENODEV, "Nexthop device required for onlink")
+        if not dev.flags & IFF_UP:
+            raise ExtAckError(errno.ENETDOWN, "Nexthop device is not up")
+    if reject:
+        dev = net.loopback_dev
+    elif gw:
+        dev = ip6_validate_gw(net, gw, dev, onlink, table)
+    if dev is None:
+        raise os_error(errno.ENODEV, "a route needs a device or a gateway")
+    idev: inet6_dev | None = dev.ip6_ptr
+    if idev is None:
+        raise os_error(errno.ENODEV, f"{dev.name} has no IPv6")
+    if idev.cnf.disable_ipv6:
+        raise os_error(errno.EACCES, f"IPv6 is disabled on {dev.name}")
+    if not dev.flags & IFF_UP:
+        raise os_error(errno.ENETDOWN, f"{dev.name} is down")
+    return dev
+
+
 def ip6_route_add(
     net: Net,
     prefix: str,
@@ -138,28 +166,16 @@ def ip6_route_add(
     device = dev_named(net, dev)
     flags = uapi.RTF_UP | rtf_pref(PREFERENCES[pref])
     gw = parse_addr6(via) if via else 0
-    if onlink:
-        if device is None:
-            raise ExtAckError(errno.ENODEV, "Nexthop device required for onlink")
-        if not device.flags & IFF_UP:
-            raise ExtAckError(errno.ENETDOWN, "Nexthop device is not up")
+    reject = rtype in FIB6_TYPE_ERROR and nhobj is None
     if nhobj is not None:
-        device = nhobj.hops()[0][0].dev
-    elif rtype in FIB6_TYPE_ERROR:
+        device, gw = nhobj.hops()[0][0].dev, 0
+    elif reject:
         flags = uapi.RTF_REJECT | ip6_fib.RTF_NONEXTHOP
-        device, gw = net.loopback_dev, 0
     elif gw:
-        device = ip6_validate_gw(net, gw, device, onlink, table)
         flags |= uapi.RTF_GATEWAY
-    if device is None:
-        raise os_error(errno.ENODEV, "a route needs a device or a gateway")
-    idev: inet6_dev | None = device.ip6_ptr
-    if idev is None:
-        raise os_error(errno.ENODEV, f"{device.name} has no IPv6")
-    if idev.cnf.disable_ipv6:
-        raise os_error(errno.EACCES, f"IPv6 is disabled on {device.name}")
-    if not device.flags & IFF_UP:
-        raise os_error(errno.ENETDOWN, f"{device.name} is down")
+    device = fib6_nh_init(net, gw, device, onlink, table, reject)
+    if reject:
+        gw = 0
     prefsrc = parse_addr6(src) if src else 0
     if prefsrc and not ipv6_chk_addr(net, prefsrc, device, False):
         raise ExtAckError(errno.EINVAL, "Invalid source address")

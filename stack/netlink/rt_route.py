@@ -47,6 +47,7 @@ from stack.ipv4.fib import (
 )
 from stack.ipv6.addr import MASKS6, format_addr6, parse_addr6
 from stack.ipv6.ip6_fib import (
+    FIB6_TYPE_ERROR,
     RTF_EXPIRES,
     RTF_PREF_MASK,
     fib6_del,
@@ -56,7 +57,7 @@ from stack.ipv6.ip6_fib import (
     fib6_nh,
     fib6_table,
 )
-from stack.ipv6.route_config import PREFERENCES, ip6_route_add, ip6_validate_gw
+from stack.ipv6.route_config import PREFERENCES, fib6_nh_init, ip6_route_add, ip6_validate_gw
 from stack.net import Net
 from stack.netlink.af_netlink import nlmsg_part
 from stack.netlink.netlink_sock import NLM_F_DUMP_FILTERED, NLMSG_HDRLEN, nlmsg
@@ -294,6 +295,9 @@ class route_request:
         most = 128 if self.v6 else 32
         if not self.v6 and self.tos & 3:
             raise NlError(errno.EINVAL, "Invalid dsfield (tos): ECN bits must be 0")
+        if self.v6 and self.tos:
+            text = "Invalid dsfield (tos): option not available for IPv6"
+            raise NlError(errno.EINVAL, text)
         if self.type > RTN_MAX and (not self.v6 or nlh.type == RTM_NEWROUTE):
             raise NlError(errno.EINVAL, "Invalid route type")
         if self.plen > most:
@@ -560,7 +564,7 @@ def inet_rtm_delroute(nlh: nlmsg) -> None:
     )
 
 
-def gateway_pair(via: str | int | None) -> tuple[int, int] | None:
+def gateway_pair(via: str | wide | None) -> tuple[int, wide] | None:
     """A next hop's gateway as fib_nh has it: of IPv4 and of IPv6; None: it has none."""
     if isinstance(via, str):
         return parse_addr(via), 0
@@ -591,6 +595,11 @@ def inet6_rtm_newroute(nlh: nlmsg) -> None:
     if "RTA_MULTIPATH" in want.tb and any(via is None for via, *_ in hops):
         text = "Device only routes can not be added for IPv6 using the multipath API."
         raise NlError(errno.EINVAL, text)
+    if len(hops) > 1:  # a replaced route stays if one of them is wrong
+        reject = want.type in FIB6_TYPE_ERROR
+        for via, dev, _, hop_onlink in hops:
+            gw = parse_addr6(via) if isinstance(via, str) else 0
+            fib6_nh_init(net, gw, dev, bool(onlink | hop_onlink), want.table, reject)
     flags = nlh.flags
     added = []
     try:

@@ -288,7 +288,8 @@ class Supervisor:
         """
         asked = bytearray(struct.pack("=QIIII", call.id, 0, fd, 0, flags))
         try:
-            return fcntl.ioctl(self.listener.fd, SECCOMP_IOCTL_NOTIF_ADDFD, asked)
+            number: int = fcntl.ioctl(self.listener.fd, SECCOMP_IOCTL_NOTIF_ADDFD, asked)
+            return number
         except OSError as exc:
             if exc.errno != errno.ENOENT:
                 raise
