@@ -575,6 +575,57 @@ cd /proc; cat sys/net/ipv4/ip_default_ttl self/net/dev | grep -c :; cd /etc; cmp
 cd /proc/net; head -1 arp; cd /sys/class/net; cat lo/mtu ../net/lo/mtu; cat lo/nix; cd /
 find -H /proc/net -name dev; ls /proc/net/stat | grep rt_cache; ls /proc/net | grep 'tcp\|route'
 """
+SEGMENTS = """
+subprocess.run("ip link set lo mtu 1500", shell=True, check=True)
+for family, address, room in (AF_INET, "127.0.0.1", 1472), (AF_INET6, "::1", 1452):
+    one, two = socket.socket(family, SOCK_DGRAM), socket.socket(family, SOCK_DGRAM)
+    one.bind((address, 0))
+    one.settimeout(0.2)
+    two.connect(one.getsockname())
+    level, discover = (IPPROTO_IP, 10) if family == AF_INET else (IPPROTO_IPV6, 23)
+    for no_check in 0, 1:
+        two.setsockopt(SOL_SOCKET, 11, no_check and family == AF_INET)  # SO_NO_CHECK
+        for way in 2, 0:  # IP_PMTUDISC_DO, _DONT
+            two.setsockopt(level, discover, way)
+            for gso, size in ((room, room + 1), (room + 1, room + 2), (room + 1, room + 1),
+                              (room + 1, room), (1, 128), (1, 129), (1400, 1400 * 40)):
+                two.setsockopt(IPPROTO_UDP, 103, gso)  # UDP_SEGMENT
+                sent, got = tried(two.send, bytes(size)), 0
+                while isinstance(sent, int) and got < sent:
+                    got += len(one.recv(9999))
+                print(no_check, way, gso, size, sent, got)
+            two.setsockopt(IPPROTO_UDP, 103, 0)
+raw, sees = (socket.socket(AF_PACKET, SOCK_RAW, 0x300) for _ in range(2))
+raw.bind(("lo", 0))
+sees.bind(("lo", 3))
+frame = bytes(12) + b"\\x88\\xb5" + bytes(100)
+for _ in range(110):
+    raw.send(frame)
+sees.settimeout(0.2)
+print(sum(sees.recv(999) == frame for _ in range(110)))  # short ones take little of the buffer
+"""
+KNOBS = """
+os.chdir("/proc/sys/net/ipv4")
+key = "-".join(["11111111"] * 4)
+for name, text in (("tcp_congestion_control", "reno\\0\\0x"), ("tcp_fastopen_key", f"{key}\\0x"),
+                   ("tcp_fastopen_key", f"{key}\\nx"), ("ip_local_port_range", "30000 40000\\0")):
+    with open(name, "wb", buffering=0) as file:
+        print(name, tried(file.write, text.encode()))
+    if name != "ip_local_port_range":
+        print(open(name).read())
+for reuse in "01":
+    subprocess.run(f"sysctl -q -w net.ipv4.ip_autobind_reuse={reuse} "
+                   "net.ipv4.ip_local_port_range='40000 40000'", shell=True, check=True)
+    for options in [SO_REUSEADDR], [SO_REUSEADDR, SO_REUSEPORT], []:
+        socks = [socket.socket() for _ in range(3)]
+        for sock in socks:
+            for option in options:
+                sock.setsockopt(SOL_SOCKET, option, 1)
+        print(reuse, len(options), [tried(sock.bind, ("127.0.0.1", 0)) for sock in socks])
+        print([tried(sock.listen) for sock in socks if sock.getsockname()[1]])
+        for sock in socks:
+            sock.close()
+"""
 PYTHON = {
     "names": NAMES,
     "messages": MESSAGES,
@@ -592,6 +643,7 @@ PYTHON = {
     "messages in turn": MESSAGES_IN_TURN,
     "groups and their sources": GROUPS,
     "groups of netlink": NETLINK_GROUPS,
+    "datagrams that one send cuts": SEGMENTS,
 }
 LEFT = ((r"id=\d+", ""), (r"9[789] (?=src)", ""))
 """Numbers of connections and programs; the seconds that are left."""
@@ -599,6 +651,7 @@ ROWS = {
     **{name: Row(HEAD + script, python=True) for name, script in PYTHON.items()},
     "whose a connection is": Row(HEAD + EVENTS, LEFT, ("conntrack",), python=True),
     "files": Row(FILES, tools=("busybox",)),
+    "knobs that are text, and a shared port": Row(HEAD + KNOBS, tools=("sysctl",), python=True),
 }
 
 

@@ -364,6 +364,41 @@ ROWS = {
         """,
         LINK_LOCAL,
     ),
+    "several next hops while devices go": Row(
+        f"""{VETH}
+        ip link add w0 type veth peer name w1; ip link set w0 up; ip link set w1 up
+        ip addr add 10.1.0.1/24 dev w0; ip addr add 2001:db8:1::1/64 dev w0 nodad
+        ip route add 10.9.0.0/16 nexthop via 10.0.0.9 dev v0 nexthop via 10.1.0.9 dev w0
+        V6="2001:db8:9::/48 nexthop via 2001:db8::9 dev v0 nexthop via 2001:db8:1::9 dev w0"
+        ip -6 route add $V6
+        ip -6 route replace 2001:db8:9::/48 nexthop via 2001:db8::7 nexthop via 2001:db8:7::7
+        echo $?; ip -6 route show 2001:db8:9::/48 | sort
+        ip -6 route add 2001:db8:8::/48 dsfield 4 via 2001:db8::9; echo $?
+        told() {{ ip route show 10.9.0.0/16; ip -6 route show 2001:db8:9::/48 | sort; echo; }}
+        ip link set v0 down; told; ip link set v0 up; ip addr add 2001:db8::1/64 dev v0 nodad
+        until ip -6 route get 2001:db8::9 2>&1 | grep -q v0; do sleep 0.1; done
+        told; ip link set w0 down; told; ip link set v0 down; told
+        """,
+        ((REFUSED, ""), (r" +\n", "\n")),
+    ),
+    "next hops are deleted in their order": Row(
+        f"""{VETH}
+        ip link add w0 type veth peer name w1; ip link set w0 up; ip link set w1 up
+        ip addr add 10.1.0.1/24 dev w0
+        ip route add 10.9.0.0/16 nexthop via 10.0.0.9 nexthop via 10.0.0.8
+        for hops in "via 10.0.0.8" "nexthop via 10.0.0.8 nexthop via 10.0.0.9" \
+                "nexthop via 10.0.0.9" "nexthop via 10.0.0.9 nexthop via 10.0.0.8"; do
+            ip route del 10.9.0.0/16 $hops; echo $?; done
+        ip route add 10.9.0.0/16 nexthop via 10.0.0.9 nexthop via 10.1.0.9
+        ip link del w0; ip route show 10.9.0.0/16
+        ip route add 10.8.0.0/16 dev v0 tos 0x10
+        for tos in 0x10 0x11 0x12 0x13 0x14; do ip route get 10.8.0.1 tos $tos; done
+        ip neigh add 10.2.0.9 nud failed dev v0; ip neigh add 10.2.0.255 nud failed dev v0
+        ip neigh add 10.2.0.8 nud failed dev v0
+        ip addr add 10.2.0.1/24 brd 10.2.0.9 dev v0; ip neigh
+        """,
+        ((REFUSED, ""),),
+    ),
     "neighbours": Row(
         f"""{VETH}
         ip neigh add 10.0.0.11 lladdr 02:00:00:00:00:09 dev v0 nud noarp extern_learn proto 99

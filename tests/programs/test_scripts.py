@@ -132,6 +132,41 @@ SCRIPTS = {
             got += len(data)
         print(got == given, (given + rest) % 60000)
     """,
+    "the wrong end of a pipe": """
+        _, c, d = tcp()
+        r, w = os.pipe()
+        print(tried(os.splice, w, c.fileno(), 3), tried(os.splice, c.fileno(), r, 3))
+        with open("/dev/null") as file:
+            path = os.open("/dev/null", os.O_PATH)
+            print(tried(os.splice, path, c.fileno(), 3))
+    """,
+    "who closed first has to wait": """
+        def bind_again(names):
+            listener, client, server = tcp()
+            address = listener.getsockname()
+            held = {"listener": listener, "client": client, "server": server}
+            numbers = [held.pop(name).detach() for name in names]
+            for number in numbers:
+                libc.close(number)
+            return tried(socket.socket().bind, address)
+        for names in ("server client listener", "client server listener",
+                      "listener server client", "client listener server"):
+            print(names, {bind_again(names.split()) for _ in range(5)})
+    """,
+    "Fast Open to a peer on the same host": """
+        for size in 0, 1, 20000:
+            listener = socket.create_server(("127.0.0.1", 0))
+            listener.setsockopt(IPPROTO_TCP, TCP_FASTOPEN, 5)
+            client = socket.socket()
+            client.settimeout(None)
+            print(client.sendto(bytes(size), MSG_FASTOPEN, listener.getsockname()))
+            server, _ = listener.accept()
+            client.close()
+            print(len(server.recv(30000, MSG_WAITALL)))
+        one = socket.socket()  # and to itself
+        one.bind(("127.0.0.1", 0))
+        print(one.sendto(b"", MSG_FASTOPEN, one.getsockname()), one.send(b"a"), one.recv(9))
+    """,
     "urgent data": """
         _, c, d = tcp()
         signals = []
