@@ -7,10 +7,12 @@ from typing import Any
 
 from fastpath.base.skbuff import kfree_skb, sk_buff, skb_from_bytes, skb_reset_network_header
 from stack.core import uapi
+from stack.core.dst import RTAX_LOCK_MTU
 from stack.core.fib_rules import LOOPBACK_IFINDEX
 from stack.core.inet_ecn import INET_ECN_MASK
 from stack.core.netdevice import ETH_P_IP, ETH_P_IPV6, net_device
 from stack.core.rows import narrow, replace, wide
+from stack.core.time64 import TICK_NS
 from stack.inet.flow import flowi
 from stack.ipv4.fib import (
     RT_TABLE_LOCAL,
@@ -142,6 +144,14 @@ def alias_of(res: fib_result) -> fib_alias | None:
     return next((fa for fa in entries if fa.fa_info is res.fi), None)
 
 
+def ticks_left(net: Net, expires: int) -> int:
+    """net/core/rtnetlink.c rtnl_put_cacheinfo: until what ICMP has told of a route is forgotten.
+
+    0: it is not, or nothing was told.
+    """
+    return max(expires - net.clock.now_ns(), 0) // TICK_NS
+
+
 def inet_rtm_getroute(nlh: nlmsg) -> None:
     """net/ipv4/route.c: where a packet would go. Raises: NlError, OSError of the lookup."""
     net = nlh.sk.net
@@ -174,7 +184,12 @@ def inet_rtm_getroute(nlh: nlmsg) -> None:
     src_len = 32 if tb.get("RTA_SRC") else 0
     tos = fa.fa_tos if fa is not None else 0
     head = RTMSG.pack(uapi.AF_INET, 32, src_len, tos, rt_table(table), 0, 0, rt.rt_type, told)
-    metrics = found.fi.fib_metrics if found is not None and found.fi is not None else {}
+    metrics = dict(found.fi.fib_metrics) if found is not None and found.fi is not None else {}
+    left = ticks_left(net, rt.expires)
+    if left and rt.rt_pmtu:
+        metrics["mtu"] = rt.rt_pmtu
+    if left and rt.rt_mtu_locked:
+        metrics["lock"] = metrics.get("lock", 0) | RTAX_LOCK_MTU
     attrs: dict[str, Any] = {
         "RTA_TABLE": table,
         "RTA_DST": asked,
@@ -187,7 +202,7 @@ def inet_rtm_getroute(nlh: nlmsg) -> None:
         "RTA_METRICS": metrics_fill(net, metrics) if metrics else None,
         "RTA_MARK": fl4.flowi_mark or None,
         "RTA_UID": tb.get("RTA_UID", net.uid if iif is None else None),
-        "RTA_CACHEINFO": RTA_CACHE.pack(0, 0, 0, *(0,) * 5),
+        "RTA_CACHEINFO": RTA_CACHE.pack(0, 0, left, *(0,) * 5),
     }
     netlink_reply(nlh, uapi.RTM_NEWROUTE, head + RTA4.build(attrs))
 
@@ -230,11 +245,11 @@ def inet6_rtm_getroute(nlh: nlmsg) -> None:
         "RTA_SRC": src,
         "RTA_IIF": iif.ifindex if iif is not None else None,
         "RTA_PREFSRC": saddr or None,
-        "RTA_METRICS": metrics_fill(net, f6i.fib6_metrics) if f6i.fib6_metrics else None,
+        "RTA_METRICS": metrics_fill(net, rt.metrics) if rt.metrics else None,
         "RTA_PRIORITY": f6i.fib6_metric,
         "RTA_GATEWAY": rt.rt6i_gateway or None,
         "RTA_OIF": rt.dev.ifindex,
-        "RTA_CACHEINFO": RTA_CACHE.pack(*(0,) * 8),
+        "RTA_CACHEINFO": RTA_CACHE.pack(0, 0, ticks_left(net, rt.expires), *(0,) * 5),
         "RTA_PREF": 0,
     }
     netlink_reply(nlh, uapi.RTM_NEWROUTE, head + RTA6.build(attrs))
