@@ -137,7 +137,7 @@ def icmpv6_err(skb: sk_buff, opt: object, kind: int, code: int, offset: int, inf
     """net/ipv6/icmp.c: err_handler of ICMPv6 itself: an error about our message."""
     net: Net = skb.dev.net
     if kind == ip6_icmp.ICMPV6_PKT_TOOBIG:
-        ip6_update_pmtu(skb, net, info, skb.dev.ifindex)
+        ip6_update_pmtu(skb, net, info, 0)
     elif kind == ip6_icmp.NDISC_REDIRECT:
         ip6_redirect(skb, net, skb.dev.ifindex)
     if (

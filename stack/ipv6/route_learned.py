@@ -126,13 +126,12 @@ def rt6_remove_oldest_exception(net: Net, f6i: fib6_info) -> None:
 
 
 def __ip6_rt_update_pmtu(rt: rt6_info, daddr: wide, mtu: int) -> None:
-    """net/ipv6/route.c: store a path MTU of `mtu` bytes, but at least 1280 (RFC 8201 4)."""
+    """net/ipv6/route.c: store a path MTU of `mtu` bytes; less than 1280 is none (RFC 8201 4)."""
     if rt.rt6i_flags & RTF_LOCAL and rt.rt6i_flags & RTF_CACHE == 0:
         return
     if dst_metric_locked(rt, RTAX_LOCK_MTU):
         return
-    mtu = max(mtu, IPV6_MIN_MTU)
-    if mtu >= ip6_mtu(rt):
+    if mtu < IPV6_MIN_MTU or mtu >= ip6_mtu(rt):
         return
     net = rt.net
     f6i = rt.from6

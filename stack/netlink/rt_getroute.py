@@ -25,6 +25,7 @@ from stack.ipv4.fib import (
 from stack.ipv4.route import ip_route_output_flow, rtable
 from stack.ipv4.route_input import ip_route_input_noref
 from stack.ipv6.addr import rt6_need_strict
+from stack.ipv6.ip6_fib import RTF_CACHE
 from stack.ipv6.route import ip6_route_get_saddr, ip6_route_input, ip6_route_output
 from stack.ipv6.rt6_info import rt6_info
 from stack.net import Net
@@ -237,7 +238,8 @@ def inet6_rtm_getroute(nlh: nlmsg) -> None:
     table = f6i.fib6_table.tb6_id
     head = RTMSG.pack(
         *(uapi.AF_INET6, 128, 128, 0, rt_table(table)),
-        *(f6i.fib6_protocol, 0, f6i.fib6_type, 0),
+        *(f6i.fib6_protocol, 0, f6i.fib6_type),
+        RTM_F_CLONED if rt.rt6i_flags & RTF_CACHE else 0,
     )
     attrs: dict[str, Any] = {
         "RTA_TABLE": table,

@@ -233,6 +233,23 @@ for family, to in (AF_INET, "127.0.0.1"), (AF_INET, "10.9.0.7"), (AF_INET6, "::1
     for value in 0, 16:
         sock.setsockopt(*traffic_class, value)
         print(value, tried(sock.getsockopt, level, option))
+run("ip addr add 2001:db8::1/64 dev v0 nodad")
+def summed(data):
+    total = sum(struct.unpack(f"!{len(data) // 2}H", data))
+    total = (total & 0xFFFF) + (total >> 16)
+    return data[:2] + struct.pack("!H", ~(total + (total >> 16)) & 0xFFFF) + data[4:]
+# An answer of the host's own did not fit.
+inner = struct.pack("!BBHHHBBH", 0x45, 0, 28, 0, 0, 64, 1, 0)
+inner += inet_aton("10.9.0.1") + inet_aton("10.9.0.7") + bytes(8)
+ends = inet_pton(AF_INET6, "2001:db8::1") + inet_pton(AF_INET6, "2001:db8::7")
+inner6 = struct.pack("!IHBB", 6 << 28, 8, 58, 64) + ends + bytes((129, *bytes(7)))
+four = socket.socket(AF_INET, SOCK_RAW, IPPROTO_ICMP)
+six = socket.socket(AF_INET6, SOCK_RAW, IPPROTO_ICMPV6)
+for mtu in 1390, 1300, 300:
+    four.sendto(summed(struct.pack("!BBHHH", 3, 4, 0, 0, mtu) + inner), ("10.9.0.1", 0))
+    six.sendto(struct.pack("!BBHI", 2, 0, 0, mtu) + inner6, ("2001:db8::1", 0))
+    for to in "10.9.0.7", "2001:db8::7":
+        print(subprocess.getoutput(f"ip route get {to} | sed 's/[0-9]*sec/SEC/'"))
 """
 OPTION_VALUES = """
 # ICMP_FILTER, ICMP6_FILTER: a short value leaves the rest.
