@@ -150,7 +150,8 @@ def ticks_left(net: Net, expires: int) -> int:
 
     0: it is not, or nothing was told.
     """
-    return max(expires - net.clock.now_ns(), 0) // TICK_NS
+    left: int = expires - net.clock.now_ns()
+    return left // TICK_NS if left > 0 else 0
 
 
 def inet_rtm_getroute(nlh: nlmsg) -> None:
