@@ -150,6 +150,8 @@ class fib6_info:
         self.fib6_nh = nh
         self.fib6_type = rtype
         self.fib6_flags = flags
+        if fib6_is_reject(self):
+            self.fib6_flags = uapi.RTF_REJECT | RTF_NONEXTHOP
         if rtype not in OWN_TYPES and not netif_carrier_ok(nh.fib_nh_dev):
             nh.fib_nh_flags |= uapi.RTNH_F_LINKDOWN
         self.fib6_metric = metric
@@ -168,6 +170,16 @@ class fib6_info:
             f"<fib6_info {format_addr6(self.fib6_dst)}/{self.fib6_plen}{via} "
             f"dev {nh.fib_nh_dev.name} metric {self.fib6_metric}>"
         )
+
+
+def fib6_is_reject(f6i: fib6_info) -> bool:
+    """net/ipv6/route.c: it drops packets, as one over lo does which would come back for ever."""
+    flags = f6i.fib6_flags
+    return bool(flags & uapi.RTF_REJECT) or (
+        bool(f6i.fib6_nh.fib_nh_dev.flags & IFF_LOOPBACK)
+        and f6i.fib6_dst != 1
+        and not flags & (RTF_LOCAL | RTF_ANYCAST)
+    )
 
 
 @state
@@ -570,6 +582,8 @@ def fib6_bind(f6i: fib6_info, nh: nexthop) -> None:
     elif f6i.fib6_type == uapi.RTN_BLACKHOLE:
         f6i.fib6_type = uapi.RTN_UNICAST
     f6i.fib6_flags = flags | (uapi.RTF_GATEWAY if hops[0].fib_nh_gw6 else 0)
+    if fib6_is_reject(f6i):
+        f6i.fib6_flags = uapi.RTF_REJECT | RTF_NONEXTHOP
     if nh.members:
         f6i.fib6_siblings = [_member_route(f6i, hop) for hop in hops]
 

@@ -23,6 +23,7 @@ from stack.ipv6.addr import (
     IPV6_ADDR_LINKLOCAL,
     IPV6_ADDR_MAPPED,
     IPV6_ADDR_UNICAST,
+    MASKS6,
     ipv6_addr_type,
     parse_addr6,
     parse_prefix6,
@@ -165,6 +166,8 @@ def ip6_route_add(
         raise ArgumentError(f"pref {pref!r}: write one of {', '.join(PREFERENCES)}")
     device = dev_named(net, dev)
     flags = uapi.RTF_UP | rtf_pref(PREFERENCES[pref])
+    if rtype == uapi.RTN_LOCAL:
+        flags |= ip6_fib.RTF_LOCAL
     gw = parse_addr6(via) if via else 0
     reject = rtype in FIB6_TYPE_ERROR and nhobj is None
     if nhobj is not None:
@@ -230,13 +233,22 @@ def ip6_route_del(
     raise os_error(errno.ESRCH, f"no such route: {prefix}")
 
 
+def fib6_walk(tb: ip6_fib.fib6_table) -> list[fib6_info]:
+    """net/ipv6/ip6_fib.c: the routes of a table, by address; what is in a prefix comes before it."""
+    return sorted(tb.routes(), key=_behind_its_parts)
+
+
+def _behind_its_parts(rt: fib6_info) -> tuple[wide, int]:
+    return rt.fib6_dst | ~MASKS6[rt.fib6_plen] & MASKS6[128], -rt.fib6_plen
+
+
 def fib6_dump(net: Net, table: int | None = ip6_fib.RT6_TABLE_MAIN) -> list[dict[str, object]]:
     """Rows for `ip -6 route` and /proc/net/ipv6_route: one dict per route. None: all tables."""
     rows: list[dict[str, object]] = []
     for tb in net.ipv6.fib6.tables.values():
         if table is not None and tb.tb6_id != table:
             continue
-        for rt in tb.routes():
+        for rt in fib6_walk(tb):
             nh = rt.fib6_nh
             rows.append(
                 {

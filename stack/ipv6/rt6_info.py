@@ -97,7 +97,7 @@ def ip6_rt_init_dst_reject(rt: rt6_info, rtype: int) -> None:
     """net/ipv6/route.c: set the functions and the error of a route that drops packets."""
     steps = rt.net.ipv6.steps
     rt.rt6i_flags |= uapi.RTF_REJECT
-    rt.error = FIB6_TYPE_ERROR.get(rtype, errno.ENETUNREACH)
+    rt.error = FIB6_TYPE_ERROR.get(rtype, 0)
     if rtype == uapi.RTN_BLACKHOLE:
         rt.input, rt.output = dst_discard, dst_discard_out
     elif rtype == uapi.RTN_PROHIBIT:

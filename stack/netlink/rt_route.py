@@ -57,7 +57,13 @@ from stack.ipv6.ip6_fib import (
     fib6_nh,
     fib6_table,
 )
-from stack.ipv6.route_config import PREFERENCES, fib6_nh_init, ip6_route_add, ip6_validate_gw
+from stack.ipv6.route_config import (
+    PREFERENCES,
+    fib6_nh_init,
+    fib6_walk,
+    ip6_route_add,
+    ip6_validate_gw,
+)
 from stack.net import Net
 from stack.netlink.af_netlink import nlmsg_part
 from stack.netlink.netlink_sock import NLM_F_DUMP_FILTERED, NLMSG_HDRLEN, nlmsg
@@ -260,7 +266,7 @@ def inet6_dump_fib(nlh: nlmsg) -> Iterator[bytes]:
     sk = nlh.sk
     want = dump_filter(nlh, sk.net)
     for tb in want.tables(sk.net.ipv6.fib6.tables):
-        for rt in sorted(tb.routes(), key=_behind_its_parts):
+        for rt in fib6_walk(tb):
             if want.protocol not in (0, rt.fib6_protocol) or want.type not in (0, rt.fib6_type):
                 continue
             beside = rt.fib6_siblings or [rt]
@@ -269,11 +275,6 @@ def inet6_dump_fib(nlh: nlmsg) -> Iterator[bytes]:
             if want.oif and all(r.fib6_nh.fib_nh_dev.ifindex != want.oif for r in beside):
                 continue
             yield nlmsg_part(nlh, RTM_NEWROUTE, rt6_fill_node(sk.net, rt), want.answer)
-
-
-def _behind_its_parts(rt: fib6_info) -> tuple[wide, int]:
-    """Sorts prefixes as fib6_walk meets them: by address, what is in a prefix before it."""
-    return rt.fib6_dst | ~MASKS6[rt.fib6_plen] & MASKS6[128], -rt.fib6_plen
 
 
 # --- requests -----------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from stack.core.uapi import NUD_NOARP
 from stack.ipv4.arp import arp_state_to_flags
 from stack.ipv4.fib import fib_dump, format_addr
 from stack.ipv6.if_inet6 import for_each_ifaddr6, inet6_dev
+from stack.ipv6.ip6_fib import RTF_NONEXTHOP
 from stack.ipv6.route_config import fib6_dump
 from stack.net import Net
 from stack.proc.text import le_word, stat, text
@@ -114,14 +115,21 @@ def neigh_stat(tbl: neigh_table | None) -> str:
 
 
 def ipv6_route(net: Net) -> str:
-    """net/ipv6/route.c: ipv6_route_seq_show, all tables."""
-    lines = []
-    for row in fib6_dump(net, None):
-        source, use = f"{0:032x} 00", f"{1:08x} {0:08x}"
-        lines.append(
-            f"{row['dst']:032x} {row['plen']:02x} {source} {row['gw']:032x} "
-            f"{row['metric']:08x} {use} {row['flags']:08x} {row['dev']:>8}"
-        )
+    """net/ipv6/route.c: ipv6_route_seq_show, all tables.
+
+    A table without a default route shows the route of "unreachable" that its root has then.
+    """
+    source, use, lines = f"{0:032x} 00", f"{1:08x} {0:08x}", []
+    for tb_id in sorted(net.ipv6.fib6.tables, key=lambda tb_id: (tb_id & 0xFF, tb_id)):
+        rows = fib6_dump(net, tb_id)
+        for row in rows:
+            lines.append(
+                f"{row['dst']:032x} {row['plen']:02x} {source} {row['gw']:032x} "
+                f"{row['metric']:08x} {use} {row['flags']:08x} {row['dev']:>8}"
+            )
+        if not any(row["plen"] == 0 for row in rows):
+            root = f"{0:032x} 00 {source} {0:032x} {0xFFFFFFFF:08x} {use}"
+            lines.append(f"{root} {RTF_REJECT | RTF_NONEXTHOP:08x} {'lo':>8}")
     return text(lines)
 
 

@@ -259,6 +259,20 @@ class Row:
     forwards: bool = False
 
 
+OVER_LO = """
+sysctl -qw net.ipv6.icmp.ratelimit=0; ip link set lo up; ip -6 addr add fd88::1/64 dev lo nodad
+grep -vE "^fe80|^ff0" /proc/net/ipv6_route
+ip -6 route add fd00::/16 dev lo; ip -6 route add fd01::/16 dev lo table local
+ip -6 route add local fd03::/64 dev lo; ip -6 route add anycast fd02::/64 dev lo
+ip -6 route add fd05::/64 dev v0 table 100; ip -6 route add default dev v0
+for a in fd00::5 fd01::5 fd88::2 fd03::2 fd02::2; do
+    ip -6 route get $a; ping -c 1 -W 1 $a | sed "s/time.*//; /^rtt/d"
+done
+grep -vE "^fe80|^ff0" /proc/net/ipv6_route; ip -6 route show table all | grep -v ^multicast
+ip -6 route flush fd00::/16; ip -6 route del default
+grep -vE "^fe80|^ff0" /proc/net/ipv6_route
+"""
+REFERENCES = (r"(?m)^((\S+ ){6})\S+ (\S+)", r"\1N \3")
 PORTS = (r"127\.0\.0\.1:\d{5}|pid=\d+| +", " ")
 LINK_LOCAL = ((r"(?m)^fe80::/64 .*\n", ""), (r'\{"dst":"fe80::/64"[^}]*\},?', ""))
 """Routes of two interfaces, in the order in which these came up."""
@@ -333,6 +347,7 @@ ROWS = {
             *LINK_LOCAL,
         ),
     ),
+    "routes of IPv6 over lo": Row(f"{VETH}{OVER_LO}", (REFERENCES, *LINK_LOCAL), ("ip", "ping")),
     "several next hops, on the link or not": Row(
         f"""{VETH}
         show() {{
