@@ -234,7 +234,7 @@ def ip6_route_del(
 
 
 def fib6_walk(tb: ip6_fib.fib6_table) -> list[fib6_info]:
-    """net/ipv6/ip6_fib.c: the routes of a table, by address; what is in a prefix comes before it."""
+    """net/ipv6/ip6_fib.c: a table's routes by address, what is in a prefix before it."""
     return sorted(tb.routes(), key=_behind_its_parts)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 __all__ = ["IPV4", "IPV6", "ROWS", "Row"]
@@ -30,6 +31,10 @@ class Row:
     """What the server prints is compared too."""
     waits: bool = False
     """It waits for seconds and needs no server: the kernel's and ours do so side by side."""
+
+    def listens(self, sockets: str) -> bool:
+        """Whether /proc/net/tcp or udp shows a socket at the row's port that has no peer."""
+        return bool(re.search(rf":{self.port:04X} \S+ 0[A7] ", sockets))
 
 
 NUMBERS = ((r"\d+(\.\d+)?", "N"), (r" +", " "), (r"[KMG]?(bits|Bytes)", "unit"))
@@ -77,6 +82,19 @@ GIT = {
 # A proxy of streams, whose server is another socket of its own.
 HAPROXY = {"server": "haproxy -db -f {dir}/haproxy.cfg", "port": 8081}
 MOSQUITTO = {"server": "mosquitto -c {dir}/mosquitto.conf", "port": 1883}
+# Threads that hand connections on by eventfd, or each with a socket of its own (SO_REUSEPORT).
+MEMCACHED = {"server": "memcached -u root -l {server} -p 11211 -U 0 -t 4", "port": 11211}
+KNOT = {"server": "knotd -c {dir}/knot.conf", "port": 5303}
+# Processes that accept from one socket; one for each connection, or for each file. The first of
+# lighttpd ends its group of processes, so it has one of its own.
+LIGHTTPD = {"server": "setsid lighttpd -D -f {dir}/lighttpd.conf", "port": 8082}
+NCAT = {"server": "ncat -{v} -l -k {server} 9003 --exec '/usr/bin/tr a-z A-Z'", "port": 9003}
+TFTPD = {"server": "in.tftpd -L -u root -a {url}:6969 -s {dir}", "port": 6969}
+STUNNEL = {"server": "stunnel4 {dir}/stunnel.conf", "port": 4434}
+NGHTTPD = {"server": "nghttpd -d {dir} -a {server} -n 2 --no-tls 8083", "port": 8083}
+DNSPERF = "dnsperf -s {server} -d {dir}/queries -n 20 -q 20"
+SENT = "/sys/class/net/lo/statistics/tx_packets"
+DNSPERF_RULES = ((r"(?s)\A.*Statistics:|(Average|Run|Queries per|Latency).*", ""),)
 ROWS = {
     "curl": Row("curl -sS http://{url}:8000/page", **HTTP),
     "curl, what it tells": Row(
@@ -192,5 +210,39 @@ ROWS = {
         stdin="GET /cert.pem HTTP/1.0\r\n\r\n",
         rules=((r"(?m)^(depth|verify|DONE).*\n", ""),),
         **TLS,
+    ),
+    "memcached": Row(
+        "nc.openbsd -N {server} 11211",
+        stdin="set k 0 0 5\r\nhello\r\nget k\r\nincr k 1\r\nquit\r\n",
+        **MEMCACHED,
+    ),
+    "lighttpd and ab": Row(
+        "ab -q -n 200 -c 20 http://{url}:8082/page",
+        rules=(*NUMBERS, (r"(?s)Time taken.*", "")),
+        **LIGHTTPD,
+    ),
+    "nghttpd and h2load": Row(
+        "h2load -n 100 -c 10 -m 5 -t 2 http://{url}:8083/page",
+        rules=((r"(?m)^(starting|progress|finished).*\n", ""), *NUMBERS, (r"(?s)time for.*", "")),
+        **NGHTTPD,
+    ),
+    "knotd and dnsperf": Row(f"{DNSPERF} -p 5303", rules=DNSPERF_RULES, **KNOT),
+    "knotd and dnsperf, TCP": Row(f"{DNSPERF} -p 5303 -m tcp", rules=DNSPERF_RULES, **KNOT),
+    "ncat": Row("ncat {server} 9003", stdin="hello\n", **NCAT),
+    "tftp": Row(
+        "tftp -{v} {server} 6969 -m binary -c get page fetched && cmp page fetched", **TFTPD
+    ),
+    "stunnel": Row(
+        "openssl s_client -quiet -connect {url}:4434",
+        rules=((r"(?m)^(depth|verify|DONE).*\n", ""),),
+        **STUNNEL,
+    ),
+    "fping": Row("fping -{v} -c 2 -p 100 {server}", rules=NUMBERS),
+    # It writes frames into a ring of memory (PACKET_TX_RING).
+    "trafgen": Row(
+        f"trafgen -v >/dev/null; cat {SENT} >before && "
+        "trafgen -o lo -i {dir}/trafgen.cfg -n 50 -P 1 -q >/dev/null 2>&1 && "
+        f"echo $(($(cat {SENT}) - $(cat before)))",
+        families=(IPV4,),
     ),
 }

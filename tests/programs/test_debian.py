@@ -30,6 +30,7 @@ from tests.support import require
 
 pytestmark = pytest.mark.netns
 PIPE = subprocess.PIPE
+LISTS = "tcp", "tcp6", "udp", "udp6"
 START_S = 30.0
 END_S = 240.0
 """More than both programs are given to end."""
@@ -66,11 +67,56 @@ frontend answers
     bind 127.0.0.1:8082
     http-request return status 200 content-type text/plain file {dir}/cert.pem
 """
+LIGHTTPD_CONF = """
+server.document-root = "{dir}"
+server.port = 8082
+server.bind = "0.0.0.0"
+server.max-worker = 3
+$SERVER["socket"] == "[::]:8082" {{ }}
+"""
+KNOT_CONF = """
+server:
+    rundir: {dir}
+    listen: [ 0.0.0.0@5303, ::@5303 ]
+    udp-workers: 3
+    tcp-workers: 2
+    tcp-reuseport: on
+database:
+    storage: {dir}/knot
+zone:
+  - domain: b
+    file: {dir}/b.zone
+log:
+  - target: stderr
+    any: error
+"""
+ZONE = """$TTL 60
+@ IN SOA ns.b. root.b. 1 60 60 60 60
+@ IN NS ns.b.
+ns IN A 10.1.2.2
+www IN A 10.1.2.3
+"""
+STUNNEL_CONF = """
+foreground = yes
+pid =
+cert = {dir}/cert.pem
+key = {dir}/key.pem
+[said]
+accept = :::4434
+exec = /bin/echo
+execArgs = echo said to the socket
+"""
 CONFIGURATIONS = {
     "nginx.conf": NGINX_CONF,
     "haproxy.cfg": HAPROXY_CFG,
     "rsyncd.conf": "use chroot = no\nlog file = /dev/null\n"
     "[files]\npath = {dir}\nread only = no\nuid = root\ngid = root\n",
+    "lighttpd.conf": LIGHTTPD_CONF,
+    "trafgen.cfg": "{{ fill(0x11, 60) }}\n",
+    "knot.conf": KNOT_CONF,
+    "b.zone": ZONE,
+    "queries": "www.b A\nnone.b A\nwww.b AAAA\n",
+    "stunnel.conf": STUNNEL_CONF,
     "mosquitto.conf": "listener 1883\nallow_anonymous true\nlog_type none\n",
 }
 
@@ -135,15 +181,13 @@ def words(text: str, files: Path, family: tuple[str, str]) -> list[str]:
 
 def listens_here(peer: Peer, row: Row) -> bool:
     """Whether something listens on the row's port in the namespace."""
-    found = peer.run("cat", "/proc/net/tcp", "/proc/net/tcp6").stdout.decode()
-    return bool(re.search(rf":{row.port:04X} \S+ 0A ", found))
+    return row.listens(peer.run("cat", *(f"/proc/net/{name}" for name in LISTS)).stdout.decode())
 
 
 def listens(host: Host, row: Row) -> bool:
     """Whether something listens on the row's port on a host."""
     with host.lock:
-        found = proc.read(host, "tcp") + proc.read(host, "tcp6")
-    return bool(re.search(rf":{row.port:04X} \S+ 0A ", found))
+        return row.listens("".join(proc.read(host, name) for name in LISTS))
 
 
 def run(
