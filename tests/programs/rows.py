@@ -237,7 +237,7 @@ ROWS = {
         rules=((r"(?m)^(depth|verify|DONE).*\n", ""),),
         **STUNNEL,
     ),
-    "fping": Row("fping -{v} -c 2 -p 100 {server}", rules=NUMBERS),
+    "fping": Row("fping -{v} -c 2 -p 100 -t 20000 {server}", rules=NUMBERS),
     # It writes frames into a ring of memory (PACKET_TX_RING).
     "trafgen": Row(
         f"trafgen -v >/dev/null; cat {SENT} >before && "
