@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from stack.inet.protosw import inet_protosw
     from stack.inet.raw import raw_sock
     from stack.inet.tcp_cong import tcp_congestion_ops
-    from stack.inet.tcp_metrics import tcp_fastopen_metrics
+    from stack.inet.tcp_metrics import tcp_metrics_block
     from stack.inet.udp_hash import udp_table
     from stack.inet.xfrm_policy import netns_xfrm
     from stack.ipv4.devinet import in_ifaddr
@@ -157,8 +157,8 @@ class Net:
     tcp_fastopen_ctx: tuple[bytes, ...]
     """Keys of TCP Fast Open; the first makes cookies."""
     tcp_hashinfo: inet_hashinfo
-    tcp_metrics: dict[tuple[int, wide, wide], tcp_fastopen_metrics]
-    """By (source, destination): what is remembered of peers."""
+    tcp_metrics: dict[tuple[int, wide, wide], tcp_metrics_block]
+    """By (family, source, destination): what is remembered of peers."""
     tcp_tw_isn: int
     tfo_active_disable_stamp: int
     """When a path last seemed to swallow Fast Open, ns."""

@@ -139,6 +139,8 @@ class sysctl_fields:
     tcp_moderate_rcvbuf: int
     tcp_mtu_probe_floor: int
     tcp_mtu_probing: int
+    tcp_no_metrics_save: int
+    tcp_no_ssthresh_metrics_save: int
     tcp_notsent_lowat: int
     tcp_orphan_retries: int
     tcp_pacing_ca_ratio: int

@@ -29,6 +29,8 @@ RTAX_ADVMSS = "advmss"
 RTAX_CC_ALGO = "congctl"
 
 RTAX_LOCK_MTU, RTAX_LOCK_RTO_MIN = 1 << 2, 1 << 13
+RTAX_LOCK_RTT, RTAX_LOCK_RTTVAR, RTAX_LOCK_SSTHRESH, RTAX_LOCK_CWND = 1 << 4, 1 << 5, 1 << 6, 1 << 7
+RTAX_LOCK_REORDERING = 1 << 9
 """Bits of the metric "lock"."""
 RTAX_FEATURE_ECN = 1
 

@@ -5,10 +5,10 @@
     rto_min                                         TCP, in ms, if `lock` has it too
     fastopen_no_cookie                              TCP Fast Open without a cookie
     mtu, advmss, hoplimit                           of all that goes over it
-    rtt, rttvar, ssthresh, cwnd, reordering         shown; nothing is kept of finished connections
+    rtt, rttvar, ssthresh, cwnd, reordering         where a peer's metrics start (tcp_metrics.py)
 
 `lock` has a bit for each metric (1 << RTAX_*): that of mtu lets no router change it, and packets
-have no DF.
+have no DF. Those of the last line let no connection change it.
 """
 
 from __future__ import annotations

@@ -54,7 +54,7 @@ from stack.inet.tcp_data import (
 from stack.inet.tcp_done import tcp_done, tcp_reset, tcp_set_state
 from stack.inet.tcp_ecn import tcp_ecn_rcv_syn, tcp_ecn_rcv_synack
 from stack.inet.tcp_fastopen import TFO_DATA_NOT_ACKED, TFO_SYN_RETRANSMITTED
-from stack.inet.tcp_metrics import tcp_fastopen_cache_set, tcp_init_metrics
+from stack.inet.tcp_metrics import tcp_fastopen_cache_set, tcp_init_metrics, tcp_update_metrics
 from stack.inet.tcp_minisocks import tcp_check_req
 from stack.inet.tcp_options import (
     OPTS_TS,
@@ -640,6 +640,7 @@ def tcp_rcv_state_process(sk: tcp_sock, skb: sk_buff) -> int:
             kfree_skb(skb)
             return 0
     elif state == tcp_states.TCP_LAST_ACK and sk.snd_una == sk.write_seq:
+        tcp_update_metrics(sk)
         tcp_done(sk)
         kfree_skb(skb)
         return 0

@@ -40,6 +40,7 @@ from stack.inet.tcp_fastopen import (
 )
 from stack.inet.tcp_input import tcp_init_transfer
 from stack.inet.tcp_md5 import tcp_md5_lookup_req
+from stack.inet.tcp_metrics import tcp_peer_is_proven
 from stack.inet.tcp_minisocks import tcp_openreq_init_rwin
 from stack.inet.tcp_options import tcp_clear_options, tcp_parse_options
 from stack.inet.tcp_output import tcp_reset_xmit_timer
@@ -197,9 +198,10 @@ def tcp_conn_request(ops: tcp_family_ops, sk: tcp_sock, skb: sk_buff) -> int:
         req.ts_off = tcp_init_ts_off(net, skb)
     tcp_ecn_create_request(req, skb, sk, dst)
     if not want_cookie and not isn and not syncookies:
-        # Without cookies Linux keeps the last quarter for peers with saved metrics; we save none.
+        # Without cookies the last quarter is kept for peers that are known to exist.
         max_syn_backlog = net.sysctl.tcp_max_syn_backlog
-        if max_syn_backlog - sk.icsk_accept_queue.qlen < max_syn_backlog >> 2:
+        room = max_syn_backlog - sk.icsk_accept_queue.qlen
+        if room < max_syn_backlog >> 2 and not tcp_peer_is_proven(req, dst):
             linux.ListenDrops += 1
             return 0
     if want_cookie:

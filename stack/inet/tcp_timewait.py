@@ -24,6 +24,7 @@ from stack.inet.tcp_challenge import (
 from stack.inet.tcp_const import TCP_TIMEWAIT_LEN
 from stack.inet.tcp_done import tcp_done
 from stack.inet.tcp_md5 import tcp_md5_lookup
+from stack.inet.tcp_metrics import tcp_update_metrics
 from stack.inet.tcp_options import tcp_parse_options
 from stack.inet.tcp_sock import (
     M32,
@@ -83,6 +84,7 @@ def tcp_time_wait(sk: tcp_sock, state: int, timeo: int) -> None:
     else:
         # Too many already: this one is simply closed.
         net.mib.linux.TCPTimeWaitOverflow += 1
+    tcp_update_metrics(sk)
     tcp_done(sk)
 
 

@@ -293,6 +293,8 @@ TCP = (
     _u8("tcp_tso_rtt_log", 9, "a round trip below 2^n us is near: larger packets"),
     _u8("tcp_min_tso_segs", 2, "packets that a slow flow gathers in a super-packet", 1),
     _u8("tcp_moderate_rcvbuf", 1, "tune receive buffers"),
+    _u8("tcp_no_metrics_save", 0, "remember nothing of connections that end"),
+    _bool("tcp_no_ssthresh_metrics_save", 1, "remember no ssthresh of connections that end"),
     _int(
         "tcp_notsent_lowat", UINT_MAX, "unsent bytes below which a socket is writable", 0, UINT_MAX
     ),

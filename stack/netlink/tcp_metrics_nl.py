@@ -13,7 +13,7 @@ from typing import Any
 from stack.core.rows import wide
 from stack.core.time64 import NSEC_PER_MSEC
 from stack.core.uapi import AF_INET, AF_INET6
-from stack.inet.tcp_metrics import tcp_fastopen_metrics
+from stack.inet.tcp_metrics import tcp_metrics_block
 from stack.net import Net
 from stack.netlink.genetlink import (
     ADMIN,
@@ -28,6 +28,7 @@ from stack.netlink.nlattr import (
     BINARY,
     IN6,
     LIBERAL,
+    NESTED,
     U16,
     U32,
     U64,
@@ -42,11 +43,21 @@ CMD_GET, CMD_DEL = 1, 2
 V4_MAPPED = 0xFFFF
 ADDR = ("ADDR_IPV4", "ADDR_IPV6")
 SADDR = ("SADDR_IPV4", "SADDR_IPV6")
+TCP_METRICS_VALS = AttrTable(
+    "TCP_METRIC",
+    *(
+        Attr(name, number, U32)
+        for number, name in enumerate(
+            ("RTT", "RTTVAR", "SSTHRESH", "CWND", "REORDERING", "RTT_US", "RTTVAR_US"), 1
+        )
+    ),
+)
 TCP_METRICS = AttrTable(
     "TCP_METRICS_ATTR",
     Attr("ADDR_IPV4", 1, U32),
     Attr("ADDR_IPV6", 2, BINARY, legal=range(16, 17)),
     Attr("AGE", 3, U64, told=True),
+    Attr("VALS", 6, NESTED, inner=TCP_METRICS_VALS, told=True),
     Attr("FOPEN_MSS", 7, U16, told=True),
     Attr("FOPEN_SYN_DROPS", 8, U16, told=True),
     Attr("FOPEN_SYN_DROP_TS", 9, U64, told=True),
@@ -58,8 +69,23 @@ Key = tuple[int, wide, wide]
 """(family, saddr, daddr)."""
 
 
-def tcp_metrics_fill_info(net: Net, key: Key, tfom: tcp_fastopen_metrics) -> bytes:
+def tcp_metrics_vals(tm: tcp_metrics_block) -> dict[str, int]:
+    """TCP_METRICS_ATTR_VALS: the metrics that are known. RTT and RTTVAR without _US are ms."""
+    vals = {
+        "RTT_US": tm.rtt,
+        "RTT": max(tm.rtt // 1000, min(tm.rtt, 1)),
+        "RTTVAR_US": tm.rttvar,
+        "RTTVAR": max(tm.rttvar // 1000, min(tm.rttvar, 1)),
+        "SSTHRESH": tm.ssthresh,
+        "CWND": tm.cwnd,
+        "REORDERING": tm.reordering,
+    }
+    return {name: value for name, value in vals.items() if value}
+
+
+def tcp_metrics_fill_info(net: Net, key: Key, tm: tcp_metrics_block) -> bytes:
     """net/ipv4/tcp_metrics.c: what is told of a peer. Times are ms ago."""
+    tfom = tm.tcpm_fastopen
     family, saddr, daddr = key
     now: int = net.clock.now_ns()
     put: Any = htonl if family == AF_INET else IN6.put
@@ -67,7 +93,8 @@ def tcp_metrics_fill_info(net: Net, key: Key, tfom: tcp_fastopen_metrics) -> byt
     told: dict[str, Any] = {
         ADDR[kind]: put(daddr),
         SADDR[kind]: put(saddr),
-        "AGE": (now - tfom.stamp) // NSEC_PER_MSEC,
+        "AGE": (now - tm.tcpm_stamp) // NSEC_PER_MSEC,
+        "VALS": tcp_metrics_vals(tm) or None,
         "FOPEN_MSS": tfom.mss or None,
         "FOPEN_COOKIE": tfom.cookie.val or None,
     }
@@ -113,8 +140,8 @@ def tcp_metrics_nl_cmd_get(nlh: nlmsg, tb: Attrs) -> None:
 def tcp_metrics_nl_dump(nlh: nlmsg, tb: Attrs) -> Iterator[bytes]:
     """net/ipv4/tcp_metrics.c: all peers."""
     net = nlh.sk.net
-    for key, tfom in list(net.tcp_metrics.items()):
-        told = tcp_metrics_fill_info(net, key, tfom)
+    for key, tm in list(net.tcp_metrics.items()):
+        told = tcp_metrics_fill_info(net, key, tm)
         yield genlmsg_part(nlh, tcp_metrics_nl_family, CMD_GET, told)
 
 

@@ -99,6 +99,7 @@ BASE: dict[str, Any] = {
     "tcp_moderate_rcvbuf": 0,
     "tcp_comp_sack_nr": 0,
     "tcp_slow_start_after_idle": 0,
+    "tcp_no_metrics_save": 1,
     "tcp_fastopen_key": "00000001-00000002-00000003-00000004",
     "tcp_rmem": (4096, 131_072, 6_291_456),
     "tcp_wmem": (4096, 262_144, 4_194_304),
@@ -353,7 +354,7 @@ class KernelSide(Side):
         self.tun = os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK)
         fcntl.ioctl(self.tun, TUNSETIFF, struct.pack("16sH22x", b"tun0", IFF_TUN | IFF_NO_PI))
         knobs = Path("/proc/sys/net/ipv4")
-        for name, value in {**sysctl, "tcp_no_metrics_save": 1}.items():
+        for name, value in sysctl.items():
             text = " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
             (knobs / name).write_text(text)
         route = " quickack 1" if quickack else ""

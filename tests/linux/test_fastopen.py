@@ -104,7 +104,7 @@ def test_linux_and_we_make_the_same_cookie(tfo_wire: Wire, family: Family) -> No
     (key,) = tcp_fastopen_keys_of(KEY)
     made = siphash(key, ends).to_bytes(8, "little")
     key_of = (family.af, sock.sk.inet_saddr, sock.sk.inet_daddr)
-    assert wire.host.tcp_metrics[key_of].cookie.val == made
+    assert wire.host.tcp_metrics[key_of].tcpm_fastopen.cookie.val == made
     for end in (sock, conn, server):
         end.close()
 

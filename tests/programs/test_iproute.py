@@ -77,6 +77,39 @@ ip route del 10.2.0.0/16 initcwnd 11 reordering 9; echo $?; ip route
 ip tcp_metrics; ip tcp_metrics show 10.0.0.9; echo $?; ip tcp_metrics delete 10.0.0.9; echo $?
 ip tcp_metrics delete 2001:db8::9 source 2001:db8::1; echo $?; ip tcp_metrics flush all; echo $?
 """
+SAVED_METRICS = r"""
+import os, socket, struct, sys
+def run(command):
+    sys.stdout.flush(); os.system(command)
+def tcp_info(sock):
+    return struct.unpack_from("24I", sock.getsockopt(6, 11, 240), 8)
+def connection(address, locked):
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    listener = socket.create_server((address, 0), family=family)
+    client = socket.create_connection(listener.getsockname()[:2])
+    server, _ = listener.accept()
+    if locked:
+        print("rto", tcp_info(client)[0])
+    print("ssthresh, cwnd, reordering", [tcp_info(client)[i] for i in (17, 18, 20)])
+    for tx, rx in (client, server), (server, client):
+        tx.sendall(b"data"); rx.recv(4)
+    client.close(); server.recv(1); server.close(); listener.close()
+    run("ip tcp_metrics show; ip -j tcp_metrics show " + address)
+knobs = "/proc/sys/net/ipv4/"
+run(f"echo reno > {knobs}tcp_congestion_control; ip link set lo up")
+run(f"for knob in no_metrics_save no_ssthresh_metrics_save; do cat {knobs}tcp_$knob; done")
+connection("::1", False)
+for free, values in enumerate((
+    "rtt lock 300ms rttvar lock 50ms cwnd lock 5 ssthresh lock 4 reordering lock 9",
+    "rtt 300ms rttvar 50ms cwnd 20 ssthresh 4 reordering 9", "ssthresh 30 cwnd lock 12"
+)):
+    run(f"ip route replace local 127.0.0.1 dev lo table local {values}; ip tcp_metrics flush")
+    for ssthresh in (1, 0, 0):
+        run(f"echo {ssthresh} > {knobs}tcp_no_ssthresh_metrics_save")
+        locked = not free and ssthresh == 0
+        connection("127.0.0.1", locked)
+run(f"ip tcp_metrics flush; echo 1 > {knobs}tcp_no_metrics_save"); connection("127.0.0.1", False)
+"""
 TRIES = f"""
 shown() {{ for f; do cat /proc/net/$f; done; }}
 shown fib_trie fib_triestat; {VETH}{ROUTES}
@@ -276,8 +309,14 @@ REFERENCES = (r"(?m)^((\S+ ){6})\S+ (\S+)", r"\1N \3")
 PORTS = (r"127\.0\.0\.1:\d{5}|pid=\d+| +", " ")
 LINK_LOCAL = ((r"(?m)^fe80::/64 .*\n", ""), (r'\{"dst":"fe80::/64"[^}]*\},?', ""))
 """Routes of two interfaces, in the order in which these came up."""
+TIMES_OF_PEERS = r'("(?:age|rtt|rttvar)"):[\d.]+'
 ROWS = {
     "metrics of routes": Row(f"{VETH}{METRICS}", LINK_LOCAL),
+    "saved metrics": Row(
+        SAVED_METRICS,
+        ((r"age [\d.]+sec", "age"), (r"(rtt|rttvar) [\d.]+us", r"\1"), (TIMES_OF_PEERS, r"\1")),
+        python=True,
+    ),
     "gateways of IPv6": Row(f"{VETH}{VIA}", ((REFUSED, ""), *LINK_LOCAL)),
     "addresses": Row(
         f"""{VETH}

@@ -493,6 +493,19 @@ def loss_to_repair_ms(rig: Rig, **options: Any) -> float:
         return round((again.time_ns - lost.time_ns) / MS)
 
 
+def metrics_saved(rig: Rig) -> tuple[bool, bool]:
+    """Whether a round-trip time, and ssthresh, are kept of a connection past slow start."""
+    with rig.tcp() as net:
+        a, b = flows(net)
+        a.sk.snd_ssthresh = a.sk.snd_cwnd
+        a.close()
+        net.run(50 * MS)
+        b.close()
+        net.run(50 * MS)
+        kept = list(net.a.tcp_metrics.values())
+        return any(tm.rtt for tm in kept), any(tm.ssthresh for tm in kept)
+
+
 def tcp_reordering(rig: Rig) -> int:
     with rig.tcp(gso=False, sysctl={"tcp_sack": 0}) as net:
         a, b = flows(net)
@@ -791,6 +804,8 @@ PROBES: dict[str, tuple[Any, dict[Any, Any]]] = {
     "tcp_pacing_ca_ratio": (pacing_ratio(10), {120: 120, 50: 50}),
     "tcp_tso_rtt_log": (tcp_min_tso_segs, {9: 2, 17: 5}),
     "tcp_moderate_rcvbuf": (tcp_moderate_rcvbuf, {1: True, 0: False}),
+    "tcp_no_metrics_save": (metrics_saved, {0: (True, False), 1: (False, False)}),
+    "tcp_no_ssthresh_metrics_save": (metrics_saved, {1: (True, False), 0: (True, True)}),
     "tcp_notsent_lowat": (tcp_notsent_lowat, {M32: True, 1000: False}),
     "tcp_orphan_retries": (tcp_orphan_retries, {0: 8, 2: 3}),
     "tcp_pingpong_thresh": (tcp_pingpong_thresh, {1: True, 100: False}),
