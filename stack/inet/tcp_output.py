@@ -18,17 +18,20 @@ from fastpath.base.skbuff import (
     kfree_skb,
     pskb_copy,
     sk_buff,
+    skb_add_data,
     skb_append_frags,
     skb_clone,
     skb_cloned,
     skb_copy_bits,
     skb_header_release,
     skb_pull,
+    skb_shift,
     skb_split,
     skb_unclone,
 )
 from fastpath.net.hdr import tcp_push as tcp_header_push
 from fastpath.net.hdr import tcp_push_ts
+from fastpath.net.zerocopy import skb_zcopy
 from stack.core.dev_xmit import gso_owners
 from stack.core.dst import dst_confirm_neigh, dst_entry
 from stack.core.netdevice import NET_XMIT_CN
@@ -477,6 +480,8 @@ def _split(sk: tcp_sock, skb: sk_buff, length: int) -> sk_buff | None:
     skb.tcp_flags = flags & ~(TCPHDR_FIN | TCPHDR_PSH)
     buff.tcp_flags = flags
     buff.sacked = skb.sacked
+    buff.cb = skb.cb  # a record's end (MSG_EOR)
+    skb.cb = None
     if (skb.tx_flags or skb.txstamp_ack) and not before(skb.tskey, seq):
         buff.tx_flags, buff.txstamp_ack, buff.tskey = skb.tx_flags, skb.txstamp_ack, skb.tskey
         skb.tx_flags = skb.txstamp_ack = 0
@@ -748,13 +753,7 @@ def tcp_mtu_probe_skb(sk: tcp_sock, probe_size: int, mss_now: int) -> sk_buff | 
     left = probe_size
     while left and (eaten := queue.next(probe)) is not None:
         left -= eaten.len
-        probe.tcp_flags |= eaten.tcp_flags
-        probe.cb = eaten.cb
-        stamps = tcp_tx_tstamp(eaten)
-        if stamps is not None:
-            tcp_skb_collapse_tstamp(probe, stamps)
-        queue.unlink(eaten)
-        tcp_wmem_free_skb(sk, eaten)
+        tcp_eat_one_skb(sk, probe, eaten)
     tcp_set_skb_tso_segs(probe, probe_size)
     return probe
 
@@ -777,6 +776,48 @@ def tcp_small_queue_check(sk: tcp_sock, skb: sk_buff, factor: int) -> bool:
         return False
     sk.tsq_flags |= TSQF_THROTTLED
     return True
+
+
+def tcp_grow_skb(sk: tcp_sock, skb: sk_buff, amount: int) -> bool:
+    """Move up to `amount` bytes of the next sk_buff into the head of the write queue.
+
+    So a head that was cut still makes a large packet. True: it has grown.
+    """
+    queue = sk.sk_write_queue
+    next_skb = queue.next(skb)
+    if next_skb is None or skb.cb == MSG_EOR:
+        return False
+    if skb_zcopy(skb) is not None or skb_zcopy(next_skb) is not None:
+        return False
+    nlen: int = min(amount, next_skb.len)
+    if not nlen:
+        return False
+    if nlen < next_skb.len and next_skb.len > next_skb.data_len:
+        # The rest of a small write stays in its head buffer, in front of which a header is built.
+        data = skb_copy_bits(next_skb, 0, nlen)
+        nlen = skb_add_data(skb, sk.net.skb_pages, data, 0, nlen)
+        skb_pull(next_skb, nlen)
+        next_skb.truesize -= nlen
+    else:
+        nlen = skb_shift(skb, next_skb, nlen)
+    if not nlen:
+        return False
+    skb.end_seq = next_skb.seq = (next_skb.seq + nlen) & M32
+    if not next_skb.len:
+        skb.end_seq = next_skb.end_seq  # it may have a FIN
+        tcp_eat_one_skb(sk, skb, next_skb)
+    return True
+
+
+def tcp_eat_one_skb(sk: tcp_sock, dst: sk_buff, src: sk_buff) -> None:
+    """`dst` has the payload of `src`, the next of the write queue: it gets the rest, `src` goes."""
+    dst.tcp_flags |= src.tcp_flags
+    dst.cb = src.cb
+    stamps = tcp_tx_tstamp(src)
+    if stamps is not None:
+        tcp_skb_collapse_tstamp(dst, stamps)
+    sk.sk_write_queue.unlink(src)
+    tcp_wmem_free_skb(sk, src)
 
 
 def tcp_write_xmit(sk: tcp_sock, mss_now: int, nonagle: int, push_one: int) -> bool:
@@ -808,6 +849,12 @@ def tcp_write_xmit(sk: tcp_sock, mss_now: int, nonagle: int, push_one: int) -> b
                 is_cwnd_limited = True
                 break
             cwnd_quota = 1
+        if write_queue.peek_tail() is not skb:
+            if not max_segs:
+                max_segs = tcp_tso_autosize(sk, mss_now, tcp_tso_segs(sk, mss_now))
+            missing_bytes = min(cwnd_quota, max_segs) * mss_now - skb.len
+            if missing_bytes > 0 and tcp_grow_skb(sk, skb, missing_bytes):
+                tso_segs = tcp_set_skb_tso_segs(skb, mss_now)
         if not tcp_snd_wnd_test(sk, skb, mss_now):
             rwnd_limited = True
             break

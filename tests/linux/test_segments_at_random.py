@@ -32,6 +32,7 @@ from tests.linux.segments_at_random import (
     Script,
     Spec,
     confirmed,
+    content,
 )
 from tests.support import require
 
@@ -248,6 +249,54 @@ def urgent_data_and_a_linger_of_0(scene: Scene) -> Iterator[str]:
     yield scene.call("close", 1)
 
 
+def what_waits_is_joined(scene: Scene) -> Iterator[str]:
+    yield from accepted(scene, window=60_000)
+    for size in (30_000, 17_100, 30_000):
+        yield scene.call("sendto", 1, content(0, size), 0, None)
+    for acked in (1000, 3000, 4000, 10_000, 11_000, 17_000, 31_000, 50_000, 70_000):
+        yield scene.segment(to_listener(ACK, 1, 1 + acked, window=60_000))
+
+
+def what_waits_is_joined_as_the_window_opens(scene: Scene) -> Iterator[str]:
+    yield from accepted(scene, window=3000)
+    for size in (700, 1900, 3300, 2500):
+        yield scene.call("sendto", 1, content(0, size), 0, None)
+    for acked in (700, 1400, 2600, 2600, 4000, 5000):
+        window = 1000 if acked == 2600 else 3000
+        yield scene.segment(to_listener(ACK, 1, 1 + acked, window=window))
+
+
+def the_end_of_a_record_is_not_joined(scene: Scene) -> Iterator[str]:
+    yield from accepted(scene, window=3000)
+    yield scene.call("sendto", 1, content(0, 3000), 0, None)
+    for flags in (0, socket.MSG_EOR, 0, socket.MSG_OOB, socket.MSG_EOR, 0):
+        yield scene.call("sendto", 1, content(7, 300), flags, None)
+    yield scene.call("shutdown", 1, 1)
+    yield scene.segment(to_listener(ACK, 1, 2001, window=1100))
+    yield scene.segment(to_listener(ACK, 1, 3101, window=400))
+    yield scene.segment(to_listener(ACK, 1, 3501, window=5000))
+
+
+def the_end_of_a_record_that_is_cut_is_not_joined(scene: Scene) -> Iterator[str]:
+    yield from accepted(scene, window=60_000)
+    for size, flags in ((10_400, 0), (10_400, socket.MSG_EOR), (2000, 0)):
+        yield scene.call("sendto", 1, content(0, size), flags, None)
+    for acked in (10_000, 20_800, 22_800):
+        yield scene.segment(to_listener(ACK, 1, 1 + acked, window=60_000))
+
+
+def joined_segments_have_another_size(scene: Scene) -> Iterator[str]:
+    yield from accepted(scene, window=1900)
+    yield scene.call("sendto", 1, content(0, 9000), 0, None)
+    yield waited(scene)
+    yield waited(scene)  # so the congestion window lets one segment go
+    yield scene.segment(to_listener(ACK, 500, 1, 100))  # its SACK block makes ours smaller
+    acked = 1
+    for size in (950, 950, 938, 938, 938, 1876):
+        acked += size
+        yield scene.segment(to_listener(ACK, 600, acked, window=1900))
+
+
 ROWS: list[tuple[Script, dict[str, Any]]] = [
     (a_listener_has_little_to_tell, {}),
     (a_syn_was_sent, {}),
@@ -271,6 +320,11 @@ ROWS: list[tuple[Script, dict[str, Any]]] = [
     (segments_that_are_shorter_by_their_options, {}),
     (a_reset_with_data_while_connecting, {}),
     (urgent_data_and_a_linger_of_0, {}),
+    (what_waits_is_joined, {}),
+    (what_waits_is_joined_as_the_window_opens, {}),
+    (the_end_of_a_record_is_not_joined, {}),
+    (the_end_of_a_record_that_is_cut_is_not_joined, {}),
+    (joined_segments_have_another_size, {}),
 ]
 
 
