@@ -289,7 +289,8 @@ def tun_build_skb(dev: net_device, frame: memoryview, length: int) -> sk_buff | 
     machine = dev.machine
     linear = min(length, SMALL_FRAME_BYTES)
     rest = length - linear
-    skb = skb_from_bytes(machine.skb_small, frame[:linear], NET_SKB_PAD + NET_IP_ALIGN)
+    align = NET_SKB_PAD if dev.type == netdevice.ARPHRD_NONE else NET_SKB_PAD + NET_IP_ALIGN
+    skb = skb_from_bytes(machine.skb_small, frame[:linear], align)
     if skb is None:
         stats.rx_dropped += 1
         return None

@@ -88,7 +88,6 @@ from stack.inet.tcp_sock import (
     TCP_ECN_MODE_ACCECN,
     TCP_ECN_MODE_RFC3168,
     TCP_NAGLE_OFF,
-    TCP_PAWS_WINDOW,
     TCPCB_LOST,
     TCPCB_RETRANS,
     TCPCB_SACKED_ACKED,
@@ -699,7 +698,7 @@ def tcp_replace_ts_recent(sk: tcp_sock, seq: int) -> int:
     if (
         rx_opt.saw_tstamp
         and not after(seq, sk.rcv_wup)
-        and tcp_paws_check(rx_opt, TCP_PAWS_WINDOW, sk.tcp_mstamp // NSEC_PER_SEC + 1)
+        and tcp_paws_check(rx_opt, 0, sk.tcp_mstamp // NSEC_PER_SEC + 1)
     ):
         accecn = sk.ecn_flags & TCP_ECN_MODE_ACCECN != 0
         newer = accecn and after(rx_opt.rcv_tsval, rx_opt.ts_recent)

@@ -440,8 +440,8 @@ def tcp_send_delayed_ack(sk: tcp_sock) -> None:
     now = sk.net.clock.now_ns()
     timeout = now + ato
     if sk.icsk_ack_pending & ICSK_ACK_TIMER:
-        # The ACK is nearly due: send it now.
-        if sk.icsk_ack_timeout <= now + (ato >> 2):
+        # The ACK is nearly due (one with a timeout of 0 was due already): send it now.
+        if not sk.icsk_ack_ato or sk.icsk_ack_timeout <= now + (ato >> 2):
             tcp_send_ack(sk)
             return
         if timeout > sk.icsk_ack_timeout:

@@ -30,8 +30,12 @@ from fastpath.base.skbuff import (
     sk_buff,
     skb_add_data,
     skb_clone,
+    skb_cloned,
     skb_copy_bits,
+    skb_headroom,
     skb_pull,
+    skb_put_data,
+    skb_tailroom,
     skb_try_coalesce,
 )
 from fastpath.net.hdr import tcp_hdr
@@ -39,6 +43,7 @@ from stack.core import drop_reason, sock_flags, tcp_states
 from stack.core.drop_reason import kfree_skb_reason
 from stack.core.fasync import SOCK_WAKE_WAITD
 from stack.core.inet_ecn import INET_ECN_CE, INET_ECN_MASK, INET_ECN_NOT_ECT
+from stack.core.netdevice import ARPHRD_NONE
 from stack.core.sk_mem import (
     sk_forced_mem_schedule,
     sk_mem_reclaim,
@@ -109,6 +114,7 @@ from stack.inet.tcp_sock import (
 from stack.inet.tcp_timewait import tcp_time_wait
 from stack.inet.tcp_window import __tcp_select_window
 
+SKB_OVERHEAD, SKB_SHARED_INFO = 256, 320  # of 64-bit Linux: sk_buff, skb_shared_info; bytes
 COALESCE_MAX = 256 << 10  # bytes; larger sk_buffs gain nothing and hold ring buffers longer
 
 
@@ -423,6 +429,24 @@ def tcp_try_rmem_schedule(sk: tcp_sock, skb: sk_buff, size: int) -> int:
 # --- queues -------------------------------------------------------------------------------
 
 
+def tun_try_coalesce(to: sk_buff, frm: sk_buff) -> bool:
+    """net/core/skbuff.c skb_try_coalesce for packets of a TUN, whose heads no other packet takes.
+
+    So the window shrinks as with Linux. Bytes are copied if Linux's head of `to` has room for them:
+    that is its truesize without sk_buff and skb_shared_info.
+    """
+    length = frm.len
+    if skb_cloned(to):
+        return False
+    if length:
+        room = to.truesize - SKB_OVERHEAD - SKB_SHARED_INFO - skb_headroom(to) - to.len
+        if to.data_len or length > room or length > skb_tailroom(to):
+            return False
+        skb_put_data(to, skb_copy_bits(frm, 0, length))
+    kfree_skb(frm)
+    return True
+
+
 def tcp_try_coalesce(sk: tcp_sock, to: sk_buff, frm: sk_buff) -> bool:
     """Append frm's payload to `to` (same queue, next in sequence) without copying; frees frm."""
     if to.end_seq != frm.seq or to.len + frm.len > COALESCE_MAX or frm.tcp_flags & TCPHDR_SYN:
@@ -431,7 +455,10 @@ def tcp_try_coalesce(sk: tcp_sock, to: sk_buff, frm: sk_buff) -> bool:
     segs = (to.gso_segs or 1) + (frm.gso_segs or 1)
     old = to.truesize
     stamp = frm.tstamp_ns
-    if not skb_try_coalesce(to, frm):
+    if frm.dev is not None and frm.dev.type == ARPHRD_NONE:
+        if not tun_try_coalesce(to, frm):
+            return False
+    elif not skb_try_coalesce(to, frm):
         return False
     if stamp:
         to.tstamp_ns = stamp

@@ -294,10 +294,15 @@ def tcp_rcv_established(sk: tcp_sock, skb: sk_buff) -> None:
                 tcp_data_snd_check(sk)
                 return
             # The kernel takes this path only with memory reserved. Here only a connection's first
-            # data needs that; later data, whose sk_buffs may be large, reserves its memory now.
+            # data needs that, and data that finds some unsent, which the other path may send. Other
+            # data, whose sk_buffs may be large, reserves its memory now.
             if sk.sk_rmem_alloc <= sk.sk_rcvbuf and (
                 skb.truesize <= sk.sk_forward_alloc
-                or (sk.bytes_received and sk_rmem_schedule(sk, skb, skb.truesize))
+                or (
+                    sk.bytes_received
+                    and not sk.sk_write_queue.qlen
+                    and sk_rmem_schedule(sk, skb, skb.truesize)
+                )
             ):
                 acked = ack_seq != sk.snd_una
                 if acked:

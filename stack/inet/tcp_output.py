@@ -49,6 +49,7 @@ from stack.core.time64 import NSEC_PER_MSEC, NSEC_PER_SEC
 from stack.core.timer import timer_delete
 from stack.core.uapi import MSG_EOR
 from stack.inet.inet_connection_sock import (
+    ICSK_ACK_SCHED,
     ICSK_TIME_DACK,
     ICSK_TIME_LOSS_PROBE,
     ICSK_TIME_PROBE0,
@@ -225,8 +226,9 @@ def tcp_event_ack_sent(sk: tcp_sock, rcv_nxt: int) -> None:
 
 
 def tcp_dec_quickack_mode(sk: tcp_sock) -> None:
+    """An ACK leaves: if it is of new data, one fewer of those is sent at once."""
     quick = sk.icsk_ack_quick
-    if quick:
+    if quick and sk.icsk_ack_pending & ICSK_ACK_SCHED:
         if quick <= 1:
             sk.icsk_ack_quick = 0
             # Leaving quick ACK mode deflates the ATO.
