@@ -15,7 +15,7 @@ from stack.api.rules import ip_rule_add, ip_rule_del
 from stack.api.socket import Socket, socketpair, unlink
 from stack.clients.dhcp4_pool import Dhcp4ServerConfig
 from stack.clients.resolvconf import NameService
-from stack.core.dev import dev_close, dev_named, dev_open, dev_set_mtu
+from stack.core.dev import dev_close, dev_open, dev_set_mtu
 from stack.core.dev_netns import dev_change_net_namespace
 from stack.core.errors import check
 from stack.core.link_watch import linkwatch_pending
@@ -25,7 +25,11 @@ from stack.ipv4.devinet import inet_addr_add, inet_addr_del, parse_ifaddr
 from stack.ipv4.fib import ip_route_add, ip_route_del
 from stack.ipv6.addr import parse_addr6, parse_ifaddr6
 from stack.ipv6.addrconf import inet6_addr_add, inet6_addr_del
-from stack.ipv6.route_config import ip6_route_add, ip6_route_del, ip6_validate_gw
+from stack.ipv6.route_config import (
+    ip6_route_add,
+    ip6_route_del,
+    ip6_route_info_create,
+)
 from stack.machine import Machine
 from stack.net import Net, check_net
 from stack.sched.sch_api import qdisc_graft
@@ -148,9 +152,7 @@ class Namespace(Links):
         with self.lock:
             call = _route_call("route_add", ip_route_add, ip6_route_add, prefix, via, kw)
             if via is not None and ":" in via and call is ip_route_add:
-                gw, onlink = parse_addr6(via), bool(kw.get("onlink"))
-                out = ip6_validate_gw(self, gw, dev_named(self, dev), onlink)
-                call(self, prefix, nexthops=[(gw, out, 1)], **kw)
+                call(self, prefix, nexthops=[(parse_addr6(via), dev, 1)], **kw)
                 return
             call(self, prefix, via=via, dev=dev, **kw)
 
@@ -282,7 +284,9 @@ def _route_call(
     check_type(where, "via", via, (str, NoneType), "text such as 10.0.0.1")
     six = ":" in prefix or (via is not None and ":" in via and prefix == "default")
     call = ip6 if six else ip
-    taken = signature(call).parameters.values()
+    taken = [*signature(call).parameters.values()]
+    if call is ip6_route_add:
+        taken += signature(ip6_route_info_create).parameters.values()
     known = [p.name for p in taken if p.kind is Parameter.KEYWORD_ONLY]
     if call in (ip_route_add, ip6_route_add):
         known += METRICS

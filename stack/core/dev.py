@@ -246,9 +246,11 @@ _CHANGEABLE = _KEPT | netdevice.IFF_ALLMULTI | netdevice.IFF_PROMISC
 def dev_change_flags(dev: net_device, flags: int) -> int:
     """net/core/dev.c: `ip link set up/down/promisc/arp ...`. 0 or -errno."""
     old = dev.flags
-    if (old ^ flags) & netdevice.IFF_PROMISC:
+    changed = dev.gflags ^ flags
+    dev.gflags ^= changed & (netdevice.IFF_PROMISC | netdevice.IFF_ALLMULTI)
+    if changed & netdevice.IFF_PROMISC:
         dev_set_promiscuity(dev, 1 if flags & netdevice.IFF_PROMISC else -1)
-    if (old ^ flags) & netdevice.IFF_ALLMULTI:
+    if changed & netdevice.IFF_ALLMULTI:
         dev_set_allmulti(dev, 1 if flags & netdevice.IFF_ALLMULTI else -1)
     dev.flags = dev.flags & ~_KEPT | flags & _KEPT
     if (old ^ flags) & netdevice.IFF_UP:

@@ -229,13 +229,16 @@ def fib_default_rule_pref(ops: fib_rules_ops) -> int:
     return 0
 
 
-def fib_rule_check(rule: fib_rule) -> None:
-    """net/core/fib_rules.c fib_nl2rule: what no rule may be. Raises: OSError EINVAL."""
+def fib_rule_check(rule: fib_rule, placed: bool = True) -> None:
+    """net/core/fib_rules.c fib_nl2rule: what no rule may be; `placed`: its priority counts.
+
+    Raises: OSError EINVAL.
+    """
     goto = rule.action == FR_ACT_GOTO
     for wrong, text in (
         (rule.target >= 0 and not goto, "Unexpected goto"),
         (goto and rule.target < 0, "Missing goto target for action goto"),
-        (goto and rule.target <= rule.pref, "Backward goto not supported"),
+        (placed and goto and rule.target <= rule.pref, "Backward goto not supported"),
         (rule.l3mdev and rule.table, "l3mdev and table are mutually exclusive"),
         (rule.tos & 3, "Invalid dsfield (tos): ECN bits must be 0"),
     ):

@@ -138,8 +138,9 @@ def neigh_table_clear(tbl: neigh_table) -> None:
     """net/core/neighbour.c: the host ends."""
     if tbl.gc_timer is not None:
         timer_delete(tbl.gc_timer)
-    if tbl.proxy_timer is not None:
-        timer_delete(tbl.proxy_timer)
+    for timer in (tbl.managed_timer, tbl.proxy_timer):
+        if timer is not None:
+            timer_delete(timer)
     pneigh_queue_purge(tbl, None)
     neigh_flush_dev(tbl, None, False)
 

@@ -60,6 +60,18 @@ def neigh_rows(family: str) -> dict[str, neigh_sysctl_row]:
         _time(path, "locktime", "locktime", "1/100 s for which the first answer holds", TICK_NS),
         _time(path, "anycast_delay", "anycast_delay", "1/100 s; nothing uses it", TICK_NS),
         _time(path, "proxy_delay", "proxy_delay", "1/100 s that an answer waits", TICK_NS),
+        neigh_sysctl_row(
+            Sysctl(
+                path,
+                "interval_probe_time_ms",
+                5000,
+                "ms between questions to managed neighbours",
+                1,
+                LONGEST,
+            ),
+            "interval_probe_time",
+            NSEC_PER_MSEC,
+        ),
         *_times(path, "retrans_time", "time between questions", retrans),
     )
     return {row.sysctl.name: row for row in rows}

@@ -36,6 +36,8 @@ NEIGH_UPDATE_F_OVERRIDE = 0x1
 NEIGH_UPDATE_F_WEAK_OVERRIDE = 0x2
 NEIGH_UPDATE_F_OVERRIDE_ISROUTER = 0x4
 NEIGH_UPDATE_F_ISROUTER = 0x40000000
+NEIGH_UPDATE_F_FLAGS = 0x100
+"""Not Linux's: flags have changed, of which listeners hear (neigh_update_flags)."""
 NEIGH_UPDATE_F_ADMIN = 0x80000000
 
 MIN_TIMER = NSEC_PER_SEC // 100
@@ -50,6 +52,7 @@ class neigh_parms:
     app_probes: int = 0
     mcast_reprobes: int = 0
     retrans_time: int = 1 * NSEC_PER_SEC
+    interval_probe_time: int = 5 * NSEC_PER_SEC
     base_reachable_time: int = 30 * NSEC_PER_SEC
     reachable_time: int = 30 * NSEC_PER_SEC
     delay_probe_time: int = 5 * NSEC_PER_SEC
@@ -131,7 +134,7 @@ class neighbour:
     nud_state: int = row(uapi.NUD_NONE)
     """NUD_*."""
     flags: int = row(0)
-    """Bits NTF_*: is it a router."""
+    """Bits NTF_*: is it a router; from bit NTF_EXT_SHIFT those of NDA_FLAGS_EXT."""
     protocol: int = row(0)
     """RTPROT_* of the program that told of it, 0: none did."""
     ha: bytes = row(of=lambda neigh: bytes(neigh.dev.addr_len))
@@ -207,6 +210,8 @@ class neigh_table:
     last_flush: int = row(of=lambda tbl: tbl.net.clock.now_ns())
     last_rand: int = row(of=lambda tbl: tbl.last_flush)
     gc_timer: timer_list | None = row()
+    managed_timer: timer_list | None = row()
+    """Expires when the managed neighbours are asked again; pending while there are any."""
     phash: dict[tuple[wide, int], pneigh_entry] = row(make=dict)
     pconstructor: Callable[[pneigh_entry], None] | None = row()
     pdestructor: Callable[[pneigh_entry], None] | None = row()
@@ -233,6 +238,7 @@ def neigh_rand_reach_time(net: Net, base_ns: int) -> int:
 
 NEIGH_VARS: Final = (
     *("mcast_probes", "ucast_probes", "app_probes", "mcast_reprobes", "retrans_time"),
+    "interval_probe_time",
     *("base_reachable_time", "reachable_time", "delay_probe_time", "gc_staletime"),
     *("queue_len_bytes", "anycast_delay", "proxy_delay", "proxy_qlen", "locktime"),
 )

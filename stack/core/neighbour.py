@@ -26,6 +26,7 @@ from stack.core.neigh_gc import neigh_forced_gc
 from stack.core.neigh_table import (
     MIN_TIMER,
     NEIGH_UPDATE_F_ADMIN,
+    NEIGH_UPDATE_F_FLAGS,
     NEIGH_UPDATE_F_ISROUTER,
     NEIGH_UPDATE_F_OVERRIDE,
     NEIGH_UPDATE_F_OVERRIDE_ISROUTER,
@@ -38,7 +39,7 @@ from stack.core.neigh_table import (
 from stack.core.netdevice import IFF_LOOPBACK, IFF_NOARP, IFF_POINTOPOINT, net_device
 from stack.core.rows import wide
 from stack.core.time64 import NSEC_PER_SEC
-from stack.core.timer import mod_timer, timer_delete, timer_list
+from stack.core.timer import TIMER_DEFERRABLE, mod_timer, timer_delete, timer_list
 from stack.core.uapi import NLM_F_REQUEST, RTM_GETNEIGH, RTM_NEWNEIGH, RTN_BROADCAST
 
 _NO_EVENT = uapi.NUD_CONNECTED | uapi.NUD_DELAY | uapi.NUD_PROBE
@@ -73,8 +74,12 @@ def neigh_create(tbl: neigh_table, addr: wide, dev: net_device) -> neighbour | N
     n = neighbour(tbl, dev, addr, neigh_timer_handler)
     if tbl.constructor(n):
         return None
+    key = neigh_key(dev, n.primary_key)  # the constructor may have made it another one
+    there = tbl.hash.get(key)
+    if there is not None:
+        return there
     n.confirmed = now - 2 * n.parms.base_reachable_time
-    tbl.hash[neigh_key(dev, addr)] = n
+    tbl.hash[key] = n
     tbl.stats.allocs += 1
     return n
 
@@ -375,7 +380,7 @@ def neigh_update(
             neigh_suspect(neigh)
         neigh.nud_state = new
         failed = old & (uapi.NUD_INCOMPLETE | uapi.NUD_PROBE) and new & uapi.NUD_FAILED
-        if failed or old & uapi.NUD_VALID:
+        if failed or old & uapi.NUD_VALID or flags & NEIGH_UPDATE_F_FLAGS:
             neigh_update_notify(neigh)
         if failed:
             neigh_invalidate(neigh)
@@ -399,7 +404,9 @@ def neigh_update(
         elif lladdr == neigh.ha and new == uapi.NUD_STALE and not flags & NEIGH_UPDATE_F_ADMIN:
             new = old
     if isrouter:
+        was = neigh.flags
         neigh_update_is_router(neigh, flags)
+        flags |= NEIGH_UPDATE_F_FLAGS if neigh.flags != was else 0
     changed = lladdr != neigh.ha
     if new != old or changed:
         neigh.updated = now
@@ -417,7 +424,7 @@ def neigh_update(
         if not new & uapi.NUD_CONNECTED:
             neigh.confirmed = now - 2 * neigh.parms.base_reachable_time
     if new == old:
-        if changed:
+        if changed or flags & NEIGH_UPDATE_F_FLAGS:
             neigh_update_notify(neigh)
         return 0
     if new & uapi.NUD_CONNECTED:
@@ -445,6 +452,29 @@ def neigh_update_hhs(neigh: neighbour) -> None:
     ops = neigh.dev.header_ops
     if ops is not None and ops.cache_update is not None and neigh.hh.hh_len:
         ops.cache_update(neigh.hh, neigh.dev, neigh.ha)
+
+
+def neigh_managed_work(timer: timer_list) -> None:
+    """net/core/neighbour.c: keep the managed neighbours resolved."""
+    tbl: neigh_table = timer.data
+    managed = [n for n in tbl if n.flags & uapi.NTF_MANAGED]
+    for n in managed:
+        neigh_event_send(n, None)
+    if managed:
+        mod_timer(timer, tbl.net.clock.now_ns() + tbl.parms.interval_probe_time)
+
+
+def neigh_update_managed_list(n: neighbour) -> None:
+    """net/core/neighbour.c: ask for a managed neighbour from now on."""
+    tbl = n.tbl
+    if not n.flags & uapi.NTF_MANAGED:
+        return
+    if tbl.managed_timer is None:
+        tbl.managed_timer = timer_list(
+            n.net.machine, neigh_managed_work, TIMER_DEFERRABLE, data=tbl
+        )
+    if not tbl.managed_timer.pending:
+        mod_timer(tbl.managed_timer, n.net.clock.now_ns() + tbl.parms.interval_probe_time)
 
 
 def neigh_event_ns(

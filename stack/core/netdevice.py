@@ -579,6 +579,8 @@ class net_device:
     """The link's broadcast address."""
     flags: int = row(0)
     """Bits IFF_* as set; dev_get_flags adds what follows from the state."""
+    gflags: int = row(0)
+    """Of IFF_PROMISC and IFF_ALLMULTI those that user space has set."""
     features: int = row(0)
     """Bits NETIF_F_* in use."""
     hw_features: int = row(0)
@@ -721,7 +723,8 @@ def netdev_priv(dev: net_device) -> Any:
 
 def dev_get_flags(dev: net_device) -> int:
     """net/core/dev.c: flags as user space sees them."""
-    flags = dev.flags & ~(IFF_RUNNING | IFF_LOWER_UP)
+    own = IFF_PROMISC | IFF_ALLMULTI
+    flags = dev.flags & ~(own | IFF_RUNNING | IFF_LOWER_UP) | dev.gflags & own
     if netif_running(dev) and netif_carrier_ok(dev):
         flags |= IFF_RUNNING | IFF_LOWER_UP
     return flags

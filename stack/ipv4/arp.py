@@ -115,6 +115,8 @@ def arp_constructor(neigh: neighbour) -> int:
     if dev.ip_ptr is None:
         return -errno.EINVAL
     neigh.parms = dev.ip_ptr.arp_parms
+    if dev.flags & (netdevice.IFF_LOOPBACK | netdevice.IFF_POINTOPOINT):
+        addr = neigh.primary_key = 0  # one entry stands for every address
     kind = inet_addr_type_dev_table(neigh.net, dev, narrow(addr))
     group_ha = arp_mc_map(narrow(addr), dev) if kind == uapi.RTN_MULTICAST else None
     neigh_setup(neigh, kind, group_ha, arp_hh_ops, arp_direct_ops)

@@ -256,10 +256,6 @@ def inetdev_event(event: int, dev: net_device) -> None:
 
 def inetdev_changename(dev: net_device, in_dev: in_device) -> None:
     """net/ipv4/devinet.c: labels have the new name; all but the first keep what follows a colon."""
-    netconf_gone(dev.net, AF_INET, dev.ifindex)
-    remove_devconf(dev.net.sysctl.conf, in_dev.cnf)
-    add_devconf(dev.net.sysctl.conf, in_dev.cnf, dev.name)
-    netconf_notify(dev.net, AF_INET, in_dev.cnf, index=dev.ifindex)
     for number, ifa in enumerate(in_dev.ifa_list):
         tail = ""
         if number:
@@ -270,6 +266,10 @@ def inetdev_changename(dev: net_device, in_dev: in_device) -> None:
             )
         ifa.ifa_label = dev.name[: netdevice.IFNAMSIZ - 1 - len(tail)] + tail
         _tell(RTM_NEWADDR, ifa)
+    netconf_gone(dev.net, AF_INET, dev.ifindex)
+    remove_devconf(dev.net.sysctl.conf, in_dev.cnf)
+    add_devconf(dev.net.sysctl.conf, in_dev.cnf, dev.name)
+    netconf_notify(dev.net, AF_INET, in_dev.cnf, index=dev.ifindex)
 
 
 def inetdev_send_gratuitous_arp(dev: net_device, in_dev: in_device) -> None:

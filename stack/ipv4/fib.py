@@ -125,6 +125,10 @@ class fib_info:
     fib_priority: int = row(0)
     fib_metrics: dict[str, int] = row()
     fib_dead: bool = row(False)
+    pfsrc_removed: bool = row(False)
+    """Its preferred source went away: of such routes monitors hear."""
+    fib_flags: int = row(0)
+    """RTNH_F_DEAD and RTNH_F_LINKDOWN where all next hops became so at once."""
     fib_nhobj: nexthop | None = row()
     """fi->nh: the object that `fib_nh` comes from."""
 
@@ -148,6 +152,8 @@ class fib_info:
         self.fib_priority = priority
         self.fib_metrics = metrics or {}
         self.fib_dead = False
+        self.pfsrc_removed = False
+        self.fib_flags = 0
         self.fib_nhobj = nhobj
 
     def same_as(self, other: fib_info) -> bool:
@@ -274,7 +280,7 @@ class netns_fib:
     nexthop_serial: int = row(0)
 
     def __init__(self, net: Net) -> None:
-        self.tables = {tb_id: fib_table(tb_id) for _, tb_id in RT_RULES}
+        self.tables = {tb_id: fib_table(tb_id) for tb_id in (RT_TABLE_LOCAL, RT_TABLE_MAIN)}
         self.rules = list(self.tables.values())
         self.ops = fib_rules_ops(
             AF_INET, 32, IPTOS_RT_MASK, fib_default_rules(*RT_RULES), lambda: fib_rules_changed(net)
@@ -576,38 +582,61 @@ def fib_check_nh(net: Net, nh: fib_nh, scope: int, table: int = RT_TABLE_MAIN) -
     Raises: OSError EINVAL, ENETUNREACH, ENETDOWN, ENODEV.
     """
     if nh.nh_gw6:
-        nh.nh_scope = uapi.RT_SCOPE_LINK  # ip6_validate_gw has found its device
-    elif nh.nh_gw:
-        if scope == uapi.RT_SCOPE_HOST:
-            raise ExtAckError(errno.EINVAL, "Route with host scope can not have a gateway")
-        if nh.nh_flags & uapi.RTNH_F_ONLINK:
-            if scope >= uapi.RT_SCOPE_LINK:
-                raise ExtAckError(errno.EINVAL, "Nexthop has invalid scope")
-            if nh.nh_dev is None:
-                raise ExtAckError(errno.ENODEV, "Nexthop device required for onlink")
-            if not nh.nh_dev.flags & netdevice.IFF_UP:
-                raise ExtAckError(errno.ENETDOWN, "Nexthop device is not up")
-        else:
-            res = fib_check_nh_gw(net, nh, max(scope + 1, uapi.RT_SCOPE_LINK), table)
-            if not isinstance(res, fib_result):
-                raise ExtAckError(-res, INVALID_GW)
-            if res.type not in (uapi.RTN_UNICAST, uapi.RTN_LOCAL) or res.nh is None:
-                raise ExtAckError(errno.EINVAL, INVALID_GW)
-            if nh.nh_dev is None:
-                nh.nh_dev = res.nh.nh_dev
-                nh.nh_oif = res.nh.nh_oif
-            if res.type == uapi.RTN_LOCAL:  # our own address: the destinations are on the link
-                nh.nh_scope = uapi.RT_SCOPE_HOST
-                return
+        onlink = bool(nh.nh_flags & uapi.RTNH_F_ONLINK)
+        nh.nh_dev = net.ipv6.gw6_init(net, nh.nh_gw6, nh.nh_dev, onlink, table)
+        nh.nh_oif = nh.nh_dev.ifindex
         nh.nh_scope = uapi.RT_SCOPE_LINK
-    elif nh.nh_flags & uapi.RTNH_F_ONLINK and scope != uapi.RT_SCOPE_HOST:
+    elif not nh.nh_gw:
+        fib_check_nh_nongw(nh)
+    elif nh.nh_flags & uapi.RTNH_F_ONLINK:
+        if scope >= uapi.RT_SCOPE_LINK:
+            raise ExtAckError(errno.EINVAL, "Nexthop has invalid scope")
+        if nh.nh_dev is None:
+            raise ExtAckError(errno.ENODEV, "Nexthop device required for onlink")
+        if not nh.nh_dev.flags & netdevice.IFF_UP:
+            raise ExtAckError(errno.ENETDOWN, "Nexthop device is not up")
+        if inet_addr_type_dev_table(net, nh.nh_dev, nh.nh_gw) != uapi.RTN_UNICAST:
+            raise ExtAckError(errno.EINVAL, INVALID_GW)
+        nh.nh_scope = uapi.RT_SCOPE_LINK
+    else:
+        res = fib_check_nh_gw(net, nh, max(scope + 1, uapi.RT_SCOPE_LINK), table)
+        if not isinstance(res, fib_result):
+            raise ExtAckError(-res, INVALID_GW)
+        if res.type not in (uapi.RTN_UNICAST, uapi.RTN_LOCAL):
+            raise ExtAckError(errno.EINVAL, INVALID_GW)
+        if res.nh is None:
+            raise ExtAckError(errno.EINVAL, "No egress device for nexthop gateway")
+        assert res.fi is not None
+        nh.nh_scope = res.fi.fib_scope
+        nh.nh_dev, nh.nh_oif = res.nh.nh_dev, res.nh.nh_oif
+        if not nh.nh_dev.flags & netdevice.IFF_UP:
+            raise ExtAckError(errno.ENETDOWN)
+
+
+def fib_check_nh_nongw(nh: fib_nh) -> None:
+    """net/ipv4/fib_semantics.c: a next hop without a gateway. Raises: OSError EINVAL ..."""
+    if nh.nh_flags & uapi.RTNH_F_ONLINK:
         text = "Invalid flags for nexthop - PERVASIVE and ONLINK can not be set"
         raise ExtAckError(errno.EINVAL, text)
-    elif nh.nh_dev is None:
+    if nh.nh_dev is None or nh.nh_dev.ip_ptr is None:
         raise os_error(errno.ENODEV, "a route needs a device or a gateway")
     if not nh.nh_dev.flags & netdevice.IFF_UP:
-        text = "" if nh.nh_gw or nh.nh_gw6 else "Device for nexthop is not up"
-        raise ExtAckError(errno.ENETDOWN, text)
+        raise ExtAckError(errno.ENETDOWN, "Device for nexthop is not up")
+    nh.nh_scope = uapi.RT_SCOPE_HOST
+
+
+def fib_check_local(nhs: Sequence[fib_nh]) -> None:
+    """net/ipv4/fib_semantics.c fib_create_info: the next hop of a route of the host itself.
+
+    Raises: OSError EINVAL, ENODEV.
+    """
+    if len(nhs) != 1:
+        raise ExtAckError(errno.EINVAL, "Route with host scope can not have multiple nexthops")
+    if nhs[0].nh_gw or nhs[0].nh_gw6:
+        raise ExtAckError(errno.EINVAL, "Route with host scope can not have a gateway")
+    if nhs[0].nh_dev is None:
+        raise os_error(errno.ENODEV, "a route needs a device")
+    nhs[0].nh_scope = uapi.RT_SCOPE_NOWHERE
 
 
 def fib_nexthops(nh: nexthop) -> list[fib_nh]:
@@ -668,10 +697,13 @@ def fib_table_insert(
     for nh in info.fib_nh:
         if (
             nh.nh_dev is not None
+            and (not nh.nh_gw6 or info.fib_nhobj is not None)
             and nh.nh_scope != uapi.RT_SCOPE_NOWHERE
             and not netif_carrier_ok(nh.nh_dev)
         ):
             nh.nh_flags |= uapi.RTNH_F_LINKDOWN
+    if info.fib_nh and all(nh.nh_flags & uapi.RTNH_F_LINKDOWN for nh in info.fib_nh):
+        info.fib_flags |= uapi.RTNH_F_LINKDOWN
     rtype = info.fib_type if info.fib_nhobj is None else fib_type_of(info.fib_nhobj, info.fib_type)
     fa = fib_alias(dst, plen, tos, rtype, info, tb.tb_id, net.fib.generation)
     if replaced is not None:
@@ -770,6 +802,8 @@ def fib_table_flush(net: Net, tb: fib_table) -> int:
     ]
     for fa in dead:
         tb.remove(fa)
+        if fa.fa_info.pfsrc_removed and net.rtnl is not None:
+            net.rtnl(RTM_DELROUTE, fa, 0)
     return len(dead)
 
 
@@ -843,7 +877,7 @@ def ip_route_add(
 
     `nexthops`, in place of `via` and `dev`, are (gateway, device, weight) of a multipath route, or
     (gateway, device, weight, RTNH_F_ONLINK or 0). A
-    gateway that is a number is one of IPv6 on the device, which ip6_validate_gw has checked.
+    gateway that is a number is one of IPv6.
     `nhobj` is an object in their place, which netlink/rt_route.py has checked. `nlflags`: those of
     a request (NLM_F_*) in place of `replace` and `append`. `metrics`: see stack/inet/metrics.py.
 
@@ -874,8 +908,12 @@ def ip_route_add(
             )
             if hop_gw and not isinstance(hop_gw, str):
                 nh.nh_gw6 = hop_gw
-            fib_check_nh(net, nh, scope, table)
             nhs.append(nh)
+        if scope == uapi.RT_SCOPE_HOST:
+            fib_check_local(nhs)
+        else:
+            for nh in nhs:
+                fib_check_nh(net, nh, scope, table)
     prefsrc = parse_addr(src) if src else 0
     checked = nhobj is not None or rtype not in FIB_PROPS_ERROR
     if prefsrc and checked and not fib_valid_prefsrc(net, table, prefsrc):
@@ -1116,7 +1154,7 @@ def fib_sync_down_addr(dev: net_device, local: int) -> int:
     n = 0
     for fa in fib_get_table(dev.net, l3mdev_fib_table(dev) or RT_TABLE_MAIN).aliases():
         if fa.fa_info.fib_prefsrc == local:
-            fa.fa_info.fib_dead = True
+            fa.fa_info.fib_dead = fa.fa_info.pfsrc_removed = True
             n += 1
     return n
 
@@ -1127,19 +1165,25 @@ def fib_sync_down_dev(dev: net_device, flags: int, *, force: bool) -> int:
     Those of local addresses only with `force`: they are reached while the interface is down.
     """
     n = 0
-    for nh in _next_hops_over(dev):
-        if force or nh.nh_scope != uapi.RT_SCOPE_NOWHERE:
-            nh.nh_flags |= flags
-            n += 1
+    for fi in _routes_over(dev):
+        dead = 0
+        for nh in fi.fib_nh:
+            if nh.nh_flags & uapi.RTNH_F_DEAD:
+                dead += 1
+            elif nh.nh_dev is dev and (force or nh.nh_scope != uapi.RT_SCOPE_NOWHERE):
+                nh.nh_flags |= flags
+                dead += 1
+                n += 1
+        if dead == len(fi.fib_nh):
+            fi.fib_flags |= flags
     return n
 
 
-def _next_hops_over(dev: net_device) -> Iterator[fib_nh]:
+def _routes_over(dev: net_device) -> Iterator[fib_info]:
     for tb in dev.net.fib.tables.values():
         for fa in tb.aliases():
-            for nh in fa.fa_info.fib_nh:
-                if nh.nh_dev is dev:
-                    yield nh
+            if any(nh.nh_dev is dev for nh in fa.fa_info.fib_nh):
+                yield fa.fa_info
 
 
 def fib_sync_up(dev: net_device, flags: int) -> None:
@@ -1149,8 +1193,11 @@ def fib_sync_up(dev: net_device, flags: int) -> None:
     """
     if flags & uapi.RTNH_F_DEAD and netif_carrier_ok(dev):
         flags |= uapi.RTNH_F_LINKDOWN
-    for nh in _next_hops_over(dev):
-        nh.nh_flags &= ~flags
+    for fi in _routes_over(dev):
+        for nh in fi.fib_nh:
+            if nh.nh_dev is dev:
+                nh.nh_flags &= ~flags
+        fi.fib_flags &= ~flags
 
 
 def fib_disable_ip(dev: net_device, *, force: bool = True) -> None:

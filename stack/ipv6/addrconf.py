@@ -27,6 +27,7 @@ from stack.core import netdevice, uapi
 from stack.core.dev_notifier import register_netdevice_notifier
 from stack.core.devconf import add_devconf, devconf, netconf_gone, netconf_notify, remove_devconf
 from stack.core.errors import os_error
+from stack.core.extack import ExtAckError
 from stack.core.l3mdev import netif_is_l3_master
 from stack.core.neigh_gc import neigh_ifdown
 from stack.core.neigh_table import neigh_parms_alloc, neigh_parms_release, neigh_rand_reach_time
@@ -344,7 +345,9 @@ def addrconf_ifdown(dev: net_device, unregister: bool) -> None:
     """
     net = dev.net
     idev: inet6_dev | None = dev.ip6_ptr
-    fib6_clean_all(net, dev, unregister)
+    fib6_clean_all(net, dev, down=not unregister)
+    if net.ipv6.nd_tbl is not None:
+        neigh_ifdown(net.ipv6.nd_tbl, dev)
     if idev is None:
         return
     keep_addr = 0
@@ -373,8 +376,6 @@ def addrconf_ifdown(dev: net_device, unregister: bool) -> None:
         dev.ip6_ptr = None
         remove_devconf(net.ipv6.sysctl.conf, idev.cnf)
         netconf_gone(net, AF_INET6, dev.ifindex)
-        if net.ipv6.nd_tbl is not None:
-            neigh_ifdown(net.ipv6.nd_tbl, dev)
 
 
 def _addr_ifdown(ifp: inet6_ifaddr, keep_addr: bool) -> None:
@@ -463,7 +464,7 @@ def dev_disable_change(idev: inet6_dev, old: int) -> None:
 
 def addr_gen_mode_change(idev: inet6_dev, old: int) -> None:
     """net/ipv6/addrconf.c addrconf_sysctl_addr_gen_mode: add the address of the new mode."""
-    if idev.cnf.addr_gen_mode != old and idev.if_flags & if_inet6.IF_READY:
+    if idev.cnf.addr_gen_mode != old:
         addrconf_init_auto_addrs(idev.dev)
 
 
@@ -487,6 +488,9 @@ CHANGES = {
 # --- the administrator ---------------------------------------------------------------------
 
 
+MNGTMPADDR = 'address with "mngtmpaddr" flag must have a prefix length of 64'
+
+
 def inet6_addr_add(
     dev: net_device,
     addr: wide,
@@ -508,7 +512,7 @@ def inet6_addr_add(
     if not valid_lft or preferred_lft > valid_lft:
         raise os_error(errno.EINVAL, f"lifetimes: preferred {preferred_lft} s, valid {valid_lft} s")
     if flags & if_inet6.IFA_F_MANAGETEMPADDR and plen != 64:
-        raise os_error(errno.EINVAL, "temporary addresses need a prefix of 64 bits")
+        raise ExtAckError(errno.EINVAL, f"ipv6: {MNGTMPADDR}")
     net = dev.net
     idev = addrconf_add_dev(dev)
     if valid_lft == INFINITY_LIFE_TIME:

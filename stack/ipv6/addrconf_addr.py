@@ -25,6 +25,7 @@ from dataclasses import dataclass
 
 from stack.core import uapi
 from stack.core.errors import check, os_error
+from stack.core.extack import ExtAckError
 from stack.core.l3mdev import l3mdev_fib_table
 from stack.core.netdevice import (
     IFF_LOOPBACK,
@@ -41,6 +42,7 @@ from stack.core.uapi import AF_INET6, INFINITY_LIFE_TIME, RTM_DELADDR, RTM_NEWAD
 from stack.inet.addr_validator import validate_addr
 from stack.ipv6 import if_inet6, ip6_fib
 from stack.ipv6.addr import (
+    IN6ADDR_LOOPBACK,
     IPV6_ADDR_LOOPBACK,
     IPV6_ADDR_MULTICAST,
     IPV6_ADDR_SCOPE_MASK,
@@ -101,8 +103,10 @@ def addrconf_prefix_route(
         return
     main, metric = ip6_fib.RT6_TABLE_MAIN, metric or ip6_fib.IP6_RT_PRIO_ADDRCONF
     dst = pfx & MASKS6[plen]
+    if dev.flags & IFF_LOOPBACK and dst != IN6ADDR_LOOPBACK:
+        flags = uapi.RTF_REJECT | ip6_fib.RTF_NONEXTHOP  # it would loop (fib6_is_reject)
     rt = fib6_kernel_route(dev, main, dst, plen, uapi.RTN_UNICAST, flags, metric)
-    if expires_ns:
+    if expires_ns and not flags & uapi.RTF_REJECT:
         fib6_set_expires(dev.net, rt, expires_ns)
     fib6_add_once(dev.net, rt)
 
@@ -151,16 +155,15 @@ def ipv6_add_addr(idev: inet6_dev, cfg: ifa6_config) -> inet6_ifaddr:
     """
     net = idev.net
     kind = ipv6_addr_type(cfg.pfx)
-    if (
-        not cfg.pfx
-        or kind & IPV6_ADDR_MULTICAST
-        or (kind & IPV6_ADDR_LOOPBACK and not idev.dev.flags & IFF_LOOPBACK)
-    ):
+    if kind & IPV6_ADDR_LOOPBACK and not idev.dev.flags & IFF_LOOPBACK:
+        text = "ipv6: Cannot assign loopback address on this device"
+        raise ExtAckError(errno.EADDRNOTAVAIL, text)
+    if not cfg.pfx or kind & IPV6_ADDR_MULTICAST:
         raise os_error(errno.EADDRNOTAVAIL, f"{idev.dev.name}: not an address of this interface")
     if idev.dead:
         raise os_error(errno.ENODEV, f"{idev.dev.name}: the interface is going away")
     if idev.cnf.disable_ipv6:
-        raise os_error(errno.EACCES, f"{idev.dev.name}: IPv6 is disabled (disable_ipv6)")
+        raise ExtAckError(errno.EACCES, "ipv6: IPv6 is disabled on this device")
     check(validate_addr(idev.dev, cfg.pfx, AF_INET6), f"{idev.dev.name}: {format_addr6(cfg.pfx)}")
     if ipv6_get_ifaddr(net, cfg.pfx, idev.dev, True) is not None:
         raise os_error(errno.EEXIST, f"{idev.dev.name}: the address is there already")

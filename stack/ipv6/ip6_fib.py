@@ -81,8 +81,8 @@ FIB6_TYPE_ERROR = {
 """net/ipv6/route.c fib6_prop: the error of the types that lead nowhere."""
 
 # include/net/ip6_route.h
-OWN_TYPES = (uapi.RTN_LOCAL, uapi.RTN_ANYCAST)
-"""Routes of addresses of the host, which no carrier is needed for."""
+RTF_OWN = RTF_LOCAL | RTF_ANYCAST
+"""Of routes of the host's addresses, which no carrier is needed for."""
 RT6_LOOKUP_F_IFACE = 0x01
 RT6_LOOKUP_F_REACHABLE = 0x02
 RT6_LOOKUP_F_IGNORE_LINKSTATE = 0x40
@@ -150,9 +150,7 @@ class fib6_info:
         self.fib6_nh = nh
         self.fib6_type = rtype
         self.fib6_flags = flags
-        if fib6_is_reject(self):
-            self.fib6_flags = uapi.RTF_REJECT | RTF_NONEXTHOP
-        if rtype not in OWN_TYPES and not netif_carrier_ok(nh.fib_nh_dev):
+        if not flags & RTF_OWN and not netif_carrier_ok(nh.fib_nh_dev):
             nh.fib_nh_flags |= uapi.RTNH_F_LINKDOWN
         self.fib6_metric = metric
         self.fib6_protocol = protocol
@@ -172,14 +170,13 @@ class fib6_info:
         )
 
 
-def fib6_is_reject(f6i: fib6_info) -> bool:
-    """net/ipv6/route.c: it drops packets, as one over lo does which would come back for ever."""
-    flags = f6i.fib6_flags
-    return bool(flags & uapi.RTF_REJECT) or (
-        bool(f6i.fib6_nh.fib_nh_dev.flags & IFF_LOOPBACK)
-        and f6i.fib6_dst != 1
-        and not flags & (RTF_LOCAL | RTF_ANYCAST)
-    )
+def fib6_is_reject(flags: int, dev: net_device | None, dst: wide) -> bool:
+    """net/ipv6/route.c: a route that leads nowhere; one over the loopback device would loop."""
+    if flags & uapi.RTF_REJECT:
+        return True
+    if dev is None or not dev.flags & IFF_LOOPBACK or dst == 1:
+        return False
+    return not flags & (uapi.RTF_GATEWAY | RTF_ANYCAST | RTF_LOCAL)
 
 
 @state
@@ -193,11 +190,10 @@ class fib6_table:
     """(mask, leaves) by length."""
 
     def routes(self) -> Iterator[fib6_info]:
-        """All routes, longest prefix first, then by address."""
-        for plen in sorted(self.leaves, reverse=True):
-            level = self.leaves[plen]
-            for dst in sorted(level):
-                yield from tuple(level[dst])
+        """All routes as fib6_walk meets them: by address, what is in a prefix before it."""
+        found = [(dst, plen) for plen, level in self.leaves.items() for dst in level]
+        for dst, plen in sorted(found, key=_behind_its_parts):
+            yield from tuple(self.leaf(dst, plen))
 
     def leaf(self, dst: wide, plen: int) -> list[fib6_info]:
         """The routes of one prefix."""
@@ -205,12 +201,13 @@ class fib6_table:
         found = leaves.get(dst) if leaves is not None else None
         return found if found is not None else []
 
-    def link(self, rt: fib6_info) -> None:
-        """Insert a route behind those of the same metric."""
+    def link(self, rt: fib6_info, at: int = -1) -> None:
+        """Insert a route as number `at` of its prefix; -1: behind those of the same metric."""
         leaf = self.leaves.setdefault(rt.fib6_plen, {}).setdefault(rt.fib6_dst, [])
-        at = len(leaf)
-        while at and leaf[at - 1].fib6_metric > rt.fib6_metric:
-            at -= 1
+        if at < 0:
+            at = len(leaf)
+            while at and leaf[at - 1].fib6_metric > rt.fib6_metric:
+                at -= 1
         leaf.insert(at, rt)
         self._relevel()
 
@@ -232,6 +229,11 @@ class fib6_table:
 
     def __len__(self) -> int:
         return sum(len(leaf) for level in self.leaves.values() for leaf in level.values())
+
+
+def _behind_its_parts(prefix: tuple[wide, int]) -> tuple[wide, int]:
+    dst, plen = prefix
+    return dst | ~MASKS6[plen] & MASKS6[128], -plen
 
 
 @state
@@ -461,8 +463,8 @@ def rt6_qualify_for_ecmp(f6i: fib6_info) -> bool:
     )
 
 
-def _same_nexthop(a: fib6_info, b: fib6_info) -> bool:
-    """include/net/ip6_route.h rt6_duplicate_nexthop."""
+def rt6_duplicate_nexthop(a: fib6_info, b: fib6_info) -> bool:
+    """include/net/ip6_route.h: whether two routes have one next hop."""
     if a.nh is not None or b.nh is not None:
         return a.nh is b.nh
     return (
@@ -483,6 +485,7 @@ def fib6_add(net: Net, rt: fib6_info, flags: int = NLM_F_CREATE, *, tell: bool =
     tb = rt.fib6_table
     same = [r for r in tb.leaf(rt.fib6_dst, rt.fib6_plen) if r.fib6_metric == rt.fib6_metric]
     told = NLM_F_CREATE | flags & NLM_F_APPEND | (0 if same else NLM_F_EXCL)
+    at = -1
     if same and flags & NLM_F_EXCL:
         raise os_error(errno.EEXIST, "such a route is there already")
     if flags & NLM_F_REPLACE and not flags & NLM_F_CREATE and not same:
@@ -491,18 +494,18 @@ def fib6_add(net: Net, rt: fib6_info, flags: int = NLM_F_CREATE, *, tell: bool =
         shares = rt6_qualify_for_ecmp(rt)
         alike = [old for old in same if rt6_qualify_for_ecmp(old) == shares]
         for first in (alike or same)[:1]:
-            told = NLM_F_REPLACE
+            told, at = NLM_F_REPLACE, tb.leaf(rt.fib6_dst, rt.fib6_plen).index(first)
             for old in tuple(first.fib6_siblings if first.nh is None else ()) or (first,):
                 fib6_del(net, old, tell=False)
     else:
         for old in same:
-            if _same_nexthop(old, rt):
+            if rt6_duplicate_nexthop(old, rt):
                 if not rt.fib6_flags & RTF_EXPIRES:
                     old.fib6_flags &= ~RTF_EXPIRES
                 elif old.fib6_flags & RTF_EXPIRES:
                     old.expires = rt.expires
                 raise os_error(errno.EEXIST, "such a route is there already")
-    tb.link(rt)
+    tb.link(rt, at)
     _find_siblings(net, tb, rt)
     if rt.fib6_flags & RTF_EXPIRES:
         fib6_start_gc(net)
@@ -548,6 +551,7 @@ def fib6_del(net: Net, rt: fib6_info, *, tell: bool = True) -> None:
         fib6_drop_siblings(rt)
     else:
         rt.fib6_siblings = []
+    fib6_clean_expires(rt)
     net.ipv6.rt_cache_flush()
     if tell and net.rtnl is not None:
         net.rtnl(RTM_DELROUTE, rt, 0)
@@ -582,7 +586,7 @@ def fib6_bind(f6i: fib6_info, nh: nexthop) -> None:
     elif f6i.fib6_type == uapi.RTN_BLACKHOLE:
         f6i.fib6_type = uapi.RTN_UNICAST
     f6i.fib6_flags = flags | (uapi.RTF_GATEWAY if hops[0].fib_nh_gw6 else 0)
-    if fib6_is_reject(f6i):
+    if fib6_is_reject(f6i.fib6_flags, f6i.fib6_nh.fib_nh_dev, f6i.fib6_dst):
         f6i.fib6_flags = uapi.RTF_REJECT | RTF_NONEXTHOP
     if nh.members:
         f6i.fib6_siblings = [_member_route(f6i, hop) for hop in hops]
@@ -616,33 +620,32 @@ def _find_siblings(net: Net, tb: fib6_table, rt: fib6_info) -> None:
         net.ipv6.fib6.multipath = True
 
 
-def fib6_ifdown(rt: fib6_info, dev: net_device, unregister: bool) -> bool:
-    """net/ipv6/route.c: whether a route goes, now that `dev` is down.
+def fib6_tables(net: Net) -> list[fib6_table]:
+    """The tables as the kernel's 256 lists of them have these: the newest of a list first."""
+    newest = list(net.ipv6.fib6.tables.values())[::-1]
+    return sorted(newest, key=lambda tb: tb.tb6_id & 255)
 
-    While others of several equal routes are left, its own is only dead until it is up again.
+
+def fib6_clean_all(net: Net, dev: net_device | None, *, down: bool = False) -> None:
+    """net/ipv6/route.c rt6_disable_ip: remove the routes over a device (None: all routes).
+
+    With `down` one stays while other gateways share its traffic.
     """
-    nh = rt.fib6_nh
-    siblings = rt.fib6_siblings
-    if unregister or not siblings or rt.nh is not None:
-        return nh.fib_nh_dev is dev
-    if all(each.fib6_nh.fib_nh_dev is not dev for each in siblings):
-        return False
-    if all(
+    for tb in fib6_tables(net):
+        for rt in tuple(tb.routes()):
+            if dev is None or (rt.fib6_nh.fib_nh_dev is dev and not (down and _lives_on(rt, dev))):
+                fib6_del(net, rt)
+
+
+def _lives_on(rt: fib6_info, dev: net_device) -> bool:
+    """net/ipv6/route.c fib6_ifdown: whether a gateway over another device lives; ours is dead."""
+    if rt.nh is not None or all(
         each.fib6_nh.fib_nh_dev is dev or each.fib6_nh.fib_nh_flags & uapi.RTNH_F_DEAD
-        for each in siblings
+        for each in rt.fib6_siblings
     ):
-        return True
-    if nh.fib_nh_dev is dev:
-        nh.fib_nh_flags |= uapi.RTNH_F_DEAD | uapi.RTNH_F_LINKDOWN
-    return False
-
-
-def fib6_clean_all(net: Net, dev: net_device | None, unregister: bool = True) -> None:
-    """net/ipv6/route.c rt6_disable_ip: remove the routes over a device (None: all routes)."""
-    for tb in net.ipv6.fib6.tables.values():
-        for rt in [r for r in tb.routes() if dev is None or fib6_ifdown(r, dev, unregister)]:
-            fib6_del(net, rt)
-    net.ipv6.rt_cache_flush()
+        return False
+    rt.fib6_nh.fib_nh_flags |= uapi.RTNH_F_DEAD | uapi.RTNH_F_LINKDOWN
+    return True
 
 
 def rt6_sync_up(dev: net_device, flag: int, up: bool) -> None:
@@ -650,7 +653,7 @@ def rt6_sync_up(dev: net_device, flag: int, up: bool) -> None:
     net = dev.net
     for tb in net.ipv6.fib6.tables.values():
         for rt in tb.routes():
-            own = rt.fib6_type in OWN_TYPES
+            own = rt.fib6_flags & RTF_OWN
             if rt.fib6_nh.fib_nh_dev is dev and not own and not dev.flags & IFF_LOOPBACK:
                 flags = rt.fib6_nh.fib_nh_flags
                 rt.fib6_nh.fib_nh_flags = flags & ~flag if up else flags | flag
@@ -692,7 +695,7 @@ def fib6_run_gc(net: Net, *, flush: bool = False) -> None:
     """
     now = net.clock.now_ns()
     more = False
-    for tb in net.ipv6.fib6.tables.values():
+    for tb in fib6_tables(net):
         for rt in tuple(tb.routes()):
             if rt.fib6_flags & RTF_EXPIRES:
                 if now > rt.expires:

@@ -22,6 +22,7 @@ from stack.ipv6.ip6_output import ip6_output
 from stack.ipv6.netns import netns_ipv6
 from stack.ipv6.protocol import NEXTHDR_ICMP, inet6_add_protocol
 from stack.ipv6.reassembly import ipv6_frag_exit, ipv6_frag_init
+from stack.ipv6.route_config import fib6_gw_init
 from stack.ipv6.route_learned import ip6_route_net_init
 from stack.machine import Machine
 from stack.net import Net
@@ -38,6 +39,7 @@ def ipv6_net_init(net: Net) -> None:
     steps.output, steps.input_finish = ip6_output, ip6_input_finish
     steps.discard, steps.discard_out = ip6_pkt_discard, ip6_pkt_discard_out
     steps.prohibit, steps.prohibit_out = ip6_pkt_prohibit, ip6_pkt_prohibit_out
+    ipv6.gw6_init = fib6_gw_init
     early_demux_init(net, ipv6.inet6_protos, ipv6)
     ip6_route_net_init(net)
     icmpv6_sk_init(net)

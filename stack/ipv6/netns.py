@@ -23,7 +23,7 @@ from stack.ipv6.protocol import inet6_protocol
 if TYPE_CHECKING:
     from fastpath.base.skbuff import sk_buff
     from stack.core.neigh_table import neigh_table
-    from stack.core.netdevice import packet_type
+    from stack.core.netdevice import net_device, packet_type
     from stack.core.sock import sock
     from stack.core.timer import timer_list
     from stack.inet.flow import flowi
@@ -107,6 +107,8 @@ class netns_ipv6:
     nd: nd_slots = row(make=nd_slots)
     sockets: socket_slots = row(make=socket_slots)
     nf_hooks: list[list[nf_hook_ops]] = row(make=new_nf_hooks)
+    gw6_init: Callable[[Net, wide, net_device | None, bool, int], net_device] = row()
+    """fib6_gw_init of route_config.py, which routes of IPv4 call: ipv6_stub->fib6_nh_init."""
     fib6: netns_fib6 = row(of=lambda ipv6: netns_fib6(ipv6.net))
     nd_tbl: neigh_table | None = row()
     addr_hash: dict[wide, list[inet6_ifaddr]] = row(make=dict)

@@ -26,7 +26,7 @@ from stack.core.rows import row, state, wide
 from stack.core.uapi import IPV6_MIN_MTU, TCP_HLEN
 from stack.ipv6 import ip6_fib
 from stack.ipv6.addr import format_addr6, rt6_need_strict
-from stack.ipv6.ip6_fib import FIB6_TYPE_ERROR, fib6_info
+from stack.ipv6.ip6_fib import FIB6_TYPE_ERROR, RTF_OWN, fib6_info
 from stack.net import Net
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def ip6_rt_init_dst(rt: rt6_info, f6i: fib6_info) -> None:
     rt.output = steps.output
     if f6i.fib6_flags & uapi.RTF_REJECT or f6i.fib6_type in FIB6_TYPE_ERROR:
         ip6_rt_init_dst_reject(rt, f6i.fib6_type)
-    elif f6i.fib6_type in (uapi.RTN_LOCAL, uapi.RTN_ANYCAST):
+    elif f6i.fib6_flags & RTF_OWN:
         rt.input = steps.input
     elif f6i.fib6_dst >> 120 == 0xFF:
         rt.input = steps.mc_input
@@ -110,8 +110,7 @@ def rt6_make_pcpu_route(net: Net, f6i: fib6_info) -> rt6_info:
     """net/ipv6/route.c: make the rt6_info that all packets of a route share."""
     nh = f6i.fib6_nh
     dev = nh.fib_nh_dev
-    own = f6i.fib6_type in (uapi.RTN_LOCAL, uapi.RTN_ANYCAST)
-    out = ip6_rt_get_dev(net, f6i) if own else dev
+    out = ip6_rt_get_dev(net, f6i) if f6i.fib6_flags & RTF_OWN else dev
     rt = rt6_info(out, net.ipv6.dst_ops, f6i)
     ip6_rt_copy_init(rt, f6i)
     rt.rt6i_idev = dev.ip6_ptr

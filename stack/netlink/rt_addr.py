@@ -35,7 +35,7 @@ from stack.ipv4.devinet import (
 )
 from stack.ipv4.igmp import ip_mc_dec_group, ip_mc_inc_group
 from stack.ipv6.addr import IPV6_ADDR_LINKLOCAL, IPV6_ADDR_LOOPBACK, IPV6_ADDR_SITELOCAL
-from stack.ipv6.addrconf import inet6_addr_add, inet6_addr_del, inet6_addr_modify
+from stack.ipv6.addrconf import MNGTMPADDR, inet6_addr_add, inet6_addr_del, inet6_addr_modify
 from stack.ipv6.if_inet6 import (
     IFA_F_HOMEADDRESS,
     IFA_F_MANAGETEMPADDR,
@@ -287,6 +287,13 @@ def inet6_rtm_newaddr(nlh: nlmsg) -> None:
     peer, metric = tb.get("IFA_ADDRESS", addr), tb.get("IFA_RT_PRIORITY", 0)
     peer = peer if peer != addr else 0
     flags = tb.get("IFA_FLAGS", flags) & SETTABLE
+    idev: inet6_dev | None = dev.ip6_ptr
+    conf = net.ipv6.devconf_all if idev is None else idev.cnf
+    if not net.ipv6.devconf_all.optimistic_dad and not conf.optimistic_dad:
+        flags &= ~IFA_F_OPTIMISTIC
+    if flags & IFA_F_NODAD and flags & IFA_F_OPTIMISTIC:
+        text = "ipv6: IFA_F_NODAD and IFA_F_OPTIMISTIC are mutually exclusive"
+        raise NlError(errno.EINVAL, text)
     there = ipv6_get_ifaddr(net, addr, dev, True)
     if there is not None:
         if nlh.flags & NLM_F_EXCL or not nlh.flags & NLM_F_REPLACE:
@@ -295,6 +302,8 @@ def inet6_rtm_newaddr(nlh: nlmsg) -> None:
         return
     if plen > 128:
         raise NlError(errno.EINVAL, "ipv6: Invalid prefix length")
+    if flags & IFA_F_MANAGETEMPADDR and plen != 64:
+        raise NlError(errno.EINVAL, f"ipv6: {MNGTMPADDR}")
     if not addr:
         raise NlError(errno.EADDRNOTAVAIL, "ipv6: Invalid address")
     if addr >> 120 == 0xFF:

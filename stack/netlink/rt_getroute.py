@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from contextlib import suppress
 from typing import Any
 
 from fastpath.base.skbuff import kfree_skb, sk_buff, skb_from_bytes, skb_reset_network_header
@@ -14,6 +15,7 @@ from stack.core.netdevice import ETH_P_IP, ETH_P_IPV6, net_device
 from stack.core.rows import narrow, replace, wide
 from stack.core.time64 import TICK_NS
 from stack.inet.flow import flowi
+from stack.ipv4.addr import ipv4_is_lbcast, ipv4_is_local_multicast, ipv4_is_multicast
 from stack.ipv4.fib import (
     RT_TABLE_LOCAL,
     RT_TABLE_MAIN,
@@ -25,7 +27,7 @@ from stack.ipv4.fib import (
 from stack.ipv4.route import ip_route_output_flow, rtable
 from stack.ipv4.route_input import ip_route_input_noref
 from stack.ipv6.addr import rt6_need_strict
-from stack.ipv6.ip6_fib import RTF_CACHE
+from stack.ipv6.ip6_fib import RTF_CACHE, RTF_PREF_MASK
 from stack.ipv6.route import ip6_route_get_saddr, ip6_route_input, ip6_route_output
 from stack.ipv6.rt6_info import rt6_info
 from stack.net import Net
@@ -154,6 +156,14 @@ def ticks_left(net: Net, expires: int) -> int:
     return left // TICK_NS if left > 0 else 0
 
 
+def answered_without_table(tb: Attrs, daddr: int) -> bool:
+    """net/ipv4/route.c ip_route_output_key_hash_rcu: destinations that it asks no table about."""
+    group = ipv4_is_multicast(daddr)
+    if not tb.get("RTA_OIF"):
+        return not daddr or (bool(tb.get("RTA_SRC")) and (group or ipv4_is_lbcast(daddr)))
+    return not daddr or ipv4_is_local_multicast(daddr) or ipv4_is_lbcast(daddr)
+
+
 def inet_rtm_getroute(nlh: nlmsg) -> None:
     """net/ipv4/route.c: where a packet would go. Raises: NlError, OSError of the lookup."""
     net = nlh.sk.net
@@ -170,6 +180,8 @@ def inet_rtm_getroute(nlh: nlmsg) -> None:
     if res == -errno.ENETUNREACH:
         res = __fib_lookup(net, key, iif.ifindex if iif is not None else LOOPBACK_IFINDEX)
     found = res if isinstance(res, fib_result) and res.fi is not None else None
+    if iif is None and answered_without_table(tb, narrow(asked)):
+        found = None
     table = RT_TABLE_MAIN
     # The kernel looks local routes up in the main table while there are no rules of a program.
     merged = () if net.fib.ops.has_custom_rules else (RT_TABLE_LOCAL,)
@@ -180,7 +192,7 @@ def inet_rtm_getroute(nlh: nlmsg) -> None:
     if flags & RTM_F_FIB_MATCH:
         if fa is None:
             raise NlError(errno.EHOSTUNREACH)
-        netlink_reply(nlh, uapi.RTM_NEWROUTE, fib_dump_info(net, fa, table))
+        netlink_reply(nlh, uapi.RTM_NEWROUTE, fib_dump_info(net, fa, table, rt.rt_type))
         return
     told = rt.rt_flags & ~0xFFFF | RTM_F_CLONED
     src_len = 32 if tb.get("RTA_SRC") else 0
@@ -230,12 +242,15 @@ def inet6_rtm_getroute(nlh: nlmsg) -> None:
     f6i = rt.from6
     if f6i is None or rt.error:
         raise NlError(rt.error or errno.ENETUNREACH)
+    if iif is not None and dst >> 120 == 0xFF and net.ipv6.mrt is None:
+        raise NlError(errno.EMSGSIZE)  # ip6mr_get_route has no entry
     if flags & RTM_F_FIB_MATCH:
-        netlink_reply(nlh, uapi.RTM_NEWROUTE, rt6_fill_node(net, f6i))
+        netlink_reply(nlh, uapi.RTM_NEWROUTE, rt6_fill_node(net, f6i, tb.get("RTA_IIF", 0)))
         return
     saddr: wide = 0
     if iif is None:
-        saddr = src or ip6_route_get_saddr(net, rt, dst, 0)
+        with suppress(OSError):  # what is told of a group has no source then
+            saddr = ip6_route_get_saddr(net, rt, dst, 0)
     table = f6i.fib6_table.tb6_id
     head = RTMSG.pack(
         *(uapi.AF_INET6, 128, 128, 0, rt_table(table)),
@@ -253,6 +268,6 @@ def inet6_rtm_getroute(nlh: nlmsg) -> None:
         "RTA_GATEWAY": rt.rt6i_gateway or None,
         "RTA_OIF": rt.dev.ifindex,
         "RTA_CACHEINFO": RTA_CACHE.pack(0, 0, ticks_left(net, rt.expires), *(0,) * 5),
-        "RTA_PREF": 0,
+        "RTA_PREF": (f6i.fib6_flags & RTF_PREF_MASK) >> 27,
     }
     netlink_reply(nlh, uapi.RTM_NEWROUTE, head + RTA6.build(attrs))

@@ -37,10 +37,7 @@ from stack.core.errors import check, os_error
 from stack.core.netdevice import (
     ETH_ALEN,
     GSO_MAX_SIZE,
-    IFF_ALLMULTI,
     IFF_IPVLAN_SLAVE,
-    IFF_MACVLAN_PORT,
-    IFF_PROMISC,
     IFF_UP,
     LINK_STATE_NOCARRIER,
     VLAN_VID_MASK,
@@ -63,6 +60,7 @@ from stack.core.uapi import (
 from stack.inet.ipmr_base import ARPHRD_PIMREG
 from stack.ipv6.addrconf_prefix import inet6_set_iftoken
 from stack.ipv6.if_inet6 import inet6_dev
+from stack.ipv6.stable import stable_secret
 from stack.net import Net
 from stack.netlink.af_netlink import netlink_reply, nlmsg_part
 from stack.netlink.netlink_sock import NLM_F_DUMP_FILTERED, NLM_F_ECHO, NLMSG_HDRLEN, nlmsg
@@ -126,15 +124,6 @@ def dev_get_iflink(dev: net_device) -> net_device | None:
     return row.link(dev) if row is not None and row.link is not None else None
 
 
-def told_flags(dev: net_device) -> int:
-    """dev_get_flags, without the promiscuity that a port has for its master only, a
-    macvlan's lower device for it, and the register interface of PIM for multicast routing."""
-    flags = dev_get_flags(dev)
-    lower = dev.master is not None or dev.priv_flags & IFF_MACVLAN_PORT
-    lower = lower or dev.type == ARPHRD_PIMREG
-    return flags & ~(IFF_PROMISC | IFF_ALLMULTI) if lower else flags
-
-
 def rtnl_link_fill(dev: net_device) -> dict[str, Any] | None:
     """net/core/rtnetlink.c: IFLA_LINKINFO: the kind, what it has, and what its master says."""
     found: dict[str, Any] = {}
@@ -191,7 +180,7 @@ def rtnl_fill_ifinfo(dev: net_device, *, stats: bool = True, change: int = 0) ->
     away = lower is not None and lower.net is not dev.net
     counters = dev_get_stats(dev) if stats else None
     numbers = [getattr(counters, name) for name in COUNTERS] if counters is not None else []
-    head = IFINFOMSG.pack(AF_UNSPEC, dev.type, dev.ifindex, told_flags(dev), change)
+    head = IFINFOMSG.pack(AF_UNSPEC, dev.type, dev.ifindex, dev_get_flags(dev), change)
     qdisc = dev.qdisc_sleeping or dev.qdisc
     bare = dev.type == ARPHRD_PIMREG
     addr, broadcast = link_addresses(dev)
@@ -396,7 +385,7 @@ def rtnl_bridge_getlink(nlh: nlmsg) -> Iterator[bytes]:
 def br_fill_ifinfo(dev: net_device, p: net_bridge_port, event: int = RTM_NEWLINK) -> bytes:
     """net/bridge/br_netlink.c: a port as `bridge link` shows it; one that leaves has no state."""
     lower = dev_get_iflink(dev)
-    head = IFINFOMSG.pack(AF_BRIDGE, dev.type, dev.ifindex, told_flags(dev), 0)
+    head = IFINFOMSG.pack(AF_BRIDGE, dev.type, dev.ifindex, dev_get_flags(dev), 0)
     return head + IFLA.build(
         {
             "IFLA_IFNAME": dev.name,
@@ -420,6 +409,11 @@ def validate_linkmsg(dev: net_device, tb: Attrs) -> None:
     """
     for name in ("IFLA_ADDRESS", "IFLA_BROADCAST"):
         if len(tb.get(name, dev.dev_addr)) < dev.addr_len:
+            raise NlError(errno.EINVAL)
+    if "IFLA_AF_SPEC" in tb and dev.ip6_ptr is not None:
+        spec = AF_SPEC.parse(tb["IFLA_AF_SPEC"]).get("AF_INET6", {})
+        mode = spec.get("IFLA_INET6_ADDR_GEN_MODE", 0)
+        if mode > 3 or (mode == 2 and not stable_secret(dev.ip6_ptr)):
             raise NlError(errno.EINVAL)
     for name, most in (
         ("IFLA_GSO_MAX_SIZE", dev.tso_max_size),
@@ -465,7 +459,7 @@ def do_setlink(dev: net_device, flags: int, mask: int, tb: Attrs) -> None:
     if "IFLA_MASTER" in tb:
         do_set_master(dev, tb)
     if flags or mask:
-        keep = dev.flags & ~mask if mask else 0
+        keep = dev_get_flags(dev) & ~mask if mask else 0
         check(dev_change_flags(dev, keep | (flags & mask if mask else flags)), dev.name)
     if "IFLA_CARRIER" in tb:
         check(dev_change_carrier(dev, bool(tb["IFLA_CARRIER"])), f"{dev.name}: carrier")
@@ -514,8 +508,6 @@ def do_set_af_spec(dev: net_device, tb: Attrs) -> None:
         return
     if dev.ip6_ptr is None:
         raise os_error(errno.EAFNOSUPPORT, f"{dev.name} has no IPv6")
-    if mode is not None and mode > 3:
-        raise NlError(errno.EINVAL)
     if token is not None:
         inet6_set_iftoken(dev.ip6_ptr, token)
     if mode is not None:

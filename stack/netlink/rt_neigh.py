@@ -14,9 +14,14 @@ from collections.abc import Iterator
 
 from stack.core import uapi
 from stack.core.errors import check
-from stack.core.neigh_gc import neigh_remove_one, pneigh_create, pneigh_delete
+from stack.core.neigh_gc import (
+    neigh_remove_one,
+    pneigh_create,
+    pneigh_delete,
+)
 from stack.core.neigh_table import (
     NEIGH_UPDATE_F_ADMIN,
+    NEIGH_UPDATE_F_FLAGS,
     NEIGH_UPDATE_F_ISROUTER,
     NEIGH_UPDATE_F_OVERRIDE,
     NEIGH_UPDATE_F_OVERRIDE_ISROUTER,
@@ -24,10 +29,27 @@ from stack.core.neigh_table import (
     neighbour,
     pneigh_entry,
 )
-from stack.core.neighbour import neigh_create, neigh_event_send, neigh_lookup, neigh_update
+from stack.core.neighbour import (
+    neigh_create,
+    neigh_event_send,
+    neigh_lookup,
+    neigh_update,
+    neigh_update_managed_list,
+    neigh_update_notify,
+)
 from stack.core.netdevice import ETH_P_IP, ETH_P_IPV6
+from stack.core.rows import narrow, wide
 from stack.core.time64 import TICK_NS
-from stack.core.uapi import NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, NTF_PROXY, NTF_USE
+from stack.core.uapi import (
+    NLM_F_CREATE,
+    NLM_F_EXCL,
+    NLM_F_REPLACE,
+    NTF_EXT_LEARNED,
+    NTF_EXT_SHIFT,
+    NTF_MANAGED,
+    NTF_PROXY,
+    NTF_USE,
+)
 from stack.net import Net
 from stack.netlink.af_netlink import netlink_reply, nlmsg_part
 from stack.netlink.netlink_sock import NLM_F_DUMP_FILTERED, NLMSG_HDRLEN, nlmsg
@@ -55,7 +77,7 @@ def neigh_find_table(net: Net, family: int) -> neigh_table | None:
 def neigh_fill_info(n: neighbour) -> bytes:
     """net/core/neighbour.c: struct ndmsg and attributes of a neighbour."""
     family, now = FAMILIES[n.tbl.family], n.net.clock.now_ns()
-    head = NDMSG.pack(family, 0, 0, n.dev.ifindex, n.nud_state, n.flags, n.type)
+    head = NDMSG.pack(family, 0, 0, n.dev.ifindex, n.nud_state, n.flags & 0xFF, n.type)
     ages = (max(now - at, 0) // TICK_NS & 0xFFFFFFFF for at in (n.confirmed, n.used, n.updated))
     return head + NDA.build(
         {
@@ -64,6 +86,7 @@ def neigh_fill_info(n: neighbour) -> bytes:
             "NDA_PROBES": n.probes,
             "NDA_CACHEINFO": NDA_CACHE.pack(*ages, 0),
             "NDA_PROTOCOL": n.protocol or None,
+            "NDA_FLAGS_EXT": n.flags >> NTF_EXT_SHIFT or None,
         }
     )
 
@@ -89,6 +112,14 @@ def ndm_header(nlh: nlmsg, what: str, known: int, indexed: bool = True) -> tuple
     return family, index, flags
 
 
+def pneigh_hash(key: wide) -> int:
+    """net/core/neighbour.c: which of 16 lists a proxy is in, whose newest entry comes first."""
+    found = narrow(key & 0xFFFFFFFF)
+    for bits in (16, 8, 4):
+        found ^= found >> bits
+    return found & 0xF
+
+
 def neigh_dump_info(nlh: nlmsg) -> Iterator[bytes]:
     """net/core/neighbour.c: RTM_GETNEIGH of all, or of an interface; with NTF_PROXY the proxies."""
     sk = nlh.sk
@@ -110,7 +141,8 @@ def neigh_dump_info(nlh: nlmsg) -> Iterator[bytes]:
         if tbl is None or family not in (0, each):
             continue
         if flags == NTF_PROXY:
-            for p in tuple(tbl.phash.values()):
+            newest = list(tbl.phash.values())[::-1]
+            for p in sorted(newest, key=lambda p: pneigh_hash(p.key)):
                 yield nlmsg_part(nlh, uapi.RTM_NEWNEIGH, pneigh_fill_info(tbl, p), answer)
             continue
         for n in tbl:
@@ -185,7 +217,10 @@ def neigh_add(nlh: nlmsg) -> None:
     tbl = table_of(net, family)
     addr = address(tbl, tb)
     protocol: int = tb.get("NDA_PROTOCOL", 0)
+    flags |= tb.get("NDA_FLAGS_EXT", 0) << NTF_EXT_SHIFT
     if flags & NTF_PROXY:
+        if flags & NTF_MANAGED:
+            raise NlError(errno.EINVAL, "Invalid NTF_* flag combination")
         if dev is None and family == uapi.AF_INET6:
             raise NlError(errno.ENOBUFS)  # the groups of its address are a device's
         proxy = pneigh_create(tbl, addr, dev)
@@ -198,12 +233,16 @@ def neigh_add(nlh: nlmsg) -> None:
         lladdr = lladdr[: dev.addr_len]
     update = NEIGH_UPDATE_F_OVERRIDE | NEIGH_UPDATE_F_OVERRIDE_ISROUTER
     n = neigh_lookup(tbl, addr, dev)
+    kept = NTF_EXT_LEARNED | NTF_MANAGED
     if n is None:
         if not nlh.flags & NLM_F_CREATE:
             raise NlError(errno.ENOENT)
+        if state & uapi.NUD_PERMANENT and flags & NTF_MANAGED:
+            raise NlError(errno.EINVAL, "Invalid NTF_* flag for permanent entry")
         n = neigh_create(tbl, addr, dev)
         if n is None:
             raise NlError(errno.ENOBUFS, "The table is full")
+        n.flags = flags & kept
     else:
         if nlh.flags & NLM_F_EXCL:
             raise NlError(errno.EEXIST)
@@ -212,8 +251,14 @@ def neigh_add(nlh: nlmsg) -> None:
     if flags & uapi.NTF_ROUTER:
         update |= NEIGH_UPDATE_F_ISROUTER
     n.protocol = protocol or n.protocol
-    n.flags = n.flags & ~uapi.NTF_EXT_LEARNED | flags & uapi.NTF_EXT_LEARNED
-    if flags & NTF_USE:
+    if (n.flags ^ flags) & kept:
+        n.flags = n.flags & ~kept | flags & kept
+        update |= NEIGH_UPDATE_F_FLAGS
+    neigh_update_managed_list(n)
+    if flags & (NTF_USE | NTF_MANAGED):
+        n.nud_state &= ~uapi.NUD_PERMANENT
+        if update & NEIGH_UPDATE_F_FLAGS:
+            neigh_update_notify(n)
         neigh_event_send(n, None)
         return
     err = neigh_update(n, lladdr, state, update | NEIGH_UPDATE_F_ADMIN)
@@ -242,5 +287,6 @@ def neigh_delete(nlh: nlmsg) -> None:
     n = neigh_lookup(tbl, addr, dev)
     if n is None:
         raise NlError(errno.ENOENT)
+    n.flags &= ~(NTF_EXT_LEARNED | NTF_MANAGED)
     check(neigh_update(n, None, uapi.NUD_FAILED, NEIGH_UPDATE_F_OVERRIDE | NEIGH_UPDATE_F_ADMIN))
     neigh_remove_one(n)

@@ -39,6 +39,7 @@ TIMES = {
     "NDTPA_ANYCAST_DELAY": "anycast_delay",
     "NDTPA_PROXY_DELAY": "proxy_delay",
     "NDTPA_LOCKTIME": "locktime",
+    "NDTPA_INTERVAL_PROBE_TIME_MS": "interval_probe_time",
 }
 NUMBERS = {
     "NDTPA_QUEUE_LENBYTES": "queue_len_bytes",

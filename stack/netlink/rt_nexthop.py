@@ -93,8 +93,11 @@ def nh_fill_node(nh: nexthop, now: int) -> bytes:
 # --- requests -----------------------------------------------------------------------------------
 
 
-def asked_group(net: Net, family: int, tb: Attrs) -> list[tuple[nexthop, int]]:
-    """net/ipv4/nexthop.c nh_check_attr_group. Raises: NlError EINVAL."""
+def asked_group(net: Net, family: int, tb: Attrs, nameless: bool) -> list[tuple[nexthop, int]]:
+    """net/ipv4/nexthop.c nh_check_attr_group; `nameless`: one is to be replaced that has no id.
+
+    Raises: NlError EINVAL.
+    """
     if family != AF_UNSPEC:
         raise invalid("Invalid family for group")
     if tb.get("NHA_GROUP_TYPE", NEXTHOP_GRP_TYPE_MPATH) > NEXTHOP_GRP_TYPE_RES:
@@ -110,6 +113,8 @@ def asked_group(net: Net, family: int, tb: Attrs) -> list[tuple[nexthop, int]]:
             raise invalid("Invalid value for weight")
         if any(other[0] == nhid for other in entries[i + 1 :]):
             raise invalid("Nexthop id can not be used twice in a group")
+    if nameless:
+        raise invalid("Replace requires nexthop id")
     members = []
     for nhid, weight, high, _ in entries:
         nh = net.fib.nexthops.get(nhid)
@@ -238,7 +243,7 @@ def rtm_new_nexthop(nlh: nlmsg) -> None:
         raise invalid("next hops of a forwarding database are not served", errno.EOPNOTSUPP)
     nh = nexthop(tb.get("NHA_ID", 0), family, protocol, flags)
     if "NHA_GROUP" in tb:
-        nh.members = asked_group(net, family, tb)
+        nh.members = asked_group(net, family, tb, not nh.id and bool(nlh.flags & NLM_F_REPLACE))
         nh.res = asked_table(tb)
     elif "NHA_HW_STATS_ENABLE" in tb:
         raise invalid("Cannot enable nexthop hardware statistics for non-group nexthops")

@@ -24,6 +24,7 @@ from stack.core.time64 import TICK_NS
 from stack.core.uapi import (
     AF_INET,
     AF_INET6,
+    INFINITY_LIFE_TIME,
     NLM_F_APPEND,
     NLM_F_CREATE,
     NLM_F_EXCL,
@@ -47,7 +48,6 @@ from stack.ipv4.fib import (
 )
 from stack.ipv6.addr import MASKS6, format_addr6, parse_addr6
 from stack.ipv6.ip6_fib import (
-    FIB6_TYPE_ERROR,
     RTF_EXPIRES,
     RTF_PREF_MASK,
     fib6_del,
@@ -56,14 +56,9 @@ from stack.ipv6.ip6_fib import (
     fib6_nexthop_flags,
     fib6_nh,
     fib6_table,
+    rt6_duplicate_nexthop,
 )
-from stack.ipv6.route_config import (
-    PREFERENCES,
-    fib6_nh_init,
-    fib6_walk,
-    ip6_route_add,
-    ip6_validate_gw,
-)
+from stack.ipv6.route_config import PREFERENCES, ip6_ins_rt, ip6_route_info_create
 from stack.net import Net
 from stack.netlink.af_netlink import nlmsg_part
 from stack.netlink.netlink_sock import NLM_F_DUMP_FILTERED, NLMSG_HDRLEN, nlmsg
@@ -118,18 +113,19 @@ def metrics_fill(net: Net, metrics: dict[str, int]) -> bytes | None:
 # --- telling ------------------------------------------------------------------------------------
 
 
-def fib_dump_info(net: Net, fa: fib_alias, table: int = -1) -> bytes:
+def fib_dump_info(net: Net, fa: fib_alias, table: int = -1, rtype: int = 0) -> bytes:
     """net/ipv4/fib_semantics.c: struct rtmsg and attributes of an IPv4 route.
 
-    `table`: the number that is told; -1: that of its own.
+    `table`: the number that is told; -1: that of its own. `rtype`: the type that is told, if it is
+    not its own.
     """
     table = fa.tb_id if table < 0 else table
     fi = fa.fa_info
     hops = fi.fib_nh
-    flags = fib_nexthop_flags(hops[0]) if len(hops) == 1 else 0
+    flags = fib_nexthop_flags(hops[0]) if len(hops) == 1 else fi.fib_flags
     head = RTMSG.pack(
         *(AF_INET, fa.fa_plen, 0, fa.fa_tos, rt_table(table)),
-        *(fi.fib_protocol, fi.fib_scope, fa.fa_type, flags),
+        *(fi.fib_protocol, fi.fib_scope, rtype or fa.fa_type, flags),
     )
     attrs: dict[str, Any] = {
         "RTA_TABLE": table,
@@ -168,10 +164,10 @@ def nexthop6_fill(nh: fib6_nh) -> bytes:
     return RTNEXTHOP.pack(size, fib6_nexthop_flags(nh), nh.fib_nh_weight - 1, oif) + attrs
 
 
-def rt6_fill_node(net: Net, rt: fib6_info) -> bytes:
+def rt6_fill_node(net: Net, rt: fib6_info, iif: int = 0) -> bytes:
     """net/ipv6/route.c: struct rtmsg and attributes of an IPv6 route, with those beside it.
 
-    The next hop of `rt` comes first.
+    The next hop of `rt` comes first. `iif`: where the packet comes in that was asked about.
     """
     nh, table = rt.fib6_nh, rt.fib6_table.tb6_id
     group = rt.fib6_siblings
@@ -190,6 +186,7 @@ def rt6_fill_node(net: Net, rt: fib6_info) -> bytes:
         {
             "RTA_TABLE": table,
             "RTA_DST": rt.fib6_dst if rt.fib6_plen else None,
+            "RTA_IIF": iif or None,
             "RTA_PREFSRC": rt.fib6_prefsrc or None,
             "RTA_METRICS": metrics_fill(net, rt.fib6_metrics) if rt.fib6_metrics else None,
             "RTA_PRIORITY": rt.fib6_metric,
@@ -266,12 +263,16 @@ def inet6_dump_fib(nlh: nlmsg) -> Iterator[bytes]:
     sk = nlh.sk
     want = dump_filter(nlh, sk.net)
     for tb in want.tables(sk.net.ipv6.fib6.tables):
-        for rt in fib6_walk(tb):
-            if want.protocol not in (0, rt.fib6_protocol) or want.type not in (0, rt.fib6_type):
+        last: fib6_info | None = None  # of the siblings that were told of together
+        for rt in tb.routes():
+            if last is not None:
+                last = None if rt is last else last
                 continue
             beside = rt.fib6_siblings or [rt]
-            if rt.nh is None and rt is not beside[0]:
-                continue  # told with the first one
+            if rt.nh is None and rt is not beside[-1]:
+                last = beside[-1]
+            if want.protocol not in (0, rt.fib6_protocol) or want.type not in (0, rt.fib6_type):
+                continue
             if want.oif and all(r.fib6_nh.fib_nh_dev.ifindex != want.oif for r in beside):
                 continue
             yield nlmsg_part(nlh, RTM_NEWROUTE, rt6_fill_node(sk.net, rt), want.answer)
@@ -499,25 +500,12 @@ def inet_rtm_newroute(nlh: nlmsg) -> None:
             scope=want.scope,
             protocol=want.protocol,
             nlflags=nlh.flags,
-            nexthops=checked_gateways(net, hops),
+            nexthops=hops,
             nhobj=asked_object(net, want),
             **want.metrics(nlh),
         )
     except ArgumentError as exc:
         raise NlError(errno.EINVAL, str(exc)) from None
-
-
-def checked_gateways(net: Net, hops: list[Hop]) -> list[Hop]:
-    """net/ipv4/fib_semantics.c fib_check_nh_v6_gw: the next hops, those of IPv6 with their device.
-
-    Raises: OSError of ip6_validate_gw.
-    """
-    return [
-        (via, ip6_validate_gw(net, via, dev, bool(flags)), weight, flags)
-        if via is not None and not isinstance(via, str)
-        else (via, dev, weight, flags)
-        for via, dev, weight, flags in hops
-    ]
 
 
 def known_type(want: route_request) -> None:
@@ -577,47 +565,74 @@ def inet6_rtm_newroute(nlh: nlmsg) -> None:
     net = nlh.sk.net
     want = route_request(nlh, AF_INET6)
     pref = {number & 3: name for name, number in PREFERENCES.items()}
+    lifetime = want.tb.get("RTA_EXPIRES", INFINITY_LIFE_TIME)
     options: dict[str, Any] = {
         "src": want.text("RTA_PREFSRC"),
         "metric": want.tb.get("RTA_PRIORITY", 0),
         "table": want.table,
         "rtype": want.type or uapi.RTN_UNICAST,
         "pref": pref.get(want.tb.get("RTA_PREF", 0), "medium"),
-        "protocol": want.protocol,
+        "protocol": want.protocol or uapi.RTPROT_BOOT,
         "nhobj": asked_object(net, want),
+        "expires": lifetime if lifetime != INFINITY_LIFE_TIME else None,
         **want.metrics(nlh),
     }
     fib6_get_table(net, want.table)
-    onlink = want.flags & uapi.RTNH_F_ONLINK
     gateway = want.text("RTA_GATEWAY"), out_device(net, want.tb), 1, 0
     hops = want.nexthops(net) or [gateway]
     if want.flags & RTM_F_CLONED:
         raise NlError(errno.EINVAL, "Userspace can not set RTF_CACHE")
-    if "RTA_MULTIPATH" in want.tb and any(via is None for via, *_ in hops):
+    several = "RTA_MULTIPATH" in want.tb
+    if several and any(via is None for via, *_ in hops):
         text = "Device only routes can not be added for IPv6 using the multipath API."
         raise NlError(errno.EINVAL, text)
-    if len(hops) > 1:  # a replaced route stays if one of them is wrong
-        reject = want.type in FIB6_TYPE_ERROR
-        for via, dev, _, hop_onlink in hops:
-            gw = parse_addr6(via) if isinstance(via, str) else 0
-            fib6_nh_init(net, gw, dev, bool(onlink | hop_onlink), want.table, reject)
-    flags = nlh.flags
-    added = []
-    try:
-        for via, dev, weight, hop_onlink in hops:
-            options |= {"via": via, "dev": dev, "weight": weight, "tell": len(hops) == 1}
-            options["onlink"] = bool(onlink | hop_onlink)
-            added.append(ip6_route_add(net, want.prefix, nlflags=flags, **options))
-            flags = flags & ~(NLM_F_REPLACE | NLM_F_EXCL) | NLM_F_CREATE
-    except (ArgumentError, OSError) as exc:
-        for rt in added:
-            fib6_del(net, rt, tell=False)
-        if isinstance(exc, ArgumentError):
+    routes: list[fib6_info] = []
+    for via, dev, weight, onlink in hops:
+        options |= {"via": via, "dev": dev, "weight": weight}
+        options["onlink"] = bool((want.flags | onlink) & uapi.RTNH_F_ONLINK)
+        try:
+            rt = ip6_route_info_create(net, want.prefix, **options)
+        except ArgumentError as exc:
             raise NlError(errno.EINVAL, str(exc)) from None
+        if any(rt6_duplicate_nexthop(rt, other) for other in routes):
+            raise NlError(errno.EEXIST)
+        routes.append(rt)
+    if several:
+        ip6_route_multipath_add(net, routes, nlh.flags)
+    else:
+        ip6_ins_rt(net, routes[0], nlh.flags)
+
+
+def ip6_route_multipath_add(net: Net, routes: list[fib6_info], nlflags: int) -> None:
+    """net/ipv6/route.c: insert routes that are alike but for their gateways, and tell of them once.
+
+    Raises: OSError of the first that cannot be; none of them is there then.
+    """
+    flags = nlflags
+    added: list[fib6_info] = []
+    try:
+        for rt in routes:
+            ip6_ins_rt(net, rt, flags, tell=False)
+            added.append(rt)
+            flags = flags & ~(NLM_F_REPLACE | NLM_F_EXCL) | NLM_F_CREATE
+    except OSError:
+        ip6_route_mpath_notify(net, added, nlflags)
+        for rt in added:
+            fib6_del(net, rt)
         raise
-    if len(hops) > 1 and net.rtnl is not None:
-        told = NLM_F_REPLACE if nlh.flags & NLM_F_REPLACE else NLM_F_CREATE
-        net.rtnl(uapi.RTM_NEWROUTE, added[0], told | nlh.flags & NLM_F_APPEND)
+    ip6_route_mpath_notify(net, added, nlflags)
+
+
+def ip6_route_mpath_notify(net: Net, added: list[fib6_info], nlflags: int) -> None:
+    """net/ipv6/route.c: tell of routes of one request; of appended ones with those before them."""
+    if not added or net.rtnl is None:
+        return
+    told = NLM_F_REPLACE if nlflags & NLM_F_REPLACE else NLM_F_CREATE
+    rt = added[0]
+    if nlflags & NLM_F_APPEND and added[-1].fib6_siblings:
+        beside = added[-1].fib6_siblings
+        rt = beside[(beside.index(added[-1]) + 1) % len(beside)]
+    net.rtnl(RTM_NEWROUTE, rt, told | nlflags & NLM_F_APPEND)
 
 
 def inet6_rtm_delroute(nlh: nlmsg) -> None:
@@ -672,6 +687,7 @@ def delete_route6(
             for each in tuple(rt.fib6_siblings):
                 fib6_del(net, each, tell=False)
             return
-    # The kernel's tables have an entry for ::/0 that cannot be deleted.
-    nobody = not (want.plen or gw or oif or metric)
+    # The kernel's tables have an entry for ::/0, of the last metric, that cannot be deleted.
+    nobody = not (want.plen or gw or nhid or want.protocol or tb.leaf(0, 0))
+    nobody &= metric in (0, 0xFFFFFFFF) and oif in (0, net.loopback_dev.ifindex)
     raise NlError(errno.ENOENT if nobody else errno.ESRCH)

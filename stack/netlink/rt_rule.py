@@ -166,8 +166,7 @@ def rule_request(nlh: nlmsg) -> tuple[fib_rules_ops, fib_rule, dict[str, Any]]:
         if length > ops.bits or len(tb.get(name, b"")) != ops.bits // 8:
             what = "source" if field == "src" else "dst"
             raise NlError(errno.EINVAL, f"Invalid {what} address")
-        addr = int.from_bytes(tb[name], "big")
-        found[field] = addr >> ops.bits - length << ops.bits - length
+        found[field] = int.from_bytes(tb[name], "big")
         found[f"{field}_len"] = length
     for name, value in tb.items():
         if name in RANGES:
@@ -186,11 +185,12 @@ def rule_request(nlh: nlmsg) -> tuple[fib_rules_ops, fib_rule, dict[str, Any]]:
     found["table"] = tb.get("FRA_TABLE", table)
     rule = fib_rule(**{"pref": fib_default_rule_pref(ops), **found})
     rule.tos = 0 if nlh.type == RTM_DELRULE else tos
-    fib_rule_check(rule)
-    rule.tos = tos
+    fib_rule_check(rule, placed=False)
     for name in RANGES:
         if name in tb:
             check_range(name, *found[FIELDS[name]])
+    fib_rule_check(rule)
+    rule.tos = tos
     return ops, rule, found
 
 

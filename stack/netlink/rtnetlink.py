@@ -1,7 +1,7 @@
 """net/core/rtnetlink.c: NETLINK_ROUTE: which function answers which message; what groups hear.
 
     rtnetlink_rcv_msg => HANDLERS[family, type]     doit, or dumpit with NLM_F_DUMP
-    rtnl_event, rtnetlink_event                     changes, for the multicast groups
+    rtnl_event, rtmsg_ifinfo                        changes, for the multicast groups
 
 The stack calls `net.rtnl(RTM_NEWROUTE, route)` and its kin while somebody listens, else nothing.
 Read HANDLERS first.
@@ -225,26 +225,38 @@ def dump_seq(nlh: nlmsg) -> Callable[[], Any] | None:
 
 # --- what groups hear ---------------------------------------------------------------------------
 
-LINK_EVENTS = (
-    *(netdevice.NETDEV_REGISTER, netdevice.NETDEV_UP, netdevice.NETDEV_DOWN),
-    *(netdevice.NETDEV_CHANGE, netdevice.NETDEV_CHANGEMTU, netdevice.NETDEV_CHANGEADDR),
+FIRST_EVENTS = (
+    *(netdevice.NETDEV_UP, netdevice.NETDEV_DOWN),
+    *(netdevice.NETDEV_CHANGEMTU, netdevice.NETDEV_CHANGEADDR),
     *(netdevice.NETDEV_CHANGENAME, netdevice.NETDEV_CHANGEUPPER, netdevice.NETDEV_BONDING_FAILOVER),
     *(netdevice.NETDEV_NOTIFY_PEERS, netdevice.NETDEV_RESEND_IGMP),
 )
+"""Told before what follows from them, such as routes that go."""
+LAST_EVENTS = netdevice.NETDEV_REGISTER, netdevice.NETDEV_UNREGISTER, netdevice.NETDEV_CHANGE
 
 
 def rtnetlink_event(event: int, dev: net_device) -> int:
-    """net/core/rtnetlink.c: an interface came, went or changed."""
+    """net/core/rtnetlink.c: what is told of an interface before others act on it."""
+    if event in FIRST_EVENTS:
+        rtmsg_ifinfo(uapi.RTM_NEWLINK, dev, 0)
+    return 0
+
+
+def rtnetlink_last_event(event: int, dev: net_device) -> int:
+    """net/core/dev.c: an interface came, went or has another carrier; others have acted on it."""
+    if event in LAST_EVENTS:
+        kind = uapi.RTM_DELLINK if event == netdevice.NETDEV_UNREGISTER else uapi.RTM_NEWLINK
+        rtmsg_ifinfo(kind, dev, 0 if event == netdevice.NETDEV_CHANGE else 0xFFFFFFFF)
+    return 0
+
+
+def rtmsg_ifinfo(kind: int, dev: net_device, change: int) -> None:
+    """net/core/rtnetlink.c: tell of an interface."""
     net = dev.net
-    if event not in LINK_EVENTS and event != netdevice.NETDEV_UNREGISTER:
-        return 0
     net.nl_table.dev_base_seq += 1
     if net.nl_table.protocols[NETLINK_ROUTE].listeners.get(RTNLGRP_LINK):
-        kind = uapi.RTM_DELLINK if event == netdevice.NETDEV_UNREGISTER else uapi.RTM_NEWLINK
-        whole = event in (netdevice.NETDEV_REGISTER, netdevice.NETDEV_UNREGISTER)
-        payload = rt_link.rtnl_fill_ifinfo(dev, change=0xFFFFFFFF if whole else 0)
+        payload = rt_link.rtnl_fill_ifinfo(dev, change=change)
         nlmsg_notify(net, NETLINK_ROUTE, RTNLGRP_LINK, kind, payload)
-    return 0
 
 
 def rtnl_event(net: Net, kind: int, what: Any, flags: int) -> None:
@@ -344,5 +356,6 @@ def rtnetlink_net_init(net: Net) -> None:
         NETLINK_ROUTE, RTNLGRP_MAX, rtnetlink_rcv_msg, nonroot_recv=True, bind=bind
     )
     net.nl_table.protocols[NETLINK_ROUTE] = proto
-    register_netdevice_notifier(net, rtnetlink_event)
+    register_netdevice_notifier(net, rtnetlink_last_event)
     nexthop_net_init(net)
+    net.netdev_chain.insert(0, rtnetlink_event)

@@ -208,7 +208,6 @@ DIFFERENCES: dict[str, dict[str, str]] = {
     "route": {
         r"route (new|del) 2 type 1[01] scope 255 ": "types that no lookup knows are refused",
         r"route del 10 flag 0x200": "exceptions of a route are not deleted by request",
-        r"route get 10 .* iif 0x2000": "of a match the incoming device is not repeated",
     },
     "nexthop": {
         r"nexthop (\w+ )?fdb( dump)?": "next hops of forwarding databases are not served",
