@@ -105,7 +105,8 @@ cdef class sk_buff:
     cdef public uint32_t protocol
     cdef public uint32_t csum
     cdef public uint32_t gso_type
-    cdef public uint32_t priority, mark, hash, queue_mapping, napi_id
+    cdef public uint32_t priority, mark, hash, queue_mapping
+    cdef public uint32_t nf_trace   # 0, or the number of a packet that rules trace
     cdef public uint32_t vlan_tci, vlan_proto
     cdef public uint32_t ip_cb_flags
     cdef public uint32_t tcp_flags, sacked, ip_dsfield

@@ -108,7 +108,7 @@ class sk_buff:
     l4_hash: int
     skb_iif: int
     queue_mapping: int
-    napi_id: int
+    nf_trace: int  # 0, or the number of a packet that rules trace
     nfctinfo: int
     tx_flags: int  # SKBTX_*: the time stamps that its sender wants
     tskey: int  # what SO_TIMESTAMPING calls the packet, or its last byte

@@ -32,7 +32,7 @@ def skb_scrub_packet(skb: sk_buff, xnet: bool) -> None:
     skb.dst = None
     skb.nfct = None  # nf_reset_ct
     skb.nfctinfo = 0
-    skb.napi_id = 0  # nf_reset_trace: see stack/netfilter/nf_tables_trace.py
+    skb.nf_trace = 0  # nf_reset_trace
     if xnet:
         skb.mark = 0
         skb.tstamp_ns = 0

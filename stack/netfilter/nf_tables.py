@@ -363,7 +363,7 @@ class nftables_pernet:
     trace_send: Callable[[int, bytes], None] | None = None
     """Sends a message of a trace, with the table's family; None: nobody listens."""
     traced: int = 0
-    """The number of the last packet that is traced (nf_tables_trace.nf_trace)."""
+    """The number of the last packet that is traced (sk_buff.nf_trace)."""
 
 
 def nft_pernet(net: Net) -> nftables_pernet:

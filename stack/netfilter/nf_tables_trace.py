@@ -36,28 +36,20 @@ NFT_TRACETYPE_POLICY, NFT_TRACETYPE_RULE = 1, 3
 NFT_TRACETYPE_LL_HSIZE, NFT_TRACETYPE_NETWORK_HSIZE, NFT_TRACETYPE_TRANSPORT_HSIZE = 20, 40, 20
 
 
-def nf_trace(skb: sk_buff) -> int:
-    """skb->nf_trace: 0, or the number of a packet that is traced.
-
-    sk_buff.napi_id has it: nothing else uses that, as there is no busy polling.
-    """
-    return skb.napi_id
-
-
 def nf_set_trace(pkt: nft_pktinfo, traced: bool) -> None:
     """Set skb->nf_trace. A packet that is traced already keeps its number."""
     skb = pkt.skb
     if not traced:
-        skb.napi_id = 0
-    elif not skb.napi_id:
+        skb.nf_trace = 0
+    elif not skb.nf_trace:
         pernet = nft_pernet(pkt.state.net)
         pernet.traced = pernet.traced % 0xFFFFFFFF + 1
-        skb.napi_id = pernet.traced
+        skb.nf_trace = pernet.traced
 
 
 def get_trace_id(skb: sk_buff) -> int:
     """net/netfilter/nf_tables_trace.c: a packet's name; another one once it was received."""
-    return crc32(nf_trace(skb).to_bytes(4, "big") + skb.skb_iif.to_bytes(4, "big"))
+    return crc32(skb.nf_trace.to_bytes(4, "big") + skb.skb_iif.to_bytes(4, "big"))
 
 
 class nft_traceinfo:
@@ -86,7 +78,7 @@ def nft_trace_packet(
     kind: int,
 ) -> None:
     """net/netfilter/nf_tables_core.c: tell of a rule; None: of a chain's end, or the policy."""
-    if nf_trace(pkt.skb):
+    if pkt.skb.nf_trace:
         nft_trace_notify(pkt, regs, info, chain, rule, kind)
 
 
