@@ -364,7 +364,7 @@ def inet_csk_find_open_port(sk: inet_connection_sock) -> tuple[int, inet_bind_bu
     reserved = net.sysctl.ip_local_reserved_ports
     remaining = high + 1 - low
     offset = net.random.randrange(remaining) | 1
-    for relax in (False, True) if net.sysctl.ip_autobind_reuse else (False,):
+    for relaxed in range(2 if net.sysctl.ip_autobind_reuse else 1):
         for parity in (0, 1):
             for step in range(0, remaining, 2):
                 port = low + (offset + parity + step) % remaining
@@ -373,7 +373,7 @@ def inet_csk_find_open_port(sk: inet_connection_sock) -> tuple[int, inet_bind_bu
                 tb = bhash.get(port)
                 if tb is None:
                     return port, None
-                if not inet_csk_bind_conflict(sk, tb, relax, False):
+                if not inet_csk_bind_conflict(sk, tb, relaxed == 1, False):
                     return port, tb
     return 0, None
 
