@@ -47,25 +47,48 @@ def neigh_rows(family: str) -> dict[str, neigh_sysctl_row]:
     retrans = TICK_NS if family == "ipv4" else HZ_NS
     packets = "packets that wait for an address"
     rows = (
-        _row(path, "app_solicit", "app_probes", "questions to listeners of netlink"),
-        _row(path, "mcast_resolicit", "mcast_reprobes", "by broadcast after those by unicast"),
-        _row(path, "mcast_solicit", "mcast_probes", "questions by broadcast or to a group"),
-        _row(path, "ucast_solicit", "ucast_probes", "questions to the address that is known"),
-        _row(path, "proxy_qlen", "proxy_qlen", "questions that wait for proxy_delay"),
+        _row(path, "app_solicit", "app_probes", "requests to programs that listen on netlink"),
+        _row(
+            path,
+            "mcast_resolicit",
+            "mcast_reprobes",
+            "requests by broadcast after those by unicast",
+        ),
+        _row(path, "mcast_solicit", "mcast_probes", "requests by broadcast or multicast"),
+        _row(path, "ucast_solicit", "ucast_probes", "unicast requests to a known address"),
+        _row(path, "proxy_qlen", "proxy_qlen", "most requests that wait for proxy_delay"),
         _row(path, "unres_qlen_bytes", "queue_len_bytes", f"bytes of {packets}"),
         _row(path, "unres_qlen", "queue_len_bytes", packets, SKB_BYTES, INT_MAX // SKB_BYTES),
         *_times(path, "base_reachable_time", "mean time that a neighbour counts as reachable"),
-        _time(path, "delay_first_probe_time", "delay_probe_time", "s until a used one is asked"),
-        _time(path, "gc_stale_time", "gc_staletime", "s after which an unused one is forgotten"),
-        _time(path, "locktime", "locktime", "1/100 s for which the first answer holds", TICK_NS),
+        _time(
+            path,
+            "delay_first_probe_time",
+            "delay_probe_time",
+            "s until a stale neighbour that is used is probed",
+        ),
+        _time(
+            path,
+            "gc_stale_time",
+            "gc_staletime",
+            "s after which an unused neighbour may be forgotten",
+        ),
+        _time(
+            path,
+            "locktime",
+            "locktime",
+            "1/100 s for which an address is not replaced by a later answer",
+            TICK_NS,
+        ),
         _time(path, "anycast_delay", "anycast_delay", "1/100 s; nothing uses it", TICK_NS),
-        _time(path, "proxy_delay", "proxy_delay", "1/100 s that an answer waits", TICK_NS),
+        _time(
+            path, "proxy_delay", "proxy_delay", "1/100 s that a proxy's answer is delayed", TICK_NS
+        ),
         neigh_sysctl_row(
             Sysctl(
                 path,
                 "interval_probe_time_ms",
                 5000,
-                "ms between questions to managed neighbours",
+                "ms between probes of managed neighbours",
                 1,
                 LONGEST,
             ),

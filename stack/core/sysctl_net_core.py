@@ -173,7 +173,7 @@ NET_UNIX = (
         "net.unix",
         "max_dgram_qlen",
         10,
-        "datagrams that wait for a new AF_UNIX socket before its senders do",
+        "datagrams that an AF_UNIX socket queues before its senders block",
     ),
 )
 

@@ -307,17 +307,17 @@ def mcast_options(
     """The rows of one family: `membership(join or leave, ...)`, `source(add, mode, ...)`."""
     # fmt: off
     return (
-        structure(f"MCAST_BLOCK_SOURCE{suffix}", "no datagrams of a group from this sender",
+        structure(f"MCAST_BLOCK_SOURCE{suffix}", "block one source of a group of either family",
             source, True, MCAST_EXCLUDE),
         structure(f"MCAST_JOIN_GROUP{suffix}", "join a group of either family", membership, join),
         structure(f"MCAST_JOIN_SOURCE_GROUP{suffix}",
-            "datagrams of a group from this sender only", source, True, MCAST_INCLUDE),
+            "join one source of a group of either family", source, True, MCAST_INCLUDE),
         structure(f"MCAST_LEAVE_GROUP{suffix}", "leave a group of either family",
             membership, leave),
-        structure(f"MCAST_LEAVE_SOURCE_GROUP{suffix}", "take a sender off that list",
-            source, False, MCAST_INCLUDE),
-        structure(f"MCAST_MSFILTER{suffix}", "all senders of a group at once", msfilter),
+        structure(f"MCAST_LEAVE_SOURCE_GROUP{suffix}", "leave one source of a group of either "
+            "family", source, False, MCAST_INCLUDE),
+        structure(f"MCAST_MSFILTER{suffix}", "set the source filter of a group", msfilter),
         structure(f"MCAST_UNBLOCK_SOURCE{suffix}",
-            "datagrams of a group from this sender again", source, False, MCAST_EXCLUDE),
+            "unblock one source of a group of either family", source, False, MCAST_EXCLUDE),
     )
     # fmt: on

@@ -457,20 +457,20 @@ def tcp_get_timestamp(sk: tcp_sock) -> int:
 
 # fmt: off
 TCP_LEVEL = Level("IPPROTO_TCP", SOL_TCP, vars(names), [replace(row, sockets=TCP) for row in (
-    SockOpt("TCP_CC_INFO", "union tcp_cc_info: nothing, of CUBIC and Reno", "4.1",
+    SockOpt("TCP_CC_INFO", "union tcp_cc_info: empty for CUBIC and Reno", "4.1",
         get=lambda sk: b""),
     SockOpt("TCP_CONGESTION", "congestion control, by name", "2.6.13",
         takes=congestion_name, set=tcp_set_congestion_control,
         get=lambda sk: sk.icsk_ca_ops.name.encode().ljust(16, b"\0")),
     flag("TCP_CORK", TCP_NAGLE_CORK, "full segments only, until it is off", "nonagle",
         set=__tcp_sock_set_cork),
-    SockOpt("TCP_DEFER_ACCEPT", "accept() when data has come, seconds",
+    SockOpt("TCP_DEFER_ACCEPT", "seconds to wait for data before accept() returns the connection",
         set=tcp_set_defer_accept, unit=NSEC_PER_SEC,
         get=lambda sk: retrans_to_secs(sk.defer_accept, TCP_TIMEOUT_INIT, TCP_RTO_MAX)),
     number("TCP_DELACK_MAX_US", "icsk_delack_max", range(SHORTEST_US + 1, 200_001),
         "longest delay of an ACK, us", since="6.15", unit=1000),
-    SockOpt("TCP_FASTOPEN", "children of SYNs with data that wait for the handshake's end", "3.7",
-        set=tcp_fastopen_set_backlog, get=tcp_fastopen_get_backlog),
+    SockOpt("TCP_FASTOPEN", "most Fast Open connections that wait for the end of their handshake",
+        "3.7", set=tcp_fastopen_set_backlog, get=tcp_fastopen_get_backlog),
     SockOpt("TCP_FASTOPEN_CONNECT", "the first write sends the SYN, with its data", "4.11",
         legal=ON_OFF, set=tcp_fastopen_set_connect, get=lambda sk: sk.fastopen_connect),
     SockOpt("TCP_FASTOPEN_KEY", "key of the cookies, or a new one and an old one", "4.15",
@@ -519,7 +519,7 @@ TCP_LEVEL = Level("IPPROTO_TCP", SOL_TCP, vars(names), [replace(row, sockets=TCP
         get=lambda sk: sk.icsk_syn_retries or sk.net.sysctl.tcp_syn_retries),
     switch("TCP_THIN_LINEAR_TIMEOUTS", "thin_lto", "no backoff while few packets are out",
         since="2.6.34", legal=ON_OFF),
-    SockOpt("TCP_TIMESTAMP", "the timestamp of now", "3.9",
+    SockOpt("TCP_TIMESTAMP", "the current timestamp", "3.9",
         get=tcp_get_timestamp, no_set=errno.EPERM),  # only a socket under repair may
     number("TCP_USER_TIMEOUT", "icsk_user_timeout", range(1 << 31),
         "ms that sent data may stay unacknowledged", since="2.6.37", unit=NSEC_PER_MSEC),

@@ -34,8 +34,12 @@ _RULES: tuple[tuple[str, tuple[tuple[Any, ...], ...]], ...] = (
         OWN,
         (
             ("forwarding", 0, "forward packets that it receives; of `all` it is ip_forward"),
-            ("igmpv2_unsolicited_report_interval", 10000, "ms, IGMPv1 and v2 reports unasked"),
-            ("igmpv3_unsolicited_report_interval", 1000, "ms, IGMPv3 reports unasked"),
+            (
+                "igmpv2_unsolicited_report_interval",
+                10000,
+                "ms between unsolicited IGMPv1 and v2 reports",
+            ),
+            ("igmpv3_unsolicited_report_interval", 1000, "ms between unsolicited IGMPv3 reports"),
             ("ignore_routes_with_linkdown", 0, "routes over a link without carrier are not used"),
             ("medium_id", 0, "proxy_arp does not answer between interfaces of one id, nor for -1"),
             ("tag", 0, "a number for the administrator", IDLE),
@@ -44,29 +48,29 @@ _RULES: tuple[tuple[str, tuple[tuple[Any, ...], ...]], ...] = (
     (
         EITHER,
         (
-            ("accept_local", 0, "take packets from our own addresses"),
-            ("accept_redirects", 1, "obey ICMP redirects; while forwarding both have to be set"),
-            ("arp_filter", 0, "answer ARP only where a packet to the asker would go out"),
-            ("disable_policy", 0, "no policy of IPsec is asked for received packets"),
-            ("disable_xfrm", 0, "no IPsec for what is sent"),
+            ("accept_local", 0, "accept packets whose source is a local address"),
+            ("accept_redirects", 1, "accept ICMP redirects; while forwarding both have to be set"),
+            ("arp_filter", 0, "answer ARP only where a packet to the sender would go out"),
+            ("disable_policy", 0, "no IPsec policy is checked for received packets"),
+            ("disable_xfrm", 0, "no IPsec for sent packets"),
             ("drop_gratuitous_arp", 0, "drop gratuitous ARP"),
             ("force_igmp_version", 0, "speak IGMP version 1 or 2 only"),
             ("drop_unicast_in_l2_multicast", 0, "drop unicast packets in multicast frames"),
             ("log_martians", 0, "log packets with impossible addresses"),
-            ("promote_secondaries", 0, "a secondary address follows a deleted primary one"),
+            ("promote_secondaries", 0, "a secondary address replaces a deleted primary one"),
             ("proxy_arp", 0, "answer for addresses that are reached by another interface"),
             ("proxy_arp_pvlan", 0, "answer for addresses on the same wire (RFC 3069)"),
-            ("route_localnet", 0, "127.0.0.0/8 may come and go over wires"),
-            ("secure_redirects", 1, "only redirects that name a known gateway"),
+            ("route_localnet", 0, "allow packets from and to 127.0.0.0/8 on every interface"),
+            ("secure_redirects", 1, "accept only redirects that name a known gateway"),
             ("send_redirects", 1, "send ICMP redirects when forwarding"),
-            ("shared_media", 1, "other networks may share the wire"),
-            ("src_valid_mark", 0, "the reverse path is that of a packet with the same mark"),
+            ("shared_media", 1, "several networks may share the wire"),
+            ("src_valid_mark", 0, "the reverse path lookup uses the packet's mark"),
         ),
     ),
     (
         BOTH,
         (
-            ("accept_source_route", 0, "forward and take source-routed packets"),
+            ("accept_source_route", 0, "forward and accept source-routed packets"),
             ("arp_evict_nocarrier", 1, "forget neighbours when the carrier goes"),
             ("bc_forwarding", 0, "forward directed broadcasts"),
             ("bootp_relay", 0, "kept", IDLE),
@@ -75,8 +79,8 @@ _RULES: tuple[tuple[str, tuple[tuple[Any, ...], ...]], ...] = (
     (
         LARGER,
         (
-            ("arp_accept", 0, "1: announcements and answers make new entries; 2: of our networks"),
-            ("arp_announce", 0, "1, 2: ask with an address of the interface"),
+            ("arp_accept", 0, "1: gratuitous ARP makes new entries; 2: only for local networks"),
+            ("arp_announce", 0, "1, 2: requests carry an address of the interface"),
             (
                 "arp_ignore",
                 0,
@@ -90,7 +94,9 @@ _RULES: tuple[tuple[str, tuple[tuple[Any, ...], ...]], ...] = (
 )
 CONF4_ROWS: dict[str, Sysctl] = {
     **{spec[0]: _conf(rule, *spec) for rule, specs in _RULES for spec in specs},
-    "mc_forwarding": Sysctl(CONF, "mc_forwarding", 0, "a daemon routes to groups", mode=0o444),
+    "mc_forwarding": Sysctl(
+        CONF, "mc_forwarding", 0, "a daemon routes multicast packets", mode=0o444
+    ),
 }
 RULES: dict[str, str] = {
     **{spec[0]: rule for rule, specs in _RULES for spec in specs},

@@ -284,7 +284,7 @@ def raw_seticmpfilter(sk: raw_sock, optval: Any) -> None:
 
 # fmt: off
 RAW_LEVEL = Level("SOL_RAW", uapi.SOL_RAW, vars(uapi), (
-    number("ICMP_FILTER", "filter", None, "ICMP types not wanted", sockets=RAW,
+    number("ICMP_FILTER", "filter", None, "ICMP types that are not received", sockets=RAW,
         takes=opt_raw, has=only_icmp, set=raw_seticmpfilter),
 ), length_first=False)
 # fmt: on

@@ -80,9 +80,9 @@ def ipv6_set_mcast_msfilter(sk: inet_sock, value: object) -> None:
 
 # fmt: off
 GROUP_OPTIONS = (
-    structure("IPV6_JOIN_ANYCAST", "have an anycast address", ipv6_anycast, ipv6_sock_ac_join),
+    structure("IPV6_JOIN_ANYCAST", "join an anycast address", ipv6_anycast, ipv6_sock_ac_join),
     structure("IPV6_JOIN_GROUP", "join a group", ipv6_membership, ipv6_sock_mc_join),
-    structure("IPV6_LEAVE_ANYCAST", "give an anycast address up",
+    structure("IPV6_LEAVE_ANYCAST", "leave an anycast address",
         ipv6_anycast, ipv6_sock_ac_drop),
     structure("IPV6_LEAVE_GROUP", "leave a group", ipv6_membership, ipv6_sock_mc_drop),
     *mc_filter.mcast_options("", ipv6_mcast_join_leave, ipv6_sock_mc_join, ipv6_sock_mc_drop,

@@ -59,13 +59,14 @@ def rawv6_set_checksum(sk: raw6_sock, val: int) -> None:
 
 # fmt: off
 ICMPV6_LEVEL = Level("IPPROTO_ICMPV6", SOL_ICMPV6, vars(uapi), (
-    SockOpt("ICMPV6_FILTER", "ICMPv6 types not wanted", sockets=RAW,
+    SockOpt("ICMPV6_FILTER", "ICMPv6 types that are not received", sockets=RAW,
         takes=opt_bytes, set=rawv6_seticmpfilter, get=rawv6_geticmpfilter),
 ), length_first=False)
 RAWV6_LEVEL = Level("IPPROTO_IPV6", SOL_IPV6, vars(uapi), (
-    number("IPV6_CHECKSUM", "offset", None, "where the kernel puts a checksum", sockets=RAW,
-        may_set=not_icmpv6, set=rawv6_set_checksum),
-    switch("IPV6_HDRINCL", "hdrincl", "packets bring their IPv6 header", since="4.5", sockets=RAW),
+    number("IPV6_CHECKSUM", "offset", None, "offset of the checksum that the stack fills in",
+        sockets=RAW, may_set=not_icmpv6, set=rawv6_set_checksum),
+    switch("IPV6_HDRINCL", "hdrincl", "the program supplies the IPv6 header", since="4.5",
+        sockets=RAW),
 ))
 # fmt: on
 RAW_LEVEL6 = Level("SOL_RAW", SOL_RAW, vars(uapi), [replace(r, may_set=None) for r in RAWV6_LEVEL])

@@ -20,10 +20,10 @@ Written by `docs/generate.py` from the declarations in `stack/core/sysctl_net_co
 `stack/ipv4/sysctl_net_ipv4.py`, `stack/ipv6/sysctl_net_ipv6.py`, `stack/ipv6/devconf.py`,
 `stack/core/neigh_sysctl.py` and the tables of socket options (`stack/api/sockopts.py`).
 
-Each one does what Linux's does: a test turns every knob here, runs traffic and looks at what
-changed on the wire, in an errno, a counter or in time. The tests are in `tests/stack/knobs/`, for
-AF_UNIX and AF_PACKET in the folders of the families in `tests/stack/`. A knob of Linux that is
-missing here answers as in a kernel without it: `SysctlError` ENOENT, or ENOPROTOOPT.
+Each one does what Linux's does. A test changes every knob, runs traffic and checks the effect on
+the wire, on an errno, on a counter or on timing. The tests are in `tests/stack/knobs/`, for
+AF_UNIX and AF_PACKET in the folders of the families in `tests/stack/`. A knob that does not exist
+here gives the error of a kernel without it: `SysctlError` ENOENT, or ENOPROTOOPT.
 
 ## Setting them
 
@@ -36,18 +36,17 @@ a, b = two_hosts(sysctl={"tcp_sack": 0, "net.ipv4.tcp_rmem": "4096 65536 65536"}
 a.sysctl.tcp_ecn = 1  # later, as sysctl -w does
 a.sysctl["net.ipv4.tcp_ecn"] = "1"
 a.sysctl["net.ipv4.conf.eth0.rp_filter"] = 1
-a.sysctl["net.ipv6.conf.all.forwarding"] = 1  # those of IPv6 go by their full names
+a.sysctl["net.ipv6.conf.all.forwarding"] = 1  # sysctls of IPv6 need their full names
 a.uid = 1000  # ports below 1024 and raw sockets need uid 0
 ```
 
 A name that does not exist and a value out of range raise `stack.sysctl.SysctlError`, an OSError
-with the errno that `/proc/sys` gives. It names what is close or what is taken.
+with the errno that `/proc/sys` gives. Its message names a similar sysctl, or the values allowed.
 """
 
 
-OPTIONS_INTRO = """Each is a row of its level's table (`stack/api/sockopts.py` names the tables),
-which setsockopt and getsockopt look up. An empty cell under "takes" is any value of its type, under
-"since Linux" a version before 2.6. A capability stands for uid 0.
+OPTIONS_INTRO = """An empty cell under "takes" means any value of the option's type. An empty cell
+under "since Linux" means a version before 2.6. A named capability requires uid 0.
 """
 LEVEL_NAMES = {
     "SOL_SOCKET": uapi.SOL_SOCKET,
@@ -105,25 +104,25 @@ def markdown() -> str:
         parts.append(f"### {path}\n")
         if path == CONF6:
             parts.append(
-                "`conf.default` is what an interface begins with and `conf.DEV` its own. `all` is "
-                "a set apart; what is written there goes to every interface: "
+                "`conf.default` has the initial values of an interface, `conf.DEV` its current "
+                "ones. `all` is separate; these are copied from it to every interface: "
                 f"{', '.join(f'`{name}`' for name in WRITTEN_TO_ALL)}.\n"
             )
         elif path.endswith("neigh.default"):
             parts.append(
-                "The thresholds are the table's. Of the others `default` is what an interface "
-                "begins with, and `neigh.DEV` its own. A later default changes only what nobody "
-                "has set there, and nothing once it has an IPv4 address. They are set in "
-                "`/proc/sys/net`, by sysctl(8) on the host or by `stack.api.net_procsys."
-                'store(host, "ipv4/neigh/eth0/retrans_time_ms", "500")`.\n'
+                "The thresholds are those of the whole table. Otherwise `default` has the initial "
+                "values of an interface, `neigh.DEV` its current ones. A later change of a default "
+                "reaches an interface only if the value was not set there and the interface has "
+                "no IPv4 address. They are set in `/proc/sys/net`, by sysctl(8) on the host or by "
+                '`stack.api.net_procsys.store(host, "ipv4/neigh/eth0/retrans_time_ms", "500")`.\n'
             )
         elif path.endswith(".all"):
             parts.append(
-                "`conf.default` is what an interface begins with and `conf.DEV` its own. A later "
-                "default changes only what nobody has set there, and nothing once it has an "
-                "address. Behind each setting stands what holds for an interface, of `all` and its "
-                "own: where nothing stands, its own. From Python a short name writes all of them: "
-                "`host.sysctl.rp_filter = 1`.\n"
+                "`conf.default` has the initial values of an interface, `conf.DEV` its current "
+                "ones. A later change of a default reaches an interface only if the value was not "
+                "set there and the interface has no address. The parentheses say how `all` and "
+                "the interface's own value combine; without them only the interface's own counts. "
+                "From Python a short name sets all of them: `host.sysctl.rp_filter = 1`.\n"
             )
         rows = [
             (f"`{row.name}`", _default(row), row.takes(), row.what)

@@ -14,7 +14,7 @@ FILE = Path(__file__).with_name("differences.toml")
 
 @dataclass(frozen=True)
 class Difference:
-    """One row: which calls (none: other tests compare), what each world makes of them, why."""
+    """One row: which calls (none: other tests compare), what each side does with them, why."""
 
     name: str
     rows: tuple[str, ...]
@@ -89,23 +89,27 @@ HEAD = """# Differences from Linux
 
 Written by `docs/generate.py` from `tests/linux/calls/differences.toml`.
 
-A socket of this stack answers a system call as the kernel does: the same value, the same bytes,
-the same errno. That is checked call by call. `tests/linux/test_calls.py` makes one table of calls
-twice, on the kernel that it runs on (root, in a network namespace of its own) and on a host with
-the same addresses. It calls `socket` over all families, types and protocols, right and wrong. It
-calls `bind`, `connect`, `listen`, `accept`, `shutdown` and both names in every state of a socket,
-with addresses of every family and length. It sends and receives with every `MSG_` flag, and tries
-every option of every level, control messages, `ioctl`, `poll`, and numbers of buffers. Rules take
-out what a world chooses by itself (ports, identifiers, cookies, times). A call with another result
-fails the test, unless a row here is about it; a row whose difference has gone fails it too.
-Rows that begin with `ip` are about netlink. `tests/stack/netlink/test_kinds_kernel.py` and
-`tests/programs/test_link_kinds.py` compare those.
+A system call on a socket of this stack returns the value, bytes and errno that the kernel returns.
+`tests/linux/test_calls.py` makes each call of a table twice: on the running kernel (as root, in a
+network namespace of its own) and on a host with the same addresses.
+
+* It calls `socket` with all families, types and protocols, valid and invalid.
+* It calls `bind`, `connect`, `listen`, `accept`, `shutdown`, `getsockname` and `getpeername` in
+  every state of a socket, with addresses of every family and length.
+* It sends and receives with every `MSG_` flag.
+* It tries every option of every level, control messages, `ioctl`, `poll` and numbers of buffers.
+
+Values that each side chooses for itself (ports, identifiers, cookies, times) are masked. A call
+with another result fails the test, unless a row below covers it. A row that no longer applies
+fails it, too. Rows that begin with `ip` are about netlink; they are tested by
+`tests/stack/netlink/test_kinds_kernel.py` and `tests/programs/test_link_kinds.py`.
+
+This prints the calls of one table (`creation`, `naming`, `data` ...) that differ, known or not:
 
 ```sh
 python -m tests.linux.calls.run creation
 ```
 
-prints the calls of one table that differ, known or not (`creation`, `naming`, `data` ...).
 
 | | Linux | here | why |
 |---|---|---|---|
