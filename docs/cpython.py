@@ -14,9 +14,8 @@ INTRO = """# CPython's own socket tests
 Written by `docs/generate.py` from `tests/cpython/table.py`.
 
 `tests/cpython` runs classes of CPython's `Lib/test/test_socket.py` (3.11 to 3.13) over
-`stack.socket`: the module that the tests take for `socket` has sockets of one host in the place of
-the kernel's. A test that would pass without asking the stack for anything fails, and must be listed
-below.
+`stack.socket`: the tests import a module in place of `socket` whose sockets belong to one host. A
+test that passes without using the stack counts as failed, and must be listed below.
 
 ```console
 $ make test TESTS=tests/cpython PYTEST="-q -k BasicUDPTest"
@@ -43,6 +42,6 @@ def markdown() -> str:
         f"\n| {subject} | {', '.join(f'`{name}`' for name in names)} |"
         for subject, names in CLASSES.items()
     )
-    parts.append(f"## Classes that do not\n\n{by_reason(CLASSES_LEFT_OUT)}")
-    parts.append(f"## Tests of the classes above that do not\n\n{by_reason(LEFT_OUT)}")
+    parts.append(f"## Classes that do not run\n\n{by_reason(CLASSES_LEFT_OUT)}")
+    parts.append(f"## Tests of these classes that do not run\n\n{by_reason(LEFT_OUT)}")
     return "\n\n".join(part.rstrip() for part in parts) + "\n"

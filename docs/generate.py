@@ -1,7 +1,7 @@
-"""Write the generated files of docs/; what they say is declared in the code.
+"""Write the generated files of docs/ from declarations in the code.
 
-`python docs/generate.py` writes them; with `--check` it only says which are not current (status 1
-when one is not). The same tree always gives the same bytes: no times, no terminal's width.
+`python docs/generate.py` writes them. With `--check` it only lists those that are not current, and
+exits with status 1 if there are any. The output depends on the tree only.
 """
 
 from __future__ import annotations
@@ -54,14 +54,15 @@ $ e1000emu explain rules
 $ e1000emu doctor
 ```
 
-Without any network: the other end of the cable is a second host of our own, in the same process.
+Without any network: the other end of the cable is a second emulated host, in the same process.
 
 ```console
 $ e1000emu ping 10.9.0.1 --link stack:10.9.0.1/24 --addr 10.9.0.2/24 -c 2
 $ e1000emu get http://10.9.0.1/ --link stack:10.9.0.1/24,serve=http:80 --addr 10.9.0.2/24
 ```
 
-On a machine where you may make TAP devices (root, or `ip tuntap add` done for you):
+On a machine where you may create TAP devices (as root, or after an administrator's
+`ip tuntap add`):
 
 ```console root
 $ ip tuntap add tap-e1000emu mode tap
@@ -77,27 +78,27 @@ $ ip link del tap-e1000emu
 ```
 
 `--serve iperf3` does what `iperf3 -s` does: one test at a time, TCP and UDP, `-P`, `--bidir`, `-t`,
-`-n`, `-k`, `-b` and `-O`. It reports no use of processors, and knows neither SCTP nor users.
+`-n`, `-k`, `-b` and `-O`. It reports no CPU usage and supports neither SCTP nor authentication.
 
 ## What holds for every command
 
-* `--json` reports in JSON. Commands that stay, `up` and `vfio-user`, write one object a line:
-  `"event": "ready"` as soon as they serve, `"counters"` at each SIGUSR1, `"end"`; every other
-  command writes one document.
-* `-o FILE` takes what would go to standard output, text or JSON. `get -o FILE` takes the body, as
-  curl has it.
+* `--json` reports in JSON. The long-running commands `up` and `vfio-user` write one object a line:
+  `"event": "ready"` when they begin to serve, `"counters"` at each SIGUSR1, and `"end"`. Every
+  other command writes one document.
+* `-o FILE` writes to a file what would go to standard output, text or JSON. `get -o FILE` writes
+  the body, as curl does.
 * Sizes are bytes, or `64K`, `256M`, `1GiB` (in 1024s) and `64KB`, `256MB` (in 1000s).
 * A duration is `20ms`, `1.5s`, `100us`, `2min`, or a number of seconds. A rate is `10Mbit`, `2.5G`,
   `1e9`: bits per second, in 1000s. A share is `2%` or `0.02`.
 * The keys of `--impair` and `--faults` are the arguments of `Impair` and `Faults` in Python:
   `delay_ns=5000000`, or without the unit in the name `delay=5ms`.
 * An error is one line that says what was wrong and what to do. The exit status is 2 for wrong
-  arguments, 1 for what went wrong later, 0 otherwise. `ping` has iputils' statuses: 1 when nobody
-  answered, 2 when it could not be tried.
-* `ping` prints what iputils' ping prints, so a program that reads one reads the other.
-* Autonegotiation takes no time in `up`, `ping` and `get`, and one second for a guest's driver;
-  `--autoneg DURATION` says otherwise. In a program `Nic(autoneg_ns=...)` does, and a virtual clock
-  does not wait for it anyway.
+  arguments, 1 for a later failure, 0 otherwise. `ping` has iputils' statuses: 1 if there was no
+  answer, 2 for any other error.
+* `ping` has the output format of iputils' ping, so programs that parse it work.
+* Autonegotiation takes no time in `up`, `ping` and `get`, and one second for a guest's driver.
+  `--autoneg DURATION` changes this, in a program `Nic(autoneg_ns=...)`. A virtual clock does not
+  wait for it.
 
 ## Completion
 
@@ -107,7 +108,7 @@ click lets the shell complete commands, options, registers, kinds of links and T
 $ eval "$(_E1000EMU_COMPLETE=bash_source e1000emu)"
 ```
 
-That line goes to `~/.bashrc`. In zsh it is `eval "$(_E1000EMU_COMPLETE=zsh_source e1000emu)"` in
+Add that line to `~/.bashrc`. In zsh it is `eval "$(_E1000EMU_COMPLETE=zsh_source e1000emu)"` in
 `~/.zshrc`, in fish `_E1000EMU_COMPLETE=fish_source e1000emu | source` in
 `~/.config/fish/config.fish`.
 """  # noqa: E501 - a command is one line
@@ -128,7 +129,7 @@ def cli_page() -> str:
 
 
 def chain_picture(kind: str) -> str:
-    """Return the picture of a packet's calls, without times: those differ from run to run."""
+    """Return the picture of a packet's calls, without times, which differ from run to run."""
     return render_svg(record(kind), title_of(kind), times=False) + "\n"
 
 

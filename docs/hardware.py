@@ -1,4 +1,4 @@
-"""The page that says where our device leaves silicon, and where QEMU's e1000 leaves ours.
+"""The page of differences between our device, silicon and QEMU's e1000.
 
 The gaps are declared in the tables (e1000emu/registers/coverage.py), the rulings in
 tests/qemu/rulings.toml.

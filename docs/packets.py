@@ -1,7 +1,7 @@
 """docs/packets.md: a packet's way through the stack, for every chain that can be traced.
 
-Run as a program it prints the chains as JSON: the stack has to be uncompiled for that, so the page
-is made with a process of its own.
+Tracing needs the uncompiled stack. So the page runs this module as a program, in a process of its
+own, which prints the chains as JSON.
 """
 
 from __future__ import annotations
@@ -56,9 +56,9 @@ GROUPS: dict[str, tuple[str, ...]] = {
 INTRO = """# A packet's way
 
 Written by `docs/generate.py` from traces of the running stack, one for each kind of
-`e1000emu trace`, which also shows the times. A function stands below its caller, under its name in
-Linux; names that only the stack has are its own helpers. Compiled kernels (`fastpath`) and the heap
-of the timers are not shown.
+`e1000emu trace`. That command also shows times. Each function is indented below its caller, under
+its name in Linux. Functions without a counterpart in Linux are helpers of this stack. Compiled
+functions (`fastpath`) and the timer heap are not shown.
 
 Before you start: `make build`, then `. .venv/bin/activate` ([Install](index.md#install)).
 
@@ -66,14 +66,14 @@ Before you start: `make build`, then `. .venv/bin/activate` ([Install](index.md#
 $ e1000emu trace udp-recv
 ```
 
-Where a function calls what it called in an earlier chain, and that is six lines or more, it is one
-line here: `... as in udp-send`. That chain has all of it, below the first line with the function's
-name; the links below a chain lead there. The command shows every line.
+If a function makes the same calls as in an earlier chain, and these are six lines or more, they are
+replaced by `... as in udp-send`. That chain shows them below the first line with the function's
+name, and is linked below. The command shows every line.
 
 """
 
 FOLDED = 6
-"""The fewest lines of a call that is shown once only."""
+"""Calls with at least so many lines are shown once only."""
 
 
 def chains() -> dict[str, list[Call]]:
@@ -88,15 +88,14 @@ def chains() -> dict[str, list[Call]]:
 
 
 class Chains:
-    """Chains as text, in the page's order. A call whose subtree an earlier chain shows is one line
-    with that chain's name, if it is the first of its name there."""
+    """Chains as text, in the page's order. A call whose subtree an earlier chain shows is replaced
+    by one line with that chain's name, if it is the first call of that function there."""
 
     def __init__(self) -> None:
         self.whole: dict[tuple[tuple[int, str, str], ...], str] = {}
 
     def markdown(self, kind: str, calls: list[Call]) -> str:
-        """The calls, indented, each with its file where that changes, and links to what is left
-        out."""
+        """The indented calls, with the file where it changes, and links to the calls left out."""
         lines, file, names, links, shown = [], "", set[str](), dict[str, None](), {}
         at = 0
         while at < len(calls):
@@ -121,14 +120,14 @@ class Chains:
             lines.append(line)
         self.whole = shown | self.whole
         text = "\n".join(["```text", *lines, "```"])
-        return f"{text}\n\nWhole in {', '.join(links)}." if links else text
+        return f"{text}\n\nShown in full in {', '.join(links)}." if links else text
 
 
 def words(kind: str) -> str:
-    """What is said above a chain; first, how it was staged and what shows it unstaged."""
+    """The text above a chain: first, how it was staged, and the command for the ordinary case."""
     said = f"{KINDS[kind][0]}."
     if kind in STAGED:
-        offer = f"as it ordinarily is: `e1000emu trace {kind} --ordinary`."
+        offer = f"the ordinary case is `e1000emu trace {kind} --ordinary`."
         said = f"Staged: {STAGED[kind]}; {offer}\n\n{said}"
     return said
 

@@ -1,4 +1,4 @@
-"""A page for each part: what its row in e1000emu/registers/models.py and the tables make of it."""
+"""A page for each part, from its row in e1000emu/registers/models.py and the register tables."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ MAC = bytes.fromhex("525400123456")
 
 INTRO = """# {name}
 
-Written by `docs/generate.py` from the part's row in `e1000emu/registers/models.py` and the tables
-that the device works by. [Registers](registers.md) has what all parts share, [Where we
-differ](hardware.md) where a part leaves the manual.
+Written by `docs/generate.py` from the part's row in `e1000emu/registers/models.py` and the
+device's register tables. [Registers](registers.md) describes what all parts have in common, [Where
+we differ](hardware.md) deviations from the manual.
 
-`Nic(model="{name}", …)` makes one; `--model {name}` chooses it for `e1000emu vfio-user`,
+`Nic(model="{name}", …)` creates one; `--model {name}` selects it for `e1000emu vfio-user`,
 `guest` and `record`.
 
 ## Identity
@@ -48,7 +48,7 @@ def _identity(part: Model) -> Iterator[tuple[str, str]]:
 def _behaviour(part: Model) -> Iterator[tuple[str, str]]:
     word, bit = part.apm_enable
     name = next(r.name for r in EEPROM_MAP if word in r.offsets)
-    grant = "asked for with EECD.EE_REQ" if part.eeprom_granted else "moved without asking"
+    grant = "requested with EECD.EE_REQ" if part.eeprom_granted else "driven without a request"
     yield "the EEPROM's pins are", grant
     yield "APM wake-up is enabled by", f"bit {bit.bit_length() - 1} of EEPROM word {name}"
     report = "reports status, as RS does" if part.rps else "is reserved"
@@ -66,11 +66,11 @@ def _rows(rows: Iterator[tuple[str, str]]) -> str:
 
 
 def _power_on(part: Model) -> Iterator[str]:
-    """Yield what the part has of the table, and registers that do not begin with its value."""
+    """Yield how many rows of the table the part has, and registers with another reset value."""
     rows = [r for r in TABLE if not r.alias_of]
-    yield f"Of the register table's {len(rows)} rows {len(rows) - len(part.lacks)} are this part's."
+    yield f"Of the register table's {len(rows)} rows, this part has {len(rows) - len(part.lacks)}."
     for name, value in sorted(part.reset_overrides.items()):
-        yield f"{name} begins with `{value:08X}` where the others have `{reg(name).reset:08X}`."
+        yield f"{name} is reset to `{value:08X}`, on the other parts to `{reg(name).reset:08X}`."
 
 
 def _configuration(part: Model) -> Iterator[str]:
@@ -100,8 +100,8 @@ def markdown(part: Model) -> str:
     """Return the page of a part."""
     lines = [
         INTRO.format(name=part.name) + _rows(_identity(part)),
-        "## Where it is not like the others\n",
-        "| what | here |\n|---|---|\n" + _rows(_behaviour(part)),
+        "## Differences from the other parts\n",
+        "| what | on this part |\n|---|---|\n" + _rows(_behaviour(part)),
         *_power_on(part),
         "\n## Configuration space\n",
         *_configuration(part),

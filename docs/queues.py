@@ -1,7 +1,7 @@
-"""queues.svg: how long the queue is, and how long others wait in it, under three disciplines.
+"""queues.svg: queue length, and the delay of another flow, under three queueing disciplines.
 
-A connection sends as fast as it may over a link of 10 Mbit/s, and every 10 ms a datagram of another
-flow takes the same way. Time is virtual, so the picture is the same on every machine.
+A TCP connection sends at full speed over a link of 10 Mbit/s, and another flow sends a datagram
+every 10 ms. Time is virtual, so the picture is the same on every machine.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ WIDTH, HEIGHT, LEFT, TOP, GAP = 720, 170, 64, 34, 60
 
 @dataclass(frozen=True)
 class Sample:
-    """At `ms`: bytes that wait, and the milliseconds that a datagram took one way."""
+    """At `ms`: bytes in the queue, and the one-way delay of a datagram in milliseconds."""
 
     ms: float
     queued: int

@@ -26,7 +26,7 @@ RECORDED = ROOT / "benchmarks" / "recorded.json"
 WHAT = {
     "two_nics": "frames of two NICs, ring to ring: fetch, checksums, filters, write-back",
     "csum": "Internet checksum, each vector level and with a copy",
-    "udp": "one `sendto` and one `recvfrom` for each datagram, by size; beside rules of a filter "
+    "udp": "one `sendto` and one `recvfrom` for each datagram, by size; also with filter rules "
     "that match nothing, and with connection tracking",
     "udp_mmsg": "64 datagrams for each `sendmmsg` and `recvmmsg`, by size",
     "udp_batch": "64-byte datagrams, by the messages of a call",
@@ -48,7 +48,7 @@ WHAT = {
     "hosts_idle": "request and answer between two hosts beside idle ones",
     "udp_routes": "64 bytes to each of 10,000 destinations in turn, over so many routes",
     "udp_neighs": "the same over so many neighbours",
-    "dump_routes": "routes told in a netlink dump of so many, as for `ip route`",
+    "dump_routes": "routes of a netlink dump of so many, as for `ip route`",
     "dump_neighs": "the same of neighbours",
     "dump_socks": "the same of UDP sockets, as for `ss -u`",
     "tcp_loss": "a stream over 1 Gbit/s and 10 ms that loses frames, in virtual time; goodput",
@@ -94,7 +94,7 @@ def of_rounds(row: dict[str, Any], key: str = "rounds") -> str:
 
 
 def measured_on(document: dict[str, Any]) -> str:
-    """Return what was measured where and when, in one sentence."""
+    """Return a sentence that says when and where the figures were measured."""
     machine = document["machine"]
     return (
         f"Measured on {machine['when']}, {machine['processor']}, {machine['system']}, "
@@ -150,7 +150,7 @@ def figures(document: dict[str, Any]) -> str:
 
 
 def growths(document: dict[str, Any]) -> str:
-    """Return how costs grow, and the memory of a connection."""
+    """Return how costs grow with the number of objects, and the memory of a connection."""
     lines = [
         [
             f"`{found['name']}`",
@@ -186,7 +186,7 @@ def latencies(document: dict[str, Any]) -> str:
 
 
 def goodputs(document: dict[str, Any]) -> str:
-    """Return what a wire that loses or is long lets through."""
+    """Return the goodput over lossy or long links."""
     lines = [
         [
             f"`{row['name']}`",

@@ -10,8 +10,8 @@ STATUS = ("done", "partly", "not")
 
 INTRO = """# RFCs
 
-Written by `docs/generate.py` from `docs/rfcs.toml`; CI fails when a test that is named here does
-not exist. *Partly* and *not* say what is missing.
+Written by `docs/generate.py` from `docs/rfcs.toml`. CI checks that each test named here exists.
+Rows with *partly* and *not* say what is missing.
 """
 
 

@@ -1,4 +1,4 @@
-"""The page of the drivers that were tried, made of docs/tried.json, which the guest tests write."""
+"""The page of tested drivers, from docs/tried.json, which the guest tests write."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ RECORDED = Path(__file__).resolve().parent / "tried.json"
 
 INTRO = """# Drivers that were tried
 
-Written by `docs/generate.py` from what the guest tests found: each row is a test of
-`make test-guest` that passed, with somebody else's driver as it ships. The driver runs in QEMU,
-under TCG, on a NIC of ours behind vfio-user. Versions are Debian's.
+Written by `docs/generate.py` from the results of the guest tests. Each row is a test of
+`make test-guest` that passed with an unmodified driver of another project. The driver runs in QEMU
+(TCG) and drives our NIC over vfio-user. Versions are Debian's.
 
 """
 

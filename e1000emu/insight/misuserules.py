@@ -1,11 +1,10 @@
 """The rules of misuse as data: what a driver can do wrong, where the SDM says so, what to do.
 
 One row per rule. `condition` says when exactly a case is noted. `says` is the text of a case: a
-format for up to four numbers that were noted (`misuse.Misuse.note`). `when` tells when the device
-checks a rule: at the *access* that breaks it, by a *run* of an engine, or when somebody *asks*
-(`Misuse.events`, `e1000emu explain`), which costs nothing before. A strict device also makes an
-*audit* of the descriptor rings at each doorbell. "SDM" is 317453 (see regs.py); where it says
-nothing, PCI 2.3 or IEEE 802.3 is named.
+format for up to four recorded numbers (`misuse.Misuse.note`). `when` says when the device checks a
+rule. *access*: at the access that breaks it. *run*: when an engine processes a ring. *asked*: only
+in `Misuse.events` or `e1000emu explain`, so it costs nothing otherwise. *audit*: when a strict
+device compares the descriptor rings, at each doorbell. "SDM" is 317453 (see regs.py).
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ __all__ = ["REMEDIES", "RULES", "RULE_NUMBER", "Rule", "Told", "cited"]
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """What the numbers of a case mean: a format, and which of them is a descriptor's index."""
+    """How to format the numbers of a case, and which of them is a descriptor's index."""
 
     says: str
     descriptor: int = -1
@@ -70,7 +69,7 @@ _BUS = (
         _TX_RING,
         "set bit 2 of the PCI command register before the rings are started", sdm="4.1", index=0),
     _rule("decode-off", "COMMAND", ACCESS,
-        "a window is accessed, in D0, that COMMAND does not enable or that is not there",
+        "in D0, a window is accessed that COMMAND does not enable or that does not exist",
         "BAR {0} offset {1:#x}",
         "set the memory or I/O enable bit of the PCI command register first", sdm="4.1"),
     _rule("power-state", "PMCSR", ACCESS,
@@ -91,34 +90,34 @@ _BUS = (
         "clear bit 10 of the PCI command register, or enable MSI", sdm="PCI 2.3, 6.2.2"),
     _rule("io-size", "IOADDR", ACCESS,
         "IOADDR or IODATA is accessed with other than 32 bits, or at another offset; the flash "
-        "may be",
+        "accepts any size",
         "access of {0} bytes at {1:#x}",
         "access IOADDR and IODATA with 32 bits at offsets 0 and 4", sdm="13.2.2"),
     _rule("io-address", "IOADDR", ACCESS,
-        "IODATA is accessed while IOADDR selects neither a register nor a flash that is there",
+        "IODATA is accessed while IOADDR selects neither a register nor an existing flash",
         "IOADDR={0:#x}",
         "IOADDR selects registers from 0 to 1FFFF, and from 80000 on a flash, if the board has one",
         sdm="13.2.2"),
     _rule("access-size", "BAR 0", ACCESS,
-        "BAR 0 is read or written with other than 32 bits, or not aligned",
+        "BAR 0 is read or written with other than 32 bits, or unaligned",
         "access of {0} bytes at {1:#x}",
         "access registers with 32 bits at addresses divisible by 4", sdm="13.2.1"),
     _rule("table-size", "VFTA", ACCESS,
-        "MTA, RAL, RAH or VFTA is written with other than 32 bits, or not aligned",
+        "MTA, RAL, RAH or VFTA is written with other than 32 bits, or unaligned",
         "access of {0} bytes at {1:#x}",
         "access MTA, RAL, RAH and VFTA with 32 bits: on silicon the other bytes may change"),
     _rule("unknown-register", "BAR 0", ACCESS,
-        "an offset of BAR 0 is read or written that has no register on this part",
+        "an offset of BAR 0 without a register on this part is read or written",
         "offset {0:#x}, written {1:#x}",
         "no such register on this part; reads gave 0, writes were ignored", sdm="13.3"),
     _rule("reserved-bits", "BAR 0", ACCESS,
-        "1 is written to a reserved bit; not of TDBAL, RDBAL, TDLEN and RDLEN, which have rules, "
-        "nor of IMC, ICR and WUS, which drivers clear with all ones",
+        "1 is written to a reserved bit; except of TDBAL, RDBAL, TDLEN and RDLEN, which have own "
+        "rules, and of IMC, ICR and WUS, which drivers clear with all ones",
         "{0:#x} written {1:#x}: reserved bits {2:#x}",
         "write reserved bits as 0 (or as they were read): other parts give them a meaning",
         sdm="13.3"),
     _rule("read-only", "BAR 0", ACCESS,
-        "a register is written that has no writable bit",
+        "a register without writable bits is written",
         "{0:#x} written {1:#x}",
         "the register is read-only: the write changed nothing", sdm="13.3"),
 )
@@ -167,28 +166,28 @@ _EEPROM_PHY = (
 
 _RECEIVE = (
     _rule("rx-abort", "RDBAL", RUN,
-        "no memory answers where the device reads or writes a receive descriptor",
+        "no memory exists at the address of a receive descriptor",
         "RDBA={0:#x} RDH={1}",
         "the receive ring lies outside the memory the device may reach: check RDBAL/RDBAH",
         index=1,
         follows=("ring-length", "rx-ring-moved")),
     _rule("rx-data-abort", "receive descriptor", RUN,
-        "no memory takes a frame where a receive descriptor says",
+        "no memory exists at the buffer address of a receive descriptor",
         "before RDH={0}",
         "a receive buffer lies outside the memory the device may write", sdm="3.2.3", index=0,
         follows=("ring-align", "rx-ring-moved", "rx-head-written", "rx-owned")),
     _rule("rx-no-address", "RAH", ACCESS,
         "RCTL.EN goes from 0 to 1 with UPE, MPE and BAM 0 and no RAH that has AV",
         "RCTL={0:#x}",
-        "no RAH has AV set and no promiscuous or broadcast bit: nothing will arrive"),
+        "no RAH has AV set, no promiscuous or broadcast bit is set: nothing will be received"),
     _rule("rx-ring", "RDT", ACCESS,
-        "RDT is written, not 0, and is above the number of descriptors, or RDLEN has fewer than "
-        "8",
+        "RDT is written with a value above the number of descriptors, or not 0 while RDLEN has "
+        "fewer than 8",
         _RX_RING,
         "RDLEN must be at least 128 and a multiple of 128, RDH and RDT inside the ring", index=0,
         follows=("ring-length",)),
     _rule("rx-early", "RCTL", ACCESS,
-        "RCTL.EN goes from 0 to 1 while RDLEN is 0; so Linux arms wake-up, which needs no ring",
+        "RCTL.EN goes from 0 to 1 while RDLEN is 0 (Linux does this for wake-up, without a ring)",
         "RCTL={0:#x} with RDLEN={1:#x}",
         "write RDBAL, RDBAH, RDLEN, RDH and RDT before RCTL.EN (SDM 14.4)", sdm="14.4"),
     _rule("rx-ring-moved", "RDBAL", ACCESS,
@@ -224,13 +223,13 @@ _RECEIVE = (
         "CTRL={0:#x} FCT={1:#x} FCAL={2:#x} FCAH={3:#x}",
         "write FCAL=00C28001, FCAH=0100, FCT=8808 before CTRL.RFCE or TFCE"),
     _rule("rx-owned", "receive descriptor", AUDIT,
-        "at a write of RDT a descriptor from RDH to the old RDT is not what it was when given",
+        "at a write of RDT a descriptor from RDH to the old RDT has changed since it was given",
         "descriptor {0}, between RDH={1} and RDT={2}",
         "a descriptor is the hardware's from RDT's write until DD: do not write it meanwhile",
         sdm="3.2.6", index=0,
         follows=("rx-tail-overrun", "rx-before-dd")),
     _rule("rx-dd-left", "receive descriptor", AUDIT,
-        "at a write of RDT a descriptor that it gives has DD",
+        "at a write of RDT a descriptor that is given has DD set",
         "descriptor {0} given with status {1:#x}",
         "clear the status before the descriptor is given, and write it before RDT (a barrier)",
         sdm="3.2.3.1", index=0),
@@ -246,26 +245,26 @@ _RECEIVE = (
         "ring's end", index=1),
     _rule("rx-before-dd", "receive descriptor", ACCESS,
         "on a bench with `writeback_ns` the driver reads the length or the buffer of a descriptor, "
-        "or gives it again, before its write-back. Nobody sees reads of a real device's memory",
+        "or gives it again, before its write-back. A real device cannot see reads of memory",
         "descriptor {0}, {1} ns before its DD",
         "wait for DD in the status; length and data count after it", sdm="3.2.3.1", index=0),
 )
 
 _TRANSMIT = (
     _rule("tx-abort", "TDBAL", RUN,
-        "no memory answers where the device reads or writes a transmit descriptor",
+        "no memory exists at the address of a transmit descriptor",
         "TDBA={0:#x} TDH={1}",
         "the transmit ring lies outside the memory the device may reach: check TDBAL/TDBAH",
         index=1,
         follows=("ring-length", "tx-ring-moved")),
     _rule("tx-data-abort", "transmit descriptor", RUN,
-        "no memory answers where a transmit descriptor says that its data is",
+        "no memory exists at the buffer address of a transmit descriptor",
         "before TDH={0}",
         "a transmit buffer lies outside the memory the device may read; FF was sent",
         sdm="3.3.3", index=0,
         follows=("ring-align", "tx-ring-moved", "tx-head-written", "tx-owned")),
     _rule("tx-disabled", "TCTL", RUN,
-        "descriptors wait when the ring is looked at, and TCTL.EN is 0",
+        "descriptors wait when the ring is processed, and TCTL.EN is 0",
         _TX_RING, "set TCTL.EN; the descriptors wait until then",
         index=0),
     _rule("tx-dropped", "transmit descriptor", RUN,
@@ -276,19 +275,19 @@ _TRANSMIT = (
         sdm="3.3.3.1",
         follows=("ring-align", "tx-ring-moved", "tx-head-written", "tx-owned")),
     _rule("tx-link-down", "STATUS", RUN,
-        "descriptors wait when the ring is looked at, all else is well, and STATUS.LU is 0",
+        "descriptors wait when the ring is processed, and only STATUS.LU is 0",
         _TX_RING,
         "no link: set CTRL.SLU and wait for STATUS.LU; the descriptors wait until then", index=0),
     _rule("tx-ring", "TDT", RUN,
-        "descriptors wait when the ring is looked at, TDLEN has fewer than 8, or TDH or TDT lies "
-        "outside",
+        "descriptors wait when the ring is processed, and TDLEN has fewer than 8, or TDH or TDT "
+        "is outside of it",
         _TX_RING,
         "TDLEN must be at least 128 and a multiple of 128, TDH and TDT inside the ring", index=0,
         follows=("ring-length",)),
     _rule("tx-tso", "transmit descriptor", RUN,
-        "a segmentation context has a HDRLEN, MSS or PAYLEN that its data does not fit",
+        "the HDRLEN, MSS or PAYLEN of a segmentation context does not match its data",
         "TSCTFC counts them",
-        "a TSE context does not fit its data: header length, MSS or PAYLEN is wrong",
+        "a TSE context does not match its data: header length, MSS or PAYLEN is wrong",
         sdm="3.3.6",
         follows=("ring-align", "tx-ring-moved", "tx-head-written", "tx-owned")),
     _rule("tx-tso-pad", "TSPMT", ASKED,
@@ -320,12 +319,12 @@ _TRANSMIT = (
         "{0:#x} written {1:#x}",
         "rings begin at multiples of 16; the lower bits were ignored"),
     _rule("ring-length", "TDLEN", ACCESS,
-        "TDLEN or RDLEN is written with bits that are none of its field",
+        "TDLEN or RDLEN is written with bits outside of its field",
         "{0:#x} written {1:#x}",
         "rings have multiples of 128 bytes up to 1 MiB; the other bits were ignored"),
     _rule("tx-no-rs", "transmit descriptor", ASKED,
-        "TDH = TDT, and none of the descriptors before it, 64 or all but one of a smaller ring, "
-        "has RS. For fewer `explain` has a line, as drivers may set it on each 32nd",
+        "TDH = TDT, and none of the last 64 descriptors (or all but one of a smaller ring) has RS. "
+        "Fewer are only mentioned by `explain`, as drivers may set RS on every 32nd",
         "none of {0} descriptors had RS, TDH={1}",
         "set RS where DD is waited for: without it nothing is written back", sdm="3.3.3.1",
         index=1,
@@ -336,15 +335,15 @@ _TRANSMIT = (
         "the last descriptor of a frame needs EOP", sdm="3.3.3.1", index=0,
         follows=("ring-align", "tx-ring-moved", "tx-head-written", "tx-owned")),
     _rule("tx-owned", "transmit descriptor", AUDIT,
-        "at a write of TDT a descriptor from TDH to the old TDT is not what it was when given",
+        "at a write of TDT a descriptor from TDH to the old TDT has changed since it was given",
         "descriptor {0}, between TDH={1} and TDT={2}",
         "a descriptor is the hardware's from TDT's write until DD: do not write it meanwhile",
         sdm="3.4", index=0,
         follows=("tx-tail-overrun", "tx-before-dd")),
     _rule("tx-dd-left", "transmit descriptor", AUDIT,
-        "at a write of TDT a descriptor that it gives has DD",
+        "at a write of TDT a descriptor that is given has DD set",
         "descriptor {0} given with DD set",
-        "write the whole descriptor before TDT, with a barrier between: the device sees the old",
+        "write the whole descriptor before TDT, with a barrier between: the device read old data",
         sdm="3.3.3.2", index=0),
     _rule("tx-tail-overrun", "TDT", AUDIT,
         "TDT moves so far that it reaches or passes TDH",
@@ -367,10 +366,10 @@ _INTERRUPTS = (
     _rule("icr-not-pending", "ICR", ACCESS,
         "1 is written to a bit of ICR that is 0, not all ones are, and IMS is not 0",
         "ICR={0:#x} written {1:#x}",
-        "clear only causes that were read as pending (or read ICR, which clears): others get lost"),
+        "clear only causes that were read as pending (or read ICR, which clears): others are lost"),
     _rule("ics-as-ack", "ICS", ACCESS,
         "within 1 ms of a read of ICR its value is written to ICS, after two reads in a row. Or "
-        "ICS is written with just the causes that interrupt, three times in one interrupt",
+        "ICS is written with exactly the pending causes, three times in one interrupt",
         "ICS written {0:#x} while ICR={1:#x} interrupts",
         "ICS sets causes; read ICR, or write 1s to it, to acknowledge"),
     _rule("irq-unacknowledged", "ICR", ASKED,

@@ -1,1 +1,1 @@
-"""IPv4: what only this family has (net/ipv4)."""
+"""IPv4: the code of this family only (net/ipv4)."""

@@ -1,4 +1,4 @@
-"""IPv4 addresses: which kind one is (include/linux/in.h). An address is a host-order int."""
+"""Kinds of IPv4 addresses (include/linux/in.h). An address is a host-order int."""
 
 from __future__ import annotations
 

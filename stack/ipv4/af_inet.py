@@ -1,4 +1,4 @@
-"""The IPv4 family: its sockets, and the start of all below (net/ipv4/af_inet.c)."""
+"""The IPv4 family: its sockets and its initialization (net/ipv4/af_inet.c)."""
 
 from __future__ import annotations
 
@@ -143,7 +143,7 @@ icmp_protocol = net_protocol(handler=icmp_rcv, err_handler=icmp_err, no_policy=T
 
 
 def inet_netns(net: Net) -> None:
-    """Make a namespace's IPv4 state, with the functions that routes hand packets to."""
+    """Make a namespace's IPv4 state, with the input and output functions of routes."""
     steps = ipv4_steps(
         local_deliver=ip_local_deliver,
         forward=ip_forward,
@@ -194,7 +194,7 @@ def inet_init_net(net: Net) -> None:
 
 
 def inet_pre_exit(net: Net) -> None:
-    """Free what waits for reassembly, while the devices still work."""
+    """Free packets in reassembly, while the devices still work."""
     ip_frags_exit(net)
     icmp_exit(net)
 

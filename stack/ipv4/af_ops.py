@@ -45,7 +45,7 @@ def ipv4_takes(sk: inet_sock | inet_timewait_sock, family: int) -> bool:
 
 
 def ipv4_port_unreachable(skb: sk_buff) -> None:
-    """RFC 1122 4.1.3.1: no socket has the port of a datagram."""
+    """RFC 1122 4.1.3.1: report that no socket has the port of a datagram."""
     icmp_send(skb, icmp_codes.ICMP_DEST_UNREACH, icmp_codes.ICMP_PORT_UNREACH, 0)
 
 
@@ -68,7 +68,7 @@ def ipv4_icmp_err(sk: inet_sock, skb: sk_buff, info: int) -> tuple[int, bool]:
         ipv4_sk_update_pmtu(skb, sk, info)
     if sk.pmtudisc != IP_PMTUDISC_DONT:
         return errno.EMSGSIZE, True
-    # A raw socket with IP_RECVERR hears of it even so.
+    # A raw socket with IP_RECVERR gets the error even so.
     return (errno.EMSGSIZE if sk.sk_type == SOCK_RAW else 0), False
 
 

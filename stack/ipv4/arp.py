@@ -1,15 +1,15 @@
 """net/ipv4/arp.c: address resolution (RFC 826) on Ethernet for IPv4.
 
 The neighbour cache (core/neighbour.py) has the states and timers; this file gives it a table,
-`arp_tbl`, and what is special about ARP:
+`arp_tbl`, and adds the parts specific to ARP:
 
-    neigh_create => arp_constructor         which addresses need no question; which output function
+    neigh_create => arp_constructor         which addresses need no request; which output function
     neigh_probe => arp_solicit -> arp_send              "who has", unicast first, then broadcast
     neigh_invalidate => arp_error_report                no answer: host unreachable
     __netif_receive_skb_core => arp_rcv -> arp_process
         request for our address             learn the sender (neigh_event_ns), answer (arp_send)
-        request for one that we stand for (arp_fwd_proxy)       the same, after proxy_delay
-        reply, or news of a known neighbour             neigh_update, which sends what waited
+        request for a proxied address (arp_fwd_proxy)           the same, after proxy_delay
+        reply, or change of a known neighbour           neigh_update, which sends waiting packets
     device events => arp_netdev_event
     SIOCSARP, SIOCGARP, SIOCDARP -> arp_req_set, arp_req_get, arp_req_delete
 
@@ -180,7 +180,7 @@ arp_direct_ops = neigh_ops(arp_solicit, arp_error_report, neigh_direct_output, n
 
 
 def arp_rcv(skb: sk_buff, dev: net_device, pt: packet_type, orig_dev: net_device) -> int:
-    """net/ipv4/arp.c: an ARP frame came. Takes ownership of skb."""
+    """net/ipv4/arp.c: receive an ARP frame. Takes ownership of skb."""
     net = dev.net
     pkt_type = skb.pkt_type
     if dev.flags & netdevice.IFF_NOARP or pkt_type in (
@@ -257,7 +257,7 @@ def arp_process(net: Net, sk: sock | None, skb: sk_buff, *, locally_enqueued: bo
             neigh_event_ns(net.arp_tbl, sha, sip, dev)
             parms = in_dev.arp_parms
             if not locally_enqueued and skb.pkt_type != skbuff.PACKET_HOST and parms.proxy_delay:
-                # The station itself answers first, should it be on this wire.
+                # The station itself should answer first, in case it is on this wire.
                 pneigh_enqueue(net.arp_tbl, parms, skb)
                 return netdevice.NET_RX_SUCCESS
             arp_send(ARPOP_REPLY, netdevice.ETH_P_ARP, sip, dev, tip, sha, dev.dev_addr, sha)
@@ -296,7 +296,7 @@ def arp_learn(in_dev: in_device, skb: sk_buff, op: int, sha: bytes, sip: int, ti
 
 
 def arp_accept(in_dev: in_device, sip: int) -> bool:
-    """net/ipv4/arp.c: sysctl arp_accept: 1: new entries for all; 2: for those of our networks."""
+    """net/ipv4/arp.c: sysctl arp_accept: 1: new entries for all; 2: only for local networks."""
     mode = in_dev_conf(in_dev, "arp_accept")
     if mode == 2:
         return inet_confirm_addr(in_dev.dev.net, in_dev, sip, 0, uapi.RT_SCOPE_LINK)
@@ -362,7 +362,7 @@ def arp_ignore(net: Net, in_dev: in_device, sip: int, tip: int) -> bool:
 
 
 def arp_netdev_event(event: int, dev: net_device) -> None:
-    """net/ipv4/arp.c: what device events do to the cache."""
+    """net/ipv4/arp.c: update the cache on device events."""
     tbl = dev.net.arp_tbl
     if event == netdevice.NETDEV_CHANGEADDR:
         neigh_changeaddr(tbl, dev)

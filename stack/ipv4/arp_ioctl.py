@@ -55,7 +55,7 @@ def arp_req_dev_by_name(net: Net, r: arpreq) -> net_device:
 
 
 def arp_req_dev(net: Net, r: arpreq) -> net_device:
-    """net/ipv4/arp.c: the interface of the request, else the one that its address is routed to.
+    """net/ipv4/arp.c: the interface of the request, else the one of the route to its address.
 
     Raises: OSError ENODEV, EINVAL, ENETUNREACH ...
     """

@@ -1,7 +1,7 @@
 """net.ipv4.conf: settings per interface, as rows (include/linux/inetdevice.h, net/ipv4/devinet.c).
 
-Each says what holds for an interface: `all` has a say in most of them (`in_dev_conf`). Times are in
-ms, where Linux counts jiffies.
+For most settings the value of `all` and of the interface are combined (`in_dev_conf`). Times are in
+ms; Linux counts jiffies.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ CONF4_DIR = "net.ipv4.conf."
 
 
 OWN, EITHER, BOTH, LARGER = "its own", "either", "both", "the larger"
-"""What holds for an interface, of the setting of `all` and its own (IN_DEV_CONF_GET, ORCONF,
-ANDCONF, MAXCONF)."""
+"""How the values of `all` and of the interface combine (IN_DEV_CONF_GET, ORCONF, ANDCONF,
+MAXCONF)."""
 
 
 def _conf(rule: str, name: str, default: int, what: str, obsolete: str = "") -> Sysctl:
@@ -110,7 +110,7 @@ class ipv4_devconf(devconf):
     """struct ipv4_devconf: settings of net.ipv4.conf."""
 
     written: set[str]
-    """Those of an interface that later defaults leave alone."""
+    """Settings of an interface that a later change of the default does not overwrite."""
 
     # Those of CONF4_ROWS.
     accept_local: int
@@ -155,12 +155,12 @@ class ipv4_devconf(devconf):
 
 
 def devconf_sets() -> dict[str, ipv4_devconf]:
-    """Those of a new namespace; interfaces add theirs."""
+    """Settings of a new namespace; interfaces add theirs."""
     return {label: ipv4_devconf(label) for label in (ALL, DEFAULT)}
 
 
 def inet_forward_change(conf: dict[str, ipv4_devconf]) -> None:
-    """net/ipv4/devinet.c: `forwarding` of `all` goes to the other sets; a router obeys no
+    """net/ipv4/devinet.c: copy `forwarding` of `all` to the other sets; a router ignores
     redirects."""
     on = conf[ALL].forwarding
     conf[ALL].store("accept_redirects", int(not on))

@@ -7,7 +7,7 @@
     `ip addr add` -> inet_addr_add -> inet_insert_ifa       primary, or secondary of its subnet
     `ip addr del` -> inet_addr_del -> __inet_del_ifa        perhaps a secondary becomes primary
         _notify => fib_inetaddr_event       the routing table adds or removes its routes
-    check_lifetime                      deprecates and removes addresses whose time is over
+    check_lifetime                      deprecates and removes expired addresses
     ARP -> inet_confirm_addr, inet_addr_onlink
 
 State: an `in_device` per device holds its addresses (`ifa_list`, primaries before secondaries), its
@@ -69,7 +69,7 @@ IPV4_FLAGS = IFA_F_DEPRECATED | uapi.IFA_F_PERMANENT | IFA_F_NOPREFIXROUTE | IFA
 """Flags that an address of IPv4 can have besides IFA_F_SECONDARY."""
 IPV4_MIN_MTU = 68
 ADDR_CHECK_FUZZ = NSEC_PER_SEC // 50
-"""An address whose time is over that soon is dealt with now."""
+"""Addresses that expire this soon are processed now."""
 
 
 def inet_make_mask(prefixlen: int) -> int:
@@ -99,7 +99,7 @@ class in_ifaddr:
     ifa_rt_priority: int = row(0)
     """The metric of its prefix's route."""
     ifa_proto: int = row(0)
-    """Who gave it: IFAPROT_*, 0: not told."""
+    """Origin of the address: IFAPROT_*, 0: unspecified."""
     ifa_valid_lft: int = row(INFINITY_LIFE_TIME)
     ifa_preferred_lft: int = row(INFINITY_LIFE_TIME)
     """Seconds from `ifa_tstamp` on until it is removed, and until it is deprecated."""
@@ -162,7 +162,7 @@ def devinet_init_net(net: Net) -> None:
 
 
 def devinet_exit_net(net: Net) -> None:
-    """net/ipv4/devinet.c: no address ends any more."""
+    """net/ipv4/devinet.c: stop the timer of address lifetimes."""
     if net.ipv4.addr_chk_timer is not None:
         timer_delete(net.ipv4.addr_chk_timer)
 
@@ -171,11 +171,11 @@ devinet_net_ops = pernet_operations(init=devinet_init_net, exit=devinet_exit_net
 
 
 TOLD = ("forwarding", "rp_filter", "proxy_arp", "ignore_routes_with_linkdown")
-"""Settings of whose changes NETLINK_ROUTE tells."""
+"""Settings whose changes are announced by NETLINK_ROUTE."""
 
 
 def devinet_conf_proc(net: Net, conf: devconf, name: str, old: int) -> None:
-    """net/ipv4/devinet.c devinet_conf_proc, devinet_sysctl_forward: a setting was written."""
+    """net/ipv4/devinet.c devinet_conf_proc, devinet_sysctl_forward: apply a written setting."""
     every, default = net.sysctl.conf[ALL], net.sysctl.conf[DEFAULT]
     told: list[devconf] = [conf]
     if name != "forwarding":
@@ -310,7 +310,7 @@ def check_lifetime(net: Net) -> None:
             valid = ifa.ifa_tstamp + ifa.ifa_valid_lft * NSEC_PER_SEC
             preferred = ifa.ifa_tstamp + ifa.ifa_preferred_lft * NSEC_PER_SEC
             if valid <= now + ADDR_CHECK_FUZZ:
-                if ifa in ifa.ifa_dev.ifa_list:  # it did not go with its primary
+                if ifa in ifa.ifa_dev.ifa_list:  # it was not removed together with its primary
                     __inet_del_ifa(ifa.ifa_dev, ifa)
             elif preferred > now + ADDR_CHECK_FUZZ:
                 ends.append(preferred)
@@ -327,14 +327,14 @@ def check_lifetime(net: Net) -> None:
 
 
 def check_lifetime_work(timer: timer_list) -> None:
-    """The timer of check_lifetime; there is one once an address had a lifetime."""
+    """The timer of check_lifetime, created with the first address that has a lifetime."""
     check_lifetime(timer.data)
 
 
 def inet_insert_ifa(in_dev: in_device, ifa: in_ifaddr) -> int:
     """net/ipv4/devinet.c: add an address; later ones of a subnet are secondary.
 
-    0; -EEXIST; -EINVAL; what validate_addr has against it.
+    Returns 0, -EEXIST, -EINVAL or the error of validate_addr.
     """
     if not ifa.ifa_local:
         return -errno.EINVAL
@@ -365,10 +365,10 @@ def inet_insert_ifa(in_dev: in_device, ifa: in_ifaddr) -> int:
 
 
 def __inet_del_ifa(in_dev: in_device, ifa: in_ifaddr) -> None:
-    """net/ipv4/devinet.c: remove an address; secondaries of its subnet go with it.
+    """net/ipv4/devinet.c: remove an address and the secondaries of its subnet.
 
     With sysctl promote_secondaries the first of them becomes primary instead, and the routes of all
-    are made anew with its address as source.
+    are recreated with its address as source.
     """
     net = in_dev.dev.net
     same: list[in_ifaddr] = []
@@ -406,7 +406,7 @@ def __inet_del_ifa(in_dev: in_device, ifa: in_ifaddr) -> None:
 
 
 def parse_ifaddr(text: str) -> tuple[int, int]:
-    """(address, prefix length) of "10.0.0.1/24", which an interface can have as its own.
+    """(address, prefix length) of "10.0.0.1/24", an address that an interface can have.
 
     Raises: ArgumentError (a ValueError) naming the text and the remedy.
     """
@@ -437,8 +437,8 @@ def inet_addr_add(
 ) -> in_ifaddr:
     """net/ipv4/devinet.c inet_rtm_newaddr: `ip addr add`. Broadcast 0: none.
 
-    `metric` is that of the subnet's route, `proto` who gave the address (IFAPROT_*); lifetimes in
-    s. With IFA_F_NOPREFIXROUTE in `flags` there is no route of the subnet.
+    `metric` is that of the subnet's route, `proto` the origin of the address (IFAPROT_*); lifetimes
+    are in s. With IFA_F_NOPREFIXROUTE in `flags` no route of the subnet is added.
 
     Raises:
         OSError: EEXIST, EINVAL (prefix length), ENOBUFS (IPv4 is off on the interface).

@@ -1,4 +1,4 @@
-"""Addresses of interfaces by ioctl(2) (net/ipv4/devinet.c): SIOCGIFADDR and its kin."""
+"""Addresses of interfaces by ioctl(2) (net/ipv4/devinet.c): SIOCGIFADDR and similar."""
 
 from __future__ import annotations
 
@@ -152,7 +152,7 @@ def inet_set_addr(dev: net_device, ifa: in_ifaddr | None, label: str, addr: int)
     elif ":" not in label:
         label = dev.name
     plen = 32 if dev.flags & IFF_POINTOPOINT else inet_abc_len(addr)
-    if addr:  # inet_insert_ifa of the kernel takes 0.0.0.0 and does nothing
+    if addr:  # the kernel's inet_insert_ifa accepts 0.0.0.0 and does nothing
         inet_addr_add(dev, addr, plen, label=label)
 
 

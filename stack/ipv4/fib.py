@@ -76,7 +76,7 @@ RT_TABLE_MAIN = 254
 RT_TABLE_LOCAL = 255
 
 RT_RULES = ((0, RT_TABLE_LOCAL), (32766, RT_TABLE_MAIN), (32767, RT_TABLE_DEFAULT))
-"""Priority and table of the rules that there are at first (fib_default_rules_init)."""
+"""Priority and table of the initial rules (fib_default_rules_init)."""
 IPTOS_RT_MASK = 0x1C
 
 INVALID_GW = "Nexthop has invalid gateway"
@@ -107,7 +107,7 @@ class fib_nh:
     nh_rth_input: dict[int, rtable] = row(make=dict)
     nh_scope: int = row(of=lambda nh: uapi.RT_SCOPE_LINK if nh.nh_gw else uapi.RT_SCOPE_HOST)
     nh_gw6: wide = row(0)
-    """A gateway of IPv6 in place of `nh_gw`: its neighbour takes the packets."""
+    """An IPv6 gateway in place of `nh_gw`; packets go to its neighbour entry."""
 
 
 Nexthops: TypeAlias = list[fib_nh]
@@ -182,7 +182,7 @@ class fib_alias:
     fa_info: fib_info
     tb_id: int
     serial: int = 0
-    """The changes of the tables before this route was added. Ours."""
+    """The number of table changes before this route was added. Ours."""
 
 
 @state
@@ -215,7 +215,7 @@ class fib_result:
 
 
 NO_ALIASES: IntMap[list[fib_alias]] = IntMap()
-"""The map of every length without routes. Nothing is ever put in."""
+"""The map of every length without routes. It stays empty."""
 
 
 @state
@@ -266,7 +266,7 @@ class fib_table:
 class netns_fib:
     """The tables and rules of one host.
 
-    `rules`: the tables that every lookup asks first, in order: local, main, default, unless a
+    `rules`: the tables that every lookup tries first, in order: local, main, default, unless a
     program changed the rules (fib_rules_ops.leading).
     """
 
@@ -299,7 +299,7 @@ def fib_rules_changed(net: Net) -> None:
 
 
 def fib_flows_changed(net: Net, policy: int = -1) -> None:
-    """What a route depends on besides addresses and TOS may have changed: mark, protocol, ports.
+    """Recompute whether routes depend on mark, protocol and ports besides addresses and TOS.
 
     `policy`: fib_multipath_hash_policy, if it is about to be written.
     """
@@ -343,12 +343,12 @@ def ip_ignore_linkdown(nh: fib_nh) -> bool:
 
 
 def fib_nexthop_flags(nh: fib_nh) -> int:
-    """net/ipv4/fib_semantics.c fib_nexthop_info: what is told of the next hop, RTNH_F_*."""
+    """net/ipv4/fib_semantics.c fib_nexthop_info: the flags to report of the next hop, RTNH_F_*."""
     return nh.nh_flags | (uapi.RTNH_F_DEAD if ip_ignore_linkdown(nh) else 0)
 
 
 def fib_nh_usable(nh: fib_nh, oif: int, linkdown: bool = False) -> bool:
-    """Whether a lookup may choose `nh`; with `linkdown` its carrier does not matter."""
+    """Whether a lookup may choose `nh`. With `linkdown` its carrier is ignored."""
     flags = nh.nh_flags
     if flags & uapi.RTNH_F_DEAD or (flags and not linkdown and ip_ignore_linkdown(nh)):
         return False
@@ -394,9 +394,9 @@ def fib_lookup(
     oif: int = 0,
     linkdown: bool = False,
 ) -> fib_result | int:
-    """include/net/ip_fib.h: ask the tables that every lookup asks first, whatever the flow.
+    """include/net/ip_fib.h: look up in the tables that apply to every flow.
 
-    A result, or a negative errno. -ENETUNREACH: none; then __fib_lookup goes on by the rules.
+    A result, or a negative errno. After -ENETUNREACH (none) __fib_lookup continues by the rules.
     """
     for tb in net.fib.rules:
         res = fib_table_lookup(tb, daddr, tos, scope, oif, linkdown)
@@ -408,9 +408,9 @@ def fib_lookup(
 def __fib_lookup(
     net: Net, fl4: flowi, iif: int, l3mdev: int = 0, linkdown: bool = False
 ) -> fib_result | int:
-    """net/ipv4/fib_rules.c: by the rules with conditions, where fib_lookup finds nothing.
+    """net/ipv4/fib_rules.c: look up by rules with conditions, after fib_lookup found nothing.
 
-    `iif`: the interface that the packet came in by, LOOPBACK_IFINDEX for the host's own. `l3mdev`:
+    `iif`: the receiving interface, LOOPBACK_IFINDEX for the host's own packets. `l3mdev`:
     as fib_rule_next. A result, or a negative errno (-ENETUNREACH: none).
     """
     ops = net.fib.ops
@@ -436,7 +436,7 @@ def __fib_lookup(
 
 
 def fib_good_nh(nh: fib_nh) -> bool:
-    """net/ipv4/fib_semantics.c: whether the neighbour answers, as far as is known."""
+    """net/ipv4/fib_semantics.c: whether the neighbour is reachable, as far as is known."""
     dev = nh.nh_dev
     n = dev.net.arp_tbl.hash.get(neigh_key(dev, nh.nh_gw)) if nh.nh_gw else None
     if nh.nh_gw6 and dev.net.ipv6.nd_tbl is not None:
@@ -454,11 +454,11 @@ def fib_select_path(net: Net, res: fib_result, fl4: flowi, skb: sk_buff | None =
 
 
 def fib_select_multipath(net: Net, res: fib_result, found: int, saddr: int) -> None:
-    """net/ipv4/fib_semantics.c: the next hop into whose share the hash `found` falls.
+    """net/ipv4/fib_semantics.c: the next hop whose share contains the hash `found`.
 
-    A resilient group's buckets know it. With `saddr`, the source of the host's own packet, one that
-    has this address goes first. With sysctl fib_multipath_use_neigh one whose neighbour does not
-    answer is passed over.
+    A resilient group selects it by its buckets. With `saddr`, the source of the host's own packet,
+    a next hop with this address is preferred. With sysctl fib_multipath_use_neigh, next hops whose
+    neighbour does not answer are skipped.
     """
     fi = res.fi
     assert fi is not None
@@ -508,7 +508,7 @@ def inet_select_addr(dev: net_device, dst: int, scope: int) -> int:
             first = first or ifa.ifa_local
     if first or dev is None:
         return first
-    # A VRF stands for the loopback device of its ports, so its addresses go first.
+    # A VRF acts as the loopback device of its ports, so its addresses are preferred.
     master = l3mdev_master_ifindex(dev)
     others = list(dev.net.dev_base_head)
     if master:
@@ -529,7 +529,7 @@ def inet_addr_type(net: Net, addr: int) -> int:
 
 
 def inet_addr_type_dev_table(net: Net, dev: net_device | None, addr: int) -> int:
-    """net/ipv4/fib_frontend.c: RTN_* of an address where `dev` is: in its VRF, or in none."""
+    """net/ipv4/fib_frontend.c: RTN_* of an address in the VRF of `dev`, or outside VRFs."""
     return inet_addr_type_table(net, addr, l3mdev_fib_table(dev) or RT_TABLE_LOCAL)
 
 
@@ -551,7 +551,7 @@ def ip_dev_find(net: Net, addr: int) -> net_device | None:
         return res.nh.nh_dev
     if not net.fib.ops.l3mdev_rule:
         return None
-    for dev in net.dev_base_head:  # what is in a VRF is not in the local table
+    for dev in net.dev_base_head:  # addresses of a VRF are not in the local table
         in_dev = dev.ip_ptr
         if in_dev is not None and any(ifa.ifa_local == addr for ifa in in_dev.ifa_list):
             return dev
@@ -562,7 +562,7 @@ def ip_dev_find(net: Net, addr: int) -> net_device | None:
 
 
 def fib_check_nh_gw(net: Net, nh: fib_nh, scope: int, table: int) -> fib_result | int:
-    """net/ipv4/fib_semantics.c fib_check_nh_v4_gw: look the gateway up, first in the own table."""
+    """net/ipv4/fib_semantics.c fib_check_nh_v4_gw: look up the gateway, first in its own table."""
     oif = nh.nh_oif
     tb = net.fib.tables.get(table) if table != RT_TABLE_MAIN else None
     res: fib_result | int = -errno.EAGAIN
@@ -654,7 +654,7 @@ def fib_nexthops(nh: nexthop) -> list[fib_nh]:
 
 
 def fib_type_of(nh: nexthop, rtype: int) -> int:
-    """The type of a route over an object: of one that discards RTN_BLACKHOLE."""
+    """The type of a route over an object: RTN_BLACKHOLE if the object discards packets."""
     return uapi.RTN_BLACKHOLE if nh.is_blackhole() and rtype not in FIB_PROPS_ERROR else rtype
 
 
@@ -670,9 +670,9 @@ def fib_table_insert(
 ) -> None:
     """net/ipv4/fib_trie.c: add a route.
 
-    Where there are others of its TOS and metric, `flags` decide. NLM_F_EXCL refuses it,
-    NLM_F_REPLACE puts it in the place of the first, NLM_F_APPEND behind the last. Without them it
-    comes before the first. Raises: OSError EEXIST, EINVAL, ENOENT (without NLM_F_CREATE).
+    If there are others with its TOS and metric, `flags` decide. NLM_F_EXCL refuses it,
+    NLM_F_REPLACE replaces the first, NLM_F_APPEND adds it after the last. Otherwise it is added
+    before the first. Raises: OSError EEXIST, EINVAL, ENOENT (without NLM_F_CREATE).
     """
     if not 0 <= plen <= 32 or dst & ~MASKS[plen] & 0xFFFFFFFF:
         raise os_error(errno.EINVAL, f"destination has bits outside its /{plen}")
@@ -765,7 +765,7 @@ def fib_table_delete(
     hops: Sequence[tuple[tuple[int, wide] | None, net_device | None]] = (),
     metrics: Mapping[str, Any] = {},
 ) -> None:
-    """net/ipv4/fib_trie.c: remove the first route that fits. Raises: OSError ESRCH."""
+    """net/ipv4/fib_trie.c: remove the first matching route. Raises: OSError ESRCH."""
     for fa in tb.maps[plen].find(dst) or ():
         fi = fa.fa_info
         if (
@@ -787,7 +787,7 @@ def fib_table_delete(
 
 
 def fib_changed(net: Net) -> None:
-    """A table changed: drop the cached routes and what was learned from ICMP."""
+    """After a change of a table: drop the cached routes and what was learned from ICMP."""
     net.fib.generation += 1
     rt_flush_exceptions(net)
 
@@ -815,8 +815,8 @@ def fib_flush(net: Net) -> int:
 def parse_prefix(text: str) -> tuple[int, int]:
     """(address, prefix length) of "10.0.0.0/8", "10.1.2.3" (one host) or "default".
 
-    Raises: ArgumentError (a ValueError), also for a network address without its length, which
-    `ip route` takes for a single host.
+    Raises: ArgumentError (a ValueError), also for a network address without a length, which
+    `ip route` would take as a single host.
     """
     if text == "default":
         return 0, 0
@@ -845,7 +845,7 @@ def format_addr(addr: int) -> str:
 
 
 def fib_valid_prefsrc(net: Net, table: int, prefsrc: int) -> bool:
-    """net/ipv4/fib_semantics.c: may a route have this source: an address of its VRF, or of none."""
+    """net/ipv4/fib_semantics.c: whether a route may have this source, by the VRFs of both."""
     return uapi.RTN_LOCAL in (
         inet_addr_type_table(net, prefsrc, table),
         inet_addr_type(net, prefsrc),
@@ -996,7 +996,7 @@ def fib_dump(net: Net, table: int | None = RT_TABLE_MAIN) -> list[dict[str, Any]
 def fib_magic(
     net: Net, add: bool, rtype: int, dst: int, plen: int, ifa: in_ifaddr, metric: int = 0
 ) -> None:
-    """net/ipv4/fib_frontend.c: add or remove one automatic route of an address. Never raises."""
+    """net/ipv4/fib_frontend.c: add or remove one automatic route of an address. Does not raise."""
     dev = ifa.ifa_dev.dev
     usual = RT_TABLE_MAIN if rtype == uapi.RTN_UNICAST else RT_TABLE_LOCAL
     tb = fib_get_table(net, l3mdev_fib_table(dev) or usual)
@@ -1033,12 +1033,12 @@ def fib_magic(
 
 
 def _ifa_broadcast(ifa: in_ifaddr) -> int:
-    """The highest address of a subnet; its lowest is a host's since Linux 5.14."""
+    """The highest address of a subnet. Since Linux 5.14 the lowest is an ordinary address."""
     return ifa.ifa_address | ~ifa.ifa_mask & 0xFFFFFFFF
 
 
 def _ifa_subnet(ifa: in_ifaddr) -> int | None:
-    """The subnet that a primary address has routes for; None: none, as of a /32."""
+    """The subnet that a primary address has routes for; None for instance for a /32."""
     prefix = ifa.ifa_address & ifa.ifa_mask
     if ifa.ifa_flags & IFA_F_SECONDARY or not prefix:
         return None
@@ -1053,8 +1053,8 @@ def _ifa_rtype(ifa: in_ifaddr) -> int:
 def fib_add_ifaddr(ifa: in_ifaddr) -> None:
     """net/ipv4/fib_frontend.c: the local, broadcast and prefix routes of a new address.
 
-    Those of a secondary address have its primary as source. While the interface is down there is
-    the local one alone.
+    Those of a secondary address have its primary as source. While the interface is down, only the
+    local route is added.
     """
     dev, plen = ifa.ifa_dev.dev, ifa.ifa_prefixlen
     net = dev.net
@@ -1089,7 +1089,7 @@ def arp_invalidate(dev: net_device, ip: int) -> None:
 def fib_del_ifaddr(ifa: in_ifaddr, iprim: in_ifaddr | None = None) -> None:
     """net/ipv4/fib_frontend.c: undo fib_add_ifaddr, except for routes that other addresses need.
 
-    `iprim` is a primary address that goes while `ifa`, a secondary of it, stays (promotion).
+    `iprim` is a primary address that is removed while its secondary `ifa` stays (promotion).
     """
     in_dev, dev = ifa.ifa_dev, ifa.ifa_dev.dev
     net = dev.net
@@ -1114,7 +1114,7 @@ def fib_del_ifaddr(ifa: in_ifaddr, iprim: in_ifaddr | None = None) -> None:
         local = local or other.ifa_local == ifa.ifa_local
         broadcasts.add(other.ifa_broadcast)
         if first is other and other.ifa_prefixlen < 31:
-            # The lowest address is kept, too, though there is no route for it since Linux 5.14.
+            # The lowest address is kept, too, although it has no route since Linux 5.14.
             broadcasts |= {_ifa_broadcast(other), other.ifa_address & other.ifa_mask}
     own = [ifa.ifa_broadcast]
     if prefix is not None and ifa.ifa_prefixlen < 31:
@@ -1137,7 +1137,7 @@ def _same_subnet(one: in_ifaddr, other: in_ifaddr) -> bool:
 
 
 def fib_modify_prefix_metric(ifa: in_ifaddr, new_metric: int) -> None:
-    """net/ipv4/fib_frontend.c: the subnet's route gets another metric."""
+    """net/ipv4/fib_frontend.c: change the metric of the subnet's route."""
     dev, prefix = ifa.ifa_dev.dev, _ifa_subnet(ifa)
     if not dev.flags & netdevice.IFF_UP or prefix is None or ifa.ifa_flags & IFA_F_NOPREFIXROUTE:
         return
@@ -1147,9 +1147,9 @@ def fib_modify_prefix_metric(ifa: in_ifaddr, new_metric: int) -> None:
 
 
 def fib_sync_down_addr(dev: net_device, local: int) -> int:
-    """net/ipv4/fib_semantics.c: kill routes whose preferred source went away; how many.
+    """net/ipv4/fib_semantics.c: mark routes dead whose preferred source was removed; how many.
 
-    Those of the main table, or of the VRF's (fib_info.fib_tb_id).
+    It affects routes of the main table, or of the VRF's (fib_info.fib_tb_id).
     """
     n = 0
     for fa in fib_get_table(dev.net, l3mdev_fib_table(dev) or RT_TABLE_MAIN).aliases():
@@ -1160,9 +1160,10 @@ def fib_sync_down_addr(dev: net_device, local: int) -> int:
 
 
 def fib_sync_down_dev(dev: net_device, flags: int, *, force: bool) -> int:
-    """net/ipv4/fib_semantics.c: next hops over `dev` get RTNH_F_DEAD or RTNH_F_LINKDOWN; how many.
+    """net/ipv4/fib_semantics.c: set RTNH_F_DEAD or RTNH_F_LINKDOWN of next hops over `dev`.
 
-    Those of local addresses only with `force`: they are reached while the interface is down.
+    Those of local addresses only with `force`: they are reachable while the interface is down.
+    Returns how many routes are dead.
     """
     n = 0
     for fi in _routes_over(dev):
@@ -1219,7 +1220,7 @@ def fib_inetaddr_event(event: int, ifa: in_ifaddr) -> None:
 
 
 def fib_netdev_event(event: int, dev: net_device) -> None:
-    """net/ipv4/fib_frontend.c: routes follow a device's state."""
+    """net/ipv4/fib_frontend.c: update routes when a device's state changes."""
     in_dev = dev.ip_ptr
     if event == netdevice.NETDEV_UNREGISTER:
         for tb in dev.net.fib.tables.values():
@@ -1249,6 +1250,6 @@ def fib_netdev_event(event: int, dev: net_device) -> None:
 
 
 def ip_fib_init(net: Net) -> None:
-    """net/ipv4/fib_frontend.c: follow addresses and devices, including those already there."""
+    """net/ipv4/fib_frontend.c: track addresses and devices, including existing ones."""
     register_inetaddr_notifier(net, fib_inetaddr_event)
     register_netdevice_notifier(net, fib_netdev_event)

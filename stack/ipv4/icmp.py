@@ -5,7 +5,7 @@
         icmp_unreach, icmp_redirect -> icmp_socket_deliver      errors about a packet of ours
             raw_icmp_error => inet_protos[protocol].err_handler     tcp_v4_err, udp_err
         icmp_echoreply -> ping_rcv
-    anybody who drops a packet -> icmp_send             an error to the packet's sender
+    code that drops a packet -> icmp_send               an error to the packet's sender
     icmp_reply, icmp_send
         icmpv4_global_allow, icmpv4_xrlim_allow         rate limits: host, then destination
         icmp_push_reply -> ip_append_data, icmp_push, ip_push_pending_frames
@@ -16,8 +16,8 @@
      |   `un`: Identifier, Sequence Number; or unused, MTU, gateway  |
      |   Data; an error quotes the packet that caused it             |
 
-State: `net.ipv4.icmp_sk` sends everything. While it is owned nothing more is sent, so that an error
-about an ICMP message causes none (icmp_xmit_lock). Read icmp_send first.
+State: `net.ipv4.icmp_sk` sends all messages. While it is owned, no other message is sent, so that
+an error about an ICMP message causes none (icmp_xmit_lock). Read icmp_send first.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ from stack.ipv4.route import (
 )
 from stack.net import Net
 
-ICMP_ERROR_MTU = 576  # RFC 1812 4.3.2.3: an error quotes what fits into 576 bytes
+ICMP_ERROR_MTU = 576  # RFC 1812 4.3.2.3: an error is at most 576 bytes, including the quoted packet
 INADDR_DUMMY = 0xC0000008  # RFC 7600: 192.0.0.8 when there is no address to answer from
 
 
@@ -142,7 +142,7 @@ def icmp_in_count(net: Net, kind: int) -> None:
 
 
 def icmpv4_mask_allow(net: Net, kind: int, code: int) -> bool:
-    """net/ipv4/icmp.c: is this type free of limits?"""
+    """net/ipv4/icmp.c: whether this type is not rate limited."""
     if kind > icmp_codes.NR_ICMP_TYPES:
         return True
     if kind == icmp_codes.ICMP_DEST_UNREACH and code == icmp_codes.ICMP_FRAG_NEEDED:
@@ -291,7 +291,7 @@ def icmp_send(skb_in: sk_buff, type: int, code: int, info: int) -> None:  # noqa
         fl4 = flowi(AF_INET, daddr, saddr, oif, tos & 0x1C, IPPROTO_ICMP)
         fl4.flowi_mark = ipc.sockc_mark = ip4_reply_mark(net, skb_in.mark)
         try:
-            if net.ipv4.fib_multipath:  # the way of the packet that it is about
+            if net.ipv4.fib_multipath:  # by the route of the packet in question
                 fl4.mp_hash = fib_multipath_hash(net, fl4, skb_in)
                 out = ip_route_output_key_hash(net, fl4)
             else:
@@ -328,15 +328,15 @@ NO_ERRORS = (
 
 
 def is_error(kind: int) -> bool:
-    """net/ipv4/icmp.c icmp_pointers[].error: the type reports an error about another packet.
+    """net/ipv4/icmp.c icmp_pointers[].error: whether the type is an error about another packet.
 
-    So do, for Linux, the types below NR_ICMP_TYPES that it does not know.
+    Linux treats unknown types below NR_ICMP_TYPES as errors, too.
     """
     return kind not in NO_ERRORS
 
 
 def icmp_rcv(skb: sk_buff) -> int:
-    """net/ipv4/icmp.c: an ICMP message, data at its header. Takes ownership of skb."""
+    """net/ipv4/icmp.c: receive an ICMP message, data at its header. Takes ownership of skb."""
     rt = skb.dst
     net = rt.net
     if not xfrm4_policy_check(None, XFRM_POLICY_IN, skb):
@@ -455,7 +455,7 @@ def icmp_unreach(skb: sk_buff) -> bool:
             if mode == 2 or (mode == 3 and not icmp_tag_validation(net, iph.protocol)):
                 return True
             if mode != 1:
-                info = icmph.mtu  # 0 of a router older than RFC 1191: min_pmtu is used
+                info = icmph.mtu  # a router older than RFC 1191 sends 0: min_pmtu is used
         if code > icmp_codes.NR_ICMP_UNREACH:
             return True
     elif kind == icmp_codes.ICMP_PARAMETERPROB:
@@ -489,7 +489,7 @@ def icmp_socket_deliver(skb: sk_buff, info: int) -> None:
         net.mib.icmp.InErrors += 1
         return
     raw_icmp_error(skb, AF_INET, protocol, iph.daddr, iph.saddr, offset, info)
-    if iph.version != 4 and protocol in (IPPROTO_TCP, IPPROTO_UDP):  # nothing that we have sent
+    if iph.version != 4 and protocol in (IPPROTO_TCP, IPPROTO_UDP):  # we have not sent it
         net.mib.icmp.InErrors += 1
         return
     ipprot = net.inet_protos[protocol]
@@ -497,7 +497,7 @@ def icmp_socket_deliver(skb: sk_buff, info: int) -> None:
         ipprot.err_handler(skb, info)
 
 
-# net/ipv4/icmp.c icmp_pointers[]: what each type does; types without a row are discarded
+# net/ipv4/icmp.c icmp_pointers[]: handlers by type; types without a row are discarded
 ICMP_HANDLERS: dict[int, Callable[[sk_buff], bool]] = {
     icmp_codes.ICMP_ECHOREPLY: icmp_echoreply,
     icmp_codes.ICMP_DEST_UNREACH: icmp_unreach,

@@ -10,7 +10,7 @@ changes are in stack/inet/mc_filter.py.
             igmp_group_dropped          last one: leave
     igmp_timer_expire -> igmp_timer_run -> igmp_send_report, igmpv3_sendpack -> igmp_transmit
     ip_local_deliver_finish => igmp_rcv
-        igmp_heard_query                answer at a random moment, by the version that asked
+        igmp_heard_query                answer after a random time, in the version of the query
         igmp_heard_report               another host answered (v1, v2): cancel ours
     raw_v4_input, UDP's delivery to groups -> ip_mc_sf_allow    does the socket want this sender?
 
@@ -109,7 +109,7 @@ def mr(in_dev: in_device) -> igmp_state:
 
 
 def forced(in_dev: in_device, version: int) -> bool:
-    """Whether force_igmp_version of `all` or of the interface says so."""
+    """Whether force_igmp_version of `all` or of the interface forces `version`."""
     every = in_dev.dev.net.ipv4.devconf_all
     return version in (every.force_igmp_version, in_dev.cnf.force_igmp_version)
 
@@ -226,7 +226,7 @@ def ip_mc_source(
     ml.set_mode(omode)
     ip_mc_change(in_dev, group, before, ml.state())
     if not add and omode == MCAST_INCLUDE and ml.sflist == [source]:
-        ip_mc_leave_group(sk, group, ifindex)  # the filter admits no source
+        ip_mc_leave_group(sk, group, ifindex)  # the filter accepts no source
         return
     before = ml.state()
     ml.edit(add, source, sk.net.sysctl.igmp_max_msf, "igmp_max_msf")
@@ -247,7 +247,7 @@ def ip_mc_msfilter(
     ifindex = ifindex_of(sk, group, ifindex, addr)
     in_dev = _in_dev(sk, ifindex)
     if mode == MCAST_INCLUDE and not sources:
-        ip_mc_leave_group(sk, group, ifindex)  # the filter admits no source
+        ip_mc_leave_group(sk, group, ifindex)  # the filter accepts no source
         return
     ml = _membership(sk, group, ifindex)
     if ml is None:
@@ -324,7 +324,7 @@ def igmp_group_unload(im: ip_mc_list) -> None:
 
 
 def igmp_unreported(net: Net, group: int) -> bool:
-    """Whether nobody reports the group: all-hosts (RFC 3376 6), by sysctl all of 224.0.0.0/24."""
+    """Whether the group is never reported: all-hosts (RFC 3376 6), by sysctl 224.0.0.0/24."""
     return group == uapi.INADDR_ALLHOSTS_GROUP or (
         ipv4_is_local_multicast(group) and not net.sysctl.igmp_link_local_mcast_reports
     )
@@ -369,7 +369,7 @@ def igmp_group_dropped(im: ip_mc_list, before: mc_state) -> None:
         if reporter:
             igmp_send_report(in_dev, IGMP_HOST_LEAVE_MESSAGE, im.multiaddr)
         return
-    # The group has left in_dev.mc_list; its timer repeats the report that it is left.
+    # The group is no longer in in_dev.mc_list; its timer repeats the leave report.
     if im.changes.changed(before, NOBODY, mr(in_dev).mr_qrv):
         igmp_timer_run(im)
 
@@ -467,8 +467,8 @@ def igmp_send_report(in_dev: in_device, kind: int, group: int) -> int:
 def igmpv3_sendpack(in_dev: in_device, records: list[tuple[int, int, tuple[wide, ...]]]) -> int:
     """net/ipv4/igmp.c: a v3 report of (type, group, sources) records; split by the MTU.
 
-    A record of sources that are not wanted is sent once, with as many as fit: a second one would
-    replace the first (RFC 3376 4.2.16).
+    A record of excluded sources is sent once, with as many as fit: a second one would replace the
+    first (RFC 3376 4.2.16).
     """
     room = in_dev.dev.mtu - 24 - 8
     batch: list[bytes] = []
@@ -543,7 +543,7 @@ def igmp_heard_report(in_dev: in_device, group: int) -> None:
 
 
 def igmp_heard_query(in_dev: in_device, skb: sk_buff, data: bytes) -> bool:
-    """net/ipv4/igmp.c: a router asks; answer at a random moment. False when malformed."""
+    """net/ipv4/igmp.c: answer a router's query after a random time. False when malformed."""
     net = in_dev.dev.net
     now = net.clock.now_ns()
     state = mr(in_dev)
@@ -598,7 +598,7 @@ def igmp_heard_query(in_dev: in_device, skb: sk_buff, data: bytes) -> bool:
 
 
 def ip_mc_up(in_dev: in_device) -> None:
-    """net/ipv4/igmp.c: the interface is up: hear all-hosts and every group that has listeners."""
+    """net/ipv4/igmp.c: the interface is up: join all-hosts and every group with listeners."""
     if not in_dev.dev.flags & (netdevice.IFF_MULTICAST | netdevice.IFF_LOOPBACK):
         return
     if ip_mc_lookup(in_dev, uapi.INADDR_ALLHOSTS_GROUP) is None:
@@ -609,7 +609,7 @@ def ip_mc_up(in_dev: in_device) -> None:
 
 
 def ip_mc_rejoin_groups(in_dev: in_device) -> None:
-    """net/ipv4/igmp.c: report every group again: another port of the switch leads here now."""
+    """net/ipv4/igmp.c: report every group again, because the switch port may have changed."""
     for im in in_dev.mc_list:
         if igmp_reportable(im):
             igmp_timer_run(im)
@@ -641,7 +641,7 @@ def igmp_netdev_event(event: int, dev: net_device) -> None:
 
 
 def igmp_mc_init(net: Net) -> None:
-    """net/ipv4/igmp.c: follow the devices."""
+    """net/ipv4/igmp.c: handle device events."""
     register_netdevice_notifier(net, igmp_netdev_event)
 
 

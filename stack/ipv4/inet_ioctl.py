@@ -29,7 +29,7 @@ from stack.ipv4.fib_ioctl import ip_rt_ioctl
 
 
 def inet_ioctl(sock: socket, cmd: int, arg: Any = None) -> Any:
-    """net/ipv4/af_inet.c: requests about routes, ARP and addresses; others are the protocol's.
+    """net/ipv4/af_inet.c: requests about routes, ARP and addresses; others go to the protocol.
 
     Returns None when the answer is in `arg`. Raises: OSError; ENOTTY for an unknown request.
     """

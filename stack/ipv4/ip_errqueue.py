@@ -83,9 +83,9 @@ def ip_local_error(sk: inet_sock, err: int, daddr: int, port: int, info: int) ->
 
 
 def ipv4_datagram_support_cmsg(sk: inet_sock, skb: sk_buff, serr: sock_exterr_skb) -> bool:
-    """net/ipv4/ip_sockglue.c: whether `skb` is a packet whose header control messages can tell of.
+    """net/ipv4/ip_sockglue.c: whether `skb` has a packet header for control messages.
 
-    It is the ICMP error's, or one that a time stamp brings back; an error of this host has none.
+    ICMP errors and time-stamped packets have one; errors of this host do not.
     """
     if is_stamp(serr):
         return bool(skb.skb_iif and sk.sk_tsflags & uapi.SOF_TIMESTAMPING_OPT_CMSG)

@@ -57,7 +57,7 @@ class ipq(inet_frag_queue):
 
 
 def ip_defrag(net: Net, skb: sk_buff, user: int) -> sk_buff | None:
-    """net/ipv4/ip_fragment.c: add a fragment; the whole packet when it was the last one missing.
+    """net/ipv4/ip_fragment.c: add a fragment; returns the whole packet when it is complete.
 
     Data at the IP header. Takes ownership of skb.
     """
@@ -92,7 +92,7 @@ def ip_expire(timer: timer_list) -> None:
     head = inet_frag_expire(qp)
     if head is not None:
         iph = ip_hdr(head)
-        # RFC 792: an end host reports the timeout; a router with conntrack does not.
+        # RFC 792: an end host reports the timeout. A router with conntrack does not.
         if not ip_route_input(head, iph.daddr, iph.saddr, iph.tos, head.dev) and (
             qp.key[4] == IP_DEFRAG_LOCAL_DELIVER or head.dst.rt_type == RTN_LOCAL
         ):
@@ -101,7 +101,7 @@ def ip_expire(timer: timer_list) -> None:
 
 
 def ip_frag_too_far(qp: ipq, saddr: int) -> bool:
-    """net/ipv4/ip_fragment.c: whether too many other fragments of the sender came in between."""
+    """net/ipv4/ip_fragment.c: whether too many fragments of other packets arrived in between."""
     limit = qp.net.sysctl.ipfrag_max_dist
     if not limit:
         return False
@@ -127,7 +127,7 @@ def ip_frag_reinit(qp: ipq) -> None:
 
 
 def ip_frag_queue(qp: ipq, skb: sk_buff) -> sk_buff | None:
-    """net/ipv4/ip_fragment.c: put one fragment into its place. Takes ownership of skb."""
+    """net/ipv4/ip_fragment.c: insert a fragment into the queue. Takes ownership of skb."""
     net = qp.net
     iph = ip_hdr(skb)
     if ip_frag_too_far(qp, iph.saddr):
@@ -188,5 +188,5 @@ def ip_frags_init(net: Net) -> None:
 
 
 def ip_frags_exit(net: Net) -> None:
-    """net/ipv4/ip_fragment.c: free everything that waits."""
+    """net/ipv4/ip_fragment.c: free all packets in reassembly."""
     fqdir_exit(net.ipv4.frags, drop_reason.SKB_DROP_REASON_NOT_SPECIFIED)

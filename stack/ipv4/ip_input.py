@@ -183,7 +183,7 @@ def ip_ecn_count(mib: ipext_mib, ecn: int, segs: int) -> None:
 
 
 def ip_ecn_count_bad(mib: ipext_mib, skb: sk_buff, segs: int) -> None:
-    """Counted once version and header length are right, even if it is dropped later."""
+    """Count a packet with valid version and header length, even if it is dropped later."""
     if skb.len >= IP_HLEN:
         first, tos = skb_copy_bits(skb, 0, 2)
         if first >> 4 == 4 and first & 15 >= 5:
@@ -214,7 +214,7 @@ def ip_rcv_finish_core(net: Net, skb: sk_buff) -> int:
     rt: rtable = skb.dst
     if rt is not None:
         if rt.rt_iif:
-            skb.skb_iif = rt.rt_iif  # inet_iif: it came over lo, from the device of its address
+            skb.skb_iif = rt.rt_iif  # inet_iif: it was sent over lo; use the device of its address
     elif plain == 2 and skb.sk is None:
         early_demux = net.ipv4.early_demux.find(protocol)
         if early_demux is not None:

@@ -53,7 +53,7 @@ def sockaddr4(data: bytes) -> int:
 
 
 def set_source(sk: inet_sock, add: bool, mode: int, group: int, source: int, ifindex: int) -> None:
-    """One source of a group, of which the socket becomes a member if need be. Raises: OSError."""
+    """Change one source of a group; the socket joins the group if needed. Raises: OSError."""
     if add and mode == MCAST_INCLUDE:
         try:
             igmp.ip_mc_join_group(sk, group, ifindex, mode)

@@ -12,7 +12,7 @@
     time stamp (TS):         data = overflow 4 bits, flag 4 bits | slots of 4 or 8 bytes
 
 `pointer` counts from 1, so the smallest one is 4 (5 for time stamps); a pointer beyond the length
-says that the slots are full. A parsed area is an `ip_options` (stack/inet/inet_sock.py), in which
+means that the slots are full. A parsed area is an `ip_options` (stack/inet/inet_sock.py), in which
 `srr`, `rr` and `ts` are offsets in the IP header, 0 if absent. A received packet with options
 carries it as `skb.cb`; a packet without options has None there. Read ip_options_compile first.
 """
@@ -82,7 +82,7 @@ def ip_options_compile(net: Net, opt: ip_options, received: bool, spec_dst: int 
     """net/ipv4/ip_options.c: parse an option area; in a received one fill in our slots.
 
     `spec_dst`: our address for record-route and time-stamp slots. In a user's area the first hop
-    of a source route moves to `faddr`. Raises: OptionError; what stands before the error is done.
+    of a source route moves to `faddr`. Raises: OptionError; options before the error are applied.
     """
     buf = opt.data
     total = len(buf)
@@ -143,7 +143,7 @@ def _compile_srr(opt: ip_options, at: int, optlen: int, strict: bool, received: 
 
 
 def _compile_rr(opt: ip_options, at: int, optlen: int, addr: bytes | None) -> None:
-    """Record route: our address goes into the next slot of a received packet."""
+    """Record route: write our address into the next slot of a received packet."""
     buf = opt.data
     if opt.rr:
         raise OptionError(IP_HLEN + at)
@@ -314,7 +314,7 @@ def ip_options_fragment(data: bytes) -> bytes:
 
 
 def __ip_options_echo(net: Net, skb: sk_buff, sopt: ip_options) -> ip_options | None:
-    """net/ipv4/ip_options.c: the options of a reply; None when the received ones have no answer.
+    """net/ipv4/ip_options.c: the options of a reply; None when the received ones need none.
 
     A recorded route and time stamps are continued, a source route is reversed.
     """
@@ -377,7 +377,7 @@ def _reverse_srr(start: bytes, saddr: int) -> tuple[bytes, int]:
     optlen, ptr = start[1], start[2]
     if ptr > optlen:
         ptr = optlen + 1
-    # Back from the pointer, also where it stands between two slots, down to the first bytes.
+    # Go back from the pointer to the first slot. The pointer may be between two slots.
     hops = [start[i - 1 : i + 3] for i in range(ptr - 4, 3, -4)]
     if not hops:
         return b"", 0

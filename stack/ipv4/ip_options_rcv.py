@@ -1,4 +1,4 @@
-"""Options of packets that come in or are forwarded (net/ipv4/ip_options.c, ip_input.c)."""
+"""Options of received and forwarded packets (net/ipv4/ip_options.c, ip_input.c)."""
 
 from __future__ import annotations
 
@@ -50,8 +50,8 @@ def _own_header(skb: sk_buff) -> bool:
 def ip_options_write(skb: sk_buff, opt: ip_options) -> None:
     """Write a changed option area back to the packet.
 
-    The header's checksum is updated when the packet is forwarded, as on Linux: a raw socket and the
-    quotation in an ICMP error have the sender's.
+    As on Linux, the header's checksum is updated only when the packet is forwarded: raw sockets
+    and the quotation in an ICMP error see the sender's checksum.
     """
     if opt.is_changed:
         skb_store_bits(skb, skb_network_offset(skb) + IP_HLEN, bytes(opt.data))
@@ -98,7 +98,7 @@ def ip_options_rcv_srr(skb: sk_buff, dev: net_device, opt: ip_options) -> int:
 
 
 def ip_forward_options(skb: sk_buff, opt: ip_options) -> None:
-    """net/ipv4/ip_options.c: enter the outgoing address into the options of a forwarded packet."""
+    """net/ipv4/ip_options.c: write the outgoing address into a forwarded packet's options."""
     rt = skb.dst
     buf = opt.data
     source = ip_rt_get_source(skb, rt).to_bytes(4, "big")
@@ -118,7 +118,7 @@ def ip_forward_options(skb: sk_buff, opt: ip_options) -> None:
             buf[at + ptr - 1 : at + ptr + 3] = source
             buf[at + 2] = ptr + 4
             opt.is_changed = True
-        # As in Linux, only beside a source route: a time stamp keeps the address it has got.
+        # As in Linux, only with a source route. Otherwise the time stamp's address is kept.
         if opt.ts_needaddr:
             at = opt.ts - IP_HLEN
             ptr = buf[at + 2]

@@ -204,7 +204,7 @@ def ip_select_ident_segs(
 
 
 def ip_dont_fragment(sk: inet_sock, rt: rtable) -> bool:
-    """include/net/ip.h: must DF be set?"""
+    """include/net/ip.h: whether DF must be set."""
     pmtudisc = sk.pmtudisc
     return pmtudisc == uapi.IP_PMTUDISC_DO or (
         pmtudisc == uapi.IP_PMTUDISC_WANT and not rt.rt_mtu_locked
@@ -212,12 +212,12 @@ def ip_dont_fragment(sk: inet_sock, rt: rtable) -> bool:
 
 
 def ip_sk_accept_pmtu(sk: inet_sock) -> bool:
-    """include/net/ip.h: may ICMP change the path MTU on behalf of this socket?"""
+    """include/net/ip.h: whether ICMP may change the path MTU on behalf of this socket."""
     return sk.pmtudisc not in (uapi.IP_PMTUDISC_INTERFACE, uapi.IP_PMTUDISC_OMIT)
 
 
 def ip_sk_ignore_df(sk: inet_sock) -> bool:
-    """include/net/ip.h: may packets of this socket be fragmented here?"""
+    """include/net/ip.h: whether packets of this socket may be fragmented here."""
     return sk.pmtudisc < uapi.IP_PMTUDISC_DO or sk.pmtudisc == uapi.IP_PMTUDISC_OMIT
 
 
@@ -401,7 +401,7 @@ def ip_output(net: Net, sk: sock | None, skb: sk_buff) -> int:
 
 
 def ip_mc_output(net: Net, sk: sock | None, skb: sk_buff) -> int:
-    """net/ipv4/ip_output.c: output to a group or broadcast that we receive too: loop a copy back.
+    """net/ipv4/ip_output.c: output to a group or broadcast; loop a copy back if we receive it.
 
     Takes ownership of skb.
     """
@@ -412,7 +412,7 @@ def ip_mc_output(net: Net, sk: sock | None, skb: sk_buff) -> int:
     ttl = ip_hdr(skb).ttl
     if rt.rt_flags & route.RTCF_MULTICAST:
         local = rt.rt_flags & route.RTCF_LOCAL != 0
-        # Without members here the output comes to this function for multicast routing.
+        # Without local members, this function was reached because of multicast routing.
         routed = not local and not skb.ip_cb_flags & IPSKB_FORWARDED
         if (not isinstance(sk, inet_sock) or sk.mc_loop) and (local or routed):
             ip_mc_loopback(net, skb_clone(skb), rt)
@@ -549,7 +549,7 @@ def ip_frag_next(frag: sk_buff, headers: bytearray, offset: int, length: int, mo
     """net/ipv4/ip_output.c: complete the header of a fragment; only the first has all options."""
     hlen = len(headers)
     iph = ip_hdr(frag)
-    # A fragment that is cut again keeps its place and MF.
+    # A fragment that is fragmented again keeps its offset and MF.
     kept = iph.frag_off & (route.IP_OFFSET | route.IP_MF | route.IP_DF)
     iph.frag_off = kept + (offset >> 3) | (route.IP_MF if more else 0)
     iph.tot_len = hlen + length
@@ -615,7 +615,7 @@ def ip_append_data(
 ) -> None:
     """net/ipv4/ip_output.c: append to the datagram in sk_write_queue. Raises: OSError.
 
-    `ipc` and `rt` are of the first piece only. After an error the collected data is gone.
+    `ipc` and `rt` of the first piece apply. After an error the collected data is discarded.
     """
     inet_append_data(_CORK, sk, fl4, getfrag, frm, length, transhdrlen, ipc, rt, flags)
 
@@ -757,7 +757,7 @@ _CORK = cork_ops(ip_setup_cork, __ip_append_data, ip_flush_pending_frames)
 
 
 def ip4_reply_mark(net: Net, mark: int) -> int:
-    """include/net/ip.h IP4_REPLY_MARK: of an answer without a socket to a packet with `mark`."""
+    """include/net/ip.h IP4_REPLY_MARK: the mark of a reply without a socket."""
     return mark if net.sysctl.fwmark_reflect else 0
 
 

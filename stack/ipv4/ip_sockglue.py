@@ -1,8 +1,8 @@
-"""What sockets share at the IP level: options, control messages, the error queue.
+"""Socket code at the IP level: options, control messages, the error queue.
 
-net/ipv4/ip_sockglue.c. The options are the rows of IP_LEVEL, and those of ip_mcast_sockopt.py for
-groups. Addresses inside option values and control messages are in network order, as on Linux; ints
-are in the machine's order.
+net/ipv4/ip_sockglue.c. The options are the rows of IP_LEVEL; those about groups are in
+ip_mcast_sockopt.py. Addresses inside option values and control messages are in network order, as on
+Linux; ints are in the machine's order.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ IP_CMSG_RECVFRAGSIZE = 1 << 8
 PKTINFO = struct.Struct("=i4s4s")
 PKTINFO6 = struct.Struct("=16si")
 MAPPED = bytes(10) + b"\xff\xff"
-"""How v4-mapped addresses begin."""
+"""Prefix of v4-mapped addresses."""
 PRIORITIES = (0, 1, 0, 0, 2, 2, 2, 2, 6, 6, 6, 6, 4, 4, 4, 4)
 """ip_tos2prio: the band of the queueing discipline, by TOS >> 1 & 15."""
 
@@ -97,14 +97,14 @@ class in_skb_info:
 
 
 def ipv4_pktinfo_prepare(sk: inet_sock, skb: sk_buff, drop_dst: bool = True) -> None:
-    """net/ipv4/ip_sockglue.c: save what the control messages IP_PKTINFO and of IP options need."""
+    """net/ipv4/ip_sockglue.c: save data for the control messages IP_PKTINFO and of IP options."""
     if not sk.cmsg_flags:
         return
     ifindex = spec = 0
     if sk.cmsg_flags & IP_CMSG_PKTINFO or (sk.pinet6 is not None and sk.pinet6.rxopt.rxinfo):
         dev = skb.dev
         rt = skb.dst
-        # In a VRF it is the port that the packet came in by.
+        # In a VRF it is the port that received the packet.
         ifindex = inet_sdif(skb) or (dev.ifindex if dev else 0)
         if rt is not None and rt.rt_iif and not (rt.rt_is_input and inet_sdif(skb)):
             ifindex = rt.rt_iif
@@ -114,7 +114,7 @@ def ipv4_pktinfo_prepare(sk: inet_sock, skb: sk_buff, drop_dst: bool = True) -> 
 
 
 def ip_cmsg_recv_offset(msg: msghdr, sk: inet_sock, skb: sk_buff, tlen: int, offset: int) -> None:
-    """net/ipv4/ip_sockglue.c: the control messages that the socket asked for."""
+    """net/ipv4/ip_sockglue.c: the control messages that the socket enabled."""
     flags = sk.cmsg_flags
     iph = ip_hdr(skb)
     info = skb.cb if isinstance(skb.cb, in_skb_info) else None
@@ -126,7 +126,7 @@ def ip_cmsg_recv_offset(msg: msghdr, sk: inet_sock, skb: sk_buff, tlen: int, off
         elif isinstance(skb.cb, sock_exterr_skb) or (
             sk.sk_type == uapi.SOCK_DGRAM and sk.sk_protocol == uapi.IPPROTO_ICMP
         ):
-            # Neither an error's packet nor a ping socket's is prepared, so it keeps this.
+            # An error's packet or a ping socket's was not prepared, so this is unchanged.
             ifindex = skb.skb_iif
         data = PKTINFO.pack(ifindex, net_addr(spec), net_addr(iph.daddr))
         put_cmsg(msg, SOL_IP, uapi.IP_PKTINFO, data)
@@ -156,10 +156,10 @@ def ip_cmsg_recv_offset(msg: msghdr, sk: inet_sock, skb: sk_buff, tlen: int, off
 
 
 def transport_dport(skb: sk_buff) -> int:
-    """What is where a transport header has its destination port; -1 when the packet ends before."""
+    """The two bytes at the place of a destination port; -1 when the packet is too short."""
     at = skb_transport_offset(skb)
     if at < 0:
-        return udp_hdr(skb).dest  # the protocol has taken the header off the data
+        return udp_hdr(skb).dest  # the protocol has pulled the header
     return int.from_bytes(skb_copy_bits(skb, at + 2, 2), "big") if skb.len >= at + 4 else -1
 
 
@@ -182,7 +182,7 @@ def ip_cmsg_send(sk: inet_sock, control: list[Any], ipc: ipcm_cookie) -> None:
         if level != SOL_IP:
             continue
         if kind == uapi.IP_RETOPTS:
-            # An empty one is there, too: the socket's options are not sent then.
+            # An empty option area also counts: then the socket's options are not sent.
             ipc.opt = ip_options_get(sk.net, opt_bytes(data)[:40]) or ip_options()
         elif kind == uapi.IP_PKTINFO:
             raw = opt_bytes(data)
@@ -227,7 +227,7 @@ def mapped_pktinfo(raw: bytes) -> tuple[int, int]:
 def ip_sock_set_tos(sk: inet_sock, val: int) -> None:
     """net/ipv4/ip_sockglue.c: TOS and the priority that follows from it."""
     if sk.sk_type == uapi.SOCK_STREAM:
-        val = val & ~3 | sk.tos & 3  # ECN bits of a stream are TCP's
+        val = val & ~3 | sk.tos & 3  # TCP sets the ECN bits of a stream
     if sk.tos != val:
         sk.tos = val & 0xFF
         sk.sk_priority = PRIORITIES[val >> 1 & 15]
@@ -270,7 +270,7 @@ def ip_set_options(sk: inet_sock, optval: Any) -> None:
 
 
 def ip_get_mtu(sk: inet_sock) -> int:
-    """IP_MTU, IPV6_MTU: also by a route that the next packet looks up again. Raises: ENOTCONN."""
+    """IP_MTU, IPV6_MTU: also from an obsolete cached route. Raises: ENOTCONN."""
     dst = sk.sk_dst_cache
     if dst is None:
         raise os_error(errno.ENOTCONN, "the path MTU is known to connected sockets only")
@@ -278,7 +278,7 @@ def ip_get_mtu(sk: inet_sock) -> int:
 
 
 def ip_purge_unless_recverr(sk: inet_sock) -> None:
-    """IP_RECVERR is set: without it nobody will read the errors that wait."""
+    """IP_RECVERR was set: when it is off, discard the queued errors."""
     if not sk.recverr:
         sk.sk_error_queue.purge()
 
@@ -335,9 +335,9 @@ def ip_set_router_alert(sk: inet_sock, val: int) -> None:
 
 
 def ip_get_pktoptions(sk: inet_sock, optlen: int) -> bytes:
-    """IP_PKTOPTIONS: the control messages that a stream's options ask for. Raises: ENOPROTOOPT.
+    """IP_PKTOPTIONS: the control messages that a stream's options enable. Raises: ENOPROTOOPT.
 
-    The last one may be cut, and one whose header has no room is left out.
+    The last one may be truncated. One without room for its header is left out.
     """
     if sk.sk_type != uapi.SOCK_STREAM:
         raise os_error(errno.ENOPROTOOPT, "IP_PKTOPTIONS is for streams")
@@ -357,7 +357,7 @@ def ip_get_pktoptions(sk: inet_sock, optlen: int) -> bytes:
 
 
 def cmsg(name: str, bit: int, what: str, **more: Any) -> SockOpt:
-    """A row for an option that asks for a control message."""
+    """A row for an option that enables a control message."""
     return flag(name, bit, f"{what}, as a control message", "cmsg_flags", **more)
 
 

@@ -1,14 +1,15 @@
-"""net/ipv4/ipmr.c: IPv4 multicast routing: what stack/inet/ipmr_base.py leaves to the family.
+"""net/ipv4/ipmr.c: IPv4 multicast routing: the part that is specific to the family.
 
     ip_route_input_mc => ip_mr_input        a received packet to a group; own ones too, looped back
-    ipmr_queue_xmit                         out by an interface: TTL - 1, the FORWARD hook
+    ipmr_queue_xmit                         out over an interface: TTL - 1, the FORWARD hook
     ipmr_cache_report                       a message to the daemon, on its raw socket of IGMP
 
-A message is an IP header whose fields mean something else (struct igmpmsg), so protocol 0:
+The common part is stack/inet/ipmr_base.py. A message is an IP header with protocol 0, whose other
+fields have another meaning (struct igmpmsg):
 
     | - 8 | im_msgtype | 0 | im_vif | im_vif_hi | im_src 4 | im_dst 4 | IGMP: type, 0 ... 8 |
 
-IGMPMSG_WHOLEPKT and WRVIFWHOLE have the whole packet behind such a header instead.
+IGMPMSG_WHOLEPKT and WRVIFWHOLE have the whole packet after such a header instead.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ IGMPMSG_SIZE = 20
 
 
 def ip_mr_input(skb: sk_buff) -> int:
-    """net/ipv4/ipmr.c: a packet to a group that is routed here. 0 or -errno. Takes ownership."""
+    """net/ipv4/ipmr.c: route a packet to a group. 0 or -errno. Takes ownership."""
     rt: rtable = skb.dst
     dev: net_device = skb.dev
     net: Net = dev.net
@@ -89,7 +90,7 @@ def ip_mr_input(skb: sk_buff) -> int:
 
 
 def ipmr_queue_xmit(mrt: mr_table, vifi: int, skb: sk_buff) -> None:
-    """net/ipv4/ipmr.c: send a packet by an interface. Takes ownership of skb."""
+    """net/ipv4/ipmr.c: send a packet over an interface. Takes ownership of skb."""
     net: Net = mrt.net
     vif: vif_device = mrt.vif_table[vifi]
     dev = vif.dev
@@ -103,7 +104,7 @@ def ipmr_queue_xmit(mrt: mr_table, vifi: int, skb: sk_buff) -> None:
         kfree_skb_reason(net, skb, drop_reason.SKB_DROP_REASON_IP_OUTNOROUTES)
         return
     if skb.len > dst_mtu(rt) and iph.frag_off & IP_DF:
-        net.mib.ip.FragFails += 1  # and no ICMP error: it would answer a packet to a group
+        net.mib.ip.FragFails += 1  # no ICMP error, because the packet was to a group
         kfree_skb_reason(net, skb, drop_reason.SKB_DROP_REASON_PKT_TOO_BIG)
         return
     if not skb_cow(skb, rt.dev.hard_header_len + rt.dev.needed_headroom + 16):
@@ -123,7 +124,7 @@ def ipmr_queue_xmit(mrt: mr_table, vifi: int, skb: sk_buff) -> None:
 
 
 def ipmr_cache_report(mrt: mr_table, pkt: sk_buff, vifi: int, kind: int) -> int:
-    """net/ipv4/ipmr.c: tell the daemon (IGMPMSG_*). 0 or -errno. Borrows pkt."""
+    """net/ipv4/ipmr.c: send the daemon a message (IGMPMSG_*). 0 or -errno. Borrows pkt."""
     iph = ip_hdr(pkt)
     whole = kind in (IGMPMSG_WHOLEPKT, IGMPMSG_WRVIFWHOLE)
     head = bytearray(skb_copy_bits(pkt, 0, pkt.len if whole else iph.ihl * 4))
@@ -144,7 +145,7 @@ def ipmr_ttl(skb: sk_buff) -> int:
 
 
 def ipmr_vif_changed(dev: net_device, by: int) -> None:
-    """net/ipv4/ipmr.c vif_add, vif_delete: what an interface does for the table."""
+    """net/ipv4/ipmr.c vif_add, vif_delete: prepare or restore an interface."""
     dev_set_allmulti(dev, by)
     in_dev = dev.ip_ptr
     if in_dev is not None:
@@ -154,7 +155,7 @@ def ipmr_vif_changed(dev: net_device, by: int) -> None:
 
 
 def ipmr_daemon(mrt: mr_table, sk: raw_sock, by: int) -> None:
-    """net/ipv4/ipmr.c ipmr_mroute_setsockopt, mrtsock_destruct: a daemon comes or goes."""
+    """net/ipv4/ipmr.c ipmr_mroute_setsockopt, mrtsock_destruct: a daemon starts or stops."""
     net: Net = mrt.net
     if by > 0:
         net.ra_chain.append(sk)
@@ -167,7 +168,7 @@ def ipmr_daemon(mrt: mr_table, sk: raw_sock, by: int) -> None:
 
 
 def ipmr_netns(net: Net) -> Any:
-    """Where the family's state of a namespace is."""
+    """The family's multicast routing state of a namespace."""
     return net.ipv4
 
 

@@ -1,12 +1,12 @@
-"""net/ipv4/ipmr.c: what a daemon of IPv4 multicast routing asks for: MRT_* and ioctls.
+"""net/ipv4/ipmr.c: socket options (MRT_*) and ioctls of a multicast routing daemon for IPv4.
 
-    MRT_INIT                                this raw socket of IGMP hears of packets (ipmr.py)
-    MRT_ADD_VIF -> mrt_add_vif              an interface takes part
-    MRT_ADD_MFC                             a route
-    close, MRT_DONE                         what the daemon set goes
+    MRT_INIT                                this raw socket of IGMP gets messages (ipmr.py)
+    MRT_ADD_VIF -> mrt_add_vif              add an interface
+    MRT_ADD_MFC                             add a route
+    close, MRT_DONE                         remove the daemon's settings
     SIOCGETVIFCNT, SIOCGETSGCNT
 
-What IPv6 does likewise is in stack/inet/mroute_sockopt.py. MRT_OPTIONS at the end are rows of
+Code shared with IPv6 is in stack/inet/mroute_sockopt.py. MRT_OPTIONS at the end are rows of
 IPPROTO_IP's options.
 """
 
@@ -48,7 +48,7 @@ from stack.net import Net
 VIFCTL = struct.Struct("=HBBI4s4s")
 """struct vifctl: number, flags, threshold, rate limit, local address or index, remote address."""
 MFCCTL = struct.Struct("=4s4sH32s2xIIIi")
-"""struct mfcctl: sender, group, incoming interface, thresholds, four that nobody reads."""
+"""struct mfcctl: sender, group, incoming interface, thresholds, four unused members."""
 SG_REQ = struct.Struct("@4s4sQQQ")
 
 
@@ -66,7 +66,7 @@ def exactly(optval: Any, size: int) -> bytes:
 
 
 def mrt_init(sk: raw_sock, optval: Any) -> None:
-    """MRT_INIT: as IP_ROUTER_ALERT it takes the socket's place in the chain.
+    """MRT_INIT: it adds the socket to the chain, as IP_ROUTER_ALERT does.
 
     Raises: OSError EINVAL, EADDRINUSE.
     """

@@ -42,7 +42,7 @@ def ip_mc_lookup(in_dev: in_device, addr: int) -> ip_mc_list | None:
 
 
 def ip_check_mc_rcu(in_dev: in_device, mc_addr: int, src_addr: int, proto: int) -> bool:
-    """net/ipv4/igmp.c: does this interface listen to the group (from that source)?"""
+    """net/ipv4/igmp.c: whether this interface listens to the group (from that source)."""
     im = ip_mc_lookup(in_dev, mc_addr)
     if im is None:
         return False

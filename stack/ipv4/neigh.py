@@ -19,7 +19,7 @@ _ONE_FOR_ALL = IFF_LOOPBACK | IFF_POINTOPOINT
 
 def ip_neigh_gw4(dev: net_device, daddr: int) -> neighbour | None:
     """include/net/route.h: the entry for an IPv4 next hop, made when missing."""
-    if dev.flags & _ONE_FOR_ALL:  # one entry stands for every address
+    if dev.flags & _ONE_FOR_ALL:  # one entry is used for all addresses
         daddr = 0
     tbl = dev.net.arp_tbl
     n = tbl.hash.get(daddr << 16 | dev.ifindex)

@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 
 @state
 class ipv4_steps:
-    """Functions of the layers above: those that routes hand packets to, icmp_send, and what makes
-    the routes of an address.
+    """Functions of upper layers: input and output functions of routes, icmp_send, and the function
+    that creates the routes of an address.
 
     Those for packets return 0, a drop reason or a negative errno, as dst.input and dst.output. None
     of them raises.
@@ -51,7 +51,7 @@ IP_IDENTS = 1024
 
 
 def ip_idents_init(random: Random) -> tuple[int, ...]:
-    """net/ipv4/route.c ip_rt_init: what `IP_IDENTS` calls of getrandbits(16) give, in one call."""
+    """net/ipv4/route.c ip_rt_init: the values of `IP_IDENTS` getrandbits(16), in one call."""
     words = random.getrandbits(32 * IP_IDENTS).to_bytes(4 * IP_IDENTS, "little")
     return unpack(f"<{2 * IP_IDENTS}H", words)[1::2]
 
@@ -75,7 +75,7 @@ class netns_ipv4:
     """Output routes are cached by mark, protocol and ports too: there are rules with conditions, or
     several next hops among which the ports choose."""
     fib_multipath: bool = row(False)
-    """There is, or was, a route with several next hops."""
+    """Whether there is, or was, a route with several next hops."""
     rt_by_daddr: dict[int, list[tuple[wide, ...]]] = row(make=dict)
     rt_genid: int = row(0)
     early_demux: IntMap[Callable[[sk_buff], object]] = row(make=IntMap)
@@ -83,7 +83,7 @@ class netns_ipv4:
     fnhe: dict[int, fib_nh_exception] = row(make=dict)
     in_martian_src: int = row(0)
     in_martian_dst: int = row(0)
-    # struct rt_cache_stat: lookups of received and own packets that no cache answered.
+    # struct rt_cache_stat: lookups of received and own packets that missed the caches.
     in_slow_tot: int = row(0)
     in_slow_mc: int = row(0)
     in_no_route: int = row(0)
@@ -98,13 +98,13 @@ class netns_ipv4:
     icmp_global: icmp_global_state = row()
     icmp_sk: inet_sock | None = row()
     addr_chk_timer: timer_list | None = row()
-    """Looks for addresses whose lifetimes are over; made with the first that has one."""
+    """Timer that removes expired addresses; created with the first address with a lifetime."""
     mrt: mr_table | None = row()
-    """Multicast routing, from when a program first asked for it."""
+    """Multicast routing; created when a program first uses it."""
 
 
 def in_dev_conf(in_dev: in_device, name: str) -> int:
-    """include/linux/inetdevice.h IN_DEV_*: what holds, of the setting of `all` and its own."""
+    """include/linux/inetdevice.h IN_DEV_*: the effective value, from `all` and the interface."""
     rule = RULES[name]
     own = int(getattr(in_dev.cnf, name))
     if rule == OWN:
@@ -116,7 +116,7 @@ def in_dev_conf(in_dev: in_device, name: str) -> int:
 
 
 def in_dev_rx_redirects(in_dev: in_device) -> bool:
-    """include/linux/inetdevice.h IN_DEV_RX_REDIRECTS: redirects are obeyed."""
+    """include/linux/inetdevice.h IN_DEV_RX_REDIRECTS: whether redirects are accepted."""
     every, own = in_dev.dev.net.ipv4.devconf_all.accept_redirects, in_dev.cnf.accept_redirects
     return bool(every and own if in_dev.cnf.forwarding else every or own)
 

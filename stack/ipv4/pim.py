@@ -16,9 +16,9 @@ PIM_V1_VERSION = b"\x10\0\0\0"
 
 
 def __pim_rcv(skb: sk_buff) -> bool:
-    """net/ipv4/ipmr.c: take the packet out of a register, whose data is at the message.
+    """net/ipv4/ipmr.c: decapsulate the packet of a register message, data at the message.
 
-    It must be for a group and as long as it says. Takes ownership of skb when True.
+    Its destination must be a group, and its length valid. Takes ownership of skb when True.
     """
     if not pskb_may_pull(skb, PIM_HLEN + IP_HLEN):
         return False
@@ -39,7 +39,7 @@ def pim_rcv(skb: sk_buff) -> int:
 
 
 def pim_rcv_v1(skb: sk_buff) -> int:
-    """net/ipv4/ipmr.c: PIM version 1, a message of IGMP, if the daemon wants it (MRT_PIM).
+    """net/ipv4/ipmr.c: PIM version 1, an IGMP message, if the daemon enabled it (MRT_PIM).
 
     Takes ownership of skb.
     """

@@ -141,7 +141,7 @@ def ping_err(skb: sk_buff, offset: int, info: int) -> None:
     if icmp_hdr(skb).type not in (icmp_codes.ICMP_SOURCE_QUENCH, icmp_codes.ICMP_REDIRECT):
         sk_icmp_err(sk, skb, af_ops_of[AF_INET], sk.recverr, 0, offset, info)
         return
-    # These are no errors, but ping wants to see them.
+    # These are not errors, but ping reports them.
     if icmp_hdr(skb).type == icmp_codes.ICMP_REDIRECT:
         ipv4_sk_redirect(skb, sk)
     if sk.recverr:

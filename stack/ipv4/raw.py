@@ -1,16 +1,16 @@
 """Raw sockets over IPv4: whole packets of one protocol (net/ipv4/raw.c).
 
     raw_local_deliver -> raw_v4_input       each received packet, before its protocol's handler
-        raw_match, icmp_filter, ip_mc_sf_allow          does this socket take it?
+        raw_match, icmp_filter, ip_mc_sf_allow          does this socket receive it?
         raw_rcv -> raw_rcv_skb              a clone, with its IP header, into the queue
     raw_icmp_error -> raw_err               an ICMP error about a packet of this protocol
     inet_sendmsg => raw_sendmsg             route, control messages, options; then
-        raw_send_hdrinc                     IP_HDRINCL: the caller brings the header
-        ip_append_data, ip_push_pending_frames          otherwise as UDP
+        raw_send_hdrinc                     IP_HDRINCL: the caller supplies the header
+        ip_append_data, ip_push_pending_frames          otherwise, like UDP
     recvmsg, hash, unhash, ioctl            stack/inet/raw.py, shared with IPv6
 
-State: `net.raw_hash` finds sockets by family and protocol, `inet_num` is the protocol, `filter` the
-types that ICMP_FILTER refuses (a bit each). `raw_prot` at the end names the functions. Read
+State: `net.raw_hash` finds sockets by family and protocol. `inet_num` is the protocol, `filter` the
+types that ICMP_FILTER blocks (a bit each). `raw_prot` at the end lists the functions. Read
 raw_sendmsg first.
 """
 
@@ -93,7 +93,7 @@ from stack.ipv4.route import RTCF_BROADCAST, ip_route_output_flow, rtable
 
 
 def icmp_filter(sk: raw_sock, skb: sk_buff) -> bool:
-    """net/ipv4/raw.c: True when the socket's ICMP_FILTER refuses the message, or it is cut."""
+    """net/ipv4/raw.c: True when ICMP_FILTER blocks the message, or it is truncated."""
     if skb.len < ICMP_HLEN:
         return True
     kind = skb_copy_bits(skb, 0, 1)[0]
@@ -243,7 +243,7 @@ def raw_send_hdrinc(
 
 
 def raw_bind(sk: raw_sock, uaddr: sockaddr, addr_len: int = 16) -> int:
-    """net/ipv4/raw.c: receive only what is sent to this local address. Raises: OSError."""
+    """net/ipv4/raw.c: receive only packets to this local address. Raises: OSError."""
     addr = in_addr_of(uaddr)
     lock_sock(sk)
     try:
@@ -277,7 +277,7 @@ only_icmp = only("inet_num", (uapi.IPPROTO_ICMP,), errno.EOPNOTSUPP, "ICMP_FILTE
 
 
 def raw_seticmpfilter(sk: raw_sock, optval: Any) -> None:
-    """net/ipv4/raw.c: a bit for each ICMP type that is not wanted; a short value keeps the rest."""
+    """net/ipv4/raw.c: a bit for each blocked ICMP type; a short value keeps the other bits."""
     data = opt_bytes(optval)[:4]
     sk.filter = int.from_bytes(data + sk.filter.to_bytes(4, ORDER)[len(data) :], ORDER)
 
@@ -291,7 +291,7 @@ RAW_LEVEL = Level("SOL_RAW", uapi.SOL_RAW, vars(uapi), (
 
 
 def raw_setsockopt(sk: raw_sock, level: int, optname: int, optval: Any) -> None:
-    """net/ipv4/raw.c: SOL_RAW ICMP_FILTER; everything else is IP's. Raises: OSError."""
+    """net/ipv4/raw.c: SOL_RAW ICMP_FILTER; other options are IP's. Raises: OSError."""
     if level != uapi.SOL_RAW:
         ip_setsockopt(sk, level, optname, optval)
         return

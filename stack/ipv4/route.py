@@ -121,7 +121,7 @@ class fib_nh_exception:
 
 
 def ipv4_dst_check(dst: rtable, cookie: int) -> rtable | None:
-    """net/ipv4/route.c: the route if it is still valid, else None: look it up again."""
+    """net/ipv4/route.c: the route if it is still valid, else None (look it up again)."""
     if dst.obsolete == DST_OBSOLETE_KILL or rt_is_expired(dst):
         return None
     return dst
@@ -325,7 +325,7 @@ def ip_route_output_flow(net: Net, fl4: flowi, sk: inet_sock | None = None) -> r
 def ip_route_output_policed(
     net: Net, fl4: flowi, rt: rtable | None, key: tuple[wide, ...], sk: inet_sock | None
 ) -> rtable:
-    """ip_route_output_flow's end when there are policies: perhaps a bundle (xfrm_lookup).
+    """The end of ip_route_output_flow when there are policies: xfrm_lookup may return a bundle.
 
     Raises: OSError, also EPERM.
     """
@@ -518,7 +518,7 @@ def __mkroute_output(
         flags |= RTCF_MULTICAST | RTCF_LOCAL
         if not ip_check_mc_rcu(in_dev, daddr, narrow(fl4.saddr), fl4.flowi_proto):
             flags &= ~RTCF_LOCAL
-        # Do not send multicast to the gateway of a default route.
+        # Do not send multicast packets to the gateway of a default route.
         if res is not None and res.prefixlen < 4:
             res = None
     rt = rt_dst_alloc(dev_out, flags, rtype)
@@ -533,7 +533,7 @@ def __mkroute_output(
         rt.output = ipv4.steps.mc_output
         ipv4.out_slow_mc += 1
     if ipv4.mrt is not None and rtype == uapi.RTN_MULTICAST and ip_mforward(dev_out, daddr):
-        rt.input = ipv4.mrt.ops.input  # what this host sends is routed, too
+        rt.input = ipv4.mrt.ops.input  # this host's own packets are routed, too
         rt.output = ipv4.steps.mc_output
     rt_set_nexthop(rt, daddr, res)
     rt.rt_src = narrow(fl4.saddr)
@@ -542,7 +542,7 @@ def __mkroute_output(
 
 
 def ip_mforward(dev: net_device, daddr: int) -> bool:
-    """include/linux/inetdevice.h IN_DEV_MFORWARD: whether packets to a group are routed on."""
+    """include/linux/inetdevice.h IN_DEV_MFORWARD: whether packets to a group are forwarded."""
     mrt: mr_table | None = dev.net.ipv4.mrt
     return mrt is not None and not ipv4_is_local_multicast(daddr) and mr_routes(mrt, dev)
 
@@ -762,7 +762,7 @@ ROUTE_SYSCTLS = (
     *("ip_default_ttl", "min_adv_mss"),
     *("fib_multipath_hash_fields", "fib_multipath_hash_seed", "fib_multipath_use_neigh"),
 )
-"""Cached routes depend on these and on net.ipv4.conf, so writing one makes the routes obsolete."""
+"""Cached routes depend on these and on net.ipv4.conf, so a write makes them obsolete."""
 
 
 def ip_rt_init(net: Net) -> None:

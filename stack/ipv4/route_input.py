@@ -1,19 +1,19 @@
-"""Routes of received packets: to us, to be forwarded, or martians (net/ipv4/route.c).
+"""Routes of received packets: local, to be forwarded, or martians (net/ipv4/route.c).
 
-ip_rcv_finish calls in for each packet without an early-demultiplexed route:
+ip_rcv_finish calls ip_route_input for each packet without an early-demultiplexed route:
 
     ip_route_input                      the usual packet to us: rth_find in `rth_input`
         ip_route_input_noref            the other caches: loopback, next hops of forwarded packets
             ip_route_input_mc           to a group that we are a member of
             ip_route_input_slow         fib_lookup decides:
                 martian_source, martian_destination         impossible addresses: count, log
-                fib_validate_source     may the sender come in here? (sysctl rp_filter)
+                fib_validate_source     is the source valid on this interface? (sysctl rp_filter)
                 ip_mkroute_input        to be forwarded: route over the next hop
                 ip_route_input_none     no route: ip_error becomes the input function
 
 Functions return 0, with the route in `skb.dst`, or a drop reason. As in Linux only routes that
 depend on the destination alone are cached, with its next hop: a spoofer could fill a cache with a
-route per source. State: `net.ipv4.rth_input` and `rth_checked` by our address, `nh_rth_input` in
+route per source. State: `net.ipv4.rth_input` and `rth_checked` by local address, `nh_rth_input` in
 each next hop. source_is_usual decides which one may be used. Read ip_route_input_slow first.
 """
 
@@ -99,7 +99,7 @@ def ip_route_input(skb: sk_buff, daddr: int, saddr: int, tos: int, dev: net_devi
 
 def ip_route_input_noref(skb: sk_buff, daddr: int, saddr: int, tos: int, dev: net_device) -> int:
     """net/ipv4/route.c: ip_route_input for packets without a route in `rth_input`."""
-    if dev.flags & IFF_LOOPBACK and 0 < saddr >> 24 < 224:  # from ourselves; any source is valid
+    if dev.flags & IFF_LOOPBACK and 0 < saddr >> 24 < 224:  # looped back; any source is valid
         rt = dev.net.ipv4.rth_checked.find(rth_key(daddr, tos, dev.ifindex))
         if rt is not None:
             skb.dst = rt
@@ -236,7 +236,7 @@ def ip_route_input_slow(skb: sk_buff, daddr: int, saddr: int, tos: int, dev: net
         if res is None or res.type != uapi.RTN_UNICAST:
             return martian_destination(dev, daddr, saddr)
         return ip_mkroute_input(skb, res, in_dev, daddr, saddr, tos)
-    # Cache the route by our address, so that there are no more routes than addresses of ours.
+    # Cache the route by local address, so that their number is limited.
     ipv4 = net.ipv4
     usual = rtype == uapi.RTN_LOCAL and source_is_usual(dev, in_dev)
     cache = ipv4.rth_input if usual else ipv4.rth_checked
@@ -256,7 +256,7 @@ def ip_route_input_slow(skb: sk_buff, daddr: int, saddr: int, tos: int, dev: net
 
 
 def input_flow(skb: sk_buff, daddr: int, saddr: int, tos: int) -> flowi:
-    """net/ipv4/fib_rules.c fib4_rules_early_flow_dissect: what rules see of a received packet."""
+    """net/ipv4/fib_rules.c fib4_rules_early_flow_dissect: a received packet's fields for rules."""
     fl4 = flowi(AF_INET, daddr, saddr, 0, tos, flowi_mark=skb.mark)
     if skb.protocol == ETH_P_IP:
         iph = ip_hdr(skb)
@@ -377,19 +377,19 @@ def martian_destination(dev: net_device, daddr: int, saddr: int) -> int:
 def fib_validate_source(
     skb: sk_buff, src: int, dst: int, tos: int, oif: int, dev: net_device, idev: in_device
 ) -> int:
-    """net/ipv4/fib_frontend.c: may a packet from `src` come in over `dev`?
+    """net/ipv4/fib_frontend.c: whether a packet from `src` is valid on `dev`.
 
-    1: yes, and `src` is directly connected. 0: yes. -EINVAL: `src` is our own address. -EXDEV: the
-    reverse path filter refuses it (sysctl rp_filter: 1 strict, 2 loose).
+    1: yes, and `src` is directly connected. 0: yes. -EINVAL: `src` is a local address. -EXDEV: the
+    reverse path filter drops it (sysctl rp_filter: 1 strict, 2 loose).
     """
     net = dev.net
     if dev.flags & IFF_LOOPBACK:
         return 0
-    # What IPsec has decrypted came over another way than its own addresses say.
+    # A packet that IPsec decrypted may arrive on another interface than its addresses suggest.
     rpf = 0 if net.xfrm.sec_path else in_dev_conf(idev, "rp_filter")
     redirects = dev.ifindex == oif and in_dev_conf(idev, "send_redirects")
     if not rpf and not redirects and not dev.priv_flags & IFF_L3MDEV:
-        # Of 127.0.0.0/8 only the addresses that lo has are known to be ours.
+        # Of 127.0.0.0/8 only the addresses of lo are known to be local.
         own = inet_addr_type(net, src) == uapi.RTN_LOCAL and (
             not ipv4_is_loopback(src) or src in net.ipv4.own_addresses
         )
@@ -398,7 +398,7 @@ def fib_validate_source(
         return 0
     res = fib_lookup(net, src, tos & route.IPTOS_RT_MASK)
     if net.ipv4.rt_by_flow and res == -errno.ENETUNREACH:
-        fl4 = input_flow(skb, src, dst, tos)  # the way back: ports the other way round
+        fl4 = input_flow(skb, src, dst, tos)  # the reverse path: ports swapped
         fl4.fl_sport, fl4.fl_dport = fl4.fl_dport, fl4.fl_sport
         if not in_dev_conf(idev, "src_valid_mark"):
             fl4.flowi_mark = 0

@@ -18,7 +18,7 @@ SYSCTLS: dict[str, Sysctl] = {
 def find(name: str) -> Sysctl:
     """Return the row of `tcp_sack`, `net.ipv4.tcp_sack` or `net/ipv4/tcp_sack`.
 
-    Raises: SysctlError ENOENT, with the names that are close.
+    Raises: SysctlError ENOENT, with similar names.
     """
     dotted = str(name).replace("/", ".")
     row = SYSCTLS.get(dotted.rpartition(".")[2])

@@ -1,8 +1,7 @@
 """The sysctls of net.ipv4 (net/ipv4/sysctl_net_ipv4.c, route.c, devinet.c), as rows.
 
-A row has a name, a default, a range and what it does; the makers are in sysctl_net_core. Times keep
-Linux's units: seconds, ms where the name or the text says so. What Linux counts in jiffies is in ms
-here (HZ = 1000).
+A row has a name, a default, a range and a description; see sysctl_net_core. Times have Linux's
+units: seconds, or ms where the name or the text says so. Linux's jiffies are ms here (HZ = 1000).
 """
 
 from __future__ import annotations
@@ -51,8 +50,8 @@ def _route(name: str, default: int, what: str, low: int = INT_MIN) -> Sysctl:
 def ipfrag_high(ram_bytes: int) -> int:
     """ipfrag_high_thresh, ip6frag_high_thresh: a 32nd of the RAM, at least 256 KiB.
 
-    It is at most 4 MiB, as in Linux. Fragments hold receive buffers, and a small host has few (see
-    proto_mem_of_ram). A short fragment counts 896 bytes (copybreak).
+    It is at most 4 MiB, as in Linux. The limit protects receive buffers, of which a small host has
+    few (see proto_mem_of_ram). A short fragment counts as 896 bytes (copybreak).
     """
     return min(4 << 20, max(ram_bytes >> 5, 1 << 18))
 
@@ -77,7 +76,7 @@ def neigh_thresholds(path: str) -> tuple[Sysctl, Sysctl, Sysctl]:
 
 
 def tcp_mem_pages(ram_bytes: int) -> tuple[int, int, int]:
-    """tcp_mem: parts of the RAM, so that unread sockets cannot hold all receive buffers. Pages."""
+    """tcp_mem in pages: shares of the RAM, so that unread sockets cannot use up all buffers."""
     pages = max(ram_bytes >> 12, 256)
     return pages * 3 >> 5, pages >> 3, pages * 3 >> 4
 

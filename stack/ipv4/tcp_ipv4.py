@@ -1,4 +1,4 @@
-"""net/ipv4/tcp_ipv4.c: where TCP meets IPv4: connect, receive, requests, the protocol's tables.
+"""net/ipv4/tcp_ipv4.c: TCP over IPv4: connect, receive, requests, the protocol's tables.
 
     inet_stream_connect => tcp_v4_connect       route, source, port, sequence number; then the SYN
     tcp_transmit_skb => tcp_v4_send_check       the checksum of a segment
@@ -6,13 +6,13 @@
         tcp_v4_conn_request                     a SYN for a listener
             tcp_v4_route_req, tcp_v4_send_synack
         tcp_v4_syn_recv_sock                    the ACK that ends the handshake: the child
-        cookie_v4_init_sequence, cookie_v4_check        the same without a request kept
+        cookie_v4_init_sequence, cookie_v4_check        the same without keeping a request
     inet_sk_rebuild_header -> tcp_v4_rebuild_route      the route of a connection is obsolete
 
-stack/inet has what both families do: a function here holds what IPv4's header or routes make
-different, and hands on. ICMP errors are tcp_err.py, resets and answers without a socket
-tcp_reply.py. State is tcp_sock and request_sock; `ipv4_specific`, `tcp_prot` and `tcp_protocol` at
-the end name the functions. Read tcp_v4_connect first; its twin is stack/ipv6/tcp_ipv6.py.
+stack/inet has the code of both families. The functions here do what is specific to IPv4's header or
+routes, and call it. ICMP errors are in tcp_err.py, resets and replies without a socket in
+tcp_reply.py. State is tcp_sock and request_sock. `ipv4_specific`, `tcp_prot` and `tcp_protocol` at
+the end list the functions. Read tcp_v4_connect first; IPv6's counterpart is ipv6/tcp_ipv6.py.
 """
 
 from __future__ import annotations
@@ -259,7 +259,7 @@ def tcp_v4_syn_recv_sock(
     dst: dst_entry | None,
     req_unhash: request_sock | None,
 ) -> tcp_sock | None:
-    """On the handshake's last ACK make the child and hash it in the request's place.
+    """On the handshake's last ACK create the child and hash it in place of the request.
 
     None: there is no room or no route, or the request is gone.
     """
@@ -363,7 +363,7 @@ def tcp_v4_destroy_sock(sk: tcp_sock) -> None:
 
 
 def tcp_v4_early_demux(skb: sk_buff) -> None:
-    """net/ipv4/tcp_ipv4.c: give a segment its connection and that one's route. Borrows skb."""
+    """net/ipv4/tcp_ipv4.c: attach the connection and its route to a segment. Borrows skb."""
     tcp_early_demux(skb)
 
 
@@ -400,7 +400,7 @@ tcp_protocol = net_protocol(
 
 
 def tcp_sk_exit(net: Net) -> None:
-    """net/ipv4/tcp_ipv4.c: the namespace ends: end the remaining connections silently."""
+    """net/ipv4/tcp_ipv4.c: the namespace ends: drop the remaining connections silently."""
     for sk in inet_ehash_entries(net.tcp_hashinfo):
         if sk.sk_state == tcp_states.TCP_TIME_WAIT:
             inet_twsk_deschedule_put(sk)

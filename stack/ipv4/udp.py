@@ -1,15 +1,15 @@
 """UDP over IPv4: sending, errors, and the protocol's tables (net/ipv4/udp.c; RFC 768).
 
     inet_sendmsg => udp_sendmsg -> udp_lib_sendmsg (inet/udp_flow.py), which calls for this family
-        udp4_family, udp4_route             may it go by IPv4, and where to
-        udp4_make_flow, udp4_flow_xmit      plain datagrams, by prebuilt headers
+        udp4_family, udp4_route             can IPv4 send it, and by which route
+        udp4_make_flow, udp4_flow_xmit      plain datagrams, with prebuilt headers
         udp4_make_skb, udp4_append, udp_send_skb        all others, through ip_output.py
     inet_protos: udp_v4_early_demux, udp_rcv -> udp_lib_rcv (inet/udp.py)
                  udp_err -> sk_icmp_err     an ICMP error about a datagram of ours
 
-stack/inet has what both families do; the functions named udp4_* are slots of inet_af_ops, which
-says what each must do. State is udp_sock (inet/udp_hash.py) and, for one message, its udp_dest.
-`udp_prot` and `udp_protocol` at the end name the functions. Read udp4_route first.
+stack/inet has the code of both families. The functions named udp4_* are members of inet_af_ops,
+where they are specified. State is udp_sock (inet/udp_hash.py) and, for one message, its udp_dest.
+`udp_prot` and `udp_protocol` at the end list the functions. Read udp4_route first.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ def udp4_family(sk: udp_sock, msg: msghdr, length: int) -> int:
 
 
 def udp4_route(sk: udp_sock, msg: msghdr, af: inet_af_ops) -> udp_dest:
-    """Where a message goes (inet_af_ops). Raises: OSError EINVAL, EACCES, routing errors."""
+    """A message's destination (inet_af_ops). Raises: OSError EINVAL, EACCES, routing errors."""
     name = msg.msg_name
     if name is not None and (name.family != uapi.AF_INET or name.sa_len):
         check_destination(name)
@@ -146,7 +146,7 @@ def udp4_route(sk: udp_sock, msg: msghdr, af: inet_af_ops) -> udp_dest:
 
 
 def udp4_make_flow(sk: udp_sock, dest: udp_dest) -> UdpFlow | None:
-    """The flow of plain datagrams to `dest`, None where it cannot say them (inet_af_ops)."""
+    """The flow of plain datagrams to `dest`, None if they need the slow path (inet_af_ops)."""
     rt: rtable = dest.rt
     dev = rt.dev
     ipc: ipcm_cookie = dest.ipc
@@ -282,7 +282,7 @@ def udp_rcv(skb: sk_buff) -> int:
     sk: udp_sock | None = skb.sk  # type: ignore[assignment]
     if sk is not None:  # early demux
         skb.sk = None
-        # A packet before this one may have called a program that disconnected the socket.
+        # An earlier packet of the list may have run code that disconnected the socket.
         if sk.udp_tuple is None or not udp_rcv_usual(skb):
             sk = None
     if not many:
@@ -359,7 +359,7 @@ udp_prot = proto(
 
 
 def udp_v4_early_demux(skb: sk_buff) -> None:
-    """net/ipv4/udp.c: give a datagram its connected socket and that one's route. Borrows skb."""
+    """net/ipv4/udp.c: attach the connected socket and its route to a datagram. Borrows skb."""
     try:
         sk = skb.dev.net.udp_table.connected.find_skb(skb)
     except IndexError:  # too short; udp_rcv counts it

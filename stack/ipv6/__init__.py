@@ -1,1 +1,1 @@
-"""IPv6: what only this family has (net/ipv6)."""
+"""IPv6: the code of this family only (net/ipv6)."""

@@ -1,6 +1,6 @@
 """IPv6 addresses: text, types, scopes, multicast (include/net/ipv6.h, net/ipv6/addrconf_core.c).
 
-An address is a host-order 128-bit int everywhere in the stack; text is made here.
+In the stack, an address is a host-order 128-bit int. This file converts it to and from text.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def parse_addr6(text: str) -> wide:
 
 
 def format_addr6(addr: wide) -> str:
-    """Text as RFC 5952 has it; a v4-mapped address with its dotted quad (5)."""
+    """The text form of RFC 5952; a v4-mapped address with its dotted quad (5)."""
     if addr >> 32 == 0xFFFF:
         return f"::ffff:{ipaddress.IPv4Address(addr & 0xFFFFFFFF)}"
     return ipaddress.IPv6Address(addr).compressed
@@ -116,7 +116,7 @@ def ipv6_addr_type(addr: wide) -> int:
     if addr >> 118 == _FEC0:
         return IPV6_ADDR_SITELOCAL | IPV6_ADDR_UNICAST
     if top3:
-        return IPV6_ADDR_UNICAST  # unique local (RFC 4193) and what is not assigned
+        return IPV6_ADDR_UNICAST  # unique local (RFC 4193) and unassigned
     if not addr >> 64:
         if not addr:
             return IPV6_ADDR_ANY
@@ -177,7 +177,7 @@ def rt6_need_strict(addr: wide) -> bool:
 
 
 def ipv6_addr_diff(a: wide, b: wide) -> int:
-    """include/net/ipv6.h: bits that are equal at the front, 128 for the same address."""
+    """include/net/ipv6.h: the number of equal leading bits, 128 for the same address."""
     return 128 - (a ^ b).bit_length()
 
 

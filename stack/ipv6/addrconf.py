@@ -1,4 +1,4 @@
-"""net/ipv6/addrconf.c: IPv6 on interfaces that are added, set up, taken up and down.
+"""net/ipv6/addrconf.c: IPv6 on interfaces: registration, configuration, up and down.
 
     device events => addrconf_notify
         NETDEV_REGISTER     ipv6_add_dev            `dev.ip6_ptr`: settings, groups, ND parameters
@@ -7,7 +7,7 @@
             ipv6_mc_up, addrconf_init_auto_addrs
                 addrconf_dev_config -> addrconf_addr_gen    the link-local address (addr_gen_mode)
                     addrconf_add_linklocal -> addrconf_dad_start
-            addrconf_dad_run                        addresses that waited for the link
+            addrconf_dad_run                        DAD of addresses that waited for the link
         NETDEV_DOWN, NETDEV_UNREGISTER      addrconf_ifdown
     `ip -6 addr add`, `change`, `del` -> inet6_addr_add, inet6_addr_modify, inet6_addr_del
     written settings -> dev_forward_change, dev_disable_change, addr_gen_mode_change
@@ -201,7 +201,7 @@ def init_loopback(dev: net_device) -> None:
 def addrconf_dev_config(dev: net_device) -> None:
     """net/ipv6/addrconf.c: give a device its groups and a link-local address.
 
-    One without addresses of its own, as a TUN, takes a random one.
+    A device without a hardware address, such as a TUN, gets a random one.
     """
     try:
         idev = addrconf_add_dev(dev)
@@ -237,7 +237,7 @@ def addrconf_add_linklocal(idev: inet6_dev, addr: wide, flags: int) -> None:
     try:
         ifp = ipv6_add_addr(idev, ifa6_config(addr, 64, flags))
     except OSError:
-        return  # the address is there already, or IPv6 is off
+        return  # the address exists already, or IPv6 is disabled
     addrconf_prefix_route(idev.dev, ifp.addr, ifp.prefix_len)
     addrconf_dad_start(ifp)
 
@@ -325,7 +325,7 @@ def addrconf_link_up(idev: inet6_dev) -> None:
 
 
 def addrconf_permanent_addr(idev: inet6_dev) -> None:
-    """net/ipv6/addrconf.c: addresses kept or added while down have their routes and DAD now."""
+    """net/ipv6/addrconf.c: add routes and run DAD for addresses kept or added while down."""
     for ifp in tuple(idev.addr_list):
         kept = ifp.flags & uapi.IFA_F_PERMANENT and ifp.rt is None
         if kept:
@@ -372,7 +372,7 @@ def addrconf_ifdown(dev: net_device, unregister: bool) -> None:
             neigh_parms_release(net.ipv6.nd_tbl, idev.nd_parms)
         idev.dead = True
         if idev.nd.rs_timer is not None:
-            timer_shutdown(idev.nd.rs_timer)  # by then it may be an hour to its time
+            timer_shutdown(idev.nd.rs_timer)  # its timer may be set for an hour later
         dev.ip6_ptr = None
         remove_devconf(net.ipv6.sysctl.conf, idev.cnf)
         netconf_gone(net, AF_INET6, dev.ifindex)
@@ -409,7 +409,7 @@ def _addr_ifdown(ifp: inet6_ifaddr, keep_addr: bool) -> None:
 
 
 def devconf_changed(idev: inet6_dev, conf: devconf, name: str, old: int) -> None:
-    """A setting of an interface was written; `old` is its value before."""
+    """A setting of an interface was written; `old` is its previous value."""
     change = CHANGES.get(name)
     if change is not None:
         change(idev, old)
@@ -417,7 +417,7 @@ def devconf_changed(idev: inet6_dev, conf: devconf, name: str, old: int) -> None
 
 
 def devconf_told(net: Net, conf: devconf, name: str, old: int) -> None:
-    """A setting was written; tell those who listen."""
+    """A setting was written; notify listeners."""
     value = getattr(conf, name)
     if (value != old) if name == "proxy_ndp" else (name in TOLD and bool(value) != bool(old)):
         netconf_notify(net, AF_INET6, conf, name)
@@ -430,7 +430,7 @@ def devconf_all_changed(net: Net, conf: devconf, name: str, old: int) -> None:
 
 
 def dev_forward_change(idev: inet6_dev, old: int) -> None:
-    """net/ipv6/addrconf.c: the setting `forwarding` was written; `old` is its value before."""
+    """net/ipv6/addrconf.c: the setting `forwarding` was written; `old` is its previous value."""
     forwarding = idev.cnf.forwarding
     if bool(forwarding) == bool(old):
         return
@@ -476,9 +476,9 @@ IFA_F_MODIFIED = (
     | if_inet6.IFA_F_MANAGETEMPADDR
     | if_inet6.IFA_F_NOPREFIXROUTE
 )
-"""Flags of an address that `ip -6 addr change` sets anew."""
+"""Flags of an address that `ip -6 addr change` replaces."""
 TOLD = ("forwarding", "ignore_routes_with_linkdown")
-"""Settings whose on or off NETLINK_ROUTE reports; for proxy_ndp each change."""
+"""Settings that NETLINK_ROUTE reports when switched on or off; proxy_ndp on each change."""
 CHANGES = {
     "forwarding": dev_forward_change,
     "disable_ipv6": dev_disable_change,
@@ -536,7 +536,7 @@ def inet6_addr_add(
 def inet6_addr_modify(
     ifp: inet6_ifaddr, flags: int, valid_lft: int, preferred_lft: int, peer: wide, metric: int
 ) -> None:
-    """net/ipv6/addrconf.c: `ip -6 addr change`. `peer`, `metric` 0: as they are.
+    """net/ipv6/addrconf.c: `ip -6 addr change`. `peer`, `metric` 0: unchanged.
 
     Raises: OSError EINVAL: temporary addresses are made of a prefix of 64 bits.
     """
@@ -579,7 +579,7 @@ def inet6_addr_modify(
 
 
 def modify_prefix_route(ifp: inet6_ifaddr, pfx: wide, expires_ns: int) -> None:
-    """net/ipv6/addrconf.c: the on-link route gets an address's metric and lifetime, or is made."""
+    """net/ipv6/addrconf.c: set the on-link route's metric and lifetime, or add the route."""
     net, dev = ifp.idev.net, ifp.idev.dev
     rt = addrconf_get_prefix_route(dev, pfx, ifp.prefix_len, 0, ip6_fib.RTF_DEFAULT)
     metric = ifp.rt_priority or ip6_fib.IP6_RT_PRIO_ADDRCONF
@@ -613,7 +613,7 @@ def inet6_addr_del(dev: net_device, addr: wide, plen: int) -> None:
 def addrconf_init(net: Net) -> None:
     """net/ipv6/addrconf.c, ndisc_init and igmp6_init: set up addresses and discovery.
 
-    Call it after ipv6_net_init, whose slots it fills.
+    Call it after ipv6_net_init; it sets function pointers made there.
     """
     ndisc_init(net)
     ndisc_rcv_init(net)

@@ -1,6 +1,6 @@
 """net/ipv6/addrconf.c: adding and removing addresses, their local routes, groups and notifiers.
 
-addrconf.py, addrconf_prefix.py and addrconf_temp.py call in; an address lives in these steps:
+Called by addrconf.py, addrconf_prefix.py and addrconf_temp.py. The life of an address:
 
     ipv6_add_addr                   checks, list and hash; tentative unless it needs no DAD
     addrconf_dad_start -> addrconf_mod_dad_work     addrconf_dad.py runs the detection
@@ -8,13 +8,13 @@ addrconf.py, addrconf_prefix.py and addrconf_temp.py call in; an address lives i
         ipv6_ifa_up                 unique: its local route, perhaps the router anycast address
     ipv6_del_addr
         ipv6_unhash_addr, addrconf_del_dad_work
-        ipv6_ifa_down               routes and groups go
-        cleanup_prefix_route        the on-link route goes with the prefix's last address
-    notify_inet6addr                tells listeners (register_inet6addr_notifier)
+        ipv6_ifa_down               removes routes and groups
+        cleanup_prefix_route        removes the on-link route with the prefix's last address
+    notify_inet6addr                calls listeners (register_inet6addr_notifier)
 
 State: `inet6_dev.addr_list`, sorted from the widest scope down, and `net.ipv6.addr_hash`, by
-address; `inet6_ifaddr.state` and `flags` say how far it is. addrconf_dad.py decides when an address
-may be used, addrconf_temp.py when it ages. Read ipv6_add_addr first.
+address. `inet6_ifaddr.state` and `flags` are the progress of DAD. addrconf_dad.py decides when an
+address may be used, addrconf_temp.py when it ages. Read ipv6_add_addr first.
 """
 
 from __future__ import annotations
@@ -128,7 +128,7 @@ def addrconf_get_prefix_route(
 
 
 def register_inet6addr_notifier(net: Net, fn: inet6addr_fn) -> None:
-    """net/ipv6/addrconf_core.c: `fn(NETDEV_UP | NETDEV_DOWN, ifp)` as addresses come and go."""
+    """net/ipv6/addrconf_core.c: call `fn(NETDEV_UP | NETDEV_DOWN, ifp)` on address changes."""
     net.ipv6.inet6addr_chain.append(fn)
 
 
@@ -148,10 +148,10 @@ def notify_inet6addr(event: int, ifp: inet6_ifaddr) -> None:
 
 
 def ipv6_add_addr(idev: inet6_dev, cfg: ifa6_config) -> inet6_ifaddr:
-    """net/ipv6/addrconf.c: put an address on the interface, tentative unless it needs no DAD.
+    """net/ipv6/addrconf.c: add an address to the interface, tentative unless it needs no DAD.
 
-    Raises: OSError EADDRNOTAVAIL (no address for this interface), ENODEV, EACCES (disable_ipv6),
-    EEXIST, what validate_addr has against it.
+    Raises: OSError EADDRNOTAVAIL (invalid for this interface), ENODEV, EACCES (disable_ipv6),
+    EEXIST, or an error of validate_addr.
     """
     net = idev.net
     kind = ipv6_addr_type(cfg.pfx)
@@ -198,7 +198,7 @@ def ipv6_link_dev_addr(idev: inet6_dev, ifp: inet6_ifaddr) -> None:
 
 
 def addrconf_mod_dad_work(ifp: inet6_ifaddr, delay_ns: int) -> None:
-    """net/ipv6/addrconf.c: have addrconf_dad_work called after `delay_ns`."""
+    """net/ipv6/addrconf.c: schedule addrconf_dad_work after `delay_ns`."""
     assert ifp.dad_work is not None
     mod_timer(ifp.dad_work, ifp.idev.net.now() + delay_ns)
 
@@ -254,7 +254,7 @@ def addrconf_leave_anycast(ifp: inet6_ifaddr) -> None:
 
 
 def ifa_route_up(ifp: inet6_ifaddr) -> None:
-    """Insert the local route of an address, unless it is there (ip6_ins_rt)."""
+    """Insert the local route of an address, unless it exists (ip6_ins_rt)."""
     rt = ifp.rt
     if rt is None or rt in rt.fib6_table.leaf(rt.fib6_dst, rt.fib6_plen):
         return
@@ -270,7 +270,7 @@ def ifa_route_down(ifp: inet6_ifaddr) -> None:
 
 
 def inet6_ifa_notify(event: int, ifp: inet6_ifaddr) -> None:
-    """net/ipv6/addrconf.c: tell the change to those who listen, such as `ip monitor`."""
+    """net/ipv6/addrconf.c: notify listeners such as `ip monitor` of the change."""
     rtnl = ifp.idev.net.rtnl
     if rtnl is not None:
         rtnl(event, ifp, 0)
@@ -301,7 +301,7 @@ def ipv6_ifa_down(ifp: inet6_ifaddr) -> None:
 
 
 def ipv6_unhash_addr(ifp: inet6_ifaddr) -> None:
-    """Remove an address from the lists and the hash by which it is found."""
+    """Remove an address from the lists and the hash table."""
     net = ifp.idev.net
     same = net.ipv6.addr_hash.get(ifp.addr, [])
     if ifp in same:
@@ -315,7 +315,7 @@ def ipv6_unhash_addr(ifp: inet6_ifaddr) -> None:
 
 
 def ipv6_del_addr(ifp: inet6_ifaddr) -> None:
-    """net/ipv6/addrconf.c: remove an address, and its prefix route when it was the last one's."""
+    """net/ipv6/addrconf.c: remove an address, and with a prefix's last one the prefix route."""
     if ifp.state == if_inet6.INET6_IFADDR_STATE_DEAD:
         return
     ifp.state = if_inet6.INET6_IFADDR_STATE_DEAD

@@ -3,12 +3,12 @@
     addrconf_dad_work (timer `dad_work`), by the address's state:
         PREDAD -> DAD       addrconf_dad_begin: join the group; no DAD needed, or no link?
                                 addrconf_dad_kick           a random delay (RFC 4862 5.4.2)
-        DAD                 a probe is left: ndisc_send_ns, and come back
+        DAD                 a probe is left: ndisc_send_ns, and wait
         DAD -> POSTDAD      none is left: addrconf_dad_completed
                                 ipv6_ifa_up; with the first link-local address: addrconf_rs_start
         ERRDAD              addrconf_dad_stop: keep it as failed, or remove it
     ndisc_recv_ns, ndisc_recv_na -> addrconf_dad_failure    another station has the address
-        -> ERRDAD; a stable address gets a successor (RFC 7217 6)
+        -> ERRDAD; a stable address is replaced by the next one (RFC 7217 6)
     addrconf_rs_start, addrconf_rs_timer -> ndisc_send_rs   until a router answers
 
 DAD: RFC 4862 5.4, RFC 4429 (optimistic), RFC 7527 (nonces against loops). Solicitation: RFC 4861
@@ -157,7 +157,7 @@ def addrconf_dad_stop(ifp: inet6_ifaddr, dad_failed: bool) -> None:
 
 
 def addrconf_dad_failure(ifp: inet6_ifaddr, who: str) -> None:
-    """net/ipv6/addrconf.c: the station `who` has, or also probes, the address (RFC 4862 5.4.5).
+    """net/ipv6/addrconf.c: the station `who` uses or also probes the address (RFC 4862 5.4.5).
 
     For a stable address the next one is tried (RFC 7217 6).
     """
@@ -176,7 +176,7 @@ def addrconf_dad_failure(ifp: inet6_ifaddr, who: str) -> None:
 
 
 def _next_stable(ifp: inet6_ifaddr) -> None:
-    """RFC 7217 6: count the conflict and, after idgen_delay, try the address for the new count."""
+    """RFC 7217 6: count the conflict; after idgen_delay, try the address of the new count."""
     idev = ifp.idev
     net = idev.net
     retries = ifp.stable_privacy_retry + 1
@@ -196,7 +196,7 @@ def _next_stable(ifp: inet6_ifaddr) -> None:
 
 
 def _disables_ipv6(ifp: inet6_ifaddr) -> bool:
-    """Whether the duplicate turns IPv6 off: another station has our MAC (RFC 4862 5.4.5)."""
+    """Whether the duplicate disables IPv6: another station has our MAC (RFC 4862 5.4.5)."""
     idev = ifp.idev
     if max(idev.net.ipv6.devconf_all.accept_dad, idev.cnf.accept_dad) < 2:
         return False
@@ -206,7 +206,7 @@ def _disables_ipv6(ifp: inet6_ifaddr) -> bool:
 
 
 def addrconf_dad_completed(ifp: inet6_ifaddr, *, send_na: bool) -> None:
-    """net/ipv6/addrconf.c: use an address that is unique.
+    """net/ipv6/addrconf.c: begin to use an address that has passed DAD.
 
     With the first link-local one, repeat MLD reports from it and solicit routers.
     """

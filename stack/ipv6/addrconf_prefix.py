@@ -40,13 +40,13 @@ from stack.ipv6.stable import (
 log = logging.getLogger(__name__)
 
 MIN_VALID_LIFETIME = 2 * 3600
-"""Seconds: below that an advertisement does not shorten a lifetime (RFC 4862 5.5.3 e)."""
+"""Seconds below which an advertisement does not shorten a lifetime (RFC 4862 5.5.3 e)."""
 MAX_RA_ROUTES = 64
-"""Routes that one interface takes from advertisements: default routers, prefixes, RFC 4191's."""
+"""Most routes an interface learns by RAs: of default routers, of prefixes, and of RFC 4191."""
 
 
 def ra_route_room(idev: inet6_dev) -> bool:
-    """Whether the interface may learn another route; one refused in a flood is counted."""
+    """Whether the interface may learn another route. Rejected ones are counted."""
     learned = sum(
         1
         for table in idev.net.ipv6.fib6.tables.values()
@@ -60,7 +60,7 @@ def ra_route_room(idev: inet6_dev) -> bool:
 
 
 def addrconf_prefix_rcv(dev: net_device, pinfo: prefix_info, sllao: bool) -> None:
-    """net/ipv6/addrconf.c: process a prefix option: its on-link route, and our address in it."""
+    """net/ipv6/addrconf.c: process a prefix option: its on-link route and our address."""
     idev: inet6_dev | None = dev.ip6_ptr
     if idev is None or pinfo.prefix_len > 128:
         return
@@ -94,10 +94,10 @@ def addrconf_prefix_rcv(dev: net_device, pinfo: prefix_info, sllao: bool) -> Non
 
 
 def inet6_set_iftoken(idev: inet6_dev, token: wide) -> None:
-    """net/ipv6/addrconf.c: give SLAAC's addresses this lower half from now on; 0: their own again.
+    """net/ipv6/addrconf.c: set the interface identifier of SLAAC addresses; 0: the default one.
 
-    Those of the token before end, and a router is asked for its prefixes. Raises: ExtAckError
-    EINVAL: the interface takes no advertisements.
+    Addresses of the previous token are removed, and routers are solicited. Raises: ExtAckError
+    EINVAL if the interface does not accept advertisements.
     """
     flags = idev.dev.flags
     for wrong, why in (
@@ -137,7 +137,7 @@ def _prefix_route(idev: inet6_dev, pinfo: prefix_info) -> None:
 
 
 def _find_of_prefix(idev: inet6_dev, addr: wide, stable: bool) -> inet6_ifaddr | None:
-    """The address that an earlier advertisement of the prefix made."""
+    """The address that was created by an earlier advertisement of the prefix."""
     found = ipv6_get_ifaddr(idev.net, addr, idev.dev, True)
     if found is not None or not stable:
         return found

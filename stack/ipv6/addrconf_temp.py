@@ -1,4 +1,4 @@
-"""net/ipv6/addrconf.c: addresses age (RFC 4862 5.5.4), and temporary ones (RFC 8981)."""
+"""net/ipv6/addrconf.c: lifetimes of addresses (RFC 4862 5.5.4), temporary ones (RFC 8981)."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def ipv6_create_tempaddr(ifp: inet6_ifaddr) -> inet6_ifaddr | None:
 def manage_tempaddrs(
     idev: inet6_dev, ifp: inet6_ifaddr, valid_lft: int, prefered_lft: int, create: bool, now: int
 ) -> None:
-    """net/ipv6/addrconf.c: give a public address's new lifetimes to its temporary addresses.
+    """net/ipv6/addrconf.c: apply a public address's new lifetimes to its temporary addresses.
 
     Since an address's creation they total at most TEMP_VALID_LIFETIME, and
     TEMP_PREFERRED_LIFETIME - DESYNC_FACTOR (RFC 8981 3.4).

@@ -1,7 +1,7 @@
 """net/ipv6/addrlabel.c: the policy table of address selection (RFC 6724 2.1).
 
-Each prefix has a precedence and a label; the longest prefix that matches an address counts. Labels
-are only compared. Their numbers are Linux's (`ip addrlabel`), the precedences the RFC's.
+Each prefix has a precedence and a label; the longest prefix that matches an address applies. Labels
+have Linux's numbers (`ip addrlabel`) and are only compared for equality. Precedences are the RFC's.
 """
 
 from __future__ import annotations

@@ -65,7 +65,7 @@ def ipv6_ac_destroy_dev(idev: inet6_dev) -> None:
 
 
 def _anycast_dev(net: Net, ifindex: int, addr: wide) -> net_device | None:
-    """The interface of a membership; without an index, that of the route, of a router any one."""
+    """The interface of a membership; without an index by the route, on a router any interface."""
     if ifindex:
         return net.dev_by_index.get(ifindex)
     found = rt6_lookup_dev(net, addr)
@@ -98,7 +98,7 @@ def ipv6_sock_ac_join(sk: inet_sock, ifindex: int, addr: wide) -> None:
         raise os_error(errno.ENODEV if ifindex else errno.EADDRNOTAVAIL, f"{dev.name}: no IPv6")
     if sk.pinet6 is None:
         return
-    # A host may have what is on link; a router has its own routes.
+    # A host may join on-link addresses only; a router any.
     if not idev.cnf.forwarding and not ipv6_chk_prefix(addr, dev):
         raise os_error(errno.EADDRNOTAVAIL, f"no prefix of {dev.name} has this address")
     ipv6_dev_ac_inc(idev, addr)

@@ -18,7 +18,7 @@ def inet6_bind_check(
 ) -> None:
     """Check that the address is ours; a link-local one also binds the socket to its interface.
 
-    `dev`: the interface that has to have it, unless the address is a global one.
+    `dev`: the interface that must have the address, unless it is global.
     Raises: OSError EINVAL (no interface given), ENODEV, EADDRNOTAVAIL.
     """
     if not addr:

@@ -4,10 +4,10 @@
     udp6_route, rawv6_sendmsg, ping_v6_sendmsg -> sendmsg_flow, sendmsg_options
     sk_icmp_err => ipv6_icmp_error          an ICMPv6 error, into the error queue
     __ip6_append_data -> ipv6_local_error, ipv6_local_rxpmtu        a datagram above the path MTU
-    recvmsg => ipv6_recv_error, ipv6_recv_rxpmtu        what these have left
+    recvmsg => ipv6_recv_error, ipv6_recv_rxpmtu        read what these queued
 
-State is inet_sock and ipv6_pinfo (`np_of(sk)`). With a v4-mapped peer the socket is one of IPv4 on
-the wire (set_wire, mapped_sockaddr). Read datagram_flow, then sendmsg_flow.
+State is inet_sock and ipv6_pinfo (`np_of(sk)`). With a v4-mapped peer the socket uses IPv4 on the
+wire (set_wire, mapped_sockaddr). Read datagram_flow, then sendmsg_flow.
 """
 
 from __future__ import annotations
@@ -72,9 +72,9 @@ def set_wire(sk: inet_sock, family: int) -> None:
 
 
 def mapped_sockaddr(sk: inet_sock, uaddr: sockaddr) -> sockaddr | None:
-    """The IPv4 destination that an AF_INET6 socket was given; None for one of IPv6.
+    """The IPv4 destination given to an AF_INET6 socket; None for an IPv6 destination.
 
-    No address is the host itself, over IPv4 if the socket has a v4-mapped address.
+    The unspecified address is the host itself, over IPv4 if the socket has a v4-mapped address.
 
     Raises: OSError EAFNOSUPPORT, ENETUNREACH (an IPV6_V6ONLY socket).
     """
@@ -214,21 +214,21 @@ def sendmsg_flow(sk: inet_sock, name: sockaddr | None, dport: int) -> flowi:
         check_label(sk, label)
     saddr: wide = sk.inet_saddr
     if sk.sk_af.family == AF_INET:
-        saddr = ipv6_addr_set_v4mapped(sk.inet_saddr)  # no route of IPv6 takes it
+        saddr = ipv6_addr_set_v4mapped(sk.inet_saddr)  # IPv6 has no route to it
     fl6 = datagram_flow(sk, daddr or IN6ADDR_LOOPBACK, saddr, dport, label)
     if scope_id:
         fl6.flowi_oif = scope_id
     elif sk.sk_type == uapi.SOCK_RAW:
-        fl6.flowi_oif = sk.sk_bound_dev_if  # as on Linux not that of IPV6_PKTINFO
+        fl6.flowi_oif = sk.sk_bound_dev_if  # as on Linux, not the one of IPV6_PKTINFO
     return fl6
 
 
 def sendmsg_options(sk: inet_sock, fl6: flowi, ipc6: ipcm6_cookie) -> wide:
-    """udpv6_sendmsg, rawv6_sendmsg: the socket's options, where the message has none, and the
-    interface.
+    """udpv6_sendmsg, rawv6_sendmsg: set the interface, and the socket's options if the message has
+    none.
 
-    With a routing header the flow goes to its first hop. Then the final destination is returned,
-    otherwise 0.
+    With a routing header the flow goes to its first hop, and the final destination is returned.
+    Otherwise 0 is returned.
     """
     if ipc6.opt is None:
         ipc6.opt = np_of(sk).opt
@@ -303,7 +303,7 @@ def ipv6_local_error(sk: inet_sock, err: int, fl6: flowi, info: int) -> None:
 
 
 def ipv6_local_rxpmtu(sk: inet_sock, fl6: flowi, mtu: int) -> None:
-    """net/ipv6/datagram.c: have the next recvmsg report the path MTU (RFC 3542 11.3)."""
+    """net/ipv6/datagram.c: make the next recvmsg report the path MTU (RFC 3542 11.3)."""
     np = sk.pinet6
     if np is not None and np.rxopt.rxpmtu:
         np.rx_pmtu = fl6.daddr, iface_scope_id(fl6.daddr, fl6.flowi_oif), mtu
@@ -330,7 +330,7 @@ def as_ipv6(name: sockaddr | None) -> sockaddr | None:
 
 
 def sent_from(skb: sk_buff) -> sockaddr:
-    """The source of an ICMP error, or of a packet of ours that a time stamp brings back whole."""
+    """The source of an ICMP error, or of our packet that is returned with a time stamp."""
     if skb.protocol != ETH_P_IPV6:
         return sockaddr(AF_INET, ip_hdr(skb).saddr)
     saddr = ipv6_hdr(skb).saddr

@@ -1,6 +1,6 @@
 """net.ipv6.conf: settings per interface (include/linux/ipv6.h, net/ipv6/addrconf.c).
 
-A few settings that are written to `all` go to every interface (WRITTEN_TO_ALL).
+A few settings written to `all` are copied to every interface (WRITTEN_TO_ALL).
 """
 
 from __future__ import annotations
@@ -115,10 +115,10 @@ _ROWS = (
     _conf("use_tempaddr", 0, "1: make temporary addresses (RFC 8981); 2: and prefer them"),
 )
 CONF6_ROWS = {row.name: row for row in _ROWS}
-"""The network layer's and neighbour discovery's; the fields of `ipv6_devconf` come from them."""
+"""Settings of the network layer and of neighbour discovery: the fields of `ipv6_devconf`."""
 
 WRITTEN_TO_ALL = ("forwarding", "disable_ipv6", "force_forwarding", "ignore_routes_with_linkdown")
-"""What `all` passes on to `default` and every interface."""
+"""Settings that are copied from `all` to `default` and every interface."""
 
 
 @state

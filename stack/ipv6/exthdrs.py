@@ -102,7 +102,7 @@ def ip6_parse_tlv(hopbyhop: bool, skb: sk_buff, off: int, length: int, max_count
                 if not ipv6_hop_jumbo(skb, off + at, nh[at : at + size]):
                     return False
             elif hopbyhop and kind == IPV6_TLV_IOAM:
-                # As where ioam6_enabled is 0: skipped, but for one that is not aligned.
+                # As with ioam6_enabled 0: skipped, unless it is unaligned.
                 if off + at & 3:
                     return _drop(skb, SKB_DROP_REASON_IP_INHDR)
             elif not ip6_tlvopt_unknown(skb, off + at, kind, disallow):
@@ -192,8 +192,8 @@ def ipv6_rthdr_rcv(skb: sk_buff) -> int:
     """net/ipv6/exthdrs.c: handler of routing headers. 1: go on; else skb was freed.
 
     No type is followed: type 0 is forbidden (RFC 5095 3), the others are not supported. A header
-    without segments left is skipped, any other is refused (RFC 8200 4.4). RPL's and segment
-    routing's are dropped without a word, as where rpl_seg_enabled and seg6_enabled are 0.
+    without segments left is skipped, any other is rejected (RFC 8200 4.4). RPL's and segment
+    routing's are dropped silently, as with rpl_seg_enabled and seg6_enabled 0.
     """
     net: Net = skb.dev.net
     mib = net.mib.ip6

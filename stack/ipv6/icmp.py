@@ -46,7 +46,7 @@ from stack.net import Net
 
 
 def icmpv6_rcv(skb: sk_buff) -> int:
-    """net/ipv6/icmp.c: an ICMPv6 message, data at its header. Takes ownership of skb."""
+    """net/ipv6/icmp.c: receive an ICMPv6 message, data at its header. Takes ownership of skb."""
     net = skb.dev.net
     if not xfrm6_policy_check(None, XFRM_POLICY_IN, skb):
         kfree_skb_reason(net, skb, drop_reason.SKB_DROP_REASON_XFRM_POLICY)
@@ -120,12 +120,12 @@ def icmpv6_notify(skb: sk_buff, kind: int, code: int, info: int) -> int:
         if inner < 0:
             mib.InErrors += 1
             return drop_reason.SKB_DROP_REASON_IPV6_BAD_EXTHDR
-    # The first 8 bytes hold the ports, by which the sender's socket is found.
+    # The ports in the first 8 bytes identify the sender's socket.
     if not pskb_may_pull(skb, inner + 8):
         mib.InErrors += 1
         return drop_reason.SKB_DROP_REASON_PKT_TOO_SMALL
     ipprot = net.ipv6.inet6_protos[nexthdr]
-    if iph.version != 6 and nexthdr in (IPPROTO_TCP, IPPROTO_UDP):  # nothing that we have sent
+    if iph.version != 6 and nexthdr in (IPPROTO_TCP, IPPROTO_UDP):  # we have not sent it
         mib.InErrors += 1
     elif ipprot is not None and ipprot.err_handler is not None:
         ipprot.err_handler(skb, None, kind, code, inner, info)
@@ -149,7 +149,7 @@ def icmpv6_err(skb: sk_buff, opt: object, kind: int, code: int, offset: int, inf
 
 
 def icmpv6_ndisc(skb: sk_buff) -> int:
-    """Give a message of RFC 4861 to neighbour discovery."""
+    """Pass a message of RFC 4861 to neighbour discovery."""
     rcv = skb.dev.net.ipv6.nd.ndisc_rcv
     return rcv(skb) if rcv is not None else drop_reason.SKB_NOT_DROPPED_YET
 

@@ -1,6 +1,6 @@
 """Sending ICMPv6: errors and echo replies, and their rate limits (net/ipv6/icmp.c; RFC 4443).
 
-    anybody who drops a packet -> icmpv6_send => icmp6_send
+    code that drops a packet -> icmpv6_send => icmp6_send
         is_ineligible                       no error about an error (RFC 4443 2.4 e)
         icmpv6_global_allow, icmpv6_xrlim_allow     rate limits: namespace, then destination
         icmpv6_route_lookup
@@ -14,8 +14,8 @@
      |   `un`: Identifier, Sequence Number; or unused, MTU, pointer  |
      |   Data; an error quotes the packet that caused it             |
 
-State: `net.ipv6.icmp_sk` sends everything. While it is owned nothing more is sent, so that an error
-about an ICMPv6 message causes none (icmp_xmit_lock). Read icmp6_send first.
+State: `net.ipv6.icmp_sk` sends all messages. While it is owned, no other message is sent, so that
+an error about an ICMPv6 message causes none (icmp_xmit_lock). Read icmp6_send first.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ FLOWLABEL_REFLECT_ICMPV6_ECHO_REPLIES = 4
 
 
 def icmpv6_mask_allow(net: Net, kind: int) -> bool:
-    """net/ipv6/icmp.c: is this type free of limits?"""
+    """net/ipv6/icmp.c: whether this type is not rate limited."""
     return kind not in net.ipv6.sysctl.icmpv6_ratemask
 
 
@@ -161,9 +161,9 @@ def icmp6_iif(skb: sk_buff) -> int:
 
 
 def is_ineligible(skb: sk_buff, offset: int) -> bool:
-    """net/ipv6/icmp.c: is the packet at `offset` an ICMPv6 error (RFC 4443 2.4 e.1)?
+    """net/ipv6/icmp.c: whether the packet at `offset` is an ICMPv6 error (RFC 4443 2.4 e.1).
 
-    A redirect (e.2) is none for Linux.
+    Linux does not count a redirect (e.2) as one.
     """
     at, nexthdr, frag_off = ipv6_skip_exthdr(
         skb, offset + IPV6_HLEN, ipv6hdr_at(skb, offset).nexthdr
@@ -252,7 +252,7 @@ def _icmp6_send(skb: sk_buff, type: int, code: int, info: int) -> None:  # noqa:
             fl_dport=code,
             flowi_mark=ip6_reply_mark(net, skb.mark),
         )
-        if net.ipv6.fib6.multipath:  # the way of the packet that it is about
+        if net.ipv6.fib6.multipath:  # by the route of the packet in question
             fl6.mp_hash = fib_multipath_hash(net, fl6, skb)
         if not icmpv6_xrlim_allow(net, type, fl6):
             return

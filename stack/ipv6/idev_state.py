@@ -30,10 +30,10 @@ class nd_state:
     rs_interval: int = row(0)
     rs_probes: int = row(0)
     ra_refused: int = row(0)
-    """Routes, addresses and servers of RAs beyond the limits."""
+    """Count of routes, addresses and servers of RAs rejected because of the limits."""
     desync_factor: int = row(0)
     token: wide = row(0)
-    """The lower half of SLAAC's addresses (`ip token set`); 0: none."""
+    """The interface identifier of SLAAC addresses (`ip token set`); 0: none."""
     stable_secret: bytes = row(b"")
     tempaddr_list: list[inet6_ifaddr] = row(make=list)
     dns_servers: dict[int, int | None] = row(make=dict)
@@ -46,7 +46,7 @@ class nd_state:
 class mld_state:
     """MLD of one interface (members mc_* of struct inet6_dev). Times in ns.
 
-    `tomb` holds groups without listeners whose last change is still to be repeated.
+    `tomb` holds groups without listeners whose last change still has to be repeated.
     """
 
     qrv: int

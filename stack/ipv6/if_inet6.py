@@ -145,7 +145,7 @@ def ipv6_get_ifaddr(
 
 
 def ipv6_chk_addr(net: Net, addr: wide, dev: net_device | None, strict: bool) -> bool:
-    """net/ipv6/addrconf.c: is it an address of ours that may be used (not tentative)?"""
+    """net/ipv6/addrconf.c: whether it is a usable (not tentative) address of ours."""
     return ipv6_chk_addr_and_flags(net, addr, dev, not strict, strict, IFA_F_TENTATIVE) is not None
 
 
@@ -159,7 +159,7 @@ def ipv6_chk_addr_and_flags(
 ) -> inet6_ifaddr | None:
     """net/ipv6/addrconf.c: our address without any of `banned_flags`; optimistic ones may be used.
 
-    `skip_dev_check`: another interface's global address will do, of the same VRF.
+    `skip_dev_check`: a global address of another interface of the same VRF is accepted, too.
     """
     l3mdev = l3mdev_master_ifindex(dev)
     for ifp in net.ipv6.addr_hash.get(addr, ()):
@@ -180,7 +180,7 @@ def ipv6_chk_addr_and_flags(
 
 
 def ipv6_chk_mcast_addr(dev: net_device, group: wide, src_addr: wide = 0) -> bool:
-    """net/ipv6/mcast.c: does the interface listen to `group` (from `src_addr`)?"""
+    """net/ipv6/mcast.c: whether the interface listens to `group` (from `src_addr`)."""
     idev: inet6_dev | None = dev.ip6_ptr
     if idev is None:
         return False
@@ -191,7 +191,7 @@ def ipv6_chk_mcast_addr(dev: net_device, group: wide, src_addr: wide = 0) -> boo
 
 
 def ipv6_chk_acast_addr(net: Net, dev: net_device | None, addr: wide) -> bool:
-    """net/ipv6/anycast.c: is it an anycast address of `dev` (None: of any interface)?"""
+    """net/ipv6/anycast.c: whether it is an anycast address of `dev` (None: of any interface)."""
     devices = (dev,) if dev is not None else net.dev_base_head
     for each in devices:
         idev: inet6_dev | None = each.ip6_ptr
@@ -201,7 +201,7 @@ def ipv6_chk_acast_addr(net: Net, dev: net_device | None, addr: wide) -> bool:
 
 
 def ipv6_chk_prefix(addr: wide, dev: net_device) -> bool:
-    """net/ipv6/addrconf.c: is `addr` on link, by a prefix of the interface's own addresses?"""
+    """net/ipv6/addrconf.c: whether `addr` is in the prefix of one of the interface's addresses."""
     idev: inet6_dev | None = dev.ip6_ptr
     if idev is None:
         return False

@@ -1,6 +1,6 @@
 """ioctl(2) of IPv6's sockets: routes (struct in6_rtmsg) and addresses (struct in6_ifreq).
 
-net/ipv6/af_inet6.c, route.c, addrconf.c. As on Linux no request reads IPv6 addresses.
+net/ipv6/af_inet6.c, route.c, addrconf.c. As on Linux, no request reads IPv6 addresses.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ def addrconf_set_dstaddr(net: Net, arg: Any) -> None:
 
 
 def inet6_ioctl(sock: socket, cmd: int, arg: Any = None) -> Any:
-    """net/ipv6/af_inet6.c: requests about routes and addresses; others are the protocol's.
+    """net/ipv6/af_inet6.c: requests about routes and addresses; others go to the protocol.
 
     Raises: OSError; ENOTTY for an unknown request.
     """

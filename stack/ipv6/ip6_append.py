@@ -1,6 +1,6 @@
 """Collecting datagrams: the cork of IPv6 (net/ipv6/ip6_output.c).
 
-The bytes' own way is stack/inet/append.py. These functions are called by a socket's sendmsg and
+The data is copied in stack/inet/append.py. These functions are called by a socket's sendmsg and
 raise OSError.
 """
 
@@ -57,7 +57,7 @@ class ipcm6_cookie:
     mark: int = row(0)
     priority: int = row(0)
     sockc: sockcm_cookie | None = row()
-    """The time stamps that are wanted, and when to leave; None: neither."""
+    """Requested time stamps and transmit time; None: neither."""
 
     def __init__(self, sk: inet_sock | None = None) -> None:
         self.hlimit = -1
@@ -75,7 +75,7 @@ class ipcm6_cookie:
 
 
 def ip6_sk_ignore_df(np: ipv6_pinfo | None) -> bool:
-    """include/net/ip6_route.h: may packets of this socket be fragmented here?"""
+    """include/net/ip6_route.h: whether packets of this socket may be fragmented here."""
     return np is None or np.pmtudisc < IPV6_PMTUDISC_DO or np.pmtudisc == IPV6_PMTUDISC_OMIT
 
 
@@ -158,7 +158,7 @@ def ip6_append_data(
 ) -> None:
     """net/ipv6/ip6_output.c: append to the datagram in sk_write_queue. Raises: OSError.
 
-    `ipc6` and `rt` are of the first piece only. After an error nothing is collected any more.
+    `ipc6` and `rt` of the first piece apply. After an error the collected data is discarded.
     """
     inet_append_data(_CORK, sk, fl6, getfrag, frm, length, transhdrlen, ipc6, rt, flags)
 

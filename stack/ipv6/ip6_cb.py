@@ -17,7 +17,7 @@ IP6SKB_HOPBYHOP = 32
 IP6SKB_JUMBOGRAM = 128
 
 NHOFF_FIRST = 6
-"""Where the next header field stands in the IPv6 header."""
+"""Offset of the next header field in the IPv6 header."""
 
 
 @state

@@ -1,7 +1,7 @@
 """Control messages of AF_INET6 sockets, both ways (net/ipv6/datagram.c; RFC 3542).
 
     recvmsg of UDP, raw, ping, TCP -> ip6_datagram_recv_ctl
-        ip6_datagram_recv_specific_ctl      what the IPv6 packet's headers say, one put_cmsg each
+        ip6_datagram_recv_specific_ctl      fields of the IPv6 packet's headers, one put_cmsg each
             received_exthdrs                its extension headers, in wire order
         ip_cmsg_recv_offset                 a v4-mapped packet: IPv4's messages
     sendmsg -> ip6_datagram_send_ctl        sets the flow `fl6` and the cookie `ipc6`
@@ -86,13 +86,13 @@ def iface_scope_id(addr: wide, ifindex: int) -> int:
 
 
 def ipv6_pktinfo_prepare(sk: inet_sock, skb: sk_buff) -> None:
-    """Save what control messages need of an IPv4 packet; an IPv6 packet keeps its headers."""
+    """Save an IPv4 packet's data for control messages; an IPv6 packet keeps its headers."""
     if skb.protocol == ETH_P_IP:
         ipv4_pktinfo_prepare(sk, skb)
 
 
 def ip6_datagram_recv_ctl(msg: msghdr, sk: inet_sock, skb: sk_buff, tlen: int, offset: int) -> None:
-    """net/ipv6/datagram.c: the control messages that an AF_INET6 socket asked for."""
+    """net/ipv6/datagram.c: the control messages that an AF_INET6 socket enabled."""
     np = sk.pinet6
     assert np is not None
     if skb.protocol == ETH_P_IP:
@@ -127,7 +127,7 @@ def ip6_datagram_recv_specific_ctl(msg: msghdr, np: ipv6_pinfo, skb: sk_buff) ->
         found = received_exthdrs(skb)
         wanted = {NEXTHDR_HOP: rx.hopopts, NEXTHDR_DEST: rx.dstopts, NEXTHDR_ROUTING: rx.srcrt}
         put_exthdrs(msg, found, wanted, EXTHDR_CMSGS)
-    # As RFC 2292 has them
+    # in the form of RFC 2292
     if rx.rxoinfo:
         put_cmsg(msg, SOL_IPV6, uapi.IPV6_2292PKTINFO, pktinfo)
     if rx.rxohlim:
@@ -156,7 +156,7 @@ EXTHDR_CMSGS_2292 = {
 def put_exthdrs(
     msg: msghdr, found: list[tuple[int, bytes]], wanted: dict[int, Any], numbers: dict[int, int]
 ) -> None:
-    """A control message for each extension header of a kind that is wanted."""
+    """A control message for each extension header of an enabled kind."""
     for kind, header in found:
         if wanted[kind]:
             put_cmsg(msg, SOL_IPV6, numbers[kind], header)
@@ -321,7 +321,7 @@ def ip6_datagram_send_ctl(
                 opt = replace(opt, dst0opt=opt.dst1opt, dst1opt=b"")
             ipc6.opt = opt
         elif kind in (uapi.IPV6_HOPLIMIT, uapi.IPV6_2292HOPLIMIT):
-            hlimit = (exact_int(data) + 0x8000 & 0xFFFF) - 0x8000  # Linux looks at 16 bits
+            hlimit = (exact_int(data) + 0x8000 & 0xFFFF) - 0x8000  # Linux compares 16 bits
             if not -1 <= hlimit <= 255:
                 raise os_error(errno.EINVAL, f"hop limit {hlimit} is not between -1 and 255")
             ipc6.hlimit = hlimit

@@ -70,7 +70,7 @@ IP6_RT_PRIO_ADDRCONF = 256
 RT6_TABLE_MAIN = 254
 RT6_TABLE_LOCAL = 255
 RT6_RULES = ((0, RT6_TABLE_LOCAL), (32766, RT6_TABLE_MAIN))
-"""Priority and table of the rules that there are at first (fib6_rules_net_init)."""
+"""Priority and table of the initial rules (fib6_rules_net_init)."""
 
 FIB6_TYPE_ERROR = {
     uapi.RTN_BLACKHOLE: errno.EINVAL,
@@ -78,7 +78,7 @@ FIB6_TYPE_ERROR = {
     uapi.RTN_THROW: errno.EAGAIN,
     uapi.RTN_UNREACHABLE: errno.EHOSTUNREACH,
 }
-"""net/ipv6/route.c fib6_prop: the error of the types that lead nowhere."""
+"""net/ipv6/route.c fib6_prop: the error of the types that drop packets."""
 
 # include/net/ip6_route.h
 RTF_OWN = RTF_LOCAL | RTF_ANYCAST
@@ -101,7 +101,7 @@ class fib6_nh:
     fib_nh_flags: int = row(0)
     last_probe: int = row(0)
     rt6i_pcpu: rt6_info | None = row()
-    """The route that packets without exceptions share."""
+    """The rt6_info shared by packets without exceptions."""
     exceptions: dict[wide, rt6_exception] = row(make=dict)
 
 
@@ -238,10 +238,10 @@ def _behind_its_parts(prefix: tuple[wide, int]) -> tuple[wide, int]:
 
 @state
 class netns_fib6:
-    """The tables and rules of one namespace, the timer of routes that expire.
+    """The tables and rules of one namespace, and the timer of routes that expire.
 
-    `rules`: the tables that every lookup asks first, in order: local, main, unless a program
-    changed the rules (fib_rules_ops.leading); never empty.
+    `rules`: the tables that every lookup tries first, in order: local, main, unless a program
+    changed the rules (fib_rules_ops.leading). It is never empty.
     """
 
     tables: dict[int, fib6_table] = row()
@@ -249,7 +249,7 @@ class netns_fib6:
     ops: fib_rules_ops = row()
     gc_timer: timer_list = row()
     multipath: bool = row(False)
-    """There is, or was, a route with several next hops."""
+    """Whether there is, or was, a route with several next hops."""
 
     def __init__(self, net: Net) -> None:
         self.tables = {tb_id: fib6_table(tb_id) for _, tb_id in RT6_RULES}
@@ -262,7 +262,7 @@ class netns_fib6:
 
 
 def fib6_rules_changed(net: Net) -> None:
-    """Look up by the rules as they are now."""
+    """Recompute `rules` from the current rules."""
     fib6 = net.ipv6.fib6
     leading = [fib6.tables[tb_id] for tb_id in fib6.ops.leading if tb_id in fib6.tables]
     fib6.rules = leading or [fib6_table(0)]
@@ -303,7 +303,7 @@ def rt6_check_neigh(net: Net, nh: fib6_nh) -> bool:
 
 
 def ip6_ignore_linkdown(nh: fib6_nh) -> bool:
-    """include/net/addrconf.h: `nh` has no carrier, and its device uses no routes without one."""
+    """include/net/addrconf.h: whether `nh` has no carrier and its device ignores such routes."""
     idev = nh.fib_nh_dev.ip6_ptr
     if not nh.fib_nh_flags & uapi.RTNH_F_LINKDOWN or idev is None:
         return False
@@ -311,7 +311,7 @@ def ip6_ignore_linkdown(nh: fib6_nh) -> bool:
 
 
 def fib6_nexthop_flags(nh: fib6_nh) -> int:
-    """net/ipv4/fib_semantics.c fib_nexthop_info: what is told of the next hop, RTNH_F_*."""
+    """net/ipv4/fib_semantics.c fib_nexthop_info: the flags to report of the next hop, RTNH_F_*."""
     return nh.fib_nh_flags | (uapi.RTNH_F_DEAD if ip6_ignore_linkdown(nh) else 0)
 
 
@@ -336,7 +336,7 @@ def rt6_score_route(net: Net, f6i: fib6_info, oif: int, strict: int) -> int:
 def rt6_select(net: Net, leaf: list[fib6_info], oif: int, strict: int) -> fib6_info | None:
     """net/ipv6/route.c (rt6_select, find_rr_leaf): the best of one prefix's routes, or None.
 
-    Routes of a higher metric are used only when none of a lower metric can be.
+    Routes with a higher metric are used only if none with a lower metric is usable.
     """
     best = None
     top = -1
@@ -409,7 +409,10 @@ def fib6_lookup(
 
 
 def fib6_rule_suppress(rule: fib_rule, f6i: fib6_info) -> bool:
-    """net/ipv6/fib6_rules.c: whether the rule refuses so short a prefix; no error is refused."""
+    """net/ipv6/fib6_rules.c: whether the rule suppresses a route with so short a prefix.
+
+    Routes with an error are never suppressed.
+    """
     return f6i.fib6_type not in FIB6_TYPE_ERROR and fib_rule_suppress(
         rule, f6i.fib6_plen, f6i.fib6_nh.fib_nh_dev
     )
@@ -418,9 +421,9 @@ def fib6_rule_suppress(rule: fib_rule, f6i: fib6_info) -> bool:
 def fib6_rule_tables(
     net: Net, fl6: flowi, iif: int
 ) -> Iterator[tuple[fib_rule | None, fib6_table | None]]:
-    """The tables that a flow's lookup asks, in order, each with its rule unless it always asks it.
+    """The tables to look up for a flow, in order, with their rules (None: unconditional).
 
-    (rule, None): the rule ends the lookup. `iif`: as fib_rule_match.
+    (rule, None): the rule ends the lookup. `iif`: see fib_rule_match.
     """
     fib6 = net.ipv6.fib6
     for tb in fib6.rules:
@@ -476,9 +479,9 @@ def rt6_duplicate_nexthop(a: fib6_info, b: fib6_info) -> bool:
 def fib6_add(net: Net, rt: fib6_info, flags: int = NLM_F_CREATE, *, tell: bool = True) -> None:
     """net/ipv6/ip6_fib.c: add a route.
 
-    Adding a route that exists updates its expiry and raises EEXIST. Equal routes over different
-    gateways share the traffic. NLM_F_REPLACE takes the place of all of them, of others of the
-    first, and of the first of all if none is of the same kind. `tell`: notify monitors.
+    Adding an existing route updates its expiry and raises EEXIST. Equal routes over different
+    gateways share the traffic; NLM_F_REPLACE replaces all of them. Otherwise it replaces the first
+    route of the same kind, or the first of all if there is none. `tell`: notify monitors.
 
     Raises: OSError EEXIST; ENOENT, with NLM_F_REPLACE and without NLM_F_CREATE.
     """
@@ -515,7 +518,7 @@ def fib6_add(net: Net, rt: fib6_info, flags: int = NLM_F_CREATE, *, tell: bool =
 
 
 def fib6_add_once(net: Net, rt: fib6_info) -> None:
-    """fib6_add, unless such a route is there already."""
+    """fib6_add, unless such a route exists already."""
     try:
         fib6_add(net, rt)
     except OSError as error:
@@ -526,7 +529,7 @@ def fib6_add_once(net: Net, rt: fib6_info) -> None:
 def fib6_kernel_route(
     dev: net_device, table: int, dst: wide, plen: int, rtype: int, flags: int = 0, metric: int = 0
 ) -> fib6_info:
-    """A route of the kernel's own over `dev`, not in a table yet; a VRF's port has its VRF's."""
+    """A kernel route over `dev`, not in a table yet; on a port of a VRF for the VRF's table."""
     return fib6_info(
         fib6_get_table(dev.net, l3mdev_fib_table(dev) or table),
         dst,
@@ -564,7 +567,7 @@ def fib6_drop_exceptions(net: Net, rt: fib6_info) -> None:
 
 
 def fib6_drop_siblings(rt: fib6_info) -> None:
-    """Forget the routes for the members of a route's group of next hops (netlink/nexthop.py)."""
+    """Forget the routes made for the members of a route's nexthop group (netlink/nexthop.py)."""
     net = rt.fib6_nh.fib_nh_dev.net
     for each in rt.fib6_siblings:
         fib6_drop_exceptions(net, each)
@@ -572,7 +575,7 @@ def fib6_drop_siblings(rt: fib6_info) -> None:
 
 
 def fib6_bind(f6i: fib6_info, nh: nexthop) -> None:
-    """Give an IPv6 route the next hops of its object."""
+    """Set an IPv6 route's next hops from its nexthop object."""
     fib6_drop_siblings(f6i)
     hops = []
     for member, weight in nh.hops():
@@ -691,7 +694,7 @@ def fib6_gc_timer_cb(timer: timer_list) -> None:
 def fib6_run_gc(net: Net, *, flush: bool = False) -> None:
     """net/ipv6/ip6_fib.c: remove expired routes and exceptions; again later if any are left.
 
-    `flush`: also exceptions without an end, which redirects make.
+    `flush`: also exceptions without expiry, which redirects make.
     """
     now = net.clock.now_ns()
     more = False

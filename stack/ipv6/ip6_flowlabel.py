@@ -56,7 +56,7 @@ class in6_flowlabel_req:
 
     @classmethod
     def parse(cls, data: bytes | bytearray | memoryview) -> in6_flowlabel_req:
-        """Parse what setsockopt takes. Raises: OSError EINVAL when it has fewer than 32 bytes.
+        """Parse setsockopt's value. Raises: OSError EINVAL when it has fewer than 32 bytes.
 
         Address and label are in network order, the rest in the machine's (little endian).
         """
@@ -75,7 +75,7 @@ class in6_flowlabel_req:
         )
 
     def pack(self) -> bytes:
-        """The bytes that getsockopt gives."""
+        """The bytes that getsockopt returns."""
         return (
             self.dst.to_bytes(16, "big")
             + self.label.to_bytes(4, "big")
@@ -101,7 +101,7 @@ class ip6_flowlabel:
 
 @state
 class netns_flowlabels:
-    """The labels of one namespace, and the timer that frees those nobody uses."""
+    """The labels of one namespace, and the timer that frees unused ones."""
 
     gc_timer: timer_list
     labels: dict[int, ip6_flowlabel] = row(make=dict)
@@ -109,7 +109,7 @@ class netns_flowlabels:
 
 
 def ip6_fl_gc(timer: timer_list) -> None:
-    """net/ipv6/ip6_flowlabel.c: free what lingered long enough."""
+    """net/ipv6/ip6_flowlabel.c: free labels whose linger time is over."""
     net: Net = timer.data
     table = net.ipv6.flowlabels
     now = net.now()
@@ -133,7 +133,7 @@ def fl_free(net: Net, fl: ip6_flowlabel) -> None:
 
 
 def fl_release(net: Net, fl: ip6_flowlabel) -> None:
-    """net/ipv6/ip6_flowlabel.c: one user fewer."""
+    """net/ipv6/ip6_flowlabel.c: release a label."""
     fl.users -= 1
     fl.lastuse = net.now()
     timer = net.ipv6.flowlabels.gc_timer
@@ -166,7 +166,7 @@ def fl6_free_socklist(sk: inet_sock) -> None:
 
 
 def check_linger(net: Net, ttl_s: int) -> int:
-    """net/ipv6/ip6_flowlabel.c: a time in ns, at least 6 s; 0 above 150 s, unless root asks."""
+    """net/ipv6/ip6_flowlabel.c: a time in ns, at least 6 s; 0 above 150 s, except for root."""
     if ttl_s < FL_MIN_LINGER:
         return FL_MIN_LINGER * NSEC_PER_SEC
     if ttl_s > FL_MAX_LINGER and net.uid:
@@ -218,8 +218,8 @@ def mem_check(sk: inet_sock) -> None:
 def ipv6_flowlabel_get(sk: inet_sock, freq: in6_flowlabel_req) -> int:
     """net/ipv6/ip6_flowlabel.c: lease a label and return it; 0: a free one. Raises: OSError.
 
-    EEXIST, EPERM (exclusive, or another owner's), ENOENT (none yet, and not to be made), ERANGE
-    (the range of automatic labels), EINVAL, ENOBUFS.
+    EEXIST, EPERM (exclusive, or another owner's), ENOENT (does not exist, and IPV6_FL_F_CREATE is
+    not set), ERANGE (the range of automatic labels), EINVAL, ENOBUFS.
     """
     net, np = sk.net, np_of(sk)
     sysctl = net.ipv6.sysctl

@@ -1,4 +1,4 @@
-"""Forwarding between interfaces, and its refusals (net/ipv6/ip6_output.c, net/ipv6/route.c)."""
+"""Forwarding between interfaces, routes that drop (net/ipv6/ip6_output.c, net/ipv6/route.c)."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from stack.net import Net
 
 
 def ip6_call_ra_chain(skb: sk_buff, value: int) -> bool:
-    """net/ipv6/ip6_output.c: give a packet to raw sockets with IPV6_ROUTER_ALERT for its value.
+    """net/ipv6/ip6_output.c: pass a packet to raw sockets with its value of IPV6_ROUTER_ALERT.
 
     Takes ownership of skb when True.
     """
@@ -91,7 +91,7 @@ def ip6_forward(skb: sk_buff) -> int:
         return _blocked(net, skb)
     if skb.ip_summed == skbuff.CHECKSUM_COMPLETE:
         skb.ip_summed = skbuff.CHECKSUM_NONE
-    # RFC 2711: a router must look at packets with a router alert.
+    # RFC 2711: a router must examine packets with a router alert.
     if skb.ip_cb_flags & IP6SKB_ROUTERALERT and ip6_call_ra_chain(skb, IP6CB(skb).ra):
         return 0
     iph = ipv6_hdr(skb)
@@ -161,8 +161,8 @@ def ip6_forward_source(skb: sk_buff, saddr: wide) -> bool:
     """net/ipv6/ip6_output.c (in ip6_forward): whether a packet of this source may leave its
     link.
 
-    Not one of ::, ::1 or a group (RFC 4291 2.5). A link-local one may not either, which causes
-    an ICMPv6 error (RFC 4443 3.1).
+    ::, ::1 and groups may not (RFC 4291 2.5). Neither may a link-local source, which causes an
+    ICMPv6 error (RFC 4443 3.1).
     """
     if not saddr or saddr == 1 or saddr >> 120 == 0xFF:
         return False

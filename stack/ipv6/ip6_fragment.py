@@ -1,6 +1,6 @@
-"""Cutting packets into fragments (net/ipv6/ip6_output.c; RFC 8200 4.5, RFC 7739).
+"""Fragmentation (net/ipv6/ip6_output.c; RFC 8200 4.5, RFC 7739).
 
-Only the sender fragments; a router answers packet too big.
+Only the sender fragments; a router sends packet too big.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ FRAG_HLEN = 8
 
 
 def ipv6_select_ident(net: Net) -> int:
-    """net/ipv6/output_core.c: an identification that nobody can guess, never 0 (RFC 7739 5.3)."""
+    """net/ipv6/output_core.c: an unpredictable identification, never 0 (RFC 7739 5.3)."""
     return net.random.randrange(1, 1 << 32)
 
 
@@ -72,7 +72,7 @@ def ip6_fragment(net: Net, sk: sock | None, skb: sk_buff, mtu: int, output: Fini
     if skb.frag_max_size:
         if skb.frag_max_size > mtu:
             return _too_big(net, skb, mtu)
-        # A packet that was reassembled on the way leaves in fragments of the original size.
+        # A packet that was reassembled here is sent in fragments of the original size.
         mtu = max(skb.frag_max_size, 1280)
     if skb.len <= mtu:
         return output(net, sk, skb)  # RFC 8021: a whole packet must not become a fragment

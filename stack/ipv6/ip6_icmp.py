@@ -1,6 +1,6 @@
-"""ICMPv6's numbers, and the function by which all layers report errors (net/ipv6/ip6_icmp.c).
+"""ICMPv6's numbers, and the function that all layers use to report errors (net/ipv6/ip6_icmp.c).
 
-The sender itself (icmp.py) depends on output, which depends on this; so it registers here.
+The sender (icmp_send.py) depends on output, which depends on this file. So it registers here.
 """
 
 from __future__ import annotations

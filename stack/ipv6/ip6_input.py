@@ -10,7 +10,7 @@
                     ip6_input_finish        header by header: raw6_local_deliver, then
                                             inet6_protos[nexthdr].handler
     __netif_receive_skb_list_ptype => ipv6_list_rcv     several: ip6_sublist_rcv,
-        ip6_list_rcv_finish, ip6_sublist_rcv_finish     neighbours of one route stay together
+        ip6_list_rcv_finish, ip6_sublist_rcv_finish     sublists of packets with the same route
 
      0                   1                   2                   3
      0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1
@@ -229,13 +229,13 @@ def ip6_rcv_finish(net: Net, sk: sock | None, skb: sk_buff) -> int:
 def ip6_rcv_finish_core(net: Net, skb: sk_buff) -> int:
     """net/ipv6/ip6_input.c: early demux, then the route in skb.dst. Borrows skb.
 
-    NET_RX_SUCCESS, ONE_BY_ONE for merged datagrams that are not for this host, or NET_RX_DROP: a
-    hook of a VRF took it.
+    Returns NET_RX_SUCCESS; ONE_BY_ONE for merged datagrams that are not for this host; or
+    NET_RX_DROP if a VRF's hook took the packet.
     """
     if skb.dst is not None:
         rt: rt6_info = skb.dst
         if rt.rt6i_idev is not None:
-            skb.skb_iif = rt.rt6i_idev.dev.ifindex  # it came over lo
+            skb.skb_iif = rt.rt6i_idev.dev.ifindex  # it was sent over lo
     if skb.dev.priv_flags & IFF_L3MDEV_RCV and l3mdev_l3_rcv(skb, AF_INET6) is None:
         return netdevice.NET_RX_DROP
     if skb.dst is None:
@@ -325,7 +325,7 @@ def ip6_input_finish(net: Net, sk: sock | None, skb: sk_buff) -> int:
         if final:
             nexthdr = ret  # the handler unwrapped another protocol
         else:
-            # An extension header says by transport_header and nhoff where the next one is.
+            # An extension header's handler sets transport_header and nhoff for the next one.
             nhoff = ip6cb_nhoff(skb)
             nexthdr = ip6_pull_header(skb, nhoff)
 
@@ -353,7 +353,7 @@ def ip6_mc_for_us(skb: sk_buff, daddr: wide, nexthdr: int) -> bool:
 
 
 def ip6_rcv_dev(skb: sk_buff) -> net_device:
-    """The device whose groups count: skb.dev, or the port that a packet in a VRF came in by."""
+    """The device whose groups apply: skb.dev, or in a VRF the port that received the packet."""
     dev: net_device = skb.dev
     sdif = inet_sdif(skb)
     return dev.net.dev_by_index.get(sdif, dev) if sdif else dev
@@ -370,9 +370,9 @@ def ip6_is_mld(skb: sk_buff) -> bool:
 
 
 def ip6_mc_route(mrt: mr_table, skb: sk_buff, deliver: bool) -> int:
-    """In ip6_mc_input: there is a multicast routing daemon. Takes ownership of skb."""
+    """In ip6_mc_input with a multicast routing daemon. Takes ownership of skb."""
     alert = skb.ip_cb_flags & IP6SKB_ROUTERALERT != 0 and IP6CB(skb).ra == 0
-    if alert:  # of MLD's value: it is for routers, and no packet to be forwarded
+    if alert:  # the value of MLD: the packet is for routers and must not be forwarded
         deliver = deliver or ip6_is_mld(skb)
     elif ipv6_addr_mc_scope(ipv6_hdr(skb).daddr) not in NOT_ROUTED:
         if not deliver:

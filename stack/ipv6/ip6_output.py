@@ -72,7 +72,7 @@ IP6_AUTO_FLOW_LABEL_FORCED = 3
 
 
 def ip6_autoflowlabel(net: Net, np: ipv6_pinfo | None) -> bool:
-    """net/ipv6/ip6_output.c: does the socket want automatic flow labels?"""
+    """net/ipv6/ip6_output.c: whether the socket uses automatic flow labels."""
     if np is not None and np.autoflowlabel_set:
         return np.autoflowlabel
     mode = net.ipv6.sysctl.auto_flowlabels
@@ -110,7 +110,7 @@ def ip6_sk_dst_hoplimit(np: ipv6_pinfo | None, daddr: wide, rt: rt6_info) -> int
 def ip6_skb_dst_mtu(skb: sk_buff) -> int:
     """include/net/ip6_route.h: the size in bytes above which skb must be fragmented."""
     rt: rt6_info = skb.dst
-    sk = skb.sk  # a packet socket's frame may be in a tunnel by now
+    sk = skb.sk  # a packet socket's frame may have been encapsulated
     np = inet6_sk(sk) if isinstance(sk, inet_sock) else None
     if np is not None and np.pmtudisc >= IPV6_PMTUDISC_PROBE:
         mtu = min(rt.dev.mtu, IP6_MAX_MTU)
@@ -292,7 +292,7 @@ def ip6_finish_output2(net: Net, sk: sock | None, skb: sk_buff) -> int:
 
 
 def mroute6_is_socket(net: Net, skb: sk_buff) -> bool:
-    """net/ipv6/ip6mr.c: whether a packet to a group comes back to be routed: it is ours."""
+    """net/ipv6/ip6mr.c: whether our own packet to a group is looped back to be routed."""
     mrt: mr_table | None = net.ipv6.mrt
     return mrt is not None and mrt.mroute_sk is not None and not skb.ip_cb_flags & IP6SKB_FORWARDED
 

@@ -1,11 +1,11 @@
-"""net/ipv6/ip6mr.c: IPv6 multicast routing: what stack/inet/ipmr_base.py leaves to the family.
+"""net/ipv6/ip6mr.c: IPv6 multicast routing: the part that is specific to the family.
 
     ip6_mc_input => ip6_mr_input            a received packet to a group; own ones too, looped back
-    ip6mr_queue_xmit                        out by an interface: hop limit - 1, the FORWARD hook
+    ip6mr_queue_xmit                        out over an interface: hop limit - 1, the FORWARD hook
     ip6mr_cache_report                      a message to the daemon, on its raw socket of ICMPv6
 
-A message is struct mrt6msg, whose first byte no message of ICMPv6 has, then 40 bytes that mean
-nothing; MRT6MSG_WHOLEPKT and WRMIFWHOLE have the packet there:
+The common part is stack/inet/ipmr_base.py. A message is struct mrt6msg, whose first byte is not a
+type of ICMPv6, and 40 unused bytes; MRT6MSG_WHOLEPKT and WRMIFWHOLE have the packet instead:
 
     | 0 | im6_msgtype | im6_mif 2 | im6_pad 4 | im6_src 16 | im6_dst 16 | ...
 """
@@ -54,7 +54,7 @@ MRT6MSG = struct.Struct("=BBHI16s16s")
 
 
 def ip6_mr_input(skb: sk_buff) -> int:
-    """net/ipv6/ip6mr.c: a packet to a group that is routed here. 0 or -errno. Takes ownership."""
+    """net/ipv6/ip6mr.c: route a packet to a group. 0 or -errno. Takes ownership."""
     dev = ip6_rcv_dev(skb)
     mrt: mr_table | None = dev.net.ipv6.mrt
     if mrt is None:
@@ -70,7 +70,7 @@ def ip6_mr_input(skb: sk_buff) -> int:
 
 
 def ip6mr_queue_xmit(mrt: mr_table, vifi: int, skb: sk_buff) -> None:
-    """net/ipv6/ip6mr.c ip6mr_forward2: send a packet by an interface. Takes ownership of skb."""
+    """net/ipv6/ip6mr.c ip6mr_forward2: send a packet over an interface. Takes ownership of skb."""
     net: Net = mrt.net
     vif: vif_device = mrt.vif_table[vifi]
     dev = vif.dev
@@ -102,7 +102,7 @@ def ip6mr_queue_xmit(mrt: mr_table, vifi: int, skb: sk_buff) -> None:
 
 
 def ip6mr_cache_report(mrt: mr_table, pkt: sk_buff, mifi: int, kind: int) -> int:
-    """net/ipv6/ip6mr.c: tell the daemon (MRT6MSG_*). 0 or -errno. Borrows pkt."""
+    """net/ipv6/ip6mr.c: send the daemon a message (MRT6MSG_*). 0 or -errno. Borrows pkt."""
     iph = ipv6_hdr(pkt)
     saddr, daddr = iph.saddr, iph.daddr
     whole = kind in (IGMPMSG_WHOLEPKT, IGMPMSG_WRVIFWHOLE)
@@ -120,7 +120,7 @@ def ip6mr_hop_limit(skb: sk_buff) -> int:
 
 
 def ip6mr_vif_changed(dev: net_device, by: int) -> None:
-    """net/ipv6/ip6mr.c mif6_add, mif6_delete: what an interface does for the table."""
+    """net/ipv6/ip6mr.c mif6_add, mif6_delete: prepare or restore an interface."""
     dev_set_allmulti(dev, by)
     idev = dev.ip6_ptr
     if idev is not None:
@@ -129,14 +129,14 @@ def ip6mr_vif_changed(dev: net_device, by: int) -> None:
 
 
 def ip6mr_daemon(mrt: mr_table, sk: raw_sock, by: int) -> None:
-    """net/ipv6/ip6mr.c ip6mr_sk_init, ip6mr_sk_done: a daemon comes or goes."""
+    """net/ipv6/ip6mr.c ip6mr_sk_init, ip6mr_sk_done: a daemon starts or stops."""
     conf = mrt.net.ipv6.devconf_all
     conf.store("mc_forwarding", conf.mc_forwarding + by)
     netconf_notify(mrt.net, uapi.AF_INET6, conf, "mc_forwarding")
 
 
 def ip6mr_netns(net: Net) -> Any:
-    """Where the family's state of a namespace is."""
+    """The family's multicast routing state of a namespace."""
     return net.ipv6
 
 

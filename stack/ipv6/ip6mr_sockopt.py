@@ -1,7 +1,7 @@
-"""net/ipv6/ip6mr.c: what a daemon of IPv6 multicast routing asks for: MRT6_* and ioctls.
+"""net/ipv6/ip6mr.c: socket options (MRT6_*) and ioctls of a multicast routing daemon for IPv6.
 
-As IPv4's (stack/ipv4/ipmr_sockopt.py), on a raw socket of ICMPv6; what both do is in
-stack/inet/mroute_sockopt.py. Structures may be longer here, and routes have no thresholds.
+They are used on a raw socket of ICMPv6. Shared code is in stack/inet/mroute_sockopt.py, IPv4's in
+stack/ipv4/ipmr_sockopt.py. Structures may be longer here, and routes have no thresholds.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ MF6CCTL = struct.Struct("=28s28sH2x32s")
 """struct mf6cctl: sender and group (sockaddr_in6), incoming interface, a bit for each other."""
 SG_REQ6 = struct.Struct("@28s28sQQQ")
 SIN6_ADDR = slice(8, 24)
-"""Where struct sockaddr_in6 has the address."""
+"""Offset of the address in struct sockaddr_in6."""
 
 
 def ip6mr_socket(sk: inet_sock) -> None:
@@ -45,7 +45,7 @@ def ip6mr_socket(sk: inet_sock) -> None:
 
 
 def mrt6_init(sk: raw_sock, optval: Any) -> None:
-    """MRT6_INIT: any int will do. Raises: OSError EINVAL."""
+    """MRT6_INIT: accepts any int. Raises: OSError EINVAL."""
     opt_int(optval)
 
 

@@ -1,4 +1,4 @@
-"""Bringing the network layer of IPv6 up in a namespace (net/ipv6/af_inet6.c inet6_net_init)."""
+"""Initialization of IPv6's network layer in a namespace (net/ipv6/af_inet6.c inet6_net_init)."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def ipv6_net_init(net: Net) -> None:
 
 
 def ipv6_net_pre_exit(net: Net) -> None:
-    """Free what waits for reassembly and a message that is built, while the devices still work."""
+    """Free packets in reassembly and an unsent message, while the devices still work."""
     ipv6_frag_exit(net)
     ip6_flush_pending_frames(net.ipv6.icmp_sk)
 

@@ -3,11 +3,11 @@
     tcp, udp, raw, ping: setsockopt => ipv6_setsockopt -> do_ipv6_setsockopt -> set_option
                          getsockopt => ipv6_getsockopt -> get_option
 
-The options are the rows of IPV6_LEVEL, and those of mcast_sockopt.py for groups; the functions
-before it are setters and getters that a row names. Their state is `ipv6_pinfo` (`np_of(sk)`): what
-to send with, what to report of received packets, and `opt`, the extension headers. IPPROTO_IP
-options of an AF_INET6 socket are for its IPv4 packets. IPV6_ADDRFORM (ipv6_addrform) turns the
-socket into one of AF_INET. Read the rows first.
+The options are the rows of IPV6_LEVEL; those about groups are in mcast_sockopt.py. The functions
+before the table are setters and getters of rows. The state is `ipv6_pinfo` (`np_of(sk)`): settings
+for sent packets, control messages for received ones, and extension headers (`opt`). IPPROTO_IP
+options of an AF_INET6 socket are for its IPv4 packets. IPV6_ADDRFORM (ipv6_addrform) converts the
+socket to AF_INET. Read the rows first.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ from stack.ipv6.saddr import (
 from stack.ipv6.txoptions import ipv6_txoptions
 
 ipv6_families: dict[int, Any] = {}
-"""What IPV6_ADDRFORM turns a socket into: protocol number -> (struct proto, proto_ops) of IPv4."""
+"""For IPV6_ADDRFORM: protocol number -> (struct proto, proto_ops) of IPv4."""
 
 
 def short_is_off(optval: Any) -> int:
@@ -74,7 +74,7 @@ def short_is_off(optval: Any) -> int:
 
 
 def ipv6_rxopt_changed(sk: inet_sock) -> None:
-    """Keep the bit that tells whether the socket asked for any control message."""
+    """Update the bit that says whether the socket enabled any control message."""
     rx = np_of(sk).rxopt
     sk.cmsg_flags &= ~CMSG_IPV6
     if any(getattr(rx, name) for name in rows_of(rxopt)):
@@ -121,7 +121,7 @@ def ipv6_sock_set_addr_preferences(sk: inet_sock, val: int) -> None:
 def ipv6_set_pktinfo(sk: inet_sock, optval: Any) -> None:
     """IPV6_PKTINFO as an option: the interface of every datagram (RFC 3542 6.1).
 
-    Its address names no source, as on Linux.
+    As on Linux, its address does not set the source.
     """
     _, ifindex = PKTINFO6.unpack_from(opt_struct(optval, PKTINFO6.size))
     if sk.sk_bound_dev_if and ifindex != sk.sk_bound_dev_if:
@@ -196,12 +196,12 @@ def ipv6_set_mtu(sk: inet_sock, val: int) -> None:
 
 
 def ipv6_get_pathmtu(sk: inet_sock) -> bytes:
-    """IPV6_PATHMTU: struct ip6_mtuinfo, as on Linux without an address. Raises: ENOTCONN."""
+    """IPV6_PATHMTU: struct ip6_mtuinfo, without an address as on Linux. Raises: ENOTCONN."""
     return MTUINFO.pack(bytes(28), ip_get_mtu(sk))
 
 
 def ipv6_purge_unless_recverr(sk: inet_sock) -> None:
-    """IPV6_RECVERR is set: without it nobody will read the errors that wait."""
+    """IPV6_RECVERR was set: when it is off, discard the queued errors."""
     if not np_of(sk).recverr:
         sk.sk_error_queue.purge()
 
@@ -212,7 +212,7 @@ def ipv6_set_flowlabel(sk: inet_sock, optval: Any) -> None:
 
 
 def ipv6_sock_set_tclass(sk: inet_sock, val: int) -> None:
-    """IPV6_TCLASS; -1: 0. A stream's ECN bits are TCP's."""
+    """IPV6_TCLASS; -1: 0. TCP sets the ECN bits of a stream."""
     np = np_of(sk)
     val = max(val, 0)
     if sk.sk_type == uapi.SOCK_STREAM:
@@ -267,7 +267,7 @@ def ipv6_set_multicast_hops(sk: inet_sock, optval: Any) -> None:
 
 
 def ipv6_sticky_header(part: str, sk: inet_sock) -> bytes:
-    """The extension header that every packet carries, b"" for none."""
+    """An extension header of every packet, b"" for none."""
     opt = np_of(sk).opt
     return getattr(opt, part) if opt is not None else b""
 
@@ -276,7 +276,7 @@ def ipv6_sticky_header(part: str, sk: inet_sock) -> bytes:
 
 
 def received(name: str, member: str, what: str, **more: Any) -> SockOpt:
-    """A row for an option that asks for a control message, a field of rxopt."""
+    """A row for an option that enables a control message, a field of rxopt."""
     return switch(name, f"pinet6.rxopt.{member}", what, then=ipv6_rxopt_changed, **more)
 
 

@@ -220,7 +220,7 @@ def ip6_mc_source(
     ml.set_mode(omode)
     _changed(sk.net, ml, before, ml.state())
     if not add and ml.sflist == [source] and omode == MCAST_INCLUDE:
-        ipv6_sock_mc_drop(sk, ifindex, group)  # the filter admits no source
+        ipv6_sock_mc_drop(sk, ifindex, group)  # the filter accepts no source
         return
     before = ml.state()
     ml.edit(add, source, sk.net.ipv6.sysctl.mld_max_msf, "mld_max_msf")
@@ -250,7 +250,7 @@ def ip6_mc_msfilter(
 
 
 def inet6_mc_check(sk: inet_sock, mc_addr: wide, src_addr: wide) -> bool:
-    """net/ipv6/mcast.c: does the socket want datagrams of this group from this source?"""
+    """net/ipv6/mcast.c: whether the socket receives datagrams of this group from this source."""
     pinfo = sk.pinet6
     if pinfo is None:
         return False

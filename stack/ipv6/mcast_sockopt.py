@@ -30,7 +30,7 @@ def _sockaddr6(raw: bytes) -> wide:
 
 
 def _sin6_addr(raw: bytes) -> wide:
-    """The address at the place that it has in a sockaddr_in6, whatever the family says."""
+    """The address of a sockaddr_in6, without a check of its family."""
     return int.from_bytes(raw[8:24], "big")
 
 

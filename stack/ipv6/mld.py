@@ -1,8 +1,8 @@
-"""net/ipv6/mcast.c: Multicast Listener Discovery, the listener's side.
+"""net/ipv6/mcast.c: Multicast Listener Discovery, the listener side.
 
 RFC 3810 6 (version 2), RFC 3810 8 and RFC 2710 (version 1, while there is a router of version 1),
 RFC 3590 (source :: without an address). An interface reports a change of its groups `qrv` times.
-It answers a query after a random part of the time that the query gives.
+It answers a query after a random time, at most the query's maximum response delay.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ def mld_stop_dev(idev: inet6_dev) -> None:
 
 
 def mld_group_init(mc: ifmcaddr6) -> None:
-    """net/ipv6/mcast.c mca_alloc: give a group its timer, and the reports due of its last leave."""
+    """net/ipv6/mcast.c mca_alloc: set a group's timer, and pending reports of its last leave."""
     idev = mc.idev
     mc.timer = timer_list(idev.net.machine, mld_mca_work, TIMER_DEFERRABLE, data=mc)
     buried = idev.mld.tomb.pop(mc.mca_addr, None)
@@ -211,7 +211,7 @@ def mld_rcv(skb: sk_buff) -> int:
 
 
 def igmp6_event_query(idev: inet6_dev, skb: sk_buff, data: bytes) -> int:
-    """net/ipv6/mcast.c: a router asks (RFC 3810 6.2).
+    """net/ipv6/mcast.c: process a router's query (RFC 3810 6.2).
 
     Valid only from a link-local address, with hop limit 1 and a router alert.
     """
@@ -280,7 +280,7 @@ def mld_process_v2(idev: inet6_dev, query: MldQuery) -> None:
 
 
 def igmp6_group_queried(mc: ifmcaddr6, max_delay: int, asked: frozenset[wide]) -> None:
-    """net/ipv6/mcast.c: answer within `max_delay` ns; `asked`: for these sources only."""
+    """net/ipv6/mcast.c: answer within `max_delay` ns; `asked`: only these sources."""
     if not mld_reportable(mc) or mc.timer is None:
         return
     idev = mc.idev
@@ -299,7 +299,7 @@ def igmp6_group_queried(mc: ifmcaddr6, max_delay: int, asked: frozenset[wide]) -
 
 
 def mld_mca_work(timer: timer_list) -> None:
-    """net/ipv6/mcast.c: the time to answer for one group has come."""
+    """net/ipv6/mcast.c: answer for one group, when its timer expires."""
     mc: ifmcaddr6 = timer.data
     idev = mc.idev
     if not idev.dev.flags & IFF_UP:
@@ -312,7 +312,7 @@ def mld_mca_work(timer: timer_list) -> None:
 
 
 def mld_gq_work(timer: timer_list) -> None:
-    """net/ipv6/mcast.c: the time to answer a general query has come."""
+    """net/ipv6/mcast.c: answer a general query, when the timer expires."""
     idev: inet6_dev = timer.data
     records = []
     for mc in reversed(idev.mc_list.values()):
@@ -325,7 +325,7 @@ def mld_gq_work(timer: timer_list) -> None:
 def igmp6_event_report(idev: inet6_dev, skb: sk_buff, data: bytes) -> int:
     """net/ipv6/mcast.c: another host reported the group (version 1): cancel our report."""
     if skb.pkt_type not in (PACKET_MULTICAST, PACKET_BROADCAST):
-        return 0  # the router may not have heard it
+        return 0  # the router may not have received it
     saddr = ipv6_hdr(skb).saddr
     message = MldMessage.parse(data)
     if message is None or (saddr and not ipv6_addr_is_linklocal(saddr)):

@@ -44,7 +44,7 @@ class MldQuery:
 
     @property
     def max_delay_ms(self) -> int:
-        """The time within which listeners answer."""
+        """The time within which listeners must answer."""
         return self.mrc if self.version == 1 else mldv2_mrc(self.mrc)
 
     def pack(self) -> bytes:

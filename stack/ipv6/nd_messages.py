@@ -59,7 +59,7 @@ class RouterAdvertisement:
 
     @classmethod
     def parse(cls, data: bytes) -> RouterAdvertisement | None:
-        """The fixed part; None when it is not there."""
+        """The fixed part; None when it is incomplete."""
         if len(data) < RA_LEN:
             return None
         flags = data[5]
@@ -88,7 +88,7 @@ class NeighbourSolicitation:
 
     @classmethod
     def parse(cls, data: bytes) -> NeighbourSolicitation | None:
-        """The fixed part; None when it is not there."""
+        """The fixed part; None when it is incomplete."""
         return cls(int.from_bytes(data[8:24], "big")) if len(data) >= ND_MSG_LEN else None
 
 
@@ -109,7 +109,7 @@ class NeighbourAdvertisement:
 
     @classmethod
     def parse(cls, data: bytes) -> NeighbourAdvertisement | None:
-        """The fixed part; None when it is not there."""
+        """The fixed part; None when it is incomplete."""
         if len(data) < ND_MSG_LEN:
             return None
         flags = data[4]
@@ -135,7 +135,7 @@ class Redirect:
 
     @classmethod
     def parse(cls, data: bytes) -> Redirect | None:
-        """The fixed part; None when it is not there."""
+        """The fixed part; None when it is incomplete."""
         if len(data) < RD_LEN:
             return None
         return cls(int.from_bytes(data[8:24], "big"), int.from_bytes(data[24:40], "big"))
