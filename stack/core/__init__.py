@@ -1,1 +1,1 @@
-"""What no protocol family owns: sockets, devices, neighbours, timers (net/core)."""
+"""Code independent of protocol families: sockets, devices, neighbours, timers (net/core)."""

@@ -1,4 +1,4 @@
-"""net/core/dev.c: the backlog: packets that come from this machine itself (loopback, veth)."""
+"""net/core/dev.c: the backlog: packets from this machine itself (loopback, veth)."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def drop_received(dev: net_device, skb: sk_buff, reason: int) -> int:
 
 
 def flush_backlog(dev: net_device) -> None:
-    """net/core/dev.c: free queued packets of a device that goes away."""
+    """net/core/dev.c: free queued packets of a device that is removed."""
     sd = dev.machine.softnet_data
     for queue in (sd.input_pkt_queue, sd.process_queue):
         for skb in queue:

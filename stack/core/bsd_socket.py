@@ -1,7 +1,7 @@
 """The BSD layer: descriptors, struct socket, and one sys_* function per call (net/socket.c).
 
-stack/api/socket.py (the module that programs import) calls in, with the host's lock held. Each call
-looks its socket up, asks the security modules, and calls the family through `sock.ops`:
+Called by stack/api/socket.py (the module that programs import), with the host's lock held. Each
+call looks up its socket, calls the security modules, and calls the family through `sock.ops`:
 
     sys_socket -> sock_create -> net_families[family].create => inet_create, unix_create ...
                -> sock_map_fd                                   the descriptor
@@ -88,28 +88,28 @@ class socket:
     ops: proto_ops = row()
     """None, as `sk`, until the family has made the sock, and after release."""
     sk: Any = row()
-    """Typed Any, since its class depends on the family; readers know it."""
+    """Typed Any, because its class depends on the family."""
     file: struct_file | None = row()
     ready: ReadyFd | None = row()
     """Made when the program asks for a real descriptor (fileno())."""
     fasync_list: list[fasync_struct] | None = row()
     """In the kernel a member of struct socket_wq."""
     inode: int = row(0)
-    """What /proc/PID/fd shows of a program's socket; 0: it is no program's."""
+    """The inode in /proc/PID/fd of a program's socket; 0: not a program's."""
 
 
 def security_sock_sendmsg(sock: socket, msg: msghdr, size: int) -> int:
-    """security_socket_sendmsg, skipped without modules: may this message be sent?"""
+    """security_socket_sendmsg, skipped without modules: check whether a message may be sent."""
     return 0 if sock.net.security is None else security_socket_sendmsg(sock, msg, size)
 
 
 def security_sock_recvmsg(sock: socket, msg: msghdr, size: int, flags: int) -> int:
-    """security_socket_recvmsg, skipped without modules: may a message be received?"""
+    """security_socket_recvmsg, skipped without modules: check whether one may be received."""
     return 0 if sock.net.security is None else security_socket_recvmsg(sock, msg, size, flags)
 
 
 def refuse(err: int) -> None:
-    """A security module's answer: 0, or a negative errno. Raises: OSError."""
+    """Raise a security module's negative errno as OSError."""
     if err:
         raise os_error(err)
 
@@ -118,7 +118,7 @@ def refuse(err: int) -> None:
 
 
 def sock_init(net: Net) -> None:
-    """net/socket.c: the tables every family needs."""
+    """net/socket.c: create the tables that every family needs."""
     net.fdtable = files_struct()
     net.detached_fds = {}
     net.delayed_fput = []
@@ -144,7 +144,7 @@ def sock_exit(net: Net) -> None:
 
 
 sock_net_ops = pernet_operations(init=sock_init)
-# Registered as a device's, so that sockets are closed before any subsystem that they use ends.
+# Registered as a device's, so that sockets are closed before the subsystems that they use.
 sock_exit_ops = pernet_operations(pre_exit=sock_exit, device=True)
 
 
@@ -234,7 +234,7 @@ sockfd_lookup_light = sock_fd_lookup = sockfd_lookup
 
 
 def sockfd_put(sock: socket) -> None:
-    """include/linux/net.h: reference counts are Python's; kept for the map."""
+    """include/linux/net.h: does nothing, because Python counts references."""
 
 
 def sock_release(sock: socket) -> None:
@@ -281,7 +281,7 @@ def sock_sendmsg(sock: socket, msg: msghdr) -> int:
 
 
 def __sock_sendmsg(sock: socket, msg: msghdr) -> int:
-    """net/socket.c: every sending call meets here; security first."""
+    """net/socket.c: the common path of all sending calls; security first."""
     size = msg.count
     err = security_sock_sendmsg(sock, msg, size)
     if err:
@@ -302,7 +302,7 @@ def sock_recvmsg(sock: socket, msg: msghdr, flags: int) -> int:
 
 
 def __sock_recvmsg(sock: socket, msg: msghdr, flags: int) -> int:
-    """net/socket.c: every receiving call meets here; security first."""
+    """net/socket.c: the common path of all receiving calls; security first."""
     size = msg.count
     err = security_sock_recvmsg(sock, msg, size, flags)
     if err:
@@ -320,13 +320,13 @@ def sock_recvmsg_nosec(sock: socket, msg: msghdr, flags: int) -> int:
 def sock_read_iter(file: struct_file, to: msghdr) -> int:
     """net/socket.c: read(2) of a socket. Returns bytes. Raises: OSError."""
     if not to.count:
-        return 0  # as System V had it: no message is taken
+        return 0  # as in System V: no message is read
     sock: socket = file.private_data
     return sock_recvmsg(sock, to, uapi.MSG_DONTWAIT if file.f_flags & uapi.O_NONBLOCK else 0)
 
 
 def sock_splice_read(file: struct_file, pos: int | None, pipe: pipe_inode_info, size: int) -> int:
-    """net/socket.c: from a socket into a pipe: what has come, at most `size` bytes."""
+    """net/socket.c: from a socket into a pipe: received data, at most `size` bytes."""
     sock: socket = file.private_data
     splice_read = sock.ops.splice_read
     if splice_read is None:
@@ -344,7 +344,7 @@ def sock_write_iter(file: struct_file, msg: msghdr) -> int:
     return __sock_sendmsg(sock, msg)
 
 
-# --- what the calls need -------------------------------------------------------------------
+# --- helpers of the calls ------------------------------------------------------------------
 
 
 def file_flags(sock: socket, flags: int) -> int:
@@ -556,10 +556,10 @@ def plug_for(sk: sock_t | None) -> Qdisc | None:
 
 
 def send_rows(sock: socket, rows: mmsg_send, start: int, flags: int) -> int:
-    """Send row `start`, and rows behind it that the protocol can send with it; how many."""
+    """Send row `start`, and following rows that the protocol can send with it; how many."""
     flags = file_flags(sock, flags)
     sk: sock_t | None = sock.sk
-    # Security modules are asked about each message, so they need one sendmsg per row.
+    # Security modules check each message, so they need one sendmsg per row.
     if sk is not None and sk.sk_prot.sendmmsg is not None and sock.net.security is None:
         sent = sk.sk_prot.sendmmsg(sk, rows, start, flags)
         if sent:
@@ -601,7 +601,7 @@ def sys_recvmsg(net: Net, fd: int, msg: msghdr, flags: int = 0) -> int:
     return ___sys_recvmsg(sockfd_lookup(net, fd), msg, flags)
 
 
-sys_receivemsg = sys_recvmsg  # an old spelling
+sys_receivemsg = sys_recvmsg  # an old name
 
 
 def ___sys_recvmsg(sock: socket, msg: msghdr, flags: int) -> int:

@@ -15,7 +15,7 @@ class TimerHandle(Protocol):
     """A pending call."""
 
     def cancel(self) -> None:
-        """Forget the call; harmless when it has already run."""
+        """Cancel the call; harmless when it has already run."""
 
 
 class Clock(Protocol):
@@ -35,7 +35,7 @@ class Clock(Protocol):
         """Run `fn` after the current event at the same time, in the order of the calls."""
 
     def cancel(self, handle: Any) -> None:
-        """Forget a pending call."""
+        """Cancel a pending call."""
 
     def wait(self, cond: Callable[[], bool], timeout_ns: int | None = None) -> bool:
         """Sleep until `cond()` or the timeout; return the last `cond()`.  Call with lock held."""
@@ -45,7 +45,7 @@ class Clock(Protocol):
 
 
 HostClock: TypeAlias = Any
-"""The Clock that a host was given; for type checkers Any, so that programs reach its other methods
+"""A host's Clock; for type checkers Any, so that programs can use its other methods
 (`host.clock.run_for`)."""
 
 
@@ -82,9 +82,9 @@ def watch(
     progress: Callable[[], tuple[Any, ...] | None],
     describe: Callable[[], list[str]],
 ) -> Callable[[], Any] | None:
-    """Tell the clock how to see that a machine has stalled (e1000emu/clock/stall.py).
+    """Register how to detect that a machine has stalled (e1000emu/clock/stall.py).
 
-    Returns the function that undoes it, or None when the clock does not look for stalls.
+    Returns the function that unregisters it, or None when the clock does not check for stalls.
     """
     tell: Callable[..., Callable[[], Any]] | None = getattr(clock, "watch", None)
     return None if tell is None else tell(interrupt, progress, describe)

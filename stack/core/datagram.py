@@ -23,7 +23,7 @@ from stack.core.tcp_states import TCP_CLOSE, TCP_ESTABLISHED, TCP_LISTEN, TCP_SY
 
 
 def connection_based(sk: sock) -> bool:
-    """net/core/datagram.c: does the type need a connection to receive?"""
+    """net/core/datagram.c: whether the type needs a connection to receive."""
     return sk.sk_type in (uapi.SOCK_SEQPACKET, uapi.SOCK_STREAM)
 
 
@@ -74,7 +74,7 @@ def __skb_recv_datagram(
 def __skb_wait_for_more_packets(sk: sock, queue: sk_buff_head, timeo_ns: int) -> int:
     """net/core/datagram.c: sleep until the queue grows, an error, shutdown. Returns the ns left.
 
-    Raises: OSError EBADF when the socket was closed by somebody else meanwhile.
+    Raises: OSError EBADF when the socket was closed by another thread in the meantime.
     """
     if sk.sk_lock_owned:
         left = sk_wait_event(sk, timeo_ns, skb_came, queue)

@@ -518,7 +518,7 @@ def __netdev_update_features(dev: net_device) -> bool:
     if features == dev.features:
         return False
     err = 0
-    dev.xmit_simple = False  # until the driver has answered
+    dev.xmit_simple = False  # until the driver has replied
     if dev.netdev_ops.ndo_set_features is not None:
         err = dev.netdev_ops.ndo_set_features(dev, features)
     if not err:
@@ -534,7 +534,7 @@ def netdev_xmit_simple(dev: net_device) -> None:
 
 
 def netdev_update_features(dev: net_device) -> None:
-    """net/core/dev.c: recompute and tell the notifiers."""
+    """net/core/dev.c: recompute and call the notifiers."""
     if __netdev_update_features(dev):
         netdev_features_change(dev)
 

@@ -1,4 +1,4 @@
-"""net/core/dev.c, skbuff.c: a packet that one device sent becomes one that another received."""
+"""net/core/dev.c, skbuff.c: turn a packet sent by one device into one received by another."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from stack.ethernet.eth import eth_type_trans
 
 
 def is_skb_forwardable(dev: net_device, skb: sk_buff) -> bool:
-    """net/core/dev.c: `dev` is up and takes packets of this size. data at the MAC header."""
+    """net/core/dev.c: whether `dev` is up and accepts this size. data at the MAC header."""
     if not dev.flags & netdevice.IFF_UP:
         return False
     return skb.len <= dev.mtu + dev.hard_header_len + netdevice.VLAN_HLEN or skb.gso_size != 0
 
 
 def skb_forward_csum(skb: sk_buff) -> None:
-    """include/linux/skbuff.h: a sum over all that was received means nothing to a sender."""
+    """include/linux/skbuff.h: discard a received checksum, which is of no use for sending."""
     if skb.ip_summed == skbuff.CHECKSUM_COMPLETE:
         skb.ip_summed = skbuff.CHECKSUM_NONE
 
 
 def skb_scrub_packet(skb: sk_buff, xnet: bool) -> None:
-    """net/core/skbuff.c: forget what the sending side knew; with `xnet`, its namespace too."""
+    """net/core/skbuff.c: clear the sender's state; with `xnet`, also of its namespace."""
     skb.pkt_type = skbuff.PACKET_HOST
     skb.skb_iif = 0
     skb.ignore_df = False
@@ -39,7 +39,7 @@ def skb_scrub_packet(skb: sk_buff, xnet: bool) -> None:
 
 
 def dev_count_rx(dev: net_device, nbytes: int, success: bool, multicast: bool) -> None:
-    """macvlan_count_rx, ipvlan_count_rx: count a frame that was received or lost."""
+    """macvlan_count_rx, ipvlan_count_rx: count a frame that was received or dropped."""
     stats = dev.stats
     if success:
         stats.rx_packets += 1
@@ -52,7 +52,7 @@ def dev_count_rx(dev: net_device, nbytes: int, success: bool, multicast: bool) -
 
 
 def dev_count_tx(dev: net_device, nbytes: int, ret: int) -> None:
-    """Count a frame that a device of software passed on, by the NET_XMIT_* of what took it."""
+    """Count a frame forwarded by a software device, by the NET_XMIT_* result."""
     stats = dev.stats
     if ret in (netdevice.NET_XMIT_SUCCESS, netdevice.NET_XMIT_CN):
         stats.tx_packets += 1
@@ -62,14 +62,14 @@ def dev_count_tx(dev: net_device, nbytes: int, ret: int) -> None:
 
 
 def dev_wants_group(dev: net_device, dest: bytes) -> bool:
-    """It receives frames to this group (`mc_filter` of macvlan, `mac_filters` of ipvlan)."""
+    """Whether it receives this group (`mc_filter` of macvlan, `mac_filters` of ipvlan)."""
     if dev.flags & (netdevice.IFF_PROMISC | netdevice.IFF_ALLMULTI):
         return True
     return dest in dev.mc or dest == dev.broadcast
 
 
 def __dev_forward_skb(dev: net_device, skb: sk_buff) -> int:
-    """net/core/dev.c: make skb, data at its MAC header, one that `dev` received. 0 or NET_RX_DROP.
+    """net/core/dev.c: prepare skb, data at its MAC header, for `dev` to receive. 0 or NET_RX_DROP.
 
     Takes ownership of skb when it is dropped.
     """

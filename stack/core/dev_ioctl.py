@@ -2,14 +2,14 @@
 
     sys_ioctl -> sock_do_ioctl -> the family's ioctl; ENOTTY -> dev_ioctl
         dev_ifname, netif_get_mac_address   a name, a hardware address
-        dev_ifsioc_locked                   requests that ask (ASKING)
-        dev_ifsioc                          those that change something (CHANGING)
+        dev_ifsioc_locked                   requests that read (ASKING)
+        dev_ifsioc                          requests that write (CHANGING)
         dev_ethtool                         SIOCETHTOOL
         br_ioctl_hook                       those about bridges (stack.bridge.br_ioctl)
 
-A request's struct is a bytearray that the function changes; what it points to is in the memory that
-the caller names (Memory). They raise OSError. No state is kept but who answers: gifconf_list by
-family, br_ioctl_hook by request.
+A request's struct is a bytearray that the function changes. Its pointers refer to the memory that
+the caller names (Memory). They raise OSError. The only state are registered handlers: gifconf_list
+by family, br_ioctl_hook by request.
 """
 
 from __future__ import annotations
@@ -111,20 +111,20 @@ family_ioctl: dict[int, Callable[[Any, int, Any], Any]] = {}
 
 
 BRIDGES = (SIOCBRADDBR, SIOCBRDELBR, SIOCBRADDIF, SIOCBRDELIF, SIOCSIFBR, SIOCDEVPRIVATE)
-"""Requests about bridges; SIOCDEVPRIVATE has other drivers' meaning for their interfaces."""
+"""Requests about bridges. SIOCDEVPRIVATE has another meaning for interfaces of other drivers."""
 
 br_ioctl_hook: dict[int, Callable[[Net, int, bytearray, Memory], None]] = {}
 """By request: `stub(net, cmd, ifr, memory)` of the bridge's module."""
 
 
 def brioctl_set(stub: Callable[[Net, int, bytearray, Memory], None]) -> None:
-    """net/socket.c: who answers requests about bridges."""
+    """net/socket.c: register the handler of requests about bridges."""
     for cmd in BRIDGES:
         br_ioctl_hook[cmd] = stub
 
 
 def register_gifconf(family: int, gifconf: Callable[[net_device, int | None], list[bytes]]) -> None:
-    """net/core/dev_ioctl.c (until 3.12): have SIOCGIFCONF call `gifconf(dev, room)`."""
+    """net/core/dev_ioctl.c (until 3.12): make SIOCGIFCONF call `gifconf(dev, room)`."""
     gifconf_list[family] = gifconf
 
 
@@ -198,7 +198,7 @@ def dev_ifconf(net: Net, arg: Any) -> None:
 
 
 def dev_ifsioc_locked(net: Net, ifr: bytearray, cmd: int) -> None:
-    """net/core/dev_ioctl.c: the requests that only ask. Raises: OSError ENODEV, EINVAL."""
+    """net/core/dev_ioctl.c: the requests that only read. Raises: OSError ENODEV, EINVAL."""
     dev = ifr_dev(net, ifr)
     if cmd == SIOCGIFFLAGS:
         U16.pack_into(ifr, netdevice.IFNAMSIZ, dev_get_flags(dev) & 0xFFFF)
@@ -247,9 +247,9 @@ def hw_data(dev: net_device, ifr: bytearray) -> bytes:
 
 
 def dev_ifsioc(net: Net, ifr: bytearray, cmd: int) -> None:
-    """net/core/dev_ioctl.c: the requests that change something.
+    """net/core/dev_ioctl.c: the requests that write.
 
-    Raises: OSError ENODEV, EINVAL, EOPNOTSUPP, and what the change itself may fail with.
+    Raises: OSError ENODEV, EINVAL, EOPNOTSUPP, and errors of the change itself.
     """
     dev = ifr_dev(net, ifr)
     if cmd == SIOCSIFFLAGS:
@@ -293,14 +293,14 @@ CHANGING = (
     *(SIOCGMIIPHY, SIOCGMIIREG, SIOCSMIIREG),
 )
 OF_DRIVERS = (SIOCWANDEV, SIOCBONDSLAVEINFOQUERY, SIOCBONDINFOQUERY, SIOCGHWTSTAMP)
-"""Requests that no driver answers."""
+"""Requests that no driver supports."""
 
 
 def dev_ioctl(net: Net, cmd: int, ifr: bytearray, memory: Memory = OWN) -> None:
     """net/core/dev_ioctl.c: a request to an interface; the answer is in `ifr`.
 
-    What SIOCETHTOOL and requests about bridges point to is memory of this process, unless `memory`
-    says whose it is. Raises: OSError EPERM, ENOTTY, and what the request may fail with.
+    Pointers of SIOCETHTOOL and of requests about bridges refer to this process, unless `memory` is
+    given. Raises: OSError EPERM, ENOTTY, and errors of the request.
     """
     if cmd == SIOCGIFNAME:
         dev_ifname(net, ifr)

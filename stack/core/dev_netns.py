@@ -37,9 +37,9 @@ if TYPE_CHECKING:
 def dev_change_net_namespace(dev: net_device, net: Net, pat: str | None = None) -> int:
     """net/core/dev.c: `ip link set DEV netns NET [name PAT]`. 0 or -errno.
 
-    The device is closed; its addresses, routes and neighbours end with it in the old namespace. It
-    keeps its name, unless that is taken and `pat` says how else it may be called ("eth%d"), and its
-    index, unless that is taken. Counters, MTU, MAC address and offloads stay.
+    The device is closed; its addresses, routes and neighbours in the old namespace are removed. It
+    keeps its name and index unless they are taken; `pat` is a pattern for another name ("eth%d").
+    Counters, MTU, MAC address and offloads are kept.
 
     -EINVAL: a device that belongs to its namespace (lo), or one that is not registered. -EEXIST:
     the name is taken. -EXDEV: another machine's namespace.
@@ -99,7 +99,7 @@ def netdev_init(net: Net) -> None:
 
 
 def default_device_exit_net(net: Net) -> None:
-    """net/core/dev.c: at a namespace's end move hardware to the first one, delete virtual devices.
+    """net/core/dev.c: at a namespace's end, move hardware to the first one, delete virtual devices.
 
     A device whose name is taken there is renamed to dev%d.
     """
@@ -107,7 +107,7 @@ def default_device_exit_net(net: Net) -> None:
     for dev in reversed(for_each_netdev(net)):
         ops = dev.rtnl_link_ops
         if ops is not None:
-            if dev.reg_state == netdevice.NETREG_REGISTERED:  # not deleted along with another
+            if dev.reg_state == netdevice.NETREG_REGISTERED:  # not deleted together with another
                 ops.dellink(dev)
             continue
         movable = not dev.virtual and not dev.features & netdevice.NETIF_F_NETNS_LOCAL
@@ -120,7 +120,7 @@ default_device_ops = pernet_operations(exit=default_device_exit_net, device=True
 
 
 def net_dev_init(machine: Machine) -> None:
-    """net/core/dev.c: the backlog, the two network softirqs, what each namespace gets."""
+    """net/core/dev.c: set up the backlog, the two network softirqs and the pernet operations."""
     machine.softnet_data.backlog.poll = process_backlog
     machine.linkwatch_run_queue = partial(linkwatch_run_queue, machine)
     open_softirq(machine, NET_TX_SOFTIRQ, net_tx_action)

@@ -38,7 +38,7 @@ def unregister_netdevice_notifier(net: Net, fn: Callable[[int, net_device], int 
 
 
 def call_netdevice_notifiers(event: int, dev: net_device) -> int:
-    """net/core/dev.c: tell everybody; the first -errno (or NOTIFY_BAD) stops and is returned."""
+    """net/core/dev.c: call all; the first -errno (or NOTIFY_BAD) stops and is returned."""
     for fn in tuple(dev.net.netdev_chain):
         ret = fn(event, dev)
         if ret is not None and (ret < 0 or ret == netdevice.NOTIFY_BAD):
@@ -47,6 +47,6 @@ def call_netdevice_notifiers(event: int, dev: net_device) -> int:
 
 
 def netdev_state_change(dev: net_device) -> None:
-    """net/core/dev.c: NETDEV_CHANGE to those who listen."""
+    """net/core/dev.c: send NETDEV_CHANGE to listeners."""
     if dev.flags & netdevice.IFF_UP:
         call_netdevice_notifiers(netdevice.NETDEV_CHANGE, dev)

@@ -1,6 +1,6 @@
 """net/core/dev.c, net/sched/sch_generic.c: sending through the queueing discipline.
 
-Upper layers (neigh_output, packet sockets, bridge) hand a complete frame to dev_queue_xmit:
+Upper layers (neigh_output, packet sockets, bridge) pass a complete frame to dev_queue_xmit:
 
     dev_queue_xmit
         sch_handle_egress           the filters of clsact, if there are any (dev_tc.py)
@@ -8,15 +8,15 @@ Upper layers (neigh_output, packet sockets, bridge) hand a complete frame to dev
         __dev_xmit_skb
             sch_direct_xmit         discipline is empty and allows bypassing: straight to the driver
             q.enqueue, qdisc_run
-                qdisc_restart       until nothing is left, the driver is busy, or `dev_weight` is up
-                    dequeue_skb     q.dequeue, or what the driver refused before (`gso_skb`)
+                qdisc_restart       until empty, the driver is busy, or `dev_weight` is used up
+                    dequeue_skb     q.dequeue, or what the driver rejected before (`gso_skb`)
                     sch_direct_xmit
                         dev_hard_start_xmit     dev_xmit.py: taps, then the driver
                         dev_requeue_skb         the driver was busy
                 __netif_schedule    the rest is sent later
     net_tx_action                   NET_TX_SOFTIRQ: frees sent packets, runs scheduled disciplines
 
-State: `q.running` keeps one caller in a discipline, `dev.queue_state` says that the ring is full
+State: `q.running` admits one caller to a discipline, `dev.queue_state` says that the ring is full
 (netif_stop_queue, netdev_sent_queue), `softnet_data.output_queue` holds scheduled disciplines.
 dev_plug and dev_unplug collect the packets of one sendmmsg. Read __dev_xmit_skb first.
 """
@@ -86,9 +86,9 @@ __dev_queue_xmit = dev_queue_xmit
 
 
 def dev_direct_xmit(skb: sk_buff) -> int:
-    """net/core/dev.c: give one frame to the driver, past queue and taps. NET_XMIT_* or NETDEV_TX_*.
+    """net/core/dev.c: pass a frame to the driver without queue and taps. NET_XMIT_*, NETDEV_TX_*.
 
-    Takes ownership of skb. What the driver does not take at once is dropped.
+    Takes ownership of skb. It is dropped if the driver is busy.
     """
     dev: net_device = skb.dev
     machine = dev.machine
@@ -117,7 +117,7 @@ def dev_direct_xmit(skb: sk_buff) -> int:
 
 
 def __dev_xmit_skb(skb: sk_buff, q: Qdisc, dev: net_device) -> int:
-    """net/core/dev.c: queue a packet and run the queue; past an empty one where it allows that.
+    """net/core/dev.c: queue a packet and run the queue; bypass an empty one if it allows that.
 
     Takes ownership of skb. NET_XMIT_*.
     """
@@ -208,7 +208,7 @@ def qdisc_run(q: Qdisc) -> None:
 
 
 def __qdisc_run(q: Qdisc, quota: int) -> None:
-    """net/sched/sch_generic.c: go on sending; what is left after `quota` by NET_TX_SOFTIRQ."""
+    """net/sched/sch_generic.c: send up to `quota` packets, the rest by NET_TX_SOFTIRQ."""
     while quota > 0:
         sent = qdisc_restart(q)
         if not sent or not q.qlen:
@@ -218,7 +218,7 @@ def __qdisc_run(q: Qdisc, quota: int) -> None:
 
 
 def qdisc_restart(q: Qdisc) -> int:
-    """net/sched/sch_generic.c: take packets off the discipline and send them.
+    """net/sched/sch_generic.c: dequeue packets and send them.
 
     Packets handled; 0 when there is none to send now, or the driver is busy.
     """
@@ -229,7 +229,7 @@ def qdisc_restart(q: Qdisc) -> int:
 
 
 def dequeue_skb(q: Qdisc) -> list[sk_buff] | None:
-    """net/sched/sch_generic.c: take what the driver refused before, else from the discipline.
+    """net/sched/sch_generic.c: dequeue, packets that the driver rejected first.
 
     None while the driver has stopped its queue. When more wait, up to `dev_weight` are taken at
     once (xmit_more).
@@ -270,7 +270,7 @@ def try_bulk_dequeue_skb(q: Qdisc, skb: sk_buff, dev: net_device) -> list[sk_buf
 
 
 def sch_direct_xmit(skbs: list[sk_buff], q: Qdisc, dev: net_device) -> int:
-    """net/sched/sch_generic.c: hand packets to the driver; requeue what it refuses."""
+    """net/sched/sch_generic.c: pass packets to the driver; requeue those it rejects."""
     if not skbs:
         return 1
     left = dev_hard_start_xmit(skbs[0], dev, skbs)
@@ -281,7 +281,7 @@ def sch_direct_xmit(skbs: list[sk_buff], q: Qdisc, dev: net_device) -> int:
 
 
 def dev_requeue_skb(skbs: list[sk_buff], q: Qdisc) -> None:
-    """net/sched/sch_generic.c: keep packets that a busy driver refused; they are sent first."""
+    """net/sched/sch_generic.c: keep packets that a busy driver rejected; they are sent first."""
     q.gso_skb.extendleft(reversed(skbs))
     q.qlen += len(skbs)
     q.qstats.requeues += len(skbs)
@@ -290,7 +290,7 @@ def dev_requeue_skb(skbs: list[sk_buff], q: Qdisc) -> None:
 
 
 def __netif_schedule(q: Qdisc) -> None:
-    """net/core/dev.c: have NET_TX_SOFTIRQ run the discipline."""
+    """net/core/dev.c: schedule the discipline for NET_TX_SOFTIRQ."""
     if not q.scheduled and not q.deactivated:
         q.scheduled = True
         machine = q.dev.machine
@@ -315,23 +315,23 @@ def netif_stop_queue(dev: net_device) -> None:
 
 
 def netif_wake_queue(dev: net_device) -> None:
-    """include/linux/netdevice.h: room again: allow transmit and schedule what waits."""
+    """include/linux/netdevice.h: the ring has room: allow transmit, schedule waiting packets."""
     if netif_queue_stopped(dev):
         dev.queue_state &= ~QUEUE_STATE_DRV_XOFF
         netif_schedule_queue(dev)
 
 
 def netif_schedule_queue(dev: net_device) -> None:
-    """net/core/dev.c: have NET_TX_SOFTIRQ run the device's discipline, unless it is stopped."""
+    """net/core/dev.c: schedule the device's discipline, unless the device is stopped."""
     q = dev.qdisc
     if not dev.queue_state and q is not None and not q.noqueue:
         __netif_schedule(q)
 
 
 def netdev_sent_queue(dev: net_device, nbytes: int) -> None:
-    """include/linux/netdevice.h: `nbytes` more are in the ring; stop when it is enough."""
+    """include/linux/netdevice.h: `nbytes` were put into the ring; stop at the limit."""
     queue = dev.dql
-    assert queue is not None  # made by the driver
+    assert queue is not None  # created by the driver
     dql_queued(queue, nbytes)
     if dql_avail(queue) < 0 and not dev.queue_state & QUEUE_STATE_STACK_XOFF:
         dev.queue_state |= QUEUE_STATE_STACK_XOFF
@@ -358,7 +358,7 @@ def netdev_reset_queue(dev: net_device) -> None:
 
 
 def dev_kfree_skb_irq(skb: sk_buff) -> None:
-    """net/core/dev.c: free a sent packet in a hard interrupt: put off to NET_TX_SOFTIRQ.
+    """net/core/dev.c: free a sent packet in a hard interrupt: deferred to NET_TX_SOFTIRQ.
 
     Takes ownership of skb.
     """

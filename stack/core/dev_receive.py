@@ -1,9 +1,9 @@
 """net/core/dev.c: a received packet goes to taps, VLANs, rx_handlers and the protocol.
 
-Drivers, GRO and the backlog (NAPI, in softirq context) call in with the data behind the MAC header:
+Called by drivers, GRO and the backlog (NAPI, in softirq context), with data after the MAC header:
 
     netif_receive_skb                       one packet
-        deliver_skb                         `dev.rx_fast` knows the only handler: no other step
+        deliver_skb                         fast path: `dev.rx_fast` has the only handler
         __netif_receive_skb
             __netif_receive_skb_one_core
                 __netif_receive_skb_core    taps, filters, VLAN tag, rx_handler (bridge), handlers
@@ -14,8 +14,8 @@ Drivers, GRO and the backlog (NAPI, in softirq context) call in with the data be
 
 __netif_receive_skb_core starts again when a VLAN device or an rx_handler gives the packet another
 device. State: `net.ptype_all` and `net.ptype_base` hold taps and handlers, `dev.ptype_specific`
-those of one device. rx_fast_update derives `dev.rx_fast` from them, so whoever changes handlers
-(dev_add_pack, netdev_rx_handler_register) calls it. Read __netif_receive_skb_core first.
+those of one device. rx_fast_update derives `dev.rx_fast` from them, so functions that change
+handlers (dev_add_pack, netdev_rx_handler_register) call it. Read __netif_receive_skb_core first.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ def __netif_receive_skb_one_core(skb: sk_buff) -> int:
 
 
 def netif_receive_skb_list_internal(skbs: list[sk_buff]) -> None:
-    """net/core/dev.c (with __netif_receive_skb_list): nothing steers packets to other CPUs here."""
+    """net/core/dev.c (with __netif_receive_skb_list): without RPS, as there is one CPU."""
     dev: net_device = skbs[0].dev
     machine = dev.machine
     if machine.net_hotdata.netstamp_needed:
@@ -114,8 +114,8 @@ def netif_receive_skb_list_internal(skbs: list[sk_buff]) -> None:
 def __netif_receive_skb_list_core(skbs: list[sk_buff]) -> None:
     """net/core/dev.c: deliver successive packets of one handler and device as one list.
 
-    The handler of each packet is looked up before the first of its list is delivered. Raises
-    nothing, so that a packet's exception does not lose the packets behind it.
+    The handler of each packet is looked up before the first of its list is delivered. Does not
+    raise, so that a packet's exception does not lose the following packets.
     """
     pt_curr: packet_type | None = None
     pt_prev: packet_type | None = None

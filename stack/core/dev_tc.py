@@ -1,6 +1,6 @@
-"""net/core/dev.c: the filters of ingress and clsact, where packets come in and go out.
+"""net/core/dev.c: the filters of ingress and clsact, for received and sent packets.
 
-A device without them has `tcx_ingress` and `tcx_egress` None, so that nobody calls these functions.
+A device without them has `tcx_ingress` and `tcx_egress` None, and these functions are not called.
 """
 
 from __future__ import annotations
@@ -23,27 +23,27 @@ if TYPE_CHECKING:
 
 
 def sch_handle_ingress(skb: sk_buff, miniq: mini_Qdisc) -> int:
-    """net/core/dev.c: filters see what was received. -1: it goes on; else it is gone: NET_RX_*.
+    """net/core/dev.c: filter a received packet. -1: continue; else it is consumed: NET_RX_*.
 
-    Takes ownership of skb unless it goes on (data behind the MAC header).
+    Takes ownership of skb unless it returns -1 (data after the MAC header).
     """
     return tc_run(skb, miniq, True, skb.len)
 
 
 def sch_handle_egress(skb: sk_buff, miniq: mini_Qdisc) -> int:
-    """net/core/dev.c: filters see what will be sent. -1: it goes on; else it is gone: NET_XMIT_*.
+    """net/core/dev.c: filter a packet to be sent. -1: continue; else it is consumed: NET_XMIT_*.
 
-    Takes ownership of skb unless it goes on (data at the MAC header).
+    Takes ownership of skb unless it returns -1 (data at the MAC header).
     """
     skb_reset_mac_header(skb)
     return tc_run(skb, miniq, False, qdisc_pkt_len_init(skb))
 
 
 def tc_run(skb: sk_buff, miniq: mini_Qdisc, at_ingress: bool, nbytes: int) -> int:
-    """net/core/dev.c: count a packet, classify it and do what the verdict says.
+    """net/core/dev.c: count a packet, classify it and apply the verdict.
 
-    Where no filter can match (tcf_bypass) the packet is not even counted.
-    NET_RX_* and NET_XMIT_* have the same numbers for what is dropped and for what is not.
+    If no filter can match (tcf_bypass), the packet is not counted. NET_RX_* and NET_XMIT_* have the
+    same numbers for success and drop.
     """
     q = miniq.q
     block = miniq.block

@@ -1,4 +1,4 @@
-"""net/core/dev.c: devices above others: VLANs and bridges are upper devices of their ports."""
+"""net/core/dev.c: upper and lower devices, such as VLANs and bridges above their ports."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MAX_NEST_DEV = 8
 
 
 def netdev_has_upper_dev_all(dev: net_device, upper: net_device) -> bool:
-    """net/core/dev.c: `upper` is above `dev`, directly or over devices between."""
+    """net/core/dev.c: whether `upper` is above `dev`, directly or indirectly."""
     return any(one is upper or netdev_has_upper_dev_all(one, upper) for one in dev.upper)
 
 
@@ -47,7 +47,7 @@ def netdev_upper_dev_link(dev: net_device, upper: net_device) -> int:
 
 
 def netdev_master_upper_dev_link(dev: net_device, upper: net_device) -> int:
-    """net/core/dev.c: as netdev_upper_dev_link, for the master that takes all packets of `dev`.
+    """net/core/dev.c: as netdev_upper_dev_link, for the master that receives all packets of `dev`.
 
     -EBUSY: `dev` has a master.
     """
@@ -85,7 +85,7 @@ def stacked_register(dev: net_device, lower: net_device) -> int:
 
 
 def stacked_pass_modes(lower: net_device, flags: int, inc: int) -> None:
-    """The lower device receives what one above it does with IFF_ALLMULTI and IFF_PROMISC."""
+    """Pass IFF_ALLMULTI and IFF_PROMISC of an upper device on to its lower device."""
     if flags & netdevice.IFF_ALLMULTI:
         dev_set_allmulti(lower, inc)
     if flags & netdevice.IFF_PROMISC:
@@ -93,7 +93,7 @@ def stacked_pass_modes(lower: net_device, flags: int, inc: int) -> None:
 
 
 def stacked_change_rx_flags(dev: net_device, lower: net_device, change: int) -> None:
-    """ndo_change_rx_flags: what of `change` is set now, and what no longer is."""
+    """ndo_change_rx_flags: apply the flags in `change` that were set or cleared."""
     stacked_pass_modes(lower, change & dev.flags, 1)
     stacked_pass_modes(lower, change & ~dev.flags, -1)
 

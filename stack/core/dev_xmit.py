@@ -1,6 +1,6 @@
-"""net/core/dev.c: frames on their last steps to the driver: features, taps, ndo_start_xmit.
+"""net/core/dev.c: the last steps of transmit: features, taps, ndo_start_xmit.
 
-What the device does not offer (segmentation, checksums, tags) is done here in software.
+Offloads that the device lacks (segmentation, checksums, tags) are done here in software.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ _GSO_KINDS = skbuff.SKB_GSO_TCPV4 | skbuff.SKB_GSO_TCPV6 | skbuff.SKB_GSO_UDP_L4
 def dev_hard_start_xmit(
     first: sk_buff, dev: net_device, skbs: list[sk_buff] | None = None
 ) -> list[sk_buff] | None:
-    """net/core/dev.c: give packets to taps and driver; those the driver did not take, or None.
+    """net/core/dev.c: pass packets to taps and driver; returns those the driver rejected, or None.
 
     `skbs` is the whole list when `first` is not alone. Takes ownership of the packets that are not
     returned. `dev.xmit_more` is true for all but the last.
@@ -78,7 +78,7 @@ def dev_hard_start_xmit(
         for index, skb in enumerate(skbs):
             dev.xmit_more = index < last
             dev_queue_xmit_nit(skb, dev)
-            if start_xmit(skb, dev):  # NETDEV_TX_BUSY: still ours
+            if start_xmit(skb, dev):  # NETDEV_TX_BUSY: we still own it
                 return skbs[index:]
             if netif_queue_stopped(dev) and index < last:
                 return skbs[index + 1 :]
@@ -88,14 +88,14 @@ def dev_hard_start_xmit(
 
 
 def skb_loop_sk(ptype: packet_type, sk: sock) -> bool:
-    """net/core/dev.c: a tap that belongs to the sender."""
+    """net/core/dev.c: whether a tap belongs to the sender."""
     if ptype.id_match is not None:
         return ptype.id_match(ptype.af_packet_priv, sk)
     return ptype.af_packet_priv is sk
 
 
 def dev_queue_xmit_nit(skb: sk_buff, dev: net_device) -> None:
-    """net/core/dev.c: show an outgoing packet to the taps (ETH_P_ALL). Borrows skb."""
+    """net/core/dev.c: pass an outgoing packet to the taps (ETH_P_ALL). Borrows skb."""
     net = dev.net
     if not net.ptype_all and not dev.ptype_specific:
         return
@@ -141,8 +141,8 @@ def netif_skb_features(skb: sk_buff, dev: net_device) -> int:
 def hw_enc_features(skb: sk_buff, features: int) -> int:
     """include/linux/netdevice.h: the features for a packet in a tunnel.
 
-    Linux's drivers have more than NETIF_F_SG only if they segment some kind of tunnel. Datagrams
-    inside are cut by the first device, so that no receiver gets a merged one in a tunnel.
+    Linux's drivers have more than NETIF_F_SG only if they segment some kind of tunnel. Inner
+    datagrams are segmented by the first device, so that receivers get no merged ones in a tunnel.
     """
     if not features & netdevice.NETIF_F_GSO_ENCAP_ALL:
         return netdevice.NETIF_F_SG
@@ -162,7 +162,7 @@ def netdev_intersect_features(f1: int, f2: int) -> int:
 
 
 def validate_xmit_skb(skb: sk_buff, dev: net_device) -> list[sk_buff] | None:
-    """net/core/dev.c: do in software what the device does not offer: VLAN tag, GSO, checksum.
+    """net/core/dev.c: do VLAN tag, GSO and checksum in software if the device cannot.
 
     Takes ownership of skb. The frames to send, or None when it was dropped.
     """

@@ -1,7 +1,7 @@
 """Settings per interface: net.ipv4.conf and net.ipv6.conf (net/ipv4/devinet.c, addrconf.c).
 
-`all` and `default` are sets of the same kind as an interface's, which begins as a copy of
-`default`. What `all` means for an interface is each family's matter.
+`all` and `default` are sets like an interface's, which starts as a copy of `default`. Each family
+defines what `all` means for an interface.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ DevconfFn = Callable[["devconf", str, Any], Any]
 
 
 def nothing(conf: devconf, name: str, old: Any) -> None:
-    """Nobody is notified."""
+    """Notify no one."""
 
 
 @state
@@ -102,20 +102,20 @@ def add_devconf(conf: dict[str, Any], mine: devconf, name: str) -> None:
 
 
 def remove_devconf(conf: dict[str, Any], mine: devconf) -> None:
-    """The interface is gone, or gets another name."""
+    """The interface was removed or renamed."""
     if conf.get(mine.label) is mine:
         del conf[mine.label]
 
 
 def netconf_notify(net: Net, family: int, conf: devconf, name: str = "", index: int = 0) -> None:
-    """inet_netconf_notify_devconf, inet6_netconf_notify_devconf: tell those who listen of a setting
-    that changed, or of all of a new interface. `index`: that of the interface, if it is known."""
+    """inet_netconf_notify_devconf, inet6_netconf_notify_devconf: notify listeners of a changed
+    setting, or of all settings of a new interface. `index`: the interface's, if known."""
     if net.rtnl is not None:
         index = index or NETCONFA_IFINDEX.get(conf.label) or net.dev_by_name[conf.label].ifindex
         net.rtnl(RTM_NEWNETCONF, (family, index, conf, name), 0)
 
 
 def netconf_gone(net: Net, family: int, index: int) -> None:
-    """The same of an interface that goes away, or gets another name."""
+    """The same for an interface that is removed or renamed."""
     if net.rtnl is not None:
         net.rtnl(RTM_DELNETCONF, (family, index, None, ""), 0)

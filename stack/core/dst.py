@@ -1,4 +1,4 @@
-"""include/net/dst.h, net/core/dst.c: what routing decided for a packet; cached by sockets."""
+"""include/net/dst.h, net/core/dst.c: routing decisions for packets; cached by sockets."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class dst_ops:
     update_pmtu: Callable[..., None] | None = None
     link_failure: Callable[[Any], None] | None = None
     confirm_neigh: Callable[[Any, wide], None] | None = None
-    """(dst, daddr): an upper layer heard from `daddr`, which proves that the next hop is alive."""
+    """(dst, daddr): an upper layer received from `daddr`, so the next hop is reachable."""
 
 
 def dst_discard(skb: sk_buff) -> int:
@@ -75,7 +75,7 @@ class dst_entry:
     dev: net_device
     """None only in a dst that no family made."""
     ops: dst_ops | None
-    """What the family does with it; None in a dst that no family made."""
+    """The family's operations; None in a dst that no family made."""
     net: Net = row(of=lambda dst: dst.dev.net)
     """The namespace of `dev`."""
     flags: int = row(0)
@@ -85,9 +85,9 @@ class dst_entry:
     error: int = row(0)
     """The errno that using it gives (blackhole, prohibit ...); 0: none."""
     expires: int = row(0)
-    """When what it learned (MTU, redirect) ends, ns; 0: never."""
+    """When learned values (MTU, redirect) expire, ns; 0: never."""
     metrics: dict[str, int] = row(make=dict)
-    """What is set, by RTAX_* name."""
+    """Set metrics, by RTAX_* name."""
     neigh: neighbour | None = row()
     """The neighbour that this dst used last (see ip_neigh_for_gw)."""
     refcnt: int = row(0)
@@ -99,24 +99,24 @@ class dst_entry:
 
 
 def dst_input(skb: sk_buff) -> int:
-    """include/net/dst.h: hand a received packet to what its route says. Takes ownership of skb."""
+    """include/net/dst.h: call the route's input function. Takes ownership of skb."""
     dst: dst_entry = skb.dst
     return dst.input(skb)
 
 
 def dst_output(net: Net, sk: sock | None, skb: sk_buff) -> int:
-    """include/net/dst.h: send a packet the way its route says. Takes ownership of skb."""
+    """include/net/dst.h: call the route's output function. Takes ownership of skb."""
     dst: dst_entry = skb.dst
     return dst.output(net, sk, skb)
 
 
 def dst_hold(dst: dst_entry) -> None:
-    """include/net/dst.h: one socket more caches `dst`."""
+    """include/net/dst.h: count a socket that caches `dst`."""
     dst.refcnt += 1
 
 
 def dst_release(dst: dst_entry | None) -> None:
-    """net/core/dst.c: one socket fewer; the last one of a dead dst lets its neighbour go.
+    """net/core/dst.c: one socket fewer; the last one of a dead dst releases its neighbour.
 
     Memory is Python's. Packets and the routing caches hold a dst without being counted.
     """
@@ -159,7 +159,7 @@ def dst_metric_advmss(dst: dst_entry) -> int:
 
 
 def dst_confirm_neigh(dst: dst_entry, daddr: wide) -> None:
-    """include/net/dst.h: the next hop to `daddr` over `dst` is alive, so it need not be asked."""
+    """include/net/dst.h: confirm that the next hop to `daddr` over `dst` is reachable."""
     ops = dst.ops
     if ops is not None and ops.confirm_neigh is not None:
         ops.confirm_neigh(dst, daddr)

@@ -1,8 +1,8 @@
-"""lib/dynamic_queue_limits.c: how many bytes a driver's ring may hold, found by watching it.
+"""lib/dynamic_queue_limits.c: an adaptive limit of the bytes in a driver's ring.
 
-What waits in a ring cannot be reordered, shaped or dropped any more, so it shall be as little as
-keeps the hardware busy. The limit rises when the ring ran empty although more was waiting, and
-falls by the least excess that was seen for `slack_hold_time`.
+Packets in a ring can no longer be reordered, shaped or dropped. So the limit should be just enough
+to keep the hardware busy. It rises when the ring ran empty although packets were waiting, and falls
+by the least excess during `slack_hold_time`.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class dql:
 
 
 def dql_reset(queue: dql) -> None:
-    """The queue has been emptied: begin again, with the administrator's bounds."""
+    """Restart after the queue was emptied, within the administrator's bounds."""
     queue.num_queued = queue.num_completed = queue.last_obj_cnt = 0
     queue.prev_num_queued = queue.prev_last_obj_cnt = queue.prev_ovlimit = 0
     queue.adj_limit = queue.limit = queue.min_limit

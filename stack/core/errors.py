@@ -1,4 +1,4 @@
-"""What a call of the stack raises: OSError with the kernel's errno and the kernel's text for it."""
+"""Exceptions of the stack's calls: OSError with the kernel's errno and its text."""
 
 from __future__ import annotations
 

@@ -75,7 +75,7 @@ def sock_recv_errqueue(sk: sock, msg: msghdr, length: int) -> tuple[int, sk_buff
 
 
 def is_icmp_err(serr: object) -> bool:
-    """net/core/skbuff.c (is_icmp_err_skb): an error that an ICMP message told."""
+    """net/core/skbuff.c (is_icmp_err_skb): whether an ICMP message caused the error."""
     return isinstance(serr, sock_exterr_skb) and serr.ee_origin in (
         SO_EE_ORIGIN_ICMP,
         SO_EE_ORIGIN_ICMP6,
@@ -90,8 +90,8 @@ def is_stamp(serr: sock_exterr_skb) -> bool:
 def sock_next_error(sk: sock, read: object = None) -> None:
     """net/core/skbuff.c (sock_dequeue_err_skb): the queue's next error becomes the pending one.
 
-    `read` is what was taken off. Only what ICMP told is a pending error: a time stamp or a notice
-    about MSG_ZEROCOPY leaves `sk_err` alone.
+    `read` is the entry taken off. Only ICMP errors become pending errors. Time stamps and notices
+    about MSG_ZEROCOPY do not change `sk_err`.
     """
     head = sk.sk_error_queue.peek()
     serr = head.cb if head is not None else None

@@ -1,11 +1,11 @@
-"""include/linux/ethtool.h and net/ethtool/ioctl.c: what a driver offers to ``ethtool``, as data.
+"""include/linux/ethtool.h and net/ethtool/ioctl.c: a driver's functions for ``ethtool``.
 
 Python calls the ethtool_* functions; for Debian's ``ethtool``, on a host by ``e1000emu exec``,
 ethtool_ioctl.py and stack/netlink/ethnl.py do. Each takes the same steps:
 
     ethtool_set_ringparam(dev, ...)
         _op                         the driver's function, or OSError(EOPNOTSUPP)
-        ethtool_get_ringparam       the current values, for those that the caller left out
+        ethtool_get_ringparam       the current values, for arguments that the caller left out
         => ethtool_ops.set_ringparam            in the driver: drivers/e1000/ethtool.py
         _check                      -errno becomes OSError
 
@@ -191,7 +191,7 @@ def _check(dev: net_device, what: str, err: int | None) -> None:
 
 
 def ethtool_notify(dev: net_device, what: str) -> None:
-    """net/ethtool/netlink.c: tell the listeners of the ethtool family that a setting changed.
+    """net/ethtool/netlink.c: notify listeners of the ethtool family of a changed setting.
 
     `what` is the setting: "rings", "pause" ...
     """

@@ -1,15 +1,14 @@
-"""net/ethtool/ioctl.c: SIOCETHTOOL, what programs ask of an interface without netlink.
+"""net/ethtool/ioctl.c: SIOCETHTOOL, ethtool's interface without netlink.
 
 ifr_data points to a structure that begins with the command:
 
     | cmd 4 | ...                                   a number, or the structure of the command
-    | ETHTOOL_GSTATS 4 | n 4 | n numbers of 8 |     the caller brings room for what it asked before
+    | ETHTOOL_GSTATS 4 | n 4 | n numbers of 8 |     the caller provides room for all n
 
 `dev_ethtool(net, ifr, memory)` reads and writes that structure through `memory`, since the caller
-may be this process or a program that runs on the host. COMMANDS has a row a command. Each takes the
-structure and gives it back. Answers are built from stack.core.ethtool. Identifying and the
-self-test, which take seconds, are refused: Python has them (ethtool_phys_id, ethtool_self_test).
-State: none.
+may be this process or a program that runs on the host. COMMANDS has a row per command. Each takes
+the structure and returns the answer, built from stack.core.ethtool. Identification and self-test,
+which take seconds, are refused; Python has them (ethtool_phys_id, ethtool_self_test). State: none.
 """
 
 from __future__ import annotations
@@ -99,7 +98,7 @@ Answer = Callable[[net_device, bytes], bytes | None]
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """One command: bytes of its structure, its function, whether anybody may ask.
+    """One command: the size of its structure, its function, whether any user may call it.
 
     `more(structure)` gives the bytes behind the structure that the command reads.
     """
@@ -296,7 +295,7 @@ def get_perm_addr(dev: net_device, data: bytes) -> bytes:
 
 
 def get_link_settings(dev: net_device, data: bytes) -> bytes:
-    """ETHTOOL_GLINKSETTINGS: with another number of words than ours, the number that it takes."""
+    """ETHTOOL_GLINKSETTINGS. For a wrong number of words, returns the right number."""
     if _op(dev).get_link_ksettings is None:
         raise os_error(errno.EOPNOTSUPP, f"{dev.name} has no link settings")
     words = struct.unpack_from("=b", data, 15)[0]
@@ -342,7 +341,7 @@ def get_flags(dev: net_device) -> int:
 
 
 def has(features: int) -> Command:
-    """A command that tells whether the interface has one of the features."""
+    """A command that returns whether the interface has one of the features."""
     return Command(4, value(lambda dev: bool(dev.features & features)), True)
 
 

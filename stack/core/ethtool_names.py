@@ -1,7 +1,7 @@
 """net/ethtool/common.c: names of features, link modes and the like, by the numbers of their bits.
 
-A name's place in its set is its number in messages of NETLINK_GENERIC's ethtool family. An empty
-name (-) is a bit that has no name.
+A name's index in its set is its number in messages of NETLINK_GENERIC's ethtool family. "-" is a
+bit without a name.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ ETH_SS_COUNT = 23
 
 
 def _set(words: str) -> tuple[str, ...]:
-    """The names of a set, parted by spaces."""
+    """The names of a set, separated by spaces."""
     return tuple("" if word == "-" else word for word in words.split())
 
 

@@ -2,7 +2,7 @@
 
 An epitem is an entry in the wait queue of its file. A wake-up puts it on its eventpoll's ready
 list, and `ep_send_events` polls each item of that list. The kernel needs a second list for items
-that become ready meanwhile; here none can, since the host's lock is held.
+that become ready in the meantime. Here the host's lock is held, so none can.
 """
 
 from __future__ import annotations
@@ -155,7 +155,7 @@ def file_can_poll(file: struct_file) -> bool:
 
 
 def ep_item_poll(epi: epitem, depth: int) -> int:
-    """fs/eventpoll.c: the item's events that its file shows now."""
+    """fs/eventpoll.c: the item's events that its file reports now."""
     ep = epi.ffd_file.ep
     bits = vfs_poll(epi.ffd_file) if ep is None else __ep_eventpoll_poll(ep, depth)
     return bits & epi.events
@@ -365,7 +365,7 @@ def ep_get_upwards_depth_proc(shared: ep_globals, ep: eventpoll, depth: int) -> 
 
 
 def ep_loop_check(shared: ep_globals, ep: eventpoll, to: eventpoll) -> bool:
-    """fs/eventpoll.c: may `ep` not watch `to`: because of a loop, or of too many levels?"""
+    """fs/eventpoll.c: whether `ep` must not watch `to`, because of a loop or too many levels."""
     shared.inserting_into = ep
     depth = ep_loop_check_proc(shared, to, 0)
     if depth > EP_MAX_NESTS:
@@ -400,7 +400,7 @@ def reverse_path_check_proc(shared: ep_globals, file: struct_file, depth: int) -
 
 
 def reverse_path_check(shared: ep_globals) -> bool:
-    """fs/eventpoll.c: has a file of the check list too many wake-up paths?"""
+    """fs/eventpoll.c: whether a file of the check list has too many wake-up paths."""
     for file in shared.tfile_check_list:
         shared.path_count = [0] * len(PATH_LIMITS)
         if reverse_path_check_proc(shared, file, 0):
@@ -454,7 +454,7 @@ def do_epoll_ctl(net: Net, epfd: int, op: int, fd: int, events: int, data: Any) 
     ep = ep_eventpoll_of(file)
     if file is tfile or ep is None:
         raise os_error(errno.EINVAL, f"{epfd} is no epoll, or {fd} the same")
-    events &= ~EPOLLWAKEUP  # a host does not fall asleep
+    events &= ~EPOLLWAKEUP  # a host is never suspended
     inner = ep_eventpoll_of(tfile)
     if (
         op != EPOLL_CTL_DEL

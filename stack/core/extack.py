@@ -1,7 +1,7 @@
-"""include/linux/netlink.h struct netlink_ext_ack: the text that the kernel tells with an errno.
+"""include/linux/netlink.h struct netlink_ext_ack: the text that the kernel sends with an errno.
 
-`os_error` gives a text for callers in Python. Requests about links, addresses, routes, neighbours
-and rules do not tell it, since Linux has none. Where Linux has one an `ExtAckError` carries it.
+`os_error` has a text for callers in Python, which netlink does not send, because Linux has none. An
+`ExtAckError` carries a text that Linux sends.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from stack.core.rows import row, state
 
 
 class ExtAckError(OSError):
-    """An OSError with what NLMSGERR_ATTR_MSG says; "": nothing."""
+    """An OSError with the text of NLMSGERR_ATTR_MSG; "": none."""
 
     def __init__(self, err: int, msg: str = "") -> None:
         super().__init__(err, f"{os.strerror(err)}: {msg}" if msg else os.strerror(err))
@@ -21,6 +21,6 @@ class ExtAckError(OSError):
 
 @state
 class netlink_ext_ack:
-    """What is told of a request that succeeds: a warning, or ""."""
+    """The warning for a request that succeeds, or ""."""
 
     msg: str = row("")

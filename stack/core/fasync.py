@@ -29,7 +29,7 @@ SPECIFIC_SICODES = (4, 5, 7, 8, 11, 17, 31)
 
 @state
 class fasync_struct:
-    """struct fasync_struct: a descriptor whose owner wants signals."""
+    """struct fasync_struct: a descriptor whose owner receives signals."""
 
     fa_file: struct_file
     fa_fd: int
@@ -54,7 +54,7 @@ def fasync_helper(fd: int, file: struct_file, on: bool, fapp: list[fasync_struct
 
 
 def kill_fasync(fapp: list[fasync_struct], sig: int, band: int) -> None:
-    """fs/fcntl.c: tell everybody on the list. `band`: POLL_IN and so on."""
+    """fs/fcntl.c: signal every owner on the list. `band`: POLL_IN and so on."""
     for entry in tuple(fapp):
         fown = entry.fa_file.f_owner
         if fown is not None and not (sig == signal.SIGURG and not fown.signum):
@@ -132,7 +132,7 @@ SOCK_WAKE_URG = 3
 def sock_wake_async(sock: socket, how: int, band: int) -> None:
     """net/socket.c: signal the owners of descriptors with O_ASYNC.
 
-    SOCK_WAKE_WAITD: unless a reader waits in a call; SOCK_WAKE_SPACE: only if a writer wants room.
+    SOCK_WAKE_WAITD: unless a reader waits in a call; SOCK_WAKE_SPACE: only if a writer waits.
     """
     fapp = sock.fasync_list
     if fapp is None:

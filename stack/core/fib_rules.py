@@ -1,4 +1,4 @@
-"""Policy routing: rules that say which table a lookup asks, for both families.
+"""Policy routing: rules that select the table of a lookup, for both families.
 
 net/core/fib_rules.c, include/net/fib_rules.h, include/uapi/linux/fib_rules.h.
 
@@ -8,9 +8,9 @@ net/core/fib_rules.c, include/net/fib_rules.h, include/uapi/linux/fib_rules.h.
         fib_rule_next                   the next rule of `rest` that a flow matches
 
 `leading` are the tables of the first rules that match every packet, such as the default ones:
-local, main, default. A lookup asks these first, without a flow. Only if they have no route, and
-there is a `rest`, its rules are compared with the flow (ipv4/fib.py, ipv6/ip6_fib.py). So a host
-without rules of its own pays nothing for a packet that has a route. Read fib_rule_match first.
+local, main, default. A lookup tries these first, without a flow. Only if they have no route, and
+there is a `rest`, its rules are compared with the flow (ipv4/fib.py, ipv6/ip6_fib.py). So the
+default rules cost nothing for a packet that has a route. Read fib_rule_match first.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ FIB_RULE_FIND_SADDR = 0x00010000
 
 LAST_ID = 0xFFFFFFFF
 LOOPBACK_IFINDEX = 1
-"""What flows of the host itself come in by."""
+"""The input interface of the host's own flows."""
 
 FR_ACT_ERROR = {
     FR_ACT_BLACKHOLE: errno.EINVAL,
@@ -110,7 +110,7 @@ class fib_rules_ops:
 
 
 def fib_default_rules(*rules: tuple[int, int]) -> list[fib_rule]:
-    """The rules that there are at first, of (priority, table)."""
+    """The initial rules, from (priority, table)."""
     return [fib_rule(pref, table=table, proto=RTPROT_KERNEL) for pref, table in rules]
 
 
@@ -122,7 +122,7 @@ def fib_rules_sort(ops: fib_rules_ops) -> None:
 
 
 def is_plain(rule: fib_rule) -> bool:
-    """Whether it looks every packet up in its table and has no other condition."""
+    """Whether it is an unconditional lookup in its table."""
     return rule == fib_rule(rule.pref, table=rule.table, proto=rule.proto)
 
 
@@ -130,7 +130,7 @@ def is_plain(rule: fib_rule) -> bool:
 
 
 def fib_rule_dev_match(net: Net, name: str, ifindex: int, l3mdev: int) -> bool:
-    """fib_rule_iif_match, fib_rule_oif_match: the named device; a VRF stands for its ports."""
+    """fib_rule_iif_match, fib_rule_oif_match: the named device; a VRF matches its ports."""
     dev = net.dev_by_name.get(name)
     if dev is None:
         return False
@@ -140,10 +140,10 @@ def fib_rule_dev_match(net: Net, name: str, ifindex: int, l3mdev: int) -> bool:
 def fib_rule_match(
     net: Net, ops: fib_rules_ops, rule: fib_rule, fl: flowi, iif: int, l3mdev: int = 0
 ) -> bool:
-    """net/core/fib_rules.c, fib4_rule_match, fib6_rule_match: whether a flow is one of the rule's.
+    """net/core/fib_rules.c, fib4_rule_match, fib6_rule_match: whether the rule matches a flow.
 
-    `iif`: index of the interface it came in by, LOOPBACK_IFINDEX of the host's own. `l3mdev`: of
-    the VRF that the flow is in, or 0.
+    `iif`: index of the receiving interface, LOOPBACK_IFINDEX for the host's own flows. `l3mdev`: of
+    the flow's VRF, or 0.
     """
     return _conditions_hold(net, ops, rule, fl, iif, l3mdev) != bool(rule.flags & FIB_RULE_INVERT)
 
@@ -156,7 +156,7 @@ def _conditions_hold(
     if rule.oifname and not fib_rule_dev_match(net, rule.oifname, fl.flowi_oif, l3mdev):
         return False
     if (rule.mark ^ fl.flowi_mark) & rule.mark_mask or rule.tun_id:
-        return False  # nothing comes out of a tunnel
+        return False  # tunnel ids are not supported
     if rule.l3mdev and not l3mdev:
         return False
     if rule.uid_range is not None and not rule.uid_range[0] <= net.uid <= rule.uid_range[1]:
@@ -164,7 +164,7 @@ def _conditions_hold(
     if rule.dst_len and (fl.daddr ^ rule.dst) >> (ops.bits - rule.dst_len):
         return False
     if rule.src_len:
-        # A flow whose source is not chosen yet is in no network of IPv6; of IPv4 it has 0.0.0.0.
+        # A flow without a source yet matches no IPv6 network; for IPv4 its source is 0.0.0.0.
         if ops.bits == 128 and not fl.saddr:
             if not rule.flags & FIB_RULE_FIND_SADDR:
                 return False
@@ -182,10 +182,10 @@ def _conditions_hold(
 def fib_rule_next(
     net: Net, ops: fib_rules_ops, at: int, fl: flowi, iif: int, l3mdev: int = 0
 ) -> int:
-    """net/core/fib_rules.c fib_rules_lookup: where in `rest`, from `at` on, a rule decides; or -1.
+    """net/core/fib_rules.c fib_rules_lookup: index in `rest` of the rule that applies; or -1.
 
-    It follows `goto`, which leads forward only. `l3mdev`: the flow's VRF, if it is not that of its
-    interface.
+    The search begins at `at` and follows `goto`, which goes forward only. `l3mdev`: the flow's VRF,
+    if it is not that of its interface.
     """
     rest = ops.rest
     if rest and not l3mdev:
@@ -205,15 +205,15 @@ def fib_rule_next(
 
 
 def fib_rule_table(net: Net, rule: fib_rule, fl: flowi, iif: int, l3mdev: int = 0) -> int:
-    """fib_rule_get_table: the number of the table of a rule that matches; of `l3mdev` the VRF's."""
+    """fib_rule_get_table: the table of a matching rule; for `l3mdev` the VRF's."""
     if not rule.l3mdev:
         return rule.table
     return l3mdev_fib_table(net.dev_by_index.get(l3mdev or l3mdev_flow(net, fl, iif)))
 
 
 def fib_rule_suppress(rule: fib_rule, prefixlen: int, dev: net_device | None) -> bool:
-    """fib4_rule_suppress, fib6_rule_suppress: whether the rule refuses so short a prefix, or a
-    device of that group."""
+    """fib4_rule_suppress, fib6_rule_suppress: whether the rule suppresses a route with so short a
+    prefix or a device of that group."""
     if prefixlen <= rule.suppress_prefixlen:
         return True
     return dev is not None and dev.group == rule.suppress_ifgroup
@@ -223,7 +223,7 @@ def fib_rule_suppress(rule: fib_rule, prefixlen: int, dev: net_device | None) ->
 
 
 def fib_default_rule_pref(ops: fib_rules_ops) -> int:
-    """net/core/fib_rules.c: the priority of a rule that has none: before the second one."""
+    """net/core/fib_rules.c: the default priority of a new rule: before the second one."""
     if len(ops.rules) > 1 and ops.rules[1].pref:
         return ops.rules[1].pref - 1
     return 0
@@ -247,7 +247,7 @@ def fib_rule_check(rule: fib_rule, placed: bool = True) -> None:
 
 
 def fib_rule_add(net: Net, ops: fib_rules_ops, rule: fib_rule, excl: bool = True) -> None:
-    """net/core/fib_rules.c fib_newrule: behind those of its priority. `excl`: only if it is new.
+    """net/core/fib_rules.c fib_newrule: add after those of its priority. `excl`: only if new.
 
     Raises: OSError EEXIST; EINVAL.
     """
@@ -262,7 +262,7 @@ def fib_rule_add(net: Net, ops: fib_rules_ops, rule: fib_rule, excl: bool = True
 
 
 def fib_rule_del(net: Net, ops: fib_rules_ops, rule: fib_rule) -> None:
-    """net/core/fib_rules.c: take out one that is there."""
+    """net/core/fib_rules.c: remove an existing rule."""
     ops.rules = [each for each in ops.rules if each is not rule]
     _changed(net, ops, RTM_DELRULE, rule)
 

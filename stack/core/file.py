@@ -1,4 +1,4 @@
-"""Open files and the descriptor table of a host (fs/file.c, fs/file_table.c, linux/fs.h).
+"""Open files and a host's descriptor table (fs/file.c, fs/file_table.c, linux/fs.h).
 
 A host has one process, whose descriptors are those of its network namespace. A descriptor refers to
 a `struct_file`: a socket's, an epoll's, a pipe's end, or a file of the machine that runs this. Call
@@ -39,7 +39,7 @@ FASYNC = 0o20000  # O_ASYNC
 
 @state
 class file_operations:
-    """struct file_operations: the functions of an open file; None for those that it does not have.
+    """struct file_operations: the functions of an open file; None: not supported.
 
     poll(file): POLL* bits. poll_wait(file): the queue that is woken when they may have changed.
     read_iter(file, to) and write_iter(file, from): bytes; they raise OSError. fasync(fd, file, on).
@@ -61,8 +61,8 @@ class file_operations:
 class vm_area_struct:
     """struct vm_area_struct: an mmap of `size` bytes from byte `vm_pgoff` on.
 
-    `still()` tells whether it is there still. The file's mmap sets `vm_file`, the number of a file
-    of the machine that runs this, whose pages are mapped.
+    `still()` returns whether it is still mapped. The file's mmap sets `vm_file`, the descriptor of
+    a file of the real machine, whose pages are mapped.
     """
 
     size: int
@@ -73,7 +73,7 @@ class vm_area_struct:
 
 @state
 class fown_struct:
-    """struct fown_struct: the process that gets a file's signals, and which; signum 0 is SIGIO."""
+    """struct fown_struct: the process that gets a file's signals; signum 0 is SIGIO."""
 
     pid: int = row(0)
     pid_type: int = row(0)
@@ -82,12 +82,12 @@ class fown_struct:
 
 @state
 class struct_file:
-    """struct file: what descriptors that were made of each other by dup() share."""
+    """struct file: an open file, shared by descriptors that dup() made."""
 
     net: Net
     f_op: file_operations
     private_data: Any
-    """The socket, eventpoll, pipe or Python file: `f_op` knows which."""
+    """The socket, eventpoll, pipe or Python file, depending on `f_op`."""
     f_flags: u32
     sock: socket | None = row(hot=True)
     """`private_data` of a socket's file with its exact type; `ep` is that of an epoll's file."""
@@ -96,7 +96,7 @@ class struct_file:
     f_pos: int = row(0)
     f_owner: fown_struct | None = row()
     f_ep: list[Any] | None = row()
-    """The epitems that watch the file; None until there was one."""
+    """The epitems that watch the file; None before the first one."""
     f_ep_release: Callable[[struct_file], None] | None = row()
     """eventpoll_release_file, set when the file is first watched."""
 
@@ -181,7 +181,7 @@ def get_file(file: struct_file) -> struct_file:
 
 
 def filp_close(file: struct_file) -> None:
-    """fs/open.c: one descriptor less; with the last holder the file ends."""
+    """fs/open.c: one descriptor fewer; the last holder releases the file."""
     file.f_count -= 1
     if not file.f_count:
         __fput(file)
@@ -204,7 +204,7 @@ def fput(file: struct_file) -> None:
 
 
 def flush_delayed_fput(net: Net) -> None:
-    """fs/file_table.c: end the files that nobody holds."""
+    """fs/file_table.c: release files without holders."""
     net.flushing_fput = True
     try:
         delayed = net.delayed_fput
@@ -216,7 +216,7 @@ def flush_delayed_fput(net: Net) -> None:
 
 
 def __fput(file: struct_file) -> None:
-    """fs/file_table.c: epolls forget the file, then what it was ends."""
+    """fs/file_table.c: remove the file from epolls, then release it."""
     forget = file.f_ep_release
     if forget is not None:
         forget(file)

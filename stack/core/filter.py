@@ -21,7 +21,7 @@ INSN_BYTES = 8
 
 
 def copy_bpf_fprog_from_user(optval: Any) -> bytes | list[Any]:
-    """net/core/sock.c: the instructions that an option value stands for.
+    """net/core/sock.c: the instructions of an option value.
 
     Raises: OSError EINVAL; EFAULT when the address in a sock_fprog cannot be read.
     """
@@ -42,7 +42,7 @@ def copy_bpf_fprog_from_user(optval: Any) -> bytes | list[Any]:
 
 
 def sk_attach_filter(sk: sock, optval: Any) -> None:
-    """net/core/filter.c: have a program look at what the socket receives, in place of another.
+    """net/core/filter.c: attach or replace the program that filters received packets.
 
     Raises: OSError EPERM when locked, EINVAL, EFAULT, ENOMEM above sysctl optmem_max.
     """
@@ -99,7 +99,7 @@ def sk_get_filter(sk: sock, count: int) -> int | bytes:
 
 
 def sk_lock_filter(sk: sock, on: bool) -> None:
-    """net/core/sock.c: lock the filter for good. Raises: OSError EPERM: it cannot be unlocked."""
+    """net/core/sock.c: lock the filter permanently. Raises: OSError EPERM: cannot be unlocked."""
     if sk.sk_flags & SOCK_FILTER_LOCKED and not on:
         raise os_error(errno.EPERM, "a filter stays locked")
     if on:

@@ -1,7 +1,7 @@
-"""net/core/gro_cells.c: GRO for what a tunnel has unpacked.
+"""net/core/gro_cells.c: GRO for packets that a tunnel has decapsulated.
 
-A tunnel's packets wait in a cell until the softirq polls it, behind the poll of the NIC that they
-came by. So a stream's packets meet in the cell's GRO table, as those of a wire in the NIC's.
+A tunnel's packets wait in a cell until the softirq polls it, after the poll of the receiving NIC.
+So packets of a stream are merged in the cell's GRO table, as the NIC's packets are in its own.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class gro_cell:
     napi_skbs: sk_buff_head = row(make=sk_buff_head)
 
     def poll(self, napi: napi_struct, budget: int) -> int:
-        """gro_cell_poll: merge what waits. The packets done."""
+        """gro_cell_poll: merge waiting packets. Returns how many."""
         work = 0
         while work < budget:
             skb = self.napi_skbs.dequeue()
@@ -55,7 +55,7 @@ def gro_cells_init(dev: net_device) -> gro_cell:
 
 
 def gro_cells_destroy(cell: gro_cell | None) -> None:
-    """The device goes away: drop what waits."""
+    """The device is removed: drop waiting packets."""
     if cell is not None:
         napi_disable(cell.napi)
         cell.napi_skbs.purge()

@@ -79,7 +79,7 @@ def filemap_splice_read(
 
 
 def hostfile_release(file: struct_file) -> None:
-    """Nothing to end: the Python file stays the program's."""
+    """Do nothing: the Python file belongs to the program."""
 
 
 hostfile_fops = file_operations(

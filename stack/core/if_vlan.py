@@ -47,24 +47,24 @@ VLAN_MAX_DEPTH = 8
 
 
 def eth_type_vlan(proto: int) -> bool:
-    """include/linux/if_vlan.h: an EtherType that a tag follows."""
+    """include/linux/if_vlan.h: whether the EtherType is that of a tag."""
     return proto in (ETH_P_8021Q, ETH_P_8021AD)
 
 
 def vlan_hw_offload_capable(features: int, proto: int) -> bool:
-    """include/linux/if_vlan.h: the device puts tags of this kind into frames itself."""
+    """include/linux/if_vlan.h: whether the device inserts tags of this kind itself."""
     if proto == ETH_P_8021Q:
         return bool(features & NETIF_F_HW_VLAN_CTAG_TX)
     return bool(features & NETIF_F_HW_VLAN_STAG_TX)
 
 
 def skb_vlan_tagged(skb: sk_buff) -> bool:
-    """include/linux/if_vlan.h: there is a tag, beside the packet or in it."""
+    """include/linux/if_vlan.h: whether there is a tag, in the metadata or in the frame."""
     return bool(skb.vlan_proto) or eth_type_vlan(skb.protocol)
 
 
 def skb_vlan_tagged_multi(skb: sk_buff) -> bool:
-    """include/linux/if_vlan.h: there are two tags or more. data at the MAC header."""
+    """include/linux/if_vlan.h: whether there are two tags or more. data at the MAC header."""
     proto = skb.protocol
     if not eth_type_vlan(proto):
         return False
@@ -187,7 +187,7 @@ def vlan_find_dev(real_dev: net_device, proto: int, vid: int) -> net_device | No
 
 
 def vlan_do_receive(skb: sk_buff, vlan_dev: net_device) -> sk_buff | None:
-    """net/8021q/vlan_core.c: the packet becomes its VLAN device's; None when that is down.
+    """net/8021q/vlan_core.c: move the packet to its VLAN device; None when that is down.
 
     `vlan_dev` is what vlan_find_dev found for the tag. Takes ownership of skb.
     """
@@ -216,13 +216,13 @@ def vlan_do_receive(skb: sk_buff, vlan_dev: net_device) -> sk_buff | None:
 
 
 def vlan_ingress_priority(vlan_dev: net_device, tci: int) -> int:
-    """net/8021q/vlan_core.c vlan_get_ingress_priority: what the map says of the three bits; 0."""
+    """net/8021q/vlan_core.c vlan_get_ingress_priority: the map's value for the three bits, or 0."""
     ingress = vlan_dev.vlan_ingress
     return ingress.get(tci >> VLAN_PRIO_SHIFT & 7, 0) if ingress else 0
 
 
 def vlan_vid_add(dev: net_device, proto: int, vid: int) -> int:
-    """net/8021q/vlan_core.c: one user more of an id; the first tells the filter. 0 or -errno."""
+    """net/8021q/vlan_core.c: add a user of an id; the first sets the filter. 0 or -errno."""
     info: vlan_info | None = dev.vlan_info
     if info is None:
         info = vlan_info()
@@ -239,7 +239,7 @@ def vlan_vid_add(dev: net_device, proto: int, vid: int) -> int:
 
 
 def vlan_vid_del(dev: net_device, proto: int, vid: int) -> None:
-    """net/8021q/vlan_core.c: one user fewer; the last takes the id out of the filter."""
+    """net/8021q/vlan_core.c: remove a user; the last removes the id from the filter."""
     info: vlan_info | None = dev.vlan_info
     if info is None:
         return

@@ -21,7 +21,7 @@ INET_ECN_MASK = 3
 
 
 def INET_ECN_set_ce(skb: sk_buff) -> bool:
-    """Mark a packet (data at the MAC header); False: it does not take it. Borrows skb."""
+    """Mark a packet (data at the MAC header); False: it is not ECN-capable. Borrows skb."""
     at = skb.network_header - skb.data_offset
     proto = vlan_get_protocol(skb)
     if proto not in (ETH_P_IP, ETH_P_IPV6) or not 0 <= at <= skb.len - 20:
@@ -36,7 +36,7 @@ def INET_ECN_set_ce(skb: sk_buff) -> bool:
 def set_mark(skb: sk_buff, proto: int, at: int, mark: int) -> bool:
     """Write the two bits into the IPv4 or IPv6 header at `at`; False: there is no memory.
 
-    The checksum of an IPv4 header goes along (RFC 1624).
+    The checksum of an IPv4 header is updated (RFC 1624).
     """
     if skb_header_cloned(skb) and not skb_cow_head(skb, 0):
         return False
@@ -61,7 +61,7 @@ def INET_ECN_encapsulate(outer: int, inner: int) -> int:
 def INET_ECN_decapsulate(skb: sk_buff, proto: int, at: int, outer: int, inner: int) -> int:
     """Combine the marks of both headers into the inner one, `proto` at `at`. Borrows skb.
 
-    0; 1: the inner packet is not capable and the outer said it is; 2: such a packet was marked, so
+    0; 1: the inner packet is not ECN-capable but the outer one is; 2: such a packet was marked, so
     it has to be dropped (RFC 6040 4.2).
     """
     outer &= INET_ECN_MASK

@@ -1,9 +1,9 @@
 """User data of one call: struct msghdr and its iterator (lib/iov_iter.c, linux/socket.h).
 
 Most calls bring one buffer, so a msghdr is its own iterator: `buf`, `off`, `count` describe the
-piece at hand and `more` the ones behind it. Buffers are anything with the buffer protocol and one
+current piece and `more` the following ones. Buffers are anything with the buffer protocol and one
 byte per item; for receiving they must be writable. A `UserBuffer` is memory of another process, and
-bytes that are not there are EFAULT.
+an unmapped address gives EFAULT.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from stack.core.uapi import MSG_TRUNC, SOL_SOCKET
 
 UIO_MAXIOV = 1024
 MALFORMED = (SOL_SOCKET, -1, b"")
-"""In the place of a malformed control message: every protocol refuses it with EINVAL."""
+"""Replaces a malformed control message; every protocol rejects it with EINVAL."""
 ZEROCOPY_FRAGS = 17
 """MAX_SKB_FRAGS of a Linux with pages of 4 KiB."""
 

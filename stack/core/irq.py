@@ -62,7 +62,7 @@ class irq_desc:
 
 
 def irq_to_desc(machine: Machine, irq: int) -> irq_desc:
-    """kernel/irq/irqdesc.c: the line `irq`, made when it is first asked for."""
+    """kernel/irq/irqdesc.c: the line `irq`, created on first use."""
     desc = machine.irq_descs.get(irq)
     if desc is None:
         desc = machine.irq_descs[irq] = irq_desc(machine, irq)
@@ -70,7 +70,7 @@ def irq_to_desc(machine: Machine, irq: int) -> irq_desc:
 
 
 def handle_level_irq(machine: Machine, desc: irq_desc) -> None:
-    """kernel/irq/chip.c: run the line's handlers until the level is down or nobody cares.
+    """kernel/irq/chip.c: run the handlers until the level is down or no handler claims it.
 
     Then softirqs. Raises nothing (`raise_later`).
     """

@@ -1,10 +1,10 @@
-"""L3 master devices, which a VRF is: routes of their own for the ports below them.
+"""L3 master devices such as VRFs, whose ports have a routing table of their own.
 
 net/l3mdev/l3mdev.c, include/net/l3mdev.h, include/net/inet_sock.h. The master's private object
 begins with `l3mdev_ops`: the number of its table, and what it does with packets of its ports.
 
 A received packet that went through a master has `skb.dev` and `skb.skb_iif` of the master. The
-interface that it came in by is in the high bits of `skb.ip_cb_flags` (IPCB(skb)->iif with
+receiving interface is in the high bits of `skb.ip_cb_flags` (IPCB(skb)->iif with
 IPSKB_L3SLAVE); `inet_sdif` reads it.
 """
 
@@ -110,7 +110,7 @@ def l3mdev_flow(net: Net, fl: flowi, iif: int) -> int:
 
 
 def sk_dev_equal_l3scope(sk: sock, dif: int) -> bool:
-    """include/net/sock.h: may a socket use the interface `dif`, by what it is bound to?"""
+    """include/net/sock.h: whether a socket may use the interface `dif`, by its bound device."""
     bound = sk.sk_bound_dev_if
     return not bound or bound in (dif, l3mdev_master_ifindex_by_index(sk.net, dif))
 
@@ -119,7 +119,7 @@ def sk_dev_equal_l3scope(sk: sock, dif: int) -> bool:
 
 
 def l3mdev_l3_rcv(skb: sk_buff, family: int) -> sk_buff | None:
-    """include/net/l3mdev.h: show a received packet to the VRF that its device is or is in.
+    """include/net/l3mdev.h: pass a received packet to the VRF that its device is or is in.
 
     Or to ipvlan of mode l3s, whose port (`rx_handler_data`) has `l3mdev_ops`. Returns the packet,
     or None when it is gone.
@@ -137,7 +137,7 @@ def l3mdev_l3_rcv(skb: sk_buff, family: int) -> sk_buff | None:
 
 
 def l3mdev_l3_out(sk: sock | None, skb: sk_buff, family: int) -> sk_buff | None:
-    """include/net/l3mdev.h: show a packet of ours to the VRF that its device is a port of."""
+    """include/net/l3mdev.h: pass a packet of ours to the VRF that its device is a port of."""
     dst: dst_entry = skb.dst
     master = dst.dev.master
     if master is None or master.priv is None:
@@ -147,7 +147,7 @@ def l3mdev_l3_out(sk: sock | None, skb: sk_buff, family: int) -> sk_buff | None:
 
 
 def l3mdev_mark(skb: sk_buff) -> None:
-    """IPCB(skb)->iif and IPSKB_L3SLAVE: note the interface that the packet came in by."""
+    """IPCB(skb)->iif and IPSKB_L3SLAVE: store the receiving interface."""
     skb.ip_cb_flags |= (skb.skb_iif & SDIF_MASK) << SDIF_SHIFT
 
 

@@ -70,12 +70,12 @@ def linkwatch_run_queue(machine: Machine) -> None:
 
 
 def linkwatch_pending(dev: net_device) -> bool:
-    """The link is down, or its coming up has not been acted on yet."""
+    """Whether the link is down, or its carrier has not been processed yet."""
     return not netif_carrier_ok(dev) or dev in dev.machine.linkwatch_events
 
 
 def netif_device_detach(dev: net_device) -> None:
-    """net/core/dev.c: the hardware is gone for now (suspend)."""
+    """net/core/dev.c: the hardware is not available (suspend)."""
     if dev.state & netdevice.LINK_STATE_PRESENT:
         dev.state &= ~netdevice.LINK_STATE_PRESENT
         if netif_running(dev):
@@ -95,7 +95,7 @@ def dev_activate(dev: net_device) -> None:
     """net/sched/sch_generic.c: attach the default discipline; wait for the carrier first."""
     if not netif_carrier_ok(dev):
         if isinstance(dev.qdisc, noop_qdisc) and dev.qdisc_sleeping is None:
-            dev.qdisc_sleeping = qdisc_create_dflt(dev)  # told already, used later
+            dev.qdisc_sleeping = qdisc_create_dflt(dev)  # notified already, used later
             dev.qdisc_sleeping.deactivated = True
         return
     if isinstance(dev.qdisc, noop_qdisc):

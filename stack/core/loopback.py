@@ -1,4 +1,4 @@
-"""drivers/net/loopback.c: `lo`: what is sent comes back through the backlog."""
+"""drivers/net/loopback.c: `lo`: sent packets are received through the backlog."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""net/core/neighbour.c: how neighbours go: garbage collection, thresholds, devices that go down.
+"""net/core/neighbour.c: removal of neighbours: garbage collection, thresholds, devices going down.
 
 A table holds at most `gc_thresh3` entries. From `gc_thresh2` on old ones are dropped by force. From
 `gc_thresh1` on the periodic work drops those that were not used. Proxies (`pneigh`) are here too.
@@ -87,7 +87,7 @@ def neigh_forced_gc(tbl: neigh_table) -> int:
 
 
 def neigh_periodic_work(timer: timer_list) -> None:
-    """net/core/neighbour.c: forget what was not used for long; new random reachable time."""
+    """net/core/neighbour.c: remove entries unused for long; new random reachable time."""
     tbl: neigh_table = timer.data
     now = tbl.net.clock.now_ns()
     tbl.stats.periodic_gc_runs += 1
@@ -119,12 +119,12 @@ def neigh_flush_dev(tbl: neigh_table, dev: net_device | None, skip_perm: bool) -
 
 
 def neigh_changeaddr(tbl: neigh_table, dev: net_device) -> None:
-    """net/core/neighbour.c: our own address changed: drop what was learnt."""
+    """net/core/neighbour.c: our own MAC address changed: drop learned entries."""
     neigh_flush_dev(tbl, dev, False)
 
 
 def neigh_ifdown(tbl: neigh_table, dev: net_device) -> None:
-    """net/core/neighbour.c: the interface went down: its entries and proxies go."""
+    """net/core/neighbour.c: the interface went down: remove its entries and proxies."""
     neigh_flush_dev(tbl, dev, False)
     pneigh_ifdown(tbl, dev)
 
@@ -176,7 +176,7 @@ def pneigh_delete(tbl: neigh_table, key: wide, dev: net_device | None) -> bool:
 
 
 def pneigh_ifdown(tbl: neigh_table, dev: net_device) -> None:
-    """net/core/neighbour.c: the interface's proxies and what waits for their answers go."""
+    """net/core/neighbour.c: remove the interface's proxies and their delayed solicitations."""
     for entry in tuple(tbl.phash.values()):
         if entry.dev is dev:
             pneigh_delete(tbl, entry.key, dev)
@@ -210,7 +210,7 @@ def pneigh_enqueue(tbl: neigh_table, p: neigh_parms, skb: sk_buff) -> None:
 
 
 def neigh_proxy_process(timer: timer_list) -> None:
-    """net/core/neighbour.c: the delay of some solicitations is over: have the family answer."""
+    """net/core/neighbour.c: answer solicitations whose delay is over."""
     tbl: neigh_table = timer.data
     now = tbl.net.clock.now_ns()
     due = [skb for when, skb in tbl.proxy_queue if when <= now]

@@ -1,7 +1,7 @@
 """net/core/neighbour.c: /proc/sys/net/FAMILY/neigh/DEV, for both families, as rows.
 
-`default` is what a new interface begins with. A write there changes those interfaces too that have
-not got a value of their own. An interface has all of its own once it has an IPv4 address.
+`default` has the initial values of an interface. A write there also changes interfaces without a
+value of their own. Once an interface has an IPv4 address, all its values are its own.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from stack.core.time64 import NSEC_PER_MSEC, NSEC_PER_SEC, TICK_NS
 
 DEFAULT = "default"
 SKB_BYTES = 2090
-"""SKB_TRUESIZE(ETH_FRAME_LEN): what a packet counts where a queue's length is given in packets."""
+"""SKB_TRUESIZE(ETH_FRAME_LEN): bytes of a packet when a queue's length is given in packets."""
 GC_INTERVAL_S = 30
 """Nothing reads it, as on Linux."""
 LONGEST = INT_MAX // 250

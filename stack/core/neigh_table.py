@@ -1,7 +1,7 @@
 """include/net/neighbour.h: the data of neighbour tables: entries, parameters, statistics, proxies.
 
-What a family adds (ARP, ND) is a `neigh_table` with a constructor for its entries, and `neigh_ops`
-for how they ask. The code is in neighbour.py (look-up, states, output) and neigh_gc.py (removal).
+A family (ARP, ND) adds a `neigh_table` with a constructor for its entries, and `neigh_ops` for
+solicitations. The code is in neighbour.py (lookup, states, output) and neigh_gc.py (removal).
 """
 
 from __future__ import annotations
@@ -58,18 +58,18 @@ class neigh_parms:
     delay_probe_time: int = 5 * NSEC_PER_SEC
     gc_staletime: int = 60 * NSEC_PER_SEC
     queue_len_bytes: int = 212992
-    anycast_delay: int = 1 * NSEC_PER_SEC  # told, but as on Linux nothing waits for it
+    anycast_delay: int = 1 * NSEC_PER_SEC  # reported, but unused, as on Linux
     proxy_delay: int = 8 * NSEC_PER_SEC // 10
     proxy_qlen: int = 64  # packets of the table that wait for proxy_delay
     locktime: int = 1 * NSEC_PER_SEC
-    dev: net_device | None = None  # None: what a new interface begins with
+    dev: net_device | None = None  # None: the defaults of a new interface
     data_state: frozenset[str] = row(make=frozenset)
     """Set for `dev`: later defaults do not change these."""
 
 
 @state
 class neigh_ops:
-    """struct neigh_ops: what the family does. solicit borrows its packet, the others own theirs."""
+    """struct neigh_ops: a family's functions. solicit borrows its packet, the others own it."""
 
     solicit: Callable[[neighbour, sk_buff | None], None]
     error_report: Callable[[neighbour, sk_buff], None]
@@ -122,7 +122,7 @@ class neighbour:
     tbl: neigh_table
     """The table that it is in: ARP's or ND's."""
     dev: net_device
-    """The interface that it is reached by."""
+    """The interface over which it is reached."""
     primary_key: wide
     """Its network address."""
     timer_handler: Callable[[timer_list], None]
@@ -136,7 +136,7 @@ class neighbour:
     flags: int = row(0)
     """Bits NTF_*: is it a router; from bit NTF_EXT_SHIFT those of NDA_FLAGS_EXT."""
     protocol: int = row(0)
-    """RTPROT_* of the program that told of it, 0: none did."""
+    """RTPROT_* of the program that added it, 0: none."""
     ha: bytes = row(of=lambda neigh: bytes(neigh.dev.addr_len))
     """Its link-layer address; zeros until it is known."""
     hh: hh_cache = row(make=hh_cache)
@@ -144,9 +144,9 @@ class neighbour:
     type: int = row(0)
     """RTN_*: unicast, multicast, broadcast, local."""
     dead: bool = row(False)
-    """It left the table."""
+    """Whether it was removed from the table."""
     probes: int = row(0)
-    """How often it was asked in this state."""
+    """Number of solicitations in this state."""
     arp_queue: sk_buff_head = row(make=sk_buff_head)
     """Packets that wait for its address."""
     arp_queue_len_bytes: int = row(0)
@@ -156,9 +156,9 @@ class neighbour:
     updated: int = row(of=lambda neigh: neigh.confirmed)
     """When its state or address last changed, ns."""
     used: int = row(of=lambda neigh: neigh.confirmed)
-    """When a packet last went by the slow output, ns."""
+    """When the slow output was last used, ns."""
     ops: neigh_ops = row(of=lambda _: neigh_null_ops)
-    """How its family asks and sends."""
+    """Its family's functions to solicit and send."""
     output: Callable[[neighbour, sk_buff], int] = row(neigh_blackhole)
     """(neigh, skb): what neigh_output calls; takes ownership of skb."""
     timer: timer_list = row(

@@ -1,1 +1,1 @@
-"""What both IP families share: connections, hash tables, TCP, UDP, ping and raw sockets."""
+"""Code shared by both IP families: connections, hash tables, TCP, UDP, ping and raw sockets."""

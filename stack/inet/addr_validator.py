@@ -1,6 +1,6 @@
-"""Who may refuse an address: inetaddr_validator_chain and inet6addr_validator_chain as one list.
+"""Validators of new addresses: inetaddr_validator_chain and inet6addr_validator_chain in one.
 
-net/ipv4/devinet.c, net/ipv6/addrconf_core.c. Asked before an interface gets an address.
+net/ipv4/devinet.c, net/ipv6/addrconf_core.c. Called before an address is added to an interface.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ CHAIN = "addr_validator_chain"
 
 
 def register_addr_validator(net: Net, fn: Callable[[net_device, wide, int], int]) -> None:
-    """Ask `fn(dev, addr, AF_INET | AF_INET6)`, which answers 0 or -errno."""
+    """Register `fn(dev, addr, AF_INET | AF_INET6)`, which returns 0 or -errno."""
     net.gen.setdefault(CHAIN, []).append(fn)
 
 
 def validate_addr(dev: net_device, addr: wide, family: int) -> int:
-    """0, or the first -errno that somebody has against the address."""
+    """Call the validators. 0, or the first -errno."""
     for fn in dev.net.gen.get(CHAIN, ()):
         err: int = fn(dev, addr, family)
         if err:

@@ -1,4 +1,4 @@
-"""The operations of an address family: what the shared protocols ask of IPv4 or IPv6.
+"""The operations of an address family, which the shared protocols call for IPv4 or IPv6.
 
 TCP, UDP, raw and ping sockets hold addresses as ints. `sk.sk_af` is the table of the family that
 the socket has on the wire (`inet_saddr`, `inet_daddr`, its hash key). An AF_INET6 socket with a
@@ -46,13 +46,13 @@ class connected(Protocol):
 
 @state
 class inet_af_ops:
-    """What one family does.
+    """The operations of one family.
 
     Called for the family on the wire (`sk.sk_af`): `takes(sk, family)` says whether the socket also
     receives packets of the other `family` (an IPv6 socket bound to no address, not IPV6_V6ONLY).
 
     Called for the family of a packet; unless a line says so, skb is borrowed:
-    `mc_sf_allow(sk, group, saddr, ifindex)`: may the socket receive a packet to this group;
+    `mc_sf_allow(sk, group, saddr, ifindex)`: whether the socket may receive a packet to this group;
     `port_unreachable(skb)`: send the ICMP error;
     `udp_mib(net)`: the counters of UDP;
     `raw_input(sk, skb)`: give a raw socket a clone; 1 when the packet matches the socket, else 0;
@@ -63,21 +63,21 @@ class inet_af_ops:
     `icmp_error(sk, skb, err, port, info, offset)`: put it on the error queue.
 
     Called by udp_sendmsg (stack/inet/udp_flow.py). For the socket's own family:
-    `udp_family(sk, msg, length)`: the family that the message goes by; it may replace
+    `udp_family(sk, msg, length)`: the family that sends the message; it may replace
     `msg.msg_name` (raises OSError). For the family on the wire:
-    `udp_route(sk, msg, af)`: where the message goes, without a flow; `af` is this table (raises
+    `udp_route(sk, msg, af)`: the message's destination, without a flow; `af` is this table (raises
     OSError);
-    `udp_make_flow(sk, dest)`: the flow of plain datagrams there, None if it cannot say them;
-    `udp_flow_folds(sk, flow, fl)`: may datagrams of the flow leave as one super-packet, unnoticed;
-    `udp_flow_aim(sk, flow, fl)`: have the flow go to the port in `fl`;
+    `udp_make_flow(sk, dest)`: the flow of plain datagrams there, None if they need the slow path;
+    `udp_flow_folds(sk, flow, fl)`: whether one super-packet is equivalent to single datagrams;
+    `udp_flow_aim(sk, flow, fl)`: change the flow's destination port to that in `fl`;
     `udp_flow_xmit(sk, flow, skb, count)`: add the IP header and send `count` datagrams;
     `udp_make_skb(sk, dest, msg, size)`: a datagram without headers, None with MSG_PROBE, of `size`
     bytes with UDP's (raises OSError);
     `udp_append(sk, dest, msg, size)`: add to the corked datagram; `dest` is None and `size` without
-    UDP's header for what is not the first piece (raises OSError);
+    UDP's header for all but the first piece (raises OSError);
     `udp_send_skb(skb, fl, cork)`: add the headers and send;
-    `flush_pending_frames(sk)`: discard the corked datagram. What sends takes ownership of skb and
-    returns 0 or a negative errno.
+    `flush_pending_frames(sk)`: discard the corked datagram. Functions that send take ownership of
+    skb and return 0 or a negative errno.
 
     Called for the socket's own family (`sk.sk_family`). `pktinfo_prepare(sk, skb)` saves what the
     control messages of a packet need before it is queued; `cmsg_recv(msg, sk, skb, tlen, offset)`
@@ -123,7 +123,7 @@ af_ops_of: dict[int, inet_af_ops] = {}
 
 
 def inet_register_af_ops(af: inet_af_ops) -> None:
-    """Make a family's table known under its number."""
+    """Register a family's table under its number."""
     af_ops_of[af.family] = af
 
 
@@ -145,7 +145,7 @@ def inet_sk_takes(sk: inet_sock, family: int) -> bool:
 
 
 def inet_rcv_saddr_equal(sk: inet_sock, sk2: inet_sock | inet_timewait_sock) -> bool:
-    """net/ipv4/inet_connection_sock.c: do the addresses let both sockets receive the same packet?
+    """net/ipv4/inet_connection_sock.c: whether the addresses of two sockets overlap.
 
     A socket bound to no address receives packets to every address of its families.
     """
@@ -156,7 +156,7 @@ def inet_rcv_saddr_equal(sk: inet_sock, sk2: inet_sock | inet_timewait_sock) -> 
     return af.takes(sk, af2.family) or af2.takes(sk2, af.family)
 
 
-# --- what stands in ehash for a key (net/ipv4/inet_hashtables.c) ------------------------------
+# --- entries of ehash for a key (net/ipv4/inet_hashtables.c) ----------------------------------
 # Entries are sockets, requests and TIME_WAIT remnants. Connections of two VRFs may have one key.
 
 
@@ -177,7 +177,7 @@ def inet_ehash_match(hashinfo: inet_hashinfo, key: InetKey, dif: int, sdif: int)
 
 
 def inet_ehash_twin(hashinfo: inet_hashinfo, key: InetKey, dif: int, sdif: int) -> Any | None:
-    """The same, when it is not the one in `ehash`."""
+    """The same, for entries other than the one in `ehash`."""
     for sk in hashinfo.twins.get(key, ()):
         if inet_sk_bound_dev_eq(sk, dif, sdif):
             return sk
@@ -190,7 +190,7 @@ def inet_ehash_has(hashinfo: inet_hashinfo, key: InetKey, sk: Any) -> bool:
 
 
 def inet_ehash_add(hashinfo: inet_hashinfo, key: InetKey, sk: Any) -> None:
-    """One entry more; `inet_ehash_match` has found none."""
+    """Add an entry; `inet_ehash_match` has found none."""
     if key in hashinfo.ehash:
         hashinfo.twins.setdefault(key, []).append(sk)
     else:
@@ -210,7 +210,7 @@ def inet_ehash_replace(hashinfo: inet_hashinfo, key: InetKey, old: Any, new: Any
 
 
 def inet_ehash_remove(hashinfo: inet_hashinfo, key: InetKey, sk: Any) -> bool:
-    """Remove an entry; False: it is not there."""
+    """Remove an entry; False: it was not in the table."""
     found = hashinfo.ehash.get(key) is sk
     twins = hashinfo.twins.pop(key, []) if hashinfo.twins else None
     if not twins:

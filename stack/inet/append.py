@@ -3,8 +3,8 @@
 `inet_append_data` starts the datagram with the first piece and discards it after an error. For each
 piece a family checks the size against its MTU (`__ip_append_data`, `__ip6_append_data`). Then
 `append_data` puts the bytes into an sk_buff. One holds the whole datagram, in its head and then in
-pages; the family's fragmentation cuts it. Headroom for all headers stays free: they are pushed when
-the bytes are complete, the transport's first, where the kernel fills reserved room.
+pages; the family's fragmentation splits it. Headroom for all headers stays free. They are pushed
+when the data is complete, the transport's first; the kernel fills reserved space instead.
 
 These functions are called by a socket's sendmsg and raise OSError.
 """
@@ -68,7 +68,7 @@ def ip_generic_getfrag(frm: msghdr, skb: sk_buff, n: int, pages: SkbPool) -> Non
 
 
 def inet_cork_of(sk: inet_sock) -> inet_cork:
-    """The socket's cork, made when it is first asked for: connections never need one."""
+    """The socket's cork, created on first use, because connections never need one."""
     if sk.cork is None:
         sk.cork = inet_cork()
     return sk.cork
@@ -111,7 +111,7 @@ def append_data(
     """Append `length` bytes to the datagram in `queue`; see __ip_append_data.
 
     `headers`: bytes of the IP header with its options or extension headers.
-    `mtu`: the longest packet that leaves whole.
+    `mtu`: the longest packet that is sent unfragmented.
     `csum`: the features of a device that fills in UDP's checksum behind these headers.
 
     Raises: OSError ENOBUFS, EAGAIN, EPIPE.
@@ -140,7 +140,7 @@ def append_data(
 
 
 class cork_ops(NamedTuple):
-    """What a family does to the corked datagram, for `inet_append_data`."""
+    """A family's functions for the corked datagram, for `inet_append_data`."""
 
     setup: Callable[[Any, inet_cork, Any, Any, flowi], None]
     """Start one: `ip_setup_cork(sk, cork, ipc, rt, fl)`."""
@@ -164,8 +164,8 @@ def inet_append_data(
 ) -> None:
     """ip_append_data and ip6_append_data: append to the datagram in sk_write_queue.
 
-    `ipc` and `rt` are of the first piece only, as is the transport header. After an error nothing
-    is collected any more. Raises: OSError.
+    `ipc` and `rt` of the first piece apply; it has the transport header. After an error the
+    collected data is discarded. Raises: OSError.
     """
     if flags & MSG_PROBE:
         return

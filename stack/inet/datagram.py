@@ -33,8 +33,8 @@ def sk_icmp_err(
 def __udp_disconnect(sk: inet_sock, flags: int) -> int:
     """net/ipv4/udp.c: forget the peer, and the address and port that connect or autobind chose.
 
-    As on Linux the interface is forgotten, too, also that of SO_BINDTODEVICE. A peer of IPv6 is
-    not: what others send is still not received.
+    As on Linux, the bound interface is reset, too, even that of SO_BINDTODEVICE. An IPv6 peer is
+    not reset: datagrams of other senders are still not received.
     """
     sk.sk_state = TCP_CLOSE
     if sk.sk_af.family == AF_INET:

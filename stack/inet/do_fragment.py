@@ -1,7 +1,7 @@
-"""Cutting a packet into fragments: the part that IPv4 and IPv6 share.
+"""Fragmentation: the part that IPv4 and IPv6 share.
 
 net/ipv4/ip_output.c (ip_do_fragment), net/ipv6/ip6_output.c (ip6_fragment). The family checks that
-the packet may be cut, and gives the headers of a fragment with a function that completes them.
+the packet may be fragmented, and passes a fragment's headers and a function that completes them.
 """
 
 from __future__ import annotations
@@ -127,7 +127,7 @@ def inet_do_fragment(
         ip_copy_metadata(frag, skb)
         if owner is not None:
             skb_set_owner_w(frag, owner)
-        if not at:  # as in the kernel the first is the datagram's own sk_buff
+        if not at:  # as in the kernel, the first fragment is the datagram's own sk_buff
             frag.tx_flags = skb.tx_flags
             frag.tskey = skb.tskey
         frag_next(frag, headers, at, length, length < left)

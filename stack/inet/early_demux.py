@@ -1,7 +1,7 @@
 """Finding a packet's socket before its route (ip_rcv_finish_core): what both families share.
 
-sysctl ip_early_demux is for all protocols, tcp_early_demux and udp_early_demux for one; IPv6 obeys
-the three of net.ipv4, as in Linux.
+Sysctl ip_early_demux is for all protocols, tcp_early_demux and udp_early_demux for one. As in
+Linux, they apply to IPv6, too.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class HasEarlyDemux(Protocol):
 
     @property
     def early_demux(self) -> Demux | None:
-        """May give a packet its socket and its route (borrows)."""
+        """Optional: attach the socket and route to a packet (borrows)."""
 
 
 Protos: TypeAlias = Sequence[HasEarlyDemux | None]
@@ -44,11 +44,11 @@ class EarlyDemux(Protocol):
     """net.ipv4 and net.ipv6, as far as this file needs them."""
 
     early_demux: IntMap[Demux]
-    """By protocol: what is called before routing."""
+    """By protocol: the function called before routing."""
 
 
 def early_demux_init(net: Net, protos: Protos, ip: EarlyDemux) -> None:
-    """Have `ip.early_demux` follow the sysctls, for UDP also the table of connected sockets."""
+    """Keep `ip.early_demux` current with the sysctls, for UDP also with connected sockets."""
 
     def choose(new: Mapping[str, int]) -> None:
         for number, prot in enumerate(protos):

@@ -1,10 +1,10 @@
-"""ESP in UDP (RFC 3948): what a socket with UDP_ENCAP gets, and what ESP gets.
+"""ESP in UDP (RFC 3948): demultiplexing between ESP and a socket with UDP_ENCAP.
 
 | source port 2 | destination port 2 | length 2 | checksum 2 |
 | SPI 4, not 0, and the rest of ESP     or  0 4, the non-ESP marker, then IKE     or  0xFF 1 |
 
-A socket of a key manager takes IKE on the port. UDP hands it each datagram by
-`udp_sock.encap_rcv`, and `netns_xfrm.input` is ESP's (stack/xfrm/xfrm_input.py).
+A key daemon's socket receives IKE on the port. UDP passes each datagram to `udp_sock.encap_rcv`.
+`netns_xfrm.input` is the input function of ESP (stack/xfrm/xfrm_input.py).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ KEEPALIVE = b"\xff"
 def xfrm_udp_encap_rcv(sk: udp_sock, skb: sk_buff) -> int:
     """net/ipv4/xfrm4_input.c xfrm4_udp_encap_rcv, net/ipv6/xfrm6_input.c: data at the UDP header.
 
-    0: it was ESP or a keepalive, and is gone. 1: it is the socket's, and the caller's still.
+    0: it was ESP or a keepalive, and is consumed. 1: it is for the socket; the caller keeps it.
     """
     size = skb.len - UDP_HLEN
     head = skb_copy_bits(skb, UDP_HLEN, min(size, len(MARKER)))
@@ -37,7 +37,7 @@ def xfrm_udp_encap_rcv(sk: udp_sock, skb: sk_buff) -> int:
         return 1
     net = sk.net
     call = net.xfrm.input
-    if call is None:  # no state was ever made
+    if call is None:  # no state was ever created
         net.mib.xfrm.XfrmInNoStates += 1
         kfree_skb_reason(net, skb, drop_reason.SKB_DROP_REASON_NOT_SPECIFIED)
         return 0

@@ -13,7 +13,7 @@ class flowi:
 
     `flowi_tos` is the TOS (for IPv6 the traffic class), `flowlabel` 20 bits, `ident` the generator
     of IP identifications for this flow, once known (else -1), `flowi_scope` RT_SCOPE_* (0: any).
-    `mp_hash`: by what a next hop of several is chosen, if not by the flow (else 0).
+    `mp_hash`: the hash that selects one of several next hops; 0: computed from the flow.
     """
 
     family: u16

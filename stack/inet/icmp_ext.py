@@ -2,8 +2,8 @@
 
     ICMP header | quoted datagram, padded | version, checksum | objects: length, class, type, data
 
-The header has the length of what is quoted, in words of 4 bytes (ICMP) or 8 (ICMPv6). Routers of
-RFC 4950, say, append the labels of MPLS so.
+The header has the length of the quoted datagram, in words of 4 bytes (ICMP) or 8 (ICMPv6). For
+example, routers append MPLS labels (RFC 4950).
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from fastpath.base.skbuff import sk_buff, skb_checksum, skb_copy_bits, skb_trans
 
 SO_EE_RFC4884_FLAG_INVALID = 1
 EE_RFC4884 = struct.Struct("=HBx")
-"""struct sock_ee_data_rfc4884, which ee_data is then."""
+"""struct sock_ee_data_rfc4884, the format of ee_data."""
 EXT_HDR = struct.Struct("!BxH")
 OBJ_HDR = struct.Struct("!HBB")
 VERSION = 2
 LEAST = 128
-"""Bytes that are quoted at least, where extensions follow."""
+"""The minimum of quoted bytes if extensions follow."""
 
 
 def ip_icmp_error_rfc4884_validate(skb: sk_buff, off: int) -> bool:
-    """net/ipv4/icmp.c: is what begins at `off` of the data a whole extension structure?"""
+    """net/ipv4/icmp.c: whether a complete extension structure begins at `off` of the data."""
     version, checksum = EXT_HDR.unpack(skb_copy_bits(skb, off, EXT_HDR.size))
     if version >> 4 != VERSION:
         return True
@@ -43,10 +43,10 @@ def ip_icmp_error_rfc4884_validate(skb: sk_buff, off: int) -> bool:
 
 
 def ip_icmp_error_rfc4884(skb: sk_buff, thlen: int, at: int, unit: int) -> int:
-    """net/ipv4/icmp.c: ee_data of an ICMP error, whose payload the data begin with; 0: nothing.
+    """net/ipv4/icmp.c: ee_data of an ICMP error with data at its payload; 0: no extensions.
 
-    `thlen`: bytes of the ICMP header, whose byte `at` is the length of the quoted datagram in
-    `unit` bytes. The error tells at which byte of the payload the extensions begin.
+    `thlen`: bytes of the ICMP header, whose byte `at` is the length of the quoted datagram in units
+    of `unit` bytes. ee_data has the offset of the extensions in the payload.
     """
     icmp = skb_transport_offset(skb)
     hlen = -icmp - thlen

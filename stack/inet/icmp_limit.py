@@ -1,7 +1,7 @@
 """ICMP messages to send, for both families: their data, the socket, rate limits.
 
 net/ipv4/icmp.c, net/ipv6/icmp.c, net/ipv4/inetpeer.c.
-A namespace has one bucket of tokens. Each peer has one too, which holds nanoseconds.
+A namespace has one token bucket. Each peer has one, too, whose tokens are nanoseconds.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def icmp_glue_bits(frm: icmp_bxm, skb: sk_buff, n: int, pages: SkbPool) -> None:
 def icmp_xmit_lock(sk: inet_sock | None) -> inet_sock | None:
     """net/ipv4/icmp.c, net/ipv6/icmp.c (icmpv6_xmit_lock): own the family's sending socket.
 
-    None if it is owned: an error while sending one.
+    None if it is already owned, because the error occurred while sending an ICMP message.
     """
     if sk is None or sk.sk_lock_owned:
         return None
@@ -79,7 +79,7 @@ class icmp_global_state:
 
 
 def icmp_global_allow(net: Net) -> bool:
-    """net/ipv4/icmp.c: is there a token? Counts the lack; refills each 20 ms."""
+    """net/ipv4/icmp.c: whether there is a token, else count that; refilled every 20 ms."""
     state: icmp_global_state = net.ipv4.icmp_global
     sysctl = net.sysctl
     now = net.clock.now_ns()
@@ -96,9 +96,9 @@ def icmp_global_allow(net: Net) -> bool:
 
 
 def icmp_global_consume(net: Net) -> None:
-    """net/ipv4/icmp.c: take the token, once the destination's limit allows the message, too.
+    """net/ipv4/icmp.c: consume the token, after the destination's limit allowed the message, too.
 
-    Before Linux 6.11 a destination that is limited took the tokens of all others.
+    Before Linux 6.11 a limited destination used up the tokens of all others.
     """
     state: icmp_global_state = net.ipv4.icmp_global
     state.credit -= 1

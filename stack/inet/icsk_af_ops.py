@@ -1,13 +1,13 @@
-"""include/net/inet_connection_sock.h: what a family does for a connection, in both directions.
+"""include/net/inet_connection_sock.h: a family's operations for a connection.
 
-One table for each way a connection can be on the wire: `ipv4_specific` (stack/ipv4/tcp_ipv4.py),
-`ipv6_specific` and, for an AF_INET6 socket whose peer is v4-mapped, `ipv6_mapped`
-(stack/ipv6/tcp_ipv6.py). Requests have tables of their own (request_sock.py).
+There are three tables: `ipv4_specific` (stack/ipv4/tcp_ipv4.py), `ipv6_specific` and, for an
+AF_INET6 socket whose peer is v4-mapped, `ipv6_mapped` (stack/ipv6/tcp_ipv6.py). Requests have
+tables of their own (request_sock.py).
 
-How a slot reports an error depends on its caller. The packet path calls queue_xmit, send_check,
-rebuild_header, conn_request, syn_recv_sock and mtu_reduced: they never raise, and
-return 0, a NET_XMIT_* code or a negative errno (syn_recv_sock: a socket or None). A system call
-reaches setsockopt and getsockopt: they raise OSError and return a result.
+How a member reports an error depends on its caller. The packet path calls queue_xmit, send_check,
+rebuild_header, conn_request, syn_recv_sock and mtu_reduced: they never raise, and return 0, a
+NET_XMIT_* code or a negative errno (syn_recv_sock: a socket or None). System calls call setsockopt
+and getsockopt: they raise OSError and return a result.
 """
 
 from __future__ import annotations
@@ -33,16 +33,16 @@ class inet_connection_sock_af_ops:
     """Bytes of the IP header without options or extension headers."""
 
     queue_xmit: Callable[[tcp_sock, sk_buff, flowi | None], int]
-    """IP header and send; data at the TCP header. Takes ownership of skb."""
+    """Add the IP header and send; data at the TCP header. Takes ownership of skb."""
 
     send_check: Callable[[tcp_sock, sk_buff], None]
-    """Leave the TCP checksum to the device: pseudo header sum, where to begin and to store."""
+    """Prepare checksum offload: store the pseudo-header sum, set start and offset."""
 
     rebuild_header: Callable[[tcp_sock], int]
-    """See that the socket has a route that is valid now. 0 or -EHOSTUNREACH."""
+    """Make sure the socket has a valid route. 0 or -EHOSTUNREACH."""
 
     conn_request: Callable[[tcp_sock, sk_buff], int]
-    """A SYN for a listener. Borrows skb. 0."""
+    """Process a SYN for a listener. Borrows skb. Returns 0."""
 
     syn_recv_sock: Callable[
         [tcp_sock, sk_buff, request_sock, dst_entry | None, request_sock | None],
@@ -51,10 +51,10 @@ class inet_connection_sock_af_ops:
     """(listener, skb, req, route or None, request to replace in the hash): the child, or None."""
 
     setsockopt: Callable[[tcp_sock, int, int, Any], None]
-    """An option of a level that is not TCP's."""
+    """Set an option of a level other than TCP's."""
 
     getsockopt: Callable[[tcp_sock, int, int, int], Any]
-    """The same, reading: an int or bytes."""
+    """Read such an option: an int or bytes."""
 
     mtu_reduced: Callable[[tcp_sock], None]
-    """An ICMP error told of a smaller path MTU (sk.mtu_info)."""
+    """Apply a smaller path MTU of an ICMP error (sk.mtu_info)."""

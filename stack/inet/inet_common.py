@@ -1,6 +1,6 @@
 """Socket calls that both families share (net/ipv4/af_inet.c, include/net/inet_common.h).
 
-proto_ops of both families point here; a function does what is common and calls the protocol:
+proto_ops of both families point here. The functions do the common part and call the protocol:
 
     inet_create, inet6_create -> inet_create_sock, inet_start_sock => proto.init, proto.hash
     ops.bind -> inet_bind_port => proto.get_port        (the families check the address before)
@@ -127,7 +127,7 @@ def inet_sock_destruct(sk: inet_sock) -> None:
 
 
 def inet_release(sock: socket) -> int:
-    """net/ipv4/af_inet.c: close the socket; its transport may live on to send what is queued."""
+    """net/ipv4/af_inet.c: close the socket. Its transport may remain to send queued data."""
     sk: inet_sock | None = sock.sk
     if sk is None:
         return 0
@@ -141,7 +141,7 @@ def inet_release(sock: socket) -> int:
     wq = sk.sk_wq
     sk.sk_prot.close(sk, timeout)
     sock.sk = None
-    # Threads that sleep on the socket, and pollers, must notice that it is gone.
+    # Threads that sleep on the socket, and pollers, must notice that it is closed.
     if wq is not None:
         for fn in tuple(wq.waiters):
             fn()
@@ -200,7 +200,7 @@ def inet_autobind(sk: inet_sock) -> int:
 
 
 def inet_check_peer(sk: inet_sock, peer: int) -> None:
-    """The peer's name is of a connection (`peer` 1), or also of one that is closed (2).
+    """Check that there is a peer: connected (`peer` 1), or possibly closed again (2).
 
     Raises: OSError ENOTCONN.
     """
@@ -339,7 +339,7 @@ def inet_sock_failed(sock: socket, sk: inet_sock, flags: int) -> int:
 def inet_wait_for_connect(sk: inet_sock, timeo_ns: int, writebias: int) -> int:
     """net/ipv4/af_inet.c: sleep until the handshake is over. Returns the ns left.
 
-    `writebias` 1: data of a Fast Open follows, so the handshake's last ACK waits to ride on it.
+    `writebias` 1: data of a Fast Open follows, so the handshake's last ACK is sent with it.
     """
     sk.sk_write_pending += writebias
     try:
@@ -352,7 +352,7 @@ def inet_wait_for_connect(sk: inet_sock, timeo_ns: int, writebias: int) -> int:
 
 
 def inet_send_prepare(sk: inet_sock) -> None:
-    """net/ipv4/af_inet.c: a port is needed before the first datagram. Raises: OSError EAGAIN."""
+    """net/ipv4/af_inet.c: assign a port before the first datagram. Raises: OSError EAGAIN."""
     if not sk.inet_num and not sk.sk_prot.no_autobind and inet_autobind(sk):
         raise os_error(errno.EAGAIN, "no port is free")
 
@@ -400,7 +400,7 @@ def inet_shutdown(sock: socket, how: int) -> int:
             )
         failed = False
         if sk.sk_state == tcp_states.TCP_CLOSE:
-            failed = True  # ENOTCONN, but wake sleepers all the same
+            failed = True  # ENOTCONN, but still wake sleepers
         if sk.sk_state == tcp_states.TCP_LISTEN:
             if how & uapi.RCV_SHUTDOWN:
                 err = sk.sk_prot.disconnect(sk, uapi.O_NONBLOCK)

@@ -1,20 +1,20 @@
 """net/ipv4/inet_connection_sock.c, include/net/{inet_connection_sock,request_sock}.h.
 
-What a connection-oriented protocol of both families needs, in this order:
+The common part of connection-oriented protocols, for both families, in this order:
 
     ports       inet_csk_get_port           bind, listen and autobind, through proto.get_port
                     inet_csk_find_open_port, inet_csk_bind_conflict
     timers      inet_csk_init_xmit_timers, inet_csk_reset_xmit_timer, inet_csk_clear_xmit_timer
-    requests    inet_reqsk_alloc            a SYN came (tcp_conn_request)
+    requests    inet_reqsk_alloc            a SYN was received (tcp_conn_request)
                 inet_csk_reqsk_queue_hash_add           into ehash, with the SYN-ACK timer
-                reqsk_timer_handler         no third segment: send the SYN-ACK again, or give up
-    children    inet_csk_clone_lock         the third segment came (tcp_check_req)
+                reqsk_timer_handler         no third segment: resend the SYN-ACK, or give up
+    children    inet_csk_clone_lock         the third segment was received (tcp_check_req)
                 inet_csk_complete_hashdance -> inet_csk_reqsk_queue_add
                 inet_csk_accept             accept() takes the oldest child
     end         inet_csk_listen_stop, inet_csk_destroy_sock
 
 State: a listener has a `request_sock_queue` (requests counted, children waiting). A `request_sock`
-stands in ehash for a connection in the handshake, so it has the members that a lookup reads. An
+represents a connection in the handshake in ehash, so it has the members that a lookup reads. An
 `inet_connection_sock` adds timers, congestion control and delayed ACKs to inet_sock. All times are
 ns. Read the two structures first; tcp_conn_request and tcp_check_req use the rest.
 """
@@ -99,11 +99,11 @@ class fastopen_queue:
     """struct fastopen_queue: the TCP Fast Open side of a listener."""
 
     max_qlen: int = row(0)
-    """TCP_FASTOPEN: children whose handshake is not over, at most; 0: Fast Open is off."""
+    """TCP_FASTOPEN: most children with an unfinished handshake; 0: Fast Open is off."""
     qlen: int = row(0)
-    """Such children, and those that a RST ended within a minute."""
+    """Number of such children, and of those that a RST ended within the last minute."""
     rst: deque[int] = row(make=deque)
-    """When each of the latter is forgotten, ns, ascending (the kernel's rskq_rst_head)."""
+    """When each of the latter stops counting, ns, ascending (the kernel's rskq_rst_head)."""
     ctx: tuple[bytes, ...] = row(())
     """TCP_FASTOPEN_KEY: the listener's own keys; (): the namespace's."""
 
@@ -157,7 +157,7 @@ class inet_connection_sock(inet_sock):
     # timers and what they count
     icsk_retransmit_timer: timer_list = row()
     icsk_delack_timer: timer_list = row(None, clone=FRESH)
-    """Made when it is first armed, as is `sk_timer`: many connections never need either."""
+    """Created when first armed, like `sk_timer`: many connections need neither."""
     icsk_handlers: icsk_timer_handlers | None = row(None, clone=FRESH)
     """None once the socket is destroyed, so that no timer is armed again."""
     icsk_pending: u8 = row(0, clone=FRESH)
@@ -187,7 +187,7 @@ class inet_connection_sock(inet_sock):
 
 @state
 class request_sock(sock_common):
-    """struct {,inet_,tcp_}request_sock: a connection whose peer has not proved its address yet.
+    """struct {,inet_,tcp_}request_sock: a connection whose peer has not confirmed its address yet.
 
     It is an entry of ehash, so it has the members that a lookup reads (inet_*, sk_*).
     """
@@ -195,7 +195,7 @@ class request_sock(sock_common):
     rsk_listener: tcp_sock = row()
     """The listener that got the SYN."""
     rsk_ops: tcp_family_ops = row()
-    """What the family of the SYN does."""
+    """Operations of the SYN's family."""
     sk: tcp_sock | None = row()
     """The child, once there is one."""
     sk_af: inet_af_ops = row()
@@ -209,23 +209,23 @@ class request_sock(sock_common):
     inet_dport: int = row(0)
     """The peer's port."""
     inet_rcv_saddr: wide = row(0)
-    """Our address, to which the SYN came."""
+    """Our address, the SYN's destination."""
     inet_num: int = row(0)
     """Our port."""
     inet_tuple: InetKey = row()
     """The key in ehash."""
     ir_iif: int = row(0)
-    """Index of the interface that the SYN came by."""
+    """Index of the interface that received the SYN."""
     ireq_opt: ip_options | None = row()
-    """IP options of the SYN, for the way back."""
+    """IP options for the reply, from the SYN's."""
     dst: dst_entry | None = row()
     """The route to the peer, once it is known."""
     tos: int = row(0)
     """DSCP and ECN bits of the SYN-ACK."""
 
-    # what the SYN said
+    # from the SYN
     mss: int = row(0)
-    """Bytes of a segment that the peer takes."""
+    """The peer's MSS, bytes."""
     tstamp_ok: bool = row(False)
     """The SYN had a timestamp, and we use them."""
     sack_ok: bool = row(False)
@@ -237,11 +237,11 @@ class request_sock(sock_common):
     accecn_ok: bool = row(False)
     """It is Accurate ECN."""
     syn_ect_rcv: int = row(0)
-    """The codepoint that the SYN came with (AccECN)."""
+    """ECN codepoint of the received SYN (AccECN)."""
     accecn_fail_mode: int = row(0)
     """Bits TCP_ACCECN_ACE_FAIL_*."""
     saw_accecn_opt: int = row(0)
-    """TCP_ACCECN_OPT_*: what option the last ACK of the handshake had."""
+    """TCP_ACCECN_OPT_*: the option of the handshake's last ACK."""
     snd_wscale: int = row(0)
     """Bits to shift the peer's windows by."""
     ts_recent: int = row(0)
@@ -253,17 +253,17 @@ class request_sock(sock_common):
     saved_syn: bytes | None = row()
     """The SYN's headers (TCP_SAVE_SYN)."""
 
-    # what the SYN-ACK says
+    # of the SYN-ACK
     snt_isn: int = row(0)
     """Sequence number of our SYN-ACK."""
     snt_synack: int = row(0)
-    """When the first SYN-ACK left, ns; 0: never, or a cookie."""
+    """When the first SYN-ACK was sent, ns; 0: never, or a cookie."""
     snt_tsval_first: int = row(0)
     """The timestamp of the first SYN-ACK; 0: none was sent."""
     snt_tsval_last: int = row(0)
     """The timestamp of the last SYN-ACK."""
     ts_off: int = row(0)
-    """What the connection adds to the clock in timestamps, ms."""
+    """Offset of the connection's timestamps from the clock, ms."""
     rcv_wscale: int = row(0)
     """Bits to shift our windows by."""
     rsk_rcv_wnd: int = row(0)
@@ -272,23 +272,23 @@ class request_sock(sock_common):
     """The largest window to offer, bytes."""
 
     fastopen_cookie: tcp_fastopen_cookie | None = row(None)
-    """The Fast Open cookie that the SYN-ACK brings, while the first is made."""
+    """The Fast Open cookie of the SYN-ACK, while the first one is built."""
     tfo_listener: bool = row(False)
-    """A Fast Open child exists, which sends the SYN-ACK again itself."""
+    """A Fast Open child exists, which resends the SYN-ACK itself."""
 
     # waiting for the third segment
     acked: bool = row(False)
-    """The third segment came, but there was no room or no data (TCP_DEFER_ACCEPT)."""
+    """The third segment was received, but there was no room or no data (TCP_DEFER_ACCEPT)."""
     num_retrans: int = row(0)
-    """SYN-ACKs sent again."""
+    """Number of resent SYN-ACKs."""
     num_timeout: int = row(0)
-    """How often rsk_timer has run out."""
+    """How often rsk_timer has expired."""
     timeout: int = row(tcp_const.TCP_TIMEOUT_INIT)
     """The first wait for the third segment, ns; it doubles each time."""
     rsk_timer: timer_list = row()
-    """Sends the SYN-ACK again, and ends the request."""
+    """Timer that resends the SYN-ACK and ends the request."""
     last_oow_ack_time: int = row(0)
-    """When an ACK for a segment outside the window last left, ns."""
+    """When an ACK for a segment outside the window was last sent, ns."""
 
 
 # --- states -------------------------------------------------------------------------------
@@ -307,9 +307,9 @@ def inet_sk_set_state(sk: inet_connection_sock, state: int) -> None:
 
 
 def inet_sk_bound_l3mdev(sk: Any) -> int:
-    """include/net/inet_sock.h: the VRF whose ports a socket takes; 0: those of no VRF.
+    """include/net/inet_sock.h: the VRF of a socket's port; 0: none.
 
-    With sysctl tcp_l3mdev_accept a port is one for all.
+    With sysctl tcp_l3mdev_accept all VRFs share one port space.
     """
     if sk.net.sysctl.tcp_l3mdev_accept:
         return 0
@@ -384,7 +384,7 @@ def sk_reuseport_match(tb: inet_bind_bucket, sk: inet_connection_sock) -> bool:
         return False
     if tb.fastreuseport == FASTREUSEPORT_ANY:
         return True
-    # Only one owner's address is known to be in nobody's way.
+    # If there is one owner, its address is known not to conflict.
     saddr = tb.fast_rcv_saddr
     if tb.fast_family == sk.sk_af.family:
         return not saddr or saddr == sk.inet_rcv_saddr
@@ -392,7 +392,7 @@ def sk_reuseport_match(tb: inet_bind_bucket, sk: inet_connection_sock) -> bool:
 
 
 def inet_csk_update_fastreuse(tb: inet_bind_bucket, sk: inet_connection_sock, reuse: bool) -> None:
-    """Note what the owners of a port share, before `sk` becomes one."""
+    """Update what the owners of a port allow, before `sk` becomes one."""
     free = tb.is_free()
     if free or not reuse:
         tb.fastreuse = int(reuse)
@@ -406,7 +406,7 @@ def inet_csk_update_fastreuse(tb: inet_bind_bucket, sk: inet_connection_sock, re
 
 
 def inet_csk_get_port(sk: inet_connection_sock, snum: int) -> int:
-    """proto.get_port: bind to `snum` (0 = choose). 0, or 1 when the port cannot be had."""
+    """proto.get_port: bind to `snum` (0 = choose). 0, or 1 when the port is not available."""
     bhash = sk.net.tcp_hashinfo.bhash
     reuse = bool(sk.sk_reuse == SK_CAN_REUSE and sk.sk_state != tcp_states.TCP_LISTEN)
     if snum:
@@ -481,7 +481,7 @@ def inet_csk_clear_xmit_timer(sk: inet_connection_sock, what: int) -> None:
 def inet_csk_reset_xmit_timer(
     sk: inet_connection_sock, what: int, when: int, max_when: int
 ) -> None:
-    """Arm the timer `what` to go off `when` ns from now."""
+    """Arm the timer `what` to expire `when` ns from now."""
     if when > max_when:
         when = max_when
     now: int = sk.net.clock.now_ns()
@@ -504,7 +504,7 @@ def inet_csk_delack_armed(sk: inet_connection_sock) -> bool:
 
 
 def inet_csk_make_delack_timer(sk: inet_connection_sock) -> None:
-    """Make the delayed ACK timer. That of a destroyed socket calls nothing."""
+    """Create the delayed ACK timer. That of a destroyed socket calls nothing."""
     handlers = sk.icsk_handlers
     if handlers is None:
         sk.icsk_delack_timer = timer_list(sk.net.machine)
@@ -513,7 +513,7 @@ def inet_csk_make_delack_timer(sk: inet_connection_sock) -> None:
 
 
 def inet_csk_reset_keepalive_timer(sk: inet_connection_sock, timeout: int) -> None:
-    """Arm the keepalive timer to go off `timeout` ns from now."""
+    """Arm the keepalive timer to expire `timeout` ns from now."""
     timer = sk.sk_timer
     if timer is None:
         handlers = sk.icsk_handlers
@@ -558,7 +558,7 @@ def inet_csk_exit_pingpong_mode(sk: inet_connection_sock) -> None:
 
 
 def inet_csk_in_pingpong_mode(sk: inet_connection_sock) -> bool:
-    """An interactive conversation: ACKs ride on the replies."""
+    """The connection is interactive: ACKs are sent with the replies."""
     thresh: int = sk.net.sysctl.tcp_pingpong_thresh
     return sk.icsk_ack_pingpong >= thresh
 
@@ -590,7 +590,7 @@ def inet_reqsk_alloc(ops: tcp_family_ops, sk_listener: tcp_sock) -> request_sock
 
 
 def reqsk_fastopen_remove(sk: tcp_sock, req: request_sock, reset: bool) -> None:
-    """net/core/request_sock.c: the handshake of a Fast Open child is over, or (`reset`) a RST came.
+    """net/core/request_sock.c: a Fast Open child's handshake ended, with a RST if `reset`.
 
     After a RST an accepted child counts for a minute more (tcp_fastopen_queue_check).
     """
@@ -645,12 +645,12 @@ def sk_acceptq_removed(sk: inet_connection_sock) -> None:
 
 
 def sk_acceptq_is_full(sk: inet_connection_sock) -> bool:
-    """More children wait for accept() than listen() allowed."""
+    """Whether more children wait for accept() than listen() allowed."""
     return sk.sk_ack_backlog > sk.sk_max_ack_backlog
 
 
 def inet_csk_reqsk_queue_is_full(sk: inet_connection_sock) -> bool:
-    """More half-open connections than the listener may have (SYN cookies take over)."""
+    """Whether there are too many half-open connections (then SYN cookies are used)."""
     return sk.icsk_accept_queue.qlen > sk.sk_max_ack_backlog
 
 
@@ -684,7 +684,7 @@ def reqsk_queue_unlink(req: request_sock) -> bool:
 
 
 def inet_csk_reqsk_queue_drop(sk: inet_connection_sock, req: request_sock) -> bool:
-    """Forget a request."""
+    """Discard a request."""
     unlinked = reqsk_queue_unlink(req)
     queue = sk.icsk_accept_queue
     if queue is not None and req in queue.pending:
@@ -709,7 +709,7 @@ def syn_ack_recalc(
 
 
 def inet_rtx_syn_ack(parent: tcp_sock, req: request_sock) -> int:
-    """Send the SYN-ACK again, with tcp_rtx_synack's counts; 0 or an error."""
+    """Resend the SYN-ACK, with tcp_rtx_synack's counters; 0 or an error."""
     err = req.rsk_ops.send_synack(parent, None, req, None)
     if not err:
         parent.net.mib.tcp.RetransSegs += 1
@@ -720,14 +720,14 @@ def inet_rtx_syn_ack(parent: tcp_sock, req: request_sock) -> int:
 
 
 def tcp_reqsk_timeout(req: request_sock) -> int:
-    """include/net/tcp.h: ns until the SYN-ACK is sent again; the listener has the longest."""
+    """include/net/tcp.h: ns until the SYN-ACK is resent, at most the listener's limit."""
     timeout = req.timeout << (req.num_timeout & 31)
     longest: int = req.rsk_listener.icsk_rto_max
     return timeout if timeout < longest else longest
 
 
 def reqsk_timer_handler(timer: timer_list) -> None:
-    """SYN-ACK timer: send again with doubled timeout, or give the request up."""
+    """SYN-ACK timer: resend with doubled timeout, or drop the request."""
     req: request_sock = timer.data
     sk = req.rsk_listener
     net = req.net
@@ -794,7 +794,7 @@ def inet_csk_wait_for_connect(sk: inet_connection_sock, timeo: int) -> None:
 
 
 def inet_csk_connection_came(sk: inet_connection_sock, queue: request_sock_queue) -> bool:
-    """Whether `inet_csk_wait_for_connect` may return: a child waits, or sk listens no more."""
+    """Whether `inet_csk_wait_for_connect` may return: a child waits, or sk no longer listens."""
     return bool(queue.rskq_accept_head) or sk.sk_state != tcp_states.TCP_LISTEN
 
 
@@ -826,7 +826,7 @@ def inet_csk_accept(sk: inet_connection_sock, flags: int = 0) -> inet_connection
 def inet_csk_reqsk_queue_add(
     sk: inet_connection_sock, req: request_sock, child: tcp_sock
 ) -> tcp_sock | None:
-    """Queue a finished child for accept(); None when the listener went away."""
+    """Queue a finished child for accept(); None when the listener was closed."""
     if sk.sk_state != tcp_states.TCP_LISTEN:
         inet_child_forget(sk, req, child)
         return None
@@ -853,7 +853,7 @@ def inet_csk_complete_hashdance(
 def inet_child_forget(
     sk: inet_connection_sock, req: request_sock | None, child: inet_connection_sock
 ) -> None:
-    """A child nobody will accept: reset it."""
+    """Reset a child that will not be accepted."""
     child.sk_prot.disconnect(child, O_NONBLOCK)
     sock_orphan(child)
     child.sk_mem.orphan_count += 1

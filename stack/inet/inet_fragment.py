@@ -5,11 +5,11 @@ ip_frag_queue and ip6_frag_queue call
 
     inet_frag_put                add a fragment
       inet_frag_end              where the packet ends, when this is its last fragment
-      inet_frag_queue_insert     put it in its place
-    inet_frag_reasm              when none is missing: join all to one sk_buff
+      inet_frag_queue_insert     insert it
+    inet_frag_reasm              when complete: join all to one sk_buff
     inet_frag_expire             from the queue's timer: give up
 
-Fragments that overlap throw their whole packet away (RFC 5722); exact repeats are dropped alone.
+Overlapping fragments discard the whole packet (RFC 5722); exact repeats are dropped alone.
 Memory is bounded by the family's high_thresh, time by its timer.
 """
 
@@ -58,7 +58,7 @@ IPFRAG_OVERLAP = 2
 IPFRAG_INVALID = 3
 
 IP_MAX_LEN = 65535
-"""What the length field of either header can say."""
+"""The largest value of the length field of either header."""
 
 FragKey = tuple[int, wide, wide, int, int]
 
@@ -88,7 +88,7 @@ class inet_frag_queue:
 
     @property
     def complete(self) -> bool:
-        """Whether all fragments are here."""
+        """Whether all fragments were received."""
         both = INET_FRAG_FIRST_IN | INET_FRAG_LAST_IN
         return self.flags & both == both and self.meat == self.len
 
@@ -144,7 +144,7 @@ def inet_frag_discard(qp: inet_frag_queue, skb: sk_buff, reason: int) -> None:
 
 
 def inet_frag_expire(qp: inet_frag_queue) -> sk_buff | None:
-    """Time is over: take the queue out of the table. Returns the first fragment, if it is here.
+    """On timeout: remove the queue from the table. Returns the first fragment, if received.
 
     An ICMP error reports it; inet_frag_purge must follow.
     """
@@ -223,7 +223,7 @@ def inet_frag_queue_insert(qp: inet_frag_queue, skb: sk_buff, offset: int, end: 
         ends.insert(at, end)
         qp.skbs.insert(at, skb)
         return IPFRAG_OK
-    # A repeat must lie within a run of adjacent fragments; all else is an overlap.
+    # A repeat must lie within a run of adjacent fragments; otherwise it is an overlap.
     first = at - 1 if clash_before else at
     if offsets[first] > offset:
         return IPFRAG_OVERLAP
@@ -308,7 +308,7 @@ def inet_frag_reasm_join(qp: inet_frag_queue, hlen: int) -> sk_buff | None:
 
 
 def fqdir_exit(fq: fqdir[Any], reason: int) -> None:
-    """net/ipv4/inet_fragment.c: the namespace ends: free everything that waits."""
+    """net/ipv4/inet_fragment.c: the namespace ends: free all packets in reassembly."""
     for qp in list(fq.queues.values()):
         inet_frag_kill(qp)
         inet_frag_purge(qp, reason)

@@ -1,7 +1,7 @@
 """net/ipv4/inet_hashtables.c: finding TCP sockets, and giving out local ports.
 
 `ehash` maps a key (family, foreign address and port, local address and port; `inet_sk_key`) to
-whatever stands for that connection: a full socket, a request (NEW_SYN_RECV) or a TIME_WAIT remnant.
+the entry of that connection: a full socket, a request (NEW_SYN_RECV) or a TIME_WAIT remnant.
 Connections of different VRFs may have one key; then all but the first are in `twins`.
 `bhash` maps a local port to its bucket of owners, `lhash2` a local port to its listeners. Both hold
 the sockets of both families, because one of IPv6 may own the port for IPv4 too.
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 BindOwner = Any
 """An inet_connection_sock, or an inet_timewait_sock in its place."""
 EhashEntry = Any
-"""A tcp_sock, a request_sock or an inet_timewait_sock; which one, its sk_state says."""
+"""A tcp_sock, a request_sock or an inet_timewait_sock, distinguished by sk_state."""
 
 
 @state
@@ -110,7 +110,7 @@ class inet_hashinfo:
     lhash2: dict[int, list[tcp_sock]] = row(make=dict)
     table_perturb: dict[tuple[int, wide, wide, int], int] = row(make=dict)
     twins: dict[InetKey, list[EhashEntry]] = row(make=dict)
-    """More entries of a key, which their VRFs tell apart; the first one of each is in `ehash`."""
+    """Further entries of a key, of different VRFs; the first one of each key is in `ehash`."""
 
 
 # --- lookup -------------------------------------------------------------------------------
@@ -233,7 +233,7 @@ def inet_ehash_insert(sk: inet_connection_sock, osk: request_sock | None) -> boo
     if osk is not None:
         key = osk.inet_tuple
         if not inet_ehash_replace(hashinfo, key, osk, sk):
-            return False  # the request was dropped meanwhile
+            return False  # the request was dropped in the meantime
     else:
         key = inet_sk_key(sk)
         bound = sk.sk_bound_dev_if
@@ -290,7 +290,7 @@ def __inet_put_port(sk: inet_connection_sock) -> None:
 
 
 def inet_put_port(sk: inet_connection_sock) -> None:
-    """Give the local port back."""
+    """Release the local port."""
     __inet_put_port(sk)
 
 

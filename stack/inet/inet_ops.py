@@ -38,7 +38,7 @@ def inet_proto_ops(
     ioctl: Callable[..., Any],
     compat_ioctl: Callable[..., Any],
 ) -> tuple[proto_ops, proto_ops, proto_ops]:
-    """(inet_stream_ops, inet_dgram_ops, inet_sockraw_ops) of a family, given what differs."""
+    """(inet_stream_ops, inet_dgram_ops, inet_sockraw_ops) of a family, from its functions."""
     dgram = proto_ops(
         family=family,
         release=release,

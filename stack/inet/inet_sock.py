@@ -1,4 +1,4 @@
-"""struct inet_sock and what IP keeps per socket (include/net/inet_sock.h, include/net/ip.h).
+"""struct inet_sock and IP's other state per socket (include/net/inet_sock.h, include/net/ip.h).
 
 Addresses and ports are host-order ints.
 """
@@ -57,7 +57,7 @@ class ip_options:
 
 @state
 class inet_cork:
-    """struct inet_cork_full: what a corked (MSG_MORE, UDP_CORK) datagram remembers."""
+    """struct inet_cork_full: the parameters of a corked (MSG_MORE, UDP_CORK) datagram."""
 
     addr: wide = row(0)
     opt: ip_options | None = row()
@@ -71,7 +71,7 @@ class inet_cork:
     gso_size: int = row(0)
     mark: int = row(0)
     sockc: sockcm_cookie | None = row()
-    """The time stamps that its first packet is to get, and when it leaves."""
+    """Requested time stamps of its first packet, and its transmit time."""
     fl4: flowi | None = row()
 
 
@@ -112,15 +112,15 @@ class inet_sock(sock):
     local_port_range: tuple[int, int] = row((0, 0))
     """IP_LOCAL_PORT_RANGE: first and last port chosen for it; 0: the sysctl's."""
     freebind: bool = row(False)
-    """IP_FREEBIND: bind() takes addresses that the host does not have."""
+    """IP_FREEBIND: bind() accepts addresses that are not local."""
     transparent: bool = row(False)
     """IP_TRANSPARENT: as freebind, and such addresses may be a source."""
     sk_policy: tuple[xfrm_policy | None, ...] | None = row()
-    """IP_XFRM_POLICY: what it has instead of the host's policies, by direction (in, out)."""
+    """IP_XFRM_POLICY: the socket's own policies, by direction (in, out)."""
 
     # options of packets sent
     inet_opt: ip_options | None = row(hot=True)
-    """IP_OPTIONS: what every packet carries."""
+    """IP_OPTIONS: IP options of every packet."""
     tos: u8 = row(0, ss="tos", hot=True)
     """IP_TOS: DSCP and ECN bits of packets sent."""
     uc_ttl: i32 = row(-1, hot=True)
@@ -140,7 +140,7 @@ class inet_sock(sock):
     recverr: bool = row(False, hot=True)
     """IP_RECVERR: ICMP errors go to the error queue."""
     recverr_rfc4884: bool = row(False)
-    """IP_RECVERR_RFC4884: they tell where the extensions of the ICMP message begin."""
+    """IP_RECVERR_RFC4884: errors say where the extensions of the ICMP message begin."""
     cmsg_flags: u32 = row(0, hot=True)
     """Bits IP_CMSG_*: the control messages that recvmsg() adds."""
     rcv_tos: u8 = row(0)

@@ -1,4 +1,4 @@
-"""net/ipv4/inet_timewait_sock.c: the rest of a connection in TIME_WAIT (or FIN_WAIT2)."""
+"""net/ipv4/inet_timewait_sock.c: the small socket of a connection in TIME_WAIT (or FIN_WAIT2)."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class timewait_sock_ops:
 def twsk_unique(sk: tcp_sock, sktw: inet_timewait_sock, bound: bool) -> bool:
     """include/net/timewait_sock.h: whether a new connection may replace sktw.
 
-    `bound`: the socket has its port already, so no other will do.
+    `bound`: the socket is bound already, so no other port is possible.
     """
     ops: timewait_sock_ops | None = sk.sk_prot.twsk_prot
     return ops is not None and ops.twsk_unique(sk, sktw, bound)
@@ -60,7 +60,7 @@ class inet_timewait_death_row:
 class inet_timewait_sock(sock_common):
     """The small socket that answers in place of the closed one.
 
-    It stands in the same hash as full sockets, hence the sk_* names of what a lookup reads.
+    It is in the same hash as full sockets, so members that a lookup reads have their sk_* names.
     """
 
     sk_af: inet_af_ops = row()
@@ -76,7 +76,7 @@ class inet_timewait_sock(sock_common):
     inet_num: int = row(0)
     inet_tuple: InetKey = row()
     tw_substate: int = row(0)
-    """FIN_WAIT2 until the peer's FIN comes."""
+    """FIN_WAIT2 until the peer's FIN is received."""
     tw_tos: int = row(0)
     tw_flowlabel: int = row(0)
     tw_bind_hash: inet_bind_bucket | None = row()
@@ -92,9 +92,9 @@ class inet_timewait_sock(sock_common):
     tw_ts_recent: int = row(0)
     tw_ts_recent_stamp: int = row(0)
     tw_md5_key: tcp_md5sig_key | None = row(None)
-    """What its ACKs are signed with."""
+    """The key that signs its ACKs."""
     tw_entry_stamp: int = row(0)
-    """When it came to TIME_WAIT or FIN_WAIT2, ns."""
+    """When it entered TIME_WAIT or FIN_WAIT2, ns."""
     last_oow_ack_time: int = row(0)
 
 
@@ -187,7 +187,7 @@ def inet_twsk_schedule(tw: inet_timewait_sock, timeo_ns: int) -> None:
 
 
 def inet_twsk_reschedule(tw: inet_timewait_sock, timeo_ns: int) -> None:
-    """Start the wait anew (RFC 9293 3.10.7.4: a retransmitted FIN restarts 2 MSL)."""
+    """Restart the wait (RFC 9293 3.10.7.4: a retransmitted FIN restarts 2 MSL)."""
     mod_timer(tw.tw_timer, tw.net.clock.now_ns() + timeo_ns)
 
 

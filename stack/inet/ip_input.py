@@ -11,8 +11,8 @@ net/ipv4/ip_input.c, net/ipv6/ip6_input.c:
             inet_sublist_rcv_finish                 dst_input of each
 
 An exception belongs to one packet: the others of its list are processed, then it is raised
-(raise_later). Merged datagrams (SKB_GSO_UDP_L4) are split and received as a list where somebody
-must see each of them, and where they are not for this host.
+(raise_later). Merged datagrams (SKB_GSO_UDP_L4) are split and received as a list if a hook or raw
+socket must see each of them, or if they are not for this host.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ ONE_BY_ONE = 2
 
 @state
 class inet_rcv_ops:
-    """What a family does to the packets of a list. Takes ownership of packets."""
+    """A family's functions for the packets of a list. They take ownership of packets."""
 
     one_by_one: Callable[[Net], bool]
-    """Whether merged datagrams must be split, because a hook or a raw socket looks at them."""
+    """Whether merged datagrams must be split, because a hook or a raw socket examines them."""
 
     rcv_core: Callable[[sk_buff, Net], sk_buff | None]
     """Check a header. The packet, perhaps a clone, or None when it was dropped."""

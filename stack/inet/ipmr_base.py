@@ -1,19 +1,19 @@
 """Multicast routing of both families: interfaces, routes, and packets that wait for a route.
 
-net/ipv4/ipmr_base.c, ipmr.c, net/ipv6/ip6mr.c. A daemon (of PIM, DVMRP ...) decides; the stack
-forwards and tells it of packets that it does not know.
+net/ipv4/ipmr_base.c, ipmr.c, net/ipv6/ip6mr.c. A daemon (of PIM, DVMRP ...) sets the routes. The
+stack forwards packets, and reports those without a route to the daemon.
 
     a packet to a group => mr_input         (ip_mr_input, ip6_mr_input)
         mr_mfc_find, mr_mfc_find_any        the route (S,G), else (*,G)
-        mr_forward                          out by each interface whose threshold the TTL exceeds
-            mr_assert                       it came in by another interface than the route's
+        mr_forward                          out of each interface whose threshold the TTL exceeds
+            mr_assert                       it was received on another interface than the route's
         mr_cache_unresolved                 no route: keep it, ask the daemon (report NOCACHE)
-    mr_mfc_add -> mr_cache_resolve          the daemon's answer: send what waits
+    mr_mfc_add -> mr_cache_resolve          the daemon's answer: send waiting packets
     mr_expire_process                       no answer in 10 s: drop it
 
-State: an `mr_table` of each family and namespace, made by the first socket that asks for it. A
-host without one pays a test for packets to groups. Addresses are ints; what differs between the
-families is behind `mr_table_ops`. Read mr_forward first.
+State: an `mr_table` of each family and namespace, created on first use. Without one, packets to
+groups cost one more test. Addresses are ints. `mr_table_ops` has the families' own functions. Read
+mr_forward first.
 """
 
 from __future__ import annotations
@@ -49,12 +49,12 @@ RTNL_FAMILY_IPMR, RTNL_FAMILY_IP6MR = 128, 129
 ARPHRD_PIMREG = 779
 MAXVIFS = 32
 MFC_ASSERT_THRESH = 3_000_000_000
-"""At most one report of a wrong interface in these ns, of each route."""
+"""Minimum time between two reports of a wrong interface of one route, ns."""
 UNRESOLVED_NS = 10_000_000_000
 UNRESOLVED_PACKETS = 4
-"""So many packets wait for one route."""
+"""Most packets that wait for one route."""
 NEVER = 255
-"""The threshold of an interface by which a route does not leave."""
+"""The threshold of an interface that a route does not use."""
 IGMPMSG_NOCACHE, IGMPMSG_WRONGVIF, IGMPMSG_WHOLEPKT, IGMPMSG_WRVIFWHOLE = 1, 2, 3, 4
 VIFF_TUNNEL, VIFF_REGISTER, VIFF_USE_IFINDEX, VIFF_STATIC = 0x1, 0x4, 0x8, 0x8000
 MFC_STATIC = 1 << 0
@@ -63,7 +63,7 @@ MRT_FLUSH_MFC, MRT_FLUSH_MFC_STATIC, MRT_FLUSH_VIFS, MRT_FLUSH_VIFS_STATIC = 1, 
 
 @state
 class vif_device:
-    """include/linux/mroute_base.h: an interface that takes part; `dev` None: none."""
+    """include/linux/mroute_base.h: an interface of the table; `dev` None: unused."""
 
     dev: net_device | None = row()
     bytes_in: int = row(0)
@@ -78,15 +78,15 @@ class vif_device:
 
 @state
 class mr_mfc:
-    """include/linux/mroute_base.h: a route, or (`mfc_parent` -1) one that is asked for."""
+    """include/linux/mroute_base.h: a route, or (`mfc_parent` -1) an unresolved one."""
 
     origin: wide
     """The sender; 0: any."""
     group: wide
     mfc_parent: int
-    """The interface by which packets come in."""
+    """The interface that receives the packets."""
     ttls: list[int] = row(make=list)
-    """The thresholds of the interfaces; NEVER: not by this one."""
+    """The thresholds of the interfaces; NEVER: not this one."""
     minvif: int = row(MAXVIFS)
     maxvif: int = row(0)
     """Only interfaces from `minvif` to before `maxvif` have thresholds."""
@@ -102,7 +102,7 @@ class mr_mfc:
 
 @state
 class mr_table_ops:
-    """What the families do differently."""
+    """The families' own functions and values."""
 
     family: int
     """RTNL_FAMILY_IPMR or RTNL_FAMILY_IP6MR."""
@@ -111,20 +111,20 @@ class mr_table_ops:
     table: int
     """The number of the only table."""
     netns: Callable[[Net], Any]
-    """netns_ipv4 or netns_ipv6: `mrt` is the table, None: nobody asked for it yet."""
+    """netns_ipv4 or netns_ipv6: `mrt` is the table, None: not used yet."""
     daemon: Callable[[mr_table, Any, int], None]
-    """A socket is the daemon's from now on (1), or no longer (-1)."""
+    """A socket becomes the daemon's (1), or no longer is (-1)."""
     queue_xmit: Callable[[mr_table, int, sk_buff], None]
-    """Send a packet by an interface. Takes ownership."""
+    """Send a packet over an interface. Takes ownership."""
     report: Callable[[mr_table, sk_buff, int, int], int]
-    """Tell the daemon of a packet, an interface and IGMPMSG_*: 0 or -errno. Borrows skb."""
+    """Report a packet, an interface and IGMPMSG_* to the daemon: 0 or -errno. Borrows skb."""
     ttl: Callable[[sk_buff], int]
     vif_changed: Callable[[net_device, int], None]
-    """An interface is one of the table's from now on (1), or no longer (-1)."""
+    """An interface is added to the table (1) or removed (-1)."""
     input: Callable[[sk_buff], int]
-    """What a route to a group does with a packet."""
+    """The input function of a route to a group."""
     own_may_differ: bool
-    """A packet of this host may come back by another interface than its route's."""
+    """This host's own packet may be looped back on another interface than its route's."""
     reg_name: str
     """The name of the register interface."""
 
@@ -137,13 +137,13 @@ class mr_table:
     id: int
     ops: mr_table_ops
     mroute_sk: Any = row()
-    """The daemon's socket; None: nobody routes, so nothing is forwarded."""
+    """The daemon's socket; None: there is no daemon, so nothing is forwarded."""
     vif_table: list[vif_device] = row(make=list)
     maxvif: int = row(0)
     mfc_hash: dict[tuple[wide, wide], list[mr_mfc]] = row(make=dict)
-    """By sender and group; several of (*,*) differ in their parents."""
+    """Routes by sender and group. Several (*,*) routes differ in their parents."""
     mfc_unres_queue: dict[tuple[wide, wide], mr_mfc] = row(make=dict)
-    """The oldest comes first; they are told in the other order."""
+    """Unresolved routes, the oldest first; dumps show them in reverse order."""
     expire_timer: timer_list = row()
     mroute_do_assert: int = row(0)
     mroute_do_pim: bool = row(False)
@@ -181,7 +181,7 @@ def mr_routes(mrt: mr_table, dev: net_device) -> bool:
 
 
 def mr_mfc_find_parent(mrt: mr_table, origin: wide, group: wide, parent: int) -> mr_mfc | None:
-    """net/ipv4/ipmr_base.c: a route; `parent` -1: whatever its interface is."""
+    """net/ipv4/ipmr_base.c: find a route; `parent` -1: with any interface."""
     for c in mrt.mfc_hash.get((origin, group), ()):
         if parent in (-1, c.mfc_parent):
             return c
@@ -189,7 +189,7 @@ def mr_mfc_find_parent(mrt: mr_table, origin: wide, group: wide, parent: int) ->
 
 
 def mr_mfc_find_any_parent(mrt: mr_table, vifi: int) -> mr_mfc | None:
-    """net/ipv4/ipmr_base.c: a (*,*) route that leaves by an interface."""
+    """net/ipv4/ipmr_base.c: find a (*,*) route that uses an interface."""
     for c in mrt.mfc_hash.get((0, 0), ()):
         if c.ttls[vifi] < NEVER:
             return c
@@ -197,7 +197,7 @@ def mr_mfc_find_any_parent(mrt: mr_table, vifi: int) -> mr_mfc | None:
 
 
 def mr_mfc_find_any(mrt: mr_table, vifi: int, group: wide) -> mr_mfc | None:
-    """net/ipv4/ipmr_base.c: a (*,G) route, or a (*,*) one, for packets that came in at `vifi`."""
+    """net/ipv4/ipmr_base.c: find a (*,G) or (*,*) route for packets received on `vifi`."""
     for c in mrt.mfc_hash.get((0, group), ()):
         if c.ttls[vifi] < NEVER:
             return c
@@ -208,7 +208,7 @@ def mr_mfc_find_any(mrt: mr_table, vifi: int, group: wide) -> mr_mfc | None:
 
 
 def mr_find(mrt: mr_table, origin: wide, group: wide, dev: net_device) -> mr_mfc | None:
-    """The route of a packet that came in at `dev`; None: there is none yet."""
+    """The route of a packet received on `dev`; None: there is none yet."""
     found = mrt.mfc_hash.get((origin, group))
     if found:
         return found[0]
@@ -229,7 +229,7 @@ def mr_update_thresholds(mrt: mr_table, c: mr_mfc, ttls: bytes) -> None:
 
 
 def mr_notify(mrt: mr_table, c: mr_mfc, kind: int) -> None:
-    """net/ipv4/ipmr.c mroute_netlink_event: tell who listens."""
+    """net/ipv4/ipmr.c mroute_netlink_event: notify listeners."""
     rtnl = mrt.net.rtnl
     if rtnl is not None:
         rtnl(kind, (mrt, c), 0)
@@ -238,9 +238,9 @@ def mr_notify(mrt: mr_table, c: mr_mfc, kind: int) -> None:
 def mr_mfc_add(
     mrt: mr_table, origin: wide, group: wide, iif: int, ttls: bytes, owner: bool, parent: int
 ) -> None:
-    """net/ipv4/ipmr.c ipmr_mfc_add: a new route, or another for the same sender and group.
+    """net/ipv4/ipmr.c ipmr_mfc_add: add or replace the route of a sender and group.
 
-    `owner`: the daemon sets it, so it ends with the daemon. Raises: OSError ENFILE.
+    `owner`: it is the daemon's, so it is removed with the daemon. Raises: OSError ENFILE.
     """
     if iif >= MAXVIFS:
         raise os_error(errno.ENFILE, f"interface {iif}: there are {MAXVIFS}")
@@ -276,7 +276,7 @@ def mr_mfc_delete(mrt: mr_table, origin: wide, group: wide, parent: int) -> None
 
 
 def mr_mfc_free(mrt: mr_table, c: mr_mfc) -> None:
-    """A route goes."""
+    """Remove a route."""
     found = mrt.mfc_hash[c.origin, c.group]
     found.remove(c)
     if not found:
@@ -285,7 +285,7 @@ def mr_mfc_free(mrt: mr_table, c: mr_mfc) -> None:
 
 
 def mr_unresolved(mrt: mr_table) -> list[mr_mfc]:
-    """What is asked for, the newest first."""
+    """Unresolved routes, the newest first."""
     return list(reversed(mrt.mfc_unres_queue.values()))
 
 
@@ -293,7 +293,7 @@ def mr_unresolved(mrt: mr_table) -> list[mr_mfc]:
 
 
 def mr_vif_add(mrt: mr_table, vifi: int, dev: net_device, flags: int, owner: bool) -> vif_device:
-    """net/ipv4/ipmr.c vif_add: an interface takes part. Raises: OSError EADDRINUSE."""
+    """net/ipv4/ipmr.c vif_add: add an interface. Raises: OSError EADDRINUSE."""
     vif = vif_device()
     vif.dev = dev
     vif.flags = flags if owner else flags | VIFF_STATIC
@@ -304,7 +304,7 @@ def mr_vif_add(mrt: mr_table, vifi: int, dev: net_device, flags: int, owner: boo
 
 
 def mr_vif_delete(mrt: mr_table, vifi: int) -> None:
-    """net/ipv4/ipmr.c vif_delete. Raises: OSError EADDRNOTAVAIL: there is none of this number."""
+    """net/ipv4/ipmr.c vif_delete. Raises: OSError EADDRNOTAVAIL: no interface has this number."""
     dev = mrt.vif_table[vifi].dev if 0 <= vifi < mrt.maxvif else None
     if dev is None:
         raise os_error(errno.EADDRNOTAVAIL, f"no multicast interface {vifi}")
@@ -328,7 +328,7 @@ def mr_device_gone(mrt: mr_table, dev: net_device) -> None:
 
 
 def mroute_clean_tables(mrt: mr_table, flags: int) -> None:
-    """net/ipv4/ipmr.c: forget what MRT_FLUSH_* say."""
+    """net/ipv4/ipmr.c: remove what MRT_FLUSH_* selects."""
     if flags & (MRT_FLUSH_VIFS | MRT_FLUSH_VIFS_STATIC):
         for at in range(MAXVIFS):
             vif = mrt.vif_table[at]
@@ -376,7 +376,7 @@ def mr_cache_unresolved(mrt: mr_table, vifi: int, skb: sk_buff, origin: wide, gr
 
 
 def mr_destroy_unres(mrt: mr_table, c: mr_mfc) -> None:
-    """net/ipv4/ipmr.c ipmr_destroy_unres: nobody told the route."""
+    """net/ipv4/ipmr.c ipmr_destroy_unres: drop an unresolved route and its packets."""
     del mrt.mfc_unres_queue[c.origin, c.group]
     for skb in c.unresolved:
         kfree_skb(skb)
@@ -396,7 +396,7 @@ def mr_expire_process(timer: timer_list) -> None:
 
 
 def mr_no_route(mrt: mr_table, dev: net_device, skb: sk_buff, origin: wide, group: wide) -> int:
-    """In ip_mr_input, ip6_mr_input: a packet without a route that came in at `dev`: keep or drop.
+    """In ip_mr_input, ip6_mr_input: keep or drop a packet without a route, received on `dev`.
 
     0 or -errno. Takes ownership of skb.
     """
@@ -418,13 +418,13 @@ class mr_report:
     origin: wide
     group: wide
     packet: bytes
-    """What is behind the message's header."""
+    """The data after the message's header."""
 
 
 def mr_queue_report(
     mrt: mr_table, pkt: sk_buff, head: bytearray, hlen: int, told: mr_report
 ) -> int:
-    """In ipmr_cache_report, ip6mr_cache_report: give the daemon a message. 0 or -errno.
+    """In ipmr_cache_report, ip6mr_cache_report: send the daemon a message. 0 or -errno.
 
     `hlen` bytes of `head` are an IP header that it does not read. Borrows pkt.
     """
@@ -454,7 +454,7 @@ def mr_queue_report(
 
 
 def mr_assert(mrt: mr_table, skb: sk_buff, c: mr_mfc, vifi: int) -> None:
-    """Tell the daemon, now and then, that a packet came in by the wrong interface. Borrows skb."""
+    """Report a packet on the wrong interface to the daemon, rate limited. Borrows skb."""
     now = mrt.net.now()
     if vifi < 0 or not mrt.mroute_do_assert or now <= c.last_assert + MFC_ASSERT_THRESH:
         return
@@ -475,7 +475,7 @@ def mr_register_xmit(mrt: mr_table, dev: net_device, skb: sk_buff) -> None:
 
 
 def mr_queue_xmit(mrt: mr_table, vifi: int, skb: sk_buff) -> None:
-    """net/ipv4/ipmr.c ipmr_queue_xmit, net/ipv6/ip6mr.c ip6mr_forward2: send by an interface.
+    """net/ipv4/ipmr.c ipmr_queue_xmit, net/ipv6/ip6mr.c ip6mr_forward2: send over an interface.
 
     Takes ownership of skb.
     """
@@ -490,7 +490,7 @@ def mr_queue_xmit(mrt: mr_table, vifi: int, skb: sk_buff) -> None:
 
 
 def mr_forward(mrt: mr_table, dev: net_device, skb: sk_buff, c: mr_mfc, local: bool) -> None:
-    """net/ipv4/ipmr.c ip_mr_forward, net/ipv6/ip6mr.c ip6_mr_forward: send by the route's ways.
+    """net/ipv4/ipmr.c ip_mr_forward, net/ipv6/ip6mr.c ip6_mr_forward: send over its interfaces.
 
     Takes ownership of skb unless it is received here too (`local`).
     """

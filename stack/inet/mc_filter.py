@@ -37,11 +37,11 @@ class mc_state(NamedTuple):
 
     @property
     def empty(self) -> bool:
-        """Whether the filter refuses every source, because nobody listens."""
+        """Whether the filter blocks every source, because there is no listener."""
         return self.mode == MCAST_INCLUDE and not self.sources
 
     def wants(self, source: wide) -> bool:
-        """Whether packets of `source` are wanted."""
+        """Whether packets of `source` are accepted."""
         return (source in self.sources) == (self.mode == MCAST_INCLUDE)
 
 
@@ -59,8 +59,8 @@ def need_sources(count: int, limit: int, sysctl: str) -> None:
 class ip_mc_socklist:
     """struct ip_mc_socklist, ipv6_mc_socklist: one multicast membership of a socket.
 
-    `sflist`: the sources of the filter of mode `sfmode`. `filtered`: there is a list, though it may
-    have become empty.
+    `sflist`: the sources of the filter of mode `sfmode`. `filtered`: there is a list, possibly
+    empty.
     """
 
     multiaddr: wide
@@ -134,7 +134,7 @@ class mc_filter:
         return self.sfcount[0] + self.sfcount[1]
 
     def wants(self, source: wide) -> bool:
-        """Does any listener want packets of `source`?"""
+        """Whether any listener accepts packets of `source`."""
         counts = self.sources.get(source)
         excluders = self.sfcount[MCAST_EXCLUDE]
         if counts is None:

@@ -1,8 +1,8 @@
-"""What a daemon of multicast routing asks for, in both families: MRT_* and MRT6_*, ioctls.
+"""Socket options (MRT_*, MRT6_*) and ioctls of multicast routing daemons, for both families.
 
 net/ipv4/ipmr.c ip_mroute_setsockopt, net/ipv6/ip6mr.c ip6_mroute_setsockopt. The families' rows
 are MRT_OPTIONS of stack/ipv4/ipmr_sockopt.py and MRT6_OPTIONS of stack/ipv6/ip6mr_sockopt.py, made
-by `mroute_options`. What differs is in `mroute_family`: structures, lengths and addresses.
+by `mroute_options`. `mroute_family` has a family's structures, lengths and addresses.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class mfc_request(NamedTuple):
 
 
 class mroute_family(NamedTuple):
-    """What the families' options and requests do differently."""
+    """The structures and functions of one family."""
 
     ops: mr_table_ops
     prefix: str
@@ -79,17 +79,17 @@ class mroute_family(NamedTuple):
     sg_req: struct.Struct
     """struct sioc_sg_req, sioc_sg_req6: sender, group, packets, bytes, those that came in wrong."""
     addr: slice
-    """Where in its `sender` and `group` the address is."""
+    """Offset of the address in `sender` and `group`."""
 
 
 def mroute_table_of(net: Net, ops: mr_table_ops) -> mr_table | None:
-    """The family's table; None: nobody asked for it yet."""
+    """The family's table; None: not used yet."""
     mrt: mr_table | None = ops.netns(net).mrt
     return mrt
 
 
 def mroute_get_table(net: Net, ops: mr_table_ops) -> mr_table:
-    """net/ipv4/ipmr.c ipmr_get_table: the family's table, made when first asked for."""
+    """net/ipv4/ipmr.c ipmr_get_table: the family's table, created on first use."""
     mrt = mroute_table_of(net, ops)
     if mrt is not None:
         return mrt
@@ -122,7 +122,7 @@ def mroute_admin(ops: mr_table_ops, sk: raw_sock) -> mr_table:
 def mroute_sk_done(ops: mr_table_ops, sk: raw_sock) -> None:
     """net/ipv4/ipmr.c mrtsock_destruct, net/ipv6/ip6mr.c ip6mr_sk_done: a socket is closed.
 
-    If it is the daemon's, what the daemon set goes with it.
+    If it is the daemon's, the daemon's settings are removed.
     """
     mrt = mroute_table_of(sk.net, ops)
     if mrt is not None and mrt.mroute_sk is sk:

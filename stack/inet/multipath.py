@@ -8,7 +8,7 @@ net/ipv4/fib_semantics.c fib_rebalance. Nothing here runs for a route with one n
     fib_select_hop          the next hop whose share a hash falls into
 
 The two ends of a flow are hashed in order of size. So both directions, and the ICMP error about a
-packet, which has the packet inside, take the same way.
+packet, which quotes it, take the same path.
 """
 
 from __future__ import annotations
@@ -42,11 +42,11 @@ FIELDS_DEFAULT = FIELD_SRC_IP | FIELD_DST_IP | FIELD_IP_PROTO
 # values of fib_multipath_hash_policy
 POLICY_L3, POLICY_L4, POLICY_INNER_L3, POLICY_CUSTOM = range(4)
 BY_PORTS = (POLICY_L4, POLICY_CUSTOM)
-"""Policies by which flows between the same two hosts may part."""
+"""Policies by which flows between the same two hosts may take different paths."""
 
 HASH_BITS = 31
 HEAD = 192
-"""Bytes of a packet that are looked at."""
+"""Bytes of a packet that are examined."""
 IPPROTO_IPIP, IPPROTO_IPV6, IPPROTO_GRE = 4, 41, 47
 WITH_PORTS = (IPPROTO_TCP, IPPROTO_UDP, 33, 50, 132, 136)
 """proto_ports_offset: also DCCP, ESP (its SPI), SCTP and UDP-Lite."""
@@ -58,7 +58,7 @@ ICMPV6_ERRORS = (1, 2, 3, 4)
 
 
 class flow_keys(NamedTuple):
-    """struct flow_keys. What a packet does not have, or nobody wants hashed, is 0."""
+    """struct flow_keys. Fields that are missing in the packet, or not hashed, are 0."""
 
     saddr: wide = 0
     daddr: wide = 0
@@ -182,7 +182,7 @@ def flow_hash_from_keys(net: Net, keys: flow_keys, more: int = 0) -> int:
 def fib_multipath_hash(net: Net, fl: flowi, skb: sk_buff | None = None) -> int:
     """fib_multipath_hash, rt6_multipath_hash: 31 bits of `skb`, received; without it of `fl`.
 
-    `fl.mp_hash`, if it is not 0, is what somebody found before.
+    `fl.mp_hash`, if not 0, is used as the hash.
     """
     if fl.mp_hash:
         return fl.mp_hash

@@ -1,17 +1,17 @@
 """The register interface of PIM sparse mode, in both families (RFC 7761 4.4).
 
-net/ipv4/ipmr.c, net/ipv6/ip6mr.c. A router beside a sender gives its packets to the router where
-the receivers' tree begins, each in a PIM register message:
+net/ipv4/ipmr.c, net/ipv6/ip6mr.c. A sender's first-hop router sends its packets to the rendezvous
+point, each in a PIM register message:
 
     mr_forward, reg_vif_xmit => mr_register_xmit    whole, to the daemon, which makes the message
-    pim_rcv, pim6_rcv -> mr_register_rcv            what is in a message comes in by the interface
+    pim_rcv, pim6_rcv -> mr_register_rcv            the inner packet is received on the interface
 
      0                   1                   2                   3
      0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1
     | Ver=2 |Type=1 |   Reserved    |  Checksum, of 8 bytes or all  |
     |B|N|                        Reserved2                          |   N: nothing is inside
 
-State: `mr_table.mroute_reg_vif_num`. The interface ends with its place in the table.
+State: `mr_table.mroute_reg_vif_num`. The interface is deleted when it leaves the table.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ def pim_is_register(skb: sk_buff) -> bool:
 
 
 def mr_register_rcv(mrt: mr_table | None, skb: sk_buff, protocol: int) -> bool:
-    """net/ipv4/ipmr.c __pim_rcv, net/ipv6/ip6mr.c pim6_rcv: the packet inside comes in.
+    """net/ipv4/ipmr.c __pim_rcv, net/ipv6/ip6mr.c pim6_rcv: receive the inner packet.
 
     Data at the message. Takes ownership of skb when True; False: there is no such interface.
     """

@@ -1,4 +1,4 @@
-"""What ping sockets of both families have in common (net/ipv4/ping.c).
+"""The common part of ping sockets of both families (net/ipv4/ping.c).
 
 A datagram socket of protocol ICMP sends echo requests whose identifier is its "port"; the replies
 with that identifier come back to it.
@@ -50,7 +50,7 @@ def ping_get_port(sk: ping_sock, ident: int) -> int:
                 return 1
     ping_unhash(sk)
     sk.inet_num = ident
-    table.setdefault(ident, []).insert(0, sk)  # of several the last that was bound gets all
+    table.setdefault(ident, []).insert(0, sk)  # if there are several, the last one bound gets all
     sk.ping_hashed = True
     return 0
 
@@ -58,7 +58,7 @@ def ping_get_port(sk: ping_sock, ident: int) -> int:
 def ping_bind_to(sk: ping_sock, addr: wide, ident: int) -> int:
     """The end of ping_bind, `addr` having been checked. Returns 0. Raises: OSError.
 
-    A chosen address or identifier outlives a connect(AF_UNSPEC).
+    A chosen address or identifier is kept by connect(AF_UNSPEC).
     """
     if sk.inet_num:
         raise os_error(errno.EINVAL, "the socket is bound")
@@ -77,7 +77,7 @@ def ping_bind_to(sk: ping_sock, addr: wide, ident: int) -> int:
 
 
 def ping_unhash(sk: ping_sock) -> None:
-    """net/ipv4/ping.c: give the identifier back."""
+    """net/ipv4/ping.c: release the identifier."""
     if sk.ping_hashed:
         bucket = sk.net.ping_table[sk.inet_num]
         bucket.remove(sk)

@@ -1,4 +1,4 @@
-"""What IP calls for a protocol number (net/ipv4/protocol.c, include/net/protocol.h)."""
+"""Handlers of protocol numbers (net/ipv4/protocol.c, include/net/protocol.h)."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from stack.net import Net
 
 @state
 class net_protocol:
-    """struct net_protocol: what IP calls for one protocol number.
+    """struct net_protocol: the handlers of one protocol number.
 
     `handler(skb) -> int` takes ownership of skb (data at the transport header).
     `err_handler(skb, info) -> int` borrows it (data at the embedded IP header).
-    `early_demux(skb)` may give a packet its socket and its route before it is routed (borrows).
+    `early_demux(skb)` may attach socket and route to a packet before it is routed (borrows).
     """
 
     handler: Callable[[sk_buff], int]

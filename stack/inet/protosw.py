@@ -1,4 +1,4 @@
-"""inetsw: which protocol and which socket calls a (type, protocol) of a family gets.
+"""inetsw: the protocol and the socket operations of each (type, protocol) of a family.
 
 include/net/protocol.h (struct inet_protosw); net/ipv4/af_inet.c and net/ipv6/af_inet6.c, which each
 have a table of their own.

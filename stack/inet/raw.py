@@ -1,4 +1,4 @@
-"""What raw sockets of both families have in common: their table, delivery, reading.
+"""The common part of raw sockets of both families: their table, delivery, reading.
 
 net/ipv4/raw.c, net/ipv6/raw.c
 """
@@ -40,7 +40,7 @@ from stack.net import Net
 
 @state
 class raw_sock(inet_sock):
-    """struct raw_sock. `filter`: ICMP types (bit mask) that the socket does not want."""
+    """struct raw_sock. `filter`: ICMP types (bit mask) that the socket does not receive."""
 
     filter: wide = row(0)
     raw_hashed: bool = row(False)
@@ -84,7 +84,7 @@ def raw_local_deliver(skb: sk_buff, family: int, protocol: int) -> int:
 
 
 def raw_match(sk: raw_sock, raddr: wide, laddr: wide, dif: int, sdif: int) -> bool:
-    """net/ipv4/raw.c (raw_v4_match): does a packet from raddr to laddr concern the sock?"""
+    """net/ipv4/raw.c (raw_v4_match): whether a packet from raddr to laddr is for the sock."""
     return (
         (not sk.inet_daddr or sk.inet_daddr == raddr)
         and (not sk.inet_rcv_saddr or sk.inet_rcv_saddr == laddr)

@@ -1,7 +1,7 @@
-"""What the peer has SACKed, as ranges: the scoreboard's index (RFC 6675 2).
+"""Ranges that the peer has SACKed: an index of the scoreboard (RFC 6675 2).
 
-The sk_buffs carry the marks; this says without a walk which part of a SACK block is new. Positions
-are bytes of the whole stream, which do not wrap.
+The sk_buffs are marked. With this index, the new part of a SACK block is found without walking
+them. Positions are bytes of the whole stream, which do not wrap.
 """
 
 from __future__ import annotations

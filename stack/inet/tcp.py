@@ -55,7 +55,7 @@ from stack.net import Net
 
 
 def tcp_enter_memory_pressure(sk: tcp_sock) -> None:
-    """All sockets together are above tcp_mem[1]: buffers stop growing, windows shrink."""
+    """Memory of all sockets exceeds tcp_mem[1]: buffers stop growing, windows shrink."""
     mem = sk.sk_mem
     if not mem.memory_pressure:
         mem.memory_pressure = sk.net.clock.now_ns() or 1

@@ -1,21 +1,21 @@
-"""What UDP over both families has in common (net/ipv4/udp.c; RFC 768, 1122 4.1).
+"""The common part of UDP over both families (net/ipv4/udp.c; RFC 768, 1122 4.1).
 
     udp_rcv, udpv6_rcv                      the families' handlers; a known socket is found first
       udp_lib_rcv                           lengths, checksum; then by the ports
-        __udp_lib_mcast_deliver             a group: a clone to each socket that takes it
+        __udp_lib_mcast_deliver             a group: a clone to each matching socket
         udp_queue_rcv_skb                   one socket; merged datagrams are split unless UDP_GRO
           udp_queue_rcv_one_skb             policy, filter, memory; into the queue, wake the reader
-        udp_no_port                         nobody: port unreachable
+        udp_no_port                         no socket: port unreachable
     recvmsg, recvmmsg => udp_recvmsg, udp_recvmmsg -> __skb_recv_udp -> udp_rmem_release
     udp_route of a family -> udp_cmsg_send, udp_check_peer
     udp_send_skb, udp_v6_send_skb -> udp_headers
 
-Sending itself is stack/inet/udp_flow.py; ports and look-up are udp_hash.py, which also has
-udp_sock, the state. The receive queue is charged to `sk_rmem_alloc` and given back in portions.
+Sending is in stack/inet/udp_flow.py. Ports, lookup and udp_sock, the state, are in udp_hash.py. The
+receive queue is charged to `sk_rmem_alloc` and uncharged in portions.
 Functions of the receive path take ownership of skb and count what they drop, with a reason.
 
 A received checksum is verified when the datagram is queued, not (as in Linux) when it is read. The
-reader sees the same, and poll never promises a datagram that turns out bad.
+reader sees no difference, and poll never reports a datagram that is then dropped.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ from stack.inet.xfrm_policy import XFRM_POLICY_IN, xfrm4_policy_check, xfrm6_pol
 from stack.net import Net
 
 CHECKSUM_BREAK = 76
-"""include/linux/skbuff.h: Linux sums longer packets when somebody reads them."""
+"""include/linux/skbuff.h: Linux verifies longer packets when they are read."""
 
 
 # --- sending -----------------------------------------------------------------------------
@@ -273,7 +273,7 @@ def udp_csum_bad(skb: sk_buff) -> bool:
 
 
 def __udp_lib_mcast_deliver(net: Net, skb: sk_buff, af: inet_af_ops, ends: InetEnds) -> int:
-    """net/ipv{4,6}/udp.c: a group or broadcast: each socket that fits gets one. Takes ownership."""
+    """net/ipv{4,6}/udp.c: deliver a group or broadcast to each matching socket. Takes ownership."""
     takers = udp_mcast_takers(skb, af, ends)
     if not takers:
         af.udp_mib(net).IgnoredMulti += 1
@@ -296,7 +296,7 @@ def udp_mcast_takers(skb: sk_buff, af: inet_af_ops, ends: InetEnds) -> list[udp_
 
 
 def __udp_is_mcast_sock(sk: udp_sock, af: inet_af_ops, ends: InetEnds, dif: int, sdif: int) -> bool:
-    """net/ipv{4,6}/udp.c: does a group or broadcast datagram concern this sock?"""
+    """net/ipv{4,6}/udp.c: whether a group or broadcast datagram is for this sock."""
     if not inet_sk_takes(sk, ends.family) or (
         (sk.inet_daddr and not ends.is_from(sk.inet_daddr))
         or (sk.inet_dport and sk.inet_dport != ends.sport)
@@ -338,8 +338,7 @@ def udp_queue_rcv_skb(sk: udp_sock, skb: sk_buff) -> int:
 def udp_encap_rcv(sk: udp_sock, skb: sk_buff) -> int:
     """net/ipv4/udp.c (in udp_queue_rcv_one_skb): a tunnel's datagrams, one by one. 0.
 
-    What the tunnel does not want is the socket's.
-    Takes ownership of skb.
+    Datagrams that the tunnel does not accept go to the socket. Takes ownership of skb.
     """
     encap_rcv = sk.encap_rcv
     assert encap_rcv is not None
@@ -390,7 +389,7 @@ def udp_queue_rcv_one_skb(sk: udp_sock, skb: sk_buff) -> int:
 
 
 def udp_drop_full(sk: udp_sock, skb: sk_buff, counter: str, reason: int) -> int:
-    """Drop and count a datagram that there is no room for."""
+    """Drop and count a datagram for lack of memory."""
     net = sk.net
     mib = sk.udp_mib
     mib.InErrors += 1
@@ -516,7 +515,7 @@ def udp_init_sock(sk: udp_sock) -> int:
 
 
 def udp_destroy_sock(sk: udp_sock) -> None:
-    """net/ipv4/udp.c: drop what was being collected."""
+    """net/ipv4/udp.c: discard the corked datagram."""
     sk.sk_flags |= SOCK_DEAD
     udp_flush_pending_frames(sk)
 

@@ -16,7 +16,7 @@ UDP_HLEN, TUNNEL_HLEN = 8, 8
 LOOKUPS = "udp_encap_err_lookup"
 """Their name in `net.gen`."""
 Lookup = Callable[[sk_buff, int], bool]
-"""`lookup(skb, at)`: a device has sent the datagram at data, with the tunnel's header at `at`."""
+"""`lookup(skb, at)`: whether a device sent the datagram at data, the tunnel's header at `at`."""
 
 
 def udp_encap_err_register(net: Net, family: int, port: int, lookup: Lookup) -> None:

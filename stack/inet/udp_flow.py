@@ -1,22 +1,22 @@
-"""udp_sendmsg of both families: how a datagram goes down.
+"""udp_sendmsg of both families.
 
     udp_sendmsg, udpv6_sendmsg                   the kernel's entries
       udp_lib_sendmsg
-        udp_dest_to       where it goes: the destination that the socket keeps ...
+        udp_dest_to       the destination that the socket has cached ...
         udp_dest_new      ... or a new one: udp_family, udp_route and udp_make_flow of the family
-        udp_send_flow     what a flow can say: an sk_buff with the prebuilt headers
-        udp_send_cork     everything else: IP puts the datagram together (stack/inet/append.py)
+        udp_send_flow     fast path of a flow: an sk_buff with the prebuilt headers
+        udp_send_cork     everything else: IP collects the datagram (stack/inet/append.py)
       ip_push_pending_frames, ip6_push_pending_frames
 
-A destination (udp_dest) is what the family found out about datagrams to one address: its route and
+A destination (udp_dest) has what datagrams to one address need: the route and
 IP's parameters. If plain datagrams need no more than headers that never change, it has a flow too
 (fastpath.net.inet.UdpFlow). The socket keeps it until the socket is connected, an option is set, or
 the route is obsolete. A destination for the connected peer is also invalid when its route is not
 sk_dst_cache; one for another address leaves sk_dst_cache, the peer's, alone.
 
-A flow cannot say control messages, several buffers, flags like MSG_MORE, a corked socket, or more
-than fits one linear buffer (or, with UDP_SEGMENT, one super-packet). Nor can it say IP options,
-groups and broadcasts, routes with metrics, or devices without checksum offload.
+A flow does not support control messages, several buffers, flags like MSG_MORE, a corked socket, or
+more data than fits one linear buffer (or, with UDP_SEGMENT, one super-packet). Neither does it
+support IP options, groups and broadcasts, routes with metrics, or devices without checksum offload.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ def udp_dest_to(sk: udp_sock, name: sockaddr | None) -> udp_dest | None:
 def udp_dest_new(
     sk: udp_sock, msg: msghdr, af: inet_af_ops, name: sockaddr | None, plain: bool
 ) -> udp_dest:
-    """Find out where a message goes; keep it if the message is `plain` and a flow can say it.
+    """Look up a message's destination; cache it if the message is `plain` and has a flow.
 
     `name`: as the caller gave it. Raises: OSError.
     """
@@ -133,7 +133,7 @@ def udp_flow_takes(sk: udp_sock, flow: UdpFlow, length: int) -> bool:
 
 
 def udp_send_flow(sk: udp_sock, dest: udp_dest, flow: UdpFlow, msg: msghdr, length: int) -> int:
-    """Send a message by the flow, which `udp_flow_takes`. Returns `length`.
+    """Send a message by the flow, if `udp_flow_takes` allows it. Returns `length`.
 
     Raises: OSError EAGAIN, EPIPE, ENOBUFS, an error of the layers below.
     """
@@ -152,7 +152,7 @@ def udp_send_flow(sk: udp_sock, dest: udp_dest, flow: UdpFlow, msg: msghdr, leng
 
 
 def udp_flow_xmit(sk: udp_sock, dest: udp_dest, flow: UdpFlow, skb: sk_buff, count: int) -> None:
-    """Give a flow's sk_buff of `count` datagrams to IP. Takes ownership of skb. Raises: OSError."""
+    """Pass a flow's sk_buff of `count` datagrams to IP. Takes ownership of skb. Raises: OSError."""
     sk.sk_wmem_alloc += skb.truesize
     err = dest.af.udp_flow_xmit(sk, flow, skb, count)
     if err:
@@ -160,7 +160,7 @@ def udp_flow_xmit(sk: udp_sock, dest: udp_dest, flow: UdpFlow, skb: sk_buff, cou
 
 
 def udp_send_cork(sk: udp_sock, msg: msghdr, length: int, dest: udp_dest) -> int:
-    """Send what a flow cannot say, or begin to collect it (UDP_CORK, MSG_MORE). Returns `length`.
+    """Send without a flow, or begin to collect (UDP_CORK, MSG_MORE). Returns `length`.
 
     Raises: OSError.
     """
@@ -224,7 +224,7 @@ def udp_push_pending_frames(sk: udp_sock) -> int:
 
 
 def udp_flush_pending_frames(sk: udp_sock) -> None:
-    """net/ipv4/udp.c: throw the corked datagram away."""
+    """net/ipv4/udp.c: discard the corked datagram."""
     family = sk.pending
     if family:
         sk.len = 0
@@ -254,7 +254,7 @@ def raise_send_error(sk: udp_sock, err: int) -> None:
 
 
 def udp_sendmmsg(sk: udp_sock, rows: mmsg_send, start: int, flags: int) -> int:
-    """Send row `start` and those behind it in one super-packet; returns how many rows were sent.
+    """Send row `start` and following ones in one super-packet; returns how many rows were sent.
 
     The wire, the counters and the send buffer show no difference from single datagrams. Where they
     would (a queue, a tap), it returns 0 and the caller uses sendmsg for row `start`. Rows to
@@ -315,10 +315,10 @@ def udp_send_rows(sk: udp_sock, rows: mmsg_send, start: int) -> int:
 
 
 def udp_flow_folds(sk: udp_sock, dest: udp_dest, flow: UdpFlow) -> bool:
-    """Whether nothing can tell a super-packet of the flow from its single datagrams.
+    """Whether a super-packet of the flow is equivalent to its single datagrams.
 
-    The device must cut it up, no tap or hook see it and no queue count packets; the neighbour must
-    be known.
+    The device must segment it, no tap or hook may see it and no queue may count packets. The
+    neighbour must be known.
     """
     rt: dst_entry = dest.rt
     dev: net_device = rt.dev

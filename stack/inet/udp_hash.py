@@ -1,4 +1,4 @@
-"""UDP sockets of both families, their ports, and finding them (net/ipv4/udp.c, net/ipv6/udp.c)."""
+"""UDP sockets of both families, their ports and lookup (net/ipv4/udp.c, net/ipv6/udp.c)."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class udp_table:
     """struct udp_table: sockets of both families by local port, connected ones by `inet_sk_key`."""
 
     ports: IntMap[udp_sock] = row(make=IntMap)
-    """The first socket of each port, linked by `udp_port_next`; the last one is asked first."""
+    """The sockets of each port, linked by `udp_port_next`; the last one bound comes first."""
     connected: InetHash[udp_sock] = row(make=InetHash)
     connected_changed: list[Callable[[], None]] = row(make=list)
     """Called when the table of connected sockets is no longer empty, or empty again."""
@@ -35,7 +35,7 @@ class udp_table:
 
 @state
 class udp_dest:
-    """Where the datagrams of a socket to one address go, and how (stack/inet/udp_flow.py)."""
+    """The route and headers of a socket's datagrams to one address (stack/inet/udp_flow.py)."""
 
     af: inet_af_ops
     """The family on the wire."""
@@ -47,7 +47,7 @@ class udp_dest:
     ipc: Any
     """IP's parameters: ipcm_cookie or ipcm6_cookie."""
     flow: UdpFlow | None
-    """The prebuilt headers, for what a flow can say."""
+    """The prebuilt headers of plain datagrams."""
 
 
 @state
@@ -71,18 +71,18 @@ class udp_sock(inet_sock):
     udp_from: sockaddr | None = row()
     """The sender of the last datagram that was read."""
     encap_rcv: Callable[[udp_sock, sk_buff], int] | None = row(None, clone=FRESH)
-    """Takes each datagram, data at its UDP header: a tunnel's. 1: it is the socket's, not taken."""
+    """A tunnel's receive function, data at the UDP header. 1: the datagram is for the socket."""
     udp_port_next: udp_sock | None = row(None, clone=FRESH)
     """The next socket on the same port."""
     udp_portaddr: wide = row(0)
-    """The address with which it is among the sockets of its port."""
+    """The address under which it is listed with its port."""
 
 
 # --- ports and look-up -------------------------------------------------------------------
 
 
 def udp_port_socks(net: Net, port: int) -> list[udp_sock]:
-    """The sockets bound to a port; the last one is asked first."""
+    """The sockets bound to a port, the last one bound first."""
     socks = []
     sk: udp_sock | None = net.udp_table.ports.find(port)
     while sk is not None:
@@ -92,7 +92,7 @@ def udp_port_socks(net: Net, port: int) -> list[udp_sock]:
 
 
 def udp_lib_lport_inuse(sk: inet_sock, others: list[Any]) -> bool:
-    """net/ipv4/udp.c: does a socket of this port conflict with sk's bind? Also by XTP's rules.
+    """net/ipv4/udp.c: whether a socket of this port conflicts with sk's bind. Also used by XTP.
 
     The last of `others` comes first: with SO_REUSEPORT like ours it decides for all.
     """
@@ -131,21 +131,21 @@ def udp_lib_get_port(sk: udp_sock, snum: int) -> int:
     sk.udp_portaddr = sk.inet_rcv_saddr
     if others and not (sk.sk_reuseport and sk.sk_family == uapi.AF_INET6):
         others[-1].udp_port_next = sk
-    else:  # include/net/sock.h sk_add_node_rcu: groups of IPv6 are asked last
+    else:  # include/net/sock.h sk_add_node_rcu: reuseport groups of IPv6 come last
         sk.udp_port_next = others[0] if others else None
         ports[snum] = sk
     return 0
 
 
 def udp_lib_unhash(sk: udp_sock) -> None:
-    """net/ipv4/udp.c: give the port back."""
+    """net/ipv4/udp.c: release the port."""
     udp_unhash4(sk)
     if udp_unlink(sk):
         sk.inet_num = 0
 
 
 def udp_unlink(sk: udp_sock) -> bool:
-    """Take a socket out of those of its port; False when it is not among them."""
+    """Remove a socket from its port's list; False when it is not in it."""
     ports = sk.net.udp_table.ports
     others = udp_port_socks(sk.net, sk.inet_num)
     if sk not in others:
@@ -180,7 +180,7 @@ def udp_unhash4(sk: udp_sock) -> None:
 def udp_lib_rehash(sk: udp_sock) -> None:
     """net/ipv4/udp.c (udp_v4_rehash): enter the sock's new addresses into the connected table.
 
-    With another local address it is asked before the other sockets of its port.
+    With another local address it comes before the other sockets of its port.
     """
     udp_unhash4(sk)
     sk.sk_tx_flow = None
@@ -194,14 +194,14 @@ def udp_lib_rehash(sk: udp_sock) -> None:
     if sk.sk_state == TCP_ESTABLISHED and sk.inet_num and sk.inet_rcv_saddr and not sk.sk_reuseport:
         key = inet_sk_key(sk)
         first = not sk.net.udp_table.connected
-        sk.net.udp_table.connected[key] = sk  # of several the last that connected gets all
+        sk.net.udp_table.connected[key] = sk  # of several, the last one gets all
         sk.udp_tuple = key
         if first:
             connected_changed(sk.net)
 
 
 def compute_score(sk: udp_sock, ends: InetEnds, dif: int, sdif: int = 0) -> int:
-    """net/ipv4/udp.c: how well a sock fits a packet; -1 when not at all."""
+    """net/ipv4/udp.c: how specifically a sock matches a packet; -1: it does not match."""
     af = sk.sk_af
     score = 1
     if af.family == ends.family:
@@ -264,7 +264,7 @@ def __udp_lib_lookup(net: Net, ends: InetEnds, dif: int, sdif: int = 0) -> udp_s
             same.append(sk)
     if not same:
         return None
-    best = same[-1]  # the last that was bound
+    best = same[-1]  # the last one bound
     if best.sk_reuseport and best.sk_state != TCP_ESTABLISHED:
         group = [sk for sk in same if sk.sk_reuseport]
         return group[inet_ehashfn(net, ends.key()) % len(group)]

@@ -18,7 +18,7 @@ from stack.inet.udp_hash import udp_sock
 
 
 def udp_push_if_uncorked(sk: udp_sock) -> None:
-    """UDP_CORK is set: without it the datagram that waits leaves."""
+    """UDP_CORK was set: when it is off, send the corked datagram."""
     if not sk.corkflag and sk.pending:
         lock_sock(sk)
         try:

@@ -1,17 +1,16 @@
-"""Policies: which packets come in, go on and leave, and how protected (net/xfrm/xfrm_policy.c).
+"""IPsec policies for received, forwarded and sent packets (net/xfrm/xfrm_policy.c).
 
-    ip_route_output_flow -> xfrm_lookup     a flow that leaves: allowed, blocked, or a bundle
+    ip_route_output_flow -> xfrm_lookup     an outgoing flow: allowed, blocked, or a bundle
         netns_xfrm.bundle                   ... which stack/xfrm makes of states by templates
-    xfrm_policy_check                       a packet that came: __xfrm_policy_check
+    xfrm_policy_check                       a received packet: __xfrm_policy_check
         decode_session, xfrm_policy_lookup, policy_fits
-    ip_forward -> xfrm_route_forward        a packet that goes on: its flow is looked up
+    ip_forward -> xfrm_route_forward        a forwarded packet: its flow is looked up
 
 The policies of a direction are tried in order of priority, and the first whose selector matches
-decides. A packet that no policy matches is allowed, unless it came out of a tunnel. A socket may
-have a policy of its own for each direction (xfrm_user_policy), which is asked before. So a daemon
-that negotiates keys talks past the policies. State: `net.xfrm`. A packet that states have decrypted
-is delivered in one call, during which `net.xfrm.sec_path` has these states. Without policies a
-check costs one test.
+applies. A packet that no policy matches is allowed, unless it came out of a tunnel. A socket may
+have a policy of its own for each direction (xfrm_user_policy), which is tried first. So a key
+daemon can bypass the policies. State: `net.xfrm`. A decrypted packet is delivered in one call,
+during which `net.xfrm.sec_path` has its states. Without policies a check costs one test.
 """
 
 from __future__ import annotations
@@ -88,7 +87,7 @@ class xfrm_selector:
 
 @state
 class xfrm_lifetime_cfg:
-    """struct xfrm_lifetime_cfg: limits, of which the soft ones only warn. Times in s, 0: none."""
+    """struct xfrm_lifetime_cfg: limits; soft ones only warn. Times in s, 0: none."""
 
     soft_byte_limit: wide = XFRM_INF
     hard_byte_limit: wide = XFRM_INF
@@ -102,7 +101,7 @@ class xfrm_lifetime_cfg:
 
 @state
 class xfrm_lifetime_cur:
-    """struct xfrm_lifetime_cur: what was used so far. Times are s since 1970, 0: never."""
+    """struct xfrm_lifetime_cur: usage so far. Times are s since 1970, 0: never."""
 
     bytes: int = 0
     packets: int = 0
@@ -169,26 +168,26 @@ class netns_xfrm:
 
     policy: list[list[xfrm_policy]] = row(make=new_xfrm_policies)
     nopolicy: bool = row(True)
-    """There are no policies, and no packet is being delivered that states have decrypted."""
+    """True while there are no policies and no decrypted packet is being delivered."""
     sec_path: tuple[xfrm_state, ...] = row(())
-    """The states that decrypted the packet that is being delivered, the outermost first."""
+    """The states that decrypted the packet being delivered, the outermost first."""
     policy_all: list[xfrm_policy] = row(make=list)
     """All policies, from the oldest to the newest."""
     idx_generator: int = row(0)
     genid: int = row(0)
-    """Counts the changes of policies and states."""
+    """Number of changes of policies and states."""
     bundle: Callable[[Net, flowi, xfrm_policy, Any], Any] | None = row()
-    """xfrm_bundle_lookup of stack/xfrm; None: it was never needed."""
+    """xfrm_bundle_lookup of stack/xfrm; None: not needed so far."""
     input: Callable[[sk_buff, int, int], None] | None = row()
     """xfrm_input of stack/xfrm: `input(skb, family, encap_type)`, data at the header of ESP."""
     state: netns_xfrm_state | None = row()
-    """The states; None: there never was one."""
+    """The states; None: none was ever created."""
     default: list[int] = row(make=default_actions)
-    """The action for what no policy matches, by direction."""
+    """The action if no policy matches, by direction."""
     compile_policy: Callable[[int, int, bytes], xfrm_policy] | None = row()
     """xfrm_compile_policy of stack/netlink: the policy of a family's option (its number, bytes)."""
     sk_policies: bool = row(False)
-    """A socket has, or had, policies of its own."""
+    """Whether a socket has, or had, policies of its own."""
     changed: list[Callable[[], Any]] = row(make=list)
     """Functions that drop cached routes when a policy changes (rt_genid_bump_all)."""
 
@@ -262,7 +261,7 @@ def xfrm_gen_index(net: Net, direction: int, wanted: int) -> int:
 
 
 def xfrm_changed(net: Net) -> None:
-    """A policy or state came, changed or went: flows are looked up again."""
+    """A policy or state was added, changed or removed: flows are looked up again."""
     xfrm = net.xfrm
     xfrm.genid += 1
     xfrm.nopolicy = not xfrm.policy_all and not any(xfrm.default) and not xfrm.sk_policies
@@ -288,7 +287,7 @@ def xfrm_policy_flush(net: Net) -> None:
 
 
 def xfrm_user_policy(optname: int, sk: inet_sock, optval: Any) -> None:
-    """net/xfrm/xfrm_state.c: IP_XFRM_POLICY of a socket. None takes the policies away.
+    """net/xfrm/xfrm_state.c: IP_XFRM_POLICY of a socket. None removes the policies.
 
     Raises: OSError EINVAL, EMSGSIZE, EOPNOTSUPP.
     """
@@ -324,7 +323,7 @@ def xfrm_sk_policy_lookup(sk: Any, direction: int, fl: flowi, ifindex: int) -> x
 
 
 def xfrm_selector_match(sel: xfrm_selector, fl: flowi, ifindex: int) -> bool:
-    """net/xfrm/xfrm_policy.c: is this flow one of the selector's?"""
+    """net/xfrm/xfrm_policy.c: whether the selector matches this flow."""
     if sel.family != fl.family:
         return False
     bits = 32 if sel.family == AF_INET else 128
@@ -378,9 +377,9 @@ def decode_session(skb: sk_buff, family: int) -> flowi | None:
 def __xfrm_policy_check(
     net: Net, sk: inet_sock | None, direction: int, skb: sk_buff, family: int
 ) -> bool:
-    """net/xfrm/xfrm_policy.c: whether the policies allow the packet; counts one they refuse.
+    """net/xfrm/xfrm_policy.c: whether the policies allow the packet; rejected ones are counted.
 
-    It must match the selectors of the states that decrypted it, and these the templates.
+    It must match the selectors of the states that decrypted it, and the states the templates.
     """
     xfrm = net.xfrm
     mib = net.mib.xfrm
@@ -416,7 +415,7 @@ def __xfrm_policy_check(
 
 
 def policy_fits(pol: xfrm_policy, path: tuple[xfrm_state, ...]) -> bool:
-    """net/xfrm/xfrm_policy.c (in __xfrm_policy_check): a packet came by the policy's templates."""
+    """net/xfrm/xfrm_policy.c (in __xfrm_policy_check): whether its states match the templates."""
     at = 0
     for tmpl in reversed(pol.xfrm_vec):
         at = xfrm_policy_ok(tmpl, path, at)
@@ -426,7 +425,7 @@ def policy_fits(pol: xfrm_policy, path: tuple[xfrm_state, ...]) -> bool:
 
 
 def xfrm_policy_ok(tmpl: xfrm_tmpl, path: tuple[xfrm_state, ...], start: int) -> int:
-    """net/xfrm/xfrm_policy.c: where in the path the next template begins; -1: none fits this."""
+    """net/xfrm/xfrm_policy.c: index of the next template in the path; -1: no match."""
     missing = -1
     if tmpl.optional:
         if tmpl.mode == XFRM_MODE_TRANSPORT:
@@ -441,7 +440,7 @@ def xfrm_policy_ok(tmpl: xfrm_tmpl, path: tuple[xfrm_state, ...], start: int) ->
 
 
 def xfrm_state_ok(tmpl: xfrm_tmpl, x: xfrm_state) -> bool:
-    """net/xfrm/xfrm_policy.c: is this the state that the template asks for?"""
+    """net/xfrm/xfrm_policy.c: whether the state matches the template."""
     if x.proto != tmpl.proto or x.mode != tmpl.mode:
         return False
     if (tmpl.spi and x.spi != tmpl.spi) or (tmpl.reqid and x.reqid != tmpl.reqid):
@@ -453,7 +452,7 @@ def xfrm_state_ok(tmpl: xfrm_tmpl, x: xfrm_state) -> bool:
 
 
 def secpath_has_nontransport(path: tuple[xfrm_state, ...], start: int) -> bool:
-    """net/xfrm/xfrm_policy.c: did the packet come out of a tunnel, from `start` of its path on?"""
+    """net/xfrm/xfrm_policy.c: whether the packet was in a tunnel, from `start` of its path on."""
     for at in range(start, len(path)):  # noqa: SIM110 -- no generator per packet
         if path[at].mode != XFRM_MODE_TRANSPORT:
             return True
@@ -461,7 +460,7 @@ def secpath_has_nontransport(path: tuple[xfrm_state, ...], start: int) -> bool:
 
 
 def xfrm_policy_check(sk: inet_sock | None, direction: int, skb: sk_buff, family: int) -> bool:
-    """include/net/xfrm.h: may the packet be delivered, or forwarded?"""
+    """include/net/xfrm.h: whether the packet may be delivered or forwarded."""
     net: Net = skb.dev.net
     if net.xfrm.nopolicy:
         return True
@@ -495,9 +494,9 @@ def xfrm6_policy_check(sk: inet_sock | None, direction: int, skb: sk_buff) -> bo
 
 
 def xfrm_lookup(net: Net, fl: flowi, dst: Any, sk: inet_sock | None = None) -> Any:
-    """net/xfrm/xfrm_policy.c: how a flow with the route `dst` leaves: `dst`, or a bundle.
+    """net/xfrm/xfrm_policy.c: the route of a flow with the route `dst`: `dst`, or a bundle.
 
-    `sk`: whose policy is asked first.
+    `sk`: the socket whose policy is tried first.
 
     Raises: OSError EPERM: a policy forbids it, which is counted; and as netns_xfrm.bundle.
     """
@@ -522,9 +521,9 @@ def xfrm_lookup(net: Net, fl: flowi, dst: Any, sk: inet_sock | None = None) -> A
 
 
 def xfrm_route_forward(net: Net, skb: sk_buff, family: int, ifindex: int) -> bool:
-    """net/xfrm/xfrm_policy.c __xfrm_route_forward: may a packet that is forwarded leave?
+    """net/xfrm/xfrm_policy.c __xfrm_route_forward: whether a packet may be forwarded.
 
-    Its route becomes a bundle when a policy says so.
+    Its route becomes a bundle if a policy requires it.
     """
     if net.xfrm.nopolicy or skb.dst.flags & DST_NOXFRM:
         return True
