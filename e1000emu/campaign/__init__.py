@@ -15,7 +15,7 @@
 
 A case is a pure function of its values: it takes randomness from a seed among them and time from a
 virtual clock.  It runs in a process of its own, so that a crash or a hang is a result.  A digest
-sums up what it did; one case in a hundred runs twice, on two workers, and must have one digest.
+identifies its behaviour; one case in a hundred runs twice, on two workers, and must give the same.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a campaign tries: axes, and one case for each combination of their values."""
+"""The axes of a campaign, and one case for each combination of their values."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ LATEST = 10
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What one case may use; a case that uses more is stopped, which is its result."""
+    """Limits of one case; a case that exceeds one is stopped, which is its result."""
 
     seconds: float = 60.0
     """The most wall-clock time."""
@@ -49,7 +49,7 @@ class Limits:
 
 
 class Result(msgspec.Struct):
-    """What a case function may return; None is a pass without figures."""
+    """The optional result of a case function; None is a pass without figures."""
 
     passed: bool = True
     figures: dict[str, float | int | str] = {}
@@ -166,7 +166,7 @@ class Case:
         """Its place among all combinations, from 0."""
         self.values = dict(values)
         self.keep = keep
-        """Which of `steps` are done; None: all."""
+        """Which of `steps` are run; None: all."""
         self._begin(None)
 
     def _begin(self, directory: Path | None) -> None:
@@ -263,7 +263,7 @@ class Case:
     def steps(self, steps: Iterable[T]) -> Iterator[T]:
         """Yield `steps` (frames, register accesses, events); shrinking leaves some of them out.
 
-        All of them are made all the same, so what is left does not depend on what is left out.
+        All of them are still generated, so the remaining ones do not depend on those left out.
         """
         for step in steps:
             number = self._steps
@@ -271,10 +271,10 @@ class Case:
             if self.keep is None or number in self.keep:
                 yield step
 
-    # --- what the campaign asks after it -----------------------------------------------------
+    # --- results for the campaign ------------------------------------------------------------
 
     def digest(self) -> dict[str, str]:
-        """Return what was done as hashes: of frames, counters and registers; and the time."""
+        """Return hashes of frames, counters and registers, and the time."""
         frames, counters, registers = sha256(), sha256(), sha256()
         for file in self._captures:
             frames.update(file.hash.digest())
@@ -294,7 +294,7 @@ class Case:
         }
 
     def told(self) -> list[str]:
-        """Return each NIC's report: why it does not move, misuse, and injected faults."""
+        """Return each NIC's report: why no frames move, misuse, and injected faults."""
         lines: list[str] = []
         for number, nic in enumerate(self._nics):
             of = f"nic {number}: " if len(self._nics) > 1 else ""

@@ -18,12 +18,12 @@ from e1000emu.errors import ArgumentError, E1000Error
 from fastpath.errors import whole_number
 
 WORKERS_S = 60
-"""So long a scheduler of Dask may have no worker."""
+"""How long to wait for a worker of Dask, s."""
 FORMS = "processes, processes:N, dask://HOST:PORT, mpi, or an Executor"
 
 
 def _pool(workers: int) -> ProcessPoolExecutor:
-    # Workers are started anew, not forked: the caller may have threads.
+    # Workers are started as new processes, not forked: the caller may have threads.
     pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _begin)
     # A Ctrl-C is the caller's; workers are started with it blocked, and ignore it then.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
@@ -103,7 +103,7 @@ def _dask(address: str) -> Iterator[tuple[Executor, int]]:
             client.wait_for_workers(1, timeout=WORKERS_S)
         except TimeoutError:
             raise E1000Error(
-                f"run: executor dask://{address}: no worker came in {WORKERS_S} s; "
+                f"run: executor dask://{address}: no worker connected within {WORKERS_S} s; "
                 f"start one: dask worker {where}"
             ) from None
         yield _DaskExecutor(client), max(1, sum(client.nthreads().values()))
@@ -112,7 +112,7 @@ def _dask(address: str) -> Iterator[tuple[Executor, int]]:
 class _DaskExecutor(Executor):
     """Dask's executor; a task that avoids a worker is given to the others only.
 
-    Left to itself Dask may prefer that worker each time, because it is idle.
+    Otherwise Dask may prefer that worker each time, because it is idle.
     """
 
     def __init__(self, client: Any) -> None:
@@ -123,7 +123,7 @@ class _DaskExecutor(Executor):
         """Schedule `fn`, which is `worker.work` with its task."""
         avoid = args[0].avoid
         if avoid not in self._executors:
-            # Equal tasks would be one to Dask (`pure`), but a case runs again to be compared.
+            # Dask would merge equal tasks (`pure`), but a case runs again for comparison.
             options: dict[str, Any] = {"pure": False}
             named = self._client.run(worker_name) if avoid else {}
             others = [address for address, name in named.items() if name != avoid]
@@ -154,7 +154,7 @@ def _missing(what: str, extra: str) -> E1000Error:
 
 
 def _workers(executor: Executor) -> int:
-    """Return how many tasks an executor runs at once, as far as it says."""
+    """Return how many tasks an executor runs at once, if it is known."""
     for name in ("_max_workers", "num_workers"):
         number = getattr(executor, name, None)
         if isinstance(number, int) and number > 0:

@@ -1,10 +1,10 @@
-"""Runs each case in a process of its own: imports stay, and what a case breaks ends with it.
+"""Runs each case in a process of its own: imports are kept, and side effects end with the case.
 
 A worker of any executor starts this (`main`, in a process of its own) and sends it requests over a
 pipe.  It has one thread, so it can fork at any time, which a worker of Dask or MPI cannot.  When
-the worker goes, its end of the pipe closes, and the child is killed.  The server is a subreaper
-(prctl(2)): what a case has started becomes the server's child when the case ends, in whatever
-session it is, and is killed too.
+the worker exits, its end of the pipe closes, and the child is killed.  The server is a subreaper
+(prctl(2)): processes that a case has started become the server's children when the case ends, in
+any session, and are killed, too.
 
 Both directions carry msgpack with 4 bytes of length before it (little endian).
 """
@@ -42,14 +42,14 @@ from e1000emu.campaign.case import Case, Result
 from e1000emu.errors import ArgumentError, E1000Error
 
 OUTPUT_BYTES = 16 << 10
-"""So much of what a case printed is kept, its end."""
+"""How much of a case's output is kept, from its end."""
 GRACE_S = 10.0
-"""So long a case that took too long may need to leave its stack; it ends by itself then."""
+"""How long a case that timed out may take to unwind its stack before it is killed, s."""
 SWEEP_S = 5.0
-"""So long what a case has started is killed, should it start more all the time."""
+"""How long to kill a case's processes, if it keeps starting new ones, s."""
 STOPS = (signal.SIGTERM, signal.SIGHUP)
-"""They end the server while it waits. While it forks, kills or sweeps they are blocked: one that
-came in the midst would leave processes."""
+"""They end the server while it waits. While it forks or kills they are blocked, because otherwise
+processes would remain."""
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
 INT64 = 1 << 63
 
@@ -79,7 +79,7 @@ class Request(msgspec.Struct):
 
 
 class Answer(msgspec.Struct):
-    """What became of it."""
+    """The result of a case."""
 
     status: str
     digest: dict[str, str] = {}
@@ -131,7 +131,7 @@ def find(function: Any, called: str) -> Target:
 
 
 def load(target: Target) -> Any:
-    """Return the function; the file it stands in must be the one that the campaign was run from.
+    """Return the function; its file must be the one from which the campaign was run.
 
     Raises: E1000Error, and whatever the file raises when it is imported.
     """
@@ -297,7 +297,7 @@ def fork(work: Callable[[], None]) -> int:
 
 
 class _Tail:
-    """The end of what comes through a pipe."""
+    """A pipe whose last bytes are kept."""
 
     def __init__(self, fd: int) -> None:
         self.fd = fd
@@ -305,7 +305,7 @@ class _Tail:
         os.set_blocking(fd, False)
 
     def read(self) -> bool | None:
-        """Take what is there; None: nothing yet, False: it is all that comes."""
+        """Read available data; None: nothing yet, False: end of file."""
         try:
             more = os.read(self.fd, 1 << 16)
         except BlockingIOError:
@@ -371,7 +371,7 @@ def _wait(watch: int, parent: int, tail: _Tail, end: float) -> bool:
 
 
 def _sweep(group: int) -> None:
-    """Kill what the case has left: its process group, and what is this process's child by now."""
+    """Kill a case's remaining processes: its process group, and children of this process."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(group, signal.SIGKILL)
     end = time.monotonic() + SWEEP_S
@@ -407,7 +407,7 @@ def killed_by(status: int) -> tuple[str, str]:
 
 
 def start(module: str) -> subprocess.Popen[bytes]:
-    """Start the `main` of a module of ours, which takes requests over a pipe."""
+    """Start the `main` of a module of ours, which serves requests over a pipe."""
     return subprocess.Popen(
         [sys.executable, "-P", "-c", f"from {module} import main; main()"],
         stdin=subprocess.PIPE,
@@ -417,7 +417,7 @@ def start(module: str) -> subprocess.Popen[bytes]:
 
 
 def end_by_signals() -> None:
-    """Leave SIGINT to the process that asks; end by the others, so that what runs is killed."""
+    """Ignore SIGINT, which the caller handles; exit on the others, so that the case is killed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     for number in STOPS:
         if signal.getsignal(number) is not signal.SIG_IGN:
@@ -425,7 +425,7 @@ def end_by_signals() -> None:
 
 
 def requests_and_answers() -> tuple[IO[bytes], IO[bytes]]:
-    """Return the pipes of `start`; what is printed by imports and programs is no answer."""
+    """Return the pipes of `start`, separate from standard output, which imports may print to."""
     end_by_signals()
     requests = os.fdopen(os.dup(0), "rb")
     answers = os.fdopen(os.dup(1), "wb")

@@ -1,4 +1,4 @@
-"""What a campaign found: counts, a matrix over two axes, tables, and failures to be run here."""
+"""Reports of campaigns: counts, a matrix over two axes, tables, and failures to replay."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import pyarrow
 
 LISTED = 50
-"""So many failures a page lists."""
+"""How many failures a page lists."""
 
 
 class Replay(msgspec.Struct):
@@ -61,7 +61,7 @@ def replay(target: Target, case: Case, campaign: Campaign, directory: Path) -> R
 
 
 class Failure:
-    """One case that did not pass, to be looked at."""
+    """One case that did not pass."""
 
     def __init__(self, outcome: Outcome, case: Case, target: Target, campaign: Campaign) -> None:
         self.outcome = outcome
@@ -104,11 +104,11 @@ class Report:
         self.path = path
         current = [outcome for outcome in outcomes if outcome.source == header.run]
         self.older = len(outcomes) - len(current)
-        """So many results are of another program or case file, and are not counted."""
+        """Number of results of another program or case file, which are not counted."""
         self.differing = differing(current)
-        """Cases that ran twice and did two different things: both results."""
+        """Cases that ran twice with different results: both results."""
         self.confirmed = sum(outcome.again for outcome in current) - len(self.differing)
-        """So many cases ran twice and did the same."""
+        """Number of cases that ran twice with the same result."""
         by_number = {outcome.number: outcome for outcome in latest(current).values()}
         self.outcomes = [by_number[number] for number in sorted(by_number)]
         self._campaign = campaign
@@ -126,7 +126,7 @@ class Report:
 
     @property
     def failures(self) -> list[Outcome]:
-        """What did not pass."""
+        """Cases that did not pass."""
         return [outcome for outcome in self.outcomes if not outcome.ok]
 
     def __str__(self) -> str:

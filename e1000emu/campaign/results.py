@@ -1,7 +1,7 @@
-"""Results: one JSON line for each case, appended and never changed, so a campaign can go on later.
+"""Results: one JSON line for each case, only appended, so a campaign can be continued later.
 
-The first line says which campaign, program and case file the lines after it are of; another such
-line follows when one of them has changed.  A line that was cut off by a crash is left out and
+The first line names the campaign, program and case file of the following lines; another such line
+follows when one of them has changed.  A line that was cut off by a crash is ignored and
 overwritten.  One run at a time writes.
 """
 
@@ -38,11 +38,11 @@ SOURCES = {".py", ".pyx", ".pxd", ".h"}
 
 
 class CampaignError(E1000Error):
-    """A campaign cannot go on; what was done is in its file."""
+    """A campaign cannot continue; results so far are in its file."""
 
 
 class DigestsDiffer(CampaignError):
-    """One case did two different things: something in it, or in us, is not deterministic."""
+    """A case gave two different results: it, or e1000emu, is not deterministic."""
 
 
 class Status(StrEnum):
@@ -78,7 +78,7 @@ class Header(msgspec.Struct, kw_only=True):
 
 
 class Outcome(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """What became of one case."""
+    """The result of one case."""
 
     key: str
     """The key of the case, its function's file and the program."""
@@ -91,7 +91,7 @@ class Outcome(msgspec.Struct, kw_only=True, omit_defaults=True):
     text: str = ""
     signal: str = ""
     told: list[str] = []
-    """Why a NIC does not move, misuse and faults; for a crash the device's last events."""
+    """Why no frames move, misuse and faults; for a crash the device's last events."""
     output: str = ""
     steps: int = 0
     seconds: float = 0.0
@@ -285,7 +285,7 @@ def latest(outcomes: Iterable[Outcome]) -> dict[str, Outcome]:
 
 
 def differing(outcomes: Iterable[Outcome]) -> list[tuple[Outcome, Outcome]]:
-    """Return both results of each case that ran twice and did two different things."""
+    """Return both results of each case that ran twice with different results."""
     outcomes = list(outcomes)
     first = latest(outcomes)
     found = {}

@@ -36,14 +36,14 @@ from e1000emu.errors import ArgumentError
 from fastpath.errors import check_type, whole_number
 
 TASK_S = 0.5
-"""A task has as many cases as take about so long: less than that, and executors cost more."""
+"""About how long a task's cases should take, s; shorter tasks spend more time in the executor."""
 TASK_CASES = 64
 TASKS_A_WORKER = 3
-"""So many tasks are handed over for each worker, so that none waits for the next."""
+"""How many tasks are queued for each worker, so that none is idle."""
 TRIES = 50
-"""So often a case that is to run on another worker is offered; then any may take it."""
+"""How often a case is offered to another worker; then any worker may run it."""
 WAIT_S = 0.01
-"""So long the worker that is not meant waits the first time; longer each time."""
+"""How long the worker to be avoided waits the first time, s; longer each time."""
 SHOWN = 5
 
 CaseFunction = Callable[[Case], Result | None]
@@ -78,10 +78,10 @@ def run(
     default if that is a terminal.  `first` runs so many of the cases at most.
 
     Raises:
-        ArgumentError: an argument that cannot be.
-        DigestsDiffer: a case that ran twice did two different things.
-        CampaignError: the case file cannot be loaded, workers run another program or are gone.
-        KeyboardInterrupt: Ctrl-C; the file has what was done, and the next run goes on.
+        ArgumentError: an invalid argument.
+        DigestsDiffer: a case that ran twice gave different results.
+        CampaignError: the case file cannot be loaded, workers run another program or were lost.
+        KeyboardInterrupt: Ctrl-C; the file has the results so far, and the next run continues.
     """
     check_type("run", "campaign", campaign, Campaign, "a Campaign")
     target = target_of(campaign, case)
@@ -147,19 +147,19 @@ class _Work:
         return bool(often and outcome.digest and int(case.hash, 16) % often == 0)
 
     def run(self, executor: Executor, workers: int, bar: _Bar) -> None:
-        """Do all of it."""
+        """Run all cases."""
         while self._fill(executor, workers):
             done, _ = wait(self._pending, return_when=FIRST_COMPLETED)
             for future in done:
                 self._take(future, self._pending.pop(future), bar)
 
     def cancel(self) -> None:
-        """Take back what has not begun."""
+        """Cancel tasks that have not begun."""
         for future in self._pending:
             future.cancel()
 
     def _fill(self, executor: Executor, workers: int) -> bool:
-        """Hand over tasks while workers could want them; say whether there are any."""
+        """Submit tasks while workers need them; return whether there are any."""
         while len(self._pending) < workers * TASKS_A_WORKER and (self._again or self._todo):
             if self._again and self._may_run_again(workers):
                 case, first, tries = self._again.popleft()

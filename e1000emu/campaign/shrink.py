@@ -52,8 +52,8 @@ def shrink(
 ) -> tuple[Case, Outcome]:
     """Return the smallest case that was found to end as `case` does, and how it ends.
 
-    Cases are tried one after the other on this machine, at most `tries`; `told` hears of each that
-    is smaller.  Raises: CampaignError, the case passes here.
+    Cases are tried one after the other on this machine, at most `tries`; `told` is called with each
+    smaller one.  Raises: CampaignError, the case passes here.
     """
     try:
         return _Shrink(target, campaign, whole_number("shrink", "tries", tries, 1), told).run(case)
@@ -122,7 +122,7 @@ class _Shrink:
 
 
 def _how(answer: Answer) -> tuple[str, str, str]:
-    """Return what two failures share that are the same one: status, signal, kind of exception."""
+    """Return what identifies a failure: status, signal, kind of exception."""
     lines = answer.text.splitlines()
     last = lines[-1].partition(":")[0] if lines and answer.status == "failed" else ""
     return answer.status, answer.signal, last

@@ -1,4 +1,4 @@
-"""What an executor runs: some cases, each by a fork server of this worker."""
+"""The function that an executor runs: some cases, each by a fork server of this worker."""
 
 from __future__ import annotations
 
@@ -45,9 +45,9 @@ class Task(msgspec.Struct):
     memory_bytes: int
     exclusive: bool = False
     avoid: str = ""
-    """The name of a worker that is not to do it."""
+    """The name of a worker that must not run it."""
     wait_s: float = 0.0
-    """So long that worker waits before it says so."""
+    """How long that worker waits before it declines, s."""
     session: str = ""
     """Unlike any other run's: what a fork server has imported may have changed since."""
 
@@ -111,7 +111,7 @@ def run_case(
     processor: int | None = None,
     session: str = "",
 ) -> Answer:
-    """Run one pickled case in a child process and return what became of it."""
+    """Run one pickled case in a child process and return its result."""
     key = target, session
     request = Request(target, case, limits.seconds, limits.memory_bytes, directory, processor)
     for _ in range(2):  # an idle server may have been ended from outside

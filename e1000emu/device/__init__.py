@@ -1,1 +1,1 @@
-"""The controller behind its BARs: `Nic`, and a file for each of its blocks."""
+"""The controller: `Nic`, and a file for each of its blocks."""

@@ -1,7 +1,7 @@
-"""What a host reaches through the BARs, and the slot that it drives.
+"""The BARs, and the slot that a host drives.
 
 `Bar0` cuts accesses into registers.  `IoBar` is the I/O BAR: IOADDR, and IODATA, through which it
-reaches registers and flash (SDM 13.2.2).  `Slot` is what the host's PCI layer gets
+reaches registers and flash (SDM 13.2.2).  `Slot` is the interface for the host's PCI layer
 (`ports.PciSlot`).
 """
 
@@ -27,7 +27,7 @@ MAX_ACCESS_BYTES = 8
 IOADDR, IODATA = 0, 4
 ADDRESS_MASK = 0x000FFFFF
 FLASH = 0x80000
-"""The addresses from here on are the flash's."""
+"""Addresses from here on are those of the flash."""
 
 
 class Bar0:
@@ -58,7 +58,7 @@ class Bar0:
         return int.from_bytes(data, "little")
 
     def write(self, off: int, value: int, size: int) -> None:
-        """Write registers; bytes that are not enabled clear, set and start nothing."""
+        """Write registers; bytes that are not enabled have no effect."""
         if size == 4 and not off & 3:
             self._write32(off, value & 0xFFFFFFFF)
             return
@@ -71,7 +71,7 @@ class Bar0:
 
 
 def _dwords(off: int, size: int) -> Iterator[tuple[int, int, int]]:
-    """Cut an access into registers: offset, bytes left out, bytes; none unless it has 1 to 8."""
+    """Split an access into registers: offset, bytes left out, bytes; none unless it has 1 to 8."""
     end = off + size if 0 < size <= MAX_ACCESS_BYTES and 0 <= off < BAR0_BYTES else off
     while off < end:
         skip = off & 3

@@ -307,7 +307,7 @@ class Board:
     # --- what concerns several blocks ------------------------------------------------------------
 
     def _flow_changed(self) -> None:
-        """CTRL.RFCE or TFCE has changed."""
+        """Handle a change of CTRL.RFCE or TFCE."""
         self.flow.update()
 
     def _path_changed(self) -> None:
@@ -369,12 +369,12 @@ class Board:
             self.finish_reset()
 
     def surprise_removal(self) -> None:
-        """The device is pulled out of its slot: it does not answer, the link is down (faults)."""
+        """Remove the device from its slot: it does not answer, the link is down (faults)."""
         self.pci.remove()
         self.link_unit.disconnect()
 
     def finish_reset(self) -> None:
-        """The engine has returned: do the reset that waited for it."""
+        """Perform the reset that waited for the engine to return."""
         which, self._pending_reset = self._pending_reset, SOFTWARE_RESET
         (self._software_reset, self._internal_reset, self._bus_reset)[which]()
 

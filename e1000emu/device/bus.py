@@ -1,6 +1,6 @@
-"""The bus between the device and host memory, as time that DMA takes: `Nic(bus="pci-64-66")`.
+"""Timing of the bus between device and host memory: `Nic(bus="pci-64-66")`.
 
-Without one, fetching takes no time.  A transaction takes a few clocks before its data, then one for
+Without one, DMA takes no time.  A transaction takes a few clocks before its data, then one for
 each aligned word that the data touches.  Times are whole picoseconds, so they are exact, and the
 same in every run.
 """
@@ -46,7 +46,7 @@ class Bus:
     latency_ns: int = 0
     """The memory's latency before the first word of each transaction."""
     pci_x: bool = False
-    """Its transactions are as long as MMRBC of the PCI-X capability says, if the part has one."""
+    """Transactions are limited by MMRBC of the PCI-X capability, if the part has one."""
 
     def __post_init__(self) -> None:
         """Check the fields."""

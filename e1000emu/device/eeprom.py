@@ -1,6 +1,6 @@
-"""The EEPROM behind its two doors: EERD and the EECD pins (SDM 5.3, 13.4.3, 13.4.4).
+"""The EEPROM and its two interfaces: EERD and the EECD pins (SDM 5.3, 13.4.3, 13.4.4).
 
-The chip and EECD are compiled (`fastpath.nic.microwire`), since a driver reads it bit by bit.
+The chip and EECD are compiled (`fastpath.nic.microwire`), because a driver reads it bit by bit.
 `EepromPort` adds EERD, and the rare bits of EECD.
 """
 
@@ -26,7 +26,7 @@ EERD_START, EERD_DONE = EERD.mask("START"), EERD.mask("DONE")
 
 
 class EepromState(BlockState):
-    """The chip (`Microwire`), and what waits for it."""
+    """The chip (`Microwire`), and operations that wait for it."""
 
     words: list[U16]
     write_enabled: bool
@@ -60,7 +60,7 @@ class EepromState(BlockState):
 
 
 class EepromPort(EecdPort):
-    """EECD and EERD: which side has the chip, and the two ways to access it."""
+    """EECD and EERD: arbitration, and the two ways to access the chip."""
 
     def __init__(
         self, regs: Registers, misuse: Misuse, clock: Clock, words: list[int], *, granted: bool
@@ -76,7 +76,7 @@ class EepromPort(EecdPort):
         return self.chip.words
 
     def _released(self, eecd: int) -> None:
-        """Software has let go of the chip: EERD's read may wait for that (SDM 5.3.1, 5.3.2)."""
+        """Software has released the chip: a read by EERD may wait for that (SDM 5.3.1, 5.3.2)."""
         if self.eerd_waiting:
             self._read_word()
         if eecd & EECD_CS:
@@ -120,7 +120,7 @@ class EepromPort(EecdPort):
         return EepromState(**self.chip.state(), eerd_waiting=self.eerd_waiting)
 
     def load(self, state: EepromState) -> None:
-        """Take back what `state` returned.  Raises: ValueError."""
+        """Restore a state.  Raises: ValueError."""
         state.check(len(self.words), self.chip.address_bits)
         self.chip.load(msgspec.structs.asdict(state))
         self.eerd_waiting = state.eerd_waiting

@@ -46,7 +46,7 @@ def eeprom_bytes(data: bytes) -> bytes:
 
 
 def eeprom_doubts(words: Sequence[int], part: Model) -> Iterator[str]:
-    """Yield what the hardware accepts but a driver of `part` does not expect, a sentence each."""
+    """Yield warnings, one sentence each, about contents that a driver of `part` may reject."""
     total = sum(words[:MAPPED_WORDS]) & 0xFFFF
     if SIGNATURE.get(words[ICW1.offset]) != SIGNATURE.reset:
         yield (

@@ -2,7 +2,7 @@
 
 `FlashChip` is the chip, one of Atmel's AT49 family, which the SDM names for these parts. Bytes are
 read directly; unlocking writes precede a program or erase command (table of commands in its data
-sheet).  `FlashPort` is the device's side: three windows lead to the chip (BAR 1, the expansion ROM
+sheet).  `FlashPort` is the device's side: three windows to the chip (BAR 1, the expansion ROM
 BAR and IOADDR from 80000h on), and EECD.FWE lets writes through.
 
 FLA belongs to the 82541 and the 82547, whose flash is serial; on these parts it is reserved.
@@ -91,10 +91,10 @@ class FlashChip:
         size = FLASH_SIZES[flash_size_code(contents)]
         self.data = bytearray(contents.ljust(size, b"\xff"))
         self.locked = False
-        """The boot block is locked, for ever."""
+        """The boot block is locked permanently."""
         self._phase = Phase.READ
         self._armed = False
-        """The first half of an erase or of the lockout has come."""
+        """The first half of an erase or lockout command was received."""
         self._identify = False
         self._busy_until_ns = 0
         self._polled = 0xFF
@@ -116,7 +116,7 @@ class FlashChip:
         return ids[address & 3]
 
     def write(self, address: int, value: int, now_ns: int) -> None:
-        """Take a write cycle of one byte: a step of a command, or nothing."""
+        """Process a write cycle of one byte: a step of a command, or nothing."""
         if self.busy(now_ns):
             return
         phase, self._phase = self._phase, Phase.READ
@@ -180,7 +180,7 @@ class FlashChip:
 
 
 class FlashPort:
-    """The windows to the chip; without one they are not there."""
+    """The windows to the chip; they exist only with a chip."""
 
     def __init__(
         self, regs: Registers, misuse: Misuse, clock: Clock, contents: bytes | None
@@ -212,7 +212,7 @@ class FlashPort:
             self.chip.write(offset + i, value >> 8 * i & 0xFF, now)
 
     def contents(self, offset: int, size: int) -> bytes:
-        """Return bytes of the chip as they are stored, whatever it is doing; 0s without one."""
+        """Return stored bytes of the chip, also while it is busy; zeros without one."""
         if self.chip is None:
             return bytes(size)
         data = self.chip.data

@@ -69,7 +69,7 @@ class FlowControl:
 
     @property
     def xoff_sent(self) -> bool:
-        """The far end was told to stop and not yet to continue."""
+        """XOFF was sent to the far end, and no XON yet."""
         return self._rx.xoff_sent
 
     @xoff_sent.setter
@@ -103,7 +103,7 @@ class FlowControl:
         self._stats.add("XOFFTXC")
 
     def go_on(self) -> None:
-        """Do what was requested during a pause of the device."""
+        """Process requests made during a pause of the device."""
         if self.put_off:
             self.put_off = False
             self.send_xoff()
@@ -124,7 +124,7 @@ class FlowControl:
         tx.send_frame(frame.ljust(MIN_FRAME, b"\0"), flow_control=True)
 
     def control_frame(self, frame: bytes) -> Verdict:
-        """Obey a frame of type FCT, CTRL.RFCE being set; return whether the host is to see it."""
+        """Process a frame of type FCT while CTRL.RFCE is set; return whether the host gets it."""
         peek = self._regs.peek
         rctl = peek(RCTL.offset)
         multicast = peek(FCAL).to_bytes(4, "little") + (peek(FCAH) & 0xFFFF).to_bytes(2, "little")

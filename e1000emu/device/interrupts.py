@@ -128,5 +128,5 @@ class Interrupts(IrqBlock):
         self._go_on(state.asserted, state.last_ns, *due)
 
     def loaded(self, state: InterruptsState) -> None:
-        """Resume after the whole device was loaded: do the flushes that were asked for."""
+        """Resume after the whole device was loaded: perform requested flushes."""
         self._flush(state.flushed)

@@ -1,4 +1,4 @@
-"""The four LEDs by LEDCTL (SDM 13.4.15): what lights each, whether it blinks."""
+"""The four LEDs, controlled by LEDCTL (SDM 13.4.15)."""
 
 from __future__ import annotations
 

@@ -138,7 +138,7 @@ class LinkUnit:
     # --- registers -------------------------------------------------------------------------------
 
     def hold_phy(self) -> None:
-        """Let the PHY's reset pin follow CTRL.PHY_RST."""
+        """Drive the PHY's reset pin from CTRL.PHY_RST."""
         self.phy.hold(bool(self._regs.peek(CTRL.offset) & CTRL_PHY_RST))
 
     def detect_speed(self) -> None:
@@ -157,7 +157,7 @@ class LinkUnit:
         return value
 
     def follow_optics(self) -> None:
-        """Let the optics follow CTRL and TXCW (SDM 13.4.13)."""
+        """Apply CTRL and TXCW to the optics (SDM 13.4.13)."""
         if self.tbi is not None:
             self.tbi.follow(self._regs.peek(CTRL.offset), self._regs.peek(TXCW.offset))
 
@@ -250,7 +250,7 @@ class LinkUnit:
         self.look_at_cable()
 
     def look_at_cable(self) -> None:
-        """Tell the PHY what the cable has now."""
+        """Pass the cable's current state to the PHY."""
         link = self._link
         self._hear_far_end()
         up = self._connected and link.carrier
@@ -278,7 +278,7 @@ class LinkUnit:
     # --- calls from the optics -------------------------------------------------------------------
 
     def _tbi_link(self, link: LinkState) -> None:
-        """The link, or what RXCW says, has changed."""
+        """The link or RXCW has changed."""
         tbi = self.tbi
         assert tbi is not None
         self._regs.poke(RXCW.offset, tbi.rxcw)
@@ -338,6 +338,6 @@ class LinkUnit:
         self.look_at_cable()
 
     def show_light(self) -> None:
-        """Let the optics' pin show what they see."""
+        """Update the pin of the optics."""
         if self.tbi is not None:
             self._tbi_light(self.tbi.cable_up)

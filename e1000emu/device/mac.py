@@ -47,7 +47,7 @@ class PauseFrames(Protocol):
         """The receive FIFO has crossed a threshold."""
 
     def control_frame(self, frame: bytes) -> Verdict:
-        """Obey a frame; return whether the host is to see it."""
+        """Process a frame; return whether the host gets it."""
 
 
 class Controller(Protocol):

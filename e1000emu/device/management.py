@@ -1,8 +1,8 @@
-"""Management: frames that MANC's filters take for a controller on the board, and frames it sends.
+"""Management: frames for and from a controller on the board (MANC's filters).
 
 The controller is the host of the part's SMBus (`ports.ManagementController`, `Nic(management=…)`);
 this file models the packet level of that interface, not the bytes on the bus. Without a controller
-the part does none of it: SMBUS_EN is 0 and the filters take nothing.
+there is no management: SMBUS_EN is 0 and the filters match nothing.
 
 The part's manual (SDM 13.7.38 to 13.7.40) says what is counted, and refers to application notes for
 the filters.  So MANC's bits mean what the first drivers for these parts call them (e1000_hw.h). The
@@ -208,7 +208,7 @@ class Management:
         """The board has a controller."""
         return self._controller is not None
 
-    # --- what the controller does ----------------------------------------------------------------
+    # --- calls of the controller -----------------------------------------------------------------
 
     def receive_enable(
         self, filters: Sequence[str] | None = None, report_status: bool = False, /
@@ -276,7 +276,7 @@ class Management:
             self._on_reset()
 
     def status(self) -> ManagementStatus:
-        """Return what the part is doing."""
+        """Return the part's status."""
         return ManagementStatus(
             link_up=self._link_unit.up,
             asleep=bool(self._pci.power_state),
@@ -396,7 +396,7 @@ class Management:
             self._alert()
 
     def go_on(self) -> None:
-        """Do what was asked for during a pause of the device."""
+        """Process requests made during a pause of the device."""
         if self._owed:
             self._owed = False
             self._alert()
@@ -405,13 +405,13 @@ class Management:
     # --- reset, snapshot -------------------------------------------------------------------------
 
     def before_reset(self) -> int:
-        """Return what `reset` puts back: only power-on clears MANC (as in 82575 14.7)."""
+        """Return what `reset` restores: only power-on clears MANC (as in 82575 14.7)."""
         return self._regs.peek(MANC.offset) if self.attached else 0
 
     def reset(self, kept: int, power_on: bool) -> None:
         """The MAC was reset; `kept` is what `before_reset` returned.
 
-        A controller goes on with its session, whatever a driver does.
+        A controller's session continues across a driver's resets.
         """
         if self.attached:
             if power_on:

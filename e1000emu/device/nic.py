@@ -171,14 +171,14 @@ class Nic(Board):
         return self._life.state
 
     def _busy(self) -> bool:
-        """An engine is at work, frames are between ring and link, or memory owes an answer."""
+        """An engine runs, frames are between ring and link, or memory accesses are pending."""
         stages = (self.tx.stage, self.rx.stage)
         return (
             self.shared.in_engine or self.tx.busy or any(s is not None and s.busy for s in stages)
         )
 
     def pause(self, why: str = "") -> None:
-        """Begin nothing new: no engine run, no DMA, no frame in or out, no interrupt edge.
+        """Stop activity: no engine run, no DMA, no frame in or out, no interrupt edge.
 
         Call with the clock's lock held, and with the `DataPath` if one works for the device; from a
         callback of the device's too.  `run_state` is PAUSED after return, or PAUSING while
@@ -198,7 +198,7 @@ class Nic(Board):
         self.interrupts.freeze()
 
     def resume(self) -> None:
-        """End a pause: do what was requested during it, and what has become due.
+        """End a pause: process requests made during it and timers that became due.
 
         Call as `pause`.  A pause during which nothing happened has no effect.
         Raises: LifecycleError, it is not paused.
@@ -214,7 +214,7 @@ class Nic(Board):
         self.management.go_on()
 
     def halt(self) -> None:
-        """Unplug from the link and cancel every event of the clock; there is no way back.
+        """Unplug from the link and cancel every event of the clock, permanently.
 
         Call as `pause`, but not from a callback of the device's; safe to call twice.  A worker is
         halted and joined first.  After return the device makes no calls and no memory accesses, its

@@ -87,14 +87,14 @@ PM_DATA = _at("PM_DATA")
 DATA_SELECT, DATA_SCALE = _ROWS["PMCSR"].field("DATA_SELECT"), _ROWS["PMCSR"].field("DATA_SCALE")
 POWER = eeprom_word("POWER")
 POWER_FIELDS = {0: "D0", 3: "D3", 4: "D0", 7: "D3"}
-"""Which value each DATA_SELECT shows, the same for consumed and dissipated; others have no data."""
+"""The value of each DATA_SELECT, the same for consumed and dissipated; others have no data."""
 MSI_ENABLE = _bit("MSI_CONTROL", "ENABLE")
 D0, D3HOT = 0, 3
 WUFC = reg("WUFC").offset
 
 
 class ConfigSpace:
-    """The 256 bytes of a part: what they are after a reset, what a write stores, what it clears.
+    """The 256 bytes of a part: values after a reset, writable bits, bits that a write clears.
 
     The other attributes are those of a number of 2048 bits, the first byte lowest.
     """
@@ -142,13 +142,13 @@ class MessageLine:
         self._pci = pci
 
     def set_level(self, level: bool) -> None:
-        """Take the level that INTA# would have."""
+        """Set the level that INTA# would have."""
         if level:
             self._pci.send_message()
 
 
 class PciState(BlockState):
-    """Configuration space, and what it was made of."""
+    """Configuration space, and the values that determine it."""
 
     config: Annotated[bytes, msgspec.Meta(min_length=CONFIG_BYTES, max_length=CONFIG_BYTES)]
     power_word: U16 = 0
@@ -198,7 +198,7 @@ class PciFunction:
         self.io_on = False
         self._aborts_seen = 0
         self.gone = False
-        """The device was pulled out of its slot."""
+        """The device was removed from its slot."""
         self._actions: dict[str, Callable[[], object]] = {}
 
     def bind(self, owner: Any) -> None:
@@ -210,7 +210,7 @@ class PciFunction:
         """Memory decoding: command bit 1, in D0."""
         return self._shared.memory_on
 
-    # --- what the rest of the device asks --------------------------------------------------------
+    # --- for the rest of the device --------------------------------------------------------------
 
     def get(self, offset: int, size: int) -> int:
         """Return `size` bytes of the stored space, without what is computed on a read."""
@@ -278,12 +278,12 @@ class PciFunction:
         self.apply()
 
     def load_power(self, words: list[int]) -> None:
-        """Take what the board consumes from the EEPROM."""
+        """Load the board's power consumption from the EEPROM."""
         self._power_word = words[POWER.offset]
         self.show_power()
 
     def show_power(self) -> None:
-        """Let PM_DATA and DATA_SCALE be what DATA_SELECT asks for (SDM 6.3.3.6)."""
+        """Set PM_DATA and DATA_SCALE by DATA_SELECT (SDM 6.3.3.6)."""
         if self._power_management:
             pmcsr = self.get(PMCSR, 2)
             name = POWER_FIELDS.get(DATA_SELECT.get(pmcsr))
@@ -292,7 +292,7 @@ class PciFunction:
             self.put(PM_DATA, 1, 0 if name is None else POWER.field(name).get(self._power_word))
 
     def apply(self) -> None:
-        """Let decoding, bus mastering and the interrupt line follow command and power state."""
+        """Update decoding, bus mastering and interrupt line by command and power state."""
         command = self.get(COMMAND, 2)
         awake = self.power_state == D0 and not self.gone
         self._shared.memory_on = awake and bool(command & COMMAND_MEMORY)
@@ -320,7 +320,7 @@ class PciFunction:
     # --- message signalled interrupts ------------------------------------------------------------
 
     def send_message(self) -> None:
-        """A cause has come and MSI is enabled: write the message, as bus master."""
+        """Write the message, as bus master, for a cause while MSI is enabled."""
         if self._memory.enabled:
             address = self.get(MSI_ADDRESS, 4) | self.get(MSI_ADDRESS + 4, 4) << 32
             if not address:
@@ -331,7 +331,7 @@ class PciFunction:
         self._memory.write(address, data.to_bytes(4, "little"))
 
     def set_flash_window(self, size: int) -> None:
-        """Give the flash's BAR and that of the expansion ROM so many bytes; 0: there is none.
+        """Set the size of the flash's BAR and of the expansion ROM's; 0: none.
 
         SDM 4.1.
         """
@@ -369,7 +369,7 @@ class PciFunction:
         self._reshape(CAP_POINTER, *range(PM_ID, PM_ID + PM_BYTES))
 
     def _reshape(self, *changed: int) -> None:
-        """Make the space anew; the `changed` bytes become what they are after a reset."""
+        """Rebuild the space; the `changed` bytes get their reset values."""
         self._space = config_space(self._model, self.flash_bytes, self._power_management, self.wide)
         for at in changed:
             self.config[at] = self._space.reset[at]
@@ -422,17 +422,17 @@ class PciFunction:
         return read, write
 
     def set_pme_status(self) -> None:
-        """Set PME_STATUS: something wakes the host."""
+        """Set PME_STATUS to wake the host."""
         if self._power_management:
             self.put(PMCSR, 2, self.get(PMCSR, 2) | PMCSR_PME_STATUS)
 
     def remove(self) -> None:
-        """The device has left the slot: reads give ones."""
+        """The device was removed: reads give all ones."""
         self.gone = True
         self.apply()
 
     def state(self) -> PciState:
-        """Return what a snapshot needs; a master abort that nobody has read yet is in it."""
+        """Return what a snapshot needs, including a master abort that was not read yet."""
         self._refresh_status()
         return PciState(config=bytes(self.config), power_word=self._power_word)
 

@@ -137,7 +137,7 @@ class PhyState(BlockState, tag="phy"):
 
     @property
     def plugged(self) -> bool:
-        """It has something that needs a cable, or that hides whether there is one."""
+        """It has a state that needs a cable, or in which a cable cannot be detected."""
         off = bool(self.regs[BMCR] & BMCR_PDOWN)
         return self.link[0] or self.due_ns >= 0 or self.held or off
 
@@ -210,12 +210,12 @@ class Phy:
 
     @property
     def isolated(self) -> bool:
-        """The MAC sees nothing of the cable (BMCR bit 10)."""
+        """The PHY is isolated from the MAC (BMCR bit 10)."""
         return bool(self.regs[BMCR] & BMCR_ISOLATE)
 
     @property
     def asleep(self) -> bool:
-        """Nothing is on the wire, and the PHY looks for that (PSCR bits 9:8)."""
+        """There is no energy on the wire, and energy detect is enabled (PSCR bits 9:8)."""
         return not self.cable_up and PSCR_SLEEP.get(self.regs[PSCR]) >= 2
 
     def read(self, n: int) -> int:
@@ -339,7 +339,7 @@ class Phy:
         self._far = far_end or FarEnd()
 
     def cable(self, up: bool, speed_mbps: int, full_duplex: bool) -> None:
-        """Tell the PHY what the far end of the cable offers."""
+        """Set what the far end of the cable offers."""
         changed = (up, speed_mbps, full_duplex) != (
             self.cable_up,
             self.cable_speed_mbps,
@@ -474,7 +474,7 @@ class Phy:
         return DOWN
 
     def _pause(self) -> tuple[bool, bool]:
-        """Whether PAUSE frames are sent and obeyed (802.3 table 28B-3)."""
+        """Whether PAUSE frames are sent and accepted (802.3 table 28B-3)."""
         pause, asm = self.regs[ANAR] & ANAR_PAUSE, self.regs[ANAR] & ANAR_ASM_DIR
         far = self._far
         both, one_way = bool(pause) and far.pause, bool(asm) and far.asm_dir
@@ -599,7 +599,7 @@ class Mdic:
             self._regs.poke(MDIC.offset, new & ~MDIC_ERROR)
 
     def _end(self, new: int) -> None:
-        """Do what was asked and set R."""
+        """Complete the operation and set R."""
         phy = self.phy
         value = new & ~MDIC_ERROR
         if not new & MDIC_READY:

@@ -88,7 +88,7 @@ class Pins:
         """The levels of the outputs that were last reported."""
 
     def drive(self, number: int, level: bool) -> None:
-        """The board drives pin `number`; an output ignores it.  Raises: ArgumentError."""
+        """Drive pin `number` from the board; ignored for an output.  Raises: ArgumentError."""
         if number not in self._pins:
             known = ", ".join(map(str, self._pins))
             raise ArgumentError(f"pin {number!r}: the part has SDP {known}")

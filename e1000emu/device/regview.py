@@ -42,7 +42,7 @@ class Registers:
         self.clear_bits: Callable[[int, int], int] = self.file.clear_bits
 
     def bind(self, owner: Any, stats: Stats) -> None:
-        """Find what the table names: methods of `owner`'s blocks (``"flow.update"``), or compiled
+        """Look up names of the table: methods of `owner`'s blocks (``"flow.update"``), or compiled
         blocks (``"interrupts"``)."""
         found = {name: attrgetter(name)(owner) for name in self._layout.names}
         hooks = dict(found)
@@ -88,13 +88,13 @@ class Registers:
 
 
 class _Layout(NamedTuple):
-    """What all NICs with the same registers share."""
+    """Data shared by all NICs with the same registers."""
 
     file: RegFile
     names: frozenset[str]
     """The methods and compiled blocks that the table names."""
     rows: tuple[tuple[Reg, Actions], ...]
-    """Registers some of whose fields say what a write does, and their `Reg.actions`."""
+    """Registers with fields that have write actions, and their `Reg.actions`."""
 
 
 @cache

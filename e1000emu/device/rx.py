@@ -168,7 +168,7 @@ class Rx(RxPort):
             super().kick()
 
     def kick_now(self) -> None:
-        """Do the work of `kick` now."""
+        """Perform `kick` now."""
         super().kick()
 
     # --- calls of a stage ------------------------------------------------------------------------
@@ -186,7 +186,7 @@ class Rx(RxPort):
         self.engine.prefetched = tail
 
     def _with_control(self, batch: FrameBatch, start: int, first: int, hold: bool) -> int:
-        """Take a batch that has a MAC control frame at `first`, which is rare, frame by frame."""
+        """Receive a batch with a MAC control frame at `first` frame by frame; this is rare."""
         total = len(batch)
         part = pool.get()
         while True:
@@ -222,7 +222,7 @@ class Rx(RxPort):
         return bool(self._pci.power_state)
 
     def _managed(self, batch: FrameBatch, start: int, hold: bool) -> int:
-        """Take the management controller's frames out of a batch and pass on the others."""
+        """Remove the management controller's frames from a batch and pass on the others."""
         asleep = bool(self.watching & ~WATCH_MANAGEMENT) and self._asleep(batch, start)
         management, total = self._management, len(batch)
         while start < total:
@@ -283,7 +283,7 @@ class Rx(RxPort):
     # --- reset, snapshot -------------------------------------------------------------------------
 
     def reset(self) -> None:
-        """CTRL.RST: the ring and the FIFO go; a new FIFO size takes effect."""
+        """CTRL.RST: clear the ring and the FIFO; a new FIFO size takes effect."""
         self.engine.reset()
         self.engine.fifo_bytes = (self._regs.peek(PBA) & 0xFFFF) * 1024
         if self.stage is not None:

@@ -1,4 +1,4 @@
-"""What the blocks' saved states are made of: numbers with their range, and times that can move.
+"""Types of the blocks' saved states: numbers with their range, and times that can be shifted.
 
 Each block has its own struct beside it. `record.snapshot.NicState` holds them all; decoding checks
 the types and ranges that stand in the structs.

@@ -2,8 +2,8 @@
 
 `Tbi` takes the place of `Phy` on a board with optics. Its inputs are CTRL, TXCW, the light and the
 time; its outputs are the link and RXCW. Both ends negotiate by IEEE 802.3 clause 37, each an
-`Arbiter`. If the link carries what the board at its far end sends (`ports.Link.rx_config`), this
-end hears that. Else this file has an arbiter for the far end too, which follows `FarEnd`. Only base
+`Arbiter`. If the link carries the far board's signal (`ports.Link.rx_config`), this end receives
+that. Otherwise this file has an arbiter for the far end, too, configured by `FarEnd`. Only base
 pages are exchanged.
 """
 
@@ -25,7 +25,7 @@ LINK_TIMER_NS = 10_000_000
 """IEEE 802.3 37.3.1.4; a negotiation takes three of it."""
 
 DARK, IDLE = -2, -1
-"""What an end hears other than /C/: no readable light, or idles and frames."""
+"""Received signals other than /C/: no readable light, or idles and frames."""
 
 FD, HD, PAUSE, ASM_DIR = 0x0020, 0x0040, 0x0080, 0x0100
 LINK_FAILURE, ACK = 0x1000, 0x4000
@@ -85,8 +85,8 @@ class TbiState(BlockState, tag="tbi"):
 
 
 class Arbiter:
-    """One end of the negotiation: its inputs are the time and what it hears, its output what it
-    sends."""
+    """One end of the negotiation: its inputs are the time and the received signal, its output the
+    sent one."""
 
     __slots__ = ("due_ns", "partner", "state", "word")
 
@@ -104,7 +104,7 @@ class Arbiter:
         self.state, self.partner, self.due_ns = AutoNeg.ENABLE, 0, -1
 
     def disable(self) -> None:
-        """Send idles whatever comes."""
+        """Always send idles."""
         self.state, self.partner, self.due_ns = AutoNeg.DISABLED, 0, -1
 
     @property
@@ -123,7 +123,7 @@ class Arbiter:
         self.state, self.due_ns = state, until_ns
 
     def step(self, hears: int, now_ns: int, timer_ns: int) -> bool:
-        """Go one transition further if there is one; return whether there was."""
+        """Make one transition if possible; return whether there was one."""
         before = self.state
         over = 0 <= self.due_ns <= now_ns
         if before is AutoNeg.DISABLED:
@@ -219,7 +219,7 @@ class Tbi:
         self.ours, self.theirs = Arbiter(), Arbiter()
         self.theirs.restart()
 
-    # --- what goes in ----------------------------------------------------------------------------
+    # --- inputs ----------------------------------------------------------------------------------
 
     def hear(self, far_end: FarEnd | None) -> None:
         """Set what the far end advertises from the next `cable` on."""
@@ -287,7 +287,7 @@ class Tbi:
             self._on_link(self.link)
 
     def reset(self) -> None:
-        """CTRL.RST: registers and negotiation begin anew; the light is what it is."""
+        """CTRL.RST: reset registers and negotiation; the light is unchanged."""
         self._config = self._latched = 0
         self._synch_lost = False
         self._heard = DARK
@@ -299,7 +299,7 @@ class Tbi:
     def hard_reset(self) -> None:
         """A reset of the bus has no PHY to reset either."""
 
-    # --- what comes out --------------------------------------------------------------------------
+    # --- outputs ---------------------------------------------------------------------------------
 
     @property
     def rxcw(self) -> int:
@@ -325,13 +325,13 @@ class Tbi:
         return self._txcw & TXCONFIG if self._txcw & TXC else IDLE
 
     def _hears(self) -> int:
-        """What the receiver hears in the light; it can read only 1000BASE-X."""
+        """The signal that the receiver gets; it can decode only 1000BASE-X."""
         if not self.cable_up or self.cable_speed_mbps != 1000 or self._ctrl & CTRL_LRST:
             return DARK
         return self.theirs.sends if self._partner is None else self._partner
 
     def _settle(self) -> None:
-        """Let both ends go as far as they can now, then report the changes."""
+        """Make all possible transitions of both ends, then report the changes."""
         now, timer = self._clock.now_ns(), self.timer_ns
         moved = True
         while moved:

@@ -92,7 +92,7 @@ def _descriptors(control: int, pci: PciFunction, threshold: Field) -> int:
 
 
 class TxState(BlockState):
-    """The engine's fields by name, and what holds it back."""
+    """The engine's fields by name, and conditions that stop it."""
 
     engine: dict[str, Any]
     paused_until_ns: Time
@@ -311,7 +311,7 @@ class Tx(TxPort):
             self._misuse.note("tx-data-abort", engine.head)
 
     def _explain(self) -> None:
-        """Say why descriptors wait: the answer to "Tx Unit Hang"."""
+        """Return why descriptors wait: the cause of a "Tx Unit Hang"."""
         engine, note, why = self.engine, self._misuse.note, self.stopped_by
         if engine.head == engine.tail:
             return
@@ -375,7 +375,7 @@ class Tx(TxPort):
     # --- reset, snapshot -------------------------------------------------------------------------
 
     def reset(self) -> None:
-        """CTRL.RST: the ring, the contexts and the unfinished frame go."""
+        """CTRL.RST: discard the ring, the contexts and the unfinished frame."""
         self.engine.reset()
         if self.dma is not None:
             self.dma.reset()

@@ -46,7 +46,7 @@ UNLIMITED = 1 << 32
 PicoTime = Annotated[int, msgspec.Meta(ge=0, title="ps")]
 """ps on the device's clock; 0: none."""
 NO_FETCH = TX_DISABLED | TX_NO_MASTER | TX_NO_RING | TX_NO_LINK
-"""What stops the bus from fetching; a PAUSE does not."""
+"""Conditions that stop fetching over the bus; a PAUSE does not."""
 ON_THE_WIRE = -1
 """In place of a time: the wire reports when a frame is over (`links.station.Station.over`)."""
 
@@ -160,7 +160,7 @@ class TransmitDma:
             self._cancel(name)
 
     def show(self, *, move: bool = True) -> None:
-        """Let TDFH, TDFT, TDFPC and PBM show what waits; each frame leaves its bytes there."""
+        """Update TDFH, TDFT, TDFPC and PBM; sent frames leave their bytes in PBM."""
         self._buffer.exact = True
         self._buffer.tx_wait(len(self._waiting), self._words, move)
 
@@ -226,7 +226,7 @@ class TransmitDma:
             self._going = False
 
     def _arm(self, name: str, when_ns: int) -> None:
-        """Go on then."""
+        """Continue at that time."""
         found = self._timers.get(name)
         if found is not None:
             if found[0] == when_ns:

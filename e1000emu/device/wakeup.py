@@ -77,7 +77,7 @@ class Wakeup:
             self._regs.set_bits(CTRL.offset, CTRL_SLU)  # no driver has said yet that a link is
         self.update()
 
-    # --- what it follows -------------------------------------------------------------------------
+    # --- inputs ----------------------------------------------------------------------------------
 
     def update(self) -> None:
         """Follow a change of power state, PMCSR or WUC: which filters see frames, and PME#."""
@@ -93,13 +93,13 @@ class Wakeup:
                 self._on_pme(pme)
 
     def frames(self, batch: FrameBatch, start: int) -> None:
-        """Look at the frames of `batch` from `start` on. Borrows it until return."""
+        """Examine the frames of `batch` from `start` on. Borrows it until return."""
         for i in range(start, len(batch)):
             if not batch.flags(i) & FB_ERRORS:
                 self.frame(batch[i])
 
     def frame(self, frame: bytes) -> None:
-        """Look at one good frame (without FCS)."""
+        """Examine one good frame (without FCS)."""
         peek = self._regs.peek
         woken = 0
         if peek(WUFC.offset) & IGNORE_TCO and self._management.passes(frame):
@@ -141,7 +141,7 @@ class Wakeup:
         return self._filters.engine.verdict(frame, rctl, self._regs.peek(VET))
 
     def _magic(self, frame: bytes) -> bool:
-        """Six times FFh and sixteen times our address, anywhere behind the header.
+        """Six times FFh and sixteen times our address, anywhere after the header.
 
         APM works before any driver has turned the receiver on: our address and broadcast count.
         """

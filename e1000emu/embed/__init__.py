@@ -1,4 +1,4 @@
-"""Ways to put our NIC into another machine, and our driver onto another NIC."""
+"""Interfaces to use our NIC in other emulators, and our driver with other NICs."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""QEMU's monitor protocol, as much of it as wakes a guest (QEMU's docs/interop/qmp-spec.rst).
+"""The part of QEMU's monitor protocol that wakes a guest (QEMU's docs/interop/qmp-spec.rst).
 
-No I/O here: bytes from the monitor go in, bytes to it come out.
+There is no I/O here: the input is bytes from the monitor, the output bytes to it.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ class QmpWake:
         self._asked = ""
         """The command whose answer comes next, WAITS, or "" before the greeting."""
         self._slept = False
-        """It has gone to sleep since `system_wakeup` was asked for."""
+        """It has gone to sleep since `system_wakeup` was requested."""
         self._refused = ""
 
     def received(self, data: bytes) -> bytes:
-        """Take what the monitor says; return what to send.
+        """Process data from the monitor; return data to send.
 
         Raises: QmpError.
         """

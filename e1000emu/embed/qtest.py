@@ -91,7 +91,7 @@ class Qtest:
         self.commands = 0
         """Round trips so far."""
         self.gone = ""
-        """Why QEMU is gone; empty while it is there."""
+        """Why QEMU has ended; empty while it runs."""
 
     def fileno(self) -> int:
         """Return the socket's descriptor, -1 when closed."""
@@ -258,8 +258,8 @@ _MEMORY_SUFFIX = {1: "b", 2: "w", 4: "l", 8: "q"}
 class QtestSlot:
     """A PCI function of QEMU's, by configuration mechanism 1 and its BARs: a `ports.PciSlot`.
 
-    When QEMU goes while it is used, this is a card pulled out of its slot: reads give all ones and
-    writes vanish. It is logged once; `Qtest.gone` says why.
+    If QEMU ends while it is used, this behaves like a card removed from its slot: reads give all
+    ones and writes are lost. It is logged once; `Qtest.gone` says why.
     """
 
     def __init__(self, qtest: Qtest, slot: int, function: int = 0, bus: int = 0) -> None:
@@ -397,8 +397,8 @@ class QtestMachine(Closing):
         ram_bytes: what `ram` gets, the part above the first MiB.
         framing: "stream" or "dgram", the netdev between card and `link`.
         qemu: the program.
-        qemu_arguments: put behind ours: `-icount shift=0,sleep=off` has QEMU's timers expire at
-            once, for programs that do not look at the time.
+        qemu_arguments: appended to ours: with `-icount shift=0,sleep=off` QEMU's timers expire at
+            once, for programs that do not read the time.
 
     Raises:
         QtestError: QEMU is missing, or ends at once; the text has its words.
@@ -548,7 +548,7 @@ class QtestMachine(Closing):
         self.sync()
 
     def sync(self) -> None:
-        """Bring QEMU's time to ours, where it is ours to step."""
+        """Advance QEMU's time to ours, with `accel=qtest`."""
         behind = self.clock.now_ns() - self.qemu_ns
         if self.steps and behind > 0:
             self.qemu_ns += behind

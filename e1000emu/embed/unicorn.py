@@ -54,7 +54,7 @@ class UnicornMachine:
 
     def __init__(self, uc: Uc, ram: HostMemory, clock: Clock, pc: int = UC_X86_REG_RIP) -> None:
         self.uc, self.ram, self.clock, self.pc = uc, ram, clock, pc
-        self.instructions = 0  # that there was time for
+        self.instructions = 0  # executed so far
         self.running = False  # set to False, it ends the guest after its slice
         self._irqs: list[_Irq] = []
         self._error: BaseException | None = None

@@ -1,5 +1,5 @@
 """Debian packages into a directory, by an apt of our own: no root, and the machine's apt is
-untouched.
+not changed.
 
 Lists, cache and status live in a private directory. The machine's apt settings for reaching the
 network (`Acquire::…`, proxies above all) are taken over, its hooks and sources are not. The
@@ -72,7 +72,7 @@ def debian_architecture() -> str:
 class PrivateApt:
     """An apt that knows `suites` of one mirror for one architecture, all of it in `directory`.
 
-    `say` hears of the progress of long steps.
+    `say` is called with the progress of long steps.
     Raises: E1000Error when apt, dpkg-deb or the keyring is missing.
     """
 

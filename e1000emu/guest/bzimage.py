@@ -1,4 +1,4 @@
-"""The kernel proper out of Debian's vmlinuz, so that no emulated processor has to unpack it.
+"""Unpacks the kernel in Debian's vmlinuz, so that the emulated processor need not do it.
 
 The source is the kernel's Documentation/arch/x86/boot.rst (the setup header). An ELF note,
 XEN_ELFNOTE_PHYS32_ENTRY of Xen's public/elfnote.h, tells QEMU where to enter an unpacked kernel.
@@ -18,7 +18,7 @@ SECTOR_BYTES = 512
 OLDEST = 0x208
 """The first version of the header that says where the payload is."""
 SIZE_BYTES = 4
-"""Behind the payload: how long it is unpacked."""
+"""After the payload: its unpacked length."""
 XZ, ZSTD = b"\xfd7zXZ", b"\x28\xb5\x2f\xfd"
 PVH_NOTE = ("Xen", 18)
 

@@ -1,4 +1,4 @@
-"""What a program needs beside itself: the few facts of an ELF file that an initramfs is built from.
+"""Dependencies of an ELF file, for building an initramfs.
 
 Sources: the System V ABI's chapters 4 and 5 (program header, dynamic section); for kernel modules
 the `.modinfo` strings that the kernel's scripts/mod/modpost.c writes.

@@ -1,4 +1,4 @@
-"""What a guest is booted from: kernel, initramfs and QEMU, made from Debian packages without root.
+"""A guest's kernel, initramfs and QEMU, made from Debian packages without root.
 
 A cache outside any source tree keeps everything, so the work is done once. It has a tree of
 unpacked packages and an initramfs built of it. Where the machine has no QEMU with a vfio-user
@@ -113,7 +113,7 @@ class Qemu:
 
 @dataclass(frozen=True, slots=True)
 class Extra:
-    """Programs that only some guests have; they come in a second archive behind the first."""
+    """Programs that only some guests have; they are in a second archive after the first."""
 
     name: str
     """The name of the tree in the cache."""
@@ -166,7 +166,7 @@ def prepare(
 
     `qemu` (or $E1000EMU_QEMU) names the QEMU to use; without, the installed one is taken if it can
     attach to vfio-user servers, else Debian's newest is fetched. `kernel` is the suite that the
-    kernel is from, one of `KERNELS`. `extra` adds programs. `say` hears what is being done.
+    kernel is from, one of `KERNELS`. `extra` adds programs. `say` is called with the progress.
     Raises: E1000Error naming what is missing, and the remedy.
     """
     if kernel not in KERNELS:
@@ -256,7 +256,7 @@ def unpacked(
 
 @contextmanager
 def _held(given: Path | None, say: Say) -> Iterator[Path]:
-    """Give the cache's directory, which nobody else fills meanwhile.
+    """Yield the cache's directory, locked against other writers.
 
     Raises: E1000Error with the remedy when it cannot be written.
     """
@@ -289,9 +289,9 @@ def _locked(path: Path, say: Say) -> Iterator[None]:
 
 
 def find_qemu(given: str | os.PathLike[str] | None = None) -> Qemu | None:
-    """Return the QEMU that was asked for or is installed; None when none here has vfio-user.
+    """Return the QEMU given or installed; None when none here has vfio-user.
 
-    Raises: E1000Error when one was asked for by name and does not do.
+    Raises: E1000Error when one was given by name and is not suitable.
     """
     given = given or os.environ.get(QEMU_VARIABLE)
     path = shutil.which(os.fspath(given) if given else QEMU)
@@ -474,7 +474,7 @@ def _kernel(tree: Path) -> Path:
 
 
 def _unpacked_kernel(cache: Path, linux: Path, say: Say) -> Path:
-    """Return a kernel that the guest need not unpack, or the one that came where there is none."""
+    """Return an unpacked kernel, or the packed one where that is not possible."""
     packed, unpacked = _kernel(linux), linux / "vmlinux"
     if not unpacked.is_file():
         say("unpacking the kernel")
@@ -494,7 +494,7 @@ def _release(tree: Path) -> str:
 
 
 def _initramfs(cache: Path, tools: Path, linux: Path, say: Say) -> Path:
-    """Return the initramfs, which is named by all that goes into it."""
+    """Return the initramfs, whose name depends on its contents."""
     sources = (Path(__file__).with_name(f"{name}.py") for name in ("image", "init", "cpio", "elf"))
     parts = [(tree / "stamp.json").read_text() for tree in (linux, tools)]
     parts += [path.read_text() for path in sources]

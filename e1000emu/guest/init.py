@@ -1,4 +1,4 @@
-"""What runs in the guest: `/init` and the agent that carries out the host's commands.
+"""Programs in the guest: `/init` and the agent that runs the host's commands.
 
 The agent reads lines from a virtio port and answers with lines; content is base64, so nothing in it
 can be taken for the protocol:

@@ -37,11 +37,11 @@ BOOT_TIMEOUT_S = 180.0
 RUN_TIMEOUT_S = 120.0
 END_TIMEOUT_S = 60.0
 WATCH_S = 0.2
-"""How often whoever waits looks at the kernel's messages and at QEMU."""
+"""How often waiting functions check the kernel's messages and QEMU."""
 TAIL_LINES = 40
 # An emulated processor on a busy machine loses seconds: the kernel's own watchdogs would see
-# lock-ups that are none. The second half leaves out what takes long there and is not about a
-# network card: tests of ciphers, checks of page tables, calibrations, types for BPF programs.
+# false lock-ups. The second half disables slow steps that do not concern the network card:
+# tests of ciphers, checks of page tables, calibrations, types for BPF programs.
 KERNEL_ARGUMENTS = (
     "console=ttyS0 loglevel=4 panic=0 oops=panic nowatchdog rcupdate.rcu_cpu_stall_suppress=1 "
     "mitigations=off random.trust_cpu=on cryptomgr.notests rodata=off tsc=reliable no_timer_check "
@@ -61,7 +61,7 @@ class GuestError(E1000Error):
 
 
 class GuestCrashed(GuestError):
-    """The guest's kernel panicked; the text ends with its last words."""
+    """The guest's kernel panicked; the text ends with its last messages."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +137,7 @@ class Job:
         return f"Job({self.command!r}, {self.completed})"
 
     def wait(self, timeout_s: float = RUN_TIMEOUT_S) -> Completed:
-        """Wait for the end of it.  Raises: GuestError when it takes longer, or the guest is gone;
+        """Wait for its end.  Raises: GuestError when it takes longer, or the guest has ended;
         GuestCrashed."""
         what = f"{self.command!r} runs for more than {timeout_s:g} s"
         self.guest._wait_for(lambda: self.completed is not None or self.lost, timeout_s, what)
@@ -146,7 +146,7 @@ class Job:
         return self.completed
 
     def output(self, start: int = 0) -> bytes:
-        """Return what it has written so far, from byte `start` on."""
+        """Return its output so far, from byte `start` on."""
         if self.completed is None:
             read = self.guest.run(f"tail -c +{start + 1} /run/job/{self.number}/out")
             if read.returncode == 0:
@@ -156,7 +156,7 @@ class Job:
         return self.completed.output[start:]
 
     def kill(self) -> None:
-        """End it and all it has started, by SIGKILL, and wait for that."""
+        """Kill it and all its processes (SIGKILL), and wait for their end."""
         deadline = time.monotonic() + RUN_TIMEOUT_S
         while self.completed is None and not self.lost:
             if time.monotonic() > deadline:
@@ -193,7 +193,7 @@ class GuestLinux(Closing):
         cpus, ram_mib: the guest's; accel: QEMU's -accel.
         shared_memory: its RAM is a memfd that a vfio-user server maps; without, DMA goes by
             messages.
-        kernel_arguments, qemu_arguments: put behind ours.
+        kernel_arguments, qemu_arguments: appended to ours.
 
     Raises: GuestError when QEMU ends, or the guest does not answer in `boot_timeout_s`.
     """
@@ -218,7 +218,7 @@ class GuestLinux(Closing):
         self.image = image if image is not None else prepare()
         self.nic = nic
         self.boots = 0
-        """How often the guest's agent came up."""
+        """How often the guest's agent has started."""
         self._lock = threading.Condition()
         self._jobs: dict[int, Job] = {}
         self._serial = 0
@@ -258,7 +258,7 @@ class GuestLinux(Closing):
         self.args += qemu_arguments
         self._socket = ours
         self._process = self._start(theirs)
-        # Also when the interpreter ends and nobody has called close.
+        # Also when the interpreter exits without a call of close.
         self._ending = weakref.finalize(self, _end, self._process, ours, self._directory)
         if interactive:
             return
@@ -375,7 +375,7 @@ class GuestLinux(Closing):
         return self.run("dmesg").check().stdout
 
     def console(self) -> str:
-        """Return what came over the serial line: errors of the kernel and of /init."""
+        """Return the output of the serial line: errors of the kernel and of /init."""
         try:
             return self._log.read_text(errors="replace").replace("\r", "")
         except OSError:
@@ -454,7 +454,7 @@ class GuestLinux(Closing):
 
 
 def _read(reference: weakref.ref[GuestLinux], sock: socket.socket) -> None:
-    """Cut what the agent sends into lines, until the socket is closed."""
+    """Split the agent's output into lines, until the socket is closed."""
     buffer = bytearray()
     while True:
         try:

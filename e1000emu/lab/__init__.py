@@ -1,6 +1,6 @@
-"""Set-ups of device and stack together, and what is measured on them.
+"""Set-ups of device and stack together, and measurements.
 
-Besides the command line this is the one place that knows both the device and the stack.
+Apart from the command line, this is the only code that depends on both the device and the stack.
 """
 
 from e1000emu.lab.hosts import Lab, LabLan, add_nic, close_hosts, lan, mac_address, pump, two_hosts

@@ -1,6 +1,6 @@
 """Ready-made set-ups: hosts with NICs on a wire, for the demo, the tests and the benchmarks.
 
-This is the one place besides the command line that knows both the device and the stack.
+Apart from the command line, this is the only code that depends on both the device and the stack.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ def add_nic(
     """Plug a NIC into `host` and `link`, let the driver probe it, configure its interface.
 
     The NIC is kept in `host.nics` under the interface's name. `wait` waits for the link.
-    `record` records all that crosses the NIC's ports; whoever made it closes it, after the host.
+    `record` records all that crosses the NIC's ports; the caller closes it, after the host.
 
     Raises:
         OSError: the driver refused the device, or the interface its configuration.
@@ -155,8 +155,8 @@ def two_hosts(
     `impair` are arguments of `Impair` (loss=0.01, reorder=0.02 ...), applied to the cable in both
     directions. `queue_frames` bounds the frames on the cable in each direction: with 1 and a rate,
     frames leave one by one, and a capture has the time of each. `capture` names a pcapng file of
-    what crosses a's end of the wire, or is a writer that others use too. With `annotate` a dropped
-    frame's comment says who dropped it (the wire, a's device, either stack) and why. `records` are
+    a's end of the wire, or is a writer, possibly shared. With `annotate` a dropped frame's comment
+    says where it was dropped (the wire, a's device, either stack) and why. `records` are
     the `record` of `add_nic` for each NIC. Without `clock` they share a `VirtualClock`. Close both
     hosts in the end (they are context managers).
     """
@@ -205,7 +205,7 @@ def two_hosts(
 
 
 def _annotate(capture: AnnotatedCapture, hosts: Sequence[Host]) -> None:
-    """Let `capture`, at the first host's end, comment on drops by that host's device and all
+    """Make `capture`, at the first host's end, comment on drops by that host's device and all
     stacks."""
     capture.watch_device(hosts[0].nics["eth0"].stats.as_dict)
     for number, host in enumerate(hosts):
@@ -245,7 +245,7 @@ def _without_gc() -> Iterator[None]:
     finally:
         if was_enabled:
             if not gc.get_freeze_count():
-                gc.freeze()  # then all counts as old, and the next collection is a small one
+                gc.freeze()  # then all objects count as old, and the next collection is a small one
                 gc.unfreeze()
             gc.enable()
 
@@ -517,7 +517,7 @@ def pump(
     """Move a stream from one socket to another of the same clock, both driven by this thread.
 
     `source()` gives the next piece to send, None at the end (then the sender's direction is shut
-    down); `sink(piece)` takes what arrived and must copy what it wants to keep. Returns the number
+    down); `sink(piece)` receives data and must copy what it keeps. Returns the number
     of bytes received when the receiver has seen the end.
     """
     from stack.socket import POLLERR, POLLHUP, POLLIN, POLLOUT, SHUT_WR, Socket, wait_any

@@ -52,7 +52,7 @@ FIGURE_BINS = 100
 
 
 class Sampler:
-    """Takes a row every `every_ns` of `clock`, as long as `with` or `start` … `stop` lasts.
+    """Samples a row every `every_ns` of `clock`, during `with` or from `start` to `stop`.
 
     On a virtual clock that is virtual time. Samples are taken while other calls run or wait on the
     clock; they change nothing that is sampled and delay no call.
@@ -233,7 +233,7 @@ def write_figure(
         windows.plot(time_s, columns["ssthresh_segments"], "--", color=orange, label=threshold)
         largest = max(largest, float(np.max(columns["cwnd_segments"], initial=1)))
         trips.plot(time_s, columns["rtt_ms"], color=green, label="smoothed RTT" if one else name)
-        # Acknowledgements come in bursts of a window: an average shows what the path carries.
+        # Acknowledgements arrive in bursts of a window: an average shows the path's throughput.
         edges = np.linspace(time_s[0], time_s[-1], FIGURE_BINS + 1)
         acked = np.interp(edges, time_s, columns["acked_bytes"].astype(float))
         mbps = 8e-6 * np.diff(acked) / max(edges[1] - edges[0], 1e-9)

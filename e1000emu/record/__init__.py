@@ -1,1 +1,1 @@
-"""The device in a file: a snapshot of its state, a recording of what crossed its ports."""
+"""Snapshots of the device's state, and recordings of its ports."""

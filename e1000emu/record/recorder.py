@@ -142,7 +142,7 @@ class Recorder(Closing):
             self._stopped = True
             self._writer.close(why)
 
-    # --- what a Nic asks while it is made --------------------------------------------------------
+    # --- called while a Nic is created -----------------------------------------------------------
 
     def ports(self, ports: Ports, setup: Setup) -> Ports:
         """Return ports that write down what crosses them; the Nic is at work from now on.
@@ -198,7 +198,7 @@ class Recorder(Closing):
         return words
 
     def made(self, nic: Any) -> None:
-        """The Nic is complete: write what comes to it from now on."""
+        """The Nic is complete: record its inputs from now on."""
         self._inside = False
         self._put(Kind.RETURN, None, None)
         nic.slot = _Slot(self, nic.slot, self._memory)
@@ -264,7 +264,7 @@ class Recorder(Closing):
         self._put(kind, self._now_ns, *args)
 
     def enter(self, fn: Callable[[], Any], kind: Kind, *args: Any) -> Any:
-        """Record an event that comes to the device."""
+        """Record an input event of the device."""
         if self._stopped or self._inside:
             return fn()
         self._begin(kind, *args)
@@ -306,7 +306,7 @@ class Recorder(Closing):
         return result
 
     def leave(self, fn: Callable[[], Any], kind: Kind, *args: Any) -> Any:
-        """Record a call out of the device, during which events may come to it."""
+        """Record a call out of the device, during which input events may occur."""
         if self.outside:
             return fn()
         self._put(kind, *args)
@@ -318,7 +318,7 @@ class Recorder(Closing):
             self._put(Kind.DONE)
 
     def note(self, kind: Kind, *args: Any) -> None:
-        """Record what the device saw or did, during which no event can come to it."""
+        """Record an output of the device, during which no input event can occur."""
         if not self.outside:
             self._put(kind, *args)
 
@@ -389,7 +389,7 @@ class Recorder(Closing):
 
 
 def _nobody(*what: object) -> None:
-    """PME#, or a pin, leads nowhere."""
+    """PME#, or a pin, is not connected."""
 
 
 def _content(batch: FrameBatch, start: int = 0) -> tuple[list[bytes], list[int]]:
@@ -483,7 +483,7 @@ class _Tape:
         return self._recorder.hot(Kind.HOT_WRITE, run, off, value) is not None
 
     def receive(self, batch: FrameBatch, start: int, hold: bool) -> int:
-        """Let Python have the frames first."""
+        """Let Python process the frames first."""
         recorder = self._recorder
         frames, flags = _content(batch, start)
 
@@ -551,7 +551,7 @@ class _Clock:
 
 
 class _Link:
-    """The link, and the port that it sees.  It takes the frames of a wire, no super-frames."""
+    """The link, and its port.  It accepts frames of a wire, but no super-frames."""
 
     def __init__(self, recorder: Recorder, link: Link) -> None:
         self._recorder = recorder
@@ -567,7 +567,7 @@ class _Link:
 
     @property
     def caps(self) -> LinkCaps:
-        """Records questions and answers, also where the link has no such part."""
+        """Records calls and results, even if the link has no such part."""
         return LinkCaps(
             timed=self,
             shared=None if self.below.shared is None else self,

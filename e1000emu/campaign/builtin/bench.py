@@ -1,7 +1,7 @@
 """The rows of `e1000emu bench`, a case each, every one on a processor of its own.
 
 Figures are ratios to the row's peer, measured in the same case; absolute rates are beside them.
-A row that was measured is a pass: a comparison of two reports says whether it is quick enough.
+A measured row counts as passed: compare two reports to see whether it is fast enough.
 """
 
 from __future__ import annotations

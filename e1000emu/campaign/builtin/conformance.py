@@ -1,7 +1,7 @@
-"""What sockets do, over IPv4 and IPv6, beside what this machine's Linux does over its loopback.
+"""Compare our sockets, over IPv4 and IPv6, with those of this machine's Linux over its loopback.
 
-This is a matrix of behaviours and families, not the tests' tables, which the tests assert. The
-kernel beside ours is an independent judge. A case fails if the two differ.
+Each case runs one behaviour in one family on both, and fails if the results differ. These cases are
+separate from the tables of the tests.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ says which and why, and then only wrong data is a failure.
 
 Ours sends by TCP, which must deliver all of it.  The C driver sends and receives frames on a bench.
 It is compiled into the case's process (cffi; needs the source tree and a C compiler). The frames
-that it accepted must be on the wire, and the frames that it hands over must be those that came.
+that it accepted must be on the wire, and the frames that it delivers must be those received.
 """
 
 from __future__ import annotations
@@ -51,9 +51,9 @@ STOPS = {
     ("c", "reset"): "the driver does not look for a reset, which may come while it waits",
 }
 GARBLES = {"tx_abort", "rx_abort"}
-"""The card cannot read or store the data of one frame: it is wrong, and no driver sees why."""
+"""The card cannot read or store a frame's data: it is wrong, and the driver is not notified."""
 LOSES = {"overrun", "flap", "reset", "rx_abort", "tx_abort", "remove"}
-"""Frames are lost by these, as on any wire; TCP sends them again, the C driver does not."""
+"""These lose frames, as any wire does; TCP retransmits them, the C driver does not."""
 CHUNK, CHUNKS = 20_000, 8
 FRAMES = 60
 
@@ -84,7 +84,7 @@ def case(c: Case) -> Result:
 
 
 class Stopped(Exception):
-    """The driver gave up, or stands still for longer than any fault lasts."""
+    """The driver gave up, or made no progress for longer than any fault lasts."""
 
 
 def ours(c: Case, faults: Faults) -> int:
@@ -175,7 +175,7 @@ def exchange(c: Case, faults: Faults, driver: Any) -> int:
 
 
 def wait(driver: Any, ask: Any, why: str, *, want: int | None = None) -> None:
-    """Ask until the answer is true, or `want`, for a virtual minute.  Raises: Stopped."""
+    """Poll until the result is true, or `want`, for a virtual minute.  Raises: Stopped."""
     for _ in range(600):
         found = ask()
         if found == want if want is not None else found:

@@ -3,8 +3,8 @@
 Workers share programs that reached something new through a directory ($E1000EMU_FUZZ_CORPUS, by
 default fuzz-corpus in the current one). So a case is no pure function, and none runs twice for its
 digest.
-A generation is a set of cases: each begins with what the ones before it have left.  A case that
-finds a program which the device does not survive fails with that program.
+A generation is a set of cases: each begins with the results of the previous ones.  A case that
+finds a program which crashes the device fails with that program.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from e1000emu.campaign.builtin import of_the_tree
 
 GENERATIONS = int(os.environ.get("E1000EMU_FUZZ_GENERATIONS") or 50)
 PROGRAMS = int(os.environ.get("E1000EMU_FUZZ_PROGRAMS") or 400)
-"""So many programs a case runs, after the corpus."""
+"""The number of programs that a case runs, after the corpus."""
 SAMPLE = 100
-"""So many programs of the shared corpus a case begins with."""
+"""The number of programs of the shared corpus that a case begins with."""
 CORPUS = os.path.abspath(os.environ.get("E1000EMU_FUZZ_CORPUS") or "fuzz-corpus")
 # Workers may have another current directory.
 os.environ["E1000EMU_FUZZ_CORPUS"] = CORPUS
@@ -37,10 +37,10 @@ campaign = Campaign(
 
 @campaign.case
 def case(c: Case) -> Result:
-    """Search from the corpus that there is; leave there what is new."""
+    """Search from the existing corpus; add new programs to it."""
     shared = Path(CORPUS)
     shared.mkdir(parents=True, exist_ok=True)
-    # One file a program, written whole and never changed: what is half there is not read.
+    # One file per program, written atomically and never changed, so no partial file is read.
     keep = Kept(shared)
     search = fuzzer.Fuzzer(
         c.generation * 1000 + c.seed, kinds=(program.CLOCK,), keep=keep, hang_s=600.0

@@ -1,6 +1,6 @@
 """Make a shared object with a Python half, and put its header beside it (cffi's embedding API).
 
-`NIC` is ``libe1000emu.so``, what `build` makes unless it is told another `Library`.
+`NIC` is ``libe1000emu.so``, the default `Library` of `build`.
 
 The library is linked with the libpython of the interpreter that runs this, and keeps the
 directories of its standard library and packages. So a program that loads it needs no environment.
@@ -169,7 +169,7 @@ def build(
 
 
 def check() -> None:
-    """Look whether `build` has what it needs.  Raises: CapiError with the remedy."""
+    """Check the requirements of `build`.  Raises: CapiError with the remedy."""
     _compiler(None)
     _include()
     _libpython()

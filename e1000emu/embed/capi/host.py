@@ -1,6 +1,6 @@
-"""The Python half of ``libe1000emu.so``: NICs by slot, and what shim.c calls them for.
+"""The Python half of ``libe1000emu.so``: NICs by slot, and the hooks that shim.c calls.
 
-Registers, frames and the clock do not come through here but through `fastpath.nic.c_abi`.
+Registers, frames and the clock bypass this file; they use `fastpath.nic.c_abi`.
 """
 
 from __future__ import annotations
@@ -56,14 +56,14 @@ class DeviceClock(VirtualClock):
     __slots__ = ()
 
     def next_event_ns(self) -> int:
-        """Return when something is due, never before now; 2^64-1 when nothing is."""
+        """Return when the next event is due, not before now; 2^64-1 when there is none."""
         if self.waiting_now:
             return self._now
         when = self.next_ns()
         return NEVER if when is None else max(when, self._now)
 
     def advance(self, duration_ns: int) -> None:
-        """Run what becomes due within `duration_ns`, and advance the time by that."""
+        """Run events due within `duration_ns`, and advance the time by that."""
         until = self._now + duration_ns
         if until > MAX_NS:
             raise CapiRangeError(

@@ -1,8 +1,8 @@
-"""Two threads beside the clock's: one for messages that come often, one for rings and frames.
+"""Two threads besides the clock's: one for frequent messages, one for rings and frames.
 
 The clock's thread keeps the control plane: it alone runs the server's and the NIC's Python code,
 and holds the `DataPath` while it does. The message thread sleeps in `BusPump.recv`, where it serves
-what needs no Python. It hands over anything else and waits. The data thread is `DataPath.run`;
+messages that need no Python. It passes on all others and waits. The data thread is `DataPath.run`;
 without a processor for it (`one_for_all`) it has work only while the message thread waits.
 """
 
@@ -18,7 +18,7 @@ from e1000emu.ports import Clock, TimerHandle
 from fastpath.nic.datapath import BusPump, short_slice
 
 BUSY_POLL_NS = 1_000_000
-"""How long the message thread looks for the next message before it sleeps."""
+"""How long the message thread polls for the next message before it sleeps."""
 
 
 SHARED_CPUS = 2

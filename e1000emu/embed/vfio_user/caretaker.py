@@ -1,12 +1,11 @@
 """The end of a connection, so that a client outlives its server.
 
-A UNIX socket that is closed while there are bytes in it that nobody has read gives its peer
-ECONNRESET instead of the end of the stream (Linux net/unix/af_unix.c, unix_release_sock).  QEMU's
-vfio-user client survives the end: the device is gone, reads give all ones, the guest runs on. It
-aborts at the reset (11.1: `error_setv: Assertion '*errp == NULL' failed`). In mid-traffic there are
-always bytes unread.  `hang_up` ends a connection so that the client survives; a `Caretaker`, a
-small process that holds a second descriptor of each connection, does so for a server that is
-killed.
+A UNIX socket that is closed with unread bytes in it gives its peer ECONNRESET instead of the end of
+the stream (Linux net/unix/af_unix.c, unix_release_sock).  QEMU's vfio-user client survives an end
+of the stream: reads of the device give all ones, and the guest runs on. It aborts on a reset (11.1:
+`error_setv: Assertion '*errp == NULL' failed`). During traffic there are always unread bytes.
+`hang_up` ends a connection so that the client survives. A `Caretaker`, a small process that holds a
+second descriptor of each connection, does so for a server that is killed.
 
 This file is also that process: run by its path, with the standard library only.
 """
@@ -28,7 +27,7 @@ READ_BYTES = 1 << 16
 def hang_up(sock: socket.socket) -> None:
     """Close `sock`; the other side reads what was sent, then the end of the stream."""
     with contextlib.suppress(OSError):
-        # nothing more comes in from here on, so that the queue stays empty
+        # no more data can be received, so the queue stays empty
         sock.shutdown(socket.SHUT_RDWR)
         sock.setblocking(False)
         while sock.recv(READ_BYTES):
@@ -37,7 +36,7 @@ def hang_up(sock: socket.socket) -> None:
 
 
 class Caretaker:
-    """A process that hangs up for us, should this process end without doing so.
+    """A process that closes connections if this process ends without doing so.
 
     Raises: OSError when it cannot be started.
     """

@@ -1,8 +1,7 @@
-"""A vfio-user server for a PCI function: the protocol, and nothing of what the function does.
+"""A vfio-user server for a PCI function: the protocol, independent of the function.
 
-It serves one client at a time, and each message in order and at once.  The function is anything
-with the methods of `Device`; `VfioUserServer` offers a NIC that way, examples/doorbell.py a device
-of its own.
+It serves one client at a time, and messages in order.  The function is any object with the methods
+of `Device`. `VfioUserServer` serves a NIC, examples/doorbell.py a device of its own.
 """
 
 from __future__ import annotations
@@ -47,18 +46,18 @@ __all__ = ["Device", "DeviceServer"]
 READ_BYTES = 16384
 ANCILLARY_BYTES = socket.CMSG_SPACE(vu.MAX_MSG_FDS * array.array("i").itemsize)
 RETRY_NS = 500_000
-"""Time until an answer that the socket did not accept is tried again."""
+"""Time until a reply that the socket did not accept is retried."""
 ACCEPT_RETRY_NS = 200_000_000
-"""Time until the listener is tried again when the process had no descriptor for a client."""
+"""Time until accept is retried when the process had no descriptor left for a client."""
 HANG_UP_NS = 1_000_000
-"""The same when the last messages of a client that has gone are still being served."""
+"""The same while the last messages of a disconnected client are still being served."""
 GRACE_NS = 200_000_000
 """The same while there is a client, whose process may have ended. Linux closes a socket that was
 polled with io_uring, as by QEMU, a little later, and the next QEMU may connect before that."""
 UNSENT_BYTES = 1 << 20
 """Bytes of answers that a client may leave unread."""
 COMPLAINTS = 10
-"""Refusals that are reported for each client; the rest are counted."""
+"""How many refusals are reported for each client; the rest are only counted."""
 CONFIG_BYTES = 256
 """The size of a conventional PCI function's configuration space."""
 CONNECTION_ERRORS = (errno.EAGAIN, errno.ECONNABORTED)
@@ -68,18 +67,18 @@ logger = logging.getLogger("e1000emu.vfio_user")
 
 
 class Device(PciSlot, Protocol):
-    """A conventional PCI function, as the server asks it.  Every call comes with the clock's lock.
+    """A conventional PCI function, as the server calls it, with the clock's lock held.
 
-    `bar_size` is asked after each reset; BAR 6 is the expansion ROM.  Accesses to BARs come as the
-    guest made them, cut where four bytes end; it is the function that looks at its command
-    register.
+    `bar_size` is called after each reset; BAR 6 is the expansion ROM.  BAR accesses are passed on
+    as the guest made them, split at multiples of four bytes; the function itself must check its
+    command register.
     """
 
     def rom_read(self, offset: int, size: int) -> bytes:
         """Return bytes of the expansion ROM, which a client copies before anything is enabled."""
 
     def reset(self) -> None:
-        """Become as after RST#: a client asks, or has gone."""
+        """Reset as by RST#: a client requests it, or has disconnected."""
 
 
 class Listener:
@@ -104,7 +103,7 @@ class DeviceServer(Closing):
     `make(memory=..., irq=...)` returns the function: a class of your own, for instance one derived
     from `PciDevice`. `memory` is the guest's, a `fastpath.base.dma.DmaTable`, `irq` the interrupt
     line. Guest memory without a file descriptor is out of its reach: start QEMU with shared memory.
-    `report` gets a line for people when a client comes, goes or is refused something.
+    `report` gets a readable line when a client connects, disconnects or has a request refused.
     Call everything with the clock's lock held.  Raises: E1000Error when `path` cannot be used.
     """
 
@@ -169,7 +168,7 @@ class DeviceServer(Closing):
         self._find_regions()
         self.clock.add_reader(self._listener.sock.fileno(), self._connection)
 
-    # --- what a server of a device of its own kind replaces --------------------------------------
+    # --- methods that servers of other devices override ------------------------------------------
 
     def pump_for(self, sock: socket.socket) -> BusPump | None:
         """Return the pump that reads the messages in a thread of its own; None: the clock's
@@ -180,14 +179,14 @@ class DeviceServer(Closing):
         """The client has said VERSION, and how much data a request by `send` may have."""
 
     def _replied(self, message: Message) -> str:
-        """Take a reply; return why the client has to go, or ""."""
+        """Process a reply; return why the client must be disconnected, or ""."""
         return f"reply {message.id} answers nothing"
 
     def _ready(self) -> None:
         """The guest runs: it has touched a BAR, or its client has set an interrupt up."""
 
     def _left(self) -> None:
-        """The client has gone; its memory goes next."""
+        """The client has disconnected; its memory is unmapped next."""
         self.device.reset()
         self._find_regions()
         self.irqs.disable()
@@ -196,16 +195,16 @@ class DeviceServer(Closing):
 
     @property
     def connected(self) -> bool:
-        """A client is here."""
+        """Whether a client is connected."""
         return self._client is not None
 
     def close(self) -> None:
-        """Let the client go and remove the socket; safe to call twice."""
+        """Disconnect the client and remove the socket; safe to call twice."""
         if self._stop_listening():
             self._listener.close()
 
     def _stop_listening(self) -> bool:
-        """Let the client go and take no more; False when that was done before."""
+        """Disconnect the client and accept no more; False when that was done before."""
         if self._listener.sock.fileno() < 0:
             return False
         self.disconnect()
@@ -241,10 +240,10 @@ class DeviceServer(Closing):
         }
 
     def _connection(self) -> None:
-        """The listener is readable: take the client, or turn it away while another is here."""
+        """The listener is readable: accept the client, or reject it while another is connected."""
         old = self._client
         while old is not None and old.negotiated and old.look():
-            old = self._client  # it may have gone without being noticed yet
+            old = self._client  # it may have disconnected unnoticed
         if old is not None and old.negotiated and old.hung_up():
             self._accept_later(HANG_UP_NS)  # its last messages are being served
             return
@@ -475,7 +474,7 @@ class _Client:
         self._unsent = bytearray()
         self._unsent_answers = 0
         self._stuck = False
-        """So many answers were not sent that nothing is read until they are."""
+        """Whether reading stops because too many replies are not sent yet."""
         self._complaints = 0
         self.negotiated = False
         self._thread: MessageThread | None = None
@@ -626,7 +625,7 @@ class _Client:
         except (BlockingIOError, InterruptedError):
             return 0
         except OSError as error:
-            # Deferred, because a disconnect tears down the objects that send our requests.
+            # Deferred, because a disconnect destroys the objects that send our requests.
             why = error.strerror or "the connection broke"
             self._clock.call_soon(lambda: self._broken(why))
             return None

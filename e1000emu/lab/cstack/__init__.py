@@ -14,8 +14,8 @@ __all__ = ["PACKETDRILL", "STACK", "Built", "build"]
 
 HERE = Path(__file__).parent
 STACK = Library("e1000stack", HERE, "e1000emu.lab.cstack.host", "e1000stack.h")
-"""What `build` makes ``libe1000stack.so`` of."""
+"""The C sources of ``libe1000stack.so``."""
 PACKETDRILL = Library(
     "e1000packetdrill", HERE, "e1000emu.lab.cstack.packetdrill", shim="packetdrill.c"
 )
-"""What it makes of packetdrill's table: a shared object for packetdrill's `--so_filename`."""
+"""The C source for packetdrill's table: a shared object for packetdrill's `--so_filename`."""

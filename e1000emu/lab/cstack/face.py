@@ -1,7 +1,7 @@
 """The calls of Linux on one host, made by this process: raw arguments in, a value or an errno out.
 
 `stack.api.programs.calls` has most of them: it reads what an argument points to from a program's
-memory, here from our own. So a wild pointer is EFAULT, and nothing crashes. The host's sockets
+memory, here from our own. So an invalid pointer gives EFAULT instead of a crash. The host's sockets
 never block. A call that has to wait is tried again when `Waits` says that its socket may be ready.
 """
 
@@ -89,7 +89,7 @@ class Face:
         self._forget = forget
         self._open: dict[int, Descriptor] = {}
 
-    # --- what stack.api.programs.calls needs of a supervisor ------------------------------------
+    # --- the interface that stack.api.programs.calls needs --------------------------------------
 
     def give(self, call: LocalCall, fd: int, nonblock: bool, flags: int) -> None:
         """A call's value is a new descriptor for the host's socket `fd`."""
@@ -107,12 +107,12 @@ class Face:
         return self.descriptor(i32(call.args[0])).nonblock
 
     def sigpipe(self, call: LocalCall) -> None:
-        """The caller has EPIPE, and no signal."""
+        """The caller gets EPIPE, and no signal."""
 
     def wait(
         self, call: LocalCall, at: Descriptor, timeout_ns: int = 0, late: int = errno.EAGAIN
     ) -> NoReturn:
-        """Have the call tried again. Raises: Waiting."""
+        """Retry the call later. Raises: Waiting."""
         if timeout_ns and call.deadline_ns is None:
             call.deadline_ns = self.host.clock.now_ns() + timeout_ns
         call.late = late
@@ -121,7 +121,7 @@ class Face:
     # --- calls ----------------------------------------------------------------------------------
 
     def descriptor(self, number: int) -> Descriptor:
-        """What is open under a number. Raises: OSError EBADF."""
+        """The open file under a number. Raises: OSError EBADF."""
         found = self._open.get(number)
         if found is None:
             raise os_error(errno.EBADF, f"descriptor {number} of {self.host.name} is not open")
@@ -156,7 +156,7 @@ class Face:
                 return call.given if value is None else value
 
     def _sleep(self, call: LocalCall) -> bool:
-        """Sleep until a call may go on; False: its time is over."""
+        """Sleep until a call may continue; False: it timed out."""
         at = self.at(call.tid, call.args[0])
         left = None
         if call.deadline_ns is not None:

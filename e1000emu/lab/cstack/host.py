@@ -1,6 +1,6 @@
 """The Python half of ``libe1000stack.so``: clocks, hosts and tuns by number, and their calls.
 
-Everything that comes in is a number, and may be any. Addresses are read by process_vm_readv(2).
+All arguments are numbers, possibly invalid. Addresses are read by process_vm_readv(2).
 """
 
 from __future__ import annotations
@@ -44,9 +44,8 @@ IPV6_VERSION, IPV6_HLEN = 6, 40
 class Tun:
     """The program's end of an interface that carries IP packets: a link of e1000emu.links' shape.
 
-    The interface is a TAP that asks nobody for hardware addresses, or with `model` an emulated NIC
-    and its driver. What it sends to a group (listener reports, solicitations of routers) is for a
-    network that is not there, and dropped.
+    The interface is a TAP without ARP, or with `model` an emulated NIC and its driver. Packets to
+    groups (listener reports, router solicitations) are dropped, because there is no network.
     """
 
     carrier = True
@@ -73,11 +72,11 @@ class Tun:
         self._port = port
 
     def detach(self) -> None:
-        """Forget it."""
+        """Detach the port."""
         self._port = None
 
     def tx_room(self) -> int:
-        """It takes all."""
+        """There is always room."""
         return MAX_PACKET
 
     def transmit(self, batch: FrameBatch) -> None:
@@ -89,7 +88,7 @@ class Tun:
         pool.put(batch)
 
     def receive(self, packet: bytes, gso_size: int = 0) -> None:
-        """Let the host receive a packet. Raises: OSError EINVAL, ENETDOWN.
+        """Pass a packet to the host. Raises: OSError EINVAL, ENETDOWN.
 
         `gso_size`: of TCP, segments of so many bytes in one packet, which no NIC receives.
         """
@@ -110,7 +109,7 @@ class Tun:
 
 
 def unpadded(packet: bytes) -> bytes:
-    """An IP packet without what its frame had to be filled up with."""
+    """An IP packet without the padding of its frame."""
     if packet[0] >> 4 == IPV6_VERSION:
         return packet[: IPV6_HLEN + int.from_bytes(packet[4:6], "big")]
     return packet[: int.from_bytes(packet[2:4], "big")]
@@ -130,7 +129,7 @@ class ProgramTime(VirtualClock):
     __slots__ = ("_ask", "_asked", "_read", "_seen")
 
     def __init__(self, read: Callable[[], int], ask: Callable[[int], None]) -> None:
-        """`read()` is the program's time in ns; `ask(when_ns)` has it call at that time."""
+        """`read()` is the program's time in ns; `ask(when_ns)` requests a call at that time."""
         self._seen = start = read()
         if start > MAX_NS >> 1:
             raise os_error(errno.EINVAL, f"the program's time begins at {start} ns")
@@ -140,7 +139,7 @@ class ProgramTime(VirtualClock):
         self._asked = NEVER
 
     def follow(self) -> None:
-        """Run what is due by the program's time. Raises: OSError EINVAL, it went back."""
+        """Run events due by the program's time. Raises: OSError EINVAL, it went back."""
         when = self._read()
         if not self._seen <= when < MAX_NS:
             raise os_error(errno.EINVAL, f"the program's time is {when} ns, after {self._seen} ns")
@@ -148,7 +147,7 @@ class ProgramTime(VirtualClock):
         self.run_until(when)
 
     def ask(self) -> None:
-        """Say when something is due, if that has changed."""
+        """Report when the next event is due, if that has changed."""
         due = self.due_ns()
         when = NEVER if due is None else due
         if when != self._asked:
@@ -173,7 +172,7 @@ def _found(made: dict[int, Made], number: int, what: str) -> Made:
 
 
 class Hosts:
-    """All that the process has made. `call` is what C calls."""
+    """All objects that the process has created. `call` is called from C."""
 
     def __init__(self, ffi: Any) -> None:
         """`ffi` calls the program's functions."""
@@ -210,7 +209,7 @@ class Hosts:
         return clock if isinstance(clock, ProgramTime) else None
 
     def _keep(self, made: dict[int, Made], new: Made) -> int:
-        """Give something new the next number."""
+        """Assign the next number to a new object."""
         self._last += 1
         made[self._last] = new
         return self._last
@@ -245,7 +244,7 @@ class Hosts:
         return self._keep(self._clocks, clock)
 
     def run(self, number: int) -> None:
-        """Run what is due by the program's time: `call` has done so."""
+        """Run events due by the program's time: `call` has done so."""
         if not isinstance(self._clock(number), ProgramTime):
             raise os_error(errno.EINVAL, "the clock is not the program's")
 
@@ -262,14 +261,14 @@ class Hosts:
         write_memory(os.getpid(), addr, struct.pack("=Q", self._clock(number).now_ns()))
 
     def next(self, number: int, addr: int) -> None:
-        """When something is due."""
+        """When the next event is due."""
         when = self._clock(number).due_ns()
         if when is None:
             raise os_error(errno.ENOENT, "nothing happens by itself")
         write_memory(os.getpid(), addr, struct.pack("=Q", when))
 
     def run_until(self, number: int, when_ns: int) -> None:
-        """Run what is due until then."""
+        """Run events due until then."""
         if not 0 <= when_ns < MAX_NS:
             raise os_error(errno.EINVAL, f"a time of {when_ns & NEVER} ns")
         clock = self._clock(number)
@@ -319,14 +318,14 @@ class Hosts:
         return self._keep(self._tuns, tun)
 
     def tun_send(self, number: int, addr: int, size: int) -> None:
-        """Give the host a packet."""
+        """Pass a packet to the host."""
         tun = self._tun(number)
         if not 0 <= size <= MAX_PACKET:
             raise os_error(errno.EINVAL, f"a packet of {size} bytes")
         tun.receive(bytes(read_memory(os.getpid(), addr, size)))
 
     def tun_receive(self, number: int, addr: int, room: int, when: int) -> int:
-        """Take a packet of the host's."""
+        """Return a packet from the host."""
         tun = self._tun(number)
         if not tun.sent:
             raise BlockingIOError(errno.EAGAIN, "no packet")
@@ -374,7 +373,7 @@ OWN: dict[str, Any] = {
 
 
 def errno_of(error: BaseException) -> int:
-    """The errno that stands for an exception."""
+    """The errno for an exception."""
     match error:
         case OSError() if error.errno:
             return error.errno

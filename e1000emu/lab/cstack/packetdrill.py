@@ -1,14 +1,14 @@
-"""packetdrill's host: virtual time that its scripts move, and the rules that go with that.
+"""packetdrill's host, whose virtual time is advanced by the script.
 
-packetdrill asks for the time in a loop until an event is due, sleeps, or waits for the next packet
-that the host sends. So each question for the time takes 1 µs, a sleep runs timers, and a wait for a
-packet goes on to the next timer. A call that blocks is made by a second thread of packetdrill's.
-Once it is woken, time stands still until that thread has asked for the time, as packetdrill does
-first: else the main thread would move time between the event and the moment that is written down.
+packetdrill reads the time in a loop until an event is due, sleeps, or waits for the next packet
+that the host sends. So each read of the time takes 1 µs, a sleep runs timers, and a wait for a
+packet advances to the next timer. Blocking calls are made by a second thread of packetdrill. After
+it is woken, time is stopped until that thread has read the time, which packetdrill does first.
+Otherwise the main thread would advance time between the event and its time stamp.
 
-A script's commands run on the machine, and knobs that they have set are read from /proc/sys. With
-the flag commands=host they are programs of the host (stack.api.programs), where `ip`, `tc` and
-`nstat` show and set what is the host's. That takes four times as long.
+A script's commands run on the machine, and sysctls that they have set are read from /proc/sys. With
+the flag commands=host they are programs of the host (stack.api.programs), so that `ip`, `tc` and
+`nstat` work on the host. That takes four times as long.
 """
 
 from __future__ import annotations
@@ -36,18 +36,18 @@ from stack.ipv4.sysctl_names import SYSCTLS
 
 START_NS = 1_000_000_000
 PATIENCE_MS = 1000
-"""Real time that a woken thread is given to ask for the time: as packetdrill's own."""
+"""Real time that a woken thread may take to read the time, as in packetdrill."""
 SILENCE_NS = 1_000_000_000_000
 """Virtual time without a packet after which a wait for one is given up."""
 SYSCTL_DIR = Path("/proc/sys")
 INTERFACE = "tun0"
 SHELL = "/bin/sh"
 MACHINE_KNOBS = frozenset({"tcp_mem", "udp_mem", "tcp_max_orphans", "tcp_max_tw_buckets"})
-"""They follow from the machine's memory; ours has its own."""
+"""Sysctls that depend on memory size, so they are not taken from the machine."""
 
 
 def asleep(thread: int) -> bool:
-    """Whether a thread of this process sleeps, or is gone."""
+    """Whether a thread of this process sleeps, or has ended."""
     try:
         stat = Path(f"/proc/self/task/{thread}/stat").read_text()
     except OSError:
@@ -56,14 +56,14 @@ def asleep(thread: int) -> bool:
 
 
 class Packetdrill:
-    """The one host of a run. `call` is what C calls."""
+    """The one host of a run. `call` is called from C."""
 
     def __init__(self) -> None:
         self._moved = threading.Condition(threading.RLock())
         self._sleepers: dict[int, Callable[[], bool]] = {}
-        """By thread: what it waits for."""
+        """By thread: the condition that it waits for."""
         self._owed: set[int] = set()
-        """Threads that are awake and have not asked for the time yet."""
+        """Threads that are awake and have not read the time yet."""
         self._returning: dict[int, int] = {}
         """By the number of a thread that has then: how often it was seen asleep since."""
         self._seen: dict[Path, str] = {}
@@ -89,7 +89,7 @@ class Packetdrill:
                 self._clock.run_until(self._clock.now_ns())
 
     def prepare(self, args: tuple[int, ...]) -> int:
-        """Have all imported that a script needs, before the first fork."""
+        """Import all modules that a script needs, before the first fork."""
         with Host("warm", clock=VirtualClock()) as host:
             Tun(host, INTERFACE, 1500, None)
             host.ifconfig(INTERFACE, "192.0.2.1/24")
@@ -136,7 +136,7 @@ class Packetdrill:
         return int("commands" in dict(pairs))
 
     def _read_sysctls(self) -> None:
-        """Take the knobs that a script has set in its namespace since, by a command of its."""
+        """Apply sysctls that a script's command has set in its namespace."""
         children = resource.getrusage(resource.RUSAGE_CHILDREN).ru_minflt
         if children == self._children:
             return  # no command has ended: each has page faults
@@ -169,7 +169,7 @@ class Packetdrill:
     # --- time -----------------------------------------------------------------------------------
 
     def _sleep(self, cond: Callable[[], bool], timeout_ns: int | None) -> bool:
-        """How a call waits: another thread moves time."""
+        """Wait in a call, while another thread advances time."""
         me = threading.get_ident()
         end = None if timeout_ns is None else self._clock.now_ns() + timeout_ns
         timer = None if end is None else self._clock.call_at(end, int)
@@ -193,7 +193,7 @@ class Packetdrill:
         return bool(cond())
 
     def _wake(self) -> None:
-        """Let threads go on whose wait is over, and time stand still until they have."""
+        """Resume threads whose wait is over, and stop time until they have read it."""
         me = threading.get_ident()
         woken = {thread for thread, ready in self._sleepers.items() if ready()}
         if woken:
@@ -217,7 +217,7 @@ class Packetdrill:
             clock.run_until(when)
 
     def gettimeofday(self, args: tuple[int, ...]) -> int:
-        """The time in µs; the question takes one."""
+        """The time in µs; the call takes 1 µs."""
         me = threading.get_ident()
         if me in self._owed:
             self._owed.discard(me)
@@ -227,7 +227,7 @@ class Packetdrill:
         return self._clock.now_ns() // 1000
 
     def usleep(self, args: tuple[int, ...]) -> int:
-        """Sleep: the one call during which another thread can write down what its own returned."""
+        """Sleep: the only call during which another thread can record the result of its call."""
         self._run(self._clock.now_ns() + args[0] * 1000)
         for _ in range(PATIENCE_MS):
             if not self._returning:
