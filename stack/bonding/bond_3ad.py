@@ -3,8 +3,8 @@
 Each slave is a port with four machines of the standard's clause 5.4, and the bond chooses among
 aggregators, which are sets of ports that lead to one partner. Every 100 ms, for each port:
 
-    ad_rx_machine               5.4.12: what the partner says, and for how long it holds
-    ad_periodic_machine         5.4.13: when to send unasked
+    ad_rx_machine               5.4.12: the partner's parameters, and how long they are valid
+    ad_periodic_machine         5.4.13: when to send periodically
     ad_port_selection_logic     5.4.14: the aggregator of the port
         ad_agg_selection_logic          the aggregator of the bond, by ad_select
     ad_mux_machine              5.4.15: detached, waiting, attached, collecting and distributing
@@ -71,7 +71,7 @@ AD_LONG_TIMEOUT_TIME = 3 * AD_SLOW_PERIODIC_TIME
 AD_AGGREGATE_WAIT_TIME = 2 * TICKS_PER_SEC
 AD_MAX_TX_IN_SECOND = 3
 AD_SELECT_TIME = 1 * TICKS_PER_SEC
-"""After the first slave came no aggregator is chosen for so long, or until the bond is opened."""
+"""How long no aggregator is selected after the first slave, unless the bond is opened."""
 
 # States of the receive machine, of the periodic and of the mux machine
 RX_INITIALIZE, RX_PORT_DISABLED, RX_LACP_DISABLED = "initialize", "port disabled", "LACP disabled"
@@ -81,7 +81,7 @@ MUX_DETACHED, MUX_WAITING, MUX_ATTACHED = "detached", "waiting", "attached"
 MUX_COLLECTING_DISTRIBUTING = "collecting, distributing"
 
 SPEEDS = (1, 10, 100, 1000, 2500, 5000, 10000, 14000, 20000, 25000, 40000, 50000, 56000, 100000)
-"""Mb/s; a speed's number in a key is its place, from 1."""
+"""Mb/s; a speed's number in a key is its index, from 1."""
 PORT_PRIORITY = 255
 INFO = struct.Struct(">H6sHHHB3x")
 LACPDU = struct.Struct(f">BB BB{INFO.size}s BB{INFO.size}s BBH12x BB50x")
@@ -91,7 +91,7 @@ NO_SYSTEM = bytes(6)
 
 @state
 class port_params:
-    """include/net/bond_3ad.h: what a LACPDU says of one end. The values fit into its fields."""
+    """include/net/bond_3ad.h: one end's parameters in a LACPDU. The values fit into its fields."""
 
     system_priority: int = 0
     system: bytes = NO_SYSTEM
@@ -103,7 +103,7 @@ class port_params:
 
 @state
 class lacpdu:
-    """include/net/bond_3ad.h: what is in a LACPDU."""
+    """include/net/bond_3ad.h: the contents of a LACPDU."""
 
     actor: port_params
     partner: port_params
@@ -117,7 +117,7 @@ class aggregator:
     aggregator_identifier: int
     is_individual: bool = row(False)
     is_active: bool = row(False)
-    """It is the one that the bond uses."""
+    """Whether the bond uses it."""
     actor_oper_aggregator_key: int = row(0)
     partner_system: bytes = row(NO_SYSTEM)
     partner_system_priority: int = row(0)
@@ -147,7 +147,7 @@ class port:
     mux_state: str = row(MUX_DETACHED)
     mux_timer: int = row(0)
     sent: list[int] = row(make=list)
-    """When the last LACPDUs left, in ticks."""
+    """When the last LACPDUs were sent, in ticks."""
     aggregator: aggregator | None = row()
 
 
@@ -185,7 +185,7 @@ def _pack(params: port_params) -> bytes:
 
 
 def lacpdu_parse(data: bytes) -> lacpdu | None:
-    """What a slow protocol's frame says, from its subtype on; None: it is no whole LACPDU."""
+    """Parse a slow protocol's frame, from its subtype on; None: it is no complete LACPDU."""
     if len(data) < LACPDU.size or data[0] != AD_TYPE_LACPDU:
         return None
     _, _, _, _, actor, _, _, partner, *_ = LACPDU.unpack_from(data)
@@ -193,14 +193,14 @@ def lacpdu_parse(data: bytes) -> lacpdu | None:
 
 
 def lacpdu_build(p: port) -> bytes:
-    """drivers/net/bonding/bond_3ad.c __update_lacpdu_from_port: what the port says now."""
+    """drivers/net/bonding/bond_3ad.c __update_lacpdu_from_port: the port's current LACPDU."""
     size = INFO.size + 2
     actor, partner = _pack(p.actor), _pack(p.partner)
     return LACPDU.pack(AD_TYPE_LACPDU, 1, 1, size, actor, 2, size, partner, 3, 16, 0, 0, 0)
 
 
 def marker_response(data: bytes) -> bytes | None:
-    """ad_marker_info_received: the answer to a marker; None: it is no whole marker."""
+    """ad_marker_info_received: the response to a marker; None: it is no complete marker."""
     if len(data) < MARKER.size:
         return None
     _, version, kind, size, *rest = MARKER.unpack_from(data)
@@ -225,7 +225,7 @@ def ad_send(one: slave, payload: bytes) -> bool:
 
 
 def bond_3ad_lacpdu_recv(skb: sk_buff, one: slave) -> None:
-    """drivers/net/bonding/bond_3ad.c: a slow protocol's frame came. Borrows skb."""
+    """drivers/net/bonding/bond_3ad.c: receive a slow protocol's frame. Borrows skb."""
     if one.ad is None or not skb.len:
         return
     data = skb_copy_bits(skb, 0, min(skb.len, LACPDU.size))
@@ -243,7 +243,7 @@ def bond_3ad_lacpdu_recv(skb: sk_buff, one: slave) -> None:
 
 
 def _same_end(one: port_params, other: port_params) -> bool:
-    """The same port of the same system, key included, and as aggregatable."""
+    """Whether port, system, key and aggregatability are the same."""
     return (
         one.port_number == other.port_number
         and one.port_priority == other.port_priority
@@ -255,9 +255,9 @@ def _same_end(one: port_params, other: port_params) -> bool:
 
 
 def record_pdu(pdu: lacpdu, p: port) -> None:
-    """recordPDU (5.4.9): the partner is what it says, in step if it knows us.
+    """recordPDU (5.4.9): store the partner's parameters; it is in sync if it knows ours.
 
-    As in Linux two passive ends are no exception: they would answer each other without end.
+    As in Linux, there is no exception for two passive ends; they would answer each other forever.
     """
     actor, partner = pdu.actor, pdu.partner
     individual = not actor.port_state & LACP_STATE_AGGREGATION
@@ -270,7 +270,7 @@ def record_pdu(pdu: lacpdu, p: port) -> None:
 
 
 def record_default(p: port) -> None:
-    """recordDefault (5.4.9): nobody is there, or it has no LACP."""
+    """recordDefault (5.4.9): there is no partner, or it does not use LACP."""
     p.partner = partner_admin()
     p.actor.port_state |= LACP_STATE_DEFAULTED
 
@@ -361,7 +361,7 @@ def _rx_defaulted(p: port) -> None:
 
 def _rx_current(p: port, pdu: lacpdu) -> None:
     if pdu.actor.system == p.actor.system:
-        return  # our own frame: the wire is a loop
+        return  # our own frame: the link is looped
     update_selected(p, pdu.actor)
     update_ntt(pdu, p)
     record_pdu(pdu, p)
@@ -377,7 +377,7 @@ RX_ENTRY: dict[str, Callable[[port], None]] = {
     RX_EXPIRED: _rx_expired,
     RX_DEFAULTED: _rx_defaulted,
 }
-"""What the standard's boxes do. CURRENT needs the LACPDU, so it is not here."""
+"""The actions of the standard's states. CURRENT needs the LACPDU, so it is not here."""
 
 
 # --- the periodic machine (5.4.13), the transmit machine (5.4.16) ---------------------------------
@@ -409,7 +409,7 @@ def ad_periodic_machine(p: port) -> None:
 
 
 def ad_tx_machine(p: port, now: int) -> None:
-    """drivers/net/bonding/bond_3ad.c: send what is due; `now` in ticks."""
+    """drivers/net/bonding/bond_3ad.c: send a LACPDU if due; `now` in ticks."""
     if not p.ntt or not p.lacp_enabled or not p.is_enabled:
         return
     p.sent = [when for when in p.sent if when > now - AD_FAST_PERIODIC_TIME]
@@ -451,7 +451,7 @@ def ad_mux_machine(p: port) -> None:
 
 
 def _synchronize(p: port, on: bool) -> None:
-    """Only ports of the aggregator in use are in step; the others stand by."""
+    """Only ports of the active aggregator are in sync; the others stand by."""
     if on != bool(p.actor.port_state & LACP_STATE_SYNCHRONIZATION):
         p.actor.port_state ^= LACP_STATE_SYNCHRONIZATION
         p.ntt = True
@@ -519,7 +519,7 @@ def agg_has_partner(agg: aggregator) -> bool:
 
 
 def _fits(p: port, agg: aggregator) -> bool:
-    """The port leads to the partner of this aggregator, and both ends aggregate."""
+    """Whether the port has the same partner as this aggregator, and both ends can aggregate."""
     return (
         bool(agg.lag_ports)
         and not agg.is_individual
@@ -539,7 +539,7 @@ def ad_port_selection_logic(p: port) -> None:
         return
     bond = p.slave.bond
     leave_aggregator(p)
-    # The standard has a port detached before it is attached elsewhere.
+    # In the standard, a port is detached before it is attached to another aggregator.
     if p.mux_state != MUX_DETACHED:
         return
     found = next((agg for agg in _aggregators(bond) if _fits(p, agg)), None)
@@ -565,7 +565,7 @@ def ad_port_selection_logic(p: port) -> None:
 
 
 def leave_aggregator(p: port) -> None:
-    """The port is in no aggregator any longer; an empty one is nobody's."""
+    """Remove the port from its aggregator; clear an empty aggregator."""
     agg, p.aggregator = p.aggregator, None
     if agg is not None:
         agg.lag_ports.remove(p)
@@ -599,7 +599,7 @@ def agg_rank(agg: aggregator, ad_select: int) -> tuple[int, ...]:
 def ad_agg_selection_logic(bond: bonding) -> None:
     """drivers/net/bonding/bond_3ad.c: choose the aggregator of the bond.
 
-    `stable` keeps the one in use while a port of it is up. bandwidth and count choose anew.
+    `stable` keeps the active one while a port of it is up. bandwidth and count select again.
     """
     if bond.ad is None or bond.ad.agg_select_timer:
         return
@@ -623,7 +623,7 @@ def ad_agg_selection_logic(bond: bonding) -> None:
                 bond_set_inactive_flags(p.slave)
         if best is not None:
             best.is_active = True
-            # A partner without LACP is never in step: its one link works without.
+            # A partner without LACP is never in sync: its single link works without it.
             for p in best.lag_ports if not agg_has_partner(best) else ():
                 enable_port(p)
     bond_update_slave_arr(bond)
@@ -654,17 +654,17 @@ def bond_3ad_set_carrier(bond: bonding) -> None:
         netif_carrier_off(bond.dev)
 
 
-# --- ports come, change, go -----------------------------------------------------------------------
+# --- adding, changing and removing ports ----------------------------------------------------------
 
 
 def ad_info(bond: bonding) -> ad_bond_info:
-    """BOND_AD_INFO: what bond_3ad_initialize made."""
+    """BOND_AD_INFO: created by bond_3ad_initialize."""
     assert bond.ad is not None
     return bond.ad
 
 
 def bond_3ad_initialize(bond: bonding) -> None:
-    """drivers/net/bonding/bond_3ad.c: the first slave comes: the system's address is set."""
+    """drivers/net/bonding/bond_3ad.c: with the first slave, set the system's address."""
     if bond.ad is None:
         machine = bond.dev.machine
         timer = timer_list(machine, bond_3ad_state_machine_handler, TIMER_DEFERRABLE, bond)
@@ -688,7 +688,7 @@ def bond_3ad_update_actor(bond: bonding) -> None:
 
 
 def bond_3ad_update_port_state(bond: bonding) -> None:
-    """bond_3ad_update_lacp_rate, bond_3ad_update_lacp_active: what the ports say of themselves."""
+    """bond_3ad_update_lacp_rate, bond_3ad_update_lacp_active: update the ports' state bits."""
     for p in _ports(bond):
         p.actor.port_state &= ~(LACP_STATE_LACP_TIMEOUT | LACP_STATE_LACP_ACTIVITY)
         p.actor.port_state |= _own_state(bond)
@@ -717,7 +717,7 @@ def bond_3ad_bind_slave(one: slave) -> None:
 
 
 def ad_update_actor_keys(p: port) -> None:
-    """drivers/net/bonding/bond_3ad.c: the key is of the user's key, speed and duplex.
+    """drivers/net/bonding/bond_3ad.c: compute the key from user key, speed and duplex.
 
     A half-duplex port has no LACP (IEEE 802.1AX 5.3.1). A new key is a new selection.
     """
@@ -751,9 +751,9 @@ def bond_3ad_adapter_speed_duplex_changed(one: slave) -> None:
 
 
 def bond_3ad_unbind_slave(one: slave) -> None:
-    """drivers/net/bonding/bond_3ad.c: a port goes; others of its own aggregator get another.
+    """drivers/net/bonding/bond_3ad.c: remove a port; move others out of its own aggregator.
 
-    The partner is told that the link can no longer be aggregated.
+    The partner is notified that the link can no longer be aggregated.
     """
     bond, found = one.bond, one.ad
     if found is None:
@@ -765,7 +765,7 @@ def bond_3ad_unbind_slave(one: slave) -> None:
     leave_aggregator(p)
     if own.lag_ports:
         others = (agg for agg in _aggregators(bond) if agg is not own and not agg.lag_ports)
-        heir = next(others)  # there is one: fewer ports than aggregators are left
+        heir = next(others)  # there is one: fewer ports than aggregators remain
         heir.is_individual, heir.is_active = own.is_individual, own.is_active
         heir.actor_oper_aggregator_key = own.actor_oper_aggregator_key
         heir.partner_system = own.partner_system
@@ -788,7 +788,7 @@ def bond_3ad_start(bond: bonding) -> None:
 
 
 def bond_3ad_stop(bond: bonding) -> None:
-    """The bond is closed: the machines stand still."""
+    """The bond is closed: the machines stop."""
     if bond.ad is not None:
         timer_delete(bond.ad.timer)
 

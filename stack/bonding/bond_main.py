@@ -1,14 +1,14 @@
-"""drivers/net/bonding/bond_main.c: bonds and their slaves come and go; slaves fail and are back.
+"""drivers/net/bonding/bond_main.c: bonds, adding and removing slaves, failover.
 
     bond_create                     `ip link add NAME type bond`
     bond_enslave, bond_release      `ip link set DEV master BOND`, `nomaster`
-    bond_netdev_event               a slave's carrier, state or name changed, or it goes
+    bond_netdev_event               a slave's carrier, state or name changed, or it is removed
     bond_mii_monitor                a tick of miimon
         bond_miimon_inspect         which slaves changed, after updelay and downdelay
         bond_miimon_commit
             bond_select_active_slave => bond_change_active_slave    the failover
             bond_3ad_handle_link_change                             802.3ad
-        bond_set_carrier            the bond has a carrier while a slave of it can be used
+        bond_set_carrier            the bond has a carrier while one of its slaves is usable
         NETDEV_NOTIFY_PEERS         gratuitous ARP and unsolicited advertisements
 
 Linux checks the carriers every `miimon` ms. Here drivers report them, so a tick is due only
@@ -120,7 +120,7 @@ IGMP_AGAIN_NS = 200_000_000
 def bond_choose_primary_or_current(bond: bonding) -> slave | None:
     """drivers/net/bonding/bond_main.c: primary or current slave; None: neither can be active.
 
-    Without a primary that is up, the slaves of the highest priority stand for it.
+    If there is no primary that is up, the slaves with the highest priority take its role.
     """
     prim, curr = bond.primary_slave, bond.curr_active_slave
     if curr is not None and curr.link != BOND_LINK_UP:
@@ -148,7 +148,7 @@ def bond_choose_primary_or_current(bond: bonding) -> slave | None:
 
 
 def bond_find_best_slave(bond: bonding) -> slave | None:
-    """drivers/net/bonding/bond_main.c: the first that is up, or soonest is."""
+    """drivers/net/bonding/bond_main.c: the first slave that is up, or will be up soonest."""
     found = bond_choose_primary_or_current(bond)
     if found is not None:
         return found
@@ -163,7 +163,7 @@ def bond_find_best_slave(bond: bonding) -> slave | None:
 
 
 def bond_select_active_slave(bond: bonding) -> None:
-    """drivers/net/bonding/bond_main.c: a slave changed: choose the active one anew."""
+    """drivers/net/bonding/bond_main.c: a slave changed: select the active one again."""
     best = bond_find_best_slave(bond)
     if best is not bond.curr_active_slave:
         bond_change_active_slave(bond, best)
@@ -212,7 +212,7 @@ def bond_resend_igmp_join_requests(timer: timer_list) -> None:
 
 
 def bond_should_notify_peers(bond: bonding) -> bool:
-    """drivers/net/bonding/bond_main.c: whether peers are told of the failover in this tick."""
+    """drivers/net/bonding/bond_main.c: whether peers are notified of the failover in this tick."""
     curr = bond.curr_active_slave
     if curr is None or not bond.send_peer_notif or not netif_carrier_ok(bond.dev):
         return False
@@ -222,14 +222,14 @@ def bond_should_notify_peers(bond: bonding) -> bool:
 
 
 def bond_notify_peers(bond: bonding) -> None:
-    """Tell the peers, if it is time."""
+    """Notify the peers, if due."""
     if bond_should_notify_peers(bond):
         bond.send_peer_notif -= 1
         call_netdevice_notifiers(netdevice.NETDEV_NOTIFY_PEERS, bond.dev)
 
 
 def bond_do_fail_over_mac(bond: bonding, new: slave, old: slave | None) -> None:
-    """drivers/net/bonding/bond_main.c: the bond takes the slave's address, or the other way."""
+    """drivers/net/bonding/bond_main.c: copy the slave's address to the bond, or vice versa."""
     if bond.params.fail_over_mac == BOND_FOM_ACTIVE:
         bond_set_dev_addr(bond, new.dev)
     elif bond.params.fail_over_mac == BOND_FOM_FOLLOW:
@@ -243,14 +243,14 @@ def bond_do_fail_over_mac(bond: bonding, new: slave, old: slave | None) -> None:
 
 
 def bond_set_dev_addr(bond: bonding, slave_dev: net_device) -> None:
-    """drivers/net/bonding/bond_main.c: the bond has the address of a slave."""
+    """drivers/net/bonding/bond_main.c: set the bond's address to that of a slave."""
     bond.dev.dev_addr = slave_dev.dev_addr
     bond.dev.addr_assign_type = netdevice.NET_ADDR_STOLEN
     call_netdevice_notifiers(netdevice.NETDEV_CHANGEADDR, bond.dev)
 
 
 def bond_set_carrier(bond: bonding) -> None:
-    """drivers/net/bonding/bond_main.c: the bond has a carrier if a slave of it can be used."""
+    """drivers/net/bonding/bond_main.c: the bond has a carrier if one of its slaves is usable."""
     if bond.params.mode == BOND_MODE_8023AD and bond.slave_list:
         bond_3ad_set_carrier(bond)
     elif any(one.link == BOND_LINK_UP for one in bond.slave_list):
@@ -263,19 +263,19 @@ def bond_set_carrier(bond: bonding) -> None:
 
 
 def bond_hw_addr_flush(bond: bonding, one: slave) -> None:
-    """drivers/net/bonding/bond_main.c: a slave no longer needs the bond's addresses."""
+    """drivers/net/bonding/bond_main.c: remove the bond's addresses from a slave."""
     was, one.synced = one.synced, (set(), set())
     dev_addresses_move(one.dev, was, one.synced)
 
 
 def bond_hw_addr_sync(bond: bonding, one: slave) -> None:
-    """dev_uc_sync, dev_mc_sync: a slave gets the bond's addresses."""
+    """dev_uc_sync, dev_mc_sync: add the bond's addresses to a slave."""
     was, one.synced = one.synced, (set(bond.dev.uc), set(bond.dev.mc))
     dev_addresses_move(one.dev, was, one.synced)
 
 
 def bond_hw_addr_swap(bond: bonding, new: slave | None, old: slave | None) -> None:
-    """drivers/net/bonding/bond_main.c: the bond's filters go from one slave to another."""
+    """drivers/net/bonding/bond_main.c: move the bond's filters from one slave to another."""
     flags = bond.dev.flags
     if old is not None:
         _pass_modes(old.dev, flags, -1)
@@ -344,7 +344,7 @@ def _vids(dev: net_device) -> list[tuple[int, int]]:
     return [(key >> 16, key & 0xFFFF) for key in info.vid_list] if info is not None else []
 
 
-# --- slaves come ----------------------------------------------------------------------------------
+# --- adding slaves --------------------------------------------------------------------------------
 
 
 def bond_enslave(bond: bonding, dev: net_device) -> int:
@@ -400,7 +400,7 @@ def _prepare(bond: bonding, one: slave) -> None:
 
 
 def _restore(one: slave) -> None:
-    """The device gets back what it had before it was enslaved."""
+    """Restore the device's settings from before it was enslaved."""
     dev = one.dev
     dev.flags &= ~netdevice.IFF_SLAVE
     dev_close(dev)
@@ -410,7 +410,7 @@ def _restore(one: slave) -> None:
 
 
 def bond_add(bond: bonding, one: slave) -> None:
-    """The second half of bond_enslave: the slave's place in the bond by the mode."""
+    """The second half of bond_enslave: the slave's initial state, by the mode."""
     dev, bond_dev, params = one.dev, bond.dev, bond.params
     bond_update_speed_duplex(one)
     one.slave_stats = _copy(dev_get_stats(dev))
@@ -453,12 +453,12 @@ def bond_add(bond: bonding, one: slave) -> None:
 
 
 def bond_check_dev_link(one: slave) -> bool:
-    """drivers/net/bonding/bond_main.c: what MII monitoring sees."""
+    """drivers/net/bonding/bond_main.c: the link state for MII monitoring."""
     return bond_slave_is_up(one)
 
 
 def bond_update_speed_duplex(one: slave) -> bool:
-    """drivers/net/bonding/bond_main.c: ask the driver; False: it does not know."""
+    """drivers/net/bonding/bond_main.c: query the driver; False: unknown."""
     ops = one.dev.ethtool_ops
     one.speed, one.duplex = SPEED_UNKNOWN, 0
     if ops is None or ops.get_link_ksettings is None:
@@ -471,17 +471,17 @@ def bond_update_speed_duplex(one: slave) -> bool:
 
 
 def bond_speed_missing(one: slave) -> bool:
-    """bond_needs_speed_duplex: 802.3ad cannot use a slave whose speed nobody knows."""
+    """bond_needs_speed_duplex: 802.3ad cannot use a slave of unknown speed."""
     return one.bond.params.mode == BOND_MODE_8023AD and not bond_update_speed_duplex(one)
 
 
-# --- slaves go ------------------------------------------------------------------------------------
+# --- removing slaves ------------------------------------------------------------------------------
 
 
 def bond_release(bond: bonding, dev: net_device) -> int:
     """drivers/net/bonding/bond_main.c: `ip link set DEV nomaster`. 0, or -EINVAL: not its slave.
 
-    The device is closed and has its own address and MTU again.
+    The device is closed, and its own address and MTU are restored.
     """
     one = bond_slave_get(dev)
     if one is None or one.bond is not bond:
@@ -524,7 +524,7 @@ def bond_release(bond: bonding, dev: net_device) -> int:
 
 
 def bond_mii_arm(bond: bonding) -> None:
-    """The next tick of miimon, if there is something to see or to count in it."""
+    """Schedule the next tick of miimon, if there is something to check or count in it."""
     period = bond.params.miimon * NSEC_PER_MSEC
     if not period or not netif_running(bond.dev) or bond.mii_timer.pending:
         return
@@ -535,7 +535,7 @@ def bond_mii_arm(bond: bonding) -> None:
 
 
 def bond_tick_due(one: slave) -> bool:
-    """A tick would change this slave."""
+    """Whether a tick would change this slave."""
     if one.link in (BOND_LINK_FAIL, BOND_LINK_BACK):
         return True
     up = bond_check_dev_link(one)
@@ -559,9 +559,9 @@ def bond_mii_monitor(timer: timer_list) -> None:
 
 
 def bond_miimon_inspect(bond: bonding) -> dict[slave, int]:
-    """drivers/net/bonding/bond_main.c: the slaves that are up or down now for long enough.
+    """drivers/net/bonding/bond_main.c: slaves that have been up or down for long enough.
 
-    Without an active slave nobody waits for updelay.
+    Without an active slave, updelay is ignored.
     """
     params = bond.params
     changed: dict[slave, int] = {}
@@ -592,7 +592,7 @@ def bond_miimon_inspect(bond: bonding) -> dict[slave, int]:
 
 
 def bond_miimon_commit(bond: bonding, changed: dict[slave, int]) -> None:
-    """drivers/net/bonding/bond_main.c: what follows from slaves that came up or went down."""
+    """drivers/net/bonding/bond_main.c: process slaves that came up or went down."""
     mode = bond.params.mode
     failover = False
     for one, link in changed.items():
@@ -624,11 +624,11 @@ def bond_miimon_commit(bond: bonding, changed: dict[slave, int]) -> None:
     bond_set_carrier(bond)
 
 
-# --- what devices tell ----------------------------------------------------------------------------
+# --- device events --------------------------------------------------------------------------------
 
 
 def bond_netdev_event(event: int, dev: net_device) -> None:
-    """drivers/net/bonding/bond_main.c: something happens to a slave."""
+    """drivers/net/bonding/bond_main.c: an event of a slave."""
     one = bond_slave_get(dev)
     if one is None:
         return
@@ -651,7 +651,7 @@ def bond_netdev_event(event: int, dev: net_device) -> None:
 
 
 def bond_primary_renamed(bond: bonding, one: slave) -> None:
-    """A slave has another name: it becomes the primary, or is it no longer."""
+    """A slave was renamed: it may become the primary, or no longer be it."""
     if not bond_uses_primary(bond) or not bond.params.primary:
         return
     if one is bond.primary_slave:
@@ -699,7 +699,7 @@ def bond_close(dev: net_device) -> int:
 
 
 def bond_change_mtu(dev: net_device, new_mtu: int) -> int:
-    """drivers/net/bonding/bond_main.c: all slaves get it, or none. 0 or -errno."""
+    """drivers/net/bonding/bond_main.c: set it on all slaves, or on none. 0 or -errno."""
     bond: bonding = dev.priv
     for at, one in enumerate(bond.slave_list):
         err = dev_set_mtu(one.dev, new_mtu)
@@ -711,9 +711,9 @@ def bond_change_mtu(dev: net_device, new_mtu: int) -> int:
 
 
 def bond_set_mac_address(dev: net_device, addr: bytes) -> int:
-    """drivers/net/bonding/bond_main.c: all slaves get it, or none. 0 or -errno.
+    """drivers/net/bonding/bond_main.c: set it on all slaves, or on none. 0 or -errno.
 
-    With fail_over_mac slaves have addresses of their own, and nothing is done.
+    With fail_over_mac, slaves keep their own addresses.
     """
     bond: bonding = dev.priv
     if bond.params.fail_over_mac != BOND_FOM_NONE and bond.params.mode == BOND_MODE_ACTIVEBACKUP:
@@ -731,7 +731,7 @@ def bond_set_mac_address(dev: net_device, addr: bytes) -> int:
 
 
 def bond_compute_features(bond: bonding) -> None:
-    """drivers/net/bonding/bond_main.c: what follows from the slaves' offloads."""
+    """drivers/net/bonding/bond_main.c: compute the offloads from those of the slaves."""
     dev = bond.dev
     slaves = [one.dev for one in bond.slave_list]
     features = BOND_VLAN_FEATURES & ~netdevice.NETIF_F_ONE_FOR_ALL if slaves else BOND_VLAN_FEATURES
@@ -752,7 +752,7 @@ def _copy(stats: rtnl_link_stats64) -> rtnl_link_stats64:
 
 
 def bond_fold_stats(bond: bonding, one: slave) -> None:
-    """drivers/net/bonding/bond_main.c: add what a slave has counted since the last time."""
+    """drivers/net/bonding/bond_main.c: add a slave's counts since the last call."""
     now, total = _copy(dev_get_stats(one.dev)), bond.bond_stats
     for name in COUNTERS:
         more = getattr(now, name) - getattr(one.slave_stats, name)

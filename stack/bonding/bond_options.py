@@ -1,7 +1,7 @@
 """drivers/net/bonding/bond_options.c: the options of a bond, one row each.
 
-A row has the legal values, the modes that know the option, and whether slaves or an open bond
-forbid a change. What else a change does is its function. What the options mean is in
+A row has the legal values, the modes that have the option, whether slaves or an open bond forbid a
+change, and a function for further effects. The options are documented in
 Documentation/networking/bonding.rst.
 """
 
@@ -55,7 +55,7 @@ WORDS: dict[str, tuple[str, ...]] = {
     "lacp_fast": ("slow", "fast"),
     "ad_select": ("stable", "bandwidth", "count"),
 }
-"""What options' values are called, from 0."""
+"""Names of options' values, from 0."""
 CALLED = {
     "xmit_hash_policy": "xmit_policy",
     "lacp_rate": "lacp_fast",
@@ -64,7 +64,7 @@ CALLED = {
 }
 """Options whose name for users is not that of the field."""
 LEFT_OUT = (BOND_MODE_TLB, BOND_MODE_ALB)
-"""Modes that are not here."""
+"""Modes that are not supported."""
 ALL_MODES = frozenset(MODE_NAMES.values())
 ONLY_8023AD = frozenset({BOND_MODE_8023AD})
 
@@ -79,14 +79,14 @@ class bond_option:
     noslaves: bool = False
     ifdown: bool = False
     ticks: bool = False
-    """What is given in ms is kept in ticks of miimon, rounded down (_bond_option_delay_set)."""
+    """Given in ms, stored in ticks of miimon, rounded down (_bond_option_delay_set)."""
     set: Callable[[bonding, int], None] | None = None
     """Instead of storing the value. May raise BondError."""
     after: Callable[[bonding], None] | None = None
     """After it was stored."""
 
 
-# --- what some options do -------------------------------------------------------------------------
+# --- effects of some options ----------------------------------------------------------------------
 
 
 def bond_option_mode_set(bond: bonding, value: int) -> None:
@@ -99,7 +99,7 @@ def bond_option_mode_set(bond: bonding, value: int) -> None:
 
 
 def bond_option_miimon_set(bond: bonding, value: int) -> None:
-    """drivers/net/bonding/bond_options.c: delays stay the same number of ticks in ms."""
+    """drivers/net/bonding/bond_options.c: delays keep their number of ticks."""
     params = bond.params
     was = params.miimon
     params.miimon = value
@@ -111,7 +111,7 @@ def bond_option_miimon_set(bond: bonding, value: int) -> None:
 
 
 def bond_option_use_carrier_set(bond: bonding, value: int) -> None:
-    """drivers/net/bonding/bond_netlink.c: obsolete: the carrier is what counts."""
+    """drivers/net/bonding/bond_netlink.c: obsolete; the carrier is always used."""
     if value != 1:
         raise BondError(errno.EINVAL, "option obsolete, use_carrier cannot be disabled")
 
@@ -130,7 +130,7 @@ def _actor(bond: bonding) -> None:
 
 
 def _only_zero(bond: bonding, value: int) -> None:
-    """A setting of ARP monitoring, which is not here: its default is taken."""
+    """A setting of ARP monitoring, which is not supported: only its default is accepted."""
     if value:
         raise BondError(errno.EOPNOTSUPP, "ARP monitoring is not supported")
 
@@ -228,7 +228,7 @@ def bond_option_primary_set(bond: bonding, dev: net_device | None) -> None:
 
 
 def bond_option_active_slave_set(bond: bonding, dev: net_device | None) -> None:
-    """drivers/net/bonding/bond_options.c: a failover by hand; None: choose."""
+    """drivers/net/bonding/bond_options.c: a manual failover; None: select automatically."""
     if not bond_uses_primary(bond):
         raise BondError(errno.EACCES, "option not supported in mode")
     if dev is None:

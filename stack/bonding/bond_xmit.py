@@ -1,9 +1,9 @@
-"""drivers/net/bonding/bond_main.c: a frame passes a bond: to which slave it goes, who receives it.
+"""drivers/net/bonding/bond_main.c: transmit through a bond, and receive from its slaves.
 
     bond_start_xmit             ndo_start_xmit: by the mode to one slave, or to all
         bond_xmit_hash          balance-xor, 802.3ad: a number of the frame's flow
         bond_dev_queue_xmit     into the slave's queue
-    bond_handle_frame           rx_handler of a slave: the frame becomes the bond's
+    bond_handle_frame           rx_handler of a slave: the bond receives the frame
 
 Numbers of the hash are read as a little-endian machine reads them, so flows are spread as on a PC.
 """
@@ -41,7 +41,7 @@ from stack.core.uapi import IPPROTO_IGMP
 from stack.inet.multipath import dissect, flow_keys, ip_keys
 
 HEAD = 192
-"""Bytes of a frame that a hash looks at."""
+"""Bytes of a frame that a hash examines."""
 IP_PROTOCOL_AT = netdevice.ETH_HLEN + 9
 LINK_LOCAL = b"\x01\x80\xc2\x00\x00"
 
@@ -146,7 +146,7 @@ def bond_ip_hash(number: int, keys: flow_keys, policy: int) -> int:
     number ^= swab32(narrow((both ^ both >> 32) & 0xFFFFFFFF))
     number ^= number >> 16
     number ^= number >> 8
-    # Ports of one host's flows are often all even: the lowest bit tells little.
+    # Ports of one host's flows are often all even, so the lowest bit is dropped.
     if policy in (BOND_XMIT_POLICY_LAYER34, BOND_XMIT_POLICY_ENCAP34):
         return number >> 1
     return number
@@ -205,7 +205,7 @@ def bond_handle_frame(skb: sk_buff) -> int:
     if skb.pkt_type == skbuff.PACKET_LOOPBACK:
         return netdevice.RX_HANDLER_PASS
     if bond.params.mode == BOND_MODE_8023AD and skb.protocol == PKT_TYPE_LACPDU:
-        bond_3ad_lacpdu_recv(skb, one)  # and then the bond or its taps get it, as in Linux
+        bond_3ad_lacpdu_recv(skb, one)  # and then the bond or its taps receive it, as in Linux
     if one.inactive:
         dest = eth_hdr(skb).h_dest
         if dest[:5] == LINK_LOCAL and dest[5] < 0x10:

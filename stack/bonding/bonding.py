@@ -24,10 +24,10 @@ BOND_MODE_ALB = 6
 
 BOND_LINK_UP = 0
 BOND_LINK_FAIL = 1
-"""The carrier is gone, for less than downdelay."""
+"""The carrier was lost less than downdelay ago."""
 BOND_LINK_DOWN = 2
 BOND_LINK_BACK = 3
-"""The carrier is there again, for less than updelay."""
+"""The carrier has returned less than updelay ago."""
 
 BOND_XMIT_POLICY_LAYER2 = 0
 BOND_XMIT_POLICY_LAYER34 = 1
@@ -53,7 +53,7 @@ INT_MAX = (1 << 31) - 1
 
 
 class BondError(OSError):
-    """Why Linux refuses a slave or an option; `text` is for the extended acknowledgement."""
+    """A slave or an option is rejected; `text` is for the extended acknowledgement."""
 
     def __init__(self, err: int, text: str) -> None:
         super().__init__(err, f"{os.strerror(err)}: {text}" if text else os.strerror(err))
@@ -67,7 +67,7 @@ class bond_params:
     mode: int = row(BOND_MODE_ROUNDROBIN)
     xmit_policy: int = row(BOND_XMIT_POLICY_LAYER2)
     miimon: int = row(0)
-    """How often carriers are looked at; 0: never, every slave counts as up."""
+    """How often carriers are checked; 0: never, every slave counts as up."""
     num_peer_notif: int = row(1)
     """Gratuitous ARPs and unsolicited advertisements after a failover."""
     peer_notif_delay: int = row(0)
@@ -102,9 +102,9 @@ class slave:
     bond: bonding
     dev: net_device
     link: int = row(BOND_LINK_UP)
-    """BOND_LINK_*: what the bond thinks of it."""
+    """BOND_LINK_*: its link state as seen by the bond."""
     delay: int = row(0)
-    """Ticks that the state `link` still lasts, if it is FAIL or BACK."""
+    """Remaining ticks of the state `link`, if it is FAIL or BACK."""
     backup: bool = row(True)
     """It sends nothing."""
     inactive: bool = row(True)
@@ -138,9 +138,9 @@ class bonding:
     curr_active_slave: slave | None = row()
     primary_slave: slave | None = row()
     force_primary: bool = row(False)
-    """The primary was set anew: it becomes active whatever primary_reselect says."""
+    """The primary was set: it becomes active regardless of primary_reselect."""
     send_peer_notif: int = row(0)
-    """Ticks of miimon in which peers are still told of a failover."""
+    """Remaining ticks of miimon in which peers are notified of a failover."""
     rr_tx_counter: int = row(0)
     mii_timer: timer_list = row()
     mii_epoch: int = row(0)
@@ -149,7 +149,7 @@ class bonding:
     igmp_retrans: int = row(0)
     """How often groups are still reported again."""
     bond_stats: rtnl_link_stats64 = row(make=rtnl_link_stats64)
-    """What all slaves have counted while they were slaves."""
+    """Sum of all slaves' counts while they were slaves."""
     ad: ad_bond_info | None = row()
 
 

@@ -1,4 +1,4 @@
-"""net/bridge/br_fdb.c: the forwarding database: which address is behind which port."""
+"""net/bridge/br_fdb.c: the forwarding database, which maps addresses to ports."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ GC_MIN_NS = 10_000_000
 FDB_STICKY, FDB_EXT_LEARNED = 1, 2
 """Bits of `flags`: it does not move to another port; a program has learned it."""
 FDB_LOCAL, FDB_STATIC, FDB_BY_USER = 4, 8, 16
-"""What else br_fdb_flush can ask for."""
+"""Further conditions of br_fdb_flush."""
 
 
 def fdb_notify(br: net_bridge, fdb: net_bridge_fdb_entry, kind: int) -> None:
-    """net/bridge/br_fdb.c: tell who listens that an entry came, changed or went."""
+    """net/bridge/br_fdb.c: notify listeners of a new, changed or removed entry."""
     rtnl = br.dev.net.rtnl
     if rtnl is not None:
         rtnl(kind, (br, fdb), 0)
@@ -47,7 +47,7 @@ def br_fdb_find_rcu(br: net_bridge, addr: bytes) -> net_bridge_fdb_entry | None:
 
 
 def hold_time(br: net_bridge) -> int:
-    """net/bridge/br_fdb.c: ns after the last frame from an address when it is forgotten."""
+    """net/bridge/br_fdb.c: ns after the last frame from an address until it is removed."""
     return br.forward_delay if br.topology_change else br.ageing_time
 
 
@@ -93,7 +93,7 @@ def br_fdb_update(br: net_bridge, source: net_bridge_port, addr: bytes) -> None:
         if fdb is not None:
             fdb_notify(br, fdb, uapi.RTM_NEWNEIGH)
         return
-    if fdb.is_local:  # a loop, or another station has our address
+    if fdb.is_local:  # a loop, or another station uses our address
         return
     fdb.updated = br.dev.machine.clock.now_ns()
     if fdb.dst is not source and not fdb.flags & FDB_STICKY:
@@ -164,7 +164,7 @@ def br_fdb_flush(
     br: net_bridge, port_ifindex: int = 0, flags: int = 0, mask: int = FDB_STATIC
 ) -> None:
     """net/bridge/br_fdb.c: forget the entries of a port, or with its own index those
-    of the bridge; 0: all. Of the bits FDB_* in `mask`, unless that is 0, they have just `flags`."""
+    of the bridge; 0: all. Only entries whose FDB_* bits in `mask` equal `flags`."""
     for fdb in list(br.fdb_hash.values())[::-1]:
         dev = br.dev if fdb.dst is None else fdb.dst.dev
         if port_ifindex not in (0, dev.ifindex):
@@ -191,7 +191,7 @@ def br_fdb_cleanup(br: net_bridge) -> None:
 
 
 def br_fdb_gc(br: net_bridge, delay_ns: int) -> None:
-    """Have the collector run in `delay_ns`, instead of when it was due."""
+    """Reschedule the collector to run in `delay_ns`."""
     cancel_delayed_work(br.gc_work)
     br.gc_due = br.dev.machine.clock.now_ns() + delay_ns
     schedule_delayed_work(br.gc_work, delay_ns)

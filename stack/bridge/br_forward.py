@@ -1,4 +1,4 @@
-"""net/bridge/br_forward.c: a frame leaves through one port, or through all of them."""
+"""net/bridge/br_forward.c: send a frame through one port, or flood it."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def br_skb_isolated(dev: net_device) -> bool:
 
 
 def br_dev_queue_push_xmit(skb: sk_buff) -> int:
-    """net/bridge/br_forward.c: hand the frame to the port's device. 0. Takes ownership of skb."""
+    """net/bridge/br_forward.c: pass the frame to the port's device. 0. Takes ownership of skb."""
     dev: net_device = skb.dev
     skb_push(skb, ETH_HLEN)
     if not is_skb_forwardable(dev, skb):
@@ -102,7 +102,7 @@ def br_forward(to: net_bridge_port | None, skb: sk_buff, local_rcv: bool, local_
 def br_flood(
     br: net_bridge, skb: sk_buff, pkt_type: int, local_rcv: bool, local_orig: bool
 ) -> None:
-    """net/bridge/br_forward.c: forward through every port that takes such frames (BR_PKT_*).
+    """net/bridge/br_forward.c: forward through every port that floods such frames (BR_PKT_*).
 
     Takes ownership of skb unless it is received here too (`local_rcv`).
     """

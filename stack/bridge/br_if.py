@@ -1,4 +1,4 @@
-"""net/bridge/br_if.c, br.c: bridges and their ports come and go."""
+"""net/bridge/br_if.c, br.c: adding and removing bridges and ports."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ def br_add_if(br: net_bridge, dev: net_device) -> int:
     if not index:
         return -errno.EXFULL
     p = new_nbp(br, dev, index)
-    # It is a port before it has a master: who hears of the master asks about the port.
+    # It is made a port before it has a master, because listeners to the latter read the port.
     netdev_rx_handler_register(dev, br_handle_frame, p)
     dev.priv_flags |= netdevice.IFF_BRIDGE_PORT
     err = netdev_master_upper_dev_link(dev, br.dev)
@@ -177,7 +177,7 @@ def br_del_if(br: net_bridge, dev: net_device) -> int:
 
 
 def new_nbp(br: net_bridge, dev: net_device, index: int) -> net_bridge_port:
-    """net/bridge/br_if.c: a port that is disabled yet."""
+    """net/bridge/br_if.c: create a port, still disabled."""
     p = net_bridge_port(br, dev, index)
     p.path_cost = port_cost(dev)
     br_stp_port_timer_init(p)
@@ -218,7 +218,7 @@ def br_set_gso_limits(br: net_bridge) -> None:
 
 
 def br_device_event(event: int, dev: net_device) -> None:
-    """net/bridge/br.c: something happens to a port."""
+    """net/bridge/br.c: an event of a port."""
     p = br_port_get(dev)
     if p is None:
         return

@@ -56,7 +56,7 @@ def br_handle_frame(skb: sk_buff) -> int:
         group = dest[5]
         mask = p.group_fwd_mask | p.br.group_fwd_mask
         if not group:
-            # Without STP a BPDU is passed on: others may look for loops.
+            # Without STP, BPDUs are forwarded: other bridges may detect loops.
             mask = p.group_fwd_mask | (p.br.stp_enabled == br_private.BR_NO_STP)
         if not mask >> (group & 15) & 1:
             if group == 1:

@@ -1,4 +1,4 @@
-"""net/bridge/br_mdb.c, br_multicast.c: the multicast database: which ports want which groups.
+"""net/bridge/br_mdb.c, br_multicast.c: the multicast database: groups and their member ports.
 
 An address is the group's, followed by the source's in entries of one source; see
 `net_bridge_mdb_entry.addr`. Functions with a result return 0 or -errno unless they say otherwise.
@@ -37,14 +37,14 @@ def br_multicast_is_star_g(group: bytes) -> bool:
 
 
 def arm(timer: timer_list, delay_ns: int) -> None:
-    """Have a timer expire in `delay_ns`."""
+    """Set a timer to expire in `delay_ns`."""
     mod_timer(timer, timer.machine.clock.now_ns() + delay_ns)
 
 
 def br_mdb_notify(
     mp: net_bridge_mdb_entry, pg: net_bridge_port_group | None, kind: int = RTM_NEWMDB
 ) -> None:
-    """net/bridge/br_mdb.c: tell who listens what became of a group; `pg` None: at the host."""
+    """net/bridge/br_mdb.c: notify listeners of a change of a group; `pg` None: the host's."""
     rtnl = mp.br.dev.net.rtnl
     if rtnl is not None:
         rtnl(kind, (mp, pg), 0)
@@ -53,7 +53,7 @@ def br_mdb_notify(
 def br_multicast_new_group(br: net_bridge, group: bytes) -> net_bridge_mdb_entry | None:
     """net/bridge/br_multicast.c: the entry of a group, made when needed.
 
-    None: there are `hash_max`. As in Linux snooping ends then, so that all groups are flooded.
+    None: there are `hash_max`. As in Linux, snooping is then disabled, and all groups are flooded.
     """
     ctx = br.multicast_ctx
     mp: net_bridge_mdb_entry | None = ctx.mdb.get(group)
@@ -134,7 +134,7 @@ def br_multicast_del_pg(pg: net_bridge_port_group) -> None:
 
 
 def br_multicast_port_group_expired(timer: timer_list) -> None:
-    """net/bridge/br_multicast.c: no report came for too long."""
+    """net/bridge/br_multicast.c: no report was received for too long."""
     pg: net_bridge_port_group = timer.data
     if netif_running(pg.port.br.dev) and not pg.flags & MDB_PG_FLAGS_PERMANENT:
         br_multicast_del_pg(pg)
@@ -148,7 +148,7 @@ def br_multicast_fast_leave(pg: net_bridge_port_group) -> None:
 
 
 def br_multicast_del_port_groups(p: net_bridge_port, everything: bool) -> None:
-    """A port is disabled; with `everything` it leaves the bridge, and its permanent groups go."""
+    """Remove groups of a disabled port; with `everything` (removed) also permanent ones."""
     for mp in reversed(list(p.br.multicast_ctx.mdb.values())):
         pg = br_multicast_find_port(mp, p)
         if pg is not None and (everything or not pg.flags & MDB_PG_FLAGS_PERMANENT):
@@ -156,18 +156,18 @@ def br_multicast_del_port_groups(p: net_bridge_port, everything: bool) -> None:
 
 
 def br_mdb_flush(br: net_bridge) -> None:
-    """net/bridge/br_multicast.c br_multicast_dev_del: the bridge goes."""
+    """net/bridge/br_multicast.c br_multicast_dev_del: the bridge is removed."""
     for mp in list(br.multicast_ctx.mdb.values()):
         for pg in mp.ports:
             timer_shutdown(pg.timer)
         br_multicast_del_mdb_entry(mp)
 
 
-# --- what programs set ----------------------------------------------------------------------------
+# --- entries set by programs ----------------------------------------------------------------------
 
 
 class mdb_error(OSError):
-    """Why an entry cannot be: the errno and the words of the extended acknowledgement."""
+    """An invalid entry: the errno and the text of the extended acknowledgement."""
 
     def __init__(self, err: int, msg: str) -> None:
         super().__init__(err, msg)
@@ -245,7 +245,7 @@ def br_mdb_del(br: net_bridge, p: net_bridge_port | None, group: bytes) -> int:
 
 
 def mdb_entries(br: net_bridge) -> list[tuple[net_bridge_mdb_entry, Any]]:
-    """What a dump tells, the newest group first: (entry, port group; None: the host)."""
+    """Entries of a dump, the newest group first: (entry, port group; None: the host)."""
     found: list[tuple[net_bridge_mdb_entry, Any]] = []
     for mp in reversed(list(br.multicast_ctx.mdb.values())):
         if mp.host_joined:

@@ -1,11 +1,11 @@
-"""net/bridge/br_multicast.c: who asks for members, which ports have routers, and the settings.
+"""net/bridge/br_multicast.c: the querier, router ports, and the settings.
 
-    br_multicast_open, br_multicast_enable_port     the bridge, a port comes up: ask soon
+    br_multicast_open, br_multicast_enable_port     the bridge, a port comes up: query soon
         br_multicast_query_expired => br_multicast_send_query
-    br_multicast_query_received         another asks (br_multicast_rcv.py): be silent meanwhile
-        br_multicast_select_querier         the lowest address asks (RFC 2236 3, RFC 2710 5)
-        br_multicast_mark_router            behind that port there is a router
-        br_multicast_querier_expired        it was silent too long: ask again
+    br_multicast_query_received         another querier (br_multicast_rcv.py): send no queries
+        br_multicast_select_querier         the lowest address wins (RFC 2236 3, RFC 2710 5)
+        br_multicast_mark_router            that port leads to a router
+        br_multicast_querier_expired        it was silent too long: send queries again
     br_multicast_toggle, br_multicast_set_querier, ...          IFLA_BR_MCAST_*
 
 State: `net_bridge_mcast` of a bridge with a `bridge_mcast_pf` for each of IPv4 and IPv6, and
@@ -52,7 +52,7 @@ INADDR_ALLSNOOPERS_GROUP = 0xE000006A
 IN6ADDR_ALLSNOOPERS = 0xFF02 << 112 | 0x6A
 
 
-# --- bridges and ports come and go ----------------------------------------------------------------
+# --- adding and removing bridges and ports --------------------------------------------------------
 
 
 def br_multicast_init(br: net_bridge) -> None:
@@ -112,7 +112,7 @@ def br_multicast_stop(br: net_bridge) -> None:
 
 
 def br_multicast_enable(pf: bridge_mcast_port_pf) -> None:
-    """net/bridge/br_multicast.c: begin to ask through a port."""
+    """net/bridge/br_multicast.c: begin to send queries through a port."""
     pf.startup_sent = 0
     arm(pf.own_query, 0)
 
@@ -129,7 +129,7 @@ def br_multicast_enable_port(p: net_bridge_port) -> None:
 
 
 def br_multicast_disable_port(p: net_bridge_port) -> None:
-    """net/bridge/br_multicast.c: a port is disabled: its groups and its router are forgotten."""
+    """net/bridge/br_multicast.c: a port is disabled: remove its groups and router mark."""
     br_multicast_del_port_groups(p, False)
     br_multicast_rport_del(p, range(len(PROTOS)))
     for pf in p.mcast:
@@ -161,13 +161,13 @@ def br_multicast_leave_snoopers(br: net_bridge) -> None:
         ipv6_dev_mc_dec(dev, IN6ADDR_ALLSNOOPERS)
 
 
-# --- asking ---------------------------------------------------------------------------------------
+# --- sending queries ------------------------------------------------------------------------------
 
 
 def __br_multicast_send_query(
     ctx: net_bridge_mcast, p: net_bridge_port | None, proto: int, group: bytes
 ) -> None:
-    """net/bridge/br_multicast.c: ask out of a port, or the host itself (`p` None)."""
+    """net/bridge/br_multicast.c: send a query out of a port, or to the host itself (`p` None)."""
     br = ctx.br
     frame = br_multicast_alloc_query(ctx, proto, group)
     if frame is None:
@@ -190,7 +190,7 @@ def __br_multicast_send_query(
 
 
 def br_multicast_send_query(ctx: net_bridge_mcast, p: net_bridge_port | None, at: int) -> None:
-    """net/bridge/br_multicast.c: a general query, unless another asks; arm the next one."""
+    """net/bridge/br_multicast.c: send a general query, unless there is another querier; rearm."""
     br, pf = ctx.br, ctx.pf[at]
     own: bridge_mcast_port_pf = pf if p is None else p.mcast[at]
     if own.startup_sent < ctx.multicast_startup_query_count:
@@ -209,13 +209,13 @@ def br_multicast_send_query(ctx: net_bridge_mcast, p: net_bridge_port | None, at
 
 
 def br_multicast_query_expired(timer: timer_list) -> None:
-    """net/bridge/br_multicast.c: ask the host itself."""
+    """net/bridge/br_multicast.c: query the host itself."""
     br, at = timer.data
     br_multicast_send_query(br.multicast_ctx, None, at)
 
 
 def br_multicast_port_query_expired(timer: timer_list) -> None:
-    """net/bridge/br_multicast.c: ask out of a port."""
+    """net/bridge/br_multicast.c: query through a port."""
     p, at = timer.data
     if p.state in (br_private.BR_STATE_DISABLED, br_private.BR_STATE_BLOCKING):
         return
@@ -223,7 +223,7 @@ def br_multicast_port_query_expired(timer: timer_list) -> None:
 
 
 def br_multicast_start_querier(br: net_bridge, at: int) -> None:
-    """net/bridge/br_multicast.c: begin to ask, everywhere."""
+    """net/bridge/br_multicast.c: begin to send queries through all ports."""
     pf = br.multicast_ctx.pf[at]
     pf.startup_sent = 0
     if br.multicast_ctx.enabled:
@@ -233,13 +233,13 @@ def br_multicast_start_querier(br: net_bridge, at: int) -> None:
             br_multicast_enable(p.mcast[at])
 
 
-# --- another asks ---------------------------------------------------------------------------------
+# --- other queriers -------------------------------------------------------------------------------
 
 
 def br_multicast_select_querier(
     ctx: net_bridge_mcast, p: net_bridge_port | None, at: int, saddr: bytes
 ) -> bool:
-    """net/bridge/br_multicast.c: whether who asks from `saddr` is the querier: the lowest is."""
+    """net/bridge/br_multicast.c: whether `saddr` is the querier: the lowest address."""
     pf = ctx.pf[at]
     asked = pf.own_query.pending or pf.other_query.pending
     if asked and any(pf.querier_addr) and saddr > pf.querier_addr:
@@ -252,7 +252,7 @@ def br_multicast_select_querier(
 def br_multicast_query_received(
     ctx: net_bridge_mcast, p: net_bridge_port | None, at: int, saddr: bytes, max_delay: int
 ) -> None:
-    """net/bridge/br_multicast.c: a general query; answers come within `max_delay`."""
+    """net/bridge/br_multicast.c: process a general query; answers follow within `max_delay`."""
     pf = ctx.pf[at]
     if not br_multicast_select_querier(ctx, p, at, saddr):
         return
@@ -263,29 +263,29 @@ def br_multicast_query_received(
 
 
 def br_multicast_querier_expired(timer: timer_list) -> None:
-    """net/bridge/br_multicast.c: the other querier is silent."""
+    """net/bridge/br_multicast.c: the other querier was silent for too long."""
     br, at = timer.data
     if netif_running(br.dev) and br.multicast_ctx.enabled:
         br_multicast_start_querier(br, at)
 
 
-# --- where routers are ----------------------------------------------------------------------------
+# --- router ports ---------------------------------------------------------------------------------
 
 
 def br_rtr_notify(p: net_bridge_port, kind: int) -> None:
-    """net/bridge/br_mdb.c: tell who listens that a port has a router now, or no longer."""
+    """net/bridge/br_mdb.c: notify listeners that a port became a router port, or no longer is."""
     rtnl = p.dev.net.rtnl
     if rtnl is not None:
         rtnl(kind, (None, p), 0)
 
 
 def is_rport(p: net_bridge_port) -> bool:
-    """Whether there is a router of any family behind a port."""
+    """Whether a port leads to a router of any family."""
     return any(p in pf.mc_router_list for pf in p.br.multicast_ctx.pf)
 
 
 def br_multicast_add_router(p: net_bridge_port, at: int) -> None:
-    """net/bridge/br_multicast.c: groups leave by this port, too."""
+    """net/bridge/br_multicast.c: add a router port; groups are also sent through it."""
     found = p.br.multicast_ctx.pf[at].mc_router_list
     if p in found:
         return
@@ -297,7 +297,7 @@ def br_multicast_add_router(p: net_bridge_port, at: int) -> None:
 
 
 def br_multicast_rport_del(p: net_bridge_port, families: range) -> None:
-    """net/bridge/br_multicast.c: there is no router of these families any more."""
+    """net/bridge/br_multicast.c: remove a router port of these families."""
     known = is_rport(p)
     for at in families:
         found = p.br.multicast_ctx.pf[at].mc_router_list
@@ -310,14 +310,14 @@ def br_multicast_rport_del(p: net_bridge_port, families: range) -> None:
 
 
 def br_multicast_router_expired(timer: timer_list) -> None:
-    """net/bridge/br_multicast.c: the router was not heard for too long."""
+    """net/bridge/br_multicast.c: the router was silent for too long."""
     p, at = timer.data
     if p.multicast_router not in (MDB_RTR_TYPE_DISABLED, MDB_RTR_TYPE_PERM):
         br_multicast_rport_del(p, range(at, at + 1))
 
 
 def br_multicast_mark_router(ctx: net_bridge_mcast, p: net_bridge_port | None, at: int) -> None:
-    """net/bridge/br_multicast.c: a router was heard at a port, or the host is one (`p` None)."""
+    """net/bridge/br_multicast.c: a router was detected at a port, or the host (`p` None)."""
     interval = ctx.multicast_querier_interval
     if p is None:
         if ctx.multicast_router == MDB_RTR_TYPE_TEMP_QUERY:
@@ -349,7 +349,7 @@ def br_multicast_toggle(br: net_bridge, val: int) -> None:
 
 
 def br_multicast_set_querier(br: net_bridge, val: int) -> None:
-    """net/bridge/br_multicast.c: `mcast_querier`: ask when no other does."""
+    """net/bridge/br_multicast.c: `mcast_querier`: send queries if there is no other querier."""
     ctx = br.multicast_ctx
     if ctx.multicast_querier == bool(val):
         return

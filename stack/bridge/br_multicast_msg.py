@@ -1,14 +1,14 @@
-"""net/bridge/br_multicast.c: IGMP and MLD messages that come by: reports, leaves, queries.
+"""net/bridge/br_multicast.c: snooping of IGMP and MLD messages: reports, leaves, queries.
 
     br_multicast_rcv (br_multicast_rcv.py) => br_multicast_ipv4_rcv, br_multicast_ipv6_rcv
-        ip_mc_check_igmp, ipv6_mc_check_mld     is it whole, and well-formed?
+        ip_mc_check_igmp, ipv6_mc_check_mld     is it complete and well-formed?
         br_multicast_add_group                  a report
-        br_multicast_leave_group                a leave: the group goes soon, unless one answers
-        br_multicast_report                     IGMPv3, MLDv2: records of a kind each
-        br_multicast_query                      another host asks
+        br_multicast_leave_group                a leave: the group is removed soon, unless reported
+        br_multicast_report                     IGMPv3, MLDv2: a list of records
+        br_multicast_query                      a query of another host
 
-A message is checked before it is believed; a wrong one is dropped with its frame. The tables that
-senders can fill are bounded (`hash_max`). `p` is the port where it came in, None: the host sent it.
+A malformed message is dropped with its frame. The tables that senders can fill are bounded
+(`hash_max`). `p` is the receiving port, None: the host sent it.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ RECORD_TYPES = range(1, 7)
 
 
 class mc_format(NamedTuple):
-    """Where IGMP or MLD has what. Sizes and offsets are bytes."""
+    """The layout of IGMP or MLD messages. Sizes and offsets are bytes."""
 
     at: int
     """The family: 0 is IPv4, 1 IPv6."""
@@ -73,7 +73,7 @@ class mc_format(NamedTuple):
     group: int
     """Where the group is in a query, report or leave; these end behind it."""
     nodes: bytes
-    """The group that general queries go to, and of which nobody keeps track."""
+    """The group of general queries, which is not tracked."""
 
 
 IGMP = mc_format(0, (0x12, 0x16), 0x17, 0x22, 0x11, 4, 4, ALLHOSTS)
@@ -83,7 +83,7 @@ HEADER2 = 8
 
 NO_MESSAGE = 0
 MROUTERS_ONLY = 1 << 8
-"""In a result: the packet goes to routers only."""
+"""In a result: forward the packet to routers only."""
 
 
 def br_multicast_ipv4_rcv(
@@ -192,14 +192,14 @@ def br_multicast_message(
 
 
 def usable(ctx: net_bridge_mcast, p: net_bridge_port | None) -> bool:
-    """Whether messages count: the bridge is up, and the port not disabled."""
+    """Whether messages are processed: the bridge is up, and the port not disabled."""
     if not netif_running(ctx.br.dev):
         return False
     return p is None or p.state != br_private.BR_STATE_DISABLED
 
 
 def untracked(fmt: mc_format, group: bytes) -> bool:
-    """Groups that all get always: 224.0.0.0/24 and ff02::1."""
+    """Groups that are always flooded: 224.0.0.0/24 and ff02::1."""
     return group[:3] == LINK_LOCAL_GROUPS if fmt is IGMP else group == ALLNODES
 
 
@@ -228,7 +228,7 @@ def br_multicast_add_group(
 
 
 def shorten(timer: timer_list, delay: int) -> None:
-    """Have a timer expire in `delay` at the latest."""
+    """Make a timer expire in `delay` at the latest."""
     if not timer.pending or timer.expires > timer.machine.clock.now_ns() + delay:
         arm(timer, delay)
 
@@ -236,7 +236,7 @@ def shorten(timer: timer_list, delay: int) -> None:
 def br_multicast_leave_group(
     ctx: net_bridge_mcast, p: net_bridge_port | None, fmt: mc_format, group: bytes
 ) -> None:
-    """net/bridge/br_multicast.c: a host behind `p` left a group: ask for others, soon forget it."""
+    """net/bridge/br_multicast.c: a host at `p` left a group: query for others, then remove it."""
     mp = ctx.mdb.get(group)
     if untracked(fmt, group) or not usable(ctx, p) or mp is None:
         return

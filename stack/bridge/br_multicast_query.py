@@ -26,7 +26,7 @@ from stack.ipv6.ip6_icmp import ICMPV6_MGM_QUERY
 from stack.ipv6.saddr import ipv6_dev_get_saddr
 
 QRV = 2
-"""The robustness that hosts are told."""
+"""The robustness variable in queries."""
 ROUTER_ALERT = b"\x94\x04\x00\x00"
 HOP_ROUTER_ALERT = bytes((IPPROTO_ICMPV6, 0, 5, 2, 0, 0, 0, 0))
 ALLHOSTS = INADDR_ALLHOSTS_GROUP.to_bytes(4, "big")
@@ -39,9 +39,9 @@ DF = 0x4000
 
 
 def br_multicast_alloc_query(ctx: net_bridge_mcast, proto: int, group: bytes) -> bytes | None:
-    """net/bridge/br_multicast.c: a general query (`group` empty), or one of a group, as a frame.
+    """net/bridge/br_multicast.c: a general query (`group` empty), or one for a group, as a frame.
 
-    None: the bridge has no IPv6 address to ask from.
+    None: the bridge has no IPv6 source address.
     """
     if proto == ETH_P_IP:
         return br_ip4_multicast_alloc_query(ctx, group)
@@ -49,14 +49,14 @@ def br_multicast_alloc_query(ctx: net_bridge_mcast, proto: int, group: bytes) ->
 
 
 def delay(ctx: net_bridge_mcast, group: bytes) -> int:
-    """Within which time hosts answer (ns)."""
+    """The maximum response time (ns)."""
     if group:
         return ctx.multicast_last_member_interval
     return ctx.multicast_query_response_interval
 
 
 def _robustness(ctx: net_bridge_mcast) -> bytes:
-    """What a query of IGMPv3 or MLDv2 has more: QRV, QQIC and no sources."""
+    """Additional fields of IGMPv3 and MLDv2 queries: QRV, QQIC and no sources."""
     return bytes((QRV, ctx.multicast_query_interval // NSEC_PER_SEC & 0xFF, 0, 0))
 
 

@@ -1,9 +1,9 @@
-"""net/bridge/br_multicast.c: what every multicast frame through a bridge asks.
+"""net/bridge/br_multicast.c: functions called for every multicast frame through a bridge.
 
-br_multicast_rcv            is it IGMP or MLD? (br_multicast_msg.py acts on these)
+br_multicast_rcv            is it IGMP or MLD? (processed by br_multicast_msg.py)
 br_mdb_entry_skb_get        the group's entry, if snooping found one
-br_multicast_querier_exists without a querier nobody would report: flood
-br_multicast_is_router      does the host get what routers get?
+br_multicast_querier_exists without a querier there are no reports: flood
+br_multicast_is_router      does the host receive what routers receive?
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ def br_mdb_entry_skb_get(
 def br_multicast_querier_exists(
     ctx: net_bridge_mcast, proto: int, mp: net_bridge_mdb_entry | None
 ) -> bool:
-    """net/bridge/br_private.h: whether somebody asks, so that the database is complete."""
+    """net/bridge/br_private.h: whether there is a querier, so that the database is complete."""
     pf: bridge_mcast_pf
     if proto == ETH_P_IP:
         pf = ctx.pf[0]
@@ -103,7 +103,7 @@ def br_multicast_querier_exists(
 
 
 def br_multicast_is_router(ctx: net_bridge_mcast, proto: int) -> bool:
-    """net/bridge/br_private.h: whether the host itself gets what routers get."""
+    """net/bridge/br_private.h: whether the host itself receives what routers receive."""
     pf: bridge_mcast_pf
     if ctx.multicast_router == MDB_RTR_TYPE_PERM:
         return True

@@ -104,7 +104,7 @@ class net_bridge_port:
     """The priority in 6 bits, the number in 10."""
     path_cost: int = row(100)
     designated_root: bytes = row(bytes(8))
-    """What the best BPDU of this segment says: the root, the cost from there, and who sends it."""
+    """The best BPDU of this segment: the root, the cost from there, and the sending bridge."""
     designated_cost: int = row(0)
     designated_bridge: bytes = row(bytes(8))
     designated_port: int = row(0)
@@ -158,15 +158,15 @@ class bridge_mcast_pf(bridge_mcast_port_pf):
     """struct net_bridge_mcast: the ip4_ or the ip6_ members; the host itself is asked, too."""
 
     other_query: timer_list = row()
-    """While pending: another querier was heard."""
+    """While pending: there is another querier."""
     delay: timer_list = row()
-    """While pending: the first answers are not in yet, so groups are flooded."""
+    """While pending: the first answers are still missing, so groups are flooded."""
     querier_addr: bytes = row(b"")
-    """Who asks in this network; empty: nobody was heard yet."""
+    """The querier in this network; empty: none was seen yet."""
     querier_ifindex: int = row(0)
-    """The port that it was heard at; 0: it is the bridge."""
+    """The port that leads to it; 0: it is the bridge."""
     mc_router_list: list[net_bridge_port] = row(make=list)
-    """The ports behind which there are routers."""
+    """The router ports."""
 
 
 @state
@@ -228,9 +228,9 @@ class net_bridge:
     """How many addresses are learned at most; 0: any number."""
     fdb_n_learned: int = row(0)
     ageing_time: int = row(BR_AGEING_TIME)
-    """Ns without a frame from an address after which it is forgotten."""
+    """Ns without a frame from an address after which it is removed."""
     bridge_ageing_time: int = row(BR_AGEING_TIME)
-    """What was set: `ageing_time` is another during a change of the topology."""
+    """The configured value: `ageing_time` differs during a topology change."""
     stp_enabled: int = row(BR_NO_STP)
     bridge_id: bytes = row(BR_BRIDGE_PRIORITY.to_bytes(2, "big") + bytes(6))
     """The priority, and the lowest address of the ports."""
@@ -239,7 +239,7 @@ class net_bridge:
     root_port: int = row(0)
     """The number of the port towards the root; 0: this bridge is the root."""
     max_age: int = row(BR_MAX_AGE)
-    """The root's times (ns); `bridge_` ... are those of this bridge, should it be the root."""
+    """The root's times (ns); `bridge_` ... are used if this bridge is the root."""
     hello_time: int = row(BR_HELLO_TIME)
     forward_delay: int = row(BR_FORWARD_DELAY)
     bridge_max_age: int = row(BR_MAX_AGE)

@@ -1,25 +1,25 @@
-"""net/bridge/br_stp.c: the spanning tree protocol (IEEE 802.1D-1998 clause 8): what it computes.
+"""net/bridge/br_stp.c: the computation of the spanning tree protocol (IEEE 802.1D-1998 clause 8).
 
 Without STP (`stp_enabled` 0) a bridge is the root, its ports are designated and forward at once.
 
-Who calls in:
+Callers:
 
     br_stp_rcv.py       br_received_config_bpdu, br_received_tcn_bpdu
-    br_stp_timer.py     what happens when a timer expires
+    br_stp_timer.py     expired timers
     br_stp_if.py        ports and bridges that go up and down, and settings
 
-What they call, in this order:
+They call, in this order:
 
     br_configuration_update         br_root_selection: which port leads to the best root
-                                    br_designated_port_selection: whose segment is ours
+                                    br_designated_port_selection: on which segments we send BPDUs
     br_port_state_selection         root port and designated ports br_make_forwarding,
                                     others br_make_blocking
     br_become_root_bridge           after these, when the bridge was none before
     br_config_bpdu_generation       br_transmit_config for each designated port
-    br_topology_change_detection    tell the root, or as the root tell all
+    br_topology_change_detection    notify the root, or as the root notify all
 
 The state is in `net_bridge` and `net_bridge_port`. `designated_*` of a port is the best BPDU of its
-segment, be it one that came in or the one that this bridge sends. Smaller is better. Read
+segment, received or sent by this bridge. Smaller is better. Read
 br_received_config_bpdu first.
 """
 
@@ -36,7 +36,7 @@ from stack.core.timer import mod_timer, timer_delete, timer_list, timer_pending
 from stack.core.uapi import RTM_NEWLINK
 
 MESSAGE_AGE_INCR = TICK_NS
-"""What a bridge adds to the age of a BPDU."""
+"""The increment of a BPDU's age in each bridge."""
 
 
 def mod_timer_in(timer: timer_list, delay_ns: int) -> None:
@@ -50,7 +50,7 @@ def br_set_state(p: net_bridge_port, state: int) -> None:
 
 
 def br_ifinfo_notify(p: net_bridge_port, event: int = RTM_NEWLINK) -> None:
-    """net/bridge/br_netlink.c: tell who listens that a port changed, or leaves (RTM_DELLINK)."""
+    """net/bridge/br_netlink.c: notify listeners of a changed or removed port (RTM_DELLINK)."""
     rtnl = p.dev.net.rtnl
     if rtnl is not None:
         rtnl(event, p, 0)
@@ -72,7 +72,7 @@ def br_get_port(br: net_bridge, port_no: int) -> net_bridge_port | None:
 
 
 def br_init_port(p: net_bridge_port) -> None:
-    """net/bridge/br_stp.c: a port as it begins: designated, and blocking."""
+    """net/bridge/br_stp.c: initialize a port: designated, and blocking."""
     p.port_id = p.priority << br_private.BR_PORT_BITS | p.port_no
     br_become_designated_port(p)
     br_set_state(p, br_private.BR_STATE_BLOCKING)
@@ -83,7 +83,7 @@ def br_init_port(p: net_bridge_port) -> None:
 
 
 def _towards_root(p: net_bridge_port) -> tuple[bytes, int, bytes, int, int]:
-    """What ports are compared by as ways to the root; the smallest is the best (8.6.8.3.1)."""
+    """The key that compares ports as paths to the root; the smallest is the best (8.6.8.3.1)."""
     cost = p.designated_cost + p.path_cost
     return p.designated_root, cost, p.designated_bridge, p.designated_port, p.port_id
 
@@ -125,7 +125,7 @@ def br_root_selection(br: net_bridge) -> None:
 
 
 def br_should_become_designated_port(p: net_bridge_port) -> bool:
-    """net/bridge/br_stp.c: whether what this bridge would send is better than what is heard."""
+    """net/bridge/br_stp.c: whether this bridge's BPDU is better than the received one."""
     br = p.br
     if br_is_designated_port(p) or p.designated_root != br.designated_root:
         return True
@@ -154,7 +154,7 @@ def br_configuration_update(br: net_bridge) -> None:
 
 
 def br_become_root_bridge(br: net_bridge) -> None:
-    """net/bridge/br_stp.c: the bridge is the root from now on: its own times hold."""
+    """net/bridge/br_stp.c: the bridge becomes the root: its own times apply."""
     br.max_age, br.hello_time = br.bridge_max_age, br.bridge_hello_time
     br.forward_delay = br.bridge_forward_delay
     br_topology_change_detection(br)
@@ -263,14 +263,14 @@ def br_transmit_config(p: net_bridge_port) -> None:
 
 
 def br_config_bpdu_generation(br: net_bridge) -> None:
-    """net/bridge/br_stp.c: BPDUs for all segments of ours (8.6.4)."""
+    """net/bridge/br_stp.c: send BPDUs on all segments of designated ports (8.6.4)."""
     for p in br.port_list:
         if p.state != br_private.BR_STATE_DISABLED and br_is_designated_port(p):
             br_transmit_config(p)
 
 
 def br_transmit_tcn(br: net_bridge) -> None:
-    """net/bridge/br_stp.c: tell the way to the root that the topology changed (8.6.6)."""
+    """net/bridge/br_stp.c: report a topology change towards the root (8.6.6)."""
     p = br_get_port(br, br.root_port)
     if p is not None:
         br_send_tcn_bpdu(p)
@@ -339,7 +339,7 @@ def br_received_tcn_bpdu(p: net_bridge_port) -> None:
 
 
 def br_topology_change_detection(br: net_bridge) -> None:
-    """net/bridge/br_stp.c: a port began or ceased to forward (8.6.14)."""
+    """net/bridge/br_stp.c: a port began or stopped to forward (8.6.14)."""
     if br.stp_enabled != br_private.BR_KERNEL_STP:
         return
     if br_is_root_bridge(br):
@@ -352,7 +352,7 @@ def br_topology_change_detection(br: net_bridge) -> None:
 
 
 def br_topology_change_acknowledged(br: net_bridge) -> None:
-    """net/bridge/br_stp.c: the way to the root knows (8.6.15)."""
+    """net/bridge/br_stp.c: the next bridge towards the root has acknowledged (8.6.15)."""
     br.topology_change_detected = False
     timer_delete(br.tcn_timer)
 

@@ -80,7 +80,7 @@ def br_stp_disable_bridge(br: net_bridge) -> None:
 def br_stp_set_enabled(br: net_bridge, enabled: bool) -> None:
     """net/bridge/br_stp_if.c: `stp_state`: br_stp_start and br_stp_stop.
 
-    A port that blocks goes on to do so until the BPDU that made it block is too old.
+    A blocking port stays blocking until the BPDU that caused it is too old.
     """
     if enabled == (br.stp_enabled != br_private.BR_NO_STP):
         return
@@ -96,7 +96,7 @@ def br_stp_set_enabled(br: net_bridge, enabled: bool) -> None:
 
 
 def br_stp_change_bridge_id(br: net_bridge, addr: bytes) -> None:
-    """net/bridge/br_stp_if.c: the bridge's address, and its id, are `addr` from now on."""
+    """net/bridge/br_stp_if.c: set the bridge's address and id to `addr`."""
     was_root = br_is_root_bridge(br)
     oldaddr = br.bridge_id[2:]
     br_fdb_change_mac_address(br, addr)
@@ -200,7 +200,7 @@ def br_set_forward_delay(br: net_bridge, val: int) -> int:
 
 
 def br_set_ageing_time(br: net_bridge, val: int) -> None:
-    """net/bridge/br_stp.c: after how long learned addresses are forgotten."""
+    """net/bridge/br_stp.c: set the time after which learned addresses are removed."""
     br.bridge_ageing_time = br.ageing_time = val
     if br.dev.flags & IFF_UP:
         br_fdb_gc(br, 0)

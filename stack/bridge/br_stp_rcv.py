@@ -1,7 +1,7 @@
-"""net/bridge/br_stp_bpdu.c, net/llc/llc_input.c: BPDUs come in through a port of a bridge.
+"""net/bridge/br_stp_bpdu.c, net/llc/llc_input.c: reception of BPDUs at a port of a bridge.
 
 Frames with an 802.3 length carry LLC (IEEE 802.2). Service access point 0x42, the spanning tree's,
-is the only one that somebody listens to.
+is the only one with a receiver.
 """
 
 from __future__ import annotations

@@ -44,7 +44,7 @@ def br_hello_timer_expired(timer: timer_list) -> None:
 
 
 def br_message_age_timer_expired(timer: timer_list) -> None:
-    """net/bridge/br_stp_timer.c: the designated bridge of a segment was not heard for long."""
+    """net/bridge/br_stp_timer.c: the designated bridge of a segment was silent for too long."""
     p: net_bridge_port = timer.data
     br = p.br
     if p.state == br_private.BR_STATE_DISABLED:
@@ -70,7 +70,7 @@ def br_forward_delay_timer_expired(timer: timer_list) -> None:
 
 
 def br_tcn_timer_expired(timer: timer_list) -> None:
-    """net/bridge/br_stp_timer.c: nobody acknowledged the notice: send it again."""
+    """net/bridge/br_stp_timer.c: the notification was not acknowledged: send it again."""
     br: net_bridge = timer.data
     if not br_is_root_bridge(br) and br.dev.flags & IFF_UP:
         br_transmit_tcn(br)
@@ -78,14 +78,14 @@ def br_tcn_timer_expired(timer: timer_list) -> None:
 
 
 def br_topology_change_timer_expired(timer: timer_list) -> None:
-    """net/bridge/br_stp_timer.c: the root has told of the change long enough."""
+    """net/bridge/br_stp_timer.c: the root has announced the change for long enough."""
     br: net_bridge = timer.data
     br.topology_change_detected = False
     __br_set_topology_change(br, False)
 
 
 def br_hold_timer_expired(timer: timer_list) -> None:
-    """net/bridge/br_stp_timer.c: the next BPDU may leave."""
+    """net/bridge/br_stp_timer.c: the next BPDU may be sent."""
     p: net_bridge_port = timer.data
     if p.config_pending:
         br_transmit_config(p)
@@ -106,7 +106,7 @@ def br_stp_port_timer_init(p: net_bridge_port) -> None:
 
 
 def br_stp_timer_shutdown(*timers: timer_list) -> None:
-    """The bridge or the port of these goes."""
+    """Stop these timers; their bridge or port is removed."""
     for timer in timers:
         timer_shutdown(timer)
 

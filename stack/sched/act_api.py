@@ -1,13 +1,13 @@
-"""net/sched/act_api.c: actions of filters: what happens to a packet that a filter matches.
+"""net/sched/act_api.c: actions of filters, applied to packets that a filter matches.
 
 An action is an object of a class below `tc_action`. Those of one kind have numbers, and several
 filters may share one (`net.tc_actions`). A filter has a list of them:
 
-    tcf_action_exec         one after the other, as long as each says TC_ACT_PIPE
-        tc_action.act       changes, counts or takes the packet; a verdict TC_ACT_*
+    tcf_action_exec         one after the other, while each returns TC_ACT_PIPE
+        tc_action.act       changes, counts or consumes the packet; returns a verdict TC_ACT_*
 
 Verdicts above TC_ACT_VALUE_MAX carry a number in their lower 28 bits: so many actions to skip
-(TC_ACT_JUMP), or the chain to go on with (TC_ACT_GOTO_CHAIN). act_kinds.py makes actions.
+(TC_ACT_JUMP), or the chain to continue with (TC_ACT_GOTO_CHAIN). act_kinds.py makes actions.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ TCA_ACT_MAX_PRIO = 32
 TCA_ACT_MAX_PRIO_MASK = 0x1FF
 REPEAT_TTL = 32
 TC_ACT_TAKES = frozenset({TC_ACT_SHOT, TC_ACT_STOLEN, TC_ACT_QUEUED, TC_ACT_TRAP, TC_ACT_CONSUMED})
-"""Verdicts after which nobody else gets the packet."""
+"""Verdicts that consume the packet."""
 
 
 def tc_act_ext(verdict: int) -> int:
@@ -65,12 +65,12 @@ def tc_act_ext(verdict: int) -> int:
 
 @state
 class tcf_result:
-    """include/net/sch_generic.h: what classification found, and where the packet is."""
+    """include/net/sch_generic.h: the result of classification, and the packet's direction."""
 
     at_ingress: bool = False
-    """It was received: data is behind the MAC header. Else data is at it."""
+    """It was received: data is after the MAC header. Otherwise data is at it."""
     at_qdisc: bool = True
-    """A discipline asks, whose size table tells the packet's bytes."""
+    """The discipline that classifies, whose size table gives the packet's bytes."""
     classid: int = row(0)
     goto_chain: tcf_chain | None = row()
 
@@ -100,24 +100,24 @@ class tc_action:
     bstats: gnet_stats_basic_sync = row(make=gnet_stats_basic_sync)
     qstats: gnet_stats_queue = row(make=gnet_stats_queue)
     rate_est: net_rate_estimator | None = row()
-    """The estimator of its rate; None: nobody asked for one."""
+    """The estimator of its rate; None: not requested."""
     install: int = row(of=lambda action: action.net.clock.now_ns())
     lastuse: int = row(of=lambda action: action.install)
-    """When it began and was last used, ns."""
+    """When it was created and last used, ns."""
     firstuse: int = row(0)
     """When it was used first, ns; 0: never."""
     cookie: bytes = row(b"")
     """The cookie of the program that made it."""
     used_hw_stats: bool = row(False)
-    """Somebody has listed it, so Linux tells that no hardware counted for it."""
+    """It was listed before, so Linux reports that no hardware counts for it."""
     flags: int = row(0)
     hw_stats: int = row(3)
     of_filter: bool = row(False)
-    """A filter made it (tc_act_bind), not `tc actions`."""
+    """It was made by a filter (tc_act_bind), not by `tc actions`."""
     skips: int = row(0)
     """TCA_CLS_FLAGS_SKIP_* of the filters that may have it."""
     compat: bool = row(False)
-    """It came in the attribute that filters had for a policer before there were actions."""
+    """It was given in the old attribute of filters for a policer."""
 
     @classmethod
     def check(cls, opt: Options) -> None:
@@ -128,7 +128,7 @@ class tc_action:
         raise NotImplementedError
 
     def act(self, skb: sk_buff, res: tcf_result) -> int:
-        """Do it. TC_ACT_*. Takes ownership of skb with TC_ACT_CONSUMED only."""
+        """Apply it. TC_ACT_*. Takes ownership of skb with TC_ACT_CONSUMED only."""
         raise NotImplementedError
 
     def parms(self) -> Options:
@@ -140,7 +140,7 @@ class tc_action:
         return {**self.tc_gen(), **self.parms(), **self.tcf_tm_dump()}
 
     def cleanup(self) -> None:
-        """Nobody has it any more."""
+        """Its last user is gone."""
 
     def tc_gen(self) -> dict[str, Any]:
         """include/uapi/linux/pkt_cls.h: what all kinds tell first."""

@@ -1,4 +1,4 @@
-"""net/sched/act_api.c: the actions by name, and new ones."""
+"""net/sched/act_api.c: the kinds of actions by name, and creation of actions."""
 
 from __future__ import annotations
 
@@ -47,8 +47,8 @@ def tcf_action_init_1(
 ) -> tuple[tc_action, bool]:
     """net/sched/act_api.c: one action, and whether it is new. `spec`: kind, options, cookie ...
 
-    With `bind` for a filter, which takes one that is there as it is.
-    Raises: OSError ENOENT (unknown kind), EEXIST, EINVAL, and what the kind says.
+    With `bind` for a filter, which uses an existing one unchanged.
+    Raises: OSError ENOENT (unknown kind), EEXIST, EINVAL, and errors of the kind.
     """
     cls = ACTIONS.get(spec["kind"])
     if cls is None:
@@ -101,7 +101,7 @@ def tcf_action_init(
 ) -> list[tc_action]:
     """net/sched/act_api.c: all actions of a filter or of a request. Raises: as tcf_action_init_1.
 
-    When one cannot be made, those before it go again. `skips`: TCA_CLS_FLAGS_SKIP_* of the filter.
+    If one fails, the previous ones are removed. `skips`: TCA_CLS_FLAGS_SKIP_* of the filter.
     """
     made: list[tc_action] = []
     fresh: list[tc_action] = []

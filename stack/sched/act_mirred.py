@@ -1,7 +1,7 @@
 """net/sched/act_mirred.c: a packet, or a copy of it, to another device: sent or as if received.
 
-Data is behind the MAC header of a packet that is received, and at it of one that is sent. So the
-header is put back or taken off where the packet changes sides.
+Data is after the MAC header of a received packet, and at it of a sent one. So the header is pushed
+or pulled when the packet changes direction.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ MIRRED_NEST_LIMIT = 4
 
 @state
 class tcf_mirred(tc_action):
-    """`eaction` says what is done, `dev` is the other device; None: it has gone."""
+    """`eaction` is the operation, `dev` the other device; None: it was removed."""
 
     kind = "mirred"
 
@@ -72,7 +72,7 @@ class tcf_mirred(tc_action):
         self.eaction = eaction
 
     def mirred_device_event(self, event: int, dev: net_device) -> int:
-        """net/sched/act_mirred.c: the device goes."""
+        """net/sched/act_mirred.c: the device is removed."""
         if event == netdevice.NETDEV_UNREGISTER and dev is self.dev:
             self.cleanup()
         return 0

@@ -1,7 +1,7 @@
-"""net/sched/act_pedit.c: other bytes for a packet's, in words of 32 bits.
+"""net/sched/act_pedit.c: edit a packet's bytes, in words of 32 bits.
 
-A key names a word by its offset from a header. The bits of `mask` stay, `val` has the others. Sums
-are not corrected, as in Linux.
+A key names a word by its offset from a header. The bits of `mask` are kept, `val` has the others.
+As in Linux, checksums are not updated.
 """
 
 from __future__ import annotations

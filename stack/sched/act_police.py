@@ -1,4 +1,4 @@
-"""net/sched/act_police.c: a token bucket lets packets pass, and has a verdict on the others."""
+"""net/sched/act_police.c: a token bucket, with verdicts for conforming and other packets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""net/sched/act_skbedit.c: what is known of a packet beside its bytes: priority, mark, type."""
+"""net/sched/act_skbedit.c: edit a packet's metadata: priority, mark, type."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SETS = ("priority", "mark", "ptype", "queue_mapping")
 
 @state
 class tcf_skbedit(tc_action):
-    """What it sets; None: it leaves that alone. There is one queue, so its number is kept only."""
+    """Values to set; None: unchanged. There is one queue, so its number has no effect."""
 
     kind = "skbedit"
 

@@ -1,6 +1,6 @@
-"""net/sched/act_vlan.c: a tag of 802.1Q or 802.1ad comes, goes or changes.
+"""net/sched/act_vlan.c: push, pop or modify a tag of 802.1Q or 802.1ad.
 
-The outermost tag is beside the packet (skb.vlan_proto, skb.vlan_tci), those within in its bytes.
+The outermost tag is metadata (skb.vlan_proto, skb.vlan_tci), inner ones are in the packet.
 """
 
 from __future__ import annotations

@@ -1,16 +1,16 @@
-"""net/sched/cls_api.c: filters: which class a packet belongs to, and what is done to it.
+"""net/sched/cls_api.c: filters, which select a packet's class and apply actions.
 
-    tcf_block       the filters of one place: a discipline, a class, what a device receives, sends
+    tcf_block       the filters of a discipline, a class, or a device's ingress or egress
       tcf_chain     a list in order of priority; chain 0 is the first
         tcf_proto   the filters of one priority and protocol, all of one kind
-          tcf_filter    cls_u32.py, cls_flower.py ... know what matches
+          tcf_filter    matches by cls_u32.py, cls_flower.py ...
 
-    tcf_classify                    the protos of a chain, until one has an answer
+    tcf_classify                    the protos of a chain, until one has a verdict
         tcf_proto.classify          one kind's filters
             tcf_exts_exec           the actions of the filter that matches
 
-A discipline calls qdisc_classify for what it queues. What a device receives and sends comes here by
-sch_handle_ingress and sch_handle_egress (stack/core/dev_tc.py). Read tcf_classify first.
+A discipline calls qdisc_classify for packets that it queues. sch_handle_ingress and
+sch_handle_egress (stack/core/dev_tc.py) call the filters of a device. Read tcf_classify first.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ from stack.sched.sch_generic import Options, Qdisc, qdisc_drop
 
 MAX_RECLASSIFY_LOOP = 16
 AUTO_PRIO = 0xC000
-"""The priority of the first filter that comes without one; each one more is before it."""
+"""The priority of the first filter that is given none; the next ones are before it."""
 TCA_CLS_FLAGS_SKIP_HW = 1 << 0
 TCA_CLS_FLAGS_SKIP_SW = 1 << 1
 TCA_CLS_FLAGS_IN_HW = 1 << 2
@@ -53,7 +53,7 @@ TCA_CLS_FLAGS_VERBOSE = 1 << 4
 
 @state
 class tcf_filter:
-    """One filter: what every kind keeps. `handle` is its number."""
+    """One filter: fields common to all kinds. `handle` is its number."""
 
     handle: int
     classid: int = row(0)
@@ -66,7 +66,7 @@ class tcf_filter:
 class tcf_proto:
     """The filters of one kind with one priority and protocol: tcf_proto_ops as methods.
 
-    `filters` has them by their numbers, in the order in which they are asked and listed.
+    `filters` has them by their numbers, in the order in which they are tried and listed.
     """
 
     kind = "none"
@@ -122,7 +122,7 @@ class tcf_proto:
 
 @state
 class tcf_chain:
-    """A list of protos. It is there while it has some, or somebody made it or goes to it."""
+    """A list of protos. It exists while it has protos, or was made explicitly, or is a target."""
 
     block: tcf_block
     index: int
@@ -132,10 +132,10 @@ class tcf_chain:
     acts: int = row(0)
     """Actions that go to it."""
     live: bool = row(False)
-    """It is there for more than such actions, which programs have been told."""
+    """It exists for more than such actions, and programs were notified of it."""
 
     def get(self) -> None:
-        """Somebody puts a filter into it, or uses it."""
+        """Count a user."""
         if not self.live:
             self.live = True
             self.notify(RTM_NEWCHAIN)
@@ -220,7 +220,7 @@ class tcf_block:
     """Protos with filters that packets come to."""
 
     def chain_get(self, index: int) -> tcf_chain:
-        """A chain, made when there is none; who needs it no more calls its `put`."""
+        """A chain, created if needed; the caller must release it by `put`."""
         chain = self.chains.get(index)
         if chain is None:
             chain = self.chains[index] = tcf_chain(self, index)
@@ -267,12 +267,12 @@ def tcf_proto_count_usesw(tp: tcf_proto, add: bool) -> None:
 
 
 def tcf_exts_exec(skb: sk_buff, f: tcf_filter, res: tcf_result) -> int:
-    """include/net/pkt_cls.h: the actions of the filter that matches. TC_ACT_*."""
+    """include/net/pkt_cls.h: execute the actions of the matching filter. TC_ACT_*."""
     return tcf_action_exec(skb, f.actions, res) if f.actions else TC_ACT_OK
 
 
 def tcf_classify(skb: sk_buff, chain: tcf_chain, res: tcf_result) -> int:
-    """net/sched/cls_api.c: what the filters from a chain on say. TC_ACT_*; UNSPEC: nothing.
+    """net/sched/cls_api.c: the verdict of the filters from a chain on. TC_ACT_*; UNSPEC: none.
 
     Takes ownership of skb with TC_ACT_CONSUMED only.
     """
@@ -299,9 +299,9 @@ def tcf_classify(skb: sk_buff, chain: tcf_chain, res: tcf_result) -> int:
 
 
 def qdisc_classify(block: tcf_block | None, skb: sk_buff, res: tcf_result) -> int:
-    """What the filters of a discipline or class say. TC_ACT_*; UNSPEC: there is none, or nothing.
+    """The verdict of the filters of a discipline or class. TC_ACT_*; UNSPEC: none.
 
-    With a verdict of TC_ACT_TAKES the caller hands the packet to qdisc_taken.
+    With a verdict of TC_ACT_TAKES the caller passes the packet to qdisc_taken.
     """
     if block is None or block.head is None:
         return TC_ACT_UNSPEC
@@ -310,7 +310,7 @@ def qdisc_classify(block: tcf_block | None, skb: sk_buff, res: tcf_result) -> in
 
 
 def qdisc_taken(sch: Qdisc, skb: sk_buff, verdict: int) -> int:
-    """A filter of a discipline took the packet it should queue. NET_XMIT_*. Takes ownership."""
+    """A filter consumed the packet that a discipline should queue. NET_XMIT_*. Takes ownership."""
     if verdict == TC_ACT_SHOT:
         qdisc_drop(skb, sch, SKB_DROP_REASON_QDISC_DROP)
         return NET_XMIT_BYPASS
@@ -320,7 +320,7 @@ def qdisc_taken(sch: Qdisc, skb: sk_buff, verdict: int) -> int:
 
 
 def tcf_match_indev(tp: tcf_proto, skb: sk_buff, indev: str | None) -> bool:
-    """include/net/pkt_cls.h: whether the packet came in at the device, if a filter names one."""
+    """include/net/pkt_cls.h: whether the packet was received on the filter's device, if any."""
     if indev is None:
         return True
     dev = tp.chain.block.q.dev.net.dev_by_name.get(indev)

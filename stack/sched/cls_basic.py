@@ -1,4 +1,4 @@
-"""net/sched/cls_basic.c: filters that match every packet; extended matches are not served."""
+"""net/sched/cls_basic.c: filters that match every packet; ematches are not supported."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from stack.sched.sch_generic import Options, fields
 
 @state
 class basic_filter(tcf_filter):
-    """`rcnt` packets came to it, `rhit` matched."""
+    """`rcnt` packets were checked, `rhit` matched."""
 
     rcnt: int = row(0)
     rhit: int = row(0)

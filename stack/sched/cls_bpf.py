@@ -1,7 +1,7 @@
 """net/sched/cls_bpf.c: filters that are classic BPF programs.
 
-What a program returns is 0 (no match), the class, or -1: the filter's own class. With `direct` it
-is the verdict.
+A program returns 0 (no match), the class, or -1: the filter's own class. With `direct` it returns
+the verdict.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ VERDICTS = frozenset({TC_ACT_OK, TC_ACT_SHOT, TC_ACT_STOLEN, TC_ACT_TRAP, TC_ACT
 
 @state
 class cls_bpf_prog(tcf_filter):
-    """A program. `direct`: what it returns is the verdict."""
+    """A program. `direct`: its result is the verdict."""
 
     prog: bpf_prog = row()
     direct: bool = row(False)

@@ -1,4 +1,4 @@
-"""net/sched/cls_fw.c: filters by the packet's mark: a filter's number is the mark that it matches.
+"""net/sched/cls_fw.c: filters by the packet's mark, which is the filter's number.
 
 Without filters the mark is the class itself.
 """

@@ -1,4 +1,4 @@
-"""net/sched/cls_matchall.c: the filter that every packet matches; there is one of a priority."""
+"""net/sched/cls_matchall.c: the filter that matches every packet; one per priority."""
 
 from __future__ import annotations
 

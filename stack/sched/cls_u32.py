@@ -2,8 +2,8 @@
 
 Each proto has a table of its own (`root`), of one bucket. `tc` makes others (`divisor`). A key of a
 filter is a word at an offset from the network header, compared under a mask. A filter with `link`
-hands a packet that matches on to another table: `hmask` and `hoff` give the bucket, `offset` where
-the next header begins. Its own actions come when that table has no answer.
+passes a matching packet on to another table: `hmask` and `hoff` give the bucket, `offset` the start
+of the next header. Its own actions are executed if that table has no verdict.
 
     handle  0xTTT BB NNN    table, bucket, number; a table's own has BB and NNN 0
 
@@ -119,7 +119,7 @@ def _swapped(value: int, size: int) -> int:
 
 @state
 class tc_u_common:
-    """What the protos of a discipline share."""
+    """Data shared by the protos of a discipline."""
 
     users: int = row(0)
     tables: list[tc_u_hnode] = row(make=list)
@@ -232,7 +232,7 @@ class cls_u32(tcf_proto):
         return n.down.buckets.get(n.down.divisor & (word & n.hmask) >> n.fshift, [])
 
     def step(self, skb: sk_buff, n: tc_u_knode, off: int, off2: int) -> tuple[int, int] | None:
-        """Where the header is that the table below looks at; None: the packet is too short."""
+        """Offset of the header for the table below; None: the packet is too short."""
         if n.sel_flags & (TC_U32_OFFSET | TC_U32_VAROFFSET):
             off2 = n.off + 3
             if n.sel_flags & TC_U32_VAROFFSET:
@@ -289,7 +289,7 @@ class cls_u32(tcf_proto):
         return n
 
     def change_key(self, n: Any, opt: Options, flags: int, replace: bool) -> tc_u_knode:
-        """Other parameters for a filter: what is given, but never the keys."""
+        """Change a filter's parameters, except the keys."""
         if isinstance(n, tc_u_hnode):
             raise ExtAckError(errno.EINVAL, "cls_u32: Key node id cannot be zero")
         if (n.flags ^ flags) & ~(TCA_CLS_FLAGS_IN_HW | TCA_CLS_FLAGS_NOT_IN_HW):
@@ -300,7 +300,7 @@ class cls_u32(tcf_proto):
         return n  # type: ignore[no-any-return]
 
     def new_table(self, handle: int, divisor: int, flags: int) -> tc_u_hnode:
-        """A table of so many buckets."""
+        """A table with this number of buckets."""
         if not divisor or divisor & divisor - 1:
             raise ExtAckError(errno.EINVAL, "cls_u32: Divisor is not a power of 2")
         if divisor > 0x100:

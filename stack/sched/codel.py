@@ -16,11 +16,11 @@ from stack.core.rows import row, state
 from stack.sched.sch_generic import Options, Qdisc, qdisc_drop, qdisc_pkt_len
 
 CODEL_SHIFT = 10
-"""Linux keeps times in units of 1024 ns, which `tc` sees in what it prints."""
+"""Linux keeps times in units of 1024 ns, which is visible in the output of `tc`."""
 
 
 def codel_time_to_us(us: int) -> int:
-    """A time as Linux tells it."""
+    """A time as Linux reports it."""
     return (us * 1000 >> CODEL_SHIFT << CODEL_SHIFT) // 1000
 
 
@@ -29,12 +29,12 @@ class codel_params:
     """struct codel_params; times in us."""
 
     mtu: int
-    """Bytes; fewer are no queue."""
+    """Bytes; a shorter queue is never dropped from."""
     ecn: bool = False
     target: int = row(5000)
     interval: int = row(100_000)
     ce_threshold: int | None = row()
-    """Packets that waited longer are marked; None: that is not done."""
+    """Packets that waited longer are marked; None: off."""
 
     def change(self, opt: Options) -> None:
         """`target`, `interval`, `ce_threshold` in us, `ecn`."""

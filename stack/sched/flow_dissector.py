@@ -1,4 +1,4 @@
-"""net/core/flow_dissector.c: to which flow a packet belongs."""
+"""net/core/flow_dissector.c: the flow of a packet."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def flow_keys(skb: sk_buff) -> bytes:
 
 
 def skb_get_hash_perturb(skb: sk_buff, perturb: int) -> int:
-    """include/linux/skbuff.h: 32 bits of a packet's flow, which `perturb` makes hard to guess."""
+    """include/linux/skbuff.h: a 32-bit hash of a packet's flow, with the secret `perturb`."""
     return crc32(flow_keys(skb), perturb)
 
 

@@ -1,7 +1,7 @@
-"""net/core/gen_estimator.c: the rate of what a discipline, class or action counts.
+"""net/core/gen_estimator.c: rate estimation for a discipline, class or action.
 
-A timer looks at the counters every 250 ms << `intvl_log`. The averages move by 2^-`ewma_log` of the
-difference each time; they have 8 bits behind the point.
+A timer samples the counters every 250 ms << `intvl_log`. The averages move by 2^-`ewma_log` of the
+difference each time; they have 8 fractional bits.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ EST_SHIFT = 8
 
 
 class Counted(Protocol):
-    """What has a rate."""
+    """An object whose rate is estimated."""
 
     bstats: gnet_stats_basic_sync
 
 
 def est_timer(timer: timer_list) -> None:
-    """net/core/gen_estimator.c: look at the counters."""
+    """net/core/gen_estimator.c: sample the counters."""
     est: net_rate_estimator = timer.data
     stats = est.what.bstats
     fine = 10 - est.intvl_log

@@ -1,4 +1,4 @@
-"""include/net/pkt_sched.h, sch_generic.h: the time that packets take at a rate."""
+"""include/net/pkt_sched.h, sch_generic.h: transmission times at a rate."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def psched_ratecfg_precompute(rate: int) -> tuple[int, int]:
 
 @state
 class psched_ratecfg:
-    """include/net/sch_generic.h: a rate, and what the link adds to each packet."""
+    """include/net/sch_generic.h: a rate, and the link's overhead per packet."""
 
     bytes_ps: int = 0
     """Bytes per second."""
@@ -79,7 +79,7 @@ def rate_from(opt: Options, name: str, wide_name: str) -> psched_ratecfg:
 
 
 def rate_told(rate: psched_ratecfg, name: str, wide_name: str) -> dict[str, int | None]:
-    """The same the other way."""
+    """The reverse conversion."""
     big = rate.bytes_ps > 0xFFFFFFFF
     return {
         name: 0xFFFFFFFF if big else rate.bytes_ps,

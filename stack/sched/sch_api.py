@@ -1,4 +1,4 @@
-"""net/sched/sch_api.c: the disciplines of a device as a tree; the timer of one that holds back.
+"""net/sched/sch_api.c: the tree of a device's disciplines; the timer of a throttled one.
 
 A device has one discipline at its root. Each class of a `Qdisc_class` has another, and so on.
 `qdisc_graft` replaces one. On a device that is down the root waits in `dev.qdisc_sleeping`.
@@ -30,7 +30,7 @@ TC_H_MAJ_MASK = 0xFFFF0000
 TC_H_MIN_MASK = 0x0000FFFF
 TC_H_INGRESS = 0xFFFFFFF1
 AUTOHANDLE = 0x80000000
-"""Handles above it are given to disciplines that come without one."""
+"""Handles above it are assigned to disciplines that are given none."""
 
 
 def qdisc_watchdog_timer(timer: timer_list) -> None:
@@ -97,7 +97,7 @@ def class_of(parent: Qdisc, classid: int) -> object:
 
 
 def qdisc_leaf(parent: Qdisc, classid: int) -> Qdisc | None:
-    """net/sched/sch_api.c: what holds the packets of a class. Raises: as class_of."""
+    """net/sched/sch_api.c: the discipline of a class. Raises: as class_of."""
     cl = class_of(parent, classid)
     return parent.leaf(cl) if isinstance(parent, Qdisc_class) else None
 
@@ -109,7 +109,7 @@ def qdisc_graft(
     classid: int = TC_H_ROOT,
     notify: Callable[[Qdisc | None], None] = lambda old: None,
 ) -> None:
-    """net/sched/sch_api.c: put a discipline in place of another; None: the default one.
+    """net/sched/sch_api.c: replace a discipline; None: by the default one.
 
     Without `parent` it is the device's. `notify(old)` is called before the old one is destroyed.
     Raises: OSError EOPNOTSUPP, ENOENT, EINVAL.
@@ -150,7 +150,7 @@ def dev_ingress_queue_create(dev: net_device) -> Qdisc:
 
 
 def dev_graft_ingress(dev: net_device, new: Qdisc | None) -> Qdisc:
-    """net/sched/sch_api.c qdisc_graft: another discipline for what the device receives."""
+    """net/sched/sch_api.c qdisc_graft: replace the ingress discipline of a device."""
     old = dev_ingress_queue_create(dev)
     if netif_running(dev):
         qdisc_root(dev).reset()  # Linux deactivates the whole device
@@ -161,7 +161,7 @@ def dev_graft_ingress(dev: net_device, new: Qdisc | None) -> Qdisc:
 def qdisc_replace(sch: Qdisc_class, new: Qdisc, old: Qdisc | None, classid: int) -> Qdisc | None:
     """include/net/sch_generic.h: make `new` a leaf of `sch` and empty the old one. Returns it."""
     new.up = sch
-    if not new.handle:  # others have been told where they are
+    if not new.handle:  # listeners have been notified of them
         new.parent = classid
     if old is not None:
         qdisc_purge_queue(old)
@@ -170,7 +170,7 @@ def qdisc_replace(sch: Qdisc_class, new: Qdisc, old: Qdisc | None, classid: int)
 
 @state
 class Qdisc_one_class(Qdisc_class):
-    """A discipline with one class, number 1, which has the packets that wait: tbf, red, netem."""
+    """A discipline with one class, number 1, which holds the packets: tbf, red, netem."""
 
     q: Qdisc = row()
     """None until there is one."""

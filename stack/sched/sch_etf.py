@@ -1,7 +1,7 @@
-"""net/sched/sch_etf.c: earliest time first: each packet leaves `delta` before its SCM_TXTIME.
+"""net/sched/sch_etf.c: earliest time first: each packet is sent `delta` before its SCM_TXTIME.
 
-Times are of CLOCK_TAI, which runs as CLOCK_REALTIME here. A packet whose time has passed is
-dropped; its socket is told on the error queue, if it has SOF_TXTIME_REPORT_ERRORS.
+Times are of CLOCK_TAI, which equals CLOCK_REALTIME here. A packet whose time has passed is dropped
+and reported on its socket's error queue, if the socket has SOF_TXTIME_REPORT_ERRORS.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ TC_ETF_DEADLINE_MODE_ON = 1 << 0
 TC_ETF_OFFLOAD_ON = 1 << 1
 TC_ETF_SKIP_SOCK_CHECK = 1 << 2
 ENOTSUPP = 524
-"""include/linux/errno.h: an errno that programs should not see, and do."""
+"""include/linux/errno.h: an internal errno, which Linux nevertheless returns to programs."""
 
 
 @state
@@ -92,7 +92,7 @@ class etf_qdisc(Qdisc):
         return NET_XMIT_SUCCESS
 
     def reset_watchdog(self) -> None:
-        """net/sched/sch_etf.c: look again when the first packet may leave."""
+        """net/sched/sch_etf.c: set the timer for the first packet's time."""
         assert self.watchdog is not None
         if not self.queue:
             self.watchdog.cancel()
@@ -101,7 +101,7 @@ class etf_qdisc(Qdisc):
         qdisc_watchdog_schedule_ns(self.watchdog, self.dev.machine.now() + max(ahead, 0))
 
     def take(self) -> sk_buff:
-        """The first packet, which is in the queue no more."""
+        """Remove and return the first packet."""
         skb = self.queue.pop(0)
         self.qlen -= 1
         self.qstats.backlog -= qdisc_pkt_len(skb)

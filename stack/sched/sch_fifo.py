@@ -80,7 +80,7 @@ class bfifo_qdisc(pfifo_qdisc):
 
 @state
 class pfifo_head_drop_qdisc(pfifo_qdisc):
-    """net/sched/sch_fifo.c: where the queue is full its oldest packet goes."""
+    """net/sched/sch_fifo.c: when the queue is full, its oldest packet is dropped."""
 
     kind = "pfifo_head_drop"
 

@@ -2,13 +2,13 @@
 
     enqueue     fq_classify: the packet's socket, else its hash, is its flow
                 packets of priority TC_PRIO_CONTROL go into `internal`, which is sent first
-                a packet with a time to leave (SCM_TXTIME, CLOCK_MONOTONIC) has its place by it
+                packets with a transmit time (SCM_TXTIME, CLOCK_MONOTONIC) are sorted by it
     dequeue     internal; new flows, then old ones; each may send `quantum` bytes in its turn
-                a flow whose time has not come (SO_MAX_PACING_RATE, `flow_max_rate`, its first
-                packet's own) waits in `delayed`
+                a flow whose time is in the future (SO_MAX_PACING_RATE, `flow_max_rate`, its
+                first packet's own) waits in `delayed`
 
-TCP puts into each packet when it may leave (SK_PACING_FQ), so its sockets' rate is not applied
-again. A time above 2^63 has passed for ever, where Linux holds its flow for as long.
+TCP sets the transmit time of each packet (SK_PACING_FQ), so its sockets' rate is not applied
+again. A time above 2^63 counts as past; Linux would hold the flow for that long.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ from stack.sched.sch_generic import (
 
 NO_RATE = 0xFFFFFFFF
 FLOWS_MAX = 65536
-"""Idle flows that are remembered."""
+"""The most idle flows that are kept."""
 
 
 @state
@@ -53,11 +53,11 @@ class fq_flow:
 
     key: int
     queue: deque[tuple[sk_buff, int]] = row(make=deque)
-    """Packets by the time from which each may leave, ns."""
+    """Packets sorted by their earliest transmit time, ns."""
     credit: int = row(0)
     """Bytes left of its turn."""
     time_next_packet: int = row(0)
-    """Earlier it sends nothing, ns."""
+    """The time of its next packet, ns."""
     age: int = row(0)
     """Since when it has had no packets, ns."""
 
@@ -75,7 +75,7 @@ class fq_qdisc(Qdisc):
     new_flows: deque[fq_flow] = row(make=deque)
     old_flows: deque[fq_flow] = row(make=deque)
     delayed: list[tuple[int, int, fq_flow]] = row(make=list)
-    """A heap by the time at which a flow may go on."""
+    """A heap by the time at which a flow may continue."""
     seq: int = row(0)
     perturb: int = row(of=lambda sch: sch.dev.net.random.getrandbits(32))
     highprio_packets: int = row(0)
@@ -138,7 +138,7 @@ class fq_qdisc(Qdisc):
         }
 
     def fq_classify(self, skb: sk_buff, now: int) -> fq_flow:
-        """net/sched/sch_fq.c: a packet's flow; idle ones are forgotten when there are many."""
+        """net/sched/sch_fq.c: a packet's flow; idle ones are removed when there are many."""
         sk = skb.sk
         if sk is not None and self.p["rate_enable"]:
             sk.sk_pacing_status = SK_PACING_FQ
@@ -153,7 +153,7 @@ class fq_qdisc(Qdisc):
         return flow
 
     def time_to_send(self, skb: sk_buff, now: int) -> int:
-        """When a packet may leave, ns: what its sender said, at most `horizon` on; -1: drop it."""
+        """A packet's transmit time, ns: the sender's, within `horizon`; -1: drop it."""
         when = skb.tx_tstamp_ns
         if when <= now or skb.sk is None:  # without a socket it was forwarded, and its time is over
             return now
@@ -197,7 +197,7 @@ class fq_qdisc(Qdisc):
         return NET_XMIT_SUCCESS
 
     def dequeue_now(self) -> sk_buff | None:
-        """A packet of any flow, whether its time has come or not."""
+        """A packet of any flow, regardless of its time."""
         if self.internal:
             return qdisc_take(self, self.internal)[0]
         flow = next((flow for flow in self.flows.values() if flow.queue), None)

@@ -3,7 +3,7 @@
 enqueue     the flow's hash chooses the queue; an idle one joins `new_flows`
             above `limit` or `memory_limit` fq_codel_drop takes from the longest queue
 dequeue     new flows first, then old ones; each may send `quantum` bytes in its turn
-            codel_dequeue: what waited too long is marked or dropped
+            codel_dequeue: packets that waited too long are marked or dropped
 """
 
 from __future__ import annotations
@@ -58,12 +58,12 @@ class fq_codel_qdisc(Qdisc):
     flows_cnt: int = row(1024)
     quantum: int = row(of=lambda sch: psched_mtu(sch.dev))
     memory_limit: int = row(32 << 20)
-    """Bytes of buffers that may wait."""
+    """The most bytes of buffers in the queue."""
     drop_batch_size: int = row(64)
     memory_usage: int = row(0)
     perturb: int = row(of=lambda sch: sch.dev.net.random.getrandbits(32))
     flows: dict[int, fq_codel_flow] = row(make=dict)
-    """By hash; a queue is made when it is first needed."""
+    """By hash; queues are created on first use."""
     new_flows: deque[fq_codel_flow] = row(make=deque)
     old_flows: deque[fq_codel_flow] = row(make=deque)
     new_flow_count: int = row(0)
@@ -143,7 +143,7 @@ class fq_codel_qdisc(Qdisc):
         waited -= self.qstats.backlog
         self.drop_overlimit += packets
         self.drop_overmemory += packets if overmemory else 0
-        if longest is flow:  # those above have not counted this packet
+        if longest is flow:  # parents have not counted this packet
             qdisc_tree_reduce_backlog(self, packets - 1, waited - nbytes)
             return NET_XMIT_CN
         qdisc_tree_reduce_backlog(self, packets, waited)

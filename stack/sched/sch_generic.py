@@ -1,12 +1,12 @@
 """net/sched/sch_generic.c: queueing disciplines above a driver; the default, pfifo_fast.
 
 The kernel's Qdisc_ops are methods: `enqueue` and `dequeue` for packets, `init`, `change` and `dump`
-for `tc`. One whose packets others hold is a `Qdisc_class`: its methods are Qdisc_class_ops. A
-discipline may hold packets back (return None although `qlen` > 0) and arm its watchdog. Each counts
-what it and those below it hold (`qlen`, `qstats.backlog`).
+for `tc`. A classful one is a `Qdisc_class`: its methods are Qdisc_class_ops. A discipline may hold
+packets back (return None although `qlen` > 0) and arm its watchdog. Each counts its own packets and
+those of its children (`qlen`, `qstats.backlog`).
 
-Parameters come and go as mappings by the names of Linux's structures and attributes: `limit`,
-`quantum` ... (stack/netlink/tc_attrs.py has their places in messages).
+Parameters are mappings by the names of Linux's structures and attributes: `limit`, `quantum` ...
+(stack/netlink/tc_attrs.py has their positions in messages).
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class gnet_stats_queue:
 
 @state
 class gnet_stats_basic_sync:
-    """include/net/gen_stats.h: what was sent."""
+    """include/net/gen_stats.h: counts of sent packets and bytes."""
 
     bytes: int = row(0)
     packets: int = row(0)
@@ -73,7 +73,7 @@ def fields(what: object, *names: str) -> dict[str, Any]:
 
 
 def qdisc_pkt_len(skb: sk_buff) -> int:
-    """include/net/sch_generic.h: bytes on the wire, as the size table of the root says."""
+    """include/net/sch_generic.h: bytes on the wire, by the size table of the root."""
     dev: net_device = skb.dev
     table = dev.qdisc.size_table
     if table is not None:
@@ -106,15 +106,15 @@ class Qdisc:
 
     dev: net_device
     handle: int = row(0)
-    """Its major number in the upper half; 0: a default that `tc` cannot name."""
+    """Its major number in the upper half; 0: a default one without a name for `tc`."""
     parent: int = row(TC_H_ROOT)
     """The class whose packets it holds; TC_H_ROOT: the device's."""
     up: Qdisc | None = row()
     """The discipline that has the class `parent`."""
     invisible: bool = row(False)
-    """TCQ_F_INVISIBLE: `tc` shows it only when asked for all."""
+    """TCQ_F_INVISIBLE: `tc` shows it only on request."""
     hashed: int = row(0)
-    """qdisc_hash_add: its number in the order in which such came. 0: in no list, as a root."""
+    """qdisc_hash_add: its number in order of creation. 0: not listed, such as a root."""
     limit: int = row(of=lambda qdisc: qdisc.dev.tx_queue_len)
     noqueue: bool = row(False)
     can_bypass: bool = row(False)
@@ -130,17 +130,17 @@ class Qdisc:
     """__QDISC_STATE_SCHED: on the output queue."""
     deactivated: bool = row(False)
     gso_skb: deque[sk_buff] = row(make=deque)
-    """Packets that the driver refused; they are sent first."""
+    """Packets that the driver rejected; they are sent first."""
     watchdog: qdisc_watchdog | None = row()
     """The timer of a discipline that holds packets back (sch_api.py)."""
     block: tcf_block | None = row()
-    """Its filters; None: it takes none."""
+    """Its filters; None: it supports none."""
     u32_common: tc_u_common | None = row()
-    """What its u32 filters share."""
+    """Data shared by its u32 filters."""
     rate_est: net_rate_estimator | None = row()
     """The estimator of its rate; None: nobody asked for one."""
     size_table: qdisc_size_table | None = row()
-    """How long its packets count; None: as long as they are."""
+    """Size table of its packets; None: their real length."""
 
     def enqueue(self, skb: sk_buff) -> int:
         """Queue or drop; NET_XMIT_*. Takes ownership of skb."""
@@ -153,7 +153,7 @@ class Qdisc:
     def peek(self) -> sk_buff | None:
         """include/net/sch_generic.h qdisc_peek_dequeued: the packet that dequeue would give.
 
-        It stays part of the queue; who peeks takes it by `dequeue_peeked`.
+        It stays part of the queue until `dequeue_peeked` removes it.
         """
         if not self.gso_skb:
             skb = self.dequeue()
@@ -165,7 +165,7 @@ class Qdisc:
         return self.gso_skb[0]
 
     def dequeue_peeked(self) -> sk_buff | None:
-        """include/net/sch_generic.h qdisc_dequeue_peeked: what was looked at, else the next."""
+        """include/net/sch_generic.h qdisc_dequeue_peeked: the peeked packet, else the next."""
         if not self.gso_skb:
             return self.dequeue()
         skb = self.gso_skb.popleft()
@@ -185,16 +185,16 @@ class Qdisc:
     # Qdisc_ops that tc calls
 
     def init(self, opt: Options | None) -> None:
-        """Begin with parameters; None: `tc` gave none. Raises: OSError."""
+        """Initialize with parameters; None: `tc` gave none. Raises: OSError."""
         if opt is not None:
             self.change(opt)
 
     def change(self, opt: Options) -> None:
-        """Take other parameters; those not given stay. Raises: OSError."""
+        """Change parameters; those not given are kept. Raises: OSError."""
         raise ExtAckError(errno.EINVAL, "Change operation not supported by specified qdisc")
 
     def destroy(self) -> None:
-        """It is nobody's any more: free what it holds and what is below it."""
+        """Free its packets and its children, when it is no longer used."""
         self.deactivated = True
         self.reset()
         for block in self.blocks():
@@ -207,7 +207,7 @@ class Qdisc:
         return None
 
     def dump_stats(self) -> Options | None:
-        """The statistics of its own, by Linux's names."""
+        """Statistics of this kind, by Linux's names."""
         return None
 
     def block_of(self, cl: Any) -> tcf_block | None:
@@ -219,7 +219,7 @@ class Qdisc:
         return [self.block] if self.block is not None else []
 
     def update_stats(self) -> None:
-        """Bring `bstats` and `qstats` up to date, for one that does not count each packet."""
+        """Update `bstats` and `qstats`, in a discipline that does not count each packet."""
 
 
 @state
@@ -239,7 +239,7 @@ class class_dump:
 
 @state
 class Qdisc_class(Qdisc):
-    """A discipline with classes (`cl`), whose packets other disciplines hold: Qdisc_class_ops."""
+    """A classful discipline, whose children hold the packets: Qdisc_class_ops."""
 
     def find(self, classid: int) -> Any:
         """The class of that number; None: there is none."""
@@ -250,11 +250,11 @@ class Qdisc_class(Qdisc):
         raise NotImplementedError
 
     def leaf(self, cl: Any) -> Qdisc | None:
-        """The discipline that holds the packets of a class; None: an inner class."""
+        """The discipline of a class; None: an inner class."""
         raise NotImplementedError
 
     def graft(self, cl: Any, new: Qdisc | None) -> Qdisc | None:
-        """Put another one there; None: a default one. Returns the old one. Raises: OSError."""
+        """Replace it; None: by a default one. Returns the old one. Raises: OSError."""
         raise NotImplementedError
 
     def change_class(
@@ -272,7 +272,7 @@ class Qdisc_class(Qdisc):
         raise NotImplementedError
 
     def qlen_notify(self, classid: int) -> None:
-        """The packets of the class' discipline have gone without a dequeue."""
+        """The class' discipline has lost its packets without a dequeue."""
 
     def leaves(self) -> list[Qdisc]:
         """The disciplines of all classes."""
@@ -291,7 +291,7 @@ class Qdisc_class(Qdisc):
 
 
 def qdisc_tree_reduce_backlog(sch: Qdisc, packets: int, nbytes: int) -> None:
-    """net/sched/sch_api.c: those above count packets that left `sch` other than by a dequeue."""
+    """net/sched/sch_api.c: update the parents' counts when `sch` dropped queued packets."""
     while sch.up is not None:
         up = sch.up
         if not sch.qlen and isinstance(up, Qdisc_class):
@@ -303,7 +303,7 @@ def qdisc_tree_reduce_backlog(sch: Qdisc, packets: int, nbytes: int) -> None:
 
 
 def qdisc_purge_queue(sch: Qdisc) -> None:
-    """include/net/sch_generic.h: free what it holds, and tell those above."""
+    """include/net/sch_generic.h: free its packets, and update the parents' counts."""
     qlen, backlog = sch.qlen, sch.qstats.backlog
     sch.reset()
     qdisc_tree_reduce_backlog(sch, qlen, backlog)
@@ -383,7 +383,7 @@ class noqueue_qdisc(Qdisc):
 
 @state
 class blackhole_qdisc(Qdisc):
-    """net/sched/sch_blackhole.c: drops every packet, and tells nobody above."""
+    """net/sched/sch_blackhole.c: drops every packet silently."""
 
     kind = "blackhole"
 
@@ -413,7 +413,7 @@ class pfifo_fast_qdisc(Qdisc):
     sent_before: tuple[int, int] = row(
         of=lambda qdisc: (qdisc.dev.stats.tx_bytes, qdisc.dev.stats.tx_packets)
     )
-    """The device's counters when it began. What was sent since is the discipline's too."""
+    """The device's counters at its start. Packets sent since then count for the discipline."""
 
     def enqueue(self, skb: sk_buff) -> int:
         """net/sched/sch_generic.c: pfifo_fast_enqueue. Takes ownership of skb."""
@@ -460,7 +460,7 @@ pfifo_fast_enqueue = pfifo_fast_qdisc.enqueue
 
 
 def qdisc_hash_add(q: Qdisc, invisible: bool) -> None:
-    """net/sched/sch_api.c: have `tc qdisc show` list a discipline; `invisible`: when asked to."""
+    """net/sched/sch_api.c: list a discipline in `tc qdisc show`; `invisible`: only on request."""
     net = q.dev.net
     net.qdisc_hashed += 1
     q.hashed = net.qdisc_hashed
@@ -468,7 +468,7 @@ def qdisc_hash_add(q: Qdisc, invisible: bool) -> None:
 
 
 def qdisc_default_leaf(sch: Qdisc, leaf: Qdisc, classid: int) -> Qdisc:
-    """net/sched/sch_generic.c qdisc_create_dflt, of a class: what holds its packets at first."""
+    """net/sched/sch_generic.c qdisc_create_dflt: the default discipline of a class."""
     leaf.init(None)
     leaf.up = sch
     leaf.parent = classid
@@ -481,7 +481,7 @@ def net_xmit_drop_count(ret: int) -> bool:
 
 
 def qdisc_child_enqueue(sch: Qdisc, child: Qdisc, skb: sk_buff) -> int:
-    """Hand a packet to a discipline below, and count it here too. Takes ownership of skb."""
+    """Enqueue a packet in a child discipline, and count it here, too. Takes ownership of skb."""
     nbytes = qdisc_pkt_len(skb)
     ret = child.enqueue(skb)
     if ret == NET_XMIT_SUCCESS:
@@ -493,7 +493,7 @@ def qdisc_child_enqueue(sch: Qdisc, child: Qdisc, skb: sk_buff) -> int:
 
 
 def qdisc_child_sent(sch: Qdisc, skb: sk_buff) -> sk_buff:
-    """Count a packet that a discipline below gave, as leaving this one too."""
+    """Count a packet that was dequeued from a child discipline."""
     sch.qlen -= 1
     sch.qstats.backlog -= qdisc_pkt_len(skb)
     qdisc_bstats_update(sch, skb)

@@ -3,15 +3,15 @@
 A class sends at its `rate`. Above it, up to `ceil`, it borrows from its parent. Leaves hold the
 packets, each in a discipline of its own.
 
-    enqueue     htb_classify: the packet's priority is a class, or a filter says one, else the
+    enqueue     htb_classify: the class is the packet's priority, or given by a filter, else the
                 default one, else direct
-    dequeue     of the leaves with packets, those to which somebody lends (htb_class.lender)
-                the lowest level of the lender first, then the lowest `prio`, then in turns
-                htb_charge_class: the class and those above it pay
+    dequeue     of the leaves with packets, those that may send or borrow (htb_class.lender)
+                the lowest level of the lender first, then the lowest `prio`, then round robin
+                htb_charge_class: charge the class and its ancestors
 
-Tokens are times in ns, as long as a packet takes at the class' rate. A class whose tokens are below
-zero may borrow; one whose `ctokens` are cannot send. Its `cmode` says so, and changes when it pays.
-It changes back when the time has come (`pq_key`), level by level in dequeue. Read dequeue first.
+Tokens are times in ns: the time that a packet takes at the class' rate. A class whose tokens are
+below zero may borrow; one whose `ctokens` are cannot send. This is its `cmode`, which changes when
+it is charged, and back at the time `pq_key`, level by level in dequeue. Read dequeue first.
 """
 
 from __future__ import annotations
@@ -64,11 +64,11 @@ TC_HTB_MAXDEPTH = 8
 TC_HTB_NUMPRIO = 8
 INT_MAX = 0x7FFFFFFF
 MBUFFER_NS = 60_000_000_000
-"""Tokens never fall further behind."""
+"""Lower limit of tokens, ns."""
 HTB_CANT_SEND, HTB_MAY_BORROW, HTB_CAN_SEND = range(3)
 """enum htb_cmode."""
 MAX_WAIT_NS = 5_000_000_000
-"""After so long the watchdog looks again."""
+"""The longest time of the watchdog."""
 
 
 @state
@@ -109,7 +109,7 @@ class htb_class:
     """The estimator of its rate; None: nobody asked for one."""
 
     def lender(self) -> htb_class | None:
-        """net/sched/sch_htb.c htb_activate_prios: who lends to a leaf: itself or one above."""
+        """net/sched/sch_htb.c htb_activate_prios: the lender of a leaf: itself or an ancestor."""
         cl: htb_class | None = self
         while cl is not None and cl.cmode == HTB_MAY_BORROW:
             cl = cl.parent
@@ -183,7 +183,7 @@ class htb_qdisc(Qdisc_class):
         """net/sched/sch_htb.c: the leaf for a packet; None: it goes directly.
 
         The number is a verdict of TC_ACT_TAKES when a filter took the packet, else TC_ACT_OK. An
-        inner class has filters of its own, which are asked next.
+        inner class has filters of its own, which are tried next.
         """
         if skb.priority == self.handle:
             return None, TC_ACT_OK
@@ -293,7 +293,7 @@ class htb_qdisc(Qdisc_class):
             cl = cl.parent
 
     def forget_mode(self, cl: htb_class) -> None:
-        """A class changes its level or goes: it may send and waits for nothing."""
+        """A class changes its level or is removed: it may send and has no timer."""
         self.wait_pq[cl.level].pop(cl.classid, None)
         cl.cmode = HTB_CAN_SEND
 
@@ -409,7 +409,7 @@ class htb_qdisc(Qdisc_class):
         return cl
 
     def computed_quantum(self, classid: int, rate: psched_ratecfg, extack: netlink_ext_ack) -> int:
-        """The quantum of a class that is given none, with a warning where the rate does not fit."""
+        """The default quantum of a class, with a warning if the rate is unsuitable."""
         computed = min(rate.bytes_ps // self.rate2quantum, INT_MAX)
         least, most = 1000, 200_000
         if not least <= computed <= most:
@@ -468,7 +468,7 @@ class htb_qdisc(Qdisc_class):
                 parent.t_c = self.dev.net.clock.now_ns()
 
     def end_class(self, cl: htb_class) -> None:
-        """A class' filters and its estimator go."""
+        """Remove a class' filters and estimator."""
         if cl.block is not None:
             cl.block.put()
         if cl.rate_est is not None:

@@ -1,7 +1,7 @@
-"""net/sched/sch_ingress.c: what a device receives and sends passes filters: ingress and clsact.
+"""net/sched/sch_ingress.c: filters for a device's received and sent packets: ingress, clsact.
 
 They queue nothing. While a block has filters in chain 0, the device has it as `tcx_ingress` or
-`tcx_egress`; stack/core/dev_tc.py asks it.
+`tcx_egress`; stack/core/dev_tc.py calls it.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class mini_Qdisc:
 
 @state
 class ingress_qdisc(Qdisc_class):
-    """net/sched/sch_ingress.c: filters for what a device receives."""
+    """net/sched/sch_ingress.c: filters for received packets."""
 
     kind = "ingress"
 
@@ -80,7 +80,7 @@ class ingress_qdisc(Qdisc_class):
 
 @state
 class clsact_qdisc(ingress_qdisc):
-    """net/sched/sch_ingress.c: filters for what a device receives, and for what it sends."""
+    """net/sched/sch_ingress.c: filters for received and for sent packets."""
 
     kind = "clsact"
 

@@ -1,4 +1,4 @@
-"""net/sched/sch_api.c: the disciplines by name, and new ones."""
+"""net/sched/sch_api.c: the kinds of disciplines by name, and creation of disciplines."""
 
 from __future__ import annotations
 
@@ -103,11 +103,11 @@ def qdisc_create(
     stab: Options | None = None,
     est: bytes | None = None,
 ) -> Qdisc:
-    """net/sched/sch_api.c: a discipline that is not in use yet. `handle` 0: any that is free.
+    """net/sched/sch_api.c: create a discipline. `handle` 0: any free one.
 
     `stab`: a size table, `est`: a struct gnet_estimator.
 
-    Raises: OSError ENOENT (unknown kind), EINVAL, and what the discipline says of `opt`.
+    Raises: OSError ENOENT (unknown kind), EINVAL, and errors of the discipline for `opt`.
     """
     if kind == "mq":
         raise os_error(errno.EOPNOTSUPP)  # it needs a device with several queues

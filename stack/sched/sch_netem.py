@@ -1,10 +1,10 @@
-"""net/sched/sch_netem.c: a network in between: delay, loss, duplicates, corruption, order, a rate.
+"""net/sched/sch_netem.c: network emulation: delay, loss, duplication, corruption, reordering, rate.
 
-    netem_enqueue       decides what becomes of a packet, and when it may leave: into `waiting`
+    netem_enqueue       decides a packet's fate and transmit time; puts it into `waiting`
         loss_event          random with correlation, or a model with states (LOSS_MODELS)
         tabledist           the delay: uniform, or by a table of a distribution
-    netem_dequeue       the packet whose time has come, else the watchdog waits for it
-        get_slot_next       with `slot`, packets leave in bursts
+    netem_dequeue       the packet that is due, else arm the watchdog
+        get_slot_next       with `slot`, packets are sent in bursts
 
 Numbers that are probabilities are parts of 2^32 - 1. Random numbers are the host's, so the same
 seed gives the same network; `prng_seed` makes a source of its own. Read netem_enqueue first.
@@ -59,9 +59,9 @@ NEXT: dict[int, tuple[tuple[str, int], ...]] = {
     BURST: (("p23", LOST_IN_BURST),),
     LOST_IN_BURST: (("p32", BURST), ("p31", GAP)),
 }
-"""loss_4state: from each state, with which probability another follows."""
+"""loss_4state: the transition probabilities of each state."""
 STAYS = {GAP: GAP, LOST_IN_GAP: GAP, BURST: BURST, LOST_IN_BURST: LOST_IN_BURST}
-"""The state that follows else."""
+"""The next state otherwise."""
 PLAIN = ("limit", "loss", "gap", "duplicate", "latency", "jitter", "ecn")
 """Parameters that keep their value when a change does not name them: in `p` under their names."""
 SLOT = ("min_delay", "max_delay", "max_packets", "max_bytes", "dist_delay", "dist_jitter")
@@ -72,7 +72,7 @@ EXTRA = (*CORRELATIONS, "reorder", "corrupt", *RATE, *SLOT)
 
 @state
 class crndstate:
-    """struct crndstate: random numbers that depend on the one before by `rho`."""
+    """struct crndstate: random numbers with the correlation `rho`."""
 
     rho: int = 0
     last: int = row(0)
@@ -89,9 +89,9 @@ class crndstate:
 
 @state
 class netem_qdisc(Qdisc_one_class):
-    """net/sched/sch_netem.c: packets leave late, twice, changed, in another order or never.
+    """net/sched/sch_netem.c: delays, duplicates, corrupts, reorders or drops packets.
 
-    Its one class has the discipline that packets pass whose time has come; None: none.
+    Its class has an optional discipline, which packets pass when they are due; None: none.
     """
 
     kind = "netem"
@@ -259,7 +259,7 @@ class netem_qdisc(Qdisc_one_class):
         return NET_XMIT_SUCCESS
 
     def put(self, skb: sk_buff) -> None:
-        """Let a packet wait until its time. Takes ownership of skb."""
+        """Queue a packet until its time. Takes ownership of skb."""
         p = self.p
         now = self.dev.net.clock.now_ns()
         self.seq += 1
@@ -316,7 +316,7 @@ class netem_qdisc(Qdisc_one_class):
         self.slot_bytes = p["max_bytes"] or 1 << 31
 
     def due(self, now: int) -> sk_buff | None:
-        """Take the packet whose time has come; None: none has. Arms the watchdog."""
+        """Dequeue the packet that is due; None: none is. Arms the watchdog."""
         if not self.waiting:
             return None
         at, _, skb = self.waiting[0]

@@ -64,7 +64,7 @@ class prio_qdisc(Qdisc_class):
         self.prio2band = priomap
 
     def default_leaf(self, band: int) -> Qdisc:
-        """What holds the packets of a band at first."""
+        """The default discipline of a band."""
         leaf = qdisc_default_leaf(self, pfifo_qdisc(self.dev), self.handle | band)
         qdisc_hash_add(leaf, True)
         return leaf
@@ -75,7 +75,7 @@ class prio_qdisc(Qdisc_class):
     def enqueue(self, skb: sk_buff) -> int:
         """net/sched/sch_prio.c: prio_enqueue, prio_classify. Takes ownership of skb.
 
-        The class is the priority if that is one of this discipline's, else what a filter says.
+        The class is the priority if that is one of this discipline's, else given by a filter.
         """
         classid = skb.priority
         if classid & TC_H_MAJ_MASK != self.handle:

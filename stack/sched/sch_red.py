@@ -2,7 +2,7 @@
 
 The longer the queue is on average, the likelier is a packet marked or dropped before it is full.
 The average is kept in units of 2^-`Wlog` bytes. While the queue is empty it falls by a table that
-`tc` computes (`stab`), since no packet comes to count it.
+`tc` computes (`stab`), because there are no packets to update it.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ MARKS = ("prob_drop", "prob_mark", "forced_drop", "forced_mark", "pdrop")
 
 @state
 class red_qdisc(Qdisc_one_class):
-    """net/sched/sch_red.c: one queue, in a discipline of its own; adaptive RED is not served."""
+    """net/sched/sch_red.c: one queue, in a child discipline; adaptive RED is not supported."""
 
     kind = "red"
 

@@ -1,7 +1,7 @@
 """net/sched/sch_sfq.c: stochastic fairness: a queue per flow, served in turns of `quantum` bytes.
 
-Where the discipline is full, a packet of the longest queue goes. With `perturb_period` the hash
-changes from time to time, so that two flows do not share a queue for ever.
+When the discipline is full, a packet of the longest queue is dropped. With `perturb_period` the
+hash changes periodically, so that two flows do not share a queue permanently.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ def sfq_hash(skb: sk_buff, perturb: int, flows: int) -> int:
 def sfq_classify(sch: Qdisc, skb: sk_buff, flows: int, perturb: int) -> tuple[int, int]:
     """net/sched/sch_sfq.c, and sch_fq_codel.c fq_codel_classify: a flow, from 0, and TC_ACT_OK.
 
-    The packet's priority says it, or the filters, or without filters its hash. If no filter
-    says one the packet is lost: TC_ACT_SHOT. Else the verdict of the one that took it.
+    It is given by the packet's priority, or by filters, or without filters by its hash. If no
+    filter matches, the packet is dropped: TC_ACT_SHOT. Otherwise it returns the filter's verdict.
     """
     minor = skb.priority & TC_H_MIN_MASK
     if skb.priority & TC_H_MAJ_MASK == sch.handle and 0 < minor <= flows:
@@ -71,7 +71,7 @@ class sfq_slot:
 
 @state
 class sfq_qdisc(Qdisc):
-    """net/sched/sch_sfq.c; RED within a flow is not served."""
+    """net/sched/sch_sfq.c; RED within a flow is not supported."""
 
     kind = "sfq"
 
@@ -204,12 +204,12 @@ class sfq_qdisc(Qdisc):
         return slot, nbytes
 
     def _end(self, slot: sfq_slot) -> None:
-        """A flow has no packets any more."""
+        """Remove a flow without packets."""
         del self.slots[slot.hash]
         self.turns.remove(slot)
 
     def sfq_rehash(self) -> None:
-        """net/sched/sch_sfq.c: sort what waits by another hash; a flow keeps its order."""
+        """net/sched/sch_sfq.c: rehash queued packets; a flow keeps its order."""
         waiting = [slot.queue for slot in self.turns]
         self.slots.clear()
         self.turns.clear()

@@ -1,4 +1,4 @@
-"""net/sched/sch_tbf.c: the token bucket filter: a rate, a burst, and a discipline that waits."""
+"""net/sched/sch_tbf.c: the token bucket filter: a rate, a burst, and a child discipline."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ NO_LIMIT = 0xFFFFFFFF
 
 @state
 class tbf_qdisc(Qdisc_one_class):
-    """net/sched/sch_tbf.c: token bucket of `rate`; its one class has the packets that wait.
+    """net/sched/sch_tbf.c: token bucket of `rate`; its one class holds the packets.
 
     With a peak rate there is a second bucket, of `mtu` ns.
     """
@@ -97,7 +97,7 @@ class tbf_qdisc(Qdisc_one_class):
     def enqueue(self, skb: sk_buff) -> int:
         """net/sched/sch_tbf.c: tbf_enqueue. Takes ownership of skb.
 
-        A super-packet that is larger than the bucket is cut up; another packet is dropped.
+        A super-packet larger than the bucket is segmented; another packet is dropped.
         """
         if qdisc_pkt_len(skb) > self.max_size:
             if skb.gso_size and skb_gso_validate_network_len(

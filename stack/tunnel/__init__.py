@@ -1,1 +1,1 @@
-"""net/ipv4/ip_tunnel.c and beside: devices that carry packets in other packets."""
+"""net/ipv4/ip_tunnel.c and others: tunnel devices."""

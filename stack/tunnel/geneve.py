@@ -1,12 +1,12 @@
 """drivers/net/geneve.c: Ethernet frames in datagrams of UDP with options (RFC 8926).
 
-    geneve_xmit                 a frame to the one host of the device -> udp_tunnel_xmit
-    udp_queue_rcv_skb => geneve_udp_encap_recv      whose is it, by VNI and sender -> udp_tunnel_rx
+    geneve_xmit                 send a frame to the device's remote -> udp_tunnel_xmit
+    udp_queue_rcv_skb => geneve_udp_encap_recv      find the device by VNI, sender -> udp_tunnel_rx
 
     | IP | UDP 8 | version 2 bits, length of options 6 | O, C, reserved 6 | protocol 2 |
                  | VNI 3 | reserved 1 | options, by 4 bytes | frame without its FCS |
 
-C says that a receiver must understand one of the options: we know none, so the frame is dropped.
+C means that the receiver must understand one of the options. None is supported, so it is dropped.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ IP_HLEN = {AF_INET: 20, AF_INET6: 40}
 
 @state
 class geneve_config(udp_tunnel_parm):
-    """What a device was asked to be. Without a checksum over IPv4, as Linux has it."""
+    """A device's parameters. As in Linux, without UDP checksums over IPv4."""
 
     dst_port: int = row(GENEVE_UDP_PORT)
     port_range: bytes = row(PORT_RANGE.pack(1, 0xFFFF))
@@ -88,7 +88,7 @@ class geneve_dev:
 
 
 def geneve_key(cfg: geneve_config) -> tuple[int, wide]:
-    """What datagrams to a device are told by: the VNI and their sender."""
+    """The key of a device's datagrams: the VNI and their sender."""
     return cfg.vni, cfg.remote
 
 
@@ -156,12 +156,12 @@ def geneve_stop(dev: net_device) -> int:
 
 
 def geneve_set_mtu(dev: net_device, mtu: int) -> None:
-    """geneve_change_mtu: the nearest that the device can have."""
+    """geneve_change_mtu: the nearest possible MTU."""
     dev.mtu = max(min(mtu, dev.max_mtu), dev.min_mtu)
 
 
 def geneve_link_config(geneve: geneve_dev, cfg: geneve_config, mtu: int) -> None:
-    """The MTU that was asked for, or what fits the device on the way to the host."""
+    """The requested MTU, or the one that fits the outgoing device."""
     dev = geneve.dev
     if mtu:
         geneve_set_mtu(dev, mtu)

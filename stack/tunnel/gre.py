@@ -32,7 +32,7 @@ WORD = struct.Struct(">I")
 
 @state
 class tnl_ptk_info:
-    """include/net/ip_tunnels.h: what the header says."""
+    """include/net/ip_tunnels.h: the fields of the header."""
 
     flags: int = row(0)
     proto: int = row(0)

@@ -1,21 +1,21 @@
-"""net/ipv4/ip_tunnel.c: a tunnel's device, its place in the tables, and what both families share.
+"""net/ipv4/ip_tunnel.c: tunnel devices and their table, for both families.
 
-    register_tunnel             `ip link add NAME type KIND`: the device, its MTU, its place
+    register_tunnel             `ip link add NAME type KIND`: the device, its MTU, its table entry
     tunnel_xmit                 ndo_start_xmit of all kinds
-        inner_packet            what the packet's own header says
+        inner_packet            fields of the inner header
         ip_tunnel_xmit, ip6_tnl_xmit        (ip_tunnel_xmit.py) find the route, push headers
     ip_tunnel_lookup            the tunnel of a received packet: remote, local, key, device
     ip_tunnel_rcv               its packet: checks of GRE, congestion marks, gro_cells_receive
     (ip_tunnel_rcv.py has the handlers of the protocols and of ICMP errors)
 
-A kind is a row of KINDS: the family outside, the protocol numbers, what is inside. A packet on the
+A kind is a row of KINDS: outer family, protocol numbers, inner protocols. A packet on the
 wire, here of gre:
 
     | IPv4 20 | GRE 4..16 | the packet that was sent to the device |
      <- saddr, daddr, ttl, tos of ip_tunnel_parm ->
 
-A device is in the namespace where it was made for the packets outside (`ip_tunnel.net`), also when
-it moves to another. State: `net.gen["ip_tunnel"]`, by kind and addresses. Read KINDS first.
+Outer packets stay in the namespace where the device was created (`ip_tunnel.net`), even if it
+moves to another. State: `net.gen["ip_tunnel"]`, by kind and addresses. Read KINDS first.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ IPPROTO_IPIP, IPPROTO_GRE = 4, 47
 ENCAP_LIMIT_BYTES = 8
 """A destination option with the tunnel encapsulation limit (RFC 2473 4.1.1)."""
 IPTUNNEL_ERR_TIMEO_NS = 30_000_000_000
-"""How long the next packets' senders get an ICMP error."""
+"""How long senders of further packets get an ICMP error."""
 
 # include/uapi/linux/ip6_tunnel.h
 IP6_TNL_F_IGN_ENCAP_LIMIT = 0x1
@@ -71,7 +71,7 @@ IP6_TNL_F_USE_ORIG_TCLASS = 0x2
 IP6_TNL_F_USE_ORIG_FLOWLABEL = 0x4
 
 TUNNEL_FEATURES = netdevice.NETIF_F_SOFTWARE_DEVICE
-"""IPIP_FEATURES, GRE_FEATURES and their like."""
+"""IPIP_FEATURES, GRE_FEATURES and similar."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,14 +107,14 @@ KINDS: dict[str, tunnel_kind] = {
 
 @state
 class ip_tunnel_parm:
-    """struct ip_tunnel_parm_kern, __ip6_tnl_parm: what a tunnel was asked to be."""
+    """struct ip_tunnel_parm_kern, __ip6_tnl_parm: a tunnel's parameters."""
 
     local: wide = row(0)
-    """The address of its packets; 0: chosen by the route."""
+    """The source address; 0: chosen by the route."""
     remote: wide = row(0)
-    """The other end; 0: by each packet."""
+    """The remote address; 0: by each packet."""
     link: int = row(0)
-    """The interface that they leave by; 0: any."""
+    """The outgoing interface; 0: any."""
     ttl: int = row(0)
     """TTL or hop limit; 0: that of the packet inside."""
     tos: int = row(0)
@@ -124,7 +124,7 @@ class ip_tunnel_parm:
     pmtudisc: bool = row(True)
     """Packets are sent with DF."""
     ignore_df: bool = row(False)
-    """The DF of the packet inside counts for nothing."""
+    """Ignore the DF of the inner packet."""
     i_flags: int = row(0)
     """GRE_*: what received packets must have."""
     o_flags: int = row(0)
@@ -152,16 +152,16 @@ class ip_tunnel:
     o_seqno: int = row(0)
     i_seqno: int = row(0)
     err_count: int = row(0)
-    """ICMP errors that the next packets tell their senders of."""
+    """ICMP errors to report to the senders of the next packets."""
     err_time: int = row(0)
-    """When the last one came, ns."""
+    """When the last one was received, ns."""
     gro_cells: gro_cell | None = row()
     """None of sit."""
 
 
 @state
 class inner_packet:
-    """What the header of a packet to be sent says."""
+    """Header fields of a packet to be sent."""
 
     proto: int
     """ETH_P_IP, ETH_P_IPV6, else another EtherType."""
@@ -253,7 +253,7 @@ def ip_tunnel_lookup(
 
 
 def inner_of(skb: sk_buff, dev: net_device, ether: bool) -> inner_packet | None:
-    """What is to be sent; None: its header is cut off. Borrows skb."""
+    """The inner packet to be sent; None: its header is truncated. Borrows skb."""
     at = netdevice.ETH_HLEN if ether else 0
     proto = skb.protocol
     inner = inner_packet(proto, at)
@@ -304,7 +304,7 @@ def drop_tx(skb: sk_buff, dev: net_device) -> int:
 
 
 def ip_tunnel_rcv(t: ip_tunnel, skb: sk_buff, tpi: tnl_ptk_info, outer_tos: int) -> None:
-    """net/ipv4/ip_tunnel.c: the device receives what is inside; data behind all tunnel headers.
+    """net/ipv4/ip_tunnel.c: receive the inner packet; data after all tunnel headers.
 
     Takes ownership of skb.
     """
@@ -379,7 +379,7 @@ def tunnel_overhead(t: ip_tunnel) -> int:
 
 
 def below(t: ip_tunnel) -> net_device | None:
-    """The device that the tunnel's packets will leave by; None: it is not known yet."""
+    """The outgoing device of the tunnel's packets; None: not known yet."""
     net, p = t.net, t.parms
     if p.remote:
         tos = p.tos & 0x1C if t.kind.family == AF_INET else 0
@@ -411,7 +411,7 @@ def addr_bytes(t: ip_tunnel, addr: wide) -> bytes:
 
 
 def ip_tunnel_update(t: ip_tunnel, p: ip_tunnel_parm, set_mtu: bool) -> None:
-    """net/ipv4/ip_tunnel.c: give the device other parameters, and its place by them."""
+    """net/ipv4/ip_tunnel.c: change the device's parameters and its table entry."""
     tunnels = tunnels_of(t.net)
     tunnels.remove(t)
     t.parms = p
@@ -440,7 +440,7 @@ def tunnel_set_features(t: ip_tunnel) -> None:
 
 
 def tunnel_setup(dev: net_device) -> None:
-    """ip_tunnel_setup and its like: what all kinds share."""
+    """ip_tunnel_setup and similar: the common part of all kinds."""
     dev.min_mtu = netdevice.ETH_MIN_MTU
     dev.max_mtu = IP_MAX_MTU
     dev.tx_queue_len = 0

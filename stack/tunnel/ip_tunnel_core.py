@@ -1,8 +1,8 @@
-"""net/ipv4/ip_tunnel_core.c: offloads of packets in tunnels, and the way that they take.
+"""net/ipv4/ip_tunnel_core.c: offloads of packets in tunnels.
 
-A packet that enters a tunnel keeps its unmade checksum, and stays a super-packet. SKB_GSO_ENCAP in
-`gso_type` says that `csum_start` is inside, behind the headers of the wire. The device below cuts
-it and makes the sums, or skb_gso_segment does.
+A packet that enters a tunnel keeps its partial checksum, and stays a super-packet. SKB_GSO_ENCAP in
+`gso_type` says that `csum_start` is that of the inner packet. The device below segments it and
+computes checksums, or skb_gso_segment does.
 """
 
 from __future__ import annotations

@@ -1,15 +1,15 @@
-"""net/ipv4/tunnel4.c, gre_demux.c, ipip.c, sit.c, net/ipv6/ip6_tunnel.c: what tunnels receive.
+"""net/ipv4/tunnel4.c, gre_demux.c, ipip.c, sit.c, net/ipv6/ip6_tunnel.c: reception from tunnels.
 
     ip_local_deliver_finish => tunnel4_rcv                              outside is IPv4
     ip6_input_finish => tunnel6_rcv                                     outside is IPv6
         receive             which tunnel it is for -> ip_tunnel_rcv
     icmp_unreach => ip_tunnel_err           an error about a packet of ours
-        its path MTU, or the next senders are told
-        ip6_err_gen_icmpv6_unreach          IPv6 inside: the sender is told now
-    icmpv6_notify => ip6_tnl_err, relayed to the sender inside
+        update the path MTU, or report to the next senders
+        ip6_err_gen_icmpv6_unreach          IPv6 inside: report to the sender at once
+    icmpv6_notify => ip6_tnl_err, relayed to the inner sender
 
-Handlers take ownership of their packets, error handlers borrow them. A packet that no tunnel takes
-is answered with ICMP port unreachable, as by Linux.
+Handlers take ownership of their packets, error handlers borrow them. A packet that no tunnel
+accepts is answered with ICMP port unreachable, as by Linux.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ TAKERS: dict[tuple[int, int], tuple[str, ...]] = {
 def find(
     net: Net, family: int, proto: int, tpi: tnl_ptk_info, link: int, remote: wide, local: wide
 ) -> ip_tunnel | None:
-    """The tunnel for a packet. None: nobody's."""
+    """The tunnel for a packet, or None."""
     if proto == IPPROTO_GRE:
         tap = tpi.proto == ETH_P_TEB
         kind = ("gretap" if tap else "gre") if family == AF_INET else ("ip6gre", "ip6gretap")[tap]
@@ -158,7 +158,7 @@ def tunnel6_rcv(proto: int, skb: sk_buff) -> int:
 
 
 def remember_error(t: ip_tunnel) -> None:
-    """ipip_err and its like: the next packets' senders are told (tell_errors)."""
+    """ipip_err and similar: store the error for the next packets' senders (tell_errors)."""
     now = t.net.clock.now_ns()
     t.err_count = t.err_count + 1 if now - t.err_time < IPTUNNEL_ERR_TIMEO_NS else 1
     t.err_time = now
@@ -229,7 +229,7 @@ def ip6_tnl_err(
 ) -> int:
     """net/ipv6/ip6_tunnel.c: an error about our packet, whose IPv6 header is at data. Borrows skb.
 
-    The sender inside is told: of a smaller MTU, or that the address cannot be reached.
+    The inner sender is notified of a smaller MTU, or that the address is unreachable.
     """
     net: Net = skb.dev.net
     ip6h = ipv6hdr_at(skb, 0)

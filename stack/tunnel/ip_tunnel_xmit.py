@@ -1,18 +1,18 @@
-"""net/ipv4/ip_tunnel.c ip_tunnel_xmit, net/ipv6/ip6_tunnel.c ip6_tnl_xmit: packets get headers.
+"""net/ipv4/ip_tunnel.c ip_tunnel_xmit, net/ipv6/ip6_tunnel.c ip6_tnl_xmit: encapsulation.
 
     tunnel_xmit                         ndo_start_xmit of every kind
         ip_tunnel_xmit                  IPv4 outside
-            tnl_nexthop                 the other end, when the packet says which
+            tnl_nexthop                 the remote, if it depends on the packet
             tnl_update_pmtu             too big for the path: ICMP to the sender
             -> ip_local_out
         ip6_tnl_xmit                    IPv6 outside
             ip6_encap_limit             tunnels inside tunnels (RFC 2473 4.1.1)
             -> ip6_local_out
 
-A packet comes with data at its own header. A super-packet gets one set of headers, and its checksum
-remains unmade (ip_tunnel_core.py); the device below cuts it. What cannot be sent is dropped and
-counted. A tunnel whose route leads into itself counts a collision; longer loops end at the limit
-that all devices have (xmit_recursion).
+A packet has data at its own header. A super-packet gets one set of headers, and its checksum
+remains partial (ip_tunnel_core.py); the device below segments it. Packets that cannot be sent are
+dropped and counted. A tunnel whose route leads into itself counts a collision; longer loops end at
+the limit of all devices (xmit_recursion).
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ def tnl_enter(skb: sk_buff, t: ip_tunnel, dst: dst_entry) -> bool:
 
 
 def tell_errors(t: ip_tunnel, skb: sk_buff) -> None:
-    """ip_tunnel_xmit: ICMP errors came for packets before: tell the senders of these."""
+    """ip_tunnel_xmit: report ICMP errors about earlier packets to the sender of this one."""
     if t.err_count > 0:
         if t.net.clock.now_ns() - t.err_time < IPTUNNEL_ERR_TIMEO_NS:
             t.err_count -= 1
@@ -295,7 +295,7 @@ def ip6_tnl_xmit(skb: sk_buff, t: ip_tunnel, inner: inner_packet, proto: int) ->
 
 
 def no_route(skb: sk_buff, t: ip_tunnel) -> int:
-    """No way to the other end: the sender is told. NETDEV_TX_OK. Takes ownership of skb."""
+    """The remote is unreachable: notify the sender. NETDEV_TX_OK. Takes ownership of skb."""
     t.dev.stats.tx_carrier_errors += 1
     if skb.dst is not None:
         dst_link_failure(skb)

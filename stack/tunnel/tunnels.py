@@ -1,4 +1,4 @@
-"""The kinds of tunnels as kinds of links: net/ipv4/ipip.c, ip_gre.c, net/ipv6/sit.c and so on."""
+"""Link kinds of tunnels: net/ipv4/ipip.c, ip_gre.c, net/ipv6/sit.c and so on."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def tunnel_newlink(
 
 
 def tunnel_changelink(dev: net_device, p: ip_tunnel_parm, keep_mtu: bool = False) -> None:
-    """net/ipv4/ip_tunnel.c ip_tunnel_changelink and its like.
+    """net/ipv4/ip_tunnel.c ip_tunnel_changelink and similar.
 
     The MTU follows the device below, unless `keep_mtu`: the caller gives another.
 
@@ -66,5 +66,5 @@ def tunnel_changelink(dev: net_device, p: ip_tunnel_parm, keep_mtu: bool = False
 
 
 def reach(remote: wide) -> int:
-    """Whom an IPv4 address is: 0 nobody, 1 a host, 2 a group."""
+    """The kind of an IPv4 address: 0 none, 1 a host, 2 a group."""
     return 2 if remote >> 28 == 0xE else int(remote != 0)

@@ -1,8 +1,8 @@
 """net/ipv4/udp_tunnel_core.c, net/ipv6/ip6_udp_tunnel.c: frames in datagrams, for vxlan and geneve.
 
     udp_tunnel_open             a device comes up: the socket of its port, which others may share
-    udp_tunnel_xmit             a frame with its tunnel's header: route, UDP, IP, ip_local_out
-    the kind's own receiver => udp_tunnel_rx        what was in a datagram -> gro_cells_receive
+    udp_tunnel_xmit             send a frame with its tunnel header: route, UDP, IP, ip_local_out
+    the kind's own receiver => udp_tunnel_rx        the inner frame -> gro_cells_receive
 
 A kind's parameters are a udp_tunnel_parm with its own added. State: `net.gen` has a udp_tunnel_net
 of each kind, with the sockets by family and port; a socket has the devices that are up.
@@ -88,7 +88,7 @@ TOS_INHERIT = 1
 
 @state
 class udp_tunnel_parm:
-    """What the headers outside are to be (struct ip_tunnel_key and the flags of both drivers)."""
+    """Parameters of the outer headers (struct ip_tunnel_key and the flags of both drivers)."""
 
     family: int = row(AF_INET)
     remote: wide = row(0)
@@ -185,7 +185,7 @@ def udp_tunnel_open(
     err_lookup: Callable[[udp_tunnel_sock, sk_buff, int], bool],
     apart: bool = False,
 ) -> int:
-    """A device comes up: it gets its socket, which has it by `key`. 0 or -errno."""
+    """A device comes up: add it to its socket under `key`. 0 or -errno."""
     try:
         ts = udp_tunnel_sock_add(tunnel.net, tn, tunnel.cfg, rcv, err_lookup, apart)
     except OSError as error:
@@ -334,7 +334,7 @@ def udp_tunnel_xmit(
 
 
 def drop_rx(net: Net, skb: sk_buff) -> int:
-    """Free a datagram that is none of a device's. 0. Takes ownership of skb."""
+    """Free a datagram that is for no device. 0. Takes ownership of skb."""
     kfree_skb_reason(net, skb, SKB_DROP_REASON_NOT_SPECIFIED)
     return 0
 
@@ -369,7 +369,7 @@ def udp_tunnel_pull(skb: sk_buff, size: int) -> bool:
 
 
 def udp_tunnel_rx(skb: sk_buff, dev: net_device, net: Net, outer_tos: int) -> int:
-    """The device receives a frame, unless the marks of congestion forbid it. 0.
+    """Receive a frame on the device, unless it is dropped because of ECN. 0.
 
     `net`: that of the datagrams. Takes ownership of skb, data at the frame's MAC header.
     """
