@@ -1,8 +1,8 @@
-"""net/core/neighbour.c, include/net/neighbour.h: who is behind a next-hop address.
+"""net/core/neighbour.c, include/net/neighbour.h: link-layer addresses of next hops.
 
-A neighbour is INCOMPLETE while it is asked for (packets wait in `arp_queue`), REACHABLE while
+A neighbour is INCOMPLETE during resolution (packets wait in `arp_queue`), REACHABLE while
 confirmed, then STALE until used again. It is in DELAY while an upper layer may still confirm it, in
-PROBE while it is asked by unicast, and FAILED when it did not answer. `output` is the slow function
+PROBE while it is probed by unicast, and FAILED if it did not answer. `output` is the slow function
 in every state but the connected ones. The family (ARP, ND) gives constructor, solicit and error
 report.
 """
@@ -184,7 +184,7 @@ def neigh_setup(
 
 
 def neigh_event_send(neigh: neighbour, skb: sk_buff | None) -> int:
-    """include/net/neighbour.h: a packet wants out. 0: send it now; 1: skb was queued or dropped."""
+    """include/net/neighbour.h: resolve before sending. 0: send now; 1: skb was queued, dropped."""
     now = neigh.net.clock.now_ns()
     neigh.used = now
     if neigh.nud_state & _NO_EVENT:
@@ -237,7 +237,7 @@ def __neigh_event_send(neigh: neighbour, skb: sk_buff | None, now: int) -> int:
 
 
 def neigh_probe(neigh: neighbour) -> None:
-    """net/core/neighbour.c: ask once (the newest waiting packet names the source address)."""
+    """net/core/neighbour.c: solicit once (source address from the newest waiting packet)."""
     skb = neigh.arp_queue.peek_tail()
     if skb is not None:
         skb = skb_clone(skb)
@@ -258,7 +258,7 @@ def neigh_connect(neigh: neighbour) -> None:
 
 
 def neigh_confirm(n: neighbour) -> None:
-    """include/net/neighbour.h: an upper layer saw it answer."""
+    """include/net/neighbour.h: an upper layer confirms that it is reachable."""
     n.confirmed = n.net.clock.now_ns()
 
 
@@ -266,14 +266,14 @@ def neigh_confirm(n: neighbour) -> None:
 
 
 def neigh_max_probes(n: neighbour) -> int:
-    """net/core/neighbour.c: how often to ask in this state."""
+    """net/core/neighbour.c: the maximum number of probes in this state."""
     p = n.parms
     more = p.mcast_reprobes if n.nud_state & uapi.NUD_PROBE else p.mcast_probes
     return p.ucast_probes + p.app_probes + more
 
 
 def neigh_timer_handler(timer: timer_list) -> None:
-    """net/core/neighbour.c: time passed in a state that has a timer."""
+    """net/core/neighbour.c: the timer of a state expired."""
     neigh: neighbour = timer.data
     state = neigh.nud_state
     if not state & uapi.NUD_IN_TIMER or neigh.dead:
@@ -324,14 +324,14 @@ def neigh_timer_handler(timer: timer_list) -> None:
 
 
 def neigh_update_notify(neigh: neighbour) -> None:
-    """net/core/neighbour.c: tell the change to those who listen, such as `ip monitor`."""
+    """net/core/neighbour.c: notify listeners such as `ip monitor` of the change."""
     rtnl = neigh.net.rtnl
     if rtnl is not None:
         rtnl(RTM_NEWNEIGH, neigh, 0)
 
 
 def neigh_app_ns(neigh: neighbour) -> None:
-    """net/core/neighbour.c: ask who listens to netlink for the address (sysctl app_solicit)."""
+    """net/core/neighbour.c: ask netlink listeners for the address (sysctl app_solicit)."""
     rtnl = neigh.net.rtnl
     if rtnl is not None:
         rtnl(RTM_GETNEIGH, neigh, NLM_F_REQUEST)
@@ -342,7 +342,7 @@ def neigh_invalidate(neigh: neighbour) -> None:
     neigh.tbl.stats.res_failed += 1
     neigh.updated = neigh.net.clock.now_ns()
     queue = neigh.arp_queue
-    # The report (ICMP) may come back here and change the state, hence the look each time.
+    # The report (ICMP) may call this again and change the state, hence the check each time.
     while neigh.nud_state == uapi.NUD_FAILED:
         skb = queue.dequeue()
         if skb is None:
@@ -353,7 +353,7 @@ def neigh_invalidate(neigh: neighbour) -> None:
 
 
 def neigh_update_is_router(neigh: neighbour, flags: int) -> None:
-    """net/core/neighbour.c: remember whether the neighbour says that it is a router."""
+    """net/core/neighbour.c: store whether the neighbour is a router."""
     if flags & NEIGH_UPDATE_F_ISROUTER:
         neigh.flags |= uapi.NTF_ROUTER
     else:
@@ -363,7 +363,7 @@ def neigh_update_is_router(neigh: neighbour, flags: int) -> None:
 def neigh_update(
     neigh: neighbour, lladdr: bytes | None, new: int, flags: int = 0, nlmsg_pid: int = 0
 ) -> int:
-    """net/core/neighbour.c: news about a neighbour: its address and the state to go to.
+    """net/core/neighbour.c: update a neighbour's address and state.
 
     0, -EINVAL (dead entry, or no address known), -EPERM (a permanent entry, and not the
     administrator). `flags`: NEIGH_UPDATE_F_*.
@@ -448,7 +448,7 @@ def neigh_update(
 
 
 def neigh_update_hhs(neigh: neighbour) -> None:
-    """net/core/neighbour.c: the address changed: so does the ready header."""
+    """net/core/neighbour.c: the address changed: update the cached header."""
     ops = neigh.dev.header_ops
     if ops is not None and ops.cache_update is not None and neigh.hh.hh_len:
         ops.cache_update(neigh.hh, neigh.dev, neigh.ha)
@@ -480,7 +480,7 @@ def neigh_update_managed_list(n: neighbour) -> None:
 def neigh_event_ns(
     tbl: neigh_table, lladdr: bytes | None, saddr: wide, dev: net_device
 ) -> neighbour | None:
-    """net/core/neighbour.c: a station asks for our address: learn its own (STALE)."""
+    """net/core/neighbour.c: a station solicits our address: learn its own (STALE)."""
     neigh = __neigh_lookup(tbl, saddr, dev, lladdr is not None or not dev.addr_len)
     if neigh is not None:
         neigh_update(neigh, lladdr, uapi.NUD_STALE, NEIGH_UPDATE_F_OVERRIDE)

@@ -1,4 +1,4 @@
-"""net/core/net_namespace.c: what is set up in every network namespace of a machine, in order."""
+"""net/core/net_namespace.c: set-up and teardown of a machine's network namespaces."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class pernet_operations:
     exit: Callable[[Net], None] | None = None
     pre_exit: Callable[[Net], None] | None = None
     device: bool = False
-    """register_pernet_device: this one ends before all subsystems, which its devices use."""
+    """register_pernet_device: it ends before all subsystems, because its devices use them."""
 
 
 def register_pernet_subsys(machine: Machine, ops: pernet_operations) -> None:
@@ -36,7 +36,7 @@ def register_pernet_subsys(machine: Machine, ops: pernet_operations) -> None:
 
 
 def load_module(machine: Machine, name: str, ops: pernet_operations) -> None:
-    """Load a module that is needed for the first time (request_module): its part of every net."""
+    """Load a module on first use (request_module): set up its part of every namespace."""
     if name not in machine.modules:
         machine.modules.append(name)
         register_pernet_subsys(machine, ops)
@@ -63,7 +63,7 @@ def setup_net(net: Net) -> None:
 
 
 def ops_pre_exit_list(net: Net) -> None:
-    """net/core/net_namespace.c: sockets end while the devices still work. Once per namespace."""
+    """net/core/net_namespace.c: close sockets while devices still work. Once per namespace."""
     if net.closing:
         return
     net.closing = True

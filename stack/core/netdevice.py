@@ -1,17 +1,17 @@
 """include/linux/netdevice.h, if.h, netdev_features.h: an interface, its NAPI contexts and taps.
 
-This file is data; the functions at its end only read flags. Who uses the structures:
+This file is data; the functions at its end only read flags. The structures:
 
     net_device          an interface. dev.py opens and closes it, dev_queue.py sends through
                         `qdisc`, dev_receive.py receives through `rx_fast` and `rx_handler`
-    net_device_ops      what a driver offers; the stack calls it (ndo_open, ndo_start_xmit)
+    net_device_ops      a driver's functions, called by the stack (ndo_open, ndo_start_xmit)
     napi_struct         one polling context of a driver; napi.py schedules it
     softnet_data        the machine's one "CPU": poll list, backlog, output queue, late frees
     packet_type         a protocol's receive function, or a tap
     header_ops          builds and parses the link layer's header (eth.py)
-    hw_addr_list        addresses that the NIC's filter has to pass, with a use count each
+    hw_addr_list        addresses that the NIC's filter must accept, with a use count each
 
-Frame that the constants ETH_HLEN, ETH_DATA_LEN, ETH_FRAME_LEN, VLAN_HLEN describe (IEEE 802.3):
+The frame of the constants ETH_HLEN, ETH_DATA_LEN, ETH_FRAME_LEN, VLAN_HLEN (IEEE 802.3):
 
     | destination 6 | source 6 | [802.1Q tag 4] | type 2 | data 46..1500 | FCS 4 |
      <------------ ETH_HLEN = 14, without the tag -------> <-- mtu ------> not in sk_buffs
@@ -193,7 +193,7 @@ NETIF_F_GSO_SOFTWARE = (
     | NETIF_F_GSO_SCTP
     | NETIF_F_GSO_FRAGLIST
 )
-"""Ours makes no packets of SCTP and no lists of packets, but passes them on as Linux does."""
+"""Features for SCTP and lists of packets; the stack generates neither, but forwards them."""
 NETIF_F_GSO_ENCAP_ALL = (
     NETIF_F_GSO_GRE
     | NETIF_F_GSO_GRE_CSUM
@@ -205,7 +205,7 @@ NETIF_F_GSO_ENCAP_ALL = (
 NETIF_F_SOFTWARE_DEVICE = (
     NETIF_F_SG | NETIF_F_FRAGLIST | NETIF_F_HIGHDMA | NETIF_F_HW_CSUM | NETIF_F_GSO_SOFTWARE
 )
-"""What devices without hardware take: a packet gets to them whole and unsummed."""
+"""Features of devices without hardware: packets reach them unsegmented, without checksums."""
 NETIF_F_GSO_MASK = (
     NETIF_F_GSO_SOFTWARE
     | NETIF_F_GSO_ENCAP_ALL
@@ -225,9 +225,9 @@ NETIF_F_ONE_FOR_ALL = (
     | NETIF_F_FRAGLIST
     | NETIF_F_VLAN_CHALLENGED
 )
-"""Features that a device over several ports has as soon as one of the ports has them."""
+"""Features that a device over several ports has if any port has them."""
 NETIF_F_ALL_FOR_ALL = NETIF_F_NOCACHE_COPY | NETIF_F_FSO
-"""Those that it has when all of them have."""
+"""Features that it has if all ports have them."""
 
 NETDEV_FEATURE_STRINGS: dict[int, str] = {
     NETIF_F_SG: "tx-scatter-gather",
@@ -377,9 +377,9 @@ class napi_struct:
     weight: int = row(NAPI_POLL_WEIGHT)
     state: int = row(0)
     gro: GroTable | None = row()
-    """For a driver whose ring does not merge."""
+    """GRO of a driver whose ring does not merge."""
     ring_gro: GroTable | None = row()
-    """For a driver that merges while it cleans its ring."""
+    """GRO of a driver that merges while it cleans its ring."""
     rx_list: list[sk_buff] = row(make=list)
     """Packets that left GRO and wait for gro_normal_list."""
     rx_count: int = row(0)
@@ -411,7 +411,7 @@ class softnet_data:
     in_net_rx_action: bool = row(False)
     xmit_recursion: int = row(0)
     mirred_nest: int = row(0)
-    """Actions that are handing a packet to another device, on the call stack."""
+    """Depth of actions on the call stack that pass a packet to another device."""
 
 
 def no_start_xmit(skb: sk_buff, dev: net_device) -> int:
@@ -429,11 +429,11 @@ class net_hotdata:
     netdev_budget: int = row(0)
     gro_normal_batch: int = row(0)
     netstamp_needed: int = row(0)
-    """Sockets that ask when packets came (netstamp_needed_key of net/core/dev.c)."""
+    """Number of sockets that need time stamps (netstamp_needed_key of net/core/dev.c)."""
     default_qdisc: Callable[[net_device], Qdisc] | None = row()
     """default_qdisc_ops: makes an interface's discipline; None: pfifo_fast."""
     tcf_sw_enabled: int = row(0)
-    """tcf_sw_enabled_key: how many protos of filters there are that packets come to."""
+    """tcf_sw_enabled_key: number of filter protos that packets can reach."""
 
 
 @state
@@ -479,7 +479,7 @@ class vlan_info:
 
     vlan_group: dict[int, net_device] = row(make=dict)
     vid_list: dict[int, int] = row(make=dict)
-    """How many use an id, in the hardware's filter too."""
+    """Number of users of an id, also in the hardware's filter."""
 
 
 @state
@@ -527,7 +527,7 @@ class hw_addr_list:
         return iter(tuple(self._count))
 
     def users(self, addr: bytes) -> int:
-        """How many want this address."""
+        """Number of users of this address."""
         return self._count.get(addr, 0)
 
     def __len__(self) -> int:
@@ -574,7 +574,7 @@ class net_device:
     perm_addr: bytes = row(b"")
     """The address that the hardware came with."""
     addr_assign_type: int = row(0)
-    """NET_ADDR_*: where dev_addr is from."""
+    """NET_ADDR_*: origin of dev_addr."""
     broadcast: bytes = row(b"")
     """The link's broadcast address."""
     flags: int = row(0)
@@ -586,9 +586,9 @@ class net_device:
     hw_features: int = row(0)
     """Those that ethtool may change."""
     wanted_features: int = row(0)
-    """Those that were asked for."""
+    """Features that were requested."""
     vlan_features: int = row(0)
-    """Those that VLANs above inherit."""
+    """Features that VLANs above inherit."""
     priv_flags: int = row(0)
     """Bits IFF_* that programs do not see: bridge port, VLAN ..."""
     virtual: bool = row(False)
@@ -612,21 +612,21 @@ class net_device:
     qdisc_sleeping: Qdisc | None = row()
     """The discipline that runs again when the carrier is back."""
     ingress_queue: Qdisc | None = row()
-    """`ingress` or `clsact`; a noop when one was asked for; None: never."""
+    """`ingress` or `clsact`; a noop after one was removed; None: there was none."""
     tcx_ingress: mini_Qdisc | None = row()
     """Filters for what it receives; None: there are none."""
     tcx_egress: mini_Qdisc | None = row()
     """Filters for what it sends; None: there are none."""
     queue_state: int = row(0)
-    """Bits QUEUE_STATE_*: why nothing is given to the driver now."""
+    """Bits QUEUE_STATE_*: why nothing is passed to the driver now."""
     dql: dql | None = row()
-    """How many bytes its ring may hold; None: the driver does not tell what it has sent."""
+    """How many bytes its ring may hold; None: the driver does not report sent bytes."""
     trans_timeout: int = row(0)
     """How often its queue stayed stopped for too long."""
     xmit_more: bool = row(False)
     """More packets follow at once, so the driver need not ring the doorbell."""
     trans_start: int = row(0)
-    """When a packet last went to the driver, ns."""
+    """When a packet was last passed to the driver, ns."""
     watchdog_timeo: int = row(0)
     """How long the queue may stay stopped before ndo_tx_timeout, ns."""
     watchdog_timer: timer_list | None = row()
@@ -648,7 +648,7 @@ class net_device:
     header_ops: header_ops | None = row()
     """Link-layer header functions; None: it has no header."""
     rx_handler: Callable[[sk_buff], int] | None = row()
-    """Takes each packet before the protocols do: a bridge's; None: nobody."""
+    """Receives each packet before the protocols: for instance a bridge's; None: none."""
     rx_handler_data: Any = row()
     """What rx_handler keeps about the device."""
     rx_fast: IntMap[packet_type] = row(make=IntMap)
@@ -672,9 +672,9 @@ class net_device:
     synced: tuple[set[bytes], set[bytes]] = row(make=lambda: (set(), set()))
     """The addresses of `uc` and `mc` that the lower device has (dev_addresses_sync)."""
     promiscuity: int = row(0)
-    """How many want every frame."""
+    """Number of users of promiscuous mode."""
     allmulti: int = row(0)
-    """How many want every multicast frame."""
+    """Number of users of all-multicast mode."""
     vlan_info: vlan_info | None = row()
     """The VLANs above it; None: there were none."""
     vlan_ingress: dict[int, int] | None = row()
@@ -684,7 +684,7 @@ class net_device:
     lower: list[net_device] = row(make=list)
     """Devices below this one."""
     master: net_device | None = row()
-    """The one of `upper` that takes all packets that this device receives: a bridge."""
+    """The one of `upper` that gets all received packets: for instance a bridge."""
 
     def __repr__(self) -> str:
         return f"<net_device {self.name} ifindex {self.ifindex} flags {flag_names(self)}>"

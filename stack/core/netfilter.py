@@ -42,7 +42,7 @@ NF_VERDICT_FLAG_QUEUE_BYPASS = 0x00008000
 NF_VERDICT_QMASK = 0xFFFF0000
 NF_VERDICT_QBITS = 16
 
-# include/uapi/linux/netfilter_ipv4.h, netfilter_ipv6.h: who comes first
+# include/uapi/linux/netfilter_ipv4.h, netfilter_ipv6.h: priorities
 NF_IP_PRI_FIRST = -0x80000000
 NF_IP_PRI_RAW_BEFORE_DEFRAG = -450
 NF_IP_PRI_CONNTRACK_DEFRAG = -400
@@ -60,11 +60,11 @@ NF_IP_PRI_CONNTRACK_CONFIRM = 0x7FFFFFFF
 NF_IP_PRI_LAST = 0x7FFFFFFF
 
 NF_REPEAT_MAX = 1000
-"""A packet is dropped when hooks answer NF_REPEAT more often: they would never finish."""
+"""A packet is dropped after this many NF_REPEAT, because hooks might never finish."""
 
 
 def NF_DROP_ERR(err: int) -> int:
-    """include/uapi/linux/netfilter.h: drop, and have the sender get `err`, a negative errno."""
+    """include/uapi/linux/netfilter.h: drop, and return `err`, a negative errno, to the sender."""
     return -err << 16 | NF_DROP
 
 
@@ -74,7 +74,7 @@ def NF_DROP_GETERR(verdict: int) -> int:
 
 
 def NF_QUEUE_NR(number: int) -> int:
-    """include/uapi/linux/netfilter.h: hand the packet to the listener of queue `number`."""
+    """include/uapi/linux/netfilter.h: pass the packet to the listener of queue `number`."""
     return number << NF_VERDICT_QBITS & NF_VERDICT_QMASK | NF_QUEUE
 
 
@@ -84,7 +84,7 @@ Okfn = Callable[[Any, Any, Any], int]
 
 @state
 class nf_hook_state:
-    """struct nf_hook_state: where a packet is when a hook looks at it.
+    """struct nf_hook_state: the context of a packet when a hook is called.
 
     `sk` is the sender's, None for a received packet. `okfn(net, sk, skb)` follows the last hook.
     """
@@ -98,7 +98,7 @@ class nf_hook_state:
     okfn: Okfn
     entries: list[nf_hook_ops]
     index: int = row(0)
-    """The index in `entries` of the hook that is asked."""
+    """The index in `entries` of the hook being called."""
 
 
 Hook = Callable[[Any, nf_hook_state], int]
@@ -128,8 +128,8 @@ def nf_register_net_hook(
 ) -> nf_hook_ops:
     """net/netfilter/core.c: call `fn(skb, state)` for the packets at a hook point of a family.
 
-    Lower priorities come first, and of equal ones the newest (nf_hook_entries_grow). A packet that
-    is between two hooks does not meet the new one.
+    Lower priorities come first, and of equal ones the newest (nf_hook_entries_grow). A packet
+    between two hooks does not pass the new one.
 
     Raises: ValueError: there is no such hook point or family.
     """
@@ -150,7 +150,7 @@ def nf_register_net_hook(
 def nf_unregister_net_hook(net: Net, hook: int, fn: Hook, pf: int = NFPROTO_IPV4) -> None:
     """net/netfilter/core.c: remove a hook; no error when absent.
 
-    A packet that it queued is dropped when its verdict comes (nf_queue_nf_hook_drop).
+    A packet that it queued is dropped at its verdict (nf_queue_nf_hook_drop).
     """
     lists = _hooks_of(net, pf)
     for i, ops in enumerate(lists[hook]):
@@ -160,9 +160,9 @@ def nf_unregister_net_hook(net: Net, hook: int, fn: Hook, pf: int = NFPROTO_IPV4
 
 
 def nf_hook_slow(skb: sk_buff, state: nf_hook_state, s: int) -> int:
-    """net/netfilter/core.c: ask `state.entries` from `s` on.
+    """net/netfilter/core.c: call `state.entries` from `s` on.
 
-    Returns 1 when the packet may go on. Otherwise it is gone: 0, or the negative errno of a drop
+    Returns 1 when the packet may continue. Otherwise it is consumed: 0, or a drop's negative errno
     (-EPERM unless the verdict has another).
     """
     entries = state.entries
@@ -207,9 +207,9 @@ def nf_hook_list(
     outdev: net_device | None,
     okfn: Okfn,
 ) -> int:
-    """include/linux/netfilter.h (in nf_hook): ask these hooks. 1 = the caller calls `okfn`.
+    """include/linux/netfilter.h (in nf_hook): call these hooks. 1 = the caller calls `okfn`.
 
-    Otherwise the packet is gone: 0, or a negative errno.
+    Otherwise the packet is consumed: 0, or a negative errno.
     """
     return nf_hook_slow(skb, nf_hook_state(hook, net, sk, indev, outdev, pf, okfn, entries), 0)
 
@@ -225,9 +225,9 @@ def nf_hook_each(
     outdev: net_device | None,
     okfn: Okfn,
 ) -> list[sk_buff]:
-    """include/linux/netfilter.h NF_HOOK_LIST: ask the hooks about each packet.
+    """include/linux/netfilter.h NF_HOOK_LIST: call the hooks for each packet.
 
-    Returns the packets that may go on; takes ownership of the others.
+    Returns the packets that may continue; takes ownership of the others.
     """
     passed: list[sk_buff] = []
     for skb in skbs:
@@ -248,6 +248,6 @@ def nf_hook(
     outdev: net_device | None,
     okfn: Okfn,
 ) -> int:
-    """include/linux/netfilter.h: ask IPv4's hooks, as nf_hook_list does."""
+    """include/linux/netfilter.h: call IPv4's hooks, as nf_hook_list does."""
     entries = net.nf_hooks[hook]
     return nf_hook_list(entries, NFPROTO_IPV4, hook, net, sk, skb, indev, outdev, okfn)

@@ -1,4 +1,4 @@
-"""net/core/dev.c: the time at which packets came, kept while a socket of the machine asks."""
+"""net/core/dev.c: receive time stamps, taken while a socket of the machine needs them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def net_enable_timestamp(machine: Machine) -> None:
-    """net/core/dev.c: one more socket asks."""
+    """net/core/dev.c: count a socket that needs time stamps."""
     machine.net_hotdata.netstamp_needed += 1
 
 
@@ -21,7 +21,7 @@ def net_disable_timestamp(machine: Machine) -> None:
 
 
 def net_timestamp_check(skb: sk_buff, machine: Machine) -> None:
-    """net/core/dev.c: a packet that has no time yet came now; call with `netstamp_needed`.
+    """net/core/dev.c: stamp a packet that has no time yet; call with `netstamp_needed`.
 
     0 is no time, so the first instant of a clock is its first nanosecond.
     """
@@ -30,7 +30,7 @@ def net_timestamp_check(skb: sk_buff, machine: Machine) -> None:
 
 
 def net_timestamp_set(skb: sk_buff, machine: Machine) -> None:
-    """net/core/dev.c: give a packet that is sent the current time, or 0 if no socket asks."""
+    """net/core/dev.c: stamp a sent packet with the current time, or 0 if no socket needs it."""
     skb.tstamp_ns = 0
     if machine.net_hotdata.netstamp_needed:
         net_timestamp_check(skb, machine)

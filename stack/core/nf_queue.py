@@ -52,7 +52,7 @@ class nf_queue_net:
     """By family: `(key(skb), route(net, sk, skb) -> error)`."""
 
     def take(self, skb: sk_buff, state: nf_hook_state, verdict: int) -> bool:
-        """nf_queue: hand a packet to its queue. True: no listener, and the packet may go on.
+        """nf_queue: pass a packet to its queue. True: no listener, and the packet may continue.
 
         Takes ownership of skb otherwise.
         """
@@ -71,7 +71,7 @@ class nf_queue_net:
 
 
 def nf_register_queue_handler(net: Net, queuenum: int, handler: QueueHandler) -> None:
-    """Have `handler(entry)` called with each packet for queue `queuenum` of the namespace.
+    """Register `handler(entry)` for the packets of queue `queuenum` of the namespace.
 
     Raises: ValueError: there is no such queue, or it has a listener.
     """
@@ -90,9 +90,9 @@ def nf_unregister_queue_handler(net: Net, queuenum: int) -> None:
 def nf_reinject(entry: nf_queue_entry, verdict: int) -> int:
     """net/netfilter/nf_queue.c: the listener's verdict. Call with the host's lock held.
 
-    NF_ACCEPT goes on behind the hook that queued the packet, NF_REPEAT with that hook, NF_STOP
-    behind the last one; NF_QUEUE_NR(n) hands it on; NF_STOLEN leaves it to the listener. A packet
-    whose hook is gone is dropped. What okfn returns, or 0.
+    NF_ACCEPT continues after the hook that queued the packet, NF_REPEAT with that hook, NF_STOP
+    after the last one. NF_QUEUE_NR(n) queues it again; NF_STOLEN leaves it to the listener. A
+    packet whose hook was removed is dropped. Returns the result of okfn, or 0.
 
     Raises: ValueError: no verdict, or the packet had one already.
     """
@@ -125,7 +125,7 @@ def nf_reinject(entry: nf_queue_entry, verdict: int) -> int:
 
 
 def nf_hook_continue(skb: sk_buff, state: nf_hook_state) -> int:
-    """Continue with `skb` behind the running hook, in place of the packet that it was asked about.
+    """Continue with `skb` after the running hook, in place of the hook's packet.
 
     A hook that reassembles fragments needs it: the whole packet is another sk_buff. The hook itself
     returns NF_STOLEN.

@@ -1,4 +1,4 @@
-"""Pipes of a host (fs/pipe.c): what splice(2) moves bytes through.
+"""Pipes of a host (fs/pipe.c), used by splice(2).
 
 sys_pipe2 makes one with a file for each end. Its file_operations map read(2), write(2), poll(2),
 ioctl(2), fcntl(2) and close(2) to pipe_read, pipe_write, pipe_poll, pipe_ioctl, pipe_fcntl and
@@ -6,7 +6,7 @@ pipe_release. splice(2) fills a pipe by splice_to_pipe (stack/core/splice.py).
 
 A pipe has slots (16, or as F_SETPIPE_SZ sets) of a page each. As in the kernel, a write first fills
 the last slot if that has room for the write's odd part (its length modulo the page size). State is
-pipe_inode_info: the slots, how many read and write, and who waits.
+pipe_inode_info: the slots, the numbers of readers and writers, and the waiters.
 """
 
 from __future__ import annotations
@@ -76,14 +76,14 @@ def get_pipe_info(file: struct_file) -> pipe_inode_info | None:
 
 
 def pipe_wake_readers(pipe: pipe_inode_info, end: int = 0) -> None:
-    """There is something to read, or no writer is left: `end` has further POLL* bits."""
+    """Whether there is data to read, or no writer is left: `end` has further POLL* bits."""
     wake_up_poll(pipe.rd_wait, uapi.POLLIN | uapi.POLLRDNORM | end)
     if pipe.fasync_readers:
         kill_fasync(pipe.fasync_readers, SIGIO, POLL_IN)
 
 
 def pipe_wake_writers(pipe: pipe_inode_info, end: int = 0) -> None:
-    """There is room, or no reader is left: `end` has further POLL* bits."""
+    """Whether there is room, or no reader is left: `end` has further POLL* bits."""
     wake_up_poll(pipe.wr_wait, uapi.POLLOUT | uapi.POLLWRNORM | end)
     if pipe.fasync_writers:
         kill_fasync(pipe.fasync_writers, SIGIO, POLL_OUT)

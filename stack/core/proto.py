@@ -1,4 +1,4 @@
-"""The vectors that join families, protocols and socket calls.
+"""Tables of functions that connect families, protocols and socket calls.
 
 include/net/sock.h (struct proto), include/linux/net.h (struct proto_ops, struct net_proto_family),
 net/core/sock.c (proto_register).
@@ -54,7 +54,7 @@ class proto:
     init: Callable[..., int] = UNSET
     """(sk): set up a new sock."""
     destroy: Callable[..., None] = UNSET
-    """(sk): free what the protocol hung on it."""
+    """(sk): free the protocol's data."""
     shutdown: Callable[..., None] = UNSET
     """(sk, how bits): end the sending side."""
     setsockopt: Callable[[Any, int, int, Any], None] = UNSET
@@ -80,7 +80,7 @@ class proto:
     opt_stats: Callable[[Any, sk_buff, sk_buff | None], bytes] = UNSET
     """(sk, packet, its acknowledgement): the payload of SCM_TIMESTAMPING_OPT_STATS. Ours."""
     release_cb: Callable[[Any], None] = UNSET
-    """(sk): what timers left to whoever owned the socket."""
+    """(sk): run work that timers deferred while the socket was owned."""
     hash: Callable[..., int] = UNSET
     """(sk): enter the tables that packets are looked up in."""
     unhash: Callable[..., None] = UNSET
@@ -118,7 +118,7 @@ class proto:
     sysctl_wmem: str = ""
     """The same for sending."""
     twsk_prot: timewait_sock_ops | None = None
-    """How TIME_WAIT works; only connection-oriented protocols have it."""
+    """Functions of TIME_WAIT; only connection-oriented protocols have it."""
     memory: str = ""
     """The protocol whose memory account this one shares, by name; "" for its own."""
     no_autobind: bool = False
@@ -134,7 +134,7 @@ class proto:
 
 @state
 class proto_ops:
-    """struct proto_ops: the socket-level vector, what the sys_* calls use."""
+    """struct proto_ops: the socket-level functions, called by sys_*."""
 
     family: int
     release: Callable[..., int] = UNSET

@@ -1,4 +1,4 @@
-"""How many messages a host's packets may cause (lib/ratelimit.c, net/core/utils.c)."""
+"""Rate limit of log messages caused by packets (lib/ratelimit.c, net/core/utils.c)."""
 
 from __future__ import annotations
 

@@ -5,7 +5,7 @@ host do not have. A `ReadyFd` gives a socket one: an AF_UNIX datagram socket, pr
 module, whose POLL* bits follow those of the host's socket:
 
     POLLIN      an empty datagram waits in it
-    POLLOUT     cleared by a datagram that it sent and nobody read: its send buffer is small
+    POLLOUT     cleared by a datagram that it sent and that was not read: its send buffer is small
     POLLERR     its peer disconnected with unread data, which is an error of datagram sockets
     POLLRDHUP   it is shut down for receiving
     POLLHUP     it is shut down both ways
@@ -59,7 +59,7 @@ def _endpoint() -> unix.socket:
 class ReadyHub:
     """Sends the empty datagrams that make descriptors readable.
 
-    Descriptors are connected to it, so that nobody else can send to them. Its receiving side is
+    Descriptors are connected to it, so that no one else can send to them. Its receiving side is
     shut down, so that writing to a descriptor fails.
     """
 
@@ -122,7 +122,7 @@ class ReadyFd:
         self.refresh()
 
     def _connect(self) -> None:
-        """Make the socket that is shown, writable and nothing else."""
+        """Make the visible socket, initially only writable."""
         hub = _hub(self._net)
         end = _endpoint()
         end.setsockopt(unix.SOL_SOCKET, unix.SO_SNDBUF, 0)  # the least there is
@@ -217,7 +217,7 @@ class ReadyFd:
             self._drain()
 
     def refresh(self) -> None:
-        """Show what poll(2) would say of the socket now."""
+        """Update the descriptor to the result of poll(2) for the socket."""
         sock = self._sock
         ops = sock.ops
         if ops is None or sock.sk is None:

@@ -1,7 +1,7 @@
-"""include/linux/skbuff.h: packets that a filter has sent to another device, and that come back.
+"""include/linux/skbuff.h: packets that a filter has redirected to another device.
 
-The kernel has bits in the packet. Here the mark is in `skb.cb`, which nobody below IP uses: a
-packet that IP receives loses it there.
+The kernel has bits in the packet. Here the mark is in `skb.cb`, which is unused below IP and
+overwritten when IP receives the packet.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def skb_is_redirected(skb: sk_buff) -> bool:
 
 
 def skb_skip_tc_classify(skb: sk_buff) -> bool:
-    """include/net/sch_generic.h: filters have seen the packet. Takes the mark away."""
+    """include/net/sch_generic.h: whether filters have seen the packet. Clears the mark."""
     if skb.cb is not TC_SKIP_CLASSIFY:
         return False
     skb.cb = None

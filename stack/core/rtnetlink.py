@@ -1,4 +1,4 @@
-"""net/core/rtnetlink.c: making and ending devices of software, `ip link add` and `ip link del`."""
+"""net/core/rtnetlink.c: creating and deleting software devices: `ip link add`, `ip link del`."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def rtnl_create_link(
     setup: Callable[[net_device], None],
     priv: Callable[..., Any] | None = None,
 ) -> net_device:
-    """net/core/rtnetlink.c: a device of software, not registered yet.
+    """net/core/rtnetlink.c: create a software device, not registered yet.
 
     Raises: ValueError: the name is empty or too long.
     """
@@ -38,7 +38,7 @@ def rtnl_create_link(
 
 
 def rtnl_register_link(dev: net_device) -> None:
-    """The end of a newlink. Raises: OSError EEXIST: the name is taken; what ndo_init said."""
+    """Complete a newlink. Raises: OSError EEXIST: the name is taken; an error of ndo_init."""
     err = register_netdevice(dev)
     if err:
         assert dev.rtnl_link_ops is not None, "rtnl_create_link made it"
@@ -66,7 +66,7 @@ def rtnl_newlink(
 
 
 def rtnl_delete_link(dev: net_device) -> int:
-    """net/core/rtnetlink.c: `ip link del`. 0; -EOPNOTSUPP: the device is no software's."""
+    """net/core/rtnetlink.c: `ip link del`. 0; -EOPNOTSUPP: it is no software device."""
     ops = dev.rtnl_link_ops
     if ops is None:
         return -errno.EOPNOTSUPP

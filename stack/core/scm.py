@@ -32,7 +32,7 @@ CAP_SETUID = 7
 
 @state
 class scm_fp_list:
-    """struct scm_fp_list: open files on their way; each is held (f_count)."""
+    """struct scm_fp_list: open files in flight; each is held (f_count)."""
 
     fp: list[struct_file] = row(make=list)
     edges: list[Any] = row(make=list)
@@ -45,7 +45,7 @@ class scm_fp_list:
 
 @state
 class scm_cookie:
-    """struct scm_cookie: what a message brings besides its bytes. pid 0: no credentials."""
+    """struct scm_cookie: a message's ancillary data. pid 0: no credentials."""
 
     fp: scm_fp_list | None = row()
     pid: int = row(0)
@@ -57,7 +57,7 @@ class scm_cookie:
 
 
 def scm_send(sock: socket, msg: msghdr) -> scm_cookie | None:
-    """include/net/scm.h: what the caller's control messages say; None when there are none.
+    """include/net/scm.h: parse the caller's control messages; None when there are none.
 
     Raises: OSError EINVAL, EBADF, EPERM, ESRCH.
     """
@@ -125,7 +125,7 @@ def scm_creds_copy(net: Net, data: bytes, scm: scm_cookie) -> None:
 
 
 def scm_check_creds(net: Net, pid: int, uid: int, gid: int) -> None:
-    """net/core/scm.c: may the caller say that it is this? Raises: OSError EINVAL, EPERM."""
+    """net/core/scm.c: check the credentials that a caller claims. Raises: OSError EINVAL, EPERM."""
     if uid == NO_ID or gid == NO_ID:
         raise os_error(errno.EINVAL, "no user, or no group, has the number -1")
     if (
@@ -139,7 +139,7 @@ def scm_check_creds(net: Net, pid: int, uid: int, gid: int) -> None:
 
 
 def scm_destroy(scm: scm_cookie | None) -> None:
-    """include/net/scm.h: let go of the files."""
+    """include/net/scm.h: release the files."""
     if scm is not None and scm.fp is not None:
         __scm_destroy(scm)
 
@@ -154,7 +154,7 @@ def __scm_destroy(scm: scm_cookie) -> None:
 
 
 def scm_fp_dup(fpl: scm_fp_list) -> scm_fp_list:
-    """net/core/scm.c: the same files once more."""
+    """net/core/scm.c: duplicate the list."""
     new = scm_fp_list()
     for file in fpl.fp:
         new.fp.append(get_file(file))

@@ -1,4 +1,4 @@
-"""net/core/secure_seq.c: sequence numbers and offsets nobody can guess (RFC 6528, RFC 7323 5.4).
+"""net/core/secure_seq.c: unpredictable sequence numbers and offsets (RFC 6528, RFC 7323 5.4).
 
 An address is an int of either width (32 or 128 bits), so one function serves both families.
 """

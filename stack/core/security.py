@@ -1,4 +1,4 @@
-"""Security modules: who may refuse what a socket does (security/security.c).
+"""Security modules, which may deny socket operations (security/security.c).
 
     class NoTelnet:
         def socket_connect(self, sock, address, addrlen):
@@ -8,8 +8,8 @@
 
 A module is any object with methods named as in `SECURITY_HOOKS`, which take the arguments of
 Linux's LSM hooks. A method returns 0 (or None), or a negative errno with which the call fails; an
-OSError that it raises counts as its errno. Modules are asked in the order of registration until one
-refuses. Without modules a hook of packets and connections costs one test (`net.security is None`).
+OSError that it raises counts as its errno. Modules are called in the order of registration until
+one denies. Without modules, a hook costs one test (`net.security is None`).
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class security_net:
 
 
 def register_security(net: Net, ops: Any) -> None:
-    """security/security.c security_add_hooks: have a module asked from now on.
+    """security/security.c security_add_hooks: register a module.
 
     Raises: ValueError: it is registered already, or has none of the hooks' methods.
     """
@@ -91,7 +91,7 @@ def unregister_security(net: Net, ops: Any) -> None:
 
 
 def call_int_hook(net: Net, name: str, args: tuple[Any, ...]) -> int:
-    """security/security.c: ask all modules; 0, or the errno of the first that refuses."""
+    """security/security.c: call all modules; 0, or the errno of the first that denies."""
     held = net.security
     if held is None:
         return 0
@@ -112,7 +112,7 @@ def security_socket_create(
     protocol: int,
     kern: bool,
 ) -> int:
-    """security/security.c: may a socket be made?"""
+    """security/security.c: before a socket is created."""
     if net.security is None:
         return 0
     return call_int_hook(net, "socket_create", (family, type, protocol, kern))
@@ -125,119 +125,119 @@ def security_socket_post_create(
     protocol: int,
     kern: bool,
 ) -> int:
-    """security/security.c: now that it is there, may it stay?"""
+    """security/security.c: after a socket was created."""
     if sock.net.security is None:
         return 0
     return call_int_hook(sock.net, "socket_post_create", (sock, family, type, protocol, kern))
 
 
 def security_socket_socketpair(socka: socket, sockb: socket) -> int:
-    """security/security.c: may the two be joined?"""
+    """security/security.c: after a pair was created."""
     return call_int_hook(socka.net, "socket_socketpair", (socka, sockb))
 
 
 def security_socket_bind(sock: socket, address: Any, addrlen: int) -> int:
-    """security/security.c: may it have this address?"""
+    """security/security.c: before bind."""
     return call_int_hook(sock.net, "socket_bind", (sock, address, addrlen))
 
 
 def security_socket_connect(sock: socket, address: Any, addrlen: int) -> int:
-    """security/security.c: may it connect there?"""
+    """security/security.c: before connect."""
     if sock.net.security is None:
         return 0
     return call_int_hook(sock.net, "socket_connect", (sock, address, addrlen))
 
 
 def security_socket_listen(sock: socket, backlog: int) -> int:
-    """security/security.c: may it listen?"""
+    """security/security.c: before listen."""
     return call_int_hook(sock.net, "socket_listen", (sock, backlog))
 
 
 def security_socket_accept(sock: socket, newsock: socket) -> int:
-    """security/security.c: may it accept, before there is a connection to accept."""
+    """security/security.c: before accept waits for a connection."""
     if sock.net.security is None:
         return 0
     return call_int_hook(sock.net, "socket_accept", (sock, newsock))
 
 
 def security_socket_sendmsg(sock: socket, msg: msghdr, size: int) -> int:
-    """security/security.c: may this message be sent?"""
+    """security/security.c: before a message is sent."""
     return call_int_hook(sock.net, "socket_sendmsg", (sock, msg, size))
 
 
 def security_socket_recvmsg(sock: socket, msg: msghdr, size: int, flags: int) -> int:
-    """security/security.c: may a message be received?"""
+    """security/security.c: before a message is received."""
     return call_int_hook(sock.net, "socket_recvmsg", (sock, msg, size, flags))
 
 
 def security_socket_getsockname(sock: socket) -> int:
-    """security/security.c: may the caller know its name?"""
+    """security/security.c: before getsockname."""
     return call_int_hook(sock.net, "socket_getsockname", (sock,))
 
 
 def security_socket_getpeername(sock: socket) -> int:
-    """security/security.c: may the caller know its peer's name?"""
+    """security/security.c: before getpeername."""
     return call_int_hook(sock.net, "socket_getpeername", (sock,))
 
 
 def security_socket_getsockopt(sock: socket, level: int, optname: int) -> int:
-    """security/security.c: may the option be read?"""
+    """security/security.c: before an option is read."""
     if sock.net.security is None:
         return 0
     return call_int_hook(sock.net, "socket_getsockopt", (sock, level, optname))
 
 
 def security_socket_setsockopt(sock: socket, level: int, optname: int) -> int:
-    """security/security.c: may the option be set?"""
+    """security/security.c: before an option is set."""
     if sock.net.security is None:
         return 0
     return call_int_hook(sock.net, "socket_setsockopt", (sock, level, optname))
 
 
 def security_socket_shutdown(sock: socket, how: int) -> int:
-    """security/security.c: may it be shut down?"""
+    """security/security.c: before shutdown."""
     return call_int_hook(sock.net, "socket_shutdown", (sock, how))
 
 
 def security_sock_rcv_skb(sk: sock, skb: sk_buff) -> int:
-    """security/security.c: may this packet reach the socket? Not 0: it is dropped, and counted."""
+    """security/security.c: before a packet reaches the socket. Not 0: it is dropped and counted."""
     if sk.net.security is None:
         return 0
     return call_int_hook(sk.net, "sock_rcv_skb", (sk, skb))
 
 
 def security_unix_stream_connect(sk: sock, other: sock, newsk: sock) -> int:
-    """security/security.c: may an AF_UNIX stream connect to the listener `other`?"""
+    """security/security.c: before an AF_UNIX stream connects to the listener `other`."""
     return call_int_hook(sk.net, "unix_stream_connect", (sk, other, newsk))
 
 
 def security_unix_may_send(sock: socket, other: socket) -> int:
-    """security/security.c: may an AF_UNIX datagram go there?"""
+    """security/security.c: before an AF_UNIX datagram is sent."""
     if sock.net.security is None:
         return 0
     return call_int_hook(sock.net, "unix_may_send", (sock, other))
 
 
 def security_inet_conn_request(sk: sock, skb: sk_buff, req: Any) -> int:
-    """security/security.c: may the listener `sk` take this SYN?"""
+    """security/security.c: before the listener `sk` accepts a SYN."""
     if sk.net.security is None:
         return 0
     return call_int_hook(sk.net, "inet_conn_request", (sk, skb, req))
 
 
 def security_inet_csk_clone(newsk: sock, req: Any) -> None:
-    """security/security.c: a connection was made of a request."""
+    """security/security.c: a connection was created from a request."""
     if newsk.net.security is not None:
         call_int_hook(newsk.net, "inet_csk_clone", (newsk, req))
 
 
 def security_inet_conn_established(sk: sock, skb: sk_buff) -> None:
-    """security/security.c: a connect is answered."""
+    """security/security.c: a connect has succeeded."""
     if sk.net.security is not None:
         call_int_hook(sk.net, "inet_conn_established", (sk, skb))
 
 
 def security_sk_classify_flow(sk: sock, flow: Any) -> None:
-    """security/security.c: a route is asked for on behalf of a socket."""
+    """security/security.c: a route is looked up for a socket."""
     if sk.net.security is not None:
         call_int_hook(sk.net, "sk_classify_flow", (sk, flow))

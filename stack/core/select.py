@@ -24,12 +24,12 @@ POLLEX_SET = POLLPRI | POLLNVAL
 
 
 def do_pollfd(file: struct_file | None, wanted: int) -> int:
-    """fs/select.c: what a file shows of `wanted`; None stands for a descriptor that is not open."""
+    """fs/select.c: the bits of `wanted` that a file has; None: the descriptor is not open."""
     return POLLNVAL if file is None else vfs_poll(file) & wanted
 
 
 def any_ready(waits: Sequence[tuple[struct_file | None, int]]) -> bool:
-    """Whether one of [(file, wanted)] shows a bit that is wanted: asked after each event."""
+    """Whether one of [(file, wanted)] has a wanted bit; called after each event."""
     file: struct_file | None
     wanted: int
     for file, wanted in waits:  # noqa: SIM110 -- no generator per event
@@ -41,7 +41,7 @@ def any_ready(waits: Sequence[tuple[struct_file | None, int]]) -> bool:
 def wait_files(
     clock: Clock, waits: Sequence[tuple[struct_file | None, int]], timeout_ns: int | None
 ) -> list[int]:
-    """Sleep until one of [(file, wanted)] shows a bit that is wanted; the bits of each.
+    """Sleep until one of [(file, wanted)] has a wanted bit; returns the bits of each.
 
     None stands for a descriptor that is not open. Timeout 0 does not sleep, None sleeps for ever.
     """

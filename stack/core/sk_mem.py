@@ -51,7 +51,7 @@ def proto_mem_of_ram(net: Net, num: int, shift: int) -> proto_mem:
 
 
 def sysctl_min(sk: sock, name: str) -> int:
-    """sk_get_wmem0, sk_get_rmem0: what every sock may queue unless the hard limit is hit.
+    """sk_get_wmem0, sk_get_rmem0: bytes that every sock may queue unless the hard limit is hit.
 
     It is the first or only number of the sysctl `name`.
     """
@@ -135,7 +135,7 @@ def __sk_mem_raise_allocated(sk: sock, amount: int, kind: int) -> bool:
 
 
 def __sk_mem_reduce_allocated(sk: sock, amount: int) -> None:
-    """net/core/sock.c: `amount` bytes go back to the protocol."""
+    """net/core/sock.c: return `amount` bytes to the protocol."""
     mem = sk.sk_mem
     mem.memory_allocated = allocated = mem.memory_allocated - amount
     if mem.memory_pressure and allocated < mem.sysctl_mem[0]:
@@ -143,21 +143,21 @@ def __sk_mem_reduce_allocated(sk: sock, amount: int) -> None:
 
 
 def sk_wmem_schedule(sk: sock, size_bytes: int) -> bool:
-    """include/net/sock.h: make sure `size_bytes` of forward allocation are there to send."""
+    """include/net/sock.h: reserve `size_bytes` of forward allocation to send."""
     return size_bytes <= sk.sk_forward_alloc or __sk_mem_schedule(
         sk, size_bytes - sk.sk_forward_alloc, SK_MEM_SEND
     )
 
 
 def sk_rmem_schedule(sk: sock, skb: sk_buff | None, size_bytes: int) -> bool:
-    """include/net/sock.h: make sure `size_bytes` of forward allocation are there to receive."""
+    """include/net/sock.h: reserve `size_bytes` of forward allocation to receive."""
     return size_bytes <= sk.sk_forward_alloc or __sk_mem_schedule(
         sk, size_bytes - sk.sk_forward_alloc, SK_MEM_RECV
     )
 
 
 def sk_forced_mem_schedule(sk: sock, size_bytes: int) -> None:
-    """net/ipv4/tcp_output.c: memory for a FIN, whatever the limits say."""
+    """net/ipv4/tcp_output.c: memory for a FIN, regardless of limits."""
     delta = size_bytes - sk.sk_forward_alloc
     if delta > 0:
         amount = (delta + SK_MEM_QUANTUM - 1) & ~(SK_MEM_QUANTUM - 1)
@@ -182,7 +182,7 @@ def sk_mem_uncharge(sk: sock, size_bytes: int) -> None:
 
 
 def sk_mem_reclaim(sk: sock) -> None:
-    """include/net/sock.h: give whole quanta of forward allocation back to the protocol."""
+    """include/net/sock.h: return whole quanta of forward allocation to the protocol."""
     amount = sk.sk_forward_alloc & ~(SK_MEM_QUANTUM - 1)
     if amount > 0:
         sk.sk_forward_alloc -= amount
@@ -190,7 +190,7 @@ def sk_mem_reclaim(sk: sock) -> None:
 
 
 def sk_mem_reclaim_final(sk: sock) -> None:
-    """include/net/sock.h: at destruction everything goes back."""
+    """include/net/sock.h: return everything at destruction."""
     if sk.sk_forward_alloc:
         amount, sk.sk_forward_alloc = sk.sk_forward_alloc, 0
         __sk_mem_reduce_allocated(sk, amount)

@@ -22,7 +22,7 @@ class _Mib:
             yield name, getattr(self, name)
 
     def nonzero(self) -> dict[str, int]:
-        """The counters that moved."""
+        """The counters other than 0."""
         return {name: value for name, value in self.items() if value}
 
     def __repr__(self) -> str:
@@ -386,7 +386,7 @@ class icmp6msg_mib(icmpmsg_mib):
 
 @state
 class xfrm_mib(_Mib):
-    """/proc/net/xfrm_stat (include/uapi/linux/snmp.h LINUX_MIB_XFRM*): what IPsec refused."""
+    """/proc/net/xfrm_stat (include/uapi/linux/snmp.h LINUX_MIB_XFRM*): errors of IPsec."""
 
     XfrmInError: int = row(0)
     XfrmInBufferError: int = row(0)

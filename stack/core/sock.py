@@ -1,6 +1,6 @@
 """struct sock: the transport-layer object, its lock, backlog, wait and memory rules.
 
-include/net/sock.h, net/core/sock.c; what streams add is in stream.py.
+include/net/sock.h, net/core/sock.c; the additions for streams are in stream.py.
 
 Everything here runs with the host's clock lock held. The "socket lock" is the kernel's `owned`
 mark: while a caller owns a sock, packets from softirqs go to `sk_backlog` and `release_sock`
@@ -59,7 +59,7 @@ if TYPE_CHECKING:
     from stack.core.bsd_socket import socket
     from stack.core.proto import proto
 
-# What a wake-up is about: its key
+# The key of a wake-up
 KEY_IN = uapi.POLLIN | uapi.POLLPRI | uapi.POLLRDNORM | uapi.POLLRDBAND
 KEY_OUT = uapi.POLLOUT | uapi.POLLWRNORM | uapi.POLLWRBAND
 
@@ -71,7 +71,7 @@ SOCK_MIN_RCVBUF = 2304
 PACING_UNLIMITED = (1 << 63) - 1
 """sk_pacing_rate without a limit; where applications see it, it is ~0UL as on Linux."""
 SK_PACING_NONE, SK_PACING_NEEDED, SK_PACING_FQ = 0, 1, 2
-"""Nobody; TCP's timer, for SO_MAX_PACING_RATE; the discipline fq, by the time in each packet."""
+"""No pacing; by TCP's timer, for SO_MAX_PACING_RATE; by fq, by the time in each packet."""
 
 
 NO_PACKETS: Final = sk_buff_head()
@@ -81,7 +81,7 @@ NO_PACKETS: Final = sk_buff_head()
 
 @state
 class sock_common:
-    """struct sock_common: the entries of a lookup, be they sockets, requests or TIME_WAIT's."""
+    """struct sock_common: common members of sockets, requests and TIME_WAIT sockets."""
 
     net: Net
     """The namespace that it belongs to."""
@@ -104,7 +104,7 @@ class sock(sock_common):
     sk_prot: proto = row(hot=True)
     """The protocol's functions."""
     sk_kern_sock: bool = row(False)
-    """Made by the stack for itself, not by an application."""
+    """Created by the stack itself, not by an application."""
     sk_cookie: int = row(0, clone=FRESH, ss="sk")
     """A number that no other socket of the namespace has (SO_COOKIE)."""
 
@@ -134,13 +134,13 @@ class sock(sock_common):
     sk_peek_off: int = row(-1, hot=True)
     """SO_PEEK_OFF: where the next MSG_PEEK begins, bytes; -1: at the start."""
     sk_no_check_tx: bool = row(False, hot=True)
-    """SO_NO_CHECK: UDP datagrams leave without a checksum."""
+    """SO_NO_CHECK: UDP datagrams are sent without a checksum."""
     sk_filter: bpf_prog | None = row(hot=True)
     """Charged to sk_omem_alloc; see stack/core/filter.py."""
     sk_max_ack_backlog: int = row(0)
     """listen(): how many connections may wait for accept()."""
     sk_pacing_rate: int = row(PACING_UNLIMITED)
-    """Bytes per second that may leave at most."""
+    """Maximum bytes per second."""
     sk_pacing_status: u8 = row(SK_PACING_NONE)
     """SK_PACING_*: who spaces the packets of TCP."""
 
@@ -154,7 +154,7 @@ class sock(sock_common):
     sk_zckey: u32 = row(0, clone=FRESH)
     """The number of the next call with MSG_ZEROCOPY."""
     sk_backlog: sk_buff_head = row(NO_PACKETS, shared=True, clone=FRESH, hot=True)
-    """Packets that came while a caller owned the socket."""
+    """Packets received while a caller owned the socket."""
     sk_backlog_len: int = row(0, clone=FRESH, ss="bl")
     """Bytes of truesize in sk_backlog."""
     sk_mem: proto_mem = row(hot=True)
@@ -178,7 +178,7 @@ class sock(sock_common):
     sk_lock_owned: bool = row(False, hot=True)
     """A caller owns the socket (lock_sock)."""
     sk_sleepers: i32 = row(0, clone=FRESH, hot=True)
-    """How many wait in lock_sock."""
+    """Number of waiters in lock_sock."""
     sk_wq: wait_queue_head | None = row(
         of=lambda sk: None if sk.net.wake_clock is None else wait_queue_head(sk.net.wake_clock),
         clone=FRESH,
@@ -200,7 +200,7 @@ class sock(sock_common):
     sk_ack_backlog: i32 = row(0, clone=FRESH)
     """How many connections wait for accept()."""
     sk_stamp_ns: int = row(-1)
-    """When the last packet read came (SIOCGSTAMP), ns since 1970; 0: unknown, -1: none was read."""
+    """Time of the last packet read (SIOCGSTAMP), ns since 1970; 0: unknown, -1: none was read."""
     sk_tsflags: u32 = row(0, hot=True)
     """Bits SOF_TIMESTAMPING_* (SO_TIMESTAMPING)."""
     sk_tskey: u32 = row(0)
@@ -210,7 +210,7 @@ class sock(sock_common):
     sk_txtime_deadline_mode: bool = row(False)
     """SOF_TXTIME_DEADLINE_MODE: the time is the last moment, not the moment to send."""
     sk_txtime_report_errors: bool = row(False)
-    """SOF_TXTIME_REPORT_ERRORS: packets that etf drops are told on the error queue."""
+    """SOF_TXTIME_REPORT_ERRORS: packets that etf drops are reported on the error queue."""
     sk_timer: timer_list | None = row(None, clone=FRESH)
     """The keepalive timer; None until it is first armed."""
 
@@ -230,7 +230,7 @@ class sock(sock_common):
     sk_gso_max_segs: u32 = row(65535)
     """Segments of such a packet at most."""
     sk_gso_disabled: bool = row(False)
-    """No device may cut its packets into segments, as each is signed (TCP_MD5SIG)."""
+    """Packets must not be segmented, because each is signed (TCP_MD5SIG)."""
 
     # callbacks, see the methods below; sock_init_data sets them
     state_change: Callable[[Any], None] = row()
@@ -257,22 +257,22 @@ class sock(sock_common):
 
 
 def sk_data_ready(sk: sock) -> None:
-    """Tell readers that `sk_receive_queue` got something."""
+    """Notify readers of data in `sk_receive_queue`."""
     sk.data_ready(sk)
 
 
 def sk_state_change(sk: sock) -> None:
-    """Tell waiters that `sk_state` moved."""
+    """Notify waiters of a change of `sk_state`."""
     sk.state_change(sk)
 
 
 def sk_write_space(sk: sock) -> None:
-    """Tell writers that there is room again."""
+    """Notify writers that there is room again."""
     sk.write_space(sk)
 
 
 def sk_error_report(sk: sock) -> None:
-    """Tell waiters that `sk_err` or the error queue changed."""
+    """Notify waiters of a change of `sk_err` or the error queue."""
     sk.error_report(sk)
 
 
@@ -293,7 +293,7 @@ def sock_valbool_flag(sk: sock, flag: int, valbool: bool) -> None:
 
 
 def sock_needs_netstamp(sk: sock) -> bool:
-    """net/core/sock.c: do the socket's packets come from a device?"""
+    """net/core/sock.c: whether the socket's packets come from a device."""
     return sk.sk_family != uapi.AF_UNIX
 
 
@@ -307,7 +307,7 @@ def sock_enable_timestamp(sk: sock, flag: int) -> None:
 
 
 def sock_disable_timestamp(sk: sock, flags: int) -> None:
-    """net/core/sock.c: this socket asks no more."""
+    """net/core/sock.c: this socket no longer needs time stamps."""
     if sk.sk_flags & flags:
         sk.sk_flags &= ~flags
         if sock_needs_netstamp(sk) and not sk.sk_flags & sock_flags.SK_FLAGS_TIMESTAMP:
@@ -315,15 +315,15 @@ def sock_disable_timestamp(sk: sock, flags: int) -> None:
 
 
 def sk_is_tcp(sk: sock) -> bool:
-    """include/net/sock.h: a TCP socket of either family?"""
+    """include/net/sock.h: whether it is a TCP socket of either family."""
     return sk.sk_type == uapi.SOCK_STREAM and sk.sk_protocol == uapi.IPPROTO_TCP
 
 
 def ns_capable(net: Net, cap: int) -> bool:
-    """kernel/capability.c: may the host's programs do what `cap` guards? They may as uid 0.
+    """kernel/capability.c: whether the host's programs have the capability `cap`: as uid 0.
 
-    A host has one user, `Host.uid`: its programs are whoever holds the Host object. A program that
-    runs on it may not, once it has given up the capability that who started it has.
+    A host has one user, `Host.uid`, for all code that uses the Host object. A program that runs on
+    the host loses a capability if it gives up the one that it was started with.
     """
     return net.uid == 0 and not (net.caller and has_given_up(net.caller, cap))
 
@@ -331,8 +331,8 @@ def ns_capable(net: Net, cap: int) -> bool:
 def has_given_up(tid: int, cap: int) -> bool:
     """Whether the machine's thread `tid` does not have a capability of this process.
 
-    What it has in a user namespace of its own does not count. Where this process does not have the
-    capability either, whether the thread has become another user.
+    Capabilities in a user namespace of its own do not count. If this process does not have the
+    capability either, it returns whether the thread has changed its user.
     """
     own, other = effective("self"), effective(str(tid))
     if own is None or other is None:
@@ -440,7 +440,7 @@ def sk_free(sk: sock) -> None:
 
 
 def sock_orphan(sk: sock) -> None:
-    """include/net/sock.h: detach from the socket; nobody waits on it any more."""
+    """include/net/sock.h: detach from the socket and its wait queue."""
     sk.sk_flags |= sock_flags.SOCK_DEAD
     sk.sk_socket = None
 
@@ -473,7 +473,7 @@ def lock_sock(sk: sock) -> None:
 
 
 def __lock_sock(sk: sock) -> None:
-    """net/core/sock.c: sleep until nobody owns `sk`."""
+    """net/core/sock.c: sleep until `sk` is not owned."""
     sk.sk_sleepers += 1
     try:
         sk.net.clock.wait(wait_queue_entry(sk, sk_lock_free, None).ready)
@@ -487,7 +487,7 @@ def sk_lock_free(sk: sock, seen: Any) -> bool:
 
 
 def release_sock(sk: sock) -> None:
-    """net/core/sock.c: drain the backlog, run the protocol's release_cb, give `sk` up."""
+    """net/core/sock.c: drain the backlog, run the protocol's release_cb, release `sk`."""
     try:
         if sk.sk_backlog.qlen:
             __release_sock(sk)
@@ -675,7 +675,7 @@ def sk_sleep(sk: sock) -> wait_queue_head:
 
 
 def skwq_has_sleeper(sk: sock) -> bool:
-    """include/net/sock.h: somebody waits for `sk`, in a call or at its queue."""
+    """include/net/sock.h: whether there are waiters, in a call or at its queue."""
     wq = sk.sk_wq
     return bool(sk.sk_sleepers or (wq is not None and wq.waiters))
 
@@ -731,7 +731,7 @@ def sk_wake_async(sk: sock, how: int, band: int) -> None:
 
 
 def sk_send_sigurg(sk: sock) -> None:
-    """net/core/sock.c: urgent data has come: SIGURG to the owner of the open file."""
+    """net/core/sock.c: urgent data was received: SIGURG to the owner of the open file."""
     sock = sk.sk_socket
     if sock is not None and sock.file is not None and send_sigurg(sock.file):
         sk_wake_async(sk, fasync.SOCK_WAKE_URG, POLL_PRI)

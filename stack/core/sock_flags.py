@@ -8,7 +8,7 @@ SOCK_URGINLINE = 1 << 2
 SOCK_KEEPOPEN = 1 << 3
 SOCK_LINGER = 1 << 4
 SOCK_PASSSEC = 1 << 5
-"""sk_scm_security: give every reader the sender's label; without a module there are none."""
+"""sk_scm_security: pass the sender's label to readers; without a module there are none."""
 SOCK_BROADCAST = 1 << 6
 SOCK_TIMESTAMP = 1 << 7
 SOCK_ZAPPED = 1 << 8
@@ -21,7 +21,7 @@ SOCK_TIMESTAMPING_RX_SOFTWARE = 1 << 14
 SOCK_RXQ_OVFL = 1 << 15
 SOCK_SELECT_ERR_QUEUE = 1 << 16
 SOCK_TIMESTAMPING_ANY = 1 << 17
-"""SO_TIMESTAMPING wants stamps told: SOF_TIMESTAMPING_SOFTWARE or _RAW_HARDWARE."""
+"""SO_TIMESTAMPING reports stamps: SOF_TIMESTAMPING_SOFTWARE or _RAW_HARDWARE."""
 SOCK_TXTIME = 1 << 18
 """SCM_TXTIME is an allowed message (SO_TXTIME)."""
 SOCK_RCVBUF_LOCK = 1 << 19
@@ -32,7 +32,7 @@ SOCK_NOSPACE = 1 << 23
 SOCK_ZEROCOPY = 1 << 24
 SOCK_FILTER_LOCKED = 1 << 25
 SOCK_PASSCRED = 1 << 26
-"""sk_scm_credentials: give every reader the sender's credentials."""
+"""sk_scm_credentials: pass the sender's credentials to readers."""
 SOCK_FASYNC = 1 << 27
 """A signal is requested (O_ASYNC)."""
 SOCKWQ_ASYNC_NOSPACE = 1 << 28

@@ -7,7 +7,7 @@
         put_cmsg                            any message of any level, into msg.msg_control
 
 The functions before SOCKET_LEVEL are setters, getters and checks that its rows name, by theme:
-times, buffers and devices, how a socket sends, how it receives, what it tells. An option that is
+times, buffers and devices, sending, receiving, state. An option that is
 one member of the sock has no function. The file keeps no state: `sock` has it, and for one call
 sockcm_cookie. Read the rows first.
 """
@@ -417,7 +417,7 @@ def sock_get_timestamping(new: int, sk: sock, optlen: int) -> Any:
     return SO_TIMESTAMPING_BYTES.pack(flags, 0) if optlen > 4 else flags
 
 
-# --- what a socket tells ------------------------------------------------------------------------
+# --- state of a socket --------------------------------------------------------------------------
 
 
 def sock_error(sk: sock) -> int:
@@ -477,7 +477,7 @@ def peercred(sk: Any) -> tuple[int, int, int]:
 
 
 def sock_get_peergroups(sk: sock) -> bytes:
-    """SO_PEERGROUPS: none, for a host's programs are in no further groups. Raises: ENODATA."""
+    """SO_PEERGROUPS: a host's programs have no supplementary groups. Raises: ENODATA."""
     if not peercred(sk)[0]:
         raise os_error(errno.ENODATA, "the socket has no peer of this host")
     return b""
@@ -709,7 +709,7 @@ def put_cmsg(msg: Any, level: int, kind: int, data: bytes) -> None:
 
 
 def sock_recv_cmsgs(msg: Any, sk: sock, skb: sk_buff) -> None:
-    """include/net/sock.h: receive time stamp and drop count, when the socket asked for them."""
+    """include/net/sock.h: receive time stamp and drop count, if the socket enabled them."""
     flags = sk.sk_flags
     if flags & sock_flags.FLAGS_STAMPS:
         sock_recv_timestamp(msg, sk, skb, False)
@@ -733,7 +733,7 @@ def sock_recv_timestamp(msg: Any, sk: sock, skb: sk_buff, err_queue: bool) -> bo
 
 
 def sock_put_stamps(msg: Any, sk: sock, when: int, err_queue: bool) -> bool:
-    """net/socket.c (__sock_recv_timestamp): tell a time, ns since 1970; 0: unknown.
+    """net/socket.c (__sock_recv_timestamp): report a time, ns since 1970; 0: unknown.
 
     True when SCM_TIMESTAMPING was among the messages.
     """
@@ -750,9 +750,9 @@ def sock_put_stamps(msg: Any, sk: sock, when: int, err_queue: bool) -> bool:
 
 
 def sock_tells_stamp(tsflags: int, err_queue: bool) -> bool:
-    """Whether a socket with these SOF_TIMESTAMPING_* is told of software's stamps.
+    """Whether a socket with these SOF_TIMESTAMPING_* gets software time stamps.
 
-    Others may have had the packet stamped: OPT_RX_FILTER wants only what the socket asked for.
+    The packet may be stamped because of other sockets; OPT_RX_FILTER excludes those stamps.
     """
     if not tsflags & uapi.SOF_TIMESTAMPING_SOFTWARE:
         return False
@@ -761,7 +761,7 @@ def sock_tells_stamp(tsflags: int, err_queue: bool) -> bool:
 
 
 def sock_put_stamp(msg: Any, sk: sock, stamp: int) -> None:
-    """The message of a time of arrival, ns since 1970, as the socket asked for it."""
+    """The control message of a receive time, ns since 1970, of the kind that the socket enabled."""
     sec, nsec = divmod(stamp, NSEC_PER_SEC)
     new = sk.sk_flags & sock_flags.SOCK_TSTAMP_NEW
     if sk.sk_flags & sock_flags.SOCK_RCVTSTAMPNS:

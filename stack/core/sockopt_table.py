@@ -129,7 +129,7 @@ def need_device(sk: Any, ifindex: int) -> None:
 
 
 def need_capable(net: Any, caps: tuple[int, ...], what: str, denied: int = errno.EPERM) -> None:
-    """Check that the host's programs have one of `caps`. Raises: OSError `denied`."""
+    """Check that the caller has one of `caps`. Raises: OSError `denied`."""
     if not any(ns_capable(net, cap) for cap in caps):
         raise os_error(denied, f"{what}: the host's user is {net.uid}, not root")
 
@@ -152,7 +152,7 @@ class SockOpt:
     denied          the errno without it
     check(sk, value)  raises when the value is not for this socket
     set(sk, value)  stores the value; without it `member` is set, or its `bit`
-    then(sk)        what follows from a new value
+    then(sk)        called after a new value was set
     room            the least optlen of getsockopt, bytes; EINVAL below
     get(sk)         the value; without it that of `member`. A bool is read as 0 or 1
     fill(sk, optlen)  the value, where the size of the user's buffer counts

@@ -93,7 +93,7 @@ raise_softirq = raise_softirq_irqoff
 
 
 def tasklet_schedule(machine: Machine, t: tasklet_struct) -> None:
-    """include/linux/interrupt.h: have `t` run soon, once however often it is scheduled."""
+    """include/linux/interrupt.h: schedule `t` to run once, soon."""
     if not t.scheduled:
         t.scheduled = True
         machine.tasklet_vec.append(t)
@@ -110,14 +110,14 @@ def tasklet_action(machine: Machine) -> None:
 
 
 def wakeup_softirqd(machine: Machine) -> None:
-    """kernel/softirq.c: have ksoftirqd run the pending softirqs soon."""
+    """kernel/softirq.c: wake ksoftirqd to run the pending softirqs."""
     if not machine.ksoftirqd_queued and not machine.closed:
         machine.ksoftirqd_queued = True
         machine.clock.call_soon(machine.run_ksoftirqd)
 
 
 def run_ksoftirqd(machine: Machine) -> None:
-    """kernel/softirq.c: the thread's turn."""
+    """kernel/softirq.c: the function of ksoftirqd."""
     machine.ksoftirqd_queued = False
     if machine.softirq_pending and not machine.softirq_count and not machine.hardirq_count:
         __do_softirq(machine)
@@ -180,7 +180,7 @@ def handle_softirqs(machine: Machine) -> None:
 def raise_later(machine: Machine, wrong: BaseException) -> None:
     """Keep an exception of a program's function (hook, tap, callback, signal handler).
 
-    Raised at once it would lose the packets behind in a list, or stop a device that raises its
+    Raised at once, it would lose the next packets of a list, or stop a device that raises its
     interrupt line in the middle of its work. `__do_softirq` raises it instead: into its caller, or
     from ksoftirqd into the thread that runs the clock.
     """

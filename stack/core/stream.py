@@ -38,7 +38,7 @@ def sk_stream_wspace(sk: sock) -> int:
 
 
 def sk_stream_min_wspace(sk: sock) -> int:
-    """include/net/sock.h: what must be free before a writer is woken."""
+    """include/net/sock.h: the space that must be free before a writer is woken."""
     return sk.sk_wmem_queued >> 1
 
 
@@ -83,7 +83,7 @@ def sk_connect_over(sk: sock, seen: Any) -> bool:
 
 
 def sk_stream_wait_close(sk: sock, timeo_ns: int) -> None:
-    """net/core/stream.c: linger until the FIN exchange is over or the time is."""
+    """net/core/stream.c: linger until the FIN exchange is complete, or the timeout."""
     if timeo_ns > 0:
         sk_wait_event(sk, timeo_ns, sk_stream_closed)
 

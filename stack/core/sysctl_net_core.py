@@ -1,7 +1,7 @@
-"""Sysctls as data: what a row declares, how a written value is checked, the rows of net.core.
+"""Sysctls as data: the type of a row, the check of written values, the rows of net.core.
 
-kernel/sysctl.c, net/core/sysctl_net_core.c. A row is one file of /proc/sys: a value that Linux
-refuses there is refused here with the same errno.
+kernel/sysctl.c, net/core/sysctl_net_core.c. A row is one file of /proc/sys. A value that Linux
+rejects there is rejected here with the same errno.
 """
 
 from __future__ import annotations
@@ -49,8 +49,8 @@ class Sysctl:
     `machine`: one setting for all namespaces of a machine, a file of its first namespace only.
     `default` is a value, or a function of the host's memory in bytes. The value is `count` numbers
     from `low` to `high`, a NAME, NAMES separated by blanks, a set of PORTS, or KEYS in hex.
-    `obsolete` says why nothing reads the knob, on Linux either. `mode` are the file's permissions:
-    0o444: it shows a state, 0o200: to write it does something.
+    `obsolete` says why it has no effect, also on Linux. `mode` are the file's permissions: 0o444:
+    it shows a state, 0o200: a write triggers an action.
     """
 
     path: str
@@ -90,7 +90,7 @@ class Sysctl:
         return f"{of}{self.low} to {self.high}"
 
     def shown(self, value: Any) -> str:
-        """Return a value as the knob's file has it, without the end of the line."""
+        """Return a value as in the sysctl's file, without the newline."""
         if self.kind == PORTS:
             return ranges(value)
         if isinstance(value, tuple):
@@ -103,7 +103,7 @@ class Sysctl:
         return SysctlError(errno.EINVAL, f"sysctl {self.full_name}={value!r}: {why}")
 
     def parse(self, value: Any) -> Any:
-        """Return what is stored for `value`, which may be text as `sysctl -w` has it.
+        """Convert `value`, which may be text as for `sysctl -w`, to the stored value.
 
         Raises: SysctlError EINVAL, EACCES.
         """
