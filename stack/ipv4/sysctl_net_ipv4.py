@@ -1,7 +1,7 @@
 """The sysctls of net.ipv4 (net/ipv4/sysctl_net_ipv4.c, route.c, devinet.c), as rows.
 
 A row has a name, a default, a range and a description; see sysctl_net_core. The functions at the
-beginning make rows of one type or of one directory; `stack/ipv4/sysctl_names.py` finds rows by name.
+beginning make rows of one type or of one directory. stack/ipv4/sysctl_names.py finds rows by name.
 
 Times have Linux's units: seconds, or ms where the name or the text says so. Linux's jiffies are ms
 here (HZ = 1000).
