@@ -73,7 +73,7 @@ def fanout_link(sk: packet_sock, f: packet_fanout) -> None:
 
 
 def fanout_unlink(sk: packet_sock, f: packet_fanout) -> None:
-    """net/packet/af_packet.c __fanout_unlink: remove the socket; the last one takes its place."""
+    """net/packet/af_packet.c __fanout_unlink: remove the socket; the last one replaces it."""
     i = f.arr.index(sk)
     f.arr[i] = f.arr[-1]
     f.arr.pop()

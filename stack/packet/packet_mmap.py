@@ -20,13 +20,13 @@ if sys.platform == "linux":
 
 
 MEMORY = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-"""What this machine has, bytes: more is ENOMEM. Pages that no frame came to take none."""
+"""Memory of this machine, bytes: more is ENOMEM. Pages that were never used take none."""
 
 
 def alloc_pg_vec(size: int) -> tuple[int, mmap.mmap]:
     """net/packet/af_packet.c: a file of `size` bytes, and its pages. Raises: OSError ENOMEM.
 
-    Nobody who gets the file can change its size, for whoever reads pages behind the end is killed.
+    No user of the file can change its size, because readers beyond its end would be killed.
     """
     if size > MEMORY:
         raise os_error(errno.ENOMEM, f"a ring of {size} bytes")

@@ -164,7 +164,7 @@ def place_rings(
 ) -> None:
     """Make these the socket's rings: pages of one file, the ring to receive before that to send.
 
-    Nobody maps them now. Raises: OSError ENOMEM, and the rings stay as they are.
+    They must not be mapped. Raises: OSError ENOMEM, and the rings are unchanged.
     """
     rings = [ring for ring in (rx, tx) if ring is not None]
     fd = -1
@@ -368,7 +368,7 @@ def tpacket_fill(
     mac: int,
     network: int,
 ) -> None:
-    """Write the header of a frame; its status comes last, for it gives the slot to the program."""
+    """Write the header of a frame, its status last, because it passes the slot to the program."""
     memory = ring.memory
     stamp = sk.net.machine.realtime_ns(skb.tstamp_ns)
     if skb.tstamp_ns:

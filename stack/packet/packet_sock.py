@@ -154,7 +154,7 @@ class packet_sock(sock):
     pages_fd: int = row(-1, clone=FRESH)
     """A file of the machine that runs this: the pages of rx_ring, then those of tx_ring."""
     maps: list[Callable[[], bool]] = row(make=list, clone=FRESH)
-    """Whoever maps the pages: each tells whether it still does."""
+    """Functions that return whether a mapping of the pages still exists."""
     tp_version: int = row(0)
     tp_reserve: int = row(0)
     tp_loss: bool = row(False)

@@ -152,7 +152,7 @@ class Dhcpd:
                     self._timer.set(action.at_ns)
 
     def _send(self, reply: Reply) -> None:
-        """Send an answer; for one that cannot be sent the client asks again."""
+        """Send an answer; if it cannot be sent, the client will ask again."""
         try:
             if reply.mac:
                 arp_req_set(self.dev, reply.daddr, reply.mac, permanent=False)

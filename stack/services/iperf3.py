@@ -104,7 +104,7 @@ class Start:
 class Stop:
     """The test is over: count the bytes that have arrived, then stop all streams.
 
-    `text` tells the reason, "" when it was told before.
+    `text` is the reason, "" if it was reported before.
     """
 
     text: str

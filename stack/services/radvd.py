@@ -1,4 +1,4 @@
-"""Router advertisements of an interface: the runner of router_advertiser.py (what radvd is).
+"""Router advertisements of an interface, as by radvd: the runner of router_advertiser.py.
 
     service = Radvd(host, "eth0", AdvertiserConfig(prefixes=(prefix_info(prefix, 64),)))
     service.stop()

@@ -1,4 +1,4 @@
-"""A router's advertisements without I/O (RFC 4861 6.2): what radvd does for one interface.
+"""A router's advertisements on one interface, without I/O (RFC 4861 6.2), as by radvd.
 
     core = RouterAdvertiser(config, random=Random(1), lladdr=mac)
     for action in core.start(now_ns): ...

@@ -46,7 +46,7 @@ class Dhcp4Runner:
 
     Args:
         config: of the core; by default the host's name is sent.
-        changed: called with the lease, or None, whenever it comes, changes or goes.
+        changed: called with the lease, or None, when it is obtained, changed or lost.
     """
 
     def __init__(
@@ -164,7 +164,7 @@ class Dhcp4Runner:
         return sock
 
     def _ready(self, sock: WatchedSocket) -> None:
-        for data, _ in sock.datagrams():  # after an ICMP error the core asks again
+        for data, _ in sock.datagrams():  # after an ICMP error the core retries
             self._do(self.core.received(data, self.net.now()))
 
     # --- unicast answers before there is an address ---------------------------------------------

@@ -48,10 +48,10 @@ class Dhcp6Runner:
     """A DHCPv6 client on the interface `dev` of `net`, which has to be up.
 
     Args:
-        stateless: ask for information only (RFC 8415 18.2.6).
+        stateless: request information only (RFC 8415 18.2.6).
         rapid_commit: be served by two messages where the server agrees.
         duid: who this machine is; made of the interface's MAC when None.
-        changed: called with the lease whenever it comes or changes, with None when it goes.
+        changed: called with the lease when it is obtained or changed, with None when it is lost.
     """
 
     def __init__(
@@ -95,12 +95,12 @@ class Dhcp6Runner:
             self._look()
 
     def wait(self, timeout_ns: int | None = None) -> bool:
-        """Wait until a lease (or the information) has come and its addresses may be used."""
+        """Wait until there is a lease (or the information) and its addresses may be used."""
         with self.net.lock:
             return bool(self.net.clock.wait(self.ready, timeout_ns))
 
     def ready(self) -> bool:
-        """A lease (or the information) has come, and its addresses may be used."""
+        """Whether there is a lease (or the information), and its addresses may be used."""
         if self.lease is None:
             return False
         return self._stateless or not any(
@@ -209,7 +209,7 @@ class Dhcp6Runner:
             return
 
     def _ready(self, sock: WatchedSocket) -> None:
-        for data, _ in sock.datagrams():  # after an ICMP error the core asks again
+        for data, _ in sock.datagrams():  # after an ICMP error the core retries
             self._do(self.core.received(data, self.net.now()))
 
     def _configure(self, lease: Lease6) -> None:

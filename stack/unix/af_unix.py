@@ -9,7 +9,7 @@
         unix_create1                the accepted side, `newsk`, whose peer is the caller
         other.sk_receive_queue      gets an empty skb that carries newsk
     sys_accept => unix_accept       takes that skb
-    sys_close => unix_release -> unix_release_sock  tells the peer, frees what is queued
+    sys_close => unix_release -> unix_release_sock  notifies the peer, frees queued data
 
 unix_stream.py, unix_dgram.py send and receive; unix_poll.py waits. State: `unix_sock.peer` is the
 other end, into whose `sk_receive_queue` a sender writes directly; `addr` is the name;

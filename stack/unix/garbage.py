@@ -227,7 +227,7 @@ def unix_walk_scc(unx: netns_unix) -> list[sk_buff]:
 
 
 def unix_gc(net: Net) -> None:
-    """net/unix/garbage.c: free the messages that nobody can receive."""
+    """net/unix/garbage.c: free messages that can no longer be received."""
     unx: netns_unix = net.unx
     if not unx.graph_maybe_cyclic:
         return

@@ -3,7 +3,7 @@
     sys_sendmsg => unix_dgram_sendmsg       control messages: scm_send
         unix_dgram_send                     room, and a copy of the bytes
             unix_dgram_queue                the receiver: by name, or the connected peer
-                sk_filter, unix_may_send    its filter; is it connected with somebody else?
+                sk_filter, unix_may_send    its filter; is it connected to another socket?
                 unix_wait_for_peer          its queue is full: sleep, or EAGAIN
                 other.sk_receive_queue, sk_data_ready
     sys_recvmsg => unix_dgram_recvmsg       dequeue or peek, copy, scm_recv_unix

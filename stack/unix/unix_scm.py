@@ -166,7 +166,7 @@ def unix_stream_prepare(
 
 
 def unix_pipe_error() -> OSError:
-    """The error to raise when nobody will read what is sent."""
+    """The error to raise when there is no reader."""
     return os_error(errno.EPIPE, "the peer does not read any more")
 
 

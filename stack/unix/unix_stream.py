@@ -239,7 +239,7 @@ def unix_has_fds(skb: sk_buff) -> bool:
 def unix_stream_data_wait(sk: unix_sock, timeo_ns: int, last: sk_buff | None, last_len: int) -> int:
     """net/unix/af_unix.c: sleep until the queue's end is no longer `last`; the ns left.
 
-    Raises: OSError EBADF when the socket was closed by somebody else meanwhile.
+    Raises: OSError EBADF when the socket was closed by another thread in the meantime.
     """
     left = wait_event(sk, timeo_ns, unix_stream_data_came, (last, last_len))
     if sk.sk_flags & SOCK_DEAD:

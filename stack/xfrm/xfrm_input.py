@@ -171,7 +171,7 @@ def xfrm_input(skb: sk_buff, family: int, encap_type: int) -> None:
 def check_mapping(net: Net, skb: sk_buff, x: xfrm_state, family: int) -> None:
     """net/ipv4/esp4.c esp_input_done2: NAT gave the peer another address or port. Borrows skb.
 
-    Key managers are told, and change the states.
+    Key managers are notified, and change the states.
     """
     off = skb_network_offset(skb)
     saddr: wide = iphdr_at(skb, off).saddr if family == AF_INET else ipv6hdr_at(skb, off).saddr

@@ -109,7 +109,7 @@ class xfrm_bundle:
     route: Any = None
     """What routing said."""
     path: Any = None
-    """Where the result goes."""
+    """The destination of the result."""
     genid: int = 0
     path_mtu: int = row(0)
 
@@ -211,7 +211,7 @@ def xfrm_bundle_lookup(net: Net, fl: flowi, pol: xfrm_policy, dst: Any) -> Any:
 
 
 def make_blackhole(dst: Any) -> Any:
-    """net/xfrm/xfrm_policy.c: a route like `dst` that drops packets, and is asked for each time."""
+    """net/xfrm/xfrm_policy.c: a route like `dst` that drops packets and is never cached."""
     made = copy_of(dst)
     made.ops = replace(dst.ops, check=never)
     made.input, made.output = dst_discard, dst_discard_out
@@ -277,7 +277,7 @@ def xfrm_dst_lookup(
 ) -> tuple[flowi, dst_entry]:
     """net/xfrm/xfrm_policy.c: the route between the ends of a tunnel, and its flow.
 
-    No policy is asked about it. Raises: OSError.
+    No policy is checked for it. Raises: OSError.
     """
     fl = flowi(family, daddr, saddr, flowi_mark=mark)
     if family == AF_INET:
@@ -456,7 +456,7 @@ def copy_metadata(skb: sk_buff, made: sk_buff) -> None:
 def tunnel_check_size(skb: sk_buff, dst: xfrm_dst, six: bool) -> None:
     """net/xfrm/xfrm_output.c xfrm4_tunnel_check_size, _6_: a packet that fits no tunnel is refused.
 
-    Its sender is told. Raises: OSError EMSGSIZE. Borrows skb.
+    Its sender is notified. Raises: OSError EMSGSIZE. Borrows skb.
     """
     mtu = dst_mtu(dst)
     if skb.len <= mtu or skb.ignore_df or (not six and not ip_hdr(skb).frag_off & IP_DF):

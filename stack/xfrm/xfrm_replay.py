@@ -1,4 +1,4 @@
-"""net/xfrm/xfrm_replay.c: sequence numbers that went out and came in (RFC 4303 3.4.3, A2).
+"""net/xfrm/xfrm_replay.c: sequence numbers of sent and received packets (RFC 4303 3.4.3, A2).
 
 Numbers are whole ones of 64 bits; without extended numbers (ESN) their high half stays 0.
 """
@@ -14,7 +14,7 @@ GOOD, TWICE, OLD = 0, 1, 2
 
 @state
 class xfrm_replay:
-    """struct xfrm_replay_state and _esn: what was sent last, and the window of what came.
+    """struct xfrm_replay_state and _esn: the last number sent, and the receive window.
 
     `window` numbers up to `seq` are remembered in `bitmap`, whose bit 0 is `seq`; 0: none are, and
     all are taken.

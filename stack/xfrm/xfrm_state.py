@@ -5,7 +5,7 @@
     xfrm_state_lookup                       of a packet that came: by address, SPI and protocol
     xfrm_find_acq                           an SPI for a daemon that negotiates the rest
     xfrm_state_find                         for a packet that leaves: by a policy's template
-        xfrm_state_acquire                  there is none: a key manager is asked (XFRM_MSG_ACQUIRE)
+        xfrm_state_acquire                  there is none: request one (XFRM_MSG_ACQUIRE)
     xfrm_state_check_expire                 each packet: is there a limit that it would exceed?
     xfrm_timer_handler                      the limits of time
 
@@ -55,7 +55,7 @@ IPPROTO_ESP = 50
 # include/net/xfrm.h
 XFRM_STATE_ACQ, XFRM_STATE_VALID, XFRM_STATE_EXPIRED, XFRM_STATE_DEAD = 0, 1, 3, 5
 XFRM_ACQ_EXPIRES = 30
-"""Seconds that an SPI is kept for whoever negotiates (sysctl xfrm_acq_expires)."""
+"""Seconds that an SPI is kept during negotiation (sysctl xfrm_acq_expires)."""
 # include/uapi/linux/xfrm.h
 XFRM_STATE_NOECN = 1
 XFRM_STATE_DECAP_DSCP = 2
@@ -153,13 +153,13 @@ class netns_xfrm_state:
     """Of stack/xfrm/xfrm_output.py."""
     bundles_genid: int = row(0)
     km: Callable[[xfrm_state, bool], None] | None = row()
-    """km_state_expired: tell that a state reached a soft or (True) hard limit."""
+    """km_state_expired: report that a state reached a soft or (True) hard limit."""
     km_new_mapping: Callable[[xfrm_state, wide, int], None] | None = row()
     """Tell that the peer of a state with `encap` has another address or port."""
     km_acquire: Callable[[xfrm_state, xfrm_tmpl, xfrm_policy], bool] | None = row()
-    """km_query: ask for the state of a template. False: nobody listens."""
+    """km_query: request the state of a template. False: there is no listener."""
     acqseq: int = row(0)
-    """Number of the last state that was asked for."""
+    """Number of the last requested state."""
 
 
 def states_of(net: Net) -> netns_xfrm_state:
@@ -177,7 +177,7 @@ def key_of(x: xfrm_state) -> Key:
 def xfrm_state_lookup(
     net: Net, daddr: wide, spi: int, proto: int, family: int
 ) -> xfrm_state | None:
-    """net/xfrm/xfrm_state.c: the state of a packet that came."""
+    """net/xfrm/xfrm_state.c: the state of a received packet."""
     return states_of(net).by_id.get((daddr, spi, proto, family))
 
 
@@ -214,7 +214,7 @@ def xfrm_state_find(
 def xfrm_state_acquire(
     net: Net, daddr: wide, saddr: wide, fl: flowi, tmpl: xfrm_tmpl, pol: xfrm_policy
 ) -> None:
-    """net/xfrm/xfrm_state.c xfrm_state_find: ask a key manager for a state, which has 30 s."""
+    """net/xfrm/xfrm_state.c xfrm_state_find: request a state from a key manager, within 30 s."""
     table = states_of(net)
     if table.km_acquire is None:
         return
@@ -232,7 +232,7 @@ def xfrm_state_acquire(
 
 
 def xfrm_acquired(x: xfrm_state) -> None:
-    """net/xfrm/xfrm_state.c xfrm_state_add: the state has come that was asked for."""
+    """net/xfrm/xfrm_state.c xfrm_state_add: a requested state was added."""
     for old in list(states_of(x.net).by_id.values()):
         if (
             old.km_state != XFRM_STATE_ACQ
@@ -338,7 +338,7 @@ def xfrm_init_state(x: xfrm_state) -> None:
 
 
 def algo_of(rows: tuple[xfrm_algo_desc, ...], given: xfrm_algo, kind: str) -> xfrm_algo_desc:
-    """The algorithm that was asked for. Raises: OSError ENOSYS; EINVAL: its key's size."""
+    """The requested algorithm. Raises: OSError ENOSYS; EINVAL: its key's size."""
     found = xfrm_find_algo(rows, given.name)
     if found is None:
         raise os_error(errno.ENOSYS, f"Requested {kind} algorithm not found")
@@ -402,7 +402,7 @@ def xfrm_timer_handler(timer: timer_list) -> None:
 
 
 def km_state_expired(x: xfrm_state, hard: bool) -> None:
-    """net/xfrm/xfrm_state.c: tell whoever listens."""
+    """net/xfrm/xfrm_state.c: notify listeners."""
     km = states_of(x.net).km
     if km is not None:
         km(x, hard)
