@@ -58,8 +58,8 @@ EXIT_STATUSES: dict[str, dict[int | str, str]] = {
     "guest": {"other": "The status of the command that --run gives."},
     "qemu": {"other": "QEMU's own."},
     "ping": {
-        0: "An answer came; with -c and -w, all of them.",
-        1: "No answer came.",
+        0: "A reply was received; with -c and -w, all of them.",
+        1: "No reply was received.",
         2: "It could not be tried, or the arguments are wrong.",
     },
     "exec": {"other": "The program's, or 128 and the number of the signal that ended it."},

@@ -164,7 +164,7 @@ def command(
     """Fetch URL over our own TCP; the body goes to standard output or to -o FILE.
 
     URL is http://HOST[:PORT]/PATH; HOST is a name, an IPv4 address or an IPv6 address in brackets.
-    Names are asked of the servers that --dns or --dhcp gives. Without a network there is a server
+    Names are resolved by the servers of --dns or --dhcp. Without a network there is a server
     at the far end of --link stack:10.9.0.1/24,serve=http:80.
     """
     if as_json and output is None:

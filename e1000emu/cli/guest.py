@@ -129,7 +129,7 @@ def _until_done(guest: GuestLinux, text: str, timeout_ns: int, show: bool) -> Co
     default=SUITE,
     help="Whose kernel to boot: the Debian suite's.",
 )
-@click.option("--refresh", is_flag=True, help="Fetch the packages anew, also when they are cached.")
+@click.option("--refresh", is_flag=True, help="Fetch the packages again, even if they are cached.")
 @click.option(
     "--qemu",
     type=click.Path(dir_okay=False),

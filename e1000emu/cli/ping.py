@@ -269,7 +269,10 @@ def find(station: Station, dest: str, version: int) -> Target:
 @click.option("-6", "only6", is_flag=True, help="IPv6 only.")
 @station_options
 @click.option(
-    "-c", "--count", type=click.IntRange(1), help="Stop after so many replies. [default: go on]"
+    "-c",
+    "--count",
+    type=click.IntRange(1),
+    help="Stop after this number of replies. [default: never]",
 )
 @click.option(
     "-i",
@@ -313,10 +316,10 @@ def command(
     timestamps: bool,
     as_json: bool,
 ) -> None:
-    """Ping DEST through our own stack until interrupted, or -c replies have come.
+    """Ping DEST through our own stack until interrupted, or -c replies were received.
 
     Options, lines and exit status are iputils'. SIGQUIT (Ctrl-\\) shows the statistics so far. DEST
-    is an address or a name, which is asked of the servers that --dns or --dhcp gives.
+    is an address or a name, which is resolved by the servers of --dns or --dhcp.
     """
     if only4 and only6:
         raise ArgumentError("-4 -6: only one family can be the only one; give one of them")

@@ -24,7 +24,7 @@ class _Qemu(click.Command):
 
 
 @click.command(cls=_Qemu, context_settings={"allow_interspersed_args": False})
-@click.option("--refresh", is_flag=True, help="Fetch it anew, also when it is cached.")
+@click.option("--refresh", is_flag=True, help="Fetch it again, even if it is cached.")
 @report_options
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="[-- ARGS...]")
 def command(arguments: tuple[str, ...], refresh: bool, as_json: bool) -> None:

@@ -229,7 +229,7 @@ def command(
     """Send one TCP stream over a wire of your making, in virtual time; sample cwnd, RTT and rate.
 
     The same options give the same samples, to the last digit. An option that is repeated makes a
-    run for each of its values, several such options one for each combination; they come into one
+    run for each of its values, several such options one for each combination; all share one
     table, figure and CSV file.
     """
     if figure is not None:

@@ -334,11 +334,11 @@ def command(
 ) -> None:
     """Offer a NIC over vfio-user until SIGINT, SIGTERM or SIGHUP; a guest's own e1000 driver binds.
 
-    Prints the command lines to paste. Clients come and go; each finds a NIC after reset.
+    Prints the command lines to paste. Clients may reconnect; each gets a NIC after reset.
     --link switch[:LINK] joins the NICs of several --socket, and LINK when given, by a switch.
     With --json standard output has one object a line: first "event": "ready" as soon as the
-    sockets listen, last "event": "end" with the counters; what happens goes to standard error.
-    With --state a client that goes finds the NIC as it left it, also behind a new server.
+    sockets listen, last "event": "end" with the counters. Messages go to standard error.
+    With --state a client that reconnects gets the NIC as it left it, also from a new server.
     SIGUSR1 shows the counters so far, with --json as "event": "counters"; on a terminal they stay
     in view. SIGUSR2 says why frames or interrupts do not move, with --json as "event": "explain".
     """
