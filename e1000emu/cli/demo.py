@@ -346,7 +346,7 @@ def _advance(progress: Progress, task: TaskID, completed: int) -> None:
 @click.option("--reorder", type=Share(0.5), default="1%", help="Of the second one's frames.")
 @click.option("--seed", type=int, default=1, help="Of the impaired link.")
 @click.option(
-    "--capture", type=OUT_FILE, default="e1000emu-demo.pcapng", help="Where the capture goes."
+    "--capture", type=OUT_FILE, default="e1000emu-demo.pcapng", help="File to write the capture to."
 )
 @click.option("--no-trace", is_flag=True, help="Without the call chains of a packet.")
 @report_options

@@ -291,7 +291,7 @@ def find(station: Station, dest: str, version: int) -> Target:
     "timeout_ns",
     type=Duration(above=True),
     default="10s",
-    help="How long to wait at the end for a first reply; where one came before, two round trips "
+    help="How long to wait at the end for a first reply; after an earlier one, two round trips "
     "or --interval, the longer.",
 )
 @click.option(
