@@ -1,4 +1,4 @@
-"""drivers/net/dummy.c: a device that counts and frees its packets; a place for addresses."""
+"""drivers/net/dummy.c: a device that counts and frees its packets; used to hold addresses."""
 
 from __future__ import annotations
 

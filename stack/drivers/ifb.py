@@ -1,7 +1,7 @@
-"""drivers/net/ifb.c: a device whose discipline packets of other devices wait in.
+"""drivers/net/ifb.c: a device whose qdisc queues packets of other devices.
 
-A filter of another device redirects a packet here (act_mirred). When the discipline lets it go, it
-goes on where it came from: it is received there, or sent there, without meeting filters again.
+A filter of another device redirects a packet here (act_mirred). Once dequeued, it
+continues where it was redirected: it is received or sent there, and skips the filters.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ IFB_FEATURES = netdevice.NETIF_F_SOFTWARE_DEVICE | netdevice.NETIF_F_GSO_ENCAP_A
 
 
 def ifb_xmit(skb: sk_buff, dev: net_device) -> int:
-    """ndo_start_xmit: back to the device that it came from. NETDEV_TX_OK. Takes ownership."""
+    """ndo_start_xmit: return it to its original device. NETDEV_TX_OK. Takes ownership."""
     stats = dev.stats
     stats.rx_packets += 1
     stats.rx_bytes += skb.len
@@ -46,7 +46,7 @@ def ifb_xmit(skb: sk_buff, dev: net_device) -> int:
     if not from_ingress:
         dev_queue_xmit(skb)
         return netdevice.NETDEV_TX_OK
-    # The kernel's tasklet: the packet is received after the discipline has run.
+    # The kernel's tasklet: the packet is received after the qdisc has run.
     skb_reset_mac_header(skb)
     skb_pull(skb, skb.network_header - skb.mac_header)
     netif_rx(skb)

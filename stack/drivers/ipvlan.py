@@ -1,15 +1,15 @@
-"""drivers/net/ipvlan/ipvlan_main.c: slaves of ipvlan come, change, have addresses, and go.
+"""drivers/net/ipvlan/ipvlan_main.c: creation, settings, addresses and removal of slaves.
 
     ipvlan_link_new             `ip link add`: the first slave makes the master's port
         ipvlan_port_create
-        ipvlan_set_port_mode    of all slaves; `ip link set` comes here, too
+        ipvlan_set_port_mode    of all slaves; also used by `ip link set`
             ipvlan_l3s_register         mode l3s: hooks of the master's namespace
-    ipvlan_addr4_event, ipvlan_addr6_event      an address came or went: ipvlan_addr_event
-    ipvlan_addr_validator_event                 may a slave get this address?
-    ipvlan_device_event         what happens to the master
-    ipvlan_link_delete          the last slave ends the port (ipvlan_uninit)
+    ipvlan_addr4_event, ipvlan_addr6_event      an address was added or removed: ipvlan_addr_event
+    ipvlan_addr_validator_event                 whether a slave may get this address
+    ipvlan_device_event         events of the master
+    ipvlan_link_delete          the last slave destroys the port (ipvlan_uninit)
 
-State: ipvlan_core.py, which has the packets, too. Addresses are in `ipvl_dev.addrs` always, and in
+State: ipvlan_core.py, as for packets. Addresses are always in `ipvl_dev.addrs`, and in
 `ipvl_port.hlhead` while the slave is up. Read ipvlan_link_new first.
 """
 
@@ -100,7 +100,7 @@ IPVLAN_FEATURES = STACKED_FEATURES | netdevice.NETIF_F_IP_CSUM | netdevice.NETIF
 
 
 def ipvlan_port_get(dev: net_device) -> ipvl_port | None:
-    """The port of a master; None: it has no slaves."""
+    """The port of a master; None if it has no slaves."""
     if dev.rx_handler is not ipvlan_handle_frame:
         return None
     port: ipvl_port = dev.rx_handler_data
@@ -108,7 +108,7 @@ def ipvlan_port_get(dev: net_device) -> ipvl_port | None:
 
 
 def ipvlan_port_create(dev: net_device) -> ipvl_port:
-    """Take over what `dev` receives. Raises: OSError EINVAL: no Ethernet; EBUSY: it is taken."""
+    """Register the rx_handler of `dev`. Raises: OSError EINVAL: not Ethernet; EBUSY: in use."""
     err = -errno.EINVAL
     port = ipvl_port(dev)
     if dev.type == netdevice.ARPHRD_ETHER and not dev.flags & netdevice.IFF_LOOPBACK:
@@ -121,7 +121,7 @@ def ipvlan_port_create(dev: net_device) -> ipvl_port:
 
 
 def ipvlan_port_destroy(port: ipvl_port) -> None:
-    """The last slave is gone."""
+    """Called when the last slave is removed."""
     dev = port.dev
     if port.mode == IPVLAN_MODE_L3S:
         ipvlan_l3s_unregister(port)
@@ -133,32 +133,32 @@ def ipvlan_port_destroy(port: ipvl_port) -> None:
 
 
 def ipvlan_register_nf_hook(port: ipvl_port) -> None:
-    """The last hook of LOCAL_IN, of both families."""
+    """Register the last hook of LOCAL_IN for both families."""
     port.net = port.dev.net
     for pf in (NFPROTO_IPV4, NFPROTO_IPV6):
         nf_register_net_hook(port.net, NF_INET_LOCAL_IN, ipvlan_nf_input, pf, NF_IP_PRI_LAST)
 
 
 def ipvlan_unregister_nf_hook(port: ipvl_port) -> None:
-    """Take it back."""
+    """Unregister it."""
     for pf in (NFPROTO_IPV4, NFPROTO_IPV6):
         nf_unregister_net_hook(port.net, NF_INET_LOCAL_IN, ipvlan_nf_input, pf)
 
 
 def ipvlan_l3s_register(port: ipvl_port) -> None:
-    """Mode l3s begins."""
+    """Enter mode l3s."""
     ipvlan_register_nf_hook(port)
     port.dev.priv_flags |= IFF_L3MDEV_RX_HANDLER
 
 
 def ipvlan_l3s_unregister(port: ipvl_port) -> None:
-    """Mode l3s ends."""
+    """Leave mode l3s."""
     port.dev.priv_flags &= ~IFF_L3MDEV_RX_HANDLER
     ipvlan_unregister_nf_hook(port)
 
 
 def ipvlan_set_port_mode(port: ipvl_port, mode: int) -> None:
-    """The mode of all slaves: those of l3 and l3s have no ARP."""
+    """Set the mode of all slaves: in l3 and l3s they have no ARP."""
     if port.mode == mode:
         return
     for ipvlan in port.ipvlans:
@@ -184,7 +184,7 @@ def ipvlan_init(dev: net_device) -> int:
 
 
 def ipvlan_uninit(dev: net_device) -> None:
-    """ndo_uninit: the last slave takes the port with it."""
+    """ndo_uninit: the last slave destroys the port."""
     port: ipvl_port = dev.priv.port
     port.count -= 1
     if not port.count:
@@ -192,7 +192,7 @@ def ipvlan_uninit(dev: net_device) -> None:
 
 
 def ipvlan_open(dev: net_device) -> int:
-    """ndo_open: its addresses are found from now on. 0."""
+    """ndo_open: add its addresses to the lookup table. 0."""
     ipvlan: ipvl_dev = dev.priv
     if ipvlan.port.mode == IPVLAN_MODE_L2:
         dev.flags &= ~IFF_NOARP
@@ -219,7 +219,7 @@ def ipvlan_fix_features(dev: net_device, features: int) -> int:
 
 
 def ipvlan_change_rx_flags(dev: net_device, change: int) -> None:
-    """ndo_change_rx_flags: the master receives all groups that a slave wants."""
+    """ndo_change_rx_flags: the master receives all groups if a slave does."""
     ipvlan: ipvl_dev = dev.priv
     if change & netdevice.IFF_ALLMULTI:
         dev_set_allmulti(ipvlan.lowerdev, 1 if dev.flags & netdevice.IFF_ALLMULTI else -1)
@@ -245,12 +245,12 @@ ipvlan_netdev_ops = net_device_ops(
 
 
 def ipvlan_link_setup(dev: net_device) -> None:
-    """Ethernet without a queue; nothing sets its MAC address, which is the master's."""
+    """Ethernet without a queue; its MAC address is fixed to the master's."""
     ether_setup_software(dev, ipvlan_netdev_ops, ipvlan_ethtool_ops)
 
 
 def ipvlan_dev_id(port: ipvl_port) -> int:
-    """The next free number of a slave. Raises: OSError ENOSPC."""
+    """The next free dev_id of a slave. Raises: OSError ENOSPC."""
     used = {ipvlan.dev_id for ipvlan in port.ipvlans}
     first: int = port.dev_id_start
     free = (n for n in (*range(first, DEV_ID_LAST + 1), *range(1, first)) if n not in used)
@@ -271,12 +271,12 @@ def ipvlan_link_new(
 ) -> net_device:
     """`ip link add link LOWER name NAME type ipvlan mode MODE`.
 
-    Mode and flags are those of all slaves from now on (flags None: as they are). `mtu` None: the
-    master's. On a slave the new one is beside it, on the same master.
+    Mode and flags apply to all slaves (flags None: unchanged). `mtu` None: that of the
+    master. If `lower` is a slave, its master is used.
 
     Raises:
-        OSError: EEXIST, the name is taken. EINVAL: the master is no Ethernet. EBUSY: a bridge or
-            macvlan has the master. ENOSPC: 65533 slaves are there.
+        OSError: EEXIST, the name is taken. EINVAL: the master is not Ethernet. EBUSY: a bridge or
+            macvlan uses the master. ENOSPC: there are 65533 slaves.
         ValueError: the name is empty or too long.
     """
     load_module(net.machine, "ipvlan", ipvlan_net_ops)
@@ -322,7 +322,7 @@ ipvlan_link_ops = rtnl_link_ops("ipvlan", ipvlan_link_delete)
 
 
 def ipvlan_addr_validator_event(dev: net_device, addr: wide, family: int) -> int:
-    """Each address is on one slave only. 0; -EADDRINUSE."""
+    """Allow each address on one slave only. 0; -EADDRINUSE."""
     if not dev.priv_flags & IFF_IPVLAN_SLAVE:
         return 0
     key = addr | IPV6_KEY if family == AF_INET6 else addr
@@ -331,7 +331,7 @@ def ipvlan_addr_validator_event(dev: net_device, addr: wide, family: int) -> int
 
 
 def ipvlan_addr_event(event: int, dev: net_device, key: wide) -> None:
-    """An address came or went."""
+    """An address was added or removed."""
     if not dev.priv_flags & IFF_IPVLAN_SLAVE:
         return
     ipvlan: ipvl_dev = dev.priv
@@ -358,7 +358,7 @@ def ipvlan_addr6_event(event: int, ifp: inet6_ifaddr) -> None:
 
 
 def ipvlan_device_event(event: int, dev: net_device) -> int | None:
-    """Pass events of a master on to its slaves."""
+    """Pass events of a master to its slaves."""
     port = ipvlan_port_get(dev)
     if port is None:
         return None
@@ -380,7 +380,7 @@ def ipvlan_device_event(event: int, dev: net_device) -> int | None:
 
 
 def ipvlan_init_net(net: Net) -> None:
-    """Watch devices and addresses."""
+    """Register the notifiers for devices and addresses."""
     register_netdevice_notifier(net, ipvlan_device_event)
     register_inetaddr_notifier(net, ipvlan_addr4_event)
     register_inet6addr_notifier(net, ipvlan_addr6_event)

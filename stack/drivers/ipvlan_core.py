@@ -1,13 +1,13 @@
-"""drivers/net/ipvlan/ipvlan_core.c: several addresses, one MAC address: packets of ipvlan.
+"""drivers/net/ipvlan/ipvlan_core.c: packet path of ipvlan, whose slaves share one MAC address.
 
-    ipvlan_queue_xmit           what a slave sends
+    ipvlan_queue_xmit           sends a slave's packet
         ipvlan_xmit_mode_l2     by the frame's MAC address: to a slave, to the master, or out
         ipvlan_xmit_mode_l3     by the IP address: to a slave, or routed in the master's namespace
             ipvlan_process_outbound
-    ipvlan_handle_frame         the master's rx_handler: whose address is it?
-    ipvlan_multicast_enqueue -> ipvlan_process_multicast    mode l2: a group's frames, later
-    ipvlan_l3_rcv, ipvlan_nf_input      mode l3s: the master's PRE_ROUTING hooks see the packet,
-                                then it gets the slave's route, and in LOCAL_IN the slave itself
+    ipvlan_handle_frame         the master's rx_handler: finds the slave by address
+    ipvlan_multicast_enqueue -> ipvlan_process_multicast    mode l2: multicast, deferred
+    ipvlan_l3_rcv, ipvlan_nf_input      mode l3s: the master's PRE_ROUTING hooks process the packet,
+                                then it gets the slave's route, and the slave as device in LOCAL_IN
 
 State: the master's `rx_handler_data` is its ipvl_port, with mode and flags for all slaves. Its
 `hlhead` has the addresses of the slaves that are up. Read ipvlan_addr_lookup first.
@@ -62,15 +62,15 @@ from stack.net import Net
 IPVLAN_MODE_L2, IPVLAN_MODE_L3, IPVLAN_MODE_L3S = 0, 1, 2
 IPVLAN_F_PRIVATE, IPVLAN_F_VEPA = 1, 2
 IPVLAN_QBACKLOG_LIMIT = 1000
-"""Frames for groups that may wait."""
+"""Limit of queued multicast frames."""
 IPV6_KEY = 1 << 128
-"""Tells an IPv6 address in `hlhead` from an IPv4 one."""
+"""Marks an IPv6 address in `hlhead`."""
 ARP_LEN, IPV4_HLEN, NS_LEN = 28, 20, 24
 
 
 @state
 class ipvl_dev:
-    """A slave's own part."""
+    """Private data of a slave."""
 
     dev: net_device
     lowerdev: net_device
@@ -79,16 +79,16 @@ class ipvl_dev:
     addrs: list[wide] = row(make=list)
     """Its addresses, as keys of `hlhead`."""
     dev_id: int = row(0)
-    """Its number on the master, by which its interface identifier (EUI-64) differs."""
+    """Its number on the master, which makes its interface identifier (EUI-64) unique."""
 
 
 @state
 class ipvl_port:
-    """What the master keeps about its slaves."""
+    """Data of a master about its slaves."""
 
     dev: net_device
     net: Net = row(of=lambda port: port.dev.net)
-    """The namespace whose LOCAL_IN hooks mode l3s is in."""
+    """The namespace with the LOCAL_IN hooks of mode l3s."""
     mode: int = row(IPVLAN_MODE_L3)
     flags: int = row(0)
     """IPVLAN_F_*."""
@@ -97,16 +97,16 @@ class ipvl_port:
     count: int = row(0)
     dev_id_start: int = row(1)
     backlog: deque[tuple[sk_buff, bool]] = row(make=deque)
-    """Frames for groups that wait, and whether a slave sent them."""
+    """Queued multicast frames, and whether a slave sent them."""
     wq: work_struct = row()
     l3mdev_ops: l3mdev_ops = row()
 
 
 def ipvlan_addr_lookup(port: ipvl_port, skb: sk_buff, off: int, use_dest: bool) -> ipvl_dev | None:
-    """ipvlan_get_L3_hdr, ipvlan_addr_lookup: the slave that has a packet's address.
+    """ipvlan_get_L3_hdr, ipvlan_addr_lookup: the slave with a packet's address.
 
-    The network header is `off` bytes behind data. Of ARP it is the target's (or sender's) address,
-    of a solicitation without a source, which tries an address out, the target's.
+    The network header is `off` bytes after data. For ARP the target's (or sender's) address is used,
+    and for a duplicate address detection (no source) the target's.
     """
     size = skb.len - off
     proto = skb.protocol
@@ -143,10 +143,10 @@ def ipvlan_addr_lookup(port: ipvl_port, skb: sk_buff, off: int, use_dest: bool) 
 def ipvlan_rcv_local(ipvlan: ipvl_dev, skb: sk_buff) -> int:
     """ipvlan_rcv_frame of another slave's packet (data at the MAC header). Takes ownership.
 
-    NET_XMIT_SUCCESS, though it may be lost.
+    Returns NET_XMIT_SUCCESS even if the packet is dropped.
     """
     dev = ipvlan.dev
-    nbytes = skb.len + ETH_HLEN  # though the header is in `skb.len`: as in Linux
+    nbytes = skb.len + ETH_HLEN  # `skb.len` already has the header: as in Linux
     success = False
     if not dev.flags & netdevice.IFF_UP:
         kfree_skb_reason(dev.net, skb, SKB_DROP_REASON_NOT_SPECIFIED)
@@ -164,7 +164,7 @@ def ipvlan_forward(dev: net_device, skb: sk_buff) -> int:
 
 
 def ipvlan_handle_mode_l3(skb: sk_buff, port: ipvl_port) -> int:
-    """RX_HANDLER_ANOTHER when the packet is a slave's."""
+    """RX_HANDLER_ANOTHER if the packet is for a slave."""
     ipvlan = ipvlan_addr_lookup(port, skb, 0, True)
     if ipvlan is None:
         return netdevice.RX_HANDLER_PASS
@@ -174,7 +174,7 @@ def ipvlan_handle_mode_l3(skb: sk_buff, port: ipvl_port) -> int:
 
 
 def ipvlan_external_frame(skb: sk_buff, port: ipvl_port) -> bool:
-    """No slave has sent it: a switch may send our own frames back."""
+    """Whether no slave sent it: a switch may return our own frames."""
     if eth_hdr(skb).h_source != port.dev.dev_addr:
         return True
     return ipvlan_addr_lookup(port, skb, 0, False) is None
@@ -199,7 +199,7 @@ def ipvlan_handle_frame(skb: sk_buff) -> int:
 
 
 def ipvlan_multicast_enqueue(port: ipvl_port, skb: sk_buff, tx_pkt: bool) -> None:
-    """Keep a group's frame for `wq`; it is lost when too many wait. Takes ownership."""
+    """Queue a multicast frame for `wq`, or drop it if the queue is full. Takes ownership."""
     dev: net_device = skb.dev
     if skb.protocol == ETH_P_PAUSE:
         kfree_skb_reason(dev.net, skb, SKB_DROP_REASON_NOT_SPECIFIED)
@@ -212,7 +212,7 @@ def ipvlan_multicast_enqueue(port: ipvl_port, skb: sk_buff, tx_pkt: bool) -> Non
 
 
 def ipvlan_process_multicast(port: ipvl_port) -> None:
-    """The work of `wq`: copies for all slaves but the sender, whose frame then goes out."""
+    """The work of `wq`: copy to all slaves but the sender, then send the sender's frame."""
     waiting, port.backlog = port.backlog, deque()
     ipvlan: ipvl_dev
     dev: net_device
@@ -247,7 +247,7 @@ def ipvlan_process_multicast(port: ipvl_port) -> None:
 
 
 def ipvlan_l3_rcv(dev: net_device, skb: sk_buff, family: int) -> sk_buff | None:
-    """drivers/net/ipvlan/ipvlan_l3s.c: l3mdev_l3_rcv: the packet gets the route of its slave."""
+    """drivers/net/ipvlan/ipvlan_l3s.c: l3mdev_l3_rcv: look up the slave's route for the packet."""
     port: ipvl_port = dev.rx_handler_data
     ipvlan = ipvlan_addr_lookup(port, skb, 0, True)
     if ipvlan is None:
@@ -264,7 +264,7 @@ def ipvlan_l3_rcv(dev: net_device, skb: sk_buff, family: int) -> sk_buff | None:
 
 
 def ipvlan_nf_input(skb: sk_buff, nf: nf_hook_state) -> int:
-    """drivers/net/ipvlan/ipvlan_l3s.c: LOCAL_IN, the last hook: from here on it is the slave's."""
+    """drivers/net/ipvlan/ipvlan_l3s.c: last hook of LOCAL_IN: set the slave as device."""
     dev: net_device = skb.dev
     if dev.priv_flags & netdevice.IFF_L3MDEV_RX_HANDLER:
         port: ipvl_port = dev.rx_handler_data
@@ -280,7 +280,7 @@ def ipvlan_nf_input(skb: sk_buff, nf: nf_hook_state) -> int:
 
 
 def ipvlan_route_v4_outbound(skb: sk_buff, dev: net_device) -> dst_entry | None:
-    """The way out of the master's namespace, of a packet (data at its IPv4 header). None: none."""
+    """The route of a packet (data at its IPv4 header) in the master's namespace, or None."""
     if skb.len < IPV4_HLEN:
         return None
     iph = ip_hdr(skb)
@@ -294,7 +294,7 @@ def ipvlan_route_v4_outbound(skb: sk_buff, dev: net_device) -> dst_entry | None:
 
 
 def ipvlan_route_v6_outbound(skb: sk_buff, dev: net_device) -> dst_entry | None:
-    """ipvlan_route_v4_outbound of IPv6."""
+    """ipvlan_route_v4_outbound for IPv6."""
     if skb.len < IPV6_HLEN:
         return None
     iph = ipv6_hdr(skb)
@@ -308,7 +308,7 @@ def ipvlan_route_v6_outbound(skb: sk_buff, dev: net_device) -> dst_entry | None:
 def ipvlan_process_outbound(skb: sk_buff, dev: net_device) -> int:
     """Send a slave's packet (data at the MAC header) from the master `dev`. NET_XMIT_*.
 
-    Groups have no place in modes l3 and l3s. Takes ownership.
+    Drops multicast, which modes l3 and l3s do not support. Takes ownership.
     """
     net = dev.net
     v4 = skb.protocol == netdevice.ETH_P_IP
@@ -333,12 +333,12 @@ def ipvlan_process_outbound(skb: sk_buff, dev: net_device) -> int:
 
 
 def ipvlan_local(port: ipvl_port, skb: sk_buff) -> ipvl_dev | None:
-    """The slave that gets what another one sends; with the flag vepa it goes out all the same."""
+    """The slave that receives another's packet; None with the flag vepa, which sends it out."""
     return None if port.flags & IPVLAN_F_VEPA else ipvlan_addr_lookup(port, skb, ETH_HLEN, True)
 
 
 def ipvlan_give(port: ipvl_port, ipvlan: ipvl_dev, skb: sk_buff) -> int:
-    """A packet from one slave to another; not in mode private. NET_XMIT_*. Takes ownership."""
+    """Pass a packet from one slave to another, unless in mode private. NET_XMIT_*. Takes ownership."""
     if port.flags & IPVLAN_F_PRIVATE:
         consume_skb(skb)
         return netdevice.NET_XMIT_DROP
@@ -346,7 +346,7 @@ def ipvlan_give(port: ipvl_port, ipvlan: ipvl_dev, skb: sk_buff) -> int:
 
 
 def ipvlan_xmit_mode_l3(skb: sk_buff, port: ipvl_port) -> int:
-    """By the IP address. NET_XMIT_*. Takes ownership."""
+    """Send by IP address. NET_XMIT_*. Takes ownership."""
     ipvlan = ipvlan_local(port, skb)
     if ipvlan is not None:
         return ipvlan_give(port, ipvlan, skb)
@@ -355,7 +355,7 @@ def ipvlan_xmit_mode_l3(skb: sk_buff, port: ipvl_port) -> int:
 
 
 def ipvlan_xmit_mode_l2(skb: sk_buff, port: ipvl_port) -> int:
-    """By the MAC address, which all have in common. NET_XMIT_*. Takes ownership."""
+    """Send by MAC address, which all slaves share. NET_XMIT_*. Takes ownership."""
     macs = skb_copy_bits(skb, 0, 2 * netdevice.ETH_ALEN)
     if macs[:6] == macs[6:] and not port.flags & IPVLAN_F_VEPA:
         ipvlan = ipvlan_local(port, skb)
@@ -364,7 +364,7 @@ def ipvlan_xmit_mode_l2(skb: sk_buff, port: ipvl_port) -> int:
         shared = skb_share_check(skb)
         if shared is None:
             return netdevice.NET_XMIT_DROP
-        ipvlan_forward(port.dev, shared)  # it is the master's own
+        ipvlan_forward(port.dev, shared)  # it is for the master
         return netdevice.NET_XMIT_SUCCESS
     if macs[0] & 1:
         skb_reset_mac_header(skb)

@@ -1,4 +1,4 @@
-"""drivers/net/macvlan.c: devices of macvlan come, change, follow their lower device, and go."""
+"""drivers/net/macvlan.c: creation, settings, events and removal of macvlan devices."""
 
 from __future__ import annotations
 
@@ -46,13 +46,13 @@ def macvlan_common_newlink(
 ) -> net_device:
     """`ip link add link LOWER name NAME type macvlan mode MODE`.
 
-    `mtu` None: the lower device's. `sources` are the senders of mode source. On a device of macvlan
-    the new one is beside it, on the same lower device.
+    `mtu` None: that of the lower device. `sources` are the senders of mode source. If `lower` is a
+    macvlan device, its lower device is used.
 
     Raises:
-        OSError: EEXIST, the name is taken. EINVAL: the lower device is no Ethernet, the MTU is
-            above its own, mode passthru is not alone, senders of another mode. EBUSY: a bridge has
-            the lower device.
+        OSError: EEXIST, the name is taken. EINVAL: the lower device is not Ethernet, the MTU is
+            above its own, mode passthru with other devices, senders in another mode. EBUSY: a bridge
+            uses the lower device.
         ValueError: the name is empty or too long.
     """
     load_module(net.machine, "macvlan", macvlan_net_ops)
@@ -103,12 +103,12 @@ def macvlan_common_newlink(
 
 
 def is_macvlan(dev: net_device) -> bool:
-    """include/linux/if_macvlan.h netif_is_macvlan."""
+    """include/linux/if_macvlan.h netif_is_macvlan: whether it is a macvlan."""
     return dev.netdev_ops is macvlan_netdev_ops
 
 
 def macvlan_dellink(dev: net_device) -> None:
-    """`ip link del`; the last device on a lower one gives that back."""
+    """`ip link del`; the last device releases the lower one."""
     if dev.reg_state != netdevice.NETREG_REGISTERED:
         return
     vlan: macvlan_dev = dev.priv
@@ -124,7 +124,7 @@ macvlan_link_ops = rtnl_link_ops("macvlan", macvlan_dellink)
 
 
 def update_port_bc_queue_len(port: macvlan_port) -> None:
-    """The longest queue that one of the devices asks for."""
+    """Set the queue limit to the largest that a device requests."""
     port.bc_queue_len_used = max((vlan.bc_queue_len_req for vlan in port.vlans), default=0)
 
 
@@ -132,14 +132,14 @@ def update_port_bc_queue_len(port: macvlan_port) -> None:
 
 
 def macvlan_hash_add_source(vlan: macvlan_dev, addr: bytes) -> None:
-    """One sender more; not twice."""
+    """Add a sender, unless it is present."""
     if addr not in vlan.sources:
         vlan.sources.insert(0, addr)
         vlan.port.vlan_source_hash.setdefault(addr, []).insert(0, vlan)
 
 
 def macvlan_hash_del_source(vlan: macvlan_dev, addr: bytes) -> None:
-    """One sender fewer; one that is not there is ignored."""
+    """Remove a sender, if it is present."""
     if addr in vlan.sources:
         vlan.sources.remove(addr)
         users = vlan.port.vlan_source_hash[addr]
@@ -149,7 +149,7 @@ def macvlan_hash_del_source(vlan: macvlan_dev, addr: bytes) -> None:
 
 
 def macvlan_flush_sources(vlan: macvlan_dev) -> None:
-    """No sender is left."""
+    """Remove all senders."""
     for addr in tuple(vlan.sources):
         macvlan_hash_del_source(vlan, addr)
 
@@ -158,7 +158,7 @@ def macvlan_flush_sources(vlan: macvlan_dev) -> None:
 
 
 def macvlan_device_event(event: int, dev: net_device) -> int | None:
-    """Pass events of a lower device on to the devices on it."""
+    """Pass events of a lower device to its macvlans."""
     port = macvlan_port_get(dev)
     if port is None:
         return None

@@ -1,16 +1,16 @@
 """drivers/net/macvlan.c: devices with MAC addresses of their own on one lower device.
 
-    macvlan_start_xmit          to another device of mode bridge, and out through the lower device
-        macvlan_broadcast       a group's frame to the others of mode bridge
+    macvlan_start_xmit          to another device of mode bridge, or out through the lower device
+        macvlan_broadcast       a multicast frame to the others of mode bridge
         dev_queue_xmit
-    macvlan_handle_frame        the lower device's rx_handler: whose is this frame?
+    macvlan_handle_frame        the lower device's rx_handler: finds the device
         macvlan_forward_source  copies for mode source, by the sender
-        macvlan_broadcast_enqueue -> macvlan_process_broadcast      a group's frame, later
-        macvlan_multicast_rx    a group that one device at most has joined, now
+        macvlan_broadcast_enqueue -> macvlan_process_broadcast      multicast, deferred
+        macvlan_multicast_rx    a group joined by at most one device, at once
 
-State: the lower device's `rx_handler_data` is its macvlan_port. That has all devices in `vlans`,
-those that are up by address in `vlan_hash`, senders of mode source in `vlan_source_hash`. A frame
-for a group is for the devices whose own lists (`dev.mc`) name it. Read macvlan_handle_frame first.
+State: the lower device's `rx_handler_data` is its macvlan_port. It has all devices in `vlans`,
+those that are up in `vlan_hash` by address, senders of mode source in `vlan_source_hash`. A frame
+for a group reaches the devices with it in their lists (`dev.mc`). Read macvlan_handle_frame first.
 """
 
 from __future__ import annotations
@@ -77,13 +77,13 @@ MACVLAN_DEFAULT_BC_QUEUE_LEN = 1000
 FROM_OUTSIDE = (
     MACVLAN_MODE_PRIVATE | MACVLAN_MODE_VEPA | MACVLAN_MODE_PASSTHRU | MACVLAN_MODE_BRIDGE
 )
-"""The modes of devices that get a group's frame of a sender who is none of them."""
+"""Modes of devices that receive a multicast frame from an external sender."""
 MACVLAN_FEATURES = STACKED_FEATURES | netdevice.NETIF_F_LRO
 
 
 @state
 class macvlan_dev:
-    """include/linux/if_macvlan.h: a device's own part."""
+    """include/linux/if_macvlan.h: private data of a device."""
 
     dev: net_device
     lowerdev: net_device
@@ -92,36 +92,36 @@ class macvlan_dev:
     flags: int = row(0)
     """MACVLAN_FLAG_*."""
     bc_queue_len_req: int = row(MACVLAN_DEFAULT_BC_QUEUE_LEN)
-    """Frames for groups that may wait, as this device asks."""
+    """Requested limit of queued multicast frames."""
     sources: list[bytes] = row(make=list)
-    """Whose frames a device of mode source gets, the newest first."""
+    """Senders accepted in mode source, newest first."""
 
 
 @state
 class macvlan_port:
-    """What the lower device keeps about the devices on it."""
+    """Data of a lower device about its macvlans."""
 
     dev: net_device
     perm_addr: bytes = row(of=lambda port: port.dev.dev_addr)
-    """The address that it gets back when mode passthru ends."""
+    """The address to restore when mode passthru ends."""
     vlans: list[macvlan_dev] = row(make=list)
     vlan_hash: dict[bytes, macvlan_dev] = row(make=dict)
     vlan_source_hash: dict[bytes, list[macvlan_dev]] = row(make=dict)
     count: int = row(0)
     passthru: bool = row(False)
     addr_change: bool = row(False)
-    """The device of mode passthru gives the lower one its address."""
+    """The device of mode passthru sets the lower device's address."""
     bc_queue: deque[tuple[sk_buff, macvlan_dev | None]] = row(make=deque)
-    """Frames for groups that wait, each with the device of its sender."""
+    """Queued multicast frames, each with the sending device."""
     bc_queue_len_used: int = row(0)
-    """The most of them: the largest that a device asks for."""
+    """Limit of the queue: the largest that a device requests."""
     bc_cutoff: int = row(1)
-    """A group that more devices have joined waits; -1: none does."""
+    """Groups joined by more devices than this are queued; -1: none."""
     bc_work: work_struct = row()
 
 
 def macvlan_port_get(dev: net_device) -> macvlan_port | None:
-    """The port of a lower device; None: nothing is on it."""
+    """The port of a lower device; None if it has no macvlans."""
     if not dev.priv_flags & netdevice.IFF_MACVLAN_PORT:
         return None
     port: macvlan_port = dev.rx_handler_data
@@ -129,7 +129,7 @@ def macvlan_port_get(dev: net_device) -> macvlan_port | None:
 
 
 def macvlan_port_create(dev: net_device) -> int:
-    """Take over what `dev` receives. 0; -EINVAL: no Ethernet; -EBUSY: a bridge has it."""
+    """Register the rx_handler of `dev`. 0; -EINVAL: not Ethernet; -EBUSY: a bridge uses it."""
     if dev.type != netdevice.ARPHRD_ETHER or dev.flags & netdevice.IFF_LOOPBACK:
         return -errno.EINVAL
     port = macvlan_port(dev)
@@ -141,7 +141,7 @@ def macvlan_port_create(dev: net_device) -> int:
 
 
 def macvlan_port_destroy(port: macvlan_port) -> None:
-    """Give the lower device back, with the address that mode passthru may have changed."""
+    """Release the lower device and restore an address changed by mode passthru."""
     dev = port.dev
     if not dev.priv_flags & netdevice.IFF_MACVLAN_PORT:
         return
@@ -159,7 +159,7 @@ def macvlan_port_destroy(port: macvlan_port) -> None:
 
 
 def macvlan_broadcast_one(skb: sk_buff, vlan: macvlan_dev, dest: bytes, local: bool) -> int:
-    """Make skb one that the device received. 0 or NET_RX_DROP. Takes ownership when dropped."""
+    """Prepare skb as received by the device. 0 or NET_RX_DROP. Takes ownership when dropped."""
     dev = vlan.dev
     if local:
         return __dev_forward_skb(dev, skb)
@@ -172,14 +172,14 @@ def macvlan_broadcast_one(skb: sk_buff, vlan: macvlan_dev, dest: bytes, local: b
 def macvlan_broadcast(
     skb: sk_buff, port: macvlan_port, src: net_device | None, mode: int, dest: bytes
 ) -> None:
-    """Copies of a group's frame to all devices of these modes but `src`. Borrows skb.
+    """Copy a multicast frame to all devices of these modes but `src`. Borrows skb.
 
-    data is at the MAC header when it comes from a device of mode bridge, else behind it.
+    data is at the MAC header if a device of mode bridge sent it, else after it.
     """
     if skb.protocol == ETH_P_PAUSE:
         return
     local = mode == MACVLAN_MODE_BRIDGE
-    nbytes = skb.len + netdevice.ETH_HLEN  # though the header may be in `skb.len`: as in Linux
+    nbytes = skb.len + netdevice.ETH_HLEN  # `skb.len` may already have the header: as in Linux
     vlan: macvlan_dev
     for vlan in tuple(port.vlan_hash.values()):
         if vlan.dev is src or not vlan.mode & mode or not dev_wants_group(vlan.dev, dest):
@@ -192,17 +192,17 @@ def macvlan_broadcast(
 def macvlan_multicast_rx(
     port: macvlan_port, src: macvlan_dev | None, skb: sk_buff, dest: bytes
 ) -> None:
-    """A group's frame that the lower device received. Borrows skb (data past the MAC header)."""
+    """Receive a multicast frame from the lower device. Borrows skb (data past the MAC header)."""
     if src is None:
         macvlan_broadcast(skb, port, None, FROM_OUTSIDE, dest)
     elif src.mode == MACVLAN_MODE_VEPA:
         macvlan_broadcast(skb, port, src.dev, MACVLAN_MODE_VEPA | MACVLAN_MODE_BRIDGE, dest)
-    else:  # those of mode bridge have seen it on its way out
+    else:  # devices of mode bridge received it when sent
         macvlan_broadcast(skb, port, src.dev, MACVLAN_MODE_VEPA, dest)
 
 
 def macvlan_process_broadcast(port: macvlan_port) -> None:
-    """The work of `bc_work`: the frames that wait."""
+    """The work of `bc_work`: broadcast the queued frames."""
     waiting, port.bc_queue = port.bc_queue, deque()
     for skb, src in waiting:
         macvlan_multicast_rx(port, src, skb, eth_hdr(skb).h_dest)
@@ -210,7 +210,7 @@ def macvlan_process_broadcast(port: macvlan_port) -> None:
 
 
 def macvlan_broadcast_enqueue(port: macvlan_port, src: macvlan_dev | None, skb: sk_buff) -> None:
-    """Keep a copy of a group's frame for `bc_work`; it is lost when too many wait. Borrows skb."""
+    """Queue a copy of a multicast frame for `bc_work`, or drop it if full. Borrows skb."""
     if len(port.bc_queue) < port.bc_queue_len_used:
         port.bc_queue.append((skb_clone(skb), src))
         schedule_work(port.bc_work)
@@ -219,7 +219,7 @@ def macvlan_broadcast_enqueue(port: macvlan_port, src: macvlan_dev | None, skb: 
 
 
 def macvlan_waits(port: macvlan_port, dest: bytes) -> bool:
-    """The frames of a group go by `bc_queue` (the kernel's `bc_filter`)."""
+    """Whether the group's frames use `bc_queue` (the kernel's `bc_filter`)."""
     if port.bc_cutoff < 0:
         return False
     dev = port.dev
@@ -233,7 +233,7 @@ def macvlan_waits(port: macvlan_port, dest: bytes) -> bool:
 
 
 def macvlan_forward_source(skb: sk_buff, port: macvlan_port, source: bytes) -> bool:
-    """Copies to the devices of mode source that name the sender. True: nobody else gets it.
+    """Copy to the devices of mode source that list the sender. True: consumed.
 
     Borrows skb.
     """
@@ -274,7 +274,7 @@ def macvlan_handle_frame(skb: sk_buff) -> int:
     if dest[0] & 1:
         vlan = port.vlan_hash.get(source)
         if vlan is not None and not vlan.mode & (MACVLAN_MODE_VEPA | MACVLAN_MODE_BRIDGE):
-            # Its own frame, which the switch sends back.
+            # Its own frame, returned by the switch.
             shared = skb_share_check(skb)
             if shared is not None:
                 ret = macvlan_broadcast_one(shared, vlan, dest, False) or netif_rx(shared)
@@ -294,7 +294,7 @@ def macvlan_handle_frame(skb: sk_buff) -> int:
     if not vlan.dev.flags & netdevice.IFF_UP:
         kfree_skb_reason(lower.net, skb, SKB_DROP_REASON_NOT_SPECIFIED)
         return netdevice.RX_HANDLER_CONSUMED
-    # Nobody else holds the packet: a tap that keeps it has made a copy (packet_rcv).
+    # The packet is not shared: a tap that keeps it has made a copy (packet_rcv).
     skb.dev = vlan.dev
     skb.pkt_type = skbuff.PACKET_HOST
     dev_count_rx(vlan.dev, skb.len + netdevice.ETH_HLEN, True, False)
@@ -313,7 +313,7 @@ def macvlan_start_xmit(skb: sk_buff, dev: net_device) -> int:
 
 
 def macvlan_queue_xmit(skb: sk_buff, vlan: macvlan_dev) -> int:
-    """Across to another device of mode bridge, or out. NET_XMIT_*. Takes ownership of skb."""
+    """Send to another device of mode bridge, or out. NET_XMIT_*. Takes ownership of skb."""
     port = vlan.port
     lower = vlan.lowerdev
     if vlan.mode == MACVLAN_MODE_BRIDGE and skb.len >= netdevice.ETH_HLEN:
@@ -336,7 +336,7 @@ def macvlan_queue_xmit(skb: sk_buff, vlan: macvlan_dev) -> int:
 
 
 def macvlan_addr_busy(port: macvlan_port, addr: bytes) -> bool:
-    """The lower device has the address, or another device on it that is up."""
+    """Whether the lower device or a running macvlan on it uses the address."""
     if not port.passthru and not port.addr_change and port.dev.dev_addr == addr:
         return True
     return addr in port.vlan_hash
@@ -361,7 +361,7 @@ def macvlan_open(dev: net_device) -> int:
 
 
 def macvlan_stop(dev: net_device) -> int:
-    """ndo_stop: the lower device forgets the addresses. 0."""
+    """ndo_stop: remove the addresses from the lower device. 0."""
     vlan: macvlan_dev = dev.priv
     port, lower = vlan.port, vlan.lowerdev
     dev_addresses_unsync(lower, dev)
@@ -376,7 +376,7 @@ def macvlan_stop(dev: net_device) -> int:
 
 
 def macvlan_sync_address(dev: net_device, addr: bytes) -> int:
-    """The device gets an address, up or down. 0; -EADDRINUSE."""
+    """Set the device's address, whether it is up or down. 0; -EADDRINUSE."""
     vlan: macvlan_dev = dev.priv
     port, lower = vlan.port, vlan.lowerdev
     if dev.flags & netdevice.IFF_UP:
@@ -397,7 +397,7 @@ def macvlan_sync_address(dev: net_device, addr: bytes) -> int:
 
 
 def macvlan_set_mac_address(dev: net_device, addr: bytes) -> int:
-    """ndo_set_mac_address: in mode passthru the lower device's. 0; -EADDRNOTAVAIL; -EADDRINUSE."""
+    """ndo_set_mac_address: in mode passthru also the lower device's. 0; -EADDRNOTAVAIL; -EADDRINUSE."""
     vlan: macvlan_dev = dev.priv
     if not is_valid_ether_addr(addr):
         return -errno.EADDRNOTAVAIL
@@ -410,7 +410,7 @@ def macvlan_set_mac_address(dev: net_device, addr: bytes) -> int:
 
 
 def macvlan_change_rx_flags(dev: net_device, change: int) -> None:
-    """ndo_change_rx_flags: the lower device receives what this one needs."""
+    """ndo_change_rx_flags: pass the flags to the lower device."""
     vlan: macvlan_dev = dev.priv
     if vlan.port.passthru:
         change &= ~netdevice.IFF_PROMISC
@@ -434,7 +434,7 @@ def macvlan_init(dev: net_device) -> int:
 
 
 def macvlan_uninit(dev: net_device) -> None:
-    """ndo_uninit: the last device takes the port with it."""
+    """ndo_uninit: the last device destroys the port."""
     vlan: macvlan_dev = dev.priv
     vlan.port.count -= 1
     if not vlan.port.count:
@@ -442,13 +442,13 @@ def macvlan_uninit(dev: net_device) -> None:
 
 
 def macvlan_fix_features(dev: net_device, features: int) -> int:
-    """ndo_fix_features: the lower device's, and what software can do."""
+    """ndo_fix_features: those of the lower device, and software features."""
     vlan: macvlan_dev = dev.priv
     return stacked_fix_features(vlan.lowerdev, features, MACVLAN_FEATURES)
 
 
 def macvlan_ethtool_get_ts_info(dev: net_device) -> int:
-    """`ethtool -T`: the lower device's."""
+    """`ethtool -T`: that of the lower device."""
     vlan: macvlan_dev = dev.priv
     return ethtool_get_ts_info(vlan.lowerdev)
 

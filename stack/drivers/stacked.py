@@ -1,4 +1,4 @@
-"""What macvlan and ipvlan have in common: devices on one other, which `dev.priv.lowerdev` is.
+"""Common functions of macvlan and ipvlan, whose lower device is `dev.priv.lowerdev`.
 
 drivers/net/macvlan.c and drivers/net/ipvlan/ipvlan_main.c have each function once more.
 """
@@ -28,7 +28,7 @@ STACKED_FEATURES = (
     | netdevice.NETIF_F_RXCSUM
     | netdevice.NETIF_F_HW_VLAN_CTAG_FILTER
 )
-"""What both have if the lower device has it."""
+"""Features taken from the lower device."""
 ALWAYS_ON = (
     netdevice.NETIF_F_SG
     | netdevice.NETIF_F_HW_CSUM
@@ -36,7 +36,7 @@ ALWAYS_ON = (
     | netdevice.NETIF_F_GSO_ROBUST
     | netdevice.NETIF_F_GSO_ENCAP_ALL
 )
-"""What software does for a device without it."""
+"""Features that software emulates."""
 
 
 def stacked_init(dev: net_device, lower: net_device, own: int) -> None:
@@ -50,19 +50,19 @@ def stacked_init(dev: net_device, lower: net_device, own: int) -> None:
 
 
 def stacked_fix_features(lower: net_device, features: int, own: int) -> int:
-    """ndo_fix_features: the lower device's, and what software can do."""
+    """ndo_fix_features: those of the lower device, and software features."""
     below = lower.features & (features | ~netdevice.NETIF_F_LRO)
     features = netdev_increment_features(below, features, features)
     return (features | ALWAYS_ON) & (ALWAYS_ON | own)
 
 
 def stacked_set_rx_mode(dev: net_device) -> None:
-    """ndo_set_rx_mode: its addresses are the lower device's, too."""
+    """ndo_set_rx_mode: add its addresses to the lower device."""
     dev_addresses_sync(dev.priv.lowerdev, dev)
 
 
 def stacked_vlan_rx_add_vid(dev: net_device, proto: int, vid: int) -> int:
-    """ndo_vlan_rx_add_vid: in the lower device's filter. 0 or -errno."""
+    """ndo_vlan_rx_add_vid: add it to the lower device's filter. 0 or -errno."""
     return vlan_vid_add(dev.priv.lowerdev, proto, vid)
 
 
@@ -73,7 +73,7 @@ def stacked_vlan_rx_kill_vid(dev: net_device, proto: int, vid: int) -> int:
 
 
 def stacked_get_link_ksettings(dev: net_device) -> ethtool_link_ksettings:
-    """`ethtool DEV`: the lower device's."""
+    """`ethtool DEV`: that of the lower device."""
     return ethtool_get_settings(dev.priv.lowerdev)
 
 
@@ -84,7 +84,7 @@ def stacked_get_iflink(dev: net_device) -> net_device | None:
 
 
 def stacked_device_event(event: int, lower: net_device, devs: list[net_device]) -> None:
-    """Pass carrier, features and the end of a lower device on to the devices on it."""
+    """Pass carrier, features and removal of a lower device to its upper devices."""
     if event in (netdevice.NETDEV_UP, netdevice.NETDEV_DOWN, netdevice.NETDEV_CHANGE):
         for dev in devs:
             netif_stacked_transfer_operstate(lower, dev)
@@ -94,7 +94,7 @@ def stacked_device_event(event: int, lower: net_device, devs: list[net_device]) 
             netdev_update_features(dev)
     elif (
         event == netdevice.NETDEV_UNREGISTER and lower.reg_state == netdevice.NETREG_UNREGISTERED
-    ):  # else it moves
+    ):  # otherwise it changes its namespace
         for dev in devs:
             assert dev.rtnl_link_ops is not None, "rtnl_create_link made it"
             dev.rtnl_link_ops.dellink(dev)

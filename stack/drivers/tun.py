@@ -1,18 +1,18 @@
 """drivers/net/tun.c: a TUN or TAP, an interface whose packets a program reads and writes.
 
-There is no NIC with rings and interrupts. What the program holds is one of two:
+There is no NIC with rings and interrupts. The program holds one of two objects:
 
-    link     a link, as e1000emu.links has them, whose port is a `LinkPort`: a TAP of the lab
-    tfile    an open file of /dev/net/tun (tun_chr.py), which a program on the host has
+    link     a link of e1000emu.links, whose port is a `LinkPort`: a TAP of the lab
+    tfile    an open file of /dev/net/tun (tun_chr.py), held by a program on the host
 
     tun_net_xmit        => link.transmit                the frames of a burst together
                         => tun_file.tx_ring             one packet, which read(2) takes
-    tun_get_user        a packet comes in: of a LinkPort, of write(2) (tun_chr.tun_chr_write_iter)
-    tun_set_iff         a TAP at a link. For files it is tun_ioctl.tun_chr_set_iff
+    tun_get_user        receives a packet from a LinkPort or write(2) (tun_chr.tun_chr_write_iter)
+    tun_set_iff         a TAP at a link. For files: tun_ioctl.tun_chr_set_iff
 
-A TAP has Ethernet frames. A TUN has packets of IPv4 and IPv6 without a link header. As of a device
-without offloads, packets are segmented and their checksums computed before they come here, and
-checksums of what arrives are verified by the protocols. A program may write several segments of
+A TAP has Ethernet frames. A TUN has packets of IPv4 and IPv6 without a link header. As for a device
+without offloads, packets are segmented and their checksums computed before transmission, and
+the protocols verify checksums of received packets. A program may write several segments of
 TCP as one packet (IFF_VNET_HDR).
 """
 
@@ -81,9 +81,9 @@ IFF_VNET_HDR = 0x4000
 IFF_TUN_EXCL = 0x8000
 TUN_TYPE_MASK = IFF_TUN | IFF_TAP
 TUN_FEATURES = IFF_NO_PI | IFF_ONE_QUEUE | IFF_VNET_HDR | IFF_NAPI | IFF_NAPI_FRAGS
-"""What is offered. Linux has IFF_MULTI_QUEUE, too. IFF_ONE_QUEUE and IFF_NAPI change nothing."""
+"""Supported flags. Linux also has IFF_MULTI_QUEUE. IFF_ONE_QUEUE and IFF_NAPI change nothing."""
 INVALID_ID = -1
-"""Anybody: no owner, no group."""
+"""No owner or no group."""
 
 TUN_READQ_SIZE = 500
 VIRTIO_NET_HDR_BYTES = 10
@@ -93,16 +93,16 @@ NET_IP_ALIGN = 2
 FCS_BYTES = 4
 IPV4_VERSION = 4
 IP_PROTOCOL, IPV6_NEXTHDR, TCP_DOFF = 9, 6, 12
-"""Where a header has its field."""
+"""Offset of the checksum in each header."""
 SMALL_FRAME_BYTES = 1700
-"""Longer ones have buffers of the large pool."""
+"""Longer packets use buffers of the large pool."""
 PAGE_SIZE = 4096
 SKB_OVERHEAD = 256
 SKB_SHARED_INFO = 320
 SKB_SMALL_HEAD = 576
-"""What net_hotdata.skb_small_head_cache holds: headers, or a short packet."""
+"""Size of net_hotdata.skb_small_head_cache: headers, or a short packet."""
 SKB_MAX_HEAD = PAGE_SIZE - NET_SKB_PAD - SKB_SHARED_INFO
-"""Of a page, without headroom and skb_shared_info."""
+"""Data in a page, without headroom and skb_shared_info."""
 
 
 class Link(Protocol):
@@ -110,16 +110,16 @@ class Link(Protocol):
 
     @property
     def carrier(self) -> bool:
-        """The far end is there."""
+        """Whether the far end is connected."""
 
     def attach(self, port: Any) -> None:
-        """Take the port whose `receive`, `link_changed` and `tx_ready` are to be called."""
+        """Set the port whose `receive`, `link_changed` and `tx_ready` are called."""
 
     def detach(self) -> None:
-        """Forget the port."""
+        """Remove the port."""
 
     def tx_room(self) -> int:
-        """How many frames it takes; 0: wait for `tx_ready`."""
+        """Number of frames that fit; 0: wait for `tx_ready`."""
 
     def transmit(self, batch: FrameBatch) -> None:
         """Send frames. Takes ownership of `batch`."""
@@ -127,12 +127,12 @@ class Link(Protocol):
 
 @state
 class virtio_net_hdr:
-    """struct virtio_net_hdr: what the program says of a packet that it writes."""
+    """struct virtio_net_hdr: the program's description of a packet that it writes."""
 
     gso_size: int
-    """It is several segments of so many bytes, of TCP; 0: it is one."""
+    """Segment size of a TCP packet, in bytes; 0: it is one segment."""
     csum_start: int = -1
-    """Its checksum is not finished: from which byte on it is; -1: it is finished."""
+    """Start of an unfinished checksum; -1: the checksum is complete."""
     csum_offset: int = 0
 
 
@@ -142,12 +142,12 @@ class tun_filter:
 
     addrs: set[bytes]
     allmulti: bool
-    """And those to every group."""
+    """All multicast frames also pass."""
 
 
 @state
 class tun_struct:
-    """drivers/net/tun.c: the interface's own part."""
+    """drivers/net/tun.c: private data of the interface."""
 
     dev: net_device
     flags: int
@@ -155,39 +155,39 @@ class tun_struct:
     link: Any = row()
     """The Link; None once it is detached, or when a file is at the other end."""
     batch: Any = row()
-    """Frames that wait for the last one of a burst."""
+    """Frames kept until the last one of a burst."""
     tfile: tun_file | None = row()
-    """The open file at the other end; None: nobody has opened it."""
+    """The open file at the other end, or None."""
     owner: int = row(INVALID_ID)
     group: int = row(INVALID_ID)
     sndbuf: int = row(0x7FFFFFFF)
-    """TUNSETSNDBUF: kept; what is written is received at once."""
+    """TUNSETSNDBUF: stored only, as written packets are received at once."""
     vnet_hdr_sz: int = row(VIRTIO_NET_HDR_BYTES)
     """Bytes of the header that IFF_VNET_HDR puts before a packet."""
     vnet_le: bool = row(False)
-    """TUNSETVNETLE: kept; our machines have that order of bytes anyway."""
+    """TUNSETVNETLE: stored only, as our machines are little-endian."""
     txflt: tun_filter | None = row()
-    """None: all frames reach the program."""
+    """None: no filter."""
 
 
 @state
 class tun_file:
-    """struct tun_file: what open(2) of /dev/net/tun has made."""
+    """struct tun_file: an open file of /dev/net/tun."""
 
     net: Net
-    """Where TUNSETIFF makes its interface."""
+    """The namespace in which TUNSETIFF creates the interface."""
     wq: wait_queue_head
-    """Woken when there is a packet, or room to write, or the interface has gone."""
+    """Woken for a packet, room to write, or removal of the interface."""
     tun: tun_struct | None = row()
     """None before TUNSETIFF, and when the interface has been deleted."""
     tx_ring: deque[tuple[int, bytes]] = row(make=deque)
-    """Packets that nobody has read: EtherType and bytes."""
+    """Unread packets: EtherType and bytes."""
     ifindex: int = row(0)
-    """TUNSETIFINDEX: that of the interface to come; 0: any."""
+    """TUNSETIFINDEX: ifindex for the new interface; 0: any."""
 
 
 def tun_net_xmit(skb: sk_buff, dev: net_device) -> int:
-    """drivers/net/tun.c: ndo_start_xmit: hand it to the program. Takes ownership of skb."""
+    """drivers/net/tun.c: ndo_start_xmit: pass it to the program. Takes ownership of skb."""
     tun: tun_struct = dev.priv
     stats = dev.stats
     if tun.link is None:
@@ -214,9 +214,9 @@ def tun_net_xmit(skb: sk_buff, dev: net_device) -> int:
 
 
 def tun_file_xmit(skb: sk_buff, tun: tun_struct) -> int:
-    """The rest of tun_net_xmit: queue a packet for read(2). Takes ownership of skb.
+    """The file part of tun_net_xmit: queue a packet for read(2). Takes ownership of skb.
 
-    It is counted when it is read, as in the kernel (tun_put_user).
+    It is counted when read, as in the kernel (tun_put_user).
     """
     dev = tun.dev
     tfile = tun.tfile
@@ -242,7 +242,7 @@ def tun_file_xmit(skb: sk_buff, tun: tun_struct) -> int:
 
 
 def run_filter(txflt: tun_filter, frame: bytes) -> bool:
-    """drivers/net/tun.c: whether the program wants frames to this destination."""
+    """drivers/net/tun.c: whether frames to this destination pass the filter."""
     to = frame[: netdevice.ETH_ALEN]
     return to in txflt.addrs or (txflt.allmulti and bool(to[0] & 1))
 
@@ -252,7 +252,7 @@ def tun_get_user(
 ) -> None:
     """drivers/net/tun.c: the interface receives a frame that the program wrote.
 
-    `hdr`: what its virtio-net header says; None without one.
+    `hdr`: its virtio-net header, or None.
     """
     length = len(frame) - FCS_BYTES if flags & FB_HAS_FCS else len(frame)
     if flags & FB_BAD_CRC or length < netdevice.ETH_HLEN:
@@ -270,7 +270,7 @@ def tun_get_user(
 def tun_get_packet(
     dev: net_device, packet: memoryview, protocol: int, hdr: virtio_net_hdr | None
 ) -> None:
-    """tun_get_user of a TUN: a packet of the EtherType `protocol` comes in."""
+    """tun_get_user of a TUN: receive a packet of the EtherType `protocol`."""
     skb = tun_build_skb(dev, packet, len(packet))
     if skb is None:
         return
@@ -284,7 +284,7 @@ def tun_get_packet(
 
 
 def tun_build_skb(dev: net_device, frame: memoryview, length: int) -> sk_buff | None:
-    """drivers/net/tun.c: what was written as an sk_buff, and counted. None: there is no room."""
+    """drivers/net/tun.c: build an sk_buff of the data and count it. None: no memory."""
     stats = dev.stats
     machine = dev.machine
     linear = min(length, SMALL_FRAME_BYTES)
@@ -305,9 +305,9 @@ def tun_build_skb(dev: net_device, frame: memoryview, length: int) -> sk_buff | 
 
 
 def tun_truesize(length: int) -> int:
-    """What Linux's tun_alloc_skb takes for a frame, in bytes: TCP's window follows from it.
+    """Bytes that Linux's tun_alloc_skb charges for a frame; TCP's window depends on it.
 
-    The sk_buff, linear data of a small head or a power of two, and pages for what no page holds.
+    The sk_buff, linear data of a small head or a power of two, and pages for larger packets.
     """
     if length <= SKB_SMALL_HEAD - SKB_SHARED_INFO - NET_SKB_PAD:
         return SKB_OVERHEAD + SKB_SMALL_HEAD
@@ -322,8 +322,8 @@ def virtio_net_hdr_to_skb(
 ) -> None:
     """virtio_net.h: mark a TCP packet as segments of `gso_size` bytes, if it has more than one.
 
-    `nhoff`: where its IP header is. A checksum that is not finished is trusted and, where the
-    packet leaves the host, finished.
+    `nhoff`: offset of its IP header. An unfinished checksum is trusted and, if the
+    packet leaves the host, completed.
     """
     gso_size = hdr.gso_size
     if hdr.csum_start >= 0:
@@ -350,13 +350,13 @@ def virtio_net_hdr_to_skb(
 
 
 class LinkPort:
-    """The interface's end of a link: the port that is plugged into it."""
+    """The interface's end of a link: its port."""
 
     def __init__(self, dev: net_device) -> None:
         self.dev = dev
 
     def receive(self, batch: FrameBatch, start: int, hold: bool) -> int:
-        """Take all frames of `batch` from `start`. Borrows `batch` until return."""
+        """Receive all frames of `batch` from `start`. Borrows `batch` until return."""
         dev = self.dev
         stop = len(batch)
         if not dev.flags & netdevice.IFF_UP:
@@ -371,7 +371,7 @@ class LinkPort:
         return stop
 
     def receive_gso(self, frame: bytes, gso_size: int) -> None:
-        """Take a frame that is one TCP packet of several segments, as IFF_VNET_HDR allows."""
+        """Receive a TCP packet of several segments, as IFF_VNET_HDR allows."""
         if not self.dev.flags & netdevice.IFF_UP:
             self.dev.stats.rx_dropped += 1
             return
@@ -389,7 +389,7 @@ class LinkPort:
             netif_carrier_off(self.dev)
 
     def tx_ready(self) -> None:
-        """The link takes frames again."""
+        """The link has room for frames again."""
         netif_wake_queue(self.dev)
 
 
@@ -406,7 +406,7 @@ def tun_get_drvinfo(dev: net_device) -> ethtool_drvinfo:
 
 
 def tun_net_uninit(dev: net_device) -> None:
-    """drivers/net/tun.c: ndo_uninit: the program's side ends with the interface."""
+    """drivers/net/tun.c: ndo_uninit: detach the program's side."""
     tun: tun_struct = dev.priv
     link: Link | None = tun.link
     tfile = tun.tfile
@@ -420,7 +420,7 @@ def tun_net_uninit(dev: net_device) -> None:
 
 
 def tun_net_change_carrier(dev: net_device, new_carrier: bool) -> int:
-    """drivers/net/tun.c: `ip link set DEV carrier on`: 0; -EPERM: no program has it."""
+    """drivers/net/tun.c: `ip link set DEV carrier on`: 0; -EPERM: no program is attached."""
     tun: tun_struct = dev.priv
     if new_carrier and tun.link is None and tun.tfile is None:
         return -errno.EPERM
@@ -453,7 +453,7 @@ tun_ethtool_ops = ethtool_ops(
 
 
 def tun_features(dev: net_device) -> None:
-    """What both kinds have (tun_setup, tun_set_iff): no offloads."""
+    """Features of both kinds (tun_setup, tun_set_iff): no offloads."""
     dev.ethtool_ops = tun_ethtool_ops
     dev.features = netdevice.NETIF_F_SG | netdevice.NETIF_F_FRAGLIST | netdevice.NETIF_F_GSO
     dev.hw_features = dev.features
@@ -495,12 +495,12 @@ def tun_set_iff(net: Net, name: str, link: Link, mac: bytes | None = None) -> ne
 
 
 def new_tap(dev: net_device) -> tun_struct:
-    """The private part of a TAP."""
+    """The private data of a TAP."""
     return tun_struct(dev, IFF_TAP | IFF_NO_PI)
 
 
 def tun_flags(tun: tun_struct) -> int:
-    """drivers/net/tun.c: the bits that programs see."""
+    """drivers/net/tun.c: the flags reported to programs."""
     return tun.flags & (TUN_FEATURES | IFF_PERSIST | TUN_TYPE_MASK)
 
 

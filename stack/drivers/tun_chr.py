@@ -1,21 +1,21 @@
-"""drivers/net/tun.c: the file /dev/net/tun, by which a program is at the other end of an interface.
+"""drivers/net/tun.c: the file /dev/net/tun, through which a program uses an interface.
 
-    tun_chr_open            a file without an interface: all but TUNSETIFF is EBADFD
-    tun_chr_ioctl           tun_ioctl.py: TUNSETIFF gives it one
-    tun_chr_read_iter       one packet of tx_ring, where tun_net_xmit (tun.py) has put it
+    tun_chr_open            a file without an interface: all but TUNSETIFF gives EBADFD
+    tun_chr_ioctl           tun_ioctl.py: TUNSETIFF attaches one
+    tun_chr_read_iter       one packet of tx_ring, filled by tun_net_xmit (tun.py)
     tun_chr_write_iter      one packet for the interface to receive
-    tun_chr_poll            readable with a packet; writable while the interface is up
-    tun_chr_close           the interface has no carrier; unless it is persistent it goes
+    tun_chr_poll            readable if a packet is queued; writable while the interface is up
+    tun_chr_close           drops the carrier; deletes a non-persistent interface
 
-What a program reads and writes, in this order:
+The data that a program reads and writes:
 
     | struct tun_pi 4 | struct virtio_net_hdr | the packet: of a TUN from its IP header on |
      unless IFF_NO_PI   vnet_hdr_sz bytes with IFF_VNET_HDR
 
-    struct tun_pi           flags 2 (TUN_PKT_STRIP: it was cut), EtherType 2
+    struct tun_pi           flags 2 (TUN_PKT_STRIP: it was truncated), EtherType 2
     struct virtio_net_hdr   flags 1, gso_type 1, hdr_len 2, gso_size 2, csum_start 2, csum_offset 2
 
-Reads never wait here. Whoever waits does so at `tun_file.wq`. Call with the host's lock held.
+Reads never block here. Callers wait on `tun_file.wq`. Call with the host's lock held.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ from stack.drivers.tun_ioctl import tun_chr_ioctl
 from stack.net import Net
 
 TUN_PI = struct.Struct("=H2s")
-"""Flags in the machine's order of bytes, the EtherType in the network's."""
+"""Flags in host order, the EtherType in network order."""
 TUN_PKT_STRIP = 0x0001
 VIRTIO_NET_HDR = struct.Struct("<BBHHHH")
 VIRTIO_NET_HDR_F_NEEDS_CSUM = 1
@@ -69,7 +69,7 @@ VIRTIO_NET_HDR_GSO_TCPV4 = 1
 VIRTIO_NET_HDR_GSO_TCPV6 = 4
 VIRTIO_NET_HDR_GSO_ECN = 0x80
 MAX_PACKET = 1 << 19
-"""Longer ones are EMSGSIZE. An IP packet has at most 65535 bytes, and what is behind is cut off."""
+"""Longer writes give EMSGSIZE. An IP packet has at most 65535 bytes; the rest is discarded."""
 EBADFD = errno.EBADFD
 PROTOCOLS = {4: ETH_P_IP, 6: ETH_P_IPV6}
 """EtherType of a packet by its IP version."""
@@ -84,7 +84,7 @@ def tun_chr_open(net: Net, flags: int) -> int:
 
 
 def tun_device_event(event: int, dev: net_device) -> int:
-    """drivers/net/tun.c: whoever waits to write can, for the interface is up."""
+    """drivers/net/tun.c: wake writers when the interface is up."""
     if event == NETDEV_UP and isinstance(dev.priv, tun_struct):
         tun: tun_struct = dev.priv
         if tun.tfile is not None:
@@ -93,7 +93,7 @@ def tun_device_event(event: int, dev: net_device) -> int:
 
 
 def tun_get(tfile: tun_file) -> tun_struct:
-    """drivers/net/tun.c: the interface's part. Raises: OSError EBADFD."""
+    """drivers/net/tun.c: the interface's private data. Raises: OSError EBADFD."""
     tun = tfile.tun
     if tun is None:
         raise os_error(EBADFD, "TUNSETIFF has not given this file an interface")
@@ -125,13 +125,13 @@ def tun_chr_poll(file: struct_file) -> int:
 
 
 def tun_chr_wait(file: struct_file) -> wait_queue_head:
-    """What is woken when the bits of tun_chr_poll may have changed."""
+    """The wait queue woken when the bits of tun_chr_poll may change."""
     tfile: tun_file = file.private_data
     return tfile.wq
 
 
 def tun_chr_read_iter(file: struct_file, to: msghdr) -> int:
-    """drivers/net/tun.c tun_chr_read_iter, tun_do_read: one packet. Bytes of it that fitted.
+    """drivers/net/tun.c tun_chr_read_iter, tun_do_read: read one packet. Returns the bytes copied.
 
     Raises: OSError EBADFD, EAGAIN.
     """
@@ -146,7 +146,7 @@ def tun_chr_read_iter(file: struct_file, to: msghdr) -> int:
 
 
 def tun_put_user(tun: tun_struct, protocol: int, packet: bytes, to: msghdr) -> int:
-    """drivers/net/tun.c: give a packet with its headers. What does not fit is lost, even all of it.
+    """drivers/net/tun.c: copy a packet with its headers. Data that does not fit is lost.
 
     Raises: OSError EINVAL: no room for the headers; EFAULT.
     """
@@ -171,9 +171,9 @@ def tun_put_user(tun: tun_struct, protocol: int, packet: bytes, to: msghdr) -> i
 
 
 def tun_chr_write_iter(file: struct_file, frm: msghdr) -> int:
-    """drivers/net/tun.c tun_chr_write_iter, tun_get_user: one packet comes in. Bytes of it all.
+    """drivers/net/tun.c tun_chr_write_iter, tun_get_user: receive one packet. Returns all bytes.
 
-    Raises: OSError EBADFD; EINVAL: it is too short, or no packet; EIO: the interface is down.
+    Raises: OSError EBADFD; EINVAL: too short or not a packet; EIO: the interface is down.
     """
     tfile: tun_file = file.private_data
     tun = tun_get(tfile)
@@ -220,10 +220,10 @@ def tun_chr_write_iter(file: struct_file, frm: msghdr) -> int:
 
 
 def tun_vnet_hdr_get(size: int, least: int, frm: msghdr) -> bytes:
-    """drivers/net/tun_vnet.h: take the header, `size` bytes with what follows it.
+    """drivers/net/tun_vnet.h: read the header; `size` includes the data after it.
 
-    `least`: how long the headers that it speaks of are at least.
-    Raises: OSError EINVAL: there are not as many, or it speaks of more than there is.
+    `least`: the minimum length of the headers that it describes.
+    Raises: OSError EINVAL: too few bytes for the header or for what it describes.
     """
     if frm.count < size:
         raise os_error(errno.EINVAL, f"{frm.count} bytes are fewer than the header's {size}")
@@ -237,7 +237,7 @@ def tun_vnet_hdr_get(size: int, least: int, frm: msghdr) -> bytes:
 
 
 def tun_vnet_hdr_to_skb(header: bytes, length: int) -> virtio_net_hdr:
-    """include/linux/virtio_net.h: what the header says of a packet of `length` bytes.
+    """include/linux/virtio_net.h: parse the header of a packet of `length` bytes.
 
     Raises: OSError EINVAL.
     """

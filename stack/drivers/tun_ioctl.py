@@ -1,9 +1,9 @@
 """drivers/net/tun.c: ioctl(2) of an open file of /dev/net/tun.
 
-    TUNSETIFF       tun_chr_set_iff: an interface, a new one or one that nobody has open
-    others          `REQUESTS`, a function each. Before TUNSETIFF they are EBADFD
+    TUNSETIFF       tun_chr_set_iff: attach a new interface, or one that is not open
+    others          a function each in `REQUESTS`. Before TUNSETIFF they give EBADFD
 
-An argument is a number, or memory as of stack.core.ioctl; `tun_arg_bytes` says how much of it.
+An argument is a number, or memory (see stack.core.ioctl) of `tun_arg_bytes` bytes.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ ADDR_LEN = {
     **dict.fromkeys((ARPHRD_TUNNEL, ARPHRD_SIT, ARPHRD_IPGRE), 4),
     **dict.fromkeys((ARPHRD_TUNNEL6, ARPHRD_IP6GRE), 16),
 }
-"""tun_get_addr_len: bytes of an address of some kinds of link."""
+"""tun_get_addr_len: address length of some link types."""
 
 IN_MEMORY = {
     **dict.fromkeys((TUNSETIFF, TUNGETIFF, TUNSETQUEUE, SIOCGIFHWADDR, SIOCSIFHWADDR), IFREQ_BYTES),
@@ -106,18 +106,18 @@ IN_MEMORY = {
     TUNSETCARRIER: 4,
     TUNSETTXFILTER: TUN_FILTER.size,
 }
-"""Bytes of what a request's argument points to. That of the others is a number."""
+"""Size of the memory that the argument points to. Other arguments are numbers."""
 
 
 def tun_arg_bytes(cmd: int, head: bytes = b"") -> int:
-    """How much memory an argument is; 0: it is a number. `head` is its beginning, if it is read."""
+    """Size of an argument's memory; 0: it is a number. `head` is its beginning, if read."""
     if cmd == TUNSETTXFILTER and len(head) >= TUN_FILTER.size:
         return TUN_FILTER.size + int(TUN_FILTER.unpack_from(head)[1]) * ETH_ALEN
     return int(IN_MEMORY.get(cmd, 0))
 
 
 def tun_chr_ioctl(file: struct_file, cmd: int, arg: Any) -> int:
-    """drivers/net/tun.c __tun_chr_ioctl: 0, or the answer that there is no memory for.
+    """drivers/net/tun.c __tun_chr_ioctl: 0, or a result without an output argument.
 
     Raises: OSError EBADFD, EEXIST, EINVAL, EPERM ...
     """
@@ -153,9 +153,9 @@ def tun_chr_ioctl(file: struct_file, cmd: int, arg: Any) -> int:
 
 
 def tun_chr_set_iff(tfile: tun_file, name: bytes, flags: int) -> net_device:
-    """drivers/net/tun.c tun_set_iff: give the file an interface.
+    """drivers/net/tun.c tun_set_iff: attach an interface to the file.
 
-    Raises: OSError EINVAL, EPERM; EBUSY: another file has it, or IFF_TUN_EXCL and it is there.
+    Raises: OSError EINVAL, EPERM; EBUSY: another file uses it, or IFF_TUN_EXCL and it exists.
     """
     net = tfile.net
     if flags & IFF_NAPI_FRAGS and (not flags & IFF_NAPI or flags & TUN_TYPE_MASK != IFF_TAP):
@@ -179,7 +179,7 @@ def tun_chr_set_iff(tfile: tun_file, name: bytes, flags: int) -> net_device:
 
 
 def tun_reopen(dev: net_device, flags: int) -> tun_struct:
-    """The part of tun_set_iff for an interface that is there. Raises: OSError."""
+    """The part of tun_set_iff for an existing interface. Raises: OSError."""
     if flags & IFF_TUN_EXCL:
         raise os_error(errno.EBUSY, f"{dev.name} is there already")
     ops = tun_netdev_ops if flags & IFF_TUN else tap_netdev_ops if flags & IFF_TAP else None
@@ -194,7 +194,7 @@ def tun_reopen(dev: net_device, flags: int) -> tun_struct:
 
 
 def tun_not_capable(tun: tun_struct) -> bool:
-    """drivers/net/tun.c: an owner or group that the host's user is not. It is in no group."""
+    """drivers/net/tun.c: whether the host's user, who is in no group, lacks access."""
     net = tun.dev.net
     others = tun.owner not in (INVALID_ID, net.uid) or tun.group != INVALID_ID
     return others and not ns_capable(net, uapi.CAP_NET_ADMIN)
@@ -226,7 +226,7 @@ def tun_create(tfile: tun_file, name: bytes, flags: int) -> net_device:
 
 
 def tun_attach(tun: tun_struct, tfile: tun_file) -> None:
-    """drivers/net/tun.c: the file is the interface's other end."""
+    """drivers/net/tun.c: attach the file to the interface."""
     tun.tfile = tfile
     tfile.tun = tun
     tfile.tx_ring.clear()
@@ -237,7 +237,7 @@ def tun_attach(tun: tun_struct, tfile: tun_file) -> None:
 
 
 def tun_get_iff(tun: tun_struct, arg: Any) -> None:
-    """drivers/net/tun.c: TUNGETIFF. Nobody filters what is read, so IFF_NOFILTER is always told."""
+    """drivers/net/tun.c: TUNGETIFF. No filter can be attached, so IFF_NOFILTER is always set."""
     ifr = copy_from_user(arg, IFREQ_BYTES)
     ifr[:IFNAMSIZ] = os.fsencode(tun.dev.name).ljust(IFNAMSIZ, b"\0")
     IFR_FLAGS.pack_into(ifr, IFNAMSIZ, tun_flags(tun) | IFF_NOFILTER)
@@ -245,7 +245,7 @@ def tun_get_iff(tun: tun_struct, arg: Any) -> None:
 
 
 def nothing(tun: tun_struct, arg: Any) -> None:
-    """TUNSETNOCSUM, TUNSETDEBUG: without a meaning, as on Linux."""
+    """TUNSETNOCSUM, TUNSETDEBUG: no effect, as on Linux."""
 
 
 def set_persist(tun: tun_struct, arg: Any) -> None:
@@ -268,19 +268,19 @@ def id_of(arg: Any) -> int:
 
 
 def set_owner(tun: tun_struct, arg: Any) -> None:
-    """TUNSETOWNER: the user who may open it, too."""
+    """TUNSETOWNER: a user who may also open it."""
     tun.owner = id_of(arg)
     netdev_state_change(tun.dev)
 
 
 def set_group(tun: tun_struct, arg: Any) -> None:
-    """TUNSETGROUP: the group that may open it, too."""
+    """TUNSETGROUP: a group that may also open it."""
     tun.group = id_of(arg)
     netdev_state_change(tun.dev)
 
 
 def set_link(tun: tun_struct, arg: Any) -> None:
-    """TUNSETLINK: the kind of link, ARPHRD_*. Raises: OSError EBUSY."""
+    """TUNSETLINK: the link type, ARPHRD_*. Raises: OSError EBUSY."""
     if tun.dev.flags & IFF_UP:
         raise os_error(errno.EBUSY, f"{tun.dev.name} is up")
     dev = tun.dev
@@ -289,9 +289,9 @@ def set_link(tun: tun_struct, arg: Any) -> None:
 
 
 def set_offload(tun: tun_struct, arg: Any) -> None:
-    """drivers/net/tun.c: what the program could take. Raises: OSError EINVAL.
+    """drivers/net/tun.c: the offloads that the program accepts. Raises: OSError EINVAL.
 
-    It is a permission, of which no use is made: each packet has its checksums and is one segment.
+    They are not used: each packet has its checksums and is one segment.
     """
     left = asked = number_of(arg)
     if left & TUN_F_CSUM:
@@ -307,7 +307,7 @@ def set_offload(tun: tun_struct, arg: Any) -> None:
 def update_filter(tun: tun_struct, arg: Any) -> None:
     """drivers/net/tun.c: TUNSETTXFILTER of a TAP. Raises: OSError EINVAL.
 
-    Behind the first eight only groups are allowed; with another address all frames pass.
+    After the first eight only groups are allowed; any other address disables the filter.
     """
     if not tun.flags & IFF_TAP:
         raise os_error(errno.EINVAL, "only a TAP has addresses to filter")
@@ -365,7 +365,7 @@ def tun_net_change_carrier(tun: tun_struct, arg: Any) -> None:
 
 
 def hwaddr(cmd: int) -> Callable[[tun_struct, Any], None]:
-    """SIOCGIFHWADDR and SIOCSIFHWADDR of the file: of its interface, whatever name is given."""
+    """SIOCGIFHWADDR and SIOCSIFHWADDR of the file: of its interface; the given name is ignored."""
 
     def request(tun: tun_struct, arg: Any) -> None:
         ifr = copy_from_user(arg, IFREQ_BYTES)

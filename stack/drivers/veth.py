@@ -1,6 +1,6 @@
 """drivers/net/veth.c: a pair of devices, perhaps in two namespaces, that send to each other.
 
-Packets go through the backlog unchanged: without segmentation and without computing checksums.
+Packets go through the backlog unchanged: without segmentation or checksum computation.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ VETH_FEATURES = (
 
 @state
 class veth_priv:
-    """drivers/net/veth.c: the other end; None once the pair is being deleted."""
+    """drivers/net/veth.c: the peer; None while the pair is being deleted."""
 
     peer: net_device | None = row()
 
@@ -80,7 +80,7 @@ def veth_xmit(skb: sk_buff, dev: net_device) -> int:
 
 
 def veth_forward_skb(dev: net_device, skb: sk_buff) -> int:
-    """drivers/net/veth.c: `dev` receives what its peer sent. NET_RX_*. Takes ownership of skb."""
+    """drivers/net/veth.c: receive a packet of the peer on `dev`. NET_RX_*. Takes ownership of skb."""
     return __dev_forward_skb(dev, skb) or netif_rx(skb)
 
 
@@ -97,7 +97,7 @@ def veth_open(dev: net_device) -> int:
 
 
 def veth_close(dev: net_device) -> int:
-    """drivers/net/veth.c: neither end has a carrier."""
+    """drivers/net/veth.c: carrier off on both ends."""
     priv: veth_priv = dev.priv
     netif_carrier_off(dev)
     if priv.peer is not None:
@@ -167,7 +167,7 @@ def veth_newlink(
     """drivers/net/veth.c: `ip link add NAME type veth peer name PEER netns NET`; the first end.
 
     Raises:
-        OSError: EEXIST, a name is taken; EXDEV, the namespaces are of two machines.
+        OSError: EEXIST, a name is taken; EXDEV, the namespaces belong to different machines.
         ValueError: a name is empty or too long.
     """
     if net.machine is not peer_net.machine:

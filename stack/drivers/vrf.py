@@ -1,17 +1,17 @@
-"""drivers/net/vrf.c: VRF devices: ports with a routing table of their own (RFC 4364's word).
+"""drivers/net/vrf.c: VRF devices: ports with their own routing table (the term is from RFC 4364).
 
-    vrf_newlink             a device with the number of its table; the first one of a namespace
-                            adds the rules "l3mdev" (vrf_add_fib_rules), which nobody takes back
-    vrf_add_slave           a port: its routes go, and come again in the VRF's table (cycle_netdev)
-    vrf_l3_rcv              a packet that a port received, from ip_rcv_finish: from here on it is
-                            the VRF's; its taps see it
-    vrf_l3_out              a packet of ours that leaves by a port, from __ip_local_out: hooks and
-                            taps of the VRF see it
+    vrf_newlink             create a device with its table; the first one of a namespace
+                            adds the rules "l3mdev" (vrf_add_fib_rules), which stay
+    vrf_add_slave           add a port: its routes move to the VRF's table (cycle_netdev)
+    vrf_l3_rcv              a packet received by a port, from ip_rcv_finish: its device is now
+                            the VRF, and its taps receive it
+    vrf_l3_out              a local packet sent by a port, from __ip_local_out: hooks and
+                            taps of the VRF receive it
     vrf_xmit                a packet routed to the VRF: looked up again, in its table. One for an
                             address of the VRF itself is received at once (vrf_local_xmit)
 
-State is `l3mdev_ops`, the private object. How a lookup finds the table: core/l3mdev.py. A
-discipline (qdisc) on the VRF gets what is routed to it only (vrf_ip_out_redirect is not here).
+State is `l3mdev_ops`, the private object. core/l3mdev.py explains how a lookup finds the table. A
+qdisc on the VRF only gets packets routed to it (vrf_ip_out_redirect is not implemented).
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ def vrf_hook(
     outdev: net_device | None,
     okfn: Okfn,
 ) -> bool:
-    """The packet passes the family's hooks; False: one of them took it."""
+    """Run the family's hooks; False if one of them consumed the packet."""
     entries = net.nf_hooks[hook] if family == AF_INET else net.ipv6.nf_hooks[hook]
     if not entries:
         return True
@@ -98,9 +98,9 @@ def vrf_hook(
 
 
 def vrf_tap(vrf_dev: net_device, skb: sk_buff) -> None:
-    """Show a packet (data at its network header) to the VRF's taps with an Ethernet header.
+    """Pass a packet (data at its network header) to the VRF's taps with an Ethernet header.
 
-    vrf_finish_direct, vrf_add_mac_header_if_unset. Without room for one they do not see it.
+    vrf_finish_direct, vrf_add_mac_header_if_unset. Skipped if there is no room for the header.
     """
     if not vrf_dev.ptype_specific:
         return
@@ -116,15 +116,15 @@ def vrf_tap(vrf_dev: net_device, skb: sk_buff) -> None:
 
 
 def vrf_rcv_finish(net: Net, sk: sock | None, skb: sk_buff) -> int:
-    """okfn of the VRF's PRE_ROUTING hook: a packet that a hook has queued goes no further."""
+    """okfn of the VRF's PRE_ROUTING hook: drop a packet that a hook queued."""
     kfree_skb_reason(net, skb, SKB_DROP_REASON_NOT_SPECIFIED)
     return 0
 
 
 def vrf_ip_rcv(vrf_dev: net_device, skb: sk_buff) -> sk_buff | None:
-    """A packet of IPv4 from a port, or of our own that came back: it is the VRF's from here on.
+    """Move an IPv4 packet from a port, or a looped-back one, to the VRF.
 
-    Returns it, or None when a hook took it.
+    Returns it, or None if a hook consumed it.
     """
     l3mdev_mark(skb)
     skb.dev = vrf_dev
@@ -144,7 +144,7 @@ def vrf_ip_rcv(vrf_dev: net_device, skb: sk_buff) -> sk_buff | None:
 
 
 def ipv6_ndisc_frame(skb: sk_buff) -> bool:
-    """A message of neighbour discovery, which concerns its own link (RFC 4861)."""
+    """Whether it is neighbour discovery, which concerns its own link (RFC 4861)."""
     nexthdr = ipv6_hdr(skb).nexthdr
     if nexthdr != NEXTHDR_ICMP or skb.len <= IPV6_HLEN:
         return False
@@ -152,7 +152,7 @@ def ipv6_ndisc_frame(skb: sk_buff) -> bool:
 
 
 def vrf_ip6_input_dst(skb: sk_buff, vrf_dev: net_device, ifindex: int) -> None:
-    """The route of a packet to a link-local address or group, on the link that it came by."""
+    """The route of a packet to a link-local address or group, on its receiving link."""
     net = vrf_dev.net
     daddr = ipv6_hdr(skb).daddr
     rt = ip6_table_route(net, vrf_dev, daddr, ifindex)
@@ -161,7 +161,7 @@ def vrf_ip6_input_dst(skb: sk_buff, vrf_dev: net_device, ifindex: int) -> None:
 
 
 def vrf_ip6_rcv(vrf_dev: net_device, skb: sk_buff) -> sk_buff | None:
-    """vrf_ip_rcv of IPv6. Neighbour discovery stays the port's."""
+    """vrf_ip_rcv for IPv6. Neighbour discovery stays on the port."""
     ifindex = skb.skb_iif
     strict, ndisc = rt6_need_strict(ipv6_hdr(skb).daddr), ipv6_ndisc_frame(skb)
     looped = skb.pkt_type == PACKET_LOOPBACK
@@ -195,7 +195,7 @@ def vrf_l3_rcv(vrf_dev: net_device, skb: sk_buff, family: int) -> sk_buff | None
 
 
 def vrf_out_finish(net: Net, sk: sock | None, skb: sk_buff) -> int:
-    """vrf_ip_out_direct_finish: okfn for a packet that a hook had queued: send it."""
+    """vrf_ip_out_direct_finish: okfn send a packet that a hook queued."""
     vrf_tap(skb.dev, skb)
     return dst_output(net, sk, skb)
 
@@ -203,7 +203,7 @@ def vrf_out_finish(net: Net, sk: sock | None, skb: sk_buff) -> int:
 def vrf_out_direct(
     vrf_dev: net_device, sk: sock | None, skb: sk_buff, family: int
 ) -> sk_buff | None:
-    """vrf_ip_out_direct, vrf_ip6_out_direct. Returns skb, or None when a hook took it."""
+    """vrf_ip_out_direct, vrf_ip6_out_direct. Returns skb, or None if a hook consumed it."""
     skb.dev = vrf_dev
     skb.protocol = netdevice.ETH_P_IP if family == AF_INET else netdevice.ETH_P_IPV6
     if not vrf_hook(family, NF_INET_LOCAL_OUT, vrf_dev.net, sk, skb, None, vrf_dev, vrf_out_finish):
@@ -213,7 +213,7 @@ def vrf_out_direct(
 
 
 def vrf_ip_out(vrf_dev: net_device, sk: sock | None, skb: sk_buff) -> sk_buff | None:
-    """A packet of IPv4 of this host leaves by a port: LOCAL_OUT hook of the VRF, its taps."""
+    """Run the VRF's LOCAL_OUT hook and taps for a local IPv4 packet sent by a port."""
     daddr = ip_hdr(skb).daddr
     if ipv4_is_multicast(daddr) or ipv4_is_lbcast(daddr):
         return skb
@@ -226,7 +226,7 @@ def vrf_l3_out(vrf_dev: net_device, sk: sock | None, skb: sk_buff, family: int) 
 
 
 def vrf_ip6_out(vrf_dev: net_device, sk: sock | None, skb: sk_buff) -> sk_buff | None:
-    """vrf_ip_out of IPv6: not for link-local addresses and groups, nor neighbour discovery."""
+    """vrf_ip_out for IPv6, except link-local and multicast addresses and neighbour discovery."""
     if rt6_need_strict(ipv6_hdr(skb).daddr) or ipv6_ndisc_frame(skb):
         return skb
     return vrf_out_direct(vrf_dev, sk, skb, AF_INET6)
@@ -236,12 +236,12 @@ def vrf_ip6_out(vrf_dev: net_device, sk: sock | None, skb: sk_buff) -> sk_buff |
 
 
 def vrf_local_xmit(skb: sk_buff, dev: net_device, dst: dst_entry) -> int:
-    """A packet for an address of the VRF itself: receive it. Takes ownership."""
+    """Receive a packet for an address of the VRF itself. Takes ownership."""
     size = skb.len
     skb_orphan(skb)
     skb.dst = dst
     skb.protocol = eth_type_trans(skb, dev)
-    skb.pkt_type = PACKET_LOOPBACK  # so that taps do not see it twice
+    skb.pkt_type = PACKET_LOOPBACK  # so that taps do not receive it twice
     if netif_rx(skb) == netdevice.NET_RX_SUCCESS:
         dev.stats.rx_packets += 1
         dev.stats.rx_bytes += size
@@ -249,7 +249,7 @@ def vrf_local_xmit(skb: sk_buff, dev: net_device, dst: dst_entry) -> int:
 
 
 def vrf_route_xmit(skb: sk_buff, dev: net_device, dst: dst_entry, family: int) -> int:
-    """A packet that the VRF's table sends elsewhere: LOCAL_OUT hook, and there. Takes ownership."""
+    """Send a packet along its route after the LOCAL_OUT hook. Takes ownership."""
     net = dev.net
     skb.dst = dst
     skb_pull(skb, ETH_HLEN)
@@ -268,7 +268,7 @@ def vrf_xmit_drop(skb: sk_buff, dev: net_device) -> int:
 
 
 def vrf_process_v4_outbound(skb: sk_buff, vrf_dev: net_device) -> int:
-    """Look a packet up in the VRF's table and send it there. NET_XMIT_*. Takes ownership."""
+    """Look up a packet in the VRF's table and send it. NET_XMIT_*. Takes ownership."""
     net = vrf_dev.net
     if skb.len < ETH_HLEN + 20:
         return vrf_xmit_drop(skb, vrf_dev)
@@ -286,7 +286,7 @@ def vrf_process_v4_outbound(skb: sk_buff, vrf_dev: net_device) -> int:
 
 
 def vrf_process_v6_outbound(skb: sk_buff, vrf_dev: net_device) -> int:
-    """vrf_process_v4_outbound of IPv6."""
+    """vrf_process_v4_outbound for IPv6."""
     net = vrf_dev.net
     if skb.len < ETH_HLEN + IPV6_HLEN:
         return vrf_xmit_drop(skb, vrf_dev)
@@ -323,14 +323,14 @@ def vrf_xmit(skb: sk_buff, dev: net_device) -> int:
 
 
 def cycle_netdev(dev: net_device) -> None:
-    """Down and up again, so that routes and neighbours are made anew."""
+    """Bring it down and up, so that routes and neighbours are recreated."""
     if dev.flags & netdevice.IFF_UP:
         dev_close(dev)
         dev_open(dev)
 
 
 def vrf_changeupper(dev: net_device) -> None:
-    """NETDEV_CHANGEUPPER with an L3 master, as fib_netdev_event and addrconf_notify take it."""
+    """NETDEV_CHANGEUPPER with an L3 master, as handled by fib_netdev_event and addrconf_notify."""
     fib_disable_ip(dev)
     addrconf_ifdown(dev, False)
 
@@ -338,7 +338,7 @@ def vrf_changeupper(dev: net_device) -> None:
 def vrf_add_slave(dev: net_device, port_dev: net_device) -> int:
     """ndo_add_slave: `port_dev` becomes a port of the VRF `dev`.
 
-    0; -EINVAL: it is a VRF or in one; -EOPNOTSUPP: lo; -EBUSY: it has a master.
+    0; -EINVAL: a VRF or a port of one; -EOPNOTSUPP: lo; -EBUSY: it has a master.
     """
     if port_dev.priv_flags & IFF_L3MDEV:
         return -errno.EINVAL
@@ -375,7 +375,7 @@ vrf_ethtool_ops = ethtool_ops(get_drvinfo=fixed_drvinfo("vrf", "1.0"))
 
 
 def vrf_setup(dev: net_device) -> None:
-    """Ethernet without ARP and queue; the MTU means nothing, as that of lo."""
+    """Ethernet without ARP and queue; the MTU has no effect, as for lo."""
     ether_setup_software(dev, vrf_netdev_ops, vrf_ethtool_ops)
     dev.flags = netdevice.IFF_MASTER | netdevice.IFF_NOARP
     dev.min_mtu, dev.max_mtu, dev.mtu = IPV6_MIN_MTU, IP6_MAX_MTU, IP6_MAX_MTU
@@ -388,7 +388,7 @@ def vrf_newlink(net: Net, name: str, table: int, mac: bytes | None = None) -> ne
     """`ip link add NAME type vrf table TABLE`.
 
     Raises:
-        OSError: EEXIST, the name is taken. EINVAL: the table is 0. EBUSY: another VRF has the
+        OSError: EEXIST, the name is taken. EINVAL: the table is 0. EBUSY: another VRF uses the
             table (net.vrf.strict_mode).
         ValueError: the name is empty or too long.
     """
@@ -409,12 +409,12 @@ def vrf_tables(net: Net) -> list[int]:
 
 
 def vrf_table_taken(net: Net, table: int) -> bool:
-    """vrf_map_register_dev: whether strict mode refuses one VRF more with this table."""
+    """vrf_map_register_dev: whether strict mode rejects another VRF with this table."""
     return bool(net.sysctl.strict_mode) and table in vrf_tables(net)
 
 
 def vrf_strict_mode(net: Net, mode: int) -> None:
-    """vrf_strict_mode_change: net.vrf.strict_mode is written.
+    """vrf_strict_mode_change: set net.vrf.strict_mode.
 
     Raises: OSError EBUSY: two VRFs have the same table.
     """
@@ -424,7 +424,7 @@ def vrf_strict_mode(net: Net, mode: int) -> None:
 
 
 def vrf_add_fib_rules(net: Net) -> None:
-    """The rules "l3mdev" of both families, with the first VRF of a namespace; they stay."""
+    """Add the rules "l3mdev" of both families with a namespace's first VRF; they stay."""
     for ops in (net.fib.ops, net.ipv6.fib6.ops):
         if not ops.l3mdev_rule:
             ops.l3mdev_rule = True
@@ -434,7 +434,7 @@ def vrf_add_fib_rules(net: Net) -> None:
 
 
 def vrf_dellink(dev: net_device) -> None:
-    """`ip link del`: the ports are free."""
+    """`ip link del`: release the ports."""
     if dev.reg_state != netdevice.NETREG_REGISTERED:
         return
     for port in tuple(dev.lower):
@@ -447,14 +447,14 @@ vrf_link_ops = rtnl_link_ops("vrf", vrf_dellink)
 
 
 def vrf_device_event(event: int, dev: net_device) -> int | None:
-    """A port ends, or goes to another namespace."""
+    """A port is removed or changes its namespace."""
     if event == netdevice.NETDEV_UNREGISTER and netif_is_l3_slave(dev) and dev.master is not None:
         vrf_del_slave(dev.master, dev)
     return None
 
 
 def vrf_init_net(net: Net) -> None:
-    """Watch the devices, and the sysctl."""
+    """Register the device notifier and the sysctl."""
     register_netdevice_notifier(net, vrf_device_event)
     net.sysctl.on_write("strict_mode", partial(vrf_strict_mode, net), now=False)
 

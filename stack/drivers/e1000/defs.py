@@ -1,13 +1,13 @@
-"""Registers and bits of the 8254x as the driver knows them (the kernel's e1000_hw.h).
+"""Registers and bits of the 8254x as used by the driver (the kernel's e1000_hw.h).
 
 Constants only. First come device ids and MAC types, then register offsets (SDM 13.3) and statistics
 (13.7). Bits follow: CTRL and STATUS, EECD and the EEPROM, MDIC and the PHY's registers, interrupts,
 receive, transmit, filters, flow control and wake-up, link settings.
 
 Names are the kernel's: E1000_x is the offset of register x, E1000_x_y its bit or field y, and
-x_SHIFT the place of a field. `M88E1000_*` and `PHY_*` are registers of the PHY, reached by MDIC.
-The table is the driver's own, as in the kernel: it shares nothing with the emulated device but the
-manual, so a wrong bit in one of them shows.
+x_SHIFT the bit position of a field. `M88E1000_*` and `PHY_*` are registers of the PHY, reached by MDIC.
+The table is the driver's own, as in the kernel: it shares only the manual with the
+emulated device, so a wrong bit in one of them shows.
 """
 
 from __future__ import annotations
@@ -137,7 +137,7 @@ E1000_TXCW_ANE: Final = 0x8000_0000
 E1000_RXCW_C: Final = 0x2000_0000
 
 LINK_UP_TIMEOUT: Final = 500
-"""Milliseconds that fibre's negotiation may take."""
+"""Timeout of negotiation on fibre, in ms."""
 
 E1000_CTRL_EXT_EE_RST: Final = 0x0000_2000
 

@@ -1,6 +1,6 @@
 """The driver's structures (e1000.h, and struct e1000_hw of e1000_hw.h).
 
-Data only; all files of the driver use it. What hangs together:
+Data only; all files of the driver use it. How they are linked:
 
     net_device.priv     e1000_adapter       the interface: rings, NAPI, tasks, settings
         .hw             e1000_hw            the chip: MAC and PHY type, EEPROM, link, flow control
@@ -9,7 +9,7 @@ Data only; all files of the driver use it. What hangs together:
         .stats          e1000_hw_stats      totals; the registers clear when they are read
 
 er32 and ew32 read and write a register through the PCI BAR. A function of the hardware layer raises
-E1000HwError, which probe and open turn into OSError. `adapter.flags` has E1000_DOWN and its like.
+E1000HwError, which probe and open turn into OSError. `adapter.flags` holds E1000_DOWN and similar bits.
 Read e1000_adapter first; then main.py, which uses it.
 """
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 DRV_NAME = "e1000"
 DRV_VERSION = "7.3.21-k8-NAPI"
-"""The version that ``ethtool -i`` shows: that of the kernel driver which this one follows."""
+"""Version in ``ethtool -i``: that of the kernel driver on which this one is modelled."""
 
 E1000_DEFAULT_TXD = 1024
 E1000_MAX_82544_TXD = 4096
@@ -48,7 +48,7 @@ REQ_RX_DESCRIPTOR_MULTIPLE = 8
 E1000_RXBUFFER_2048 = 2048
 E1000_RXBUFFER_4096 = 4096
 E1000_RX_POOL_BUFFERS = 8192
-"""Receive buffers of a ring's pool: those in the ring plus those that wait in sockets."""
+"""Receive buffers of a ring's pool: those in the ring plus those queued in sockets."""
 
 E1000_MAX_DATA_PER_TXD = 1 << 16
 """Bytes per data descriptor. DTALEN has 20 bits; a page of the stack's payload pool is 32 KiB. The
@@ -78,7 +78,7 @@ E1000_NO_TSO6 = 1 << 5
 
 
 class E1000HwError(Exception):
-    """The hardware did not do what the manual promises: -E1000_ERR_EEPROM, _PHY, _CONFIG, ...
+    """The hardware did not behave as documented: -E1000_ERR_EEPROM, _PHY, _CONFIG, ...
 
     `kind` is the kernel's name without its prefix. Never leaves the driver: probe and open turn it
     into ``OSError``, the watchdog counts it.
@@ -111,7 +111,7 @@ class e1000_phy_info:
 
 @state
 class e1000_hw:
-    """The hardware layer's state (struct e1000_hw): everything below net_device."""
+    """The hardware layer's state (struct e1000_hw): all state below net_device."""
 
     machine: Machine
     pdev: pci_dev

@@ -1,6 +1,6 @@
 """The Microwire EEPROM, bit by bit through EECD (the EEPROM half of e1000_hw.c; SDM 5.2, 13.4.3).
 
-Parts: 93C46 (64 words, 6 address bits) and 93C66 (256 words, 8 address bits); EECD.SIZE tells.
+Parts: 93C46 (64 words, 6 address bits) and 93C66 (256 words, 8 address bits); EECD.SIZE selects.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ WRITE_ATTEMPTS = 200  # times 50 us: a word takes up to 10 ms to burn
 
 
 def e1000_init_eeprom_params(hw: e1000_hw) -> None:
-    """e1000_hw.c: learn the size of the EEPROM from EECD."""
+    """e1000_hw.c: read the size of the EEPROM from EECD."""
     eeprom = hw.eeprom
     eeprom.opcode_bits = 3
     if er32(hw, d.E1000_EECD) & d.E1000_EECD_SIZE:
@@ -73,9 +73,9 @@ def e1000_shift_in_ee_bits(hw: e1000_hw, count: int) -> int:
 
 
 def e1000_acquire_eeprom(hw: e1000_hw) -> None:
-    """e1000_hw.c: ask for the EEPROM (82544 has no arbiter) and select it.
+    """e1000_hw.c: request the EEPROM (82544 has no arbiter) and select it.
 
-    Raises: E1000HwError: the grant does not come.
+    Raises: E1000HwError: the request is not granted.
     """
     eecd = er32(hw, d.E1000_EECD)
     if hw.mac_type > d.e1000_82544:
@@ -109,7 +109,7 @@ def e1000_standby_eeprom(hw: e1000_hw) -> None:
 
 
 def e1000_release_eeprom(hw: e1000_hw) -> None:
-    """e1000_hw.c: deselect and give the EEPROM back to the hardware."""
+    """e1000_hw.c: deselect and release the EEPROM to the hardware."""
     eecd = er32(hw, d.E1000_EECD) & ~(d.E1000_EECD_CS | d.E1000_EECD_DI)
     ew32(hw, d.E1000_EECD, eecd)
     eecd = e1000_raise_ee_clk(hw, eecd)
@@ -146,7 +146,7 @@ def e1000_read_eeprom(hw: e1000_hw, offset: int, words: int = 1) -> list[int]:
 
 
 def e1000_write_eeprom(hw: e1000_hw, offset: int, data: list[int]) -> None:
-    """e1000_hw.c: write words from word `offset`. The checksum is the caller's.
+    """e1000_hw.c: write words from word `offset`. The caller updates the checksum.
 
     Raises: E1000HwError: out of range, not granted, or a word does not finish.
     """

@@ -1,6 +1,6 @@
 """ethtool_ops of the e1000 (e1000_ethtool.c); the self-test is in selftest.py.
 
-stack/core/ethtool.py calls in through `e1000_ethtool_ops`, which the end of this file fills:
+stack/core/ethtool.py calls the driver through `e1000_ethtool_ops`, which the end of this file fills:
 
     link        e1000_get_link_ksettings, e1000_set_link_ksettings, e1000_nway_reset
     pause       e1000_get_pauseparam, e1000_set_pauseparam
@@ -127,7 +127,7 @@ def e1000_get_link_ksettings(netdev: net_device) -> core.ethtool_link_ksettings:
     hw = adapter.hw
     fiber = hw.media_type == d.e1000_media_type_fiber
     out = core.ethtool_link_ksettings()
-    if fiber:  # one mode, which is offered
+    if fiber:  # one mode, which is advertised
         out.port = core.PORT_FIBRE
         out.supported, out.advertising = ["1000baseT/Full"], ["1000baseT/Full"]
     else:
@@ -172,7 +172,7 @@ def e1000_set_link_ksettings(netdev: net_device, link: core.ethtool_link_ksettin
 
 
 def e1000_set_spd_dplx(adapter: e1000_adapter, speed: int, duplex: int) -> int:
-    """e1000_main.c: force a speed; gigabit is negotiated nevertheless, advertised alone."""
+    """e1000_main.c: force a speed; gigabit is negotiated, as the only advertised speed."""
     hw = adapter.hw
     if speed == d.SPEED_1000 and duplex == core.DUPLEX_FULL:
         hw.autoneg = True
@@ -253,7 +253,7 @@ def _ring_count(asked: int, low: int, high: int) -> int:
 
 
 def e1000_set_ringparam(netdev: net_device, ring: core.ethtool_ringparam) -> int:
-    """e1000_ethtool.c: new rings. 0, or -ENOMEM: then the interface is closed."""
+    """e1000_ethtool.c: resize the rings. 0, or -ENOMEM: the interface is then closed."""
     adapter = _adapter(netdev)
     rx_count = _ring_count(ring.rx_pending, e.E1000_MIN_RXD, e.E1000_MAX_82544_RXD)
     tx_count = _ring_count(ring.tx_pending, e.E1000_MIN_TXD, e.E1000_MAX_82544_TXD)
@@ -313,7 +313,7 @@ def _phy_words(hw: e1000_hw, words: list[int]) -> None:
 
 
 def e1000_get_regs(netdev: net_device) -> core.ethtool_regs:
-    """e1000_ethtool.c: 32 words in the order that ``ethtool -d`` knows."""
+    """e1000_ethtool.c: 32 words in the order that ``ethtool -d`` expects."""
     hw = _adapter(netdev).hw
     words = [0] * E1000_REGS_LEN
     order = (
@@ -327,7 +327,7 @@ def e1000_get_regs(netdev: net_device) -> core.ethtool_regs:
         if hw.media_type == d.e1000_media_type_copper:
             _phy_words(hw, words)
     except E1000HwError:
-        pass  # the PHY sleeps: its words stay 0
+        pass  # the PHY is powered down: its words stay 0
     if hw.mac_type >= d.e1000_82540:
         words[26] = er32(hw, d.E1000_MANC)
     version = 1 << 24 | hw.revision_id << 16 | hw.device_id

@@ -13,7 +13,7 @@
     ethtool -p -> e1000_setup_led, e1000_led_on, e1000_led_off, e1000_cleanup_led
 
 State is `e1000_hw` (e1000.py): MAC type, medium, `fc` (flow control), `get_link_status` (the link
-has changed, look at the PHY). Functions raise E1000HwError. The EEPROM and PHY halves of the
+may have changed; read the PHY). Functions raise E1000HwError. The EEPROM and PHY halves of the
 kernel's file are eeprom.py and phy.py beside this one. Read e1000_init_hw first.
 """
 
@@ -49,16 +49,16 @@ MAC_TYPES = {
     d.E1000_DEV_ID_82545EM_FIBER: d.e1000_82545,
     d.E1000_DEV_ID_82545GM_COPPER: d.e1000_82545_rev_3,
 }
-"""The devices that the driver serves (e1000_pci_tbl), each with its MAC."""
+"""Supported devices (e1000_pci_tbl), each with its MAC type."""
 
 RESET_THROUGH_IO = (d.e1000_82544, d.e1000_82540, d.e1000_82545)
 """Parts that may hang the bus when CTRL.RST is written through memory; the I/O BAR is safe."""
 
 
 def e1000_set_mac_type(hw: e1000_hw) -> None:
-    """e1000_hw.c: the MAC from the device id.
+    """e1000_hw.c: set the MAC type from the device id.
 
-    Raises: E1000HwError: an id that this driver does not know.
+    Raises: E1000HwError: the device id is not supported.
     """
     mac_type = MAC_TYPES.get(hw.device_id)
     if mac_type is None:
@@ -96,7 +96,7 @@ def e1000_reset_hw(hw: e1000_hw) -> None:
     ew32(hw, d.E1000_RCTL, 0)
     ew32(hw, d.E1000_TCTL, d.E1000_TCTL_PSP)
     E1000_WRITE_FLUSH(hw)
-    msleep(hw.machine, 10)  # let transactions on the bus end
+    msleep(hw.machine, 10)  # wait for bus transactions to finish
     ctrl = er32(hw, d.E1000_CTRL)
     if hw.mac_type in RESET_THROUGH_IO and hw.io_bar >= 0:
         e1000_write_reg_io(hw, d.E1000_CTRL, ctrl | d.E1000_CTRL_RST)
@@ -111,7 +111,7 @@ def e1000_reset_hw(hw: e1000_hw) -> None:
         E1000_WRITE_FLUSH(hw)
         msleep(hw.machine, 2)
     else:
-        msleep(hw.machine, 5)  # the EEPROM is read again (e1000_get_auto_rd_done)
+        msleep(hw.machine, 5)  # the EEPROM is reloaded (e1000_get_auto_rd_done)
     if hw.mac_type >= d.e1000_82540:
         # Otherwise the manageability block answers ARP requests.
         ew32(hw, d.E1000_MANC, er32(hw, d.E1000_MANC) & ~d.E1000_MANC_ARP_EN)
@@ -222,7 +222,7 @@ def e1000_copper_link_preconfig(hw: e1000_hw) -> None:
 
 
 def e1000_setup_copper_link(hw: e1000_hw) -> None:
-    """e1000_hw.c: set the PHY up. The watchdog later notices the link."""
+    """e1000_hw.c: set up the PHY. The watchdog detects the link later."""
     e1000_copper_link_preconfig(hw)
     e1000_copper_link_mgp_setup(hw)
     if hw.autoneg:
@@ -306,7 +306,7 @@ def e1000_check_for_serdes_link_generic(hw: e1000_hw) -> None:
     rxcw = er32(hw, d.E1000_RXCW)
     if not status & d.E1000_STATUS_LU and not rxcw & d.E1000_RXCW_C:
         if not hw.autoneg_failed:
-            hw.autoneg_failed = True  # the far end has time until the next call
+            hw.autoneg_failed = True  # the far end may answer until the next call
             return
         ew32(hw, d.E1000_TXCW, hw.txcw & ~d.E1000_TXCW_ANE)
         ctrl = er32(hw, d.E1000_CTRL) | d.E1000_CTRL_SLU | d.E1000_CTRL_FD
@@ -318,7 +318,7 @@ def e1000_check_for_serdes_link_generic(hw: e1000_hw) -> None:
 
 
 def e1000_check_for_link(hw: e1000_hw) -> None:
-    """e1000_hw.c: after a link change: look at the PHY and set the MAC; clears get_link_status.
+    """e1000_hw.c: after a link change, read the PHY and set the MAC; clears get_link_status.
 
     Raises: E1000HwError: the PHY does not answer.
     """
@@ -371,12 +371,12 @@ MTA_SHIFTS = (4, 3, 2, 0)
 
 
 def e1000_hash_mc_addr(hw: e1000_hw, addr: bytes) -> int:
-    """e1000_hw.c: the 12 bits of `addr` that index the multicast table."""
+    """e1000_hw.c: the 12-bit multicast table index of `addr`."""
     return (addr[4] | addr[5] << 8) >> MTA_SHIFTS[hw.mc_filter_type] & 0xFFF
 
 
 def e1000_clear_vfta(hw: e1000_hw) -> None:
-    """e1000_hw.c: no VLAN passes."""
+    """e1000_hw.c: clear the VLAN filter."""
     for index in range(d.E1000_VLAN_FILTER_TBL_SIZE):
         e1000_write_vfta(hw, index, 0)
 
@@ -430,7 +430,7 @@ def _led_mode(ledctl: int, shift: int, mode: int) -> int:
 
 
 def e1000_setup_led(hw: e1000_hw) -> None:
-    """e1000_hw.c: set the LEDs up for identification."""
+    """e1000_hw.c: set up the LEDs for identification."""
     if hw.mac_type >= d.e1000_82540:
         hw.ledctl_default = er32(hw, d.E1000_LEDCTL)
         ew32(hw, d.E1000_LEDCTL, hw.ledctl_mode1)
@@ -452,7 +452,7 @@ def e1000_led_on(hw: e1000_hw) -> None:
 
 
 def e1000_led_off(hw: e1000_hw) -> None:
-    """e1000_hw.c: put the identification LED out (82544: software pin 0, driven low)."""
+    """e1000_hw.c: switch off the identification LED (82544: software pin 0, driven low)."""
     if hw.mac_type < d.e1000_82540:
         ctrl = er32(hw, d.E1000_CTRL) & ~d.E1000_CTRL_SWDPIN0 | d.E1000_CTRL_SWDPIO0
         ew32(hw, d.E1000_CTRL, ctrl)
@@ -502,7 +502,7 @@ def e1000_reset_adaptive(hw: e1000_hw) -> None:
 
 
 def e1000_update_adaptive(hw: e1000_hw, collisions: int, packets: int) -> None:
-    """e1000_hw.c: space frames out when over a quarter of `packets` since last time collided."""
+    """e1000_hw.c: add spacing if over a quarter of `packets` since the last call collided."""
     if collisions * IFS_RATIO > packets:
         if packets > MIN_NUM_XMITS:
             hw.in_ifs_mode = True

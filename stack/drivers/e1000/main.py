@@ -4,7 +4,7 @@
 it. The rest of the kernel's file is in updown.py (open, close, reset), config.py (rings and
 registers), rxmode.py (filters, VLAN), txrx.py (the packet path) and watchdog.py (link, counters).
 
-The driver reaches the hardware only by BAR accesses, DMA memory and one interrupt.
+The driver accesses the hardware only through BAR accesses, DMA memory and one interrupt.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ PCI_VENDOR_ID_REDHAT_QUMRANET = 0x1AF4
 
 
 def e1000_init_module(machine: Machine, **params: int) -> pci.pci_driver:
-    """e1000_main.c: load the module on `machine`; devices present are probed now, others later.
+    """e1000_main.c: load the module on `machine`; probe present devices now, others later.
 
     `params` are the module's parameters by name (param.py).
     """
@@ -100,9 +100,9 @@ def e1000_exit_module(machine: Machine, driver: pci.pci_driver) -> None:
 
 
 def e1000_probe(pdev: pci.pci_dev, ent: pci.pci_device_id) -> None:
-    """e1000_main.c: bring one device up to an interface that can be opened.
+    """e1000_main.c: initialise one device and register its interface.
 
-    Raises: OSError: EIO when the hardware does not answer as it should; EBUSY, ENOMEM.
+    Raises: OSError: EIO the hardware does not respond correctly; EBUSY, ENOMEM.
     """
     machine = pdev.machine
     bars = pci.pci_select_bars(pdev, pci.IORESOURCE_MEM | pci.IORESOURCE_IO)
@@ -150,9 +150,9 @@ def e1000_features(adapter: e1000_adapter) -> None:
     """Set the device's features (e1000_probe) and those that the user may change.
 
     Linux's e1000 offers NETIF_F_HW_CSUM (any checksum, IPv6's included) and NETIF_F_TSO. Ours also
-    lets the part segment IPv6 and UDP, as SDM 3.5 describes. SDM 3.5.9.1 gives the IPv6 payload
+    has the device segment IPv6 and UDP, as SDM 3.5 describes. SDM 3.5.9.1 gives the IPv6 payload
     length of segments as MSS + HDRLEN - IPCSS, which is 40 bytes too large; the 82583V's datasheet
-    (7.3.6.2) subtracts them. QEMU's e1000 follows the SDM, so there IPv6 is segmented in software.
+    (7.3.6.2) subtracts them. QEMU's e1000 follows the SDM, so IPv6 is segmented in software there.
     """
     netdev = adapter.netdev
     tso = netdevice.NETIF_F_TSO | netdevice.NETIF_F_TSO6
@@ -201,7 +201,7 @@ def e1000_probe_hw(adapter: e1000_adapter) -> None:
         e1000_validate_eeprom_checksum(hw)
         netdev.dev_addr = e1000_read_mac_addr(hw)
     except E1000HwError as error:
-        # Without an address it cannot be opened, but ethtool works, and an address can be set.
+        # Without an address it cannot be opened, but ethtool and setting an address work.
         log.error("%s: %s", adapter.pdev.name, error)
         netdev.dev_addr = hw.mac_addr = bytes(6)
     netdev.perm_addr = netdev.dev_addr
@@ -260,7 +260,7 @@ def e1000_phy_hw_reset_quiet(adapter: e1000_adapter) -> None:
 
 
 def e1000_shutdown_common(pdev: pci.pci_dev) -> bool:
-    """e1000_main.c __e1000_shutdown: stop, arm wake-up; True when the NIC may wake the machine."""
+    """e1000_main.c __e1000_shutdown: stop, arm wake-up; True if the NIC may wake the machine."""
     netdev = pci.pci_get_drvdata(pdev)
     adapter: e1000_adapter = netdev.priv
     netif_device_detach(netdev)
@@ -296,9 +296,9 @@ def e1000_shutdown(pdev: pci.pci_dev) -> None:
 
 
 def e1000_resume(pdev: pci.pci_dev) -> None:
-    """e1000_main.c: wake up; an interface that was open works again.
+    """e1000_main.c: resume; restart the interface if it was running.
 
-    Raises: OSError: the interrupt cannot be had.
+    Raises: OSError: the interrupt cannot be requested.
     """
     netdev = pci.pci_get_drvdata(pdev)
     adapter: e1000_adapter = netdev.priv
@@ -357,12 +357,12 @@ def e1000_sw_init(adapter: e1000_adapter) -> None:
 
 
 def e1000_set_ethtool_ops(netdev: net_device) -> None:
-    """e1000_ethtool.c: give the device its ethtool functions."""
+    """e1000_ethtool.c: set the device's ethtool functions."""
     netdev.ethtool_ops = e1000_ethtool_ops
 
 
 def e1000_fix_features(netdev: net_device, features: int) -> int:
-    """e1000_main.c: make the features for stripping and inserting tags equal: one bit, CTRL.VME."""
+    """e1000_main.c: keep VLAN tag stripping and insertion equal, as CTRL.VME controls both."""
     if features & netdevice.NETIF_F_HW_VLAN_CTAG_RX:
         return features | netdevice.NETIF_F_HW_VLAN_CTAG_TX
     return features & ~netdevice.NETIF_F_HW_VLAN_CTAG_TX

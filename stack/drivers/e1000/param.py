@@ -1,6 +1,6 @@
 """Module parameters with their ranges (e1000_param.c).
 
-A value outside its range is refused the kernel's way: a message and the default, never an error,
+A value outside its range gives a message and the default, as in the kernel, but no error,
 because a module must load. `Params.messages` holds what ``dmesg`` would show.
 """
 
@@ -95,7 +95,7 @@ class Params:
     messages: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        """Refuse unknown names by an exception: they are errors of the caller, not bad values."""
+        """Raise an exception for unknown names, which are errors of the caller."""
         unknown = sorted(set(self.values) - set(OPTIONS))
         if unknown:
             raise ValueError(f"e1000: unknown parameter {unknown[0]!r}; known: {sorted(OPTIONS)}")
@@ -105,7 +105,7 @@ class Params:
         return e1000_validate_option(self, name, self.values.get(name, UNSET))
 
     def given(self, name: str) -> bool:
-        """Tell whether the caller set `name`."""
+        """Return whether the caller set `name`."""
         return self.values.get(name, UNSET) != UNSET
 
 
@@ -147,7 +147,7 @@ def e1000_check_options(adapter: e1000_adapter) -> None:
 
 
 def e1000_set_itr_setting(adapter: e1000_adapter, rate: int) -> None:
-    """Take InterruptThrottleRate: 0 off, 1 and 3 dynamic, else interrupts per second.
+    """Apply InterruptThrottleRate: 0 off, 1 and 3 dynamic, else interrupts per second.
 
     The low two bits of itr_setting keep the mode, so a fixed rate loses them (as in the kernel).
     """
@@ -162,7 +162,7 @@ def e1000_set_itr_setting(adapter: e1000_adapter, rate: int) -> None:
 
 
 def e1000_check_copper_options(adapter: e1000_adapter) -> None:
-    """e1000_param.c: Speed, Duplex and AutoNeg decide between negotiating and forcing."""
+    """e1000_param.c: Speed, Duplex and AutoNeg select negotiation or a forced link."""
     params = adapter.params
     hw = adapter.hw
     speed, duplex = params.get("Speed"), params.get("Duplex")

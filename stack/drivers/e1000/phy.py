@@ -61,7 +61,7 @@ def e1000_write_phy_reg(hw: e1000_hw, reg: int, value: int) -> None:
 
 
 def e1000_phy_hw_reset(hw: e1000_hw) -> None:
-    """e1000_hw.c: reset the PHY by its pin (CTRL.PHY_RST) and give it time."""
+    """e1000_hw.c: reset the PHY by its pin (CTRL.PHY_RST) and wait for it."""
     ctrl = er32(hw, d.E1000_CTRL)
     ew32(hw, d.E1000_CTRL, ctrl | d.E1000_CTRL_PHY_RST)
     E1000_WRITE_FLUSH(hw)
@@ -82,7 +82,7 @@ def e1000_phy_reset(hw: e1000_hw) -> None:
 def e1000_detect_gig_phy(hw: e1000_hw) -> None:
     """e1000_hw.c: read the PHY's id and check that it belongs to this MAC.
 
-    Raises: E1000HwError: a foreign PHY.
+    Raises: E1000HwError: an unexpected PHY.
     """
     if hw.phy_id:
         return
@@ -154,7 +154,7 @@ def e1000_phy_setup_autoneg(hw: e1000_hw) -> None:
 
 
 def e1000_copper_link_autoneg(hw: e1000_hw) -> None:
-    """e1000_hw.c: advertise, start negotiation, wait for it when asked to."""
+    """e1000_hw.c: advertise, start negotiation, wait for it if requested."""
     hw.autoneg_advertised &= d.AUTONEG_ADVERTISE_SPEED_DEFAULT
     if not hw.autoneg_advertised:
         hw.autoneg_advertised = d.AUTONEG_ADVERTISE_SPEED_DEFAULT
@@ -182,7 +182,7 @@ def _phy_status(hw: e1000_hw) -> int:
 
 
 def e1000_phy_link_up(hw: e1000_hw) -> bool:
-    """Tell whether the PHY has a link now."""
+    """Return whether the PHY has a link now."""
     return bool(_phy_status(hw) & d.MII_SR_LINK_STATUS)
 
 

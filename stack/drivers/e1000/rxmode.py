@@ -73,7 +73,7 @@ def e1000_set_mac(netdev: net_device, addr: bytes) -> int:
 
 
 def e1000_vlan_used(adapter: e1000_adapter) -> bool:
-    """e1000_main.c: some VLAN is registered."""
+    """e1000_main.c: whether any VLAN is registered."""
     return bool(adapter.active_vlans)
 
 
@@ -88,7 +88,7 @@ def e1000_vlan_mode(netdev: net_device, features: int) -> None:
 
 
 def e1000_vlan_filter_on_off(adapter: e1000_adapter, filter_on: bool) -> None:
-    """e1000_main.c: RCTL.VFE: frames of VLANs that are not in VFTA are dropped."""
+    """e1000_main.c: RCTL.VFE: whether frames of VLANs outside VFTA are dropped."""
     hw = adapter.hw
     e1000_vlan_mode(adapter.netdev, adapter.netdev.features)
     rctl = er32(hw, d.E1000_RCTL) & ~d.E1000_RCTL_CFIEN
@@ -100,7 +100,7 @@ def e1000_vlan_filter_on_off(adapter: e1000_adapter, filter_on: bool) -> None:
 
 
 def e1000_vlan_rx_add_vid(netdev: net_device, proto: int, vid: int) -> int:
-    """e1000_main.c: let frames of VLAN `vid` pass. 0 or -EINVAL."""
+    """e1000_main.c: accept frames of VLAN `vid`. 0 or -EINVAL."""
     adapter: e1000_adapter = netdev.priv
     if not 0 <= vid < 4096:
         return -errno.EINVAL
@@ -114,7 +114,7 @@ def e1000_vlan_rx_add_vid(netdev: net_device, proto: int, vid: int) -> int:
 
 
 def e1000_vlan_rx_kill_vid(netdev: net_device, proto: int, vid: int) -> int:
-    """e1000_main.c: stop frames of VLAN `vid`."""
+    """e1000_main.c: reject frames of VLAN `vid`."""
     adapter: e1000_adapter = netdev.priv
     index = vid >> 5 & 0x7F
     word = er32(adapter.hw, d.E1000_VFTA + 4 * index) & ~(1 << (vid & 0x1F))

@@ -2,7 +2,7 @@
 
     ethtool_self_test => e1000_diag_test
         e1000_link_test             first, since the others take the link down
-        e1000_close                 the driver lets go of the NIC
+        e1000_close                 the driver releases the NIC
         e1000_reg_test              reg_pattern_test, reg_set_and_check: do values read back?
         e1000_eeprom_test           the checksum
         e1000_intr_test             each cause, masked and unmasked, by ICS
@@ -139,7 +139,7 @@ def e1000_test_intr(irq: int, netdev: net_device) -> int:
 
 
 def e1000_intr_test(adapter: e1000_adapter) -> int:
-    """e1000_ethtool.c: 0; 1 no interrupt line; 3 masked cause came; 4 cause did not; 5 another."""
+    """e1000_ethtool.c: 0; 1 no interrupt line; 3 masked cause raised; 4 cause not raised; 5 another raised."""
     machine, hw, netdev = adapter.machine, adapter.hw, adapter.netdev
     if request_irq(machine, adapter.pdev.irq, e1000_test_intr, netdev, netdev.name):
         return 1
@@ -303,7 +303,7 @@ def e1000_integrated_phy_loopback(adapter: e1000_adapter) -> None:
 def e1000_setup_loopback_test(adapter: e1000_adapter) -> None:
     """e1000_ethtool.c: frames come back at the PHY, on fibre at the transceiver.
 
-    Linux uses the PHY of a fibre 82545EM too, where none answers, so that its test fails with 13.
+    Linux also uses the PHY on a fibre 82545EM; none answers there, so its test fails with 13.
     """
     hw = adapter.hw
     if hw.media_type == d.e1000_media_type_fiber:
@@ -313,9 +313,9 @@ def e1000_setup_loopback_test(adapter: e1000_adapter) -> None:
 
 
 def e1000_phy_disable_receiver(adapter: e1000_adapter) -> None:
-    """e1000_ethtool.c: turn the PHY's receiver off during the test, by its hidden pages.
+    """e1000_ethtool.c: turn off the PHY's receiver during the test through its hidden pages.
 
-    Ignores the errors of a PHY without these pages (QEMU's): the test frames decide.
+    Ignores the errors of a PHY without these pages (QEMU's): the test frames give the result.
     """
     for page, value in ((0x1F, 0x8FFC), (0x1A, 0x8FF0)):
         with contextlib.suppress(E1000HwError):
@@ -340,7 +340,7 @@ def e1000_run_loopback_test(adapter: e1000_adapter, rings: _LoopbackRings) -> in
     """e1000_ethtool.c: bursts of 64 until both rings have wrapped twice. 0, or 13.
 
     Stricter than the kernel: every descriptor must be done, and buffers are cleared between rounds,
-    so that each frame must have come in its round.
+    so that each frame must arrive in its own round.
     """
     hw, ram = adapter.hw, adapter.machine.ram
     frame = e1000_create_lbtest_frame()

@@ -61,7 +61,7 @@ E1000_NO_TSO6 = e.E1000_NO_TSO6
 IMS_WITHOUT_TX = d.IMS_ENABLE_MASK & ~d.E1000_ICR_TXDW
 LINK_CAUSES = d.E1000_ICR_LSC | d.E1000_ICR_RXSEQ
 RX_BUFFER_WRITE = 32
-"""RDT is written only for at least so many empty receive descriptors."""
+"""RDT is written only for at least this many empty receive descriptors."""
 TX_HANG_NS = NSEC_PER_SEC
 TX_WAKE_THRESHOLD = 32
 MAX_HEADER = 255
@@ -92,7 +92,7 @@ def e1000_irq_enable(adapter: e1000_adapter) -> None:
 
 
 def e1000_intr(irq: int, netdev: net_device) -> int:
-    """e1000_main.c: the interrupt handler: read (and so clear) the causes, mask, poll later."""
+    """e1000_main.c: the interrupt handler: read (and so clear) the causes, mask, schedule a poll."""
     adapter: e1000_adapter = netdev.priv
     hw = adapter.hw
     icr = readl(hw.bar_read, d.E1000_ICR)
@@ -143,7 +143,7 @@ def e1000_clean(napi: napi_struct, budget: int) -> int:
 
 
 def e1000_clean_tx_irq(adapter: e1000_adapter, out: list[sk_buff] | None = None) -> bool:
-    """e1000_main.c: free sent sk_buffs, wake the queue, look for a hang. True when all is clean.
+    """e1000_main.c: free sent sk_buffs, wake the queue, check for a hang. True if all are freed.
 
     With `out`, sent packets are appended to it instead of freed.
     """
@@ -161,7 +161,7 @@ def e1000_clean_tx_irq(adapter: e1000_adapter, out: list[sk_buff] | None = None)
     netdev_completed_queue(netdev, held)
     if (
         netif_queue_stopped(netdev)
-        and (packets or not ring.pending())  # else it was stopped by a hang
+        and (packets or not ring.pending())  # otherwise a hang stopped it
         and ring.unused() >= min(ring.count // 2, 8 * TX_WAKE_THRESHOLD)
         and netif_carrier_ok(netdev)
         and not adapter.flags & E1000_DOWN
@@ -175,7 +175,7 @@ def e1000_clean_tx_irq(adapter: e1000_adapter, out: list[sk_buff] | None = None)
 
 
 def e1000_detect_tx_hang(adapter: e1000_adapter) -> None:
-    """The hang check of e1000_main.c e1000_clean_tx_irq: a descriptor waits a second or more.
+    """The hang check of e1000_main.c e1000_clean_tx_irq: a descriptor pends for a second or more.
 
     Stops the queue, so that the stack's watchdog calls ndo_tx_timeout.
     """
@@ -207,7 +207,7 @@ def e1000_detect_tx_hang(adapter: e1000_adapter) -> None:
 def e1000_alloc_rx_buffers(adapter: e1000_adapter) -> None:
     """e1000_main.c: give every empty descriptor a buffer and move RDT.
 
-    When the pool is dry, a work item tries again: no interrupt comes from an empty ring.
+    If the pool is empty, a work item retries: an empty ring raises no interrupt.
     """
     ring = adapter.rx_ring
     tail = ring.refill()
@@ -219,15 +219,15 @@ def e1000_alloc_rx_buffers(adapter: e1000_adapter) -> None:
 
 
 def e1000_refill_task(adapter: e1000_adapter) -> None:
-    """Refill after the pool was dry."""
+    """Refill after the pool was empty."""
     if not adapter.flags & E1000_DOWN and adapter.rx_ring is not None:
         e1000_alloc_rx_buffers(adapter)
 
 
 def e1000_clean_rx_irq(adapter: e1000_adapter, budget: int) -> int:
-    """e1000_main.c: take received frames off the ring, give descriptors back, pass up.
+    """e1000_main.c: remove received frames from the ring, return descriptors, pass up.
 
-    Returns the work done in sk_buffs, `budget` when more may wait.
+    Returns the work done in sk_buffs, `budget` if more may be pending.
     """
     skbs: list[sk_buff] = []
     # The device strips the FCS (SECRC).
@@ -266,7 +266,7 @@ ITR_OF_LATENCY = {LOWEST_LATENCY: 70_000, LOW_LATENCY: 20_000, BULK_LATENCY: 4_0
 
 
 def e1000_update_itr(setting: int, packets: int, nbytes: int) -> int:
-    """e1000_main.c: the latency class of traffic like `packets` and `nbytes` since last time."""
+    """e1000_main.c: the latency class of traffic for `packets` and `nbytes` since the last call."""
     if not packets:
         return setting
     size = nbytes // packets
@@ -337,7 +337,7 @@ def e1000_xmit_frame(skb: sk_buff, netdev: net_device) -> int:
     adapter: e1000_adapter = netdev.priv
     ring = adapter.tx_ring
     if skb.data_len or ring.unused() < TX_WAKE_THRESHOLD:
-        # A context descriptor, and one that stays empty.
+        # A context descriptor, and the one kept empty.
         needed = ring.desc_needed(skb, e.E1000_MAX_DATA_PER_TXD) + 2
         if ring.unused() < needed:
             if needed >= ring.count:
@@ -396,7 +396,7 @@ def e1000_tx_queue(adapter: e1000_adapter, ring: TxRing, netdev: net_device) -> 
 def e1000_maybe_stop_tx(netdev: net_device, ring: TxRing, needed: int) -> int:
     """e1000_main.c: 0 when `needed` descriptors are free (cleaning if need be), else -EBUSY.
 
-    On -EBUSY the queue is stopped and a transmit interrupt will wake it.
+    On -EBUSY the queue is stopped until a transmit interrupt.
     """
     adapter: e1000_adapter = netdev.priv
     # Packets that wait for the doorbell because of xmit_more must be sent first.
@@ -469,8 +469,8 @@ def e1000_tx_csum(adapter: e1000_adapter, ring: TxRing, skb: sk_buff) -> int:
         at = start + offset
         if not 0 <= start <= at <= MAX_HEADER:  # beyond the context's 8-bit fields
             return 0 if skb_checksum_help(skb) else -errno.EINVAL
-        # Without TUCMD.TCP the device treats a packet as UDP, where a sum of 0 is sent as 0xFFFF.
-        # Only TCP has its checksum at offset 16, so the offset tells the protocol.
+        # Without TUCMD.TCP the device treats a packet as UDP, where a checksum of 0 is sent as 0xFFFF.
+        # Only TCP has its checksum at offset 16, so the offset identifies the protocol.
         tcp = d.E1000_TXD_CMD_TCP if offset == TCP_CHECK_AT else 0
         ring.put_context(0, 0, 0, start, at, 0, 0, 0, 0, tcp | d.E1000_TXD_CMD_DEXT)
         ring.csum_start, ring.csum_offset = start, offset
@@ -480,7 +480,7 @@ def e1000_tx_csum(adapter: e1000_adapter, ring: TxRing, skb: sk_buff) -> int:
 def e1000_tx_map(ring: TxRing, skb: sk_buff, popts: int, cmd: int) -> int:
     """e1000_main.c: write data descriptors for the head and every fragment; returns how many.
 
-    Takes ownership of skb until the descriptors are done. e1000_xmit_frame checked their room.
+    Takes ownership of skb until the descriptors are done. e1000_xmit_frame checked that there is room.
     """
     vlan = skb.vlan_tci if skb.vlan_proto else -1
     return ring.map(skb, popts, cmd, vlan, e.E1000_MAX_DATA_PER_TXD)
@@ -497,8 +497,8 @@ def e1000_unmask_tx(adapter: e1000_adapter, ring: TxRing) -> None:
 def e1000_xmit_in_pieces(adapter: e1000_adapter, skb: sk_buff) -> int:
     """Segment in software a packet with more fragments than the ring or more bytes than PAYLEN.
 
-    Merged packets that are forwarded into a small ring need it. Segments for which the ring has no
-    room are dropped, as by a router's queue. Takes ownership of skb.
+    It is needed when merged packets are forwarded to a small ring. Segments that do not fit into
+    the ring are dropped, as by a router's queue. Takes ownership of skb.
     """
     netdev = adapter.netdev
     segments: list[sk_buff] = []

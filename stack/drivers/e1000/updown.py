@@ -64,7 +64,7 @@ def e1000_open(netdev: net_device) -> int:
     napi_enable(adapter.napi)
     e1000_irq_enable(adapter)
     netif_start_queue(netdev)
-    # An interrupt makes the watchdog check the link at once instead of later.
+    # An interrupt makes the watchdog check the link at once .
     schedule_delayed_work(adapter.watchdog_task, e.WATCHDOG_NS)
     ew32(adapter.hw, d.E1000_ICS, d.E1000_ICR_LSC)
     return 0
@@ -74,7 +74,7 @@ def e1000_close(netdev: net_device) -> int:
     """e1000_main.c: ndo_stop: undo e1000_open."""
     adapter: e1000_adapter = netdev.priv
     e1000_wait_for_reset(adapter)
-    adapter.flags |= e.E1000_DOWN  # the reset work does nothing from here on
+    adapter.flags |= e.E1000_DOWN  # the reset work does nothing from now on
     adapter.flags &= ~e.E1000_RESETTING
     e1000_down(adapter)
     e1000_power_down_phy(adapter)
@@ -85,7 +85,7 @@ def e1000_close(netdev: net_device) -> int:
 
 
 def e1000_wait_for_reset(adapter: e1000_adapter) -> None:
-    """Wait until a reset in another context is over."""
+    """Wait until a reset in another context has finished."""
     for _ in range(50):
         if not adapter.flags & e.E1000_RESETTING:
             return
@@ -135,7 +135,7 @@ def e1000_down(adapter: e1000_adapter) -> None:
 
 
 def e1000_reinit_locked(adapter: e1000_adapter) -> None:
-    """e1000_main.c: down and up again; waits for a reset that is under way."""
+    """e1000_main.c: down and up again; waits for a reset in progress."""
     e1000_wait_for_reset(adapter)
     adapter.flags |= e.E1000_RESETTING
     try:
@@ -147,7 +147,7 @@ def e1000_reinit_locked(adapter: e1000_adapter) -> None:
 
 
 def e1000_restart(adapter: e1000_adapter) -> None:
-    """Let new settings take effect: down and up, or a reset."""
+    """Apply new settings: down and up, or a reset."""
     if netif_running(adapter.netdev):
         e1000_reinit_locked(adapter)
     else:
@@ -187,13 +187,13 @@ def e1000_reset(adapter: e1000_adapter) -> None:
 
 
 def e1000_power_up_phy(adapter: e1000_adapter) -> None:
-    """e1000_main.c: wake the PHY, if there is one."""
+    """e1000_main.c: power up the PHY, if there is one."""
     if adapter.hw.media_type == d.e1000_media_type_copper:
         e1000_power_up_phy_hw(adapter.hw)
 
 
 def e1000_power_down_phy(adapter: e1000_adapter) -> None:
-    """e1000_main.c: put the PHY to sleep unless it must receive wake-up frames."""
+    """e1000_main.c: power down the PHY unless it must receive wake-up frames."""
     hw = adapter.hw
     if adapter.wol or hw.media_type != d.e1000_media_type_copper:
         return

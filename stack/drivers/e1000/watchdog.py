@@ -46,7 +46,7 @@ def e1000_watchdog(adapter: e1000_adapter) -> None:
         return
     link = e1000_has_link(adapter)
     if adapter.flags & e.E1000_DOWN:
-        return  # brought down while the PHY was asked
+        return  # brought down while reading the PHY
     if link and not netif_carrier_ok(netdev):
         e1000_link_is_up(adapter)
     elif not link and netif_carrier_ok(netdev):
@@ -68,7 +68,7 @@ def e1000_watchdog(adapter: e1000_adapter) -> None:
     adapter.detect_tx_hung = True
     if adapter.ims_mask and not adapter.flags & e.E1000_NO_NAPI:
         # A pending cause means a lost interrupt. In Linux the ring then fills until ndo_tx_timeout;
-        # ours is cleaned by senders, so that nothing else would notice.
+        # ours is cleaned by senders, so nothing else would detect it.
         e1000_intr(adapter.pdev.irq, netdev)
     # Poll without an interrupt: one may have been lost, or the receive ring may be empty.
     ew32(hw, d.E1000_ICS, d.E1000_ICR_RXDMT0)
@@ -76,7 +76,7 @@ def e1000_watchdog(adapter: e1000_adapter) -> None:
 
 
 def e1000_simple_itr(adapter: e1000_adapter) -> None:
-    """The rx-usecs 4 mode of e1000_main.c e1000_watchdog: 2000 to 8000 interrupts per second.
+    """Mode rx-usecs 4 of e1000_main.c e1000_watchdog: 2000 to 8000 interrupts per second.
 
     Symmetric traffic gets the lower rate, one-sided traffic the higher.
     """
