@@ -1,2 +1,2 @@
-"""What applications call: sockets, names, descriptors, coroutines, and the commands of `ip`,
-`bridge` and `ethtool`. `stack.socket` and `stack.aio` are modules of it under shorter names."""
+"""The interface for applications: sockets, names, descriptors, coroutines, and the commands of `ip`,
+`bridge` and `ethtool`. `stack.socket` and `stack.aio` are shorter names for two of its modules."""

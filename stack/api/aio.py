@@ -1,9 +1,9 @@
 """asyncio over this stack: socket awaitables, streams, transports, and a loop in virtual time.
 
-The sockets are `stack.socket.Socket`s in non-blocking mode; a coroutine that has to wait registers
-a callback on the socket's wait queue. Works with each clock. On an `AsyncioClock` hosts live in the
+The sockets are `stack.socket.Socket`s in non-blocking mode; a waiting coroutine registers
+a callback on the socket's wait queue. Works with any clock. On an `AsyncioClock` hosts live in the
 loop itself; on a `RealClock` they live in its thread and wake the loop. With `VirtualTimeLoop`
-asyncio code runs in virtual time, the same way every time.
+asyncio code runs deterministically in virtual time.
 
     loop = VirtualTimeLoop(clock)
     loop.run_until_complete(main())       # or: run(main(), clock=clock)
@@ -119,7 +119,7 @@ class _Waker:
 class _Sleep:
     """One sleep of a coroutine on a socket: `future` is done at the next wake-up.
 
-    Call with the host's lock held since the coroutine found nothing, so that no wake-up is lost in
+    Call with the host's lock held from the coroutine's check on, so that no wake-up is lost in
     between.
     """
 
@@ -148,7 +148,7 @@ class _Sleep:
 async def _retry(sock: Socket, attempt: Callable[[], T], events: int = 0) -> T:
     """Call `attempt()` until it does not raise EAGAIN, sleeping on the socket in between.
 
-    With `events` (POLL*) it is called only when one of them, POLLERR or POLLHUP is set: a poll
+    With `events` (POLL*) it is called only if one of them, POLLERR or POLLHUP is set: a poll
     costs a sixth of a failed attempt.
     """
     lock = sock.net.lock
@@ -172,7 +172,7 @@ def _check_sock(where: str, sock: object) -> None:
 
 
 def _readable(sock: Socket, flags: int = 0) -> int:
-    """The events without which recv(2) fails with EAGAIN; 0 if it may not."""
+    """The events without which recv(2) fails with EAGAIN; 0 if it may succeed anyway."""
     return 0 if flags or not sock.waits_for_data() else POLLIN
 
 
@@ -218,7 +218,7 @@ async def sock_accept(sock: Socket) -> tuple[Socket, RetAddress]:
 
 
 async def sock_connect(sock: Socket, addr: Address) -> None:
-    """Connect; a name is looked up, and its first address taken.
+    """Connect; a name is resolved to its first address.
 
     Raises: OSError: ConnectionRefusedError, TimeoutError ... as connect(2); socket.gaierror.
     """
@@ -308,7 +308,7 @@ class SocketTransport(asyncio.Transport):
         return not (self._paused or self._closing or self._eof_seen)
 
     def _schedule(self) -> None:
-        """Have the loop call `_ready` in its next iteration, once for all wake-ups until then."""
+        """Schedule one call of `_ready` in the loop's next iteration."""
         if not self._queued and not self._lost and not self._loop.is_closed():
             self._queued = True
             self._loop.call_soon(self._ready)
@@ -477,7 +477,7 @@ async def create_connection(
 ) -> tuple[SocketTransport, P]:
     """Connect from host `net`; as `loop.create_connection`.
 
-    Tries each address of the name `host`; when all fail the first one's exception is raised.
+    Tries each address of the name `host`; if all fail, raises the first exception.
     """
     check_net("create_connection", net)
     check_callable("create_connection", "protocol_factory", protocol_factory)
@@ -511,7 +511,7 @@ async def _connected(net: Net, family: int, target: Address, local_addr: Address
 
 
 class Server(asyncio.AbstractServer):
-    """A listening socket that makes a transport per connection."""
+    """A listening socket that creates a transport per connection."""
 
     def __init__(
         self, sock: Socket, protocol_factory: Callable[[], asyncio.BaseProtocol], loop: Any
@@ -601,7 +601,7 @@ async def create_server(
     *,
     backlog: int = SOMAXCONN,
 ) -> Server:
-    """Listen on host `net`; as `loop.create_server`, but on one socket. It has the first address of
+    """Listen on host `net`; as `loop.create_server`, but on one socket: the first address of
     the name `host`, with "" any IPv4 address, with None any address of both families."""
     check_net("create_server", net)
     check_callable("create_server", "protocol_factory", protocol_factory)
@@ -706,7 +706,7 @@ class DatagramTransport(asyncio.DatagramTransport):
         self._schedule()
 
     def sendto(self, data: Any, addr: Any = None) -> None:
-        """Send one datagram; a full send buffer drops it, as UDP may."""
+        """Send one datagram; a full send buffer drops it, as UDP allows."""
         if self._closing:
             return
         try:
@@ -777,7 +777,7 @@ async def create_datagram_endpoint(
 
 
 class _VirtualSelector(selectors.DefaultSelector):
-    """Instead of sleeping, run the virtual clock until the loop has something to do."""
+    """Instead of sleeping, run the virtual clock until the loop has work."""
 
     loop: VirtualTimeLoop
 
@@ -793,7 +793,7 @@ class _VirtualSelector(selectors.DefaultSelector):
             deadline = clock.now_ns() + math.ceil(timeout * 1e9)
         executor = getattr(loop, "_default_executor", None)
         if deadline is None and executor is not None:
-            # Executor threads wake the loop through its descriptor, in real time.
+            # Executor threads wake up the loop through its descriptor, in real time.
             if not clock.run_until_idle():
                 return super().select(0)
             return super().select(None if not ready else 0)
@@ -817,10 +817,10 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
     """An asyncio loop whose time is a VirtualClock: `asyncio.sleep(3600)` returns at once.
 
     Coroutines, hosts and links share the clock, so a program with a fixed seed runs the same way
-    every time. If nothing can wake a coroutine any more, `SimulationDeadlock` is raised.
+    every time. If nothing can wake up a coroutine, `SimulationDeadlock` is raised.
     """
 
-    _closed = True  # asked by __del__, also of one whose clock was refused
+    _closed = True  # read by __del__, also if the clock was rejected
 
     def __init__(self, clock: Any) -> None:
         check_clock("VirtualTimeLoop", clock)

@@ -23,7 +23,7 @@ def check_host(where: str, host: object) -> None:
 
 
 async def _look_up(net: Net, name: str | Name, types: tuple[int, ...]) -> Finished:
-    """What the name servers of `net` say."""
+    """Query the name servers of `net`."""
     loop = asyncio.get_running_loop()
     future: asyncio.Future[Finished] = loop.create_future()
 
@@ -31,7 +31,7 @@ async def _look_up(net: Net, name: str | Name, types: tuple[int, ...]) -> Finish
         if not future.done():
             future.set_result(result)
 
-    # A RealClock runs the lookup in its own thread; the other clocks are this thread's.
+    # A RealClock runs the lookup in its own thread; other clocks use this thread.
     threaded = is_threaded(net.clock)
     tell = loop.call_soon_threadsafe if threaded else loop.call_soon
     with net.lock:

@@ -1,4 +1,4 @@
-"""Waiting for an epoll of a host in a coroutine: the host's time goes on as in `stack.aio`."""
+"""Waiting for an epoll of a host in a coroutine: the host's time advances as in `stack.aio`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["epoll_wait"]
 async def epoll_wait(ep: epoll, maxevents: int = -1) -> list[tuple[int, int]]:
     """`ep.poll()` for coroutines: [(number, EPOLL* bits)], at least one.
 
-    `asyncio.timeout` limits it. Raises: ValueError: maxevents, or `ep` is closed. OSError.
+    Use `asyncio.timeout` for a limit. Raises: ValueError: maxevents, or `ep` is closed. OSError.
     """
     check_type("epoll_wait", "ep", ep, epoll, "an epoll of a host")
     while True:

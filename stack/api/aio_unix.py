@@ -1,4 +1,4 @@
-"""asyncio over AF_UNIX sockets of this stack; what stack.aio has for TCP."""
+"""asyncio over AF_UNIX sockets of this stack; the counterpart of stack.aio for TCP."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ async def create_unix_server(
     *,
     backlog: int = SOMAXCONN,
 ) -> Server:
-    """Listen under a name in `net`; as `loop.create_unix_server`. Closing leaves the name."""
+    """Listen under a name in `net`; as `loop.create_unix_server`. Closing keeps the name."""
     check_callable("create_unix_server", "protocol_factory", protocol_factory)
     backlog = whole_number("create_unix_server", "backlog", backlog)
     sock = Socket(net, AF_UNIX, SOCK_STREAM)

@@ -1,6 +1,6 @@
 """bridge/, brif/ and brport/ below /sys/class/net (net/bridge/br_sysfs_br.c, br_sysfs_if.c).
 
-They show and set what NETLINK_ROUTE has as IFLA_BR_* and IFLA_BRPORT_*; brctl(8) uses them.
+They read and write the values of IFLA_BR_* and IFLA_BRPORT_*; brctl(8) uses them.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from stack.netlink.nlattr import Attrs
 from stack.netlink.rt_kinds import br_changelink, br_fill_info, br_setport, brport_fill
 
 FDB_ENTRY = struct.Struct("=6sBBIBxxx")
-"""struct __fdb_entry: address, port, whether it is the bridge's own, ticks since it was seen."""
+"""struct __fdb_entry: address, port, whether it is local, ticks since its last frame."""
 
 
 def _text(value: Any) -> str:
@@ -39,7 +39,7 @@ def _mac(value: bytes) -> str:
 
 
 File = tuple[str, Callable[[Any], str], int]
-"""A file: the attribute, how it is shown, and its permissions."""
+"""A file: its attribute, format and permissions."""
 
 BRIDGE: dict[str, File] = {
     "ageing_time": ("AGEING_TIME", _text, 0o644),
@@ -112,7 +112,7 @@ PREFIX = {"bridge": "IFLA_BR_", "brport": "IFLA_BRPORT_"}
 
 
 def directories(dev: net_device) -> tuple[str, ...]:
-    """Those of an interface."""
+    """The directories of an interface."""
     found: tuple[str, ...] = ()
     if isinstance(dev.priv, net_bridge):
         found = ("bridge", "brif")
@@ -126,7 +126,7 @@ def ports(dev: net_device) -> tuple[str, ...]:
 
 
 def show(dev: net_device, directory: str, name: str) -> str:
-    """A file's text. Raises: OSError EACCES: it is only written."""
+    """A file's text. Raises: OSError EACCES: it is write-only."""
     attr, shown, mode = FILES[directory][name]
     if not mode & 0o400:
         raise os_error(errno.EACCES, f"{directory}/{name} is only written")
@@ -145,7 +145,7 @@ def store(dev: net_device, directory: str, name: str, text: str) -> None:
 
 
 def _value(name: str, text: str) -> int | bytes:
-    """What was written. Raises: OSError EINVAL."""
+    """Parse the written text. Raises: OSError EINVAL."""
     try:
         if name == "group_addr":
             return bytes.fromhex(text.strip().replace(":", ""))
@@ -169,7 +169,7 @@ def number(text: str) -> int:
 
 
 def brforward(dev: net_device) -> str:
-    """net/bridge/br_sysfs_br.c brforward_read: the addresses that are known, in binary."""
+    """net/bridge/br_sysfs_br.c brforward_read: the forwarding table, in binary."""
     br: net_bridge = dev.priv
     now = dev.net.now()
     found = []

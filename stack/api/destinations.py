@@ -1,4 +1,4 @@
-"""The order in which a namespace tries a name's addresses (RFC 6724, its routes and addresses).
+"""The order in which a namespace tries a name's addresses (RFC 6724).
 
 As in glibc, a datagram socket is connected to each destination, which sends nothing, and its own
 address is the source address. Unreachable destinations come last.
@@ -31,7 +31,7 @@ def source_for(net: Net, to: sockaddr) -> SourceChoice | None:
     own: sockaddr | None = None
     try:
         fd = sys_socket(net, to.family, SOCK_DGRAM, 0)
-    except OSError:  # a family that this namespace does not have
+    except OSError:  # this namespace lacks the family
         return None
     try:
         sys_connect(net, fd, sockaddr(to.family, to.addr, PROBE_PORT, 0, to.scope_id))

@@ -1,18 +1,18 @@
-"""The sockets of a host behind the standard library's `socket` module.
+"""The standard library's `socket` module on the sockets of a host.
 
     with dropin(host):
         print(requests.get("http://10.0.0.2/").text)
 
-Code that was written for the kernel's sockets runs unchanged: `socket.socket` makes sockets of the
-host, `getaddrinfo` asks the host's resolver, `ssl` encrypts what the host sends. AF_UNIX stays the
-kernel's: asyncio uses it internally, and it reaches other programs of this machine.
+Code written for the kernel's sockets runs unchanged: `socket.socket` creates sockets of the
+host, `getaddrinfo` uses the host's resolver, `ssl` encrypts what the host sends. AF_UNIX stays the
+kernel's: asyncio uses it internally, and it connects to other programs of this machine.
 
-The replacement affects all threads of the process. A name that a module has imported before
+The replacement affects all threads of the process. A name imported earlier
 (`from socket import socket`) remains the kernel's. `python -m stack.dropin` runs a script whose
 modules are all imported afterwards.
 
-Selectors and asyncio wait for descriptors (`Socket.fileno`), for which the host's clock has to run
-in a thread of its own: a RealClock that was started. Calls that block work on every clock.
+Selectors and asyncio wait for descriptors (`Socket.fileno`), which requires that the host's clock runs
+in a thread of its own: a started RealClock. Blocking calls work on every clock.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ KERNEL_PAIR = stdlib.socketpair
 
 
 class _Kind(type):
-    """isinstance(sock, socket.socket) is true of the host's sockets and of the kernel's."""
+    """isinstance(sock, socket.socket) is true for sockets of the host and of the kernel."""
 
     def __instancecheck__(cls, instance: object) -> bool:
         return isinstance(instance, Socket | TlsSocket | KERNEL_CLASS)
@@ -112,7 +112,7 @@ def names(net: Net, kernel: Iterable[int] = (AF_UNIX,)) -> dict[str, Any]:
     }
 
     def getaddrinfo(*args: Any, **kwargs: Any) -> Any:
-        # With the enums that socket.py makes of the C module's ints.
+        # With the enums that socket.py creates from the C module's ints.
         return [
             (stdlib.AddressFamily(row[0]), stdlib.SocketKind(row[1]), *row[2:])
             for row in netdb.getaddrinfo(net, *args, **kwargs)
@@ -159,7 +159,7 @@ def names(net: Net, kernel: Iterable[int] = (AF_UNIX,)) -> dict[str, Any]:
 
 
 class _SslSocket:
-    """What `SSLContext.wrap_socket` makes: a TlsSocket of a host's socket, else an SSLSocket."""
+    """The result of `SSLContext.wrap_socket`: a TlsSocket of a host's socket, else an SSLSocket."""
 
     @classmethod
     def _create(cls, sock: Any, *args: Any, **kwargs: Any) -> Any:
@@ -169,12 +169,12 @@ class _SslSocket:
 
 @contextlib.contextmanager
 def dropin(net: Net, kernel: Iterable[int] = (AF_UNIX,)) -> Iterator[Net]:
-    """Give the standard library's `socket` the sockets of host `net` while the block runs.
+    """Use the sockets of host `net` in the standard library's `socket` during the block.
 
-    `kernel`: the families whose sockets stay the kernel's. Blocks may be nested: the innermost
-    counts. Sockets made in the block keep their kind after it.
+    `kernel`: the families whose sockets stay the kernel's. Blocks may be nested: the innermost one
+    applies. Sockets created in the block keep their kind after it.
 
-    Raises: ArgumentTypeError: `net` is no host, a family no number.
+    Raises: ArgumentTypeError: `net` is not a host, a family not a number.
     """
     check_net("dropin", net)
     families = list(kernel)

@@ -1,6 +1,6 @@
 """The standard library's `fcntl` for descriptors of a host: `fcntl(host, sock, F_GETFL)`.
 
-`ioctl` takes and gives the kernel's structs (struct ifreq has 40 bytes). So code written for
+`ioctl` takes and returns the kernel's structs (struct ifreq has 40 bytes). So code written for
 `fcntl.ioctl` needs the host as its first argument and no other change.
 """
 
@@ -66,7 +66,7 @@ IOCTL_BUFSZ = 1024
 
 
 def fcntl(net: Net, fd: Any, cmd: int, arg: Any = 0) -> Any:
-    """As `fcntl.fcntl`: an int, or with `arg` bytes the struct's. Raises: OSError."""
+    """As `fcntl.fcntl`: an int, or with `arg` bytes the struct. Raises: OSError."""
     with net.lock:
         found = sys_fcntl(net, host_fd(fd), cmd, arg)
     if not user_memory(arg):
@@ -80,7 +80,7 @@ def ioctl(net: Net, fd: Any, request: int, arg: Any = 0, mutate_flag: bool = Tru
 
     `arg` is a number or memory. With `mutate_flag` a writable buffer receives the answer, and the
     call's result is returned. With bytes, or without the flag, a changed copy is returned. Requests
-    whose answer is an int (FIONREAD ...) return it when `arg` is left out. As in the standard
+    whose answer is an int (FIONREAD ...) return it when `arg` is omitted. As in the standard
     library, a buffer of less than 1024 bytes may be shorter than the request's struct.
     """
     number = host_fd(fd)

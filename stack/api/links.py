@@ -113,7 +113,7 @@ PORT_FLAGS = {
     "guard": BR_BPDU_GUARD,
     "root_block": BR_ROOT_BLOCK,
 }
-"""The flags of a port, as `bridge link set` calls them."""
+"""The flags of a port, named as in `bridge link set`."""
 BR_TIMES = {
     "forward_delay": br_set_forward_delay,
     "hello_time": br_set_hello_time,
@@ -246,8 +246,8 @@ class Links(Net):
 
         `mode`: private, vepa, bridge, passthru, source; `sources` are the senders of mode source.
         `set_netns` moves it to another namespace. Raises: OSError: EEXIST; EBUSY, a bridge has the
-        link; EINVAL, an MTU above the link's, no Ethernet, passthru beside others. ArgumentError:
-        no such mode.
+        link; EINVAL, an MTU above the link's, not Ethernet, passthru beside others. ArgumentError:
+        unknown mode.
         """
         _check_new("add_macvlan", name, mac=mac)
         check_type("add_macvlan", "link", link, (str, net_device), "an interface, or its name")
@@ -274,9 +274,9 @@ class Links(Net):
     ) -> net_device:
         """`ip link add link LINK name NAME type ipvlan mode MODE FLAG`: addresses of one MAC.
 
-        `mode`: l2, l3, l3s; `flag`: bridge, private, vepa; both of all slaves of the link from now
+        `mode`: l2, l3, l3s; `flag`: bridge, private, vepa; both apply to all slaves of the link from now
         on. `set_netns` moves it to another namespace. Raises: OSError: EEXIST; EBUSY, a bridge or
-        macvlan has the link; EINVAL, no Ethernet. ArgumentError: no such mode or flag.
+        macvlan has the link; EINVAL, not Ethernet. ArgumentError: unknown mode or flag.
         """
         _check_new("add_ipvlan", name)
         check_type("add_ipvlan", "link", link, (str, net_device), "an interface, or its name")
@@ -295,10 +295,10 @@ class Links(Net):
     def add_vrf(
         self, name: str, table: int, *, mac: bytes | None = None, up: bool = True
     ) -> net_device:
-        """`ip link add NAME type vrf table TABLE`: interfaces with a routing table of their own.
+        """`ip link add NAME type vrf table TABLE`: interfaces with their own routing table.
 
-        `set_master` gives it its interfaces. Sockets are in it by SO_BINDTODEVICE. Raises: OSError:
-        EEXIST. ArgumentError: no number of a table.
+        `set_master` adds interfaces. Sockets join it by SO_BINDTODEVICE. Raises: OSError:
+        EEXIST. ArgumentError: not a table number.
         """
         _check_new("add_vrf", name, mac=mac)
         table = whole_number("add_vrf", "table", table, 1, LAST_ID)
@@ -325,12 +325,12 @@ class Links(Net):
         mtu: int | None = None,
         up: bool = False,
     ) -> net_device:
-        """`ip link add NAME type KIND remote ADDR local ADDR ...`: packets in other packets.
+        """`ip link add NAME type KIND remote ADDR local ADDR ...`: encapsulate packets.
 
         `kind`: ipip, sit, gre, gretap (IPv4 outside), ip6tnl, ip6gre, ip6gretap (IPv6). `ttl` None:
-        that of the packet inside, over IPv6 64. `tos`: a number or "inherit". `key`, `csum`, `seq`
-        are GRE's. `ignore_df` wants `pmtudisc=False`. `encap_limit` None: no option (RFC 2473).
-        Raises: OSError: EEXIST; EINVAL; ENODEV. ArgumentError: no such kind, no address.
+        that of the inner packet, over IPv6 64. `tos`: a number or "inherit". `key`, `csum`, `seq`
+        are for GRE. `ignore_df` requires `pmtudisc=False`. `encap_limit` None: no option (RFC 2473).
+        Raises: OSError: EEXIST; EINVAL; ENODEV. ArgumentError: unknown kind, invalid address.
         """
         _check_new("add_tunnel", name, mac=mac)
         p = tunnel_parms(kind, remote, local, ttl, tos, key, csum, seq, encap_limit)
@@ -360,16 +360,16 @@ class Links(Net):
         max_age: float = 20,
         up: bool = False,
     ) -> net_device:
-        """`ip link add NAME type bridge`, with `ports` as its first ones; up brings these up, too.
+        """`ip link add NAME type bridge`, with `ports` as its first ports; up also brings these up.
 
-        `ageing_time`: seconds after which an address is forgotten; 0: none is learned.
+        `ageing_time`: seconds until a learned address expires; 0: none is learned.
         `group_fwd_mask`: bit n lets frames to 01:80:C2:00:00:0n through (3 to 15).
-        `stp`: the spanning tree protocol looks for loops. The bridge with the lowest `priority`
+        `stp`: the spanning tree protocol prevents loops. The bridge with the lowest `priority`
         becomes the root, and its times are used. A port listens and learns for `forward_delay`
-        seconds each (2 to 30). BPDUs come every `hello_time` (1 to 10). They are forgotten after
+        seconds each (2 to 30). BPDUs are sent every `hello_time` (1 to 10). They expire after
         `max_age` (6 to 40).
-        Raises: OSError: EEXIST; ERANGE, a mask with bits 0 to 2, or a time; what `set_master`
-        raises.
+        Raises: OSError: EEXIST; ERANGE, a mask with bits 0 to 2, or a time; the errors of
+        `set_master`.
         """
         _check_new("add_bridge", name, mac=mac)
         check_type("add_bridge", "ports", ports, Iterable, "a list of interfaces' names")
@@ -419,11 +419,11 @@ class Links(Net):
         up: bool = False,
         **options: int | str,
     ) -> net_device:
-        """`ip link add NAME type bond mode MODE`, with `slaves`, which are taken down for that.
+        """`ip link add NAME type bond mode MODE`, with `slaves`, which are brought down first.
 
         `options` are those of Linux's bonding.rst: miimon=100, xmit_hash_policy="layer3+4".
-        Raises: OSError: EEXIST; of an option EINVAL, EACCES (not in this mode), EOPNOTSUPP; what
-        `set_master` raises.
+        Raises: OSError: EEXIST; for an option EINVAL, EACCES (not in this mode), EOPNOTSUPP; the
+        errors of `set_master`.
         """
         _check_new("add_bond", name, mac=mac)
         check_type("add_bond", "slaves", slaves, Iterable, "a list of interfaces' names")
@@ -449,9 +449,9 @@ class Links(Net):
     def set_master(self, name: str, master: str | None) -> None:
         """`ip link set NAME master BRIDGE`, of a bond or VRF too, or `nomaster` (None).
 
-        Raises: OSError: EBUSY, it has one; ELOOP, it is a bridge itself; EINVAL, it is no Ethernet,
-        or another namespace's; EOPNOTSUPP, `master` is none of them; EXFULL, too many ports. Of a
-        bond: EPERM, the new slave is up. Of a VRF: EOPNOTSUPP for lo.
+        Raises: OSError: EBUSY, it has a master; ELOOP, it is a bridge; EINVAL, it is not Ethernet,
+        or in another namespace; EOPNOTSUPP, other `master`; EXFULL, too many ports. For a
+        bond: EPERM, the new slave is up. For a VRF: EOPNOTSUPP for lo.
         """
         with self.lock:
             dev = self._dev(name)
@@ -484,11 +484,11 @@ class Links(Net):
         """`bridge link set dev NAME [state STATE] [cost COST] [learning on|off] [flood ...] ...`.
 
         `state`: 0 to 4, or "disabled", "listening", "learning", "forwarding", "blocking"; without
-        STP a blocking port forwards at once again. `cost`: of the way through the port, 1 to 65535;
-        else it follows the speed. `priority`: 0 to 63, of ports with one cost the lowest leads to
+        STP a blocking port forwards again at once. `cost`: path cost of the port, 1 to 65535;
+        by default from the speed. `priority`: 0 to 63; with equal cost the lowest port leads to
         the root. `flags`: hairpin, learning, flood, mcast_flood, bcast_flood, isolated; guard, a
-        BPDU disables the port; root_block, no way to the root.
-        Raises: OSError: EINVAL, no port of a bridge; ENETDOWN; EBUSY, a state while STP runs;
+        BPDU disables the port; root_block, never a root port.
+        Raises: OSError: EINVAL, not a bridge port; ENETDOWN; EBUSY, a state while STP runs;
         ERANGE, a cost or a priority.
         """
         with self.lock:
@@ -525,12 +525,12 @@ class Links(Net):
             check(fdb_delete_entry(p.br, p, _mac(addr)), f"{name}: {addr!r}")
 
     def fdb_flush(self, bridge: str) -> None:
-        """`bridge fdb flush dev BRIDGE`: forget learned addresses."""
+        """`bridge fdb flush dev BRIDGE`: remove learned addresses."""
         with self.lock:
             br_fdb_flush(self._bridge(bridge))
 
     def del_link(self, name: str) -> None:
-        """`ip link del NAME`; with a veth its peer goes too, with a real device its VLANs.
+        """`ip link del NAME`; deletes also a veth's peer and a device's VLANs.
 
         Raises: OSError: ENODEV; EOPNOTSUPP, it is hardware, or `lo`.
         """
@@ -625,7 +625,7 @@ def _mac(addr: str | bytes) -> bytes:
 
 
 def ip_link(net: Net) -> str:
-    """`ip -d link`, a line or two for each interface: its lower device, its state, its kind."""
+    """`ip -d link`, one or two lines for each interface: lower device, state, kind."""
     with net.lock:
         return "".join(_link(dev) for dev in net.dev_base_head)
 
@@ -657,7 +657,7 @@ def _operstate(dev: net_device) -> str:
 
 
 def _is_stacked(dev: net_device) -> bool:
-    """A device on one other: a VLAN, a macvlan."""
+    """Whether it is a device on a lower device: a VLAN, a macvlan."""
     return bool(dev.lower) and not netif_is_bridge_master(dev)
 
 
@@ -670,7 +670,7 @@ def _carrier(dev: net_device) -> str:
 
 
 def id_text(bridge_id: bytes) -> str:
-    """A bridge's id as `ip -d link` shows it."""
+    """A bridge's id in the format of `ip -d link`."""
     priority = int.from_bytes(bridge_id[:2], "big")
     return f"{priority:x}.{':'.join(f'{byte:x}' for byte in bridge_id[2:])}"
 
@@ -728,10 +728,10 @@ def bridge_link(net: Net) -> str:
 
 
 def bridge_fdb(net: Net, bridge: str | None = None, *, statistics: bool = False) -> str:
-    """`bridge [-s] fdb show [br BRIDGE]`: each address, its port, whether it will age.
+    """`bridge [-s] fdb show [br BRIDGE]`: each address, its port, and state.
 
-    `permanent`: of a port or of the bridge itself; `static`: set by hand; `stale`: expired, removed
-    soon. With `statistics` the seconds since the last frame to it and from it.
+    `permanent`: of a port or of the bridge; `static`: set manually; `stale`: expired, removed
+    soon. With `statistics` also the seconds since the last frame to and from it.
     """
     with net.lock:
         lines = []

@@ -11,11 +11,11 @@ from stack.net import Net
 ROOT = "/proc/net"
 DIRECTORY_MODE, FILE_BYTES = 0o555, 0
 NAMES = tuple(name for name in proc.FILES if name not in ("interrupts", "softirqs"))
-"""Those that Linux has there; the two are in /proc."""
+"""The files of Linux's directory; these two are in /proc."""
 
 
 def names(net: Net, path: str) -> tuple[str, ...] | None:
-    """The names in a directory; None when the path is a file's. Raises: OSError ENOENT."""
+    """The names in a directory; None if the path is a file. Raises: OSError ENOENT."""
     if path in NAMES:
         return None
     start = f"{path}/" if path else ""
@@ -33,7 +33,7 @@ def link(net: Net, path: str) -> str | None:
 
 
 def mode(net: Net, path: str) -> int:
-    """Permissions of a file: none is written."""
+    """Permissions of a file: read-only."""
     return 0o440 if path in ("nf_conntrack", "netfilter/nfnetlink_log") else 0o444
 
 
@@ -45,5 +45,5 @@ def show(net: Net, path: str) -> str:
 
 
 def store(net: Net, path: str, text: str) -> None:
-    """`mode` lets nobody come here. Raises: OSError EACCES."""
+    """Never reached, as `mode` allows no writing. Raises: OSError EACCES."""
     raise os_error(errno.EACCES, f"{ROOT}/{path} is read only")

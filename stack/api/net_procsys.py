@@ -28,7 +28,7 @@ KNOBS: dict[str, Sysctl] = {
     for row in (*SYSCTLS.values(), *NET_IPV6)
     if row.path != CONF
 }
-"""Files that are not an interface's, by their paths."""
+"""Files that do not belong to an interface, by their paths."""
 CONF_KNOBS = {"ipv4": CONF4_ROWS, "ipv6": CONF6_ROWS}
 """Files of each directory of `FAMILY/conf`."""
 NEIGH_ROWS = {family: neigh_rows(family) for family in CONF_KNOBS}
@@ -59,14 +59,14 @@ def _table(net: Net, above: str) -> neigh_table:
 
 
 def _parts(path: str) -> tuple[str, str, str]:
-    """The last two parts of a path, behind all that is above: ("ipv4/conf", "lo", "forwarding")."""
+    """The last two parts of a path, after the rest: ("ipv4/conf", "lo", "forwarding")."""
     place, _, name = path.rpartition("/")
     above, _, label = place.rpartition("/")
     return above, label, name
 
 
 def _find(net: Net, path: str) -> Sysctl | None:
-    """The knob of a file; None: there is no such file."""
+    """The knob of a file, or None."""
     row = KNOBS.get(path)
     if row is None and path.count("/") == 3:
         above, label, name = _parts(path)
@@ -76,7 +76,7 @@ def _find(net: Net, path: str) -> Sysctl | None:
 
 
 def names(net: Net, path: str) -> tuple[str, ...] | None:
-    """The names in a directory; None when the path is a file's. Raises: OSError ENOENT."""
+    """The names in a directory; None if the path is a file. Raises: OSError ENOENT."""
     if _find(net, path) is not None:
         return None
     start = f"{path}/" if path else ""
@@ -118,7 +118,7 @@ def mode(net: Net, path: str) -> int:
 
 
 def _kept(net: Net, path: str) -> tuple[Any, str]:
-    """What keeps a file's value, and its name there."""
+    """The object with a file's value, and the attribute's name."""
     above, label, name = _parts(path)
     if above.endswith("/neigh") and path not in KNOBS:
         tbl = _table(net, above)
@@ -131,7 +131,7 @@ def _kept(net: Net, path: str) -> tuple[Any, str]:
 def show(net: Net, path: str) -> str:
     """A file's text.
 
-    Raises: OSError ENOENT, EISDIR; EACCES: it is only written; EIO: it has no value yet.
+    Raises: OSError ENOENT, EISDIR; EACCES: it is write-only; EIO: it has no value yet.
     """
     row = _file(net, path)
     if not row.mode & 0o400:
@@ -144,7 +144,7 @@ def show(net: Net, path: str) -> str:
 
 
 def store(net: Net, path: str, text: str) -> None:
-    """Write a file. Raises: OSError ENOENT, EISDIR, EPERM, EACCES; EINVAL: not such a value."""
+    """Write a file. Raises: OSError ENOENT, EISDIR, EPERM, EACCES; EINVAL: an invalid value."""
     row = _file(net, path)
     if not ns_capable(net, CAP_NET_ADMIN):
         raise os_error(errno.EPERM, "only root may write sysctls")
@@ -152,6 +152,6 @@ def store(net: Net, path: str, text: str) -> None:
     if row.kind in (NAME, NAMES, KEYS):
         text = text.replace("\0", "\n").partition("\n")[0]  # proc_dostring ends there
     words = text.split()
-    # proc_dointvec takes as many numbers as there are, and leaves what follows.
+    # proc_dointvec sets as many numbers as are given, and keeps the others.
     one = row.kind == NUMBER and row.count == 1 and words
     kept[name] = words[0] if one else text.strip()

@@ -1,16 +1,16 @@
-"""/sys/class/net: what an interface is like, a file for each attribute (net/core/net-sysfs.c).
+"""/sys/class/net: the attributes of interfaces, a file for each (net/core/net-sysfs.c).
 
 `show(net, "eth0/mtu")` gives a file's text, `names(net, "eth0")` the names in a directory, and
 `store(net, "eth0/mtu", "1400")` writes one of WRITABLE.
 
     eth0/NAME, statistics/NAME,     FILES, a function of the device for each; a driver may have
-    queues/rx-0/NAME, tx-0/NAME     KIND_FILES and BYTE_QUEUE_LIMITS besides (`_files`)
-    br0/bridge/NAME, eth0/brport    br_sysfs: what NETLINK_ROUTE has of bridges and their ports
+    queues/rx-0/NAME, tx-0/NAME     KIND_FILES and BYTE_QUEUE_LIMITS in addition (`_files`)
+    br0/bridge/NAME, eth0/brport    br_sysfs: attributes of bridges and their ports
     br0/brif/eth0                   the port's brport
-    eth0/master, upper_X, lower_X   another interface's directory (`link` says where it leads)
+    eth0/master, upper_X, lower_X   another interface's directory (`link` returns the target)
 
-Programs reach these by stack.api.programs.sysfs. `_parts` finds the device and the rest of a path,
-over links, too. Nothing is kept here: each look asks the device.
+Programs reach these through stack.api.programs.sysfs. `_parts` finds the device and the rest of a path,
+also through links. Nothing is cached: each access reads the device.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ IFALIASZ = 256
 STATES = {0: "unknown", 2: "down", 3: "lowerlayerdown", 4: "testing", 5: "dormant", 6: "up"}
 DUPLEX = {0: "half", 1: "full"}
 DEVTYPES = ("bridge", "vlan", "vxlan")
-"""Kinds of interfaces that `uevent` names (SET_NETDEV_DEVTYPE)."""
+"""Interface kinds in `uevent` (SET_NETDEV_DEVTYPE)."""
 STATISTICS = (
     "collisions",
     "multicast",
@@ -76,14 +76,14 @@ def _carrier(dev: net_device) -> str:
 
 
 def _never(dev: net_device) -> str:
-    """A state that no driver here has, of an interface that is up. Raises: OSError EINVAL."""
+    """A state that no driver here supports; the interface must be up. Raises: OSError EINVAL."""
     if not dev.flags & IFF_UP:
         raise os_error(errno.EINVAL, f"{dev.name} is down")
     return "0"
 
 
 def _settings(dev: net_device) -> tuple[int, int]:
-    """Speed in Mbit/s and duplex. Raises: OSError EINVAL: it is down, or its driver knows none."""
+    """Speed in Mbit/s and duplex. Raises: OSError EINVAL: it is down, or its driver has no settings."""
     if not dev.flags & IFF_UP or dev.ethtool_ops is None:
         raise os_error(errno.EINVAL, f"{dev.name} has no speed to tell")
     try:
@@ -110,7 +110,7 @@ def _uevent(dev: net_device) -> str:
 
 
 def _only_of_many(dev: net_device) -> str:
-    """What only an interface of several queues tells. Raises: OSError ENOENT."""
+    """An attribute of multiqueue interfaces only. Raises: OSError ENOENT."""
     raise os_error(errno.ENOENT, f"{dev.name} has one queue")
 
 
@@ -158,7 +158,7 @@ LIMITS = "queues/tx-0/byte_queue_limits"
 
 
 def _dql(dev: net_device) -> dql:
-    """The limits of an interface that has the files below (`_files`)."""
+    """The byte queue limits of an interface with the files below (`_files`)."""
     assert dev.dql is not None
     return dev.dql
 
@@ -177,11 +177,11 @@ KIND_FILES: dict[str, dict[str, Callable[[net_device], str]]] = {
         "tun_flags": lambda dev: f"{tun_flags(dev.priv):#x}",
     },
 }
-"""What the driver of a kind has besides (dev->sysfs_groups)."""
+"""Additional files of an interface kind (dev->sysfs_groups)."""
 
 
 def _files(dev: net_device) -> dict[str, Callable[[net_device], str]]:
-    """All files of an interface but those of bridges, by their path below its directory."""
+    """All files of an interface except those of bridges, by their relative path."""
     kind = dev.rtnl_link_ops.kind if dev.rtnl_link_ops is not None else ""
     return FILES | KIND_FILES.get(kind, {}) | (BYTE_QUEUE_LIMITS if dev.dql is not None else {})
 
@@ -265,7 +265,7 @@ def _links(dev: net_device) -> dict[str, net_device]:
 
 
 def link(net: Net, path: str) -> str | None:
-    """Where a symbolic link leads, None: it is none. Raises: OSError ENOENT."""
+    """The target of a symbolic link, or None. Raises: OSError ENOENT."""
     above, _, name = path.rpartition("/")
     if above:
         dev, rest = _parts(net, above)
@@ -278,7 +278,7 @@ def link(net: Net, path: str) -> str | None:
 
 
 def names(net: Net, path: str) -> tuple[str, ...] | None:
-    """The names in a directory; None when the path is a file's.
+    """The names in a directory; None if the path is a file.
 
     Raises: OSError ENOENT.
     """
@@ -298,7 +298,7 @@ def names(net: Net, path: str) -> tuple[str, ...] | None:
 
 
 def _bridge_names(dev: net_device, rest: str) -> tuple[str, ...] | None:
-    """Names of what bridges and their ports have. Raises: OSError ENOENT."""
+    """Names of the files of bridges and their ports. Raises: OSError ENOENT."""
     group, _, leaf = rest.rpartition("/")
     found = br_sysfs.directories(dev)
     if "bridge" in found and rest == "brforward":
@@ -313,7 +313,7 @@ def _bridge_names(dev: net_device, rest: str) -> tuple[str, ...] | None:
 
 
 def show(net: Net, path: str) -> str:
-    """A file's text. Raises: OSError ENOENT, EISDIR; EINVAL: it cannot be told at the moment."""
+    """A file's text. Raises: OSError ENOENT, EISDIR; EINVAL: the value is not available now."""
     if names(net, path) is not None:
         raise os_error(errno.EISDIR, f"{ROOT}/{path}")
     dev, rest = _parts(net, path)
@@ -338,9 +338,9 @@ def mode(net: Net, path: str) -> int:
 
 
 def store(net: Net, path: str, text: str) -> None:
-    """Write a file of WRITABLE, or one of a bridge or its port.
+    """Write a file of WRITABLE, or a file of a bridge or its port.
 
-    Raises: OSError EPERM, EINVAL: no number, ENOENT, and what the interface has against it.
+    Raises: OSError EPERM, EINVAL: not a number, ENOENT, and errors of the interface.
     """
     dev, rest = _parts(net, path)
     group, _, leaf = rest.rpartition("/")

@@ -1,6 +1,6 @@
 """getaddrinfo and its relatives for a network namespace: hosts table, resolver, interfaces.
 
-The calls block on the host's clock; `lookup` is the form without waiting, for stack.aio.
+The calls block on the host's clock; `lookup` is the non-blocking form for stack.aio.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def address_info(
     proto: int = 0,
     flags: int = 0,
 ) -> AddrInfo:
-    """Check the arguments of getaddrinfo; `rows` is set when no server need be asked."""
+    """Check the arguments of getaddrinfo; `rows` is set if no query is needed."""
     return AddrInfo(
         host,
         port,
@@ -77,7 +77,7 @@ def address_info(
 
 
 def has_address(net: Net, family: int) -> bool:
-    """An interface besides loopback has an address of `family` (glibc's __check_pf)."""
+    """Whether an interface except loopback has an address of `family` (glibc's __check_pf)."""
     for dev in net.dev_base_head:
         if dev is net.loopback_dev:
             continue
@@ -91,7 +91,7 @@ def has_address(net: Net, family: int) -> bool:
 
 
 def rows_of(rows: list[tuple[int, int, int, str, sockaddr]]) -> list[AddressInfo]:
-    """Rows with addresses as tuples, as applications have them."""
+    """Rows with addresses as tuples, for applications."""
     return [(family, type_, proto, name, show(addr)) for family, type_, proto, name, addr in rows]
 
 
@@ -104,7 +104,7 @@ def getaddrinfo(
     proto: int = 0,
     flags: int = 0,
 ) -> list[AddressInfo]:
-    """`socket.getaddrinfo` of a namespace: its hosts table, then the servers of its resolv.conf.
+    """`socket.getaddrinfo` of a namespace: its hosts table, then the servers in its resolv.conf.
 
     Raises: socket.gaierror, with glibc's codes.
     """
@@ -117,7 +117,7 @@ def getaddrinfo(
 
 
 def resolve(net: Net, family: int, type: int, address: Address) -> sockaddr:  # noqa: A002
-    """Parse an address whose host may be a name; a name's first address is taken.
+    """Parse an address whose host may be a name; a name gives its first address.
 
     Raises: TypeError, OverflowError, OSError, as `parse`; socket.gaierror for a name.
     """
@@ -136,7 +136,7 @@ def resolve(net: Net, family: int, type: int, address: Address) -> sockaddr:  # 
 def lookup(
     net: Net, name: str | Name, types: tuple[int, ...], done: Callable[[Finished], object]
 ) -> LookupRunner:
-    """Ask the namespace's servers, then call `done(result)` with the lock held.
+    """Query the namespace's servers, then call `done(result)` with the lock held.
 
     Call with the host's lock held.
     """
@@ -189,7 +189,7 @@ def gethostbyname_ex(net: Net, name: str) -> tuple[str, list[str], list[str]]:
 
 
 def _known(net: Net, addr: sockaddr) -> tuple[tuple[str, ...], Name | None]:
-    """An address's names from the hosts table, or else the name to ask the servers for."""
+    """An address's names from the hosts table, or else the name to query."""
     family, address = addr.family, addr.addr
     if family == AF_INET6 and address >> 32 == V4MAPPED >> 32:
         family, address = AF_INET, address & 0xFFFFFFFF
@@ -204,7 +204,7 @@ def _pointers(result: Finished) -> tuple[str, ...]:
 
 
 def _numeric_address(net: Net, address: Address) -> sockaddr:
-    """Parse the address. Raises: socket.gaierror: not one. OSError: IPv4 with flow information."""
+    """Parse the address. Raises: socket.gaierror: invalid. OSError: IPv4 with flow information."""
     if not isinstance(address, tuple):
         raise TypeError("getnameinfo() argument 1 must be a tuple")
     family = AF_INET6 if address and ":" in str(address[0]) else AF_INET
@@ -217,7 +217,7 @@ def _numeric_address(net: Net, address: Address) -> sockaddr:
 
 
 def reverse_question(net: Net, address: Address, flags: int) -> tuple[Name, tuple[int, ...]] | None:
-    """The question of getnameinfo for the servers, or None.  Raises: socket.gaierror."""
+    """The query of getnameinfo, or None.  Raises: socket.gaierror."""
     question = None
     addr = _numeric_address(net, address)
     if not flags & NI_NUMERICHOST:
@@ -226,9 +226,9 @@ def reverse_question(net: Net, address: Address, flags: int) -> tuple[Name, tupl
 
 
 def names_of(net: Net, address: Address, flags: int, result: Finished | None) -> tuple[str, str]:
-    """What getnameinfo returns, with the servers' answer if they were asked.
+    """The result of getnameinfo, with the servers' answer if there was a query.
 
-    Raises: socket.gaierror: NI_NAMEREQD and there is none.
+    Raises: socket.gaierror: NI_NAMEREQD without a name.
     """
     addr = _numeric_address(net, address)
     names: tuple[str, ...] = ()
@@ -251,9 +251,9 @@ def names_of(net: Net, address: Address, flags: int, result: Finished | None) ->
 
 
 def getnameinfo(net: Net, address: Address, flags: int) -> tuple[str, str]:
-    """`socket.getnameinfo`: the names of a numeric address and its port.
+    """`socket.getnameinfo`: the host and service names of a numeric address.
 
-    Raises: socket.gaierror: NI_NAMEREQD and there is none, or a host that is no address.
+    Raises: socket.gaierror: NI_NAMEREQD without a name, or a host that is not an address.
     """
     check_net("getnameinfo", net)
     with net.lock:

@@ -40,10 +40,10 @@ from stack.sysctl import sysctl_table
 
 
 class Namespace(Links):
-    """A network namespace with its administration.
+    """A network namespace and its administration.
 
-    `Host.netns_add` makes one; a Host is its machine's first. Interfaces move between those of one
-    machine (`set_netns`). Closing it closes its sockets; hardware goes back to the first one.
+    `Host.netns_add` creates one; a Host is its machine's first. Interfaces move within one
+    machine (`set_netns`). Closing it closes its sockets; hardware returns to the first one.
     """
 
     __slots__ = ()
@@ -62,7 +62,7 @@ class Namespace(Links):
         super().__init__(machine, name, NameService(), table, uid=uid, gid=gid)
 
     def dev(self, name: str) -> net_device:
-        """The interface called `name`. Raises: OSError: ENODEV, there is none."""
+        """The interface called `name`. Raises: OSError: ENODEV."""
         return self._dev(name)
 
     def ifconfig(
@@ -78,8 +78,8 @@ class Namespace(Links):
         `addr`: "10.0.0.1/24" or "2001:db8::2/64". An IPv6 address can be used after duplicate
         address detection, a second or two after the interface is up.
 
-        Raises: OSError: with the kernel's errno. ArgumentError (a ValueError): no address with its
-        prefix length, no whole number.
+        Raises: OSError: with the kernel's errno. ArgumentError (a ValueError): not an address with
+        prefix length, not an integer.
         """
         with self.lock:
             dev = self.dev(name)
@@ -101,7 +101,7 @@ class Namespace(Links):
     def addr_del(self, name: str, addr: str) -> None:
         """Remove an address such as "10.0.0.1/24" or "2001:db8::2/64".
 
-        Raises: OSError: EADDRNOTAVAIL when the interface does not have it.
+        Raises: OSError: EADDRNOTAVAIL, the interface does not have it.
         """
         check_type("addr_del", "addr", addr, str, "text such as 10.0.0.1/24")
         with self.lock:
@@ -120,13 +120,13 @@ class Namespace(Links):
             return Radvd(self, name, config)
 
     def dhcpd(self, name: str, config: Dhcp4ServerConfig | str, **options: Any) -> Dhcpd:
-        """Give out addresses by DHCPv4 on the interface until the result's `stop()`.
+        """Assign addresses by DHCPv4 on the interface until the result's `stop()`.
 
         `config`: a range of the interface's network as text, "10.0.0.50-10.0.0.99", with `options`
         of `dhcp4_server_config` (stack.services.dhcpd): router, dns, domain, reserved, lease_s ...
 
-        Raises: OSError: ENODEV; EADDRINUSE, port 67 of the interface is taken. ArgumentError: what
-        cannot be given out, with the value and the remedy.
+        Raises: OSError: ENODEV; EADDRINUSE, port 67 of the interface is taken. ArgumentError: values that
+        cannot be assigned, with the remedy.
         """
         with self.lock:
             if isinstance(config, str):
@@ -141,12 +141,12 @@ class Namespace(Links):
     ) -> None:
         """`ip route add PREFIX [via GW] [dev DEV]`, of either family.
 
-        `prefix`: "10.0.0.0/8", "2001:db8::/32", "::/0" or "default", which is of the gateway's
-        family; a network of IPv4 may have a gateway of IPv6. `kw` are arguments of `ip_route_add`
+        `prefix`: "10.0.0.0/8", "2001:db8::/32", "::/0" or "default", of the gateway's
+        family; an IPv4 prefix may have an IPv6 gateway. `kw` are arguments of `ip_route_add`
         (stack.ipv4.fib) or `ip6_route_add` (stack.ipv6.route_config): src, metric, rtype, onlink,
         replace ..., and the route's metrics (stack.inet.metrics): mtu, advmss, initcwnd ...
 
-        Raises: OSError: with the kernel's errno. ArgumentError: bad text, an argument that routes
+        Raises: OSError: with the kernel's errno. ArgumentError: invalid text, an argument that routes
         of the family do not have, or a table that no rule refers to.
         """
         with self.lock:
@@ -173,14 +173,14 @@ class Namespace(Links):
         bytes/s, sizes in bytes (stack.netlink.tc_attrs). A float is a probability, 0.01 is 1%.
         qdisc_add("eth0", "tbf", rate=125_000, burst=3000, limit=10_000)
 
-        Raises: OSError: with the kernel's errno: ENODEV, EINVAL ... ArgumentError: no such
+        Raises: OSError: with the kernel's errno: ENODEV, EINVAL ... ArgumentError: unknown
         discipline, parameter or parent.
         """
         with self.lock:
             qdisc_add(self.dev(name), kind, parent, handle, opt)
 
     def qdisc_del(self, name: str) -> None:
-        """`tc qdisc del dev NAME root`: the default discipline again. Raises: OSError ENODEV."""
+        """`tc qdisc del dev NAME root`: restore the default discipline. Raises: OSError ENODEV."""
         with self.lock:
             qdisc_graft(self.dev(name), None)
 
@@ -200,9 +200,9 @@ class Namespace(Links):
         `words`: src, dst ("10.0.0.0/8"), mark, mask, iif, oif, tos, ipproto, sport and dport (a
         port, or (first, last)), uidrange, priority, suppress_prefixlength, invert. In place of
         `table`: goto (a priority) or action ("blackhole", "unreachable", "prohibit", "nop").
-        `family` is 6 for a rule of IPv6 without addresses.
+        `family` is 6 for an IPv6 rule without addresses.
 
-        Raises: OSError: EEXIST, EINVAL. ArgumentError: an argument or value that rules do not have.
+        Raises: OSError: EEXIST, EINVAL. ArgumentError: an unknown argument or invalid value.
         """
         with self.lock:
             ip_rule_add(self, {"table": table, **words} if table is not None else words)
@@ -220,7 +220,7 @@ class Namespace(Links):
             return bool(self.clock.wait(lambda: not linkwatch_pending(dev), timeout_ns))
 
     def socket(self, family: int = 2, type: int = 1, proto: int = 0) -> Socket:  # noqa: A002
-        """Open a socket in it, with the interface of the standard library's."""
+        """Open a socket in it, with the standard library's interface."""
         return Socket(self, family, type, proto)
 
     def socketpair(
@@ -229,7 +229,7 @@ class Namespace(Links):
         type: int = 1,  # noqa: A002
         proto: int = 0,
     ) -> tuple[Socket, Socket]:
-        """Two sockets in it that are connected with each other (AF_UNIX)."""
+        """Two connected sockets in it (AF_UNIX)."""
         return socketpair(self, family, type, proto)
 
     def unlink(self, path: str | bytes) -> None:
@@ -240,7 +240,7 @@ class Namespace(Links):
         unlink(self, path)
 
     def spawn(self, argv: Sequence[str], **options: Any) -> Program:
-        """Start an unmodified program whose sockets are this namespace's: stack.api.programs.spawn.
+        """Start an unmodified program with this namespace's sockets: stack.api.programs.spawn.
 
         with host.spawn(["curl", "http://10.0.0.2/"], stdout=PIPE) as program:
             print(program.communicate()[0])
@@ -250,10 +250,10 @@ class Namespace(Links):
     def set_netns(self, name: str, net: Net, pattern: str | None = None) -> net_device:
         """`ip link set NAME netns NET`: move an interface; it arrives down and without addresses.
 
-        `pattern` ("eth%d") gives a new name if its name exists there.
+        `pattern` ("eth%d") selects a new name if its name exists there.
 
         Raises:
-            OSError: ENODEV; EINVAL for `lo`; EEXIST, the name is taken; EXDEV, another machine's.
+            OSError: ENODEV; EINVAL for `lo`; EEXIST, the name is taken; EXDEV, on another machine.
         """
         check_net(f"{self.name}.set_netns", net)
         with self.lock:
@@ -268,7 +268,7 @@ ROUTE_WORDS = {
     **dict.fromkeys(("source", "prefsrc"), "src"),
     **dict.fromkeys(("priority", "preference"), "metric"),
 }
-"""Other programs' names for arguments of `route_add`."""
+"""Common alternative names of arguments of `route_add`."""
 
 
 def _route_call(
@@ -279,7 +279,7 @@ def _route_call(
     via: str | None,
     words: Mapping[str, Any],
 ) -> Callable[..., object]:
-    """The family's function, after a check that it has the arguments. Raises: ArgumentError."""
+    """The family's function, after checking the arguments. Raises: ArgumentError."""
     check_type(where, "prefix", prefix, str, "text such as 10.0.0.0/8, or default")
     check_type(where, "via", via, (str, NoneType), "text such as 10.0.0.1")
     six = ":" in prefix or (via is not None and ":" in via and prefix == "default")

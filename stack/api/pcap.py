@@ -36,11 +36,11 @@ unsigned int bpf_filter(const struct bpf_insn *pc, const unsigned char *p, unsig
                         unsigned int buflen);
 """
 
-_lock = threading.Lock()  # its compiler was not made for threads before 1.8
+_lock = threading.Lock()  # its compiler is not thread-safe before 1.8
 
 
 class PcapError(E1000Error, ValueError):
-    """libpcap is missing, or it refused the expression."""
+    """libpcap is missing, or it rejected the expression."""
 
 
 @functools.cache

@@ -105,7 +105,7 @@ class ipvl_port:
 def ipvlan_addr_lookup(port: ipvl_port, skb: sk_buff, off: int, use_dest: bool) -> ipvl_dev | None:
     """ipvlan_get_L3_hdr, ipvlan_addr_lookup: the slave with a packet's address.
 
-    The network header is `off` bytes after data. For ARP the target's (or sender's) address is used,
+    The network header is at data + `off`. For ARP the target's (or sender's) address is used,
     and for a duplicate address detection (no source) the target's.
     """
     size = skb.len - off
@@ -338,7 +338,7 @@ def ipvlan_local(port: ipvl_port, skb: sk_buff) -> ipvl_dev | None:
 
 
 def ipvlan_give(port: ipvl_port, ipvlan: ipvl_dev, skb: sk_buff) -> int:
-    """Pass a packet from one slave to another, unless in mode private. NET_XMIT_*. Takes ownership."""
+    """Pass a packet from slave to slave, unless in mode private. NET_XMIT_*. Takes ownership."""
     if port.flags & IPVLAN_F_PRIVATE:
         consume_skb(skb)
         return netdevice.NET_XMIT_DROP

@@ -51,7 +51,7 @@ def macvlan_common_newlink(
 
     Raises:
         OSError: EEXIST, the name is taken. EINVAL: the lower device is not Ethernet, the MTU is
-            above its own, mode passthru with other devices, senders in another mode. EBUSY: a bridge
+            above its own, mode passthru beside others, senders in another mode. EBUSY: a bridge
             uses the lower device.
         ValueError: the name is empty or too long.
     """

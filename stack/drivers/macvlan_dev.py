@@ -397,7 +397,7 @@ def macvlan_sync_address(dev: net_device, addr: bytes) -> int:
 
 
 def macvlan_set_mac_address(dev: net_device, addr: bytes) -> int:
-    """ndo_set_mac_address: in mode passthru also the lower device's. 0; -EADDRNOTAVAIL; -EADDRINUSE."""
+    """ndo_set_mac_address: in passthru also the lower device's. 0; -EADDRNOTAVAIL; -EADDRINUSE."""
     vlan: macvlan_dev = dev.priv
     if not is_valid_ether_addr(addr):
         return -errno.EADDRNOTAVAIL

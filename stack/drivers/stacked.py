@@ -1,6 +1,6 @@
 """Common functions of macvlan and ipvlan, whose lower device is `dev.priv.lowerdev`.
 
-drivers/net/macvlan.c and drivers/net/ipvlan/ipvlan_main.c have each function once more.
+drivers/net/macvlan.c and drivers/net/ipvlan/ipvlan_main.c each have these functions.
 """
 
 from __future__ import annotations

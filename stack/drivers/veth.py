@@ -80,7 +80,7 @@ def veth_xmit(skb: sk_buff, dev: net_device) -> int:
 
 
 def veth_forward_skb(dev: net_device, skb: sk_buff) -> int:
-    """drivers/net/veth.c: receive a packet of the peer on `dev`. NET_RX_*. Takes ownership of skb."""
+    """drivers/net/veth.c: receive the peer's packet on `dev`. NET_RX_*. Takes ownership of skb."""
     return __dev_forward_skb(dev, skb) or netif_rx(skb)
 
 

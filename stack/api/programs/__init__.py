@@ -1,12 +1,12 @@
-"""Unmodified programs on a host: their calls about the network are answered by its stack.
+"""Unmodified programs on a host: its stack handles their network system calls.
 
     with spawn(host, ["curl", "http://10.0.0.2/"], stdout=PIPE) as program:
         print(program.communicate()[0])
 
-A program runs as ever, but for the calls that a filter of seccomp stops (`filter.py`). The host's
-`Supervisor` answers those about sockets of the network as Linux would, and lets the kernel do the
-rest. So libc's own calls, threads, child processes, static binaries and programs in Go are served
-alike, and the program has nothing in it that was not its own.
+A program runs normally, except for the calls that a seccomp filter stops (`filter.py`). The host's
+`Supervisor` handles those on network sockets as Linux would, and passes the rest to the
+kernel. So libc's own calls, threads, child processes, static binaries and Go programs work
+alike, and nothing is injected into the program.
 """
 
 from stack.api.programs.program import Program, spawn, start

@@ -1,7 +1,7 @@
-"""What each call does on a host: `CALLS`, by the call's name.
+"""The implementation of each system call on a host: `CALLS`, by name.
 
-A function gets the `Call` and returns the call's value; None where the kernel shall do the call,
-since it is not about a socket of the host. It raises OSError with the call's errno, or `Waiting`
+A function gets the `Call` and returns the call's value; None if the kernel shall execute the call,
+since it does not concern a socket of the host. It raises OSError with the call's errno, or `Waiting`
 (`Supervisor.wait`) to be called again when the socket may be ready. The host's own sockets never
 block.
 """
@@ -95,7 +95,7 @@ MAX_OPTLEN = 1 << 16
 SPLICE_F_NONBLOCK, SPLICE_F_MORE = 2, 4
 PIPE_BYTES = 1 << 16
 PIPE_NS = NSEC_PER_MSEC
-"""How often a pipe is looked at that splice(2) waits for."""
+"""Polling interval for a pipe that splice(2) waits for."""
 libc = ctypes.CDLL(None, use_errno=True)
 SOCK_FILTER = struct.Struct("=HBBI")
 FILTERS = {
@@ -114,23 +114,23 @@ TELLING = {
     **dict.fromkeys((FIONREAD, TIOCOUTQ, uapi.SIOCOUTQNSD, uapi.SIOCATMARK), 4),
     **dict.fromkeys((uapi.FIOGETOWN, uapi.SIOCGPGRP), 4),
 }
-"""Requests that write only: how much."""
+"""Size of the result of requests that only write."""
 IOCTL_BYTES = {
     **dict.fromkeys((SIOCADDRT, SIOCDELRT), RTENTRY_BYTES),
     **dict.fromkeys((SIOCSARP, SIOCGARP, SIOCDARP), ARPREQ.size),
     **dict.fromkeys((uapi.FIOSETOWN, uapi.SIOCSPGRP), 4),
     **dict.fromkeys((SIOCBRADDBR, SIOCBRDELBR, SIOCSIFBR), IFNAMSIZ),
 }
-"""What a request's struct has; that of the others is struct ifreq."""
+"""Size of a request's struct; others use struct ifreq."""
 IOCTL6_BYTES = {SIOCGETSGCNT: SG_REQ6.size, SIOCADDRT: IN6_RTMSG.size, SIOCDELRT: IN6_RTMSG.size}
-"""Those that are others for a socket of IPv6."""
+"""Different sizes for an IPv6 socket."""
 OF_INTERFACES = frozenset((*range(SIOCGIFNAME, SIOCPROTOPRIVATE), *range(SIOCDEVPRIVATE, 0x8A00)))
-"""Requests about interfaces, which any socket has."""
+"""Requests about interfaces, supported by any socket."""
 SOCK_CLOEXEC = O_CLOEXEC
 POLLFD = struct.Struct("=ihh")
 MAX_POLLFDS = 1 << 16
 ADDRESS_BITS = 47
-"""A program has no more memory."""
+"""Upper end of a program's memory."""
 
 
 def i32(value: wide) -> int:
@@ -143,7 +143,7 @@ def ours(
     function: Callable[[Call, Opened], int | None],
     other: Callable[[Call], int | None] = lambda call: None,
 ) -> Callable[[Call], int | None]:
-    """A call whose first argument has to be a socket or file of the host; `other`: it is none."""
+    """Require a host socket or file as first argument; else call `other`."""
 
     def call(call: Call) -> int | None:
         at = opened(call)
@@ -153,7 +153,7 @@ def ours(
 
 
 def of_socket(function: Callable[[Call, Opened], int | None]) -> Callable[[Call], int | None]:
-    """A call whose first argument has to be a socket of the host, not another file."""
+    """Require a host socket, not another file, as first argument."""
 
     def call(call: Call) -> int | None:
         at = opened(call)
@@ -180,7 +180,7 @@ def do_socket(call: Call) -> int | None:
 
 
 def set_tgid(call: Call, sk: Any) -> None:
-    """Tell a socket of netlink which process has it: netlink_autobind names it after that."""
+    """Record the process of a netlink socket, which netlink_autobind uses as port id."""
     sk.tgid = task_tgid_vnr(call.tid)
     sk.comm = get_task_comm(call.tid)
 
@@ -206,7 +206,7 @@ def do_connect(call: Call, at: Opened) -> int:
     if call.state is None:
         call.state = get_name(call.tid, call.args[1], call.args[2])
     while True:
-        # A second call, once it is no longer on its way, says what has become of it.
+        # A second call, after the handshake, returns the result.
         try:
             sys.sys_connect(net, at.fd, call.state)
             return 0
@@ -221,7 +221,7 @@ def do_connect(call: Call, at: Opened) -> int:
 def timeout_ns(at: Opened, name: str, late: int = errno.EAGAIN) -> int:
     """SO_RCVTIMEO or SO_SNDTIMEO in ns; 0: none.
 
-    Raises: OSError `late`: nobody waits, for a negative time was set.
+    Raises: OSError `late`: the timeout is negative, so the call does not wait.
     """
     value = getattr(at.sock.sk, name, None)
     if value is None:
@@ -283,7 +283,7 @@ def do_setsockopt(call: Call, at: Opened) -> int:
         raise os_error(errno.EINVAL, f"an option of {size} bytes")
     value: Any = bytes(read_memory(call.tid, call.args[3], size))
     if (level, name) in XFRM_POLICIES and not size and not call.args[3]:
-        value = None  # takes the policies away
+        value = None  # removes the policies
     if (level, name) in FILTERS and size == SOCK_FPROG.size:
         value = filter_of(call, *SOCK_FPROG.unpack(value))
     sys.sys_setsockopt(call.supervisor.host, at.fd, level, name, value)
@@ -291,14 +291,14 @@ def do_setsockopt(call: Call, at: Opened) -> int:
 
 
 def filter_of(call: Call, count: int, addr: wide) -> list[tuple[int, ...]]:
-    """The instructions of a struct sock_fprog, which lie in the program's memory."""
+    """The instructions of a struct sock_fprog, in the program's memory."""
     if count > BPF_MAXINSNS:
         raise os_error(errno.EINVAL, f"a filter has 1 to {BPF_MAXINSNS} instructions")
     return list(SOCK_FILTER.iter_unpack(read_memory(call.tid, addr, count * SOCK_FILTER.size)))
 
 
 def get_filter(call: Call, at: Opened, room: int) -> int:
-    """SO_GET_FILTER, whose lengths are instructions. With no room it says how many there are."""
+    """SO_GET_FILTER, with lengths in instructions. Without room it returns their number."""
     found = sys.sys_getsockopt(
         call.supervisor.host, at.fd, uapi.SOL_SOCKET, uapi.SO_GET_FILTER, room
     )
@@ -310,7 +310,7 @@ def get_filter(call: Call, at: Opened, room: int) -> int:
 
 
 def get_memberships(call: Call, at: Opened, room: int) -> int:
-    """NETLINK_LIST_MEMBERSHIPS: words that have room; the length is that of all."""
+    """NETLINK_LIST_MEMBERSHIPS: the words that fit; the length covers all."""
     found = sys.sys_getsockopt(
         call.supervisor.host, at.fd, uapi.SOL_NETLINK, NETLINK_LIST_MEMBERSHIPS
     )
@@ -320,7 +320,7 @@ def get_memberships(call: Call, at: Opened, room: int) -> int:
 
 
 def get_hdrlen(call: Call, at: Opened) -> int:
-    """PACKET_HDRLEN of a packet socket, where the program's buffer brings the version."""
+    """PACKET_HDRLEN of a packet socket, where the program's buffer holds the version."""
     sys.sys_getsockopt(call.supervisor.host, at.fd, uapi.SOL_PACKET, PACKET_HDRLEN, 4)
     (version,) = struct.unpack("=i", read_memory(call.tid, call.args[3], 4))
     if version not in TPACKET_HDRLEN:
@@ -375,7 +375,7 @@ def receive(
             return done, msg
         if flags & uapi.MSG_ERRQUEUE or not waits(call, flags):
             raise
-        if at.sock.sk.sk_shutdown & uapi.RCV_SHUTDOWN:  # told to those that would wait
+        if at.sock.sk.sk_shutdown & uapi.RCV_SHUTDOWN:  # returned instead of waiting
             return 0, msg
         call.supervisor.wait(call, at, timeout_ns(at, "sk_rcvtimeo_ns"))
     except OSError:
@@ -404,11 +404,11 @@ def send(
     name: sockaddr | None = None,
     control: list[Any] | None = None,
 ) -> int:
-    """Send a program's buffers: bytes taken. A blocking stream takes all."""
+    """Send a program's buffers: bytes accepted. A blocking stream accepts all."""
     want = total(iov)
     done = call.state or 0
     if call.state is not None:
-        flags &= ~uapi.MSG_FASTOPEN  # the SYN is out
+        flags &= ~uapi.MSG_FASTOPEN  # the SYN was sent
         if waits(call, flags):
             wait_for_syn_data(call, at, done < want)
         if want and done >= want:
@@ -436,7 +436,7 @@ def send(
 
 
 def send_piece(call: Call, at: Opened, msg: msghdr, flags: int, done: int) -> int:
-    """Send one message, or wait. The bytes taken; 0 also for an error after `done` bytes."""
+    """Send one message, or wait. The bytes accepted; 0 also for an error after `done` bytes."""
     try:
         all_flags = flags | uapi.MSG_DONTWAIT | uapi.MSG_NOSIGNAL
         return int(sys.sys_sendmsg(call.supervisor.host, at.fd, msg, all_flags))
@@ -444,7 +444,7 @@ def send_piece(call: Call, at: Opened, msg: msghdr, flags: int, done: int) -> in
         if waits(call, flags):
             call.state = done
             if flags & uapi.MSG_FASTOPEN and at.sock.sk.sk_state != TCP_SYN_SENT:
-                call.woken()  # a peer on this host has answered already
+                call.woken()  # a peer on this host has already answered
             wait_to_write(call, at)
         if not done:
             raise
@@ -457,7 +457,7 @@ def send_piece(call: Call, at: Opened, msg: msghdr, flags: int, done: int) -> in
 
 
 def wait_to_write(call: Call, at: Opened) -> NoReturn:
-    """Wait as a writer: TCP lets the handshake's last ACK ride on the data. Raises: Waiting."""
+    """Wait as a writer: TCP sends the handshake's last ACK with the data. Raises: Waiting."""
     if call.writes_to is None:
         call.writes_to = at.sock.sk
         at.sock.sk.sk_write_pending += 1
@@ -465,8 +465,8 @@ def wait_to_write(call: Call, at: Opened) -> NoReturn:
 
 
 def wait_for_syn_data(call: Call, at: Opened, rest: bool) -> None:
-    """Wait until the connection is made whose SYN took a call's first bytes, of which a `rest` may
-    be left. Raises: OSError.
+    """Wait for the connection whose SYN carried a call's first bytes; a `rest` of them may
+    remain. Raises: OSError.
     """
     sk = at.sock.sk
     if sk.sk_state == TCP_SYN_SENT:
@@ -508,7 +508,7 @@ def do_readv(call: Call, at: Opened) -> int:
 
 
 def read_iov(call: Call, at: Opened, iov: Iov) -> int:
-    """Read into a program's buffers, what a socket has received or another file has."""
+    """Read into a program's buffers, from a socket or another file."""
     if at.sock is not None:
         return receive(call, at, iov, 0)[0]
     try:
@@ -531,7 +531,7 @@ def do_writev(call: Call, at: Opened) -> int:
 
 
 def write_iov(call: Call, at: Opened, iov: Iov) -> int:
-    """Write a program's buffers, to a socket or another file, which takes all at once."""
+    """Write a program's buffers, to a socket or another file, which accepts all at once."""
     if at.sock is not None:
         return send(call, at, iov, 0)
     return vfs_iter_write(call.supervisor.host, at.file, gather(call.tid, iov))
@@ -589,7 +589,7 @@ def do_recvmsg(call: Call, at: Opened) -> int:
 
 
 def many(call: Call, at: Opened, one: Callable[[Call, Opened, wide, int], int]) -> int:
-    """sendmmsg(2) and recvmmsg(2): messages until one fails; those before it are done.
+    """sendmmsg(2) and recvmmsg(2): process messages until one fails.
 
     A blocking call waits for each, with MSG_WAITFORONE for the first.
     """
@@ -604,7 +604,7 @@ def many(call: Call, at: Opened, one: Callable[[Call, Opened, wide, int], int]) 
             if not call.messages:
                 raise
             if one is receive_one and exc.errno != errno.EAGAIN:
-                at.sock.sk.sk_err = exc.errno  # the next call tells it
+                at.sock.sk.sk_err = exc.errno  # the next call returns it
             break
         call.state = None
         call.messages += 1
@@ -619,8 +619,8 @@ def do_sendmmsg(call: Call, at: Opened) -> int:
 
 
 def do_recvmmsg(call: Call, at: Opened) -> int:
-    """recvmmsg(2). As on Linux the timeout is looked at after each message, so it ends no wait, and
-    an error of the socket is told although no message is asked for."""
+    """recvmmsg(2). As on Linux the timeout is checked after each message, so it ends no wait;
+    a socket error is returned even for zero messages."""
     if not call.messages and not call.args[3] & uapi.MSG_ERRQUEUE:
         raise_sock_error(at.sock.sk)
     clock, addr = call.supervisor.host.clock, call.args[4]
@@ -634,7 +634,7 @@ def do_recvmmsg(call: Call, at: Opened) -> int:
 
 
 def do_sendfile(call: Call, at: Opened) -> int:
-    """sendfile(2) to a socket: the file is read here. A blocking socket takes all."""
+    """sendfile(2) to a socket: the file is read here. A blocking socket accepts all."""
     _, number, offset_addr, count = call.args[:4]
     fd = get_fd(call.tid, number & 0xFFFFFFFF)
     done = call.state or 0
@@ -650,7 +650,7 @@ def do_sendfile(call: Call, at: Opened) -> int:
             n = send_piece(call, at, msghdr(None, [bytearray(data)], None, 0), 0, done)
             if not n:
                 break
-            # After each piece, for a call that waits begins again from here.
+            # After each piece, as a waiting call resumes here.
             offset += n
             done += n
             if offset_addr:
@@ -665,7 +665,7 @@ def do_sendfile(call: Call, at: Opened) -> int:
 def do_splice(call: Call) -> int | None:
     """splice(2) between a pipe and a stream socket, whose bytes are copied.
 
-    What one end does not take stays in the other.
+    Data that one end does not accept stays in the other.
     """
     supervisor = call.supervisor
     if call.socket is None:
@@ -682,7 +682,7 @@ def do_splice(call: Call) -> int | None:
     at = opened(call)
     if at is None:
         return None
-    if call.held is not None:  # the pipe is looked at again
+    if call.held is not None:  # the pipe is polled
         forget(supervisor, call)
         call.held = None
     pipe = get_fd(call.tid, call.args[1] & 0xFFFFFFFF)
@@ -714,7 +714,7 @@ def do_splice(call: Call) -> int | None:
 
 
 def splice_to_socket(call: Call, at: Opened, pipe: int) -> int:
-    """fs/splice.c: from a pipe, until that is empty. -1: it is so at once."""
+    """fs/splice.c: splice from a pipe until it is empty. -1: it was empty."""
     done = call.state or 0
     size = narrow(call.args[2])
     flags = uapi.MSG_MORE if call.args[3] & SPLICE_F_MORE else 0
@@ -739,7 +739,7 @@ def splice_to_socket(call: Call, at: Opened, pipe: int) -> int:
 
 
 def splice_from_socket(call: Call, at: Opened, pipe: int) -> int:
-    """net/ipv4/tcp.c tcp_splice_read: what has come and the pipe has room for; -1: it has none.
+    """net/ipv4/tcp.c tcp_splice_read: splice received data that fits the pipe; -1: the pipe is full.
 
     Raises: OSError EAGAIN, EPIPE ...
     """
@@ -770,7 +770,7 @@ def splice_from_socket(call: Call, at: Opened, pipe: int) -> int:
 
 
 def do_mmap(call: Call) -> int | None:
-    """mmap(2) of a packet socket's ring: the kernel maps the file that the ring is in."""
+    """mmap(2) of a packet socket's ring: the kernel maps the ring's file."""
     supervisor, number = call.supervisor, call.args[4] & 0xFFFFFFFF
     at = supervisor.at(call.tid, number)
     if at is None:
@@ -794,8 +794,8 @@ def do_mmap(call: Call) -> int | None:
 
 
 def do_ioctl(call: Call) -> int | None:
-    """ioctl(2) of a socket. Of one that is not the host's (libc's if_indextoname has an AF_UNIX
-    one) those about interfaces are about the host's all the same."""
+    """ioctl(2) of a socket. Requests about interfaces are for the host even on other
+    sockets (libc's if_indextoname uses AF_UNIX)."""
     at = opened(call)
     if at is not None:
         return ioctl(call, at.fd) if at.sock is not None else file_ioctl(call, at)
@@ -815,7 +815,7 @@ def do_ioctl(call: Call) -> int | None:
 
 
 def file_ioctl(call: Call, at: Opened) -> int:
-    """ioctl(2) of a file that is no socket, of /dev/net/tun."""
+    """ioctl(2) of /dev/net/tun, which is not a socket."""
     request, arg = call.args[1] & 0xFFFFFFFF, call.args[2]
     size = tun_arg_bytes(request)
     if not size:
@@ -831,8 +831,8 @@ def file_ioctl(call: Call, at: Opened) -> int:
 
 
 def ioctl(call: Call, fd: int) -> int:
-    """ioctl(2) of the host's socket `fd`. What a struct points to is in the program's memory, so no
-    call of the stack's may follow it."""
+    """ioctl(2) of the host's socket `fd`. A struct points to the program's memory, so the stack
+    must not follow its pointers."""
     net = call.supervisor.host
     request, addr = call.args[1] & 0xFFFFFFFF, call.args[2]
     if request == SIOCGIFCONF:
@@ -842,13 +842,13 @@ def ioctl(call: Call, fd: int) -> int:
         ifr = bytearray(read_memory(call.tid, addr, size)).ljust(IFREQ_BYTES, b"\0")
         dev_ioctl(net, request, ifr, memory_of(call))
         return 0
-    if request in TELLING:  # what is wrong with the socket is told before a wild pointer
+    if request in TELLING:  # a socket error is returned before EFAULT
         room = bytearray(IFREQ_BYTES)
         try:
             value = sys_ioctl(net, fd, request, room)
         except OSError as exc:
             if exc.errno == errno.ENOTTY and request >> 8 == SOCK_IOC_TYPE:
-                read_memory(call.tid, addr, IFREQ_BYTES)  # an interface is asked at last
+                read_memory(call.tid, addr, IFREQ_BYTES)  # the interface is checked last
             raise
         write_memory(call.tid, addr, room[: TELLING[request]])
         return int(value or 0)
@@ -881,7 +881,7 @@ def set_route(call: Call, fd: int, request: int, room: bytearray) -> int:
 
 
 def memory_of(call: Call) -> Memory:
-    """The program's memory."""
+    """The memory access object for a program."""
 
     def read(address: wide, size: int) -> bytes:
         return bytes(read_memory(call.tid, address, size))
@@ -893,7 +893,7 @@ def memory_of(call: Call) -> Memory:
 
 
 def get_ifconf(call: Call, fd: int, addr: wide) -> int:
-    """SIOCGIFCONF: struct ifconf points to room for the interfaces; null asks how much it takes."""
+    """SIOCGIFCONF: struct ifconf points to a buffer; a null pointer queries the needed size."""
     size, there = IFCONF.unpack(read_memory(call.tid, addr, IFCONF.size))
     room = ctypes.create_string_buffer(max(min(size, MAX_OPTLEN), 1))
     here = ctypes.addressof(room) if there else 0
@@ -910,8 +910,8 @@ def get_ifconf(call: Call, fd: int, addr: wide) -> int:
 
 
 def path_of(call: Call, name: int) -> str | None:
-    """The path in the argument `name`, if it is one that is told here. One after the first is below
-    the directory that the first names."""
+    """The path in the argument `name`, if it is handled here. A later argument is relative to
+    the directory in the first."""
     if call.supervisor.down:
         return None
     directory = i32(call.args[0]) if name else AT_FDCWD
@@ -919,7 +919,7 @@ def path_of(call: Call, name: int) -> str | None:
 
 
 def open_path(call: Call, name: int, flags: int) -> None:
-    """A file about the network is the host's; of /sys/class/net and /proc/sys/net some can be
+    """Open a network file of the host; some in /sys/class/net and /proc/sys/net can be
     written."""
     supervisor = call.supervisor
     path = None if flags & O_PATH else path_of(call, name)
@@ -964,7 +964,7 @@ def do_openat2(call: Call) -> None:
 def of_file(
     function: Callable[[Call, At, wide], int | None], name: int
 ) -> Callable[[Call], int | None]:
-    """A call about such a file: `name` is the argument that has the path, the next one is given."""
+    """A call on such a file: `name` is the path argument, the next one is given."""
 
     def call(call: Call) -> int | None:
         path = path_of(call, name)
@@ -975,7 +975,7 @@ def of_file(
 
 
 def stat_at(call: Call, name: int) -> tuple[os.stat_result, int] | None:
-    """What stat(2) says of a file of the host whose path the argument `name` has, and its size."""
+    """The stat(2) result of a host file, whose path is the argument `name`, and its size."""
     path = path_of(call, name)
     if path is None or (path == net_proc.ROOT and not follows(call)):
         return None
@@ -983,7 +983,7 @@ def stat_at(call: Call, name: int) -> tuple[os.stat_result, int] | None:
 
 
 def follows(call: Call) -> bool:
-    """Whether stat(2) or one of its kin follows a link at the end of its path."""
+    """Whether a stat(2) variant follows a link at the end of its path."""
     flags = {"newfstatat": 3, "statx": 2}.get(call.name)
     if flags is None:
         return call.name == "stat"
@@ -991,7 +991,7 @@ def follows(call: Call) -> bool:
 
 
 def do_stat(call: Call) -> int | None:
-    """stat(2) and its kin."""
+    """stat(2) and its variants."""
     name = int(call.name == "newfstatat")
     found = stat_at(call, name)
     if found is None:
@@ -1010,8 +1010,8 @@ def do_statx(call: Call) -> int | None:
 
 
 def do_readlink(call: Call, at: At, room: wide) -> int | None:
-    """readlink(2) and its kin. realpath(3) asks so of each part of a path. /proc/net is a link to
-    self/net, which is a directory: the kernel says so."""
+    """readlink(2) and its variants, as realpath(3) calls them. /proc/net is a link to
+    self/net, which the kernel handles."""
     if not at.path:
         return None
     text = at.tree.link(call.supervisor.host, at.path)
@@ -1026,14 +1026,14 @@ def do_readlink(call: Call, at: At, room: wide) -> int | None:
 
 
 def do_access(call: Call, at: At, mode: wide) -> int:
-    """access(2) and its kin: root may read and write all, as far as it tells."""
+    """access(2) and its variants: root may read and write all files."""
     if not mode_of(call.supervisor.host, at) & 0o111 and mode & os.X_OK:
         raise os_error(errno.EACCES, f"{at}")
     return 0
 
 
 def do_write_file(call: Call) -> int | None:
-    """write(2) to what is no socket of the host: to a file that was opened for writing."""
+    """write(2) to a file opened for writing, not a host socket."""
     supervisor = call.supervisor
     if not supervisor.tree.writers:
         return None
@@ -1050,7 +1050,7 @@ def do_write_file(call: Call) -> int | None:
 
 
 def show(call: Call, numbers: Iterable[int]) -> dict[int, Placeholder]:
-    """Have the sockets under these numbers show what is true now; those there are."""
+    """Update the placeholders of these numbers; returns the sockets."""
     supervisor = call.supervisor
     found: dict[int, Placeholder] = {}
     if supervisor.down:
@@ -1071,9 +1071,9 @@ def poll_bits(call: Call, at: Placeholder) -> int:
 
 
 def do_poll(call: Call) -> int | None:
-    """poll(2) and ppoll(2): the kernel waits; an error that is not shown to it is told at once.
+    """poll(2) and ppoll(2): the kernel waits; an error that cannot be shown to it is returned at once.
 
-    That is one of a datagram socket. The other descriptors are told by the next call then.
+    This is an error of a datagram socket. The next call reports the other descriptors.
     """
     addr, count = call.args[0], call.args[1]
     if count > MAX_POLLFDS:
@@ -1106,13 +1106,13 @@ def numbers_at(tid: int, addr: wide, count: int) -> list[int]:
 
 
 def do_select(call: Call) -> None:
-    """select(2) and pselect6(2) for reading alone: the kernel waits, on what is true now."""
+    """select(2) and pselect6(2) for reading alone: the kernel waits, on updated placeholders."""
     count = min(max(i32(call.args[0]), 0), MAX_POLLFDS)
     show(call, numbers_at(call.tid, call.args[1], count))
 
 
 def do_epoll_wait(call: Call) -> None:
-    """epoll_wait(2) and epoll_pwait(2) without waiting: the kernel looks, at what is true now."""
+    """epoll_wait(2) and epoll_pwait(2) without waiting: the kernel checks updated placeholders."""
 
 
 CALLS: dict[str, Callable[[Call], int | None]] = {

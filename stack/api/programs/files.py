@@ -1,13 +1,13 @@
-"""Files about the network that a program opens: the host's in place of the machine's.
+"""Network files that a program opens: those of the host, not of the machine.
 
-    /etc/resolv.conf  /etc/hosts      what the host's resolver uses (stack.clients.resolvconf)
+    /etc/resolv.conf  /etc/hosts      files of the host's resolver (stack.clients.resolvconf)
     /proc/net/PATH                    stack.api.net_proc
     /proc/sys/net/PATH                stack.api.net_procsys
     /sys/class/net/PATH               stack.api.net_sysfs
     /dev/net/tun                      stack.drivers.tun_chr
 
-The program gets a copy of the text as it is at that moment (sysfs.Tree). /proc/PID/net of any
-process is that of the host, as a program sees other programs of its own host. Of /dev/net/tun it
+The program gets a copy of the current text (sysfs.Tree). /proc/PID/net of any
+process is that of the host, as a program only sees programs of its own host. For /dev/net/tun it
 gets an open file.
 """
 
@@ -39,7 +39,7 @@ OWN_ADDRESS = "127.0.1.1"
 
 def string_at(tid: int, addr: wide, size: int = PATH_BYTES) -> bytes | None:
     """A string in a program's memory; None if it takes more than `size` bytes with its end."""
-    # Not over the end of a page: the next one may not be there.
+    # Not beyond a page, since the next one may be unmapped.
     room = narrow(PAGE - addr % PAGE)
     data = bytes(read_memory(tid, addr, min(room, size)))
     if room < size and b"\0" not in data:
@@ -49,9 +49,9 @@ def string_at(tid: int, addr: wide, size: int = PATH_BYTES) -> bytes | None:
 
 
 def path_at(tid: int, addr: wide, tree: Tree, directory: int) -> str | None:
-    """A path in a program's memory; None when it is none of those that are told here.
+    """A path in a program's memory; None if it is not handled here.
 
-    That of a process's /proc/PID/net is the one below /proc/net/. A relative one is below the
+    A path in /proc/PID/net maps to /proc/net/. A relative path starts at the
     descriptor `directory`.
     """
     text = string_at(tid, addr)
@@ -73,12 +73,12 @@ def path_at(tid: int, addr: wide, tree: Tree, directory: int) -> str | None:
             process = b"%d" % task_tgid_vnr(tid)
         there = b"/proc/%d/root/proc/%b%b" % (tid, process, task or b"")
         if not os.path.exists(there):
-            return None  # the kernel says so
+            return None  # the kernel returns the error
     return "/proc/net/" + os.fsdecode(text[found.end() :])
 
 
 def text_of(net: Net, path: str) -> str | None:
-    """The text of a file of the host; None when the host has no such kind of file.
+    """The text of a file of the host; None if it is not such a file.
 
     Raises: OSError ENOENT, EISDIR ...
     """
@@ -91,8 +91,8 @@ def text_of(net: Net, path: str) -> str | None:
 
 
 def own_name(net: Net) -> str:
-    """The line of /etc/hosts for the name that uname(2) tells programs, as Debian's installer
-    writes it; none where the host's names have it."""
+    """The line of /etc/hosts for the host name of uname(2), as Debian's installer
+    writes it; none if the hosts table has it."""
     name = os.uname().nodename
     if any(name in names for _, _, names in net.names.hosts.entries):
         return ""
@@ -123,10 +123,10 @@ def open_file(net: Net, tree: Tree, path: str, flags: int) -> int | None:
 
 
 def stat_file(net: Net, tree: Tree, path: str) -> tuple[os.stat_result, int] | None:
-    """What stat(2) says of a path of `path_at`, and the size. The rest fstat(2) says of what is
-    opened, too.
+    """The stat(2) result of a path of `path_at`, and the size. Other fields match fstat(2) of
+    the opened file.
 
-    None: the kernel says it. Raises: OSError ENOENT.
+    None: the kernel handles it. Raises: OSError ENOENT.
     """
     at = find(path)
     if at is None:

@@ -1,7 +1,7 @@
-"""The filter of seccomp that stops a program's calls: which, and how it says so in classic BPF.
+"""The filter of seccomp that stops a program's calls: the list of calls and its classic BPF.
 
-A call stops when it may be about a socket of the network. Where the arguments show that it is not
-(AF_UNIX, another kind of ioctl), it does not.
+A call stops if it may concern a network socket. If the arguments rule that out
+(AF_UNIX, another kind of ioctl), it continues.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ CALLS: dict[str, tuple[int | None, int | None]] = {
     "faccessat2": (439, 439),
 }
 CLONES = ("clone", "fork", "vfork", "clone3")
-"""Calls that make threads and processes."""
+"""Calls that create threads and processes."""
 TIME_CALLS: dict[str, tuple[int | None, int | None]] = {
     "nanosleep": (35, 101),
     "getitimer": (36, 102),
@@ -85,7 +85,7 @@ TIME_CALLS: dict[str, tuple[int | None, int | None]] = {
     "clone3": (435, 435),
     "epoll_pwait2": (441, 441),
 }
-"""Calls that stop as well where time is virtual."""
+"""Calls that also stop in virtual time."""
 MACHINES = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}
 """Column of CALLS, and AUDIT_ARCH_* of linux/audit.h."""
 
@@ -101,13 +101,13 @@ ARCH_SET_FS = 0x1002
 MAP_SHARED, MAP_ANONYMOUS = 0x1, 0x20
 SIOC, FIONREAD, TIOCOUTQ = 0x8900, 0x541B, 0x5411
 TUN = 0x54C0
-"""Of requests to /dev/net/tun, 'T' and a number from 200 on. Those to terminals are below."""
+"""Requests to /dev/net/tun have 'T' and numbers from 200. Those for terminals are lower."""
 
 Insn = tuple[int, int, int, int]
 
 
 def machine() -> tuple[int, int] | None:
-    """The column of CALLS and the AUDIT_ARCH_* of this machine; None when it is not known."""
+    """The column of CALLS and the AUDIT_ARCH_* of this machine; None if unknown."""
     return MACHINES.get(os.uname().machine)
 
 
@@ -124,8 +124,8 @@ def number_of(name: str) -> int | None:
 
 
 ENDS: list[Insn] = [(RET, 0, 0, ALLOW), (RET, 0, 0, NOTIFY)]
-"""How most of those below end: it goes on, or one instruction later it stops."""
-# What a call does that does not always stop. The accumulator is free.
+"""End of most programs below: continue, or one instruction later stop."""
+# Calls that stop only in some cases. The accumulator is free.
 SPECIAL: dict[str, list[Insn]] = {
     "socket": [(LD, 0, 0, ARGS), (JEQ, 0, 1, AF_UNIX), *ENDS],
     "mmap": [
@@ -169,13 +169,13 @@ SPECIAL: dict[str, list[Insn]] = {
     ],
     "arch_prctl": [(LD, 0, 0, ARGS), (JEQ, 1, 0, ARCH_SET_FS), *ENDS],
     **{
-        name: [(LD, 0, 0, ARGS + 24), (JSET, 0, 1, 1 << 31), *ENDS]  # for ever
+        name: [(LD, 0, 0, ARGS + 24), (JSET, 0, 1, 1 << 31), *ENDS]  # no timeout
         for name in ("epoll_wait", "epoll_pwait")
     },
 }
 
-# With a set for writing, as iperf3's, it does not stop. For reading alone it does: a ring may have
-# been emptied since it was shown, and who finds nothing there waits for what is not to come (nmap).
+# With a write set, as in iperf3, it does not stop. With a read set alone it does: a ring may
+# have been emptied since POLLIN was shown, and the reader would then wait in vain (nmap).
 SELECT: list[Insn] = [
     (LD, 0, 0, ARGS + 16),
     (JEQ, 0, 2, 0),
@@ -184,15 +184,15 @@ SELECT: list[Insn] = [
     *ENDS,
 ]
 
-# One that does not wait stops: what the program has closed before it, the other end sees at once.
+# Without a wait it stops, so that the peer notices earlier closes at once.
 EPOLL_NOW: list[Insn] = [(LD, 0, 0, ARGS + 24), (JEQ, 1, 0, 0), *ENDS]
 REAL = {"select": SELECT, "pselect6": SELECT, "epoll_wait": EPOLL_NOW, "epoll_pwait": EPOLL_NOW}
 
 
 def program(virtual: bool = False) -> list[Insn]:
-    """The filter's instructions: (code, jt, jf, k) of struct sock_filter. `virtual`: so is time.
+    """The filter's instructions: (code, jt, jf, k) of struct sock_filter. `virtual`: in virtual time.
 
-    Raises: NotImplementedError for a machine whose calls are not known.
+    Raises: NotImplementedError for an unsupported machine.
     """
     found = machine()
     if found is None:

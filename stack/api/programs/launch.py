@@ -1,8 +1,8 @@
 """Become a program under a filter: `python -I -S launch.py FD FILTER PROGRAM ARGS...`.
 
-Runs in the child. It writes to descriptor FD the number that the filter's listener will have; the
-parent takes the listener from there (pidfd_getfd(2)). From the filter on any call may stop until
-the parent answers. It imports no more than that needs, so that a program starts soon.
+Runs in the child. It writes to descriptor FD the future number of the filter's listener; the
+parent takes the listener from there (pidfd_getfd(2)). With the filter, any call may stop until
+the parent answers. It imports little, so that a program starts fast.
 """
 
 import ctypes
@@ -15,7 +15,7 @@ NEW_LISTENER, WAIT_KILLABLE_RECV = 1 << 3, 1 << 5
 SYS_SECCOMP = {"x86_64": 317, "aarch64": 277}
 CANNOT_RUN, NOT_FOUND = 126, 127
 IGNORED = (13, 25)
-"""SIGPIPE and SIGXFSZ, which Python has ignored. The modules signal and contextlib take 10 ms."""
+"""SIGPIPE and SIGXFSZ, which Python ignores. The modules signal and contextlib take 10 ms."""
 
 
 class sock_fprog(ctypes.Structure):
@@ -25,7 +25,7 @@ class sock_fprog(ctypes.Structure):
 
 
 def fail(what: str, why: str) -> None:
-    """End with a line that says why the program does not run."""
+    """Exit with a line on why the program does not run."""
     os.write(2, f"{what}: {why}\n".encode())
     os._exit(CANNOT_RUN)
 
@@ -39,13 +39,13 @@ def main(pipe: int, insns: bytes, program: list[str]) -> None:
     flags = ctypes.c_ulong(NEW_LISTENER | WAIT_KILLABLE_RECV)
     os.set_inheritable(pipe, False)
     number = os.open("/dev/null", os.O_RDONLY)
-    os.close(number)  # the lowest that is free
+    os.close(number)  # the lowest free number
     os.write(pipe, b"%d" % number)
     if libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0):
         fail("prctl(PR_SET_NO_NEW_PRIVS)", os.strerror(ctypes.get_errno()))
     if libc.syscall(call, SECCOMP_SET_MODE_FILTER, flags, ctypes.byref(fprog)) < 0:
         fail("seccomp(SECCOMP_SET_MODE_FILTER)", os.strerror(ctypes.get_errno()))
-    # Stops until the parent has the listener, which exec closes here; by then nobody reads.
+    # Stops until the parent has the listener, which exec closes here; the pipe has no reader then.
     try:  # noqa: SIM105
         os.write(pipe, b"\n")
     except OSError:

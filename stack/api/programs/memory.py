@@ -1,7 +1,7 @@
 """The structs of system calls in a program's memory (64 bits): struct msghdr, iovec, cmsghdr.
 
-Everything here comes from the program. Lengths are bounded before anything is made of them, and
-addresses go to process_vm_readv(2) and process_vm_writev(2) alone.
+Everything here comes from the program. Lengths are bounded before use, and
+addresses are only passed to process_vm_readv(2) and process_vm_writev(2).
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from stack.core.uapi import MSG_CTRUNC
 
 MSGHDR = struct.Struct("=QI4xQQQQi4x")
 MSG_NAMELEN, MSG_CONTROLLEN = 8, 40
-"""Where these members are; msg_flags is behind the second."""
+"""Offsets of these members; msg_flags follows the second."""
 MMSGHDR_BYTES = MSGHDR.size + 8
 IOVEC = struct.Struct("=QQ")
 CMSGHDR = struct.Struct("=Qii")
 TIMESPEC = struct.Struct("=qq")
 NEVER_NS = (1 << 63) - 1
 PIECE_BYTES: Final = 1 << 20
-"""What is read from a program into an object at a time, at most."""
+"""Maximum size read from a program at a time."""
 NAME_BYTES: Final = 128
 
 Iov = list[tuple[int, int]]
@@ -47,8 +47,8 @@ def get_name(tid: int, addr: wide, size: wide) -> bytes | None:
 def put_name(
     tid: int, addr: wide, len_addr: wide, name: sockaddr | None, sender: bool = False
 ) -> None:
-    """net/socket.c move_addr_to_user: the struct, cut to what there is room for, and its whole
-    length. A sender's struct sockaddr_ll is whole. Raises: OSError EFAULT, EINVAL."""
+    """net/socket.c move_addr_to_user: the struct, truncated to the room, and its full
+    length. A sender's struct sockaddr_ll is complete. Raises: OSError EFAULT, EINVAL."""
     (room,) = struct.unpack("=i", read_memory(tid, len_addr, 4))
     data = b"" if name is None else sockaddr_bytes(name)
     if sender and isinstance(name, sockaddr_ll):
@@ -81,7 +81,7 @@ def get_iov(tid: int, addr: wide, count: wide) -> Iov:
 
 
 def user_buffers(tid: int, iov: Iov, skip: int = 0) -> Any:
-    """What is copied to or from directly: the buffers from `skip` on, in a list unless it is one.
+    """The buffers from `skip` on for direct copies, in a list unless there is one only.
 
     At most MAX_RW_COUNT.
     """
@@ -119,8 +119,8 @@ def total(iov: Iov) -> int:
 
 
 def parse_control(data: bytes) -> list[tuple[int, int, bytes]]:
-    """Control messages: (level, type, data). In the place of a malformed one is `MALFORMED`, for
-    what is wrong with the call's other arguments may come first."""
+    """Control messages: (level, type, data). A malformed one becomes `MALFORMED`, since
+    errors of other arguments may come first."""
     found: list[tuple[int, int, bytes]] = []
     at = 0
     while at + CMSGHDR.size <= len(data):

@@ -1,4 +1,4 @@
-"""What a program in virtual time is given and prints: pipes, for which no thread waits."""
+"""Input and output of a program in virtual time: pipes without a waiting thread."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ PIPE_BYTES = 1 << 16
 
 
 class Pipes:
-    """What a program in virtual time is given and prints, moved whenever all of it waits."""
+    """Input and output of a program in virtual time, copied when all its threads wait."""
 
     def __init__(self, program: Program, given: Any, most: int | None = None) -> None:
-        """`most`: how many bytes of each pipe are kept; None: all."""
+        """`most`: number of bytes kept of each pipe; None: all."""
         self._most = most
         stdin = program.stdin
         if isinstance(given, str):
@@ -34,7 +34,7 @@ class Pipes:
             os.set_blocking(file.fileno(), False)
 
     def move(self) -> bool:
-        """Move what can be moved; whether there was anything."""
+        """Copy the available data; returns whether there was any."""
         moved = False
         if self._stdin is not None:
             try:
@@ -62,7 +62,7 @@ class Pipes:
         return moved
 
     def done(self) -> bool:
-        """Whether all that is printed has been taken."""
+        """Whether all output has been read."""
         return not self._open
 
     def close(self) -> None:
@@ -71,11 +71,11 @@ class Pipes:
             file.close()
 
     def last(self, file: Any) -> bytes:
-        """What is kept of what was printed to a file."""
+        """The kept output of a file."""
         return b"".join(self._taken.get(file, ()))
 
     def taken(self, file: Any) -> Any:
-        """What the program printed to one of its files; None: it was not asked for."""
+        """The program's output to one of its files; None: not captured."""
         if file is None:
             return None
         data = self.last(file)

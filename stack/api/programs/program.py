@@ -1,4 +1,4 @@
-"""`spawn`: start a program whose network is a host's."""
+"""`spawn`: start a program on a host's network."""
 
 from __future__ import annotations
 
@@ -32,17 +32,17 @@ TRACE = "E1000EMU_TRACE"
 
 
 class Program(subprocess.Popen[Any]):
-    """A running program, as `subprocess.Popen` has it.
+    """A running program, with the interface of `subprocess.Popen`.
 
-    What serves it serves its child processes, too. It ends with the last of them, or by `close`.
+    Its supervisor also serves its child processes, until the last ends or `close`.
     """
 
     supervisor: Supervisor
     printed = b""
-    """The end of what it has printed to a pipe as its standard output, while `ended` waits."""
+    """The last output to a standard output pipe, while `ended` waits."""
 
     def _attached(self) -> Attached | None:
-        """What has to run while this thread waits; None: the clock runs by itself."""
+        """Object that runs while this thread waits; None: the clock runs by itself."""
         supervisor: Supervisor | None = self.__dict__.get("supervisor")
         return None if supervisor is None else supervisor.attached
 
@@ -54,7 +54,7 @@ class Program(subprocess.Popen[Any]):
             attached.soon()
 
     def wait(self, timeout: float | None = None) -> int:
-        """Wait for the end of the program: its exit status. `timeout` in seconds of its time.
+        """Wait for the program's exit status. `timeout` is in seconds of its time.
 
         Raises: subprocess.TimeoutExpired.
         """
@@ -76,14 +76,14 @@ class Program(subprocess.Popen[Any]):
         input: Any = None,  # noqa: A002 - the argument's name in subprocess
         timeout: float | None = None,
     ) -> tuple[Any, Any]:
-        """Give `input`, take all that the program prints, wait for its end."""
+        """Give `input`, read all output, wait for the exit."""
         attached = self._attached()
         if attached is None:
             return super().communicate(input, timeout)
         moved = Pipes(self, input)
 
         def over() -> bool:
-            if moved.move():  # the program may go on
+            if moved.move():  # the program may continue
                 attached.soon()
                 return False
             return moved.done() and self.poll() is not None
@@ -95,12 +95,12 @@ class Program(subprocess.Popen[Any]):
         return moved.taken(self.stdout), moved.taken(self.stderr)
 
     async def ended(self, *, children: bool = False) -> int:
-        """Wait in an asyncio loop for the end of the program: its exit status.
+        """Wait in an asyncio loop for the program's exit status.
 
-        With `children` wait until its last process has ended. Where time is virtual, what it
-        prints to pipes is read meanwhile, and but for `printed` dropped.
+        With `children` wait until its last process has ended. In virtual time, its output
+        to pipes is read meanwhile, and dropped except for `printed`.
         """
-        # Whoever awaits this has imported it; most programs are waited for without.
+        # Imported here, as most programs are awaited without asyncio.
         loop = sys.modules["asyncio"].get_running_loop()
         over = loop.create_future()
         attached = self._attached()
@@ -118,7 +118,7 @@ class Program(subprocess.Popen[Any]):
         supervisor = self.supervisor
 
         def rests() -> bool:
-            if moved.move():  # the program may go on
+            if moved.move():  # the program may continue
                 attached.soon()
             elif self.poll() is not None:
                 return supervisor.ended or not children
@@ -139,7 +139,7 @@ class Program(subprocess.Popen[Any]):
         return self.wait()
 
     def close(self) -> None:
-        """Close its sockets that are still open; its calls about the network fail from now on.
+        """Close its sockets that are still open; its network calls fail from now on.
 
         Safe to call twice.
         """
@@ -168,14 +168,14 @@ def spawn(
     trace: bool | None = None,
     **popen: Any,
 ) -> Program:
-    """Start `argv`; its sockets of the network, and those of its children, are sockets of `host`.
+    """Start `argv`; its network sockets, and those of its children, are sockets of `host`.
 
     `popen` are arguments of `subprocess.Popen` (stdin, stdout, env, cwd ...). With `trace` each
-    call that was answered is told to `log`, one line each; by default as E1000EMU_TRACE=calls of
-    the environment says.
+    handled call is logged to `log`, one line each; the default follows E1000EMU_TRACE=calls in
+    the environment.
 
-    Raises: ClockError: the host's clock does not run by itself. ArgumentError: no program, a clock
-    whose time is not real, or a system without seccomp's user notification. OSError.
+    Raises: ClockError: the host's clock does not run by itself. ArgumentError: not a program, a clock
+    without real time, or a system without seccomp's user notification. OSError.
     """
     check_net("spawn", host)
     if not isinstance(host.clock, JumpQueue):

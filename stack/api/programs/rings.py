@@ -1,9 +1,9 @@
 """A packet socket's ring in a program's memory.
 
-The kernel maps the file under the number that mmap(2) is given, which is a placeholder's. So for
-that one call the ring's file stands under the number, and the placeholder comes back with the next
-call that the thread makes here. Other calls of these the program can make before it are close, dup,
-fcntl, fork, select and epoll_ctl: a descriptor that they make meanwhile is the file's, which is
+The kernel maps the file of the descriptor given to mmap(2), which is a placeholder. So for
+that one call the ring's file replaces it, and the placeholder returns with the next
+call handled for the thread. The program may use the descriptor earlier in close, dup,
+fcntl, fork, select and epoll_ctl: a descriptor created meanwhile refers to the file, which is
 always readable.
 """
 
@@ -35,10 +35,10 @@ class Mapped:
 
 
 class Lent:
-    """A ring's file that stands under a program's number instead of a placeholder."""
+    """A ring's file that temporarily replaces a program's placeholder."""
 
     def __init__(self, call: Call, number: int, fd: int) -> None:
-        """Put it there. Raises: OSError."""
+        """Replace the placeholder. Raises: OSError."""
         self._tid = call.tid
         self._number = number
         self._inode = os.fstat(fd).st_ino
@@ -51,7 +51,7 @@ class Lent:
             raise
 
     def back(self, call: Call) -> bool:
-        """Put the placeholder back, if `call` is of its thread. False: it is of another one."""
+        """Put the placeholder back, if `call` is from its thread. False: from another one."""
         if call.tid != self._tid and os.path.exists(f"/proc/{self._tid}"):
             return False
         try:
@@ -64,5 +64,5 @@ class Lent:
         return True
 
     def close(self) -> None:
-        """Give the placeholder up."""
+        """Release the placeholder."""
         os.close(self._end)

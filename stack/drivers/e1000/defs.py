@@ -5,7 +5,7 @@ Constants only. First come device ids and MAC types, then register offsets (SDM 
 receive, transmit, filters, flow control and wake-up, link settings.
 
 Names are the kernel's: E1000_x is the offset of register x, E1000_x_y its bit or field y, and
-x_SHIFT the bit position of a field. `M88E1000_*` and `PHY_*` are registers of the PHY, reached by MDIC.
+x_SHIFT the shift of a field. `M88E1000_*` and `PHY_*` are registers of the PHY, reached by MDIC.
 The table is the driver's own, as in the kernel: it shares only the manual with the
 emulated device, so a wrong bit in one of them shows.
 """

@@ -9,7 +9,7 @@ Data only; all files of the driver use it. How they are linked:
         .stats          e1000_hw_stats      totals; the registers clear when they are read
 
 er32 and ew32 read and write a register through the PCI BAR. A function of the hardware layer raises
-E1000HwError, which probe and open turn into OSError. `adapter.flags` holds E1000_DOWN and similar bits.
+E1000HwError, which probe and open turn into OSError. `adapter.flags` holds E1000_DOWN etc.
 Read e1000_adapter first; then main.py, which uses it.
 """
 

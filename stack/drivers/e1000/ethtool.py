@@ -1,6 +1,6 @@
 """ethtool_ops of the e1000 (e1000_ethtool.c); the self-test is in selftest.py.
 
-stack/core/ethtool.py calls the driver through `e1000_ethtool_ops`, which the end of this file fills:
+stack/core/ethtool.py calls the driver through `e1000_ethtool_ops`, defined at the end:
 
     link        e1000_get_link_ksettings, e1000_set_link_ksettings, e1000_nway_reset
     pause       e1000_get_pauseparam, e1000_set_pauseparam

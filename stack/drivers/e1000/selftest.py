@@ -139,7 +139,7 @@ def e1000_test_intr(irq: int, netdev: net_device) -> int:
 
 
 def e1000_intr_test(adapter: e1000_adapter) -> int:
-    """e1000_ethtool.c: 0; 1 no interrupt line; 3 masked cause raised; 4 cause not raised; 5 another raised."""
+    """e1000_ethtool.c: 0; 1 no interrupt; 3 masked cause seen; 4 cause not seen; 5 another seen."""
     machine, hw, netdev = adapter.machine, adapter.hw, adapter.netdev
     if request_irq(machine, adapter.pdev.irq, e1000_test_intr, netdev, netdev.name):
         return 1

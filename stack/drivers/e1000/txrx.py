@@ -92,7 +92,7 @@ def e1000_irq_enable(adapter: e1000_adapter) -> None:
 
 
 def e1000_intr(irq: int, netdev: net_device) -> int:
-    """e1000_main.c: the interrupt handler: read (and so clear) the causes, mask, schedule a poll."""
+    """e1000_main.c: the interrupt handler: read (and so clear) the causes, mask, schedule NAPI."""
     adapter: e1000_adapter = netdev.priv
     hw = adapter.hw
     icr = readl(hw.bar_read, d.E1000_ICR)
@@ -469,7 +469,7 @@ def e1000_tx_csum(adapter: e1000_adapter, ring: TxRing, skb: sk_buff) -> int:
         at = start + offset
         if not 0 <= start <= at <= MAX_HEADER:  # beyond the context's 8-bit fields
             return 0 if skb_checksum_help(skb) else -errno.EINVAL
-        # Without TUCMD.TCP the device treats a packet as UDP, where a checksum of 0 is sent as 0xFFFF.
+        # Without TUCMD.TCP the device assumes UDP, where a checksum of 0 is sent as 0xFFFF.
         # Only TCP has its checksum at offset 16, so the offset identifies the protocol.
         tcp = d.E1000_TXD_CMD_TCP if offset == TCP_CHECK_AT else 0
         ring.put_context(0, 0, 0, start, at, 0, 0, 0, 0, tcp | d.E1000_TXD_CMD_DEXT)
@@ -480,7 +480,7 @@ def e1000_tx_csum(adapter: e1000_adapter, ring: TxRing, skb: sk_buff) -> int:
 def e1000_tx_map(ring: TxRing, skb: sk_buff, popts: int, cmd: int) -> int:
     """e1000_main.c: write data descriptors for the head and every fragment; returns how many.
 
-    Takes ownership of skb until the descriptors are done. e1000_xmit_frame checked that there is room.
+    Takes ownership of skb until the descriptors are done. e1000_xmit_frame checked for room.
     """
     vlan = skb.vlan_tci if skb.vlan_proto else -1
     return ring.map(skb, popts, cmd, vlan, e.E1000_MAX_DATA_PER_TXD)
