@@ -158,7 +158,7 @@ def _value(name: str, text: str) -> int | bytes:
 
 
 def number(text: str) -> int:
-    """What is written to a file with a number. Raises: OSError EINVAL."""
+    """Parse a written number. Raises: OSError EINVAL."""
     try:
         value = int(text.strip(), 0)
     except ValueError:

@@ -11,7 +11,7 @@ The replacement affects all threads of the process. A name imported earlier
 (`from socket import socket`) remains the kernel's. `python -m stack.dropin` runs a script whose
 modules are all imported afterwards.
 
-Selectors and asyncio wait for descriptors (`Socket.fileno`), which requires that the host's clock runs
+Selectors and asyncio wait for descriptors (`Socket.fileno`), for which the host's clock must run
 in a thread of its own: a started RealClock. Blocking calls work on every clock.
 """
 

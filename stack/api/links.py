@@ -213,7 +213,7 @@ class Links(Net):
         `ingress_qos` maps the tag's priority to skb.priority, `egress_qos` the other way. With
         `loose_binding` the VLAN does not follow its link up and down. Raises: OSError: ERANGE, no
         id of 0 to 4094; EEXIST; EPROTONOSUPPORT; EINVAL, an MTU above the link's; EOPNOTSUPP, the
-        link is no Ethernet.
+        link is not Ethernet.
         """
         _check_new("add_vlan", name, mac=mac)
         check_type("add_vlan", "link", link, (str, net_device), "an interface, or its name")
@@ -242,7 +242,7 @@ class Links(Net):
         mtu: int | None = None,
         up: bool = False,
     ) -> net_device:
-        """`ip link add link LINK name NAME type macvlan mode MODE`: one more address on a device.
+        """`ip link add link LINK name NAME type macvlan mode MODE`: another address on a device.
 
         `mode`: private, vepa, bridge, passthru, source; `sources` are the senders of mode source.
         `set_netns` moves it to another namespace. Raises: OSError: EEXIST; EBUSY, a bridge has the
@@ -274,7 +274,7 @@ class Links(Net):
     ) -> net_device:
         """`ip link add link LINK name NAME type ipvlan mode MODE FLAG`: addresses of one MAC.
 
-        `mode`: l2, l3, l3s; `flag`: bridge, private, vepa; both apply to all slaves of the link from now
+        `mode`: l2, l3, l3s; `flag`: bridge, private, vepa; both for all slaves of the link from now
         on. `set_netns` moves it to another namespace. Raises: OSError: EEXIST; EBUSY, a bridge or
         macvlan has the link; EINVAL, not Ethernet. ArgumentError: unknown mode or flag.
         """
@@ -329,7 +329,7 @@ class Links(Net):
 
         `kind`: ipip, sit, gre, gretap (IPv4 outside), ip6tnl, ip6gre, ip6gretap (IPv6). `ttl` None:
         that of the inner packet, over IPv6 64. `tos`: a number or "inherit". `key`, `csum`, `seq`
-        are for GRE. `ignore_df` requires `pmtudisc=False`. `encap_limit` None: no option (RFC 2473).
+        are for GRE. `ignore_df` needs `pmtudisc=False`. `encap_limit` None: no option (RFC 2473).
         Raises: OSError: EEXIST; EINVAL; ENODEV. ArgumentError: unknown kind, invalid address.
         """
         _check_new("add_tunnel", name, mac=mac)

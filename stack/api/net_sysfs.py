@@ -9,7 +9,7 @@
     br0/brif/eth0                   the port's brport
     eth0/master, upper_X, lower_X   another interface's directory (`link` returns the target)
 
-Programs reach these through stack.api.programs.sysfs. `_parts` finds the device and the rest of a path,
+Programs use stack.api.programs.sysfs. `_parts` splits a path into device and rest,
 also through links. Nothing is cached: each access reads the device.
 """
 
@@ -83,7 +83,7 @@ def _never(dev: net_device) -> str:
 
 
 def _settings(dev: net_device) -> tuple[int, int]:
-    """Speed in Mbit/s and duplex. Raises: OSError EINVAL: it is down, or its driver has no settings."""
+    """Speed in Mbit/s and duplex. Raises: OSError EINVAL: it is down, or the driver has none."""
     if not dev.flags & IFF_UP or dev.ethtool_ops is None:
         raise os_error(errno.EINVAL, f"{dev.name} has no speed to tell")
     try:

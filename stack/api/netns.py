@@ -125,7 +125,7 @@ class Namespace(Links):
         `config`: a range of the interface's network as text, "10.0.0.50-10.0.0.99", with `options`
         of `dhcp4_server_config` (stack.services.dhcpd): router, dns, domain, reserved, lease_s ...
 
-        Raises: OSError: ENODEV; EADDRINUSE, port 67 of the interface is taken. ArgumentError: values that
+        Raises: OSError: ENODEV; EADDRINUSE, port 67 is in use. ArgumentError: values that
         cannot be assigned, with the remedy.
         """
         with self.lock:
@@ -146,7 +146,7 @@ class Namespace(Links):
         (stack.ipv4.fib) or `ip6_route_add` (stack.ipv6.route_config): src, metric, rtype, onlink,
         replace ..., and the route's metrics (stack.inet.metrics): mtu, advmss, initcwnd ...
 
-        Raises: OSError: with the kernel's errno. ArgumentError: invalid text, an argument that routes
+        Raises: OSError: with the kernel's errno. ArgumentError: bad text, an argument that routes
         of the family do not have, or a table that no rule refers to.
         """
         with self.lock:

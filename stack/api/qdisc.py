@@ -1,4 +1,4 @@
-"""Traffic control from Python: the queueing disciplines of an interface, as `tc` sets them."""
+"""Traffic control from Python: the queueing disciplines of an interface, as set by `tc`."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ PROBABILITY = 0xFFFFFFFF
 
 
 PLACES = {"root": TC_H_ROOT, "ingress": TC_H_INGRESS}
-"""Parents of a discipline that is in no class."""
+"""Parents of a discipline outside classes."""
 NAMES = {number: name for name, number in PLACES.items()}
 
 
@@ -48,7 +48,7 @@ def tc_handle(where: str, text: str) -> int:
 def tc_options(
     where: str, table: Mapping[str, Options], kind: str, given: Mapping[str, Any]
 ) -> dict[str, Any] | None:
-    """Parameters as the discipline takes them; None: there are none. Raises: ArgumentError."""
+    """Parameters in the discipline's form; None: none. Raises: ArgumentError."""
     if not given:
         return None
     known_words(f"{where} {kind}", given, table[kind].names if kind in table else ())
@@ -69,7 +69,7 @@ def tc_options(
 def qdisc_add(
     dev: net_device, kind: str, parent: str, handle: str | None, opt: Mapping[str, Any]
 ) -> Qdisc:
-    """Make a discipline at the root or below a class, replacing the present one.
+    """Create a discipline at the root or below a class, replacing the present one.
 
     Raises: OSError, ArgumentError.
     """
@@ -98,7 +98,7 @@ def qdisc_class(dev: net_device, classid: str) -> Qdisc_class:
 
 
 def class_add(dev: net_device, classid: str, parent: str, opt: Mapping[str, Any]) -> None:
-    """Make a class, or change one. Raises: OSError, ArgumentError."""
+    """Create a class, or change one. Raises: OSError, ArgumentError."""
     where = "class_add"
     q = qdisc_class(dev, classid)
     number = tc_handle(where, classid)
@@ -107,7 +107,7 @@ def class_add(dev: net_device, classid: str, parent: str, opt: Mapping[str, Any]
 
 
 def told(handle: int) -> str:
-    """A handle or a class as `tc` prints it."""
+    """A handle or a class in the format of `tc`."""
     minor = handle & 0xFFFF
     return f"{handle >> 16:x}:{minor:x}" if minor else f"{handle >> 16:x}:"
 

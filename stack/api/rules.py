@@ -46,7 +46,7 @@ MEANT = {
 
 
 def rule_words(where: str, net: Net, words: dict[str, Any]) -> tuple[fib_rules_ops, dict[str, Any]]:
-    """The family's rules, and the fields of a rule that `words` give. Raises: ArgumentError."""
+    """The family's rules, and the fields of a rule given by `words`. Raises: ArgumentError."""
     known_words(where, words, WORDS, MEANT)
     found: dict[str, Any] = {}
     prefixes = [words.get("src") or "", words.get("dst") or ""]

@@ -5,9 +5,9 @@
     for number, events in ep.poll(2.0):
         ...
 
-Calls take Sockets, epolls, other objects with a `host_fd`, and such numbers themselves. Descriptors
+Calls take Sockets, epolls, other objects with a `host_fd`, and their numbers. Descriptors
 are those of the host's own table, also in the results of `poll`. Calls sleep on the host's clock.
-`Socket.fileno` is for the real select.
+Use `Socket.fileno` with the real select.
 """
 
 from __future__ import annotations
@@ -102,9 +102,9 @@ FD_SETSIZE = 1024
 
 
 def host_fd(what: Any) -> int:
-    """The number of a Socket or epoll in the host's table; a number is returned as it is.
+    """The number of a Socket or epoll in the host's table; a number is returned unchanged.
 
-    Raises: TypeError; ValueError: negative, as that of a closed object.
+    Raises: TypeError; ValueError: negative, as for a closed object.
     """
     number = what if isinstance(what, int) else getattr(what, "host_fd", None)
     if not isinstance(number, int):
@@ -115,7 +115,7 @@ def host_fd(what: Any) -> int:
 
 
 def _ns(seconds: float) -> int:
-    """Rounded up, as by the standard library, so that a wait does not end too early."""
+    """Seconds to ns, rounded up as in the standard library, so that no wait ends early."""
     if math.isnan(seconds):
         raise ValueError("Invalid value NaN (not a number)")
     return math.ceil(seconds * 1e9)
@@ -159,7 +159,7 @@ class poll:
         self._wanted[host_fd(fd)] = _events16(eventmask)
 
     def modify(self, fd: Any, eventmask: int) -> None:
-        """Change the events of a descriptor. Raises: OSError ENOENT: it is not watched."""
+        """Change the events of a descriptor. Raises: OSError ENOENT: not watched."""
         number = host_fd(fd)
         if number not in self._wanted:
             raise os_error(errno.ENOENT, f"{number} is not registered")
@@ -170,7 +170,7 @@ class poll:
         del self._wanted[host_fd(fd)]
 
     def poll(self, timeout: float | None = None) -> list[tuple[int, int]]:
-        """[(number, POLL* bits)] of the ready ones; `timeout` in ms, None or negative for ever."""
+        """[(number, POLL* bits)] of the ready ones; `timeout` in ms, None or negative: no timeout."""
         limit_ns = None if timeout is None or timeout < 0 else _ns(timeout / 1000)
         with self.net.lock:
             return sys_poll(self.net, list(self._wanted.items()), limit_ns)
@@ -221,7 +221,7 @@ class epoll:
         return self._fd < 0
 
     def fileno(self) -> int:
-        """`host_fd`: a number for the calls of this module. Raises: ValueError, it is closed."""
+        """`host_fd`: a number for the calls of this module. Raises: ValueError if closed."""
         if self._fd < 0:
             raise ValueError("I/O operation on closed epoll object")
         return self._fd
@@ -241,7 +241,7 @@ class epoll:
         self.close()
 
     def register(self, fd: Any, eventmask: int = EPOLLIN | EPOLLPRI | EPOLLOUT) -> None:
-        """Watch it. Raises: OSError EBADF, EEXIST, EINVAL, ELOOP, EPERM."""
+        """Watch a descriptor. Raises: OSError EBADF, EEXIST, EINVAL, ELOOP, EPERM."""
         self._ctl(EPOLL_CTL_ADD, fd, eventmask)
 
     def modify(self, fd: Any, eventmask: int) -> None:
@@ -249,7 +249,7 @@ class epoll:
         self._ctl(EPOLL_CTL_MOD, fd, eventmask)
 
     def unregister(self, fd: Any) -> None:
-        """Stop watching it. Raises: OSError EBADF, ENOENT."""
+        """Stop watching a descriptor. Raises: OSError EBADF, ENOENT."""
         self._ctl(EPOLL_CTL_DEL, fd, 0)
 
     def _ctl(self, op: int, fd: Any, eventmask: int) -> None:
@@ -260,7 +260,7 @@ class epoll:
             sys_epoll_ctl(self.net, own, op, number, eventmask, number)
 
     def poll(self, timeout: float | None = None, maxevents: int = -1) -> list[tuple[int, int]]:
-        """[(number, EPOLL* bits)]; `timeout` in seconds, None or negative for ever.
+        """[(number, EPOLL* bits)]; `timeout` in seconds, None or negative: no timeout.
 
         Raises: ValueError: maxevents. OSError.
         """

@@ -1,6 +1,6 @@
 """Addresses of applications, as Python's: ("10.0.0.1", 80), ("fe80::1", 80, 0, 2), "/run/socket".
 
-`parse` makes the `sockaddr` of the sys_* calls of one, `show` the tuple of a sockaddr.
+`parse` converts one to the `sockaddr` of the sys_* calls, `show` converts back.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ UNIX_PATH_BYTES = 108
 def inet_aton(text: str) -> int:
     """Dotted quad to host-order int; "" is any address, "<broadcast>" is 255.255.255.255.
 
-    Raises: OSError: not an IPv4 address. Names are `stack.socket.getaddrinfo`'s.
+    Raises: OSError: not an IPv4 address. For names use `stack.socket.getaddrinfo`.
     """
     if text == "":
         return 0
@@ -68,7 +68,7 @@ def inet_ntoa(addr: int) -> str:
 def inet6_aton(text: str) -> wide:
     """Text of an IPv6 address (RFC 4291 2.2) to host-order int; "" is any address.
 
-    Raises: OSError: not an IPv6 address. Names are `stack.socket.getaddrinfo`'s.
+    Raises: OSError: not an IPv6 address. For names use `stack.socket.getaddrinfo`.
     """
     if text == "":
         return 0
@@ -87,7 +87,7 @@ def inet6_ntoa(addr: wide) -> str:
 
 
 def interface_index(net: Net, text: str) -> wide:
-    """The index of the interface behind the % of an address. Raises: OSError ENODEV."""
+    """The index of the interface after the % of an address. Raises: OSError ENODEV."""
     dev = net.dev_by_name.get(text)
     if dev is not None:
         return int(dev.ifindex)
@@ -99,8 +99,8 @@ def interface_index(net: Net, text: str) -> wide:
 def parse(net: Net, family: int, address: Address) -> sockaddr:
     """Convert an application's address of `family` to the `sockaddr` that sys_* calls take.
 
-    Raises: ArgumentTypeError: not a tuple of the right length, a port that is no int.
-    ArgumentRangeError: no such port, flow or scope. OSError: not an address of that family.
+    Raises: ArgumentTypeError: not a tuple of the right length, a port that is not an int.
+    ArgumentRangeError: a port, flow or scope out of range. OSError: not an address of that family.
     """
     if family == AF_PACKET:
         return parse_ll(net, address)
@@ -179,7 +179,7 @@ def parse_ll(net: Net, address: Any) -> sockaddr_ll:
 
 
 def show_ll(net: Net, name: sockaddr_ll) -> tuple[str, int, int, int, bytes]:
-    """A sockaddr_ll as an application sees it, with the interface's current name or ""."""
+    """A sockaddr_ll in the application's form, with the interface's current name or ""."""
     dev = net.dev_by_index.get(name.ifindex)
     return (
         dev.name if dev is not None else "",
@@ -191,7 +191,7 @@ def show_ll(net: Net, name: sockaddr_ll) -> tuple[str, int, int, int, bytes]:
 
 
 def parse_nl(address: Any) -> sockaddr:
-    """(port id, groups) of AF_NETLINK; port id 0: the kernel's, and for bind any that is free.
+    """(port id, groups) of AF_NETLINK; port id 0: the kernel's, for bind any free one.
 
     Raises: ArgumentTypeError, ArgumentRangeError.
     """
@@ -211,7 +211,7 @@ def parse_un(address: object) -> sockaddr_un:
     if isinstance(address, str):
         address = os.fsencode(address)
     try:
-        path = bytes(memoryview(address))  # type: ignore[arg-type]  # TypeError says that it is not
+        path = bytes(memoryview(address))  # type: ignore[arg-type]  # TypeError if it is not
     except TypeError:
         raise ArgumentTypeError(
             f"AF_UNIX address must be str or bytes, not {address!r}; give a path"
@@ -230,7 +230,7 @@ def _sockaddr(family: int, addr: wide, port: int, flowinfo: int, scope_id: wide)
 
 
 def show(name: sockaddr) -> Any:
-    """A sockaddr as an application sees it: two numbers for IPv4, four for IPv6.
+    """A sockaddr in the application's form: two numbers for IPv4, four for IPv6.
 
     For AF_UNIX a path as text ("" without a name), an abstract name as bytes.
     """

@@ -306,7 +306,7 @@ def _first(buffer: WriteableBuffer, nbytes: int) -> memoryview:
 
 
 def _control(item: Any) -> tuple[Any, ...]:
-    """A control message to send: (level, type, data). Raises: TypeError."""
+    """Check a control message to send: (level, type, data). Raises: TypeError."""
     message = tuple(item)
     if len(message) != 3:
         raise TypeError("[sendmsg() ancillary data items must be of length 3]")
@@ -319,7 +319,7 @@ def _control(item: Any) -> tuple[Any, ...]:
 
 
 NO_ADDRESS: Final = object()
-"""A key that equals no address."""
+"""A key different from any address."""
 
 
 @state(weakref=True)
@@ -343,13 +343,13 @@ class Socket:
     _ready: ReadyFd | None = row()
     _os_fd: i32 = row(-1)
     _parsed: dict[Any, sockaddr] | None = row()
-    """The cache of parsed addresses, made for the second one, as most sockets use one."""
+    """The cache of parsed addresses, created for the second one, as most sockets use one only."""
     _parsed_last: Any = row(NO_ADDRESS, shared=True)
     """The last parsed address; `_parsed_name` is its sockaddr."""
     _parsed_name: sockaddr | None = row()
     _shown: dict[sockaddr | None, tuple[Any, ...]] | None = row()
     _shown_last: sockaddr | None = row(hot=True)
-    """The last sockaddr that was shown; `_shown_address` is its tuple."""
+    """The last converted sockaddr; `_shown_address` is its tuple."""
     _shown_address: Any = row(hot=True)
 
     if TYPE_CHECKING:
@@ -419,8 +419,8 @@ class Socket:
         It shows the readiness of this socket and carries no data (see stack.core.readyfd). It is
         made at the first call and closed with the socket.
 
-        Raises: ClockError: nothing would run the host while the caller waits for the descriptor: it
-        is on a VirtualClock, or on a RealClock that was not started.
+        Raises: ClockError: the host would not run while the caller waits for the descriptor, because it
+        has a VirtualClock or a RealClock that was not started.
         """
         if self._os_fd >= 0 or self._fd < 0:
             return self._os_fd
@@ -434,7 +434,7 @@ class Socket:
         return self._fd
 
     def _descriptor(self) -> int:
-        """`fileno` whatever the clock. Call with the host's lock held."""
+        """`fileno` on any clock. Call with the host's lock held."""
         if self._os_fd < 0 <= self._fd and not self.net.closed:
             self._ready = ready_fd(self.net, sys.sockfd_lookup(self.net, self._fd))
             self._os_fd = self._ready.open()
@@ -458,7 +458,7 @@ class Socket:
     def detach(self) -> int:
         """Close this object only. Returns its descriptor, for `Socket(net, fileno=...)`.
 
-        Closing the descriptor itself does not close the socket: the host cannot see that.
+        Closing the descriptor itself does not close the socket: the host does not notice.
         """
         with self.net.lock:
             number = self._descriptor()
@@ -509,7 +509,7 @@ class Socket:
 
     @classmethod
     def from_host_fd(cls, net: Net, fd: int) -> Socket:
-        """The Socket with a number of the host's descriptor table, such as one from SCM_RIGHTS.
+        """The Socket with a number of the host's descriptor table, such as from SCM_RIGHTS.
 
         Raises: OSError EBADF.
         """
@@ -522,7 +522,7 @@ class Socket:
         return new
 
     def get_inheritable(self) -> bool:
-        """Whether a program that this process executes has the descriptor `fileno`."""
+        """Whether executed programs inherit the descriptor `fileno`."""
         return os.get_inheritable(self.fileno())
 
     def set_inheritable(self, inheritable: bool) -> None:
@@ -879,10 +879,10 @@ class Socket:
     def sendfile(self, file: IO[bytes], offset: int = 0, count: int | None = None) -> int:
         """Send a binary file from `offset` to its end (or `count` bytes); bytes sent.
 
-        The file's position is then behind the last byte sent.
+        The file's position is then after the last byte sent.
 
-        Raises: ValueError: a text file, a socket that is no stream or never blocks, `count` below
-        1. TypeError: `count` is no int.
+        Raises: ValueError: a text file, a socket that is not a stream or never blocks, `count` below
+        1. TypeError: `count` is not an int.
         """
         if "b" not in getattr(file, "mode", "b"):
             raise ValueError("file should be opened in binary mode")
@@ -925,9 +925,9 @@ def _locked(name: str) -> Any:
 
 
 def _room(files: files_struct, size: int) -> bytearray:
-    """Take the host's receive buffer, of that size; the caller puts it back into `scratch`."""
+    """Take the host's receive buffer with this size; the caller returns it to `scratch`."""
     room: bytearray | None = files.scratch
-    files.scratch = None  # other calls make their own while this one waits
+    files.scratch = None  # other calls allocate their own while this one waits
     if room is None or len(room) != size:  # calls often ask for the same size
         if size < 0:
             raise ValueError("negative buffersize")
@@ -960,7 +960,7 @@ def _addr(sock: Socket, address: Address) -> sockaddr:
 def _with(
     known: dict[Any, Any] | None, last: Any, of_last: Any, key: Any, value: Any
 ) -> dict[Any, Any]:
-    """Add an entry to `known`. When it is None make it, with the last entry too."""
+    """Add an entry to `known`. If None, create it with the last entry too."""
     if known is None:
         known = {last: of_last}
     elif len(known) >= CACHED:
@@ -970,7 +970,7 @@ def _with(
 
 
 def _show(sock: Socket, name: sockaddr | None) -> Any:
-    """An address from a sys_* call as the caller sees it."""
+    """An address from a sys_* call in the caller's form."""
     if name is None:
         return None
     if name is sock._shown_last:
@@ -1001,7 +1001,7 @@ def _recvmmsg(sock: Socket, rows: mmsg_recv, flags: int) -> list[tuple[Any, RetA
 
 
 class _LockedSocket(Socket):
-    """A Socket whose methods may be called by any thread."""
+    """A Socket whose methods are thread-safe."""
 
     __slots__ = ()
 
@@ -1044,7 +1044,7 @@ def socketpair(
     type: wide = SOCK_STREAM,  # noqa: A002 -- as in the standard library
     proto: wide = 0,
 ) -> tuple[Socket, Socket]:
-    """Two sockets of host `net` that are connected with each other, as `socket.socketpair`."""
+    """Two connected sockets of host `net`, as `socket.socketpair`."""
     check_net("socketpair", net)
     for name, value in (("family", family), ("type", type), ("proto", proto)):
         whole_number("socketpair", name, value)
@@ -1058,7 +1058,7 @@ def socketpair(
 
 
 def CMSG_LEN(length: int) -> int:
-    """Bytes of a control message with `length` bytes of data, without padding behind it.
+    """Bytes of a control message with `length` bytes of data, without trailing padding.
 
     Raises: OverflowError: more than a C int holds.
     """
@@ -1093,7 +1093,7 @@ def send_fds(
 def recv_fds(
     sock: Socket, bufsize: int, maxfds: int, flags: int = 0
 ) -> tuple[bytes, list[int], int, RetAddress]:
-    """Receive data and descriptors, as `socket.recv_fds`: `Socket.from_host_fd` takes them up."""
+    """Receive data and descriptors, as `socket.recv_fds`: use them by `Socket.from_host_fd`."""
     fds = array.array("i")
     data, control, msg_flags, address = sock.recvmsg(
         bufsize, CMSG_LEN(maxfds * fds.itemsize), flags
@@ -1125,7 +1125,7 @@ def create_connection(
 ) -> Socket:
     """A connected stream socket of host `net`, as `socket.create_connection`.
 
-    Tries each address that getaddrinfo gives for the host. When all fail the first one's exception
+    Tries each address that getaddrinfo gives for the host. If all fail, the first exception
     is raised, with `all_errors` an ExceptionGroup of all. `timeout` None waits without limit. The
     default, also the standard library's sentinel (http.client), is that of `setdefaulttimeout`.
     """
@@ -1144,7 +1144,7 @@ def create_connection(
     for family, kind, proto, _, target in rows:
         try:
             sock = Socket(net, family, kind, proto)
-        except OSError as error:  # a family that this host does not have
+        except OSError as error:  # this host lacks the family
             failures.append(error)
             continue
         try:
@@ -1166,7 +1166,7 @@ def create_connection(
 
 
 def has_dualstack_ipv6(net: AnyNet) -> bool:
-    """Whether one socket of the host can take IPv4 and IPv6, as `socket.has_dualstack_ipv6`."""
+    """Whether one socket of the host can accept IPv4 and IPv6, as `socket.has_dualstack_ipv6`."""
     check_net("has_dualstack_ipv6", net)
     return net.net_families[AF_INET6] is not None
 
@@ -1208,7 +1208,7 @@ def create_server(
 def wait_any(
     net: Net, waits: Sequence[tuple[Socket, int]], timeout: float | None = None
 ) -> list[tuple[Socket, int]]:
-    """poll(2): wait until a socket is ready for one of its events (POLLIN ...); those that are.
+    """poll(2): wait until a socket is ready for one of its events (POLLIN ...); returns the ready ones.
 
     The sockets may be of several hosts, all on the clock of `net`.
     """

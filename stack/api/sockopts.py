@@ -1,7 +1,7 @@
-"""The socket options by name: what each does, for which sockets, and whether it can be set.
+"""The socket options by name: meaning, socket types, and whether it can be set.
 
-They are the rows that setsockopt and getsockopt look up; docs/knobs.md is generated from them too.
-A test checks that no other option is answered, and that each works as its row says.
+setsockopt and getsockopt look up these rows; docs/knobs.md is generated from them too.
+A test checks that no other option is supported, and that each matches its row.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-"""TLS over a socket of a host: what `ssl.SSLSocket` is over a socket of the kernel.
+"""TLS over a socket of a host: the counterpart of `ssl.SSLSocket`.
 
 An SSLSocket reads and writes a kernel descriptor directly. A `TlsSocket` has an SSLObject
 between two memory buffers, and transfers their contents by `Socket.recv` and `Socket.send`. It has
-SSLSocket's methods, and its exceptions: SSLWantReadError and SSLWantWriteError of a socket that
-does not block, TimeoutError of one that waits for so long.
+SSLSocket's methods, and its exceptions: SSLWantReadError and SSLWantWriteError for a non-blocking socket,
+TimeoutError for one with a timeout.
 
-`SSLContext.wrap_socket` makes one inside of `stack.dropin`.
+`SSLContext.wrap_socket` creates one inside `stack.dropin`.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ OF_SSL_OBJECT = frozenset(
         "version",
     }
 )
-"""Attributes that a connection has from the SSLObject; the rest are the Socket's."""
+"""Attributes taken from the SSLObject; the others are taken from the Socket."""
 
 
 class TlsSocket:
@@ -72,7 +72,7 @@ class TlsSocket:
         self._session = session
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._lock = threading.Lock()
-        """Held while TLS makes or reads records, and never while anything waits."""
+        """Held while TLS creates or reads records, but never during a wait."""
         self._sending, self._receiving = threading.RLock(), threading.Lock()
         """Held while sending or awaiting records, which keeps them in order."""
         self._received = 0
@@ -80,9 +80,9 @@ class TlsSocket:
         self._unsent = b""
         """Bytes that are being sent to the connection."""
         self._stuck = False
-        """Bytes that a non-blocking connection did not accept; the next call tries again."""
+        """Bytes that a non-blocking connection did not accept; the next call retries."""
         self._written: int | None = None
-        """Bytes of a `send` to be repeated that TLS has already."""
+        """Bytes already in TLS of a `send` that must be repeated."""
         self._tls: ssl.SSLObject | None = None
         self._io_refs = 0
         self._closed = False
@@ -98,7 +98,7 @@ class TlsSocket:
         context: ssl.SSLContext | None = None,
         session: ssl.SSLSession | None = None,
     ) -> Self:
-        """What `SSLContext.wrap_socket` calls.  Raises: as `SSLSocket`."""
+        """Called by `SSLContext.wrap_socket`.  Raises: as `SSLSocket`."""
         if sock.type != SOCK_STREAM:
             raise NotImplementedError("only stream sockets are supported")
         assert context is not None
@@ -197,7 +197,7 @@ class TlsSocket:
                     self._incoming.write_eof()
 
     def _do(self, call: Callable[..., Any], *args: Any) -> Any:
-        """Call a method of the SSLObject until it needs nothing more from the connection."""
+        """Call a method of the SSLObject until it needs no more of the connection."""
         while True:
             if self._stuck:
                 self._send_records()
@@ -215,16 +215,16 @@ class TlsSocket:
                 self._receive_records(seen)
                 continue
             if wants is not None:
-                with contextlib.suppress(OSError):  # the alert; what went wrong is raised
+                with contextlib.suppress(OSError):  # the alert; the error itself is raised
                     self._send_records()
                 raise wants
-            # A reader does not wait for what a writer in another thread has made.
+            # A reader does not wait for records of a writer in another thread.
             if made:
                 self._send_records()
             return result
 
     def do_handshake(self, block: bool = False) -> None:
-        """Perform the handshake; with `block` wait for it whatever the timeout is."""
+        """Perform the handshake; with `block` wait for it regardless of the timeout."""
         tls = self._need_tls()
         timeout = self._sock.gettimeout()
         if timeout == 0 and block:
@@ -365,7 +365,7 @@ class TlsSocket:
         return wrapped, peer  # type: ignore[return-value]
 
     def unwrap(self) -> Socket:
-        """End TLS on the connection; what goes on without it."""
+        """End TLS on the connection; returns the Socket without it."""
         self._do(self._need_tls().unwrap)
         self._tls = None
         return self._sock
@@ -382,7 +382,7 @@ class TlsSocket:
     detach = dup
 
     def close(self) -> None:
-        """Close; the connection stays until the files of `makefile` close."""
+        """Close; the connection remains until the files of `makefile` close."""
         self._closed = True
         if not self._io_refs:
             self._sock.close()

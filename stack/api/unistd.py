@@ -1,4 +1,4 @@
-"""What the standard library's `os` does with descriptors, for those of a host: `sock.host_fd`.
+"""Functions of the standard library's `os` for descriptors of a host (`sock.host_fd`).
 
     unistd.write(host, sock.host_fd, b"hello")
 
@@ -81,19 +81,19 @@ def readv(net: Net, fd: int, buffers: Sequence[WriteableBuffer]) -> int:
 
 
 def write(net: Net, fd: int, data: ReadableBuffer) -> int:
-    """Bytes that were taken. Raises: OSError."""
+    """Returns the bytes accepted. Raises: OSError."""
     with net.lock:
         return sys_write(net, fd, data)
 
 
 def writev(net: Net, fd: int, buffers: Sequence[ReadableBuffer]) -> int:
-    """Several buffers as one message; bytes that were taken. Raises: OSError."""
+    """Several buffers as one message; returns the bytes accepted. Raises: OSError."""
     with net.lock:
         return sys_writev(net, fd, list(buffers))
 
 
 def pipe(net: Net) -> tuple[int, int]:
-    """(read end, write end), close-on-exec as `os.pipe` makes them."""
+    """(read end, write end), close-on-exec as from `os.pipe`."""
     return pipe2(net, O_CLOEXEC)
 
 
@@ -136,7 +136,7 @@ def splice(
 
 
 def tee(net: Net, src: int, dst: int, count: int, flags: int = 0) -> int:
-    """Copy up to `count` bytes of a pipe into another, without taking them out. Bytes."""
+    """Copy up to `count` bytes of a pipe into another, without consuming them. Returns the bytes copied."""
     with net.lock:
         return sys_tee(net, src, dst, count, flags)
 
@@ -148,14 +148,14 @@ def close(net: Net, fd: int) -> None:
 
 
 def dup(net: Net, fd: int) -> int:
-    """Another descriptor of the same open file, close-on-exec as `os.dup` makes it."""
+    """Another descriptor of the same open file, close-on-exec as from `os.dup`."""
     with net.lock:
         number: int = sys_fcntl(net, fd, F_DUPFD_CLOEXEC, 0)
     return number
 
 
 def dup2(net: Net, fd: int, fd2: int, inheritable: bool = True) -> int:
-    """`fd2` becomes another descriptor of `fd`'s open file; what it was is closed."""
+    """`fd2` becomes another descriptor of `fd`'s open file; its old file is closed."""
     with net.lock:
         if fd == fd2:
             sys_fcntl(net, fd, F_GETFD)
@@ -177,7 +177,7 @@ def set_blocking(net: Net, fd: int, blocking: bool) -> None:
 
 
 def get_inheritable(net: Net, fd: int) -> bool:
-    """No FD_CLOEXEC. It has no effect, since a host executes no programs."""
+    """No FD_CLOEXEC. It has no effect, since a host does not execute programs."""
     with net.lock:
         return not sys_fcntl(net, fd, F_GETFD) & FD_CLOEXEC
 

@@ -1,7 +1,7 @@
 """The implementation of each system call on a host: `CALLS`, by name.
 
 A function gets the `Call` and returns the call's value; None if the kernel shall execute the call,
-since it does not concern a socket of the host. It raises OSError with the call's errno, or `Waiting`
+since it does not concern a host socket. It raises OSError with the call's errno, or `Waiting`
 (`Supervisor.wait`) to be called again when the socket may be ready. The host's own sockets never
 block.
 """
@@ -739,7 +739,7 @@ def splice_to_socket(call: Call, at: Opened, pipe: int) -> int:
 
 
 def splice_from_socket(call: Call, at: Opened, pipe: int) -> int:
-    """net/ipv4/tcp.c tcp_splice_read: splice received data that fits the pipe; -1: the pipe is full.
+    """net/ipv4/tcp.c tcp_splice_read: splice what fits the pipe; -1: it is full.
 
     Raises: OSError EAGAIN, EPIPE ...
     """
@@ -1071,7 +1071,7 @@ def poll_bits(call: Call, at: Placeholder) -> int:
 
 
 def do_poll(call: Call) -> int | None:
-    """poll(2) and ppoll(2): the kernel waits; an error that cannot be shown to it is returned at once.
+    """poll(2) and ppoll(2): the kernel waits; errors that cannot be shown return at once.
 
     This is an error of a datagram socket. The next call reports the other descriptors.
     """

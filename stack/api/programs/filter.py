@@ -190,7 +190,7 @@ REAL = {"select": SELECT, "pselect6": SELECT, "epoll_wait": EPOLL_NOW, "epoll_pw
 
 
 def program(virtual: bool = False) -> list[Insn]:
-    """The filter's instructions: (code, jt, jf, k) of struct sock_filter. `virtual`: in virtual time.
+    """The filter's instructions: (code, jt, jf, k) of struct sock_filter. `virtual`: virtual time.
 
     Raises: NotImplementedError for an unsupported machine.
     """

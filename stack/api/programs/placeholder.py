@@ -1,27 +1,27 @@
-"""What a program has under a socket's number: a descriptor of the kernel that shows its readiness.
+"""The kernel descriptor that a program has for a socket, which shows its readiness.
 
 It is one end of a pair of AF_UNIX sockets; the other end is here. So dup, fork, exec, SCM_RIGHTS,
-close, O_NONBLOCK and close-on-exec are the kernel's, and so are poll, select and epoll, over such
-descriptors and any others together. When the last copy is closed, by whatever way, this end hangs
+close, O_NONBLOCK and close-on-exec are handled by the kernel, as are poll, select and epoll on such
+and other descriptors together. When the last copy is closed in any way, this end hangs
 up, and the socket is closed.
 
-Readiness is shown all the time, so neither epoll_ctl nor an epoll_wait that waits has to stop.
-While a call waits here, though, it is that which takes what comes, and what is left is shown when
+Readiness is shown all the time, so neither epoll_ctl nor a blocking epoll_wait has to stop.
+But a call that waits here receives the data first, and the rest is shown when
 it returns:
 
     POLLIN      a byte waits in the program's end
-    POLLPRI     a byte of MSG_OOB waits there; POLLIN comes along
+    POLLPRI     a byte of MSG_OOB waits there; implies POLLIN
     POLLOUT     cleared by bytes in this end, which fill the program's small send buffer
     POLLRDHUP   this end is shut down for writing
     POLLHUP     this end is shut down both ways
-    POLLERR     this end was closed with a byte in it that nobody has read; POLLHUP comes along
+    POLLERR     this end was closed with an unread byte in it; implies POLLHUP
 
-What clears POLLIN, POLLPRI and POLLOUT is a call of the program itself, in which its end is at hand
-(`end`). Only a ring is emptied without a call, so it is looked at while POLLIN is shown. A hang-up
-is for ever. From then on this end would not tell that the program's is closed. So before it, one
-end of another pair, the guard, is put into the queue of the program's end, which the kernel closes
-along with that. POLLERR alone, as of a datagram socket, cannot be shown; what it comes with is:
-POLLIN and POLLOUT.
+Only calls of the program clear POLLIN, POLLPRI and POLLOUT, and they provide its end
+(`end`). Only a ring is emptied without a call, so it is polled while POLLIN is shown. A hang-up
+is permanent. After it, this end cannot signal that the program's end closes. So before it, one
+end of another pair, the guard, is sent to the queue of the program's end, which the kernel closes
+with it. POLLERR alone, as of a datagram socket, cannot be shown; POLLIN and POLLOUT are shown
+instead.
 """
 
 from __future__ import annotations
@@ -49,13 +49,13 @@ HANG_UP: Final = POLLHUP | POLLRDHUP
 
 @state
 class Opened:
-    """What a program's number stands for."""
+    """The host file of a program's descriptor."""
 
     fd: int
     """The number on the host."""
     file: struct_file
     sock: socket
-    """None: it is no socket. Then only read, write, ioctl and poll are for it."""
+    """None: not a socket. Then only read, write, ioctl and poll apply."""
 
 
 @state
@@ -63,27 +63,27 @@ class Placeholder(Opened):
     """One open socket, or other file, of a program. Call with the host's lock held."""
 
     ours: Any = row()
-    """The other end, which shows what is true."""
+    """The other end, which shows the readiness."""
     theirs: unix.socket | None = row()
-    """The program's end, until the program has it."""
+    """The program's end, until the program receives it."""
     inode: int = row(0)
-    """That of the program's end."""
+    """The inode of the program's end."""
     watched: bool = row(True)
     shown: int = row(POLLOUT)
     """Bits of poll(2)."""
     waiting: int = row(0)
-    """Calls that wait here."""
+    """Number of calls that wait here."""
     closed: bool = row(False)
-    """No program has a copy any more; the calls that wait still have the socket."""
+    """No program has a copy left, but waiting calls still use the socket."""
     where: tuple[int, int] = row((0, -1))
-    """A thread and its number for the program's end, when it was last at hand."""
+    """The last known thread and its number for the program's end."""
     guard: unix.socket | None = row()
     moves: Callable[[Placeholder, int, int], None] | None = row()
-    """Called with the number of the end that told of the close, and of that which will."""
+    """Called with the number of the end that signalled a close, and of the next one."""
     changed: Callable[[], None] | None = row()
-    """Called when the kernel may have woken whoever waits for the program's end."""
+    """Called when the kernel may have woken a waiter on the program's end."""
     filled: Callable[[Placeholder], None] | None = row()
-    """Called when POLLIN is shown of a ring, which a program empties without a call."""
+    """Called when POLLIN is shown for a ring, which a program empties without a call."""
 
     if TYPE_CHECKING:
 
@@ -101,7 +101,7 @@ class Placeholder(Opened):
         kind = unix.SOCK_STREAM | unix.SOCK_CLOEXEC
         theirs, self.ours = unix.socketpair(unix.AF_UNIX, kind)
         theirs.setblocking(not nonblock)
-        theirs.setsockopt(unix.SOL_SOCKET, unix.SO_SNDBUF, 0)  # the least there is
+        theirs.setsockopt(unix.SOL_SOCKET, unix.SO_SNDBUF, 0)  # the minimum
         self.ours.setblocking(False)
         self.inode = os.fstat(theirs.fileno()).st_ino
         self.theirs = theirs
@@ -111,13 +111,13 @@ class Placeholder(Opened):
         self.refresh(theirs)
 
     def given(self) -> None:
-        """The program has its end."""
+        """The program has received its end."""
         if self.theirs is not None:
             self.theirs.close()
             self.theirs = None
 
     def close(self) -> None:
-        """Give the descriptors back."""
+        """Close the descriptors."""
         self.given()
         self._unwatch()
         self.ours.close()
@@ -125,22 +125,22 @@ class Placeholder(Opened):
             self.guard.close()
 
     def number(self) -> int:
-        """The descriptor that hangs up when the program has closed the last copy of its end."""
+        """The descriptor that hangs up after the program closes the last copy of its end."""
         return (self.ours if self.guard is None else self.guard).fileno()
 
     def hides(self, bits: int) -> bool:
-        """Whether `bits` has what is not shown as it is: POLLERR, POLLHUP, POLLPRI."""
+        """Whether `bits` has a bit that is not shown directly: POLLERR, POLLHUP, POLLPRI."""
         return bool(bits & (POLLERR | POLLHUP) & ~self.shown or bits & POLLPRI)
 
     def _unwatch(self) -> None:
-        """Show no more changes."""
+        """Stop showing changes."""
         queue = wait_queue(self)
         if self.watched and queue is not None:
             queue.remove(self.woken)
         self.watched = False
 
     def end(self) -> None:
-        """The socket goes: whoever waits for it goes on, and finds out."""
+        """The socket is released: wake its waiters."""
         self._unwatch()
         with contextlib.suppress(OSError):
             self.ours.shutdown(unix.SHUT_WR)
@@ -153,7 +153,7 @@ class Placeholder(Opened):
             show(self)
 
     def hang_up(self, bits: int) -> bool:
-        """Show POLLHUP, and POLLERR if it is there. False: there is no room for the guard."""
+        """Show POLLHUP, and POLLERR if set. False: no room for the guard."""
         theirs, guard = unix.socketpair()
         with theirs:
             try:
@@ -177,7 +177,7 @@ class Placeholder(Opened):
         return True
 
     def refresh(self, end: unix.socket) -> None:
-        """Show all that is true now; `end` is the program's."""
+        """Show the current readiness; `end` is the program's."""
         bits = true_bits(self)
         if self.shown & POLLHUP:
             if self.shown & ~bits & POLLERR:
@@ -198,7 +198,7 @@ class Placeholder(Opened):
 
 
 def wait_queue(at: Opened) -> wait_queue_head | None:
-    """What is woken when the socket may be ready. None: it has been released."""
+    """The wait queue of the socket. None: it has been released."""
     sock = at.sock
     if sock is None:
         poll_wait = at.file.f_op.poll_wait
@@ -207,7 +207,7 @@ def wait_queue(at: Opened) -> wait_queue_head | None:
 
 
 def true_bits(at: Placeholder) -> int:
-    """What poll(2) would say of the socket."""
+    """The poll(2) result of the socket."""
     sock = at.sock
     if sock is None:
         bits = vfs_poll(at.file)
@@ -223,7 +223,7 @@ def true_bits(at: Placeholder) -> int:
 
 
 def show(at: Placeholder) -> None:
-    """Something has come, or there is room: what needs the program's end is not shown yet."""
+    """Show new data or room, as far as possible without the program's end."""
     if at.watched and not at.shown & POLLHUP:
         show_bits(at, true_bits(at))
 
@@ -236,7 +236,7 @@ def show_bits(at: Placeholder, bits: int) -> None:
         at.ours.shutdown(unix.SHUT_WR)
         at.shown |= POLLRDHUP | POLLIN
     elif bits & POLLIN:
-        # Again where it is shown: whoever waits for an edge (EPOLLET) has one.
+        # Again where it is shown: edge-triggered waiters (EPOLLET) get an edge.
         try:  # noqa: SIM105  # contextlib.suppress() takes longer, and this is per packet
             at.ours.send(b"\0")
         except OSError:
@@ -257,7 +257,7 @@ def show_bits(at: Placeholder, bits: int) -> None:
 
 
 def stale(at: Placeholder) -> int:
-    """What is shown and no longer true, so that `refresh` has to follow."""
+    """The shown bits that are outdated, so that `refresh` must follow."""
     if not at.watched:
         return 0
     gone = at.shown & ~true_bits(at)

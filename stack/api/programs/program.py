@@ -174,7 +174,7 @@ def spawn(
     handled call is logged to `log`, one line each; the default follows E1000EMU_TRACE=calls in
     the environment.
 
-    Raises: ClockError: the host's clock does not run by itself. ArgumentError: not a program, a clock
+    Raises: ClockError: the host's clock is not running. ArgumentError: not a program, a clock
     without real time, or a system without seccomp's user notification. OSError.
     """
     check_net("spawn", host)

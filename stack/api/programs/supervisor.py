@@ -1,9 +1,9 @@
-"""Answers the calls of programs: who waits in which, and when it goes on.
+"""Handles the system calls of programs, and keeps those that wait.
 
 The host's clock calls `Supervisor.serve` when a call waits. `calls.CALLS` has the function of each
-call. It never sleeps: a call that has to wait is kept (`Waiting`) and tried again when the socket's
+call. It never sleeps: a blocking call is kept (`Waiting`) and retried when the socket's
 wait queue is woken. Only a fatal signal can interrupt a thread in a call, and then the call is
-dropped before it takes anything. For other signals the waiting calls are looked at now and then,
+dropped before it consumes data. For other signals the waiting calls are polled,
 and return EINTR.
 """
 
@@ -38,27 +38,27 @@ from stack.core.uapi import O_NONBLOCK, POLLIN, POLLPRI
 from stack.net import Net
 
 SIGNAL_NS: Final = 10_000_000
-"""How often the signals of threads that wait in a call are looked at."""
+"""Polling interval for signals of threads that wait in a call."""
 RING_NS: Final = NSEC_PER_MSEC
-"""How often a ring is looked at for which POLLIN is shown."""
+"""Polling interval for a ring while POLLIN is shown."""
 SERVED_AT_ONCE: Final = 16
-"""Calls answered until timers and links have their turn."""
+"""Number of calls handled before timers and links run."""
 SECCOMP_IOCTL_NOTIF_ADDFD: Final = 0x40182103
 SIGNALS = re.compile(
     rb"\nSigPnd:\t(\w+)\nShdPnd:\t(\w+)\nSigBlk:\t(\w+)\nSigIgn:\t\w+\nSigCgt:\t(\w+)\n"
 )
 NO_SIGNAL: Final = b"\nSigPnd:\t0000000000000000\nShdPnd:\t0000000000000000\n"
 ERESTARTSYS: Final = 512
-"""To the kernel: EINTR, or the call again, as the signal's handler was installed (SA_RESTART)."""
+"""For the kernel: EINTR, or a restart if the handler has SA_RESTART."""
 
 
 def nothing() -> None:
-    """Nobody wants to know."""
+    """The default callback."""
 
 
 def leave(net: Net, at: Placeholder) -> None:
-    """Close the host's socket that programs have closed. Nobody waits for that here, whatever
-    SO_LINGER says, as when a process ends (PF_EXITING). What is left is sent all the same."""
+    """Close the host's socket that programs have closed. This never waits, whatever
+    SO_LINGER says, as when a process ends (PF_EXITING). Remaining data is still sent."""
     sk = None if at.sock is None else at.sock.sk
     if sk is not None and sk.sk_lingertime:
         sk.sk_flags &= ~SOCK_LINGER
@@ -66,7 +66,7 @@ def leave(net: Net, at: Placeholder) -> None:
 
 
 class Waiting(Exception):
-    """Raised by a call: it has to wait."""
+    """Raised by a call: it must wait."""
 
 
 if TYPE_CHECKING:
@@ -79,39 +79,39 @@ class Call:
     """A program's call. `args` are six numbers of 64 bits, as the program gave them."""
 
     supervisor: Answers
-    """Who answers it."""
+    """The supervisor that handles it."""
     id: wide
     tid: int
     name: str
     args: tuple[int, ...]
     state: Any = row()
-    """What the call's function keeps between its tries; a number: bytes that were moved."""
+    """State of the call's function between tries; a number: bytes moved."""
     messages: int = row(0)
-    """Messages that are done, of a call for many."""
+    """Messages done by a call for many."""
     deadline: int | None = row()
-    """When a call for many messages takes no more, in ns."""
+    """Deadline of a call for many messages, in ns."""
     done: bool = row(False)
     socket: Any = row()
-    """The Opened that the first argument names, once it was looked for."""
+    """The Opened of the first argument, once looked up."""
     timer: Any = row()
     held: Held | None = row()
-    """What it waits for where time is virtual, unless that is a socket."""
+    """What it waits for in virtual time, unless a socket."""
     scheduled: bool = row(False)
     writes_to: Any = row()
     """The struct sock whose sk_write_pending counts this call."""
 
     def attempt(self) -> None:
-        """Try the call for the first time."""
+        """First attempt of the call."""
         attempt(self.supervisor, self)
 
     def woken(self) -> None:
-        """The socket may be ready. It is in the midst of what made it so, so later."""
+        """The socket may be ready. Retry later, as the wake-up is still in progress."""
         if not self.scheduled:
             self.scheduled = True
             self.supervisor.soon(self.again)
 
     def again(self) -> None:
-        """Try the call again, if its thread has not been killed meanwhile."""
+        """Retry the call, unless its thread was killed meanwhile."""
         self.scheduled = False
         if self.done:
             return
@@ -125,25 +125,25 @@ class Call:
             supervisor.dropped(self)
 
     def interrupted(self, error: int) -> None:
-        """End the wait: with what was moved, if there is any, else with `error`."""
+        """End the wait with the amount moved, if any, else with `error`."""
         moved = moved_by(self)
         finish(self.supervisor, self, moved, 0 if moved else error)
 
 
 def moved_by(call: Call) -> int:
-    """What a call has done that cannot wait any longer: messages, or bytes."""
+    """The progress of an interrupted call: messages or bytes."""
     return call.messages or (call.state if isinstance(call.state, int) else 0)
 
 
 def end_of_writing(call: Call) -> None:
-    """No data of this call's will follow."""
+    """This call sends no more data."""
     if call.writes_to is not None:
         call.writes_to.sk_write_pending -= 1
         call.writes_to = None
 
 
 def opened(call: Call) -> Opened | None:
-    """The socket of the network that the first argument names; None: it names none.
+    """The network socket of the first argument, or None.
 
     Raises: OSError ENETDOWN.
     """
@@ -164,44 +164,44 @@ class Supervisor:
 
     host: Net = row()
     attached: Attached | None = row()
-    """All programs of the host's clock, if that is a virtual one."""
+    """All programs of the host's clock, if it is virtual."""
     listener: Listener = row()
     log: Callable[[str], Any] = row()
     trace: bool = row(False)
     functions: dict[str, Callable[[Call], int | None]] = row()
-    """What answers a call, by its name."""
+    """The function of each call, by name."""
     names: dict[int, str] = row()
-    """By a call's number."""
+    """The function of each call, by number."""
     clock: Any = row()
     sockets: dict[int, Placeholder] = row(make=dict)
-    """By the inode of the program's end."""
+    """Placeholders by the inode of the program's end."""
     ends: dict[int, Placeholder] = row(make=dict)
-    """By the number of our end, which is in the set `hang_ups`."""
+    """Placeholders by the number of our end, which is in the set `hang_ups`."""
     hang_ups: select.epoll = row(make=select.epoll)
     waiting: dict[Call, None] = row(make=dict)
-    """In the order in which they began to wait."""
+    """Waiting calls, oldest first."""
     timers: dict[int, Any] = row(make=dict)
-    """Timers in virtual time: a process's by its number, others by that of their eventfd."""
+    """Timers in virtual time, by process id or by the number of their eventfd."""
     rings: list[Placeholder] = row(make=list)
-    """Those for which POLLIN is shown."""
+    """Rings for which POLLIN is shown."""
     ring_timer: Any = row()
-    """That of the next look at them."""
+    """The timer of their next poll."""
     lent: list[Lent] = row(make=list)
-    """Rings that a call maps at the moment."""
+    """Rings being mapped by a call."""
     tree: Tree = row(make=Tree)
     calls: int = row(0)
     serving: bool = row(False)
-    """`serve` runs, or will soon."""
+    """`serve` runs or is scheduled."""
     signals: Any = row()
-    """The timer of the next look at the signals of threads that wait."""
+    """The timer of the next poll for signals of waiting threads."""
     on_ended: Callable[[], Any] = row(nothing)
-    """Called once, when no process is left that could call."""
+    """Called once, when no process is left."""
     ended: bool = row(False)
-    """That is so."""
+    """No process is left."""
     down: bool = row(False)
-    """The host serves no longer, but processes are left."""
+    """The host no longer serves the remaining processes."""
     told: bool = row(False)
-    """The first call that failed for this has been told."""
+    """The first call that failed for this has been logged."""
 
     if TYPE_CHECKING:
 
@@ -233,16 +233,16 @@ class Supervisor:
     # --- descriptors ----------------------------------------------------------------------------
 
     def at(self, tid: int, number: wide) -> Placeholder | None:
-        """The socket under a program's number."""
+        """The placeholder of a program's descriptor."""
         return self.sockets.get(self.listener.inode(tid, narrow(number & 0xFFFFFFFF)))
 
     def nonblock(self, call: Call) -> bool:
-        """Whether O_NONBLOCK is set at a call's descriptor. Raises: OSError EBADF."""
+        """Whether O_NONBLOCK is set on a call's descriptor. Raises: OSError EBADF."""
         number = call.args[0] & 0xFFFFFFFF
         at: Placeholder | None = call.socket
         assert at is not None
         if at.closed:
-            return False  # it waits already
+            return False  # it already waits
         flags: int = self.listener.status(call.tid, number, at.inode)
         if flags < 0:
             flags = fd_flags(call.tid, number)
@@ -251,14 +251,14 @@ class Supervisor:
         return bool(flags & O_NONBLOCK)
 
     def sigpipe(self, call: Call) -> None:
-        """The signal of a write to a connection that is closed, unless the program ignores it."""
+        """SIGPIPE for a write to a closed connection, unless the program ignores it."""
         with contextlib.suppress(ProcessLookupError):
             os.kill(call.tid, signal.SIGPIPE)
 
     def give(self, call: Call, fd: int, nonblock: bool, flags: int) -> None:
-        """Answer a call with a new descriptor for the host's socket `fd`.
+        """Return a new descriptor to a call for the host's socket `fd`.
 
-        It is ready to be closed before the program knows it, so that closes are seen in order.
+        It is watched before the program has it, so that closes are handled in order.
         """
         changed = None if self.attached is None else self.attached.soon
         placeholder = Placeholder(self.host, fd, nonblock, changed)
@@ -281,9 +281,9 @@ class Supervisor:
         finish(self, call, number, 0)
 
     def _put_file(self, call: Call, fd: int, flags: int) -> int:
-        """Put `fd` into the table of a call's program: its number; -1: its thread was killed.
+        """Install `fd` in the program's table. Returns its number; -1: the thread was killed.
 
-        The call waits on; once received it is given up for no signal but SIGKILL.
+        The call keeps waiting; once received, only SIGKILL interrupts it.
         Raises: OSError EMFILE.
         """
         asked = bytearray(struct.pack("=QIIII", call.id, 0, fd, 0, flags))
@@ -300,13 +300,13 @@ class Supervisor:
         self.hang_ups.register(number, select.EPOLLRDHUP)
 
     def _moved(self, placeholder: Placeholder, before: int, now: int) -> None:
-        """Another descriptor tells from now on that programs have closed a socket."""
+        """Another descriptor signals from now on that programs have closed a socket."""
         self.hang_ups.unregister(before)
         del self.ends[before]
         self._look_for_close(placeholder, now)
 
     def give_file(self, call: Call, fd: int, flags: int) -> int:
-        """Answer a call with a copy of the descriptor `fd`: its number; -1: its thread was killed.
+        """Return a copy of the descriptor `fd` to a call; -1: its thread was killed.
 
         Raises: OSError EMFILE.
         """
@@ -324,10 +324,10 @@ class Supervisor:
         return number
 
     def look_at_hang_ups(self) -> None:
-        """Close the sockets of which programs have closed the last copy.
+        """Close the sockets whose last copy programs have closed.
 
-        In the order in which they were closed, which decides who comes to TIME_WAIT. In virtual
-        time in that in which they were made: programs that end together race for the other.
+        In the order in which they were closed, which decides which end enters TIME_WAIT. In virtual
+        time in order of creation, as programs that exit together close in random order.
         """
         take_calls(self)
         found = [self.ends[number] for number, _ in self.hang_ups.poll(0)]
@@ -337,7 +337,7 @@ class Supervisor:
             self._drop(placeholder)
 
     def _drop(self, placeholder: Placeholder) -> None:
-        """No program has a copy any more. Calls that wait have the file still, as on Linux."""
+        """No program has a copy left. Waiting calls still use the file, as on Linux."""
         number = placeholder.number()
         self.hang_ups.unregister(number)
         del self.ends[number]
@@ -353,20 +353,20 @@ class Supervisor:
             self.let_go(placeholder)
 
     def let_go(self, placeholder: Placeholder) -> None:
-        """Close the host's socket: neither a program nor a call has it."""
+        """Close the host's socket: neither a program nor a call uses it."""
         placeholder.close()
         if not self.down and not self.host.closed:
             leave(self.host, placeholder)
 
     def has_ring(self, at: Placeholder) -> None:
-        """A program has mapped a socket's ring. In virtual time, calls that wait look at it."""
+        """A program has mapped a socket's ring. In virtual time, waiting calls poll it."""
         if self.attached is None:
             at.filled = self._look_at_ring
             if at.shown & POLLIN:
                 self._look_at_ring(at)
 
     def _look_at_ring(self, at: Placeholder) -> None:
-        """Take POLLIN back soon after the program has emptied the ring."""
+        """Clear POLLIN soon after the program has emptied the ring."""
         if at not in self.rings:
             self.rings.append(at)
         if self.ring_timer is None:
@@ -382,11 +382,11 @@ class Supervisor:
                 self._look_at_ring(at)
 
     def lend(self, call: Call, number: int, fd: int) -> None:
-        """Have `call`, which goes on, find the file `fd` under a socket's number."""
+        """Let `call`, which the kernel executes, find the file `fd` under a socket's number."""
         self.lent.append(Lent(call, number, fd))
 
     def _forget_lent(self) -> None:
-        """Whoever mapped a ring has ended."""
+        """The thread that mapped a ring has ended."""
         for lent in self.lent:
             lent.close()
         self.lent.clear()
@@ -398,13 +398,13 @@ class Supervisor:
         self.clock.call_soon(fn)
 
     def serve(self) -> None:
-        """Answer the calls that wait, while nothing else is to be done.
+        """Handle the pending calls while nothing else is to be done.
 
-        Whoever gets an answer often runs at once, and has its next call ready. What it has closed
-        before that is closed here first, so it finds the port free, or the peer the end.
+        A thread that gets a result often runs at once and makes its next call. Sockets that it closed
+        before are closed here first, so the port is free and the peer sees the end.
         """
         if self.hang_ups.closed:
-            return  # the last program ended since this was to be called
+            return  # the last program ended since this was scheduled
         hang_ups = self.hang_ups.fileno()
         self.serving = True
         for _ in range(SERVED_AT_ONCE):
@@ -423,18 +423,18 @@ class Supervisor:
         take_calls(self)
 
     def receive(self) -> Call | None:
-        """Take the call that waits."""
+        """Receive the pending call."""
         found = self.listener.recv()
         return None if found is None else call_of(self, found)
 
     def has_ended(self) -> None:
-        """No process has the filter any more."""
+        """No process has the filter any longer."""
         self._release()
         self.on_ended()
-        self.ended = True  # last, for other threads look at it
+        self.ended = True  # last, since other threads read it
 
     def gone(self, call: Call) -> OSError:
-        """The error of calls about the network from now on; the first of them is told."""
+        """The error of network calls from now on; the first one is logged."""
         if not self.told:
             self.told = True
             self.log(f"{call.name} of {call.tid}: the host is gone; calls fail with ENETDOWN")
@@ -446,7 +446,7 @@ class Supervisor:
         has_answer(self, call)
 
     def wait(self, call: Call, at: Any, timeout_ns: int = 0, late: int = errno.EAGAIN) -> NoReturn:
-        """Have the call tried again when the socket may be ready; after `timeout_ns` it fails.
+        """Retry the call when the socket may be ready; after `timeout_ns` it fails.
 
         Raises: Waiting.
         """
@@ -465,7 +465,7 @@ class Supervisor:
         raise Waiting
 
     def hold(self, call: Call, held: Held) -> NoReturn:
-        """Have the call tried again when all threads rest, and at the end of its wait.
+        """Retry the call when all threads are idle, and at its deadline.
 
         Raises: Waiting.
         """
@@ -475,7 +475,7 @@ class Supervisor:
         raise Waiting
 
     def look_at_kept(self) -> None:
-        """Where time is virtual: try calls again whose end the kernel does not tell."""
+        """In virtual time, retry calls for which there is no wake-up."""
         for call in list(self.waiting):
             held = call.held
             if call.done:
@@ -487,7 +487,7 @@ class Supervisor:
                     call.interrupted(ERESTARTSYS)
             elif not has_signal(call.tid, held.mask):
                 attempt(self, call)
-            elif held.mask is not None:  # the kernel has the call unblock it, and fail
+            elif held.mask is not None:  # the kernel unblocks it in the call, which fails
                 forget(self, call)
                 has_answer(self, call)
                 self.listener.go_on(call.id)
@@ -517,8 +517,8 @@ class Supervisor:
         self.log(f"[{call.tid}] {call.name}({args}) = {said}")
 
     def close(self) -> None:
-        """Close the programs' sockets. From now on calls about them fail with ENETDOWN; processes
-        that are left go on with all others until they end."""
+        """Close the programs' sockets. Later calls on them fail with ENETDOWN; remaining
+        processes continue with other calls until they end."""
         for call in list(self.waiting):
             finish(self, call, 0, errno.ENETDOWN)
         for placeholder in self.sockets.values():
@@ -545,7 +545,7 @@ class Supervisor:
         self.timers.clear()
 
     def _release(self) -> None:
-        """Give the descriptors back. Safe to call twice."""
+        """Close the descriptors. Safe to call twice."""
         for call in list(self.waiting):
             self.dropped(call)
         self._stop_timers()
@@ -560,7 +560,7 @@ class Supervisor:
 
 
 def call_of(supervisor: Supervisor, found: tuple[Any, ...]) -> Call:
-    """The call that the listener has told of."""
+    """The call object of a notification."""
     supervisor.calls += 1
     call_id, tid, number, args = found
     name = supervisor.names.get(number) or str(number)
@@ -571,7 +571,7 @@ def call_of(supervisor: Supervisor, found: tuple[Any, ...]) -> Call:
 
 
 def attempt(supervisor: Supervisor, call: Call) -> None:
-    """Try a call: answer it, or leave it waiting."""
+    """Try a call: finish it, or leave it waiting."""
     supervisor.host.caller = call.tid
     try:
         value = supervisor.functions[call.name](call)
@@ -579,13 +579,13 @@ def attempt(supervisor: Supervisor, call: Call) -> None:
         return
     except OSError as exc:
         finish(supervisor, call, 0, exc.errno or errno.EIO)
-    except Exception:  # a mistake of ours must not stop the program for ever
+    except Exception:  # our bugs must not block the program forever
         supervisor.log(f"{call.name} of {call.tid}: {traceback.format_exc()}")
         finish(supervisor, call, 0, errno.EIO)
     else:
         if value is not None:
             finish(supervisor, call, value, 0)
-        elif not call.done:  # not ours
+        elif not call.done:  # for the kernel
             forget(supervisor, call)
             has_answer(supervisor, call)
             take_calls(supervisor)
@@ -595,7 +595,7 @@ def attempt(supervisor: Supervisor, call: Call) -> None:
 
 
 def finish(supervisor: Supervisor, call: Call, value: int, error: int) -> None:
-    """Answer: the call returns `value`, or fails with `error`, unless that is 0."""
+    """Finish a call: it returns `value`, or fails with `error`, unless that is 0."""
     if call.done:
         forget(supervisor, call)
         return
@@ -610,22 +610,22 @@ def finish(supervisor: Supervisor, call: Call, value: int, error: int) -> None:
 
 
 def take_calls(supervisor: Supervisor) -> None:
-    """Somebody is about to run on: receive the calls of others, so that no signal that it causes
-    interrupts them. Virtual time takes one call at a time, in its order."""
+    """Receive the calls of other threads before one continues, so that its signals do not
+    interrupt them. Virtual time handles one call at a time, in its order."""
     if supervisor.attached is None and supervisor.listener.take() and not supervisor.serving:
         supervisor.serving = True
         supervisor.soon(supervisor.serve)
 
 
 def has_answer(supervisor: Supervisor, call: Call) -> None:
-    """The call is done."""
+    """Mark the call as done."""
     call.done = True
     if supervisor.attached is not None:
         supervisor.attached.answered(call)
 
 
 def settle(supervisor: Supervisor, call: Call) -> None:
-    """A call is about to return: it waits no longer, and its socket shows what is true now."""
+    """Before a call returns, end its wait and update its placeholder."""
     forget(supervisor, call)
     at: Placeholder | None = call.socket
     if at is not None and not at.closed:
@@ -633,7 +633,7 @@ def settle(supervisor: Supervisor, call: Call) -> None:
 
 
 def show_at(supervisor: Supervisor, tid: int, number: int, at: Placeholder) -> None:
-    """Bring what is shown under a program's number up to date, of what is no longer true."""
+    """Update outdated bits of a program's descriptor."""
     at.where = (tid, number)
     gone = stale(at)
     if not gone:
@@ -652,7 +652,7 @@ def show_at(supervisor: Supervisor, tid: int, number: int, at: Placeholder) -> N
 
 
 def forget(supervisor: Supervisor, call: Call) -> None:
-    """A call waits no longer."""
+    """Remove a call from the waiting ones."""
     if call not in supervisor.waiting:
         return
     del supervisor.waiting[call]
@@ -675,7 +675,7 @@ def forget(supervisor: Supervisor, call: Call) -> None:
 
 
 def has_signal(tid: int, mask: int | None = None) -> bool:
-    """Whether a signal for which the program has a handler waits for the thread.
+    """Whether a signal with a handler in the program is pending for the thread.
 
     `mask`: the signals that its call blocks, if not those that the thread blocks.
     """

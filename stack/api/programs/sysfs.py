@@ -1,14 +1,14 @@
 """/proc/net, /proc/sys/net and /sys/class/net for programs: a host's files, not the machine's.
 
-stack.api.net_proc, net_procsys and net_sysfs say what is in them. What a program opens is real, so
-that fstat(2) says of it what stat(2) says of its path:
+stack.api.net_proc, net_procsys and net_sysfs define their contents. A program opens real files, so
+that fstat(2) and stat(2) agree:
 
-    a file          a real one with the text, as those of /etc are, too
-    a directory     a real one with files of these names, which the program then reads
+    a file          a real file with the text, as for /etc
+    a directory     a real directory with files of these names
     access          answered from the names that the host has
-    writing         a descriptor of its own kind: what is written to it goes to the host
+    writing         a special descriptor that passes the data to the host
 
-readlink(2) tells where a symbolic link leads; stat, lstat and open show the directory there.
+readlink(2) returns the target of a symbolic link; stat, lstat and open show the directory there.
 """
 
 from __future__ import annotations
@@ -31,30 +31,30 @@ from stack.core.time64 import NSEC_PER_SEC
 from stack.net import Net
 
 WRITERS = 64
-"""Descriptors for writing that are remembered."""
+"""Maximum number of remembered descriptors for writing."""
 MEMORY = "/dev/shm"
-"""Where directories are made: sysctl(8) takes the first two names for "." and "..", as they are in
+"""Parent of the created directories: sysctl(8) takes the first two names for "." and "..", as they are in
 /proc and on this file system, but not on all."""
 STAT = {
-    # struct stat: device, inode, then what the two machines order differently; three times.
+    # struct stat: device, inode, then members whose order differs by machine; three times.
     "x86_64": (struct.Struct("=QQQIII4xQqqq6q24x"), "nlink mode"),
     "aarch64": (struct.Struct("=QQIIIIQ8xqi4xq6q8x"), "mode nlink"),
 }
 STATX = struct.Struct("=IIQIIIH2xQQQQqI4x16xqI4xqI4x4I112x")
 STATX_BASIC_STATS = 0x7FF
 AT_FDCWD = -100
-"""To openat(2) and its kin: where the program stands."""
+"""For openat(2) etc: the current directory."""
 MAKE = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
 
 
 class Files(Protocol):
-    """What a host has below `ROOT`: the functions of net_sysfs and its kin."""
+    """The files of a host below `ROOT`: the functions of net_sysfs and similar modules."""
 
     ROOT: str
     DIRECTORY_MODE: int
     """Permissions of directories."""
     FILE_BYTES: int
-    """The size that stat(2) tells of files. fstat(2) tells how long the text is."""
+    """The size of files in stat(2). fstat(2) returns the length of the text."""
 
     def names(self, net: Net, path: str) -> tuple[str, ...] | None:
         """The names in a directory; None: it is a file. Raises: OSError ENOENT."""
@@ -63,7 +63,7 @@ class Files(Protocol):
         """A file's text. Raises: OSError."""
 
     def link(self, net: Net, path: str) -> str | None:
-        """Where a symbolic link leads; None: it is none. Raises: OSError ENOENT."""
+        """The target of a symbolic link, or None. Raises: OSError ENOENT."""
 
     def mode(self, net: Net, path: str) -> int:
         """Permissions of a file. Raises: OSError ENOENT."""
@@ -87,7 +87,7 @@ class At:
 
 
 def find(path: str) -> At | None:
-    """Where a path is in one of the trees; None when it is elsewhere."""
+    """The place of a path in one of the trees, or None."""
     for tree in TREES:
         if path == tree.ROOT or path.startswith(f"{tree.ROOT}/"):
             below = os.path.normpath(path[len(tree.ROOT) :].strip("/") or ".")
@@ -96,15 +96,15 @@ def find(path: str) -> At | None:
 
 
 class Tree:
-    """What programs of one host have opened in the trees."""
+    """The files in the trees opened by programs of one host."""
 
     def __init__(self) -> None:
         self._directory = ""
         self.writers: dict[int, At] = {}
-        """By the inode of a descriptor for writing: its file."""
+        """Files by the inode of their descriptor for writing."""
 
     def open(self, net: Net, at: At, flags: int) -> int | None:
-        """A descriptor of a directory, or for writing a file; None: of a file, to be read.
+        """A descriptor of a directory, or for writing a file; None for reading a file.
 
         Raises: OSError ENOENT, EISDIR, ENOTDIR, EACCES.
         """
@@ -123,7 +123,7 @@ class Tree:
         ours, theirs = socket.socketpair()
         with ours:
             if access == os.O_RDWR:
-                ours.setblocking(False)  # a list of ports may be longer than what fits
+                ours.setblocking(False)  # a list of ports may exceed the buffer
                 ours.send(at.tree.show(net, at.path).encode())
         if len(self.writers) >= WRITERS:
             del self.writers[next(iter(self.writers))]
@@ -132,15 +132,15 @@ class Tree:
         return fd
 
     def _place(self, path: str) -> str:
-        """The name of the real file or directory for a path. No directory is in another one."""
+        """The name of the real file or directory for a path. Directories are not nested."""
         if not self._directory:
             self._directory = tempfile.mkdtemp(dir=MEMORY if os.access(MEMORY, os.W_OK) else None)
         return os.path.join(self._directory, path.replace("/", "%"))
 
     def below(self, tid: int, directory: int, path: str) -> str | None:
         """The absolute path that is `path` below a program's descriptor `directory`. AT_FDCWD is
-        where the program stands: after fchdir(2) in a directory that was made here, after chdir(2)
-        in the machine's own, whose names here are the host's all the same."""
+        the current directory: one created here after fchdir(2), the machine's after chdir(2),
+        whose path is still looked up on the host."""
         link = "cwd" if directory == AT_FDCWD else f"fd/{directory}"
         try:
             place = os.readlink(f"/proc/{tid}/{link}")
@@ -152,7 +152,7 @@ class Tree:
         return os.path.normpath(os.path.join(place, path))
 
     def file(self, path: str, text: str | None, mode: int) -> str:
-        """The name of the real file with this text, or with any. It is the same one each time
+        """The name of the real file with this text, or any text. It stays the same
         (st_ino), unless a program reads another text in it."""
         there = self._place(path)
         data = None if text is None else text.encode(errors="surrogateescape")
@@ -180,8 +180,8 @@ class Tree:
         return there
 
     def _open_directory(self, net: Net, at: At, names: tuple[str, ...]) -> int:
-        """A real directory with these names. Somebody may be reading it: what is there already
-        stays."""
+        """A real directory with these names. A program may be reading it, so existing files
+        stay."""
         there = self.directory(at)
         before = set(os.listdir(there))
         if before != set(names):
@@ -199,7 +199,7 @@ class Tree:
         return os.open(self.directory(at), os.O_DIRECTORY | os.O_CLOEXEC)
 
     def close(self) -> None:
-        """Remove what was made."""
+        """Remove the created files."""
         if self._directory:
             shutil.rmtree(self._directory, ignore_errors=True)
             self._directory = ""
@@ -214,7 +214,7 @@ def mode_of(net: Net, at: At) -> int:
 
 
 def is_read(fd: int) -> bool:
-    """Whether a file is open elsewhere, too. Then there is no lease for writing (fcntl(2))."""
+    """Whether a file is also open elsewhere, which prevents a write lease (fcntl(2))."""
     try:
         fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_WRLCK)
     except OSError:

@@ -1,14 +1,14 @@
-"""What the calls about time do where time is virtual: `TIME_CALLS`, by the call's name.
+"""System calls about time under virtual time: `TIME_CALLS`, by name.
 
-They are as those of `calls.py`. A call that waits with a timeout is kept (`Supervisor.hold`) until
-what it waits for is there; then the kernel does it. When its time has come it is answered here.
+They work like those of `calls.py`. A call that waits with a timeout is kept (`Supervisor.hold`) until
+its event has happened; then the kernel executes it. On timeout it is finished here.
 
-    a clock, a timer set     do_clock_gettime, do_setitimer: answered at once
+    a clock, a timer set     do_clock_gettime, do_setitimer: finished at once
     a sleep, a futex, poll   keep, sleep_until -> Supervisor.hold(call, Held), which raises Waiting
-    tried again              Held.ready: None, the kernel does the call; passed: its time is over
+    tried again              Held.ready: None, the kernel executes the call; passed: it timed out
 
-State: `Call.held` of each call that waits, and the `Timer` of each alarm and timerfd. When time may
-move on, `Attached` (virtual.py) decides. Read `keep` first.
+State: `Call.held` of each call that waits, and the `Timer` of each alarm and timerfd. When time
+advance is decided by `Attached` (virtual.py). Read `keep` first.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ SIGSET_BYTES = 8
 
 
 def now_of(call: Call, clock: int) -> int | None:
-    """The time of one of the program's clocks, in ns; None: it counts what a processor does."""
+    """The time of one of the program's clocks, in ns; None: it counts processor time."""
     host = call.supervisor.host
     if clock in WALL_CLOCKS:
         return int(realtime_ns(host.clock))
@@ -106,11 +106,11 @@ def do_time(call: Call) -> int:
     return seconds
 
 
-# --- to sleep ------------------------------------------------------------------------------------
+# --- sleeping ------------------------------------------------------------------------------------
 
 
 def sleep_until(call: Call, when: int, left_addr: int) -> int:
-    """Wait; `left_addr` is told what is left if a signal comes."""
+    """Wait; on a signal, the remaining time is stored at `left_addr`."""
     held = call.held or Held(when, left_addr=left_addr)
     if passed(call, held):
         return 0
@@ -137,7 +137,7 @@ def do_clock_nanosleep(call: Call) -> int | None:
 def do_futex(call: Call) -> int:
     """futex(2), FUTEX_WAIT and FUTEX_WAIT_BITSET with a timeout.
 
-    A wake is not seen, but what it tells of is: the word has changed.
+    A wake is not visible, but the changed word is.
     """
     addr, op, value = call.args[:3]
     same = read_memory(call.tid, addr, 4) == (value & 0xFFFFFFFF).to_bytes(4, "little")
@@ -158,12 +158,12 @@ def do_futex(call: Call) -> int:
 
 
 def do_rt_sigtimedwait(call: Call) -> int | None:
-    """rt_sigtimedwait(2): the kernel gives the signal once there is one."""
+    """rt_sigtimedwait(2): the kernel returns the signal once there is one."""
     if not call.args[2]:
         return None
     wanted = int.from_bytes(read_memory(call.tid, call.args[0], SIGSET_BYTES), "little")
     if call.held is None:
-        # A signal that is waited for ends the wait, and so does one with a handler.
+        # A signal of the set ends the wait, and so does one with a handler.
         held = Held(deadline(call, get_time(call.tid, call.args[2])))
     else:
         held = call.held
@@ -175,7 +175,7 @@ def do_rt_sigtimedwait(call: Call) -> int | None:
 
 
 def pending(tid: int) -> int:
-    """The signals that wait for a thread."""
+    """The pending signals of a thread."""
     found = 0
     with contextlib.suppress(OSError), open(f"/proc/{tid}/status", "rb") as file:
         for line in file:
@@ -184,7 +184,7 @@ def pending(tid: int) -> int:
     return found
 
 
-# --- to wait for descriptors -------------------------------------------------------------------
+# --- waiting for descriptors -------------------------------------------------------------------
 
 
 def keep(
@@ -193,21 +193,21 @@ def keep(
     wanted: Callable[[], list[tuple[int, int]]],
     mask: int | None = None,
 ) -> bool:
-    """Keep a call until a descriptor is ready. True: its time is over. False: the kernel's turn.
+    """Keep a call until a descriptor is ready. True: it timed out. False: the kernel executes it.
 
     Raises: Waiting.
     """
     held = call.held
     if held is None:
         found = wait_ns()
-        if not found:  # for ever, or not at all
+        if not found:  # no timeout, or no wait
             if found == 0:
                 attached(call).idle(call.tid, IDLE_POLL)
             return False
         held = Held(deadline(call, found), mask)
         try:
             held.watch(call.tid, wanted())
-        except OSError:  # of no such descriptor the kernel tells
+        except OSError:  # the kernel reports a bad descriptor
             return False
     if held.ready():
         held.close()
@@ -223,7 +223,7 @@ def get_mask(tid: int, addr: int) -> int | None:
 
 
 def milliseconds(value: int) -> Callable[[], int | None]:
-    """A timeout of so many; None: for ever."""
+    """A timeout in ms; None: none."""
     wait = i32(value)
     return lambda: None if wait < 0 else wait * NSEC_PER_MSEC
 
@@ -308,28 +308,28 @@ class Timer:
         self._close = close
         self.every_ns = 0
         self.about: Any = None
-        """Of a timerfd: its clock, and our copy of the descriptor while it is set."""
+        """Of a timerfd: its clock, and our copies of the descriptor while armed."""
         self.handle: Any = None
 
     def left(self) -> int:
-        """Until it rings, in ns; 0: it is not set."""
+        """Remaining time in ns; 0: not armed."""
         if self.handle is None:
             return 0
         return max(int(self.handle.when) - int(self.clock.now_ns()), 1)
 
     def set(self, when_ns: int, every_ns: int) -> None:
-        """Ring at `when_ns`."""
+        """Arm for `when_ns`."""
         self.every_ns = every_ns
         self.handle = self.clock.call_at(when_ns, self._rings)
 
     def stop(self) -> None:
-        """Do not ring."""
+        """Disarm."""
         if self.handle is not None:
             self.handle.cancel()
             self.handle = None
 
     def close(self) -> None:
-        """Give back what it rings."""
+        """Release its copies of descriptors."""
         self.stop()
         self._close()
 
@@ -342,11 +342,11 @@ class Timer:
 
 
 def nothing() -> None:
-    """What a timer has to give back that rings a process."""
+    """Nothing to release for a timer of a process."""
 
 
 def set_alarm(call: Call, wait_ns: int, every_ns: int) -> tuple[int, int]:
-    """Send SIGALRM to the process after `wait_ns`; 0: never. What was left before, and every."""
+    """Send SIGALRM to the process after `wait_ns`; 0: never. Returns the previous remaining time and interval."""
     supervisor = call.supervisor
     pid = process_of(call.tid) or call.tid
     programs = attached(call)
@@ -382,7 +382,7 @@ def itimerval(left: int, every: int) -> bytes:
 
 
 def do_setitimer(call: Call) -> int | None:
-    """setitimer(2) of ITIMER_REAL; the others count what a processor does."""
+    """setitimer(2) of ITIMER_REAL; the others count processor time."""
     which, new, old = call.args[:3]
     if i32(which) != ITIMER_REAL:
         return None
@@ -405,7 +405,7 @@ def do_getitimer(call: Call) -> int | None:
 
 
 def event_number(pid: str, fd: int) -> int | None:
-    """The kernel's number of an eventfd; None: it is something else."""
+    """The kernel's number of an eventfd; None: another file."""
     with contextlib.suppress(OSError), open(f"/proc/{pid}/fdinfo/{fd}", "rb") as file:
         for line in file:
             if line.startswith(b"eventfd-id:"):
@@ -415,7 +415,7 @@ def event_number(pid: str, fd: int) -> int | None:
 
 
 def do_timerfd_create(call: Call) -> None:
-    """timerfd_create(2): the program gets an eventfd, which is read alike."""
+    """timerfd_create(2): the program gets an eventfd, which is read in the same way."""
     clock, flags = i32(call.args[0]), i32(call.args[1])
     if now_of(call, clock) is None or flags & ~(os.O_NONBLOCK | os.O_CLOEXEC):
         raise os_error(errno.EINVAL, f"clock {clock}, flags {flags:#o}")
@@ -466,7 +466,7 @@ def do_timerfd_settime(call: Call) -> int:
     timer.stop()
     if not copies:
         copies.append(get_fd(call.tid, call.args[0] & 0xFFFFFFFF))
-    os.eventfd_write(copies[0], 1)  # so that to read does not wait
+    os.eventfd_write(copies[0], 1)  # so that reading does not wait
     os.eventfd_read(copies[0])
     if first:
         absolute = bool(call.args[1] & TIMER_ABSTIME)
@@ -491,12 +491,12 @@ def do_timerfd_gettime(call: Call) -> int:
 
 
 def do_clone(call: Call) -> None:
-    """clone(2) and its like: what they make is looked for before any call is answered."""
+    """clone(2) and its variants: find the new thread before handling any call."""
     attached(call).makes(call.tid)
 
 
 def do_exit_group(call: Call) -> None:
-    """exit_group(2) stops, so that children are found before they are another's."""
+    """exit_group(2) stops, so that children are found before they are reparented."""
 
 
 def do_begin(call: Call) -> None:

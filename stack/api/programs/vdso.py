@@ -1,7 +1,7 @@
-"""Have a program ask the kernel for the time: its vDSO's functions become system calls.
+"""Make a program read the time from the kernel: its vDSO's functions become system calls.
 
 libc reads the time without a system call, from a page that the kernel maps into each program
-(vdso(7)). No filter sees that. The page with the code is the program's own copy once it is written
+(vdso(7)). No filter sees this. The page with the code is the program's own copy once it is written
 to, which ptrace's access to its memory allows (/proc/PID/mem). fork copies the copy; exec brings
 a new page, whose program announces itself by set_tid_address(2) or arch_prctl(2).
 """
@@ -33,7 +33,7 @@ def stub(machine: str, number: int) -> bytes:
 
 
 def functions(image: bytes) -> dict[str, int]:
-    """Where the functions of an ELF object begin. Raises: ValueError, it is none."""
+    """The offsets of the functions of an ELF object. Raises: ValueError: not an ELF object."""
     try:
         return dynamic_symbols(image)
     except (struct.error, IndexError, OverflowError) as exc:
@@ -59,7 +59,7 @@ def dynamic_symbols(image: bytes) -> dict[str, int]:
 
 
 def patch(tid: int) -> None:
-    """Replace the functions of a thread's program that tell the time.
+    """Replace the time functions of a thread's program.
 
     Raises: OSError. ValueError: the kernel's object cannot be read.
     """

@@ -1,19 +1,19 @@
 """Programs in virtual time: the events of a VirtualClock wait until every thread waits.
 
 `Attached.settle` is an event. It runs in the same instant after each event that may have let a
-program go on. It answers calls until no thread of any program runs, and returns. So time moves only
-when all of them wait, in a call that is kept here or asleep in the kernel.
+program continue. It handles calls until no thread of any program runs. So time advances only
+when all of them wait, in a call kept here or asleep in the kernel.
 
-Who runs is read from /proc: whether a thread is runnable or on a processor, and how long it has run
-so far. None has run between two looks at all that tell the same. Most threads sleep on while one
-asks for the time, and for them a look is two reads of files that stay open.
+The running threads are read from /proc: whether a thread is runnable or on a processor, and how long it has run
+so far. None has run between two identical readings of all. Most threads sleep while one
+reads the time, and for them a reading costs two reads of open files.
 
-Threads and processes are found before their maker goes on: the calls that make them stop here, and
-no further call is answered until the maker rests. One call is answered at a time, in the order in
-which the threads were found. So threads that meet only in calls take the same turns in each run.
+Threads and processes are found before their creator continues: the calls that create them stop here, and
+no further call is handled until the creator is idle. Calls are handled one at a time, in the order in
+which the threads were found. So threads that interact only through calls run in the same order each time.
 
-A call with a timeout is kept here, for the kernel's timers know real time alone. What it waits for
-is looked at when all threads rest: descriptors by poll(2) over copies, the word of a futex in the
+A call with a timeout is kept here, since the kernel's timers only use real time. Its condition
+is checked when all threads are idle: descriptors by poll(2) over copies, the word of a futex in the
 program's memory. A futex wait may end without a wake, so a word that has changed is enough.
 """
 
@@ -35,15 +35,15 @@ if TYPE_CHECKING:
     from stack.api.programs.supervisor import Call, Supervisor
 
 FIRST_S, MOST_S = 0.00002, 0.002
-"""How long to sleep until the states of threads are read again."""
+"""Sleep between two readings of thread states."""
 IDLE_CALLS = 4096
-"""Calls of a thread at one instant that found nothing (the time, EAGAIN). Each one beyond takes
-time, or a program that polls for what needs time would never see it."""
+"""Limit of calls of a thread at one instant without result (the time, EAGAIN). Each further one
+takes time, or a polling program would never end."""
 IDLE_POLL = 32
-"""For how many of them a poll counts that does not wait: who asks again at once is in a loop."""
+"""Weight of a non-blocking poll among them, since its caller likely loops."""
 IDLE_NS, IDLE_MOST_NS = 1000, NSEC_PER_MSEC
 SPIN_TICKS = max(os.sysconf("SC_CLK_TCK") // 5, 1)
-"""A thread that has run so long without a call may wait for another one's to return."""
+"""A thread that has run this long without a call may wait for another's call."""
 RESTS = frozenset("STtZX")
 STATUS_BYTES = 1 << 14
 KEPT_THREADS = 200
@@ -54,7 +54,7 @@ NSTGID = re.compile(rb"\nNStgid:(?:\t\d+)*?\t(\d+)\n")
 
 
 class Held:
-    """What a call waits for that is kept here until `deadline` (ns)."""
+    """The condition of a call kept here until `deadline` (ns)."""
 
     __slots__ = ("copies", "deadline", "left_addr", "mask", "poll")
 
@@ -63,12 +63,12 @@ class Held:
         self.mask = mask
         """The signals that the call blocks; None: those that the thread blocks."""
         self.left_addr = left_addr
-        """Where the program wants to know what was left when a signal came; 0: nowhere."""
+        """Address for the remaining time after a signal; 0: none."""
         self.copies: list[int] = []
         self.poll: Any = None
 
     def watch(self, tid: int, wanted: list[tuple[int, int]]) -> None:
-        """Wait for descriptors of a thread, too: (number, events). Raises: OSError EBADF."""
+        """Also wait for descriptors of a thread: (number, events). Raises: OSError EBADF."""
         self.poll = select.poll()
         try:
             for number, events in wanted:
@@ -79,11 +79,11 @@ class Held:
             raise
 
     def ready(self) -> bool:
-        """Whether a descriptor is."""
+        """Whether a descriptor is ready."""
         return bool(self.poll is not None and self.poll.poll(0))
 
     def close(self) -> None:
-        """Give the copies back."""
+        """Close the copies."""
         for fd in self.copies:
             os.close(fd)
         self.copies.clear()
@@ -99,27 +99,27 @@ class Attached:
         self._listeners: Any = None
         """The set of the supervisors' listeners, while there are any."""
         self._listening: dict[int, Supervisor] = {}
-        """By descriptor of the listener."""
+        """Supervisors by listener descriptor."""
         self._watched: dict[Callable[[], Any], Callable[[], bool]] = {}
-        """What to call when all threads rest and the condition holds."""
+        """Functions to call when all threads are idle and their condition holds."""
         self.stopped: dict[int, Call] = {}
-        """By thread: the call that has no answer yet."""
+        """Unfinished call by thread."""
         self.pending: list[Call] = []
-        """Those of `stopped` that were not tried yet."""
+        """The calls of `stopped` that were not tried yet."""
         self._threads: dict[int, dict[int, tuple[int, Task]]] = {}
-        """By process: its threads, with their places in the order."""
+        """Threads by process, with their places in the order."""
         self._last: Task | None = None
-        """Who ran when it was looked at last. Most likely it still does."""
+        """The thread seen running last, which most likely still runs."""
         self._owner: dict[int, Supervisor] = {}
-        """By process: what serves it."""
+        """Supervisor by process."""
         self._found = 0
         self._makers: dict[int, set[int]] = {}
-        """Threads that may have made a thread or process that is not known yet; the children that
+        """Threads that may have created an unknown thread or process; the children that
         they had before."""
         self._idle: dict[int, tuple[int, int]] = {}
-        """By thread: the time, and the calls that found nothing since."""
+        """By thread: the time, and the calls without result since."""
         self._spins: dict[int, int] = {}
-        """By thread that runs: the ticks that it had used when that was seen."""
+        """By running thread: its used ticks at the first observation."""
         self._scheduled = False
         self._settling = False
 
@@ -134,7 +134,7 @@ class Attached:
         self.soon()
 
     def remove(self, supervisor: Supervisor) -> None:
-        """Nobody runs the time of its processes any more: end those that are left."""
+        """Time no longer advances for its processes: kill the remaining ones."""
         self._unlisten(supervisor)
         self.pending = [call for call in self.pending if call.supervisor is not supervisor]
         for pid in [pid for pid, owner in self._owner.items() if owner is supervisor]:
@@ -146,7 +146,7 @@ class Attached:
             del self.stopped[tid]
 
     def _unlisten(self, supervisor: Supervisor) -> None:
-        """No more calls of it come."""
+        """Stop listening to its calls."""
         if supervisor in self.supervisors:
             self.supervisors.remove(supervisor)
             del self._listening[supervisor.listener.fd]
@@ -155,40 +155,40 @@ class Attached:
                 self._listeners.close()
 
     def when(self, cond: Callable[[], bool], fn: Callable[[], Any]) -> None:
-        """Call `fn()` once `cond()` holds, which is looked at whenever all threads rest."""
+        """Call `fn()` once `cond()` holds, which is checked whenever all threads are idle."""
         self._watched[fn] = cond
         self.soon()
 
     def forget(self, fn: Callable[[], Any]) -> None:
-        """Undo `when`; harmless when it was called."""
+        """Undo `when`; harmless after the call."""
         self._watched.pop(fn, None)
 
     def soon(self) -> None:
-        """A program may go on: let no time pass before it waits again."""
+        """A program may continue: stop time until it waits again."""
         if not (self._scheduled or self._settling):
             self._scheduled = True
             self.clock.call_soon(self.settle)
 
     def answered(self, call: Call) -> None:
-        """The thread goes on."""
+        """The thread continues."""
         self.stopped.pop(call.tid, None)
         self.soon()
 
     def makes(self, tid: int) -> None:
-        """The thread is about to make another, or a process."""
+        """The thread is about to create a thread or process."""
         self._makers[tid] = set(children_of(tid))
 
     def idle(self, tid: int, calls: int = 1) -> None:
-        """A call of the thread found nothing; it counts for so many."""
+        """A call of the thread had no result; it counts `weight` times."""
         now = self.clock.now_ns()
         when, count = self._idle.get(tid, (now, 0))
         self._idle[tid] = (now, count + calls if when >= now - IDLE_MOST_NS else calls)
 
     def lives(self, pid: int) -> bool:
-        """Whether the process is one of a program's."""
+        """Whether the process belongs to a program."""
         return pid in self._threads
 
-    # --- who rests ------------------------------------------------------------------------------
+    # --- idle threads ------------------------------------------------------------------------------
 
     def _forget(self, pid: int) -> None:
         for _, task in self._threads.pop(pid, {}).values():
@@ -225,7 +225,7 @@ class Attached:
         self._threads[pid] = now
 
     def _look_at_makers(self) -> None:
-        """Find what they have made."""
+        """Find what the creating threads have created."""
         for maker in list(self._makers):
             pid = process_of(maker)
             owner = None if pid is None else self._owner.get(pid)
@@ -246,7 +246,7 @@ class Attached:
         return before is not None and in_clone(tid) and not before.issuperset(children_of(tid))
 
     def _look(self) -> bool | None:
-        """Whether each thread that is not stopped sleeps, and has not run since the last look.
+        """Whether all unstopped threads sleep and have not run since the last reading.
 
         None: one runs.
         """
@@ -280,8 +280,8 @@ class Attached:
         same = self._look()
         if same is None:
             return False
-        # Who was seen asleep may have been woken by one that ran until it was looked at, or be
-        # stopped by a call that is not known yet.
+        # A thread seen asleep may have been woken by one read later, or be
+        # stopped in a call not yet received.
         if not same and (self._collect(0.0) or not self._look() or self._collect(0.0)):
             return False
         if self._makers:
@@ -292,7 +292,7 @@ class Attached:
         return True
 
     def _spinning(self) -> int | None:
-        """The process of all threads that run, if each has run for long without a call."""
+        """The process of all threads that run, if each has run long without a call."""
         pids = set()
         spin = True
         for pid, threads in self._threads.items():
@@ -307,9 +307,9 @@ class Attached:
         return pids.pop() if spin and len(pids) == 1 else None
 
     def _serve_spinners(self) -> None:
-        """Answer a call although threads run, if they may wait for that in a loop.
+        """Handle a call although threads run, if they may spin on it.
 
-        Those are threads of one process. Others share no memory with it, so they are not asked.
+        They are threads of one process. Other processes share no memory with it.
         """
         pid = self._spinning()
         calls = [call for call in self.pending if call.tid in self._threads.get(pid or 0, ())]
@@ -319,7 +319,7 @@ class Attached:
     # --- calls ----------------------------------------------------------------------------------
 
     def _collect(self, wait_s: float) -> bool:
-        """Take the calls that were made, after up to `wait_s`. Whether there were any."""
+        """Receive the pending calls, after up to `wait_s`. Whether there were any."""
         found = False
         if wait_s:
             sets = [self._listeners] if self._listening else []
@@ -354,7 +354,7 @@ class Attached:
         return 0
 
     def settle(self) -> None:
-        """Answer calls until every thread waits."""
+        """Handle calls until every thread waits."""
         self._scheduled = False
         self._settling = True
         pause = FIRST_S
@@ -392,7 +392,7 @@ class Attached:
             call.attempt()
 
     def _look_again(self) -> bool:
-        """All rest: have calls that are kept here, and signals, changed? Whether any goes on."""
+        """All are idle: recheck kept calls and signals. Whether any continues."""
         before = len(self.stopped)
         for supervisor in list(self.supervisors):
             supervisor.look_at_hang_ups()
@@ -401,7 +401,7 @@ class Attached:
 
 
 def status_of(tid: int) -> bytes:
-    """/proc/TID/status; nothing when the thread has ended."""
+    """/proc/TID/status; empty if the thread has ended."""
     with contextlib.suppress(OSError):
         fd = os.open(f"/proc/{tid}/status", os.O_RDONLY)
         try:
@@ -412,7 +412,7 @@ def status_of(tid: int) -> bytes:
 
 
 def ticks_of(tid: int) -> int:
-    """The time that a thread has had on processors, in ticks of the clock."""
+    """The processor time of a thread, in ticks of the clock."""
     with contextlib.suppress(OSError), open(f"/proc/{tid}/stat", "rb") as file:
         rest = file.read().rpartition(b") ")[2].split()
         return int(rest[11]) + int(rest[12])
@@ -420,13 +420,13 @@ def ticks_of(tid: int) -> int:
 
 
 def process_of(tid: int) -> int | None:
-    """The process of a thread; None when it has ended."""
+    """The process of a thread; None if it has ended."""
     found = TGID.search(status_of(tid))
     return None if found is None else int(found[1])
 
 
 def task_tgid_vnr(tid: int) -> int:
-    """include/linux/pid.h: a thread's process, by the number that itself sees; 0: it has ended."""
+    """include/linux/pid.h: a thread's process, by the number in its own namespace; 0: it has ended."""
     found = NSTGID.search(status_of(tid))
     return 0 if found is None else int(found[1])
 
@@ -438,19 +438,19 @@ def get_task_comm(tid: int) -> str:
 
 
 def children_of(tid: int) -> list[int]:
-    """The processes that a thread has made and not waited for yet."""
+    """The child processes of a thread that it has not waited for."""
     with contextlib.suppress(OSError), open(f"/proc/{tid}/task/{tid}/children") as file:
         return [int(word) for word in file.read().split()]
     return []
 
 
 def has_filter(pid: int) -> bool:
-    """Whether the process is under a filter of seccomp: its number is no other's by now."""
+    """Whether the process has a seccomp filter, so that its number was not reused."""
     return b"\nSeccomp:\t2\n" in status_of(pid)
 
 
 def in_clone(tid: int) -> bool:
-    """Whether the thread is in a call that makes a process."""
+    """Whether the thread is in a call that creates a process."""
     with contextlib.suppress(OSError, ValueError), open(f"/proc/{tid}/syscall") as file:
         return int(file.read().split()[0]) in map(number_of, CLONES)
     return False
