@@ -170,7 +170,7 @@ class poll:
         del self._wanted[host_fd(fd)]
 
     def poll(self, timeout: float | None = None) -> list[tuple[int, int]]:
-        """[(number, POLL* bits)] of the ready ones; `timeout` in ms, None or negative: no timeout."""
+        """[(number, POLL* bits)] of the ready ones; `timeout` in ms, None or negative: none."""
         limit_ns = None if timeout is None or timeout < 0 else _ns(timeout / 1000)
         with self.net.lock:
             return sys_poll(self.net, list(self._wanted.items()), limit_ns)

@@ -419,7 +419,7 @@ class Socket:
         It shows the readiness of this socket and carries no data (see stack.core.readyfd). It is
         made at the first call and closed with the socket.
 
-        Raises: ClockError: the host would not run while the caller waits for the descriptor, because it
+        Raises: ClockError: the host would not run while the caller waits for the descriptor, as it
         has a VirtualClock or a RealClock that was not started.
         """
         if self._os_fd >= 0 or self._fd < 0:
@@ -881,7 +881,7 @@ class Socket:
 
         The file's position is then after the last byte sent.
 
-        Raises: ValueError: a text file, a socket that is not a stream or never blocks, `count` below
+        Raises: ValueError: a text file, a socket not a stream or non-blocking, `count` below
         1. TypeError: `count` is not an int.
         """
         if "b" not in getattr(file, "mode", "b"):
@@ -1208,7 +1208,7 @@ def create_server(
 def wait_any(
     net: Net, waits: Sequence[tuple[Socket, int]], timeout: float | None = None
 ) -> list[tuple[Socket, int]]:
-    """poll(2): wait until a socket is ready for one of its events (POLLIN ...); returns the ready ones.
+    """poll(2): wait until a socket is ready for one of its events ; returns the ready ones.
 
     The sockets may be of several hosts, all on the clock of `net`.
     """

@@ -2,7 +2,7 @@
 
 An SSLSocket reads and writes a kernel descriptor directly. A `TlsSocket` has an SSLObject
 between two memory buffers, and transfers their contents by `Socket.recv` and `Socket.send`. It has
-SSLSocket's methods, and its exceptions: SSLWantReadError and SSLWantWriteError for a non-blocking socket,
+SSLSocket's methods, and exceptions: SSLWantReadError and SSLWantWriteError for non-blocking ones,
 TimeoutError for one with a timeout.
 
 `SSLContext.wrap_socket` creates one inside `stack.dropin`.

@@ -8,9 +8,9 @@ NEVER = -1
 
 
 class MessageError(ValueError):
-    """Bytes from the wire that are no message of the protocol; the text says what and where.
+    """Invalid message of the protocol; the text describes the error.
 
-    The only exception that the parsers of this package raise, whatever the bytes.
+    The only exception that the parsers of this package raise, on any input.
     """
 
 

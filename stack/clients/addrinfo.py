@@ -1,18 +1,18 @@
-"""getaddrinfo(3) as in glibc, without the look-up of names, which is the resolver's.
+"""getaddrinfo(3) as in glibc, without name resolution, which is in the resolver.
 
-stack/api/netdb.py makes an `AddrInfo` for each call, blocking or asynchronous:
+stack/api/netdb.py creates an `AddrInfo` for each call, blocking or asynchronous:
 
     AddrInfo(host, port, ...)
-        _choose_kinds           types and protocols that fit; the port by number or service name
+        _choose_kinds           matching types and protocols; the port by number or service name
         _resolve
-            _numeric            an address as text: no look-up
+            _numeric            a numeric address: no lookup
             hosts table         (hostfile.py)
-            rows, or lookup     the answer is known, or this name has to be asked for
-    the caller asks the name servers for `lookup` (resolver.py)
-    answer(result) -> _finish   sorts the addresses (RFC 6724 6) and makes the rows
+            rows, or lookup     the answer, or the name to query
+    the caller queries the name servers for `lookup` (resolver.py)
+    answer(result) -> _finish   sorts the addresses (RFC 6724 6) and builds the rows
 
 It has no socket and no clock, so the same object serves blocking and asynchronous callers. State:
-the arguments, `rows` (the answer) or `lookup` (what to ask). Failures are socket.gaierror with
+the arguments, `rows` (the answer) or `lookup` (the query). Failures are socket.gaierror with
 glibc's EAI_* code. Read _resolve first.
 """
 
@@ -66,7 +66,7 @@ Row: TypeAlias = tuple[int, int, int, str, sockaddr]
 
 
 def gai_error(code: int) -> socket.gaierror:
-    """The exception of an EAI_* code, the standard library's."""
+    """The exception of an EAI_* code, of the standard library."""
     return socket.gaierror(code, GAI_TEXT[code])
 
 
@@ -121,10 +121,10 @@ class AddrInfo:
     Args:
         names: hosts table and configuration of the namespace.
         ifindex: the index of an interface by its name or number; raises OSError.
-        configured: whether the namespace has an address of a family besides loopback's.
+        configured: whether the namespace has an address of a family except on loopback.
         sort: RFC 6724 6: destinations in the order in which to try them.
 
-    Raises: socket.gaierror. TypeError: a host or port that is no text, number or None.
+    Raises: socket.gaierror. TypeError: a host or port that is not text, number or None.
     """
 
     def __init__(
@@ -144,7 +144,7 @@ class AddrInfo:
         self._names, self._ifindex, self._sort = names, ifindex, sort
         self._flags = flags
         host = _text("host", host)
-        if host == "*":  # glibc's word for none
+        if host == "*":  # means none in glibc
             host = None
         if host is None and port is None:
             raise gai_error(EAI_NONAME)
@@ -164,7 +164,7 @@ class AddrInfo:
         self._kinds = self._choose_kinds(port, type, proto)
         self._host = host
         self.rows: list[Row] | None = None
-        """The answer, if no name server has to be asked."""
+        """The answer, if no query is needed."""
         self.lookup: tuple[str, tuple[int, ...]] | None = None
         """Otherwise the name and the types of records to look up."""
         self._resolve()
@@ -240,7 +240,7 @@ class AddrInfo:
         self.lookup = host, types
 
     def _numeric(self, host: str) -> sockaddr | None:
-        """The address when `host` is one; None for a name.  Raises: gaierror: another family's."""
+        """The address when `host` is one; None for a name.  Raises: gaierror: wrong family."""
         family = self._family
         v4 = ipv4_number(host)
         if v4 is not None:
@@ -260,7 +260,7 @@ class AddrInfo:
             return sockaddr(uapi.AF_INET, address & 0xFFFFFFFF, 0)
         scope_id: wide = 0
         if percent:
-            # glibc's __inet6_scopeid_pton: a name only where it means a link
+            # glibc's __inet6_scopeid_pton: a name only if it denotes a link
             local = address >> 118 == LINK_LOCAL or address >> 112 & 0xFF0F == MULTICAST_LINK_LOCAL
             try:
                 scope_id = self._ifindex(zone) if local or zone.isdecimal() else -1

@@ -2,12 +2,12 @@
 
     client = Dhcp4Client(mac=mac, random=Random(1))
     actions = client.start(now_ns)
-    actions = client.received(datagram, now_ns)     # what came to UDP port 68
+    actions = client.received(datagram, now_ns)     # received on UDP port 68
     actions = client.timer(now_ns)                  # at the time of the last SetTimer
 
 The runner carries out the actions in order: `Send` a datagram from port 68 to port 67, `SendArp`,
-`SetTimer`, `Configure` the interface with a lease or `Deconfigure` it. It passes ARP packets of the
-interface to `arp_received`, for the check and the defence of the address.
+`SetTimer`, `Configure` the interface with a lease, or `Deconfigure` it. It passes ARP packets of the
+interface to `arp_received`, for address conflict detection and defence.
 
 TRANSITIONS is the state machine of RFC 2131 figure 5 with two more states. CHECKING is between the
 ACK and the use of the address. HELD_OFF is the pause after a declined or refused address.
@@ -42,8 +42,8 @@ DEFEND_INTERVAL_S = 10
 
 @dataclass(frozen=True, slots=True)
 class Send:
-    """Send `data` from port 68 of `saddr` (0: the interface has no address) to port 67 of
-    `daddr`; 255.255.255.255 goes to the interface's own cable."""
+    """Send `data` from port 68 of `saddr` (0 without an address) to port 67 of
+    `daddr`; 255.255.255.255 is the interface's link."""
 
     data: bytes
     saddr: int
@@ -68,7 +68,7 @@ class Configure:
 
 @dataclass(frozen=True, slots=True)
 class Deconfigure:
-    """Stop using the lease: it was refused or has expired, or another host has the address."""
+    """Stop using the lease: it was refused, expired, or another host uses the address."""
 
     lease: Lease
     reason: str
@@ -83,7 +83,7 @@ class Dhcp4Client(LeaseClient[State, Event, Action]):
     Args:
         mac: of the interface, 6 bytes.
         random: of transaction ids and delays.
-        config: how it behaves.
+        config: the configuration.
     """
 
     def __init__(self, *, mac: bytes, random: Random, config: Dhcp4Config | None = None) -> None:
@@ -95,7 +95,7 @@ class Dhcp4Client(LeaseClient[State, Event, Action]):
         self._random = random
         self._xid = 0
         self._started_ns = 0
-        self._asked_ns = 0  # first REQUEST of the exchange: the lease counts from here
+        self._asked_ns = 0  # first REQUEST of the exchange: the lease starts here
         self._tries = 0
         self._offer: Dhcp4Message | None = None
         self._wanted = 0  # the address of REBOOTING and INFORMING
@@ -107,20 +107,20 @@ class Dhcp4Client(LeaseClient[State, Event, Action]):
 
     @property
     def in_use(self) -> bool:
-        """The lease's address belongs to the interface."""
+        """Whether the interface uses the lease's address."""
         return self.lease is not None and self.state in HAS_ADDRESS
 
     # --- events ---------------------------------------------------------------------------------
 
     def start(self, now_ns: int, address: int = 0) -> list[Action]:
-        """Ask for a lease; with `address` for the one that was held before (RFC 2131 4.4.2)."""
+        """Request a lease; with `address` the previous one (RFC 2131 4.4.2)."""
         if self._step(Event.REBOOT if address else Event.START):
             self._wanted = address
             self._begin(now_ns)
         return self._done()
 
     def inform(self, address: int, now_ns: int) -> list[Action]:
-        """Ask for parameters only, for an interface that has `address` already (4.4.3)."""
+        """Request parameters only, for an interface that already has `address` (4.4.3)."""
         if self._step(Event.INFORM):
             self._wanted = address
             self._begin(now_ns)
@@ -129,7 +129,7 @@ class Dhcp4Client(LeaseClient[State, Event, Action]):
     def received(self, data: bytes, now_ns: int) -> list[Action]:
         """Handle a datagram for port 68; ignores invalid ones and those for others."""
         if data[4:8] != self._xid.to_bytes(4, "big"):
-            return []  # unparsed: a link has as many broadcast answers as clients
+            return []  # unparsed, as all clients of a link receive broadcast replies
         try:
             message = Dhcp4Message.parse(data)
         except MessageError:
@@ -150,8 +150,8 @@ class Dhcp4Client(LeaseClient[State, Event, Action]):
         return self._done()
 
     def timer(self, now_ns: int) -> list[Action]:
-        """Do what is due."""
-        self._timer_ns = NEVER  # none is set any more
+        """Handle expired timers."""
+        self._timer_ns = NEVER  # no timer is set
         lease = self.lease
         if lease is not None and self.state in TIMED:
             had = self.in_use
@@ -172,13 +172,13 @@ class Dhcp4Client(LeaseClient[State, Event, Action]):
         return self._done()
 
     def wants_arp(self, sender: int, target: int) -> bool:
-        """Whether `arp_received` would look at a packet with these addresses."""
+        """Whether `arp_received` needs a packet with these addresses."""
         return self.lease is not None and self.lease.address in (sender, target)
 
     def arp_received(
         self, sender_mac: bytes, sender: int, target: int, now_ns: int
     ) -> list[Action]:
-        """Handle an ARP packet of the interface: another host may have our address."""
+        """Handle an ARP packet of the interface: another host may use our address."""
         lease = self.lease
         if lease is None or sender_mac == self.mac:
             return []
@@ -197,7 +197,7 @@ class Dhcp4Client(LeaseClient[State, Event, Action]):
         return self._done()
 
     def stop(self, now_ns: int, *, release: bool = True) -> list[Action]:
-        """End; a lease in use is given back (RFC 2131 4.4.6) unless `release` is False."""
+        """Stop; a lease in use is released (RFC 2131 4.4.6) unless `release` is False."""
         lease = self.lease
         if self.in_use and lease is not None:
             if release:
@@ -280,8 +280,8 @@ class Dhcp4Client(LeaseClient[State, Event, Action]):
             reason = f"the server refused it{f': {text}' if text else ''}"
             self._actions.append(Deconfigure(old, reason))
         self.lease = None
-        # At once the first time, then after 1, 2, 4 ... s: a server may refuse its own offers for
-        # ever.
+        # At once the first time, then after 1, 2, 4 ... s, as a server may always refuse its
+        # own offers.
         pause = 0 if not self._refusals else min(1 << self._refusals - 1, LAST_RETRY_S)
         self._refusals += 1
         self._hold_off(now_ns, pause)
@@ -314,7 +314,7 @@ class Dhcp4Client(LeaseClient[State, Event, Action]):
                 self._arp_ns = now_ns + int(ANNOUNCE_INTERVAL_S * NSEC_PER_SEC)
 
     def _decline(self, now_ns: int, reason: str) -> None:
-        """Another host has the address: decline it, begin again after ten seconds (3.1 (5))."""
+        """Another host uses the address: decline it, restart after ten seconds (3.1 (5))."""
         lease = self.lease
         had = self.in_use
         if lease is None or not self._step(Event.CONFLICT):
@@ -333,7 +333,7 @@ class Dhcp4Client(LeaseClient[State, Event, Action]):
     # --- requests -------------------------------------------------------------------------------
 
     def _begin(self, now_ns: int) -> None:
-        """A new exchange: DISCOVER, REQUEST after a reboot, or INFORM."""
+        """Start a new exchange: DISCOVER, REQUEST after a reboot, or INFORM."""
         self._quiet()
         self._offer = None
         self.lease = None
@@ -352,7 +352,7 @@ class Dhcp4Client(LeaseClient[State, Event, Action]):
             self._started_ns = now_ns
 
     def _resend(self, now_ns: int) -> None:
-        """Send what the state asks for, and say when to send it again."""
+        """Send the message of the state, and schedule its retransmission."""
         limit = {State.REQUESTING: REQUEST_TRIES, State.REBOOTING: REBOOT_TRIES,
                  State.INFORMING: REQUEST_TRIES}.get(self.state)  # fmt: skip
         if limit is not None and self._tries >= limit:
@@ -418,7 +418,7 @@ class Dhcp4Client(LeaseClient[State, Event, Action]):
             self._begin(now_ns)
 
     def _quiet(self) -> None:
-        """Clear every timer but those of the lease."""
+        """Clear all timers except those of the lease."""
         self._resend_ns = self._arp_ns = NEVER
         self._arps_left = 0
 

@@ -16,10 +16,10 @@ MIN_MTU = 68
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """An address for a time, and the network's parameters; addresses are in host order.
+    """An address with its lease time, and the network's parameters; addresses are in host order.
 
     Attributes:
-        routes: of option 121, or made of options 33 and 3 (RFC 3442); the default is (0, 0, GW).
+        routes: of option 121, or from options 33 and 3 (RFC 3442); the default is (0, 0, GW).
         t1_ns, t2_ns, expires_ns: in the time of the core's caller; None for a lease without end.
     """
 
@@ -34,7 +34,7 @@ class Lease:
     hostname: str
     ntp: tuple[int, ...]
     mtu: int
-    """The server's address, 0 when it sent none."""
+    """The server's address, 0 if it sent none."""
     t1_ns: int | None
     t2_ns: int | None
     expires_ns: int | None
@@ -46,7 +46,7 @@ def plausible(address: int) -> bool:
 
 
 def usable(message: Dhcp4Message) -> bool:
-    """Whether an OFFER or ACK has all that RFC 2131 table 3 demands and a host's address."""
+    """Whether an OFFER or ACK has all that RFC 2131 table 3 requires, and a host's address."""
     return (
         plausible(message.yiaddr)
         and plausible(message.address(Option.SERVER_ID))
@@ -55,7 +55,7 @@ def usable(message: Dhcp4Message) -> bool:
 
 
 def prefix_of(message: Dhcp4Message, address: int) -> int:
-    """The prefix length of option 1, or of the address's class when it is missing or has holes."""
+    """The prefix length of option 1, or of the address's class if it is missing or not contiguous."""
     mask = message.number(Option.SUBNET_MASK, 4)
     if mask is not None:
         length = mask.bit_count()
@@ -75,7 +75,7 @@ def routes_of(message: Dhcp4Message) -> tuple[Route, ...]:
     routes: list[Route] = []
     pairs = address_list(message.options.get(Option.STATIC_ROUTE, b""))
     for to, via in zip(pairs[::2], pairs[1::2], strict=False):
-        if to:  # RFC 2132 5.8: the default route is no route of this option
+        if to:  # RFC 2132 5.8: this option excludes the default route
             routes.append((to, 32, via))
     for gateway in address_list(message.options.get(Option.ROUTER, b"")):
         if plausible(gateway):
@@ -85,7 +85,7 @@ def routes_of(message: Dhcp4Message) -> tuple[Route, ...]:
 
 
 def lease_of(message: Dhcp4Message, asked_ns: int, *, address: int = 0) -> Lease:
-    """The lease in an ACK whose REQUEST was sent at `asked_ns`; `address` is an INFORM's."""
+    """The lease in an ACK whose REQUEST was sent at `asked_ns`; `address` is for INFORM."""
     own = address or message.yiaddr
     prefixlen = prefix_of(message, own)
     host_bits = (1 << 32 - prefixlen) - 1
@@ -117,7 +117,7 @@ def lease_of(message: Dhcp4Message, asked_ns: int, *, address: int = 0) -> Lease
 def _times(
     message: Dhcp4Message, lease_s: int, asked_ns: int
 ) -> tuple[int | None, int | None, int | None]:
-    """T1, T2 and the end (RFC 2131 4.4.5); 1/2 and 7/8 of the lease when the server's are wrong."""
+    """T1, T2 and the end (RFC 2131 4.4.5); 1/2 and 7/8 of the lease if the server's are invalid."""
     if lease_s in (0, INFINITE):
         return None, None, None
     t1 = message.number(Option.RENEWAL_TIME, 4)

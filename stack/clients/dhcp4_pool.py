@@ -1,4 +1,4 @@
-"""What a DHCPv4 server gives out, and to whom: its configuration and the bindings of a subnet."""
+"""A DHCPv4 server's configuration and the bindings of a subnet."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from stack.core.time64 import NSEC_PER_SEC
 from stack.core.uapi import INADDR_BROADCAST
 
 NO_CLIENT = b""
-"""Holds an address that another host uses: one declined, or one that answered a ping."""
+"""Client of an address in use by another host: declined, or a ping reply came."""
 MAX_OPTION_VALUE = 1024
 SERVERS_OWN = frozenset(
     (Option.SUBNET_MASK, Option.REQUESTED_ADDRESS, Option.LEASE_TIME, Option.OVERLOAD,
@@ -43,7 +43,7 @@ class Subnet:
     """Further options by code, such as ROUTER and DNS_SERVERS, as their bytes."""
     by_mac: Mapping[bytes, int] = field(default_factory=dict)
     by_client_id: Mapping[bytes, int] = field(default_factory=dict)
-    """Addresses kept for one client; they may lie outside the range."""
+    """Addresses reserved for one client; they may be outside the range."""
 
     def __post_init__(self) -> None:
         whole_number("Subnet", "prefixlen", self.prefixlen, 1, 30)
@@ -83,7 +83,7 @@ class Subnet:
         return 0xFFFFFFFF << (32 - self.prefixlen) & 0xFFFFFFFF
 
     def has(self, address: int) -> bool:
-        """Whether the address is of the subnet."""
+        """Whether the address belongs to the subnet."""
         return not (address ^ self.first) & self.mask
 
     def usable(self, address: int) -> bool:
@@ -94,32 +94,32 @@ class Subnet:
 
 @dataclass(frozen=True, slots=True)
 class Dhcp4ServerConfig:
-    """How a server behaves.
+    """The configuration of a server.
 
     Raises: ArgumentError.
     """
 
     server: int
-    """Its own address, option 54; it is never given out."""
+    """Its own address, option 54; it is never assigned."""
     subnets: tuple[Subnet, ...]
-    """A client behind a relay agent gets the one with the agent's address, another that of
+    """A client behind a relay agent gets the agent's subnet, others that of
     `server`."""
     lease_s: int = 3600
-    """For a client that asks for no time; INFINITE is a lease without end. T1 and T2 are 1/2 and
+    """For a client that requests no time; INFINITE is a lease without end. T1 and T2 are 1/2 and
     7/8 of a lease (RFC 2131 4.4.5)."""
     min_lease_s: int = 120
     max_lease_s: int | None = None
-    """Limits for a client that asks; None: `lease_s` is the most."""
+    """Limits for a requested time; None: `lease_s` is the maximum."""
     offer_s: int = 60
-    """How long an offer is kept for its client."""
+    """How long an offer is reserved for its client."""
     decline_s: int = 3600
-    """How long an address that another host uses is not given out."""
+    """How long an address that another host uses is not assigned."""
     ping_ns: int = NSEC_PER_SEC
     """How long an address that is new to its client is probed before the offer (RFC 2131 3.1); 0:
     not at all."""
     authoritative: bool = False
-    """Refuse a client that is unknown and asks for an earlier address, which otherwise another
-    server may know (RFC 2131 4.3.2)."""
+    """Refuse an unknown client that requests an earlier address; otherwise another
+    server may have it (RFC 2131 4.3.2)."""
     relayed: bool = False
     """All clients are behind relay agents: no subnet is that of `server`."""
 
@@ -153,7 +153,7 @@ class Dhcp4ServerConfig:
             )
 
     def lease_for(self, asked_s: int | None) -> int:
-        """The time of a lease, in seconds, for what the client asked for."""
+        """The time of a lease, in seconds, for the requested time."""
         if asked_s is None:
             return self.lease_s
         most = self.lease_s if self.max_lease_s is None else self.max_lease_s
@@ -170,14 +170,14 @@ class Binding:
     """Acknowledged, not only offered."""
 
     def live(self, now_ns: int) -> bool:
-        """Whether it has not ended."""
+        """Whether it has not expired."""
         return self.expires_ns is None or now_ns < self.expires_ns
 
 
 class Pool:
     """The bindings of one subnet, at most one for each of its addresses.
 
-    Addresses never used come first, then those that ended longest ago.
+    Addresses never used come first, then those that expired longest ago.
     """
 
     def __init__(self, subnet: Subnet, server: int) -> None:
@@ -187,10 +187,10 @@ class Pool:
         self.clients: dict[bytes, int] = {}
         self._kept = {*subnet.by_mac.values(), *subnet.by_client_id.values()}
         self._next = subnet.first
-        self._ends: list[tuple[int, int]] = []  # heap of (expires_ns, address), some out of date
+        self._ends: list[tuple[int, int]] = []  # heap of (expires_ns, address), some outdated
 
     def free(self, address: int, client: bytes, now_ns: int) -> bool:
-        """Whether `client` may have the address now."""
+        """Whether `client` may get the address now."""
         held = self.bindings.get(address)
         return address != self.server and (
             held is None or held.client == client or not held.live(now_ns)
@@ -223,7 +223,7 @@ class Pool:
         return 0
 
     def bind(self, address: int, client: bytes, expires_ns: int | None, *, leased: bool) -> None:
-        """Give the address to `client`, which loses any other."""
+        """Give the address to `client`, which releases any other."""
         before = self.bindings.get(address)
         if before is not None and self.clients.get(before.client) == address:
             del self.clients[before.client]

@@ -29,14 +29,14 @@ ASKS = frozenset({MessageType.DISCOVER, MessageType.REQUEST, MessageType.INFORM}
 
 @dataclass(frozen=True, slots=True)
 class Dhcp4Config:
-    """How a client behaves."""
+    """The configuration of a client."""
 
     client_id: bytes | None = None
     """Option 61; hardware type and address when None (RFC 2132 9.14)."""
     hostname: str = ""
     """Option 12; "" sends none."""
     broadcast: bool = False
-    """Ask the server to broadcast its answers, for a runner that gets no unicast before the
+    """Ask the server to broadcast its answers, for a runner that receives no unicast before the
     interface has an address (RFC 2131 4.1)."""
     probes: int = 3
     """ARP probes before an address is used; 0 uses it at once (RFC 5227 has 3)."""

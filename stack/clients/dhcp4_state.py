@@ -67,7 +67,7 @@ TRANSITIONS: dict[State, dict[Event, State]] = {
     State.REQUESTING: _REQUESTED,
     State.REBOOTING: _REQUESTED,
     State.CHECKING: {Event.FREE: State.BOUND, **_LEASED},
-    # A timer that comes late may find T2 or the end in BOUND.
+    # A late timer may find T2 or the expiry in BOUND.
     State.BOUND: {Event.T1: State.RENEWING, Event.T2: State.REBINDING, **_LEASED},
     State.RENEWING: {Event.T2: State.REBINDING, **_EXTENDED},
     State.REBINDING: _EXTENDED,
@@ -75,7 +75,7 @@ TRANSITIONS: dict[State, dict[Event, State]] = {
     State.INFORMING: {Event.ACK: State.INFORMED, Event.RETRIES: State.STOPPED, **_STOP},
     State.INFORMED: _STOP,
 }
-"""The next state; an event that a state does not have is ignored in it."""
+"""The next state; a state ignores events without an entry."""
 
 STATES = LeaseStates(TRANSITIONS, State.STOPPED, State.BOUND, State.RENEWING, Event.T1, Event.T2)
 

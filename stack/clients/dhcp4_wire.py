@@ -1,8 +1,8 @@
-"""DHCPv4 messages (RFC 2131 2), their options (RFC 2132) and what a client reads of them.
+"""DHCPv4 messages (RFC 2131 2), their options (RFC 2132) and the values that a client reads.
 
-`Dhcp4Message.parse` checks lengths first, then takes the fields; options that are split (RFC 3396)
-are joined and those in `file` and `sname` (option 52) come after the ordinary ones. An option's own
-form is checked by the code that asks for it.
+`Dhcp4Message.parse` checks lengths first, then reads the fields; split options (RFC 3396)
+are joined, and those in `file` and `sname` (option 52) follow the ordinary ones. An option's
+format is checked by the code that reads it.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class MessageType(IntEnum):
 
 
 class Option(IntEnum):
-    """The options that our client and our server send or read."""
+    """The options that our client or server sends or reads."""
 
     PAD = 0
     SUBNET_MASK = 1
@@ -100,13 +100,13 @@ class Dhcp4Message:
         return value[0] if len(value) == 1 else 0
 
     def address(self, code: int) -> int:
-        """The value of an option that holds one address; 0 when it is missing or has another
+        """The value of an option that holds one address; 0 if it is missing or has another
         length."""
         value = self.options.get(code, b"")
         return int.from_bytes(value, "big") if len(value) == 4 else 0
 
     def number(self, code: int, size: int) -> int | None:
-        """The value of an option that holds one number of `size` bytes; None when it does not."""
+        """The value of an option that holds one number of `size` bytes; None otherwise."""
         value = self.options.get(code, b"")
         return int.from_bytes(value, "big") if len(value) == size else None
 
@@ -149,9 +149,9 @@ class Dhcp4Message:
     def emit(self, max_bytes: int | None = None) -> bytes:
         """The message as bytes, at least 300 of them; a long option is split (RFC 3396).
 
-        With `max_bytes` what does not fit among the options goes to `file` and `sname` when they
-        are empty (option 52), and what fits nowhere is left out. The relay agent's option stays the
-        last of the options.
+        With `max_bytes` options that do not fit go to `file` and `sname` if these
+        are empty (option 52), and the rest is omitted. The relay agent's option stays the
+        last one.
         """
         every = {code: _encode(code, value) for code, value in self.options.items()}
         areas = [bytearray(), bytearray(self.file), bytearray(self.sname)]
@@ -229,7 +229,7 @@ def _read_options(data: bytes, options: dict[int, bytes], where: str) -> None:
 
 
 def address_list(value: bytes) -> tuple[int, ...]:
-    """The addresses of an option like ROUTER; none when its length is invalid."""
+    """The addresses of an option like ROUTER; empty if its length is invalid."""
     if len(value) % 4:
         return ()
     return tuple(int.from_bytes(value[at : at + 4], "big") for at in range(0, len(value), 4))
@@ -238,7 +238,7 @@ def address_list(value: bytes) -> tuple[int, ...]:
 def classless_routes(value: bytes) -> tuple[Route, ...]:
     """Option 121 (RFC 3442): for each route a prefix length, its significant octets, a router.
 
-    Bits of the network beyond its prefix are cleared, as the RFC asks.
+    Bits of the network beyond its prefix are cleared, as the RFC requires.
     Raises: MessageError.
     """
     routes = []

@@ -2,10 +2,10 @@
 
     client = Dhcp6Client(duid=duid_ll(mac), iaid=1, random=Random(1))
     actions = client.start(now_ns)
-    actions = client.received(datagram, now_ns)     # what came to UDP port 546
+    actions = client.received(datagram, now_ns)     # received on UDP port 546
     actions = client.timer(now_ns)                  # at the time of the last SetTimer
 
-Every message goes from the interface's link-local address, port 546, to ff02::1:2, port 547. The
+Every message is sent from the interface's link-local address, port 546, to ff02::1:2, port 547. The
 address check is the interface's duplicate address detection; its runner reports addresses in use to
 `declined`. The client does not accept Reconfigure messages (18.2.11).
 """
@@ -34,7 +34,7 @@ from stack.clients.lease_client import LeaseClient, due
 from stack.core.time64 import NSEC_PER_SEC
 
 MAX_PREFERENCE = 255
-# RFC 8415 21.24, 21.25: what a server may set the longest interval to
+# RFC 8415 21.24, 21.25: range of the longest interval set by a server
 MIN_MAX_RT_S, MAX_MAX_RT_S = 60, 86400
 # 21.23
 IRT_DEFAULT_S, IRT_MINIMUM_S = 86400, 600
@@ -66,7 +66,7 @@ Action6: TypeAlias = Send6 | SetTimer | Configure6 | Deconfigure6
 
 
 def _limit(seconds: int | None, before_s: float) -> float:
-    """The longest interval after a message that may set it to `seconds`."""
+    """The longest interval after a server has sent `seconds` for it."""
     if seconds is None or not MIN_MAX_RT_S <= seconds <= MAX_MAX_RT_S:
         return before_s
     return seconds
@@ -76,10 +76,10 @@ class Dhcp6Client(LeaseClient[State, Event, Action6]):
     """One client on one interface.
 
     Args:
-        duid: who we are (RFC 8415 11), always the same for one machine.
+        duid: our identity (RFC 8415 11), constant for one machine.
         iaid: of our IA_NA, unique among the interfaces of the machine.
         random: of transaction ids and delays.
-        rapid_commit: offer to be served by two messages instead of four.
+        rapid_commit: accept an exchange of two messages instead of four.
     """
 
     def __init__(
@@ -106,7 +106,7 @@ class Dhcp6Client(LeaseClient[State, Event, Action6]):
     # --- events ---------------------------------------------------------------------------------
 
     def start(self, now_ns: int, *, stateless: bool = False) -> list[Action6]:
-        """Ask for an address; `stateless`: only for information (18.2.6)."""
+        """Request an address; `stateless`: only information (18.2.6)."""
         if self._step(Event.INFORM if stateless else Event.START):
             self._begin(now_ns)
         return self._done(now_ns)
@@ -132,8 +132,8 @@ class Dhcp6Client(LeaseClient[State, Event, Action6]):
         return self._done(now_ns)
 
     def timer(self, now_ns: int) -> list[Action6]:
-        """Do what is due."""
-        self._timer_ns = NEVER  # none is set any more
+        """Handle expired timers."""
+        self._timer_ns = NEVER  # no timer is set
         self._expire(now_ns)
         if self._renews(self.lease, now_ns):
             self._begin(now_ns)
@@ -144,7 +144,7 @@ class Dhcp6Client(LeaseClient[State, Event, Action6]):
         return self._done(now_ns)
 
     def declined(self, addresses: tuple[wide, ...], now_ns: int) -> list[Action6]:
-        """Duplicate address detection found these in use elsewhere (18.2.8)."""
+        """Duplicate address detection found these addresses in use (18.2.8)."""
         ours = tuple(a.address for a in self.lease.addresses if a.address in addresses)
         if ours and self._step(Event.CONFLICT):
             self._remove(ours, "in use elsewhere")
@@ -159,9 +159,9 @@ class Dhcp6Client(LeaseClient[State, Event, Action6]):
         return self._done(now_ns)
 
     def stop(self, now_ns: int, *, release: bool = True) -> list[Action6]:
-        """End; addresses are given back (18.2.7) unless `release` is False.
+        """Stop; addresses are released (18.2.7) unless `release` is False.
 
-        A release that is not answered is sent again, so the timer goes on for some seconds.
+        An unanswered release is retransmitted, so the timer runs for some seconds.
         """
         ours = tuple(a.address for a in self.lease.addresses)
         server = self.lease.server
@@ -218,7 +218,7 @@ class Dhcp6Client(LeaseClient[State, Event, Action6]):
                     self._refused(now_ns, "not on this link")
                 elif status in (Status.SUCCESS, Status.NO_ADDRS_AVAIL, Status.NO_BINDING):
                     self._assigned(message, now_ns)
-                # else 18.2.10: UnspecFail and the like are asked again, at the usual pace
+                # else 18.2.10: UnspecFail and others are retried at the usual interval
             case State.CONFIRM:
                 if status == Status.SUCCESS and self._step(Event.REPLY):
                     self._quiet()
@@ -254,7 +254,7 @@ class Dhcp6Client(LeaseClient[State, Event, Action6]):
             return
         new = merged(self.lease, message, ia, now_ns)
         if status != Status.SUCCESS or not new.addresses:
-            return  # asked again, at the usual pace
+            return  # retried at the usual interval
         if self._step(Event.REPLY):
             left = {a.address for a in new.addresses}
             gone = tuple(a.address for a in self.lease.addresses if a.address not in left)
@@ -270,7 +270,7 @@ class Dhcp6Client(LeaseClient[State, Event, Action6]):
             self._begin(now_ns)
 
     def _ended(self, now_ns: int, event: Event) -> None:
-        """The exchange of a DECLINE or RELEASE is over, answered or not."""
+        """The exchange of a DECLINE or RELEASE has ended, answered or not."""
         if self.state is State.DECLINE and not self.lease.addresses:
             event = Event.EMPTY
         if self._step(event):
@@ -279,14 +279,14 @@ class Dhcp6Client(LeaseClient[State, Event, Action6]):
                 self._begin(now_ns)
 
     def _take_limits(self, message: Dhcp6Message) -> None:
-        """Take SOL_MAX_RT and INF_MAX_RT of any ADVERTISE and REPLY (18.2.9, 18.2.10)."""
+        """Apply SOL_MAX_RT and INF_MAX_RT of any ADVERTISE and REPLY (18.2.9, 18.2.10)."""
         self._sol_max_rt_s = _limit(message.number(Option.SOL_MAX_RT, 4), self._sol_max_rt_s)
         self._inf_max_rt_s = _limit(message.number(Option.INF_MAX_RT, 4), self._inf_max_rt_s)
 
     # --- addresses ------------------------------------------------------------------------------
 
     def _expire(self, now_ns: int) -> None:
-        """Remove expired addresses; begin again when none is left."""
+        """Remove expired addresses; restart if none is left."""
         over = tuple(a.address for a in self.lease.addresses if due(a.valid_ns, now_ns))
         if over:
             self._remove(over, "its time is over")
@@ -368,7 +368,7 @@ class Dhcp6Client(LeaseClient[State, Event, Action6]):
     # --- helpers --------------------------------------------------------------------------------
 
     def _quiet(self) -> None:
-        """No exchange is under way."""
+        """End the exchange."""
         self._resend_ns = self._refresh_ns = self._began_ns = NEVER
         self._count = 0
         self._best = None

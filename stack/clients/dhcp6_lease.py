@@ -22,7 +22,7 @@ MULTICAST, LINK_LOCAL = 0xFF, 0xFE80 >> 6
 
 @dataclass(frozen=True, slots=True)
 class LeasedAddress:
-    """An address and when it stops being preferred and valid; None: never."""
+    """An address with the ends of its preferred and valid lifetimes; None: never."""
 
     address: int
     preferred_ns: int | None
@@ -53,7 +53,7 @@ def usable_address(address: int) -> bool:
 
 
 def ia_of(message: Dhcp6Message, iaid: int) -> IaNa | None:
-    """Our IA_NA in a message; None when it is missing or malformed, or when RFC 8415 21.4 has us
+    """Our IA_NA in a message; None if it is missing or malformed, or if RFC 8415 21.4 requires to
     discard it (0 < T2 < T1)."""
     for code, value in message.options:
         if code != Option.IA_NA:
@@ -91,8 +91,8 @@ def information(message: Dhcp6Message, lease: Lease6) -> Lease6:
 def merged(lease: Lease6, message: Dhcp6Message, ia: IaNa, now_ns: int) -> Lease6:
     """`lease` after a REPLY with our IA_NA at `now_ns` (18.2.10.1).
 
-    Addresses in the reply get its lifetimes; a valid lifetime of 0 removes one. Others stay as they
-    are.
+    Addresses in the reply get its lifetimes; a valid lifetime of 0 removes one. Others stay
+    unchanged.
     """
     addresses = {a.address: a for a in lease.addresses}
     given = acceptable(ia)
@@ -105,7 +105,7 @@ def merged(lease: Lease6, message: Dhcp6Message, ia: IaNa, now_ns: int) -> Lease
             addresses.pop(a.address, None)
     shortest = min((a.preferred_s for a in given if a.preferred_s), default=INFINITY)
     t1, t2 = ia.t1_s, ia.t2_s
-    # 21.4: 0 leaves the choice to us; 0.5 and 0.8 are what it recommends to servers
+    # 21.4: 0 leaves the choice to us; 0.5 and 0.8 are its recommendation for servers
     if shortest == INFINITY:
         t1, t2 = t1 or INFINITY, t2 or INFINITY
     t2_ns = until(t2, now_ns) if t2 else now_ns + shortest * NSEC_PER_SEC * 8 // 10
@@ -117,5 +117,5 @@ def merged(lease: Lease6, message: Dhcp6Message, ia: IaNa, now_ns: int) -> Lease
 
 
 def until(seconds: int, now_ns: int) -> int | None:
-    """When a lifetime that starts now ends; None for one without end."""
+    """The end of a lifetime that starts now; None if infinite."""
     return None if seconds == INFINITY else now_ns + seconds * NSEC_PER_SEC

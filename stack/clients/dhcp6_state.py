@@ -65,7 +65,7 @@ TRANSITIONS: dict[State, dict[Event, State]] = {
     },
     State.BOUND: {
         Event.T1: State.RENEW,
-        Event.T2: State.REBIND,  # a timer that comes late
+        Event.T2: State.REBIND,  # a late timer
         Event.LINK: State.CONFIRM,
         **_ASSIGNED,
     },
@@ -99,7 +99,7 @@ TRANSITIONS: dict[State, dict[Event, State]] = {
     State.INFORM: {Event.REPLY: State.INFORMED, **_STOP},
     State.INFORMED: {Event.REFRESH: State.INFORM, Event.LINK: State.INFORM, **_STOP},
 }
-"""The next state; an event that a state does not have is ignored in it."""
+"""The next state; a state ignores events without an entry."""
 
 STATES = LeaseStates(TRANSITIONS, State.STOPPED, State.BOUND, State.RENEW, Event.T1, Event.T2)
 
@@ -136,7 +136,7 @@ class Retransmit:
         return int((self.irt_s + rand * self.irt_s) * NSEC_PER_SEC)
 
     def next_ns(self, before_ns: int, random: Random) -> int:
-        """The time until the next message when the last one waited `before_ns`."""
+        """The time until the next message after an interval of `before_ns`."""
         rt = before_ns * (2 + random.uniform(-0.1, 0.1))
         if self.mrt_s and rt > self.mrt_s * NSEC_PER_SEC:
             rt = self.mrt_s * NSEC_PER_SEC * (1 + random.uniform(-0.1, 0.1))

@@ -1,7 +1,7 @@
 """DHCPv6 messages between client and server, and their options (RFC 8415 8, 21; RFC 3646).
 
-Options may come more than once and hold options themselves, so they are a tuple of (code, value) in
-the order of the wire. `IaNa` and `IaAddr` are read from values where they are wanted. Addresses are
+Options may occur more than once and contain options, so they are a tuple of (code, value) in
+the order of the wire. `IaNa` and `IaAddr` are parsed from values when needed. Addresses are
 host-order 128-bit ints, times seconds.
 """
 
@@ -47,7 +47,7 @@ RELAY_TYPES = (12, 13)
 
 
 class Option(IntEnum):
-    """The options that a client of ours sends or reads."""
+    """The options that our client sends or reads."""
 
     CLIENTID = 1
     SERVERID = 2
@@ -93,12 +93,12 @@ def parse_options(data: bytes) -> Options:
 
 
 def emit_options(options: Options) -> bytes:
-    """`parse_options` the other way."""
+    """The inverse of `parse_options`."""
     return b"".join(struct.pack("!HH", code, len(value)) + value for code, value in options)
 
 
 def find(options: Options, code: int) -> bytes | None:
-    """The value of the first option `code`; None when there is none."""
+    """The value of the first option `code`; None if there is none."""
     return next((value for this, value in options if this == code), None)
 
 
@@ -124,7 +124,7 @@ class Dhcp6Message:
         return bytes((self.type,)) + self.xid.to_bytes(3, "big") + emit_options(self.options)
 
     def number(self, code: int, size: int) -> int | None:
-        """The value of an option that holds one number of `size` bytes; None when it does not."""
+        """The value of an option that holds one number of `size` bytes; None otherwise."""
         value = find(self.options, code)
         return int.from_bytes(value, "big") if value is not None and len(value) == size else None
 
@@ -192,7 +192,7 @@ def status_of(options: Options) -> tuple[int, str]:
 
 
 def addresses_of(value: bytes | None) -> tuple[int, ...]:
-    """The addresses of an option like DNS_SERVERS; none when its length is invalid."""
+    """The addresses of an option like DNS_SERVERS; empty if its length is invalid."""
     if not value or len(value) % 16:
         return ()
     return tuple(int.from_bytes(value[at : at + 16], "big") for at in range(0, len(value), 16))
@@ -202,18 +202,18 @@ def addresses_of(value: bytes | None) -> tuple[int, ...]:
 
 
 def duid_llt(mac: bytes, unix_s: int) -> bytes:
-    """DUID-LLT: link-layer address and the time of its making (11.2)."""
+    """DUID-LLT: link-layer address and creation time (11.2)."""
     time = (unix_s - DUID_EPOCH_S) & 0xFFFFFFFF
     return struct.pack("!HHI", 1, HTYPE_ETHERNET, time) + mac
 
 
 def duid_en(enterprise: int, identifier: bytes) -> bytes:
-    """DUID-EN: a vendor's number and what it chose (11.3)."""
+    """DUID-EN: a vendor's number and identifier (11.3)."""
     return struct.pack("!HI", 2, enterprise) + identifier
 
 
 def duid_ll(mac: bytes) -> bytes:
-    """DUID-LL: link-layer address of a device that stays where it is (11.4)."""
+    """DUID-LL: link-layer address of a permanently attached device (11.4)."""
     return struct.pack("!HH", 3, HTYPE_ETHERNET) + mac
 
 

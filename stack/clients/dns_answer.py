@@ -12,7 +12,7 @@ MAX_CHAIN = 16
 
 
 class Outcome(Enum):
-    """How a lookup ended; the values are those of netdb.h's EAI_*."""
+    """The result of a lookup; the values are those of netdb.h's EAI_*."""
 
     FOUND = 0
     NO_NAME = -2
@@ -23,13 +23,13 @@ class Outcome(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """How one question ended.
+    """The result of one question.
 
     Attributes:
         outcome: None with `unfinished`.
         owner: of the records, the end of the chain.
         chain: every name from the question's to the owner.
-        unfinished: the end of a chain whose records are not in the response; ask for it next.
+        unfinished: the end of a chain whose records are not in the response; query it next.
     """
 
     outcome: Outcome | None
@@ -40,7 +40,7 @@ class Verdict:
 
 
 def read_answer(message: DnsMessage, question: Question) -> Verdict | None:
-    """The answer to `question` in `message`; None when its server cannot answer (SERVFAIL ...).
+    """The answer to `question` in `message`; None if its server cannot answer (SERVFAIL ...).
 
     Uses records of the answer section only, whose owner is the question's name or the end of a
     CNAME chain from it (RFC 2181 5.4.1, RFC 5452 6). Others may be forged.
@@ -78,5 +78,5 @@ def read_answer(message: DnsMessage, question: Question) -> Verdict | None:
     if folded(name) in map(folded, chain[:-1]):
         return Verdict(Outcome.FAILED, chain=tuple(chain))
     if any(record.type == RRType.SOA for record in message.authorities):
-        return Verdict(Outcome.NO_DATA, chain=tuple(chain))  # RFC 2308 2.2: the server looked
+        return Verdict(Outcome.NO_DATA, chain=tuple(chain))  # RFC 2308 2.2
     return Verdict(None, chain=tuple(chain), unfinished=name)

@@ -19,7 +19,7 @@ MAX_MESSAGE_BYTES = 0xFFFF
 
 
 class RRType(IntEnum):
-    """Types of records that this package reads or asks for."""
+    """Types of records that this package reads or queries."""
 
     A = 1
     NS = 2
@@ -56,7 +56,7 @@ message, in which names may be compressed."""
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What is asked."""
+    """The question of a query."""
 
     name: Name
     type: int
@@ -75,7 +75,7 @@ class Record:
 
 
 def opt_record(udp_bytes: int) -> Record:
-    """The OPT record of a requestor that takes datagrams of so many bytes (RFC 6891 6.1.2)."""
+    """The OPT record of a requestor that accepts datagrams of this size (RFC 6891 6.1.2)."""
     return Record((), RRType.OPT, udp_bytes, 0, b"")
 
 
@@ -103,7 +103,7 @@ class DnsMessage:
 
     @classmethod
     def parse(cls, data: bytes) -> DnsMessage:
-        """Read a message; what follows its last record is ignored.  Raises: MessageError."""
+        """Read a message; trailing bytes are ignored.  Raises: MessageError."""
         id_, flags, questions, counts, at = parse_head(data)
         sections: list[tuple[Record, ...]] = []
         for count in counts:
@@ -134,7 +134,7 @@ class DnsMessage:
 def parse_head(data: bytes) -> tuple[int, int, tuple[Question, ...], tuple[int, int, int], int]:
     """Id, flags, questions, the counts of the other sections, and where those begin.
 
-    A truncated message is not read any further (RFC 2181 9).
+    A truncated message is not read further (RFC 2181 9).
     Raises: MessageError.
     """
     if len(data) < HEADER.size:

@@ -41,11 +41,11 @@ def folded(name: Name) -> Name:
 
 
 def parse_name(message: bytes, offset: int, end: int | None = None) -> tuple[Name, int]:
-    """The name at `offset` and the offset behind it.
+    """The name at `offset` and the offset after it.
 
-    `end` limits what is read in place (the RDATA of a record, say); pointers go anywhere before
-    themselves. Each pointer has to point before the piece of the name that it ends, so no
-    message makes a loop, and a name of more than 255 bytes ends the walk.
+    `end` limits the part read in place (such as a record's RDATA); pointers may refer to any earlier
+    place. Each pointer must point before the piece of the name that it ends, so no
+    message can loop, and a name of more than 255 bytes ends the parsing.
 
     Raises: MessageError.
     """
@@ -84,7 +84,7 @@ def parse_name(message: bytes, offset: int, end: int | None = None) -> tuple[Nam
 
 
 def parse_names(data: bytes) -> tuple[Name, ...]:
-    """A list of names as options of DHCP carry it (RFC 3397, RFC 3646).  Raises: MessageError."""
+    """A list of names as in DHCP options (RFC 3397, RFC 3646).  Raises: MessageError."""
     names = []
     at = 0
     while at < len(data):
@@ -117,7 +117,7 @@ def emit_name(name: Name, out: bytearray, seen: dict[Name, int] | None = None) -
 def name_from_text(text: str) -> Name:
     """`www.example.com` or `www.example.com.` as a Name; letters beyond ASCII by IDNA.
 
-    A backslash takes the meaning from the next character, or gives a byte by three digits.
+    A backslash escapes the next character, or three digits for a byte.
     Raises: MessageError.
     """
     if text in ("", "."):

@@ -1,4 +1,4 @@
-"""What clients of DHCPv4 and DHCPv6 share: a table of states, the times of a lease, one timer."""
+"""Common code of the DHCPv4 and DHCPv6 clients: a table of states, the times of a lease, one timer."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ A = TypeVar("A")
 
 
 def due(at_ns: int | None, now_ns: int) -> bool:
-    """Whether the time `at_ns`, if set, has come."""
+    """Whether the time `at_ns`, if set, has passed."""
     return at_ns is not None and at_ns != NEVER and now_ns >= at_ns
 
 
 @dataclass(frozen=True, slots=True)
 class LeaseStates(Generic[S, E]):
-    """A client's states and events: the next state of each pair, and the names that both have.
+    """A client's states and events: the next state of each pair, and common names.
 
-    At T1 a client that is `bound` asks its server (`renewing`), and at T2 any server.
+    At T1 a `bound` client renews with its server (`renewing`), and at T2 with any server.
     """
 
     transitions: Mapping[S, Mapping[E, S]]
-    """An event that a state does not have is ignored in it."""
+    """A state ignores events without an entry."""
     stopped: S
     bound: S
     renewing: S
@@ -45,7 +45,7 @@ class RenewedLease(Protocol):
 
 
 class LeaseClient(Generic[S, E, A]):
-    """The state of a client, and the actions (`A`) that its runner has to carry out."""
+    """The state of a client, and the actions (`A`) for its runner."""
 
     def __init__(self, states: LeaseStates[S, E]) -> None:
         self.state = states.stopped
@@ -54,7 +54,7 @@ class LeaseClient(Generic[S, E, A]):
         self._actions: list[A | SetTimer] = []
 
     def _step(self, event: E) -> bool:
-        """Move to the next state by the table; False when the state does not have the event."""
+        """Move to the next state by the table; False if the state ignores the event."""
         following = self._states.transitions[self.state].get(event)
         if following is None:
             return False
@@ -62,14 +62,14 @@ class LeaseClient(Generic[S, E, A]):
         return True
 
     def _renews(self, lease: RenewedLease, now_ns: int) -> bool:
-        """Move on when T2 or T1 has come; a timer that comes late may find T2 while bound."""
+        """Change state at T2 or T1; a late timer may find T2 while bound."""
         states = self._states
         if due(lease.t2_ns, now_ns) and self._step(states.t2):
             return True
         return self.state is states.bound and due(lease.t1_ns, now_ns) and self._step(states.t1)
 
     def _renewal_times(self, lease: RenewedLease) -> list[int | None]:
-        """When `_renews` has to be asked."""
+        """The times at which `_renews` must be called."""
         states = self._states
         t1_ns = lease.t1_ns if self.state is states.bound else None
         return [t1_ns, lease.t2_ns if self.state in (states.bound, states.renewing) else None]

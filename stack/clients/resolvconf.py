@@ -1,6 +1,6 @@
 """The configuration of a resolver: resolv.conf(5) and hosts(5).
 
-Both are parsed as in glibc, which skips words that it does not know.
+Both are parsed as in glibc, which skips unknown words.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ class ResolvConf:
     """The configuration of a stub resolver.
 
     Attributes:
-        servers: asked in this order, each as many times as `attempts`.
+        servers: queried in this order, each as many times as `attempts`.
         search: domains appended to a name with fewer dots than `ndots`, before the name itself.
         timeout_s: for the first server; longer for the others, as in glibc.
         edns_bytes: the advertised size of datagrams (RFC 6891); 0: no EDNS0.
         rotate: begin with a random server.
-        use_vc: ask by TCP only.
+        use_vc: use TCP only.
     """
 
     servers: tuple[sockaddr, ...] = ()
@@ -125,7 +125,7 @@ def _names(words: Iterable[str]) -> Iterable[Name]:
 
 @dataclass(slots=True)
 class HostsTable:
-    """Names and addresses that need no server, in the order of their lines."""
+    """Names and addresses resolved without a server, in the order of their lines."""
 
     entries: list[tuple[int, int, tuple[str, ...]]] = field(default_factory=list)
     """(family, host-order address, canonical name and aliases)"""
@@ -152,13 +152,13 @@ class HostsTable:
         )
 
     def add(self, address: str, *names: str) -> None:
-        """Give an address a name and aliases.  Raises: ValueError: not an address."""
+        """Add an address with its name and aliases.  Raises: ValueError: not an address."""
         ip = ipaddress.ip_address(address)
         family = AF_INET if ip.version == 4 else AF_INET6
         self.entries.append((family, int(ip), names))
 
     def addresses(self, name: str) -> list[tuple[int, int, str]]:
-        """(family, address, canonical name) of each line that has `name`."""
+        """(family, address, canonical name) of each line with `name`."""
         try:
             wanted = folded(name_from_text(name))
         except MessageError:
@@ -170,7 +170,7 @@ class HostsTable:
         ]
 
     def names(self, family: int, address: int) -> tuple[str, ...]:
-        """Canonical name and aliases of the first line of an address; () when there is none."""
+        """Canonical name and aliases of the first line of an address; () if there is none."""
         for known_family, known, names in self.entries:
             if (known_family, known) == (family, address):
                 return names
@@ -190,9 +190,9 @@ def _localhost() -> HostsTable:
 
 @dataclass(slots=True)
 class NameService:
-    """How one network namespace finds names: its resolv.conf and its hosts.
+    """Name resolution of a network namespace: its resolv.conf and hosts.
 
-    Without a name server only `hosts` is asked. `sort`, if set, sorts destinations instead of RFC
+    Without a name server only `hosts` is used. `sort`, if set, sorts destinations instead of RFC
     6724 (stack/api/destinations.py). `learned` has the servers and domains of DHCP and router
     advertisements, by client.
     """
@@ -212,9 +212,9 @@ class NameService:
         return replace(self.conf, servers=tuple(servers[:MAX_SERVERS]), search=tuple(search))
 
     def learn(self, source: str, servers: Iterable[sockaddr], search: Iterable[str]) -> None:
-        """Replace the servers and search list that `source` ("dhcp4 eth0") gave."""
+        """Replace the servers and search list of `source` ("dhcp4 eth0")."""
         self.learned[source] = (tuple(servers), tuple(_names(search)))
 
     def forget(self, source: str) -> None:
-        """Forget the servers and search list of `source`."""
+        """Remove the servers and search list of `source`."""
         self.learned.pop(source, None)

@@ -4,13 +4,13 @@
     actions = lookup.start(now_ns)
     actions = lookup.datagram(number, data, now_ns)    # of the socket that SendDatagram named
     actions = lookup.stream(number, data, now_ns)      # of the connection that OpenStream named
-    actions = lookup.failed(number, now_ns)            # either cannot reach its server, or ended
+    actions = lookup.failed(number, now_ns)            # its server is unreachable or closed it
     actions = lookup.timer(now_ns)                     # at the time of the last SetTimer
 
 A Lookup tries the names of the search list one after the other. For each it sends all questions to
 the first server, and after a timeout the unanswered ones to the next server, in turn. Each server
-has its own socket for each name, so that a spoofer has to guess port and id (RFC 5452). A truncated
-answer is asked for again over TCP (RFC 7766), a server without EDNS0 is asked without it.
+has its own socket for each name, so a spoofer must guess port and id (RFC 5452). A truncated
+answer is retried over TCP (RFC 7766), and without EDNS0 if the server lacks it.
 """
 
 from __future__ import annotations
@@ -39,14 +39,14 @@ from stack.core.sockaddr import sockaddr
 from stack.core.time64 import NSEC_PER_SEC
 
 MAX_RESTARTS = 8
-"""Questions for the end of a CNAME chain that the server left open."""
+"""Questions for the end of a CNAME chain that the server did not resolve."""
 
 
 @dataclass(frozen=True, slots=True)
 class SendDatagram:
-    """Send `data` from UDP socket `number`; make it, connected to `server`, when it is new.
+    """Send `data` from UDP socket `number`; create it, connected to `server`, if it is new.
 
-    A new one has a port of its own, chosen at random.
+    A new one has its own random port.
     """
 
     number: int
@@ -56,7 +56,7 @@ class SendDatagram:
 
 @dataclass(frozen=True, slots=True)
 class OpenStream:
-    """Connect TCP socket `number` to `server`, send `data`, tell what comes."""
+    """Connect TCP socket `number` to `server`, send `data`, report received data."""
 
     number: int
     server: sockaddr
@@ -85,7 +85,7 @@ DnsAction: TypeAlias = SendDatagram | OpenStream | CloseSocket | SetTimer | Fini
 
 @dataclass(slots=True, eq=False)
 class _Query:
-    """One question on its way."""
+    """A pending question."""
 
     question: Question
     id: int
@@ -94,7 +94,7 @@ class _Query:
     stream: int = -1
     received: bytes = b""  # of the stream
     restarts: int = 0
-    failed: int = -1  # the server that could not answer; the next one is asked
+    failed: int = -1  # the server that could not answer; the next one is queried
 
     @property
     def open(self) -> bool:
@@ -102,11 +102,11 @@ class _Query:
 
 
 class Lookup:
-    """One name and the types of records that are wanted of it.
+    """The lookup of record types of one name.
 
     Args:
         name: absolute with a dot at its end (then no search list), or a Name (likewise).
-        types: asked for side by side.
+        types: queried in parallel.
         conf: servers, search list and the rest.
         random: of ids, and of the first server with `rotate`.
 
@@ -124,9 +124,9 @@ class Lookup:
         self._seen: set[Outcome] = set()
         self._queries: list[_Query] = []
         self._chain: list[Name] = []
-        self._heard = False  # of any server, about the present name
+        self._heard = False  # from any server, about the current name
         self._first = random.randrange(len(conf.servers)) if conf.rotate and conf.servers else 0
-        self._round = 0  # transmissions of the present name: attempt times servers
+        self._round = 0  # transmissions of the current name: attempt times servers
         self._sockets: dict[int, int] = {}  # number of a UDP socket: server
         self._serial = 0
         self._timer_ns = NEVER
@@ -135,7 +135,7 @@ class Lookup:
     # --- events ---------------------------------------------------------------------------------
 
     def start(self, now_ns: int) -> list[DnsAction]:
-        """Ask for the first name."""
+        """Query the first name."""
         if self.conf.servers:
             self._next_name(now_ns)
         else:
@@ -185,7 +185,7 @@ class Lookup:
         return self._done()
 
     def timer(self, now_ns: int) -> list[DnsAction]:
-        """No answer in time: try the next server, or begin the next attempt."""
+        """Timeout: try the next server, or begin the next attempt."""
         due = self._timer_ns
         self._timer_ns = NEVER
         if self.result is None and due != NEVER:
@@ -198,7 +198,7 @@ class Lookup:
     # --- questions ------------------------------------------------------------------------------
 
     def _next_name(self, now_ns: int) -> None:
-        """Ask for the next name of the search list, or finish the lookup."""
+        """Query the next name of the search list, or finish the lookup."""
         self._close_all()
         if not self._names:
             for outcome in (Outcome.NO_DATA, Outcome.FAILED, Outcome.TRY_AGAIN):
@@ -224,14 +224,14 @@ class Lookup:
         return (self._first + round_) % len(self.conf.servers)
 
     def _ask(self, now_ns: int) -> None:
-        """Send the open questions to the server whose turn it is."""
+        """Send the open questions to the current server."""
         for query in self._queries:
             if query.open:
                 if self.conf.use_vc:
                     self._open_stream(query)
                 else:
                     self._send(query)
-        # glibc's res_send.c: 5 s for the first server, 5 << n over their number for those behind
+        # glibc's res_send.c: 5 s for the first server, 5 << n over their number for later ones
         count = len(self.conf.servers)
         position = self._round % count
         seconds = self.conf.timeout_s << position
@@ -261,7 +261,7 @@ class Lookup:
         return DnsMessage(query.id, FLAG_RD, (query.question,), additionals=more).emit()
 
     def _next_server(self, now_ns: int) -> None:
-        """The current server failed: ask the next one."""
+        """The current server failed: query the next one."""
         for query in self._queries:
             self._close_stream(query)
         self._round += 1
@@ -292,7 +292,7 @@ class Lookup:
                 if same and (got.type, got.class_) == (asked.type, asked.class_):
                     return query
             elif flags & 0xF in (RCode.FORMERR, RCode.NOTIMP):
-                return query  # a server that could not read the question cannot repeat it
+                return query  # a server that cannot parse the question cannot repeat it
         return None
 
     def _answered(
@@ -335,12 +335,12 @@ class Lookup:
         self._go_on(now_ns)
 
     def _server_failed(self, query: _Query, now_ns: int) -> None:
-        """The server says that it cannot answer, or broke the connection."""
+        """The server reports a failure or closed the connection."""
         query.failed = self._round
         self._go_on(now_ns)
 
     def _go_on(self, now_ns: int) -> None:
-        """Go on when no question waits for the current server any more."""
+        """Continue when no question waits for the current server."""
         waiting = [query for query in self._queries if query.open]
         if not waiting:
             self._name_done(now_ns)
@@ -348,7 +348,7 @@ class Lookup:
             self._next_server(now_ns)
 
     def _name_done(self, now_ns: int) -> None:
-        """All questions of a name have their answers."""
+        """All questions of a name were answered."""
         verdicts = [query.verdict for query in self._queries if query.verdict is not None]
         records = tuple(record for verdict in verdicts for record in verdict.records)
         if records:
@@ -363,7 +363,7 @@ class Lookup:
                 self._seen.add(outcome)
                 break
         if not self._heard:
-            self._names.clear()  # as glibc: no server is there for the rest of the list either
+            self._names.clear()  # as in glibc: no server is reachable for the rest of the list
         self._next_name(now_ns)
 
     # --- sockets and the end --------------------------------------------------------------------
@@ -404,10 +404,10 @@ class Lookup:
 
 
 def candidates(name: str | Name, conf: ResolvConf) -> list[Name]:
-    """The names to ask for, in order, as glibc's res_search. A name with a dot at its end is asked
-    as it is; one with `ndots` dots or more as it is first, others last, after the search list.
+    """The names to query, in order, as in glibc's res_search. A name with a final dot is queried
+    unchanged; one with `ndots` dots or more first unchanged, others after the search list.
 
-    Raises: MessageError: not a domain name. Names that the search list makes too long are left out.
+    Raises: MessageError: not a domain name. Names made too long by the search list are omitted.
     """
     if not isinstance(name, str):
         return [checked(name)]

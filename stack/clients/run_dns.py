@@ -22,7 +22,7 @@ from stack.net import Net
 
 @dataclass(slots=True, eq=False)
 class _Peer:
-    """A socket of the core, by number; `left` are bytes of a stream still to be sent."""
+    """A socket of the core, by number; `left` are unsent bytes of a stream."""
 
     number: int
     sock: WatchedSocket
@@ -56,7 +56,7 @@ class LookupRunner:
         self._peers.clear()
 
     def _do(self, actions: list[DnsAction]) -> None:
-        # An action that fails at once adds further ones to the end of this list.
+        # An action that fails at once appends further ones to this list.
         queue = list(actions)
         while queue:
             action = queue.pop(0)
@@ -76,7 +76,7 @@ class LookupRunner:
             done(self.result)
 
     def _send(self, action: SendDatagram | OpenStream) -> list[DnsAction]:
-        """Send, from a new socket if need be; the core's actions if that fails at once."""
+        """Send, from a new socket if needed; returns the core's actions on immediate failure."""
         number = action.number
         try:
             peer = self._peers.get(number)
@@ -102,7 +102,7 @@ class LookupRunner:
         return peer
 
     def _ready(self, number: int) -> None:
-        """A socket woke: read it to its end, as long as the core wants it."""
+        """Read a socket until it is empty or the core closes it."""
         while (peer := self._peers.get(number)) is not None:
             try:
                 if peer.left:
@@ -112,7 +112,7 @@ class LookupRunner:
                 got = peer.sock.receive()
             except OSError:
                 self._do(self._core.failed(number, self._net.now()))
-                # of a datagram socket later ones may still come
+                # a datagram socket may receive more
                 if peer.stream:
                     return
                 continue

@@ -1,6 +1,6 @@
 """Sockets with a callback, timers and work of a host, for the runners of cores.
 
-Runners never run inside the packet path: a socket's wake-up and a timer both queue work, which runs
+Runners never run inside the packet path: wake-ups and timers queue work, which runs
 as an event of the clock (process context). So a core's actions may send and configure.
 """
 
@@ -33,10 +33,10 @@ AGAIN = (errno.EAGAIN, errno.EINPROGRESS, errno.EALREADY)
 
 
 class CoreTimer:
-    """The one timer of a core: `fn(now_ns)` when it is due.
+    """The one timer of a core: calls `fn(now_ns)` when due.
 
-    `background`: the timer is for housekeeping (the renewal of a lease), which alone does not keep
-    a simulation going.
+    `background`: the timer is for housekeeping (the renewal of a lease), which does not keep
+    a simulation running.
     """
 
     __slots__ = ("_background", "_fn", "_foreground", "_net", "_work")
@@ -49,7 +49,7 @@ class CoreTimer:
         self._background = timer_list(net.machine, self._due, TIMER_DEFERRABLE)
 
     def set(self, at_ns: int, *, background: bool = False) -> None:
-        """Set the timer to `at_ns`; NEVER: not at all."""
+        """Set the timer to `at_ns`; NEVER: disarm it."""
         cancel_delayed_work(self._work)
         timer_delete(self._foreground)
         timer_delete(self._background)
@@ -65,7 +65,7 @@ class CoreTimer:
 
 
 class WatchedSocket:
-    """A non-blocking socket of a host; `fn(self)` is called when something may have changed."""
+    """A non-blocking socket of a host; `fn(self)` is called after a possible change."""
 
     __slots__ = ("_fn", "_work", "_wq", "fd", "net")
 
@@ -73,7 +73,7 @@ class WatchedSocket:
         self,
         net: Net,
         family: int,
-        type: int,  # noqa: A002 -- as sys_socket has it
+        type: int,  # noqa: A002 -- as in sys_socket
         fn: Callable[[WatchedSocket], None],
         protocol: int = 0,
     ) -> None:
@@ -96,7 +96,7 @@ class WatchedSocket:
         sys_bind(self.net, self.fd, name)
 
     def connect(self, name: sockaddr) -> None:
-        """connect(2), without waiting for its end, which wakes the socket.  Raises: OSError."""
+        """connect(2), without waiting; its end wakes the socket.  Raises: OSError."""
         try:
             sys_connect(self.net, self.fd, name)
         except OSError as error:
@@ -112,7 +112,7 @@ class WatchedSocket:
         return int(sys_getsockopt(self.net, self.fd, SOL_SOCKET, SO_ERROR))
 
     def send(self, data: bytes, name: sockaddr | None = None) -> int:
-        """send(2) or sendto(2); bytes taken, 0 when there is no room.  Raises: OSError."""
+        """send(2) or sendto(2); bytes accepted, 0 without room.  Raises: OSError."""
         try:
             return sys_sendto(self.net, self.fd, data, 0, name)
         except OSError as error:
@@ -121,9 +121,9 @@ class WatchedSocket:
             return 0
 
     def receive(self) -> tuple[bytes, sockaddr | None] | None:
-        """One datagram, or a piece of a stream, with its sender; None when there is nothing.
+        """One datagram, or a piece of a stream, with its sender; or None.
 
-        Raises: OSError: an ICMP error or a reset came.
+        Raises: OSError: an ICMP error or a reset.
         """
         buffer = bytearray(DATAGRAM_BYTES)
         try:
@@ -135,7 +135,7 @@ class WatchedSocket:
         return bytes(buffer[:size]), name
 
     def datagrams(self) -> Iterator[tuple[bytes, sockaddr | None]]:
-        """What waits in the socket, each with its sender, while it is open; ICMP errors aside."""
+        """The queued datagrams with their senders, while it is open; skips ICMP errors."""
         while self.fd >= 0:
             try:
                 got = self.receive()
@@ -146,7 +146,7 @@ class WatchedSocket:
             yield got
 
     def close(self) -> None:
-        """close(2); harmless when repeated."""
+        """close(2); may be repeated."""
         if self.fd < 0:
             return
         self._wq.remove(self._wake)

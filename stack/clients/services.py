@@ -1,4 +1,4 @@
-"""Well-known services by name (the IANA's registry, as /etc/services has it)."""
+"""Well-known services by name (the IANA's registry, as in /etc/services)."""
 
 from __future__ import annotations
 
@@ -47,13 +47,13 @@ SERVICES: dict[str, tuple[int, tuple[str, ...]]] = {
 
 
 def service_port(name: str, protocol: str) -> int | None:
-    """The port of a service over "tcp" or "udp"; None when there is none."""
+    """The port of a service over "tcp" or "udp"; None if unknown."""
     port, protocols = SERVICES.get(name, (0, ()))
     return port if protocol in protocols else None
 
 
 def service_name(port: int, protocol: str) -> str | None:
-    """The name of the service on a port; None when none is known."""
+    """The name of the service on a port; None if unknown."""
     for name, (number, protocols) in SERVICES.items():
         if number == port and protocol in protocols:
             return name

@@ -48,8 +48,8 @@ NO_SOCKOPTS = (
     uapi.SO_OOBINLINE,
     uapi.SO_TXTIME,
 )
-"""Options without a meaning in XTP. XTP sends to one peer, as its rate allows, and always probes
-whether the peer lives. It has XTP_NOCHECK and no urgent data. It keeps buffers at the size set, and
+"""Options without meaning in XTP. XTP sends to one peer at its rate, and always probes
+that the peer is alive. It has XTP_NOCHECK and no urgent data. Buffer sizes are fixed, and it
 logs no states."""
 
 xtp_prot = proto(
@@ -98,7 +98,7 @@ xtp_protocol = net_protocol(handler=xtp_rcv, err_handler=xtp_err)
 
 
 def xtp_init_net(net: Net) -> None:
-    """XTP of one namespace."""
+    """Set up XTP in a namespace."""
     net.xtp = xtp_net()
     for prot in (xtp_prot, xtp_dgram_prot):
         proto_register(net, prot)
@@ -107,7 +107,7 @@ def xtp_init_net(net: Net) -> None:
         inet_register_protosw(net.inetsw, row)
     sock = sock_create_kern(net, uapi.PF_INET, uapi.SOCK_RAW, uapi.IPPROTO_XTP)
     net.xtp.ctl_sk = sock.sk
-    sock.sk.sk_prot.unhash(sock.sk)  # it only sends
+    sock.sk.sk_prot.unhash(sock.sk)  # used only for sending
 
 
 xtp_net_ops = pernet_operations(init=xtp_init_net)

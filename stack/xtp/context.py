@@ -20,18 +20,18 @@ from stack.xtp import packet
 from stack.xtp.packet import xtp_build, xtp_tspec
 
 XTP_WTIMER_INIT_NS = NSEC_PER_SEC
-"""Wait for an answer before anything is known of the round-trip time; then RFC 6298's formula."""
+"""Initial wait for an answer, before the round-trip time is known (then RFC 6298)."""
 XTP_WTIMER_MIN_NS = 20 * NSEC_PER_MSEC
 XTP_WTIMER_MAX_NS = 4 * NSEC_PER_SEC
 """WTIMER doubles up to this value."""
 XTP_WTIMER_LINEAR = 3
 """Expiries of WTIMER in a row before it doubles: a request is too small to cause congestion."""
 XTP_REQUESTS = 8
-"""Requests in flight at most; also the number of requests per window."""
+"""Maximum number of requests in flight; also the number of requests per window."""
 XTP_CTIMER_NS = 60 * NSEC_PER_SEC
-"""A context that gets nothing from its peer for this long requests its state."""
+"""A context that receives nothing from its peer for this long requests its state."""
 XTP_CTIMEOUT_NS = 60 * NSEC_PER_SEC
-"""A context ends (ETIMEDOUT) when the peer answers no request for so long."""
+"""A context ends (ETIMEDOUT) if the peer answers no request for this long."""
 XTP_LINGER_NS = 10 * NSEC_PER_SEC
 """How long the sender of END answers late packets of the context."""
 XTP_ORPHAN_NS = 60 * NSEC_PER_SEC
@@ -39,9 +39,9 @@ XTP_ORPHAN_NS = 60 * NSEC_PER_SEC
 XTP_INIT_ALLOC = 14_600
 """Bytes that may be sent before the first allocation: ten packets of Ethernet (RFC 6928)."""
 XTP_MAX_PIECES = 4096
-"""Pieces of data beyond a gap at most."""
+"""Maximum number of pieces of data beyond a gap."""
 XTP_PIECE_COST = 64
-"""Bytes that each waiting piece takes from the window, besides those of its data."""
+"""Bytes that each waiting piece takes from the window, in addition to its data."""
 XTP_PIECE_BYTES = 4096
 """Consecutive pieces are joined up to this size, in bytes."""
 
@@ -60,12 +60,12 @@ class xtp_segment:
     data: bytes
     eom: bool = False
     sync: int = row(0)
-    """Sync of the first request sent with or after it, whose answer tells whether it arrived."""
+    """Sync of the first request sent with or after it, whose answer shows whether it arrived."""
     sends: int = row(0)
     lost: bool = row(False)
     """Whether it is in the context's `lost`."""
     arrived: bool = row(False)
-    """Whether a span reported it as received; something before it is missing."""
+    """Whether a span reported it as received; earlier data is missing."""
 
 
 @state
@@ -102,7 +102,7 @@ class xtp_context:
 
     # sending
     out: list[bytes] = row(make=list)
-    """Packets to send, in order; the context's user takes them."""
+    """Packets to send, in order; removed by the context's user."""
     unsent: deque[xtp_segment] = row(make=deque)
     sent: deque[xtp_segment] = row(make=deque)
     lost: deque[xtp_segment] = row(make=deque)
@@ -116,10 +116,10 @@ class xtp_context:
     """Whether a packet with WCLOSE was sent."""
     peer_rclose: bool = row(False)
     delivered: int = row(0)
-    """The position up to which the peer's application has read, by the last answer to a DREQ."""
+    """The position up to which the peer's application has read, from the last answer to a DREQ."""
     dreq_sync: int = row(0)
     dreq_seq: int = row(0)
-    """The sync of the last DREQ, and the position that it asks for."""
+    """The sync of the last DREQ, and its requested position."""
 
     # requests
     sync: int = row(0)
@@ -128,36 +128,36 @@ class xtp_context:
     srtt_ns: int = row(0)
     rttvar_ns: int = row(0)
     rtt_rough: bool = row(False)
-    """All samples so far are rough ones; the first other sample restarts the estimate."""
+    """All samples so far are inaccurate; the first other sample restarts the estimate."""
     backoff: int = row(0)
     wtimer_ns: int = row(0)
     """Deadlines; 0: not running."""
     asking_ns: int = row(0)
-    """When the oldest request without an answer was sent."""
+    """Send time of the oldest unanswered request."""
     ctimer_ns: int = row(0)
     rtimer_ns: int = row(0)
     orphan_ns: int = row(0)
 
-    # rate, bytes per second and bytes; 0: any
+    # rate, bytes per second and bytes; 0: no limit
     rate: int = row(0)
     burst: int = row(0)
     credit: int = row(0)
     refill_ns: int = row(0)
     inrate: int = row(0)
     inburst: int = row(0)
-    """inrate, inburst: the limits that we tell the peer for sending."""
+    """inrate, inburst: the limits that we advertise to the peer."""
 
     # receiving
     rcv_nxt: int = row(0)
     pieces: deque[tuple[bytes, bool, int]] = row(make=deque)
-    """For the reader: bytes, whether a message ends with them, when the last of them arrived."""
+    """For the reader: bytes, whether a message ends with them, arrival time of the last."""
     queued: int = row(0)
     early: list[tuple[int, bytes, bool, int]] = row(make=list)
     """Beyond a gap: (seq, bytes, end of message, time of arrival), ascending, apart."""
     told_alloc: int = row(0)
     """The window's edge as the peer knows it."""
     rcv_sync: int = row(0)
-    """The last sync received, to be echoed when no request is answered."""
+    """The last sync received, echoed if no request is answered."""
     rcv_dreq: int = row(-1)
     """The sync of a DREQ that waits for the reader (-1: none), and the position to be read."""
     rcv_dreq_seq: int = row(0)
@@ -166,7 +166,7 @@ class xtp_context:
     r_closed: bool = row(False)
     """Whether the application has closed the peer's direction."""
 
-    # counted, for XTP_INFO
+    # counters for XTP_INFO
     packets_out: int = row(0)
     packets_in: int = row(0)
     retransmits: int = row(0)
@@ -177,12 +177,12 @@ class xtp_context:
 
 
 def xtp_w_done(ctx: xtp_context) -> bool:
-    """Whether our direction is over: the peer acknowledged all of it and sent RCLOSE."""
+    """Whether our direction has ended: the peer acknowledged all of it and sent RCLOSE."""
     return ctx.w_closed and ctx.w_told and ctx.peer_rclose and ctx.snd_una == ctx.snd_end
 
 
 def xtp_r_done(ctx: xtp_context) -> bool:
-    """Whether the peer's direction is over: it has ended, and we received all or read no more."""
+    """Whether the peer's direction has ended, and we received all or stopped reading."""
     return ctx.r_fin >= 0 and (ctx.r_closed or ctx.rcv_nxt == ctx.r_fin)
 
 
@@ -221,7 +221,7 @@ def xtp_deadline(ctx: xtp_context) -> int:
 
 
 def xtp_rto_ns(ctx: xtp_context) -> int:
-    """WTIMER's interval, ns (RFC 6298). An answer names its request, so Karn's rule is kept."""
+    """WTIMER's interval, ns (RFC 6298). An answer identifies its request, so Karn's rule holds."""
     if ctx.srtt_ns:
         rto = max(ctx.srtt_ns + 4 * ctx.rttvar_ns, XTP_WTIMER_MIN_NS)
     else:
@@ -244,7 +244,7 @@ def xtp_rtt_sample(ctx: xtp_context, request: xtp_request, now: int) -> None:
 
 
 def xtp_own_tspec(ctx: xtp_context) -> xtp_tspec:
-    """The traffic specifier that says what we take and send."""
+    """The traffic specifier of our receive and send limits."""
     return xtp_tspec(ctx.service, 0, ctx.inrate, ctx.inburst, ctx.rate, ctx.burst)
 
 

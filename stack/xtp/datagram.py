@@ -84,7 +84,7 @@ XTP_MAX_DATAGRAM = 65535 - 20 - XTP_HLEN - XTP_FIRST_BYTES
 def xtp_dgram_sendmsg(sk: xtp_sock, msg: msghdr, size: int) -> int:
     """proto.sendmsg. Returns `size`, for an acknowledged datagram once the peer has it.
 
-    If the call must not wait, it returns at once, and a failure becomes the socket's next error.
+    A non-blocking call returns at once, and a failure becomes the socket's next error.
     Raises: OSError EMSGSIZE, EDESTADDRREQ, EPIPE, ECONNREFUSED, ETIMEDOUT, EAGAIN, routing errors.
     """
     if msg.msg_flags & uapi.MSG_OOB:
@@ -145,7 +145,7 @@ def xtp_dgram_plain(sk: xtp_sock, saddr: int, daddr: int, first: bytes, data: by
 def xtp_dgram_acked(
     sk: xtp_sock, saddr: int, daddr: int, first: bytes, data: bytes, flags: int
 ) -> None:
-    """Send an acknowledged datagram, and wait until its context is over. Raises: OSError."""
+    """Send an acknowledged datagram, and wait until its context ends. Raises: OSError."""
     timeo = sock_sndtimeo(sk, flags & uapi.MSG_DONTWAIT)
     if sk.sk_wmem_queued and sk.sk_wmem_queued + len(data) > sk.sk_sndbuf:
         if timeo <= 0:
@@ -177,7 +177,7 @@ def xtp_dgram_acked(
 
 
 def xtp_dgram_over(sk: xtp_sock, assoc: xtp_assoc) -> bool:
-    """Whether the sender of an acknowledged datagram need not wait any longer."""
+    """Whether the sender of an acknowledged datagram can stop waiting."""
     return assoc.ctx.state == XTP_CLOSED or bool(sk.sk_flags & SOCK_DEAD)
 
 
@@ -283,7 +283,7 @@ def xtp_dgram_recvmsg(sk: xtp_sock, msg: msghdr, size: int, flags: int) -> int:
 
 
 def xtp_dgram_came(sk: xtp_sock, seen: Any) -> bool:
-    """Whether a reader need not wait any longer."""
+    """Whether a reader can stop waiting."""
     return bool(
         sk.datagrams or sk.sk_err or sk.sk_shutdown & uapi.RCV_SHUTDOWN or sk.sk_flags & SOCK_DEAD
     )
@@ -315,7 +315,7 @@ def xtp_dgram_disconnect(sk: xtp_sock, flags: int) -> int:
 
 
 def xtp_dgram_close(sk: xtp_sock, timeout: int) -> None:
-    """proto.close: give up datagrams that are not acknowledged yet, and tell their receivers."""
+    """proto.close: drop unacknowledged datagrams and notify their receivers."""
     lock_sock(sk)
     sk.sk_shutdown = uapi.SHUTDOWN_MASK
     sock_orphan(sk)

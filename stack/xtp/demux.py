@@ -132,9 +132,9 @@ def xtp_rcv(skb: sk_buff) -> int:
 
 
 def xtp_filter(sk: xtp_sock, skb: sk_buff, cap: int) -> bool:
-    """Whether the socket's filter or a security module refuses the packet, data at its header.
+    """Whether the socket's filter or a security module rejects the packet, data at its header.
 
-    A refusal is counted. A filter leaves at least `cap` bytes of a packet. Borrows skb.
+    A rejection is counted. A filter leaves at least `cap` bytes of a packet. Borrows skb.
     """
     if sk.sk_filter is None and sk.net.security is None:
         return False
@@ -145,7 +145,7 @@ def xtp_filter(sk: xtp_sock, skb: sk_buff, cap: int) -> bool:
 
 
 def xtp_bytes(skb: sk_buff) -> bytes | None:
-    """The packet without padding; None when it is shorter than its dlen field says."""
+    """The packet without padding; None if it is shorter than its dlen field says."""
     size = skb.len
     if size < XTP_HLEN:
         return None
@@ -165,7 +165,7 @@ def xtp_find(net: Net, pkt: xtp_packet, saddr: int) -> xtp_assoc | None:
 
 
 def xtp_backlog_rcv(sk: xtp_sock, skb: sk_buff) -> int:
-    """proto.backlog_rcv: a packet that waited for the socket's owner. Takes ownership of skb."""
+    """proto.backlog_rcv: a packet queued while the socket was owned. Takes ownership of skb."""
     packet = xtp_bytes(skb)
     pkt = xtp_parse(packet) if packet is not None else None
     saddr = ip_hdr(skb).saddr
@@ -223,7 +223,7 @@ def xtp_rcv_first(net: Net, pkt: xtp_packet, saddr: int, daddr: int, skb: sk_buf
 
 
 def xtp_new_child(listener: xtp_sock, pkt: xtp_packet, saddr: int, daddr: int) -> None:
-    """Make the association of a listener's FIRST, which accept will return.
+    """Create the association of a listener's FIRST, which accept will return.
 
     With a full backlog the FIRST is ignored; its sender repeats it.
     """
@@ -282,7 +282,7 @@ def xtp_send_diag(net: Net, pkt: xtp_packet, saddr: int, daddr: int, code: int, 
 def xtp_err(skb: sk_buff, info: int) -> int:
     """An ICMP error quotes one of our packets; data at the quoted IP header. Borrows skb.
 
-    Its key is in the eight bytes that every quote has. A hard error ends a context that is being
+    Its key is in the eight bytes of every quote. A hard error ends a context that is being
     opened; later it is the socket's soft error.
     """
     net = skb.dst.net

@@ -1,19 +1,19 @@
 """A context's input: ordering data, answering requests, detecting losses.
 
-xtp_rcv_packet (stream.py) and the datagrams call in with a parsed packet of the context:
+xtp_rcv_packet (stream.py) and the datagrams pass a parsed packet of the context:
 
     xtp_input
         xtp_diagnosed                       DIAG: an error ends the context
         xtp_rcv_data                        DATA, FIRST:
-            xtp_deliver, xtp_early_in_order     in order: for the reader, and what follows
+            xtp_deliver, xtp_early_in_order     in order: to the reader, then the following data
             xtp_keep_early                  beyond a gap: kept
-        xtp_skip                            NOERR: what is missing does not come
+        xtp_skip                            NOERR: missing data will not arrive
         xtp_acknowledged                    a control segment: window, answers, spans
             xtp_rtt_sample, xtp_find_lost -> xtp_mark_lost
         xtp_ended                           END
         xtp_answer                          SREQ, DREQ, FASTNAK: send our state
-        xtp_xmit                            (output.py) what the window now allows
-    xtp_recvmsg -> xtp_peek, xtp_read       the application takes bytes
+        xtp_xmit                            (output.py) send within the new window
+    xtp_recvmsg -> xtp_peek, xtp_read       the application reads bytes
 
 Nothing here knows sockets or clocks: time is `now`, and packets to send go to the context's output
 list, which xtp_push sends. State (xtp_context): `rcv_nxt`, `pieces` (to be read), `early` (beyond a
@@ -168,7 +168,7 @@ def xtp_deliver(ctx: xtp_context, data: bytes, eom: bool, arrived_ns: int) -> No
 
 
 def xtp_skip(ctx: xtp_context, seq: int) -> None:
-    """With NOERR, skip what is missing before `seq`: it is not retransmitted."""
+    """With NOERR, skip missing data before `seq`: it is not retransmitted."""
     while ctx.early and ctx.early[0][0] < seq:
         at, data, eom, arrived_ns = ctx.early.pop(0)
         if at + len(data) > ctx.rcv_nxt:
@@ -200,7 +200,7 @@ def xtp_keep_early(ctx: xtp_context, seq: int, data: bytes, eom: bool, arrived_n
 
 
 def xtp_early_in_order(ctx: xtp_context) -> None:
-    """A gap was filled: deliver the data behind it."""
+    """A gap was filled: deliver the data after it."""
     early = ctx.early
     taken = 0
     for seq, data, eom, arrived_ns in early:
@@ -214,7 +214,7 @@ def xtp_early_in_order(ctx: xtp_context) -> None:
 
 
 def xtp_read(ctx: xtp_context, most: int, now: int) -> tuple[bytes, bool]:
-    """Take up to `most` bytes for the application; also whether a message ends with them."""
+    """Read up to `most` bytes for the application; also returns whether a message ends there."""
     taken, eom, _ = xtp_peek(ctx, most)
     left = len(taken)
     while left:
@@ -233,7 +233,7 @@ def xtp_read(ctx: xtp_context, most: int, now: int) -> tuple[bytes, bool]:
 
 
 def xtp_peek(ctx: xtp_context, most: int) -> tuple[bytes, bool, int]:
-    """The result of `xtp_read`, without taking the bytes, and the time when they arrived."""
+    """The result of `xtp_read`, without consuming the bytes, and their arrival time."""
     parts: list[bytes] = []
     size = 0
     arrived_ns = 0
@@ -253,9 +253,9 @@ def xtp_peek(ctx: xtp_context, most: int) -> tuple[bytes, bool, int]:
 
 
 def xtp_acknowledged(ctx: xtp_context, pkt: xtp_packet, now: int) -> None:
-    """Process a control segment: what the peer has received, accepts and misses."""
+    """Process a control segment: received, acceptable and missing data of the peer."""
     if pkt.rseq > ctx.snd_nxt:
-        return  # it acknowledges bytes that were never sent
+        return  # acknowledges unsent bytes
     echo = xtp_echo(ctx, pkt.echo)
     progress = pkt.rseq > ctx.snd_una or pkt.alloc > ctx.snd_alloc
     if pkt.rseq > ctx.snd_una:
@@ -277,7 +277,7 @@ def xtp_acknowledged(ctx: xtp_context, pkt: xtp_packet, now: int) -> None:
         ctx.asking_ns = now
     waits = ctx.unsent or xtp_waits_for_delivery(ctx) or xtp_waits_for_rclose(ctx)
     if progress or (answered and (ctx.sent or not waits)):
-        ctx.backoff = 0  # not while the peer's reader takes nothing: then requests become rarer
+        ctx.backoff = 0  # unless the peer's reader is idle: requests then become rarer
     if answered or progress:
         ctx.wtimer_ns = 0
         if ctx.requests:
@@ -289,7 +289,7 @@ def xtp_acknowledged(ctx: xtp_context, pkt: xtp_packet, now: int) -> None:
 
 
 def xtp_echo(ctx: xtp_context, low: int) -> int:
-    """The sync that we used and that ends with the 32 bits `low`; 0: none."""
+    """Our sync whose low 32 bits are `low`; 0: none."""
     back = (ctx.sync - low) & 0xFFFFFFFF
     return max(ctx.sync - back, 0)
 
@@ -299,7 +299,7 @@ def xtp_find_lost(ctx: xtp_context, pkt: xtp_packet, echo: int) -> None:
 
     The answer to a request covers all that was sent before the request, unless it has as many spans
     as fit. An unrequested ECNTL (FASTNAK) covers what was sent before the last bytes that it
-    reports. It says nothing of retransmissions, since it does not tell when they were sent.
+    reports. It does not cover retransmissions, since their send time is unknown.
     """
     spans = pkt.spans
     high = spans[-1][1] if spans else pkt.rseq
@@ -344,7 +344,7 @@ def xtp_peer_reads_no_more(ctx: xtp_context) -> None:
 
 
 def xtp_ended(ctx: xtp_context, now: int) -> None:
-    """END: the peer has ended the context; ECONNRESET unless both directions were over."""
+    """END: the peer has ended the context; ECONNRESET unless both directions had ended."""
     over = ctx.w_closed and ctx.w_told and ctx.snd_una == ctx.snd_end and xtp_r_done(ctx)
     xtp_end(ctx, 0 if over else errno.ECONNRESET, now, False)
 

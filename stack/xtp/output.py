@@ -7,14 +7,14 @@
         xtp_send_segment                    DATA; with SREQ (xtp_request_now) at times
         xtp_ask_delivery                    DREQ: has the peer's application read it?
     xtp_send_control                        our state: CNTL, ECNTL (gaps), TCNTL (answers FIRST)
-    xtp_close_write, xtp_close_read         WCLOSE behind the data, RCLOSE at once
-    xtp_check_end -> xtp_send_end           both directions are over; xtp_abort ends at once
-    xtp_probe                               a timer expired: ask again
+    xtp_close_write, xtp_close_read         WCLOSE after the data, RCLOSE at once
+    xtp_check_end -> xtp_send_end           both directions have ended; xtp_abort ends at once
+    xtp_probe                               a timer expired: request again
 
-Every packet leaves through xtp_emit into the context's output list, which xtp_push sends. State
+Every packet goes through xtp_emit to the context's output list, which xtp_push sends. State
 (xtp_context): `unsent`, `sent` and `lost` are segments; `snd_una`, `snd_nxt`, `snd_end` and
 `snd_alloc` (the window's edge) are sequence numbers. `sync` is the number of the last request,
-`credit` the bytes that the rate allows now. `wtimer_ns` waits for an answer, `rtimer_ns` for the
+`credit` the bytes allowed by the rate. `wtimer_ns` waits for an answer, `rtimer_ns` for the
 rate. Read xtp_xmit first.
 """
 
@@ -70,7 +70,7 @@ def xtp_close_write(ctx: xtp_context) -> None:
 
 
 def xtp_close_read(ctx: xtp_context, now: int) -> None:
-    """The application reads no more: drop what is queued, and tell the peer."""
+    """The application stops reading: drop queued data and notify the peer."""
     if ctx.r_closed:
         return
     ctx.r_closed = True
@@ -145,19 +145,19 @@ def xtp_ask_delivery(ctx: xtp_context, now: int) -> None:
 
 
 def xtp_waits_for_rclose(ctx: xtp_context) -> bool:
-    """Whether all data are sent and our direction is closed, but no request is in flight."""
+    """Whether all data were sent and our direction is closed, without a request in flight."""
     if not ctx.w_closed or ctx.unsent or ctx.peer_rclose or ctx.requests:
         return False
     return ctx.state == XTP_ACTIVE
 
 
 def xtp_waits_for_delivery(ctx: xtp_context) -> bool:
-    """Whether our last DREQ has no answer yet."""
+    """Whether our last DREQ is unanswered."""
     return ctx.dreq_sync > 0 and ctx.delivered < ctx.dreq_seq
 
 
 def xtp_keep_asking(ctx: xtp_context, now: int) -> None:
-    """After an answer: request again, if data were sent after its request or a DREQ waits."""
+    """After an answer: request again if data were sent after its request or a DREQ is pending."""
     if ctx.state != XTP_ACTIVE or ctx.requests:
         return
     if ctx.sent and not ctx.noerr:
@@ -183,7 +183,7 @@ def xtp_open(ctx: xtp_context, now: int) -> None:
 
 
 def xtp_send_first(ctx: xtp_context, now: int) -> None:
-    """Send the FIRST, or repeat it: the peer makes its context when it arrives."""
+    """Send the FIRST, or repeat it: the peer creates its context from it."""
     options = packet.SREQ
     data = b""
     if ctx.unsent and not ctx.snd_nxt:
@@ -206,7 +206,7 @@ def xtp_send_first(ctx: xtp_context, now: int) -> None:
 
 
 def xtp_xmit(ctx: xtp_context, now: int) -> None:
-    """Send what window and rate allow: lost segments, then new ones.
+    """Send within window and rate: lost segments, then new ones.
 
     The last packet carries a request, and so does one in each eighth of the window. Retransmissions
     carry one because only a request's answer can tell them from first transmissions.
@@ -236,7 +236,7 @@ def xtp_xmit(ctx: xtp_context, now: int) -> None:
 
 
 def xtp_may_send(ctx: xtp_context, now: int) -> list[xtp_segment]:
-    """Take the segments that window and rate allow, and move new ones to `sent`."""
+    """Return the segments allowed by window and rate, and move new ones to `sent`."""
     batch: list[xtp_segment] = []
     if ctx.rate:
         xtp_refill(ctx, now)
@@ -267,7 +267,7 @@ def xtp_may_send(ctx: xtp_context, now: int) -> list[xtp_segment]:
             ctx.unsent.popleft()
             ctx.snd_nxt = segment.seq + size
             if ctx.noerr:
-                ctx.snd_una = ctx.snd_nxt  # nothing will be sent twice, so nothing is kept
+                ctx.snd_una = ctx.snd_nxt  # no retransmissions, so nothing is kept
             else:
                 ctx.sent.append(segment)
         batch.append(segment)
@@ -275,7 +275,7 @@ def xtp_may_send(ctx: xtp_context, now: int) -> list[xtp_segment]:
 
 
 def xtp_cut(queue: deque[xtp_segment], segment: xtp_segment, size: int) -> None:
-    """Cut the head of `queue` behind `size` bytes."""
+    """Split the head of `queue` after `size` bytes."""
     rest = xtp_segment(segment.seq + size, segment.data[size:], segment.eom)
     segment.data = segment.data[:size]
     segment.eom = False
@@ -316,7 +316,7 @@ def xtp_refill(ctx: xtp_context, now: int) -> None:
 
 
 def xtp_check_end(ctx: xtp_context, now: int) -> bool:
-    """If both directions are over, send END and linger, to repeat it; True if so."""
+    """If both directions have ended, send END and linger, to repeat it; True if so."""
     if ctx.state != XTP_ACTIVE or not (xtp_w_done(ctx) and xtp_r_done(ctx)):
         return False
     xtp_send_end(ctx)

@@ -1,7 +1,7 @@
 """Packets of XTP 4.0, unicast over IPv4: building and parsing.
 
-xtp_build makes a packet of header, segment and data; the xtp_*_segment functions make the part that
-each format has. xtp_rcv calls xtp_checksum_ok and xtp_parse. Functions only: no state, no clock.
+xtp_build builds a packet of header, segment and data; the xtp_*_segment functions build the part of
+each format. xtp_rcv calls xtp_checksum_ok and xtp_parse. Functions only: no state, no clock.
 
      0                   1                   2                   3
      0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1
@@ -16,7 +16,7 @@ each format has. xtp_rcv calls xtp_checksum_ok and xtp_parse. Functions only: no
     FIRST    address 16, traffic 24, data   ECNTL  CNTL, nspan 4, spans 16 each
     DIAG     code 4, value 4, text          TCNTL  CNTL, reserved 4, xkey 8, traffic 24
 
-Big endian. Wireshark decodes the same. Read xtp_parse first.
+Big endian. Wireshark decodes it. Read xtp_parse first.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ XTP_SERVICE_ACKED_DATAGRAM = 2
 XTP_SERVICE_TRANSACTION = 3
 XTP_SERVICE_STREAM = 4
 
-# DIAG: codes, and values that say why.
+# DIAG: codes, and values for the reason.
 XTP_DIAG_REFUSED = 1
 XTP_DIAG_ABANDONED = 2
 XTP_DIAG_INVALID = 3
@@ -83,7 +83,7 @@ XTP_ASEG_BYTES = 16
 XTP_TSPEC_BYTES = 24
 XTP_FIRST_BYTES = XTP_ASEG_BYTES + XTP_TSPEC_BYTES
 XTP_MAX_SPANS = 16
-"""Spans in our ECNTL at most; the next ECNTL reports the rest."""
+"""Maximum number of spans in our ECNTL; the next ECNTL reports the rest."""
 XTP_ASEG_IP_DOMAIN = 1
 XTP_ASEG_IP_FORMAT = 1
 
@@ -98,7 +98,7 @@ _diag = Struct(">II")
 
 @state
 class xtp_tspec:
-    """The traffic specifier of format 1; rates in bytes per second and bursts in bytes, 0: any."""
+    """The traffic specifier of format 1; rates in bytes per second and bursts in bytes, 0: no limit."""
 
     service: int = XTP_SERVICE_STREAM
     maxdata: int = 0
@@ -110,7 +110,7 @@ class xtp_tspec:
 
 @state
 class xtp_packet:
-    """A parsed packet. `data` is the application's (DATA, FIRST)."""
+    """A parsed packet. `data` is application data (DATA, FIRST)."""
 
     key: int
     """63 bits; `rtn`: the receiver chose it."""
@@ -131,7 +131,7 @@ class xtp_packet:
     dport: int = row(0)
     sport: int = row(0)
     code: int = row(0)
-    """Code of a DIAG. Its value and text are only for people."""
+    """Code of a DIAG. Its value and text are informational."""
 
     def __repr__(self) -> str:
         return (
@@ -226,7 +226,7 @@ def xtp_checksum_ok(packet: bytes) -> bool:
 
 
 def xtp_parse(packet: bytes) -> xtp_packet | None:
-    """Parse a packet, without verifying its checksum; None when it is malformed.
+    """Parse a packet, without verifying its checksum; None if it is malformed.
 
     Bytes beyond dlen (padding) are ignored.
     """
@@ -254,7 +254,7 @@ def xtp_parse(packet: bytes) -> xtp_packet | None:
 
 
 def xtp_parse_data(found: xtp_packet, body: bytes) -> bool:
-    """Parse the data of a DATA or FIRST, behind a tag of 8 bytes if BTAG is set; False: bad."""
+    """Parse the data of a DATA or FIRST, after a tag of 8 bytes if BTAG is set; False: bad."""
     if found.options & BTAG:
         if len(body) < 8:
             return False
@@ -264,7 +264,7 @@ def xtp_parse_data(found: xtp_packet, body: bytes) -> bool:
 
 
 def xtp_parse_first(found: xtp_packet, body: bytes) -> bool:
-    """Parse a FIRST's addresses, which must be IPv4's, and its traffic specifier; False: bad."""
+    """Parse a FIRST's addresses, which must be IPv4, and its traffic specifier; False: bad."""
     if len(body) < XTP_ASEG_BYTES:
         return False
     alen, _, aformat, _, _, dport, sport = _aseg.unpack_from(body)
@@ -279,7 +279,7 @@ def xtp_parse_first(found: xtp_packet, body: bytes) -> bool:
 
 
 def xtp_parse_tspec(found: xtp_packet, body: bytes, at: int) -> int:
-    """Parse the traffic specifier at `at`; returns its length, 0 when it is malformed."""
+    """Parse the traffic specifier at `at`; returns its length, 0 if it is malformed."""
     if len(body) < at + 8:
         return 0
     tlen = int.from_bytes(body[at : at + 2], "big")

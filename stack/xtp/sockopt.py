@@ -1,4 +1,4 @@
-"""Socket options of XTP: which service, which control of errors, flow and rate.
+"""Socket options of XTP: service, and control of errors, flow and rate.
 
 Level SOL_XTP (the protocol's number, as SOL_TCP). An association copies the options when it begins;
 priority, rate and burst can also be changed later.
@@ -41,7 +41,7 @@ SERVICES = {
 
 
 def xtp_u32(optval: Any) -> int:
-    """The value of an option without a sign; a negative one is of 32 bits."""
+    """The value of an unsigned option; a negative value is converted from 32 bits."""
     value = opt_int(optval)
     return value & M32 if value < 0 else value
 
@@ -53,19 +53,19 @@ def before_connect(sk: xtp_sock) -> None:
 
 
 def need_service(sk: xtp_sock, value: int) -> None:
-    """XTP_SERVICE: one that the type of socket has. Raises: OSError EINVAL."""
+    """XTP_SERVICE: a service of the socket type. Raises: OSError EINVAL."""
     if value not in SERVICES[sk.sk_type == SOCK_DGRAM]:
         raise os_error(errno.EINVAL, f"service {value} is not for this type of socket")
 
 
 def xtp_rate_changed(sk: xtp_sock) -> None:
-    """XTP_RATE, XTP_BURST: the association goes by them from now on."""
+    """XTP_RATE, XTP_BURST: apply them to the association."""
     if sk.assoc is not None:
         sk.assoc.ctx.rate, sk.assoc.ctx.burst = sk.rate, sk.burst
 
 
 def xtp_sort_changed(sk: xtp_sock) -> None:
-    """XTP_SORT: the association goes by it from now on."""
+    """XTP_SORT: apply it to the association."""
     if sk.assoc is not None:
         sk.assoc.ctx.sort = sk.sort
 

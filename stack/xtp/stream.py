@@ -5,7 +5,7 @@
     proto_ops.listen, proto.accept          xtp_listen, xtp_accept: children of xtp_new_child
     proto.sendmsg   xtp_sendmsg -> xtp_sendmsg_locked -> xtp_write, xtp_xmit
     proto.recvmsg   xtp_recvmsg -> xtp_recvmsg_locked -> xtp_peek, xtp_read
-    proto.shutdown  xtp_shutdown            WCLOSE behind all data, RCLOSE at once
+    proto.shutdown  xtp_shutdown            WCLOSE after all data, RCLOSE at once
     proto.close     xtp_close -> xtp_close_assoc
     xtp_rcv => xtp_rcv_packet               a packet: xtp_input, then wake the reader
 
@@ -91,7 +91,7 @@ XTP_WRITE_BYTES = 65536
 
 
 def xtp_init_sock(sk: xtp_sock) -> int:
-    """proto.init: service type; control of errors, flow and rate, and no timers, by their rows."""
+    """proto.init: service type, and defaults of the option rows."""
     sk.service = (
         packet.XTP_SERVICE_DATAGRAM if sk.sk_type == uapi.SOCK_DGRAM else packet.XTP_SERVICE_STREAM
     )
@@ -179,7 +179,7 @@ def xtp_disconnect(sk: xtp_sock, flags: int) -> int:
 
 
 def xtp_shutdown(sk: xtp_sock, how: int) -> None:
-    """proto.shutdown: WCLOSE behind all data, RCLOSE at once."""
+    """proto.shutdown: WCLOSE after all data, RCLOSE at once."""
     assoc = sk.assoc
     if assoc is None:
         return
@@ -228,7 +228,7 @@ def xtp_close_assoc(sk: xtp_sock, assoc: xtp_assoc, timeout: int) -> None:
         if ctx.state == XTP_INACTIVE:
             ctx.state = XTP_CLOSED
         elif ctx.state == XTP_OPENING and ctx.service == packet.XTP_SERVICE_TRANSACTION:
-            xtp_close_write(ctx)  # send the request all the same, and ignore the answer
+            xtp_close_write(ctx)  # still send the request, and ignore the answer
             xtp_close_read(ctx, now)
         else:
             xtp_abort(ctx, 0, now)
@@ -244,7 +244,7 @@ def xtp_close_assoc(sk: xtp_sock, assoc: xtp_assoc, timeout: int) -> None:
 
 
 def xtp_written(sk: xtp_sock, seen: Any) -> bool:
-    """Whether a lingering close need not wait any longer: the peer has everything."""
+    """Whether a lingering close can stop waiting: the peer has everything."""
     assoc = sk.assoc
     return assoc is None or assoc.ctx.state == XTP_CLOSED or xtp_w_done(assoc.ctx)
 
@@ -273,7 +273,7 @@ def xtp_listen(sock: socket, backlog: int) -> int:
 
 
 def xtp_listen_stop(sk: xtp_sock) -> None:
-    """A listener ends: abort the associations that were not accepted."""
+    """When a listener closes, abort the associations that were not accepted."""
     while sk.accept_queue:
         child = sk.accept_queue.popleft()
         sk.sk_ack_backlog -= 1
@@ -288,7 +288,7 @@ def xtp_listen_stop(sk: xtp_sock) -> None:
 
 
 def xtp_accept(sk: xtp_sock, flags: int) -> xtp_sock:
-    """proto.accept: the oldest association that waits. Raises: OSError EINVAL, EAGAIN."""
+    """proto.accept: the oldest waiting association. Raises: OSError EINVAL, EAGAIN."""
     lock_sock(sk)
     try:
         timeo = sock_rcvtimeo(sk, flags & uapi.O_NONBLOCK)
@@ -306,7 +306,7 @@ def xtp_accept(sk: xtp_sock, flags: int) -> xtp_sock:
 
 
 def xtp_accept_ready(sk: xtp_sock, seen: Any) -> bool:
-    """Whether accept need not wait any longer."""
+    """Whether accept can stop waiting."""
     return bool(sk.accept_queue) or sk.sk_state != TCP_LISTEN
 
 
@@ -314,7 +314,7 @@ def xtp_accept_ready(sk: xtp_sock, seen: Any) -> bool:
 
 
 def xtp_sendmsg(sk: xtp_sock, msg: msghdr, size: int) -> int:
-    """proto.sendmsg: queue bytes and send what may go. MSG_EOR ends a message.
+    """proto.sendmsg: queue bytes and send within the window. MSG_EOR ends a message.
 
     A transaction's message and direction end with the call, unless MSG_MORE is set.
     Raises: OSError EPIPE, EAGAIN, EOPNOTSUPP, the pending error.
@@ -436,7 +436,7 @@ def xtp_recvmsg_locked(sk: xtp_sock, msg: msghdr, size: int, flags: int) -> int:
 
 
 def xtp_data_came(sk: xtp_sock, seen: Any) -> bool:
-    """Whether a reader need not wait any longer."""
+    """Whether a reader can stop waiting."""
     return bool(
         (sk.assoc is not None and sk.assoc.ctx.pieces)
         or sk.sk_err
@@ -447,7 +447,7 @@ def xtp_data_came(sk: xtp_sock, seen: Any) -> bool:
 
 
 def xtp_rcv_packet(assoc: xtp_assoc, pkt: xtp_packet) -> None:
-    """Process a packet of an association. Call when nobody else owns the socket."""
+    """Process a packet of an association. Call when the socket is not otherwise owned."""
     sk = assoc.sk
     ctx = assoc.ctx
     queued = ctx.queued

@@ -10,10 +10,10 @@ from stack.xtp.output import xtp_abort, xtp_probe, xtp_xmit
 
 
 def xtp_timeout(ctx: xtp_context, now: int) -> None:
-    """Do what is due at `now`, ns; `xtp_deadline` returns the time of the next call."""
+    """Handle timers expired at `now`, ns; `xtp_deadline` returns the time of the next call."""
     if ctx.state == context.XTP_CLOSED:
         if ctx.ctimer_ns and now >= ctx.ctimer_ns:
-            ctx.ctimer_ns = 0  # it lingered long enough
+            ctx.ctimer_ns = 0  # the linger time has ended
         return
     if ctx.orphan_ns and now >= ctx.orphan_ns:
         xtp_abort(ctx, errno.ETIMEDOUT, now)

@@ -40,7 +40,7 @@ from stack.xtp.xtp_sock import xtp_assoc, xtp_forget_assoc, xtp_hash_assoc, xtp_
 
 
 def xtp_alloc_skb(sk: inet_sock, packet: bytes) -> sk_buff | None:
-    """Make an sk_buff of a packet, with headroom for the lower headers; None without memory."""
+    """Build an sk_buff of a packet, with headroom for the lower headers; None without memory."""
     net = sk.net
     size = len(packet)
     headroom = LL_MAX_HEADER + 80
@@ -61,7 +61,7 @@ def xtp_alloc_skb(sk: inet_sock, packet: bytes) -> sk_buff | None:
 
 
 def xtp_transmit(assoc: xtp_assoc, packet: bytes) -> None:
-    """Send a packet of an association. A failure counts as a loss on the way."""
+    """Send a packet of an association. A failure counts as packet loss."""
     sk = assoc.sk
     skb = xtp_alloc_skb(sk, packet)
     if skb is None:
@@ -84,7 +84,7 @@ def xtp_route(sk: inet_sock, saddr: int, daddr: int) -> rtable:
 
 
 def xtp_send_to(sk: inet_sock, skb: sk_buff, saddr: int, daddr: int) -> int:
-    """Send a packet of no connection. Takes ownership of skb. 0 or a negative errno."""
+    """Send a packet outside connections. Takes ownership of skb. 0 or a negative errno."""
     try:
         rt = xtp_route(sk, saddr, daddr)
     except OSError as exc:
@@ -104,7 +104,7 @@ def xtp_mss(mtu: int) -> int:
 
 
 def xtp_new_assoc(sk: xtp_sock, ctx: xtp_context, saddr: int, daddr: int) -> xtp_assoc:
-    """Make the association of a context, with the socket's options, a timer and table entries."""
+    """Create the association of a context, with the socket's options, a timer and table entries."""
     ctx.noerr = sk.noerr
     ctx.noflow = sk.noflow
     ctx.nocheck = sk.nocheck
@@ -133,7 +133,7 @@ def xtp_timer(timer: timer_list) -> None:
 
 
 def xtp_run_timers(assoc: xtp_assoc) -> None:
-    """Do what is due. Call with the socket owned, or when nobody owns it."""
+    """Handle expired timers. Call with the socket owned or unowned."""
     ctx = assoc.ctx
     retransmits = ctx.retransmits
     xtp_timeout(ctx, assoc.sk.net.clock.now_ns())
@@ -169,7 +169,7 @@ def xtp_push(assoc: xtp_assoc) -> None:
 
 
 def xtp_datagram_over(assoc: xtp_assoc) -> None:
-    """Wake the sender of an acknowledged datagram when its context is over."""
+    """Wake the sender of an acknowledged datagram when its context ends."""
     sk = assoc.sk
     ctx = assoc.ctx
     if ctx.state != context.XTP_CLOSED:
@@ -216,7 +216,7 @@ def xtp_tell_socket(assoc: xtp_assoc) -> None:
 
 
 def xtp_closed(assoc: xtp_assoc) -> bool:
-    """A stream's context is over: set the socket's state, and free an orphan."""
+    """A stream's context has ended: set the socket's state, and free an orphan."""
     sk = assoc.sk
     ctx = assoc.ctx
     changed = False

@@ -1,4 +1,4 @@
-"""Sockets and associations of XTP, and the tables in which they are found."""
+"""Sockets and associations of XTP, and their lookup tables."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from stack.xtp.context import xtp_context
 from stack.xtp.packet import XTP_KEY_MASK, XTP_SERVICE_STREAM
 
 XTP_ANSWERED_MAX = 4096
-"""Acknowledged datagrams remembered, so that one sent again is not delivered twice."""
+"""Acknowledged datagrams remembered, so that a repeated one is not delivered twice."""
 
 
 @state
 class xtp_datagram:
-    """A datagram that waits for its reader: `size` bytes of `skb` from `offset`."""
+    """A queued datagram: `size` bytes of `skb` from `offset`."""
 
     skb: sk_buff
     offset: int
@@ -36,7 +36,7 @@ class xtp_datagram:
 
 @state
 class xtp_acked:
-    """A received acknowledged datagram: the answer to its sender, also if it is repeated."""
+    """A received acknowledged datagram: the answer to its sender, also for repetitions."""
 
     key: int
     saddr: int
@@ -44,7 +44,7 @@ class xtp_acked:
     size: int
     sync: int
     delivered: bool
-    """Whether the sender's request is met: received, or with DREQ read."""
+    """Whether the sender's request is fulfilled: received, or with DREQ read."""
     expires_ns: int
 
 
@@ -67,7 +67,7 @@ class xtp_sock(inet_sock):
     accept_queue: deque[xtp_sock] = row(make=deque, clone=FRESH)
     datagrams: deque[xtp_datagram] = row(make=deque, clone=FRESH)
     pending_acks: dict[int, xtp_assoc] = row(make=dict, clone=FRESH)
-    """Acknowledged datagrams that wait for their acknowledgement, by key."""
+    """Acknowledged datagrams awaiting acknowledgement, by key."""
 
 
 @state
@@ -112,19 +112,19 @@ class xtp_net:
 
     mib: xtp_mib = row(make=xtp_mib)
     initiated: dict[int, xtp_assoc] = row(make=dict)
-    """By key: associations that we opened."""
+    """Associations opened by us, by key."""
     accepted: dict[tuple[int, int], xtp_assoc] = row(make=dict)
-    """By (peer's address, key)."""
+    """Associations by (peer's address, key)."""
     ports: dict[tuple[int, int], list[xtp_sock]] = row(make=dict)
-    """By (socket type, port): all that are bound."""
+    """Bound sockets by (socket type, port)."""
     answered: dict[tuple[int, int], xtp_acked] = row(make=dict)
-    """By (sender's address, key), oldest first."""
+    """Acknowledged datagrams by (sender's address, key), oldest first."""
     ctl_sk: inet_sock = row()
-    """Sends answers that belong to no socket."""
+    """Socket for replies without a socket."""
 
 
 def xtp_new_key(net: Net) -> int:
-    """A random key that no other association of ours has."""
+    """A random key unused by our other associations."""
     while True:
         key = net.random.getrandbits(63) & XTP_KEY_MASK
         if key and key not in net.xtp.initiated:
@@ -140,7 +140,7 @@ def xtp_port_taken(sk: xtp_sock, port: int) -> bool:
 
 
 def xtp_get_port(sk: xtp_sock, snum: int) -> int:
-    """proto.get_port: take `snum`, or a free port for 0. 0, or 1 when there is none."""
+    """proto.get_port: take `snum`, or a free port for 0. 0, or 1 if there is none."""
     net = sk.net
     ports = net.xtp.ports
     if not snum:
@@ -157,7 +157,7 @@ def xtp_get_port(sk: xtp_sock, snum: int) -> int:
 
 
 def xtp_put_port(sk: xtp_sock) -> None:
-    """proto.unhash: give the port back."""
+    """proto.unhash: release the port."""
     ports = sk.net.xtp.ports
     bucket = ports.get((sk.sk_type, sk.inet_num))
     if bucket is not None and sk in bucket:
@@ -209,7 +209,7 @@ def xtp_score(sk: xtp_sock, saddr: int, sport: int, daddr: int, dif: int) -> int
 
 
 def xtp_hash_assoc(assoc: xtp_assoc) -> None:
-    """Enter an association into the table by which its packets find it."""
+    """Enter an association into the table for its packets."""
     xtp = assoc.sk.net.xtp
     if assoc.ctx.initiator:
         xtp.initiated[assoc.ctx.key] = assoc
@@ -218,7 +218,7 @@ def xtp_hash_assoc(assoc: xtp_assoc) -> None:
 
 
 def xtp_forget_assoc(assoc: xtp_assoc) -> None:
-    """Remove an association whose context is over from the tables."""
+    """Remove an association whose context has ended from the tables."""
     xtp = assoc.sk.net.xtp
     ctx = assoc.ctx
     if ctx.initiator:

@@ -400,7 +400,7 @@ class Supervisor:
     def serve(self) -> None:
         """Handle the pending calls while nothing else is to be done.
 
-        A thread that gets a result often runs at once and makes its next call. Sockets that it closed
+        A thread often runs at once after a result, and makes its next call. Sockets that it closed
         before are closed here first, so the port is free and the peer sees the end.
         """
         if self.hang_ups.closed:

@@ -33,7 +33,7 @@ from stack.net import Net
 WRITERS = 64
 """Maximum number of remembered descriptors for writing."""
 MEMORY = "/dev/shm"
-"""Parent of the created directories: sysctl(8) takes the first two names for "." and "..", as they are in
+"""Parent directory: sysctl(8) takes the first two names for "." and "..", as they are in
 /proc and on this file system, but not on all."""
 STAT = {
     # struct stat: device, inode, then members whose order differs by machine; three times.

@@ -1,6 +1,6 @@
 """System calls about time under virtual time: `TIME_CALLS`, by name.
 
-They work like those of `calls.py`. A call that waits with a timeout is kept (`Supervisor.hold`) until
+They work as in `calls.py`. A call that waits with a timeout is kept (`Supervisor.hold`) until
 its event has happened; then the kernel executes it. On timeout it is finished here.
 
     a clock, a timer set     do_clock_gettime, do_setitimer: finished at once
@@ -346,7 +346,7 @@ def nothing() -> None:
 
 
 def set_alarm(call: Call, wait_ns: int, every_ns: int) -> tuple[int, int]:
-    """Send SIGALRM to the process after `wait_ns`; 0: never. Returns the previous remaining time and interval."""
+    """Send SIGALRM to the process after `wait_ns`; 0: never. Returns what was left, and the interval."""
     supervisor = call.supervisor
     pid = process_of(call.tid) or call.tid
     programs = attached(call)

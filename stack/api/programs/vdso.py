@@ -2,7 +2,7 @@
 
 libc reads the time without a system call, from a page that the kernel maps into each program
 (vdso(7)). No filter sees this. The page with the code is the program's own copy once it is written
-to, which ptrace's access to its memory allows (/proc/PID/mem). fork copies the copy; exec brings
+to, which ptrace's access to its memory allows (/proc/PID/mem). fork copies it too; exec maps
 a new page, whose program announces itself by set_tid_address(2) or arch_prctl(2).
 """
 
