@@ -1,4 +1,4 @@
-"""What a NIC's frames travel over: one file for each kind; middleware wraps a link and is one."""
+"""Links for a NIC's frames, one file for each kind; middleware wraps a link and is a link."""
 
 from e1000emu.links.annotate import AnnotatedCapture
 from e1000emu.links.base import LinkStats

@@ -1,4 +1,4 @@
-"""A capture whose packet comments say who dropped a frame, and why."""
+"""A capture whose packet comments state where and why a frame was dropped."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
     from e1000emu.ports import Clock, Link
     from fastpath.base.batch import FrameBatch
 
-# Frames are kept this long before they are written: a comment that comes later is lost.
+# Frames are kept this long before they are written: a later comment is lost.
 HOLD_NS = 1_000_000_000
 HOLD_FRAMES = 65536
 SNAP_BYTES = 262144
 ETHERNET_BYTES = 14
-# The bytes of an IPv4 packet that GRO and checksum offload leave alone: no length, no checksum.
+# The bytes of an IPv4 packet not changed by GRO and checksum offload: no length, no checksum.
 SAME = (slice(4, 10), slice(12, 64))
 
 # The statistics registers that count a frame which did not reach the host (SDM 13.7).
@@ -51,8 +51,8 @@ class _Held:
 class AnnotatedCapture(Capture):
     """`AnnotatedCapture(Impair(link, loss=0.01), "a.pcapng")`: a capture with packet comments.
 
-    Comments name what the wire loses when `link` is an `Impair`, what the device above drops
-    (`watch_device`) and what a stack drops (`dropped_by_stack`). Frames that the wire loses before
+    Comments mark frames lost by the wire if `link` is an `Impair`, dropped by the device above
+    (`watch_device`) and by a stack (`dropped_by_stack`). Frames that the wire loses before
     they reach the port are written too. Frames are delivered one by one and written a second of
     the clock later, so this is for inspection, not for measurements.
     """
@@ -73,12 +73,12 @@ class AnnotatedCapture(Capture):
             link.on_loss = self._lost
 
     def watch_device(self, statistics: Callable[[], Mapping[str, int]]) -> None:
-        """Comment on what the port above does not take, by its statistics registers by name."""
+        """Comment on frames dropped by the port above, from its statistics registers by name."""
         self._statistics = statistics
 
     def dropped_by_stack(self, who: str, packet: bytes, reason: str, *, received: bool) -> None:
         """Comment on the newest frame that carries `packet`, the first bytes of an IPv4 or other
-        packet behind the Ethernet header; `received` by the port above, or sent by it."""
+        packet after the Ethernet header; `received` by the port above, or sent by it."""
         direction = DIRECTION_IN if received else DIRECTION_OUT
         for held in reversed(self._held):
             if held.direction == direction and _same_packet(held.frame, packet):
@@ -117,13 +117,13 @@ class AnnotatedCapture(Capture):
         )
 
     def transmit(self, batch: FrameBatch) -> None:
-        """Note and send the frames. Takes ownership of `batch`."""
+        """Record and send the frames. Takes ownership of `batch`."""
         self._sending = self._hold(batch, 0, len(batch), DIRECTION_OUT)
         self.link.transmit(batch)
         self._sending = []
 
     def receive(self, batch: FrameBatch, start: int, hold: bool) -> int:
-        """Note the frames that are new and pass them on, each alone. Borrows `batch` until
+        """Record new frames and pass them on one by one. Borrows `batch` until
         return."""
         if self.port is None:
             return super().receive(batch, start, hold)
@@ -138,7 +138,7 @@ class AnnotatedCapture(Capture):
         return len(batch)
 
     def _give(self, batch: FrameBatch, i: int, hold: bool, held: _Held) -> bool:
-        """Offer the port one frame; return whether it took it."""
+        """Offer the port one frame; return whether it was accepted."""
         assert self.port is not None
         before = self._statistics() if self._statistics is not None else {}
         one = pool.get()
@@ -152,7 +152,7 @@ class AnnotatedCapture(Capture):
         return taken
 
     def close(self) -> None:
-        """Write what is held, and close as a capture does."""
+        """Write the buffered frames, and close as a capture does."""
         while self._held:
             self._write_first()
         super().close()

@@ -1,4 +1,4 @@
-"""What every link shares: the attached port, the carrier and the counters."""
+"""Common part of all links: the attached port, the carrier and the counters."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ def optional_rate(link: object, name: str, value: Any) -> int | None:
 
 
 def send_copies(link: Link, batch: FrameBatch, start: int) -> int:
-    """Send copies of the frames from `start` on; return the index of the first that has no room."""
+    """Send copies of the frames from `start` on; return the index of the first that does not fit."""
     n = len(batch)
-    # Until the link says 0, which makes it promise a tx_ready().
+    # Until the link returns 0, which promises a tx_ready().
     while start < n and (room := link.tx_room()) > 0:
         end = min(n, start + room)
         own = pool.get()
@@ -53,9 +53,9 @@ class BaseLink(ABC):
     """
 
     full_duplex = True
-    """Both ends may send at once."""
+    """Full duplex."""
     far_end: FarEnd | None = None
-    """What the far end advertises in autonegotiation; None: all that the link supports."""
+    """What the far end advertises in autonegotiation; None: everything the link supports."""
 
     def __init__(self, clock: Clock, *, speed_mbps: int = 1000) -> None:
         check_clock(type(self).__name__, clock)
@@ -71,12 +71,12 @@ class BaseLink(ABC):
 
     @property
     def carrier(self) -> bool:
-        """Whether the far end is there."""
+        """Whether the far end is connected."""
         return self._carrier
 
     @property
     def caps(self) -> LinkCaps:
-        """What it can do beside frames and a carrier."""
+        """Its capabilities besides frames and a carrier."""
         return LinkCaps(negotiation=self, clock=self.clock, stats=self.stats)
 
     def attach(self, port: LinkPort) -> None:
@@ -87,7 +87,7 @@ class BaseLink(ABC):
         self._attached()
 
     def detach(self) -> None:
-        """Unplug the port; frames on their way to it are lost."""
+        """Unplug the port; frames in flight to it are lost."""
         if self.port is not None:
             self.port = None
             self._detached()
@@ -99,14 +99,14 @@ class BaseLink(ABC):
         """React to a port that was unplugged."""
 
     def _set_carrier(self, up: bool) -> None:
-        """Change the carrier and tell the port; nothing happens when it is so already."""
+        """Change the carrier and notify the port, if it differs."""
         if up != self._carrier:
             self._carrier = up
             if self.port is not None:
                 self.port.link_changed(up, self.speed_mbps, True)
 
     def tx_room(self) -> int:
-        """Return how many frames `transmit` takes now."""
+        """Return how many frames `transmit` accepts now."""
         return DEFAULT_QUEUE_FRAMES
 
     @abstractmethod
@@ -114,7 +114,7 @@ class BaseLink(ABC):
         """Send the frames. Takes ownership of `batch`."""
 
     def rx_ready(self) -> None:
-        """The port has room again; a link that keeps nothing has nothing to do."""
+        """The port has room again; a link without a buffer does nothing."""
 
     def close(self) -> None:
         """Release the link's resources. Harmless when repeated."""
@@ -122,24 +122,24 @@ class BaseLink(ABC):
 
 
 class ReadingLink(BaseLink):
-    """A link that reads batches from somewhere, and keeps what its port does not take.
+    """A link that reads batches from a source, and keeps frames that its port does not accept.
 
-    While a batch waits nothing more is read, so the sender has to wait as well.
+    Reading stops while a batch is pending, so the sender must wait too.
     """
 
     def __init__(self, clock: Clock, *, speed_mbps: int = 1000) -> None:
         super().__init__(clock, speed_mbps=speed_mbps)
-        self._batch: FrameBatch | None = None  # what the port did not take
+        self._batch: FrameBatch | None = None  # frames that the port did not accept
         self._at = 0
         self._held = False
 
     @abstractmethod
     def _resume(self) -> None:
-        """Read from now on, when there is a port to read for."""
+        """Start reading if a port is attached."""
 
     @abstractmethod
     def _pause(self) -> None:
-        """Read no more."""
+        """Stop reading."""
 
     def _attached(self) -> None:
         self._resume()
@@ -156,18 +156,18 @@ class ReadingLink(BaseLink):
         self._held = False
 
     def _give(self) -> None:
-        """Offer the port what is kept, until it has taken all or wants no more."""
+        """Offer the pending frames until the port has accepted all or has no room."""
         while self._batch is not None and self.port is not None:
             batch = self._batch
             self._held = True
             end = self.port.receive(batch, self._at, True)
-            # another batch, or none: unplugged by what it received
+            # another batch, or none: unplugged on receiving
             if self._batch is not batch or not self._took(end):
                 return
         self._resume()
 
     def _took(self, end: int) -> bool:
-        """The port has taken frames up to `end`. False when it wants no more for now."""
+        """The port has accepted frames up to `end`. False if it has no room now."""
         batch = self._batch
         assert batch is not None
         if end >= len(batch):
@@ -189,8 +189,8 @@ class ReadingLink(BaseLink):
 class Middleware:
     """A link around a link: a `Link` for the port above, a `LinkPort` for the link below.
 
-    This class passes everything through; a subclass overrides what it changes. It sees single
-    frames, never super-frames, also above a link that takes those.
+    This class passes everything through; a subclass overrides some methods. It sees single
+    frames, never super-frames, even if the link below accepts those.
     """
 
     def __init__(self, link: Link, *, clock: Clock | None = None) -> None:
@@ -205,7 +205,7 @@ class Middleware:
         check_clock(where, found)
         self.link = link
         self.below = below
-        """What the link below can do."""
+        """The capabilities of the link below."""
         self.clock: Clock = found
         self.port: LinkPort | None = None
         self.stats = LinkStats()
@@ -222,11 +222,11 @@ class Middleware:
 
     @property
     def caps(self) -> LinkCaps:
-        """What the link below can do, but it sees single frames."""
+        """The capabilities of the link below, for single frames."""
         return self.below.for_middleware(self.clock, self.stats)
 
     def attach(self, port: LinkPort) -> None:
-        """Plug `port` in, and this into the link below."""
+        """Plug in `port`, and this into the link below."""
         if self.port is not None:
             raise LinkError(f"{self!r}: a port is plugged in already; detach() it first")
         self.port = port
@@ -239,7 +239,7 @@ class Middleware:
             self.link.detach()
 
     def tx_room(self) -> int:
-        """Return how many frames `transmit` takes now."""
+        """Return how many frames `transmit` accepts now."""
         return self.link.tx_room()
 
     def transmit(self, batch: FrameBatch) -> None:
@@ -251,7 +251,7 @@ class Middleware:
         self.link.rx_ready()
 
     def receive(self, batch: FrameBatch, start: int, hold: bool) -> int:
-        """Take frames from the link below. Borrows `batch` until return."""
+        """Receive frames from the link below. Borrows `batch` until return."""
         if self.port is None:
             self.stats.drop("no port", len(batch) - start)
             return len(batch)
@@ -263,11 +263,11 @@ class Middleware:
             self.port.link_changed(up, speed_mbps, full_duplex)
 
     def tx_ready(self) -> None:
-        """Pass up that the link below takes frames again."""
+        """Pass up that the link below has room again."""
         if self.port is not None:
             self.port.tx_ready()
 
     def close(self) -> None:
-        """Detach, and close the link below when it can be closed."""
+        """Detach, and close the link below if it can be closed."""
         self.detach()
         close_link(self.link)

@@ -1,4 +1,4 @@
-"""What a link can do beside frames and a carrier: one object, read when a port is plugged in."""
+"""Capabilities of a link besides frames and a carrier: one object, read when a port is attached."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ class TimedWire(Protocol):
 
     @property
     def busy_ns(self) -> int:
-        """The time, ns, until which the wire is busy with what it was given."""
+        """The time, ns, until which the wire is busy with accepted frames."""
 
 
 class SharedWire(Protocol):
     """A wire that stations share (`links.Hub`): it reports the outcome of each frame."""
 
     station: Station
-    """What the port does about the wire; a NIC sets it."""
+    """The port's station on the wire; a NIC sets it."""
 
 
 class FibreWire(Protocol):
-    """A wire that carries what boards with optics send beside frames."""
+    """A wire that carries optical signals besides frames."""
 
     tx_config: int | None
     """What the port sends: a /C/ word, IDLE or DARK (e1000emu/device/tbi.py); a NIC sets it."""
@@ -45,45 +45,45 @@ class FibreWire(Protocol):
 
     @property
     def rx_config(self) -> int | None:
-        """What the far end sends; None: no board with optics is there."""
+        """What the far end sends; None: it is not a fibre board."""
 
 
 class Negotiation(Protocol):
-    """What a PHY receives in autonegotiation, besides the link's `speed_mbps`."""
+    """What a PHY receives in autonegotiation, in addition to the link's `speed_mbps`."""
 
     @property
     def full_duplex(self) -> bool:
-        """Both ends may send at once."""
+        """Full duplex."""
 
     @property
     def far_end(self) -> FarEnd | None:
-        """What the far end advertises; None: all that the link supports."""
+        """What the far end advertises; None: everything the link supports."""
 
 
 @known_fields
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LinkCaps:
-    """What a link can do: its attribute `caps`. A link without one has what `LinkCaps()` says.
+    """The capabilities of a link, its attribute `caps`. Without one a link has `LinkCaps()`.
 
-    A port reads it once, when it is plugged in. A part that not every link has is an object here
-    and None elsewhere, usually the link itself; middleware hands on the object of the link below.
-    Raises: ArgumentError for a value or an object that a port could not use.
+    A port reads it once, when it is plugged in. An optional part is an object here
+    and None elsewhere, usually the link itself; middleware passes on the object of the link below.
+    Raises: ArgumentError for an unusable value or object.
     """
 
     gso_max_bytes: int = 0
-    """IP bytes of the longest super-frame that `Link.transmit` takes; 0: frames of a wire only."""
+    """IP bytes of the longest super-frame that `Link.transmit` accepts; 0: wire frames only."""
     gso_udp: bool = False
-    """`transmit` takes super-frames of UDP too."""
+    """`transmit` also accepts super-frames of UDP."""
     timed: TimedWire | None = None
-    """Frames take time; None: they leave at once."""
+    """Timing of frames; None: they are sent at once."""
     shared: SharedWire | None = None
-    """Stations share the wire; None: it is the port's alone."""
+    """The shared wire; None: the port's own wire."""
     fibre: FibreWire | None = None
-    """It carries what optics send beside frames; None: a model of the far end answers them."""
+    """Optical signals besides frames; None: a model of the far end answers them."""
     negotiation: Negotiation | None = None
-    """What autonegotiation receives; None: full duplex, and all that the link supports."""
+    """Result of autonegotiation; None: full duplex, and everything the link supports."""
     clock: Clock | None = None
-    """The clock of the link, for middleware around it that is given none."""
+    """The clock of the link, for middleware without its own clock."""
     stats: LinkStats | None = None
     """Its counters."""
 
@@ -101,7 +101,7 @@ class LinkCaps:
 
     @property
     def full_duplex(self) -> bool:
-        """Both ends may send at once, as the PHY hears now."""
+        """Current full duplex state, as seen by the PHY."""
         return self.negotiation is None or self.negotiation.full_duplex
 
     @property
@@ -110,7 +110,7 @@ class LinkCaps:
         return None if self.negotiation is None else self.negotiation.far_end
 
     def for_middleware(self, clock: Clock, stats: LinkStats) -> LinkCaps:
-        """Return what a middleware that sees single frames passes on of the link below."""
+        """Return the capabilities of the link below that middleware for single frames passes on."""
         return replace(self, gso_max_bytes=0, gso_udp=False, clock=clock, stats=stats)
 
 
@@ -124,8 +124,8 @@ PARTS: dict[str, tuple[str, ...]] = {
 
 
 def _check_part(name: str, value: Any) -> None:
-    # Nothing is read from the object itself: with a recorder's link that would be an event. Asking
-    # for its `__dict__` makes one, and CPython then reads the object's attributes more slowly.
+    # Nothing is read from the object itself: with a recorder's link that would be an event. Reading
+    # its `__dict__` creates one, and CPython then reads the object's attributes more slowly.
     for attribute in (a for a in PARTS[name] if not hasattr(type(value), a)):
         if attribute not in getattr(value, "__dict__", ()):
             raise ArgumentTypeError(
@@ -135,7 +135,7 @@ def _check_part(name: str, value: Any) -> None:
 
 
 class StackedWire:
-    """The wire of a middleware that takes time itself, above one that may do so too."""
+    """The wire of a middleware with its own timing, above one that may have timing too."""
 
     def __init__(self, below: TimedWire | None, own_busy_ns: Callable[[], int]) -> None:
         self._below = below
@@ -143,7 +143,7 @@ class StackedWire:
 
     @property
     def busy_ns(self) -> int:
-        """When both are free."""
+        """The time, ns, when both are free."""
         own = self._own_busy_ns()
         return own if self._below is None else max(own, self._below.busy_ns)
 
@@ -159,7 +159,7 @@ class StackedWire:
 
 
 def link_caps(where: str, link: Any) -> LinkCaps:
-    """Return what `link` can do. A link of any class may leave `caps` out.
+    """Return the capabilities of `link`. Any link may omit `caps`.
 
     Raises: ArgumentTypeError for a `caps` that is no LinkCaps.
     """
@@ -173,7 +173,7 @@ def link_caps(where: str, link: Any) -> LinkCaps:
 
 
 def close_link(link: Any) -> None:
-    """Close a link that can be closed."""
+    """Close a link if it can be closed."""
     close = getattr(link, "close", None)
     if close is not None:
         close()

@@ -1,4 +1,4 @@
-"""Middleware that writes what passes to a pcapng file, seen from the port above it."""
+"""Middleware that writes passing frames to a pcapng file, seen from the port above it."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ FLUSH_NS = 500_000_000
 class Capture(Middleware):
     """`Capture(link, "a.pcapng")`: every frame of `link`, with direction, in one write for a batch.
 
-    `path` may be a PcapngWriter that several captures share; a writer made here is closed with the
+    `path` may be a PcapngWriter that several captures share; a writer created here is closed with the
     capture. Times are the clock's: under
     a real clock the time of day, under a virtual one its epoch plus its time, the same in each
     run. Frames are written in the
-    order in which they cross: a received one before what it causes.
+    order of their transfer: a received one before its effects.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class Capture(Middleware):
         now_ns = getattr(self.clock, "realtime_ns", time.time_ns)()
         self._epoch_ns = now_ns - self.clock.now_ns()
         self._flushing = False
-        self._offered = 0  # frames written already that the port did not take yet
+        self._offered = 0  # frames already written that the port has not accepted
 
     def __repr__(self) -> str:
         return f"Capture({self.link!r}, {str(self.writer.path)!r})"
@@ -79,7 +79,7 @@ class Capture(Middleware):
         self.link.transmit(batch)
 
     def receive(self, batch: FrameBatch, start: int, hold: bool) -> int:
-        """Write the frames that are new and pass them on. Borrows `batch` until return."""
+        """Write new frames and pass them on. Borrows `batch` until return."""
         n = len(batch)
         if self.port is None:
             return super().receive(batch, start, hold)
@@ -91,12 +91,12 @@ class Capture(Middleware):
         return end
 
     def detach(self) -> None:
-        """Unplug the port; what it was offered and did not take is lost with it."""
+        """Unplug the port; frames that it has not accepted are lost."""
         super().detach()
         self._offered = 0
 
     def close(self) -> None:
-        """Write what is buffered, close the file if it was opened here, close the link below."""
+        """Write the buffer, close the file if it was opened here, close the link below."""
         try:
             if self._owned:
                 self.writer.close()

@@ -1,4 +1,4 @@
-"""What a PHY receives from the far end of its cable besides frames (802.3 28, 40.5)."""
+"""Signals that a PHY receives from the far end besides frames (802.3 28, 40.5)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from e1000emu.errors import ArgumentError
 from fastpath.errors import check_type, known_fields, whole_number
 
 NULL_PAGE = 0x2001
-"""The null message page, sent by an end that has no more pages while the other has."""
+"""The null message page, sent by an end without more pages while the other has some."""
 PAIRS = (2, 4)
 
 
@@ -19,22 +19,22 @@ PAIRS = (2, 4)
 class FarEnd:
     """What the far end of a link advertises, and its cable: a link's attribute `far_end`, or None.
 
-    Speeds and half duplex are the link's (`speed_mbps`, `full_duplex`). A NIC looks at it when it
+    Speeds and half duplex belong to the link (`speed_mbps`, `full_duplex`). A NIC reads it when it
     begins to negotiate. Raises: ArgumentError.
     """
 
     selector: int = 1
-    """The selector field: 1 is IEEE 802.3; with any other value nothing is agreed on."""
+    """The selector field: 1 is IEEE 802.3; other values prevent an agreement."""
     pause: bool = True
     asm_dir: bool = False
-    """With `pause`, the PAUSE that it advertises (table 28B-2)."""
+    """With `pause`, its advertised PAUSE mode (table 28B-2)."""
     remote_fault: bool = False
     negotiates: bool = True
     """A fibre's far end sends /C/ ordered sets until both agree; else idles from the beginning."""
     next_pages: tuple[int, ...] = ()
     """The next pages that it sends if we have some too, without the toggle bit."""
     master: bool | None = None
-    """At 1000 Mb/s it insists on being master, or slave; None: it takes the other role."""
+    """At 1000 Mb/s it requires to be master, or slave; None: it accepts either role."""
     pairs: int = 4
     """Pairs of the cable. With 2 an attempt at 1000 Mb/s fails."""
     on_page: Callable[[int], object] | None = field(default=None, compare=False)
@@ -50,14 +50,14 @@ class FarEnd:
 
 
 def as_plain(far_end: FarEnd | None) -> dict[str, Any] | None:
-    """Return what it says as plain data, for `from_plain`."""
+    """Return it as plain data, for `from_plain`."""
     if far_end is None:
         return None
     return {f.name: getattr(far_end, f.name) for f in fields(far_end) if f.name != "on_page"}
 
 
 def from_plain(data: dict[str, Any] | None) -> FarEnd | None:
-    """Return the far end that `as_plain` gave."""
+    """Return the far end of the data from `as_plain`."""
     if data is None:
         return None
     return FarEnd(**{**data, "next_pages": tuple(data["next_pages"])})

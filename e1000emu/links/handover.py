@@ -1,7 +1,7 @@
-"""Middleware for a port that another thread serves: frames cross to that thread in a queue.
+"""Middleware for a port served by another thread: frames pass to that thread through a queue.
 
 A TAP's descriptor can be read and written by any thread; every other link is Python on the clock.
-So that rings do not wait for such a link, a `fastpath.nic.datapath.DataPath` gets a `HandoverQueue`
+To keep rings from waiting for such a link, a `fastpath.nic.datapath.DataPath` gets a `HandoverQueue`
 in place of the wire, and `Handover` moves frames between the queue and the link.
 """
 
@@ -42,7 +42,7 @@ class Handover(Middleware):
         self.guard: AbstractContextManager[Any] = nullcontext()
         self._lent = False
         self._watched = False
-        self._refused = False  # the link has frames for which the queue had no room
+        self._refused = False  # the link has frames that did not fit the queue
         self._sending = False
         self._left: tuple[FrameBatch, int] | None = None
 
@@ -51,7 +51,7 @@ class Handover(Middleware):
 
     @property
     def caps(self) -> LinkCaps:
-        """What the link below can do, with what it tells the port told with the guard held."""
+        """The capabilities of the link below; its calls of the port hold the guard."""
         below = self.below
         return replace(
             below,
@@ -87,14 +87,14 @@ class Handover(Middleware):
         self.clock.call_soon(self._give_left)
 
     def settle(self) -> None:
-        """Put on the wire what the borrower has written."""
+        """Send the frames that the borrower has written."""
         self._send()
 
     def failed(self, error: int) -> bool:
-        """A queue reads without errors; there is nothing to count."""
+        """No effect, since a queue has no read errors."""
         return True
 
-    # --- what the clock and the link call ---------------------------------------------------------
+    # --- called by the clock and the link ---------------------------------------------------------
 
     def _ready(self) -> None:
         """The borrower has written something, or has made room."""
@@ -106,7 +106,7 @@ class Handover(Middleware):
 
     def _send(self) -> None:
         if self._sending:
-            return  # the link asks for more while it takes some
+            return  # the link requests more while accepting some
         self._sending = True
         try:
             while self.queue.waiting:
@@ -129,7 +129,7 @@ class Handover(Middleware):
             self.link.rx_ready()
 
     def receive(self, batch: FrameBatch, start: int, hold: bool) -> int:
-        """Take frames from the link below. Borrows `batch` until return."""
+        """Receive frames from the link below. Borrows `batch` until return."""
         if not self._lent or self.port is None:
             self._give_left()
             return super().receive(batch, start, hold)
@@ -143,15 +143,15 @@ class Handover(Middleware):
         return len(batch)
 
     def tx_ready(self) -> None:
-        """The link below takes frames again, or may find some here."""
+        """The link below has room again, or frames are pending here."""
         self._send()
         if not self._lent and not self.queue.waiting:
             super().tx_ready()
 
-    # --- what the port calls ----------------------------------------------------------------------
+    # --- called by the port ----------------------------------------------------------------------
 
     def tx_room(self) -> int:
-        """Return how many frames `transmit` takes now."""
+        """Return how many frames `transmit` accepts now."""
         return 0 if self.queue.waiting else super().tx_room()
 
     def rx_ready(self) -> None:
@@ -160,7 +160,7 @@ class Handover(Middleware):
             super().rx_ready()
 
     def detach(self) -> None:
-        """Unplug the port, and this from the link below; what the queue holds is lost."""
+        """Unplug the port, and this from the link below; queued frames are lost."""
         if self.port is None:
             return
         if self._watched:
@@ -174,8 +174,8 @@ class Handover(Middleware):
 
 
 def guard_port(wire: Handover | BaseLink, guard: AbstractContextManager[Any]) -> None:
-    """Hold `guard` from now on when `wire` calls its port: another thread works the port's rings
-    or, after `reclaim`, still its interrupts."""
+    """Hold `guard` when `wire` calls its port, as another thread serves the port's rings
+    or, after `reclaim`, its interrupts."""
     assert wire.port is not None
     wire.port = _GuardedPort(wire.port, guard)
     if isinstance(wire, Handover):
@@ -190,23 +190,23 @@ class _GuardedPort:
         self._guard = guard
 
     def receive(self, batch: FrameBatch, start: int, hold: bool) -> int:
-        """Take frames.  Borrows `batch` until return."""
+        """Receive frames.  Borrows `batch` until return."""
         with self._guard:
             return self._port.receive(batch, start, hold)
 
     def link_changed(self, up: bool, speed_mbps: int, full_duplex: bool) -> None:
-        """Take a change of carrier."""
+        """Handle a change of carrier."""
         with self._guard:
             self._port.link_changed(up, speed_mbps, full_duplex)
 
     def tx_ready(self) -> None:
-        """The link takes frames again."""
+        """The link has room again."""
         with self._guard:
             self._port.tx_ready()
 
 
 class _GuardedStation:
-    """The shared wire below; what it tells the port's station is told with the guard held."""
+    """The shared wire below; it calls the port's station with the guard held."""
 
     def __init__(self, handover: Handover, below: SharedWire) -> None:
         self._handover = handover
@@ -214,7 +214,7 @@ class _GuardedStation:
 
     @property
     def station(self) -> Station:
-        """The port's."""
+        """The port's station."""
         return self._below.station
 
     @station.setter
@@ -227,7 +227,7 @@ class _GuardedStation:
 
 
 class _GuardedFibre:
-    """The fibre below; the port hears of a change with the guard held."""
+    """The fibre below; it notifies the port with the guard held."""
 
     def __init__(self, handover: Handover, below: FibreWire) -> None:
         self._handover = handover
@@ -235,7 +235,7 @@ class _GuardedFibre:
 
     @property
     def tx_config(self) -> int | None:
-        """What the port sends beside frames."""
+        """What the port sends besides frames."""
         return self._below.tx_config
 
     @tx_config.setter
@@ -249,7 +249,7 @@ class _GuardedFibre:
 
     @property
     def on_rx_config(self) -> Callable[[], object] | None:
-        """What hears of a change."""
+        """The callback for changes."""
         return self._below.on_rx_config
 
     @on_rx_config.setter

@@ -1,7 +1,7 @@
 """A repeater: stations that share one wire, half duplex, by CSMA/CD (IEEE 802.3 clause 4).
 
-A station with a frame listens, waits until the wire has been silent for a gap, and sends. Stations
-that begin before they can hear each other collide. Each stops and tries again after a random number
+A station with a frame waits until the wire has been idle for a gap, and sends. Stations
+that begin before they detect each other collide. Each stops and retries after a random number
 of slots, from a range that doubles each time. Everything is an event on the clock, and random
 numbers come from a seed.
 """
@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 
 PREAMBLE_BYTES, FCS_BYTES, JAM_BYTES = 8, 4, 4
 SLOT_BYTES = 64
-"""At 10 and 100 Mb/s: the back-off's unit, and how far into a frame a collision may come."""
+"""At 10 and 100 Mb/s: the unit of the back-off and the collision window."""
 BACKOFF_LIMIT = 10
-"""The exponent of the back-off grows no further (4.2.3.2.5)."""
+"""Maximum exponent of the back-off (4.2.3.2.5)."""
 EXCESSIVE = 16
 QUEUE_FRAMES = 64
 
@@ -46,10 +46,10 @@ class _Sending:
 
 
 class HubPort(BaseLink):
-    """One plug of a hub: a link, for a NIC.  It does CSMA/CD by what its `station` says."""
+    """One plug of a hub: a link, for a NIC.  It does CSMA/CD as configured by its `station`."""
 
     full_duplex = False
-    """What the PHY is told: a hub is half duplex."""
+    """Autonegotiation of the PHY: a hub is half duplex."""
 
     def __init__(self, hub: Hub, number: int, seed: int) -> None:
         super().__init__(hub.clock, speed_mbps=hub.speed_mbps)
@@ -57,7 +57,7 @@ class HubPort(BaseLink):
         self.number = number
         self.station = Station()
         self.gap_bytes = GAP_BYTES
-        """The gap after a frame of one's own; a NIC sets it."""
+        """The gap after an own frame; a NIC sets it."""
         self._random = random.Random(f"{seed}/{number}")
         self._queue: deque[tuple[bytes, int]] = deque()
         """Frames, and their FB_* flags."""
@@ -69,21 +69,21 @@ class HubPort(BaseLink):
         self._ready_ns = 0
         """No own frame may begin before this time: the gap after an own frame, or the back-off."""
         self._silent_ns = -(1 << 40)
-        """When others were heard last."""
+        """Time of the last carrier of others."""
         self._counting = False
-        """The gap after others' frames is being counted from then on."""
+        """Start of the gap after others' frames."""
 
     def __repr__(self) -> str:
         return f"HubPort({self.number}, carrier={self._carrier}, queued={len(self._queue)})"
 
     @property
     def caps(self) -> LinkCaps:
-        """Frames take time, on a wire that stations share."""
+        """Frames take time on a shared wire."""
         return replace(super().caps, timed=self, shared=self)
 
     @property
     def busy_ns(self) -> int:
-        """0: the wire says itself when a frame is over (`Station.over`)."""
+        """0: the wire reports the end of a frame (`Station.over`)."""
         return 0
 
     def _attached(self) -> None:
@@ -104,7 +104,7 @@ class HubPort(BaseLink):
         return room
 
     def transmit(self, batch: FrameBatch) -> None:
-        """Send the frames when the wire lets us. Takes ownership of `batch`."""
+        """Send the frames when the wire is free. Takes ownership of `batch`."""
         self.stats.tx_frames += len(batch)
         self.stats.tx_bytes += batch.nbytes
         self._queue.extend((bytes(batch[i]), batch.flags(i)) for i in range(len(batch)))
@@ -112,7 +112,7 @@ class HubPort(BaseLink):
         self._go()
 
     def hear(self, frame: bytes, flags: int) -> None:
-        """A whole frame has come in."""
+        """A whole frame was received."""
         if self.port is None:
             return
         batch = pool.get()
@@ -122,10 +122,10 @@ class HubPort(BaseLink):
         self.port.receive(batch, 0, False)
         pool.put(batch)
 
-    # --- the way to the wire ---------------------------------------------------------------------
+    # --- access to the wire ---------------------------------------------------------------------
 
     def _go(self) -> None:
-        """Schedule a look at the wire, unless there is one already."""
+        """Schedule a check of the wire, unless scheduled."""
         if self._queue and self._sending is None and self._timer is None and not self._deferring:
             self._attempt()
 
@@ -133,7 +133,7 @@ class HubPort(BaseLink):
         self._timer = self.clock.call_at(when_ns, self._attempt)
 
     def _attempt(self) -> None:
-        """Send the first frame, or find out how long to wait."""
+        """Send the first frame, or compute how long to wait."""
         self._timer = None
         if not self._queue:
             return
@@ -142,7 +142,7 @@ class HubPort(BaseLink):
         if not station.full_duplex:
             heard, self._counting = self.hub.heard(self, now), False
             if heard:
-                self._deferring = True  # `silence` goes on
+                self._deferring = True  # `silence` continues
                 station.deferred()
                 return
             after = self._silent_ns + self.hub.bytes_ns(station.defer_bytes)
@@ -156,12 +156,12 @@ class HubPort(BaseLink):
             self._sending = self.hub.start(self, *self._queue[0], now)
 
     def ignores(self, begin_ns: int) -> bool:
-        """Return whether a carrier from `begin_ns` on comes too late to start the gap anew."""
+        """Return whether a carrier from `begin_ns` on is too late to restart the gap."""
         sense_ns = self.hub.bytes_ns(self.station.sense_bytes)
         return self._counting and begin_ns > self._silent_ns + sense_ns
 
     def silence(self, now_ns: int, *, all_silent: bool) -> None:
-        """The frames of others that were heard here have ended."""
+        """The frames of other stations have ended."""
         self._silent_ns = now_ns
         if self._deferring and all_silent:
             self._deferring = False
@@ -173,7 +173,7 @@ class HubPort(BaseLink):
     # --- the outcome of a frame ------------------------------------------------------------------
 
     def collided(self, sending: _Sending, *, late: bool) -> None:
-        """Others are heard in the middle of our frame; it stops at `sending.end_ns`."""
+        """A collision was detected in our frame; it stops at `sending.end_ns`."""
         station = self.station
         if late:
             station.collided_late()
@@ -193,7 +193,7 @@ class HubPort(BaseLink):
         self._ready_ns = sending.end_ns + self.hub.bytes_ns(slots * SLOT_BYTES)
 
     def ended(self, sending: _Sending) -> None:
-        """Our frame is over, whole or not."""
+        """Our frame has ended, complete or not."""
         self._sending = None
         if not sending.stopped and self._queue:
             frame, flags = self._queue[0]
@@ -216,9 +216,9 @@ class HubPort(BaseLink):
 class Hub:
     """The wire and its plugs, `ports`, each of them a link.
 
-    `delay_ns` is how long a signal takes from any plug to any other: stations that begin within it
-    collide, and when it is longer than half a slot, late.  Call with the clock's lock held.
-    Raises: LinkError for a speed other than 10 and 100, and for what is negative.
+    `delay_ns` is the propagation delay between any two plugs: stations that begin within it
+    collide, late if it exceeds half a slot.  Call with the clock's lock held.
+    Raises: LinkError for a speed other than 10 and 100, and for negative values.
     """
 
     def __init__(
@@ -246,7 +246,7 @@ class Hub:
         return count * 8_000 // self.speed_mbps
 
     def heard(self, port: HubPort, now_ns: int) -> bool:
-        """Return whether `port` hears another station and must defer to it."""
+        """Return whether `port` detects another station and must defer to it."""
         for sending in self._wire:
             begin = sending.start_ns + self.delay_ns
             if sending.port is port or not begin < now_ns < sending.end_ns + self.delay_ns:
@@ -256,7 +256,7 @@ class Hub:
         return False
 
     def start(self, port: HubPort, frame: bytes, flags: int, now_ns: int) -> _Sending:
-        """Put a frame on the wire; frames that are there already, or in flight, collide with it."""
+        """Put a frame on the wire; frames already on it or in flight collide."""
         fcs = 0 if flags & FB_HAS_FCS else FCS_BYTES
         length = self.bytes_ns(PREAMBLE_BYTES + len(frame) + fcs)
         new = _Sending(port, frame, flags, now_ns, now_ns + length)
@@ -275,7 +275,7 @@ class Hub:
             self.clock.call_at(when_ns, lambda: self._collide(sending))
 
     def _collide(self, sending: _Sending) -> None:
-        """A station hears another one in the middle of its frame: it jams, and stops."""
+        """A station detects another one during its frame: it jams and stops."""
         now = self.clock.now_ns()
         if sending.stopped or sending.timer is None or now >= sending.end_ns:
             return
@@ -292,7 +292,7 @@ class Hub:
         sending.port.ended(sending)
 
     def _arrive(self, sending: _Sending) -> None:
-        """The end of a frame has come to the others."""
+        """The end of a frame has reached the others."""
         now = self.clock.now_ns()
         self._wire.remove(sending)
         for port in self.ports:

@@ -1,7 +1,7 @@
-"""Middleware that makes a link worse: loss, delay, jitter, reordering, duplicates, errors, rate.
+"""Middleware that impairs a link: loss, delay, jitter, reordering, duplicates, errors, rate.
 
 What happens to the n-th frame of a direction depends on the seed and n alone, not on how frames
-come in batches. Fates are drawn as distances to the next affected frame, so a batch without
+come in batches. Effects are drawn as distances to the next affected frame, so a batch without
 one costs no work per frame; only jitter and a rate touch each frame.
 """
 
@@ -26,17 +26,17 @@ if TYPE_CHECKING:
     from e1000emu.ports import Clock, Link
     from fastpath.base.batch import FrameBatch
 
-# A frame that is held back to come out of order comes at the latest after this.
+# A frame held back for reordering is sent at the latest after this.
 REORDER_HOLD_NS = 2_000_000
 DEFAULT_QUEUE_FRAMES = 1000
-# Frames whose last bits come out of a wire with a rate within this time arrive together.
+# With a rate, frames whose last bits arrive within this time are delivered together.
 GRAIN_NS = 100_000
-# The number of a frame that does not come.
+# The number of a frame that never comes.
 NEVER = 1 << 62
 
 
 class _Fate:
-    """Numbers of the frames that something happens to, `p` of all, in rising order."""
+    """Numbers of the affected frames, `p` of all, in rising order."""
 
     __slots__ = ("_log", "next", "random")
 
@@ -48,7 +48,7 @@ class _Fate:
             self.advance()
 
     def advance(self) -> None:
-        """Go to the next such frame: the gap is geometric."""
+        """Advance to the next affected frame, at a geometric distance."""
         if self._log == -math.inf:
             self.next += 1
         else:
@@ -56,7 +56,7 @@ class _Fate:
 
 
 class _Direction:
-    """One direction: fates, then rate and delay, then a queue in front of the receiver."""
+    """One direction: effects, then rate and delay, then a queue in front of the receiver."""
 
     def __init__(
         self,
@@ -84,12 +84,12 @@ class _Direction:
         self._jitter_ns = jitter_ns
         self._rate_bps = rate_bps
         self.busy_ns = 0
-        self._number = 0  # of the next frame that comes in
+        self._number = 0  # of the next incoming frame
         # Held back: number of the frame before which it is released, order, a batch of this frame.
         self._back: list[tuple[int, int, FrameBatch]] = []
         self._order = 0
         self._slow = bool(delay_ns or jitter_ns or rate_bps)
-        # On the way: when due, order, batch; then those that are due, with the first not taken.
+        # In flight: due time, order, batch; then the due ones, with the first not accepted.
         self._coming: list[tuple[int, int, FrameBatch]] = []
         self._due: list[list] = []
         self.queued = 0
@@ -99,7 +99,7 @@ class _Direction:
         self._generation = 0
 
     def put(self, batch: FrameBatch) -> None:
-        """Take the frames in. Takes ownership of `batch`."""
+        """Accept the frames. Takes ownership of `batch`."""
         n = len(batch)
         first, last = self._number, self._number + n
         if self._next_event() >= last:
@@ -123,7 +123,7 @@ class _Direction:
         return min(self._next_fate, self._back[0][0]) if self._back else self._next_fate
 
     def _happen(self, batch: FrameBatch, i: int, number: int, out: FrameBatch) -> None:
-        """Decide on frame `number`, which is `batch[i]`, and put the result into `out`."""
+        """Decide on frame `number`, which is `batch[i]`, and append the result to `out`."""
         while self._back and self._back[0][0] <= number:
             _, _, late = heapq.heappop(self._back)
             out.extend(late)
@@ -137,7 +137,7 @@ class _Direction:
                 if name == "loss" or not lost:
                     self._count(name.replace("_", " "), 1)
         self._next_fate = min(fate.next for fate in fates.values())
-        # Drawn before the loss is looked at: a fate must not depend on another one's probability.
+        # Drawn before the loss is checked: an effect must not depend on another's probability.
         bit = fates["corrupt"].random.getrandbits(32) if wrong else 0
         distance = fates["reorder"].random.randint(1, self._span) if back else 0
         if lost:
@@ -166,7 +166,7 @@ class _Direction:
             )
 
     def _let_go(self, generation: int, order: int) -> None:
-        """Send a frame that no later frame has overtaken so far."""
+        """Send a held frame that no later frame has overtaken."""
         if generation != self._generation:
             return
         for k, entry in enumerate(self._back):
@@ -200,7 +200,7 @@ class _Direction:
         self.run()
 
     def _pieces(self, batch: FrameBatch, now: int) -> Iterator[tuple[int, FrameBatch]]:
-        """Yield what comes out of the wire at once, and when. Takes ownership of `batch`."""
+        """Yield the frames that arrive together, and their time. Takes ownership of `batch`."""
         rate, grain_ns = self._rate_bps, 0 if self._jitter_ns else GRAIN_NS
         if not rate and grain_ns:
             yield now, batch
@@ -225,7 +225,7 @@ class _Direction:
         pool.put(batch)
 
     def run(self) -> None:
-        """Move what is due to the queue, and offer it until it is not taken."""
+        """Move due frames to the queue, and offer them until they are not accepted."""
         now = self._clock.now_ns()
         while self._coming and self._coming[0][0] <= now:
             self._due.append([heapq.heappop(self._coming)[2], 0])
@@ -270,7 +270,7 @@ class _Direction:
             self.run()
 
     def clear(self) -> int:
-        """Forget everything on the way; return how many frames that were."""
+        """Drop all frames in flight; return their number."""
         lost = self.queued + sum(len(entry[2]) for entry in self._back)
         self._generation += 1
         self._back.clear()
@@ -282,19 +282,19 @@ class _Direction:
 
 
 class Impair(Middleware):
-    """`Impair(link, loss=0.01, reorder=0.02, seed=7)`: `link`, made worse in both directions.
+    """`Impair(link, loss=0.01, reorder=0.02, seed=7)`: `link`, impaired in both directions.
 
     loss: share of frames that do not arrive, 0 to 1
-    delay_ns: how much later each frame arrives
-    jitter_ns: most that a frame's delay differs from `delay_ns`, either way; frames overtake by it
+    delay_ns: added delay of each frame
+    jitter_ns: maximum deviation from `delay_ns`, either way; may reorder frames
     reorder: share of frames that are overtaken by later ones
     duplicate: share of frames that arrive twice
-    corrupt: share of frames with one bit flipped under a right CRC: only checksums above can tell
-    crc_error: share of frames with a wrong CRC, which the adapter notices
+    corrupt: share of frames with one bit flipped but a correct CRC: only checksums above detect it
+    crc_error: share of frames with a wrong CRC, which the adapter detects
     rate_bps: bits per second of the wire, its overhead included, in each direction
-    seed: decides which frames; the same seed hits the same frames
-    reorder_span: most frames that pass a reordered one
-    queue_frames: frames that wait before the sender is pushed back; none is dropped
+    seed: the same seed affects the same frames
+    reorder_span: maximum number of frames that overtake a reordered one
+    queue_frames: queued frames before the sender is pushed back; none is dropped
     direction: "tx" (from the port above), "rx" (to it) or "both"
     """
 
@@ -374,14 +374,14 @@ class Impair(Middleware):
 
     @property
     def caps(self) -> LinkCaps:
-        """What the link below can do, and with a rate frames take time."""
+        """The capabilities of the link below; with a rate, frames take time."""
         tx = self._tx
         if tx is None or not self._rate_bps:
             return super().caps
         return replace(super().caps, timed=StackedWire(self.below.timed, lambda: tx.busy_ns))
 
     def tx_room(self) -> int:
-        """Return how many frames `transmit` takes now."""
+        """Return how many frames `transmit` accepts now."""
         if self._tx is None:
             return self.link.tx_room()
         room = self._queue_frames - self._tx.queued
@@ -399,7 +399,7 @@ class Impair(Middleware):
 
     def _offer_down(self, batch: FrameBatch, start: int) -> int:
         n = len(batch)
-        # Until the link says 0, which makes it promise a tx_ready().
+        # Until the link returns 0, which promises a tx_ready().
         while start < n and (room := self.link.tx_room()) > 0:
             end = min(n, start + room)
             own = pool.get()
@@ -415,7 +415,7 @@ class Impair(Middleware):
         return start
 
     def _more_room(self) -> None:
-        # Soon, since the frames that are offered count as queued until the link has taken them.
+        # Deferred, since offered frames count as queued until the link has accepted them.
         if self._starved:
             self.clock.call_soon(self._tell_room)
 
@@ -427,7 +427,7 @@ class Impair(Middleware):
                 self.port.tx_ready()
 
     def tx_ready(self) -> None:
-        """The link below takes frames again."""
+        """The link below has room again."""
         if self._tx is None:
             super().tx_ready()
         else:
@@ -435,7 +435,7 @@ class Impair(Middleware):
             self._more_room()
 
     def receive(self, batch: FrameBatch, start: int, hold: bool) -> int:
-        """Take frames from the link below. Borrows `batch` until return."""
+        """Receive frames from the link below. Borrows `batch` until return."""
         if self._rx is None or self.port is None:
             return super().receive(batch, start, hold)
         n = len(batch)
@@ -471,7 +471,7 @@ class Impair(Middleware):
             self._rx.resume()
 
     def detach(self) -> None:
-        """Unplug the port; frames on the way are lost."""
+        """Unplug the port; frames in flight are lost."""
         super().detach()
         for way in (self._tx, self._rx):
             if way is not None:

@@ -13,7 +13,7 @@ from fastpath.errors import check_methods, check_type, real_number
 
 
 class NullLink(BaseLink):
-    """A far end with a carrier that takes everything and sends nothing."""
+    """A far end with a carrier that accepts everything and sends nothing."""
 
     def __init__(self, clock: Clock, *, speed_mbps: int = 1000) -> None:
         super().__init__(clock, speed_mbps=speed_mbps)
@@ -23,17 +23,17 @@ class NullLink(BaseLink):
         return f"{type(self).__name__}(tx_frames={self.stats.tx_frames})"
 
     def transmit(self, batch: FrameBatch) -> None:
-        """Count the frames and forget them. Takes ownership of `batch`."""
+        """Count and discard the frames. Takes ownership of `batch`."""
         self.stats.tx_frames += len(batch)
         self.stats.tx_bytes += batch.nbytes
         pool.put(batch)
 
 
 class Generator(NullLink):
-    """Sends `frames` over and over: `count` in all (None: no end), `rate_pps` (None: as taken).
+    """Sends `frames` over and over: `count` in total (None: unlimited), at `rate_pps` (None: as accepted).
 
-    One batch is made and offered again and again, so a round costs no copy. What the port sends is
-    counted and forgotten.
+    One batch is offered repeatedly, so a round costs no copy. Frames that the port sends are
+    counted and discarded.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class Generator(NullLink):
         batch_frames = whole(self, "batch_frames", batch_frames, 1)
         rounds = max(1, batch_frames // len(once))
         self._batch = FrameBatch(once * rounds)
-        self._tail = FrameBatch()  # the last round, when count is no multiple of the batch
+        self._tail = FrameBatch()  # the last round, if count is not a multiple of the batch
         self._left = count
         self._step_ns = None if rate_pps is None else round(len(self._batch) * 1e9 / rate_pps)
         self._next_ns = 0
@@ -90,7 +90,7 @@ class Generator(NullLink):
 
     @property
     def done(self) -> bool:
-        """Whether `count` frames have been taken."""
+        """Whether `count` frames have been accepted."""
         return self._left == 0
 
     def _schedule(self) -> None:

@@ -1,4 +1,4 @@
-"""Middleware that gives frames the time they take at the speed that a NIC has negotiated.
+"""Middleware that delays frames according to the speed that a NIC has negotiated.
 
 A wire in software is as fast as the program. With `Pace` a frame arrives when its last bit would,
 in both directions; with half duplex the two share the wire.
@@ -22,15 +22,15 @@ if TYPE_CHECKING:
     from fastpath.base.batch import FrameBatch
 
 BACKLOG_NS = 2_000_000
-"""The time on the wire of frames taken before the sender is pushed back: it hides a late timer."""
+"""The time on the wire of frames accepted before the sender is pushed back: it hides a late timer."""
 GRAIN_NS = 100_000
-"""Frames may arrive this much too early, so that one timer serves several of them."""
+"""Frames may arrive this much early, so that one timer serves several of them."""
 SHORTEST_BYTES = 60
 """The shortest frame on the wire, without its FCS: shorter ones are padded."""
 
 
 class _Wire:
-    """When the wire is free again; one for each direction, or one for both."""
+    """The time when the wire is free; one for each direction, or one for both."""
 
     __slots__ = ("busy_ns",)
 
@@ -39,7 +39,7 @@ class _Wire:
 
 
 class _Way:
-    """Frames of one direction on their way, each with the time at which its last bit comes out."""
+    """Frames in flight in one direction, each with the arrival time of its last bit."""
 
     def __init__(self, pace: Pace, offer: Callable[[FrameBatch, int], int]) -> None:
         self._pace = pace
@@ -52,11 +52,11 @@ class _Way:
 
     @property
     def backlog_ns(self) -> int:
-        """How long the wire is busy with what was taken."""
+        """How long the wire is busy with accepted frames."""
         return max(0, self._pace.wire(self).busy_ns - self._clock.now_ns())
 
     def put(self, batch: FrameBatch) -> None:
-        """Take the frames in. Takes ownership of `batch`."""
+        """Accept the frames. Takes ownership of `batch`."""
         wire, bit_ps = self._pace.wire(self), 1_000_000 // self._pace.speed()[0]
         when_ps = max(self._clock.now_ns(), wire.busy_ns) * 1000
         due = []
@@ -69,7 +69,7 @@ class _Way:
         self.run()
 
     def run(self) -> None:
-        """Let out what is due, until it is not taken."""
+        """Deliver due frames until they are not accepted."""
         if self._offering:
             return
         self._offering = True
@@ -89,7 +89,7 @@ class _Way:
         self.run()
 
     def _step(self) -> bool:
-        """Offer the frames of the first batch that are due; False when none is."""
+        """Offer the due frames of the first batch; False if there are none."""
         batch, due = self._queue[0]
         limit, end, start = self._clock.now_ns() + GRAIN_NS, self._at, self._at
         while end < len(due) and due[end] <= limit:
@@ -118,7 +118,7 @@ class _Way:
         self.run()
 
     def clear(self) -> int:
-        """Forget what is on the way; return how many frames that were."""
+        """Drop all frames in flight; return their number."""
         lost = sum(len(due) for _, due in self._queue) - self._at
         self._queue.clear()
         self._at = 0
@@ -129,8 +129,8 @@ class _Way:
 class Pace(Middleware):
     """`Pace(link, clock=clock)`: `link` at the speed of `speed()`, (Mbit/s, full duplex).
 
-    Until `speed` is replaced, that is the link's own.  Nothing is dropped: a sender is pushed back
-    once BACKLOG_NS of frames wait.
+    Until `speed` is replaced, it is the link's own speed.  Nothing is dropped: a sender is pushed back
+    once BACKLOG_NS of frames are queued.
     """
 
     def __init__(self, link: Link, *, clock: Clock | None = None) -> None:
@@ -146,29 +146,29 @@ class Pace(Middleware):
         self._starved = self._pushed = False
         """The port above, or the link below, waits for room."""
         self._waits = False
-        """`_look` will be called."""
+        """`_look` is scheduled."""
 
     def __repr__(self) -> str:
         return f"Pace({self.link!r})"
 
     def wire(self, way: _Way) -> _Wire:
-        """Return the wire that a direction is on."""
+        """Return the wire of a direction."""
         return self._wires[way is self._rx and self.speed()[1]]
 
     @property
     def caps(self) -> LinkCaps:
-        """What the link below can do, and frames take time."""
+        """The capabilities of the link below; frames take time."""
         wire = StackedWire(self.below.timed, lambda: self.wire(self._tx).busy_ns)
         return replace(super().caps, timed=wire)
 
     def _frames(self, way: _Way) -> int:
-        """Return how many frames of the longest kind fit into the backlog, at least one."""
+        """Return how many frames of maximum length fit into the backlog, at least one."""
         left = BACKLOG_NS - way.backlog_ns
         longest_ns = 8 * (1518 + WIRE_OVERHEAD_BYTES) * 1000 // self.speed()[0]
         return 0 if left <= 0 else 1 + left // longest_ns
 
     def tx_room(self) -> int:
-        """Return how many frames `transmit` takes now."""
+        """Return how many frames `transmit` accepts now."""
         room = self._frames(self._tx)
         if not room and not self._starved:
             self._starved = True
@@ -180,7 +180,7 @@ class Pace(Middleware):
         self._tx.put(batch)
 
     def receive(self, batch: FrameBatch, start: int, hold: bool) -> int:
-        """Take frames from the link below. Borrows `batch` until return."""
+        """Receive frames from the link below. Borrows `batch` until return."""
         if self.port is None:
             return super().receive(batch, start, hold)
         end = len(batch)
@@ -196,7 +196,7 @@ class Pace(Middleware):
         return end
 
     def _call_when_room(self) -> None:
-        """Come back when half of the backlog has gone."""
+        """Schedule a check when half of the backlog was sent."""
         if self._waits:
             return
         self._waits = True
@@ -226,7 +226,7 @@ class Pace(Middleware):
         return self.port.receive(batch, start, True)
 
     def tx_ready(self) -> None:
-        """The link below takes frames again."""
+        """The link below has room again."""
         self._tx.resume()
 
     def rx_ready(self) -> None:
@@ -234,7 +234,7 @@ class Pace(Middleware):
         self._rx.resume()
 
     def detach(self) -> None:
-        """Unplug the port; frames on the way are lost."""
+        """Unplug the port; frames in flight are lost."""
         super().detach()
         self.stats.drop("unplugged", self._tx.clear() + self._rx.clear())
         self._starved = self._pushed = False

@@ -1,7 +1,7 @@
-"""A cable between two ports: lossless, with push-back, delay and rate when asked for.
+"""A cable between two ports: lossless, with push-back, delay and rate if configured.
 
-Batches change hands, frames are not touched: a batch costs one call on the clock however many
-frames it has.
+Batches are passed without touching frames: a batch costs one call on the clock, however many
+frames it contains.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ __all__ = ["WIRE_OVERHEAD_BYTES", "PairEnd", "pair"]
 
 
 class PairEnd(CableEnd, BaseLink):
-    """One end of a cable. Frames sent into it come out at `peer`'s port.
+    """One end of a cable. Frames sent into it arrive at `peer`'s port.
 
     The compiled base carries the frames (`tx_room`, `transmit`, `rx_ready`); plugging is here.
     """
@@ -44,7 +44,7 @@ class PairEnd(CableEnd, BaseLink):
         self._latency_ns = latency_ns
         self._tx_config: int | None = None
         self.rx_config: int | None = None
-        """What comes from a fibre board at the far end; None: there is none."""
+        """Signal from a fibre board at the far end; None: not a fibre board."""
         self.on_rx_config: Callable[[], object] | None = None
         """Called when it has changed."""
 
@@ -57,7 +57,7 @@ class PairEnd(CableEnd, BaseLink):
         return replace(super().caps, timed=self, fibre=self)
 
     def _attached(self) -> None:
-        # The port that is plugged in reads the carrier itself; only the far one is told.
+        # The port that is plugged in reads the carrier itself; only the far one is notified.
         self._carrier = self._cable and self.peer.port is not None
         self.sink = getattr(self.port, "sink", None)
         self.peer._set_carrier(self._carrier)
@@ -72,7 +72,7 @@ class PairEnd(CableEnd, BaseLink):
 
     @property
     def tx_config(self) -> int | None:
-        """What the port's fibre board sends beside frames; None: it is none."""
+        """What the port's fibre board sends besides frames; None: not a fibre board."""
         return self._tx_config
 
     @tx_config.setter
@@ -90,7 +90,7 @@ class PairEnd(CableEnd, BaseLink):
             self.on_rx_config()
 
     def plug(self, connected: bool) -> None:
-        """Connect or cut the cable; what is on it when it is cut still arrives."""
+        """Connect or cut the cable; frames in flight still arrive."""
         self._cable = self.peer._cable = connected
         self._both_carriers()
 
@@ -107,10 +107,10 @@ def pair(
     rate_bps: int | None = None,
     queue_frames: int = DEFAULT_QUEUE_FRAMES,
 ) -> tuple[PairEnd, PairEnd]:
-    """Make a cable and return its two ends; `queue_frames` bounds each direction.
+    """Create a cable and return its two ends; `queue_frames` bounds each direction.
 
-    With `rate_bps` a batch arrives when its last bit does, `latency_ns` later; None is without
-    limit. Raises: LinkError for what is negative or no whole number.
+    With `rate_bps` a batch arrives when its last bit does, `latency_ns` later; None: no
+    limit. Raises: LinkError for negative values or non-integers.
     """
     check_clock("pair", clock)
     a, b = (

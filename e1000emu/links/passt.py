@@ -1,8 +1,8 @@
 """passt: the machine's own network as the far end, without privileges.
 
 passt (https://passt.top, Debian's package `passt`) speaks Ethernet on one side, in QEMU's stream
-framing, and uses the machine's sockets on the other. `Passt(clock)` starts one and ends it;
-`Passt(clock, path=PATH)` joins one that listens.
+framing, and uses the machine's sockets on the other. `Passt(clock)` starts and ends one;
+`Passt(clock, path=PATH)` connects to a listening one.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 ADDRESS = "10.0.2.15/24"
-"""What a guest gets by DHCP; its gateway is then 10.0.2.2. QEMU's user network has the same."""
+"""The address that a guest gets by DHCP; its gateway is then 10.0.2.2. As in QEMU's user network."""
 MTU = 1500
-"""Left alone, passt gives guests 65520, more than an 8254x carries."""
+"""passt's default for guests is 65520, more than an 8254x supports."""
 START_S = 5.0
 NOBODY = bytes.fromhex("525400000000")
 NOISE = re.compile(r"Failed to send \d+ bytes to syslog|Don't run as root.*|^\S*passt: ")
@@ -51,14 +51,14 @@ REMEDIES = (
 
 
 class _Process:
-    """A passt of ours and what it says; `sock` is the end of its socket that speaks Ethernet."""
+    """A passt process of ours and its output; `sock` is the Ethernet end of its socket."""
 
     def __init__(self, args: list[str], name: str, mac: bytes) -> None:
         self._words = tempfile.TemporaryFile()  # noqa: SIM115 (closed by end)
         self.sock, theirs = socket.socketpair()
-        # A full socket makes passt drop what it has in hand, and TCP back off.
+        # A full socket makes passt drop frames, and TCP back off.
         theirs.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SOCKET_BYTES)
-        self._said = 0  # bytes of `_words` that were no complaint
+        self._said = 0  # bytes of `_words` that were not errors
         try:
             with theirs:
                 self._popen = subprocess.Popen(
@@ -73,7 +73,7 @@ class _Process:
             self._words.close()
             raise
         self.pid = self._popen.pid
-        # Also when the interpreter ends and nobody has called close.
+        # Also if the interpreter ends without a call of close.
         self.end = weakref.finalize(self, _end, self._popen, self.sock, self._words)
         try:
             if not self._serves(mac):
@@ -84,8 +84,8 @@ class _Process:
         self._said = self._words.seek(0, os.SEEK_END)
 
     def _serves(self, mac: bytes) -> bool:
-        """Wait for its first output; False if it ends instead."""
-        # Who has 0.0.0.1? passt has them all. Asked from no address (RFC 5227).
+        """Wait for its first output; False if it exits."""
+        # ARP for 0.0.0.1, since passt answers for all. An ARP probe without address (RFC 5227).
         probe = b"\xff" * 6 + mac + bytes.fromhex("0806 0001 0800 06 04 0001") + mac
         probe += bytes(4) + bytes(6) + bytes((0, 0, 0, 1))
         self.sock.settimeout(START_S)
@@ -93,7 +93,7 @@ class _Process:
             self.sock.sendall(len(probe).to_bytes(4, "big") + probe)
             self._receive(int.from_bytes(self._receive(4), "big"))
         except TimeoutError:
-            return self._popen.poll() is None  # told to do IPv6 only, it knows no ARP
+            return self._popen.poll() is None  # with IPv6 only, it does not answer ARP
         except OSError:
             return False
         return True
@@ -108,7 +108,7 @@ class _Process:
         return data
 
     def last_words(self) -> str:
-        """Return how it ended and what it has complained of since it began to serve."""
+        """Return its exit status and its errors since it began to serve."""
         try:
             code = self._popen.wait(1)
         except subprocess.TimeoutExpired:
@@ -135,7 +135,7 @@ def _end(process: subprocess.Popen[bytes], sock: socket.socket, words: IO[bytes]
 
 
 def _defaults(options: Sequence[str], address: str, gateway: str | None, mtu: int) -> list[str]:
-    """Return the options that say `address`, `gateway` and `mtu`, where `options` do not."""
+    """Return the options for `address`, `gateway` and `mtu` that `options` do not set."""
     if "/" not in address:
         raise LinkError(f"passt: address {address!r} has no prefix length; write {address}/24")
     try:
@@ -169,19 +169,19 @@ class Passt(Middleware):
     """A link to the machine's network; `close` ends the passt that it started.
 
     Args:
-        address: the host's on this link, with its prefix length; a DHCP client is told so.
+        address: of the host on this link, with prefix length; offered by DHCP.
         gateway: stands for the machine itself: a connection to it goes to the machine's loopback
             address. None: the second address of the network, or the first when that is `address`.
         mtu: that passt announces by DHCP and NDP, bytes.
-        mac: of the NIC, if connections from outside (`-t`) are to find it before it has sent
-            anything; a guest that asks for its address by DHCP has.
-        options: further ones for passt, `("-t", "8080:80")`; they win over the three above.
-        path: join the passt that listens at this socket, instead; it has its own options.
+        mac: of the NIC, if connections from outside (`-t`) must reach it before it has sent
+            anything; not needed if the guest uses DHCP.
+        options: further ones for passt, `("-t", "8080:80")`; they override the three above.
+        path: connect to the passt at this socket instead; it has its own options.
         program: the passt to start.
         poll_ns: as for `QemuStream`; a VirtualClock needs it.
 
     Raises:
-        LinkError: no passt, or it does not start; the text has its words and what to do.
+        LinkError: passt is missing or fails to start; the text has its output and a remedy.
     """
 
     def __init__(
@@ -212,7 +212,7 @@ class Passt(Middleware):
         if len(mac) != 6:
             raise LinkError(f"passt: mac={mac!r} has {len(mac)} bytes; a MAC address has 6")
         self.gone = ""
-        """Why passt is no longer there; empty while it is."""
+        """Why passt has ended; empty while it runs."""
         self._process: _Process | None = None
         if path is not None:
             self._name = f"passt:{os.fspath(path)}"
@@ -254,7 +254,7 @@ class Passt(Middleware):
         super().transmit(batch)
 
     def link_changed(self, up: bool, speed_mbps: int, full_duplex: bool) -> None:
-        """passt has gone: say why, and pass on that the carrier has."""
+        """passt has ended: report the reason, and pass on the loss of carrier."""
         if not up and not self.gone:
             self.gone = "it has closed the socket"
             if "bad length" in self.stats.drops:
@@ -265,17 +265,17 @@ class Passt(Middleware):
         super().link_changed(up, speed_mbps, full_duplex)
 
     def close(self) -> None:
-        """Unplug, and end the passt that is ours."""
+        """Unplug, and end our own passt."""
         super().close()
         if self._process is not None:
             self._process.end()
 
 
 def _unpadded(data: bytes) -> bytes:
-    """Take off what pads an IP packet to 60 bytes.
+    """Remove the padding of an IP packet to 60 bytes.
 
-    passt 2023-03 (Debian 12) drops a frame longer than the packet in it, and so every bare ACK;
-    2025-05 (Debian 13) takes it.
+    passt 2023-03 (Debian 12) drops a frame longer than the packet in it, such as every bare ACK;
+    2025-05 (Debian 13) accepts it.
     """
     if len(data) == MIN_FRAME_BYTES:
         kind = data[12:14]

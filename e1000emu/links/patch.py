@@ -1,4 +1,4 @@
-"""A patch cable between two links: what comes out of one goes into the other."""
+"""A patch cable between two links: frames from one are sent to the other."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ class Plug:
 
     def __init__(self, link: Link) -> None:
         self.link = link
-        self.waiting = False  # frames of `link` are held back until the far link has room
+        self.waiting = False  # frames of `link` are held until the far link has room
 
     def receive(self, batch: FrameBatch, start: int, hold: bool) -> int:
-        """Send what the far link has room for. Borrows `batch` until return."""
+        """Send the frames that fit the far link. Borrows `batch` until return."""
         n = len(batch)
         start = send_copies(self.far.link, batch, start)
         if start < n and hold:
@@ -32,20 +32,20 @@ class Plug:
         return n
 
     def tx_ready(self) -> None:
-        """This link takes frames again: the far one may go on."""
+        """This link has room again: the far one may continue."""
         if self.far.waiting:
             self.far.waiting = False
             self.far.link.rx_ready()
 
     def link_changed(self, up: bool, speed_mbps: int, full_duplex: bool) -> None:
-        """Nothing: frames for a far end that is not there are that link's to drop and count."""
+        """No effect: a link without a far end drops and counts its frames."""
 
 
 class Patch:
     """Joins two links, for instance a port of a `Switch` and a `Tap`, until `close()`.
 
-    A link that takes no more holds the other one back, as far as that can wait; what it cannot
-    hold is lost. Call with the clock's lock held.
+    A full link holds the other one back, as far as that can buffer; frames that do not
+    fit are lost. Call with the clock's lock held.
     """
 
     def __init__(self, one: Link, other: Link) -> None:
@@ -66,7 +66,7 @@ class Patch:
         return f"Patch({self.links[0]!r}, {self.links[1]!r})"
 
     def close(self) -> None:
-        """Unplug both ends and close the links that can be closed; harmless when repeated."""
+        """Unplug both ends and close the links if they can be closed; may be repeated."""
         for link in self.links:
             link.detach()
             close_link(link)

@@ -1,4 +1,4 @@
-"""Frame batches that go round: a consumer puts its batch back, a sender takes a fresh one."""
+"""Reusable frame batches: a consumer returns its batch, a sender takes an empty one."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """QEMU's socket netdevs: frames of a machine in QEMU, without privileges.
 
-`QemuStream` speaks `-netdev stream` (and the older `-netdev socket`): each frame behind its length
+`QemuStream` speaks `-netdev stream` (and the older `-netdev socket`): each frame after its length
 as 4 bytes, big endian. `QemuDgram` speaks `-netdev dgram`: one frame per datagram. Both need QEMU
-7.2 or newer, and a clock that can wait for file descriptors; a `VirtualClock` looks at the socket
+7.2 or newer, and a clock that can wait for file descriptors; a `VirtualClock` polls the socket
 every `poll_ns` instead.
 """
 
@@ -28,26 +28,26 @@ if TYPE_CHECKING:
     from fastpath.base.batch import FrameBatch
 
 MAX_FRAME_BYTES = 4096 + 65536
-"""What QEMU itself takes and sends (NET_BUFSIZE); a longer one means that framing is lost."""
+"""Longest frame of QEMU (NET_BUFSIZE); a longer one means that framing is lost."""
 MIN_FRAME_BYTES = 60
 BATCH_FRAMES = 256
 READ_BYTES = 1 << 18
 BACKLOG_BYTES = 1 << 18
-"""`tx_room` is 0 while more than this waits for the socket."""
+"""`tx_room` is 0 while more than this is queued for the socket."""
 SOCKET_BYTES = 1 << 20
 RETRY_NS = 200_000
 FB_ANY_ERR = FB_BAD_CRC | FB_ALIGN_ERR | FB_SYMBOL_ERR
 
 
 class PollClock(Clock, Protocol):
-    """A clock whose timers can be housekeeping, as all of `e1000emu.clock` can."""
+    """A clock with background timers, as all of `e1000emu.clock`."""
 
     def call_at(self, when_ns: int, fn: Callable[[], None], *, background: bool = False) -> Any:
-        """Run `fn` at `when_ns`; a background call alone keeps no waiter alive."""
+        """Run `fn` at `when_ns`; a background call does not keep a waiter alive."""
 
 
 class _SocketLink(ReadingLink):
-    """What both framings share: watching or polling, push-back, retries, the end."""
+    """Common part of both framings: watching or polling, push-back, retries, the end."""
 
     def __init__(self, clock: PollClock, poll_ns: int | None) -> None:
         super().__init__(clock)
@@ -58,7 +58,7 @@ class _SocketLink(ReadingLink):
         self._retrying = False
         self._watched: dict[int, None] = {}
 
-    # --- what the framing adds --------------------------------------------------------------------
+    # --- framing-specific part --------------------------------------------------------------------
 
     @abstractmethod
     def fileno(self) -> int:
@@ -66,20 +66,20 @@ class _SocketLink(ReadingLink):
 
     @abstractmethod
     def _fill(self, batch: FrameBatch) -> bool:
-        """Append frames that have come; whether more may wait already."""
+        """Append received frames; returns whether more may be pending."""
 
     @abstractmethod
     def _flush(self) -> None:
-        """Write what waits, as far as the socket takes it."""
+        """Write queued data, as far as the socket accepts it."""
 
     @abstractmethod
     def _waiting(self) -> bool:
-        """Whether something waits to be written."""
+        """Whether data is queued for writing."""
 
     # --- readiness --------------------------------------------------------------------------------
 
     def _resume(self) -> None:
-        """Look at the socket from now on."""
+        """Start watching the socket."""
         if self.port is None or self._batch is not None or self.fileno() < 0:
             return
         if self._poll_ns is not None:
@@ -114,7 +114,7 @@ class _SocketLink(ReadingLink):
         self._resume()
 
     def poll(self) -> None:
-        """Read what has come, at most one batch, and give it to the port."""
+        """Read at most one batch of received frames, and pass it to the port."""
         if self.port is None or self._batch is not None or self.fileno() < 0:
             return
         batch = pool.get()
@@ -133,7 +133,7 @@ class _SocketLink(ReadingLink):
     def _given(self) -> None:
         self._give()
         if self._batch is None:
-            self.poll()  # what the framing has read already makes no descriptor readable
+            self.poll()  # frames already read do not make the descriptor readable
 
     def rx_ready(self) -> None:
         """The port has room again."""
@@ -144,7 +144,7 @@ class _SocketLink(ReadingLink):
             self.clock.call_soon(self._given)
 
     def _write(self) -> None:
-        """Write, and come back later when the socket is full."""
+        """Write, and retry later if the socket is full."""
         full = self.tx_room() == 0
         self._flush()
         if self._waiting() and not self._retrying:
@@ -171,8 +171,8 @@ def _path(where: str, name: str, path: str | os.PathLike[str]) -> str:
 class QemuStream(_SocketLink):
     """A stream socket to QEMU: `QemuStream.listen(PATH, clock)`, or `.connect(PATH, clock)`.
 
-    Made from a connected socket it takes ownership of it (`addr.type=fd` on QEMU's side). The
-    carrier is the connection; a listening link waits for the next one when QEMU goes.
+    Created from a connected socket, it takes ownership of it (`addr.type=fd` on QEMU's side). The
+    carrier is the connection; a listening link waits for the next one when QEMU ends.
     """
 
     def __init__(
@@ -207,7 +207,7 @@ class QemuStream(_SocketLink):
         """Connect to a QEMU that listens at `path`.
 
         Raises:
-            LinkError: no listener there; the text has QEMU's option.
+            LinkError: no listener; the text has QEMU's option.
         """
         name = _path("QemuStream.connect", "path", path)
         check_clock("QemuStream.connect", clock)
@@ -229,7 +229,7 @@ class QemuStream(_SocketLink):
         """Wait for QEMU at `path`: `-netdev stream,id=n0,addr.type=unix,addr.path=PATH`.
 
         Raises:
-            LinkError: the path cannot be had.
+            LinkError: the path cannot be used.
         """
         name = _path("QemuStream.listen", "path", path)
         check_clock("QemuStream.listen", clock)
@@ -252,7 +252,7 @@ class QemuStream(_SocketLink):
         self._set_carrier(True)
 
     def _disconnected(self, reason: str, count: int = 1) -> None:
-        """Drop the connection; a listener takes the next."""
+        """Drop the connection; a listener accepts the next."""
         self._pause()
         if self._sock is not None:
             self._sock.close()
@@ -296,7 +296,7 @@ class QemuStream(_SocketLink):
         return True
 
     def _parse(self, batch: FrameBatch) -> bool:
-        """Move whole frames from `_in` to `batch`; False when the connection had to be dropped."""
+        """Move whole frames from `_in` to `batch`; False if the connection was dropped."""
         data = self._in
         at, end = 0, len(data)
         room = BATCH_FRAMES - len(batch)
@@ -323,11 +323,11 @@ class QemuStream(_SocketLink):
         return not bad
 
     def tx_room(self) -> int:
-        """Return how many frames `transmit` takes now."""
+        """Return how many frames `transmit` accepts now."""
         return 0 if len(self._out) > BACKLOG_BYTES else super().tx_room()
 
     def transmit(self, batch: FrameBatch) -> None:
-        """Write the frames, each behind its length. Takes ownership of `batch`."""
+        """Write the frames, each after its length. Takes ownership of `batch`."""
         if self._sock is None:
             self.stats.drop("no peer", len(batch))
         else:
@@ -363,7 +363,7 @@ class QemuStream(_SocketLink):
             del self._out[:sent]
 
     def close(self) -> None:
-        """Close the connection and give the path back."""
+        """Close the connection and remove the path."""
         self.detach()
         if self._sock is not None:
             self._sock.close()
@@ -378,7 +378,7 @@ class QemuStream(_SocketLink):
 class QemuDgram(_SocketLink):
     """A datagram socket to QEMU: `QemuDgram.open(LOCAL, REMOTE, clock)`.
 
-    Made from a connected socket it takes ownership of it (`local.type=fd` on QEMU's side). There
+    Created from a connected socket, it takes ownership of it (`local.type=fd` on QEMU's side). There
     is no connection, so the carrier is always up; frames sent while QEMU is away are counted as
     dropped.
     """
@@ -399,7 +399,7 @@ class QemuDgram(_SocketLink):
         self.local, self.remote = local, remote
         self._sock: socket.socket | None = sock
         sock.setblocking(False)
-        # A bound socket that is connected too would refuse the datagrams of a QEMU started anew.
+        # A bound socket that is also connected would reject datagrams of a restarted QEMU.
         self._sender: socket.socket | None = None if remote else sock
         self._unsent: list[list[Any]] = []  # [batch, index of its next frame]
         self._unsent_frames = 0
@@ -414,12 +414,12 @@ class QemuDgram(_SocketLink):
         *,
         poll_ns: int | None = None,
     ) -> QemuDgram:
-        """Receive at `local` and send to `remote`; QEMU has them the other way round.
+        """Receive at `local` and send to `remote`; QEMU has them reversed.
 
         `-netdev dgram,id=n0,local.type=unix,local.path=REMOTE,remote.type=unix,remote.path=LOCAL`
 
         Raises:
-            LinkError: `local` cannot be had.
+            LinkError: `local` cannot be used.
         """
         here = _path("QemuDgram.open", "local", local)
         there = _path("QemuDgram.open", "remote", remote)
@@ -443,7 +443,7 @@ class QemuDgram(_SocketLink):
         return frames == BATCH_FRAMES
 
     def tx_room(self) -> int:
-        """Return how many frames `transmit` takes now."""
+        """Return how many frames `transmit` accepts now."""
         return max(0, super().tx_room() - self._unsent_frames)
 
     def transmit(self, batch: FrameBatch) -> None:
@@ -493,7 +493,7 @@ class QemuDgram(_SocketLink):
         return self._sender
 
     def close(self) -> None:
-        """Close the sockets and give the path back."""
+        """Close the sockets and remove the path."""
         self.detach()
         for sock in (self._sock, self._sender):
             if sock is not None:
@@ -531,7 +531,7 @@ def _bound(path: str, kind: int, what: str) -> socket.socket:
 
 
 def _unlink(path: str) -> None:
-    """Remove our socket, unless it is gone already."""
+    """Remove our socket, unless already removed."""
     try:
         if stat.S_ISSOCK(os.lstat(path).st_mode):
             os.unlink(path)

@@ -19,12 +19,12 @@ BATCH_FRAMES = 256
 
 
 class PcapReplay(NullLink):
-    """Plays the frames of a pcap or pcapng file to its port; what the port sends is forgotten.
+    """Plays the frames of a pcap or pcapng file to its port; frames that the port sends are discarded.
 
-    Frames come at the recorded distances divided by `speed`, from the moment the port is plugged
-    in; `speed=None` sends them as fast as they are taken. A file is read as it is played. A damaged
-    one ends the replay: `error` then says where (the first record is looked at when the link is
-    made, so a file of another kind raises LinkError there).
+    Frames are sent at the recorded intervals divided by `speed`, from the moment the port is plugged
+    in; `speed=None` sends them as fast as possible. A file is read as it is played. A damaged
+    one ends the replay: `error` then has the position (the first record is checked when the link is
+    created, so a file of another kind raises LinkError).
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class PcapReplay(NullLink):
 
     @property
     def done(self) -> bool:
-        """Whether the port has taken every frame of the file."""
+        """Whether the port has accepted every frame of the file."""
         return self._next is None and self._batch is None
 
     def _check(self) -> None:
@@ -129,7 +129,7 @@ class PcapReplay(NullLink):
         self._held = True
         end = self.port.receive(batch, start, True) if len(batch) else 0
         if self._batch is not batch:
-            return  # closed by what it received
+            return  # closed on receiving
         self.stats.rx_frames += end - start
         if end >= len(batch):
             self._held = False

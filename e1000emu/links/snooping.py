@@ -1,4 +1,4 @@
-"""Snooping of IGMP and MLD: which ports of a switch want which multicast (RFC 4541).
+"""Snooping of IGMP and MLD: the multicast groups of a switch's ports (RFC 4541).
 
 The switch learns from the hosts' reports and forwards a group to its members and to the ports of
 multicast routers. Group addresses of the local network that hosts do not report are flooded.
@@ -14,7 +14,7 @@ P = TypeVar("P")
 IP_GROUPS = 0x01005E000000
 """The beginning of the Ethernet addresses of IPv4 groups (RFC 1112 6.4)."""
 IP6_GROUPS = 0x333300000000
-"""The beginning of those of IPv6 groups (RFC 2464 7)."""
+"""The beginning of the Ethernet addresses of IPv6 groups (RFC 2464 7)."""
 ETH_P_IP, ETH_P_IPV6, ETH_P_8021Q, ETH_P_8021AD = 0x0800, 0x86DD, 0x8100, 0x88A8
 PROTO_IGMP, PROTO_PIM, PROTO_HOPOPTS, PROTO_ICMPV6 = 2, 103, 0, 58
 IGMP_QUERY, IGMPV1_REPORT, IGMPV2_REPORT, IGMP_LEAVE, IGMPV3_REPORT = 0x11, 0x12, 0x16, 0x17, 0x22
@@ -29,14 +29,14 @@ ALL_NODES = 0xFF020000000000000000000000000001
 class MulticastDatabase(Generic[P]):
     """The members of each group by port, and the ports of multicast routers.
 
-    Each host's membership is kept apart, so that one that leaves takes nothing from another behind
+    Memberships are kept per host, so that a leaving host does not affect another behind
     the same port. A membership ends when its host leaves or its port is unplugged: the switch sends
-    no queries, so it does not wait for answers to them.
+    no queries, so it does not wait for replies.
     """
 
     def __init__(self) -> None:
         self.routers: dict[P, bool] = {}
-        """Ports of multicast routers; True: for good, False: since a router was heard there."""
+        """Ports of multicast routers; True: permanent, False: learned from a router."""
         self._members: dict[int, dict[P, set[tuple[int, int]]]] = {}
         # Port -> Ethernet addresses of groups that have members there.
         self._groups: dict[P, set[int]] = {}
@@ -50,14 +50,14 @@ class MulticastDatabase(Generic[P]):
         return list(self._members.get(address, ()))
 
     def forget(self, port: P) -> None:
-        """Drop what was heard of `port`."""
+        """Remove all data about `port`."""
         for address in self._groups.pop(port, ()):
             self._remove(address, port)
         if self.routers.get(port) is False:
             del self.routers[port]
 
     def route(self, port: P, dst: int, src: int, frame: bytes) -> Iterable[P] | None:
-        """Learn from a frame to a group that `port` sent; the ports it is for, None for all."""
+        """Learn from a frame to a group that `port` sent; returns its ports, None for all."""
         family = dst & ~0x7FFFFF == IP_GROUPS or dst >> 32 == IP6_GROUPS >> 32
         if not family:
             return None
@@ -123,12 +123,12 @@ class MulticastDatabase(Generic[P]):
         return list(found)
 
     def _router(self, port: P, source: bytes) -> None:
-        """A router was heard. A querier without an address is a switch (RFC 4541 2.1.1 1)."""
+        """Learn a router port. A querier without an address is a switch (RFC 4541 2.1.1 1)."""
         if any(source):
             self.routers.setdefault(port, False)
 
     def _records(self, port: P, src: int, message: bytes, address_bytes: int) -> None:
-        """An IGMPv3 or MLDv2 report: a host wants a group unless it includes no source."""
+        """An IGMPv3 or MLDv2 report: a host joins a group unless it includes no source."""
         at = 8
         for _ in range(int.from_bytes(message[6:8], "big")):
             sources_at = at + 4 + address_bytes

@@ -1,4 +1,4 @@
-"""What a MAC does about a wire that it shares with others (`links.hub`)."""
+"""A MAC on a shared wire (`links.hub`)."""
 
 from __future__ import annotations
 
@@ -13,33 +13,33 @@ class Station:
     """How a MAC uses a shared wire.  A NIC brings its own; other ports get this one."""
 
     full_duplex = False
-    """It neither listens nor hears collisions: a duplex mismatch, if the others do."""
+    """It ignores carrier and collisions: a duplex mismatch, if the others do not."""
     retries = 15
-    """Collisions after which a frame is tried again; one more, and it is given up."""
+    """Collisions after which a frame is retried; after one more it is dropped."""
     retry_late = False
-    """A late collision is tried again too; else the frame is over with it."""
+    """Whether a late collision is retried; otherwise it ends the frame."""
     defer_bytes = GAP_BYTES
     """The gap after other stations' frames, in byte times."""
     sense_bytes = SENSE_BYTES
     """The first part of that gap, in which a carrier restarts it, in byte times."""
 
     def deferred(self) -> None:
-        """A frame has to wait: others are on the wire."""
+        """A frame must wait: the wire is busy."""
 
     def collided(self) -> None:
         """A collision in time."""
 
     def collided_late(self) -> None:
-        """A late collision: by then all others should have heard the frame."""
+        """A late collision: all others should have detected the frame by then."""
 
     def excessive(self) -> None:
         """The sixteenth collision of a frame."""
 
     def sent(self, collisions: int, frame: bytes, with_fcs: bool = False) -> None:
-        """A frame went through after so many collisions; `with_fcs`: its own FCS is part of it."""
+        """A frame was sent after `collisions` collisions; `with_fcs`: it includes its FCS."""
 
     def over(self) -> None:
-        """There are no more attempts at a frame: it was sent or given up."""
+        """No more attempts at a frame: it was sent or dropped."""
 
 
 def _of_station(name: str) -> Any:
@@ -60,7 +60,7 @@ class RelayedStation(Station):
     sense_bytes = _of_station("sense_bytes")
 
     def deferred(self) -> None:
-        """A frame has to wait."""
+        """A frame must wait."""
         self._tell("deferred", self._station.deferred)
 
     def collided(self) -> None:
@@ -68,17 +68,17 @@ class RelayedStation(Station):
         self._tell("collided", self._station.collided)
 
     def collided_late(self) -> None:
-        """A late one."""
+        """A late collision."""
         self._tell("collided_late", self._station.collided_late)
 
     def excessive(self) -> None:
-        """The sixteenth."""
+        """The sixteenth collision."""
         self._tell("excessive", self._station.excessive)
 
     def sent(self, collisions: int, frame: bytes, with_fcs: bool = False) -> None:
-        """A frame went through."""
+        """A frame was sent."""
         self._tell("sent", self._station.sent, collisions, frame, with_fcs)
 
     def over(self) -> None:
-        """A frame is no more tried."""
+        """No more attempts at a frame."""
         self._tell("over", self._station.over)

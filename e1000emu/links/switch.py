@@ -1,4 +1,4 @@
-"""A learning switch: any number of ports, each of them a link to plug a NIC into (IEEE 802.1D)."""
+"""A learning switch: any number of ports, each of them a link for a NIC (IEEE 802.1D)."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class SwitchPort(BaseLink):
         self._scheduled = False
         self._held = False
         self.addresses: set[int] = set()
-        """What the switch has learned of this port."""
+        """Addresses learned on this port."""
         self._storm_second = -1
         self._storm_frames = 0
 
@@ -67,7 +67,7 @@ class SwitchPort(BaseLink):
         self.switch.forget(self)
 
     def transmit(self, batch: FrameBatch) -> None:
-        """Hand the frames to the switch. Takes ownership of `batch`."""
+        """Pass the frames to the switch. Takes ownership of `batch`."""
         self.stats.tx_frames += len(batch)
         self.stats.tx_bytes += batch.nbytes
         self.switch.forward(self, batch)
@@ -82,7 +82,7 @@ class SwitchPort(BaseLink):
             self.stats.drop("queue full", stop - max(fits, start))
         if fits <= start:
             return
-        # One batch collects what comes between two deliveries, so floods do not turn into crumbs.
+        # One batch collects the frames between two deliveries, so floods do not make tiny batches.
         if len(self._queue) < 2:
             self._queue.append(pool.get())
         self._queue[-1].extend(batch, start, fits)
@@ -90,7 +90,7 @@ class SwitchPort(BaseLink):
         self._schedule()
 
     def admit(self, start: int, stop: int, now: int) -> int:
-        """Storm control: where in frames [start, stop) this second's share of floods ends."""
+        """Storm control: index in frames [start, stop) where this second's flood limit ends."""
         second = now // SECOND_NS
         if second != self._storm_second:
             self._storm_second, self._storm_frames = second, 0
@@ -117,12 +117,12 @@ class SwitchPort(BaseLink):
             return
         batch, start = self._queue[0], self._start
         if len(self._queue) == 1:
-            self._queue.append(pool.get())  # what is sent meanwhile must not grow this one
+            self._queue.append(pool.get())  # frames sent meanwhile must not grow this one
         n = len(batch)
         self._held = True
         end = self.port.receive(batch, start, True)
         if not self._queue or self._queue[0] is not batch:
-            return  # unplugged by what it received
+            return  # unplugged on receiving
         self._queued -= end - start
         self.stats.rx_frames += end - start
         self._start = end
@@ -138,15 +138,15 @@ class SwitchPort(BaseLink):
 
 
 class Switch:
-    """Learns where addresses are, forgets them after `aging_ns`, floods what it does not know.
+    """Learns addresses, removes them after `aging_ns`, floods unknown destinations.
 
-    At most `table_entries` addresses are kept; when the table is full the one that was silent
-    longest makes room. With `multicast_snooping` it forwards multicast where hosts have joined the
+    At most `table_entries` addresses are kept; if the table is full, the least recently
+    heard one is replaced. With `multicast_snooping` it forwards multicast where hosts have joined the
     group by IGMP or MLD (`links.snooping`), and floods it otherwise.
 
-    There is no spanning tree, so a loop of switches carries broadcasts round for ever. `storm_pps`
-    bounds what each port may flood in a second (broadcast, multicast and unknown addresses). Frames
-    beyond that are dropped and counted with the port as "storm control". 0: no bound.
+    There is no spanning tree, so a loop of switches circulates broadcasts forever. `storm_pps`
+    limits the frames that each port may flood in a second (broadcast, multicast and unknown addresses). Frames
+    beyond that are dropped and counted with the port as "storm control". 0: no limit.
 
     Call with the clock's lock held.
     """
@@ -174,7 +174,7 @@ class Switch:
         self.ports: list[SwitchPort] = []
         self._open: list[SwitchPort] = []  # those of `ports` that are not isolated
         self.stats = LinkStats()
-        # Address -> (port, when last heard), the longest silent first.
+        # Address -> (port, time last heard), least recent first.
         self._table: dict[int, tuple[SwitchPort, int]] = {}
 
     def __repr__(self) -> str:
@@ -186,9 +186,9 @@ class Switch:
         No frame goes from an isolated port to another isolated one, as with `isolated` of Linux's
         bridge: subscribers of an access network reach their uplink and not each other.
 
-        With snooping, `multicast_router` says whether a multicast router or another switch is
-        there: it gets all multicast and all reports. None: while a `Patch` is plugged in. A port
-        where a router's queries arrive is one in any case.
+        With snooping, `multicast_router` sets whether a multicast router or another switch is
+        connected: it gets all multicast and all reports. None: while a `Patch` is plugged in. A port
+        where a router's queries arrive is always one.
         """
         port = SwitchPort(self, len(self.ports), multicast_router, isolated)
         self.ports.append(port)
@@ -203,7 +203,7 @@ class Switch:
         return self._find(int.from_bytes(address, "big"), self.clock.now_ns())
 
     def forget(self, port: SwitchPort) -> None:
-        """Drop every address learned from `port`."""
+        """Remove every address learned from `port`."""
         for address in port.addresses:
             del self._table[address]
         port.addresses.clear()
@@ -236,7 +236,7 @@ class Switch:
         table[address] = (port, now)
 
     def forward(self, source: SwitchPort, batch: FrameBatch) -> None:
-        """Queue the frames that `source` sent where they belong. Borrows `batch` until return."""
+        """Queue the frames of `source` for their ports. Borrows `batch` until return."""
         now = self.clock.now_ns()
         for start, stop, dst, src in address_runs(batch):
             if dst < 0:
@@ -268,7 +268,7 @@ class Switch:
         stop: int,
         ports: Iterable[SwitchPort] | None,
     ) -> None:
-        """Queue frames for `ports`, or for all, without the one that they came from."""
+        """Queue frames for `ports`, or for all, except the source port."""
         if self.storm_pps:
             stop = source.admit(start, stop, self.clock.now_ns())
             if stop <= start:

@@ -1,11 +1,11 @@
-"""A TAP device of Linux: the kernel's network stack at the other end of the cable.
+"""A TAP device of Linux: connects to the kernel's network stack.
 
-Frames are read and written by compiled loops, up to `batch_frames` at a wake-up. When the NIC has
+Frames are read and written by compiled loops, up to `batch_frames` per wake-up. If the NIC has
 no room, reading stops and the kernel's own queue fills, as behind a slow adapter.
 
-Where the kernel offers it, each packet carries a virtio_net_hdr. TCP then crosses in super-packets
-of up to 64 KiB with one system call, cut up (or not yet cut up) on our side of it. In either case
-the port above receives the frames of a wire.
+If the kernel supports it, each packet carries a virtio_net_hdr. TCP is then passed in super-packets
+of up to 64 KiB with one system call, segmented (or merged) on our side. In either case
+the port above receives wire frames.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ TUNSETOFFLOAD = 0x400454D0
 TUNSETVNETHDRSZ = 0x400454D8
 IFF_TAP, IFF_MULTI_QUEUE, IFF_NO_PI, IFF_VNET_HDR = 0x0002, 0x0100, 0x1000, 0x4000
 TUN_F = {"csum": 0x01, "tso4": 0x02, "tso6": 0x04, "tso_ecn": 0x08, "uso4": 0x20, "uso6": 0x40}
-# What is asked for, best first; an older kernel refuses a set with a bit that it does not know.
+# Requested sets, best first; an older kernel rejects a set with an unknown bit.
 OFFLOADS = (
     ("csum", "tso4", "tso6", "tso_ecn", "uso4", "uso6"),  # USO: Linux 6.2
     ("csum", "tso4", "tso6", "tso_ecn"),
@@ -54,18 +54,18 @@ SIOCGIFFLAGS, IFF_UP = 0x8913, 0x1  # linux/sockios.h, linux/if.h
 VNET_HDR_BYTES = 10
 # The longest IP packet: tot_len and the IPv6 payload length have 16 bits.
 GSO_MAX_BYTES = 65535
-# What transmit() keeps when the kernel has no room; it asks again after this.
+# Retry interval of transmit() if the kernel has no room.
 RETRY_NS = 1_000_000
 
 
 class Tap(TapEnd, ReadingLink):
-    """`Tap("tap0", clock)`: opens the TAP device, making it when it does not exist.
+    """`Tap("tap0", clock)`: opens the TAP device, creating it if it does not exist.
 
-    Needs a clock that can wait for file descriptors. The interface has to be brought up by whoever
-    runs the other end (`ip link set tap0 up`); while it is down, frames to it are lost and
-    counted. With `offload` the kernel is asked for super-packets; `offloads` says what it grants
-    (names of TUN_F_*), `caps` what `transmit` takes. A persistent device may be of one queue or of
-    many.
+    Needs a clock that can wait for file descriptors. The interface must be brought up at
+    the other end (`ip link set tap0 up`); while it is down, frames to it are lost and
+    counted. With `offload` super-packets are requested; `offloads` has what the kernel grants
+    (names of TUN_F_*), `caps` what `transmit` accepts. A persistent device may have one queue or
+    several.
     """
 
     def __init__(
@@ -81,7 +81,7 @@ class Tap(TapEnd, ReadingLink):
         self._carrier = True
         self._reading = self._lent = False
         self.hint = _hint(self.name, before)
-        """What keeps the far end from answering yet, and the command that mends it; or empty."""
+        """Why the far end does not respond yet, and the command to fix it; or empty."""
         if self.hint:
             log.warning("%s", self.hint)
 
@@ -95,7 +95,7 @@ class Tap(TapEnd, ReadingLink):
 
     @property
     def caps(self) -> LinkCaps:
-        """A kernel that gives UDP super-packets takes them too."""
+        """A kernel that sends UDP super-packets also accepts them."""
         return replace(
             super().caps,
             gso_max_bytes=GSO_MAX_BYTES if self.queue.header_bytes else 0,
@@ -109,7 +109,7 @@ class Tap(TapEnd, ReadingLink):
     def lend(self) -> TapQueue:
         """Let the caller read and write `queue` itself, in a thread of its own.
 
-        `transmit` works on beside it; the caller tells `failed` of errors in reading.
+        `transmit` still works; the caller reports read errors to `failed`.
         """
         self._pause()
         self._lent = True
@@ -119,7 +119,7 @@ class Tap(TapEnd, ReadingLink):
     def reclaim(self, left: tuple[FrameBatch, int] | None = None) -> None:
         """Read and write `queue` here again; the borrower has stopped.
 
-        `left` is a batch that it has read, and the index of the first frame that nobody has got.
+        `left` is a batch that it has read, and the index of its first undelivered frame.
         """
         self._lent = False
         if left is None:
@@ -129,15 +129,15 @@ class Tap(TapEnd, ReadingLink):
             self.clock.call_soon(self._give)
 
     def settle(self) -> None:
-        """Bring `stats` up to what the borrower of the queue has moved."""
+        """Update `stats` with the frames moved by the borrower."""
         queue, stats = self.queue, self.stats
         stats.rx_frames, stats.rx_bytes = queue.rx_frames, queue.rx_bytes
         stats.tx_frames, stats.tx_bytes = queue.tx_frames, queue.tx_bytes
         self._count_drops()
 
     def failed(self, error: int) -> bool:
-        """Reading gave this errno: count it; False when the device is no more."""
-        # EBADFD: the device was deleted under us. EIO: the interface is down for now.
+        """Count a read error; False if the device no longer exists."""
+        # EBADFD: the device was deleted. EIO: the interface is down for now.
         self.stats.drop(f"read {errno.errorcode.get(error, error)}", 1)
         if error == errno.EIO:
             return True
@@ -161,7 +161,7 @@ class Tap(TapEnd, ReadingLink):
             self.stats.drop(reason, packets)
 
     def _given(self, end: int) -> None:
-        """The port has taken only a part of what was read, up to `end`."""
+        """The port has accepted the frames only up to `end`."""
         if self._took(end):
             self._give()
 
@@ -174,7 +174,7 @@ class Tap(TapEnd, ReadingLink):
             self.clock.call_soon(self._give)
 
     def _left(self, batch: FrameBatch, end: int, dropped: int, error: int) -> None:
-        """The kernel has refused `dropped` frames of `batch`, or takes none from `end` on."""
+        """The kernel rejected `dropped` frames of `batch`, or has no room from `end` on."""
         self._refused(dropped, error)
         if end == len(batch):
             pool.put(batch)
@@ -211,11 +211,11 @@ class Tap(TapEnd, ReadingLink):
             self.port.tx_ready()
 
     def close(self) -> None:
-        """Close the device; one that was made here goes away with it."""
+        """Close the device; one created here is removed."""
         self.detach()
         fd, self.queue.fd = self.queue.fd, -1
         if fd >= 0:
-            # A persistent device stays, and its next user may want plain frames.
+            # A persistent device stays, and its next user may need plain frames.
             with contextlib.suppress(OSError):
                 fcntl.ioctl(fd, TUNSETOFFLOAD, 0)
             os.close(fd)
@@ -223,7 +223,7 @@ class Tap(TapEnd, ReadingLink):
 
 
 def _flags(name: str) -> int | None:
-    """Return IFF_* of the interface `name`, None when there is none (of the caller's namespace)."""
+    """Return IFF_* of the interface `name`, None if there is none (of the caller's namespace)."""
     if sys.platform != "linux":
         return None
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
@@ -235,7 +235,7 @@ def _flags(name: str) -> int | None:
 
 
 def _hint(name: str, before: int | None) -> str:
-    """Return what to do about an interface that was missing (`before` is None) or is down."""
+    """Return what to do about an interface that was absent (`before` is None) or is down."""
     if before is not None and before & IFF_UP:
         return ""
     what = "did not exist and was made" if before is None else "is administratively down"
@@ -293,13 +293,13 @@ def _attach(fd: int, name: bytes, offload: bool) -> tuple[str, int]:
     try:
         reply = _set_iff(fd, name, wanted)
     except OSError as error:
-        # A device made with multi_queue takes only queues that say so.
+        # A device created with multi_queue only accepts such queues.
         if error.errno != errno.EINVAL or not features & IFF_MULTI_QUEUE:
             raise
         reply = _set_iff(fd, name, wanted | IFF_MULTI_QUEUE)
     if wanted:
         fcntl.ioctl(fd, TUNSETVNETHDRSZ, struct.pack("i", VNET_HDR_BYTES))
-    # A persistent device keeps the offloads that an earlier user was granted.
+    # A persistent device keeps the offloads granted to an earlier user.
     with contextlib.suppress(OSError):
         fcntl.ioctl(fd, TUNSETOFFLOAD, 0)
     return reply[:IFNAMSIZ].rstrip(b"\0").decode(), VNET_HDR_BYTES if wanted else 0
@@ -310,7 +310,7 @@ def _set_iff(fd: int, name: bytes, flags: int) -> bytes:
 
 
 def _offload(fd: int) -> tuple[str, ...]:
-    """Ask for the best set of offloads that this kernel grants."""
+    """Request the best set of offloads that this kernel grants."""
     for names in OFFLOADS:
         with contextlib.suppress(OSError):
             fcntl.ioctl(fd, TUNSETOFFLOAD, sum(TUN_F[name] for name in names))

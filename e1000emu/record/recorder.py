@@ -1,12 +1,12 @@
-"""Record what crosses a Nic's ports: `Nic(record=Recorder(path))`, `e1000emu record`.
+"""Record all data at a Nic's ports: `Nic(record=Recorder(path))`, `e1000emu record`.
 
 The recorder wraps each port: memory, interrupt line, link, clock, and the slot that the host
-drives.  It records what passes, in the order in which the device sees it.  It changes two things:
-the device's time stands still during one event, and each access to memory is a call.
-`e1000emu.record.replay` gives the same events to the same device.
+drives.  It records events in the order of the device.  It changes two things:
+the device's time is constant during one event, and each access to memory is a call.
+`e1000emu.record.replay` replays the events to the same device.
 
 Where a worker serves the rings (`DataPath`), each of its steps is an event too, and so is each
-register access that the message thread serves.  All of them happen with the path held, so they have
+register access that the message thread serves.  All of them hold the path, so they have
 an order, which the record keeps.
 """
 
@@ -55,7 +55,7 @@ __all__ = ["Recorder", "Recording", "Setup"]
 
 QUAD = (1 << 64) - 1
 EVENTS = 1 << 32
-"""A STORE returns the number of frames that are done in the bits below this, its events above."""
+"""A STORE returns the number of finished frames in the bits below this, its events above."""
 FAR = 1 << 62
 METHODS = ("mmio_read", "mmio_write", "io_read", "io_write")
 CALLS = (
@@ -67,17 +67,17 @@ STAGE_CALLS = {
     "tx": ("pump", "pump_now", "run_to", "settle"),
     "rx": ("fetched", "kick", "kick_now", "settle"),
 }
-"""What a stage (`ports.Stage`) does to either side of the device."""
+"""Calls of a stage (`ports.Stage`)."""
 MANAGEMENT_CALLS = ("force_tco", "receive_disable", "receive_enable", "send")
-"""What a management controller does, beside reading."""
+"""Calls of a management controller, besides reading."""
 FAULT_CALLS = ("change", "stop")
-"""The calls that change the faults of a device at work."""
+"""Calls that change the faults of a running device."""
 STATION_CALLS = ("collided", "collided_late", "deferred", "excessive", "over", "sent")
 """A shared wire's reports of the device's frames (`links.station.Station`)."""
 
 
 class Setup(msgspec.Struct):
-    """How a Nic is made, apart from its ports."""
+    """The arguments of a Nic, except its ports."""
 
     model: str
     mac: bytes
@@ -94,7 +94,7 @@ class Setup(msgspec.Struct):
 
 
 def program() -> str:
-    """Return the release that runs."""
+    """Return the running release."""
     try:
         return metadata.version("e1000emu")
     except metadata.PackageNotFoundError:
@@ -102,24 +102,24 @@ def program() -> str:
 
 
 class Recording(Protocol):
-    """What is at the ports of a Nic: a recorder, or a replay."""
+    """The object at the ports of a Nic: a recorder, or a replay."""
 
     def eeprom(self, words: list[int]) -> list[int]:
-        """Return what the EEPROM is to hold at power-on."""
+        """Return the EEPROM's content at power-on."""
 
     def ports(self, ports: Ports, setup: Setup) -> Ports:
-        """Return the ports to use; the Nic is at work from now on."""
+        """Return the ports to use; the Nic runs from now on."""
 
     def made(self, nic: Any) -> None:
         """The Nic is complete."""
 
 
 class Recorder(Closing):
-    """Writes what one Nic exchanges with its ports to `path`.
+    """Writes the data at the ports of one Nic to `path`.
 
     Give it to `Nic(record=...)`, and `close` it after the Nic.  Call with the clock's lock held.
-    With `flush` each event is written at once, so that a process that crashes has left them.
-    Raises: RecordingError when `path` cannot be written.
+    With `flush` each event is written at once, so that a crash loses none.
+    Raises: RecordingError if `path` cannot be written.
     """
 
     def __init__(self, path: str | os.PathLike[str], *, flush: bool = False) -> None:
@@ -133,11 +133,11 @@ class Recorder(Closing):
 
     @property
     def events(self) -> int:
-        """How many were written."""
+        """Number of events written."""
         return self._writer.events
 
     def close(self, why: str = "closed") -> None:
-        """End the recording; safe to call twice.  Raises: RecordingError, not all was written."""
+        """End the recording; safe to call twice.  Raises: RecordingError, it is incomplete."""
         if not self._stopped:
             self._stopped = True
             self._writer.close(why)
@@ -145,9 +145,9 @@ class Recorder(Closing):
     # --- called while a Nic is created -----------------------------------------------------------
 
     def ports(self, ports: Ports, setup: Setup) -> Ports:
-        """Return ports that write down what crosses them; the Nic is at work from now on.
+        """Return ports that record their data; the Nic runs from now on.
 
-        Raises: ArgumentError, it records another Nic already.
+        Raises: ArgumentError, it already records another Nic.
         """
         if self._clock is not None:
             raise ArgumentError("Recorder: records a Nic already; give each Nic its own")
@@ -194,7 +194,7 @@ class Recorder(Closing):
         )
 
     def eeprom(self, words: list[int]) -> list[int]:
-        """Return what the EEPROM is to hold at power-on."""
+        """Return the EEPROM's content at power-on."""
         return words
 
     def made(self, nic: Any) -> None:
@@ -223,7 +223,7 @@ class Recorder(Closing):
             for name in names:
                 setattr(port, name, self._call(f"{side}.{name}", getattr(port, name)))
             port.use_stage = self._use_stage(side, port.use_stage)
-        # A worker's frames may be in flight: the device does not see that refusal, so it is no
+        # A worker's frames may be in flight: the device does not see that refusal, so it is not an
         # event.
         restore, plain = nic.restore, type(nic).restore
 
@@ -233,18 +233,18 @@ class Recorder(Closing):
         nic.restore = unless_busy
 
     def attach_worker(self, path: DataPath, line: EventLine) -> None:
-        """`path.attach(line)`; what `path` does is recorded from now on.
+        """`path.attach(line)`; record the actions of `path` from now on.
 
         Each later call of the Nic holds the path, and so does `close` while the path works.
         """
         self._tape = _Tape(self, path, line)
         self.enter(lambda: path.attach(line, self._tape), Kind.CALL, "attach_worker", [])
 
-    # --- the border ------------------------------------------------------------------------------
+    # --- the device boundary ------------------------------------------------------------------------------
 
     @property
     def outside(self) -> bool:
-        """Whether a question is not recorded, because the device handles no event."""
+        """Whether a query is not recorded, because the device handles no event."""
         return self._stopped or not self._inside
 
     def now_ns(self) -> int:
@@ -288,9 +288,9 @@ class Recorder(Closing):
                 self.leave(_nobody, Kind.LEVEL, level)
 
     def hot(self, kind: Kind, fn: Callable[[int], Any], *args: Any) -> Any:
-        """Let the message thread serve a register; nothing is written when it cannot (None).
+        """Let the message thread serve a register; nothing is recorded if it cannot (None).
 
-        `fn` takes the time, and returns what was read, or True.
+        `fn` takes the time, and returns the value read, or True.
         """
         assert self._clock is not None
         if self._stopped:
@@ -389,7 +389,7 @@ class Recorder(Closing):
 
 
 def _nobody(*what: object) -> None:
-    """PME#, or a pin, is not connected."""
+    """For PME# or a pin without connection."""
 
 
 def _content(batch: FrameBatch, start: int = 0) -> tuple[list[bytes], list[int]]:
@@ -399,7 +399,7 @@ def _content(batch: FrameBatch, start: int = 0) -> tuple[list[bytes], list[int]]
 
 
 def _place(off: int) -> int:
-    """Return an offset as a record holds it; no register is beyond."""
+    """Return an offset limited to the range of a record; no register is beyond."""
     return max(-FAR, min(off, FAR))
 
 
@@ -428,7 +428,7 @@ class Edges:
 
 
 class _Tape:
-    """Writes down what a worker does (`DataPath.attach`): with the path held, and the GIL.
+    """Records the actions of a worker (`DataPath.attach`), with the path and the GIL held.
 
     The recorder gives each step its time, so that times keep the order of the steps.
     """
@@ -451,7 +451,7 @@ class _Tape:
         return int(recorder.enter(run, Kind.SEND, room))
 
     def store(self, batch: FrameBatch, start: int) -> tuple[int, int]:
-        """Give frames to the receive side."""
+        """Pass frames to the receive side."""
         recorder = self._recorder
         frames, flags = _content(batch, start)
 
@@ -463,7 +463,7 @@ class _Tape:
         return start + result % EVENTS, result // EVENTS
 
     def tick(self) -> None:
-        """Let the interrupt block do what is due."""
+        """Handle due work of the interrupt block."""
         recorder = self._recorder
         recorder.enter(lambda: self._path.run_tick(recorder.now_ns()), Kind.TICK)
 
@@ -493,12 +493,12 @@ class _Tape:
         return start + int(recorder.enter(take, Kind.RECEIVE, hold, frames, flags))
 
     def call(self, name: str, fn: Callable[[], Any]) -> Any:
-        """Let something happen to the worker."""
+        """Call a function of the worker."""
         return self._recorder.enter(fn, Kind.CALL, name, [])
 
 
 def stored(frames: int, events: int) -> int:
-    """Return what a STORE returns: the frames that are done, and the events above."""
+    """Return the result of a STORE: the finished frames, and the events above."""
     return frames + events * EVENTS
 
 
@@ -515,7 +515,7 @@ class _Line:
 
 
 class _Clock:
-    """The clock.  All but the device's timers is passed to the real one."""
+    """The clock.  All but the device's timers are passed to the real one."""
 
     def __init__(self, recorder: Recorder, clock: Clock) -> None:
         self._recorder = recorder
@@ -525,11 +525,11 @@ class _Clock:
         return getattr(self._clock, name)
 
     def now_ns(self) -> int:
-        """Return the time of the event that the device deals with."""
+        """Return the time of the event being handled."""
         return self._recorder.now_ns()
 
     def call_at(self, when_ns: int, fn: Callable[[], Any], **options: Any) -> TimerHandle:
-        """Call `fn` then."""
+        """Call `fn` at that time."""
         recorder = self._recorder
         if recorder.outside:
             return self._clock.call_at(when_ns, fn, **options)
@@ -551,7 +551,7 @@ class _Clock:
 
 
 class _Link:
-    """The link, and its port.  It accepts frames of a wire, but no super-frames."""
+    """The link, and its port.  It accepts wire frames, but no super-frames."""
 
     def __init__(self, recorder: Recorder, link: Link) -> None:
         self._recorder = recorder
@@ -579,31 +579,31 @@ class _Link:
 
     @property
     def full_duplex(self) -> bool:
-        """Both ends may send at once."""
+        """Full duplex."""
         return self.below.full_duplex
 
     @property
     def carrier(self) -> bool:
-        """The far end is there."""
+        """Whether the far end is connected."""
         self._recorder.note(Kind.CARRIER, bool(self._link.carrier), self._link.speed_mbps)
         return self._link.carrier
 
     @property
     def speed_mbps(self) -> int:
-        """What the far end offers."""
+        """The speed of the far end."""
         self._recorder.note(Kind.CARRIER, bool(self._link.carrier), self._link.speed_mbps)
         return self._link.speed_mbps
 
     @property
     def far_end(self) -> FarEnd | None:
-        """What the far end says; it may change while this records."""
+        """Autonegotiation data of the far end; it may change while recording."""
         far_end = self.below.far_end
         self._recorder.note(Kind.FAR_END, as_plain(far_end))
         return far_end
 
     @property
     def tx_config(self) -> int | None:
-        """What the device's optics send beside frames."""
+        """What the device's optics send besides frames."""
         return None if self.below.fibre is None else self.below.fibre.tx_config
 
     @tx_config.setter
@@ -614,7 +614,7 @@ class _Link:
 
     @property
     def rx_config(self) -> int | None:
-        """What comes to them beside frames."""
+        """What they receive besides frames."""
         value = None if self.below.fibre is None else self.below.fibre.rx_config
         self._recorder.note(Kind.RX_CONFIG, value)
         return value
@@ -637,7 +637,7 @@ class _Link:
 
     @property
     def gap_bytes(self) -> int:
-        """The gap between frames of a link that counts time."""
+        """The gap between frames of a link with timing."""
         return 0 if self.below.timed is None else self.below.timed.gap_bytes
 
     @gap_bytes.setter
@@ -648,7 +648,7 @@ class _Link:
 
     @property
     def busy_ns(self) -> int:
-        """When what it was given is on the wire."""
+        """The time when accepted frames have been sent."""
         busy_ns = 0 if self.below.timed is None else int(self.below.timed.busy_ns)
         self._recorder.note(Kind.BUSY, busy_ns)
         return busy_ns
@@ -682,7 +682,7 @@ class _Link:
         self._recorder.leave(self._link.detach, Kind.DETACH)
 
     def tx_room(self) -> int:
-        """Return how many frames the link takes."""
+        """Return how many frames the link accepts."""
         room = self._link.tx_room()
         self._recorder.note(Kind.TX_ROOM, room)
         return room
@@ -697,13 +697,13 @@ class _Link:
         recorder.leave(lambda: self._link.transmit(batch), Kind.TRANSMIT, *content)
 
     def rx_ready(self) -> None:
-        """Say that the Nic has room."""
+        """Report that the Nic has room."""
         self._recorder.leave(self._link.rx_ready, Kind.RX_READY)
 
     # the LinkPort
 
     def receive(self, batch: FrameBatch, start: int, hold: bool) -> int:
-        """Give frames to the Nic."""
+        """Pass frames to the Nic."""
         frames, flags = _content(batch, start)
 
         def take() -> int:
@@ -712,7 +712,7 @@ class _Link:
         return start + int(self._recorder.enter(take, Kind.RECEIVE, bool(hold), frames, flags))
 
     def link_changed(self, up: bool, speed_mbps: int, full_duplex: bool) -> None:
-        """Tell the Nic of its cable."""
+        """Notify the Nic of a carrier change."""
         self._recorder.enter(
             lambda: self._port.link_changed(up, speed_mbps, full_duplex),
             Kind.LINK,
@@ -722,12 +722,12 @@ class _Link:
         )
 
     def tx_ready(self) -> None:
-        """Tell the Nic that the link has room."""
+        """Notify the Nic that the link has room."""
         self._recorder.enter(lambda: self._port.tx_ready(), Kind.ROOM)
 
 
 class _Stage:
-    """The stage before an engine while memory answers by messages: it is outside of the device."""
+    """The stage before an engine with memory by messages: it is outside the device."""
 
     def __init__(self, recorder: Recorder, side: str, stage: Stage) -> None:
         self._recorder = recorder
@@ -746,7 +746,7 @@ class _Stage:
         self._recorder.leave(self._stage.run, Kind.STAGE, self._side, "run", 0)
 
     def forget(self) -> None:
-        """The ring is another one."""
+        """The ring was replaced."""
         self._recorder.leave(self._stage.forget, Kind.STAGE, self._side, "forget", 0)
 
     def after(self, causes: int) -> None:
@@ -765,16 +765,16 @@ class _Controller:
         self.reset_on_force = controller.reset_on_force
 
     def attach(self, port: ManagementPort) -> None:
-        """Give it the port; the recorder wraps that when the Nic is made."""
+        """Pass it the port, which the recorder wraps when the Nic is created."""
         self._controller.attach(port)
 
     def alert(self) -> None:
-        """Tell it that there is something for it."""
+        """Notify it of a frame."""
         self._recorder.leave(self._controller.alert, Kind.ALERT)
 
 
 class _Slot:
-    """What the host's PCI layer drives."""
+    """The slot that the host's PCI layer drives."""
 
     def __init__(self, recorder: Recorder, slot: Slot, memory: DmaTable) -> None:
         self._recorder = recorder

@@ -1,8 +1,8 @@
-"""The file of a recorded device: what crossed its ports, in order (docs/record.md has the format).
+"""The file of a recorded device: the data at its ports, in order (docs/record.md has the format).
 
-It has a line of text (what it is, version), a line of JSON (the header), then records. A record is
+It has a line of text (type, version), a line of JSON (the header), then records. A record is
 four bytes of length, little endian, and a MessagePack array of a kind and its arguments. A
-recording ends with `END`. One that was cut off has none, and can be replayed as far as it goes.
+recording ends with `END`. A truncated one has none, and can be replayed to its last record.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ MAX_FRAME_BYTES = 1 << 17
 
 
 class RecordingError(E1000Error):
-    """A file is no recording, is damaged, or cannot be written."""
+    """A file is not a recording, is damaged, or cannot be written."""
 
 
 def _number(low: int, high: int) -> Callable[[Any], bool]:
@@ -91,13 +91,13 @@ _SPEED = _number(0, 1 << 31)
 
 
 class Kind(IntEnum):
-    """What crossed a port.  Those below RETURN come to the device, with the time in ns first."""
+    """Kinds of records.  Those below RETURN are inputs of the device, with the time in ns first."""
 
     shape: tuple[Callable[[Any], bool], ...]
-    """What each argument has to be."""
+    """The type of each argument."""
 
     def __new__(cls, number: int, *shape: Callable[[Any], bool]) -> Kind:
-        """Make a kind that is `number` in the file."""
+        """Create a kind with `number` in the file."""
         kind = int.__new__(cls, number)
         kind._value_ = number
         kind.shape = shape
@@ -112,33 +112,33 @@ class Kind(IntEnum):
     CONFIG_WRITE = 4, _TIME, _PLACE, _QUAD, _SIZE
     """A write to configuration space: time, offset, value, bytes."""
     RECEIVE = 5, _TIME, _flag, _frames, _flags
-    """Frames came: time, whether the link can hold them, the frames, their FB_* flags."""
+    """Frames received: time, whether the link can hold them, the frames, their FB_* flags."""
     LINK = 6, _TIME, _flag, _SPEED, _flag
     """The far end changed: time, carrier, Mb/s, full duplex."""
     ROOM = 7, _TIME
-    """The link takes frames again: time."""
+    """The link has room again: time."""
     TIMER = 8, _TIME, _QUAD
-    """A timer has come: time, its number (`AT`)."""
+    """A timer expired: time, its number (`AT`)."""
     SOON = 9, _TIME, _QUAD
-    """A call that was put off until after an event: time, its number (`LATER`)."""
+    """A deferred call: time, its number (`LATER`)."""
     CALL = 10, _TIME, _text, _any
-    """A function of the device was called: time, name, arguments."""
+    """A call of a device function: time, name, arguments."""
     HOT_READ = 11, _TIME, _QUAD
     """A read of BAR 0 that the message thread served: time, offset."""
     HOT_WRITE = 12, _TIME, _QUAD, _WORD
     """A write to BAR 0 that the message thread served: time, offset, value."""
     SEND = 13, _TIME, _number(0, MAX_BATCH)
-    """A worker ran the transmit engine: time, frames at most."""
+    """A worker ran the transmit engine: time, maximum of frames."""
     STORE = 14, _TIME, _frames, _flags
-    """A worker gave frames to the receive side: time, the frames, their FB_* flags."""
+    """A worker passed frames to the receive side: time, the frames, their FB_* flags."""
     TICK = 15, _TIME
-    """A worker let the interrupt block do what was due: time."""
+    """A worker ran the interrupt block: time."""
     RETURN = 16, _maybe(_QUAD), _maybe(_text)
     """The device has handled an event: result, name of an exception."""
     DMA_READ = 32, _ADDRESS, _WORD, _maybe(_bytes(MAX_RECORD_BYTES))
-    """The device read memory: address, bytes, what it saw; None is a master abort."""
+    """The device read memory: address, bytes, data; None is a master abort."""
     DMA_WRITE = 33, _ADDRESS, _bytes(MAX_RECORD_BYTES), _flag
-    """The device wrote memory: address, data, whether memory took it."""
+    """The device wrote memory: address, data, whether it succeeded."""
     TRANSMIT = 34, _frames, _flags
     """Frames were sent: the frames, their FB_* flags."""
     LEVEL = 35, _flag
@@ -150,41 +150,41 @@ class Kind(IntEnum):
     PME = 38, _flag
     """PME#: level."""
     AT = 39, _QUAD, _TIME
-    """A timer was set: its number, when (ns)."""
+    """A timer was set: its number, time (ns)."""
     LATER = 40, _QUAD
-    """A call was put off until after this event: its number."""
+    """A call was deferred until after this event: its number."""
     TX_ROOM = 41, _number(-LATEST_NS, LATEST_NS)
-    """The device asked how many frames the link takes: how many."""
+    """The device queried the link's room: number of frames."""
     CARRIER = 42, _flag, _SPEED
-    """The device looked at the far end: carrier, Mb/s."""
+    """The device queried the far end: carrier, Mb/s."""
     ATTACH = 43
     """The device plugged itself into its link."""
     DETACH = 44
     """It unplugged itself."""
     PIN = 45, _WORD, _flag
-    """A software definable pin that is an output: number, level."""
+    """An output of a software definable pin: number, level."""
     GAP = 46, _WORD
-    """The gap between frames that the device wants on its link: bytes."""
+    """The device's gap between frames: bytes."""
     DONE = 48
     """A call out of the device has returned; events during it are recorded before this."""
     STAGE = 49, _text, _text, _WORD
     """The device calls the stage before an engine (`ports.Stage`): tx or rx, what, causes."""
     STAGE_BUSY = 50, _text, _flag
-    """The device asked whether that waits for memory: tx or rx, answer."""
+    """The device queried whether that waits for memory: tx or rx, result."""
     BUSY = 51, _TIME
-    """The device asked until when the wire is busy: that time (ns)."""
+    """The device queried until when the wire is busy: time (ns)."""
     ALERT = 52
-    """The device has something for the management controller."""
+    """The device has a frame for the management controller."""
     READ_FRAME = 53, _bytes(MAX_FRAME_BYTES)
     """The management controller read a frame; empty: there was none."""
     FAR_END = 54, _far_end
-    """The device asked for the far end in autonegotiation: the fields of a `links.FarEnd`."""
+    """The device queried the far end in autonegotiation: the fields of a `links.FarEnd`."""
     TX_CONFIG = 55, _CONFIG
-    """A fibre board sends something else beside frames: a /C/ word, -1 idles, -2 nothing."""
+    """A fibre board changed its signal besides frames: a /C/ word, -1 idles, -2 nothing."""
     RX_CONFIG = 56, _maybe(_CONFIG)
-    """The device asked what comes beside frames; None: no such board is at the far end."""
+    """The device queried the received signal; None: no fibre board at the far end."""
     END = 63, _QUAD, _text
-    """The recording ends: how many records were before, why."""
+    """End of the recording: number of records before, reason."""
 
     @property
     def opens(self) -> bool:
@@ -193,7 +193,7 @@ class Kind(IntEnum):
 
     @property
     def closes(self) -> bool:
-        """Whether it ends what an earlier record has begun."""
+        """Whether it ends an earlier record."""
         return self is Kind.RETURN or self is Kind.DONE
 
 
@@ -212,13 +212,13 @@ NESTING = frozenset(
         Kind.ALERT,
     )
 )
-"""Outputs during which events may come to the device: `DONE` follows."""
+"""Outputs during which the device may get events: `DONE` follows."""
 WORK = frozenset((Kind.HOT_READ, Kind.HOT_WRITE, Kind.SEND, Kind.STORE, Kind.TICK))
-"""What a device with a worker has done."""
+"""Records of a device with a worker."""
 
 
 class Header(msgspec.Struct, kw_only=True):
-    """The device and its arguments: all that a replay needs beside the records."""
+    """The device and its arguments: all that a replay needs besides the records."""
 
     program: str
     """The release that recorded it."""
@@ -230,25 +230,25 @@ class Header(msgspec.Struct, kw_only=True):
     moderation: str
     strict: bool
     messages: bool
-    """MSI is passed to a function, not written to memory."""
+    """Whether MSI is passed to a function, not written to memory."""
     faults: dict[str, Any] | None = None
-    """What its hardware does wrong (`Faults`)."""
+    """Its hardware faults (`Faults`)."""
     flash: bytes | None = None
-    """What its boot flash holds at power-on."""
+    """The content of its boot flash at power-on."""
     pad_runts: bool = True
-    """Short frames are padded on the way in."""
+    """Whether received short frames are padded."""
     bus: dict[str, Any] | None = None
-    """The bus that it reads memory by (`Bus`)."""
+    """The bus used to read memory (`Bus`)."""
     management: dict[str, Any] | None = None
-    """What its board's management controller says of itself (`ports.ManagementController`)."""
+    """Properties of its board's management controller (`ports.ManagementController`)."""
     full_duplex: bool = True
-    """Its link is no shared wire."""
+    """Whether its link is not a shared wire."""
     station: bool = False
-    """A shared wire reports the outcome of its frames."""
+    """Whether a shared wire reports the outcome of its frames."""
 
 
 class Event(NamedTuple):
-    """One record: its number from 1, where in the file it begins, what it says."""
+    """One record: its number from 1, its offset in the file, its content."""
 
     number: int
     offset: int
@@ -261,7 +261,7 @@ class Writer:
     recording."""
 
     def __init__(self, path: str | os.PathLike[str], *, flush: bool = False) -> None:
-        """Open `path`, for its owner's eyes only; `flush` writes each record at once.
+        """Open `path`, readable by its owner only; `flush` writes each record at once.
 
         Raises: RecordingError.
         """
@@ -281,7 +281,7 @@ class Writer:
         self._file: IO[bytes] | None = os.fdopen(fd, "wb", buffering=0)
 
     def begin(self, header: Header) -> None:
-        """Write what stands before the records."""
+        """Write the part before the records."""
         self._buffer += f"{FILE_KIND} {VERSION}\n".encode()
         self._buffer += msgspec.json.encode(header) + b"\n"
 
@@ -309,7 +309,7 @@ class Writer:
             file.close()
 
     def close(self, why: str) -> None:
-        """Write `END`, close the file.  Raises: RecordingError when not all of it was written."""
+        """Write `END`, close the file.  Raises: RecordingError if it is incomplete."""
         if self._file is not None:
             self.put(Kind.END, self.events, why)
         if self._file is not None:
@@ -327,8 +327,8 @@ class Writer:
 class Reader(Closing):
     """Reads a recording: `header`, then the events by iteration.
 
-    Raises: RecordingError, with the offset and what is wrong there.  With `partial` the events of a
-    file that was cut off end where it was.
+    Raises: RecordingError, with the offset and the error.  With `partial` the events of a
+    truncated file end there.
     """
 
     def __init__(self, path: str | os.PathLike[str], *, partial: bool = False) -> None:

@@ -1,7 +1,7 @@
-"""Replay a recording: the same device between the same events (`e1000emu replay`).
+"""Replay a recording: the same device with the same events (`e1000emu replay`).
 
 The device gets the recorded events again, at their recorded times; its reads of memory and its
-questions to the link are answered from the recording.  All that it does (values read, memory
+queries of the link are answered from the recording.  All its actions (values read, memory
 written, frames, interrupt edges, timers) must match the recording, to the byte and in the same
 order.  The replay ends at the first difference, the divergence.
 """
@@ -58,7 +58,7 @@ from fastpath.nic.wire import FrameQueue
 __all__ = ["Divergence", "Replay", "replay"]
 
 MMIO, IO = -1, -2
-"""BAR of an access that did not come through the slot."""
+"""BAR of an access outside the slot."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,18 +83,18 @@ class Divergence:
 
 @dataclass(frozen=True, slots=True)
 class Replay:
-    """What a replay found."""
+    """The result of a replay."""
 
     header: Header
     events: int
-    """How many events were the same."""
+    """Number of equal events."""
     time_ns: int
-    """The device's time at the last."""
+    """The device's time at the last event."""
     divergence: Divergence | None
     complete: bool
-    """The recording is complete: it has its `END`."""
+    """Whether the recording is complete, with its `END`."""
     why: str
-    """Why the recording ends."""
+    """The reason for the end of the recording."""
     nic: Nic | None
     """The device after the replay."""
 
@@ -106,7 +106,7 @@ class _Diverged(Exception):
 def replay(path: str | os.PathLike[str], *, partial: bool = False) -> Replay:
     """Replay the recording at `path`, up to its end or the first divergence.
 
-    `partial` takes a file that was cut off.  Raises: RecordingError, with the offset and reason.
+    `partial` accepts a truncated file.  Raises: RecordingError, with the offset and reason.
     """
     with Reader(Path(path), partial=partial) as reader:
         player = _Player(reader)
@@ -115,7 +115,7 @@ def replay(path: str | os.PathLike[str], *, partial: bool = False) -> Replay:
 
 
 class _Player:
-    """Stands at the ports of the Nic that it makes."""
+    """Serves the ports of the Nic that it creates."""
 
     def __init__(self, reader: Reader) -> None:
         self._reader = reader
@@ -132,12 +132,12 @@ class _Player:
         self._nic: Nic | None = None
         self._port: LinkPort | None = None
         self.station: Station | None = None
-        """What the device does about a shared wire."""
+        """The device's station on a shared wire."""
         self._worker: DataPath | None = None
         self._edges: Edges | None = None
 
     def result(self) -> Replay:
-        """Return what was found."""
+        """Return the result."""
         why = self._end.args[1] if self._end is not None else "cut off"
         return Replay(
             header=self._reader.header,
@@ -186,7 +186,7 @@ class _Player:
             raise self._error
 
     def _inputs(self, until: Kind | None) -> None:
-        """Give the device what comes, up to and including an event of kind `until`."""
+        """Give the device its inputs, up to and including an event of kind `until`."""
         while True:
             event = self._take()
             if event is None or event.kind is Kind.END:
@@ -199,7 +199,7 @@ class _Player:
                 raise self._differ(event, describe(event.kind, event.args), "nothing of the device")
 
     def _ended(self, event: Event | None) -> _Diverged:
-        """The recording stops, maybe inside of an event, which is no difference."""
+        """The recording ends, perhaps inside an event, which is not a difference."""
         self._end = event
         self._over = True
         if event is not None:
@@ -261,7 +261,7 @@ class _Player:
         return port.tx_ready()
 
     def _work(self, event: Event, nic: Nic, args: list[Any]) -> Any:
-        """Do what a worker, or the message thread beside it, has done."""
+        """Repeat an action of a worker or of the message thread."""
         worker, kind, now = self._worker, event.kind, self.now
         if worker is None:
             raise self._differ(event, describe(kind, event.args), "the device has no worker")
@@ -285,7 +285,7 @@ class _Player:
         raise self._differ(event, describe(kind, event.args), "an access that takes Python")
 
     def _attach_worker(self, nic: Nic) -> None:
-        """Give the device its worker; the replay does what its thread did."""
+        """Give the device its worker; the replay repeats its actions."""
         line = EventLine()
         self._edges = Edges(line)
         self._worker = DataPath(nic.tx, nic.rx, nic.interrupts, FrameQueue())
@@ -355,10 +355,10 @@ class _Player:
             )
             raise _Diverged from error
 
-    # --- what the device says --------------------------------------------------------------------
+    # --- outputs of the device --------------------------------------------------------------------
 
     def _expect(self, kind: Kind, *args: Any) -> Event:
-        """Compare what the device does with the next event; return that."""
+        """Compare an action of the device with the next event; return the event."""
         event = self._take()
         if event is None or event.kind is Kind.END:
             raise self._ended(event)
@@ -367,7 +367,7 @@ class _Player:
         return event
 
     def check(self, kind: Kind, *args: Any) -> None:
-        """The device did this."""
+        """Check an action of the device."""
         if self.over:
             return
         try:
@@ -378,7 +378,7 @@ class _Player:
             return  # `over` is True from now on; the device's caller ends the replay
 
     def answer(self, kind: Kind, like: tuple[Any, ...], default: Any) -> Any:
-        """Return the recorded answer to a question; `like` are the arguments that must agree."""
+        """Return the recorded answer to a query; `like` are the arguments that must match."""
         if self.over:
             return default
         try:
@@ -395,7 +395,7 @@ class _Player:
     # --- the ports -------------------------------------------------------------------------------
 
     def ports(self, ports: Ports, setup: Setup) -> Ports:
-        """Return the ports of the replay, all of them this object's."""
+        """Return the ports of the replay, all of them on this object."""
         header = self._reader.header
         table = DmaTable()
         table.set_message_dma(self._dma_read, self._dma_write)
@@ -420,10 +420,10 @@ class _Player:
         return own
 
     def made(self, nic: Nic) -> None:
-        """Nothing stands between the replay and the device."""
+        """No effect, since the replay does not wrap the device."""
 
     def plug(self, port: LinkPort | None) -> None:
-        """The device plugs itself in, or out."""
+        """The device plugs or unplugs itself."""
         if port is not None:
             self._port = port
         self.check(Kind.DETACH if port is None else Kind.ATTACH)
@@ -458,7 +458,7 @@ class _Player:
         return self._numbers
 
     def forget(self, number: int) -> None:
-        """It takes it back."""
+        """It cancels a timer."""
         self._calls.pop(number, None)
 
 
@@ -475,7 +475,7 @@ class _Handle:
 
 
 class _Clock:
-    """Time as it was."""
+    """The recorded time."""
 
     def __init__(self, player: _Player) -> None:
         self._player = player
@@ -485,11 +485,11 @@ class _Clock:
         return self._player.now
 
     def call_at(self, when_ns: int, fn: Callable[[], Any], **options: Any) -> _Handle:
-        """Call `fn` when the recording says so."""
+        """Call `fn` at the recorded time."""
         return _Handle(self._player, self._player.later(Kind.AT, fn, when_ns))
 
     def call_soon(self, fn: Callable[[], Any]) -> None:
-        """Call `fn` when the recording says so."""
+        """Call `fn` at the recorded time."""
         self._player.later(Kind.LATER, fn)
 
     def cancel(self, handle: _Handle) -> None:
@@ -498,7 +498,7 @@ class _Clock:
 
 
 class _Link:
-    """The link as it was."""
+    """The recorded link."""
 
     def __init__(self, player: _Player, header: Header) -> None:
         self._player = player
@@ -509,18 +509,18 @@ class _Link:
 
     @property
     def caps(self) -> LinkCaps:
-        """What the recorder's link could do (`recorder._Link`)."""
+        """The capabilities of the recorder's link (`recorder._Link`)."""
         shared = self if self._shared else None
         return LinkCaps(timed=self, shared=shared, fibre=self, negotiation=self)
 
     @property
     def far_end(self) -> FarEnd | None:
-        """What the far end said then."""
+        """The recorded far end."""
         return from_plain(self._player.answer(Kind.FAR_END, (), (None,))[0])
 
     @property
     def tx_config(self) -> int | None:
-        """What the optics send; nothing asks for it."""
+        """Signal of the optics; never read."""
         return None
 
     @tx_config.setter
@@ -529,23 +529,23 @@ class _Link:
 
     @property
     def rx_config(self) -> int | None:
-        """What came to them then."""
+        """The recorded signal to the optics."""
         value: int | None = self._player.answer(Kind.RX_CONFIG, (), (None,))[0]
         return value
 
     @property
     def carrier(self) -> bool:
-        """Whether the far end was there."""
+        """The recorded carrier."""
         return bool(self._player.answer(Kind.CARRIER, (), (False, 1000))[0])
 
     @property
     def speed_mbps(self) -> int:
-        """What the far end offered."""
+        """The recorded speed."""
         return int(self._player.answer(Kind.CARRIER, (), (False, 1000))[1])
 
     @property
     def gap_bytes(self) -> int:
-        """The gap between frames; nothing asks for it."""
+        """The gap between frames; never read."""
         return 0
 
     @gap_bytes.setter
@@ -554,11 +554,11 @@ class _Link:
 
     @property
     def busy_ns(self) -> int:
-        """When the wire had what it was given."""
+        """The recorded time when the wire was free."""
         return int(self._player.answer(Kind.BUSY, (), (0,))[0])
 
     def attach(self, port: LinkPort) -> None:
-        """Take the Nic's port."""
+        """Attach the Nic's port."""
         self._player.plug(port)
 
     def detach(self) -> None:
@@ -566,7 +566,7 @@ class _Link:
         self._player.plug(None)
 
     def tx_room(self) -> int:
-        """Return how many frames the link took."""
+        """Return the recorded room of the link."""
         return int(self._player.answer(Kind.TX_ROOM, (), (0,))[0])
 
     def transmit(self, batch: FrameBatch) -> None:
@@ -591,22 +591,22 @@ class _Link:
 
 
 class _Controller:
-    """The management controller: what it did is in the recording."""
+    """The management controller: its actions are in the recording."""
 
     def __init__(self, player: _Player, reset_on_force: bool) -> None:
         self._player = player
         self.reset_on_force = reset_on_force
 
     def attach(self, port: object) -> None:
-        """Nothing: the replay calls the device itself."""
+        """No effect: the replay calls the device itself."""
 
     def alert(self) -> None:
-        """There is something for it."""
+        """The device has a frame for it."""
         self._player.check(Kind.ALERT)
 
 
 class _Stage:
-    """What stood before an engine."""
+    """The recorded stage before an engine."""
 
     def __init__(self, player: _Player, side: str) -> None:
         self._player = player
@@ -622,7 +622,7 @@ class _Stage:
         self._player.check(Kind.STAGE, self._side, "run", 0)
 
     def forget(self) -> None:
-        """The ring is another one."""
+        """The ring was replaced."""
         self._player.check(Kind.STAGE, self._side, "forget", 0)
 
     def after(self, causes: int) -> None:
@@ -638,7 +638,7 @@ def _batch(frames: list[bytes], flags: list[int]) -> FrameBatch:
 
 
 def _difference(event: Event, kind: Kind, args: tuple[Any, ...]) -> tuple[str, str]:
-    """Return what was expected and what came; of data the first byte that differs."""
+    """Return the expected and actual values; for data the first differing byte."""
     expected, came = describe(event.kind, event.args), ""
     if event.kind is kind:
         for old, new in zip(event.args, args, strict=False):
@@ -652,7 +652,7 @@ def _difference(event: Event, kind: Kind, args: tuple[Any, ...]) -> tuple[str, s
 
 
 def _first(old: Any, new: Any) -> str:
-    """Return the first place where two values differ, when they are long."""
+    """Return the first place where two values differ, if they are long."""
     if isinstance(old, list) and isinstance(new, list):
         if len(old) != len(new):
             return f" ({len(old)} and {len(new)} frames)"

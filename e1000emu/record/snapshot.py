@@ -1,11 +1,11 @@
-"""Snapshots of a Nic: one versioned structure, apart from the engines that it restores.
+"""Snapshots of a Nic: one versioned structure, separate from the engines that it restores.
 
-It leaves out what belongs to others: host memory, the link and the frames on it, the clock.  Timers
+It excludes external state: host memory, the link and the frames on it, the clock.  Timers
 are absolute times, so load a snapshot under a clock that shows the same time, or with `rebase`.
-That moves the timers: no time has passed for the device.
+That moves the timers: no time passes for the device.
 
-A file has one line of text (what it is, version, SHA-256 of all that follows), one line of JSON and
-the snapshot. The JSON has model, address and PCI configuration, for people and for checks.
+A file has one line of text (type, version, SHA-256 of the rest), one line of JSON and
+the snapshot. The JSON has model, address and PCI configuration, for readers and checks.
 """
 
 from __future__ import annotations
@@ -40,14 +40,14 @@ from fastpath.errors import check_type
 __all__ = ["VERSION", "NicState", "load", "load_file", "read_file", "save", "save_file"]
 
 VERSION = 1
-"""A field that is added does not change it; one that means something else does."""
+"""A new field does not change it; a changed meaning does."""
 FILE_KIND = "e1000emu-nic-state"
 FILE_VERSION = 1
 MAX_FILE_BYTES = 64 << 20
 
 
 class NicState(msgspec.Struct, kw_only=True):
-    """Everything that a Nic knows: a struct of each block.  A field that is added later gets a
+    """The state of a Nic: a struct of each block.  A field that is added later gets a
     default."""
 
     version: int
@@ -80,14 +80,14 @@ class NicState(msgspec.Struct, kw_only=True):
 
 
 class _Head(msgspec.Struct):
-    """What is looked at before the rest."""
+    """The part that is checked first."""
 
     version: int
     model: str
 
 
 class Device(Protocol):
-    """A Nic, as far as its snapshots go."""
+    """The interface of a Nic for snapshots."""
 
     model: Model
     bus: Bus | None
@@ -117,8 +117,8 @@ def save(nic: Device) -> bytes:
 def load(nic: Device, data: bytes, *, rebase: bool = False) -> None:
     """Put `nic` into the state that `save` returned.
 
-    With `rebase` events that were due in a while are due in the same while from the clock's present
-    time.  Raises: SnapshotError when the bytes are no snapshot, of a newer version or another
+    With `rebase`, pending events keep their remaining time from the clock's current
+    time.  Raises: SnapshotError if the bytes are not a snapshot, of a newer version or another
     model.
     """
     try:
@@ -158,7 +158,7 @@ def load(nic: Device, data: bytes, *, rebase: bool = False) -> None:
 
 
 def _fits(nic: Device, state: NicState) -> None:
-    """Raises: SnapshotError when `nic` has not what the state is of."""
+    """Raises: SnapshotError if `nic` does not match the state."""
     if nic.bus is None and state.tx.bus is not None:
         raise SnapshotError("snapshot of a Nic with a bus, this one has none; give it the same bus")
     if state.management is not None and not nic.management.attached:
@@ -169,12 +169,12 @@ def _fits(nic: Device, state: NicState) -> None:
 
 
 def _address(nic: Device) -> str:
-    """Return the address in the EEPROM: what the part is, whatever a driver has written since."""
+    """Return the address in the EEPROM: the part's identity, whatever a driver has set."""
     return mac_of(nic.eeprom.words).hex(":")
 
 
 def save_file(nic: Device, path: str | os.PathLike[str]) -> None:
-    """Write the state of `nic` to `path`: all of it or nothing, for its owner's eyes only.
+    """Write the state of `nic` to `path`: all of it or nothing, readable by its owner only.
 
     Raises: SnapshotError.
     """
@@ -202,7 +202,7 @@ def save_file(nic: Device, path: str | os.PathLike[str]) -> None:
 
 
 def load_file(nic: Device, path: str | os.PathLike[str]) -> None:
-    """Put `nic` into the state that `save_file` wrote; for it no time has passed.
+    """Put `nic` into the state that `save_file` wrote; no time passes for it.
 
     Raises: SnapshotError, and then the Nic is as at power-on: damage, a newer version, another
     model or address.
@@ -225,7 +225,7 @@ def _path(where: str, path: str | os.PathLike[str]) -> Path:
 
 
 def read_file(path: str | os.PathLike[str]) -> tuple[dict[str, Any], bytes]:
-    """Return a file's facts and snapshot, its checksum being right.  Raises: SnapshotError."""
+    """Return a file's header and snapshot after checking its checksum.  Raises: SnapshotError."""
     path = _path("read_file", path)
     try:
         with open(path, "rb") as file:

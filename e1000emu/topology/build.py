@@ -1,9 +1,9 @@
 """The hosts, NICs, switches and cables of a topology, or of a part of it.
 
-Each host's seed follows from its name, and each direction of a link has one from the link's number
+Each host's seed is derived from its name, and that of a link's direction from the link's number
 and side. In virtual time all hosts boot at once: drivers sleep while they probe, so the clock is
-set back for each host. All cables are plugged in when the last host of the topology must be ready.
-So a part behaves as it does in the whole.
+set back for each host. All cables are plugged in when all hosts of the topology are ready.
+So a part behaves as it does in the complete topology.
 """
 
 from __future__ import annotations
@@ -31,20 +31,20 @@ from stack.core.drop_reason import drop_names
 from stack.host import Host
 
 Cut = Callable[[FlatLink, int], "Link"]
-"""`cut(link, side)`: the end of `link` at `side`, whose other end is not built here. It stands for
-an end of `pair()` with the link's delay, rate and queue; what else the link does is done here."""
+"""`cut(link, side)`: the end of `link` at `side`, whose other end is not built here. It replaces
+an end of `pair()` with the link's delay, rate and queue; other effects of the link are applied here."""
 BOOT_NS = 50_000_000
-"""The longest that a driver takes to probe a NIC and bring its interface up."""
+"""Maximum time for a driver to probe a NIC and bring up its interface."""
 
 
 def side_seed(seed: int | str, link: FlatLink, side: int) -> int:
-    """Return what decides the fate of frames that `side` of `link` sends."""
+    """Return the seed for frames sent by `side` of `link`."""
     text = f"{seed}/link {link.number}/{side}"
     return int.from_bytes(sha256(text.encode()).digest()[:8], "big")
 
 
 def interface_mac(link: FlatLink, side: int) -> bytes:
-    """Return 52:54:00 and the interface's number among all."""
+    """Return 52:54:00 and the number of the interface."""
     return b"\x52\x54\x00" + (2 * link.number + side).to_bytes(3, "big")
 
 
@@ -56,16 +56,16 @@ class TopologyLab(Lab):
         self.flat = flat
         self.switches: dict[str, Switch] = {}
         self.ends: dict[tuple[int, int], Link] = {}
-        """(number of the link, side): what is plugged in there; None is not built."""
+        """(number of the link, side): its link end; None if not built."""
         self.cables: dict[tuple[int, int], Any] = {}
-        """The same without impairment and capture."""
+        """The same, without impairment and capture."""
         self._patches: list[Patch] = []
 
     def __contains__(self, name: object) -> bool:
         return name in self._hosts
 
     def ready(self) -> bool:
-        """Whether each interface has a carrier, where its link is built."""
+        """Whether each interface has a carrier, if its link is built."""
         return all(
             self[name].wait_carrier(interface, 0)
             for link in self.flat.links
@@ -84,7 +84,7 @@ class TopologyLab(Lab):
         for end in self.ends.values():
             layer: Any = end
             while layer is not None:
-                stats = link_caps("build", layer).stats  # a cut may have none
+                stats = link_caps("build", layer).stats  # a cut end may have none
                 if stats is not None:
                     add("link", stats.drops)
                 if isinstance(layer, Impair):
@@ -97,7 +97,7 @@ class TopologyLab(Lab):
         return dict(sorted(found.items()))
 
     def digest(self) -> dict[str, str]:
-        """Return a hash of each host's counters; with the time, equal runs have equal ones."""
+        """Return a hash of each host's counters; with the time, equal for equal runs."""
         return {host.name: sha256(counters_text(host)).hexdigest()[:16] for host in self}
 
     def fingerprint(self) -> str:
@@ -122,14 +122,14 @@ def build(
     captures: Mapping[int, PcapngWriter | str] | None = None,
     wait: bool = True,
 ) -> TopologyLab:
-    """Build `nodes` (None: all) of a topology on `clock`; with `wait` links are up in the end.
+    """Build `nodes` (None: all) of a topology on `clock`; with `wait` returns when links are up.
 
-    `cut` makes the ends of links whose other end is not built. `captures`: number of a link -> the
-    file of what crosses its side 0, or side 1 where that alone is built.
+    `cut` creates the ends of links whose other end is not built. `captures`: number of a link ->
+    capture file of its side 0, or of side 1 if only that is built.
 
     Raises:
-        ArgumentError: no such node, a link to one that is not built and no `cut`.
-        OSError: a driver refused a device, an interface its configuration.
+        ArgumentError: unknown node, or a link to an unbuilt one without `cut`.
+        OSError: a driver rejected a device, or an interface its configuration.
     """
     check_type("build", "flat", flat, Flat, "what Topology.flat() returns")
     wanted = set(flat.nodes if nodes is None else nodes)
@@ -169,13 +169,13 @@ class _Plug(Middleware):
         return self.plugged and self.link.carrier
 
     def plug(self) -> None:
-        """Let the port above see the carrier."""
+        """Show the carrier to the port above."""
         self.plugged = True
         if self.port is not None and self.link.carrier:
             self.port.link_changed(True, self.link.speed_mbps, True)
 
     def link_changed(self, up: bool, speed_mbps: int, full_duplex: bool) -> None:
-        """Pass a change of carrier up, once it is plugged in."""
+        """Pass a change of carrier up, if plugged in."""
         if self.plugged:
             super().link_changed(up, speed_mbps, full_duplex)
 
@@ -202,7 +202,7 @@ class _Building:
         for name, node in flat.nodes.items():
             if node.is_switch and name in self.wanted:
                 lab.switches[name] = Switch(lab.clock, table_entries=entries)
-        for link in flat.links:  # in this order: it is that of a switch's ports
+        for link in flat.links:  # in the order of a switch's ports
             self.lay(link)
         ready = began + BOOT_NS * max(map(_nics, flat.nodes.values()), default=0)
         for name, node in flat.nodes.items():
@@ -219,7 +219,7 @@ class _Building:
             plug()
 
     def lay(self, link: FlatLink) -> None:
-        """Make the ends of a link that are wanted, and plug those of switches in."""
+        """Create the required ends of a link, and plug in those of switches."""
         here = [name in self.wanted for name, _ in link.ends]
         if not any(here):
             return
@@ -256,7 +256,7 @@ class _Building:
             made = Impair(
                 made,
                 clock=lab.clock,
-                direction="tx",  # each side decides about what it sends
+                direction="tx",  # each side impairs what it sends
                 seed=side_seed(lab.seed, link, side),
                 jitter_ns=link.jitter_ns,
                 **chances,

@@ -1,6 +1,6 @@
 """A topology as a picture: in Graphviz's DOT, or drawn by networkx and matplotlib.
 
-Nodes of one group that are joined to the same nodes alike are one box, so that a thousand clients
+Nodes of a group with equal links to the same nodes share one box, so that a thousand clients
 fit on a page.
 """
 
@@ -30,7 +30,7 @@ class Picture(msgspec.Struct, frozen=True):
 
 
 def quality(link: FlatLink) -> str:
-    """Return what a link does to frames: `2ms 1 Gbit/s loss 0.1%`."""
+    """Return a link's properties as text: `2ms 1 Gbit/s loss 0.1%`."""
     words = [show_duration(link.delay_ns)] if link.delay_ns else []
     if link.jitter_ns:
         words.append(f"±{show_duration(link.jitter_ns)}")
@@ -116,7 +116,7 @@ def draw(flat: Flat, path: str | Path) -> None:
     graph.add_edges_from(drawn.lines)
     at: dict[str, tuple[float, float]] = {}
     tallest, right = 1, 0.0
-    for part in networkx.connected_components(graph):  # beside each other
+    for part in networkx.connected_components(graph):  # side by side
         middle = min(networkx.center(graph.subgraph(part)))
         layers = list(networkx.bfs_layers(graph, [middle]))
         for x, layer in enumerate(layers):

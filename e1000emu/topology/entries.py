@@ -1,4 +1,4 @@
-"""The entries of a topology as they are written, and what is wrong with one."""
+"""The entries of a topology file, and the error for an invalid one."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ NO_NIC = "none"
 
 
 class Wrong(Exception):
-    """What is wrong at `path`; it never leaves this package."""
+    """An error at `path`; it is caught inside this package."""
 
     def __init__(self, path: KeyPath, why: str, value: Any = NoneType) -> None:
         super().__init__(why)
@@ -37,52 +37,52 @@ class Wrong(Exception):
 
 
 class Node(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """A host, a router (a host that forwards) or a switch; with `count` so many alike."""
+    """A host, a router (a host that forwards) or a switch; with `count` several equal ones."""
 
     kind: str = "host"
     """"host", "router" or "switch"."""
     count: int | None = None
-    """NAME1 to NAMEcount; None: one, called NAME."""
+    """NAME1 to NAMEcount; None: one node named NAME."""
     nic: str = DEFAULT_MODEL
-    """The model of its NICs; "none": light devices without rings and interrupts."""
+    """The model of its NICs; "none": simple devices without rings and interrupts."""
     addresses: dict[str, str | list[str]] = {}
-    """Interface -> addresses with prefix lengths. Of several nodes the first one's: the others
-    have the next ones."""
+    """Interface -> addresses with prefix lengths. For several nodes those of the first: the others
+    get the following ones."""
     routes: list[str] = []
     """Arguments of `ip route add`."""
     sysctl: dict[str, int | str] = {}
     run: list[str] = []
-    """Programs that begin at the topology's `start` (e1000emu.topology.programs)."""
+    """Programs started at the topology's `start` (e1000emu.topology.programs)."""
 
 
 class Link(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """A cable between two interfaces, or many alike; quantities as `tc` has them, for each way."""
+    """A cable between two interfaces, or several equal ones; units as in `tc`, for each direction."""
 
     endpoints: list[str]
     """Two of NODE, NODE:INTERFACE, GROUP*; else the node's next free interface."""
     delay: Quantity = 0
-    """A number is in seconds."""
+    """Numbers are seconds."""
     jitter: Quantity = 0
     rate: Quantity | None = None
-    """A number is in bit/s."""
+    """Numbers are bit/s."""
     loss: Quantity = 0
-    """Shares of the frames: 0.1% or 0.001."""
+    """Share of the frames: 0.1% or 0.001."""
     reorder: Quantity = 0
     duplicate: Quantity = 0
     corrupt: Quantity = 0
     queue: int | None = None
-    """Frames on the cable, those on their way included; then a host waits, a switch drops."""
+    """Maximum number of frames on the cable; beyond it a host waits, a switch drops."""
     mtu: int | None = None
 
 
 class Entries(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """All that is written in a topology."""
+    """The content of a topology file."""
 
     name: str = ""
     seed: int | str = 0
     start: Quantity = "3s"
-    """The virtual time at which programs begin: links are up by then, and IPv6 addresses valid."""
+    """The virtual time at which programs begin: links are then up and IPv6 addresses valid."""
     loops: bool = False
-    """Switches may be joined in a loop, where a broadcast goes round for ever."""
+    """Allow loops of switches, in which broadcasts circulate forever."""
     nodes: dict[str, Node] = {}
     links: list[Link] = []

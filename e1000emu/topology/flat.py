@@ -1,4 +1,4 @@
-"""What a topology stands for: every node and every link, numbered, checked against each other.
+"""The expanded topology: all nodes and links, numbered and checked for consistency.
 
 The numbers are the order in the file, so they are the same in every process that reads it.
 """
@@ -51,12 +51,12 @@ class FlatNode(msgspec.Struct, frozen=True):
 
     @property
     def is_switch(self) -> bool:
-        """It is a switch and not a host."""
+        """Whether it is a switch."""
         return self.kind == "switch"
 
 
 class FlatLink(msgspec.Struct, frozen=True):
-    """One cable; shares are parts of 1."""
+    """One cable; shares are from 0 to 1."""
 
     number: int
     ends: tuple[tuple[str, str], tuple[str, str]]
@@ -92,7 +92,7 @@ def flatten(topology: Entries) -> Flat:
 
 
 def _checked(path: Path, value: Any, read: Callable[[Any], Any]) -> Any:
-    """Return `read(value)`; what it raises becomes Wrong."""
+    """Return `read(value)`; its exceptions become Wrong."""
     try:
         return read(value)
     except ValueError as error:
@@ -111,7 +111,7 @@ class _Flattening:
         self.nodes: dict[str, FlatNode] = {}
         self.groups: dict[str, list[str]] = {}
         self.links: list[FlatLink] = []
-        self.paths: list[Path] = []  # where each link is written
+        self.paths: list[Path] = []  # place of each link in the file
 
     def flat(self) -> Flat:
         topology = self.topology
@@ -181,7 +181,7 @@ class _Flattening:
     def texts(
         self, given: list[str], count: int, path: Path, read: Callable[[str], Any]
     ) -> list[tuple[Any, ...]]:
-        """Return what each of `count` nodes has of these texts."""
+        """Distribute these texts to `count` nodes."""
         columns = []
         for i, text in enumerate(given):
             words = _checked((*path, i), text, braces)
@@ -323,7 +323,7 @@ class _Flattening:
             found += [(each, interface) for each in names]
         return found
 
-    # --- what must fit -------------------------------------------------------------------------
+    # --- consistency checks -------------------------------------------------------------------------
 
     def check_interfaces(self, node: FlatNode) -> None:
         path: Path = ("nodes", node.group)
@@ -370,10 +370,10 @@ class _Flattening:
 
 
 def address_of(nodes: Mapping[str, FlatNode], name: str) -> str:
-    """Return `name` if it is an address, else the first one of that node, of IPv4 if it has one.
+    """Return `name` if it is an address, else the node's first address, IPv4 if available.
 
     Raises:
-        ArgumentError: there is no such node, or it has no address.
+        ArgumentError: unknown node, or node without address.
     """
     try:
         ip_address(name)
@@ -402,7 +402,7 @@ def _address(path: Path, text: str) -> Interface:
 
 
 def _joined(columns: list[list[tuple[Any, ...]]], count: int) -> list[tuple[Any, ...]]:
-    """Return, for each of `count` nodes, what it has of all columns."""
+    """Return, for each of `count` nodes, its items of all columns."""
     return [tuple(item for column in columns for item in column[i]) for i in range(count)]
 
 
@@ -415,7 +415,7 @@ def _free(taken: dict[str, int]) -> Iterator[str]:
 
 
 class _Segments:
-    """What one broadcast reaches: interfaces joined by cables and switches."""
+    """Broadcast domains: interfaces connected by cables and switches."""
 
     def __init__(self, of: _Flattening) -> None:
         self.of = of

@@ -1,19 +1,19 @@
-"""A topology as it is written: nodes and links, in the words of containerlab, Mininet and tc.
+"""The topology file: nodes and links, with the terms of containerlab, Mininet and tc.
 
     name = "two-tiers"
     [nodes.server]
     addresses = {eth0 = "10.0.0.1/24"}
     [nodes.client]
     count = 1000                            # client1 ... client1000
-    addresses = {eth0 = "10.0.4.1/22"}      # and the next ones, counted up
+    addresses = {eth0 = "10.0.4.1/22"}      # and the following ones
     [nodes.s1]
     kind = "switch"
     [[links]]
     endpoints = ["client*", "s1"]
     delay = "2ms"
 
-`{1..10}` in a text stands for ten texts, as in a shell. Fewer texts than nodes or links are spread
-evenly over them, one after the other. Of more texts each node gets equally many.
+`{1..10}` in a text expands to ten texts, as in a shell. Fewer texts than nodes or links are spread
+evenly over them in turn. More texts are divided equally among the nodes.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ from fastpath.errors import did_you_mean
 
 
 class TopologyError(ArgumentError):
-    """A topology that cannot be; the text has file, line, key, value and remedy."""
+    """An invalid topology; the text has file, line, key, value and remedy."""
 
 
 class Topology(Entries):
-    """Nodes and links; `flat` has what they stand for."""
+    """Nodes and links; `flat` returns them expanded."""
 
     @classmethod
     def read(cls, path: str | Path) -> Self:
@@ -55,12 +55,12 @@ class Topology(Entries):
 
     @classmethod
     def from_text(cls, text: str, *, file: str = "topology") -> Self:
-        """Read and check the text of a TOML file; errors call it `file`.  Raises: TopologyError."""
+        """Read and check the text of a TOML file; errors name it `file`.  Raises: TopologyError."""
         try:
             data = tomllib.loads(text)
         except tomllib.TOMLDecodeError as error:
             raise TopologyError(f"{file}: no TOML: {error}") from None
-        except (RecursionError, ValueError) as error:  # nested too deep; too long a number
+        except (RecursionError, ValueError) as error:  # too deep nesting; too long number
             raise TopologyError(f"{file}: no TOML that can be read: {error}") from None
         try:
             made = convert(data, cls)
@@ -73,10 +73,10 @@ class Topology(Entries):
         return made
 
     def flat(self) -> Flat:
-        """Check it, and return each node and each link.  Raises: TopologyError."""
+        """Check it, and return all nodes and links.  Raises: TopologyError."""
         try:
             return flatten(convert(msgspec.to_builtins(self), type(self)))
-        except (TypeError, ValueError) as error:  # what msgspec cannot make plain
+        except (TypeError, ValueError) as error:  # not convertible by msgspec
             raise TopologyError(f"Topology {self.name!r}: {error}") from None
         except Wrong as wrong:
             raise TopologyError(f"Topology {self.name!r}: {wrong}") from None
@@ -93,7 +93,7 @@ MEANT = {
     "exec": "run",
     "topology": "nodes",
 }
-"""Words of Mininet, tc and containerlab that are called otherwise here."""
+"""Terms of Mininet, tc and containerlab with other names here."""
 GIVE = {
     "name": 'text, such as "two-tiers"',
     "seed": "a whole number or text",

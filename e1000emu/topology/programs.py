@@ -1,6 +1,6 @@
-"""What `run` starts on a host: ping, get, send, serve, iperf3 -s and exec, as coroutines.
+"""Programs that `run` starts on a host: ping, get, send, serve, iperf3 -s and exec, as coroutines.
 
-Words and options are those of the commands of the same names, as far as they have them.
+Names and options are those of the commands of the same names, as far as supported.
 """
 
 from __future__ import annotations
@@ -33,16 +33,16 @@ from stack.socket import AF_INET, AF_INET6, SHUT_WR, SOCK_STREAM, Socket
 
 Figures = dict[str, Any]
 Start = Callable[[Host, Callable[[str], str], Figures], Coroutine[Any, Any, None]]
-"""`(host, address of a name, where figures go)`; raises OSError and E1000Error."""
+"""`(host, address of a name, callback for figures)`; raises OSError and E1000Error."""
 BLOCK = memoryview(bytes(64 << 10))
 SEGMENT_BYTES = 1448
 MOST_SHOWN = 200
-"""Characters of a line that a program has printed."""
+"""Maximum length of a line of program output."""
 PORT = click.IntRange(1, 65535)
 
 
 class ProgramError(E1000Error, ValueError):
-    """A line of `run` that starts nothing, or a program that failed."""
+    """An invalid line of `run`, or a program that failed."""
 
 
 class Program(msgspec.Struct, frozen=True):
@@ -51,11 +51,11 @@ class Program(msgspec.Struct, frozen=True):
     text: str
     start: Start
     dest: str | None = None
-    """Whom it talks to: an address, or the name of a node."""
+    """Its peer: an address, or the name of a node."""
     lasting: bool = False
-    """It serves until it is stopped; the run does not wait for its end."""
+    """It serves until stopped; the run does not wait for its end."""
     looks_up: bool = False
-    """It looks names up itself, so its host has to know those of the nodes."""
+    """It resolves names itself, so its host needs those of the nodes."""
 
     @property
     def name(self) -> str:
@@ -71,7 +71,7 @@ def _program(
 ) -> Callable[[Callable[..., Any]], click.Command]:
     """Declare a program of the function's name; the function returns `Program`'s fields.
 
-    `settings` are of click's context.
+    `settings` belong to click's context.
     """
 
     def declare(function: Callable[..., Any]) -> click.Command:
@@ -87,7 +87,7 @@ def _program(
 
 @functools.lru_cache(maxsize=1024)
 def parse(text: str) -> Program:
-    """Return what a line of `run` starts.  Raises: ProgramError."""
+    """Parse a line of `run`.  Raises: ProgramError."""
     try:
         words = shlex.split(text)
     except ValueError as error:
@@ -118,7 +118,7 @@ class _Woken:
         self.queue.add(self.event.set)
 
     async def wait(self, timeout_ns: int) -> None:
-        """Sleep, at most so long."""
+        """Sleep, at most this long."""
         self.event.clear()
         try:
             async with asyncio.timeout(timeout_ns / 1e9):
@@ -138,7 +138,7 @@ class _Woken:
     click.option("-W", "--timeout", "timeout_ns", type=Duration(above=True), default="10s"),
 )
 def ping(dest: str, count: int | None, interval_ns: int, size: int, timeout_ns: int) -> Any:
-    """Send echo requests, without -c until it is stopped; it fails when no answer comes."""
+    """Send echo requests, without -c until stopped; fails without any reply."""
 
     async def start(host: Host, address: Callable[[str], str], figures: Figures) -> None:
         pinger = Pinger(host, address(dest), name=dest, size_bytes=size)
@@ -172,7 +172,7 @@ def ping(dest: str, count: int | None, interval_ns: int, size: int, timeout_ns: 
 
 @_program(click.argument("url", type=URL))
 def get(url: Target) -> Any:
-    """Fetch a URL; it fails for a status of 400 and above."""
+    """Fetch a URL; fails for a status of 400 and above."""
 
     async def start(host: Host, address: Callable[[str], str], figures: Figures) -> None:
         began_ns = host.clock.now_ns()
@@ -201,7 +201,7 @@ def get(url: Target) -> Any:
 
 
 class _Answer:
-    """What came on a connection, for the standard library's HTTP."""
+    """Received data of a connection, for the standard library's HTTP."""
 
     def __init__(self, data: bytes) -> None:
         self.data = data
@@ -218,7 +218,7 @@ class _Answer:
     click.argument("port", type=PORT),
 )
 def send(total: int | None, time_ns: int | None, bitrate: int | None, dest: str, port: int) -> Any:
-    """Send a TCP stream of -n bytes, for -t, or until it is stopped; what comes back is read."""
+    """Send a TCP stream of -n bytes, for -t, or until stopped; reads replies."""
 
     async def start(host: Host, address: Callable[[str], str], figures: Figures) -> None:
         to = address(dest)
@@ -279,7 +279,7 @@ def iperf3(server: bool, port: int) -> Any:
 
 def _serving(services: list[Service]) -> Any:
     async def start(host: Host, address: Callable[[str], str], figures: Figures) -> None:
-        own = [Service(s.name, s.port, s.root) for s in services]  # counters are this host's
+        own = [Service(s.name, s.port, s.root) for s in services]  # with counters of this host
         try:
             async with asyncio.TaskGroup() as group:
                 for service in own:
@@ -302,10 +302,10 @@ def _serving(services: list[Service]) -> Any:
     allow_interspersed_args=False,
 )
 def unmodified(server: bool, argv: tuple[str, ...]) -> Any:
-    """Run a program of this machine, whose network is the host's; it fails as its status says.
+    """Run a program of this machine, on the host's network; fails according to its exit status.
 
-    With -s the run does not wait. Then it ends with the last of its processes, else they
-    are ended with it.
+    With -s the run does not wait. The program then ends with its last process, otherwise they
+    are killed with it.
     """
 
     async def start(host: Host, address: Callable[[str], str], figures: Figures) -> None:
@@ -331,12 +331,12 @@ def unmodified(server: bool, argv: tuple[str, ...]) -> Any:
 def _signal(number: int) -> str:
     try:
         return signal.Signals(number).name
-    except ValueError:  # one of real time has no name
+    except ValueError:  # a real-time signal has no name
         return f"signal {number}"
 
 
 def last_line(printed: bytes) -> str:
-    """Return the last line with text in what a program printed, for a line of ours."""
+    """Return the last non-empty line of a program's output, for our message."""
     lines = [line for line in printed.decode(errors="replace").splitlines() if line.strip()]
     shown = "".join(char if char.isprintable() else " " for char in "".join(lines[-1:]))
     return shown.strip()[:MOST_SHOWN]

@@ -19,7 +19,7 @@ from stack.host import Host
 
 
 class RunResult(msgspec.Struct):
-    """What came of one program."""
+    """The result of one program."""
 
     node: str
     program: str
@@ -31,7 +31,7 @@ class RunResult(msgspec.Struct):
 
 
 class Running(Closing):
-    """The programs of a lab's nodes, each a coroutine on its host; they begin at `flat.start_ns`.
+    """The programs of a lab's nodes, each a coroutine on its host; started at `flat.start_ns`.
 
     with Running(lab) as running:
         running.run(for_ns=10_000_000_000)
@@ -64,7 +64,7 @@ class Running(Closing):
                     task.add_done_callback(self._waited.discard)
 
     def _name_nodes(self, host: Host) -> None:
-        """Have the host find all nodes by their names."""
+        """Add the names of all nodes to the host."""
         for name, node in self.lab.flat.nodes.items():
             for given in node.addresses.values():
                 for address in given:
@@ -92,32 +92,32 @@ class Running(Closing):
 
     @property
     def loop(self) -> VirtualTimeLoop:
-        """What the programs' coroutines run in."""
+        """The loop of the programs' coroutines."""
         return self._loop
 
     @property
     def busy(self) -> bool:
-        """A program that ends by itself has not ended."""
+        """Whether a program that ends by itself still runs."""
         return bool(self._waited)
 
     @property
     def failures(self) -> list[RunResult]:
-        """What failed."""
+        """The failed programs."""
         return [result for result in self.results if result.state == "failed"]
 
     def run_until(self, when_ns: int) -> None:
-        """Run all that is due up to the virtual time `when_ns`."""
+        """Run up to the virtual time `when_ns`."""
         due = self._loop.create_future()
         self.clock.call_at(when_ns, lambda: due.set_result(None))
         self._loop.run_until_complete(due)
 
     def run(self, for_ns: int | None = None) -> None:
-        """Run until the programs have ended, or for so long after their start.
+        """Run until the programs have ended, or for `for_ns` after their start.
 
-        Programs that serve are not waited for. One that waits for what cannot come has failed.
+        Does not wait for servers. A program that waits for an impossible event has failed.
 
         Raises:
-            ArgumentError: nothing would end it.
+            ArgumentError: the run would not end.
         """
         if for_ns is None and not self._waited:
             raise ArgumentError("Running.run: no program ends by itself; give for_ns")
@@ -144,7 +144,7 @@ class Running(Closing):
             timer.cancel()
 
     def close(self) -> None:
-        """Stop what still runs. Idempotent."""
+        """Stop running programs. Idempotent."""
         if self._loop.is_closed():
             return
         for task in self._tasks:

@@ -40,7 +40,7 @@ class _Lines:
         return self.tokens[self.i][0]
 
     def note(self, path: Path, line: int) -> None:
-        """Remember `line` for `path`, and for what is above it and has none yet."""
+        """Record `line` for `path`, and for parents without a line."""
         self.lines[path] = self.lines.get(path, line)
         while path := path[:-1]:
             self.lines.setdefault(path, line)
@@ -59,7 +59,7 @@ class _Lines:
             self.i += 1
 
     def value(self, path: Path) -> None:
-        """Read one value, to what follows it."""
+        """Read one value, up to the next token."""
         if self.token == "[":
             self.i += 1
             self.newlines()

@@ -1,4 +1,4 @@
-"""What the texts in a topology stand for: lists in braces, patterns of names, routes."""
+"""Texts in a topology: lists in braces, patterns of names, routes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import msgspec
 T = TypeVar("T")
 
 MOST = 1 << 18
-"""The most nodes, links, and texts that one with braces stands for."""
+"""Maximum number of nodes, links, and texts from one with braces."""
 QUOTED = re.compile(r"""(\\.|'[^']*'|"(?:\\.|[^"\\])*")""", re.DOTALL)
 BRACES = re.compile(r"\{([^{}]*)\}")
 RANGE = re.compile(r"([0-9]{1,9})\.\.([0-9]{1,9})")
@@ -30,9 +30,9 @@ class Route(msgspec.Struct, frozen=True):
 
 
 def braces(text: str) -> list[str]:
-    """Return what a shell makes of `a{1..3}` or `a{1,2,3}`; with several the last goes quickest.
+    """Expand `a{1..3}` or `a{1,2,3}` as a shell does; of several the last varies fastest.
 
-    What stands between quotation marks, or after a backslash, stays as it is.
+    Text in quotation marks or after a backslash is unchanged.
 
     Raises: ValueError.
     """
@@ -49,14 +49,14 @@ def braces(text: str) -> list[str]:
 
 
 def _plain(part: str) -> str:
-    """Return what stands outside of braces.  Raises: ValueError."""
+    """Read text outside braces.  Raises: ValueError."""
     if "{" in part or "}" in part:
         raise ValueError("a brace has no partner; write {1..10} or {a,b}")
     return part
 
 
 def _listed(part: str, most: int) -> list[str]:
-    """Return what the inside of braces stands for, at most so many texts.  Raises: ValueError."""
+    """Expand the inside of braces, to at most `most` texts.  Raises: ValueError."""
     match = RANGE.fullmatch(part)
     if match is not None:
         first, last = int(match[1]), int(match[2])
@@ -74,9 +74,9 @@ def _listed(part: str, most: int) -> list[str]:
 
 
 def spread(items: Sequence[T], count: int) -> list[T]:
-    """Return `count` items, each of `items` as often as the others and one after the other.
+    """Return `count` items, with each of `items` equally often in turn.
 
-    Raises: ValueError, they cannot be spread evenly.
+    Raises: ValueError: not evenly divisible.
     """
     if not items or count % len(items):
         raise ValueError(f"{len(items):,} cannot be spread evenly over {count:,}")
@@ -85,9 +85,9 @@ def spread(items: Sequence[T], count: int) -> list[T]:
 
 
 def shares(items: Sequence[T], count: int) -> list[tuple[T, ...]]:
-    """Return what each of `count` has: several items where there are more, else one, `spread`.
+    """Return the items of each of `count`: several if there are more, else one, by `spread`.
 
-    Raises: ValueError, they cannot be spread evenly.
+    Raises: ValueError: not evenly divisible.
     """
     if len(items) <= count or len(items) % count:
         return [(item,) for item in spread(items, count)]

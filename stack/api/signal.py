@@ -4,8 +4,8 @@
     fcntl(host, sock, F_SETOWN, getpid())
     fcntl(host, sock, F_SETFL, fcntl(host, sock, F_GETFL) | O_ASYNC)
 
-The clock calls a handler shortly after the event, when the program waits in a call or advances
-time. The handler gets the signal's number and a `siginfo`, and must not block. With F_SETSIG
+The clock calls a handler shortly after the event, while the program waits in a call or lets
+time pass. The handler gets the signal's number and a `siginfo`, and must not block. With F_SETSIG
 the siginfo has the descriptor (`si_fd`) and its POLL* bits (`si_band`). Signals from SIGRTMIN on
 are queued.
 """

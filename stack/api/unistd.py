@@ -136,7 +136,7 @@ def splice(
 
 
 def tee(net: Net, src: int, dst: int, count: int, flags: int = 0) -> int:
-    """Copy up to `count` bytes of a pipe into another, without consuming them. Returns the count."""
+    """Copy up to `count` bytes between two pipes, without consuming them. Returns a count."""
     with net.lock:
         return sys_tee(net, src, dst, count, flags)
 

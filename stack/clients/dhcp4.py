@@ -6,7 +6,7 @@
     actions = client.timer(now_ns)                  # at the time of the last SetTimer
 
 The runner carries out the actions in order: `Send` a datagram from port 68 to port 67, `SendArp`,
-`SetTimer`, `Configure` the interface with a lease, or `Deconfigure` it. It passes ARP packets of the
+`SetTimer`, `Configure` the interface with a lease, `Deconfigure` it. It passes ARP packets of the
 interface to `arp_received`, for address conflict detection and defence.
 
 TRANSITIONS is the state machine of RFC 2131 figure 5 with two more states. CHECKING is between the

@@ -55,7 +55,7 @@ def usable(message: Dhcp4Message) -> bool:
 
 
 def prefix_of(message: Dhcp4Message, address: int) -> int:
-    """The prefix length of option 1, or of the address's class if it is missing or not contiguous."""
+    """The prefix length of option 1, or of the address's class if missing or not contiguous."""
     mask = message.number(Option.SUBNET_MASK, 4)
     if mask is not None:
         length = mask.bit_count()

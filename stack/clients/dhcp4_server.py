@@ -1,11 +1,11 @@
 """A DHCPv4 server without I/O (RFC 2131 4.3, options of RFC 2132, relay agents of RFC 3046).
 
     server = Dhcp4Server(Dhcp4ServerConfig(server=address, subnets=(Subnet(...),)))
-    actions = server.received(datagram, now_ns)     # what came to UDP port 67
+    actions = server.received(datagram, now_ns)     # received on UDP port 67
     actions = server.echo_received(address, now_ns) # an ICMP echo reply
-    actions = server.timer(now_ns)                  # when the last SetTimer says
+    actions = server.timer(now_ns)                  # at the time of the last SetTimer
 
-The timer is for pings alone: a lease's end is looked at when its address is wanted. A client is its
+The timer is only for pings: a lease's end is checked when its address is needed. A client is its
 option 61, or else its hardware type and address. State is bounded by the number of addresses.
 """
 
@@ -33,11 +33,11 @@ from stack.core.time64 import NSEC_PER_SEC
 from stack.core.uapi import INADDR_BROADCAST
 
 MAX_ID_BYTES = 255
-"""The longest client id, and relay agent's option, that the server takes."""
+"""Maximum length of a client id or relay agent option."""
 MAX_PINGS = 256
-"""Pings under way at once; offers beyond go out without one, so that a flood finds no queue."""
+"""Maximum number of pending pings; further offers are sent without one, so a flood needs no queue."""
 MIN_MESSAGE_BYTES = 576
-"""What every client takes (RFC 2131 2); as option 57 says it, with the headers of IP and UDP."""
+"""Size that every client accepts (RFC 2131 2); as in option 57, with IP and UDP headers."""
 MAX_MESSAGE_BYTES = 1500
 HEADER_BYTES = 28
 
@@ -46,7 +46,7 @@ HEADER_BYTES = 28
 class Reply:
     """Send `data` from port 67 to `daddr` and `dport`; 255.255.255.255 goes to the link.
 
-    `mac` is that of a client that cannot answer ARP yet; b"": find it as ever.
+    `mac` is that of a client that cannot answer ARP yet; b"": resolve it normally.
     """
 
     data: bytes
@@ -57,7 +57,7 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class Ping:
-    """Send an ICMP echo request to `address`; a reply is told by `echo_received`."""
+    """Send an ICMP echo request to `address`; report a reply by `echo_received`."""
 
     address: int
 
@@ -67,7 +67,7 @@ Action: TypeAlias = Reply | Ping | SetTimer
 
 @dataclass(frozen=True, slots=True)
 class _Probed:
-    """A DISCOVER that waits for the end of its address's ping."""
+    """A DISCOVER that waits for its address's ping."""
 
     pool: Pool
     message: Dhcp4Message
@@ -76,18 +76,18 @@ class _Probed:
 
 
 class Dhcp4Server:
-    """The server of some subnets. It takes any bytes and raises nothing."""
+    """The server of some subnets. It accepts any bytes and raises nothing."""
 
     def __init__(self, config: Dhcp4ServerConfig) -> None:
         self.config = config
         self.messages: Counter[str] = Counter()
-        """Messages by type, those received and those sent; "ignored": not a client's, or of no
+        """Messages by type, those received and those sent; "ignored": not from a client, or of no
         subnet."""
         self._pools = [Pool(subnet, config.server) for subnet in config.subnets]
-        self._probed: dict[int, _Probed] = {}  # by address, the first due first
+        self._probed: dict[int, _Probed] = {}  # by address, earliest first
 
     def leases(self, now_ns: int) -> dict[int, bytes]:
-        """The addresses that are leased now, each with its client."""
+        """The currently leased addresses, each with its client."""
         return {
             address: held.client
             for pool in self._pools
@@ -96,7 +96,7 @@ class Dhcp4Server:
         }
 
     def received(self, data: bytes, now_ns: int) -> list[Action]:
-        """Handle a datagram for port 67; ignores what is no client's message."""
+        """Handle a datagram for port 67; ignores other messages than a client's."""
         try:
             message = Dhcp4Message.parse(data)
             type_ = MessageType(message.type)
@@ -133,7 +133,7 @@ class Dhcp4Server:
         return []
 
     def echo_received(self, address: int, now_ns: int) -> list[Action]:
-        """Handle an ICMP echo reply: another host has the address, the client gets the next one."""
+        """Handle an ICMP echo reply: another host uses the address, so offer the next one."""
         probed = self._probed.pop(address, None)
         if probed is None:
             return []
@@ -162,7 +162,7 @@ class Dhcp4Server:
     def _pool(self, message: Dhcp4Message) -> Pool | None:
         """The pool of the client's link (4.3.1): by its relay agent, its own address, or ours.
 
-        A client renews by unicast, past its relay agent: then its own address tells its link.
+        A client renews by unicast without its relay agent: its own address then identifies its link.
         """
         link = message.giaddr
         if not link:
@@ -176,7 +176,7 @@ class Dhcp4Server:
         return message.address(Option.SERVER_ID) == self.config.server
 
     def _in_use(self, pool: Pool, address: int, now_ns: int) -> None:
-        """Another host has the address: leave it alone for a while."""
+        """Another host uses the address: reserve it for a while."""
         pool.bind(address, NO_CLIENT, now_ns + self.config.decline_s * NSEC_PER_SEC, leased=False)
 
     def _discover(
@@ -188,7 +188,7 @@ class Dhcp4Server:
             self.messages["no address left"] += 1
             return []
         if address in self._probed:
-            return []  # the client repeats itself while its address is probed
+            return []  # a retransmission while its address is probed
         held = pool.bindings.get(address)
         new = held is None or held.client != client
         if held is None or new or not held.live(now_ns):
@@ -208,7 +208,7 @@ class Dhcp4Server:
         selecting = Option.SERVER_ID in message.options
         if selecting and not self._is_ours(message):
             if bound and not pool.bindings[bound].leased:
-                pool.end(bound, now_ns)  # it took another server's offer
+                pool.end(bound, now_ns)  # it accepted another server's offer
             return []
         address = message.ciaddr or message.address(Option.REQUESTED_ADDRESS)
         if bound and address == bound and pool.free(bound, client, now_ns):
@@ -227,7 +227,7 @@ class Dhcp4Server:
     def _reply(
         self, pool: Pool, message: Dhcp4Message, type_: MessageType, address: int = 0
     ) -> Reply:
-        """The answer, by RFC 2131 table 3, in what the client takes (option 57)."""
+        """The answer, by RFC 2131 table 3, within the client's size (option 57)."""
         self.messages[type_.name] += 1
         options: dict[int, bytes] = {
             Option.MESSAGE_TYPE: bytes((type_,)),

@@ -43,7 +43,7 @@ def folded(name: Name) -> Name:
 def parse_name(message: bytes, offset: int, end: int | None = None) -> tuple[Name, int]:
     """The name at `offset` and the offset after it.
 
-    `end` limits the part read in place (such as a record's RDATA); pointers may refer to any earlier
+    `end` limits the part read in place (such as a record's RDATA); pointers may be to any earlier
     place. Each pointer must point before the piece of the name that it ends, so no
     message can loop, and a name of more than 255 bytes ends the parsing.
 

@@ -1,4 +1,4 @@
-"""Common code of the DHCPv4 and DHCPv6 clients: a table of states, the times of a lease, one timer."""
+"""Common to DHCPv4 and DHCPv6 clients: a table of states, the times of a lease, one timer."""
 
 from __future__ import annotations
 

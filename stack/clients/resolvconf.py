@@ -193,7 +193,7 @@ class NameService:
     """Name resolution of a network namespace: its resolv.conf and hosts.
 
     Without a name server only `hosts` is used. `sort`, if set, sorts destinations instead of RFC
-    6724 (stack/api/destinations.py). `learned` has the servers and domains of DHCP and router
+    6724 (stack/api/destinations.py). `learned` holds the servers and domains of DHCP and router
     advertisements, by client.
     """
 

@@ -110,7 +110,7 @@ class Lookup:
         conf: servers, search list and the rest.
         random: of ids, and of the first server with `rotate`.
 
-    Raises: MessageError: `name` is no domain name.
+    Raises: MessageError: `name` is not a domain name.
     """
 
     def __init__(

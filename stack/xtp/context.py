@@ -4,7 +4,7 @@ A context has two directions, each with a sequence of bytes from 0. The initiato
 chooses its key; the responder answers with the same key and RTN. Otherwise both ends are equal.
 
 The sender requests the receiver's state: a packet with SREQ carries a new `sync`. The answer (CNTL,
-or ECNTL if there are gaps) echoes it, and reports what arrived of all that was sent before. Data
+or ECNTL if there are gaps) echoes it, and reports which earlier data arrived. Data
 packets carry requests: one in every eighth of the window, the end of a burst, and retransmissions.
 The next request makes up for a lost request or answer; WTIMER requests only when all were lost.
 Times are ns. The values below are ours, not the specification's:

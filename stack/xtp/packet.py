@@ -98,7 +98,7 @@ _diag = Struct(">II")
 
 @state
 class xtp_tspec:
-    """The traffic specifier of format 1; rates in bytes per second and bursts in bytes, 0: no limit."""
+    """Traffic specifier of format 1; rates in bytes per second and bursts in bytes, 0: unlimited."""
 
     service: int = XTP_SERVICE_STREAM
     maxdata: int = 0
@@ -148,7 +148,7 @@ def xtp_build(
 ) -> bytes:
     """Build a packet of header, `segment` (the format's part before the data) and `data`.
 
-    `key` includes XTP_RTN if the receiver chose it. With NOCHECK only the header is summed.
+    `key` includes XTP_RTN if the receiver chose it. With NOCHECK the checksum covers the header.
     """
     header = bytearray(
         _header.pack(

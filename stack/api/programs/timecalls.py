@@ -346,7 +346,7 @@ def nothing() -> None:
 
 
 def set_alarm(call: Call, wait_ns: int, every_ns: int) -> tuple[int, int]:
-    """Send SIGALRM to the process after `wait_ns`; 0: never. Returns what was left, and the interval."""
+    """Send SIGALRM to the process after `wait_ns`; 0: never. Returns time left and interval."""
     supervisor = call.supervisor
     pid = process_of(call.tid) or call.tid
     programs = attached(call)

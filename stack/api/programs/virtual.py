@@ -4,13 +4,13 @@
 program continue. It handles calls until no thread of any program runs. So time advances only
 when all of them wait, in a call kept here or asleep in the kernel.
 
-The running threads are read from /proc: whether a thread is runnable or on a processor, and its run time
+The running threads are read from /proc: whether a thread is runnable or running, and its run time
 so far. None has run between two identical readings of all. Most threads sleep while one
 reads the time, and for them a reading costs two reads of open files.
 
 Threads and processes are found before their creator continues: creating calls stop here, and
 no further call is handled until the creator is idle. One call is handled at a time, in the order in
-which the threads were found. So threads that interact only through calls always run in the same order.
+which the threads were found. Threads that interact only through calls always run in the same order.
 
 A call with a timeout is kept here, since the kernel's timers only use real time. Its condition
 is checked when all threads are idle: descriptors by poll(2) over copies, the word of a futex in the
