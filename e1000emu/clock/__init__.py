@@ -1,7 +1,7 @@
-"""The clocks that NICs, links and hosts are given: virtual (deterministic), real, asyncio.
+"""The clocks of NICs, links and hosts: virtual (deterministic), real, asyncio.
 
-All three are the same event queue (fastpath.base.eventq): a FIFO of things to do now and a heap of
-things to do later. They differ only in what advances time. A `VirtualClock` jumps to the next
+All three are the same event queue (fastpath.base.eventq): a FIFO of calls for now and a heap of
+later calls. They differ only in what advances time. A `VirtualClock` jumps to the next
 event. A `RealClock` sleeps in one poll loop with the links' file descriptors. An `AsyncioClock`
 uses a running asyncio loop.
 """

@@ -23,7 +23,7 @@ class AsyncioClock(EventQueue):
 
     With `busy_poll_ns` the loop polls for that long after a descriptor was readable before it
     sleeps, if the pause before was no longer than that. So the next packet of a conversation finds
-    it awake (Linux's net.core.busy_poll, QEMU's poll-max-ns). It never keeps a callback waiting.
+    it awake (Linux's net.core.busy_poll, QEMU's poll-max-ns). It never delays a callback.
     """
 
     __slots__ = (
@@ -45,9 +45,9 @@ class AsyncioClock(EventQueue):
         check_methods("AsyncioClock", "loop", loop, ("call_soon", "add_reader"), takes)
         self.loop = loop
         self.busy_poll_ns = whole_number("AsyncioClock", "busy_poll_ns", busy_poll_ns, 0, unit="ns")
-        self._idle_ns = 0  # when the last callback of a descriptor ended
+        self._idle_ns = 0  # end of the last callback of a descriptor
         self._spinning = False  # a _spin is queued on the loop
-        # Every packet asks for the time. asyncio's own loops have time.monotonic(), uvloop's the
+        # Every packet reads the time. asyncio's own loops have time.monotonic(), uvloop's the
         # same in whole milliseconds.
         if type(loop).__module__.partition(".")[0] not in ("asyncio", "uvloop"):
             self._time = self._loop_ns
@@ -111,10 +111,10 @@ class AsyncioClock(EventQueue):
             self._spinning = False
 
     def require_running(self, what: str) -> None:
-        """Refuse `what`, which sleeps in a loop, if that is another than the clock's.
+        """Reject `what`, which sleeps in a loop, unless that is the clock's loop.
 
         Raises:
-            ClockError: the clock's own loop would stand still meanwhile.
+            ClockError: the clock's own loop would stop meanwhile.
         """
         running = running_loop()
         if running is not None and running is not self.loop:
@@ -147,14 +147,14 @@ class AsyncioClock(EventQueue):
         # asyncio rounds to its resolution and may call a hair early; the next turn catches that.
         try:
             self.run_expired(self.now_ns())
-        finally:  # an event that raised is the loop's exception handler's; the others go on
+        finally:  # the loop's exception handler gets an exception; other events continue
             if self.waiting_now and not self._poll:
                 self._poll = True
                 self.loop.call_soon(self._run)
             self._arm()
 
     def wait(self, cond: Callable[[], bool], timeout_ns: int | None = None) -> bool:
-        """Run the loop until `cond()`; only while it is not running already.
+        """Run the loop until `cond()`; only if it is not running.
 
         Raises:
             ClockError: called from a coroutine or callback, where blocking would stop the loop.
@@ -179,7 +179,7 @@ class AsyncioClock(EventQueue):
         return True
 
     def close(self) -> None:
-        """Forget every scheduled call; the loop itself stays the caller's."""
+        """Cancel all scheduled calls; the loop itself belongs to the caller."""
         self._closed = True
         if self._armed is not None:
             self._armed.cancel()

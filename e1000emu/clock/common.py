@@ -1,4 +1,4 @@
-"""What the three clocks share: errors, the running asyncio loop, a lock for one thread."""
+"""Common part of the three clocks: errors, the running asyncio loop, a lock for one thread."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
 
 # A timeout may pass while the process does not run. Input that has arrived by then needs up to this
-# many turns of the loop (a frame, its interrupt, the poll, the socket) before a wait may give up.
+# many iterations of the loop (a frame, its interrupt, the poll, the socket) before a wait may time out.
 LATE_TURNS = 64
 
 
 class ClockError(E1000Error, RuntimeError):
-    """A clock was asked for something it cannot do; the message names the remedy."""
+    """An operation that the clock does not support; the message has the remedy."""
 
 
 class SimulationDeadlock(ClockError):
-    """A blocking call waits in virtual time and no event is left that could end the wait."""
+    """A blocking call waits in virtual time and no remaining event could end the wait."""
 
 
 def running_loop() -> AbstractEventLoop | None:

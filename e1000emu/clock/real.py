@@ -22,7 +22,7 @@ class RealClock(EventQueue):
     """Monotonic time and one poll loop for timers and the links' file descriptors.
 
     Either `start()` runs the loop in a thread, and other threads call in holding `lock` (they sleep
-    on a condition variable). Or nothing is started, and the thread that waits runs the loop itself.
+    on a condition variable). Without `start`, a waiting thread runs the loop itself.
     """
 
     __slots__ = (
@@ -58,9 +58,9 @@ class RealClock(EventQueue):
         self._owner: int | None = None  # ident of the thread inside the loop
         self._polling = False
         self._sleeping = 0  # threads in `wait` that do not lead the loop
-        self._turns = 0  # how often the loop has polled
+        self._turns = 0  # number of polls
         self._stop = False
-        self.error: BaseException | None = None  # what ended the thread
+        self.error: BaseException | None = None  # the exception that ended the thread
 
     def realtime_ns(self) -> int:
         """CLOCK_REALTIME: ns since 1970-01-01 UTC."""
@@ -102,10 +102,10 @@ class RealClock(EventQueue):
                     self._interrupt()
 
     def require_running(self, what: str) -> None:
-        """Refuse `what`, which sleeps outside of the clock, unless a thread runs it.
+        """Reject `what`, which sleeps outside the clock, unless a thread runs the clock.
 
         Raises:
-            ClockError: nothing would happen meanwhile. Call with the lock held.
+            ClockError: the clock would stop meanwhile. Call with the lock held.
         """
         if self._thread is None and self._owner is None:
             raise ClockError(
@@ -113,15 +113,15 @@ class RealClock(EventQueue):
             )
 
     def wake(self) -> None:
-        """Tell sleeping `wait`ers to look at their condition. Call with the lock held."""
+        """Make sleeping `wait`ers check their condition. Call with the lock held."""
         if self._sleeping:
             self._cond.notify_all()
 
     def wait(self, cond: Callable[[], bool], timeout_ns: int | None = None) -> bool:
         """Sleep until `cond()` or the timeout; returns `cond()`. Call with the lock held once.
 
-        The lock is free while asleep. Without a running loop this thread becomes the loop; what is
-        there to be done when the timeout passes is done first.
+        The lock is free while asleep. Without a running loop this thread becomes the loop; work
+        that is due at the timeout is done first.
         """
         if cond():
             return True
@@ -150,19 +150,19 @@ class RealClock(EventQueue):
             return True
         finally:
             if led and self._owner is None:
-                self._cond.notify_all()  # another sleeper has to run the loop now
+                self._cond.notify_all()  # another sleeper must run the loop now
 
     def _catch_up(self, cond: Callable[[], bool]) -> bool:
-        """Run what is due, without sleeping, until `cond()`; returns `cond()`."""
+        """Run due events without sleeping, until `cond()`; returns `cond()`."""
         for _ in range(LATE_TURNS):
             if not self._run_once(0) or cond():
                 break
         return bool(cond())
 
     def _run_once(self, limit_ns: int | None) -> bool:
-        """One turn of the loop: run what is due, poll at most `limit_ns`. Lock held on entry.
+        """One iteration: run due events, poll at most `limit_ns`. Lock held on entry.
 
-        False when there was nothing to do.
+        False if there was nothing to do.
         """
         outer = self._owner
         self._owner = threading.get_ident()
@@ -196,7 +196,7 @@ class RealClock(EventQueue):
             turn = self._turns
             for key, _ in events:
                 if self._turns != turn:
-                    break  # a callback ran a turn; what that left is readable still
+                    break  # a callback ran an iteration; the rest is still readable
                 if key.fd == self._wake_r:
                     self._drain()
                     continue
@@ -215,12 +215,12 @@ class RealClock(EventQueue):
         self._cond._acquire_restore(state)  # type: ignore[attr-defined]
 
     def _own_again(self, state: Any) -> None:
-        """Own the lock after a sleep, which the handler of a signal may have ended anywhere."""
+        """Own the lock after a sleep, which a signal handler may have interrupted anywhere."""
         if not self._cond._is_owned():  # type: ignore[attr-defined]
             self._acquire_lock(state)
 
     def _yield_lock(self) -> None:
-        """Give threads that want the lock a chance while the loop is busy."""
+        """Let other threads take the lock while the loop is busy."""
         state: Any = (1, self._owner)
         try:
             state = self._release_lock()
@@ -255,7 +255,7 @@ class RealClock(EventQueue):
                 while not self._stop:
                     if self._owner is None:
                         self._run_once(None)
-                    else:  # a thread that waits leads the loop, as it began before this one ran
+                    else:  # a waiting thread already runs the loop
                         self._cond.wait()
             except BaseException as exc:
                 self.error = exc
@@ -264,7 +264,7 @@ class RealClock(EventQueue):
                 self._cond.notify_all()
 
     def stop(self) -> None:
-        """Stop the thread that `start` made and wait for it."""
+        """Stop the thread of `start` and wait for it."""
         thread = self._thread
         if thread is None:
             return
@@ -299,7 +299,7 @@ class RealClock(EventQueue):
         self._interrupt()
 
     def close(self) -> None:
-        """Stop the loop and free the descriptors it made (not those of `add_reader`)."""
+        """Stop the loop and close its own descriptors (not those of `add_reader`)."""
         self.stop()
         with self.lock:
             if self._wake_r >= 0:

@@ -1,11 +1,11 @@
 """Decides when a wait without limit on a VirtualClock is hopeless, although events never end.
 
-A sender whose peer does not read probes the closed window for ever, and a keep-alive that is
-answered is sent again: virtual time runs and nothing happens. Nothing ever will, when
+A sender whose peer does not read probes the closed window forever, and an answered keep-alive
+is repeated: virtual time advances without effect. The wait is hopeless if
 
-* every call that is scheduled is the timer interrupt of a host (another call might read, send or
+* every scheduled call is the timer interrupt of a host (another call might read, send or
   close; housekeeping in the background does not), and
-* nothing that an application could notice has changed on any host for longer than TCP's timers can
+* no application-visible state has changed on any host for longer than TCP's timers can
   be silent. An unanswered probe counts as a change, since it may lead to an error.
 
 Each host registers its part of both by `VirtualClock.watch`.
@@ -19,7 +19,7 @@ from typing import Any
 
 from fastpath.base.eventq import JumpQueue
 
-# The longest silence that an option of TCP can set: TCP_KEEPIDLE and TCP_KEEPINTVL, 32,767 s.
+# The longest silence set by a TCP option: TCP_KEEPIDLE and TCP_KEEPINTVL, 32,767 s.
 QUIET_NS = 40_000 * 1_000_000_000
 
 
@@ -28,12 +28,12 @@ class Watch:
     """The functions that a host registers."""
 
     interrupt: Callable[[], Any]
-    """The only call of the host that its timers schedule on the clock."""
+    """The only call that the host's timers schedule on the clock."""
     progress: Callable[[], Any]
-    """Returns a value that changes when an application could notice something; None: unknown
+    """Returns a value that changes with application-visible state; None: unknown
     yet."""
     describe: Callable[[], list[str]]
-    """What the host's sockets wait for, a sentence each."""
+    """The reasons why the host's sockets wait, a sentence each."""
 
 
 class StallDetector:

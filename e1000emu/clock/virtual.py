@@ -13,11 +13,11 @@ from e1000emu.quantities import SECOND_NS
 from fastpath.base.eventq import INSTANT_EVENTS, JumpQueue, TimerHandle
 from fastpath.errors import whole_number
 
-# Wall time at 0 of a VirtualClock unless it is told another: 2026-01-01 12:00 UTC. Always the same,
-# so that a run stays a function of its inputs, and at noon, so that it is that day nearly anywhere.
+# Wall time at 0 of a VirtualClock unless given: 2026-01-01 12:00 UTC. Always the same,
+# so that runs are reproducible, and at noon, so that the date is the same in most time zones.
 EPOCH_NS = 1_767_268_800 * SECOND_NS
 # A wait without timeout gives up after this much virtual time in which only background timers
-# (watchdogs, garbage collection) ran: nothing that they do can end the wait.
+# (watchdogs, garbage collection) ran: they cannot end the wait.
 BACKGROUND_GRACE_NS = 300 * SECOND_NS
 NEVER_NS = (1 << 63) - 1  # after 292 years; a later event never runs
 
@@ -79,15 +79,15 @@ class _Task:
 
 
 class VirtualClock(JumpQueue):
-    """Time that jumps from event to event: the same inputs give the same run, byte for byte.
+    """Time that jumps from event to event: runs are deterministic, byte for byte.
 
     One thread at a time uses it. `wait` runs events until its condition holds, so a blocking call
-    of one host lets every other host on the clock go on. `spawn` adds cooperative threads, of
+    of one host lets all other hosts on the clock run. `spawn` adds cooperative threads, of
     which exactly one runs at any time.
 
     Events take no time, so two ports that answer each other without delay would continue at the
-    same instant for ever. So after `INSTANT_EVENTS` events at one instant each further one takes
-    time, until nothing is left to do at once: `run_for` returns and timers run in any case.
+    same instant forever. So after `INSTANT_EVENTS` events at one instant each further one takes
+    time, until no immediate event is left: `run_for` returns and timers run in any case.
 
     `epoch_ns` is the wall time (ns since 1970-01-01 UTC) at which the clock shows 0.
     """
@@ -108,31 +108,31 @@ class VirtualClock(JumpQueue):
         return self.epoch_ns + self._now
 
     def idle(self) -> bool:
-        """Whether nothing waits on the clock: no call and no task."""
+        """Whether the clock has no calls or tasks."""
         return not (self._tasks or self.waiting_now) and self.next_ns() is None
 
     def rewind(self, when_ns: int) -> None:
-        """Set the time back, so that what is set up next happens at the same time as what was.
+        """Set the time back, so that the next set-up has the same times as the last.
 
-        The two must not have met. Raises: ArgumentError, no time of 0 to now.
+        The two must not interact. Raises: ArgumentError, no time of 0 to now.
         """
         self._now = whole_number("VirtualClock.rewind", "when_ns", when_ns, 0, self._now, unit="ns")
 
     def add_reader(self, fd: int, fn: Callable[[], Any]) -> None:
-        """Refuse: a file descriptor becomes readable in real time only."""
+        """Raise ClockError: a file descriptor becomes readable in real time only."""
         raise ClockError(
             f"VirtualClock: cannot watch file descriptor {fd}; use RealClock or AsyncioClock "
             "with links to the outside"
         )
 
     def remove_reader(self, fd: int) -> None:
-        """Nothing to remove: `add_reader` refuses."""
+        """No effect, since `add_reader` always fails."""
 
     def require_running(self, what: str) -> None:
-        """Refuse `what`, which sleeps outside of the clock, unless an asyncio loop drives it.
+        """Reject `what`, which sleeps outside the clock, unless an asyncio loop drives it.
 
         Raises:
-            ClockError: virtual time would stand still meanwhile, for ever.
+            ClockError: virtual time would stop forever.
         """
         if getattr(running_loop(), "clock", None) is not self:
             raise ClockError(
@@ -143,7 +143,7 @@ class VirtualClock(JumpQueue):
             )
 
     def wake(self) -> None:
-        """A waiter's condition may have changed. `wait` looks after every event anyway."""
+        """A waiter's condition may have changed. `wait` checks after every event anyway."""
 
     def watch(
         self,
@@ -151,16 +151,16 @@ class VirtualClock(JumpQueue):
         progress: Callable[[], Any],
         describe: Callable[[], list[str]],
     ) -> Callable[[], None]:
-        """Register how to see that waiting for a host is hopeless (e1000emu.clock.stall).
+        """Register a check for hopeless waits for a host (e1000emu.clock.stall).
 
-        Returns what ends that.
+        Returns a function that removes it.
         """
         watch = Watch(interrupt, progress, describe)
         self.watches.append(watch)
         return lambda: self.watches.remove(watch)
 
     def step(self) -> bool:
-        """Run one event, moving time forward if need be. False when none is left."""
+        """Run one event, advancing time if needed. False if none is left."""
         fn = self.take(None)
         if fn is None:
             return False
@@ -168,7 +168,7 @@ class VirtualClock(JumpQueue):
         return True
 
     def _turn(self, limit_ns: int | None) -> bool:
-        """Let tasks run; True when one did and no event waits too long for them to rest."""
+        """Let tasks run; True if one ran and no event waits too long for them."""
         if not self._run_tasks():
             return False
         self._crowd += 1
@@ -195,7 +195,7 @@ class VirtualClock(JumpQueue):
         return task is not None and threading.current_thread() is task.thread
 
     def _check_thread(self) -> None:
-        """Refuse a second thread while another one runs the events."""
+        """Reject a second thread while another one runs the events."""
         waiting = self._waiting
         if waiting is not None and waiting != threading.get_ident():
             name = next((t.name for t in threading.enumerate() if t.ident == waiting), "another")

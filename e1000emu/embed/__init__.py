@@ -29,7 +29,7 @@ __all__ = [
     "VfioUserServer",
 ]
 
-# Imported when first asked for: Unicorn is another package, and each way needs itself alone.
+# Imported on first use: Unicorn is another package, and the interfaces are independent.
 _MODULES = {
     "qmp": ("QmpError", "QmpWake"),
     "qtest": ("Qtest", "QtestError", "QtestGone", "QtestMachine", "QtestSlot"),

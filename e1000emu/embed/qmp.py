@@ -30,12 +30,12 @@ class QmpWake:
 
     def __init__(self) -> None:
         self.woken = False
-        """QEMU has let the guest go on; there is nothing left to do."""
+        """QEMU has resumed the guest; nothing is left to do."""
         self._line = bytearray()
         self._asked = ""
-        """The command whose answer comes next, WAITS, or "" before the greeting."""
+        """The command awaiting its answer, WAITS, or "" before the greeting."""
         self._slept = False
-        """It has gone to sleep since `system_wakeup` was requested."""
+        """The guest went to sleep after `system_wakeup` was requested."""
         self._refused = ""
 
     def received(self, data: bytes) -> bytes:

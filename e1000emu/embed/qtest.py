@@ -37,12 +37,12 @@ log = logging.getLogger("e1000emu.embed.qtest")
 
 QEMU = "qemu-system-x86_64"
 RAM_BASE = 1 << 20
-"""Below are the PC's BIOS and video holes, where QEMU's RAM does not show through."""
+"""Below are the PC's BIOS and video holes, where QEMU's RAM is not visible."""
 IRQ = 11
 SLOT = 3
 REPLY_TIMEOUT_S = 20.0
 STEP_NS, IDLE_STEP_NS = 50_000, 1_000_000
-"""How far QEMU's time lags behind ours at most, busy and idle."""
+"""Maximum lag of QEMU's time behind ours, busy and idle."""
 
 CONFIG_ADDRESS, CONFIG_DATA = 0xCF8, 0xCFC
 """PCI configuration mechanism 1 (PCI 2.3 section 3.2.2.3.2)."""
@@ -63,15 +63,15 @@ class QtestError(E1000Error):
 
 
 class QtestGone(QtestError):
-    """QEMU has ended, or hung up."""
+    """QEMU has ended, or closed the connection."""
 
 
 class Qtest:
     """The protocol: one line is a command, one line its answer; interrupts come in between.
 
     After `irq_intercept_in`, `on_irq(number, level)` is called for each change of an interrupt
-    line, once the answer to the current command is complete. `on_end()` says why the other side may
-    have hung up. Takes
+    line, once the answer to the current command is complete. `on_end()` returns why the other side may
+    have closed. Takes
     ownership of `sock`. Call with the clock's lock held.
     """
 
@@ -132,7 +132,7 @@ class Qtest:
         return answer[3:].strip()
 
     def _answer(self) -> str:
-        """Return the next line that is no interrupt; interrupts before it are kept."""
+        """Return the next line that is not an interrupt; keep interrupts before it."""
         while True:
             line, found, rest = self._buffer.partition(b"\n")
             if not found:
@@ -146,7 +146,7 @@ class Qtest:
                 return line.decode("ascii", "replace")
 
     def _interrupt(self, line: bytes) -> bool:
-        """Keep a line about an interrupt: `IRQ raise N` or `IRQ lower N`."""
+        """Queue an interrupt line: `IRQ raise N` or `IRQ lower N`."""
         words = line.split()
         if len(words) != 3 or words[0] != b"IRQ" or words[1] not in (b"raise", b"lower"):
             return False
@@ -156,7 +156,7 @@ class Qtest:
         return True
 
     def _deliver(self) -> None:
-        # A handler talks to the device, so it may bring more into the list.
+        # A handler talks to the device, so more may be added to the list.
         while self._irqs:
             number, level = self._irqs.pop(0)
             if self._on_irq is not None:
@@ -171,7 +171,7 @@ class Qtest:
         """Process interrupts that came between commands.
 
         Raises:
-            QtestError: QEMU sent what is no interrupt. QtestGone: it hung up.
+            QtestError: QEMU sent another line than an interrupt. QtestGone: it closed.
         """
         if self.gone:
             raise QtestGone(self.gone)
@@ -239,11 +239,11 @@ class Qtest:
             self.command(f"write {addr:#x} {len(data):#x} 0x{data.hex()}")
 
     def irq_intercept_in(self, path: str) -> None:
-        """Tell of the interrupt inputs of the device at QOM `path` ("ioapic") from now on."""
+        """Report the interrupt inputs of the device at QOM `path` ("ioapic") from now on."""
         self.command(f"irq_intercept_in {path}")
 
     def clock_step(self, duration_ns: int) -> int:
-        """Let QEMU's time pass; return it. Only with `accel=qtest`."""
+        """Advance QEMU's time; return it. Only with `accel=qtest`."""
         answer = self.command(f"clock_step {duration_ns}")
         try:
             return int(answer)
@@ -355,7 +355,7 @@ class QtestSlot:
             self._tell(f"write{_MEMORY_SUFFIX[size]} {(raw & ~15) + off:#x} {value:#x}")
 
     def bar_size(self, bar: int) -> int:
-        """Return the size of `bar` in bytes; 0 when it is not implemented, or an upper half."""
+        """Return the size of `bar` in bytes; 0 if it is not implemented, or an upper half."""
         old = self._bar(bar)
         if self._is_upper_half(bar):
             return 0
@@ -394,14 +394,14 @@ class QtestMachine(Closing):
         device: QEMU's name of the card and its properties: "e1000", "e1000-82545em",
             "e1000,mitigation=off".
         mac: of the card.
-        ram_bytes: what `ram` gets, the part above the first MiB.
+        ram_bytes: size of `ram`, the part above the first MiB.
         framing: "stream" or "dgram", the netdev between card and `link`.
         qemu: the program.
         qemu_arguments: appended to ours: with `-icount shift=0,sleep=off` QEMU's timers expire at
             once, for programs that do not read the time.
 
     Raises:
-        QtestError: QEMU is missing, or ends at once; the text has its words.
+        QtestError: QEMU is missing, or ends at once; the text has its output.
     """
 
     irq = IRQ
@@ -429,7 +429,7 @@ class QtestMachine(Closing):
             raise QtestError(f"qtest: ram_bytes {ram_bytes} is not a multiple of 4096")
         self.clock = clock
         self.interrupts = 0
-        """How often the card has raised its line."""
+        """Number of rises of the card's line."""
         self._line: InterruptLine | None = None
         self._level = False
         self._timer: object = None
@@ -469,7 +469,7 @@ class QtestMachine(Closing):
             card.close()
             os.close(ram)
             os.close(rom)
-        # Also when the interpreter ends and nobody has called close.
+        # Also if the interpreter ends without a call of close.
         self._ending = weakref.finalize(self, _end, self._process)
         self.qtest = Qtest(ours, on_irq=self._interrupt, on_end=self._last_words)
         self.slot = QtestSlot(self.qtest, SLOT)
@@ -492,7 +492,7 @@ class QtestMachine(Closing):
         return f"QtestMachine(pid={self._process.pid}, steps={self.steps})"
 
     def _last_words(self) -> str:
-        """Return what QEMU printed, and how it ended when it did."""
+        """Return QEMU's output, and its exit status if it ended."""
         try:
             code = self._process.wait(1)
         except subprocess.TimeoutExpired:
@@ -517,7 +517,7 @@ class QtestMachine(Closing):
         self.qtest.irq_intercept_in("ioapic")
 
     def _watch(self) -> None:
-        """Look for interrupts at every wake-up of the clock, or at every step of it."""
+        """Poll for interrupts at every wake-up of the clock, or at every step of it."""
         try:
             self.clock.add_reader(self.qtest.fileno(), self._readable)
             self._reading = True
@@ -567,7 +567,7 @@ class QtestMachine(Closing):
                 self._unwatch()
 
     def _lost(self, error: QtestGone) -> None:
-        """The card is pulled out: what still holds it reads all ones, and its line is down."""
+        """The card is pulled out: later reads give all ones, and its line is down."""
         log.error("the machine is gone: %s", error)
         if self._level:
             self._interrupt(IRQ, False)
@@ -599,7 +599,7 @@ class QtestMachine(Closing):
         self._process.wait()
 
     def close(self) -> None:
-        """End QEMU. Close hosts that use its card first. Harmless when repeated."""
+        """End QEMU. Close hosts that use its card first. May be repeated."""
         if self._closed:
             return
         self._closed = True

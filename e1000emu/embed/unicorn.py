@@ -28,11 +28,11 @@ NOWHERE = (1 << 64) - 1
 
 
 class UnicornError(E1000Error):
-    """The machine cannot be built so, or its guest cannot go on; the text says where."""
+    """The machine cannot be built, or its guest cannot continue; the text has the place."""
 
 
 class _Irq:
-    """The interrupt line (`ports.InterruptLine`): a level, looked at between slices."""
+    """The interrupt line (`ports.InterruptLine`): a level, checked between slices."""
 
     def __init__(self, handler: Handler | None) -> None:
         self.level, self.handler = False, handler
@@ -45,7 +45,7 @@ class UnicornMachine:
     """A `Uc` that runs as an event of `clock`; a halted processor sleeps until its slice ends.
 
     `ram` appears at its base address in the guest; `pc` is Unicorn's number of the program counter.
-    Raises: UnicornError, also for what Unicorn refuses.
+    Raises: UnicornError, also for errors of Unicorn.
     """
 
     slice_instructions = 1000
@@ -59,7 +59,7 @@ class UnicornMachine:
         self._irqs: list[_Irq] = []
         self._error: BaseException | None = None
         self._timer: Any = None
-        here = ctypes.addressof(ctypes.c_char.from_buffer(ram.buffer))  # the very bytes, no copy
+        here = ctypes.addressof(ctypes.c_char.from_buffer(ram.buffer))  # no copy
         self._map(uc.mem_map_ptr, ram.base, ram.size_bytes, UC_PROT_ALL, here)
 
     def _map(self, how: Callable[..., None], address: int, size: int, *rest: Any) -> None:
@@ -80,7 +80,7 @@ class UnicornMachine:
         memory, irq = DmaTable(), _Irq(on_interrupt)
         memory.add(self.ram.base, self.ram.buffer)
         nic = Nic(memory=memory, irq=irq, link=link, clock=self.clock, **options)
-        nic.slot.config_write(PCI_BAR0, bar0, 4)  # what firmware does
+        nic.slot.config_write(PCI_BAR0, bar0, 4)  # as firmware does
         nic.slot.config_write(PCI_COMMAND, MEMORY_AND_MASTER, 2)
         accesses = self._read, nic.slot, self._write, nic.slot
         try:
@@ -94,7 +94,7 @@ class UnicornMachine:
     def _read(self, uc: Uc, offset: int, size: int, slot: Any) -> int:
         try:
             return int(slot.bar_read(0, offset, size))
-        except BaseException as error:  # C called us, where an exception cannot go
+        except BaseException as error:  # an exception cannot pass through C
             self._stop(error)
             return 0
 

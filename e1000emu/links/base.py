@@ -34,7 +34,7 @@ def optional_rate(link: object, name: str, value: Any) -> int | None:
 
 
 def send_copies(link: Link, batch: FrameBatch, start: int) -> int:
-    """Send copies of the frames from `start` on; return the index of the first that does not fit."""
+    """Send copies of the frames from `start` on; return the index of the first without room."""
     n = len(batch)
     # Until the link returns 0, which promises a tx_ready().
     while start < n and (room := link.tx_room()) > 0:

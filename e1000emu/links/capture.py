@@ -22,7 +22,7 @@ FLUSH_NS = 500_000_000
 class Capture(Middleware):
     """`Capture(link, "a.pcapng")`: every frame of `link`, with direction, in one write for a batch.
 
-    `path` may be a PcapngWriter that several captures share; a writer created here is closed with the
+    `path` may be a PcapngWriter that several captures share; an own writer is closed with the
     capture. Times are the clock's: under
     a real clock the time of day, under a virtual one its epoch plus its time, the same in each
     run. Frames are written in the

@@ -19,7 +19,7 @@ PAIRS = (2, 4)
 class FarEnd:
     """What the far end of a link advertises, and its cable: a link's attribute `far_end`, or None.
 
-    Speeds and half duplex belong to the link (`speed_mbps`, `full_duplex`). A NIC reads it when it
+    Speeds and duplex are the link's (`speed_mbps`, `full_duplex`). A NIC reads it when it
     begins to negotiate. Raises: ArgumentError.
     """
 

@@ -1,7 +1,7 @@
 """Middleware for a port served by another thread: frames pass to that thread through a queue.
 
 A TAP's descriptor can be read and written by any thread; every other link is Python on the clock.
-To keep rings from waiting for such a link, a `fastpath.nic.datapath.DataPath` gets a `HandoverQueue`
+To avoid that rings wait for it, a `fastpath.nic.datapath.DataPath` gets a `HandoverQueue`
 in place of the wire, and `Handover` moves frames between the queue and the link.
 """
 

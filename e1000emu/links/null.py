@@ -30,7 +30,7 @@ class NullLink(BaseLink):
 
 
 class Generator(NullLink):
-    """Sends `frames` over and over: `count` in total (None: unlimited), at `rate_pps` (None: as accepted).
+    """Sends `frames` over and over: `count` in all (None: no end), at `rate_pps` (None: no limit).
 
     One batch is offered repeatedly, so a round costs no copy. Frames that the port sends are
     counted and discarded.

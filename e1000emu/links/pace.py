@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from fastpath.base.batch import FrameBatch
 
 BACKLOG_NS = 2_000_000
-"""The time on the wire of frames accepted before the sender is pushed back: it hides a late timer."""
+"""Wire time of frames accepted before the sender is pushed back: it hides a late timer."""
 GRAIN_NS = 100_000
 """Frames may arrive this much early, so that one timer serves several of them."""
 SHORTEST_BYTES = 60
@@ -129,7 +129,7 @@ class _Way:
 class Pace(Middleware):
     """`Pace(link, clock=clock)`: `link` at the speed of `speed()`, (Mbit/s, full duplex).
 
-    Until `speed` is replaced, it is the link's own speed.  Nothing is dropped: a sender is pushed back
+    Until `speed` is replaced, it is the link's.  Nothing is dropped: a sender is pushed back
     once BACKLOG_NS of frames are queued.
     """
 

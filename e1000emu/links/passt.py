@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 ADDRESS = "10.0.2.15/24"
-"""The address that a guest gets by DHCP; its gateway is then 10.0.2.2. As in QEMU's user network."""
+"""What a guest gets by DHCP; its gateway is then 10.0.2.2. As in QEMU's user network."""
 MTU = 1500
 """passt's default for guests is 65520, more than an 8254x supports."""
 START_S = 5.0

@@ -171,7 +171,7 @@ def _path(where: str, name: str, path: str | os.PathLike[str]) -> str:
 class QemuStream(_SocketLink):
     """A stream socket to QEMU: `QemuStream.listen(PATH, clock)`, or `.connect(PATH, clock)`.
 
-    Created from a connected socket, it takes ownership of it (`addr.type=fd` on QEMU's side). The
+    With a connected socket, it takes ownership of it (`addr.type=fd` on QEMU's side). The
     carrier is the connection; a listening link waits for the next one when QEMU ends.
     """
 
@@ -378,7 +378,7 @@ class QemuStream(_SocketLink):
 class QemuDgram(_SocketLink):
     """A datagram socket to QEMU: `QemuDgram.open(LOCAL, REMOTE, clock)`.
 
-    Created from a connected socket, it takes ownership of it (`local.type=fd` on QEMU's side). There
+    With a connected socket, it takes ownership of it (`local.type=fd` on QEMU's side). There
     is no connection, so the carrier is always up; frames sent while QEMU is away are counted as
     dropped.
     """

@@ -19,9 +19,9 @@ BATCH_FRAMES = 256
 
 
 class PcapReplay(NullLink):
-    """Plays the frames of a pcap or pcapng file to its port; frames that the port sends are discarded.
+    """Plays the frames of a pcap or pcapng file to its port; frames from the port are discarded.
 
-    Frames are sent at the recorded intervals divided by `speed`, from the moment the port is plugged
+    Frames are sent at the recorded intervals divided by `speed`, beginning when the port is plugged
     in; `speed=None` sends them as fast as possible. A file is read as it is played. A damaged
     one ends the replay: `error` then has the position (the first record is checked when the link is
     created, so a file of another kind raises LinkError).

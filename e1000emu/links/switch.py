@@ -141,11 +141,11 @@ class Switch:
     """Learns addresses, removes them after `aging_ns`, floods unknown destinations.
 
     At most `table_entries` addresses are kept; if the table is full, the least recently
-    heard one is replaced. With `multicast_snooping` it forwards multicast where hosts have joined the
+    heard one is replaced. With `multicast_snooping` it forwards multicast to hosts that joined the
     group by IGMP or MLD (`links.snooping`), and floods it otherwise.
 
     There is no spanning tree, so a loop of switches circulates broadcasts forever. `storm_pps`
-    limits the frames that each port may flood in a second (broadcast, multicast and unknown addresses). Frames
+    limits flooding by each port per second (broadcast, multicast and unknown addresses). Frames
     beyond that are dropped and counted with the port as "storm control". 0: no limit.
 
     Call with the clock's lock held.
@@ -187,7 +187,7 @@ class Switch:
         bridge: subscribers of an access network reach their uplink and not each other.
 
         With snooping, `multicast_router` sets whether a multicast router or another switch is
-        connected: it gets all multicast and all reports. None: while a `Patch` is plugged in. A port
+        there: it gets all multicast and all reports. None: while a `Patch` is plugged in. A port
         where a router's queries arrive is always one.
         """
         port = SwitchPort(self, len(self.ports), multicast_router, isolated)

@@ -1,4 +1,4 @@
-"""One simulation in many processes: hosts in groups, cut at links with delay, with one result.
+"""One simulation in many processes: hosts in groups, split at links with delay, with one result.
 
 def build(seed):
     return Simulation(Topology(..., seed=seed).flat(), begin, figures)

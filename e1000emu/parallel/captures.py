@@ -1,6 +1,6 @@
-"""Captures of one simulation, by any number of processes, in one file and in one order.
+"""Captures of one simulation by any number of processes, in one file with a fixed order.
 
-Each process writes what its links carry to a spool, in the order (time, link, sequence). At the end
+Each process writes the frames of its links to a spool, in the order (time, link, sequence). At the end
 the spools are merged in that order.
 """
 
@@ -27,14 +27,14 @@ Blocks = tuple[int, int, int, bytes]
 
 
 class Spool:
-    """What one process has captured; `path` is overwritten."""
+    """The captured frames of one process; `path` is overwritten."""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.blocks: list[Blocks] = []
         self._file: BinaryIO = open(path, "wb")  # noqa: SIM115
 
     def write(self) -> None:
-        """Write what was captured in a window: all of it is later than what was written before."""
+        """Write the frames of a window, all later than those written before."""
         if self.blocks:
             self.blocks.sort()
             for when, link, sequence, data in self.blocks:
@@ -48,7 +48,7 @@ class Spool:
 
 
 class LinkCapture(PcapngWriter):
-    """What `links.Capture` of one link writes to: a spool, under the link's place in the file."""
+    """The writer for `links.Capture` of one link: a spool, with the link's place in the file."""
 
     def __init__(self, spool: Spool, link: int, interface: int) -> None:
         self.frames = 0
@@ -77,7 +77,7 @@ class LinkCapture(PcapngWriter):
         epoch_ns: int = 0,
         direction: int = DIRECTION_UNKNOWN,
     ) -> None:
-        """Keep frames [start, stop) of `batch`. Borrows `batch` until return."""
+        """Buffer frames [start, stop) of `batch`. Borrows `batch` until return."""
         if start < stop:
             data = epb_encode(
                 batch, start, stop, interface, now_ns, epoch_ns, direction, SNAP_BYTES
@@ -87,14 +87,14 @@ class LinkCapture(PcapngWriter):
             self.frames += stop - start
 
     def flush(self) -> None:
-        """Nothing: the process writes its spool once a window."""
+        """No effect: the process writes its spool once per window."""
 
     def close(self) -> None:
-        """Nothing: other links have the same spool."""
+        """No effect: other links share the spool."""
 
 
 def read_spool(file: IO[bytes]) -> Iterator[Blocks]:
-    """Yield what a spool has."""
+    """Yield the entries of a spool."""
     while head := file.read(HEAD.size):
         when, link, sequence, size = HEAD.unpack(head)
         yield when, link, sequence, file.read(size)
@@ -105,7 +105,7 @@ def merge(
     links: Iterable[FlatLink],
     spools: Iterable[str | os.PathLike[str]],
 ) -> None:
-    """Write a pcapng file of `links`, an interface each, with what the spools have.
+    """Write a pcapng file of `links`, an interface each, with the content of the spools.
 
     Raises: LinkError, the file cannot be written.
     """

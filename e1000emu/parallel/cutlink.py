@@ -1,8 +1,8 @@
-"""The end of a cable whose other end is on another clock: what crosses is bytes with a time.
+"""The end of a cable whose other end is on another clock: frames cross as bytes with a time.
 
-It stands for an end of `links.pair` with the same delay, rate and queue. What it tells its sender
-does not depend on the receiver, because this side cannot know the receiver's state now. Frames for
-a port that takes none wait at the receiver's end.
+It replaces an end of `links.pair` with the same delay, rate and queue. Its answers to the sender
+do not depend on the receiver, because this side cannot know the receiver's state now. Frames for
+a full port wait at the receiver's end.
 """
 
 from __future__ import annotations
@@ -28,21 +28,21 @@ HEAD = struct.Struct("<qIBIII")
 
 
 class Arrival(NamedTuple):
-    """Frames that were sent together, and when they arrive. Arrivals come in this order."""
+    """Frames that were sent together, and their arrival time. Arrivals are sorted in this order."""
 
     when_ns: int
     link: int
     side: int
-    """The sender's."""
+    """The sender's side."""
     sequence: int
-    """Counts what this side of the link has sent."""
+    """Number of arrivals sent by this side of the link."""
     frame_count: int
     frames: bytes
     """Length and FB_* flags of each frame (4 bytes each), then the frames."""
 
 
 def pack(arrival: Arrival) -> bytes:
-    """Return it as bytes that `unpack` knows the end of."""
+    """Return it as bytes with their length for `unpack`."""
     return HEAD.pack(*arrival[:5], len(arrival.frames)) + arrival.frames
 
 
@@ -75,7 +75,7 @@ def decode(arrival: Arrival, batch: FrameBatch) -> None:
 
 
 class CutEnd(BaseLink):
-    """One end of a cable. `send` is called with what is sent; call `arrive` with what arrives.
+    """One end of a cable. `send` is called with sent frames; call `arrive` with received ones.
 
     There is a carrier as long as a port is plugged in. Frames that wait for the port beyond
     `queue_frames` are dropped.
@@ -96,7 +96,7 @@ class CutEnd(BaseLink):
         self.number = number
         self.side = side
         self.sent = sha256()
-        """The digest of all that was sent, with the times."""
+        """The digest of all sent frames, with their times."""
         self.gap_bytes = GAP_BYTES
         self.busy_ns = 0
         self._send = send
@@ -104,10 +104,10 @@ class CutEnd(BaseLink):
         self._rate_bps = rate_bps
         self._queue_frames = queue_frames
         self._sequence = 0
-        self._on_way: deque[tuple[int, int]] = deque()  # when frames arrive, how many
+        self._on_way: deque[tuple[int, int]] = deque()  # arrival time, number of frames
         self._on_way_frames = 0
         self._starved = False
-        self._waiting: deque[list[Any]] = deque()  # a batch, its first frame that was not taken
+        self._waiting: deque[list[Any]] = deque()  # a batch, its first undelivered frame
         self._waiting_frames = 0
         self._held = False
 
@@ -131,10 +131,10 @@ class CutEnd(BaseLink):
         self._held = False
         self.gap_bytes = GAP_BYTES
 
-    # --- what the port sends -----------------------------------------------------------------
+    # --- sending -----------------------------------------------------------------
 
     def tx_room(self) -> int:
-        """Return how many frames the cable takes now; 0 promises a `tx_ready` later."""
+        """Return how many frames the cable accepts now; 0 promises a `tx_ready` later."""
         now = self.clock.now_ns()
         while self._on_way and self._on_way[0][0] <= now:
             self._on_way_frames -= self._on_way.popleft()[1]
@@ -171,10 +171,10 @@ class CutEnd(BaseLink):
             self._send(arrival)
         pool.put(batch)
 
-    # --- what arrives ------------------------------------------------------------------------
+    # --- receiving ------------------------------------------------------------------------
 
     def arrive(self, arrival: Arrival) -> None:
-        """Offer the port what has arrived; call it at that time."""
+        """Offer received frames to the port; call at their arrival time."""
         if self.port is None:
             self.stats.drop("no port", arrival.frame_count)
             return
@@ -196,7 +196,7 @@ class CutEnd(BaseLink):
             self._held = True
             end = self.port.receive(batch, start, True)
             if not self._waiting or self._waiting[0] is not entry:
-                return  # unplugged by what it received
+                return  # unplugged on receiving
             self._waiting_frames -= end - start
             entry[1] = end
             if end >= len(batch):
@@ -204,7 +204,7 @@ class CutEnd(BaseLink):
                 self._waiting.popleft()
                 pool.put(batch)
             elif end <= start:
-                return  # nothing taken: try again only after the clock's other events
+                return  # nothing accepted: retry after the clock's other events
 
     def rx_ready(self) -> None:
         """The port has room again."""

@@ -1,6 +1,6 @@
 """Clock domains: nodes joined by links without delay share a clock, and nothing with others.
 
-A simulation has the same domains however many processes run it, and each does the same. Frames from
+A simulation has the same domains with any number of processes, and each behaves the same. Frames from
 another domain come before a domain's own events of that time, in the order of `Arrival` (time,
 link, side, sequence).
 """
@@ -22,18 +22,18 @@ if TYPE_CHECKING:
 
 
 class DomainClock(VirtualClock):
-    """A VirtualClock that keeps its cooperative threads in sight, and does not run by itself."""
+    """A VirtualClock that tracks its cooperative threads, and does not run by itself."""
 
     __slots__ = ("alone", "building", "spawned")
 
     def __init__(self) -> None:
         super().__init__()
         self.building = True
-        """Hosts are made: a driver that sleeps goes on at once, and time stands still."""
+        """Hosts are being built: a sleeping driver continues at once, without time passing."""
         self.alone = False
-        """The simulation has ended: nothing comes from elsewhere, so it may run by itself."""
+        """The simulation has ended: no more input from other domains, so it may run by itself."""
         self.spawned: list[Any] = []
-        """Tasks that have not ended, as far as is known."""
+        """Tasks not known to have ended."""
 
     def spawn(self, fn: Callable[..., Any], *args: Any, name: str | None = None) -> Any:
         """`VirtualClock.spawn`; an exception in the thread ends the simulation."""
@@ -62,7 +62,7 @@ class DomainClock(VirtualClock):
 
 
 class Domain:
-    """The nodes of one clock. Frames from elsewhere wait in the inbox until their time."""
+    """The nodes of one clock. Frames of other domains wait in the inbox until their time."""
 
     def __init__(self, number: int, nodes: Iterable[str]) -> None:
         self.number = number
@@ -72,23 +72,23 @@ class Domain:
         """(number of the link, own side): its end here."""
         self.sent: list[Arrival] = []
         self.due_ns = 0
-        """When the next event runs, NEVER_NS without one. The first run starts the threads."""
+        """Time of the next event, NEVER_NS without one. The first run starts the threads."""
         self.running: Running | None = None
         """The programs of the topology's hosts here."""
         self._inbox: list[Arrival] = []
 
     @property
     def busy(self) -> bool:
-        """A cooperative thread, or a program that ends by itself, has not ended."""
+        """Whether a cooperative thread or a program that ends by itself still runs."""
         return bool(self.clock.spawned) or (self.running is not None and self.running.busy)
 
     def put(self, arrival: Arrival) -> None:
-        """Take frames that arrive later."""
+        """Queue frames that arrive later."""
         heapq.heappush(self._inbox, arrival)
         self.due_ns = min(self.due_ns, arrival.when_ns)
 
     def run_before(self, end_ns: int) -> None:
-        """Run all events, and take all frames, due before `end_ns`."""
+        """Run all events and receive all frames due before `end_ns`."""
         clock, inbox = self.clock, self._inbox
         run_before = clock.run_before
         if self.running is not None:
@@ -129,7 +129,7 @@ def run_loop_before(loop: Any, clock: DomainClock, end_ns: int) -> int | None:
 
 
 class Rank:
-    """The domains that one process runs, and what they send to each other and to other ranks.
+    """The domains that one process runs, and the frames between them and to other ranks.
 
     `homes`: (link, side) -> rank and domain of that end. `delay_ns`: the least delay of links
     between two domains of this rank.
@@ -145,7 +145,7 @@ class Rank:
         self.number = number
         self.domains = domains
         self.runs = 0
-        """How often a domain was run."""
+        """Number of runs of domains."""
         self.running: int | None = None
         """The domain that runs, or that has raised an exception."""
         self.arrivals: dict[int, int] = {}
@@ -153,13 +153,13 @@ class Rank:
         self.outbox: dict[int, list[Arrival]] = {}
         self._homes = homes
         self._delay_ns = delay_ns
-        # A domain has at least one entry with its due_ns; others are out of date.
+        # A domain has at least one entry with its due_ns; others are outdated.
         self._due = [(domain.due_ns, number) for number, domain in domains.items()]
         heapq.heapify(self._due)
 
     @property
     def due_ns(self) -> int:
-        """When the next event runs, NEVER_NS without one."""
+        """Time of the next event, NEVER_NS without one."""
         due = self._due
         while due and self.domains[due[0][1]].due_ns != due[0][0]:
             heapq.heappop(due)
@@ -167,11 +167,11 @@ class Rank:
 
     @property
     def busy(self) -> bool:
-        """A domain is."""
+        """Whether a domain is busy."""
         return any(domain.busy for domain in self.domains.values())
 
     def put(self, arrival: Arrival) -> None:
-        """Take frames of another rank."""
+        """Queue frames of another rank."""
         self._put(self._homes[arrival.link, 1 - arrival.side][1], arrival)
 
     def _put(self, number: int, arrival: Arrival) -> None:
@@ -182,7 +182,7 @@ class Rank:
             heapq.heappush(self._due, (domain.due_ns, number))
 
     def run_before(self, end_ns: int) -> None:
-        """Run everything due before `end_ns`; what is for other ranks is in `outbox` then."""
+        """Run everything due before `end_ns`; frames for other ranks are then in `outbox`."""
         while (first := self.due_ns) < end_ns:
             stop = min(end_ns, first + self._delay_ns)
             ready: set[int] = set()
@@ -212,6 +212,6 @@ class Rank:
         self.arrivals[rank] = min(self.arrivals.get(rank, NEVER_NS), arrival.when_ns)
 
     def take_outbox(self) -> dict[int, list[Arrival]]:
-        """Return what is for other ranks, and forget it."""
+        """Return and remove the frames for other ranks."""
         taken, self.outbox, self.arrivals = self.outbox, {}, {}
         return taken

@@ -1,4 +1,4 @@
-"""Ranks of MPI, on one machine or many: one collective call a window."""
+"""Ranks of MPI, on one machine or many: one collective call per window."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ def world() -> Any:
 
 
 class MpiTransport:
-    """A rank's `Transport`: reports and frames go in one MPI_Alltoall."""
+    """A rank's `Transport`: reports and frames are sent in one MPI_Alltoall."""
 
     def __init__(self, comm: Any) -> None:
         self._comm = comm
         self._sending: list[tuple[bytes, bytes]] = []
 
     def send(self, report: Report, parcels: Mapping[int, bytes]) -> None:
-        """Keep them for the collective call."""
+        """Queue them for the collective call."""
         packed = report.pack()
         self._sending = [(packed, parcels.get(rank, b"")) for rank in range(self._comm.size)]
 
@@ -52,9 +52,9 @@ class MpiTransport:
 
 
 def run(comm: Any, request: Request, simulation: Simulation, found: Partition) -> list[Done]:
-    """Run this process's rank, and return what came of all.
+    """Run this process's rank, and return the results of all.
 
-    Rank 0 has all spools then. An exception ends the ranks by MPI_Abort.
+    Rank 0 then has all spools. An exception ends the ranks by MPI_Abort.
     """
     made = attempt(request, simulation, found, comm.rank, MpiTransport(comm), lambda due_ns: None)
     if isinstance(made, Failed):
@@ -72,7 +72,7 @@ def _abort(comm: Any, failed: Failed) -> NoReturn:
 
 
 def _gather(comm: Any, directory: str) -> None:
-    """Send the spools to rank 0, whose directory need not be that of other machines."""
+    """Send the spools to rank 0, whose directory may differ from other machines."""
     if comm.rank:
         with spool_path(directory, comm.rank).open("rb") as file:
             while chunk := file.read(CHUNK_BYTES):

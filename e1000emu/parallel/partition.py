@@ -15,12 +15,12 @@ if TYPE_CHECKING:
     from e1000emu.topology import Flat, FlatLink
 
 LEAST_LOOKAHEAD_NS = 100_000
-"""With less, a window has too few events to pay for the exchange at its end."""
+"""With less delay, a window has too few events for the cost of its exchange."""
 UNEVEN = 1.25
-"""A process may have so many times its share of the interfaces, for the sake of longer delays."""
+"""Factor by which a process may exceed its share of interfaces, for longer delays."""
 
 MOST_TRIES = 32
-"""So many delays are tried as the least one of a cut link."""
+"""Number of delays tried as the minimum of cut links."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Partition:
         return min(self.cut(), key=lambda link: link.delay_ns, default=None)
 
     def distances(self) -> list[list[int]]:
-        """Return what `Windows` needs."""
+        """Return the distances for `Windows`."""
         return distances(self.ranks, ((*self.ranks_of(link), link.delay_ns) for link in self.cut()))
 
     def inner_delay_ns(self, rank: int) -> int:
@@ -76,7 +76,7 @@ class Partition:
         return found
 
     def advice(self) -> str:
-        """Return why more than one process hardly pays; "" when it may."""
+        """Return why more than one process brings little; "" otherwise."""
         link = self.lookahead()
         if link is None or link.delay_ns >= LEAST_LOOKAHEAD_NS:
             return ""
@@ -114,7 +114,7 @@ def partition(flat: Flat, ranks: int) -> Partition:
     """Divide a topology among `ranks` processes of about equal size, along the longest delays.
 
     Raises:
-        ArgumentError: links without delay leave fewer parts than that.
+        ArgumentError: links without delay leave fewer parts than ranks.
     """
     names = list(flat.nodes)
     number_of = {name: number for number, name in enumerate(names)}
@@ -157,7 +157,7 @@ def partition(flat: Flat, ranks: int) -> Partition:
 def assign(sizes: list[int], edges: list[tuple[int, int, int]], ranks: int) -> list[int]:
     """Return the rank of each domain. `edges`: delay and the two domains of each link.
 
-    Links shorter than some delay stay inside a rank; it is the longest for which ranks can still
+    Links shorter than some delay stay inside a rank; the delay is the longest for which ranks can
     be about even.
     """
     if ranks == 1:
@@ -190,7 +190,7 @@ def assign(sizes: list[int], edges: list[tuple[int, int, int]], ranks: int) -> l
 def _grow(
     groups: list[list[int]], sizes: list[int], edges: list[tuple[int, int, int]], ranks: int
 ) -> list[int]:
-    """Fill one rank after the other, each time with the group that has most links into it."""
+    """Fill the ranks in turn, each time with the group that has most links to it."""
     group_of = {domain: number for number, group in enumerate(groups) for domain in group}
     weight = [sum(sizes[domain] for domain in group) for group in groups]
     near: list[Counter[int]] = [Counter() for _ in groups]
@@ -204,7 +204,7 @@ def _grow(
     total = sum(weight)
     for rank in range(ranks):
         share, load = total / (ranks - rank), 0
-        links: Counter[int] = Counter()  # from a group that is left into this rank
+        links: Counter[int] = Counter()  # from a remaining group to this rank
         heap: list[tuple[int, int, int]] = []
         while len(groups) - len(rank_of) > (ranks - rank - 1 if load else 0):
             while heap and (heap[0][2] in rank_of or -heap[0][0] != links[heap[0][2]]):

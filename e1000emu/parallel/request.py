@@ -1,4 +1,4 @@
-"""What every process of a simulation is told, and how it does its part of that."""
+"""The request to every process of a simulation, and its execution."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MOST_NAMES = 5
 
 
 class Request(msgspec.Struct):
-    """What to run."""
+    """The simulation to run."""
 
     target: Target
     arguments: bytes
@@ -32,31 +32,31 @@ class Request(msgspec.Struct):
     captures: dict[int, int] = {}
     """Number of a link -> its place in its file."""
     directory: str = ""
-    """Where the spools go; empty: nothing is captured."""
+    """Directory of the spools; empty: no captures."""
 
 
 class Failed(msgspec.Struct, tag=True):
-    """Why a simulation has ended too early."""
+    """The error that ended a simulation early."""
 
     text: str
     traceback: str = ""
 
 
 def prepare(request: Request) -> Simulation:
-    """Call the function that says what to simulate."""
+    """Call the function that defines the simulation."""
     args, named = pickle.loads(request.arguments)
     return checked(load(request.target)(*args, **named))
 
 
 def checked(made: Any) -> Simulation:
-    """Return what a build function has returned.  Raises: ArgumentTypeError."""
+    """Check the result of a build function.  Raises: ArgumentTypeError."""
     if not isinstance(made, Simulation):
         raise ArgumentTypeError(f"simulate: build returned {made!r}; return a Simulation")
     return made
 
 
 def spool_path(directory: str, rank: int) -> Path:
-    """Return where a rank writes what it captures."""
+    """Return the spool of a rank."""
     return Path(directory, f"spool-{rank}")
 
 
@@ -68,7 +68,7 @@ def names(nodes: list[str] | tuple[str, ...]) -> str:
 
 
 def place(simulation: Simulation, found: Partition, rank: int) -> str:
-    """Return what a rank is called in messages: its number, its nodes, the seed."""
+    """Return the name of a rank for messages: its number, its nodes, the seed."""
     return (
         f"process {rank} of {found.ranks} ({names(found.nodes(rank))}; "
         f"seed {simulation.flat.seed!r})"
@@ -83,7 +83,7 @@ def attempt(
     transport: Transport,
     on_window: Callable[[int], None],
 ) -> Done | Failed:
-    """Run a rank of the request in this process; return what came of it, or its exception."""
+    """Run a rank of the request in this process; return its result or exception."""
     share: Share | None = None
     try:
         spool = spool_path(request.directory, number) if request.directory else None

@@ -1,5 +1,5 @@
-"""What one process does of a simulation: it builds its clock domains, runs them window by window,
-and says what came of them."""
+"""The part of one process in a simulation: it builds its clock domains, runs them by windows,
+and returns their results."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ from e1000emu.topology import Flat, FlatLink, Running, RunResult, TopologyLab, b
 
 @dataclass(frozen=True)
 class Simulation:
-    """What `simulate` runs: a topology, and what its hosts do."""
+    """The input of `simulate`: a topology, and the behaviour of its hosts."""
 
     flat: Flat
     begin: Callable[[TopologyLab], object] | None = None
-    """Called at virtual time 0 with each part of the topology that has a clock of its own: makes
-    sockets, and threads by `lab.clock.spawn`. `name in lab` tells whether a host is there."""
+    """Called at virtual time 0 with each part of the topology with its own clock: creates
+    sockets, and threads by `lab.clock.spawn`. `name in lab` is whether it has the host."""
     figures: Callable[[TopologyLab], Mapping[str, Any]] | None = None
     """Called at the end with each part; returns numbers, text and lists of them by name."""
 
 
 class Done(msgspec.Struct, tag=True):
-    """What came of one rank."""
+    """The result of one rank."""
 
     rank: int
     frames: dict[str, str]
@@ -48,18 +48,18 @@ class Done(msgspec.Struct, tag=True):
     registers: dict[str, str]
     figures: dict[str, Any]
     programs: list[RunResult]
-    """What came of each program of the topology's hosts."""
+    """The result of each program of the topology's hosts."""
     drops: dict[str, int]
     events: int
     windows: int
     runs: int
-    """How often a domain was run."""
+    """Number of runs of domains."""
     end_ns: int
     """The virtual time of the end."""
     waited_s: float
-    """For other ranks, at the ends of windows."""
+    """Bytes for other ranks, at the ends of windows."""
     cpu_s: float
-    """Processor time, with the building of the hosts."""
+    """Processor time, including building the hosts."""
 
 
 class Transport(Protocol):
@@ -73,13 +73,13 @@ class Transport(Protocol):
 
 
 class NoTransport:
-    """The transport of a rank that is alone."""
+    """The transport of a single rank."""
 
     def send(self, report: Report, parcels: Mapping[int, bytes]) -> None:
-        """Nothing: there is nobody."""
+        """No effect."""
 
     def receive(self) -> list[tuple[Report, bytes]]:
-        """Nothing comes."""
+        """Returns nothing."""
         raise AssertionError
 
 
@@ -147,7 +147,7 @@ class Share:
         return end
 
     def _writers(self, nodes: tuple[str, ...], places: Mapping[int, int]) -> dict[int, LinkCapture]:
-        """Return what captures write to, of links whose side 0 is one of `nodes`."""
+        """Return the writers of captures, for links whose side 0 is one of `nodes`."""
         if self.spool is None:
             return {}
         links = self.simulation.flat.links
@@ -158,11 +158,11 @@ class Share:
         }
 
     def close(self) -> None:
-        """Close what was built."""
+        """Close the built hosts."""
         self._closing.close()
 
     def done(self, stop_ns: int, *, windows: int = 0, waited_s: float = 0.0) -> Done:
-        """Let all clocks show `stop_ns`, and return what came of it."""
+        """Advance all clocks to `stop_ns`, and return the result."""
         frames, counters, registers = {}, {}, {}
         figures: dict[str, Any] = {}
         programs: list[RunResult] = []
@@ -183,7 +183,7 @@ class Share:
                 counters[host.name], registers[host.name] = counted.hexdigest(), kept.hexdigest()
             domain.clock.alone = True
             if domain.running is not None:
-                domain.running.close()  # what served says how much
+                domain.running.close()  # servers report their totals
                 programs += domain.running.results
             if self.simulation.figures is not None:
                 figures |= self.simulation.figures(lab)

@@ -1,7 +1,7 @@
-"""How far each process of a simulation may run: conservative windows, without I/O.
+"""Conservative time windows of the processes of a simulation, without I/O.
 
-Once a window every rank (process) tells all others when its next event is due, and when the first
-frame that it has sent to each of them arrives. From these reports all compute the same: nothing
+Once per window every rank (process) sends all others the time of its next event, and of the first
+arrival among its frames for each of them. From these reports all compute the same: nothing
 reaches rank `i` before the earliest event of a rank `j` plus the delay of the way from `j` to `i`.
 Up to there `i` runs alone. Idle time is skipped at once, since only events count.
 
@@ -21,7 +21,7 @@ NEVER_NS = (1 << 63) - 1
 
 
 class WindowError(E1000Error, RuntimeError):
-    """The ranks of a simulation do not agree: a fault of ours, or of a transport."""
+    """The ranks of a simulation disagree: a bug of ours or of a transport."""
 
 
 class Report(NamedTuple):
@@ -33,12 +33,12 @@ class Report(NamedTuple):
     busy: bool
     """Programs of the rank's hosts still run."""
     earliest_ns: tuple[int, ...]
-    """At the rank's own place its next event; at another's the first arrival of what was sent to it
+    """At the rank's own index its next event; at another's the first arrival of frames sent to it
     in this window. NEVER_NS: there is none."""
 
     @staticmethod
     def size(ranks: int) -> int:
-        """Return how many bytes `pack` gives."""
+        """Return the size of `pack`'s result."""
         return struct.calcsize(f"<QI?{ranks}q")
 
     def pack(self) -> bytes:
@@ -47,7 +47,7 @@ class Report(NamedTuple):
 
     @classmethod
     def unpack(cls, data: bytes, ranks: int) -> Self:
-        """Return what was packed.  Raises: struct.error, too short."""
+        """Parse the result of `pack`.  Raises: struct.error, too short."""
         window, rank, busy, *earliest = struct.unpack_from(f"<QI?{ranks}q", data)
         return cls(window, rank, busy, tuple(earliest))
 
@@ -70,7 +70,7 @@ def distances(ranks: int, links: Iterable[tuple[int, int, int]]) -> list[list[in
 class Windows:
     """The windows of one rank. Call `report`, then `received` until it is `complete`, and so on.
 
-    `distance[j][i]`: what `distances` returns. The run ends when `until_ns` has passed, or before
+    `distance[j][i]`: the result of `distances`. The run ends when `until_ns` has passed, or before
     that at a multiple of `check_ns` at which no rank is busy: all ranks end at the same time.
     """
 
@@ -87,21 +87,21 @@ class Windows:
         self.check_ns = check_ns
         self.window = 0
         self.end_ns = 0
-        """The rank runs all that is due before this."""
+        """The rank runs all events due before this."""
         self.finished = False
-        """All that is due up to `stop_ns` has run, everywhere."""
+        """All events due up to `stop_ns` have run everywhere."""
         self.complete = True
-        """The reports of all ranks are there, and `end_ns` is valid."""
+        """The reports of all ranks have arrived, and `end_ns` is valid."""
         self._distance = distance
         self._reports: dict[int, Report] = {}
         self._early: dict[int, Report] = {}
-        """A quick rank may be one window ahead with its report."""
+        """A fast rank may be one window ahead with its report."""
         self._ends = [0] * len(distance)
         self._check_ns = until_ns if check_ns is None else min(until_ns, check_ns)
 
     @property
     def stop_ns(self) -> int:
-        """The virtual time of the end, as far as that is known."""
+        """The virtual time of the end, as far as known."""
         return self._check_ns
 
     def report(self, due_ns: int, arrivals: Mapping[int, int], *, busy: bool = False) -> Report:
@@ -134,9 +134,9 @@ class Windows:
         return made
 
     def received(self, report: Report) -> None:
-        """Take another rank's report; the frames that came with it are in the inbox by now.
+        """Take another rank's report; its frames are already in the inbox.
 
-        Raises: WindowError, it is of another window, or came twice.
+        Raises: WindowError, it is for another window, or a duplicate.
         """
         early = report.window == self.window + 1 and not self.complete
         early = early or (self.complete and report.window == self.window)

@@ -240,7 +240,7 @@ class Recorder(Closing):
         self._tape = _Tape(self, path, line)
         self.enter(lambda: path.attach(line, self._tape), Kind.CALL, "attach_worker", [])
 
-    # --- the device boundary ------------------------------------------------------------------------------
+    # --- the device boundary -----------------------------------------------------------------
 
     @property
     def outside(self) -> bool:

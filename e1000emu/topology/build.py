@@ -32,7 +32,7 @@ from stack.host import Host
 
 Cut = Callable[[FlatLink, int], "Link"]
 """`cut(link, side)`: the end of `link` at `side`, whose other end is not built here. It replaces
-an end of `pair()` with the link's delay, rate and queue; other effects of the link are applied here."""
+an end of `pair()` with the link's delay, rate and queue; its other effects are applied here."""
 BOOT_NS = 50_000_000
 """Maximum time for a driver to probe a NIC and bring up its interface."""
 

@@ -323,7 +323,7 @@ class _Flattening:
             found += [(each, interface) for each in names]
         return found
 
-    # --- consistency checks -------------------------------------------------------------------------
+    # --- consistency checks -------------------------------------------------------------------
 
     def check_interfaces(self, node: FlatNode) -> None:
         path: Path = ("nodes", node.group)

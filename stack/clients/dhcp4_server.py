@@ -35,7 +35,7 @@ from stack.core.uapi import INADDR_BROADCAST
 MAX_ID_BYTES = 255
 """Maximum length of a client id or relay agent option."""
 MAX_PINGS = 256
-"""Maximum number of pending pings; further offers are sent without one, so a flood needs no queue."""
+"""Maximum of pending pings; further offers go out without one, so a flood needs no queue."""
 MIN_MESSAGE_BYTES = 576
 """Size that every client accepts (RFC 2131 2); as in option 57, with IP and UDP headers."""
 MAX_MESSAGE_BYTES = 1500
@@ -162,7 +162,7 @@ class Dhcp4Server:
     def _pool(self, message: Dhcp4Message) -> Pool | None:
         """The pool of the client's link (4.3.1): by its relay agent, its own address, or ours.
 
-        A client renews by unicast without its relay agent: its own address then identifies its link.
+        A client renews by unicast without its relay agent; its own address then gives its link.
         """
         link = message.giaddr
         if not link:

@@ -98,7 +98,7 @@ _diag = Struct(">II")
 
 @state
 class xtp_tspec:
-    """Traffic specifier of format 1; rates in bytes per second and bursts in bytes, 0: unlimited."""
+    """Traffic specifier of format 1; rates in bytes/s and bursts in bytes, 0: unlimited."""
 
     service: int = XTP_SERVICE_STREAM
     maxdata: int = 0

@@ -1,6 +1,6 @@
 """The NIC as a shared object for programs in C and C++.
 
-`e1000emu.h` is the interface; `build` makes ``libe1000emu.so``; `shim.c` and `host.py` are its C
+`e1000emu.h` is the interface; `build` builds ``libe1000emu.so``; `shim.c` and `host.py` are its C
 and its Python half.
 """
 

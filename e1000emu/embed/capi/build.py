@@ -1,4 +1,4 @@
-"""Make a shared object with a Python half, and put its header beside it (cffi's embedding API).
+"""Build a shared object with a Python half and its header (cffi's embedding API).
 
 `NIC` is ``libe1000emu.so``, the default `Library` of `build`.
 
@@ -29,11 +29,11 @@ from e1000emu.errors import E1000Error
 
 HERE = Path(__file__).parent
 PACKAGES = HERE.parents[2]
-"""Where `import e1000emu` found itself."""
+"""The directory of the imported e1000emu."""
 SHARED = ("e1000emu.h", "interpreter.h")
-"""What all libraries have of the C half."""
+"""Common part of the C half of all libraries."""
 NEEDED = ("fastpath", "_cffi_backend", "msgspec", "numpy")
-"""What the NIC imports, wherever it is installed."""
+"""Modules that the NIC imports, wherever they are installed."""
 COMPILE = ("-O2", "-g", "-fPIC", "-fvisibility=hidden")
 WARN = ("-std=gnu11", "-Wall", "-Wextra")
 GLUE_WARN = ("-w",)  # cffi's generated code is not ours to fix
@@ -57,12 +57,12 @@ class Library:
 
     @property
     def module(self) -> str:
-        """cffi's name for what both halves share."""
+        """cffi's name for the interface of both halves."""
         return f"_{self.name}"
 
     @property
     def sources(self) -> list[Path]:
-        """The files that decide what is built."""
+        """The files that determine the build."""
         own = [*([self.header] if self.header else []), "hooks.h", "provided.h", self.shim]
         return list(
             dict.fromkeys([*(HERE / n for n in SHARED), *(self.directory / n for n in own)])
@@ -94,7 +94,7 @@ class CapiError(E1000Error):
 
 @dataclass(frozen=True, slots=True)
 class Built:
-    """What `build` has made, and how to use it."""
+    """The result of `build`, and how to use it."""
 
     directory: Path
     of: Library = NIC
@@ -111,12 +111,12 @@ class Built:
 
     @property
     def cflags(self) -> list[str]:
-        """What the compiler needs to find the header."""
+        """The compiler's options to find the header."""
         return [f"-I{self.directory}"]
 
     @property
     def libs(self) -> list[str]:
-        """What the linker needs, and what lets the program find the library where it is."""
+        """The linker's options, so that the program also finds the library at run time."""
         return [f"-L{self.directory}", f"-Wl,-rpath,{self.directory}", f"-l{self.of.name}"]
 
 
@@ -131,10 +131,10 @@ def fingerprint(library: Library = NIC) -> str:
 def build(
     directory: str | os.PathLike[str], *, cc: str | None = None, library: Library = NIC
 ) -> Built:
-    """Make the library and put it into `directory` with its header; return where they are.
+    """Build the library in `directory` with its header; return their paths.
 
     The compiler is `cc`, else the environment's CC, else the one Python was built with; CFLAGS and
-    LDFLAGS are added.  A build that is up to date is left alone.  Raises: CapiError.
+    LDFLAGS are added.  An up-to-date build is kept.  Raises: CapiError.
     """
     target = Path(directory).absolute()
     built = Built(target, library)
@@ -238,7 +238,7 @@ def _emit(library: Library, path: Path) -> None:
         """,
     )
     ffi.embedding_init_code(library.init())
-    with contextlib.redirect_stdout(io.StringIO()):  # it reports what it writes
+    with contextlib.redirect_stdout(io.StringIO()):  # it prints what it writes
         ffi.emit_c_code(str(path))
 
 
@@ -247,7 +247,7 @@ def _no_comments(text: str) -> str:
 
 
 def _paths_h(library: Library) -> str:
-    """Return the header that tells the library where this Python and its packages are."""
+    """Return the header with the paths of this Python and its packages."""
     stdlib = sysconfig.get_path("stdlib")
     nodot = _version().replace(".", "")
     standard = [str(Path(stdlib).parent / f"python{nodot}.zip"), stdlib]

@@ -26,7 +26,7 @@ from fastpath.nic import c_abi
 # e1000emu.h: enum e1000emu_error.
 EINTERNAL, EINVAL, ERANGE, EBUSY, ENOENT = -1, -2, -4, -5, -6
 ENOSPC, ESTATE, EMISUSE, EPYTHON, ENOMEM = -7, -8, -9, -10, -11
-# shim.c: what py_connect and py_store are asked for.
+# shim.c: arguments of py_connect and py_store.
 CONNECT_IRQ, CONNECT_TX, CONNECT_RX_READY, CONNECT_DMA = range(4)
 STORE_STATE, STORE_COUNTERS, STORE_EXPLAIN, STORE_MISUSE = range(4)
 # e1000emu.h: flags.
@@ -56,7 +56,7 @@ class DeviceClock(VirtualClock):
     __slots__ = ()
 
     def next_event_ns(self) -> int:
-        """Return when the next event is due, not before now; 2^64-1 when there is none."""
+        """Return when the next event is due, not before now; 2^64-1 if there is none."""
         if self.waiting_now:
             return self._now
         when = self.next_ns()
@@ -77,7 +77,7 @@ class DeviceClock(VirtualClock):
 
 
 class _When(msgspec.Struct):
-    """What the clock must know of a snapshot."""
+    """The part of a snapshot that the clock needs."""
 
     now_ns: int = 0
 
@@ -124,7 +124,7 @@ class Device:
             config_write(PCI_COMMAND, COMMAND_ALL_ON, 2)
 
     def close(self) -> None:
-        """Unplug; no function of the program is called any more."""
+        """Unplug; functions of the program are no longer called."""
         self.line.connect(0, 0)
         self.link.connect_tx(0, 0)
         self.link.connect_ready(0, 0)
@@ -132,12 +132,12 @@ class Device:
         self.nic.halt()
 
     def load(self, data: bytes) -> None:
-        """Take a snapshot and its time."""
+        """Load a snapshot and its time."""
         before = self.clock.now_ns()
         try:
             now = msgspec.msgpack.decode(data, type=_When).now_ns
         except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
-            now = before  # load_state says what is wrong with it
+            now = before  # load_state raises the error
         if not 0 <= now <= MAX_NS:
             raise SnapshotError(f"snapshot is damaged: its time is {now} ns")
         self.clock.set_ns(now)
@@ -216,7 +216,7 @@ class Host:
         eeprom: Any,
         eeprom_bytes: int,
     ) -> None:
-        """Make a NIC; zeros are defaults."""
+        """Create a NIC; zeros are defaults."""
         ffi = self._ffi
         address = bytes(ffi.buffer(mac, 6))
         device = Device(
@@ -232,7 +232,7 @@ class Host:
         self._lib.shim_nic(slot, ffi.cast("void *", id(device.compiled)))
 
     def py_destroy(self, slot: int) -> None:
-        """Forget a NIC."""
+        """Delete a NIC."""
         self._devices.pop(slot).close()
         if self._lib.shim_owns_python():
             # A NIC's blocks refer to each other, and its megabytes must not wait for the collector.
@@ -243,7 +243,7 @@ class Host:
         self._devices[slot].nic.reset()
 
     def py_pause(self, slot: int, on: int) -> None:
-        """Pause, or go on."""
+        """Pause, or resume."""
         nic = self._devices[slot].nic
         if on:
             nic.pause()
@@ -251,7 +251,7 @@ class Host:
             nic.resume()
 
     def py_connect(self, slot: int, what: int, fn: Any, second: Any, opaque: Any) -> None:
-        """Let the NIC call a function of the program."""
+        """Connect a function of the program to the NIC."""
         device, number = self._devices[slot], self._number
         if what == CONNECT_IRQ:
             device.line.connect(number(fn), number(opaque))
@@ -263,7 +263,7 @@ class Host:
             c_abi.connect_dma(device.memory, number(fn), number(second), number(opaque))
 
     def py_irq_level(self, slot: int, level: Any) -> None:
-        """Tell the level of the line."""
+        """Return the level of the line."""
         level[0] = self._devices[slot].line.level
 
     def py_dma_add(self, slot: int, base: int, memory: Any, size: int, flags: int) -> None:
@@ -296,14 +296,14 @@ class Host:
         self._ffi.memmove(buffer, data, len(data))
 
     def py_state_load(self, slot: int, state: Any, size: int) -> None:
-        """Take back a state."""
+        """Load a state."""
         if size > MAX_NS:
             raise ValueError(f"e1000emu_state_load: size {size} is more than there is")
         data = bytes(self._ffi.buffer(self._ffi.cast("char *", state), size)) if size else b""
         self._devices[slot].load(data)
 
     def py_counter(self, slot: int, name: Any, value: Any) -> None:
-        """Tell one counter."""
+        """Return one counter."""
         wanted = self._ffi.string(name).decode("utf-8", "replace")
         counters = self._devices[slot].nic.counters()
         if wanted not in counters:

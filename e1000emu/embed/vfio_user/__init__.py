@@ -1,1 +1,1 @@
-"""vfio-user: the NIC as a PCI device of another process, QEMU's for instance."""
+"""vfio-user: the NIC as a PCI device of another process, such as QEMU."""

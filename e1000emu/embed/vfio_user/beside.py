@@ -2,8 +2,8 @@
 
 The clock's thread keeps the control plane: it alone runs the server's and the NIC's Python code,
 and holds the `DataPath` while it does. The message thread sleeps in `BusPump.recv`, where it serves
-messages that need no Python. It passes on all others and waits. The data thread is `DataPath.run`;
-without a processor for it (`one_for_all`) it has work only while the message thread waits.
+messages without Python. It passes on all others and waits. The data thread is `DataPath.run`;
+without its own processor (`one_for_all`) it has work only while the message thread waits.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def one_for_all(cpus: frozenset[int] | None) -> bool:
 def start_thread(
     main: Callable[[], object], name: str, cpus: frozenset[int] | None
 ) -> threading.Thread:
-    """Start a daemon thread on `cpus`, when they are there."""
+    """Start a daemon thread on `cpus`, if they exist."""
 
     def run() -> None:
         if cpus is not None:
@@ -86,10 +86,10 @@ class GuardedClock:
 
 
 class MessageThread:
-    """Reads a client's socket through `pump`; hands to `take` what the pump does not serve.
+    """Reads a client's socket through `pump`; passes other messages to `take`.
 
     `take(data, descriptors, truncated, errno)` runs on the clock; until `proceed` is called after
-    it, nothing more is read.
+    it, reading stops.
     """
 
     def __init__(
@@ -125,12 +125,12 @@ class MessageThread:
             self._take(*inbox)
 
     def proceed(self, serve: bool) -> None:
-        """Continue reading; `serve` says that the next byte begins a message."""
+        """Continue reading; `serve`: the next byte begins a message."""
         self._serve = serve
         self._go.release()
 
     def close(self) -> list[int]:
-        """End the thread; return received descriptors that were not taken."""
+        """End the thread; return received descriptors that were not used."""
         if self._ended:
             return []
         self._ended = True

@@ -25,7 +25,7 @@ READ_BYTES = 1 << 16
 
 
 def hang_up(sock: socket.socket) -> None:
-    """Close `sock`; the other side reads what was sent, then the end of the stream."""
+    """Close `sock`; the other side reads the sent data, then the end of the stream."""
     with contextlib.suppress(OSError):
         # no more data can be received, so the queue stays empty
         sock.shutdown(socket.SHUT_RDWR)
@@ -66,13 +66,13 @@ class Caretaker:
         return self._process.pid
 
     def hold(self, sock: socket.socket) -> None:
-        """Give it a second descriptor of a connection; it lets go when the connection has ended."""
+        """Give it a second descriptor of a connection; it closes that when the connection has ended."""
         # A caretaker that was killed is missed only if we are, too.
         with contextlib.suppress(OSError):
             socket.send_fds(self._sock, [HOLD], [sock.fileno()])
 
     def close(self) -> None:
-        """Let it end, after it has hung up what is still held; safe to call twice."""
+        """Let it close its connections and exit; safe to call twice."""
         if self._sock.fileno() < 0:
             return
         self._sock.close()
@@ -90,7 +90,7 @@ class Caretaker:
 
 
 def main(descriptor: int) -> None:
-    """Hold what comes by `descriptor` until its other end is closed; then hang up all of it."""
+    """Hold descriptors from `descriptor` until its other end closes; then close all."""
     orders = socket.socket(fileno=descriptor)
     held: dict[int, socket.socket] = {}
     poll = select.poll()
@@ -108,7 +108,7 @@ def main(descriptor: int) -> None:
                 return
             for new in fds:
                 held[new] = socket.socket(fileno=new)
-                poll.register(new, 0)  # POLLHUP is reported all the same
+                poll.register(new, 0)  # POLLHUP is always reported
 
 
 if __name__ == "__main__":

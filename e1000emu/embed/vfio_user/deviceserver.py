@@ -48,16 +48,16 @@ ANCILLARY_BYTES = socket.CMSG_SPACE(vu.MAX_MSG_FDS * array.array("i").itemsize)
 RETRY_NS = 500_000
 """Time until a reply that the socket did not accept is retried."""
 ACCEPT_RETRY_NS = 200_000_000
-"""Time until accept is retried when the process had no descriptor left for a client."""
+"""Time until accept is retried if the process has no free descriptor."""
 HANG_UP_NS = 1_000_000
-"""The same while the last messages of a disconnected client are still being served."""
+"""As above, while the last messages of a disconnected client are still being served."""
 GRACE_NS = 200_000_000
-"""The same while there is a client, whose process may have ended. Linux closes a socket that was
+"""As above, while there is a client, whose process may have ended. Linux closes a socket that was
 polled with io_uring, as by QEMU, a little later, and the next QEMU may connect before that."""
 UNSENT_BYTES = 1 << 20
 """Bytes of answers that a client may leave unread."""
 COMPLAINTS = 10
-"""How many refusals are reported for each client; the rest are only counted."""
+"""Number of errors reported for each client; the rest are only counted."""
 CONFIG_BYTES = 256
 """The size of a conventional PCI function's configuration space."""
 CONNECTION_ERRORS = (errno.EAGAIN, errno.ECONNABORTED)
@@ -67,7 +67,7 @@ logger = logging.getLogger("e1000emu.vfio_user")
 
 
 class Device(PciSlot, Protocol):
-    """A conventional PCI function, as the server calls it, with the clock's lock held.
+    """A conventional PCI function, as called by the server, with the clock's lock held.
 
     `bar_size` is called after each reset; BAR 6 is the expansion ROM.  BAR accesses are passed on
     as the guest made them, split at multiples of four bytes; the function itself must check its
@@ -75,14 +75,14 @@ class Device(PciSlot, Protocol):
     """
 
     def rom_read(self, offset: int, size: int) -> bytes:
-        """Return bytes of the expansion ROM, which a client copies before anything is enabled."""
+        """Return bytes of the expansion ROM, which a client copies before enabling the device."""
 
     def reset(self) -> None:
         """Reset as by RST#: a client requests it, or has disconnected."""
 
 
 class Listener:
-    """A listening UNIX socket at `path`, which is replaced when a dead server left it."""
+    """A listening UNIX socket at `path`, replacing one of a dead server."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -100,10 +100,10 @@ class Listener:
 class DeviceServer(Closing):
     """Listens at `path` and offers a PCI function to the client that connects.
 
-    `make(memory=..., irq=...)` returns the function: a class of your own, for instance one derived
+    `make(memory=..., irq=...)` returns the function: your own class, for instance derived
     from `PciDevice`. `memory` is the guest's, a `fastpath.base.dma.DmaTable`, `irq` the interrupt
-    line. Guest memory without a file descriptor is out of its reach: start QEMU with shared memory.
-    `report` gets a readable line when a client connects, disconnects or has a request refused.
+    line. Guest memory without a file descriptor is unreachable: start QEMU with shared memory.
+    `report` gets a text line when a client connects, disconnects or has a request refused.
     Call everything with the clock's lock held.  Raises: E1000Error when `path` cannot be used.
     """
 
@@ -130,7 +130,7 @@ class DeviceServer(Closing):
     def _prepare(
         self, path: str | os.PathLike[str], clock: Clock, report: Callable[[str], None] | None
     ) -> None:
-        """Set what needs neither the socket nor the device."""
+        """Set the state that needs neither socket nor device."""
         self.path = Path(path)
         self.clock = clock
         self.report = report if report is not None else logger.info
@@ -139,7 +139,7 @@ class DeviceServer(Closing):
         """Held around each call of the device."""
         self.caretaker: Caretaker | None = None
         self.cpus: frozenset[int] | None = None
-        """Where a thread for the messages may run; None: anywhere."""
+        """Processors for the message thread; None: any."""
         self._waited = False
         self._client: _Client | None = None
         self._regions: dict[int, int] = {}
@@ -164,29 +164,29 @@ class DeviceServer(Closing):
         self._faults = 0
 
     def _offer(self) -> None:
-        """The device is made: take clients."""
+        """Accept clients, after the device was created."""
         self._find_regions()
         self.clock.add_reader(self._listener.sock.fileno(), self._connection)
 
     # --- methods that servers of other devices override ------------------------------------------
 
     def pump_for(self, sock: socket.socket) -> BusPump | None:
-        """Return the pump that reads the messages in a thread of its own; None: the clock's
-        does."""
+        """Return the pump that reads messages in its own thread; None: the clock's thread
+        reads them."""
         return None
 
     def _negotiated(self, send: Callable[[bytes], None], max_data_xfer_bytes: int) -> None:
-        """The client has said VERSION, and how much data a request by `send` may have."""
+        """Called after VERSION, with the maximum data of a request by `send`."""
 
     def _replied(self, message: Message) -> str:
         """Process a reply; return why the client must be disconnected, or ""."""
         return f"reply {message.id} answers nothing"
 
     def _ready(self) -> None:
-        """The guest runs: it has touched a BAR, or its client has set an interrupt up."""
+        """Called when the guest runs: a BAR access, or an interrupt was set up."""
 
     def _left(self) -> None:
-        """The client has disconnected; its memory is unmapped next."""
+        """The client has disconnected; its memory is then unmapped."""
         self.device.reset()
         self._find_regions()
         self.irqs.disable()
@@ -204,7 +204,7 @@ class DeviceServer(Closing):
             self._listener.close()
 
     def _stop_listening(self) -> bool:
-        """Disconnect the client and accept no more; False when that was done before."""
+        """Disconnect the client and accept no more; False if already done."""
         if self._listener.sock.fileno() < 0:
             return False
         self.disconnect()
@@ -214,7 +214,7 @@ class DeviceServer(Closing):
     def serve_forever(self) -> None:
         """Run the clock in this thread until Ctrl-C or its `request_stop`, then close.
 
-        Raises: ArgumentError, the clock is run by something else (an asyncio loop, a simulation).
+        Raises: ArgumentError, something else runs the clock (an asyncio loop, a simulation).
         """
         clock = self.clock
         if not isinstance(clock, RealClock):
@@ -225,7 +225,7 @@ class DeviceServer(Closing):
             clock.run()
 
     def counters(self) -> dict[str, int]:
-        """Return what crossed the socket since the start."""
+        """Return the socket's counters since the start."""
         pumps = [self._client.pump] if self._client is not None and self._client.pump else []
         return {
             "clients": self.clients,
@@ -281,7 +281,7 @@ class DeviceServer(Closing):
             self.clock.add_reader(self._listener.sock.fileno(), self._connection)
 
     def disconnect(self, why: str = "the server let it go") -> None:
-        """Close the connection, forget the client's memory and reset the device."""
+        """Close the connection, unmap the client's memory and reset the device."""
         client, self._client = self._client, None
         if client is None:
             return
@@ -303,7 +303,7 @@ class DeviceServer(Closing):
     # --- messages --------------------------------------------------------------------------------
 
     def serve(self, client: _Client, message: Message) -> bytes:
-        """Carry out one request and return the answer, b"" for none.  Takes its descriptors."""
+        """Execute one request and return the answer, b"" for none.  Takes its descriptors."""
         self.messages += 1
         try:
             if message.flags & vu.TYPE_MASK != vu.TYPE_COMMAND:
@@ -398,7 +398,7 @@ class DeviceServer(Closing):
         return b""
 
     def _find_regions(self) -> None:
-        """Take the sizes of the BARs, which the EEPROM decides at a reset."""
+        """Read the sizes of the BARs, which the EEPROM sets at a reset."""
         bars = range(vu.VFIO_PCI_CONFIG_REGION_INDEX)
         self._regions = {bar: self.device.bar_size(bar) for bar in bars}
         self._regions[vu.VFIO_PCI_CONFIG_REGION_INDEX] = CONFIG_BYTES
@@ -421,9 +421,9 @@ class DeviceServer(Closing):
             parts = [config_read(at, n).to_bytes(n, "little") for at, n in _pieces(offset, size)]
             return access.head() + b"".join(parts)
         if region == vu.VFIO_PCI_ROM_REGION_INDEX:
-            # A client copies the option ROM before the guest has enabled anything.
+            # A client copies the option ROM before the guest enables the device.
             return access.head() + self.device.rom_read(offset, size)
-        self._ready()  # the guest runs, so its memory is there
+        self._ready()  # the guest runs, so its memory exists
         bar_read = self.device.bar_read
         if size == 4 and not offset & 3:
             return access.head() + bar_read(region, offset, 4).to_bytes(4, "little")
@@ -443,7 +443,7 @@ class DeviceServer(Closing):
                 value = int.from_bytes(data[at - offset : at - offset + n], "little")
                 device.config_write(at, value, n)
             return access.head()
-        self._ready()  # the guest runs, so its memory is there
+        self._ready()  # the guest runs, so its memory exists
         if size == 4 and not offset & 3:
             device.bar_write(region, offset, int.from_bytes(data, "little"), 4)
         else:
@@ -486,7 +486,7 @@ class _Client:
             self._clock.add_reader(sock.fileno(), self._readable)
 
     def close(self) -> None:
-        """Stop reading and give back every descriptor."""
+        """Stop reading and close every descriptor."""
         if self._sock.fileno() < 0:
             return
         fds = self._reader.take_fds()
@@ -502,14 +502,14 @@ class _Client:
                 os.close(fd)
 
     def complain(self, text: str) -> None:
-        """Report a refusal; a client that goes on and on is reported a few times only."""
+        """Report an error, with a limit for each client."""
         self._complaints += 1
         if self._complaints <= COMPLAINTS:
             last = "; more of this client's are only counted" * (self._complaints == COMPLAINTS)
             self._server.report(f"{self._server.path}: refused: {text}{last}")
 
     def hung_up(self) -> bool:
-        """Whether the client has closed its end, whatever it wrote before."""
+        """Whether the client has closed its end, even with unread data."""
         poll = select.poll()
         poll.register(self._sock, 0)
         return any(events & select.POLLHUP for _, events in poll.poll(0))
@@ -518,7 +518,7 @@ class _Client:
         self.look()
 
     def look(self) -> bool:
-        """Read what the socket has and serve what is complete; False when there was nothing."""
+        """Read the socket and serve complete messages; False if there was no data."""
         if self._thread is not None:
             with suppress(BlockingIOError):
                 if not self._sock.recv(1, socket.MSG_PEEK):
@@ -544,7 +544,7 @@ class _Client:
         return found
 
     def _read(self, data: bytes, fds: list[int], truncated: bool) -> None:
-        """Serve one read's bytes and descriptors; no bytes: the client has ended."""
+        """Serve one read's bytes and descriptors; no bytes: the client has closed."""
         self._todo += self._reader.feed(data, fds)
         if truncated:
             self._server.disconnect(
@@ -556,7 +556,7 @@ class _Client:
             self._server.disconnect("it closed the connection")
 
     def _taken(self, data: bytes, fds: list[int], truncated: bool, error: int) -> None:
-        """The message thread has what it does not serve itself."""
+        """Handle a message that the message thread does not serve."""
         assert self.pump is not None
         unsent = self.pump.take_unsent()
         if unsent:
@@ -572,7 +572,7 @@ class _Client:
             self._go_on()
 
     def _go_on(self) -> None:
-        """Everything is served and answered: read on."""
+        """Everything was served and answered: continue reading."""
         if self._thread is not None:
             # Only one thread may write to the socket, so DMA by messages has no pump beside it.
             self._thread.proceed(
@@ -585,7 +585,7 @@ class _Client:
             self._clock.add_reader(self._sock.fileno(), self._readable)
 
     def _work(self) -> None:
-        """Serve what was read, until the socket takes no more answers."""
+        """Serve read messages until the socket accepts no more answers."""
         todo = self._todo
         while todo and not self._stuck:
             answer = self._server.serve(self, todo.popleft())
@@ -599,7 +599,7 @@ class _Client:
         self._send(data, answer=False)
 
     def _send(self, data: bytes, *, answer: bool = True) -> None:
-        """Send one message, in one call when the socket takes it."""
+        """Send one message, in one call if the socket accepts it."""
         if self._sock.fileno() < 0:
             return
         if not self._unsent:
@@ -613,13 +613,13 @@ class _Client:
             self._unsent_answers += len(data)
         if self._unsent_answers > UNSENT_BYTES and not self._stuck:
             # A client that does not read its answers is not read from meanwhile.  But a few may
-            # wait: it may be about to send what we asked of it, and read on only then.
+            # wait: it may first have to send data that we requested.
             self._stuck = True
             if self._thread is None:
                 self._clock.remove_reader(self._sock.fileno())
 
     def _put(self, data: bytes | bytearray) -> int | None:
-        """Give the socket what it takes: how many bytes; None when the connection is broken."""
+        """Write to the socket; returns the bytes accepted, None if the connection is broken."""
         try:
             return self._sock.send(data)
         except (BlockingIOError, InterruptedError):
@@ -654,7 +654,7 @@ class _Client:
 
 
 def _need(message: Message, size: int, what: str) -> None:
-    """Check that the structure and its argsz are there in full."""
+    """Check that the structure and its argsz are complete."""
     have = len(message.payload)
     argsz = int.from_bytes(message.payload[:4], "little")
     if have < size or argsz < size:
@@ -675,7 +675,7 @@ def _pieces(offset: int, size: int) -> list[tuple[int, int]]:
 
 
 def _dwords(offset: int, size: int) -> list[tuple[int, int]]:
-    """Cut an access where a register ends: one that is read in part is read, and cleared, once."""
+    """Split an access at registers, so that a partly read one is read and cleared once."""
     out = []
     while size:
         n = min(size, 4 - (offset & 3))
@@ -694,7 +694,7 @@ def _descriptors(ancillary: list[tuple[int, int, bytes]]) -> list[int]:
 
 
 def _listen(path: Path) -> socket.socket:
-    """Return a listening socket at `path`; one that a dead server left is replaced."""
+    """Return a listening socket at `path`; replace one of a dead server."""
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         with suppress(FileNotFoundError):

@@ -1,4 +1,4 @@
-"""The client's memory as it maps and unmaps it: what the NIC reaches as bus master."""
+"""The client's memory as mapped and unmapped by it, for the NIC as bus master."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ VGA_WINDOW = range(0xA0000, 0xC0000)
 
 
 class Piece(NamedTuple):
-    """One DMA_MAP that is in force."""
+    """One DMA_MAP in effect."""
 
     size: int
     area: mmap.mmap | None
@@ -35,7 +35,7 @@ class GuestMemory:
     """The pieces mapped now; `table` is for the Nic.  Call with the clock's lock held.
 
     A piece with a descriptor is mapped and reached directly. One without (ROM, RAM that the client
-    does not share, another device's memory) is only remembered; DMA there goes by messages.
+    does not share, another device's memory) is only recorded; DMA there uses messages.
 
     A client may shorten a file that is mapped here; the missing part then reads as zeros. QEMU's
     memfds are sealed against that; a file in /dev/shm cannot be, and Cloud Hypervisor seals none.
@@ -46,12 +46,12 @@ class GuestMemory:
         self.changed: Callable[[], None] = _nothing
         """Called after each change."""
         self.any_by_message = False
-        """There is a piece without descriptor."""
+        """Whether there is a piece without descriptor."""
         self.ram_by_message = False
-        """There is guest RAM without descriptor: rings and buffers may be out of direct reach."""
+        """Whether there is guest RAM without descriptor, which may hold rings and buffers."""
         self._pieces: dict[int, Piece] = {}
         self._shared = False
-        """The client has shared RAM. While QEMU remaps it, only display memory is mapped."""
+        """Whether the client has shared RAM. While QEMU remaps it, only display memory is mapped."""
         self._bases: list[int] = []
         self._spans: list[tuple[int, int, bool, bool]] = []
         self._faults = 0
@@ -61,12 +61,12 @@ class GuestMemory:
 
     @property
     def mapped_bytes(self) -> int:
-        """Bytes that the NIC reaches directly."""
+        """Bytes accessible directly."""
         return sum(piece.size for piece in self._pieces.values() if piece.area is not None)
 
     @property
     def message_bytes(self) -> int:
-        """Bytes that the NIC reaches by messages."""
+        """Bytes accessible by messages."""
         return sum(piece.size for piece in self._pieces.values() if piece.area is None)
 
     @property
@@ -133,7 +133,7 @@ class GuestMemory:
         return area, guard
 
     def unmap(self, wanted: DmaUnmap) -> int:
-        """Take back whole pieces; return how many bytes they were.  Raises: Refused."""
+        """Unmap whole pieces; return their size in bytes.  Raises: Refused."""
         if wanted.all:
             return self._drop_all()
         end = wanted.iova + wanted.size
@@ -166,7 +166,7 @@ class GuestMemory:
             assert piece.guard is not None
             piece.guard.close()
             self._faults += piece.guard.faults
-            # An array (insight/arrays.py) may still show a ring: the last reference unmaps it.
+            # An array (insight/arrays.py) may still refer to a ring: the last reference unmaps it.
             with contextlib.suppress(BufferError):
                 piece.area.close()
         del self._pieces[base]
@@ -179,11 +179,11 @@ class GuestMemory:
             self._sort()
 
     def clear(self) -> None:
-        """Take everything back: the client is gone."""
+        """Unmap everything after the client has disconnected."""
         self._shared = False
         self._drop_all()
 
-    # --- what goes by messages -------------------------------------------------------------------
+    # --- memory by messages -------------------------------------------------------------------
 
     def _sort(self) -> None:
         """Find the pieces without descriptor, and whether RAM is among them."""
@@ -199,7 +199,7 @@ class GuestMemory:
         self.changed()
 
     def parts(self, addr: int, n: int) -> list[tuple[int, int]]:
-        """Return what of `addr` … `addr + n` can be read by messages, as (address, bytes)."""
+        """Return the parts of `addr` … `addr + n` readable by messages, as (address, bytes)."""
         out = []
         end = addr + n
         for base, above, readable, _ in self._spans[max(0, bisect_right(self._bases, addr) - 1) :]:
@@ -211,7 +211,7 @@ class GuestMemory:
         return out
 
     def takes(self, addr: int, n: int, *, write: bool) -> bool:
-        """Tell whether all of it is memory for messages, and may be read (or written)."""
+        """Return whether all of it is memory for messages, and may be read (or written)."""
         end = addr + n
         for base, above, readable, writable in self._spans[
             max(0, bisect_right(self._bases, addr) - 1) :
@@ -224,7 +224,7 @@ class GuestMemory:
         return False
 
     def shares(self, addr: int, n: int) -> bool:
-        """Tell whether all of it is in one piece that is mapped here, and may be written."""
+        """Return whether all of it is in one piece that is mapped here, and may be written."""
         return any(
             base <= addr and addr + n <= base + piece.size
             for base, piece in self._pieces.items()
@@ -233,9 +233,9 @@ class GuestMemory:
 
 
 def _ram_by_message(pieces: list[tuple[int, Piece]], shared: bool) -> bool:
-    """Tell whether a writable piece without descriptor is RAM.
+    """Return whether a writable piece without descriptor is RAM.
 
-    It is when the client has `shared` none. Beside shared RAM a piece is RAM when it touches such a
+    It is if the client has `shared` none. Beside shared RAM a piece is RAM when it touches such a
     piece or lies where RAM begins. Display memory is in the VGA window or in the PCI hole.
     """
     writable = [

@@ -1,7 +1,7 @@
-"""The messages that come thousands of times a second, for compiled code to match and answer.
+"""The most frequent messages, which compiled code matches and answers.
 
 These are 4-byte reads and writes of BAR 0, and the unmask of INTx. `fastpath.nic.datapath.BusPump`
-knows nothing of vfio-user; this module tells it their bytes.
+knows nothing of vfio-user; this module defines their bytes.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from fastpath.nic.datapath import MESSAGE_READ, MESSAGE_UNMASK, MESSAGE_WRITE, M
 WORD = struct.Struct("<I")
 ANY, ALL = 0, 0xFFFF_FFFF
 HEADER_MASK = vu.HEADER.pack(ANY, 0xFFFF, ALL, ALL & ~vu.NO_REPLY, ANY)
-"""Id and errno may be any; of the flags only NO_REPLY may be set."""
+"""Id and errno are arbitrary; of the flags only NO_REPLY may be set."""
 HEADER_ECHO = vu.HEADER.pack(0xFFFF, 0xFFFF, 0, 0, 0)
 """An answer has the id and the command of its request."""
 SIZE_AT, FLAGS_AT = 4, 8

@@ -28,13 +28,13 @@ from fastpath.nic.irqblock import EventLine
 
 
 class Irqs:
-    """The NIC's interrupt line (`ports.InterruptLine`), to a client.  Call with the lock held."""
+    """The NIC's interrupt line (`ports.InterruptLine`), towards a client.  Call with the lock held."""
 
     __slots__ = ("_clock", "_lost", "_trigger", "_unmask", "line", "msi")
 
     def __init__(self, clock: Clock, *, msi: bool = False) -> None:
         self.msi = msi
-        """The part has the capability."""
+        """Whether the part has the MSI capability."""
         self._lost = False
         """A message came before the client's eventfd for it."""
         self._clock = clock
@@ -45,7 +45,7 @@ class Irqs:
 
     @property
     def _messages(self) -> bool:
-        """The client takes MSI; nothing masks that."""
+        """Whether the client uses MSI, which is never masked."""
         return not self.line.automask
 
     @property
@@ -55,36 +55,36 @@ class Irqs:
 
     @property
     def masked(self) -> bool:
-        """The client was told and has not unmasked since, or it has masked."""
+        """Whether INTx is masked, by an interrupt or by the client."""
         return self.line.masked
 
     @property
     def fired(self) -> int:
-        """How often the client was told."""
+        """Number of interrupts sent to the client."""
         return self.line.fired
 
     @property
     def unmasks(self) -> int:
-        """How often the client has unmasked."""
+        """Number of unmasks by the client."""
         return self.line.unmasks
 
     def set_level(self, level: bool) -> None:
-        """Take the NIC's level."""
+        """Set the NIC's level."""
         self.line.set_level(level)
 
     def message(self, address: int, data: int) -> None:
-        """Take a message; the client emulates its address and data, so they are not used here."""
+        """Send a message; the client emulates its address and data, so they are not used here."""
         if self._messages:
             self.line.trigger()
         else:
             self._lost = True
 
     def unmask(self) -> None:
-        """The client lets the next interrupt through; one that waits comes now."""
+        """Unmask the interrupt; a pending one is sent now."""
         self.line.let()
 
     def apply(self, request: SetIrqs, fds: Sequence[int]) -> None:
-        """Do what DEVICE_SET_IRQS asks; borrows `fds`.  Raises: Refused."""
+        """Execute DEVICE_SET_IRQS; borrows `fds`.  Raises: Refused."""
         if request.index not in self._indices():
             if request.count:
                 raise Refused(errno.EINVAL, f"SET_IRQS: index {request.index} has no interrupt")
@@ -97,7 +97,7 @@ class Irqs:
             )
         if bool(request.index) != self._messages:
             if not request.count:
-                return  # it is off
+                return  # disabled
             self._turn_off()
             self.line.automask = not request.index
         if not request.count:
@@ -120,7 +120,7 @@ class Irqs:
         elif request.action == IrqFlags.ACTION_UNMASK:
             self.unmask()
         else:
-            self.line.trigger()  # the client tests its own path
+            self.line.trigger()  # a test by the client
 
     def _set_trigger(self, fd: int) -> None:
         old, self._trigger = self._trigger, fd
@@ -159,15 +159,15 @@ class Irqs:
         return VFIO_IRQ_INFO_EVENTFD | VFIO_IRQ_INFO_MASKABLE | VFIO_IRQ_INFO_AUTOMASKED, 1
 
     def disable(self) -> None:
-        """Forget what the client has set up; the level is the NIC's and stays."""
+        """Remove the client's settings; the NIC's level stays."""
         self._turn_off()
         self._lost = False
 
     def _turn_off(self) -> None:
-        """Forget the eventfds and the mask, and go back to INTx.
+        """Remove the eventfds and the mask, and return to INTx.
 
-        A lost message stays noted, because a client enables MSI in the device first, then turns
-        INTx off, and gives the message's eventfd last.
+        A lost message stays recorded, because a client enables MSI in the device first, then turns
+        INTx off, and sets the message's eventfd last.
         """
         self._set_trigger(-1)
         self._set_unmask(-1)
@@ -175,9 +175,9 @@ class Irqs:
 
 
 def _eventfd(fds: Sequence[int]) -> int:
-    """Return an own, non-blocking copy of the eventfd in `fds`, -1 without one.
+    """Return our own, non-blocking copy of the eventfd in `fds`, -1 without one.
 
-    Raises: Refused, for anything else: a write to a pipe or a file of the client could block.
+    Raises: Refused, for other files: a write to a pipe or a file of the client could block.
     """
     if not fds:
         return -1

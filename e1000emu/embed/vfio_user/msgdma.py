@@ -1,6 +1,6 @@
 """DMA by messages: how the NIC reaches memory that the client does not share.
 
-A DMA_READ or DMA_WRITE goes to the client, and its answer comes as any other message, so nobody
+A DMA_READ or DMA_WRITE goes to the client, and its answer comes as any other message, so nothing
 waits. The client's own requests are served meanwhile, in order, and a client whose processor waits
 for a register does not wait for us.
 
@@ -35,29 +35,29 @@ if TYPE_CHECKING:
     from e1000emu.device.nic import Nic
 
 TIMEOUT_NS = 5_000_000_000
-"""How long an answer may take: as long as QEMU grants us (x-msg-timeout)."""
+"""Timeout of an answer: the same as in QEMU (x-msg-timeout)."""
 MAX_REQUESTS = 64
 MAX_BYTES = 256 << 10
-"""The most requests, and bytes that they move, in flight at once."""
+"""Maximum numbers of requests and of their bytes in flight."""
 READ_BYTES = 12 << 10
 MAX_READ_BYTES = 4 * READ_BYTES
-"""The most bytes of one DMA_READ, and of all in flight.
+"""Maximum bytes of one DMA_READ, and of all in flight.
 
-QEMU 11.1 forgets the rest of an answer that its socket does not take at once, and both sides then
-wait for ever.  A socket takes an answer of this size whole or not at all (one socket buffer of the
+QEMU 11.1 loses the rest of an answer that its socket does not accept at once, and both sides then
+wait forever.  A socket takes an answer of this size whole or not at all (one socket buffer of the
 kernel's, SKB_MAX_ALLOC), and so many of them fit (net.core.wmem_default).
 """
 SEND_BYTES = 16 << 10
-"""Messages that are handed to the socket at once: one socket buffer takes them whole."""
+"""Bytes of messages written at once: they fit one socket buffer."""
 MAX_LATE = 1024
-"""Requests given up whose late answers are still known."""
+"""Number of expired requests whose late answers are recognised."""
 COMPLAINTS = 10
-"""Refused requests that are reported for each client; the rest are counted."""
+"""Number of rejected requests reported for each client; the rest are counted."""
 TX_BYTES = 256 << 10
-"""Bytes of frames fetched for one run, about: one descriptor may pass it."""
+"""Approximate bytes of frames fetched for one run: one descriptor may exceed it."""
 DESC_BYTES = 16
 HALF_BYTES = 8
-"""The half of a descriptor that the NIC may write: the first half is the driver's."""
+"""The half of a descriptor that the NIC may write: the first half belongs to the driver."""
 DESC = struct.Struct("<QQ")
 TXD_DEXT = 0x20
 TXD_DATA = 1
@@ -69,7 +69,7 @@ RUN_MORE, RUN_ABORT = 0x2000000, 0x4000000
 
 
 class Fetched:
-    """Pieces of memory as they were read: disjoint, sorted, looked up by address."""
+    """Pieces of memory as read: disjoint, sorted, looked up by address."""
 
     __slots__ = ("_data", "_starts")
 
@@ -86,7 +86,7 @@ class Fetched:
             end = addr + len(data)
 
     def get(self, addr: int, n: int) -> bytes | None:
-        """Return the `n` bytes at `addr`, None when any is missing."""
+        """Return the `n` bytes at `addr`, None if any is missing."""
         i = bisect_right(self._starts, addr) - 1
         if i < 0:
             return None
@@ -123,14 +123,14 @@ class _Request:
         self.when_ns = 0
         self.command = DMA_WRITE if job is None else DMA_READ
         self.head = vu.DMA_ACCESS.pack(addr, count)
-        """Address and count, as they stand in the answer too."""
+        """Address and count, also contained in the answer."""
 
     def __str__(self) -> str:
         return f"{Command(self.command).name} of {self.count} bytes at {self.addr:#x}"
 
 
 class _Barrier(NamedTuple):
-    """What happens when every write up to `serial` has been answered."""
+    """A callback for when every write up to `serial` has been answered."""
 
     serial: int
     resets: int
@@ -152,7 +152,7 @@ class MessageDma:
         self.reads = self.writes = 0
         """Requests sent."""
         self.errors = 0
-        """Requests that the client refused, or did not answer in time."""
+        """Requests that the client rejected or did not answer in time."""
         self._send: Callable[[bytes], None] | None = None
         self._max_xfer = vu.MAX_DMA_BYTES
         self._serial = 0
@@ -170,7 +170,7 @@ class MessageDma:
         self._said_slow = False
         self._complaints = 0
         self.ram_moved: Callable[[bool], None] = _nothing
-        """Called when guest RAM is (not) reached by messages; before anything is fetched."""
+        """Called, before any fetch, when guest RAM is (no longer) accessed by messages."""
         memory.table.set_message_dma(self._read, self._write)
         memory.changed = self._memory_changed
 
@@ -184,7 +184,7 @@ class MessageDma:
         self._complaints = 0
 
     def disconnect(self) -> None:
-        """The client is gone: nothing is answered any more.  Causes that waited are raised."""
+        """The client has disconnected: no more answers.  Pending causes are raised."""
         self._send = None
         self._waiting.clear()
         self._out.clear()
@@ -202,12 +202,12 @@ class MessageDma:
 
     @property
     def idle(self) -> bool:
-        """Everything that was written has been answered."""
+        """Whether all writes have been answered."""
         return not (self._writes or self._data or self._descs)
 
     @property
     def may_fetch(self) -> bool:
-        """The device is bus master and not paused: rings may be looked at."""
+        """Whether the device is bus master and not paused, so that rings may be read."""
         return self.nic.memory.enabled and not self.nic.shared.still
 
     def _memory_changed(self) -> None:
@@ -227,10 +227,10 @@ class MessageDma:
             nic.tx.use_stage(self.tx if memory.any_by_message else None)
         self.rx.use(memory.ram_by_message)
 
-    # --- what the engines ask for ----------------------------------------------------------------
+    # --- requests of the engines ----------------------------------------------------------------
 
     def _read(self, addr: int, n: int) -> bytes:
-        """Give an engine what was fetched for it; an exception is a master abort."""
+        """Return fetched data to an engine; an exception is a master abort."""
         data = self.tx.get(addr, n)
         if data is None:
             data = self.rx.get(addr, n)
@@ -239,12 +239,12 @@ class MessageDma:
         return data
 
     def _write(self, addr: int, data: bytes) -> bool:
-        """Take what an engine writes; True is a master abort."""
+        """Queue a write of an engine; True is a master abort."""
         n = len(data)
         # A receive descriptor may be in memory that is shared, beside some that is not.
         if not self.memory.takes(addr, n, write=True) and not self.memory.shares(addr, n):
             return True
-        # Also the last few bytes of a frame; what matters is that they stay before its descriptor.
+        # Also the last few bytes of a frame; they must stay before its descriptor.
         if n <= HALF_BYTES:
             self._descs.append((addr, data))
         else:
@@ -259,10 +259,10 @@ class MessageDma:
         self.flush()
 
     def flush(self) -> None:
-        """Send what was written: the data, then the descriptors, each in the engine's order.
+        """Send the queued writes: the data, then the descriptors, each in the engine's order.
 
         A client may store the bytes of a message in any order and more than once. As soon as DD is
-        there, a driver that polls gives the descriptor back. So a status byte goes by itself, in
+        set, a polling driver reuses the descriptor. So a status byte is sent separately, in
         the order of the ring, and no other part of the descriptor follows it. No address is sent at
         all, because it is the driver's. Descriptors that lie side by side are therefore not joined.
         """
@@ -273,7 +273,7 @@ class MessageDma:
         for addr, piece in descs:
             if self.memory.takes(addr, len(piece), write=True):
                 self._post_write(addr, piece)
-            else:  # shared: stored when the data that went before has arrived
+            else:  # shared: stored when the earlier data has arrived
                 self._barriers.append(
                     _Barrier(self._serial, self.nic.resets, partial(self._store, addr, piece))
                 )
@@ -293,9 +293,9 @@ class MessageDma:
             )
 
     def barrier(self, then: Callable[[], None]) -> None:
-        """Call `then` when all that was written is in the client's memory.
+        """Call `then` when all writes have reached the client's memory.
 
-        A reset of the NIC in between makes it void.
+        A reset of the NIC in between cancels it.
         """
         self.flush()
         if self._writes:
@@ -304,7 +304,7 @@ class MessageDma:
             then()
 
     def fetch(self, wanted: list[tuple[int, int]], done: Callable[[Fetched], None]) -> None:
-        """Read `wanted` (address, bytes) and call `done` with what could be read, not before."""
+        """Read `wanted` (address, bytes) and call `done` later with the readable data."""
         job = _Job(done)
         step = min(self._max_xfer, READ_BYTES)
         for addr, n in _merged(wanted):
@@ -320,7 +320,7 @@ class MessageDma:
     # --- requests and answers --------------------------------------------------------------------
 
     def _push(self) -> None:
-        """Send what waits, as far as the window lets it; small messages go together."""
+        """Send queued messages within the window; join small ones."""
         now, master = self.clock.now_ns(), bool(self.nic.pci.get(COMMAND, 2) & COMMAND_MASTER)
         waiting, out = self._waiting, self._out
         together: list[bytes] = []
@@ -336,7 +336,7 @@ class MessageDma:
                 self._send_together(together, now)
                 together, size = [], 0
             if not sends:
-                self._end(request, None)  # which may come back here
+                self._end(request, None)  # which may call this again
                 continue
             request.when_ns = now
             self._ident = ident = self._free_ident()
@@ -363,7 +363,7 @@ class MessageDma:
         self._push()
 
     def _answered(self, request: _Request) -> None:
-        """It is no longer pending."""
+        """Remove a pending request."""
         self._out_bytes -= request.count
         if request.job is not None:
             self._reading_bytes -= request.count
@@ -375,13 +375,13 @@ class MessageDma:
         return ident
 
     def _allowed(self, request: _Request) -> bool:
-        """Tell whether it may still be sent; the device may have changed while it waited."""
+        """Return whether it may still be sent; the device may have changed while it waited."""
         if request.resets != self.nic.resets:
             return False
         return self.memory.takes(request.addr, request.count, write=request.job is None)
 
     def replied(self, message: Message) -> str:
-        """Take an answer of the client; return what is wrong with it, "" for nothing."""
+        """Take an answer of the client; return its error, or ""."""
         request = self._out.get(message.id)
         if request is None:
             if message.id in self._late:
@@ -407,7 +407,7 @@ class MessageDma:
         self._answered(request)
         self._end(request, data)
         if self._waiting and not self._push_soon:
-            self._push_soon = True  # the answers that were read with this one make room too
+            self._push_soon = True  # the answers that were read with this one also make room
             self.clock.call_soon(self._push_later)
         return ""
 
@@ -435,7 +435,7 @@ class MessageDma:
             self.clock.call_soon(lambda: job.done(Fetched(job.pieces)))
 
     def _pass(self) -> None:
-        """Run the barriers that wait for nothing any more."""
+        """Run the completed barriers."""
         barriers = self._barriers
         while barriers:
             first = next(iter(self._writes), None)
@@ -446,7 +446,7 @@ class MessageDma:
                 barrier.then()
 
     def _overdue(self) -> None:
-        """Give up what the client has not answered in time."""
+        """Expire requests that the client has not answered in time."""
         self._timer = None
         now = self.clock.now_ns()
         old = [(i, r) for i, r in self._out.items() if now - r.when_ns >= TIMEOUT_NS]
@@ -470,19 +470,19 @@ class MessageDma:
 
 
 class FetchStage:
-    """What stands before a ring engine: it fetches what the engine will read."""
+    """The stage before a ring engine, which fetches the data that the engine will read."""
 
     def __init__(self, dma: MessageDma) -> None:
         self._dma = dma
         self._nic = dma.nic
         self._memory = dma.memory
         self._epoch = 0
-        """What was asked for in an earlier one is of another ring or memory."""
+        """Generation: requests of an earlier one are for another ring or memory."""
         self._busy = False
 
     @property
     def busy(self) -> bool:
-        """Something was asked for, or written, and the client has not answered yet."""
+        """Whether the client has unanswered reads or writes."""
         return self._busy or not self._dma.idle
 
     def run(self) -> None:
@@ -490,7 +490,7 @@ class FetchStage:
         raise NotImplementedError
 
     def _fetch(self, wanted: list[tuple[int, int]], then: Callable[[Fetched], None]) -> None:
-        """Fetch `wanted`, give it to `then`, and take the next step."""
+        """Fetch `wanted`, pass it to `then`, and take the next step."""
         epoch = self._epoch
 
         def done(got: Fetched) -> None:
@@ -499,14 +499,14 @@ class FetchStage:
                 if self._dma.may_fetch:
                     then(got)
                 else:
-                    self._refused()  # bus mastering went off meanwhile, or a pause came
+                    self._refused()  # bus mastering was disabled meanwhile, or a pause began
                 self.run()
 
         self._busy = True
         self._dma.fetch(wanted, done)
 
     def _refused(self) -> None:
-        """What was fetched may not be used: it is fetched again."""
+        """Discard fetched data, which must be fetched again."""
 
 
 class TxStage(FetchStage):
@@ -526,7 +526,7 @@ class TxStage(FetchStage):
         """The bytes of descriptors up to here are in `_frames` (or in shared memory)."""
 
     def forget(self) -> None:
-        """The ring or the memory is another one: start anew."""
+        """Restart after a change of the ring or memory."""
         was, self._busy = self._busy or self._end is not None, False
         self._epoch += 1
         self._clear()
@@ -534,7 +534,7 @@ class TxStage(FetchStage):
             self._nic.tx.pump()
 
     def get(self, addr: int, n: int) -> bytes | None:
-        """Return what the engine may read now."""
+        """Return the data that the engine may read now."""
         for fetched in (self._descs, self._frames):
             if fetched is not None:
                 data = fetched.get(addr, n)
@@ -543,7 +543,7 @@ class TxStage(FetchStage):
         return None
 
     def descriptor(self, addr: int) -> bytes | None:
-        """Return the descriptor at `addr` as it was fetched."""
+        """Return the descriptor at `addr` as fetched."""
         return None if self._descs is None else self._descs.get(addr, DESC_BYTES)
 
     def after(self, causes: int) -> None:
@@ -558,7 +558,7 @@ class TxStage(FetchStage):
         count, head = engine.len >> 4, engine.head
         tail = tx.runnable_end()
         if tail < 0:
-            tx.pump_now()  # says why, or has nothing to do
+            tx.pump_now()  # reports why, or has nothing to do
             return
         ring = (engine.base & ~(DESC_BYTES - 1), count, nic.resets)
         if ring != self._ring:
@@ -596,7 +596,7 @@ class TxStage(FetchStage):
         self._frames, self._end = got, end
 
     def _plan(self, head: int, known: int) -> tuple[int, list[tuple[int, int]]]:
-        """Return up to where frames are to be sent next, and what is to be fetched for them."""
+        """Return the end of the next frames to send, and the data to fetch for them."""
         assert self._ring is not None
         base, count, _ = self._ring
         table, parts = self._nic.memory, self._memory.parts
@@ -609,12 +609,12 @@ class TxStage(FetchStage):
             desc = self.descriptor(at)
             if desc is None:
                 if parts(at, DESC_BYTES):
-                    break  # it could not be read: the engine meets the abort itself
+                    break  # it could not be read: the engine gets the abort itself
                 aborts = table.aborts
                 desc = table.read(at, DESC_BYTES)
                 if table.aborts != aborts:
                     table.aborts = aborts
-                    break  # nor is it shared: the same
+                    break  # not shared either: the same
             addr, low = DESC.unpack(desc)
             if not low >> 24 & TXD_DEXT:
                 n = low & 0xFFFF
@@ -629,11 +629,11 @@ class TxStage(FetchStage):
         return index, wanted
 
     def _run(self, end: int, tail: int) -> None:
-        """Let the engine send up to `end`, as far as the link takes it."""
+        """Let the engine send up to `end`, as far as the link accepts it."""
         tx, dma = self._nic.tx, self._dma
         result = tx.run_to(end)
         if result == NO_ROOM:
-            return  # tx_ready goes on
+            return  # tx_ready continues
         frames, flags = result >> 32, result & 0xFFFFFFFF
         engine = tx.engine
         if engine.head == end:
@@ -643,14 +643,14 @@ class TxStage(FetchStage):
         elif flags & RUN_ABORT:
             self._clear()
         if end != tail:
-            flags &= ~(TXQE | TXD_LOW)  # the ring is not that empty
+            flags &= ~(TXQE | TXD_LOW)  # the ring is not empty
         dma.barrier(lambda: tx.settle(flags, frames))
         if flags & RUN_MORE or (engine.head == end and end != tail):
             tx.pump()
 
 
 class RxStage(FetchStage):
-    """Fetches free descriptors as the guest gives them; the engine's tail follows behind."""
+    """Fetches free descriptors as the guest posts them; the engine's tail follows."""
 
     def __init__(self, dma: MessageDma) -> None:
         super().__init__(dma)
@@ -668,7 +668,7 @@ class RxStage(FetchStage):
         self._nic.rx.use_stage(self if on else None)
 
     def forget(self) -> None:
-        """The ring or the memory is another one: nothing is fetched."""
+        """Discard fetched data after a change of the ring or memory."""
         rx = self._nic.rx
         self._drop()
         if self._used:
@@ -689,7 +689,7 @@ class RxStage(FetchStage):
         return desc[addr - at : addr - at + n]
 
     def run(self) -> None:
-        """Fetch the descriptors that the guest has given since, or go on with those there are."""
+        """Fetch newly posted descriptors, or continue with the present ones."""
         nic, rx = self._nic, self._nic.rx
         engine = rx.engine
         count, head, have = engine.len >> 4, engine.head, engine.prefetched
@@ -704,10 +704,10 @@ class RxStage(FetchStage):
         if not self._dma.may_fetch:
             rx.kick_now()
             return
-        # An index of `count` is none of the ring's: its rest is meant.
+        # An index of `count` is outside the ring and means its rest.
         free = count - head if tail == count else (tail - head) % count
         fetched = count - head if have == count else (have - head) % count
-        if free < fetched:  # the tail went back
+        if free < fetched:  # the tail moved back
             self.forget()
             return
         if free > fetched:
@@ -732,10 +732,10 @@ class RxStage(FetchStage):
         self._nic.rx.fetched(tail)
 
     def after(self, causes: int) -> None:
-        """Raise `causes` when all that the run wrote is in memory."""
+        """Raise `causes` when all writes of the run are in memory."""
         rx = self._nic.rx
         if rx.engine.prefetched != self._nic.regs.peek(RDT):
-            causes &= ~RXDMT0  # more are free than the engine knows
+            causes &= ~RXDMT0  # more are free than the engine sees
         self._dma.barrier(lambda: rx.settle(causes))
 
 
@@ -754,7 +754,7 @@ def _span(base: int, count: int, first: int, end: int) -> list[tuple[int, int]]:
 
 
 def _merged(wanted: list[tuple[int, int]]) -> Iterator[tuple[int, int]]:
-    """Join what overlaps or touches."""
+    """Join overlapping or adjacent ranges."""
     start = end = -1
     for addr, n in sorted(wanted):
         if addr > end:

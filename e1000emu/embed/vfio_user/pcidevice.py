@@ -1,4 +1,4 @@
-"""A conventional PCI function to derive one's own from: configuration space, BARs, INTA#.
+"""Base class of conventional PCI functions: configuration space, BARs, INTA#.
 
 It follows the PCI Local Bus Specification 3.0, 6.1 to 6.2.5, without capabilities. A host finds the
 ids, sizes and places the BARs, and switches decoding, bus mastering and the interrupt on.
@@ -27,9 +27,9 @@ SMALLEST_BAR, LARGEST_BAR = 16, 1 << 31
 class PciDevice:
     """`bars` is index -> bytes of memory, each a power of two; override `read` and `write`.
 
-    These are called with a BAR's index, an offset inside it and 1 to 4 bytes, while the host lets
-    the function decode memory. `memory` (`read`, `write`) reaches the guest while the host lets the
-    function be bus master; `set_interrupt` drives INTA#. Call with the clock's lock held.
+    These are called with a BAR's index, an offset inside it and 1 to 4 bytes, while the host enables
+    memory decoding. `memory` (`read`, `write`) accesses the guest while the host enables
+    bus mastering; `set_interrupt` drives INTA#. Call with the clock's lock held.
     Raises: ArgumentError.
     """
 
@@ -71,25 +71,25 @@ class PciDevice:
         self.config = bytearray(self._reset_config)
         self._apply()
 
-    # --- what a device of one's own replaces -----------------------------------------------------
+    # --- to be overridden -----------------------------------------------------
 
     def read(self, bar: int, off: int, size: int) -> int:
-        """Return `size` bytes at `off` of `bar`, little endian; higher ones are cut off."""
+        """Return `size` bytes at `off` of `bar`, little endian; higher bits are ignored."""
         return 0
 
     def write(self, bar: int, off: int, value: int, size: int) -> None:
-        """Take `size` bytes for `off` of `bar`."""
+        """Write `size` bytes at `off` of `bar`."""
 
     def reset(self) -> None:
-        """RST#: extend it for registers of one's own."""
+        """RST#: extend it for additional registers."""
         self.config[:] = self._reset_config
         self._wanted = False
         self._apply()
 
-    # --- what it calls ---------------------------------------------------------------------------
+    # --- to be called ---------------------------------------------------------------------------
 
     def set_interrupt(self, level: bool) -> None:
-        """Drive INTA#, as far as the host has not switched it off."""
+        """Drive INTA#, unless the host has disabled it."""
         self._wanted = level
         self._apply()
 
@@ -116,7 +116,7 @@ class PciDevice:
         return self.read(bar, off, size) & ones if self._command & COMMAND_MEMORY else ones
 
     def bar_write(self, bar: int, off: int, value: int, size: int) -> None:
-        """Write a BAR; it goes nowhere while it is not decoded."""
+        """Write a BAR; ignored while it is not decoded."""
         if self._command & COMMAND_MEMORY:
             self.write(bar, off, value, size)
 

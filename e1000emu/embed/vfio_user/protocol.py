@@ -2,8 +2,8 @@
 
 Names are those of the vfio-user specification and of Linux's vfio.h.  All integers are little
 endian.  A message is a 16-byte header (id, command, size of all, flags, errno) and a payload; file
-descriptors travel with its first byte.  `MessageReader` takes what a socket gave, in pieces of any
-size; the `parse` methods check every length and field once, and say what is wrong by `Refused`.
+descriptors travel with its first byte.  `MessageReader` takes data from a socket in pieces of any
+size; the `parse` methods check every length and field once, and raise `Refused` for errors.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ NO_REPLY, ERROR = 0x10, 0x20
 
 HEADER_BYTES = 16
 MAX_DATA_XFER_BYTES = 1 << 20
-"""The most data of one region access: QEMU reads an option ROM at once, which has up to 512 KiB."""
+"""Maximum data of one region access: QEMU reads an option ROM of up to 512 KiB at once."""
 MAX_DMA_BYTES = 1 << 16
-"""The most data of one DMA request of ours."""
+"""Maximum data of our DMA requests."""
 MAX_MESSAGE_BYTES = HEADER_BYTES + 16 + MAX_DATA_XFER_BYTES
 DEFAULT_DATA_XFER_BYTES = 1 << 20
-"""The default for a client that does not say."""
+"""The default if the client sends none."""
 MIN_DATA_XFER_BYTES = 16
 """A descriptor is written in one piece."""
 MAX_MSG_FDS = 16
@@ -51,7 +51,7 @@ VFIO_PCI_NUM_IRQS = 5
 
 
 class Command(IntEnum):
-    """What a message asks for."""
+    """The command of a message."""
 
     VERSION = 1
     DMA_MAP = 2
@@ -96,17 +96,17 @@ DMA_ACCESS = struct.Struct("<QQ")
 
 
 class Refused(Exception):
-    """A request that gets an error reply: `number` is its errno, the text is for our user."""
+    """A request with an error reply: `number` is its errno, the text is for the user."""
 
     def __init__(self, number: int, text: str, *, quiet: bool = False) -> None:
         super().__init__(text)
         self.number = number
         self.quiet = quiet
-        """It is the usual answer to a question, nothing to report."""
+        """Whether it is a normal reply to a query, not to be reported."""
 
 
 class Message(NamedTuple):
-    """One whole message.  The taker owns `fds`."""
+    """One whole message.  The receiver owns `fds`."""
 
     id: int
     command: int
@@ -117,12 +117,12 @@ class Message(NamedTuple):
 
     @property
     def is_reply(self) -> bool:
-        """It answers a request of ours."""
+        """Whether it answers our request."""
         return self.flags & TYPE_MASK == TYPE_REPLY
 
     @property
     def wants_reply(self) -> bool:
-        """It is a request and not posted."""
+        """Whether it is a request and not posted."""
         return self.flags & (TYPE_MASK | NO_REPLY) == TYPE_COMMAND
 
 
@@ -141,14 +141,14 @@ def reply(request: Message, payload: bytes = b"") -> bytes:
 
 
 def error_reply(request: Message, number: int) -> bytes:
-    """Return the answer that says errno `number`: the bare header."""
+    """Return the answer with errno `number`: the bare header."""
     return HEADER.pack(request.id, request.command, HEADER_BYTES, TYPE_REPLY | ERROR, number)
 
 
 class MessageReader:
     """Bytes and descriptors in, messages out; keeps at most one unfinished message.
 
-    A header with an impossible size ends the stream: `error` then says why, and nothing after it is
+    A header with an impossible size ends the stream: `error` then has the reason, and nothing after it is
     read.
     """
 
@@ -203,7 +203,7 @@ class MessageReader:
         return out
 
     def take_fds(self) -> list[int]:
-        """Give up the descriptors of the unfinished message, to be closed."""
+        """Return the descriptors of the unfinished message, to be closed."""
         fds, self._fds = self._fds, []
         return fds
 
@@ -217,7 +217,7 @@ def _unpack(layout: struct.Struct, payload: bytes, what: str) -> tuple[Any, ...]
 
 
 def _sized(layout: struct.Struct, payload: bytes, what: str) -> tuple[Any, ...]:
-    """Unpack what is behind argsz, the first field, which the client says is the size."""
+    """Unpack the fields after argsz, the first field, which is the client's size."""
     argsz, *found = _unpack(layout, payload, what)
     if argsz < layout.size:
         raise Refused(errno.EINVAL, f"{what}: argsz {argsz} of a structure of {layout.size} bytes")
@@ -233,7 +233,7 @@ class Version(NamedTuple):
 
     @classmethod
     def parse(cls, payload: bytes) -> Version:
-        """Check and unpack.  No JSON, or one without capabilities, is none.  Raises: Refused."""
+        """Check and unpack.  Missing JSON or capabilities mean none.  Raises: Refused."""
         major, minor = _unpack(VERSION_HEAD, payload, "VERSION")
         text = payload[VERSION_HEAD.size :]
         if not text.strip(b"\0"):
@@ -253,7 +253,7 @@ class Version(NamedTuple):
 
     @property
     def max_data_xfer_bytes(self) -> int:
-        """The most data of one DMA request.  Raises: Refused."""
+        """Maximum data of one DMA request.  Raises: Refused."""
         size = self.capabilities.get("max_data_xfer_size", DEFAULT_DATA_XFER_BYTES)
         if not isinstance(size, int) or isinstance(size, bool) or size < MIN_DATA_XFER_BYTES:
             raise Refused(
@@ -263,7 +263,7 @@ class Version(NamedTuple):
         return min(size, MAX_DMA_BYTES)
 
     def emit(self, room: int) -> bytes:
-        """Return the payload in at most `room` bytes, the last capabilities left out as need be.
+        """Return the payload in at most `room` bytes, omitting the last capabilities if needed.
 
         QEMU's buffer for the reply is as long as its request was.
         """
@@ -284,7 +284,7 @@ SERVER_CAPABILITIES: dict[str, Any] = {
     "pgsizes": PAGE_BYTES,
     "max_dma_maps": MAX_DMA_MAPS,
 }
-"""What we offer, the most important first. write_multiple is left out: QEMU gains nothing."""
+"""Our capabilities, most important first. write_multiple is omitted: QEMU gains nothing."""
 
 
 class DmaMap(NamedTuple):
@@ -297,12 +297,12 @@ class DmaMap(NamedTuple):
 
     @property
     def readable(self) -> bool:
-        """The device may read it."""
+        """Whether the device may read it."""
         return bool(self.flags & VFIO_DMA_MAP_FLAG_READ)
 
     @property
     def writable(self) -> bool:
-        """The device may write it."""
+        """Whether the device may write it."""
         return bool(self.flags & VFIO_DMA_MAP_FLAG_WRITE)
 
     @classmethod
@@ -323,7 +323,7 @@ class DmaMap(NamedTuple):
 
 
 class DmaUnmap(NamedTuple):
-    """Take back what was mapped inside `iova` … `iova + size`, or everything."""
+    """Unmap all inside `iova` … `iova + size`, or everything."""
 
     flags: int
     iova: int
@@ -331,7 +331,7 @@ class DmaUnmap(NamedTuple):
 
     @property
     def all(self) -> bool:
-        """Everything is meant."""
+        """Whether it covers everything."""
         return bool(self.flags & VFIO_DMA_UNMAP_FLAG_ALL)
 
     @classmethod
@@ -386,7 +386,7 @@ class RegionAccess(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class SetIrqs:
-    """What to do with interrupts `start` … `start + count` of kind `index`."""
+    """An action on interrupts `start` … `start + count` of kind `index`."""
 
     data_kind: IrqFlags
     action: IrqFlags

@@ -1,7 +1,7 @@
-"""A vfio-user server: one NIC behind a UNIX socket, for QEMU's `vfio-user-pci` and the like.
+"""A vfio-user server: one NIC behind a UNIX socket, for QEMU's `vfio-user-pci` and similar clients.
 
-It serves one client at a time, and each message in order and at once.  After a client that left or
-sent an invalid message, the next one finds the NIC as after RST#.  Everything runs on the clock of
+It serves one client at a time, and each message in order and at once.  After a client disconnected or
+sent an invalid message, the NIC is reset as by RST#.  Everything runs on the clock of
 the NIC and its link (`RealClock` or `AsyncioClock`), so many servers share one process.
 """
 
@@ -57,7 +57,7 @@ FLUSH_TURNS = 8
 HOT_MESSAGES = hot_messages()
 NO_CLIENT = "the server's client has mapped no memory yet"
 PACED_FRAMES = 32
-"""Frames between the rings' thread and a wire that takes its time: as in a board's FIFO."""
+"""Frames between the rings' thread and a wire with timing, like a board's FIFO."""
 
 
 class NicDevice:
@@ -73,7 +73,7 @@ class NicDevice:
 def _far_end(
     link: Link, clock: Clock, threads: bool | None, pace: bool
 ) -> tuple[Link, Pace | None, Tap | Handover | None]:
-    """Return the link that the NIC gets, what paces it, and what a thread of the rings works on."""
+    """Return the NIC's link, its pacing, and the link end for a thread of the rings."""
     paced: Pace | None = None
     if pace:
         threads = threads is not False and (bool(threads) or isinstance(link, Tap))
@@ -90,12 +90,12 @@ class VfioUserServer(DeviceServer):
     """Listens at `path` and offers a `Nic` on `link` to the client that connects.
 
     `clock` is the link's unless one is given.
-    `report` gets a line for people when a client comes, goes or is refused something (default:
+    `report` gets a text line when a client connects, disconnects or gets an error (default:
     the logger `e1000emu.vfio_user`).  With a `caretaker` clients survive even a SIGKILL of this
-    process.  With `state` the NIC outlives client and server. A client that goes leaves it as it
-    is, `close` saves it to that file, and the next server goes on from there (and removes the
-    file).  Until a client has given its memory and its interrupt, or its guest touches a register,
-    such a NIC reaches no memory and frames wait.
+    process.  With `state` the NIC outlives client and server. A disconnect leaves it as it
+    is, `close` saves it to that file, and the next server continues from it (and removes the
+    file).  Until a client has set up memory and interrupt, or its guest touches a register,
+    such a NIC accesses no memory and frames wait.
 
     With `threads` rings and DMA have a thread of their own. So have the messages: that thread
     polls for `busy_poll_ns` after each message before it sleeps. On a machine of one or two
@@ -103,12 +103,12 @@ class VfioUserServer(DeviceServer):
     data thread reads and writes a `Tap` itself; any other link stays on the clock, and frames are
     handed over.  The default (None) has threads with a `Tap` only: no other link needs real time.
     `moderation` is `Nic`'s: `adaptive` combines interrupts, `datasheet` only as ITR says.
-    `faults` are what the NIC's hardware does wrong, with threads too (e1000emu/insight/faults.py).
-    `record` names a file that takes what crosses its ports (docs/record.md).  `flash` is `Nic`'s:
+    `faults` are faults of the NIC's hardware, with threads too (e1000emu/insight/faults.py).
+    `record` names a file for a recording of its ports (docs/record.md).  `flash` is `Nic`'s:
     an option ROM, for a client that has none of its own to give the guest.  `wide_bars` and
-    `eeprom` are `Nic`'s.  With `pace` frames take the time that they need at the speed which the
-    NIC has negotiated (`links.Pace`); no data thread works a TAP then.
-    `on_pme(level)` is called when PME# changes, for which vfio-user has no message: it has to wake
+    `eeprom` are `Nic`'s.  With `pace` frames take time according to the speed that the
+    NIC has negotiated (`links.Pace`); no data thread serves a TAP then.
+    `on_pme(level)` is called when PME# changes, for which vfio-user has no message: it must wake
     the machine (QEMU: `system_wakeup`).  It may be called from another thread.
     `management` is `Nic`'s; hold `guard` to call `nic.management`, but not within `alert`.
     Call everything with the clock's lock held.
@@ -157,7 +157,7 @@ class VfioUserServer(DeviceServer):
         self.irqs = Irqs(guarded, msi="MSI" in part.capabilities)
         self.cpus = None if cpus is None else frozenset(cpus) or None
         self.data: DataPath | None = None
-        """The rings in a thread of their own."""
+        """The data path of the rings' thread."""
         self.guard = guarded.guard
         link, paced, wire = _far_end(link, clock, threads, pace)
         self._listener = Listener(self.path)
@@ -206,7 +206,7 @@ class VfioUserServer(DeviceServer):
     # --- life ------------------------------------------------------------------------------------
 
     def _start_data(self, wire: Tap | Handover) -> None:
-        """Let a thread of its own work the rings, and a TAP."""
+        """Start a thread that serves the rings and a TAP."""
         nic = self.nic
         self._wire = wire
         self.data = self.guard = DataPath(nic.tx, nic.rx, nic.interrupts, wire.lend())
@@ -219,7 +219,7 @@ class VfioUserServer(DeviceServer):
         self._data_thread = start_thread(self.data.run, "vfio-user data", self.cpus)
 
     def _notices(self) -> None:
-        """The data thread met what only the NIC's Python can deal with."""
+        """The data thread has work for the NIC's Python code."""
         data, nic = self.data, self.nic
         assert data is not None
         with data:
@@ -242,7 +242,7 @@ class VfioUserServer(DeviceServer):
                 self.data.read_again()
 
     def _ram_moved(self, by_message: bool) -> None:
-        """Guest RAM is out of the data thread's reach, or in it again.  Call with the guard."""
+        """Guest RAM became inaccessible or accessible for the data thread.  Call with the guard."""
         if self.data is not None:
             if by_message:
                 self._wire.reclaim(self.data.pause())
@@ -254,7 +254,7 @@ class VfioUserServer(DeviceServer):
         self.report(f"{self.path}: {text}")
 
     def close(self) -> None:
-        """Let the client go, save the state, unplug the NIC, remove the socket; safe to call twice.
+        """Disconnect the client, save the state, unplug the NIC, remove the socket; safe to call twice.
 
         Raises: SnapshotError when the state cannot be saved; everything is closed then too.
         """
@@ -273,7 +273,7 @@ class VfioUserServer(DeviceServer):
         if self.data is not None:
             self.data.halt()
             self._data_thread.join()
-            # Frames that were taken from the ring go out.
+            # Frames already taken from the ring are sent.
             for _ in range(FLUSH_TURNS):
                 if not self.data.step():
                     break
@@ -315,7 +315,7 @@ class VfioUserServer(DeviceServer):
         self.report(f"{self.path}: state loaded from {path}; the NIC waits for its client")
 
     def _pause(self) -> None:
-        """Let the NIC wait until a client is ready for it."""
+        """Pause the NIC until a client is ready."""
         with self.guard:
             if self.nic.run_state is RunState.RUNNING:
                 self.nic.pause(NO_CLIENT)
@@ -325,7 +325,7 @@ class VfioUserServer(DeviceServer):
             self.nic.resume()
 
     def _drain(self) -> None:
-        """Let the client answer what was written: its interrupts belong to the state."""
+        """Wait for the client's answers to writes: its interrupts belong to the state."""
         self._pause()
         # Inside a running asyncio loop no wait is possible.
         with suppress(ClockError), self.clock.lock:
@@ -338,7 +338,7 @@ class VfioUserServer(DeviceServer):
         return self.nic.run_state is RunState.PAUSED
 
     def counters(self) -> dict[str, int]:
-        """Return what crossed the socket since the start."""
+        """Return the socket's counters since the start."""
         if self.data is not None:
             self._wire.settle()
         return super().counters() | {
@@ -347,10 +347,10 @@ class VfioUserServer(DeviceServer):
             "dma_errors": self.dma.errors,
         }
 
-    # --- what the protocol asks of a NIC's server ------------------------------------------------
+    # --- overrides of DeviceServer ------------------------------------------------
 
     def pump_for(self, sock: socket.socket) -> BusPump | None:
-        """Beside the rings' thread the messages have one too."""
+        """With a rings' thread, messages also have their own thread."""
         if self.data is None:
             return None
         file = self.nic.regs.file
