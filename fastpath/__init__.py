@@ -1,6 +1,6 @@
 """Bytes and descriptors: the compiled kernels under the device and the stack.
 
-Each kernel has one implementation. When a compiled module is missing, or was made from other
+Each kernel has one implementation. If a compiled module is missing or was built from other
 sources (``built.py``), importing this package fails with the command that builds it. The
 plain-Python twins in ``_ref`` are for tests only.
 """
@@ -47,7 +47,7 @@ _HERE = os.path.dirname(os.path.abspath(__file__))
 
 
 def rebuild_command(directory: str = _HERE) -> str:
-    """Return the command that compiles the modules of the `fastpath` in `directory` anew.
+    """Return the command that compiles the modules of the `fastpath` in `directory`.
 
     In a source tree that is make; for an installed package, pip must fetch the sources first.
     """
@@ -75,7 +75,7 @@ def check_modules(directory: str = _HERE, names: tuple[str, ...] = MODULES) -> N
 
 
 def refuse_stale(package: str, remedy: str = "") -> None:
-    """Raise StaleBuild, naming source and remedy, if modules of `package` were made of others."""
+    """Raise StaleBuild, naming source and remedy, if modules of `package` were built from others."""
     why = refusal(os.path.dirname(_HERE), package, remedy)
     if why:
         raise StaleBuild(why, name=package)
@@ -111,7 +111,7 @@ BUILD = BuildInfo(
 
 
 def self_test() -> list[str]:
-    """Check the loaded modules on small inputs; return one line for each thing that is wrong.
+    """Check the loaded modules on small inputs; return one line for each error.
 
     Compares checksums at every vector level with the twin's, and imports every compiled module.
     Takes a few milliseconds; changes the checksum level while it runs and restores it.

@@ -1,10 +1,10 @@
-"""Checks that compiled modules were made from the present sources.
+"""Checks that compiled modules were built from the current sources.
 
 A build in a source tree leaves `.built.ABI` in each package, for the interpreter of that name: a
 line for each source, with its size, time and hash. Importing the package compares size and time,
 and the hash where these differ. An installed package has no record, and nothing is compared.
 
-`python fastpath/built.py` tells `make` what its stamp files cannot. It needs no compiled module and
+`python fastpath/built.py` supplements the stamp files of `make`. It needs no compiled module and
 nothing outside the standard library.
 """
 
@@ -20,7 +20,7 @@ RECORD = f".built{EXTENSION_SUFFIXES[0].removesuffix('.so')}"
 WHOLE = "="
 """The module itself is compiled: every byte of its source counts."""
 DECLARED = "~"
-"""Others are compiled with what this one declares: constants, fields of `@state` classes."""
+"""Other modules are compiled with its declarations: constants, fields of `@state` classes."""
 _SHOWN = 3
 
 
@@ -47,7 +47,7 @@ def make_command(root: str) -> str:
 
 
 def fingerprint(kind: str, text: bytes, known: str = "") -> str:
-    """Return the hashes of a source's text and of the part that matters. Returns the `known` ones
+    """Return the hashes of a source's text and of the relevant part. Returns the `known` ones
     for an unchanged text, since parsing the declarations takes a hundred times as long."""
     from hashlib import sha256
 
@@ -65,7 +65,7 @@ def _declared(text: bytes) -> bytes:
     facts: list[str] = []
     try:
         tree = ast.parse(text)
-    except SyntaxError:  # it is being edited, and cannot be imported either
+    except SyntaxError:  # it is being edited
         return text
     for node in tree.body:
         match node:
@@ -88,7 +88,7 @@ def examine(root: str, sources: Mapping[str, str]) -> list[str]:
     lines = []
     for name, kind in sorted(sources.items()):
         path = f"{root}/{name}"
-        there = os.stat(path)  # before reading, so that a later write shows as a change
+        there = os.stat(path)  # before reading, so that a later write is a change
         with open(path, "rb") as file:
             digest = fingerprint(kind, file.read())
         lines.append(f"{kind} {there.st_size} {there.st_mtime_ns} {digest} {name}")
@@ -96,8 +96,8 @@ def examine(root: str, sources: Mapping[str, str]) -> list[str]:
 
 
 def changed(root: str, package: str) -> list[str] | None:
-    """Return the sources that are not as they were when `package` was compiled, [] for an installed
-    one; None: nobody knows, for the last build did not end."""
+    """Return the sources changed since `package` was compiled, [] for an installed
+    one; None: unknown, as the last build did not finish."""
     try:
         with open(f"{root}/{package}/{RECORD}") as file:
             lines = file.read().splitlines()
@@ -137,8 +137,8 @@ def refusal(root: str, package: str, remedy: str = "") -> str:
 def other_tree(here: str = "") -> str:
     """Return a sentence if the code of another tree than the expected one runs, else "".
 
-    The environment in a copied tree has links and scripts that lead to the original. `here` is the
-    directory that a command was started in, which may also be another tree.
+    The environment in a copied tree has links and scripts to the original. `here` is the
+    start directory of a command, which may also be in another tree.
     """
     prefix = os.path.realpath(sys.prefix)
     around = os.path.dirname(prefix)
@@ -161,7 +161,7 @@ def other_tree(here: str = "") -> str:
 
 
 def write_record(root: str, package: str, lines: Iterable[str]) -> None:
-    """Say that the modules of `package` are made of these sources (`examine`)."""
+    """Record that the modules of `package` are built from these sources (`examine`)."""
     path = f"{root}/{package}/{RECORD}"
     with open(f"{path}.new", "w") as file:
         file.writelines(f"{line}\n" for line in lines)
@@ -169,13 +169,13 @@ def write_record(root: str, package: str, lines: Iterable[str]) -> None:
 
 
 def drop_record(root: str, package: str) -> None:
-    """Say that a build of `package` has begun."""
+    """Record that a build of `package` has begun."""
     if os.path.exists(path := f"{root}/{package}/{RECORD}"):
         os.unlink(path)
 
 
 def missing(root: str, package: str) -> list[str]:
-    """Return the sources of `package` whose compiled modules are not there."""
+    """Return the sources of `package` whose compiled modules are missing."""
     try:
         with open(f"{root}/{package}/{RECORD}") as file:
             names = [line.split(" ", 4)[4] for line in file.read().splitlines() if line[0] == WHOLE]

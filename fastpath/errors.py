@@ -1,6 +1,6 @@
 """The base classes of exceptions for wrong use, shared by the device and the stack.
 
-They are here because neither package imports the other; `e1000emu.errors` lists them.
+Neither package imports the other; `e1000emu.errors` lists them.
 """
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ T = TypeVar("T")
 
 
 class E1000Error(Exception):
-    """A request that cannot be met; the text says what was asked and what to do instead."""
+    """A request that cannot be fulfilled; the text has the request and a remedy."""
 
 
 class ArgumentError(E1000Error, ValueError):
-    """An argument that cannot be right; the text names it, its value and the remedy."""
+    """An invalid argument; the text names it, its value and the remedy."""
 
 
 class ArgumentTypeError(ArgumentError, TypeError):
-    """An argument of a type that cannot be: also what the standard library raises for it."""
+    """An argument of a wrong type, also a TypeError as in the standard library."""
 
 
 class ArgumentRangeError(ArgumentError, OverflowError):
-    """A number that there is no room for: also what the standard library raises for it."""
+    """A number out of range, also an OverflowError as in the standard library."""
 
 
 class LifecycleError(E1000Error):
@@ -34,13 +34,13 @@ class LifecycleError(E1000Error):
 
 
 class StaleBuild(E1000Error, ImportError):
-    """The compiled modules were made from other sources; the text names them and the remedy."""
+    """The compiled modules were built from other sources; the text names them and the remedy."""
 
 
 def check_type(
     where: str, name: str, value: Any, kinds: type | tuple[type, ...], takes: str
 ) -> None:
-    """Raise ArgumentTypeError unless `value` is of `kinds`; `takes` says in words what to give."""
+    """Raise ArgumentTypeError unless `value` is of `kinds`; `takes` describes the expected type."""
     if not isinstance(value, kinds):
         raise ArgumentTypeError(
             f"{where}: {name}={value!r} is of type {type(value).__name__}; give {takes}"
@@ -48,9 +48,9 @@ def check_type(
 
 
 def check_methods(where: str, name: str, value: Any, methods: Iterable[str], takes: str) -> None:
-    """Raise ArgumentTypeError unless `value` has these methods: ports are of any class.
+    """Raise ArgumentTypeError unless `value` has these methods: ports may be of any class.
 
-    `takes` says in words what to give.
+    `takes` describes the expected type.
     """
     if not all(hasattr(value, method) for method in methods):
         raise ArgumentTypeError(
@@ -70,11 +70,11 @@ def check_callable(where: str, name: str, value: Any) -> None:
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """Return `; did you mean ping?` for a word close to some that are known, or ""."""
+    """Return `; did you mean ping?` for a word similar to known ones, or ""."""
     import difflib
 
     known = list(known)
-    if word.replace("_", "-") in known:  # of a command line
+    if word.replace("_", "-") in known:  # from a command line
         return f"; did you mean {word.replace('_', '-')}?"
     near = difflib.get_close_matches(word, known, n=3)
     return f"; did you mean {' or '.join(near)}?" if near else ""
@@ -92,8 +92,8 @@ def whole_number(
 ) -> int:
     """Return `value` as an int (numpy's and other integers too) if it is `low` to `high`.
 
-    Raises `error` naming `where`, the argument, the value and what is taken. A float is refused
-    even when it is whole: nanoseconds that went through a float have lost their last digits.
+    Raises `error` naming `where`, the argument, the value and the accepted range. A float is rejected
+    even if integral: nanoseconds in a float have lost their last digits.
     """
     unit = f" {unit}" if unit else ""
     if low is not None and high is not None:
@@ -125,9 +125,9 @@ def known_words(
     known: Iterable[str],
     meant: Mapping[str, str] | None = None,
 ) -> None:
-    """Refuse a keyword that is not `known`, with a better message than an inner function's.
+    """Reject a keyword that is not `known`, with a better message than an inner function's.
 
-    `meant` has the right word for those of other programs. Raises ArgumentError.
+    `meant` maps words of other programs to ours. Raises ArgumentError.
     """
     for word, value in given.items():
         if word not in known:
@@ -139,16 +139,16 @@ def known_words(
 
 
 COUNT_MAX, NS_MAX = 1 << 20, 1 << 40
-"""Of a policy's parameter that is a number, and one that is a time: products of two fit into 64
+"""Limits of a policy's numbers and times: products of two fit into 64
 bits."""
 
 
 def parameters(
     where: str, table: Mapping[str, tuple[int, str]], chosen: Mapping[str, Any]
 ) -> dict[str, int]:
-    """Return a policy's parameters: what is chosen, else the value that stands in `table`.
+    """Return a policy's parameters: the chosen value, else that in `table`.
 
-    Raises ArgumentError for a name that the table has not, or a value that is out of range.
+    Raises ArgumentError for an unknown name or a value out of range.
     """
     known_words(where, chosen, table)
     return {
@@ -160,7 +160,7 @@ def parameters(
 
 
 def known_fields(cls: type[T]) -> type[T]:
-    """Have a dataclass refuse a keyword that is none of its fields as `known_words` does."""
+    """Make a dataclass reject unknown keywords as `known_words` does."""
     where, init = cls.__name__, cls.__init__
 
     @functools.wraps(init)
@@ -182,9 +182,9 @@ def real_number(
     takes: str,
     error: type[E1000Error] = ArgumentError,
 ) -> float:
-    """Return `value` as a float if it is a number of `low` to `high`; `takes` says so in words.
+    """Return `value` as a float if it is a number of `low` to `high`; `takes` describes it.
 
-    Raises `error` naming `where`, the argument, the value and what is taken; not a number is not.
+    Raises `error` naming `where`, the argument, the value and the accepted range; NaN is rejected.
     """
     try:
         number = float(value) if not isinstance(value, str | bytes) else None

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
 
 # A timeout may pass while the process does not run. Input that has arrived by then needs up to this
-# many iterations of the loop (a frame, its interrupt, the poll, the socket) before a wait may time out.
+# many turns of the loop (a frame, its interrupt, the poll, the socket) before a wait may time out.
 LATE_TURNS = 64
 
 

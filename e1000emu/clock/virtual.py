@@ -114,7 +114,7 @@ class VirtualClock(JumpQueue):
     def rewind(self, when_ns: int) -> None:
         """Set the time back, so that the next set-up has the same times as the last.
 
-        The two must not interact. Raises: ArgumentError, no time of 0 to now.
+        The two must not interact. Raises: ArgumentError, not from 0 to now.
         """
         self._now = whole_number("VirtualClock.rewind", "when_ns", when_ns, 0, self._now, unit="ns")
 
@@ -270,13 +270,13 @@ class VirtualClock(JumpQueue):
     def run_until(self, when_ns: int) -> None:
         """Run everything due up to and including `when_ns`, and set the time to that.
 
-        A time past runs what is due now. Raises: ArgumentError, not a whole number.
+        A past time runs the events due now. Raises: ArgumentError: not a whole number.
         """
         when_ns = whole_number("VirtualClock.run_until", "when_ns", when_ns, unit="ns")
         if self._waiting is not None:
             self._check_thread()
         if when_ns <= self._now:
-            self._crowd = 0  # it may not move time: it has events of its own
+            self._crowd = 0  # not advancing time: it has its own events
         while True:
             if (self._tasks and self._turn(when_ns)) or self.run_now():
                 continue
@@ -287,10 +287,10 @@ class VirtualClock(JumpQueue):
         self._end(when_ns)
 
     def due_ns(self) -> int | None:
-        """When the next event runs, None without one: later than now if events take time."""
+        """Time of the next event, None without one: later than now if events take time."""
         now = self._now
         if self._crowd >= INSTANT_EVENTS:
-            self._crowd += 1  # as `take` counts the event that it takes
+            self._crowd += 1  # as counted by `take`
             now = self.after_event()
             self._crowd -= 1
         if self.waiting_now:
@@ -301,7 +301,7 @@ class VirtualClock(JumpQueue):
     def run_before(self, when_ns: int) -> int | None:
         """Run everything due before `when_ns`; return when the next event is due.
 
-        Unlike `run_until` it leaves the time at the last event, so a run in such pieces is the
+        Unlike `run_until` it leaves the time at the last event, so such a divided run is the
         same as in one.
         """
         if self._waiting is not None:
@@ -317,7 +317,7 @@ class VirtualClock(JumpQueue):
             fn()
 
     def move_to(self, when_ns: int) -> None:
-        """Set the time to `when_ns`; nothing may be due before that, nor it be past."""
+        """Set the time to `when_ns`; no event may be due before, and it must not be past."""
         self._end(when_ns)
 
     def run_for(self, duration_ns: int) -> None:
@@ -326,7 +326,7 @@ class VirtualClock(JumpQueue):
         self.run_until(self._now + duration_ns)
 
     def run_until_idle(self, limit_ns: int = 60 * SECOND_NS) -> bool:
-        """Run until only background timers are left; True then, False when `limit_ns` passed.
+        """Run until only background timers are left; True then, False after `limit_ns`.
 
         Background timers due before the last foreground event run too, in order.
         """
@@ -350,8 +350,8 @@ class VirtualClock(JumpQueue):
     def spawn(self, fn: Callable[..., Any], *args: Any, name: str | None = None) -> _Task:
         """Start `fn(*args)` as a cooperative thread of the simulation; it may call `wait`.
 
-        It first runs when somebody waits for, or runs, the clock. Returns the task: `.join()`
-        gives the result. Tasks take turns in the order they were spawned, so runs repeat.
+        It starts when the clock is next run or waited for. Returns the task: `.join()`
+        gives the result. Tasks take turns in the order they were spawned, so runs are deterministic.
         """
         task = _Task(self, lambda: fn(*args), name or str(getattr(fn, "__name__", "task")))
         task.cond = _true
@@ -360,7 +360,7 @@ class VirtualClock(JumpQueue):
         return task
 
     def close(self) -> None:
-        """End what is left: tasks that still wait get a ClockError, scheduled calls are dropped."""
+        """Cancel everything: waiting tasks get a ClockError, scheduled calls are dropped."""
         for task in list(self._tasks):
             task.error = ClockError(f"task {task.name!r}: the simulation ended")
             self._current = task
@@ -372,7 +372,7 @@ class VirtualClock(JumpQueue):
         self.clear()
 
     def _run_tasks(self) -> bool:
-        """Let every task whose condition holds run until it waits again. True when one ran."""
+        """Let every task whose condition holds run until it waits again. True if one ran."""
         if self._current is not None:
             return False
         ran = False
@@ -393,7 +393,7 @@ class VirtualClock(JumpQueue):
         return ran
 
     def _task_wait(self, task: _Task, cond: Callable[[], bool], timeout_ns: int | None) -> bool:
-        """`wait` called inside a cooperative thread: give the baton back until it holds."""
+        """`wait` called inside a cooperative thread: yield to the clock until it holds."""
         if cond():
             return True
         task.deadline = None

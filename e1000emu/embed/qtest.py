@@ -70,7 +70,7 @@ class Qtest:
     """The protocol: one line is a command, one line its answer; interrupts come in between.
 
     After `irq_intercept_in`, `on_irq(number, level)` is called for each change of an interrupt
-    line, once the answer to the current command is complete. `on_end()` returns why the other side may
+    line, after the answer to the current command. `on_end()` returns why the other side may
     have closed. Takes
     ownership of `sock`. Call with the clock's lock held.
     """

@@ -1,1 +1,1 @@
-"""What a driver did wrong, why nothing moves, and what fails on purpose."""
+"""Driver misuse, explanations of hangs, and injected faults."""

@@ -1,14 +1,14 @@
-"""Rings, frames, counters and captures as numpy arrays: nothing is copied, dtypes are the layouts
+"""Rings, frames, counters and captures as numpy arrays: without copies; dtypes are the layouts
 in memory.
 
-Every array keeps the memory that it shows alive, whatever happens to its ring, batch or file:
+Every array keeps its memory alive, independent of its ring, batch or file:
 
-* `rx_ring`, `tx_ring`: the guest's descriptors themselves; they change as device and driver go on.
-* `frames`, `frame_memory`: the batch as it is. When it is cleared, dropped from, grown or handed
-  on, they keep what they showed.
+* `rx_ring`, `tx_ring`: the guest's descriptors themselves; they change with device and driver.
+* `frames`, `frame_memory`: the current batch. If it is cleared, shortened, grown or passed
+  on, they keep their content.
 * `statistics`: the counters themselves; they change as the device counts.
-* `Series.rows`: the rows so far; what is in it never changes.
-* `Capture`: the file as it was read.
+* `Series.rows`: the rows so far, which never change.
+* `Capture`: the file as read.
 * `Datagrams`: the caller's own memory, which the next `receive` overwrites.
 """
 
@@ -62,7 +62,7 @@ TCP_INFO = np.dtype(
     ]
 )
 """struct tcp_info (include/uapi/linux/tcp.h) without the prefix `tcpi_`; times in µs, those of
-`last_*` in ms. What `getsockopt(IPPROTO_TCP, TCP_INFO, 248)` returns, ours and Linux's alike."""
+`last_*` in ms. Result of `getsockopt(IPPROTO_TCP, TCP_INFO, 248)` here and on Linux."""
 
 
 FRAME = np.dtype(
@@ -106,18 +106,18 @@ def _ring(nic: Nic, engine: Any, which: str, layout: npt.DTypeLike) -> Array:
 
 
 def rx_ring(nic: Nic) -> Array:
-    """Return the receive ring where it lies, read-only, dtype `descriptors.RX`.
+    """Return the receive ring in place, read-only, dtype `descriptors.RX`.
 
-    Raises E1000Error without a ring, and for one that is not in one piece of shared memory.
+    Raises E1000Error without a ring, or if it is not in one piece of shared memory.
     """
     return _ring(nic, nic.rx.engine, "receive", RX)
 
 
 def tx_ring(nic: Nic, layout: npt.DTypeLike = TX_LEGACY) -> Array:
-    """Return the transmit ring where it lies, read-only. Raises E1000Error as `rx_ring` does.
+    """Return the transmit ring in place, read-only. Raises E1000Error as `rx_ring` does.
 
     `layout` is TX_LEGACY, TX_DATA or TX_CONTEXT of `descriptors`; a ring may hold all three, and
-    the same memory can be had in each: `ring.view(TX_DATA)`.
+    the same memory can be viewed as each: `ring.view(TX_DATA)`.
     """
     return _ring(nic, nic.tx.engine, "transmit", layout)
 
@@ -128,9 +128,9 @@ def frames(batch: FrameBatch) -> Array:
 
 
 def frame_memory(batch: FrameBatch) -> Array:
-    """Return the memory of the frames, read-only; the gaps between frames have no meaning.
+    """Return the memory of the frames, read-only; gaps between frames are undefined.
 
-    Frame i is `memory[row["offset"] : row["offset"] + row["length"]]`. Take it together with
+    Frame i is `memory[row["offset"] : row["offset"] + row["length"]]`. Get it together with
     `frames`, before the batch changes.
     """
     return np.frombuffer(batch.memory(), "u1") if len(batch) else np.zeros(0, "u1")
@@ -139,7 +139,7 @@ def frame_memory(batch: FrameBatch) -> Array:
 def statistics(nic: Nic) -> Array:
     """Return the NIC's counters as one record of dtype `STATISTICS`, read-only; nothing is cleared.
 
-    `statistics(nic).copy()` keeps the present values.
+    `statistics(nic).copy()` keeps the current values.
     """
     record: Array = np.frombuffer(memoryview(nic.stats), STATISTICS).reshape(())
     return record
@@ -200,7 +200,7 @@ class Datagrams:
         self._rows = [memoryview(row) for row in self.data]
 
     def receive(self, sock: Any, flags: int = 0) -> int:
-        """Receive into the memory from its beginning; how many came.
+        """Receive from the beginning of the memory; returns the number.
 
         Waits for all, or with MSG_WAITFORONE for the first; errors are those of `sock.recvmmsg`.
         """
@@ -219,7 +219,7 @@ def _number(address: str) -> int:
 class Series:
     """Rows of one dtype that grow: `append` at the end, `rows` for all of them as one array.
 
-    Growing moves to new memory and leaves arrays that were handed out where they are.
+    Growing moves to new memory and keeps arrays returned earlier valid.
     """
 
     def __init__(self, dtype: npt.DTypeLike, *, room: int = 1024) -> None:
@@ -245,7 +245,7 @@ class Series:
         self._all[at] = row
 
     def append_bytes(self, *parts: bytes) -> None:
-        """Add a row given as its bytes in memory. Raises ValueError when they are not as many."""
+        """Add a row given as its bytes in memory. Raises ValueError for a wrong size."""
         raw = b"".join(parts)
         if len(raw) != self._all.itemsize:
             raise ValueError(f"Series: {len(raw)} bytes; a row has {self._all.itemsize}")

@@ -16,7 +16,7 @@ from fastpath.base.dma import DmaTable
 
 
 class _Cable(NullLink):
-    """A far end that is there, or not."""
+    """A far end with or without a carrier."""
 
     def __init__(self, clock: VirtualClock, *, plugged: bool) -> None:
         super().__init__(clock)
@@ -24,29 +24,29 @@ class _Cable(NullLink):
 
 
 class _NoController:
-    """A management controller that only is there."""
+    """A management controller without a function."""
 
     reset_on_force = True
 
     def attach(self, port: object) -> None:
-        """Nothing is done with it."""
+        """No effect."""
 
     def alert(self) -> None:
         """No listeners."""
 
 
 class _NoLine:
-    """An interrupt line that leads nowhere."""
+    """An unconnected interrupt line."""
 
     def set_level(self, level: bool) -> None:
-        """Take the level."""
+        """Ignore the level."""
 
 
 def nic_of_file(path: str | os.PathLike[str]) -> Nic:
-    """Return a Nic in the state that `snapshot.save_file` wrote.
+    """Return a Nic in the state written by `snapshot.save_file`.
 
-    It does nothing: it is paused, has no memory, and no one runs its clock. The cable is plugged in
-    if the state has anything that needs one. Raises: SnapshotError.
+    It is paused, has no memory, and its clock does not run. The cable is plugged in
+    if the state needs one. Raises: SnapshotError.
     """
     facts, data = read_file(path)
     try:

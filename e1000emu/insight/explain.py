@@ -1,7 +1,7 @@
-"""Why nothing moves: a Nic's state in sentences, for users whose driver hangs.
+"""Explains a Nic's state in sentences, for users whose driver hangs.
 
 "Detected Tx Unit Hang" is the most frequent complaint of users of emulated e1000s. The device knows
-the reason and can tell it (`Nic.explain`, `e1000emu explain hang`).
+the reason and reports it (`Nic.explain`, `e1000emu explain hang`).
 """
 
 from __future__ import annotations
@@ -33,42 +33,42 @@ TXDW, RXT0 = reg("ICR").mask("TXDW"), reg("ICR").mask("RXT0")
 
 @dataclass(frozen=True, slots=True)
 class Reason:
-    """One thing that keeps frames or interrupts back."""
+    """A reason that blocks frames or interrupts."""
 
     text: str
-    """What the state is, with its values, and usually what it waits for."""
+    """The state with its values, and usually the awaited event."""
     sdm: str
-    """The section of Intel's SDM (317453) that says so."""
+    """The section of Intel's SDM (317453) with the rule."""
     remedy: str
-    """What the driver, or the device's user, can do about it."""
+    """A remedy for the driver or the device's user."""
 
 
 def check_nic(where: str, nic: object) -> None:
-    """Raise ArgumentTypeError unless `nic` has what a Nic has."""
+    """Raise ArgumentTypeError unless `nic` has the members of a Nic."""
     check_methods(where, "nic", nic, ("tx", "rx", "pci", "misuse"), "a Nic")
 
 
 def explain(nic: Board) -> list[str]:
-    """Return one sentence for each thing that keeps frames or interrupts back, and each misuse."""
+    """Return one sentence for each reason that blocks frames or interrupts, and each misuse."""
     check_nic("explain", nic)
     said = [reason.text for reason in reasons(nic)]
     return said + [f"{mark(e.because)}{e}." for e in nic.misuse.events()]
 
 
 def mark(because: str) -> str:
-    """Return an event's prefix: one that follows from another is indented below it."""
+    """Return an event's prefix: consequences are indented below their cause."""
     return "  and so: " if because else "Misuse: "
 
 
 def reasons(nic: Board) -> list[Reason]:
-    """Return what keeps frames or interrupts back, from the bus outwards; empty when all moves."""
+    """Return what blocks frames or interrupts, from the bus outwards; empty if nothing does."""
     check_nic("reasons", nic)
     blocks = (_bus, _eeprom, _link, _transmit, _receive, _interrupts)
     return [reason for block in blocks for reason in block(nic)]
 
 
 def idle(nic: Board) -> list[Reason]:
-    """Return what an otherwise working device waits for, as its driver has posted nothing."""
+    """Return what a working device waits for if its driver has posted nothing."""
     check_nic("idle", nic)
     out = []
     e = nic.tx.engine

@@ -1,23 +1,23 @@
-"""Hardware that fails, by a seed: what a driver must survive (`Nic(faults=...)`, `--faults`).
+"""Hardware faults from a seed, to test drivers (`Nic(faults=...)`, `--faults`).
 
-Every kind draws from a random stream of its own, so one kind does not change what another does, and
+Every kind draws from its own random stream, so that kinds do not affect each other, and
 under a VirtualClock a run is the same each time.  The faults are those of buses and of the part;
-the device goes on by the datasheet, and `Nic.explain` sees only symptoms.  `Injector.log` has what
-was injected and when.
+the device continues by the datasheet, and `Nic.explain` sees only symptoms.  `Injector.log` lists
+the injected faults and times.
 
-Where each kind sits:
+Where each kind is injected:
 
-* at a port: `overrun` where frames come in (`LinkPort.receive`), `irq_lost` and `irq_late` on the
-  interrupt line, `flap` in the cable's plug, `remove` in the slot. `writeback` is the clock's: the
-  ring is served by a later event. A master abort is memory that does not answer: `turn` or
+* at a port: `overrun` for received frames (`LinkPort.receive`), `irq_lost` and `irq_late` on the
+  interrupt line, `flap` in the cable's plug, `remove` in the slot. `writeback` is in the clock: the
+  ring is served by a later event. A master abort is memory without response: `turn` or
   `misdirect` gave the engine such an address. `DmaTable` has no hook, since engines read its C
   struct for each descriptor;
 * within the part: `phy_busy` on the MDIO wires, `eeprom_bits` in the chip, `reset`. No port sees
   these.
 
 With threads (`DataPath.inject`) faults are chosen by number, not by time: the n-th rise of the
-line, or the n-th frame. That frame is then an engine run of its own, however frames are batched.
-For that a step of a ring takes the GIL while it holds the path. When no fault can hit the rings it
+line, or the n-th frame. That frame is then a separate engine run, in any batch.
+For that a step of a ring takes the GIL while it holds the path. If no fault can affect the rings, it
 does not: faults of the line and of the clock are compiled (`fastpath.nic.irqblock.LineFaults`).
 """
 
@@ -46,9 +46,9 @@ if TYPE_CHECKING:
 __all__ = ["ABORTS", "Faults", "Injector"]
 
 ABORTS = ("tx-descriptor", "tx-data", "rx-descriptor", "rx-data")
-"""Which access of a run of an engine a master abort can hit: the ring's first, or its data's."""
+"""The access of an engine's run that a master abort can affect: the ring's first, or its data's."""
 NOWHERE = 1 << 62
-"""Added to an address: no memory answers there."""
+"""Added to an address to leave all memory."""
 RXO = reg("ICR").mask("RXO")
 RCTL, TCTL = reg("RCTL").offset, reg("TCTL").offset
 RCTL_EN, TCTL_EN = reg("RCTL").mask("EN"), reg("TCTL").mask("EN")
@@ -59,7 +59,7 @@ MAX_LATE_NS = 1 << 60
 @known_fields
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Faults:
-    """What goes wrong. Shares are 0 to 1; a time of 0 turns its kind off.
+    """The faults to inject. Shares are 0 to 1; a time of 0 turns its kind off.
 
     Times between two faults of a kind are random, between half and one and a half of the given one.
     """
@@ -67,43 +67,43 @@ class Faults:
     seed: int = 0
     """Seeds the random streams, one for each kind of fault."""
     flap_ns: int = 0
-    """About how often the link goes down."""
+    """Mean interval between link failures."""
     down_ns: int = 200 * MS_NS
-    """How long a flap lasts."""
+    """Duration of a flap."""
     phy_busy: float = 0.0
     """Share of MDIO operations whose READY comes late."""
     phy_busy_ns: int = MS_NS
-    """How late READY comes then."""
+    """Delay of READY."""
     eeprom_bits: int = 0
-    """Bits of the EEPROM that are wrong from the start."""
+    """Number of wrong EEPROM bits from the start."""
     abort: tuple[tuple[str, int], ...] = ()
-    """Master aborts: which access (tx-descriptor, tx-data, rx-descriptor, rx-data), and in which
+    """Master aborts: the access (tx-descriptor, tx-data, rx-descriptor, rx-data), and the number of the
     run of that ring, from 1.
 
-    A run sends what a doorbell has posted, or stores a batch of frames; with threads, one frame. On
-    a bus that takes time it sends a descriptor, or a segment of one.
+    A run sends the descriptors of a doorbell, or stores a batch of frames; with threads, one frame. On
+    a bus with timing it sends a descriptor, or a segment of one.
     """
     irq_lost: float = 0.0
-    """Share of rises of the interrupt line that the host does not see."""
+    """Share of rises of the interrupt line lost to the host."""
     irq_late: float = 0.0
-    """Share of rises that the host sees late."""
+    """Share of rises delayed to the host."""
     irq_late_ns: int = MS_NS
-    """How late at most."""
+    """Maximum delay."""
     overrun: float = 0.0
     """Share of batches of received frames that overrun the FIFO and are missed (MPC, RXO).
 
     With threads each frame is a batch.
     """
     writeback_ns: int = 0
-    """How late, at most, sent descriptors are written back."""
+    """Maximum delay of the write-back of sent descriptors."""
     reset_ns: int = 0
-    """About how often the MAC resets itself, as CTRL.RST does."""
+    """Mean interval of resets of the MAC, as by CTRL.RST."""
     remove_ns: int = 0
-    """When the device is pulled out of its slot, from its start; it does not come back."""
+    """Time from the start until the device is removed from its slot for good."""
 
     @property
     def hits_rings(self) -> bool:
-        """Each step of a ring has to ask the injector."""
+        """Whether each step of a ring must call the injector."""
         return bool(self.abort or self.overrun or self.writeback_ns)
 
     def __post_init__(self) -> None:
@@ -127,9 +127,9 @@ class Faults:
 
 
 class Injector:
-    """The faults of one Nic (`mac.FaultHooks`).  Made before its blocks; `start` when they exist.
+    """The faults of one Nic (`mac.FaultHooks`).  Created before its blocks; `start` when they exist.
 
-    Call everything as `Nic.pause`: with the clock's lock, and the `DataPath` if one works.
+    Call like `Nic.pause`: with the clock's lock, and the `DataPath` if one works.
     """
 
     _nic: Board
@@ -145,22 +145,22 @@ class Injector:
         self._flapped = False
         self._path: DataPath | None = None
         self._late_until = 0
-        """When the descriptors in the ring are sent; 0: it was empty."""
+        """Time when the descriptors in the ring are sent; 0: it was empty."""
 
     @property
     def counts(self) -> Counter[str]:
-        """How often each kind was injected."""
+        """Number of injections of each kind."""
         self._look_at_line()
         return self._counts
 
     @property
     def log(self) -> list[tuple[int, str]]:
-        """When (ns) and what, the latest, in order of time."""
+        """The latest faults with their times (ns), in order."""
         self._look_at_line()
         return sorted(self._log)
 
     def _look_at_line(self) -> None:
-        """Take what the interrupt line has noted."""
+        """Collect the faults of the interrupt line."""
         hits, lost, late = self._nic.interrupts._failed()
         self._log.extend(hits)
         for kind, n in (("irq_lost", lost), ("irq_late", late)):
@@ -170,20 +170,20 @@ class Injector:
     # --- randomness ------------------------------------------------------------------------------
 
     def stream(self, kind: str) -> Random:
-        """Return the random stream of `kind`: no other kind draws from it."""
+        """Return the random stream of `kind`: used by no other kind."""
         if kind not in self._streams:
             self._streams[kind] = Random(f"{self.what.seed}/{kind}")
         return self._streams[kind]
 
     def draw(self, kind: str, probability: float) -> bool:
-        """Draw whether the fault happens now; note it if so."""
+        """Draw whether the fault happens now; record it if so."""
         if not probability or self.stream(kind).random() >= probability:
             return False
         self.count(kind)
         return True
 
     def count(self, kind: str) -> None:
-        """Note that `kind` was injected now."""
+        """Record that `kind` was injected now."""
         self._counts[kind] += 1
         self._log.append((self._clock.now_ns(), kind))
 
@@ -196,7 +196,7 @@ class Injector:
         return self._clock.call_at(self._clock.now_ns() + ns, fn)
 
     def _every(self, kind: str, ns: int, fn: Callable[[], None]) -> None:
-        """Call `fn` again and again, about every `ns`."""
+        """Call `fn` repeatedly, about every `ns`."""
         if not ns:
             return
 
@@ -220,9 +220,9 @@ class Injector:
         self._begin()
 
     def change(self, what: Faults) -> None:
-        """Inject `what` from now on, and nothing else; times and runs count from here.
+        """Inject `what` from now on, and nothing else; times and runs start here.
 
-        Damage done so far stays, but a link that flaps comes back.
+        Damage done so far stays, but a flapping link comes up.
         """
         self.stop()
         self.what = what
@@ -231,7 +231,7 @@ class Injector:
         self._begin()
 
     def _install(self) -> None:
-        """Tell line and worker which faults they have to ask for."""
+        """Set the faults of line and worker."""
         what = self.what
         self._look_at_line()
         self._nic.interrupts._fail(
@@ -260,7 +260,7 @@ class Injector:
             self._timers["remove"] = self.after(what.remove_ns, self._remove)
 
     def stop(self) -> None:
-        """Inject nothing more; what has gone wrong stays so, but a link that flaps comes back."""
+        """Inject nothing more; damage stays, but a flapping link comes up."""
         self.what = Faults(seed=self.what.seed)
         self._install()
         if self._flapped:
@@ -282,10 +282,10 @@ class Injector:
         self.count("remove")
         self._nic.surprise_removal()
 
-    # --- what the blocks ask ---------------------------------------------------------------------
+    # --- called by the blocks ---------------------------------------------------------------------
 
     def schedule(self, fn: Callable[[], Any]) -> None:
-        """Run a ring after this event, or later by a fault."""
+        """Run a ring after this event, or delayed by a fault."""
         nic, late = self._nic, self.what.writeback_ns
         if getattr(fn, "__self__", None) is not nic.tx or self._worker_runs():
             self._clock.call_soon(fn)
@@ -298,19 +298,19 @@ class Injector:
     def _run_tx(self, fn: Callable[[], Any]) -> None:
         tx = self._nic.tx
         if self._worker_runs() or tx.stage is not None or tx.dma is not None:
-            fn()  # the worker's step, the stage's or the DMA's is what goes wrong
+            fn()  # the fault is in the worker's step, the stage or the DMA
         else:
             self._run("tx", fn)
 
     def mdio(self, operation: Callable[[], None]) -> bool:
-        """Return whether `operation` happens late; it is called then."""
+        """Return whether `operation` is delayed; it is then called later."""
         if not self.draw("phy_busy", self.what.phy_busy):
             return False
         self.after(self.what.phy_busy_ns, operation)
         return True
 
     def receive(self, batch: FrameBatch, start: int, hold: bool) -> int:
-        """Take frames for the Nic, or lose them."""
+        """Pass frames to the Nic, or drop them."""
         rx = self._nic.rx
         if self._path is not None and self.what.hits_rings:
             return self._one_by_one(batch, start, hold, lambda one: rx.receive(one, 0, hold) > 0)
@@ -320,7 +320,7 @@ class Injector:
         return done
 
     def _missed(self, frames: int) -> bool:
-        """Draw whether the FIFO overruns, and so many frames are missed."""
+        """Draw whether the FIFO overruns, with `n` missed frames."""
         nic = self._nic
         if not self._at_work("rx") or not self.draw("overrun", self.what.overrun):
             return False
@@ -329,7 +329,7 @@ class Injector:
         return True
 
     def _at_work(self, which: str) -> bool:
-        """The engine is on and may have work; otherwise there is nothing that a fault could hit."""
+        """Whether the engine is on and may have work that a fault could affect."""
         nic, peek = self._nic, self._nic.regs.peek
         if nic.shared.still:
             return False
@@ -346,13 +346,13 @@ class Injector:
         self._install()
 
     def _worker_runs(self) -> bool:
-        """The worker sends what the ring holds: what the clock asks for only wakes it."""
+        """The worker sends the ring's descriptors: a run from the clock only wakes it."""
         path = self._path
         running = path is not None and path.run_state is RunState.RUNNING
         return running and self._nic.tx.loop is None
 
     def send(self, batch: FrameBatch, room: int, now: int) -> int:
-        """Send the next frame, or put off what the ring holds: RUN_* and causes."""
+        """Send the next frame, or defer the ring's descriptors: RUN_* and causes."""
         path, late = self._path, self.what.writeback_ns
         assert path is not None
         if not self._at_work("tx"):
@@ -369,7 +369,7 @@ class Injector:
         return flags
 
     def store(self, batch: FrameBatch, start: int, now: int) -> tuple[int, int]:
-        """Store frames, each a run of its own: (index after the last, causes and RX_*)."""
+        """Store frames, each as a separate run: (index after the last, causes and RX_*)."""
         path, events = self._path, 0
         assert path is not None
 
@@ -390,33 +390,33 @@ class Injector:
         take: Callable[[FrameBatch], bool],
         look: Callable[[FrameBatch], bool] | None = None,
     ) -> int:
-        """Give frames to `take`, or lose them, up to one that it does not take: the index of it.
+        """Pass frames to `take`, or drop them; returns the index of the first not accepted.
 
-        Frames that `look` claims are for Python; they meet no fault before Python has them.
+        Frames that `look` claims are for Python, and faults apply only there.
         """
         rx, one = self._nic.rx, FrameBatch()
         for i in range(start, len(batch)):
             one.clear()
             one.extend(batch, i, i + 1)
             if hold and rx.open and not rx.engine.takes(batch.frame_len(i)):
-                return i  # it is offered again, and its turn comes then
+                return i  # it will be offered again
             if look is not None and look(one):
-                take(one)  # which says so
+                take(one)  # which reports it
                 return i
             if not self._missed(1) and not self._run("rx", lambda: take(one)):
                 return i
         return len(batch)
 
     def staged(self, fn: Callable[[], Any], end: int = -1) -> Any:
-        """Send what a stage has fetched, up to descriptor `end` (-1: all of it is shared)."""
+        """Send the descriptors that a stage has fetched, up to descriptor `end` (-1: all of it is shared)."""
         return fn() if self._worker_runs() else self._run("tx", fn, end)
 
     def fetched(self, fn: Callable[[], Any]) -> Any:
-        """Run the transmit engine for what a bus has brought: a descriptor, or a segment of it."""
+        """Run the transmit engine for data from a bus: a descriptor, or a segment of it."""
         return self._run("tx", fn)
 
     def _run(self, which: str, fn: Callable[[], Any], end: int = -1) -> Any:
-        """Run an engine; one access of it ends in a master abort when its number has come."""
+        """Run an engine; one access of it ends in a master abort at the chosen run."""
         nic = self._nic
         engine = nic.tx.engine if which == "tx" else nic.rx.engine
         if not self.what.abort or not self._at_work(which) or not nic.memory.enabled:
@@ -431,7 +431,7 @@ class Injector:
         head = engine.head
         turned = f"{which}-data" in due and engine.fetch(end) and engine.turn(NOWHERE)
         if f"{which}-descriptor" in due:
-            engine.drop()  # or it would be a descriptor's write-back, if not another's
+            engine.drop()  # or the write-back would use a wrong descriptor
             engine.misdirect = NOWHERE
         try:
             return fn()

@@ -1,11 +1,11 @@
-"""What the driver did wrong, by name: a count, the last cases with values and time, the remedy.
+"""Driver misuse by name: a count, the last cases with values and time, the remedy.
 
-The device never raises for a guest's mistake; it does what the datasheet says and notes the mistake
+The device never raises for a guest's mistake; it follows the datasheet and records the mistake
 here, so that a "Detected Tx Unit Hang" can be explained.  A Nic made with ``strict=True`` raises
 `MisuseError` at the access instead, for people who write drivers.
 
 The rules are data (misuserules.py), the log is compiled and of a fixed size
-(fastpath/nic/misuselog.pyx), and texts are made when they are asked for.
+(fastpath/nic/misuselog.pyx), and texts are created on request.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from fastpath.nic.misuselog import MisuseLog
 __all__ = ["REMEDIES", "Misuse", "MisuseError", "MisuseEvent"]
 
 CASES = 256
-"""How many of the latest cases are kept."""
+"""Number of latest cases kept."""
 
 BOTH_SIDES = frozenset({"ring-align", "ring-length"})
 """Rules about the registers of either ring; a case begins with the offset."""
@@ -35,7 +35,7 @@ class MisuseError(E1000Error):
 
 @dataclass(frozen=True, slots=True)
 class MisuseEvent:
-    """One kind of mistake so far, or one case of it: how often, the values, the remedy."""
+    """One kind of mistake so far, or one case of it: count, values, remedy."""
 
     name: str
     count: int
@@ -45,7 +45,7 @@ class MisuseEvent:
     """A section of Intel's SDM (317453), unless it names another standard."""
     register: str = ""
     descriptor: int | None = None
-    """Index in its ring, where the rule is about one."""
+    """Index in its ring, if the rule is about one."""
     when_ns: int = 0
     because: str = ""
     """Another broken rule of which this is a consequence; it is listed before this one."""
@@ -56,7 +56,7 @@ class MisuseEvent:
 
 
 class Misuse:
-    """Counts what the driver did wrong."""
+    """Counts driver mistakes."""
 
     __slots__ = ("_log", "_now_ns", "_sources", "_strict", "on_strict")
 
@@ -70,7 +70,7 @@ class Misuse:
 
     @property
     def strict(self) -> bool:
-        """Mistakes raise MisuseError."""
+        """Whether mistakes raise MisuseError."""
         return self._strict
 
     @strict.setter
@@ -82,14 +82,14 @@ class Misuse:
     def derive(
         self, name: str, count: Callable[[], int], values: Callable[[], Values] = tuple
     ) -> None:
-        """Call a function for the count of `name` whenever that is asked for.
+        """Set a function that returns the count of `name`.
 
-        It is a compiled engine's own counter, or 1 while something is wrong.
+        It is a compiled engine's own counter, or 1 during an error.
         """
         self._sources[name] = (count, values)
 
     def note(self, name: str, *values: int, n: int = 1) -> None:
-        """Count `n` cases of the rule `name`; `values` are the numbers its text has places for.
+        """Count `n` cases of the rule `name`; `values` are the numbers for its text.
 
         Raises: MisuseError when strict.
         """
@@ -100,7 +100,7 @@ class Misuse:
             raise MisuseError(f"{rule.told.says.format(*values)}: {rule.remedy}")
 
     def count(self, name: str) -> int:
-        """Return how often `name` has happened."""
+        """Return the number of cases of `name`."""
         if name in self._sources:
             return self._sources[name][0]()
         return self._log.count(RULE_NUMBER[name])
@@ -111,7 +111,7 @@ class Misuse:
         return sum(e.count for e in self.events())
 
     def events(self) -> list[MisuseEvent]:
-        """Return what has happened, the most frequent first, and behind each its consequences."""
+        """Return the mistakes, most frequent first, each followed by its consequences."""
         rows = []
         for number, rule in enumerate(RULES):
             if last := self._log.last(number):
@@ -155,14 +155,14 @@ class Misuse:
         return {found.reg.group for at in offsets if (found := at_offset(at)) is not None}
 
     def cases(self) -> list[MisuseEvent]:
-        """Return the latest cases (up to 256) that were noted, the oldest first."""
+        """Return the latest cases (up to 256) recorded, oldest first."""
         return [
             _event(RULES[number], 1, when_ns, numbers)
             for when_ns, number, *numbers in self._log.cases()
         ]
 
     def state(self) -> dict[str, list[int]]:
-        """Return what a snapshot keeps: the count and the last case of each rule that has any."""
+        """Return the state for a snapshot: the count and the last case of each rule that has any."""
         return {
             rule.name: [self._log.count(number), last[0], *last[2:]]
             for number, rule in enumerate(RULES)
@@ -170,14 +170,14 @@ class Misuse:
         }
 
     def load(self, state: dict[str, list[int]]) -> None:
-        """Take back what `state` returned; rules that are no more are left out."""
+        """Load the result of `state`; ignores removed rules."""
         self.clear()
         for name, (n, when_ns, *values) in state.items():
             if name in RULE_NUMBER:
                 self._log.note(RULE_NUMBER[name], when_ns, n, *values)
 
     def clear(self) -> None:
-        """Forget everything that was noted here; the engines' counters end with a reset."""
+        """Clear the recorded cases; a reset clears the engines' counters."""
         self._log.clear()
 
     def __repr__(self) -> str:

@@ -1,7 +1,7 @@
-"""The rules of misuse as data: what a driver can do wrong, where the SDM says so, what to do.
+"""The rules of misuse as data: driver mistakes, SDM sections and remedies.
 
-One row per rule. `condition` says when exactly a case is noted. `says` is the text of a case: a
-format for up to four recorded numbers (`misuse.Misuse.note`). `when` says when the device checks a
+One row per rule. `condition` defines when a case is recorded. `says` is the text of a case: a
+format for up to four recorded numbers (`misuse.Misuse.note`). `when` is when the device checks a
 rule. *access*: at the access that breaks it. *run*: when an engine processes a ring. *asked*: only
 in `Misuse.events` or `e1000emu explain`, so it costs nothing otherwise. *audit*: when a strict
 device compares the descriptor rings, at each doorbell. "SDM" is 317453 (see regs.py).
@@ -34,11 +34,11 @@ class Rule:
     sdm: str
     when: str
     condition: str
-    """When exactly a case is noted."""
+    """When a case is recorded."""
     told: Told
     remedy: str
     follows: tuple[str, ...] = ()
-    """Rules whose breach causes this one: it is shown below theirs."""
+    """Rules whose breach causes this one: it is listed below them."""
 
 
 def _rule(
@@ -53,7 +53,7 @@ def _rule(
     index: int = -1,
     follows: tuple[str, ...] = (),
 ) -> Rule:
-    """Make a row; its section is the register's own unless it is given."""
+    """Create a row; its section is the register's own unless it is given."""
     told = Told(says, index)
     return Rule(name, where, sdm or reg(where).sdm, when, condition, told, remedy, follows)
 
@@ -392,12 +392,12 @@ RULES: tuple[Rule, ...] = (*_BUS, *_EEPROM_PHY, *_RECEIVE, *_TRANSMIT, *_INTERRU
 """Every rule."""
 
 RULE_NUMBER: dict[str, int] = {rule.name: n for n, rule in enumerate(RULES)}
-"""Where in `RULES` a rule is: its number in the compiled log."""
+"""Index of a rule in `RULES`: its number in the compiled log."""
 
 REMEDIES: dict[str, str] = {rule.name: rule.remedy for rule in RULES}
 """The remedy of each rule."""
 
 
 def cited(section: str) -> str:
-    """Return the section of a rule or reason with its source: Intel's SDM where it names none."""
+    """Return the section of a rule or reason with its source: Intel's SDM if it names none."""
     return section if " " in section else f"SDM {section}"

@@ -1,7 +1,7 @@
-"""Writes of bits that the device only stores: which, how often, why they do nothing.
+"""Writes of bits that the device only stores: which, how often, and the reason.
 
-The tables say which bits these are (`todo` of a field, `e1000emu regs --coverage`). Such a write is
-no mistake of the driver's, so it is no misuse. But it may explain a wrong behaviour. A bit counts
+The tables list these bits (`todo` of a field, `e1000emu regs --coverage`). Such a write is
+not misuse by the driver. But it may explain wrong behaviour. A bit counts
 when it is written 1.
 """
 
@@ -22,7 +22,7 @@ class _Bits(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class UnmodelledWrite:
-    """A field that only stores, and what was written to it."""
+    """A field that only stores, and the values written."""
 
     field: str
     """Space, register and field: "bar0.CTRL.ILOS"."""
@@ -45,21 +45,21 @@ class Unmodelled:
         self._counts: dict[str, tuple[int, int]] = {}
 
     def add(self, space: str, offset: int, value: int) -> None:
-        """Take a write of `value` to the register at `offset`."""
+        """Record a write of `value` to the register at `offset`."""
         for bits in _gaps().get((space, offset), ()):
             if value & bits.mask:
                 count = self._counts.get(bits.name, (0, 0))[0]
                 self._counts[bits.name] = (count + 1, value)
 
     def add_bytes(self, space: str, offset: int, value: int, size: int) -> None:
-        """Take a write of `size` bytes, which may cover several registers or begin within one."""
+        """Record a write of `size` bytes, which may cover several registers or begin within one."""
         value &= (1 << 8 * size) - 1
         for at_space, at in _gaps():
             if at_space == space and at < offset + size and offset < at + 4:
                 self.add(space, at, value << 8 * offset >> 8 * at)
 
     def writes(self) -> list[UnmodelledWrite]:
-        """Return what was written, by space and offset."""
+        """Return the writes, by space and offset."""
         return [
             UnmodelledWrite(bits.name, *self._counts[bits.name], bits.why)
             for place in _gaps().values()
@@ -68,18 +68,18 @@ class Unmodelled:
         ]
 
     def state(self) -> dict[str, tuple[int, int]]:
-        """Return what a snapshot keeps: count and last value by field."""
+        """Return the state for a snapshot: count and last value by field."""
         return dict(self._counts)
 
     def load(self, state: dict[str, tuple[int, int]]) -> None:
-        """Take back what `state` returned; fields that are modelled by now are left out."""
+        """Load the result of `state`; ignores fields modelled since."""
         known = {bits.name for place in _gaps().values() for bits in place}
         self._counts = {name: row for name, row in state.items() if name in known}
 
 
 @cache
 def _gaps() -> dict[tuple[str, int], tuple[_Bits, ...]]:
-    """Return by space and offset the bits that can be written and only store."""
+    """Return by space and offset the bits that are writable but only stored."""
     found = {}
     for space, rows in SPACES.items():
         for r in rows:
@@ -94,5 +94,5 @@ def _gaps() -> dict[tuple[str, int], tuple[_Bits, ...]]:
 
 
 def gap_mask(space: str, offset: int) -> int:
-    """Return the bits at `offset` that can be written and only store."""
+    """Return the bits at `offset` that are writable but only stored."""
     return sum(bits.mask for bits in _gaps().get((space, offset), ()))

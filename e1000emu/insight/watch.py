@@ -2,8 +2,8 @@
 
 The register file (fastpath/nic/regfile.pyx) reports writes that set reserved bits or give a field a
 value that is not `legal`, by the register table. It also reports writes to the few registers below,
-none of which is written for each packet. Rules that would cost something with every packet are
-checked on request, or, in a strict device, at each doorbell (`Rings`).
+none of which is written per packet. Rules with a cost per packet are
+checked on request or, in a strict device, at each doorbell (`Rings`).
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ TX_RS = 0x08
 
 
 class Parts(NamedTuple):
-    """The blocks that are looked at."""
+    """The blocks that are checked."""
 
     model: Model
     regs: Registers
@@ -78,7 +78,7 @@ class Parts(NamedTuple):
 
 
 def peek_memory(nic: Parts, address: int, n: int) -> bytes:
-    """Return `n` bytes of memory, or none where reading would have side effects."""
+    """Return `n` bytes of memory, or none if reading would have side effects."""
     if nic.tx.stage is not None or not nic.memory.enabled:
         return b""
     for start, size, *_ in nic.memory.regions():
@@ -98,14 +98,14 @@ def tso_pad(nic: Parts) -> tuple[int, ...]:
 
 
 class Rings:
-    """The descriptors of both rings that the hardware owns, as they were given (strict devices)."""
+    """The descriptors of both rings that the hardware owns, as posted (strict devices)."""
 
     def __init__(self, nic: Parts) -> None:
         self._nic = nic
         self._given: dict[str, dict[int, bytes]] = {"tx": {}, "rx": {}}
 
     def forget(self, which: str) -> None:
-        """Forget the ring, which has changed or is off."""
+        """Clear the state of a changed or disabled ring."""
         self._given[which].clear()
 
     def doorbell(self, which: str, tail: int) -> None:
@@ -122,7 +122,7 @@ class Rings:
         owned = (old - head) % count
         for i in list(given):
             if (i - head) % count >= owned:
-                del given[i]  # the hardware is done with it
+                del given[i]  # the hardware has finished it
             elif ring[i * DESCRIPTOR_BYTES :][:DESCRIPTOR_BYTES] != given[i]:
                 del given[i]
                 note(f"{which}-owned", i, head, old)
@@ -168,7 +168,7 @@ class Watch:
             self.rings.forget("rx")
 
     def _told(self, offset: int, old: int, value: int) -> None:
-        """Take a write before it has its effect."""
+        """Check a write before its effect."""
         row = self._rows.get(offset)
         if row is not None and row.read_only:
             self._note("read-only", offset, value)
@@ -253,7 +253,7 @@ class Watch:
             self._note("rar0-group", self._regs.peek(low), new)
 
     def _icr(self, offset: int, old: int, new: int) -> None:
-        # with everything masked, or by all ones, a driver clears what it does not want to know
+        # with everything masked, or by all ones, a driver clears unwanted causes
         if new != ALL_ONES and self._nic.interrupts.masks:
             self._note("icr-not-pending", old, new)
 
@@ -287,7 +287,7 @@ class Watch:
         if new & 0xFFFF and not tidv:
             self._note("tadv-alone", tidv, new & 0xFFFF)
 
-    # --- checked when asked ----------------------------------------------------------------------
+    # --- checked on request ----------------------------------------------------------------------
 
     def _derive(self) -> None:
         nic, misuse = self._nic, self._nic.misuse
@@ -333,7 +333,7 @@ class Watch:
         )
 
     def _high_ns(self) -> int:
-        """How long the line is high without a break."""
+        """Time since the line rose."""
         irq = self._nic.interrupts
         if not irq.asserted or irq.disabled:
             return 0

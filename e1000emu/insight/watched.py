@@ -23,7 +23,7 @@ them."""
 
 
 class Watched(NamedTuple):
-    """A register whose writes `Watch` is told of, as `RegFile.watch` is told."""
+    """A register whose writes are reported to `Watch`, for `RegFile.watch`."""
 
     offset: int
     told: int
@@ -34,12 +34,12 @@ class Watched(NamedTuple):
     read_only: bool
     name: str
     limits: tuple[Field, ...] = ()
-    """Fields whose value, if it is not legal, breaks a rule."""
+    """Fields whose value, if it is not legal, violates a rule."""
 
 
 @cache
 def watched(lacks: frozenset[str], features: frozenset[str]) -> tuple[Watched, ...]:
-    """Return the registers of a part, without those in `lacks`, whose writes can be wrong."""
+    """Return the registers of a part, without those in `lacks`, whose writes can be invalid."""
     rows = []
     for r in TABLE:
         if r.name in lacks or r.alias_of:

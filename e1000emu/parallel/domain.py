@@ -1,6 +1,6 @@
 """Clock domains: nodes joined by links without delay share a clock, and nothing with others.
 
-A simulation has the same domains with any number of processes, and each behaves the same. Frames from
+A simulation has the same domains with any number of processes, with equal behaviour. Frames from
 another domain come before a domain's own events of that time, in the order of `Arrival` (time,
 link, side, sequence).
 """

@@ -10,7 +10,7 @@ from typing import Any
 
 
 class Classes:
-    """Which functions are recorded: `wanted(code)` is asked once for each code object."""
+    """Which functions are recorded: `wanted(code)` is called once for each code object."""
 
     def __init__(self, wanted: Callable[[CodeType], bool]) -> None:
         self.wanted = wanted

@@ -24,7 +24,7 @@ def csum_add(a: int, b: int) -> int:
 
 
 def csum_sub(a: int, b: int) -> int:
-    """Take accumulator `b` out of `a`."""
+    """Subtract accumulator `b` from `a`."""
     return csum_add(a, ~b & _M32)
 
 
@@ -49,7 +49,7 @@ def csum_block_add(a: int, b: int, offset: int) -> int:
 
 
 def csum_block_sub(a: int, b: int, offset: int) -> int:
-    """Take the sum `b` of a block at `offset` out of `a`."""
+    """Subtract the sum `b` of a block at `offset` from `a`."""
     return csum_block_add(a, ~b & _M32, offset)
 
 
@@ -87,5 +87,5 @@ def csum_replace4(check: int, old: int, new: int) -> int:
 
 
 def ip_compute_csum(data: Buffer) -> int:
-    """Return the check of `data`: 0 when `data` holds its own right check (RFC 1071)."""
+    """Return the check of `data`: 0 when `data` contains its correct check (RFC 1071)."""
     return csum_fold(csum_partial(data))

@@ -1,6 +1,6 @@
 """Serve the frequent messages of vfio-user, in plain Python: the twin of ``datapath.BusPump``.
 
-The compiled one does not know the protocol: `e1000emu.embed.vfio_user.hot` tells it.
+The compiled one does not know the protocol: `e1000emu.embed.vfio_user.hot` defines it.
 
 `DataPath` itself has no twin: the engines work its rings, and their twins are ``_ref/txring`` and
 ``_ref/rxring``; the twin of its interrupt block is ``_ref/irqblock``.
@@ -29,7 +29,7 @@ class BusPump:
         self.nic = nic
 
     def serve(self, message: bytes) -> bytes | None:
-        """Return the answer, b"" when none is wanted, None when the message is the caller's."""
+        """Return the answer, b"" if none is wanted, None if the caller must handle it."""
         ident, command, size, flags, _ = HEADER.unpack_from(message)
         payload = message[HEADER.size : size]
         if flags & ~NO_REPLY:

@@ -15,14 +15,14 @@ class DescCache:
         self.low, self.host = low, 0
 
     def wants(self, waiting: int) -> bool:
-        """Whether to fetch now, when `waiting` descriptors are in host memory."""
+        """Whether to fetch now, with `waiting` descriptors in host memory."""
         have = len(self.all)
         if not have:
             return waiting > 0
         return have < self.low and waiting > have and waiting - have >= self.host
 
     def fetch(self, dma: Any, base: int, n: int, head: int, waiting: int) -> bool:
-        """Fetch what fits; False when not even the first one can be read."""
+        """Fetch as many as fit; False if the first one cannot be read."""
         if not self.wants(waiting):
             return True
         for k in range(len(self.all), min(waiting, SIZE)):

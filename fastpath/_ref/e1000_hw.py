@@ -1,4 +1,4 @@
-"""Offsets of registers, and the bits that engines read: the twin of ``fastpath.nic.e1000_hw``."""
+"""Offsets of registers, and the bits read by engines: the twin of ``fastpath.nic.e1000_hw``."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ def clip(ns: int) -> int:
 
 
 class TimerHandle:
-    """One scheduled call; without `fn` it was made or cancelled."""
+    """One scheduled call; without `fn` it was executed or cancelled."""
 
     def __init__(self, when_ns: int, fn: Call | None, background: bool) -> None:
         self.when = clip(when_ns)
@@ -28,7 +28,7 @@ class TimerHandle:
 
     @property
     def cancelled(self) -> bool:
-        """Whether the call was made or cancelled."""
+        """Whether the call was executed or cancelled."""
         return self.fn is None
 
 
@@ -37,7 +37,7 @@ class JumpQueue:
 
     def __init__(self, start_ns: int = 0) -> None:
         self._ready: deque[Call] = deque()
-        self._later: list[TimerHandle] = []  # as scheduled, with those that were made
+        self._later: list[TimerHandle] = []  # as scheduled, including executed ones
         self._now = start_ns
         self._crowd = 0
         self.events = 0
@@ -52,7 +52,7 @@ class JumpQueue:
 
     @property
     def waiting_now(self) -> int:
-        """How many calls for now wait."""
+        """Number of waiting calls for now."""
         return len(self._ready)
 
     def call_at(self, when_ns: int, fn: Call, *, background: bool = False) -> TimerHandle:
@@ -78,7 +78,7 @@ class JumpQueue:
         return self._ready.popleft()
 
     def _take_later(self, handle: TimerHandle) -> Call:
-        """What a scheduled call is to run."""
+        """The function of a scheduled call."""
         self.events += 1
         fn, handle.fn = handle.fn, None
         assert fn is not None
@@ -90,15 +90,15 @@ class JumpQueue:
         return None if first is None else first.when
 
     def only_background(self) -> bool:
-        """Whether nothing but housekeeping is scheduled."""
+        """Whether only background calls are scheduled."""
         return not self.pending()
 
     def pending(self) -> list[TimerHandle]:
-        """The scheduled calls; none of background."""
+        """The scheduled calls; without background ones."""
         return [handle for handle in self._waiting() if not handle.background]
 
     def run_expired(self, now_ns: int) -> int:
-        """Run what is due at `now_ns`; events run."""
+        """Run the calls due at `now_ns`; returns their number."""
         ran = 0
         while True:
             for _ in range(len(self._ready)):
@@ -113,12 +113,12 @@ class JumpQueue:
             ran += 1
 
     def clear(self) -> None:
-        """Forget every call."""
+        """Remove all calls."""
         self._ready.clear()
         self._later.clear()
 
     def after_event(self) -> int:
-        """The end, in ns, of an event when this instant has had too many."""
+        """The end, in ns, of an event if this instant had too many."""
         step = max(self._crowd // INSTANT_EVENTS - 1, 0)
         return clip(self._now + min(EVENT_NS << step, EVENT_MAX_NS))
 
@@ -131,7 +131,7 @@ class JumpQueue:
         return True
 
     def take(self, limit_ns: int | None) -> Call | None:
-        """Take the next event off, and move time to it; None when there is none up to the limit."""
+        """Take the next event off, and move time to it; None if there is none up to the limit."""
         self._crowd += 1
         crowded = self._crowd > INSTANT_EVENTS
         if self._ready and not crowded:
@@ -154,7 +154,7 @@ class JumpQueue:
         return self._take_later(first)
 
     def wait(self, cond: Callable[[], bool], timeout_ns: int | None = None) -> bool:
-        """Run events until `cond()` holds; after those for now, what a subclass does."""
+        """Run events until `cond()` holds; after those for now, those of a subclass."""
         if cond():
             return True
         deadline = None if timeout_ns is None else self._now + timeout_ns

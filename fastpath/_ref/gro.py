@@ -19,7 +19,7 @@ UDP_MAX_FRAMES = 128
 
 @dataclass(slots=True)
 class Packet:
-    """A packet for the stack: its bytes, and of how many frames it was made."""
+    """A packet for the stack: its bytes, and its number of frames."""
 
     data: bytes
     gso_size: int = 0
@@ -70,7 +70,7 @@ class Headers:
         return *ip, t[8:13], t[13] & ~0x08, t[14:16], t[20:]
 
     def sum_ok(self) -> bool:
-        """The transport checksum is right."""
+        """Whether the transport checksum is correct."""
         if self.proto == 17 and self.net[self.l4 + 6 : self.l4 + 8] == b"\0\0":
             return not self.v6
         body = self.net[self.l4 :]
@@ -79,7 +79,7 @@ class Headers:
 
 
 def parse(frame: bytes) -> Headers | None:
-    """None when the frame belongs to no flow that could be merged."""
+    """None if the frame cannot be merged."""
     eth, p = frame[:14], frame[14:]
     if frame[12:14] == b"\x08\x00":
         if len(p) < 28 or p[0] != 0x45 or int.from_bytes(p[6:8], "big") & 0x3FFF:
@@ -131,7 +131,7 @@ class Flow:
         return self.first.pay + sum(map(len, self.payloads))
 
     def continued_by(self, h: Headers) -> bool:
-        """`h` is the next frame and segmentation would give it back."""
+        """Whether `h` is the next frame, and segmentation would restore it."""
         f = self.first
         if len(h.payload) > self.mss or h.constant() != f.constant() or h.pay != f.pay:
             return False
@@ -202,13 +202,13 @@ class GroTable:
         out.append(flow.packet())
 
     def _flush_udp(self, out: list[Packet]) -> None:
-        """Held datagrams go up before any other may."""
+        """Deliver held datagrams before any other."""
         for flow in self.flows.copy():
             if flow.first.proto == 17:
                 self._take_out(flow, out)
 
     def receive(self, frame: bytes, out: list[Packet], *, verified: bool = False) -> int:
-        """Judge one frame."""
+        """Process one frame."""
         h = parse(frame)
         if h is None:
             self._flush_udp(out)
@@ -245,7 +245,7 @@ class GroTable:
         return HELD
 
     def flush(self, out: list[Packet]) -> int:
-        """Everything held goes up."""
+        """Deliver everything held."""
         n = len(self.flows)
         while self.flows:
             self._take_out(self.flows[0], out)

@@ -68,7 +68,7 @@ def segment(
 
 
 def stamped(seq: int, count: int, gso_size: int, tskey: int, *, tcp: bool) -> int | None:
-    """Which of `count` segments from `seq` asks for the time stamp `tskey`; None: no one."""
+    """Which of `count` segments from `seq` requests the time stamp `tskey`, or None."""
     if not tcp:
         return 0
     behind = (tskey - seq) & 0xFFFFFFFF

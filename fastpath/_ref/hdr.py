@@ -28,7 +28,7 @@ def put(header: str, name: str, data: bytearray, value: int | bytes) -> None:
 
 
 def options(data: bytes, fixed: int, length_at: int, high: bool) -> bytes:
-    """The bytes between the fixed header and the length that its 4-bit field tells."""
+    """The bytes between the fixed header and the length in its 4-bit field."""
     nibble = data[length_at] >> 4 if high else data[length_at] & 0x0F
     return data[fixed : max(fixed, nibble * 4)]
 
@@ -112,7 +112,7 @@ def ip_hdr_validate(packet: bytes, gso: bool = False) -> tuple[int, int]:
 
 
 def gso_csum_prep(packet: bytes, l4: int, udp: bool) -> bytes:
-    """A super-packet from its network header on, its transport header at `l4`, ready to be cut."""
+    """A super-packet from its network header on, its transport header at `l4`, ready for segmentation."""
     out = bytearray(packet)
     if packet[0] >> 4 == 4:
         out[2:4] = out[10:12] = bytes(2)

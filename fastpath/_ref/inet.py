@@ -16,7 +16,7 @@ class IpIdents:
         self.stamp = [0] * 1024
 
     def reserve(self, slot: int, segs: int, now: int, randrange: Callable[[int], int]) -> int:
-        """Take `segs` ids of generator `slot`."""
+        """Reserve `segs` ids of generator `slot`."""
         slot &= 1023
         passed, value = now - self.stamp[slot], self.id[slot]
         self.stamp[slot] = now
@@ -40,7 +40,7 @@ def datagram(
 
 
 def segments(n: int, size: int, most: int, head_len: int) -> list[int]:
-    """Lengths of the datagrams that `n` bytes go as with UDP_SEGMENT `size`; none: not at once.
+    """Lengths of the datagrams of `n` bytes with UDP_SEGMENT `size`; none: not in one step.
 
     `most`: payload that fits the MTU.
     """
@@ -51,7 +51,7 @@ def segments(n: int, size: int, most: int, head_len: int) -> list[int]:
 
 
 def route_fields(packet: bytes) -> tuple[int, int, int, int, int]:
-    """What ip_route_fields returns for a frame to this host."""
+    """The result of ip_route_fields for a frame to this host."""
     tos, frag, protocol, saddr, daddr = struct.unpack_from(">xBxxxxHxBxxII", packet)
     plain = 0 if frag & 0x3FFF else 2 if packet[0] == 0x45 else 1
     return daddr, saddr, tos, protocol, plain
@@ -71,14 +71,14 @@ def datagram6(
 
 
 def rcv_fields6(packet: bytes) -> tuple[int, int, bool]:
-    """What ip6_rcv_fields returns."""
+    """The result of ip6_rcv_fields."""
     daddr = int.from_bytes(packet[24:40], "big")
     strict = daddr >> 120 == 0xFF or daddr >> 118 == 0x3FA or daddr == 1
     return daddr, packet[6], strict
 
 
 def neigh_key6(packet: bytes, ifindex: int) -> int:
-    """What ip6_neigh_key returns."""
+    """The result of ip6_neigh_key."""
     daddr = int.from_bytes(packet[24:40], "big")
     return 0 if daddr >> 120 == 0xFF or ifindex > 0xFFFF else daddr << 16 | ifindex
 

@@ -13,5 +13,5 @@ class InetHash(dict[Key, V]):
     """A dict by inet_key."""
 
     def find_packet(self, packet: bytes, net: int, l4: int) -> V | None:
-        """The value of the key of a packet whose headers begin at `net` and `l4`."""
+        """The value of the key of a packet with headers at `net` and `l4`."""
         return self.get(inet_key(packet, net, l4))

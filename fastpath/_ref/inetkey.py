@@ -9,7 +9,7 @@ AF_INET, AF_INET6 = 2, 10
 
 
 def _addresses(net: bytes) -> tuple[int, int, int]:
-    """(family, saddr, daddr) of the IP header; IndexError when cut off, ValueError when none."""
+    """(family, saddr, daddr) of the IP header; IndexError if truncated, ValueError if none."""
     version = net[0] >> 4 if len(net) >= 20 else 0
     if len(net) < (40 if version == 6 else 20):
         raise IndexError("no IP header")
@@ -21,7 +21,7 @@ def _addresses(net: bytes) -> tuple[int, int, int]:
 
 
 def inet_key(packet: bytes, net: int, l4: int, *, back: bool = False) -> Key:
-    """The key of a packet whose headers begin at `net` and `l4`; `back`: of its answer."""
+    """The key of a packet whose headers begin at `net` and `l4`; `back`: of its reply."""
     if len(packet) < l4 + 4:
         raise IndexError("no ports")
     family, saddr, daddr = _addresses(packet[net:])
@@ -38,7 +38,7 @@ def icmp_echo_key(packet: bytes, net: int, l4: int) -> Key:
 
 
 def udp_rcv_key(packet: bytes, net: int, l4: int) -> Key | None:
-    """The key of a datagram that is verified and not merged, when its length is all there is."""
+    """The key of a datagram that is verified and not merged, if its length is exact."""
     size = len(packet) - l4
     if size < 8 or int.from_bytes(packet[l4 + 4 : l4 + 6], "big") != size or l4 - net < 20:
         return None

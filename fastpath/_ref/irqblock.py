@@ -1,6 +1,6 @@
 """Causes, masks, delays and the interrupt line: the twin of ``fastpath.nic.irqblock``.
 
-It is fed with the time and drives a line at once; clocks, threads and locks are none of its own.
+Its caller passes the time, and it drives a line at once; it has no clocks, threads or locks.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ SCALE = 1 << 53
 
 
 class LineFaults:
-    """Decides for each rise of a line whether it is seen at once, late, or never."""
+    """Decides for each rise of a line whether the host sees it at once, late, or never."""
 
     def __init__(
         self, seed_lost: int, seed_late: int, lost: float, late: float, late_ns: int
@@ -48,7 +48,7 @@ class LineFaults:
         return z ^ z >> 31
 
     def rise(self, now: int) -> int:
-        """Return when it is seen: 0 at once, LOST never."""
+        """Return when it becomes visible: 0 at once, LOST never."""
         lost = self._next(0) >> 11 < self._lost
         late = self._next(1) >> 11 < self._late
         wait = 1 + self._next(1) % self._late_ns
@@ -58,7 +58,7 @@ class LineFaults:
 
 
 class IrqBlock:
-    """The registers by name in `regs`; `line` is told each change of the level."""
+    """The registers by name in `regs`; `line` is called for each change of the level."""
 
     def __init__(
         self,
@@ -172,12 +172,12 @@ class IrqBlock:
         self._settle(now)
 
     def disable(self, disabled: bool, now: int) -> None:
-        """The line stays low while `disabled`."""
+        """Hold the line low while `disabled`."""
         self.disabled = disabled
         self._level(now)
 
     def tick(self, now: int) -> None:
-        """Do what is due."""
+        """Handle expired delays."""
         if self.frozen:
             return
         bits = 0
@@ -199,11 +199,11 @@ class IrqBlock:
         return min((at for at in every if at), default=0)
 
     def freeze(self) -> None:
-        """The line keeps its level and delays do not end."""
+        """Freeze the line and the delays."""
         self.frozen = True
 
     def thaw(self, now: int) -> None:
-        """Do what has become due meanwhile."""
+        """Handle delays that expired meanwhile."""
         self.frozen = False
         due = self.next_due()
         if due and now >= due:

@@ -1,6 +1,6 @@
 """The serial EEPROM in plain Python: the twin of ``fastpath.nic.microwire``.
 
-It keeps the bits of the command that is being shifted in, and works everything out from them.
+It keeps the bits of the command that is being shifted in, and derives everything from them.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ WRITE_ALL_NS = 6_000_000
 
 
 def number(bits: list[bool]) -> int:
-    """Return what `bits` say, most significant first."""
+    """Return the number of `bits`, most significant first."""
     return sum(bit << at for at, bit in enumerate(reversed(bits)))
 
 
@@ -26,7 +26,7 @@ class Microwire:
         self._cs = self._sk = False
         self._bits: list[bool] = []  # since CS rose, from the start bit on
         self._busy_until_ns = 0
-        self._status = False  # DO says ready or busy, until a start bit
+        self._status = False  # DO shows ready or busy until a start bit
 
     def data_out(self, now_ns: int) -> bool:
         """Return the level of DO: data, or ready/busy after a write; pulled up otherwise."""
@@ -39,11 +39,11 @@ class Microwire:
             return True
         if not data:
             return False  # the dummy zero before the first data bit
-        words, bit = divmod(len(data) - 1, 16)  # a sequential read goes on with the next word
+        words, bit = divmod(len(data) - 1, 16)  # a sequential read continues with the next word
         return bool(self.words[(address + words) % len(self.words)] >> (15 - bit) & 1)
 
     def set_pins(self, cs: bool, sk: bool, di: bool, now_ns: int) -> None:
-        """Take new levels of the three input pins."""
+        """Set new levels of the three input pins."""
         rising = sk and not self._sk
         self._sk = sk
         if cs != self._cs:
@@ -56,13 +56,13 @@ class Microwire:
             self._bits.append(di)
 
     def _command(self) -> tuple[int, int, list[bool] | None]:
-        """Return opcode, address and what followed; None in its place until both are complete."""
+        """Return opcode, address and data; None in its place until both are complete."""
         end = 3 + self.address_bits
         data = self._bits[end:] if len(self._bits) >= end else None
         return number(self._bits[1:3]), number(self._bits[3:end]), data
 
     def _execute(self, now_ns: int) -> None:
-        """CS falls: what is complete is done."""
+        """Execute a complete command when CS falls."""
         opcode, address, data = self._command()
         if data is None:
             return

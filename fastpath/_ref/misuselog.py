@@ -35,14 +35,14 @@ class MisuseLog:
         c: int = 0,
         d: int = 0,
     ) -> None:
-        """Note `n` cases of `rule`."""
+        """Record `n` cases of `rule`."""
         self._counts[self._rule(rule)] = min(self._counts[rule] + n, _TOP64)
         case = (when_ns, rule, a, b, c, d)
         self._latest[rule] = case
         self._ring.append(case)
 
     def count(self, rule: int) -> int:
-        """How many cases of `rule` there were."""
+        """Number of cases of `rule`."""
         return self._counts[self._rule(rule)]
 
     def last(self, rule: int) -> Case | None:
@@ -50,11 +50,11 @@ class MisuseLog:
         return self._latest[self._rule(rule)]
 
     def cases(self) -> list[Case]:
-        """The latest cases of all rules, the oldest first."""
+        """The latest cases of all rules, oldest first."""
         return list(self._ring)
 
     def clear(self) -> None:
-        """Forget everything."""
+        """Clear the log."""
         self._counts = [0] * len(self._counts)
         self._latest = [None] * len(self._counts)
         self._ring.clear()

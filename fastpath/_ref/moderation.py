@@ -1,4 +1,4 @@
-"""When a cause that waits may interrupt: the plain-Python twin of ``fastpath.nic.moderation``."""
+"""When a pending cause may interrupt: the plain-Python twin of ``fastpath.nic.moderation``."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ LONG_AGO = -(1 << 62)
 
 
 class Moderation:
-    """ITR and nothing else."""
+    """ITR only."""
 
     name = "datasheet"
 
@@ -34,22 +34,22 @@ class Moderation:
         return False
 
     def room(self, burst: int, now: int) -> int:
-        """How many frames the guest is to get now."""
+        """Number of frames to deliver to the guest now."""
         return burst
 
     def due(self) -> int:
-        """When the result of `room` changes."""
+        """Time of the next change of `room`."""
         return 0
 
     def tick(self, now: int) -> None:
-        """Forget a delay that has ended."""
+        """Clear an expired delay."""
 
     def forget(self) -> None:
         """The device was reset."""
 
 
 class AdaptiveModeration(Moderation):
-    """Few frames at each interrupt: each at once. Many: let the next bring more."""
+    """With few frames per interrupt, no delay. With many, delay to collect more."""
 
     name = "adaptive"
 
@@ -84,7 +84,7 @@ class AdaptiveModeration(Moderation):
         return wait if self.patience > 0 else min(wait, self.rx_last + self.p.rx_silence_ns)
 
     def _learn(self, last_ns: int, now: int) -> None:
-        """Whether a silence is one side's wait for the other, or only a gap."""
+        """Whether a pause is one side waiting for the other, or only a gap."""
         still = now - max(self.rx_last, self.tx_last)
         p = self.p
         if self.floor_ns < 2 * p.rx_silence_ns or now - last_ns >= 2 * p.floor_max_ns:
@@ -146,7 +146,7 @@ class AdaptiveModeration(Moderation):
         return waited
 
     def room(self, burst: int, now: int) -> int:
-        """How many frames the guest is to get now."""
+        """Number of frames to deliver to the guest now."""
         if not self._one_way(now):
             return burst
         until = self.hold_until
@@ -160,11 +160,11 @@ class AdaptiveModeration(Moderation):
         return left
 
     def due(self) -> int:
-        """When the result of `room` changes."""
+        """Time of the next change of `room`."""
         return self.room_due
 
     def tick(self, now: int) -> None:
-        """Forget a delay that has ended."""
+        """Clear an expired delay."""
         if now >= self.room_due:
             self.room_due = 0
 

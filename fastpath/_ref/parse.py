@@ -1,4 +1,4 @@
-"""The headers of an IP packet in plain Python: what fastpath.net.parse leaves in an sk_buff."""
+"""The headers of an IP packet in plain Python: the fields that fastpath.net.parse sets in an sk_buff."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Ports:
 
 @dataclass(frozen=True, slots=True)
 class Parsed:
-    """A network header whose lengths are right. Addresses are those of IPv4."""
+    """A network header with valid lengths. Addresses are those of IPv4."""
 
     family: int
     proto: int
@@ -41,7 +41,7 @@ class Parsed:
 
 
 def parse(packet: bytes) -> Parsed | None:
-    """Parse a packet, all of it in one piece, from its network header on; None when it is no IP."""
+    """Parse a packet, all of it in one piece, from its network header on; None if it is not IP."""
     version = packet[0] >> 4 if packet else 0
     if version == 4:
         return parse4(packet)
@@ -63,7 +63,7 @@ def parse4(packet: bytes) -> Parsed | None:
 
 
 def parse6(packet: bytes) -> Parsed | None:
-    """RFC 8200 3. Extension headers are not looked at."""
+    """RFC 8200 3. Ignores extension headers."""
     if len(packet) < 40:
         return None
     word, payload, proto = struct.unpack_from("!IHB", packet)
@@ -76,7 +76,7 @@ def parse6(packet: bytes) -> Parsed | None:
 
 
 def transport(proto: int, segment: bytes) -> Ports | None:
-    """RFC 9293 3.1, RFC 768; None when the header is not whole."""
+    """RFC 9293 3.1, RFC 768; None if the header is incomplete."""
     if proto == UDP and len(segment) >= 8:
         sport, dport, length = struct.unpack_from("!HHH", segment)
         if length and not 8 <= length <= len(segment):

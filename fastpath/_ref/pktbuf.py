@@ -10,7 +10,7 @@ FEW = 8
 
 
 def words_of(n: int) -> int:
-    """Words that a frame of `n` bytes takes: header and bytes, to whole 16 bytes."""
+    """Words of a frame of `n` bytes: header and bytes, rounded up to 16 bytes."""
     return (n + HEADER + 15) // 16 * 2
 
 
@@ -28,7 +28,7 @@ class Fifo:
     begun: int = 0
 
     def step(self, pointer: int, words: int) -> int:
-        """Return `pointer` so many words on."""
+        """Return `pointer` advanced by `words`."""
         return (pointer + words) % self.size if self.size else 0
 
 
@@ -46,13 +46,13 @@ class PacketBuffer:
         self.rx, self.tx = Fifo(0, size), Fifo(size, WORDS - size)
 
     def put(self, fifo: Fifo, word: int, data: bytes) -> None:
-        """Write `data` from `word` of a share on, round its end."""
+        """Write `data` from `word` of a share on, wrapping."""
         size = fifo.size * 8
         for i, byte in enumerate(data[:size]):
             self._mem[fifo.base * 8 + (word * 8 + i) % size] = byte
 
     def get(self, fifo: Fifo, word: int, n: int) -> bytes:
-        """Read `n` bytes from `word` of a share on, round its end."""
+        """Read `n` bytes from `word` of a share on, wrapping."""
         size = fifo.size * 8
         return bytes(self._mem[fifo.base * 8 + (word * 8 + i) % size] for i in range(n))
 
@@ -63,11 +63,11 @@ class PacketBuffer:
         self.put(fifo, fifo.tail, head.ljust(HEADER, b"\0") + data)
 
     def passed(self, fifo: Fifo, words: int) -> None:
-        """A frame went through without waiting."""
+        """A frame passed without waiting."""
         fifo.head = fifo.tail = fifo.step(fifo.tail, words)
 
     def pointers(self, tx: bool = False) -> tuple[int, int, int, int, int]:
-        """Return (head, tail, saved head, saved tail, frames that wait)."""
+        """Return (head, tail, saved head, saved tail, waiting frames)."""
         f = self.tx if tx else self.rx
         head, tail = f.step(f.head, f.taken), f.step(f.tail, f.begun)
         return head, tail, f.head, f.tail, f.count

@@ -36,7 +36,7 @@ class Stats:
         self._v[name] = min(self._v[name] + n, _TOP64)
 
     def peek_register(self, name: str) -> int:
-        """What a read would give."""
+        """The value of a read, without effects."""
         if name in self._v:
             return min(self._v[name], 0xFFFFFFFF)
         value = self._v[name[:-1]]
@@ -101,7 +101,7 @@ class RegFile:
         return len(self._regs)
 
     def bind(self, hooks: dict[str, Any], stats: Stats) -> None:
-        """Put hooks and counters in the place of their names."""
+        """Replace names by hooks and counters."""
         for i, reg in enumerate(self._regs):
             if isinstance(reg, _Reg):
                 reg.on_read = hooks.get(reg.on_read, reg.on_read)
@@ -142,7 +142,7 @@ class RegFile:
             self._watched.pop(i, None)
 
     def watch(self, index: int, told: int = 0, absent: int = 0, *, every: bool = False) -> None:
-        """Tell `on_watched` of writes to dword `index`."""
+        """Report writes of dword `index` to `on_watched`."""
         if self.on_watched is None:
             raise ValueError("RegFile.watch: on_watched")
         self._watched[index] = (told, absent, every)

@@ -9,7 +9,7 @@ M32 = 0xFFFFFFFF
 
 
 class Sent(Protocol):
-    """What is read of an sk_buff."""
+    """The members used of an sk_buff."""
 
     seq: int
     end_seq: int
@@ -57,7 +57,7 @@ class rtx_queue:
         self.members.insert(0, skb)
 
     def insert_after(self, prev: Sent, skb: Sent) -> None:
-        """A piece of prev."""
+        """Insert a piece of prev."""
         self._check(prev)
         if skb in self.members:
             raise ValueError("on a queue already")
@@ -66,7 +66,7 @@ class rtx_queue:
                 each.insert(each.index(prev) + 1, skb)
 
     def unlink(self, skb: Sent) -> None:
-        """Take out."""
+        """Remove."""
         self._check(skb)
         self._take(skb)
         self.members.remove(skb)
@@ -76,25 +76,25 @@ class rtx_queue:
         return next((skb for skb in self.members if after(skb.end_seq, seq)), None)
 
     def sent(self, skb: Sent) -> None:
-        """Sent again."""
+        """Mark as retransmitted."""
         self._check(skb)
         self._take(skb)
         self.flight.append(skb)
 
     def lose(self, skb: Sent) -> None:
-        """To its place among the lost."""
+        """Insert into the lost ones."""
         self._check(skb)
         self._take(skb)
         at = sum(not after(other.seq, skb.seq) for other in self.waiting)
         self.waiting.insert(at, skb)
 
     def settle(self, skb: Sent) -> None:
-        """On neither list."""
+        """Remove from both lists."""
         self._check(skb)
         self._take(skb)
 
     def unlose(self) -> None:
-        """The lost go back among the sent."""
+        """Move the lost ones to the sent ones."""
         if not self.waiting:
             return
         base = self.members[0].seq
@@ -104,10 +104,10 @@ class rtx_queue:
         self.passed = None
 
     def ahead(self) -> Sent | None:
-        """The first behind the cursor."""
+        """The first after the cursor."""
         at = 0 if self.passed is None else self.flight.index(self.passed) + 1
         return self.flight[at] if at < len(self.flight) else None
 
     def sent_pass(self) -> None:
-        """Move the cursor on."""
+        """Advance the cursor."""
         self.passed = self.ahead() or self.passed

@@ -12,7 +12,7 @@ MIN_RING = 8
 
 
 class DescriptorRing:
-    """What the transmit (`which` is "T") and the receive engine ("R") have alike."""
+    """Common part of the transmit (`which` is "T") and receive engine ("R")."""
 
     def __init__(
         self, which: str, dma: Any, stats: Any, regs: Registers, buffer: PacketBuffer | None
@@ -51,14 +51,14 @@ class DescriptorRing:
 
     @property
     def off(self) -> bool:
-        """The ring is too short, or an index lies beyond it."""
+        """Whether the ring is too short, or an index outside it."""
         n = self.len >> 4
         return n < MIN_RING or self.head >= n or self.tail > n
 
     def drop(self) -> None:
-        """Forget the fetched descriptors."""
+        """Drop the fetched descriptors."""
         self.chip.all.clear()
 
     def cached(self) -> int:
-        """Descriptors that were fetched and are not used yet."""
+        """Number of fetched and unused descriptors."""
         return len(self.chip.all)

@@ -1,7 +1,7 @@
 """Plain-Python twin of ``fastpath.net.rings_driver``.
 
 Transmit: packets as lists of (address, bytes); the twin keeps its own descriptor array. Receive:
-the twin reads the ring in shared memory and returns what clean() must deliver; it changes nothing.
+the twin reads the ring in shared memory and returns the frames that clean() must deliver; it changes nothing.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ MAX_FRAGS = 1100
 
 
 class Memory(Protocol):
-    """The methods of HostMemory that the twin needs."""
+    """The methods of HostMemory used by the twin."""
 
     def read(self, addr: int, n: int) -> bytes:
         """Bytes at a bus address."""
 
 
 class TxRing:
-    """Descriptors as the driver writes them (SDM 3.3)."""
+    """Descriptors as written by the driver (SDM 3.3)."""
 
     def __init__(self, count: int) -> None:
         self.count = count
@@ -69,7 +69,7 @@ class TxRing:
         step: int,
         counts: tuple[int, int],
     ) -> int:
-        """Data descriptors (SDM 3.3.7); `counts` is what clean() reports for the packet."""
+        """Data descriptors (SDM 3.3.7); `counts` is the counts that clean() reports for the packet."""
         parts = [(a + o, min(step, n - o)) for a, n in pieces for o in range(0, n, step)]
         if len(parts) > self.unused():
             return -1
@@ -123,7 +123,7 @@ class Received:
 
 @dataclass(slots=True)
 class RxVerdict:
-    """What one clean() over the whole ring delivers and counts."""
+    """The result of one clean() over the whole ring."""
 
     frames: list[Received] = field(default_factory=list)
     taken: int = 0

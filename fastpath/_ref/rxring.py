@@ -37,7 +37,7 @@ def crc32(data: bytes, crc: int = 0) -> int:
 
 @dataclass(slots=True)
 class _Image:
-    """A frame as it goes to host memory, and what its descriptors say."""
+    """A frame in the form for host memory, with its descriptor fields."""
 
     data: bytes
     csum: int
@@ -48,7 +48,7 @@ class _Image:
 
 @dataclass(slots=True)
 class _Waiting:
-    """What the receiver keeps of a frame in the FIFO, beside its bytes there."""
+    """The data of a frame in the FIFO, besides its bytes."""
 
     size: int
     flags: int
@@ -74,7 +74,7 @@ class RxEngine(DescriptorRing):
     def reset(self) -> None:
         """CTRL.RST or power-on."""
         self.causes = 0
-        self._owed: list[int] = []  # descriptors that WTHRESH holds: all but their DD is written
+        self._owed: list[int] = []  # descriptors held by WTHRESH: written except for DD
         self._left = 0  # free descriptors, counted at the start of a run
         self.chip.all.clear()
         self._usable = False
@@ -85,7 +85,7 @@ class RxEngine(DescriptorRing):
         self.ring_errors = self.desc_aborts = self.data_aborts = 0
 
     def flush_fifo(self) -> None:
-        """Forget the frames that wait."""
+        """Drop waiting frames."""
         self._waits: list[_Waiting] = []
         self._off = 0  # bytes of the first waiting image already in memory
         fifo = self.buffer.rx
@@ -105,12 +105,12 @@ class RxEngine(DescriptorRing):
 
     @property
     def fifo_used(self) -> int:
-        """Bytes that wait."""
+        """Waiting bytes."""
         return self.buffer.rx.fill * 8
 
     @property
     def fifo_frames(self) -> int:
-        """Frames that wait."""
+        """Waiting frames."""
         return len(self._waits)
 
     def take_causes(self) -> int:
@@ -144,7 +144,7 @@ class RxEngine(DescriptorRing):
         self.chip.low, self.chip.host = max(low, 1), host
 
     def wants(self) -> bool:
-        """Descriptors are to be fetched."""
+        """Whether to fetch descriptors."""
         return self.chip.wants(self.free_descriptors())
 
     def _begin(self) -> None:
@@ -167,7 +167,7 @@ class RxEngine(DescriptorRing):
             self._stall()
 
     def receive(self, batch: Any, start: int = 0, hold: bool = False) -> int:
-        """Take frames [start, len); index after the last one consumed."""
+        """Receive frames [start, len); returns the index after the last one consumed."""
         if not self._rctl & RCTL_EN:
             self.frames_dropped_disabled += max(len(batch) - start, 0)
             return max(len(batch), start)
@@ -183,7 +183,7 @@ class RxEngine(DescriptorRing):
         return end
 
     def kick(self) -> int:
-        """Drain the FIFO; frames stored."""
+        """Drain the FIFO; returns the frames stored."""
         if not self._rctl & RCTL_EN or not (self._waits or self.wants()):
             return 0
         self._begin()
@@ -206,7 +206,7 @@ class RxEngine(DescriptorRing):
         elif self.pad_runts and not fflags & FB_ERRORS:
             frame = frame.ljust(60, b"\0")
         wire = len(frame) + 4
-        # the filter looks at bytes as they come, those of a runt's FCS among them
+        # the filter checks bytes as received, including a runt's FCS
         verdict = self.filter.verdict(
             (frame + (fcs or b"")).ljust(18, b"\0"), self._rctl, self.regs["VET"]
         )
@@ -322,7 +322,7 @@ class RxEngine(DescriptorRing):
         return _Image(stored, csum, status, errors, special)
 
     def _checksums(self, frame: bytes) -> tuple[int, int]:
-        """Status and error bits that RXCSUM asks for (SDM 3.2.9)."""
+        """Status and error bits enabled by RXCSUM (SDM 3.2.9)."""
         at = 14
         kind = int.from_bytes(frame[12:14], "big")
         if kind == self.regs["VET"] and len(frame) >= 18:
@@ -414,7 +414,7 @@ class RxEngine(DescriptorRing):
     def _writeback(self, at: int, half: bytes) -> bool:
         aborts = self.dma.aborts
         status = half[4:5]
-        # DD last and by itself: the driver owns the descriptor from then on.
+        # DD last and separately: the driver owns the descriptor from then on.
         self.dma.write(at + 8, half[:4] + bytes([status[0] & ~DD]) + half[5:])
         if self.dma.aborts == aborts and self.hold <= 1:
             self.dma.write(at + 12, status)
@@ -434,7 +434,7 @@ class RxEngine(DescriptorRing):
         return True
 
     def repay(self) -> None:
-        """Set DD where WTHRESH has held it; not without bus mastering."""
+        """Set DD held by WTHRESH; not without bus mastering."""
         if not self.dma.enabled:
             return
         for at in self._owed:
@@ -442,7 +442,7 @@ class RxEngine(DescriptorRing):
         self._owed.clear()
 
     def ring_moved(self) -> None:
-        """Forget fetched descriptors and those that WTHRESH holds: software has moved the ring."""
+        """Drop fetched descriptors and those held by WTHRESH, as software moved the ring."""
         self._owed.clear()
         self.chip.all.clear()
 

@@ -1,7 +1,7 @@
 """Plain-Python twin of ``fastpath.base.skbuff``: the same names and meaning, no raw memory.
 
 A buffer is a counted bytearray; the data part of an sk_buff is its head buffer with offsets and a
-list of fragments. Only what touches bytes and buffers is here.
+list of fragments. Only functions on bytes and buffers are here.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ HEADER_UNSET = 0xFFFFFFFF
 
 @dataclass(eq=False, slots=True)
 class Buf:
-    """One counted buffer of a pool; `used` is where payload may be appended."""
+    """One counted buffer of a pool; payload may be appended at `used`."""
 
     pool: SkbPool
     mem: bytearray
@@ -26,7 +26,7 @@ class Buf:
     used: int = 0
 
     def drop(self) -> None:
-        """Return the buffer to its pool when it has no holder."""
+        """Return the buffer to its pool if it has no holder."""
         self.refs -= 1
         if self.refs == 0:
             self.pool.free += 1
@@ -53,7 +53,7 @@ class SkbPool:
         self.cur: Buf | None = None
 
     def take(self) -> Buf | None:
-        """A buffer with one reference, nothing to be appended; None when empty."""
+        """A buffer with one reference, without room to append; None if empty."""
         if self.free == 0:
             return None
         self.free -= 1
@@ -61,7 +61,7 @@ class SkbPool:
 
     @property
     def available(self) -> int:
-        """Buffers that could be taken."""
+        """Free buffers."""
         return self.free + (self.cur is not None and self.cur.refs == 1)
 
     @property
@@ -118,7 +118,7 @@ class sk_buff:
         return 0 if self.frags else self.end - self.tail
 
     def add_frag(self, buf: Buf, off: int, n: int) -> None:
-        """Append a fragment, taking over a reference; joined with the last when contiguous."""
+        """Append a fragment, taking over a reference; joined with the last if contiguous."""
         last = self.frags[-1] if self.frags else None
         if last and last.buf is buf and last.off + last.len == off:
             last.len += n
@@ -146,7 +146,7 @@ def _check(skb: sk_buff) -> None:
 
 
 def alloc_skb(pool: SkbPool, size_bytes: int, headroom: int = 0) -> sk_buff | None:
-    """Empty sk_buff, or None when the pool is empty."""
+    """Empty sk_buff, or None if the pool is empty."""
     if size_bytes < 0 or headroom < 0 or headroom + size_bytes > pool.buf_bytes:
         raise ValueError("does not fit")
     buf = pool.take()
@@ -154,7 +154,7 @@ def alloc_skb(pool: SkbPool, size_bytes: int, headroom: int = 0) -> sk_buff | No
 
 
 def kfree_skb(skb: sk_buff) -> None:
-    """Free it: its holds on buffers go."""
+    """Free it and release its buffers."""
     _check(skb)
     skb.users = 0
     assert skb.hbuf is not None
@@ -238,7 +238,7 @@ def _share(to: sk_buff, frm: sk_buff, off: int, n: int) -> bool:
 
 
 def skb_header_release(skb: sk_buff) -> None:
-    """Promise not to look at the header part."""
+    """Promise not to access the header part."""
     _check(skb)
     if not skb.nohdr and skb.hbuf:
         skb.nohdr = True
@@ -246,7 +246,7 @@ def skb_header_release(skb: sk_buff) -> None:
 
 
 def skb_header_cloned(skb: sk_buff) -> bool:
-    """Whether another holder reads the header part."""
+    """Whether another holder uses the header part."""
     _check(skb)
     assert skb.hbuf is not None
     return skb.hbuf.refs - skb.hbuf.nohdr > (0 if skb.nohdr else 1)
@@ -280,7 +280,7 @@ def _rehead(skb: sk_buff, headroom: int, ntail: int) -> bool:
 
 
 def skb_cow_head(skb: sk_buff, headroom: int) -> bool:
-    """Private header with that much headroom."""
+    """Private header with this much headroom."""
     _check(skb)
     if not skb_header_cloned(skb) and headroom <= skb.data:
         return True
@@ -407,7 +407,7 @@ def skb_to_bytes(skb: sk_buff) -> bytes:
 def skb_copy_datagram_iter(
     skb: sk_buff, offset: int, buffer: bytearray, buf_off: int, n: int
 ) -> int:
-    """Copy to a caller's buffer; bytes copied."""
+    """Copy to a caller's buffer; returns the bytes copied."""
     _check(skb)
     if offset < 0 or buf_off < 0 or n < 0:
         raise ValueError("skb_copy_datagram_iter")
@@ -418,7 +418,7 @@ def skb_copy_datagram_iter(
 
 
 def skb_add_data(skb: sk_buff, pool: SkbPool, data: bytes, off: int, n: int) -> int:
-    """Append payload in pages; bytes taken."""
+    """Append payload in pages; returns the bytes accepted."""
     _check(skb)
     if off < 0 or n < 0 or off + n > len(data):
         raise ValueError("skb_add_data")

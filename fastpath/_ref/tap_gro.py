@@ -14,7 +14,7 @@ L3 = 14
 
 
 def _frame(batch: Any, i: int) -> bytes:
-    """Frame `i` without its FCS; nothing when it may not be merged."""
+    """Frame `i` without its FCS; empty if it may not be merged."""
     data: bytes = batch[i]
     if batch.flags(i) & UNFIT:
         return b""
@@ -43,7 +43,7 @@ def _offsets(frame: bytes) -> tuple[int, int]:
 
 
 def _sound(frame: bytes, l4: int) -> bool:
-    """Whether the checksums are right."""
+    """Whether the checksums are correct."""
     if l4 == L3 + 20 and csum_fold(csum_partial(frame[L3:l4])):
         return False
     pseudo = pseudo_header(frame[L3:], 6, len(frame) - l4)
@@ -51,7 +51,7 @@ def _sound(frame: bytes, l4: int) -> bool:
 
 
 def _constant(frame: bytes, l4: int, pay: int, k: int) -> bytes:
-    """The headers with what may differ in the k-th segment made that of the first."""
+    """The headers of the k-th segment, with variable fields set as in the first."""
     h = bytearray(frame[:pay])
     if l4 == L3 + 20:
         ident = int.from_bytes(h[L3 + 4 : L3 + 6], "big") - k & 0xFFFF

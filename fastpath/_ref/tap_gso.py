@@ -19,7 +19,7 @@ ROOM = 65536 + 128
 
 
 def _layout(frame: bytes, kind: int, l4: int) -> int | None:
-    """Return the offset of the network header when it fits `kind` and `l4`."""
+    """Return the offset of the network header if it fits `kind` and `l4`."""
     l3, tags = 14, 0
     while frame[l3 - 2 : l3] in (b"\x81\0", b"\x88\xa8") and tags < 2:
         l3, tags = l3 + 4, tags + 1
@@ -78,7 +78,7 @@ def cut(packet: bytes) -> tuple[list[bytes], str]:
 
 
 def _from_seed(frame: bytes, l4: int, offset: int, whole: bytes) -> bytes:
-    """Take the pseudo header's sum from the packet as it came instead of from its addresses."""
+    """Use the pseudo header's sum in the packet instead of computing it from addresses."""
     at = l4 + offset
     seed = int.from_bytes(whole[at : at + 2], "big") + 2 * 0xFFFF - (len(whole) - l4)
     body = frame[l4:at] + b"\0\0" + frame[at + 2 :]
@@ -89,7 +89,7 @@ def _from_seed(frame: bytes, l4: int, offset: int, whole: bytes) -> bytes:
 
 
 def segment(packet: bytes, batch: Any, min_bytes: int = 60) -> str:
-    """Append the frames of `packet` and return "", or the reason for which it is dropped."""
+    """Append the frames of `packet` and return "", or the drop reason."""
     frames, reason = cut(packet)
     for frame in frames:
         batch.append(frame.ljust(min_bytes, b"\0"))
@@ -118,7 +118,7 @@ class TapQueue:
         self._drops[reason] = self._drops.get(reason, 0) + 1
 
     def read(self, batch: Any, max_frames: int) -> tuple[int, int]:
-        """Append what waits until `batch` got `max_frames`; return (frames, errno)."""
+        """Append pending frames until `batch` has `max_frames`; return (frames, errno)."""
         first = len(batch)
         failed = 0
         while len(batch) - first < max_frames:

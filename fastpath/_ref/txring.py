@@ -65,7 +65,7 @@ class _Open:
 
 
 def insert_checksum(frame: bytearray, css: int, cse: int, cso: int, udp: bool = False) -> bool:
-    """Put the check of frame[css:cse+1] at cso; False when that lies outside the frame."""
+    """Put the check of frame[css:cse+1] at cso; False if that is outside the frame."""
     end = len(frame) if cse == 0 else min(cse + 1, len(frame))
     if css >= len(frame) or end <= css or cso + 2 > len(frame):
         return False
@@ -100,11 +100,11 @@ class TxEngine(DescriptorRing):
         self._begun()
 
     def mid_frame(self) -> bool:
-        """A frame is begun and not ended."""
+        """Whether a frame is unfinished."""
         return self._open is not None
 
     def ring_moved(self) -> None:
-        """Forget the unfinished frame, what was fetched, and what is held back."""
+        """Drop the unfinished frame, fetched descriptors and held write-backs."""
         self.chip.all.clear()
         self._open = None
         self._owed.clear()
@@ -115,7 +115,7 @@ class TxEngine(DescriptorRing):
         self.chip.low, self.chip.host = low, host
 
     def fill(self) -> int:
-        """Fetch descriptors while nothing is sent."""
+        """Fetch descriptors while not sending."""
         regs = self.regs
         n, head, tail = regs["TDLEN"] >> 4, regs["TDH"], regs["TDT"]
         tail = 0 if tail == n else tail
@@ -130,7 +130,7 @@ class TxEngine(DescriptorRing):
         return RUN_ABORT
 
     def run(self, batch: Any) -> int:
-        """Take descriptors until tail; frames go to `batch`, causes come back."""
+        """Take descriptors until tail; appends frames to `batch`, returns causes."""
         regs = self.regs
         n, head, tail, txdctl = regs["TDLEN"] >> 4, regs["TDH"], regs["TDT"], regs["TXDCTL"]
         tail = 0 if tail == n else tail
@@ -202,13 +202,13 @@ class TxEngine(DescriptorRing):
         return self._flags
 
     def _report(self, delayed: bool) -> None:
-        """A descriptor was written back; the last one says whether the delay begins or ends."""
+        """A descriptor was written back; the last one decides whether the delay begins or ends."""
         self._flags |= RUN_DELAYED if delayed else TXDW
         if not delayed:
             self._flags &= ~RUN_DELAYED
 
     def repay(self) -> int:
-        """Write back what WTHRESH has held."""
+        """Write back descriptors held by WTHRESH."""
         flags = 0
         if not self.dma.enabled:
             return 0
@@ -221,7 +221,7 @@ class TxEngine(DescriptorRing):
         return flags | delayed
 
     def _begun(self) -> None:
-        """Show in the FIFO what there is of a frame that is not whole yet."""
+        """Show the present part of an incomplete frame in the FIFO."""
         frame, fifo = self._open, self.buffer.tx
         data = b"" if frame is None or frame.dead else bytes(frame.data)
         if frame is not None and frame.kind == "tso" and len(data) <= frame.context.hdrlen:

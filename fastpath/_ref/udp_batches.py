@@ -1,4 +1,4 @@
-"""Twin of ``fastpath.net.udp_batches`` on plain values: how rows fold, how merged ones are read."""
+"""Twin of ``fastpath.net.udp_batches`` on plain values: merging rows and reading merged ones."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def fold(
     rows: Sequence[tuple[bytes, Any]], start: int, room: int, most: int, *,
     head_len: int, largest: int, small_room: int, small_bytes: int, pool_bytes: int,
 ) -> tuple[int, int, bytes, int]:  # fmt: skip
-    """(rows taken, size of each, their bytes, truesize); no rows when fewer than two fold."""
+    """(rows merged, size of each, their bytes, truesize); none if fewer than two merge."""
     nothing = 0, 0, b"", 0
     if start < 0 or start >= len(rows):
         return nothing
@@ -54,7 +54,7 @@ class Merged:
 
 
 def take(queue: Sequence[Merged], rooms: Sequence[int], most: int) -> list[tuple[bytes, Any]]:
-    """(bytes that found room, sender) of up to `most` datagrams; `rooms`: sizes of the buffers."""
+    """(bytes that fit, sender) of up to `most` datagrams; `rooms`: sizes of the buffers."""
     waiting = [(data, packet.sender) for packet in queue for data in packet.datagrams()]
     return [
         (data[:room], sender)

@@ -1,4 +1,4 @@
-"""Where frames come from and go to, in plain Python: the twin of ``fastpath.nic.wire``."""
+"""Sources and sinks of frames in plain Python: the twin of ``fastpath.nic.wire``."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ GSO_TCPV4, GSO_TCPV6 = 32, 64
 
 
 def wire_count(batch: Any, start: int = 0) -> tuple[int, int]:
-    """Frames and bytes, FCS not counted, that `batch` from `start` on is on a wire."""
+    """Frames and bytes, without FCS, of `batch` from `start` on a wire."""
     frames = nbytes = 0
     for i in range(start, len(batch)):
         size, mark = len(batch[i]), batch.mark(i)
@@ -23,7 +23,7 @@ def wire_count(batch: Any, start: int = 0) -> tuple[int, int]:
 
 
 class HandoverQueue:
-    """Two lists; `readable` and `ready` are what the descriptors say of themselves."""
+    """Two lists; `readable` and `ready` are the states of the descriptors."""
 
     def __init__(self, max_frames: int = 1024) -> None:
         self.max_frames = max_frames
@@ -34,7 +34,7 @@ class HandoverQueue:
 
     @property
     def waiting(self) -> int:
-        """Frames that wait to be taken."""
+        """Waiting frames."""
         return len(self.outbox)
 
     def clear(self) -> None:
@@ -42,7 +42,7 @@ class HandoverQueue:
         self.ready = False
 
     def give(self, frames: list[Any]) -> int:
-        """Hand over; how many had room."""
+        """Pass frames; returns how many fit."""
         fits = min(len(frames), self.max_frames - len(self.inbox))
         self.inbox += frames[:fits]
         self.readable |= bool(self.inbox)
@@ -50,14 +50,14 @@ class HandoverQueue:
         return fits
 
     def take(self, max_frames: int) -> list[Any]:
-        """Return at most `max_frames` of those that wait."""
+        """Return at most `max_frames` waiting frames."""
         out, self.outbox = self.outbox[:max_frames], self.outbox[max_frames:]
         if self.full and len(self.outbox) <= self.max_frames // 2:
             self.full, self.readable = False, True
         return out
 
     def read(self, max_frames: int) -> tuple[list[Any], int]:
-        """Return what was handed over, and an errno."""
+        """Return the passed frames and an errno."""
         if not self.inbox and not self.readable:
             return [], errno.EAGAIN
         out, self.inbox = self.inbox[:max_frames], self.inbox[max_frames:]
@@ -68,7 +68,7 @@ class HandoverQueue:
         return out, 0 if self.inbox else errno.EAGAIN
 
     def write(self, frames: list[Any]) -> tuple[int, int]:
-        """Append to what waits; how many had room, and an errno."""
+        """Append to the waiting frames; returns how many fit, and an errno."""
         fits = min(len(frames), self.max_frames - len(self.outbox))
         self.ready |= not self.outbox and fits > 0
         self.outbox += frames[:fits]

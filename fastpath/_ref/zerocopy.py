@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 @dataclass(eq=False)
 class Ubuf:
-    """What ubuf_info counts: pages that a packet holds, and whether a byte was copied."""
+    """The counts of ubuf_info: pages held by packets, and whether a byte was copied."""
 
     zerocopy: bool = True
     pages: list[Page] = field(default_factory=list)
@@ -15,7 +15,7 @@ class Ubuf:
 
 @dataclass(eq=False)
 class Page:
-    """The bytes of one buffer that one call sends."""
+    """The bytes of one buffer sent by one call."""
 
     owner: Ubuf
     data: bytearray
@@ -33,12 +33,12 @@ class Packet:
         self.frags: list[Frag] = []
 
     def add(self, page: Page, off: int, n: int) -> None:
-        """Append bytes of a page where they are."""
+        """Append bytes of a page without copying."""
         page.holders += 1
         self.frags.append((page, page.data, off, n))
 
     def copy(self, data: bytes) -> None:
-        """Append bytes of the packet's own."""
+        """Append copied bytes."""
         self.frags.append((None, data, 0, len(data)))
 
     def clone(self) -> Packet:
@@ -51,7 +51,7 @@ class Packet:
         return other
 
     def payload(self) -> bytes:
-        """All bytes as they are now."""
+        """All current bytes."""
         return b"".join(bytes(data[off : off + n]) for _, data, off, n in self.frags)
 
     def trim(self, keep: int) -> None:
@@ -74,11 +74,11 @@ class Packet:
                 page.holders -= 1
 
     def ubuf(self) -> Ubuf | None:
-        """What skb_zcopy returns."""
+        """The result of skb_zcopy."""
         return next((page.owner for page, *_ in self.frags if page is not None), None)
 
     def orphan(self) -> None:
-        """What skb_orphan_frags does when there is memory."""
+        """The effect of skb_orphan_frags with enough memory."""
         frags, self.frags = self.frags, []
         for page, data, off, n in frags:
             if page is not None:
@@ -87,5 +87,5 @@ class Packet:
             self.frags.append((None, bytes(data[off : off + n]), 0, n))
 
     def free(self) -> None:
-        """Let go of everything."""
+        """Release everything."""
         self._cut(0, 0)

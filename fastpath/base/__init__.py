@@ -1,1 +1,1 @@
-"""What device and stack both work with: bytes, sums, packets, queues of events and of frames."""
+"""Common modules of device and stack: bytes, sums, packets, queues of events and of frames."""

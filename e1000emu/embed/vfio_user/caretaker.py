@@ -66,7 +66,7 @@ class Caretaker:
         return self._process.pid
 
     def hold(self, sock: socket.socket) -> None:
-        """Give it a second descriptor of a connection; it closes that when the connection has ended."""
+        """Give it a second descriptor of a connection; it closes that after the connection."""
         # A caretaker that was killed is missed only if we are, too.
         with contextlib.suppress(OSError):
             socket.send_fds(self._sock, [HOLD], [sock.fileno()])

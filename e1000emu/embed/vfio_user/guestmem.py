@@ -51,7 +51,7 @@ class GuestMemory:
         """Whether there is guest RAM without descriptor, which may hold rings and buffers."""
         self._pieces: dict[int, Piece] = {}
         self._shared = False
-        """Whether the client has shared RAM. While QEMU remaps it, only display memory is mapped."""
+        """The client has shared RAM. While QEMU remaps it, only display memory is mapped."""
         self._bases: list[int] = []
         self._spans: list[tuple[int, int, bool, bool]] = []
         self._faults = 0

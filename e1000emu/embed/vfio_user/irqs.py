@@ -28,7 +28,7 @@ from fastpath.nic.irqblock import EventLine
 
 
 class Irqs:
-    """The NIC's interrupt line (`ports.InterruptLine`), towards a client.  Call with the lock held."""
+    """The interrupt line (`ports.InterruptLine`), towards a client.  Call with the lock held."""
 
     __slots__ = ("_clock", "_lost", "_trigger", "_unmask", "line", "msi")
 

@@ -27,7 +27,7 @@ SMALLEST_BAR, LARGEST_BAR = 16, 1 << 31
 class PciDevice:
     """`bars` is index -> bytes of memory, each a power of two; override `read` and `write`.
 
-    These are called with a BAR's index, an offset inside it and 1 to 4 bytes, while the host enables
+    These are called with a BAR's index, an offset and 1 to 4 bytes, while the host enables
     memory decoding. `memory` (`read`, `write`) accesses the guest while the host enables
     bus mastering; `set_interrupt` drives INTA#. Call with the clock's lock held.
     Raises: ArgumentError.

@@ -1,6 +1,6 @@
 """A vfio-user server: one NIC behind a UNIX socket, for QEMU's `vfio-user-pci` and similar clients.
 
-It serves one client at a time, and each message in order and at once.  After a client disconnected or
+It serves one client at a time, and each message in order and at once.  After a client has left or
 sent an invalid message, the NIC is reset as by RST#.  Everything runs on the clock of
 the NIC and its link (`RealClock` or `AsyncioClock`), so many servers share one process.
 """
@@ -254,7 +254,7 @@ class VfioUserServer(DeviceServer):
         self.report(f"{self.path}: {text}")
 
     def close(self) -> None:
-        """Disconnect the client, save the state, unplug the NIC, remove the socket; safe to call twice.
+        """Disconnect the client, save state, unplug the NIC, remove the socket; may be repeated.
 
         Raises: SnapshotError when the state cannot be saved; everything is closed then too.
         """

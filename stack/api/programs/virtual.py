@@ -10,7 +10,7 @@ reads the time, and for them a reading costs two reads of open files.
 
 Threads and processes are found before their creator continues: creating calls stop here, and
 no further call is handled until the creator is idle. One call is handled at a time, in the order in
-which the threads were found. Threads that interact only through calls always run in the same order.
+which the threads were found. Threads that interact only by calls always run in the same order.
 
 A call with a timeout is kept here, since the kernel's timers only use real time. Its condition
 is checked when all threads are idle: descriptors by poll(2) over copies, the word of a futex in the
