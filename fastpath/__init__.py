@@ -75,7 +75,7 @@ def check_modules(directory: str = _HERE, names: tuple[str, ...] = MODULES) -> N
 
 
 def refuse_stale(package: str, remedy: str = "") -> None:
-    """Raise StaleBuild, naming source and remedy, if modules of `package` were built from others."""
+    """Raise StaleBuild, naming source and remedy, if modules of `package` had others."""
     why = refusal(os.path.dirname(_HERE), package, remedy)
     if why:
         raise StaleBuild(why, name=package)

@@ -92,7 +92,7 @@ def whole_number(
 ) -> int:
     """Return `value` as an int (numpy's and other integers too) if it is `low` to `high`.
 
-    Raises `error` naming `where`, the argument, the value and the accepted range. A float is rejected
+    Raises `error` naming `where`, the argument, the value and the range. A float is rejected
     even if integral: nanoseconds in a float have lost their last digits.
     """
     unit = f" {unit}" if unit else ""

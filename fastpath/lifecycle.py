@@ -1,8 +1,8 @@
-"""The states of a device and of the worker thread that may run its rings, and the calls allowed.
+"""The states of a device and of the worker thread that may run its rings, and the allowed calls.
 
 `Nic` and `fastpath.nic.datapath.DataPath` each have a `Lifecycle`; their docstrings define the
-calls. `TABLE` is the whole state machine: a call that is not in it for a state is refused. PAUSING
-becomes PAUSED by itself when nothing is under way any more.
+calls. `TABLE` is the whole state machine: a call without an entry for a state is rejected. PAUSING
+becomes PAUSED by itself when no operation is in progress.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from fastpath.errors import LifecycleError
 
 
 class RunState(Enum):
-    """What a device or its worker may do."""
+    """The state of a device or its worker."""
 
     RUNNING = "running"
     PAUSING = "pausing"
-    """Nothing new begins; what was under way has not ended yet."""
+    """No new operation begins; pending ones have not ended."""
     PAUSED = "paused"
     HALTED = "halted"
 
 
 class Call(Enum):
-    """What can be asked of it."""
+    """A call that changes its state."""
 
     PAUSE = "pause"
     RESUME = "resume"
@@ -43,8 +43,8 @@ TABLE: dict[Call, dict[RunState, RunState]] = {
     Call.RESTORE: {_RUNNING: _RUNNING, _PAUSED: _PAUSED},
     Call.HALT: {_RUNNING: _HALTED, _PAUSING: _HALTED, _PAUSED: _HALTED, _HALTED: _HALTED},
 }
-"""The state after each call that is allowed. SAVE and RESTORE are refused while anything is under
-way, whatever the state."""
+"""The state after each allowed call. SAVE and RESTORE are rejected during any operation,
+in any state."""
 
 REMEDIES = {
     _RUNNING: "pause() comes first",
@@ -57,7 +57,7 @@ QUIET = (Call.SAVE, Call.RESTORE)
 
 
 class Lifecycle:
-    """The state of `who`; `busy()` tells whether anything of it is under way."""
+    """The state of `who`; `busy()` returns whether an operation is in progress."""
 
     __slots__ = ("_busy", "_state", "_who")
 
@@ -68,13 +68,13 @@ class Lifecycle:
 
     @property
     def state(self) -> RunState:
-        """What it is now."""
+        """The current state."""
         if self._state is RunState.PAUSING and not self._busy():
             self._state = RunState.PAUSED
         return self._state
 
     def enter(self, call: Call) -> RunState:
-        """Let `call` happen; return the state before it.  Raises: LifecycleError, it must not."""
+        """Do `call`; return the state before it.  Raises: LifecycleError: not allowed."""
         was = self.state
         now = TABLE[call].get(was)
         if now is None:

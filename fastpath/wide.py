@@ -1,8 +1,8 @@
-"""`wide`: an integer that may need more than 63 bits, which type checkers tell from `int`.
+"""`wide`: an integer that may need more than 63 bits, which type checkers distinguish from `int`.
 
 Compiled code keeps an `int` in a signed 64-bit C integer. An IPv6 address, 2**64 - 1 and "no limit"
-do not fit, so passing a `wide` as an `int` is an error of types. An `int` may pass as a `wide`.
-When the program runs both are Python's int.
+do not fit, so passing a `wide` as an `int` is a type error. An `int` may pass as a `wide`.
+At run time both are Python's int.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 if TYPE_CHECKING:
 
     class Wide:
-        """Tells a `wide` from an `int` for type checkers; no class of a running program."""
+        """Distinguishes a `wide` from an `int` for type checkers; not used at run time."""
 
         def __index__(self) -> int: ...
         def __int__(self) -> int: ...
@@ -54,7 +54,7 @@ else:
 
 
 def narrow(value: wide) -> int:
-    """Return `value`, of which the caller knows that it fits 63 bits: an IPv4 address, masked bits.
+    """Return `value`, which the caller knows to fit 63 bits: an IPv4 address, masked bits.
 
     The compiled stack has no call here; it checks the number when it becomes a C integer.
     """

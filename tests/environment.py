@@ -1,4 +1,4 @@
-"""A virtual environment with what a page of the documentation says, and nothing else.
+"""A virtual environment with only the packages that a page of the documentation names.
 
 Its packages are links to those of the environment that runs the tests: nothing is fetched, and the
 modules are those of the same build.
@@ -19,15 +19,15 @@ PACKAGES = Path(sysconfig.get_path("purelib"))
 
 
 def installed(name: str) -> Distribution:
-    """Return what is installed under a name; a tree's egg-info, which a path may lead to, is not
-    meant."""
+    """Return the distribution installed under a name, but not a tree's egg-info found by a
+    path."""
     found = next(iter(distributions(name=name, path=[str(PACKAGES)])), None)
     assert found is not None, f"{name} is not installed; `make .venv/.packages-test` does that"
     return found
 
 
 def needed(wanted: Collection[str]) -> dict[str, Distribution]:
-    """Return what pip would install for these requirements, by name.  An unknown extra fails."""
+    """Return the packages that pip would install for these requirements, by name.  An unknown extra fails."""
     found: dict[str, Distribution] = {}
     seen = set()
     waiting = [Requirement(text) for text in wanted]
@@ -49,8 +49,8 @@ def needed(wanted: Collection[str]) -> dict[str, Distribution]:
 
 
 def make(directory: Path, wanted: Collection[str] = ()) -> Path:
-    """Make an environment with e1000emu and what is `wanted` (e1000emu[plot], scapy) in a new
-    directory; return that of its programs."""
+    """Create an environment with e1000emu and the `wanted` packages (e1000emu[plot], scapy) in a new
+    directory; return the one of its programs."""
     venv.EnvBuilder(with_pip=False, symlinks=True).create(directory)
     programs = directory / "bin"
     version = f"python{sys.version_info.major}.{sys.version_info.minor}"

@@ -1,4 +1,4 @@
-"""What a test needs from the machine: skip with the reason, or fail where CI promised it.
+"""Requirements of tests: skip with the reason, or fail where CI guarantees them.
 
 from tests.support import require
 
@@ -27,12 +27,12 @@ from e1000emu.closing import Closing
 
 
 def in_ci() -> bool:
-    """Tell whether CI is set: there everything a test asks for has to be present."""
+    """Return whether CI is set: there all requirements of tests must be present."""
     return os.environ.get("CI", "") not in ("", "0", "false")
 
 
 def missing(what: str, remedy: str) -> NoReturn:
-    """Skip with the reason, or fail where CI promised that it is there."""
+    """Skip with the reason, or fail where CI guarantees it."""
     text = f"{what}; {remedy}"
     if in_ci():
         pytest.fail(f"CI is set, but {text}", pytrace=False)
@@ -40,10 +40,10 @@ def missing(what: str, remedy: str) -> NoReturn:
 
 
 def examples(count: int) -> int:
-    """Return how many examples a property gets here: `count`, or the part of it that is asked for.
+    """Return the number of examples of a property test: `count`, or the requested share.
 
-    `E1000EMU_EXAMPLES=0.2` is for a run that repeats what another has tried with all of them, 10
-    for a long night. Raises ValueError when that is no number.
+    `E1000EMU_EXAMPLES=0.2` is for a run that repeats another with all examples, 10
+    for a long night. Raises ValueError for other text than a number.
     """
     return max(2, round(count * float(os.environ.get("E1000EMU_EXAMPLES") or 1)))
 
@@ -56,7 +56,7 @@ def run_to_end(
     timeout_s: float = 240,
     check: bool = False,
 ) -> subprocess.CompletedProcess[str]:
-    """Run a program, with `env` added to ours, and return what it printed as text."""
+    """Run a program, with `env` added to ours, and return its output as text."""
     return subprocess.run(
         [str(word) for word in words],
         cwd=cwd,
@@ -79,27 +79,27 @@ def _netns_error() -> str:
 
 
 def quiet_ipv6(device: str, netns: str) -> None:
-    """Keep the kernel from sending of its own accord on `device` of the namespace `netns`.
+    """Keep the kernel from sending its own packets on `device` of the namespace `netns`.
 
-    With IPv6 on, it sends router solicitations and multicast listener reports whenever it likes,
-    between the frames that a test counts. Raises CalledProcessError when the kernel refuses.
+    With IPv6 on, it sends router solicitations and multicast listener reports at any time,
+    between the frames that a test counts. Raises CalledProcessError on failure.
     """
     knob = f"/proc/sys/net/ipv6/conf/{device}/disable_ipv6"
-    # written by the shell: the program sysctl is a package that may be missing, and so may IPv6
+    # written by the shell, as the program sysctl and IPv6 may be missing
     script = f"[ ! -e {knob} ] || echo 1 >{knob}"
     subprocess.run(["ip", "netns", "exec", netns, "sh", "-c", script], check=True)
 
 
 def plain_environment() -> dict[str, str]:
-    """Return the environment for programs that a test starts, without what pytest puts there.
+    """Return the environment for programs that a test starts, without pytest's variables.
 
-    pytest-benchmark, for one, measures nothing when it takes itself for a worker of pytest-xdist.
+    For example pytest-benchmark measures nothing if it believes to be a worker of pytest-xdist.
     """
     return {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
 
 
 def errno_of(call: Callable[..., object], *args: Any, **named: Any) -> int:
-    """Return the errno of the OSError that a call raises, 0 when it raises none."""
+    """Return the errno of the OSError that a call raises, 0 if it raises none."""
     try:
         call(*args, **named)
     except OSError as error:
@@ -108,7 +108,7 @@ def errno_of(call: Callable[..., object], *args: Any, **named: Any) -> int:
 
 
 def outcome(call: Callable[[], Any]) -> Any:
-    """What a call returns, or its errno."""
+    """The result of a call, or its errno."""
     try:
         return call()
     except OSError as error:
@@ -116,7 +116,7 @@ def outcome(call: Callable[[], Any]) -> Any:
 
 
 class SupportsClose(Protocol):
-    """What is closed in the end."""
+    """An object to be closed."""
 
     def close(self) -> object: ...
 
@@ -125,12 +125,12 @@ Closes = TypeVar("Closes", bound=SupportsClose)
 
 
 class Rig(Closing):
-    """What a test sets up on a stack."""
+    """Resources of a test on an ExitStack."""
 
     _stack: contextlib.ExitStack
 
     def close(self) -> None:
-        """Take everything down."""
+        """Close everything."""
         self._stack.close()
 
 
@@ -141,7 +141,7 @@ def kept(stack: contextlib.ExitStack, made: Closes) -> Closes:
 
 
 PATIENCE_S = 60.0
-"""For what is sure to come, however slow the machine is."""
+"""Timeout for events that are certain, even on a slow machine."""
 
 
 def eventually(
@@ -151,9 +151,9 @@ def eventually(
     program: subprocess.Popen[Any] | None = None,
     seconds: float = PATIENCE_S,
 ) -> Any:
-    """Wait for something to become true, and return what it is then.
+    """Wait for a true value, and return it.
 
-    Fails when it does not, with `what` or what this function returns, and when `program` has ended.
+    Fails on timeout, with `what` or its result, and if `program` has ended.
     """
     deadline = time.monotonic() + seconds
     while not (value := true()):
@@ -165,7 +165,7 @@ def eventually(
 
 
 def wait_blocked(process: subprocess.Popen[str], signals: Collection[int]) -> None:
-    """Wait until a process that starts blocks these signals.  Fails when it has ended."""
+    """Wait until a process that starts blocks these signals.  Fails if it has ended."""
     wanted = sum(1 << (number - 1) for number in signals)
     for _ in range(20_000):
         assert process.poll() is None, f"it ended with {process.returncode}"
@@ -181,7 +181,7 @@ HOLE_BYTES = 1 << 15
 
 @contextlib.contextmanager
 def end_of_memory(data: bytes) -> Iterator[int]:
-    """The address of `data` in this process, with HOLE_BYTES behind it that cannot be touched."""
+    """The address of `data` in this process, with HOLE_BYTES of unmapped memory after it."""
     whole = max(-(-len(data) // mmap.PAGESIZE), 1) * mmap.PAGESIZE
     memory = mmap.mmap(-1, whole + HOLE_BYTES)
     start = ctypes.addressof(ctypes.c_char.from_buffer(memory))
@@ -192,27 +192,27 @@ def end_of_memory(data: bytes) -> Iterator[int]:
 
 
 class _Require:
-    """Each method returns when the machine offers the thing; else it skips, or fails in CI."""
+    """Each method returns if the machine has the feature; else it skips, or fails in CI."""
 
     def root(self) -> None:
-        """Ask for the effective user root."""
+        """Require the effective user root."""
         if os.geteuid() != 0:
             missing("needs root", "run the tests with sudo")
 
     def tool(self, name: str, package: str | None = None) -> str:
-        """Ask for the program `name` on PATH and return its path."""
+        """Require the program `name` on PATH and return its path."""
         found = shutil.which(name)
         if found is None:
             missing(f"needs {name}", f"apt-get install {package or name}")
         return found or ""
 
     def header(self, path: str, package: str) -> None:
-        """Ask for a library by its header below /usr/include."""
+        """Require a library by its header below /usr/include."""
         if not (Path("/usr/include") / path).exists():
             missing(f"needs /usr/include/{path}", f"apt-get install {package}")
 
     def tun(self) -> None:
-        """Ask for root and a usable /dev/net/tun."""
+        """Require root and a usable /dev/net/tun."""
         self.root()
         try:
             os.close(os.open("/dev/net/tun", os.O_RDWR | os.O_CLOEXEC))
@@ -220,7 +220,7 @@ class _Require:
             missing(f"needs /dev/net/tun: {error.strerror}", "modprobe tun")
 
     def netns(self) -> None:
-        """Ask for root, iproute2 and network namespaces that can be made."""
+        """Require root, iproute2 and network namespaces."""
         self.root()
         self.tool("ip", "iproute2")
         error = _netns_error()
@@ -228,7 +228,7 @@ class _Require:
             missing(f"needs network namespaces: {error}", "use a kernel with CONFIG_NET_NS")
 
     def taps(self) -> None:
-        """Ask for network namespaces and for TAPs to lay between them."""
+        """Require network namespaces and TAPs between them."""
         self.netns()
         self.tun()
 

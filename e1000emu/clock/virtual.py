@@ -351,7 +351,7 @@ class VirtualClock(JumpQueue):
         """Start `fn(*args)` as a cooperative thread of the simulation; it may call `wait`.
 
         It starts when the clock is next run or waited for. Returns the task: `.join()`
-        gives the result. Tasks take turns in the order they were spawned, so runs are deterministic.
+        gives the result. Tasks take turns in the order they were spawned: runs repeat.
         """
         task = _Task(self, lambda: fn(*args), name or str(getattr(fn, "__name__", "task")))
         task.cond = _true

@@ -2,7 +2,7 @@
 
 Every kind draws from its own random stream, so that kinds do not affect each other, and
 under a VirtualClock a run is the same each time.  The faults are those of buses and of the part;
-the device continues by the datasheet, and `Nic.explain` sees only symptoms.  `Injector.log` lists
+the device follows the datasheet, and `Nic.explain` sees only symptoms.  `Injector.log` lists
 the injected faults and times.
 
 Where each kind is injected:
@@ -17,7 +17,7 @@ Where each kind is injected:
 
 With threads (`DataPath.inject`) faults are chosen by number, not by time: the n-th rise of the
 line, or the n-th frame. That frame is then a separate engine run, in any batch.
-For that a step of a ring takes the GIL while it holds the path. If no fault can affect the rings, it
+So a step of a ring takes the GIL while it holds the path. If no fault can affect the rings, it
 does not: faults of the line and of the clock are compiled (`fastpath.nic.irqblock.LineFaults`).
 """
 
@@ -77,10 +77,10 @@ class Faults:
     eeprom_bits: int = 0
     """Number of wrong EEPROM bits from the start."""
     abort: tuple[tuple[str, int], ...] = ()
-    """Master aborts: the access (tx-descriptor, tx-data, rx-descriptor, rx-data), and the number of the
+    """Master aborts: access (tx-descriptor, tx-data, rx-descriptor, rx-data), and the index of the
     run of that ring, from 1.
 
-    A run sends the descriptors of a doorbell, or stores a batch of frames; with threads, one frame. On
+    A run handles one doorbell, or stores a batch of frames; with threads, one frame. On
     a bus with timing it sends a descriptor, or a segment of one.
     """
     irq_lost: float = 0.0
@@ -127,7 +127,7 @@ class Faults:
 
 
 class Injector:
-    """The faults of one Nic (`mac.FaultHooks`).  Created before its blocks; `start` when they exist.
+    """The faults of one Nic (`mac.FaultHooks`).  Created before its blocks; `start` afterwards.
 
     Call like `Nic.pause`: with the clock's lock, and the `DataPath` if one works.
     """
@@ -408,7 +408,7 @@ class Injector:
         return len(batch)
 
     def staged(self, fn: Callable[[], Any], end: int = -1) -> Any:
-        """Send the descriptors that a stage has fetched, up to descriptor `end` (-1: all of it is shared)."""
+        """Send the fetched descriptors, up to descriptor `end` (-1: all of it is shared)."""
         return fn() if self._worker_runs() else self._run("tx", fn, end)
 
     def fetched(self, fn: Callable[[], Any]) -> Any:

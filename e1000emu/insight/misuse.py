@@ -162,7 +162,7 @@ class Misuse:
         ]
 
     def state(self) -> dict[str, list[int]]:
-        """Return the state for a snapshot: the count and the last case of each rule that has any."""
+        """Return the snapshot's state: the count and the last case of each rule that has any."""
         return {
             rule.name: [self._log.count(number), last[0], *last[2:]]
             for number, rule in enumerate(RULES)

@@ -1,6 +1,6 @@
 """Captures of one simulation by any number of processes, in one file with a fixed order.
 
-Each process writes the frames of its links to a spool, ordered by (time, link, sequence). At the end
+Each process writes its links' frames to a spool, ordered by (time, link, sequence). At the end
 the spools are merged in that order.
 """
 

@@ -112,7 +112,7 @@ def ip_hdr_validate(packet: bytes, gso: bool = False) -> tuple[int, int]:
 
 
 def gso_csum_prep(packet: bytes, l4: int, udp: bool) -> bytes:
-    """A super-packet from its network header on, its transport header at `l4`, ready for segmentation."""
+    """Super-packet from its network header on, its transport header at `l4`, ready for GSO."""
     out = bytearray(packet)
     if packet[0] >> 4 == 4:
         out[2:4] = out[10:12] = bytes(2)

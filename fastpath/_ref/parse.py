@@ -1,4 +1,4 @@
-"""The headers of an IP packet in plain Python: the fields that fastpath.net.parse sets in an sk_buff."""
+"""The headers of an IP packet in plain Python: the twin of ``fastpath.net.parse``."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Plain-Python twin of ``fastpath.net.rings_driver``.
 
 Transmit: packets as lists of (address, bytes); the twin keeps its own descriptor array. Receive:
-the twin reads the ring in shared memory and returns the frames that clean() must deliver; it changes nothing.
+the twin reads the ring in shared memory and returns the frames for clean(); it changes nothing.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class TxRing:
         step: int,
         counts: tuple[int, int],
     ) -> int:
-        """Data descriptors (SDM 3.3.7); `counts` is the counts that clean() reports for the packet."""
+        """Data descriptors (SDM 3.3.7); `counts` are the counts of clean() for the packet."""
         parts = [(a + o, min(step, n - o)) for a, n in pieces for o in range(0, n, step)]
         if len(parts) > self.unused():
             return -1

@@ -1,7 +1,7 @@
 """Transmit ring engine in plain Python: the twin of ``fastpath.nic.txring``.
 
-Written for reading: a frame's bytes are gathered whole, and a segmentation context is cut when its
-last descriptor is there. So it has no pauses; `max_frames` is not offered.
+Written for reading: a frame's bytes are gathered whole, and a segmentation context is segmented once its
+last descriptor has arrived. So it has no pauses; `max_frames` is not offered.
 """
 
 from __future__ import annotations

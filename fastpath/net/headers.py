@@ -1,6 +1,6 @@
-"""Packet headers as a table: the size of each, and where its members lie.
+"""Packet headers as a table: the size of each, and the places of its members.
 
-``hdr`` and ``hdr6`` make the members of their views from it, and the plain-Python twins read it.
+``hdr`` and ``hdr6`` derive the members of their views from it, and the plain-Python twins read it.
 Multi-byte members are big-endian. Names are those of linux/if_ether.h, if_arp.h, ip.h, ipv6.h,
 icmp.h, udp.h, tcp.h, icmpv6.h and net/ndisc.h.
 """

@@ -25,7 +25,7 @@ class TxGen:
         self.posted = self.done = 0
 
     def load(self, frames: Iterable[bytes]) -> None:
-        """Put `frames` into the buffers, round robin."""
+        """Copy `frames` into the buffers, round robin."""
         frames = list(frames)
         for i in range(self.count):
             frame = frames[i % len(frames)]
@@ -33,7 +33,7 @@ class TxGen:
             self._lengths[i] = len(frame)
 
     def post(self, want: int) -> int:
-        """Write up to `want` descriptors; how many fitted."""
+        """Write up to `want` descriptors; returns the number written."""
         want = min(want, (self._clean - self.tail - 1) % self.count)
         for _ in range(want):
             low = self._lengths[self.tail] | self.cmd << 24
@@ -48,7 +48,7 @@ class TxGen:
         return want
 
     def reap(self) -> int:
-        """Count the descriptors that are done."""
+        """Count the completed descriptors."""
         out = 0
         while self._clean != self.tail and self.mem.read(self.dma + self._clean * 16, 16)[12] & 1:
             self._clean = (self._clean + 1) % self.count
@@ -58,7 +58,7 @@ class TxGen:
 
 
 class RxSink:
-    """Receive ring whose buffers go back as soon as they are counted."""
+    """Receive ring whose buffers are returned once counted."""
 
     def __init__(self, mem: Any, count: int = 256, buf_bytes: int = 2048) -> None:
         self.mem, self.count, self.buf_bytes = mem, count, buf_bytes
@@ -75,7 +75,7 @@ class RxSink:
         self.mem.write(self.dma + i * 16, pack("<QQ", self._bufs + i * self.buf_bytes, 0))
 
     def reap(self, budget: int = 1 << 30) -> int:
-        """Count what arrived and give the descriptors back."""
+        """Count received frames and return the descriptors."""
         out = 0
         while out < budget:
             raw = self.mem.read(self.dma + self._next * 16, 16)
@@ -106,7 +106,7 @@ def attach(gen: Any, tx: Any, sink: Any, rx: Any) -> None:
 
 
 def pump(gen: Any, tx: Any, batch: Any, rx: Any, sink: Any, rounds: int, burst: int) -> int:
-    """Move bursts from ring to ring; frames that left the transmit engine."""
+    """Move bursts from ring to ring; returns the frames sent by the transmit engine."""
     moved = 0
     for _ in range(rounds):
         batch.clear()

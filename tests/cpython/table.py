@@ -1,7 +1,7 @@
-"""Which of test_socket's classes and tests run over the stack, and why the others do not.
+"""The classes and tests of test_socket that run over the stack, and reasons for the others.
 
-`docs/generate.py` makes docs/cpython.md of it. Names are those of CPython 3.11 to 3.13; a class
-that a version does not have is not looked for there.
+`docs/generate.py` generates docs/cpython.md from it. Names are those of CPython 3.11 to 3.13; a class
+missing from a version is ignored there.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ CLASSES: dict[str, tuple[str, ...]] = {
         "SendRecvFdsTests",
     ),
 }
-"""What runs, by subject."""
+"""Classes that run, by subject."""
 
 NO_FAMILY = "a family or protocol that the stack does not have"
 CLASSES_LEFT_OUT: dict[str, str] = dict.fromkeys(

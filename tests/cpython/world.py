@@ -1,7 +1,7 @@
-"""CPython's own test_socket over this stack: the module that it takes for `socket`.
+"""CPython's own test_socket over this stack: its replacement of the module `socket`.
 
-`load()` makes a fresh copy of `test.test_socket` whose `socket` is that module: everything of the
-standard library's, with sockets of one host in the place of the kernel's.
+`load()` creates a fresh copy of `test.test_socket` whose `socket` is that module: everything of the
+standard library's, with sockets of one host instead of the kernel's.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from stack import socket as ours
 from stack.host import Host
 
 PATIENCE_S = 60.0
-"""How long CPython's tests wait for what is sure to come, in place of one second or five."""
+"""Timeout of CPython's tests for events that are certain, instead of one second or five."""
 
 
 def socket_module(host: Host) -> types.ModuleType:
     """The standard library's socket module as `stack.dropin` makes it, AF_UNIX too of `host`.
 
-    `socket.used` counts how often the stack was asked for something; a test that never does tests
+    `socket.used` counts the calls of the stack; a test without calls tests
     nothing.
     """
     module = types.ModuleType("socket")
@@ -57,7 +57,7 @@ def socket_module(host: Host) -> types.ModuleType:
 
 
 def load(host: Host) -> types.ModuleType:
-    """`test.test_socket` with the sockets of `host`. Skips where Python came without its tests."""
+    """`test.test_socket` with the sockets of `host`. Skips if Python has no tests installed."""
     try:
         spec = importlib.util.find_spec("test.test_socket")
         support = importlib.import_module("test.support.socket_helper")

@@ -1,4 +1,4 @@
-"""What the device tests share: a device that is up, and register access by name."""
+"""Helpers of the device tests: a running device, and register access by name."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def wr(nic: Nic, name: str, value: int) -> None:
 
 
 def frame(size: int = 60, dst: bytes = BENCH_MAC, src: bytes = PEER, kind: int = 0x88B5) -> bytes:
-    """Return a frame of `size` bytes without FCS, with a payload that shows shifts."""
+    """Return a frame of `size` bytes without FCS, with a payload that reveals shifts."""
     body = bytes(i & 0xFF for i in range(max(0, size - 14)))
     return (dst + src + kind.to_bytes(2, "big") + body)[:size]
 
@@ -47,9 +47,9 @@ def post_tso(
     flags: int = 0,
     popts: int = Popts.IXSM | Popts.TXSM,
 ) -> None:
-    """Post a TCP packet to be cut: its context and one data descriptor, with `flags` of RS and IDE.
+    """Post a TCP packet for segmentation: its context and one data descriptor, with `flags` of RS and IDE.
 
-    `paylen`: what the context says of the payload; as it is, unless given.
+    `paylen`: PAYLEN of the context; by default the payload's length.
     """
     bench.guest.post_context(
         ipcss=14,
@@ -67,7 +67,7 @@ def post_tso(
 
 
 def until_held(bench: Bench, size: int = 1000) -> int:
-    """Send frames through a link that holds until the device takes no more; how many it took."""
+    """Send frames through a link without room until the device accepts no more; return the number accepted."""
     taken = 0
     while bench.link.inject(frame(size), hold=True):
         taken += 1
@@ -75,7 +75,7 @@ def until_held(bench: Bench, size: int = 1000) -> int:
 
 
 def running(*, rctl: int | None = None, ims: int = 0, **sizes: Any) -> Bench:
-    """Return a bench that the fake driver has brought up, the link up and no cause left."""
+    """Return a bench brought up by the fake driver, with link and without pending causes."""
     bench = make_bench(**sizes)
     bench.guest.up(mac=BENCH_MAC, rctl=rctl, ims=0)
     bench.clock.run_for(5_000_000_000)

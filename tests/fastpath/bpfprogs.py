@@ -1,4 +1,4 @@
-"""Classic BPF programs for tests: random ones, mostly such that may be attached."""
+"""Classic BPF programs for tests: random ones, mostly valid ones."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def insns(draw: st.DrawFn, left: int, ancillary: tuple[int, ...]) -> Insn:
 
 @st.composite
 def programs(draw: st.DrawFn, ancillary: tuple[int, ...] = SAME_AD) -> list[Insn]:
-    """A program that ends with a return; most of them may be attached."""
+    """A program that ends with a return; most of them are valid."""
     count = draw(st.integers(0, 12))
     # Words are stored first in most programs, so that what loads them is legal.
     body: list[Insn] = [(0x02, 0, 0, n) for n in range(4)] if draw(st.integers(0, 3)) else []
@@ -81,7 +81,7 @@ def programs(draw: st.DrawFn, ancillary: tuple[int, ...] = SAME_AD) -> list[Insn
 # What may be wrong with one: any field of any instruction, or its end.
 @st.composite
 def broken(draw: st.DrawFn) -> list[Insn]:
-    """A program in which something was changed; some may be attached all the same."""
+    """A program in which something was changed; some are still valid."""
     prog = draw(programs())
     at = draw(st.integers(0, len(prog) - 1))
     code, jt, jf, k = prog[at]
@@ -101,7 +101,7 @@ def broken(draw: st.DrawFn) -> list[Insn]:
 
 
 def fprog(prog: list[Insn]) -> tuple[bytes, object]:
-    """struct sock_fprog, and what has to live as long as it."""
+    """struct sock_fprog, and the object that it refers to."""
     data = b"".join(struct.pack("=HBBI", *insn) for insn in prog)
     room = ctypes.create_string_buffer(data, max(len(data), 1))
     return struct.pack("@HP", len(prog), ctypes.addressof(room)), room

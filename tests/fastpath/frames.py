@@ -1,4 +1,4 @@
-"""Right frames for the tests of this folder, built with struct and the twin's checksum."""
+"""Valid frames for the tests of this folder, built with struct and the twin's checksum."""
 
 import struct
 
@@ -21,7 +21,7 @@ def ipv4(
     frag_off: int = 0,
     options: bytes = b"",
 ) -> bytes:
-    """IPv4 packet with a right header checksum; the payload's check is the caller's."""
+    """IPv4 packet with a correct header checksum; the caller sets the payload's check."""
     n = 20 + len(options)
     h = bytearray(
         struct.pack(
@@ -81,7 +81,7 @@ def tcp(
     res: int = 0,
     **ip: int,
 ) -> bytes:
-    """Ethernet frame with a right TCP segment."""
+    """Ethernet frame with a valid TCP segment."""
     seg = (
         struct.pack(
             "!HHIIBBHHH",

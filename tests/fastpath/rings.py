@@ -25,7 +25,7 @@ IXSM, TXSM = 1, 2
 TCP, IPV4 = 1, 2
 
 ENGINE_REGISTERS = 0x5800
-"""Bytes of BAR 0 that engines look into."""
+"""Bytes of BAR 0 that engines read."""
 ONES = 0xFFFFFFFF
 
 MAC = bytes.fromhex("525400123456")
@@ -185,7 +185,7 @@ class Tx(Queue):
         self._room = self.bufs
 
     def put(self, payload: bytes) -> int:
-        """Place bytes in host memory; their address. Space is reused in the end."""
+        """Place bytes in host memory; return the address. Space is reused."""
         if self._room + len(payload) > self.bufs + (1 << 18):
             self._room = self.bufs
         addr = self._room
@@ -206,7 +206,7 @@ class Tx(Queue):
         return self.take()
 
     def run(self) -> int:
-        """Run until nothing is left; the flags of all runs together."""
+        """Run until nothing is left; return the flags of all runs."""
         if self.reference:
             return int(self.engine.run(self.batch))
         out = RUN_MORE
@@ -277,14 +277,14 @@ class Rx(Queue):
         return self.bufs + index * 16384
 
     def refill(self, n: int) -> None:
-        """Give `n` more descriptors."""
+        """Post `n` more descriptors."""
         for _ in range(n):
             at = self.regs["RDT"]
             self.ram.write(self.ring + at * 16, struct.pack("<QQ", self.buffer(at), 0))
             self.regs["RDT"] = (at + 1) % self.count
 
     def receive(self, *frames: bytes, flags: int = 0, hold: bool = False) -> int:
-        """Let frames arrive; how many were consumed."""
+        """Receive frames; return the number consumed."""
         batch = FrameBatch()
         for frame in frames:
             batch.append(frame, flags)
@@ -305,7 +305,7 @@ class Rx(Queue):
         return out
 
     def one(self, frame: bytes, flags: int = 0) -> Received:
-        """A frame that must arrive in one descriptor; the descriptor is given back."""
+        """A frame that must arrive in one descriptor; the descriptor is posted again."""
         self.receive(frame, flags=flags)
         (got,) = self.reap()
         self.refill(1)

@@ -1,6 +1,6 @@
-"""Fetches what tests boot on other processors than a PC's: `python -m tests.guest.fetch`.
+"""Fetches images for tests on other processors than a PC's: `python -m tests.guest.fetch`.
 
-Without the test packages, so that it can go on while something else is tried.
+Without the test packages, so that it can run at the same time.
 """
 
 from e1000emu.errors import E1000Error
@@ -11,7 +11,7 @@ BUSYBOX = ("busybox-static",)
 
 
 def main() -> None:
-    """Fetch all that can be had; the tests say what could not."""
+    """Fetch all available images; the tests report missing ones."""
     try:
         for target in ("aarch64", "ppc"):
             prepare_qemu(target=target, say=print)

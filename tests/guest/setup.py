@@ -37,7 +37,7 @@ MAC = bytes.fromhex("525400123456")
 SO_RCVBUFFORCE = 33
 """Linux's socket(7); Python has no name for it."""
 WAIT_S = 120.0
-"""Long enough for a machine with other work; no test waits this long for what comes."""
+"""Timeout that suffices on a busy machine; no test waits this long normally."""
 
 AUTONEG_NS = 1_000_000
 """Done before the driver looks, which it does every two seconds: for the many times that a test
@@ -64,7 +64,7 @@ TROUBLE = re.compile(
 
 
 def content(numbers: int = NUMBERS) -> bytes:
-    """Return what `seq` prints."""
+    """Return the output of `seq`."""
     return b"".join(b"%d\n" % i for i in range(1, numbers + 1))
 
 
@@ -87,7 +87,7 @@ class Recorder(Capture):
 
     @contextmanager
     def on(self) -> Iterator[Path]:
-        """Record while inside; the file is complete when it is left."""
+        """Record while inside; the file is complete when the context ends."""
         with self.clock.lock:
             self._files += 1
             path = self._directory / f"{self._files}.pcapng"

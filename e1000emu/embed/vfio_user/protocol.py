@@ -148,7 +148,7 @@ def error_reply(request: Message, number: int) -> bytes:
 class MessageReader:
     """Bytes and descriptors in, messages out; keeps at most one unfinished message.
 
-    A header with an impossible size ends the stream: `error` is then the reason, and nothing later is
+    A header with an invalid size ends the stream: `error` is then the reason; nothing later is
     read.
     """
 

@@ -1,4 +1,4 @@
-"""What processes there are, by what their environment says."""
+"""Processes by a mark in their environment."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def marked(mark: str) -> list[int]:
-    """Return the processes that were started with `mark` in their environment."""
+    """Return the processes started with `mark` in their environment."""
     found = []
     for entry in Path("/proc").iterdir():
         if not entry.name.isdecimal() or int(entry.name) == os.getpid():
@@ -17,12 +17,12 @@ def marked(mark: str) -> list[int]:
             if mark.encode() in (entry / "environ").read_bytes():
                 found.append(int(entry.name))
         except OSError:
-            continue  # it has ended, or is not ours
+            continue  # ended, or not ours
     return found
 
 
 def wait_gone(mark: str, seconds: float = 30.0) -> list[int]:
-    """Wait until none is left; return those that are."""
+    """Wait until none is left; return the remaining ones."""
     end = time.monotonic() + seconds
     while (left := marked(mark)) and time.monotonic() < end:
         time.sleep(0.05)
@@ -30,7 +30,7 @@ def wait_gone(mark: str, seconds: float = 30.0) -> list[int]:
 
 
 def alive(pid: int) -> bool:
-    """Tell whether a process runs; a zombie does not."""
+    """Return whether a process runs; a zombie does not."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:

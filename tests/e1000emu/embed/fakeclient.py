@@ -1,6 +1,6 @@
-"""A vfio-user client as QEMU is one, in the same thread as the server it talks to.
+"""A vfio-user client like QEMU, in the same thread as its server.
 
-It answers the server's DMA requests whenever it looks at its socket (`poll`), from `memory`.
+It answers the server's DMA requests whenever it reads its socket (`poll`), from `memory`.
 """
 
 from __future__ import annotations
@@ -58,16 +58,16 @@ class FakeClient:
         self.trigger = -1
         self.memory: HostMemory | None = None
         self.threaded = False
-        """The server has threads of its own."""
+        """Whether the server has its own threads."""
         self.dma_reads = self.dma_writes = 0
         self.dma_log: list[tuple[int, int, int]] = []
         """(command, address, count) of each DMA request."""
         self.answers_dma = True
-        """False: they wait in `unanswered`."""
+        """False: they are kept in `unanswered`."""
         self.unanswered: list[Message] = []
 
     def close(self) -> None:
-        """Go without a word, as a killed QEMU does."""
+        """Close without a message, like a killed QEMU."""
         self.sock.close()
         if self.trigger >= 0:
             os.close(self.trigger)
@@ -76,7 +76,7 @@ class FakeClient:
     # --- messages --------------------------------------------------------------------------------
 
     def run(self, until: Callable[[], bool]) -> None:
-        """Let the server work until `until()`."""
+        """Run the server until `until()`."""
         end = time.monotonic_ns() + TIMEOUT_NS
         # A server with threads answers without waking the clock: look again and again, each time
         # for longer. Where looking alone takes that long the clock would never get its turn.
@@ -89,7 +89,7 @@ class FakeClient:
             pause_ns = min(2 * pause_ns, LONGEST_LOOK_NS)
 
     def gather(self, wanted: int) -> None:
-        """Let the server work until `wanted` messages are there, however long, while some come."""
+        """Run the server until `wanted` messages have arrived, as long as some arrive."""
 
         def more() -> bool:
             return self.poll() and len(self.got) > had
@@ -98,7 +98,7 @@ class FakeClient:
             self.run(more)
 
     def poll(self) -> bool:
-        """Read what the server sent; tell whether there is a message, or an end."""
+        """Read from the server; return whether there is a message or the end."""
         while not self.gone:
             try:
                 data = self.sock.recv(1 << 20)
@@ -118,14 +118,14 @@ class FakeClient:
         return self.gone or bool(self.got)
 
     def settle(self) -> None:
-        """Let the server do what it has to, and answer its DMA."""
+        """Let the server finish its work, and answer its DMA."""
         for _ in range(8):
             with self.clock.lock:
                 self.clock.run(timeout_ns=100_000)
             self.poll()
 
     def answer_dma(self, message: Message) -> None:
-        """Serve a DMA request as QEMU does: ENODEV where there is no memory."""
+        """Serve a DMA request as QEMU does: ENODEV if there is no memory."""
         addr, count = vu.DMA_ACCESS.unpack_from(message.payload)
         self.dma_log.append((message.command, addr, count))
         memory, head = self.memory, message.payload[:16]
@@ -145,7 +145,7 @@ class FakeClient:
         self.say(answer)
 
     def say(self, data: bytes) -> None:
-        """Send bytes as they are."""
+        """Send raw bytes."""
         while data:
             try:
                 data = data[self.sock.send(data) :]
@@ -199,7 +199,7 @@ class FakeClient:
         return self.request(Command.DMA_MAP, payload, () if fd is None else (fd,))
 
     def dma_unmap(self, iova: int, size: int, *, flags: int = 0) -> int:
-        """Unmap; return the size that the server says."""
+        """Unmap; return the size in the reply."""
         payload = self.request(Command.DMA_UNMAP, vu.DMA_UNMAP.pack(24, flags, iova, size))
         return int(vu.DMA_UNMAP.unpack(payload)[3])
 
@@ -259,7 +259,7 @@ class FakeClient:
     # --- the start of QEMU -----------------------------------------------------------------------
 
     def map_ram(self, *, by_message: bool = False) -> HostMemory:
-        """Make the guest's RAM in a memfd and map it, or say only where it is."""
+        """Create the guest's RAM in a memfd and map it, or announce it without a descriptor."""
         if by_message:
             self.memory = HostMemory(RAM_BYTES, base=RAM_BASE)
             self.dma_map(RAM_BASE, RAM_BYTES)
@@ -279,18 +279,18 @@ class FakeClient:
         self.set_irqs(0x24, 1, [self.trigger])
 
     def interrupts(self) -> int:
-        """How often the eventfd was written since the last call."""
+        """Number of writes to the eventfd since the last call."""
         try:
             return os.eventfd_read(self.trigger)
         except BlockingIOError:
             return 0
 
     def unmask(self) -> None:
-        """What follows the guest's first register access after an interrupt."""
+        """Unmask, as after the guest's first register access following an interrupt."""
         self.set_irqs(0x11)
 
     def start_function(self) -> None:
-        """Set INTx up, place BAR 0, enable decoding and bus mastering."""
+        """Set up INTx, place BAR 0, enable decoding and bus mastering."""
         self.new_trigger()
         self.config_write(0x10, 0xFEBC_0000, 4)
         self.config_write(0x04, 0x0007, 2)
@@ -310,7 +310,7 @@ def u32(data: bytes) -> int:
 
 @dataclass
 class Rig:
-    """One server on a recording link, and who connects to it."""
+    """One server on a recording link, and its clients."""
 
     path: Path
     clock: RealClock
@@ -320,7 +320,7 @@ class Rig:
     clients: list[FakeClient]
 
     def client(self) -> FakeClient:
-        """Connect one more client."""
+        """Connect another client."""
         client = FakeClient(self.path, self.clock)
         self.clients.append(client)
         return client

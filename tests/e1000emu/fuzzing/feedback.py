@@ -1,4 +1,4 @@
-"""What a run reached, as a set of numbers."""
+"""Coverage of a run, as a set of numbers."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Lines:
 
     @contextmanager
     def on(self) -> Iterator[None]:
-        """Look, while inside, at this thread."""
+        """Record this thread inside the context."""
         before = sys.gettrace()
         sys.settrace(self._call)
         try:
@@ -61,7 +61,7 @@ class Lines:
 class Branches:
     """The branches of compiled code that ran, in any thread, and roughly how often.
 
-    They are there where branches.c is loaded and the modules are built to call it, as
+    They exist if branches.c is loaded and the modules are built to call it, as
     scripts/test-asan does; elsewhere there are none.
     """
 
@@ -75,7 +75,7 @@ class Branches:
         return self._take is not None
 
     def take(self) -> list[int]:
-        """Return what ran since the last call."""
+        """Return the coverage since the last call."""
         if self._take is None:
             return []
         made = self._take(self._room, MOST_BRANCHES)

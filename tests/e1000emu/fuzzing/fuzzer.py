@@ -1,4 +1,4 @@
-"""The loop: run a program, look what it reached, keep and mutate what reached something new."""
+"""The loop: run a program, record its coverage, keep and mutate programs with new coverage."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ CORPUS = Path(__file__).parent / "corpus"
 
 
 class Found(Exception):
-    """A program that the device does not survive; the cause has what happened."""
+    """A program that the device does not survive; its cause is the failure."""
 
     def __init__(self, program: Program) -> None:
         super().__init__(program.text())
@@ -34,7 +34,7 @@ class Found(Exception):
 
 @dataclass
 class Tally:
-    """What was done so far."""
+    """Statistics of the search."""
 
     programs: dict[str, int]
     seconds: dict[str, float]

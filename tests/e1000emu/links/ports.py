@@ -54,5 +54,5 @@ def frame(n: int, size: int = 60) -> bytes:
 
 
 def number(data: bytes) -> int:
-    """Return the number that `frame` put in."""
+    """Return the number stored by `frame`."""
     return int.from_bytes(data[14:18], "big")

@@ -1,4 +1,4 @@
-"""Networks and what their hosts do, for processes that import them."""
+"""Networks and programs of their hosts, for processes that import them."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ delay = "20us"
 
 
 class Flow(NamedTuple):
-    """Somebody sends something to somebody."""
+    """A flow between two hosts."""
 
     kind: str
     """tcp, udp or ping."""
