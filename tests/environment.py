@@ -27,7 +27,7 @@ def installed(name: str) -> Distribution:
 
 
 def needed(wanted: Collection[str]) -> dict[str, Distribution]:
-    """Return the packages that pip would install for these requirements, by name.  An unknown extra fails."""
+    """Return the packages to install for these requirements, by name.  An unknown extra fails."""
     found: dict[str, Distribution] = {}
     seen = set()
     waiting = [Requirement(text) for text in wanted]
@@ -49,7 +49,7 @@ def needed(wanted: Collection[str]) -> dict[str, Distribution]:
 
 
 def make(directory: Path, wanted: Collection[str] = ()) -> Path:
-    """Create an environment with e1000emu and the `wanted` packages (e1000emu[plot], scapy) in a new
+    """Create an environment with e1000emu and `wanted` packages (e1000emu[plot], scapy) in a new
     directory; return the one of its programs."""
     venv.EnvBuilder(with_pip=False, symlinks=True).create(directory)
     programs = directory / "bin"

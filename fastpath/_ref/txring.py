@@ -1,6 +1,6 @@
 """Transmit ring engine in plain Python: the twin of ``fastpath.nic.txring``.
 
-Written for reading: a frame's bytes are gathered whole, and a segmentation context is segmented once its
+Written for reading: a frame's bytes are gathered whole, and a segmentation context is cut once its
 last descriptor has arrived. So it has no pauses; `max_frames` is not offered.
 """
 

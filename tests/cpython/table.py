@@ -1,6 +1,6 @@
 """The classes and tests of test_socket that run over the stack, and reasons for the others.
 
-`docs/generate.py` generates docs/cpython.md from it. Names are those of CPython 3.11 to 3.13; a class
+`docs/generate.py` writes docs/cpython.md from it. Names are those of CPython 3.11 to 3.13; a class
 missing from a version is ignored there.
 """
 

@@ -47,7 +47,7 @@ def post_tso(
     flags: int = 0,
     popts: int = Popts.IXSM | Popts.TXSM,
 ) -> None:
-    """Post a TCP packet for segmentation: its context and one data descriptor, with `flags` of RS and IDE.
+    """Post a TCP packet for TSO: its context and one data descriptor, with `flags` of RS and IDE.
 
     `paylen`: PAYLEN of the context; by default the payload's length.
     """
@@ -67,7 +67,7 @@ def post_tso(
 
 
 def until_held(bench: Bench, size: int = 1000) -> int:
-    """Send frames through a link without room until the device accepts no more; return the number accepted."""
+    """Send frames into a full link until the device accepts no more; return their number."""
     taken = 0
     while bench.link.inject(frame(size), hold=True):
         taken += 1
