@@ -1,4 +1,4 @@
-"""Hosts of ours in real time, and what programs print on them."""
+"""Hosts of ours in real time, and the output of programs on them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from stack.host import Host
 
 @contextlib.contextmanager
 def real_host(name: str = "h", **options: Any) -> Iterator[Host]:
-    """A host whose clock is the machine's and runs in a thread."""
+    """A host with the machine's clock in a thread."""
     with (
         contextlib.closing(RealClock().start()) as clock,
         Host(name, clock=clock, **options) as host,
@@ -33,7 +33,7 @@ def real_hosts(**options: Any) -> Iterator[tuple[Host, Host]]:
 
 
 def run_script(host: Host, script: str, **options: Any) -> str:
-    """What a script of the shell prints on a host; `options` are those of spawn."""
+    """The output of a shell script on a host; `options` are those of spawn."""
     with spawn(host, ["sh", "-c", script], stdout=subprocess.PIPE, **options) as program:
         out, _ = program.communicate(timeout=120)
     return str(out.decode())

@@ -5,14 +5,14 @@
 
 `record` runs these tests uncompiled and notes in build/tests-index.json which lines of `stack` and
 `e1000emu` each test file runs. Only lines inside functions count, because an import runs the
-others. It replaces what was noted before for these files and keeps the rest, so a part of the
-suite at a time will do. `write` adds from the notes what the page lacks: the rows of new modules,
-and of those whose test files have gone. `rewrite` makes every row anew, for which the whole suite
-has to be recorded.
+others. It replaces earlier data of these files and keeps the rest, so a part of the
+suite at a time is enough. `write` adds missing rows from this data: those of new modules,
+and of those whose test files were removed. `rewrite` renews all rows, for which the whole suite
+must be recorded.
 
 A row names at most five files. A line that few files run says more about a test than one that every
 packet passes. So a line that N files run counts 1/N for each of them. Files with less than a tenth
-of the sum of the first one are left out. Where nothing was noted (a child process or a guest runs
+of the sum of the first one are left out. Without data (a child process or a guest runs
 the module), the row names files that import the module, else files that name its functions.
 """
 
@@ -95,7 +95,7 @@ def inside(path: Path) -> set[int]:
 
 
 def named() -> dict[str, list[str]]:
-    """Return by module the test files that import it, else those that name what it defines."""
+    """Return by module the test files that import it, else those that name its definitions."""
     words: dict[str, set[str]] = {}
     imports: dict[str, set[str]] = defaultdict(set)
     for path in sorted((ROOT / "tests").rglob("test_*.py")):
@@ -153,7 +153,7 @@ def ranked(notes: dict[str, dict[str, list[int]]], module: str) -> list[str]:
 
 
 def page(notes: dict[str, dict[str, list[int]]], known: dict[str, list[str]]) -> str:
-    """Return docs/tests.md; `known` has the rows that stay."""
+    """Return docs/tests.md; `known` has the rows to keep."""
     lines = [INTRO]
     folder = ""
     others = named()
@@ -206,9 +206,9 @@ def standing(text: str) -> dict[str, list[str]]:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, Any, Any]:
-    """Note the lines that this test and its fixtures run under its file's name."""
+    """Record the lines that this test and its fixtures run under its file's name."""
     cover = _cover()
-    if sys.gettrace() is None:  # a test before this one traced by itself
+    if sys.gettrace() is None:  # an earlier test used its own trace function
         cover.stop()
         cover.start()
     cover.switch_context(item.path.relative_to(ROOT / "tests").as_posix())
@@ -271,7 +271,7 @@ def read(folder: str) -> dict[str, dict[str, list[int]]]:
 
 
 def record(arguments: list[str]) -> int:
-    """Run pytest with these arguments and add to the notes; return pytest's status."""
+    """Run pytest with these arguments and add to the data; return pytest's status."""
     with tempfile.TemporaryDirectory() as folder:
         status = subprocess.run(
             [sys.executable, "-m", "pytest", "-p", "tests.index", *arguments],

@@ -1,7 +1,7 @@
-"""tshark judges every frame that our stack sends in a test: none malformed, no checksum wrong.
+"""tshark checks every frame that our stack sends in a test: not malformed, checksums correct.
 
 `judged(module)` (an autouse fixture of `tests/stack`) puts a tap between each NIC and its link and
-has tshark read what went out when the module's tests are over. A test that means to send bad frames
+has tshark read the sent frames after the module's tests. A test that means to send bad frames
 says so with `@pytest.mark.sends_bad_frames`.
 """
 
@@ -36,7 +36,7 @@ ID = "frame.interface_id"
 
 
 class Tap(Capture):
-    """A capture of what its port sends, up to `FRAMES_PER_NIC` frames."""
+    """A capture of the frames from its port, up to `FRAMES_PER_NIC` frames."""
 
     sent = 0
     on = True
@@ -55,7 +55,7 @@ class Tap(Capture):
 
 
 def verdict(path: Path, tshark: str) -> str:
-    """Return tshark's summary of the frames it finds wrong; empty when all are well.
+    """Return tshark's summary of the frames it finds wrong; empty if all are correct.
 
     A NIC with one is judged once more, by its own frames alone. tshark puts fragments of two hosts
     together when both have the same addresses and count alike, as in each example of a property.
@@ -94,7 +94,7 @@ def _bad_frames(path: Path, tshark: str, *form: str) -> str:
 
 
 def judge(tmp_path_factory: pytest.TempPathFactory, tshark: str | None) -> Iterator[None]:
-    """Tap every NIC made meanwhile; fail when tshark finds a bad frame among those sent."""
+    """Tap every NIC created meanwhile; fail if tshark finds a bad frame among those sent."""
     if tshark is None:
         if in_ci():
             pytest.fail("CI is set, but there is no tshark to judge the frames", pytrace=False)

@@ -355,7 +355,7 @@ def ping(
 
 
 def self_test(guest: GuestLinux, mode: str = "offline", **others: str) -> None:
-    """`ethtool -t` passes, but for `others`: what single tests say instead.
+    """`ethtool -t` passes, but for `others`: expected results of single tests.
 
     Its loopback test says 14 when looking at 64 frames that have come took two ticks of the guest's
     clock: the host had no time for the guest's processor.  That one is tried again.
@@ -378,14 +378,14 @@ def statistics(guest: GuestLinux) -> dict[str, int]:
 
 
 def feature(guest: GuestLinux, name: str) -> bool:
-    """Return whether `ethtool -k` has a feature on."""
+    """Return whether a feature is on in `ethtool -k`."""
     found = re.search(rf"^\s*{name}: (on|off)", guest.run("ethtool -k eth0").check().stdout, re.M)
     assert found is not None, f"no feature {name}"
     return found[1] == "on"
 
 
 def trouble(guest: GuestLinux) -> list[str]:
-    """Return the lines of the kernel's log that tell of trouble."""
+    """Return the lines of the kernel's log that report problems."""
     return [line for line in guest.dmesg().splitlines() if TROUBLE.search(line)]
 
 
@@ -407,7 +407,7 @@ def listening(peer: Peer, address: str) -> Iterator[socket.socket]:
 
 
 def tcp_to_peer(guest: GuestLinux, peer: Peer, address: str = LINUX) -> None:
-    """Send the content by TCP; the far side must get every byte of it."""
+    """Send the content by TCP; the far side must receive every byte."""
     with listening(peer, address) as listener:
         worker = Worker(_drain, (listener,))
         guest.run(f"cat /tmp/data >/dev/tcp/{address}/{DATA_PORT}", timeout_s=WAIT_S).check()
@@ -425,7 +425,7 @@ def _drain(listener: socket.socket) -> str:
 
 
 def tcp_from_peer(guest: GuestLinux, peer: Peer, address: str = LINUX) -> None:
-    """Fetch the content by TCP; the guest must get every byte of it."""
+    """Fetch the content by TCP; the guest must receive every byte."""
     with listening(peer, address) as listener:
         worker = Worker(_serve, (listener,))
         made = guest.run(f"sha256sum </dev/tcp/{address}/{DATA_PORT}", timeout_s=WAIT_S).check()
@@ -456,7 +456,7 @@ def udp_to_peer(
     size: int = DATAGRAM_BYTES,
     count: int = DATAGRAMS,
 ) -> None:
-    """Send datagrams; the far side must get each of them whole, and in order."""
+    """Send datagrams; the far side must receive each of them completely and in order."""
     with peer.socket(socket.SOCK_DGRAM) as sock:
         sock.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 16 << 20)
         sock.bind((address, DATA_PORT))
@@ -475,7 +475,7 @@ def udp_from_peer(
     size: int = DATAGRAM_BYTES,
     count: int = DATAGRAMS,
 ) -> None:
-    """Fetch datagrams; the guest must get all their bytes in order."""
+    """Fetch datagrams; the guest must receive all bytes in order."""
     with peer.socket(socket.SOCK_DGRAM) as sock:
         sock.bind((address, DATA_PORT))
         sock.settimeout(WAIT_S)

@@ -1,6 +1,6 @@
-"""What drivers were tried: each guest test that passes says so, and docs/tried.md is made of it.
+"""Record of tried drivers: each passing guest test adds to it, and docs/tried.md is made of it.
 
-`E1000EMU_TRIED=1 make test-guest` writes what passed into docs/tried.json; without the variable
+`E1000EMU_TRIED=1 make test-guest` writes the passed tests to docs/tried.json; without the variable
 nothing is written.
 """
 
@@ -17,7 +17,7 @@ VARIABLE = "E1000EMU_TRIED"
 
 
 class Trial(NamedTuple):
-    """A driver of somebody else's that has worked."""
+    """A foreign driver that has worked."""
 
     driver: str
     version: str
@@ -25,14 +25,14 @@ class Trial(NamedTuple):
     """Debian's name."""
     model: str
     what: str
-    """What was done with it."""
+    """The tested operation."""
     result: str
     test: str
-    """That did it."""
+    """The test."""
 
 
 class Tried(Protocol):
-    """Call it at the end of a test, when all has gone well."""
+    """Call it at the end of a test, if it has passed."""
 
     def __call__(
         self,
@@ -46,9 +46,9 @@ class Tried(Protocol):
 
 
 def store(trials: Iterable[Trial], path: Path = TRIED) -> None:
-    """Put `trials` into the file; what the same test has said of the same model before goes."""
+    """Put `trials` into the file; replaces earlier results of the same test and model."""
     with path.open("a+") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)  # another worker of pytest-xdist may be at it
+        fcntl.flock(file, fcntl.LOCK_EX)  # another worker of pytest-xdist may use it
         file.seek(0)
         rows = {(row["test"], row["model"]): row for row in json.loads(file.read() or "[]")}
         rows |= {(trial.test, trial.model): trial._asdict() for trial in trials}

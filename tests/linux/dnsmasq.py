@@ -23,7 +23,7 @@ fd09::8 six.lan
 class Dnsmasq:
     """The server on `interface` of a namespace, with addresses 10.9.0.1/24 and fd09::1/64.
 
-    It gives out 10.9.0.50 to 59 and fd09::50 to 59 and knows names under lan.
+    It assigns 10.9.0.50 to 59 and fd09::50 to 59 and knows names under lan.
     """
 
     def __init__(self, peer: Peer, interface: str, where: Path, *options: str) -> None:
@@ -66,7 +66,7 @@ class Dnsmasq:
         self._wait(peer)
 
     def _wait(self, peer: Peer) -> None:
-        """Until it answers: its port for names is open."""
+        """Wait until it answers: its port for names is open."""
 
         def listens() -> bool:
             assert self.process.poll() is None, self.process.communicate()
@@ -78,7 +78,7 @@ class Dnsmasq:
         eventually(listens, "dnsmasq's port for names")
 
     def log(self) -> str:
-        """What it has written so far."""
+        """Its output so far."""
         return self.log_file.read_text()
 
     def close(self) -> None:

@@ -1,10 +1,10 @@
-"""Random frames, mostly plausible: ARP, IPv4 and IPv6 with all that rides on them, and others.
+"""Random frames, mostly plausible: ARP, IPv4 and IPv6 with their payloads, and others.
 
 `Generator(random.Random(seed)).frame()` gives a frame and the interface that it is for. They are
 for a host with two interfaces (`MACS`). It has the addresses `OURS4` and `OURS6` and the neighbours
 `NEAR4` and `NEAR6`. A frame is made from outside in: `ethernet` around what `arp`, `ipv4` or
 `ipv6` makes, and `ip` or `ip6` around what one of the methods for a protocol makes. Each of them
-makes something wrong now and then. Pieces of a datagram come one after another (`fragments`).
+sometimes makes an error. Fragments of a datagram follow each other (`fragments`).
 Not made are what only one side has: UDP-Lite (docs/differences.md), CIPSO and CALIPSO options.
 """
 
@@ -32,7 +32,7 @@ def checksum(data: bytes) -> int:
 
 
 def put_checksum(data: bytes, at: int, pseudo: bytes = b"") -> bytes:
-    """The bytes with their checksum at an offset, where they are long enough."""
+    """The bytes with their checksum at an offset, if they are long enough."""
     data = data[:at] + bytes(2) + data[at + 2 :]
     return data[:at] + checksum(pseudo + data).to_bytes(2, "big") + data[at + 2 :]
 
@@ -72,13 +72,13 @@ ODD6 = (
 
 @dataclass
 class Generator:
-    """The frames of one seed, and what is told of the last one."""
+    """The frames of one seed, and data about the last one."""
 
     pick: random.Random
     slow: int = 0
-    """An answer to the last frame may come after so many ms."""
+    """Possible delay of a reply to the last frame, in ms."""
     last: bool = False
-    """An answer may come at any time, so nothing follows."""
+    """Whether a reply may come at any time, so that no frame follows."""
     about: str = ""
     ids: int = 0
     halves: list[tuple[int, bytes]] = field(default_factory=list)
@@ -91,7 +91,7 @@ class Generator:
         return self.pick.randbytes(self.pick.choice(lengths or (0, 1, 4, 8, 20, 56, 200)))
 
     def of(self, *makers: tuple[float, Callable[[], Any]]) -> Any:
-        """What one of the makers makes, by their weights."""
+        """The result of a maker chosen by weight."""
         (maker,) = self.pick.choices([m for _, m in makers], [w for w, _ in makers])
         self.about += " " + maker.__name__.strip("_")
         return maker()
@@ -284,7 +284,7 @@ class Generator:
             self.halves.append((self.number, self.ethernet(0x0800, packet)))
 
     def spoil(self, pieces: list[list[Any]]) -> None:
-        """Exchange, repeat, leave out or change some pieces of a datagram."""
+        """Exchange, repeat, omit or change some pieces of a datagram."""
         pick = self.pick
         if self.chance(0.3):
             pick.shuffle(pieces)
@@ -305,7 +305,7 @@ class Generator:
                 wrong[0] = pick.choice((65528, 65512, wrong[0] + 8))
 
     def options(self) -> bytes:
-        """Options of an IPv4 header: mostly right ones."""
+        """Options of an IPv4 header: mostly valid ones."""
         pick = self.pick
         out = b""
         for _ in range(pick.choice((1, 1, 1, 2, 3))):
@@ -622,7 +622,7 @@ class Generator:
         return head + ip6(source) + ip6(dest) + payload
 
     def header(self) -> tuple[int, bytes]:
-        """An extension header: its number, and what follows its length."""
+        """An extension header: its number, and the bytes after its length."""
         pick = self.pick
         kind = pick.choice((0, 0, 0, 60, 60, 60, 43, 43, 44, 44, 59, 135, 139, 140))
         self.about += f" ext {kind}"

@@ -1,4 +1,4 @@
-"""Random frames, mostly plausible, given to the kernel and to a host of ours: what comes of each.
+"""Random frames, mostly plausible, given to the kernel and to a host of ours: and the results.
 
     python -m tests.linux.frames_at_random FIRST COUNT      prints the first difference of each seed
 
@@ -178,7 +178,7 @@ KNOBS = {
 
 
 class Side(Protocol):
-    """What takes frames: the kernel, or a host of ours."""
+    """A receiver of frames: the kernel, or a host of ours."""
 
     def run(self, script: str) -> None:
         """Run a shell script there."""
@@ -200,7 +200,7 @@ class Side(Protocol):
 
 
 class Kernel:
-    """The kernel, in a network namespace that is the calling thread's from now on."""
+    """The kernel, in a network namespace that the calling thread enters."""
 
     def __init__(self, patience_s: float = 0.0003) -> None:
         """`patience_s` is the time that the kernel's workers get after each frame; above 10 ms
@@ -280,11 +280,11 @@ class Ours:
         self.host.close()
 
 
-# --- what comes of them ------------------------------------------------------------------------
+# --- results ------------------------------------------------------------------------
 
 
 def plain(frame: bytes) -> str:
-    """A frame that a side has sent, without what it chooses by itself."""
+    """A frame that a side has sent, without the parts chosen by it."""
     kind = frame[12:14]
     if kind == b"\x08\0":
         return frame[:14].hex() + " " + plain4(frame[14:])
@@ -352,7 +352,7 @@ def plain6(packet: bytes) -> str:
 
 
 def plain_payload(kind: int, payload: bytes, pseudo: bytes) -> str:
-    """What a packet carries."""
+    """The payload of a packet."""
     if kind == 6 and len(payload) >= 20:
         right = checksum(pseudo + payload) == 0
         if payload[13] & 2:
@@ -449,7 +449,7 @@ def control(level: int, kind: int, value: bytes) -> str:
 
 
 def received(made: dict[str, Any]) -> Iterator[str]:
-    """What the sockets have received."""
+    """The data received by the sockets."""
     for name, sock in made.items():
         if name.startswith("listener"):
             continue
@@ -507,7 +507,7 @@ def knobs(seed: int) -> str:
 
 
 def heard(side: Any, seed: int, count: int = FRAMES) -> Iterator[tuple[str, list[str]]]:
-    """Each frame of a seed, and what comes of it."""
+    """Each frame of a seed, and its results."""
     routes = ROUTES if random.Random(seed ^ 0x77).random() < 0.8 else ""
     side.run(SETUP.replace("{knobs}", knobs(seed)).replace("{routes}", routes))
     side.wait(30)
@@ -543,7 +543,7 @@ def heard(side: Any, seed: int, count: int = FRAMES) -> Iterator[tuple[str, list
 
 
 def in_thread(function: Callable[[], Any]) -> Any:
-    """What a function returns in a thread of its own."""
+    """The result of a function in its own thread."""
     result: list[Any] = []
     thread = threading.Thread(target=lambda: result.append(function()))
     thread.start()
@@ -552,7 +552,7 @@ def in_thread(function: Callable[[], Any]) -> Any:
 
 
 def told_by(kind: Callable[[], Any], seed: int, count: int = FRAMES) -> list[tuple[str, list[str]]]:
-    """All that comes of a seed on a side."""
+    """All results of a seed on a side."""
 
     def run() -> list[tuple[str, list[str]]]:
         with contextlib.closing(kind()) as side:
@@ -576,7 +576,7 @@ def main(first: int, count: int) -> None:
 
 
 def difference(theirs: list[str], own: list[str]) -> Iterator[str]:
-    """What the kernel has told (-) that we have not, and the other way round (+)."""
+    """The results only of the kernel (-) and only of ours (+)."""
     if theirs != own and sorted(theirs) == sorted(own):
         yield "another order"
     yield from (f"- {line}" for line in theirs if line not in own)

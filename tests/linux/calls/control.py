@@ -1,4 +1,4 @@
-"""Control messages: what sendmsg takes, known and unknown, and what recvmsg tells on request."""
+"""Control messages: known and unknown ones in sendmsg, and requested ones in recvmsg."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ SIZES: dict[str, bytes] = {
 
 
 def to_itself(w: World, state: State) -> tuple[int, bytes | None]:
-    """Return a socket and where it may send to."""
+    """Return a socket and its destination."""
     fd = state.make(w)
     if state.kind.startswith("packet"):
         return fd, sll(1, 0x88B5, bytes(6))
@@ -50,7 +50,7 @@ def to_itself(w: World, state: State) -> tuple[int, bytes | None]:
 
 
 def sending(w: World) -> None:
-    """One message of each level, type and length, to who can take it."""
+    """One message of each level, type and length, to a capable receiver."""
     for state in STATES:
         if state.name not in ("connected", "pair") and not state.kind.startswith("packet"):
             continue
@@ -111,7 +111,7 @@ STAMPS = frozenset([(1, 29), (1, 35), (1, 37)])
 
 
 def same_stamps(control: Control) -> list[tuple[int, int, object]]:
-    """Of a time only that there is one."""
+    """Only whether there is a time."""
     return [
         (level, kind, len(data) if (level, kind) in STAMPS else data)
         for level, kind, data in control
@@ -166,7 +166,7 @@ def short_payload(w: World, state: State, asked: list[tuple[int, int]], bits: by
 
 
 def tcp_stamps(w: World, f: Family) -> None:
-    """What TCP tells: TCP_INQ. A kernel begins to stamp segments when it has time: left out."""
+    """Control messages of TCP: TCP_INQ. No time stamps, which a kernel enables late."""
     traffic_class = (0, 13) if f is V4 else (41, 66)
     for level, name in ((6, 36), traffic_class):
         fd, peer = tcp_pair(w, f)
@@ -178,7 +178,7 @@ def tcp_stamps(w: World, f: Family) -> None:
 
 
 def errors(w: World, f: Family) -> None:
-    """What the error queue holds after an ICMP error, and a datagram that is too long."""
+    """The error queue after an ICMP error, and a datagram that is too long."""
     state = next(s for s in STATES if s.kind == f"udp{f.name[1]}" and s.name == "errqueue")
     for flags in (0x2000, 0x2002, 0x2020):
         fd = state.make(w)
@@ -205,7 +205,7 @@ def errors(w: World, f: Family) -> None:
 
 
 def asked_errors(w: World, f: Family, asked: list[tuple[int, int]]) -> None:
-    """What recvmsg tells of the ICMP error's own packet, if the socket asked for that."""
+    """Control messages about the ICMP error's packet, if the socket requested them."""
     state = next(s for s in STATES if s.kind == f"udp{f.name[1]}" and s.name == "errqueue")
     asked = [row for row in asked if row not in ((0, 18), (0, 23))]  # known to differ, see above
     for level, name in asked:

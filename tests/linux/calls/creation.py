@@ -1,4 +1,4 @@
-"""socket() and socketpair() with every family, type and protocol, also with those that are none."""
+"""socket() and socketpair() with every family, type and protocol, including invalid ones."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ FAMILIES = (-1, 0, AF_UNIX, AF_INET, AF_INET6, AF_PACKET, 45, 46, 47, 100, 1 << 
 
 
 def creation(w: World) -> None:
-    """Make them."""
+    """Create them."""
     for family in FAMILIES:
         for kind in TYPES:
             for protocol in PROTOCOLS:

@@ -10,7 +10,7 @@ from tests.linux.calls.world import FAR4, FAR6, World, sin, sin6, sll, sun
 
 DONTWAIT = 0x40
 FLAGS = tuple(1 << bit for bit in range(32) if bit not in (6, 31))
-"""MSG_* one by one; MSG_DONTWAIT is always there, and MSG_CMSG_COMPAT is nobody's to give."""
+"""MSG_* one by one; MSG_DONTWAIT is always set, and MSG_CMSG_COMPAT is internal."""
 PAIRS = (
     0x2 | 0x20,
     0x2 | 0x100,

@@ -1,4 +1,4 @@
-"""RFC 4884: what the error queue tells of the extensions of ICMP errors, right and wrong ones.
+"""RFC 4884: valid and invalid extensions of ICMP errors in the error queue.
 
 A raw socket sends the errors to a datagram socket of the same host.
 """
@@ -15,7 +15,7 @@ from tests.linux.calls.world import World
 
 ERRQUEUE = 0x2000
 UNREACHABLE = {"v4": (3, 11, 12, 4), "v6": (1, 3, 4, 2)}
-"""Types: those with extensions, then one without; of IPv4 the last is no error any more."""
+"""Types: those with extensions, then one without; for IPv4 the last is no longer an error."""
 
 
 def checksum(data: bytes) -> int:
@@ -28,7 +28,7 @@ def checksum(data: bytes) -> int:
 
 
 def structure(objects: bytes, version: int = 2, summed: str = "right") -> bytes:
-    """An extension structure; `summed`: right, wrong or none."""
+    """An extension structure; `summed`: correct, wrong or none."""
     head = struct.pack("!BBH", version << 4, 0, 0)
     total = checksum(head + objects)
     if summed != "right":
@@ -73,7 +73,7 @@ def quoted(f: Family, size: int) -> bytes:
 
 
 def error(f: Family, kind: int, words: int, rest: bytes) -> bytes:
-    """An ICMP error; of ICMPv6 the kernel sums it up."""
+    """An ICMP error; for ICMPv6 the kernel computes the checksum."""
     if f is V4:
         plain = struct.pack("!BBHBBH", kind, 1, 0, 0, words, 0) + rest
         return plain[:2] + struct.pack("!H", checksum(plain)) + plain[4:]
@@ -105,7 +105,7 @@ def extensions(w: World) -> None:
 
 
 def told(w: World, f: Family, on: int, message: bytes) -> None:
-    """What a socket reads after an error."""
+    """The data that a socket reads after an error."""
     fd = w.make(f.af, SOCK_DGRAM)
     level, recverr, rfc4884 = (0, 11, 26) if f is V4 else (41, 25, 31)
     w.raw.bind(fd, f.at(f.lo, PORT))

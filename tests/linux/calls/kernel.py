@@ -1,7 +1,7 @@
 """The kernel's half: the tables' calls, made in a network namespace of their own.
 
-`python -m tests.linux.calls.kernel TABLE ...` leaves the machine's network (unshare), makes the
-devices that a table expects, and writes what the calls came to, pickled, to standard output.
+`python -m tests.linux.calls.kernel TABLE ...` leaves the machine's network (unshare), creates the
+devices of a table, and writes the calls' results, pickled, to standard output.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def align(n: int) -> int:
 
 
 def pack_control(control: Control) -> bytes:
-    """Return control messages as sendmsg takes them."""
+    """Return control messages for sendmsg."""
     out = b""
     for level, kind, data in control:
         out += struct.pack("=Qii", 16 + len(data), level, kind) + data.ljust(
@@ -72,7 +72,7 @@ def pack_control(control: Control) -> bytes:
 
 
 def unpack_control(data: bytes) -> Control:
-    """Return the control messages in a buffer that recvmsg filled."""
+    """Return the control messages in a buffer filled by recvmsg."""
     out: Control = []
     while len(data) >= 16:
         size, level, kind = struct.unpack_from("=Qii", data)
@@ -82,7 +82,7 @@ def unpack_control(data: bytes) -> Control:
 
 
 class Kernel(Calls):
-    """libc, with nothing between it and the table."""
+    """System calls through libc."""
 
     def socket(self, family: int, kind: int, protocol: int) -> int:
         return checked(libc.socket(family, kind, protocol))
@@ -217,7 +217,7 @@ def ip(*words: str) -> None:
 
 
 def write(path: str, value: object) -> None:
-    """Write a knob of the namespace; one that this kernel does not have is left alone."""
+    """Write a knob of the namespace; ignore a missing one."""
     file = Path("/proc/sys/net") / path
     if file.exists():
         file.write_text(f"{value}\n")
@@ -230,7 +230,7 @@ KNOBS = {
 
 
 def enter() -> None:
-    """Leave the machine's network: a namespace with `lo`, and `eth0` whose wire leads nowhere."""
+    """Leave the machine's network: a namespace with `lo`, and `eth0` without a peer."""
     processors = sorted(os.sched_getaffinity(0))  # `settle` is about the backlog of one
     os.sched_setaffinity(0, {processors[os.getpid() % len(processors)]})
     checked(libc.unshare(CLONE_NEWNET))
@@ -259,7 +259,7 @@ def enter() -> None:
 
 
 def sysctls() -> dict[str, Any]:
-    """Return the knobs by which our host is made like this kernel."""
+    """Return the knobs that configure our host like this kernel."""
     core = Path("/proc/sys/net/core")
     ours = ("rmem_max", "wmem_max", "rmem_default", "wmem_default", "optmem_max", "somaxconn")
     out: dict[str, Any] = {n: int((core / n).read_text()) for n in ours if (core / n).exists()}

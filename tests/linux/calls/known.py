@@ -1,4 +1,4 @@
-"""The differences that have a reason: differences.toml, and what becomes of it."""
+"""The differences that have a reason: differences.toml, and its use."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ FILE = Path(__file__).with_name("differences.toml")
 
 @dataclass(frozen=True)
 class Difference:
-    """One row: which calls (none: other tests compare), what each side does with them, why."""
+    """One row: which calls (none: other tests compare), the behaviour of each side, the reason."""
 
     name: str
     rows: tuple[str, ...]
@@ -32,16 +32,16 @@ class Difference:
                 yield head + choice.strip() + tail
 
     def covers(self, call: str) -> bool:
-        """Tell whether the row is about this call."""
+        """Return whether the row covers this call."""
         return any(fnmatch.fnmatchcase(call, as_pattern(row)) for row in self.patterns())
 
     def applies(self, release: str) -> bool:
-        """Tell whether a kernel of this release behaves so."""
+        """Return whether a kernel of this release behaves so."""
         return not self.kernel or all(holds(release, rule) for rule in self.kernel.split(","))
 
 
 def as_pattern(row: str) -> str:
-    """Return a row's pattern; a bracket stands for itself."""
+    """Return a row's pattern; brackets are literal."""
     return row.replace("[", "[[]")
 
 
@@ -51,7 +51,7 @@ def version(text: str) -> tuple[int, ...]:
 
 
 def holds(release: str, rule: str) -> bool:
-    """Tell whether a release obeys `>=6.6` or `<7.1`."""
+    """Return whether a release matches `>=6.6` or `<7.1`."""
     rule = rule.strip()
     if rule.startswith(">="):
         return version(release) >= version(rule)
@@ -67,13 +67,13 @@ def known() -> tuple[Difference, ...]:
 
 
 def unknown(calls: Iterable[str], release: str) -> list[str]:
-    """Return the differing calls that no row is about."""
+    """Return the differing calls without a row."""
     rows = [row for row in known() if row.applies(release)]
     return [call for call in calls if not any(row.covers(call) for row in rows)]
 
 
 def vanished(calls: Iterable[str], release: str, tables: Iterable[str]) -> list[str]:
-    """Return the patterns, `NAME: PATTERN`, of these tables that no differing call has."""
+    """Return the patterns, `NAME: PATTERN`, of these tables without a differing call."""
     found = list(calls)
     return [
         f"{row.name}: {pattern}"

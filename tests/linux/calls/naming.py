@@ -9,7 +9,7 @@ from tests.linux.calls.world import ADDR4, ADDR6, FAR4, FAR6, World, same_name, 
 
 
 def addresses(port: int) -> dict[str, bytes]:
-    """Return addresses by what is in them: of every family, whole, short and long."""
+    """Return addresses by description: of every family, complete, short and long."""
     in4, in6 = sin("127.0.0.1", port), sin6("::1", port)
     out = {
         "in lo": in4,
@@ -74,7 +74,7 @@ def bind_in(w: World, state: State) -> None:
 
 
 def connect_in(w: World, state: State) -> None:
-    """connect() in a state, once for each address, and what the socket is called then."""
+    """connect() in a state, once for each address, and the socket's names afterwards."""
     for label, addr in addresses(7200).items():
         with w.case(f"{state.kind}/{state.name}"):
             fd = state.make(w)

@@ -1,4 +1,4 @@
-"""setsockopt and getsockopt: every level and number, lengths and values right and wrong."""
+"""setsockopt and getsockopt: every level and number, with valid and invalid lengths and values."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ Rule = Callable[[bytes], object]
 
 
 def length(value: bytes) -> object:
-    """Only how long it is: a time, a cookie, a count of memory."""
+    """Only its length: a time, a cookie, a count of memory."""
     return f"{len(value)} bytes"
 
 
@@ -100,7 +100,7 @@ def timeval(value: bytes) -> object:
 
 
 def linger(value: bytes) -> object:
-    """A struct linger: for ever is as long as the kernel's timers go, a matter of CONFIG_HZ."""
+    """A struct linger: the maximum is that of the kernel's timers, a matter of CONFIG_HZ."""
     if len(value) < 8:
         return value
     on, seconds = struct.unpack("=iI", value[:8])
@@ -108,7 +108,7 @@ def linger(value: bytes) -> object:
 
 
 def port(value: bytes) -> object:
-    """A port; one that no table gave was chosen by who bound."""
+    """A port; a port not from a table was chosen by bind."""
     number = int.from_bytes(value, "little")
     return number if number in GIVEN else "chosen"
 
@@ -140,14 +140,14 @@ LEAVE_OUT = {
 
 
 def get(w: World, fd: int, level: str, name: int, size: int) -> object:
-    """Return an option's value, without what differs by nature."""
+    """Return an option's value, without inherent differences."""
     value = w.raw.getsockopt(fd, LEVELS[level], name, size)
     rule = SAME.get((level, name))
     return rule(value) if rule is not None else value
 
 
 def set_and_get(w: World, fd: int, level: str, name: int, value: bytes) -> object:
-    """Set an option, and return what it is then."""
+    """Set an option, and return its new value."""
     w.raw.setsockopt(fd, LEVELS[level], name, value)
     try:
         return get(w, fd, level, name, 64)
@@ -179,7 +179,7 @@ def of_one_number(w: World, fd: int, level: str, name: int) -> None:
 
 
 def options_in_states(w: World) -> None:
-    """What can be read in each state."""
+    """Readable options in each state."""
     for state in STATES:
         if state.name == "new":
             continue

@@ -19,7 +19,7 @@ SETTLE_NS = 2_000_000
 
 
 def name_bytes(name: sockaddr | None) -> bytes:
-    """The struct sockaddr that a call would have written."""
+    """The struct sockaddr that a call would write."""
     if name is None:
         return b""
     if isinstance(name, sockaddr_un):
@@ -38,7 +38,7 @@ def name_bytes(name: sockaddr | None) -> bytes:
 
 
 class Ours(Calls):
-    """A host with `lo`, and `eth0` on a wire that leads nowhere."""
+    """A host with `lo`, and `eth0` on a wire without a peer."""
 
     def __init__(self, sysctl: dict[str, Any]) -> None:
         clock = VirtualClock()

@@ -14,7 +14,7 @@ from tests.support import plain_environment
 
 
 def linux(tables: list[str]) -> dict[str, Any]:
-    """Return what the kernel says: {"kernel": its release, "sysctl": …, "rows": {table: …}}."""
+    """Return the kernel's results: {"kernel": its release, "sysctl": …, "rows": {table: …}}."""
     result: dict[str, Any] = {"rows": {}}
     # All at once: they wait for the kernel (packet sockets that close, most of all), not compute.
     command = [sys.executable, "-m", "tests.linux.calls.kernel"]
@@ -35,7 +35,7 @@ def start(command: list[str]) -> subprocess.Popen[bytes]:
 
 
 def ours(table: str, sysctl: dict[str, Any]) -> dict[str, Any]:
-    """Return what our host says."""
+    """Return our host's results."""
     calls = Ours(sysctl)
     try:
         world = World(calls)
@@ -47,7 +47,7 @@ def ours(table: str, sysctl: dict[str, Any]) -> dict[str, Any]:
 
 
 def differing(theirs: dict[str, Any], mine: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """Return the rows that are not the same: {name: (Linux, ours)}."""
+    """Return the rows that differ: {name: (Linux, ours)}."""
     missing = "(not called)"
     names = dict.fromkeys([*theirs, *mine])
     found = {name: (theirs.get(name, missing), mine.get(name, missing)) for name in names}

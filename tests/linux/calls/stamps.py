@@ -1,4 +1,4 @@
-"""SO_TIMESTAMPING: what the error queue says of packets sent, and recvmsg of packets that came."""
+"""SO_TIMESTAMPING: stamps of sent packets in the error queue, of received ones in recvmsg."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def without_times(control: Control) -> list[tuple[int, int, object]]:
 
 
 def shown(level: int, kind: int, data: bytes) -> object:
-    """What a message says whatever the time is."""
+    """A message without its time."""
     if level == SOL and kind in (OLD, NEW):
         return [bool(word) for word in struct.unpack("=6q", data)]
     if level == SOL and kind in (TIMESTAMPNS, TIMESTAMPNS_NEW):
@@ -77,7 +77,7 @@ def speakers() -> list[State]:
 
 
 def address(state: State) -> bytes | None:
-    """Where it has to send to; None: it is connected."""
+    """Its destination; None: it is connected."""
     return sll(1, 0x88B5, bytes(6)) if state.kind.startswith("packet") else None
 
 
@@ -116,7 +116,7 @@ MESSAGES: dict[str, Control] = {
 
 
 def stream(w: World, f: Family) -> None:
-    """The same of TCP, which counts bytes and knows acknowledgements."""
+    """The same for TCP, which counts bytes and knows acknowledgements."""
     for flags in SENT:
         with w.case(f"option {flags:#x}"):
             client, server = tcp_pair(w, f)
@@ -142,7 +142,7 @@ def stream(w: World, f: Family) -> None:
 
 
 def arrivals(w: World, state: State) -> None:
-    """What a reader is told, by either number of the option."""
+    """Time stamps of a reader, by either number of the option."""
     bits = payload(state)
     for option in (OLD, NEW):
         for flags in CAME:
@@ -158,7 +158,7 @@ def arrivals(w: World, state: State) -> None:
 
 
 def begin(w: World) -> None:
-    """Ask for stamps of what comes: a kernel begins with them when it has time."""
+    """Request receive stamps, which a kernel enables with a delay."""
     asker = w.make(FAMILIES[0].af, SOCK_DGRAM)
     w.raw.bind(asker, sin("127.0.0.1", PORT + 1))
     w.raw.connect(asker, sin("127.0.0.1", PORT + 1))

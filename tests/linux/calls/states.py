@@ -1,4 +1,4 @@
-"""Sockets in every state that a table asks about, made by the same calls in both worlds."""
+"""Sockets in every state of the tables, created by the same calls in both worlds."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PORT = 7000
 
 @dataclass(frozen=True)
 class Family:
-    """What states need to know of IPv4 or IPv6."""
+    """The data of IPv4 or IPv6 for the states."""
 
     name: str
     af: int
@@ -38,12 +38,12 @@ FAMILIES = (V4, V6)
 
 
 def reset_on_close(w: World, fd: int) -> None:
-    """Have close() send a reset."""
+    """Make close() send a reset."""
     w.raw.setsockopt(fd, SOL_SOCKET, SO_LINGER, struct.pack("=ii", 1, 0))
 
 
 def drop(w: World, fd: int) -> None:
-    """Close a socket that `make` made."""
+    """Close a socket from `make`."""
     w._open.remove(fd)
     w.raw.close(fd)
 
@@ -179,7 +179,7 @@ def tcp_dissolved(w: World, f: Family) -> int:
 
 
 def tcp_stopped(w: World, f: Family) -> int:
-    """A listener that was shut down."""
+    """A listener after shutdown."""
     fd = tcp_listening(w, f)
     w.raw.shutdown(fd, 2)
     return fd
@@ -211,7 +211,7 @@ TCP_STATES: dict[str, Callable[[World, Family], int]] = {
 def dgram_states(
     make: Callable[[World, Family], int], port: int, payload: bytes
 ) -> dict[str, Callable[[World, Family], int]]:
-    """Return the states of a datagram socket; what goes to itself over loopback comes back."""
+    """Return the states of a datagram socket; packets to itself return over loopback."""
 
     def bound(w: World, f: Family) -> int:
         fd = make(w, f)
@@ -272,7 +272,7 @@ def udp_new(w: World, f: Family) -> int:
 
 
 def udp_refused(w: World, f: Family) -> int:
-    """An ICMP error waits."""
+    """With a pending ICMP error."""
     fd = udp_new(w, f)
     w.raw.connect(fd, f.at(f.lo, PORT + 1))
     w.raw.sendto(fd, b"nobody", 0, None)
@@ -311,7 +311,7 @@ ECHO = {V4: b"\x08\0\0\0\0\0\0\1", V6: b"\x80\0\0\0\0\0\0\1"}
 
 
 def ping_states(f: Family) -> dict[str, Callable[[World, Family], int]]:
-    """Return the states of a ping socket; what it gets is the host's own echo."""
+    """Return the states of a ping socket; it receives the host's own echo."""
     return dgram_states(ping_new, 77, ECHO[f] + b"ping")
 
 
@@ -432,7 +432,7 @@ def packet_states(kind: int) -> dict[str, Callable[[World], int]]:
 
 @dataclass(frozen=True)
 class State:
-    """One socket in one state, whatever its family."""
+    """One socket in one state, of any family."""
 
     name: str
     kind: str

@@ -1,4 +1,4 @@
-"""SO_TXTIME and SCM_TXTIME of every kind of socket: values, lengths, who may, what is read back."""
+"""SO_TXTIME and SCM_TXTIME of every kind of socket: values, lengths, permissions, reading back."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""poll() in every state, and the requests of ioctl() that a socket of any kind may get."""
+"""poll() in every state, and the requests of ioctl() for sockets of any kind."""
 
 from __future__ import annotations
 

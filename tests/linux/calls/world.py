@@ -1,7 +1,7 @@
-"""What a table of calls is written against: the same calls for Linux and for our host.
+"""The interface for tables of calls: the same calls for Linux and our host.
 
 `Calls` is one world's system calls with plain arguments: addresses as the bytes of a struct
-sockaddr, option values as bytes. `World` makes them for a table, and keeps what each came to under
+sockaddr, option values as bytes. `World` makes them for a table, and keeps each result under
 a name that is the same in both worlds. This module imports nothing of ours: the kernel's half runs
 in a process that has not loaded the stack.
 """
@@ -18,15 +18,15 @@ from typing import Any, TypeAlias
 
 Control: TypeAlias = list[tuple[int, int, bytes]]
 Outcome: TypeAlias = Any
-"""An errno's name, or what the call gave: an int, bytes, or a list of such."""
+"""An errno's name, or the call's result: an int, bytes, or a list of such."""
 
 ADDR4, ADDR6 = "10.9.0.1", "2001:db8:9::1"
 NOBODY4, NOBODY6 = "10.9.0.77", "2001:db8:9::77"
 FAR4, FAR6 = "192.0.2.1", "2001:db8:ffff::1"
-"""Our own address on eth0, one of its network that nobody has, and one that no route leads to."""
+"""Our own address on eth0, an unused one of its network, and an unreachable one."""
 
 GIVEN = frozenset([0, 77, 200, 7000, 7001, 7100, 7200, 7777])
-"""Ports and identifiers that tables name; others were chosen by who binds."""
+"""Ports and identifiers that tables name; others were chosen by bind."""
 
 
 def sin(host: str, port: int, family: int = socket.AF_INET) -> bytes:
@@ -56,7 +56,7 @@ def sll(ifindex: int, protocol: int = 0, lladdr: bytes = b"", pkttype: int = 0) 
 
 
 def same_name(addr: bytes) -> bytes:
-    """Return an address without what a world chooses itself: ports, abstract names."""
+    """Return an address without the parts chosen by a world: ports, abstract names."""
     family = int.from_bytes(addr[:2], "little")
     if (
         family in (socket.AF_INET, socket.AF_INET6)
@@ -79,7 +79,7 @@ def same_packet(data: bytes) -> bytes:
 
 
 class Calls(ABC):
-    """The calls of one world. Each raises OSError, or gives what it says."""
+    """The calls of one world. Each raises OSError or returns its result."""
 
     @abstractmethod
     def socket(self, family: int, kind: int, protocol: int) -> int:
@@ -127,7 +127,7 @@ class Calls(ABC):
 
     @abstractmethod
     def recvfrom(self, fd: int, size: int, flags: int) -> tuple[int, bytes, bytes]:
-        """Return the result, what lies in the buffer, and the address."""
+        """Return the result, the buffer's content, and the address."""
 
     @abstractmethod
     def sendmsg(
@@ -147,11 +147,11 @@ class Calls(ABC):
 
     @abstractmethod
     def getsockopt(self, fd: int, level: int, name: int, size: int) -> bytes:
-        """Return an option's value, in a buffer of so many bytes."""
+        """Return an option's value, in a buffer of `length` bytes."""
 
     @abstractmethod
     def ioctl(self, fd: int, request: int, value: int) -> int:
-        """Return the int that it leaves at its argument, which holds `value`."""
+        """Return the int written to its argument, which holds `value`."""
 
     @abstractmethod
     def poll(self, fds: list[tuple[int, int]]) -> list[int]:
@@ -159,15 +159,15 @@ class Calls(ABC):
 
     @abstractmethod
     def settle(self) -> None:
-        """Let what is under way arrive."""
+        """Wait for packets in flight."""
 
     @abstractmethod
     def rest(self) -> None:
-        """Let what is delayed by a jiffy or two happen: an ACK that nothing goes with."""
+        """Wait for events delayed by jiffies: a pure ACK."""
 
 
 class World:
-    """A table's calls in one world; `rows` has what each came to."""
+    """A table's calls in one world; `rows` has the results."""
 
     def __init__(self, calls: Calls) -> None:
         self.raw = calls
@@ -192,12 +192,12 @@ class World:
             self._at = before
 
     def keep(self, fd: int) -> int:
-        """Close it with the group."""
+        """Close it at the end of the group."""
         self._open.append(fd)
         return fd
 
     def row(self, label: str, call: Callable[..., Any], *args: Any) -> Any:
-        """Make one call and keep what it came to. Return its result, None if it failed."""
+        """Make one call and record its result. Return its result, None if it failed."""
         name = self._at + label
         if name in self.rows:
             again = 2
@@ -216,13 +216,13 @@ class World:
         return 0 if result is None else result
 
     def same_data(self, data: bytes) -> bytes:
-        """Return what was received without what the sender chose."""
+        """Return received data without the parts chosen by the sender."""
         return same_packet(data) if "raw4" in self._at else data
 
     # --- calls that make sockets, for a case's preparation: they must work
 
     def make(self, family: int, kind: int, protocol: int = 0) -> int:
-        """Return a socket that does not block."""
+        """Return a socket that is non-blocking."""
         return self.keep(self.raw.socket(family, kind | socket.SOCK_NONBLOCK, protocol))
 
     def make_pair(self, kind: int) -> tuple[int, int]:
@@ -310,7 +310,7 @@ class World:
         label: str = "",
         same: Callable[[Control], Any] = lambda control: control,
     ) -> None:
-        """recvmsg(); `same` takes out of its control messages what differs by nature."""
+        """recvmsg(); `same` removes inherent differences from its control messages."""
 
         def call() -> Any:
             n, data, control, got, addr = self.raw.recvmsg(fd, sizes, room, flags)
@@ -323,5 +323,5 @@ class World:
         self.row("poll", lambda: self.raw.poll([(fd, 0x3FFF)])[0])
 
     def settle(self) -> None:
-        """Let what is under way arrive."""
+        """Wait for packets in flight."""
         self.raw.settle()
