@@ -320,7 +320,7 @@ class Injector:
         return done
 
     def _missed(self, frames: int) -> bool:
-        """Draw whether the FIFO overruns, with `n` missed frames."""
+        """Draw whether the FIFO overruns, with `frames` missed."""
         nic = self._nic
         if not self._at_work("rx") or not self.draw("overrun", self.what.overrun):
             return False

@@ -37,7 +37,7 @@ _serial = itertools.count()
 
 @dataclass(frozen=True)
 class Family:
-    """What a test has to know of one of the two families to be run with either."""
+    """The data of one address family, for tests of both."""
 
     name: str
     af: int
@@ -45,15 +45,15 @@ class Family:
     ours: str
     prefix_len: int
     nobody: str
-    """An address of the network that no host has."""
+    """An address of the network without a host."""
 
     @property
     def our_addr(self) -> str:
-        """Our address as `--addr` and `ifconfig` take it."""
+        """Our address for `--addr` and `ifconfig`."""
         return f"{self.ours}/{self.prefix_len}"
 
     def in_url(self, addr: str) -> str:
-        """The address as a URL has it."""
+        """The address in the form for a URL."""
         return f"[{addr}]" if self.af == socket.AF_INET6 else addr
 
     def __str__(self) -> str:
@@ -76,7 +76,7 @@ def _setns(path: str) -> None:
 
 
 class Peer:
-    """The namespace and what runs in it."""
+    """The namespace and its programs."""
 
     def __init__(self) -> None:
         tag = f"{os.getpid() % 100000}x{next(_serial)}"
@@ -92,7 +92,7 @@ class Peer:
         return subprocess.run(["ip", *words], check=True, capture_output=True, text=True).stdout
 
     def ip(self, *words: str) -> str:
-        """Run `ip` inside the namespace and return what it prints."""
+        """Run `ip` inside the namespace and return its output."""
         return self._ip("-n", self.name, *words)
 
     def adopt(self, tap_name: str, *, ipv6: bool = False) -> None:
@@ -101,7 +101,7 @@ class Peer:
         self.bring_up(tap_name, ipv6=ipv6)
 
     def take(self, tap_name: str) -> None:
-        """Move the TAP into the namespace, as it is."""
+        """Move the TAP into the namespace, unchanged."""
         self._ip("link", "set", tap_name, "netns", self.name)
 
     def bring_up(self, tap_name: str, *, ipv6: bool = False) -> None:
@@ -162,7 +162,7 @@ class Peer:
         self.run("sh", "-c", script, timeout=PATIENCE_S)
 
     def listen(self, address: str, port: int = 0, *, family: int = socket.AF_INET) -> socket.socket:
-        """Make a listening TCP socket inside the namespace, even if its port is in TIME_WAIT."""
+        """Create a listening TCP socket inside the namespace, even if its port is in TIME_WAIT."""
         sock = self.socket(family=family)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.bind((address, port))
@@ -172,7 +172,7 @@ class Peer:
     def socket(
         self, kind: int = socket.SOCK_STREAM, proto: int = 0, *, family: int = socket.AF_INET
     ) -> socket.socket:
-        """Make a kernel socket that lives inside the namespace, with a timeout of PATIENCE_S."""
+        """Create a kernel socket inside the namespace, with a timeout of PATIENCE_S."""
         made: list[socket.socket | BaseException] = []
 
         def inside() -> None:
@@ -192,7 +192,7 @@ class Peer:
         return result
 
     def close(self) -> None:
-        """End what still runs and remove the namespace."""
+        """End running programs and remove the namespace."""
         for process in self._running:
             if process.poll() is None:
                 process.kill()
@@ -224,7 +224,7 @@ class Wire(Rig):
         around: Callable[[Any], Any] | None = None,
         ipv6: bool = False,
     ) -> None:
-        """`ipv6`: both ends have their address of IPv6 too, at once and without asking for it."""
+        """`ipv6`: both ends also have an IPv6 address, at once and without address detection."""
         with contextlib.ExitStack() as stack:
             self.peer = kept(stack, Peer())
             self.clock = kept(stack, RealClock())
@@ -254,7 +254,7 @@ class Wire(Rig):
             self._stack = stack.pop_all()
 
     def spawn(self, fn: Callable[..., Any], *args: Any) -> Worker:
-        """Run `fn(*args)` in a thread; `.result()` gives what it returned or raises what it did."""
+        """Run `fn(*args)` in a thread; `.result()` returns its result or raises its exception."""
         worker = Worker(fn, args)
         self._threads.append(worker)
         return worker
@@ -275,13 +275,13 @@ class Wire(Rig):
         return (client, accepted) if from_us else (accepted, client)
 
     def socket(self, kind: int = socket.SOCK_STREAM, proto: int = 0, *, family: int = 0) -> Any:
-        """Make a socket of our stack, by default of AF_INET, with a timeout of PATIENCE_S."""
+        """Create a socket of our stack, by default of AF_INET, with a timeout of PATIENCE_S."""
         sock = self.host.socket(family or socket.AF_INET, kind, proto)
         sock.settimeout(PATIENCE_S)
         return sock
 
     def listen(self, port: int, family: Family = IPV4) -> Any:
-        """Make a listening TCP socket of our stack."""
+        """Create a listening TCP socket of our stack."""
         sock = self.socket(family=family.af)
         sock.bind((family.ours, port))
         sock.listen(16)
@@ -289,7 +289,7 @@ class Wire(Rig):
 
 
 class Worker:
-    """A thread whose outcome is asked for; a failure in it fails the test that asks."""
+    """A thread whose result is awaited; its failure fails the awaiting test."""
 
     def __init__(self, fn: Callable[..., Any], args: tuple[Any, ...]) -> None:
         self._value: Any = None
@@ -352,7 +352,7 @@ def stream(source: Any, sink: Any, data: bytes) -> None:
 
 
 def judged(path: Path) -> Iterator[str]:
-    """Yield what tshark finds wrong in a capture: malformed frames and wrong checksums.
+    """Yield the errors that tshark finds in a capture: malformed frames and wrong checksums.
 
     What a stream carries is random, so tshark is kept from guessing protocols in it. A TCP check of
     0xFFFF in place of 0 is let through: Linux's skb_checksum_help writes it (CSUM_MANGLED_0). What

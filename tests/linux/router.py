@@ -19,13 +19,13 @@ from tests.linux.peer import DATA_PORT, Peer, wait_for_addresses
 from tests.support import Rig, kept, missing, quiet_ipv6, require
 
 PMTU = 1300
-"""Bytes that the far link takes; the near one takes 1500."""
+"""MTU of the far link; that of the near one is 1500."""
 SSH_PORT = 2222
 
 
 @dataclass(frozen=True)
 class Route:
-    """The addresses from end to end in one family, and the words it goes by."""
+    """The addresses from end to end in one family, and its terms."""
 
     name: str
     af: int
@@ -34,13 +34,13 @@ class Route:
     far: str
     far_router: str
     nowhere: str
-    """An address that the router has no route to."""
+    """An address without a route on the router."""
     prefix_len: int
     header_bytes: int
 
     @property
     def flag(self) -> str:
-        """`-4` or `-6`, as programs take it."""
+        """`-4` or `-6`, for programs."""
         return f"-{self.name[-1]}"
 
     def __str__(self) -> str:
@@ -120,7 +120,7 @@ class Router(Rig):
         assert re.search(rf"Resume: pmtu {PMTU} hops 2", out), out
 
     def iperf3(self, path: Route, *how: str) -> Any:
-        """What the near end's iperf3 says after a run with the far end's."""
+        """The output of the near end's iperf3 after a run with the far end's."""
         iperf3 = require.tool("iperf3")
         server = self.far.start(iperf3, "-s", "-1", "-p", str(DATA_PORT), "--forceflush")
         assert server.stdout is not None
@@ -165,6 +165,6 @@ class Router(Rig):
         assert out.stdout == data
 
     def forget_paths(self) -> None:
-        """Have the near end learn path MTUs anew."""
+        """Clear the near end's path MTUs."""
         for path in (ROUTED4, ROUTED6):
             self.near.ip(path.flag, "route", "flush", "cache")

@@ -48,7 +48,7 @@ VARIANTS = {
 KERNEL_TOLERANCE = "--tolerance_usecs=14000"
 """Real time, and ticks of 4 ms: of a timer that two ticks are added to, 13 ms may be left."""
 SAME = "--send_omit_free"
-"""Given twice, it is the same."""
+"""May be given twice."""
 SET_UP = (
     "ip link set lo up; ip tuntap add dev tun0 mode tun; ip link set tun0 up; "
     "knob=/proc/sys/net/ipv4/tcp_ecn; mount -t tmpfs none /mnt; cat $knob >/mnt/tcp_ecn; "
@@ -64,7 +64,7 @@ ON_HOST = re.compile(
 
 @dataclass(frozen=True)
 class Result:
-    """What came of a script: "passed" or "failed", and why."""
+    """The result of a script: "passed" or "failed", and why."""
 
     script: str
     variant: str
@@ -74,7 +74,7 @@ class Result:
 
 
 def flags_of(script: Path) -> str:
-    """What a script adds to the host's flags."""
+    """The flags that a script adds to the host's."""
     text = re.sub(r"//.*", "", script.read_text(errors="replace"))
     mss = re.search(r"^--mss=(\d+)", text, re.M)
     flags = f" mss={mss[1]}" if mss else ""
@@ -101,7 +101,7 @@ def run_on_kernel(program: str, variant: str, script: Path) -> str:
 
 
 def last_words(code: int, stderr: str) -> str:
-    """What packetdrill said, when it failed."""
+    """The output of packetdrill on failure."""
     if code == 0:
         return ""
     lines = [line for line in stderr.splitlines() if not line.startswith("sysctl:")]
@@ -109,7 +109,7 @@ def last_words(code: int, stderr: str) -> str:
 
 
 class Server:
-    """A packetdrill that has started Python: each script runs in a fork of it (packetdrill.c)."""
+    """A packetdrill with Python started: each script runs in a fork of it (packetdrill.c)."""
 
     def __init__(self, program: str, library: Path, variant: str, nic: bool) -> None:
         arguments, host = VARIANTS[variant]

@@ -1,4 +1,4 @@
-"""A program that makes calls at random on a few sockets and prints what each comes to.
+"""A program that makes calls at random on a few sockets and prints each result.
 
     python calls_at_random.py FIRST COUNT       sequences FIRST to FIRST + COUNT - 1
 
@@ -45,14 +45,14 @@ ABORT = struct.pack("ii", 1, 0)  # SO_LINGER: close() resets
 
 
 def shown(address: Any) -> Any:
-    """An address; of a port that the kernel chose only that it did."""
+    """An address; a port chosen by the kernel is hidden."""
     if address and address[1] not in (0, *PORTS):
         return address[0], "chosen", *address[2:]
     return address
 
 
 class Sequence:
-    """The sockets of one sequence, and what is made of them."""
+    """The sockets of one sequence, and their operations."""
 
     def __init__(self, seed: int) -> None:
         self.pick = random.Random(seed)
@@ -62,10 +62,10 @@ class Sequence:
         """Addresses that each connects to: of IPv6 or v4-mapped ones, since Linux keeps some of
         the one family when a socket changes to the other."""
         self.hung: set[int] = set()
-        """Those that have hung up. On a host of ours poll(2) says so for ever."""
+        """Those that have hung up. On a host of ours poll(2) always reports it."""
 
     def add(self, sock: socket.socket) -> None:
-        """One more socket, if there is room."""
+        """Add a socket, if there is room."""
         if len(self.socks) == MOST:
             sock.close()
             return
@@ -97,7 +97,7 @@ class Sequence:
         sock.close()
 
     def call(self, number: int, sock: socket.socket) -> tuple[Callable[..., Any], tuple[Any, ...]]:
-        """A function and what it is called with."""
+        """A function and its arguments."""
         pick = self.pick
         port = pick.choice((0, *PORTS))
         peer = pick.choice(self.peers[number]), port
@@ -122,7 +122,7 @@ class Sequence:
         return chosen[1:]
 
     def step(self) -> None:
-        """Make a socket, or a call on one."""
+        """Create a socket, or a call on one."""
         pick = self.pick
         live = [number for number, sock in enumerate(self.socks) if sock is not None]
         if len(self.socks) < 2 or not live or (pick.random() < 0.12 and len(self.socks) < MOST):
@@ -145,7 +145,7 @@ class Sequence:
         print(self.seed, number, name, [w for w in words if w is not sock], result, self.state())
 
     def state(self) -> str:
-        """What poll(2) says of each socket, and in what state each stream is."""
+        """The poll(2) result of each socket, and the state of each stream."""
         poll = select.poll()
         numbers = {}
         for number, sock in enumerate(self.socks):

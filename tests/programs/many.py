@@ -1,4 +1,4 @@
-"""Many small programs on one host, one after the other: what stays behind in this process.
+"""Many small programs on one host, one after the other: what remains in this process.
 
     python -m tests.programs.many 10000
 
@@ -31,7 +31,7 @@ ARGS = ["sh", "-c", SHELL, "sh"]
 
 @dataclass(frozen=True)
 class Left:
-    """What a process holds."""
+    """The resources of a process."""
 
     descriptors: int
     sockets: int

@@ -1,4 +1,4 @@
-"""A program that sends and receives messages at random and prints what each call comes to.
+"""A program that sends and receives messages at random and prints each result.
 
     python messages_at_random.py THEME FIRST COUNT       sequences FIRST to FIRST + COUNT - 1
 
@@ -36,10 +36,10 @@ PORTS = 27101, 27102
 POLLRDHUP, POLLWRBAND = 0x2000, 0x200
 HUNG_UP = POLLRDHUP | select.POLLHUP
 NULL = -1
-"""In the place of a length: a null pointer."""
+"""Instead of a length: a null pointer."""
 
 
-# --- what calls get ------------------------------------------------------------------------------
+# --- arguments of calls -----------------------------------------------------------------------
 
 
 def sin(host: str, port: int) -> bytes:
@@ -75,7 +75,7 @@ def i32(value: int) -> bytes:
 
 
 def cmsg(level: int, kind: int, data: bytes, size: int | None = None) -> bytes:
-    """A struct cmsghdr with its data; `size`: what it says of its length."""
+    """A struct cmsghdr with its data; `size`: its length field."""
     head = struct.pack("=Qii", 16 + len(data) if size is None else size, level, kind)
     return head + data.ljust(len(data) + 7 & ~7, b"\0")
 
@@ -134,7 +134,7 @@ class Kind:
 
 @dataclass
 class Theme:
-    """What one run's calls are made of."""
+    """The elements of one run's calls."""
 
     kinds: tuple[Kind, ...]
     names: Callable[[random.Random], bytes]
@@ -485,7 +485,7 @@ def done(result: int) -> int | str:
 
 
 class Message:
-    """A struct msghdr and what it points to."""
+    """A struct msghdr and the memory that it points to."""
 
     def __init__(self, name: bytes | None, parts: list[bytes], control: bytes | None) -> None:
         self.name = (
@@ -511,7 +511,7 @@ class Message:
         )
 
     def told(self, hdr: MsgHdr, size: int, kind: Kind) -> str:
-        """What a receiving call has left here."""
+        """The result of a receiving call."""
         data = b"".join(
             part.raw[: vec.len] for vec, part in zip(self.iov, self.parts, strict=False)
         )
@@ -535,7 +535,7 @@ def shown_name(raw: bytes, size: int) -> str:
 
 
 def shown_data(kind: Kind, data: bytes, size: int) -> str:
-    """The first bytes of what was received. Of raw sockets what all packets have."""
+    """The first bytes of what was received. For raw sockets, common fields only."""
     data = data[: min(size, len(data))]
     if kind.name == "udp" or kind.name == "udp6":
         return f"{size} bytes {data[:4].hex()}"
@@ -547,7 +547,7 @@ def shown_data(kind: Kind, data: bytes, size: int) -> str:
 
 
 def shown_control(data: bytes, kind: Kind) -> str:
-    """Control messages, of those with a time how long they are."""
+    """Control messages, for those with a time, their length."""
     words = [f"control[{len(data)}]"]
     while len(data) >= 16:
         size, level, name = struct.unpack_from("=Qii", data)
@@ -565,7 +565,7 @@ def shown_control(data: bytes, kind: Kind) -> str:
 
 
 class Sequence:
-    """The sockets of one sequence, and the calls that are made on them."""
+    """The sockets of one sequence, and the calls on them."""
 
     def __init__(self, theme: str, seed: int) -> None:
         self.pick = random.Random(f"{theme} {seed}")
@@ -573,7 +573,7 @@ class Sequence:
         self.at = f"{theme} {seed}"
         self.socks: list[tuple[int, Kind] | None] = []
         self.hung: set[int] = set()
-        """Those that have hung up. On a host of ours poll(2) says so for ever."""
+        """Those that have hung up. On a host of ours poll(2) always reports it."""
         self.sent = 0
         self.corked: set[int] = set()
         """Those that may have a part of a datagram: connect() then spoils it on Linux."""

@@ -130,7 +130,7 @@ SOCK_CLOEXEC = O_CLOEXEC
 POLLFD = struct.Struct("=ihh")
 MAX_POLLFDS = 1 << 16
 ADDRESS_BITS = 47
-"""Upper end of a program's memory."""
+"""Width of a program's addresses, in bits."""
 
 
 def i32(value: wide) -> int:

@@ -179,7 +179,7 @@ class Attached:
         self._makers[tid] = set(children_of(tid))
 
     def idle(self, tid: int, calls: int = 1) -> None:
-        """A call of the thread had no result; it counts `weight` times."""
+        """A call of the thread had no result; it counts `calls` times."""
         now = self.clock.now_ns()
         when, count = self._idle.get(tid, (now, 0))
         self._idle[tid] = (now, count + calls if when >= now - IDLE_MOST_NS else calls)

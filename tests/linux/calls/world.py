@@ -147,7 +147,7 @@ class Calls(ABC):
 
     @abstractmethod
     def getsockopt(self, fd: int, level: int, name: int, size: int) -> bytes:
-        """Return an option's value, in a buffer of `length` bytes."""
+        """Return an option's value, in a buffer of `size` bytes."""
 
     @abstractmethod
     def ioctl(self, fd: int, request: int, value: int) -> int:
