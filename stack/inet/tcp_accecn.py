@@ -1,19 +1,19 @@
-"""include/net/tcp_ecn.h: Accurate ECN (RFC 9768), which tells how many packets were marked.
+"""include/net/tcp_ecn.h: Accurate ECN (RFC 9768), which reports how many packets were marked.
 
-The receiver counts the packets that come marked CE. It also counts bytes: those that come as
-ECT(1), ECT(0) and CE. Three header flags, the ACE field, tell the first count in every segment:
+The receiver counts packets received with CE. It also counts payload bytes received with
+ECT(1), ECT(0) and CE. The ACE field, three header flags, reports the first count in every segment:
 
-    SYN, SYN-ACK, last ACK of the handshake     the codepoint of what came (tcp_accecn_reflector)
+    SYN, SYN-ACK, last ACK of the handshake     the codepoint received (tcp_accecn_reflector)
     all other segments                          packets marked CE, plus 5, modulo 8
 
-The AccECN option (kind 174: ECT(1), CE, ECT(0); 172: the other way round) carries the byte counts,
+The AccECN option (kind 174: ECT(1), CE, ECT(0); 172: the reverse order) carries the byte counts,
 24 bits each. It may be shorter than three counts, and no SYN has it.
 
-    tcp_rcv_established -> tcp_ecn_received_counters        what came: count, demand an option
+    tcp_rcv_established -> tcp_ecn_received_counters        count, and request an option
     tcp_established_options -> tcp_accecn_fit, tcp_accecn_option
-    tcp_ack -> tcp_accecn_process                           what the peer counted
-        tcp_accecn_process_option                           the bytes, if there is an option
-        tcp_accecn_delta                                    the packets: ACE may have wrapped
+    tcp_ack -> tcp_accecn_process                           the peer's counts
+        tcp_accecn_process_option                           byte counts, if the option is present
+        tcp_accecn_delta                                    packet count: ACE may have wrapped
 
 Our SYNs and SYN-ACKs are always Not-ECT, so a peer that saw another codepoint proves that the path
 changes it: then we send Not-ECT (TCP_ACCECN_ACE_FAIL_RECV). State is in tcp_sock: received_*,
@@ -49,15 +49,15 @@ from stack.inet.tcp_sock import (
     tcp_stamp_us_delta,
 )
 
-# accecn_fail_mode: what the path spoils. ACE: we send no ECT; OPT_SEND: no options; OPT_RECV: we
-# believe none.
+# accecn_fail_mode: what the path breaks. ACE: send no ECT; OPT_SEND: send no options; OPT_RECV:
+# ignore received options.
 TCP_ACCECN_ACE_FAIL_SEND = 1
 TCP_ACCECN_ACE_FAIL_RECV = 2
 TCP_ACCECN_ACE_FAIL = TCP_ACCECN_ACE_FAIL_SEND | TCP_ACCECN_ACE_FAIL_RECV
 TCP_ACCECN_OPT_FAIL_SEND = 4
 TCP_ACCECN_OPT_FAIL_RECV = 8
 
-# saw_accecn_opt: what options the peer has sent
+# saw_accecn_opt: which options the peer has sent
 TCP_ACCECN_OPT_NOT_SEEN = 0
 TCP_ACCECN_OPT_EMPTY_SEEN = 1
 TCP_ACCECN_OPT_COUNTER_SEEN = 2
@@ -74,21 +74,21 @@ TCP_ACCECN_NUMFIELDS = 3
 TCP_ACCECN_E1B_INIT_OFFSET = 1
 TCP_ACCECN_E0B_INIT_OFFSET = 1
 TCP_ACCECN_ACE_MAX_DELTA = 6
-"""Marked packets that no ACK has told yet, from which on an ACK is sent at once."""
+"""An ACK is sent at once when this many marked packets are not reported yet."""
 TCP_ACCECN_SAFETY_SHIFT = 1
 ACK_COMP_THRESH = 4
-"""Packets that an ACK stands for on average, above which ACKs are thinned out on the path."""
+"""Average packets per ACK above which the path is assumed to thin out ACKs."""
 PKTS_ACKED_PREC = 6
 """Fraction bits of that average; it gives the newest ACK a weight of 1/64 (PKTS_ACKED_WEIGHT)."""
 PKTS_ACKED_WEIGHT = 6
 ACCECN_BYTES_SHIFT = 22
-"""An option is sent at least for each 4 MiB that come with one codepoint."""
+"""An option is sent at least once per 4 MiB received with one codepoint."""
 ACCECN_LATE_BYTES = (1 << 23) - 1
-"""A peer's first option behind so many bytes comes too late: its counters may have wrapped."""
+"""A first option after this many bytes is too late: the peer's counters may have wrapped."""
 M24 = 0xFFFFFF
 
 ACE_SHIFT = 6
-"""The ACE field's place in TCPHDR_* bits: AE, CWR and ECE are neighbours."""
+"""Shift of the ACE field in TCPHDR_* bits: AE, CWR and ECE are adjacent."""
 # The ACE field that answers a codepoint (RFC 9768 table 3), and back; other values: ECT(1), ECT(0).
 _ECN_TO_ACE = (0b010, 0b011, 0b100, 0b110)
 _ACE_TO_ECN = (
@@ -115,7 +115,7 @@ def tcp_accecn_ace(flags: int) -> int:
 
 
 def tcp_accecn_reflector_flags(ect: int) -> int:
-    """The flags of a SYN-ACK or last ACK that say with which codepoint its cause came."""
+    """The flags of a SYN-ACK or last ACK that report the codepoint of the segment it answers."""
     return _ECN_TO_ACE[ect & INET_ECN_MASK] << ACE_SHIFT
 
 
@@ -125,9 +125,9 @@ def tcp_accecn_syn_requested(flags: int) -> bool:
 
 
 def tcp_accecn_validate_syn_feedback(sk: tcp_sock, ace: int) -> bool:
-    """Whether our SYN or SYN-ACK came Not-ECT, as we sent it (tcp_ect_transition_valid).
+    """Whether our SYN or SYN-ACK arrived as Not-ECT, as sent (tcp_ect_transition_valid).
 
-    Else no packet of ours is ECT from now on. Always true without sysctl tcp_ecn_fallback.
+    If not, the connection sends no more ECT packets. Always true without sysctl tcp_ecn_fallback.
     """
     if not sk.net.sysctl.tcp_ecn_fallback or _ACE_TO_ECN[ace] == INET_ECN_NOT_ECT:
         return True
@@ -165,7 +165,7 @@ def tcp_accecn_rcv_synack(sk: tcp_sock, skb: sk_buff) -> None:
 
 
 def tcp_accecn_rcv_syn_again(sk: tcp_sock, skb: sk_buff) -> None:
-    """A SYN or SYN-ACK came again: the challenge ACK tells its codepoint."""
+    """A SYN or SYN-ACK arrived again: the challenge ACK reports its codepoint."""
     sk.syn_ect_rcv = skb.ip_dsfield & INET_ECN_MASK
     if sk.rx_opt.accecn and sk.saw_accecn_opt < TCP_ACCECN_OPT_COUNTER_SEEN:
         tcp_accecn_saw_opt(sk, tcp_accecn_option_init(skb, sk.rx_opt.accecn))
@@ -173,7 +173,7 @@ def tcp_accecn_rcv_syn_again(sk: tcp_sock, skb: sk_buff) -> None:
 
 
 def tcp_accecn_req_syn_again(req: request_sock, skb: sk_buff) -> None:
-    """The SYN of a request came again, with another codepoint or without asking for ECN."""
+    """A request's SYN arrived again, with another codepoint or without requesting ECN."""
     req.syn_ect_rcv = skb.ip_dsfield & INET_ECN_MASK
     if not tcp_accecn_ace(skb.tcp_flags):
         req.accecn_fail_mode |= TCP_ACCECN_ACE_FAIL_RECV
@@ -204,20 +204,20 @@ def tcp_accecn_openreq_child(sk: tcp_sock, req: request_sock, skb: sk_buff) -> N
 
 
 def tcp_accecn_opt_demand_min(sk: tcp_sock) -> None:
-    """The next ACK shall have the option."""
+    """Request the option in the next ACK."""
     if not sk.accecn_opt_demand:
         sk.accecn_opt_demand = 1
 
 
 def tcp_ecn_received_counters(sk: tcp_sock, skb: sk_buff, size: int) -> None:
-    """A segment came with `size` bytes of payload: count its codepoint, whatever ECN was agreed.
+    """Count the codepoint of a segment with `size` bytes of payload, with any ECN mode.
 
     Need not be called for a Not-ECT packet that follows another one (prev_ecnfield).
     """
     ecnfield = skb.ip_dsfield & INET_ECN_MASK
     if ecnfield:
         if not sk.ecn_flags & TCP_ECN_MODE_RFC3168:
-            sk.ecn_flags |= TCP_ECN_SEEN  # classic ECN looks at data alone
+            sk.ecn_flags |= TCP_ECN_SEEN  # classic ECN considers data only
         if ecnfield == INET_ECN_CE:
             pcount = skb.gso_segs or 1
             sk.received_ce += pcount
@@ -230,7 +230,7 @@ def tcp_ecn_received_counters(sk: tcp_sock, skb: sk_buff, size: int) -> None:
         if sk.ecn_flags & TCP_ECN_MODE_ACCECN:
             if edge:
                 sk.icsk_ack_pending |= ICSK_ACK_NOW
-            sk.accecn_opt_demand = 2  # the second tells for certain what came last
+            sk.accecn_opt_demand = 2  # the second surely reports the last codepoint
 
 
 def tcp_accecn_count_bytes(sk: tcp_sock, ecnfield: int, size: int) -> None:
@@ -257,9 +257,9 @@ def tcp_accecn_count_bytes(sk: tcp_sock, ecnfield: int, size: int) -> None:
 
 
 def tcp_accecn_opt_lost(sk: tcp_sock, seq: int) -> None:
-    """Old data came that begins at `seq` (tcp_rcv_spurious_retrans).
+    """Old data that begins at `seq` arrived (tcp_rcv_spurious_retrans).
 
-    If the last ACK said so by D-SACK, that ACK was lost: the path may not let its option pass.
+    If the last ACK reported it by D-SACK, that ACK was lost: the path may drop its option.
     """
     if (
         sk.ecn_flags & TCP_ECN_MODE_ACCECN
@@ -270,7 +270,7 @@ def tcp_accecn_opt_lost(sk: tcp_sock, seq: int) -> None:
 
 
 def tcp_accecn_set_ace(sk: tcp_sock) -> int:
-    """The flags of a segment that tell how many packets came marked."""
+    """The flags of a segment that report how many packets were received with CE."""
     sk.received_ce_pending = 0
     return (sk.received_ce + TCP_ACCECN_CEP_INIT_OFFSET & TCP_ACCECN_CEP_ACE_MASK) << ACE_SHIFT
 
@@ -279,9 +279,9 @@ def tcp_accecn_set_ace(sk: tcp_sock) -> int:
 
 
 def tcp_accecn_option_wanted(sk: tcp_sock) -> bool:
-    """Whether the next segment shall have the option, as sysctl tcp_ecn_option says.
+    """Whether the next segment should carry the option (sysctl tcp_ecn_option).
 
-    Not before the peer has sent one: a middlebox may not let them pass.
+    Not before the peer has sent one: a middlebox may drop it.
     """
     opt = sk.net.sysctl.tcp_ecn_option
     if not opt or not sk.saw_accecn_opt or sk.accecn_fail_mode & TCP_ACCECN_OPT_FAIL_SEND:
@@ -294,7 +294,7 @@ def tcp_accecn_option_wanted(sk: tcp_sock) -> bool:
 
 
 def tcp_accecn_option_beacon_check(sk: tcp_sock) -> bool:
-    """Whether the last option is old: tcp_ecn_option_beacon are sent in a round trip; 0: none."""
+    """Whether the last option is old: tcp_ecn_option_beacon per round trip are sent; 0: none."""
     beacon = sk.net.sysctl.tcp_ecn_option_beacon
     if not beacon:
         return False
@@ -303,7 +303,7 @@ def tcp_accecn_option_beacon_check(sk: tcp_sock) -> bool:
 
 
 def tcp_accecn_padded(fields: int, saving: int) -> int:
-    """Bytes that an option of so many fields adds, of which `saving` may replace padding."""
+    """Bytes that an option with this many fields adds; up to `saving` replace padding."""
     size = TCPOLEN_ACCECN_BASE + TCPOLEN_ACCECN_PERFIELD * fields
     return size & ~3 if size & 3 <= saving else size + 3 & ~3
 
@@ -356,14 +356,14 @@ def tcp_accecn_option_init(skb: sk_buff, at: int) -> int:
 
 
 def tcp_accecn_saw_opt(sk: tcp_sock, saw_opt: int) -> None:
-    """tcp_accecn_saw_opt_fail_recv: note what the peer's option shows; a bad one is the last."""
+    """tcp_accecn_saw_opt_fail_recv: check the peer's option; ignore options after a bad one."""
     sk.saw_accecn_opt = saw_opt
     if saw_opt == TCP_ACCECN_OPT_FAIL_SEEN:
         sk.accecn_fail_mode |= TCP_ACCECN_OPT_FAIL_RECV
 
 
 def tcp_accecn_add_delivered(sk: tcp_sock, ecnfield: int, delta: int) -> None:
-    """The peer got `delta` bytes more (or fewer than was thought) with this codepoint."""
+    """The peer received `delta` more bytes (or fewer, if negative) with this codepoint."""
     if ecnfield == INET_ECN_ECT_1:
         sk.delivered_e1_bytes = (sk.delivered_e1_bytes + delta) & M32
     elif ecnfield == INET_ECN_CE:
@@ -373,7 +373,7 @@ def tcp_accecn_add_delivered(sk: tcp_sock, ecnfield: int, delta: int) -> None:
 
 
 def tcp_update_ecn_bytes(sk: tcp_sock, ecnfield: int, value: int) -> int:
-    """A field of the option says `value`; by how much that changes the count, signed."""
+    """Return the signed change of a count when the option's field is `value`."""
     if ecnfield == INET_ECN_ECT_1:
         count = sk.delivered_e1_bytes + TCP_ACCECN_E1B_INIT_OFFSET
     elif ecnfield == INET_ECN_CE:
@@ -389,9 +389,9 @@ def tcp_update_ecn_bytes(sk: tcp_sock, ecnfield: int, value: int) -> int:
 
 
 def tcp_accecn_process_option(sk: tcp_sock, skb: sk_buff, delivered_bytes: int, flag: int) -> bool:
-    """Update delivered_*_bytes from an ACK; whether their growth can be relied on.
+    """Update delivered_*_bytes from an ACK; return whether their growth is reliable.
 
-    Without an option what was delivered counts for the codepoint that grew last (est_ecnfield).
+    Without an option, delivered bytes count for the codepoint that grew last (est_ecnfield).
     """
     if sk.accecn_fail_mode & TCP_ACCECN_OPT_FAIL_RECV:
         return False
@@ -443,14 +443,14 @@ def tcp_accecn_delta(
     proportional: bool,
     thinned: bool,
 ) -> int:
-    """How many of `packets` that an ACK reports came marked, of which the ACE field says 3 bits.
+    """Estimate how many of an ACK's `packets` were marked, from the 3 bits of the ACE field.
 
-    `low`: its growth modulo 8. The safe answer is the largest that fits. It is too many when each
-    ACK stands for many packets, so bytes correct it.
+    `low`: its growth modulo 8. The safe estimate is the largest that fits. It is too large if each
+    ACK covers many packets, so byte counts correct it.
 
-    `size`: bytes of the packets. `ce_bytes`: those that came marked by the option; -1: there was
+    `size`: bytes of the packets. `ce_bytes`: marked bytes according to the option; -1: there was
     none. `proportional`: the packets are of about the same size, so their number follows from the
-    bytes. `thinned`: ACKs are dropped or merged, and each stands for many packets.
+    bytes. `thinned`: ACKs are dropped or merged, and each covers many packets.
     """
     if packets <= TCP_ACCECN_CEP_ACE_MASK:
         return low
@@ -474,9 +474,9 @@ def tcp_accecn_delta(
 def tcp_accecn_process(
     sk: tcp_sock, skb: sk_buff, delivered_pkts: int, delivered_bytes: int, flag: int
 ) -> int:
-    """How many more packets came marked by an ACK that delivered so many; counts them.
+    """Count and return the newly marked packets of an ACK.
 
-    An ACK that brings nothing new may be an old one, and says nothing.
+    An ACK that delivers nothing may be old, and is ignored.
     """
     if not flag & (FLAG_FORWARD_PROGRESS | FLAG_TS_PROGRESS):
         return 0
@@ -490,7 +490,7 @@ def tcp_accecn_process(
     if not flag & FLAG_SLOWPATH and delivered_pkts <= TCP_ACCECN_CEP_ACE_MASK:
         return 0  # header prediction compared the ACE field
     if flag & FLAG_SYN_ACKED:
-        return 0  # it says something else in the handshake
+        return 0  # it has another meaning in the handshake
     if sk.received_ce_pending >= TCP_ACCECN_ACE_MAX_DELTA:
         sk.icsk_ack_pending |= ICSK_ACK_NOW
     low = (

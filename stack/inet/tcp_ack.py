@@ -1,7 +1,7 @@
-"""net/ipv4/tcp_input.c, the sender's half: acknowledgments, round-trip times, loss recovery.
+"""net/ipv4/tcp_input.c, the sender side: acknowledgments, round-trip times, loss recovery.
 
-Recovery follows the kernel's states Open, Disorder, CWR, Recovery and Loss. The window comes down
-by proportional rate reduction (RFC 6937). Reductions that prove wrong are undone (F-RTO RFC 5682,
+Recovery follows the kernel's states Open, Disorder, CWR, Recovery and Loss. The window is reduced
+by proportional rate reduction (RFC 6937). Unneeded reductions are undone (F-RTO RFC 5682,
 Eifel RFC 3522, DSACK RFC 3708).
 """
 
@@ -130,7 +130,7 @@ REXMIT_NEW = 2
 
 
 def tcp_limit_reno_sacked(sk: tcp_sock) -> bool:
-    """Bound sacked_out by the packets out; True when it was too high, a sign of reordering."""
+    """Bound sacked_out by packets_out; True if it was too high, a sign of reordering."""
     holes = min(max(sk.lost_out, 1), sk.packets_out)
     if sk.sacked_out + holes > sk.packets_out:
         sk.sacked_out = sk.packets_out - holes
@@ -186,7 +186,7 @@ def tcp_enter_recovery(sk: tcp_sock, ece_ack: bool) -> None:
 
 
 def tcp_timeout_mark_lost(sk: tcp_sock) -> None:
-    """After an RTO mark all packets lost, but with SACK not those that RACK deems too recent."""
+    """After an RTO mark all packets lost, but with SACK not those too recent for RACK."""
     head = sk.tcp_rtx_queue.peek()
     is_reneg = head is not None and bool(head.sacked & TCPCB_SACKED_ACKED)
     if is_reneg:
@@ -246,7 +246,7 @@ def tcp_process_loss(sk: tcp_sock, flag: int, num_dupack: int) -> int:
                 sk.frto = False
         elif flag & FLAG_SND_UNA_ADVANCED and not recovered:
             sk.high_seq = sk.snd_nxt
-            # Step 2b: send new data and see.
+            # Step 2b: send new data and wait for its ACK.
             if sk.sk_write_queue.qlen and after(tcp_wnd_end(sk), sk.snd_nxt):
                 return REXMIT_NEW
             sk.frto = False
@@ -297,7 +297,7 @@ def tcp_fastretrans_alert(
     if not sk.packets_out and sk.sacked_out:
         sk.sacked_out = 0
     if flag & FLAG_ECE:
-        sk.prior_ssthresh = 0  # congestion for certain: nothing to undo
+        sk.prior_ssthresh = 0  # certain congestion: nothing to undo
     if tcp_check_sack_reneging(sk, flag):
         return ack_flag & ~FLAG_SET_XMIT_TIMER, REXMIT_NONE
     state = sk.icsk_ca_state
@@ -339,7 +339,7 @@ def tcp_fastretrans_alert(
         ack_flag = tcp_identify_packet_loss(sk, ack_flag)
         if not (sk.icsk_ca_state == TCP_CA_Open or ack_flag & FLAG_LOST_RETRANS):
             return ack_flag, rexmit
-        # Open again by undo, or a retransmission was lost: go on as in Open.
+        # Open again by undo, or a retransmission was lost: continue as in Open.
     if not sk.rx_opt.sack_ok:
         if flag & FLAG_SND_UNA_ADVANCED:
             sk.sacked_out = 0
@@ -356,7 +356,7 @@ def tcp_fastretrans_alert(
         and sk.snd_una == sk.mtu_probe_seq_start
     ):
         tcp_mtup_probe_failed(sk)
-        sk.snd_cwnd += 1  # of which tcp_mtu_probe took one
+        sk.snd_cwnd += 1  # tcp_mtu_probe had subtracted one
         tcp_simple_retransmit(sk)
         return ack_flag, rexmit
     tcp_enter_recovery(sk, bool(flag & FLAG_ECE))
@@ -364,7 +364,7 @@ def tcp_fastretrans_alert(
 
 
 def tcp_rack_reo_timeout(sk: tcp_sock) -> None:
-    """net/ipv4/tcp_recovery.c: the reordering window is over: what is still missing is lost."""
+    """net/ipv4/tcp_recovery.c: the reordering window expired: mark missing packets lost."""
     prior_inflight = tcp_packets_in_flight(sk)
     lost = sk.lost
     tcp_rack_detect_loss(sk)
@@ -380,7 +380,7 @@ def tcp_rack_reo_timeout(sk: tcp_sock) -> None:
 
 
 def tcp_process_tlp_ack(sk: tcp_sock, ack: int, flag: int) -> None:
-    """RFC 8985 7.4: did the probe repair a loss, or was it a duplicate?"""
+    """RFC 8985 7.4: determine whether the probe repaired a loss or was a duplicate."""
     if before(ack, sk.tlp_high_seq):
         return
     if not sk.tlp_retrans or flag & FLAG_DSACK_TLP:
@@ -397,7 +397,7 @@ def tcp_process_tlp_ack(sk: tcp_sock, ack: int, flag: int) -> None:
 
 
 def tcp_mtup_probe_failed(sk: tcp_sock) -> None:
-    """The probe alone was lost: the path does not carry so much (RFC 4821 7.6.2)."""
+    """Only the probe was lost: the path MTU is smaller (RFC 4821 7.6.2)."""
     sk.mtup_search_high = sk.mtup_probe_size - 1
     sk.mtup_probe_size = 0
     sk.net.mib.linux.TCPMTUPFail += 1
@@ -419,7 +419,7 @@ def tcp_mtup_probe_success(sk: tcp_sock) -> None:
 
 def tcp_simple_retransmit(sk: tcp_sock) -> None:
     """The path MTU shrank: mark packets above it lost; the window is not reduced."""
-    # Of a SYN with data both parts are marked, whatever their size.
+    # Both parts of a SYN with data are marked, whatever their size.
     mss = -1 if sk.syn_data and sk.sk_state == TCP_SYN_SENT else tcp_current_mss(sk)
     for skb in sk.tcp_rtx_queue:
         if tcp_skb_seglen(skb) > mss:
@@ -454,7 +454,7 @@ def tcp_tso_acked(sk: tcp_sock, skb: sk_buff) -> int:
 
 
 def tcp_ack_tstamp(sk: tcp_sock, skb: sk_buff, ack_skb: sk_buff, prior_snd_una: int) -> None:
-    """SCM_TSTAMP_ACK, if the byte that is to be stamped was acknowledged just now."""
+    """SCM_TSTAMP_ACK, if the byte to time-stamp was just acknowledged."""
     if not before(skb.tskey, prior_snd_una) and before(skb.tskey, sk.snd_una):
         __skb_tstamp_tx(skb, ack_skb, sk, SCM_TSTAMP_ACK)
 
@@ -587,7 +587,7 @@ def tcp_skb_spurious_retrans(sk: tcp_sock, skb: sk_buff) -> bool:
 
 
 def tcp_ack_probe(sk: tcp_sock) -> None:
-    """Nothing is in flight: stop probing when the window opened, else probe on."""
+    """Nothing is in flight: stop probing if the window opened, else continue."""
     head = sk.sk_write_queue.peek()
     if head is None:
         return
@@ -605,7 +605,7 @@ def tcp_ack_is_dubious(sk: tcp_sock, flag: int) -> bool:
 
 
 def tcp_may_raise_cwnd(sk: tcp_sock, flag: int) -> bool:
-    """Whether this ACK may grow the window: a cumulative one, or any on a much reordering path."""
+    """Whether this ACK may grow the window: a cumulative one, or any with much reordering."""
     if flag & FLAG_DATA_ACKED:
         return True
     return flag & FLAG_FORWARD_PROGRESS != 0 and sk.reordering > sk.net.sysctl.tcp_reordering
@@ -619,7 +619,7 @@ def tcp_cong_avoid(sk: tcp_sock, ack: int, acked: int) -> None:
 
 
 def tcp_cong_control(sk: tcp_sock, ack: int, acked_sacked: int, lost: int, flag: int) -> None:
-    """The congestion window's share of an ACK."""
+    """Update the congestion window for an ACK."""
     ca_ops = sk.icsk_ca_ops
     if ca_ops.cong_control is not None:
         ca_ops.cong_control(sk, ack, flag, (acked_sacked, lost))
@@ -730,7 +730,7 @@ def tcp_ack(sk: tcp_sock, skb: sk_buff, flag: int) -> int:
             if not flag & FLAG_NO_CHALLENGE_ACK:
                 tcp_send_challenge_ack(sk)
             return -drop_reason.SKB_DROP_REASON_TCP_TOO_OLD_ACK
-        # Old, but its SACK blocks may be news.
+        # Old, but its SACK blocks may be new.
         if sk.rx_opt.sack_ok and skb.l4_hlen > (32 if sk.rx_opt.tstamp_ok else 20):
             sack_state = tcp_sacktag_state()
             flag |= tcp_sacktag_write_queue(sk, skb, prior_snd_una, sack_state)
@@ -751,7 +751,7 @@ def tcp_ack(sk: tcp_sock, skb: sk_buff, flag: int) -> int:
     if flag & FLAG_UPDATE_TS_RECENT:
         flag |= tcp_replace_ts_recent(sk, skb.seq)
     if flag & (FLAG_SLOWPATH | FLAG_SND_UNA_ADVANCED) == FLAG_SND_UNA_ADVANCED:
-        # Header prediction: the window did not change, the ACK moves on.
+        # Header prediction: the window did not change, the ACK advances.
         sk.snd_wl1 = ack_seq
         sk.bytes_acked += (ack - prior_snd_una) & M32
         sk.snd_una = ack
@@ -778,7 +778,7 @@ def tcp_ack(sk: tcp_sock, skb: sk_buff, flag: int) -> int:
         if flag & FLAG_DSACKING_ACK:
             flag, rexmit = tcp_fastretrans_alert(sk, prior_snd_una, 0, flag)
             tcp_cong_control_after(sk, ack, delivered, lost, flag, ecn_count)
-        # The window may have opened: stop or go on probing.
+        # The window may have opened: stop or continue probing.
         tcp_ack_probe(sk)
         if sk.tlp_high_seq:
             tcp_process_tlp_ack(sk, ack, flag)
@@ -807,7 +807,7 @@ def tcp_ack(sk: tcp_sock, skb: sk_buff, flag: int) -> int:
 def tcp_ack_accecn(
     sk: tcp_sock, skb: sk_buff, delivered: int, bytes_delivered: int, flag: int
 ) -> tuple[int, int]:
-    """What the peer tells of marks; returns (flags, packets marked). The counts are prior ones."""
+    """Process the peer's ECN feedback; returns (flags, packets marked). Arguments: prior counts."""
     ecn_count = tcp_accecn_process(
         sk,
         skb,

@@ -1,4 +1,4 @@
-"""net/ipv4/tcp_input.c: challenge ACKs, and how often segments out of the window are answered."""
+"""net/ipv4/tcp_input.c: challenge ACKs, and rate limits of answers to out-of-window segments."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def tcp_oow_rate_limited(
 def tcp_challenge_ack_allowed(net: Net) -> bool:
     """Limit the host's challenge ACKs to about tcp_challenge_ack_limit a second (RFC 5961 7).
 
-    The exact number is random: who knew it could learn of other connections by counting.
+    The exact number is random: an attacker who knew it could infer other connections.
     """
     limit = net.sysctl.tcp_challenge_ack_limit
     if limit < 0x7FFFFFFF:

@@ -124,12 +124,12 @@ def __tcp_close(sk: tcp_sock, timeout: int) -> None:
     sock_orphan(sk)
     sk.sk_mem.orphan_count += 1
     bh_lock_sock(sk)
-    # Packets that came while we slept or sent.
+    # Packets that arrived while we slept or sent.
     while (skb := sk.sk_backlog.dequeue()) is not None:
         sk.sk_backlog_rcv(sk, skb)
     sk.sk_backlog_len = 0
     if state != tcp_states.TCP_CLOSE and sk.sk_state == tcp_states.TCP_CLOSE:
-        # It died meanwhile (RST, or the last ACK came).
+        # It was closed meanwhile (RST, or the last ACK).
         inet_csk_destroy_sock(sk)
         return
     if sk.sk_state == tcp_states.TCP_FIN_WAIT2:
@@ -166,7 +166,7 @@ def tcp_close(sk: tcp_sock, timeout: int) -> None:
 
 
 def tcp_need_reset(state: int) -> bool:
-    """A disconnect in these states owes the peer a RST."""
+    """States in which a disconnect sends a RST."""
     return bool(
         (1 << state)
         & (

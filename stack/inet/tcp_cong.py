@@ -1,4 +1,4 @@
-"""net/ipv4/tcp_cong.c: pluggable congestion control, and Reno (RFC 5681), which is always there.
+"""net/ipv4/tcp_cong.c: pluggable congestion control, and the built-in Reno (RFC 5681).
 
 A module is a table of functions (`tcp_congestion_ops`). Once registered, its name can be used with
 `TCP_CONGESTION`, `tcp_congestion_control` and a route's `congctl`. The window reduction that all
@@ -45,7 +45,7 @@ class tcp_congestion_ops:
 
     `ssthresh`, `undo_cwnd` and `cong_avoid` or `cong_control` are required. `priv` makes the
     module's state in `sk.icsk_ca_priv` when a socket is given the module; `init` is called later,
-    when the connection opens. `pkts_acked(sk, segments, rtt_us)` gets what an ACK tells: how many
+    when the connection opens. `pkts_acked(sk, segments, rtt_us)` gets an ACK's result: how many
     segments it acknowledges, and the round-trip time of the newest of them, -1 when unknown
     (retransmitted). `get_info` returns what `ss` shows.
     """
@@ -69,7 +69,7 @@ class tcp_congestion_ops:
 
 
 def tcp_slow_start(tp: tcp_sock, acked: int) -> int:
-    """Grow by what was acknowledged up to ssthresh; returns what is left of `acked`."""
+    """Grow by `acked` up to ssthresh; returns the rest of `acked`."""
     cwnd = tp.snd_cwnd + acked
     if cwnd > tp.snd_ssthresh:
         cwnd = tp.snd_ssthresh
@@ -129,7 +129,7 @@ tcp_reno = tcp_congestion_ops(
 
 
 def tcp_register_congestion_control(net: Net, ca: tcp_congestion_ops) -> int:
-    """0, or -EINVAL (a required function lacks), -EEXIST."""
+    """0, or -EINVAL (a required function is missing), -EEXIST."""
     if ca.cong_avoid is None and ca.cong_control is None:
         return -errno.EINVAL
     if ca.name in net.tcp_cong_list or tcp_ca_find_key(net, tcp_ca_key(ca.name)) is not None:
@@ -142,7 +142,7 @@ def tcp_register_congestion_control(net: Net, ca: tcp_congestion_ops) -> int:
 
 
 def tcp_unregister_congestion_control(net: Net, ca: tcp_congestion_ops) -> None:
-    """Forget the module; sockets that have it keep it."""
+    """Remove the module; sockets that use it keep it."""
     net.tcp_cong_list.pop(ca.name, None)
     _tell_available(net)
     allowed = net.sysctl.tcp_allowed_congestion_control.split()
@@ -155,12 +155,12 @@ def tcp_ca_find(net: Net, name: str) -> tcp_congestion_ops | None:
 
 
 def tcp_ca_key(name: str) -> int:
-    """Return the number that stands for a module in a route's metrics; never 0."""
+    """Return the number of a module in a route's metrics; never 0."""
     return zlib.crc32(name.encode()) or 1
 
 
 def tcp_ca_find_key(net: Net, key: int) -> tcp_congestion_ops | None:
-    """Return the module of a route's metric; None when it is gone."""
+    """Return the module of a route's metric; None if it was removed."""
     return next((ca for ca in net.tcp_cong_list.values() if tcp_ca_key(ca.name) == key), None)
 
 
@@ -173,7 +173,7 @@ def tcp_ca_get_key_by_name(net: Net, name: str) -> int:
 
 
 def tcp_ca_get_name_by_key(net: Net, key: int) -> str:
-    """The reverse, "" for a module that is gone."""
+    """The reverse, "" for a module that was removed."""
     ca = tcp_ca_find_key(net, key)
     return "" if ca is None else ca.name
 
@@ -202,7 +202,7 @@ def tcp_ca_dst_init(sk: tcp_sock, dst: dst_entry | None) -> None:
 def tcp_ca_openreq_child(sk: tcp_sock, dst: dst_entry | None) -> None:
     """net/ipv4/tcp_minisocks.c: give an accepted socket its module.
 
-    That is the route's, else the one set on the listener by TCP_CONGESTION, else the default.
+    The route's, else the listener's TCP_CONGESTION, else the default.
     """
     ca: tcp_congestion_ops = sk.icsk_ca_ops
     if not sk.icsk_ca_setsockopt or tcp_ca_find(sk.net, ca.name) is not ca:
@@ -312,14 +312,14 @@ def tcp_init_cwnd(sk: tcp_sock, dst: dst_entry | None) -> int:
 
 
 def tcp_current_ssthresh(sk: tcp_sock) -> int:
-    """include/net/tcp.h: what ssthresh would be if nothing had gone wrong yet."""
+    """include/net/tcp.h: ssthresh before the reduction that is in progress."""
     if sk.icsk_ca_state in (TCP_CA_CWR, TCP_CA_Recovery):
         return sk.snd_ssthresh
     return max(sk.snd_ssthresh, (sk.snd_cwnd >> 1) + (sk.snd_cwnd >> 2))
 
 
 def tcp_cwnd_application_limited(sk: tcp_sock) -> None:
-    """RFC 2861: after an RTO without full use, halve the window's distance to what was used."""
+    """RFC 2861: after an RTO without full use, halve the distance from the window to its use."""
     if sk.icsk_ca_state == TCP_CA_Open and not sk.sk_flags & SOCK_NOSPACE:
         win_used = max(sk.snd_cwnd_used, tcp_init_cwnd(sk, sk.sk_dst_cache))
         if win_used < sk.snd_cwnd:
@@ -346,7 +346,7 @@ def tcp_cwnd_validate(sk: tcp_sock, is_cwnd_limited: bool) -> None:
         return
     if packets_out > sk.snd_cwnd_used:
         sk.snd_cwnd_used = packets_out
-    # All was sent, and a writer waits for room in the buffer.
+    # Everything was sent, and a writer waits for buffer space.
     if (
         sk.sk_flags & SOCK_NOSPACE
         and not sk.sk_write_queue.qlen
@@ -406,7 +406,7 @@ def tcp_end_cwnd_reduction(sk: tcp_sock) -> None:
 
 
 def tcp_enter_cwr(sk: tcp_sock) -> None:
-    """Reduce the window for a reason other than loss (the local queue dropped, ECN)."""
+    """Reduce the window for a reason other than loss (a drop in the local queue, ECN)."""
     sk.prior_ssthresh = 0
     if sk.icsk_ca_state < TCP_CA_CWR:
         sk.undo_marker = 0

@@ -6,7 +6,7 @@ from stack.core.time64 import NSEC_PER_MSEC, NSEC_PER_SEC
 
 TCP_DELACK_MIN = 40 * NSEC_PER_MSEC
 TCP_TICK = NSEC_PER_MSEC
-"""A jiffy of a kernel with HZ=1000: no timer of it fires sooner."""
+"""A jiffy of a kernel with HZ=1000: its timers fire no sooner."""
 TCP_DELACK_MAX = 200 * NSEC_PER_MSEC
 TCP_ATO_MIN = 40 * NSEC_PER_MSEC
 TCP_RTO_MIN = 200 * NSEC_PER_MSEC

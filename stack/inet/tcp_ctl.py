@@ -1,6 +1,6 @@
-"""net/ipv4/tcp_output.c: segments that carry no data of the user: SYN, FIN, RST, ACK, probes.
+"""net/ipv4/tcp_output.c: segments without user data: SYN, FIN, RST, ACK, probes.
 
-Who calls in, and what goes out:
+Callers, and what is sent:
 
     tcp_v4_connect, tcp_v6_connect -> tcp_connect_begin -> tcp_connect
         tcp_connect_init            window, MSS and sequence numbers of a new connection
@@ -134,7 +134,7 @@ def tcp_queue_skb(sk: tcp_sock, skb: sk_buff) -> None:
 
 
 def tcp_send_fin(sk: tcp_sock) -> None:
-    """Queue a FIN: on the last unsent sk_buff when there is one, else as a segment of its own."""
+    """Queue a FIN: on the last unsent sk_buff if there is one, else as a separate segment."""
     tail = sk.sk_write_queue.peek_tail()
     if tail is not None:
         tail.tcp_flags |= TCPHDR_FIN
@@ -160,7 +160,7 @@ def tcp_send_fin(sk: tcp_sock) -> None:
 
 
 def tcp_send_active_reset(sk: tcp_sock) -> None:
-    """Send a RST: the application aborts, or data came that nobody will read."""
+    """Send a RST: the application aborts, or data arrived that nobody will read."""
     sk.net.mib.tcp.OutRsts += 1
     skb = alloc_skb(sk.net.skb_small, 0, MAX_TCP_HEADER)
     if skb is None:
@@ -211,7 +211,7 @@ def tcp_make_synack(sk: tcp_sock, dst: dst_entry, req: request_sock) -> sk_buff 
 
 
 def tcp_connect_init(sk: tcp_sock) -> None:
-    """Everything a connection needs before its SYN goes out."""
+    """Initialise a connection before its SYN is sent."""
     sysctl = sk.net.sysctl
     dst = sk.sk_dst_cache
     assert dst is not None  # tcp_v*_connect has just routed
@@ -285,11 +285,11 @@ def tcp_connect_queue_skb(sk: tcp_sock, skb: sk_buff) -> None:
 
 
 def tcp_send_syn_data(sk: tcp_sock, syn: sk_buff, fo: tcp_fastopen_request) -> int:
-    """Send the SYN with data if there is a cookie, else a SYN that asks for one. 0 or an error.
+    """Send the SYN with data if there is a cookie, else a SYN that requests one. 0 or an error.
 
-    The data stays in a segment of its own behind the SYN, so that the SYN is retransmitted alone.
+    The data stays in a separate segment after the SYN, so that the SYN is retransmitted alone.
     """
-    sk.rx_opt.mss_clamp = sk.advmss  # unless the peer's MSS is remembered
+    sk.rx_opt.mss_clamp = sk.advmss  # unless the peer's MSS is cached
     fo.cookie.val = b""
     err = -errno.ENOBUFS
     syn_data: sk_buff | None = None
@@ -312,11 +312,11 @@ def tcp_send_syn_data(sk: tcp_sock, syn: sk_buff, fo: tcp_fastopen_request) -> i
             sk.packets_out -= syn_data.tcp_gso_segs
     if err:
         if fo.cookie.val:
-            fo.cookie.val = b""  # ask for another one
+            fo.cookie.val = b""  # request a new one
         err = tcp_transmit_skb(sk, syn, 1)
         if err:
             sk.syn_fastopen = False
-    fo.cookie.val = None  # a SYN that is sent again has no option
+    fo.cookie.val = None  # a retransmitted SYN has no option
     return err
 
 
@@ -329,13 +329,13 @@ def tcp_syn_data(sk: tcp_sock, syn: sk_buff, fo: tcp_fastopen_request) -> sk_buf
     space = min(__tcp_mtu_to_mss(sk, sk.icsk_pmtu_cookie) - MAX_TCP_OPTION_SPACE, fo.size)
     msg = fo.data
     if msg is not None and space > 0:
-        with contextlib.suppress(OSError):  # EFAULT, which the call finds again
+        with contextlib.suppress(OSError):  # EFAULT: tcp_sendmsg reports it later
             fo.copied = add_to_skb(msg, syn_data, sk.net.skb_pages, space)
         if not fo.copied:
             kfree_skb(syn_data)
             return None
     if fo.copied == fo.size:
-        fo.data = None  # inet_wait_for_connect waits without more to send
+        fo.data = None  # inet_wait_for_connect has nothing more to send
     syn_data.ip_summed = CHECKSUM_PARTIAL
     syn_data.tcp_flags = syn.tcp_flags
     syn_data.seq = syn.seq
@@ -413,7 +413,7 @@ def tcp_send_delayed_ack(sk: tcp_sock) -> None:
     """Arm the delayed ACK timer, usually 40 to 200 ms, or ACK now if it is nearly due.
 
     The timeout is at least a tick. In Linux an accepted connection without data has a timeout of 0
-    (icsk_ack_ato), which expires at the next tick, by when the application has answered.
+    (icsk_ack_ato), which expires at the next tick; usually the application has answered by then.
     """
     ato = sk.icsk_ack_ato
     if ato > tcp_const.TCP_DELACK_MIN:
@@ -454,7 +454,7 @@ def tcp_send_delayed_ack(sk: tcp_sock) -> None:
 
 
 def __tcp_send_ack(sk: tcp_sock, rcv_nxt: int, flags: int) -> None:
-    """A pure ACK with more `flags`. Without a buffer, try again on the delayed ACK timer."""
+    """A pure ACK with extra `flags`. Without a buffer, the delayed ACK timer retries."""
     if sk.sk_state == TCP_CLOSE:
         return
     buff = alloc_skb(sk.net.skb_small, 0, MAX_TCP_HEADER)
@@ -477,7 +477,7 @@ def tcp_send_ack(sk: tcp_sock) -> None:
 
 
 def tcp_send_ack_reflect_ect(sk: tcp_sock) -> None:
-    """Send an ACK that answers a SYN: with Accurate ECN it tells the codepoint that came."""
+    """Send an ACK that answers a SYN: with Accurate ECN it reports the received codepoint."""
     flags = 0
     if sk.ecn_flags & TCP_ECN_MODE_ACCECN:
         flags = tcp_accecn_reflector_flags(sk.syn_ect_rcv)
@@ -485,7 +485,7 @@ def tcp_send_ack_reflect_ect(sk: tcp_sock) -> None:
 
 
 def tcp_xmit_probe_skb(sk: tcp_sock, urgent: int, mib: str) -> int:
-    """A segment the peer must answer: one sequence number before SND.UNA."""
+    """A segment that the peer must answer: its sequence number is SND.UNA - 1."""
     skb = alloc_skb(sk.net.skb_small, 0, MAX_TCP_HEADER)
     if skb is None:
         return -1

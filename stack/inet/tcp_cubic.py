@@ -8,8 +8,8 @@ Where this leaves Linux, and why:
 
 - **HyStart++ instead of HyStart.** Linux looks for the end of slow start by trains of ACKs and by
   one delay threshold, and leaves at once. Both take a jittery delay for a full queue, and trains of
-  ACKs say little behind GRO, which is always on here. RFC 9406 uses the delay only, and tests it:
-  conservative slow start grows four times slower for five round trips, and returns to slow start
+  ACKs say little after GRO, which is always on here. RFC 9406 uses the delay only, and tests it:
+  conservative slow start grows at a quarter rate for five round trips, returning to slow start
   if the delay goes away. Only a connection's first slow start is watched (RFC 9406 4.3).
   RFC 9406's limit of 8 segments an ACK for senders without pacing is left out: one ACK answers a
   whole super-packet here, and Linux has no such limit either.
@@ -67,9 +67,9 @@ class cubic_params:
 
     beta: the window after a loss, in 1/1024 of the one before (0.7).
     bic_scale: C in 10/1024 segments a s^3: 41 makes 410/1024 (0.4).
-    fast_convergence: a flow that lost below its last plateau gives way (RFC 9438 4.7).
+    fast_convergence: a flow with a loss below its last plateau yields bandwidth (RFC 9438 4.7).
     tcp_friendliness: never slower than Reno (RFC 9438 4.3).
-    hystart: leave the first slow start before it loses (HyStart++).
+    hystart: leave the first slow start before a loss (HyStart++).
     hystart_low_window: not below this many segments.
     initial_ssthresh: where the first slow start ends, without hystart; 0: at the first loss.
     """
@@ -140,7 +140,7 @@ class bictcp:
 
 
 def bictcp_reset(ca: bictcp) -> None:
-    """Forget all that was learned of the path."""
+    """Reset all that was learned about the path."""
     ca.cnt = 0
     ca.last_max_cwnd = 0
     ca.last_cwnd = 0
@@ -154,7 +154,7 @@ def bictcp_reset(ca: bictcp) -> None:
 
 
 def bictcp_hystart_reset(ca: bictcp) -> None:
-    """Forget what the rounds of slow start showed."""
+    """Reset the measurements of slow start's rounds."""
     ca.curr_rtt = RTT_NEVER
     ca.last_rtt = RTT_NEVER
     ca.sample_cnt = 0
@@ -222,7 +222,7 @@ def bictcp_update(ca: bictcp, cwnd: int, acked: int, now: int) -> None:
             ca.tcp_cwnd += grown
         if ca.tcp_cwnd > cwnd:
             cnt = min(cnt, cwnd // (ca.tcp_cwnd - cwnd))
-    ca.cnt = narrow(max(cnt, 2))  # half a window a round trip at most (RFC 9438 4.2)
+    ca.cnt = narrow(max(cnt, 2))  # at most half a window per round trip (RFC 9438 4.2)
 
 
 def cubictcp_cong_avoid(sk: tcp_sock, ack: int, acked: int) -> None:
@@ -295,7 +295,7 @@ def cubictcp_state(sk: tcp_sock, new_state: int) -> None:
 
 
 def cubictcp_cwnd_event(sk: tcp_sock, event: int) -> None:
-    """Sending starts again after a pause: take the pause out of the curve's time."""
+    """Sending restarts after a pause: exclude the pause from the curve's time."""
     if event != CA_EVENT_TX_START:
         return
     ca = cubic_state(sk)
@@ -309,7 +309,7 @@ def cubictcp_cwnd_event(sk: tcp_sock, event: int) -> None:
 
 
 def cubictcp_init(sk: tcp_sock) -> None:
-    """The connection starts."""
+    """The connection was established."""
     ca = cubic_state(sk)
     bictcp_reset(ca)
     bictcp_hystart_reset(ca)

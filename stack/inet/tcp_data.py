@@ -1,6 +1,6 @@
-"""net/ipv4/tcp_input.c, the receiver's half: windows, queues, SACK blocks, what ACK to send when.
+"""net/ipv4/tcp_input.c, the receiver side: windows, queues, SACK blocks, when to send an ACK.
 
-tcp_rcv_established and tcp_rcv_state_process (tcp_input.py) call in once checks and tcp_ack passed:
+tcp_rcv_established and tcp_rcv_state_process (tcp_input.py) call these after checks and tcp_ack:
 
     tcp_urg                         look for urgent data
     tcp_data_queue                  the segment's data, by its place relative to RCV.NXT:
@@ -12,7 +12,7 @@ tcp_rcv_established and tcp_rcv_state_process (tcp_input.py) call in once checks
         tcp_fin                     the peer's FIN: next state
         tcp_ofo_queue, tcp_sack_remove      the hole is filled: move what follows
         tcp_data_ready              wake the reader
-    tcp_data_snd_check              the ACK let more be sent
+    tcp_data_snd_check              send what the ACK allows
     tcp_ack_snd_check -> __tcp_ack_snd_check    send the owed ACK now, or delay it
         tcp_compress_ack            beyond a hole, with SACK: one ACK for several segments
 
@@ -122,7 +122,7 @@ COALESCE_MAX = 256 << 10  # bytes; larger sk_buffs gain nothing and hold ring bu
 
 
 def tcp_incr_quickack(sk: tcp_sock, max_quickacks: int) -> None:
-    """ACK at once for about half a window."""
+    """ACK immediately for about half a window."""
     quickacks = sk.rcv_wnd // (2 * max(sk.icsk_ack_rcv_mss, 1)) or 2
     sk.icsk_ack_quick = max(sk.icsk_ack_quick, min(quickacks, max_quickacks))
 
@@ -134,7 +134,7 @@ def tcp_enter_quickack_mode(sk: tcp_sock, max_quickacks: int) -> None:
 
 
 def tcp_in_quickack_mode(sk: tcp_sock) -> bool:
-    """ACKs are not delayed: the start of a connection, or after loss, but not in a dialogue."""
+    """Whether ACKs are sent immediately: at the start or after loss, but not in pingpong mode."""
     dst = sk.sk_dst_cache
     if dst is not None and dst.metrics and dst.metrics.get("quickack", 0):
         return True
@@ -142,7 +142,7 @@ def tcp_in_quickack_mode(sk: tcp_sock) -> bool:
 
 
 def tcp_data_ecn_check(sk: tcp_sock, skb: sk_buff) -> None:
-    """Data came on a connection with ECN: note its mark (RFC 3168 6.1.3)."""
+    """Data arrived on a connection with ECN: note its mark (RFC 3168 6.1.3)."""
     ecn = skb.ip_dsfield & INET_ECN_MASK
     if ecn == INET_ECN_NOT_ECT:
         # ECT before and not now: probably a retransmission, whose sender waits for the ACK.
@@ -150,14 +150,14 @@ def tcp_data_ecn_check(sk: tcp_sock, skb: sk_buff) -> None:
             tcp_enter_quickack_mode(sk, 2)
     elif sk.ecn_flags & TCP_ECN_MODE_RFC3168:
         if ecn == INET_ECN_CE and not sk.ecn_flags & TCP_ECN_DEMAND_CWR:
-            # Tell the sender at once: its window may have become small.
+            # Notify the sender at once: its window may have become small.
             tcp_enter_quickack_mode(sk, 2)
             sk.ecn_flags |= TCP_ECN_DEMAND_CWR
         sk.ecn_flags |= TCP_ECN_SEEN
 
 
 def tcp_event_data_recv(sk: tcp_sock, skb: sk_buff) -> None:
-    """Data came: an ACK is owed; adapt the delayed ACK timeout.
+    """Data arrived: schedule an ACK and adapt the delayed ACK timeout.
 
     Linux opens the window here (tcp_grow_window), as skb is queued. Here the caller does, since skb
     is not queued yet.
@@ -217,13 +217,13 @@ def tcp_dsack_extend(sk: tcp_sock, seq: int, end_seq: int) -> None:
 
 
 def tcp_sack_compress_send_ack(sk: tcp_sock) -> None:
-    """Send the ACK that stands for those held back, if any are."""
+    """Send the ACK that replaces those held back, if any."""
     held = sk.compressed_ack
     if not held:
         return
     if sk.compressed_ack_timer is not None:
         timer_delete(sk.compressed_ack_timer)
-    sk.net.mib.linux.TCPAckCompressed += held - 1  # one of them leaves
+    sk.net.mib.linux.TCPAckCompressed += held - 1  # one of them is sent
     sk.compressed_ack = 0
     tcp_send_ack(sk)
 
@@ -231,7 +231,7 @@ def tcp_sack_compress_send_ack(sk: tcp_sock) -> None:
 def tcp_sack_new_ofo_skb(sk: tcp_sock, seq: int, end_seq: int) -> None:
     """Data arrived out of order: put its SACK block first and drop the oldest of too many.
 
-    An ACK that is held back leaves before a block moves to a place that its option may lack.
+    A held-back ACK is sent before a block moves beyond the last place of its option.
     """
     blocks = sk.selective_acks = list(sk.selective_acks)
     for i, block in enumerate(blocks):
@@ -384,7 +384,7 @@ def tcp_prune_ofo_queue(sk: tcp_sock, in_skb: sk_buff) -> bool:
             goal = sk.sk_rcvbuf >> 3
     if pruned:
         sk.net.mib.linux.OfoPruned += 1
-        # RFC 2018 8: SACKed data may be discarded, but must not be reported afterwards.
+        # RFC 2018 8: SACKed data may be discarded, but must not be reported again.
         if sk.rx_opt.sack_ok:
             tcp_sack_reset(sk)
     return pruned
@@ -432,7 +432,7 @@ def tcp_try_rmem_schedule(sk: tcp_sock, skb: sk_buff, size: int) -> int:
 def tun_try_coalesce(to: sk_buff, frm: sk_buff) -> bool:
     """net/core/skbuff.c skb_try_coalesce for packets of a TUN, whose heads no other packet takes.
 
-    So the window shrinks as with Linux. Bytes are copied if Linux's head of `to` has room for them:
+    So the window shrinks as in Linux. Bytes are copied if Linux's head of `to` has room for them:
     that is its truesize without sk_buff and skb_shared_info.
     """
     length = frm.len
@@ -497,14 +497,14 @@ def tcp_queue_rcv(sk: tcp_sock, skb: sk_buff) -> bool:
 
 
 def tcp_data_ready(sk: tcp_sock) -> None:
-    """Wake the reader when enough is there (SO_RCVLOWAT), or the queue will not hold more."""
+    """Wake the reader when enough data is queued (SO_RCVLOWAT), or the queue is full."""
     lowat = sk.sk_rcvlowat
     if lowat <= 1 or tcp_epollin_ready(sk, lowat) or sk.sk_flags & sock_flags.SOCK_DONE:
         sk_data_ready(sk)
 
 
 def tcp_epollin_ready(sk: tcp_sock, target: int) -> bool:
-    """include/net/tcp.h: a reader asking for `target` bytes need not wait any longer."""
+    """include/net/tcp.h: whether a reader that needs `target` bytes can return."""
     avail = (sk.rcv_nxt - sk.copied_seq) & M32
     if avail >= HALF or not avail:
         return False
@@ -530,7 +530,7 @@ def tcp_ofo_find(queue: list[sk_buff], rcv_nxt: int, seq: int) -> int:
 
 
 def tcp_data_queue_ofo(sk: tcp_sock, skb: sk_buff) -> None:
-    """Data beyond a hole: sort it in. Takes ownership of skb."""
+    """Insert data beyond a hole in order. Takes ownership of skb."""
     linux = sk.net.mib.linux
     if sk.ecn_flags:
         tcp_data_ecn_check(sk, skb)
@@ -549,14 +549,14 @@ def tcp_data_queue_ofo(sk: tcp_sock, skb: sk_buff) -> None:
     sk.dup_acks_due = 1 if sk.rx_opt.sack_ok else min(segs, 4)
     linux.TCPOFOQueue += 1
     tcp_ofo_insert(sk, skb)
-    if sk.sk_socket is not None:  # a child that was accepted, and has a reader
+    if sk.sk_socket is not None:  # an accepted child, which has a reader
         tcp_rcvbuf_grow(sk, sk.rcvq_space_space)
 
 
 def tcp_ofo_insert(sk: tcp_sock, skb: sk_buff) -> None:
     """Put data beyond a hole into its place, and into SACK's blocks.
 
-    Without SACK the window stays, so that each duplicate ACK looks like one. Takes ownership of
+    Without SACK the window stays, so that duplicate ACKs look like ones. Takes ownership of
     skb.
     """
     seq, end_seq = skb.seq, skb.end_seq
@@ -626,7 +626,7 @@ def tcp_ofo_swallow(sk: tcp_sock, pos: int, end_seq: int) -> None:
 
 
 def tcp_ofo_queue(sk: tcp_sock) -> None:
-    """The hole is filled: move what follows to the receive queue."""
+    """The hole is filled: move the data that follows to the receive queue."""
     queue = sk.out_of_order_queue
     in_order = sk.rcv_nxt
     done = 0
@@ -688,7 +688,7 @@ def tcp_fastopen_add_skb(sk: tcp_sock, skb: sk_buff) -> None:
 
 
 def tcp_fin(sk: tcp_sock) -> None:
-    """The peer will send no more (RFC 9293 3.10.7.4 "eighth, check the FIN bit")."""
+    """The peer sends no more data (RFC 9293 3.10.7.4 "eighth, check the FIN bit")."""
     sk.icsk_ack_pending |= ICSK_ACK_SCHED
     sk.sk_shutdown |= RCV_SHUTDOWN
     sk.sk_flags |= sock_flags.SOCK_DONE
@@ -712,12 +712,12 @@ def tcp_fin(sk: tcp_sock) -> None:
         sk_state_change(sk)
         if sk.sk_shutdown == SHUTDOWN_MASK or sk.sk_state == tcp_states.TCP_CLOSE:
             sk_wake_async(sk, SOCK_WAKE_WAITD, POLL_HUP)
-        else:  # a half close is no hang-up
+        else:  # a half close raises no POLLHUP
             sk_wake_async(sk, SOCK_WAKE_WAITD, POLL_IN)
 
 
 def tcp_data_queue(sk: tcp_sock, skb: sk_buff) -> None:
-    """Queue what the segment brought, in or out of order. Takes ownership of skb.
+    """Queue the segment's data, in or out of order. Takes ownership of skb.
 
     data at the TCP header on entry.
     """
@@ -783,7 +783,7 @@ def tcp_data_queue(sk: tcp_sock, skb: sk_buff) -> None:
 
 
 def tcp_data_out_of_window(sk: tcp_sock, skb: sk_buff, reason: int) -> None:
-    """Drop skb and ACK at once, to tell the peer our window. Takes ownership of skb."""
+    """Drop skb and ACK at once, to report our window to the peer. Takes ownership of skb."""
     tcp_enter_quickack_mode(sk, TCP_MAX_QUICKACKS)
     sk.icsk_ack_pending |= ICSK_ACK_SCHED
     tcp_drop_reason(sk, skb, reason)
@@ -865,16 +865,16 @@ def tcp_check_space(sk: tcp_sock) -> None:
 
 
 def tcp_data_snd_check(sk: tcp_sock) -> None:
-    """The ACK may have opened a window: send on."""
+    """The ACK may have opened a window: continue sending."""
     tcp_push_pending_frames(sk)
     tcp_check_space(sk)
 
 
 def tcp_compress_ack(sk: tcp_sock) -> bool:
-    """A part of the kernel's __tcp_ack_snd_check: whether a timer sends the ACK of this segment.
+    """A part of the kernel's __tcp_ack_snd_check: whether a timer sends this segment's ACK.
 
-    Each RCV.NXT has three duplicate ACKs at once, which the peer's fast retransmit needs. Later
-    ones wait for a share of a round trip, and one stands for at most tcp_comp_sack_nr.
+    For each RCV.NXT three duplicate ACKs are sent at once, for the peer's fast retransmit. Later
+    ones wait for part of a round trip, and one covers at most tcp_comp_sack_nr segments.
     """
     sysctl = sk.net.sysctl
     if sk.compressed_ack >= sysctl.tcp_comp_sack_nr:
@@ -911,7 +911,7 @@ def tcp_compress_ack(sk: tcp_sock) -> bool:
 
 
 def __tcp_ack_snd_check(sk: tcp_sock, ofo_possible: bool) -> None:
-    """ACK every second full segment and gaps now, else later (RFC 9293 3.8.6.3, RFC 5681 4.2)."""
+    """ACK every second full segment and gaps now, else delay (RFC 9293 3.8.6.3, RFC 5681 4.2)."""
     rcv_nxt = sk.rcv_nxt
     if (
         (
@@ -943,6 +943,6 @@ def __tcp_ack_snd_check(sk: tcp_sock, ofo_possible: bool) -> None:
 
 
 def tcp_ack_snd_check(sk: tcp_sock) -> None:
-    """Send or delay the ACK that is owed, if one is."""
+    """Send or delay the pending ACK, if there is one."""
     if sk.icsk_ack_pending & ICSK_ACK_SCHED:
         __tcp_ack_snd_check(sk, True)

@@ -1,4 +1,4 @@
-"""net/ipv4/tcp.c: tcp_set_state and tcp_done: what the other files need to end a connection."""
+"""net/ipv4/tcp.c: tcp_set_state, tcp_done: ending a connection, for the other files."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 
 def tcp_set_state(sk: tcp_sock, state: int) -> None:
-    """Enter `state` and count it. In CLOSE the socket leaves the hashes and gives up its port.
+    """Enter `state` and count it. In CLOSE, unhash the socket and release its port.
 
     Raises ValueError (a defect of this stack) when TRANSITIONS has no such step.
     """
@@ -68,7 +68,7 @@ def tcp_clear_xmit_timers(sk: tcp_sock) -> None:
 
 
 def tcp_done(sk: tcp_sock) -> None:
-    """The connection is over: CLOSE, nothing armed; an orphan dies here."""
+    """End the connection: CLOSE, no timers; an orphan is destroyed."""
     if sk.sk_state in (tcp_states.TCP_SYN_SENT, tcp_states.TCP_SYN_RECV):
         sk.net.mib.tcp.AttemptFails += 1
     tcp_set_state(sk, tcp_states.TCP_CLOSE)
@@ -83,7 +83,7 @@ def tcp_done(sk: tcp_sock) -> None:
 
 
 def tcp_write_err(sk: tcp_sock) -> None:
-    """net/ipv4/tcp_timer.c: give up with the last ICMP error, else ETIMEDOUT."""
+    """net/ipv4/tcp_timer.c: fail with the last ICMP error, else ETIMEDOUT."""
     tcp_done_with_error(sk, sk.sk_err_soft or errno.ETIMEDOUT)
     sk.net.mib.linux.TCPAbortOnTimeout += 1
 

@@ -1,19 +1,19 @@
-"""include/net/tcp_ecn.h: explicit congestion notification, what both kinds share, and RFC 3168.
+"""include/net/tcp_ecn.h: explicit congestion notification: common parts, and RFC 3168.
 
-sysctl tcp_ecn says what is asked for and granted; the peer may lower it in the handshake.
+sysctl tcp_ecn says what is requested and granted; the peer may lower it in the handshake.
 
-    tcp_ecn     our SYN asks for    a SYN is granted
+    tcp_ecn     our SYN requests    a SYN is granted
     0           nothing             nothing
     1           RFC 3168            RFC 3168
     2           nothing             RFC 3168
-    3           Accurate ECN        what it asks for
-    4           RFC 3168            what it asks for
-    5           nothing             what it asks for
+    3           Accurate ECN        what it requests
+    4           RFC 3168            what it requests
+    5           nothing             what it requests
 
 With RFC 3168 new data is ECT(0). The receiver of a packet marked CE sets ECE in every ACK
 (TCP_ECN_DEMAND_CWR) until CWR arrives. The sender treats ECE as a loss, once per round trip, and
-says so by CWR on its next new data (TCP_ECN_QUEUE_CWR). With Accurate ECN (tcp_accecn.py) every
-packet is ECT(0), and every segment tells how many came marked.
+reports it by CWR on its next new data (TCP_ECN_QUEUE_CWR). With Accurate ECN (tcp_accecn.py) every
+packet is ECT(0), and every segment reports how many were marked.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ TCP_ECN_IN_ACCECN_OUT_ECN = 4
 
 
 def tcp_ecn_send_syn(sk: tcp_sock, skb: sk_buff) -> None:
-    """Ask in a SYN for the ECN that sysctl tcp_ecn or the route says."""
+    """Request ECN in a SYN, as sysctl tcp_ecn or the route says."""
     tcp_ecn = sk.net.sysctl.tcp_ecn
     sk.ecn_flags = TCP_ECN_DISABLED
     if tcp_ecn == TCP_ECN_IN_ACCECN_OUT_ACCECN:
@@ -77,9 +77,9 @@ def tcp_ecn_send_syn(sk: tcp_sock, skb: sk_buff) -> None:
 
 
 def tcp_ecn_clear_syn(sk: tcp_sock, skb: sk_buff) -> None:
-    """Retransmit a SYN without ECN: the path may drop SYNs that ask for it (RFC 3168 6.1.1.1).
+    """Retransmit a SYN without ECN: the path may drop SYNs that request it (RFC 3168 6.1.1.1).
 
-    One that asks for Accurate ECN goes once more as it was (RFC 9768 3.1.4.1).
+    One that requests Accurate ECN is first retransmitted unchanged (RFC 9768 3.1.4.1).
     """
     if sk.ecn_flags & TCP_ECN_MODE_ANY == TCP_ECN_MODE_PENDING and sk.icsk_retransmits <= 1:
         return
@@ -88,16 +88,16 @@ def tcp_ecn_clear_syn(sk: tcp_sock, skb: sk_buff) -> None:
 
 
 def tcp_ecn_granted(net: Net, dst: dst_entry) -> bool:
-    """net/ipv4/syncookies.c cookie_ecn_ok: whether sysctl tcp_ecn or the route back grants ECN."""
+    """net/ipv4/syncookies.c cookie_ecn_ok: whether sysctl tcp_ecn or the route grants ECN."""
     return net.sysctl.tcp_ecn != 0 or dst_feature(dst, RTAX_FEATURE_ECN)
 
 
 def tcp_ecn_create_request(
     req: request_sock, skb: sk_buff, listener: tcp_sock, dst: dst_entry
 ) -> None:
-    """Grant a SYN's request for ECN as sysctl tcp_ecn or the route back says.
+    """Grant a SYN's request for ECN as sysctl tcp_ecn or the return route says.
 
-    A SYN of RFC 3168 that is ECT itself is not granted, unless AE shows a newer kind of ECN.
+    An RFC 3168 SYN that is itself ECT is not granted, unless AE shows a newer kind of ECN.
     """
     flags = skb.tcp_flags
     tcp_ecn = listener.net.sysctl.tcp_ecn
@@ -112,7 +112,7 @@ def tcp_ecn_create_request(
 def tcp_ecn_make_synack(req: request_sock) -> int:
     """The ECN flags of the SYN-ACK for a request.
 
-    From the third on it has none: the path may drop it for them. Then we do not send ECT.
+    From the third on it has none: the path may drop it because of them. Then we send no ECT.
     """
     if req.accecn_ok:
         if req.snt_synack and req.num_timeout:
@@ -123,7 +123,7 @@ def tcp_ecn_make_synack(req: request_sock) -> int:
 
 
 def tcp_ecn_send_synack(sk: tcp_sock, skb: sk_buff) -> None:
-    """Simultaneous open: the SYN-ACK grants what the peer's SYN asked for, if ours did too."""
+    """Simultaneous open: the SYN-ACK grants what the peer's SYN requested, if ours did too."""
     skb.tcp_flags &= ~TCPHDR_CWR
     if not sk.ecn_flags & TCP_ECN_MODE_ANY:
         skb.tcp_flags &= ~TCPHDR_ECE
@@ -132,7 +132,7 @@ def tcp_ecn_send_synack(sk: tcp_sock, skb: sk_buff) -> None:
 
 
 def tcp_ecn_rcv_synack(sk: tcp_sock, skb: sk_buff) -> None:
-    """The SYN-ACK of a peer that we asked for ECN says what it grants (RFC 9768 table 2)."""
+    """Read what ECN the peer's SYN-ACK grants (RFC 9768 table 2)."""
     ace = tcp_accecn_ace(skb.tcp_flags)
     if ace in (0b000, 0b111):
         sk.ecn_flags = TCP_ECN_DISABLED
@@ -143,7 +143,7 @@ def tcp_ecn_rcv_synack(sk: tcp_sock, skb: sk_buff) -> None:
 
 
 def tcp_ecn_rcv_syn(sk: tcp_sock, skb: sk_buff) -> None:
-    """Simultaneous open: ECN is what the SYNs of both ask for."""
+    """Simultaneous open: use the ECN that both SYNs request."""
     flags = skb.tcp_flags
     if sk.ecn_flags & TCP_ECN_MODE_ANY == TCP_ECN_MODE_PENDING:
         if tcp_accecn_syn_requested(flags):
@@ -157,7 +157,7 @@ def tcp_ecn_rcv_syn(sk: tcp_sock, skb: sk_buff) -> None:
 
 
 def tcp_ecn_openreq_child(sk: tcp_sock, req: request_sock, skb: sk_buff) -> None:
-    """The accepted socket has what the request agreed. Data at the TCP header."""
+    """Give the accepted socket the request's ECN mode. Data at the TCP header."""
     if req.accecn_ok:
         tcp_accecn_openreq_child(sk, req, skb)
     else:
@@ -197,7 +197,7 @@ def tcp_ecn_withdraw_cwr(sk: tcp_sock) -> None:
 
 
 def tcp_ecn_send(sk: tcp_sock, skb: sk_buff, payload: int, seq: int) -> int:
-    """The ECN flags of a segment that is not a SYN; says in `tos` whether it is ECT.
+    """The ECN flags of a segment that is not a SYN; sets ECT in `tos`.
 
     RFC 3168 6.1.4, 6.1.5: pure ACKs and retransmissions are not. With Accurate ECN all are. The
     last ACK of the handshake has its ACE field already.

@@ -1,4 +1,4 @@
-"""include/net/request_sock.h, include/net/tcp.h: what the family of a segment does for TCP."""
+"""include/net/request_sock.h, include/net/tcp.h: per-family functions of TCP for segments."""
 
 from __future__ import annotations
 
@@ -19,31 +19,31 @@ if TYPE_CHECKING:
 
 @state
 class tcp_family_ops:
-    """struct request_sock_ops and tcp_request_sock_ops: what the family of a segment does.
+    """struct request_sock_ops and tcp_request_sock_ops: the functions of a segment's family.
 
-    It is not the socket's table: a listener of both families, and a segment without a socket, have
-    the segment's. Nothing here raises; the skb is borrowed.
+    It is not the socket's table: dual-stack listeners and segments without a socket use
+    the segment's family. Nothing here raises; the skb is borrowed.
     """
 
     family: int
 
     mss_clamp: int
-    """Bytes of a segment when the SYN names none."""
+    """Segment size in bytes if the SYN has no MSS option."""
 
     msstab: tuple[int, ...]
     """The MSS values that a SYN cookie can encode, ascending."""
 
     csum_bad: Callable[[sk_buff], bool]
-    """Whether the checksum is wrong, which the device did not verify."""
+    """Whether the checksum is wrong, if the device did not verify it."""
 
     route_req: Callable[[tcp_sock, sk_buff, request_sock], dst_entry | None]
     """Set the request's addresses; the route to the peer, None when there is none."""
 
     send_synack: Callable[[tcp_sock, dst_entry | None, request_sock, sk_buff | None], int]
-    """Answer a request; 0 or an error (-errno, NET_XMIT_*). Without a dst it looks the route up."""
+    """Answer a request; 0 or an error (-errno, NET_XMIT_*). Without a dst, look up the route."""
 
     send_response: Callable[[Net, sk_buff, tcp_answer], bool]
     """Send a segment without data to skb's sender; False when there is no route."""
 
     send_reset: Callable[[tcp_sock | inet_timewait_sock | None, sk_buff], None]
-    """Send a RST in answer to skb, unless it came to an address that is not ours alone."""
+    """Send a RST in answer to skb, unless its destination is not a unicast address of ours."""

@@ -13,7 +13,7 @@ brings the cookie may carry data, which the server's application reads before th
             tcp_retransmit_timer -> tcp_fastopen_synack_timer    (tcp_timer.py)
             tcp_rcv_state_process -> tcp_check_req, then reqsk_fastopen_remove
 
-State: the namespace has its keys (`net.tcp_fastopen_ctx`) and counts paths that swallow such SYNs.
+State: the namespace has its keys (`net.tcp_fastopen_ctx`) and counts paths that drop such SYNs.
 A listener has a `fastopen_queue`. A client's `fastopen_req` lives while its SYN is made, a child's
 `fastopen_rsk` until the handshake is over. tcp_metrics.py keeps the client's cookies.
 """
@@ -68,7 +68,7 @@ def tcp_fastopen_keys_text(keys: tuple[bytes, ...]) -> str:
 
 
 def tcp_fastopen_init_key_once(net: Net) -> None:
-    """Make a key unless the namespace has one."""
+    """Create a key unless the namespace has one."""
     if not net.tcp_fastopen_ctx:
         net.tcp_fastopen_ctx = (net.random.randbytes(TCP_FASTOPEN_KEY_LENGTH),)
         net.sysctl.publish("tcp_fastopen_key", tcp_fastopen_keys_text(net.tcp_fastopen_ctx))
@@ -83,14 +83,14 @@ def tcp_fastopen_get_ctx(sk: tcp_sock) -> tuple[bytes, ...]:
 
 
 def tcp_fastopen_queue(sk: tcp_sock) -> fastopen_queue:
-    """The socket's queue, made when an option first needs it."""
+    """The socket's queue, created when an option first needs it."""
     if sk.fastopenq is None:
         sk.fastopenq = fastopen_queue()
     return sk.fastopenq
 
 
 def fastopen_queue_tune(sk: tcp_sock, backlog: int) -> None:
-    """include/linux/tcp.h: allow `backlog` children whose handshake is not over."""
+    """include/linux/tcp.h: allow `backlog` children with an unfinished handshake."""
     tcp_fastopen_queue(sk).max_qlen = min(backlog, sk.net.sysctl.somaxconn)
 
 
@@ -161,9 +161,9 @@ def tcp_fastopen_cookie_gen_check(
 
 
 def tcp_fastopen_queue_check(sk: tcp_sock) -> bool:
-    """Whether the listener allows one more child whose handshake is not over.
+    """Whether the listener allows one more child with an unfinished handshake.
 
-    A child that a RST ended counts for a minute more, so that forged SYNs do not get through.
+    A child ended by a RST counts for one more minute, to limit forged SYNs.
     """
     queue = sk.fastopenq
     if queue is None or not queue.max_qlen:
@@ -209,7 +209,7 @@ def tcp_fastopen_cookie_check(sk: tcp_sock, cookie: tcp_fastopen_cookie) -> bool
 def tcp_fastopen_defer_connect(sk: tcp_sock) -> bool:
     """TCP_FASTOPEN_CONNECT: whether connect sends nothing, because the first write will.
 
-    That needs a cookie. Without one the SYN goes out and asks for it.
+    That needs a cookie. Without one the SYN is sent and requests it.
     """
     if not sk.fastopen_connect or sk.fastopen_req is not None:
         return False
@@ -223,11 +223,11 @@ def tcp_fastopen_defer_connect(sk: tcp_sock) -> bool:
     return False
 
 
-# --- paths that swallow SYNs with data ------------------------------------------------------
+# --- paths that drop SYNs with data ---------------------------------------------------------
 
 
 def tcp_fastopen_active_disable(net: Net) -> None:
-    """A middlebox seems to swallow such connections: use none for a while."""
+    """A middlebox seems to drop such connections: disable Fast Open for a while."""
     if net.sysctl.tcp_fastopen_blackhole_timeout_sec:
         net.tfo_active_disable_stamp = net.clock.now_ns()
         net.tfo_active_disable_times += 1
@@ -235,7 +235,7 @@ def tcp_fastopen_active_disable(net: Net) -> None:
 
 
 def tcp_fastopen_active_should_disable(sk: tcp_sock) -> bool:
-    """Whether that while is not over; it doubles each time, up to 64 times the sysctl's."""
+    """Whether Fast Open is disabled now; the time doubles up to 64 times the sysctl's."""
     net = sk.net
     timeout = net.sysctl.tcp_fastopen_blackhole_timeout_sec
     times = net.tfo_active_disable_times
@@ -249,7 +249,7 @@ def tcp_fastopen_active_should_disable(sk: tcp_sock) -> bool:
 
 
 def tcp_fastopen_active_disable_ofo_check(sk: tcp_sock) -> None:
-    """The connection ends: nothing but a FIN out of order came, or it was a success."""
+    """The connection ends: detect a black hole (only a FIN out of order) or a success."""
     if not sk.syn_fastopen:
         return
     net = sk.net

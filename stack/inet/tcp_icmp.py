@@ -1,12 +1,12 @@
-"""What an ICMP error does to a connection, of either family (net/ipv4/tcp_ipv4.c, tcp_ipv6.c).
+"""ICMP errors about connections of both families (net/ipv4/tcp_ipv4.c, tcp_ipv6.c).
 
-tcp_v4_err, tcp_v6_err find the socket whose segment the error quotes, then ask here:
+tcp_v4_err, tcp_v6_err find the socket whose segment the error quotes, then call:
 
 tcp_icmp_concerns       is the segment in flight?
 tcp_icmp_mtu            a smaller path MTU
 tcp_icmp_handshake      does the error end it?  tcp_icmp_abort ends it
-tcp_icmp_error          a connection goes on, and its owner may hear of it
-tcp_req_err             of a request, which has no socket yet
+tcp_icmp_error          the connection continues; its owner may get the error
+tcp_req_err             about a request, which has no socket yet
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from stack.inet.tcp_sock import TCPF_MTU_REDUCED_DEFERRED, between, tcp_sock
 from stack.inet.tcp_timer import tcp_ld_RTO_revert
 
 QUOTED = struct.Struct("!HHI")
-"""What each ICMP error quotes of a segment: ports and sequence number."""
+"""The part of a segment that every ICMP error quotes: ports and sequence number."""
 
 
 def tcp_icmp_concerns(sk: tcp_sock, seq: int, pmtu: bool) -> bool:
-    """Whether an ICMP error that quotes sequence number `seq` is about a segment in flight.
+    """Whether an ICMP error with sequence number `seq` is about a segment in flight.
 
-    `pmtu`: it reports a path MTU, and is not dropped while the socket is owned.
+    `pmtu`: it reports a path MTU, so it is kept while the socket is owned.
     """
     linux = sk.net.mib.linux
     if not pmtu and sock_owned_by_user(sk):

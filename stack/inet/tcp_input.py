@@ -134,10 +134,10 @@ def tcp_paws_discard(sk: tcp_sock, skb: sk_buff) -> bool:
 
 
 def tcp_sequence(sk: tcp_sock, skb: sk_buff) -> int:
-    """RFC 9293 3.4: 0 when it lies in the window (from the last ACK on), else why not.
+    """RFC 9293 3.4: 0 if it is in the window (from the last ACK on), else the drop reason.
 
-    What ends beyond the window is taken into an empty queue only. A FIN may lie just behind it:
-    some send one though the window is closed.
+    A segment that ends beyond the window is accepted only into an empty queue. A FIN may follow:
+    some peers send one although the window is closed.
     """
     end_seq = skb.end_seq
     if before(end_seq, sk.rcv_wup):
@@ -166,7 +166,7 @@ def tcp_reset_check(sk: tcp_sock, skb: sk_buff) -> bool:
 def tcp_validate_incoming(sk: tcp_sock, skb: sk_buff, syn_inerr: bool) -> bool:
     """PAWS, sequence, RST and SYN checks (RFC 9293 3.10.7.4, 5961, 7323).
 
-    True: go on. False: skb was dealt with (freed).
+    True: continue. False: skb was handled (freed).
     """
     flags = skb.tcp_flags
     linux = sk.net.mib.linux
@@ -179,7 +179,7 @@ def tcp_validate_incoming(sk: tcp_sock, skb: sk_buff, syn_inerr: bool) -> bool:
         if flags & TCPHDR_SYN:
             return tcp_syn_challenge(sk, skb, syn_inerr)
         if flags & TCPHDR_ACK and skb.seq == skb.end_seq and before(skb.seq, sk.rcv_nxt):
-            # A pure ACK that was sent before data which came needs no answer.
+            # A pure ACK sent before data that already arrived needs no answer.
             linux.PAWSOldAck += 1
             tcp_drop_reason(sk, skb, drop_reason.SKB_DROP_REASON_TCP_RFC7323_PAWS_ACK)
             return False
@@ -252,7 +252,7 @@ def tcp_rcv_established(sk: tcp_sock, skb: sk_buff) -> None:
     """A segment in ESTABLISHED, data at the TCP header. Takes ownership of skb.
 
     The fast path serves what header prediction expects: in sequence, window as before, nothing
-    special (Van Jacobson). Everything else goes the way RFC 9293 3.10.7.4 describes.
+    special (Van Jacobson). Everything else takes the steps of RFC 9293 3.10.7.4.
     """
     tcp_mstamp_refresh(sk)
     rx_opt = sk.rx_opt
@@ -270,7 +270,7 @@ def tcp_rcv_established(sk: tcp_sock, skb: sk_buff) -> None:
         fast = length <= hlen or not after(skb.end_seq, (seq + tcp_max_receive_window(sk)) & M32)
         if hlen == 32:
             if skb.tcp_opts != OPTS_TS or ((skb.tsval - rx_opt.ts_recent) & M32) >= HALF:
-                fast = False  # other options, or PAWS has to look
+                fast = False  # other options, or PAWS must check
             else:
                 rx_opt.saw_tstamp = True
                 rx_opt.rcv_tsval = skb.tsval
@@ -333,7 +333,7 @@ def tcp_rcv_established(sk: tcp_sock, skb: sk_buff) -> None:
                     __tcp_ack_snd_check(sk, False)
                 tcp_data_ready(sk)
                 return
-            rx_opt.accecn = 0  # prediction let no such option pass
+            rx_opt.accecn = 0  # header prediction excludes this option
             tcp_rcv_established_step5(sk, skb)
             return
     # Slow path.
@@ -398,7 +398,7 @@ def tcp_finish_connect(sk: tcp_sock, skb: sk_buff) -> None:
 
 
 def tcp_try_undo_spurious_syn(sk: tcp_sock) -> None:
-    """The SYN was retransmitted, but the timestamps say the first one was answered."""
+    """The SYN was retransmitted, but the timestamps show that the first one was answered."""
     syn_stamp = sk.retrans_stamp
     rx_opt = sk.rx_opt
     if (
@@ -411,7 +411,7 @@ def tcp_try_undo_spurious_syn(sk: tcp_sock) -> None:
 
 
 def tcp_rcv_synsent_state_process(sk: tcp_sock, skb: sk_buff) -> int:
-    """RFC 9293 3.10.7.3. 1: answer with a RST; 0: dealt with, skb freed; -1: go on with skb."""
+    """RFC 9293 3.10.7.3. 1: answer with a RST; 0: handled, skb freed; -1: continue with skb."""
     flags = skb.tcp_flags
     rx_opt = sk.rx_opt
     saved_clamp = rx_opt.mss_clamp
@@ -422,7 +422,7 @@ def tcp_rcv_synsent_state_process(sk: tcp_sock, skb: sk_buff) -> int:
     if flags & TCPHDR_ACK:
         ack = skb.ack_seq
         if not after(ack, sk.snd_una) or after(ack, sk.snd_nxt):
-            # An old incarnation of the peer: a RST makes it forget; then our SYN goes again.
+            # An old incarnation of the peer: a RST ends it; then our SYN is retransmitted.
             if sk.icsk_retransmits == 0:
                 inet_csk_reset_xmit_timer(
                     sk, ICSK_TIME_RETRANS, tcp_const.TCP_TIMEOUT_INIT // 500, tcp_const.TCP_RTO_MAX
@@ -472,7 +472,7 @@ def tcp_rcv_synsent_state_process(sk: tcp_sock, skb: sk_buff) -> int:
             sk_state_change(sk)
             sk_wake_async(sk, SOCK_WAKE_IO, POLL_OUT)
         if refused:
-            return -1  # the retransmitted data brings the ACK
+            return -1  # the retransmitted data carries the ACK
         if sk.sk_write_pending or sk.defer_accept or inet_csk_in_pingpong_mode(sk):
             # Data will follow soon and carry the ACK.
             sk.icsk_ack_pending |= ICSK_ACK_SCHED
@@ -530,7 +530,7 @@ def tcp_rcv_fastopen_synack(
             # Only a SYN without data was answered: the one with data, or its answer, was lost.
             syn_drop = data is not None and not offered
         elif not offered and not sk.syn_data:
-            # No answer to our request: next time ask by the other option.
+            # No answer to our request: next time use the other option.
             try_exp = 2 if sk.syn_fastopen_exp else 1
     tcp_fastopen_cache_set(sk, mss, cookie, syn_drop, try_exp)
     linux = sk.net.mib.linux
@@ -580,7 +580,7 @@ def _reset_and_undo(sk: tcp_sock, saved_clamp: int) -> int:
 def tcp_rcv_state_process(sk: tcp_sock, skb: sk_buff) -> int:
     """RFC 9293 3.10.7. Data at the TCP header.
 
-    0: skb was dealt with. Non-zero: the caller answers with a RST and frees skb.
+    0: skb was handled. Non-zero: the caller answers with a RST and frees skb.
     """
     state = sk.sk_state
     flags = skb.tcp_flags
@@ -626,7 +626,7 @@ def tcp_rcv_state_process(sk: tcp_sock, skb: sk_buff) -> int:
     if reason <= 0:
         if state == tcp_states.TCP_SYN_RECV:
             return -reason or drop_reason.SKB_DROP_REASON_TCP_OLD_ACK
-        # An old ACK is normal while closing; one of data never sent is not.
+        # An old ACK is normal while closing; one for unsent data is not.
         if reason < 0:
             tcp_send_challenge_ack(sk)
             tcp_drop_reason(sk, skb, -reason)
@@ -662,7 +662,7 @@ def tcp_rcv_state_process(sk: tcp_sock, skb: sk_buff) -> int:
         wanted = state in (tcp_states.TCP_FIN_WAIT1, tcp_states.TCP_FIN_WAIT2) or before(
             skb.seq, sk.rcv_nxt
         )
-        # RFC 9293 3.10.7.4: data after our reader is gone gets a RST (RFC 2525 2.17).
+        # RFC 9293 3.10.7.4: data after our reader has closed gets a RST (RFC 2525 2.17).
         if (
             wanted
             and sk.sk_shutdown & RCV_SHUTDOWN
@@ -700,7 +700,7 @@ def tcp_rcv_synrecv_acked(sk: tcp_sock, skb: sk_buff) -> None:
         tcp_synack_rtt_meas(sk, sk.synack_req)
     sk.synack_req = None
     if sk.rx_opt.tstamp_ok:
-        sk.advmss -= 12  # before tcp_init_transfer, which tcp_init_buffer_space is part of
+        sk.advmss -= 12  # before tcp_init_transfer, which includes tcp_init_buffer_space
     if sk.fastopen_rsk is not None:
         tcp_rcv_synrecv_state_fastopen(sk, sk.fastopen_rsk)
     else:
@@ -730,13 +730,13 @@ def tcp_rcv_synrecv_state_fastopen(sk: tcp_sock, req: request_sock) -> None:
     if sk.icsk_ca_state in (TCP_CA_Open, TCP_CA_Disorder, TCP_CA_CWR):
         sk.retrans_stamp = 0
     reqsk_fastopen_remove(sk, req, False)
-    tcp_rearm_rto(sk)  # data that was sent meanwhile has the timer now
+    tcp_rearm_rto(sk)  # the timer now serves data sent meanwhile
 
 
 def tcp_rcv_fin_wait1(sk: tcp_sock, skb: sk_buff) -> int | None:
     """Leave FIN_WAIT1 if our FIN is acknowledged.
 
-    None: go on with skb; else the result of tcp_rcv_state_process.
+    None: continue with skb; else the result of tcp_rcv_state_process.
     """
     if sk.snd_una != sk.write_seq:
         return None
@@ -748,7 +748,7 @@ def tcp_rcv_fin_wait1(sk: tcp_sock, skb: sk_buff) -> int | None:
         return None
     fin = skb.tcp_flags & TCPHDR_FIN
     if sk.linger2 < 0 or (skb.end_seq != skb.seq and after((skb.end_seq - fin) & M32, sk.rcv_nxt)):
-        # TCP_LINGER2 below 0 forbids waiting, or data came that nobody will read.
+        # TCP_LINGER2 below 0 forbids waiting, or data arrived that nobody will read.
         tcp_done(sk)
         sk.net.mib.linux.TCPAbortOnData += 1
         return drop_reason.SKB_DROP_REASON_TCP_ABORT_ON_DATA

@@ -4,11 +4,11 @@
         tcp_md5_do_add, tcp_md5_do_del      a key for the addresses of a prefix
     tcp_transmit_skb, tcp_make_synack, tcp_answer_bytes -> tcp_md5_option
     tcp_rcv -> tcp_inbound_hash -> tcp_inbound_md5_hash
-    syn_recv_sock -> tcp_md5_inherit        a child gets the key of its peer
+    syn_recv_sock -> tcp_md5_inherit        a child gets its peer's key
 
 State: `md5sig_info` of a tcp_sock, None until a key is set; `tw_md5_key` of a TIME_WAIT socket.
 A signature is over the pseudo header, the TCP header without options and with checksum 0, the data
-and the key. Options are not signed, and a signed segment is never cut by a device: each has its
+and the key. Options are not signed, and no device splits a signed segment: each has its
 own signature.
 """
 
@@ -40,7 +40,7 @@ TCPOPT_MD5SIG = 19
 TCPOLEN_MD5SIG = 18
 TCPOLEN_MD5SIG_ALIGNED = 20
 MD5SIG_KEY_BYTES = 136
-"""What a key counts as option memory: struct tcp_md5sig_key of a 64-bit Linux."""
+"""Option memory charged for a key: struct tcp_md5sig_key of a 64-bit Linux."""
 
 MD5SIG = Struct("=H2x4s16s104xBBHi80s")
 """struct tcp_md5sig: family, IPv4 and IPv6 address; flags, prefix, length, interface, key."""
@@ -54,13 +54,13 @@ _MAPPED = 0xFFFF
 
 @state
 class tcp_md5sig_key:
-    """struct tcp_md5sig_key: what signs segments to and from the addresses of a prefix."""
+    """struct tcp_md5sig_key: a key for segments to and from the addresses of a prefix."""
 
     family: int
     addr: wide
     prefixlen: int
     l3index: int
-    """The VRF that it is for."""
+    """The VRF that it applies to."""
     flags: int
     """TCP_MD5SIG_FLAG_IFINDEX: only in that VRF; without, everywhere."""
     key: bytes
@@ -90,7 +90,7 @@ def _better_md5_match(old: tcp_md5sig_key | None, new: tcp_md5sig_key) -> bool:
 
 
 def tcp_md5_lookup(sk: tcp_sock) -> tcp_md5sig_key | None:
-    """icsk_af_ops.md5_lookup: the key of a connection, or of one that is being made."""
+    """icsk_af_ops.md5_lookup: the key of a connection, or of one being opened."""
     l3index = l3mdev_master_ifindex_by_index(sk.net, sk.sk_bound_dev_if)
     return tcp_md5_do_lookup(sk, l3index, sk.inet_daddr, sk.sk_af.family)
 
@@ -137,7 +137,7 @@ def tcp_md5_do_add(sk: tcp_sock, new: tcp_md5sig_key) -> None:
 
 
 def tcp_md5_do_del(sk: tcp_sock, like: tcp_md5sig_key) -> None:
-    """net/ipv4/tcp_ipv4.c: take a key away. Raises: OSError ENOENT."""
+    """net/ipv4/tcp_ipv4.c: delete a key. Raises: OSError ENOENT."""
     key = _lookup_exact(sk, like)
     if key is None or sk.md5sig_info is None:
         raise os_error(errno.ENOENT, "TCP_MD5SIG: there is no key for this address")
@@ -146,7 +146,7 @@ def tcp_md5_do_del(sk: tcp_sock, like: tcp_md5sig_key) -> None:
 
 
 def tcp_parse_md5_keys(extended: bool, sk: tcp_sock, val: bytes) -> None:
-    """tcp_v4_parse_md5_keys, tcp_v6_parse_md5_keys: set a key; one without bytes is taken away.
+    """tcp_v4_parse_md5_keys, tcp_v6_parse_md5_keys: set a key; an empty one is deleted.
 
     `extended`: TCP_MD5SIG_EXT, whose flags count. Raises: OSError EINVAL, ENOENT, ENOMEM.
     """
@@ -179,7 +179,7 @@ def tcp_parse_md5_keys(extended: bool, sk: tcp_sock, val: bytes) -> None:
 
 
 def tcp_md5_inherit(sk: tcp_sock, newsk: tcp_sock, req: request_sock) -> None:
-    """syn_recv_sock: a child of listener sk signs with the key of its peer, and has no other."""
+    """syn_recv_sock: a child of listener sk gets only its peer's key."""
     key = tcp_md5_lookup_req(sk, req)
     if key is None:
         return
@@ -256,7 +256,7 @@ def tcp_md5_verify(key: tcp_md5sig_key, skb: sk_buff, at: int) -> bool:
 
 
 def tcp_inbound_md5_hash(sk: tcp_sock, skb: sk_buff, at: int, family: int) -> int:
-    """include/net/tcp.h: why a segment for sk is not taken (SKB_DROP_REASON_*), or 0.
+    """include/net/tcp.h: why a segment for sk is dropped (SKB_DROP_REASON_*), or 0.
 
     `at`: where its signature begins; 0: it has none. Data at the TCP header.
     """

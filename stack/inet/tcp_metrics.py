@@ -1,10 +1,10 @@
-"""net/ipv4/tcp_metrics.c: what is remembered of a peer between connections.
+"""net/ipv4/tcp_metrics.c: cached metrics of a peer between connections.
 
-tcp_update_metrics, when a connection ends by a FIN, notes the round-trip time, the window and how
+tcp_update_metrics, when a connection ends by a FIN, stores the round-trip time, the window and how
 far segments were reordered. tcp_init_metrics gives a new one what it can use: the first
-retransmission timeout, ssthresh, the reordering. tcp_fastopen_cache_* keep what a peer said about
-TCP Fast Open (RFC 7413 4.1.3). A route's metrics are where a peer's start, and its `lock` keeps
-them there. `ip tcp_metrics` shows and forgets them (stack/netlink/tcp_metrics_nl.py).
+retransmission timeout, ssthresh, the reordering. tcp_fastopen_cache_* cache what a peer sent about
+TCP Fast Open (RFC 7413 4.1.3). A peer's metrics start as the route's, and the route's `lock` keeps
+them there. `ip tcp_metrics` shows and deletes them (stack/netlink/tcp_metrics_nl.py).
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ from stack.inet.tcp_sock import (
 )
 
 TCP_METRICS_MAX = 4096
-"""Peers that are remembered; a new one takes the place of the oldest."""
+"""Maximum number of cached peers; a new one replaces the oldest."""
 TCP_METRICS_TIMEOUT = 3600 * NSEC_PER_SEC
-"""Older metrics give way to those of the route."""
+"""Older metrics are replaced by the route's."""
 
 
 @state
 class tcp_fastopen_metrics:
-    """struct tcp_fastopen_metrics: what a peer said about Fast Open."""
+    """struct tcp_fastopen_metrics: a peer's Fast Open state."""
 
     mss: int = row(0)
     """The MSS of its last SYN-ACK, bytes; 0: none."""
@@ -46,14 +46,14 @@ class tcp_fastopen_metrics:
     last_syn_loss: int = row(0)
     """When the last one was lost, ns."""
     try_exp: int = row(0)
-    """1: ask by the experimental option next time; 2: that had no answer either."""
+    """1: use the experimental option next time; 2: it had no answer either."""
     cookie: tcp_fastopen_cookie = row(make=tcp_fastopen_cookie)
     """The cookie for the next SYN."""
 
 
 @state
 class tcp_metrics_block:
-    """struct tcp_metrics_block: what is remembered of a peer. 0: it is not known."""
+    """struct tcp_metrics_block: cached metrics of a peer. 0: unknown."""
 
     tcpm_stamp: int = row(0)
     """When the metrics were taken, from a route or a connection, ns."""
@@ -70,11 +70,11 @@ class tcp_metrics_block:
     reordering: int = row(0)
     """Segments that may overtake one another."""
     tcpm_fastopen: tcp_fastopen_metrics = row(make=tcp_fastopen_metrics)
-    """What it said about Fast Open."""
+    """Its Fast Open state."""
 
 
 def tcpm_suck_dst(tm: tcp_metrics_block, dst: dst_entry, now: int) -> None:
-    """Begin with the metrics of a route."""
+    """Initialise from the metrics of a route."""
     metrics = dst.metrics
     tm.tcpm_stamp = now
     tm.tcpm_lock = metrics.get("lock", 0)
@@ -88,7 +88,7 @@ def tcpm_suck_dst(tm: tcp_metrics_block, dst: dst_entry, now: int) -> None:
 def __tcp_get_metrics(
     sk: tcp_sock | request_sock, dst: dst_entry, peer: tuple[int, wide, wide], create: bool
 ) -> tcp_metrics_block | None:
-    """What is remembered of a peer; None when that is nothing, and it is not to be made."""
+    """Return a peer's cached metrics; None if there are none and `create` is not set."""
     table = sk.net.tcp_metrics
     found = table.get(peer)
     if found is None and not create:
@@ -105,12 +105,12 @@ def __tcp_get_metrics(
 
 
 def tcp_get_metrics(sk: tcp_sock, dst: dst_entry, create: bool) -> tcp_metrics_block | None:
-    """What is remembered of sk's peer."""
+    """Return the cached metrics of sk's peer."""
     return __tcp_get_metrics(sk, dst, (sk.sk_af.family, sk.inet_saddr, sk.inet_daddr), create)
 
 
 def tcp_update_metrics(sk: tcp_sock) -> None:
-    """A connection ends in order: remember what it learned."""
+    """A connection ends normally: store what it measured."""
     sysctl = sk.net.sysctl
     dst = sk.sk_dst_cache
     if sysctl.tcp_no_metrics_save or dst is None:
@@ -129,7 +129,7 @@ def tcp_update_metrics(sk: tcp_sock) -> None:
         locked |= RTAX_LOCK_SSTHRESH
     cwnd, ssthresh = sk.snd_cwnd, sk.snd_ssthresh
     if ssthresh >= TCP_INFINITE_SSTHRESH:
-        # Slow start has not ended, so these are what the path carries at least.
+        # Slow start has not ended, so this is a lower bound of what the path carries.
         if not locked & RTAX_LOCK_SSTHRESH and tm.ssthresh and cwnd >> 1 > tm.ssthresh:
             tm.ssthresh = cwnd >> 1
         if not locked & RTAX_LOCK_CWND and cwnd > tm.cwnd:
@@ -140,7 +140,7 @@ def tcp_update_metrics(sk: tcp_sock) -> None:
         if not locked & RTAX_LOCK_CWND:
             tm.cwnd = tm.cwnd + cwnd >> 1
     else:
-        # It slowed down and has not recovered: its window tells nothing.
+        # It slowed down and has not recovered: its window is meaningless.
         if not locked & RTAX_LOCK_CWND:
             tm.cwnd = tm.cwnd + ssthresh >> 1
         if not locked & RTAX_LOCK_SSTHRESH and tm.ssthresh and ssthresh > tm.ssthresh:
@@ -165,9 +165,9 @@ def tcp_update_rtt_metrics(sk: tcp_sock, tm: tcp_metrics_block) -> None:
 
 
 def tcp_init_metrics(sk: tcp_sock) -> None:
-    """Start a connection with what is known of the peer.
+    """Initialise a connection from the peer's cached metrics.
 
-    What was lost in the handshake says nothing about the path. A longer round trip than the
+    Losses in the handshake say nothing about the path. A longer round trip than the
     handshake's counts for the first RTO only: its segments were small. Without any round trip the
     handshake's segments were sent again, so be careful with data (RFC 6298 5.7).
     """
@@ -193,14 +193,14 @@ def tcp_init_metrics(sk: tcp_sock) -> None:
 
 
 def tcp_peer_is_proven(req: request_sock, dst: dst_entry) -> bool:
-    """Whether a connection with the peer of a request has ended in order."""
+    """Whether a connection with the peer of a request has ended normally."""
     peer: tuple[int, wide, wide] = (req.sk_af.family, req.inet_rcv_saddr, req.inet_daddr)
     tm = __tcp_get_metrics(req, dst, peer, False)
     return tm is not None and tm.rtt != 0
 
 
 def tcp_fastopen_cache_get(sk: tcp_sock, cookie: tcp_fastopen_cookie) -> int:
-    """Copy the peer's cookie into `cookie`; returns its MSS, 0 when that is not known."""
+    """Copy the peer's cookie into `cookie`; returns its MSS, 0 if unknown."""
     dst = sk.sk_dst_cache
     tm = None if dst is None else tcp_get_metrics(sk, dst, False)
     if tm is None:
@@ -216,7 +216,7 @@ def tcp_fastopen_cache_get(sk: tcp_sock, cookie: tcp_fastopen_cookie) -> int:
 def tcp_fastopen_cache_set(
     sk: tcp_sock, mss: int, cookie: tcp_fastopen_cookie | None, syn_lost: bool, try_exp: int
 ) -> None:
-    """Remember what a SYN-ACK said, or that a SYN with data was lost."""
+    """Store a SYN-ACK's Fast Open data, or that a SYN with data was lost."""
     dst = sk.sk_dst_cache
     if dst is None:
         return

@@ -75,7 +75,7 @@ def tcp_openreq_init_rwin(
 ) -> None:
     """Choose the window and its scale that the SYN-ACK offers.
 
-    `cookie_mss`: what a SYN cookie remembers of the peer's, of which Linux makes the window.
+    `cookie_mss`: the peer's MSS from a SYN cookie, from which Linux computes the window.
     """
     mss = cookie_mss
     if not mss:
@@ -162,9 +162,9 @@ def tcp_create_openreq_child(sk: tcp_sock, req: request_sock, skb: sk_buff) -> t
 def tcp_check_req(sk: tcp_sock, skb: sk_buff, req: request_sock, fastopen: bool) -> tcp_sock | None:
     """A segment for a request (RFC 9293 3.10.7.4 in SYN-RECEIVED).
 
-    Returns the new child; or `sk`, the listener, to let it answer (with a RST). Takes ownership of
-    skb when it returns None. With `fastopen` the child `sk` exists already, and None or `sk` says
-    whether it goes on with the segment.
+    Returns the new child; or `sk`, the listener, to make it answer (with a RST). Takes ownership of
+    skb when it returns None. With `fastopen` the child `sk` already exists; None or `sk` says
+    whether it continues with the segment.
     """
     net = sk.net
     flags = skb.tcp_flags
@@ -186,7 +186,7 @@ def tcp_check_req(sk: tcp_sock, skb: sk_buff, req: request_sock, fastopen: bool)
             tmp_opt.ts_recent_stamp = jiffies_s(sk.net) - tcp_reqsk_timeout(req) // NSEC_PER_SEC
             paws_reject = tcp_paws_reject(tmp_opt, bool(flags & TCPHDR_RST), jiffies_s(sk.net))
     if seq == req.rcv_isn and flg == TCPHDR_SYN and not paws_reject:
-        # The SYN again: our SYN-ACK was lost.
+        # A retransmitted SYN: our SYN-ACK was lost.
         limited = tcp_oow_rate_limited(req, skb, "TCPACKSkippedSynRecv")
         if req.accecn_ok and not limited:
             tcp_accecn_req_syn_again(req, skb)
@@ -214,7 +214,7 @@ def tcp_check_req(sk: tcp_sock, skb: sk_buff, req: request_sock, fastopen: bool)
     if seq == req.rcv_isn:
         flg &= ~TCPHDR_SYN  # the SYN in front of the window is cut off
     if flg & TCPHDR_RST and seq != req.rcv_nxt:
-        # RFC 5961 3.2, RFC 9293 3.10.7.4: whatever a reset acknowledges.
+        # RFC 5961 3.2, RFC 9293 3.10.7.4: whatever ACK number a reset has.
         if not tcp_challenge_limited_mini(req):
             tcp_reqsk_ack(sk, skb, req)
         kfree_skb(skb)
@@ -258,7 +258,7 @@ def tcp_check_req(sk: tcp_sock, skb: sk_buff, req: request_sock, fastopen: bool)
 
 
 def tcp_embryonic_reset(sk: tcp_sock, skb: sk_buff, req: request_sock, flg: int) -> None:
-    """The request ends with a RST, ours or the peer's."""
+    """End the request with a RST, ours or the peer's."""
     if not flg & TCPHDR_RST:
         req.rsk_ops.send_reset(sk, skb)
     inet_csk_reqsk_queue_drop(sk, req)
@@ -296,14 +296,14 @@ def tcp_syn_recv_route(
 
 
 def tcp_request_tos(sk: tcp_sock, skb: sk_buff, tos: int) -> int:
-    """tcp_v4_send_synack: the class of a SYN-ACK: the listener's, or the SYN's. Borrows skb."""
+    """tcp_v4_send_synack: a SYN-ACK's class: the listener's, or the SYN's. Borrows skb."""
     if sk.net.sysctl.tcp_reflect_tos:
         tos = (skb.ip_dsfield & ~INET_ECN_MASK) | (tos & INET_ECN_MASK)
     return tos
 
 
 def tcp_syn_recv_child(sk: tcp_sock, skb: sk_buff, req: request_sock) -> tcp_sock:
-    """syn_recv_sock: the child of listener sk, but for what its family adds."""
+    """syn_recv_sock: the child of listener sk, without its family's part."""
     newsk = tcp_create_openreq_child(sk, req, skb)
     newsk.mc_index = skb.skb_iif
     newsk.rcv_tos = skb.ip_dsfield
@@ -317,9 +317,9 @@ def tcp_syn_recv_child(sk: tcp_sock, skb: sk_buff, req: request_sock) -> tcp_soc
 def tcp_syn_recv_hash(
     sk: tcp_sock, newsk: tcp_sock, dst: dst_entry, req_unhash: request_sock | None
 ) -> tcp_sock | None:
-    """syn_recv_sock: give listener sk's child what its route says, and hash it; the child.
+    """syn_recv_sock: apply the route to listener sk's child, hash and return it.
 
-    None: another packet made the child first, or the request is gone.
+    None: another packet created the child first, or the request is gone.
     """
     sk_setup_caps(newsk, dst)
     tcp_ca_openreq_child(newsk, dst)

@@ -9,7 +9,7 @@
         tcp_parse_options               also for SYNs, requests and TIME_WAIT
     tcp_sacktag_write_queue -> tcp_parse_sack_blocks
 
-State: what the peer's options said is in `tcp_options_received` (sk.rx_opt); the file has none.
+State: the peer's options are in `tcp_options_received` (sk.rx_opt); the file has none.
 Read tcp_options_of_syn and tcp_parse_options first.
 """
 
@@ -174,7 +174,7 @@ def pad(options: bytes, place: int) -> bytes:
 
 
 def tcp_synack_options(sk: tcp_sock, req: request_sock, mss: int, now: int, used: int) -> bytes:
-    """Options of the SYN-ACK for a request: what the SYN offered and we have.
+    """Options of the SYN-ACK for a request: what the SYN offered and we support.
 
     `used`: bytes of a signature before them.
     """
@@ -206,8 +206,8 @@ def tcp_syn_accecn_fields(room: int, timestamps: bool, sack: bool, wscale: int) 
 def tcp_established_options(sk: tcp_sock, used: int) -> bytes:
     """Options after the handshake: timestamps, AccECN, SACK blocks (RFC 2018, 2883).
 
-    `used`: bytes of a signature before them. They are sent now: a D-SACK block and a demand for the
-    AccECN option are dealt with.
+    `used`: bytes of a signature before them. Sent now, so a D-SACK block and the request for the
+    AccECN option are cleared.
     """
     rx_opt = sk.rx_opt
     words: list[int] = []
@@ -303,14 +303,14 @@ def tcp_parse_options(
     cookie of a SYN or SYN-ACK.
     """
     ts = tcp_parse_ts(skb)
-    if ts is not None:  # nothing but the timestamps of RFC 7323 appendix A
+    if ts is not None:  # only the timestamps of RFC 7323 appendix A
         opt_rx.accecn = 0
         opt_rx.saw_tstamp = bool(opt_rx.tstamp_ok if estab else net.sysctl.tcp_timestamps)
         if opt_rx.saw_tstamp:
             opt_rx.rcv_tsval, opt_rx.rcv_tsecr = ts
         return []
     th = tcp_hdr(skb)
-    data = bytes(th.options)  # its type is known then
+    data = bytes(th.options)  # gives a concrete type
     syn = bool(th.syn)
     opt_rx.saw_tstamp = False
     opt_rx.accecn = 0
@@ -383,7 +383,7 @@ def tcp_parse_auth_options(skb: sk_buff, hlen: int) -> int:
     -1: it has two, or one of a wrong length, or an option before it is malformed. Data at the
     TCP header.
     """
-    data = bytes(skb_copy_bits(skb, 0, hlen))  # its type is known then
+    data = bytes(skb_copy_bits(skb, 0, hlen))  # gives a concrete type
     found = 0
     i: int = TCP_HLEN
     while hlen - i >= TCPOLEN_MD5SIG:
@@ -410,8 +410,8 @@ def be32(b0: int, b1: int, b2: int, b3: int) -> int:
 
 
 def tcp_option_at(options: bytes, at: int) -> int:
-    """The place of the next whole option from `at` on; -1 behind the last (RFC 9293 3.1)."""
-    data = bytes(options)  # its type is known then
+    """The offset of the next whole option at or after `at`; -1 after the last (RFC 9293 3.1)."""
+    data = bytes(options)  # gives a concrete type
     end = len(data)
     while at < end and data[at] == TCPOPT_NOP:
         at += 1

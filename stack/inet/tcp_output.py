@@ -1,9 +1,9 @@
 """net/ipv4/tcp_output.c: from the write queue to IP.
 
 `sk_write_queue` holds sk_buffs not sent yet, `tcp_rtx_queue` those sent and not acknowledged, both
-in sequence order. Their sk_buffs stay in TCP: IP gets a clone, or, while an earlier clone is still
-below, a copy of the header part over the same payload. What IP gets counts in `sk_wmem_alloc` until
-it is freed: tcp_small_queue_check holds back the rest by it, and tcp_wfree sends on.
+in sequence order. Their sk_buffs stay in TCP: IP gets a clone, or, while an earlier clone still
+exists, a copy of the header over the same payload. What IP gets counts in `sk_wmem_alloc` until
+it is freed: tcp_small_queue_check limits by it, and tcp_wfree continues sending.
 """
 
 from __future__ import annotations
@@ -122,11 +122,11 @@ from stack.inet.tcp_window import (
 )
 
 TCP_SKB_TRUESIZE = 832
-"""What an sk_buff counts in a send buffer beside its payload, in bytes: as on a 64-bit Linux."""
+"""Overhead of an sk_buff in a send buffer, in bytes: as on 64-bit Linux."""
 TCP_FRAG_IN_WRITE_QUEUE = 0
 TCP_FRAG_IN_RTX_QUEUE = 1
 MTU_PROBE_CWND = 11
-"""Segments of window without which no probe is sent: its loss must show by duplicate ACKs."""
+"""Minimum window in segments for a probe: duplicate ACKs must reveal its loss."""
 
 
 # --- new data -----------------------------------------------------------------------------
@@ -159,7 +159,7 @@ def tcp_rearm_rto(sk: tcp_sock) -> None:
 
 
 def tcp_rto_delta(sk: tcp_sock) -> int:
-    """ns until the head of the retransmit queue is RTO old; negative when it is already."""
+    """ns until the head of the retransmit queue is RTO old; negative when it is older."""
     skb = sk.tcp_rtx_queue.peek()
     if skb is None:
         return sk.icsk_rto
@@ -202,7 +202,7 @@ def tcp_slow_start_after_idle_check(sk: tcp_sock) -> None:
 
 
 def tcp_event_data_sent(sk: tcp_sock) -> None:
-    """Note the time; a reply sent soon after data came makes the session interactive."""
+    """Store the time; a reply sent soon after data arrived makes the session interactive."""
     now = sk.tcp_mstamp
     if tcp_packets_in_flight(sk) == 0:
         tcp_ca_event(sk, CA_EVENT_TX_START)
@@ -212,7 +212,7 @@ def tcp_event_data_sent(sk: tcp_sock) -> None:
 
 
 def tcp_event_ack_sent(sk: tcp_sock, rcv_nxt: int) -> None:
-    """An ACK went out with this segment: none that was delayed or held back is owed any more."""
+    """This segment carried an ACK: cancel delayed and compressed ACKs."""
     if sk.compressed_ack:
         sk.net.mib.linux.TCPAckCompressed += sk.compressed_ack
         sk.compressed_ack = 0
@@ -226,7 +226,7 @@ def tcp_event_ack_sent(sk: tcp_sock, rcv_nxt: int) -> None:
 
 
 def tcp_dec_quickack_mode(sk: tcp_sock) -> None:
-    """An ACK leaves: if it is of new data, one fewer of those is sent at once."""
+    """An ACK is sent: if it covers new data, use up one quick ACK."""
     quick = sk.icsk_ack_quick
     if quick and sk.icsk_ack_pending & ICSK_ACK_SCHED:
         if quick <= 1:
@@ -293,8 +293,8 @@ def __tcp_transmit_skb(sk: tcp_sock, skb: sk_buff, clone_it: int, rcv_nxt: int) 
     flags = skb.tcp_flags
     pcount = skb.tcp_gso_segs
     if pcount > 1:
-        # The receiver's GRO hands a burst on at its last segment. A single segment does not ask for
-        # that: under congestion its ACK, which lets the next one go, had better be late.
+        # PSH makes the receiver's GRO deliver a burst at its end. A single segment does not
+        # set it: under congestion its ACK, which releases the next one, should come late.
         flags |= TCPHDR_PSH
     payload = skb.len
     seq = skb.seq
@@ -380,7 +380,7 @@ def __tcp_transmit_skb(sk: tcp_sock, skb: sk_buff, clone_it: int, rcv_nxt: int) 
     wstamp = sk.tcp_wstamp_ns + 1
     if wstamp < sk.tcp_mstamp:
         wstamp = sk.tcp_mstamp
-    if oskb is not None:  # a pure ACK is charged to nobody and waits for nothing
+    if oskb is not None:  # a pure ACK is charged to no socket and not paced
         if sk.sk_pacing_status == SK_PACING_FQ and wstamp < sk.pacing_next_ns:
             wstamp = skb.tx_tstamp_ns = sk.pacing_next_ns
         skb.sk = sk
@@ -402,7 +402,7 @@ def __tcp_transmit_skb(sk: tcp_sock, skb: sk_buff, clone_it: int, rcv_nxt: int) 
 
 
 def tcp_wfree(skb: sk_buff) -> None:
-    """Destructor of a packet that was sent: data may go that tcp_small_queue_check held back."""
+    """Destructor of a packet that was sent: send data that tcp_small_queue_check held back."""
     sk: tcp_sock = skb.sk  # type: ignore[assignment]  # it set the destructor
     try:
         sk.sk_wmem_alloc -= skb.truesize
@@ -413,14 +413,14 @@ def tcp_wfree(skb: sk_buff) -> None:
                 machine = sk.net.machine
                 machine.tsq_head.append(sk)
                 tasklet_schedule(machine, machine.tsq_tasklet)
-    except (AttributeError, TypeError):  # the collector took sk apart
+    except (AttributeError, TypeError):  # the garbage collector cleared sk
         return
 
 
 gso_owners.add(tcp_wfree)
 
 NEIGH_CONFIRM_NS = 100_000_000
-"""A socket confirms its next hop no more often: a neighbour stays REACHABLE for many seconds."""
+"""Minimum time between a socket's confirmations: a neighbour stays REACHABLE much longer."""
 
 
 def sock_confirm_neigh(sk: tcp_sock) -> None:
@@ -436,7 +436,7 @@ def sock_confirm_neigh(sk: tcp_sock) -> None:
 
 
 def tcp_rate_skb_sent(sk: tcp_sock, skb: sk_buff) -> None:
-    """net/ipv4/tcp_rate.c: note in the packet what its delivery-rate sample needs later."""
+    """net/ipv4/tcp_rate.c: store in the packet what its delivery-rate sample needs."""
     if not sk.packets_out:
         sk.first_tx_mstamp = skb.tx_tstamp_ns
         sk.delivered_mstamp = skb.tx_tstamp_ns
@@ -491,14 +491,14 @@ def _split(sk: tcp_sock, skb: sk_buff, length: int) -> sk_buff | None:
 
 
 def tcp_tx_tstamp(skb: sk_buff) -> tuple[int, int, int] | None:
-    """The time stamps that skb is to get, for tcp_skb_collapse_tstamp; None: none."""
+    """The time stamps requested for skb, for tcp_skb_collapse_tstamp; None: none."""
     if not skb.tx_flags and not skb.txstamp_ack:
         return None
     return skb.tx_flags, skb.txstamp_ack, skb.tskey
 
 
 def tcp_skb_collapse_tstamp(skb: sk_buff, stamps: tuple[int, int, int]) -> None:
-    """skb has got the payload of another packet, and its stamps: those of the later byte stay."""
+    """Merge the time stamp requests of a merged packet: those of the later byte stay."""
     skb.tx_flags |= stamps[0]
     skb.txstamp_ack |= stamps[1]
     skb.tskey = stamps[2]
@@ -530,7 +530,7 @@ def tcp_fragment(sk: tcp_sock, tcp_queue: int, skb: sk_buff, length: int, mss_no
 
 
 def tso_fragment(sk: tcp_sock, skb: sk_buff, length: int, mss_now: int) -> int:
-    """Cut an sk_buff of the write queue so that its first part can go now. 0 or -ENOMEM."""
+    """Cut an sk_buff of the write queue so that its first part can be sent now. 0 or -ENOMEM."""
     buff = _split(sk, skb, length)
     if buff is None:
         return -errno.ENOMEM
@@ -562,7 +562,7 @@ def tcp_cwnd_test(sk: tcp_sock) -> int:
     cwnd = sk.snd_cwnd
     if in_flight >= cwnd:
         return 0
-    # At most half of the window at once, so that ACKs keep coming in between.
+    # At most half of the window at once, so that ACKs arrive in between.
     quota = cwnd - in_flight
     half = cwnd >> 1
     if quota > half:
@@ -579,18 +579,18 @@ def tcp_init_tso_segs(skb: sk_buff, mss_now: int) -> int:
 
 
 def tcp_minshall_check(sk: tcp_sock) -> bool:
-    """A small segment is out (Minshall's variant of Nagle)."""
+    """Whether a small segment is in flight (Minshall's variant of Nagle)."""
     return after(sk.snd_sml, sk.snd_una) and not after(sk.snd_sml, sk.snd_nxt)
 
 
 def tcp_minshall_update(sk: tcp_sock, mss_now: int, skb: sk_buff) -> None:
-    """Remember the end of the last small segment sent."""
+    """Store the end of the last small segment sent."""
     if skb.len // mss_now < skb.tcp_gso_segs:
         sk.snd_sml = skb.end_seq
 
 
 def tcp_nagle_check(partial: bool, sk: tcp_sock, nonagle: int) -> bool:
-    """True when Nagle or cork makes a partial segment wait."""
+    """True if Nagle or cork makes a partial segment wait."""
     return partial and bool(
         nonagle & TCP_NAGLE_CORK or (not nonagle and sk.packets_out and tcp_minshall_check(sk))
     )
@@ -616,7 +616,7 @@ def tcp_snd_wnd_test(sk: tcp_sock, skb: sk_buff, cur_mss: int) -> bool:
 def tcp_mss_split_point(
     sk: tcp_sock, skb: sk_buff, mss_now: int, max_segs: int, nonagle: int
 ) -> int:
-    """How many bytes of skb may go in this transmission."""
+    """How many bytes of skb may be sent in this transmission."""
     window = (sk.snd_una + sk.snd_wnd - skb.seq) & M32
     max_len = mss_now * max_segs
     if max_len <= window and sk.sk_write_queue.peek_tail() is not skb:
@@ -625,7 +625,7 @@ def tcp_mss_split_point(
     if max_len <= needed:
         return max_len
     partial = needed % mss_now
-    # A remainder below the MSS stays when Nagle says so, or when the window cuts it off.
+    # A remainder below the MSS waits if Nagle or the window requires it.
     if tcp_nagle_check(partial != 0, sk, nonagle):
         return needed - partial
     return needed
@@ -637,11 +637,11 @@ def tcp_tso_segs(sk: tcp_sock, mss_now: int) -> int:
 
 
 def tcp_tso_should_defer(sk: tcp_sock, skb: sk_buff, max_segs: int) -> bool:
-    """True when it pays to wait for the next ACK (or write) and send a larger piece then."""
+    """True if waiting for the next ACK or write allows a larger packet."""
     if sk.icsk_ca_state >= TCP_CA_Recovery or skb.tcp_flags & TCPHDR_FIN:
         return False
     if sk.tcp_mstamp - sk.tcp_wstamp_ns > NSEC_PER_MSEC:
-        return False  # what was sent a while ago begins no burst
+        return False  # data sent long ago begins no burst
     is_tail = sk.sk_write_queue.peek_tail() is skb
     mss = sk.mss_cache
     in_flight = sk.packets_out - (sk.sacked_out + sk.lost_out) + sk.retrans_out
@@ -659,7 +659,7 @@ def tcp_tso_should_defer(sk: tcp_sock, skb: sk_buff, max_segs: int) -> bool:
             return False
     elif limit > 3 * mss:
         return False
-    # Will an ACK come soon? Not when the oldest packet is out for less than half a round trip.
+    # Will an ACK come soon? Not if the oldest packet was sent less than half a round trip ago.
     head = sk.tcp_rtx_queue.peek()
     if head is None:
         return False
@@ -677,7 +677,7 @@ def tcp_tso_should_defer(sk: tcp_sock, skb: sk_buff, max_segs: int) -> bool:
 
 
 def tcp_can_coalesce_send_queue_head(sk: tcp_sock, length: int) -> bool:
-    """Whether what waits gives a packet of `length` bytes: no end, no time stamp inside."""
+    """Whether queued data fills a packet of `length` bytes, without an end or time stamp inside."""
     for skb in sk.sk_write_queue:
         if length <= skb.len:
             break
@@ -690,7 +690,7 @@ def tcp_can_coalesce_send_queue_head(sk: tcp_sock, length: int) -> bool:
 def tcp_mtu_probe(sk: tcp_sock) -> int:
     """Send a larger packet than the path is known to carry, if one is due (RFC 4821 7.5).
 
-    1: it was sent. 0: sending should wait, for the probe needs room. -1: there is none to send.
+    1: it was sent. 0: sending should wait, since the probe needs room. -1: no probe is due.
     """
     if (
         sk.mtup_probe_size
@@ -734,7 +734,7 @@ def tcp_mtu_probe_skb(sk: tcp_sock, probe_size: int, mss_now: int) -> sk_buff | 
     if probe is None:
         return None
     left = probe_size
-    for skb in queue:  # first share the payload: what fails leaves all bytes in the queue
+    for skb in queue:  # first share the payload: a failure leaves all bytes in the queue
         if (skb.len > left and tso_fragment(sk, skb, left, mss_now)) or not skb_append_frags(
             probe, skb, 0, skb.len
         ):
@@ -761,10 +761,10 @@ def tcp_mtu_probe_skb(sk: tcp_sock, probe_size: int, mss_now: int) -> sk_buff | 
 
 
 def tcp_small_queue_check(sk: tcp_sock, skb: sk_buff, factor: int) -> bool:
-    """TCP Small Queues: whether skb has to wait, for enough is in queues and devices of this host.
+    """TCP Small Queues: whether skb must wait, since enough is queued in this host.
 
-    Enough is what the rate sends in a millisecond, at least two packets as large as skb, shifted
-    left by `factor`. tcp_wfree sends on. With at most one packet in flight nothing waits, for a
+    The limit is what the rate sends in a millisecond, at least two packets as large as skb, shifted
+    left by `factor`. tcp_wfree sends later. With at most one packet in flight nothing waits: a
     lost completion must not stop the connection.
     """
     queued = sk.sk_wmem_alloc
@@ -783,7 +783,7 @@ def tcp_small_queue_check(sk: tcp_sock, skb: sk_buff, factor: int) -> bool:
 def tcp_grow_skb(sk: tcp_sock, skb: sk_buff, amount: int) -> bool:
     """Move up to `amount` bytes of the next sk_buff into the head of the write queue.
 
-    So a head that was cut still makes a large packet. True: it has grown.
+    So a head that was split still makes a large packet. True: it has grown.
     """
     queue = sk.sk_write_queue
     next_skb = queue.next(skb)
@@ -795,7 +795,7 @@ def tcp_grow_skb(sk: tcp_sock, skb: sk_buff, amount: int) -> bool:
     if not nlen:
         return False
     if nlen < next_skb.len and next_skb.len > next_skb.data_len:
-        # The rest of a small write stays in its head buffer, in front of which a header is built.
+        # The rest of a small write stays in its head buffer, before which a header is built.
         data = skb_copy_bits(next_skb, 0, nlen)
         nlen = skb_add_data(skb, sk.net.skb_pages, data, 0, nlen)
         skb_pull(next_skb, nlen)
@@ -812,7 +812,7 @@ def tcp_grow_skb(sk: tcp_sock, skb: sk_buff, amount: int) -> bool:
 
 
 def tcp_eat_one_skb(sk: tcp_sock, dst: sk_buff, src: sk_buff) -> None:
-    """`dst` has the payload of `src`, the next of the write queue: it gets the rest, `src` goes."""
+    """`dst` has the payload of `src`, the next of the write queue: move the rest, free `src`."""
     dst.tcp_flags |= src.tcp_flags
     dst.cb = src.cb
     stamps = tcp_tx_tstamp(src)
@@ -826,7 +826,7 @@ def tcp_write_xmit(sk: tcp_sock, mss_now: int, nonagle: int, push_one: int) -> b
     """Send from the write queue what windows, Nagle and TSO allow.
 
     push_one 1: one packet; 2: one packet whatever cwnd says (loss probe). True when nothing is in
-    flight though data waits: the caller has to arm the zero-window probe.
+    flight though data waits: the caller must arm the zero-window probe.
     """
     tcp_mstamp_refresh(sk)
     sent_pkts = 0
@@ -902,7 +902,7 @@ def tcp_write_xmit(sk: tcp_sock, mss_now: int, nonagle: int, push_one: int) -> b
 
 
 def __tcp_push_pending_frames(sk: tcp_sock, cur_mss: int, nonagle: int) -> None:
-    """Send what may go; when nothing could and nothing is in flight, start probing."""
+    """Send what is allowed; if nothing was sent and nothing is in flight, start probing."""
     if sk.sk_state == TCP_CLOSE:
         return
     if tcp_write_xmit(sk, cur_mss, nonagle, 0):
@@ -964,7 +964,7 @@ def tcp_schedule_loss_probe(sk: tcp_sock, advancing_rto: bool) -> bool:
 
 
 def tcp_write_queue_purge(sk: tcp_sock) -> None:
-    """net/ipv4/tcp.c: free both queues. What was lost or sent again stays counted."""
+    """net/ipv4/tcp.c: free both queues. Counts of lost and retransmitted segments stay."""
     for queue in (sk.sk_write_queue, sk.tcp_rtx_queue):
         while (skb := queue.dequeue()) is not None:
             tcp_wmem_free_skb(sk, skb)

@@ -1,9 +1,9 @@
-"""net/ipv4/tcp_output.c: pacing: how long a packet keeps the next one waiting.
+"""net/ipv4/tcp_output.c: pacing: how long a packet delays the next one.
 
 A connection is paced if its interface has the discipline fq, or if its socket has
 SO_MAX_PACING_RATE. The rate is a share of the window per round trip (tcp_pacing_rate). fq holds a
-packet until the time that it has (`tx_tstamp_ns`). Without fq the socket holds it, and a timer
-sends on (tcp_timer.py, tcp_pace_kick).
+packet until its time (`tx_tstamp_ns`). Without fq the socket holds it, and a timer
+sends it (tcp_timer.py, tcp_pace_kick).
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ RATE_UNIT = 80_000  # from percent, and eighths of a microsecond, to bytes a sec
 def tcp_tso_autosize(sk: tcp_sock, mss_now: int, max_segs: int) -> int:
     """Segments to send at once: about a millisecond's worth of the rate, at most `max_segs`.
 
-    A peer that is near gets more, up to the device's limit: there bursts cost little, and small
-    packets much (sysctl tcp_tso_rtt_log).
+    A nearby peer gets more, up to the device's limit: there bursts cost little, and small
+    packets cost much (sysctl tcp_tso_rtt_log).
     """
     sysctl = sk.net.sysctl
     log: int = sysctl.tcp_tso_rtt_log
@@ -38,9 +38,9 @@ def tcp_tso_autosize(sk: tcp_sock, mss_now: int, max_segs: int) -> int:
 
 
 def tcp_pacing_rate(sk: tcp_sock) -> int:
-    """tcp_update_pacing_rate: bytes a second, of the window a share per round trip.
+    """tcp_update_pacing_rate: bytes a second, a multiple of the window per round trip.
 
-    The share is tcp_pacing_ss_ratio, above half of ssthresh tcp_pacing_ca_ratio; the rate is at
+    The factor is tcp_pacing_ss_ratio, above half of ssthresh tcp_pacing_ca_ratio; the rate is at
     most SO_MAX_PACING_RATE.
     """
     limit = sk.sk_pacing_rate
@@ -77,7 +77,7 @@ def tcp_pacing_armed(sk: tcp_sock) -> bool:
 
 
 def tcp_update_skb_after_send(sk: tcp_sock, sent_bytes: int) -> None:
-    """Delay the next packet by the time that `sent_bytes` of payload take at the rate.
+    """Delay the next packet by the time to send `sent_bytes` of payload at the rate.
 
     An idle time before them shortens the delay by up to half. The first ten segments delay nothing.
     """

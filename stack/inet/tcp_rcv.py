@@ -1,4 +1,4 @@
-"""net/ipv4/tcp_ipv4.c, net/ipv6/tcp_ipv6.c: what TCP's receive functions of both families share.
+"""net/ipv4/tcp_ipv4.c, net/ipv6/tcp_ipv6.c: what both families' receive functions share.
 
 tcp_v4_rcv, tcp_v6_rcv           entries of inet_protos, inet6_protos
   tcp_rcv                        header, checksum, look-up; TIME_WAIT, requests, backlog
@@ -56,7 +56,7 @@ from stack.inet.xfrm_policy import XFRM_POLICY_IN, xfrm_policy_check
 
 
 def tcp_rcv(skb: sk_buff, ops: tcp_family_ops) -> tcp_sock | None:
-    """Find the socket that processes a segment now, data at the TCP header; None: it is done.
+    """Find the socket to process a segment, data at the TCP header; None: it was handled.
 
     Takes ownership of skb when it returns None.
     """
@@ -70,7 +70,7 @@ def tcp_rcv(skb: sk_buff, ops: tcp_family_ops) -> tcp_sock | None:
     hlen = tcp_hdr_validate(skb)
     if not hlen:
         if skb.len >= TCP_HLEN and skb_copy_bits(skb, 12, 1)[0] >> 4 < TCP_HLEN >> 2:
-            mib.InErrs += 1  # but not for a header that is longer than the segment
+            mib.InErrs += 1  # but not for a header longer than the segment
         kfree_skb_reason(net, skb, drop_reason.SKB_DROP_REASON_PKT_TOO_SMALL)
         return None
     if skb.ip_summed != CHECKSUM_UNNECESSARY and ops.csum_bad(skb):
@@ -162,7 +162,7 @@ def too_few_hops(sk: tcp_sock, skb: sk_buff, family: int) -> bool:
 
 
 def tcp_inbound_hash(sk: tcp_sock, skb: sk_buff, hlen: int, family: int) -> int:
-    """include/net/tcp.h: why the signature of a segment, or its lack, is wrong; 0: it is not.
+    """include/net/tcp.h: why a segment's signature, or its absence, is wrong; 0: it is right.
 
     `hlen`: bytes of the TCP header, where data is. Shorter ones have no room for a signature.
     """
@@ -177,7 +177,7 @@ def tcp_inbound_hash(sk: tcp_sock, skb: sk_buff, hlen: int, family: int) -> int:
 def tcp_rcv_request(
     sk: tcp_sock, skb: sk_buff, req: request_sock, ops: tcp_family_ops
 ) -> tcp_sock | None:
-    """A segment for a request of listener sk: sk when it is to process it, else None.
+    """A segment for a request of listener sk: sk if it should process it, else None.
 
     Takes ownership of skb when it returns None.
     """
@@ -191,7 +191,7 @@ def tcp_rcv_request(
 
 
 def tcp_child_process(parent: tcp_sock, child: tcp_sock, skb: sk_buff) -> int:
-    """net/ipv4/tcp_minisocks.c: feed a new child its first segment; wake the listener.
+    """net/ipv4/tcp_minisocks.c: pass a new child its first segment; wake the listener.
 
     Non-zero: answer with a RST. Takes ownership of skb unless it returns non-zero.
     """
@@ -234,7 +234,7 @@ def tcp_rcv_time_wait(tw: inet_timewait_sock, skb: sk_buff, ops: tcp_family_ops)
 
 
 def tcp_do_rcv(sk: tcp_sock, skb: sk_buff, ops: tcp_family_ops) -> None:
-    """Process a segment for a socket that nobody owns, or whose owner processes the backlog.
+    """Process a segment for a socket that is not owned, or whose owner processes the backlog.
 
     Takes ownership of skb.
     """
@@ -260,9 +260,9 @@ def tcp_do_rcv(sk: tcp_sock, skb: sk_buff, ops: tcp_family_ops) -> None:
 
 
 def tcp_filter(sk: tcp_sock, skb: sk_buff) -> bool:
-    """net/ipv4/tcp_ipv4.c: True when the socket's filter refuses the segment, data at its header.
+    """net/ipv4/tcp_ipv4.c: True if the socket's filter drops the segment, data at its header.
 
-    Call it before tcp_fill_cb: bytes that the filter cuts off must not count as received.
+    Call it before tcp_fill_cb: bytes that the filter trims must not count as received.
     """
     if sk.sk_filter is None and sk.net.security is None:
         return False
@@ -271,7 +271,7 @@ def tcp_filter(sk: tcp_sock, skb: sk_buff) -> bool:
 
 
 def tcp_add_backlog(sk: tcp_sock, skb: sk_buff) -> bool:
-    """The socket is owned: keep skb for release_sock. True: no room (skb not taken)."""
+    """The socket is owned: queue skb for release_sock. True: no room (skb not taken)."""
     limit = sk.sk_rcvbuf + (sk.sk_sndbuf >> 1) + 65536
     if sk_add_backlog(sk, skb, limit):
         sk.net.mib.linux.TCPBacklogDrop += 1

@@ -1,4 +1,4 @@
-"""net/ipv4/tcp_input.c: buffers, and how far the window opens: what the receiver can afford."""
+"""net/ipv4/tcp_input.c: receive and send buffer sizes, and the window that they allow."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ TCP_REMNANT = TCPHDR_FIN | TCPHDR_URG | TCPHDR_PSH  # the end of a write, perhap
 def tcp_sndbuf_expand(sk: tcp_sock) -> None:
     """Grow the send buffer to two congestion windows, within tcp_wmem[2].
 
-    A segment counts as much as an sk_buff of its own in Linux: payload, headers and skb_shared_info
+    A segment counts as a separate sk_buff in Linux: payload, headers and skb_shared_info
     rounded up to a power of two, plus the sk_buff. On Ethernet the buffer starts with 87040 bytes.
     """
     per_mss = max(sk.rx_opt.mss_clamp, sk.mss_cache) + SKB_HEADERS
@@ -63,7 +63,7 @@ def tcp_set_window_clamp(sk: tcp_sock, val: int) -> None:
 
 
 def tcp_window_clamp_follow(sk: tcp_sock, rcvbuf: int) -> None:
-    """Let the window grow with the buffer, up to the program's TCP_WINDOW_CLAMP.
+    """Grow the window limit with the buffer, up to the program's TCP_WINDOW_CLAMP.
 
     Linux 6.6 and later ignore that bound here, although tcp(7) promises it.
     """
@@ -72,7 +72,7 @@ def tcp_window_clamp_follow(sk: tcp_sock, rcvbuf: int) -> None:
 
 
 def tcp_init_buffer_space(sk: tcp_sock) -> None:
-    """Size both buffers of a new connection and start measuring what its reader takes."""
+    """Size both buffers of a new connection and start measuring its reader's rate."""
     tcp_app_win = sk.net.sysctl.tcp_app_win
     if not sk.sk_flags & SOCK_SNDBUF_LOCK:
         tcp_sndbuf_expand(sk)
@@ -92,7 +92,7 @@ def tcp_init_buffer_space(sk: tcp_sock) -> None:
 
 
 def __tcp_grow_window(sk: tcp_sock, length: int, skbtruesize: int) -> int:
-    """Bytes by which a packet with much overhead lets the window grow."""
+    """Bytes by which a packet with much overhead grows the window."""
     truesize = tcp_win_from_space(sk, skbtruesize) >> 1
     window = tcp_win_from_space(sk, sk.net.sysctl.tcp_rmem[2]) >> 1
     while sk.rcv_ssthresh <= window and window:
@@ -104,7 +104,7 @@ def __tcp_grow_window(sk: tcp_sock, length: int, skbtruesize: int) -> int:
 
 
 def tcp_grow_window(sk: tcp_sock, length: int, truesize: int) -> None:
-    """Open the window, the faster the better the peer's segments use their memory.
+    """Open the window, faster if the peer's segments use memory well.
 
     `length` and `truesize` are a segment's, in bytes.
     """
@@ -125,7 +125,7 @@ def tcp_grow_window(sk: tcp_sock, length: int, truesize: int) -> None:
 
 
 def tcp_clamp_window(sk: tcp_sock) -> None:
-    """More is queued than the buffer allows: grow the buffer if we may, else close the window."""
+    """More is queued than the buffer allows: grow the buffer if allowed, else close the window."""
     rmem2 = sk.net.sysctl.tcp_rmem[2]
     sk.icsk_ack_quick = 0
     if (
@@ -146,7 +146,7 @@ def tcp_rcv_rtt_update(sk: tcp_sock, sample: int, win_dep: bool) -> None:
     old_sample = sk.rcv_rtt_est_rtt_us
     new_sample = sample << 3
     if old_sample and new_sample >= old_sample:
-        # A longer one counts little: of a window it is an upper bound, and while data waits for its
+        # A longer one has little weight: a window's is an upper bound, and while data waits for its
         # reader the echo is late.
         if win_dep or sk.rcv_nxt != sk.copied_seq:
             return
@@ -189,8 +189,8 @@ def tcp_rcv_rtt_measure_ts(sk: tcp_sock, skb: sk_buff) -> None:
 def tcp_rcvbuf_grow(sk: tcp_sock, newval: int) -> None:
     """Size the buffer for `newval` bytes a round trip, within tcp_rmem, as Linux 6.17 and later.
 
-    Twice that, since it is known a round trip late, and what waits behind a hole. In slow start the
-    peer doubles its rate, so it grows as much again as it has grown.
+    Twice that, since it is known a round trip late, plus data behind a hole. In slow start the
+    peer doubles its rate, so it grows by twice the increase.
     """
     oldval = sk.rcvq_space_space
     sk.rcvq_space_space = newval
@@ -210,7 +210,7 @@ def tcp_rcvbuf_grow(sk: tcp_sock, newval: int) -> None:
 
 
 def tcp_rcv_space_adjust(sk: tcp_sock) -> None:
-    """Size the buffer by what the application reads per round trip."""
+    """Size the buffer by the bytes that the application reads per round trip."""
     rtt_us = sk.rcv_rtt_est_rtt_us
     if not rtt_us:
         return
@@ -240,8 +240,8 @@ def tcp_measure_rcv_mss(sk: tcp_sock, skb: sk_buff) -> None:
                     sk.rcvq_space_space = max(sk.window_clamp, 1)
         sk.icsk_ack_rcv_mss = min(length, sk.advmss)
         return
-    # A smaller size counts when two segments in a row have it. SACK blocks take part of a segment,
-    # so they count, and so do other options, but for those that each segment has.
+    # A smaller size counts if two segments in a row have it. SACK blocks take part of a segment,
+    # so they count, and so do options that not every segment has.
     length += skb.l4_hlen
     remnant = skb.tcp_flags & TCP_REMNANT != 0
     if length >= TCP_MSS_DEFAULT + 20 or (length >= TCP_MIN_MSS + 20 and not remnant):

@@ -50,7 +50,7 @@ def tcp_mark_skb_lost(sk: tcp_sock, skb: sk_buff) -> None:
 
 
 def tcp_skb_sent_after(t1: int, t2: int, seq1: int, seq2: int) -> bool:
-    """include/net/tcp.h: whether 1 was sent after 2; at the same time, the higher end decides."""
+    """include/net/tcp.h: whether 1 was sent after 2; for equal times, by the higher end."""
     return t1 > t2 or (t1 == t2 and after(seq1, seq2))
 
 
@@ -67,7 +67,7 @@ def tcp_rack_reo_wnd(sk: tcp_sock) -> int:
 def tcp_rack_skb_timeout(sk: tcp_sock, skb: sk_buff, reo_wnd: int) -> int:
     """ns until skb counts as lost; <= 0 now.
 
-    Its age is rounded as rack_rtt_us is, or what was sent in the same burst would seem younger.
+    Its age is rounded as rack_rtt_us is, or packets of the same burst would seem younger.
     """
     age_us = tcp_stamp_us_delta(sk.tcp_mstamp, skb.tx_tstamp_ns)
     return (sk.rack_rtt_us - age_us) * 1000 + reo_wnd
@@ -109,7 +109,7 @@ def tcp_rack_mark_lost(sk: tcp_sock) -> bool:
 
 
 def tcp_rate_skb_delivered(sk: tcp_sock, skb: sk_buff) -> None:
-    """net/ipv4/tcp_rate.c: skb came through; the ACK's sample is that of the last packet sent."""
+    """net/ipv4/tcp_rate.c: skb was delivered; the ACK's sample is from the last packet sent."""
     if not skb.tx_delivered_mstamp_ns:
         return
     sent = skb.tx_tstamp_ns
@@ -126,7 +126,7 @@ def tcp_rate_skb_delivered(sk: tcp_sock, skb: sk_buff) -> None:
 
 
 def tcp_rate_gen(sk: tcp_sock) -> None:
-    """net/ipv4/tcp_rate.c: the delivery rate that an ACK shows, from its sample."""
+    """net/ipv4/tcp_rate.c: compute the delivery rate from an ACK's sample."""
     prior, sk.rs_prior_mstamp = sk.rs_prior_mstamp, 0
     delivered = (sk.delivered - sk.rs_prior_delivered) & M32
     interval_us = max(sk.rs_interval_ns, sk.tcp_mstamp - prior) // 1000
@@ -145,7 +145,7 @@ def tcp_rack_advance(sk: tcp_sock, sacked: int, end_seq: int, xmit_time: int) ->
     """A packet sent at xmit_time was delivered."""
     rtt_us = tcp_stamp_us_delta(sk.tcp_mstamp, xmit_time)
     if rtt_us < sk.min_rtt_us and sacked & TCPCB_RETRANS:
-        # An ACK this early is for the original, and says nothing about the order of sending.
+        # An ACK this early is for the original, so it does not show the order of sending.
         return
     sk.rack_advanced = True
     sk.rack_rtt_us = rtt_us

@@ -63,7 +63,7 @@ def tcp_recv_urg(sk: tcp_sock, msg: msghdr, length: int, flags: int) -> int:
 
 
 def tcp_cleanup_rbuf(sk: tcp_sock, copied: int) -> None:
-    """The application has read: send an ACK if one is due or the window at least doubles."""
+    """After a read, send an ACK if one is due or the window at least doubles."""
     if sk.sk_state == TCP_LISTEN:
         return
     time_to_ack = False
@@ -91,7 +91,7 @@ def tcp_cleanup_rbuf(sk: tcp_sock, copied: int) -> None:
 
 
 def tcp_eat_recv_skb(sk: tcp_sock, skb: sk_buff) -> None:
-    """skb is read to its end."""
+    """Free skb, which was read to its end."""
     sk.sk_receive_queue.unlink(skb)
     kfree_skb(skb)
 
@@ -173,7 +173,7 @@ def tcp_recvmsg_locked(sk: tcp_sock, msg: msghdr, length: int, flags: int) -> in
                 break
             skb = queue.next(skb)
         if skb is None:
-            # Nothing (more) there.
+            # No (more) data.
             if copied >= target and not sk.sk_backlog.qlen:
                 break
             if copied:
@@ -197,7 +197,7 @@ def tcp_recvmsg_locked(sk: tcp_sock, msg: msghdr, length: int, flags: int) -> in
                 if timeo <= 0 and not sk.sk_backlog.qlen:
                     raise os_error(errno.EAGAIN, "nothing to read")
             if sk.sk_backlog.qlen:
-                # Segments came while the socket was owned: process them instead of sleeping.
+                # Segments arrived while the socket was owned: process them instead of sleeping.
                 release_sock(sk)
                 lock_sock(sk)
             else:
@@ -214,7 +214,7 @@ def tcp_recvmsg_locked(sk: tcp_sock, msg: msghdr, length: int, flags: int) -> in
                     if urg_offset:
                         used = urg_offset
                     elif not sk.sk_flags & SOCK_URGINLINE:
-                        # Step over the urgent byte: it is not part of the stream.
+                        # Skip the urgent byte: it is not part of the stream.
                         seq = (seq + 1) & M32
                         if not peek:
                             sk.copied_seq = seq

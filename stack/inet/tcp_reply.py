@@ -1,4 +1,4 @@
-"""net/ipv4/tcp_ipv4.c, net/ipv6/tcp_ipv6.c: segments that are sent without a full socket.
+"""net/ipv4/tcp_ipv4.c, net/ipv6/tcp_ipv6.c: segments sent without a full socket.
 
 Resets, and the ACKs of TIME_WAIT and of requests. The family's `send_response` sends one.
 """
@@ -33,23 +33,23 @@ _TS = Struct("!BBBBII")
 
 @state
 class tcp_answer:
-    """A segment without data, and how it goes back to the sender of another one."""
+    """A segment without data that answers another segment."""
 
     seq: int
     ack: int
     flags: int
     window: int = 0
-    """As the header has it, not yet limited to 16 bits."""
+    """The header's value, not yet limited to 16 bits."""
     options: bytes = b""
     oif: int = 0
-    """The interface that it must leave by, 0: any."""
+    """The output interface, 0: any."""
     tclass: int = 0
     """TOS or traffic class."""
     label: int = 0
     """Flow label (IPv6)."""
     mark: int = 0
     md5: tcp_md5sig_key | None = None
-    """What signs it."""
+    """The key that signs it."""
 
 
 def tcp_answer_bytes(
@@ -81,7 +81,7 @@ def tcp_reply_reset(
 ) -> None:
     """RST in answer to skb (RFC 9293 3.10.7.1), never to a RST. Borrows skb; sk may be None.
 
-    `label`: its flow label (IPv6). None goes out in answer to a signed segment that none of our
+    `label`: its flow label (IPv6). No RST answers a signed segment that none of our
     keys has signed.
     """
     _, _, _, ack_seq, _, flags, _, _ = tcp_hdr_fields(skb)
@@ -109,9 +109,9 @@ def tcp_reply_reset(
 
 
 def tcp_md5_of_listener(skb: sk_buff, family: int) -> tcp_md5sig_key | None:
-    """tcp_v4_send_reset: the key of a listener whose port is the segment's source.
+    """tcp_v4_send_reset: the key of the listener on the segment's source port.
 
-    The active side of a connection that is lost here has that port, as BGP's both sides do.
+    For BGP, that is the active peer of a connection whose state is lost here.
     """
     net = skb.dev.net
     _, saddr, sport, daddr, _ = inet_key(skb)
@@ -121,12 +121,12 @@ def tcp_md5_of_listener(skb: sk_buff, family: int) -> tcp_md5sig_key | None:
 
 
 def _timestamps(net: Net, offset: int, tsecr: int) -> bytes:
-    """The timestamp option of now, or nothing when there is nothing to echo."""
+    """The current timestamp option, or nothing if there is nothing to echo."""
     return _TS.pack(1, 1, 8, 10, net.now() // NSEC_PER_MSEC + offset & M32, tsecr) if tsecr else b""
 
 
 def tcp_timewait_ack(tw: inet_timewait_sock, skb: sk_buff, ops: tcp_family_ops, oow: bool) -> None:
-    """ACK of a socket in TIME_WAIT; oow: of what is outside its window. Borrows skb."""
+    """ACK of a socket in TIME_WAIT; oow: for a segment outside its window. Borrows skb."""
     options = _timestamps(tw.net, tw.tw_ts_offset, tw.tw_ts_recent if tw.tw_ts_recent_stamp else 0)
     answer = tcp_answer(
         tw.tw_snd_nxt,

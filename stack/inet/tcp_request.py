@@ -62,7 +62,7 @@ def tcp_init_ts_off(net: Net, skb: sk_buff) -> int:
 
 
 def tcp_syn_flood_action(sk: tcp_sock) -> bool:
-    """Too many half-open connections: True = answer with a cookie, False = drop."""
+    """Too many half-open connections: True: answer with a cookie. False: drop."""
     linux = sk.net.mib.linux
     if sk.net.sysctl.tcp_syncookies:
         linux.TCPReqQFullDoCookies += 1
@@ -119,9 +119,9 @@ def tcp_fastopen_create_child(sk: tcp_sock, skb: sk_buff, req: request_sock) -> 
 def tcp_try_fastopen(
     sk: tcp_sock, skb: sk_buff, req: request_sock, foc: tcp_fastopen_cookie, dst: dst_entry
 ) -> tcp_sock | None:
-    """net/ipv4/tcp_fastopen.c: the child, if the SYN may make one; else None. Borrows skb.
+    """net/ipv4/tcp_fastopen.c: the child, if the SYN may create one; else None. Borrows skb.
 
-    `foc` has the SYN's cookie, and gets the one for the SYN-ACK.
+    `foc` has the SYN's cookie, and receives the one for the SYN-ACK.
     """
     net = sk.net
     linux = net.mib.linux
@@ -151,7 +151,7 @@ def tcp_try_fastopen(
     if child is None:
         linux.TCPFastOpenPassiveFail += 1
         return None
-    if which == 2:  # made by the old key: the SYN-ACK brings a new one
+    if which == 2:  # from the old key: the SYN-ACK carries a new one
         linux.TCPFastOpenPassiveAltKey += 1
     else:
         foc.val = None
@@ -163,7 +163,7 @@ def tcp_conn_request(ops: tcp_family_ops, sk: tcp_sock, skb: sk_buff) -> int:
     """A SYN for a listener: make a request, answer with SYN-ACK. Borrows skb."""
     net = sk.net
     linux = net.mib.linux
-    isn: int = net.tcp_tw_isn  # of a TIME_WAIT that this SYN replaces
+    isn: int = net.tcp_tw_isn  # from a TIME_WAIT socket that this SYN replaces
     net.tcp_tw_isn = 0
     want_cookie: bool = False
     syncookies = net.sysctl.tcp_syncookies
@@ -198,7 +198,7 @@ def tcp_conn_request(ops: tcp_family_ops, sk: tcp_sock, skb: sk_buff) -> int:
         req.ts_off = tcp_init_ts_off(net, skb)
     tcp_ecn_create_request(req, skb, sk, dst)
     if not want_cookie and not isn and not syncookies:
-        # Without cookies the last quarter is kept for peers that are known to exist.
+        # Without cookies the last quarter is reserved for peers with cached metrics.
         max_syn_backlog = net.sysctl.tcp_max_syn_backlog
         room = max_syn_backlog - sk.icsk_accept_queue.qlen
         if room < max_syn_backlog >> 2 and not tcp_peer_is_proven(req, dst):
@@ -206,7 +206,7 @@ def tcp_conn_request(ops: tcp_family_ops, sk: tcp_sock, skb: sk_buff) -> int:
             return 0
     if want_cookie:
         if not req.tstamp_ok:
-            req.ecn_ok = req.accecn_ok = False  # a cookie remembers it in the timestamp
+            req.ecn_ok = req.accecn_ok = False  # a cookie stores it in the timestamp
         isn = cookie_init_sequence(skb, req)
     elif not isn:
         isn = tcp_init_seq(net, skb)
@@ -222,7 +222,7 @@ def tcp_conn_request(ops: tcp_family_ops, sk: tcp_sock, skb: sk_buff) -> int:
         req.fastopen_cookie = foc
         if child is not None:
             ops.send_synack(child, dst, req, skb)
-            req.fastopen_cookie = None  # a SYN-ACK that is sent again has none
+            req.fastopen_cookie = None  # a retransmitted SYN-ACK has none
             if inet_csk_reqsk_queue_add(sk, req, child) is not None:
                 sk_data_ready(sk)
             return 0

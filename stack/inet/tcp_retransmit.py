@@ -1,4 +1,4 @@
-"""net/ipv4/tcp_output.c: sending again: retransmission, collapsing, the tail loss probe."""
+"""net/ipv4/tcp_output.c: retransmission, collapsing, the tail loss probe."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ from stack.inet.tcp_window import tcp_current_mss
 
 
 def tcp_send_loss_probe(sk: tcp_sock) -> None:
-    """The probe: new data if there is some, else the last segment again."""
+    """Send the probe: new data if there is some, else the last segment again."""
     mss = tcp_current_mss(sk)
     sent = False
     if not sk.tlp_high_seq:
@@ -136,7 +136,7 @@ def _collapse_linear(sk: tcp_sock, skb: sk_buff, next_skb: sk_buff) -> bool:
     if next_skb.len and skb_tailroom(skb) < next_skb.len:
         return False
     moved = next_skb.len
-    if moved:  # and not a FIN alone
+    if moved:  # and not only a FIN
         skb_put_data(skb, skb_copy_bits(next_skb, 0, moved))
     skb.truesize += moved
     next_skb.truesize -= moved
@@ -169,7 +169,7 @@ def _collapsed(
 
 def __tcp_retransmit_skb(sk: tcp_sock, skb: sk_buff, segs: int) -> int:
     """Send up to `segs` segments of skb (of the retransmit queue) again. 0 or an error."""
-    sk.mtup_probe_size = 0  # a loss beside the probe: it tells nothing
+    sk.mtup_probe_size = 0  # a loss besides the probe: its result is void
     if before(skb.seq, sk.snd_una):
         if skb.tcp_flags & TCPHDR_SYN:
             skb.tcp_flags &= ~TCPHDR_SYN
@@ -184,7 +184,7 @@ def __tcp_retransmit_skb(sk: tcp_sock, skb: sk_buff, segs: int) -> int:
     cur_mss = tcp_current_mss(sk)
     avail_wnd = (sk.snd_una + sk.snd_wnd - skb.seq) & M32
     if avail_wnd >= HALF or not avail_wnd:
-        # The window shrank below what was sent: only the head may go, as a probe.
+        # The window shrank below what was sent: only the head may be sent, as a probe.
         if skb.seq != sk.snd_una:
             return -errno.EAGAIN
         avail_wnd = cur_mss
@@ -240,7 +240,7 @@ def tcp_retransmit_skb(sk: tcp_sock, skb: sk_buff, segs: int) -> int:
 
 
 def tcp_xmit_retransmit_queue(sk: tcp_sock) -> None:
-    """Retransmit what is marked lost, as far as the congestion window goes."""
+    """Retransmit what is marked lost, as far as the congestion window allows."""
     if not sk.packets_out or sk.lost_out <= sk.retrans_out:
         return
     linux = sk.net.mib.linux

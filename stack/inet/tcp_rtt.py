@@ -59,7 +59,7 @@ def tcp_rtt_estimator(sk: tcp_sock, mrtt_us: int) -> None:
 
 
 def tcp_set_rto(sk: tcp_sock) -> None:
-    """RTO = SRTT + the deviation's share, at most RTO_MAX."""
+    """RTO = SRTT + rttvar, at most RTO_MAX."""
     rto = ((sk.srtt_us >> 3) + sk.rttvar_us) * 1000
     if rto > sk.icsk_rto_max:
         rto = sk.icsk_rto_max
@@ -106,7 +106,7 @@ def tcp_ack_update_rtt(
 
 
 def tcp_synack_rtt_meas(sk: tcp_sock, req: request_sock | None) -> None:
-    """RTT of SYN-ACK and ACK, when the SYN-ACK went out once."""
+    """RTT of SYN-ACK and ACK, if the SYN-ACK was sent once."""
     rtt_us = -1
     if req is not None and not req.num_retrans and req.snt_synack:
         rtt_us = (sk.tcp_mstamp - req.snt_synack) // 1000

@@ -1,6 +1,6 @@
-"""net/ipv4/tcp_input.c, the sender's half of SACK (RFC 2018, 2883): the scoreboard.
+"""net/ipv4/tcp_input.c, the sender side of SACK (RFC 2018, 2883): the scoreboard.
 
-tcp_ack calls in for an ACK that has SACK blocks:
+Called by tcp_ack for an ACK that has SACK blocks:
 
     tcp_sacktag_write_queue
         tcp_check_dsack                 is the first block a duplicate report (D-SACK)?
@@ -14,8 +14,8 @@ tcp_ack calls in for an ACK that has SACK blocks:
 
 State: each sk_buff of `tcp_rtx_queue` has TCPCB_* bits in `sacked`; the socket counts them in
 `sacked_out`, `lost_out` and `retrans_out`. `sacked_ranges` holds what is SACKed as ranges of stream
-positions, so that a repeated block costs nothing. tcp_sacktag_state carries what one ACK taught.
-The receiver's half, which makes the blocks, is in tcp_data.py. Read tcp_sacktag_write_queue first.
+positions, so that a repeated block costs nothing. tcp_sacktag_state has the results of one ACK.
+The receiver side, which creates the blocks, is in tcp_data.py. Read tcp_sacktag_write_queue first.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ from stack.inet.tcp_sock import (
 
 @state
 class tcp_sacktag_state:
-    """What one ACK's SACK blocks taught us."""
+    """Results of one ACK's SACK blocks."""
 
     first_sackt: int = row(0)
     last_sackt: int = row(0)
@@ -89,7 +89,7 @@ def tcp_is_sackblock_valid(sk: tcp_sock, is_dsack: bool, start_seq: int, end_seq
 
 
 def tcp_dsack_seen(sk: tcp_sock, start_seq: int, end_seq: int, state: tcp_sacktag_state) -> int:
-    """Count a duplicate that the peer reports: its number of segments, 0 when implausible."""
+    """Count a duplicate that the peer reports; returns its segments, 0 if implausible."""
     mss = sk.mss_cache
     dup_segs = 1
     span = (end_seq - start_seq) & M32
@@ -102,7 +102,7 @@ def tcp_dsack_seen(sk: tcp_sock, start_seq: int, end_seq: int, state: tcp_sackta
     sk.dsack_dups += dup_segs
     if sk.dsack_dups > sk.total_retrans:
         return 0
-    sk.delivered += dup_segs  # the needless retransmission was
+    sk.delivered += dup_segs  # the unneeded retransmission was delivered
     sk.rx_opt.sack_ok |= TCP_DSACK_SEEN
     if sk.reord_seen and not state.flag & FLAG_DSACK_TLP:
         sk.rack_dsack_seen = True
@@ -117,7 +117,7 @@ def tcp_check_dsack(
     prior_snd_una: int,
     state: tcp_sacktag_state,
 ) -> bool:
-    """Whether the first block is a D-SACK; takes it into account for undo."""
+    """Whether the first block is a D-SACK; counts it for undo."""
     start0, end0 = blocks[0]
     linux = sk.net.mib.linux
     if before(start0, ack):
@@ -301,7 +301,7 @@ def tcp_sacktag_block(
 def tcp_sacktag_write_queue(
     sk: tcp_sock, ack_skb: sk_buff, prior_snd_una: int, state: tcp_sacktag_state
 ) -> int:
-    """Take in the SACK blocks of an ACK; returns FLAG_* bits."""
+    """Process the SACK blocks of an ACK; returns FLAG_* bits."""
     blocks = tcp_parse_sack_blocks(sk.net, ack_skb)
     if not blocks:
         return 0

@@ -1,6 +1,6 @@
 """net/ipv4/tcp.c: the sending calls: from the user's bytes to the write queue.
 
-inet_sendmsg calls in through proto.sendmsg:
+Called by inet_sendmsg through proto.sendmsg:
 
     tcp_sendmsg                         takes the socket's lock
         tcp_sendmsg_locked              with MSG_ZEROCOPY: references instead of a copy
@@ -10,11 +10,11 @@ inet_sendmsg calls in through proto.sendmsg:
                 tcp_copy_from_user      fill the tail
                 tcp_sendmsg_wait        no room: push, then sleep until there is
                 __tcp_push_pending_frames, tcp_push_one     half a window waits
-            tcp_push                    the call's end: PSH, then send what may go
+            tcp_push                    the call's end: PSH, then send what is allowed
 
 State: `sk_write_queue` holds unsent sk_buffs, `write_seq` is the sequence number behind its last
 byte, `sk_wmem_queued` and `sk_forward_alloc` account its memory. tcp_stream_memory_free says when
-a writer has to wait. tcp_output.py decides what is sent when (tcp_write_xmit). Read
+a writer must wait. tcp_output.py decides what is sent when (tcp_write_xmit). Read
 tcp_sendmsg_queue first.
 """
 
@@ -101,7 +101,7 @@ def tcp_xmit_size_goal(sk: tcp_sock, mss_now: int, flags: int) -> int:
 
 
 def tcp_rate_check_app_limited(sk: tcp_sock) -> None:
-    """net/ipv4/tcp_rate.c: the application left the path idle: less than a segment is unsent."""
+    """net/ipv4/tcp_rate.c: note app-limited sending: less than a segment is unsent."""
     if (
         (sk.write_seq - sk.snd_nxt) & M32 < sk.mss_cache
         and not sk.sk_wmem_alloc
@@ -140,7 +140,7 @@ def tcp_skb_entail(sk: tcp_sock, skb: sk_buff) -> None:
 
 
 def tcp_push(sk: tcp_sock, flags: int, mss_now: int, nonagle: int, size_goal: int) -> None:
-    """The call has queued its data: mark and send what may go."""
+    """After a call has queued its data, mark it and send what is allowed."""
     skb = sk.sk_write_queue.peek_tail()
     if skb is None:
         return
@@ -159,7 +159,7 @@ def tcp_push(sk: tcp_sock, flags: int, mss_now: int, nonagle: int, size_goal: in
 
 
 def tcp_should_autocork(sk: tcp_sock, skb: sk_buff, size_goal: int) -> bool:
-    """Whether a small packet waits for more bytes while an earlier one is in a queue of this host.
+    """Whether a small packet waits for more bytes while an earlier one is queued in this host.
 
     tcp_wfree sends it.
     """
@@ -173,7 +173,7 @@ def tcp_should_autocork(sk: tcp_sock, skb: sk_buff, size_goal: int) -> bool:
 
 
 def tcp_remove_empty_skb(sk: tcp_sock) -> None:
-    """Nothing could be copied into the last sk_buff: take it away again."""
+    """Remove the last sk_buff if nothing could be copied into it."""
     skb = sk.sk_write_queue.peek_tail()
     if skb is not None and skb.seq == skb.end_seq:
         sk.sk_write_queue.unlink(skb)
@@ -204,7 +204,7 @@ def tcp_cmsg_send(sk: tcp_sock, msg: msghdr) -> int:
 
 
 def tcp_tx_timestamp(sk: tcp_sock, tsflags: int) -> None:
-    """A call has queued its bytes: the packet with the last one gets its time stamps."""
+    """Request the call's time stamps on the packet with its last byte."""
     skb = sk.sk_write_queue.peek_tail()
     if skb is not None and tsflags & uapi.SOF_TIMESTAMPING_TX_RECORD_MASK:
         skb.tx_flags |= sock_tx_flags(tsflags)
@@ -214,7 +214,7 @@ def tcp_tx_timestamp(sk: tcp_sock, tsflags: int) -> None:
 
 
 def tcp_wmem_schedule(sk: tcp_sock, copy: int) -> int:
-    """Reserve memory for `copy` bytes; returns how many fit. A socket with little queued gets some.
+    """Reserve memory for `copy` bytes; returns how many fit. It always serves a near-empty queue.
 
     Otherwise a socket with nothing in flight would wait for an ACK that cannot come.
     """
@@ -262,7 +262,7 @@ def tcp_sendmsg_locked(sk: tcp_sock, msg: msghdr, size: int) -> int:
 
 
 def tcp_skb_of_others(msg: msghdr, skb: sk_buff, full: sk_buff | None) -> bool:
-    """Whether zero-copy bytes must begin another sk_buff, because skb takes no more of them.
+    """Whether zero-copy bytes must begin another sk_buff, because skb cannot take more of them.
 
     It is full of fragments (the kernel's EMSGSIZE of skb_zerocopy_iter_stream), or its payload
     belongs to a call with another notification (EEXIST).
@@ -431,7 +431,7 @@ def tcp_sendmsg_wait(
 ) -> int | None:
     """No room: push what is queued and sleep. Returns the ns left.
 
-    None: waiting failed, and the caller sends what it has copied. Raises: OSError when that is
+    None: waiting failed, and the caller returns what it has copied. Raises: OSError if that is
     nothing.
     """
     sk.sk_flags |= SOCK_NOSPACE
@@ -440,7 +440,7 @@ def tcp_sendmsg_wait(
     net = sk.net
     try:
         if sk_stream_memory_free(sk):
-            # The socket is below its own limit, so the host lacks buffers or TCP lacks memory.
+            # The socket is below its own limit, so the host is out of buffers or TCP out of memory.
             # Lower the limit and try again in a while.
             sk_stream_moderate_sndbuf(sk)
             if timeo <= 0:
@@ -472,7 +472,7 @@ def tcp_no_buffers(net: Net) -> bool:
 
 
 def tcp_stream_memory_free(sk: tcp_sock, wake: int) -> bool:
-    """Whether less than TCP_NOTSENT_LOWAT is queued unsent; else writers wait."""
+    """Whether less than TCP_NOTSENT_LOWAT is queued unsent; otherwise writers wait."""
     notsent = (sk.write_seq - sk.snd_nxt) & M32
     lowat = sk.notsent_lowat or sk.net.sysctl.tcp_notsent_lowat
     return (notsent << (wake & 1)) < lowat

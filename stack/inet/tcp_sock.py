@@ -53,7 +53,7 @@ TCP_CA_CWR = 2
 TCP_CA_Recovery = 3
 TCP_CA_Loss = 4
 
-# --- what an ACK brought (tcp_input.c)
+# --- result flags of an ACK (tcp_input.c)
 FLAG_DATA = 0x01
 FLAG_WIN_UPDATE = 0x02
 FLAG_DATA_ACKED = 0x04
@@ -84,7 +84,7 @@ CA_EVENT_CWND_RESTART = 1
 CA_EVENT_COMPLETE_CWR = 2
 CA_EVENT_LOSS = 3
 
-# --- ecn_flags: what was agreed (both modes: our SYN asks for Accurate ECN), and its state
+# --- ecn_flags: the negotiated mode (both: our SYN requests Accurate ECN), and its state
 TCP_ECN_DISABLED = 0
 TCP_ECN_MODE_RFC3168 = 1
 TCP_ECN_QUEUE_CWR = 2
@@ -165,7 +165,7 @@ TCP_DELACK_MAX_US = 46
 TCP_SACK_SEEN = 1
 TCP_DSACK_SEEN = 4
 
-# --- tsq_flags: what waits for tcp_release_cb; data waits for tcp_wfree, tcp_tsq_workfn runs soon
+# --- tsq_flags: work for tcp_release_cb; data waits for tcp_wfree, tcp_tsq_workfn scheduled
 TCPF_WRITE_TIMER_DEFERRED = 1
 TCPF_DELACK_TIMER_DEFERRED = 2
 TCPF_MTU_REDUCED_DEFERRED = 4
@@ -199,7 +199,7 @@ def s32(value: int) -> int:
 
 @state
 class tcp_options_received:
-    """What the peer's options said (linux/tcp.h `struct tcp_options_received`)."""
+    """The peer's options (linux/tcp.h `struct tcp_options_received`)."""
 
     ts_recent_stamp: int = row(0)
     """Seconds of the host's clock; 0 = no timestamp stored."""
@@ -217,7 +217,7 @@ class tcp_options_received:
     user_mss: u16 = row(0)
     mss_clamp: u16 = row(0)
     accecn: u8 = row(0)
-    """Where the last segment had the AccECN option, bytes from the header on; 0: it had none."""
+    """Offset of the last segment's AccECN option from the header; 0: none."""
 
 
 @state
@@ -225,19 +225,19 @@ class tcp_fastopen_cookie:
     """include/linux/tcp.h: a cookie of TCP Fast Open (RFC 7413)."""
 
     val: bytes | None = row(None)
-    """4 to 16 bytes; none (b""): the client asks for one; None: there is no option."""
+    """4 to 16 bytes; b"": the client requests one; None: no option."""
     exp: bool = row(False)
     """In the experimental option (254, magic number 0xF989)."""
 
 
 @state
 class tcp_fastopen_request:
-    """struct tcp_fastopen_request: what the SYN shall carry."""
+    """struct tcp_fastopen_request: what the SYN will carry."""
 
     cookie: tcp_fastopen_cookie = row(make=tcp_fastopen_cookie)
     """Filled in when the SYN is sent."""
     data: msghdr | None = row(None)
-    """The call whose data the SYN takes, until it has taken all."""
+    """The call whose data the SYN carries, until all is taken."""
     size: int = row(0)
     """Bytes of that call."""
     copied: int = row(0)
@@ -254,7 +254,7 @@ NO_RANGES: Final = sack_ranges()
 class tcp_sock(inet_connection_sock):
     """linux/tcp.h `struct tcp_sock`: the state of one connection."""
 
-    # what the application set
+    # set by the application
     nonagle: u8 = row(0)
     """TCP_NODELAY and TCP_CORK: bits TCP_NAGLE_*."""
     notsent_lowat: int = row(0)
@@ -266,15 +266,15 @@ class tcp_sock(inet_connection_sock):
     keepalive_probes: u8 = row(0)
     """TCP_KEEPCNT; 0: the sysctl."""
     linger2: int = row(0)
-    """TCP_LINGER2: how long an orphan waits in FIN_WAIT2, ns; 0: the sysctl, negative: not."""
+    """TCP_LINGER2: how long an orphan waits in FIN_WAIT2, ns; 0: the sysctl, negative: no wait."""
     defer_accept: i32 = row(0)
     """TCP_DEFER_ACCEPT: SYN-ACK timeouts that a bare ACK may wait for data."""
     save_syn: u8 = row(0)
     """TCP_SAVE_SYN: 1: network headers on, 2: with the MAC header."""
     recvmsg_inq: bool = row(False)
-    """TCP_INQ: recvmsg() says how many bytes more wait."""
+    """TCP_INQ: recvmsg() reports the remaining bytes."""
     thin_lto: bool = row(False)
-    """TCP_THIN_LINEAR_TIMEOUTS: few packets out are retransmitted without backing off."""
+    """TCP_THIN_LINEAR_TIMEOUTS: retransmit few packets without backoff."""
     user_window_clamp: i32 = row(0)
     """TCP_WINDOW_CLAMP, bytes; 0: none."""
 
@@ -289,9 +289,9 @@ class tcp_sock(inet_connection_sock):
 
     # TCP Fast Open (RFC 7413)
     fastopen_req: tcp_fastopen_request | None = row(None, clone=FRESH)
-    """What our SYN shall carry, while it is made."""
+    """What our SYN will carry, while it is built."""
     fastopen_rsk: request_sock | None = row(None, clone=FRESH)
-    """The request of a child whose handshake is not over."""
+    """The request of a child with an unfinished handshake."""
     defer_connect: bool = row(False, clone=FRESH)
     """connect() sent nothing yet: the first write sends the SYN."""
     syn_fastopen: bool = row(False, clone=FRESH)
@@ -299,45 +299,45 @@ class tcp_sock(inet_connection_sock):
     syn_fastopen_exp: bool = row(False, clone=FRESH)
     """It was the experimental option."""
     syn_fastopen_ch: bool = row(False, clone=FRESH)
-    """Whether Fast Open works on this path is to be seen."""
+    """Fast Open is being tested on this path."""
     syn_fastopen_child: bool = row(False, clone=FRESH)
-    """It was made by a SYN with a cookie or data."""
+    """It was created by a SYN with a cookie or data."""
     syn_data: bool = row(False, clone=FRESH)
     """Our SYN had data."""
     syn_data_acked: bool = row(False, clone=FRESH)
     """The data of the SYN was acknowledged, by the peer or by us."""
     fastopen_client_fail: u8 = row(0, clone=FRESH)
-    """Why the SYN's data was not taken (TFO_* of tcp_fastopen.py); 0: no reason."""
+    """Why the SYN's data was not accepted (TFO_* of tcp_fastopen.py); 0: no reason."""
 
-    # what was agreed in the handshake
+    # negotiated in the handshake
     rx_opt: tcp_options_received = row(make=tcp_options_received, clone=FRESH)
-    """What the peer's options said."""
+    """The peer's options."""
     mss_cache: i32 = row(TCP_MSS_DEFAULT, ss="mss")
-    """Bytes of payload in a segment now: path MTU and options are taken off."""
+    """Current payload bytes per segment: path MTU without headers and options."""
     advmss: i32 = row(0, ss="advmss")
-    """Bytes of payload that we told the peer to send at most."""
+    """The MSS that we advertised, bytes."""
     tcp_header_len: u16 = row(20)
     """Bytes of the header of a segment without SACK blocks."""
     tsoffset: u32 = row(0)
-    """What the connection adds to the clock in timestamps, ms."""
+    """The connection's offset of timestamps to the clock, ms."""
     ecn_flags: u8 = row(0)
     """Bits TCP_ECN_*."""
     syn_ect_rcv: u8 = row(0, clone=FRESH)
-    """The codepoint that the peer's SYN or SYN-ACK came with, to reflect (AccECN)."""
+    """The codepoint of the peer's SYN or SYN-ACK, to reflect (AccECN)."""
     prev_ecnfield: u8 = row(0, clone=FRESH)
     """The codepoint of the last segment received."""
     received_ce_pending: u8 = row(0, clone=FRESH)
-    """Segments marked CE that no ACK has told, at most 15."""
+    """Segments marked CE not reported by an ACK yet, at most 15."""
     accecn_minlen: u8 = row(0, clone=FRESH)
     """Fields that the next AccECN option must have."""
     accecn_opt_demand: u8 = row(0, clone=FRESH)
-    """ACKs to come that shall have the option."""
+    """Number of next ACKs that must have the option."""
     est_ecnfield: u8 = row(0, clone=FRESH)
     """The codepoint that the peer counted last; 0: not known."""
     accecn_fail_mode: u8 = row(0, clone=FRESH)
-    """Bits TCP_ACCECN_*_FAIL_*: what the path or the peer spoils."""
+    """Bits TCP_ACCECN_*_FAIL_*: what the path or the peer breaks."""
     saw_accecn_opt: u8 = row(0, clone=FRESH)
-    """TCP_ACCECN_OPT_*: what options the peer sent."""
+    """TCP_ACCECN_OPT_*: which options the peer sent."""
     accecn_opt_sent_w_dsack: bool = row(False, clone=FRESH)
     """The last segment had the option, and a D-SACK block."""
     pkts_acked_ewma: u32 = row(0, clone=FRESH)
@@ -347,7 +347,7 @@ class tcp_sock(inet_connection_sock):
     saved_syn: bytes | None = row(None, clone=FRESH)
     """The SYN's headers, until TCP_SAVED_SYN reads them."""
     synack_req: request_sock | None = row(None, clone=FRESH)
-    """The request that it came from, until the round trip of its SYN-ACK is measured."""
+    """The request that it was created from, until the round trip of its SYN-ACK is measured."""
 
     # sending: sequence numbers, window
     snd_una: u32 = row(0, clone=FRESH)
@@ -363,101 +363,101 @@ class tcp_sock(inet_connection_sock):
     snd_wnd: u32 = row(0, clone=FRESH, ss="snd_wnd")
     """The window that the peer offers, bytes."""
     max_window: u32 = row(0, clone=FRESH)
-    """The largest that it ever offered, bytes."""
+    """The largest window it ever offered, bytes."""
     write_seq: u32 = row(0, clone=FRESH)
-    """The sequence number behind the last byte of the application."""
+    """The sequence number after the application's last byte."""
     pushed_seq: u32 = row(0, clone=FRESH)
     """The same for the last byte that must be pushed."""
     tcp_rtx_queue: rtx_queue = row(make=rtx_queue, clone=FRESH)
     """What was sent and is not acknowledged, in order."""
     mtup_enabled: bool = row(False, clone=FRESH)
-    """Larger packets are tried (RFC 4821), of mtup_search_low … mtup_search_high bytes."""
+    """Larger packets are probed (RFC 4821), of mtup_search_low … mtup_search_high bytes."""
     mtup_search_high: int = row(0, clone=FRESH)
     """Bytes of the largest packet that the path may carry."""
     mtup_search_low: int = row(0, clone=FRESH)
-    """Bytes of the largest packet that is known to pass."""
+    """Bytes of the largest packet known to pass."""
     mtup_probe_size: int = row(0, clone=FRESH)
-    """Bytes of the probe that is under way; 0: none is."""
+    """Bytes of the probe in flight; 0: none."""
     mtup_probe_timestamp: int = row(0, clone=FRESH)
     """When the last search began, ns."""
     mtu_probe_seq_start: u32 = row(0, clone=FRESH)
     """The first byte of the probe."""
     mtu_probe_seq_end: u32 = row(0, clone=FRESH)
-    """The byte behind its last."""
+    """The byte after its last."""
     mtu_info: u32 = row(0, clone=FRESH)
-    """The MTU of an ICMP error that waits for the socket's owner, bytes."""
+    """The MTU of an ICMP error deferred until the owner's release, bytes."""
     tsq_flags: u8 = row(0, clone=FRESH)
     """Bits TCPF_*_DEFERRED: what tcp_release_cb does; TSQF_*: what tcp_wfree does."""
     lsndtime: int = row(0, clone=FRESH, ss="lastsnd")
-    """When data last left, ns."""
+    """When data was last sent, ns."""
     tcp_mstamp: int = row(0, clone=FRESH)
     """The clock of the event being processed, ns."""
     tcp_wstamp_ns: int = row(0, clone=FRESH)
-    """When the last segment left, ns; it always grows."""
+    """When the last segment was sent, ns; strictly increasing."""
     neigh_confirmed: int = row(0, clone=FRESH)
     """When it last confirmed its next hop, ns."""
     pacing_next_ns: int = row(0, clone=FRESH)
     """When pacing lets the next segment leave, ns."""
     pacing_timer: timer_list | None = row(None, clone=FRESH)
-    """Made when pacing first makes the socket wait."""
+    """Created when pacing first delays the socket."""
 
     # receiving
     rcv_nxt: u32 = row(0, clone=FRESH)
     """The sequence number expected next."""
     rcv_wup: u32 = row(0, clone=FRESH)
-    """rcv_nxt when the window was last told."""
+    """rcv_nxt when the window was last advertised."""
     copied_seq: u32 = row(0, clone=FRESH)
     """The first byte that the application has not read."""
     rcv_wnd: u32 = row(0, clone=FRESH, ss="rcv_wnd")
-    """The window last told, bytes from rcv_wup on."""
+    """The window last advertised, bytes from rcv_wup on."""
     rcv_mwnd_seq: u32 = row(0, clone=FRESH)
-    """The end of the furthest window ever told: a peer may send so far when the window shrinks."""
+    """The furthest window end ever advertised: a peer may send up to it after a shrink."""
     rcv_ssthresh: u32 = row(0, clone=FRESH, ss="rcv_ssthresh")
-    """The window to tell at most for now, bytes."""
+    """The current maximum window to advertise, bytes."""
     window_clamp: u32 = row(0)
-    """The window to tell at most ever, bytes."""
+    """The maximum window to ever advertise, bytes."""
     scaling_ratio: u8 = row(TCP_DEFAULT_SCALING_RATIO)
-    """Payload per truesize of what comes, in 256ths."""
+    """Payload per truesize of received packets, in 256ths."""
     pred_flags: u32 = row(0, clone=FRESH)
     """The header's fourth word that the fast path expects; 0: slow path."""
     out_of_order_queue: list[sk_buff] = row(NO_SKBS, shared=True, clone=FRESH)
     """Segments beyond rcv_nxt, by sequence number."""
     selective_acks: list[tuple[int, int]] = row(NO_BLOCKS, shared=True, clone=FRESH)
-    """SACK blocks to send, (first, behind the last), newest first."""
+    """SACK blocks to send, (first, after the last), newest first."""
     duplicate_sack: tuple[int, int] = row((0, 0), clone=FRESH)
     """The D-SACK block to send."""
     dup_acks_due: i32 = row(0, clone=FRESH)
-    """ACKs that segments out of order still owe."""
+    """ACKs still due for out-of-order segments."""
     compressed_ack: u8 = row(0, clone=FRESH)
-    """Segments out of order whose ACKs are held back."""
+    """Out-of-order segments whose ACKs are held back."""
     dup_ack_counter: u8 = row(0, clone=FRESH)
     """Duplicate ACKs sent at once for compressed_ack_rcv_nxt, at most TCP_FASTRETRANS_THRESH."""
     compressed_ack_rcv_nxt: u32 = row(0, clone=FRESH)
     """rcv_nxt when they were last counted."""
     compressed_ack_timer: timer_list | None = row(None, clone=FRESH)
-    """Made when an ACK is first held back."""
+    """Created when an ACK is first held back."""
     urg_data: u16 = row(0, clone=FRESH)
     """The urgent byte and bits TCP_URG_*."""
     urg_seq: u32 = row(0, clone=FRESH)
     """Its sequence number."""
     rcv_tstamp: int = row(0, clone=FRESH)
-    """When a segment with an ACK last came, ns."""
+    """When a segment with an ACK was last received, ns."""
     rcv_rtt_est_rtt_us: int = row(0, clone=FRESH)
     """The receiver's round-trip time, us times 8."""
     rcv_rtt_est_seq: u32 = row(0, clone=FRESH)
-    """Where its present sample ends."""
+    """Sequence number at which its current sample ends."""
     rcv_rtt_est_time: int = row(0, clone=FRESH)
     """When that sample began, ns."""
     rcv_rtt_last_tsecr: u32 = row(0, clone=FRESH)
     """The echoed timestamp of its last sample."""
     rcvq_space_space: i32 = row(0, clone=FRESH, ss="rcv_space")
-    """Bytes that the application reads in a round trip."""
+    """Bytes that the application reads per round trip."""
     rcvq_space_seq: u32 = row(0, clone=FRESH)
-    """copied_seq when the present measurement of it began."""
+    """copied_seq when its current measurement began."""
     rcvq_space_time: int = row(0, clone=FRESH)
     """When it began, ns."""
     last_oow_ack_time: int = row(0, clone=FRESH)
-    """When an ACK for a segment outside the window last left, ns."""
+    """When an ACK for a segment outside the window was last sent, ns."""
 
     # round trips
     srtt_us: int = row(0, clone=FRESH)
@@ -467,35 +467,35 @@ class tcp_sock(inet_connection_sock):
     mdev_max_us: int = row(0, clone=FRESH)
     """The largest mdev_us of this round trip."""
     rttvar_us: int = row(0, clone=FRESH)
-    """What the retransmission timeout adds to the round-trip time, us times 4."""
+    """The variance term of the retransmission timeout, us times 4."""
     rtt_seq: u32 = row(0, clone=FRESH)
-    """Where the present round trip ends: rttvar_us may shrink then."""
+    """Where the current round trip ends: rttvar_us may shrink then."""
     min_rtt_us: int = row(M32, clone=FRESH)
     """The smallest round-trip time of the last minutes, us."""
     min_rtt_stamp: int = row(0, clone=FRESH)
     """When it was measured, ns."""
 
-    # what is out, and what became of it
+    # packets in flight, and their fate
     packets_out: i32 = row(0, clone=FRESH, ss="unacked")
     """Segments sent and not acknowledged."""
     max_packets_out: i32 = row(0, clone=FRESH)
     """The most of them in this window."""
     retrans_out: i32 = row(0, clone=FRESH)
-    """Those of them that were sent again and may be under way."""
+    """Those retransmitted that may be in flight."""
     sacked_out: i32 = row(0, clone=FRESH, ss="sacked")
-    """Those that SACK (or duplicate ACKs) say came."""
+    """Those that arrived according to SACK or duplicate ACKs."""
     sacked_bytes: int = row(0, clone=FRESH)
     """Their bytes, with SACK."""
     lost_out: i32 = row(0, clone=FRESH, ss="lost")
-    """Those taken for lost."""
+    """Those considered lost."""
     high_seq: u32 = row(0, clone=FRESH)
     """snd_nxt when recovery began: an ACK of it ends recovery."""
     highest_sack_end: int = row(0, clone=FRESH)
     """The highest sequence number that a SACK block reached."""
     sacked_ranges: sack_ranges = row(NO_RANGES, shared=True, clone=FRESH)
-    """What the peer has beyond snd_una."""
+    """Ranges that the peer has beyond snd_una."""
     reordering: i32 = row(0, ss="reordering")
-    """Segments that may overtake one another without being taken for lost."""
+    """Reordering degree in segments that does not count as loss."""
     reord_seen: int = row(0, clone=FRESH, ss="reord_seen")
     """How often reordering was seen."""
     retrans_stamp: int = row(0, clone=FRESH)
@@ -503,17 +503,17 @@ class tcp_sock(inet_connection_sock):
     undo_marker: u32 = row(0, clone=FRESH)
     """snd_una when recovery began, for undoing it; 0: cannot be undone."""
     undo_retrans: i32 = row(-1, clone=FRESH)
-    """Retransmissions that no D-SACK has shown to be needless."""
+    """Retransmissions that no D-SACK has shown to be unneeded."""
     frto: bool = row(False, clone=FRESH)
     """F-RTO (RFC 5682) tests whether a timeout was spurious."""
     rto_stamp: int = row(0, clone=FRESH)
-    """When the first of the present timeouts was, ns."""
+    """When the first of the current timeouts was, ns."""
     tlp_high_seq: u32 = row(0, clone=FRESH)
-    """snd_nxt when a tail loss probe left; 0: none is out."""
+    """snd_nxt when a tail loss probe was sent; 0: none is in flight."""
     tlp_retrans: i32 = row(0, clone=FRESH)
     """The probe was a retransmission."""
     rack_mstamp: int = row(0, clone=FRESH)
-    """When the segment that RACK compares with was sent, ns."""
+    """When RACK's most recently delivered segment was sent, ns."""
     rack_rtt_us: int = row(0, clone=FRESH)
     """That segment's round-trip time, us."""
     rack_end_seq: u32 = row(0, clone=FRESH)
@@ -523,11 +523,11 @@ class tcp_sock(inet_connection_sock):
     rack_reo_wnd_steps: i32 = row(1, clone=FRESH)
     """RACK's reordering window in quarters of min_rtt_us."""
     rack_reo_wnd_persist: i32 = row(0, clone=FRESH)
-    """Recoveries for which it keeps that width."""
+    """Recoveries for which that width is kept."""
     rack_advanced: bool = row(False, clone=FRESH)
-    """rack_mstamp moved since the last look."""
+    """rack_mstamp advanced since the last check."""
     rack_dsack_seen: bool = row(False, clone=FRESH)
-    """A D-SACK came since the window last grew."""
+    """A D-SACK arrived since the window last grew."""
 
     # congestion window
     snd_cwnd: u32 = row(TCP_INIT_CWND, clone=FRESH, ss="cwnd")
@@ -535,19 +535,19 @@ class tcp_sock(inet_connection_sock):
     snd_ssthresh: u32 = row(TCP_INFINITE_SSTHRESH, clone=FRESH, ss="ssthresh")
     """Where slow start ends, segments."""
     snd_cwnd_clamp: u32 = row(M32)
-    """The congestion window at most, segments."""
+    """The maximum congestion window, segments."""
     snd_cwnd_cnt: i32 = row(0, clone=FRESH)
     """Acknowledged segments towards the next step of the window."""
     snd_cwnd_used: i32 = row(0, clone=FRESH)
-    """The most segments out while the application limited the flow."""
+    """The most segments in flight while app-limited."""
     snd_cwnd_stamp: int = row(0, clone=FRESH)
     """When the window was last used in full, ns."""
     cwnd_usage_seq: u32 = row(0, clone=FRESH)
-    """Where the present look at the use of the window ends."""
+    """Where the current check of the window's use ends."""
     is_cwnd_limited: bool = row(False, clone=FRESH)
     """The window, not the application, limited the flow in this round trip."""
     prior_cwnd: u32 = row(0, clone=FRESH)
-    """snd_cwnd before recovery, to go back to."""
+    """snd_cwnd before recovery, to restore."""
     prior_ssthresh: u32 = row(0, clone=FRESH)
     """snd_ssthresh before recovery."""
     prr_delivered: i32 = row(0, clone=FRESH)
@@ -555,15 +555,15 @@ class tcp_sock(inet_connection_sock):
     prr_out: i32 = row(0, clone=FRESH)
     """Segments sent in this recovery."""
     app_limited: int = row(M32, clone=FRESH)
-    """`delivered` at the end of what an idle application left short; 0: not limited."""
+    """`delivered` at which the app-limited phase ends; 0: not limited."""
     delivered_mstamp: int = row(0, clone=FRESH)
     """When `delivered` last grew, ns."""
     first_tx_mstamp: int = row(0, clone=FRESH)
-    """When the first segment of the rate sample left, ns."""
+    """When the first segment of the rate sample was sent, ns."""
 
     # delivery rate: the sample of the ACK being processed (the kernel's rate_sample), and the last
     rs_prior_mstamp: int = row(0, clone=FRESH)
-    """When `delivered` had last grown as the newest acknowledged packet left, ns; 0: no sample."""
+    """delivered_mstamp when the newest acknowledged packet was sent, ns; 0: no sample."""
     rs_prior_delivered: u32 = row(0, clone=FRESH)
     """`delivered` at that time."""
     rs_interval_ns: int = row(0, clone=FRESH)
@@ -571,13 +571,13 @@ class tcp_sock(inet_connection_sock):
     rs_last_end_seq: u32 = row(0, clone=FRESH)
     """The end of that packet."""
     rs_is_app_limited: bool = row(False, clone=FRESH)
-    """The application had little to send then."""
+    """That packet was sent while app-limited."""
     rate_delivered: int = row(0, clone=FRESH)
-    """Segments of the last sample that counts."""
+    """Segments of the last valid sample."""
     rate_interval_us: int = row(0, clone=FRESH)
     """Its time, us."""
     rate_app_limited: bool = row(True, clone=FRESH)
-    """The application limited it."""
+    """It was app-limited."""
 
     # what limits sending (TCP_CHRONO_*)
     chrono_type: u8 = row(0, clone=FRESH)
@@ -593,9 +593,9 @@ class tcp_sock(inet_connection_sock):
 
     # counters
     bytes_sent: int = row(0, clone=FRESH, ss="bytes_sent")
-    """Bytes of payload sent, also again."""
+    """Bytes of payload sent, with retransmissions."""
     bytes_retrans: int = row(0, clone=FRESH, ss="bytes_retrans")
-    """Bytes of payload sent again."""
+    """Bytes of payload retransmitted."""
     bytes_acked: int = row(0, clone=FRESH, ss="bytes_acked")
     """Bytes that the peer acknowledged."""
     bytes_received: int = row(0, clone=FRESH, ss="bytes_received")
@@ -609,11 +609,11 @@ class tcp_sock(inet_connection_sock):
     data_segs_in: int = row(0, clone=FRESH, ss="data_segs_in")
     """Segments with data received."""
     delivered: int = row(0, clone=FRESH, ss="delivered")
-    """Segments that came through, also again."""
+    """Segments delivered, with duplicates."""
     lost: int = row(0, clone=FRESH)
-    """Segments that were ever taken for lost."""
+    """Segments ever marked lost."""
     total_retrans: int = row(0, clone=FRESH)
-    """Segments sent again."""
+    """Segments retransmitted."""
     total_rto: int = row(0, clone=FRESH)
     """Retransmission timeouts."""
     total_rto_recoveries: int = row(0, clone=FRESH)
@@ -621,27 +621,27 @@ class tcp_sock(inet_connection_sock):
     total_rto_time: int = row(0, clone=FRESH)
     """How long such recoveries took, ns."""
     rto_recovery_start: int = row(0, clone=FRESH)
-    """When the present one began, ns; 0: there is none."""
+    """When the current one began, ns; 0: none."""
     delivered_ce: int = row(0, clone=FRESH, ss="delivered_ce")
     """Segments that ACKs with ECE, or the ACE field, reported as marked CE."""
     delivered_e1_bytes: u32 = row(0, clone=FRESH)
-    """Bytes that the peer says came as ECT(1)."""
+    """Bytes that the peer reports received as ECT(1)."""
     delivered_e0_bytes: u32 = row(0, clone=FRESH)
     """As ECT(0)."""
     delivered_ce_bytes: u32 = row(0, clone=FRESH)
     """Marked CE."""
     received_ce: int = row(0, clone=FRESH)
-    """Segments that came marked CE."""
+    """Segments received with CE."""
     received_e1_bytes: u32 = row(0, clone=FRESH)
-    """Bytes that came as ECT(1)."""
+    """Bytes received as ECT(1)."""
     received_e0_bytes: u32 = row(0, clone=FRESH)
     """As ECT(0)."""
     received_ce_bytes: u32 = row(0, clone=FRESH)
     """Marked CE."""
     dsack_dups: int = row(0, clone=FRESH, ss="dsack_dups")
-    """Segments that the peer says it got twice."""
+    """Segments that the peer reports as duplicates."""
     rcv_ooopack: int = row(0, clone=FRESH, ss="rcv_ooopack")
-    """Segments that came out of order."""
+    """Segments received out of order."""
 
 
 # --- inline helpers -----------------------------------------------------------------------
@@ -659,7 +659,7 @@ def tcp_stamp_us_delta(t1: int, t0: int) -> int:
 
 
 def tcp_time_stamp_ts(tp: tcp_sock) -> int:
-    """TSval of now: ms of the cached clock plus the connection's offset (RFC 7323 5.4)."""
+    """The current TSval: ms of the cached clock plus the connection's offset (RFC 7323 5.4)."""
     return (tp.tcp_mstamp // NSEC_PER_MSEC + tp.tsoffset) & M32
 
 
@@ -669,7 +669,7 @@ def tcp_packets_in_flight(tp: tcp_sock) -> int:
 
 
 def tcp_stream_is_thin(tp: tcp_sock) -> bool:
-    """include/net/tcp.h: few packets out, and not because the connection just began."""
+    """include/net/tcp.h: few packets in flight, and not because the connection just began."""
     return tp.packets_out < 4 and tp.snd_ssthresh < TCP_INFINITE_SSTHRESH
 
 
@@ -679,7 +679,7 @@ def tcp_wnd_end(tp: tcp_sock) -> int:
 
 
 def tcp_chrono_set(sk: tcp_sock, new: int) -> None:
-    """net/ipv4/tcp_output.c: from now on `new` limits sending."""
+    """net/ipv4/tcp_output.c: start counting `new` as the limit of sending."""
     now: int = sk.net.clock.now_ns()
     old = sk.chrono_type
     spent = now - sk.chrono_start
@@ -708,13 +708,13 @@ def tcp_chrono_stop(sk: tcp_sock, kind: int) -> None:
 
 
 def tcp_receive_window(tp: tcp_sock) -> int:
-    """How much of the window last offered is still free, bytes."""
+    """The free part of the window last offered, bytes."""
     win = (tp.rcv_wup + tp.rcv_wnd - tp.rcv_nxt) & M32
     return 0 if win >= HALF else win
 
 
 def tcp_max_receive_window(tp: tcp_sock) -> int:
-    """How much is still free of the furthest window ever offered, bytes."""
+    """The free part of the furthest window ever offered, bytes."""
     win = (tp.rcv_mwnd_seq - tp.rcv_nxt) & M32
     return 0 if win >= HALF else win
 
@@ -779,7 +779,7 @@ def keepalive_probes(tp: tcp_sock) -> int:
 
 
 def keepalive_time_elapsed(tp: tcp_sock) -> int:
-    """ns since the last segment came in."""
+    """ns since the last segment arrived."""
     now: int = tp.net.clock.now_ns()
     return min(now - tp.icsk_ack_lrcvtime, now - tp.rcv_tstamp)
 

@@ -5,7 +5,7 @@
     tcp_get_info                            TCP_INFO, and ss: from the fields of tcp_sock
 
 The functions before TCP_LEVEL are the setters and getters that its rows name; an option that is one
-member of tcp_sock has none. Setters run with the sock owned. Those that let waiting data go
+member of tcp_sock has none. Setters run with the sock owned. Those that release waiting data
 (TCP_NODELAY, TCP_CORK) send before they return. The file keeps no state. Read the rows first.
 """
 
@@ -152,7 +152,7 @@ def __tcp_sock_set_quickack(sk: tcp_sock, val: int) -> None:
 
 
 def tcp_sock_set_keepidle_locked(sk: tcp_sock, val: int) -> None:
-    """net/ipv4/tcp.c: a probe that is due goes by the new time."""
+    """net/ipv4/tcp.c: reschedule a pending probe by the new time."""
     sk.keepalive_time = val * NSEC_PER_SEC
     if sk.sk_flags & SOCK_KEEPOPEN and not (1 << sk.sk_state) & (TCPF_CLOSE | TCPF_LISTEN):
         elapsed = keepalive_time_elapsed(sk)
@@ -223,7 +223,7 @@ _TCP_INFO_FIELDS = 68
 
 
 def tcpi_pacing_rate(sk: tcp_sock) -> wide:
-    """The rate that Linux would pace the socket at, ~0UL when nothing limits it."""
+    """The rate that Linux would pace the socket at, ~0UL if unlimited."""
     rate = tcp_pacing_rate(sk)
     return pacing_rate(sk) if rate == sk.sk_pacing_rate else rate
 
@@ -236,14 +236,14 @@ def tcp_compute_delivery_rate(sk: tcp_sock) -> int:
 
 
 def tcp_get_info_chrono_stats(sk: tcp_sock) -> tuple[int, int, int]:
-    """net/ipv4/tcp.c: us in which there was data to send, and the two limits' shares of them."""
+    """net/ipv4/tcp.c: us with data to send, and the shares limited by window and buffer."""
     tcp_chrono_set(sk, sk.chrono_type)  # up to now
     busy = sk.chrono_busy + sk.chrono_rwnd + sk.chrono_sndbuf
     return busy // 1000, sk.chrono_rwnd // 1000, sk.chrono_sndbuf // 1000
 
 
 def tcp_get_info_listen(sk: tcp_sock) -> bytes:
-    """struct tcp_info of a listener: its queue of connections, and what it hands down to them."""
+    """struct tcp_info of a listener: its accept queue, and the values that children inherit."""
     info: list[wide] = [0] * _TCP_INFO_FIELDS
     info[0] = sk.sk_state
     info[12], info[13] = sk.sk_ack_backlog, sk.sk_max_ack_backlog
@@ -329,7 +329,7 @@ def tcp_get_info(sk: tcp_sock) -> bytes:
         sk.rcv_ooopack & M32,
         sk.snd_wnd & M32,
         tcp_receive_window(sk) & M32,
-        0,  # tcpi_rehash: a flow keeps its hash
+        0,  # tcpi_rehash: a flow's hash never changes
         sk.total_rto & 0xFFFF,
         sk.total_rto_recoveries & 0xFFFF,
         rto_time // NSEC_PER_MSEC & M32,
@@ -375,7 +375,7 @@ def tcp_get_timestamping_opt_stats(sk: tcp_sock, orig: sk_buff, ack: sk_buff | N
         (20, "I", sk.dsack_dups & M32),
         (21, "I", sk.reord_seen & M32),
         (22, "I", sk.srtt_us >> 3),
-        (23, "H", 0),  # a flow keeps its hash
+        (23, "H", 0),  # a flow's hash never changes
         (24, "I", (sk.write_seq - sk.snd_nxt) & M32),
         (25, "Q", edt),
     ]
@@ -423,7 +423,7 @@ def tcp_info_dict(sk: tcp_sock) -> dict[str, Any]:
 
 
 def tcp_get_mss(sk: tcp_sock) -> int:
-    """TCP_MAXSEG: what was asked for before there is a connection, then what it has."""
+    """TCP_MAXSEG: the requested value before a connection exists, then the current MSS."""
     if sk.rx_opt.user_mss and (1 << sk.sk_state) & (TCPF_CLOSE | TCPF_LISTEN):
         return sk.rx_opt.user_mss
     return sk.mss_cache
@@ -520,7 +520,7 @@ TCP_LEVEL = Level("IPPROTO_TCP", SOL_TCP, vars(names), [replace(row, sockets=TCP
     switch("TCP_THIN_LINEAR_TIMEOUTS", "thin_lto", "no backoff while few packets are out",
         since="2.6.34", legal=ON_OFF),
     SockOpt("TCP_TIMESTAMP", "the current timestamp", "3.9",
-        get=tcp_get_timestamp, no_set=errno.EPERM),  # only a socket under repair may
+        get=tcp_get_timestamp, no_set=errno.EPERM),  # only allowed under repair
     number("TCP_USER_TIMEOUT", "icsk_user_timeout", range(1 << 31),
         "ms that sent data may stay unacknowledged", since="2.6.37", unit=NSEC_PER_MSEC),
     number("TCP_WINDOW_CLAMP", "window_clamp", None, "largest window that is offered",

@@ -2,7 +2,7 @@
 
 When the listener's queue is full, the initial sequence number is a cookie. It consists of a keyed
 hash of the connection, a counter of minutes and an index into a table of MSS values. Window scale,
-SACK and ECN ride in the low bits of our timestamp. The family brings its table of MSS values.
+SACK and ECN are stored in the low bits of our timestamp. Each family has its table of MSS values.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ def check_tcp_syn_cookie(
 
 
 def cookie_init_timestamp(req: request_sock, now_ms: int) -> int:
-    """The offset that puts our bits into a SYN-ACK's timestamp without moving it to the future."""
+    """The offset that encodes our bits in a SYN-ACK's timestamp without moving it to the future."""
     bits = req.snd_wscale if req.wscale_ok else TS_OPT_WSCALE_MASK
     if req.sack_ok:
         bits |= TS_OPT_SACK
@@ -98,7 +98,7 @@ def cookie_init_timestamp(req: request_sock, now_ms: int) -> int:
 def cookie_timestamp_decode(opts: tcp_options_received, req: request_sock) -> bool:
     """Restore from TSecr the options that cookie_init_timestamp encoded.
 
-    False: we offer none of them, so the timestamp is not of our SYN-ACK.
+    False: the options are disabled here, so the timestamp is not from our SYN-ACK.
     """
     sysctl = req.net.sysctl
     if not sysctl.tcp_timestamps:
@@ -136,7 +136,7 @@ def cookie_init_sequence(skb: sk_buff, req: request_sock) -> int:
 def tcp_get_cookie_sock(
     sk: tcp_sock, skb: sk_buff, req: request_sock, dst: dst_entry
 ) -> tcp_sock | None:
-    """Make the child of a request that a cookie proved and queue it for accept(); None: no room."""
+    """Create the child of a request verified by a cookie, and queue it for accept(); None: no room."""
     child: tcp_sock | None = sk.icsk_af_ops.syn_recv_sock(sk, skb, req, dst, None)
     if child is None or inet_csk_reqsk_queue_add(sk, req, child) is None:
         return None
@@ -144,9 +144,9 @@ def tcp_get_cookie_sock(
 
 
 def cookie_check(sk: tcp_sock, skb: sk_buff, ops: tcp_family_ops) -> tcp_sock | None:
-    """Check the cookie of an ACK that came to a listener; returns the child that it proves.
+    """Check the cookie of an ACK to a listener; returns the child that it creates.
 
-    `sk` when it is no valid cookie. None when there is no child for lack of a route or room.
+    `sk` if the cookie is invalid. None if no route or no room is left for a child.
     Borrows skb.
     """
     net = sk.net
@@ -182,7 +182,7 @@ def cookie_check(sk: tcp_sock, skb: sk_buff, ops: tcp_family_ops) -> tcp_sock | 
     if dst is None or security_inet_conn_request(sk, skb, req):
         return None
     req.ecn_ok = req.ecn_ok and tcp_ecn_granted(net, dst)
-    # Only with Accurate ECN does the last ACK have so much (RFC 9768 3.1.2 and 5.1).
+    # Only with Accurate ECN has the last ACK such an ACE field (RFC 9768 3.1.2 and 5.1).
     req.accecn_ok = req.ecn_ok and tcp_accecn_ace(flags) > 1
     tcp_openreq_init_rwin(req, sk, dst, req.mss)
     return tcp_get_cookie_sock(sk, skb, req, dst)

@@ -13,8 +13,8 @@ A connection has five timers, whose functions TCP_TIMERS names:
     tcp_keepalive_timer         probes a silent peer; ends an orphan's FIN_WAIT2
     tcp_pace_kick               pacing lets the next packets go
 
-A timer that finds the socket owned by a caller leaves a mark in `tsq_flags`; tcp_release_cb does
-the work when the caller lets go. State: `icsk_pending` and `icsk_timeout` (what the write timer is
+A timer that finds the socket owned by a caller sets a flag in `tsq_flags`; tcp_release_cb does
+the work when the caller releases it. State: `icsk_pending` and `icsk_timeout` (what the write timer is
 armed for, and when), `icsk_rto`, `icsk_backoff`, `icsk_retransmits`, `rto_stamp`. Whoever arms a
 timer calls inet_csk_reset_xmit_timer or tcp_reset_xmit_timer. Read tcp_retransmit_timer first.
 """
@@ -109,7 +109,7 @@ TCP_THIN_LINEAR_RETRIES = 6
 
 
 def tcp_init_xmit_timers(sk: tcp_sock) -> None:
-    """Set what the socket's timers call."""
+    """Set the functions of the socket's timers."""
     inet_csk_init_xmit_timers(sk, TCP_TIMERS)
 
 
@@ -117,7 +117,7 @@ def tcp_init_xmit_timers(sk: tcp_sock) -> None:
 
 
 def tcp_clamp_rto_to_user_timeout(sk: tcp_sock) -> int:
-    """The RTO, cut so that TCP_USER_TIMEOUT is noticed in time."""
+    """The RTO, limited so that TCP_USER_TIMEOUT takes effect in time."""
     user_timeout = sk.icsk_user_timeout
     if not user_timeout:
         return sk.icsk_rto
@@ -137,7 +137,7 @@ def tcp_orphan_retries(sk: tcp_sock, alive: bool) -> int:
 
 
 def tcp_out_of_resources(sk: tcp_sock, do_reset: bool) -> bool:
-    """Kill the orphan sk when the host has too many of them or too little memory; True if it did.
+    """Kill the orphan sk if the host has too many orphans or too little memory; True if killed.
 
     An orphan that is idle for long or had an ICMP error counts more, so it is killed sooner. The
     peer gets a RST if we sent data recently, if its window is closed, or with `do_reset`.
@@ -163,7 +163,7 @@ def tcp_model_timeout(sk: tcp_sock, boundary: int, rto_base: int) -> int:
 
 
 def retransmits_timed_out(sk: tcp_sock, boundary: int, timeout: int) -> bool:
-    """True when retransmitting has gone on for `timeout` ns (0: as `boundary` retries take)."""
+    """True when retransmitting has lasted for `timeout` ns (0: as `boundary` retries take)."""
     if not sk.icsk_retransmits:
         return False
     if not timeout:
@@ -178,7 +178,7 @@ def retransmits_timed_out(sk: tcp_sock, boundary: int, timeout: int) -> bool:
 
 
 def dst_negative_advice(sk: tcp_sock) -> None:
-    """include/net/sock.h: drop the cached route of a silent peer when it may be at fault.
+    """include/net/sock.h: drop the cached route of a silent peer if it may be the cause.
 
     IPv4's is dropped when ICMP changed it or it is obsolete (ipv4_negative_advice), IPv6's unless
     it has a lifetime that has not ended (ip6_negative_advice).
@@ -229,7 +229,7 @@ def tcp_write_timeout(sk: tcp_sock) -> bool:
 
 
 def tcp_rtx_probe0_timed_out(sk: tcp_sock, rtx_delta: int) -> bool:
-    """The peer shrank its window to 0 over data in flight: whether that has lasted too long."""
+    """The peer shrank its window to 0 over data in flight: whether this has lasted too long."""
     user_timeout = sk.icsk_user_timeout
     if user_timeout:
         return sk.retrans_stamp != 0 and sk.net.clock.now_ns() - sk.retrans_stamp >= user_timeout
@@ -251,7 +251,7 @@ def tcp_update_rto_stats(sk: tcp_sock) -> None:
 
 
 def tcp_fastopen_synack_timer(sk: tcp_sock, req: request_sock) -> None:
-    """A Fast Open child's SYN-ACK was not acknowledged: send it again, or give up."""
+    """A Fast Open child's SYN-ACK was not acknowledged: retransmit it, or give up."""
     sk.net.mib.linux.TCPTimeouts += 1
     most = sk.icsk_syn_retries or sk.net.sysctl.tcp_synack_retries + 1
     if req.num_timeout >= most:
@@ -259,7 +259,7 @@ def tcp_fastopen_synack_timer(sk: tcp_sock, req: request_sock) -> None:
         return
     if sk.icsk_retransmits == 1:
         tcp_ack.tcp_enter_loss(sk)
-    inet_rtx_syn_ack(sk, req)  # the application may have the socket: try on after an error
+    inet_rtx_syn_ack(sk, req)  # the application may have the socket: retry after an error
     req.num_timeout += 1
     tcp_update_rto_stats(sk)
     if not sk.retrans_stamp:
@@ -268,7 +268,7 @@ def tcp_fastopen_synack_timer(sk: tcp_sock, req: request_sock) -> None:
 
 
 def tcp_retransmit_timer(sk: tcp_sock) -> None:
-    """The RTO went off (RFC 6298 5.4-5.7): collapse the window, resend the oldest, back off."""
+    """The RTO expired (RFC 6298 5.4-5.7): collapse the window, resend the oldest, back off."""
     if sk.fastopen_rsk is not None:
         # Nothing else is retransmitted before the SYN-ACK is acknowledged.
         tcp_fastopen_synack_timer(sk, sk.fastopen_rsk)
@@ -313,7 +313,7 @@ def tcp_retransmit_timer(sk: tcp_sock) -> None:
         skb = sk.tcp_rtx_queue.peek()
         assert skb is not None  # packets are out
         if tcp_retransmit_skb(sk, skb, 1) != 0:
-            # Nothing was sent (no buffer, no route): try again soon, without backing off.
+            # Nothing was sent (no buffer, no route): retry soon, without backoff.
             tcp_reset_xmit_timer(
                 sk, ICSK_TIME_RETRANS, min(sk.icsk_rto, tcp_const.TCP_RESOURCE_PROBE_INTERVAL)
             )
@@ -324,7 +324,7 @@ def tcp_retransmit_timer(sk: tcp_sock) -> None:
         and tcp_stream_is_thin(sk)
         and sk.icsk_retransmits <= TCP_THIN_LINEAR_RETRIES
     ):
-        # Too few packets are out for fast retransmit, so the first timeouts are not doubled.
+        # Too few packets are in flight for fast retransmit, so the first timeouts are not doubled.
         sk.icsk_backoff = 0
         tcp_set_rto(sk)
     elif sk.sk_state != TCP_SYN_SENT or sk.total_rto > sk.net.sysctl.tcp_syn_linear_timeouts:
@@ -364,7 +364,7 @@ def tcp_probe_timer(sk: tcp_sock) -> None:
         sk.icsk_probes_out = 0
         sk.icsk_probes_tstamp = 0
         if not sk.packets_out and sk.sk_state in (TCP_FIN_WAIT1, TCP_CLOSING, TCP_LAST_ACK):
-            tcp_send_fin(sk)  # there was no buffer for it
+            tcp_send_fin(sk)  # it had no buffer before
         return
     now = sk.net.clock.now_ns()
     if not sk.icsk_probes_tstamp:
@@ -388,7 +388,7 @@ def tcp_probe_timer(sk: tcp_sock) -> None:
 
 
 def tcp_write_timer_handler(sk: tcp_sock) -> None:
-    """Do what the write timer was armed for (icsk_pending)."""
+    """Handle the write timer's event (icsk_pending)."""
     if (1 << sk.sk_state) & (TCPF_CLOSE | TCPF_LISTEN) or not sk.icsk_pending:
         return
     now = sk.net.clock.now_ns()
@@ -423,7 +423,7 @@ def tcp_write_timer(timer: timer_list) -> None:
 
 
 def tcp_delack_timer_handler(sk: tcp_sock) -> None:
-    """Send the delayed ACK. No data carried it in time, so raise the ATO or end pingpong mode."""
+    """Send the delayed ACK. No data carried it in time, so raise the ATO or leave pingpong mode."""
     if (1 << sk.sk_state) & (TCPF_CLOSE | TCPF_LISTEN):
         return
     if sk.compressed_ack:
@@ -535,7 +535,7 @@ def tcp_tsq_handler(sk: tcp_sock) -> None:
 
 
 def tcp_tsq_workfn(machine: Machine) -> None:
-    """net/ipv4/tcp_output.c: the sockets whose packets have left send on."""
+    """net/ipv4/tcp_output.c: let the sockets whose packets were sent continue."""
     head = machine.tsq_head
     for _ in range(len(head)):
         sk: tcp_sock = head.pop(0)
@@ -553,7 +553,7 @@ def tcp_tasklet_init(machine: Machine) -> None:
 
 
 def tcp_pace_kick(timer: timer_list) -> None:
-    """net/ipv4/tcp_output.c: the pacing timer expired; send on (SO_MAX_PACING_RATE)."""
+    """net/ipv4/tcp_output.c: the pacing timer expired; continue sending (SO_MAX_PACING_RATE)."""
     sk = timer.data
     if sock_owned_by_user(sk):
         sk.tsq_flags |= TCPF_TSQ_DEFERRED
@@ -565,7 +565,7 @@ def tcp_pace_kick(timer: timer_list) -> None:
 
 
 def tcp_release_cb(sk: tcp_sock) -> None:
-    """net/ipv4/tcp_output.c: do what timers, ICMP and the backlog put off for the owner's sake."""
+    """net/ipv4/tcp_output.c: run the work that timers, ICMP and the backlog deferred."""
     while flags := sk.tsq_flags & TCP_DEFERRED_ALL:
         sk.tsq_flags &= ~TCP_DEFERRED_ALL
         if flags & TCPF_TSQ_DEFERRED:
@@ -579,7 +579,7 @@ def tcp_release_cb(sk: tcp_sock) -> None:
         if flags & TCPF_ACK_DEFERRED and sk.icsk_ack_pending & ICSK_ACK_SCHED:
             tcp_send_ack(sk)
         if sk.sk_backlog.qlen:
-            # On loopback the answers to what was just sent are in the backlog already.
+            # On loopback the answers to the data just sent are already in the backlog.
             __release_sock(sk)
 
 

@@ -46,7 +46,7 @@ TCP_TW_SUCCESS = 0
 TCP_TW_RST = 1
 TCP_TW_ACK = 2
 TCP_TW_SYN = 3
-TCP_TW_ACK_OOW = 4  # what is acknowledged is outside the window: never ECN-capable
+TCP_TW_ACK_OOW = 4  # the acknowledged segment is outside the window: never ECN-capable
 
 
 def tcp_in_window(seq: int, end_seq: int, s_win: int, e_win: int) -> bool:
@@ -97,14 +97,14 @@ def tcp_challenge_limited_mini(mini: inet_timewait_sock | request_sock) -> bool:
 
 
 def tcp_timewait_check_oow_rate_limit(tw: inet_timewait_sock, skb: sk_buff, mib: str) -> int:
-    """ACK what is outside the window, but not too often."""
+    """ACK an out-of-window segment, rate limited."""
     if tcp_oow_rate_limited(tw, skb, mib):
         return TCP_TW_SUCCESS
     return TCP_TW_ACK_OOW
 
 
 def tcp_timewait_state_process(tw: inet_timewait_sock, skb: sk_buff) -> int:
-    """A segment for a socket in TIME_WAIT: what to answer (TCP_TW_*).
+    """A segment for a socket in TIME_WAIT: how to answer (TCP_TW_*).
 
     TCP_TW_SYN: a new incarnation may begin (RFC 9293 3.6.1, 6191); net.tcp_tw_isn is its ISN.
     """
@@ -185,8 +185,8 @@ def tcp_timewait_state_process(tw: inet_timewait_sock, skb: sk_buff) -> int:
 def tcp_twsk_unique(sk: tcp_sock, sktw: inet_timewait_sock, bound: bool) -> bool:
     """timewait_sock_ops.twsk_unique: whether sk may reuse this 4-tuple (RFC 6191, RFC 7323).
 
-    That needs timestamps. A port that is chosen needs sysctl tcp_tw_reuse (2: on loopback only),
-    too, and tcp_tw_reuse_delay since TIME_WAIT began; one that is `bound` does not.
+    That needs timestamps. An automatic port also needs sysctl tcp_tw_reuse (2: on loopback only)
+    and tcp_tw_reuse_delay since TIME_WAIT began; a `bound` port does not.
     """
     net = sk.net
     reuse = net.sysctl.tcp_tw_reuse

@@ -1,4 +1,4 @@
-"""net/ipv4/tcp_input.c: taking back a window reduction that proved wrong.
+"""net/ipv4/tcp_input.c: undoing an unneeded window reduction.
 
 Evidence: an ACK that echoes a timestamp from before the retransmission (Eifel, RFC 3522), or
 D-SACKs for everything that was retransmitted (RFC 3708).
@@ -25,7 +25,7 @@ from stack.inet.tcp_sock import (
 
 
 def tcp_init_undo(sk: tcp_sock) -> None:
-    """Start to count retransmissions; if all of them prove needless, the reduction is undone."""
+    """Start to count retransmissions; if none was needed, the reduction is undone."""
     sk.undo_marker = sk.snd_una or 1
     sk.undo_retrans = sk.retrans_out
     if sk.tlp_high_seq and sk.tlp_retrans:
@@ -35,10 +35,10 @@ def tcp_init_undo(sk: tcp_sock) -> None:
 
 
 def tcp_packet_delayed(sk: tcp_sock) -> bool:
-    """The original was late, not lost.
+    """Whether the original was late, not lost.
 
-    The ACK echoes a timestamp from before the first retransmission, or there was none. It may have
-    been forgotten, too: at the end of a recovery without SACK, or when a SYN was acknowledged.
+    The ACK echoes a timestamp from before the first retransmission, or there was none. Its time may have
+    been reset, too: at the end of a recovery without SACK, or when a SYN was acknowledged.
     """
     rx_opt = sk.rx_opt
     if sk.retrans_stamp:
@@ -57,7 +57,7 @@ def tcp_may_undo(sk: tcp_sock) -> bool:
 
 
 def tcp_undo_cwnd_reduction(sk: tcp_sock, unmark_loss: bool) -> None:
-    """The reduction was wrong: window and threshold as before."""
+    """The reduction was wrong: restore window and threshold."""
     if unmark_loss:
         for skb in sk.tcp_rtx_queue:
             if skb.sacked & TCPCB_LOST:
@@ -75,7 +75,7 @@ def tcp_undo_cwnd_reduction(sk: tcp_sock, unmark_loss: bool) -> None:
 
 
 def tcp_is_non_sack_preventing_reopen(sk: tcp_sock) -> bool:
-    """Without SACK, stay until something above high_seq is acknowledged (RFC 6582 3.2, step 5)."""
+    """Without SACK, stay until data above high_seq is acknowledged (RFC 6582 3.2, step 5)."""
     if sk.snd_una == sk.high_seq and not sk.rx_opt.sack_ok:
         if not tcp_any_retrans_done(sk):
             sk.retrans_stamp = 0
@@ -84,7 +84,7 @@ def tcp_is_non_sack_preventing_reopen(sk: tcp_sock) -> bool:
 
 
 def tcp_try_undo_recovery(sk: tcp_sock) -> bool:
-    """Undo at the end of a recovery, if it proved needless; True: stay in the state for now."""
+    """Undo at the end of a recovery, if it was unneeded; True: stay in the state for now."""
     if tcp_may_undo(sk):
         loss = sk.icsk_ca_state == TCP_CA_Loss
         tcp_undo_cwnd_reduction(sk, False)

@@ -56,7 +56,7 @@ def tcp_select_initial_window(
 
 
 def tcp_update_max_rcv_wnd_seq(sk: tcp_sock) -> None:
-    """Keep the end of the window that was just told, if none reached further."""
+    """Store the end of the window just advertised, if it is the furthest."""
     end = (sk.rcv_wup + sk.rcv_wnd) & M32
     if after(end, sk.rcv_mwnd_seq):
         sk.rcv_mwnd_seq = end
@@ -65,7 +65,7 @@ def tcp_update_max_rcv_wnd_seq(sk: tcp_sock) -> None:
 def tcp_select_window(sk: tcp_sock) -> int:
     """The 16-bit window field of the next segment; stores what it offers."""
     old_win = sk.rcv_wnd
-    if sk.icsk_ack_pending & ICSK_ACK_NOMEM:  # the last segment did not fit
+    if sk.icsk_ack_pending & ICSK_ACK_NOMEM:  # the last segment had no room
         sk.pred_flags = 0
         sk.rcv_wnd = 0
         sk.rcv_wup = sk.rcv_nxt
@@ -75,7 +75,7 @@ def tcp_select_window(sk: tcp_sock) -> int:
     new_win = __tcp_select_window(sk)
     rcv_wscale = sk.rx_opt.rcv_wscale
     if new_win < cur_win and not (rcv_wscale and sk.net.sysctl.tcp_shrink_window):
-        # RFC 9293 3.8.6.2.1: never take back what was offered (round up to what the field can say).
+        # RFC 9293 3.8.6.2.1: never shrink the offered window (round up to the field's unit).
         if new_win == 0:
             sk.net.mib.linux.TCPWantZeroWindowAdv += 1
         scale = 1 << (rcv_wscale & 15)
@@ -135,9 +135,9 @@ def __tcp_select_window(sk: tcp_sock) -> int:
 def tcp_shrinking_window(
     sk: tcp_sock, mss: int, free_space: int, full_space: int, allowed_space: int
 ) -> int:
-    """The rest of __tcp_select_window under net.ipv4.tcp_shrink_window: what is free, rounded down.
+    """The rest of __tcp_select_window under net.ipv4.tcp_shrink_window: the free space, rounded down.
 
-    So the window told ends where memory does (RFC 7323 2.4 says how a sender bears that).
+    So the window ends where memory does (RFC 7323 2.4 describes the sender's side).
     """
     scale = 1 << (sk.rx_opt.rcv_wscale & 15)
     free_space = free_space & ~(scale - 1)
@@ -200,7 +200,7 @@ def tcp_mtu_probing(sk: tcp_sock) -> None:
 
 
 def tcp_mtu_check_reprobe(sk: tcp_sock) -> None:
-    """After tcp_probe_interval the path may carry more: search from the present size on."""
+    """After tcp_probe_interval the path may carry more: search from the current size."""
     now: int = sk.net.clock.now_ns()
     if now - sk.mtup_probe_timestamp >= sk.net.sysctl.tcp_probe_interval * NSEC_PER_SEC:
         mss = tcp_current_mss(sk)
