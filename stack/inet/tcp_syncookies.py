@@ -136,7 +136,7 @@ def cookie_init_sequence(skb: sk_buff, req: request_sock) -> int:
 def tcp_get_cookie_sock(
     sk: tcp_sock, skb: sk_buff, req: request_sock, dst: dst_entry
 ) -> tcp_sock | None:
-    """Create the child of a request verified by a cookie, and queue it for accept(); None: no room."""
+    """Create a cookie request's child and queue it for accept(); None: no room."""
     child: tcp_sock | None = sk.icsk_af_ops.syn_recv_sock(sk, skb, req, dst, None)
     if child is None or inet_csk_reqsk_queue_add(sk, req, child) is None:
         return None

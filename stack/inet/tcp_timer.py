@@ -14,7 +14,7 @@ A connection has five timers, whose functions TCP_TIMERS names:
     tcp_pace_kick               pacing lets the next packets go
 
 A timer that finds the socket owned by a caller sets a flag in `tsq_flags`; tcp_release_cb does
-the work when the caller releases it. State: `icsk_pending` and `icsk_timeout` (what the write timer is
+the work on its release. State: `icsk_pending` and `icsk_timeout` (what the write timer is
 armed for, and when), `icsk_rto`, `icsk_backoff`, `icsk_retransmits`, `rto_stamp`. Whoever arms a
 timer calls inet_csk_reset_xmit_timer or tcp_reset_xmit_timer. Read tcp_retransmit_timer first.
 """

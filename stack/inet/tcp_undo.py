@@ -37,8 +37,8 @@ def tcp_init_undo(sk: tcp_sock) -> None:
 def tcp_packet_delayed(sk: tcp_sock) -> bool:
     """Whether the original was late, not lost.
 
-    The ACK echoes a timestamp from before the first retransmission, or there was none. Its time may have
-    been reset, too: at the end of a recovery without SACK, or when a SYN was acknowledged.
+    The ACK echoes a timestamp from before the first retransmission, or there was none. Its time may
+    have been reset: at the end of a recovery without SACK, or when a SYN was acknowledged.
     """
     rx_opt = sk.rx_opt
     if sk.retrans_stamp:

@@ -135,7 +135,7 @@ def __tcp_select_window(sk: tcp_sock) -> int:
 def tcp_shrinking_window(
     sk: tcp_sock, mss: int, free_space: int, full_space: int, allowed_space: int
 ) -> int:
-    """The rest of __tcp_select_window under net.ipv4.tcp_shrink_window: the free space, rounded down.
+    """The rest of __tcp_select_window under net.ipv4.tcp_shrink_window: free space, rounded down.
 
     So the window ends where memory does (RFC 7323 2.4 describes the sender's side).
     """

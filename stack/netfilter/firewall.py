@@ -1,4 +1,4 @@
-"""Packet filter rules, in the words of nft and iptables:
+"""Packet filter rules, with the keywords of nft and iptables:
 
     firewall.policy(host, "forward", "drop")
     firewall.accept(host, "forward", state="established,related")
@@ -6,7 +6,7 @@
     firewall.reject(host, "forward", iif="eth0", with_="tcp reset", proto="tcp")
 
 Chains are "prerouting", "input", "forward", "output" and "postrouting". The first rule that matches
-decides, in the order in which they were added; if none does, the chain's policy decides. The words
+decides, in the order of addition; if none does, the chain's policy decides. The keywords
 of a rule are in stack/netfilter/match.py; a rule with "state" turns connection tracking on. Call
 these with the host's lock held where other threads run the host.
 """
@@ -45,12 +45,12 @@ CHAINS = {
 FAMILIES = (netfilter.NFPROTO_IPV4, netfilter.NFPROTO_IPV6)
 UNTRACK = 0x100
 REJECT = 0x101
-"""Actions of a rule beside the verdicts NF_*."""
+"""Actions of a rule besides the verdicts NF_*."""
 
 
 @state
 class nft_rule:
-    """One rule. `packets` and `bytes` count what it decided about."""
+    """One rule. `packets` and `bytes` count its matches."""
 
     match: nft_match
     verdict: int
@@ -76,7 +76,7 @@ class nft_chain:
     rules: list[nft_rule] = row(make=list)
     policy: int = row(netfilter.NF_ACCEPT)
     packets: int = row(0)
-    """Packets that the policy decided about."""
+    """Packets to which the policy was applied."""
     hook: Hook | None = row()
 
 
@@ -116,7 +116,7 @@ def _chain(net: Net, name: str, raw: bool = False) -> nft_chain:
 
 
 def _unhook_if_idle(net: Net, chain: nft_chain) -> None:
-    """Unregister a chain without rules that accepts everything, so that it costs nothing."""
+    """Unregister a chain without rules that accepts everything, to save its cost."""
     if chain.rules or chain.policy != netfilter.NF_ACCEPT or chain.hook is None:
         return
     for pf in FAMILIES:
@@ -140,7 +140,7 @@ def _add(
 
 
 def accept(net: Net, chain: str, **words: Any) -> nft_rule:
-    """`accept`: let matching packets go on. Raises: ValueError."""
+    """`accept`: accept matching packets. Raises: ValueError."""
     return _add(net, chain, "accept", netfilter.NF_ACCEPT, words)
 
 
@@ -148,7 +148,7 @@ def drop(net: Net, chain: str, *, error: int = 0, **words: Any) -> nft_rule:
     """`drop`: drop matching packets. A sender on this host gets EPERM, or `error`.
 
     Raises:
-        ValueError: words that a rule does not have, or values that do not fit.
+        ValueError: unknown keywords or invalid values.
     """
     return _add(net, chain, "drop", NF_DROP_ERR(-abs(error)) if error else netfilter.NF_DROP, words)
 
@@ -158,7 +158,7 @@ def reject(net: Net, chain: str, *, with_: str = "port-unreach", **words: Any) -
     "port-unreach", "host-unreach", "net-unreach", "admin-prohibited".
 
     Raises:
-        ValueError: no such answer, or a chain whose packets have no route to answer by.
+        ValueError: no such answer, or a chain whose packets have no route for the answer.
     """
     if with_ not in REJECT_WITH:
         raise ValueError(f"reject with {with_!r}: they are {', '.join(REJECT_WITH)}")
@@ -171,7 +171,7 @@ def reject(net: Net, chain: str, *, with_: str = "port-unreach", **words: Any) -
 def queue(net: Net, chain: str, number: int = 0, *, bypass: bool = False, **words: Any) -> nft_rule:
     """`queue num`: hand matching packets to the queue's listener (stack/core/nf_queue.py).
 
-    `bypass`: without a listener they go on.
+    `bypass`: without a listener they are accepted.
     """
     verdict = NF_QUEUE_NR(number) | (netfilter.NF_VERDICT_FLAG_QUEUE_BYPASS if bypass else 0)
     assert verdict & netfilter.NF_VERDICT_MASK == netfilter.NF_QUEUE
@@ -205,7 +205,7 @@ def rules(net: Net, chain: str | None = None) -> list[nft_rule]:
 
 
 def delete(net: Net, rule: nft_rule) -> None:
-    """Remove a rule. Raises: ValueError: it is none of this namespace."""
+    """Remove a rule. Raises: ValueError: it is not in this namespace."""
     chain: nft_chain | None = net.ct.chains.get((rule.chain, rule.raw))
     if chain is None or rule not in chain.rules:
         raise ValueError(f"{rule!r} is no rule of {net.name}")

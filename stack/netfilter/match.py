@@ -1,12 +1,12 @@
-"""The conditions of a rule, in the words of nft and iptables.
+"""The conditions of a rule, with the keywords of nft and iptables.
 
     iif, oif        name of the incoming, outgoing interface
     saddr, daddr    "10.0.0.7", "10.0.0.0/24" or "10.0.0.5-10.0.0.9"
     proto           "tcp", "udp", "icmp", "icmpv6" or a number
     sport, dport    443, "443", "8000-8010" or (8000, 8010)
-    state           "new", "established", "related", "invalid", "untracked", or several of them
+    state           "new", "established", "related", "invalid", "untracked", or several of these
     mark            skb.mark
-    ip              "ip" or "ip6": the family, where addresses do not tell
+    ip              "ip" or "ip6": the family, if no address implies it
 
 A value that begins with "!" matches all others.
 """
@@ -55,7 +55,7 @@ WORDS = ("iif", "oif", "saddr", "daddr", "proto", "sport", "dport", "state", "ma
 
 @state
 class nft_match:
-    """The parsed words; a word that was left out matches everything."""
+    """The parsed keywords; an omitted keyword matches everything."""
 
     pf: int = row(0)
     iif: str = row("")
@@ -151,10 +151,10 @@ def parse_states(value: str | Iterable[str]) -> int:
 
 
 def parse_match(words: dict[str, Any]) -> nft_match:
-    """The match of a rule's words (see above); None leaves a word out.
+    """The match of a rule's keywords (see above); None omits a keyword.
 
     Raises:
-        ValueError: an unknown word, an invalid value, addresses of both families in one rule, ports
+        ValueError: unknown keyword, invalid value, addresses of both families in one rule, ports
             without "tcp" or "udp".
     """
     m = nft_match()
@@ -245,7 +245,7 @@ def nft_match_packet(m: nft_match, skb: sk_buff, hook: nf_hook_state) -> bool:
 
 
 def ct_state_of(skb: sk_buff) -> int:
-    """CT_*: what the packet is to its connection (nft_ct NFT_CT_STATE)."""
+    """CT_*: the packet's state in its connection (nft_ct NFT_CT_STATE)."""
     if skb.nfct is None:
         return CT_UNTRACKED if skb.nfctinfo == nf_conntrack.IP_CT_UNTRACKED else CT_INVALID
     return STATE_OF_INFO.get(skb.nfctinfo, CT_INVALID)

@@ -1,11 +1,11 @@
-"""Rules of NAT, in the words of nft:
+"""NAT rules, with the keywords of nft:
 
     nat.masquerade(host, oif="eth1")
     nat.snat(host, "192.0.2.7", oif="eth1", saddr="10.0.0.0/24")
     nat.dnat(host, "10.0.0.5:80", iif="eth1", proto="tcp", dport=8080)
 
-Rules are asked once per connection. The first rule of a kind that matches decides, in the order in
-which they were added. Their other words are in stack/netfilter/match.py. Call these with the host's
+Rules are evaluated once per connection. The first matching rule of a kind decides, in the order in
+which they were added. Other keywords are in stack/netfilter/match.py. Call these with the host's
 lock held where other threads run the host.
 """
 
@@ -119,12 +119,12 @@ def masquerade(
 ) -> nat_rule:
     """`masquerade`: matching connections get the address of their outgoing interface as source.
 
-    `ports`: the source ports to choose from ("1024-2047"); without it a free port is kept.
-    `random`: choose ports at random (fully-random). `ip`: "ip" (the default, unless addresses of
+    `ports`: the source ports to choose from ("1024-2047"); without it the port is kept if free.
+    `random`: choose ports at random (fully-random). `ip`: "ip" (the default, unless addresses in
     the rule are IPv6), "ip6" or "inet" for both.
 
     Raises:
-        ValueError: words that a rule does not have, or values that do not fit.
+        ValueError: unknown keywords or invalid values.
     """
     both = ip == "inet"
     match = parse_match(words | ({} if both else {"ip": ip}))
@@ -191,7 +191,7 @@ def delete(net: Net, rule: nat_rule) -> None:
     With the last rule tracking ends, unless the firewall or a caller needs it.
 
     Raises:
-        ValueError: it is no rule of this namespace.
+        ValueError: it is not a rule of this namespace.
     """
     if rule not in rules(net):
         raise ValueError(f"{rule!r} is no rule of {net.name}")

@@ -17,7 +17,7 @@ from stack.core.rows import row, state, wide
 from stack.core.timer import timer_list
 from stack.net import Net
 
-# enum ip_conntrack_info: what a packet is to its connection (skb.nfctinfo)
+# enum ip_conntrack_info: a packet's relation to its connection (skb.nfctinfo)
 IP_CT_ESTABLISHED = 0
 IP_CT_RELATED = 1
 IP_CT_NEW = 2
@@ -41,14 +41,14 @@ IPS_DST_NAT_DONE = 1 << 8
 IPS_NAT_DONE_MASK = IPS_SRC_NAT_DONE | IPS_DST_NAT_DONE
 IPS_DYING = 1 << 9
 IPS_EVENTS = 1 << 16
-"""Not Linux's, and not told: `ecache.cache` is not 0. A packet tests it with IPS_CONFIRMED."""
+"""Not in Linux or messages: `ecache.cache` is not 0. Tested together with IPS_CONFIRMED."""
 
 Tuple = tuple[int, int, wide, int, wide, int]
 
 
 @state
 class ip_ct_tcp_state:
-    """struct ip_ct_tcp_state: what one side of a TCP connection may send. 32-bit numbers."""
+    """struct ip_ct_tcp_state: limits of what one side of a TCP connection sends. 32-bit numbers."""
 
     td_end: int = row(0)
     """The sequence number after the last byte sent."""
@@ -83,9 +83,9 @@ class nf_conntrack_ecache:
     """struct nf_conntrack_ecache: events of a connection, bits of enum ip_conntrack_events."""
 
     cache: int = row(0)
-    """What the packet under way changed."""
+    """Changes by the current packet."""
     missed: int = row(0)
-    """What a listener had no room for."""
+    """Events that a listener had no room for."""
 
 
 @state
@@ -108,9 +108,9 @@ class nf_conn:
     stream_ts: int = row(0)
     """UDP: the time, ns, after which it counts as a stream (proto.udp.stream_ts)."""
     ecache: nf_conntrack_ecache | None = row()
-    """None: nobody is told what happens to it."""
+    """None: no events are sent for it."""
     masq_index: int = row(0)
-    """Masquerading: the index of the interface that lends its address; 0: none."""
+    """Masquerading: the index of the interface whose address is used; 0: none."""
     orig_packets: int = row(0)
     orig_bytes: int = row(0)
     reply_packets: int = row(0)
@@ -145,18 +145,18 @@ class ip_conntrack_stat:
 
 
 NatRule = Callable[[sk_buff, nf_hook_state, nf_conn], int]
-"""`rule(skb, state, ct) -> verdict`: sets the connection's NAT up, or leaves it alone."""
+"""`rule(skb, state, ct) -> verdict`: sets up the connection's NAT, or does nothing."""
 
 
 EventCall = Callable[[nf_conn, int, int, bool], int]
-"""`call(ct, events, portid, report) -> 0 or -ENOBUFS`: as nf_conntrack_eventmask_report."""
+"""`call(ct, events, portid, report) -> 0 or -ENOBUFS`: see nf_conntrack_eventmask_report."""
 
 
 @state
 class nf_nat_lookup_hook_priv:
-    """struct nf_nat_lookup_hook_priv: a chain of nf_tables that is asked for NAT.
+    """struct nf_nat_lookup_hook_priv: an nf_tables chain of type nat.
 
-    `call` is what stands in `nat_rules` for `rule`.
+    `call` is the entry in `nat_rules` for `rule`.
     """
 
     rule: NatRule
@@ -177,7 +177,7 @@ def new_nat_rules() -> list[list[NatRule]]:
 
 @state
 class netns_ct:
-    """struct netns_ct: the table of a namespace, and who uses it."""
+    """struct netns_ct: the table of a namespace, and its users."""
 
     net: Net
     hash: dict[Tuple, nf_conntrack_tuple_hash] = row(make=dict)
@@ -192,7 +192,7 @@ class netns_ct:
     """Users of connection tracking, by family."""
     nat_users: dict[int, int] = row(make=dict)
     nat_rules: list[list[NatRule]] = row(make=new_nat_rules)
-    """By hook point, asked in order until one has decided."""
+    """By hook point, called in order until one decides."""
     nat_chains: list[list[nf_nat_lookup_hook_priv]] = row(make=new_nat_chains)
     """By hook point and priority: the chains of nf_tables among them."""
     masq_refcnt: int = row(0)
@@ -200,7 +200,7 @@ class netns_ct:
     chains: dict[tuple[str, bool], Any] = row(make=dict)
     """Chains of the packet filter, by (name, raw): stack/netfilter/firewall.py."""
     ctnetlink_has_listener: bool = row(False)
-    """Somebody listens to events; connections that begin now have them."""
+    """There are listeners; new connections record events."""
     nf_conntrack_event_cb: EventCall | None = row()
     nat_bysource: dict[tuple[int, int, wide, int], list[nf_conn]] = row(make=dict)
     """By (l3num, protonum, source, port) before NAT (nf_nat_bysource)."""

@@ -2,7 +2,7 @@
 
 `nf_ct_netns_get(net, family)` turns tracking on in a namespace. Hooks at PRE_ROUTING and LOCAL_OUT,
 after defragmentation, look connections up. Hooks at LOCAL_IN and POST_ROUTING, after all others,
-enter new ones into the table.
+insert new ones into the table.
 """
 
 from __future__ import annotations
@@ -46,16 +46,16 @@ if TYPE_CHECKING:
 
 
 def nf_conntrack_in(skb: sk_buff, state: nf_hook_state) -> int:
-    """net/netfilter/nf_conntrack_core.c: give the packet its connection; a verdict.
+    """net/netfilter/nf_conntrack_core.c: assign the packet to its connection; a verdict.
 
-    An INVALID packet goes on without one: rules decide about it.
+    An INVALID packet continues without one: rules decide about it.
     """
     net: Net = state.net
     ct: nf_conn = skb.nfct
     if ct is not None:
-        if ct.net is net:  # it came over loopback and was seen before
+        if ct.net is net:  # it was sent over loopback and is already tracked
             return netfilter.NF_ACCEPT
-        skb.nfct = None  # that of another namespace
+        skb.nfct = None  # set by another namespace
         skb.nfctinfo = 0
     elif skb.nfctinfo == nf_conntrack.IP_CT_UNTRACKED:
         return netfilter.NF_ACCEPT
@@ -111,7 +111,7 @@ def nf_conntrack_in(skb: sk_buff, state: nf_hook_state) -> int:
 
 
 def nf_conntrack_handle_icmp(skb: sk_buff, dataoff: int, proto: int, state: nf_hook_state) -> int:
-    """net/netfilter/nf_conntrack_core.c: give an ICMP error the connection that it quotes."""
+    """net/netfilter/nf_conntrack_core.c: assign an ICMP error to the connection that it quotes."""
     if proto == IPPROTO_ICMP and state.pf == netfilter.NFPROTO_IPV4:
         return nf_conntrack_icmpv4_error(skb, dataoff, state)
     if proto == IPPROTO_ICMPV6 and state.pf == netfilter.NFPROTO_IPV6:
@@ -120,9 +120,9 @@ def nf_conntrack_handle_icmp(skb: sk_buff, dataoff: int, proto: int, state: nf_h
 
 
 def resolve_normal_ct(skb: sk_buff, net: Net, tup: Tuple) -> int:
-    """net/netfilter/nf_conntrack_core.c: find the connection, or begin one. -1: the table is full.
+    """net/netfilter/nf_conntrack_core.c: find the connection, or create one. -1: the table is full.
 
-    skb.nfct stays None when such a packet has no reply tuple.
+    skb.nfct stays None if such a packet has no reply tuple.
     """
     found = nf_conntrack_find_get(net, tup)
     if found is None:
@@ -152,7 +152,7 @@ def resolve_normal_ct(skb: sk_buff, net: Net, tup: Tuple) -> int:
 def nf_conntrack_handle_packet(
     ct: nf_conn, skb: sk_buff, dataoff: int, proto: int, ctinfo: int, state: nf_hook_state
 ) -> int:
-    """net/netfilter/nf_conntrack_core.c: have the protocol judge the packet. A verdict, negative
+    """net/netfilter/nf_conntrack_core.c: the protocol's checks. A verdict, negative
     for an INVALID packet.
     """
     if proto == IPPROTO_TCP:
@@ -168,7 +168,7 @@ def nf_conntrack_handle_packet(
 
 
 def nf_ct_netns_get(net: Net, pf: int) -> None:
-    """net/netfilter/nf_conntrack_proto.c: track connections of a family from now on."""
+    """net/netfilter/nf_conntrack_proto.c: start tracking connections of a family."""
     users = net.ct.users
     users[pf] = users.get(pf, 0) + 1
     if users[pf] > 1:
@@ -184,7 +184,7 @@ def nf_ct_netns_get(net: Net, pf: int) -> None:
 
 
 def nf_ct_netns_put(net: Net, pf: int) -> None:
-    """net/netfilter/nf_conntrack_proto.c: drop a user; tracking ends with the last one."""
+    """net/netfilter/nf_conntrack_proto.c: remove a user; tracking ends with the last one."""
     users = net.ct.users
     if not users.get(pf):
         return

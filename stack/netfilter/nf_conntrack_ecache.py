@@ -1,11 +1,11 @@
-"""net/netfilter/nf_conntrack_ecache.c: what happens to a connection, for those who listen.
+"""net/netfilter/nf_conntrack_ecache.c: connection events for listeners.
 
-    nf_ct_ecache_ext_add            a new connection: will anybody be told of it?
-    nf_conntrack_event_cache        a state changes: note it
-    nf_ct_deliver_cached_events     the packet has passed all hooks: one message of all it changed
+    nf_ct_ecache_ext_add            a new connection: does anybody listen?
+    nf_conntrack_event_cache        a state changes: record it
+    nf_ct_deliver_cached_events     the packet passed all hooks: one message for all its changes
     nf_conntrack_eventmask_report   at once: a connection ends, or a program changes it
 
-Who tells is `net.ct.nf_conntrack_event_cb` (stack/netlink/ctnetlink.py).
+Messages are sent by `net.ct.nf_conntrack_event_cb` (stack/netlink/ctnetlink.py).
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def nf_ct_ecache_ext_add(ct: nf_conn) -> None:
 
 
 def nf_conntrack_event_cache(event: int, ct: nf_conn) -> None:
-    """include/net/netfilter/nf_conntrack_ecache.h: note what a packet changed, an IPCT_*."""
+    """include/net/netfilter/nf_conntrack_ecache.h: record a packet's change, an IPCT_*."""
     e = ct.ecache
     if e is not None:
         e.cache |= event
@@ -50,7 +50,7 @@ def nf_conntrack_event_cache(event: int, ct: nf_conn) -> None:
 
 
 def nf_ct_deliver_cached_events(ct: nf_conn) -> None:
-    """net/netfilter/nf_conntrack_ecache.c: tell what was noted."""
+    """net/netfilter/nf_conntrack_ecache.c: send the recorded events."""
     e = ct.ecache
     if e is None:
         return
@@ -61,10 +61,10 @@ def nf_ct_deliver_cached_events(ct: nf_conn) -> None:
 
 
 def nf_conntrack_eventmask_report(events: int, ct: nf_conn, portid: int, report: bool) -> None:
-    """net/netfilter/nf_conntrack_ecache.c: tell at once. `portid`: the program that caused it,
-    which wants to hear of it too if `report`.
+    """net/netfilter/nf_conntrack_ecache.c: send at once. `portid`: the program that caused it,
+    which also gets the event if `report` is set.
 
-    A listener that had no room and wants to know hears of it with the next change.
+    A listener that had no room and does not accept losses gets it with the next change.
     """
     e = ct.ecache
     if e is None or not ct.status & IPS_CONFIRMED:

@@ -1,4 +1,4 @@
-"""What a connection is called (net/netfilter/nf_conntrack_core.c nf_ct_get_id)."""
+"""The identifier of a connection (net/netfilter/nf_conntrack_core.c nf_ct_get_id)."""
 
 from __future__ import annotations
 
@@ -8,5 +8,5 @@ from stack.netfilter.nf_conntrack import nf_conn
 
 
 def nf_ct_get_id(ct: nf_conn) -> int:
-    """net/netfilter/nf_conntrack_core.c: a number for a connection, from what it connects."""
+    """net/netfilter/nf_conntrack_core.c: an identifier for a connection, from its tuples."""
     return crc32(repr(ct.orig.tuple).encode())

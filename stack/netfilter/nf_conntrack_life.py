@@ -1,4 +1,4 @@
-"""How long a connection is tracked: timeouts, the table's limit, early drop, the collector.
+"""How long a connection is tracked: timeouts, the table's limit, early drop, garbage collection.
 
 net/netfilter/nf_conntrack_core.c.
 """
@@ -62,21 +62,21 @@ def nf_ct_assured(ct: nf_conn) -> None:
 
 
 def nf_ct_all(table: netns_ct) -> list[nf_conn]:
-    """Each connection of the table. That of a socket which sends to itself has one tuple for both
+    """Each connection of the table. A socket that sends to itself has one tuple for both
     directions, so only the reply is found there, as on Linux."""
     return [one.ct for one in table.hash.values() if not one.dir or one.tuple == one.ct.orig.tuple]
 
 
 def nf_ct_count(table: netns_ct, delta: int) -> None:
-    """Change the number of connections, also in sysctl nf_conntrack_count."""
+    """Change the number of connections, and sysctl nf_conntrack_count."""
     table.count += delta
     table.net.sysctl.publish("nf_conntrack_count", table.count)
 
 
 def nf_ct_delete(ct: nf_conn, portid: int = 0, report: bool = False) -> bool:
-    """net/netfilter/nf_conntrack_core.c: delete from the table; False: it was deleted already.
+    """net/netfilter/nf_conntrack_core.c: delete from the table; False: it was already deleted.
 
-    `portid`, `report`: as nf_conntrack_eventmask_report.
+    `portid`, `report`: see nf_conntrack_eventmask_report.
     """
     if ct.status & nf_conntrack.IPS_DYING:
         return False
@@ -153,7 +153,7 @@ def gc_worker(timer: timer_list) -> None:
 
 
 def gc_start(table: netns_ct) -> None:
-    """Start the collector, when the table gets its first connection."""
+    """Start garbage collection when the table gets its first connection."""
     timer = table.gc_timer
     if timer is None:
         machine = table.net.machine

@@ -1,15 +1,15 @@
 """TCP connections seen by a router: states and windows (net/netfilter/nf_conntrack_proto_tcp.c).
 
-nf_conntrack_in calls in for each TCP packet, with the connection that its addresses belong to:
+Called by nf_conntrack_in for each TCP packet, with its connection:
 
     nf_conntrack_tcp_packet
         tcp_error                   malformed, wrong checksum, impossible flags
         tcp_new                     the connection's first packet
         TCP_CONNTRACKS[direction][get_conntrack_index(flags)][state]    the next state
-        tcp_ignored, tcp_resync     packets out of step: maybe our state is wrong, not theirs
+        tcp_ignored, tcp_resync     unexpected packets: our state may be out of sync
         tcp_reset                   a RST must fit the window (RFC 5961 3)
-        tcp_in_window -> tcp_out_of_window      the four bounds; then remember the ends
-        tcp_timeout_of, nf_ct_refresh_acct      how long to remember the connection
+        tcp_in_window -> tcp_out_of_window      the four bounds; then store the ends
+        tcp_timeout_of, nf_ct_refresh_acct      the connection's timeout
 
 State: `ct.tcp` (ip_ct_tcp) has the state, the last packet, and per direction an ip_ct_tcp_state:
 `td_end` (end of what it sent), `td_maxend` (end of what it may send), `td_maxwin`, `td_scale`.
@@ -66,7 +66,7 @@ TCP_CONNTRACK_NAMES = (
     "SYN_SENT2",
 )
 
-# enum tcp_bit_set: what a packet is to the table
+# enum tcp_bit_set: a packet's row in the table
 TCP_SYN_SET = 0
 TCP_SYNACK_SET = 1
 TCP_FIN_SET = 2
@@ -129,7 +129,7 @@ NFCT_TCP_IGNORE, NFCT_TCP_INVALID, NFCT_TCP_ACCEPT = 0, 1, 2
 
 
 def before(a: int, b: int) -> bool:
-    """include/net/tcp.h: is sequence number `a` before `b`?"""
+    """include/net/tcp.h: whether sequence number `a` is before `b`."""
     return (a - b) & 0x80000000 != 0
 
 
@@ -145,7 +145,7 @@ def get_conntrack_index(flags: int) -> int:
 
 
 def segment_seq_plus_len(th: tcphdr, length: int, dataoff: int) -> int:
-    """net/netfilter/nf_conntrack_proto_tcp.c: the sequence number behind the segment."""
+    """net/netfilter/nf_conntrack_proto_tcp.c: the sequence number after the segment."""
     flags = th.flags
     return (th.seq + length - dataoff - th.doff * 4 + (flags >> 1 & 1) + (flags & 1)) & U32
 
@@ -169,7 +169,7 @@ def tcp_options(skb: sk_buff, dataoff: int, th: tcphdr, seen: ip_ct_tcp_state) -
 def tcp_sack(skb: sk_buff, dataoff: int, th: tcphdr, ack: int) -> int:
     """net/netfilter/nf_conntrack_proto_tcp.c: the highest byte acknowledged, SACK blocks too."""
     options = skb_bytes(skb, dataoff + TCP_HLEN, th.doff * 4 - TCP_HLEN)
-    if len(options) == 12 and options[:4] == b"\1\1\x08\x0a":  # time stamps alone
+    if len(options) == 12 and options[:4] == b"\1\1\x08\x0a":  # only time stamps
         return ack
     at = tcp_option_at(options, 0)
     while at >= 0:
@@ -214,7 +214,7 @@ def tcp_in_window(
     dataoff: int,
     th: tcphdr,
 ) -> int:
-    """net/netfilter/nf_conntrack_proto_tcp.c: does the segment fit the windows? NFCT_TCP_*"""
+    """net/netfilter/nf_conntrack_proto_tcp.c: check a segment against the windows: NFCT_TCP_*."""
     sender = tcp.reply if direction else tcp.orig
     receiver = tcp.orig if direction else tcp.reply
     flags = th.flags
@@ -240,7 +240,7 @@ def tcp_in_window(
             elif sack == (receiver.td_end + 1) & U32:  # the answer to a keepalive
                 receiver.td_end = sack
     elif syn and before(sender.td_end, end) and tcp.state in (SYN_SENT, SYN_RECV):
-        # The connection begins again, with another sequence number.
+        # The connection restarts with another sequence number.
         tcp_init_sender(sender, receiver, skb, dataoff, th, end, win, direction)
         if direction == nf_conntrack.IP_CT_DIR_REPLY and not flags & TH_ACK:
             return NFCT_TCP_ACCEPT
@@ -336,7 +336,7 @@ def tcp_new(ct: nf_conn, skb: sk_buff, dataoff: int, th: tcphdr) -> bool:
     elif not ct.net.sysctl.nf_conntrack_tcp_loose:
         return False
     else:
-        # Picked up in the middle: the window's scale is not known.
+        # Picked up in the middle: the window scale is unknown.
         seen.td_maxend = (seen.td_end + seen.td_maxwin) & U32
         seen.flags = tcp.reply.flags = TCP_FLAG_SACK_PERM | TCP_FLAG_BE_LIBERAL
     tcp.last_index = TCP_NONE_SET
@@ -377,7 +377,7 @@ def nf_conntrack_tcp_packet(
     ct: nf_conn, skb: sk_buff, dataoff: int, ctinfo: int, state: nf_hook_state
 ) -> int:
     """net/netfilter/nf_conntrack_proto_tcp.c: NF_ACCEPT; -NF_ACCEPT for an INVALID packet;
-    -NF_REPEAT: this connection is over, look the packet up again; NF_DROP.
+    -NF_REPEAT: this connection is closed, look up the packet again; NF_DROP.
     """
     if skb.len - dataoff < TCP_HLEN or not pskb_may_pull(skb, dataoff + TCP_HLEN):
         return -NF_ACCEPT
@@ -398,7 +398,7 @@ def nf_conntrack_tcp_packet(
         if both & TCP_FLAG_CLOSE_INIT or (
             tcp.last_dir == direction and tcp.last_index == TCP_RST_SET
         ):
-            return -NF_REPEAT if nf_ct_delete(ct) else NF_DROP  # closed, and opened again
+            return -NF_REPEAT if nf_ct_delete(ct) else NF_DROP  # closed and reopened
     if new_state == IGNORE or (new_state == SYN_SENT and old_state >= TIME_WAIT):
         if (
             index == TCP_SYNACK_SET
@@ -406,7 +406,7 @@ def nf_conntrack_tcp_packet(
             and tcp.last_dir != direction
             and th.ack_seq == tcp.last_end
         ):
-            # It answers a SYN that was ignored: the ends are in sync, so follow them again.
+            # It answers a SYN that was ignored: the ends are in sync, so track them again.
             old_state = SYN_SENT
             new_state = SYN_RECV
             tcp_resync(tcp, direction)
@@ -455,12 +455,12 @@ def nf_conntrack_tcp_packet(
     if new_state != old_state:
         nf_conntrack_event_cache(IPCT_PROTOINFO, ct)
     if not ct.status & nf_conntrack.IPS_SEEN_REPLY:
-        # A reset as the only answer: there was no connection.
+        # The only answer is a reset: there was no connection.
         if flags & TH_RST:
             nf_ct_kill_acct(ct, ctinfo, skb)
             return NF_ACCEPT
         if index == TCP_SYN_SET and old_state == SYN_SENT:
-            return NF_ACCEPT  # a SYN sent again does not make it live longer
+            return NF_ACCEPT  # a retransmitted SYN does not extend the timeout
         if new_state == ESTABLISHED:
             timeout = min(timeout, ct.net.sysctl.nf_conntrack_tcp_timeout_unacknowledged)
     elif (
@@ -513,7 +513,7 @@ def tcp_ignored(
     index: int,
     old_state: int,
 ) -> None:
-    """In nf_conntrack_tcp_packet: remember an ignored packet; our state may be out of sync."""
+    """In nf_conntrack_tcp_packet: store an ignored packet; our state may be out of sync."""
     tcp.last_index = index
     tcp.last_dir = direction
     tcp.last_seq = th.seq
@@ -547,7 +547,7 @@ def tcp_reset(ct: nf_conn, tcp: ip_ct_tcp, th: tcphdr, direction: int, old_state
     if not established or seq == other.td_maxack:
         return CLOSE
     if tcp.last_index == TCP_ACK_SET and tcp.last_dir == direction and seq == tcp.last_end:
-        return CLOSE  # it follows its data
+        return CLOSE  # it directly follows the sender's data
     return old_state
 
 

@@ -1,4 +1,4 @@
-"""The table of connections: find, take in, refuse (net/netfilter/nf_conntrack_core.c)."""
+"""The connection table: look up, insert, allocate (net/netfilter/nf_conntrack_core.c)."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ CONFIRMED_AND_EVENTS = nf_conntrack.IPS_CONFIRMED | nf_conntrack.IPS_EVENTS
 
 
 def nf_conntrack_find_get(net: Net, tup: Tuple) -> nf_conntrack_tuple_hash | None:
-    """net/netfilter/nf_conntrack_core.c: find a tuple; a connection that timed out is deleted."""
+    """net/netfilter/nf_conntrack_core.c: find a tuple; an expired connection is deleted."""
     found: nf_conntrack_tuple_hash | None = net.ct.hash.get(tup)
     if found is None:
         return None
@@ -39,7 +39,7 @@ def nf_conntrack_find_get(net: Net, tup: Tuple) -> nf_conntrack_tuple_hash | Non
 
 
 def nf_conntrack_alloc(net: Net, orig: Tuple, reply: Tuple) -> nf_conn | None:
-    """net/netfilter/nf_conntrack_core.c: make a connection, not yet in the table; None: the table
+    """net/netfilter/nf_conntrack_core.c: create a connection, not yet in the table; None: the table
     has nf_conntrack_max.
     """
     table: netns_ct = net.ct
@@ -54,14 +54,14 @@ def nf_conntrack_alloc(net: Net, orig: Tuple, reply: Tuple) -> nf_conn | None:
 
 
 def nf_conntrack_tuple_taken(tup: Tuple, ignored: nf_conn) -> bool:
-    """net/netfilter/nf_conntrack_core.c: does another connection have this tuple?"""
+    """net/netfilter/nf_conntrack_core.c: whether another connection has this tuple."""
     found = nf_conntrack_find_get(ignored.net, tup)
     return found is not None and found.ct is not ignored
 
 
 def nf_conntrack_confirm(skb: sk_buff, state: nf_hook_state) -> int:
-    """net/netfilter/nf_conntrack_core.c: the last hook: enter the packet's connection, and tell
-    what the packet changed.
+    """net/netfilter/nf_conntrack_core.c: the last hook: insert the packet's connection, and send
+    its events.
     """
     ct: nf_conn | None = skb.nfct
     if ct is None or ct.status & CONFIRMED_AND_EVENTS == nf_conntrack.IPS_CONFIRMED:
@@ -79,7 +79,7 @@ def nf_conntrack_confirm(skb: sk_buff, state: nf_hook_state) -> int:
 
 
 def __nf_conntrack_confirm(skb: sk_buff, ct: nf_conn) -> int:
-    """net/netfilter/nf_conntrack_core.c: enter a connection whose tuples are not in the table."""
+    """net/netfilter/nf_conntrack_core.c: insert a connection whose tuples are not in the table."""
     net: Net = ct.net
     table: netns_ct = net.ct
     if ct.status & nf_conntrack.IPS_DYING:

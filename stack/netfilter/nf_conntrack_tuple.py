@@ -24,7 +24,7 @@ from stack.netfilter.nf_conntrack import Tuple
 
 IP_OFFSET = 0x1FFF
 
-# net/netfilter/nf_conntrack_proto_icmp.c invmap[], nf_conntrack_proto_icmpv6.c: type of the answer
+# net/netfilter/nf_conntrack_proto_icmp.c invmap[], nf_conntrack_proto_icmpv6.c: type of the reply
 ICMP_INVERSE = {8: 0, 0: 8, 13: 14, 14: 13, 15: 16, 16: 15, 17: 18, 18: 17}
 ICMPV6_INVERSE = {128: 129, 129: 128, 139: 140, 140: 139}
 
@@ -32,7 +32,7 @@ ICMPV6_INVERSE = {128: 129, 129: 128, 139: 140, 140: 139}
 def nf_ct_l4_offset(skb: sk_buff, nhoff: int, pf: int) -> tuple[int, int]:
     """get_l4proto: (offset of the transport header from data, protocol) of the packet at `nhoff`.
 
-    (-1, 0) when there is none: truncated, malformed, or a fragment other than the first.
+    (-1, 0) if there is none: truncated, malformed, or a fragment other than the first.
     """
     if pf == NFPROTO_IPV4:
         if skb.len < nhoff + IP_HLEN or not pskb_may_pull(skb, nhoff + IP_HLEN):
@@ -59,7 +59,7 @@ def nf_ct_get_tuple(skb: sk_buff, nhoff: int, off: int, pf: int, proto: int) -> 
     """
     sport = dport = 0
     if proto in (IPPROTO_TCP, IPPROTO_UDP):
-        # 8 bytes are enough: ICMP errors quote no more.
+        # 8 bytes are enough: ICMP errors may quote no more.
         if skb.len < off + 8 or not pskb_may_pull(skb, off + 8):
             return None
         ports = udphdr_at(skb, off)
@@ -120,6 +120,6 @@ def nf_ct_get_tuplepr(skb: sk_buff, nhoff: int, pf: int) -> Tuple | None:
 
 
 def skb_bytes(skb: sk_buff, off: int, n: int) -> bytes:
-    """skb_header_pointer: `n` bytes from `off`; fewer when the packet ends before."""
+    """skb_header_pointer: `n` bytes from `off`; fewer if the packet ends before."""
     n = min(n, skb.len - off)
     return skb_copy_bits(skb, off, n) if n > 0 else b""

@@ -2,7 +2,7 @@
 
 net/ipv4/netfilter/nf_defrag_ipv4.c, net/ipv6/netfilter/nf_defrag_ipv6_hooks.c and
 nf_conntrack_reasm.c. Forwarded packets are fragmented again, to the size of the largest fragment
-that came.
+received.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def ipv6_defrag(skb: sk_buff, state: nf_hook_state) -> int:
 
 
 def find_prev_fhdr(skb: sk_buff) -> tuple[int, int]:
-    """net/ipv6/netfilter/nf_conntrack_reasm.c: (place of the fragment header, offset of the field
+    """net/ipv6/netfilter/nf_conntrack_reasm.c: (offset of the fragment header, offset of the field
     that names it), from data; (-1, 0) for a packet without one.
     """
     at, nhoff = IPV6_HLEN, 6
@@ -85,7 +85,7 @@ def find_prev_fhdr(skb: sk_buff) -> tuple[int, int]:
 
 
 def nf_ct_frag6_gather(skb: sk_buff, state: nf_hook_state, at: int, nhoff: int) -> int:
-    """net/ipv6/netfilter/nf_conntrack_reasm.c: take a fragment in; the hook's verdict."""
+    """net/ipv6/netfilter/nf_conntrack_reasm.c: queue a fragment; the hook's verdict."""
     net = state.net
     fhdr = frag_hdr_at(skb, at)
     frag_off = fhdr.frag_off
@@ -110,7 +110,7 @@ def nf_ct_frag6_gather(skb: sk_buff, state: nf_hook_state, at: int, nhoff: int) 
     if whole is None:
         return NF_STOLEN
     whole.ignore_df = 1
-    # Hop-by-hop options were processed; input continues behind them.
+    # Hop-by-hop options were processed; input continues after them.
     start, named = IPV6_HLEN, 6
     if ipv6_hdr(whole).nexthdr == NEXTHDR_HOP:
         start, named = IPV6_HLEN + (skb_copy_bits(whole, IPV6_HLEN + 1, 1)[0] + 1) * 8, IPV6_HLEN

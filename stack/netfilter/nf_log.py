@@ -1,7 +1,7 @@
-"""net/netfilter/nf_log.c: what a rule that logs to a group hands to the logger of programs.
+"""net/netfilter/nf_log.c: logging of packets to a group for programs.
 
 The logger is nfnetlink_log (stack/netlink/nfnetlink_log.py), which each namespace has. Nothing is
-written to the kernel's log: Linux writes there for the first namespace alone, unless sysctl
+written to the kernel's log: Linux writes there only for the first namespace, unless sysctl
 net.netfilter.nf_log_all_netns is set.
 """
 
@@ -20,20 +20,20 @@ NFULNL_TIMEOUT_DEFAULT = 100
 """Hundredths of a second."""
 NFULNL_QTHRESH_DEFAULT = 100
 SKB_OVERHEAD = 320
-"""sizeof(struct skb_shared_info) on Linux, which a buffer of messages has behind it."""
+"""sizeof(struct skb_shared_info) on Linux, at the end of a message buffer."""
 NFULNL_NLBUFSIZ_DEFAULT = 4096 - SKB_OVERHEAD
 
 
 @dataclass(slots=True)
 class nf_loginfo:
-    """struct nf_loginfo, its `u.ulog`: what a rule asks of the logger."""
+    """struct nf_loginfo, its `u.ulog`: a rule's parameters for the logger."""
 
     group: int
     prefix: str
     copy_len: int | None = None
-    """Bytes of the packet at most (NF_LOG_F_COPY_LEN)."""
+    """Maximum bytes of the packet (NF_LOG_F_COPY_LEN)."""
     qthreshold: int = 0
-    """Packets in one message at most; 0: as the listener said."""
+    """Maximum packets per message; 0: the listener's setting."""
 
 
 @dataclass(slots=True, eq=False)
@@ -50,16 +50,16 @@ class nfulnl_instance:
     flags: int = 0
     seq: int = 0
     skb: bytearray | None = None
-    """Messages that wait; None: there are none."""
+    """Pending messages; None: there are none."""
     room: int = 0
-    """Bytes that a buffer of Linux would have for them."""
+    """Bytes that Linux's buffer would have for them."""
     qlen: int = 0
     timer: timer_list | None = None
 
 
 @dataclass(slots=True, eq=False)
 class nfnl_log_net:
-    """struct nfnl_log_net: the groups of a namespace that are bound."""
+    """struct nfnl_log_net: the bound groups of a namespace."""
 
     net: Net
     logfn: Callable[[nfulnl_instance, nft_pktinfo, nf_loginfo], None]
@@ -75,7 +75,7 @@ def nfnl_log_pernet(net: Net) -> nfnl_log_net:
 
 
 def nf_log_packet(pkt: nft_pktinfo, li: nf_loginfo) -> None:
-    """net/netfilter/nf_log.c: log a packet; nothing happens while nobody listens to the group."""
+    """net/netfilter/nf_log.c: log a packet, if the group has a listener."""
     log = nfnl_log_pernet(pkt.state.net)
     inst = log.instances.get(li.group)
     if inst is not None:

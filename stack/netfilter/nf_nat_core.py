@@ -40,21 +40,21 @@ class nf_nat_range2:
 
 
 def HOOK2MANIP(hook: int) -> int:
-    """include/net/netfilter/nf_nat.h: which end of a tuple is changed at a hook point."""
+    """include/net/netfilter/nf_nat.h: which end of a tuple a hook point changes."""
     if hook in (netfilter.NF_INET_POST_ROUTING, netfilter.NF_INET_LOCAL_IN):
         return NF_NAT_MANIP_SRC
     return NF_NAT_MANIP_DST
 
 
 def nf_nat_initialized(ct: nf_conn, maniptype: int) -> bool:
-    """include/net/netfilter/nf_nat.h: NAT of this kind was decided."""
+    """include/net/netfilter/nf_nat.h: whether NAT of this kind was decided."""
     done = nf_conntrack.IPS_DST_NAT_DONE if maniptype else nf_conntrack.IPS_SRC_NAT_DONE
     return ct.status & done != 0
 
 
 def with_end(tup: Tuple, maniptype: int, addr: wide, port: int) -> Tuple:
     """The tuple with another source (or destination) address and port. ICMP has one identifier,
-    which is its source port either way.
+    which is always its source port.
     """
     pf, proto = tup[0], tup[1]
     if maniptype == NF_NAT_MANIP_SRC:
@@ -77,23 +77,23 @@ def addr_of(tup: Tuple, maniptype: int) -> wide:
 
 
 def nf_nat_used_tuple(tup: Tuple, ignored: nf_conn) -> bool:
-    """net/netfilter/nf_nat_core.c: does another connection have its reply tuple?"""
+    """net/netfilter/nf_nat_core.c: whether another connection has its reply tuple."""
     reply = nf_ct_invert_tuple(tup)
     return reply is None or nf_conntrack_tuple_taken(reply, ignored)
 
 
 def nf_nat_inet_in_range(addr: wide, rng: nf_nat_range2) -> bool:
-    """net/netfilter/nf_nat_core.c: is the address in the range?"""
+    """net/netfilter/nf_nat_core.c: whether the address is in the range."""
     return rng.min_addr <= addr <= rng.max_addr
 
 
 def l4proto_in_range(tup: Tuple, maniptype: int, rng: nf_nat_range2) -> bool:
-    """net/netfilter/nf_nat_core.c: is the port in the range?"""
+    """net/netfilter/nf_nat_core.c: whether the port is in the range."""
     return rng.min_proto <= port_of(tup, maniptype) <= rng.max_proto
 
 
 def nf_in_range(tup: Tuple, rng: nf_nat_range2) -> bool:
-    """net/netfilter/nf_nat_core.c: is the source in the range already?"""
+    """net/netfilter/nf_nat_core.c: whether the source is already in the range."""
     if rng.flags & NF_NAT_RANGE_MAP_IPS and not nf_nat_inet_in_range(tup[2], rng):
         return False
     return not rng.flags & NF_NAT_RANGE_PROTO_SPECIFIED or l4proto_in_range(
@@ -102,7 +102,7 @@ def nf_in_range(tup: Tuple, rng: nf_nat_range2) -> bool:
 
 
 def find_appropriate_src(ct: nf_conn, tup: Tuple, rng: nf_nat_range2) -> Tuple | None:
-    """net/netfilter/nf_nat_core.c: the translation of another connection from the same source."""
+    """net/netfilter/nf_nat_core.c: the translation of another connection from the source."""
     other: nf_conn
     for other in ct.net.ct.nat_bysource.get((tup[0], tup[1], tup[2], tup[3]), ()):
         inverse = nf_ct_invert_tuple(other.reply.tuple)
@@ -155,10 +155,10 @@ def get_unique_tuple(ct: nf_conn, orig: Tuple, rng: nf_nat_range2, maniptype: in
 def nf_nat_l4proto_unique_tuple(
     ct: nf_conn, tup: Tuple, rng: nf_nat_range2, maniptype: int
 ) -> Tuple:
-    """net/netfilter/nf_nat_core.c: try ports, from a random one on (of the machine's seed).
+    """net/netfilter/nf_nat_core.c: try ports, from a random one on (seeded per machine).
 
-    As in the kernel not all are tried: 128, then 64 from another port, and so on. When all are
-    taken the last one is returned, and the packet is dropped when its connection is confirmed.
+    As in the kernel, not all are tried: 128, then 64 from another port, and so on. If all are
+    taken, the last one is returned, and the packet is dropped when its connection is confirmed.
     """
     proto = tup[1]
     port = port_of(tup, maniptype)
@@ -167,7 +167,7 @@ def nf_nat_l4proto_unique_tuple(
     if rng.flags & NF_NAT_RANGE_PROTO_SPECIFIED:
         low = rng.min_proto
         size = rng.max_proto - low + 1
-        if size < 1:  # the ends are the wrong way round
+        if size < 1:  # the ends are swapped
             low, size = rng.max_proto, 2 - size
     elif proto in (IPPROTO_ICMP, IPPROTO_ICMPV6):
         low, size = 0, 65536
@@ -201,7 +201,7 @@ def nf_nat_setup_info(ct: nf_conn, rng: nf_nat_range2, maniptype: int) -> int:
     """net/netfilter/nf_nat_core.c: decide a connection's NAT of one kind, once; a verdict."""
     if ct.status & nf_conntrack.IPS_CONFIRMED or nf_nat_initialized(ct, maniptype):
         return netfilter.NF_ACCEPT
-    # The present tuple: NAT of the other kind may have changed it.
+    # The current tuple: NAT of the other kind may have changed it.
     current = nf_ct_invert_tuple(ct.reply.tuple)
     if current is None:
         return netfilter.NF_ACCEPT

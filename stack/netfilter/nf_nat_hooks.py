@@ -53,8 +53,8 @@ from stack.netfilter.reroute import ip_route_me_harder
 
 
 def nf_nat_inet_fn(skb: sk_buff, state: nf_hook_state, ct: nf_conn) -> int:
-    """net/netfilter/nf_nat_core.c: ask the rules for a new connection, then translate the packet as
-    was decided for its connection.
+    """net/netfilter/nf_nat_core.c: apply rules to a new connection, then translate the packet as
+    decided for its connection.
     """
     ctinfo = skb.nfctinfo
     hook = state.hook
@@ -114,8 +114,8 @@ def nf_nat_pre_routing(skb: sk_buff, state: nf_hook_state) -> int:
 
 
 def nf_nat_local_fn(skb: sk_buff, state: nf_hook_state) -> int:
-    """net/netfilter/nf_nat_proto.c nf_nat_ipv4_local_fn: packets of this host, which are routed
-    again when their destination changed.
+    """net/netfilter/nf_nat_proto.c nf_nat_ipv4_local_fn: packets of this host; reroute them
+    if their destination changed.
     """
     verdict = nf_nat_fn(skb, state)
     ct: nf_conn = skb.nfct
@@ -141,7 +141,7 @@ NAT_HOOKS: tuple[tuple[int, Any, int], ...] = (
 
 
 def nf_nat_netns_get(net: Net, pf: int) -> None:
-    """nf_nat_register_fn: translate connections of a family from now on."""
+    """nf_nat_register_fn: start translating connections of a family."""
     users = net.ct.nat_users
     users[pf] = users.get(pf, 0) + 1
     if users[pf] > 1:
@@ -152,7 +152,7 @@ def nf_nat_netns_get(net: Net, pf: int) -> None:
 
 
 def nf_nat_netns_put(net: Net, pf: int) -> None:
-    """nf_nat_unregister_fn: drop a user; translation ends with the last one."""
+    """nf_nat_unregister_fn: remove a user; translation ends with the last one."""
     users = net.ct.nat_users
     if not users.get(pf):
         return
@@ -165,9 +165,9 @@ def nf_nat_netns_put(net: Net, pf: int) -> None:
 
 
 def nf_nat_register_fn(net: Net, hook: int, rule: NatRule, pf: int, priority: int) -> None:
-    """net/netfilter/nf_nat_core.c: ask `rule` about new connections of a family at a hook point.
+    """net/netfilter/nf_nat_core.c: register `rule` for new connections of a family at a hook point.
 
-    By priority, the newest first among equals; those of stack/netfilter/nat.py have the priority
+    By priority, the newest first among equals; rules of stack/netfilter/nat.py have the priority
     that iptables gives to NAT.
     """
 
@@ -183,7 +183,7 @@ def nf_nat_register_fn(net: Net, hook: int, rule: NatRule, pf: int, priority: in
 
 
 def nf_nat_unregister_fn(net: Net, hook: int, rule: NatRule, pf: int) -> None:
-    """net/netfilter/nf_nat_core.c: do not ask `rule` any more."""
+    """net/netfilter/nf_nat_core.c: unregister `rule`."""
     held = net.ct.nat_chains[hook]
     gone = [one for one in held if one.rule is rule and one.pf == pf]
     net.ct.nat_chains[hook] = [one for one in held if one not in gone]
@@ -192,7 +192,7 @@ def nf_nat_unregister_fn(net: Net, hook: int, rule: NatRule, pf: int) -> None:
 
 
 def _order_nat_rules(net: Net, hook: int) -> None:
-    """Put the calls of chains in front of and behind those of nat.py, as their priorities say."""
+    """Put the calls of chains before and after those of nat.py, by their priorities."""
     held = net.ct.nat_chains[hook]
     calls = [one.call for one in held]
     ours = [one for one in net.ct.nat_rules[hook] if one not in calls]

@@ -1,4 +1,4 @@
-"""NAT to the address of the interface by which packets leave (net/netfilter/nf_nat_masquerade.c).
+"""NAT to the address of the outgoing interface (net/netfilter/nf_nat_masquerade.c).
 
 Masqueraded connections end when the interface goes down or loses the address.
 """
@@ -27,7 +27,7 @@ from stack.netfilter.nf_nat_core import nf_nat_range2, nf_nat_setup_info
 
 def nf_nat_masquerade(skb: sk_buff, state: nf_hook_state, ct: nf_conn, rng: nf_nat_range2) -> int:
     """net/netfilter/nf_nat_masquerade.c nf_nat_masquerade_ipv4, _ipv6: a verdict. Ports and flags
-    are those of `rng`. Without an address to use the packet is dropped.
+    are those of `rng`. Without a usable address the packet is dropped.
     """
     out: net_device = state.outdev  # type: ignore[assignment]
     src: wide = 0
@@ -70,21 +70,21 @@ def masq_device_event(event: int, dev: net_device) -> None:
 
 
 def masq_inet_event(event: int, ifa: Any) -> None:
-    """net/netfilter/nf_nat_masquerade.c: an IPv4 address was taken away."""
+    """net/netfilter/nf_nat_masquerade.c: an IPv4 address was deleted."""
     if event == NETDEV_DOWN:
         dev = ifa.ifa_dev.dev
         masquerade_cleanup(dev.net, dev.ifindex, NFPROTO_IPV4, ifa.ifa_local)
 
 
 def masq_inet6_event(event: int, ifp: Any) -> None:
-    """net/netfilter/nf_nat_masquerade.c: an IPv6 address was taken away."""
+    """net/netfilter/nf_nat_masquerade.c: an IPv6 address was deleted."""
     if event == NETDEV_DOWN:
         dev = ifp.idev.dev
         masquerade_cleanup(dev.net, dev.ifindex, NFPROTO_IPV6, ifp.addr)
 
 
 def nf_nat_masquerade_inet_register_notifiers(net: Net) -> None:
-    """net/netfilter/nf_nat_masquerade.c: a rule more; the first watches addresses and devices."""
+    """net/netfilter/nf_nat_masquerade.c: count a rule; the first registers the notifiers."""
     net.ct.masq_refcnt += 1
     if net.ct.masq_refcnt > 1:
         return
@@ -94,7 +94,7 @@ def nf_nat_masquerade_inet_register_notifiers(net: Net) -> None:
 
 
 def nf_nat_masquerade_inet_unregister_notifiers(net: Net) -> None:
-    """net/netfilter/nf_nat_masquerade.c: a rule less; after the last nothing is watched."""
+    """net/netfilter/nf_nat_masquerade.c: uncount a rule; the last unregisters the notifiers."""
     net.ct.masq_refcnt -= 1
     if net.ct.masq_refcnt:
         return

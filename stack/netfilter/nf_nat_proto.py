@@ -37,7 +37,7 @@ ICMPV6_QUERIES = frozenset((128, 129))
 
 
 def csum_replace_addr(check: int, old: wide, new: wide, pf: int) -> int:
-    """Update a checksum for another address in its pseudo header."""
+    """Update a checksum for a changed address in its pseudo header."""
     check = csum_replace4(check, narrow(old & M32), narrow(new & M32))
     if pf != NFPROTO_IPV4:
         check = csum_replace4(check, narrow(old >> 32 & M32), narrow(new >> 32 & M32))
@@ -49,7 +49,7 @@ def csum_replace_addr(check: int, old: wide, new: wide, pf: int) -> int:
 def inet_proto_csum_replace(check: int, old: wide, new: wide, pf: int, partial: bool) -> int:
     """net/core/utils.c inet_proto_csum_replace4/16 with pseudohdr: an address changed.
 
-    `partial`: the field holds the pseudo header's sum alone, not complemented.
+    `partial`: the field holds only the pseudo header's sum, not complemented.
     """
     if partial:
         return ~csum_replace_addr(~check & M16, old, new, pf) & M16
@@ -90,7 +90,7 @@ def udp_manip_pkt(
     else:
         uh.dest = port
     partial = skb.ip_summed == skbuff.CHECKSUM_PARTIAL and not inner
-    if skb.gso_type & skbuff.SKB_GSO_ENCAP:  # that sum is of a packet further inside
+    if skb.gso_type & skbuff.SKB_GSO_ENCAP:  # that sum belongs to an inner packet
         partial = False
     check = uh.check
     if not check and not partial:
@@ -172,7 +172,7 @@ def nf_nat_writable(skb: sk_buff) -> bool:
 
 
 def statusbit_of(maniptype: int, direction: int) -> int:
-    """The bit (IPS_SRC_NAT or IPS_DST_NAT) that says whether packets of a direction change."""
+    """The bit (IPS_SRC_NAT or IPS_DST_NAT) for translation of packets of a direction."""
     bit = nf_conntrack.IPS_SRC_NAT if maniptype == NF_NAT_MANIP_SRC else nf_conntrack.IPS_DST_NAT
     return bit ^ nf_conntrack.IPS_NAT_MASK if direction else bit
 

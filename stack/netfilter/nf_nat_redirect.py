@@ -1,4 +1,4 @@
-"""net/netfilter/nf_nat_redirect.c: connections that go to this host instead."""
+"""net/netfilter/nf_nat_redirect.c: redirecting connections to this host."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ INADDR_LOOPBACK, IN6_LOOPBACK = 0x7F000001, 1
 
 
 def nf_nat_redirect_ipv6_usable(ifa: inet6_ifaddr, scope: int) -> bool:
-    """net/netfilter/nf_nat_redirect.c: may a connection of that scope go to the address?"""
+    """net/netfilter/nf_nat_redirect.c: whether a connection of that scope may use the address."""
     kind = ipv6_addr_type(ifa.addr)
     if kind & IPV6_ADDR_MAPPED:
         return False

@@ -90,7 +90,7 @@ def nf_reject_fill_skb_dst(skb: sk_buff, hook: nf_hook_state) -> bool:
 
 
 def nf_reject_verify_csum(skb: sk_buff, off: int, proto: int) -> bool:
-    """include/net/netfilter/nf_reject.h: does the protocol have a checksum of all its bytes?"""
+    """include/net/netfilter/nf_reject.h: whether the protocol has a checksum of all its bytes."""
     if proto == IPPROTO_UDP:
         return pskb_may_pull(skb, off + 8) and udphdr_at(skb, off).check != 0
     return proto in (IPPROTO_TCP, IPPROTO_ICMP, IPPROTO_ICMPV6)

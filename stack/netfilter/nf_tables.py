@@ -1,17 +1,17 @@
-"""include/net/netfilter/nf_tables.h: tables, chains, rules, sets, and what evaluates a rule.
+"""include/net/netfilter/nf_tables.h: tables, chains, rules, sets, and the state of evaluation.
 
     nftables_pernet         of a namespace: its tables
         nft_table           of a family: chains, sets, objects
-            nft_chain       rules; a base chain (nft_base_chain) hangs on a hook point
-                nft_rule    expressions, one after the other
+            nft_chain       rules; a base chain (nft_base_chain) is attached to a hook point
+                nft_rule    expressions, in order
                     nft_expr    reads the packet, compares, counts, decides
             nft_set         keys; a map has data for each
             nft_object      a named counter, quota, limit
 
-An expression reads and writes the registers (nft_regs): 16 of 4 bytes, behind 16 bytes of verdict.
-Whether a rule goes on is the verdict: NFT_CONTINUE, or NFT_BREAK when it does not match. An index
-of a register counts words of 4 bytes; it is what nft_parse_register_load and _store return. What
-stands in a register is the packet's bytes, or a number in the byte order of the machine.
+An expression reads and writes the registers (nft_regs): 16 of 4 bytes, after 16 bytes of verdict.
+The verdict says whether a rule continues: NFT_CONTINUE, or NFT_BREAK for no match. An index
+of a register counts words of 4 bytes; nft_parse_register_load and _store return it. A register
+holds the packet's bytes, or a number in host byte order.
 
 A module defines a class of expressions and calls nft_register_expr. stack/netlink/nf_tables_api.py
 reads and writes messages, stack/netfilter/nf_tables_core.py runs the rules. Read nft_expr first.
@@ -31,7 +31,7 @@ from stack.netlink.nlattr import Attrs, AttrTable, NlError
 
 NFPROTO_INET = 1
 
-# Verdicts beside NF_*.
+# Verdicts besides NF_*.
 NFT_CONTINUE = -1
 NFT_BREAK = -2
 NFT_JUMP = -3
@@ -59,7 +59,7 @@ NFT_SET_ANONYMOUS, NFT_SET_CONSTANT, NFT_SET_INTERVAL, NFT_SET_MAP = 1, 2, 4, 8
 NFT_SET_TIMEOUT, NFT_SET_EVAL, NFT_SET_OBJECT, NFT_SET_CONCAT, NFT_SET_EXPR = 16, 32, 64, 128, 256
 NFT_SET_ELEM_INTERVAL_END, NFT_SET_ELEM_CATCHALL = 1, 2
 
-# What nft_pktinfo knows.
+# Valid fields of nft_pktinfo.
 NFT_PKTINFO_L4PROTO = 1
 
 
@@ -86,7 +86,7 @@ class nft_regs:
         self.data = bytearray(NFT_REG_BYTES)
         self.verdict = NFT_CONTINUE
         self.chain: nft_chain | None = None
-        """Where NFT_JUMP and NFT_GOTO lead."""
+        """The target of NFT_JUMP and NFT_GOTO."""
 
     def load(self, reg: int, length: int) -> bytes:
         """`length` bytes from a register on."""
@@ -102,7 +102,7 @@ class nft_regs:
 class nft_pktinfo:
     """struct nft_pktinfo: the packet. skb.data is at the network header, offsets count from there.
 
-    `tprot` and `thoff` hold with NFT_PKTINFO_L4PROTO in `flags` only; `fragoff` is that of a
+    `tprot` and `thoff` are valid only with NFT_PKTINFO_L4PROTO in `flags`; `fragoff` is that of a
     fragment, in units of 8 bytes.
     """
 
@@ -112,7 +112,7 @@ class nft_pktinfo:
         self.skb = skb
         self.state = state
         self.pf = state.pf
-        """NFPROTO_IPV4 or NFPROTO_IPV6, in tables of inet too."""
+        """NFPROTO_IPV4 or NFPROTO_IPV6, in inet tables too."""
         self.flags = 0
         self.tprot = 0
         self.fragoff = 0
@@ -126,50 +126,50 @@ class nft_expr:
     attrs: ClassVar[AttrTable]
     """The attributes of NFTA_EXPR_DATA."""
     families: ClassVar[tuple[int, ...]] = ()
-    """Families of tables (NFPROTO_*) that have the expression; none given: all."""
+    """Families of tables (NFPROTO_*) that have the expression; empty: all."""
     stateful: ClassVar[bool] = False
-    """It may stand in a set's elements (NFT_EXPR_STATEFUL); it has `clone`."""
+    """It is allowed in a set's elements (NFT_EXPR_STATEFUL); it has `clone`."""
     # A subclass may be stateless and keep its fields in ordinary attributes.
 
     def __init__(self, ctx: nft_ctx, tb: Attrs) -> None:
         """`init` of nft_expr_ops. Raises: NlError: the errno that Linux gives."""
 
     def eval(self, regs: nft_regs, pkt: nft_pktinfo) -> None:
-        """Do what the expression says; a condition that does not hold sets NFT_BREAK."""
+        """Evaluate the expression; a condition that does not hold sets NFT_BREAK."""
         raise NotImplementedError
 
     def dump(self, reset: bool = False) -> Mapping[str, Any] | bytes | None:
-        """What is in NFTA_EXPR_DATA, for `attrs.build`; None: it has none.
+        """The contents of NFTA_EXPR_DATA, for `attrs.build`; None: it has none.
 
-        `reset`: counters begin anew.
+        `reset`: counters restart.
         """
         raise NotImplementedError
 
     def validate(self, ctx: nft_ctx) -> None:
-        """Whether it may stand in a rule that is reached from the base chain `ctx.chain`.
+        """Check that a rule reached from the base chain `ctx.chain` may have it.
 
         Called before a batch is committed, for all rules that a base chain reaches.
         Raises: NlError.
         """
 
     def activate(self, ctx: nft_ctx) -> None:
-        """Take what `deactivate` gave back: the deletion of the rule is undone."""
+        """Undo `deactivate`: the deletion of the rule is rolled back."""
 
     def deactivate(self, ctx: nft_ctx) -> None:
-        """The rule is deleted: give back what __init__ holds: uses of chains, sets, objects."""
+        """The rule is deleted: release the uses of chains, sets and objects."""
 
     def destroy(self, ctx: nft_ctx) -> None:
-        """The rule is gone for good; `deactivate` came before."""
+        """The rule is destroyed, after `deactivate`."""
 
     def clone(self) -> nft_expr:
-        """An expression of its own for an element of a dynamic set. Raises: NlError EOPNOTSUPP."""
+        """A copy for an element of a dynamic set. Raises: NlError EOPNOTSUPP."""
         raise NlError(errno.EOPNOTSUPP)
 
 
 class nft_object:
     """struct nft_object with its nft_object_ops: a named counter, quota, limit.
 
-    nf_tables_api sets the fields behind __init__ of the subclass.
+    nf_tables_api sets the fields after __init__ of the subclass.
     """
 
     type: ClassVar[int]
@@ -188,19 +188,19 @@ class nft_object:
         """`init` of nft_object_ops. Raises: NlError."""
 
     def eval(self, regs: nft_regs, pkt: nft_pktinfo) -> None:
-        """What a rule that names it does (nft_objref)."""
+        """Evaluate it for a rule that names it (nft_objref)."""
         raise NotImplementedError
 
     def dump(self, reset: bool = False) -> Mapping[str, Any] | bytes:
-        """What is in NFTA_OBJ_DATA, for `attrs.build`."""
+        """The contents of NFTA_OBJ_DATA, for `attrs.build`."""
         raise NotImplementedError
 
     def update(self, ctx: nft_ctx, tb: Attrs) -> Callable[[], None] | None:
-        """Take new values. Returns what undoes it; None: the kind has no update."""
+        """Update the values. Returns an undo function; None: the kind has no update."""
         return None
 
     def destroy(self, ctx: nft_ctx) -> None:
-        """It is gone for good."""
+        """It is destroyed."""
 
 
 EXPRESSIONS: dict[str, type[nft_expr]] = {}
@@ -208,12 +208,12 @@ OBJECTS: dict[int, type[nft_object]] = {}
 
 
 def nft_register_expr(cls: type[nft_expr]) -> None:
-    """net/netfilter/nf_tables_api.c nft_register_expr: rules may have this expression."""
+    """net/netfilter/nf_tables_api.c nft_register_expr: register a class of expressions."""
     EXPRESSIONS[cls.name] = cls
 
 
 def nft_register_obj(cls: type[nft_object]) -> None:
-    """net/netfilter/nf_tables_api.c nft_register_obj: tables may have objects of this kind."""
+    """net/netfilter/nf_tables_api.c nft_register_obj: register a class of objects."""
     OBJECTS[cls.type] = cls
 
 
@@ -231,12 +231,12 @@ class nft_table:
     use: int = 0
     """Chains, sets and objects in it."""
     hgenerator: int = 0
-    """The last handle that a chain, rule, set or object of the table got."""
+    """The last handle given to a chain, rule, set or object of the table."""
     udata: bytes | None = None
     nlpid: int = 0
     """The port id of its owner (NFT_TABLE_F_OWNER)."""
     updated: bool = False
-    """The batch that is being read changed its flags (__NFT_TABLE_F_UPDATE)."""
+    """The current batch changed its flags (__NFT_TABLE_F_UPDATE)."""
     chains: dict[str, nft_chain] = field(default_factory=dict)
     sets: dict[str, nft_set] = field(default_factory=dict)
     objects: dict[tuple[int, str], nft_object] = field(default_factory=dict)
@@ -250,7 +250,7 @@ class nft_table:
 
 @dataclass(slots=True, eq=False)
 class nft_stats:
-    """struct nft_stats: what met a base chain's policy, if it counts."""
+    """struct nft_stats: packets to which a base chain's policy was applied, if counted."""
 
     packets: int = 0
     bytes: int = 0
@@ -258,7 +258,7 @@ class nft_stats:
 
 @dataclass(slots=True, eq=False)
 class nft_base_chain:
-    """struct nft_base_chain: where a chain hangs."""
+    """struct nft_base_chain: a chain attached to a hook point."""
 
     type: str
     """"filter", "nat" or "route"."""
@@ -267,7 +267,7 @@ class nft_base_chain:
     policy: int
     stats: nft_stats | None = None
     unregister: list[Callable[[], None]] = field(default_factory=list)
-    """What takes its hooks away; none while the table is dormant."""
+    """Functions that unregister its hooks; empty while the table is dormant."""
 
 
 @dataclass(slots=True, eq=False)
@@ -284,7 +284,7 @@ class nft_chain:
     base: nft_base_chain | None = None
     udata: bytes | None = None
     bound: bool = False
-    """A rule has it as its own (NFT_CHAIN_BINDING)."""
+    """It belongs to one rule (NFT_CHAIN_BINDING)."""
 
 
 @dataclass(slots=True, eq=False)
@@ -300,7 +300,7 @@ class nft_rule:
 
 @dataclass(slots=True, eq=False)
 class nft_set_elem:
-    """struct nft_set_elem: a key, or with `key_end` the keys up to it, and what belongs to it."""
+    """struct nft_set_elem: a key, or with `key_end` a range of keys, and its data."""
 
     key: bytes
     key_end: bytes | None = None
@@ -309,9 +309,9 @@ class nft_set_elem:
     obj: nft_object | None = None
     expressions: list[nft_expr] = field(default_factory=list)
     timeout: int = 0
-    """ns; 0: it stays."""
+    """ns; 0: no timeout."""
     expires: int = 0
-    """When it ends, ns, if it has a timeout."""
+    """When it expires, ns, if it has a timeout."""
     udata: bytes | None = None
     holds: bool = True
     """It counts as a user of its chain and its object."""
@@ -319,7 +319,7 @@ class nft_set_elem:
 
 @dataclass(slots=True, eq=False)
 class nft_set:
-    """struct nft_set. What holds the elements is `elems`: stack/netfilter/nft_set.py."""
+    """struct nft_set. `elems` (stack/netfilter/nft_set.py) holds the elements."""
 
     table: nft_table
     name: str
@@ -333,7 +333,7 @@ class nft_set:
     size: int = 0
     policy: int = 0
     timeout: int = 0
-    """ms, of elements that bring none."""
+    """ms, for elements that specify none."""
     gc_int: int = 0
     field_len: tuple[int, ...] = ()
     """Bytes of the parts of a concatenation."""
@@ -344,7 +344,7 @@ class nft_set:
     bindings: int = 0
     """Rules that look it up or add to it; an anonymous set ends with the last."""
     expressions: list[nft_expr] = field(default_factory=list)
-    """What each element has a copy of."""
+    """Expressions that are copied to each element."""
     elems: Any = None
 
 
@@ -356,12 +356,12 @@ class nftables_pernet:
     tables: dict[tuple[int, str], nft_table] = field(default_factory=dict)
     """By family and name."""
     base_seq: int = 1
-    """The generation: moves with each batch that changes something."""
+    """The generation: incremented by each batch that changes something."""
     table_handle: int = 0
     trans: list[Any] = field(default_factory=list)
-    """What the batch that is being read has done so far (nf_tables_trans.nft_trans)."""
+    """The changes of the current batch (nf_tables_trans.nft_trans)."""
     trace_send: Callable[[int, bytes], None] | None = None
-    """Sends a message of a trace, with the table's family; None: nobody listens."""
+    """Sends a trace message, with the table's family; None: nobody listens."""
     traced: int = 0
     """The number of the last packet that is traced (sk_buff.nf_trace)."""
 
@@ -374,7 +374,7 @@ def nft_pernet(net: Net) -> nftables_pernet:
 
 @dataclass(slots=True, eq=False)
 class nft_ctx:
-    """struct nft_ctx: what a request is about."""
+    """struct nft_ctx: the context of a request."""
 
     net: Net
     family: int
@@ -393,7 +393,7 @@ class nft_ctx:
     validated: set[tuple[int, int]] = field(default_factory=set)
     """Chains that were validated for the base chain, by id and level."""
     reg_inited: set[int] = field(default_factory=set)
-    """Words of the registers that an expression of this rule has written."""
+    """Register words written by expressions of this rule."""
 
 
 # --- registers -----------------------------------------------------------------------------------
@@ -418,7 +418,7 @@ def nft_dump_register(word: int) -> int:
 def nft_parse_register_load(ctx: nft_ctx, reg: int, length: int) -> int:
     """net/netfilter/nf_tables_api.c: the word from which an expression reads `length` bytes.
 
-    Raises: NlError EINVAL: the verdict, or no bytes; ERANGE: too many; ENODATA: nobody wrote them.
+    Raises: NlError EINVAL: the verdict, or no bytes; ERANGE: too many; ENODATA: never written.
     """
     word = nft_parse_register(reg)
     if word < NFT_REG_WORDS or not length:
@@ -452,7 +452,7 @@ def nft_parse_register_store(
     return word
 
 
-# --- what expressions ask of their chain ---------------------------------------------------------
+# --- checks of an expression's chain -------------------------------------------------------------
 
 
 def nft_chain_validate_dependency(ctx: nft_ctx, kind: str) -> None:
@@ -503,7 +503,7 @@ def nft_verdict_validate(ctx: nft_ctx, data: nft_data) -> None:
 def nft_data_init(ctx: nft_ctx, tb: Attrs, size: int = NFT_DATA_VALUE_MAXLEN) -> nft_data:
     """net/netfilter/nf_tables_api.c: a value of at most `size` bytes, or a verdict (NFTA_DATA_*).
 
-    A chain that a verdict names is held (nft_data_hold). Raises: NlError EINVAL, EOVERFLOW, ENOENT,
+    The chain of a verdict is referenced (nft_data_hold). Raises: NlError EINVAL, EOVERFLOW, ENOENT,
     EOPNOTSUPP.
     """
     if "NFTA_DATA_VALUE" in tb:
@@ -521,7 +521,7 @@ def nft_data_init(ctx: nft_ctx, tb: Attrs, size: int = NFT_DATA_VALUE_MAXLEN) ->
 def nft_attr_data(
     ctx: nft_ctx, tb: Attrs, name: str, size: int = NFT_DATA_VALUE_MAXLEN
 ) -> nft_data:
-    """nft_data_init of an attribute whose inner table is NFTA_DATA. Raises: NlError."""
+    """nft_data_init for an attribute whose inner table is NFTA_DATA. Raises: NlError."""
     return nft_data_init(ctx, tb[name], size)
 
 
@@ -570,7 +570,7 @@ def nft_data_hold(data: nft_data | None, uses: int = 1) -> None:
 
 
 def nft_data_release(data: nft_data | None) -> None:
-    """net/netfilter/nf_tables_api.c: a user of a verdict's chain is gone."""
+    """net/netfilter/nf_tables_api.c: remove a user of a verdict's chain."""
     nft_data_hold(data, -1)
 
 

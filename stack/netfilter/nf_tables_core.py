@@ -1,10 +1,10 @@
 """net/netfilter/nf_tables_core.c: run the rules of a base chain for a packet.
 
 nft_do_chain_hook       the hook of a base chain (net/netfilter/nft_chain_filter.c)
-nft_route_table_hook    of type route: a packet whose route depends on what changed is routed again
+nft_route_table_hook    of type route: reroute a packet if its routing key changed
     nft_set_pktinfo         where the transport header is
     nft_do_chain            rules, jumps and returns, the policy
-        nft_trace_packet        tell of them (nf_tables_trace.py)
+        nft_trace_packet        trace messages (nf_tables_trace.py)
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ MOST_THOFF = 0xFFFF
 
 
 def nft_set_pktinfo(pkt: nft_pktinfo) -> None:
-    """nft_set_pktinfo_ipv4, nft_set_pktinfo_ipv6: the transport protocol, and where it begins."""
+    """nft_set_pktinfo_ipv4, nft_set_pktinfo_ipv6: the transport protocol and its offset."""
     skb = pkt.skb
     if pkt.pf == NFPROTO_IPV4:
         iph = iphdr_at(skb, 0)
@@ -129,7 +129,7 @@ def nft_do_chain_hook(chain: nft_chain, skb: sk_buff, state: nf_hook_state) -> i
 
 
 def _routed_by(skb: sk_buff, pf: int) -> tuple[wide, wide, int, int]:
-    """What of a packet its route depends on."""
+    """The parts of a packet that affect its route."""
     if pf == NFPROTO_IPV4:
         iph = iphdr_at(skb, 0)
         return iph.saddr, iph.daddr, skb.mark, iph.tos

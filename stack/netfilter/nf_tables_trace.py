@@ -1,7 +1,7 @@
-"""net/netfilter/nf_tables_trace.c: tell which rules a packet meets (`nft monitor trace`).
+"""net/netfilter/nf_tables_trace.c: report which rules a packet matches (`nft monitor trace`).
 
 A rule marks a packet (`meta nftrace set 1`). From then on each rule that matches it, each return
-from a chain and each policy is a message to the group NFNLGRP_NFTRACE, whichever table it is of.
+from a chain and each policy sends a message to the group NFNLGRP_NFTRACE, in every table.
 The first message of a base chain has the packet's headers.
 
     nft_trace_init          a base chain begins; None while nobody listens
@@ -32,12 +32,12 @@ from stack.netfilter.nft_attrs import NFTA_TRACE
 from stack.netfilter.nft_payload import packet_bytes
 
 NFT_TRACETYPE_POLICY, NFT_TRACETYPE_RULE = 1, 3
-"""Linux 6.18 calls a return and the end of a chain NFT_TRACETYPE_RULE too."""
+"""Linux 6.18 also reports a return and the end of a chain as NFT_TRACETYPE_RULE."""
 NFT_TRACETYPE_LL_HSIZE, NFT_TRACETYPE_NETWORK_HSIZE, NFT_TRACETYPE_TRANSPORT_HSIZE = 20, 40, 20
 
 
 def nf_set_trace(pkt: nft_pktinfo, traced: bool) -> None:
-    """Set skb->nf_trace. A packet that is traced already keeps its number."""
+    """Set skb->nf_trace. A packet that is already traced keeps its number."""
     skb = pkt.skb
     if not traced:
         skb.nf_trace = 0
@@ -48,12 +48,12 @@ def nf_set_trace(pkt: nft_pktinfo, traced: bool) -> None:
 
 
 def get_trace_id(skb: sk_buff) -> int:
-    """net/netfilter/nf_tables_trace.c: a packet's name; another one once it was received."""
+    """net/netfilter/nf_tables_trace.c: a packet's identifier, which changes on reception."""
     return crc32(skb.nf_trace.to_bytes(4, "big") + skb.skb_iif.to_bytes(4, "big"))
 
 
 class nft_traceinfo:
-    """struct nft_traceinfo: what was told of a packet in a base chain."""
+    """struct nft_traceinfo: the trace of a packet in a base chain."""
 
     __slots__ = ("basechain", "packet_dumped")
 
@@ -77,7 +77,7 @@ def nft_trace_packet(
     rule: nft_rule | None,
     kind: int,
 ) -> None:
-    """net/netfilter/nf_tables_core.c: tell of a rule; None: of a chain's end, or the policy."""
+    """net/netfilter/nf_tables_core.c: report a rule; None: a chain's end, or the policy."""
     if pkt.skb.nf_trace:
         nft_trace_notify(pkt, regs, info, chain, rule, kind)
 
@@ -90,7 +90,7 @@ def nft_trace_notify(
     rule: nft_rule | None,
     kind: int,
 ) -> None:
-    """net/netfilter/nf_tables_trace.c: a message to who listens."""
+    """net/netfilter/nf_tables_trace.c: send a message to the listeners."""
     send = nft_pernet(pkt.state.net).trace_send
     if send is None:
         return
@@ -116,7 +116,7 @@ def nft_trace_notify(
 
 
 def nft_verdict_dump(regs: nft_regs) -> dict[str, Any]:
-    """net/netfilter/nf_tables_api.c: the verdict that the registers have."""
+    """net/netfilter/nf_tables_api.c: the verdict in the registers."""
     told: dict[str, Any] = {"NFTA_VERDICT_CODE": regs.verdict}
     if regs.verdict in (NFT_JUMP, NFT_GOTO):
         assert regs.chain is not None
@@ -154,7 +154,7 @@ def nf_trace_fill_pkt_info(pkt: nft_pktinfo) -> dict[str, Any]:
 
 
 def nf_trace_fill_ct_info(skb: sk_buff) -> dict[str, Any]:
-    """net/netfilter/nf_tables_trace.c: the connection, if it is tracked or never will be."""
+    """net/netfilter/nf_tables_trace.c: the connection, if it is tracked or will never be."""
     state = ct_state_of(skb)
     if state == CT_INVALID:
         return {}

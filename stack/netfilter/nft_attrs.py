@@ -1,7 +1,7 @@
 """include/uapi/linux/netfilter/nf_tables.h: attributes of nf_tables' messages.
 
-Numbers are big-endian. The message behind the netlink header begins with struct nfgenmsg.
-The attributes of single expressions stand in their modules.
+Numbers are big-endian. The message after the netlink header begins with struct nfgenmsg.
+The attributes of single expressions are in their modules.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def named(name: str, number: int) -> Attr:
 
 
 def userdata(name: str, number: int) -> Attr:
-    """What a program keeps beside its object: comments, types."""
+    """A program's data for its object: comments, types."""
     return Attr(name, number, BINARY, NFT_USERDATA_MAXLEN)
 
 
@@ -64,7 +64,7 @@ NFTA_EXPR = AttrTable(
     nested("NFTA_EXPR_DATA", 2),
 )
 NFTA_LIST = AttrTable("NFTA_LIST", nested("NFTA_LIST_ELEM", 1))
-"""Read by nla_for_each: its one attribute stands there many times."""
+"""Read by nla_for_each: its one attribute is repeated."""
 NFTA_COUNTER = AttrTable(
     "NFTA_COUNTER",
     Attr("NFTA_COUNTER_BYTES", 1, BE64),

@@ -125,12 +125,12 @@ class nft_bitwise_expr(nft_expr):
 
 
 def anded(one: bytes, other: bytes) -> bytes:
-    """Each byte's bits that both have."""
+    """Bitwise AND."""
     return bytes(a & b for a, b in zip(one, other, strict=True))
 
 
 def xored(one: bytes, other: bytes) -> bytes:
-    """Each byte's bits that one of them has."""
+    """Bitwise XOR."""
     return bytes(a ^ b for a, b in zip(one, other, strict=True))
 
 

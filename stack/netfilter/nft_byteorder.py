@@ -1,5 +1,5 @@
-"""net/netfilter/nft_byteorder.c: turn numbers of the machine's byte order into the network's, and
-back."""
+"""net/netfilter/nft_byteorder.c: convert numbers between host and network byte
+order."""
 
 from __future__ import annotations
 

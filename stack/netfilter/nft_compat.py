@@ -59,12 +59,12 @@ def check_param(ctx: nft_ctx) -> xt_mtchk_param:
 
 
 class nft_compat(nft_expr):
-    """What `match` and `target` have in common."""
+    """The common part of `match` and `target`."""
 
     xt: xt_extension
 
     def take(self, ctx: nft_ctx, tb: Attrs, known: dict[Any, type[Any]]) -> None:
-        """Find the extension and let it read its structure. Raises: NlError."""
+        """Find the extension and parse its structure. Raises: NlError."""
         prefix = self.attrs.name
         if len(tb) < len(self.attrs.by_name):
             raise NlError(errno.EINVAL)
@@ -108,7 +108,7 @@ class nft_compat(nft_expr):
 
 
 class nft_match(nft_compat):
-    """A match: the rule goes on if the packet meets it."""
+    """A match: the rule continues if it matches the packet."""
 
     name = "match"
     attrs = NFTA_MATCH
@@ -126,7 +126,7 @@ class nft_match(nft_compat):
 
 
 class nft_target(nft_compat):
-    """A target: what is done to the packet."""
+    """A target: an action on the packet."""
 
     name = "target"
     attrs = NFTA_TARGET

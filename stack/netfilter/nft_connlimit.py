@@ -1,4 +1,4 @@
-"""net/netfilter/nft_connlimit.c: `ct count`, how many connections met the rule and last."""
+"""net/netfilter/nft_connlimit.c: `ct count`, the number of active connections that matched."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ NFT_CONNLIMIT_F_INV = 1
 
 
 class nft_connlimit(nft_expr):
-    """Goes on up to `limit` connections, with NFT_CONNLIMIT_F_INV above."""
+    """Continues up to `limit` connections, with NFT_CONNLIMIT_F_INV above."""
 
     name = "connlimit"
     attrs = NFTA_CONNLIMIT

@@ -1,4 +1,4 @@
-"""net/netfilter/nft_counter.c: count packets and bytes, in a rule or under a name of its own."""
+"""net/netfilter/nft_counter.c: count packets and bytes, in a rule or as a named object."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ U64 = (1 << 64) - 1
 
 
 class nft_counter:
-    """struct nft_counter: what the expression and the object have in common."""
+    """struct nft_counter: the common part of the expression and the object."""
 
     def __init__(self, packets: int = 0, size: int = 0) -> None:
         self.packets = packets
@@ -31,7 +31,7 @@ class nft_counter:
         self.bytes += pkt.skb.len
 
     def told(self, reset: bool) -> dict[str, int]:
-        """net/netfilter/nft_counter.c nft_counter_do_dump: `reset`: it begins anew."""
+        """net/netfilter/nft_counter.c nft_counter_do_dump: `reset`: restart at 0."""
         told = {
             "NFTA_COUNTER_BYTES": self.bytes & U64,
             "NFTA_COUNTER_PACKETS": self.packets & U64,
@@ -42,7 +42,7 @@ class nft_counter:
 
 
 def counter_of(tb: Attrs) -> nft_counter:
-    """net/netfilter/nft_counter.c nft_counter_do_init: with the numbers that it begins with."""
+    """net/netfilter/nft_counter.c nft_counter_do_init: with the initial values."""
     return nft_counter(tb.get("NFTA_COUNTER_PACKETS", 0), tb.get("NFTA_COUNTER_BYTES", 0))
 
 
@@ -65,7 +65,7 @@ class nft_counter_expr(nft_expr):
         return self.counter.told(reset)
 
     def clone(self) -> nft_counter_expr:
-        """net/netfilter/nft_counter.c nft_counter_clone: one that goes on from here."""
+        """net/netfilter/nft_counter.c nft_counter_clone: a copy with the current values."""
         new = nft_counter_expr.__new__(nft_counter_expr)
         new.counter = nft_counter(self.counter.packets, self.counter.bytes)
         return new

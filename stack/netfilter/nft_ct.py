@@ -1,7 +1,7 @@
-"""net/netfilter/nft_ct.c: what connection tracking knows about a packet; the connection's mark; and
+"""net/netfilter/nft_ct.c: the conntrack state of a packet; the connection's mark; and
 `notrack`.
 
-There are no zones, labels, helpers or security marks: they read as those of a connection without
+There are no zones, labels, helpers or security marks: they read as for a connection without
 them, and cannot be set.
 """
 
@@ -109,7 +109,7 @@ ADDRESSES = {
     NFT_CT_SRC_IP6: (NFPROTO_IPV6, 2),
     NFT_CT_DST_IP6: (NFPROTO_IPV6, 4),
 }
-"""The family, 0 for any, and the place of the address in a tuple."""
+"""The family, 0 for any, and the index of the address in a tuple."""
 
 
 def nft_families(family: int) -> tuple[int, ...]:
@@ -118,13 +118,13 @@ def nft_families(family: int) -> tuple[int, ...]:
 
 
 def nft_ct_netns_get(net: Net, family: int) -> None:
-    """net/netfilter/nf_conntrack_proto.c nf_ct_netns_get, of NFPROTO_INET too."""
+    """net/netfilter/nf_conntrack_proto.c nf_ct_netns_get, also for NFPROTO_INET."""
     for pf in nft_families(family):
         nf_ct_netns_get(net, pf)
 
 
 def nft_ct_netns_put(net: Net, family: int) -> None:
-    """net/netfilter/nf_conntrack_proto.c nf_ct_netns_put, of NFPROTO_INET too."""
+    """net/netfilter/nf_conntrack_proto.c nf_ct_netns_put, also for NFPROTO_INET."""
     for pf in nft_families(family):
         nf_ct_netns_put(net, pf)
 
@@ -199,7 +199,7 @@ class nft_ct(nft_expr):
             regs.store(self.reg, found.to_bytes(self.len, byteorder))
 
     def get(self, ct: nf_conn, ctinfo: int) -> bytes | int | None:
-        """What the key reads: bytes of the network, or a number; None: it has none."""
+        """The key's value: bytes in network order, or a number; None: no value."""
         key = self.key
         if key in ADDRESSES:
             pf, at = ADDRESSES[key]
@@ -227,9 +227,9 @@ class nft_ct(nft_expr):
                 return self.tuple_of(ct)[5].to_bytes(2, "big")
             case 23:  # NFT_CT_ID
                 return nf_ct_get_id(ct)
-            case 13 | 17:  # NFT_CT_LABELS, NFT_CT_ZONE: nothing is set
+            case 13 | 17:  # NFT_CT_LABELS, NFT_CT_ZONE: always zero
                 return 0
-        return None  # NFT_CT_HELPER: a connection that no helper expected
+        return None  # NFT_CT_HELPER: there are no helpers
 
     def tuple_of(self, ct: nf_conn) -> Tuple:
         """The tuple of the direction that the expression names."""
@@ -268,7 +268,7 @@ class nft_ct(nft_expr):
 
 
 class nft_notrack(nft_expr):
-    """Connection tracking leaves the packet alone."""
+    """Exclude the packet from connection tracking."""
 
     name = "notrack"
     attrs = NFTA_NOTRACK

@@ -94,7 +94,7 @@ class nft_dynset_expr(nft_expr):
         return nft_parse_register_load(ctx, tb["NFTA_DYNSET_SREG_DATA"], self.set.dlen)
 
     def _expressions(self, ctx: nft_ctx, tb: Attrs) -> list[nft_expr]:
-        """What each new element has a copy of. Raises: NlError EINVAL, EOPNOTSUPP, E2BIG."""
+        """Expressions copied to new elements. Raises: NlError EINVAL, EOPNOTSUPP, E2BIG."""
         places: list[tuple[int, int]] = []
         if "NFTA_DYNSET_EXPR" in tb:
             places.append(tb.span("NFTA_DYNSET_EXPR"))

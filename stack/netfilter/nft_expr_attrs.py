@@ -1,5 +1,5 @@
 """include/uapi/linux/netfilter/nf_tables.h: attributes of expressions and stateful objects, as rows
-(see stack/netlink/nlattr.py). Those of the expressions that every rule set needs are in
+(see stack/netlink/nlattr.py). Those of the basic expressions are in
 nft_attrs.py."""
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""Modules whose expressions, objects, matches and targets rules may have. To import one is to
-register what is in it."""
+"""Modules with the expressions, objects, matches and targets of rules. Importing one
+registers its contents."""
 
 from stack.netfilter import (  # noqa: F401 -- see above
     nft_bitwise,

@@ -1,5 +1,5 @@
 """net/netfilter/nft_exthdr.c: extension headers of IPv6, options of IPv4 and TCP, chunks of SCTP;
-options of TCP can be changed and taken out."""
+options of TCP can be changed and removed."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ Found = tuple[int, int]
 
 
 def skb_replace16(pkt: nft_pktinfo, at: int, value: int) -> bool:
-    """Write two bytes `at` behind the start of the TCP header, and mend its checksum.
+    """Write two bytes `at` after the start of the TCP header, and update its checksum.
 
     False: there is no room for a copy of the packet.
     """
@@ -69,12 +69,12 @@ def skb_replace16(pkt: nft_pktinfo, at: int, value: int) -> bool:
 
 
 def swab16(value: int) -> int:
-    """include/uapi/linux/swab.h: the two bytes exchanged."""
+    """include/uapi/linux/swab.h: swap the two bytes."""
     return value >> 8 | (value & 0xFF) << 8
 
 
 def options(data: bytes, start: int) -> list[tuple[int, int, int]]:
-    """Kind, place and length of each option of IPv4 or TCP in a header, from `start` on."""
+    """Kind, offset and length of each option of IPv4 or TCP in a header, from `start` on."""
     found = []
     at = start
     while at < len(data) and data[at] != IPOPT_END:
@@ -91,7 +91,7 @@ def options(data: bytes, start: int) -> list[tuple[int, int, int]]:
 
 
 def ipv6_find_hdr(pkt: nft_pktinfo, target: int) -> Found | None:
-    """net/ipv6/exthdrs_core.c: place and size of an extension header; None: there is none."""
+    """net/ipv6/exthdrs_core.c: offset and size of an extension header; None: there is none."""
     skb = pkt.skb
     kind, at = ipv6hdr_at(skb, 0).nexthdr, IPV6_HLEN
     while kind in EXTENSIONS or kind == IPPROTO_MH:
@@ -118,7 +118,7 @@ def ipv4_find_option(pkt: nft_pktinfo, target: int) -> Found | None:
 
 
 def first(found: list[tuple[int, int, int]], target: int) -> Found | None:
-    """Place and length of the first option of that kind."""
+    """Offset and length of the first option of that kind."""
     return next(((at, size) for kind, at, size in found if kind == target), None)
 
 
@@ -135,7 +135,7 @@ def tcp_header(pkt: nft_pktinfo) -> bytes:
 
 
 def tcp_strip_options(pkt: nft_pktinfo, kinds: Container[int]) -> bool:
-    """Overwrite options of TCP by no-operations. False: the packet cannot be written."""
+    """Overwrite TCP options with no-operations. False: the packet cannot be written."""
     data = tcp_header(pkt)
     for kind, at, size in options(data, TCP_HLEN):
         if kind not in kinds or kind == TCPOPT_NOP:
@@ -148,7 +148,7 @@ def tcp_strip_options(pkt: nft_pktinfo, kinds: Container[int]) -> bool:
 
 
 def sctp_find_chunk(pkt: nft_pktinfo, target: int) -> Found | None:
-    """nft_exthdr_sctp_eval: place and length of a chunk, from the start of the SCTP header."""
+    """nft_exthdr_sctp_eval: offset and length of a chunk, from the start of the SCTP header."""
     if not pkt.flags & NFT_PKTINFO_L4PROTO or pkt.tprot != IPPROTO_SCTP or pkt.fragoff:
         return None
     data = skb_bytes(pkt.skb, pkt.thoff, pkt.skb.len)
@@ -164,7 +164,7 @@ def sctp_find_chunk(pkt: nft_pktinfo, target: int) -> Found | None:
 
 
 class nft_exthdr(nft_expr):
-    """Read (`dreg`), write (`sreg`), or neither: overwrite the option of TCP by no-operations."""
+    """Read (`dreg`), write (`sreg`), or neither: overwrite the TCP option with no-operations."""
 
     name = "exthdr"
     attrs = NFTA_EXTHDR
@@ -225,7 +225,7 @@ class nft_exthdr(nft_expr):
             self.get(regs, pkt)
 
     def find(self, pkt: nft_pktinfo) -> tuple[int, Found | None]:
-        """Where the header or option is, counted from a place in the packet."""
+        """The offset of the header or option, relative to `offset` in the packet."""
         if self.op == NFT_EXTHDR_OP_TCPOPT:
             return pkt.thoff, first(options(tcp_header(pkt), TCP_HLEN), self.type)
         if self.op == NFT_EXTHDR_OP_SCTP:
@@ -236,7 +236,7 @@ class nft_exthdr(nft_expr):
         return 0, ipv6_find_hdr(pkt, self.type) if pkt.pf == NFPROTO_IPV6 else None
 
     def get(self, regs: nft_regs, pkt: nft_pktinfo) -> None:
-        """Read it, or whether it is there."""
+        """Read it, or whether it is present."""
         base, found = self.find(pkt)
         if self.flags & NFT_EXTHDR_F_PRESENT:
             size = 1 if self.op in (NFT_EXTHDR_OP_TCPOPT, NFT_EXTHDR_OP_SCTP) else 4

@@ -1,5 +1,5 @@
-"""net/netfilter/nft_fib.c, ipv4/netfilter/nft_fib_ipv4.c, ipv6/netfilter/nft_fib_ipv6.c: what the
-routing tables say about an address of the packet."""
+"""net/netfilter/nft_fib.c, ipv4/netfilter/nft_fib_ipv4.c, ipv6/netfilter/nft_fib_ipv6.c: look up an
+address of the packet in the routing tables."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ def nft_fib6_addr_type(net: Net, dev: net_device | None, addr: wide) -> int:
 def fib4_device(
     pkt: nft_pktinfo, addr: int, mark: int, oif: net_device | None
 ) -> net_device | None:
-    """nft_fib4_eval: by which interface packets to `addr` leave; with `oif`: that one or None."""
+    """nft_fib4_eval: the output interface for `addr`; with `oif`: that one or None."""
     net = pkt.state.net
     tos = iphdr_at(pkt.skb, 0).tos
     res = fib_lookup(net, addr, tos & IPTOS_RT_MASK)
@@ -132,7 +132,7 @@ def fib4_device(
 def fib6_device(
     pkt: nft_pktinfo, addr: wide, mark: int, oif: net_device | None
 ) -> net_device | None:
-    """nft_fib6_eval: as fib4_device."""
+    """nft_fib6_eval: like fib4_device."""
     net = pkt.state.net
     strict = oif is not None and bool(ipv6_addr_type(addr) & IPV6_ADDR_LINKLOCAL)
     fl6 = flowi(AF_INET6, addr, 0, oif.ifindex if strict and oif is not None else 0)
@@ -144,7 +144,7 @@ def fib6_device(
 
 
 class nft_fib(nft_expr):
-    """`flags`: which address, and what counts; `result`: the interface, or the kind of address."""
+    """`flags`: which address and conditions; `result`: the interface or the address type."""
 
     name = "fib"
     attrs = NFTA_FIB
@@ -199,7 +199,7 @@ class nft_fib(nft_expr):
         self.store_result(regs, self.device(pkt, addr, dev))
 
     def device(self, pkt: nft_pktinfo, addr: wide, dev: net_device | None) -> net_device | None:
-        """The interface by which packets to the address leave; None: there is none."""
+        """The output interface for the address; None: there is none."""
         indev = pkt.state.indev
         local = pkt.skb.pkt_type == PACKET_LOOPBACK
         local = local or (indev is not None and bool(indev.flags & IFF_LOOPBACK))

@@ -1,7 +1,7 @@
 """net/netfilter/nft_hash.c: `jhash`, of bytes in registers, and `symhash`, of the flow.
 
 jhash is Linux's (include/linux/jhash.h, Bob Jenkins' lookup3): its values are the same. symhash is
-a hash with the secret of the namespace, as it is on Linux.
+a hash with the secret of the namespace, as on Linux.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def reciprocal_scale(value: int, ep_ro: int) -> int:
 
 
 def skb_get_hash_symmetric(pkt: nft_pktinfo) -> int:
-    """include/linux/skbuff.h: the same number for both directions of a flow, 32 bits."""
+    """include/linux/skbuff.h: a symmetric 32-bit hash of a flow."""
     skb = pkt.skb
     saddr: wide
     daddr: wide

@@ -62,7 +62,7 @@ class nft_immediate_expr(nft_expr):
             chain.bound = True
 
     def _own_chain(self) -> nft_chain | None:
-        """The chain without a name that is this rule's alone, if it has one."""
+        """The anonymous chain that belongs to this rule, if any."""
         chain = self.data.chain
         return chain if chain is not None and chain.flags & NFT_CHAIN_BINDING else None
 
@@ -97,7 +97,7 @@ class nft_immediate_expr(nft_expr):
                     expr.activate(ctx)
 
     def deactivate(self, ctx: nft_ctx) -> None:
-        """net/netfilter/nft_immediate.c nft_immediate_deactivate: its own chain ends with it."""
+        """net/netfilter/nft_immediate.c nft_immediate_deactivate: delete its own chain too."""
         nft_data_release(self.data)
         chain = self._own_chain()
         if chain is not None:

@@ -1,4 +1,4 @@
-"""net/netfilter/nft_last.c: `last`: when a packet came by the last time."""
+"""net/netfilter/nft_last.c: `last`: when a packet last matched."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from stack.netlink.nlattr import Attrs
 
 
 class nft_last(nft_expr):
-    """`last` is a time of the clock, ns; None: no packet came yet."""
+    """`last` is a time of the clock, ns; None: no packet yet."""
 
     name = "last"
     attrs = NFTA_LAST

@@ -1,6 +1,6 @@
-"""net/netfilter/nft_limit.c: `limit`, a bucket of tokens; in a rule, in sets, or as an object.
+"""net/netfilter/nft_limit.c: `limit`, a token bucket; in a rule, in sets, or as an object.
 
-A token is a nanosecond. A packet costs so many as the rate gives it, times its bytes for
+A token is a nanosecond. A packet costs its time at the rate, times its bytes for
 NFT_LIMIT_PKT_BYTES.
 """
 
@@ -33,7 +33,7 @@ U64_MAX = (1 << 64) - 1
 
 
 class nft_limit_priv:
-    """struct nft_limit_priv, nft_limit_priv_pkts: what a limit is, and its bucket."""
+    """struct nft_limit_priv, nft_limit_priv_pkts: a limit's parameters and bucket."""
 
     def __init__(self, net: Net, tb: Attrs) -> None:
         """net/netfilter/nft_limit.c nft_limit_init. Raises: NlError EINVAL, EOVERFLOW,

@@ -1,4 +1,4 @@
-"""net/netfilter/nft_lookup.c: look a register up in a set, and read what a map has for it."""
+"""net/netfilter/nft_lookup.c: look up a register in a set, and read a map's data."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ NFT_LOOKUP_F_INV = 1
 
 
 def nft_set_elem_update_expr(elem: nft_set_elem, regs: nft_regs, pkt: nft_pktinfo) -> None:
-    """include/net/netfilter/nf_tables.h: what belongs to an element that a packet meets."""
+    """include/net/netfilter/nf_tables.h: evaluate the expressions of a matching element."""
     for expr in elem.expressions:
         expr.eval(regs, pkt)
         if regs.verdict == NFT_BREAK:

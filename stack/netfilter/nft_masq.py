@@ -1,5 +1,5 @@
-"""net/netfilter/nft_masq.c: `masquerade`: the source becomes an address of the interface by which
-the connection leaves."""
+"""net/netfilter/nft_masq.c: `masquerade`: the source becomes an address of the outgoing
+interface."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""net/netfilter/nft_meta.c: what is known of a packet beside its bytes; its mark and priority.
+"""net/netfilter/nft_meta.c: metadata of a packet; its mark and priority can be set.
 
-There are no classes of routes, security marks, control groups of net_cls, bridges' and VRFs' keys.
+There are no keys for route classes, security marks, net_cls control groups, bridges and VRFs.
 """
 
 from __future__ import annotations
@@ -47,12 +47,12 @@ DAY_SECONDS = 86400
 
 
 def number(value: int, size: int) -> bytes:
-    """A number as it stands in memory."""
+    """A number in host byte order."""
     return (value & (1 << size * 8) - 1).to_bytes(size, byteorder)
 
 
 def name_bytes(name: str) -> bytes:
-    """A name that is filled up with zeros."""
+    """A name padded with zeros."""
     return name.encode()[: IFNAMSIZ - 1].ljust(IFNAMSIZ, b"\0")
 
 
@@ -79,9 +79,9 @@ def _name(dev: net_device | None) -> bytes:
 
 
 def skb_to_full_sk(pkt: nft_pktinfo) -> sock | None:
-    """include/net/request_sock.h: the socket of a program whose packet it is, None without one.
+    """include/net/request_sock.h: the full socket that owns the packet, or None.
 
-    TCP charges an ACK without data and a SYN-ACK to no socket: the hook's state knows theirs.
+    TCP charges an ACK without data and a SYN-ACK to no socket: the hook's state has theirs.
     """
     sk = pkt.skb.sk
     if sk is None:
@@ -92,7 +92,7 @@ def skb_to_full_sk(pkt: nft_pktinfo) -> sock | None:
 
 
 def _user(pkt: nft_pktinfo, group: bool) -> bytes | None:
-    """Who has the socket; a host has one user."""
+    """The owner of the socket; a host has one user."""
     if skb_to_full_sk(pkt) is None:
         return None
     net = pkt.state.net
@@ -100,7 +100,7 @@ def _user(pkt: nft_pktinfo, group: bool) -> bytes | None:
 
 
 def _pkttype(pkt: nft_pktinfo) -> bytes:
-    """net/netfilter/nft_meta.c nft_meta_get_eval_pkttype_lo: of looped packets by the address."""
+    """net/netfilter/nft_meta.c nft_meta_get_eval_pkttype_lo: for looped packets by the address."""
     kind = pkt.skb.pkt_type
     if kind == PACKET_LOOPBACK:
         if pkt.pf == NFPROTO_IPV4:
@@ -151,9 +151,9 @@ KEYS: dict[int, tuple[int, Callable[[nft_pktinfo], bytes | None]]] = {
     NFT_META_TIME_DAY: (1, _weekday),
     NFT_META_TIME_HOUR: (4, _hour),
 }
-"""Bytes of each key, and how it is read; None: the packet has none, and the rule does not match."""
+"""Size and reader of each key; None: the packet has no value and the rule does not match."""
 SET_KEYS = {NFT_META_PRIORITY: 4, NFT_META_MARK: 4, NFT_META_PKTTYPE: 1, NFT_META_NFTRACE: 1}
-"""Bytes of each key that a rule may set."""
+"""Size of each key that a rule may set."""
 
 
 class nft_meta_expr(nft_expr):
@@ -206,7 +206,7 @@ class nft_meta_expr(nft_expr):
             skb.pkt_type = given
 
     def validate(self, ctx: nft_ctx) -> None:
-        """net/netfilter/nft_meta.c nft_meta_set_validate: kinds of packets are set on reception."""
+        """net/netfilter/nft_meta.c nft_meta_set_validate: packet types are set on reception."""
         if self.sets and self.key == NFT_META_PKTTYPE:
             nft_chain_validate_hooks(ctx, 1 << NF_INET_PRE_ROUTING)
 

@@ -1,6 +1,6 @@
 """net/netfilter/nft_nat.c: `snat to`, `dnat to`: the address and port that a new connection gets.
 
-Chains of type nat see the first packet of a connection alone; nf_nat_setup_info decides for all.
+Chains of type nat see only the first packet of a connection; nf_nat_setup_info decides.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ PORT_LEN = 2
 
 
 def load_range(ctx: nft_ctx, tb: Attrs, name: str, length: int) -> tuple[int, int]:
-    """The registers NAME_MIN and NAME_MAX, which is the first one when left out; (0, 0): none."""
+    """The registers NAME_MIN and NAME_MAX, where MAX defaults to MIN; (0, 0): none."""
     if f"{name}_MIN" not in tb:
         return 0, 0
     low = nft_parse_register_load(ctx, tb[f"{name}_MIN"], length)
@@ -77,12 +77,12 @@ def nf_nat_netmap(pkt: nft_pktinfo, low: wide, high: wide) -> wide:
 
 
 class nft_nat_ports(nft_expr):
-    """What the three expressions of NAT have in common: flags, and registers with ports."""
+    """The common part of the three NAT expressions: flags, and registers with ports."""
 
     hooks: int
 
     def load_ports(self, ctx: nft_ctx, tb: Attrs) -> None:
-        """Read flags and registers; connections of the family are tracked from now on."""
+        """Read flags and registers; start tracking connections of the family."""
         name = self.attrs.name
         self.flags: int = tb.get(f"{name}_FLAGS", 0)
         self.proto = load_range(ctx, tb, f"{name}_REG_PROTO", PORT_LEN)
@@ -98,7 +98,7 @@ class nft_nat_ports(nft_expr):
         return rng
 
     def validate(self, ctx: nft_ctx) -> None:
-        """It stands in a chain of type nat, at hook points of its kind. Raises: NlError."""
+        """It must be in a chain of type nat, at hook points of its kind. Raises: NlError."""
         nft_chain_validate_dependency(ctx, "nat")
         nft_chain_validate_hooks(ctx, self.hooks)
 
@@ -114,7 +114,7 @@ class nft_nat_ports(nft_expr):
 
 
 class nft_nat(nft_nat_ports):
-    """`type` is the end that changes."""
+    """`type`: which end is changed."""
 
     name = "nat"
     attrs = NFTA_NAT

@@ -1,4 +1,4 @@
-"""net/netfilter/nft_numgen.c: `numgen`: numbers one after the other, or by chance, which is that of
+"""net/netfilter/nft_numgen.c: `numgen`: consecutive numbers, or random ones from
 the machine's seed."""
 
 from __future__ import annotations

@@ -41,17 +41,17 @@ NFT_PAYLOAD_INNER_HEADER = 3
 NFT_PAYLOAD_CSUM_NONE, NFT_PAYLOAD_CSUM_INET = 0, 1
 NFT_PAYLOAD_L4CSUM_PSEUDOHDR = 1
 NO_OFFSET = 1 << 30
-"""Where a header that a packet does not have begins."""
+"""The offset of a header that a packet does not have."""
 CSUM_MANGLED_0 = 0xFFFF
 M16, M32 = 0xFFFF, 0xFFFFFFFF
 IPPROTO_UDPLITE = 136
 MOST_LENGTH = 255
 L4_CHECK = {IPPROTO_TCP: 16, IPPROTO_UDP: 6, IPPROTO_UDPLITE: 6, IPPROTO_ICMPV6: 2}
-"""Where the checksum of a transport header stands that has a pseudo header in it."""
+"""The checksum's offset in transport headers whose checksum covers a pseudo header."""
 
 
 def nft_payload_base(pkt: nft_pktinfo, base: int) -> int:
-    """Where a header begins, from skb.data on; NO_OFFSET: the packet has none."""
+    """The offset of a header from skb.data; NO_OFFSET: the packet has none."""
     skb = pkt.skb
     if base == NFT_PAYLOAD_LL_HEADER:
         if not skb_mac_header_was_set(skb) or not skb.mac_len:
@@ -67,7 +67,7 @@ def nft_payload_base(pkt: nft_pktinfo, base: int) -> int:
 
 
 def nft_payload_inner_offset(pkt: nft_pktinfo) -> int:
-    """net/netfilter/nft_payload.c: where the data behind the transport header begins."""
+    """net/netfilter/nft_payload.c: the offset of the data after the transport header."""
     if pkt.tprot == IPPROTO_UDP:
         return pkt.thoff + 8
     if pkt.tprot == IPPROTO_TCP:
@@ -77,7 +77,7 @@ def nft_payload_inner_offset(pkt: nft_pktinfo) -> int:
 
 
 def packet_bytes(skb: sk_buff, offset: int, length: int) -> bytes | None:
-    """skb_copy_bits, also of what is in front of skb.data; None: the packet is too short."""
+    """skb_copy_bits, also of bytes before skb.data; None: the packet is too short."""
     if offset >= 0:
         return skb_copy_bits(skb, offset, length) if offset + length <= skb.len else None
     before = -offset
@@ -196,7 +196,7 @@ class nft_payload_expr(nft_expr):
 
 
 def replace_check(skb: sk_buff, at: int, fsum: int, tsum: int) -> bool:
-    """net/netfilter/nft_payload.c nft_payload_csum_inet; False: the packet ends before it."""
+    """net/netfilter/nft_payload.c nft_payload_csum_inet; False: the packet is too short."""
     if at < 0 or at + 2 > skb.len:
         return False
     check = int.from_bytes(skb_copy_bits(skb, at, 2), "big")
@@ -217,7 +217,7 @@ def nft_payload_l4csum_update(pkt: nft_pktinfo, fsum: int, tsum: int) -> bool:
     if not check and pkt.tprot in (IPPROTO_UDP, IPPROTO_UDPLITE):
         return True
     if skb.ip_summed == CHECKSUM_PARTIAL:
-        # The field has the sum of the pseudo header alone, not complemented.
+        # The field has only the sum of the pseudo header, not complemented.
         check = ~csum_fold(csum_add(csum_sub(check, fsum), tsum)) & M16
     else:
         check = nft_csum_replace(check, fsum, tsum)

@@ -25,7 +25,7 @@ NFT_QUEUE_FLAG_BYPASS, NFT_QUEUE_FLAG_CPU_FANOUT, NFT_QUEUE_FLAG_MASK = 1, 2, 3
 
 
 class nft_queue(nft_expr):
-    """To queue `num`, to one of `total` queues from it on, or to that in a register."""
+    """To queue `num`, to one of `total` queues from `num` on, or to the one in a register."""
 
     name = "queue"
     attrs = NFTA_QUEUE
@@ -52,7 +52,7 @@ class nft_queue(nft_expr):
             raise NlError(errno.EOPNOTSUPP)
 
     def eval(self, regs: nft_regs, pkt: nft_pktinfo) -> None:
-        """net/netfilter/nft_queue.c nft_queue_eval, nft_queue_sreg_eval. Fan-out by CPU: the
+        """net/netfilter/nft_queue.c nft_queue_eval, nft_queue_sreg_eval. Fan-out by CPU: always the
         first one."""
         queue = self.num
         if self.sreg:

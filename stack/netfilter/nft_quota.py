@@ -1,4 +1,4 @@
-"""net/netfilter/nft_quota.c: `quota`, so many bytes; in a rule, in sets, or as an object."""
+"""net/netfilter/nft_quota.c: `quota`, a number of bytes; in a rule, in sets, or as an object."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ class nft_quota_obj(nft_object):
         return self.priv.dump(reset)
 
     def update(self, ctx: nft_ctx, tb: Attrs) -> Callable[[], None] | None:
-        """net/netfilter/nft_quota.c nft_quota_obj_update: what was consumed stays."""
+        """net/netfilter/nft_quota.c nft_quota_obj_update: the consumed bytes stay."""
         priv, new = self.priv, nft_quota_priv(tb)
         quota, flags = priv.quota, priv.flags
         priv.quota, priv.flags = new.quota, new.flags

@@ -26,7 +26,7 @@ NFT_RANGE_EQ, NFT_RANGE_NEQ = 0, 1
 
 
 class nft_range_expr(nft_expr):
-    """Goes on between `data_from` and `data_to`, both included; NFT_RANGE_NEQ: outside."""
+    """Continues between `data_from` and `data_to`, inclusive; NFT_RANGE_NEQ: outside."""
 
     name = "range"
     attrs = NFTA_RANGE

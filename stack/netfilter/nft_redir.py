@@ -1,4 +1,4 @@
-"""net/netfilter/nft_redir.c: `redirect`: the connection goes to this host."""
+"""net/netfilter/nft_redir.c: `redirect`: redirect the connection to this host."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from stack.netlink.nlattr import Attrs
 
 
 class nft_redir(nft_nat_ports):
-    """To its loopback address, or to one of the interface by which the packet came."""
+    """To its loopback address, or to one of the incoming interface."""
 
     name = "redir"
     attrs = NFTA_REDIR

@@ -36,7 +36,7 @@ REJECT_HOOKS = (
 
 
 class nft_reject(nft_expr):
-    """`type`: with an ICMP code, with a reset, or with a code of both families (inet alone)."""
+    """`type`: with an ICMP code, with a reset, or with a code of both families (inet only)."""
 
     name = "reject"
     attrs = NFTA_REJECT

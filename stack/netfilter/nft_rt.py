@@ -1,4 +1,4 @@
-"""net/netfilter/nft_rt.c: `rt`: what the packet's route says."""
+"""net/netfilter/nft_rt.c: `rt`: attributes of the packet's route."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ MSS_HOOKS = 1 << NF_INET_FORWARD | 1 << NF_INET_LOCAL_OUT | 1 << NF_INET_POST_RO
 
 
 class nft_rt(nft_expr):
-    """Next hop, what a segment may have, whether IPsec is applied. Routes have no realms."""
+    """Next hop, TCP MSS, whether IPsec is applied. Routes have no realms."""
 
     name = "rt"
     attrs = NFTA_RT
@@ -68,7 +68,7 @@ class nft_rt(nft_expr):
             regs.verdict = NFT_BREAK
 
     def get(self, pkt: nft_pktinfo) -> bytes:
-        """What the key reads; empty: a packet of the other family."""
+        """The key's value; empty: a packet of the other family."""
         skb = pkt.skb
         v4 = pkt.pf == NFPROTO_IPV4
         if self.key == NFT_RT_XFRM:

@@ -1,11 +1,11 @@
 """The elements of sets (net/netfilter/nft_set_hash.c, nft_set_rbtree.c, nft_set_pipapo.c).
 
     nft_hash        single keys
-    nft_rbtree      intervals of one field: an element where one begins, another where it ends
+    nft_rbtree      intervals of one field: one element for its start, another for its end
     nft_pipapo      concatenations with a range in each field: a key and the key of its end
 
-All keys are bytes, which compare as memcmp does. An element whose time is over does not match; it
-is removed when the set changes or is told.
+All keys are bytes, compared like memcmp. An expired element does not match; it
+is removed when the set changes or is dumped.
 """
 
 from __future__ import annotations
@@ -29,28 +29,28 @@ WORD = 4
 
 
 class nft_set_elems:
-    """What the kinds of sets have in common: struct nft_set_ops. `now()`: the clock, ns."""
+    """The base class of set types: struct nft_set_ops. `now()`: the clock, ns."""
 
     def __init__(self, now: Callable[[], int]) -> None:
         self.now = now
         self.catchall: nft_set_elem | None = None
-        """What matches when nothing else does (nft_set_catchall)."""
+        """The element that matches if no other does (nft_set_catchall)."""
 
     def __len__(self) -> int:
         raise NotImplementedError
 
     def walk(self) -> Iterator[nft_set_elem]:
-        """Each element but the catchall, those whose time is over too."""
+        """Each element except the catchall, including expired ones."""
         raise NotImplementedError
 
     def find(self, key: bytes) -> nft_set_elem | None:
-        """The element that a key of a packet meets."""
+        """The element that matches a packet's key."""
         raise NotImplementedError
 
     def same(self, elem: nft_set_elem) -> nft_set_elem | None:
-        """The element that is there in the place of another.
+        """The existing element equal to another.
 
-        Raises: NlError ENOTEMPTY: the new one would overlap with one that is there.
+        Raises: NlError ENOTEMPTY: the new one overlaps with an existing one.
         """
         raise NotImplementedError
 
@@ -59,11 +59,11 @@ class nft_set_elems:
         raise NotImplementedError
 
     def remove(self, elem: nft_set_elem) -> None:
-        """Take out one that is there."""
+        """Remove an existing element."""
         raise NotImplementedError
 
     def undo_remove(self, elem: nft_set_elem) -> Callable[[], None]:
-        """What puts an element back in its place; call this before `remove`."""
+        """Return a function that restores an element; call this before `remove`."""
         return partial(self.put, elem)
 
     def deactivate(self, elem: nft_set_elem) -> nft_set_elem | None:
@@ -71,11 +71,11 @@ class nft_set_elems:
         return self.same(elem)
 
     def get(self, elem: nft_set_elem) -> nft_set_elem | None:
-        """The element that `nft get element` asks for."""
+        """The element that `nft get element` requests."""
         return self.same(elem)
 
     def expired(self, elem: nft_set_elem) -> bool:
-        """Whether the time of an element is over (nft_set_elem_expired)."""
+        """Whether an element has expired (nft_set_elem_expired)."""
         return bool(elem.timeout) and elem.expires <= self.now()
 
     def lookup(self, key: bytes) -> nft_set_elem | None:
@@ -86,14 +86,14 @@ class nft_set_elems:
         return None if found is None or self.expired(found) else found
 
     def all(self) -> list[nft_set_elem]:
-        """Each element that is alive; the catchall is the last."""
+        """Each element that has not expired; the catchall is the last."""
         found = [elem for elem in self.walk() if not self.expired(elem)]
         if self.catchall is not None and not self.expired(self.catchall):
             found.append(self.catchall)
         return found
 
     def collect(self) -> list[nft_set_elem]:
-        """nft_set_gc: take out those whose time is over, and return them."""
+        """nft_set_gc: remove and return expired elements."""
         gone = [elem for elem in self.walk() if self.expired(elem)]
         for elem in gone:
             self.remove(elem)
@@ -130,7 +130,7 @@ class nft_hash(nft_set_elems):
 
 
 class nft_rbtree(nft_set_elems):
-    """net/netfilter/nft_set_rbtree.c: intervals. Where one ends and the next begins, both stand."""
+    """net/netfilter/nft_set_rbtree.c: intervals. Adjacent ones have an end and a start."""
 
     def __init__(self, now: Callable[[], int]) -> None:
         super().__init__(now)
@@ -143,7 +143,7 @@ class nft_rbtree(nft_set_elems):
 
     @staticmethod
     def place(elem: nft_set_elem) -> tuple[bytes, bool]:
-        """Where an element stands in the order."""
+        """An element's sort position."""
         return elem.key, not elem.flags & NFT_SET_ELEM_INTERVAL_END
 
     def walk(self) -> Iterator[nft_set_elem]:
@@ -177,7 +177,7 @@ class nft_rbtree(nft_set_elems):
         del self.elems[at]
 
     def get(self, elem: nft_set_elem) -> nft_set_elem | None:
-        """net/netfilter/nft_set_rbtree.c nft_rbtree_get: where its interval begins or ends."""
+        """net/netfilter/nft_set_rbtree.c nft_rbtree_get: the start or end of its interval."""
         key, begins = self.place(elem)
         if begins:
             return self.find(key)
@@ -188,7 +188,7 @@ class nft_rbtree(nft_set_elems):
 
 
 class nft_pipapo(nft_set_elems):
-    """net/netfilter/nft_set_pipapo.c: a range in each field. The first inserted matches."""
+    """net/netfilter/nft_set_pipapo.c: a range in each field. The first inserted match wins."""
 
     def __init__(self, now: Callable[[], int], field_len: tuple[int, ...]) -> None:
         super().__init__(now)
@@ -206,7 +206,7 @@ class nft_pipapo(nft_set_elems):
         return iter(list(self.elems))
 
     def covers(self, elem: nft_set_elem, key: bytes) -> bool:
-        """Whether an element's ranges have a key in them."""
+        """Whether an element's ranges contain a key."""
         end = elem.key if elem.key_end is None else elem.key_end
         return all(elem.key[a:b] <= key[a:b] <= end[a:b] for a, b in self.fields)
 
@@ -236,7 +236,7 @@ class nft_pipapo(nft_set_elems):
         return partial(self.elems.insert, self.elems.index(elem), elem)
 
     def deactivate(self, elem: nft_set_elem) -> nft_set_elem | None:
-        """net/netfilter/nft_set_pipapo.c nft_pipapo_deactivate: what the lower key meets."""
+        """net/netfilter/nft_set_pipapo.c nft_pipapo_deactivate: the match of the lower key."""
         return self.find(elem.key)
 
     def get(self, elem: nft_set_elem) -> nft_set_elem | None:
@@ -245,7 +245,7 @@ class nft_pipapo(nft_set_elems):
 
 
 def nft_select_set_ops(desc: nft_set, now: Callable[[], int]) -> nft_set_elems:
-    """net/netfilter/nf_tables_api.c: what holds the elements of a set."""
+    """net/netfilter/nf_tables_api.c: choose the type of a set."""
     if not desc.flags & NFT_SET_INTERVAL:
         return nft_hash(now)
     if desc.flags & NFT_SET_CONCAT:

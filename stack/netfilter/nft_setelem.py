@@ -1,4 +1,4 @@
-"""net/netfilter/nf_tables_api.c: what expressions do with sets: find them, bind to them."""
+"""net/netfilter/nf_tables_api.c: sets in expressions: look-up, binding."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def elem_hold(elem: nft_set_elem) -> None:
 
 
 def elem_release(elem: nft_set_elem) -> None:
-    """nft_setelem_data_deactivate: an element does not use its chain and object any more."""
+    """nft_setelem_data_deactivate: an element no longer uses its chain and object."""
     if elem.holds:
         elem.holds = False
         nft_data_release(elem.data)
@@ -37,7 +37,7 @@ def elem_release(elem: nft_set_elem) -> None:
 
 
 def nft_set_lookup_global(ctx: nft_ctx, tb: Attrs, name: str, number: str) -> nft_set:
-    """net/netfilter/nf_tables_api.c: a set by name, or one of this batch by the id it got there.
+    """net/netfilter/nf_tables_api.c: a set by name, or a set of this batch by its id.
 
     Raises: NlError ENOENT, EINVAL: there is no name.
     """
@@ -63,7 +63,7 @@ def nf_tables_bind_set(ctx: nft_ctx, found: nft_set) -> None:
 
 
 def nf_tables_activate_set(ctx: nft_ctx, found: nft_set) -> None:
-    """net/netfilter/nf_tables_api.c: the expression is there again; so is its anonymous set."""
+    """net/netfilter/nf_tables_api.c: restore the expression and its anonymous set."""
     if found.flags & NFT_SET_ANONYMOUS:
         ctx.table.sets[found.name] = found
         for elem in found.elems.all():
@@ -73,7 +73,7 @@ def nf_tables_activate_set(ctx: nft_ctx, found: nft_set) -> None:
 
 
 def nf_tables_deactivate_set(ctx: nft_ctx, found: nft_set) -> None:
-    """net/netfilter/nf_tables_api.c: the expression goes; an anonymous set goes with it."""
+    """net/netfilter/nf_tables_api.c: remove the expression and its anonymous set."""
     found.use -= 1
     found.bindings -= 1
     if found.flags & NFT_SET_ANONYMOUS and ctx.table.sets.get(found.name) is found:
@@ -83,7 +83,7 @@ def nf_tables_deactivate_set(ctx: nft_ctx, found: nft_set) -> None:
 
 
 def nft_set_catchall_validate(ctx: nft_ctx, found: nft_set) -> None:
-    """net/netfilter/nft_lookup.c nft_lookup_validate: the chains that a verdict map leads to."""
+    """net/netfilter/nft_lookup.c nft_lookup_validate: validate the chains of a verdict map."""
     if not found.flags & NFT_SET_MAP:
         return
     for elem in found.elems.all():

@@ -1,4 +1,4 @@
-"""Routing local packets again after hooks changed them (net/ipv4/netfilter.c, ipv6's)."""
+"""Rerouting local packets after hooks changed them (net/ipv4/netfilter.c, ipv6's)."""
 
 from __future__ import annotations
 

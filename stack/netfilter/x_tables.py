@@ -1,14 +1,14 @@
-"""net/netfilter/x_tables.c: what iptables calls matches and targets (extensions), by name, family
+"""net/netfilter/x_tables.c: matches and targets of iptables (extensions), by name, family
 and revision.
 
     xt_match, xt_target         base classes of the modules xt_*.py
         __init__                `checkentry`: read the structure that iptables sends
-        match, target           ask a packet
-    xt_register_match, _target  make them known
+        match, target           evaluate a packet
+    xt_register_match, _target  register them
 
-Rules get them by the expressions `match` and `target`: stack/netfilter/nft_compat.py. An extension
-says how many bytes its structure has (`size`), and how many of these are told to programs
-(`usersize`); the rest is the kernel's and reads as zeroes.
+Rules use them by the expressions `match` and `target`: stack/netfilter/nft_compat.py. An extension
+has the size of its structure (`size`), and of the part that programs can read
+(`usersize`); the rest is internal and reads as zeros.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ ANY = (NFPROTO_UNSPEC,)
 
 @dataclass(slots=True)
 class xt_mtchk_param:
-    """struct xt_mtchk_param, xt_tgchk_param: where an extension is to stand."""
+    """struct xt_mtchk_param, xt_tgchk_param: the context of an extension."""
 
     net: Net
     family: int
@@ -40,15 +40,15 @@ class xt_mtchk_param:
     proto: int
     """The protocol of the rule, 0: any."""
     inv_proto: bool
-    """The rule is about all other protocols."""
+    """The rule matches all other protocols."""
 
 
 class xt_hotdrop(Exception):
-    """A match found the packet malformed: it is dropped."""
+    """A match found a malformed packet, which is dropped."""
 
 
 class xt_extension:
-    """What matches and targets have in common: struct xt_match, xt_target."""
+    """The base class of matches and targets: struct xt_match, xt_target."""
 
     name: ClassVar[str]
     revision: ClassVar[int] = 0
@@ -57,24 +57,24 @@ class xt_extension:
     usersize: ClassVar[int] = 0
     """0: all of `size`."""
     table: ClassVar[str] = ""
-    """The table in which it may stand; "": any."""
+    """The table in which it is allowed; "": any."""
     hooks: ClassVar[int] = 0
-    """The hook points at which it may stand, bits; 0: all."""
+    """The hook points at which it is allowed, bits; 0: all."""
     proto: ClassVar[int] = 0
-    """The protocol of the rules in which it may stand; 0: any."""
+    """The protocol of the rules in which it is allowed; 0: any."""
 
     def __init__(self, par: xt_mtchk_param, info: bytes) -> None:
-        """`checkentry`. Raises: NlError: what the structure says makes no sense."""
+        """`checkentry`. Raises: NlError: the structure is invalid."""
 
     def destroy(self, par: xt_mtchk_param) -> None:
-        """The rule is gone."""
+        """The rule was deleted."""
 
 
 class xt_match(xt_extension):
     """struct xt_match."""
 
     def match(self, pkt: nft_pktinfo) -> bool:
-        """Whether the packet meets the condition. Raises: xt_hotdrop."""
+        """Whether the packet matches. Raises: xt_hotdrop."""
         raise NotImplementedError
 
 
@@ -82,7 +82,7 @@ class xt_target(xt_extension):
     """struct xt_target."""
 
     def target(self, pkt: nft_pktinfo) -> int:
-        """Do something to the packet: a verdict, XT_CONTINUE: the next rule decides."""
+        """Process the packet: a verdict; XT_CONTINUE: continue with the next rule."""
         raise NotImplementedError
 
 
@@ -130,7 +130,7 @@ def xt_find_revision(known: dict[Key, type[Ext]], name: str, family: int, revisi
 
 
 def xt_check(cls: type[xt_extension], par: xt_mtchk_param, size: int) -> None:
-    """net/netfilter/x_tables.c xt_check_match, xt_check_target: may it stand there?
+    """net/netfilter/x_tables.c xt_check_match, xt_check_target: check table, hooks and protocol.
 
     Raises: NlError EINVAL.
     """

@@ -1,5 +1,5 @@
-"""net/netfilter/xt_addrtype.c, net/ipv4/netfilter/ipt_rpfilter.c, ip6t_rpfilter.c: what the routing
-tables say about the addresses of a packet (nft_fib.py)."""
+"""net/netfilter/xt_addrtype.c, net/ipv4/netfilter/ipt_rpfilter.c, ip6t_rpfilter.c: look up
+the addresses of a packet in the routing tables (nft_fib.py)."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ class xt_addrtype_info_v1(xt_match):
 
 
 class xt_rpfilter_info(xt_match):
-    """struct xt_rpfilter_info: `-m rpfilter`: the source would be reached by the way back."""
+    """struct xt_rpfilter_info: `-m rpfilter`: a source behind the incoming interface."""
 
     name = "rpfilter"
     families = BOTH
@@ -131,7 +131,7 @@ class xt_rpfilter_info(xt_match):
         return self.is_valid(pkt) != bool(self.flags & XT_RPFILTER_INVERT)
 
     def is_valid(self, pkt: nft_pktinfo) -> bool:
-        """Whether the routing tables know the source by this interface, or if loose by any."""
+        """Whether a route to the source uses this interface, or any if loose."""
         indev = pkt.state.indev
         if indev is None or indev.flags & IFF_LOOPBACK or pkt.skb.pkt_type == PACKET_LOOPBACK:
             return True

@@ -1,6 +1,6 @@
-"""net/netfilter/xt_connmark.c, xt_CT.c: the mark of a connection, and packets without one.
+"""net/netfilter/xt_connmark.c, xt_CT.c: the mark of a connection, and untracked packets.
 
-There are no zones, helpers, templates: CT does `--notrack` alone.
+There are no zones, helpers, templates: CT supports only `--notrack`.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class xt_connmark_tginfo2(xt_target):
         nft_ct_netns_get(par.net, par.family)
 
     def shift_of(self, info: bytes) -> int:
-        """By how many bits the mark is moved, to the left, or if negative to the right."""
+        """How many bits the mark is shifted left, or if negative right."""
         return -info[13] if info[12] else info[13]
 
     def destroy(self, par: xt_mtchk_param) -> None:
@@ -68,7 +68,7 @@ class xt_connmark_tginfo2(xt_target):
         nft_ct_netns_put(par.net, par.family)
 
     def moved(self, mark: int) -> int:
-        """The mark, moved by `shift`."""
+        """The mark, shifted by `shift`."""
         return mark >> -self.shift if self.shift < 0 else mark << self.shift & U32
 
     def target(self, pkt: nft_pktinfo) -> int:
@@ -98,12 +98,12 @@ class xt_connmark_tginfo1(xt_connmark_tginfo2):
     revision = 1
 
     def shift_of(self, info: bytes) -> int:
-        """Marks are not moved."""
+        """Marks are not shifted."""
         return 0
 
 
 class xt_notrack(xt_target):
-    """NOTRACK: connection tracking leaves the packet alone."""
+    """NOTRACK: exclude the packet from connection tracking."""
 
     name = "NOTRACK"
     size = 0

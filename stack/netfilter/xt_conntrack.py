@@ -1,4 +1,4 @@
-"""net/netfilter/xt_conntrack.c, xt_state.c, xt_connbytes.c, xt_connlimit.c: what is known about a
+"""net/netfilter/xt_conntrack.c, xt_state.c, xt_connbytes.c, xt_connlimit.c: the state of a
 packet's connection."""
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ XT_CONNTRACK_STATUS, XT_CONNTRACK_EXPIRES = 1 << 6, 1 << 7
 XT_CONNTRACK_PORTS = (1 << 8, 1 << 9, 1 << 10, 1 << 11)
 XT_CONNTRACK_DIRECTION = 1 << 12
 PLACES = ((False, 2), (False, 4), (True, 2), (True, 4))
-"""Of the four addresses: whether it is in the reply's tuple, and its place there."""
+"""For the four addresses: whether it is in the reply's tuple, and its index."""
 
 XT_CONNBYTES_PKTS, XT_CONNBYTES_BYTES, XT_CONNBYTES_AVGPKT = 0, 1, 2
 XT_CONNBYTES_DIR_ORIGINAL, XT_CONNBYTES_DIR_REPLY, XT_CONNBYTES_DIR_BOTH = 0, 1, 2
@@ -52,14 +52,14 @@ XT_CONNLIMIT_INVERT, XT_CONNLIMIT_DADDR = 1, 2
 
 
 def state_bit(ct: nf_conn | None, ctinfo: int, untracked: int) -> int:
-    """XT_CONNTRACK_STATE_BIT: what the packet is to its connection."""
+    """XT_CONNTRACK_STATE_BIT: the packet's state in its connection."""
     if ct is not None:
         return 1 << ctinfo % IP_CT_IS_REPLY + 1
     return untracked if ctinfo == IP_CT_UNTRACKED else XT_CONNTRACK_STATE_INVALID
 
 
 class uses_conntrack(xt_match):
-    """A match that has connections of its family tracked."""
+    """A match that enables connection tracking for its family."""
 
     def __init__(self, par: xt_mtchk_param, info: bytes) -> None:
         nft_ct_netns_get(par.net, par.family)
@@ -70,7 +70,7 @@ class uses_conntrack(xt_match):
 
 
 class xt_conntrack_mtinfo3(uses_conntrack):
-    """struct xt_conntrack_mtinfo3: `-m conntrack`, and `-m state`, which iptables turns into it."""
+    """struct xt_conntrack_mtinfo3: `-m conntrack`, and `-m state`, which iptables maps to it."""
 
     name = "conntrack"
     revision = 3
@@ -101,7 +101,7 @@ class xt_conntrack_mtinfo3(uses_conntrack):
         return struct.unpack_from("=4H", info, 154)
 
     def fits(self, flag: int, holds: bool) -> bool:
-        """Whether a condition of the rule holds, or does not hold if it is inverted."""
+        """Whether a condition holds, or does not hold if it is inverted."""
         return not self.flags & flag or holds != bool(self.inv & flag)
 
     def match(self, pkt: nft_pktinfo) -> bool:
@@ -149,7 +149,7 @@ class xt_conntrack_mtinfo2(xt_conntrack_mtinfo3):
     size = 156
 
     def high_ports(self, info: bytes) -> tuple[int, ...]:
-        """Of each range the one port."""
+        """The single port of each range."""
         self.ports = struct.unpack_from(">4H", info, 138)
         return self.ports
 
@@ -205,7 +205,7 @@ class xt_connbytes_info(uses_conntrack):
 
 
 class xt_connlimit_info(uses_conntrack):
-    """struct xt_connlimit_info: `-m connlimit`: how many connections a network has."""
+    """struct xt_connlimit_info: `-m connlimit`: the number of connections of a network."""
 
     name = "connlimit"
     revision = 1

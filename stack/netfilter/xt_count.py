@@ -1,5 +1,5 @@
-"""Matches that count or choose: net/netfilter/xt_limit.c, xt_statistic.c, xt_quota.c, xt_time.c;
-and xt_comment.c, xt_cpu.c, which always hold, xt_string.c, which looks into the data."""
+"""Matches that count or select: net/netfilter/xt_limit.c, xt_statistic.c, xt_quota.c, xt_time.c;
+and xt_comment.c, xt_cpu.c, which always match, and xt_string.c, which searches the data."""
 
 from __future__ import annotations
 
@@ -79,14 +79,14 @@ class xt_rateinfo(xt_match):
 
 
 class xt_statistic_info(xt_match):
-    """struct xt_statistic_info: `-m statistic`. Chance is that of the machine's seed."""
+    """struct xt_statistic_info: `-m statistic`. Randomness is from the machine's seed."""
 
     name = "statistic"
     size = 24
     usersize = 16
     mode: int
     every: int
-    """Of 2 ** 31, for chance; else each packet behind so many."""
+    """Random mode: probability in 2 ** 31ths; else every n-th packet."""
     count: int
 
     def __init__(self, par: xt_mtchk_param, info: bytes) -> None:

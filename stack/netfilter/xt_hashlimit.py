@@ -1,7 +1,7 @@
 """net/netfilter/xt_hashlimit.c: `-m hashlimit`: a limit for each source, destination, port.
 
-A named table is there as long as a rule names it. Credit is time, ns: a packet costs what the rate
-gives it, or for bytes each 16 of them do. There are no files /proc/net/ipt_hashlimit/NAME.
+A named table exists as long as a rule uses it. Credit is time, ns: a packet costs its time at the
+rate; for byte rates each 16 bytes do. There are no files /proc/net/ipt_hashlimit/NAME.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ Key = tuple[int, wide, wide, int, int]
 
 @dataclass(slots=True, eq=False)
 class dsthash_ent:
-    """struct dsthash_ent: what one source or destination has left. Times in ns."""
+    """struct dsthash_ent: the credit of one source or destination. Times in ns."""
 
     credit: int
     prev: int
     expires: int
     bursts: int
-    """For bytes: how often it may get all its credit back before its time."""
+    """For bytes: how often its full credit may be restored early."""
 
 
 @dataclass(slots=True, eq=False)
@@ -113,7 +113,7 @@ class xt_hashlimit_mtinfo3(xt_match):
             del hashlimit_tables(par.net)[self.key]
 
     def key_of(self, pkt: nft_pktinfo) -> Key:
-        """net/netfilter/xt_hashlimit.c hashlimit_init_dst: what shares a limit with the packet."""
+        """net/netfilter/xt_hashlimit.c hashlimit_init_dst: the key of the packet's limit."""
         skb, mode = pkt.skb, self.mode
         saddr: wide
         daddr: wide
@@ -137,7 +137,7 @@ class xt_hashlimit_mtinfo3(xt_match):
         )
 
     def entry(self, key: Key, now: int) -> dsthash_ent | None:
-        """The entry of a key, with what it gained since; None: the table is full."""
+        """The entry of a key, with its new credit; None: the table is full."""
         entries = self.held.entries
         found = entries.get(key)
         if found is not None and found.expires > now:

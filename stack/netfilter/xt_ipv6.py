@@ -101,7 +101,7 @@ class ip6t_frag(xt_match):
 
 
 class ip6t_ipv6header_info(xt_match):
-    """struct ip6t_ipv6header_info: `-m ipv6header`; `soft`: other headers may be there too."""
+    """struct ip6t_ipv6header_info: `-m ipv6header`; `soft`: other headers may also be present."""
 
     name = "ipv6header"
     families = (NFPROTO_IPV6,)

@@ -46,7 +46,7 @@ COMPAT_SIZE, RANGE_SIZE, RANGE2_SIZE = 20, 40, 44
 def read_range(par: xt_mtchk_param, info: bytes, compat: bool) -> nf_nat_range2:
     """A range of addresses and ports. `compat`: the structure of iptables' first revision.
 
-    Raises: NlError EINVAL: there is not one range, but several; EOPNOTSUPP: ports by an offset.
+    Raises: NlError EINVAL: not exactly one range; EOPNOTSUPP: ports by an offset.
     """
     if compat:
         count, flags, low, high = struct.unpack_from("=II4s4s", info)
@@ -64,7 +64,7 @@ def read_range(par: xt_mtchk_param, info: bytes, compat: bool) -> nf_nat_range2:
 
 
 class xt_nat_target(xt_target):
-    """A target of table nat: it decides about the first packet of a connection."""
+    """A target of table nat: it applies to the first packet of a connection."""
 
     table = "nat"
     size = COMPAT_SIZE
@@ -195,7 +195,7 @@ class redirect_tg6(redirect_tg4):
 
 
 class netmap_tg4(xt_nat_target):
-    """NETMAP: another network, the same host in it."""
+    """NETMAP: change the network, keep the host part."""
 
     name = "NETMAP"
     hooks = SRC_HOOKS | DST_HOOKS

@@ -1,4 +1,4 @@
-"""Matches about the headers of a packet, and who sent it: net/netfilter/xt_iprange.c, xt_length.c,
+"""Matches about the headers of a packet, and its sender: net/netfilter/xt_iprange.c, xt_length.c,
 xt_hl.c, xt_dscp.c, xt_pkttype.c, xt_mac.c, xt_mark.c, xt_owner.c."""
 
 from __future__ import annotations
@@ -255,7 +255,7 @@ class xt_owner_match_info(xt_match):
             return self.flags == self.inv
         if self.flags & self.inv & XT_OWNER_SOCKET:
             return False
-        if sk.sk_kern_sock:  # it has no file, and so no owner
+        if sk.sk_kern_sock:  # a kernel socket has no file and no owner
             return not (self.flags ^ self.inv) & (XT_OWNER_UID | XT_OWNER_GID)
         net, (uid_min, uid_max, gid_min, gid_max) = pkt.state.net, self.owners
         owned = uid_min <= net.uid <= uid_max

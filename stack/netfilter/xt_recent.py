@@ -1,6 +1,6 @@
-"""net/netfilter/xt_recent.c: `-m recent`: addresses that were seen, and when, in named lists.
+"""net/netfilter/xt_recent.c: `-m recent`: recently seen addresses, in named lists.
 
-A list is there as long as a rule names it. There are no files /proc/net/xt_recent/NAME.
+A list exists as long as a rule uses it. There are no files /proc/net/xt_recent/NAME.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ XT_RECENT_MODIFIERS = XT_RECENT_TTL | XT_RECENT_REAP
 XT_RECENT_DEST = 1
 XT_RECENT_MAX_NSTAMPS = 65535
 IP_LIST_TOT = 100
-"""Addresses of a list; the one that was not seen the longest goes."""
+"""Maximum addresses of a list; the least recently seen is evicted."""
 IP_PKT_LIST_TOT = 256
-"""Times that are kept of an address, unless a rule counts more of them."""
+"""Time stamps kept per address, unless a rule counts more."""
 
 
 @dataclass(slots=True, eq=False)
 class recent_entry:
-    """struct recent_entry: an address; `stamps` are times, ns, the newest the last."""
+    """struct recent_entry: an address; `stamps` are times, ns, the newest last."""
 
     ttl: int
     stamps: list[int] = field(default_factory=list)
@@ -135,12 +135,12 @@ class xt_recent_mtinfo_v1(xt_match):
         return ret
 
     def seen(self, e: recent_entry, now: int) -> bool:
-        """Whether an address was seen so often in the last seconds."""
+        """Whether an address had enough hits in the last seconds."""
         since = now - self.seconds * NSEC_PER_SEC if self.seconds else 0
         return sum(stamp >= since for stamp in e.stamps) >= max(self.hits, 1)
 
     def reap(self, now: int) -> None:
-        """net/netfilter/xt_recent.c recent_entry_reap: the oldest goes when its time is over."""
+        """net/netfilter/xt_recent.c recent_entry_reap: remove the oldest entry if it expired."""
         entries = self.held.entries
         oldest = next(iter(entries), None)
         if oldest is not None and entries[oldest].stamps[-1] < now - self.seconds * NSEC_PER_SEC:

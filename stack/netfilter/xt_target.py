@@ -1,4 +1,4 @@
-"""iptables' targets that answer, change or hand on a packet: net/ipv4/netfilter/ipt_REJECT.c,
+"""iptables' targets that answer, change or pass on a packet: net/ipv4/netfilter/ipt_REJECT.c,
 ip6t_REJECT.c, net/netfilter/xt_LOG.c, xt_NFLOG.c, xt_mark.c, xt_TCPMSS.c, xt_HL.c, xt_DSCP.c,
 xt_CLASSIFY.c, xt_CHECKSUM.c, xt_NFQUEUE.c, xt_TRACE.c.
 
@@ -127,7 +127,7 @@ class xt_nflog_info(xt_target):
 
 
 class xt_trace(xt_target):
-    """TRACE. iptables makes `meta nftrace set 1` of it, once it knows that there is a target."""
+    """TRACE. iptables translates it to `meta nftrace set 1` if the target exists."""
 
     name = "TRACE"
     size = 0
@@ -169,7 +169,7 @@ class xt_tcpmss_info(xt_target):
             raise NlError(errno.EINVAL)
 
     def new_mss(self, pkt: nft_pktinfo) -> int:
-        """The limit: the one given, or what the route lets through."""
+        """The limit: the given one, or the route's MSS."""
         if self.mss != XT_TCPMSS_CLAMP_PMTU:
             return self.mss
         if pkt.skb.dst is None:
@@ -227,7 +227,7 @@ class ipt_TTL_info(xt_target):
             raise NlError(errno.EINVAL)
 
     def new_ttl(self, ttl: int) -> int:
-        """What the value becomes."""
+        """The new value."""
         if self.mode == IPT_TTL_SET:
             return self.ttl
         change = self.ttl if self.mode == IPT_TTL_INC else -self.ttl
@@ -356,7 +356,7 @@ class xt_NFQ_info(xt_target):
     def target(self, pkt: nft_pktinfo) -> int:
         """net/netfilter/xt_NFQUEUE.c nfqueue_tg, nfqueue_tg_v1, _v2, _v3."""
         queue = self.first
-        if self.total > 1 and not self.flags & ~NFQ_FLAG_BYPASS:  # fan out by CPU: the first one
+        if self.total > 1 and not self.flags & ~NFQ_FLAG_BYPASS:  # fan-out by CPU: the first
             queue += nfqueue_hash(pkt, self.total)
         bypass = NF_VERDICT_FLAG_QUEUE_BYPASS if self.flags & NFQ_FLAG_BYPASS else 0
         return NF_QUEUE_NR(queue) | bypass
@@ -370,7 +370,7 @@ class xt_NFQ_info_v1(xt_NFQ_info):
 
 
 class xt_NFQ_info_v2(xt_NFQ_info):
-    """struct xt_NFQ_info_v2: without a listener packets may go on."""
+    """struct xt_NFQ_info_v2: without a listener packets may be accepted."""
 
     revision = 2
     size = 6

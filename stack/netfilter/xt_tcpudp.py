@@ -31,12 +31,12 @@ ICMP_ANY = 0xFF
 
 
 def port_match(low: int, high: int, port: int, invert: bool) -> bool:
-    """net/netfilter/xt_tcpudp.c: is the port in the range; `invert`: outside?"""
+    """net/netfilter/xt_tcpudp.c: whether the port is in the range; `invert`: outside."""
     return (low <= port <= high) != invert
 
 
 def l4_bytes(pkt: nft_pktinfo, size: int) -> bytes:
-    """The first bytes of the transport header. Raises: xt_hotdrop: there are not so many."""
+    """The first bytes of the transport header. Raises: xt_hotdrop: the packet is too short."""
     data = skb_bytes(pkt.skb, pkt.thoff, size)
     if len(data) < size:
         raise xt_hotdrop
@@ -44,9 +44,9 @@ def l4_bytes(pkt: nft_pktinfo, size: int) -> bytes:
 
 
 def tcp_options(pkt: nft_pktinfo) -> list[tuple[int, int, int]]:
-    """Kind, place behind the TCP header, and length of each option.
+    """Kind, offset after the TCP header, and length of each option.
 
-    Raises: xt_hotdrop: the header is cut off.
+    Raises: xt_hotdrop: the header is truncated.
     """
     l4_bytes(pkt, TCP_HLEN)
     end = tcphdr_at(pkt.skb, pkt.thoff).doff * 4
