@@ -1,1 +1,1 @@
-"""Netlink: how programs such as `ip` and `ss` ask a host and configure it (net/netlink)."""
+"""Netlink: how programs such as `ip` and `ss` query and configure a host (net/netlink)."""

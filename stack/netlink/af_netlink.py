@@ -9,11 +9,11 @@
     netlink_dump_start -> netlink_dump      the first packet of a dump
     recvmsg => netlink_recvmsg
         netlink_dump                the next one, once the reader has room
-    nlmsg_notify                    the kernel tells a group what changed
+    nlmsg_notify                    the kernel notifies a group of changes
 
 A packet of the receive queue is an sk_buff with one or more messages; its `cb` is the sender's
-address. A dump is an iterator of messages: at most two packets of it exist at a time, however long
-it is. State: `netlink_sock`, and per namespace `net.nl_table`. Read netlink_sendmsg first.
+address. A dump is an iterator of messages: at most two packets of it exist at a time, regardless of
+its length. State: `netlink_sock`, and per namespace `net.nl_table`. Read netlink_sendmsg first.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ DONE_BYTES = 512
 """Room for the message that ends a dump, with the text of an error."""
 PORTS = 1 << 15
 NEGATIVE = (1 << 32) - 4096
-"""Port ids from here down are for processes whose number another of their sockets has."""
+"""Start of port ids, going down, if another socket uses the process's number."""
 
 NLMSGERR = AttrTable(
     "NLMSGERR",
@@ -75,18 +75,18 @@ NLMSGERR = AttrTable(
 
 
 def nlmsg_put(kind: int, flags: int, seq: int, portid: int, payload: bytes) -> bytes:
-    """include/net/netlink.h: a message with its header; its end is on a multiple of 4."""
+    """include/net/netlink.h: a message with its header; padded to a multiple of 4."""
     size = NLMSG_HDRLEN + len(payload)
     return NLMSGHDR.pack(size, kind, flags, seq, portid) + payload + bytes(-size & 3)
 
 
 def netlink_group_mask(group: int) -> int:
-    """nl_groups of a group; 0 for those that have no bit there."""
+    """nl_groups of a group; 0 for groups without a bit."""
     return 1 << (group - 1) if 0 < group <= 32 else 0
 
 
 def netlink_capable(sk: netlink_sock) -> bool:
-    """net/netlink/af_netlink.c netlink_net_capable: may the sender administer the host?"""
+    """net/netlink/af_netlink.c netlink_net_capable: whether the sender may administer the host."""
     return ns_capable(sk.net, uapi.CAP_NET_ADMIN)
 
 
@@ -101,7 +101,7 @@ def protocol_of(sk: netlink_sock) -> netlink_protocol:
 def netlink_attachskb(sk: netlink_sock, data: bytes, name: sockaddr) -> int:
     """net/netlink/af_netlink.c netlink_sendskb: queue a packet. 0, -ENOBUFS: no room.
 
-    A packet that the socket's filter refuses counts as delivered.
+    A packet dropped by the socket's filter counts as delivered.
     """
     skb = skb_from_bytes(sk.net.skb_small, data)
     if skb is None:
@@ -139,7 +139,7 @@ def netlink_broadcast(
     but: netlink_sock | None = None,
     portid: int = 0,
 ) -> int:
-    """net/netlink/af_netlink.c: to every socket of a group except `but` and that of `portid`.
+    """net/netlink/af_netlink.c: send to every socket of a group except `but` and that of `portid`.
 
     0, -ESRCH, -ENOBUFS.
     """
@@ -167,10 +167,10 @@ def nlmsg_notify(
     report: bool = False,
     seq: int = 0,
 ) -> int:
-    """net/netlink/af_netlink.c: tell a group; a message about no request has `seq` and `portid` 0.
+    """net/netlink/af_netlink.c: notify a group; without a request `seq` and `portid` are 0.
 
-    `report`: tell the program that asked too (NLM_F_ECHO), once. 0, -ENOBUFS: a listener that
-    asked for it had no room.
+    `report`: also notify the requester (NLM_F_ECHO), once. 0, -ENOBUFS: a listener that
+    requested errors had no room.
     """
     proto = net.nl_table.protocols[protocol]
     asked = proto.by_portid.get(portid) if report else None
@@ -185,22 +185,22 @@ def nlmsg_notify(
 
 
 def nlmsg_part(nlh: nlmsg, kind: int, payload: bytes, flags: int = 0) -> bytes:
-    """A message for the one who asked, such as one of a dump."""
+    """A message for the requester, such as one of a dump."""
     return nlmsg_put(kind, flags, nlh.seq, nlh.sk.portid, payload)
 
 
 def netlink_reply(nlh: nlmsg, kind: int, payload: bytes, flags: int = 0) -> None:
-    """include/linux/netlink.h nlmsg_unicast: an answer to the one who asked."""
+    """include/linux/netlink.h nlmsg_unicast: an answer to the requester."""
     kernel_to(nlh.sk, nlmsg_part(nlh, kind, payload, flags))
 
 
 def hears(sk: netlink_sock, portid: int) -> bool:
-    """Whether a port id (0: the kernel) may send to it alone: a connected socket has one peer."""
+    """Whether a port id (0: the kernel) may unicast to it: a connected socket has one peer."""
     return not sk.connected or sk.dst_portid == portid
 
 
 def kernel_to(sk: netlink_sock, data: bytes) -> None:
-    """Queue what the kernel says. Raises: OSError EAGAIN, the queue is full; ECONNREFUSED."""
+    """Queue a message of the kernel. Raises: OSError EAGAIN: queue full; ECONNREFUSED."""
     if not hears(sk, 0):
         raise os_error(errno.ECONNREFUSED, f"the socket's peer is {sk.dst_portid}")
     if netlink_attachskb(sk, data, sockaddr(uapi.AF_NETLINK, 0)):
@@ -211,7 +211,7 @@ def kernel_to(sk: netlink_sock, data: bytes) -> None:
 
 
 def netlink_unicast(sk: netlink_sock, data: bytes, portid: int, group: int) -> None:
-    """net/netlink/af_netlink.c: to the kernel (0) or a socket, which learns the group, too.
+    """net/netlink/af_netlink.c: send to the kernel (0) or a socket, with the group.
 
     Raises: OSError ECONNREFUSED, EAGAIN.
     """
@@ -231,7 +231,7 @@ def netlink_unicast(sk: netlink_sock, data: bytes, portid: int, group: int) -> N
 
 
 def netlink_rcv_skb(sk: netlink_sock, data: bytes, proto: netlink_protocol) -> None:
-    """net/netlink/af_netlink.c: each message of what a program sent; a broken one ends it."""
+    """net/netlink/af_netlink.c: process each message of a buffer, up to a malformed one."""
     assert proto.rcv is not None
     at = 0
     while len(data) - at >= NLMSG_HDRLEN:
@@ -254,7 +254,7 @@ def netlink_rcv_skb(sk: netlink_sock, data: bytes, proto: netlink_protocol) -> N
 
 
 def netlink_ack(nlh: nlmsg, wrong: OSError | None) -> None:
-    """net/netlink/af_netlink.c: NLMSG_ERROR, with errno 0 if nothing is wrong."""
+    """net/netlink/af_netlink.c: NLMSG_ERROR, with errno 0 on success."""
     sk = nlh.sk
     if not hears(sk, 0):
         return
@@ -283,7 +283,7 @@ def errno_bytes(wrong: OSError | None) -> bytes:
 def ext_ack(wrong: OSError) -> bytes:
     """The attributes of an error's extended acknowledgement."""
     if not isinstance(wrong, NlError):
-        # The detail that our functions give, behind the text of the errno.
+        # The detail of our functions, after the text of the errno.
         detail = str(wrong.strerror or "").partition(": ")[2]
         return NLMSGERR.build({"NLMSGERR_ATTR_MSG": detail}) if detail else b""
     return NLMSGERR.build(
@@ -300,7 +300,7 @@ def ext_ack(wrong: OSError) -> bytes:
 
 
 def netlink_dump_start(nlh: nlmsg, cb: netlink_callback) -> None:
-    """net/netlink/af_netlink.c: begin a dump. Raises: OSError EBUSY, another is under way."""
+    """net/netlink/af_netlink.c: start a dump. Raises: OSError EBUSY, another is running."""
     sk = nlh.sk
     if sk.cb is not None:
         raise os_error(errno.EBUSY, "a dump is under way on the socket")
@@ -356,7 +356,7 @@ def _with_flags(packet: bytearray, message: bytes, flags: int) -> None:
 
 
 def _done(cb: netlink_callback, sk: netlink_sock, flags: int) -> bytes:
-    """The message that ends a dump: errno, and what NETLINK_EXT_ACK tells."""
+    """The message that ends a dump: errno, and the NETLINK_EXT_ACK attributes."""
     wrong = cb.wrong
     payload = errno_bytes(wrong)
     if wrong is not None and sk.ext_ack:
@@ -370,7 +370,7 @@ def _done(cb: netlink_callback, sk: netlink_sock, flags: int) -> bytes:
 
 
 def netlink_autobind(sk: netlink_sock) -> None:
-    """net/netlink/af_netlink.c: the process's number, else a port id that nobody has: as on Linux
+    """net/netlink/af_netlink.c: bind to the process's number, else to a free port id: as on Linux
     a negative one, and a small one where there are no processes. Raises: OSError EADDRINUSE.
     """
     table, proto = sk.net.nl_table, protocol_of(sk)
@@ -385,7 +385,7 @@ def netlink_autobind(sk: netlink_sock) -> None:
 
 
 def netlink_insert(sk: netlink_sock, portid: int) -> None:
-    """net/netlink/af_netlink.c: take a port id, which getsockname tells even if it is taken.
+    """net/netlink/af_netlink.c: bind a port id, which getsockname returns even if it is taken.
 
     Raises: OSError EADDRINUSE.
     """
@@ -406,7 +406,7 @@ def nl_address(name: sockaddr) -> sockaddr:
 
 
 def may_send(sk: netlink_sock) -> None:
-    """To groups and other programs only root sends. Raises: OSError EPERM."""
+    """Only root sends to groups and other programs. Raises: OSError EPERM."""
     if not protocol_of(sk).nonroot_send and not netlink_capable(sk):
         raise os_error(errno.EPERM, f"the host's user is {sk.net.uid}, not root")
 
@@ -465,7 +465,7 @@ def netlink_recvmsg(sock: socket, msg: msghdr, length: int, flags: int) -> int:
 
 
 def netlink_cmsg(msg: msghdr, sk: netlink_sock, skb: sk_buff) -> None:
-    """The control messages that the reader asked for."""
+    """The control messages that the reader requested."""
     if sk.recv_pktinfo:
         group = skb.cb.flowinfo.bit_length()
         put_cmsg(msg, uapi.SOL_NETLINK, NETLINK_PKTINFO, U32.put(group))
@@ -473,11 +473,11 @@ def netlink_cmsg(msg: msghdr, sk: netlink_sock, skb: sk_buff) -> None:
         user = (sk.net.uid, sk.net.gid) if skb.cb.addr else (0, 0)
         put_cmsg(msg, uapi.SOL_SOCKET, uapi.SCM_CREDENTIALS, UCRED.pack(skb.cb.addr, *user))
     if sk.sk_flags & SOCK_PASSSEC and msg.msg_control is None:
-        msg.msg_flags |= uapi.MSG_CTRUNC  # no security module has anything to say, with room
+        msg.msg_flags |= uapi.MSG_CTRUNC  # no security module adds data, with room
 
 
 def netlink_purge(sk: netlink_sock) -> None:
-    """A socket ends: its dump and what it has not read."""
+    """Release a socket's dump and unread messages."""
     sk.cb = None
     while (skb := sk.sk_receive_queue.dequeue()) is not None:
         kfree_skb(skb)

@@ -1,9 +1,9 @@
 """uapi/linux/pkt_cls.h, tc_act/*.h: messages of filters and actions: attributes, as rows.
 
-As in stack/netlink/tc_attrs.py, what `tc` sends becomes a mapping by names and the other way.
+As in stack/netlink/tc_attrs.py, messages of `tc` are converted to mappings by name and back.
 CLASSIFIERS and ACTIONS have the attributes of each kind. In a filter's mapping `actions` is a list
-of tc_action objects as it is told. As it comes it is a function that gives mappings (kind, options,
-cookie ...), so that what is wrong with them comes up when the classifier gets to them.
+of tc_action objects in a dump. In a request it is a function that yields mappings (kind, options,
+cookie ...), so that errors in them are raised when the classifier reads them.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ BITFIELD32 = struct.Struct("=II")
 
 
 def told(row: Structure) -> Structure:
-    """A structure that is for answers only."""
+    """A structure for answers only."""
     return replace(row, told=True)
 
 
@@ -215,7 +215,7 @@ def action_spec(payload: bytes) -> dict[str, Any]:
 
 
 def action_payloads(data: bytes) -> list[bytes]:
-    """net/sched/act_api.c: the actions of a list, up to the first number that is missing."""
+    """net/sched/act_api.c: the actions of a list, up to the first missing number."""
     found = dict(nested(data))
     payloads = []
     for number in range(1, TCA_ACT_MAX_PRIO + 1):
@@ -226,7 +226,7 @@ def action_payloads(data: bytes) -> list[bytes]:
 
 
 def actions_get(data: bytes) -> Iterator[dict[str, Any]]:
-    """The actions of a request, each read when it is its turn. Raises: NlError."""
+    """The actions of a request, each parsed when it is reached. Raises: NlError."""
     payloads = action_payloads(data)
     for payload in payloads:
         if action_kind(ACT.parse(payload)) not in ACTIONS:
@@ -276,7 +276,7 @@ def _police_put(actions: Sequence[tc_action]) -> bytes:
 
 
 def exts(action: int, police: int = 0) -> tuple[Attr, ...]:
-    """The attributes for actions; `police`: the one from before there were actions."""
+    """The attributes for actions; `police`: the older form without actions."""
     rows = (Attr("actions", action, AttrType("BINARY", _actions, actions_put)),)
     if not police:
         return rows
@@ -327,7 +327,7 @@ FLOWER_KEYS: tuple[tuple[str, int, AttrType, int], ...] = (
     ("port_dst_max", 90, BE16, 0),
     ("key_flags", 47, BE32, 48),
 )
-"""Name, number, type and number of the mask (0: it has none) of each field of `flower`."""
+"""Name, number, type and number of the mask (0: none) of each field of `flower`."""
 
 
 def _flower() -> tuple[Attr, ...]:

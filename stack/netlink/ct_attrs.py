@@ -1,6 +1,6 @@
 """include/uapi/linux/netfilter/nfnetlink_conntrack.h: attributes of conntrack's messages.
 
-Numbers are big-endian. The message behind the netlink header begins with struct nfgenmsg.
+Numbers are big-endian. The message after the netlink header begins with struct nfgenmsg.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-"""net/netfilter/nf_conntrack_netlink.c: tracked connections: what `conntrack` asks, makes, deletes.
+"""net/netfilter/nf_conntrack_netlink.c: tracked connections: the messages of `conntrack`.
 
-    ctnetlink_get_conntrack     one, by the tuple of either direction; all that a filter fits
+    ctnetlink_get_conntrack     one, by the tuple of either direction; all that match a filter
         ctnetlink_fill_info     tuples, status, mark, timeout, TCP's state, counters
-    ctnetlink_new_conntrack     make one, or change mark, timeout and status of one
-    ctnetlink_del_conntrack     delete one; without a tuple all that mark, status and family fit
+    ctnetlink_new_conntrack     create one, or change mark, timeout and status of one
+    ctnetlink_del_conntrack     delete one; without a tuple all that match mark, status, family
     ctnetlink_stat_ct_cpu       the counters of /proc/net/stat/nf_conntrack
-    ctnetlink_conntrack_event   tell the groups of `conntrack -E` what happens to one
+    ctnetlink_conntrack_event   notify the groups of `conntrack -E`
 
 There are no zones, helpers, labels and expected connections. Changes of NAT are refused. State is
 `net.ct` (stack/netfilter/nf_conntrack.py). Read ctnetlink_fill_info first.
@@ -81,9 +81,9 @@ CT_NEW, CT_GET, CT_DELETE, CT_GET_CTRZERO, CT_GET_STATS_CPU, CT_GET_STATS = rang
 CT_GET_DYING, CT_GET_UNCONFIRMED = 6, 7
 EXP_GET = 1
 PORTS = (IPPROTO_TCP, IPPROTO_UDP, 33, 47, 132, 136)
-"""TCP, UDP, DCCP, GRE (whose keys stand in the place of ports), SCTP, UDP-Lite."""
+"""TCP, UDP, DCCP, GRE (with keys in place of ports), SCTP, UDP-Lite."""
 ANSWERED = {IPPROTO_ICMP: ICMP_INVERSE, IPPROTO_ICMPV6: ICMPV6_INVERSE}
-"""Types of ICMP messages that are asked or answered."""
+"""Types of ICMP messages of requests and replies."""
 ICMP = {IPPROTO_ICMP: "CTA_PROTO_ICMP", IPPROTO_ICMPV6: "CTA_PROTO_ICMPV6"}
 FIXED = IPS_CONFIRMED | IPS_DYING | 1
 """Bits of the status that a program may not change: CONFIRMED, DYING, EXPECTED."""
@@ -91,7 +91,7 @@ UNCHANGEABLE = FIXED | IPS_NAT_MASK | IPS_NAT_DONE_MASK
 TCP_FLAGS_BYTES = 2
 NFNLGRP_CONNTRACK_NEW, NFNLGRP_CONNTRACK_UPDATE, NFNLGRP_CONNTRACK_DESTROY = 1, 2, 3
 CHANGED = IPCT_REPLY | IPCT_ASSURED | IPCT_HELPER | IPCT_PROTOINFO | IPCT_MARK
-"""What a program may have changed; it is told whether it did or not."""
+"""Events that a program may cause; reported even if nothing changed."""
 
 
 def ct_type(message: int) -> int:
@@ -99,7 +99,7 @@ def ct_type(message: int) -> int:
     return NFNL_SUBSYS_CTNETLINK << 8 | message
 
 
-# --- telling ------------------------------------------------------------------------------------
+# --- dumping ------------------------------------------------------------------------------------
 
 
 def fill_tuple(tup: Tuple) -> dict[str, Any]:
@@ -117,7 +117,7 @@ def fill_tuple(tup: Tuple) -> dict[str, Any]:
 
 
 def fill_tcp(tcp: ip_ct_tcp, destroyed: bool = False) -> dict[str, Any]:
-    """net/netfilter/nf_conntrack_proto_tcp.c tcp_to_nlattr. Of one that ends, only the state."""
+    """net/netfilter/nf_conntrack_proto_tcp.c tcp_to_nlattr. If it is closing, the state only."""
     told: dict[str, Any] = {"CTA_PROTOINFO_TCP_STATE": tcp.state}
     if not destroyed:
         told |= {
@@ -130,7 +130,7 @@ def fill_tcp(tcp: ip_ct_tcp, destroyed: bool = False) -> dict[str, Any]:
 
 
 def ctnetlink_fill_info(ct: nf_conn, use: int = 1) -> bytes:
-    """net/netfilter/nf_conntrack_netlink.c: all that is told of a connection. `use`: references."""
+    """net/netfilter/nf_conntrack_netlink.c: all attributes of a connection. `use`: references."""
     counted = ct.net.sysctl.nf_conntrack_acct
     head = NFGENMSG.pack(ct.l3num, 0, 0)
     return head + CTA.build(
@@ -150,7 +150,7 @@ def ctnetlink_fill_info(ct: nf_conn, use: int = 1) -> bytes:
 
 
 def ctnetlink_conntrack_event(ct: nf_conn, events: int, portid: int, report: bool) -> int:
-    """net/netfilter/nf_conntrack_netlink.c: tell what happened. 0, -ENOBUFS: see nlmsg_notify."""
+    """net/netfilter/nf_conntrack_netlink.c: send an event. 0, -ENOBUFS: see nlmsg_notify."""
     message, group, flags = CT_NEW, NFNLGRP_CONNTRACK_UPDATE, 0
     ends = bool(events & IPCT_DESTROY)
     if ends:
@@ -230,7 +230,7 @@ def parse_tuple(tb: Attrs, name: str, l3num: int) -> Tuple:
 
 
 def tuple_of(nlh: nlmsg, tb: Attrs) -> Tuple | None:
-    """The tuple that a request names, of either direction; None: it names none."""
+    """The tuple that a request names, of either direction; None: it has none."""
     for name in ("CTA_TUPLE_ORIG", "CTA_TUPLE_REPLY"):
         if name in tb:
             return parse_tuple(tb, name, family_of(nlh))
@@ -247,7 +247,7 @@ def find(nlh: nlmsg, tup: Tuple) -> nf_conn:
 
 
 def caused_by(nlh: nlmsg) -> tuple[int, bool]:
-    """Whose doing an event is, and whether the program wants to hear of it too (nlmsg_report)."""
+    """The cause of an event, and whether the program requests an echo (nlmsg_report)."""
     return nlh.sk.portid, bool(nlh.flags & NLM_F_ECHO)
 
 
@@ -255,11 +255,11 @@ def caused_by(nlh: nlmsg) -> tuple[int, bool]:
 
 Fits = Callable[[nf_conn], bool]
 FILTERS = ("CTA_MARK", "CTA_STATUS", "CTA_FILTER")
-"""What a dump is filtered by; a mask alone is not read."""
+"""The filter of a dump; a mask without value is ignored."""
 
 
 def ctnetlink_alloc_filter(nlh: nlmsg, tb: Attrs) -> Fits:
-    """net/netfilter/nf_conntrack_netlink.c: the connections that a dump or flush is about.
+    """net/netfilter/nf_conntrack_netlink.c: the connections that a dump or flush selects.
 
     Raises: NlError EINVAL: a mask without its value, a filter without its tuple.
     """
@@ -309,7 +309,7 @@ FILTER_ALL = (1 << 12) - 1
 
 
 def tuple_filter(nlh: nlmsg, tb: Attrs) -> list[tuple[bool, int, int, int]]:
-    """CTA_FILTER: which members of which tuple count: (reply, member, bits, value).
+    """CTA_FILTER: which members of which tuple are compared: (reply, member, bits, value).
 
     Raises: NlError EINVAL, EOPNOTSUPP.
     """
@@ -334,7 +334,7 @@ def tuple_filter(nlh: nlmsg, tb: Attrs) -> list[tuple[bool, int, int, int]]:
 
 
 def wanted_members(given: Attrs, flags: int, family: int) -> list[tuple[int, int, int]]:
-    """The members of a tuple that flags name. Raises: NlError EINVAL: one is not given."""
+    """The members of a tuple selected by flags. Raises: NlError EINVAL: one is not given."""
     version = "V4" if family == NFPROTO_IPV4 else "V6"
     members = {**given.get("CTA_TUPLE_IP", {}), **given.get("CTA_TUPLE_PROTO", {})}
     found = []
@@ -369,8 +369,8 @@ def ctnetlink_get_conntrack(nlh: nlmsg, tb: Attrs) -> None:
 
 
 def dump_table(nlh: nlmsg, fits: Fits, zero: bool) -> Iterator[bytes]:
-    """net/netfilter/nf_conntrack_netlink.c ctnetlink_dump_table; `zero`: the counters begin
-    anew."""
+    """net/netfilter/nf_conntrack_netlink.c ctnetlink_dump_table; `zero`: reset the
+    counters."""
     for ct in connections(nlh.sk.net):
         if ct.status & IPS_DYING or not fits(ct):
             continue
@@ -517,7 +517,7 @@ def ctnetlink_stat_ct(nlh: nlmsg, tb: Attrs) -> None:
 def ctnetlink_get_ct_dying(nlh: nlmsg, tb: Attrs) -> None:
     """IPCTNL_MSG_CT_GET_DYING, _UNCONFIRMED: as on Linux since 5.19 a dump is empty.
 
-    Raises: NlError EOPNOTSUPP: it is no dump.
+    Raises: NlError EOPNOTSUPP: it is not a dump.
     """
     if not nlh.flags & NLM_F_DUMP:
         raise NlError(errno.EOPNOTSUPP)
@@ -525,7 +525,7 @@ def ctnetlink_get_ct_dying(nlh: nlmsg, tb: Attrs) -> None:
 
 
 def ctnetlink_get_expect(nlh: nlmsg, tb: Attrs) -> None:
-    """IPCTNL_MSG_EXP_GET: no connection is expected. Raises: NlError EINVAL, ENOENT."""
+    """IPCTNL_MSG_EXP_GET: there are no expected connections. Raises: NlError EINVAL, ENOENT."""
     if nlh.flags & NLM_F_DUMP:
         netlink_dump_start(nlh, netlink_callback(nlh, iter(())))
         return

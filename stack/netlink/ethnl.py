@@ -1,12 +1,12 @@
-"""net/ethtool/netlink.c: the ethtool family of NETLINK_GENERIC: what `ethtool` asks and sets.
+"""net/ethtool/netlink.c: the ethtool family of NETLINK_GENERIC: the requests of `ethtool`.
 
     ethnl_default_doit          REQUESTS: one interface       ethnl_get.py
     ethnl_default_dumpit        all interfaces
     ethnl_default_set_doit      a change                      ethnl_set.py
     ethnl_set_features          the change that has an answer
-    ethtool_notify              the group "monitor" hears what changed
+    ethtool_notify              notify the group "monitor" of changes
 
-Each request begins with a header that names the interface and says how sets of bits are written. A
+Each request begins with a header that names the interface and the format of bit sets. A
 row of REQUESTS is a pair of messages, GET and SET, with the functions that answer them. State:
 none. Read REQUESTS first.
 """
@@ -53,7 +53,7 @@ class ethnl_request:
 
     `cmd` and `reply` are the numbers of GET and its answer, `set_cmd` and `notify` those of SET and
     the notification; 0: there is none. `policy` is the table of GET's attributes, `table` that of
-    the answer and of SET. `admin`: asking is not for everybody.
+    the answer and of SET. `admin`: reading needs privileges.
     """
 
     name: str
@@ -107,7 +107,7 @@ def ethnl_parse_header_dev_get(
 
 
 def need_present(dev: net_device) -> None:
-    """net/ethtool/netlink.c ethnl_ops_begin. Raises: NlError ENODEV: it has been taken out."""
+    """net/ethtool/netlink.c ethnl_ops_begin. Raises: NlError ENODEV: it was detached."""
     if not netif_device_present(dev):
         raise NlError(errno.ENODEV)
 
@@ -125,7 +125,7 @@ def answer(request: ethnl_request, dev: net_device | None, told: Told) -> bytes:
 
 
 def asked(request: ethnl_request, dev: net_device, want: Wanted) -> Told:
-    """Ask the driver. Raises: NlError, without a text of ours where Linux has none."""
+    """Call the driver. Raises: NlError, with a text only where Linux has one."""
     need_present(dev)
     try:
         return request.get(dev, want)
@@ -139,7 +139,7 @@ def asked(request: ethnl_request, dev: net_device, want: Wanted) -> Told:
 
 
 def wanted(flags: int, nlh: nlmsg | None = None, tb: Attrs | None = None) -> Wanted:
-    """What the flags of a header ask."""
+    """The options in a header's flags."""
     compact = bool(flags & attrs.ETHTOOL_FLAG_COMPACT_BITSETS)
     return Wanted(compact, bool(flags & attrs.ETHTOOL_FLAG_STATS), tb, nlh)
 
@@ -154,7 +154,7 @@ def ethnl_default_doit(request: ethnl_request, nlh: nlmsg, tb: Attrs) -> None:
 
 
 def ethnl_default_dumpit(request: ethnl_request, nlh: nlmsg, tb: Attrs) -> Iterator[bytes]:
-    """net/ethtool/netlink.c: GET of all interfaces; one that the header names is looked up only."""
+    """net/ethtool/netlink.c: GET of all interfaces; an interface in the header is only checked."""
     _, flags = ethnl_parse_header_dev_get(nlh, tb, False)
     want = wanted(flags, nlh, tb)
     if request.check is not None:
@@ -189,7 +189,7 @@ def ethnl_default_set_doit(request: ethnl_request, nlh: nlmsg, tb: Attrs) -> Non
 
 
 def ethnl_set_features(nlh: nlmsg, tb: Attrs) -> None:
-    """net/ethtool/features.c: FEATURES_SET, which has an answer."""
+    """net/ethtool/features.c: FEATURES_SET, which sends a reply."""
     if "WANTED" not in tb:
         raise NlError(errno.EINVAL)
     if "HEADER" not in tb:
@@ -246,7 +246,7 @@ REQUESTS: tuple[ethnl_request, ...] = (
     ethnl_request("phc_vclocks", 33, 34, get.header_only, attrs.ONLY_HEADER),
     ethnl_request("module", 34, 35, get.header_only, attrs.ONLY_HEADER),
 )
-"""The settings by their messages; SET is one number behind GET."""
+"""The settings by their messages; SET is GET + 1."""
 # fmt: on
 BY_NAME = {request.name: request for request in REQUESTS}
 
@@ -275,7 +275,7 @@ ethtool_family = genl_family(
 
 
 def ethtool_notify(dev: net_device, what: str) -> None:
-    """net/ethtool/netlink.c: tell the group the present values of a setting."""
+    """net/ethtool/netlink.c: send the current values of a setting to the group."""
     request = BY_NAME[what]
     try:
         told = asked(request, dev, Wanted(compact=True))
@@ -296,7 +296,7 @@ def ethnl_net_init(net: Net) -> None:
     """net/ethtool/netlink.c: the family in a namespace."""
 
     def bind() -> None:
-        """A namespace in which nobody listens is spared the calls."""
+        """Without listeners the calls are skipped."""
         net.ethtool_notify = ethtool_notify if genl_has_listeners(net, MONITOR) else None
 
     genl_register_family(net, ethtool_family)

@@ -1,8 +1,8 @@
 """include/uapi/linux/ethtool_netlink.h: attributes of the ethtool family, with their policies.
 
 One table for each kind of message, for the request that changes something and for the answer. What
-only answers have is `told`. A request that asks takes its header alone (ONLY_HEADER, or _STATS
-where the header may ask for statistics), but for strings and statistics.
+only answers have is `told`. A GET request has only its header (ONLY_HEADER, or _STATS
+if the header may request statistics), except for strings and statistics.
 """
 
 from __future__ import annotations
@@ -140,7 +140,7 @@ RING_NEVER = (
     *("RX_BUF_LEN", "TCP_DATA_SPLIT", "CQE_SIZE", "TX_PUSH", "RX_PUSH"),
     *("TX_PUSH_BUF_LEN", "HDS_THRESH"),
 )
-"""What no driver here has."""
+"""Attributes that no driver here supports."""
 CHANNELS = AttrTable(
     "ETHTOOL_A_CHANNELS",
     HEADER,

@@ -1,8 +1,8 @@
-"""net/ethtool/*.c: what the ethtool family tells of an interface: one function for each message.
+"""net/ethtool/*.c: GET of the ethtool family: one function for each message.
 
-`linkinfo(dev, want)` and its kin read the driver by stack.core.ethtool and give the attributes of
-the answer by name, without the header. `want.compact` chooses how sets of bits are written,
-`want.stats` whether statistics are told. A driver that does not offer something is OSError
+`linkinfo(dev, want)` and others read the driver by stack.core.ethtool and return the attributes of
+the answer by name, without the header. `want.compact` selects the format of bit sets,
+`want.stats` whether statistics are included. An unsupported operation of a driver is OSError
 EOPNOTSUPP.
 """
 
@@ -44,12 +44,12 @@ Told = dict[str, Any]
 NESTED_1 = 1 | NLA_F_NESTED
 ALL_FEATURES = (1 << len(FEATURES)) - 1
 PER_DEVICE = (core.ETH_SS_TEST, core.ETH_SS_STATS, 2, 7)
-"""Sets of strings that each driver has its own of."""
+"""Driver-specific sets of strings."""
 
 
 @dataclass(slots=True)
 class Wanted:
-    """What a request asks, beside the interface; `nlh` None: it is a notification."""
+    """A request's options besides the interface; `nlh` None: a notification."""
 
     compact: bool = False
     stats: bool = False
@@ -144,7 +144,7 @@ def rings(dev: net_device, want: Wanted) -> Told:
 
 
 def coalesce(dev: net_device, want: Wanted) -> Told:
-    """net/ethtool/coalesce.c: rx-usecs is what drivers here have."""
+    """net/ethtool/coalesce.c: drivers here have rx-usecs."""
     return {"RX_USECS": core.ethtool_get_coalesce(dev).rx_coalesce_usecs}
 
 
@@ -169,13 +169,13 @@ def tsinfo(dev: net_device, want: Wanted) -> Told:
 
 
 def header_only(dev: net_device, want: Wanted) -> Told:
-    """PHC_VCLOCKS_GET, MODULE_GET: of an interface without a clock, or a module, nothing is
-    told."""
+    """PHC_VCLOCKS_GET, MODULE_GET: empty for an interface without a clock or a
+    module."""
     return {}
 
 
 def unsupported(dev: net_device, want: Wanted) -> Told:
-    """What no driver here has. Raises: NlError EOPNOTSUPP."""
+    """Not supported by any driver here. Raises: NlError EOPNOTSUPP."""
     raise NlError(errno.EOPNOTSUPP)
 
 
@@ -190,7 +190,7 @@ def module_eeprom(dev: net_device, want: Wanted) -> Told:
 
 
 def stats(dev: net_device, want: Wanted) -> Told:
-    """net/ethtool/stats.c: the groups that are asked for, empty: drivers here have none of them."""
+    """net/ethtool/stats.c: the requested groups, empty: drivers here have none of them."""
     wanted = stats_groups(want)
     groups = [
         STATS_GRP.build({"ID": number, "SS_ID": ETH_SS_STATS_STD + 1 + number})
@@ -224,9 +224,9 @@ def strings_of(dev: net_device | None, number: int) -> list[str] | tuple[str, ..
 
 
 def strset_ids(want: Wanted, dev: net_device | None) -> list[int]:
-    """net/ethtool/strset.c strset_parse_request: the sets that are asked for.
+    """net/ethtool/strset.c strset_parse_request: the requested sets.
 
-    Raises: NlError EOPNOTSUPP: no such set, EINVAL: of a driver, and no interface is named.
+    Raises: NlError EOPNOTSUPP: no such set, EINVAL: a driver's set without an interface.
     """
     assert want.tb is not None
     assert want.nlh is not None

@@ -1,8 +1,8 @@
-"""net/ethtool/*.c: what the ethtool family changes of an interface: one function for each message.
+"""net/ethtool/*.c: SET of the ethtool family: one function for each message.
 
-`set_rings(nlh, dev, tb)` and its kin take the values that the request has, leave the others as they
-are, and call the driver by stack.core.ethtool, which also tells the listeners. A request that
-changes nothing does not reach the driver. Raises: NlError and what the driver refuses.
+`set_rings(nlh, dev, tb)` and others take the request's values, keep the others as they
+are, and call the driver by stack.core.ethtool, which also notifies listeners. A request that
+changes nothing does not reach the driver. Raises: NlError and the driver's errors.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ from stack.netlink.nlattr import Attrs, NlError
 MASTER_SLAVE = range(2, 6)
 """MASTER_SLAVE_CFG_*."""
 NAMELESS = ("Autoneg", *core.PORT_MODES.values())
-"""Link modes that are told by other members of a driver's settings."""
+"""Link modes that other members of a driver's settings report."""
 
 
 def need(dev: net_device, *functions: str) -> None:
-    """Functions of the driver's ethtool_ops. Raises: NlError EOPNOTSUPP: it lacks one, or all."""
+    """Functions of the driver's ethtool_ops. Raises: NlError EOPNOTSUPP: one or all are missing."""
     ops = dev.ethtool_ops
     if ops is None or any(getattr(ops, name) is None for name in functions):
         raise NlError(errno.EOPNOTSUPP)
@@ -54,7 +54,7 @@ def update_bitset(nlh: nlmsg, tb: Attrs, name: str, old: int, names: tuple[str, 
 
 
 def apply_link(dev: net_device, link: core.ethtool_link_ksettings, told: str) -> None:
-    """Hand settings to the driver. Raises: NlError."""
+    """Pass settings to the driver. Raises: NlError."""
     try:
         core.ethtool_set_settings(dev, link, (told,))
     except OSError as error:
@@ -62,7 +62,7 @@ def apply_link(dev: net_device, link: core.ethtool_link_ksettings, told: str) ->
 
 
 def set_linkinfo(nlh: nlmsg, dev: net_device, tb: Attrs) -> None:
-    """net/ethtool/linkinfo.c: port, PHY and crossing cannot be other than they are."""
+    """net/ethtool/linkinfo.c: port, PHY and crossing are fixed."""
     need(dev, "get_link_ksettings", "set_link_ksettings")
     link = link_settings(dev)
     now = {
@@ -193,7 +193,7 @@ def set_privflags(nlh: nlmsg, dev: net_device, tb: Attrs) -> None:
 
 
 def set_unsupported(nlh: nlmsg, dev: net_device, tb: Attrs) -> None:
-    """What no driver here has. Raises: NlError EOPNOTSUPP."""
+    """Not supported by any driver here. Raises: NlError EOPNOTSUPP."""
     raise NlError(errno.EOPNOTSUPP)
 
 
@@ -201,7 +201,7 @@ def set_unsupported(nlh: nlmsg, dev: net_device, tb: Attrs) -> None:
 
 
 def set_features(dev: net_device, nlh: nlmsg, tb: Attrs, compact: bool) -> dict[str, Any]:
-    """net/ethtool/features.c: offloads on and off; what differs from the request, and changed."""
+    """net/ethtool/features.c: set offloads; returns the difference to the request, and changes."""
     if "WANTED" not in tb:
         raise NlError(errno.EINVAL, missing=3)
     value, mask = ethnl_parse_bitset(nlh, tb, "WANTED", len(FEATURES), FEATURES)

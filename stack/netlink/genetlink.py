@@ -1,19 +1,19 @@
-"""net/netlink/genetlink.c: NETLINK_GENERIC: families of commands, and who names them.
+"""net/netlink/genetlink.c: NETLINK_GENERIC: families of commands, and their controller.
 
     genl_rcv_msg                the family by the message's type, the command by genlmsghdr
         genl_op.doit            one answer, or a change
         genl_op.dumpit          all, with NLM_F_DUMP: an iterator of messages
     ctrl_getfamily              "nlctrl": a family's number, commands and groups, by its name
-    ctrl_dumppolicy             what attributes the commands of a family take
-    genlmsg_multicast           what a group hears
+    ctrl_dumppolicy             the attribute policies of a family's commands
+    genlmsg_multicast           message to a group
 
-A message behind the netlink header:
+A message after the netlink header:
 
     | cmd 1 | version 1 | reserved 2 | attributes |
 
 A family is a constant (`genl_family`), whose number and groups are the same in every namespace, and
-`net.nl_table.families` has those that are registered. Attributes are checked by the command's table
-before the command runs; of a dump too, so that a wrong one is an error and no dump begins. Read
+`net.nl_table.families` has the registered ones. Attributes are checked by the command's table
+before the command runs; for dumps too, so that an invalid one is an error before the dump. Read
 genl_rcv_msg first.
 """
 
@@ -67,7 +67,7 @@ ADMIN, UNS_ADMIN, CAP_DO, CAP_DUMP, CAP_HASPOL = 0x01, 0x10, 0x02, 0x04, 0x08
 
 @dataclass(frozen=True, slots=True)
 class genl_op:
-    """struct genl_split_ops: one command of a family, alone and as a dump.
+    """struct genl_split_ops: one command of a family, for one object and as a dump.
 
     `doit(nlh, tb)` answers, `dumpit(nlh, tb)` gives the messages of a dump. `table` is the policy;
     None: any attributes. `flags`: GENL_ADMIN_PERM, GENL_UNS_ADMIN_PERM.
@@ -98,7 +98,7 @@ class genl_family:
     resv_start_op: int = 1 << 8
 
     def op(self, cmd: int) -> genl_op | None:
-        """The command, None: there is none."""
+        """The command, or None."""
         return next((op for op in self.ops if op.cmd == cmd), None)
 
 
@@ -111,7 +111,7 @@ def genlmsg(family: genl_family, cmd: int, attributes: bytes) -> bytes:
 
 
 def genlmsg_reply(nlh: nlmsg, family: genl_family, cmd: int, attributes: bytes) -> None:
-    """include/net/genetlink.h: answer the one who asked."""
+    """include/net/genetlink.h: answer the requester."""
     netlink_reply(nlh, family.id, genlmsg(family, cmd, attributes))
 
 
@@ -121,14 +121,14 @@ def genlmsg_part(nlh: nlmsg, family: genl_family, cmd: int, attributes: bytes) -
 
 
 def genl_has_listeners(net: Net, group: int) -> bool:
-    """include/net/genetlink.h: whether somebody hears a group."""
+    """include/net/genetlink.h: whether a group has listeners."""
     return bool(net.nl_table.protocols[NETLINK_GENERIC].listeners.get(group))
 
 
 def genlmsg_multicast(
     net: Net, family: genl_family, group: int, cmd: int, attributes: bytes
 ) -> None:
-    """include/net/genetlink.h: tell a group."""
+    """include/net/genetlink.h: send to a group."""
     nlmsg_notify(net, NETLINK_GENERIC, group, family.id, genlmsg(family, cmd, attributes))
 
 
@@ -191,7 +191,7 @@ CTRL = AttrTable(
     Attr("CTRL_ATTR_POLICY", 8, NESTED, told=True, flagged=True),
     Attr("CTRL_ATTR_OP_POLICY", 9, NESTED, told=True, flagged=True),
 )
-"""What is told of a family."""
+"""The attributes of a family."""
 CTRL_FAMILY = AttrTable("CTRL_ATTR", CTRL.by_number[1], CTRL.by_number[2])
 CTRL_POLICY = AttrTable(
     "CTRL_ATTR", CTRL.by_number[1], CTRL.by_number[2], Attr("CTRL_ATTR_OP", 10, U32)
@@ -199,7 +199,7 @@ CTRL_POLICY = AttrTable(
 
 
 def numbered(parts: list[bytes]) -> bytes:
-    """A list: each part nested under its place, from 1 on."""
+    """A list: each part nested under its index, from 1 on."""
     return b"".join([nest(number, part) for number, part in enumerate(parts, 1)])
 
 
@@ -211,7 +211,7 @@ def op_flags(op: genl_op) -> int:
 
 
 def ctrl_fill_info(family: genl_family) -> bytes:
-    """net/netlink/genetlink.c: what is told of a family."""
+    """net/netlink/genetlink.c: the attributes of a family."""
     ops = [CTRL_OP.build({"CTRL_ATTR_OP_ID": op.cmd, "FLAGS": op_flags(op)}) for op in family.ops]
     groups = [
         CTRL_GROUP.build({"CTRL_ATTR_MCAST_GRP_ID": number, "CTRL_ATTR_MCAST_GRP_NAME": name})
@@ -231,9 +231,9 @@ def ctrl_fill_info(family: genl_family) -> bytes:
 
 
 def family_of(nlh: nlmsg, tb: Attrs) -> genl_family:
-    """The family that a request names; by number and name, the name counts.
+    """The family that a request names; if it has number and name, the name counts.
 
-    Raises: NlError EINVAL: none is named, ENOENT.
+    Raises: NlError EINVAL: none is named; ENOENT.
     """
     families: dict[int, genl_family] = nlh.sk.net.nl_table.families
     if "CTRL_ATTR_FAMILY_NAME" in tb:
@@ -253,7 +253,7 @@ def ctrl_getfamily(nlh: nlmsg, tb: Attrs) -> None:
 
 
 def ctrl_dumpfamily(nlh: nlmsg, tb: Attrs) -> Iterator[bytes]:
-    """net/netlink/genetlink.c: the same of all families."""
+    """net/netlink/genetlink.c: the same for all families."""
     families = tuple(nlh.sk.net.nl_table.families.values())
     return (
         genlmsg_part(nlh, genl_ctrl, CTRL_CMD_NEWFAMILY, ctrl_fill_info(one)) for one in families
@@ -318,7 +318,7 @@ GROUPS = 32
 
 
 def genl_register_family(net: Net, family: genl_family) -> None:
-    """net/netlink/genetlink.c: take in a family."""
+    """net/netlink/genetlink.c: register a family."""
     net.nl_table.families[family.id] = family
 
 

@@ -1,9 +1,9 @@
 """net/ipv4/inet_diag.c, tcp_diag.c, udp_diag.c, raw_diag.c: the sockets of IPv4 and IPv6.
 
 inet_diag_cmd
-    inet_diag_dump          all that a request's states and filter fit: `ss -tu`
+    inet_diag_dump          all that match states and filter: `ss -tu`
         inet_diag_bc_sk     the filter (inet_diag_bc.py)
-        inet_sk_diag_fill   struct inet_diag_msg and what the request's idiag_ext asks
+        inet_sk_diag_fill   struct inet_diag_msg and the attributes of idiag_ext
     inet_diag_dump_one      one socket, by its ends and cookie
     inet_diag_destroy       end it: `ss -K`
 """
@@ -85,12 +85,12 @@ class diag_request:
     bytecode: bytes
 
     def wants(self, number: int) -> bool:
-        """Whether idiag_ext asks for an attribute."""
+        """Whether idiag_ext requests an attribute."""
         return bool(self.ext & 1 << (number - 1))
 
 
 def parse_request(nlh: nlmsg, dump: bool) -> diag_request:
-    """Raises: NlError EINVAL, in a dump also for a filter that could not be run."""
+    """Raises: NlError EINVAL, in a dump also for an invalid filter."""
     data = nlh.payload
     if len(data) < REQ_BYTES:
         raise NlError(errno.EINVAL)
@@ -118,18 +118,18 @@ def parse_request(nlh: nlmsg, dump: bool) -> diag_request:
     )
 
 
-# --- telling ------------------------------------------------------------------------------------
+# --- dumping ------------------------------------------------------------------------------------
 
 
 def state_of(sk: AnySock) -> int:
-    """The TCP_* state that is told."""
+    """The reported TCP_* state."""
     if isinstance(sk, inet_timewait_sock):
         return sk.tw_substate
     return TCP_SYN_RECV if isinstance(sk, request_sock) else sk.sk_state
 
 
 def timer_of(sk: AnySock) -> tuple[int, int, int]:
-    """Kind of the timer, how often it went off, ms left."""
+    """Kind of the timer, number of expiries, ms left."""
     if isinstance(sk, request_sock):
         return 1, min(sk.num_timeout, 255), 0
     now = sk.net.now()
@@ -159,7 +159,7 @@ def ends_of(sk: AnySock) -> bytes:
 
 
 def inet_sk_diag_fill(sk: AnySock, want: diag_request, admin: bool) -> bytes:
-    """net/ipv4/inet_diag.c: struct inet_diag_msg and the attributes that are asked for."""
+    """net/ipv4/inet_diag.c: struct inet_diag_msg and the requested attributes."""
     kind, times, left = timer_of(sk)
     whole = isinstance(sk, inet_sock)
     cookie = sk.sk_cookie if isinstance(sk, sock) else id(sk) & 0xFFFFFFFF
@@ -199,14 +199,14 @@ def _details(sk: inet_sock, want: diag_request, admin: bool) -> dict[str, Any]:
     return found
 
 
-# --- asking -------------------------------------------------------------------------------------
+# --- lookup -------------------------------------------------------------------------------------
 
 SOCKETS: dict[int, Callable[[Net], Iterator[Any]]] = {
     IPPROTO_TCP: tcp_sockets,
     IPPROTO_UDP: udp_sockets,
     IPPROTO_RAW: raw_sockets,
 }
-"""The sockets of each protocol that can be asked about."""
+"""The sockets of each supported protocol."""
 
 
 def inet_diag_dump(nlh: nlmsg, want: diag_request) -> Iterator[bytes]:
@@ -227,14 +227,14 @@ def inet_diag_dump(nlh: nlmsg, want: diag_request) -> Iterator[bytes]:
 
 
 def find_one(net: Net, want: diag_request) -> Any:
-    """net/ipv4/inet_diag.c inet_diag_find_one_icsk: a connection, or who listens for it.
+    """net/ipv4/inet_diag.c inet_diag_find_one_icsk: a connection, or its listener.
 
-    Raises: NlError ENOENT; for another cookie as with_cookie.
+    Raises: NlError ENOENT; for another cookie see with_cookie.
     """
     sockets = SOCKETS.get(want.protocol)
     if sockets is None:
         raise NlError(errno.ENOENT)
-    if want.protocol == IPPROTO_UDP:  # udp_dump_one has the ends the other way round
+    if want.protocol == IPPROTO_UDP:  # udp_dump_one has the ends swapped
         want.sport, want.dport = want.dport, want.sport
         want.src, want.dst = want.dst, want.src
     listener = None

@@ -1,8 +1,8 @@
 """net/ipv4/inet_diag.c: the filters of `ss` (sport = :22, dst 10.0.0.0/8 ...) as they are sent.
 
-A filter is a list of struct inet_diag_bc_op. Each has a code, and how many bytes to go forward when
-it holds and when it does not. Some are followed by what they compare with. A socket fits when the
-end is reached exactly. A jump beyond it says that it does not fit. `audit` refuses all that would
+A filter is a list of struct inet_diag_bc_op. Each has a code, and how many bytes to advance if
+it holds and if it does not. Some are followed by their operand. A socket matches if the
+end is reached exactly. A jump beyond it means no match. `audit` rejects filters that would
 not end.
 """
 
@@ -40,7 +40,7 @@ PORTS: dict[int, tuple[bool, Callable[[int, int], bool]]] = {
     S_EQ: (True, int.__eq__),
     D_EQ: (False, int.__eq__),
 }
-"""(whether it is about the local port, how it compares)."""
+"""(whether it tests the local port, the comparison)."""
 
 
 def audit(bytecode: bytes) -> None:
@@ -65,7 +65,7 @@ def audit(bytecode: bytes) -> None:
             raise NlError(errno.EINVAL)
         if at + need > size or yes < need or yes & 3 or yes > size - at + 4:
             raise NlError(errno.EINVAL)
-        if code:  # all but INET_DIAG_BC_NOP may jump
+        if code:  # all except INET_DIAG_BC_NOP may jump
             if no < OP.size or no & 3 or no > size - at + 4:
                 raise NlError(errno.EINVAL)
             jumps.append(at + no)
@@ -89,7 +89,7 @@ def host_bytes(bytecode: bytes, at: int) -> int:
 
 
 def inet_diag_bc_sk(bytecode: bytes, sk: Any) -> bool:
-    """net/ipv4/inet_diag.c inet_diag_bc_run: whether a socket fits a filter that was audited."""
+    """net/ipv4/inet_diag.c inet_diag_bc_run: whether a socket matches an audited filter."""
     at, size = 0, len(bytecode)
     while at < size:
         _, yes, no = OP.unpack_from(bytecode, at)

@@ -92,7 +92,7 @@ def netlink_release(sock: socket) -> int:
 
 
 def netlink_bind(sock: socket, uaddr: sockaddr, addr_len: int) -> int:
-    """net/netlink/af_netlink.c: a port id (0: any that is free) and groups, in place of others.
+    """net/netlink/af_netlink.c: bind a port id (0: any free one) and groups, replacing others.
 
     Raises: OSError EINVAL, EPERM, EADDRINUSE.
     """
@@ -115,7 +115,7 @@ def netlink_bind(sock: socket, uaddr: sockaddr, addr_len: int) -> int:
 
 
 def netlink_connect(sock: socket, uaddr: sockaddr, addr_len: int, flags: int) -> int:
-    """net/netlink/af_netlink.c: where messages go that bring no address.
+    """net/netlink/af_netlink.c: set the destination of messages without an address.
 
     Raises: OSError EINVAL, EPERM, EADDRINUSE.
     """
@@ -180,7 +180,7 @@ netlink_family_ops = net_proto_family(AF_NETLINK, netlink_create)
 
 
 def netlink_net_init(net: Net) -> None:
-    """net/netlink/af_netlink.c: the family in a namespace, and the protocols that there are."""
+    """net/netlink/af_netlink.c: the family in a namespace, and its protocols."""
     net.nl_table = netlink_table()
     net.nl_table.protocols[NETLINK_USERSOCK] = netlink_protocol(
         NETLINK_USERSOCK, groups=32, nonroot_send=True

@@ -68,21 +68,21 @@ class nlmsg:
     whole: bytes
     sk: netlink_sock
     dumped: bool = False
-    """A dump has begun, whose end acknowledges the request."""
+    """A dump was started, whose end acknowledges the request."""
     extack: netlink_ext_ack = field(default_factory=netlink_ext_ack)
-    """The warning that its acknowledgement has."""
+    """The warning in its acknowledgement."""
 
     @property
     def payload(self) -> bytes:
-        """What is behind the header."""
+        """The bytes after the header."""
         return self.whole[NLMSG_HDRLEN:]
 
 
 @dataclass(slots=True)
 class netlink_callback:
-    """struct netlink_callback: a dump under way.
+    """struct netlink_callback: a running dump.
 
-    `messages` are what is still to be told, without NLM_F_MULTI. `seq()` changes whenever the
+    `messages` are those still to send, without NLM_F_MULTI. `seq()` changes whenever the
     tables that are dumped do.
     """
 
@@ -94,7 +94,7 @@ class netlink_callback:
     """A message that did not fit into the last packet."""
     ended: bool = False
     wrong: OSError | None = None
-    """What it ended with."""
+    """Its result."""
 
 
 @state
@@ -105,24 +105,24 @@ class netlink_sock(sock):
     """Its address; 0 until it is bound."""
     bound: bool = row(False)
     tgid: int = row(0)
-    """The process that has it, as that sees its number (task_tgid_vnr); 0: one of no number."""
+    """The owning process's number in its own namespace (task_tgid_vnr); 0: none."""
     comm: str = row("")
-    """The name of the thread that made it."""
+    """The name of the thread that created it."""
     dst_portid: int = row(0)
     """The peer of connect(2); 0: the kernel."""
     connected: bool = row(False)
-    """connect(2) was called: nobody but that peer sends to this socket alone."""
+    """connect(2) was called: only that peer sends to this socket by unicast."""
     dst_group: int = row(0)
     groups: set[int] = row(make=set)
     """Multicast groups that it listens to, from 1 on."""
     listened: bool = row(False)
-    """It has listened to a group, so it has the kernel's array of groups."""
+    """It joined a group once, so it has the kernel's array of groups."""
     congested: bool = row(False)
     """A message was lost, and the reader has not caught up."""
     max_recvmsg_len: int = row(0)
-    """Bytes of the largest buffer that its reader has brought."""
+    """Size of the reader's largest buffer so far."""
     cb: netlink_callback | None = row()
-    """The dump that its reader has not taken yet."""
+    """The dump that is not read completely."""
     recv_pktinfo: bool = row(False)
     broadcast_error: bool = row(False)
     no_enobufs: bool = row(False)
@@ -136,8 +136,8 @@ class netlink_sock(sock):
 class netlink_protocol:
     """struct netlink_table: one protocol of a namespace.
 
-    `rcv(msg)` answers one request to the kernel; None: there is nobody. `bind()` is told that the
-    number of listeners changed.
+    `rcv(msg)` answers one request to the kernel; None: not supported. `bind()` is called when the
+    number of listeners changes.
     """
 
     number: int
@@ -147,17 +147,17 @@ class netlink_protocol:
     nonroot_send: bool = False
     bind: Callable[[], None] | None = None
     input: Callable[[netlink_sock, bytes], bool] | None = None
-    """Takes what a program sent as a whole, if it is a batch; False: message after message."""
+    """Processes a program's buffer as a batch; False: it is not a batch."""
     release: Callable[[int], None] | None = None
-    """Told the port id of a socket that is gone (NETLINK_URELEASE)."""
+    """Called with the port id of a closed socket (NETLINK_URELEASE)."""
     by_portid: dict[int, netlink_sock] = field(default_factory=dict)
     listeners: dict[int, list[netlink_sock]] = field(default_factory=dict)
     """Sockets by multicast group."""
     asked: nlmsg | None = None
-    """The request that is being done: what groups hear of it names who asked."""
+    """The current request: notifications carry its requester."""
 
     def __post_init__(self) -> None:
-        """Each protocol has 32 groups at least, whoever sends to them."""
+        """Each protocol has at least 32 groups."""
         self.groups = max(self.groups, 32)
 
 
@@ -169,7 +169,7 @@ class netlink_table:
     sockets: list[netlink_sock] = field(default_factory=list)
     rover: int = 0
     dev_base_seq: int = 0
-    """net->dev_base_seq: moves whenever an interface comes, goes or changes."""
+    """net->dev_base_seq: changes when an interface is added, removed or changed."""
     ifaddr_seq: int = 0
     """The same for the addresses of interfaces."""
     families: dict[int, Any] = field(default_factory=dict)

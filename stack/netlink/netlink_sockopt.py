@@ -49,23 +49,23 @@ def may_listen(sk: netlink_sock) -> None:
 def membership(sk: netlink_sock, group: int, listens: bool) -> None:
     """NETLINK_ADD_MEMBERSHIP, NETLINK_DROP_MEMBERSHIP. Raises: OSError EPERM, EINVAL."""
     may_listen(sk)
-    sk.listened = True  # from the first try on, for it makes room for the groups
+    sk.listened = True  # from the first attempt on, which allocates the groups
     if not 0 < group <= protocol_of(sk).groups:
         raise os_error(errno.EINVAL, f"no group {group}")
     netlink_update_membership(sk, group, listens)
 
 
 def opt_netlink(optval: Any) -> int:
-    """The int of an option value; 0 of fewer than 4 bytes."""
+    """The int of an option value; 0 for fewer than 4 bytes."""
     return 0 if not isinstance(optval, int) and len(opt_bytes(optval)) < 4 else opt_int(optval)
 
 
 def list_memberships(sk: netlink_sock) -> bytes:
-    """NETLINK_LIST_MEMBERSHIPS: a bit for each group of the protocol, once it has listened."""
+    """NETLINK_LIST_MEMBERSHIPS: a bit for each group, once it has joined one."""
     if not sk.listened:
         return b""
     proto = protocol_of(sk)
-    word = 64 if proto.number == NETLINK_GENERIC else 32  # NETLINK_GENERIC adds groups by the long
+    word = 64 if proto.number == NETLINK_GENERIC else 32  # NETLINK_GENERIC adds groups by longs
     bits = sum(1 << (group - 1) for group in sk.groups)
     return bits.to_bytes((proto.groups + word - 1) // word * word // 8, "little")
 

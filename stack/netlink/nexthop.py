@@ -1,13 +1,13 @@
-"""Next hops as objects of their own, which routes name by id (net/ipv4/nexthop.c).
+"""Next hop objects, which routes refer to by id (net/ipv4/nexthop.c).
 
     nexthop_add, nexthop_replace, nexthop_remove    a program's changes (netlink/rt_nexthop.py)
-        nexthop_apply           the routes of an object get its next hops as they are now
-    nexthop_flush_dev           an interface went down or lost its carrier: its objects go
-    fib_nexthops, fib6_bind     what a route of each family has of its object (fib.py, ip6_fib.py)
+        nexthop_apply           update the routes of an object
+    nexthop_flush_dev           an interface went down or lost its carrier: remove its objects
+    fib_nexthops, fib6_bind     routes of each family that use an object (fib.py, ip6_fib.py)
 
 An object is one next hop or a group of them with weights. A resilient group has a table of buckets,
-too (nh_res.py). Routes keep next hops of the ordinary
-kind, so lookups do not know objects. An IPv6 route over a group has a route for each member, which
+too (nh_res.py). Routes have next hops of the ordinary
+kind, so lookups do not use objects. An IPv6 route over a group has a route for each member, which
 no table has, as its siblings. State: `net.fib.nexthops`, by id. Read nexthop_apply first.
 """
 
@@ -41,7 +41,7 @@ from stack.netlink.nh_res import NEVER, nh_res_select, nh_res_table, nh_res_tabl
 class nexthop:
     """struct nexthop and nh_info. `members`: (object, weight) of a group, in order; else empty.
 
-    `serial` orders groups: the one that was made or replaced last has the highest.
+    `serial` orders groups: the one created or replaced last has the highest.
     """
 
     id: int
@@ -58,7 +58,7 @@ class nexthop:
     """The buckets of a resilient group."""
 
     def single(self) -> bool:
-        """Whether it is no group."""
+        """Whether it is not a group."""
         return not self.members
 
     def hops(self) -> list[tuple[nexthop, int]]:
@@ -66,7 +66,7 @@ class nexthop:
         return self.members or [(self, 1)]
 
     def is_blackhole(self) -> bool:
-        """Whether packets go nowhere."""
+        """Whether it is a blackhole."""
         return self.hops()[0][0].blackhole
 
     def has(self, family: int) -> bool:
@@ -74,7 +74,7 @@ class nexthop:
         return any(nh.family == family for nh, _ in self.hops())
 
     def bucket_hop(self, found: int, now: int) -> int:
-        """Which member of a resilient group a flow with the hash `found` has; -1: none."""
+        """The member of a resilient group for a flow with the hash `found`; -1: none."""
         assert self.res is not None
         chosen = nh_res_select(self.res, found, now)
         for at, (member, _) in enumerate(self.members):
@@ -91,19 +91,19 @@ class nexthop:
 
 
 def routes4(net: Net, nh: nexthop) -> list[fib_alias]:
-    """IPv4 routes over an object itself."""
+    """IPv4 routes that use the object directly."""
     return [
         fa for tb in net.fib.tables.values() for fa in tb.aliases() if fa.fa_info.fib_nhobj is nh
     ]
 
 
 def routes6(net: Net, nh: nexthop) -> list[fib6_info]:
-    """IPv6 routes over an object itself."""
+    """IPv6 routes that use the object directly."""
     return [rt for tb in net.ipv6.fib6.tables.values() for rt in tb.routes() if rt.nh is nh]
 
 
 def nexthop_apply(net: Net, nh: nexthop, tell: bool = True) -> None:
-    """Routes over `nh`, or a group with it, have its next hops as they are now."""
+    """Update the next hops of routes over `nh`, or over a group with it."""
     changed4: list[fib_alias] = []
     changed6: list[fib6_info] = []
     for each in (nh, *_groups(net, nh)):
@@ -133,9 +133,9 @@ def nexthop_apply(net: Net, nh: nexthop, tell: bool = True) -> None:
 
 
 def nh_res_upkeep(net: Net, nh: nexthop, tell: bool) -> None:
-    """net/ipv4/nexthop.c nh_res_table_upkeep: move buckets, and come back when more may move.
+    """net/ipv4/nexthop.c nh_res_table_upkeep: move buckets, and rearm the timer for the next.
 
-    `tell`: monitors hear of each.
+    `tell`: notify monitors of each.
     """
     table = nh.res
     assert table is not None
@@ -170,7 +170,7 @@ def _groups(net: Net, nh: nexthop) -> list[nexthop]:
 
 
 def nexthop_unused_id(net: Net) -> int:
-    """net/ipv4/nexthop.c nh_find_unused_id: the next number that no object has."""
+    """net/ipv4/nexthop.c nh_find_unused_id: the next free number."""
     fib = net.fib
     while True:
         fib.last_nexthop_id = (fib.last_nexthop_id + 1) & 0xFFFFFFFF or 1
@@ -184,7 +184,7 @@ def _told(net: Net, kind: int, nh: nexthop, tell: bool) -> None:
 
 
 def nexthop_add(net: Net, nh: nexthop) -> None:
-    """net/ipv4/nexthop.c insert_nexthop: an object with an id that is free."""
+    """net/ipv4/nexthop.c insert_nexthop: an object with a free id."""
     nh.serial = net.fib.nexthop_serial = net.fib.nexthop_serial + 1
     net.fib.nexthops[nh.id] = nh
     if nh.res is not None:
@@ -193,7 +193,7 @@ def nexthop_add(net: Net, nh: nexthop) -> None:
 
 
 def nexthop_replace(net: Net, old: nexthop, new: nexthop) -> None:
-    """net/ipv4/nexthop.c replace_nexthop: `old` becomes what `new` is; routes stay."""
+    """net/ipv4/nexthop.c replace_nexthop: `old` takes the contents of `new`; routes stay."""
     for name in ("family", "protocol", "flags", "scope", "dev", "gw", "blackhole", "members"):
         setattr(old, name, getattr(new, name))
     if old.res is not None:
@@ -204,14 +204,14 @@ def nexthop_replace(net: Net, old: nexthop, new: nexthop) -> None:
 
 
 def nexthop_remove(net: Net, nh: nexthop, tell: bool = True) -> None:
-    """net/ipv4/nexthop.c remove_nexthop: the object, its routes, its place in groups."""
+    """net/ipv4/nexthop.c remove_nexthop: remove the object, its routes and group memberships."""
     if net.fib.nexthops.get(nh.id) is not nh:
         return
     _told(net, RTM_DELNEXTHOP, nh, tell)
     del net.fib.nexthops[nh.id]
     if nh.res is not None and nh.res.upkeep_dw is not None:
         timer_delete(nh.res.upkeep_dw)
-    for fa in routes4(net, nh):  # as the kernel's fib_flush, without a word
+    for fa in routes4(net, nh):  # as the kernel's fib_flush, without notification
         net.fib.tables[fa.tb_id].remove(fa)
     for rt in routes6(net, nh):
         fib6_del(net, rt)
@@ -246,5 +246,5 @@ def nh_netdev_event(event: int, dev: net_device) -> None:
 
 
 def nexthop_net_init(net: Net) -> None:
-    """net/ipv4/nexthop.c: follow interfaces, before the tables do."""
+    """net/ipv4/nexthop.c: register for interface events, before the tables."""
     net.netdev_chain.insert(0, nh_netdev_event)

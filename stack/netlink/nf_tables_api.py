@@ -1,10 +1,10 @@
 """net/netfilter/nf_tables_api.c: nf_tables as a subsystem of nfnetlink: its messages and batches.
 
-    BATCH                   messages that change something: nfnetlink's batches have them
-    ASKED                   messages that ask
-    nf_tables_valid_genid   whether a batch was made for what is there now
-    nf_tables_validate      jumps that are too deep, expressions in chains where they cannot be
-    nf_tables_commit        the next generation: tell who listens
+    BATCH                   messages that change something, in nfnetlink's batches
+    ASKED                   query messages
+    nf_tables_valid_genid   whether a batch was made for this generation
+    nf_tables_validate      jumps that are too deep, expressions in chains that do not allow them
+    nf_tables_commit        the next generation: notify listeners
     nf_tables_abort         undo all
 
 Read stack/netlink/nf_tables_trans.py first.
@@ -140,7 +140,7 @@ def nf_tables_delflowtable(nlh: nlmsg, tb: Attrs) -> None:
 
 
 def nf_tables_fill_gen_info(pernet: nftables_pernet, sk: netlink_sock) -> bytes:
-    """net/netfilter/nf_tables_api.c: the generation, and whose doing it is."""
+    """net/netfilter/nf_tables_api.c: the generation, and who caused it."""
     return NFTA_GEN.build(
         {
             "NFTA_GEN_ID": pernet.base_seq,
@@ -157,7 +157,7 @@ def nf_tables_getgen(nlh: nlmsg, tb: Attrs) -> None:
 
 
 def nf_tables_valid_genid(net: Net, genid: int) -> bool:
-    """net/netfilter/nf_tables_api.c: whether a batch was made for this generation; 0: for any."""
+    """net/netfilter/nf_tables_api.c: whether a batch was made for this generation; 0: any."""
     return genid in (0, nft_pernet(net).base_seq)
 
 
@@ -165,7 +165,7 @@ def nf_tables_valid_genid(net: Net, genid: int) -> bool:
 
 
 def nft_table_validate(net: Net, table: nft_table) -> None:
-    """net/netfilter/nf_tables_api.c: what base chains reach may be there. Raises: NlError."""
+    """net/netfilter/nf_tables_api.c: validate the rules that base chains reach. Raises: NlError."""
     for chain in table.chains.values():
         if chain.base is not None:
             nft_chain_validate(nft_ctx(net, table.family, table, chain), chain)
@@ -181,7 +181,7 @@ def nf_tables_validate(net: Net) -> None:
 
 
 def nf_tables_commit(net: Net, nlh: nlmsg) -> None:
-    """net/netfilter/nf_tables_api.c: the batch holds. `nlh`: its first message."""
+    """net/netfilter/nf_tables_api.c: commit the batch. `nlh`: its first message."""
     pernet = nft_pernet(net)
     if not pernet.trans:
         return
@@ -193,7 +193,7 @@ def nf_tables_commit(net: Net, nlh: nlmsg) -> None:
 
 
 def nf_tables_gen_notify(net: Net, nlh: nlmsg) -> None:
-    """net/netfilter/nf_tables_api.c: tell the number of the new generation."""
+    """net/netfilter/nf_tables_api.c: notify the number of the new generation."""
     pernet, sk = nft_pernet(net), nlh.sk
     payload = nft_head(pernet, 0) + nf_tables_fill_gen_info(pernet, sk)
     report = bool(nlh.flags & NLM_F_ECHO)
@@ -211,7 +211,7 @@ def nf_tables_abort(net: Net) -> None:
 
 
 def nft_rcv_nl_event(net: Net, portid: int) -> None:
-    """net/netfilter/nf_tables_api.c: a socket is gone; its tables go too (NFT_TABLE_F_OWNER)."""
+    """net/netfilter/nf_tables_api.c: a socket was closed; delete its tables (NFT_TABLE_F_OWNER)."""
     pernet = nft_pernet(net)
     for table in list(pernet.tables.values()):
         if table.nlpid == portid:
@@ -233,7 +233,7 @@ ASKED: dict[int, tuple[Call, AttrTable]] = {
     GETOBJ_RESET: (nf_tables_getobj, NFTA_OBJ),
     GETFLOWTABLE: (nf_tables_getflowtable, NFTA_FLOWTABLE),
 }
-"""What answers a message that asks, and its attributes."""
+"""The handlers of query messages, and their attributes."""
 BATCH: dict[int, tuple[Call, AttrTable]] = {
     NEWTABLE: (nf_tables_newtable, NFTA_TABLE),
     DELTABLE: (nf_tables_deltable, NFTA_TABLE),
@@ -257,7 +257,7 @@ BATCH: dict[int, tuple[Call, AttrTable]] = {
     DELFLOWTABLE: (nf_tables_delflowtable, NFTA_FLOWTABLE),
     DESTROYFLOWTABLE: (nf_tables_delflowtable, NFTA_FLOWTABLE),
 }
-"""What a message of a batch does, and its attributes."""
+"""The handlers of batch messages, and their attributes."""
 
 
 def nf_tables_net_init(net: Net) -> None:

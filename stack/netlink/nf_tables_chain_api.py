@@ -6,8 +6,8 @@
     nf_tables_delchain      NFT_MSG_DELCHAIN, _DESTROYCHAIN: with its rules
     nf_tables_getchain      NFT_MSG_GETCHAIN: one, or all
 
-A chain of type filter or route has a hook of its own. One of type nat is asked by nf_nat_inet_fn,
-about connections that are new. State: `nft_table.chains`, `nft_base_chain.unregister`.
+A chain of type filter or route has a hook of its own. One of type nat is called by nf_nat_inet_fn,
+for new connections. State: `nft_table.chains`, `nft_base_chain.unregister`.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ NFT_CHAIN_FLAGS = NFT_CHAIN_BASE | NFT_CHAIN_HW_OFFLOAD | NFT_CHAIN_BINDING
 
 
 def families_of(family: int) -> tuple[int, ...]:
-    """Whose packets meet the chains of a family."""
+    """The protocol families whose packets traverse a family's chains."""
     return (NFPROTO_IPV4, NFPROTO_IPV6) if family == NFPROTO_INET else (family,)
 
 
@@ -102,7 +102,7 @@ def families_of(family: int) -> tuple[int, ...]:
 
 
 def nf_tables_register_hook(net: Net, table: nft_table, chain: nft_chain) -> None:
-    """net/netfilter/nf_tables_api.c: packets meet a base chain from now on, unless it sleeps."""
+    """net/netfilter/nf_tables_api.c: register a base chain's hook, unless it is dormant."""
     base = chain.base
     if base is None or table.flags & NFT_TABLE_F_DORMANT or base.unregister:
         return
@@ -131,14 +131,14 @@ def _register(net: Net, chain: nft_chain, base: nft_base_chain, pf: int) -> Call
 
 
 def nf_tables_unregister_hook(chain: nft_chain) -> None:
-    """net/netfilter/nf_tables_api.c: packets do not meet a base chain any more."""
+    """net/netfilter/nf_tables_api.c: unregister a base chain's hook."""
     if chain.base is not None:
         for unregister in chain.base.unregister:
             unregister()
         chain.base.unregister.clear()
 
 
-# --- telling --------------------------------------------------------------------------------------
+# --- dumping --------------------------------------------------------------------------------------
 
 
 def nf_tables_fill_chain_info(chain: nft_chain, message: int = NEWCHAIN) -> bytes:
@@ -173,7 +173,7 @@ def nf_tables_fill_chain_info(chain: nft_chain, message: int = NEWCHAIN) -> byte
 
 
 def nf_tables_chain_notify(ctx: nft_ctx, chain: nft_chain, message: int) -> None:
-    """net/netfilter/nf_tables_api.c: tell of a chain that came, changed or went."""
+    """net/netfilter/nf_tables_api.c: notify that a chain was added, changed or removed."""
     nft_notify(ctx, message, lambda: nf_tables_fill_chain_info(chain, message))
 
 
@@ -207,7 +207,7 @@ def chain_byhandle(table: nft_table, tb: Attrs) -> nft_chain:
 
 
 def nf_tables_newchain(nlh: nlmsg, tb: Attrs) -> None:
-    """net/netfilter/nf_tables_api.c: NFT_MSG_NEWCHAIN: a new chain, or one that changes."""
+    """net/netfilter/nf_tables_api.c: NFT_MSG_NEWCHAIN: create or change a chain."""
     table = nft_table_lookup(nlh, tb, "NFTA_CHAIN_TABLE")
     chain: nft_chain | None = None
     attr = "NFTA_CHAIN_NAME"
@@ -243,7 +243,7 @@ def nf_tables_newchain(nlh: nlmsg, tb: Attrs) -> None:
 
 
 def nft_chain_parse_hook(ctx: nft_ctx, tb: Attrs, old: nft_base_chain | None) -> nft_base_chain:
-    """net/netfilter/nf_tables_api.c: where a base chain hangs. Raises: NlError."""
+    """net/netfilter/nf_tables_api.c: the hook of a base chain. Raises: NlError."""
     hook: Attrs = tb["NFTA_CHAIN_HOOK"]
     if "NFTA_HOOK_DEV" in hook or "NFTA_HOOK_DEVS" in hook:
         raise NlError(errno.EOPNOTSUPP)
@@ -270,7 +270,7 @@ def nft_chain_parse_hook(ctx: nft_ctx, tb: Attrs, old: nft_base_chain | None) ->
 
 
 def nft_stats_alloc(tb: Attrs) -> nft_stats | None:
-    """net/netfilter/nf_tables_api.c: the counters that a program brings. Raises: NlError EINVAL."""
+    """net/netfilter/nf_tables_api.c: the counters that a program sends. Raises: NlError EINVAL."""
     if "NFTA_CHAIN_COUNTERS" not in tb:
         return None
     given: Attrs = tb["NFTA_CHAIN_COUNTERS"]
@@ -280,7 +280,7 @@ def nft_stats_alloc(tb: Attrs) -> nft_stats | None:
 
 
 def nf_tables_addchain(ctx: nft_ctx, tb: Attrs, policy: int | None, flags: int) -> None:
-    """net/netfilter/nf_tables_api.c: a chain that is new. Raises: NlError."""
+    """net/netfilter/nf_tables_api.c: create a chain. Raises: NlError."""
     table = ctx.table
     base: nft_base_chain | None = None
     if "NFTA_CHAIN_HOOK" in tb:
@@ -370,7 +370,7 @@ def nf_tables_updchain(ctx: nft_ctx, chain: nft_chain, tb: Attrs, attr: str) -> 
 
 
 def nft_delchain(ctx: nft_ctx, chain: nft_chain) -> None:
-    """net/netfilter/nf_tables_api.c: a chain without rules goes."""
+    """net/netfilter/nf_tables_api.c: delete a chain without rules."""
     table = ctx.table
     held = list(table.chains.items())
     del table.chains[chain.name]
@@ -409,7 +409,7 @@ def nf_tables_delchain(nlh: nlmsg, tb: Attrs) -> None:
     if nlh.flags & NLM_F_NONREC and chain.use > 0:
         raise NlError(errno.EBUSY)
     ctx = nft_ctx_init(nlh, table, chain, tb)
-    others = chain.use - len(chain.rules)  # its own rules that lead to it count, as on Linux
+    others = chain.use - len(chain.rules)  # its own rules that jump to it count, as on Linux
     for rule in list(chain.rules):
         nft_delrule(ctx, chain, rule)
     if others > 0:

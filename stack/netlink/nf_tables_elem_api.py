@@ -1,8 +1,8 @@
 """net/netfilter/nf_tables_api.c: elements of sets and maps.
 
     nf_tables_newsetelem    NFT_MSG_NEWSETELEM
-        nft_add_set_elem            read one element
-            insert                  if none is in its place; else only its time may change
+        nft_add_set_elem            parse one element
+            insert                  if none conflicts; else only its timeout may change
     nf_tables_delsetelem    NFT_MSG_DELSETELEM, _DESTROYSETELEM: those named, or all
     nf_tables_getsetelem    NFT_MSG_GETSETELEM, _GETSETELEM_RESET: those named, or all
 
@@ -63,7 +63,7 @@ from stack.netlink.nf_tables_trans import (
 from stack.netlink.nlattr import Attrs, NlError
 
 PART_BYTES = 2048
-"""Elements in one message of a dump take no more."""
+"""Maximum bytes of elements in one message of a dump."""
 NOT_AT_END = (
     "DATA",
     "OBJREF",
@@ -74,9 +74,9 @@ NOT_AT_END = (
     "KEY_END",
     "EXPRESSIONS",
 )
-"""What an element that ends an interval does not have."""
+"""Attributes that an interval end element cannot have."""
 
-# --- telling --------------------------------------------------------------------------------------
+# --- dumping --------------------------------------------------------------------------------------
 
 
 def nf_tables_fill_setelem(ctx: nft_ctx, found: nft_set, elem: nft_set_elem, reset: bool) -> bytes:
@@ -118,7 +118,7 @@ def elements_info(found: nft_set, elements: list[bytes]) -> bytes:
 def nf_tables_setelem_notify(
     ctx: nft_ctx, found: nft_set, elem: nft_set_elem, message: int
 ) -> None:
-    """net/netfilter/nf_tables_api.c: tell of an element that came or went."""
+    """net/netfilter/nf_tables_api.c: notify that an element was added or removed."""
 
     def fill() -> bytes:
         return elements_info(found, [nf_tables_fill_setelem(ctx, found, elem, False)])
@@ -127,7 +127,7 @@ def nf_tables_setelem_notify(
 
 
 def set_of(nlh: nlmsg, tb: Attrs, changes: bool) -> tuple[nft_ctx, nft_set]:
-    """The set that a request is about. Raises: NlError."""
+    """The set that a request names. Raises: NlError."""
     table = nft_table_lookup(nlh, tb, "NFTA_SET_ELEM_LIST_TABLE", changes)
     ctx = nft_ctx_init(nlh, table, nla=tb)
     name = "NFTA_SET_ELEM_LIST_SET"
@@ -175,7 +175,7 @@ def nf_tables_dump_set(ctx: nft_ctx, found: nft_set, reset: bool) -> Iterator[tu
 
 
 def element_of(found: nft_set, asked: nft_set_elem) -> nft_set_elem:
-    """nft_setelem_get: the element that is meant. Raises: NlError ENOENT."""
+    """nft_setelem_get: the named element. Raises: NlError ENOENT."""
     elem: nft_set_elem | None
     if asked.flags & NFT_SET_ELEM_CATCHALL:
         elem = found.elems.catchall
@@ -233,7 +233,7 @@ def element_key(ctx: nft_ctx, found: nft_set, tb: Attrs) -> nft_set_elem:
 
 
 def check_element(found: nft_set, tb: Attrs, flags: int) -> None:
-    """Whether an element has what its set's elements have. Raises: NlError EINVAL."""
+    """Check that an element has the data that its set requires. Raises: NlError EINVAL."""
     if "NFTA_SET_ELEM_KEY" in tb and flags & NFT_SET_ELEM_CATCHALL:
         raise NlError(errno.EINVAL)
     ends = flags & NFT_SET_ELEM_INTERVAL_END
@@ -249,7 +249,7 @@ def check_element(found: nft_set, tb: Attrs, flags: int) -> None:
 
 
 def set_times(ctx: nft_ctx, found: nft_set, elem: nft_set_elem, tb: Attrs) -> None:
-    """How long an element stays. Raises: NlError EOPNOTSUPP, ERANGE."""
+    """The timeout of an element. Raises: NlError EOPNOTSUPP, ERANGE."""
     if not found.flags & NFT_SET_TIMEOUT or elem.flags & NFT_SET_ELEM_INTERVAL_END:
         return
     timeout = tb.get("NFTA_SET_ELEM_TIMEOUT", found.timeout)
@@ -330,7 +330,7 @@ def nft_add_set_elem(ctx: nft_ctx, found: nft_set, at: int, end: int) -> None:
 
 
 def insert(ctx: nft_ctx, found: nft_set, elem: nft_set_elem) -> None:
-    """nft_setelem_insert: the element, if nothing is in its place. Raises: NlError."""
+    """nft_setelem_insert: insert the element, if none conflicts. Raises: NlError."""
     elems = found.elems
     for gone in elems.collect():
         elem_release(gone)
@@ -361,12 +361,12 @@ def insert(ctx: nft_ctx, found: nft_set, elem: nft_set_elem) -> None:
 
 
 def type_of_interval(found: nft_set) -> bool:
-    """Whether two elements make one interval (nft_rbtree_ksize)."""
+    """Whether two elements form one interval (nft_rbtree_ksize)."""
     return bool(found.flags & NFT_SET_INTERVAL and not found.flags & NFT_SET_CONCAT)
 
 
 def update(ctx: nft_ctx, found: nft_set, old: nft_set_elem, new: nft_set_elem) -> None:
-    """An element that is there gets another time, if the request brings one."""
+    """Update an existing element's timeout, if the request has one."""
     if not old.timeout and not new.timeout:
         return
     times = old.timeout, old.expires
@@ -379,7 +379,7 @@ def update(ctx: nft_ctx, found: nft_set, old: nft_set_elem, new: nft_set_elem) -
 
 
 def take_out(found: nft_set, elem: nft_set_elem) -> None:
-    """Remove an element that is there."""
+    """Remove an existing element."""
     if elem.flags & NFT_SET_ELEM_CATCHALL:
         found.elems.catchall = None
     else:

@@ -50,7 +50,7 @@ def nf_tables_fill_obj_info(obj: nft_object, message: int = NEWOBJ, reset: bool 
 
 
 def nft_obj_notify(ctx: nft_ctx, obj: nft_object, message: int) -> None:
-    """net/netfilter/nf_tables_api.c: tell of an object that came, changed or went."""
+    """net/netfilter/nf_tables_api.c: notify that an object was added, changed or removed."""
     nft_notify(ctx, message, lambda: nf_tables_fill_obj_info(obj, message))
 
 
@@ -125,7 +125,7 @@ def nf_tables_dump_obj(
 
 
 def nft_delobj(ctx: nft_ctx, obj: nft_object) -> None:
-    """net/netfilter/nf_tables_api.c: an object that nobody uses goes."""
+    """net/netfilter/nf_tables_api.c: delete an unused object."""
     table = ctx.table
     held = list(table.objects.items())
     del table.objects[obj.type, obj.name]

@@ -49,13 +49,13 @@ from stack.netlink.nf_tables_trans import (
 )
 from stack.netlink.nlattr import Attrs, NlError
 
-# --- telling --------------------------------------------------------------------------------------
+# --- dumping --------------------------------------------------------------------------------------
 
 
 def nf_tables_fill_rule_info(
     chain: nft_chain, rule: nft_rule, handle: int, reset: bool = False
 ) -> bytes:
-    """net/netfilter/nf_tables_api.c: the attributes of a rule. `handle`: that of the one before."""
+    """net/netfilter/nf_tables_api.c: the attributes of a rule. `handle`: the previous rule's."""
     return NFTA_RULE.build(
         {
             "NFTA_RULE_TABLE": chain.table.name,
@@ -71,14 +71,14 @@ def nf_tables_fill_rule_info(
 
 
 def handle_before(chain: nft_chain, rule: nft_rule) -> int:
-    """The handle of the rule before a new one; 0: it is the first or the last, or gone again."""
+    """The handle of the rule before a new one; 0: it is the first or last, or removed again."""
     if rule not in chain.rules[1:-1]:
         return 0
     return chain.rules[chain.rules.index(rule) - 1].handle
 
 
 def nf_tables_rule_notify(ctx: nft_ctx, chain: nft_chain, rule: nft_rule, message: int) -> None:
-    """net/netfilter/nf_tables_api.c: tell of a rule that came or went."""
+    """net/netfilter/nf_tables_api.c: notify that a rule was added or removed."""
 
     def fill() -> bytes:
         handle = handle_before(chain, rule) if message == NEWRULE else 0
@@ -143,14 +143,14 @@ def nft_rule_lookup_byid(ctx: nft_ctx, tb: Attrs, name: str) -> nft_rule:
 
 
 def release(ctx: nft_ctx, expressions: list[nft_expr]) -> None:
-    """nf_tables_rule_release: a rule that did not come to be gives back what it holds."""
+    """nf_tables_rule_release: release the references of a rule that was not added."""
     for expr in expressions:
         expr.deactivate(ctx)
         expr.destroy(ctx)
 
 
 def nft_rule_expressions(ctx: nft_ctx, tb: Attrs) -> list[nft_expr]:
-    """The expressions of a new rule. Raises: NlError, which points to the wrong one."""
+    """The expressions of a new rule. Raises: NlError, which points to the invalid one."""
     made: list[nft_expr] = []
     if "NFTA_RULE_EXPRESSIONS" not in tb:
         return made
@@ -217,7 +217,7 @@ def rule_chain(ctx: nft_ctx, tb: Attrs) -> nft_chain:
 
 
 def place_of(ctx: nft_ctx, tb: Attrs, flags: int) -> tuple[nft_rule | None, bool]:
-    """The rule that a new one replaces, or stands beside. Raises: NlError."""
+    """The rule that a new one replaces or is placed next to. Raises: NlError."""
     chain = ctx.chain
     assert chain is not None
     if "NFTA_RULE_HANDLE" in tb:
@@ -240,7 +240,7 @@ def place_of(ctx: nft_ctx, tb: Attrs, flags: int) -> tuple[nft_rule | None, bool
 
 
 def nft_delrule(ctx: nft_ctx, chain: nft_chain, rule: nft_rule) -> None:
-    """net/netfilter/nf_tables_api.c: a rule goes; what it used is free."""
+    """net/netfilter/nf_tables_api.c: delete a rule and release its references."""
     at = chain.rules.index(rule)
     del chain.rules[at]
     chain.use -= 1
@@ -264,13 +264,13 @@ def nft_delrule(ctx: nft_ctx, chain: nft_chain, rule: nft_rule) -> None:
 
 
 def nft_delrule_by_chain(ctx: nft_ctx, chain: nft_chain) -> None:
-    """net/netfilter/nf_tables_api.c: all rules of a chain go."""
+    """net/netfilter/nf_tables_api.c: delete all rules of a chain."""
     for rule in list(chain.rules):
         nft_delrule(ctx, chain, rule)
 
 
 def flush_chains(ctx: nft_ctx, table: nft_table) -> None:
-    """All rules of a table go, but those of chains that are part of a rule: they go with it."""
+    """Delete all rules of a table; chains bound to a rule are deleted with it."""
     for chain in list(table.chains.values()):
         if not chain.bound:
             nft_delrule_by_chain(ctx, chain)

@@ -3,11 +3,11 @@
     nf_tables_newset        NFT_MSG_NEWSET
         nft_set_desc                flags, types and lengths of keys and data
         nf_tables_set_desc_parse    the fields of a concatenation
-        nft_set_expressions         what each element has a copy of
+        nft_set_expressions         expressions copied to each element
     nf_tables_delset        NFT_MSG_DELSET, _DESTROYSET
     nf_tables_getset        NFT_MSG_GETSET: one, or all
 
-State: `nft_table.sets`. A set without a name of its own ends with its rule (nft_setelem.py).
+State: `nft_table.sets`. An anonymous set is deleted with its rule (nft_setelem.py).
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ FLAGS = (
     | NFT_SET_EXPR
 )
 RESERVED = 0xFFFFFF00
-"""NFT_DATA_RESERVED_MASK: types of data that are the kernel's."""
+"""NFT_DATA_RESERVED_MASK: data types reserved for the kernel."""
 NFT_OBJECT_MAX = 9
 NFT_SET_EXPR_MAX = 2
 NFT_REG32_COUNT = 16
@@ -88,9 +88,9 @@ NOT_TOGETHER = (
     (NFT_SET_ANONYMOUS | NFT_SET_TIMEOUT | NFT_SET_EVAL, NFT_SET_ANONYMOUS | NFT_SET_TIMEOUT),
     (NFT_SET_CONSTANT | NFT_SET_TIMEOUT, NFT_SET_CONSTANT | NFT_SET_TIMEOUT),
 )
-"""Flags of which a set has no such selection: which, and what may not be left of them."""
+"""Invalid combinations of set flags: a mask, and the forbidden result."""
 
-# --- telling --------------------------------------------------------------------------------------
+# --- dumping --------------------------------------------------------------------------------------
 
 
 def nf_tables_fill_set(found: nft_set, message: int = NEWSET) -> bytes:
@@ -127,7 +127,7 @@ def nf_tables_fill_set(found: nft_set, message: int = NEWSET) -> bytes:
 
 
 def nf_tables_set_notify(ctx: nft_ctx, found: nft_set, message: int) -> None:
-    """net/netfilter/nf_tables_api.c: tell of a set that came or went."""
+    """net/netfilter/nf_tables_api.c: notify that a set was added or removed."""
     nft_notify(ctx, message, lambda: nf_tables_fill_set(found, message))
 
 
@@ -226,7 +226,7 @@ def nf_tables_newset(nlh: nlmsg, tb: Attrs) -> None:
 
 
 def updset(ctx: nft_ctx, old: nft_set, desc: nft_set) -> None:
-    """nf_tables_newset for a set that is there: other times and another size."""
+    """nf_tables_newset for an existing set: change timeouts and size."""
     values = old.timeout, old.gc_int, old.size
 
     def undo() -> None:
@@ -239,7 +239,7 @@ def updset(ctx: nft_ctx, old: nft_set, desc: nft_set) -> None:
 
 
 def nft_set_is_same(old: nft_set, desc: nft_set) -> bool:
-    """net/netfilter/nf_tables_api.c: whether a set is what a request describes."""
+    """net/netfilter/nf_tables_api.c: whether a set matches a request."""
     return (
         old.ktype == desc.ktype
         and old.dtype == desc.dtype
@@ -254,7 +254,7 @@ def nft_set_is_same(old: nft_set, desc: nft_set) -> bool:
 
 
 def nft_set_desc(tb: Attrs) -> nft_set:
-    """struct nft_set_desc: what a request says of a set. Raises: NlError EINVAL, EOPNOTSUPP."""
+    """struct nft_set_desc: a set's description in a request. Raises: NlError EINVAL, EOPNOTSUPP."""
     desc = nft_set(None, "")  # type: ignore[arg-type]  # the caller looks the table up
     desc.ktype = tb.get("NFTA_SET_KEY_TYPE", 0)
     desc.klen = tb["NFTA_SET_KEY_LEN"]
@@ -285,7 +285,7 @@ def nft_set_desc(tb: Attrs) -> nft_set:
 
 
 def nft_set_data_desc(desc: nft_set, tb: Attrs) -> None:
-    """What a map has for each key. Raises: NlError EINVAL."""
+    """The data type of a map. Raises: NlError EINVAL."""
     dtype = tb.get("NFTA_SET_DATA_TYPE")
     if (dtype is not None) != bool(desc.flags & NFT_SET_MAP):
         raise NlError(errno.EINVAL)
@@ -331,7 +331,7 @@ def nft_set_elem_expr_alloc(ctx: nft_ctx, at: int, end: int) -> nft_expr:
 
 
 def nft_set_expressions(ctx: nft_ctx, tb: Attrs) -> list[nft_expr]:
-    """net/netfilter/nf_tables_api.c nft_set_expr_alloc: what each element has a copy of."""
+    """net/netfilter/nf_tables_api.c nft_set_expr_alloc: expressions copied to each element."""
     if "NFTA_SET_EXPR" in tb:
         return [nft_set_elem_expr_alloc(ctx, *tb.span("NFTA_SET_EXPR"))]
     if "NFTA_SET_EXPRESSIONS" not in tb:
@@ -350,7 +350,7 @@ def nft_set_expressions(ctx: nft_ctx, tb: Attrs) -> list[nft_expr]:
 
 
 def nft_delset(ctx: nft_ctx, found: nft_set) -> None:
-    """net/netfilter/nf_tables_api.c: a set goes with its elements."""
+    """net/netfilter/nf_tables_api.c: delete a set with its elements."""
     table = ctx.table
     held = list(table.sets.items())
     elems: list[nft_set_elem] = found.elems.all()

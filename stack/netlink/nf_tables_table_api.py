@@ -52,7 +52,7 @@ from stack.netlink.nlattr import Attrs, NlError
 FAMILIES = (NFPROTO_INET, NFPROTO_IPV4, NFPROTO_IPV6)
 NFT_TABLE_F_MASK = NFT_TABLE_F_DORMANT | NFT_TABLE_F_OWNER | NFT_TABLE_F_PERSIST
 
-# --- telling --------------------------------------------------------------------------------------
+# --- dumping --------------------------------------------------------------------------------------
 
 
 def nf_tables_fill_table_info(table: nft_table, message: int = NEWTABLE) -> bytes:
@@ -73,7 +73,7 @@ def nf_tables_fill_table_info(table: nft_table, message: int = NEWTABLE) -> byte
 
 
 def nf_tables_table_notify(ctx: nft_ctx, message: int) -> None:
-    """net/netfilter/nf_tables_api.c: tell of a table that came, changed or went."""
+    """net/netfilter/nf_tables_api.c: notify that a table was added, changed or removed."""
     nft_notify(ctx, message, lambda: nf_tables_fill_table_info(ctx.table, message))
 
 
@@ -97,7 +97,7 @@ def nf_tables_dump_tables(net: Net, family: int) -> Iterator[tuple[int, bytes]]:
 
 
 def nf_tables_newtable(nlh: nlmsg, tb: Attrs) -> None:
-    """net/netfilter/nf_tables_api.c: NFT_MSG_NEWTABLE: a new table, or other flags of one."""
+    """net/netfilter/nf_tables_api.c: NFT_MSG_NEWTABLE: create a table, or change its flags."""
     if family_of(nlh) not in FAMILIES:
         raise NlError(errno.EOPNOTSUPP)
     pernet, attr = nft_pernet(nlh.sk.net), "NFTA_TABLE_NAME"
@@ -132,13 +132,13 @@ def nf_tables_newtable(nlh: nlmsg, tb: Attrs) -> None:
 
 
 def nft_table_pending_update(ctx: nft_ctx) -> bool:
-    """net/netfilter/nf_tables_api.c: whether this batch did what new flags could not undo."""
+    """net/netfilter/nf_tables_api.c: whether this batch forbids a change of flags."""
     steps = nft_pernet(ctx.net).trans
     return ctx.table.updated or any(one.hooks and one.table is ctx.table for one in steps)
 
 
 def nf_tables_updtable(ctx: nft_ctx, tb: Attrs) -> None:
-    """net/netfilter/nf_tables_api.c: other flags: a table sleeps (dormant), wakes, has an owner."""
+    """net/netfilter/nf_tables_api.c: change flags: dormant, active, owner."""
     table = ctx.table
     flags = tb.get("NFTA_TABLE_FLAGS", table.flags)
     if flags & ~NFT_TABLE_F_MASK:
@@ -181,7 +181,7 @@ def nf_tables_updtable(ctx: nft_ctx, tb: Attrs) -> None:
 
 
 def nft_flush_table(ctx: nft_ctx) -> None:
-    """net/netfilter/nf_tables_api.c: a table goes with all that is in it."""
+    """net/netfilter/nf_tables_api.c: delete a table with its contents."""
     table = ctx.table
     flush_chains(ctx, table)
     for found in list(table.sets.values()):
@@ -196,7 +196,7 @@ def nft_flush_table(ctx: nft_ctx) -> None:
 
 
 def nft_deltable(ctx: nft_ctx) -> None:
-    """net/netfilter/nf_tables_api.c: an empty table goes."""
+    """net/netfilter/nf_tables_api.c: delete an empty table."""
     pernet = nft_pernet(ctx.net)
     held = list(pernet.tables.items())
     del pernet.tables[ctx.table.family, ctx.table.name]

@@ -1,10 +1,10 @@
-"""net/netfilter/nf_tables_api.c: what messages of nf_tables share: look-ups, transactions, events.
+"""net/netfilter/nf_tables_api.c: common parts of its messages: look-ups, transactions, events.
 
-    nft_ctx_init        what a request is about
-    nft_trans_add       what it has done: how that is undone, and what happens on commit
-    nft_notify          tell the group of `nft monitor`, and who asked with NLM_F_ECHO
+    nft_ctx_init        the context of a request
+    nft_trans_add       its changes: how to undo and commit them
+    nft_notify          notify `nft monitor`, and the requester with NLM_F_ECHO
 
-A request changes the tables at once: no packet is on its way while the host's lock is held. When a
+A request changes the tables at once: no packet is processed while the host's lock is held. When a
 later one of its batch fails, all are undone in reverse order.
 """
 
@@ -67,14 +67,14 @@ def nothing() -> None:
 class nft_trans:
     """struct nft_trans: one step of a batch.
 
-    `undo` takes it back. `commit` is called when the batch is complete, and tells who listens.
+    `undo` reverts it. `commit` is called when the batch is complete, and notifies listeners.
     """
 
     table: nft_table
     undo: Callable[[], None]
     commit: Callable[[], None] = nothing
     chain: nft_chain | None = None
-    """A chain, rule or set that it added, which later messages name by `id`."""
+    """A chain, rule or set that it added, which later messages refer to by `id`."""
     rule: nft_rule | None = None
     set: nft_set | None = None
     id: int | None = None
@@ -115,7 +115,7 @@ def at_attr(tb: Attrs, name: str, exc: NlError) -> NlError:
 def nft_ctx_init(
     nlh: nlmsg, table: nft_table, chain: nft_chain | None = None, nla: Attrs | None = None
 ) -> nft_ctx:
-    """net/netfilter/nf_tables_api.c: what a request is about."""
+    """net/netfilter/nf_tables_api.c: the context of a request."""
     sk = nlh.sk
     return nft_ctx(
         *(sk.net, table.family, table, chain, nla, nlh.whole, sk.portid, nlh.seq, nlh.flags),
@@ -131,7 +131,7 @@ def nft_trans_add(ctx: nft_ctx, undo: Callable[[], None], **rest: Any) -> nft_tr
 
 
 def nft_notify(ctx: nft_ctx, message: int, fill: Callable[[], bytes], flags: int = 0) -> None:
-    """Tell the group, if it has listeners, and who asked for an echo. `fill` gives attributes."""
+    """Notify the group, if it has listeners, and an echo's requester. `fill` returns attributes."""
     net = ctx.net
     if not ctx.report and not net.nl_table.protocols[NETLINK_NETFILTER].listeners.get(
         NFNLGRP_NFTABLES
@@ -154,7 +154,7 @@ def nft_notify(ctx: nft_ctx, message: int, fill: Callable[[], bytes], flags: int
 
 
 def nft_trace_send(net: Net, family: int, attrs: bytes) -> None:
-    """The end of nft_trace_notify: tell the group of `nft monitor trace`."""
+    """The end of nft_trace_notify: notify the group of `nft monitor trace`."""
     payload = NFGENMSG.pack(family, 0, 0) + attrs
     nlmsg_notify(net, NETLINK_NETFILTER, NFNLGRP_NFTRACE, nft_type(TRACE), payload)
 
@@ -163,13 +163,13 @@ def nft_trace_send(net: Net, family: int, attrs: bytes) -> None:
 
 
 def nft_reply(nlh: nlmsg, message: int, family: int, attrs: bytes, flags: int = 0) -> None:
-    """Answer the one who asked with one message."""
+    """Answer the requester with one message."""
     head = nft_head(nft_pernet(nlh.sk.net), family)
     netlink_reply(nlh, nft_type(message), head + attrs, flags)
 
 
 def nft_dump(nlh: nlmsg, message: int, parts: Iterator[tuple[int, bytes]], flags: int = 0) -> None:
-    """Begin a dump; each part is a family and attributes. A new generation marks it as torn."""
+    """Begin a dump; each part is a family and attributes. A new generation sets NLM_F_DUMP_INTR."""
     pernet = nft_pernet(nlh.sk.net)
     kind = nft_type(message)
     messages = (
@@ -190,7 +190,7 @@ def nft_tables(net: Net, family: int) -> list[nft_table]:
 def nft_table_lookup(nlh: nlmsg, tb: Attrs, name: str, changes: bool = True) -> nft_table:
     """net/netfilter/nf_tables_api.c: the table that an attribute names.
 
-    `changes`: the request changes it, which is for its owner alone.
+    `changes`: the request changes it, which only its owner may do.
     Raises: NlError EINVAL: there is no name; ENOENT; EPERM.
     """
     if name not in tb:
@@ -225,7 +225,7 @@ def nft_chain_lookup(table: nft_table, tb: Attrs, name: str) -> nft_chain:
 def nft_expr_init(ctx: nft_ctx, at: int, end: int) -> nft_expr:
     """net/netfilter/nf_tables_api.c: the expression (NFTA_EXPR_*) from `at` to `end` of a message.
 
-    Raises: NlError ENOENT: no module has it; and what its `init` raises.
+    Raises: NlError ENOENT: no module has it; and the errors of its `init`.
     """
     tb = NFTA_EXPR.parse(ctx.whole, at, end=end)
     if "NFTA_EXPR_NAME" not in tb:
@@ -255,7 +255,7 @@ def nft_list(elements: list[bytes]) -> bytes:
 def list_of(
     ctx: nft_ctx, tb: Attrs, name: str, numbered: bool = False
 ) -> Iterator[tuple[int, int]]:
-    """Where each NFTA_LIST_ELEM of an attribute begins, with its header, and ends.
+    """Start (with header) and end of each NFTA_LIST_ELEM of an attribute.
 
     `numbered`: programs count them by the type. Raises: NlError EINVAL: something else is in it.
     """

@@ -1,15 +1,15 @@
 """net/netfilter/nfnetlink.c: NETLINK_NETFILTER: the subsystems of netfilter, and their messages.
 
     nfnetlink_rcv               a batch (nf_tables), else message after message
-        nfnetlink_rcv_batch     all of it happens, or nothing; errors are told at its end
+        nfnetlink_rcv_batch     all or nothing; errors are sent at its end
         nfnetlink_rcv_msg       the subsystem and its message by the two bytes of the type
             CALLBACKS           with the attributes, checked by the callback's table
 
-A message behind the netlink header:
+A message after the netlink header:
 
     | family 1 | version 1 | res_id 2, big-endian | attributes |
 
-All of it is for root, asking too.
+All messages need root, queries too.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ CALLBACKS: dict[tuple[int, int], tuple[Callable[[nlmsg, Attrs], None], AttrTable
     (ulog.NFNL_SUBSYS_ULOG, ulog.NFULNL_MSG_CONFIG): (ulog.nfulnl_recv_config, ulog.NFULA_CFG),
     **{(NFNL_SUBSYS_NFTABLES, number): row for number, row in nf_tables.ASKED.items()},
 }
-"""struct nfnl_callback: what answers a message, and its attributes; by subsystem and message."""
+"""struct nfnl_callback: the handler of a message, and its attributes; by subsystem and message."""
 
 
 def attributes(nlh: nlmsg, table: AttrTable) -> Attrs:
@@ -100,7 +100,7 @@ def nfnetlink_rcv_msg(nlh: nlmsg) -> None:
 
 
 def messages_of(sk: netlink_sock, data: bytes) -> Iterator[nlmsg | None]:
-    """The messages of what a program sent; None: what follows is no message."""
+    """The messages in a program's buffer; None: the rest is not a message."""
     at = 0
     while len(data) - at >= NLMSG_HDRLEN:
         size, kind, flags, seq, portid = NLMSGHDR.unpack_from(data, at)
@@ -112,7 +112,7 @@ def messages_of(sk: netlink_sock, data: bytes) -> Iterator[nlmsg | None]:
 
 
 def nfnetlink_rcv(sk: netlink_sock, data: bytes) -> bool:
-    """net/netfilter/nfnetlink.c: take a batch; False: it is none."""
+    """net/netfilter/nfnetlink.c: process a batch; False: it is not a batch."""
     messages = messages_of(sk, data)
     first = next(messages, None)
     if first is None or first.type != NFNL_MSG_BATCH_BEGIN:
@@ -125,7 +125,7 @@ def nfnetlink_rcv(sk: netlink_sock, data: bytes) -> bool:
 
 
 def nfnetlink_rcv_skb_batch(first: nlmsg, messages: Iterator[nlmsg | None]) -> None:
-    """net/netfilter/nfnetlink.c: for which subsystem a batch is, and for which generation."""
+    """net/netfilter/nfnetlink.c: the subsystem and generation of a batch."""
     try:
         genid: int = attributes(first, NFNL_BATCH).get("NFNL_BATCH_GENID", 0)
     except NlError as exc:
@@ -145,10 +145,10 @@ def nfnetlink_rcv_skb_batch(first: nlmsg, messages: Iterator[nlmsg | None]) -> N
 
 
 def nfnetlink_rcv_batch(first: nlmsg, messages: list[nlmsg | None], validates: bool) -> None:
-    """net/netfilter/nfnetlink.c: each message, then the end: it holds, or it is undone.
+    """net/netfilter/nfnetlink.c: process each message, then commit or undo.
 
-    Rules are validated at the end. If that fails, all is done again, and `validates` after each
-    rule: then the error stands with the message that is wrong.
+    Rules are validated at the end. If that fails, the batch is repeated with `validates` after each
+    rule: then the error is assigned to the wrong message.
     """
     net = first.sk.net
     errors: list[tuple[nlmsg, NlError | None]] = []
@@ -186,7 +186,7 @@ def nfnetlink_rcv_batch(first: nlmsg, messages: list[nlmsg | None], validates: b
 
 
 def batch_message(nlh: nlmsg, validates: bool) -> NlError | None:
-    """Do one message of a batch; returns what is wrong with it."""
+    """Process one message of a batch; returns its error."""
     row = nf_tables.BATCH.get(nlh.type & 0xFF)
     ours = nlh.flags & NLM_F_REQUEST and nlh.type >> 8 == NFNL_SUBSYS_NFTABLES
     if row is None or not ours:
@@ -202,7 +202,7 @@ def batch_message(nlh: nlmsg, validates: bool) -> NlError | None:
         if validates and nlh.type & 0xFF in (NEWRULE, NEWSETELEM):
             nf_tables.nf_tables_validate(nlh.sk.net)
     except NlError as exc:
-        # What is wrong with nested attributes has no text, and nobody says where.
+        # Errors in nested attributes have no text and no offset.
         return NlError(exc.errno or errno.EINVAL) if exc.msg else exc
     return None
 
@@ -211,7 +211,7 @@ def nfnetlink_net_init(net: Net) -> None:
     """net/netfilter/nfnetlink.c: NETLINK_NETFILTER in a namespace."""
 
     def bind() -> None:
-        """nfnetlink_bind_event: connections that begin while nobody listens have no events."""
+        """nfnetlink_bind_event: connections created without listeners have no events."""
         net.ct.ctnetlink_has_listener = any(group in proto.listeners for group in CONNTRACK_GROUPS)
         net.ct.nf_conntrack_event_cb = ct.ctnetlink_conntrack_event
         traced = NFNLGRP_NFTRACE in proto.listeners

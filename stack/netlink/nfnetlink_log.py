@@ -1,11 +1,11 @@
-"""net/netfilter/nfnetlink_log.c: packets that rules log go to the program that listens to a group.
+"""net/netfilter/nfnetlink_log.c: send logged packets to the program that bound a group.
 
-    nfulnl_recv_config      a program binds a group, says how much of a packet it wants, and when
+    nfulnl_recv_config      a program binds a group, sets the copied length, and when to flush
     nfulnl_log_packet       nf_log_packet: a rule logs a packet
-        packet_attributes   what one message tells; it is put behind others that wait
-        __nfulnl_flush      enough wait, there is no room, or the timer ran out: send them
+        packet_attributes   the attributes of one message, which is queued
+        __nfulnl_flush      limit reached, no room, or timer expired: send them
 
-A message behind struct nfgenmsg, whose res_id is the group, has attributes alone (NFULA_*). When a
+A message behind struct nfgenmsg, whose res_id is the group, has only attributes (NFULA_*). If a
 buffer has several messages NLMSG_DONE is the last. State: stack/netfilter/nf_log.py.
 
 There is no glue to connection tracking. As on a kernel without NETFILTER_NETLINK_GLUE_CT the flag
@@ -95,12 +95,12 @@ NFULA = AttrTable(
 
 
 def nfulnl_recv_unsupp(nlh: nlmsg, tb: Attrs) -> None:
-    """net/netfilter/nfnetlink_log.c: programs send no packets. Raises: NlError ENOTSUPP."""
+    """net/netfilter/nfnetlink_log.c: programs cannot send packets. Raises: NlError ENOTSUPP."""
     raise NlError(ENOTSUPP)
 
 
 def nfulnl_recv_config(nlh: nlmsg, tb: Attrs) -> None:
-    """net/netfilter/nfnetlink_log.c: NFULNL_MSG_CONFIG: bind a group, or change how it is told.
+    """net/netfilter/nfnetlink_log.c: NFULNL_MSG_CONFIG: bind a group, or change its parameters.
 
     Raises: NlError EINVAL, EPERM: it is another program's; EBUSY, ENODEV, EOPNOTSUPP, ENOTSUPP.
     """
@@ -110,7 +110,7 @@ def nfulnl_recv_config(nlh: nlmsg, tb: Attrs) -> None:
     if command == NFULNL_CFG_CMD_PF_BIND and pf >= NFPROTO_NUMPROTO:
         raise NlError(errno.EINVAL)
     if command in (NFULNL_CFG_CMD_PF_BIND, NFULNL_CFG_CMD_PF_UNBIND):
-        return  # the logger of what has no group: nothing logs without one
+        return  # the logger without a group: nothing uses it
     inst = log.instances.get(group)
     if inst is not None and inst.peer_portid != nlh.sk.portid:
         raise NlError(errno.EPERM)
@@ -131,7 +131,7 @@ def nfulnl_recv_config(nlh: nlmsg, tb: Attrs) -> None:
 
 
 def configure(inst: nfulnl_instance, tb: Attrs) -> None:
-    """nfulnl_set_mode and its siblings. A value that makes no sense changes nothing."""
+    """nfulnl_set_mode and its siblings. An invalid value is ignored."""
     if "NFULA_CFG_MODE" in tb:
         mode: bytes = tb["NFULA_CFG_MODE"]
         copy_range, copy_mode = int.from_bytes(mode[:4], "big"), mode[4]
@@ -149,14 +149,14 @@ def configure(inst: nfulnl_instance, tb: Attrs) -> None:
 
 
 def instance_destroy(log: nfnl_log_net, inst: nfulnl_instance) -> None:
-    """net/netfilter/nfnetlink_log.c: nobody listens to the group any more; send what waits."""
+    """net/netfilter/nfnetlink_log.c: unbind a group; send pending messages."""
     del log.instances[inst.group_num]
     if inst.skb is not None:
         __nfulnl_flush(log, inst)
 
 
 def nfulnl_rcv_nl_event(net: Net, portid: int) -> None:
-    """net/netfilter/nfnetlink_log.c: a socket is gone, and so are the groups that it bound."""
+    """net/netfilter/nfnetlink_log.c: a socket was closed: unbind its groups."""
     log = nfnl_log_pernet(net)
     for inst in list(log.instances.values()):
         if inst.peer_portid == portid:
@@ -202,7 +202,7 @@ def nfulnl_log_packet(inst: nfulnl_instance, pkt: nft_pktinfo, li: nf_loginfo) -
 
 
 def packet_size(inst: nfulnl_instance, pkt: nft_pktinfo, li: nf_loginfo, data_len: int) -> int:
-    """The room for which a message waits, in nfulnl_log_packet."""
+    """The size of a message, as nfulnl_log_packet computes it."""
     size = META_BYTES + nla_total_size(len(li.prefix.encode()) + 1)
     dev = pkt.skb.dev
     if pkt.state.indev is not None and dev is not None and skb_mac_header_was_set(pkt.skb):
@@ -219,13 +219,13 @@ def nla_total_size(payload: int) -> int:
 
 
 def alloc_room(size: int) -> int:
-    """How many bytes alloc_skb has for data: the rest of a power of two is taken too."""
+    """The data size of alloc_skb, rounded up to a power of two."""
     whole = (size + CACHE_BYTES - 1 & -CACHE_BYTES) + SKB_OVERHEAD
     return (1 << (whole - 1).bit_length()) - SKB_OVERHEAD
 
 
 def packet_attributes(pkt: nft_pktinfo, li: nf_loginfo) -> dict[str, Any]:
-    """net/netfilter/nfnetlink_log.c __build_packet_message: all but sequence and payload."""
+    """net/netfilter/nfnetlink_log.c __build_packet_message: all except sequence and payload."""
     skb, state = pkt.skb, pkt.state
     told: dict[str, Any] = {
         "NFULA_PACKET_HDR": skb.protocol.to_bytes(2, "big") + bytes((state.hook, 0)),
@@ -256,13 +256,13 @@ def packet_attributes(pkt: nft_pktinfo, li: nf_loginfo) -> dict[str, Any]:
 
 
 def nfulnl_timer(log: nfnl_log_net, inst: nfulnl_instance, timer: timer_list) -> None:
-    """net/netfilter/nfnetlink_log.c: messages waited long enough."""
+    """net/netfilter/nfnetlink_log.c: the flush timer expired."""
     if inst.skb is not None:
         __nfulnl_flush(log, inst)
 
 
 def __nfulnl_flush(log: nfnl_log_net, inst: nfulnl_instance) -> None:
-    """net/netfilter/nfnetlink_log.c: send what waits."""
+    """net/netfilter/nfnetlink_log.c: send pending messages."""
     if inst.timer is not None:
         timer_delete(inst.timer)
     data, inst.skb = bytes(inst.skb or b""), None

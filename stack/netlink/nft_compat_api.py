@@ -1,4 +1,4 @@
-"""net/netfilter/nft_compat.c: the message by which iptables asks for a match or target
+"""net/netfilter/nft_compat.c: the message by which iptables queries a match or target
 (NFNL_SUBSYS_NFT_COMPAT)."""
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ NFPROTO_IPV4, NFPROTO_ARP, NFPROTO_BRIDGE, NFPROTO_IPV6 = 2, 3, 7, 10
 
 
 def nfnl_compat_get(nlh: nlmsg, tb: Attrs) -> None:
-    """net/netfilter/nft_compat.c: the best revision of an extension, if it has the one asked for.
+    """net/netfilter/nft_compat.c: the best revision of an extension, if the requested one exists.
 
     Raises: NlError EINVAL, ENOENT, EPROTONOSUPPORT.
     """

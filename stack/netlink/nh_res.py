@@ -4,8 +4,8 @@ net/ipv4/nexthop.c nh_res_*, Documentation/networking/nexthop-group-resilient.rs
 chooses a bucket, and the bucket has a member of the group. When members or weights change, only
 so many buckets move as the new weights need, and those that carry traffic move last:
 
-    nh_res_wants            how many buckets each member shall have
-    nh_res_table_upkeep     moves buckets from members that have too many; when to look again
+    nh_res_wants            the number of buckets of each member
+    nh_res_table_upkeep     moves buckets from overweight members; next time
         nh_res_bucket_should_migrate    now, later, or not
 
 A bucket is idle when it was not used for `idle_timer`, or not since it moved. With an
@@ -31,7 +31,7 @@ NEVER = (1 << 63) - 1
 
 @state
 class nh_res_table:
-    """struct nh_res_table: a row of each list for every bucket; None: it has no member yet."""
+    """struct nh_res_table: one entry per bucket in each list; None: no member yet."""
 
     buckets: list[nexthop | None]
     idle_timer: int = RES_DEFAULT_IDLE_TIMER
@@ -52,7 +52,7 @@ def nh_res_table_alloc(count: int) -> nh_res_table:
 
 
 def nh_res_select(table: nh_res_table, found: int, now: int) -> nexthop | None:
-    """net/ipv4/nexthop.c nexthop_select_path_res: the member of a flow with the hash `found`."""
+    """net/ipv4/nexthop.c nexthop_select_path_res: the member for a flow with the hash `found`."""
     at = found % len(table.buckets)
     table.used[at] = now
     return table.buckets[at]
@@ -71,7 +71,7 @@ def nh_res_wants(count: int, members: list[tuple[nexthop, int]]) -> list[int]:
 
 
 def nh_res_bucket_should_migrate(table: nh_res_table, at: int, now: int) -> int:
-    """net/ipv4/nexthop.c: when a bucket may leave a member that has too many, ns; NEVER."""
+    """net/ipv4/nexthop.c: when a bucket may leave an overweight member, ns; NEVER."""
     used = table.used[at]
     idle_point = now if used == table.migrated[at] else used + table.idle_timer
     if not table.unbalanced_timer:
@@ -82,9 +82,9 @@ def nh_res_bucket_should_migrate(table: nh_res_table, at: int, now: int) -> int:
 def nh_res_table_upkeep(
     table: nh_res_table, members: list[tuple[nexthop, int]], now: int
 ) -> tuple[list[int], int]:
-    """net/ipv4/nexthop.c: move the buckets that may move now.
+    """net/ipv4/nexthop.c: move all buckets that may move now.
 
-    The buckets that have moved, and when the next one may; NEVER: the table is balanced.
+    Returns the moved buckets, and when the next may move; NEVER: the table is balanced.
     """
     wants = dict(
         zip((nh.id for nh, _ in members), nh_res_wants(len(table.buckets), members), strict=True)

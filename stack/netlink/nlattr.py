@@ -8,13 +8,13 @@
     tb = IFA.parse(data, at, strict)    # {"IFA_ADDRESS": 0x0A000001, "IFA_LABEL": "eth0"}
     IFA.build({"IFA_ADDRESS": 0x0A000001, "IFA_LABEL": "eth0"})
 
-A row is an attribute: its name, number, type and the policy of the type. The parser, what it
-refuses, the builder and the texts of errors come from the rows. An attribute on the wire:
+A row is an attribute: its name, number, type and the policy of the type. The parser, its
+checks, the builder and the texts of errors come from the rows. An attribute on the wire:
 
     | nla_len 2 | nla_type 2 | payload: nla_len - 4 | padding to 4 |
 
-Errors are `NlError`, an OSError with what the extended acknowledgement says: the text and the
-attribute's place in the message. Read `AttrTable.parse` first.
+Errors are `NlError`, an OSError with the extended acknowledgement: the text and the
+attribute's offset in the message. Read `AttrTable.parse` first.
 """
 
 from __future__ import annotations
@@ -48,10 +48,10 @@ FAILED = "Attribute failed policy validation"
 
 
 class NlError(ExtAckError):
-    """What a request fails with, and what NLMSGERR_ATTR_* tell about it.
+    """The error of a request, with its NLMSGERR_ATTR_* attributes.
 
     `at` is the offset of the wrong attribute in the message. `missing` is the number of one that
-    is not there, `nest` the offset of the one that it should be in. -1: none.
+    is missing, `nest` the offset of the one that should contain it. -1: none.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class NlError(ExtAckError):
 
 
 def invalid(text: str, err: int = errno.EINVAL) -> NlError:
-    """What a request is refused with."""
+    """The error to raise."""
     return NlError(err, text)
 
 
@@ -82,7 +82,7 @@ class Attrs(dict[str, Any]):
         return NlError(err, msg, self.at.get(name, -1))
 
     def span(self, name: str) -> tuple[int, int]:
-        """Where in the message the payload of an attribute begins and ends."""
+        """Start and end of an attribute's payload in the message."""
         at = self.at[name] + NLA_HDRLEN
         return at, at + len(self[name])
 
@@ -126,7 +126,7 @@ S64 = _number("S64", "=q")
 BE16 = _number("BE16", ">H")
 BE32 = _number("BE32", ">I")
 BE64 = _number("BE64", ">Q")
-"""In network order; of an IPv4 address the value is an int in host order."""
+"""In network order; an IPv4 address is an int in host order."""
 IN6 = AttrType("IN6", lambda data: _big(data[:16]), lambda addr: addr.to_bytes(16, "big"))
 """An IPv6 address, an int."""
 FLAG = AttrType("FLAG", lambda data: True, lambda value: b"")
@@ -138,7 +138,7 @@ UNSPEC = AttrType("UNSPEC", bytes, bytes)
 """At least `most` bytes: a structure."""
 NESTED = AttrType("NESTED", bytes, bytes)
 REJECT = AttrType("REJECT", bytes, bytes)
-"""May not be given by a program."""
+"""Rejected in requests."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,9 +146,9 @@ class Attr:
     """One attribute. `most`: bytes as its type says (see STRING, BINARY, UNSPEC), 0: any.
 
     `legal` are the values that a number may have, or how many bytes BINARY may have. `inner` is the
-    table of what is nested in it. `flagged`: it is built with NLA_F_NESTED, which not all programs
-    mask out. `told`: there is no policy, since it is for answers; of a request any payload is
-    taken, as bytes. `policed`: what is nested in it is checked as strictly as it is itself
+    table of what is nested in it. `flagged`: built with NLA_F_NESTED, which not all programs
+    mask out. `told`: there is no policy, since it is for answers; in a request any payload is
+    accepted, as bytes. `policed`: its nested attributes are checked as strictly as itself
     (NLA_POLICY_NESTED). `mask` has the bits that a number may have (NLA_POLICY_MASK), 0: all.
     """
 
@@ -164,7 +164,7 @@ class Attr:
     mask: int = 0
 
     def wrong(self, data: bytes, at: int, nested: bool, validate: int) -> NlError | None:
-        """lib/nlattr.c validate_nla: what is wrong with a payload; None: nothing."""
+        """lib/nlattr.c validate_nla: the error of a payload, or None."""
         size, kind = len(data), self.type
         if self.told:
             refused = validate & UNSPEC_IS_WRONG
@@ -193,7 +193,7 @@ class Attr:
         return None
 
     def fits(self, data: bytes) -> bool:
-        """Whether the payload's length is one that the type allows."""
+        """Whether the type allows the payload's length."""
         size, kind, most = len(data), self.type, self.most
         if kind.size:
             return size >= kind.size
@@ -215,7 +215,7 @@ class Attr:
 class AttrTable:
     """The attributes of a kind of message, by number and by name.
 
-    `strict_from`: attributes with this number or a higher one are held to STRICT always.
+    `strict_from`: attributes from this number on are always validated as STRICT.
     """
 
     __slots__ = ("by_name", "by_number", "last", "name", "strict_from")
@@ -225,14 +225,14 @@ class AttrTable:
         self.by_number = {row.number: row for row in rows}
         self.by_name = {row.name: row for row in self.by_number.values()}
         self.last = last or max(self.by_number, default=0)
-        """The highest number that is known (maxtype); those up to it without a row are taken."""
+        """The highest known number (maxtype); those up to it without a row are accepted."""
         self.strict_from = strict_from
 
     def parse(self, data: bytes, at: int = 0, validate: int = LIBERAL, end: int = -1) -> Attrs:
         """lib/nlattr.c __nla_validate_parse: the attributes from `at` to `end` of a message.
 
-        Of those that come twice the last counts. One without a row, and so without a policy, is
-        there under the table's name and its number. Raises: NlError EINVAL, ERANGE.
+        The last of repeated attributes counts. One without a row, and so without a policy, is
+        stored under the table's name and its number. Raises: NlError EINVAL, ERANGE.
         """
         found = Attrs()
         end = len(data) if end < 0 else end
@@ -287,7 +287,7 @@ class AttrTable:
         return bytes(out)
 
     def put(self, out: bytearray, name: str, value: Any) -> None:
-        """Append one attribute. A nested one takes a mapping, or the bytes of what is in it."""
+        """Append one attribute. A nested one takes a mapping, or its bytes."""
         row = self.by_name[name]
         if row.inner is not None and not isinstance(value, bytes):
             payload = row.inner.build(value)
@@ -304,14 +304,14 @@ def put_attr(out: bytearray, kind: int, payload: bytes) -> None:
 
 
 def nest(kind: int, payload: bytes) -> bytes:
-    """One attribute alone."""
+    """One attribute."""
     out = bytearray()
     put_attr(out, kind, payload)
     return bytes(out)
 
 
 def nla_for_each(data: bytes, at: int = 0, end: int = -1) -> Iterator[tuple[int, int, int]]:
-    """include/net/netlink.h nla_for_each_attr: type with flags, place and end of each attribute."""
+    """include/net/netlink.h nla_for_each_attr: type with flags, start and end of each attribute."""
     end = len(data) if end < 0 else end
     while end - at >= NLA_HDRLEN:
         size, kind = NLA_HDR.unpack_from(data, at)

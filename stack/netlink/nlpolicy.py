@@ -1,4 +1,4 @@
-"""net/netlink/policy.c: tables of attributes, told to programs: which attributes a command
+"""net/netlink/policy.c: export attribute policies to programs: which attributes a command
 takes."""
 
 from __future__ import annotations

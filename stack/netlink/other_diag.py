@@ -62,7 +62,7 @@ NDIAG_PROTO_ALL = 255
 
 
 def sk_diag_fill(sk: unix_sock, show: int) -> bytes:
-    """net/unix/diag.c: struct unix_diag_msg and what the request's udiag_show asks."""
+    """net/unix/diag.c: struct unix_diag_msg and the attributes of udiag_show."""
     head = MSG.pack(AF_UNIX, sk.sk_type, sk.sk_state, sock_i_ino(sk), sk.sk_cookie)
     listens = sk.sk_state == TCP_LISTEN
     waiting = None
@@ -89,7 +89,7 @@ def _dump(nlh: nlmsg, found: Iterator[Any], fill: Callable[[Any], bytes]) -> Non
 
 
 def _request(nlh: nlmsg, code: struct.Struct, destroy: bool) -> tuple[int, ...]:
-    """Raises: NlError EINVAL, EOPNOTSUPP: such a socket cannot be ended."""
+    """Raises: NlError EINVAL, EOPNOTSUPP: such a socket cannot be destroyed."""
     if destroy:
         raise NlError(errno.EOPNOTSUPP)
     if len(nlh.payload) < code.size:

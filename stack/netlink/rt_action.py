@@ -1,4 +1,4 @@
-"""net/sched/act_api.c: RTM_*ACTION: what `tc actions` says.
+"""net/sched/act_api.c: RTM_*ACTION: the requests of `tc actions`.
 
     RTM_NEWACTION   tc_ctl_action => tcf_action_add
     RTM_DELACTION   tca_action_gd: some by their numbers, or with NLM_F_ROOT all of a kind
@@ -51,7 +51,7 @@ def tcamsg(nlh: nlmsg) -> Any:
 
 
 def tca_get_fill(actions: list[tc_action]) -> bytes:
-    """net/sched/act_api.c: a message about actions."""
+    """net/sched/act_api.c: build a message about actions."""
     return TCAMSG.pack(0) + ROOT.build({"TCA_ROOT_TAB": actions_put(actions)})
 
 
@@ -94,7 +94,7 @@ def tcf_action_get_1(nlh: nlmsg, payload: bytes) -> tc_action:
 
 
 def tca_action_flush(nlh: nlmsg, payload: bytes) -> None:
-    """net/sched/act_api.c: delete those of a kind that no filter has. Raises: NlError."""
+    """net/sched/act_api.c: delete those of a kind that no filter uses. Raises: NlError."""
     kind = ACT.parse(payload).get("TCA_ACT_KIND")
     if kind not in ACTIONS:
         raise NlError(errno.EINVAL, "Cannot flush unknown TC action")

@@ -58,7 +58,7 @@ SETTABLE = (
 SITE_SCOPE = 200
 
 
-# --- telling ------------------------------------------------------------------------------------
+# --- dumping ------------------------------------------------------------------------------------
 
 
 def inet_fill_ifaddr(ifa: in_ifaddr) -> bytes:
@@ -125,14 +125,14 @@ def inet6_fill_ifaddr(ifp: inet6_ifaddr) -> bytes:
 
 
 def refuse_busy(dev: net_device, addr: wide, family: int) -> None:
-    """Another slave of the same ipvlan has the address, in the kernel's words. Raises: NlError."""
+    """Refuse an address that another slave of the ipvlan has. Raises: NlError."""
     err = validate_addr(dev, addr, family)
     if err:
         raise NlError(-err, "Address already assigned to an ipvlan device")
 
 
 def addr_filter(nlh: nlmsg, what: str, table: AttrTable) -> tuple[list[net_device], int]:
-    """The interfaces that a dump is about, of a strict one that it names; the answer's flags.
+    """The interfaces of a dump, limited by a strict request; the answer's flags.
 
     Raises: NlError EINVAL, ENODEV.
     """
@@ -196,7 +196,7 @@ def inet6_rtm_getaddr(nlh: nlmsg) -> None:
 
 
 def own_address(tb: Attrs) -> int | None:
-    """net/ipv6/addrconf.c extract_addr: the local address; IFA_ADDRESS alone is it too."""
+    """net/ipv6/addrconf.c extract_addr: the local address, also from IFA_ADDRESS alone."""
     addr: int | None = tb.get("IFA_LOCAL", tb.get("IFA_ADDRESS"))
     return addr
 
@@ -212,7 +212,7 @@ def cacheinfo(tb: Attrs, family: str) -> tuple[int, int]:
 
 
 def inet_rtm_newaddr(nlh: nlmsg) -> None:
-    """net/ipv4/devinet.c: RTM_NEWADDR of AF_INET; with NLM_F_REPLACE lifetimes of one there."""
+    """net/ipv4/devinet.c: RTM_NEWADDR of AF_INET; with NLM_F_REPLACE change its lifetimes."""
     (_, plen, flags, scope, index), tb = nlmsg_parse(nlh, IFADDRMSG, IFA4)
     if plen > 32:
         raise NlError(errno.EINVAL, "ipv4: Invalid prefix length")
@@ -254,7 +254,7 @@ def inet_rtm_newaddr(nlh: nlmsg) -> None:
 
 
 def inet_rtm_deladdr(nlh: nlmsg) -> None:
-    """net/ipv4/devinet.c: RTM_DELADDR: the first address that has what the request names."""
+    """net/ipv4/devinet.c: RTM_DELADDR: the first address that matches the request."""
     (_, plen, _, _, index), tb = nlmsg_parse(nlh, IFADDRMSG, IFA4)
     dev = nlh.sk.net.dev_by_index.get(index)
     in_dev: in_device | None = dev.ip_ptr if dev is not None else None
@@ -276,7 +276,7 @@ def inet_rtm_deladdr(nlh: nlmsg) -> None:
 
 
 def inet6_rtm_newaddr(nlh: nlmsg) -> None:
-    """net/ipv6/addrconf.c: RTM_NEWADDR of AF_INET6; with NLM_F_REPLACE lifetimes of one there."""
+    """net/ipv6/addrconf.c: RTM_NEWADDR of AF_INET6; with NLM_F_REPLACE change its lifetimes."""
     net = nlh.sk.net
     (_, plen, flags, _, index), tb = nlmsg_parse(nlh, IFADDRMSG, IFA6)
     addr = own_address(tb)

@@ -1,6 +1,6 @@
 """uapi/linux/rtnetlink.h, if_link.h, if_addr.h, neighbour.h, fib_rules.h, netconf.h: NETLINK_ROUTE.
 
-The structures behind the header of each kind of message, and its attributes. The policies are those
+The structures after the header of each kind of message, and its attributes. The policies are those
 of the kernel's parsers. Where the families differ there is a table for each.
 
     rt_link.py, rt_newlink.py       IFLA with LINKINFO, VLAN, BR, VETH, BRPORT, AF_SPEC
@@ -12,8 +12,8 @@ of the kernel's parsers. Where the families differ there is a table for each.
     rt_netconf.py                   NETCONFA, NETNSA
 
 A request's handler calls `TABLE.parse(nlh.whole, offset, validate)` and reads values by name. What
-is told is built by `TABLE.build({name: value})`, in the order of the mapping. The file keeps no
-state. A number that is missing here has no policy: liberal parsers take any payload, strict ones
+is sent is built by `TABLE.build({name: value})`, in the order of the mapping. The file keeps no
+state. A number that is missing here has no policy: liberal parsers accept any payload, strict ones
 refuse it. Read IFA4 and IFA6 first.
 """
 
@@ -81,7 +81,7 @@ MROUTE = AttrTable(
     Attr("RTA_MFC_STATS", 17, BINARY),
     Attr("RTA_EXPIRES", 23, U64),
 )
-"""What is told of a multicast route."""
+"""Attributes of a multicast route in answers."""
 MROUTE_GET = AttrTable(
     "RTA",
     Attr("RTA_DST", 1, BINARY),
@@ -89,7 +89,7 @@ MROUTE_GET = AttrTable(
     Attr("RTA_TABLE", 15, U32),
     last=30,
 )
-"""What asks for one; the lengths of addresses are the family's."""
+"""A request's attributes; the lengths of addresses are the family's."""
 RTGENMSG = struct.Struct("=B3x")
 """struct rtgenmsg: family."""
 CREPORT = AttrTable(
@@ -101,7 +101,7 @@ CREPORT = AttrTable(
     Attr("IPMRA_CREPORT_PKT", 5, BINARY),
     Attr("IPMRA_CREPORT_TABLE", 6, U32),
 )
-"""What is told of a message to the daemon; IP6MRA_CREPORT_* are the same but for the table."""
+"""A message to the daemon; IP6MRA_CREPORT_* are the same except the table."""
 
 # --- multicast groups of bridges ------------------------------------------------------------------
 
@@ -493,7 +493,7 @@ _NHA = {
 
 
 def _nha(*names: str, last: int = 17) -> AttrTable:
-    """A policy of some of the attributes of a next hop; of others none may be given."""
+    """A policy that accepts only some attributes of a next hop."""
     return AttrTable("NHA", *(_NHA[f"NHA_{name}"] for name in names), last=last)
 
 

@@ -70,7 +70,7 @@ BOND = AttrTable(
     Attr("IFLA_BOND_AD_INFO", 23, NESTED, inner=AD_INFO),
 )
 ORDER = tuple(name for name in BOND.by_name if name != "IFLA_BOND_AD_INFO")
-"""In the order of the rows the kernel sets options, so a mode is set before what depends on it."""
+"""The kernel sets options in this order, so the mode is set before its dependents."""
 BOND_SLAVE = AttrTable(
     "IFLA_BOND_SLAVE",
     Attr("IFLA_BOND_SLAVE_STATE", 1, U8, told=True),
@@ -88,14 +88,14 @@ NAMES = {
     "IFLA_BOND_AD_LACP_RATE": "lacp_fast",
     "IFLA_BOND_AD_LACP_ACTIVE": "lacp_active",
 }
-"""Options that are called otherwise in bond_params."""
+"""Options with another name in bond_params."""
 DEVICES = {
     "IFLA_BOND_ACTIVE_SLAVE": bond_option_active_slave_set,
     "IFLA_BOND_PRIMARY": bond_option_primary_set,
 }
 MONITORS = ("IFLA_BOND_ARP_INTERVAL", "IFLA_BOND_ARP_VALIDATE")
 ACTOR = ("IFLA_BOND_AD_ACTOR_SYS_PRIO", "IFLA_BOND_AD_USER_PORT_KEY", "IFLA_BOND_AD_ACTOR_SYSTEM")
-"""What is told of a bond of 802.3ad only, behind the others."""
+"""Reported for 802.3ad bonds only, after the others."""
 TARGETS = ("IFLA_BOND_ARP_IP_TARGET", "IFLA_BOND_NS_IP6_TARGET")
 
 
@@ -111,7 +111,7 @@ def bond_new(net: Net, tb: Attrs, data: Attrs) -> net_device:
 
 
 def bond_changelink(dev: net_device, tb: Attrs, data: Attrs) -> None:
-    """drivers/net/bonding/bond_netlink.c: set what the request names. Raises: NlError."""
+    """drivers/net/bonding/bond_netlink.c: set the options of the request. Raises: NlError."""
     bond: bonding = dev.priv
     miimon = data.get("IFLA_BOND_MIIMON", bond.params.miimon)
     for name in ORDER:

@@ -1,4 +1,4 @@
-"""net/bridge/br_netlink.c: IFLA_BR_MCAST_*: what snooping is set to, and who asks for members."""
+"""net/bridge/br_netlink.c: IFLA_BR_MCAST_*: settings of snooping, and queriers."""
 
 from __future__ import annotations
 
@@ -43,11 +43,11 @@ BR_MCAST_INTERVALS = {
 }
 BR_MCAST_LIMITED = ("IFLA_BR_MCAST_QUERY_INTVL", "IFLA_BR_MCAST_STARTUP_QUERY_INTVL")
 BR_MULTICAST_ELASTICITY = 16
-"""What is told of a setting that has no effect any more."""
+"""The value reported for settings without effect."""
 
 
 def ticks_left(timer: timer_list) -> int:
-    """br_timer_value as it is told: in hundredths of a second."""
+    """br_timer_value in messages: hundredths of a second."""
     return br_timer_value(timer) // TICK_NS
 
 
@@ -96,7 +96,7 @@ def br_mcast_fill_info(br: net_bridge) -> dict[str, Any]:
 
 
 def br_multicast_dump_querier_state(br: net_bridge) -> dict[str, Any]:
-    """net/bridge/br_multicast.c: who asks for members, of each family."""
+    """net/bridge/br_multicast.c: the querier of each family."""
     ctx = br.multicast_ctx
     found: dict[str, Any] = {}
     if not ctx.enabled:

@@ -2,7 +2,7 @@
 
 RTM_NEWNEIGH    rtnl_fdb_add => br_fdb_add; with NTF_SELF a link kind's, else ndo_dflt_fdb_add
 RTM_DELNEIGH    rtnl_fdb_del => br_fdb_delete, ndo_dflt_fdb_del; with NLM_F_BULK br_fdb_delete_bulk
-RTM_GETNEIGH    rtnl_fdb_get => br_fdb_get; rtnl_fdb_dump => what bridges and interfaces receive
+RTM_GETNEIGH    rtnl_fdb_get => br_fdb_get; rtnl_fdb_dump => bridge and interface entries
 changes         fdb_fill_info
 """
 
@@ -74,10 +74,10 @@ FLUSH = AttrTable(
     Attr("NDA_NDM_STATE_MASK", 16, U16),
     Attr("NDA_NDM_FLAGS_MASK", 17, U8),
 )
-"""br_nda_fdb_pol: which entries `bridge fdb flush` is about."""
+"""br_nda_fdb_pol: filter of `bridge fdb flush`."""
 
 
-# --- telling --------------------------------------------------------------------------------------
+# --- dumping --------------------------------------------------------------------------------------
 
 
 def fdb_fill_info(br: net_bridge, fdb: net_bridge_fdb_entry) -> bytes:
@@ -102,7 +102,7 @@ def fdb_message(dev: net_device, state: int, flags: int, attrs: dict[str, Any]) 
 
 
 def rtnl_fdb_notify(dev: net_device, kind: int, addr: bytes, state: int) -> None:
-    """net/core/rtnetlink.c: an interface receives an address more, or one fewer."""
+    """net/core/rtnetlink.c: notify a change of an interface's receive addresses."""
     payload = fdb_message(dev, state, NTF_SELF, {"NDA_LLADDR": addr})
     nlmsg_notify(dev.net, NETLINK_ROUTE, RTNLGRP_NEIGH, kind, payload)
 
@@ -136,7 +136,7 @@ def fdb_dump_filter(nlh: nlmsg) -> tuple[int, int]:
 
 
 def rtnl_fdb_dump(nlh: nlmsg) -> Iterator[bytes]:
-    """net/core/rtnetlink.c: RTM_GETNEIGH of AF_BRIDGE: what bridges and the interfaces receive.
+    """net/core/rtnetlink.c: RTM_GETNEIGH of AF_BRIDGE: entries of bridges and interfaces.
 
     Raises: NlError EINVAL, ENODEV.
     """
@@ -182,7 +182,7 @@ def br_fdb_dump(br: net_bridge, port: net_bridge_port | None) -> Iterator[bytes]
 
 
 def rtnl_fdb_get(nlh: nlmsg) -> None:
-    """net/core/rtnetlink.c: `bridge fdb get ADDR`: which entry an address has. Raises: NlError."""
+    """net/core/rtnetlink.c: `bridge fdb get ADDR`: the entry of an address. Raises: NlError."""
     net = nlh.sk.net
     _, index, flags = ndm_header(nlh, GET, NTF_MASTER | NTF_SELF)
     tb = NDA.parse(nlh.whole, NLMSG_HDRLEN + NDMSG.size, DEPRECATED_STRICT)
@@ -216,7 +216,7 @@ def rtnl_fdb_get(nlh: nlmsg) -> None:
         raise NlError(errno.EOPNOTSUPP, "Fdb get operation not supported by device")
     br: net_bridge = asked.priv
     fdb = br_fdb_find_rcu(br, tb["NDA_LLADDR"])
-    if fdb is None or "NDA_VLAN" in tb:  # no address is learned of a VLAN
+    if fdb is None or "NDA_VLAN" in tb:  # no addresses are learned per VLAN
         raise NlError(errno.ENOENT, "Fdb entry not found")
     netlink_reply(nlh, uapi.RTM_NEWNEIGH, fdb_fill_info(br, fdb))
 
@@ -288,7 +288,7 @@ def br_fdb_add(
     if not any(addr):
         raise NlError(errno.EINVAL)
     if "NDA_VLAN" in tb:
-        raise NlError(errno.EINVAL)  # a bridge here does not tell VLANs apart
+        raise NlError(errno.EINVAL)  # bridges here do not filter VLANs
     if flags & NTF_USE:
         if p is None:
             raise NlError(errno.EINVAL)
@@ -303,7 +303,7 @@ def br_fdb_add(
 
 
 def ndo_dflt_fdb_add(dev: net_device, addr: bytes, state: int, nlflags: int) -> None:
-    """net/core/rtnetlink.c: one address more that an interface receives."""
+    """net/core/rtnetlink.c: add a receive address of an interface."""
     if state and not state & uapi.NUD_PERMANENT:
         raise NlError(errno.EINVAL)
     if addr not in (dev.mc if addr[0] & 1 else dev.uc):
@@ -358,7 +358,7 @@ def fdb_flush_flags(state: int, flags: int) -> int:
 
 
 def br_fdb_flush_device(br: net_bridge, dev: net_device) -> None:
-    """net/bridge/br_fdb.c: refuse what is neither the bridge nor a port of it. Raises: NlError."""
+    """net/bridge/br_fdb.c: refuse devices other than the bridge and its ports. Raises: NlError."""
     p, text = br_port_get(dev), ""
     if netif_is_bridge_master(dev):
         if dev is not br.dev:
@@ -372,7 +372,7 @@ def br_fdb_flush_device(br: net_bridge, dev: net_device) -> None:
 
 
 def br_fdb_delete_bulk(nlh: nlmsg) -> None:
-    """net/bridge/br_fdb.c: forget the entries of a port, of a state or with flags: all of them."""
+    """net/bridge/br_fdb.c: delete the entries that match port, state and flags."""
     net = nlh.sk.net
     _, _, _, index, state, flags, _ = header(nlh, NDMSG)
     if not index:
@@ -390,7 +390,7 @@ def br_fdb_delete_bulk(nlh: nlmsg) -> None:
         port = tb["NDA_IFINDEX"]
         br_fdb_flush_device(br, device_of(net, port, "bridge: Unknown flush device ifindex"))
     if "NDA_VLAN" in tb:
-        return  # a bridge here does not tell VLANs apart: no entry has one
+        return  # bridges here do not filter VLANs: no entry has one
     wanted = fdb_flush_flags(state, flags)
     mask = fdb_flush_flags(tb.get("NDA_NDM_STATE_MASK", 0), tb.get("NDA_NDM_FLAGS_MASK", 0))
     br_fdb_flush(br, port, wanted, mask)

@@ -1,6 +1,6 @@
-"""net/sched/cls_api.c: RTM_*TFILTER and RTM_*CHAIN: what `tc filter` and `tc chain` say.
+"""net/sched/cls_api.c: RTM_*TFILTER and RTM_*CHAIN: the requests of `tc filter`, `tc chain`.
 
-    RTM_NEWTFILTER  tc_new_tfilter      makes a filter, or changes one
+    RTM_NEWTFILTER  tc_new_tfilter      creates or changes a filter
     RTM_DELTFILTER  tc_del_tfilter      one, all of a priority, or all of a chain
     RTM_GETTFILTER  tc_get_tfilter      one, tc_dump_tfilter all => tcf_fill_node
     RTM_*CHAIN      tc_ctl_chain        one, tc_dump_chain all => tc_chain_fill_node
@@ -41,25 +41,25 @@ from stack.sched.sch_api import TC_H_MAJ_MASK, TC_H_MIN_MASK, qdisc_lookup
 from stack.sched.sch_generic import Qdisc, Qdisc_class
 
 AUTO_KEY = 0x8000
-"""Where the priorities of filters that come without one begin."""
+"""Start of the automatic priorities."""
 IFINDEX_BLOCK = -1
 """TCM_IFINDEX_MAGIC_BLOCK: a block that several devices share; there is none here."""
 
 
 @dataclass(slots=True)
 class Place:
-    """Where a request's filters are."""
+    """The place of a request's filters."""
 
     dev: net_device
     parent: int
     block: tcf_block
 
 
-# --- telling ------------------------------------------------------------------------------------
+# --- dumping ------------------------------------------------------------------------------------
 
 
 def tcf_fill_node(place: Place, tp: tcf_proto, f: Any) -> bytes:
-    """net/sched/cls_api.c: struct tcmsg and the attributes of a filter; None: of a proto alone."""
+    """net/sched/cls_api.c: struct tcmsg and the attributes of a filter; None: only the proto."""
     info = tp.prio << 16 | int.from_bytes(tp.protocol.to_bytes(2, "big"), "little")
     head = TCMSG.pack(0, place.dev.ifindex, f.handle if f is not None else 0, place.parent, info)
     options = CLASSIFIERS[tp.kind].build(tp.dump(f)) if f is not None else None
@@ -80,11 +80,11 @@ def tell(nlh: nlmsg, kind: int, payload: bytes) -> None:
     rtnetlink_send(nlh, kind, payload, nlh.flags)
 
 
-# --- asking -------------------------------------------------------------------------------------
+# --- lookup -------------------------------------------------------------------------------------
 
 
 def q_block_of(q: Qdisc, classid: int) -> tcf_block | None:
-    """The filters of a discipline, or of its class; None: there is no such class, or it has none.
+    """The filters of a discipline, or of its class; None: no such class, or no filters.
 
     Raises: NlError ENOENT.
     """
@@ -132,7 +132,7 @@ def asked(nlh: nlmsg) -> Asked:
 def place_of(nlh: nlmsg, t: Asked, named: bool = True) -> Place:
     """net/sched/cls_api.c __tcf_qdisc_find, __tcf_qdisc_cl_find, __tcf_block_find.
 
-    With `named` the length of the kind's name is looked at. Raises: NlError ENODEV, EINVAL,
+    With `named` the length of the kind's name is checked. Raises: NlError ENODEV, EINVAL,
     EOPNOTSUPP, ENOENT.
     """
     index, parent = t.index, t.parent
@@ -188,7 +188,7 @@ def tc_new_tfilter(nlh: nlmsg) -> None:
         elif kind is not None and kind != tp.kind:
             raise NlError(errno.EINVAL, "Specified filter kind does not match existing one")
         was = tp.get(t.handle)
-        # Linux's u32 tells of a filter that changes what it was.
+        # Linux's u32 notifies the old state of a changed filter.
         payload = tcf_fill_node(place, tp, was) if isinstance(tp, cls_u32) and was else None
         f = tc_change_tfilter(nlh, t, tp, create)
         tell(nlh, RTM_NEWTFILTER, payload or tcf_fill_node(place, tp, f))
@@ -202,7 +202,7 @@ def tc_new_tfilter(nlh: nlmsg) -> None:
 
 
 def tc_change_tfilter(nlh: nlmsg, t: Asked, tp: tcf_proto, create: bool) -> Any:
-    """The part of tc_new_tfilter for the filter itself. Returns it. Raises: OSError."""
+    """The part of tc_new_tfilter that sets the filter. Returns it. Raises: OSError."""
     f = tp.get(t.handle)
     if f is None:
         if not create:
@@ -218,7 +218,7 @@ def tc_change_tfilter(nlh: nlmsg, t: Asked, tp: tcf_proto, create: bool) -> Any:
 
 
 def tc_find_tfilter(t: Asked, place: Place) -> tuple[tcf_chain | None, tcf_proto | None]:
-    """The chain and the proto that a request is about; None: there is none. Raises: NlError."""
+    """The chain and the proto of a request; None: there is none. Raises: NlError."""
     chain = place.block.chains.get(chain_index(t.tb))
     if chain is None or not t.prio:
         return chain, None
@@ -281,7 +281,7 @@ def tc_get_tfilter(nlh: nlmsg) -> None:
 
 
 def dump_place(nlh: nlmsg) -> tuple[Asked, Place] | None:
-    """What a dump is about; None: there is nothing."""
+    """The scope of a dump; None: empty."""
     t = asked(nlh)
     dev = nlh.sk.net.dev_by_index.get(t.index)
     if dev is None:
@@ -299,7 +299,7 @@ def dump_place(nlh: nlmsg) -> tuple[Asked, Place] | None:
 
 
 def dump_chains(nlh: nlmsg) -> Iterator[tuple[Asked, Place, tcf_chain]]:
-    """The chains that a dump is about: all of a place, or one."""
+    """The chains of a dump: all of a place, or one."""
     found = dump_place(nlh)
     if found is None:
         return
@@ -329,7 +329,7 @@ def tc_ctl_chain(nlh: nlmsg) -> None:
     index = chain_index(t.tb)
     chain = place.block.chains.get(index)
     if chain is not None and not chain.live:
-        chain = None  # actions go to it, and that is all
+        chain = None  # only actions refer to it
     if nlh.type == RTM_NEWCHAIN:
         tc_new_chain(nlh, t, place, chain, index)
         return

@@ -60,7 +60,7 @@ PARMS = (
     Parm("IFLA_GENEVE_DF", 13, U8, sets="df"),
     Parm("IFLA_GENEVE_LABEL", 11, BE32, sets="label"),
 )
-"""Parameters; of those that are fixed the first that a change has is named."""
+"""Parameters; the first fixed one in a change is reported."""
 GENEVE = AttrTable(
     "IFLA_GENEVE",
     Attr("IFLA_GENEVE_ID", 1, U32),

@@ -84,7 +84,7 @@ def getroute_attrs(nlh: nlmsg, v6: bool) -> tuple[Attrs, int, int]:
 
 
 def asked_flow(net: Net, tb: Attrs, family: int, tos: int) -> tuple[flowi, net_device | None]:
-    """The packet that is asked about, and the device that it comes in by, if it does.
+    """The packet of the request, and its input device, if any.
 
     Raises: NlError ENODEV, EOPNOTSUPP.
     """
@@ -124,7 +124,7 @@ def received(net: Net, fl: flowi, dev: net_device) -> sk_buff:
 
 
 def input_route(net: Net, fl4: flowi, dev: net_device) -> rtable:
-    """How a packet that comes in is routed. Raises: OSError EINVAL, that of the route."""
+    """Route a received packet. Raises: OSError EINVAL, the route's error."""
     skb = received(net, fl4, dev)
     try:
         daddr, saddr = narrow(fl4.daddr), narrow(fl4.saddr)
@@ -148,16 +148,16 @@ def alias_of(res: fib_result) -> fib_alias | None:
 
 
 def ticks_left(net: Net, expires: int) -> int:
-    """net/core/rtnetlink.c rtnl_put_cacheinfo: until what ICMP has told of a route is forgotten.
+    """net/core/rtnetlink.c rtnl_put_cacheinfo: time until a route's ICMP exception expires.
 
-    0: it is not, or nothing was told.
+    0: never, or no exception.
     """
     left: int = expires - net.clock.now_ns()
     return left // TICK_NS if left > 0 else 0
 
 
 def answered_without_table(tb: Attrs, daddr: int) -> bool:
-    """net/ipv4/route.c ip_route_output_key_hash_rcu: destinations that it asks no table about."""
+    """net/ipv4/route.c ip_route_output_key_hash_rcu: destinations without table lookup."""
     group = ipv4_is_multicast(daddr)
     if not tb.get("RTA_OIF"):
         return not daddr or (bool(tb.get("RTA_SRC")) and (group or ipv4_is_lbcast(daddr)))
@@ -183,7 +183,7 @@ def inet_rtm_getroute(nlh: nlmsg) -> None:
     if iif is None and answered_without_table(tb, narrow(asked)):
         found = None
     table = RT_TABLE_MAIN
-    # The kernel looks local routes up in the main table while there are no rules of a program.
+    # Without user rules, the kernel looks up local routes in the main table.
     merged = () if net.fib.ops.has_custom_rules else (RT_TABLE_LOCAL,)
     if flags & RTM_F_LOOKUP_TABLE:
         table = found.table.tb_id if found is not None and found.table is not None else 0
@@ -249,7 +249,7 @@ def inet6_rtm_getroute(nlh: nlmsg) -> None:
         return
     saddr: wide = 0
     if iif is None:
-        with suppress(OSError):  # what is told of a group has no source then
+        with suppress(OSError):  # a group's answer has no source then
             saddr = ip6_route_get_saddr(net, rt, dst, 0)
     table = f6i.fib6_table.tb6_id
     head = RTMSG.pack(

@@ -26,7 +26,7 @@ IPVLAN = AttrTable(
 
 
 def ipvlan_nl_validate(tb: Attrs, data: Attrs | None) -> None:
-    """What is wrong with mode and flags. Raises: NlError EINVAL."""
+    """Validate mode and flags. Raises: NlError EINVAL."""
     if data is None:
         return
     if data.get("IFLA_IPVLAN_MODE", IPVLAN_MODE_L2) > IPVLAN_MODE_L3S:

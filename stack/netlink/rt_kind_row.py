@@ -21,14 +21,14 @@ EMPTY = AttrTable("IFLA_INFO_DATA")
 class Parm(Attr):
     """An attribute that `sets` a member of a device's parameters, to a value of the member's type.
 
-    One that sets none is what only other hosts can do. `fixed`: why a change is refused.
+    One that sets none is not supported here. `fixed`: why a change is refused.
     """
 
     sets: str = ""
     fixed: str = ""
 
     def set(self, cfg: Any, data: Attrs) -> None:
-        """Set what the request has. Raises: NlError EOPNOTSUPP."""
+        """Set the request's attributes. Raises: NlError EOPNOTSUPP."""
         value = data[self.name]
         if self.sets:
             kind = type(getattr(cfg, self.sets))
@@ -40,9 +40,9 @@ class Parm(Attr):
 def validate_address(
     tb: Attrs, size: str = "", group: str = "", name: str = "IFLA_ADDRESS", at: bool = False
 ) -> None:
-    """Whether an address is one that a station may have. Raises: NlError EINVAL, EADDRNOTAVAIL.
+    """Check that an address is valid for a station. Raises: NlError EINVAL, EADDRNOTAVAIL.
 
-    `size` and `group` are the texts for one that is not; `at`: its place is told, too.
+    `size` and `group` are the error texts; `at`: report its offset, too.
     """
     if name in tb:
         place = tb.at.get(name, -1) if at else -1
@@ -58,7 +58,7 @@ def validate_ether(tb: Attrs, data: Attrs | None) -> None:
 
 
 def validate_unicast(tb: Attrs) -> None:
-    """vxlan_validate, geneve_validate: as validate_ether, with words. Raises: NlError."""
+    """vxlan_validate, geneve_validate: as validate_ether, with texts. Raises: NlError."""
     size = "Provided link layer address is not Ethernet"
     validate_address(tb, size, "Provided Ethernet address is not unicast", at=True)
 
@@ -73,7 +73,7 @@ def validate_port_range(data: Attrs, name: str) -> None:
 
 
 def validate_mtu(tb: Attrs) -> None:
-    """net/core/dev.c dev_validate_mtu: an MTU that the kind can have. Raises: NlError EINVAL."""
+    """net/core/dev.c dev_validate_mtu: check the kind's limits. Raises: NlError EINVAL."""
     mtu = tb.get("IFLA_MTU", ETH_MIN_MTU)
     if mtu < ETH_MIN_MTU:
         raise NlError(errno.EINVAL, "mtu less than device minimum")
@@ -83,11 +83,11 @@ def validate_mtu(tb: Attrs) -> None:
 
 @dataclass(frozen=True, slots=True)
 class link_kind:
-    """One kind. Functions may raise OSError, and ValueError for a value that does not fit."""
+    """One kind. Functions may raise OSError, and ValueError for an invalid value."""
 
     ops: rtnl_link_ops
     newlink: Callable[[Net, Attrs, Attrs], net_device] | None = None
-    """(namespace, attributes of the message, of IFLA_INFO_DATA); None: not made by netlink."""
+    """(namespace, attributes of the message, of IFLA_INFO_DATA); None: not created by netlink."""
     policy: AttrTable = EMPTY
     validate: Callable[[Attrs, Attrs | None], None] = validate_ether
     changelink: Callable[[net_device, Attrs, Attrs], None] | None = None
@@ -104,7 +104,7 @@ class link_kind:
     """`bridge fdb add ... self`: (device, NDA_*, state, NTF_*, NLM_F_*)."""
     fdb_del: Callable[[net_device, Attrs], None] | None = None
     fdb_dump: Callable[[net_device], list[Any]] | None = None
-    """Of each entry the state, flags, attributes, and times of use and change, ns."""
+    """For each entry the state, flags, attributes, and times of use and change, ns."""
 
     @property
     def kind(self) -> str:

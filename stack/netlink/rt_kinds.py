@@ -1,16 +1,16 @@
-"""net/core/rtnetlink.c: the kinds of devices that software makes, one row each.
+"""net/core/rtnetlink.c: the kinds of software devices, one row each.
 
-A row says what RTM_NEWLINK, RTM_GETLINK and IFLA_MASTER need of a kind, as rtnl_link_ops does:
+A row has a kind's functions for RTM_NEWLINK, RTM_GETLINK and IFLA_MASTER, as rtnl_link_ops does:
 
     policy          the attributes of IFLA_INFO_DATA
-    validate        what is wrong with a request, before anything is looked up
-    newlink         make the device; the caller configures what all kinds have
+    validate        check a request, before any look-up
+    newlink         create the device; the caller sets the common attributes
     changelink      `ip link set DEV type KIND ...`; None: refused
     fill_info       the values of IFLA_INFO_DATA, in the kernel's order
     link            the device of IFLA_LINK
     add_slave, del_slave, fill_slave, slave_policy, slave_changelink    of masters of others
 
-How a device ends is `rtnl_link_ops.dellink`, which the device itself has. Read KINDS first.
+Devices have `rtnl_link_ops.dellink` themselves. Read KINDS first.
 """
 
 from __future__ import annotations
@@ -406,7 +406,7 @@ def vrf_fill_slave(dev: net_device) -> dict[str, Any]:
 
 
 def vrf_add_port(master: net_device, dev: net_device) -> int:
-    """drivers/net/vrf.c vrf_add_slave, its refusals in the extended ACK."""
+    """drivers/net/vrf.c vrf_add_slave, its errors in the extended ACK."""
     if netif_is_l3_master(dev):
         raise NlError(errno.EINVAL, "Can not enslave an L3 master device to a VRF")
     if dev is dev.net.loopback_dev:

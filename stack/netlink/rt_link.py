@@ -1,9 +1,9 @@
-"""net/core/rtnetlink.c: RTM_*LINK: what an interface is like, and changes of it.
+"""net/core/rtnetlink.c: RTM_*LINK: attributes of interfaces, and their changes.
 
     RTM_GETLINK     rtnl_getlink, rtnl_dump_ifinfo => rtnl_fill_ifinfo
     RTM_SETLINK     rtnl_setlink -> do_setlink      name, MTU, address, up or down, bridge
     RTM_NEWLINK     rtnl_newlink                    the same, or a new device (rt_newlink.py)
-    kinds           rt_kinds.KINDS                  what a bridge, a VLAN ... has to say
+    kinds           rt_kinds.KINDS                  attributes of bridges, VLANs ...
     RTM_DELLINK     rtnl_dellink => rtnl_link_ops.dellink
     of AF_BRIDGE    rtnl_bridge_setlink             switches of a bridge's port
     RTM_*LINKPROP   rtnl_linkprop                   alternative names
@@ -85,9 +85,9 @@ from stack.tunnel.ip_tunnel import KINDS as TUNNELS
 IF_OPER_UNKNOWN, IF_OPER_DOWN, IF_OPER_LOWERLAYERDOWN = 0, 2, 3
 IF_OPER_TESTING, IF_OPER_DORMANT, IF_OPER_UP = 4, 5, 6
 NOTIFIED = ("IFLA_GROUP", "IFLA_IFALIAS", "IFLA_BROADCAST", "IFLA_AF_SPEC")
-"""Changes of these are NETDEV_CHANGE; others are an event of their own, or none."""
+"""Changes of these flags are NETDEV_CHANGE; others have another event, or none."""
 SILENT = ("dummy", "ifb", "vxlan", "geneve", *TUNNELS)
-"""Kinds that never tell of a carrier."""
+"""Kinds that never report a carrier."""
 RTEXT_FILTER_SKIP_STATS = 1 << 3
 IFLA_BRIDGE_FLAGS, IFLA_BRIDGE_VLAN_INFO, IFLA_BRIDGE_VLAN_TUNNEL_INFO = 0, 2, 3
 BRIDGE_FLAGS_MASTER, BRIDGE_FLAGS_SELF = 1, 2
@@ -99,7 +99,7 @@ STATS64 = struct.Struct(f"={len(COUNTERS)}Q")
 STATS = struct.Struct(f"={len(COUNTERS) - 1}I")
 
 
-# --- what an interface is like ------------------------------------------------------------------
+# --- attributes of interfaces ------------------------------------------------------------------
 
 
 def operstate(dev: net_device) -> int:
@@ -125,7 +125,7 @@ def dev_get_iflink(dev: net_device) -> net_device | None:
 
 
 def rtnl_link_fill(dev: net_device) -> dict[str, Any] | None:
-    """net/core/rtnetlink.c: IFLA_LINKINFO: the kind, what it has, and what its master says."""
+    """net/core/rtnetlink.c: IFLA_LINKINFO: the kind, its data, and its master's data."""
     found: dict[str, Any] = {}
     if dev.rtnl_link_ops is not None:
         found["IFLA_INFO_KIND"] = dev.rtnl_link_ops.kind
@@ -152,7 +152,7 @@ def inet6_fill_ifla6(idev: inet6_dev) -> dict[str, Any]:
 
 
 def af_spec_fill(dev: net_device) -> bytes:
-    """IFLA_AF_SPEC: what the families have to say."""
+    """IFLA_AF_SPEC: the families' attributes."""
     found: dict[str, Any] = {}
     if dev.ip_ptr is not None:
         found["AF_INET"] = b""
@@ -229,11 +229,11 @@ def rtnl_fill_ifinfo(dev: net_device, *, stats: bool = True, change: int = 0) ->
     )
 
 
-# --- asking -------------------------------------------------------------------------------------
+# --- lookup -------------------------------------------------------------------------------------
 
 
 def header(nlh: nlmsg, code: struct.Struct, what: str = "") -> tuple[int, ...]:
-    """The structure behind the header. Raises: NlError EINVAL, it is cut."""
+    """The structure after the header. Raises: NlError EINVAL: truncated."""
     if len(nlh.whole) < NLMSG_HDRLEN + code.size:
         raise NlError(errno.EINVAL, what or "Invalid header length")
     return code.unpack_from(nlh.whole, NLMSG_HDRLEN)
@@ -242,7 +242,7 @@ def header(nlh: nlmsg, code: struct.Struct, what: str = "") -> tuple[int, ...]:
 def nlmsg_parse(
     nlh: nlmsg, code: struct.Struct, table: AttrTable, validate: int = LIBERAL
 ) -> tuple[tuple[int, ...], Attrs]:
-    """include/net/netlink.h: the structure behind the header, and the attributes behind it.
+    """include/net/netlink.h: the structure after the header, and the attributes after it.
 
     Raises: NlError EINVAL, ERANGE.
     """
@@ -266,7 +266,7 @@ def only(tb: Attrs, known: Container[str], text: str) -> None:
 
 
 def for_each_netdev_dump(nlh: nlmsg) -> list[net_device]:
-    """include/linux/netdevice.h: the interfaces of the one who asks, by index."""
+    """include/linux/netdevice.h: the interfaces of the requester, by index."""
     return sorted(nlh.sk.net.dev_base_head, key=lambda dev: dev.ifindex)
 
 
@@ -285,7 +285,7 @@ def find_link(net: Net, index: int, tb: Attrs) -> net_device:
 
 
 def one_netns(tb: Attrs) -> None:
-    """net/core/rtnetlink.c rtnl_ensure_unique_netns: a request is about its own namespace.
+    """net/core/rtnetlink.c rtnl_ensure_unique_netns: a request must be about its own namespace.
 
     Raises: NlError EOPNOTSUPP, EINVAL.
     """
@@ -325,7 +325,7 @@ def rtnl_dump_ifinfo(nlh: nlmsg) -> Iterator[bytes]:
         known = ("IFLA_TARGET_NETNSID", "IFLA_EXT_MASK", "IFLA_MASTER", "IFLA_LINKINFO")
         only(tb, known, f"Unsupported attribute in {what} request")
     else:
-        # Old programs send all kinds of things.
+        # Old programs send arbitrary headers.
         with contextlib.suppress(NlError):
             header(nlh, IFINFOMSG)
             tb = IFLA.parse(nlh.whole, NLMSG_HDRLEN + 16)
@@ -368,7 +368,7 @@ def inet6_dump_ifinfo(nlh: nlmsg) -> Iterator[bytes]:
                 "IFLA_OPERSTATE": operstate(dev),
             }
         )
-        # Of this family what is nested has no NLA_F_NESTED.
+        # This family's nested attributes have no NLA_F_NESTED.
         info += nest(IFLA.by_name["IFLA_PROTINFO"].number, INET6_LINK.build(found))
         head = IFINFOMSG.pack(AF_INET6, dev.type, dev.ifindex, dev_get_flags(dev), 0)
         yield nlmsg_part(nlh, RTM_NEWLINK, head + info)
@@ -383,7 +383,7 @@ def rtnl_bridge_getlink(nlh: nlmsg) -> Iterator[bytes]:
 
 
 def br_fill_ifinfo(dev: net_device, p: net_bridge_port, event: int = RTM_NEWLINK) -> bytes:
-    """net/bridge/br_netlink.c: a port as `bridge link` shows it; one that leaves has no state."""
+    """net/bridge/br_netlink.c: a port for `bridge link`; a removed one has no state."""
     lower = dev_get_iflink(dev)
     head = IFINFOMSG.pack(AF_BRIDGE, dev.type, dev.ifindex, dev_get_flags(dev), 0)
     return head + IFLA.build(
@@ -403,7 +403,7 @@ def br_fill_ifinfo(dev: net_device, p: net_bridge_port, event: int = RTM_NEWLINK
 
 
 def validate_linkmsg(dev: net_device, tb: Attrs) -> None:
-    """net/core/rtnetlink.c: what this interface cannot have, before anything is changed.
+    """net/core/rtnetlink.c: reject what this interface does not support, before any change.
 
     Raises: NlError EINVAL, EOPNOTSUPP.
     """
@@ -434,7 +434,7 @@ def validate_linkmsg(dev: net_device, tb: Attrs) -> None:
 
 
 def do_setlink(dev: net_device, flags: int, mask: int, tb: Attrs) -> None:
-    """net/core/rtnetlink.c: change what the request names, in the kernel's order.
+    """net/core/rtnetlink.c: apply the request's changes, in the kernel's order.
 
     Raises: OSError EOPNOTSUPP, an attribute that is not supported; others of each change.
     """
@@ -480,7 +480,7 @@ def do_setlink(dev: net_device, flags: int, mask: int, tb: Attrs) -> None:
 
 
 def do_set_master(dev: net_device, tb: Attrs) -> None:
-    """net/core/rtnetlink.c: get a master, such as a bridge; with 0 lose it."""
+    """net/core/rtnetlink.c: set a master, such as a bridge; 0: remove it."""
     index = tb["IFLA_MASTER"]
     if dev.master is not None:
         if index == dev.master.ifindex:
@@ -515,7 +515,7 @@ def do_set_af_spec(dev: net_device, tb: Attrs) -> None:
 
 
 def no_namespaces(tb: Attrs) -> None:
-    """Refuse another namespace: programs and descriptors have none of a host. Raises: NlError."""
+    """Refuse another namespace: processes and descriptors have no host. Raises: NlError."""
     if "IFLA_NET_NS_PID" in tb:
         raise NlError(errno.ESRCH)
     if "IFLA_NET_NS_FD" in tb:
@@ -590,7 +590,7 @@ def rtnl_linkprop(nlh: nlmsg) -> None:
 
 
 def rtnl_group_dellink(net: Net, group: int) -> None:
-    """net/core/rtnetlink.c: `ip link del group`, of which all can be deleted or none is."""
+    """net/core/rtnetlink.c: `ip link del group`, delete all or none of a group."""
     if not group:
         raise NlError(errno.EPERM)
     devices = [dev for dev in net.dev_base_head if dev.group == group]
@@ -599,7 +599,7 @@ def rtnl_group_dellink(net: Net, group: int) -> None:
     if not devices:
         raise NlError(errno.ENODEV)
     for dev in devices:
-        if dev in net.dev_base_head:  # it did not go with another
+        if dev in net.dev_base_head:  # it was not deleted with another
             check(rtnl_delete_link(dev))
 
 

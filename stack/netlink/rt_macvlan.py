@@ -72,7 +72,7 @@ MACVLAN = AttrTable(
 
 
 def macvlan_validate(tb: Attrs, data: Attrs | None) -> None:
-    """What is wrong with the values, whatever the device is like. Raises: NlError."""
+    """Validate the values, independent of the device. Raises: NlError."""
     validate_ether(tb, data)
     if data is None:
         return
@@ -89,7 +89,7 @@ def macvlan_validate(tb: Attrs, data: Attrs | None) -> None:
 
 
 def named_sources(data: Attrs) -> list[bytes]:
-    """The senders of a request: IFLA_MACVLAN_MACADDR, and those of MACADDR_DATA."""
+    """The source addresses of a request: IFLA_MACVLAN_MACADDR, and those of MACADDR_DATA."""
     found = [data["IFLA_MACVLAN_MACADDR"]] if "IFLA_MACVLAN_MACADDR" in data else []
     rest: bytes = data.get("IFLA_MACVLAN_MACADDR_DATA", b"")
     for kind, at, end in nla_for_each(rest):
@@ -99,7 +99,7 @@ def named_sources(data: Attrs) -> list[bytes]:
 
 
 def one_source(data: Attrs) -> bytes:
-    """The sender to add or delete. Raises: NlError EINVAL: there is none."""
+    """The source address to add or delete. Raises: NlError EINVAL: there is none."""
     if "IFLA_MACVLAN_MACADDR" not in data:
         raise NlError(errno.EINVAL)
     addr: bytes = data["IFLA_MACVLAN_MACADDR"]
@@ -153,7 +153,7 @@ def macvlan_fdb_check(dev: net_device, addr: bytes) -> None:
 
 
 def macvlan_fdb_add(dev: net_device, tb: Attrs, nud: int, flags: int, nlflags: int) -> None:
-    """ndo_fdb_add: one address more to receive. Raises: NlError EOPNOTSUPP, EEXIST."""
+    """ndo_fdb_add: add a receive address. Raises: NlError EOPNOTSUPP, EEXIST."""
     addr: bytes = tb["NDA_LLADDR"]
     macvlan_fdb_check(dev, addr)
     if nlflags & NLM_F_REPLACE:
@@ -198,13 +198,13 @@ def macvlan_changelink(dev: net_device, tb: Attrs, data: Attrs) -> None:
 
 
 def macvlan_eth_hash(addr: bytes) -> int:
-    """The kernel's bucket of an address, by which it tells senders."""
+    """The kernel's bucket of an address, which orders source addresses in a dump."""
     value = int.from_bytes(addr, "little") << 16
     return (value * GOLDEN_RATIO_64 & (1 << 64) - 1) >> 56
 
 
 def macvlan_fill_info(dev: net_device) -> dict[str, Any]:
-    """IFLA_INFO_DATA; senders by bucket, of one bucket the last one first."""
+    """IFLA_INFO_DATA; sources by bucket, the last one first."""
     vlan: macvlan_dev = dev.priv
     sources = sorted(vlan.sources, key=macvlan_eth_hash)
     told = b"".join([nest(IFLA_MACVLAN_MACADDR, addr) for addr in sources])

@@ -56,14 +56,14 @@ MDBA_MDB_ENTRY = MDBA_MDB_ENTRY_INFO = MDBA_ROUTER_PORT = 1
 MDB_PERMANENT = 1
 MCAST_EXCLUDE, MCAST_INCLUDE = 0, 1
 ENTRIES = 64
-"""How many entries one message of a dump has at most."""
+"""Maximum entries in one message of a dump."""
 SIZES = {4: (ETH_P_IP, 4), 8: (ETH_P_IP, 4), 16: (ETH_P_IPV6, 16), 32: (ETH_P_IPV6, 16), 6: (0, 6)}
 """EtherType and size of a group by the size of an entry's address."""
 GROUP_BYTES = {ETH_P_IP: 4, ETH_P_IPV6: 16, 0: 6}
 """Bytes of a group by its EtherType; 0: an address of Ethernet."""
 
 
-# --- telling --------------------------------------------------------------------------------------
+# --- dumping --------------------------------------------------------------------------------------
 
 
 def __mdb_fill_info(mp: net_bridge_mdb_entry, pg: net_bridge_port_group | None) -> bytes:
@@ -75,7 +75,7 @@ def __mdb_fill_info(mp: net_bridge_mdb_entry, pg: net_bridge_port_group | None) 
         dev, flags, timer = pg.port.dev, pg.flags, pg.timer
     entry = BR_MDB_ENTRY.pack(
         dev.ifindex,
-        flags & MDB_PG_FLAGS_PERMANENT or not proto,  # Ethernet's groups do not end
+        flags & MDB_PG_FLAGS_PERMANENT or not proto,  # Ethernet groups do not expire
         flags >> 1,
         0,
         group,
@@ -91,7 +91,7 @@ def __mdb_fill_info(mp: net_bridge_mdb_entry, pg: net_bridge_port_group | None) 
 
 
 def group_mode(mp: net_bridge_mdb_entry) -> int | None:
-    """MDBA_MDB_EATTR_GROUP_MODE: told while IGMPv3 or MLDv2 is spoken."""
+    """MDBA_MDB_EATTR_GROUP_MODE: sent in mode IGMPv3 or MLDv2."""
     proto, _ = SIZES[len(mp.addr)]
     ctx = mp.br.multicast_ctx
     newest = {ETH_P_IP: ctx.multicast_igmp_version == 3, ETH_P_IPV6: ctx.multicast_mld_version == 2}
@@ -115,7 +115,7 @@ def router_port(p: net_bridge_port) -> bytes:
 
 
 def nlmsg_populate_mdb_fill(what: Any) -> bytes:
-    """net/bridge/br_mdb.c: what a monitor hears: (entry, port group or None), or (None, port)."""
+    """net/bridge/br_mdb.c: a notification: (entry, port group or None), or (None, port)."""
     mp, other = what
     if mp is None:
         p: net_bridge_port = other
@@ -199,7 +199,7 @@ def rtnl_mdb_get(nlh: nlmsg) -> None:
 
 
 def nested(nlh: nlmsg, tb: Attrs, name: str, table: AttrTable) -> Attrs:
-    """What is in an attribute that only a bridge reads. Raises: NlError EINVAL, ERANGE."""
+    """Parse an attribute that only a bridge reads. Raises: NlError EINVAL, ERANGE."""
     if name not in tb:
         return Attrs()
     at, end = tb.span(name)
@@ -207,9 +207,9 @@ def nested(nlh: nlmsg, tb: Attrs, name: str, table: AttrTable) -> Attrs:
 
 
 def with_source(attrs: Attrs, group: bytes) -> bytes:
-    """net/bridge/br_mdb.c is_valid_mdb_source: a group with MDBE_ATTR_SOURCE, if there, behind it.
+    """net/bridge/br_mdb.c is_valid_mdb_source: a group, with MDBE_ATTR_SOURCE appended if present.
 
-    No address is no source.
+    An unspecified address is invalid as a source.
 
     Raises: NlError EINVAL.
     """

@@ -68,7 +68,7 @@ def ipmr_fill_mroute(what: tuple[mr_table, mr_mfc]) -> bytes:
 
 
 def dump(nlh: nlmsg, mrt: mr_table | None) -> Iterator[bytes]:
-    """net/ipv4/ipmr_base.c mr_table_dump: the routes, then those that are asked for."""
+    """net/ipv4/ipmr_base.c mr_table_dump: the routes, then the unresolved ones."""
     if mrt is None:
         return
     found = [c for each in mrt.mfc_hash.values() for c in each]

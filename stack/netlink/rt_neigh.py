@@ -58,7 +58,7 @@ from stack.netlink.rt_attrs import NDA, NDA_CACHE, NDMSG
 from stack.netlink.rt_link import device_of, header, nlmsg_parse, only
 
 NDA_FIND = AttrTable("NDA", Attr("NDA_DST", 1, BINARY, told=True), last=16)
-"""What neigh_get and neigh_delete look for; they do not check others."""
+"""Attributes of neigh_get and neigh_delete; others are not checked."""
 ADDR_BYTES = {uapi.AF_INET: 4, uapi.AF_INET6: 16}
 FAMILIES = {ETH_P_IP: uapi.AF_INET, ETH_P_IPV6: uapi.AF_INET6}
 """The family of a table, which names it by EtherType."""
@@ -71,7 +71,7 @@ def neigh_find_table(net: Net, family: int) -> neigh_table | None:
     return net.ipv6.nd_tbl if family == uapi.AF_INET6 else None
 
 
-# --- telling ------------------------------------------------------------------------------------
+# --- dumping ------------------------------------------------------------------------------------
 
 
 def neigh_fill_info(n: neighbour) -> bytes:
@@ -92,7 +92,7 @@ def neigh_fill_info(n: neighbour) -> bytes:
 
 
 def pneigh_fill_info(tbl: neigh_table, p: pneigh_entry) -> bytes:
-    """net/core/neighbour.c: the same of an address that the host answers for."""
+    """net/core/neighbour.c: the same for a proxy entry."""
     index, family = p.dev.ifindex if p.dev is not None else 0, FAMILIES[tbl.family]
     head = NDMSG.pack(family, 0, 0, index, 0, p.flags | NTF_PROXY, 1)
     dst = p.key.to_bytes(ADDR_BYTES[family], "big")
@@ -130,7 +130,7 @@ def neigh_dump_info(nlh: nlmsg) -> Iterator[bytes]:
         tb = NDA.parse(nlh.whole, NLMSG_HDRLEN + NDMSG.size, DEPRECATED_STRICT)
         only(tb, ("NDA_IFINDEX", "NDA_MASTER"), "Unsupported attribute in neighbor dump request")
     else:
-        # Old programs send all kinds of things.
+        # Old programs send arbitrary headers.
         with contextlib.suppress(NlError):
             flags = header(nlh, NDMSG)[5]
             tb = NDA.parse(nlh.whole, NLMSG_HDRLEN + NDMSG.size)
@@ -222,7 +222,7 @@ def neigh_add(nlh: nlmsg) -> None:
         if flags & NTF_MANAGED:
             raise NlError(errno.EINVAL, "Invalid NTF_* flag combination")
         if dev is None and family == uapi.AF_INET6:
-            raise NlError(errno.ENOBUFS)  # the groups of its address are a device's
+            raise NlError(errno.ENOBUFS)  # the groups of its address belong to a device
         proxy = pneigh_create(tbl, addr, dev)
         proxy.flags = flags
         proxy.protocol = protocol or proxy.protocol

@@ -1,4 +1,4 @@
-"""net/core/neighbour.c: RTM_*NEIGHTBL: what the tables of neighbours and their interfaces have set.
+"""net/core/neighbour.c: RTM_*NEIGHTBL: parameters of neighbour tables and interfaces.
 
 RTM_GETNEIGHTBL    neightbl_dump_info => neightbl_fill_info, neightbl_fill_parms: `ip ntable show`
 RTM_SETNEIGHTBL    neightbl_set: `ip ntable change`
@@ -64,7 +64,7 @@ def neightbl_fill_parms(parms: neigh_parms) -> dict[str, Any]:
 
 
 def neightbl_fill_info(tbl: neigh_table, family: int) -> dict[str, Any]:
-    """net/core/neighbour.c: a table's own settings and figures, and what interfaces begin with."""
+    """net/core/neighbour.c: a table's parameters and statistics, and the defaults of interfaces."""
     now, key = tbl.net.clock.now_ns(), ADDR_BYTES[family]
     ages = ((now - at) // NSEC_PER_MSEC & 0xFFFFFFFF for at in (tbl.last_flush, tbl.last_rand))
     config = (key, ENTRY_BYTES + key, len(tbl.hash), *ages, 0, 7, 0, len(tbl.proxy_queue))
@@ -82,7 +82,7 @@ def neightbl_fill_info(tbl: neigh_table, family: int) -> dict[str, Any]:
 
 
 def tables(net: Net, family: int) -> Iterator[tuple[int, neigh_table]]:
-    """Those of a family; 0: of both."""
+    """The tables of a family; 0: both."""
     for each in (AF_INET, AF_INET6):
         tbl = neigh_find_table(net, each)
         if tbl is not None and family in (0, each):

@@ -1,6 +1,6 @@
 """RTM_GETNETCONF, RTM_GETNSID: settings of interfaces (net/ipv4/devinet.c, net/ipv6/addrconf.c).
 
-net/core/net_namespace.c has the ids of namespaces, which there are none of here.
+net/core/net_namespace.c has the ids of namespaces, which do not exist here.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ NETCONF = {
         "ignore_routes_with_linkdown": "NETCONFA_IGNORE_ROUTES_WITH_LINKDOWN",
     },
 }
-"""What is told of settings."""
+"""The reported settings."""
 GROUPS = {AF_INET: 24, AF_INET6: 25}
 """RTNLGRP_IPV4_NETCONF, RTNLGRP_IPV6_NETCONF."""
 
@@ -98,7 +98,7 @@ def inet_netconf_dump_devconf(nlh: nlmsg) -> Iterator[bytes]:
 def rtnl_net_getid(nlh: nlmsg) -> None:
     """net/core/net_namespace.c: RTM_GETNSID: no namespace has an id here.
 
-    Which namespace a program's descriptor is cannot be seen. Raises: NlError ESRCH, EINVAL.
+    A program's descriptor cannot be resolved to a namespace. Raises: NlError ESRCH, EINVAL.
     """
     tb = NETNSA.parse(nlh.whole, NLMSG_HDRLEN + NETCONFMSG.size)
     if "NETNSA_PID" in tb:
@@ -110,5 +110,5 @@ def rtnl_net_getid(nlh: nlmsg) -> None:
 
 
 def rtnl_net_dumpid(nlh: nlmsg) -> Iterator[bytes]:
-    """net/core/net_namespace.c: RTM_GETNSID of all: a namespace has given no ids."""
+    """net/core/net_namespace.c: RTM_GETNSID of all: always empty."""
     return iter(())

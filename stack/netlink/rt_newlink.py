@@ -1,4 +1,4 @@
-"""net/core/rtnetlink.c: RTM_NEWLINK: change a device, or make one of a kind of KINDS."""
+"""net/core/rtnetlink.c: RTM_NEWLINK: change a device, or create one of KINDS."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ MAX_QUEUES = 4096
 
 
 def rtnl_newlink(nlh: nlmsg) -> None:
-    """net/core/rtnetlink.c: RTM_NEWLINK: change an interface, or make one."""
+    """net/core/rtnetlink.c: RTM_NEWLINK: change an interface, or create one."""
     net = nlh.sk.net
     (_, _, index, flags, mask), tb = nlmsg_parse(nlh, IFINFOMSG, IFLA)
     no_namespaces(tb)
@@ -74,7 +74,7 @@ def rtnl_newlink(nlh: nlmsg) -> None:
 
 
 def nested(nlh: nlmsg, info: Attrs, name: str, policy: AttrTable) -> Attrs | None:
-    """What is in IFLA_INFO_DATA or IFLA_INFO_SLAVE_DATA; None: it is not there. Raises: NlError."""
+    """Parse IFLA_INFO_DATA or IFLA_INFO_SLAVE_DATA; None: absent. Raises: NlError."""
     if name not in info:
         return None
     at, end = info.span(name)
@@ -107,7 +107,7 @@ def rtnl_changelink(
 
 
 def rtnl_newlink_create(net: Net, row: link_kind, tb: Attrs, data: Attrs) -> net_device:
-    """net/core/rtnetlink.c: make a device of a kind. Raises: OSError."""
+    """net/core/rtnetlink.c: create a device of a kind. Raises: OSError."""
     for name in ("IFLA_NUM_TX_QUEUES", "IFLA_NUM_RX_QUEUES"):
         if not 1 <= tb.get(name, 1) <= MAX_QUEUES:
             which = "transmit" if name == "IFLA_NUM_TX_QUEUES" else "receive"
@@ -121,7 +121,7 @@ def rtnl_newlink_create(net: Net, row: link_kind, tb: Attrs, data: Attrs) -> net
 
 
 def configure(dev: net_device, flags: int, mask: int, tb: Attrs) -> None:
-    """What a new device gets besides its kind; where that fails, the device goes again."""
+    """Set a new device's common attributes; on failure the device is deleted."""
     rest = Attrs()
     rest.at = tb.at
     rest.update({name: tb[name] for name in LATER if name in tb})

@@ -2,12 +2,12 @@
 
     rtm_new_nexthop             asked_group or nexthop_create checks it, put_nexthop stores it
     rtm_del_nexthop, rtm_get_nexthop    one by its id
-    rtm_dump_nexthop            all, or those that a filter names, by id
-    nh_fill_node                what an answer and a monitor's message have
+    rtm_dump_nexthop            all, or those that match a filter, by id
+    nh_fill_node                attributes of answers and notifications
 
-rtnetlink.py calls in. The file keeps no state; nexthop.py has the objects and what becomes of
-routes. Groups are hash-threshold or resilient ones; rt_nexthop_bucket.py tells of the buckets. Next
-hops of a forwarding database are not served. Read rtm_new_nexthop first.
+Called by rtnetlink.py. The file keeps no state; nexthop.py has the objects and updates
+routes. Groups are hash-threshold or resilient ones; rt_nexthop_bucket.py reports the buckets. Next
+hops of a forwarding database are not supported. Read rtm_new_nexthop first.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ def nh_fill_node(nh: nexthop, now: int) -> bytes:
 
 
 def asked_group(net: Net, family: int, tb: Attrs, nameless: bool) -> list[tuple[nexthop, int]]:
-    """net/ipv4/nexthop.c nh_check_attr_group; `nameless`: one is to be replaced that has no id.
+    """net/ipv4/nexthop.c nh_check_attr_group; `nameless`: replace without an id.
 
     Raises: NlError EINVAL.
     """
@@ -136,9 +136,9 @@ def asked_group(net: Net, family: int, tb: Attrs, nameless: bool) -> list[tuple[
 
 
 def asked_table(tb: Attrs) -> nh_res_table | None:
-    """net/ipv4/nexthop.c rtm_to_nh_config_grp_res: what is asked of the buckets of a group.
+    """net/ipv4/nexthop.c rtm_to_nh_config_grp_res: the requested bucket settings.
 
-    None: it is no resilient group. No buckets, a timer of -1: not said. Raises: NlError EINVAL.
+    None: not a resilient group. 0 buckets or a timer of -1: not given. Raises: NlError EINVAL.
     """
     if tb.get("NHA_GROUP_TYPE") != NEXTHOP_GRP_TYPE_RES:
         return None
@@ -168,7 +168,7 @@ def asked_device(net: Net, tb: Attrs) -> net_device:
 def nexthop_create(net: Net, nh: nexthop, tb: Attrs) -> None:
     """net/ipv4/nexthop.c rtm_to_nh_config, nh_create_ipv4, nh_create_ipv6: one next hop.
 
-    Raises: NlError EINVAL, ENETDOWN; OSError of what checks a gateway.
+    Raises: NlError EINVAL, ENETDOWN; OSError of the gateway check.
     """
     if "NHA_BLACKHOLE" in tb:
         if any(name in tb for name in BEHIND_GROUP[1:]):
@@ -198,7 +198,7 @@ def nexthop_create(net: Net, nh: nexthop, tb: Attrs) -> None:
 
 
 def _check_gw4(net: Net, nh: nexthop) -> None:
-    """fib_check_nh of an object: with our own address as gateway its scope is that of hosts."""
+    """fib_check_nh of an object: a local gateway gives host scope."""
     assert nh.dev is not None
     gw = int(nh.gw)
     if not gw or (not nh.flags & uapi.RTNH_F_ONLINK and inet_addr_type(net, gw) == uapi.RTN_LOCAL):
@@ -301,7 +301,7 @@ def set_timers(table: nh_res_table, given: nh_res_table, idle: int, unbalanced: 
 
 
 def asked_id(nlh: nlmsg, table: AttrTable) -> Attrs:
-    """net/ipv4/nexthop.c nh_valid_get_del_req: a request that names one. Raises: NlError."""
+    """net/ipv4/nexthop.c nh_valid_get_del_req: parse a request for one object. Raises: NlError."""
     values, tb = nlmsg_parse(nlh, NHMSG, table, STRICT)
     if any(values[1:]):
         raise invalid("Invalid values in header")
@@ -321,7 +321,7 @@ def object_of(net: Net, nhid: int) -> nexthop:
 
 
 def over_device(nh: nexthop, tb: Attrs) -> bool:
-    """net/ipv4/nexthop.c nh_dump_filtered: whether a dump's interfaces let an object through."""
+    """net/ipv4/nexthop.c nh_dump_filtered: whether a dump's filter accepts an object."""
     dev = nh.dev
     upper = dev.master if dev is not None else None
     oif, master = tb.get("NHA_OIF"), tb.get("NHA_MASTER")

@@ -56,7 +56,7 @@ def rtm_get_nexthop_bucket(nlh: nlmsg) -> None:
 
 
 def _wanted(member: nexthop, tb: Attrs) -> bool:
-    """Whether a dump's filter lets a bucket of this member through."""
+    """Whether a dump's filter accepts a bucket of this member."""
     nhid = tb.get("NHA_RES_BUCKET", {}).get("NHA_RES_BUCKET_NH_ID", 0)
     return (not nhid or member.id == nhid) and over_device(member, tb)
 

@@ -1,12 +1,12 @@
-"""net/sched/sch_api.c: RTM_*QDISC and RTM_*TCLASS: what `tc qdisc` and `tc class` say.
+"""net/sched/sch_api.c: RTM_*QDISC and RTM_*TCLASS: the requests of `tc qdisc`, `tc class`.
 
-    RTM_NEWQDISC    tc_modify_qdisc     makes one, or changes, moves or replaces it
+    RTM_NEWQDISC    tc_modify_qdisc     creates, changes, moves or replaces one
     RTM_DELQDISC    tc_get_qdisc        and RTM_GETQDISC of one
     RTM_GETQDISC    tc_dump_qdisc       all => tc_fill_qdisc
     RTM_*TCLASS     tc_ctl_tclass       one class, tc_dump_tclass all => tc_fill_tclass
 
 The disciplines are in stack/sched; their parameters become attributes by stack/netlink/tc_attrs.py.
-Programs that listen to the group RTNLGRP_TC hear of each change. Read tc_modify_qdisc first.
+Programs that listen to the group RTNLGRP_TC get each change. Read tc_modify_qdisc first.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ from stack.sched.sch_stab import qdisc_get_stab
 RTNLGRP_TC = 4
 
 
-# --- telling ------------------------------------------------------------------------------------
+# --- dumping ------------------------------------------------------------------------------------
 
 
 def app_stats(shapes: dict[str, Shape], kind: str, values: Any) -> bytes:
@@ -74,15 +74,15 @@ def app_stats(shapes: dict[str, Shape], kind: str, values: Any) -> bytes:
 
 
 def qdisc_refcnt(q: Qdisc) -> int:
-    """Who has a discipline: the device and its queue have the root, others are of one."""
+    """Reference count of a discipline: 2 for the root (device and queue), else 1."""
     return 2 if q.parent == TC_H_ROOT else 1
 
 
 def tc_fill_qdisc(dev: net_device, q: Qdisc, clid: int, held: int = 0) -> bytes:
     """net/sched/sch_api.c: struct tcmsg and the attributes of a discipline.
 
-    `clid`: where it is, or where a request says. `held`: how many more have it than should, while
-    it changes hands.
+    `clid`: its parent, or the request's. `held`: extra references while
+    it is moved.
     """
     q.update_stats()
     opt = q.dump()
@@ -113,23 +113,23 @@ def tc_fill_tclass(dev: net_device, q: Qdisc_class, cl: Any) -> bytes:
 
 
 def rtnetlink_send(nlh: nlmsg, kind: int, payload: bytes, flags: int = 0) -> None:
-    """net/core/rtnetlink.c: tell the group, and with NLM_F_ECHO the one who asked."""
+    """net/core/rtnetlink.c: notify the group, and with NLM_F_ECHO the requester."""
     who, echo = nlh.sk.portid, bool(nlh.flags & NLM_F_ECHO)
     net = nlh.sk.net
     nlmsg_notify(net, NETLINK_ROUTE, RTNLGRP_TC, kind, payload, flags, who, echo, nlh.seq)
 
 
 def tc_qdisc_dump_ignore(q: Qdisc) -> bool:
-    """net/sched/sch_api.c: what nobody is told of unless he asks: noop, and leaves by default."""
+    """net/sched/sch_api.c: not reported unless requested: noop, and default leaves."""
     return q.invisible or isinstance(q, noop_qdisc)
 
 
 def qdisc_graft_notify(
     nlh: nlmsg, dev: net_device, clid: int, old: Qdisc | None, new: Qdisc | None
 ) -> None:
-    """net/sched/sch_api.c qdisc_notify: tell what went and what came.
+    """net/sched/sch_api.c qdisc_notify: notify the old and the new discipline.
 
-    Linux does so in the midst: the queue has changed hands, but not where `new` has an `attach`.
+    Linux does so midway: the queue is already replaced, unless `new` has an `attach`.
     """
     attach = isinstance(new, htb_qdisc)
     if old is not None and not tc_qdisc_dump_ignore(old):
@@ -141,7 +141,7 @@ def qdisc_graft_notify(
         rtnetlink_send(nlh, RTM_NEWQDISC, tc_fill_qdisc(dev, new, clid, held), flags)
 
 
-# --- asking -------------------------------------------------------------------------------------
+# --- lookup -------------------------------------------------------------------------------------
 
 
 def tcmsg(nlh: nlmsg) -> tuple[net_device, int, int, Attrs]:
@@ -169,7 +169,7 @@ def tc_dump_qdisc(nlh: nlmsg) -> Iterator[bytes]:
 
 
 def tc_find_parent(dev: net_device, parent: int, text: str) -> tuple[Qdisc | None, Qdisc | None]:
-    """The discipline that has the class `parent` (None: the root), and what is there now.
+    """The discipline that has the class `parent` (None: the root), and its current child.
 
     Raises: NlError ENOENT, EOPNOTSUPP.
     """
@@ -269,7 +269,7 @@ def tc_modify_qdisc(nlh: nlmsg) -> None:
 
 
 def tc_replaces(flags: int, tb: Attrs, q: Qdisc) -> bool:
-    """Whether a request without a handle makes a new one in place of `q`."""
+    """Whether a request without a handle creates a replacement of `q`."""
     if "TCA_KIND" not in tb or tb["TCA_KIND"] == q.kind:
         return False
     if flags & NLM_F_CREATE:
@@ -280,7 +280,7 @@ def tc_replaces(flags: int, tb: Attrs, q: Qdisc) -> bool:
 def tc_create_qdisc(
     nlh: nlmsg, dev: net_device, tb: Attrs, handle: int, p: Qdisc | None, parent: int
 ) -> None:
-    """net/sched/sch_api.c tc_modify_qdisc: make a discipline and put it in its place."""
+    """net/sched/sch_api.c tc_modify_qdisc: create a discipline and attach it."""
     kind = tb.get("TCA_KIND", "")
     if "TCA_INGRESS_BLOCK" in tb or "TCA_EGRESS_BLOCK" in tb:
         raise NlError(errno.EOPNOTSUPP, "blocks that devices share are not served")
@@ -313,7 +313,7 @@ def tc_dump_tclass(nlh: nlmsg) -> Iterator[bytes]:
 
 
 def tc_class_parent(dev: net_device, parent: int, classid: int) -> tuple[int, int]:
-    """The handle of the discipline that a request about a class means, and the parent's number."""
+    """The handle of the discipline of a class request, and the parent's number."""
     qid = classid & TC_H_MAJ_MASK
     if parent != TC_H_ROOT:
         major = parent & TC_H_MAJ_MASK

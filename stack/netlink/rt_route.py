@@ -5,7 +5,7 @@
     RTM_GETROUTE    inet_dump_fib => fib_dump_info          inet6_dump_fib => rt6_fill_node
                     rt_getroute.py: the route of a destination
 
-Tables are told in the kernel's order: IPv4's by address, IPv6's with a prefix behind those in it.
+Tables are dumped in the kernel's order: IPv4 by address, IPv6 prefixes after more specific ones.
 """
 
 from __future__ import annotations
@@ -87,11 +87,11 @@ LEAST_SCOPE = {
     10: 255,
     11: 255,
 }
-"""fib_props[].scope: how far away the destinations of a type of route may be at most."""
+"""fib_props[].scope: the widest scope of a type of route."""
 RTM_F_CLONED, RTM_F_PREFIX = 0x200, 0x800
 RTNH_F_DEAD, RTNH_F_LINKDOWN = 1, 16
 RTVIA = struct.Struct("=H")
-"""struct rtvia: the family; the address is behind."""
+"""struct rtvia: the family, followed by the address."""
 ATTRS_AT = NLMSG_HDRLEN + RTMSG.size
 Hop: TypeAlias = tuple[str | wide | None, net_device | None, int, int]
 """Gateway, device and weight of a next hop."""
@@ -110,13 +110,13 @@ def metrics_fill(net: Net, metrics: dict[str, int]) -> bytes | None:
     return RTAX.build(found) if found else None
 
 
-# --- telling ------------------------------------------------------------------------------------
+# --- dumping ------------------------------------------------------------------------------------
 
 
 def fib_dump_info(net: Net, fa: fib_alias, table: int = -1, rtype: int = 0) -> bytes:
     """net/ipv4/fib_semantics.c: struct rtmsg and attributes of an IPv4 route.
 
-    `table`: the number that is told; -1: that of its own. `rtype`: the type that is told, if it is
+    `table`: the number to report; -1: its own. `rtype`: the type to report, if it is
     not its own.
     """
     table = fa.tb_id if table < 0 else table
@@ -146,7 +146,7 @@ def fib_dump_info(net: Net, fa: fib_alias, table: int = -1, rtype: int = 0) -> b
 
 
 def via_fill(gw: wide) -> bytes | None:
-    """struct rtvia: the gateway of IPv6 of an IPv4 route, if it has one."""
+    """struct rtvia: the IPv6 gateway of an IPv4 route, if it has one."""
     return RTVIA.pack(AF_INET6) + gw.to_bytes(16, "big") if gw else None
 
 
@@ -165,9 +165,9 @@ def nexthop6_fill(nh: fib6_nh) -> bytes:
 
 
 def rt6_fill_node(net: Net, rt: fib6_info, iif: int = 0) -> bytes:
-    """net/ipv6/route.c: struct rtmsg and attributes of an IPv6 route, with those beside it.
+    """net/ipv6/route.c: struct rtmsg and attributes of an IPv6 route, with its siblings.
 
-    The next hop of `rt` comes first. `iif`: where the packet comes in that was asked about.
+    The next hop of `rt` comes first. `iif`: the requested packet's input interface.
     """
     nh, table = rt.fib6_nh, rt.fib6_table.tb6_id
     group = rt.fib6_siblings
@@ -201,7 +201,7 @@ def rt6_fill_node(net: Net, rt: fib6_info, iif: int = 0) -> bytes:
 
 
 class dump_filter:
-    """struct fib_dump_filter: which routes a strict dump asks for; 0: any."""
+    """struct fib_dump_filter: the filter of a strict dump; 0: any."""
 
     def __init__(self, nlh: nlmsg, net: Net) -> None:
         """net/ipv4/fib_frontend.c ip_valid_fib_dump_req. Raises: NlError."""
@@ -231,13 +231,13 @@ class dump_filter:
         known = {AF_INET: set(net.fib.tables), AF_INET6: set(net.ipv6.fib6.tables)}
         if self.table and self.table not in known.get(nlh.payload[0], {self.table}):
             raise NlError(errno.ENOENT, f"{self.name}: FIB table does not exist")
-        # Without RTM_F_CLONED the exceptions are left out, so that every dump is a part.
+        # Without RTM_F_CLONED exceptions are omitted, so that every dump is filtered.
         asked = self.table or self.protocol or self.type or self.oif
         if asked or not flags & RTM_F_CLONED:
             self.answer = NLM_F_DUMP_FILTERED
 
     def tables(self, tables: dict[int, Any]) -> list[Any]:
-        """The tables as the kernel's 256 lists of them have these: the newest first."""
+        """The tables in the order of the kernel's 256 hash lists: newest first."""
         newest = [tb_id for tb_id in reversed(tables) if self.table in (0, tb_id)]
         return [tables[tb_id] for tb_id in sorted(newest, key=lambda tb_id: tb_id & 255)]
 
@@ -263,7 +263,7 @@ def inet6_dump_fib(nlh: nlmsg) -> Iterator[bytes]:
     sk = nlh.sk
     want = dump_filter(nlh, sk.net)
     for tb in want.tables(sk.net.ipv6.fib6.tables):
-        last: fib6_info | None = None  # of the siblings that were told of together
+        last: fib6_info | None = None  # of the siblings that were dumped together
         for rt in tb.routes():
             if last is not None:
                 last = None if rt is last else last
@@ -282,7 +282,7 @@ def inet6_dump_fib(nlh: nlmsg) -> Iterator[bytes]:
 
 
 class route_request:
-    """struct fib_config, struct fib6_config: what a request says about a route."""
+    """struct fib_config, struct fib6_config: a request's route configuration."""
 
     def __init__(self, nlh: nlmsg, family: int) -> None:
         """Raises: NlError."""
@@ -327,7 +327,7 @@ class route_request:
         if "RTA_VIA" in tb and "RTA_GATEWAY" in tb:
             text = "Nexthop configuration can not contain both GATEWAY and VIA"
             raise NlError(errno.EINVAL, text)
-        self.gateway()  # what cannot be one is refused, also where nobody asks for it
+        self.gateway()  # an invalid one is refused, even if it is unused
 
     @property
     def prefix(self) -> str:
@@ -345,7 +345,7 @@ class route_request:
     def gateway(self, tb: Attrs | None = None) -> str | wide | None:
         """net/ipv4/fib_frontend.c fib_gw_from_via: RTA_GATEWAY, or RTA_VIA of either family.
 
-        One of IPv6 of an IPv4 route is a number. Raises: NlError EINVAL.
+        An IPv6 one of an IPv4 route is a number. Raises: NlError EINVAL.
         """
         tb = self.tb if tb is None else tb
         if "RTA_VIA" not in tb or self.v6:
@@ -420,7 +420,7 @@ def metrics_given(nlh: nlmsg, tb: Attrs) -> Attrs:
 
 
 def known_object(net: Net, want: route_request) -> int:
-    """The id of RTA_NH_ID, of an object that there is; 0: none. Raises: NlError EINVAL."""
+    """The id of RTA_NH_ID, which must exist; 0: none. Raises: NlError EINVAL."""
     nhid: int = want.tb.get("RTA_NH_ID", 0)
     if nhid and nhid not in net.fib.nexthops:
         raise NlError(errno.EINVAL, "Nexthop id does not exist")
@@ -451,7 +451,7 @@ def asked_object(net: Net, want: route_request) -> nexthop | None:
 
 
 def in6_prefix(tb: Attrs, plen: int) -> int:
-    """RTA_DST of IPv6, of which as many bytes are there as the prefix has. Raises: NlError."""
+    """RTA_DST of IPv6, which has only the bytes of the prefix. Raises: NlError."""
     data = tb.get("RTA_DST", b"")
     size = (plen + 7) // 8
     if "RTA_DST" in tb and len(data) < size:
@@ -509,7 +509,7 @@ def inet_rtm_newroute(nlh: nlmsg) -> None:
 
 
 def known_type(want: route_request) -> None:
-    """What fib_create_info refuses at first sight. Raises: NlError EINVAL."""
+    """The first checks of fib_create_info. Raises: NlError EINVAL."""
     if LEAST_SCOPE.get(want.type, 0) > want.scope:
         raise NlError(errno.EINVAL, "Invalid scope")
     if want.flags & (RTNH_F_DEAD | RTNH_F_LINKDOWN):
@@ -517,7 +517,7 @@ def known_type(want: route_request) -> None:
 
 
 def inet_rtm_delroute(nlh: nlmsg) -> None:
-    """net/ipv4/fib_frontend.c: RTM_DELROUTE of AF_INET: the first route that has what it names."""
+    """net/ipv4/fib_frontend.c: RTM_DELROUTE of AF_INET: the first matching route."""
     net = nlh.sk.net
     want = route_request(nlh, AF_INET)
     nhid = known_object(net, want)
@@ -533,7 +533,7 @@ def inet_rtm_delroute(nlh: nlmsg) -> None:
     try:
         metrics = want.metrics(nlh)
     except NlError:
-        raise NlError(errno.ESRCH) from None  # no route has such
+        raise NlError(errno.ESRCH) from None  # no route has one
     fib_table_delete(
         net,
         tb,
@@ -554,7 +554,7 @@ def inet_rtm_delroute(nlh: nlmsg) -> None:
 
 
 def gateway_pair(via: str | wide | None) -> tuple[int, wide] | None:
-    """A next hop's gateway as fib_nh has it: of IPv4 and of IPv6; None: it has none."""
+    """A next hop's IPv4 and IPv6 gateway as in fib_nh; None: none."""
     if isinstance(via, str):
         return parse_addr(via), 0
     return None if via is None else (0, via)
@@ -604,9 +604,9 @@ def inet6_rtm_newroute(nlh: nlmsg) -> None:
 
 
 def ip6_route_multipath_add(net: Net, routes: list[fib6_info], nlflags: int) -> None:
-    """net/ipv6/route.c: insert routes that are alike but for their gateways, and tell of them once.
+    """net/ipv6/route.c: insert routes that differ only in their gateways, and notify once.
 
-    Raises: OSError of the first that cannot be; none of them is there then.
+    Raises: OSError of the first failure; then none of them is inserted.
     """
     flags = nlflags
     added: list[fib6_info] = []
@@ -624,7 +624,7 @@ def ip6_route_multipath_add(net: Net, routes: list[fib6_info], nlflags: int) -> 
 
 
 def ip6_route_mpath_notify(net: Net, added: list[fib6_info], nlflags: int) -> None:
-    """net/ipv6/route.c: tell of routes of one request; of appended ones with those before them."""
+    """net/ipv6/route.c: notify one request's routes; appended ones with their siblings."""
     if not added or net.rtnl is None:
         return
     told = NLM_F_REPLACE if nlflags & NLM_F_REPLACE else NLM_F_CREATE
@@ -665,7 +665,7 @@ def inet6_rtm_delroute(nlh: nlmsg) -> None:
 def delete_route6(
     net: Net, tb: fib6_table, want: route_request, nhid: int, gw: wide, oif: int
 ) -> None:
-    """net/ipv6/route.c: delete what is asked for, over `gw` and `oif` if they are not 0.
+    """net/ipv6/route.c: delete matching routes, via `gw` and `oif` if they are not 0.
 
     Raises: NlError ESRCH, ENOENT.
     """

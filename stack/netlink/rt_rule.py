@@ -56,9 +56,9 @@ RANGES = {
 MROUTE_RULES = {RTNL_FAMILY_IPMR: 253, RTNL_FAMILY_IP6MR: 254}
 """The table of multicast routes that the only rule of each family names."""
 ALSO_0 = ("pref", "suppress_prefixlen", "suppress_ifgroup")
-"""Fields by which a rule is found also if they are 0."""
+"""Fields that select a rule even if they are 0."""
 NONE = 0xFFFFFFFF
-"""-1 of a field that suppresses nothing."""
+"""-1 for a field that suppresses nothing."""
 FIB_RULE_PERMANENT, FIB_RULE_UNRESOLVED = 0x01, 0x04
 FIB_RULE_IIF_DETACHED, FIB_RULE_OIF_DETACHED = 0x08, 0x10
 
@@ -146,7 +146,7 @@ def fib_nl_fill_rule(net: Net, ops: fib_rules_ops, rule: fib_rule) -> bytes:
 
 
 def rule_request(nlh: nlmsg) -> tuple[fib_rules_ops, fib_rule, dict[str, Any]]:
-    """net/core/fib_rules.c fib_nl2rule: the family's rules, the rule of a request, what is given.
+    """net/core/fib_rules.c fib_nl2rule: the family's rules, the request's rule, the given fields.
 
     Raises: NlError EINVAL, EAFNOSUPPORT; EOPNOTSUPP for conditions that rules here do not have.
     """
@@ -216,7 +216,7 @@ def fib_nl_newrule(nlh: nlmsg) -> None:
 
 
 def fib_nl_delrule(nlh: nlmsg) -> None:
-    """net/core/fib_rules.c: RTM_DELRULE: the first that has what is given."""
+    """net/core/fib_rules.c: RTM_DELRULE: the first that matches the given fields."""
     ops, _, found = rule_request(nlh)
     given = {
         name: value

@@ -1,4 +1,4 @@
-"""net/core/rtnetlink.c: RTM_GETSTATS, what interfaces counted: `ip stats`."""
+"""net/core/rtnetlink.c: RTM_GETSTATS, statistics of interfaces: `ip stats`."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ GETSET = AttrTable(
     last=2,
 )
 LINK_64, OFFLOAD, AF_SPEC = 1 << 0, 1 << 3, 1 << 4
-"""IFLA_STATS_FILTER_BIT of what is told here; bridges and bonds have no LINK_XSTATS."""
+"""IFLA_STATS_FILTER_BIT of the supported groups; bridges and bonds have no LINK_XSTATS."""
 HW_S_INFO = 1 << 1
 
 
@@ -77,9 +77,9 @@ def rtnl_valid_stats_req(nlh: nlmsg, dump: bool) -> tuple[int, int, int]:
 
 
 def rtnl_fill_statsinfo(dev: net_device, mask: int, offload: int) -> bytes:
-    """net/core/rtnetlink.c: struct if_stats_msg and what was asked for of an interface."""
+    """net/core/rtnetlink.c: struct if_stats_msg and the requested groups of an interface."""
     counters = dev_get_stats(dev)
-    # No device here has counters in hardware that are its driver's to keep.
+    # No device here has offload counters in hardware.
     unused = {"IFLA_OFFLOAD_XSTATS_HW_S_INFO_REQUEST": 0, "IFLA_OFFLOAD_XSTATS_HW_S_INFO_USED": 0}
     kinds = {"IFLA_OFFLOAD_XSTATS_L3_STATS": unused}
     xstats = {"IFLA_OFFLOAD_XSTATS_HW_S_INFO": kinds} if offload & HW_S_INFO else None

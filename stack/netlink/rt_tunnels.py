@@ -1,7 +1,7 @@
 """IFLA_INFO_DATA of tunnels: ipip, sit, gre, gretap, ip6tnl, ip6gre, ip6gretap.
 
 uapi/linux/if_tunnel.h has two lists of attributes, one for those with GRE and one for the others.
-What both call the same, such as LOCAL and TTL, is read and told by one function. Read ATTRS first.
+Attributes in both, such as LOCAL and TTL, are parsed and built by one function. Read ATTRS first.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ ATTRS: tuple[tuple[str, str, AttrType, int, int], ...] = (
 0: only the other list has it.
 """
 PARM = tuple((name, member) for name, member, *_ in ATTRS if member)
-"""Attributes that set a member, in the order in which they are told."""
+"""Attributes that set a member, in the order of a dump."""
 
 
 def tunnel_table(gre: bool, addr: AttrType, flags: AttrType = U32) -> AttrTable:
@@ -96,11 +96,11 @@ class tunnel_link:
 
     @property
     def prefix(self) -> str:
-        """Of the names of its attributes."""
+        """The prefix of its attributes' names."""
         return "IFLA_GRE_" if self.kind.gre else "IFLA_IPTUN_"
 
     def validate(self, tb: Attrs, data: Attrs | None) -> None:
-        """ipgre_tunnel_validate, ipip_tunnel_validate and the like. Raises: NlError."""
+        """ipgre_tunnel_validate, ipip_tunnel_validate and others. Raises: NlError."""
         if self.kind.ether:
             validate_ether(tb, data)
         if data is None:
@@ -114,7 +114,7 @@ class tunnel_link:
             raise NlError(errno.EINVAL)
 
     def parms(self, data: Attrs) -> ip_tunnel_parm:
-        """ipip_netlink_parms and the like. Raises: NlError EINVAL, EOPNOTSUPP."""
+        """ipip_netlink_parms and others. Raises: NlError EINVAL, EOPNOTSUPP."""
         p, prefix = ip_tunnel_parm(), self.prefix
         six = self.kind.family != AF_INET
         for name in ("COLLECT_METADATA", "ENCAP_TYPE"):
@@ -154,7 +154,7 @@ class tunnel_link:
         tunnel_changelink(dev, self.parms(data), "IFLA_MTU" in tb)
 
     def fill_info(self, dev: net_device) -> dict[str, Any]:
-        """ipip_fill_info and the like."""
+        """ipip_fill_info and others."""
         t: ip_tunnel = dev.priv
         p, prefix = t.parms, self.prefix
         known = POLICIES[self.kind.kind].by_name
@@ -177,7 +177,7 @@ class tunnel_link:
         return found | {prefix + name: 0 for name in encap}
 
     def link(self, dev: net_device) -> net_device | None:
-        """ip_tunnel_get_iflink: the interface that was asked for."""
+        """ip_tunnel_get_iflink: the requested interface."""
         t: ip_tunnel = dev.priv
         return t.net.dev_by_index.get(t.parms.link)
 

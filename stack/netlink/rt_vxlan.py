@@ -92,7 +92,7 @@ PARMS = (
     Parm("IFLA_VXLAN_REMCSUM_NOPARTIAL", 24, FLAG, fixed=CANNOT),
     Parm("IFLA_VXLAN_DF", 29, U8, sets="df"),
 )
-"""Parameters in the order in which they are looked at."""
+"""Parameters in the order of their checks."""
 VXLAN = AttrTable(
     "IFLA_VXLAN",
     Attr("IFLA_VXLAN_ID", 1, U32),
@@ -106,7 +106,7 @@ VXLAN = AttrTable(
     strict_from=31,
 )
 NOT_HERE = {row.name for row in PARMS if not row.sets}
-"""What only other hosts can do."""
+"""Attributes that are not supported here."""
 
 
 def vxlan_validate(tb: Attrs, data: Attrs | None) -> None:
@@ -168,7 +168,7 @@ def vxlan_nl2conf(tb: Attrs, data: Attrs, old: vxlan_dev | None = None) -> vxlan
 def vxlan_new(net: Net, tb: Attrs, data: Attrs) -> net_device:
     """vxlan_newlink"""
     cfg = vxlan_nl2conf(tb, data)
-    vxlan_config_validate(net, cfg)  # looks at the name last, as register_netdevice does
+    vxlan_config_validate(net, cfg)  # checks the name last, as register_netdevice does
     return vxlan_newlink(
         net, link_name(tb, "vxlan"), cfg, tb.get("IFLA_ADDRESS"), tb.get("IFLA_MTU", 0)
     )

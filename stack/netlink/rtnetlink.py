@@ -1,9 +1,9 @@
-"""net/core/rtnetlink.c: NETLINK_ROUTE: which function answers which message; what groups hear.
+"""net/core/rtnetlink.c: NETLINK_ROUTE: the handlers of messages; notifications.
 
     rtnetlink_rcv_msg => HANDLERS[family, type]     doit, or dumpit with NLM_F_DUMP
     rtnl_event, rtmsg_ifinfo                        changes, for the multicast groups
 
-The stack calls `net.rtnl(RTM_NEWROUTE, route)` and its kin while somebody listens, else nothing.
+The stack calls `net.rtnl(RTM_NEWROUTE, route)` and others only while there are listeners.
 Read HANDLERS first.
 """
 
@@ -167,8 +167,8 @@ HANDLERS: dict[tuple[int, int], tuple[Doit | None, Dumpit | None]] = {
         (rt_netconf.inet_netconf_get_devconf, rt_netconf.inet_netconf_dump_devconf),
     (uapi.AF_UNSPEC, uapi.RTM_GETSTATS): (rt_stats.rtnl_stats_get, rt_stats.rtnl_stats_dump),
 }
-"""rtnl_register: the function for one object, and that for all; by family and message. What a
-family does not have AF_UNSPEC's does."""
+"""rtnl_register: the functions for one object and for a dump; by family and message. A
+missing one falls back to AF_UNSPEC's."""
 # fmt: on
 
 
@@ -201,13 +201,13 @@ def rtnetlink_rcv_msg(nlh: nlmsg) -> None:
     net = nlh.sk.net
     heard = net.rtnl
     if nlh.flags & NLM_F_ECHO and heard is None:
-        net.rtnl = partial(rtnl_event, net)  # for the one who asks
+        net.rtnl = partial(rtnl_event, net)  # for the requester
     try:
         doit(nlh)
     except ExtAckError:
         raise
     except OSError as exc:
-        # What functions say that Python's callers use, too: Linux tells the errno alone.
+        # The texts are for Python callers: Linux reports only the errno.
         raise NlError(exc.errno or errno.EIO) from None
     finally:
         net.rtnl = heard
@@ -223,7 +223,7 @@ def dump_seq(nlh: nlmsg) -> Callable[[], Any] | None:
     return None
 
 
-# --- what groups hear ---------------------------------------------------------------------------
+# --- notifications ------------------------------------------------------------------------------
 
 FIRST_EVENTS = (
     *(netdevice.NETDEV_UP, netdevice.NETDEV_DOWN),
@@ -231,19 +231,19 @@ FIRST_EVENTS = (
     *(netdevice.NETDEV_CHANGENAME, netdevice.NETDEV_CHANGEUPPER, netdevice.NETDEV_BONDING_FAILOVER),
     *(netdevice.NETDEV_NOTIFY_PEERS, netdevice.NETDEV_RESEND_IGMP),
 )
-"""Told before what follows from them, such as routes that go."""
+"""Sent before their consequences, such as deleted routes."""
 LAST_EVENTS = netdevice.NETDEV_REGISTER, netdevice.NETDEV_UNREGISTER, netdevice.NETDEV_CHANGE
 
 
 def rtnetlink_event(event: int, dev: net_device) -> int:
-    """net/core/rtnetlink.c: what is told of an interface before others act on it."""
+    """net/core/rtnetlink.c: notify of an interface before other handlers act."""
     if event in FIRST_EVENTS:
         rtmsg_ifinfo(uapi.RTM_NEWLINK, dev, 0)
     return 0
 
 
 def rtnetlink_last_event(event: int, dev: net_device) -> int:
-    """net/core/dev.c: an interface came, went or has another carrier; others have acted on it."""
+    """net/core/dev.c: an interface was added, removed or changed; others have acted."""
     if event in LAST_EVENTS:
         kind = uapi.RTM_DELLINK if event == netdevice.NETDEV_UNREGISTER else uapi.RTM_NEWLINK
         rtmsg_ifinfo(kind, dev, 0 if event == netdevice.NETDEV_CHANGE else 0xFFFFFFFF)
@@ -251,7 +251,7 @@ def rtnetlink_last_event(event: int, dev: net_device) -> int:
 
 
 def rtmsg_ifinfo(kind: int, dev: net_device, change: int) -> None:
-    """net/core/rtnetlink.c: tell of an interface."""
+    """net/core/rtnetlink.c: notify of an interface."""
     net = dev.net
     net.nl_table.dev_base_seq += 1
     if net.nl_table.protocols[NETLINK_ROUTE].listeners.get(RTNLGRP_LINK):
@@ -260,10 +260,10 @@ def rtmsg_ifinfo(kind: int, dev: net_device, change: int) -> None:
 
 
 def rtnl_event(net: Net, kind: int, what: Any, flags: int) -> None:
-    """Tell the group of a neighbour, an address or a route what became of it.
+    """Notify the group of a neighbour, an address or a route of its change.
 
-    `flags` are the message's (NLM_F_*). Of addresses of IPv4, routes, rules and next hops it has
-    port and number of the request that it follows from; with NLM_F_ECHO who asked hears it, too.
+    `flags` are the message's (NLM_F_*). For IPv4 addresses, routes, rules and next hops it has
+    port and number of the causing request; with NLM_F_ECHO the requester gets it, too.
     """
     by = rtnl_asked(net, kind)
     if kind in (uapi.RTM_NEWNEIGH, uapi.RTM_DELNEIGH, uapi.RTM_GETNEIGH):
@@ -316,11 +316,11 @@ def rtnl_event(net: Net, kind: int, what: Any, flags: int) -> None:
 
 
 def rtnl_asked(net: Net, kind: int) -> nlmsg | None:
-    """The request that a message about such a change follows from, None: from none."""
+    """The request that caused such a change, or None."""
     nlh = net.nl_table.protocols[NETLINK_ROUTE].asked
     if nlh is None:
         return None
-    # Routes change with an object that is replaced. Numbers of one thing are four in a row.
+    # Routes change with an object that is replaced. Each object type has four consecutive numbers.
     of_object = nlh.type == uapi.RTM_NEWNEXTHOP and kind == uapi.RTM_NEWROUTE
     return nlh if of_object or nlh.type >> 2 == kind >> 2 else None
 
@@ -335,7 +335,7 @@ def _tell(
     by: nlmsg | None = None,
     portid: int = 0,
 ) -> None:
-    """net/core/rtnetlink.c rtnl_notify: `by`: the request that it follows from."""
+    """net/core/rtnetlink.c rtnl_notify: `by`: the causing request."""
     seq, echo = 0, False
     if by is not None:
         portid, seq, echo = by.sk.portid, by.seq, bool(by.flags & NLM_F_ECHO)
@@ -349,7 +349,7 @@ def rtnetlink_net_init(net: Net) -> None:
     rtnl = partial(rtnl_event, net)
 
     def bind() -> None:
-        """A namespace in which nobody listens or dumps is spared the calls."""
+        """Without listeners and dumps the calls are skipped."""
         net.rtnl = rtnl if proto.listeners else None
 
     proto = netlink_protocol(

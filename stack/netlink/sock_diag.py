@@ -1,4 +1,4 @@
-"""net/core/sock_diag.c: NETLINK_SOCK_DIAG, what `ss` asks, by the family of the sockets."""
+"""net/core/sock_diag.c: NETLINK_SOCK_DIAG, the requests of `ss`, by the family of the sockets."""
 
 from __future__ import annotations
 

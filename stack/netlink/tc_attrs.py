@@ -1,12 +1,12 @@
 """uapi/linux/pkt_sched.h: messages of traffic control: structures and attributes, as rows.
 
-What `tc` sends for a discipline becomes one mapping, `{"rate": 125000, "limit": 3000}`, which its
+The parameters that `tc` sends become one mapping, `{"rate": 125000, "limit": 3000}`, which its
 `init` and `change` take. What its `dump` returns becomes a message again. OPTIONS has a row per
 kind: the structure at the start of TCA_OPTIONS, if there is one, and the attributes. The members of
 a structure are in the mapping by their names; `Shape` gives these. XSTATS has the statistics.
 
     Options.parse(data)     bytes of TCA_OPTIONS -> mapping. Raises: NlError EINVAL, ERANGE.
-    Options.build(opt)      mapping -> bytes; what is not there, or None, is left out
+    Options.build(opt)      mapping -> bytes; missing or None values are omitted
 
 Read `Options` first.
 """
@@ -95,7 +95,7 @@ class Shape:
         return self.code.pack(*(zero if value is None else value for value, zero in both))
 
     def row(self, name: str, number: int) -> Structure:
-        """An attribute with this structure, which is told if one of its members is."""
+        """An attribute with this structure, which is built if one of its members is given."""
         return Structure(
             name, number, AttrType("UNSPEC", self.get, self.put), self.code.size, shape=self
         )
@@ -111,7 +111,7 @@ class Structure(Attr):
 class Options:
     """TCA_OPTIONS of one kind: `head` is the structure at its start, `rows` are the attributes.
 
-    `least`: bytes of the structure that old programs send; what is missing is 0.
+    `least`: bytes of the structure that old programs send; the rest is 0.
     """
 
     def __init__(self, *rows: Attr, head: Shape | None = None, least: int = 0) -> None:
@@ -128,7 +128,7 @@ class Options:
         """All parameters."""
         scalar = (row for row in rows if not isinstance(row, Structure))
         self.tables = {"priomap", *(row.name for row in scalar if not row.type.size)}
-        """Those that are no numbers: bytes, or several numbers."""
+        """Non-numeric ones: bytes, or several numbers."""
 
     def parse(self, data: bytes) -> dict[str, Any]:
         """The parameters by name. Raises: NlError EINVAL, ERANGE."""
@@ -147,7 +147,7 @@ class Options:
         return opt
 
     def build(self, opt: Mapping[str, Any]) -> bytes:
-        """The bytes of the parameters that are there."""
+        """The bytes of the given parameters."""
         out = bytearray(self.head.put(opt) if self.head is not None else b"")
         out += bytes(-len(out) & 3)
         for row in self.rows:

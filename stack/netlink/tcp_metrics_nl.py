@@ -1,6 +1,6 @@
 """net/ipv4/tcp_metrics.c: the family "tcp_metrics" of NETLINK_GENERIC, which `ip tcp_metrics` uses.
 
-It shows and forgets what is remembered of peers (stack/inet/tcp_metrics.py).
+It shows and deletes the cached metrics of peers (stack/inet/tcp_metrics.py).
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ Key = tuple[int, wide, wide]
 
 
 def tcp_metrics_vals(tm: tcp_metrics_block) -> dict[str, int]:
-    """TCP_METRICS_ATTR_VALS: the metrics that are known. RTT and RTTVAR without _US are ms."""
+    """TCP_METRICS_ATTR_VALS: the known metrics. RTT and RTTVAR without _US are ms."""
     vals = {
         "RTT_US": tm.rtt,
         "RTT": max(tm.rtt // 1000, min(tm.rtt, 1)),
@@ -84,7 +84,7 @@ def tcp_metrics_vals(tm: tcp_metrics_block) -> dict[str, int]:
 
 
 def tcp_metrics_fill_info(net: Net, key: Key, tm: tcp_metrics_block) -> bytes:
-    """net/ipv4/tcp_metrics.c: what is told of a peer. Times are ms ago."""
+    """net/ipv4/tcp_metrics.c: the attributes of a peer. Times are ms ago."""
     tfom = tm.tcpm_fastopen
     family, saddr, daddr = key
     now: int = net.clock.now_ns()
@@ -115,7 +115,7 @@ def parse_nl_addr(tb: Attrs, names: tuple[str, str]) -> tuple[int, wide] | None:
 
 
 def of_peer(net: Net, tb: Attrs, dst: tuple[int, wide]) -> list[Key]:
-    """What is remembered of a destination, from the source that the request names, if it does."""
+    """The cached metrics of a destination, from the request's source, if given."""
     src = parse_nl_addr(tb, SADDR)
     return [
         key
@@ -146,7 +146,7 @@ def tcp_metrics_nl_dump(nlh: nlmsg, tb: Attrs) -> Iterator[bytes]:
 
 
 def tcp_metrics_nl_cmd_del(nlh: nlmsg, tb: Attrs) -> None:
-    """net/ipv4/tcp_metrics.c: forget a destination, or all. Raises: NlError ESRCH."""
+    """net/ipv4/tcp_metrics.c: delete a destination, or all. Raises: NlError ESRCH."""
     net = nlh.sk.net
     dst = parse_nl_addr(tb, ADDR)
     if dst is None:

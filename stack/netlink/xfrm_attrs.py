@@ -26,7 +26,7 @@ USERSA_TAIL = struct.Struct("=IIIIIHBBB7x")
 """Three of xfrm_stats, seq, reqid, family, mode, replay_window, flags."""
 USERSA_INFO_BYTES = 224
 USERSPI_RANGE = struct.Struct("=II")
-"""min, max: what follows in struct xfrm_userspi_info."""
+"""min, max: the rest of struct xfrm_userspi_info."""
 USERSA_ID = struct.Struct("=16s4sHBx")
 """daddr, spi, family, proto."""
 POLICY_TAIL = struct.Struct("=IIBBBB4x")
@@ -143,7 +143,7 @@ def put_usersa_info(x: xfrm_state) -> bytes:
     sel = x.sel if x.sel.family else xfrm_selector(x.family, sport_mask=0, dport_mask=0)
     raw = put_selector(sel)
     if not x.sel.family or x.km_state == XFRM_STATE_ACQ:
-        at = 40  # the family, which an unspecified selector has not
+        at = 40  # the family, if the selector is unspecified
         raw = raw[:at] + b"\0\0" + raw[at + 2 :]
     return (
         raw

@@ -1,6 +1,6 @@
-"""net/xfrm/xfrm_user.c: NETLINK_XFRM: states and policies of `ip xfrm`, and who watches them.
+"""net/xfrm/xfrm_user.c: NETLINK_XFRM: states and policies of `ip xfrm`, and notifications.
 
-    xfrm_user_rcv_msg                   MESSAGES: the header's size, what answers, what dumps
+    xfrm_user_rcv_msg                   MESSAGES: the header's size, doit, dump
         xfrm_add_sa                     verify_newsa_info -> xfrm_state_construct
         xfrm_alloc_userspi              an SPI for a daemon that negotiates the rest
         xfrm_del_sa, xfrm_get_sa, xfrm_flush_sa, xfrm_get_sadinfo
@@ -8,7 +8,7 @@
         xfrm_get_policy (and delete), xfrm_flush_policy, xfrm_get_spdinfo
     xfrm_compile_policy                 the policy of a socket (IP_XFRM_POLICY)
     km_notify                           the groups of `ip xfrm monitor`
-    km_acquire                          a policy needs a state: a key manager hears it
+    km_acquire                          a policy needs a state: notify a key manager
 
 Structures are in xfrm_attrs.py; state is `net.xfrm`. The first state and the first policy with a
 template load stack/xfrm.
@@ -142,7 +142,7 @@ def states(net: Net) -> list[xfrm_state]:
 
 
 def table(net: Net) -> netns_xfrm_state:
-    """The states of a namespace; their module is loaded if it was not."""
+    """The states of a namespace; load their module if needed."""
     if net.xfrm.state is None:
         xfrm_init(net.machine)
     found = net.xfrm.state
@@ -153,7 +153,7 @@ def table(net: Net) -> netns_xfrm_state:
     return found
 
 
-# --- telling --------------------------------------------------------------------------------------
+# --- dumping --------------------------------------------------------------------------------------
 
 
 def put_algo(algo: xfrm_algo, *icv_bits: int) -> bytes:
@@ -227,7 +227,7 @@ def notify(net: Net, group: int, kind: int, payload: bytes) -> None:
 
 
 def notify_sa(x: xfrm_state, kind: int) -> None:
-    """net/xfrm/xfrm_user.c xfrm_notify_sa: a state came, changed or went."""
+    """net/xfrm/xfrm_user.c xfrm_notify_sa: a state was added, changed or removed."""
     payload = copy_to_user_state_extra(x)
     if kind == DELSA:
         ident = raw_address(x.daddr, x.family), x.spi.to_bytes(4, "big"), x.family, x.proto
@@ -292,7 +292,7 @@ def verify_selector(sel: xfrm_selector, unknown: str) -> None:
 
 
 def verify_newsa_info(sel: xfrm_selector, family: int, proto: int, mode: int, tb: Attrs) -> None:
-    """net/xfrm/xfrm_user.c: what structure and attributes may say. Raises: NlError EINVAL."""
+    """net/xfrm/xfrm_user.c: validate structure and attributes. Raises: NlError EINVAL."""
     if family not in BITS:
         raise NlError(errno.EINVAL, "Invalid address family")
     if sel.family:
@@ -314,7 +314,7 @@ def verify_newsa_info(sel: xfrm_selector, family: int, proto: int, mode: int, tb
 
 
 def get_algo(tb: Attrs, name: str, code: struct.Struct) -> xfrm_algo | None:
-    """An algorithm of an attribute; None: it is not there. Raises: NlError EINVAL."""
+    """An algorithm of an attribute; None: absent. Raises: NlError EINVAL."""
     raw: bytes | None = tb.get(name)
     if raw is None:
         return None
@@ -357,7 +357,7 @@ def get_replay(tb: Attrs, flags: int, window: int) -> xfrm_replay:
 
 
 def copy_from_user_state(net: Net, data: bytes, tb: Attrs) -> xfrm_state:
-    """net/xfrm/xfrm_user.c: struct xfrm_usersa_info, and what else tells states apart. No keys."""
+    """net/xfrm/xfrm_user.c: struct xfrm_usersa_info, and the selecting attributes. No keys."""
     at = SELECTOR.size
     daddr, spi, proto = ID.unpack_from(data, at)
     saddr = data[at + ID.size : at + ID.size + 16]
@@ -427,7 +427,7 @@ def verify_spi_info(proto: int, low: int, high: int) -> None:
 def xfrm_alloc_userspi(nlh: nlmsg, data: bytes, tb: Attrs) -> None:
     """XFRM_MSG_ALLOCSPI: a state without keys that keeps an SPI. Raises: OSError EINVAL, ENOENT."""
     x = copy_from_user_state(nlh.sk.net, data, tb)
-    x.seq = x.flags = x.replay_window = 0  # those of the state that will come
+    x.seq = x.flags = x.replay_window = 0  # the daemon sets these later
     low, high = USERSPI_RANGE.unpack_from(data, USERSA_INFO_BYTES)
     verify_spi_info(x.proto, low, high)
     if x.family not in BITS:
@@ -508,7 +508,7 @@ def xfrm_get_sadinfo(nlh: nlmsg, data: bytes, tb: Attrs) -> None:
 
 
 def verify_newpolicy_info(pol: xfrm_policy) -> None:
-    """net/xfrm/xfrm_user.c: what the structure may say. Raises: NlError EINVAL."""
+    """net/xfrm/xfrm_user.c: validate the structure. Raises: NlError EINVAL."""
     if pol.share > 3:
         raise NlError(errno.EINVAL, "Invalid policy share")
     if pol.action not in DEFAULTS:
@@ -562,7 +562,7 @@ def policy_type(tb: Attrs) -> int:
 
 
 def same(one: xfrm_selector, other: xfrm_selector) -> bool:
-    """Whether two selectors say the same."""
+    """Whether two selectors are equal."""
     return put_selector(one) == put_selector(other)
 
 
@@ -663,7 +663,7 @@ def xfrm_get_spdinfo(nlh: nlmsg, data: bytes, tb: Attrs) -> None:
 
 
 def xfrm_set_default(nlh: nlmsg, data: bytes, tb: Attrs) -> None:
-    """XFRM_MSG_SETDEFAULT: what happens to flows that no policy matches; others leave it."""
+    """XFRM_MSG_SETDEFAULT: the action for flows without policy; other values keep it."""
     xfrm = nlh.sk.net.xfrm
     actions = {number: action for action, number in DEFAULTS.items()}
     for at, direction in enumerate((0, 2, 1)):  # in, fwd, out
@@ -689,7 +689,7 @@ def put_default(net: Net) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """What answers a message; `size`: bytes of its structure."""
+    """The handler of a message; `size`: bytes of its structure."""
 
     size: int
     doit: Callable[[nlmsg, bytes, Attrs], None]
