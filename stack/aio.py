@@ -1,4 +1,4 @@
-"""`import stack.aio` gives the module stack.api.aio itself, under the name to remember."""
+"""`import stack.aio` gives the module stack.api.aio itself, under a short name."""
 
 import sys
 

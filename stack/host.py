@@ -101,7 +101,7 @@ class Host(Namespace):
         return self.machine.realtime_ns(at_ns)
 
     def irq_line(self, irq: int) -> irq_desc:
-        """The interrupt line `irq`: give it to a device as its InterruptLine."""
+        """The interrupt line `irq`: pass it to a device as its InterruptLine."""
         return irq_to_desc(self.machine, whole_number("irq_line", "irq", irq, 0))
 
     def dma_table(self) -> DmaTable:
@@ -109,7 +109,7 @@ class Host(Namespace):
         return self.machine.dma_table()
 
     def pci_add(self, slot: PciSlot, irq: int) -> net_device | None:
-        """Plug a PCI device in; its driver probes it. The interface it made, or None."""
+        """Plug a PCI device in; its driver probes it. The new interface, or None."""
         check_methods("pci_add", "slot", slot, ("config_read",), "a PCI device, such as Nic.slot")
         with self.lock:
             before = set(self.dev_by_name)
@@ -124,9 +124,9 @@ class Host(Namespace):
     def netns_add(
         self, name: str, *, sysctl: Mapping[str, Any] | None = None, uid: int | None = None
     ) -> Namespace:
-        """`ip netns add NAME`: one more network namespace of this machine; its `lo` is down.
+        """`ip netns add NAME`: add a network namespace to this machine; its `lo` is down.
 
-        Raises: OSError: EEXIST, there is one of that name. SysctlError: see Namespace.
+        Raises: OSError: EEXIST, the name exists. SysctlError: see Namespace.
         """
         check_type("netns_add", "name", name, str, "text")
         with self.lock:
@@ -136,7 +136,7 @@ class Host(Namespace):
             return Namespace(self.machine, name, uid=uid, gid=self.gid, sysctl=sysctl)
 
     def netns(self, name: str) -> Namespace:
-        """The namespace called `name`. Raises: OSError: ENOENT, there is none."""
+        """The namespace called `name`. Raises: OSError: ENOENT."""
         for net in self.machine.net_namespace_list:
             if net.name == name and isinstance(net, Namespace):
                 return net
@@ -146,11 +146,11 @@ class Host(Namespace):
     # --- end ------------------------------------------------------------------------------------
 
     def on_close(self, fn: Callable[[], Any]) -> None:
-        """Have `fn()` called when `close` begins, last registered first: interfaces still work."""
+        """Call `fn()` when `close` begins, last registered first: interfaces still work."""
         self.machine.on_close(fn)
 
     def on_closed(self, fn: Callable[[], Any]) -> None:
-        """Have `fn()` called when `close` ends, last registered first: interfaces are gone."""
+        """Call `fn()` when `close` ends, last registered first: interfaces are removed."""
         self.machine.on_closed(fn)
 
     def close(self) -> None:

@@ -98,7 +98,7 @@ class Machine:
     linkwatch_run_queue: Callable[[], None]
     net_ratelimit_state: ratelimit_state
 
-    # TCP sockets whose packets have left: stack/inet/tcp_timer.py.
+    # TCP sockets whose packets were sent: stack/inet/tcp_timer.py.
     tsq_head: list[Any]
     tsq_tasklet: tasklet_struct
 
@@ -187,7 +187,7 @@ class Machine:
         return table
 
     def on_close(self, fn: Callable[[], Any]) -> None:
-        """Have `fn()` called when `close` begins, last registered first: interfaces still work."""
+        """Call `fn()` when `close` begins, last registered first: interfaces still work."""
         self._on_close.append(fn)
 
     def on_close_cancel(self, fn: Callable[[], Any]) -> None:
@@ -196,7 +196,7 @@ class Machine:
             self._on_close.remove(fn)
 
     def on_closed(self, fn: Callable[[], Any]) -> None:
-        """Have `fn()` called when `close` ends, last registered first: interfaces are gone."""
+        """Call `fn()` when `close` ends, last registered first: interfaces are removed."""
         self._on_closed.append(fn)
 
     def close(self) -> None:

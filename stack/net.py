@@ -84,10 +84,10 @@ class Net:
     uid: int
     gid: int
     caller: int
-    """The thread of the machine whose call is answered at the moment (stack/api/programs); or 0."""
+    """The thread whose system call is being processed (stack/api/programs); or 0."""
     mib: netns_mib
     gen: dict[str, Any]
-    """net_generic: what modules keep here, by their names (stack/tunnel)."""
+    """net_generic: data of modules, by their names (stack/tunnel)."""
     sysctl: sysctl_table
     drop_reasons: dict[int, int]
     on_drop: Callable[[sk_buff, int], None] | None
@@ -101,7 +101,7 @@ class Net:
     now: Callable[[], int]
     random: Random
     secret: bytes
-    """Key of all hashes that nobody may guess (core/secure_seq.py): 16 bytes."""
+    """Secret key of all hashes (core/secure_seq.py): 16 bytes."""
     ram: HostMemory
     skb_small: SkbPool
     skb_pages: SkbPool
@@ -113,9 +113,9 @@ class Net:
     dev_by_name: dict[str, net_device]
     dev_ifindex: int
     qdisc_autohandle: int
-    """The last handle that a discipline got without asking for one (sched/sch_kinds.py)."""
+    """The last automatic handle of a discipline (sched/sch_kinds.py)."""
     qdisc_hashed: int
-    """How many disciplines there have been below a root (sched/sch_generic.py)."""
+    """The number of child disciplines ever created (sched/sch_generic.py)."""
     tc_actions: dict[str, dict[int, tc_action]]
     """Actions of filters by kind and number (sched/act_api.py)."""
     loopback_dev: net_device
@@ -138,7 +138,7 @@ class Net:
     proto_list: list[proto]
     wait_entry: wait_queue_entry | None
     wait_ready: Callable[[], bool] | None
-    """`wait_entry.ready`, bound once for all who wait; None while one has it."""
+    """`wait_entry.ready`, bound once for all waiters; None while in use."""
     ready_hub: ReadyHub | None
     signal: signal_struct
     sock_cookie: int
@@ -158,12 +158,12 @@ class Net:
     """Keys of TCP Fast Open; the first makes cookies."""
     tcp_hashinfo: inet_hashinfo
     tcp_metrics: dict[tuple[int, wide, wide], tcp_metrics_block]
-    """By (family, source, destination): what is remembered of peers."""
+    """By (family, source, destination): cached metrics of peers."""
     tcp_tw_isn: int
     tfo_active_disable_stamp: int
-    """When a path last seemed to swallow Fast Open, ns."""
+    """When a path last seemed to drop Fast Open, ns."""
     tfo_active_disable_times: int
-    """How often that was since it worked."""
+    """Number of such events since the last success."""
     udp_table: udp_table
 
     # Policies and tracked connections: stack/inet/xfrm_policy.py, stack/netfilter.
@@ -178,9 +178,9 @@ class Net:
     # AF_NETLINK: stack/netlink.
     nl_table: netlink_table
     rtnl: Callable[[int, Any, int], None] | None
-    """`rtnl(RTM_NEWROUTE, route, NLM_F_CREATE)` and the like, if there are listeners; else None."""
+    """`rtnl(RTM_NEWROUTE, route, NLM_F_CREATE)` and others, if there are listeners; else None."""
     ethtool_notify: Callable[[net_device, str], None] | None
-    """`ethtool_notify(dev, "rings")`: a setting changed, while somebody listens; else None."""
+    """`ethtool_notify(dev, "rings")`: a setting changed, if there are listeners; else None."""
 
     # IPv4: stack/ipv4.
     arp_conflicts: int
@@ -246,7 +246,7 @@ class Net:
         return f"<{type(self).__name__} {self.name}: {names}>"
 
     def close(self) -> None:
-        """Close every socket, give the devices back, free every packet. Idempotent."""
+        """Close every socket, return the devices, free every packet. Idempotent."""
         with self.lock:
             cleanup_net(self)
 

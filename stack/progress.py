@@ -1,6 +1,6 @@
 """The state of a machine that a VirtualClock compares to find stalls.
 
-The clock must tell a long wait from an endless one; e1000emu/clock/stall.py defines this interface.
+The clock must tell long waits from endless ones; e1000emu/clock/stall.py defines this interface.
 """
 
 from __future__ import annotations

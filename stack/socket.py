@@ -1,4 +1,4 @@
-"""`import stack.socket` gives the module stack.api.socket itself, under the name to remember."""
+"""`import stack.socket` gives the module stack.api.socket itself, under a short name."""
 
 import sys
 

@@ -104,7 +104,7 @@ class sysctl_table(sysctl_fields):
         return getattr(*found)
 
     def _in_conf(self, name: str) -> tuple[devconf, str] | None:
-        """The set and the setting of net.ipv4.conf that a name means; None: it means none."""
+        """The set and the setting of net.ipv4.conf that a name refers to; None: no such name."""
         if name in CONF4_ROWS:
             return self.conf[ALL], name
         dotted = name.replace("/", ".")
@@ -115,7 +115,7 @@ class sysctl_table(sysctl_fields):
         return None
 
     def _to_conf(self, name: str, value: Any) -> bool:
-        """Write a setting of net.ipv4.conf; False: the name is none of them."""
+        """Write a setting of net.ipv4.conf; False: not one of these names."""
         if name in CONF4_ROWS:
             for conf in tuple(self.conf.values()):
                 setattr(conf, name, value)
@@ -124,12 +124,12 @@ class sysctl_table(sysctl_fields):
         if found is None:
             return False
         if not name.endswith(found[1]):
-            value = SYSCTLS[IP_FORWARD].parse(value)  # an error names what was written
+            value = SYSCTLS[IP_FORWARD].parse(value)  # an error names the written value
         setattr(*found, value)
         return True
 
     def _before_devices(self, every: devconf, name: str, old: Any) -> None:
-        """A setting of `all` is written at the start."""
+        """Apply the initial value of a setting of `all`."""
         if name == "forwarding":
             inet_forward_change(self.conf)
 

@@ -1,6 +1,6 @@
-"""The knobs of net.core and net.ipv4 as typed fields; rows of SYSCTLS say all else about them.
+"""The knobs of net.core and net.ipv4 as typed fields; rows of SYSCTLS have their other properties.
 
-tests/stack/test_sysctl.py holds the two against each other.
+tests/stack/test_sysctl.py compares the two.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from stack.core.rows import state
 
 @state
 class sysctl_fields:
-    """One field per row of SYSCTLS, which gives it its start value (stack/sysctl.py)."""
+    """One field per row of SYSCTLS, which has its initial value (stack/sysctl.py)."""
 
     dev_weight: int
     default_qdisc: str

@@ -51,7 +51,7 @@ def eth_header_parse(skb: sk_buff) -> bytes:
 
 
 def eth_header_cache(neigh: neighbour, hh: hh_cache, proto: int) -> int:
-    """net/ethernet/eth.c: store the ready header in `hh.hh_data`; 0, or -1 for 802.3 framing."""
+    """net/ethernet/eth.c: store the cached header in `hh.hh_data`; 0, or -1 for 802.3 framing."""
     if proto == netdevice.ETH_P_802_2:
         return -1
     hh.hh_data = neigh.ha + neigh.dev.dev_addr + proto.to_bytes(2, "big")
@@ -60,7 +60,7 @@ def eth_header_cache(neigh: neighbour, hh: hh_cache, proto: int) -> int:
 
 
 def eth_header_cache_update(hh: hh_cache, dev: net_device, haddr: bytes) -> None:
-    """net/ethernet/eth.c: put a neighbour's new address into its ready header."""
+    """net/ethernet/eth.c: update a neighbour's address in its cached header."""
     hh.hh_data = haddr + hh.hh_data[netdevice.ETH_ALEN :]
 
 
@@ -72,7 +72,7 @@ def eth_type_trans(skb: sk_buff, dev: net_device) -> int:
     skb.dev = dev
     protocol = eth_type_trans_fast(skb, dev.dev_addr)
     if skb.pkt_type == PACKET_BROADCAST and dev.broadcast != ETH_BROADCAST:
-        skb.pkt_type = PACKET_MULTICAST  # lo has zeros for it
+        skb.pkt_type = PACKET_MULTICAST  # lo has a zero broadcast address
     return protocol
 
 
@@ -98,7 +98,7 @@ def eth_validate_addr(dev: net_device) -> int:
 
 
 def eth_no_rx_filter(dev: net_device) -> None:
-    """ndo_set_rx_mode of a device that has no filter: it takes whatever comes."""
+    """ndo_set_rx_mode of a device that has no filter: it receives everything."""
 
 
 def ether_setup(dev: net_device) -> None:

@@ -4,14 +4,14 @@
     register_prot_hook -> fanout_link           the socket receives
     deliver_skb => packet_rcv_fanout            chooses by the group's type:
         fanout_hash                 PACKET_FANOUT_HASH: one flow, one socket, both directions alike
-        PACKET_FANOUT_LB, _RND, _CBPF           in turn, by chance, by a BPF program
+        PACKET_FANOUT_LB, _RND, _CBPF           in turn, random, by a BPF program
         fanout_demux_rollover       the next socket with room
         => packet_rcv               of the chosen socket
     unregister_prot_hook -> fanout_unlink; close -> fanout_release
 
 The sockets of a group share one hook, whose function is packet_rcv_fanout. State:
 `net.packet_fanout_list` has the groups; a `packet_fanout` has `arr` (sockets that receive),
-`sk_ref` (members), `type` and `flags`; `packet_sock.rollover` counts and remembers flows. Read
+`sk_ref` (members), `type` and `flags`; `packet_sock.rollover` counts and stores flows. Read
 packet_rcv_fanout first.
 """
 
@@ -180,7 +180,7 @@ def fanout_new(sk: packet_sock, ident: int, kind: int, flags: int, most: int) ->
 
 
 def fanout_find_new_id(net: Net) -> int:
-    """net/packet/af_packet.c: a number that no group has. Raises: OSError ENOMEM."""
+    """net/packet/af_packet.c: a free group number. Raises: OSError ENOMEM."""
     taken = {f.id for f in net.packet_fanout_list}
     for _ in range(1 << 16):
         net.packet_fanout_next_id = net.packet_fanout_next_id + 1 & 0xFFFF

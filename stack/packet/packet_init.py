@@ -81,7 +81,7 @@ def packet_release(sock: socket) -> int:
     unregister_prot_hook(sk)
     fanout_release(sk)
     packet_flush_mclist(sk)
-    place_rings(sk, None, None)  # who maps their pages keeps them
+    place_rings(sk, None, None)  # mappings of their pages remain
     sk.cached_dev = sk.prot_hook.dev = None
     sock_orphan(sk)
     sock.sk = None
@@ -180,7 +180,7 @@ def packet_notifier(msg: int, dev: net_device) -> int:
 
 
 def packet_net_init(net: Net) -> None:
-    """net/packet/af_packet.c: make a namespace's list of sockets, and register the family."""
+    """net/packet/af_packet.c: create a namespace's list of sockets, and register the family."""
     net.packet_sklist = []
     net.packet_fanout_list = []
     net.packet_fanout_next_id = 0

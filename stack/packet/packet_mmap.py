@@ -20,7 +20,7 @@ if sys.platform == "linux":
 
 
 MEMORY = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-"""Memory of this machine, bytes: more is ENOMEM. Pages that were never used take none."""
+"""Memory of this machine, bytes: more is ENOMEM. Unused pages take no memory."""
 
 
 def alloc_pg_vec(size: int) -> tuple[int, mmap.mmap]:

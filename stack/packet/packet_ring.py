@@ -7,8 +7,8 @@
     packet_rcv -> tpacket_rcv           a slot or a place in a block; copy; the header before it
         tpacket_current_frame           TPACKET_V1, V2: the next slot, if the program gave it back
         __packet_lookup_frame_in_block  V3: a place in the block, or in the next one
-            prb_retire_current_block    the block is the program's; prb_dispatch_next_block
-    timer -> prb_retire_rx_blk_timer_expired    a block with frames has waited long enough
+            prb_retire_current_block    pass the block to the program; prb_dispatch_next_block
+    timer -> prb_retire_rx_blk_timer_expired    pass on a block after its timeout
     poll => packet_poll
 
 A slot, and a block of V3. The program owns it while its status is not 0:
@@ -84,7 +84,7 @@ SLL_BYTES = 20
 """struct sockaddr_ll."""
 TP_FT_REQ_FILL_RXHASH = 1
 DEFAULT_PRB_RETIRE_TOV_NS = 8_000_000
-"""Linux takes what a fast interface needs to fill a block, if it is longer."""
+"""Linux uses the time to fill a block on a fast interface, if longer."""
 UINT_MAX = 0xFFFFFFFF
 USHRT_MAX = 0xFFFF
 
@@ -110,9 +110,9 @@ def align(value: int, to: int) -> int:
 
 
 def packet_set_ring(tx: bool, sk: packet_sock, optval: Any) -> None:
-    """net/packet/af_packet.c: make the ring to receive, or to send, or with no blocks end it.
+    """net/packet/af_packet.c: create the receive or send ring; without blocks remove it.
 
-    Raises: OSError EINVAL; EBUSY while it is mapped, is in use or was made already; ENOMEM.
+    Raises: OSError EINVAL; EBUSY while it is mapped, is in use or already exists; ENOMEM.
     """
     there = sk.tx_ring if tx else sk.rx_ring
     layout = REQ3 if sk.tp_version == TPACKET_V3 else REQ
@@ -162,7 +162,7 @@ def packet_set_ring(tx: bool, sk: packet_sock, optval: Any) -> None:
 def place_rings(
     sk: packet_sock, rx: packet_ring_buffer | None, tx: packet_ring_buffer | None
 ) -> None:
-    """Make these the socket's rings: pages of one file, the ring to receive before that to send.
+    """Set the socket's rings: pages of one file, the receive ring before the send ring.
 
     They must not be mapped. Raises: OSError ENOMEM, and the rings are unchanged.
     """
@@ -185,7 +185,7 @@ def place_rings(
 
 
 def still_mapped(sk: packet_sock) -> bool:
-    """Whether somebody maps the pages; who does not any more is forgotten."""
+    """Whether the pages are mapped; drops ended mappings."""
     sk.maps = [still for still in sk.maps if still()]
     return bool(sk.maps)
 
@@ -212,9 +212,9 @@ def ring_bytes(ring: packet_ring_buffer) -> int:
 
 
 def packet_poll(file: Any, sock: socket, wait: Any) -> int:
-    """net/packet/af_packet.c: POLL* of the socket: readable, too, when frames are in the ring.
+    """net/packet/af_packet.c: POLL* of the socket: readable, too, if frames are in the ring.
 
-    With a ring to send it is writable, too, when the next slot is free.
+    With a send ring it is writable, too, if the next slot is free.
     """
     mask = datagram_poll(file, sock, wait)
     ring = sock.sk.tx_ring
@@ -238,18 +238,18 @@ def word_at(ring: packet_ring_buffer, at: int) -> int:
 
 
 def slot_status(ring: packet_ring_buffer) -> int:
-    """__packet_get_status of the slot at hand of a ring to send."""
+    """__packet_get_status of the current slot of a send ring."""
     return word_at(ring, slot_at(ring, ring.head) + TX_STATUS[ring.version])
 
 
 def slot_at(ring: packet_ring_buffer, i: int) -> int:
-    """packet_lookup_frame: where slot `i` begins."""
+    """packet_lookup_frame: the offset of slot `i`."""
     per = ring.block_size // ring.frame_size
     return i // per * ring.block_size + i % per * ring.frame_size
 
 
 def tpacket_has_room(ring: packet_ring_buffer, behind: int) -> bool:
-    """net/packet/af_packet.c: the slot or block is free that is the next one, or 1/`behind` on."""
+    """net/packet/af_packet.c: whether the next slot or block, or the one 1/`behind` on, is free."""
     if ring.version == TPACKET_V3:
         block = ring.block + (ring.block_nr // behind if behind else 0)
         at = block % ring.block_nr * ring.block_size + BLOCK_STATUS
@@ -341,9 +341,9 @@ def tpacket_status(skb: sk_buff) -> int:
 
 
 def tpacket_vlan(sk: packet_sock, skb: sk_buff) -> tuple[int, int, int]:
-    """The tag that a frame has beside its bytes, its protocol, and their bits of the status.
+    """A frame's VLAN tag in metadata, its protocol, and their status bits.
 
-    A SOCK_DGRAM socket is shown one that is in the MAC header, too.
+    A SOCK_DGRAM socket also gets one from the MAC header.
     """
     valid = TP_STATUS_VLAN_VALID | TP_STATUS_VLAN_TPID_VALID
     if skb.vlan_proto:
@@ -422,7 +422,7 @@ def __packet_lookup_frame_in_block(sk: packet_sock, ring: packet_ring_buffer, le
 
 
 def prb_open_block(sk: packet_sock, ring: packet_ring_buffer) -> None:
-    """net/packet/af_packet.c: begin to fill the block at hand."""
+    """net/packet/af_packet.c: start to fill the current block."""
     start = ring.block * ring.block_size
     seconds, ns = divmod(sk.net.machine.realtime_ns(), NSEC_PER_SEC)
     first = blk_plus_priv(ring.priv)
@@ -436,7 +436,7 @@ def prb_open_block(sk: packet_sock, ring: packet_ring_buffer) -> None:
 
 
 def prb_retire_current_block(sk: packet_sock, ring: packet_ring_buffer, status: int) -> None:
-    """net/packet/af_packet.c: the block at hand is the program's, and the next one is at hand."""
+    """net/packet/af_packet.c: pass the current block to the program, and go to the next."""
     start = ring.block * ring.block_size
     memory = ring.memory
     if ring.timer is not None:
@@ -455,7 +455,7 @@ def prb_retire_current_block(sk: packet_sock, ring: packet_ring_buffer, status: 
 
 
 def prb_dispatch_next_block(sk: packet_sock, ring: packet_ring_buffer) -> bool:
-    """net/packet/af_packet.c: open the block at hand; False: it is the program's still."""
+    """net/packet/af_packet.c: open the current block; False: the program still owns it."""
     if word_at(ring, ring.block * ring.block_size + BLOCK_STATUS) != TP_STATUS_KERNEL:
         ring.frozen = True
         ring.freezes += 1
@@ -465,7 +465,7 @@ def prb_dispatch_next_block(sk: packet_sock, ring: packet_ring_buffer) -> bool:
 
 
 def prb_retire_rx_blk_timer_expired(timer: timer_list) -> None:
-    """net/packet/af_packet.c: hand over a block that is not full."""
+    """net/packet/af_packet.c: pass on a block that is not full."""
     sk: packet_sock = timer.data
     ring = sk.rx_ring
     if ring is not None and not ring.frozen:

@@ -2,15 +2,15 @@
 
     sendmsg => packet_sendmsg -> packet_snd
         packet_alloc_skb                    copy the caller's bytes
-        packet_fill_skb                     SOCK_DGRAM: the stack makes the MAC header
+        packet_fill_skb                     SOCK_DGRAM: the stack builds the MAC header
         packet_parse_headers, packet_xmit -> dev_queue_xmit, or dev_direct_xmit
     sendmsg => packet_sendmsg -> tpacket_snd        with a ring: all frames that are ready
         tpacket_parse_header                length and place of a slot's frame
-    kfree_skb => tpacket_destruct_skb       the slot is the program's again
+    kfree_skb => tpacket_destruct_skb       return the slot to the program
 
 A slot, and its status: AVAILABLE, by the program SEND_REQUEST, SENDING until the frame has left,
 AVAILABLE. A frame that cannot be sent ends the call, its slot WRONG_FORMAT; with PACKET_LOSS it is
-left out.
+skipped.
 
     tpacket_hdr, tpacket2_hdr or tpacket3_hdr | frame, or with PACKET_TX_HAS_OFF later
 
@@ -75,7 +75,7 @@ MAX_LINEAR = 0x600
 """Bytes of a frame in the head of its sk_buff; the rest is in page fragments."""
 TX_LENGTH = {TPACKET_V1: 8, TPACKET_V2: 4, TPACKET_V3: 16}
 TX_MAC = {TPACKET_V1: 16, TPACKET_V2: 12, TPACKET_V3: 24}
-"""Where a slot has tp_len, and tp_mac with tp_net behind it."""
+"""Offsets of tp_len, and of tp_mac followed by tp_net, in a slot."""
 OFFSETS = struct.Struct("=HH")
 
 
@@ -124,7 +124,7 @@ def packet_destination(sk: packet_sock, to: sockaddr_ll | None) -> net_device:
 
 
 def max_frame(sk: packet_sock, dev: net_device) -> int:
-    """Bytes of the longest frame: the MTU, the header that the caller makes, and a VLAN tag."""
+    """Bytes of the longest frame: the MTU, the caller's header, and a VLAN tag."""
     reserve = dev.hard_header_len if sk.sk_type == uapi.SOCK_RAW else 0
     return dev.mtu + reserve + netdevice.VLAN_HLEN
 
@@ -182,7 +182,7 @@ def ll_destination(name: sockaddr) -> sockaddr_ll:
     need_sa_len(name, SOCKADDR_LL_LEN)
     if name.family == uapi.AF_PACKET or (not name.sa_len and name.family != uapi.AF_INET6):
         return ll_address(name)
-    # The byte at the place of sll_halen is taken for one, and so must fit.
+    # The byte at the offset of sll_halen is read as one, and must be valid.
     if name.family == uapi.AF_INET6 and 0 < name.sa_len < 12 + (name.addr >> 96 & 0xFF):
         raise os_error(errno.EINVAL, f"{name!r} is no address of AF_PACKET")
     return sockaddr_ll(name.port, int.from_bytes(in_addr_of(name).to_bytes(4, "big"), byteorder))
@@ -251,8 +251,8 @@ def packet_xmit(sk: packet_sock, skb: sk_buff) -> int:
 def tpacket_snd(sk: packet_sock, msg: msghdr) -> int:
     """net/packet/af_packet.c: send the frames of the ring that are ready, from its head on.
 
-    Returns their bytes. Without MSG_DONTWAIT it waits until all have left. Raises: OSError as
-    packet_snd; EMSGSIZE, EINVAL for a slot that says so; ETIMEDOUT.
+    Returns their bytes. Without MSG_DONTWAIT it waits until all were sent. Raises: OSError as
+    packet_snd; EMSGSIZE, EINVAL for an invalid slot; ETIMEDOUT.
     """
     to = None if msg.msg_name is None else ll_destination(msg.msg_name)
     dev = packet_destination(sk, to)
@@ -304,14 +304,14 @@ def tpacket_snd(sk: packet_sock, msg: msghdr) -> int:
 
 
 def tpacket_left(sk: packet_sock, seen: int) -> bool:
-    """What tpacket_snd waits for: frames have left since `seen` were pending."""
+    """Condition of tpacket_snd's wait: frames were sent since `seen` were pending."""
     return sk.tx_ring is None or sk.tx_ring.pending != seen
 
 
 def tpacket_parse_header(
     sk: packet_sock, ring: packet_ring_buffer, slot: int, most: int
 ) -> tuple[int, int]:
-    """net/packet/af_packet.c: where in the ring a slot's frame begins, and its length.
+    """net/packet/af_packet.c: the offset in the ring and the length of a slot's frame.
 
     Raises: OSError EMSGSIZE above `most` or the slot, EINVAL for an offset outside of the slot.
     """
@@ -354,7 +354,7 @@ def set_slot_status(ring: packet_ring_buffer, slot: int, status: int) -> None:
 
 
 def tpacket_destruct_skb(skb: sk_buff) -> None:
-    """net/packet/af_packet.c: a frame of the ring has left, or was dropped."""
+    """net/packet/af_packet.c: a frame of the ring was sent or dropped."""
     sk: packet_sock = skb.sk  # type: ignore[assignment]  # as tpacket_snd set it
     try:
         ring = sk.tx_ring
@@ -364,5 +364,5 @@ def tpacket_destruct_skb(skb: sk_buff) -> None:
         sock_wfree(skb)
         if skwq_has_sleeper(sk):
             wake_up_poll(sk.sk_wq, KEY_OUT)
-    except (AttributeError, TypeError):  # the garbage collector took sk apart
+    except (AttributeError, TypeError):  # the garbage collector cleared sk
         return

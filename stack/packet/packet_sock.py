@@ -68,7 +68,7 @@ def new_hook(sk: packet_sock) -> packet_type:
 
 @state
 class packet_rollover:
-    """struct packet_rollover: the socket that got the last frame for lack of room, and counters."""
+    """struct packet_rollover: the socket of the last rollover, and counters."""
 
     sock: int = row(0)
     num: int = row(0)
@@ -97,7 +97,7 @@ class packet_ring_buffer:
     """struct packet_ring_buffer: frames in memory that a program shares.
 
     TPACKET_V1 and V2 have `frame_nr` slots of `frame_size` bytes, `head` is the next one. V3 has
-    `block_nr` blocks of `block_size` bytes, which frames fill one behind another: the fields below
+    `block_nr` blocks of `block_size` bytes, which frames fill consecutively: the fields below
     `pending` are those of struct tpacket_kbdq_core.
     """
 
@@ -109,14 +109,14 @@ class packet_ring_buffer:
     memory: Any
     """Its pages: an mmap.mmap, or with a second ring a part of one."""
     hdrlen: int
-    """Bytes before a frame, but for its own header: tp_hdrlen."""
+    """Bytes before a frame, without its own header: tp_hdrlen."""
     head: int = row(0)
     pending: int = row(0)
-    """Frames of a ring to send that are on their way."""
+    """Frames of a send ring in transmission."""
     priv: int = row(0)
-    """Bytes behind the header of a block that are the program's."""
+    """Private bytes of the program after a block's header."""
     tov_ns: int = row(0)
-    """A block with frames is handed over so long after its first, full or not."""
+    """Timeout after the first frame, when a block is passed on."""
     features: int = row(0)
     block: int = row(0)
     """The block that is filled; `at` is the next frame in the ring, `last` the one before."""

@@ -155,7 +155,7 @@ def packet_get_statistics(sk: packet_sock) -> bytes:
 
 
 def no_ring(sk: packet_sock, value: Any) -> None:
-    """A row's `check`: what a ring was made for stays. Raises: OSError EBUSY."""
+    """A row's `check`: fixed while a ring exists. Raises: OSError EBUSY."""
     if sk.rx_ring is not None or sk.tx_ring is not None:
         raise os_error(errno.EBUSY, "the socket has a ring")
 
@@ -181,7 +181,7 @@ PACKET_LEVEL = Level("SOL_PACKET", SOL_PACKET, vars(names), (
     SockOpt("PACKET_FANOUT_DATA", "the program of PACKET_FANOUT_CBPF", "4.3",
         takes=opt_raw, set=fanout_set_data),
     SockOpt("PACKET_HDRLEN", "the length of a ring's header", "2.6.27",
-        get=lambda sk: TPACKET_HDRLEN[0], room=4),  # the buffer brings no version
+        get=lambda sk: TPACKET_HDRLEN[0], room=4),  # the buffer has no version
     switch("PACKET_IGNORE_OUTGOING", "prot_hook.ignore_outgoing", "receive only incoming packets",
         since="4.20", legal=ON_OFF),
     switch("PACKET_LOSS", "tp_loss", "frames of a ring that cannot be sent are left out",

@@ -71,7 +71,7 @@ FILES: dict[str, Callable[[Net], str]] = {
     "softirqs": devices.softirqs,
     "interrupts": devices.interrupts,
 }
-"""The files below /proc/net, each with the function that makes its text."""
+"""The files below /proc/net, each with the function that builds its text."""
 
 
 def read(net: Net, name: str) -> str:

@@ -89,5 +89,5 @@ def nfnetlink_log(net: Net) -> str:
 
 
 def xfrm_stat(net: Net) -> str:
-    """net/xfrm/xfrm_proc.c: counters of packets that IPsec refused."""
+    """net/xfrm/xfrm_proc.c: counters of IPsec errors."""
     return text(f"{name:<24}\t{value}" for name, value in net.mib.xfrm.items())

@@ -23,7 +23,7 @@ def ip6_mr_vif(net: Net) -> str:
 
 
 def ip_mr_cache(net: Net) -> str:
-    """net/ipv4/ipmr.c ipmr_mfc_seq_show: the routes, and those that are asked for."""
+    """net/ipv4/ipmr.c ipmr_mfc_seq_show: the routes, and unresolved ones."""
     head = "Group    Origin   Iif     Pkts    Bytes    Wrong Oifs"
     return _cache(net.ipv4.mrt, head, le_word)
 

@@ -1,4 +1,4 @@
-"""/proc/net/protocols: what each kind of socket is, and how many there are."""
+"""/proc/net/protocols: the kinds of sockets, and their numbers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""/proc/net/arp, route, rt_cache, ipv6_route, if_inet6, anycast6 and the like."""
+"""/proc/net/arp, route, rt_cache, ipv6_route, if_inet6, anycast6 and others."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def route(net: Net) -> str:
     """net/ipv4/fib_trie.c: fib_route_seq_show (main table)."""
     head = "Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT"
     lines = [f"{head:<127}"]
-    # As the trie has them: by address, and of one address the longest prefix first.
+    # In the trie's order: by address, for one address the longest prefix first.
     for row in sorted(fib_dump(net), key=lambda row: (row["dst"], -row["plen"])):
         if row["type"] in (RTN_BROADCAST, RTN_MULTICAST):
             continue
@@ -117,7 +117,7 @@ def neigh_stat(tbl: neigh_table | None) -> str:
 def ipv6_route(net: Net) -> str:
     """net/ipv6/route.c: ipv6_route_seq_show, all tables.
 
-    A table without a default route shows the route of "unreachable" that its root has then.
+    A table without a default route shows the "unreachable" route of its root.
     """
     source, use, lines = f"{0:032x} 00", f"{1:08x} {0:08x}", []
     for tb_id in sorted(net.ipv6.fib6.tables, key=lambda tb_id: (tb_id & 0xFF, tb_id)):

@@ -1,4 +1,4 @@
-"""How /proc/net writes addresses, groups and lines."""
+"""The format of addresses, groups and lines in /proc/net."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def group(name: str, items: Iterable[tuple[str, int]]) -> list[str]:
 def stat(columns: str, values: Mapping[str, int] | None = None) -> str:
     """A file of /proc/net/stat: headings, and a row for the one CPU, in hexadecimal.
 
-    What `values` does not have is 0; None: no row.
+    Values missing in `values` are 0; None: no row.
     """
     names = columns.split()
     lines = [" ".join(f"{name:<8}" for name in names)]

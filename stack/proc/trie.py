@@ -1,16 +1,16 @@
 """/proc/net/fib_trie and fib_triestat: the IPv4 tables as the level-compressed trie of the kernel.
 
-Our tables are maps by length (stack/ipv4/fib.py). So the trie is built when somebody reads it, by
+Our tables are maps by length (stack/ipv4/fib.py). So the trie is built when it is read, by
 the rules of Documentation/networking/fib_trie.rst:
 
     a leaf       the routes of one address, whatever their lengths
     a node       2 ** bits children, chosen by the `bits` of an address above its lowest `pos`
-    inflate      a node whose children are mostly in use takes one bit more
-    halve        one whose children are mostly empty gives one back
-    collapse     a node with one child is that child
+    inflate      a node whose children are mostly in use gets one more bit
+    halve        one whose children are mostly empty loses one bit
+    collapse     a node with one child is replaced by it
 
-The kernel's trie also depends on the order of changes, for the limits of growing and shrinking
-differ. Ours is what the routes give that there are, in the order in which they were added.
+The kernel's trie also depends on the order of changes, since the limits of growing and shrinking
+differ. Ours is built from the existing routes, in the order in which they were added.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class tnode:
         return key >> self.pos & (1 << self.bits) - 1
 
     def is_full(self, n: leaf | tnode | None) -> bool:
-        """Whether no bit is skipped on the way to the node `n`."""
+        """Whether the path to the node `n` skips no bit."""
         return isinstance(n, tnode) and n.pos + n.bits == self.pos
 
     def put(self, i: int, n: leaf | tnode | None) -> None:
@@ -109,7 +109,7 @@ def _insert(n: leaf | tnode | None, new: leaf, root: bool) -> leaf | tnode | Non
 
 
 def _resize(tn: tnode, root: bool) -> leaf | tnode | None:
-    """net/ipv4/fib_trie.c resize: the node with as many bits as its children deserve."""
+    """net/ipv4/fib_trie.c resize: adjust the node's bits to its children."""
     work = MAX_WORK
     while work and _should_inflate(tn, root):
         tn = _inflate(tn)
@@ -125,7 +125,7 @@ def _resize(tn: tnode, root: bool) -> leaf | tnode | None:
 
 
 def _should_inflate(tn: tnode, root: bool) -> bool:
-    """Whether the children in use, the full ones twice, would fill enough of a larger node."""
+    """Whether the children in use, the full ones twice, fill enough of a larger node."""
     used = len(tn.child) - tn.empty + tn.full
     percent = INFLATE_ROOT_PERCENT if root else INFLATE_PERCENT
     return used > 1 and tn.pos > 0 and 50 * used >= percent * len(tn.child)
@@ -139,7 +139,7 @@ def _should_halve(tn: tnode, root: bool) -> bool:
 
 
 def _resize_children(tn: tnode) -> tnode:
-    """A node that was made anew: what no bit leads past may grow or shrink."""
+    """Resize the full children of a rebuilt node."""
     for i in reversed(range(len(tn.child))):
         n = tn.child[i]
         if isinstance(n, tnode) and tn.is_full(n):
@@ -148,7 +148,7 @@ def _resize_children(tn: tnode) -> tnode:
 
 
 def _inflate(old: tnode) -> tnode:
-    """The node with one bit more."""
+    """The node with one more bit."""
     tn = tnode(old.key, old.pos - 1, old.bits + 1)
     for i, n in enumerate(old.child):
         if n is None:
@@ -170,7 +170,7 @@ def _inflate(old: tnode) -> tnode:
 
 
 def _halve(old: tnode) -> tnode:
-    """The node with one bit less: pairs of children become nodes of one bit."""
+    """The node with one bit fewer: pairs of children become nodes of one bit."""
     tn = tnode(old.key, old.pos + 1, old.bits - 1)
     for i in range(len(tn.child)):
         a, b = old.child[2 * i : 2 * i + 2]
@@ -185,7 +185,7 @@ def _halve(old: tnode) -> tnode:
 
 
 def _tables(net: Net) -> Iterator[tuple[str, list[fib_alias]]]:
-    """Each table that Linux would have made: its heading and its routes.
+    """Each table that Linux would have created: its heading and its routes.
 
     Until a program adds a rule, local and main are one trie that is shown under both names.
     """

@@ -1,1 +1,1 @@
-"""Programs on a host beside the packet path: servers, and the runners of the clients' cores."""
+"""Programs on a host: servers, and runners of the I/O-free protocol cores."""

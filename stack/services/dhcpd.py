@@ -134,7 +134,7 @@ class Dhcpd:
         net.machine.on_close(self.stop)
 
     def stop(self) -> None:
-        """Close the sockets; the leases are forgotten. Idempotent."""
+        """Close the sockets; the leases are dropped. Idempotent."""
         with self.net.lock:
             self._timer.set(-1)
             self._socket.close()
@@ -152,7 +152,7 @@ class Dhcpd:
                     self._timer.set(action.at_ns)
 
     def _send(self, reply: Reply) -> None:
-        """Send an answer; if it cannot be sent, the client will ask again."""
+        """Send an answer; if it cannot be sent, the client will retry."""
         try:
             if reply.mac:
                 arp_req_set(self.dev, reply.daddr, reply.mac, permanent=False)

@@ -48,7 +48,7 @@ OMIT_MAX_S = 600
 GRACE_NS = 10 * NSEC_PER_SEC
 """Ns that a client may take for its answers, its streams and the end of the test."""
 WAITING_MAX = 64
-"""The most connections that have not sent their cookie yet."""
+"""Maximum connections without a cookie yet."""
 
 UDP_CONNECT = {
     struct.pack("<I", 0x36373839): struct.pack("<I", 0x39383736),
@@ -116,9 +116,9 @@ Action = Send | SendTo | Close | Start | Stop
 
 @dataclass(frozen=True, slots=True)
 class Parameters:
-    """What a client wishes, as far as the server has a part in it. `rate` in bit/s, 0: any.
+    """A client's parameters that affect the server. `rate` in bit/s, 0: any.
 
-    `counted`: a number of bytes or blocks ends the test, so all of them are to arrive.
+    `counted`: a number of bytes or blocks ends the test, so all of them must arrive.
     """
 
     udp: bool
@@ -281,16 +281,16 @@ class Iperf3Server:
 
     @property
     def udp(self) -> bool:
-        """Are UDP streams expected or running?"""
+        """Whether UDP streams are expected or running."""
         return self._test is not None and self._test.params is not None and self._test.params.udp
 
     @property
     def draining(self) -> bool:
-        """Is `counted` to be called when bytes of a stream were counted?"""
+        """Whether to call `counted` when bytes of a stream were counted."""
         return self._test is not None and bool(self._test.awaited)
 
     def wants(self, conn: int) -> int:
-        """How many bytes to read of a connection for `received`; 0: it is a stream, or gone."""
+        """How many bytes to read of a connection for `received`; 0: a stream, or closed."""
         if conn in self._cookies:
             return COOKIE_BYTES - len(self._cookies[conn])
         return 4096 if self._test is not None and conn == self._test.control else 0
@@ -404,13 +404,13 @@ class Iperf3Server:
         if not params.udp:
             test.streams.sort(key=lambda stream: stream.peer)  # as they were accepted
         for at, stream in enumerate(test.streams):
-            stream.id = at + 1 if not at else at + 2  # so iperf3 counts: 1, 3, 4, 5 ...
+            stream.id = at + 1 if not at else at + 2  # iperf3's numbering: 1, 3, 4, 5 ...
             stream.sender = params.reverse or (params.both and at >= params.parallel)
         test.state = TEST_RUNNING
         test.started_ns = now_ns
         if params.omit_s:
             test.omit_until_ns = now_ns + int(params.omit_s * NSEC_PER_SEC)
-        # A test that bytes or blocks limit (time 0) has no time of its own.
+        # A test that bytes or blocks limit (time 0) has no duration.
         length_s = params.time_s + params.omit_s if params.time_s else TIME_MAX_S
         test.deadline_ns = now_ns + int(length_s * NSEC_PER_SEC) + GRACE_NS
         running = _state(TEST_START) + _state(TEST_RUNNING)
@@ -494,7 +494,7 @@ class Iperf3Server:
         return len(text).to_bytes(4, "big") + text
 
     def _end(self, text: str) -> list[Action]:
-        """Forget the test and close what belongs to it."""
+        """Drop the test and close its connections."""
         test = self._test
         assert test is not None
         self._test = None
@@ -502,12 +502,12 @@ class Iperf3Server:
 
 
 def _drains(stream: Stream) -> bool:
-    """Is the stream read until all is there that the client has sent?"""
+    """Whether the stream is read until all data of the client has arrived."""
     return stream.params.counted and not stream.sender
 
 
 def _bytes_sent(test: _Test, results: Any) -> dict[Any, int]:
-    """How much the client says that it has sent on the streams that are read to their end."""
+    """The client's byte count of the streams that are read to their end."""
     told = results.get("streams") if isinstance(results, dict) else None
     sent = {row.get("id"): row.get("bytes") for row in told or () if isinstance(row, dict)}
     wanted = {stream.peer: sent.get(stream.id) for stream in test.streams if _drains(stream)}

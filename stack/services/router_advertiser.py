@@ -3,7 +3,7 @@
     core = RouterAdvertiser(config, random=Random(1), lladdr=mac)
     for action in core.start(now_ns): ...
     core.timer(now_ns)                       # at the time of the last SetTimer
-    core.solicited(source, now_ns)           # a valid router solicitation came
+    core.solicited(source, now_ns)           # a valid router solicitation arrived
     core.heard(advertisement, options, now_ns)   # another router's advertisement
 
 The runner carries out the actions: `Advertise` a message, `SetTimer`, log `Inconsistent`. It must
@@ -157,7 +157,7 @@ class RouterAdvertiser:
         return [farewell] * final
 
     def solicited(self, source: wide, now_ns: int) -> list[Action]:
-        """A router solicitation came (RFC 4861 6.2.6): answer within half a second.
+        """A router solicitation arrived (RFC 4861 6.2.6): answer within half a second.
 
         By multicast at most every MIN_DELAY_BETWEEN_RAS; by unicast at most a bounded number
         between two of those.
@@ -182,7 +182,7 @@ class RouterAdvertiser:
     def heard(
         self, theirs: RouterAdvertisement, options: ndisc_options, now_ns: int
     ) -> list[Action]:
-        """Another router's RA came: compare the fields that must agree (RFC 4861 6.2.7)."""
+        """Another router's RA arrived: compare the fields that must agree (RFC 4861 6.2.7)."""
         mine = self.advertisement()
         out: list[Action] = []
 

@@ -294,7 +294,7 @@ class Dhcp4Runner:
 def _answer_in(packet: bytes, summed: bool) -> bytes | None:
     """The payload of a UDP datagram for port 68, None if `packet` is anything else.
 
-    `packet` begins with its IPv4 header. `summed`: its UDP checksum need not be looked at.
+    `packet` begins with its IPv4 header. `summed`: its UDP checksum need not be checked.
     """
     hlen = (packet[0] & 15) * 4 if packet else 0
     size = int.from_bytes(packet[2:4], "big")

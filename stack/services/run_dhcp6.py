@@ -2,7 +2,7 @@
 
 The interface needs a link-local address that has passed duplicate address detection; until then the
 socket cannot be bound, and `start` waits for it. A leased address gets a prefix of 128 bits, since
-router advertisements tell which prefixes are on-link (RFC 8415 21.6). The stack checks it by DAD;
+router advertisements say which prefixes are on-link (RFC 8415 21.6). The stack checks it by DAD;
 an address in use is declined.
 """
 
@@ -49,8 +49,8 @@ class Dhcp6Runner:
 
     Args:
         stateless: request information only (RFC 8415 18.2.6).
-        rapid_commit: be served by two messages where the server agrees.
-        duid: who this machine is; made of the interface's MAC when None.
+        rapid_commit: use the two-message exchange if the server agrees.
+        duid: this machine's identifier; from the interface's MAC if None.
         changed: called with the lease when it is obtained or changed, with None when it is lost.
     """
 
@@ -110,7 +110,7 @@ class Dhcp6Runner:
         )
 
     def stop(self, *, release: bool = True) -> None:
-        """End: addresses go off the interface. A release that is not answered is sent again for
+        """Stop: remove the addresses. An unanswered release is retransmitted for
         some seconds, while the clock runs."""
         with self.net.lock:
             if self._open:

@@ -1,2 +1,2 @@
-"""What looks at the stack from outside: traces, profiles, pages about knobs. Nothing in `stack`
+"""Tools that observe the stack: traces, profiles, pages about knobs. Nothing in `stack`
 imports it."""

@@ -1,4 +1,4 @@
-"""docs/knobs.md: the sysctls and socket options, from what declares them."""
+"""docs/knobs.md: the sysctls and socket options, from their declarations."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def _shown(value: object) -> str:
 
 
 def _takes(row: SockOpt) -> str:
-    """What setsockopt takes, and from whom."""
+    """The values of setsockopt, and required privileges."""
     words = []
     if isinstance(row.legal, range) and row.legal.stop > 1 << 30:
         words = [f"{row.legal.start} or more"]

@@ -165,7 +165,7 @@ class Profile:
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:
-        """Leave out what the calling thread does inside."""
+        """Exclude the calling thread's work inside."""
         start = time.thread_time_ns()
         sampler.pause()
         try:

@@ -102,7 +102,7 @@ TIMER_HEAP = frozenset(
 """Not recorded: how often they run depends on timers of other packets (stack/core/timer.py)."""
 
 ARGUMENTS = frozenset({"check_net"})
-"""Left out: what tells a caller of a wrong argument, before the call that the kernel knows."""
+"""Excluded: argument checks before the kernel's function."""
 
 
 def _of_the_kernel(name: str) -> bool:
@@ -115,7 +115,7 @@ def _of_the_kernel(name: str) -> bool:
 class Tracer:
     """Context manager that records calls into `calls`, in call order, with raw times.
 
-    `packages` are source folders below the root; `root(name, arguments)` is asked once for each
+    `packages` are source folders below the root; `root(name, arguments)` is called once for each
     outermost call and keeps or drops its whole subtree. With `roots_only` only outermost calls are
     recorded, and run at full speed. With the `classes` of an earlier tracer no function has to be
     classified while times are taken. Traces the calling thread only.

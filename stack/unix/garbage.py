@@ -19,7 +19,7 @@ from stack.net import Net
 from stack.unix.unix_sock import netns_unix, unix_edge, unix_skb_parms, unix_sock, unix_vertex
 
 UNIX_INFLIGHT_SANE_USER = SCM_MAX_FD * 8
-"""With more descriptors in messages, a sender of another waits for the collector."""
+"""With more descriptors in messages, senders of further ones wait for the collector."""
 
 UNIX_VERTEX_UNVISITED = 0
 UNIX_VERTEX_GROUPED = -1

@@ -56,7 +56,7 @@ from stack.unix.unix_sock import unix_may_send, unix_recvq_full_lockless, unix_s
 
 
 def unix_dgram_disconnected(sk: unix_sock, other: unix_sock) -> None:
-    """net/unix/af_unix.c: `sk` leaves `other`: drop its unread messages, reset `other`."""
+    """net/unix/af_unix.c: disconnect `sk` from `other`: drop its unread messages, reset `other`."""
     if not sk.sk_receive_queue.qlen:
         return
     while (skb := sk.sk_receive_queue.dequeue()) is not None:
@@ -68,7 +68,7 @@ def unix_dgram_disconnected(sk: unix_sock, other: unix_sock) -> None:
 
 
 def unix_dgram_connect(sock: socket, uaddr: sockaddr | None, addr_len: int, flags: int) -> int:
-    """net/unix/af_unix.c: set the peer, or forget it (AF_UNSPEC).
+    """net/unix/af_unix.c: set the peer, or clear it (AF_UNSPEC).
 
     Raises: OSError EINVAL, ECONNREFUSED, ENOENT, EPROTOTYPE, EPERM (the peer has another one).
     """
@@ -208,7 +208,7 @@ def unix_dgram_queue(
 
 
 def unix_dgram_dead(sk: unix_sock, other: unix_sock) -> OSError:
-    """The error for a closed receiver; if it was the sender's peer, the sender forgets it."""
+    """The error for a closed receiver; if it was the sender's peer, disconnect."""
     if sk.sk_type == uapi.SOCK_SEQPACKET:
         return os_error(errno.EPIPE, "the peer is closed")
     if sk.peer is not other:

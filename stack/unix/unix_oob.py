@@ -1,6 +1,6 @@
 """A byte out of band in a stream (net/unix/af_unix.c, CONFIG_AF_UNIX_OOB).
 
-The byte is a message of its own, to which `oob_skb` points. After it was read out of band, its
+The byte is a separate message, to which `oob_skb` points. After it was read out of band, its
 message stays in the queue, with length 0, until an ordinary read passes it: it is the mark of
 SIOCATMARK.
 """

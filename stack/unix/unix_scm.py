@@ -73,7 +73,7 @@ def unix_detach_fds(net: Net, scm: scm_cookie, skb: sk_buff) -> None:
 
 
 def unix_peek_fds(scm: scm_cookie, skb: sk_buff) -> None:
-    """net/unix/af_unix.c: a peeking reader gets descriptors of its own."""
+    """net/unix/af_unix.c: a peeking reader gets its own descriptors."""
     fpl: scm_fp_list | None = UNIXCB(skb).fp
     if fpl is not None:
         scm.fp = scm_fp_dup(fpl)
@@ -94,7 +94,7 @@ def unix_destruct_scm(skb: sk_buff) -> None:
             unix_del_edges(net, fpl)
         while fpl.fp:
             fput(fpl.fp.pop())
-    except (AttributeError, TypeError):  # the collector took sk apart
+    except (AttributeError, TypeError):  # the garbage collector cleared sk
         return
 
 

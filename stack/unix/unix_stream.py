@@ -113,7 +113,7 @@ def unix_stream_queue(
 def unix_stream_recvmsg(sock: socket, msg: msghdr, size: int, flags: int) -> int:
     """net/unix/af_unix.c: the next bytes; 0 at the end.
 
-    A read does not join messages of different writers (credentials), and ends behind descriptors.
+    A read does not join messages of different writers (credentials), and ends after descriptors.
     Raises: OSError EINVAL when not connected, EAGAIN, the pending error.
     """
     return unix_stream_read_generic(sock, msg, size, flags)

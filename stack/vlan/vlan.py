@@ -1,4 +1,4 @@
-"""net/8021q/vlan.c, vlan_netlink.c: VLAN devices come, follow their real device, and go."""
+"""net/8021q/vlan.c, vlan_netlink.c: adding, updating and removing VLAN devices."""
 
 from __future__ import annotations
 
@@ -186,7 +186,7 @@ def vlan_device_event(event: int, dev: net_device) -> None:
             netif_stacked_transfer_operstate(dev, vlan)
     elif (
         event == netdevice.NETDEV_UNREGISTER and dev.reg_state == netdevice.NETREG_UNREGISTERED
-    ):  # else it moves
+    ):  # else it moves to another namespace
         for vlan in vlans:
             unregister_vlan_dev(vlan)
 

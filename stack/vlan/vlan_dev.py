@@ -44,7 +44,7 @@ class vlan_dev_priv:
     vlan_id: int
     flags: int = VLAN_FLAG_REORDER_HDR
     egress_priority_map: dict[int, int] | None = row()
-    """skb.priority -> the PCP bits, at their place in the tag."""
+    """skb.priority -> the PCP bits, shifted to their place in the tag."""
     real_dev_addr: bytes = row(b"")
 
 

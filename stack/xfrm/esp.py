@@ -27,7 +27,7 @@ def esp_output(esp: Esp, spi: int, number: wide, esn: bool, nexthdr: int, payloa
 def esp_input(esp: Esp, data: bytes, number: wide, esn: bool) -> tuple[int, bytes]:
     """net/ipv4/esp4.c: (next header, payload) of ESP. `number` as in esp_output.
 
-    Raises: ValueError: it is cut off or its padding is wrong; EspTampered.
+    Raises: ValueError: it is truncated or its padding is wrong; EspTampered.
     """
     if len(data) < ESP_HLEN + esp.iv_bytes + 2 + esp.icv_bytes:
         raise ValueError("cut off")

@@ -1,6 +1,6 @@
-"""net/xfrm/xfrm_algo.c, crypto/: the algorithms of ESP, as rows, and what they do to bytes.
+"""net/xfrm/xfrm_algo.c, crypto/: the algorithms of ESP, as rows, and their implementations.
 
-AES needs the package `cryptography`, an extra; hashes are those of the standard library.
+AES needs the package `cryptography`, an extra; hashes are from the standard library.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ class XfrmAlgoError(OSError):
 class xfrm_algo_desc:
     """struct xfrm_algo_desc: an algorithm. Sizes are in bits; `keys` () takes any.
 
-    `icv` are the lengths that an integrity check value may have. Of a hash they are the usual one
-    and the longest, and each between is legal too.
+    `icv` are the lengths of an integrity check value. For a hash they are the usual one
+    and the longest; all between are also valid.
     """
 
     name: str
@@ -60,7 +60,7 @@ CRYPTS = (
 
 
 def xfrm_find_algo(rows: tuple[xfrm_algo_desc, ...], name: str) -> xfrm_algo_desc | None:
-    """net/xfrm/xfrm_algo.c: the algorithm of a name, or of its old name."""
+    """net/xfrm/xfrm_algo.c: find an algorithm by its name or old name."""
     return next((one for one in rows if name and name in (one.name, one.compat)), None)
 
 
@@ -80,7 +80,7 @@ class Esp(Protocol):
         ...
 
     def open(self, spi: bytes, low: bytes, high: bytes, data: bytes) -> bytes:
-        """The plaintext of what seal made. Raises: EspTampered."""
+        """The plaintext of seal's output. Raises: EspTampered."""
         ...
 
 
@@ -93,7 +93,7 @@ def aes_module(name: str) -> Any:
 
 
 class esp_gcm:
-    """AES-GCM (RFC 4106). The sequence number is the IV, which no key sees twice."""
+    """AES-GCM (RFC 4106). The sequence number is the IV, which is unique per key."""
 
     def __init__(self, key: bytes, icv_bits: int) -> None:
         self.ciphers = aes_module("")

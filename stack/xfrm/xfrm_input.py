@@ -3,13 +3,13 @@
     ip_local_deliver_finish => xfrm4_rcv        data at the header of ESP
     ip6_input_finish => xfrm6_rcv
     udp_encap_rcv => xfrm_udp_encap_rcv         ESP in UDP, at a socket with UDP_ENCAP
-        xfrm_input                              state, window, limits, ESP; counts what is wrong
+        xfrm_input                              state, window, limits, ESP; counts errors
             transport_input                     the packet again, without ESP
-            tunnel_input                        what was inside
-            deliver                             with the states it came by, for the policies
-    icmp_unreach => esp4_err, icmpv6_notify => esp6_err     the path MTU of what we sent
+            tunnel_input                        the inner packet
+            deliver                             with its states, for the policies
+    icmp_unreach => esp4_err, icmpv6_notify => esp6_err     path MTU of sent packets
 
-What was decrypted is delivered in the same call: `net.xfrm.sec_path` says meanwhile by which states
+Decrypted packets are delivered in the same call: `net.xfrm.sec_path` has the states by which
 it came, and xfrm_policy_check reads that. Handlers take ownership of their packets.
 """
 
@@ -94,7 +94,7 @@ if TYPE_CHECKING:
 XFRM_MAX_DEPTH = 6
 HEADROOM = 64
 INSIDE = {IPPROTO_IPIP: (4, ETH_P_IP), IPPROTO_IPV6: (6, ETH_P_IPV6)}
-"""IP version and EtherType of what a tunnel's next header says."""
+"""IP version and EtherType by a tunnel's next header."""
 
 
 def drop(net: Net, skb: sk_buff, counter: str) -> None:
@@ -186,7 +186,7 @@ def check_mapping(net: Net, skb: sk_buff, x: xfrm_state, family: int) -> None:
 def remake(net: Net, skb: sk_buff, packet: bytes) -> sk_buff | None:
     """The packet that a received one became, data at its IP header. Takes ownership of skb.
 
-    None: there is no memory, or it was no packet.
+    None: out of memory, or not a packet.
     """
     mac = b""
     if skb_mac_header_was_set(skb) and skb.mac_len:
@@ -246,7 +246,7 @@ def transport_input(
 def tunnel_input(
     net: Net, skb: sk_buff, x: xfrm_state, family: int, nexthdr: int, payload: bytes
 ) -> None:
-    """net/xfrm/xfrm_input.c xfrm_inner_mode_input: what was in a tunnel. Takes ownership of skb."""
+    """net/xfrm/xfrm_input.c xfrm_inner_mode_input: a tunnel's inner packet. Takes ownership of skb."""
     version, proto = INSIDE.get(nexthdr, (0, 0))
     least = 20 if version == 4 else 40
     if not version or len(payload) < least or payload[0] >> 4 != version:
@@ -279,7 +279,7 @@ def copy_dscp(skb: sk_buff, version: int, tos: int) -> None:
 
 
 def deliver(net: Net, skb: sk_buff, x: xfrm_state, family: int) -> None:
-    """Receive a packet that states decrypted; `family` 0: as one that comes from a device.
+    """Receive a packet that states decrypted; `family` 0: as from a device.
 
     Takes ownership of skb.
     """
@@ -323,7 +323,7 @@ def again(net: Net, sk: object, skb: sk_buff) -> int:
 def esp4_err(skb: sk_buff, info: int) -> int:
     """net/ipv4/esp4.c: an ICMP error about a packet of ours, whose header is at data. Borrows skb.
 
-    Only its path MTU and its redirects are believed, and those only with an SPI of ours.
+    Only path MTU and redirects are accepted, and only with an SPI of ours.
     """
     net: Net = skb.dev.net
     icmph = icmp_hdr(skb)

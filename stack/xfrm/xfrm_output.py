@@ -3,11 +3,11 @@
     xfrm_lookup => xfrm_bundle_lookup       a policy's templates: a route that transforms
         xfrm_tmpl_resolve                   the states for them
         xfrm_bundle_create                  xfrm_dst4, xfrm_dst6; a smaller MTU
-        xfrm_dst_check                      whoever caches it asks: does it still hold?
+        xfrm_dst_check                      whether a cached one is still valid
     dst_output => xfrm4_output, xfrm6_output        POST_ROUTING hook
         xfrm_output                         super-packets are cut, checksums computed
             xfrm_output_one                 each state: limits, sequence number, mode, ESP
-            -> ip_local_out, ip6_local_out  over `path`, the route of what came of it
+            -> ip_local_out, ip6_local_out  over `path`, the route of the result
 
 A bundle is a route like others to its callers, with an MTU of its own. Without states for its
 templates a flow gets a route that drops packets, as of Linux with xfrm_larval_drop. Functions that
@@ -107,7 +107,7 @@ class xfrm_bundle:
 
     states: tuple[xfrm_state, ...] = ()
     route: Any = None
-    """What routing said."""
+    """The original route."""
     path: Any = None
     """The destination of the result."""
     genid: int = 0
@@ -132,7 +132,7 @@ xfrm_dst = xfrm_dst4 | xfrm_dst6
 
 
 def xfrm_dst_check(dst: xfrm_dst, cookie: int) -> xfrm_dst | None:
-    """net/xfrm/xfrm_policy.c (with xfrm_bundle_ok): does a bundle still hold? Sets its MTU."""
+    """net/xfrm/xfrm_policy.c (with xfrm_bundle_ok): whether a bundle is valid. Sets its MTU."""
     made = dst.bundle
     if made.genid != dst.net.xfrm.genid or not all(
         x.km_state == XFRM_STATE_VALID for x in made.states
@@ -224,7 +224,7 @@ def never(dst: dst_entry, cookie: int) -> None:
 
 
 def copy_of(dst: Any) -> Any:
-    """An xfrm_dst with all that `dst` says."""
+    """An xfrm_dst that copies `dst`."""
     made: Any
     if isinstance(dst, rtable):
         made = xfrm_dst4(dst.dev, xfrm4_dst_ops)
@@ -330,7 +330,7 @@ def xfrm6_output(net: Net, sk: sock | None, skb: sk_buff) -> int:
 
 
 def __xfrm6_output(net: Net, sk: sock | None, skb: sk_buff) -> int:
-    """net/ipv6/xfrm6_output.c: what is too large for a tunnel is fragmented before it."""
+    """net/ipv6/xfrm6_output.c: fragment packets that are too large for a tunnel."""
     dst: xfrm_dst6 = skb.dst
     if (
         not skb.gso_size
@@ -366,7 +366,7 @@ def xfrm_output(net: Net, sk: sock | None, skb: sk_buff) -> int:
 
 
 def xfrm_output2(net: Net, sk: sock | None, skb: sk_buff) -> int:
-    """net/xfrm/xfrm_output.c xfrm_output_resume: every state, then on. Takes ownership of skb."""
+    """net/xfrm/xfrm_output.c xfrm_output_resume: apply all states, send. Takes ownership of skb."""
     dst: xfrm_dst = skb.dst
     try:
         if skb.ip_summed == CHECKSUM_PARTIAL and not skb_checksum_help(skb):
@@ -384,9 +384,9 @@ def xfrm_output2(net: Net, sk: sock | None, skb: sk_buff) -> int:
 
 
 def xfrm_output_one(net: Net, skb: sk_buff, x: xfrm_state, dst: xfrm_dst) -> sk_buff:
-    """net/xfrm/xfrm_output.c: the packet as one state makes it. Takes ownership of skb.
+    """net/xfrm/xfrm_output.c: apply one state. Takes ownership of skb.
 
-    Data at its IP header. Raises: OSError; skb is the caller's still then. Each cause is counted.
+    Data at its IP header. Raises: OSError; then the caller keeps skb. Each cause is counted.
     """
     mib = net.mib.xfrm
     packet = skb_to_bytes(skb)
@@ -442,7 +442,7 @@ def xfrm_output_one(net: Net, skb: sk_buff, x: xfrm_state, dst: xfrm_dst) -> sk_
 
 
 def copy_metadata(skb: sk_buff, made: sk_buff) -> None:
-    """What a packet keeps when it is transformed: who sent it, its mark and priority."""
+    """What a packet keeps when it is transformed: its socket, mark and priority."""
     made.dev, made.protocol = skb.dev, skb.protocol
     made.mark, made.priority, made.hash = skb.mark, skb.priority, skb.hash
     made.ignore_df = True
@@ -454,7 +454,7 @@ def copy_metadata(skb: sk_buff, made: sk_buff) -> None:
 
 
 def tunnel_check_size(skb: sk_buff, dst: xfrm_dst, six: bool) -> None:
-    """net/xfrm/xfrm_output.c xfrm4_tunnel_check_size, _6_: a packet that fits no tunnel is refused.
+    """net/xfrm/xfrm_output.c xfrm4_tunnel_check_size, _6_: reject packets above the tunnel's MTU.
 
     Its sender is notified. Raises: OSError EMSGSIZE. Borrows skb.
     """
@@ -471,9 +471,9 @@ def tunnel_check_size(skb: sk_buff, dst: xfrm_dst, six: bool) -> None:
 
 
 def esp_output_udp_encap(x: xfrm_state, packet: bytes, esp: bytes) -> bytes:
-    """net/ipv4/esp4.c, esp6.c: ESP behind a UDP header, whose checksum is 0 over IPv4 (RFC 3948).
+    """net/ipv4/esp4.c, esp6.c: ESP after a UDP header, whose checksum is 0 over IPv4 (RFC 3948).
 
-    `packet` is what the state transforms; in transport mode the addresses are its own.
+    `packet` is the original; in transport mode the addresses are its own.
     """
     assert x.encap is not None
     size = UDP_HLEN + len(esp)

@@ -16,8 +16,8 @@ GOOD, TWICE, OLD = 0, 1, 2
 class xfrm_replay:
     """struct xfrm_replay_state and _esn: the last number sent, and the receive window.
 
-    `window` numbers up to `seq` are remembered in `bitmap`, whose bit 0 is `seq`; 0: none are, and
-    all are taken.
+    `window` numbers up to `seq` are stored in `bitmap`, whose bit 0 is `seq`; 0: none are, and
+    all are accepted.
     """
 
     window: int = 0
@@ -40,7 +40,7 @@ def xfrm_replay_overflow(r: xfrm_replay, may_wrap: bool) -> bool:
 
 
 def xfrm_replay_seqhi(r: xfrm_replay, low: int) -> wide:
-    """net/xfrm/xfrm_replay.c: the whole number whose low half came, as the window has it.
+    """net/xfrm/xfrm_replay.c: the full number from its received low half and the window.
 
     It is the one in or nearest above the window (RFC 4303 A2.2).
     """
@@ -57,7 +57,7 @@ def xfrm_replay_seqhi(r: xfrm_replay, low: int) -> wide:
 
 
 def xfrm_replay_check(r: xfrm_replay, number: wide) -> int:
-    """net/xfrm/xfrm_replay.c: may a packet of this number be read? GOOD, TWICE or OLD."""
+    """net/xfrm/xfrm_replay.c: check a packet's number: GOOD, TWICE or OLD."""
     if not r.window:
         return GOOD
     if not number:
@@ -71,7 +71,7 @@ def xfrm_replay_check(r: xfrm_replay, number: wide) -> int:
 
 
 def xfrm_replay_advance(r: xfrm_replay, number: wide) -> None:
-    """net/xfrm/xfrm_replay.c: a packet of this number was genuine: remember it."""
+    """net/xfrm/xfrm_replay.c: store the number of an authenticated packet."""
     if not r.window:
         return
     if number > r.seq:

@@ -1,12 +1,12 @@
 """net/xfrm/xfrm_state.c: states (security associations) and their lifetimes.
 
-    xfrm_init_state                         what encrypts, by the algorithms' rows
+    xfrm_init_state                         the cipher, by the algorithms' rows
     xfrm_state_add, xfrm_state_update       from netlink, after xfrm_init_state
-    xfrm_state_lookup                       of a packet that came: by address, SPI and protocol
+    xfrm_state_lookup                       of a received packet: by address, SPI and protocol
     xfrm_find_acq                           an SPI for a daemon that negotiates the rest
-    xfrm_state_find                         for a packet that leaves: by a policy's template
+    xfrm_state_find                         for a sent packet: by a policy's template
         xfrm_state_acquire                  there is none: request one (XFRM_MSG_ACQUIRE)
-    xfrm_state_check_expire                 each packet: is there a limit that it would exceed?
+    xfrm_state_check_expire                 each packet: check its limits
     xfrm_timer_handler                      the limits of time
 
 State: `net.xfrm.state`. Addresses, SPIs and sequence numbers are ints in host order.
@@ -97,9 +97,9 @@ class xfrm_encap_tmpl:
 
 @state
 class xfrm_state:
-    """struct xfrm_state: how packets between two addresses are protected, one way.
+    """struct xfrm_state: protection of packets between two addresses, one way.
 
-    `sel.family` 0: it takes any flow. `esp` is None until xfrm_init_state.
+    `sel.family` 0: it accepts any flow. `esp` is None until xfrm_init_state.
     """
 
     net: Net
@@ -170,7 +170,7 @@ def states_of(net: Net) -> netns_xfrm_state:
 
 
 def key_of(x: xfrm_state) -> Key:
-    """Under what xfrm_state_lookup finds it; of one that was asked for no packet has the number."""
+    """The key of xfrm_state_lookup; a requested state's SPI is in no packet yet."""
     return x.daddr, x.spi or -x.seq, x.proto, x.family
 
 
@@ -184,9 +184,9 @@ def xfrm_state_lookup(
 def xfrm_state_find(
     net: Net, daddr: wide, saddr: wide, fl: flowi, tmpl: xfrm_tmpl, pol: xfrm_policy
 ) -> xfrm_state | None:
-    """net/xfrm/xfrm_state.c: the state by which a flow leaves: the newest that is not dying.
+    """net/xfrm/xfrm_state.c: the state for a sent flow: the newest that is not dying.
 
-    Without one a key manager is asked, unless one is at it.
+    Without one a key manager is asked, unless a request is pending.
     """
     best: xfrm_state | None = None
     acquiring = False
@@ -260,9 +260,9 @@ def xfrm_state_add(x: xfrm_state) -> None:
 
 
 def xfrm_find_acq(x: xfrm_state, low: int, high: int) -> None:
-    """net/xfrm/xfrm_state.c (with xfrm_alloc_spi): keep a free SPI for a state that will come.
+    """net/xfrm/xfrm_state.c (with xfrm_alloc_spi): reserve a free SPI for a later state.
 
-    `x` has no keys. It goes after 30 s. Raises: OSError ENOENT: no number from low to high is free.
+    `x` has no keys. It ends after 30 s. Raises: OSError ENOENT: no number from low to high is free.
     """
     net = x.net
     for _ in range(min(high - low + 1, SPI_TRIES)):
@@ -278,7 +278,7 @@ def xfrm_find_acq(x: xfrm_state, low: int, high: int) -> None:
 
 
 def xfrm_state_update(x: xfrm_state) -> None:
-    """net/xfrm/xfrm_state.c: one with other limits and selector. Raises: OSError ESRCH."""
+    """net/xfrm/xfrm_state.c: change limits and selector. Raises: OSError ESRCH."""
     old = states_of(x.net).by_id.get(key_of(x))
     if old is None:
         raise os_error(errno.ESRCH)
@@ -296,7 +296,7 @@ def xfrm_state_update(x: xfrm_state) -> None:
 
 
 def xfrm_state_delete(x: xfrm_state) -> None:
-    """net/xfrm/xfrm_state.c: it is not used any more."""
+    """net/xfrm/xfrm_state.c: delete the state."""
     states_of(x.net).by_id.pop(key_of(x), None)
     x.km_state = XFRM_STATE_DEAD
     if x.timer is not None:
@@ -305,7 +305,7 @@ def xfrm_state_delete(x: xfrm_state) -> None:
 
 
 def xfrm_init_state(x: xfrm_state) -> None:
-    """net/xfrm/xfrm_state.c (with esp_init_state): make what encrypts, and the replay window.
+    """net/xfrm/xfrm_state.c (with esp_init_state): create the cipher and the replay window.
 
     Raises: OSError EPROTONOSUPPORT, EINVAL, ENOSYS: `cryptography` is missing.
     """
@@ -409,7 +409,7 @@ def km_state_expired(x: xfrm_state, hard: bool) -> None:
 
 
 def xfrm_state_check_expire(x: xfrm_state) -> bool:
-    """net/xfrm/xfrm_state.c: may one packet more use the state? False: it is at a hard limit."""
+    """net/xfrm/xfrm_state.c: check the limits for another packet. False: hard limit reached."""
     cur, lft = x.curlft, x.lft
     if not cur.use_time:
         cur.use_time = real_seconds(x.net)
@@ -427,7 +427,7 @@ def xfrm_state_check_expire(x: xfrm_state) -> bool:
 
 
 def xfrm_state_used(x: xfrm_state, size: int) -> None:
-    """A packet used the state; `size` in bytes, without what ESP adds."""
+    """A packet used the state; `size` in bytes, without ESP's overhead."""
     x.curlft.bytes += size
     x.curlft.packets += 1
     x.lastused = real_seconds(x.net)
@@ -448,7 +448,7 @@ def header_len(x: xfrm_state) -> int:
 
 
 def xfrm_state_mtu(x: xfrm_state, mtu: int) -> int:
-    """net/xfrm/xfrm_state.c: the largest packet that the state makes into one of `mtu` bytes."""
+    """net/xfrm/xfrm_state.c: the largest payload for a packet of `mtu` bytes."""
     assert x.esp is not None
     block = max(x.esp.block, 4)
     kept = 0 if x.mode == XFRM_MODE_TUNNEL else 20 if x.family == AF_INET else 40
