@@ -50,7 +50,7 @@ EXIT_STATUS: dict[int | str, str] = {
     1: "Something went wrong; a line on standard error says what and what to do.",
     2: "The arguments are wrong; nothing was done.",
 }
-"""The meaning of each status for which `EXIT_STATUSES` has no other."""
+"""The default meaning of each exit status (see `EXIT_STATUSES`)."""
 ENDED: dict[int | str, str] = {0: "SIGINT or SIGTERM ended it."}
 EXIT_STATUSES: dict[str, dict[int | str, str]] = {
     "up": ENDED,
@@ -85,7 +85,7 @@ def exit_status(name: str) -> str:
 
 
 def with_subcommands(name: str, command: click.Command) -> dict[str, click.Command]:
-    """Return a command and those below it, each by the words that one types."""
+    """Return a command and those below it, each by the words of its command line."""
     found = {name: command}
     if isinstance(command, click.Group):
         for word, below in command.commands.items():
@@ -103,12 +103,12 @@ class Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Import and return one command."""
         if cmd_name not in COMMANDS:
-            if ctx.resilient_parsing:  # a shell asks what could follow
+            if ctx.resilient_parsing:  # shell completion
                 return None
             guess = did_you_mean(cmd_name, COMMANDS)
             raise click.UsageError(f"No such command {cmd_name!r}{guess}", ctx)
         if cmd_name in UNCOMPILED and "stack" not in sys.modules:
-            os.environ["E1000EMU_UNCOMPILED"] = "1"  # `stack` asks for it when it is imported
+            os.environ["E1000EMU_UNCOMPILED"] = "1"  # `stack` reads it at import
         module = importlib.import_module(f"e1000emu.cli.{cmd_name.replace('-', '_')}")
         command: click.Command = module.command
         for name, each in with_subcommands(cmd_name, command).items():
@@ -164,7 +164,7 @@ def main() -> None:
         click.echo(f"e1000emu: {_usage(error)}", err=True)
         sys.exit(error.exit_code)
     except BrokenPipeError:
-        # the reader of our output has gone (`| head`): not an error worth a word
+        # the reader of our output has gone (`| head`): not an error to report
         if sys.stdout is not None:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)

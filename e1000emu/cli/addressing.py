@@ -39,7 +39,7 @@ DAD_WAIT_NS = 10 * SECOND_NS
 
 @dataclass(frozen=True, slots=True)
 class Addressing:
-    """What the options say."""
+    """The values of the options."""
 
     addrs: tuple[Interface, ...] = ()
     gws: tuple[Address, ...] = ()
@@ -96,7 +96,7 @@ def address_options(command: Callable[..., Any]) -> Callable[..., Any]:
         **options: Any,
     ) -> Any:
         own = Addressing(addr, gw, dns, dhcp, slaac)
-        on_link = options.get("link_spec", "") is not None  # a command may do without a host
+        on_link = options.get("link_spec", "") is not None  # a command may have no host
         if on_link and not (addr or dhcp or slaac):
             raise click.UsageError("the host has no address; give --addr, --dhcp or --slaac")
         if dhcp and own.first(4) is not None:
@@ -123,7 +123,7 @@ def address_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def no_router_advertisements(host: Host) -> None:
-    """Have the interfaces that `host` will get ignore router advertisements."""
+    """Make the future interfaces of `host` ignore router advertisements."""
     host.ipv6.sysctl["net.ipv6.conf.default.accept_ra"] = 0
 
 
@@ -190,7 +190,7 @@ def _has(host: Host, version: int) -> str:
 
 
 def _slaac(host: Host) -> list[Dhcp6Runner]:
-    """Wait for an address from a router's prefix, or ask DHCPv6 where the router says so."""
+    """Wait for an address from a router's prefix, or use DHCPv6 if the router says so."""
     from stack.ipv6.if_inet6 import (
         IF_RA_MANAGED,
         IF_RA_OTHERCONF,

@@ -82,7 +82,7 @@ def rows(
 ) -> list[dict[str, Any]]:
     """Measure and return the rows, headline rows first.
 
-    `only` is a part of the names to measure; `everything`, or `only`, adds the rows that are no
+    `only` is a part of the names to measure; `everything`, or `only`, adds the rows that are not
     headline. Peers of what is measured are always measured with it, and with `peers` those that
     want root, a package or a program as well. `layers` adds the nanoseconds by layer.
     """
@@ -130,7 +130,7 @@ def extremes(values: list[float]) -> tuple[float, float]:
 
 
 def growth_cells(growth: dict[str, Any], to: str) -> list[str]:
-    """Return what is told of how a cost grows; `to` stands between the lowest and the highest."""
+    """Return the text on how a cost grows; `to` is put between the lowest and the highest."""
     low, high = growth["slope_rounds"]
     return [
         words(growth["name"]),
@@ -229,7 +229,7 @@ def machine() -> dict[str, str]:
 
 
 class OlderRun(click.Path):
-    """A file with an older run, read while the arguments are: `-o` may name the same file."""
+    """A file with an older run, read with the arguments, because `-o` may name the same file."""
 
     name = "OLD.json"
 

@@ -74,7 +74,7 @@ def only_once(ctx: click.Context, param: click.Parameter, values: tuple[str, ...
 
 
 def link_option(*, switch: bool = False, default: str | None = None) -> Callable[..., Any]:
-    """Return `--link`; with `switch` the NICs of several sockets may be joined by it."""
+    """Return `--link`; `switch` can join the NICs of several sockets."""
     return click.option(
         "--link",
         "link_spec",
@@ -129,7 +129,7 @@ class Station:
 
     clock: Any
     wrapped: list[Any]
-    """The link, with what mistreats and captures its frames before it."""
+    """The link, wrapped by impairment and capture."""
     host: Host = None  # type: ignore[assignment]  # while it is built
     clients: list[Any] = field(default_factory=list)
 
@@ -149,7 +149,7 @@ class Station:
 
 @dataclass(frozen=True, slots=True)
 class StationOptions:
-    """What a command's options say of its host: link, addresses, and what is done to the wire."""
+    """A command's options for its host: link, addresses, and impairment of the wire."""
 
     link: str
     own: Addressing
@@ -209,9 +209,9 @@ def station_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def fast_loop() -> Callable[[], AbstractEventLoop] | None:
-    """Return what makes loops of uvloop, where it is installed, else None: asyncio's own.
+    """Return uvloop's loop factory if it is installed, else None: asyncio's own.
 
-    A packet that comes alone costs a turn of the loop; uvloop's is compiled.
+    A single packet costs an iteration of the loop; uvloop's is compiled.
     """
     try:
         import uvloop
@@ -223,10 +223,10 @@ def fast_loop() -> Callable[[], AbstractEventLoop] | None:
 
 @contextlib.contextmanager
 def blocking_clock(link_spec: str) -> Iterator[Any]:
-    """Give a clock on which a command's blocking calls work, whatever `link_spec` needs of it.
+    """Give a clock on which a command's blocking calls work, as `link_spec` requires.
 
     Services at the far end of a `stack:` link are coroutines: they run in an asyncio loop, which
-    goes on while a call here waits. Every other link does without, and starts sooner.
+    goes on while a call here waits. Other links need no loop, and start faster.
     """
     from e1000emu.clock import AsyncioClock, RealClock
 
@@ -255,9 +255,9 @@ SOURCES = {"dhcp4": "DHCP", "dhcp6": "DHCPv6"}
 
 
 def describe(error: OSError, host: Host | None = None) -> str:
-    """Return what a socket of our stack reports, with what it means or what to do.
+    """Return a socket error of our stack, with its meaning or the remedy.
 
-    `host` is whose socket it is: for a name that it could not look up, which servers it asked.
+    `host` is whose socket it is: for a failed look-up, the servers it asked.
     """
     number = error.errno or 0
     if isinstance(error, socket.gaierror):

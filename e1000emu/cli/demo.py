@@ -38,7 +38,7 @@ from stack.tools.profile import Profile
 
 MIB = 1 << 20
 A, B = "10.0.0.1", "10.0.0.2"
-# What the wire does to the second transfer of the capture.
+# The impairment of the capture's second transfer.
 CAPTURED_WIRE = {"loss": 0.01, "corrupt": 0.005, "crc_error": 0.005, "seed": 3}
 # What is sampled of the traffic whose rate was measured: enough for a thousand samples or so.
 SAMPLE_S = 0.0002
@@ -48,7 +48,7 @@ SAMPLED_BYTES, SAMPLED_LOSSY_BYTES = 256 * MIB, 32 * MIB
 
 @dataclass(slots=True)
 class Rate:
-    """What one phase did. `packets` counts frames on the wire, both directions; times are CPU
+    """The result of one phase. `packets` counts frames on the wire, both directions; times are CPU
     seconds."""
 
     name: str
@@ -191,7 +191,7 @@ def run_tcp(
     """Send `total_bytes` from a to b over one connection; the SHA-256 of what was sent must equal
     what arrived.
 
-    Hashing and making the data are left out of the rate and of the shares.
+    Hashing and making the data are excluded from the rate and the shares.
     """
     from stack.socket import create_connection, create_server
 

@@ -70,7 +70,7 @@ def check_compiled() -> Finding:
 
 
 def check_tree() -> Finding:
-    """Whose code runs, where an environment or a directory belongs to another source tree."""
+    """Which source tree the running code is from."""
     root = os.path.dirname(os.path.dirname(os.path.abspath(e1000emu.__file__)))
     detail, _, remedy = other_tree(os.curdir).partition("; ")
     return Finding("source tree", "broken" if detail else "ok", detail or root, remedy)
@@ -102,7 +102,7 @@ def check_capi() -> Finding:
 
 
 def ask(*words: str) -> str:
-    """Return what a program prints, "" when it cannot be run or does not end."""
+    """Return what a program prints, "" if it cannot be run or does not end."""
     try:
         done = subprocess.run(
             words,
@@ -238,7 +238,7 @@ def check_qemu() -> Finding:
 
 
 def check_kvm() -> Finding:
-    """Hardware virtualization, which QEMU can do without and Cloud Hypervisor cannot."""
+    """Hardware virtualization, optional for QEMU, required by Cloud Hypervisor."""
     try:
         os.close(os.open("/dev/kvm", os.O_RDWR | os.O_CLOEXEC))
     except OSError as error:
@@ -253,7 +253,7 @@ def check_kvm() -> Finding:
 
 
 def check_guest() -> Finding:
-    """What `e1000emu guest` boots, in its cache."""
+    """The guest image of `e1000emu guest`, in its cache."""
     from e1000emu.guest.image import cache_directory
 
     cache = cache_directory()

@@ -1,4 +1,4 @@
-"""What ends a command: errors with an exit status, and one clear line for each."""
+"""Errors that end a command: an exit status, and one clear line for each."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from fastpath.errors import did_you_mean
 
 __all__ = ["ArgumentError", "CommandError", "did_you_mean", "explain_os_error"]
 
-# What to do about the errors of files that a user meets; the rest say what they are.
+# What to do about the errors of files that a user meets; others have only their text.
 REMEDIES = {
     errno.ENOSPC: "make room, or write somewhere else",
     errno.ENOENT: "give a path that exists",

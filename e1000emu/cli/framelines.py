@@ -1,4 +1,4 @@
-"""One line for a frame, where no tcpdump is installed: who, to whom, what, how long."""
+"""One line for a frame, where no tcpdump is installed: source, destination, protocol, length."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ TCP_FLAGS = ((2, "S"), (1, "F"), (4, "R"), (8, "P"), (32, "U"), (64, "E"), (128,
 
 
 def frame_line(record: Record, *, link_level: bool = False) -> str:
-    """A frame in one line, as tcpdump -n begins its; `link_level` is its -e.
+    """A frame in one line, like the start of tcpdump -n's; `link_level` is its -e.
 
-    A frame that is cut off or malformed is shown as such; it never raises.
+    A truncated or malformed frame is shown as such; it never raises.
     """
     when = datetime.fromtimestamp(record.when_ns // 1_000_000_000, UTC)
     stamp = f"{when:%H:%M:%S}.{record.when_ns // 1000 % 1_000_000:06d}"

@@ -24,17 +24,17 @@ FORM = "http://HOST[:PORT]/PATH"
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What a URL says."""
+    """The parts of a URL."""
 
     url: str
     address: str
     port: int
     path: str
-    """As the request line wants it: quoted, with the query."""
+    """For the request line: quoted, with the query."""
 
 
 def parse_url(url: str) -> Target:
-    """Take a URL apart.  Raises: ArgumentError for one that this client cannot serve."""
+    """Parse a URL.  Raises: ArgumentError for one that this client does not support."""
     try:
         parts = urllib.parse.urlsplit(url)
         port = 80 if parts.port is None else parts.port
@@ -79,7 +79,7 @@ class OutputError(Exception):
 
 
 def _write(out: Any, data: Any) -> None:
-    """Write and flush; a failure is told apart from the network's, which is an OSError too."""
+    """Write and flush; a failure is distinguished from network errors, also OSError."""
     try:
         out.write(data)
         out.flush()
@@ -123,7 +123,7 @@ def fetch(host: Any, target: Target, out: Any, timeout_s: float) -> dict[str, An
                 while n := response.readinto(buffer):
                     _write(out, memoryview(buffer)[:n])
                     total += n
-                # readinto() ends quietly when the peer closes early; the length that was promised
+                # readinto() reports no error if the peer closes early; the announced length
                 # decides
                 if response.length:
                     raise http.client.IncompleteRead(b"", response.length)

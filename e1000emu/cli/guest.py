@@ -35,7 +35,7 @@ DEFAULT_LINK = "stack:10.9.0.1/24,serve=echo:7+http:80"
 DEFAULT_ADDR = "10.9.0.2/24"
 INTERFACE = "eth0"
 POLL_S = 0.3
-"""How often the output of a running command is read."""
+"""The interval of reading a running command's output."""
 
 
 class _Stopped(Exception):
@@ -232,7 +232,7 @@ def command(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Session:
-    """One boot: what the guest has to do, and who hears of it."""
+    """One boot: the guest's task, and the output to report to."""
 
     image: GuestImage
     socket: Path
@@ -245,11 +245,11 @@ class _Session:
     show: bool
 
     async def run(self) -> Completed | None:
-        """Boot, do it and switch off.  Returns what the command did, None for a shell."""
+        """Boot, run it and power off.  Returns the command's result, None for a shell."""
         return await (self._interactive() if self.text is None else self._command(self.text))
 
     async def _command(self, text: str) -> Completed:
-        """Boot, configure, run one command, switch off."""
+        """Boot, configure, run one command, power off."""
         from e1000emu.guest import GuestLinux, VfioUserNic
 
         self.say(f"booting Linux {self.image.release}")

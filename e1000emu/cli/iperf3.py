@@ -25,7 +25,7 @@ UDP_RCVBUF = 4 << 20
 TCP_INFO_BYTES = 104
 TOTAL_RETRANS = struct.Struct("=I")
 TOTAL_RETRANS_AT = 100
-"""The field of struct tcp_info, and where it begins."""
+"""The field of struct tcp_info, and its offset."""
 BURST_S = 0.001
 """How long a sender with a rate sleeps when it is ahead of it."""
 
@@ -49,7 +49,7 @@ class Iperf3:
         self.udp.setblocking(False)
 
     def _do(self, actions: list[Any]) -> None:
-        """Carry out what the core wants."""
+        """Carry out the core's actions."""
         for action in actions:
             match action:
                 case Send(conn, data):
@@ -93,12 +93,12 @@ class Iperf3:
             if sock is not None and sock.send(data) == len(data):
                 return
         except OSError:
-            pass  # gone, or it reads nothing
+            pass  # closed, or not reading
         if sock is not None and self.conns.pop(conn, None) is not None:
             sock.close()
 
     def _send_to(self, to: Any, data: bytes) -> None:
-        with contextlib.suppress(OSError):  # lost: the client asks again
+        with contextlib.suppress(OSError):  # lost: the client retries
             self.udp.sendto(data, to)
 
     def _start(self, streams: tuple[Stream, ...]) -> None:
@@ -111,7 +111,7 @@ class Iperf3:
             self.senders[stream.peer] = asyncio.create_task(send(stream))
 
     def _settle(self, streams: tuple[Stream, ...]) -> None:
-        """Count what TCP streams sent again, or have in their receive queues."""
+        """Count TCP retransmissions, and bytes in receive queues."""
         for stream in streams:
             sock = self.conns.get(stream.peer)
             if sock is None:
@@ -142,14 +142,14 @@ class Iperf3:
             else:
                 await self._read_blocks(number, sock)
         except OSError:
-            pass  # the peer has gone, or the core closed the connection
+            pass  # the peer has closed, or the core closed the connection
         finally:
             if self.conns.pop(number, None) is not None:
                 self._do(self.core.lost(number, self._now()))
                 sock.close()
 
     async def _read_blocks(self, number: int, sock: Socket) -> None:
-        """Count what a stream brings."""
+        """Count a stream's data."""
         buffer = memoryview(bytearray(CHUNK))
         while n := await aio.sock_recv_into(sock, buffer):
             self.service.bytes_in += n

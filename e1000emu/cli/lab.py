@@ -189,7 +189,7 @@ def _divided(
     captures: dict[int, str],
     report: dict[str, Any],
 ) -> list[RunResult]:
-    """Run it in processes, put what came of it into `report`."""
+    """Run it in processes, put the results into `report`."""
     began = time.perf_counter()
     flat = topology.flat()
     if for_ns is None and not any(
@@ -228,7 +228,7 @@ def _divided(
 def _undivided(
     flat: Flat, for_ns: int | None, captures: dict[int, str], report: dict[str, Any]
 ) -> list[RunResult]:
-    """Run it on one clock, put what came of it into `report`."""
+    """Run it on one clock, put the results into `report`."""
     memory, began = memory_bytes(), time.perf_counter()
     with contextlib.ExitStack() as stack:
         lab = stack.enter_context(build(flat, captures=captures, wait=False))
@@ -237,7 +237,7 @@ def _undivided(
         began, cpu = time.perf_counter(), time.process_time()
         running.run(for_ns)
         wall, cpu = time.perf_counter() - began, time.process_time() - cpu
-        running.close()  # what served says how much
+        running.close()  # services report their counters
         clock = running.clock
         report |= {
             "virtual_seconds": clock.now_ns() / 1e9,

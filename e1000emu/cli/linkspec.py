@@ -1,4 +1,4 @@
-"""`--link`: turns the one-line name of what is at the other end of the cable into a `Link`."""
+"""`--link`: turns the one-line name of the cable's other end into a `Link`."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def needs_loop(spec: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Opening:
-    """What a link may have to know of the host that will use it."""
+    """What a link may need to know about its host."""
 
     spec: str
     clock: Any
@@ -119,20 +119,20 @@ def _no_more(rest: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """One kind of link: how it is written, what it is, how it is opened."""
+    """One kind of link: syntax, description, and how to open it."""
 
     form: str
     what: str
     open: Callable[[str, Opening], Any]
-    """`(what follows the colon, what else is known)` to a `Link`; raises E1000Error."""
+    """`(text after the colon, the host's data)` to a `Link`; raises E1000Error."""
     check: Callable[[str], str] = _no_more
-    """What is wrong with what follows the colon, without opening anything; or ""."""
+    """The error in the text after the colon, without opening anything; or ""."""
     simulated: bool = False
     """Nothing at its far end has real time."""
 
     @property
     def bare(self) -> bool:
-        """Nothing need follow the name."""
+        """The text after the name is optional."""
         return ":" not in self.form or "[:" in self.form
 
 
@@ -163,7 +163,7 @@ def forms() -> str:
 
 
 def check_link(spec: str, *, switch: bool = False) -> None:
-    """Say what is wrong with `spec` before anything is opened.  Raises: ArgumentError.
+    """Check `spec` before anything is opened.  Raises: ArgumentError.
 
     With `switch` it may be `switch[:LINK]` too.
     """
@@ -196,7 +196,7 @@ def open_link(
 ) -> Any:
     """Open the link that `spec` names, one of `LINKS`; raises E1000Error with the remedy.
 
-    `addr`, `gw` and `mac` of the host that will use it, where they are known: passt has to know
+    `addr`, `gw` and `mac` of the host that will use it, if known: passt needs
     them too.
     `autoneg_ns` is how long the NIC of a host at the far end negotiates, its own default if None.
     """
@@ -206,7 +206,7 @@ def open_link(
 
 
 class Link(Read):
-    """A link's name, checked as far as it can be without opening it."""
+    """A link's name, checked as far as possible without opening it."""
 
     name = "LINK"
 

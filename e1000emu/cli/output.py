@@ -1,4 +1,4 @@
-"""What commands show: tables on a terminal of 80 columns or more, or a file in its place."""
+"""Output of commands: tables on a terminal of 80 columns or more, or a file in its place."""
 
 from __future__ import annotations
 

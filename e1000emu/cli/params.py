@@ -26,7 +26,7 @@ SIZE = re.compile(r"(\d+)(?:\.(\d+))?\s*(?:([kmgt])(i?b)?|b)?", re.IGNORECASE)
 
 
 class Read(click.ParamType):
-    """What a subclass's `read` makes of the text; a value that is no text is taken as it is."""
+    """The result of a subclass's `read`; a value that is not a string is unchanged."""
 
     def read(self, text: str) -> Any:
         """Return the value of `text`.  Raises: ValueError that says what to write."""
@@ -43,7 +43,7 @@ class Read(click.ParamType):
 
 
 class Parsed(Read):
-    """What the function `read` makes of the text."""
+    """The result of the function `read`."""
 
     def __init__(self, name: str, read: Callable[[str], Any]) -> None:
         self.name = name
@@ -67,7 +67,7 @@ def parse_cidr(text: str) -> Interface:
 
 
 def not_a_host(address: Interface) -> str:
-    """Say why `address` cannot be an interface's own (RFC 1122 3.2.1.3, RFC 4291 2.5), or
+    """Return why `address` cannot be an interface's own (RFC 1122 3.2.1.3, RFC 4291 2.5), or
     return ""."""
     ip, network = address.ip, address.network
     if ip.is_multicast or ip.is_loopback:
@@ -98,7 +98,7 @@ def parse_address(text: str) -> Address:
 
 
 def parse_host(text: str) -> str:
-    """Return an address, or a name for the resolver, as it is; what can be neither is refused
+    """Return an address, or a name for the resolver, as it is; anything else is refused
     before anything is opened."""
     if wrong := not_a_name(text):
         raise ValueError(f"{text!r}: {wrong}; give an address (10.9.0.1, 2001:db8::1) or a name")
@@ -109,7 +109,7 @@ NAME_LABEL = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?")
 
 
 def not_a_name(text: str) -> str:
-    """Say why `text` is neither an address nor a host's name (RFC 1123 2.1), or return ""."""
+    """Return why `text` is neither an address nor a host's name (RFC 1123 2.1), or return ""."""
     with contextlib.suppress(ValueError):
         ipaddress.ip_address(text)
         return ""
@@ -189,7 +189,7 @@ class Quantity(Read):
         return str(value)
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Return the value; what is out of bounds is refused, with the bounds."""
+        """Return the value; a value out of bounds is refused, with the bounds."""
         if not isinstance(value, str):
             return value
         found = super().convert(value, param, ctx)

@@ -1,7 +1,7 @@
-"""`e1000emu ping`: ICMP echo through our own stack and NIC, in the words of iputils' ping.
+"""`e1000emu ping`: ICMP echo through our own stack and NIC, in the format of iputils' ping.
 
-It prints what iputils prints, line by line, so that programs that read one read the other. Its exit
-status and the options that it has are iputils' too.
+It prints what iputils prints, line by line, so that programs can parse either. Its exit
+status and options are iputils' too.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from e1000emu.errors import E1000Error
 from stack.socket import AF_INET, AF_INET6, SOCK_RAW, getaddrinfo
 
 FLOOD_NS = 10_000_000
-"""With `-i 0` the next request goes when an answer has come, or after this."""
+"""With `-i 0` the next request is sent after an answer, or after this time."""
 LINGER_RTTS = 2
 NO_REPLY, FAILED = 1, 2
 """Exit statuses, iputils'."""
@@ -116,7 +116,7 @@ class Run:
         return self.interrupted or (self.count is not None and answered >= self.count)
 
     def _may_send(self) -> bool:
-        # with a deadline, requests go until enough answers have come
+        # with a deadline, requests are sent until enough answers have arrived
         return (
             self.count is None
             or self.pinger.counts.transmitted < self.count
@@ -143,7 +143,7 @@ class Run:
                 self._send()
                 send_ns = now + (self.interval_ns or FLOOD_NS)
             until = send_ns
-            if not self._may_send():  # the last went an interval before the next would
+            if not self._may_send():  # the last was sent one interval before the next would be
                 until += self._linger_ns() - (self.interval_ns or FLOOD_NS)
             if self.deadline_ns is not None:
                 end = self.started_ns + self.deadline_ns
@@ -238,20 +238,20 @@ def bind_to(text: str | None, addrs: list[str]) -> tuple[str | None, str | None]
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Whom to ping: the address, and what is printed for it."""
+    """The target of ping: the address, and its printed form."""
 
     text: str
     version: int
 
 
 def find(station: Station, dest: str, version: int) -> Target:
-    """The first address of `dest`, of IP version 4 or 6 where that was asked for.
+    """The first address of `dest`, of IP version 4 or 6 if requested.
 
     Raises: CommandError.
     """
     family = {0: 0, 4: AF_INET, 6: AF_INET6}[version]
     if "%" not in dest and ":" in dest and ipaddress.IPv6Address(dest).is_link_local:
-        dest += f"%{DEVICE}"  # there is one interface it can mean
+        dest += f"%{DEVICE}"  # there is only one interface
     try:
         rows = getaddrinfo(station.host, dest, None, family, SOCK_RAW)
     except OSError as error:

@@ -38,7 +38,7 @@ class Reply:
     rtt_ns: int
     duplicate: bool = False
     wrong_byte: int | None = None
-    """Index into the payload of the first byte that came back changed."""
+    """Index into the payload of the first byte that differs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,14 +52,14 @@ class PingError:
 
 @dataclass(slots=True)
 class Counts:
-    """What `summary` is made of; times in ns."""
+    """The statistics of `summary`; times in ns."""
 
     transmitted: int = 0
     received: int = 0
     duplicates: int = 0
     errors: int = 0
     pipe: int = 0
-    """Most requests that were under way when an answer came."""
+    """Most requests in flight when an answer arrived."""
     rtts: int = 0
     sum_ns: int = 0
     sum_of_squares: int = 0
@@ -89,11 +89,11 @@ class Counts:
 
 
 class Pinger:
-    """Sends echo requests from a ping socket (SOCK_DGRAM/IPPROTO_ICMP or ICMPV6) and matches what
-    comes.
+    """Sends echo requests from a ping socket (SOCK_DGRAM/IPPROTO_ICMP or ICMPV6) and matches the
+    answers.
 
-    `dest` is an address of either family, `name` what it is called in the statistics; `device` or
-    `source` bind the socket; `ttl` is what the requests start with.  Raises: OSError.
+    `dest` is an address of either family, `name` its name in the statistics; `device` or
+    `source` bind the socket; `ttl` is the initial TTL of requests.  Raises: OSError.
     """
 
     def __init__(
@@ -143,11 +143,11 @@ class Pinger:
         self.sock.sendto(header + self.payload, (self.dest, 0))
 
     def waiting(self) -> bool:
-        """Whether something has come that `receive` would return."""
+        """Whether `receive` would return something."""
         return bool(self.sock.poll() & (POLLIN | POLLERR))
 
     def receive(self) -> Reply | PingError | None:
-        """Return the next answer or error about one of our requests that has come, else None."""
+        """Return the next answer or error about one of our requests, else None."""
         while True:
             now_ns = self.host.clock.now_ns()
             try:

@@ -1,4 +1,4 @@
-"""What ping has to know of a family: sockets, options, messages, and its words for errors."""
+"""ping's data for a family: sockets, options, messages, and texts for errors."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ ICMP_DEST_UNREACH, ICMP_TIME_EXCEEDED = 3, 11
 IPV6_UNICAST_HOPS, IPV6_RECVERR, IPV6_RECVHOPLIMIT, IPV6_HOPLIMIT = 16, 25, 51, 52
 SO_EE_ORIGIN_ICMP6 = 3
 
-# What ping says for a type and code; programs that read its output look for these words.
+# ping's text for a type and code; programs that parse its output rely on it.
 UNREACHABLE = (
     "Destination Net Unreachable",
     "Destination Host Unreachable",
@@ -65,7 +65,7 @@ PARAMETER6 = ("Wrong header field", "Unknown header", "Unknown option")
 
 
 def explain4(kind: int, code: int, info: int) -> str:
-    """What ping says of an ICMP error."""
+    """ping's text for an ICMP error."""
     if kind == ICMP_DEST_UNREACH:
         known = code < len(UNREACHABLE)
         text = UNREACHABLE[code] if known else f"Dest Unreachable, Bad Code: {code}"
@@ -77,7 +77,7 @@ def explain4(kind: int, code: int, info: int) -> str:
 
 
 def explain6(kind: int, code: int, info: int) -> str:
-    """What ping -6 says of an ICMPv6 error."""
+    """ping -6's text for an ICMPv6 error."""
     match kind:
         case 1:
             return f"Destination unreachable: {_word(UNREACHABLE6, code)}"
@@ -118,7 +118,7 @@ class Family:
     reply: int
     explain: Callable[[int, int, int], str]
     offender: Callable[[bytes], str]
-    """The address in the sockaddr behind a sock_extended_err."""
+    """The address in the sockaddr after a sock_extended_err."""
 
 
 INET = Family(

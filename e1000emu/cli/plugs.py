@@ -1,4 +1,4 @@
-"""NICs of ours with their links and servers: what `vfio-user` and `guest` plug in."""
+"""NICs of ours with their links and servers: used by `vfio-user` and `guest`."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ model_option = click.option(
 
 
 def nic_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command that offers NICs `--model` and what their cable, hardware and report take."""
+    """Give a command that offers NICs `--model` and the options of cable, hardware and report."""
     run = capture_option(impair_option(faults_option(report_options(command))))
     return model_option(autoneg_option(AUTONEG_NS)(run))
 
@@ -80,7 +80,7 @@ def nic_macs(texts: Sequence[str], count: int, first: str = DEFAULT_MAC) -> list
 def open_links(
     spec: str, count: int, clock: Any, stack: ExitStack, *, autoneg_ns: int = AUTONEG_NS
 ) -> list[Any]:
-    """Open the `count` links that `spec` stands for; `stack` closes them.
+    """Open the `count` links of `spec`; `stack` closes them.
 
     `switch[:UPLINK]` makes any number, every other link one. Raises: E1000Error.
     """
@@ -113,7 +113,7 @@ def open_links(
 
 @dataclass(frozen=True, slots=True)
 class Plug:
-    """One NIC: its server and the link below whatever wraps it."""
+    """One NIC: its server and the innermost link."""
 
     server: VfioUserServer
     link: Any

@@ -120,7 +120,7 @@ def _format_of(form: str | None, output: Path | None) -> str:
 
 
 class _Profile(click.Command):
-    """Refuses an unknown option before the SCRIPT, which would else be taken for the SCRIPT."""
+    """Refuses an unknown option before the SCRIPT, which would be parsed as the SCRIPT."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         try:
@@ -195,7 +195,7 @@ def command(
     status = 0
     if script is not None:
         title = script.name
-        # What the script prints would end up amid the report.
+        # The script's output would be mixed with the report.
         mixed = form != "table" and output is None
         with contextlib.redirect_stdout(sys.stderr) if mixed else contextlib.nullcontext():
             status = _run_script(script, arguments, profile)

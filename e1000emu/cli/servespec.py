@@ -38,8 +38,8 @@ class Service:
     """The DHCP server, while it runs."""
 
     def count(self) -> None:
-        """Bring the counters up to date: `connections` counts the leases that dhcp gave, `active`
-        those that last."""
+        """Bring the counters up to date: `connections` counts dhcp's leases, `active`
+        the current ones."""
         if self.dhcpd is not None:
             core = self.dhcpd.core
             self.connections = core.messages["ACK"]

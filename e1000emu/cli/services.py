@@ -39,7 +39,7 @@ def _larger(buffer: memoryview, filled: int) -> memoryview:
 
 
 async def echo(conn: Any, service: Service) -> None:
-    """Send back what comes (RFC 862), with half close: our FIN follows the peer's."""
+    """Echo received data (RFC 862), with half close: our FIN follows the peer's."""
     buffer = memoryview(bytearray(FIRST))
     while n := await aio.sock_recv_into(conn, buffer):
         service.bytes_in += n
@@ -49,7 +49,7 @@ async def echo(conn: Any, service: Service) -> None:
 
 
 async def discard(conn: Any, service: Service) -> None:
-    """Read and forget (RFC 863)."""
+    """Read and discard (RFC 863)."""
     buffer = memoryview(bytearray(FIRST))
     while n := await aio.sock_recv_into(conn, buffer):
         service.bytes_in += n
@@ -57,7 +57,7 @@ async def discard(conn: Any, service: Service) -> None:
 
 
 async def chargen(conn: Any, service: Service) -> None:
-    """Send lines of 72 characters until the peer has enough (RFC 864)."""
+    """Send lines of 72 characters until the peer closes (RFC 864)."""
     ring = RFC864 * 2
     block = b"".join(ring[i : i + 72] + b"\r\n" for i in range(len(RFC864))) * 30
     try:
@@ -219,14 +219,14 @@ async def _connection(conn: Any, service: Service) -> None:
         conn.setsockopt(IPPROTO_TCP, TCP_NODELAY, 1)
         await SERVICES[service.name](conn, service)
     except OSError:
-        pass  # the peer has gone: its own business, the next one is served
+        pass  # the peer has closed: serve the next one
     finally:
         service.active -= 1
         conn.close()
 
 
 async def _datagrams(host: Any, service: Service) -> None:
-    """Serve UDP on the same port: echo answers, discard forgets."""
+    """Serve UDP on the same port: echo answers, discard drops."""
     sock = Socket(host, AF_INET6, SOCK_DGRAM)  # takes IPv4 too, from v4-mapped addresses
     service.sockets.append(sock)
     sock.bind(("::", service.port))
@@ -245,7 +245,7 @@ async def _datagrams(host: Any, service: Service) -> None:
 
 
 def listen(host: Any, service: Service) -> None:
-    """Take the service's port in both families, so that connections can come; dhcp serves at once.
+    """Bind and listen on the service's port in both families; dhcp serves at once.
 
     Raises: E1000Error when it is taken, or the addresses are none of the interface's network.
     """
@@ -261,7 +261,7 @@ def listen(host: Any, service: Service) -> None:
 
 
 async def serve(host: Any, service: Service) -> None:
-    """Serve until cancelled, from the port that `listen` has taken or that is taken now.
+    """Serve until cancelled, on the port bound by `listen` or bound now.
 
     Raises: E1000Error, the port cannot be had.
     """

@@ -23,15 +23,15 @@ class SimulatedClock(VirtualClock):
     loop: AbstractEventLoop
 
     def begin(self) -> None:
-        """Let what is at the far end of the link begin: servers listen then."""
+        """Start the far end of the link: servers listen then."""
         self.loop.run_until_complete(asyncio.sleep(BEGIN_S))
 
 
 @contextlib.contextmanager
 def simulated_clock(link_spec: str) -> Iterator[SimulatedClock]:
-    """Give a clock whose loop runs all that is on the link.
+    """Return a clock whose loop runs everything on the link.
 
-    Raises: ArgumentError: what the link leads to has real time.
+    Raises: ArgumentError: the link's far end has real time.
     """
     if not LINKS[link_spec.partition(":")[0]].simulated:
         known = ", ".join(kind.form for kind in LINKS.values() if kind.simulated)

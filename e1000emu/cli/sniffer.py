@@ -38,10 +38,10 @@ IN, OUT, BOTH = "in", "out", "inout"
 
 
 class Sniffer(Closing):
-    """What crosses an interface of `host`, or all of them (None), as `Record`s.
+    """The frames of an interface of `host`, or all of them (None), as `Record`s.
 
     `expression` is libpcap's ("" takes all). It runs in the stack, on frames as taps see them,
-    which have no VLAN tag. So an expression that asks for one ("vlan") runs here instead, on frames
+    which have no VLAN tag. So an expression that needs one ("vlan") runs here instead, on frames
     that have it again. `direction`: "in", "out" or "inout". Promiscuous while it is open, with an
     interface. Close it in the end (it is a context manager).
 
@@ -95,17 +95,17 @@ class Sniffer(Closing):
             self._bind_any(host)
 
     def _bind_any(self, host: Namespace) -> None:
-        """Have frames of every interface: bind(2) with index 0, which has no name in Python."""
+        """Receive frames of every interface: bind(2) with index 0, which has no name in Python."""
         with host.lock:
             sys_bind(host, self._socket.host_fd, sockaddr_ll(3))
 
     @property
     def interfaces(self) -> list[str]:
-        """The interfaces that frames came by so far; `Record.interface` counts in it."""
+        """The interfaces seen so far; `Record.interface` is an index into it."""
         return list(self._interfaces)
 
     def read(self, timeout_s: float | None = None) -> Record | None:
-        """The next frame; None when the time is over. 0 does not wait. Raises: OSError ENETDOWN."""
+        """The next frame; None at the timeout. 0 does not wait. Raises: OSError ENETDOWN."""
         self._socket.settimeout(timeout_s)
         while True:
             try:
@@ -118,7 +118,7 @@ class Sniffer(Closing):
                 return record
 
     def waiting(self) -> Iterator[Record]:
-        """The frames that wait now."""
+        """The frames that are queued now."""
         while (record := self.read(0)) is not None:
             yield record
 
@@ -147,7 +147,7 @@ class Sniffer(Closing):
         return Record(when, data[: self.snap_bytes], length, number, direction=way)
 
     def statistics(self) -> tuple[int, int]:
-        """(frames that passed the filter, those of them there was no room for) since last asked."""
+        """(frames that passed the filter, dropped frames) since the last call."""
         packets, drops = struct.unpack(
             "=II", self._socket.getsockopt(SOL_PACKET, PACKET_STATISTICS, 8)
         )

@@ -1,4 +1,4 @@
-"""`stack:…`, the link to a host of our own: what its one line says."""
+"""`stack:…`, the link to a host of our own: its syntax."""
 
 from __future__ import annotations
 

@@ -77,7 +77,7 @@ class Capture:
         self._numbers: dict[str, int] = {}
 
     def put(self, record: Any, name: str) -> None:
-        """Write one frame; at once when a program shows it."""
+        """Write one frame; flush it if a program shows it."""
         number = self._numbers.get(name)
         if number is None:
             number = self._numbers[name] = self._writer.add_interface(name)
@@ -86,14 +86,14 @@ class Capture:
             self._writer.flush()
 
     def close(self) -> None:
-        """Write what is left; a program gets to see the end, and ends."""
+        """Write the rest; a program reads the end of file, and ends."""
         self._writer.close()
         if self._program is not None:
             self._program.wait()
 
 
 def printer(kind: str, *, link_level: bool, verbose: int, contents: bool, names: bool) -> Any:
-    """Return what prints frames: tcpdump where it is installed, else tshark, else our own lines."""
+    """Return the printer of frames: tcpdump if installed, else tshark, else our own lines."""
     if kind in ("auto", "tcpdump") and shutil.which("tcpdump"):
         words = ["tcpdump", "-l", "-r", "-", *["-v"] * verbose]
         words += ["-e"] * link_level + ["-X"] * contents + ["-n"] * (not names)

@@ -41,7 +41,7 @@ STAGED = dict.fromkeys(ALWAYS_QUEUED.split(), QUEUED) | {
     "tcp6-recv": FIRST,
     "completion": "no NAPI, queued",
 }
-"""Arrangements that make a kind show more than an ordinary packet meets."""
+"""Set-ups with which a kind shows more than an ordinary packet's path."""
 
 # For one figure: rounds to warm up, rounds that count, and how often both are repeated, with and
 # without the recorder in turns.
@@ -130,7 +130,7 @@ def title_of(kind: str, *, staged: bool = True) -> str:
 
 
 class Kind(click.Choice[str]):
-    """A kind of packet; a word that is none is answered with one that is like it."""
+    """A kind of packet; an unknown word is answered with a similar one."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Return the kind."""

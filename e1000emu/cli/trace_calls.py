@@ -112,7 +112,7 @@ def _message(scene: Scene, family: Family = V4) -> Round:
 def _backlog(scene: Scene, family: Family = V4) -> Round:
     client, server = scene.tcp(family)
     return steps(
-        (UNRECORDED, lambda: lock_sock(server.sk)),  # a call is under way
+        (UNRECORDED, lambda: lock_sock(server.sk)),  # a call is in progress
         (UNRECORDED, lambda: client.send(b"x" * 64)),
         (scene.b, scene.settle_briefly),
         (None, lambda: release_sock(server.sk)),

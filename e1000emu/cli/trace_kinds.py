@@ -39,17 +39,17 @@ from stack.socket import (
 Trace = Callable[[Any], AbstractContextManager[Any]]
 Round = Callable[[Trace], None]
 UNRECORDED = object()
-"""Of a step of a round: it is done and not recorded."""
+"""For a step of a round: run, but not recorded."""
 
 DAD_NS = 3_000_000_000
-"""By then the addresses of IPv6 are no longer tentative, and routers have been asked for."""
+"""By then the addresses of IPv6 are no longer tentative, and routers have been solicited."""
 
 ECHO = b"\x08\x00\x00\x00\x00\x00\x00\x01" + b"x" * 56
 
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """What a kind needs of an address family: the addresses of hosts a and b, an echo request."""
+    """A kind's data for an address family: the addresses of hosts a and b, an echo request."""
 
     af: int
     a: str
@@ -64,7 +64,7 @@ V6 = Family(AF_INET6, "2001:db8::1", "2001:db8::2", 64, IPPROTO_ICMPV6, b"\x80" 
 
 
 def introduce(host: Host, addr: str, addr6: str, mac: bytes) -> None:
-    """Have `host` know a neighbour for good, as `ip neigh add … nud permanent` does."""
+    """Add a permanent neighbour to `host`, as `ip neigh add … nud permanent` does."""
     dev = host.dev("eth0")
     arp_req_set(dev, inet_aton(addr), mac)
     assert host.ipv6.nd_tbl is not None
@@ -79,7 +79,7 @@ class Scene:
     Args:
         staged: no packet bypasses an empty queue, and a kind's own arrangements are made.
         napi: False: the drivers work in the hard interrupt.
-        acquainted: each host knows the other's address, for longer than any trace lasts.
+        acquainted: each host has the other as a permanent neighbour.
     """
 
     def __init__(self, *, staged: bool = True, napi: bool = True, acquainted: bool = True) -> None:
@@ -101,7 +101,7 @@ class Scene:
             self.queue_every_packet(host)
         self.clock.run_for(DAD_NS)
         self.others: list[Host | Scene] = []
-        """What a kind needs besides."""
+        """Further objects of a kind."""
         if acquainted:
             introduce(self.a, V4.b, V6.b, mac_address(0x3456 + 1))
             introduce(self.b, V4.a, V6.a, mac_address(0x3456))
@@ -193,13 +193,13 @@ def steps(*each: tuple[object, Callable[[], object]]) -> Round:
 def sending(
     scene: Scene, send: Callable[[], object], receiver: Socket | None = None, seconds: float = 0.001
 ) -> Round:
-    """Return a round that records `send`; what has come after `seconds` is taken off `receiver`."""
+    """Return a round that records `send`; after `seconds` the data is read from `receiver`."""
     taken = [(UNRECORDED, partial(receiver.recv, 100))] if receiver is not None else []
     return steps((None, send), (UNRECORDED, partial(scene.settle, seconds)), *taken)
 
 
 def passing(scene: Scene, send: Callable[[], object], host: Host, receiver: Socket) -> Round:
-    """Return a round that records what `host` does with what `send` brings it."""
+    """Return a round that records how `host` receives what `send` sends."""
     return steps(
         (UNRECORDED, send), (host, scene.settle_briefly), (UNRECORDED, partial(receiver.recv, 100))
     )
@@ -212,7 +212,7 @@ def taking(
     take: Callable[[], object],
     settle: Callable[[], object],
 ) -> Round:
-    """Return a round that records what `host` does with what `send` brings it, then `take`."""
+    """Return a round that records how `host` receives what `send` sends, then `take`."""
     return steps(
         (UNRECORDED, send), (host, scene.settle_briefly), (None, take), (UNRECORDED, settle)
     )
@@ -370,7 +370,7 @@ def _packet_recv(scene: Scene) -> Round:
 
 
 def _watched(scene: Scene, family: int, protocol: int) -> Round:
-    """A ping whose request a raw socket gets too."""
+    """A ping whose request a raw socket also receives."""
     scene.udp()
     sender = Socket(scene.a, AF_INET, SOCK_DGRAM, IPPROTO_ICMP)
     watcher = Socket(scene.b, family, SOCK_RAW, protocol)

@@ -33,7 +33,7 @@ PORT = 5001
 def run_transfer(
     total_bytes: int, *, every_ns: int = 1_000_000, **wire: Any
 ) -> tuple[TcpSampler, dict[str, Any]]:
-    """Send `total_bytes` over one connection in virtual time; the samples, and what came of it.
+    """Send `total_bytes` over one connection in virtual time; returns the samples and the result.
 
     `wire` are arguments of `two_hosts`: rate_bps, latency_ns, impair, mtu, seed, capture, sysctl,
     bus.
@@ -114,7 +114,7 @@ class Run:
     reorder: float
 
     def words(self) -> tuple[str, ...]:
-        """Return each of its options as it is told."""
+        """Return the text of each of its options."""
         return (
             self.congestion or "",
             show_rate(self.rate_bps) if self.rate_bps else "no limit",
@@ -138,7 +138,7 @@ def _several(*names: str, **options: Any) -> Callable[..., Any]:
 
 
 def _measures(found: dict[str, Any]) -> dict[str, str]:
-    """Return what came of a run, in words."""
+    """Return the text of a run's result."""
     rtt, goodput = found["rtt_ms"], found["goodput_bps"]
     return {
         "bytes": f"{found['bytes']:,}",
@@ -233,7 +233,7 @@ def command(
     table, figure and CSV file.
     """
     if figure is not None:
-        importlib.import_module("e1000emu.lab.figures")  # says now what would be missing at the end
+        importlib.import_module("e1000emu.lab.figures")  # fails now if the package is missing
     combined = product(congestions or (None,), rates or (None,), delays, losses, reorders)
     runs = named([Run(*values) for values in dict.fromkeys(combined)])
     if capture is not None and len(runs) > 1:

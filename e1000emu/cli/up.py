@@ -82,7 +82,7 @@ def live_rows(station: Station, services: list[Service]) -> list[Row]:
 
 
 class Failure:
-    """Ends the run when a link cannot go on (the disk of the capture is full, say)."""
+    """Ends the run if a link fails (for example, the capture's disk is full)."""
 
     def __init__(self) -> None:
         self.stop = asyncio.Event()
@@ -98,7 +98,7 @@ class Failure:
             loop.default_exception_handler(context)
 
     def check(self) -> None:
-        """Raise what was kept."""
+        """Raise the stored error."""
         if self.error is not None:
             raise self.error
 
@@ -152,7 +152,7 @@ async def _run(
             done, _ = await asyncio.wait([waiter, *tasks], return_when=asyncio.FIRST_COMPLETED)
         for task in done:
             if task is not waiter:
-                task.result()  # a service that cannot go on says so
+                task.result()  # raises a service's error
         failure.check()
         return counters()
     finally:

@@ -38,7 +38,7 @@ from e1000emu.registers.models import MODELS
 
 
 def qemu_program() -> tuple[list[str], str]:
-    """Return the words that start a QEMU with vfio-user-pci, and what to say of it."""
+    """Return the command of a QEMU with vfio-user-pci, and a note on it."""
     try:
         found = find_qemu()
     except E1000Error:  # $E1000EMU_QEMU names another
@@ -52,7 +52,7 @@ def qemu_program() -> tuple[list[str], str]:
 def qemu_arguments(
     sockets: Sequence[Path], ram: str = "1G", program: Sequence[str] = (QEMU,)
 ) -> list[str]:
-    """Return what QEMU 10.1 or newer needs beside its disks: shared RAM and the devices.
+    """Return the options of QEMU 10.1 or newer besides its disks: shared RAM and the devices.
 
     Without `-nic none` it adds an e1000 of its own, which the guest finds first.
     """
@@ -69,7 +69,7 @@ def qemu_arguments(
 
 
 def cloud_hypervisor_arguments(sockets: Sequence[Path]) -> list[str]:
-    """Return what Cloud Hypervisor needs beside its kernel and disks (its docs/vfio-user.md)."""
+    """Return Cloud Hypervisor's options besides kernel and disks (its docs/vfio-user.md)."""
     words = ["cloud-hypervisor", "--memory", "size=1G,shared=on", "--user-device"]
     return words + [f"socket={path.absolute()}" for path in sockets]
 
@@ -88,7 +88,7 @@ def parse_cpus(text: str) -> frozenset[int]:
 
 
 def read_flash(path: Path) -> bytes:
-    """Return what a file holds, to go into a boot flash.  Raises: E1000Error."""
+    """Return a file's contents, for a boot flash.  Raises: E1000Error."""
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -98,7 +98,7 @@ def read_flash(path: Path) -> bytes:
 
 
 def read_eeprom(path: Path, model: str, say: Callable[[str], None]) -> bytes:
-    """Return the raw image in a file; say what a driver will not expect.  Raises: E1000Error."""
+    """Return the raw image in a file; report what a driver will not expect.  Raises: E1000Error."""
     try:
         image = eeprom_bytes(path.read_bytes())
     except OSError as error:
@@ -118,7 +118,7 @@ def greet(
     program: Sequence[str],
     version: str,
 ) -> None:
-    """Say what is offered, and what to paste where."""
+    """Print what is offered, and the commands to paste."""
     sockets = [plug.server.path for plug in plugs]
     for plug in plugs:
         say(f"{model} {plug.mac.hex(':')} on {spec}, listening at {plug.server.path}")

@@ -1,4 +1,4 @@
-"""A wait that tells on standard error what it is for, so that nobody takes it for a hang."""
+"""A wait that prints its reason on standard error, so that it does not look like a hang."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ EVERY_NS = 5 * SECOND_NS
 
 
 class Wait:
-    """Waits on `clock`, at most `limit_ns` in all; `option` is what asked for it."""
+    """Waits on `clock`, at most `limit_ns` in all; `option` is the one that caused it."""
 
     def __init__(self, clock: Any, option: str, limit_ns: int) -> None:
         self._clock = clock
@@ -35,7 +35,7 @@ class Wait:
         return bool(done())
 
     def end(self, found: Callable[[], str]) -> None:
-        """Say what came of it, if anything was said before."""
+        """Print the result, if anything was printed before."""
         if self._told:
             self._say(found())
 

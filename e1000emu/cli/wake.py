@@ -1,4 +1,4 @@
-"""``--wake``: what is done when a NIC asserts PME#, for which vfio-user has no message."""
+"""``--wake``: the action when a NIC asserts PME#, which vfio-user cannot signal."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from e1000emu.cli.params import Parsed
 from e1000emu.embed.qmp import QmpError, QmpWake
 
 GREETING_S = 5.0
-"""QEMU greets at once, unless another client has its monitor."""
+"""Timeout of QEMU's greeting: another client may use its monitor."""
 READ_BYTES = 65536
 
 

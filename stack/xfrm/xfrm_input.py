@@ -246,7 +246,7 @@ def transport_input(
 def tunnel_input(
     net: Net, skb: sk_buff, x: xfrm_state, family: int, nexthdr: int, payload: bytes
 ) -> None:
-    """net/xfrm/xfrm_input.c xfrm_inner_mode_input: a tunnel's inner packet. Takes ownership of skb."""
+    """net/xfrm/xfrm_input.c xfrm_inner_mode_input: the inner packet. Takes ownership of skb."""
     version, proto = INSIDE.get(nexthdr, (0, 0))
     least = 20 if version == 4 else 40
     if not version or len(payload) < least or payload[0] >> 4 != version:
