@@ -91,10 +91,10 @@ DIRECTIVES = {
 
 # What chooses the C compiler's options: a change here compiles those modules whose options changed.
 CHOOSERS = [ROOT / "setup.py", *(ROOT / "scripts/stackc" / f for f in ("build.py", "compiled.txt"))]
-# Modules of fastpath that no frame passes one by one.
+# Modules of fastpath that process no single frames.
 COLD = {"buildinfo", "calltrace", "hdr6", "misuselog", "sampler", "seccomp"}
 STACK_BUILD = Path("build/stackc-debug" if DEBUG else "build/stackc")
-if WITHOUT:  # none of it may be taken for what a build makes
+if WITHOUT:  # its output must not be mistaken for a build's
     STACK_BUILD = STACK_BUILD.with_name(f"{STACK_BUILD.name}-without-{WITHOUT}")
 STACK_OPTIONS = options(STACK_BUILD, DEBUG)
 
@@ -135,7 +135,7 @@ def compiler_flags(optimize: str) -> tuple[list[str], list[str]]:
 
 
 def kernels() -> list[Path]:
-    """Return the Cython sources: fastpath's, and what drives its engines in the benchmarks."""
+    """Return the Cython sources: fastpath's, and the benchmarks' engine driver."""
     return [*sorted((ROOT / "fastpath").glob("*/*.pyx")), ROOT / "benchmarks/pktgen.pyx"]
 
 
@@ -188,7 +188,7 @@ def stack_modules() -> list[str]:
 
 
 def keep_only(names: Iterable[str], package: str) -> None:
-    """Remove what was compiled in `package` of modules that are not compiled any more."""
+    """Remove what was compiled in `package` of modules that are no longer compiled."""
     kept = set(names)
     for old in (ROOT / package).rglob("*.so"):
         if ".".join(old.relative_to(ROOT).parts).split(".cpython-")[0] not in kept:
@@ -204,7 +204,7 @@ def forget_older(texts: Iterable[Path], *writers: Path) -> None:
 
 
 def write_stack(wanted: list[str]) -> None:
-    """Write the C of these modules and of what they share."""
+    """Write the C of these modules and of their common code."""
     written = generate(ROOT, STACK_BUILD, list(compiled_modules()))
     sources = {name: written[name] for name in {STATE_MODULE: 0, **dict.fromkeys(wanted)}}
     texts = [path.with_suffix(".c") for path in sources.values()]
@@ -241,7 +241,7 @@ def stack_extensions(wanted: list[str]) -> list[Extension]:
     return [extension(module) for module in wanted]
 
 
-# Cython's trees are all circles: looking for garbage among them all the time took 40 % of it.
+# Cython's trees are all cycles: searching them for garbage takes 40 % of the time.
 gc.set_threshold(50_000, 20, 20)
 
 # The C text depends on the directives, so builds with checks keep theirs apart; and their modules
@@ -285,7 +285,7 @@ built = read_built()
 
 
 def read_sources() -> dict[str, list[str]]:
-    """Return what the record of each package will say (fastpath/built.py).
+    """Return the contents of each package's record (fastpath/built.py).
 
     A changed source that is not newer than what was made of it, as another one's copy, becomes so.
     """
@@ -305,13 +305,13 @@ def read_sources() -> dict[str, list[str]]:
 
 
 class BuildInPlace(build_ext):
-    """Record what the modules beside their sources are made of, if this build ends.
+    """Record the sources of the compiled modules, if this build succeeds.
 
     Modules whose C says the same as before are not compiled again.
     """
 
     def run(self) -> None:
-        """Compile; without its record a build that was broken off is refused by its package."""
+        """Compile; without its record an interrupted build is refused by its package."""
         if not self.inplace or not self.extensions:
             super().run()
             return
@@ -355,7 +355,7 @@ class BuildInPlace(build_ext):
 
 
 def forget_failures(began: float) -> None:
-    """Remove what a translation that failed has left, in the cache too.
+    """Remove the output of a failed translation, in the cache too.
 
     Cython takes it for the module's C, and the compiler would say at the next build that it is not.
     """
@@ -366,7 +366,7 @@ def forget_failures(began: float) -> None:
 
 
 def translated() -> list[Extension]:
-    """Return what to compile, once its C is written."""
+    """Return the modules to compile, once their C is written."""
     began = time.time()
     try:
         return translate_all()
@@ -376,7 +376,7 @@ def translated() -> list[Extension]:
 
 
 def translate_all() -> list[Extension]:
-    """Write the C of all modules, of both packages at once; return what to compile."""
+    """Write the C of all modules, of both packages at once; return the modules to compile."""
     found = extensions()
     stack = stack_modules()
     texts = [Path(BUILD_DIR or ".", e.sources[0]).with_suffix(".c") for e in found]
@@ -403,7 +403,7 @@ def translate_all() -> list[Extension]:
     if not stack:
         return found
     if beside.exitcode:
-        raise SystemExit(beside.exitcode)  # it has said why
+        raise SystemExit(beside.exitcode)  # it has printed why
     # All are up to date: what is left is what each is told by the others. Should one be older than
     # Cython thinks right (after a build that was killed), it is written the same way.
     overrides.install("stack")

@@ -9,7 +9,7 @@ only the stack at the far end differs. `up` is towards it, `down` is from it.
 
 A run opens some connections at once, sends for some seconds, and counts what was read at the other
 end, in Mbit/s of real time. All use CUBIC, and the kernel's buffers have our limits. Each run has
-namespaces of its own, since Linux remembers what it learns about a path.
+namespaces of its own, since Linux caches path metrics.
 
 Runs of Linux and of ours alternate, seed by seed, and each is a line of `--out`. A run that has a
 line there is not repeated, so the same command goes on after an interruption. The table has by cell
@@ -148,7 +148,7 @@ def kernel(stack: ExitStack, clock: RealClock, ours: Host, addr: dict[int, str])
 @contextlib.contextmanager
 def ends(host: str, impair: dict[str, Any]) -> Iterator[tuple[Kernel, Kernel | Host]]:
     """The near end of a wire and the far one."""
-    # A TAP that is made says that it is down.
+    # A new TAP reports that it is down.
     logging.getLogger("e1000emu.links.tap").setLevel(logging.ERROR)
     with ExitStack() as stack:
         clock = RealClock()
@@ -282,7 +282,7 @@ def table(cells: Iterable[Cell], lines: Iterable[dict[str, Any]]) -> Iterator[st
 
 
 def main() -> None:
-    """Measure what the file does not have yet, and print the table."""
+    """Measure the runs missing in the file, and print the table."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -102,10 +102,10 @@ class Measurement:
     run: Callable[[Side, Settings], Run]
     lower_is_better: bool = False
     search: Callable[[Side, Settings], Callable[[Side, Settings], Run]] | None = None
-    """Finds what to run, where that depends on the side; its costs are not counted."""
+    """Finds the parameters of a run, if they depend on the side; its costs are not counted."""
 
 
-# --- what is measured ----------------------------------------------------------------------------
+# --- measurements --------------------------------------------------------------------------------
 
 
 def _iperf(side: Side, seconds: int, *options: str) -> dict[str, Any]:
@@ -173,7 +173,7 @@ def _lossless(side: Side, settings: Settings) -> Callable[[Side, Settings], Run]
 
 
 def _pktgen(side: Side, settings: Settings) -> Run:
-    """Let the guest's kernel send what the card takes; count what comes out of the TAP."""
+    """Let the guest's kernel send at full rate; count the packets at the TAP."""
     guest = side.guest
     guest.run(
         f"""

@@ -89,7 +89,7 @@ class Namespace:
 
 @dataclass
 class Host:
-    """Where a host under test is reached, and which processes are it."""
+    """The address and the processes of a host under test."""
 
     name: str
     addr: str
@@ -112,7 +112,7 @@ class Host:
         return int(found[1].split()[11])
 
 
-# --- operations: each returns how many and how long -----------------------------------------------
+# --- operations: each returns count and time -----------------------------------------------
 
 
 def download(addr: str, seconds: float) -> tuple[float, float]:
@@ -196,7 +196,7 @@ class Found:
     dropped: list[int] = field(default_factory=list)
 
 
-# --- the place ------------------------------------------------------------------------------------
+# --- the set-up -----------------------------------------------------------------------------------
 
 
 def compiled(directory: str) -> str:

@@ -1,4 +1,4 @@
-"""What a register read over vfio-user takes, with a client that spins and with one that sleeps.
+"""Time of a register read over vfio-user, with a client that spins and with one that sleeps.
 
     .venv/bin/python -m benchmarks.bench_vfio_read [--reads N] [--idle-ms MS] [--server-args "…"]
 
@@ -32,7 +32,7 @@ ANSWER_BYTES = len(READ) + 4
 
 
 def spin(sock: socket.socket) -> None:
-    """Take one answer, asking until it is there."""
+    """Receive one answer by polling."""
     left = ANSWER_BYTES
     while left:
         try:
@@ -43,7 +43,7 @@ def spin(sock: socket.socket) -> None:
 
 
 def sleep(sock: socket.socket) -> None:
-    """Take one answer, asleep until it is there."""
+    """Receive one answer by a blocking read."""
     left = ANSWER_BYTES
     while left:
         left -= len(sock.recv(left))

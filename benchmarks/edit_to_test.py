@@ -22,7 +22,7 @@ EDITS = (
 )
 """A small module that is compiled for size and a large hot one: a function of each."""
 TEST = "tests/stack/core/test_secure_seq.py"
-"""It imports both."""
+"""A test that imports both."""
 LEFT = (".git", ".venv*", ".cache", "site", "dist", "*_cache", "debug", "sanitize", "campaign*")
 
 

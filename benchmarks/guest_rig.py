@@ -62,7 +62,7 @@ TOOLS = (
 )
 PREPARE = "`e1000emu guest --prepare-only` makes it"
 
-# A socket's usual buffer is full before the receiver's turn comes on a processor that is emulated:
+# On an emulated processor, a socket's default buffer is full before the receiver runs:
 # then the guest's scheduler is measured, too.
 LARGE_BUFFERS = "echo 8388608 >/proc/sys/net/core/rmem_default"
 SETUP = f"""
@@ -114,7 +114,7 @@ class Snapshot:
     counters: dict[str, float]
 
     def until(self, later: Snapshot) -> dict[str, float]:
-        """Return what each counter gained."""
+        """Return the increase of each counter."""
         return {name: value - self.counters[name] for name, value in later.counters.items()}
 
 
@@ -154,7 +154,7 @@ def net_dev(text: str, name: str) -> tuple[int, int]:
 
 
 def udp_received(text: str, *, or_lost: bool = False) -> int:
-    """Return the datagrams that applications have got, from the text of /proc/net/snmp.
+    """Return the datagrams that applications have received, from the text of /proc/net/snmp.
 
     `or_lost`: also those for which their sockets' buffers had no room.
     """
@@ -193,7 +193,7 @@ class FarEnd:
         stack.callback(_end, self._iperf)
 
     def command(self, *words: str) -> list[str]:
-        """Return what runs a program in the namespace; it keeps the process id."""
+        """Return the prefix to run a program in the namespace; the process id stays."""
         return ["ip", "netns", "exec", self.name, *words]
 
     def read(self, name: str) -> str:
@@ -254,12 +254,12 @@ class Server:
         return self._process.pid
 
     def counters(self) -> dict[str, int]:
-        """Return what the server has counted so far."""
+        """Return the server's counters so far."""
         self._process.send_signal(signal.SIGUSR1)
         return self._event("counters", ANSWER_S)
 
     def _event(self, name: str, timeout_s: float) -> dict[str, int]:
-        """Read one line of the server's, which must be this event."""
+        """Read one line of the server, which must be this event."""
         assert self._process.stdout is not None
         deadline = time.monotonic() + timeout_s
         while b"\n" not in self._buffer:
@@ -309,7 +309,7 @@ class Side:
         return float(text.split()[0]), time.monotonic()
 
     def setup(self) -> dict[str, int]:
-        """Return what the guest itself says of its processors and of a socket's buffer."""
+        """Return the guest's own report of its processors and of a socket's buffer."""
         made = self.guest.run("nproc; cat /proc/sys/net/core/rmem_default").check()
         cpus, buffer_bytes = map(int, made.stdout.split())
         return {"cpus": cpus, "receive_buffer_bytes": buffer_bytes}
@@ -322,7 +322,7 @@ class Side:
     def snapshot(self, *, after: bool = False) -> Snapshot:
         """Read every counter of this side, the guest's first; `after` the work: last.
 
-        So that what it costs to ask the guest is in no counter of ours.
+        So our counters exclude the cost of querying the guest.
         """
         reads = (self._guest_counters, self._host_counters)
         counters: dict[str, float] = {}
@@ -343,7 +343,7 @@ class Side:
     def _host_counters(self) -> dict[str, float]:
         counters: dict[str, float] = {
             "tap_packets": sum(self.far.tap_packets()),
-            # Whether the far end's receiver keeps up is not the card's business.
+            # The far end's receiver is not part of the card's measurement.
             "host_udp_received": udp_received(self.far.read("snmp"), or_lost=True),
             "qemu_cpu_s": cpu_seconds(self.guest.pid),
         }

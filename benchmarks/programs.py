@@ -1,4 +1,4 @@
-"""What programs get on a host, beside the kernel's loopback: `python -m benchmarks.programs`.
+"""Performance of programs on a host and on the kernel's loopback: `python -m benchmarks.programs`.
 
 Each row runs a server and a client twice, over the loopback of a host and over that of a namespace
 of the kernel, by turns. The figure is the client's own; printed are the medians and their ratio.
@@ -128,7 +128,7 @@ def measured(
 
 @contextlib.contextmanager
 def worlds() -> Iterator[list[tuple[Callable[..., Any], Callable[[], str]]]]:
-    """For a host and for a namespace: what starts a program, and what /proc/net/tcp says."""
+    """For a host and for a namespace: the prefix to start a program, and /proc/net/tcp."""
     with contextlib.ExitStack() as stack:
         clock = stack.enter_context(contextlib.closing(RealClock().start()))
         host = stack.enter_context(Host("solo", clock=clock))

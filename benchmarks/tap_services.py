@@ -22,21 +22,21 @@ Conn = Callable[[asyncio.AbstractEventLoop, socket.socket], Awaitable[None]]
 
 
 async def echo(loop: asyncio.AbstractEventLoop, conn: socket.socket) -> None:
-    """Send back what comes (RFC 862)."""
+    """Echo received data (RFC 862)."""
     buffer = memoryview(bytearray(CHUNK))
     while n := await loop.sock_recv_into(conn, buffer):
         await loop.sock_sendall(conn, buffer[:n])
 
 
 async def discard(loop: asyncio.AbstractEventLoop, conn: socket.socket) -> None:
-    """Read and forget (RFC 863)."""
+    """Read and discard (RFC 863)."""
     buffer = memoryview(bytearray(CHUNK))
     while await loop.sock_recv_into(conn, buffer):
         pass
 
 
 async def chargen(loop: asyncio.AbstractEventLoop, conn: socket.socket) -> None:
-    """Send until the peer has enough (RFC 864)."""
+    """Send until the peer closes (RFC 864)."""
     while True:
         await loop.sock_sendall(conn, BLOCK)
 

@@ -1,6 +1,6 @@
 """Print the requirements of pyproject.toml, one to a line: ``requirements.py run test lint``.
 
-``build`` is what the build needs, ``run`` the dependencies, any other word an extra. The Makefile
+``build`` names the build's requirements, ``run`` the dependencies, others an extra. The Makefile
 installs each group when a target needs it, so that `make demo` does not wait for the linters.
 """
 

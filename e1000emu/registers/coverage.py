@@ -1,7 +1,7 @@
-"""What share of the named bits is modelled, and the gaps (`e1000emu regs --coverage`).
+"""The share of named bits that is modelled, and the gaps (`e1000emu regs --coverage`).
 
 The named bits of the device's own tables are counted, those of an array once; reserved bits are
-not.  A gap is a field with `todo`: it only stores what is written, and `todo` says why.
+not.  A gap is a field with `todo`: it only stores written values, and `todo` says why.
 """
 
 from __future__ import annotations

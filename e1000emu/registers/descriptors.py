@@ -46,7 +46,7 @@ class Member:
 
     name: str
     type: str
-    """The numpy type, of which the size follows: "<u2"."""
+    """The numpy type, which gives the size: "<u2"."""
     doc: str = ""
     fields: tuple[Field, ...] = ()
     device: bool = False
@@ -200,7 +200,7 @@ _TX_STATUS, _POPTS = _LEGACY.flags("sta"), _DATA.flags("popts")
 
 
 def check_layouts() -> Iterator[str]:
-    """Yield what is wrong with the layouts; nothing when all is well."""
+    """Yield the errors of the layouts."""
     for layout in LAYOUTS.values():
         yield from check_fields(layout.name, layout.fields, DESCRIPTOR_BYTES * 8)
 

@@ -1,4 +1,4 @@
-"""The EEPROM's map: every word, its bits, and what a fresh 82540EM board has in it, once.
+"""The EEPROM's map: every word, its bits, and its value on a new 82540EM board, once.
 
 The image of a new card (`models.eeprom_image`) and what the device loads after a reset
 (`Nic.load_eeprom`, `PciFunction.load_ids`) are made of these rows.  `loads` names the bits of
@@ -112,7 +112,7 @@ def eeprom_word(name: str) -> Reg:
 
 
 def loaded_bits() -> dict[str, list[tuple[int, int, str]]]:
-    """Return by register what a reset loads: word, bit of the word, field of one bit."""
+    """Return the bits that a reset loads, by register: word, bit of the word, field of one bit."""
     found: dict[str, list[tuple[int, int, str]]] = {}
     for r in EEPROM_MAP:
         for f in r.fields:
@@ -123,7 +123,7 @@ def loaded_bits() -> dict[str, list[tuple[int, int, str]]]:
 
 
 def check_eeprom_map() -> Iterator[str]:
-    """Yield what is wrong with the map; nothing when all is well."""
+    """Yield the errors of the map."""
     words = [address for r in EEPROM_MAP for address in r.offsets]
     if words != list(range(MAPPED_WORDS)):
         yield f"words {words}"

@@ -17,9 +17,9 @@ class Access(Enum):
     """How one field answers to reads and writes."""
 
     RW = "RW"
-    """Reads what was written."""
+    """Reads back the written value."""
     SW = "SW"
-    """Reads what was written; only software uses it, not the device."""
+    """Reads back the written value; only software uses it, not the device."""
     RO = "RO"
     """Set by the device; writes change nothing."""
     RC = "RC"
@@ -60,7 +60,7 @@ class Field:
     reset: int = 0
     doc: str = ""
     todo: str = ""
-    """What is not modelled; empty when the field does what the SDM says."""
+    """What is not modelled; empty if the field works as in the SDM."""
     needs: str = ""
     """The feature (`Model.features`) without which the bits are reserved; empty: all have them."""
     loads: tuple[str, ...] = ()
@@ -70,12 +70,12 @@ class Field:
     """The method of a block ("flow.update") that is called when a write changes the field, or sets
     it if it acts.  It takes no arguments: it finds the new value in the register."""
     alone: bool = False
-    """When it acts, nothing else of the same write does."""
+    """If it acts, no other field of the same write does."""
     same_as: str = ""
     """The field of PCI configuration ("PMCSR.PME_EN") that holds its value: it is another way to
     it."""
     legal: Collection[int] = ()
-    """The values that it may be given; empty: all.  A write of another one leaves it as it was, or
+    """The legal values; empty: all.  A write of another one leaves it unchanged, or
     is stored if it `breaks` a rule."""
     breaks: str = ""
     """The rule of misuse (insight/misuserules.py) that a value out of `legal` breaks."""
@@ -91,7 +91,7 @@ class Field:
 
     @property
     def notes(self) -> list[str]:
-        """Return in words its meaning, what it may be given, and what a change calls."""
+        """Return in words its meaning, legal values, and the method that a change calls."""
         legal = ", ".join(map(str, self.legal))
         if isinstance(self.legal, range):
             legal = f"{self.legal[0]} to {self.legal[-1]}"
@@ -104,7 +104,7 @@ class Field:
         return [note for note in (self.doc, *notes) if note]
 
     def describe(self) -> dict[str, object]:
-        """Return everything the field says as plain data."""
+        """Return all attributes of the field as plain data."""
         return {
             "name": self.name or "reserved",
             "hi": self.hi,
@@ -222,14 +222,14 @@ class Reg:
         return sum(self.field(name).mask for name in names)
 
     def on(self, features: frozenset[str]) -> Reg:
-        """Return the row as a part with these features has it."""
+        """Return the row for a part with these features."""
         if all(not f.needs or f.needs in features for f in self.fields):
             return self
         fields = (f if not f.needs or f.needs in features else rsv(f.hi, f.lo) for f in self.fields)
         return replace(self, fields=tuple(fields))
 
     def describe(self, name: str = "", offset: int | None = None) -> dict[str, object]:
-        """Return everything the row says as plain data, of the element `name` at `offset`."""
+        """Return all attributes of the row as plain data, of the element `name` at `offset`."""
         return {
             "name": name or self.name,
             "offset": self.offset if offset is None else offset,
@@ -262,7 +262,7 @@ class RegAt:
 
 
 class _More(TypedDict, total=False):
-    """What a field may say beside its access: see `Field`."""
+    """Optional attributes of a field: see `Field`."""
 
     needs: str
     on_change: str
@@ -317,7 +317,7 @@ def tell(on_change: str, *fields: Field) -> tuple[Field, ...]:
 
 
 def check_fields(name: str, fields: tuple[Field, ...], bits: int) -> Iterator[str]:
-    """Yield what is wrong with a register's fields; nothing when all is well.
+    """Yield the errors of a register's fields.
 
     Every one of so many `bits` is claimed once, values fit, names are unique.
     """

@@ -1,6 +1,6 @@
 """The parts as rows of data: ids, EEPROM size, PHY identity.  No subclass per model.
 
-`eeprom_image` builds what the manufacturer would have programmed, from the map (eeprommap.py).
+`eeprom_image` builds the manufacturer's image, from the map (eeprommap.py).
 """
 
 from __future__ import annotations
@@ -130,13 +130,13 @@ def model(name: str | Model) -> Model:
 
 
 def checksum_word(words: list[int]) -> int:
-    """Return what word 3Fh must hold for words 0 to 3Eh of `words`."""
+    """Return the value of word 3Fh for words 0 to 3Eh of `words`."""
     return (EEPROM_CHECKSUM - sum(words[: eeprom_word("CHECKSUM").offset])) & 0xFFFF
 
 
 @cache
 def _map_resets(count: int) -> tuple[int, ...]:
-    """Return what the map says of a new board's words."""
+    """Return a new board's words according to the map."""
     words = [0xFFFF] * count
     for row in EEPROM_MAP:
         for address in row.offsets:
@@ -177,7 +177,7 @@ def eeprom_image(
     """Return an EEPROM's 16-bit words: those of a new board, or `base`, with these changes.
 
     `mac` is the address (None leaves it); `flash_code` the size of the boot flash, 64 KiB <<
-    `flash_code`; with `wide_bars` the image asks for windows of 64 bits. A checksum that is right
+    `flash_code`; with `wide_bars` the image requests 64-bit windows. A checksum that is right
     stays right.
 
     Raises: E1000Error when `mac` is not six bytes or a group address.
@@ -203,7 +203,7 @@ def eeprom_image(
 
 
 def fresh_word(name: str, part: Model = MODELS["82540EM"]) -> int | None:
-    """Return what the EEPROM's word `name` has on every fresh board; None if each has its own."""
+    """Return the EEPROM word `name` of every new board; None if each has its own."""
     if name in ("IA", "CHECKSUM"):
         return None
     return eeprom_image(part, bytes(6))[eeprom_word(name).offset]

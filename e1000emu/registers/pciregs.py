@@ -290,7 +290,7 @@ def _sized(r: Reg, size: int) -> Reg:
 
 
 def check_pci_table() -> Iterator[str]:
-    """Yield what is wrong with the table; nothing when all is well."""
+    """Yield the errors of the table."""
     taken: set[int] = set()
     for r in PCI_TABLE:
         yield from check_fields(r.name, r.fields, 8 * r.step)

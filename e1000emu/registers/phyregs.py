@@ -1,6 +1,6 @@
 """The PHY's register table: every number, bit, value after reset and access rule, once.
 
-Registers 0 to 15 are those of IEEE 802.3 clauses 22, 28 and 40, under the names everybody's drivers
+Registers 0 to 15 are those of IEEE 802.3 clauses 22, 28 and 40, under the names that drivers
 use; 16 to 30 are the 88E1011's own (SDM 13.4.7 and chapter 11). `Phy` takes its reset values, write
 masks and bits from here. A bit called RSVn stores what is written, and the SDM gives it no meaning.
 """
@@ -219,7 +219,7 @@ def phy_reg(name: str) -> Reg:
 
 
 def check_phy_table() -> Iterator[str]:
-    """Yield what is wrong with the table; nothing when all is well."""
+    """Yield the errors of the table."""
     numbers = [r.offset for r in PHY_TABLE]
     if sorted(set(numbers)) != numbers or not all(0 <= n < 32 for n in numbers):
         yield f"numbers {numbers}"

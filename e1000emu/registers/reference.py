@@ -42,11 +42,11 @@ def titles() -> dict[str, str]:
 
 
 def look_up(key: str = "") -> Row | list[Row]:
-    """Return what `key` names as plain data: one row, or a list for a whole space ("": BAR 0).
+    """Return the rows of `key` as plain data: one row, or a list for a whole space ("": BAR 0).
 
     A row has the keys of `regs.describe` and "space" and "bits" beside them. "reset" of a word of
     the EEPROM is what a fresh 82540EM board has there, None when each board has its own.
-    Raises: KeyError, whose text says what there is.
+    Raises: KeyError, whose text lists the choices.
     """
     space, dot, name = key.strip().lower().partition(".")
     if not key:

@@ -7,7 +7,7 @@ but its effect is not modelled) or reserved.  Behaviour is bound by name, never 
 
 Values are those of the 82540EM; `Model.reset_overrides` (models.py) holds what differs elsewhere.
 "SDM" is Intel's PCI/PCI-X Family of Gigabit Ethernet Controllers Software Developer's Manual
-(317453), whose chapter 13 this file follows.
+(313), whose chapter 13 this file follows.
 """
 
 from __future__ import annotations
@@ -567,7 +567,7 @@ _WAKEUP = (
 )
 # fmt: on
 
-# --- statistics: name, what it counts; they lie 4 bytes apart from 4000h where no gap is named ---
+# --- statistics: name, meaning; they are 4 bytes apart from 4000h where no gap is named -------
 
 _NO_CARRIER = "the PHY's carrier sense never fails: stays 0"
 _STATISTICS: tuple[tuple[str, int, str, str], ...] = (
@@ -703,7 +703,7 @@ TABLE: tuple[Reg, ...] = tuple(
 _BY_NAME = {r.name: r for r in TABLE}
 
 
-# --- what is asked of the table -----------------------------------------------------------------
+# --- queries of the table -----------------------------------------------------------------------
 
 
 def reg(name: str) -> Reg:
@@ -753,7 +753,7 @@ def decode(r: Reg, value: int) -> str:
 
 
 def describe(key: str | int) -> dict[str, object]:
-    """Return everything the table says of one register, as plain data (`e1000emu regs`).
+    """Return all attributes of one register, as plain data (`e1000emu regs`).
 
     `key` is a name (``"rctl"``, ``"RAL[3]"``) or an offset (``0x100``, ``"0x100"``).
     Raises: KeyError when there is none.

@@ -11,14 +11,14 @@ The fields of every class under `@state` become those of an extension type in on
     state.py       stack/_state.pyx: the extension types of the `@state` classes
     slots.py       fields that hold functions, and calls through them
     module.py      one module's `.pyx` and `.pxd`
-    tree.py        all of them; which modules, where to
+    tree.py        all modules, and the output directory
     translate.py   Cython over all of them
     build.py       Cython's directives, the C compiler's options
-    overrides.py   what is changed in Cython: the rows of
+    overrides.py   changes to Cython, as rows:
       paths.py       names of files in the C, tracebacks
-      narrow.py      fields of fewer bits than what is computed with
+      narrow.py      fields with fewer bits than in computations
       needed.py      leaves unused classes of other modules out of a module's C
       wrappers.py    an attribute for functions that parse Python's arguments
-    measure.py     what a row of overrides.py saves
+    measure.py     the gain of a row of overrides.py
     __main__.py    the commands; README.md shows them
 """

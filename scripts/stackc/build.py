@@ -36,7 +36,7 @@ def directives(debug: bool = False) -> dict[str, object]:
         "initializedcheck": debug,
         "nonecheck": True,
         "cdivision": False,
-        # A sum that passes 64 bits is an OverflowError, never another number.
+        # A sum that exceeds 64 bits is an OverflowError, never another number.
         "overflowcheck": True,
     }
 

@@ -41,10 +41,10 @@ class Constants:
         self._known: dict[tuple[str, str], int | None] = {}
 
     def value(self, module: str, name: str) -> int | None:
-        """Return the constant's value; None where the source does not tell it."""
+        """Return the constant's value; None if the source does not define it."""
         key = (module, name)
         if key not in self._known:
-            self._known[key] = None  # a circle of definitions has no value
+            self._known[key] = None  # a circular definition has no value
             self._known[key] = self._find(module, name)
         return self._known[key]
 
@@ -82,7 +82,7 @@ class Constants:
         return None
 
     def _names(self, module: str) -> dict[str, ast.expr | tuple[str, str]]:
-        """Where each name of a module comes from: its expression, or (module, name)."""
+        """The origin of each name of a module: its expression, or (module, name)."""
         if module in self._modules:
             return self._modules[module]
         names: dict[str, ast.expr | tuple[str, str]] = {}

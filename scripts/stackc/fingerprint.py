@@ -1,4 +1,4 @@
-"""What decides a module's machine code: its C text without the places of declarations elsewhere.
+"""The input of a module's machine code: its C text without positions of other declarations.
 
 A new field of a `@state` class moves the lines of `_state.pxd` below it. Cython writes these places
 into the C of every module that cimports it, as comments and as positions of errors at import. For
@@ -18,7 +18,7 @@ _PLACE = re.compile(rb"__PYX_ERR\((\d+), \d+,")
 
 
 def without_places(text: bytes) -> bytes:
-    """The C text without what only tells where in a .pxd a declaration is."""
+    """The C text without positions of declarations in a .pxd."""
     files = _FILES.search(text)
     names = files[1].split(b",\n") if files else []
 

@@ -1,4 +1,4 @@
-"""What an override of Cython saves: some modules translated and compiled with it and without."""
+"""The gain of an override of Cython: some modules translated and compiled with it and without."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def measured(without: str, modules: tuple[str, ...]) -> dict[str, float]:
 
 
 def measure(names: tuple[str, ...], modules: tuple[str, ...] = SAMPLE) -> None:
-    """Print what a build of `modules` takes, and how much more that is without each row."""
+    """Print the cost of building `modules`, and the extra cost without each row."""
     base = measured("nothing", modules)
     print("with all:", *(f"{value:,.5g} {what};" for what, value in base.items()), flush=True)
     for name in names:

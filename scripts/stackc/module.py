@@ -1,19 +1,19 @@
 """One module: its text for Cython, line by line as in the source, and its declarations.
 
     tree.generate
-      own_names, tree.resolve     where each name comes from, for all modules
+      own_names, tree.resolve     the origin of each name, for all modules
       declare                     the Signature of each function that compiled callers reach
       Translator.write            one module: `_function` and `_class` for each definition
         _locals, _find_kinds      C types of variables; which hold a `@state` object
-        _expressions              what a body's expressions become, by kind of node
+        _expressions              translate a body's expressions, by kind of node
           _constant, _call        a constant's value; a direct call
           _slot_call              a call through a field (slots.py)
-        _text, _pxd               the .pyx with all edits made, and the .pxd beside it
+        _text, _pxd               the .pyx with all edits applied, and the .pxd beside it
 
-The source is never printed from its tree. A Translator collects `edits`, places in the text with
-what replaces them, and `_text` applies them, so that lines stay where they are. A Module is what
-was read of a source; it does not change once `resolve` and `declare` have filled it in. Read
-Signature, `_function`, then `_expressions`. README.md beside this file says what comes out.
+The text is never generated from the tree. A Translator collects `edits`, places in the text with
+their replacements, and `_text` applies them, so that lines stay in place. A Module is the
+result of reading a source; it is fixed after `resolve` and `declare`. Read
+Signature, `_function`, then `_expressions`. README.md beside this file describes the output.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ _NAMES = {
     ast.ClassDef: "a class",
 }
 _NO_CPDEF = tuple(_NAMES)
-"""What Cython cannot have in a cpdef function."""
+"""Syntax that Cython does not support in a cpdef function."""
 
 
 @dataclass(frozen=True)
@@ -82,10 +82,10 @@ class Module:
     origin: dict[str, tuple[str, str]] = field(default_factory=dict)
     """Where each name of the module's scope is defined: imports resolved, own ones included."""
     runtime: set[str] = field(default_factory=set)
-    """The names that are there when the module runs (not only for type checkers)."""
+    """The names that exist when the module runs (not only for type checkers)."""
     signatures: dict[str, Signature] = field(default_factory=dict)
     modules: set[str] = field(default_factory=set)
-    """What its declarations cimport."""
+    """The cimports of its declarations."""
 
 
 def own_names(tree: ast.Module) -> Iterator[tuple[ast.ImportFrom, bool]]:
@@ -283,7 +283,7 @@ class Translator:
         source = self.module.text
         out: list[bytes] = []
         at = 0
-        # what closes at a place comes before what opens there
+        # at one position, closing edits precede opening ones
         for start, end, text in sorted(self.edits, key=lambda e: (e[0], e[2] != ")", e[1])):
             out += [source[at:start], text.encode()]
             at = end
@@ -434,7 +434,7 @@ class Translator:
         return None
 
     def _slot(self, node: ast.expr) -> tuple[Key, str] | None:
-        """The slot that an expression reads, or whose function a name stands for."""
+        """The slot that an expression reads, or whose function a name holds."""
         match node:
             case ast.Name(id=name):
                 return self.held.get(name)
@@ -503,7 +503,7 @@ class Translator:
                 self._expressions(value, hidden)
                 return
             case ast.AugAssign(target=target, op=ast.LShift(), value=value):
-                # a checked shift refuses what is negative, a product does not: x *= 1LL << (n)
+                # a checked shift rejects negative values, a product does not: x *= 1LL << (n)
                 start = self._at(target, end=True)
                 at = self.module.text.index(b"=", start)
                 self.edits += [
@@ -571,7 +571,7 @@ class Translator:
                     self._around(node, "(", f" if {ast.unparse(right)} != -1 else 0)")
             case ast.BinOp(left=left, op=op, right=right):
                 if isinstance(op, ast.LShift) and not self._may_overflow(left, op, right):
-                    # a checked shift refuses what is negative, a product does not
+                    # a checked shift rejects negative values, a product does not
                     at = self.module.text.index(b"<<", self._at(left, end=True))
                     self._around(left, "(", ")")
                     self.edits.append((at, at + 2, "* (1LL <<"))

@@ -25,7 +25,7 @@ _declare = ModuleNode.generate_declarations_for_modules
 
 
 def install() -> None:
-    """Patch Cython in this process to leave them out. It can then write one module only."""
+    """Patch Cython in this process to omit them. It can then write one module only."""
     ModuleNode.generate_type_import_code_for_module = _import_types
     ModuleNode.generate_declarations_for_modules = _declare_needed
 

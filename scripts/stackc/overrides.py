@@ -1,6 +1,6 @@
-"""The private functions of Cython that stackc replaces: one row for each thing that changes.
+"""The private functions of Cython that stackc replaces: one row for each change.
 
-No public interface of Cython does any of this, so another version may do it otherwise. Therefore
+No public interface of Cython allows this, so another version may differ. Therefore
 pyproject.toml takes one minor version of Cython, and `install` refuses any other.
 
 `E1000EMU_STACKC_WITHOUT=NAME,NAME` leaves rows out of a build; `python -m scripts.stackc measure
@@ -25,7 +25,7 @@ TRACEBACKS = (
 
 
 class Override(NamedTuple):
-    """What is replaced, why, what tests it and what it is worth."""
+    """The replaced function, the reason, its test and its gain."""
 
     name: str
     install: Callable[[], None]
@@ -36,13 +36,13 @@ class Override(NamedTuple):
     saves: str
     """Measured with Cython 3.3.1, GCC 12 and Python 3.11."""
     upstream: str
-    """The patch in `upstream/` that would do the same, or why this is not Cython's to do."""
+    """The patch in `upstream/` that would do the same, or why it does not belong in Cython."""
     of: str = "all"
-    """Which modules it is for: "all", also those of fastpath; "stack"; "one": in each module's own
+    """The modules it applies to: "all", with those of fastpath; "stack"; "one": in each module's own
     process, because it can write one module only."""
 
     def shown(self) -> str:
-        """The row for people."""
+        """The row as text."""
         lines = [self.name, *(f"  Cython.{name}" for name in self.replaces), f"  {self.why}"]
         rest = (("saves", self.saves), ("test", self.test), ("upstream", self.upstream))
         return "\n".join([*lines, *(f"  {word}: {text}" for word, text in rest)])
@@ -157,7 +157,7 @@ OVERRIDES = (
 
 
 def left_out() -> list[str]:
-    """The names in E1000EMU_STACKC_WITHOUT. Raises: SystemExit: one is no row's."""
+    """The names in E1000EMU_STACKC_WITHOUT. Raises: SystemExit: one is not a row."""
     names = [name for name in os.environ.get(SWITCH, "").split(",") if name]
     unknown = sorted(set(names) - {"nothing"} - {row.name for row in OVERRIDES})
     if unknown:

@@ -23,7 +23,7 @@ _BUILTINS = ("list", "dict")
 _RETURN = {"long long": " except? -1", "bint": " except? -1", "double": " except? -1"}
 Key = tuple[str, str]
 CLOCKS: frozenset[Key] = frozenset({("stack.core.clock", n) for n in ("Clock", "HostClock")})
-"""What declares a clock: no `@state` classes, but module.py must know what is one."""
+"""The types of clocks: not `@state` classes, but module.py must recognise them."""
 
 PXD = """# What finds the C pointer of a slot; written by scripts/stackc.
 cdef extern from "slots.h":

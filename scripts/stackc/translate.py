@@ -54,7 +54,7 @@ def translate(
         context.find_module(name)
     gc.collect()
     gc.freeze()  # a child's collection would copy every page of what was read
-    stale.sort(key=lambda name: -modules[name].stat().st_size)  # begin with the longest
+    stale.sort(key=lambda name: -modules[name].stat().st_size)  # start with the longest
     running: dict[int, str] = {}
     failed: list[str] = []
     sys.stdout.flush()
@@ -81,7 +81,7 @@ def translate(
 
 
 def read_utilities() -> None:
-    """Read what Cython adds to modules, once for all processes that fork from this one.
+    """Read Cython's common code once, for all processes that fork from this one.
 
     It takes a quarter of a module's time.
     """
@@ -116,7 +116,7 @@ def _translate_and_exit(
     """Translate one module in this process, and end it: 0 if that succeeded."""
     status = 1
     try:
-        gc.disable()  # the process ends too soon for garbage to matter
+        gc.disable()  # the process is too short for garbage to matter
         # An interrupt ends the parent, which waits for us: half a file would look up to date.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         fingerprint = None

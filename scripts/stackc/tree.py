@@ -1,4 +1,4 @@
-"""All modules: scan the sources, write what changed below a directory."""
+"""All modules: scan the sources, write changed ones below a directory."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def compiled_modules() -> dict[str, str]:
 def generate(root: Path, out: Path, wanted: list[str]) -> dict[str, Path]:
     """Write the .pyx and .pxd of `wanted` and of the state below `out`; return the .pyx by module.
 
-    Files are touched only when their text changes, so what is built of them stays up to date.
+    Files are touched only when their text changes, so their builds stay up to date.
     """
     modules: dict[str, Module] = {}
     classes: dict[tuple[str, str], StateClass] = {}
@@ -68,7 +68,7 @@ def generate(root: Path, out: Path, wanted: list[str]) -> dict[str, Path]:
 
 
 def resolve(modules: dict[str, Module]) -> None:
-    """Fill in where each module's names are defined, through re-exports."""
+    """Fill in the origin of each module's names, through re-exports."""
     direct: dict[str, dict[str, tuple[str, str]]] = {}
     for name, module in modules.items():
         names = direct[name] = {}

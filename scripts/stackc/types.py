@@ -24,7 +24,7 @@ def alias_of(module: str) -> str:
 
 
 def cimport(module: str) -> str:
-    """The lines that make a module known; Cython's search for dependencies reads the first."""
+    """The cimport lines of a module; Cython's search for dependencies reads the first."""
     package, _, name = module.rpartition(".")
     return f"cimport {module}\nfrom {package} cimport {name} as {alias_of(module)}"
 
@@ -50,7 +50,7 @@ class ExtensionTypes:
     def c_type(
         self, node: ast.expr | None, origin: Mapping[str, tuple[str, str]], modules: set[str]
     ) -> str:
-        """Return the C type of an annotation; add what has to be cimported to `modules`.
+        """Return the C type of an annotation; add the required cimports to `modules`.
 
         `origin` says where each imported or own name of the module is defined.
         """

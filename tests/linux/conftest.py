@@ -27,5 +27,5 @@ def family(request: pytest.FixtureRequest) -> Family:
 
 @pytest.fixture
 def need_linux() -> None:
-    """Ask for what a test needs that makes its own wire."""
+    """Require the tools of a test that creates its own wire."""
     require.taps()
