@@ -38,7 +38,7 @@ class Override(NamedTuple):
     upstream: str
     """The patch in `upstream/` that would do the same, or why it does not belong in Cython."""
     of: str = "all"
-    """The modules it applies to: "all", with those of fastpath; "stack"; "one": in each module's own
+    """Modules it applies to: "all", with those of fastpath; "stack"; "one": in each module's own
     process, because it can write one module only."""
 
     def shown(self) -> str:

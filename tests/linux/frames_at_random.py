@@ -184,7 +184,7 @@ class Side(Protocol):
         """Run a shell script there."""
 
     def socket(self, family: int, kind: int, proto: int = 0) -> Any:
-        """A socket there."""
+        """Create a socket there."""
 
     def receive(self, number: int, frame: bytes) -> None:
         """An interface receives a frame."""
@@ -294,7 +294,7 @@ def plain(frame: bytes) -> str:
 
 
 def blank(data: bytes, at: int, size: int) -> bytes:
-    """The bytes without some of them."""
+    """The bytes with some of them masked."""
     return data[:at] + bytes(min(size, max(len(data) - at, 0))) + data[at + size :]
 
 
@@ -514,7 +514,7 @@ def heard(side: Any, seed: int, count: int = FRAMES) -> Iterator[tuple[str, list
     made = sockets(side, seed)
     side.wait(60)
     side.sent()
-    list(received(made))  # reports that have come back
+    list(received(made))  # discard reports that were looped back
     before = counters(side)
     generator = Generator(random.Random(seed))
     for number in range(count):

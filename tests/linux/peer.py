@@ -131,7 +131,7 @@ class Peer:
         )
 
     def ping(self, to: str, *options: str, size: int = 56, count: int = 3) -> int:
-        """Send echo requests by iputils' ping until `count` answers have come, whole; return how
+        """Send echo requests by iputils' ping until `count` intact answers have arrived; return how
         many have: fewer when an ICMP error came instead, more when they came together.
 
         The deadline makes ping wait for them all. Without one it gives up the last after twice the
@@ -201,7 +201,7 @@ class Peer:
 
 
 def wait_for_addresses(host: Host) -> None:
-    """Wait until no address of the host is being examined for duplicates."""
+    """Wait until duplicate address detection of the host has ended."""
 
     def settled() -> bool:
         devs = [dev.ip6_ptr for dev in host.dev_by_name.values() if dev.ip6_ptr is not None]
@@ -355,7 +355,7 @@ def judged(path: Path) -> Iterator[str]:
     """Yield the errors that tshark finds in a capture: malformed frames and wrong checksums.
 
     What a stream carries is random, so tshark is kept from guessing protocols in it. A TCP check of
-    0xFFFF in place of 0 is let through: Linux's skb_checksum_help writes it (CSUM_MANGLED_0). What
+    0xFFFF in place of 0 is accepted: Linux's skb_checksum_help writes it (CSUM_MANGLED_0). What
     an ICMP error quotes may have a checksum that was still the card's to finish, as Linux's has.
     """
     command = ["tshark", "-r", str(path), "-T", "fields", "-e", "frame.number", "-e", "_ws.expert"]

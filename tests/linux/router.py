@@ -113,7 +113,7 @@ class Router(Rig):
             peer.ip("addr", "add", f"{addr}/{path.prefix_len}", "dev", tap, *nodad)
 
     def tracepath(self, path: Route) -> None:
-        """From the near end tracepath finds us, the far end, and the MTU of the path."""
+        """Check that tracepath from the near end finds us, the far end, and the path MTU."""
         tracepath = require.tool("tracepath", "iputils-tracepath")
         out = self.near.run(tracepath, path.flag, "-n", path.far).stdout.decode()
         assert path.near_router in out, out
@@ -143,7 +143,7 @@ class Router(Rig):
         keygen = require.tool("ssh-keygen", "openssh-client")
         for name in ("host", "user"):
             self.far.run(keygen, "-q", "-t", "ed25519", "-N", "", "-f", str(directory / name))
-        Path("/run/sshd").mkdir(exist_ok=True)  # where it gives up its rights; its service makes it
+        Path("/run/sshd").mkdir(exist_ok=True)  # for its privilege separation; its service makes it
         config = directory / "sshd_config"
         config.write_text(
             f"HostKey {directory}/host\nAuthorizedKeysFile {directory}/user.pub\nStrictModes no\n"

@@ -58,13 +58,13 @@ TUNSETIFF, IFF_TUN, IFF_NO_PI = 0x400454CA, 1, 0x1000
 NEAR4, FAR4, NEAR6, FAR6 = "10.0.0.2", "10.0.0.1", "fd00::2", "fd00::1"
 PORT, OWN_PORT = 80, 7777
 SOON_NS = 60 * MS
-"""A timer of ours that is due within this is awaited. A delayed ACK's is 40 ms."""
+"""A timer of ours that expires within this time is awaited. A delayed ACK's is 40 ms."""
 LATER_NS = 1500 * MS
 """The longest that a step waits."""
 LATE_S = 0.016
 """A timer of the kernel's may be late by so much: it counts in ticks of 4 ms."""
 PATIENCE_S = 3.0
-"""How long the kernel may take to send what ours has sent."""
+"""How long the kernel may take to send the segments that ours has sent."""
 TRIES = 4
 
 MSS, WSCALE, SACK_OK, SACK, STAMP, MD5, FASTOPEN = 2, 3, 4, 5, 8, 19, 34
@@ -122,7 +122,7 @@ class Spec:
     tos: int = 0
     damage: str = ""
     doff: int = 0
-    """What is added to the header's length."""
+    """An offset to the header's length."""
 
     def __str__(self) -> str:
         words = f"{self.port}>{self.dport} {flag_text(self.flags)} seq {self.seq}+{self.size}"
@@ -182,7 +182,7 @@ def options_of(data: bytes) -> list[tuple[int, bytes]]:
 
 @dataclass
 class Ends:
-    """What a side knows of one connection: where its numbers start."""
+    """A side's data of one connection: its initial numbers."""
 
     iss: int
     irs: int = 0
@@ -211,7 +211,7 @@ class Side(ABC):
 
     @abstractmethod
     def packets(self) -> list[bytes]:
-        """What it sent since the last time."""
+        """The segments that it sent since the last call."""
 
     @abstractmethod
     def counters(self) -> dict[str, int]:
@@ -226,11 +226,11 @@ class Side(ABC):
         return len(self._waiting) - before
 
     def look(self) -> None:
-        """Look at what it sent: the next segment for it may depend on that."""
+        """Read the segments it sent: the next segment for it may depend on that."""
         self._waiting += [seen for p in self.packets() if (seen := self._parse(p)) is not None]
 
     def take(self) -> list[Seen]:
-        """What it sent since the last time."""
+        """The segments that it sent since the last call."""
         self.look()
         found, self._waiting = self._waiting, []
         return found
@@ -311,7 +311,7 @@ class Side(ABC):
     # --- calls
 
     def call(self, name: str, slot: int, *args: Any) -> Any:
-        """Make a call on the socket in a slot; what it comes to."""
+        """Make a call on the socket in a slot; its result."""
         fd = self.fds[slot] if slot >= 0 else -1
         try:
             if name == "socket":
@@ -331,7 +331,7 @@ class Side(ABC):
             return errno.errorcode[error.errno or 0]
 
     def states(self) -> dict[str, Any]:
-        """What the program can find out about each socket."""
+        """The state of each socket as the program can read it."""
         out: dict[str, Any] = {}
         for slot, fd in enumerate(self.fds):
             if fd is None:
@@ -415,7 +415,7 @@ class KernelSide(Side):
 
 
 class OurCalls(Ours):
-    """Calls on a host that is there."""
+    """Calls on an existing host."""
 
     def __init__(self, host: Host) -> None:
         self.host = host
@@ -478,13 +478,13 @@ class Peer:
         near_wrap = pick.random() < 0.3
         self.iss = (-pick.randrange(1, 3000)) & M32 if near_wrap else pick.getrandbits(32)
         self.snd_nxt = 0
-        """The number after what was sent in order."""
+        """The number after the data sent in order."""
         self.acked = 1
-        """What the host has acknowledged."""
+        """The number that the host has acknowledged."""
         self.end = 1
         """The number after all that the host has sent."""
         self.una = 1
-        """What we have acknowledged."""
+        """The number that we have acknowledged."""
         self.window = 50_000
         self.offered = pick.random() < 0.5, pick.random() < 0.6, pick.random() < 0.5
         """Timestamps, SACK, window scaling."""
@@ -578,7 +578,7 @@ class Peer:
         return Spec(self.port, self.dport, seq, ack, flags, window, size, 0, stamp)
 
     def ordinary(self) -> Spec:
-        """The next thing that a good peer does."""
+        """The next segment of a correct peer."""
         pick = self.pick
         size = pick.choice((0, 0, 1, 10, 100, 500, 536, 1000, 1400))
         self.una = max(self.una, pick.choice((self.end, self.end, self.end, self.una)))
@@ -640,7 +640,7 @@ class Peer:
         return tuple(out)
 
     def odd(self) -> Spec:
-        """A segment that a good peer would not send, or not now."""
+        """A segment that a correct peer would not send, or not now."""
         pick = self.pick
         size = pick.choice((0, 0, 0, 1, 1, 10, 100, 536, 1000, 1400))
         flags = pick.choice(
@@ -679,7 +679,7 @@ class Peer:
             options += [(1, b""), (1, b""), (SACK, self.blocks())]
         if pick.random() < 0.15:
             change = pick.choice((-1, -1000, -(1 << 20), 1000, 1 << 30, 1 << 31))
-            # What is no stamp of ours means anything to SYN cookies.
+            # A stamp that is not ours has no defined meaning for SYN cookies.
             odd = self.acked > 1
             delta = pick.choice((0, 0, 1, -1, -5000, 1 << 20, pick.getrandbits(32))) * odd
             options = [(STAMP, (self.clock + change, delta)), *options[3:]]
@@ -698,7 +698,7 @@ class Peer:
         )
 
     def good_window(self) -> Spec:
-        """An ACK that says how much we take."""
+        """An ACK that updates our window."""
         self.window = self.pick.choice((0, 0, 1, 100, 1000, 5000, 50_000, 50_000, 65_535))
         self.una = self.end
         return self.usual(ACK, self.snd_nxt, self.una)
@@ -718,7 +718,7 @@ class Peer:
         return spec
 
     def reset(self) -> Spec:
-        """A RST about where the host expects one."""
+        """A RST near the expected sequence number."""
         off = self.pick.choice((0, 0, 0, 1, -1, 100, 70_000, -70_000))
         flags = self.pick.choice((RST, RST | ACK))
         return replace(self.usual(flags, self.acked + off, self.number()), options=())
@@ -768,7 +768,7 @@ class Scene:
         self.before = [side.counters() for side in self.sides]
         self.shift = time.monotonic_ns() - self.ours.clock.now_ns()
         self.sockets: list[str] = []
-        """What the script takes each slot for."""
+        """The script's view of each slot."""
         for i in range(3):
             self._peer(40_000 + i, PORT)
         self._peer(50_000, OWN_PORT)
@@ -806,10 +806,10 @@ class Scene:
             return sin6(NEAR6 if near else FAR6, port)
         return sin(NEAR4 if near else FAR4, port)
 
-    # --- what is the same
+    # --- comparison
 
     def play(self, script: Iterator[str]) -> str:
-        """Play it; what differs first, nothing if all is the same."""
+        """Play it; returns the first difference, empty if there is none."""
         try:
             for line in script:
                 self.history.append(line)
@@ -831,7 +831,7 @@ class Scene:
             self.ours.clock.run_until(now)
 
     def settle(self, most: int = SOON_NS) -> str:
-        """Let both answer, and what is due soon happen. What they sent must be the same."""
+        """Let both answer, and timers that are due soon expire. Both must send the same."""
         theirs, mine = self.kernel.take(), self.ours.take()
         while (due := self.ours.due()) is not None and due <= self.ours.clock.now_ns() + most:
             self.ours.clock.run_until(due)
@@ -866,7 +866,7 @@ class Scene:
         return f"sent ({len(theirs)}, {len(mine)}):\n" + "\n".join(lines)
 
     def compare(self) -> str:
-        """What is not the same in the states of the sockets, and in the counters."""
+        """The differences of socket states and counters."""
         found = []
         for name, get in (("state", Side.states), ("counter", self.changes)):
             theirs, mine = (get(side) for side in self.sides)
@@ -946,7 +946,7 @@ class Scene:
             yield self.answer_syn(peer)
 
     def answer_syn(self, peer: Peer) -> str:
-        """What comes to a host that connects."""
+        """A segment for a host that connects."""
         pick = self.pick
         spec = peer.syn()
         flags = pick.choice((SYN | ACK,) * 6 + (SYN | ACK | ECE, SYN, SYN, RST | ACK, RST, ACK))
@@ -1046,14 +1046,14 @@ class Scene:
 
 
 class Differs(Exception):
-    """The two differ in a step."""
+    """The two sides differ in a step."""
 
 
 Script: TypeAlias = Callable[[Scene], Iterator[str]]
 
 
 def difference(seed: int, script: Script = Scene.script, **options: Any) -> tuple[str, list[str]]:
-    """What differs first in a script, and the steps before. `options` are those of Scene."""
+    """The first difference of a script, and the steps before. `options` are those of Scene."""
     net = KernelNet()
     try:
         found: tuple[str, list[str]] = net.call(_play, seed, script, options)
@@ -1071,7 +1071,7 @@ def _play(seed: int, script: Script, options: dict[str, Any]) -> tuple[str, list
 
 
 def confirmed(seed: int, script: Script = Scene.script, **options: Any) -> str:
-    """What differs in each of several runs of a script, with its steps; nothing otherwise."""
+    """The difference that each of several runs of a script finds, with its steps; else empty."""
     text = ""
     for _ in range(TRIES):
         found, steps = difference(seed, script, **options)
@@ -1082,7 +1082,7 @@ def confirmed(seed: int, script: Script = Scene.script, **options: Any) -> str:
 
 
 def main() -> None:
-    """Play scripts, and show what differs."""
+    """Play scripts, and print differences."""
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("first", type=int)
     parser.add_argument("count", type=int)

@@ -141,7 +141,7 @@ class Sequence:
         except OSError as exc:
             result = errno.errorcode[exc.errno or 0]
         words = [f"{len(arg)} bytes" if isinstance(arg, bytes) else arg for arg in args]
-        time.sleep(0.004)  # what was sent arrives
+        time.sleep(0.004)  # sent data arrives
         print(self.seed, number, name, [w for w in words if w is not sock], result, self.state())
 
     def state(self) -> str:

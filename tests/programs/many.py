@@ -42,7 +42,7 @@ class Left:
 
 
 def left(host: Host, server: Program) -> Left:
-    """What this process holds when the server waits for the next connection."""
+    """This process's resources when the server waits for the next connection."""
     gc.collect()
     eventually(lambda: server.supervisor.waiting, "a server that waits")
     pages = int(Path("/proc/self/statm").read_text().split()[1])

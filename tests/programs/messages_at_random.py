@@ -98,7 +98,7 @@ INTS = 0, 1, 2, 3, 5, 16, 63, 64, 255, 256, 1000, 65535, 65536, -1, -2, 1 << 30,
 TIMES = {29, 35, 37, 63, 64, 65}
 """Control messages of SOL_SOCKET that have times."""
 UNTOLD = {(SOL_PACKET, 8), (SOL_IPV6, 11)}
-"""Other ones that are not shown: sums, and labels of flows that are hashed."""
+"""Others that are not shown: checksums, and hashed flow labels."""
 FLAGS = (
     *(socket.MSG_PEEK, socket.MSG_TRUNC, socket.MSG_OOB, socket.MSG_ERRQUEUE, socket.MSG_WAITALL),
     *(socket.MSG_CTRUNC, socket.MSG_CONFIRM, socket.MSG_MORE, socket.MSG_DONTROUTE),
@@ -903,12 +903,12 @@ class Sequence:
         (chosen,) = pick.choices(calls, [weight for weight, _ in calls])
         self.words: list[str] = []
         result = chosen[1](*sock)
-        time.sleep(0.001)  # what was sent arrives
+        time.sleep(0.001)  # sent data arrives
         name = chosen[1].__name__.removeprefix("do_")
         print(self.at, number, sock[1].name, name, *self.words, "=", result, self.state())
 
     def state(self) -> dict[int, int]:
-        """What poll(2) says of each socket."""
+        """The result of poll(2) for each socket."""
         poll = select.poll()
         numbers = {}
         for number, sock in enumerate(self.socks):

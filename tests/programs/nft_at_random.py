@@ -1,4 +1,4 @@
-"""Commands of nft at random: a few tables, chains and sets, so that many of them meet."""
+"""Commands of nft at random: a few tables, chains and sets, many of which refer to each other."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ LIST = "nft -a list ruleset"
 
 
 class Commands:
-    """A source of commands; `random` decides all of it."""
+    """A source of commands; `random` makes all choices."""
 
     def __init__(self, seed: int) -> None:
         self.random = Random(seed)
@@ -113,12 +113,12 @@ class Commands:
         return self.random.choice(what)
 
     def filled(self, text: str) -> str:
-        """The text with something for each word in capitals."""
+        """The text with each word in capitals replaced."""
         words = text.split(" ")
         return " ".join(self.words[word]() if word in self.words else word for word in words)
 
     def hooked(self) -> str:
-        """A chain, with a hook if it is to have one."""
+        """A chain, optionally with a hook."""
         name = self.one(CHAINS)
         return name + BASE.get(name, "")
 
@@ -146,7 +146,7 @@ class Commands:
 
 
 def script(seed: int, length: int) -> str:
-    """A script with as many commands, some in batches, and lists of what there is then."""
+    """A script with as many commands, some in batches, and listings after them."""
     source = Commands(seed)
     lines = [BEGIN]
     for name, description in SETS.items():

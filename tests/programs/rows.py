@@ -12,7 +12,7 @@ IPV4, IPV6 = ("10.0.0.1", "10.0.0.2"), ("fd00::1", "fd00::2")
 
 @dataclass(frozen=True)
 class Row:
-    """A server, and what is compared of its client.
+    """A server, and the compared output of its client.
 
     Words in braces are filled in: `{server}` the server's address, `{url}` the same in a URL,
     `{v}` 4 or 6, `{dir}` the directory in which both run. It has `page` (1 MB), `cert.pem` and
@@ -82,7 +82,7 @@ GIT = {
 # A proxy of streams, whose server is another socket of its own.
 HAPROXY = {"server": "haproxy -db -f {dir}/haproxy.cfg", "port": 8081}
 MOSQUITTO = {"server": "mosquitto -c {dir}/mosquitto.conf", "port": 1883}
-# Threads that hand connections on by eventfd, or each with a socket of its own (SO_REUSEPORT).
+# Threads that pass connections on by eventfd, or each with a socket of its own (SO_REUSEPORT).
 MEMCACHED = {"server": "memcached -u root -l {server} -p 11211 -U 0 -t 4", "port": 11211}
 KNOT = {"server": "knotd -c {dir}/knot.conf", "port": 5303}
 # Processes that accept from one socket; one for each connection, or for each file. The first of
