@@ -367,6 +367,18 @@ def ip_local_port_range(rig: Rig) -> bool:
     return set(ports) == {2000, 2001}
 
 
+def ip_autobind_reuse(rig: Rig) -> list[str]:
+    """Three sockets with SO_REUSEADDR, and two ports."""
+    host = rig.host()
+    host.sysctl.ip_local_port_range = (2000, 2001)
+    seen = []
+    for _ in range(3):
+        fd = sys_socket(host, AF_INET, SOCK_STREAM)
+        sys_setsockopt(host, fd, SOL_SOCKET, uapi.SO_REUSEADDR, 1)
+        seen.append(err(sys_bind, host, fd, at(0, 0)))
+    return seen
+
+
 def ip_local_reserved_ports(rig: Rig) -> list[list[int]]:
     host = rig.host()
     host.sysctl.ip_local_port_range = (2000, 2001)
@@ -921,6 +933,7 @@ PROBES: dict[str, tuple[Any, dict[Any, Any]]] = {
     "fib_multipath_hash_seed": (multipath_seed, {0: True, 77: False}),
     "fib_multipath_use_neigh": (multipath_use_neigh, {0: False, 1: True}),
     "ip_nonlocal_bind": (ip_nonlocal_bind, {0: "EADDRNOTAVAIL", 1: ""}),
+    "ip_autobind_reuse": (ip_autobind_reuse, {0: ["", "", "EADDRINUSE"], 1: ["", "", ""]}),
     "ip_local_port_range": (ip_local_port_range, {(32768, 60999): False, (2000, 2001): True}),
     "ip_local_reserved_ports": (
         ip_local_reserved_ports,
