@@ -385,9 +385,9 @@ def fib_validate_source(
     net = dev.net
     if dev.flags & IFF_LOOPBACK:
         return 0
-    # A packet that IPsec decrypted may arrive on another interface than its addresses suggest.
-    decrypted = net.xfrm is not None and net.xfrm.sec_path
-    rpf = 0 if decrypted else in_dev_conf(idev, "rp_filter")
+    rpf = in_dev_conf(idev, "rp_filter")
+    if rpf and net.xfrm.sec_path:
+        rpf = 0  # a decrypted packet may arrive on another interface than its addresses suggest
     redirects = dev.ifindex == oif and in_dev_conf(idev, "send_redirects")
     if not rpf and not redirects and not dev.priv_flags & IFF_L3MDEV:
         # Of 127.0.0.0/8 only the addresses of lo are known to be local.
