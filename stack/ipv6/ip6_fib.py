@@ -536,7 +536,7 @@ def fib6_kernel_route(
         plen,
         fib6_nh(dev),
         rtype=rtype,
-        flags=uapi.RTF_UP | flags,
+        flags=flags if flags & uapi.RTF_REJECT else uapi.RTF_UP | flags,
         metric=metric,
         protocol=uapi.RTPROT_KERNEL,
     )
@@ -636,19 +636,29 @@ def fib6_clean_all(net: Net, dev: net_device | None, *, down: bool = False) -> N
     """
     for tb in fib6_tables(net):
         for rt in tuple(tb.routes()):
-            if dev is None or (rt.fib6_nh.fib_nh_dev is dev and not (down and _lives_on(rt, dev))):
+            if dev is None or fib6_ifdown(rt, dev, down):
                 fib6_del(net, rt)
 
 
-def _lives_on(rt: fib6_info, dev: net_device) -> bool:
-    """net/ipv6/route.c fib6_ifdown: whether a gateway over another device lives; ours is dead."""
-    if rt.nh is not None or all(
-        each.fib6_nh.fib_nh_dev is dev or each.fib6_nh.fib_nh_flags & uapi.RTNH_F_DEAD
-        for each in rt.fib6_siblings
-    ):
+def fib6_ifdown(rt: fib6_info, dev: net_device, down: bool) -> bool:
+    """net/ipv6/route.c: whether a route is removed, now that `dev` is down, or gone.
+
+    While another of several gateways is alive, the one over `dev` is only dead. All are removed
+    when the last one dies.
+    """
+    nh, siblings = rt.fib6_nh, rt.fib6_siblings
+    if not down or not siblings or rt.nh is not None:
+        return nh.fib_nh_dev is dev
+    if all(each.fib6_nh.fib_nh_dev is not dev for each in siblings):
         return False
-    rt.fib6_nh.fib_nh_flags |= uapi.RTNH_F_DEAD | uapi.RTNH_F_LINKDOWN
-    return True
+    if all(
+        each.fib6_nh.fib_nh_dev is dev or each.fib6_nh.fib_nh_flags & uapi.RTNH_F_DEAD
+        for each in siblings
+    ):
+        return True
+    if nh.fib_nh_dev is dev:
+        nh.fib_nh_flags |= uapi.RTNH_F_DEAD | uapi.RTNH_F_LINKDOWN
+    return False
 
 
 def rt6_sync_up(dev: net_device, flag: int, up: bool) -> None:
