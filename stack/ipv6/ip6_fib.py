@@ -635,9 +635,8 @@ def fib6_clean_all(net: Net, dev: net_device | None, *, down: bool = False) -> N
     With `down` one stays while other gateways share its traffic.
     """
     for tb in fib6_tables(net):
-        for rt in tuple(tb.routes()):
-            if dev is None or fib6_ifdown(rt, dev, down):
-                fib6_del(net, rt)
+        for rt in [rt for rt in tb.routes() if dev is None or fib6_ifdown(rt, dev, down)]:
+            fib6_del(net, rt)
 
 
 def fib6_ifdown(rt: fib6_info, dev: net_device, down: bool) -> bool:
