@@ -42,7 +42,6 @@ from stack.core.uapi import AF_INET6, INFINITY_LIFE_TIME, RTM_DELADDR, RTM_NEWAD
 from stack.inet.addr_validator import validate_addr
 from stack.ipv6 import if_inet6, ip6_fib
 from stack.ipv6.addr import (
-    IN6ADDR_LOOPBACK,
     IPV6_ADDR_LOOPBACK,
     IPV6_ADDR_MULTICAST,
     IPV6_ADDR_SCOPE_MASK,
@@ -103,8 +102,8 @@ def addrconf_prefix_route(
         return
     main, metric = ip6_fib.RT6_TABLE_MAIN, metric or ip6_fib.IP6_RT_PRIO_ADDRCONF
     dst = pfx & MASKS6[plen]
-    if dev.flags & IFF_LOOPBACK and dst != IN6ADDR_LOOPBACK:
-        flags = uapi.RTF_REJECT | ip6_fib.RTF_NONEXTHOP  # it would loop (fib6_is_reject)
+    if ip6_fib.fib6_is_reject(flags, dev, dst):
+        flags = uapi.RTF_REJECT | ip6_fib.RTF_NONEXTHOP
     rt = fib6_kernel_route(dev, main, dst, plen, uapi.RTN_UNICAST, flags, metric)
     if expires_ns and not flags & uapi.RTF_REJECT:
         fib6_set_expires(dev.net, rt, expires_ns)
