@@ -24,12 +24,16 @@ from tests.support import require
 
 pytestmark = pytest.mark.netns
 
-VETH = """
+LOCAL = """
+until grep -qE "^%s 80 .* %s$" /proc/net/ipv6_route; do sleep 0.02; done
+"""
+"""Wait for the route of a new IPv6 address: a worker of the kernel adds it."""
+VETH = f"""
 ip link add v0 address 02:00:00:00:00:01 type veth peer name v1 address 02:00:00:00:00:02
 ip link set v0 up; ip link set v1 up
 ip addr add 10.0.0.1/24 brd + dev v0
 ip addr add 2001:db8::1/64 dev v0 nodad
-"""
+{LOCAL % ("20010db80*1", "v0")}"""
 MARK = """
 mark() {
     until grep -qs $1: $DIR/heard; do ip rule add prio $1; ip rule del prio $1; sleep 0.05; done
@@ -292,9 +296,9 @@ class Row:
     forwards: bool = False
 
 
-OVER_LO = """
+OVER_LO = f"""
 sysctl -qw net.ipv6.icmp.ratelimit=0; ip link set lo up; ip -6 addr add fd88::1/64 dev lo nodad
-grep -vE "^fe80|^ff0" /proc/net/ipv6_route
+{LOCAL % ("fd880*1", "lo")}grep -vE "^fe80|^ff0" /proc/net/ipv6_route
 ip -6 route add fd00::/16 dev lo; ip -6 route add fd01::/16 dev lo table local
 ip -6 route add local fd03::/64 dev lo; ip -6 route add anycast fd02::/64 dev lo
 ip -6 route add fd05::/64 dev v0 table 100; ip -6 route add default dev v0
