@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import operator
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from .nodes import walk
@@ -26,6 +26,19 @@ _BINARY: dict[type[ast.operator], Callable[[int, int], int]] = {
 # also TCP_CA_Open, IPV6_ADDR_COMPATv4
 _CONSTANT_NAME = re.compile(r"^_*[A-Z][A-Z0-9]*(_\w*)?$")
 _PYX_CONSTANT = re.compile(r"^([A-Z][A-Z0-9_]*) *= *([^#\n]+)", re.M)
+
+
+def _pairs(target: ast.expr, value: ast.expr) -> Iterator[tuple[str, ast.expr]]:
+    """Each name that an assignment binds to an expression of its own: also `A, B = 1, 2`."""
+    if isinstance(target, ast.Name):
+        yield target.id, value
+    elif (
+        isinstance(target, ast.Tuple)
+        and isinstance(value, ast.Tuple)
+        and len(target.elts) == len(value.elts)
+    ):
+        for name, element in zip(target.elts, value.elts, strict=True):
+            yield from _pairs(name, element)
 
 
 class Constants:
@@ -96,10 +109,9 @@ class Constants:
                     for alias in node.names:
                         names[alias.asname or alias.name] = (node.module, alias.name)
                 elif isinstance(node, ast.Assign) and len(node.targets) == 1:
-                    target = node.targets[0]
-                    if isinstance(target, ast.Name):
-                        twice |= {target.id} & names.keys()
-                        names[target.id] = node.value
+                    for target, value in _pairs(node.targets[0], node.value):
+                        twice |= {target} & names.keys()
+                        names[target] = value
                 elif (
                     isinstance(node, ast.AnnAssign)
                     and node.value

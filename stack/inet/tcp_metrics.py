@@ -28,6 +28,7 @@ from stack.inet.tcp_sock import (
     tcp_fastopen_cookie,
     tcp_sock,
 )
+from stack.net import Net
 
 TCP_METRICS_MAX = 4096
 """Maximum number of cached peers; a new one replaces the oldest."""
@@ -86,14 +87,14 @@ def tcpm_suck_dst(tm: tcp_metrics_block, dst: dst_entry, now: int) -> None:
 
 
 def __tcp_get_metrics(
-    sk: tcp_sock | request_sock, dst: dst_entry, peer: tuple[int, wide, wide], create: bool
+    net: Net, dst: dst_entry, peer: tuple[int, wide, wide], create: bool
 ) -> tcp_metrics_block | None:
     """Return a peer's cached metrics; None if there are none and `create` is not set."""
-    table = sk.net.tcp_metrics
-    found = table.get(peer)
+    table = net.tcp_metrics
+    found: tcp_metrics_block | None = table.get(peer)
     if found is None and not create:
         return None
-    now: int = sk.net.clock.now_ns()
+    now = net.clock.now_ns()
     if found is None:
         if len(table) >= TCP_METRICS_MAX:
             del table[next(iter(table))]
@@ -106,7 +107,7 @@ def __tcp_get_metrics(
 
 def tcp_get_metrics(sk: tcp_sock, dst: dst_entry, create: bool) -> tcp_metrics_block | None:
     """Return the cached metrics of sk's peer."""
-    return __tcp_get_metrics(sk, dst, (sk.sk_af.family, sk.inet_saddr, sk.inet_daddr), create)
+    return __tcp_get_metrics(sk.net, dst, (sk.sk_af.family, sk.inet_saddr, sk.inet_daddr), create)
 
 
 def tcp_update_metrics(sk: tcp_sock) -> None:
@@ -155,7 +156,7 @@ def tcp_update_metrics(sk: tcp_sock) -> None:
 def tcp_update_rtt_metrics(sk: tcp_sock, tm: tcp_metrics_block) -> None:
     """The part of tcp_update_metrics about times, which rise at once and fall slowly."""
     rtt, srtt = tm.rtt, sk.srtt_us
-    change: int = abs(rtt - srtt)
+    change: int = max(rtt, srtt) - min(rtt, srtt)
     if not tm.tcpm_lock & RTAX_LOCK_RTT:
         tm.rtt = srtt if rtt <= srtt else rtt - (change >> 3)
     if not tm.tcpm_lock & RTAX_LOCK_RTTVAR:
@@ -195,7 +196,7 @@ def tcp_init_metrics(sk: tcp_sock) -> None:
 def tcp_peer_is_proven(req: request_sock, dst: dst_entry) -> bool:
     """Whether a connection with the peer of a request has ended normally."""
     peer: tuple[int, wide, wide] = (req.sk_af.family, req.inet_rcv_saddr, req.inet_daddr)
-    tm = __tcp_get_metrics(req, dst, peer, False)
+    tm = __tcp_get_metrics(req.net, dst, peer, False)
     return tm is not None and tm.rtt != 0
 
 

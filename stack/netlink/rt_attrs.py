@@ -10,6 +10,7 @@ of the kernel's parsers. Where the families differ there is a table for each.
     rt_nexthop.py                   NHA
     rt_rule.py                      FRA
     rt_netconf.py                   NETCONFA, NETNSA
+    rt_addrlabel.py                 IFAL
 
 A request's handler calls `TABLE.parse(nlh.whole, offset, validate)` and reads values by name. What
 is sent is built by `TABLE.build({name: value})`, in the order of the mapping. The file keeps no
@@ -51,6 +52,8 @@ IFADDRMSG = struct.Struct("=BBBBI")
 """family, prefix length, flags, scope, index."""
 RTMSG = struct.Struct("=BBBBBBBBI")
 """family, lengths of destination and source, TOS, table, protocol, scope, type, flags."""
+IFADDRLBLMSG = struct.Struct("=BxBBII")
+"""family, prefix length, flags, index, how often a row was added."""
 NDMSG = struct.Struct("=BBHiHBB")
 """family, two of padding, index, state, flags, type."""
 CACHEINFO = struct.Struct("=IIII")
@@ -539,6 +542,11 @@ NETNSA = AttrTable(
     Attr("NETNSA_PID", 2, U32),
     Attr("NETNSA_FD", 3, U32),
     last=6,
+)
+IFAL = AttrTable(
+    "IFAL",
+    Attr("IFAL_ADDRESS", 1, IN6),
+    Attr("IFAL_LABEL", 2, U32),
 )
 NETCONFA = AttrTable(
     "NETCONFA",

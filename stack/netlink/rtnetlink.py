@@ -29,6 +29,7 @@ from stack.net import Net
 from stack.netlink import (
     rt_action,
     rt_addr,
+    rt_addrlabel,
     rt_fdb,
     rt_filter,
     rt_getroute,
@@ -160,6 +161,10 @@ HANDLERS: dict[tuple[int, int], tuple[Doit | None, Dumpit | None]] = {
     (uapi.AF_UNSPEC, uapi.RTM_GETNEXTHOPBUCKET):
         (rt_nexthop_bucket.rtm_get_nexthop_bucket, rt_nexthop_bucket.rtm_dump_nexthop_bucket),
     (uapi.AF_UNSPEC, uapi.RTM_GETNSID): (rt_netconf.rtnl_net_getid, rt_netconf.rtnl_net_dumpid),
+    (uapi.AF_INET6, uapi.RTM_NEWADDRLABEL): (rt_addrlabel.ip6addrlbl_newdel, None),
+    (uapi.AF_INET6, uapi.RTM_DELADDRLABEL): (rt_addrlabel.ip6addrlbl_newdel, None),
+    (uapi.AF_INET6, uapi.RTM_GETADDRLABEL):
+        (rt_addrlabel.ip6addrlbl_get, rt_addrlabel.ip6addrlbl_dump),
     (uapi.AF_UNSPEC, uapi.RTM_GETNETCONF): (None, rt_netconf.inet_netconf_dump_devconf),
     (uapi.AF_INET, uapi.RTM_GETNETCONF):
         (rt_netconf.inet_netconf_get_devconf, rt_netconf.inet_netconf_dump_devconf),

@@ -391,6 +391,23 @@ ROWS = {
         ),
     ),
     "routes of IPv6 over lo": Row(f"{VETH}{OVER_LO}", (REFERENCES, *LINK_LOCAL), ("ip", "ping")),
+    "labels of addresses": Row(
+        f"""{VETH}
+        for label in "2001:db8::/32 label 99" "2001:db8::/32 dev v0 label 97" \\
+            "2001:db8::1/32 label 97" "::ffff:1.2.3.4/100 label 5" "::/0 dev v1 label 5" \\
+            "10.0.0.0/8 label 5" "2001::/32 label 8"
+        do ip addrlabel add prefix $label; echo $?; done
+        ip addrlabel list; ip -j addrlabel
+        ip addrlabel del prefix 2001:db8::/32 label 1; echo $?
+        ip addrlabel del prefix 2001:db8::/32 label 1; echo $?
+        ip addr add 2001:db8:1::1/64 dev v0 nodad; ip addr add fd77::1/64 dev v0 nodad
+        ip -6 route get 2001:db8:7::1 from ::; ip -6 route get fd77:1::1
+        ip -6 route add fd77:1::/32 dev v0; ip -6 route get fd77:1::1
+        ip addrlabel add prefix fd77:1::/32 label 1; ip -6 route get fd77:1::1
+        ip addrlabel flush; ip addrlabel
+        """,
+        LINK_LOCAL,
+    ),
     "several next hops, on the link or not": Row(
         f"""{VETH}
         show() {{

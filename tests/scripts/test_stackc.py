@@ -372,6 +372,9 @@ def test_a_name_bound_twice_stays_python(again: str, tmp_path: Path) -> None:
         ("C", "C"),
         ("D", "(-5)"),
         ("E", "E"),
+        ("F", "2"),
+        ("G", "8"),
+        ("H", "H"),
         ("other.A", "7"),
         ("lower", "lower"),
         ("f'{A}'", "f'{A}'"),
@@ -381,8 +384,9 @@ def test_a_name_bound_twice_stays_python(again: str, tmp_path: Path) -> None:
     ],
 )
 def test_constants(expression: str, wanted: str, tmp_path: Path) -> None:
-    text = "from stack import other\nfrom stack.other import A, B, C, D, E, lower\n\n\n"
+    text = "from stack import other\nfrom stack.other import A, B, C, D, E, F, G, H, lower\n\n\n"
     other = "A = 7\nB = 1 << 40\nC = 1 << 64\nD = -5\nE = 1\nE = 2\nlower = 3\n"
+    other += "F, G = 2, 1 << 3\nH, E = range(2)\n"
     pyx, _ = translated(text + f"def f(x):\n    return {expression}\n", tmp_path, other=other)
     assert pyx.splitlines()[-1].strip() == f"return {wanted}"
 

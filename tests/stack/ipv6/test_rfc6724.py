@@ -206,6 +206,7 @@ def test_a_label_of_ones_own() -> None:
     table.add(ip6addrlbl_entry(parse_addr6("2001:db8:7::"), 48, 99))
     table.add(ip6addrlbl_entry(parse_addr6("2001:db8:7::"), 48, 77, ifindex=3))
     assert (table.lookup(addr).label, table.lookup(addr, 3).label) == (99, 77)
-    assert table.remove(parse_addr6("2001:db8:7::"), 48)
-    assert not table.remove(parse_addr6("2001:db8:7::"), 48)
+    table.remove(parse_addr6("2001:db8:7::"), 48)
+    with pytest.raises(ProcessLookupError):
+        table.remove(parse_addr6("2001:db8:7::"), 48)
     assert table.lookup(addr).label == 1

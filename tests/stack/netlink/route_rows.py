@@ -476,6 +476,7 @@ def nexthops() -> Iterator[Request]:
 # --- settings, counters, groups of bridges, queueing ----------------------------------------------
 
 QDISC, CLASS, FILTER, NETCONF, MDB, STATS, CHAIN = 36, 40, 44, 80, 84, 92, 100
+ADDRLABEL = 72
 
 
 def settings() -> Iterator[Request]:
@@ -486,6 +487,48 @@ def settings() -> Iterator[Request]:
     for cut, strict in product(range(1, 4), (False, True)):
         flags = REQUEST | ACK | DUMP
         yield Request(f"netconf cut at {cut}", NETCONF + GET, flags, bytes(cut), strict)
+
+
+def labels() -> Iterator[Request]:
+    """RTM_NEWADDRLABEL, RTM_DELADDRLABEL, RTM_GETADDRLABEL."""
+    head = struct.Struct("=BxBBII")
+    wanted = {
+        f"{prefix} {label}": attr(1, ip(prefix)) + attr(2, u32(label))
+        for prefix in ("2001:db8::1", "2001::1", "::ffff:10.0.0.1", "::1", "::1.2.3.4", "::")
+        for label in (7, 0xFFFFFFFF)
+    }
+    wanted |= {
+        "no address": attr(2, u32(7)),
+        "no label": attr(1, ip("2001::")),
+        "of IPv4": attr(1, ip("10.0.0.1")) + attr(2, u32(7)),
+        "short label": attr(1, ip("2001::")) + attr(2, b"\1"),
+        "nothing": b"",
+    }
+    for how, plen, index in product(
+        ("new", "new", "replace", "get", "del", "del"),
+        (0, 32, 96, 97, 128, 129),
+        (0, V0, NONE),
+    ):
+        step, flags = HOW[how]
+        for (name, tail), family in product(wanted.items(), (10, 2)):
+            body = head.pack(family, plen, 0, index, 0) + tail
+            what = f"label {how} {family} {name}/{plen} dev {index}"
+            yield Request(what, ADDRLABEL + step, flags, body)
+        yield from dumps(f"label {how} {plen} {index}", ADDRLABEL, head.pack(10, 0, 0, 0, 0))
+    for name, body in {
+        "flags": head.pack(10, 128, 1, 0, 0) + attr(1, ip("::1")),
+        "seq": head.pack(10, 128, 0, 0, 1) + attr(1, ip("::1")),
+        "cut": head.pack(10, 128, 0, 0, 0)[:8],
+        "a label": head.pack(10, 128, 0, 0, 0) + attr(1, ip("::1")) + attr(2, u32(1)),
+        "unknown": head.pack(10, 128, 0, 0, 0) + attr(1, ip("::1")) + attr(3, u32(1)),
+        "short": head.pack(10, 0, 0, 0, 0) + b"\1",
+    }.items():
+        for strict in (True,) if name == "short" else (False, True):
+            yield Request(f"label get {name} {strict}", ADDRLABEL + GET, ASK, body, strict)
+        yield from dumps(f"label {name}", ADDRLABEL, body)
+    for (name, tail), plen in product(wanted.items(), (0, 128)):
+        body = head.pack(10, plen, 0, 0, 0) + tail
+        yield Request(f"label get {name}/{plen} strict", ADDRLABEL + GET, ASK, body, True)
 
 
 def statistics() -> Iterator[Request]:
@@ -755,6 +798,7 @@ def links() -> Iterator[Request]:
 GROUPS = {
     "link": links,
     "netconf": settings,
+    "addrlabel": labels,
     "stats": statistics,
     "tc": queueing,
     "addr": addresses,
