@@ -58,6 +58,7 @@ class sysctl_fields:
     mtu_expires: int
     netdev_budget: int
     netdev_max_backlog: int
+    nexthop_compat_mode: int
     nf_conntrack_acct: int
     nf_conntrack_buckets: int
     nf_conntrack_checksum: int

@@ -23,7 +23,7 @@ PAGES = ("README.md", "CONTRIBUTING.md")
 VALUE = ("(", ",", "=", "[", "from *:")
 """What stands before a text that a program uses, such as C for the compiler."""
 STRING = r'(?<![\w"])[rbf]*"(?:\\.|[^"\\\n])*"|(?<![\w\'])[rbf]*\'(?:\\.|[^\'\\\n])*\''
-PYTHON = re.compile(rf'r?"""(?P<text>.*?)"""|{STRING}|\#:? ?(?P<comment>[^\n]*)', re.S)
+PYTHON = re.compile(rf'[rbf]*"""(?P<text>.*?)"""|{STRING}|\#:? ?(?P<comment>[^\n]*)', re.S)
 C = re.compile(r"/\*(.*?)\*/", re.S)
 FENCE = re.compile(r"^( *)(```+).*?^\1\2 *$|<!--.*?-->", re.S | re.M)
 NAME = r"(?:`+[^`]+`+|\w*(?:[_\d]|[A-Z][A-Z]|[a-z][A-Z])[\w.]*)(?:\([^()]*\))?"

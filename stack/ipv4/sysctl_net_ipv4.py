@@ -116,6 +116,7 @@ IP = (
     ),
     _int("fib_multipath_hash_seed", 0, "seed of that hash", 0, UINT_MAX),
     _bool("fib_multipath_use_neigh", 0, "skip next hops whose neighbour does not answer"),
+    _bool("nexthop_compat_mode", 1, "routes over objects also show the objects' gateways"),
     _u8("ip_nonlocal_bind", 0, "bind() accepts addresses that are not local"),
     _bool("ip_autobind_reuse", 0, "sockets with SO_REUSEADDR share a port if none is free"),
     _int(

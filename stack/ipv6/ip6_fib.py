@@ -550,14 +550,14 @@ def fib6_del(net: Net, rt: fib6_info, *, tell: bool = True) -> None:
     rt.fib6_table.unlink(rt)
     _find_siblings(net, rt.fib6_table, rt)
     fib6_drop_exceptions(net, rt)
-    if rt.nh is not None:
-        fib6_drop_siblings(rt)
-    else:
+    if rt.nh is None:
         rt.fib6_siblings = []
     fib6_clean_expires(rt)
     net.ipv6.rt_cache_flush()
     if tell and net.rtnl is not None:
         net.rtnl(RTM_DELROUTE, rt, 0)
+    if rt.nh is not None:  # a group, which the notification shows
+        fib6_drop_siblings(rt)
 
 
 def fib6_drop_exceptions(net: Net, rt: fib6_info) -> None:

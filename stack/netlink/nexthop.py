@@ -124,7 +124,7 @@ def nexthop_apply(net: Net, nh: nexthop, tell: bool = True) -> None:
             net.ipv4.fib_multipath = True
     fib_changed(net)
     net.ipv6.rt_cache_flush()
-    if tell and net.rtnl is not None:
+    if tell and net.rtnl is not None and net.sysctl.nexthop_compat_mode:
         for what in (*changed4, *changed6):
             net.rtnl(RTM_NEWROUTE, what, NLM_F_REPLACE)
 
@@ -214,7 +214,7 @@ def nexthop_remove(net: Net, nh: nexthop, tell: bool = True) -> None:
     for fa in routes4(net, nh):  # as the kernel's fib_flush, without notification
         net.fib.tables[fa.tb_id].remove(fa)
     for rt in routes6(net, nh):
-        fib6_del(net, rt)
+        fib6_del(net, rt, tell=net.sysctl.nexthop_compat_mode)
     for group in _groups(net, nh):
         rest = [(member, weight) for member, weight in group.members if member is not nh]
         if not rest:

@@ -245,7 +245,9 @@ def inet6_rtm_getroute(nlh: nlmsg) -> None:
     if iif is not None and dst >> 120 == 0xFF and net.ipv6.mrt is None:
         raise NlError(errno.EMSGSIZE)  # ip6mr_get_route has no entry
     if flags & RTM_F_FIB_MATCH:
-        netlink_reply(nlh, uapi.RTM_NEWROUTE, rt6_fill_node(net, f6i, tb.get("RTA_IIF", 0)))
+        whole = next((rt for rt in f6i.fib6_table.routes() if f6i in rt.fib6_siblings), f6i)
+        shown = f6i if f6i.nh is None else whole  # a group's route has one for each member
+        netlink_reply(nlh, uapi.RTM_NEWROUTE, rt6_fill_node(net, shown, tb.get("RTA_IIF", 0)))
         return
     saddr: wide = 0
     if iif is None:

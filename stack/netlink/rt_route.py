@@ -136,7 +136,9 @@ def fib_dump_info(net: Net, fa: fib_alias, table: int = -1, rtype: int = 0) -> b
     }
     if fi.fib_nhobj is not None:
         attrs["RTA_NH_ID"] = fi.fib_nhobj.id
-    if len(hops) == 1:
+    if fi.fib_nhobj is not None and not net.sysctl.nexthop_compat_mode:
+        pass
+    elif len(hops) == 1:
         attrs["RTA_GATEWAY"] = hops[0].nh_gw or None
         attrs["RTA_VIA"] = via_fill(hops[0].nh_gw6)
         attrs["RTA_OIF"] = hops[0].nh_oif or None
@@ -179,6 +181,16 @@ def rt6_fill_node(net: Net, rt: fib6_info, iif: int = 0) -> bytes:
         *(rt.fib6_protocol, 0, rt.fib6_type),
         0 if group and rt.nh is None else fib6_nexthop_flags(nh),
     )
+    hops: dict[str, Any] = {}
+    if rt.nh is not None:
+        hops["RTA_NH_ID"] = rt.nh.id
+    if rt.nh is not None and not net.sysctl.nexthop_compat_mode:
+        pass
+    elif group:
+        hops["RTA_MULTIPATH"] = b"".join(nexthop6_fill(each.fib6_nh) for each in group)
+    else:
+        hops["RTA_GATEWAY"] = nh.fib_nh_gw6 or None
+        hops["RTA_OIF"] = nh.fib_nh_dev.ifindex
     left = 0
     if rt.fib6_flags & RTF_EXPIRES:
         left = max(rt.expires - net.clock.now_ns(), -(1 << 31) * TICK_NS) // TICK_NS
@@ -190,10 +202,7 @@ def rt6_fill_node(net: Net, rt: fib6_info, iif: int = 0) -> bytes:
             "RTA_PREFSRC": rt.fib6_prefsrc or None,
             "RTA_METRICS": metrics_fill(net, rt.fib6_metrics) if rt.fib6_metrics else None,
             "RTA_PRIORITY": rt.fib6_metric,
-            "RTA_NH_ID": rt.nh.id if rt.nh is not None else None,
-            "RTA_GATEWAY": (nh.fib_nh_gw6 or None) if not group else None,
-            "RTA_OIF": nh.fib_nh_dev.ifindex if not group else None,
-            "RTA_MULTIPATH": b"".join(nexthop6_fill(each.fib6_nh) for each in group) or None,
+            **hops,
             "RTA_CACHEINFO": RTA_CACHE.pack(0, 0, min(left, 0x7FFFFFFF), *(0,) * 5),
             "RTA_PREF": (rt.fib6_flags & RTF_PREF_MASK) >> 27,
         }

@@ -24,16 +24,15 @@ from tests.support import require
 
 pytestmark = pytest.mark.netns
 
-LOCAL = """
-until grep -qE "^%s 80 .* %s$" /proc/net/ipv6_route; do sleep 0.02; done
-"""
+LOCAL = 'until grep -qE "^%s 80 .* %s$" /proc/net/ipv6_route; do sleep 0.02; done'
 """Wait for the route of a new IPv6 address: a worker of the kernel adds it."""
 VETH = f"""
 ip link add v0 address 02:00:00:00:00:01 type veth peer name v1 address 02:00:00:00:00:02
 ip link set v0 up; ip link set v1 up
 ip addr add 10.0.0.1/24 brd + dev v0
 ip addr add 2001:db8::1/64 dev v0 nodad
-{LOCAL % ("20010db80*1", "v0")}"""
+{LOCAL % ("20010db80*1", "v0")}
+"""
 MARK = """
 mark() {
     until grep -qs $1: $DIR/heard; do ip rule add prio $1; ip rule del prio $1; sleep 0.05; done
@@ -298,7 +297,8 @@ class Row:
 
 OVER_LO = f"""
 sysctl -qw net.ipv6.icmp.ratelimit=0; ip link set lo up; ip -6 addr add fd88::1/64 dev lo nodad
-{LOCAL % ("fd880*1", "lo")}grep -vE "^fe80|^ff0" /proc/net/ipv6_route
+{LOCAL % ("fd880*1", "lo")}
+grep -vE "^fe80|^ff0" /proc/net/ipv6_route
 ip -6 route add fd00::/16 dev lo; ip -6 route add fd01::/16 dev lo table local
 ip -6 route add local fd03::/64 dev lo; ip -6 route add anycast fd02::/64 dev lo
 ip -6 route add fd05::/64 dev v0 table 100; ip -6 route add default dev v0
@@ -573,7 +573,6 @@ ROWS = {
     ),
     "what a monitor hears of nexthop objects": Row(
         f"""{MARK}{VETH}
-        until ip -6 route show table local | grep -q 2001:db8::1; do sleep 0.02; done
         ip monitor nexthop route rule > $DIR/heard & M=$!
         mark 32001
         {NEXTHOPS}
@@ -583,6 +582,35 @@ ROWS = {
         grep -v 'fe80\\|ff00' $DIR/heard
         """,
         ((REFUSED, ""), (MARKS, "")),
+    ),
+    "routes over next hops, by id alone": Row(
+        f"""{MARK}{VETH}
+        hop() {{ ip nexthop $1 id $2 via $3 dev v0; }}
+        hop add 1 10.0.0.2; hop add 2 10.0.0.3; hop add 3 2001:db8::2; hop add 4 2001:db8::3
+        ip nexthop add id 10 group 1/2; ip nexthop add id 11 group 3/4
+        ip nexthop add id 12 blackhole
+        ip route add 10.1.0.0/16 nhid 1; ip route add 10.2.0.0/16 nhid 10
+        ip route add 10.3.0.0/16 nhid 12
+        ip -6 route add 2001:db9::/48 nhid 3; ip -6 route add 2001:dba::/48 nhid 11
+        for mode in 1 0; do
+            sysctl net.ipv4.nexthop_compat_mode; sysctl -w net.ipv4.nexthop_compat_mode=$mode
+            ip route; ip -6 route show 2001:db9::/48; ip -6 route show 2001:dba::/48
+            ip route get fibmatch 10.2.0.1; ip -6 route get fibmatch 2001:dba::1
+            ip monitor nexthop route rule > $DIR/heard & M=$!
+            mark 32001
+            hop replace 1 10.0.0.4; hop replace 3 2001:db8::4
+            ip nexthop replace id 10 group 2; ip nexthop replace id 11 group 4
+            ip -6 route del 2001:dba::/48; ip -6 route add 2001:dba::/48 nhid 11
+            ip nexthop del id 4; ip nexthop replace id 10 group 1/2
+            hop add 4 2001:db8::3; ip nexthop replace id 11 group 3/4
+            ip -6 route add 2001:dba::/48 nhid 11
+            ip route replace 10.1.0.0/16 nhid 2; ip route replace 10.1.0.0/16 nhid 1
+            ip route del 10.3.0.0/16; ip route add 10.3.0.0/16 nhid 12
+            mark 32002; kill $M; cat $DIR/heard
+        done
+        """,
+        ((MARKS, ""), (r".*fe80::.*\n", "")),
+        ("ip", "sysctl"),
     ),
     "rules": Row(
         rf"""{VETH}

@@ -40,6 +40,7 @@ from stack.core.uapi import (
     IPPROTO_ICMP,
     IPPROTO_TCP,
     IPPROTO_UDP,
+    RT_SCOPE_LINK,
     SO_RCVBUF,
     SO_SNDBUF,
     SOCK_RAW,
@@ -56,7 +57,11 @@ from stack.inet.xfrm_policy import (
     xfrm_selector,
 )
 from stack.ipv4.arp import arp_req_set
+from stack.ipv4.fib import RT_TABLE_MAIN, ip_route_add
 from stack.ipv4.route import ip_route_output_flow
+from stack.netlink.nexthop import nexthop, nexthop_add
+from stack.netlink.rt_attrs import RTA4, RTMSG
+from stack.netlink.rt_route import fib_dump_info
 from tests.stack.ipv4.net import ME_MAC, PEER_MAC, at
 from tests.stack.knobs.rig import (
     AF_INET,
@@ -901,6 +906,16 @@ def multipath_use_neigh(rig: Rig) -> int:
     return sent == 20
 
 
+def nexthop_compat_mode(rig: Rig) -> bool:
+    """Whether RTM_NEWROUTE of a route over a nexthop object has the gateway."""
+    net = rig.ip(f"{ME}/24")
+    nh = nexthop(7, AF_INET, 0, 0, RT_SCOPE_LINK, net.wires[0].dev, ip4(PEER))
+    nexthop_add(net.host, nh)
+    ip_route_add(net.host, "9.0.0.0/8", nhobj=nh)
+    [fa] = [fa for fa in net.host.fib.tables[RT_TABLE_MAIN].aliases() if fa.fa_info.fib_nhobj is nh]
+    return "RTA_GATEWAY" in RTA4.parse(fib_dump_info(net.host, fa), RTMSG.size)
+
+
 MIB = 1 << 20
 PROBES: dict[str, tuple[Any, dict[Any, Any]]] = {
     "default_qdisc": (default_qdisc, {"pfifo_fast": "pfifo_fast", "fq": "fq", "tbf": "noqueue"}),
@@ -933,6 +948,7 @@ PROBES: dict[str, tuple[Any, dict[Any, Any]]] = {
     "fib_multipath_hash_seed": (multipath_seed, {0: True, 77: False}),
     "fib_multipath_use_neigh": (multipath_use_neigh, {0: False, 1: True}),
     "ip_nonlocal_bind": (ip_nonlocal_bind, {0: "EADDRNOTAVAIL", 1: ""}),
+    "nexthop_compat_mode": (nexthop_compat_mode, {1: True, 0: False}),
     "ip_autobind_reuse": (ip_autobind_reuse, {0: ["", "", "EADDRINUSE"], 1: ["", "", ""]}),
     "ip_local_port_range": (ip_local_port_range, {(32768, 60999): False, (2000, 2001): True}),
     "ip_local_reserved_ports": (
