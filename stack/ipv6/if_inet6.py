@@ -146,7 +146,7 @@ def ipv6_get_ifaddr(
 
 def ipv6_chk_addr(net: Net, addr: wide, dev: net_device | None, strict: bool) -> bool:
     """net/ipv6/addrconf.c: whether it is a usable (not tentative) address of ours."""
-    return ipv6_chk_addr_and_flags(net, addr, dev, not strict, strict, IFA_F_TENTATIVE) is not None
+    return ipv6_chk_addr_and_flags(net, addr, dev, False, strict, IFA_F_TENTATIVE) is not None
 
 
 def ipv6_chk_addr_and_flags(
@@ -159,7 +159,8 @@ def ipv6_chk_addr_and_flags(
 ) -> inet6_ifaddr | None:
     """net/ipv6/addrconf.c: our address without any of `banned_flags`; optimistic ones may be used.
 
-    `skip_dev_check`: a global address of another interface of the same VRF is accepted, too.
+    Global addresses of the same VRF's other interfaces are accepted unless `strict`, and with
+    `skip_dev_check` all of them.
     """
     l3mdev = l3mdev_master_ifindex(dev)
     for ifp in net.ipv6.addr_hash.get(addr, ()):
@@ -170,11 +171,7 @@ def ipv6_chk_addr_and_flags(
             flags &= ~IFA_F_TENTATIVE
         if flags & banned_flags:
             continue
-        if (
-            dev is None
-            or ifp.idev.dev is dev
-            or (skip_dev_check and not strict and not ifp.scope & 0x30)
-        ):
+        if dev is None or ifp.idev.dev is dev or skip_dev_check or not (strict or ifp.scope & 0x30):
             return ifp
     return None
 

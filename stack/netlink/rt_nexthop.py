@@ -29,7 +29,7 @@ from stack.core.uapi import (
     NLM_F_REPLACE,
     RTM_NEWNEXTHOP,
 )
-from stack.ipv4.fib import RT_TABLE_MAIN, fib_check_nh, fib_nh, inet_addr_type
+from stack.ipv4.fib import RT_TABLE_MAIN, fib_check_nh, fib_nh
 from stack.ipv6.route_config import ip6_validate_gw
 from stack.net import Net
 from stack.netlink.af_netlink import netlink_reply, nlmsg_part
@@ -198,17 +198,14 @@ def nexthop_create(net: Net, nh: nexthop, tb: Attrs) -> None:
 
 
 def _check_gw4(net: Net, nh: nexthop) -> None:
-    """fib_check_nh of an object: a local gateway gives host scope."""
+    """fib_check_nh of an object, which also finds its scope."""
     assert nh.dev is not None
-    gw = int(nh.gw)
-    if not gw or (not nh.flags & uapi.RTNH_F_ONLINK and inet_addr_type(net, gw) == uapi.RTN_LOCAL):
-        nh.scope = uapi.RT_SCOPE_HOST
-        return
+    found = fib_nh(nh.dev, int(nh.gw), 1, nh.flags)
     try:
-        fib_check_nh(net, fib_nh(nh.dev, gw, 1, nh.flags), 0, RT_TABLE_MAIN)
+        fib_check_nh(net, found, 0, RT_TABLE_MAIN)
     except OSError as exc:
         raise invalid("Nexthop has invalid gateway", exc.errno or errno.EINVAL) from None
-    nh.scope = uapi.RT_SCOPE_LINK
+    nh.scope = found.nh_scope
 
 
 def _check_gw6(net: Net, nh: nexthop, gw: wide) -> None:

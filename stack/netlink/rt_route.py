@@ -357,7 +357,9 @@ class route_request:
         An IPv6 one of an IPv4 route is a number. Raises: NlError EINVAL.
         """
         tb = self.tb if tb is None else tb
-        if "RTA_VIA" not in tb or self.v6:
+        if self.v6:
+            return format_addr6(tb["RTA_GATEWAY"]) if "RTA_GATEWAY" in tb else None
+        if "RTA_VIA" not in tb:
             return self.text("RTA_GATEWAY", tb)
         data: bytes = tb["RTA_VIA"]
         if len(data) < RTVIA.size:
@@ -587,8 +589,7 @@ def inet6_rtm_newroute(nlh: nlmsg) -> None:
         **want.metrics(nlh),
     }
     fib6_get_table(net, want.table)
-    gateway = want.text("RTA_GATEWAY"), out_device(net, want.tb), 1, 0
-    hops = want.nexthops(net) or [gateway]
+    hops = want.nexthops(net) or [(want.gateway(), out_device(net, want.tb), 1, 0)]
     if want.flags & RTM_F_CLONED:
         raise NlError(errno.EINVAL, "Userspace can not set RTF_CACHE")
     several = "RTA_MULTIPATH" in want.tb

@@ -427,9 +427,13 @@ ROWS = {
         ip -6 route replace prohibit 2001:db9::/48; ip -6 route show 2001:db9::/48
         ip -6 route change 2001:db9::/48 via 2001:db8::2 metric 7; echo $?
         ip -6 route change 2001:dbf::/48 via 2001:db8::2; echo $?
-        for route in "10.3.0.0/16 dev v0" "2001:dbc::/48 dev v1" "2001:dbc::/48 via fe80::1"; do
-            ip route add $route onlink; echo $?
+        for route in "10.3.0.0/16 dev v0" "2001:dbc::/48 dev v1" "2001:dbc::/48 via fe80::1" \\
+            "2001:dbc::/48 via ::1 dev v0" "2001:dbc::/48 via :: dev v0"
+        do
+            ip route add $route; ip route add $route onlink; echo $?
         done
+        ip nexthop add id 1 via 127.0.0.1 dev v0; ip nexthop add id 2 via 10.0.0.1 dev v0
+        ip nexthop
         ip -6 route add 2001:dbc::/48 via fe80::1; echo $?
         ip -6 nexthop add id 1 via fe80::1 dev lo
         for kind in unreachable blackhole prohibit throw; do
