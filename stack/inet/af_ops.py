@@ -184,11 +184,6 @@ def inet_ehash_twin(hashinfo: inet_hashinfo, key: InetKey, dif: int, sdif: int) 
     return None
 
 
-def inet_ehash_has(hashinfo: inet_hashinfo, key: InetKey, sk: Any) -> bool:
-    """Whether `sk` is an entry of the key."""
-    return hashinfo.ehash.get(key) is sk or sk in hashinfo.twins.get(key, ())
-
-
 def inet_ehash_add(hashinfo: inet_hashinfo, key: InetKey, sk: Any) -> None:
     """Add an entry; `inet_ehash_match` has found none."""
     if key in hashinfo.ehash:

@@ -110,13 +110,14 @@ class fastopen_queue:
 
 @state
 class request_sock_queue:
-    """Requests of a listener (counted), and the children waiting for accept()."""
+    """Requests of a listener, and the children waiting for accept()."""
 
     rskq_accept_head: deque[request_sock] = row(make=deque)
-    rskq_defer_accept: int = row(0)
-    qlen: int = row(0)
-    young: int = row(0)
+    """Finished requests, whose children wait, oldest first."""
     pending: set[request_sock] = row(make=set)
+    """Requests that wait for the third segment."""
+    young: int = row(0)
+    """How many of them have not resent their SYN-ACK."""
 
 
 @state
@@ -182,7 +183,7 @@ class inet_connection_sock(inet_sock):
     icsk_ack_timeout: int = row(0, clone=FRESH)
     icsk_ack_lrcvtime: int = row(0, clone=FRESH)
     icsk_ack_last_seg_size: i32 = row(0, clone=FRESH)
-    icsk_ack_rcv_mss: i32 = row(0, ss="rcvmss")
+    icsk_ack_rcv_mss: i32 = row(0, clone=FRESH, ss="rcvmss")
 
 
 @state
@@ -350,7 +351,7 @@ def inet_csk_bind_conflict(
                 continue
             # A port that is chosen for the caller is shared by sysctl ip_autobind_reuse alone.
             return True
-        if reuseport and sk2.sk_reuseport and sk2.sk_state != tcp_states.TCP_TIME_WAIT:
+        if reuseport and sk2.sk_reuseport:
             continue
         return True
     return False
@@ -607,7 +608,6 @@ def reqsk_fastopen_remove(sk: tcp_sock, req: request_sock, reset: bool) -> None:
 
 def reqsk_queue_alloc(queue: request_sock_queue) -> None:
     queue.rskq_accept_head.clear()
-    queue.qlen = 0
     queue.young = 0
     queue.pending.clear()
 
@@ -623,19 +623,6 @@ def reqsk_queue_remove(queue: request_sock_queue, parent: inet_connection_sock) 
     return req
 
 
-def reqsk_queue_removed(queue: request_sock_queue, req: request_sock) -> None:
-    if req.num_timeout == 0:
-        queue.young -= 1
-    queue.qlen -= 1
-    queue.pending.discard(req)
-
-
-def reqsk_queue_added(queue: request_sock_queue, req: request_sock) -> None:
-    queue.young += 1
-    queue.qlen += 1
-    queue.pending.add(req)
-
-
 def sk_acceptq_added(sk: inet_connection_sock) -> None:
     sk.sk_ack_backlog += 1
 
@@ -649,9 +636,14 @@ def sk_acceptq_is_full(sk: inet_connection_sock) -> bool:
     return sk.sk_ack_backlog > sk.sk_max_ack_backlog
 
 
+def inet_csk_reqsk_queue_len(sk: inet_connection_sock) -> int:
+    """Number of half-open connections of a listener."""
+    return len(sk.icsk_accept_queue.pending)
+
+
 def inet_csk_reqsk_queue_is_full(sk: inet_connection_sock) -> bool:
     """Whether there are too many half-open connections (then SYN cookies are used)."""
-    return sk.icsk_accept_queue.qlen > sk.sk_max_ack_backlog
+    return inet_csk_reqsk_queue_len(sk) > sk.sk_max_ack_backlog
 
 
 def reqsk_queue_hash_req(req: request_sock, timeout: int) -> bool:
@@ -672,24 +664,20 @@ def inet_csk_reqsk_queue_hash_add(
 ) -> bool:
     if not reqsk_queue_hash_req(req, timeout):
         return False
-    reqsk_queue_added(sk.icsk_accept_queue, req)
+    sk.icsk_accept_queue.pending.add(req)
+    sk.icsk_accept_queue.young += 1
     return True
 
 
-def reqsk_queue_unlink(req: request_sock) -> bool:
-    """Remove the request from ehash; True when it was there."""
-    found = inet_ehash_remove(req.net.tcp_hashinfo, req.inet_tuple, req)
+def inet_csk_reqsk_queue_drop(sk: inet_connection_sock, req: request_sock) -> None:
+    """Discard a request: from ehash and the listener, with its timer."""
+    inet_ehash_remove(req.net.tcp_hashinfo, req.inet_tuple, req)
     timer_shutdown(req.rsk_timer)
-    return found
-
-
-def inet_csk_reqsk_queue_drop(sk: inet_connection_sock, req: request_sock) -> bool:
-    """Discard a request."""
-    unlinked = reqsk_queue_unlink(req)
     queue = sk.icsk_accept_queue
     if queue is not None and req in queue.pending:
-        reqsk_queue_removed(queue, req)
-    return unlinked
+        queue.pending.remove(req)
+        if not req.num_timeout:
+            queue.young -= 1
 
 
 def syn_ack_recalc(
@@ -709,12 +697,16 @@ def syn_ack_recalc(
 
 
 def inet_rtx_syn_ack(parent: tcp_sock, req: request_sock) -> int:
-    """Resend the SYN-ACK, with tcp_rtx_synack's counters; 0 or an error."""
+    """Resend the SYN-ACK, with tcp_rtx_synack's counters; 0 or an error.
+
+    `parent`: the listener, or the Fast Open child, whose retransmissions it counts among.
+    """
     err = req.rsk_ops.send_synack(parent, None, req, None)
     if not err:
         parent.net.mib.tcp.RetransSegs += 1
         parent.net.mib.linux.TCPSynRetrans += 1
-        parent.total_retrans += 1
+        if parent.sk_state == tcp_states.TCP_SYN_RECV:
+            parent.total_retrans += 1
         req.num_retrans += 1
     return err
 
@@ -737,40 +729,31 @@ def reqsk_timer_handler(timer: timer_list) -> None:
     max_syn_ack_retries = sk.icsk_syn_retries or net.sysctl.tcp_synack_retries
     queue = sk.icsk_accept_queue
     # More than half full: old requests expire sooner, so that young ones find room.
-    if queue.qlen << 1 > max(8, sk.sk_max_ack_backlog):
+    qlen = inet_csk_reqsk_queue_len(sk)
+    if qlen << 1 > max(8, sk.sk_max_ack_backlog):
         young = queue.young << 1
-        while max_syn_ack_retries > 2:
-            if queue.qlen < young:
-                break
+        while max_syn_ack_retries > 2 and qlen >= young:
             max_syn_ack_retries -= 1
             young <<= 1
     net.mib.linux.TCPTimeouts += 1
-    expire, resend = syn_ack_recalc(req, max_syn_ack_retries, queue.rskq_defer_accept)
+    expire, resend = syn_ack_recalc(req, max_syn_ack_retries, sk.defer_accept)
     if not expire and (not resend or not inet_rtx_syn_ack(sk, req) or req.acked):
         if req.num_timeout == 0:
             queue.young -= 1
         req.num_timeout += 1
-        mod_timer(
-            req.rsk_timer,
-            net.clock.now_ns() + tcp_reqsk_timeout(req),
-        )
+        mod_timer(req.rsk_timer, net.clock.now_ns() + tcp_reqsk_timeout(req))
         return
-    net.mib.tcp.AttemptFails += 1
     inet_csk_reqsk_queue_drop(sk, req)
 
 
 # --- listen, accept -----------------------------------------------------------------------
 
 
-def inet_csk_listen_start(sk: tcp_sock, backlog: int | None = None) -> None:
+def inet_csk_listen_start(sk: tcp_sock) -> None:
     """Enter LISTEN. Raises: OSError EADDRINUSE when the port cannot be listened on."""
-    if backlog is not None:
-        sk.sk_max_ack_backlog = backlog
-    sk.icsk_accept_queue = (
-        request_sock_queue() if sk.icsk_accept_queue is None else sk.icsk_accept_queue
-    )
+    if sk.icsk_accept_queue is None:
+        sk.icsk_accept_queue = request_sock_queue()
     reqsk_queue_alloc(sk.icsk_accept_queue)
-    sk.icsk_accept_queue.rskq_defer_accept = sk.defer_accept
     if sk.fastopenq is not None:
         sk.fastopenq.rst.clear()
         sk.fastopenq.qlen = 0
@@ -812,8 +795,7 @@ def inet_csk_accept(sk: inet_connection_sock, flags: int = 0) -> inet_connection
             timeo = sock_rcvtimeo(sk, flags & O_NONBLOCK)
             if not timeo:
                 raise os_error(errno.EAGAIN, "no connection waits")
-            while reqsk_queue_empty(queue):
-                inet_csk_wait_for_connect(sk, timeo)
+            inet_csk_wait_for_connect(sk, timeo)
         req = reqsk_queue_remove(queue, sk)
         newsk = req.sk
         assert newsk is not None, "inet_csk_reqsk_queue_add put it there"
@@ -828,7 +810,7 @@ def inet_csk_reqsk_queue_add(
 ) -> tcp_sock | None:
     """Queue a finished child for accept(); None when the listener was closed."""
     if sk.sk_state != tcp_states.TCP_LISTEN:
-        inet_child_forget(sk, req, child)
+        inet_child_forget(child)
         return None
     req.sk = child
     sk.icsk_accept_queue.rskq_accept_head.append(req)
@@ -837,22 +819,17 @@ def inet_csk_reqsk_queue_add(
 
 
 def inet_csk_complete_hashdance(
-    sk: inet_connection_sock, child: tcp_sock, req: request_sock, own_req: bool
+    sk: inet_connection_sock, child: tcp_sock, req: request_sock
 ) -> tcp_sock | None:
-    """The third ACK came: the request leaves the hash, the child goes to the accept queue."""
-    if own_req:
-        inet_csk_reqsk_queue_drop(sk, req)
-        if inet_csk_reqsk_queue_add(sk, req, child) is not None:
-            return child
-        return None
-    bh_unlock_sock(child)
-    child.sk_lock_owned = False
-    return None
+    """The third ACK came: the request ends, and its child goes to the accept queue.
+
+    The kernel's `own_req` is always true: one context at a time creates a child.
+    """
+    inet_csk_reqsk_queue_drop(sk, req)
+    return inet_csk_reqsk_queue_add(sk, req, child)
 
 
-def inet_child_forget(
-    sk: inet_connection_sock, req: request_sock | None, child: inet_connection_sock
-) -> None:
+def inet_child_forget(child: inet_connection_sock) -> None:
     """Reset a child that will not be accepted."""
     child.sk_prot.disconnect(child, O_NONBLOCK)
     sock_orphan(child)
@@ -874,7 +851,7 @@ def inet_csk_listen_stop(sk: inet_connection_sock) -> None:
         req.sk = None
         child.fastopen_rsk = None
         bh_lock_sock(child)
-        inet_child_forget(sk, req, child)
+        inet_child_forget(child)
         bh_unlock_sock(child)
 
 
@@ -883,7 +860,6 @@ def inet_csk_clone_lock(sk: tcp_sock, req: request_sock, priority: int = 0) -> t
     newsk: tcp_sock = sk_clone_lock(sk, priority)
     newsk.sk_lock_owned = False  # the kernel holds the spinlock only
     newsk.sk_state = tcp_states.TCP_SYN_RECV  # its first state, so no transition is checked
-    newsk.icsk_ack_rcv_mss = 0
     newsk.inet_daddr = req.inet_daddr
     newsk.inet_rcv_saddr = req.inet_rcv_saddr
     newsk.inet_saddr = req.inet_rcv_saddr

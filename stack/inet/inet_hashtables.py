@@ -21,6 +21,7 @@ from stack.core.l3mdev import inet_sdif, l3mdev_master_ifindex_by_index
 from stack.core.rows import row, state, wide
 from stack.core.secure_seq import secure_ipv4_port_ephemeral
 from stack.core.sock import sock_common
+from stack.core.sock_flags import SOCK_BINDADDR_LOCK
 from stack.core.tcp_states import TCP_CLOSE, TCP_LISTEN, TCP_NEW_SYN_RECV, TCP_TIME_WAIT
 from stack.inet.af_ops import (
     InetKey,
@@ -135,10 +136,10 @@ def __inet_lookup_established(
 def compute_score(sk: inet_sock, family: int, daddr: wide, dif: int, sdif: int = 0) -> int:
     """How specific a matching listener of the port is; -1 when it does not match.
 
-    A bound address, a bound device and a socket of the packet's own family score higher.
+    A bound address counts most, then the packet's own family, then a bound device.
     """
     af = sk.sk_af
-    score = 1
+    score = 0
     if af.family == family:
         score = 2
     elif not af.takes(sk, family):
@@ -150,7 +151,7 @@ def compute_score(sk: inet_sock, family: int, daddr: wide, dif: int, sdif: int =
     if not inet_sk_bound_dev_eq(sk, dif, sdif):
         return -1
     if sk.sk_bound_dev_if:
-        score += 4
+        score += 1
     return score
 
 
@@ -163,12 +164,12 @@ def __inet_lookup_listener(
     if not group:
         return None
     best: list[tcp_sock] = []
-    hiscore = 0
+    hiscore = -1
     for sk in group:
         score = compute_score(sk, family, daddr, dif, sdif)
         if score > hiscore:
             best, hiscore = [sk], score
-        elif score == hiscore and score > 0 and sk.sk_reuseport:
+        elif score == hiscore and score >= 0 and sk.sk_reuseport:
             best.append(sk)
     if not best:
         return None
@@ -223,8 +224,8 @@ def __inet_hash(sk: tcp_sock, osk: request_sock | None) -> None:
     sk.sk_hashed = 1
 
 
-def inet_ehash_insert(sk: inet_connection_sock, osk: request_sock | None) -> bool:
-    """Insert sk into ehash, in place of the request `osk` if given.
+def inet_ehash_nolisten(sk: inet_connection_sock, osk: request_sock | None) -> bool:
+    """Enter sk, which is no listener, into ehash, in place of the request `osk` if given.
 
     False: another entry has the key, or `osk` is not there any more.
     """
@@ -241,15 +242,8 @@ def inet_ehash_insert(sk: inet_connection_sock, osk: request_sock | None) -> boo
             return False
         inet_ehash_add(hashinfo, key, sk)
     sk.inet_tuple = key
+    sk.sk_hashed = 1
     return True
-
-
-def inet_ehash_nolisten(sk: inet_connection_sock, osk: request_sock | None) -> bool:
-    """net/ipv4/inet_hashtables.c: inet_ehash_insert for a socket that is no listener."""
-    ok = inet_ehash_insert(sk, osk)
-    if ok:
-        sk.sk_hashed = 1
-    return ok
 
 
 def inet_unhash(sk: tcp_sock) -> None:
@@ -258,14 +252,13 @@ def inet_unhash(sk: tcp_sock) -> None:
         return
     sk.sk_hashed = 0
     hashinfo = sk.net.tcp_hashinfo
-    if sk.sk_state == TCP_LISTEN or ((group := hashinfo.lhash2.get(sk.inet_num)) and sk in group):
-        group = hashinfo.lhash2.get(sk.inet_num)
-        if group and sk in group:
-            group.remove(sk)
-            if not group:
-                del hashinfo.lhash2[sk.inet_num]
-        return
-    inet_ehash_remove(hashinfo, sk.inet_tuple, sk)
+    group = hashinfo.lhash2.get(sk.inet_num)
+    if group and sk in group:
+        group.remove(sk)
+        if not group:
+            del hashinfo.lhash2[sk.inet_num]
+    else:
+        inet_ehash_remove(hashinfo, sk.inet_tuple, sk)
 
 
 # --- bind buckets -------------------------------------------------------------------------
@@ -278,7 +271,8 @@ def inet_bind_hash(sk: inet_connection_sock, tb: inet_bind_bucket, port: int) ->
     sk.icsk_bind_hash = tb
 
 
-def __inet_put_port(sk: inet_connection_sock) -> None:
+def inet_put_port(sk: inet_connection_sock) -> None:
+    """Release the local port."""
     tb = sk.icsk_bind_hash
     if tb is None:
         return
@@ -289,9 +283,10 @@ def __inet_put_port(sk: inet_connection_sock) -> None:
         sk.net.tcp_hashinfo.bhash.pop(tb.port, None)
 
 
-def inet_put_port(sk: inet_connection_sock) -> None:
-    """Release the local port."""
-    __inet_put_port(sk)
+def inet_reset_saddr(sk: inet_sock) -> None:
+    """inet_bhash2_reset_saddr: forget the local address, unless bind() chose it."""
+    if not sk.sk_flags & SOCK_BINDADDR_LOCK:
+        sk.inet_saddr = sk.inet_rcv_saddr = 0
 
 
 def __inet_inherit_port(sk: inet_connection_sock, child: inet_connection_sock) -> int:
@@ -338,11 +333,10 @@ def inet_sk_get_local_port_range(sk: inet_sock) -> tuple[int, int]:
     """
     low, high = sk.net.sysctl.ip_local_port_range
     own_low, own_high = sk.local_port_range
-    if own_low or own_high:
-        if low <= own_low <= high:
-            low = own_low
-        if low <= own_high <= high:
-            high = own_high
+    if low <= own_low <= high:
+        low = own_low
+    if low <= own_high <= high:
+        high = own_high
     return low, high
 
 
@@ -377,7 +371,10 @@ def inet_hash_connect(death_row: inet_timewait_death_row, sk: tcp_sock) -> None:
 
 
 def __inet_hash_connect(death_row: inet_timewait_death_row, sk: tcp_sock, port_offset: int) -> None:
-    """Try ports with the parity of the range's low end first; bind(0) tries the others first."""
+    """Try ports with the parity of the range's low end first; bind(0) tries the others first.
+
+    With IP_LOCAL_PORT_RANGE all ports are tried in one pass.
+    """
     net = sk.net
     hinfo = net.tcp_hashinfo
     if sk.inet_num:
@@ -390,7 +387,8 @@ def __inet_hash_connect(death_row: inet_timewait_death_row, sk: tcp_sock, port_o
     reserved = net.sysctl.ip_local_reserved_ports
     high += 1
     remaining: int = high - low
-    if remaining > 1:
+    step = 1 if any(sk.local_port_range) else 2
+    if step == 2 and remaining > 1:
         remaining &= ~1
     perturb_key = (sk.sk_af.family, sk.inet_rcv_saddr, sk.inet_daddr, sk.inet_dport)
     known = hinfo.table_perturb.get(perturb_key)
@@ -399,25 +397,20 @@ def __inet_hash_connect(death_row: inet_timewait_death_row, sk: tcp_sock, port_o
             hinfo.table_perturb.clear()
         known = net.random.getrandbits(16)
     perturb: int = known
-    offset: int = ((perturb + port_offset) & 0xFFFFFFFF) % remaining & ~1
-    for parity in (0, 1):
-        for step in range(0, remaining, 2):
-            port: int = low + (offset + parity + step) % remaining
-            if port >= high or port in reserved:
+    offset: int = ((perturb + port_offset) & 0xFFFFFFFF) % remaining & -step
+    for parity in range(step):
+        for i in range(parity, remaining, step):
+            port: int = low + (offset + i) % remaining
+            if port in reserved:
                 continue
-            tb: inet_bind_bucket | None = hinfo.bhash.get(port)
-            if tb is not None:
-                if tb.fastreuse >= 0 or tb.fastreuseport >= 0:
-                    continue  # some socket bound it explicitly
-                if not __inet_check_established(net, sk, port, False):
-                    continue
-            else:
-                tb = inet_bind_bucket(port)
-                if not __inet_check_established(net, sk, port, False):
-                    continue
-                hinfo.bhash[port] = tb
+            tb = hinfo.bhash.get(port) or inet_bind_bucket(port)
+            if tb.fastreuse >= 0 or tb.fastreuseport >= 0:
+                continue  # some socket bound it explicitly
+            if not __inet_check_established(net, sk, port, False):
+                continue
             # RFC 6056 algorithm 4: the next search starts behind this port.
-            hinfo.table_perturb[perturb_key] = (perturb + step + parity + 2) & 0xFFFFFFFF
+            hinfo.table_perturb[perturb_key] = (perturb + i + step) & 0xFFFFFFFF
+            # The bucket may have gone with the TIME_WAIT socket that was its last owner.
             inet_bind_hash(sk, hinfo.bhash.setdefault(port, tb), port)
             return
     raise os_error(errno.EADDRNOTAVAIL)

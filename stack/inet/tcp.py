@@ -17,6 +17,7 @@ from stack.core.sock import lock_sock, release_sock, sk_set_bit, sk_sleep, sock_
 from stack.core.sock_flags import (
     SOCK_DEAD,
     SOCK_NOSPACE,
+    SOCK_RCVBUF_LOCK,
     SOCK_URGINLINE,
     SOCK_USE_WRITE_QUEUE,
     SOCKWQ_ASYNC_NOSPACE,
@@ -46,7 +47,7 @@ from stack.inet.tcp_fastopen import tcp_fastopen_active_disable_ofo_check, tcp_f
 from stack.inet.tcp_output import tcp_write_queue_purge
 from stack.inet.tcp_rcvbuf import tcp_set_window_clamp
 from stack.inet.tcp_recvmsg import tcp_inq
-from stack.inet.tcp_sock import M32, TCP_URG_VALID, tcp_sock, tcp_space_from_win, tcp_win_from_space
+from stack.inet.tcp_sock import M32, TCP_URG_VALID, tcp_sock, tcp_space_from_win
 from stack.inet.tcp_timer import tcp_init_xmit_timers, tcp_tasklet_init
 from stack.inet.tcp_window import tcp_sync_mss
 from stack.net import Net
@@ -90,8 +91,8 @@ def tcp_init_sock(sk: tcp_sock) -> None:
     sk.sk_rcvbuf = sysctl.tcp_rmem[1]
 
 
-def tcp_destroy_sock(sk: tcp_sock) -> None:
-    """The common part of both families' proto.destroy: free timers, queues and port."""
+def tcp_v4_destroy_sock(sk: tcp_sock) -> None:
+    """proto.destroy of both families (net/ipv4/tcp_ipv4.c): free timers, queues and port."""
     tcp_clear_xmit_timers(sk)
     inet_csk_shutdown_timers(sk)
     if sk.pacing_timer is not None:
@@ -100,8 +101,7 @@ def tcp_destroy_sock(sk: tcp_sock) -> None:
         timer_shutdown(sk.compressed_ack_timer)
     tcp_cleanup_congestion_control(sk)
     tcp_write_queue_purge(sk)
-    if sk.syn_fastopen:
-        tcp_fastopen_active_disable_ofo_check(sk)
+    tcp_fastopen_active_disable_ofo_check(sk)
     tcp_ofo_purge(sk)
     if sk.icsk_bind_hash is not None:
         inet_put_port(sk)
@@ -173,16 +173,21 @@ def tcp_poll(file: Any, sock: socket, wait: Any) -> int:
 
 
 def tcp_set_rcvlowat(sk: tcp_sock, val: int) -> int:
-    """proto_ops.set_rcvlowat: grow the receive buffer so that it can hold `val` bytes."""
-    cap = sk.net.sysctl.tcp_rmem[2] >> 1
-    val = min(val, cap)
+    """proto_ops.set_rcvlowat: grow the receive buffer so that it can hold `val` bytes.
+
+    A buffer that SO_RCVBUF set stays, and bounds `val`.
+    """
+    locked = sk.sk_flags & SOCK_RCVBUF_LOCK
+    cap = sk.sk_rcvbuf if locked else sk.net.sysctl.tcp_rmem[2]
+    val = min(val, cap >> 1)
     sk.sk_rcvlowat = val or 1
     if not sk.sk_flags & SOCK_DEAD and sk.sk_state not in (TCP_CLOSE, TCP_LISTEN):
         tcp_data_ready(sk)
     space = tcp_space_from_win(sk, val)
-    if space > sk.sk_rcvbuf:
+    if space > sk.sk_rcvbuf and not locked:
         sk.sk_rcvbuf = space
-        tcp_set_window_clamp(sk, tcp_win_from_space(sk, space))
+        if sk.window_clamp and sk.window_clamp < val:
+            tcp_set_window_clamp(sk, val)
     return 0
 
 

@@ -228,8 +228,11 @@ def tcp_enter_loss(sk: tcp_sock) -> None:
     sk.high_seq = sk.snd_nxt
     sk.tlp_high_seq = 0
     tcp_ecn_queue_cwr(sk)
-    # F-RTO (RFC 5682 3.1 step 1): not for a second RTO in a row of the same loss.
-    sk.frto = bool(sk.net.sysctl.tcp_frto and (new_recovery or sk.icsk_retransmits))
+    # F-RTO (RFC 5682 3.1 step 1): not within another recovery, unless an RTO began it, and not when
+    # a probe of the path MTU may be what was lost.
+    sk.frto = bool(
+        sk.net.sysctl.tcp_frto and (new_recovery or sk.icsk_retransmits) and not sk.mtup_probe_size
+    )
 
 
 def tcp_process_loss(sk: tcp_sock, flag: int, num_dupack: int) -> int:
@@ -285,8 +288,11 @@ def tcp_identify_packet_loss(sk: tcp_sock, flag: int) -> int:
     return flag
 
 
-def tcp_time_to_recover(sk: tcp_sock, flag: int) -> bool:
-    return sk.lost_out > 0
+def tcp_update_rto_time(sk: tcp_sock) -> None:
+    """The recovery that a timeout began is over: count its time."""
+    if sk.rto_recovery_start:
+        sk.total_rto_time += sk.tcp_mstamp - sk.rto_recovery_start
+        sk.rto_recovery_start = 0
 
 
 def tcp_fastretrans_alert(
@@ -326,16 +332,15 @@ def tcp_fastretrans_alert(
             tcp_try_to_open(sk, flag)
         ack_flag = tcp_identify_packet_loss(sk, ack_flag)
         if sk.icsk_ca_state != TCP_CA_Recovery:
-            if not tcp_time_to_recover(sk, flag):
+            if not sk.lost_out:
                 return ack_flag, REXMIT_NONE
             tcp_enter_recovery(sk, bool(flag & FLAG_ECE))
         return ack_flag, REXMIT_LOST
     rexmit = REXMIT_NONE
     if state == TCP_CA_Loss:
         rexmit = tcp_process_loss(sk, flag, num_dupack)
-        if sk.icsk_ca_state != TCP_CA_Loss and sk.rto_recovery_start:
-            sk.total_rto_time += sk.tcp_mstamp - sk.rto_recovery_start
-            sk.rto_recovery_start = 0
+        if sk.icsk_ca_state != TCP_CA_Loss:
+            tcp_update_rto_time(sk)
         ack_flag = tcp_identify_packet_loss(sk, ack_flag)
         if not (sk.icsk_ca_state == TCP_CA_Open or ack_flag & FLAG_LOST_RETRANS):
             return ack_flag, rexmit
@@ -347,7 +352,7 @@ def tcp_fastretrans_alert(
     if sk.icsk_ca_state <= TCP_CA_Disorder:
         tcp_try_undo_dsack(sk)
     ack_flag = tcp_identify_packet_loss(sk, ack_flag)
-    if not tcp_time_to_recover(sk, flag):
+    if not sk.lost_out:
         tcp_try_to_open(sk, flag)
         return ack_flag, rexmit
     if (
@@ -375,7 +380,6 @@ def tcp_rack_reo_timeout(sk: tcp_sock) -> None:
                 tcp_cwnd_reduction(sk, 1, sk.lost - lost, 0)
         tcp_xmit_retransmit_queue(sk)
     if sk.icsk_pending != ICSK_TIME_RETRANS:
-        sk.icsk_pending = 0
         tcp_rearm_rto(sk)
 
 
@@ -720,7 +724,6 @@ def tcp_ack(sk: tcp_sock, skb: sk_buff, flag: int) -> int:
     delivered = sk.delivered
     lost = sk.lost
     sack_state: tcp_sacktag_state | None = None
-    has_sack = False
     accecn = sk.ecn_flags & TCP_ECN_MODE_ACCECN != 0
     ecn_count = 0
     bytes_delivered: int = sk.bytes_acked + sk.sacked_bytes if accecn else 0
@@ -736,7 +739,8 @@ def tcp_ack(sk: tcp_sock, skb: sk_buff, flag: int) -> int:
             flag |= tcp_sacktag_write_queue(sk, skb, prior_snd_una, sack_state)
             if flag & (FLAG_DATA_SACKED | FLAG_DSACKING_ACK):
                 flag, rexmit = tcp_fastretrans_alert(sk, prior_snd_una, 0, flag)
-                tcp_cong_control_after(sk, ack, delivered, lost, flag, 0)
+                tcp_newly_delivered(sk, delivered, 0, flag)
+                sk.rs_prior_mstamp = 0  # no sample of the delivery rate
                 tcp_xmit_recovery(sk, rexmit)
         return 0
     if after(ack, sk.snd_nxt):
@@ -765,8 +769,7 @@ def tcp_ack(sk: tcp_sock, skb: sk_buff, flag: int) -> int:
         flag |= tcp_ack_update_window(sk, skb, ack, ack_seq)
         if sk.ecn_flags and tcp_ecn_rcv_ecn_echo(sk, skb.tcp_flags):
             flag |= FLAG_ECE
-        has_sack = bool(sk.rx_opt.sack_ok) and skb.l4_hlen > (32 if sk.rx_opt.tstamp_ok else 20)
-        if has_sack:
+        if sk.rx_opt.sack_ok and skb.l4_hlen > (32 if sk.rx_opt.tstamp_ok else 20):
             sack_state = tcp_sacktag_state()
             flag |= tcp_sacktag_write_queue(sk, skb, prior_snd_una, sack_state)
     sk.sk_err_soft = 0
@@ -777,14 +780,14 @@ def tcp_ack(sk: tcp_sock, skb: sk_buff, flag: int) -> int:
             flag, ecn_count = tcp_ack_accecn(sk, skb, delivered, bytes_delivered, flag)
         if flag & FLAG_DSACKING_ACK:
             flag, rexmit = tcp_fastretrans_alert(sk, prior_snd_una, 0, flag)
-            tcp_cong_control_after(sk, ack, delivered, lost, flag, ecn_count)
+            tcp_newly_delivered(sk, delivered, ecn_count, flag)
         # The window may have opened: stop or continue probing.
         tcp_ack_probe(sk)
         if sk.tlp_high_seq:
             tcp_process_tlp_ack(sk, ack, flag)
         return 1
     flag |= tcp_clean_rtx_queue(sk, skb, prior_fack, prior_snd_una, sack_state)
-    tcp_rack_update_reo_wnd(sk, delivered)
+    tcp_rack_update_reo_wnd(sk)
     if accecn:
         flag, ecn_count = tcp_ack_accecn(sk, skb, delivered, bytes_delivered, flag)
     if sk.tlp_high_seq:
@@ -798,7 +801,10 @@ def tcp_ack(sk: tcp_sock, skb: sk_buff, flag: int) -> int:
         tcp_set_xmit_timer(sk)
     if flag & FLAG_FORWARD_PROGRESS or not flag & FLAG_NOT_DUP:
         sk.sk_dst_pending_confirm = True
-    tcp_cong_control_after(sk, ack, delivered, lost, flag, ecn_count)
+    newly = tcp_newly_delivered(sk, delivered, ecn_count, flag)
+    if newly:
+        tcp_rate_gen(sk)
+    tcp_cong_control(sk, ack, newly, sk.lost - lost, flag)
     if rexmit:
         tcp_xmit_recovery(sk, rexmit)
     return 1
@@ -822,10 +828,8 @@ def tcp_ack_accecn(
     return flag, ecn_count
 
 
-def tcp_cong_control_after(
-    sk: tcp_sock, ack: int, prior_delivered: int, prior_lost: int, flag: int, ecn_count: int
-) -> None:
-    """tcp_newly_delivered and tcp_cong_control: the last step of every ACK.
+def tcp_newly_delivered(sk: tcp_sock, prior_delivered: int, ecn_count: int, flag: int) -> int:
+    """Count and return the packets that an ACK reports as delivered.
 
     `ecn_count`: the packets marked CE that Accurate ECN has counted.
     """
@@ -838,9 +842,4 @@ def tcp_cong_control_after(
         if flag & FLAG_ECE and sk.ecn_flags & TCP_ECN_MODE_RFC3168:
             linux.TCPDeliveredCE += newly
             sk.delivered_ce += newly
-        sk.delivered_mstamp = sk.tcp_mstamp
-        if sk.app_limited and after(sk.delivered & M32, sk.app_limited & M32):
-            sk.app_limited = 0
-        if sk.rs_prior_mstamp:
-            tcp_rate_gen(sk)
-    tcp_cong_control(sk, ack, newly, sk.lost - prior_lost, flag)
+    return newly

@@ -11,9 +11,7 @@ from stack.inet.tcp_sock import TCPHDR_SYN, tcp_sock
 from stack.net import Net
 
 
-def __tcp_oow_rate_limited(
-    net: Net, sk: tcp_sock | inet_timewait_sock | request_sock, mib: str
-) -> bool:
+def __tcp_oow_rate_limited(sk: tcp_sock | inet_timewait_sock | request_sock, mib: str) -> bool:
     """Limit answers to out-of-window segments to one per tcp_invalid_ratelimit: no ACK loops."""
     last = sk.last_oow_ack_time
     now = sk.net.now()
@@ -31,7 +29,7 @@ def tcp_oow_rate_limited(
     """True when no ACK should answer skb now; segments with data (no SYN) are always answered."""
     if skb.end_seq != skb.seq and not skb.tcp_flags & TCPHDR_SYN:
         return False
-    return __tcp_oow_rate_limited(sk.net, sk, mib)
+    return __tcp_oow_rate_limited(sk, mib)
 
 
 def tcp_challenge_ack_allowed(net: Net) -> bool:
@@ -57,9 +55,8 @@ def tcp_send_challenge_ack(sk: tcp_sock, reflect: bool = False) -> None:
 
     `reflect`: it answers a SYN (tcp_send_ack_reflect_ect).
     """
-    if not __tcp_oow_rate_limited(
-        sk.net, sk, "TCPACKSkippedChallenge"
-    ) and tcp_challenge_ack_allowed(sk.net):
+    limited = __tcp_oow_rate_limited(sk, "TCPACKSkippedChallenge")
+    if not limited and tcp_challenge_ack_allowed(sk.net):
         if reflect:
             tcp_send_ack_reflect_ect(sk)
         else:

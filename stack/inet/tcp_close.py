@@ -28,12 +28,19 @@ from stack.inet.inet_connection_sock import (
     inet_csk_reset_keepalive_timer,
     reqsk_fastopen_remove,
 )
+from stack.inet.inet_hashtables import inet_reset_saddr
 from stack.inet.tcp_accecn import tcp_accecn_reset
 from stack.inet.tcp_cong import tcp_reset_congestion_control
-from stack.inet.tcp_const import TCP_TIMEOUT_INIT, TCP_TIMEWAIT_LEN
-from stack.inet.tcp_ctl import tcp_send_active_reset, tcp_send_fin
-from stack.inet.tcp_data import tcp_ofo_purge, tcp_sack_reset
+from stack.inet.tcp_const import (
+    TCP_DELACK_MAX,
+    TCP_RTO_MIN,
+    TCP_TIMEOUT_INIT,
+    TCP_TIMEWAIT_LEN,
+)
+from stack.inet.tcp_ctl import tcp_clear_retrans, tcp_send_active_reset, tcp_send_fin
+from stack.inet.tcp_data import tcp_ofo_purge
 from stack.inet.tcp_done import tcp_clear_xmit_timers, tcp_done_with_error, tcp_set_state
+from stack.inet.tcp_fastopen import tcp_fastopen_active_disable_ofo_check
 from stack.inet.tcp_output import tcp_write_queue_purge
 from stack.inet.tcp_sock import (
     M32,
@@ -44,6 +51,7 @@ from stack.inet.tcp_sock import (
     TCP_CA_Open,
     after,
     tcp_fin_time,
+    tcp_options_received,
     tcp_sock,
 )
 from stack.inet.tcp_timewait import tcp_time_wait
@@ -94,7 +102,7 @@ def tcp_check_oom(sk: tcp_sock, shift: int) -> bool:
 def __tcp_close(sk: tcp_sock, timeout: int) -> None:
     """Close with the sock owned (RFC 9293 3.10.4, RFC 1122 4.2.2.13, RFC 2525 2.17)."""
     linux = sk.net.mib.linux
-    data_was_unread = 0
+    data_was_unread = False
     sk.sk_shutdown = SHUTDOWN_MASK
     if sk.sk_state == tcp_states.TCP_LISTEN:
         tcp_set_state(sk, tcp_states.TCP_CLOSE)
@@ -105,7 +113,7 @@ def __tcp_close(sk: tcp_sock, timeout: int) -> None:
             if skb.tcp_flags & TCPHDR_FIN:
                 end_seq = (end_seq - 1) & M32
             if after(end_seq, sk.copied_seq):
-                data_was_unread += (end_seq - sk.copied_seq) & M32
+                data_was_unread = True
             kfree_skb(skb)
         if sk.sk_state != tcp_states.TCP_CLOSE:
             if data_was_unread:
@@ -162,7 +170,6 @@ def tcp_close(sk: tcp_sock, timeout: int) -> None:
     sk.sk_lock_owned = False
     if not sk.sk_freed:
         release_sock(sk)
-        sk.sk_lock_owned = False
 
 
 def tcp_need_reset(state: int) -> bool:
@@ -198,11 +205,12 @@ def tcp_disconnect(sk: tcp_sock, flags: int = 0) -> int:
     sk.sk_receive_queue.purge()
     sk.copied_seq = sk.rcv_nxt
     sk.urg_data = 0
+    sk.sk_peek_off = -1
     tcp_write_queue_purge(sk)
+    tcp_fastopen_active_disable_ofo_check(sk)
     tcp_ofo_purge(sk)
     sk.inet_dport = 0
-    if not sk.sk_flags & sock_flags.SOCK_BINDADDR_LOCK:
-        sk.inet_saddr = sk.inet_rcv_saddr = 0
+    inet_reset_saddr(sk)
     sk.sk_shutdown = 0
     sk.sk_flags &= ~sock_flags.SOCK_DONE
     sk.srtt_us = 0
@@ -213,6 +221,8 @@ def tcp_disconnect(sk: tcp_sock, flags: int = 0) -> int:
     sk.icsk_probes_out = 0
     sk.icsk_probes_tstamp = 0
     sk.icsk_rto = TCP_TIMEOUT_INIT
+    sk.icsk_rto_min = TCP_RTO_MIN
+    sk.icsk_delack_max = TCP_DELACK_MAX
     sk.snd_ssthresh = TCP_INFINITE_SSTHRESH
     sk.snd_cwnd = TCP_INIT_CWND
     sk.snd_cwnd_cnt = 0
@@ -222,32 +232,29 @@ def tcp_disconnect(sk: tcp_sock, flags: int = 0) -> int:
     sk.delivered = 0
     tcp_reset_congestion_control(sk)
     sk.icsk_ca_state = TCP_CA_Open
-    sk.undo_marker = 0
-    sk.undo_retrans = -1
-    sk.retrans_out = sk.lost_out = sk.sacked_out = sk.sacked_bytes = 0
+    tcp_clear_retrans(sk)
+    sk.tlp_high_seq = 0
+    sk.rack_mstamp = sk.rack_last_delivered = sk.rack_reo_wnd_persist = 0
+    sk.rack_reo_wnd_steps = 1
+    sk.rack_advanced = sk.rack_dsack_seen = False
+    sk.last_oow_ack_time = 0
     sk.total_retrans = 0
     inet_csk_delack_init(sk)
     sk.icsk_ack_rcv_mss = TCP_MIN_MSS
     sk_dst_reset(sk)
     sk.sk_rx_dst = None
-    rx_opt = sk.rx_opt
-    rx_opt.saw_tstamp = False
-    rx_opt.ts_recent = rx_opt.ts_recent_stamp = 0
-    rx_opt.tstamp_ok = False
-    rx_opt.wscale_ok = False
-    rx_opt.sack_ok = 0
-    tcp_sack_reset(sk)
+    sk.rx_opt = tcp_options_received()
+    sk.selective_acks.clear()
+    sk.saved_syn = None
     sk.bytes_acked = sk.bytes_received = sk.bytes_sent = sk.bytes_retrans = 0
     sk.rate_delivered = sk.rate_interval_us = 0
     sk.app_limited = M32
     sk.rate_app_limited = True
     sk.chrono_busy = sk.chrono_rwnd = sk.chrono_sndbuf = 0
-    sk.total_rto = sk.total_rto_recoveries = sk.total_rto_time = sk.rto_recovery_start = 0
     tcp_accecn_reset(sk)
     sk.data_segs_in = sk.data_segs_out = sk.segs_in = sk.segs_out = 0
     sk.rcv_ooopack = sk.dsack_dups = sk.reord_seen = 0
     sk.compressed_ack = 0
-    sk.defer_accept = 0
     if sk.fastopen_rsk is not None:
         reqsk_fastopen_remove(sk, sk.fastopen_rsk, False)
     sk.fastopen_req = None
@@ -260,13 +267,13 @@ def tcp_disconnect(sk: tcp_sock, flags: int = 0) -> int:
 
 
 def tcp_abort(sk: tcp_sock, err: int) -> int:
-    """proto.diag_destroy: end a connection from outside (`ss -K`)."""
+    """proto.diag_destroy: end a connection from outside (`ss -K`). 0, or -ENOENT: it has ended."""
+    if sk.sk_state == tcp_states.TCP_CLOSE:
+        return -errno.ENOENT
     if sk.sk_state == tcp_states.TCP_LISTEN:
         tcp_set_state(sk, tcp_states.TCP_CLOSE)
         inet_csk_listen_stop(sk)
-        return 0
-    if not sk.sk_flags & sock_flags.SOCK_DEAD:
-        if tcp_need_reset(sk.sk_state):
-            tcp_send_active_reset(sk)
-        tcp_done_with_error(sk, err)
+    if tcp_need_reset(sk.sk_state):
+        tcp_send_active_reset(sk)
+    tcp_done_with_error(sk, err)
     return 0

@@ -29,8 +29,8 @@ from stack.inet.tcp_sock import (
     TCP_INFINITE_SSTHRESH,
     TCP_INIT_CWND,
     TCP_CA_Open,
-    TCP_CA_Recovery,
     tcp_chrono_start,
+    tcp_in_cwnd_reduction,
     tcp_packets_in_flight,
     tcp_sock,
 )
@@ -313,7 +313,7 @@ def tcp_init_cwnd(sk: tcp_sock, dst: dst_entry | None) -> int:
 
 def tcp_current_ssthresh(sk: tcp_sock) -> int:
     """include/net/tcp.h: ssthresh before the reduction that is in progress."""
-    if sk.icsk_ca_state in (TCP_CA_CWR, TCP_CA_Recovery):
+    if tcp_in_cwnd_reduction(sk):
         return sk.snd_ssthresh
     return max(sk.snd_ssthresh, (sk.snd_cwnd >> 1) + (sk.snd_cwnd >> 2))
 

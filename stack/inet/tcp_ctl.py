@@ -49,6 +49,7 @@ from stack.inet.inet_connection_sock import (
     inet_csk_schedule_ack,
     request_sock,
 )
+from stack.inet.inet_hashtables import inet_reset_saddr
 from stack.inet.tcp_accecn import tcp_accecn_reflector_flags
 from stack.inet.tcp_cong import tcp_ca_dst_init
 from stack.inet.tcp_done import tcp_set_state
@@ -74,6 +75,7 @@ from stack.inet.tcp_output import (
     tcp_transmit_skb,
     tcp_write_queue_purge,
 )
+from stack.inet.tcp_rtt import tcp_rto_min
 from stack.inet.tcp_sock import (
     M32,
     MAX_TCP_HEADER,
@@ -254,24 +256,19 @@ def tcp_connect_init(sk: tcp_sock) -> None:
     sk.rcv_wup = 0
     sk.rcv_mwnd_seq = sk.rcv_wnd
     sk.copied_seq = 0
-    sk.icsk_rto = tcp_timeout_init(sk)
+    sk.icsk_rto = tcp_const.TCP_TIMEOUT_INIT
     sk.icsk_retransmits = 0
     tcp_clear_retrans(sk)
 
 
-def tcp_timeout_init(sk: tcp_sock) -> int:
-    """include/net/tcp.h: RFC 6298 2.1."""
-    return NSEC_PER_SEC
-
-
 def tcp_clear_retrans(sk: tcp_sock) -> None:
-    """net/ipv4/tcp_input.c: nothing is retransmitted, lost or SACKed."""
+    """net/ipv4/tcp_input.c: nothing is retransmitted, lost or SACKed, and nothing timed out."""
     sk.retrans_out = 0
     sk.lost_out = 0
     sk.undo_marker = 0
     sk.undo_retrans = -1
     sk.sacked_out = sk.sacked_bytes = 0
-    sk.total_rto = 0
+    sk.total_rto = sk.total_rto_recoveries = sk.total_rto_time = sk.rto_recovery_start = 0
 
 
 def tcp_connect_queue_skb(sk: tcp_sock, skb: sk_buff) -> None:
@@ -380,7 +377,7 @@ def tcp_connect_forget(sk: tcp_sock, daddr: wide) -> None:
 
 
 def tcp_connect_begin(sk: tcp_sock) -> int:
-    """connect: choose the first sequence number and send the SYN. Returns 0.  Raises: OSError."""
+    """connect: choose the first sequence number and send the SYN. Returns 0. Raises: OSError."""
     net, saddr, daddr = sk.net, sk.inet_saddr, sk.inet_daddr
     if not sk.write_seq:
         sk.write_seq = secure_tcp_seq(net, saddr, daddr, sk.inet_sport, sk.inet_dport)
@@ -398,15 +395,14 @@ def tcp_connect_failed(sk: tcp_sock) -> None:
     """Undo a connect that could not start (the end of tcp_v4_connect and tcp_v6_connect)."""
     tcp_write_queue_purge(sk)
     tcp_set_state(sk, TCP_CLOSE)
+    inet_reset_saddr(sk)
     sk.inet_dport = 0
 
 
 def tcp_delack_max(sk: tcp_sock) -> int:
-    return (
-        sk.icsk_delack_max
-        if sk.icsk_delack_max < tcp_const.TCP_DELACK_MAX
-        else tcp_const.TCP_DELACK_MAX
-    )
+    """The longest delay of an ACK, ns: a tick less than the shortest RTO, so that none expires."""
+    tick = tcp_const.TCP_TICK
+    return min(sk.icsk_delack_max, max(tcp_rto_min(sk), 2 * tick) - tick)
 
 
 def tcp_send_delayed_ack(sk: tcp_sock) -> None:

@@ -105,6 +105,7 @@ from stack.inet.tcp_sock import (
     TCPHDR_URG,
     after,
     before,
+    tcp_adjust_rcv_ssthresh,
     tcp_chrono_stop,
     tcp_fast_path_check,
     tcp_packets_in_flight,
@@ -397,7 +398,7 @@ def tcp_prune_queue(sk: tcp_sock, in_skb: sk_buff) -> int:
     if sk.sk_rmem_alloc >= sk.sk_rcvbuf:
         tcp_clamp_window(sk)
     elif sk_under_memory_pressure(sk):
-        sk.rcv_ssthresh = min(sk.rcv_ssthresh, 4 * sk.advmss)
+        tcp_adjust_rcv_ssthresh(sk)
     if sk.sk_rmem_alloc <= sk.sk_rcvbuf:
         return 0
     if sk.out_of_order_queue:
@@ -510,6 +511,7 @@ def tcp_epollin_ready(sk: tcp_sock, target: int) -> bool:
         return False
     return (
         avail >= target
+        or sk_under_memory_pressure(sk)
         or sk.sk_rmem_alloc > sk.sk_rcvbuf - (sk.sk_rcvbuf >> 3)
         or tcp_receive_window(sk) <= sk.icsk_ack_rcv_mss
     )

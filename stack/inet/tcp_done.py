@@ -98,7 +98,7 @@ def tcp_done_with_error(sk: tcp_sock, err: int) -> None:
         sk_error_report(sk)
 
 
-def tcp_reset(sk: tcp_sock, skb: object = None) -> None:
+def tcp_reset(sk: tcp_sock) -> None:
     """net/ipv4/tcp_input.c: an acceptable RST came (RFC 9293 3.10.7.4)."""
     if sk.sk_state == tcp_states.TCP_SYN_SENT:
         err = errno.ECONNREFUSED

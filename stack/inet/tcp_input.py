@@ -27,12 +27,17 @@ from stack.inet.inet_connection_sock import (
     ICSK_TIME_RETRANS,
     inet_csk_in_pingpong_mode,
     inet_csk_reset_keepalive_timer,
-    inet_csk_reset_xmit_timer,
     reqsk_fastopen_remove,
     request_sock,
 )
 from stack.inet.tcp_accecn import tcp_accecn_rcv_syn_again, tcp_ecn_received_counters
-from stack.inet.tcp_ack import tcp_ack, tcp_non_congestion_loss_retransmit, tcp_store_ts_recent
+from stack.inet.tcp_ack import (
+    tcp_ack,
+    tcp_may_update_window,
+    tcp_non_congestion_loss_retransmit,
+    tcp_store_ts_recent,
+    tcp_update_rto_time,
+)
 from stack.inet.tcp_challenge import tcp_oow_rate_limited, tcp_send_challenge_ack
 from stack.inet.tcp_close import tcp_shutdown
 from stack.inet.tcp_cong import tcp_init_congestion_control, tcp_init_cwnd
@@ -53,7 +58,11 @@ from stack.inet.tcp_data import (
 )
 from stack.inet.tcp_done import tcp_done, tcp_reset, tcp_set_state
 from stack.inet.tcp_ecn import tcp_ecn_rcv_syn, tcp_ecn_rcv_synack
-from stack.inet.tcp_fastopen import TFO_DATA_NOT_ACKED, TFO_SYN_RETRANSMITTED
+from stack.inet.tcp_fastopen import (
+    TFO_DATA_NOT_ACKED,
+    TFO_SYN_RETRANSMITTED,
+    tcp_fastopen_active_disable,
+)
 from stack.inet.tcp_metrics import tcp_fastopen_cache_set, tcp_init_metrics, tcp_update_metrics
 from stack.inet.tcp_minisocks import tcp_check_req
 from stack.inet.tcp_options import (
@@ -62,7 +71,7 @@ from stack.inet.tcp_options import (
     tcp_parse_fast_options,
     tcp_parse_options,
 )
-from stack.inet.tcp_output import tcp_rearm_rto
+from stack.inet.tcp_output import tcp_rearm_rto, tcp_reset_xmit_timer
 from stack.inet.tcp_rcvbuf import tcp_grow_window, tcp_init_buffer_space, tcp_rcv_rtt_measure_ts
 from stack.inet.tcp_recovery import tcp_mark_skb_lost
 from stack.inet.tcp_rtt import tcp_synack_rtt_meas
@@ -103,28 +112,32 @@ from stack.inet.tcp_timewait import tcp_time_wait
 from stack.inet.tcp_undo import tcp_try_undo_recovery
 from stack.inet.tcp_window import tcp_initialize_rcv_mss, tcp_mtup_init, tcp_sync_mss
 
-# Bits of the header's third word that prediction compares: all but PSH.
+# Bits of the header's fourth word that prediction compares: all but PSH.
 TCP_HP_BITS = ~(0x08 << 16) & 0xFFFFFFFF
+
+# States in which data can arrive: before the peer's FIN, and after it.
+TCPF_RECEIVING = tcp_states.TCPF_ESTABLISHED | tcp_states.TCPF_FIN_WAIT1 | tcp_states.TCPF_FIN_WAIT2
+TCPF_AFTER_FIN = tcp_states.TCPF_CLOSE_WAIT | tcp_states.TCPF_CLOSING | tcp_states.TCPF_LAST_ACK
 
 
 # --- is the segment acceptable? -----------------------------------------------------------
 
 
 def tcp_disordered_ack(sk: tcp_sock, skb: sk_buff) -> bool:
-    """Whether skb is a pure ACK that data overtook; PAWS must not answer it with a dupACK."""
+    """Whether skb is a pure ACK that data overtook; PAWS must not answer it with a dupACK.
+
+    Such an ACK is at most an RTO older, by a peer's clock of at most 1200 Hz.
+    """
     ack = skb.ack_seq
     window = skb.th_window << (sk.rx_opt.snd_wscale & 15)
+    replay = sk.icsk_rto * 6 // (5 * NSEC_PER_MSEC)
     return (
         bool(skb.tcp_flags & TCPHDR_ACK)
         and skb.seq == sk.rcv_nxt
         and skb.seq == skb.end_seq
         and ack == sk.snd_una
-        and not (
-            after(ack, sk.snd_una)
-            or after(skb.seq, sk.snd_wl1)
-            or (skb.seq == sk.snd_wl1 and window > sk.snd_wnd)
-        )
-        and s32(sk.rx_opt.ts_recent - sk.rx_opt.rcv_tsval) <= sk.icsk_rto // NSEC_PER_MSEC
+        and not tcp_may_update_window(sk, ack, skb.seq, window)
+        and s32(sk.rx_opt.ts_recent - sk.rx_opt.rcv_tsval) <= replay
     )
 
 
@@ -198,24 +211,25 @@ def tcp_validate_incoming(sk: tcp_sock, skb: sk_buff, syn_inerr: bool) -> bool:
             if not tcp_oow_rate_limited(sk, skb, "TCPACKSkippedSeq"):
                 tcp_send_dupack(sk, skb)
         elif tcp_reset_check(sk, skb):
-            tcp_reset(sk, skb)
+            tcp_reset(sk)
         tcp_drop_reason(sk, skb, reason)
         return False
     if flags & TCPHDR_RST:
-        seq = skb.seq
-        if seq == sk.rcv_nxt or tcp_reset_check(sk, skb):
-            tcp_reset(sk, skb)
-        elif sk.rx_opt.sack_ok and sk.rx_opt.num_sacks:
-            # Its sender knows what we SACKed, so it is no blind attacker.
-            max_sack = sk.selective_acks[0][1]
-            for _, end in sk.selective_acks[1:]:
-                if after(end, max_sack):
-                    max_sack = end
-            if seq == max_sack:
-                tcp_reset(sk, skb)
-            else:
-                tcp_send_challenge_ack(sk)
+        expected = sk.rcv_nxt
+        if sk.rx_opt.sack_ok and sk.rx_opt.num_sacks:
+            # Whoever knows the end of what we SACKed is no blind attacker.
+            for _, end in sk.selective_acks:
+                if after(end, expected):
+                    expected = end
+        if skb.seq in (sk.rcv_nxt, expected) or tcp_reset_check(sk, skb):
+            tcp_reset(sk)
         else:
+            if (
+                sk.syn_fastopen
+                and not sk.data_segs_in
+                and sk.sk_state == tcp_states.TCP_ESTABLISHED
+            ):
+                tcp_fastopen_active_disable(sk.net)  # a middlebox may have sent it
             tcp_send_challenge_ack(sk)
         tcp_drop_reason(sk, skb, drop_reason.SKB_DROP_REASON_TCP_RESET)
         return False
@@ -291,6 +305,7 @@ def tcp_rcv_established(sk: tcp_sock, skb: sk_buff) -> None:
                     tcp_drop_reason(sk, skb, -reason)
                 else:
                     kfree_skb(skb)
+                sk.rcv_rtt_last_tsecr = rx_opt.rcv_tsecr  # data with this echo is no answer to us
                 tcp_data_snd_check(sk)
                 return
             # The kernel takes this path only with memory reserved. Here only a connection's first
@@ -411,7 +426,10 @@ def tcp_try_undo_spurious_syn(sk: tcp_sock) -> None:
 
 
 def tcp_rcv_synsent_state_process(sk: tcp_sock, skb: sk_buff) -> int:
-    """RFC 9293 3.10.7.3. 1: answer with a RST; 0: handled, skb freed; -1: continue with skb."""
+    """RFC 9293 3.10.7.3. 0: handled, skb freed; -1: continue with skb.
+
+    Else the drop reason: the caller answers with a RST and frees skb.
+    """
     flags = skb.tcp_flags
     rx_opt = sk.rx_opt
     saved_clamp = rx_opt.mss_clamp
@@ -424,12 +442,9 @@ def tcp_rcv_synsent_state_process(sk: tcp_sock, skb: sk_buff) -> int:
         if not after(ack, sk.snd_una) or after(ack, sk.snd_nxt):
             # An old incarnation of the peer: a RST ends it; then our SYN is retransmitted.
             if sk.icsk_retransmits == 0:
-                inet_csk_reset_xmit_timer(
-                    sk, ICSK_TIME_RETRANS, tcp_const.TCP_TIMEOUT_INIT // 500, tcp_const.TCP_RTO_MAX
-                )
-            if flags & TCPHDR_RST:
-                return _discard_and_undo(sk, skb, saved_clamp)
-            return _reset_and_undo(sk, saved_clamp)
+                tcp_reset_xmit_timer(sk, ICSK_TIME_RETRANS, tcp_const.TCP_TIMEOUT_MIN)
+            reason = drop_reason.SKB_DROP_REASON_TCP_INVALID_ACK_SEQUENCE
+            return _reset_and_undo(sk, saved_clamp, reason)
         if (
             rx_opt.saw_tstamp
             and rx_opt.rcv_tsecr
@@ -440,9 +455,9 @@ def tcp_rcv_synsent_state_process(sk: tcp_sock, skb: sk_buff) -> int:
             )
         ):
             sk.net.mib.linux.PAWSActive += 1
-            return _reset_and_undo(sk, saved_clamp)
+            return _reset_and_undo(sk, saved_clamp, drop_reason.SKB_DROP_REASON_TCP_RFC7323_TSECR)
         if flags & TCPHDR_RST:
-            tcp_reset(sk, skb)
+            tcp_reset(sk)
             kfree_skb_reason(sk.net, skb, drop_reason.SKB_DROP_REASON_TCP_RESET)
             return 0
         if not flags & TCPHDR_SYN:
@@ -477,9 +492,7 @@ def tcp_rcv_synsent_state_process(sk: tcp_sock, skb: sk_buff) -> int:
             # Data will follow soon and carry the ACK.
             sk.icsk_ack_pending |= ICSK_ACK_SCHED
             tcp_enter_quickack_mode(sk, TCP_MAX_QUICKACKS)
-            inet_csk_reset_xmit_timer(
-                sk, ICSK_TIME_DACK, tcp_const.TCP_DELACK_MAX, tcp_const.TCP_RTO_MAX
-            )
+            tcp_reset_xmit_timer(sk, ICSK_TIME_DACK, tcp_const.TCP_DELACK_MAX)
             kfree_skb(skb)
             return 0
         tcp_send_ack_reflect_ect(sk)
@@ -562,16 +575,15 @@ def _negotiate_timestamps(sk: tcp_sock) -> None:
 
 
 def _discard_and_undo(sk: tcp_sock, skb: sk_buff, saved_clamp: int) -> int:
-    tcp_clear_options(sk.rx_opt)
-    sk.rx_opt.mss_clamp = saved_clamp
-    tcp_drop_reason(sk, skb, drop_reason.SKB_DROP_REASON_TCP_FLAGS)
+    reason = _reset_and_undo(sk, saved_clamp, drop_reason.SKB_DROP_REASON_TCP_FLAGS)
+    tcp_drop_reason(sk, skb, reason)
     return 0
 
 
-def _reset_and_undo(sk: tcp_sock, saved_clamp: int) -> int:
+def _reset_and_undo(sk: tcp_sock, saved_clamp: int, reason: int) -> int:
     tcp_clear_options(sk.rx_opt)
     sk.rx_opt.mss_clamp = saved_clamp
-    return 1
+    return reason
 
 
 # --- every state but ESTABLISHED and TIME_WAIT --------------------------------------------
@@ -650,41 +662,23 @@ def tcp_rcv_state_process(sk: tcp_sock, skb: sk_buff) -> int:
         kfree_skb(skb)
         return 0
     tcp_urg(sk, skb)
-    state = sk.sk_state
-    queued = False
-    if state in (
-        tcp_states.TCP_CLOSE_WAIT,
-        tcp_states.TCP_CLOSING,
-        tcp_states.TCP_LAST_ACK,
-        tcp_states.TCP_FIN_WAIT1,
-        tcp_states.TCP_FIN_WAIT2,
-    ):
-        wanted = state in (tcp_states.TCP_FIN_WAIT1, tcp_states.TCP_FIN_WAIT2) or before(
-            skb.seq, sk.rcv_nxt
-        )
+    state = 1 << sk.sk_state
+    # After the peer's FIN only old data is looked at.
+    queued = bool(state & TCPF_RECEIVING) or (
+        bool(state & TCPF_AFTER_FIN) and before(skb.seq, sk.rcv_nxt)
+    )
+    if queued:
         # RFC 9293 3.10.7.4: data after our reader has closed gets a RST (RFC 2525 2.17).
         if (
-            wanted
+            state != tcp_states.TCPF_ESTABLISHED
             and sk.sk_shutdown & RCV_SHUTDOWN
             and skb.end_seq != skb.seq
             and after((skb.end_seq - (flags & TCPHDR_FIN)) & M32, sk.rcv_nxt)
         ):
             sk.net.mib.linux.TCPAbortOnData += 1
-            tcp_reset(sk, skb)
+            tcp_reset(sk)
             return drop_reason.SKB_DROP_REASON_TCP_ABORT_ON_DATA
-    if state in (
-        tcp_states.TCP_ESTABLISHED,
-        tcp_states.TCP_FIN_WAIT1,
-        tcp_states.TCP_FIN_WAIT2,
-        tcp_states.TCP_CLOSE_WAIT,
-        tcp_states.TCP_CLOSING,
-        tcp_states.TCP_LAST_ACK,
-    ) and (
-        state in (tcp_states.TCP_ESTABLISHED, tcp_states.TCP_FIN_WAIT1, tcp_states.TCP_FIN_WAIT2)
-        or before(skb.seq, sk.rcv_nxt)
-    ):
         tcp_data_queue(sk, skb)
-        queued = True
     if sk.sk_state != tcp_states.TCP_CLOSE:
         tcp_data_snd_check(sk)
         tcp_ack_snd_check(sk)
@@ -726,6 +720,7 @@ def tcp_rcv_synrecv_state_fastopen(sk: tcp_sock, req: request_sock) -> None:
     """The handshake of a Fast Open child is over."""
     if sk.icsk_ca_state == TCP_CA_Loss and not sk.packets_out:
         tcp_try_undo_recovery(sk)
+    tcp_update_rto_time(sk)
     sk.icsk_retransmits = 0
     if sk.icsk_ca_state in (TCP_CA_Open, TCP_CA_Disorder, TCP_CA_CWR):
         sk.retrans_stamp = 0
@@ -747,8 +742,11 @@ def tcp_rcv_fin_wait1(sk: tcp_sock, skb: sk_buff) -> int | None:
         sk_state_change(sk)
         return None
     fin = skb.tcp_flags & TCPHDR_FIN
-    if sk.linger2 < 0 or (skb.end_seq != skb.seq and after((skb.end_seq - fin) & M32, sk.rcv_nxt)):
+    unread = skb.end_seq != skb.seq and after((skb.end_seq - fin) & M32, sk.rcv_nxt)
+    if sk.linger2 < 0 or unread:
         # TCP_LINGER2 below 0 forbids waiting, or data arrived that nobody will read.
+        if sk.linger2 >= 0 and fin and sk.syn_fastopen:
+            tcp_fastopen_active_disable(sk.net)  # a middlebox may have dropped what was before it
         tcp_done(sk)
         sk.net.mib.linux.TCPAbortOnData += 1
         return drop_reason.SKB_DROP_REASON_TCP_ABORT_ON_DATA

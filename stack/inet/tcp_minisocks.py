@@ -23,7 +23,6 @@ from stack.core.sock import sk_setup_caps
 from stack.core.sock_flags import SOCK_KEEPOPEN, SOCK_RCVBUF_LOCK
 from stack.core.time64 import NSEC_PER_SEC
 from stack.core.timer import mod_timer
-from stack.inet.af_ops import inet_ehash_has
 from stack.inet.early_demux import inet_sk_rx_dst_set
 from stack.inet.inet_connection_sock import (
     inet_csk_clone_lock,
@@ -121,9 +120,6 @@ def tcp_create_openreq_child(sk: tcp_sock, req: request_sock, skb: sk_buff) -> t
     rx_opt.user_mss = sk.rx_opt.user_mss
     rx_opt.tstamp_ok = req.tstamp_ok
     rx_opt.sack_ok = 1 if req.sack_ok else 0
-    rx_opt.dsack = False
-    rx_opt.num_sacks = 0
-    rx_opt.saw_tstamp = False
     newsk.window_clamp = req.rsk_window_clamp
     newsk.rcv_ssthresh = req.rsk_rcv_wnd
     newsk.rcv_wnd = req.rsk_rcv_wnd
@@ -133,7 +129,6 @@ def tcp_create_openreq_child(sk: tcp_sock, req: request_sock, skb: sk_buff) -> t
         rx_opt.snd_wscale = req.snd_wscale
         rx_opt.rcv_wscale = req.rcv_wscale
     else:
-        rx_opt.snd_wscale = rx_opt.rcv_wscale = 0
         newsk.window_clamp = min(newsk.window_clamp, 65535)
     newsk.snd_wnd = skb.th_window << (rx_opt.snd_wscale & 15)
     newsk.max_window = newsk.snd_wnd
@@ -144,7 +139,6 @@ def tcp_create_openreq_child(sk: tcp_sock, req: request_sock, skb: sk_buff) -> t
         newsk.tcp_header_len = 32
     else:
         newsk.tsoffset = 0
-        rx_opt.ts_recent_stamp = 0
         newsk.tcp_header_len = 20
     if req.num_timeout:
         newsk.total_rto = req.num_timeout
@@ -234,10 +228,7 @@ def tcp_check_req(sk: tcp_sock, skb: sk_buff, req: request_sock, fastopen: bool)
         req.saw_accecn_opt = tcp_accecn_option_init(skb, tmp_opt.accecn)
     if fastopen:
         return sk
-    if (
-        req.num_timeout < sk.icsk_accept_queue.rskq_defer_accept
-        and end_seq == (req.rcv_isn + 1) & M32
-    ):
+    if req.num_timeout < sk.defer_accept and end_seq == (req.rcv_isn + 1) & M32:
         # TCP_DEFER_ACCEPT: the connection is accepted only when data follows the bare ACK.
         req.acked = True
         linux.TCPDeferAcceptDrop += 1
@@ -251,10 +242,9 @@ def tcp_check_req(sk: tcp_sock, skb: sk_buff, req: request_sock, fastopen: bool)
             req.acked = True
         kfree_skb_reason(net, skb, drop_reason.SKB_DROP_REASON_TCP_LISTEN_OVERFLOW)
         return None
-    own_req = inet_ehash_has(net.tcp_hashinfo, req.inet_tuple, child)
-    if own_req and tmp_opt.saw_tstamp and not after(seq, req.rcv_nxt):
+    if tmp_opt.saw_tstamp and not after(seq, req.rcv_nxt):
         child.rx_opt.ts_recent = tmp_opt.rcv_tsval
-    return inet_csk_complete_hashdance(sk, child, req, own_req)
+    return inet_csk_complete_hashdance(sk, child, req)
 
 
 def tcp_embryonic_reset(sk: tcp_sock, skb: sk_buff, req: request_sock, flg: int) -> None:
@@ -271,7 +261,7 @@ def tcp_fastopen_embryonic_reset(
     """tcp_check_req's embryonic_reset for a Fast Open child: an acceptable RST ends it."""
     if flg & TCPHDR_RST:
         reqsk_fastopen_remove(child, req, True)
-        tcp_reset(child, skb)
+        tcp_reset(child)
     else:
         req.rsk_ops.send_reset(child, skb)
 

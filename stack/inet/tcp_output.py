@@ -44,7 +44,7 @@ from stack.core.sk_mem import (
 )
 from stack.core.sock import SK_PACING_FQ, SK_PACING_NEEDED
 from stack.core.softirq import tasklet_schedule
-from stack.core.tcp_states import TCP_CLOSE, TCP_LISTEN, TCP_SYN_RECV, TCP_SYN_SENT
+from stack.core.tcp_states import TCP_CLOSE
 from stack.core.time64 import NSEC_PER_MSEC, NSEC_PER_SEC
 from stack.core.timer import timer_delete
 from stack.core.uapi import MSG_EOR
@@ -109,6 +109,7 @@ from stack.inet.tcp_sock import (
     before,
     tcp_chrono_start,
     tcp_chrono_stop,
+    tcp_in_cwnd_reduction,
     tcp_mstamp_refresh,
     tcp_packets_in_flight,
     tcp_sock,
@@ -125,6 +126,10 @@ TCP_SKB_TRUESIZE = 832
 """Overhead of an sk_buff in a send buffer, in bytes: as on 64-bit Linux."""
 TCP_FRAG_IN_WRITE_QUEUE = 0
 TCP_FRAG_IN_RTX_QUEUE = 1
+TSO_SEND = 0
+TSO_DEFER_CWND = 1
+TSO_DEFER_RWND = 2
+TSO_DEFER_APP = 3
 MTU_PROBE_CWND = 11
 """Minimum window in segments for a probe: duplicate ACKs must reveal its loss."""
 
@@ -505,8 +510,18 @@ def tcp_skb_collapse_tstamp(skb: sk_buff, stamps: tuple[int, int, int]) -> None:
 
 
 def tcp_fragment(sk: tcp_sock, tcp_queue: int, skb: sk_buff, length: int, mss_now: int) -> int:
-    """Cut skb in two at `length` bytes, both staying in their queue. 0 or -ENOMEM."""
-    if sk.sk_wmem_queued >> 1 > sk.sk_sndbuf + 2 * 65536 * 8 and tcp_queue:
+    """Cut skb in two at `length` bytes, both staying in their queue. 0 or -ENOMEM.
+
+    With far more queued than the send buffer allows, only the ends of the retransmit queue are cut:
+    otherwise forged SACK blocks could multiply the sk_buffs.
+    """
+    queue = sk.tcp_rtx_queue
+    if (
+        sk.sk_wmem_queued >> 1 > sk.sk_sndbuf + 2 * 65536 * 8
+        and tcp_queue
+        and skb is not queue.peek()
+        and skb is not queue.peek_tail()
+    ):
         sk.net.mib.linux.TCPWqueueTooBig += 1
         return -errno.ENOMEM
     old_factor = skb.tcp_gso_segs
@@ -523,7 +538,7 @@ def tcp_fragment(sk: tcp_sock, tcp_queue: int, skb: sk_buff, length: int, mss_no
         # Already sent: the counters go by segments.
         if diff:
             tcp_adjust_pcount(sk, skb, diff)
-        sk.tcp_rtx_queue.insert_after(skb, buff)
+        queue.insert_after(skb, buff)
     else:
         sk.sk_write_queue.insert_after(skb, buff)
     return 0
@@ -636,12 +651,15 @@ def tcp_tso_segs(sk: tcp_sock, mss_now: int) -> int:
     return max(min(sk.sk_gso_max_segs, (sk.sk_gso_max_size - 1 - MAX_TCP_HEADER) // mss_now), 1)
 
 
-def tcp_tso_should_defer(sk: tcp_sock, skb: sk_buff, max_segs: int) -> bool:
-    """True if waiting for the next ACK or write allows a larger packet."""
-    if sk.icsk_ca_state >= TCP_CA_Recovery or skb.tcp_flags & TCPHDR_FIN:
-        return False
+def tcp_tso_should_defer(sk: tcp_sock, skb: sk_buff, max_segs: int) -> int:
+    """Whether waiting for the next ACK or write allows a larger packet, and what limits it now.
+
+    TSO_SEND or TSO_DEFER_*: the congestion window, the peer's window, or the application.
+    """
+    if sk.icsk_ca_state >= TCP_CA_Recovery:
+        return TSO_SEND
     if sk.tcp_mstamp - sk.tcp_wstamp_ns > NSEC_PER_MSEC:
-        return False  # data sent long ago begins no burst
+        return TSO_SEND  # data sent long ago begins no burst
     is_tail = sk.sk_write_queue.peek_tail() is skb
     mss = sk.mss_cache
     in_flight = sk.packets_out - (sk.sacked_out + sk.lost_out) + sk.retrans_out
@@ -649,31 +667,32 @@ def tcp_tso_should_defer(sk: tcp_sock, skb: sk_buff, max_segs: int) -> bool:
     cong_win = (sk.snd_cwnd - in_flight) * mss
     limit = min(send_win, cong_win)
     if limit >= max_segs * mss:
-        return False
+        return TSO_SEND
     if not is_tail and limit >= skb.len:
-        return False
+        return TSO_SEND
     win_divisor = sk.net.sysctl.tcp_tso_win_divisor
     if win_divisor:
         chunk = min(sk.snd_wnd, sk.snd_cwnd * mss) // win_divisor
         if limit >= chunk:
-            return False
+            return TSO_SEND
     elif limit > 3 * mss:
-        return False
+        return TSO_SEND
     # Will an ACK come soon? Not if the oldest packet was sent less than half a round trip ago.
     head = sk.tcp_rtx_queue.peek()
     if head is None:
-        return False
+        return TSO_SEND
     delta_us = max(sk.tcp_mstamp - head.tx_tstamp_ns, 0) // 1000
     if delta_us < (sk.srtt_us >> 4):
-        return False
+        return TSO_SEND
     if cong_win < send_win:
         if cong_win <= skb.len:
-            sk.is_cwnd_limited = True
-            return True
+            return TSO_DEFER_CWND
     elif send_win <= skb.len:
-        return True
-    # Nothing more can be added to an inner sk_buff or one with FIN: do not wait.
-    return not (not is_tail or skb.tcp_flags & TCPHDR_FIN)
+        return TSO_DEFER_RWND
+    # Nothing more can be added to an sk_buff with FIN or the end of a record: do not wait.
+    if skb.tcp_flags & TCPHDR_FIN or skb.cb == MSG_EOR:
+        return TSO_SEND
+    return TSO_DEFER_APP
 
 
 def tcp_can_coalesce_send_queue_head(sk: tcp_sock, length: int) -> bool:
@@ -868,8 +887,12 @@ def tcp_write_xmit(sk: tcp_sock, mss_now: int, nonagle: int, push_one: int) -> b
         else:
             if not max_segs:
                 max_segs = tcp_tso_autosize(sk, mss_now, tcp_tso_segs(sk, mss_now))
-            if not push_one and tcp_tso_should_defer(sk, skb, max_segs):
-                break
+            if not push_one:
+                defer = tcp_tso_should_defer(sk, skb, max_segs)
+                if defer:
+                    is_cwnd_limited = defer == TSO_DEFER_CWND
+                    rwnd_limited = defer == TSO_DEFER_RWND
+                    break
             if sk.snd_up == sk.snd_una:
                 limit = tcp_mss_split_point(sk, skb, mss_now, min(cwnd_quota, max_segs), nonagle)
         if skb.len > limit and (not limit or tso_fragment(sk, skb, limit, mss_now)):
@@ -893,7 +916,7 @@ def tcp_write_xmit(sk: tcp_sock, mss_now: int, nonagle: int, push_one: int) -> b
     if sent_pkts or is_cwnd_limited:
         tcp_cwnd_validate(sk, is_cwnd_limited)
     if sent_pkts:
-        if sk.icsk_ca_state in (TCP_CA_CWR, TCP_CA_Recovery):
+        if tcp_in_cwnd_reduction(sk):
             sk.prr_out += sent_pkts
         if push_one != 2:
             tcp_schedule_loss_probe(sk, False)
@@ -925,9 +948,11 @@ def tcp_probe0_base(sk: tcp_sock) -> int:
 
 
 def tcp_probe0_when(sk: tcp_sock, max_when: int) -> int:
-    """Time to the next window probe: exponential, bounded."""
-    backoff = min(sk.icsk_backoff, 20)
-    return min(tcp_probe0_base(sk) << backoff, max_when)
+    """Time to the next window probe: exponential, bounded.
+
+    The bound of 10 doublings is reached before TCP_RTO_MAX by a small TCP_RTO_MIN_US only.
+    """
+    return min(tcp_probe0_base(sk) << min(sk.icsk_backoff, 10), max_when)
 
 
 def tcp_check_probe_timer(sk: tcp_sock) -> None:
@@ -941,7 +966,7 @@ def tcp_check_probe_timer(sk: tcp_sock) -> None:
 
 def tcp_schedule_loss_probe(sk: tcp_sock, advancing_rto: bool) -> bool:
     """Arm a probe after two round trips instead of waiting for the RTO."""
-    if not sk.packets_out or sk.sk_state in (TCP_SYN_SENT, TCP_SYN_RECV, TCP_LISTEN):
+    if not sk.packets_out or sk.fastopen_rsk is not None:  # the timer is for the SYN-ACK
         return False
     if not sk.rx_opt.sack_ok or sk.icsk_ca_state not in (TCP_CA_Open, TCP_CA_CWR):
         return False

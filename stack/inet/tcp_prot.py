@@ -8,7 +8,12 @@ from typing import Any
 from stack.core.proto import proto
 from stack.inet.inet_connection_sock import inet_csk_accept, inet_csk_get_port
 from stack.inet.inet_hashtables import inet_hash, inet_unhash
-from stack.inet.tcp import tcp_enter_memory_pressure, tcp_ioctl, tcp_leave_memory_pressure
+from stack.inet.tcp import (
+    tcp_enter_memory_pressure,
+    tcp_ioctl,
+    tcp_leave_memory_pressure,
+    tcp_v4_destroy_sock,
+)
 from stack.inet.tcp_close import tcp_abort, tcp_close, tcp_shutdown
 from stack.inet.tcp_recvmsg import tcp_recvmsg
 from stack.inet.tcp_sendmsg import tcp_sendmsg, tcp_stream_memory_free
@@ -23,7 +28,6 @@ def tcp_proto(
     connect: Callable[..., int],
     disconnect: Callable[[Any, int], int],
     init: Callable[[Any], int],
-    destroy: Callable[[Any], None],
     backlog_rcv: Callable[..., int],
 ) -> proto:
     """`tcp_prot` (name "TCP") or `tcpv6_prot`; their memory is counted together."""
@@ -35,7 +39,7 @@ def tcp_proto(
         accept=inet_csk_accept,
         ioctl=tcp_ioctl,
         init=init,
-        destroy=destroy,
+        destroy=tcp_v4_destroy_sock,
         shutdown=tcp_shutdown,
         setsockopt=tcp_setsockopt,
         getsockopt=tcp_getsockopt,

@@ -18,6 +18,7 @@ from stack.inet.tcp_sock import (
     TCPHDR_PSH,
     TCPHDR_URG,
     before,
+    tcp_adjust_rcv_ssthresh,
     tcp_full_space,
     tcp_mstamp_refresh,
     tcp_sock,
@@ -112,7 +113,7 @@ def tcp_grow_window(sk: tcp_sock, length: int, truesize: int) -> None:
     if room <= 0:
         return
     if sk_under_memory_pressure(sk):
-        sk.rcv_ssthresh = min(sk.rcv_ssthresh, 4 * sk.advmss)
+        tcp_adjust_rcv_ssthresh(sk)
         return
     if tcp_win_from_space(sk, truesize) <= length:
         incr = 2 * sk.advmss
@@ -239,6 +240,9 @@ def tcp_measure_rcv_mss(sk: tcp_sock, skb: sk_buff) -> None:
                 if sk.window_clamp < sk.rcvq_space_space:
                     sk.rcvq_space_space = max(sk.window_clamp, 1)
         sk.icsk_ack_rcv_mss = min(length, sk.advmss)
+        if skb.tcp_flags & TCPHDR_PSH:
+            # The end of a write, for whose ACK the sender may wait: tcp_cleanup_rbuf sends it.
+            sk.icsk_ack_pending |= ICSK_ACK_PUSHED
         return
     # A smaller size counts if two segments in a row have it. SACK blocks take part of a segment,
     # so they count, and so do options that not every segment has.

@@ -26,6 +26,10 @@ from stack.inet.tcp_sock import (
 
 TCP_RACK_RECOVERY_THRESH = 16
 
+# sysctl tcp_recovery
+TCP_RACK_STATIC_REO_WND = 2
+TCP_RACK_NO_DUPTHRESH = 4
+
 
 def tcp_mark_skb_lost(sk: tcp_sock, skb: sk_buff) -> None:
     """net/ipv4/tcp_input.c: mark skb lost and move it to the retransmit queue's lost list.
@@ -59,7 +63,8 @@ def tcp_rack_reo_wnd(sk: tcp_sock) -> int:
     if not sk.reord_seen:
         if sk.icsk_ca_state >= TCP_CA_Recovery:
             return 0
-        if sk.sacked_out >= sk.reordering and not sk.net.sysctl.tcp_recovery & 4:
+        no_dupthresh = sk.net.sysctl.tcp_recovery & TCP_RACK_NO_DUPTHRESH
+        if sk.sacked_out >= sk.reordering and not no_dupthresh:
             return 0
     return min((sk.min_rtt_us >> 2) * sk.rack_reo_wnd_steps, sk.srtt_us >> 3) * 1000
 
@@ -126,7 +131,12 @@ def tcp_rate_skb_delivered(sk: tcp_sock, skb: sk_buff) -> None:
 
 
 def tcp_rate_gen(sk: tcp_sock) -> None:
-    """net/ipv4/tcp_rate.c: compute the delivery rate from an ACK's sample."""
+    """net/ipv4/tcp_rate.c: compute the delivery rate from the sample of an ACK, if it has one."""
+    sk.delivered_mstamp = sk.tcp_mstamp
+    if sk.app_limited and after(sk.delivered & M32, sk.app_limited & M32):
+        sk.app_limited = 0
+    if not sk.rs_prior_mstamp:
+        return
     prior, sk.rs_prior_mstamp = sk.rs_prior_mstamp, 0
     delivered = (sk.delivered - sk.rs_prior_delivered) & M32
     interval_us = max(sk.rs_interval_ns, sk.tcp_mstamp - prior) // 1000
@@ -154,14 +164,21 @@ def tcp_rack_advance(sk: tcp_sock, sacked: int, end_seq: int, xmit_time: int) ->
         sk.rack_end_seq = end_seq
 
 
-def tcp_rack_update_reo_wnd(sk: tcp_sock, prior_delivered: int) -> None:
-    """DSACKs widen the reordering window step by step; 16 recoveries without one reset it."""
-    if sk.rack_dsack_seen and prior_delivered >= sk.rack_last_delivered:
-        sk.rack_reo_wnd_steps = min(255, sk.rack_reo_wnd_steps + 1)
+def tcp_rack_update_reo_wnd(sk: tcp_sock) -> None:
+    """DSACKs widen the reordering window, once a round trip; 16 recoveries without one reset it.
+
+    A round trip is over when a packet is delivered that was sent after the last widening.
+    """
+    if sk.rack_dsack_seen:
+        if not sk.rs_prior_mstamp or sk.net.sysctl.tcp_recovery & TCP_RACK_STATIC_REO_WND:
+            return
         sk.rack_dsack_seen = False
-        sk.rack_last_delivered = sk.delivered
-        sk.rack_reo_wnd_persist = TCP_RACK_RECOVERY_THRESH
-    elif not sk.rack_reo_wnd_persist:
+        if not before(sk.rs_prior_delivered, sk.rack_last_delivered & M32):
+            sk.rack_reo_wnd_steps = min(255, sk.rack_reo_wnd_steps + 1)
+            sk.rack_last_delivered = sk.delivered
+            sk.rack_reo_wnd_persist = TCP_RACK_RECOVERY_THRESH
+            return
+    if not sk.rack_reo_wnd_persist:
         sk.rack_reo_wnd_steps = 1
 
 
@@ -203,7 +220,7 @@ def tcp_check_sack_reordering(sk: tcp_sock, low_seq: int, ts: int) -> None:
     fack = tcp_highest_sack_seq(sk)
     if not before(low_seq, fack):
         return
-    metric = (fack - low_seq) & 0xFFFFFFFF
+    metric = (fack - low_seq) & M32
     mss = sk.mss_cache
     if mss and metric > sk.reordering * mss:
         sk.reordering = min((metric + mss - 1) // mss, sk.net.sysctl.tcp_max_reordering)

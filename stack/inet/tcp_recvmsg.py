@@ -66,20 +66,18 @@ def tcp_cleanup_rbuf(sk: tcp_sock, copied: int) -> None:
     """After a read, send an ACK if one is due or the window at least doubles."""
     if sk.sk_state == TCP_LISTEN:
         return
-    time_to_ack = False
     pending = sk.icsk_ack_pending
-    if pending & ICSK_ACK_SCHED and (
+    time_to_ack = pending & ICSK_ACK_SCHED != 0 and (
         ((sk.rcv_nxt - sk.rcv_wup) & M32) > sk.icsk_ack_rcv_mss
         or (
             copied > 0
             and (
-                pending & ICSK_ACK_PUSHED2
-                or (pending & ICSK_ACK_PUSHED and not inet_csk_in_pingpong_mode(sk))
+                pending & ICSK_ACK_PUSHED2 != 0
+                or (pending & ICSK_ACK_PUSHED != 0 and not inet_csk_in_pingpong_mode(sk))
             )
             and not sk.sk_rmem_alloc
         )
-    ):
-        time_to_ack = True
+    )
     if copied > 0 and not time_to_ack and not sk.sk_shutdown & uapi.RCV_SHUTDOWN:
         rcv_window_now = tcp_receive_window(sk)
         if 2 * rcv_window_now <= sk.window_clamp:
@@ -135,8 +133,8 @@ def tcp_splice_read(sock: socket, pos: int | None, pipe: pipe_inode_info, size: 
 
 
 def tcp_inq_hint(sk: tcp_sock) -> int:
-    """Bytes left to read (at least 1 when the stream ended)."""
-    inq = tcp_inq(sk)
+    """Bytes left to read. The stream's end counts as one, also after it was read."""
+    inq = (sk.rcv_nxt - sk.copied_seq) & M32
     if not inq and sk.sk_flags & SOCK_DONE:
         inq = 1
     return inq

@@ -19,6 +19,7 @@ from stack.inet.inet_connection_sock import (
     inet_csk_reqsk_queue_add,
     inet_csk_reqsk_queue_hash_add,
     inet_csk_reqsk_queue_is_full,
+    inet_csk_reqsk_queue_len,
     inet_reqsk_alloc,
     inet_request_bound_dev_if,
     inet_request_mark,
@@ -200,7 +201,7 @@ def tcp_conn_request(ops: tcp_family_ops, sk: tcp_sock, skb: sk_buff) -> int:
     if not want_cookie and not isn and not syncookies:
         # Without cookies the last quarter is reserved for peers with cached metrics.
         max_syn_backlog = net.sysctl.tcp_max_syn_backlog
-        room = max_syn_backlog - sk.icsk_accept_queue.qlen
+        room = max_syn_backlog - inet_csk_reqsk_queue_len(sk)
         if room < max_syn_backlog >> 2 and not tcp_peer_is_proven(req, dst):
             linux.ListenDrops += 1
             return 0

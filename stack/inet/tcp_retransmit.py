@@ -31,7 +31,6 @@ from stack.inet.tcp_pacing import tcp_pacing_check, tcp_update_skb_after_send
 from stack.inet.tcp_sock import (
     HALF,
     M32,
-    TCP_CA_CWR,
     TCP_NAGLE_OFF,
     TCPCB_EVER_RETRANS,
     TCPCB_LOST,
@@ -41,9 +40,9 @@ from stack.inet.tcp_sock import (
     TCPCB_SACKED_RETRANS,
     TCPHDR_SYN,
     TCP_CA_Loss,
-    TCP_CA_Recovery,
     after,
     before,
+    tcp_in_cwnd_reduction,
     tcp_packets_in_flight,
     tcp_sock,
     tcp_wnd_end,
@@ -253,13 +252,13 @@ def tcp_xmit_retransmit_queue(sk: tcp_sock) -> None:
             break
         if tcp_small_queue_check(sk, skb, 1):
             break
-        if sk.icsk_ca_state != TCP_CA_Loss:
-            linux.TCPFastRetrans += 1
-        else:
-            linux.TCPSlowStartRetrans += 1
         if tcp_retransmit_skb(sk, skb, min(segs, max_segs)):
             break
-        if sk.icsk_ca_state in (TCP_CA_CWR, TCP_CA_Recovery):
+        if sk.icsk_ca_state != TCP_CA_Loss:
+            linux.TCPFastRetrans += skb.tcp_gso_segs
+        else:
+            linux.TCPSlowStartRetrans += skb.tcp_gso_segs
+        if tcp_in_cwnd_reduction(sk):
             sk.prr_out += skb.tcp_gso_segs
         if skb is queue.peek() and sk.icsk_pending != ICSK_TIME_REO_TIMEOUT:
             rearm_timer = True

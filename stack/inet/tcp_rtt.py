@@ -98,7 +98,7 @@ def tcp_ack_update_rtt(
         seq_rtt_us = ca_rtt_us = tcp_rtt_tsopt_us(sk)
     if seq_rtt_us < 0:
         return False
-    tcp_update_rtt_min(sk, ca_rtt_us if ca_rtt_us >= 0 else seq_rtt_us, flag)
+    tcp_update_rtt_min(sk, ca_rtt_us, flag)
     tcp_rtt_estimator(sk, seq_rtt_us)
     tcp_set_rto(sk)
     sk.icsk_backoff = 0

@@ -367,36 +367,28 @@ def tcp_sendmsg_queue(sk: tcp_sock, msg: msghdr, size: int) -> int:
                     continue
             first = not write_queue.qlen and not sk.tcp_rtx_queue.qlen
             skb = tcp_stream_alloc_skb(sk, first) if sk_stream_memory_free(sk) else None
-            if skb is None:
-                copied_now = tcp_sendmsg_wait(sk, msg, flags, timeo, copied, mss_now, size_goal)
-                if copied_now is None:
-                    break
-                timeo = copied_now
-                mss_now = tcp_current_mss(sk)
-                size_goal = tcp_xmit_size_goal(sk, mss_now, flags)
-                continue
-            filled += 1
-            tcp_skb_entail(sk, skb)
-            copy = size_goal
-        assert skb is not None
+            if skb is not None:
+                filled += 1
+                tcp_skb_entail(sk, skb)
+                copy = size_goal
         if copy > msg.count:
             copy = msg.count
         try:
-            done = tcp_copy_from_user(sk, skb, msg, copy)
+            done = tcp_copy_from_user(sk, skb, msg, copy) if skb is not None else 0
         except OSError:
             tcp_remove_empty_skb(sk)
             if not copied:
                 raise
             break
-        if not done and msg.msg_ubuf is not None and skb.len and skb is not full:
-            full = skb  # of fragments
-            continue
-        if not done:
+        if skb is None or not done:
+            if skb is not None and msg.msg_ubuf is not None and skb.len and skb is not full:
+                full = skb  # of fragments
+                continue
             tcp_remove_empty_skb(sk)
-            copied_now = tcp_sendmsg_wait(sk, msg, flags, timeo, copied, mss_now, size_goal)
-            if copied_now is None:
+            left = tcp_sendmsg_wait(sk, msg, flags, timeo, copied, mss_now, size_goal)
+            if left is None:
                 break
-            timeo = copied_now
+            timeo = left
             mss_now = tcp_current_mss(sk)
             size_goal = tcp_xmit_size_goal(sk, mss_now, flags)
             continue

@@ -112,7 +112,7 @@ TCP_URG_NOTYET = 0x0200
 TCP_URG_READ = 0x0400
 
 TCP_PAWS_MSL_S = 60
-TCP_PAWS_24DAYS_S = 60 * 60 * 24 * 24
+TCP_PAWS_WRAP_S = 0x7FFFFFFF // 1_000_000  # a clock of microseconds wraps
 TCP_RMEM_TO_WIN_SCALE = 8
 TCP_DEFAULT_SCALING_RATIO = 128
 
@@ -267,7 +267,7 @@ class tcp_sock(inet_connection_sock):
     """TCP_KEEPCNT; 0: the sysctl."""
     linger2: int = row(0)
     """TCP_LINGER2: how long an orphan waits in FIN_WAIT2, ns; 0: the sysctl, negative: no wait."""
-    defer_accept: i32 = row(0)
+    defer_accept: i32 = row(0, clone=FRESH)
     """TCP_DEFER_ACCEPT: SYN-ACK timeouts that a bare ACK may wait for data."""
     save_syn: u8 = row(0)
     """TCP_SAVE_SYN: 1: network headers on, 2: with the MAC header."""
@@ -719,10 +719,6 @@ def tcp_max_receive_window(tp: tcp_sock) -> int:
     return 0 if win >= HALF else win
 
 
-def tcp_rtx_and_write_queues_empty(sk: tcp_sock) -> bool:
-    return sk.tcp_rtx_queue.qlen == 0 and sk.write_seq == sk.snd_nxt
-
-
 def tcp_win_from_space(sk: tcp_sock, space: int) -> int:
     """Bytes of payload that `space` bytes of buffers can be expected to hold."""
     return space * (sk.scaling_ratio & 0xFF) >> TCP_RMEM_TO_WIN_SCALE
@@ -740,6 +736,11 @@ def tcp_space(sk: tcp_sock) -> int:
 
 def tcp_full_space(sk: tcp_sock) -> int:
     return tcp_win_from_space(sk, sk.sk_rcvbuf)
+
+
+def tcp_adjust_rcv_ssthresh(sk: tcp_sock) -> None:
+    """Memory is short: offer no more than four segments."""
+    sk.rcv_ssthresh = min(sk.rcv_ssthresh, 4 * sk.advmss)
 
 
 def tcp_fast_path_on(tp: tcp_sock) -> None:
@@ -800,7 +801,7 @@ def tcp_paws_check(rx_opt: tcp_options_received, paws_win: int, now_s: int) -> b
     """True when the timestamp is acceptable (RFC 7323 5.3)."""
     if s32(rx_opt.ts_recent - rx_opt.rcv_tsval) <= paws_win:
         return True
-    if now_s >= rx_opt.ts_recent_stamp + TCP_PAWS_24DAYS_S:
+    if now_s >= rx_opt.ts_recent_stamp + TCP_PAWS_WRAP_S:
         return True
     # Some peers send TSval 0 in their SYN.
     return rx_opt.ts_recent == 0

@@ -202,8 +202,6 @@ def tcp_set_linger2(sk: tcp_sock, val: int) -> None:
 def tcp_set_defer_accept(sk: tcp_sock, val: int) -> None:
     """TCP_DEFER_ACCEPT, seconds, kept as a number of retransmissions."""
     sk.defer_accept = secs_to_retrans(val * NSEC_PER_SEC, TCP_TIMEOUT_INIT, TCP_RTO_MAX)
-    if sk.icsk_accept_queue is not None:
-        sk.icsk_accept_queue.rskq_defer_accept = sk.defer_accept
 
 
 def congestion_name(optval: Any) -> str:

@@ -72,7 +72,7 @@ from stack.inet.tcp_ctl import (
 from stack.inet.tcp_data import tcp_sack_compress_send_ack
 from stack.inet.tcp_done import tcp_done, tcp_write_err
 from stack.inet.tcp_fastopen import tcp_fastopen_active_detect_blackhole
-from stack.inet.tcp_output import tcp_probe0_when, tcp_push_pending_frames, tcp_reset_xmit_timer
+from stack.inet.tcp_output import tcp_push_pending_frames, tcp_reset_xmit_timer
 from stack.inet.tcp_retransmit import (
     tcp_retransmit_skb,
     tcp_send_loss_probe,
@@ -97,7 +97,6 @@ from stack.inet.tcp_sock import (
     tcp_fin_time,
     tcp_mstamp_refresh,
     tcp_packets_in_flight,
-    tcp_rtx_and_write_queues_empty,
     tcp_sock,
     tcp_stream_is_thin,
 )
@@ -206,9 +205,8 @@ def tcp_write_timeout(sk: tcp_sock) -> bool:
         max_retransmits = retry_until
         if sk.sk_state == TCP_SYN_SENT:
             max_retransmits += sysctl.tcp_syn_linear_timeouts
+        # The linear retries take none of the time that doubling ones would.
         expired = sk.icsk_retransmits >= max_retransmits
-        if not expired:  # the linear retries take none of the time that doubling ones would
-            expired = retransmits_timed_out(sk, retry_until, sk.icsk_user_timeout)
     else:
         if retransmits_timed_out(sk, sysctl.tcp_retries1, 0):
             tcp_mtu_probing(sk)
@@ -220,9 +218,9 @@ def tcp_write_timeout(sk: tcp_sock) -> bool:
             do_reset = alive or not retransmits_timed_out(sk, retry_until, 0)
             if tcp_out_of_resources(sk, do_reset):
                 return True
+    if not expired:
         expired = retransmits_timed_out(sk, retry_until, sk.icsk_user_timeout)
-    if sk.syn_fastopen or sk.syn_data_acked:
-        tcp_fastopen_active_detect_blackhole(sk, expired)
+    tcp_fastopen_active_detect_blackhole(sk, expired)
     if expired:
         tcp_write_err(sk)
     return expired
@@ -374,7 +372,7 @@ def tcp_probe_timer(sk: tcp_sock) -> None:
         return
     max_probes = sk.net.sysctl.tcp_retries2
     if sk.sk_flags & SOCK_DEAD:
-        alive = tcp_probe0_when(sk, sk.icsk_rto_max) < sk.icsk_rto_max
+        alive = sk.icsk_rto << min(sk.icsk_backoff, 20) < sk.icsk_rto_max
         max_probes = tcp_orphan_retries(sk, alive)
         if not alive and sk.icsk_backoff >= max_probes:
             tcp_write_err(sk)
@@ -500,7 +498,7 @@ def tcp_keepalive_timer(timer: timer_list) -> None:
     if not sk.sk_flags & SOCK_KEEPOPEN or sk.sk_state in (TCP_SYN_SENT, TCP_SYN_RECV):
         return
     elapsed = keepalive_time_when(sk)
-    if not sk.packets_out and tcp_rtx_and_write_queues_empty(sk):
+    if not sk.packets_out and sk.write_seq == sk.snd_nxt:
         elapsed = keepalive_time_elapsed(sk)
         if elapsed >= keepalive_time_when(sk):
             user_timeout = sk.icsk_user_timeout

@@ -90,10 +90,8 @@ def tcp_time_wait(sk: tcp_sock, state: int, timeo: int) -> None:
 
 def tcp_challenge_limited_mini(mini: inet_timewait_sock | request_sock) -> bool:
     """Whether a limit of tcp_send_challenge_ack forbids one for a TIME_WAIT socket or request."""
-    net = mini.net
-    return __tcp_oow_rate_limited(
-        net, mini, "TCPACKSkippedChallenge"
-    ) or not tcp_challenge_ack_allowed(net)
+    limited = __tcp_oow_rate_limited(mini, "TCPACKSkippedChallenge")
+    return limited or not tcp_challenge_ack_allowed(mini.net)
 
 
 def tcp_timewait_check_oow_rate_limit(tw: inet_timewait_sock, skb: sk_buff, mib: str) -> int:

@@ -10,7 +10,11 @@ from stack.core.tcp_states import TCP_SYN_SENT
 from stack.core.time64 import NSEC_PER_MSEC
 from stack.inet.tcp_cong import tcp_enter_cwr, tcp_set_ca_state
 from stack.inet.tcp_ecn import tcp_ecn_withdraw_cwr
-from stack.inet.tcp_recovery import tcp_any_retrans_done, tcp_check_sack_reordering
+from stack.inet.tcp_recovery import (
+    TCP_RACK_RECOVERY_THRESH,
+    tcp_any_retrans_done,
+    tcp_check_sack_reordering,
+)
 from stack.inet.tcp_sock import (
     FLAG_ECE,
     M32,
@@ -86,10 +90,9 @@ def tcp_is_non_sack_preventing_reopen(sk: tcp_sock) -> bool:
 def tcp_try_undo_recovery(sk: tcp_sock) -> bool:
     """Undo at the end of a recovery, if it was unneeded; True: stay in the state for now."""
     if tcp_may_undo(sk):
-        loss = sk.icsk_ca_state == TCP_CA_Loss
         tcp_undo_cwnd_reduction(sk, False)
         linux = sk.net.mib.linux
-        if loss:
+        if sk.icsk_ca_state == TCP_CA_Loss:
             linux.TCPLossUndo += 1
         else:
             linux.TCPFullUndo += 1
@@ -104,7 +107,7 @@ def tcp_try_undo_recovery(sk: tcp_sock) -> bool:
 def tcp_try_undo_dsack(sk: tcp_sock) -> bool:
     """Every retransmission was reported as a duplicate."""
     if sk.undo_marker and not sk.undo_retrans:
-        sk.rack_reo_wnd_persist = min(16, sk.rack_reo_wnd_persist + 1)
+        sk.rack_reo_wnd_persist = min(TCP_RACK_RECOVERY_THRESH, sk.rack_reo_wnd_persist + 1)
         tcp_undo_cwnd_reduction(sk, False)
         sk.net.mib.linux.TCPDSACKUndo += 1
         return True

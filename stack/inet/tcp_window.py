@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from stack.core.dst import dst_mtu
+from stack.core.sk_mem import sk_under_memory_pressure
 from stack.core.time64 import NSEC_PER_SEC
 from stack.inet.inet_connection_sock import ICSK_ACK_NOMEM
 from stack.inet.tcp_const import TCP_MSS_DEFAULT
@@ -14,6 +15,7 @@ from stack.inet.tcp_sock import (
     TCP_ECN_MODE_ACCECN,
     TCP_MIN_MSS,
     after,
+    tcp_adjust_rcv_ssthresh,
     tcp_full_space,
     tcp_receive_window,
     tcp_sock,
@@ -115,6 +117,8 @@ def __tcp_select_window(sk: tcp_sock) -> int:
         return tcp_shrinking_window(sk, mss, free_space, full_space, allowed_space)
     if free_space < (full_space >> 1):
         sk.icsk_ack_quick = 0
+        if sk_under_memory_pressure(sk):
+            tcp_adjust_rcv_ssthresh(sk)
         # Round down first, so that the comparison below sees what the peer would see.
         free_space = free_space & ~((1 << (rcv_wscale & 15)) - 1)
         if free_space < (allowed_space >> 4) or free_space < mss:
@@ -143,6 +147,8 @@ def tcp_shrinking_window(
     free_space = free_space & ~(scale - 1)
     if free_space < (full_space >> 1):
         sk.icsk_ack_quick = 0
+        if sk_under_memory_pressure(sk):
+            tcp_adjust_rcv_ssthresh(sk)
         if free_space < (allowed_space >> 4) or free_space < mss or free_space < scale:
             return 0
     if free_space > sk.rcv_ssthresh:  # no hard limit, so this is rounded up
@@ -259,7 +265,5 @@ def tcp_mss_clamp(sk: tcp_sock, mss: int) -> int:
 
 def tcp_initialize_rcv_mss(sk: tcp_sock) -> None:
     """net/ipv4/tcp_input.c: a first guess of the segments the peer sends."""
-    hint = min(sk.advmss, sk.mss_cache)
-    hint = min(hint, sk.rcv_wnd // 2)
-    hint = min(hint, TCP_MSS_DEFAULT)
+    hint = min(sk.advmss, sk.mss_cache, sk.rcv_wnd // 2, TCP_MSS_DEFAULT)
     sk.icsk_ack_rcv_mss = max(hint, TCP_MIN_MSS)

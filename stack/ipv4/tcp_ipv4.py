@@ -41,7 +41,7 @@ from stack.inet.inet_connection_sock import request_sock
 from stack.inet.inet_hashtables import inet_hash_connect
 from stack.inet.inet_timewait_sock import inet_timewait_sock, inet_twsk_deschedule_put
 from stack.inet.protocol import net_protocol
-from stack.inet.tcp import tcp_destroy_sock, tcp_init_sock
+from stack.inet.tcp import tcp_init_sock
 from stack.inet.tcp_close import tcp_disconnect
 from stack.inet.tcp_const import TCP_MSS_DEFAULT
 from stack.inet.tcp_ctl import (
@@ -357,11 +357,6 @@ def tcp_v4_init_sock(sk: tcp_sock) -> int:
     return 0
 
 
-def tcp_v4_destroy_sock(sk: tcp_sock) -> None:
-    """proto.destroy: free timers, queues and port."""
-    tcp_destroy_sock(sk)
-
-
 def tcp_v4_early_demux(skb: sk_buff) -> None:
     """net/ipv4/tcp_ipv4.c: attach the connection and its route to a segment. Borrows skb."""
     tcp_early_demux(skb)
@@ -385,7 +380,6 @@ tcp_prot = tcp_proto(
     connect=tcp_v4_connect,
     disconnect=tcp_disconnect,
     init=tcp_v4_init_sock,
-    destroy=tcp_v4_destroy_sock,
     backlog_rcv=tcp_v4_do_rcv,
 )
 

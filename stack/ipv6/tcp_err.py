@@ -42,7 +42,7 @@ def tcp_v6_mtu_reduced(sk: tcp_sock) -> None:
     """Apply a smaller path MTU that a router reported (sk.mtu_info; RFC 8201)."""
     if (1 << sk.sk_state) & (TCPF_LISTEN | TCPF_CLOSE):
         return
-    dst = inet_csk_update_pmtu(sk, max(sk.mtu_info, IPV6_MIN_MTU))
+    dst = inet_csk_update_pmtu(sk, sk.mtu_info)
     if dst is not None and sk.icsk_pmtu_cookie > dst_mtu(dst):
         tcp_sync_mss(sk, dst_mtu(dst))
         tcp_simple_retransmit(sk)
@@ -80,7 +80,8 @@ def tcp_v6_err(skb: sk_buff, opt: object, kind: int, code: int, offset: int, inf
             sk_dst_check(sk, 0)
         return 0
     if kind == ICMPV6_PKT_TOOBIG:
-        if np is None or np.pmtudisc < IPV6_PMTUDISC_INTERFACE:
+        # A router that reports less than IPv6's minimum is wrong, or none.
+        if info >= IPV6_MIN_MTU and (np is None or np.pmtudisc < IPV6_PMTUDISC_INTERFACE):
             tcp_icmp_mtu(sk, info)
         return 0
     recverr = np is not None and np.recverr

@@ -54,7 +54,7 @@ from stack.inet.inet_hashtables import inet_hash_connect
 from stack.inet.inet_sock import inet_sock
 from stack.inet.inet_timewait_sock import inet_timewait_sock
 from stack.inet.protosw import inet_protosw
-from stack.inet.tcp import tcp_destroy_sock, tcp_init_sock
+from stack.inet.tcp import tcp_init_sock
 from stack.inet.tcp_close import tcp_disconnect
 from stack.inet.tcp_ctl import (
     tcp_connect_begin,
@@ -422,11 +422,6 @@ def tcp_v6_init_sock(sk: tcp_sock) -> int:
     return 0
 
 
-def tcp_v6_destroy_sock(sk: tcp_sock) -> None:
-    """proto.destroy: free timers, queues and port."""
-    tcp_destroy_sock(sk)
-
-
 ipv6_specific = inet_connection_sock_af_ops(
     queue_xmit=inet6_csk_xmit,
     send_check=tcp_v6_send_check,
@@ -452,7 +447,6 @@ tcpv6_prot = tcp_proto(
     connect=tcp_v6_connect,
     disconnect=tcp_v6_disconnect,
     init=tcp_v6_init_sock,
-    destroy=tcp_v6_destroy_sock,
     backlog_rcv=tcp_v6_do_rcv,
 )
 

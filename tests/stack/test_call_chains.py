@@ -142,7 +142,7 @@ TO_IP6 = POLL + " netif_receive_skb > deliver_skb > ipv6_rcv > ip6_rcv_finish > 
 RECEIVE6 = TO_IP6 + "ip6_input > ip6_input_finish > raw6_local_deliver "
 SOCKET6 = """
     sys_socket > sock_create > sock_alloc inet6_create > sock_init_data tcp_v6_init_sock;
-    sock_close > inet6_release > inet_release > tcp_close > tcp_v6_destroy_sock
+    sock_close > inet6_release > inet_release > tcp_close > tcp_v4_destroy_sock
 """
 UDP6_SEND = "sys_sendto >" + SEND + "inet_sendmsg > udpv6_sendmsg >" + TO_DRIVER6
 UDP6_RECV = RECEIVE6 + "udpv6_rcv > udp_queue_rcv_skb > xfrm6_policy_check sk_data_ready"

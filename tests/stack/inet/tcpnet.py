@@ -457,7 +457,8 @@ class Sock:
         sk.inet_sport = sk.inet_num
 
     def listen(self, backlog: int = 8) -> None:
-        inet_csk_listen_start(self.sk, backlog)
+        self.sk.sk_max_ack_backlog = backlog
+        inet_csk_listen_start(self.sk)
 
     def connect(self, addr: int, port: int) -> None:
         """Start (the SYN goes out at once)."""
