@@ -440,10 +440,6 @@ def inet_csk_init_xmit_timers(sk: inet_connection_sock, handlers: icsk_timer_han
     """Make the retransmission timer; the others are made when they are first armed."""
     sk.icsk_retransmit_timer = timer_list(sk.net.machine, handlers.retransmit, 0, sk)
     sk.icsk_handlers = handlers
-    sk.icsk_pending = 0
-    sk.icsk_ack_pending = 0
-    sk.icsk_timeout = 0
-    sk.icsk_ack_timeout = 0
 
 
 def inet_csk_clear_xmit_timers(sk: inet_connection_sock) -> None:
@@ -606,12 +602,6 @@ def reqsk_fastopen_remove(sk: tcp_sock, req: request_sock, reset: bool) -> None:
         queue.rst.append(req.net.clock.now_ns() + TCP_FASTOPEN_RST_NS)
 
 
-def reqsk_queue_alloc(queue: request_sock_queue) -> None:
-    queue.rskq_accept_head.clear()
-    queue.young = 0
-    queue.pending.clear()
-
-
 def reqsk_queue_empty(queue: request_sock_queue) -> bool:
     return not queue.rskq_accept_head
 
@@ -619,16 +609,8 @@ def reqsk_queue_empty(queue: request_sock_queue) -> bool:
 def reqsk_queue_remove(queue: request_sock_queue, parent: inet_connection_sock) -> request_sock:
     """Oldest finished request; its child is `.sk`."""
     req = queue.rskq_accept_head.popleft()
-    sk_acceptq_removed(parent)
+    parent.sk_ack_backlog -= 1
     return req
-
-
-def sk_acceptq_added(sk: inet_connection_sock) -> None:
-    sk.sk_ack_backlog += 1
-
-
-def sk_acceptq_removed(sk: inet_connection_sock) -> None:
-    sk.sk_ack_backlog -= 1
 
 
 def sk_acceptq_is_full(sk: inet_connection_sock) -> bool:
@@ -646,8 +628,13 @@ def inet_csk_reqsk_queue_is_full(sk: inet_connection_sock) -> bool:
     return inet_csk_reqsk_queue_len(sk) > sk.sk_max_ack_backlog
 
 
-def reqsk_queue_hash_req(req: request_sock, timeout: int) -> bool:
-    """Enter ehash and arm the SYN-ACK timer; False when the 4-tuple is taken."""
+def inet_csk_reqsk_queue_hash_add(
+    sk: inet_connection_sock, req: request_sock, timeout: int
+) -> bool:
+    """Enter a request of listener sk into ehash and arm its SYN-ACK timer.
+
+    False when the 4-tuple is taken.
+    """
     hashinfo = req.net.tcp_hashinfo
     key = inet_sk_key(req)
     bound = req.sk_bound_dev_if
@@ -656,14 +643,6 @@ def reqsk_queue_hash_req(req: request_sock, timeout: int) -> bool:
     inet_ehash_add(hashinfo, key, req)
     req.inet_tuple = key
     mod_timer(req.rsk_timer, req.net.clock.now_ns() + timeout)
-    return True
-
-
-def inet_csk_reqsk_queue_hash_add(
-    sk: inet_connection_sock, req: request_sock, timeout: int
-) -> bool:
-    if not reqsk_queue_hash_req(req, timeout):
-        return False
     sk.icsk_accept_queue.pending.add(req)
     sk.icsk_accept_queue.young += 1
     return True
@@ -751,9 +730,7 @@ def reqsk_timer_handler(timer: timer_list) -> None:
 
 def inet_csk_listen_start(sk: tcp_sock) -> None:
     """Enter LISTEN. Raises: OSError EADDRINUSE when the port cannot be listened on."""
-    if sk.icsk_accept_queue is None:
-        sk.icsk_accept_queue = request_sock_queue()
-    reqsk_queue_alloc(sk.icsk_accept_queue)
+    sk.icsk_accept_queue = request_sock_queue()
     if sk.fastopenq is not None:
         sk.fastopenq.rst.clear()
         sk.fastopenq.qlen = 0
@@ -814,7 +791,7 @@ def inet_csk_reqsk_queue_add(
         return None
     req.sk = child
     sk.icsk_accept_queue.rskq_accept_head.append(req)
-    sk_acceptq_added(sk)
+    sk.sk_ack_backlog += 1
     return child
 
 

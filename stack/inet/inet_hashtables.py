@@ -35,11 +35,7 @@ from stack.inet.af_ops import (
     inet_sk_key,
 )
 from stack.inet.inet_sock import inet_sock
-from stack.inet.inet_timewait_sock import (
-    inet_timewait_death_row,
-    inet_twsk_deschedule_put,
-    twsk_unique,
-)
+from stack.inet.inet_timewait_sock import inet_twsk_deschedule_put, twsk_unique
 from stack.net import Net
 
 if TYPE_CHECKING:
@@ -208,20 +204,14 @@ def __inet_lookup_skb(hashinfo: inet_hashinfo, skb: sk_buff) -> EhashEntry | Non
 
 def inet_hash(sk: tcp_sock) -> int:
     """proto.hash: a listener goes to the listening hash, anything but CLOSE to ehash."""
-    if sk.sk_state != TCP_CLOSE:
-        __inet_hash(sk, None)
+    if sk.sk_state == TCP_LISTEN:
+        group = sk.net.tcp_hashinfo.lhash2.setdefault(sk.inet_num, [])
+        if sk not in group:
+            group.append(sk)
+        sk.sk_hashed = 1
+    elif sk.sk_state != TCP_CLOSE:
+        inet_ehash_nolisten(sk, None)
     return 0
-
-
-def __inet_hash(sk: tcp_sock, osk: request_sock | None) -> None:
-    if sk.sk_state != TCP_LISTEN:
-        inet_ehash_nolisten(sk, osk)
-        return
-    hashinfo = sk.net.tcp_hashinfo
-    group = hashinfo.lhash2.setdefault(sk.inet_num, [])
-    if sk not in group:
-        group.append(sk)
-    sk.sk_hashed = 1
 
 
 def inet_ehash_nolisten(sk: inet_connection_sock, osk: request_sock | None) -> bool:
@@ -356,24 +346,11 @@ def inet_free_port(sk: inet_sock, taken: Callable[[Any, int], bool]) -> int:
     return 0
 
 
-def inet_sk_port_offset(sk: inet_connection_sock) -> int:
-    """Where the search for a port to this destination begins (RFC 6056 algorithm 3)."""
-    return secure_ipv4_port_ephemeral(sk.net, sk.inet_rcv_saddr, sk.inet_daddr, sk.inet_dport)
-
-
-def inet_hash_connect(death_row: inet_timewait_death_row, sk: tcp_sock) -> None:
+def inet_hash_connect(sk: tcp_sock) -> None:
     """Choose the local port of an active open (when none is bound) and enter ehash.
 
-    Raises: OSError EADDRNOTAVAIL.
-    """
-    offset = 0 if sk.inet_num else inet_sk_port_offset(sk)
-    __inet_hash_connect(death_row, sk, offset)
-
-
-def __inet_hash_connect(death_row: inet_timewait_death_row, sk: tcp_sock, port_offset: int) -> None:
-    """Try ports with the parity of the range's low end first; bind(0) tries the others first.
-
-    With IP_LOCAL_PORT_RANGE all ports are tried in one pass.
+    Ports with the parity of the range's low end are tried first; bind(0) tries the others first.
+    With IP_LOCAL_PORT_RANGE all ports are tried in one pass. Raises: OSError EADDRNOTAVAIL.
     """
     net = sk.net
     hinfo = net.tcp_hashinfo
@@ -397,7 +374,9 @@ def __inet_hash_connect(death_row: inet_timewait_death_row, sk: tcp_sock, port_o
             hinfo.table_perturb.clear()
         known = net.random.getrandbits(16)
     perturb: int = known
-    offset: int = ((perturb + port_offset) & 0xFFFFFFFF) % remaining & -step
+    # RFC 6056 algorithm 4, the double hash: where the search for this destination begins.
+    first = secure_ipv4_port_ephemeral(net, sk.inet_rcv_saddr, sk.inet_daddr, sk.inet_dport)
+    offset: int = ((perturb + first) & 0xFFFFFFFF) % remaining & -step
     for parity in range(step):
         for i in range(parity, remaining, step):
             port: int = low + (offset + i) % remaining
@@ -408,7 +387,7 @@ def __inet_hash_connect(death_row: inet_timewait_death_row, sk: tcp_sock, port_o
                 continue  # some socket bound it explicitly
             if not __inet_check_established(net, sk, port, False):
                 continue
-            # RFC 6056 algorithm 4: the next search starts behind this port.
+            # The next search begins behind this port.
             hinfo.table_perturb[perturb_key] = (perturb + i + step) & 0xFFFFFFFF
             # The bucket may have gone with the TIME_WAIT socket that was its last owner.
             inet_bind_hash(sk, hinfo.bhash.setdefault(port, tb), port)

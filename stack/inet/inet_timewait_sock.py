@@ -22,7 +22,7 @@ from stack.inet.af_ops import (
 
 if TYPE_CHECKING:
     from stack.inet.inet_connection_sock import inet_connection_sock
-    from stack.inet.inet_hashtables import inet_bind_bucket, inet_hashinfo
+    from stack.inet.inet_hashtables import inet_bind_bucket
     from stack.inet.tcp_md5 import tcp_md5sig_key
     from stack.inet.tcp_sock import tcp_sock
 
@@ -46,14 +46,9 @@ def twsk_unique(sk: tcp_sock, sktw: inet_timewait_sock, bound: bool) -> bool:
 
 @state
 class inet_timewait_death_row:
-    """How many TIME_WAIT sockets this host has, and how many it may have."""
+    """How many TIME_WAIT sockets this host has."""
 
-    sysctl_max_tw_buckets: int = 4096
     tw_refcount: int = row(0)
-
-    def set_max_tw_buckets(self, value: int) -> None:
-        """net.ipv4.tcp_max_tw_buckets was written."""
-        self.sysctl_max_tw_buckets = value
 
 
 @state
@@ -98,11 +93,10 @@ class inet_timewait_sock(sock_common):
     last_oow_ack_time: int = row(0)
 
 
-def inet_twsk_alloc(
-    sk: inet_connection_sock, dr: inet_timewait_death_row, state: int
-) -> inet_timewait_sock | None:
+def inet_twsk_alloc(sk: inet_connection_sock, state: int) -> inet_timewait_sock | None:
     """Make sk's TIME_WAIT socket; None when the host already has tcp_max_tw_buckets of them."""
-    if dr.tw_refcount >= dr.sysctl_max_tw_buckets:
+    dr = sk.net.tcp_death_row
+    if dr.tw_refcount >= sk.net.sysctl.tcp_max_tw_buckets:
         return None
     dr.tw_refcount += 1
     tw = inet_timewait_sock(sk.net)
@@ -130,10 +124,9 @@ def inet_twsk_alloc(
     return tw
 
 
-def inet_twsk_hashdance(
-    tw: inet_timewait_sock, sk: inet_connection_sock, hashinfo: inet_hashinfo
-) -> None:
+def inet_twsk_hashdance(tw: inet_timewait_sock, sk: inet_connection_sock) -> None:
     """Put tw in the established hash and the bind bucket in place of sk."""
+    hashinfo = tw.net.tcp_hashinfo
     tb = sk.icsk_bind_hash
     tw.tw_bind_hash = tb
     if tb is not None:
@@ -149,27 +142,23 @@ def inet_twsk_hashdance(
 def tw_timer_handler(timer: timer_list) -> None:
     """TIME_WAIT is over."""
     tw: inet_timewait_sock = timer.data
-    inet_twsk_kill(tw)
+    inet_twsk_deschedule_put(tw)
 
 
-def inet_twsk_kill(tw: inet_timewait_sock) -> None:
-    """Take tw out of both hashes."""
+def inet_twsk_deschedule_put(tw: inet_timewait_sock) -> None:
+    """End TIME_WAIT now: take tw out of both hashes."""
     timer_shutdown(tw.tw_timer)
     net = tw.net
     inet_ehash_remove(net.tcp_hashinfo, tw.inet_tuple, tw)
     if tw.tw_hashed:
         tw.tw_hashed = False
         net.tcp_death_row.tw_refcount -= 1
-    inet_twsk_bind_unhash(tw, net.tcp_hashinfo)
-
-
-def inet_twsk_bind_unhash(tw: inet_timewait_sock, hashinfo: inet_hashinfo) -> None:
     tb = tw.tw_bind_hash
     if tb is not None:
         tw.tw_bind_hash = None
         tb.remove(tw)
         if tb.is_free():
-            hashinfo.bhash.pop(tb.port, None)
+            net.tcp_hashinfo.bhash.pop(tb.port, None)
 
 
 TW_KILL_NS = 4_000_000_000
@@ -189,8 +178,3 @@ def inet_twsk_schedule(tw: inet_timewait_sock, timeo_ns: int) -> None:
 def inet_twsk_reschedule(tw: inet_timewait_sock, timeo_ns: int) -> None:
     """Restart the wait (RFC 9293 3.10.7.4: a retransmitted FIN restarts 2 MSL)."""
     mod_timer(tw.tw_timer, tw.net.clock.now_ns() + timeo_ns)
-
-
-def inet_twsk_deschedule_put(tw: inet_timewait_sock) -> None:
-    """End TIME_WAIT now."""
-    inet_twsk_kill(tw)

@@ -217,7 +217,6 @@ def tcp_init(net: Net) -> None:
     tcp_init_mem(net)
     net.tcp_hashinfo = inet_hashinfo()
     net.tcp_death_row = inet_timewait_death_row()
-    net.sysctl.on_write("tcp_max_tw_buckets", net.tcp_death_row.set_max_tw_buckets)
     net.syncookie_secret = (net.random.randbytes(16), net.random.randbytes(16))
     net.tcp_challenge = (0, 0)
     net.tcp_tw_isn = 0

@@ -757,8 +757,7 @@ def tcp_ack(sk: tcp_sock, skb: sk_buff, flag: int) -> int:
     if flag & (FLAG_SLOWPATH | FLAG_SND_UNA_ADVANCED) == FLAG_SND_UNA_ADVANCED:
         # Header prediction: the window did not change, the ACK advances.
         sk.snd_wl1 = ack_seq
-        sk.bytes_acked += (ack - prior_snd_una) & M32
-        sk.snd_una = ack
+        tcp_snd_una_update(sk, ack)
         flag |= FLAG_WIN_UPDATE
         sk.net.mib.linux.TCPHPAcks += 1
     else:

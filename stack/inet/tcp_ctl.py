@@ -138,26 +138,25 @@ def tcp_queue_skb(sk: tcp_sock, skb: sk_buff) -> None:
 def tcp_send_fin(sk: tcp_sock) -> None:
     """Queue a FIN: on the last unsent sk_buff if there is one, else as a separate segment."""
     tail = sk.sk_write_queue.peek_tail()
-    if tail is not None:
+    unsent = tail is not None
+    skb = None if unsent else tcp_stream_alloc_skb(sk, True)
+    if skb is not None:
+        tcp_init_nondata_skb(skb, sk.write_seq, TCPHDR_ACK | TCPHDR_FIN)
+        tcp_queue_skb(sk, skb)
+    else:
+        if tail is None:
+            # No buffer is left: the last sent packet carries the FIN when it is retransmitted.
+            tail = sk.tcp_rtx_queue.peek_tail()
+        if tail is None:
+            # Nothing is in flight: tcp_probe_timer tries again.
+            tcp_reset_xmit_timer(sk, ICSK_TIME_PROBE0, tcp_const.TCP_RESOURCE_PROBE_INTERVAL)
+            return
         tail.tcp_flags |= TCPHDR_FIN
         tail.end_seq = (tail.end_seq + 1) & M32
         sk.write_seq = (sk.write_seq + 1) & M32
-    else:
-        skb = tcp_stream_alloc_skb(sk, True)
-        if skb is None:
-            # No buffer is left: the last sent packet carries the FIN when it is retransmitted.
-            tail = sk.tcp_rtx_queue.peek_tail()
-            if tail is not None:
-                tail.tcp_flags |= TCPHDR_FIN
-                tail.end_seq = (tail.end_seq + 1) & M32
-                sk.write_seq = (sk.write_seq + 1) & M32
-                sk.snd_nxt = (sk.snd_nxt + 1) & M32
-            else:
-                # Nothing is in flight: tcp_probe_timer tries again.
-                tcp_reset_xmit_timer(sk, ICSK_TIME_PROBE0, tcp_const.TCP_RESOURCE_PROBE_INTERVAL)
+        if not unsent:
+            sk.snd_nxt = (sk.snd_nxt + 1) & M32
             return
-        tcp_init_nondata_skb(skb, sk.write_seq, TCPHDR_ACK | TCPHDR_FIN)
-        tcp_queue_skb(sk, skb)
     __tcp_push_pending_frames(sk, tcp_current_mss(sk), TCP_NAGLE_OFF)
 
 

@@ -137,9 +137,6 @@ def tcp_create_openreq_child(sk: tcp_sock, req: request_sock, skb: sk_buff) -> t
         rx_opt.ts_recent = req.ts_recent
         rx_opt.ts_recent_stamp = jiffies_s(sk.net)
         newsk.tcp_header_len = 32
-    else:
-        newsk.tsoffset = 0
-        newsk.tcp_header_len = 20
     if req.num_timeout:
         newsk.total_rto = req.num_timeout
         newsk.undo_marker = req.snt_isn or 1

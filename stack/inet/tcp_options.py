@@ -296,8 +296,8 @@ def tcp_parse_options(
     opt_rx: tcp_options_received,
     estab: bool,
     foc: tcp_fastopen_cookie | None = None,
-) -> list[tuple[int, int]]:
-    """Read the options up to the first malformed one (RFC 9293 3.2). Returns the SACK blocks.
+) -> None:
+    """Read the options up to the first malformed one (RFC 9293 3.2), but for SACK blocks.
 
     In a SYN (not `estab`) an option that our sysctls turn off is ignored. `foc` gets the Fast Open
     cookie of a SYN or SYN-ACK.
@@ -308,13 +308,12 @@ def tcp_parse_options(
         opt_rx.saw_tstamp = bool(opt_rx.tstamp_ok if estab else net.sysctl.tcp_timestamps)
         if opt_rx.saw_tstamp:
             opt_rx.rcv_tsval, opt_rx.rcv_tsecr = ts
-        return []
+        return
     th = tcp_hdr(skb)
     data = bytes(th.options)  # gives a concrete type
     syn = bool(th.syn)
     opt_rx.saw_tstamp = False
     opt_rx.accecn = 0
-    sacks: list[tuple[int, int]] = []
     sysctl = net.sysctl
     i: int = 0
     end = len(data)
@@ -353,14 +352,11 @@ def tcp_parse_options(
                 opt_rx.sack_ok = TCP_SACK_SEEN
                 opt_rx.dsack = False
                 opt_rx.num_sacks = 0
-        elif kind == TCPOPT_SACK and size >= 10 and not (size - 2) % 8 and opt_rx.sack_ok:
-            sacks = [_U32x2.unpack_from(data, i + 2 + 8 * k) for k in range((size - 2) // 8)]
         elif kind in (TCPOPT_ACCECN0, TCPOPT_ACCECN1):
             opt_rx.accecn = 20 + i
         elif foc is not None and syn and kind in (TCPOPT_FASTOPEN, TCPOPT_EXP):
             tcp_parse_fastopen_option(foc, kind, data[i + 2 : i + size])
         i += size
-    return sacks
 
 
 def tcp_parse_fastopen_option(foc: tcp_fastopen_cookie, kind: int, value: bytes) -> None:

@@ -109,51 +109,29 @@ def tcp_retrans_try_collapse(sk: tcp_sock, to: sk_buff, space: int) -> None:
 
 def tcp_collapse_retrans(sk: tcp_sock, skb: sk_buff, next_skb: sk_buff) -> bool:
     """Move the whole payload of next_skb behind that of skb; next_skb is freed."""
+    end_seq, flags, sacked = next_skb.end_seq, next_skb.tcp_flags, next_skb.sacked
+    segs = next_skb.tcp_gso_segs
+    stamps = tcp_tx_tstamp(next_skb)
     if not next_skb.len or (not skb.data_len and not next_skb.data_len):
-        return _collapse_linear(sk, skb, next_skb)
-    if not skb.data_len or not next_skb.data_len or skb.len - skb.data_len:
+        if not _collapse_linear(sk, skb, next_skb):
+            return False
+    elif (
+        not skb.data_len
+        or not next_skb.data_len
+        or skb.len - skb.data_len
+        or skb_zcopy(skb) is not None
+        or skb_zcopy(next_skb) is not None
+    ):
         return False
-    if skb_zcopy(skb) is not None or skb_zcopy(next_skb) is not None:
-        return False
-    end_seq, flags, sacked = next_skb.end_seq, next_skb.tcp_flags, next_skb.sacked
-    segs = next_skb.tcp_gso_segs
-    total = skb.truesize + next_skb.truesize
-    stamps = tcp_tx_tstamp(next_skb)
-    if not sk.tcp_rtx_queue.coalesce(skb, next_skb):
-        return False
+    else:
+        total = skb.truesize + next_skb.truesize
+        if not sk.tcp_rtx_queue.coalesce(skb, next_skb):
+            return False
+        delta = skb.truesize - total
+        sk.sk_wmem_queued += delta
+        sk.sk_forward_alloc -= delta
     if stamps is not None:
         tcp_skb_collapse_tstamp(skb, stamps)
-    delta = skb.truesize - total
-    sk.sk_wmem_queued += delta
-    sk.sk_forward_alloc -= delta
-    _collapsed(sk, skb, end_seq, flags, sacked, segs)
-    return True
-
-
-def _collapse_linear(sk: tcp_sock, skb: sk_buff, next_skb: sk_buff) -> bool:
-    """Collapse payload that small writes left in next_skb's head buffer: copy it behind skb's."""
-    if next_skb.len and skb_tailroom(skb) < next_skb.len:
-        return False
-    moved = next_skb.len
-    if moved:  # and not only a FIN
-        skb_put_data(skb, skb_copy_bits(next_skb, 0, moved))
-    skb.truesize += moved
-    next_skb.truesize -= moved
-    end_seq, flags, sacked = next_skb.end_seq, next_skb.tcp_flags, next_skb.sacked
-    segs = next_skb.tcp_gso_segs
-    stamps = tcp_tx_tstamp(next_skb)
-    if stamps is not None:
-        tcp_skb_collapse_tstamp(skb, stamps)
-    sk.tcp_rtx_queue.unlink(next_skb)
-    tcp_wmem_free_skb(sk, next_skb)
-    _collapsed(sk, skb, end_seq, flags, sacked, segs)
-    return True
-
-
-def _collapsed(
-    sk: tcp_sock, skb: sk_buff, end_seq: int, flags: int, sacked: int, segs: int
-) -> None:
-    """Update the counters after `segs` segments up to end_seq were merged into skb."""
     skb.end_seq = end_seq
     skb.tcp_flags |= flags
     skb.sacked |= sacked & TCPCB_EVER_RETRANS
@@ -164,6 +142,21 @@ def _collapsed(
         sk.retrans_out -= segs
     if not sk.rx_opt.sack_ok and sk.sacked_out:
         sk.sacked_out -= min(sk.sacked_out, segs)
+    return True
+
+
+def _collapse_linear(sk: tcp_sock, skb: sk_buff, next_skb: sk_buff) -> bool:
+    """Collapse payload that small writes left in next_skb's head buffer: copy it behind skb's."""
+    moved = next_skb.len
+    if moved:  # and not only a FIN
+        if skb_tailroom(skb) < moved:
+            return False
+        skb_put_data(skb, skb_copy_bits(next_skb, 0, moved))
+    skb.truesize += moved
+    next_skb.truesize -= moved
+    sk.tcp_rtx_queue.unlink(next_skb)
+    tcp_wmem_free_skb(sk, next_skb)
+    return True
 
 
 def __tcp_retransmit_skb(sk: tcp_sock, skb: sk_buff, segs: int) -> int:

@@ -161,9 +161,7 @@ def tcp_match_skb_to_sack(sk: tcp_sock, skb: sk_buff, start_seq: int, end_seq: i
     else:
         pkt_len = (start_seq - seq) & M32
         pkt_len += -pkt_len % mss
-    if pkt_len >= skb.len:
-        return False if not in_sack else not before(end_seq, skb.end_seq)
-    if tcp_fragment(sk, TCP_FRAG_IN_RTX_QUEUE, skb, pkt_len, mss):
+    if pkt_len >= skb.len or tcp_fragment(sk, TCP_FRAG_IN_RTX_QUEUE, skb, pkt_len, mss):
         return False
     return in_sack
 

@@ -316,9 +316,9 @@ class tcp_sock(inet_connection_sock):
     """Current payload bytes per segment: path MTU without headers and options."""
     advmss: i32 = row(0, ss="advmss")
     """The MSS that we advertised, bytes."""
-    tcp_header_len: u16 = row(20)
+    tcp_header_len: u16 = row(20, clone=FRESH)
     """Bytes of the header of a segment without SACK blocks."""
-    tsoffset: u32 = row(0)
+    tsoffset: u32 = row(0, clone=FRESH)
     """The connection's offset of timestamps to the clock, ms."""
     ecn_flags: u8 = row(0)
     """Bits TCP_ECN_*."""

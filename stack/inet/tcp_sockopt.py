@@ -160,27 +160,17 @@ def tcp_sock_set_keepidle_locked(sk: tcp_sock, val: int) -> None:
         inet_csk_reset_keepalive_timer(sk, max(left, 0))
 
 
-def secs_to_retrans(seconds: int, timeout: int, rto_max: int) -> int:
-    """How many SYN-ACK retransmissions last `seconds`."""
+def secs_to_retrans(ns: int) -> int:
+    """How many SYN-ACK retransmissions last `ns`, at most 255."""
     res = 0
-    if seconds > 0:
-        period = timeout
-        res = 1
-        while seconds > period and res < 255:
-            res += 1
-            timeout = min(timeout << 1, rto_max)
-            period += timeout
+    while ns > retrans_to_secs(res) and res < 255:
+        res += 1
     return res
 
 
-def retrans_to_secs(retrans: int, timeout: int, rto_max: int) -> int:
-    period = 0
-    if retrans > 0:
-        period = timeout
-        for _ in range(retrans - 1):
-            timeout = min(timeout << 1, rto_max)
-            period += timeout
-    return period
+def retrans_to_secs(retrans: int) -> int:
+    """How long so many SYN-ACK retransmissions last, ns."""
+    return sum(min(TCP_TIMEOUT_INIT << min(i, 10), TCP_RTO_MAX) for i in range(retrans))
 
 
 def tcp_set_window_clamp_opt(sk: tcp_sock, val: int) -> None:
@@ -201,7 +191,7 @@ def tcp_set_linger2(sk: tcp_sock, val: int) -> None:
 
 def tcp_set_defer_accept(sk: tcp_sock, val: int) -> None:
     """TCP_DEFER_ACCEPT, seconds, kept as a number of retransmissions."""
-    sk.defer_accept = secs_to_retrans(val * NSEC_PER_SEC, TCP_TIMEOUT_INIT, TCP_RTO_MAX)
+    sk.defer_accept = secs_to_retrans(val * NSEC_PER_SEC)
 
 
 def congestion_name(optval: Any) -> str:
@@ -464,7 +454,7 @@ TCP_LEVEL = Level("IPPROTO_TCP", SOL_TCP, vars(names), [replace(row, sockets=TCP
         set=__tcp_sock_set_cork),
     SockOpt("TCP_DEFER_ACCEPT", "seconds to wait for data before accept() returns the connection",
         set=tcp_set_defer_accept, unit=NSEC_PER_SEC,
-        get=lambda sk: retrans_to_secs(sk.defer_accept, TCP_TIMEOUT_INIT, TCP_RTO_MAX)),
+        get=lambda sk: retrans_to_secs(sk.defer_accept)),
     number("TCP_DELACK_MAX_US", "icsk_delack_max", range(SHORTEST_US + 1, 200_001),
         "longest delay of an ACK, us", since="6.15", unit=1000),
     SockOpt("TCP_FASTOPEN", "most Fast Open connections that wait for the end of their handshake",

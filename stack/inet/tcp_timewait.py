@@ -62,7 +62,7 @@ def tcp_time_wait(sk: tcp_sock, state: int, timeo: int) -> None:
     """Replace sk by a small socket in TIME_WAIT (or in FIN_WAIT2, for an orphan) and end sk."""
     net = sk.net
     tcp_check_transition(sk.sk_state, state)
-    tw = inet_twsk_alloc(sk, net.tcp_death_row, state)
+    tw = inet_twsk_alloc(sk, state)
     if tw is not None:
         rto = (sk.icsk_rto << 2) - (sk.icsk_rto >> 1)
         tw.tw_rcv_wscale = sk.rx_opt.rcv_wscale
@@ -80,7 +80,7 @@ def tcp_time_wait(sk: tcp_sock, state: int, timeo: int) -> None:
         if state == tcp_states.TCP_TIME_WAIT:
             timeo = TCP_TIMEWAIT_LEN
         inet_twsk_schedule(tw, timeo)
-        inet_twsk_hashdance(tw, sk, net.tcp_hashinfo)
+        inet_twsk_hashdance(tw, sk)
     else:
         # Too many already: this one is simply closed.
         net.mib.linux.TCPTimeWaitOverflow += 1

@@ -134,7 +134,7 @@ def tcp_v4_connect(sk: tcp_sock, uaddr: sockaddr, addr_len: int = 16) -> int:
     sk.rx_opt.mss_clamp = TCP_MSS_DEFAULT
     tcp_set_state(sk, tcp_states.TCP_SYN_SENT)
     try:
-        inet_hash_connect(net.tcp_death_row, sk)
+        inet_hash_connect(sk)
         rt = ip_route_newports(fl4, rt, orig_sport, dport, sk.inet_sport, dport, sk)
     except OSError:
         tcp_connect_failed(sk)

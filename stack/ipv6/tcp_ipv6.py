@@ -162,7 +162,7 @@ def tcp_v6_connect(sk: tcp_sock, uaddr: sockaddr, addr_len: int = 28) -> int:
     sk.rx_opt.mss_clamp = IPV6_MIN_MTU - TCP_HLEN - IPV6_HLEN
     tcp_set_state(sk, TCP_SYN_SENT)
     try:
-        inet_hash_connect(net.tcp_death_row, sk)
+        inet_hash_connect(sk)
     except OSError:
         tcp_connect_failed(sk)
         raise
