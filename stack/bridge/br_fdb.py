@@ -54,18 +54,23 @@ def hold_time(br: net_bridge) -> int:
 def has_expired(br: net_bridge, fdb: net_bridge_fdb_entry) -> bool:
     """net/bridge/br_fdb.c: whether the collector's next run removes the entry."""
     now: int = br.dev.machine.clock.now_ns()
-    return not fdb.is_static and fdb.updated + hold_time(br) <= now
+    return fdb_ages(fdb) and fdb.updated + hold_time(br) <= now
+
+
+def fdb_ages(fdb: net_bridge_fdb_entry) -> bool:
+    """Whether the collector removes the entry when it is old; programs remove what they learned."""
+    return not fdb.is_static and not fdb.flags & FDB_EXT_LEARNED
+
+
+def fdb_is_learned(fdb: net_bridge_fdb_entry) -> bool:
+    """BR_FDB_DYNAMIC_LEARNED: whether the entry counts for `fdb_max_learned`."""
+    return not fdb.is_local and not fdb.added_by_user
 
 
 def fdb_create(
     br: net_bridge, source: net_bridge_port | None, addr: bytes, local: bool, static: bool
-) -> net_bridge_fdb_entry | None:
-    """net/bridge/br_fdb.c: a new entry; None when there are `fdb_max_learned`."""
-    learned = not local and not static
-    if learned:
-        if br.fdb_max_learned and br.fdb_n_learned >= br.fdb_max_learned:
-            return None
-        br.fdb_n_learned += 1
+) -> net_bridge_fdb_entry:
+    """net/bridge/br_fdb.c: a new entry."""
     fdb = net_bridge_fdb_entry(addr, source)
     fdb.is_local = local
     fdb.is_static = static or local
@@ -78,34 +83,34 @@ def fdb_delete(br: net_bridge, fdb: net_bridge_fdb_entry) -> None:
     """net/bridge/br_fdb.c: forget an address."""
     if br.fdb_hash.pop(fdb.addr, None) is None:
         return
-    if not fdb.is_static:
+    if fdb_is_learned(fdb):
         br.fdb_n_learned -= 1
     fdb_notify(br, fdb, uapi.RTM_DELNEIGH)
 
 
 def br_fdb_update(br: net_bridge, source: net_bridge_port, addr: bytes) -> None:
-    """net/bridge/br_fdb.c: learn `addr` from a frame received at `source`, unless it is ours."""
+    """net/bridge/br_fdb.c: learn `addr` from a frame received at `source`, unless it is ours.
+
+    No new ones once `fdb_max_learned` are.
+    """
     if not br.ageing_time:  # 0: always flood
         return
     fdb: net_bridge_fdb_entry | None = br.fdb_hash.get(addr)
     if fdb is None:
-        fdb = fdb_create(br, source, addr, False, False)
-        if fdb is not None:
-            fdb_notify(br, fdb, uapi.RTM_NEWNEIGH)
+        if not br.fdb_max_learned or br.fdb_n_learned < br.fdb_max_learned:
+            br.fdb_n_learned += 1
+            fdb_notify(br, fdb_create(br, source, addr, False, False), uapi.RTM_NEWNEIGH)
         return
     if fdb.is_local:  # a loop, or another station uses our address
         return
     fdb.updated = br.dev.machine.clock.now_ns()
     if fdb.dst is not source and not fdb.flags & FDB_STICKY:
         fdb.dst = source
-        fdb.flags = 0
-        if fdb.is_static:  # a static entry that moves becomes a learned one
-            fdb.is_static = False
-            br.fdb_n_learned += 1
+        fdb.flags = 0  # no longer as a program has learned it; a static entry stays static
         fdb_notify(br, fdb, uapi.RTM_NEWNEIGH)
 
 
-def fdb_add_local(br: net_bridge, source: net_bridge_port | None, addr: bytes) -> int:
+def br_fdb_add_local(br: net_bridge, source: net_bridge_port | None, addr: bytes) -> int:
     """net/bridge/br_fdb.c: an address of a port, or of the bridge (`source` None). 0 or -EINVAL."""
     if not is_valid_ether_addr(addr):
         return -errno.EINVAL
@@ -114,13 +119,8 @@ def fdb_add_local(br: net_bridge, source: net_bridge_port | None, addr: bytes) -
         if fdb.is_local:  # several ports may have one address: the first one is kept
             return 0
         fdb_delete(br, fdb)
-    fdb = fdb_create(br, source, addr, True, True)
-    if fdb is not None:
-        fdb_notify(br, fdb, uapi.RTM_NEWNEIGH)
+    fdb_notify(br, fdb_create(br, source, addr, True, True), uapi.RTM_NEWNEIGH)
     return 0
-
-
-br_fdb_add_local = fdb_add_local
 
 
 def fdb_delete_local(br: net_bridge, fdb: net_bridge_fdb_entry) -> None:
@@ -142,7 +142,7 @@ def br_fdb_changeaddr(p: net_bridge_port, newaddr: bytes) -> None:
     for fdb in list(br.fdb_hash.values())[::-1]:
         if fdb.is_local and fdb.dst is p and not fdb.added_by_user:
             fdb_delete_local(br, fdb)
-    fdb_add_local(br, p, newaddr)
+    br_fdb_add_local(br, p, newaddr)
 
 
 def br_fdb_change_mac_address(br: net_bridge, newaddr: bytes) -> None:
@@ -150,7 +150,7 @@ def br_fdb_change_mac_address(br: net_bridge, newaddr: bytes) -> None:
     fdb = br_fdb_find_rcu(br, br.dev.dev_addr)
     if fdb is not None and fdb.is_local and fdb.dst is None and not fdb.added_by_user:
         fdb_delete_local(br, fdb)
-    fdb_add_local(br, None, newaddr)
+    br_fdb_add_local(br, None, newaddr)
 
 
 def br_fdb_delete_by_port(br: net_bridge, p: net_bridge_port, do_all: bool) -> None:
@@ -180,7 +180,7 @@ def br_fdb_cleanup(br: net_bridge) -> None:
     now: int = br.dev.machine.clock.now_ns()
     work_delay = delay
     for fdb in list(br.fdb_hash.values())[::-1]:
-        if fdb.is_static:
+        if not fdb_ages(fdb):
             continue
         left = fdb.updated + delay - now
         if left > 0:
@@ -215,7 +215,7 @@ def fdb_add_entry(
 
     `state`: NUD_PERMANENT, the bridge's own; NUD_NOARP, static; NUD_REACHABLE, as if learned.
     0; -EINVAL: no address; -EPERM: the port does not learn; -ENOENT, -EEXIST: as
-    `nlflags` say; -ENOMEM: too many are learned.
+    `nlflags` say.
     """
     permanent, static = state & uapi.NUD_PERMANENT != 0, state & uapi.NUD_NOARP != 0
     if not any(addr):
@@ -233,13 +233,11 @@ def fdb_add_entry(
         if not nlflags & NLM_F_CREATE:
             return -errno.ENOENT
         fdb = fdb_create(br, source, addr, permanent, static)
-        if fdb is None:
-            return -errno.ENOMEM
     else:
         if nlflags & NLM_F_EXCL:
             return -errno.EEXIST
         before = (fdb.dst, fdb_to_nud(br, fdb), fdb.flags)
-        br.fdb_n_learned += int(fdb.is_static) - int(permanent or static)
+        br.fdb_n_learned -= int(fdb_is_learned(fdb))
         fdb.dst = source
         fdb.is_local = permanent
         fdb.is_static = permanent or static
@@ -253,22 +251,22 @@ def fdb_add_entry(
     return 0
 
 
-def br_fdb_external_learn_add(br: net_bridge, source: net_bridge_port | None, addr: bytes) -> int:
-    """net/bridge/br_fdb.c: an address that a program has learned. 0 or -ENOMEM."""
+def br_fdb_external_learn_add(br: net_bridge, source: net_bridge_port | None, addr: bytes) -> None:
+    """net/bridge/br_fdb.c: an address that a program has learned."""
+    now: int = br.dev.machine.clock.now_ns()
     fdb = br_fdb_find_rcu(br, addr)
     if fdb is None:
         fdb = fdb_create(br, source, addr, source is None, False)
-        if fdb is None:
-            return -errno.ENOMEM
     elif fdb.dst is source and fdb.flags & FDB_EXT_LEARNED:
-        fdb.used = br.dev.machine.clock.now_ns()
-        return 0
+        fdb.updated = fdb.used = now
+        return
+    else:
+        br.fdb_n_learned -= int(fdb_is_learned(fdb))
     fdb.dst = source
     fdb.added_by_user = True
     fdb.flags |= FDB_EXT_LEARNED
-    fdb.updated = br.dev.machine.clock.now_ns()
+    fdb.updated = now
     fdb_notify(br, fdb, uapi.RTM_NEWNEIGH)
-    return 0
 
 
 def fdb_delete_entry(br: net_bridge, p: net_bridge_port | None, addr: bytes) -> int:

@@ -297,7 +297,7 @@ def br_fdb_add(
     if flags & NTF_EXT_LEARNED:
         if p is None and not state & uapi.NUD_PERMANENT:
             raise NlError(errno.EINVAL, "bridge: FDB entry towards bridge must be permanent")
-        check(br_fdb_external_learn_add(br, p, addr))
+        br_fdb_external_learn_add(br, p, addr)
         return
     check(fdb_add_entry(br, p, addr, state, fdb_flags(flags), nlflags))
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from e1000emu.clock import VirtualClock
 from stack.api.links import bridge_fdb, bridge_link, ip_link
+from stack.bridge.br_fdb import br_fdb_external_learn_add, has_expired
 from stack.bridge.br_private import BR_STATE_DISABLED, BR_STATE_FORWARDING, br_port_get
 from stack.core.dev import dev_close, dev_open, dev_set_mac_address, dev_set_mtu
 from stack.core.drop_reason import drop_names
@@ -213,17 +214,22 @@ def test_entries_that_are_set_stay_and_a_limit_keeps_learned_ones_few():
     switch = Switch(3, fdb_max_learned=2)
     host = switch.host
     host.fdb_add("02:00:00:00:01:09", "eth2")
-    host.fdb_add(station(8), "eth1", static=False)
+    host.fdb_add(station(8), "eth1", static=False)  # a program's do not count as learned
     assert switch.send(0, frame(station(9), station(1))) == [2]
     switch.send(0, frame(BROADCAST, station(2)))
-    assert switch.learned() == {station(9): 2, station(8): 1, station(1): 0}
+    switch.send(0, frame(BROADCAST, station(3)))
+    assert switch.learned() == {station(9): 2, station(8): 1, station(1): 0, station(2): 0}
     switch.run_for(301)
     assert switch.learned() == {station(9): 2}
-    switch.send(1, frame(BROADCAST, station(9)))  # a static one that roams
+    switch.send(1, frame(BROADCAST, station(9)))  # a static one that roams, and stays static
+    switch.run_for(301)
     assert switch.learned() == {station(9): 1}
-    switch.send(1, frame(BROADCAST, station(1)))
-    switch.send(1, frame(BROADCAST, station(2)))
-    assert switch.learned() == {station(9): 1, station(1): 1}
+    for each in (1, 2, 3):
+        switch.send(1, frame(BROADCAST, station(each)))
+    assert switch.learned() == {station(9): 1, station(1): 1, station(2): 1}
+    host.fdb_add(station(1), "eth1", static=False)  # a program takes one over
+    switch.send(1, frame(BROADCAST, station(3)))
+    assert station(3) in switch.learned()
     host.fdb_flush("br0")
     assert switch.learned() == {}
     for wrong in ("00:00:00:00:00:00", "xy"):
@@ -232,6 +238,19 @@ def test_entries_that_are_set_stay_and_a_limit_keeps_learned_ones_few():
     with refused(errno.ENOENT):
         host.fdb_del(station(9), "eth1")
     assert_no_leak(host)
+
+
+def test_what_a_program_has_learned_stays_until_a_frame_shows_it_elsewhere(switch):
+    br, port = switch.br, switch.br.port_list[-1]
+    br_fdb_external_learn_add(br, port, station(9))
+    switch.run_for(301)
+    assert switch.learned() == {station(9): 0}
+    assert not has_expired(br, br.fdb_hash[station(9)])
+    switch.send(1, frame(BROADCAST, station(9)))
+    assert switch.learned() == {station(9): 1}
+    switch.run_for(301)
+    assert switch.learned() == {}
+    assert br.fdb_n_learned == 0
 
 
 def test_group_addresses_stay_on_their_segment_and_reach_the_port_itself():
