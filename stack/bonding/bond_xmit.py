@@ -38,12 +38,12 @@ from stack.core.if_vlan import eth_type_vlan, vlan_depth, vlan_get_protocol
 from stack.core.netdevice import net_device
 from stack.core.rows import narrow
 from stack.core.uapi import IPPROTO_IGMP
+from stack.ethernet.eth import is_link_local_ether_addr
 from stack.inet.multipath import dissect, flow_keys, ip_keys
 
 HEAD = 192
 """Bytes of a frame that a hash examines."""
 IP_PROTOCOL_AT = netdevice.ETH_HLEN + 9
-LINK_LOCAL = b"\x01\x80\xc2\x00\x00"
 
 
 def bond_dev_queue_xmit(skb: sk_buff, one: slave) -> int:
@@ -207,8 +207,7 @@ def bond_handle_frame(skb: sk_buff) -> int:
     if bond.params.mode == BOND_MODE_8023AD and skb.protocol == PKT_TYPE_LACPDU:
         bond_3ad_lacpdu_recv(skb, one)  # and then the bond or its taps receive it, as in Linux
     if one.inactive:
-        dest = eth_hdr(skb).h_dest
-        if dest[:5] == LINK_LOCAL and dest[5] < 0x10:
+        if is_link_local_ether_addr(eth_hdr(skb).h_dest):
             return netdevice.RX_HANDLER_PASS
         return netdevice.RX_HANDLER_EXACT
     skb.dev = bond.dev

@@ -192,9 +192,7 @@ def port_cost(dev: net_device) -> int:
     try:
         speed = ethtool_get_settings(dev).speed
     except OSError:
-        return COST_UNKNOWN
-    if speed == SPEED_UNKNOWN:
-        return COST_UNKNOWN
+        speed = SPEED_UNKNOWN
     return COSTS.get(speed, COST_UNKNOWN if speed < max(COSTS) else 1)
 
 

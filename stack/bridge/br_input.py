@@ -25,15 +25,7 @@ from stack.core import drop_reason, netdevice
 from stack.core.dev_receive import netif_receive_skb
 from stack.core.drop_reason import kfree_skb_reason
 from stack.core.netdevice import net_device
-from stack.ethernet.eth import ETH_BROADCAST, is_valid_ether_addr
-
-LINK_LOCAL = b"\x01\x80\xc2\x00\x00"
-"""01:80:C2:00:00:0x, which no bridge forwards (IEEE 802.1D table 7-10)."""
-
-
-def is_link_local_ether_addr(addr: bytes) -> bool:
-    """include/linux/etherdevice.h: 01:80:C2:00:00:00 to ..:0F."""
-    return addr[:5] == LINK_LOCAL and addr[5] < 0x10
+from stack.ethernet.eth import ETH_BROADCAST, is_link_local_ether_addr, is_valid_ether_addr
 
 
 def br_handle_frame(skb: sk_buff) -> int:

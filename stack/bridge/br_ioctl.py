@@ -68,7 +68,7 @@ OLD_DEV = {BRCTL_ADD_IF: SIOCBRADDIF, BRCTL_DEL_IF: SIOCBRDELIF}
 
 
 def br_ioctl_stub(net: Net, cmd: int, ifr: bytearray, memory: Memory) -> None:
-    """A bridge by its name, or a port of it by its number, comes or goes.
+    """Add or delete a bridge, add or remove a port, or change a setting.
 
     Raises: OSError EPERM, EEXIST, EINVAL, ENXIO, ENODEV, EBUSY, EOPNOTSUPP.
     """
@@ -105,7 +105,7 @@ def old_dev_ioctl(net: Net, br: net_bridge, args: tuple[int, ...], memory: Memor
         need_admin(net)
         port = br_get_port(br, first & 0x7FFFFFFF)
         err = -errno.EINVAL if port is None else OLD_PORT_SETS[what](port, second)
-        check(err or 0, "what a bridge is set to")
+        check(err, "what a port is set to")
     else:
         raise os_error(errno.EOPNOTSUPP, f"request {what} of {br.dev.name}")
 
@@ -139,7 +139,7 @@ def bridge_of(net: Net, ifr: bytearray) -> net_bridge:
 
 
 def add_del_if(net: Net, br: net_bridge, ifindex: int, cmd: int) -> None:
-    """net/bridge/br_ioctl.c: a port comes or goes. Raises: OSError EPERM, EINVAL, EBUSY ..."""
+    """net/bridge/br_ioctl.c: add or remove a port. Raises: OSError EPERM, EINVAL, EBUSY ..."""
     need_admin(net)
     dev: net_device | None = net.dev_by_index.get(ifindex)
     if dev is None:

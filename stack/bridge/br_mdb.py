@@ -13,13 +13,14 @@ from stack.bridge.br_private import (
     MDB_PG_FLAGS_FAST_LEAVE,
     MDB_PG_FLAGS_PERMANENT,
     br_timer,
+    mod_timer_in,
     net_bridge,
     net_bridge_mdb_entry,
     net_bridge_port,
     net_bridge_port_group,
 )
 from stack.core.netdevice import netif_running
-from stack.core.timer import mod_timer, timer_delete, timer_list, timer_shutdown
+from stack.core.timer import timer_delete, timer_list, timer_shutdown
 from stack.core.uapi import RTM_DELMDB, RTM_NEWMDB
 
 RTPROT_KERNEL, RTPROT_STATIC = 2, 4
@@ -34,11 +35,6 @@ def br_group_is_l2(group: bytes) -> bool:
 def br_multicast_is_star_g(group: bytes) -> bool:
     """net/bridge/br_private.h: whether senders do not matter."""
     return len(group) in (4, 16)
-
-
-def arm(timer: timer_list, delay_ns: int) -> None:
-    """Set a timer to expire in `delay_ns`."""
-    mod_timer(timer, timer.machine.clock.now_ns() + delay_ns)
 
 
 def br_mdb_notify(
@@ -90,7 +86,7 @@ def br_multicast_host_join(mp: net_bridge_mdb_entry, notify: bool) -> None:
         if notify:
             br_mdb_notify(mp, None)
     if not br_group_is_l2(mp.addr):
-        arm(mp.timer, mp.br.multicast_ctx.multicast_membership_interval)
+        mod_timer_in(mp.timer, mp.br.multicast_ctx.multicast_membership_interval)
 
 
 def br_multicast_host_leave(mp: net_bridge_mdb_entry, notify: bool) -> None:
@@ -130,7 +126,7 @@ def br_multicast_del_pg(pg: net_bridge_port_group) -> None:
     pg.port.mdb_n_entries -= 1
     br_mdb_notify(mp, pg, RTM_DELMDB)
     if not mp.ports and not mp.host_joined and netif_running(mp.br.dev):
-        arm(mp.timer, 0)
+        mod_timer_in(mp.timer, 0)
 
 
 def br_multicast_port_group_expired(timer: timer_list) -> None:
@@ -220,7 +216,7 @@ def br_mdb_add(
     if permanent:
         timer_delete(pg.timer)
     else:
-        arm(pg.timer, br.multicast_ctx.multicast_membership_interval)
+        mod_timer_in(pg.timer, br.multicast_ctx.multicast_membership_interval)
     br_mdb_notify(mp, pg)
 
 
@@ -235,7 +231,7 @@ def br_mdb_del(br: net_bridge, p: net_bridge_port | None, group: bytes) -> int:
         br_multicast_host_leave(mp, False)
         br_mdb_notify(mp, None, RTM_DELMDB)
         if not mp.ports and netif_running(br.dev):
-            arm(mp.timer, 0)
+            mod_timer_in(mp.timer, 0)
         return 0
     pg = br_multicast_find_port(mp, p)
     if pg is None:

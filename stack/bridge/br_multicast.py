@@ -20,7 +20,7 @@ import errno
 
 from fastpath.base.skbuff import alloc_skb, skb_pull, skb_put_data, skb_reset_mac_header
 from stack.bridge import br_private
-from stack.bridge.br_mdb import arm, br_mdb_flush, br_multicast_del_port_groups
+from stack.bridge.br_mdb import br_mdb_flush, br_multicast_del_port_groups
 from stack.bridge.br_multicast_query import br_multicast_alloc_query
 from stack.bridge.br_private import (
     MDB_RTR_TYPE_DISABLED,
@@ -30,6 +30,7 @@ from stack.bridge.br_private import (
     br_timer,
     bridge_mcast_pf,
     bridge_mcast_port_pf,
+    mod_timer_in,
     net_bridge,
     net_bridge_mcast,
     net_bridge_port,
@@ -101,7 +102,7 @@ def br_multicast_open(br: net_bridge) -> None:
     for pf in br.multicast_ctx.pf:
         pf.startup_sent = 0
         if br.multicast_ctx.enabled:
-            arm(pf.own_query, 0)
+            mod_timer_in(pf.own_query, 0)
 
 
 def br_multicast_stop(br: net_bridge) -> None:
@@ -114,7 +115,7 @@ def br_multicast_stop(br: net_bridge) -> None:
 def br_multicast_enable(pf: bridge_mcast_port_pf) -> None:
     """net/bridge/br_multicast.c: begin to send queries through a port."""
     pf.startup_sent = 0
-    arm(pf.own_query, 0)
+    mod_timer_in(pf.own_query, 0)
 
 
 def br_multicast_enable_port(p: net_bridge_port) -> None:
@@ -205,7 +206,7 @@ def br_multicast_send_query(ctx: net_bridge_mcast, p: net_bridge_port | None, at
     interval = ctx.multicast_query_interval
     if own.startup_sent < ctx.multicast_startup_query_count:
         interval = ctx.multicast_startup_query_interval
-    arm(own.own_query, interval)
+    mod_timer_in(own.own_query, interval)
 
 
 def br_multicast_query_expired(timer: timer_list) -> None:
@@ -227,7 +228,7 @@ def br_multicast_start_querier(br: net_bridge, at: int) -> None:
     pf = br.multicast_ctx.pf[at]
     pf.startup_sent = 0
     if br.multicast_ctx.enabled:
-        arm(pf.own_query, 0)
+        mod_timer_in(pf.own_query, 0)
     for p in br.port_list:
         if p.state not in (br_private.BR_STATE_DISABLED, br_private.BR_STATE_BLOCKING):
             br_multicast_enable(p.mcast[at])
@@ -257,8 +258,8 @@ def br_multicast_query_received(
     if not br_multicast_select_querier(ctx, p, at, saddr):
         return
     if not pf.other_query.pending:
-        arm(pf.delay, max_delay)
-    arm(pf.other_query, ctx.multicast_querier_interval)
+        mod_timer_in(pf.delay, max_delay)
+    mod_timer_in(pf.other_query, ctx.multicast_querier_interval)
     br_multicast_mark_router(ctx, p, at)
 
 
@@ -321,10 +322,10 @@ def br_multicast_mark_router(ctx: net_bridge_mcast, p: net_bridge_port | None, a
     interval = ctx.multicast_querier_interval
     if p is None:
         if ctx.multicast_router == MDB_RTR_TYPE_TEMP_QUERY:
-            arm(ctx.pf[at].mc_router_timer, interval)
+            mod_timer_in(ctx.pf[at].mc_router_timer, interval)
     elif p.multicast_router not in (MDB_RTR_TYPE_DISABLED, MDB_RTR_TYPE_PERM):
         br_multicast_add_router(p, at)
-        arm(p.mcast[at].mc_router_timer, interval)
+        mod_timer_in(p.mcast[at].mc_router_timer, interval)
 
 
 # --- settings -------------------------------------------------------------------------------------
@@ -357,7 +358,7 @@ def br_multicast_set_querier(br: net_bridge, val: int) -> None:
     if val:
         for at, pf in enumerate(ctx.pf):
             if not pf.other_query.pending:
-                arm(pf.delay, ctx.multicast_query_response_interval)
+                mod_timer_in(pf.delay, ctx.multicast_query_response_interval)
             br_multicast_start_querier(br, at)
 
 
@@ -381,7 +382,7 @@ def br_multicast_set_port_router(p: net_bridge_port, val: int) -> int:
     if val == p.multicast_router:
         if val == MDB_RTR_TYPE_TEMP:
             for pf in p.mcast:
-                arm(pf.mc_router_timer, ctx.multicast_querier_interval)
+                mod_timer_in(pf.mc_router_timer, ctx.multicast_querier_interval)
         return 0
     p.multicast_router = val
     if val in (MDB_RTR_TYPE_DISABLED, MDB_RTR_TYPE_TEMP_QUERY):

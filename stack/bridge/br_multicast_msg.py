@@ -20,7 +20,6 @@ from fastpath.base.csum import csum_ipv6_magic, csum_partial, ip_compute_csum
 from stack.bridge import br_private
 from stack.bridge.br_mdb import (
     RTPROT_KERNEL,
-    arm,
     br_mdb_notify,
     br_multicast_fast_leave,
     br_multicast_find_port,
@@ -34,11 +33,12 @@ from stack.bridge.br_multicast import (
     br_multicast_mark_router,
     br_multicast_query_received,
 )
-from stack.bridge.br_private import DECISEC, net_bridge_mcast, net_bridge_port
+from stack.bridge.br_private import DECISEC, mod_timer_in, net_bridge_mcast, net_bridge_port
 from stack.core.netdevice import netif_running
 from stack.core.time64 import NSEC_PER_MSEC
 from stack.core.timer import timer_list
 from stack.core.uapi import IPPROTO_ICMPV6, IPPROTO_IGMP
+from stack.inet.mc_filter import mc_time_code
 from stack.ipv6.mld_messages import mldv2_mrc
 
 IPPROTO_HOPOPTS, IPPROTO_PIM = 0, 103
@@ -106,7 +106,7 @@ def br_multicast_ipv4_rcv(
             return MROUTERS_ONLY
         if daddr == ALL_PIM_ROUTERS and protocol == IPPROTO_PIM and data[:1] == bytes((PIM_HELLO,)):
             br_multicast_mark_router(ctx, p, IGMP.at)
-        if daddr == ALLSNOOPERS and protocol == IPPROTO_IGMP and data[:1] == b"\x30":
+        if daddr == ALLSNOOPERS and protocol == IPPROTO_IGMP and data[0] == IGMP_MRDISC_ADV:
             br_multicast_mark_router(ctx, p, IGMP.at)
         return NO_MESSAGE
     if len(data) < 8 or ip_compute_csum(data):
@@ -220,17 +220,15 @@ def br_multicast_add_group(
         pg = br_multicast_new_port_group(mp, p, 0, RTPROT_KERNEL)
         if pg is None:
             return -errno.E2BIG
-        arm(pg.timer, ctx.multicast_membership_interval)
         br_mdb_notify(mp, pg)
-    else:
-        arm(pg.timer, ctx.multicast_membership_interval)
+    mod_timer_in(pg.timer, ctx.multicast_membership_interval)
     return 0
 
 
 def shorten(timer: timer_list, delay: int) -> None:
     """Make a timer expire in `delay` at the latest."""
     if not timer.pending or timer.expires > timer.machine.clock.now_ns() + delay:
-        arm(timer, delay)
+        mod_timer_in(timer, delay)
 
 
 def br_multicast_leave_group(
@@ -251,7 +249,7 @@ def br_multicast_leave_group(
     delay = ctx.multicast_last_member_count * ctx.multicast_last_member_interval
     if ctx.multicast_querier:
         __br_multicast_send_query(ctx, p, PROTOS[fmt.at], group)
-        arm(pf.own_query if p is None else p.mcast[fmt.at].own_query, delay)
+        mod_timer_in(pf.own_query if p is None else p.mcast[fmt.at].own_query, delay)
     if pg is not None:
         if not pg.flags & br_private.MDB_PG_FLAGS_PERMANENT:
             shorten(pg.timer, delay)
@@ -288,11 +286,6 @@ def br_multicast_report(
     return 0
 
 
-def igmpv3_mrc(code: int) -> int:
-    """include/linux/igmp.h IGMPV3_MRC: a Max Resp Code in 1/10 s (RFC 3376 4.1.1)."""
-    return code if code < 0x80 else (code & 15 | 16) << ((code >> 4 & 7) + 3)
-
-
 def br_multicast_query(
     ctx: net_bridge_mcast, p: net_bridge_port | None, fmt: mc_format, saddr: bytes, data: bytes
 ) -> None:
@@ -303,7 +296,7 @@ def br_multicast_query(
     group, old = data[fmt.group : base], len(data) == base
     if fmt is IGMP:
         code = data[1]
-        delay = code * DECISEC if old else max(igmpv3_mrc(code) * DECISEC, 4 * NSEC_PER_MSEC)
+        delay = code * DECISEC if old else max(mc_time_code(code) * DECISEC, 4 * NSEC_PER_MSEC)
         if old and not code:  # IGMPv1
             delay, group = 100 * DECISEC, ANY4
         newest = ctx.multicast_igmp_version == 3
@@ -311,9 +304,7 @@ def br_multicast_query(
             return
     else:
         code = int.from_bytes(data[4:6], "big")
-        delay = (
-            code * NSEC_PER_MSEC if old else max(mldv2_mrc(code) * NSEC_PER_MSEC, 4 * NSEC_PER_MSEC)
-        )
+        delay = (code if old else max(mldv2_mrc(code), 4)) * NSEC_PER_MSEC
         newest = ctx.multicast_mld_version == 2
         if (old and not code) or (not old and any(data[base + 2 : base + 4])):
             return

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from stack.core.netdevice import IFF_BRIDGE_PORT, IFF_EBRIDGE, net_device
 from stack.core.rows import row, state
 from stack.core.time64 import NSEC_PER_SEC
-from stack.core.timer import TIMER_DEFERRABLE, timer_list
+from stack.core.timer import TIMER_DEFERRABLE, mod_timer, timer_list
 
 if TYPE_CHECKING:
     from stack.core.workqueue import work_struct
@@ -279,3 +279,8 @@ def br_port_get(dev: net_device) -> net_bridge_port | None:
 def br_timer(dev: net_device, fn: Callable[[timer_list], None], data: object) -> timer_list:
     """A timer of housekeeping: alone it does not keep a simulation going."""
     return timer_list(dev.machine, fn, TIMER_DEFERRABLE, data=data)
+
+
+def mod_timer_in(timer: timer_list, delay_ns: int) -> None:
+    """Arm a timer to expire in `delay_ns`."""
+    mod_timer(timer, timer.machine.clock.now_ns() + delay_ns)

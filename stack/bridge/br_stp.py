@@ -28,20 +28,15 @@ from __future__ import annotations
 from stack.bridge import br_private
 from stack.bridge.br_fdb import br_fdb_gc
 from stack.bridge.br_multicast import br_multicast_enable_port
-from stack.bridge.br_private import net_bridge, net_bridge_port
+from stack.bridge.br_private import mod_timer_in, net_bridge, net_bridge_port
 from stack.bridge.br_stp_bpdu import TICK_NS, br_config_bpdu, br_send_config_bpdu, br_send_tcn_bpdu
 from stack.core.link_watch import netif_carrier_off, netif_carrier_on
 from stack.core.netdevice import IFF_UP
-from stack.core.timer import mod_timer, timer_delete, timer_list, timer_pending
+from stack.core.timer import timer_delete, timer_pending
 from stack.core.uapi import RTM_NEWLINK
 
 MESSAGE_AGE_INCR = TICK_NS
 """The increment of a BPDU's age in each bridge."""
-
-
-def mod_timer_in(timer: timer_list, delay_ns: int) -> None:
-    """Arm a timer to expire in `delay_ns`."""
-    mod_timer(timer, timer.machine.clock.now_ns() + delay_ns)
 
 
 def br_set_state(p: net_bridge_port, state: int) -> None:

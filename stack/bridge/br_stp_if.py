@@ -10,7 +10,7 @@ import errno
 from stack.bridge import br_private
 from stack.bridge.br_fdb import br_fdb_change_mac_address, br_fdb_delete_by_port, br_fdb_gc
 from stack.bridge.br_multicast import br_multicast_disable_port
-from stack.bridge.br_private import net_bridge, net_bridge_port
+from stack.bridge.br_private import mod_timer_in, net_bridge, net_bridge_port
 from stack.bridge.br_stp import (
     __br_set_topology_change,
     br_become_designated_port,
@@ -23,7 +23,6 @@ from stack.bridge.br_stp import (
     br_is_root_bridge,
     br_port_state_selection,
     br_set_state,
-    mod_timer_in,
 )
 from stack.core.netdevice import IFF_UP, NET_ADDR_SET, netif_carrier_ok, netif_running
 from stack.core.timer import timer_delete
@@ -127,9 +126,9 @@ def br_stp_recalculate_bridge_id(br: net_bridge) -> bool:
 
 
 def br_stp_set_bridge_priority(br: net_bridge, newprio: int) -> None:
-    """net/bridge/br_stp_if.c."""
+    """net/bridge/br_stp_if.c: 16 bits of `newprio`, as Linux takes them."""
     was_root = br_is_root_bridge(br)
-    bridge_id = newprio.to_bytes(2, "big") + br.bridge_id[2:]
+    bridge_id = (newprio & 0xFFFF).to_bytes(2, "big") + br.bridge_id[2:]
     for p in br.port_list:
         if p.state != br_private.BR_STATE_DISABLED and br_is_designated_port(p):
             p.designated_bridge = bridge_id

@@ -6,7 +6,7 @@ All but the forward delay's are housekeeping: alone they do not keep a simulatio
 from __future__ import annotations
 
 from stack.bridge import br_private
-from stack.bridge.br_private import br_timer, net_bridge, net_bridge_port
+from stack.bridge.br_private import br_timer, mod_timer_in, net_bridge, net_bridge_port
 from stack.bridge.br_stp import (
     __br_set_topology_change,
     br_become_designated_port,
@@ -18,7 +18,6 @@ from stack.bridge.br_stp import (
     br_topology_change_detection,
     br_transmit_config,
     br_transmit_tcn,
-    mod_timer_in,
 )
 from stack.core.link_watch import netif_carrier_on
 from stack.core.netdevice import IFF_UP

@@ -15,12 +15,18 @@ from stack.core.netdevice import header_ops, net_device, net_device_ops
 from stack.net import Net
 
 ETH_BROADCAST = b"\xff" * netdevice.ETH_ALEN
+LINK_LOCAL = b"\x01\x80\xc2\x00\x00"
 _ZERO = bytes(netdevice.ETH_ALEN)
 
 
 def is_valid_ether_addr(addr: bytes) -> bool:
     """include/linux/etherdevice.h: whether a station may have the address."""
     return len(addr) == netdevice.ETH_ALEN and not addr[0] & 1 and addr != _ZERO
+
+
+def is_link_local_ether_addr(addr: bytes) -> bool:
+    """include/linux/etherdevice.h: 01:80:C2:00:00:0x, which no bridge forwards (IEEE 802.1D)."""
+    return addr[:5] == LINK_LOCAL and addr[5] < 0x10
 
 
 def eth_header(

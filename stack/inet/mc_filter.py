@@ -155,7 +155,7 @@ Record = tuple[int, tuple[wide, ...]]
 
 
 def mc_time_code(code: int) -> int:
-    """IGMPV3_QQIC, mldv2_qqic: the 8-bit code of a time (RFC 3376 4.1.1, RFC 3810 5.1.9)."""
+    """IGMPV3_QQIC, IGMPV3_MRC, mldv2_qqic: the time of an 8-bit code (RFC 3376 4.1.1)."""
     if code < 0x80:
         return code
     return (code & 0xF | 0x10) << ((code >> 4 & 7) + 3)
@@ -189,27 +189,20 @@ class mc_changes:
 
     def records(self, now: mc_state) -> list[Record]:
         """The records of the next report; counts it as sent."""
+        changed = sorted(self.sources)
+        self.sources = {s: count - 1 for s, count in self.sources.items() if count > 1}
         if self.mode_count:
             self.mode_count -= 1
             kind = CHANGE_TO_EXCLUDE if now.mode == MCAST_EXCLUDE else CHANGE_TO_INCLUDE
-            for source in tuple(self.sources):
-                self._sent(source)
             return [(kind, tuple(sorted(now.sources)))]
-        allow = tuple(sorted(s for s in self.sources if now.wants(s)))
-        block = tuple(sorted(s for s in self.sources if not now.wants(s)))
-        for source in tuple(self.sources):
-            self._sent(source)
+        allow = tuple(s for s in changed if now.wants(s))
+        block = tuple(s for s in changed if not now.wants(s))
         out: list[Record] = []
         if allow:
             out.append((ALLOW_NEW_SOURCES, allow))
         if block:
             out.append((BLOCK_OLD_SOURCES, block))
         return out
-
-    def _sent(self, source: wide) -> None:
-        self.sources[source] -= 1
-        if not self.sources[source]:
-            del self.sources[source]
 
 
 def current_record(now: mc_state, asked: Collection[wide] = ()) -> Record | None:

@@ -21,7 +21,6 @@ from typing import Any
 
 from stack.bridge.br_fdb import br_fdb_delete_by_port, br_fdb_flush, br_gc_value
 from stack.bridge.br_if import br_add_bridge, br_add_if, br_del_if, br_link_ops
-from stack.bridge.br_input import is_link_local_ether_addr
 from stack.bridge.br_ioctl import br_ioctl_stub
 from stack.bridge.br_multicast import br_multicast_set_port_router
 from stack.bridge.br_private import (
@@ -84,6 +83,7 @@ from stack.drivers.vrf import (
     vrf_newlink,
     vrf_table_taken,
 )
+from stack.ethernet.eth import is_link_local_ether_addr
 from stack.net import Net
 from stack.netlink.nlattr import U32, Attrs, NlError
 from stack.netlink.rt_attrs import (

@@ -40,7 +40,7 @@ ROWS = {
         brctl addbr br0; brctl addif br0 v0 v2
         for name in br0 v0 v1 v2 v3; do ip link set $name up; done; sleep 1
         brctl stp br0 on; brctl setfd br0 4; brctl sethello br0 1; brctl setmaxage br0 6
-        brctl setageing br0 100; brctl setbridgeprio br0 100; brctl setpathcost br0 v0 7
+        brctl setageing br0 100; brctl setbridgeprio br0 65636; brctl setpathcost br0 v0 7
         brctl setportprio br0 v0 3; brctl hairpin br0 v0 on
         brctl setpathcost br0 v1 7; echo $?; brctl setfd br0 90; echo $?
         brctl setportprio br0 v0 300; echo $?; brctl setpathcost br0 v0 0; echo $?

@@ -15,8 +15,8 @@ from stack.bridge.br_multicast import (
     br_multicast_set_querier,
     br_multicast_toggle,
 )
-from stack.bridge.br_multicast_msg import igmpv3_mrc
 from stack.bridge.br_private import MDB_RTR_TYPE_TEMP, MDB_RTR_TYPE_TEMP_QUERY, br_port_get
+from stack.inet.mc_filter import mc_time_code
 from tests.stack.core.wire import assert_no_leak
 from tests.stack.links.switch import Switch, frame, port_address, sent_by, station
 from tests.support import examples
@@ -209,9 +209,9 @@ def test_a_bridge_that_goes_leaves_no_timer_behind() -> None:
 def test_response_codes_are_those_of_the_rfc(code: int) -> None:
     """RFC 3376 4.1.1: 0 to 127 as they are, then four bits of mantissa and three of exponent."""
     if code < 128:
-        assert igmpv3_mrc(code) == code
+        assert mc_time_code(code) == code
     else:
-        assert igmpv3_mrc(code) == (16 + code % 16) * 2 ** (code // 16 % 8 + 3)
+        assert mc_time_code(code) == (16 + code % 16) * 2 ** (code // 16 % 8 + 3)
 
 
 RECORDS = st.lists(
