@@ -257,7 +257,7 @@ def _same_end(one: port_params, other: port_params) -> bool:
 def record_pdu(pdu: lacpdu, p: port) -> None:
     """recordPDU (5.4.9): store the partner's parameters; it is in sync if it knows ours.
 
-    As in Linux, there is no exception for two passive ends; they would answer each other forever.
+    As in Linux, this is so even if both ends are passive, although the standard makes an exception.
     """
     actor, partner = pdu.actor, pdu.partner
     individual = not actor.port_state & LACP_STATE_AGGREGATION
@@ -771,8 +771,7 @@ def bond_3ad_unbind_slave(one: slave) -> None:
         heir.partner_system = own.partner_system
         heir.partner_system_priority = own.partner_system_priority
         heir.partner_oper_aggregator_key = own.partner_oper_aggregator_key
-        heir.lag_ports, own.lag_ports = own.lag_ports, []
-        own.is_active = False
+        heir.lag_ports = own.lag_ports
         for other in heir.lag_ports:
             other.aggregator = heir
     one.ad = None

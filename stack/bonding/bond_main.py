@@ -102,7 +102,7 @@ from stack.core.netdevice import (
     rtnl_link_ops,
 )
 from stack.core.rows import rows_of
-from stack.core.rtnetlink import random_ether_addr, rtnl_newlink
+from stack.core.rtnetlink import eth_hw_addr_init, rtnl_newlink
 from stack.core.snmp import rtnl_link_stats64
 from stack.core.time64 import NSEC_PER_MSEC
 from stack.core.timer import mod_timer, timer_delete, timer_list, timer_shutdown
@@ -380,6 +380,8 @@ def bond_enslave(bond: bonding, dev: net_device) -> int:
         _prepare(bond, one)
     except OSError:
         _restore(one)
+        if not bond.slave_list and bond_dev.dev_addr == dev.dev_addr:
+            eth_hw_addr_init(bond_dev, None)  # the next slave's address is taken instead
         raise
     bond_add(bond, one)
     return 0
@@ -435,7 +437,7 @@ def bond_add(bond: bonding, one: slave) -> None:
             bond_set_inactive_flags(one)
         else:
             bond_set_active_flags(one)
-            if bond.curr_active_slave is None:
+            if bond.curr_active_slave is None and one.link == BOND_LINK_UP:
                 bond.curr_active_slave = one
     netdev_rx_handler_register(dev, bond_handle_frame, one)
     if not bond_uses_primary(bond):
@@ -502,14 +504,11 @@ def bond_release(bond: bonding, dev: net_device) -> int:
         bond_hw_addr_flush(bond, one)
         if params.mode == BOND_MODE_8023AD and bond_dev.flags & netdevice.IFF_UP:
             dev_mc_del(dev, lacpdu_mcast_addr)
-    if was_active and bond_uses_primary(bond):
+    if was_active:
         bond_select_active_slave(bond)
-    elif was_active:
-        bond.curr_active_slave = bond.slave_list[0] if bond.slave_list else None
     bond_set_carrier(bond)
     if not bond.slave_list:
-        bond_dev.dev_addr = random_ether_addr(bond_dev.net)
-        bond_dev.addr_assign_type = netdevice.NET_ADDR_RANDOM
+        eth_hw_addr_init(bond_dev, None)
         call_netdevice_notifiers(netdevice.NETDEV_CHANGEADDR, bond_dev)
     for proto, vid in _vids(bond_dev):
         vlan_vid_del(dev, proto, vid)
@@ -608,13 +607,12 @@ def bond_miimon_commit(bond: bonding, changed: dict[slave, int]) -> None:
             bond_set_inactive_flags(one)
             bond_3ad_handle_link_change(one, link)
             continue
-        if not bond_uses_primary(bond):
-            if link == BOND_LINK_UP:
-                bond_set_active_flags(one)
-            continue
+        if bond_uses_primary(bond) and link == BOND_LINK_DOWN:
+            bond_set_inactive_flags(one)
+        elif not bond_uses_primary(bond) and link == BOND_LINK_UP:
+            bond_set_active_flags(one)
         curr = bond.curr_active_slave
         if link == BOND_LINK_DOWN:
-            bond_set_inactive_flags(one)
             failover = failover or one is curr
         elif curr is None or one is bond.primary_slave or one.prio > curr.prio:
             failover = True

@@ -37,6 +37,7 @@ from stack.bonding.bonding import (
     slave,
 )
 from stack.core.netdevice import IFF_UP, net_device, netif_running
+from stack.core.timer import timer_delete
 
 MODE_NAMES = {
     "balance-rr": BOND_MODE_ROUNDROBIN,
@@ -100,12 +101,8 @@ def bond_option_mode_set(bond: bonding, value: int) -> None:
 
 def bond_option_miimon_set(bond: bonding, value: int) -> None:
     """drivers/net/bonding/bond_options.c: delays keep their number of ticks."""
-    params = bond.params
-    was = params.miimon
-    params.miimon = value
-    if value:
-        params.updelay = params.updelay * was // value
-        params.downdelay = params.downdelay * was // value
+    bond.params.miimon = value
+    timer_delete(bond.mii_timer)
     bond.mii_epoch = bond.dev.machine.clock.now_ns()
     bond_mii_arm(bond)
 
@@ -122,6 +119,12 @@ def bond_option_all_slaves_active_set(bond: bonding, value: int) -> None:
     for one in bond.slave_list:
         if one.backup:
             one.inactive = not value
+
+
+def bond_option_coupled_control_set(bond: bonding, value: int) -> None:
+    """drivers/net/bonding/bond_options.c: collecting and distributing go together."""
+    if not value:
+        raise BondError(errno.EOPNOTSUPP, "independent control is not supported")
 
 
 def _actor(bond: bonding) -> None:
@@ -165,7 +168,9 @@ ROWS = (
     bond_option("ad_user_port_key", range(1024), ONLY_8023AD, ifdown=True),
     bond_option("tlb_dynamic_lb", SWITCH, frozenset({5, 6}), ifdown=True),
     bond_option("missed_max", range(1, 256), ALL_MODES - {4, 5, 6}),
-    bond_option("coupled_control", SWITCH, ONLY_8023AD, ifdown=True),
+    bond_option(
+        "coupled_control", SWITCH, ONLY_8023AD, ifdown=True, set=bond_option_coupled_control_set
+    ),
 )
 OPTIONS: dict[str, bond_option] = {row.name: row for row in ROWS}
 

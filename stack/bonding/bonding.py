@@ -62,7 +62,7 @@ class BondError(OSError):
 
 @state
 class bond_params:
-    """include/net/bonding.h: what `ip link` sets. Times are in ms, as they are set."""
+    """include/net/bonding.h: what `ip link` sets. `miimon` is in ms, delays are in its ticks."""
 
     mode: int = row(BOND_MODE_ROUNDROBIN)
     xmit_policy: int = row(BOND_XMIT_POLICY_LAYER2)

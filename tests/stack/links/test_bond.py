@@ -17,11 +17,20 @@ from hypothesis import strategies as st
 from e1000emu.clock import VirtualClock
 from fastpath.base.skbuff import kfree_skb, skb_from_bytes
 from stack.api.links import ip_link
+from stack.bonding.bond_options import bond_opt_set
 from stack.bonding.bond_xmit import bond_xmit_hash
+from stack.bonding.bonding import BOND_LINK_UP
 from stack.core.dev import dev_get_stats, dev_set_mac_address, dev_set_mtu
 from stack.core.netdevice import NETIF_F_TSO, netif_carrier_ok
 from stack.host import Host
-from stack.socket import AF_INET, SOCK_DGRAM, create_connection, create_server
+from stack.socket import (
+    AF_INET,
+    IP_ADD_MEMBERSHIP,
+    IPPROTO_IP,
+    SOCK_DGRAM,
+    create_connection,
+    create_server,
+)
 from tests.stack.core.wire import assert_no_leak
 from tests.stack.links.bonds import IP, SECOND, Cabled, active, heard, port_mac, slave_of
 from tests.stack.links.switch import refused
@@ -141,6 +150,18 @@ def test_delays_count_whole_ticks(two: Cabled) -> None:
     assert first.link_failure_count == 1
 
 
+def test_a_new_miimon_keeps_the_ticks_of_the_delays(two: Cabled) -> None:
+    bond = two.bond(0, "active-backup", miimon=100, updelay=300, downdelay=200)
+    with two.a.lock:
+        bond_opt_set(bond, "miimon", 50)
+    assert (bond.params.updelay, bond.params.downdelay) == (3, 2)
+    two.plug(0, False)
+    with two.a.lock:
+        bond_opt_set(bond, "miimon", 0)  # and nobody looks any more
+    two.run_for(1)
+    assert slave_of(bond, "eth0").link == BOND_LINK_UP
+
+
 def test_updelay_is_not_waited_for_without_an_active_slave(two: Cabled) -> None:
     bond = two.bond(0, "active-backup", miimon=100, updelay=60_000)
     for cable in (0, 1):
@@ -212,6 +233,26 @@ def test_round_robin_takes_turns_and_leaves_out_the_dead() -> None:
     assert new[1] == 0
     assert sum(new) == 30
     assert_no_leak(*net.hosts)
+
+
+def test_igmp_of_round_robin_leaves_by_a_slave_that_is_up(two: Cabled) -> None:
+    bond = two.bond(0, "balance-rr", miimon=100)
+    two.run_for(1)
+    two.plug(0, False, 1)
+    assert active(bond) == "eth1"
+    watch = two.watch(0, "eth1")
+    with two.a.socket(AF_INET, SOCK_DGRAM) as member:
+        member.setsockopt(IPPROTO_IP, IP_ADD_MEMBERSHIP, bytes((239, 1, 1, 1, 10, 0, 0, 1)))
+        two.run_for(1)
+    assert any(f[12:14] == b"\x08\0" and f[23] == 2 for f in heard(watch))
+    watch.close()
+    two.plug(1, False, 1)
+    assert active(bond) is None
+    two.plug(0, True, 1)
+    assert active(bond) == "eth0"
+    two.plug(1, True, 1)
+    two.a.set_master("eth0", None)
+    assert active(bond) == "eth1"
 
 
 def test_round_robin_sends_packets_per_slave(two: Cabled) -> None:
@@ -357,6 +398,18 @@ def test_the_first_slave_gives_its_address_and_all_get_their_own_back(two: Cable
     assert not netif_carrier_ok(bond.dev)
 
 
+def test_a_device_that_cannot_be_enslaved_leaves_no_address(two: Cabled) -> None:
+    bond = two.bond(0, "active-backup", [])
+    small = two.a.dev_by_name["eth0"]
+    small.max_mtu = 1500
+    dev_set_mtu(bond.dev, 2000)
+    with refused(errno.EINVAL):
+        two.a.set_master("eth0", "bond0")
+    assert bond.dev.dev_addr != port_mac(0, 0)
+    two.a.set_master("eth1", "bond0")
+    assert bond.dev.dev_addr == port_mac(0, 1)
+
+
 def test_counters_are_summed_and_stay_when_a_slave_goes(two: Cabled) -> None:
     bond, _ = two.both("balance-rr")
     blast(two, 10)
@@ -455,6 +508,7 @@ def test_what_is_refused(two: Cabled) -> None:
         ({"mode": "802.3ad", "ad_actor_sys_prio": 0}, errno.EINVAL),
         ({"num_grat_arp": 256}, errno.EINVAL),
         ({"arp_interval": 100}, errno.EOPNOTSUPP),
+        ({"mode": "802.3ad", "coupled_control": 0}, errno.EOPNOTSUPP),
     ):
         with refused(number):
             host.add_bond("bond1", **wrong)
