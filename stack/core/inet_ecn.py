@@ -10,6 +10,7 @@ from fastpath.base.skbuff import (
     skb_header_cloned,
     skb_store_bits,
 )
+from fastpath.net.hdr import iphdr_at, ipv6hdr_at
 from stack.core.if_vlan import vlan_get_protocol
 from stack.core.netdevice import ETH_P_IP, ETH_P_IPV6
 
@@ -58,14 +59,15 @@ def INET_ECN_encapsulate(outer: int, inner: int) -> int:
     return outer | (mark if mark != INET_ECN_CE else INET_ECN_ECT_0)
 
 
-def INET_ECN_decapsulate(skb: sk_buff, proto: int, at: int, outer: int, inner: int) -> int:
+def INET_ECN_decapsulate(skb: sk_buff, proto: int, at: int, outer: int) -> int:
     """Combine the marks of both headers into the inner one, `proto` at `at`. Borrows skb.
 
     0; 1: the inner packet is not ECN-capable but the outer one is; 2: such a packet was marked, so
     it has to be dropped (RFC 6040 4.2).
     """
     outer &= INET_ECN_MASK
-    inner &= INET_ECN_MASK
+    tos = iphdr_at(skb, at).tos if proto == ETH_P_IP else ipv6hdr_at(skb, at).priority
+    inner = tos & INET_ECN_MASK
     if inner == INET_ECN_NOT_ECT:
         return 2 if outer == INET_ECN_CE else int(outer != INET_ECN_NOT_ECT)
     if outer == INET_ECN_CE and inner != INET_ECN_CE:

@@ -21,7 +21,6 @@ from functools import partial
 
 from fastpath.base.skbuff import (
     CHECKSUM_NONE,
-    PACKET_HOST,
     sk_buff,
     skb_copy_bits,
     skb_pull,
@@ -107,7 +106,6 @@ def mr_register_rcv(mrt: mr_table | None, skb: sk_buff, protocol: int) -> bool:
     skb_scrub_packet(skb, False)
     skb.cb = None
     skb.ip_cb_flags = 0
-    skb.pkt_type = PACKET_HOST
     skb.dev = dev
     netif_rx(skb)
     return True

@@ -31,7 +31,7 @@ from stack.core.netdevice import (
 )
 from stack.core.rows import row, state, wide
 from stack.core.rtnetlink import eth_hw_addr_init, rtnl_create_link, rtnl_register_link
-from stack.core.uapi import AF_INET, AF_INET6
+from stack.core.uapi import AF_INET6
 from stack.ethernet.eth import eth_mac_addr, eth_validate_addr, ether_setup_software
 from stack.inet.flow import flowi
 from stack.inet.udp_hash import udp_sock
@@ -62,7 +62,6 @@ from stack.tunnel.udp_tunnel import (
 
 GENEVE_UDP_PORT, GENEVE_VER = 6081, 0
 GENEVE_F_CRITICAL = 0x40
-IP_HLEN = {AF_INET: 20, AF_INET6: 40}
 
 
 @state
@@ -185,7 +184,6 @@ geneve_ethtool_ops = ethtool_ops(get_drvinfo=fixed_drvinfo("geneve", "0.6"))
 def geneve_setup(dev: net_device) -> None:
     """Ethernet without a queue."""
     ether_setup_software(dev, geneve_netdev_ops, geneve_ethtool_ops)
-    dev.max_mtu = IP_MAX_MTU - UDP_HLEN - TUNNEL_HLEN - ETH_HLEN
     dev.features = UDP_TUNNEL_FEATURES
     dev.hw_features = UDP_TUNNEL_FEATURES
 
@@ -209,7 +207,7 @@ def geneve_newlink(
     geneve = geneve_dev(dev, cfg)
     dev.priv = geneve
     eth_hw_addr_init(dev, mac)
-    dev.max_mtu -= IP_HLEN[cfg.family]
+    dev.max_mtu = IP_MAX_MTU - HEADROOM[cfg.family] - ETH_HLEN
     dev.needed_headroom = HEADROOM[cfg.family] + ETH_HLEN + netdevice.LL_MAX_HEADER
     rtnl_register_link(dev)
     geneve.gro_cells = gro_cells_init(dev)

@@ -24,7 +24,6 @@ import errno
 from dataclasses import dataclass
 
 from fastpath.base.skbuff import (
-    PACKET_HOST,
     SKB_GSO_GRE,
     SKB_GSO_GRE_CSUM,
     SKB_GSO_IPXIP4,
@@ -76,13 +75,13 @@ TUNNEL_FEATURES = netdevice.NETIF_F_SOFTWARE_DEVICE
 
 @dataclass(frozen=True, slots=True)
 class tunnel_kind:
-    """One kind of tunnel. `protos`: what may be inside, by protocol number outside."""
+    """One kind of tunnel."""
 
     kind: str
     family: int
     type: int
     protos: tuple[int, ...]
-    """Of IPPROTO_IPIP and IPPROTO_IPV6, or IPPROTO_GRE alone; the first is the default."""
+    """What may be inside, by protocol number outside: IPPROTO_GRE alone, or one or two others."""
     ether: bool = False
 
     @property
@@ -227,7 +226,7 @@ def ip_tunnel_lookup(
 ) -> ip_tunnel | None:
     """net/ipv4/ip_tunnel.c: the tunnel that is up for a packet from `remote` to `local`.
 
-    One of both addresses is preferred to one of either, and that to one of none.
+    A tunnel with both addresses is preferred to one with either, and that to one with none.
     """
     table = tunnels_of(net).tunnels
     if not table:
@@ -252,7 +251,7 @@ def ip_tunnel_lookup(
 # --- sending ------------------------------------------------------------------------------------
 
 
-def inner_of(skb: sk_buff, dev: net_device, ether: bool) -> inner_packet | None:
+def inner_of(skb: sk_buff, ether: bool) -> inner_packet | None:
     """The inner packet to be sent; None: its header is truncated. Borrows skb."""
     at = netdevice.ETH_HLEN if ether else 0
     proto = skb.protocol
@@ -315,7 +314,9 @@ def ip_tunnel_rcv(t: ip_tunnel, skb: sk_buff, tpi: tnl_ptk_info, outer_tos: int)
         stats.rx_crc_errors += 1
         wrong = True
     elif p.i_flags & GRE_SEQ:
-        if not tpi.flags & GRE_SEQ or (tpi.seq - t.i_seqno) & 0x80000000:
+        # Any number is the first one: the sender may have counted for long.
+        old = t.i_seqno and (tpi.seq - t.i_seqno) & 0x80000000
+        if not tpi.flags & GRE_SEQ or old:
             stats.rx_fifo_errors += 1
             wrong = True
         else:
@@ -344,25 +345,22 @@ def enter(t: ip_tunnel, skb: sk_buff, proto: int, outer_tos: int) -> bool:
         return False
     inner = int.from_bytes(skb_copy_bits(skb, 12, 2), "big") if t.kind.ether else proto
     size = {ETH_P_IP: IP_HLEN, ETH_P_IPV6: IPV6_HLEN}.get(inner, 0)
-    if size and pskb_may_pull(skb, at + size):
-        tos = iphdr_at(skb, at).tos if inner == ETH_P_IP else ipv6hdr_at(skb, at).priority
-        if INET_ECN_decapsulate(skb, inner, at, outer_tos, tos) > 1:
-            stats.rx_frame_errors += 1
-            stats.rx_errors += 1
-            kfree_skb_reason(dev.net, skb, SKB_DROP_REASON_NOT_SPECIFIED)
-            return False
+    readable = size and pskb_may_pull(skb, at + size)
+    if readable and INET_ECN_decapsulate(skb, inner, at, outer_tos) > 1:
+        stats.rx_frame_errors += 1
+        stats.rx_errors += 1
+        kfree_skb_reason(dev.net, skb, SKB_DROP_REASON_NOT_SPECIFIED)
+        return False
     iptunnel_pull_offloads(skb)
     skb_scrub_packet(skb, dev.net is not t.net)
     skb.cb = None
     skb.ip_cb_flags = 0
     skb.dev = dev
+    skb_reset_mac_header(skb)
     if t.kind.ether:
-        skb_reset_mac_header(skb)
         eth_type_trans(skb, dev)
     else:
-        skb_reset_mac_header(skb)
         skb.protocol = proto
-        skb.pkt_type = PACKET_HOST
     skb_reset_network_header(skb)
     return True
 

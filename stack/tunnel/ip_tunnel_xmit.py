@@ -43,7 +43,6 @@ from stack.ipv6.ip6_output import ip6_local_out
 from stack.ipv6.protocol import NEXTHDR_DEST
 from stack.ipv6.route import ip6_dst_lookup_tail
 from stack.ipv6.rt6_info import ip6_dst_hoplimit, rt6_info
-from stack.net import Net
 from stack.tunnel.gre import GRE_SEQ, gre_build_header
 from stack.tunnel.ip_tunnel import (
     ENCAP_LIMIT_BYTES,
@@ -77,7 +76,7 @@ def tunnel_xmit(skb: sk_buff, dev: net_device) -> int:
         for one in skb_gso_software(skb, dev) or ():
             tunnel_xmit(one, dev)
         return NETDEV_TX_OK
-    inner = inner_of(skb, dev, t.kind.ether)
+    inner = inner_of(skb, t.kind.ether)
     proto = proto_outside(t, skb.protocol) if inner is not None else 0
     if inner is None or not proto:
         return drop_tx(skb, dev)
@@ -245,15 +244,6 @@ def ip6_encap_limit(skb: sk_buff, t: ip_tunnel, inner: inner_packet) -> int:
     return limit
 
 
-def ip6_route_of(t: ip_tunnel, net: Net, tclass: int, label: int, proto: int) -> flowi:
-    """The flow of a tunnel's packets."""
-    p = t.parms
-    fl6 = flowi(AF_INET6, p.remote, p.local, p.link, tclass, proto)
-    fl6.flowlabel = label
-    fl6.flowi_mark = p.fwmark
-    return fl6
-
-
 def ip6_tnl_xmit(skb: sk_buff, t: ip_tunnel, inner: inner_packet, proto: int) -> int:
     """net/ipv6/ip6_tunnel.c. NETDEV_TX_OK. Takes ownership of skb."""
     dev, p, net = t.dev, t.parms, t.net
@@ -265,7 +255,9 @@ def ip6_tnl_xmit(skb: sk_buff, t: ip_tunnel, inner: inner_packet, proto: int) ->
         tclass = inner.tos
     if p.flags & IP6_TNL_F_USE_ORIG_FLOWLABEL:
         label = inner.flow_lbl
-    fl6 = ip6_route_of(t, net, tclass, label, proto)
+    fl6 = flowi(AF_INET6, p.remote, p.local, p.link, tclass, proto)
+    fl6.flowlabel = label
+    fl6.flowi_mark = p.fwmark
     if p.local and not ipv6_chk_addr(net, p.local, None, False):
         return no_route(skb, t)
     try:

@@ -386,13 +386,10 @@ def udp_tunnel_rx(skb: sk_buff, dev: net_device, net: Net, outer_tos: int) -> in
         stats.rx_length_errors += 1
         stats.rx_errors += 1
         return drop_rx(net, skb)
-    if need:
-        four = skb.protocol == ETH_P_IP
-        tos = iphdr_at(skb, 0).tos if four else ipv6hdr_at(skb, 0).priority
-        if INET_ECN_decapsulate(skb, skb.protocol, 0, outer_tos, tos) > 1:
-            stats.rx_frame_errors += 1
-            stats.rx_errors += 1
-            return drop_rx(net, skb)
+    if need and INET_ECN_decapsulate(skb, skb.protocol, 0, outer_tos) > 1:
+        stats.rx_frame_errors += 1
+        stats.rx_errors += 1
+        return drop_rx(net, skb)
     stats.rx_packets += 1
     stats.rx_bytes += skb.len
     gro_cells_receive(dev.priv.gro_cells, skb)

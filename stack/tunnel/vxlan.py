@@ -39,6 +39,7 @@ from stack.ethernet.eth import (
     eth_no_rx_filter,
     eth_validate_addr,
     ether_setup_software,
+    is_valid_ether_addr,
 )
 from stack.inet.udp_hash import udp_sock
 from stack.ipv4.igmp import ip_mc_join_group, ip_mc_leave_group
@@ -192,7 +193,12 @@ def vxlan_fdb_remove(vxlan: vxlan_dev, addr: bytes, rdst: vxlan_rdst) -> bool:
 
 
 def vxlan_snoop(vxlan: vxlan_dev, src: wide, addr: bytes, ifindex: int) -> bool:
-    """Learn that a station is behind host `src`. True: the frame must be dropped."""
+    """Learn that a station is behind host `src`. True: the frame must be dropped.
+
+    A frame whose sender has no address of a station is dropped, too.
+    """
+    if not is_valid_ether_addr(addr):
+        return True
     cfg = vxlan.cfg
     now = vxlan.net.clock.now_ns()
     f = vxlan.fdb.get(addr)
@@ -218,6 +224,7 @@ def vxlan_cleanup(vxlan: vxlan_dev) -> None:
         now, age_ns = vxlan.net.clock.now_ns(), vxlan.cfg.age_s * NSEC_PER_SEC
         for f in tuple(vxlan.fdb.values()):
             fixed = f.state & (uapi.NUD_PERMANENT | uapi.NUD_NOARP)
+            fixed |= f.flags & uapi.NTF_EXT_LEARNED
             if not fixed and now - f.updated >= age_ns:
                 del vxlan.fdb[f.addr]
     if vxlan.age_work is not None:

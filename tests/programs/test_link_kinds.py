@@ -220,7 +220,7 @@ def outer(data, six, tos, summed):
             + ip[:10] + struct.pack("!H", csum(ip)) + ip[12:] + udp)
 def inner(rng, to, n):
     kind = rng.choice([0x88B5, 0x800, 0x800, 0x86DD, 0x86DD])
-    senders = [b"\\2\\0\\0\\0\\7\\7", b"\\2\\0\\0\\0\\7\\x08", to]
+    senders = [b"\\2\\0\\0\\0\\7\\7", b"\\2\\0\\0\\0\\7\\x08", to, b"\\3\\0\\0\\0\\7\\7", bytes(6)]
     frame = to + rng.choice(senders) + struct.pack("!H", kind)
     mark = rng.randrange(4)
     if kind == 0x800:

@@ -155,6 +155,18 @@ def test_key_sum_and_number_of_gre(wire: Pair, kind: str) -> None:
         assert GRE(bytes(one)).chksum == was
 
 
+def test_the_first_number_of_gre_may_be_any(wire: Pair) -> None:
+    wire.tunnel("gre", seq=True)
+    sender, receiver = (host.dev("t0").priv for host in wire.hosts)
+    receiver.i_seqno, sender.o_seqno = 0, 0x9000_0000
+    assert wire.datagram(False) == b"x" * 32
+    assert receiver.i_seqno == 0x9000_0001
+    sender.o_seqno = 0x8FFF_FFFF
+    with pytest.raises(TimeoutError):
+        wire.datagram(False)
+    assert receiver.dev.stats.rx_fifo_errors == 1
+
+
 def test_ttl_and_tos_are_those_inside_or_the_given(wire: Pair) -> None:
     wire.tunnel("gre", ttl=9, tos=0x20)
     wire.datagram(False, tos=0x48, ttl=33)
