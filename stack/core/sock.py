@@ -19,7 +19,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from fastpath.base.bpf import bpf_prog, bpf_prog_run
-from fastpath.base.skbuff import SkbPool, alloc_skb, pskb_trim, sk_buff, sk_buff_head, skb_orphan
+from fastpath.base.skbuff import alloc_skb, pskb_trim, sk_buff, sk_buff_head, skb_orphan
 from fastpath.net.inet import UdpFlow
 from stack.core import fasync, sock_flags, uapi
 from stack.core.drop_reason import (
@@ -900,15 +900,19 @@ def sock_queue_err_skb(sk: sock, skb: sk_buff) -> int:
 
 
 def sock_alloc_send_skb(
-    sk: sock, size_bytes: int, noblock: int | bool, pool: SkbPool | None = None, headroom: int = 0
+    sk: sock, size_bytes: int, noblock: int | bool, headroom: int = 0
 ) -> sk_buff:
     """net/core/sock.c: a charged sk_buff of `size_bytes` room; waits for send memory.
 
+    The pool is that of short heads, if it is large enough.
     Raises: OSError EPIPE, EAGAIN, ENOBUFS or the sock's pending error.
     """
     if sk.sk_wmem_alloc >= sk.sk_sndbuf or sk.sk_err or sk.sk_shutdown & uapi.SEND_SHUTDOWN:
         sock_wait_for_wmem(sk, noblock)
-    skb = alloc_skb(pool or sk.net.skb_small, size_bytes, headroom)
+    pool = sk.net.skb_small_head
+    if headroom + size_bytes > pool.buf_bytes:
+        pool = sk.net.skb_small
+    skb = alloc_skb(pool, size_bytes, headroom)
     if skb is None:
         raise os_error(errno.ENOBUFS, "no packet buffer left on the host")
     skb.sk = sk

@@ -178,7 +178,7 @@ def inet_frag_alloc(
 
 
 def ip_copy_metadata(to: sk_buff, frm: sk_buff) -> None:
-    """net/ipv4/ip_output.c (and ip6_copy_metadata): copy a packet's metadata to its fragment."""
+    """net/ipv4/ip_output.c (and ip6_copy_metadata): metadata to or from a fragment."""
     to.pkt_type = frm.pkt_type
     to.priority = frm.priority
     to.protocol = frm.protocol

@@ -43,6 +43,7 @@ from stack.core.rows import row, state, wide
 from stack.core.snmp import ipstats6_mib, ipstats_mib
 from stack.core.time64 import NSEC_PER_SEC
 from stack.core.timer import mod_timer, timer_delete, timer_list
+from stack.inet.do_fragment import ip_copy_metadata
 from stack.net import Net
 
 COMPACT_ABOVE = 500  # fragments; an sk_buff holds 1100 pieces
@@ -292,12 +293,9 @@ def inet_frag_reasm_join(qp: inet_frag_queue, hlen: int) -> sk_buff | None:
         skb_reset_network_header(whole)
         skb_pull(whole, hlen)
         skb_reset_transport_header(whole)
-        whole.protocol = head.protocol
-        whole.pkt_type = head.pkt_type
+        ip_copy_metadata(whole, head)
         whole.tstamp_ns = head.tstamp_ns
-        whole.dst = head.dst
         whole.cb = head.cb
-        whole.ip_cb_flags = head.ip_cb_flags
     for skb in (head, *rest):
         data = skb_copy_bits(skb, 0, skb.len)
         if whole is not None and skb_add_data(whole, net.skb_pages, data, 0, len(data)) < len(data):

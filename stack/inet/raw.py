@@ -152,11 +152,8 @@ def raw_hdrinc_skb(
     """
     net = sk.net
     headroom = LL_MAX_HEADER + rt.dev.needed_headroom
-    pool = net.skb_small_head
-    if headroom + length > pool.buf_bytes:
-        pool = net.skb_small
-    size = min(length, pool.buf_bytes - headroom)
-    skb = sock_alloc_send_skb(sk, size, flags & uapi.MSG_DONTWAIT, pool, headroom)
+    size = min(length, net.skb_small.buf_bytes - headroom)
+    skb = sock_alloc_send_skb(sk, size, flags & uapi.MSG_DONTWAIT, headroom)
     before = skb.truesize
     skb_put_data(skb, header)
     try:

@@ -182,20 +182,21 @@ def udp_lib_rcv(net: Net, skb: sk_buff, af: inet_af_ops, many: bool) -> int:
             if ulen != size:
                 pskb_trim_rcsum(skb, ulen)
     ends = inet_skb_ends(skb)
+    takers: list[udp_sock] | None = udp_mcast_takers(skb, af, ends) if many else None
     summed = skb.ip_summed
     if (
         summed != CHECKSUM_UNNECESSARY
         and summed != CHECKSUM_PARTIAL
         and uh.check
-        and not (many and skb.len > CHECKSUM_BREAK and not udp_mcast_takers(skb, af, ends))
+        and not (takers is not None and not takers and skb.len > CHECKSUM_BREAK)
         and udp_csum_bad(skb)
     ):
         mib.InCsumErrors += 1
         mib.InErrors += 1
         kfree_skb_reason(net, skb, drop_reason.SKB_DROP_REASON_UDP_CSUM)
         return 0
-    if many:
-        return __udp_lib_mcast_deliver(net, skb, af, ends)
+    if takers is not None:
+        return __udp_lib_mcast_deliver(net, skb, af, takers)
     sk = __udp_lib_lookup(net, ends, skb.skb_iif, inet_sdif(skb))
     if sk is not None:
         if sk.udp_tuple is not None:
@@ -272,9 +273,8 @@ def udp_csum_bad(skb: sk_buff) -> bool:
     return skb.ip_summed != CHECKSUM_UNNECESSARY and bool(skb_checksum_complete(skb))
 
 
-def __udp_lib_mcast_deliver(net: Net, skb: sk_buff, af: inet_af_ops, ends: InetEnds) -> int:
-    """net/ipv{4,6}/udp.c: deliver a group or broadcast to each matching socket. Takes ownership."""
-    takers = udp_mcast_takers(skb, af, ends)
+def __udp_lib_mcast_deliver(net: Net, skb: sk_buff, af: inet_af_ops, takers: list[udp_sock]) -> int:
+    """net/ipv{4,6}/udp.c: deliver a group or broadcast to its sockets. Takes ownership."""
     if not takers:
         af.udp_mib(net).IgnoredMulti += 1
         consume_skb(skb)

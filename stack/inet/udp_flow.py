@@ -22,6 +22,7 @@ support IP options, groups and broadcasts, routes with metrics, or devices witho
 from __future__ import annotations
 
 import errno
+from typing import NoReturn
 
 from fastpath.base.skbuff import sk_buff
 from fastpath.net.inet import UdpFlow
@@ -138,17 +139,26 @@ def udp_send_flow(sk: udp_sock, dest: udp_dest, flow: UdpFlow, msg: msghdr, leng
     Raises: OSError EAGAIN, EPIPE, ENOBUFS, an error of the layers below.
     """
     if sk.sk_wmem_alloc >= sk.sk_sndbuf or sk.sk_err or sk.sk_shutdown & uapi.SEND_SHUTDOWN:
-        sock_wait_for_wmem(sk, msg.msg_flags & uapi.MSG_DONTWAIT)
+        udp_wait_for_wmem(sk, msg.msg_flags & uapi.MSG_DONTWAIT)
     if sk.gso_size and length > sk.gso_size:
         skb = flow.segments(msg.buf, msg.off, length, sk.gso_size, sk.net.skb_pages)
     else:
         skb = flow.datagram(msg.buf, msg.off, length)
     if skb is None:
-        raise os_error(errno.ENOBUFS, "no packet buffer left on the host")
+        raise_send_error(sk, -errno.ENOBUFS)
     msg.off += length
     msg.count = 0
     udp_flow_xmit(sk, dest, flow, skb, 1)
     return length
+
+
+def udp_wait_for_wmem(sk: udp_sock, noblock: int) -> None:
+    """sock_wait_for_wmem, whose failure is counted. Raises: OSError."""
+    try:
+        sock_wait_for_wmem(sk, noblock)
+    except OSError as error:
+        udp_count_sndbuf(sk, error)
+        raise
 
 
 def udp_flow_xmit(sk: udp_sock, dest: udp_dest, flow: UdpFlow, skb: sk_buff, count: int) -> None:
@@ -173,7 +183,11 @@ def udp_send_cork(sk: udp_sock, msg: msghdr, length: int, dest: udp_dest) -> int
         sk.len = 0
         sk.sk_tx_flow = None  # the next sendmsg adds to this datagram
         return udp_append(sk, msg, length, dest.af, dest)
-    skb = dest.af.udp_make_skb(sk, dest, msg, length + UDP_HLEN)
+    try:
+        skb = dest.af.udp_make_skb(sk, dest, msg, length + UDP_HLEN)
+    except OSError as error:
+        udp_count_sndbuf(sk, error)
+        raise
     if skb is not None:
         err = dest.af.udp_send_skb(skb, dest.fl, inet_cork_of(sk))
         if err:
@@ -196,7 +210,8 @@ def udp_append(
             if sk.len + ulen > 0xFFFF:
                 raise os_error(errno.EMSGSIZE, "the collected datagram became too long")
             af_ops_of[sk.pending].udp_append(sk, dest, msg, ulen)
-        except OSError:
+        except OSError as error:
+            udp_count_sndbuf(sk, error)
             udp_flush_pending_frames(sk)
             raise
         sk.len += ulen
@@ -246,11 +261,17 @@ def udp_sent(sk: udp_sock, err: int, recverr: bool, count: int) -> int:
     return err
 
 
-def raise_send_error(sk: udp_sock, err: int) -> None:
+def raise_send_error(sk: udp_sock, err: int) -> NoReturn:
     """Count a failed send and raise it as OSError."""
-    if err == -errno.ENOBUFS:
+    error = os_error(err)
+    udp_count_sndbuf(sk, error)
+    raise error
+
+
+def udp_count_sndbuf(sk: udp_sock, error: OSError) -> None:
+    """The end of udp_sendmsg: count the errors for lack of memory or of room to send."""
+    if error.errno in (errno.ENOBUFS, errno.EAGAIN):
         sk.udp_mib.SndbufErrors += 1
-    raise os_error(err)
 
 
 def udp_sendmmsg(sk: udp_sock, rows: mmsg_send, start: int, flags: int) -> int:

@@ -52,7 +52,7 @@ class udp_dest:
 
 @state
 class udp_sock(inet_sock):
-    """struct udp_sock. `len` = bytes of the corked datagram, UDP header included."""
+    """struct udp_sock."""
 
     udp_mib: snmp.udp_mib = row()
     """The counters of its family."""

@@ -260,11 +260,16 @@ def xfrm_gen_index(net: Net, direction: int, wanted: int) -> int:
     return wanted
 
 
+def xfrm_nopolicy(xfrm: netns_xfrm) -> bool:
+    """The value of `nopolicy` while no decrypted packet is being delivered."""
+    return not xfrm.policy_all and not any(xfrm.default) and not xfrm.sk_policies
+
+
 def xfrm_changed(net: Net) -> None:
     """A policy or state was added, changed or removed: flows are looked up again."""
     xfrm = net.xfrm
     xfrm.genid += 1
-    xfrm.nopolicy = not xfrm.policy_all and not any(xfrm.default) and not xfrm.sk_policies
+    xfrm.nopolicy = xfrm_nopolicy(xfrm)
     for forget in xfrm.changed:
         forget()
 
@@ -425,7 +430,7 @@ def policy_fits(pol: xfrm_policy, path: tuple[xfrm_state, ...]) -> bool:
 
 
 def xfrm_policy_ok(tmpl: xfrm_tmpl, path: tuple[xfrm_state, ...], start: int) -> int:
-    """net/xfrm/xfrm_policy.c: index of the next template in the path; -1: no match."""
+    """net/xfrm/xfrm_policy.c: where in the path the next template begins; -1: no match."""
     missing = -1
     if tmpl.optional:
         if tmpl.mode == XFRM_MODE_TRANSPORT:

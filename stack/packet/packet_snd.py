@@ -137,9 +137,9 @@ def packet_fill_skb(
     length: int,
     sockc: sockcm_cookie | None,
 ) -> None:
-    """Make a frame of the caller's bytes, which it is freed without.
+    """Complete a frame of the caller's bytes: MAC header, protocol, device, priority.
 
-    Raises: OSError EINVAL for less than a header or no address, EMSGSIZE.
+    Raises: OSError EINVAL for less than a header or no address, EMSGSIZE; skb is freed then.
     """
     raw = sk.sk_type == uapi.SOCK_RAW
     proto: int = sk.num if to is None else to.protocol
@@ -196,10 +196,7 @@ def packet_alloc_skb(sk: packet_sock, dev: net_device, msg: msghdr, length: int)
     net = sk.net
     headroom = HEADROOM + dev.needed_headroom
     linear = length if length < MAX_LINEAR else MAX_LINEAR
-    pool = net.skb_small_head
-    if headroom + linear > pool.buf_bytes:
-        pool = net.skb_small
-    skb = sock_alloc_send_skb(sk, linear, msg.msg_flags & uapi.MSG_DONTWAIT, pool, headroom)
+    skb = sock_alloc_send_skb(sk, linear, msg.msg_flags & uapi.MSG_DONTWAIT, headroom)
     before = skb.truesize
     skb_reset_network_header(skb)
     done = copy_to_skb(msg, skb, linear)

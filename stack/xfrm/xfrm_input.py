@@ -50,7 +50,7 @@ from stack.core.uapi import AF_INET, AF_INET6, IPPROTO_IPV6
 from stack.inet.espinudp import ESP_HLEN
 from stack.inet.protocol import inet_add_protocol, net_protocol
 from stack.inet.udp_flow import UDP_HLEN
-from stack.inet.xfrm_policy import XFRM_MODE_TUNNEL
+from stack.inet.xfrm_policy import XFRM_MODE_TUNNEL, xfrm_nopolicy
 from stack.ipv4 import icmp_codes
 from stack.ipv4.route import ipv4_redirect, ipv4_update_pmtu
 from stack.ipv6.ip6_cb import ip6cb_nhoff
@@ -309,7 +309,7 @@ def deliver(net: Net, skb: sk_buff, x: xfrm_state, family: int) -> None:
                 dst_input(skb)
     finally:
         xfrm.sec_path = before
-        xfrm.nopolicy = not before and not xfrm.policy_all and not any(xfrm.default)
+        xfrm.nopolicy = not before and xfrm_nopolicy(xfrm)
 
 
 def again(net: Net, sk: object, skb: sk_buff) -> int:

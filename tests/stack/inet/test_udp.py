@@ -490,6 +490,19 @@ def test_receive_buffer_limit_counts_drops(net: Net, fd: int) -> None:
     assert recv(net, fd)[0] == b"again"
 
 
+@pytest.mark.parametrize("flags", [MSG_DONTWAIT, MSG_DONTWAIT | MSG_MORE], ids=["plain", "corked"])
+def test_no_room_to_send_is_counted(net: Net, fd: int, flags: int) -> None:
+    sk = sockfd_lookup(net.host, fd).sk
+    sk.sk_wmem_alloc += 2 * sk.sk_sndbuf
+    for count in (1, 2):
+        with pytest.raises(BlockingIOError):
+            sys_sendto(net.host, fd, b"x", flags, at(PEER, 7))
+        assert net.host.mib.udp.SndbufErrors == count
+    sk.sk_wmem_alloc -= 2 * sk.sk_sndbuf
+    sys_sendto(net.host, fd, b"x", 0, at(PEER, 7))
+    assert net.host.mib.udp.SndbufErrors == 2
+
+
 def test_memory_is_returned_at_close(net: Net, fd: int) -> None:
     for _ in range(20):
         net.inject(IP(src=PEER, dst=ME) / UDP(sport=9, dport=5000) / bytes(500))

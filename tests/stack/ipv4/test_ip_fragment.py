@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from scapy.layers.inet import ICMP, IP, UDP, fragment
 from scapy.packet import Raw
 
-from stack.core.bsd_socket import sys_recvfrom
-from stack.core.uapi import MSG_DONTWAIT
+from stack.core.bsd_socket import sys_recvfrom, sys_setsockopt
+from stack.core.uapi import MSG_DONTWAIT, SO_BINDTODEVICE, SOL_SOCKET
 from stack.inet.inet_fragment import ip_frag_ecn
 from tests.stack.ipv4.net import ME, PEER, SEC, Net, one_host, udp_socket
 from tests.support import examples
@@ -213,6 +213,14 @@ def test_thousands_of_tiny_fragments(net: Net, fd: int) -> None:
     for frag in pieces(payload, list(range(1, 2501))):
         net.inject(frag)
     assert read(net, fd) == payload
+    settled(net)
+
+
+def test_a_packet_of_many_fragments_is_from_their_interface(net: Net, fd: int) -> None:
+    sys_setsockopt(net.host, fd, SOL_SOCKET, SO_BINDTODEVICE, b"eth0")
+    for frag in pieces(bytes(8000), list(range(1, 1001))):
+        net.inject(frag)
+    assert read(net, fd) == bytes(8000)
     settled(net)
 
 

@@ -489,6 +489,26 @@ def test_a_socket_with_policies_of_its_own_is_asked_for_them_first(wire: Ipsec) 
     assert counted(wire.a) == {"XfrmInPolBlock": 1, "XfrmOutPolBlock": 2}
 
 
+def test_a_sockets_policy_counts_after_a_decrypted_packet_too(wire: Ipsec) -> None:
+    for host in wire.hosts:
+        state(host, BY_NAME["null"], *reversed(OUTSIDE4), 0x200, 0)
+    template = xfrm_tmpl(AF_INET, proto=IPPROTO_ESP, reqid=1)
+    chosen = selector(proto=17)
+    xfrm_policy_insert(wire.b, xfrm_policy(chosen, XFRM_POLICY_OUT, xfrm_vec=(template,)))
+    with (
+        wire.a.socket(AF_INET, SOCK_DGRAM) as near,
+        wire.b.socket(AF_INET, SOCK_DGRAM) as far,
+    ):
+        near.bind((OUTSIDE4[0], 500))
+        near.settimeout(1)
+        block = xfrm_policy(selector(), XFRM_POLICY_OUT, XFRM_POLICY_BLOCK)
+        near.setsockopt(SOL_IP, IP_XFRM_POLICY, put_policy_info(block))
+        far.sendto(b"secret", (OUTSIDE4[0], 500))
+        assert near.recv(9) == b"secret"
+        with pytest.raises(PermissionError):
+            near.sendto(b"not", (OUTSIDE4[1], 500))
+
+
 @pytest.mark.parametrize(("six", "outside6"), [*itertools.product((False, True), repeat=2)])
 def test_families_inside_and_outside_and_large_datagrams(
     wire: Ipsec, six: bool, outside6: bool
