@@ -22,7 +22,6 @@ support IP options, groups and broadcasts, routes with metrics, or devices witho
 from __future__ import annotations
 
 import errno
-from typing import NoReturn
 
 from fastpath.base.skbuff import sk_buff
 from fastpath.net.inet import UdpFlow
@@ -145,7 +144,7 @@ def udp_send_flow(sk: udp_sock, dest: udp_dest, flow: UdpFlow, msg: msghdr, leng
     else:
         skb = flow.datagram(msg.buf, msg.off, length)
     if skb is None:
-        raise_send_error(sk, -errno.ENOBUFS)
+        raise udp_send_error(sk, os_error(errno.ENOBUFS, "no packet buffer left on the host"))
     msg.off += length
     msg.count = 0
     udp_flow_xmit(sk, dest, flow, skb, 1)
@@ -157,7 +156,7 @@ def udp_wait_for_wmem(sk: udp_sock, noblock: int) -> None:
     try:
         sock_wait_for_wmem(sk, noblock)
     except OSError as error:
-        udp_count_sndbuf(sk, error)
+        udp_send_error(sk, error)
         raise
 
 
@@ -166,7 +165,7 @@ def udp_flow_xmit(sk: udp_sock, dest: udp_dest, flow: UdpFlow, skb: sk_buff, cou
     sk.sk_wmem_alloc += skb.truesize
     err = dest.af.udp_flow_xmit(sk, flow, skb, count)
     if err:
-        raise_send_error(sk, err)
+        raise udp_send_error(sk, os_error(err))
 
 
 def udp_send_cork(sk: udp_sock, msg: msghdr, length: int, dest: udp_dest) -> int:
@@ -186,12 +185,12 @@ def udp_send_cork(sk: udp_sock, msg: msghdr, length: int, dest: udp_dest) -> int
     try:
         skb = dest.af.udp_make_skb(sk, dest, msg, length + UDP_HLEN)
     except OSError as error:
-        udp_count_sndbuf(sk, error)
+        udp_send_error(sk, error)
         raise
     if skb is not None:
         err = dest.af.udp_send_skb(skb, dest.fl, inet_cork_of(sk))
         if err:
-            raise_send_error(sk, err)
+            raise udp_send_error(sk, os_error(err))
     return length
 
 
@@ -211,14 +210,14 @@ def udp_append(
                 raise os_error(errno.EMSGSIZE, "the collected datagram became too long")
             af_ops_of[sk.pending].udp_append(sk, dest, msg, ulen)
         except OSError as error:
-            udp_count_sndbuf(sk, error)
+            udp_send_error(sk, error)
             udp_flush_pending_frames(sk)
             raise
         sk.len += ulen
         if not (sk.corkflag or msg.msg_flags & uapi.MSG_MORE):
             err = udp_push_pending_frames(sk)
             if err:
-                raise_send_error(sk, err)
+                raise udp_send_error(sk, os_error(err))
         elif not sk.sk_write_queue.qlen:
             sk.pending = 0
         return length
@@ -261,17 +260,11 @@ def udp_sent(sk: udp_sock, err: int, recverr: bool, count: int) -> int:
     return err
 
 
-def raise_send_error(sk: udp_sock, err: int) -> NoReturn:
-    """Count a failed send and raise it as OSError."""
-    error = os_error(err)
-    udp_count_sndbuf(sk, error)
-    raise error
-
-
-def udp_count_sndbuf(sk: udp_sock, error: OSError) -> None:
-    """The end of udp_sendmsg: count the errors for lack of memory or of room to send."""
+def udp_send_error(sk: udp_sock, error: OSError) -> OSError:
+    """The end of udp_sendmsg: `error`, counted if memory or room to send is missing."""
     if error.errno in (errno.ENOBUFS, errno.EAGAIN):
         sk.udp_mib.SndbufErrors += 1
+    return error
 
 
 def udp_sendmmsg(sk: udp_sock, rows: mmsg_send, start: int, flags: int) -> int:
