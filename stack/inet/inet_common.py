@@ -431,9 +431,3 @@ def sk_ioctl(sk: inet_sock, cmd: int, arg: Any = None) -> Any:
     if sk.sk_prot.ioctl is None:
         raise os_error(errno.ENOTTY, f"unknown request {cmd:#x}")
     return sk.sk_prot.ioctl(sk, cmd, arg)
-
-
-# Names of older kernels and of their slots for 32-bit programs.
-sock_common_recvmsg = inet_recvmsg
-inet_setsockopt = compat_sock_common_setsockopt = sock_common_setsockopt
-inet_getsockopt = compat_sock_common_getsockopt = sock_common_getsockopt

@@ -12,8 +12,6 @@ from stack.core.rows import replace
 from stack.core.sock import sock_no_accept, sock_no_listen, sock_no_mmap, sock_no_socketpair
 from stack.core.sockaddr import sockaddr
 from stack.inet.inet_common import (
-    compat_sock_common_getsockopt,
-    compat_sock_common_setsockopt,
     inet_accept,
     inet_dgram_connect,
     inet_listen,
@@ -57,8 +55,8 @@ def inet_proto_ops(
         recvmsg=inet_recvmsg,
         mmap=sock_no_mmap,
         sendpage=inet_sendpage,
-        compat_setsockopt=compat_sock_common_setsockopt,
-        compat_getsockopt=compat_sock_common_getsockopt,
+        compat_setsockopt=sock_common_setsockopt,
+        compat_getsockopt=sock_common_getsockopt,
         compat_ioctl=compat_ioctl,
     )
     stream = replace(

@@ -14,6 +14,7 @@ from stack.core.drop_reason import SKB_DROP_REASON_SOCKET_CLOSE, kfree_skb_reaso
 from stack.core.file import struct_file
 from stack.core.scm import SCM_MAX_FD, scm_fp_list
 from stack.core.tcp_states import TCP_LISTEN
+from stack.core.uapi import AF_UNIX
 from stack.core.workqueue import cancel_delayed_work, schedule_work
 from stack.net import Net
 from stack.unix.unix_sock import netns_unix, unix_edge, unix_skb_parms, unix_sock, unix_vertex
@@ -29,7 +30,7 @@ UNIX_VERTEX_INDEX_START = 1
 def unix_get_socket(file: struct_file) -> unix_sock | None:
     """net/unix/garbage.c: the AF_UNIX sock behind an open file, if it is one."""
     sock = file.sock
-    if sock is None or sock.ops is None or sock.ops.family != 1:
+    if sock is None or sock.ops is None or sock.ops.family != AF_UNIX:
         return None
     sk: unix_sock = sock.sk
     return sk

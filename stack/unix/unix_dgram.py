@@ -52,7 +52,7 @@ from stack.unix.unix_scm import (
     unix_skb_to_scm,
 )
 from stack.unix.unix_skb import MAX_FRAGS_BYTES, SKB_MAX_ALLOC, sock_alloc_send_pskb
-from stack.unix.unix_sock import unix_may_send, unix_recvq_full_lockless, unix_sock
+from stack.unix.unix_sock import unix_may_send, unix_recvq_full, unix_sock
 
 
 def unix_dgram_disconnected(sk: unix_sock, other: unix_sock) -> None:
@@ -186,7 +186,7 @@ def unix_dgram_queue(
             raise os_error(errno.EPIPE, "the receiver does not read any more")
         if scm is not None:
             unix_check_rights(other, skb)
-        if other is sk or other.peer is sk or not unix_recvq_full_lockless(other):
+        if other is sk or other.peer is sk or not unix_recvq_full(other):
             break
         if timeo_ns > 0:
             timeo_ns = unix_wait_for_peer(other, timeo_ns)

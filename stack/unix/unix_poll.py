@@ -16,7 +16,6 @@ from stack.core.wait import wake_up_poll
 from stack.unix.unix_sock import (
     unix_peer_wake,
     unix_recvq_full,
-    unix_recvq_full_lockless,
     unix_sock,
     unix_writable,
 )
@@ -82,7 +81,7 @@ def unix_dgram_peer_wake_disconnect_wakeup(sk: unix_sock, other: unix_sock) -> N
 def unix_dgram_peer_wake_me(sk: unix_sock, other: unix_sock) -> bool:
     """net/unix/af_unix.c: whether `other`'s queue is full; then `sk` is woken when it has room."""
     connected = unix_dgram_peer_wake_connect(sk, other)
-    if unix_recvq_full_lockless(other) and not other.sk_flags & SOCK_DEAD:
+    if unix_recvq_full(other) and not other.sk_flags & SOCK_DEAD:
         return True
     if connected:
         unix_dgram_peer_wake_disconnect(sk, other)
@@ -138,7 +137,7 @@ def unix_dgram_poll(file: Any, sock: socket, wait: Any) -> int:
         if (
             other is None
             or other.peer is sk
-            or not unix_recvq_full_lockless(other)
+            or not unix_recvq_full(other)
             or not unix_dgram_peer_wake_me(sk, other)
         ):
             return mask | uapi.POLLOUT | uapi.POLLWRNORM | uapi.POLLWRBAND

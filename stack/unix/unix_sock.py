@@ -144,9 +144,6 @@ def unix_recvq_full(sk: unix_sock) -> bool:
     return sk.sk_receive_queue.qlen > sk.sk_max_ack_backlog
 
 
-unix_recvq_full_lockless = unix_recvq_full
-
-
 def unix_may_send(sk: unix_sock, other: unix_sock) -> bool:
     """net/unix/af_unix.c: whether `other` has no peer, or has `sk` as its peer."""
     return other.peer is None or other.peer is sk

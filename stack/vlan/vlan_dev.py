@@ -60,8 +60,7 @@ def vlan_dev_hard_start_xmit(skb: sk_buff, dev: net_device) -> int:
     # Without VLAN_FLAG_REORDER_HDR a packet socket's frame may have its tag already.
     if vlan.flags & VLAN_FLAG_REORDER_HDR or _h_proto(skb) != proto:
         tci = vlan.vlan_id
-        egress = vlan.egress_priority_map
-        if egress:
+        if vlan.egress_priority_map:
             tci |= vlan_dev_get_egress_qos_mask(dev, skb.priority)
         skb.vlan_proto = proto
         skb.vlan_tci = tci

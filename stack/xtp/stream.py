@@ -210,11 +210,8 @@ def xtp_close(sk: xtp_sock, timeout: int) -> None:
     xtp_put_port(sk)
     sock_orphan(sk)
     release_sock(sk)
-    if assoc is None or (assoc.ctx.state == XTP_CLOSED and not assoc.ctx.ctimer_ns):
-        if assoc is not None:
-            xtp_push(assoc)
-        else:
-            sk_free(sk)
+    if assoc is None:
+        sk_free(sk)
     else:
         xtp_push(assoc)
 
