@@ -262,7 +262,7 @@ def bond_set_carrier(bond: bonding) -> None:
 # --- filters of the slaves ------------------------------------------------------------------------
 
 
-def bond_hw_addr_flush(bond: bonding, one: slave) -> None:
+def bond_hw_addr_flush(one: slave) -> None:
     """drivers/net/bonding/bond_main.c: remove the bond's addresses from a slave."""
     was, one.synced = one.synced, (set(), set())
     dev_addresses_move(one.dev, was, one.synced)
@@ -280,7 +280,7 @@ def bond_hw_addr_swap(bond: bonding, new: slave | None, old: slave | None) -> No
     if old is not None:
         _pass_modes(old.dev, flags, -1)
         if flags & netdevice.IFF_UP:
-            bond_hw_addr_flush(bond, old)
+            bond_hw_addr_flush(old)
     if new is not None:
         _pass_modes(new.dev, flags, 1)
         if flags & netdevice.IFF_UP:
@@ -501,7 +501,7 @@ def bond_release(bond: bonding, dev: net_device) -> int:
         bond_change_active_slave(bond, None)
     if not bond_uses_primary(bond):
         _pass_modes(dev, bond_dev.flags, -1)
-        bond_hw_addr_flush(bond, one)
+        bond_hw_addr_flush(one)
         if params.mode == BOND_MODE_8023AD and bond_dev.flags & netdevice.IFF_UP:
             dev_mc_del(dev, lacpdu_mcast_addr)
     if was_active:
@@ -690,7 +690,7 @@ def bond_close(dev: net_device) -> int:
         timer_delete(timer)
     bond_3ad_stop(bond)
     for one in bond.slave_list:
-        bond_hw_addr_flush(bond, one)
+        bond_hw_addr_flush(one)
         if bond.params.mode == BOND_MODE_8023AD:
             dev_mc_del(one.dev, lacpdu_mcast_addr)
     return 0

@@ -27,7 +27,7 @@ from fastpath.base.skbuff import (
 from fastpath.net.gso import skb_gso_segment, skb_gso_validate_network_len
 from stack.core import drop_reason
 from stack.core.drop_reason import kfree_skb_reason
-from stack.core.netdevice import NETIF_F_SG, net_device
+from stack.core.netdevice import ETH_HLEN, NETIF_F_SG, net_device
 from stack.core.snmp import ipstats6_mib, ipstats_mib
 from stack.core.sock import skb_set_owner_w, sock
 from stack.net import Net
@@ -68,22 +68,32 @@ def inet_gso_slowpath(
 
     0 or the first error. Takes ownership of skb.
     """
-    try:
-        skb_push(skb, 14)
-        segs = skb_gso_segment(skb, net.skb_small)
-    except (ValueError, MemoryError):
-        kfree_skb_reason(net, skb, drop_reason.SKB_DROP_REASON_SKB_GSO_SEG)
-        return -errno.ENOMEM
     flags = skb.ip_cb_flags
-    consume_skb(skb)
-    ret = 0
+    segs = inet_gso_segment(net, skb)
+    ret = 0 if segs else -errno.ENOMEM
     for seg in segs:
-        skb_pull(seg, 14)
         seg.ip_cb_flags = flags
         err = fragment(net, sk, seg, mtu, output)
         if err and not ret:
             ret = err
     return ret
+
+
+def inet_gso_segment(net: Net, skb: sk_buff) -> list[sk_buff]:
+    """The packets of a super-packet, data at their IP headers; none if they cannot be made.
+
+    Takes ownership of skb.
+    """
+    try:
+        skb_push(skb, ETH_HLEN)
+        segs = skb_gso_segment(skb, net.skb_small)
+    except (ValueError, MemoryError):
+        kfree_skb_reason(net, skb, drop_reason.SKB_DROP_REASON_SKB_GSO_SEG)
+        return []
+    consume_skb(skb)
+    for seg in segs:
+        skb_pull(seg, ETH_HLEN)
+    return segs
 
 
 def inet_fragment_ready(net: Net, skb: sk_buff, mib: ipstats_mib | ipstats6_mib) -> bool:

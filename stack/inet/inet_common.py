@@ -5,7 +5,7 @@ proto_ops of both families point here. The functions do the common part and call
     inet_create, inet6_create -> inet_create_sock, inet_start_sock => proto.init, proto.hash
     ops.bind -> inet_bind_port => proto.get_port        (the families check the address before)
     ops.listen => inet_listen -> inet_csk_listen_start
-    ops.accept => inet_accept => proto.accept; __inet_accept joins sock and socket
+    ops.accept => inet_accept => proto.accept
     ops.connect => inet_stream_connect -> __inet_stream_connect => proto.connect
                        inet_wait_for_connect            blocks until the handshake is over
                 => inet_dgram_connect -> inet_autobind
@@ -233,15 +233,10 @@ def inet_accept(sock: socket, newsock: socket, flags: int, kern: bool = False) -
     sk1 = sock.sk
     sk2 = sk1.sk_prot.accept(sk1, flags)
     lock_sock(sk2)
-    __inet_accept(sock, newsock, sk2)
+    sock_graft(sk2, newsock)
+    newsock.state = uapi.SS_CONNECTED
     release_sock(sk2)
     return 0
-
-
-def __inet_accept(sock: socket, newsock: socket, newsk: inet_sock) -> None:
-    """net/ipv4/af_inet.c"""
-    sock_graft(newsk, newsock)
-    newsock.state = uapi.SS_CONNECTED
 
 
 # --- connect -------------------------------------------------------------------------------

@@ -59,7 +59,6 @@ XFRM_MODE_TUNNEL = 1
 XFRM_INF = 0xFFFFFFFFFFFFFFFF
 """No limit of packets or bytes."""
 
-DIRECTIONS = {"in": XFRM_POLICY_IN, "out": XFRM_POLICY_OUT, "fwd": XFRM_POLICY_FWD}
 IP_OFFSET = 0x1FFF
 PAGE_SIZE = 4096
 
@@ -157,11 +156,6 @@ def new_xfrm_policies() -> list[list[xfrm_policy]]:
     return [[] for _ in range(XFRM_POLICY_MAX)]
 
 
-def default_actions() -> list[int]:
-    """XFRM_POLICY_ALLOW in each direction."""
-    return [XFRM_POLICY_ALLOW] * XFRM_POLICY_MAX
-
-
 @state
 class netns_xfrm:
     """struct netns_xfrm: the policies of a namespace by direction, in order."""
@@ -182,7 +176,7 @@ class netns_xfrm:
     """xfrm_input of stack/xfrm: `input(skb, family, encap_type)`, data at the header of ESP."""
     state: netns_xfrm_state | None = row()
     """The states; None: none was ever created."""
-    default: list[int] = row(make=default_actions)
+    default: list[int] = row(make=lambda: [XFRM_POLICY_ALLOW] * XFRM_POLICY_MAX)
     """The action if no policy matches, by direction."""
     compile_policy: Callable[[int, int, bytes], xfrm_policy] | None = row()
     """xfrm_compile_policy of stack/netlink: the policy of a family's option (its number, bytes)."""

@@ -119,11 +119,6 @@ def unix_vertex_dead(vertex: unix_vertex) -> bool:
     return file is not None and file.f_count == len(vertex.edges)
 
 
-def unix_scc_dead(scc: list[unix_vertex]) -> bool:
-    """net/unix/garbage.c: whether no program can receive any of the component's descriptors."""
-    return all(map(unix_vertex_dead, scc))
-
-
 def unix_scc_cyclic(scc: list[unix_vertex]) -> bool:
     """net/unix/garbage.c: whether the component has a cycle, and so may become dead later."""
     cyclic = len(scc) > 1
@@ -202,7 +197,7 @@ def __unix_walk_scc(first: unix_vertex, last_index: int, hitlist: list[sk_buff])
             member.scc_index = vertex.scc_index
             if member is vertex:
                 break
-        if unix_scc_dead(scc):
+        if all(map(unix_vertex_dead, scc)):  # no program can receive its descriptors
             unix_collect_skb(scc, hitlist)
         elif unix_scc_cyclic(scc):
             cyclic_sccs += 1

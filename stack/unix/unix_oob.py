@@ -34,7 +34,7 @@ def queue_oob(
     sk_data_ready(other)
 
 
-def unix_stream_recv_urg(sk: unix_sock, msg: msghdr, size: int, flags: int) -> int:
+def unix_stream_recv_urg(sk: unix_sock, msg: msghdr, flags: int) -> int:
     """net/unix/af_unix.c: read the byte. Raises: OSError EINVAL when there is none."""
     oob: sk_buff | None = sk.oob_skb
     if sk.sk_flags & SOCK_URGINLINE or oob is None:

@@ -133,7 +133,7 @@ def unix_stream_read_generic(sock: socket, msg: msghdr, size: int, flags: int) -
     if sk.sk_state != TCP_ESTABLISHED:
         raise os_error(errno.EINVAL, "the socket is not connected")
     if flags & uapi.MSG_OOB:
-        return unix_stream_recv_urg(sk, msg, size, flags)
+        return unix_stream_recv_urg(sk, msg, flags)
     timeo_ns = 0 if flags & uapi.MSG_DONTWAIT else sk.sk_rcvtimeo_ns
     lowat = sk.sk_rcvlowat
     target = (size if flags & uapi.MSG_WAITALL or size < lowat else lowat) or 1

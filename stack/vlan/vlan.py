@@ -17,7 +17,7 @@ from stack.core.dev import (
     netif_inherit_tso_max,
     unregister_netdevice,
 )
-from stack.core.dev_notifier import for_each_netdev, watches_devices
+from stack.core.dev_notifier import watches_devices
 from stack.core.dev_upper import netdev_upper_dev_unlink, stacked_register
 from stack.core.errors import check, os_error
 from stack.core.if_vlan import vlan_find_dev, vlan_hw_offload_capable, vlan_vid_add, vlan_vid_del
@@ -192,8 +192,3 @@ def vlan_device_event(event: int, dev: net_device) -> None:
 
 
 vlan_net_ops = watches_devices(vlan_device_event)
-
-
-def vlan_devices(net: Net) -> list[net_device]:
-    """The VLAN devices of a namespace, in order."""
-    return [dev for dev in for_each_netdev(net) if dev.rtnl_link_ops is vlan_link_ops]

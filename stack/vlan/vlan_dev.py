@@ -60,8 +60,9 @@ def vlan_dev_hard_start_xmit(skb: sk_buff, dev: net_device) -> int:
     # Without VLAN_FLAG_REORDER_HDR a packet socket's frame may have its tag already.
     if vlan.flags & VLAN_FLAG_REORDER_HDR or _h_proto(skb) != proto:
         tci = vlan.vlan_id
-        if vlan.egress_priority_map:
-            tci |= vlan_dev_get_egress_qos_mask(dev, skb.priority)
+        egress = vlan.egress_priority_map
+        if egress:
+            tci |= egress.get(skb.priority, 0)
         skb.vlan_proto = proto
         skb.vlan_tci = tci
     skb.dev = vlan.real_dev
@@ -72,13 +73,6 @@ def vlan_dev_hard_start_xmit(skb: sk_buff, dev: net_device) -> int:
 
 def _h_proto(skb: sk_buff) -> int:
     return int.from_bytes(skb_copy_bits(skb, 12, 2), "big") if skb.len >= 14 else 0
-
-
-def vlan_dev_get_egress_qos_mask(dev: net_device, skprio: int) -> int:
-    """include/linux/if_vlan.h: the tag's priority bits for a packet's priority."""
-    vlan: vlan_dev_priv = dev.priv
-    egress = vlan.egress_priority_map
-    return egress.get(skprio, 0) if egress else 0
 
 
 def vlan_dev_set_ingress_priority(dev: net_device, skb_prio: int, vlan_prio: int) -> None:

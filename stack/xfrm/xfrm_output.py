@@ -27,14 +27,11 @@ from fastpath.base.skbuff import (
     sk_buff,
     skb_checksum_help,
     skb_from_bytes,
-    skb_pull,
-    skb_push,
     skb_reset_network_header,
     skb_set_transport_header,
     skb_store_bits,
     skb_to_bytes,
 )
-from fastpath.net.gso import skb_gso_segment
 from fastpath.net.hdr import ip_hdr, ip_push, ip_send_check, ipv6_hdr, ipv6_push
 from stack.core import drop_reason
 from stack.core.dev_xmit import gso_owners, skb_gso_set_owner
@@ -55,6 +52,7 @@ from stack.core.netfilter import NF_INET_POST_ROUTING, NFPROTO_IPV6, nf_hook, nf
 from stack.core.rows import narrow, replace, row, state, wide
 from stack.core.sock import skb_set_owner_w, sock
 from stack.core.uapi import AF_INET, AF_INET6, IPPROTO_IPV6, IPPROTO_UDP, IPV6_MIN_MTU
+from stack.inet.do_fragment import inet_gso_segment
 from stack.inet.flow import flowi
 from stack.inet.inet_sock import inet_sock
 from stack.inet.udp_flow import UDP_HLEN
@@ -199,7 +197,7 @@ def xfrm_bundle_lookup(net: Net, fl: flowi, pol: xfrm_policy, dst: Any) -> Any:
     found: Any = table.bundles.get(key)
     if found is not None and found.bundle.route is dst and xfrm_dst_check(found, 0) is not None:
         return found
-    states = xfrm_tmpl_resolve(net, fl, pol, dst)
+    states = xfrm_tmpl_resolve(net, fl, pol)
     if states is None:
         net.mib.xfrm.XfrmOutNoStates += 1
         return make_blackhole(dst)
@@ -245,9 +243,7 @@ def copy_of(dst: Any) -> Any:
     return made
 
 
-def xfrm_tmpl_resolve(
-    net: Net, fl: flowi, pol: xfrm_policy, dst: Any
-) -> tuple[xfrm_state, ...] | None:
+def xfrm_tmpl_resolve(net: Net, fl: flowi, pol: xfrm_policy) -> tuple[xfrm_state, ...] | None:
     """net/xfrm/xfrm_policy.c: the states for a policy's templates; None: one is missing."""
     daddr, saddr = fl.daddr, fl.saddr
     found = []
@@ -348,17 +344,12 @@ def xfrm_output(net: Net, sk: sock | None, skb: sk_buff) -> int:
     """
     if not skb.gso_size:
         return xfrm_output2(net, sk, skb)
-    try:
-        skb_push(skb, 14)
-        segs = skb_gso_segment(skb, net.skb_small)
-    except (ValueError, MemoryError):
+    segs = inet_gso_segment(net, skb)
+    if not segs:
         net.mib.xfrm.XfrmOutError += 1
-        kfree_skb_reason(net, skb, drop_reason.SKB_DROP_REASON_SKB_GSO_SEG)
         return -errno.ENOMEM
-    consume_skb(skb)
     ret = 0
     for seg in segs:
-        skb_pull(seg, 14)
         err = xfrm_output2(net, sk, seg)
         if err and not ret:
             ret = err

@@ -350,23 +350,23 @@ def algo_of(rows: tuple[xfrm_algo_desc, ...], given: xfrm_algo, kind: str) -> xf
 # --- lifetimes ------------------------------------------------------------------------------------
 
 
-def time_limits(lft: xfrm_lifetime_cfg) -> bool:
-    """Whether any limit is one of time."""
-    return bool(
+def start_timer(x: xfrm_state) -> None:
+    """Arm the timer of a state that has limits of time."""
+    lft = x.lft
+    if (
         lft.soft_add_expires_seconds
         or lft.hard_add_expires_seconds
         or lft.soft_use_expires_seconds
         or lft.hard_use_expires_seconds
-    )
+    ):
+        arm_timer(x, NSEC_PER_SEC)
 
 
-def start_timer(x: xfrm_state) -> None:
-    """Arm the timer of a state that has limits of time."""
-    if not time_limits(x.lft):
-        return
+def arm_timer(x: xfrm_state, delay_ns: int) -> None:
+    """Have the state's limits of time checked in `delay_ns`."""
     if x.timer is None:
         x.timer = timer_list(x.net.machine, xfrm_timer_handler, TIMER_DEFERRABLE, x)
-    mod_timer(x.timer, x.net.clock.now_ns() + NSEC_PER_SEC)
+    mod_timer(x.timer, x.net.clock.now_ns() + delay_ns)
 
 
 def left(x: xfrm_state, add: wide, use: wide, now: int) -> wide:
@@ -415,9 +415,7 @@ def xfrm_state_check_expire(x: xfrm_state) -> bool:
         cur.use_time = real_seconds(x.net)
     if cur.bytes >= lft.hard_byte_limit or cur.packets >= lft.hard_packet_limit:
         x.km_state = XFRM_STATE_EXPIRED
-        if x.timer is None:
-            x.timer = timer_list(x.net.machine, xfrm_timer_handler, TIMER_DEFERRABLE, x)
-        mod_timer(x.timer, x.net.clock.now_ns())
+        arm_timer(x, 0)
         return False
     if not x.dying and (cur.bytes >= lft.soft_byte_limit or cur.packets >= lft.soft_packet_limit):
         x.dying = True

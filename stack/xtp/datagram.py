@@ -59,11 +59,9 @@ from stack.xtp.packet import (
     XTP_SERVICE_ACKED_DATAGRAM,
     xtp_build,
     xtp_cntl_segment,
-    xtp_first_segment,
     xtp_packet,
-    xtp_tspec,
 )
-from stack.xtp.stream import xtp_connect_route
+from stack.xtp.stream import xtp_connect_route, xtp_own_first
 from stack.xtp.xmit import xtp_alloc_skb, xtp_new_assoc, xtp_push, xtp_route, xtp_send_to
 from stack.xtp.xtp_sock import (
     XTP_ANSWERED_MAX,
@@ -107,8 +105,7 @@ def xtp_dgram_sendmsg(sk: xtp_sock, msg: msghdr, size: int) -> int:
         saddr = sk.inet_saddr or rt.rt_src
         data = msg.take(size)
         sk.net.xtp.mib.OutDatagrams += 1
-        tspec = xtp_tspec(sk.service, 0, sk.inrate, sk.inburst, sk.rate, sk.burst)
-        first = xtp_first_segment(narrow(saddr), sk.inet_sport, name.addr, name.port, tspec)
+        first = xtp_own_first(sk, narrow(saddr), name.addr, name.port)
         if sk.service == XTP_SERVICE_ACKED_DATAGRAM:
             xtp_dgram_acked(sk, narrow(saddr), name.addr, first, data, msg.msg_flags)
         else:

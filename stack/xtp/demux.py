@@ -91,15 +91,11 @@ def xtp_rcv(skb: sk_buff) -> int:
         kfree_skb_reason(net, skb, drop_reason.SKB_DROP_REASON_OTHERHOST)
         return 0
     packet = xtp_bytes(skb)
-    if packet is None:
-        mib.InErrors += 1
-        kfree_skb_reason(net, skb, drop_reason.SKB_DROP_REASON_PKT_TOO_SMALL)
-        return 0
-    if not xtp_checksum_ok(packet):
+    if packet is not None and not xtp_checksum_ok(packet):
         mib.InCsumErrors += 1
         kfree_skb_reason(net, skb, drop_reason.SKB_DROP_REASON_SKB_CSUM)
         return 0
-    pkt = xtp_parse(packet)
+    pkt = xtp_parse(packet) if packet is not None else None
     if pkt is None:
         mib.InErrors += 1
         kfree_skb_reason(net, skb, drop_reason.SKB_DROP_REASON_PKT_TOO_SMALL)

@@ -99,12 +99,10 @@ def xtp_init_sock(sk: xtp_sock) -> int:
     return 0
 
 
-def xtp_own_first(sk: xtp_sock) -> bytes:
-    """The addresses and the traffic specifier of an association that sk opens."""
+def xtp_own_first(sk: xtp_sock, saddr: int, daddr: int, dport: int) -> bytes:
+    """The addresses and the traffic specifier of a FIRST of sk."""
     tspec = xtp_tspec(sk.service, 0, sk.inrate, sk.inburst, sk.rate, sk.burst)
-    return xtp_first_segment(
-        narrow(sk.inet_saddr), sk.inet_sport, narrow(sk.inet_daddr), sk.inet_dport, tspec
-    )
+    return xtp_first_segment(saddr, sk.inet_sport, daddr, dport, tspec)
 
 
 def xtp_connect(sk: xtp_sock, uaddr: sockaddr, addr_len: int = 16) -> int:
@@ -114,12 +112,13 @@ def xtp_connect(sk: xtp_sock, uaddr: sockaddr, addr_len: int = 16) -> int:
     """
     net = sk.net
     xtp_connect_route(sk, uaddr)
-    first = xtp_own_first(sk)
+    saddr, daddr = narrow(sk.inet_saddr), narrow(sk.inet_daddr)
+    first = xtp_own_first(sk, saddr, daddr, sk.inet_dport)
     ctx = xtp_context(xtp_new_key(net), True, first, sk.service)
     dst = sk.sk_dst_cache
     assert dst is not None
     ctx.mss = xtp_mss(dst_mtu(dst))
-    sk.assoc = assoc = xtp_new_assoc(sk, ctx, narrow(sk.inet_saddr), narrow(sk.inet_daddr))
+    sk.assoc = assoc = xtp_new_assoc(sk, ctx, saddr, daddr)
     net.xtp.mib.ActiveOpens += 1
     if sk.service == packet.XTP_SERVICE_TRANSACTION:
         sk.sk_state = TCP_ESTABLISHED

@@ -121,7 +121,7 @@ UNNAMED: dict[str, str] = {
             *("disable_irq", "enable_irq"),
             *("local_irq_disable", "local_irq_enable", "add_timer"),
             *("in_softirq", "pci_enable_device_mem"),
-            *("pci_pm_suspend", "pci_pm_resume", "vlan_devices"),
+            *("pci_pm_suspend", "pci_pm_resume"),
         ),
         "for drivers and tests, which use the layer without the stack above",
     ),
