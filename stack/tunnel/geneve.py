@@ -6,7 +6,8 @@
     | IP | UDP 8 | version 2 bits, length of options 6 | O, C, reserved 6 | protocol 2 |
                  | VNI 3 | reserved 1 | options, by 4 bytes | frame without its FCS |
 
-C means that the receiver must understand one of the options. None is supported, so it is dropped.
+C means that the receiver must understand one of the options. None is supported, so such
+a packet is dropped.
 """
 
 from __future__ import annotations
@@ -76,7 +77,7 @@ class geneve_config(udp_tunnel_parm):
 
 @state
 class geneve_dev:
-    """The device's own part."""
+    """struct geneve_dev: the private part of a device."""
 
     dev: net_device
     cfg: geneve_config
@@ -103,7 +104,7 @@ def geneve_xmit(skb: sk_buff, dev: net_device) -> int:
 
 
 def geneve_udp_encap_err_lookup(gs: udp_tunnel_sock, skb: sk_buff, at: int) -> bool:
-    """encap_err_lookup: a device of the header's VNI and of the host is there."""
+    """encap_err_lookup: whether a device has the header's VNI and this remote."""
     head = skb_copy_bits(skb, at, TUNNEL_HLEN)
     if head[0] >> 6 != GENEVE_VER or int.from_bytes(head[2:4], "big") != ETH_P_TEB:
         return False

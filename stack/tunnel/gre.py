@@ -49,7 +49,7 @@ def gre_calc_hlen(flags: int) -> int:
 def gre_parse_header(skb: sk_buff, at: int, verify: bool) -> tnl_ptk_info | None:
     """net/ipv4/gre_demux.c: the header at `at`; None: malformed, or the checksum is wrong.
 
-    Borrows skb. `verify`: the checksum over all that follows; a quoted packet is cut off.
+    Borrows skb. `verify`: check the checksum; a quoted packet is truncated, so its is not checked.
     """
     if not pskb_may_pull(skb, at + 4):
         return None
@@ -62,7 +62,7 @@ def gre_parse_header(skb: sk_buff, at: int, verify: bool) -> tnl_ptk_info | None
         return None
     off = at + 4
     if tpi.flags & GRE_CSUM:
-        whole = skb.ip_summed != CHECKSUM_PARTIAL  # else the sum inside is still to be made
+        whole = skb.ip_summed != CHECKSUM_PARTIAL  # else the inner checksum is not computed yet
         if verify and whole and csum_fold(skb_checksum(skb, at, skb.len - at)):
             return None
         off += 4
@@ -84,7 +84,7 @@ def gre_parse_header(skb: sk_buff, at: int, verify: bool) -> tnl_ptk_info | None
 def gre_build_header(skb: sk_buff, flags: int, proto: int, key: int, seq: int) -> None:
     """include/net/gre.h: push the header; there is room for it. Borrows skb.
 
-    Each segment of a super-packet will have a checksum of its own.
+    The checksum of a super-packet is left to segmentation: each segment gets its own.
     """
     data = HEAD.pack(flags & (GRE_CSUM | GRE_KEY | GRE_SEQ), proto)
     if flags & GRE_CSUM:

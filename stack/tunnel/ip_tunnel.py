@@ -115,9 +115,9 @@ class ip_tunnel_parm:
     link: int = row(0)
     """The outgoing interface; 0: any."""
     ttl: int = row(0)
-    """TTL or hop limit; 0: that of the packet inside."""
+    """TTL or hop limit; 0: the inner packet's."""
     tos: int = row(0)
-    """TOS or traffic class; with bit 0 of IPv4's that of the packet inside."""
+    """TOS or traffic class; an odd TOS means the inner packet's."""
     proto: int = row(0)
     """The one protocol that may be inside, IPPROTO_IPIP or IPPROTO_IPV6; 0: either."""
     pmtudisc: bool = row(True)
@@ -139,15 +139,15 @@ class ip_tunnel_parm:
 
 @state
 class ip_tunnel:
-    """include/net/ip_tunnels.h: the device's own part."""
+    """include/net/ip_tunnels.h: the private part of a device."""
 
     dev: net_device
     kind: tunnel_kind
     parms: ip_tunnel_parm
     net: Net = row(of=lambda t: t.dev.net)
-    """The namespace of the packets outside."""
+    """The namespace of the outer packets."""
     hlen: int = row(0)
-    """Bytes between the IP header outside and the packet inside."""
+    """Bytes between the outer IP header and the inner packet."""
     o_seqno: int = row(0)
     i_seqno: int = row(0)
     err_count: int = row(0)
@@ -155,7 +155,7 @@ class ip_tunnel:
     err_time: int = row(0)
     """When the last one was received, ns."""
     gro_cells: gro_cell | None = row()
-    """None of sit."""
+    """None for sit."""
 
 
 @state
@@ -427,7 +427,7 @@ def ip_tunnel_update(t: ip_tunnel, p: ip_tunnel_parm, set_mtu: bool) -> None:
 
 
 def tunnel_set_features(t: ip_tunnel) -> None:
-    """__gre_tunnel_init, ipgre_link_update: packets that GRE counts are cut before they get in."""
+    """__gre_tunnel_init, ipgre_link_update: super-packets are segmented before GRE numbers them."""
     dev, software = t.dev, netdevice.NETIF_F_GSO_SOFTWARE
     if t.parms.o_flags & GRE_SEQ:
         dev.features &= ~software

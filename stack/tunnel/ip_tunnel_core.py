@@ -29,11 +29,11 @@ from stack.ipv6.route import ip6_route_output
 from stack.net import Net
 
 GSO_ROOM = 128
-"""Bytes that headers outside may have: UDP and IP count 65535 at most, these included."""
+"""Bytes left for outer headers: the length fields of UDP and IP include them."""
 
 
 def fits_outside(skb: sk_buff) -> bool:
-    """A super-packet's whole length can stand in the headers outside. Borrows skb."""
+    """Whether a super-packet's length fits the fields of the outer headers. Borrows skb."""
     return skb.len <= 0xFFFF - GSO_ROOM
 
 
@@ -49,9 +49,9 @@ def tunnel_route_dev(net: Net, fl: flowi) -> net_device | None:
 
 
 def iptunnel_handle_offloads(skb: sk_buff, gso_type: int) -> bool:
-    """net/ipv4/ip_tunnel_core.c: mark a packet of which others make the checksum. Borrows skb.
+    """net/ipv4/ip_tunnel_core.c: leave the inner checksum to the device below. Borrows skb.
 
-    False: a super-packet whose checksum is made, which nobody could cut.
+    False: a super-packet with a complete checksum, which cannot be segmented.
     """
     if skb.ip_summed == CHECKSUM_PARTIAL:
         skb.gso_type |= gso_type
@@ -62,7 +62,10 @@ def iptunnel_handle_offloads(skb: sk_buff, gso_type: int) -> bool:
 
 
 def iptunnel_xmit_stats(dev: net_device, err: int, length: int) -> int:
-    """include/net/ip_tunnels.h: a packet was sent, its own length `length`. NETDEV_TX_OK."""
+    """include/net/ip_tunnels.h: count a packet, `length` without outer headers.
+
+    NETDEV_TX_OK.
+    """
     stats = dev.stats
     if err and err != netdevice.NET_XMIT_CN:
         stats.tx_errors += 1
@@ -76,7 +79,7 @@ def iptunnel_xmit_stats(dev: net_device, err: int, length: int) -> int:
 def iptunnel_pull_offloads(skb: sk_buff) -> None:
     """include/net/ip_tunnels.h: a packet has left its tunnel; data at its own header. Borrows skb.
 
-    A checksum that is still to be made is known to be right; another one is not known yet.
+    A checksum that is not computed yet counts as right; any other is to be verified.
     """
     skb.gso_type &= ~SKB_GSO_ENCAP
     skb.csum_valid = False
@@ -85,10 +88,10 @@ def iptunnel_pull_offloads(skb: sk_buff) -> None:
 
 
 def lco_csum(skb: sk_buff) -> int:
-    """include/linux/skbuff.h: the sum of all bytes from data on, once the inner checksum is made.
+    """include/linux/skbuff.h: the sum of all bytes from data on, inner checksum included.
 
-    With it, those that it covers add up to the complement of the pseudo header's sum, which stands
-    in its place until then. Borrows skb, which is CHECKSUM_PARTIAL.
+    That is not computed yet. With it, the bytes that it covers add up to the complement of the sum
+    in its place, which is the pseudo header's. Borrows skb, which is CHECKSUM_PARTIAL.
     """
     start = skb_checksum_start_offset(skb)
     seed = int.from_bytes(skb_copy_bits(skb, start + skb.csum_offset, 2), "big")
@@ -98,7 +101,7 @@ def lco_csum(skb: sk_buff) -> int:
 def udp_set_csum(skb: sk_buff, six: bool, saddr: wide, daddr: wide) -> None:
     """net/ipv4/udp.c, net/ipv6/ip6_checksum.c: the checksum of a tunnel's datagram. Borrows skb.
 
-    Data at the UDP header. That of a super-packet has the pseudo header's sum only.
+    Data at the UDP header. A super-packet gets the sum of the pseudo header only.
     """
     if skb.ip_summed != CHECKSUM_PARTIAL:
         if six:

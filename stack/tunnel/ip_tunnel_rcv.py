@@ -106,7 +106,7 @@ def header_of(skb: sk_buff, proto: int, at: int, verify: bool) -> tnl_ptk_info |
 def receive(skb: sk_buff, family: int, proto: int) -> bool:
     """A packet of a tunnel's protocol, data behind the IP header. Takes ownership of skb.
 
-    False: no tunnel took it, and it is the caller's still.
+    False: no tunnel accepts it, and the caller keeps it.
     """
     dev: net_device = skb.dev
     net = dev.net
@@ -145,7 +145,7 @@ def tunnel4_rcv(skb: sk_buff) -> int:
 def tunnel6_rcv(proto: int, skb: sk_buff) -> int:
     """net/ipv6/tunnel6.c, ip6_gre.c: a packet with IPv6 outside. Takes ownership of skb.
 
-    The protocol need not be in its first header, as IPv4's is.
+    Unlike IPv4's, its protocol need not be in the first header.
     """
     if not receive(skb, AF_INET6, proto):
         net = skb.dev.net

@@ -125,7 +125,7 @@ def tell_errors(t: ip_tunnel, skb: sk_buff) -> None:
 
 
 def tnl_nexthop(skb: sk_buff, t: ip_tunnel, inner: inner_packet) -> int:
-    """The other end of a tunnel that has none: by the packet's route or address; 0: unknown."""
+    """The remote of a tunnel without one, by the packet's route or address; 0: unknown."""
     dst = skb.dst
     if t.kind.kind == "sit":  # 6to4, and addresses with an IPv4 address at their end
         for addr in (inner.daddr, dst.rt6i_gateway if isinstance(dst, rt6_info) else 0):
@@ -215,7 +215,7 @@ def tnl_update_pmtu(skb: sk_buff, t: ip_tunnel, inner: inner_packet, mtu: int, l
 def ip6_encap_limit(skb: sk_buff, t: ip_tunnel, inner: inner_packet) -> int:
     """net/ipv6/ip6_tunnel.c ip6_tnl_parse_tlv_enc_lim: the limit to send; NO_LIMIT, NEVER.
 
-    A packet that has been in a tunnel says how many may follow. With 0 none: an error is sent.
+    A packet from a tunnel has the number of further ones. If it is 0, its sender gets an error.
     """
     limit = NO_LIMIT
     if not t.parms.flags & IP6_TNL_F_IGN_ENCAP_LIMIT:

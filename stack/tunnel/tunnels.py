@@ -50,8 +50,8 @@ def tunnel_changelink(dev: net_device, p: ip_tunnel_parm, keep_mtu: bool = False
     The MTU follows the device below, unless `keep_mtu`: the caller gives another.
 
     Raises:
-        OSError: EEXIST: another tunnel is like that. EINVAL: a tunnel to one host, to a group and
-            to any host are not made into each other.
+        OSError: EEXIST: another tunnel is like that. EINVAL: no remote, a host and a group cannot
+            be exchanged for each other.
     """
     t: ip_tunnel = dev.priv
     other = ip_tunnel_find(t.net, t.kind.kind, p)

@@ -135,7 +135,7 @@ def udp_tunnel_net_of(net: Net, kind: str) -> udp_tunnel_net:
 
 
 def is_group(family: int, addr: wide) -> bool:
-    """A multicast address."""
+    """Whether an address is a multicast address."""
     return addr >> 28 == 0xE if family == AF_INET else addr >> 120 == 0xFF
 
 
@@ -233,13 +233,13 @@ def udp_flow_src_port(net: Net, cfg: udp_tunnel_parm, skb: sk_buff) -> int:
 
 
 def skb_vlan_inet_prepare(skb: sk_buff) -> bool:
-    """include/net/ip_tunnels.h: the frame has its MAC header, and that of IP if it says so."""
+    """include/net/ip_tunnels.h: whether the frame has its whole MAC and IP headers."""
     need = {ETH_P_IP: 20, ETH_P_IPV6: 40}.get(skb.protocol, 0)
     return pskb_may_pull(skb, ETH_HLEN + need)
 
 
 def inner_ip(skb: sk_buff) -> tuple[int, int, bool]:
-    """TOS, TTL and DF of the packet in a frame; 0 when it is none. Borrows skb."""
+    """TOS, TTL and DF of the IP packet in a frame; zeros if there is none. Borrows skb."""
     if skb.protocol == ETH_P_IP and pskb_may_pull(skb, ETH_HLEN + 20):
         iph = iphdr_at(skb, ETH_HLEN)
         return iph.tos, iph.ttl, bool(iph.frag_off & IP_DF)
@@ -250,7 +250,7 @@ def inner_ip(skb: sk_buff) -> tuple[int, int, bool]:
 
 
 def exceeds(skb: sk_buff, mtu: int) -> bool:
-    """The packet in a frame, or a segment of it, is larger than `mtu`. Borrows skb."""
+    """Whether the packet in a frame, or a segment of it, exceeds `mtu`. Borrows skb."""
     if skb.gso_size:
         return not skb_gso_validate_network_len(skb, mtu)
     return skb.len - ETH_HLEN > mtu
@@ -264,7 +264,7 @@ def udp_tunnel_xmit(
     head: bytes,
     dest: tuple[wide, int, int],
 ) -> int:
-    """A frame to one host. NETDEV_TX_OK. Takes ownership of skb, data at the frame's MAC header.
+    """Send a frame to one host; data at its MAC header. NETDEV_TX_OK. Takes ownership of skb.
 
     `net` is the namespace of the datagrams, `head` the tunnel's header, `dest` the host, its port
     and the interface to it, 0: any.
@@ -340,7 +340,7 @@ def drop_rx(net: Net, skb: sk_buff) -> int:
 
 
 def udp_tunnel_csum_missing(ts: udp_tunnel_sock, sk: udp_sock, skb: sk_buff) -> bool:
-    """A datagram of IPv6 without a checksum, which the socket does not take (RFC 6935). Counts it.
+    """Whether a datagram of IPv6 lacks the checksum that the socket requires (RFC 6935); counts it.
 
     Borrows skb, data at its UDP header.
     """

@@ -79,7 +79,7 @@ ALL_ZEROS = bytes(ETH_ALEN)
 
 @state
 class vxlan_config(udp_tunnel_parm):
-    """include/net/vxlan.h: what a device was asked to be.
+    """include/net/vxlan.h: the parameters of a device.
 
     `remote` is where frames to unknown stations and groups go; 0: by the table only.
     """
@@ -117,7 +117,7 @@ class vxlan_fdb:
 
 @state
 class vxlan_dev:
-    """The device's own part."""
+    """include/net/vxlan.h: the private part of a device."""
 
     dev: net_device
     cfg: vxlan_config
@@ -126,7 +126,7 @@ class vxlan_dev:
     default_dst: vxlan_rdst = row(of=lambda vxlan: rdst_of(vxlan.cfg))
     """The host of `remote`, with the interface that was asked for last."""
     remote_dev: net_device | None = row()
-    """The interface below: where that ends, this ends."""
+    """The interface below; with it, this device is deleted."""
     sock: udp_tunnel_sock | None = row()
     fdb: dict[bytes, vxlan_fdb] = row(make=dict)
     age_work: work_struct | None = row()
@@ -157,7 +157,7 @@ def vxlan_fdb_create(
 
 
 def vxlan_fdb_find_rdst(f: vxlan_fdb, rdst: vxlan_rdst) -> vxlan_rdst | None:
-    """The host of an entry that is the same."""
+    """The host of an entry that equals `rdst`."""
     for one in f.remotes:
         same = one.remote == rdst.remote and one.port == rdst.port
         if same and one.vni == rdst.vni and one.ifindex == rdst.ifindex:
@@ -166,7 +166,7 @@ def vxlan_fdb_find_rdst(f: vxlan_fdb, rdst: vxlan_rdst) -> vxlan_rdst | None:
 
 
 def vxlan_fdb_append(vxlan: vxlan_dev, addr: bytes, rdst: vxlan_rdst) -> bool:
-    """One host more for a group, or for all; False: the table is full."""
+    """Add a host to the entry of an address; False: the table is full."""
     f = vxlan.fdb.get(addr)
     if f is None:
         nud = uapi.NUD_REACHABLE | uapi.NUD_PERMANENT
@@ -177,7 +177,7 @@ def vxlan_fdb_append(vxlan: vxlan_dev, addr: bytes, rdst: vxlan_rdst) -> bool:
 
 
 def vxlan_fdb_remove(vxlan: vxlan_dev, addr: bytes, rdst: vxlan_rdst) -> bool:
-    """One host fewer, with the last one the entry; without an address all. False: no such one."""
+    """Remove a host, with the last one the entry; without `remote` all. False: there is none."""
     f = vxlan.fdb.get(addr)
     if f is None:
         return False
@@ -219,7 +219,7 @@ def vxlan_snoop(vxlan: vxlan_dev, src: wide, addr: bytes, ifindex: int) -> bool:
 
 
 def vxlan_cleanup(vxlan: vxlan_dev) -> None:
-    """Forget stations that have not been heard of for so long; run again in 10 s."""
+    """Remove stations that have been silent for `age_s`; run again in 10 s."""
     if vxlan.cfg.age_s:
         now, age_ns = vxlan.net.clock.now_ns(), vxlan.cfg.age_s * NSEC_PER_SEC
         for f in tuple(vxlan.fdb.values()):
@@ -253,7 +253,7 @@ def vxlan_xmit(skb: sk_buff, dev: net_device) -> int:
 
 
 def vxlan_xmit_one(skb: sk_buff, vxlan: vxlan_dev, rdst: vxlan_rdst) -> int:
-    """A frame to one host. NETDEV_TX_OK. Takes ownership of skb."""
+    """Send a frame to one host. NETDEV_TX_OK. Takes ownership of skb."""
     if not rdst.remote:
         vxlan.dev.stats.tx_dropped += 1
         return drop_tx(skb, vxlan.dev)
@@ -266,7 +266,7 @@ def vxlan_xmit_one(skb: sk_buff, vxlan: vxlan_dev, rdst: vxlan_rdst) -> int:
 
 
 def vxlan_err_lookup(vs: udp_tunnel_sock, skb: sk_buff, at: int) -> bool:
-    """encap_err_lookup: a device of the header's VNI is there."""
+    """encap_err_lookup: whether a device has the header's VNI."""
     head = skb_copy_bits(skb, at, TUNNEL_HLEN)
     known = bool(head[0] & VXLAN_HF_VNI >> 24)
     return known and (int.from_bytes(head[4:7], "big"), 0) in vs.devs
@@ -391,7 +391,7 @@ def vxlan_setup(dev: net_device) -> None:
 
 
 def vxlan_vni_in_use(net: Net, cfg: vxlan_config, old: vxlan_dev | None) -> bool:
-    """Another device has the VNI, port and family (for link-local addresses also the interface)."""
+    """Whether another device has the VNI, port and family (if link-local also the interface)."""
     for other in udp_tunnel_net_of(net, "vxlan").devs:
         two = other.cfg
         if other is old or two.vni != cfg.vni or two.dst_port != cfg.dst_port:
@@ -417,7 +417,7 @@ def check_scopes(cfg: vxlan_config) -> None:
 def vxlan_config_validate(
     net: Net, cfg: vxlan_config, old: vxlan_dev | None = None
 ) -> net_device | None:
-    """Complete what was asked for. The device below, None without one.
+    """Check and complete the parameters; the device below, or None.
 
     Raises:
         OSError: EINVAL, ENODEV, EPERM, EEXIST.
@@ -452,7 +452,7 @@ def vxlan_config_validate(
 def vxlan_config_apply(
     dev: net_device, cfg: vxlan_config, lower: net_device | None, mtu: int | None
 ) -> None:
-    """Take the parameters. `lower`: the device below when it is new; `mtu` 0: by that one's."""
+    """Apply the parameters. `lower`: the device below, if it is new; `mtu` 0: by its MTU."""
     vxlan: vxlan_dev = dev.priv
     dst, most = vxlan.default_dst, netdevice.ETH_MAX_MTU
     dst.vni, dst.remote = cfg.vni, cfg.remote
@@ -536,7 +536,7 @@ vxlan_link_ops = rtnl_link_ops("vxlan", vxlan_dellink)
 
 
 def vxlan_netdevice_event(event: int, dev: net_device) -> int | None:
-    """With the interface below its devices end."""
+    """Delete the devices of an interface that is unregistered."""
     if event == netdevice.NETDEV_UNREGISTER:
         for vxlan in tuple(udp_tunnel_net_of(dev.net, "vxlan").devs):
             if vxlan.default_dst.ifindex == dev.ifindex:
