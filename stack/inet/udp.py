@@ -138,7 +138,7 @@ def udp_headers(skb: sk_buff, fl: flowi, cork: inet_cork, iplen: int, no_check: 
     """udp_send_skb's start: the UDP header, and what the device needs to cut a super-packet.
 
     `iplen`: bytes of the IP header with its options; `no_check`: the socket sends no checksums.
-    0; a negative errno, and skb freed, where UDP_SEGMENT's datagrams could not leave.
+    0, or a negative errno: UDP_SEGMENT's datagrams cannot be sent, and skb is freed.
     """
     gso_size = cork.gso_size
     if gso_size:
@@ -244,7 +244,7 @@ def udp_split(net: Net, mib: udp_mib, skb: sk_buff) -> list[sk_buff]:
 
 
 def udp_split_tunnel(net: Net, skb: sk_buff) -> list[sk_buff]:
-    """The datagrams of a super-packet in a tunnel, for a socket that is none. Takes ownership.
+    """The datagrams of a tunnel's super-packet, for a socket that is no tunnel. Takes ownership.
 
     Raises: ValueError, MemoryError.
     """

@@ -94,7 +94,7 @@ def udp_port_socks(net: Net, port: int) -> list[udp_sock]:
 def udp_lib_lport_inuse(sk: inet_sock, others: list[Any]) -> bool:
     """net/ipv4/udp.c: whether a socket of this port conflicts with sk's bind. Also used by XTP.
 
-    The last of `others` comes first: with SO_REUSEPORT like ours it decides for all.
+    `others` are examined from the last on. The first with SO_REUSEPORT as ours decides for all.
     """
     sk2: inet_sock
     for sk2 in reversed(others):

@@ -6,8 +6,7 @@
     | IP | UDP 8 | version 2 bits, length of options 6 | O, C, reserved 6 | protocol 2 |
                  | VNI 3 | reserved 1 | options, by 4 bytes | frame without its FCS |
 
-C means that the receiver must understand one of the options. None is supported, so such
-a packet is dropped.
+C: the receiver must understand one of the options. None is supported, so the packet is dropped.
 """
 
 from __future__ import annotations
