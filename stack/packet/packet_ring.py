@@ -249,7 +249,10 @@ def slot_at(ring: packet_ring_buffer, i: int) -> int:
 
 
 def tpacket_has_room(ring: packet_ring_buffer, behind: int) -> bool:
-    """net/packet/af_packet.c: is the next slot or block, or one 1/`behind` of the ring later, free?"""
+    """net/packet/af_packet.c: whether the next slot or block is free.
+
+    `behind` n, not 0: whether the one an n-th of the ring later is.
+    """
     if ring.version == TPACKET_V3:
         block = ring.block + (ring.block_nr // behind if behind else 0)
         at = block % ring.block_nr * ring.block_size + BLOCK_STATUS
