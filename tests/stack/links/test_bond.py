@@ -22,10 +22,10 @@ from stack.bonding.bond_xmit import bond_xmit_hash
 from stack.bonding.bonding import BOND_LINK_UP
 from stack.core.dev import dev_get_stats, dev_set_mac_address, dev_set_mtu
 from stack.core.netdevice import NETIF_F_TSO, netif_carrier_ok
+from stack.core.uapi import IP_ADD_MEMBERSHIP
 from stack.host import Host
 from stack.socket import (
     AF_INET,
-    IP_ADD_MEMBERSHIP,
     IPPROTO_IP,
     SOCK_DGRAM,
     create_connection,
@@ -152,6 +152,7 @@ def test_delays_count_whole_ticks(two: Cabled) -> None:
 
 def test_a_new_miimon_keeps_the_ticks_of_the_delays(two: Cabled) -> None:
     bond = two.bond(0, "active-backup", miimon=100, updelay=300, downdelay=200)
+    two.run_for(2)
     with two.a.lock:
         bond_opt_set(bond, "miimon", 50)
     assert (bond.params.updelay, bond.params.downdelay) == (3, 2)
