@@ -199,7 +199,6 @@ def append_pieces(
     """append_data's copy or reference; `summed`: the device can fill in UDP's checksum."""
     rt: dst_entry = cork.base_dst
     data = length - transhdrlen
-    fresh = skb is None
     if skb is None:
         refers = getfrag is ip_generic_getfrag and frm.msg_ubuf is not None
         skb = alloc_datagram(sk, rt.dev, 0 if refers else data, headers, transhdrlen, flags)
@@ -211,7 +210,7 @@ def append_pieces(
     try:
         getfrag(frm, skb, data, sk.net.skb_pages)
     except OSError:
-        if fresh:  # else it is in the queue
+        if cork.length == 0:
             kfree_skb(skb)
         raise
     if skb.truesize != before and skb.sk is not None:

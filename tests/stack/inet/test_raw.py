@@ -11,7 +11,6 @@ from scapy.packet import Raw
 
 from e1000emu.clock import VirtualClock
 from e1000emu.lab import two_hosts
-from fastpath.base.skbuff import alloc_skb, kfree_skb
 from stack.api.socket import Socket
 from stack.core.bsd_socket import (
     sockfd_lookup,
@@ -41,7 +40,6 @@ from stack.core.uapi import (
     IPV6_CHECKSUM,
     MSG_DONTWAIT,
     MSG_ERRQUEUE,
-    MSG_MORE,
     MSG_TRUNC,
     SIOCINQ,
     SO_RCVBUF,
@@ -196,21 +194,6 @@ def test_full_receive_buffer_drops(net: Net) -> None:
     sys_close(net.host, raw)
     assert net.host.raw_hash == {}
     assert net.host.skb_small.in_use == 0
-
-
-def test_a_piece_without_memory_frees_the_datagram_once(net: Net) -> None:
-    raw = raw_socket(net, 99)
-    sys_sendto(net.host, raw, b"", MSG_MORE, at(PEER))
-    held = []
-    while (skb := alloc_skb(net.host.skb_pages, 1)) is not None:
-        held.append(skb)
-    more = (net.host, raw, bytes(5000), MSG_MORE, at(PEER))
-    assert errno_of(sys_sendto, *more) == errno.ENOBUFS
-    for skb in held:
-        kfree_skb(skb)
-    sys_close(net.host, raw)
-    for pool in (net.host.skb_small, net.host.skb_pages, net.host.skb_small_head):
-        assert pool.in_use == 0
 
 
 def test_argument_errors(net: Net) -> None:
