@@ -315,7 +315,7 @@ def ip_tunnel_rcv(t: ip_tunnel, skb: sk_buff, tpi: tnl_ptk_info, outer_tos: int)
         wrong = True
     elif p.i_flags & GRE_SEQ:
         # Any number is the first one: the sender may have counted for long.
-        old = t.i_seqno and (tpi.seq - t.i_seqno) & 0x80000000
+        old = t.i_seqno != 0 and (tpi.seq - t.i_seqno) & 0x80000000 != 0
         if not tpi.flags & GRE_SEQ or old:
             stats.rx_fifo_errors += 1
             wrong = True
@@ -345,7 +345,7 @@ def enter(t: ip_tunnel, skb: sk_buff, proto: int, outer_tos: int) -> bool:
         return False
     inner = int.from_bytes(skb_copy_bits(skb, 12, 2), "big") if t.kind.ether else proto
     size = {ETH_P_IP: IP_HLEN, ETH_P_IPV6: IPV6_HLEN}.get(inner, 0)
-    readable = size and pskb_may_pull(skb, at + size)
+    readable = size > 0 and pskb_may_pull(skb, at + size)
     if readable and INET_ECN_decapsulate(skb, inner, at, outer_tos) > 1:
         stats.rx_frame_errors += 1
         stats.rx_errors += 1
