@@ -91,22 +91,20 @@ def br_handle_frame_finish(p: net_bridge_port, skb: sk_buff, source: bytes, dest
     igmp = 0
     if p.flags & br_private.BR_LEARNING:
         br_fdb_update(br, p, source)
-    promisc = brdev.flags & netdevice.IFF_PROMISC != 0
-    local_rcv = promisc
+    local_rcv = brdev.flags & netdevice.IFF_PROMISC != 0
     pkt_type = br_private.BR_PKT_UNICAST
     if dest[0] & 1:
-        local_rcv = True
-        pkt_type = (
-            br_private.BR_PKT_BROADCAST if dest == ETH_BROADCAST else br_private.BR_PKT_MULTICAST
-        )
-        if pkt_type == br_private.BR_PKT_MULTICAST:
+        pkt_type = br_private.BR_PKT_MULTICAST
+        if dest == ETH_BROADCAST:
+            pkt_type = br_private.BR_PKT_BROADCAST
+            local_rcv = True
+        else:
             igmp = br_multicast_rcv(br, p, skb)
             if igmp < 0:
-                reason = drop_reason.SKB_DROP_REASON_NOT_SPECIFIED
-                kfree_skb_reason(skb.dev.net, skb, reason)
+                kfree_skb_reason(brdev.net, skb, drop_reason.SKB_DROP_REASON_NOT_SPECIFIED)
                 return 0
     if p.state == br_private.BR_STATE_LEARNING:
-        kfree_skb_reason(skb.dev.net, skb, drop_reason.SKB_DROP_REASON_BRIDGE_INGRESS_STP_STATE)
+        kfree_skb_reason(brdev.net, skb, drop_reason.SKB_DROP_REASON_BRIDGE_INGRESS_STP_STATE)
         return 0
     if pkt_type == br_private.BR_PKT_UNICAST:
         dst = br_fdb_find_rcu(br, dest)
@@ -114,14 +112,13 @@ def br_handle_frame_finish(p: net_bridge_port, skb: sk_buff, source: bytes, dest
         mdst = br_mdb_entry_skb_get(br, skb, dest, igmp)
         if mdst is not None or igmp & MROUTERS_ONLY:
             mcast_hit = br_multicast_querier_exists(br.multicast_ctx, skb.protocol, mdst)
-            if mcast_hit:
-                local_rcv = (
-                    promisc
-                    or (mdst is not None and mdst.host_joined)
-                    or brdev.flags & netdevice.IFF_ALLMULTI != 0
-                    or br_multicast_is_router(br.multicast_ctx, skb.protocol)
-                )
-        if local_rcv:
+        if (
+            not mcast_hit
+            or (mdst is not None and mdst.host_joined)
+            or brdev.flags & netdevice.IFF_ALLMULTI
+            or br_multicast_is_router(br.multicast_ctx, skb.protocol)
+        ):
+            local_rcv = True
             brdev.stats.multicast += 1
     if dst is not None:
         if dst.is_local:

@@ -341,19 +341,14 @@ def unix_inq_len(sk: unix_sock) -> int:
     return amount
 
 
-def unix_outq_len(sk: unix_sock) -> int:
-    """net/unix/af_unix.c: SIOCOUTQ, send buffer in use."""
-    return sk.sk_wmem_alloc
-
-
 def unix_ioctl(sock: socket, cmd: int, arg: Any = None) -> int:
-    """net/unix/af_unix.c: SIOCINQ, SIOCOUTQ, SIOCATMARK.
+    """net/unix/af_unix.c: SIOCINQ, SIOCATMARK, and SIOCOUTQ: the send buffer in use.
 
     Raises: OSError ENOTTY, EINVAL, EOPNOTSUPP.
     """
     sk: unix_sock = sock.sk
     if cmd == uapi.SIOCOUTQ:
-        return unix_outq_len(sk)
+        return sk.sk_wmem_alloc
     if cmd == uapi.SIOCINQ:
         return unix_inq_len(sk)
     if cmd == uapi.SIOCATMARK:

@@ -16,6 +16,7 @@ from stack.bridge.br_multicast import (
     br_multicast_toggle,
 )
 from stack.bridge.br_private import MDB_RTR_TYPE_TEMP, MDB_RTR_TYPE_TEMP_QUERY, br_port_get
+from stack.core.netdevice import IFF_PROMISC
 from stack.inet.mc_filter import mc_time_code
 from tests.stack.core.wire import assert_no_leak
 from tests.stack.links.switch import Switch, frame, port_address, sent_by, station
@@ -100,6 +101,21 @@ def test_a_group_goes_to_its_ports_and_to_the_querier_until_the_reports_are_old(
     assert switch.send(0, data()) == [1, 2, 3]
     switch.run_for(200)
     assert groups(switch) == {}
+    assert_no_leak(switch.host)
+
+
+def test_a_promiscuous_bridge_counts_only_groups_that_are_for_the_host() -> None:
+    switch = Switch(4)
+    switch.send(1, ip4(G, igmp(REPORT, G)))
+    querier(switch)
+    switch.bridge.flags |= IFF_PROMISC
+    stats = switch.bridge.stats
+    before = stats.multicast, stats.rx_packets
+    for group in (G, H):
+        switch.send(0, data(group))
+    assert (stats.multicast, stats.rx_packets) == (before[0], before[1] + 2)
+    switch.send(0, frame(b"\x01\0\x5e\0\0\x01", station(1)))  # no IP: to all
+    assert stats.multicast == before[0] + 1
     assert_no_leak(switch.host)
 
 
