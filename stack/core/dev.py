@@ -18,7 +18,7 @@ from stack.core.dev_notifier import call_netdevice_notifiers, netdev_state_chang
 from stack.core.dev_receive import rx_fast_update
 from stack.core.dev_xmit import _CSUM_SG
 from stack.core.errors import os_error
-from stack.core.link_watch import dev_activate, dev_deactivate
+from stack.core.link_watch import dev_activate, dev_deactivate, dev_shutdown
 from stack.core.napi import netif_napi_del
 from stack.core.netdevice import IFNAMSIZ, net_device, netif_device_present
 from stack.core.snmp import rtnl_link_stats64
@@ -142,13 +142,13 @@ def unlist_netdevice(dev: net_device) -> None:
 
 
 def unregister_netdevice(dev: net_device) -> None:
-    """net/core/dev.c: close, NETDEV_UNREGISTER, unlist."""
+    """net/core/dev.c: close, free the disciplines, NETDEV_UNREGISTER, unlist."""
     if dev.reg_state != netdevice.NETREG_REGISTERED:
         return
     dev_close(dev)
     dev.reg_state = netdevice.NETREG_UNREGISTERED
+    dev_shutdown(dev)
     call_netdevice_notifiers(netdevice.NETDEV_UNREGISTER, dev)
-    dev.qdisc_sleeping = None
     if dev in dev.machine.linkwatch_events:
         dev.machine.linkwatch_events.remove(dev)
     if dev.netdev_ops.ndo_uninit is not None:
@@ -336,6 +336,8 @@ def dev_set_mac_address(dev: net_device, addr: bytes) -> int:
 def dev_change_name(dev: net_device, name: str) -> int:
     """net/core/dev.c: 0, -EEXIST, -EINVAL. Up or down, as since Linux 6.2."""
     net = dev.net
+    if name == dev.name:
+        return 0
     if not dev_valid_name(name):
         return -errno.EINVAL
     new = dev_alloc_name(net, name)

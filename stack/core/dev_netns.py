@@ -19,7 +19,7 @@ from stack.core.dev import (
 )
 from stack.core.dev_notifier import call_netdevice_notifiers, for_each_netdev
 from stack.core.dev_queue import net_tx_action
-from stack.core.link_watch import linkwatch_run_queue
+from stack.core.link_watch import dev_shutdown, linkwatch_run_queue
 from stack.core.napi import net_rx_action
 from stack.core.net_namespace import (
     pernet_operations,
@@ -37,9 +37,9 @@ if TYPE_CHECKING:
 def dev_change_net_namespace(dev: net_device, net: Net, pat: str | None = None) -> int:
     """net/core/dev.c: `ip link set DEV netns NET [name PAT]`. 0 or -errno.
 
-    The device is closed; its addresses, routes and neighbours in the old namespace are removed. It
-    keeps its name and index unless they are taken; `pat` is a pattern for another name ("eth%d").
-    Counters, MTU, MAC address and offloads are kept.
+    The device is closed; its disciplines, and its addresses, routes and neighbours in the old
+    namespace are removed. It keeps its name and index unless they are taken; `pat` is a pattern for
+    another name ("eth%d"). Counters, MTU, MAC address and offloads are kept.
 
     -EINVAL: a device that belongs to its namespace (lo), or one that is not registered. -EEXIST:
     the name is taken. -EXDEV: another machine's namespace.
@@ -63,6 +63,7 @@ def dev_change_net_namespace(dev: net_device, net: Net, pat: str | None = None) 
             return -errno.EEXIST
         name = other
     dev_close(dev)
+    dev_shutdown(dev)
     call_netdevice_notifiers(netdevice.NETDEV_UNREGISTER, dev)
     unlist_netdevice(dev)
     flush_backlog(dev)

@@ -117,6 +117,16 @@ def dev_deactivate(dev: net_device) -> None:
         timer_delete(dev.watchdog_timer)
 
 
+def dev_shutdown(dev: net_device) -> None:
+    """net/sched/sch_generic.c: destroy the disciplines of a closed device, with their filters."""
+    root, ingress = dev.qdisc_sleeping, dev.ingress_queue
+    dev.qdisc_sleeping = dev.ingress_queue = None
+    if root is not None:
+        root.destroy()
+    if ingress is not None:
+        ingress.destroy()
+
+
 def __netdev_watchdog_up(dev: net_device) -> None:
     """net/sched/sch_generic.c: watch for a queue that stays stopped."""
     if dev.netdev_ops.ndo_tx_timeout is None:

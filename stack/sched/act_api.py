@@ -80,6 +80,10 @@ class tcf_result:
             return skb.len
         return qdisc_pkt_len(skb) if self.at_qdisc else qdisc_pkt_len_init(skb)
 
+    def mac_len(self, skb: sk_buff) -> int:
+        """Bytes of the MAC header, which were pulled of a received packet; 0 of a sent one."""
+        return skb.network_header - skb.mac_header if self.at_ingress else 0
+
 
 @state
 class tc_action:

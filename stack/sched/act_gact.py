@@ -31,9 +31,14 @@ class tcf_gact(tc_action):
     ptype: int = row(PGACT_NONE)
     pval: int = row(0)
     paction: int = row(0)
+    packets: int = row(0)
+    """Packets that were counted for PGACT_DETERM; a super-packet is one."""
 
     def init(self, opt: Options, block: tcf_block | None) -> None:
-        """`ptype`, `pval` and `paction`: the probability. Raises: OSError EINVAL."""
+        """`ptype`, `pval` and `paction`: which packets get the other verdict.
+
+        Raises: OSError EINVAL.
+        """
         ptype, paction = opt.get("ptype"), opt.get("paction", 0)
         if ptype is not None:
             if ptype > PGACT_DETERM:
@@ -49,11 +54,12 @@ class tcf_gact(tc_action):
         self.used(skb, res)
         verdict = self.action
         if self.ptype == PGACT_NETRAND:
-            other = not self.net.random.randrange(self.pval)
-        else:
-            other = self.ptype == PGACT_DETERM and not self.bstats.packets % self.pval
-        if other:
-            verdict = self.paction
+            if not self.net.random.randrange(self.pval):
+                verdict = self.paction
+        elif self.ptype == PGACT_DETERM:
+            self.packets += 1
+            if not self.packets % self.pval:
+                verdict = self.paction
         if verdict == TC_ACT_SHOT:
             self.qstats.drops += 1
         return verdict

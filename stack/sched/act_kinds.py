@@ -11,7 +11,6 @@ from stack.net import Net
 from stack.sched.act_api import (
     tc_action,
     tcf_action_destroy,
-    tcf_action_put,
     tcf_idr,
     tcf_idr_alloc,
 )
@@ -47,7 +46,7 @@ def tcf_action_init_1(
 ) -> tuple[tc_action, bool]:
     """net/sched/act_api.c: one action, and whether it is new. `spec`: kind, options, cookie ...
 
-    With `bind` for a filter, which uses an existing one unchanged.
+    With `bind` for a filter, which keeps the parameters of an existing one.
     Raises: OSError ENOENT (unknown kind), EEXIST, EINVAL, and errors of the kind.
     """
     cls = ACTIONS.get(spec["kind"])
@@ -60,31 +59,31 @@ def tcf_action_init_1(
         raise ExtAckError(errno.EINVAL, f"Missing required {spec['kind']} parameters")
     table = tcf_idr(net, cls.kind)
     found = table.get(opt["index"])
-    if found is not None:
-        if bind:
-            found.refcnt += 1
-            found.bindcnt += 1
-            return found, False
+    if found is not None and not bind:
         cls.check(opt)
         if not replace:
             raise os_error(errno.EEXIST)
     action = found if found is not None else cls(net, opt["index"] or tcf_idr_alloc(table))
-    action.init(opt, block)
+    if found is None or not bind:
+        if est is not None:
+            action.rate_est = gen_new_estimator(net, action, est, action.rate_est)
+        try:
+            action.init(opt, block)
+        except OSError:
+            if found is None and action.rate_est is not None:
+                action.rate_est.kill()
+            raise
+        action.flags = spec.get("flags", 0)
     if found is None:
         table[action.index] = action
         action.bindcnt = int(bind)
         action.of_filter = bind
-    if est is not None:
-        try:
-            action.rate_est = gen_new_estimator(net, action, est, action.rate_est)
-        except OSError:
-            if found is None:
-                tcf_action_put(action, bind)
-            raise
+    elif bind:
+        found.refcnt += 1
+        found.bindcnt += 1
     if spec.get("cookie"):
         action.cookie = spec["cookie"]
     action.hw_stats = spec.get("hw_stats", 3)
-    action.flags = spec.get("flags", 0)
     action.compat = spec.get("compat", False)
     return action, found is None
 

@@ -1,7 +1,7 @@
 """net/sched/act_mirred.c: a packet, or a copy of it, to another device: sent or as if received.
 
 Data is after the MAC header of a received packet, and at it of a sent one. So the header is pushed
-or pulled when the packet changes direction.
+or pulled when the packet changes direction, or is sent by a device without such a header.
 """
 
 from __future__ import annotations
@@ -36,6 +36,11 @@ TCA_EGRESS_REDIR, TCA_EGRESS_MIRROR, TCA_INGRESS_REDIR, TCA_INGRESS_MIRROR = ran
 REDIRECTS = (TCA_EGRESS_REDIR, TCA_INGRESS_REDIR)
 INGRESS = (TCA_INGRESS_REDIR, TCA_INGRESS_MIRROR)
 MIRRED_NEST_LIMIT = 4
+NO_MAC_HEADER = (
+    *(netdevice.ARPHRD_TUNNEL, netdevice.ARPHRD_TUNNEL6, netdevice.ARPHRD_SIT),
+    *(netdevice.ARPHRD_IPGRE, netdevice.ARPHRD_IP6GRE, netdevice.ARPHRD_NONE),
+)
+"""include/linux/if_arp.h dev_is_mac_header_xmit: devices that send packets without a MAC header."""
 
 
 @state
@@ -89,12 +94,14 @@ class tcf_mirred(tc_action):
             return TC_ACT_SHOT
         self.used(skb, res)
         dev, redirects = self.dev, self.eaction in REDIRECTS
-        if dev is None or not dev.flags & netdevice.IFF_UP or not netif_carrier_ok(dev):
+        if dev is None:
+            self.qstats.overlimits += 1
+            return self.action
+        if not dev.flags & netdevice.IFF_UP or not netif_carrier_ok(dev):
             self.qstats.overlimits += 1
             return TC_ACT_SHOT if redirects else self.action
         takes = res.at_ingress and redirects and self.action in (TC_ACT_STOLEN, TC_ACT_QUEUED)
         send = skb if takes else skb_clone(skb)
-        verdict = TC_ACT_CONSUMED if takes else self.action
         if send.data_len and not skb_orphan_frags(send, self.net.skb_pages):
             self.qstats.overlimits += 1
             return TC_ACT_SHOT if redirects else self.action
@@ -106,7 +113,7 @@ class tcf_mirred(tc_action):
                 self.qstats.overlimits += 1
         finally:
             sd.mirred_nest -= 1
-        return verdict
+        return TC_ACT_CONSUMED if takes else self.action
 
     def parms(self) -> Options:
         ifindex = self.dev.ifindex if self.dev is not None else 0
@@ -119,8 +126,9 @@ def tcf_mirred_forward(skb: sk_buff, dev: net_device, ingress: bool, at_ingress:
     skb.nfctinfo = 0
     if ingress and not at_ingress:
         skb.dst = None
+    if ingress or dev.type in NO_MAC_HEADER:
         skb_pull(skb, skb_network_offset(skb))
-    elif not ingress and at_ingress:
+    elif at_ingress:
         skb_push(skb, skb.network_header - skb.mac_header)
     skb.skb_iif = skb.dev.ifindex
     skb.dev = dev

@@ -21,7 +21,6 @@ from fastpath.base.skbuff import (
 )
 from stack.core.errors import os_error
 from stack.core.extack import ExtAckError
-from stack.core.netdevice import ETH_P_IP, ETH_P_IPV6
 from stack.core.rows import row, state
 from stack.sched.act_api import tc_action, tcf_action_check_ctrlact, tcf_result
 from stack.sched.cls_api import tcf_block
@@ -62,7 +61,7 @@ class tcf_pedit(tc_action):
 
     def act(self, skb: sk_buff, res: tcf_result) -> int:
         """net/sched/act_pedit.c: tcf_pedit_act."""
-        mac_len = skb.network_header - skb.mac_header if res.at_ingress else 0
+        mac_len = res.mac_len(skb)
         self.used(skb, res)
         skb_push(skb, mac_len)
         done = skb_cow(skb, 0) and self.edit(skb)
@@ -110,5 +109,4 @@ def pedit_hdr_offset(skb: sk_buff, header: int, network: int) -> int | None:
         proto = 6 if header == HDR_TCP else 17
         found = flow_l4(skb, network, skb.protocol)
         return found[1] if found is not None and found[0] == proto else None
-    wanted = {HDR_IP4: ETH_P_IP, HDR_IP6: ETH_P_IPV6}.get(header)
-    return network if wanted in (None, skb.protocol) else None
+    return network  # as in Linux, of either IP version

@@ -9,7 +9,7 @@ from stack.core.errors import os_error
 from stack.core.extack import ExtAckError
 from stack.core.netdevice import ETH_P_IP, ETH_P_IPV6
 from stack.core.rows import row, state
-from stack.sched.act_api import tc_action, tcf_action_check_ctrlact, tcf_result
+from stack.sched.act_api import TC_ACT_SHOT, tc_action, tcf_action_check_ctrlact, tcf_result
 from stack.sched.cls_api import tcf_block
 from stack.sched.sch_generic import Options, fields
 
@@ -56,10 +56,13 @@ class tcf_skbedit(tc_action):
             skb.priority = self.priority
         if self.inherit:
             at = skb_network_offset(skb)
-            if skb.protocol == ETH_P_IP and skb.len >= at + 20:
-                skb.priority = skb_copy_bits(skb, at + 1, 1)[0] >> 2
-            elif skb.protocol == ETH_P_IPV6 and skb.len >= at + 40:
-                skb.priority = int.from_bytes(skb_copy_bits(skb, at, 2), "big") >> 6 & 0x3F
+            size = {ETH_P_IP: 20, ETH_P_IPV6: 40}.get(skb.protocol, 0)
+            if skb.len < at + size:
+                self.qstats.drops += 1
+                return TC_ACT_SHOT
+            if size:
+                head = int.from_bytes(skb_copy_bits(skb, at, 2), "big")
+                skb.priority = head >> (2 if size == 20 else 6) & 0x3F
         if self.mark is not None:
             skb.mark = skb.mark & ~self.mask & 0xFFFFFFFF | self.mark & self.mask
         if self.ptype is not None:

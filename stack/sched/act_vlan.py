@@ -66,7 +66,7 @@ class tcf_vlan(tc_action):
         if v_action != TCA_VLAN_ACT_POP:
             if opt.get("push_vid") is None:
                 raise os_error(errno.EINVAL)
-            if opt["push_vid"] > VLAN_VID_MASK:
+            if opt["push_vid"] >= VLAN_VID_MASK:
                 raise os_error(errno.ERANGE)
             if not eth_type_vlan(proto):
                 raise os_error(errno.EPROTONOSUPPORT)
@@ -78,7 +78,7 @@ class tcf_vlan(tc_action):
     def act(self, skb: sk_buff, res: tcf_result) -> int:
         """net/sched/act_vlan.c: tcf_vlan_act."""
         self.used(skb, res)
-        mac_len = skb.network_header - skb.mac_header if res.at_ingress else 0
+        mac_len = res.mac_len(skb)
         if mac_len:
             skb_push(skb, mac_len)
         done = self.change_tag(skb)
@@ -93,7 +93,7 @@ class tcf_vlan(tc_action):
 
     def change_tag(self, skb: sk_buff) -> bool:
         """Pop, push or modify; data at the MAC header. False: no memory."""
-        tag = self.push_vid | (self.push_prio or 0) << VLAN_PRIO_SHIFT
+        tag = self.push_vid | (self.push_prio or 0) << VLAN_PRIO_SHIFT & 0xFFFF
         if self.v_action == TCA_VLAN_ACT_POP:
             return skb_vlan_pop(skb)
         if self.v_action == TCA_VLAN_ACT_PUSH:

@@ -89,6 +89,9 @@ class tcf_proto:
         """The filter with a number; None: there is none."""
         return self.filters.get(handle)
 
+    def init(self) -> None:
+        """Set up a new proto that is in its chain's block."""
+
     def change(self, handle: int, opt: Options | None, f: Any, replace: bool) -> Any:
         """Make a filter (`f` is None) or give one other parameters. Returns it. Raises: OSError."""
         raise NotImplementedError
@@ -98,6 +101,14 @@ class tcf_proto:
         del self.filters[f.handle]
         tcf_action_destroy(f.actions, True)
         return not self.filters
+
+    def replace(self, f: Any, new: Any) -> None:
+        """Put `new` in the place of `f`, or before the others if that is None."""
+        if f is not None:
+            self.filters[new.handle] = new
+            tcf_action_destroy(f.actions, True)
+        else:
+            self.filters = {new.handle: new, **self.filters}
 
     def walk(self) -> list[Any]:
         """All of them."""
@@ -135,7 +146,7 @@ class tcf_chain:
     """It exists for more than such actions, and programs were notified of it."""
 
     def get(self) -> None:
-        """Count a user."""
+        """Notify programs of the chain, if that was not done: it has a filter, or `tc` made it."""
         if not self.live:
             self.live = True
             self.notify(RTM_NEWCHAIN)
@@ -319,20 +330,20 @@ def qdisc_taken(sch: Qdisc, skb: sk_buff, verdict: int) -> int:
     return NET_XMIT_STOLEN
 
 
-def tcf_match_indev(tp: tcf_proto, skb: sk_buff, indev: str | None) -> bool:
-    """include/net/pkt_cls.h: whether the packet was received on the filter's device, if any."""
-    if indev is None:
-        return True
-    dev = tp.chain.block.q.dev.net.dev_by_name.get(indev)
-    return dev is not None and skb.skb_iif == dev.ifindex
-
-
-def tcf_change_indev(tp: tcf_proto, opt: Options) -> str | None:
-    """include/net/pkt_cls.h: the device that a filter names. Raises: OSError EINVAL."""
-    indev: str | None = opt.get("indev")
-    if indev is not None and indev not in tp.chain.block.q.dev.net.dev_by_name:
+def tcf_change_indev(tp: tcf_proto, opt: Options) -> int | None:
+    """include/net/pkt_cls.h: the index of the device that is named. Raises: OSError EINVAL."""
+    if opt.get("indev") is None:
+        return None
+    dev = tp.chain.block.q.dev.net.dev_by_name.get(opt["indev"])
+    if dev is None:
         raise ExtAckError(errno.EINVAL, "Interface name too long or not found")
-    return indev
+    return dev.ifindex
+
+
+def tcf_indev_name(tp: tcf_proto, ifindex: int | None) -> str | None:
+    """The present name of a filter's device; None: it names none, or that was removed."""
+    dev = tp.chain.block.q.dev.net.dev_by_index.get(ifindex or 0)
+    return dev.name if dev is not None else None
 
 
 def tc_flags_valid(flags: int) -> bool:
@@ -342,7 +353,7 @@ def tc_flags_valid(flags: int) -> bool:
 
 
 def cls_flags(opt: Options) -> int:
-    """The flags of a filter. Raises: OSError EINVAL; EOPNOTSUPP: no hardware takes filters."""
+    """The flags of a filter. Raises: OSError EINVAL."""
     flags: int = opt.get("flags") or 0
     if not tc_flags_valid(flags):
         raise ExtAckError(errno.EINVAL, "Invalid filter flags")
@@ -350,7 +361,7 @@ def cls_flags(opt: Options) -> int:
 
 
 def cls_hw(flags: int) -> int:
-    """What tc_setup_cb_add does where no device takes filters. Raises: OSError EOPNOTSUPP."""
+    """The flags after tc_setup_cb_add, as no device takes filters. Raises: OSError EOPNOTSUPP."""
     if flags & TCA_CLS_FLAGS_SKIP_SW:
         raise os_error(errno.EOPNOTSUPP)
     return flags | TCA_CLS_FLAGS_NOT_IN_HW

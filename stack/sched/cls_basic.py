@@ -8,7 +8,7 @@ from fastpath.base.skbuff import sk_buff
 from stack.core.errors import os_error
 from stack.core.extack import ExtAckError
 from stack.core.rows import row, state
-from stack.sched.act_api import TC_ACT_UNSPEC, tcf_action_destroy, tcf_result
+from stack.sched.act_api import TC_ACT_UNSPEC, tcf_result
 from stack.sched.act_kinds import tcf_exts_dump, tcf_exts_validate
 from stack.sched.cls_api import tcf_exts_exec, tcf_filter, tcf_proto
 from stack.sched.sch_generic import Options, fields
@@ -50,9 +50,7 @@ class cls_basic(tcf_proto):
         actions = tcf_exts_validate(self, opt, replace)
         new = basic_filter(f.handle if f is not None else handle or self.new_handle())
         new.classid, new.actions = opt.get("classid", 0), actions
-        if f is not None:
-            tcf_action_destroy(f.actions, True)
-        self.filters[new.handle] = new
+        self.replace(f, new)
         return new
 
     def dump(self, f: basic_filter) -> Options:

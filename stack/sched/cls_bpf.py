@@ -25,8 +25,7 @@ from stack.sched.act_api import (
 )
 from stack.sched.act_kinds import tcf_exts_dump, tcf_exts_validate
 from stack.sched.cls_api import (
-    TCA_CLS_FLAGS_SKIP_HW,
-    TCA_CLS_FLAGS_SKIP_SW,
+    TCA_CLS_FLAGS_VERBOSE,
     cls_hw,
     tc_flags_valid,
     tcf_exts_exec,
@@ -56,11 +55,9 @@ class cls_bpf(tcf_proto):
 
     def classify(self, skb: sk_buff, res: tcf_result) -> int:
         """net/sched/cls_bpf.c: cls_bpf_classify."""
-        off = skb.mac_header - skb.network_header if res.at_ingress else 0
+        off = -res.mac_len(skb)
         for f in self.filters.values():
-            found = 0
-            if not f.flags & TCA_CLS_FLAGS_SKIP_SW:
-                found = bpf_prog_run(f.prog, skb, off)
+            found = bpf_prog_run(f.prog, skb, off)
             if f.direct:
                 res.classid = f.classid
                 if found in VERDICTS:
@@ -81,9 +78,7 @@ class cls_bpf(tcf_proto):
 
         Raises: OSError EINVAL, ENOSPC, EBADF.
         """
-        if opt is None:
-            raise os_error(errno.EINVAL)
-        if f is not None and handle and f.handle != handle:
+        if opt is None or (f is not None and handle and f.handle != handle):
             raise os_error(errno.EINVAL)
         has_ops = "ops" in opt and "ops_len" in opt
         if has_ops == ("fd" in opt):
@@ -91,11 +86,8 @@ class cls_bpf(tcf_proto):
         actions = tcf_exts_validate(self, opt, replace)
         try:
             bpf_flags, flags = opt.get("bpf_flags", 0), opt.get("flags", 0)
-            if bpf_flags & ~TCA_BPF_FLAG_ACT_DIRECT:
-                raise os_error(errno.EINVAL)
-            if flags & ~(TCA_CLS_FLAGS_SKIP_HW | TCA_CLS_FLAGS_SKIP_SW) or not tc_flags_valid(
-                flags
-            ):
+            wrong = bpf_flags & ~TCA_BPF_FLAG_ACT_DIRECT or flags & TCA_CLS_FLAGS_VERBOSE
+            if wrong or not tc_flags_valid(flags):
                 raise os_error(errno.EINVAL)
             prog = self.program(opt)
             flags = cls_hw(flags)
@@ -105,11 +97,7 @@ class cls_bpf(tcf_proto):
         new = cls_bpf_prog(f.handle if f is not None else handle or self.new_handle())
         new.prog, new.direct, new.flags = prog, bool(bpf_flags), flags
         new.classid, new.actions = opt.get("classid", 0), actions
-        if f is not None:
-            self.filters[new.handle] = new  # replacing the old one
-            tcf_action_destroy(f.actions, True)
-        else:
-            self.filters = {new.handle: new, **self.filters}
+        self.replace(f, new)
         return new
 
     def program(self, opt: Options) -> bpf_prog:

@@ -21,13 +21,12 @@ from stack.core.rows import row, state
 from stack.sched.act_api import TC_ACT_UNSPEC, tcf_action_destroy, tcf_result
 from stack.sched.act_kinds import tcf_exts_dump, tcf_exts_validate
 from stack.sched.cls_api import (
-    TCA_CLS_FLAGS_SKIP_SW,
     cls_flags,
     cls_hw,
     tcf_change_indev,
     tcf_exts_exec,
     tcf_filter,
-    tcf_match_indev,
+    tcf_indev_name,
     tcf_proto,
 )
 from stack.sched.flow_dissector import flow_l4
@@ -63,7 +62,6 @@ class cls_fl_filter(tcf_filter):
     ranges: dict[str, tuple[int, int]] = row(make=dict)
     types: dict[str, int] = row(make=dict)
     """The EtherTypes as they came (TYPES)."""
-    indev: str | None = row()
 
     def key(self) -> tuple[int, ...]:
         """Its place in the table of its masks."""
@@ -88,18 +86,11 @@ class cls_flower(tcf_proto):
         for masks, table in self.tables.items():
             key = tuple(fields.get(name, 0) & mask for name, mask in masks)
             for f in table.get(key, ()):
-                if f.flags & TCA_CLS_FLAGS_SKIP_SW or not self.within(f, skb, fields):
-                    continue
-                res.classid = f.classid
-                return tcf_exts_exec(skb, f, res)
+                ranges = f.ranges.items()
+                if all(least <= fields.get(name, -1) <= most for name, (least, most) in ranges):
+                    res.classid = f.classid
+                    return tcf_exts_exec(skb, f, res)
         return TC_ACT_UNSPEC
-
-    def within(self, f: cls_fl_filter, skb: sk_buff, fields: dict[str, int]) -> bool:
-        """What no table tells: ranges of ports and the device."""
-        for name, (least, most) in f.ranges.items():
-            if not least <= fields.get(name, -1) <= most:
-                return False
-        return tcf_match_indev(self, skb, f.indev)
 
     # --- tc
 
@@ -162,7 +153,9 @@ class cls_flower(tcf_proto):
                 if least >= most:
                     raise ExtAckError(errno.EINVAL, "Invalid port range (min must be < max)")
                 f.ranges[name] = least, most
-        f.indev = tcf_change_indev(self, opt)
+        ifindex = tcf_change_indev(self, opt)
+        if ifindex is not None:
+            f.values["indev"], f.masks["indev"] = ifindex, 0xFFFFFFFF
 
     def unhash(self, f: cls_fl_filter) -> None:
         """Take a filter out of the table of its masks."""
@@ -179,7 +172,8 @@ class cls_flower(tcf_proto):
         return tcf_proto.delete(self, f)
 
     def dump(self, f: cls_fl_filter) -> Options:
-        found: dict[str, Any] = {"classid": f.classid or None, "indev": f.indev}
+        indev = tcf_indev_name(self, f.values.get("indev"))
+        found: dict[str, Any] = {"classid": f.classid or None, "indev": indev}
         found |= {name: kind for name, kind in f.types.items() if name != "eth_type"}
         found["eth_type"] = f.values.get("eth_type")
         for name, value in f.values.items():
@@ -202,7 +196,7 @@ def flow_fields(skb: sk_buff, at_ingress: bool) -> dict[str, int]:
     network = skb_network_offset(skb)
     mac = skb.mac_header - skb.data_offset if at_ingress else 0
     head = skb_copy_bits(skb, mac, 14)
-    fields = {"eth_dst": _be(head[:6]), "eth_src": _be(head[6:12])}
+    fields = {"indev": skb.skb_iif, "eth_dst": _be(head[:6]), "eth_src": _be(head[6:12])}
     protocol = skb.protocol
     tags = []
     if skb.vlan_proto:

@@ -27,12 +27,12 @@ class cls_fw(tcf_proto):
     kind = "fw"
 
     mask: int = row(U32)
-    asked: bool = row(False)
-    """A filter was made or asked for."""
+    made: bool = row(False)
+    """A filter was made, so the mark is no longer the class itself."""
 
     def classify(self, skb: sk_buff, res: tcf_result) -> int:
         """net/sched/cls_fw.c: fw_classify."""
-        if not self.asked:
+        if not self.made:
             q = self.chain.block.q
             if skb.mark and (not skb.mark & MAJOR or (skb.mark ^ q.handle) & MAJOR == 0):
                 res.classid = skb.mark
@@ -53,7 +53,7 @@ class cls_fw(tcf_proto):
         if f is None and not handle:
             raise os_error(errno.EINVAL)
         mask = opt.get("mask", U32)
-        if (self.asked or f is not None) and mask != self.mask:
+        if self.made and mask != self.mask:
             raise os_error(errno.EINVAL)
         actions = tcf_exts_validate(self, opt, replace)
         new = tcf_filter(handle)
@@ -61,7 +61,7 @@ class cls_fw(tcf_proto):
         new.actions = actions
         if f is not None:
             tcf_action_destroy(f.actions, True)
-        self.mask, self.asked = mask, True
+        self.mask, self.made = mask, True
         self.filters[handle] = new
         return new
 

@@ -25,6 +25,5 @@ def tcf_proto_create(kind: str, protocol: int, prio: int, chain: tcf_chain) -> t
     if cls is None:
         raise ExtAckError(errno.ENOENT, "TC classifier not found")
     tp = cls(chain, prio, protocol)
-    if isinstance(tp, cls_u32):
-        tp.init()
+    tp.init()
     return tp

@@ -10,7 +10,6 @@ from stack.core.rows import row, state
 from stack.sched.act_api import TC_ACT_UNSPEC, tcf_action_destroy, tcf_result
 from stack.sched.act_kinds import tcf_exts_dump, tcf_exts_validate
 from stack.sched.cls_api import (
-    TCA_CLS_FLAGS_SKIP_SW,
     cls_flags,
     cls_hw,
     tcf_exts_exec,
@@ -36,10 +35,9 @@ class cls_matchall(tcf_proto):
     def classify(self, skb: sk_buff, res: tcf_result) -> int:
         """net/sched/cls_matchall.c: mall_classify."""
         for f in self.filters.values():
-            if not f.flags & TCA_CLS_FLAGS_SKIP_SW:
-                res.classid = f.classid
-                f.hits += 1
-                return tcf_exts_exec(skb, f, res)
+            res.classid = f.classid
+            f.hits += 1
+            return tcf_exts_exec(skb, f, res)
         return TC_ACT_UNSPEC
 
     def change(

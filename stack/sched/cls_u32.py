@@ -31,7 +31,7 @@ from stack.sched.cls_api import (
     tcf_change_indev,
     tcf_exts_exec,
     tcf_filter,
-    tcf_match_indev,
+    tcf_indev_name,
     tcf_proto,
 )
 from stack.sched.sch_generic import Options
@@ -93,7 +93,8 @@ class tc_u_knode(tcf_filter):
     keys: list[tuple[int, ...]] = row(make=list)
     mark: tuple[int, int, int] | None = row()
     """Value, mask and successes."""
-    indev: str | None = row()
+    ifindex: int | None = row()
+    """Of the device at which packets must have been received; None: any."""
 
     def select(self, sel: bytes) -> None:
         """Take the selector. Raises: OSError EINVAL."""
@@ -198,7 +199,7 @@ class cls_u32(tcf_proto):
                 n, off, nodes, at = stack.pop()
             else:
                 return TC_ACT_UNSPEC
-            if n.sel_flags & TC_U32_TERMINAL and tcf_match_indev(self, skb, n.indev):
+            if n.sel_flags & TC_U32_TERMINAL and n.ifindex in (None, skb.skb_iif):
                 res.classid = n.classid
                 verdict = tcf_exts_exec(skb, n, res)
                 if verdict >= 0:
@@ -336,10 +337,8 @@ class cls_u32(tcf_proto):
         """net/sched/cls_u32.c: u32_set_parms. Raises: OSError EINVAL."""
         actions = tcf_exts_validate(self, opt, replace)
         try:
-            indev = tcf_change_indev(self, opt)
-            down = n.down
-            if "link" in opt:
-                down = self.linked(opt["link"])
+            ifindex = tcf_change_indev(self, opt)
+            down = self.linked(opt["link"]) if "link" in opt else n.down
         except OSError:
             tcf_action_destroy(actions, True)
             raise
@@ -348,7 +347,7 @@ class cls_u32(tcf_proto):
         if down is not None:
             down.links += 1
         n.down, n.actions, n.flags = down, actions, flags | TCA_CLS_FLAGS_NOT_IN_HW
-        n.indev = indev if indev is not None else n.indev
+        n.ifindex = ifindex if ifindex is not None else n.ifindex
         n.classid = opt.get("classid", n.classid)
         self.usesw = True
 
@@ -394,9 +393,8 @@ class cls_u32(tcf_proto):
         """net/sched/cls_u32.c: u32_destroy; the last proto's tables go all."""
         common = self.common
         common.users -= 1
-        if not self.root.links:
-            self.clear_hnode(self.root)
-            common.tables.remove(self.root)
+        self.clear_hnode(self.root)
+        common.tables.remove(self.root)
         if not common.users:
             for ht in common.tables:
                 self.clear_hnode(ht)
@@ -415,16 +413,16 @@ class cls_u32(tcf_proto):
         if isinstance(f, tc_u_hnode):
             return {"divisor": f.divisor + 1}
         n: tc_u_knode = f
-        value, mask, hits = n.mark if n.mark is not None else (None, None, None)
+        mark = dict(zip(("mark_val", "mark_mask", "mark_success"), n.mark or (), strict=False))
         return {
             "sel": n.sel,
             "hash": n.handle & 0xFFFFF000,
             "classid": n.classid or None,
             "link": n.down.handle if n.down is not None else None,
             "flags": n.flags or None,
-            **({"mark_val": value, "mark_mask": mask, "mark_success": hits} if n.mark else {}),
+            **mark,
             **tcf_exts_dump(n.actions),
-            "indev": n.indev,
+            "indev": tcf_indev_name(self, n.ifindex),
         }
 
 

@@ -519,6 +519,7 @@ def test_mtu_mac_name_and_flags_are_checked(pair):
     assert dev_set_mac_address(dev, b"\x02\x00\x00\x00\x00\x09") == 0
     assert dev_change_name(dev, "bad name") == -errno.EINVAL
     assert dev_change_name(dev, "lo") == -errno.EEXIST
+    assert dev_change_name(dev, "eth0") == 0
     assert dev_change_name(dev, "lan") == 0
     assert dev_get_by_name(a, "lan") is dev
     assert dev_get_by_index(a, dev.ifindex) is dev

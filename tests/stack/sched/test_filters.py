@@ -21,8 +21,16 @@ from scapy.layers.l2 import ARP, Dot1AD, Dot1Q, Ether
 
 from e1000emu.clock import VirtualClock
 from e1000emu.lab import two_hosts
-from fastpath.base.skbuff import consume_skb, skb_copy_bits, skb_from_bytes, skb_to_bytes
+from fastpath.base.skbuff import (
+    SKB_GSO_TCPV4,
+    consume_skb,
+    skb_copy_bits,
+    skb_from_bytes,
+    skb_to_bytes,
+)
+from stack.core.dev import dev_change_name, dev_open, unregister_netdev
 from stack.core.dev_queue import dev_queue_xmit
+from stack.core.netdevice import ARPHRD_NONE
 from stack.ethernet.eth import eth_type_trans
 from stack.netlink.cls_attrs import action_payloads, nested
 from stack.sched.act_api import (
@@ -33,7 +41,10 @@ from stack.sched.act_api import (
     TC_ACT_RECLASSIFY,
     TC_ACT_REPEAT,
     TC_ACT_SHOT,
+    TC_ACT_STOLEN,
     TC_ACT_UNSPEC,
+    tcf_action_destroy,
+    tcf_action_put,
     tcf_result,
 )
 from stack.sched.act_kinds import tcf_action_init
@@ -42,7 +53,7 @@ from stack.sched.cls_flower import flow_fields
 from stack.sched.cls_kinds import tcf_proto_create
 from stack.sched.sch_generic import TC_H_ROOT
 from stack.sched.sch_kinds import qdisc_create
-from tests.stack.core.wire import assert_no_leak, wired_pair
+from tests.stack.core.wire import add_wire_device, assert_no_leak, wired_pair
 from tests.support import examples
 
 SEC = 1_000_000_000
@@ -280,6 +291,15 @@ def test_pedit_takes_an_offset_from_the_packet(bench: Bench) -> None:
     assert after[14 + 8 : 14 + 12] == b"abcd"
 
 
+def test_pedit_takes_an_ip_header_of_either_version(bench: Bench) -> None:
+    """Linux edits the network header for keys of both, and asks for no protocol."""
+    key = KEY.pack(0, word(b"abcd"), 12, 0, 0, 0)
+    given = {"nkeys": 1, "keys": key, "extended": [(2, 0)]}
+    bench.add("matchall", actions=[("pedit", given)])
+    _, _, after = bench.classify(frame(IPv6() / UDP()))
+    assert after[14 + 12 : 14 + 16] == b"abcd"
+
+
 def test_verdicts_lead_on(bench: Bench) -> None:
     packet = frame(IP() / UDP())
     ok = ("gact", {"action": TC_ACT_OK})
@@ -315,6 +335,20 @@ def test_gact_is_as_likely_as_it_was_told(bench: Bench) -> None:
         assert low <= shot <= high
 
 
+def test_every_nth_packet_is_one_that_came(bench: Bench) -> None:
+    """A super-packet is one, although it counts as its segments in the statistics."""
+    bench.add("matchall", actions=[("gact", {"ptype": 2, "pval": 2, "paction": TC_ACT_SHOT})])
+    found = []
+    for _ in range(4):
+        skb = bench.skb(raw(frame(IP() / TCP() / bytes(4000))), False)
+        skb.transport_header = skb.network_header + 20
+        skb.gso_size, skb.gso_segs, skb.gso_type = 1000, 4, SKB_GSO_TCPV4
+        assert bench.block.head is not None
+        found.append(tcf_classify(skb, bench.block.head, tcf_result()))
+        consume_skb(skb)
+    assert found == [TC_ACT_OK, TC_ACT_SHOT] * 2
+
+
 @pytest.mark.parametrize("rate", [125_000, 1_250_000])
 def test_a_policer_lets_its_rate_pass(bench: Bench, rate: int) -> None:
     police = {"rate": rate, "rtab": bytes(1024), "burst": 3000 * SEC // rate >> 6, "mtu": 2000}
@@ -328,13 +362,48 @@ def test_a_policer_lets_its_rate_pass(bench: Bench, rate: int) -> None:
     # 4 s of its rate and the burst, in packets of 1000 bytes
     assert passed == pytest.approx(min(rate * 4 // 1000 + 3, 1000), abs=3)
     bench.block.put()
-    packets = {"pktrate64": 50, "pktburst64": 5, "mtu": 2000, "action": TC_ACT_SHOT}
+    burst = 5 * SEC // 50 >> 6  # the time of five packets
+    packets = {"pktrate64": 50, "pktburst64": burst, "mtu": 2000, "action": TC_ACT_SHOT}
     bench.add("matchall", 1, actions=[("police", packets)])
     passed = 0
     for _ in range(500):
         passed += bench.classify(packet)[0] == TC_ACT_OK
         bench.clock.run_for(4_000_000)
-    assert passed == pytest.approx(2 * 50 + 5, abs=2)
+    assert passed == pytest.approx(2 * 50, abs=2)
+    bench.clock.run_for(SEC)
+    assert sum(bench.classify(packet)[0] == TC_ACT_OK for _ in range(9)) == 5
+
+
+def test_a_policer_counts_frames_and_segments(bench: Bench) -> None:
+    """The MTU is of a frame with its MAC header, or of each segment of a super-packet."""
+    packet = raw(frame(IP() / UDP() / bytes(972)))
+    police = {"mtu": 1014, "action": TC_ACT_SHOT}
+    bench.add("matchall", 1, actions=[("police", police)])
+    for size, want in ((0, TC_ACT_OK), (1, TC_ACT_SHOT)):
+        for ingress in (False, True):
+            assert bench.classify(packet + bytes(size), ingress)[0] == want
+    bench.block.put()
+    rate = {"pktrate64": 1, "pktburst64": SEC >> 6, "mtu": 1200, "action": TC_ACT_SHOT}
+    bench.add("matchall", 1, actions=[("police", rate)])
+    for gso_size, want in ((1000, [TC_ACT_OK, TC_ACT_SHOT]), (1300, [TC_ACT_SHOT])):
+        bench.clock.run_for(2 * SEC)
+        for verdict in want:  # it is one packet of the rate
+            skb = bench.skb(raw(frame(IP() / TCP() / bytes(4000))), False)
+            skb.transport_header = skb.network_header + 20
+            skb.gso_size, skb.gso_segs, skb.gso_type = gso_size, 4, SKB_GSO_TCPV4
+            assert bench.block.head is not None
+            assert tcf_classify(skb, bench.block.head, tcf_result()) == verdict
+            consume_skb(skb)
+
+
+def test_what_a_policer_refuses(bench: Bench) -> None:
+    for wrong in ({"avrate": 9}, {"pktrate64": 5}, {"pktburst64": 5}):
+        with pytest.raises(OSError, match=r"Invalid|neither"):
+            bench.add("matchall", 1, actions=[("police", wrong)])
+    spec = {"kind": "police", "options": {"index": 0, "action": TC_ACT_OK, "avrate": 9}}
+    est = struct.pack("=bB", 0, 3)
+    made = tcf_action_init(bench.net, None, [spec], bind=True, replace=False, est=est)
+    tcf_action_destroy(made, True)
 
 
 def test_skbedit_sets_priority_mark_and_type(bench: Bench) -> None:
@@ -353,6 +422,95 @@ def test_skbedit_sets_priority_mark_and_type(bench: Bench) -> None:
         assert bench.block.head is not None
         tcf_classify(skb, bench.block.head, tcf_result())
         assert skb.priority == 0xB8 >> 2
+        consume_skb(skb)
+
+
+def test_skbedit_and_vlan_refuse_what_does_not_fit(bench: Bench) -> None:
+    with pytest.raises(OSError, match="range"):
+        bench.add("matchall", 1, actions=[("vlan", {"v_action": 2, "push_vid": 4095})])
+    push = {"v_action": 2, "push_vid": 5, "push_prio": 200, "action": TC_ACT_PIPE}
+    bench.add("matchall", 1, actions=[("vlan", push)])
+    assert bench.classify(frame(IP()))[2][12:16] == b"\x81\x00\x00\x05"
+    bench.block.put()
+    bench.add("matchall", 1, actions=[("skbedit", {"skbedit_flags": 0x20})])
+    assert bench.classify(raw(frame(IP() / UDP()))[:30])[0] == TC_ACT_SHOT
+
+
+def test_a_filter_that_shares_an_action_gives_it_its_cookie(bench: Bench) -> None:
+    spec = {"kind": "gact", "options": {"index": 7, "action": TC_ACT_OK}, "cookie": b"one"}
+    tcf_action_init(bench.net, bench.block, [spec], bind=False, replace=False)
+    shared = spec | {"cookie": b"two", "options": {"index": 7, "action": TC_ACT_SHOT}}
+    filtered = bench.add("matchall", 1)
+    filtered.actions = tcf_action_init(bench.net, bench.block, [shared], bind=True, replace=False)
+    action = bench.net.tc_actions["gact"][7]
+    assert (action.cookie, action.action, action.bindcnt) == (b"two", TC_ACT_OK, 1)
+    bench.block.put()
+    tcf_action_put(action, False)
+
+
+@pytest.mark.parametrize("ingress", [False, True])
+def test_mirred_sends_what_the_device_takes(bench: Bench, ingress: bool) -> None:
+    """A device without MAC headers gets the packet without one; a removed one gets nothing."""
+    packet = raw(frame(IP() / UDP()))
+    other = add_wire_device(bench.a, b"\x02\0\0\0\0\x09")
+    dev_open(other.dev)
+    mirror = {"eaction": 2, "ifindex": other.dev.ifindex, "action": TC_ACT_STOLEN}
+    bench.add("matchall", 1, actions=[("mirred", mirror)])
+    bench.add("matchall", 2, classid=0x10001)
+    assert bench.classify(packet, ingress)[0] == TC_ACT_STOLEN
+    other.dev.type = ARPHRD_NONE
+    assert bench.classify(packet, ingress)[0] == TC_ACT_STOLEN
+    assert other.sent == [packet, packet[14:]]
+    bench.block.put()
+    redirect = mirror | {"eaction": 1, "action": TC_ACT_PIPE}
+    bench.add("matchall", 1, actions=[("mirred", redirect), ("gact", {"action": TC_ACT_OK})])
+    unregister_netdev(other.dev)
+    assert bench.classify(packet, ingress)[0] == TC_ACT_OK
+
+
+def test_filters_and_actions_go_with_their_device() -> None:
+    _, a, b, wire, _ = wired_pair()
+    for parent, kind in (("root", "tbf"), ("ingress", "clsact")):
+        opt = {"rate": 1000, "burst": 1514, "limit": 9999} if kind == "tbf" else {}
+        a.qdisc_add("eth0", kind, parent=parent, **opt)
+    block = wire.dev.ingress_queue.block
+    tp = tcf_proto_create("matchall", 3, 1, block.chain_get(0))
+    block.chain_get(0).insert(0, tp)
+    specs = [{"kind": "gact", "options": {"index": 0, "action": TC_ACT_OK}}]
+    tp.change(0, {"actions": lambda: specs}, None, False)
+    root = wire.dev.qdisc
+    unregister_netdev(wire.dev)
+    assert (wire.dev.ingress_queue, wire.dev.qdisc_sleeping) == (None, None)
+    assert (wire.dev.tcx_ingress, a.tc_actions["gact"]) == (None, {})
+    assert root.deactivated
+    assert_no_leak(a, b)
+
+
+def test_a_newer_basic_filter_comes_first(bench: Bench) -> None:
+    bench.add("basic", 1, classid=0x10001)
+    bench.add("basic", 1, classid=0x10002)
+    assert bench.classify(frame(IP()))[1] == 0x10002
+
+
+def test_a_filter_of_a_device_follows_its_name(bench: Bench) -> None:
+    """Filters that differ in the device only are two filters."""
+    dev = bench.wire.dev
+    made = bench.add("flower", 1, indev=dev.name, ip_proto=17, classid=0x10001)
+    bench.add("flower", 1, indev="lo", ip_proto=17, classid=0x10002)
+    key = struct.pack("=BBBxHHhhI", 1, 0, 1, 0, 0, 0, 0, 0) + bytes(16)
+    node = bench.add("u32", 2, sel=key, indev=dev.name, classid=0x10003)
+    assert dev_change_name(dev, "wan0") == 0
+    for f, protocol in ((made, UDP()), (node, TCP())):
+        (tp,) = (tp for tp in bench.block.chain_get(0).protos if f in tp.walk())
+        assert tp.dump(f)["indev"] == "wan0"
+        skb = bench.skb(raw(frame(IP() / protocol)), True)
+        skb.skb_iif = dev.ifindex
+        res = tcf_result(True)
+        assert bench.block.head is not None
+        assert tcf_classify(skb, bench.block.head, res) == TC_ACT_OK
+        assert res.classid == f.classid
+        skb.skb_iif += 1
+        assert tcf_classify(skb, bench.block.head, res) == TC_ACT_UNSPEC
         consume_skb(skb)
 
 
