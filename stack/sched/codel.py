@@ -131,19 +131,16 @@ def codel_dequeue(
 
     skb, late = look()
     if cv.dropping:
-        while cv.dropping and skb is not None:
-            if not late:
-                cv.dropping = False
-                break
-            if now < cv.drop_next:
-                break
+        cv.dropping = late
+        while skb is not None and cv.dropping and now >= cv.drop_next:
             cv.count += 1
             gone = refuse(skb)
-            cv.drop_next = codel_control_law(cv.drop_next, params, cv.count)
+            if gone:
+                skb, cv.dropping = look()
+            if cv.dropping:
+                cv.drop_next = codel_control_law(cv.drop_next, params, cv.count)
             if not gone:
                 break
-            skb, late = look()
-        cv.dropping = cv.dropping and skb is not None
     elif late and skb is not None:
         if refuse(skb):
             skb, _ = look()

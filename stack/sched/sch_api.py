@@ -179,7 +179,7 @@ class Qdisc_one_class(Qdisc_class):
         return 1
 
     def walk(self) -> list[int]:
-        return [1] if self.q is not None else []
+        return [1]
 
     def leaf(self, cl: int) -> Qdisc:
         return self.q

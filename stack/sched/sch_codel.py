@@ -47,7 +47,8 @@ class codel_qdisc(Qdisc):
         self.limit = opt.get("limit", self.limit)
         packets, nbytes = self.qlen, self.qstats.backlog
         while self.qlen > self.limit:
-            skb, _ = qdisc_take(self, self.queue)
+            skb = self.dequeue_peeked() if self.gso_skb else qdisc_take(self, self.queue)[0]
+            assert skb is not None
             qdisc_drop(skb, self, SKB_DROP_REASON_QDISC_OVERLIMIT)
         qdisc_tree_reduce_backlog(self, packets - self.qlen, nbytes - self.qstats.backlog)
 

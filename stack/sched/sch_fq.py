@@ -1,6 +1,6 @@
 """net/sched/sch_fq.c: fair queueing by socket, with pacing.
 
-    enqueue     fq_classify: the packet's socket, else its hash, is its flow
+    enqueue     fq_classify: the packet's connected socket, else its hash, is its flow
                 packets of priority TC_PRIO_CONTROL go into `internal`, which is sent first
                 packets with a transmit time (SCM_TXTIME, CLOCK_MONOTONIC) are sorted by it
     dequeue     internal; new flows, then old ones; each may send `quantum` bytes in its turn
@@ -25,6 +25,7 @@ from stack.core.inet_ecn import INET_ECN_set_ce
 from stack.core.netdevice import NET_XMIT_SUCCESS
 from stack.core.rows import row, state
 from stack.core.sock import SK_PACING_FQ
+from stack.core.tcp_states import TCP_CLOSE
 from stack.core.time64 import NSEC_PER_SEC
 from stack.core.uapi import IPPROTO_TCP
 from stack.sched.flow_dissector import skb_get_hash_perturb
@@ -137,17 +138,19 @@ class fq_qdisc(Qdisc):
             "throttled_flows": len(self.delayed),
         }
 
-    def fq_classify(self, skb: sk_buff, now: int) -> fq_flow:
+    def fq_classify(self, skb: sk_buff) -> fq_flow:
         """net/sched/sch_fq.c: a packet's flow; idle ones are removed when there are many."""
         sk = skb.sk
-        if sk is not None and self.p["rate_enable"]:
-            sk.sk_pacing_status = SK_PACING_FQ
-        key = id(sk) if sk is not None else -1 - skb_get_hash_perturb(skb, self.perturb)
+        if sk is None or sk.sk_state == TCP_CLOSE:  # an unconnected socket may have many flows
+            key = -1 - skb_get_hash_perturb(skb, self.perturb)
+        else:
+            key = id(sk)
+            if self.p["rate_enable"]:
+                sk.sk_pacing_status = SK_PACING_FQ
         flow = self.flows.get(key)
         if flow is None:
             if len(self.flows) >= FLOWS_MAX:
-                busy = {k: f for k, f in self.flows.items() if f.queue or f.age > now}
-                self.flows = busy
+                self.flows = {k: f for k, f in self.flows.items() if f.queue}
             flow = self.flows[key] = fq_flow(key)
             flow.credit = self.p["initial_quantum"]
         return flow
@@ -179,7 +182,7 @@ class fq_qdisc(Qdisc):
             queue = self.internal
             self.highprio_packets += 1
         else:
-            flow = self.fq_classify(skb, now)
+            flow = self.fq_classify(skb)
             queue = flow.queue
             if len(queue) >= self.p["flow_plimit"]:
                 self.flows_plimit += 1
@@ -198,6 +201,8 @@ class fq_qdisc(Qdisc):
 
     def dequeue_now(self) -> sk_buff | None:
         """A packet of any flow, regardless of its time."""
+        if self.gso_skb:
+            return self.dequeue_peeked()
         if self.internal:
             return qdisc_take(self, self.internal)[0]
         flow = next((flow for flow in self.flows.values() if flow.queue), None)

@@ -73,8 +73,8 @@ class fq_codel_qdisc(Qdisc):
     def init(self, opt: Options | None) -> None:
         """Raises: OSError EINVAL."""
         self.limit = 10 * 1024
-        self.block = tcf_block(self)
         super().init(opt)
+        self.block = tcf_block(self)
 
     def change(self, opt: Options) -> None:
         """net/sched/sch_fq_codel.c: fq_codel_change.
@@ -82,21 +82,23 @@ class fq_codel_qdisc(Qdisc):
         `limit` packets, `flows` (at the start only), `quantum` bytes, `memory_limit` bytes,
         `drop_batch_size`; `target`, `interval`, `ce_threshold` us; `ecn`. Raises: OSError EINVAL.
         """
-        flows, quantum = opt.get("flows"), opt.get("quantum", self.quantum)
-        if flows is not None and flows != self.flows_cnt:
-            if self.flows or not 0 < flows <= FLOWS_MAX:
-                raise os_error(errno.EINVAL)
-            self.flows_cnt = flows
-        if not 0 < quantum <= 1 << 20:
+        flows, quantum = opt.get("flows"), max(opt.get("quantum", self.quantum), 256)
+        if flows is not None and (self.block is not None or not 0 < flows <= FLOWS_MAX):
+            raise os_error(errno.EINVAL)
+        if quantum > 1 << 20:
             raise ExtAckError(errno.EINVAL, "Invalid quantum")
-        self.quantum = max(quantum, 256)
+        self.flows_cnt, self.quantum = flows or self.flows_cnt, quantum
         self.params.change(opt)
         self.limit = opt.get("limit", self.limit)
         self.drop_batch_size = max(opt.get("drop_batch_size", self.drop_batch_size), 1)
         self.memory_limit = min(opt.get("memory_limit", self.memory_limit), 1 << 31)
         packets, nbytes = self.qlen, self.qstats.backlog
         while self.qlen > self.limit or self.memory_usage > self.memory_limit:
-            self.fq_codel_drop(1)
+            skb = self.dequeue_peeked() if self.gso_skb else None
+            if skb is not None:
+                qdisc_drop(skb, self, SKB_DROP_REASON_QDISC_OVERLIMIT)
+            else:
+                self.fq_codel_drop(1)
         qdisc_tree_reduce_backlog(self, packets - self.qlen, nbytes - self.qstats.backlog)
 
     def dump(self) -> Options:
@@ -168,9 +170,9 @@ class fq_codel_qdisc(Qdisc):
             qdisc_drop(skb, self, SKB_DROP_REASON_QDISC_OVERLIMIT)
             most -= 1
             dropped += before - flow.backlog
+            flow.cvars.count += 1
             if not most or dropped >= threshold:
                 break
-        flow.cvars.count += 1
         return flow
 
     def dequeue(self) -> sk_buff | None:

@@ -304,6 +304,7 @@ def qdisc_tree_reduce_backlog(sch: Qdisc, packets: int, nbytes: int) -> None:
 
 def qdisc_purge_queue(sch: Qdisc) -> None:
     """include/net/sch_generic.h: free its packets, and update the parents' counts."""
+    sch.update_stats()
     qlen, backlog = sch.qlen, sch.qstats.backlog
     sch.reset()
     qdisc_tree_reduce_backlog(sch, qlen, backlog)
@@ -453,7 +454,8 @@ class pfifo_fast_qdisc(Qdisc):
         stats = self.dev.stats
         self.bstats.bytes = stats.tx_bytes - self.sent_before[0]
         self.bstats.packets = stats.tx_packets - self.sent_before[1]
-        self.qstats.backlog = sum(skb.len for band in self._bands for skb in band)
+        backlog = sum(qdisc_pkt_len(skb) for skb in self.gso_skb)
+        self.qstats.backlog = backlog + sum(qdisc_pkt_len(skb) for q in self._bands for skb in q)
 
 
 pfifo_fast_enqueue = pfifo_fast_qdisc.enqueue

@@ -39,6 +39,8 @@ from stack.sched.psched import PSCHED_SHIFT, psched_l2t_ns
 from stack.sched.sch_api import Qdisc_one_class, qdisc_watchdog, qdisc_watchdog_schedule_ns
 from stack.sched.sch_generic import (
     Options,
+    Qdisc,
+    net_xmit_drop_count,
     qdisc_child_sent,
     qdisc_drop,
     qdisc_pkt_len,
@@ -48,6 +50,7 @@ from stack.sched.sch_generic import (
 NETEM_DIST_SCALE = 8192
 NETEM_DIST_MAX = 16384
 FOREVER_NS = 1 << 62
+INT_MAX = (1 << 31) - 1
 PROBABILITY_MAX = 0xFFFFFFFF
 
 GAP, LOST_IN_GAP, BURST, LOST_IN_BURST = range(4)
@@ -138,7 +141,11 @@ class netem_qdisc(Qdisc_one_class):
             if name in fresh:
                 fresh[name] <<= PSCHED_SHIFT
             if opt.get(f"{name}64") is not None:
-                fresh[name] = max(opt[f"{name}64"], 0)
+                fresh[name] = opt[f"{name}64"]
+        if "latency" in fresh:
+            fresh["latency"] = max(fresh["latency"], 0)
+        if "jitter" in fresh:
+            fresh["jitter"] = min(abs(fresh["jitter"]), INT_MAX)
         if opt.get("rate64") is not None:
             fresh["rate"] = max(opt["rate64"], fresh.get("rate", 0))
         if fresh.get("gap") and "reorder" not in fresh:
@@ -234,29 +241,38 @@ class netem_qdisc(Qdisc_one_class):
         if not copies:
             qdisc_drop(skb, self, drop_reason.SKB_DROP_REASON_QDISC_DROP)
             return NET_XMIT_SUCCESS | NET_XMIT_BYPASS
+        if len(self.waiting) >= self.limit:
+            return qdisc_drop(skb, self, drop_reason.SKB_DROP_REASON_QDISC_OVERLIMIT)
         if self.p["latency"] or self.p["jitter"] or self.p["rate"]:
             skb_orphan(skb)
-        pieces = [skb]
-        if self.chance("corrupt", "corrupt_corr"):
-            pieces = self.corrupted(skb)
-            if not pieces:
-                self.qstats.drops += 1
-                return NET_XMIT_DROP
         if copies > 1:
-            pieces.append(skb_clone(pieces[0]))
-        taken = 0
-        for piece in pieces:
-            if self.qlen >= self.limit:
-                qdisc_drop(piece, self, drop_reason.SKB_DROP_REASON_QDISC_OVERLIMIT)
-                continue
-            self.put(piece)
-            taken += 1
-        if not taken:
+            self.enqueue_copy(skb_clone(skb))
+        if not self.chance("corrupt", "corrupt_corr"):
+            self.put(skb)
+            return NET_XMIT_SUCCESS
+        counted = qdisc_pkt_len(skb)
+        pieces = self.corrupted(skb)
+        if not pieces:
+            self.qstats.drops += 1
             return NET_XMIT_DROP
-        if taken > 1:
-            more = sum(qdisc_pkt_len(piece) for piece in pieces[1:])
-            qdisc_tree_reduce_backlog(self, 1 - taken, -more)
+        packets, nbytes = 1, qdisc_pkt_len(pieces[0])
+        self.put(pieces[0])
+        for piece in pieces[1:]:
+            size = qdisc_pkt_len(piece)
+            if self.enqueue(piece) == NET_XMIT_SUCCESS:
+                packets += 1
+                nbytes += size
+        qdisc_tree_reduce_backlog(self, 1 - packets, counted - nbytes)
         return NET_XMIT_SUCCESS
+
+    def enqueue_copy(self, skb: sk_buff) -> None:
+        """Enqueue a duplicate at the root, so that the parents count it. Takes ownership of skb."""
+        root: Qdisc = self
+        while root.up is not None:
+            root = root.up
+        duplicate, self.p["duplicate"] = self.p["duplicate"], 0
+        root.enqueue(skb)
+        self.p["duplicate"] = duplicate
 
     def put(self, skb: sk_buff) -> None:
         """Queue a packet until its time. Takes ownership of skb."""
@@ -341,10 +357,11 @@ class netem_qdisc(Qdisc_one_class):
         if self.q is not None:
             while skb is not None:
                 nbytes = qdisc_pkt_len(skb)
-                if self.q.enqueue(skb) != NET_XMIT_SUCCESS:
+                ret = self.q.enqueue(skb)
+                if ret != NET_XMIT_SUCCESS:
                     self.qlen -= 1
                     self.qstats.backlog -= nbytes
-                    self.qstats.drops += 1
+                    self.qstats.drops += net_xmit_drop_count(ret)
                     qdisc_tree_reduce_backlog(self, 1, nbytes)
                 skb = self.due(now)
             skb = self.q.dequeue_peeked()
@@ -374,6 +391,3 @@ class netem_qdisc(Qdisc_one_class):
             "rate64": p["rate"] if p["rate"] > most else None,
             "prng_seed": self.seed,
         }
-
-    def walk(self) -> list[int]:
-        return [1]

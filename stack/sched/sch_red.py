@@ -77,12 +77,16 @@ class red_qdisc(Qdisc_one_class):
         stab = opt.get("stab", bytes(STAB_SIZE))
         if "limit" not in opt or len(stab) < STAB_SIZE:
             raise os_error(errno.EINVAL)
-        if wlog + max(low, high).bit_length() > 32 or high < low or cell >= 32:
+        if wlog + max(low, high).bit_length() > 32 or high < low:
+            raise os_error(errno.EINVAL)
+        if max(cell, *stab[:STAB_SIZE]) >= 32:
             raise os_error(errno.EINVAL)
         selector = opt.get("flags_selector", 0)
         flags = opt.get("flags", 0) & ~selector | opt.get("flags_value", 0) & selector
         if flags & ~TC_RED_SUPPORTED:
             raise os_error(errno.EINVAL)
+        if flags & TC_RED_NODROP and not flags & TC_RED_ECN:
+            raise ExtAckError(errno.EINVAL, "nodrop mode is only meaningful with ECN")
         if flags & TC_RED_ADAPTATIVE:
             raise ExtAckError(errno.EOPNOTSUPP, "adaptive RED is not served")
         if opt["limit"]:
@@ -93,7 +97,7 @@ class red_qdisc(Qdisc_one_class):
         self.qth_min, self.qth_max = low, high
         self.Wlog, self.Plog, self.Scell_log, self.stab = wlog, plog, cell, stab
         self.max_P = opt.get("max_P") or (high - low << max(32 - plog, 0)) & 0xFFFFFFFF
-        self.qcount = -1
+        self.qavg, self.qcount = 0, -1
         if not self.q.qlen:
             self.idle_since = self.dev.net.clock.now_ns()
 

@@ -92,44 +92,39 @@ class sfq_qdisc(Qdisc):
     turns: deque[sfq_slot] = row(make=deque)
 
     def init(self, opt: Options | None) -> None:
-        """Raises: OSError EINVAL."""
-        self.limit = SFQ_MAX_DEPTH
-        self.block = tcf_block(self)
-        super().init(opt)
-
-    def change(self, opt: Options) -> None:
-        """net/sched/sch_sfq.c: sfq_change; 0 keeps what there is, but `perturb_period`'s.
+        """net/sched/sch_sfq.c: sfq_init and sfq_change. 0 means the default, except for a period.
 
         `quantum` bytes, `perturb_period` s, `limit` packets, `divisor`, `flows`, `depth`,
-        `headdrop`. Raises: OSError EINVAL.
+        `headdrop`. Nothing can be changed later. Raises: OSError EINVAL.
         """
+        self.limit = limit = SFQ_MAX_DEPTH
+        self.block = tcf_block(self)
+        if opt is None:
+            return
         quantum, divisor = opt.get("quantum") or self.quantum, opt.get("divisor") or self.divisor
-        limit, period = opt.get("limit") or self.limit, opt.get("perturb_period", 0)
+        period = opt.get("perturb_period", 0)
         if divisor & (divisor - 1) or divisor > 65536:
             raise os_error(errno.EINVAL)
         if quantum >= 1 << 31:
             raise ExtAckError(errno.EINVAL, "sch_sfq: invalid quantum")
         if period < 0 or period >= 1 << 31:
             raise ExtAckError(errno.EINVAL, "sch_sfq: invalid perturb period")
-        if limit == 1:
-            raise ExtAckError(errno.EINVAL, "sch_sfq: invalid limit")
         if opt.get("qth_max"):
             raise ExtAckError(errno.EOPNOTSUPP, "RED within a flow is not served")
-        self.quantum, self.perturb_period = quantum, period
+        maxflows = min(opt.get("flows") or self.maxflows, SFQ_MAX_FLOWS)
+        maxdepth = min(opt.get("depth") or self.maxdepth, SFQ_MAX_DEPTH)
+        if opt.get("divisor"):
+            maxflows = min(maxflows, divisor)
+        if opt.get("limit"):
+            limit = min(opt["limit"], maxdepth * maxflows)
+            maxflows = min(maxflows, limit)
+        if limit == 1:
+            raise ExtAckError(errno.EINVAL, "sch_sfq: invalid limit")
+        self.quantum, self.divisor, self.limit = quantum, divisor, limit
+        self.maxflows, self.maxdepth = maxflows, maxdepth
+        self.headdrop = bool(opt.get("headdrop"))
+        self.perturb_period = period
         self.perturb_at = self.dev.net.clock.now_ns() + period * NSEC_PER_SEC
-        if opt.get("flows"):
-            self.maxflows = min(opt["flows"], SFQ_MAX_FLOWS)
-        if divisor != self.divisor:
-            self.divisor = divisor
-            self.sfq_rehash()
-        if opt.get("depth"):
-            self.maxdepth = min(opt["depth"], SFQ_MAX_DEPTH)
-        self.headdrop = bool(opt.get("headdrop") or self.headdrop)
-        self.limit = min(limit, self.maxdepth * self.maxflows)
-        packets, nbytes = self.qlen, self.qstats.backlog
-        while self.qlen > self.limit:
-            self.sfq_drop()
-        qdisc_tree_reduce_backlog(self, packets - self.qlen, nbytes - self.qstats.backlog)
 
     def dump(self) -> Options:
         return {
@@ -156,7 +151,8 @@ class sfq_qdisc(Qdisc):
         if self.perturb_period and now >= self.perturb_at:
             self.perturb_at = now + self.perturb_period * NSEC_PER_SEC
             self.perturbation = self.dev.net.random.getrandbits(32)
-            self.sfq_rehash()
+            if self.block is None or self.block.head is None:
+                self.sfq_rehash()
         at, verdict = sfq_classify(self, skb, self.divisor, self.perturbation)
         if verdict:
             return qdisc_taken(self, skb, verdict)

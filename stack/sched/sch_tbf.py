@@ -100,9 +100,8 @@ class tbf_qdisc(Qdisc_one_class):
         A super-packet larger than the bucket is segmented; another packet is dropped.
         """
         if qdisc_pkt_len(skb) > self.max_size:
-            if skb.gso_size and skb_gso_validate_network_len(
-                skb, self.max_size - self.dev.hard_header_len
-            ):
+            most = max(self.max_size - self.dev.hard_header_len, 0)
+            if skb.gso_size and skb_gso_validate_network_len(skb, most):
                 return self._segment(skb)
             return qdisc_drop(skb, self, SKB_DROP_REASON_QDISC_OVERLIMIT)
         return qdisc_child_enqueue(self, self.q, skb)

@@ -21,7 +21,9 @@ from scapy.layers.inet6 import IPv6
 
 from e1000emu.clock import VirtualClock
 from e1000emu.lab import two_hosts
+from fastpath.base import skbuff
 from fastpath.base.skbuff import consume_skb, skb_to_bytes
+from stack.core.bsd_socket import sockfd_lookup
 from stack.core.dev_queue import dev_queue_xmit
 from stack.core.extack import netlink_ext_ack
 from stack.core.inet_ecn import INET_ECN_set_ce
@@ -506,6 +508,171 @@ def test_super_packets_of_tcp_pass(kind: str, opt: dict[str, Any]) -> None:
 
 def test_every_kind_is_tried() -> None:
     assert {*CONSERVING, *HOLDING, "noqueue", "blackhole", "ingress", "clsact"} == set(QDISCS)
+
+
+@pytest.mark.parametrize(
+    ("kind", "limit"), [("codel", "limit"), ("fq_codel", "limit"), ("fq", "plimit")]
+)
+def test_a_smaller_limit_drops_the_peeked_packet(kind: str, limit: str) -> None:
+    bench = Bench(kind, None)
+    for n in range(3):
+        bench.put(n, 100)
+    assert bench.q.peek() is not None
+    bench.q.change({limit: 0})
+    assert (bench.q.qlen, bench.q.qstats.drops, bench.q.qstats.backlog) == (0, 3, 0)
+    bench.close()
+
+
+def test_what_fq_codel_takes_at_the_start_only() -> None:
+    bench = Bench("fq_codel", {"flows": 8, "quantum": 0})
+    q: Any = bench.q
+    assert (q.flows_cnt, q.quantum) == (8, 256)
+    for opt in ({"flows": 8}, {"flows": 16}, {"quantum": (1 << 20) + 1}):
+        with pytest.raises(OSError, match="Invalid"):
+            q.change(opt)
+    with pytest.raises(OSError, match="Invalid"):
+        Bench("fq_codel", {"flows": 65537})
+    bench.close()
+
+
+def test_controlled_delay_counts_each_drop_of_a_full_queue() -> None:
+    bench = Bench("fq_codel", {"limit": 10})
+    q: Any = bench.q
+    for _ in range(11):
+        bench.put(0, 1000)
+    (flow,) = q.flows.values()
+    assert q.qstats.drops == flow.cvars.count == 6  # half of the queue
+    bench.close()
+
+
+def test_controlled_delay_ends_without_another_drop_time() -> None:
+    bench = Bench("codel", {"target": 1000, "interval": 10_000, "ecn": 0})
+    q: Any = bench.q
+    for _ in range(9):
+        bench.put(0, 1400)
+    for wait in (5, 11, 1):  # above the target; for an interval: one is dropped
+        bench.clock.run_for(wait * MSEC)
+        assert bench.get()
+    assert (q.vars.dropping, q.qstats.drops) == (True, 1)
+    bench.clock.run_for(10 * MSEC)
+    while q.qstats.backlog > 3 * 1514:
+        q.queue.pop()
+        q.qlen -= 1
+        q.qstats.backlog -= 1422
+    then = q.vars.drop_next
+    assert bench.get()  # one is dropped, and the queue is short enough then
+    assert (q.vars.dropping, q.qstats.drops, q.vars.drop_next) == (False, 2, then)
+    bench.close()
+
+
+def test_sfq_is_made_once() -> None:
+    opt = {"limit": 20, "flows": 64, "divisor": 16}
+    bench = Bench("sfq", opt)
+    q: Any = bench.q
+    assert (q.maxflows, q.limit, q.divisor) == (16, 20, 16)
+    with pytest.raises(OSError, match="not supported"):
+        q.change(opt)
+    bench.close()
+    bench = Bench("sfq", {"limit": 3, "flows": 64})
+    assert bench.q.dump()["flows"] == 3  # type: ignore[index]
+    bench.close()
+    with pytest.raises(OSError, match="invalid limit"):
+        Bench("sfq", {"limit": 9, "flows": 1, "depth": 1})
+
+
+def test_red_refuses_what_it_cannot_do() -> None:
+    opt: dict[str, Any] = {"limit": 60_000, "qth_min": 10_000, "qth_max": 30_000, "Wlog": 9}
+    for wrong in ({"flags": 8}, {"stab": bytes(255) + b"\x20"}):
+        with pytest.raises(OSError, match=r"Invalid|nodrop"):
+            Bench("red", opt | wrong)
+    bench = Bench("red", opt | {"flags": 9})
+    q: Any = bench.q
+    q.qavg = 99
+    q.change(opt)
+    assert q.qavg == 0
+    bench.close()
+
+
+def test_fq_tells_the_flows_of_an_unconnected_socket_apart() -> None:
+    _, a, b, wire, _ = wired_pair(inet=True)
+    q: Any = qdisc_create(wire.dev, "fq", TC_H_ROOT, 0x10000, None)
+    with a.socket(2, 2) as one, a.socket(2, 2) as two:
+        two.connect(("127.0.0.1", 9))
+        for sock, flows in ((one, 3), (two, 4)):
+            for port in (1, 2, 3):
+                skb = ip_skb(wire, port, 0, 100)
+                skb.sk = sockfd_lookup(a, sock._fd).sk
+                q.enqueue(skb)
+                skb.sk = None
+            assert len(q.flows) == flows
+    q.destroy()
+    assert_no_leak(a, b)
+
+
+def super_packet(wire: Any, segments: int) -> Any:
+    """A packet of TCP over IPv4 with `segments` of 1000 bytes."""
+    tcp = struct.pack("!HHIIHHHH", 1, 2, 0, 0, 0x5010, 0, 0, 0)
+    head = bytes(IP(src="10.0.0.1", dst="10.0.0.2", proto=6, len=40 + 1000 * segments))
+    skb = frame_skb(wire, head + tcp + bytes(1000 * segments), proto=0x0800)
+    skb.network_header = skb.data_offset + 14
+    skb.transport_header = skb.data_offset + 34
+    skb.protocol = 0x0800
+    skb.gso_size, skb.gso_segs, skb.gso_type = 1000, segments, skbuff.SKB_GSO_TCPV4
+    skb.ip_summed = skbuff.CHECKSUM_PARTIAL
+    skb.csum_start, skb.csum_offset = skb.transport_header, 16
+    return skb
+
+
+def test_a_bucket_smaller_than_a_header_drops_super_packets() -> None:
+    bench = Bench("tbf", {"rate": 1000, "burst": 10, "limit": 9999})
+    bench.q.enqueue(super_packet(bench.wire, 3))
+    assert (bench.q.qlen, bench.q.qstats.drops) == (0, 1)
+    bench.close()
+
+
+def test_pieces_and_copies_are_counted_by_the_parents(wired: tuple[Any, Any, Any]) -> None:
+    host, wire, times = wired
+    host.qdisc_add("eth0", "prio", handle="1:", bands=3)
+    netem = {"latency64": MSEC, "corrupt": 1.0, "duplicate": 1.0}
+    host.qdisc_add("eth0", "netem", handle="2:", parent="1:1", **netem)
+    root = wire.dev.qdisc
+    skb = super_packet(wire, 3)
+    skb.priority = 0x10001
+    # the copy becomes three packets; of the other's three, the second and third are doubled
+    dev_queue_xmit(skb)
+    assert (root.qlen, root.qstats.backlog) == (8, 8 * 1054)
+    assert root.queues[0].qlen == 8
+    host.clock.run_until_idle()
+    assert (root.qlen, root.qstats.backlog) == (0, 0)
+    assert [len(frame) for _, frame in times] == [1054] * 8
+
+
+def test_copies_have_a_fate_of_their_own(wired: tuple[Any, Any, Any]) -> None:
+    host, wire, times = wired
+    host.qdisc_add("eth0", "netem", duplicate=1.0, loss=0.5, limit=9000)
+    send(host, wire, 1000)
+    # half lose one of the two; of the rest, half the copies are lost
+    assert len(times) == pytest.approx(1250, abs=70)
+
+
+def test_netem_takes_no_jitter_above_two_seconds() -> None:
+    bench = Bench("netem", {"jitter64": -5 * MSEC})
+    q: Any = bench.q
+    assert q.p["jitter"] == 5 * MSEC
+    q.change({"jitter64": 1 << 40})
+    assert q.p["jitter"] == (1 << 31) - 1
+    bench.close()
+
+
+def test_a_default_discipline_leaves_with_its_bytes(wired: tuple[Any, Any, Any]) -> None:
+    host, wire, _ = wired
+    host.qdisc_add("eth0", "tbf", handle="1:", rate=1000, burst=1514, limit=100_000)
+    host.qdisc_add("eth0", "pfifo_fast", handle="2:", parent="1:1")
+    send(host, wire, 5)
+    root = wire.dev.qdisc
+    assert root.qlen > 2
+    host.qdisc_add("eth0", "pfifo", handle="3:", parent="1:1", limit=5)
+    assert (root.qlen, root.qstats.backlog) == (0, 0)
 
 
 TABLES = st.sampled_from([b"", bytes(16), bytes(range(256)), bytes(16385)])
