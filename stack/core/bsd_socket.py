@@ -389,14 +389,16 @@ def sys_socketpair(net: Net, family: int, type: int, protocol: int = 0) -> Any: 
     if flags & ~(uapi.SOCK_CLOEXEC | uapi.SOCK_NONBLOCK):
         raise os_error(errno.EINVAL, f"unknown socket type flags {flags:#o}")
     one = sock_create(net, family, type & uapi.SOCK_TYPE_MASK, protocol)
-    two = sock_create(net, family, type & uapi.SOCK_TYPE_MASK, protocol)
+    two: socket | None = None
     try:
+        two = sock_create(net, family, type & uapi.SOCK_TYPE_MASK, protocol)
         refuse(security_socket_socketpair(one, two))
         one.ops.socketpair(one, two)
         fd = sock_map_fd(one, flags & (uapi.SOCK_CLOEXEC | uapi.O_NONBLOCK))
     except OSError:
         sock_release(one)
-        sock_release(two)
+        if two is not None:
+            sock_release(two)
         raise
     try:
         return fd, sock_map_fd(two, flags & (uapi.SOCK_CLOEXEC | uapi.O_NONBLOCK))
@@ -431,10 +433,12 @@ def sys_accept(net: Net, fd: int) -> tuple[int, Any]:
 
 
 def sys_accept4(net: Net, fd: int, flags: int) -> tuple[int, Any]:
-    """accept4(2): flags SOCK_NONBLOCK, SOCK_CLOEXEC."""
+    """accept4(2): flags SOCK_NONBLOCK, SOCK_CLOEXEC. Raises: also EMFILE."""
     if flags & ~(uapi.SOCK_CLOEXEC | uapi.SOCK_NONBLOCK):
         raise os_error(errno.EINVAL, f"unknown flags {flags:#o}")
     sock: socket = sockfd_lookup(net, fd)
+    if net.fdtable.full():  # before a connection is taken
+        raise os_error(errno.EMFILE)
     newsock = sock_alloc(net)
     newsock.type = sock.type
     ops = newsock.ops = sock.ops

@@ -131,6 +131,10 @@ class files_struct:
         table[fd] = file
         return fd
 
+    def full(self) -> bool:
+        """Whether no number is free, so that `install` would fail."""
+        return not self.free and self.next_fd >= NR_OPEN
+
     def install_from(self, file: struct_file, start: int) -> int:
         """fs/file.c alloc_fd: the same with the lowest number from `start` on."""
         fd = start if start > FIRST_FD else FIRST_FD

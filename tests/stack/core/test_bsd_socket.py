@@ -32,8 +32,10 @@ from stack.core.bsd_socket import (
     sys_socketpair,
 )
 from stack.core.fcntl import sys_dup
+from stack.core.file import NR_OPEN
 from stack.core.ioctl import sys_ioctl
 from stack.core.iov import msghdr
+from stack.core.security import register_security
 from stack.core.select import sys_poll
 from stack.core.sockaddr import sockaddr
 from stack.core.uapi import (
@@ -238,6 +240,39 @@ def test_datagram_sockets_do_not_listen_accept_or_pair(host: Host) -> None:
         lambda: sys_socketpair(host, AF_INET, SOCK_DGRAM),
     ):
         assert errno_of(call) == errno.EOPNOTSUPP
+
+
+def test_accept_without_a_free_descriptor_keeps_the_connection(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listener = sys_socket(host, AF_INET, SOCK_STREAM)
+    sys_bind(host, listener, at(LO, 80))
+    sys_listen(host, listener, 1)
+    client = sys_socket(host, AF_INET, SOCK_STREAM)
+    sys_connect(host, client, at(LO, 80))
+    table = host.fdtable
+    monkeypatch.setattr(table, "next_fd", NR_OPEN)
+    assert errno_of(lambda: sys_accept(host, listener)) == errno.EMFILE
+    monkeypatch.undo()
+    _, name = sys_accept(host, listener)
+    assert name == sys_getsockname(host, client)
+
+
+class OneSocket:
+    """A security module that denies the second socket."""
+
+    def __init__(self) -> None:
+        self.made = 0
+
+    def socket_create(self, *args: object) -> int:
+        self.made += 1
+        return -errno.EACCES if self.made > 1 else 0
+
+
+def test_half_a_pair_is_released(host: Host) -> None:
+    register_security(host, OneSocket())
+    assert errno_of(lambda: sys_socketpair(host, AF_INET, SOCK_DGRAM)) == errno.EACCES
+    assert host.prot_mem["UDP"].sockets_allocated == 0
 
 
 def test_names(host: Host) -> None:
