@@ -26,6 +26,14 @@ from stack.core.netfilter import NF_ACCEPT, NF_DROP, NF_REPEAT, nf_hook_state
 from stack.core.time64 import NSEC_PER_SEC
 from stack.core.uapi import IPPROTO_TCP, TCP_HLEN
 from stack.inet.tcp_options import TCPOPT_SACK, TCPOPT_SACK_PERM, TCPOPT_WINDOW, tcp_option_at
+from stack.inet.tcp_sock import (
+    TCPHDR_ACK,
+    TCPHDR_FIN,
+    TCPHDR_RST,
+    TCPHDR_SYN,
+    TCPHDR_URG,
+    before,
+)
 from stack.net import Net
 from stack.netfilter import nf_conntrack
 from stack.netfilter.nf_conntrack import ctinfo2dir, ip_ct_tcp, ip_ct_tcp_state, nf_conn
@@ -99,16 +107,14 @@ TCP_CONNTRACKS = (
     ),
 )
 
-FIN, SYN, RST, PSH, ACK, URG, ECE, CWR = (1 << i for i in range(8))
+SYN_ACK, FIN_ACK = TCPHDR_SYN | TCPHDR_ACK, TCPHDR_FIN | TCPHDR_ACK
 # tcp_valid_flags: combinations that a TCP may send, with ECE, CWR and PSH masked out
 TCP_VALID_FLAGS = frozenset(
     (
-        *(SYN, SYN | URG, SYN | ACK, RST, RST | ACK),
-        *(FIN | ACK, FIN | ACK | URG, ACK, ACK | URG),
+        *(TCPHDR_SYN, TCPHDR_SYN | TCPHDR_URG, SYN_ACK, TCPHDR_RST, TCPHDR_RST | TCPHDR_ACK),
+        *(FIN_ACK, FIN_ACK | TCPHDR_URG, TCPHDR_ACK, TCPHDR_ACK | TCPHDR_URG),
     )
 )
-TH_SYN, TH_RST, TH_ACK = 0x02, 0x04, 0x10
-TH_FIN = 0x01
 TH_CHECKED = 0x37  # all but ECE, CWR and PSH
 
 # ip_ct_tcp_state.flags, ip_ct_tcp.last_flags
@@ -128,20 +134,15 @@ U32 = 0xFFFFFFFF
 NFCT_TCP_IGNORE, NFCT_TCP_INVALID, NFCT_TCP_ACCEPT = 0, 1, 2
 
 
-def before(a: int, b: int) -> bool:
-    """include/net/tcp.h: whether sequence number `a` is before `b`."""
-    return (a - b) & 0x80000000 != 0
-
-
 def get_conntrack_index(flags: int) -> int:
     """net/netfilter/nf_conntrack_proto_tcp.c: the row of the table."""
-    if flags & TH_RST:
+    if flags & TCPHDR_RST:
         return TCP_RST_SET
-    if flags & TH_SYN:
-        return TCP_SYNACK_SET if flags & TH_ACK else TCP_SYN_SET
-    if flags & TH_FIN:
+    if flags & TCPHDR_SYN:
+        return TCP_SYNACK_SET if flags & TCPHDR_ACK else TCP_SYN_SET
+    if flags & TCPHDR_FIN:
         return TCP_FIN_SET
-    return TCP_ACK_SET if flags & TH_ACK else TCP_NONE_SET
+    return TCP_ACK_SET if flags & TCPHDR_ACK else TCP_NONE_SET
 
 
 def segment_seq_plus_len(th: tcphdr, length: int, dataoff: int) -> int:
@@ -221,14 +222,14 @@ def tcp_in_window(
     seq = th.seq
     ack = sack = th.ack_seq
     win_raw = win = th.window
-    syn = flags & TH_SYN
+    syn = flags & TCPHDR_SYN
     end = segment_seq_plus_len(th, skb.len, dataoff)
     if receiver.flags & TCP_FLAG_SACK_PERM:
         sack = tcp_sack(skb, dataoff, th, sack)
     if not sender.td_maxwin:
         if syn:
             tcp_init_sender(sender, receiver, skb, dataoff, th, end, win, direction)
-            if not flags & TH_ACK:  # simultaneous open
+            if not flags & TCPHDR_ACK:  # simultaneous open
                 return NFCT_TCP_ACCEPT
         else:
             # The connection's beginning was not seen.
@@ -242,11 +243,11 @@ def tcp_in_window(
     elif syn and before(sender.td_end, end) and tcp.state in (SYN_SENT, SYN_RECV):
         # The connection restarts with another sequence number.
         tcp_init_sender(sender, receiver, skb, dataoff, th, end, win, direction)
-        if direction == nf_conntrack.IP_CT_DIR_REPLY and not flags & TH_ACK:
+        if direction == nf_conntrack.IP_CT_DIR_REPLY and not flags & TCPHDR_ACK:
             return NFCT_TCP_ACCEPT
-    if not flags & TH_ACK or (flags & TH_RST and not ack):
+    if not flags & TCPHDR_ACK or (flags & TCPHDR_RST and not ack):
         ack = sack = receiver.td_end
-    if flags & TH_RST and not seq and tcp.state == SYN_SENT:  # the answer to a SYN
+    if flags & TCPHDR_RST and not seq and tcp.state == SYN_SENT:  # the answer to a SYN
         seq = end = sender.td_end
     verdict = tcp_out_of_window(sender, receiver, seq, end, sack)
     if verdict != NFCT_TCP_ACCEPT:
@@ -260,7 +261,7 @@ def tcp_in_window(
     if before(sender.td_end, end):
         sender.td_end = end
         sender.flags |= TCP_FLAG_DATA_UNACKNOWLEDGED
-    if flags & TH_ACK:
+    if flags & TCPHDR_ACK:
         if not sender.flags & TCP_FLAG_MAXACK_SET:
             sender.td_maxack = ack
             sender.flags |= TCP_FLAG_MAXACK_SET
@@ -456,7 +457,7 @@ def nf_conntrack_tcp_packet(
         nf_conntrack_event_cache(IPCT_PROTOINFO, ct)
     if not ct.status & nf_conntrack.IPS_SEEN_REPLY:
         # The only answer is a reset: there was no connection.
-        if flags & TH_RST:
+        if flags & TCPHDR_RST:
             nf_ct_kill_acct(ct, ctinfo, skb)
             return NF_ACCEPT
         if index == TCP_SYN_SET and old_state == SYN_SENT:

@@ -31,6 +31,7 @@ from stack.core.uapi import (
     TCP_HLEN,
 )
 from stack.inet.flow import FLOWI_FLAG_ANYSRC, flowi
+from stack.inet.tcp_sock import TCPHDR_ACK, TCPHDR_FIN, TCPHDR_RST, TCPHDR_SYN
 from stack.ipv4.icmp import icmp_send
 from stack.ipv4.icmp_codes import ICMP_DEST_UNREACH
 from stack.ipv4.ip_output import ip_local_out
@@ -55,7 +56,6 @@ REJECT_WITH = {
 }
 ICMP_CODE = {PORT_UNREACH: 3, HOST_UNREACH: 1, NET_UNREACH: 0, ADMIN_PROHIBITED: 13}
 ICMPV6_CODE = {PORT_UNREACH: 4, HOST_UNREACH: 3, NET_UNREACH: 0, ADMIN_PROHIBITED: 1}
-RST, ACK, SYN, FIN = 0x04, 0x10, 0x02, 0x01
 LL_ROOM = 128
 IP_DF = 0x4000
 U32 = 0xFFFFFFFF
@@ -128,19 +128,19 @@ def nf_send_reset(oldskb: sk_buff, hook: nf_hook_state) -> None:
         return
     oth = tcphdr_at(oldskb, off)
     flags = oth.flags
-    if flags & RST or nf_checksum(oldskb, off, IPPROTO_TCP, pf):
+    if flags & TCPHDR_RST or nf_checksum(oldskb, off, IPPROTO_TCP, pf):
         return
     net: Net = hook.net
     nskb = alloc_skb(net.skb_small, 0, LL_ROOM + 60)
     if nskb is None:
         return
-    seq, ack, answer = 0, 0, RST
-    if flags & ACK:
+    seq, ack, answer = 0, 0, TCPHDR_RST
+    if flags & TCPHDR_ACK:
         seq = oth.ack_seq
     else:
-        answer = RST | ACK
+        answer = TCPHDR_RST | TCPHDR_ACK
         size = oldskb.len - off - oth.doff * 4
-        ack = (oth.seq + size + bool(flags & SYN) + (flags & FIN)) & U32
+        ack = (oth.seq + size + bool(flags & TCPHDR_SYN) + (flags & TCPHDR_FIN)) & U32
     tcp_push(nskb, oth.dest, oth.source, seq, ack, answer, 0, 0)
     sent = _reset4(net, nskb, oldskb) if pf == NFPROTO_IPV4 else _reset6(net, nskb, oldskb)
     if not sent:
