@@ -113,10 +113,10 @@ def nf_nat_cleanup_conntrack(table: netns_ct, ct: nf_conn) -> None:
             del table.nat_bysource[key]
 
 
-def nf_ct_kill_acct(ct: nf_conn, ctinfo: int, skb: sk_buff) -> bool:
-    """net/netfilter/nf_conntrack_core.c: count its last packet and delete it."""
+def nf_ct_kill_acct(ct: nf_conn, ctinfo: int, skb: sk_buff) -> None:
+    """net/netfilter/nf_conntrack_core.c: count a connection's last packet and delete it."""
     nf_ct_acct_update(ct, ctinfo, skb)
-    return nf_ct_delete(ct)
+    nf_ct_delete(ct)
 
 
 def early_drop(table: netns_ct) -> bool:
@@ -153,7 +153,7 @@ def gc_worker(timer: timer_list) -> None:
 
 
 def gc_start(table: netns_ct) -> None:
-    """Start garbage collection when the table gets its first connection."""
+    """Start garbage collection, unless it runs: the table has got a connection."""
     timer = table.gc_timer
     if timer is None:
         machine = table.net.machine
@@ -163,7 +163,9 @@ def gc_start(table: netns_ct) -> None:
 
 
 def nf_conntrack_cleanup_net(net: Net) -> None:
-    """net/netfilter/nf_conntrack_core.c: the namespace ends."""
+    """net/netfilter/nf_conntrack_core.c: nobody tracks connections any more, or the namespace ends:
+    delete all of them.
+    """
     table: netns_ct = net.ct
     for one in list(table.hash.values()):
         nf_ct_delete(one.ct)

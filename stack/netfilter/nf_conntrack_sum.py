@@ -10,7 +10,8 @@ from stack.core.uapi import IPPROTO_ICMP, IPPROTO_ICMPV6
 
 
 def nf_checksum(skb: sk_buff, dataoff: int, proto: int, pf: int) -> bool:
-    """net/netfilter/utils.c: check the checksum from `dataoff` on. data at the network header.
+    """net/netfilter/utils.c: whether the checksum from `dataoff` on is wrong. data at the network
+    header.
 
     A checksum that the NIC verified, or will compute, counts as right.
     """

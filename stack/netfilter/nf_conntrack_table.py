@@ -85,25 +85,30 @@ def __nf_conntrack_confirm(skb: sk_buff, ct: nf_conn) -> int:
     if ct.status & nf_conntrack.IPS_DYING:
         table.stat.insert_failed += 1
         return NF_DROP
-    orig, reply = ct.orig, ct.reply
-    other = nf_conntrack_find_get(net, orig.tuple)
+    other = nf_conntrack_find_get(net, ct.orig.tuple)
     if other is None:
-        other = nf_conntrack_find_get(net, reply.tuple)
+        other = nf_conntrack_find_get(net, ct.reply.tuple)
     if other is not None:
         return nf_ct_resolve_clash(skb, ct, other)
     ct.timeout += net.clock.now_ns()
-    ct.status |= nf_conntrack.IPS_CONFIRMED
-    table.hash[orig.tuple] = orig
-    table.hash[reply.tuple] = reply
-    table.unassured[ct] = None
-    nf_ct_count(table, 1)
+    __nf_conntrack_hash_insert(ct)
     if ct.status & nf_conntrack.IPS_SRC_NAT_DONE:
         nf_nat_bysource_add(table, ct)
-    table.stat.insert += 1
     nf_conntrack_event_cache(IPCT_NEW, ct)
-    if table.gc_timer is None or not table.gc_timer.pending:
-        gc_start(table)
     return NF_ACCEPT
+
+
+def __nf_conntrack_hash_insert(ct: nf_conn) -> None:
+    """net/netfilter/nf_conntrack_core.c: insert a connection into the table, with IPS_CONFIRMED."""
+    table: netns_ct = ct.net.ct
+    ct.status |= nf_conntrack.IPS_CONFIRMED
+    table.hash[ct.orig.tuple] = ct.orig
+    table.hash[ct.reply.tuple] = ct.reply
+    if not ct.status & nf_conntrack.IPS_ASSURED:
+        table.unassured[ct] = None
+    nf_ct_count(table, 1)
+    table.stat.insert += 1
+    gc_start(table)
 
 
 def nf_ct_join(skb: sk_buff, ct: nf_conn) -> nf_conn:

@@ -10,7 +10,7 @@ from typing import Any
 from fastpath.base.skbuff import sk_buff
 from fastpath.net.hdr import iphdr_at, ipv6hdr_at
 from stack.core.netdevice import NETDEV_DOWN, net_device
-from stack.core.netfilter import NF_DROP, NFPROTO_IPV4, NFPROTO_IPV6, nf_hook_state
+from stack.core.netfilter import NF_ACCEPT, NF_DROP, NFPROTO_IPV4, NFPROTO_IPV6, nf_hook_state
 from stack.core.rows import wide
 from stack.core.uapi import RT_SCOPE_UNIVERSE
 from stack.ipv4.devinet import register_inetaddr_notifier, unregister_inetaddr_notifier
@@ -20,7 +20,7 @@ from stack.ipv6.addrconf_addr import register_inet6addr_notifier, unregister_ine
 from stack.ipv6.saddr import ipv6_dev_get_saddr
 from stack.net import Net
 from stack.netfilter import nf_nat_core
-from stack.netfilter.nf_conntrack import netns_ct, nf_conn
+from stack.netfilter.nf_conntrack import nf_conn
 from stack.netfilter.nf_conntrack_life import nf_ct_all, nf_ct_delete
 from stack.netfilter.nf_nat_core import nf_nat_range2, nf_nat_setup_info
 
@@ -34,7 +34,7 @@ def nf_nat_masquerade(skb: sk_buff, state: nf_hook_state, ct: nf_conn, rng: nf_n
     if state.pf == NFPROTO_IPV4:
         iph = iphdr_at(skb, 0)
         if not ct.orig.tuple[2]:
-            return 1  # NF_ACCEPT: such a host has no address yet
+            return NF_ACCEPT  # such a host has no address yet
         rt: rtable = skb.dst
         src = inet_select_addr(out, rt.rt_gw4 or iph.daddr, RT_SCOPE_UNIVERSE)
     else:
@@ -47,20 +47,15 @@ def nf_nat_masquerade(skb: sk_buff, state: nf_hook_state, ct: nf_conn, rng: nf_n
     return nf_nat_setup_info(ct, new, nf_nat_core.NF_NAT_MANIP_SRC)
 
 
-def masquerade_cleanup(net: Net, ifindex: int, pf: int, addr: wide) -> int:
+def masquerade_cleanup(net: Net, ifindex: int, pf: int, addr: wide) -> None:
     """nf_ct_iterate_cleanup_net with device_cmp or inet_cmp: delete the connections of an
-    interface, or of one of its addresses (`pf` and `addr` not 0); returns how many.
+    interface, or of one of its addresses (`pf` and `addr` not 0).
     """
-    table: netns_ct = net.ct
-    gone: list[nf_conn] = []
-    for ct in nf_ct_all(table):
+    for ct in nf_ct_all(net.ct):
         if ct.masq_index != ifindex:
             continue
         if not pf or (ct.l3num == pf and ct.reply.tuple[4] == addr):
-            gone.append(ct)
-    for ct in gone:
-        nf_ct_delete(ct)
-    return len(gone)
+            nf_ct_delete(ct)
 
 
 def masq_device_event(event: int, dev: net_device) -> None:

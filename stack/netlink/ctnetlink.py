@@ -53,16 +53,17 @@ from stack.netfilter.nf_conntrack_ecache import (
 )
 from stack.netfilter.nf_conntrack_id import nf_ct_get_id
 from stack.netfilter.nf_conntrack_life import (
-    gc_start,
     nf_ct_all,
-    nf_ct_assured,
-    nf_ct_count,
     nf_ct_delete,
     nf_ct_expires,
     nf_ct_is_expired,
 )
 from stack.netfilter.nf_conntrack_proto_tcp import TCP_CONNTRACK_MAX
-from stack.netfilter.nf_conntrack_table import nf_conntrack_alloc, nf_conntrack_find_get
+from stack.netfilter.nf_conntrack_table import (
+    __nf_conntrack_hash_insert,
+    nf_conntrack_alloc,
+    nf_conntrack_find_get,
+)
 from stack.netfilter.nf_conntrack_tuple import ICMP_INVERSE, ICMPV6_INVERSE
 from stack.netlink.af_netlink import netlink_dump_start, netlink_reply, nlmsg_notify, nlmsg_part
 from stack.netlink.ct_attrs import CTA, CTA_STATS, CTA_STATS_GLOBAL, NFGENMSG
@@ -117,7 +118,7 @@ def fill_tuple(tup: Tuple) -> dict[str, Any]:
 
 
 def fill_tcp(tcp: ip_ct_tcp, destroyed: bool = False) -> dict[str, Any]:
-    """net/netfilter/nf_conntrack_proto_tcp.c tcp_to_nlattr. If it is closing, the state only."""
+    """net/netfilter/nf_conntrack_proto_tcp.c tcp_to_nlattr; `destroyed`: the state only."""
     told: dict[str, Any] = {"CTA_PROTOINFO_TCP_STATE": tcp.state}
     if not destroyed:
         told |= {
@@ -434,10 +435,10 @@ def change(ct: nf_conn, tb: Attrs) -> None:
 
 
 def set_status(ct: nf_conn, status: int) -> None:
-    """Set what a program may set of the status."""
+    """net/netfilter/nf_conntrack_netlink.c __nf_ct_change_status: what programs may set."""
     ct.status |= status & ~UNCHANGEABLE & 0x7FFF
     if status & IPS_ASSURED:
-        nf_ct_assured(ct)
+        ct.net.ct.unassured.pop(ct, None)
 
 
 def set_tcp_state(ct: nf_conn, tb: Attrs) -> None:
@@ -472,15 +473,8 @@ def create(net: Net, tb: Attrs, orig: Tuple, reply: Tuple) -> nf_conn:
         raise NlError(errno.EEXIST)
     ct.mark = tb.get("CTA_MARK", 0)
     ct.timeout = net.clock.now_ns() + tb["CTA_TIMEOUT"] * NSEC_PER_SEC
-    table = net.ct
-    ct.status |= IPS_CONFIRMED
-    table.hash[orig] = ct.orig
-    table.hash[reply] = ct.reply
-    table.unassured[ct] = None
     set_status(ct, tb.get("CTA_STATUS", 0))
-    nf_ct_count(table, 1)
-    table.stat.insert += 1
-    gc_start(table)
+    __nf_conntrack_hash_insert(ct)
     return ct
 
 
