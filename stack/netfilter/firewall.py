@@ -28,7 +28,7 @@ from stack.core.netfilter import (
 )
 from stack.core.rows import row, state
 from stack.net import Net
-from stack.netfilter.match import nft_match, nft_match_packet, parse_match
+from stack.netfilter.match import nft_match, nft_match_packet, parse_match, rule_text
 from stack.netfilter.nf_conntrack import IP_CT_UNTRACKED
 from stack.netfilter.nf_conntrack_core import nf_ct_netns_get, nf_ct_netns_put
 from stack.netfilter.nf_reject import REJECT_WITH, nf_reject
@@ -89,8 +89,8 @@ def nft_do_chain(chain: nft_chain, skb: sk_buff, hook: nf_hook_state) -> int:
         rule.packets += 1
         rule.bytes += skb.len
         if rule.verdict == UNTRACK:
-            skb.nfct = None
-            skb.nfctinfo = IP_CT_UNTRACKED
+            if skb.nfct is None:  # over loopback it is tracked since it was sent
+                skb.nfctinfo = IP_CT_UNTRACKED
             continue
         if rule.verdict == REJECT:
             nf_reject(skb, hook, rule.reject_with)
@@ -130,8 +130,7 @@ def _add(
     match = parse_match(words)
     raw = verdict == UNTRACK
     chain = _chain(net, name, raw)
-    said = (f"{word} {value}" for word, value in words.items() if value is not None)
-    rule = nft_rule(match, verdict, with_, name, " ".join((*said, kind)), raw)
+    rule = nft_rule(match, verdict, with_, name, rule_text(words, kind), raw)
     chain.rules.append(rule)
     if match.states:
         for pf in FAMILIES:
@@ -179,7 +178,9 @@ def queue(net: Net, chain: str, number: int = 0, *, bypass: bool = False, **word
 
 
 def notrack(net: Net, chain: str, **words: Any) -> nft_rule:
-    """`notrack`: do not track matching packets; their state is "untracked". Raises: ValueError."""
+    """`notrack`: do not track matching packets, unless they are tracked already; their state is
+    "untracked". Raises: ValueError.
+    """
     if chain not in ("prerouting", "output"):
         raise ValueError("notrack: in chains prerouting and output")
     return _add(net, chain, "notrack", UNTRACK, words)

@@ -5,7 +5,7 @@
     proto           "tcp", "udp", "icmp", "icmpv6" or a number
     sport, dport    443, "443", "8000-8010" or (8000, 8010)
     state           "new", "established", "related", "invalid", "untracked", or several of these
-    mark            skb.mark
+    mark            5, "0x5": skb.mark
     ip              "ip" or "ip6": the family, if no address implies it
 
 A value that begins with "!" matches all others.
@@ -82,6 +82,13 @@ class nft_match:
     dport_max: int = row(0)
     states: int = row(0)
     mark: int = row(-1)
+    mark_not: bool = row(False)
+
+
+def rule_text(words: dict[str, Any], kind: str) -> str:
+    """A rule as text: its keywords, then what it does."""
+    said = (f"{word} {value}" for word, value in words.items() if value is not None)
+    return " ".join((*said, kind))
 
 
 def _negated(value: Any) -> tuple[Any, bool]:
@@ -150,14 +157,23 @@ def parse_states(value: str | Iterable[str]) -> int:
     return bits
 
 
-def parse_match(words: dict[str, Any]) -> nft_match:
-    """The match of a rule's keywords (see above); None omits a keyword.
+def parse_mark(value: Any) -> int:
+    """The number of 5, "5" or "0x5". Raises: ValueError."""
+    mark = int(value, 0) if isinstance(value, str) else int(value)
+    if not 0 <= mark <= 0xFFFFFFFF:
+        raise ValueError(f"mark {mark}: it has 32 bits")
+    return mark
+
+
+def parse_match(words: dict[str, Any], pf: int = 0) -> nft_match:
+    """The match of a rule's keywords (see above); None omits a keyword. `pf`: the family, if the
+    caller knows it.
 
     Raises:
         ValueError: unknown keyword, invalid value, addresses of both families in one rule, ports
             without "tcp" or "udp".
     """
-    m = nft_match()
+    m = nft_match(pf)
     for word, given in words.items():
         if word not in WORDS:
             raise ValueError(f"{word!r}: a rule asks for {', '.join(WORDS)}")
@@ -165,8 +181,8 @@ def parse_match(words: dict[str, Any]) -> nft_match:
             continue
         value, negated = _negated(given)
         if word == "ip":
-            if value not in FAMILIES:
-                raise ValueError(f"ip {value!r}: it is 'ip' or 'ip6'")
+            if negated or value not in FAMILIES:
+                raise ValueError(f"ip {given!r}: it is 'ip' or 'ip6'")
             _family(m, FAMILIES[value])
         elif word in ("iif", "oif"):
             setattr(m, word, str(value))
@@ -184,7 +200,7 @@ def parse_match(words: dict[str, Any]) -> nft_match:
             if negated:
                 m.states = ~m.states & sum(STATES.values())
         else:
-            m.mark = int(value)
+            m.mark, m.mark_not = parse_mark(value), negated
     if (m.sport or m.dport) and (m.proto_not or m.proto not in (IPPROTO_TCP, IPPROTO_UDP)):
         raise ValueError("ports need proto 'tcp' or 'udp'")
     return m
@@ -212,7 +228,7 @@ def nft_match_packet(m: nft_match, skb: sk_buff, hook: nf_hook_state) -> bool:
         return False
     if m.oif and (hook.outdev is not None and hook.outdev.name == m.oif) == m.oif_not:
         return False
-    if m.mark >= 0 and skb.mark != m.mark:
+    if m.mark >= 0 and (skb.mark == m.mark) == m.mark_not:
         return False
     if m.states and not m.states & ct_state_of(skb):
         return False

@@ -20,7 +20,14 @@ from stack.core.netfilter import nf_hook_state
 from stack.core.rows import row, state
 from stack.net import Net
 from stack.netfilter import nf_nat_core
-from stack.netfilter.match import FAMILIES, nft_match, nft_match_packet, parse_match, parse_ports
+from stack.netfilter.match import (
+    FAMILIES,
+    nft_match,
+    nft_match_packet,
+    parse_match,
+    parse_ports,
+    rule_text,
+)
 from stack.netfilter.nf_conntrack import nf_conn
 from stack.netfilter.nf_nat_core import nf_nat_range2, nf_nat_setup_info
 from stack.netfilter.nf_nat_hooks import nf_nat_netns_get, nf_nat_netns_put
@@ -92,13 +99,6 @@ def parse_to(to: str) -> tuple[int, nf_nat_range2]:
     return FAMILIES[low.version], rng
 
 
-def _flags(rng: nf_nat_range2, random: bool, persistent: bool) -> None:
-    if random:
-        rng.flags |= nf_nat_core.NF_NAT_RANGE_PROTO_RANDOM_FULLY
-    if persistent:
-        rng.flags |= nf_nat_core.NF_NAT_RANGE_PERSISTENT
-
-
 def _add(net: Net, rule: nat_rule) -> nat_rule:
     for hook in rule.hooks:
         net.ct.nat_rules[hook] = [*net.ct.nat_rules[hook], rule]
@@ -109,9 +109,21 @@ def _add(net: Net, rule: nat_rule) -> nat_rule:
     return rule
 
 
-def _text(kind: str, words: dict[str, Any]) -> str:
-    said = (f"{word} {value}" for word, value in words.items() if value is not None)
-    return " ".join((*said, kind))
+def _add_to(
+    net: Net, maniptype: int, to: str, random: bool, persistent: bool, words: dict[str, Any]
+) -> nat_rule:
+    """Add `snat to` or `dnat to`. Raises: ValueError."""
+    pf, rng = parse_to(to)
+    match = parse_match(words, pf)
+    if random:
+        rng.flags |= nf_nat_core.NF_NAT_RANGE_PROTO_RANDOM_FULLY
+    if persistent:
+        rng.flags |= nf_nat_core.NF_NAT_RANGE_PERSISTENT
+    kind, hooks = "snat", [netfilter.NF_INET_POST_ROUTING, netfilter.NF_INET_LOCAL_IN]
+    if maniptype == nf_nat_core.NF_NAT_MANIP_DST:
+        kind, hooks = "dnat", [netfilter.NF_INET_PRE_ROUTING, netfilter.NF_INET_LOCAL_OUT]
+    text = rule_text(words, f"{kind} to {to}")
+    return _add(net, nat_rule(match, rng, maniptype, False, [pf], hooks, text))
 
 
 def masquerade(
@@ -135,9 +147,10 @@ def masquerade(
     if ports is not None:
         rng.flags |= nf_nat_core.NF_NAT_RANGE_PROTO_SPECIFIED
         rng.min_proto, rng.max_proto = parse_ports(ports)
-    _flags(rng, random, False)
+    if random:
+        rng.flags |= nf_nat_core.NF_NAT_RANGE_PROTO_RANDOM_FULLY
     hooks = [netfilter.NF_INET_POST_ROUTING]
-    text = _text("masquerade", words)
+    text = rule_text(words, "masquerade")
     return _add(
         net, nat_rule(match, rng, nf_nat_core.NF_NAT_MANIP_SRC, True, families, hooks, text)
     )
@@ -153,12 +166,7 @@ def snat(
     Raises:
         ValueError: see masquerade.
     """
-    pf, rng = parse_to(to)
-    match = parse_match({"ip": "ip" if pf == netfilter.NFPROTO_IPV4 else "ip6"} | words)
-    _flags(rng, random, persistent)
-    hooks = [netfilter.NF_INET_POST_ROUTING, netfilter.NF_INET_LOCAL_IN]
-    text = _text(f"snat to {to}", words)
-    return _add(net, nat_rule(match, rng, nf_nat_core.NF_NAT_MANIP_SRC, False, [pf], hooks, text))
+    return _add_to(net, nf_nat_core.NF_NAT_MANIP_SRC, to, random, persistent, words)
 
 
 def dnat(
@@ -170,20 +178,13 @@ def dnat(
     Raises:
         ValueError: see masquerade.
     """
-    pf, rng = parse_to(to)
-    match = parse_match({"ip": "ip" if pf == netfilter.NFPROTO_IPV4 else "ip6"} | words)
-    _flags(rng, random, persistent)
-    hooks = [netfilter.NF_INET_PRE_ROUTING, netfilter.NF_INET_LOCAL_OUT]
-    text = _text(f"dnat to {to}", words)
-    return _add(net, nat_rule(match, rng, nf_nat_core.NF_NAT_MANIP_DST, False, [pf], hooks, text))
+    return _add_to(net, nf_nat_core.NF_NAT_MANIP_DST, to, random, persistent, words)
 
 
 def rules(net: Net) -> list[nat_rule]:
-    """All rules of a namespace: destinations first, then sources."""
-    found: dict[nat_rule, None] = {}
-    for hook in (netfilter.NF_INET_PRE_ROUTING, netfilter.NF_INET_POST_ROUTING):
-        found |= dict.fromkeys(net.ct.nat_rules[hook])  # type: ignore[arg-type]
-    return list(found)
+    """All rules of a namespace: destinations first, then sources. Chains of nft are not among them."""
+    hooks = (netfilter.NF_INET_PRE_ROUTING, netfilter.NF_INET_POST_ROUTING)
+    return [one for hook in hooks for one in net.ct.nat_rules[hook] if isinstance(one, nat_rule)]
 
 
 def delete(net: Net, rule: nat_rule) -> None:

@@ -30,6 +30,7 @@ from stack.ipv6.reassembly import (
     fq_find,
     ip6_frag_queue,
 )
+from stack.netfilter.nf_conntrack import IP_CT_UNTRACKED
 
 FRAG_HLEN = 8
 IP6_OFFSET_MF = 0xFFF9
@@ -37,7 +38,7 @@ IP6_OFFSET_MF = 0xFFF9
 
 def ipv4_conntrack_defrag(skb: sk_buff, state: nf_hook_state) -> int:
     """net/ipv4/netfilter/nf_defrag_ipv4.c: hook at PRE_ROUTING and LOCAL_OUT."""
-    if skb.nfct is not None or not ip_is_fragment(skb):
+    if skb.nfct is not None or skb.nfctinfo == IP_CT_UNTRACKED or not ip_is_fragment(skb):
         return NF_ACCEPT
     out = state.hook == NF_INET_LOCAL_OUT
     if out:
@@ -55,7 +56,7 @@ def ipv4_conntrack_defrag(skb: sk_buff, state: nf_hook_state) -> int:
 
 def ipv6_defrag(skb: sk_buff, state: nf_hook_state) -> int:
     """net/ipv6/netfilter/nf_defrag_ipv6_hooks.c: hook at PRE_ROUTING and LOCAL_OUT."""
-    if skb.nfct is not None:
+    if skb.nfct is not None or skb.nfctinfo == IP_CT_UNTRACKED:
         return NF_ACCEPT
     at, nhoff = find_prev_fhdr(skb)
     if at < 0:

@@ -11,6 +11,7 @@ import pytest
 from stack.netfilter import firewall, nat
 from stack.netfilter import nf_nat_masquerade as masquerade
 from stack.netfilter.nf_conntrack import IPS_DST_NAT, IPS_SRC_NAT
+from stack.netfilter.nf_nat_hooks import nf_nat_register_fn
 from tests.stack.netfilter.rig import ADDRS, INNER, OUTER, OUTSIDE, Lan, lan
 
 
@@ -250,6 +251,8 @@ def test_rules_are_listed_and_deleted(path: Path) -> None:
     two = nat.dnat(router, path.to(path.near, 80), iif="eth1", proto="tcp", dport=8080)
     assert nat.rules(router) == [two, one]
     assert repr(two).startswith("<nat iif eth1 proto tcp dport 8080 dnat to")
+    nf_nat_register_fn(router, 0, lambda skb, state, ct: 1, 2, -100)  # a chain of nft
+    assert nat.rules(router) == [two, one]
     nat.delete(router, two)
     nat.delete(router, one)
     assert nat.rules(router) == []
@@ -267,6 +270,7 @@ def test_rules_are_listed_and_deleted(path: Path) -> None:
         (lambda net: nat.snat(net, "eth0"), "eth0"),
         (lambda net: nat.dnat(net, "[::1]80"), "is written"),
         (lambda net: nat.dnat(net, "10.0.0.1", saddr="::/0"), "IPv4 or about IPv6"),
+        (lambda net: nat.snat(net, "10.0.0.1", ip="ip6"), "IPv4 or about IPv6"),
         (lambda net: nat.masquerade(net, of="eth1"), "asks for"),
         (lambda net: nat.masquerade(net, ports=(9, 8)), "ports are"),
     ],

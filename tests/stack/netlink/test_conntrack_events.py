@@ -16,6 +16,7 @@ from scapy.layers.inet import TCP
 
 from stack.netfilter.nf_conntrack_life import nf_ct_delete
 from stack.netlink.ct_attrs import CTA
+from stack.netlink.ctnetlink import set_status
 from stack.netlink.nlattr import Attrs
 from tests.stack.netfilter.test_conntrack import BACK, Tracked, seg, udp
 
@@ -103,6 +104,17 @@ def test_one_message_says_all_that_a_packet_changed(tracked: Tracked) -> None:
     assert [kind for kind, *_ in heard] == [CT_NEW, CT_DELETE]
     told = heard[1][2]["CTA_PROTOINFO"]["CTA_PROTOINFO_TCP"]
     assert set(told) == {"CTA_PROTOINFO_TCP_STATE"}
+
+
+def test_a_status_that_a_program_sets_is_no_event_of_the_next_packet(tracked: Tracked) -> None:
+    ears = Listener(tracked)
+    tracked.state(udp())
+    (ct,) = tracked.table()
+    set_status(ct, ct.status | SEEN_REPLY | ASSURED)
+    assert len(ears.heard()) == 1
+    tracked.state(udp())
+    assert ears.heard() == []
+    assert ct not in tracked.host.ct.unassured
 
 
 def test_what_began_while_nobody_heard_has_no_events(tracked: Tracked) -> None:
