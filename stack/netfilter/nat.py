@@ -182,7 +182,7 @@ def dnat(
 
 
 def rules(net: Net) -> list[nat_rule]:
-    """All rules of a namespace: destinations first, then sources. Chains of nft are not among them."""
+    """All rules of a namespace but those of nft: destinations first, then sources."""
     hooks = (netfilter.NF_INET_PRE_ROUTING, netfilter.NF_INET_POST_ROUTING)
     return [one for hook in hooks for one in net.ct.nat_rules[hook] if isinstance(one, nat_rule)]
 

@@ -500,29 +500,30 @@ def nft_verdict_validate(ctx: nft_ctx, data: nft_data) -> None:
 # --- data ----------------------------------------------------------------------------------------
 
 
-def nft_data_init(ctx: nft_ctx, tb: Attrs, size: int = NFT_DATA_VALUE_MAXLEN) -> nft_data:
-    """net/netfilter/nf_tables_api.c: a value of at most `size` bytes, or a verdict (NFTA_DATA_*).
+def nft_value_init(tb: Attrs, length: int = 0) -> bytes:
+    """net/netfilter/nf_tables_api.c: a value (NFTA_DATA_VALUE) of that length; 0: of any.
+
+    Raises: NlError EINVAL: a verdict, no bytes, another length; EOVERFLOW: too many bytes.
+    """
+    value: bytes = tb.get("NFTA_DATA_VALUE", b"")
+    if not value:
+        raise NlError(errno.EINVAL)
+    if len(value) > NFT_DATA_VALUE_MAXLEN:
+        raise NlError(errno.EOVERFLOW)
+    if length and len(value) != length:
+        raise NlError(errno.EINVAL)
+    return value
+
+
+def nft_data_init(ctx: nft_ctx, tb: Attrs) -> nft_data:
+    """net/netfilter/nf_tables_api.c: a value, or a verdict (NFTA_DATA_*).
 
     The chain of a verdict is referenced (nft_data_hold). Raises: NlError EINVAL, EOVERFLOW, ENOENT,
     EOPNOTSUPP.
     """
-    if "NFTA_DATA_VALUE" in tb:
-        value: bytes = tb["NFTA_DATA_VALUE"]
-        if not value:
-            raise NlError(errno.EINVAL)
-        if len(value) > size:
-            raise NlError(errno.EOVERFLOW)
-        return nft_data(value)
-    if "NFTA_DATA_VERDICT" in tb:
+    if "NFTA_DATA_VALUE" not in tb and "NFTA_DATA_VERDICT" in tb:
         return nft_verdict_init(ctx, tb["NFTA_DATA_VERDICT"])
-    raise NlError(errno.EINVAL)
-
-
-def nft_attr_data(
-    ctx: nft_ctx, tb: Attrs, name: str, size: int = NFT_DATA_VALUE_MAXLEN
-) -> nft_data:
-    """nft_data_init for an attribute whose inner table is NFTA_DATA. Raises: NlError."""
-    return nft_data_init(ctx, tb[name], size)
+    return nft_data(nft_value_init(tb))
 
 
 def nft_verdict_init(ctx: nft_ctx, tb: Attrs) -> nft_data:
@@ -530,12 +531,10 @@ def nft_verdict_init(ctx: nft_ctx, tb: Attrs) -> nft_data:
     if "NFTA_VERDICT_CODE" not in tb:
         raise NlError(errno.EINVAL)
     code: int = tb["NFTA_VERDICT_CODE"]
-    if code in (NFT_CONTINUE, NFT_BREAK, NFT_RETURN):
+    if code in (NFT_CONTINUE, NFT_BREAK, NFT_RETURN, NF_DROP, NF_ACCEPT):
         return nft_data(None, code)
     if code not in (NFT_JUMP, NFT_GOTO):
-        if code not in (NF_DROP, NF_ACCEPT):
-            raise NlError(errno.EINVAL)
-        return nft_data(None, code)
+        raise NlError(errno.EINVAL)
     chain: nft_chain | None
     if "NFTA_VERDICT_CHAIN" in tb:
         chain = ctx.table.chains.get(tb["NFTA_VERDICT_CHAIN"])

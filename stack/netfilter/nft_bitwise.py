@@ -7,9 +7,7 @@ from sys import byteorder
 from typing import Any
 
 from stack.netfilter.nf_tables import (
-    nft_attr_data,
     nft_ctx,
-    nft_data_release,
     nft_dump_register,
     nft_expr,
     nft_parse_register_load,
@@ -17,6 +15,7 @@ from stack.netfilter.nf_tables import (
     nft_pktinfo,
     nft_register_expr,
     nft_regs,
+    nft_value_init,
 )
 from stack.netfilter.nft_attrs import NFTA_DATA, nested
 from stack.netlink.nlattr import BE32, Attr, Attrs, AttrTable, NlError
@@ -29,7 +28,11 @@ MOST_LENGTH = 255
 
 
 class nft_bitwise_expr(nft_expr):
-    """struct nft_bitwise."""
+    """Change the bits of LEN bytes from register SREG to DREG. OP is a mask and an exclusive or
+    (MASK, XOR), a shift (by DATA), or an operation with DATA or the register SREG2.
+
+    EINVAL: not the attributes of OP; ERANGE: more than 255 bytes; EOPNOTSUPP: no such OP.
+    """
 
     name = "bitwise"
     attrs = AttrTable(
@@ -61,16 +64,16 @@ class nft_bitwise_expr(nft_expr):
         if self.op == NFT_BITWISE_MASK_XOR:
             if has != {"MASK", "XOR"}:
                 raise NlError(errno.EINVAL)
-            self.mask = value_of(ctx, tb, "NFTA_BITWISE_MASK", self.len)
-            self.xor = value_of(ctx, tb, "NFTA_BITWISE_XOR", self.len)
+            self.mask = nft_value_init(tb["NFTA_BITWISE_MASK"], self.len)
+            self.xor = nft_value_init(tb["NFTA_BITWISE_XOR"], self.len)
         elif self.op in (NFT_BITWISE_LSHIFT, NFT_BITWISE_RSHIFT):
             if has != {"DATA"}:
                 raise NlError(errno.EINVAL)
-            self.data = value_of(ctx, tb, "NFTA_BITWISE_DATA", BITS // 8)
+            self.data = nft_value_init(tb["NFTA_BITWISE_DATA"], BITS // 8)
             if int.from_bytes(self.data, byteorder) >= BITS:
                 raise NlError(errno.EINVAL)
         elif has == {"DATA"}:
-            self.data = value_of(ctx, tb, "NFTA_BITWISE_DATA", self.len)
+            self.data = nft_value_init(tb["NFTA_BITWISE_DATA"], self.len)
         elif has == {"SREG2"}:
             self.sreg2 = nft_parse_register_load(ctx, tb["NFTA_BITWISE_SREG2"], self.len)
         else:
@@ -132,15 +135,6 @@ def anded(one: bytes, other: bytes) -> bytes:
 def xored(one: bytes, other: bytes) -> bytes:
     """Bitwise XOR."""
     return bytes(a ^ b for a, b in zip(one, other, strict=True))
-
-
-def value_of(ctx: nft_ctx, tb: Attrs, name: str, length: int) -> bytes:
-    """A value of that length. Raises: NlError EINVAL."""
-    data = nft_attr_data(ctx, tb, name)
-    if data.value is None or len(data.value) != length:
-        nft_data_release(data)
-        raise NlError(errno.EINVAL)
-    return data.value
 
 
 nft_register_expr(nft_bitwise_expr)

@@ -1,5 +1,4 @@
-"""net/netfilter/nft_byteorder.c: convert numbers between host and network byte
-order."""
+"""net/netfilter/nft_byteorder.c: convert numbers between host and network byte order."""
 
 from __future__ import annotations
 
@@ -25,7 +24,11 @@ NFT_BYTEORDER_NTOH, NFT_BYTEORDER_HTON = 0, 1
 
 
 class nft_byteorder(nft_expr):
-    """`len` bytes are numbers of `size` bytes each."""
+    """Convert the numbers of SIZE bytes that are in the LEN bytes of register SREG, and write them
+    into DREG. OP is NFT_BYTEORDER_NTOH or _HTON.
+
+    EINVAL: an attribute is missing, no such OP, a size other than 2, 4 and 8.
+    """
 
     name = "byteorder"
     attrs = NFTA_BYTEORDER

@@ -8,16 +8,14 @@ from typing import Any
 
 from stack.netfilter.nf_tables import (
     NFT_BREAK,
-    nft_attr_data,
     nft_ctx,
-    nft_data_dump,
-    nft_data_release,
     nft_dump_register,
     nft_expr,
     nft_parse_register_load,
     nft_pktinfo,
     nft_register_expr,
     nft_regs,
+    nft_value_init,
 )
 from stack.netfilter.nft_attrs import NFTA_DATA, nested
 from stack.netlink.nlattr import BE32, Attr, Attrs, AttrTable, NlError
@@ -27,7 +25,10 @@ OPS = (operator.eq, operator.ne, operator.lt, operator.le, operator.gt, operator
 
 
 class nft_cmp_expr(nft_expr):
-    """struct nft_cmp_expr."""
+    """Compare the register SREG with DATA by OP (NFT_CMP_*); the rule ends if that does not hold.
+
+    EINVAL: an attribute is missing, DATA is no value, no such OP.
+    """
 
     name = "cmp"
     attrs = AttrTable(
@@ -43,11 +44,7 @@ class nft_cmp_expr(nft_expr):
         self.op: int = tb["NFTA_CMP_OP"]
         if self.op >= len(OPS):
             raise NlError(errno.EINVAL)
-        self.data = nft_attr_data(ctx, tb, "NFTA_CMP_DATA")
-        if self.data.value is None:
-            nft_data_release(self.data)
-            raise NlError(errno.EINVAL)
-        self.value = self.data.value
+        self.value = nft_value_init(tb["NFTA_CMP_DATA"])
         self.sreg = nft_parse_register_load(ctx, tb["NFTA_CMP_SREG"], len(self.value))
         self.holds = OPS[self.op]
 
@@ -61,7 +58,7 @@ class nft_cmp_expr(nft_expr):
         return {
             "NFTA_CMP_SREG": nft_dump_register(self.sreg),
             "NFTA_CMP_OP": self.op,
-            "NFTA_CMP_DATA": nft_data_dump(self.data),
+            "NFTA_CMP_DATA": {"NFTA_DATA_VALUE": self.value},
         }
 
 

@@ -59,7 +59,11 @@ def check_param(ctx: nft_ctx) -> xt_mtchk_param:
 
 
 class nft_compat(nft_expr):
-    """The common part of `match` and `target`."""
+    """The common part of `match` and `target`: an extension by NAME and REV, and its structure
+    INFO.
+
+    ENOENT: there is none; EINVAL: INFO has the wrong size; others are the extension's.
+    """
 
     xt: xt_extension
 
@@ -108,7 +112,7 @@ class nft_compat(nft_expr):
 
 
 class nft_match(nft_compat):
-    """A match: the rule continues if it matches the packet."""
+    """A match of iptables: the rule ends if it does not match the packet."""
 
     name = "match"
     attrs = NFTA_MATCH
@@ -126,7 +130,10 @@ class nft_match(nft_compat):
 
 
 class nft_target(nft_compat):
-    """A target: an action on the packet."""
+    """A target of iptables: its verdict is that of the rule; XT_CONTINUE: the rule continues.
+
+    EINVAL: the verdicts themselves, such as `standard`, are no extensions.
+    """
 
     name = "target"
     attrs = NFTA_TARGET

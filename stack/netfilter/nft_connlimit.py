@@ -26,7 +26,11 @@ NFT_CONNLIMIT_F_INV = 1
 
 
 class nft_connlimit(nft_expr):
-    """Continues up to `limit` connections, with NFT_CONNLIMIT_F_INV above."""
+    """The rule ends if more than COUNT connections that met it are active; with NFT_CONNLIMIT_F_INV
+    in FLAGS if not more are.
+
+    EINVAL: no COUNT; EOPNOTSUPP: another flag.
+    """
 
     name = "connlimit"
     attrs = NFTA_CONNLIMIT

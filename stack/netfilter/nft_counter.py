@@ -47,7 +47,9 @@ def counter_of(tb: Attrs) -> nft_counter:
 
 
 class nft_counter_expr(nft_expr):
-    """struct nft_counter_percpu_priv of an expression."""
+    """Count the packets that reach it, and their bytes. PACKETS and BYTES are the initial
+    values.
+    """
 
     name = "counter"
     attrs = NFTA_COUNTER
@@ -72,7 +74,7 @@ class nft_counter_expr(nft_expr):
 
 
 class nft_counter_obj(nft_object):
-    """struct nft_counter_percpu_priv of an object."""
+    """A named counter, with the attributes of nft_counter_expr."""
 
     type = NFT_OBJECT_COUNTER
     attrs = NFTA_COUNTER

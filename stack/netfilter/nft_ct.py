@@ -1,5 +1,4 @@
-"""net/netfilter/nft_ct.c: the conntrack state of a packet; the connection's mark; and
-`notrack`.
+"""net/netfilter/nft_ct.c: what is known of a packet's connection, the connection's mark, `notrack`.
 
 There are no zones, labels, helpers or security marks: they read as for a connection without
 them, and cannot be set.
@@ -147,7 +146,11 @@ def ct_key_len(ctx: nft_ctx, key: int, tb: Attrs) -> int:
 
 
 class nft_ct(nft_expr):
-    """Read from the connection (`dreg`), or set its mark (`sreg`)."""
+    """Read KEY (NFT_CT_*) of the packet's connection into the register DREG, of DIRECTION if the
+    key has one; or set the mark from SREG. A packet without a value ends the rule.
+
+    EINVAL: not one register, a wrong direction; EOPNOTSUPP: no such key, or it cannot be set.
+    """
 
     name = "ct"
     attrs = NFTA_CT
@@ -268,7 +271,7 @@ class nft_ct(nft_expr):
 
 
 class nft_notrack(nft_expr):
-    """Exclude the packet from connection tracking."""
+    """Do not track the packet, unless it is tracked already. It has no attributes."""
 
     name = "notrack"
     attrs = NFTA_NOTRACK

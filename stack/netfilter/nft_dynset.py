@@ -41,7 +41,12 @@ NFT_SET_EXPR_MAX = 2
 
 
 class nft_dynset_expr(nft_expr):
-    """struct nft_dynset."""
+    """Add, update or delete (OP) the element with the key in register SREG_KEY in the set SET_NAME
+    or SET_ID. A new one has SREG_DATA, TIMEOUT, and copies of EXPR or EXPRESSIONS. The rule ends if
+    the set is full; with NFT_DYNSET_F_INV if it is not.
+
+    EINVAL: an attribute is missing; ENOENT: no such set; EOPNOTSUPP: the set does not allow it.
+    """
 
     name = "dynset"
     attrs = AttrTable(

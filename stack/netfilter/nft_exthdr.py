@@ -164,7 +164,12 @@ def sctp_find_chunk(pkt: nft_pktinfo, target: int) -> Found | None:
 
 
 class nft_exthdr(nft_expr):
-    """Read (`dreg`), write (`sreg`), or neither: overwrite the TCP option with no-operations."""
+    """Read LEN bytes at OFFSET of the header, option or chunk TYPE (of which protocol: OP) into the
+    register DREG; with NFT_EXTHDR_F_PRESENT in FLAGS whether there is one. Or write SREG into a TCP
+    option. With neither register the option is overwritten with no-operations.
+
+    EINVAL: an attribute is missing, or not allowed; ERANGE: OFFSET is over 255; EOPNOTSUPP.
+    """
 
     name = "exthdr"
     attrs = NFTA_EXTHDR

@@ -144,7 +144,11 @@ def fib6_device(
 
 
 class nft_fib(nft_expr):
-    """`flags`: which address and conditions; `result`: the interface or the address type."""
+    """Look up the packet's source or destination (FLAGS) in the routing tables, and write RESULT
+    into the register DREG: the interface's index or name, or the type of the address (RTN_*).
+
+    EINVAL: an attribute is missing, not one address in FLAGS, no such RESULT.
+    """
 
     name = "fib"
     attrs = NFTA_FIB

@@ -92,7 +92,11 @@ def nfqueue_hash(pkt: nft_pktinfo, total: int) -> int:
 
 
 class nft_hash(nft_expr):
-    """A number from `offset` on, below `offset` + `modulus`."""
+    """Write a hash of the LEN bytes of register SREG and SEED, or of the flow (TYPE), into DREG: a
+    number from OFFSET on, below OFFSET + MODULUS.
+
+    EINVAL: an attribute is missing; ERANGE: LEN or MODULUS is 0; EOVERFLOW; EOPNOTSUPP: TYPE.
+    """
 
     name = "hash"
     attrs = NFTA_HASH

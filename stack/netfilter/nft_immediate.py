@@ -8,11 +8,11 @@ from typing import Any
 from stack.netfilter.nf_tables import (
     NFT_CHAIN_BINDING,
     NFT_REG_VERDICT,
-    nft_attr_data,
     nft_chain,
     nft_ctx,
     nft_data_dump,
     nft_data_hold,
+    nft_data_init,
     nft_data_release,
     nft_dump_register,
     nft_expr,
@@ -30,7 +30,10 @@ NFT_DATA_VERDICT_BYTES = 16
 
 
 class nft_immediate_expr(nft_expr):
-    """struct nft_immediate_expr."""
+    """Write DATA into the register DREG: bytes, or a verdict, which ends the rule.
+
+    EINVAL: one is missing, or they do not fit; EBUSY: DATA's chain belongs to another rule.
+    """
 
     name = "immediate"
     attrs = AttrTable(
@@ -42,7 +45,7 @@ class nft_immediate_expr(nft_expr):
     def __init__(self, ctx: nft_ctx, tb: Attrs) -> None:
         if "NFTA_IMMEDIATE_DREG" not in tb or "NFTA_IMMEDIATE_DATA" not in tb:
             raise NlError(errno.EINVAL)
-        self.data = nft_attr_data(ctx, tb, "NFTA_IMMEDIATE_DATA")
+        self.data = nft_data_init(ctx, tb["NFTA_IMMEDIATE_DATA"])
         value = self.data.value
         length = NFT_DATA_VERDICT_BYTES if value is None else len(value)
         try:

@@ -19,7 +19,7 @@ from stack.netlink.nlattr import Attrs
 
 
 class nft_last(nft_expr):
-    """`last` is a time of the clock, ns; None: no packet yet."""
+    """Remember when a packet was here: SET, and then MSECS ago."""
 
     name = "last"
     attrs = NFTA_LAST
@@ -28,6 +28,7 @@ class nft_last(nft_expr):
     def __init__(self, ctx: nft_ctx, tb: Attrs) -> None:
         self.net: Net = ctx.net
         self.last: int | None = None
+        """A time of the clock, ns; None: there was no packet yet."""
         if tb.get("NFTA_LAST_SET") and "NFTA_LAST_MSECS" in tb:
             self.last = self.net.clock.now_ns() - tb["NFTA_LAST_MSECS"] * NSEC_PER_MSEC
 

@@ -87,7 +87,11 @@ class nft_limit_priv:
 
 
 class nft_limit(nft_expr):
-    """`limit rate`, with NFT_LIMIT_F_INV `limit rate over`."""
+    """The rule ends for what exceeds RATE packets or bytes (TYPE) in UNIT seconds, after BURST of
+    them; with NFT_LIMIT_F_INV in FLAGS (`limit rate over`) for what does not.
+
+    EINVAL: no RATE or UNIT; EOPNOTSUPP: no such TYPE; EOVERFLOW.
+    """
 
     name = "limit"
     attrs = NFTA_LIMIT
@@ -115,7 +119,7 @@ class nft_limit(nft_expr):
 
 
 class nft_limit_obj(nft_object):
-    """`limit name`."""
+    """A named limit, with the attributes of the expression."""
 
     type = NFT_OBJECT_LIMIT
     attrs = NFTA_LIMIT

@@ -26,7 +26,11 @@ NF_LOG_MASK = 0x2F
 
 
 class nft_log(nft_expr):
-    """To the kernel's log with `level`, or to a listener's `group`."""
+    """Log the packet with PREFIX: to the listener of GROUP, with SNAPLEN bytes of it and QTHRESHOLD
+    packets in a message; or to the kernel's log with LEVEL and FLAGS.
+
+    EINVAL: GROUP together with LEVEL or FLAGS; no such level or flag.
+    """
 
     name = "log"
     attrs = NFTA_LOG

@@ -42,7 +42,11 @@ def nft_set_elem_update_expr(elem: nft_set_elem, regs: nft_regs, pkt: nft_pktinf
 
 
 class nft_lookup_expr(nft_expr):
-    """struct nft_lookup."""
+    """Look up the register SREG in the set SET (by name) or SET_ID; the rule ends without an
+    element, with NFT_LOOKUP_F_INV in FLAGS with one. DREG gets the data of a map's element.
+
+    EINVAL: an attribute is missing, DREG for no map, or none for a map; ENOENT: no such set.
+    """
 
     name = "lookup"
     attrs = AttrTable(

@@ -1,5 +1,4 @@
-"""net/netfilter/nft_masq.c: `masquerade`: the source becomes an address of the outgoing
-interface."""
+"""net/netfilter/nft_masq.c: `masquerade`: connections get an address of the outgoing interface."""
 
 from __future__ import annotations
 
@@ -20,7 +19,9 @@ from stack.netlink.nlattr import Attrs
 
 
 class nft_masq(nft_nat_ports):
-    """Ports and flags are those of nf_nat_range2."""
+    """Give a new connection an address of the outgoing interface as source, with a port from the
+    registers REG_PROTO_MIN to _MAX if they are given, and FLAGS (NF_NAT_RANGE_*).
+    """
 
     name = "masq"
     attrs = NFTA_MASQ

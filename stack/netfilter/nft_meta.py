@@ -157,7 +157,11 @@ SET_KEYS = {NFT_META_PRIORITY: 4, NFT_META_MARK: 4, NFT_META_PKTTYPE: 1, NFT_MET
 
 
 class nft_meta_expr(nft_expr):
-    """struct nft_meta."""
+    """Read KEY (NFT_META_*) of the packet into the register DREG, or set it from SREG. A packet
+    without a value ends the rule.
+
+    EINVAL: no key, or not one register; EOPNOTSUPP: no such key, or it cannot be set.
+    """
 
     name = "meta"
     attrs = AttrTable(

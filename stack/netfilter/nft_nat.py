@@ -114,7 +114,13 @@ class nft_nat_ports(nft_expr):
 
 
 class nft_nat(nft_nat_ports):
-    """`type`: which end is changed."""
+    """Give a new connection another source (TYPE NFT_NAT_SNAT) or destination: an address of FAMILY
+    from the registers REG_ADDR_MIN to _MAX, a port from REG_PROTO_MIN to _MAX; FLAGS as
+    NF_NAT_RANGE_*.
+
+    EINVAL: an attribute is missing; EOPNOTSUPP: no such TYPE, or the family of another table;
+    EAFNOSUPPORT, EPROTO: no such family, with or without an address.
+    """
 
     name = "nat"
     attrs = NFTA_NAT
@@ -136,6 +142,8 @@ class nft_nat(nft_nat_ports):
         known = self.family in (NFPROTO_IPV4, NFPROTO_IPV6)
         if not known and "NFTA_NAT_REG_ADDR_MIN" in tb:
             raise NlError(errno.EAFNOSUPPORT)
+        if not known and self.family != NFPROTO_INET:
+            raise NlError(errno.EPROTO)  # nf_ct_netns_get
         self.alen = 4 if self.family == NFPROTO_IPV4 else 16
         self.addr = load_range(ctx, tb, "NFTA_NAT_REG_ADDR", self.alen)
         self.load_ports(ctx, tb)

@@ -1,5 +1,4 @@
-"""net/netfilter/nft_numgen.c: `numgen`: consecutive numbers, or random ones from
-the machine's seed."""
+"""net/netfilter/nft_numgen.c: `numgen`: consecutive numbers, or random ones."""
 
 from __future__ import annotations
 
@@ -25,7 +24,11 @@ U32 = 0xFFFFFFFF
 
 
 class nft_numgen(nft_expr):
-    """A number from `offset` on, below `offset` + `modulus`."""
+    """Write a number from OFFSET on, below OFFSET + MODULUS, into the register DREG: the next one,
+    or a random one (TYPE).
+
+    EINVAL: an attribute is missing, no such TYPE; ERANGE: MODULUS is 0; EOVERFLOW.
+    """
 
     name = "numgen"
     attrs = NFTA_NG

@@ -31,7 +31,11 @@ from stack.netlink.nlattr import Attrs, NlError
 
 
 class nft_objref(nft_expr):
-    """Either `obj`, or `set` with the register of the key."""
+    """Evaluate a named object: IMM_NAME of IMM_TYPE, or the one that the map SET_NAME or SET_ID has
+    for the key in register SET_SREG. The rule ends if the map has none.
+
+    ENOENT: no such object or set; EINVAL: the set has no objects; EOPNOTSUPP: neither is named.
+    """
 
     name = "objref"
     attrs = NFTA_OBJREF

@@ -95,7 +95,12 @@ def nft_csum_replace(check: int, fsum: int, tsum: int) -> int:
 
 
 class nft_payload_expr(nft_expr):
-    """struct nft_payload and struct nft_payload_set, by whether there is a register to read."""
+    """Read LEN bytes at OFFSET of the header BASE (NFT_PAYLOAD_*) into the register DREG, or write
+    SREG there and correct the checksums that CSUM_TYPE, _OFFSET and _FLAGS name. The rule ends for
+    a packet without these bytes.
+
+    EINVAL: an attribute is missing, not one register; ERANGE: a number is too large; EOPNOTSUPP.
+    """
 
     name = "payload"
     attrs = AttrTable(

@@ -58,7 +58,11 @@ class nft_quota_priv:
 
 
 class nft_quota(nft_expr):
-    """`quota`, with NFT_QUOTA_F_INV `quota over`."""
+    """The rule ends once more than BYTES have come, of which CONSUMED are the first ones; with
+    NFT_QUOTA_F_INV in FLAGS (`quota over`) until then.
+
+    EINVAL: no BYTES, another flag, more CONSUMED than BYTES; EOVERFLOW.
+    """
 
     name = "quota"
     attrs = NFTA_QUOTA
@@ -86,7 +90,7 @@ class nft_quota(nft_expr):
 
 
 class nft_quota_obj(nft_object):
-    """`quota name`."""
+    """A named quota, with the attributes of the expression."""
 
     type = NFT_OBJECT_QUOTA
     attrs = NFTA_QUOTA

@@ -8,16 +8,14 @@ from typing import Any
 
 from stack.netfilter.nf_tables import (
     NFT_BREAK,
-    nft_attr_data,
     nft_ctx,
-    nft_data_dump,
-    nft_data_release,
     nft_dump_register,
     nft_expr,
     nft_parse_register_load,
     nft_pktinfo,
     nft_register_expr,
     nft_regs,
+    nft_value_init,
 )
 from stack.netfilter.nft_expr_attrs import NFTA_RANGE
 from stack.netlink.nlattr import Attrs, NlError
@@ -26,7 +24,11 @@ NFT_RANGE_EQ, NFT_RANGE_NEQ = 0, 1
 
 
 class nft_range_expr(nft_expr):
-    """Continues between `data_from` and `data_to`, inclusive; NFT_RANGE_NEQ: outside."""
+    """The rule ends if the register SREG is not in FROM_DATA to TO_DATA, both included. With OP
+    NFT_RANGE_NEQ it ends if it is.
+
+    EINVAL: an attribute is missing, values of two lengths, no such OP.
+    """
 
     name = "range"
     attrs = NFTA_RANGE
@@ -34,15 +36,11 @@ class nft_range_expr(nft_expr):
     def __init__(self, ctx: nft_ctx, tb: Attrs) -> None:
         if len(tb) < len(NFTA_RANGE.by_name):
             raise NlError(errno.EINVAL)
-        self.data_from = nft_attr_data(ctx, tb, "NFTA_RANGE_FROM_DATA")
-        self.data_to = nft_attr_data(ctx, tb, "NFTA_RANGE_TO_DATA")
-        low, high = self.data_from.value, self.data_to.value
-        if low is None or high is None or len(low) != len(high):
-            nft_data_release(self.data_from)
-            nft_data_release(self.data_to)
+        self.low = nft_value_init(tb["NFTA_RANGE_FROM_DATA"])
+        self.high = nft_value_init(tb["NFTA_RANGE_TO_DATA"])
+        if len(self.low) != len(self.high):
             raise NlError(errno.EINVAL)
-        self.low, self.high = low, high
-        self.sreg = nft_parse_register_load(ctx, tb["NFTA_RANGE_SREG"], len(low))
+        self.sreg = nft_parse_register_load(ctx, tb["NFTA_RANGE_SREG"], len(self.low))
         self.op: int = tb["NFTA_RANGE_OP"]
         if self.op not in (NFT_RANGE_EQ, NFT_RANGE_NEQ):
             raise NlError(errno.EINVAL)
@@ -58,8 +56,8 @@ class nft_range_expr(nft_expr):
         return {
             "NFTA_RANGE_SREG": nft_dump_register(self.sreg),
             "NFTA_RANGE_OP": self.op,
-            "NFTA_RANGE_FROM_DATA": nft_data_dump(self.data_from),
-            "NFTA_RANGE_TO_DATA": nft_data_dump(self.data_to),
+            "NFTA_RANGE_FROM_DATA": {"NFTA_DATA_VALUE": self.low},
+            "NFTA_RANGE_TO_DATA": {"NFTA_DATA_VALUE": self.high},
         }
 
 

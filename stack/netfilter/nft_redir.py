@@ -15,7 +15,9 @@ from stack.netlink.nlattr import Attrs
 
 
 class nft_redir(nft_nat_ports):
-    """To its loopback address, or to one of the incoming interface."""
+    """Redirect a new connection to this host: to its loopback address if it sends it, else to an
+    address of the incoming interface. Ports and FLAGS are those of nft_masq.
+    """
 
     name = "redir"
     attrs = NFTA_REDIR

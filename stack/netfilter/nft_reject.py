@@ -36,7 +36,11 @@ REJECT_HOOKS = (
 
 
 class nft_reject(nft_expr):
-    """`type`: with an ICMP code, with a reset, or with a code of both families (inet only)."""
+    """Drop the packet and answer it: with ICMP_CODE, with a reset of TCP, or with a code of both
+    families (TYPE, NFT_REJECT_*). The last is for tables of the family inet.
+
+    EINVAL: no TYPE, no such one, no code for it.
+    """
 
     name = "reject"
     attrs = NFTA_REJECT

@@ -40,7 +40,12 @@ MSS_HOOKS = 1 << NF_INET_FORWARD | 1 << NF_INET_LOCAL_OUT | 1 << NF_INET_POST_RO
 
 
 class nft_rt(nft_expr):
-    """Next hop, TCP MSS, whether IPsec is applied. Routes have no realms."""
+    """Read KEY of the packet's route into the register DREG: the next hop of either family, the MSS
+    for TCP, whether IPsec is applied. A packet without a route ends the rule. Routes have no
+    realms.
+
+    EINVAL: an attribute is missing; EOPNOTSUPP: no such KEY.
+    """
 
     name = "rt"
     attrs = NFTA_RT

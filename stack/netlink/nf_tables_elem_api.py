@@ -28,14 +28,15 @@ from stack.netfilter.nf_tables import (
     NFT_SET_MAP,
     NFT_SET_OBJECT,
     NFT_SET_TIMEOUT,
-    nft_attr_data,
     nft_ctx,
     nft_data,
     nft_data_dump,
+    nft_data_init,
     nft_data_release,
     nft_expr,
     nft_set,
     nft_set_elem,
+    nft_value_init,
 )
 from stack.netfilter.nft_attrs import NFTA_SET_ELEM, NFTA_SET_ELEM_LIST
 from stack.netfilter.nft_setelem import elem_hold, elem_release, nft_set_lookup_global
@@ -198,22 +199,13 @@ def nft_setelem_parse_flags(found: nft_set, tb: Attrs) -> int:
     return flags
 
 
-def nft_setelem_parse_key(ctx: nft_ctx, found: nft_set, tb: Attrs, name: str) -> bytes:
-    """net/netfilter/nf_tables_api.c: a key of the set's length. Raises: NlError EINVAL."""
-    data = nft_attr_data(ctx, tb, name)
-    if data.value is None or len(data.value) != found.klen:
-        nft_data_release(data)
-        raise NlError(errno.EINVAL)
-    return data.value
-
-
 def parse_key(ctx: nft_ctx, found: nft_set, at: int, end: int) -> nft_set_elem:
     """The element that a request to get or delete names. Raises: NlError EINVAL."""
-    return element_key(ctx, found, NFTA_SET_ELEM.parse(ctx.whole, at, end=end))
+    return element_key(found, NFTA_SET_ELEM.parse(ctx.whole, at, end=end))
 
 
-def element_key(ctx: nft_ctx, found: nft_set, tb: Attrs) -> nft_set_elem:
-    """Flags and keys of an element. Raises: NlError EINVAL, EOPNOTSUPP."""
+def element_key(found: nft_set, tb: Attrs) -> nft_set_elem:
+    """Flags and keys of an element. Raises: NlError EINVAL, EOPNOTSUPP, EOVERFLOW."""
     flags = nft_setelem_parse_flags(found, tb)
     if "NFTA_SET_ELEM_KEY" not in tb and not flags & NFT_SET_ELEM_CATCHALL:
         raise NlError(errno.EINVAL)
@@ -226,9 +218,9 @@ def element_key(ctx: nft_ctx, found: nft_set, tb: Attrs) -> nft_set_elem:
         raise NlError(errno.EINVAL)
     elem = nft_set_elem(b"", flags=flags)
     if "NFTA_SET_ELEM_KEY" in tb:
-        elem.key = nft_setelem_parse_key(ctx, found, tb, "NFTA_SET_ELEM_KEY")
+        elem.key = nft_value_init(tb["NFTA_SET_ELEM_KEY"], found.klen)
     if has_end:
-        elem.key_end = nft_setelem_parse_key(ctx, found, tb, "NFTA_SET_ELEM_KEY_END")
+        elem.key_end = nft_value_init(tb["NFTA_SET_ELEM_KEY_END"], found.klen)
     return elem
 
 
@@ -264,7 +256,7 @@ def set_times(ctx: nft_ctx, found: nft_set, elem: nft_set_elem, tb: Attrs) -> No
 
 def element_data(ctx: nft_ctx, found: nft_set, tb: Attrs) -> nft_data:
     """net/netfilter/nf_tables_api.c nft_setelem_parse_data. Raises: NlError EINVAL."""
-    data = nft_attr_data(ctx, tb, "NFTA_SET_ELEM_DATA")
+    data = nft_data_init(ctx, tb["NFTA_SET_ELEM_DATA"])
     verdicts = found.dtype == NFT_DATA_VERDICT
     if verdicts != (data.value is None) or (data.value and len(data.value) != found.dlen):
         nft_data_release(data)
@@ -310,7 +302,7 @@ def nf_tables_newsetelem(nlh: nlmsg, tb: Attrs) -> None:
 def nft_add_set_elem(ctx: nft_ctx, found: nft_set, at: int, end: int) -> None:
     """net/netfilter/nf_tables_api.c: one new element. Raises: NlError EEXIST, ENFILE, EINVAL."""
     tb = NFTA_SET_ELEM.parse(ctx.whole, at, end=end)
-    elem = element_key(ctx, found, tb)
+    elem = element_key(found, tb)
     check_element(found, tb, elem.flags)
     set_times(ctx, found, elem, tb)
     elem.udata = tb.get("NFTA_SET_ELEM_USERDATA") or None
