@@ -173,7 +173,8 @@ def parse_match(words: dict[str, Any], pf: int = 0) -> nft_match:
         ValueError: unknown keyword, invalid value, addresses of both families in one rule, ports
             without "tcp" or "udp".
     """
-    m = nft_match(pf)
+    m = nft_match()
+    m.pf = pf
     for word, given in words.items():
         if word not in WORDS:
             raise ValueError(f"{word!r}: a rule asks for {', '.join(WORDS)}")

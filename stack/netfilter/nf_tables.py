@@ -228,8 +228,6 @@ class nft_table:
     name: str
     flags: int = 0
     handle: int = 0
-    use: int = 0
-    """Chains, sets and objects in it."""
     hgenerator: int = 0
     """The last handle given to a chain, rule, set or object of the table."""
     udata: bytes | None = None
@@ -241,6 +239,14 @@ class nft_table:
     sets: dict[str, nft_set] = field(default_factory=dict)
     objects: dict[tuple[int, str], nft_object] = field(default_factory=dict)
     """By type and name."""
+
+    @property
+    def use(self) -> int:
+        """Chains, objects and sets in it, without the anonymous sets of rules."""
+        bound = [
+            one for one in self.sets.values() if one.flags & NFT_SET_ANONYMOUS and one.bindings
+        ]
+        return len(self.chains) + len(self.objects) + len(self.sets) - len(bound)
 
     def new_handle(self) -> int:
         """nf_tables_alloc_handle."""
@@ -338,9 +344,6 @@ class nft_set:
     field_len: tuple[int, ...] = ()
     """Bytes of the parts of a concatenation."""
     udata: bytes | None = None
-    id: int = 0
-    use: int = 0
-    """Rules that use it."""
     bindings: int = 0
     """Rules that look it up or add to it; an anonymous set ends with the last."""
     expressions: list[nft_expr] = field(default_factory=list)
@@ -388,6 +391,8 @@ class nft_ctx:
     seq: int = 0
     flags: int = 0
     report: bool = False
+    quiet: bool = False
+    """Its changes are no events."""
     level: int = 0
     """Jumps from the base chain to here, while rules are validated."""
     validated: set[tuple[int, int]] = field(default_factory=set)

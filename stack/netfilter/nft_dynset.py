@@ -7,7 +7,6 @@ from typing import Any
 
 from stack.core.time64 import NSEC_PER_MSEC
 from stack.netfilter.nf_tables import (
-    EXPRESSIONS,
     NFT_BREAK,
     NFT_DATA_VERDICT,
     NFT_SET_EVAL,
@@ -17,30 +16,32 @@ from stack.netfilter.nf_tables import (
     nft_ctx,
     nft_data,
     nft_dump_register,
-    nft_expr,
     nft_parse_register_load,
     nft_pktinfo,
     nft_register_expr,
     nft_regs,
     nft_set_elem,
 )
-from stack.netfilter.nft_attrs import NFTA_EXPR, NFTA_LIST, named, nested
+from stack.netfilter.nf_tables_expr import (
+    nft_set_elem_expr_dump,
+    nft_set_elem_expressions,
+    release,
+)
+from stack.netfilter.nft_attrs import named, nested
 from stack.netfilter.nft_lookup import nft_set_elem_update_expr
 from stack.netfilter.nft_setelem import (
     elem_release,
-    nf_tables_activate_set,
     nf_tables_bind_set,
-    nf_tables_deactivate_set,
+    nft_set_expr,
     nft_set_lookup_global,
 )
-from stack.netlink.nlattr import BE32, BE64, Attr, Attrs, AttrTable, NlError, nla_for_each
+from stack.netlink.nlattr import BE32, BE64, Attr, Attrs, AttrTable, NlError
 
 NFT_DYNSET_OP_ADD, NFT_DYNSET_OP_UPDATE, NFT_DYNSET_OP_DELETE = range(3)
 NFT_DYNSET_F_INV, NFT_DYNSET_F_EXPR = 1, 2
-NFT_SET_EXPR_MAX = 2
 
 
-class nft_dynset_expr(nft_expr):
+class nft_dynset_expr(nft_set_expr):
     """Add, update or delete (OP) the element with the key in register SREG_KEY in the set SET_NAME
     or SET_ID. A new one has SREG_DATA, TIMEOUT, and copies of EXPR or EXPRESSIONS. The rule ends if
     the set is full; with NFT_DYNSET_F_INV if it is not.
@@ -82,9 +83,16 @@ class nft_dynset_expr(nft_expr):
             raise NlError(errno.EOPNOTSUPP)
         self.sreg_key = nft_parse_register_load(ctx, tb["NFTA_DYNSET_SREG_KEY"], self.set.klen)
         self.sreg_data = self._data_register(ctx, tb)
-        self.expressions = self._expressions(ctx, tb)
-        self.net = ctx.net
-        nf_tables_bind_set(ctx, self.set)
+        several = "NFTA_DYNSET_EXPRESSIONS" in tb and "NFTA_DYNSET_EXPR" not in tb
+        if several and not self.flags & NFT_DYNSET_F_EXPR:
+            raise NlError(errno.EINVAL)
+        self.own = nft_set_elem_expressions(ctx, tb, "NFTA_DYNSET", self.set.expressions)
+        """Its own expressions; without any, elements get the set's."""
+        try:
+            nf_tables_bind_set(ctx, self.set)
+        except NlError:
+            release(ctx, self.own)
+            raise
 
     def _data_register(self, ctx: nft_ctx, tb: Attrs) -> int | None:
         maps = bool(self.set.flags & NFT_SET_MAP)
@@ -98,51 +106,16 @@ class nft_dynset_expr(nft_expr):
             raise NlError(errno.EOPNOTSUPP)
         return nft_parse_register_load(ctx, tb["NFTA_DYNSET_SREG_DATA"], self.set.dlen)
 
-    def _expressions(self, ctx: nft_ctx, tb: Attrs) -> list[nft_expr]:
-        """Expressions copied to new elements. Raises: NlError EINVAL, EOPNOTSUPP, E2BIG."""
-        places: list[tuple[int, int]] = []
-        if "NFTA_DYNSET_EXPR" in tb:
-            places.append(tb.span("NFTA_DYNSET_EXPR"))
-        elif "NFTA_DYNSET_EXPRESSIONS" in tb:
-            if not self.flags & NFT_DYNSET_F_EXPR:
-                raise NlError(errno.EINVAL)
-            start, stop = tb.span("NFTA_DYNSET_EXPRESSIONS")
-            places += [(at + 4, end) for _, at, end in nla_for_each(ctx.whole, start, stop)]
-        if not places:
-            return [expr.clone() for expr in self.set.expressions]
-        if len(places) > NFT_SET_EXPR_MAX:
-            raise NlError(errno.E2BIG)
-        made = [self._expression(ctx, at, end) for at, end in places]
-        names = [expr.name for expr in self.set.expressions]
-        if names and [expr.name for expr in made] != names:
-            raise NlError(errno.EOPNOTSUPP)
-        return made
-
-    def _expression(self, ctx: nft_ctx, at: int, end: int) -> nft_expr:
-        tb = NFTA_EXPR.parse(ctx.whole, at, end=end)
-        kind = EXPRESSIONS.get(tb.get("NFTA_EXPR_NAME", ""))
-        if kind is None:
-            raise NlError(errno.ENOENT)
-        if not kind.stateful:
-            raise NlError(errno.EOPNOTSUPP)
-        start, stop = tb.span("NFTA_EXPR_DATA") if "NFTA_EXPR_DATA" in tb else (end, end)
-        return kind(ctx, kind.attrs.parse(ctx.whole, start, end=stop))
-
     def eval(self, regs: nft_regs, pkt: nft_pktinfo) -> None:
         """net/netfilter/nft_dynset.c nft_dynset_eval."""
         key = regs.load(self.sreg_key, self.set.klen)
         elems = self.set.elems
         elem: nft_set_elem | None = elems.same(nft_set_elem(key))
-        if elem is not None and elems.expired(elem):
+        if elem is not None and (self.op == NFT_DYNSET_OP_DELETE or elems.expired(elem)):
             elem_release(elem)
             elems.remove(elem)
             elem = None
         if self.op == NFT_DYNSET_OP_DELETE:
-            if elem is None:
-                regs.verdict = NFT_BREAK
-            else:
-                elem_release(elem)
-                elems.remove(elem)
             return
         timeout = (self.timeout or self.set.timeout) * NSEC_PER_MSEC
         if elem is None:
@@ -151,8 +124,8 @@ class nft_dynset_expr(nft_expr):
                 if not self.flags & NFT_DYNSET_F_INV:
                     regs.verdict = NFT_BREAK
                 return
-        elif self.op == NFT_DYNSET_OP_UPDATE and timeout:
-            elem.timeout, elem.expires = timeout, elems.now() + timeout
+        elif self.op == NFT_DYNSET_OP_UPDATE and elem.timeout:
+            elem.expires = elems.now() + timeout
         nft_set_elem_update_expr(elem, regs, pkt)
         if self.flags & NFT_DYNSET_F_INV:
             regs.verdict = NFT_BREAK
@@ -167,19 +140,13 @@ class nft_dynset_expr(nft_expr):
         elem = nft_set_elem(key, timeout=timeout, expires=elems.now() + timeout)
         if self.sreg_data is not None:
             elem.data = nft_data(regs.load(self.sreg_data, self.set.dlen))
-        elem.expressions = [expr.clone() for expr in self.expressions]
+        elem.expressions = [expr.clone() for expr in self.own or self.set.expressions]
         elems.put(elem)
         return elem
 
     def dump(self, reset: bool = False) -> dict[str, Any]:
         """net/netfilter/nft_dynset.c nft_dynset_dump."""
-        exprs = []
-        for expr in self.expressions:
-            told = expr.dump(reset)
-            data = told if told is None or isinstance(told, bytes) else expr.attrs.build(told)
-            exprs.append(NFTA_EXPR.build({"NFTA_EXPR_NAME": expr.name, "NFTA_EXPR_DATA": data}))
-        own = bool(exprs) and not self.set.expressions
-        several = b"".join(NFTA_LIST.build({"NFTA_LIST_ELEM": one}) for one in exprs)
+        told = [] if self.set.expressions else self.own
         data_reg = self.sreg_data
         return {
             "NFTA_DYNSET_SREG_KEY": nft_dump_register(self.sreg_key),
@@ -187,18 +154,14 @@ class nft_dynset_expr(nft_expr):
             "NFTA_DYNSET_OP": self.op,
             "NFTA_DYNSET_SET_NAME": self.set.name,
             "NFTA_DYNSET_TIMEOUT": self.timeout,
-            "NFTA_DYNSET_EXPR": exprs[0] if own and len(exprs) == 1 else None,
-            "NFTA_DYNSET_EXPRESSIONS": several if own and len(exprs) > 1 else None,
+            **nft_set_elem_expr_dump("NFTA_DYNSET", told, reset),
             "NFTA_DYNSET_FLAGS": self.flags,
         }
 
-    def activate(self, ctx: nft_ctx) -> None:
-        """net/netfilter/nft_dynset.c nft_dynset_activate."""
-        nf_tables_activate_set(ctx, self.set)
-
-    def deactivate(self, ctx: nft_ctx) -> None:
-        """net/netfilter/nft_dynset.c nft_dynset_deactivate."""
-        nf_tables_deactivate_set(ctx, self.set)
+    def destroy(self, ctx: nft_ctx) -> None:
+        """net/netfilter/nft_dynset.c nft_dynset_destroy."""
+        release(ctx, self.own)
+        super().destroy(ctx)
 
 
 nft_register_expr(nft_dynset_expr)

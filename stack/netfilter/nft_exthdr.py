@@ -259,8 +259,12 @@ class nft_exthdr(nft_expr):
 
     def set(self, regs: nft_regs, pkt: nft_pktinfo) -> None:
         """net/netfilter/nft_exthdr.c nft_exthdr_tcp_set_eval; MSS is never raised."""
-        found = self.find(pkt)[1]
-        if found is None or found[1] < self.offset + self.len:
+        header = tcp_header(pkt)
+        found = first(options(header, TCP_HLEN), self.type)
+        if not header or (found is not None and found[1] < self.offset + self.len):
+            regs.verdict = NFT_BREAK
+            return
+        if found is None:
             return
         at = found[0] + self.offset
         new = regs.load(self.sreg, self.len)

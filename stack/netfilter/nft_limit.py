@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Mapping
+from copy import copy
 from typing import Any
 
 from stack.core.time64 import NSEC_PER_SEC
@@ -98,7 +99,6 @@ class nft_limit(nft_expr):
     stateful = True
 
     def __init__(self, ctx: nft_ctx, tb: Attrs) -> None:
-        self.told = tb
         self.priv = nft_limit_priv(ctx.net, tb)
 
     def eval(self, regs: nft_regs, pkt: nft_pktinfo) -> None:
@@ -113,8 +113,8 @@ class nft_limit(nft_expr):
     def clone(self) -> nft_expr:
         """net/netfilter/nft_limit.c nft_limit_clone: a full bucket."""
         new = object.__new__(nft_limit)
-        new.told = self.told
-        new.priv = nft_limit_priv(self.priv.net, self.told)
+        new.priv = copy(self.priv)
+        new.priv.tokens, new.priv.last = self.priv.tokens_max, self.priv.net.clock.now_ns()
         return new
 
 

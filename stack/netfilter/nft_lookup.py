@@ -12,7 +12,6 @@ from stack.netfilter.nf_tables import (
     NFT_SET_MAP,
     nft_ctx,
     nft_dump_register,
-    nft_expr,
     nft_parse_register_load,
     nft_parse_register_store,
     nft_pktinfo,
@@ -22,10 +21,9 @@ from stack.netfilter.nf_tables import (
 )
 from stack.netfilter.nft_attrs import named
 from stack.netfilter.nft_setelem import (
-    nf_tables_activate_set,
     nf_tables_bind_set,
-    nf_tables_deactivate_set,
     nft_set_catchall_validate,
+    nft_set_expr,
     nft_set_lookup_global,
 )
 from stack.netlink.nlattr import BE32, Attr, Attrs, AttrTable, NlError
@@ -41,7 +39,7 @@ def nft_set_elem_update_expr(elem: nft_set_elem, regs: nft_regs, pkt: nft_pktinf
             return
 
 
-class nft_lookup_expr(nft_expr):
+class nft_lookup_expr(nft_set_expr):
     """Look up the register SREG in the set SET (by name) or SET_ID; the rule ends without an
     element, with NFT_LOOKUP_F_INV in FLAGS with one. DREG gets the data of a map's element.
 
@@ -106,14 +104,6 @@ class nft_lookup_expr(nft_expr):
     def validate(self, ctx: nft_ctx) -> None:
         """net/netfilter/nft_lookup.c nft_lookup_validate."""
         nft_set_catchall_validate(ctx, self.set)
-
-    def activate(self, ctx: nft_ctx) -> None:
-        """net/netfilter/nft_lookup.c nft_lookup_activate."""
-        nf_tables_activate_set(ctx, self.set)
-
-    def deactivate(self, ctx: nft_ctx) -> None:
-        """net/netfilter/nft_lookup.c nft_lookup_deactivate."""
-        nf_tables_deactivate_set(ctx, self.set)
 
 
 nft_register_expr(nft_lookup_expr)

@@ -6,17 +6,23 @@ There are no keys for route classes, security marks, net_cls control groups, bri
 from __future__ import annotations
 
 import errno
-from calendar import timegm
 from collections.abc import Callable
 from sys import byteorder
-from time import gmtime, time_ns
 from typing import Any
 
-from fastpath.base.skbuff import PACKET_BROADCAST, PACKET_LOOPBACK, PACKET_MULTICAST
+from fastpath.base.skbuff import (
+    PACKET_BROADCAST,
+    PACKET_LOOPBACK,
+    PACKET_MULTICAST,
+    PACKET_OTHERHOST,
+)
 from fastpath.net.hdr import iphdr_at, ipv6hdr_at
 from stack.core.netdevice import net_device
 from stack.core.netfilter import NF_INET_PRE_ROUTING, NFPROTO_IPV4
 from stack.core.sock import sock
+from stack.core.time64 import NSEC_PER_SEC
+from stack.ipv4.addr import ipv4_is_multicast
+from stack.ipv6.addr import ipv6_addr_is_multicast
 from stack.netfilter.nf_tables import (
     NFT_BREAK,
     NFT_PKTINFO_L4PROTO,
@@ -42,7 +48,6 @@ NFT_META_CPU, NFT_META_IIFGROUP, NFT_META_OIFGROUP, NFT_META_PRANDOM = 20, 21, 2
 NFT_META_IIFKIND, NFT_META_OIFKIND, NFT_META_TIME_NS = 26, 27, 30
 NFT_META_TIME_DAY, NFT_META_TIME_HOUR = 31, 32
 IFNAMSIZ = 16
-NSEC = 1_000_000_000
 DAY_SECONDS = 86400
 
 
@@ -99,26 +104,21 @@ def _user(pkt: nft_pktinfo, group: bool) -> bytes | None:
     return number(net.gid if group else net.uid, 4)
 
 
-def _pkttype(pkt: nft_pktinfo) -> bytes:
+def packet_type(pkt: nft_pktinfo) -> int:
     """net/netfilter/nft_meta.c nft_meta_get_eval_pkttype_lo: for looped packets by the address."""
     kind = pkt.skb.pkt_type
-    if kind == PACKET_LOOPBACK:
-        if pkt.pf == NFPROTO_IPV4:
-            multicast = iphdr_at(pkt.skb, 0).daddr >> 28 == 0xE
-        else:
-            multicast = ipv6hdr_at(pkt.skb, 0).daddr >> 120 == 0xFF
-        kind = PACKET_MULTICAST if multicast else PACKET_BROADCAST
-    return number(kind, 1)
+    if kind != PACKET_LOOPBACK:
+        return kind
+    if pkt.pf == NFPROTO_IPV4:
+        multicast = ipv4_is_multicast(iphdr_at(pkt.skb, 0).daddr)
+    else:
+        multicast = ipv6_addr_is_multicast(ipv6hdr_at(pkt.skb, 0).daddr)
+    return PACKET_MULTICAST if multicast else PACKET_BROADCAST
 
 
-def _weekday(_: nft_pktinfo) -> bytes:
-    """Days since Sunday, in UTC, as Linux counts without a time zone."""
-    return number((time_ns() // NSEC // DAY_SECONDS + 4) % 7, 1)
-
-
-def _hour(_: nft_pktinfo) -> bytes:
-    """Seconds since midnight."""
-    return number(timegm(gmtime(time_ns() // NSEC)) % DAY_SECONDS, 4)
+def _seconds(pkt: nft_pktinfo) -> int:
+    """Since 1970, in UTC: there is no time zone."""
+    return int(pkt.state.net.machine.realtime_ns() // NSEC_PER_SEC)
 
 
 def _l4proto(pkt: nft_pktinfo) -> bytes | None:
@@ -140,16 +140,16 @@ KEYS: dict[int, tuple[int, Callable[[nft_pktinfo], bytes | None]]] = {
     NFT_META_SKGID: (4, lambda pkt: _user(pkt, True)),
     NFT_META_NFPROTO: (1, lambda pkt: number(pkt.pf, 1)),
     NFT_META_L4PROTO: (1, _l4proto),
-    NFT_META_PKTTYPE: (1, _pkttype),
+    NFT_META_PKTTYPE: (1, lambda pkt: number(packet_type(pkt), 1)),
     NFT_META_CPU: (4, lambda pkt: number(0, 4)),
     NFT_META_IIFGROUP: (4, lambda pkt: _group(pkt.state.indev)),
     NFT_META_OIFGROUP: (4, lambda pkt: _group(pkt.state.outdev)),
     NFT_META_PRANDOM: (4, lambda pkt: number(pkt.state.net.random.getrandbits(32), 4)),
     NFT_META_IIFKIND: (IFNAMSIZ, lambda pkt: _kind(pkt.state.indev)),
     NFT_META_OIFKIND: (IFNAMSIZ, lambda pkt: _kind(pkt.state.outdev)),
-    NFT_META_TIME_NS: (8, lambda pkt: number(time_ns(), 8)),
-    NFT_META_TIME_DAY: (1, _weekday),
-    NFT_META_TIME_HOUR: (4, _hour),
+    NFT_META_TIME_NS: (8, lambda pkt: number(pkt.state.net.machine.realtime_ns(), 8)),
+    NFT_META_TIME_DAY: (1, lambda pkt: number((_seconds(pkt) // DAY_SECONDS + 4) % 7, 1)),
+    NFT_META_TIME_HOUR: (4, lambda pkt: number(_seconds(pkt) % DAY_SECONDS, 4)),
 }
 """Size and reader of each key; None: the packet has no value and the rule does not match."""
 SET_KEYS = {NFT_META_PRIORITY: 4, NFT_META_MARK: 4, NFT_META_PKTTYPE: 1, NFT_META_NFTRACE: 1}
@@ -206,7 +206,7 @@ class nft_meta_expr(nft_expr):
             skb.priority = given
         elif self.key == NFT_META_NFTRACE:
             nf_set_trace(pkt, given != 0)
-        elif skb.pkt_type <= PACKET_LOOPBACK and given <= PACKET_LOOPBACK:
+        elif skb.pkt_type <= PACKET_OTHERHOST and given <= PACKET_OTHERHOST:
             skb.pkt_type = given
 
     def validate(self, ctx: nft_ctx) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable, Mapping
+from copy import copy
 from typing import Any
 
 from stack.netfilter.nf_tables import (
@@ -69,7 +70,6 @@ class nft_quota(nft_expr):
     stateful = True
 
     def __init__(self, ctx: nft_ctx, tb: Attrs) -> None:
-        self.told = tb
         self.priv = nft_quota_priv(tb)
 
     def eval(self, regs: nft_regs, pkt: nft_pktinfo) -> None:
@@ -82,10 +82,9 @@ class nft_quota(nft_expr):
         return self.priv.dump(reset)
 
     def clone(self) -> nft_expr:
-        """net/netfilter/nft_quota.c nft_quota_clone."""
+        """net/netfilter/nft_quota.c nft_quota_clone: a copy with the consumed bytes."""
         new = object.__new__(nft_quota)
-        new.told, new.priv = self.told, nft_quota_priv(self.told)
-        new.priv.consumed = 0
+        new.priv = copy(self.priv)
         return new
 
 

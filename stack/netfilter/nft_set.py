@@ -22,6 +22,7 @@ from stack.netfilter.nf_tables import (
     nft_set,
     nft_set_elem,
 )
+from stack.netfilter.nft_setelem import elem_release
 from stack.netlink.nlattr import NlError
 
 WORD = 4
@@ -86,21 +87,18 @@ class nft_set_elems:
         return None if found is None or self.expired(found) else found
 
     def all(self) -> list[nft_set_elem]:
-        """Each element that has not expired; the catchall is the last."""
-        found = [elem for elem in self.walk() if not self.expired(elem)]
-        if self.catchall is not None and not self.expired(self.catchall):
-            found.append(self.catchall)
-        return found
+        """Each element, after expired ones are removed; the catchall is the last."""
+        self.collect()
+        return [*self.walk()] if self.catchall is None else [*self.walk(), self.catchall]
 
-    def collect(self) -> list[nft_set_elem]:
-        """nft_set_gc: remove and return expired elements."""
-        gone = [elem for elem in self.walk() if self.expired(elem)]
-        for elem in gone:
+    def collect(self) -> None:
+        """nft_set_gc: remove expired elements."""
+        for elem in [one for one in self.walk() if self.expired(one)]:
+            elem_release(elem)
             self.remove(elem)
         if self.catchall is not None and self.expired(self.catchall):
-            gone.append(self.catchall)
+            elem_release(self.catchall)
             self.catchall = None
-        return gone
 
 
 class nft_hash(nft_set_elems):

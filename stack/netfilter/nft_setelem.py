@@ -1,4 +1,4 @@
-"""net/netfilter/nf_tables_api.c: sets in expressions: look-up, binding."""
+"""net/netfilter/nf_tables_api.c: sets in expressions: look-up, binding; what elements use."""
 
 from __future__ import annotations
 
@@ -10,11 +10,14 @@ from stack.netfilter.nf_tables import (
     nft_ctx,
     nft_data_hold,
     nft_data_release,
+    nft_expr,
     nft_pernet,
     nft_set,
     nft_set_elem,
+    nft_table,
     nft_verdict_validate,
 )
+from stack.netfilter.nf_tables_expr import release
 from stack.netlink.nlattr import Attrs, NlError
 
 
@@ -58,7 +61,6 @@ def nf_tables_bind_set(ctx: nft_ctx, found: nft_set) -> None:
     """net/netfilter/nf_tables_api.c: an expression uses a set. Raises: NlError EBUSY."""
     if found.bindings and found.flags & NFT_SET_ANONYMOUS:
         raise NlError(errno.EBUSY)
-    found.use += 1
     found.bindings += 1
 
 
@@ -68,18 +70,41 @@ def nf_tables_activate_set(ctx: nft_ctx, found: nft_set) -> None:
         ctx.table.sets[found.name] = found
         for elem in found.elems.all():
             elem_hold(elem)
-    found.use += 1
     found.bindings += 1
 
 
 def nf_tables_deactivate_set(ctx: nft_ctx, found: nft_set) -> None:
     """net/netfilter/nf_tables_api.c: remove the expression and its anonymous set."""
-    found.use -= 1
     found.bindings -= 1
     if found.flags & NFT_SET_ANONYMOUS and ctx.table.sets.get(found.name) is found:
         del ctx.table.sets[found.name]
         for elem in found.elems.all():
             elem_release(elem)
+
+
+class nft_set_expr(nft_expr):
+    """The common part of `lookup` and `dynset`: they use a set."""
+
+    set: nft_set
+
+    def activate(self, ctx: nft_ctx) -> None:
+        """net/netfilter/nft_lookup.c nft_lookup_activate, nft_dynset.c nft_dynset_activate."""
+        nf_tables_activate_set(ctx, self.set)
+
+    def deactivate(self, ctx: nft_ctx) -> None:
+        """net/netfilter/nft_lookup.c nft_lookup_deactivate, nft_dynset.c nft_dynset_deactivate."""
+        nf_tables_deactivate_set(ctx, self.set)
+
+    def destroy(self, ctx: nft_ctx) -> None:
+        """net/netfilter/nf_tables_api.c nf_tables_destroy_set: an anonymous set goes with it."""
+        if self.set.flags & NFT_SET_ANONYMOUS:
+            release(ctx, self.set.expressions)
+
+
+def nft_table_gc(table: nft_table) -> None:
+    """nft_set_gc of each set: expired elements no longer use chains and objects."""
+    for found in table.sets.values():
+        found.elems.collect()
 
 
 def nft_set_catchall_validate(ctx: nft_ctx, found: nft_set) -> None:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import errno
 import struct
 
-from fastpath.base.skbuff import PACKET_LOOPBACK, skb_mac_header_was_set
+from fastpath.base.skbuff import skb_mac_header_was_set
 from fastpath.net.hdr import ETH_HLEN, eth_hdr, iphdr_at, ipv6hdr_at
 from stack.core.netdevice import ARPHRD_ETHER
 from stack.core.netfilter import (
@@ -18,13 +18,10 @@ from stack.core.netfilter import (
     NFPROTO_IPV4,
     NFPROTO_IPV6,
 )
-from stack.core.rows import narrow, wide
+from stack.core.rows import wide
 from stack.core.uapi import IPV6_HLEN
-from stack.ipv4.addr import ipv4_is_multicast
-from stack.ipv6.addr import (
-    ipv6_addr_is_multicast,
-)
 from stack.netfilter.nf_tables import nft_pktinfo
+from stack.netfilter.nft_meta import packet_type
 from stack.netfilter.x_tables import (
     BOTH,
     xt_match,
@@ -35,7 +32,6 @@ from stack.netlink.nlattr import NlError
 
 IPRANGE_SRC, IPRANGE_DST, IPRANGE_SRC_INV, IPRANGE_DST_INV = 1 << 0, 1 << 1, 1 << 4, 1 << 5
 IPT_TTL_EQ, IPT_TTL_NE, IPT_TTL_LT, IPT_TTL_GT = 0, 1, 2, 3
-PACKET_BROADCAST, PACKET_MULTICAST = 1, 2
 XT_OWNER_UID, XT_OWNER_GID, XT_OWNER_SOCKET, XT_OWNER_SUPPL_GROUPS = 1, 2, 4, 8
 
 
@@ -176,13 +172,7 @@ class xt_pkttype_info(xt_match):
 
     def match(self, pkt: nft_pktinfo) -> bool:
         """net/netfilter/xt_pkttype.c pkttype_mt."""
-        kind = pkt.skb.pkt_type
-        if kind == PACKET_LOOPBACK:
-            daddr = addresses(pkt)[1]
-            v4 = pkt.pf == NFPROTO_IPV4
-            multicast = ipv4_is_multicast(narrow(daddr)) if v4 else ipv6_addr_is_multicast(daddr)
-            kind = PACKET_MULTICAST if multicast else PACKET_BROADCAST
-        return (kind == self.type) != self.invert
+        return (packet_type(pkt) == self.type) != self.invert
 
 
 def has_ethernet_header(pkt: nft_pktinfo) -> bool:

@@ -18,6 +18,8 @@ from collections.abc import Callable
 import stack.netfilter.nft_expressions  # noqa: F401 -- registers what rules may have
 from stack.net import Net
 from stack.netfilter.nf_tables import (
+    NFT_TABLE_F_OWNER,
+    NFT_TABLE_F_PERSIST,
     nft_chain_validate,
     nft_ctx,
     nft_pernet,
@@ -186,10 +188,16 @@ def nf_tables_commit(net: Net, nlh: nlmsg) -> None:
     if not pernet.trans:
         return
     pernet.base_seq = pernet.base_seq % 0xFFFFFFFF + 1
+    commit_steps(net)
+    nf_tables_gen_notify(net, nlh)
+
+
+def commit_steps(net: Net) -> None:
+    """Commit each step of the batch."""
+    pernet = nft_pernet(net)
     steps, pernet.trans = pernet.trans, []
     for trans in steps:
         trans.commit()
-    nf_tables_gen_notify(net, nlh)
 
 
 def nf_tables_gen_notify(net: Net, nlh: nlmsg) -> None:
@@ -211,12 +219,18 @@ def nf_tables_abort(net: Net) -> None:
 
 
 def nft_rcv_nl_event(net: Net, portid: int) -> None:
-    """net/netfilter/nf_tables_api.c: a socket was closed; delete its tables (NFT_TABLE_F_OWNER)."""
-    pernet = nft_pernet(net)
-    for table in list(pernet.tables.values()):
-        if table.nlpid == portid:
-            nft_flush_table(nft_ctx(net, table.family, table))
-    pernet.trans.clear()
+    """net/netfilter/nf_tables_api.c: a socket was closed: delete the tables that it owned.
+
+    With NFT_TABLE_F_PERSIST they stay, without an owner.
+    """
+    for table in list(nft_pernet(net).tables.values()):
+        if not table.flags & NFT_TABLE_F_OWNER or table.nlpid != portid:
+            continue
+        if table.flags & NFT_TABLE_F_PERSIST:
+            table.flags &= ~NFT_TABLE_F_OWNER
+        else:
+            nft_flush_table(nft_ctx(net, table.family, table, quiet=True))
+    commit_steps(net)
 
 
 Call = Callable[[nlmsg, Attrs], None]

@@ -55,6 +55,7 @@ from stack.netfilter.nf_tables import (
 )
 from stack.netfilter.nf_tables_core import nft_do_chain_hook, nft_route_table_hook
 from stack.netfilter.nft_attrs import NFTA_CHAIN
+from stack.netfilter.nft_setelem import nft_table_gc
 from stack.netlink.netlink_sock import NLM_F_DUMP, nlmsg
 from stack.netlink.nf_tables_rule_api import nft_delrule
 from stack.netlink.nf_tables_trans import (
@@ -306,7 +307,6 @@ def nf_tables_addchain(ctx: nft_ctx, tb: Attrs, policy: int | None, flags: int) 
     chain = nft_chain(table, name, table.new_handle(), flags, base=base)
     chain.udata = tb.get("NFTA_CHAIN_USERDATA")
     table.chains[name] = chain
-    table.use += 1
     ctx.chain = chain
     nf_tables_register_hook(ctx.net, table, chain)
 
@@ -314,7 +314,6 @@ def nf_tables_addchain(ctx: nft_ctx, tb: Attrs, policy: int | None, flags: int) 
         nf_tables_unregister_hook(chain)
         if table.chains.get(chain.name) is chain:
             del table.chains[chain.name]
-        table.use -= 1
 
     nft_trans_add(
         ctx,
@@ -374,13 +373,11 @@ def nft_delchain(ctx: nft_ctx, chain: nft_chain) -> None:
     table = ctx.table
     held = list(table.chains.items())
     del table.chains[chain.name]
-    table.use -= 1
     registered = chain.base is not None and bool(chain.base.unregister)
 
     def undo() -> None:
         table.chains.clear()
         table.chains.update(held)
-        table.use += 1
 
     def commit() -> None:
         if registered:
@@ -406,6 +403,7 @@ def nf_tables_delchain(nlh: nlmsg, tb: Attrs) -> None:
         raise
     if chain.flags & NFT_CHAIN_BINDING:
         raise NlError(errno.EOPNOTSUPP)
+    nft_table_gc(table)
     if nlh.flags & NLM_F_NONREC and chain.use > 0:
         raise NlError(errno.EBUSY)
     ctx = nft_ctx_init(nlh, table, chain, tb)

@@ -38,10 +38,16 @@ from stack.netfilter.nf_tables import (
     nft_set_elem,
     nft_value_init,
 )
+from stack.netfilter.nf_tables_expr import (
+    list_of,
+    nft_list,
+    nft_set_elem_expr_dump,
+    nft_set_elem_expressions,
+    release,
+)
 from stack.netfilter.nft_attrs import NFTA_SET_ELEM, NFTA_SET_ELEM_LIST
 from stack.netfilter.nft_setelem import elem_hold, elem_release, nft_set_lookup_global
 from stack.netlink.netlink_sock import NLM_F_DUMP, nlmsg
-from stack.netlink.nf_tables_set_api import nft_set_elem_expr_alloc
 from stack.netlink.nf_tables_trans import (
     DELSETELEM,
     DESTROYSETELEM,
@@ -49,12 +55,9 @@ from stack.netlink.nf_tables_trans import (
     NEWSETELEM,
     at_attr,
     family_of,
-    list_of,
     message_of,
     nft_ctx_init,
     nft_dump,
-    nft_expr_dump,
-    nft_list,
     nft_notify,
     nft_reply,
     nft_table_lookup,
@@ -82,7 +85,6 @@ NOT_AT_END = (
 
 def nf_tables_fill_setelem(ctx: nft_ctx, found: nft_set, elem: nft_set_elem, reset: bool) -> bytes:
     """net/netfilter/nf_tables_api.c: the attributes of an element."""
-    exprs = [nft_expr_dump(expr, reset) for expr in elem.expressions]
     timed = bool(elem.timeout)
     own = elem.timeout != found.timeout * NSEC_PER_MSEC
     catchall = elem.flags & NFT_SET_ELEM_CATCHALL
@@ -90,8 +92,7 @@ def nf_tables_fill_setelem(ctx: nft_ctx, found: nft_set, elem: nft_set_elem, res
         "NFTA_SET_ELEM_KEY": None if catchall else {"NFTA_DATA_VALUE": elem.key},
         "NFTA_SET_ELEM_KEY_END": {"NFTA_DATA_VALUE": elem.key_end} if elem.key_end else None,
         "NFTA_SET_ELEM_DATA": None if elem.data is None else nft_data_dump(elem.data),
-        "NFTA_SET_ELEM_EXPR": exprs[0] if len(exprs) == 1 else None,
-        "NFTA_SET_ELEM_EXPRESSIONS": nft_list(exprs) if len(exprs) > 1 else None,
+        **nft_set_elem_expr_dump("NFTA_SET_ELEM", elem.expressions, reset),
         "NFTA_SET_ELEM_OBJREF": None if elem.obj is None else elem.obj.name,
         "NFTA_SET_ELEM_FLAGS": elem.flags or None,
     }
@@ -267,19 +268,12 @@ def element_data(ctx: nft_ctx, found: nft_set, tb: Attrs) -> nft_data:
 def element_expressions(
     ctx: nft_ctx, found: nft_set, tb: Attrs, elem: nft_set_elem
 ) -> list[nft_expr]:
-    """An element's expressions: its own, or copies of the set's. Raises: NlError EOPNOTSUPP."""
-    made: list[nft_expr] = []
-    if "NFTA_SET_ELEM_EXPR" in tb:
-        made.append(nft_set_elem_expr_alloc(ctx, *tb.span("NFTA_SET_ELEM_EXPR")))
-    elif "NFTA_SET_ELEM_EXPRESSIONS" in tb:
-        for at, end in list_of(ctx, tb, "NFTA_SET_ELEM_EXPRESSIONS"):
-            made.append(nft_set_elem_expr_alloc(ctx, at + 4, end))
-    elif not elem.flags & NFT_SET_ELEM_INTERVAL_END:
-        return [expr.clone() for expr in found.expressions]
-    names = [expr.name for expr in found.expressions]
-    if made and names and [expr.name for expr in made] != names:
-        raise NlError(errno.EOPNOTSUPP)
-    return made
+    """An element's expressions: copies of its own, or of the set's. Raises: NlError EOPNOTSUPP."""
+    made = nft_set_elem_expressions(ctx, tb, "NFTA_SET_ELEM", found.expressions)
+    ends = elem.flags & NFT_SET_ELEM_INTERVAL_END
+    copies = [expr.clone() for expr in (made or ([] if ends else found.expressions))]
+    release(ctx, made)
+    return copies
 
 
 # --- new elements ---------------------------------------------------------------------------------
@@ -324,8 +318,7 @@ def nft_add_set_elem(ctx: nft_ctx, found: nft_set, at: int, end: int) -> None:
 def insert(ctx: nft_ctx, found: nft_set, elem: nft_set_elem) -> None:
     """nft_setelem_insert: insert the element, if none conflicts. Raises: NlError."""
     elems = found.elems
-    for gone in elems.collect():
-        elem_release(gone)
+    elems.collect()
     catchall = bool(elem.flags & NFT_SET_ELEM_CATCHALL)
     try:
         old: nft_set_elem | None = elems.catchall if catchall else elems.same(elem)
@@ -346,8 +339,9 @@ def insert(ctx: nft_ctx, found: nft_set, elem: nft_set_elem) -> None:
         elems.put(elem)
 
     def undo() -> None:
-        elem_release(elem)
-        take_out(found, elem)
+        if elem.holds:  # else it expired, and was collected
+            elem_release(elem)
+            take_out(found, elem)
 
     nft_trans_add(ctx, undo, commit=lambda: nf_tables_setelem_notify(ctx, found, elem, NEWSETELEM))
 

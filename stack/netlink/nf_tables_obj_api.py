@@ -9,6 +9,7 @@ from stack.core.uapi import NLM_F_EXCL
 from stack.net import Net
 from stack.netfilter.nf_tables import OBJECTS, nft_ctx, nft_object, nft_table
 from stack.netfilter.nft_attrs import NFTA_OBJ
+from stack.netfilter.nft_setelem import nft_table_gc
 from stack.netlink.netlink_sock import NLM_F_DUMP, nlmsg
 from stack.netlink.nf_tables_trans import (
     DELOBJ,
@@ -89,11 +90,9 @@ def nf_tables_newobj(nlh: nlmsg, tb: Attrs) -> None:
     obj.table, obj.name, obj.handle, obj.use = table, name, table.new_handle(), 0
     obj.udata = tb.get("NFTA_OBJ_USERDATA")
     table.objects[number, name] = obj
-    table.use += 1
 
     def gone() -> None:
         del table.objects[number, name]
-        table.use -= 1
         obj.destroy(ctx)
 
     nft_trans_add(ctx, gone, commit=lambda: nft_obj_notify(ctx, obj, NEWOBJ))
@@ -129,12 +128,10 @@ def nft_delobj(ctx: nft_ctx, obj: nft_object) -> None:
     table = ctx.table
     held = list(table.objects.items())
     del table.objects[obj.type, obj.name]
-    table.use -= 1
 
     def undo() -> None:
         table.objects.clear()
         table.objects.update(held)
-        table.use += 1
 
     def commit() -> None:
         nft_obj_notify(ctx, obj, DELOBJ)
@@ -155,6 +152,7 @@ def nf_tables_delobj(nlh: nlmsg, tb: Attrs) -> None:
         if exc.errno == errno.ENOENT and message_of(nlh) == DESTROYOBJ:
             return
         raise
+    nft_table_gc(table)
     if obj.use > 0:
         raise bad_attr(tb, attr, errno.EBUSY)
     nft_delobj(nft_ctx_init(nlh, table, nla=tb), obj)

@@ -17,6 +17,13 @@ from stack.netfilter.nf_tables import (
     nft_rule,
     nft_table,
 )
+from stack.netfilter.nf_tables_expr import (
+    list_of,
+    nft_expr_dump,
+    nft_expr_init,
+    nft_list,
+    release,
+)
 from stack.netfilter.nft_attrs import NFTA_RULE
 from stack.netfilter.nft_lookup import nft_lookup_expr
 from stack.netlink.netlink_sock import NLM_F_DUMP, nlmsg
@@ -33,14 +40,10 @@ from stack.netlink.nf_tables_trans import (
     at_attr,
     bad_attr,
     family_of,
-    list_of,
     message_of,
     nft_chain_lookup,
     nft_ctx_init,
     nft_dump,
-    nft_expr_dump,
-    nft_expr_init,
-    nft_list,
     nft_notify,
     nft_reply,
     nft_table_lookup,
@@ -140,13 +143,6 @@ def nft_rule_lookup_byid(ctx: nft_ctx, tb: Attrs, name: str) -> nft_rule:
 
 
 # --- new rules ------------------------------------------------------------------------------------
-
-
-def release(ctx: nft_ctx, expressions: list[nft_expr]) -> None:
-    """nf_tables_rule_release: release the references of a rule that was not added."""
-    for expr in expressions:
-        expr.deactivate(ctx)
-        expr.destroy(ctx)
 
 
 def nft_rule_expressions(ctx: nft_ctx, tb: Attrs) -> list[nft_expr]:

@@ -36,6 +36,13 @@ from stack.netfilter.nf_tables import (
     nft_set_elem,
     nft_table,
 )
+from stack.netfilter.nf_tables_expr import (
+    list_of,
+    nft_list,
+    nft_set_elem_expr_dump,
+    nft_set_elem_expressions,
+    release,
+)
 from stack.netfilter.nft_attrs import NFTA_SET, NFTA_SET_FIELD
 from stack.netfilter.nft_set import nft_select_set_ops
 from stack.netfilter.nft_setelem import elem_hold, elem_release
@@ -48,13 +55,9 @@ from stack.netlink.nf_tables_trans import (
     NLM_F_REPLACE,
     bad_attr,
     family_of,
-    list_of,
     message_of,
     nft_ctx_init,
     nft_dump,
-    nft_expr_dump,
-    nft_expr_init,
-    nft_list,
     nft_notify,
     nft_reply,
     nft_table_lookup,
@@ -77,7 +80,6 @@ FLAGS = (
 RESERVED = 0xFFFFFF00
 """NFT_DATA_RESERVED_MASK: data types reserved for the kernel."""
 NFT_OBJECT_MAX = 9
-NFT_SET_EXPR_MAX = 2
 NFT_REG32_COUNT = 16
 VERDICT_BYTES = 16
 MOST_FIELD_BYTES = 255
@@ -104,7 +106,6 @@ def nf_tables_fill_set(found: nft_set, message: int = NEWSET) -> bytes:
         return NFTA_SET.build(told)
     maps = bool(found.flags & NFT_SET_MAP)
     fields = [NFTA_SET_FIELD.build({"NFTA_SET_FIELD_LEN": size}) for size in found.field_len]
-    exprs = [nft_expr_dump(expr) for expr in found.expressions]
     told |= {
         "NFTA_SET_FLAGS": found.flags or None,
         "NFTA_SET_KEY_TYPE": found.ktype,
@@ -120,9 +121,8 @@ def nf_tables_fill_set(found: nft_set, message: int = NEWSET) -> bytes:
             "NFTA_SET_DESC_SIZE": found.size or None,
             "NFTA_SET_DESC_CONCAT": nft_list(fields) if len(fields) > 1 else None,
         },
-        "NFTA_SET_EXPR": exprs[0] if len(exprs) == 1 else None,
-        "NFTA_SET_EXPRESSIONS": nft_list(exprs) if len(exprs) > 1 else None,
     }
+    told |= nft_set_elem_expr_dump("NFTA_SET", found.expressions)
     return NFTA_SET.build(told)
 
 
@@ -196,8 +196,7 @@ def nf_tables_newset(nlh: nlmsg, tb: Attrs) -> None:
     desc.expressions = nft_set_expressions(ctx, tb)
     if old is not None:
         same = nft_set_is_same(old, desc)
-        for expr in desc.expressions:
-            expr.destroy(ctx)
+        release(ctx, desc.expressions)
         if not same:
             raise bad_attr(tb, "NFTA_SET_NAME", errno.EEXIST)
         updset(ctx, old, desc)
@@ -207,14 +206,11 @@ def nf_tables_newset(nlh: nlmsg, tb: Attrs) -> None:
     desc.udata = tb.get("NFTA_SET_USERDATA")
     desc.elems = nft_select_set_ops(desc, ctx.net.clock.now_ns)
     table.sets[desc.name] = desc
-    table.use += 1
 
     def undo() -> None:
         if table.sets.get(desc.name) is desc:
             del table.sets[desc.name]
-        table.use -= 1
-        for expr in desc.expressions:
-            expr.destroy(ctx)
+        release(ctx, desc.expressions)
 
     nft_trans_add(
         ctx,
@@ -320,30 +316,12 @@ def nf_tables_set_desc_parse(ctx: nft_ctx, tb: Attrs, klen: int) -> tuple[int, .
     return tuple(sizes)
 
 
-def nft_set_elem_expr_alloc(ctx: nft_ctx, at: int, end: int) -> nft_expr:
-    """net/netfilter/nf_tables_api.c: an expression of an element. Raises: NlError EOPNOTSUPP."""
-    expr = nft_expr_init(ctx, at, end)
-    if not expr.stateful:
-        expr.deactivate(ctx)
-        expr.destroy(ctx)
-        raise NlError(errno.EOPNOTSUPP)
-    return expr
-
-
 def nft_set_expressions(ctx: nft_ctx, tb: Attrs) -> list[nft_expr]:
     """net/netfilter/nf_tables_api.c nft_set_expr_alloc: expressions copied to each element."""
-    if "NFTA_SET_EXPR" in tb:
-        return [nft_set_elem_expr_alloc(ctx, *tb.span("NFTA_SET_EXPR"))]
-    if "NFTA_SET_EXPRESSIONS" not in tb:
-        return []
-    if not tb.get("NFTA_SET_FLAGS", 0) & NFT_SET_EXPR:
+    one = "NFTA_SET_EXPR" in tb or "NFTA_SET_EXPRESSIONS" not in tb
+    if not one and not tb.get("NFTA_SET_FLAGS", 0) & NFT_SET_EXPR:
         raise NlError(errno.EINVAL)
-    made: list[nft_expr] = []
-    for at, end in list_of(ctx, tb, "NFTA_SET_EXPRESSIONS"):
-        if len(made) == NFT_SET_EXPR_MAX:
-            raise NlError(errno.E2BIG)
-        made.append(nft_set_elem_expr_alloc(ctx, at + 4, end))
-    return made
+    return nft_set_elem_expressions(ctx, tb, "NFTA_SET", [])
 
 
 # --- deleted sets ---------------------------------------------------------------------------------
@@ -355,18 +333,20 @@ def nft_delset(ctx: nft_ctx, found: nft_set) -> None:
     held = list(table.sets.items())
     elems: list[nft_set_elem] = found.elems.all()
     del table.sets[found.name]
-    table.use -= 1
     for elem in elems:
         elem_release(elem)
 
     def undo() -> None:
         table.sets.clear()
         table.sets.update(held)
-        table.use += 1
         for elem in elems:
             elem_hold(elem)
 
-    nft_trans_add(ctx, undo, commit=lambda: nf_tables_set_notify(ctx, found, DELSET))
+    def commit() -> None:
+        nf_tables_set_notify(ctx, found, DELSET)
+        release(ctx, found.expressions)
+
+    nft_trans_add(ctx, undo, commit=commit)
 
 
 def nf_tables_delset(nlh: nlmsg, tb: Attrs) -> None:
@@ -381,7 +361,7 @@ def nf_tables_delset(nlh: nlmsg, tb: Attrs) -> None:
         if exc.errno == errno.ENOENT and message_of(nlh) == DESTROYSET:
             return
         raise
-    if found.use or (nlh.flags & NLM_F_NONREC and len(found.elems)):
+    if found.bindings or (nlh.flags & NLM_F_NONREC and len(found.elems)):
         raise bad_attr(tb, attr, errno.EBUSY)
     nft_delset(nft_ctx_init(nlh, table, nla=tb), found)
 

@@ -18,18 +18,15 @@ from typing import Any
 from stack.core.uapi import NLM_F_CREATE, NLM_F_EXCL
 from stack.net import Net
 from stack.netfilter.nf_tables import (
-    EXPRESSIONS,
     NFT_TABLE_F_OWNER,
     nft_chain,
     nft_ctx,
-    nft_expr,
     nft_pernet,
     nft_rule,
     nft_set,
     nft_table,
     nftables_pernet,
 )
-from stack.netfilter.nft_attrs import NFTA_EXPR, NFTA_LIST
 from stack.netlink.af_netlink import netlink_dump_start, netlink_reply, nlmsg_notify, nlmsg_part
 from stack.netlink.ct_attrs import NFGENMSG
 from stack.netlink.netlink_sock import (
@@ -38,7 +35,7 @@ from stack.netlink.netlink_sock import (
     netlink_callback,
     nlmsg,
 )
-from stack.netlink.nlattr import NLA_TYPE_MASK, Attrs, NlError, nla_for_each
+from stack.netlink.nlattr import Attrs, NlError
 
 NFNL_SUBSYS_NFTABLES = 10
 NFNLGRP_NFTABLES, NFNLGRP_NFTRACE = 7, 9
@@ -55,7 +52,6 @@ NLM_F_REPLACE = 0x100
 NLM_F_NONREC = 0x100
 NLM_F_APPEND = 0x800
 
-NLA_LIST_ELEM = 1
 NFT_RULE_MAXEXPRS = 128
 
 
@@ -133,6 +129,8 @@ def nft_trans_add(ctx: nft_ctx, undo: Callable[[], None], **rest: Any) -> nft_tr
 def nft_notify(ctx: nft_ctx, message: int, fill: Callable[[], bytes], flags: int = 0) -> None:
     """Notify the group, if it has listeners, and an echo's requester. `fill` returns attributes."""
     net = ctx.net
+    if ctx.quiet:
+        return
     if not ctx.report and not net.nl_table.protocols[NETLINK_NETFILTER].listeners.get(
         NFNLGRP_NFTABLES
     ):
@@ -217,50 +215,3 @@ def nft_chain_lookup(table: nft_table, tb: Attrs, name: str) -> nft_chain:
     if chain is None:
         raise bad_attr(tb, name, errno.ENOENT)
     return chain
-
-
-# --- expressions ----------------------------------------------------------------------------------
-
-
-def nft_expr_init(ctx: nft_ctx, at: int, end: int) -> nft_expr:
-    """net/netfilter/nf_tables_api.c: the expression (NFTA_EXPR_*) from `at` to `end` of a message.
-
-    Raises: NlError ENOENT: no module has it; and the errors of its `init`.
-    """
-    tb = NFTA_EXPR.parse(ctx.whole, at, end=end)
-    if "NFTA_EXPR_NAME" not in tb:
-        raise NlError(errno.EINVAL)
-    kind = EXPRESSIONS.get(tb["NFTA_EXPR_NAME"])
-    if kind is None or (kind.families and ctx.family not in kind.families):
-        raise NlError(errno.ENOENT)
-    found = Attrs()
-    if "NFTA_EXPR_DATA" in tb:
-        start, stop = tb.span("NFTA_EXPR_DATA")
-        found = kind.attrs.parse(ctx.whole, start, end=stop)
-    return kind(ctx, found)
-
-
-def nft_expr_dump(expr: nft_expr, reset: bool = False) -> bytes:
-    """net/netfilter/nf_tables_api.c nf_tables_fill_expr_info."""
-    told = expr.dump(reset)
-    data = told if told is None or isinstance(told, bytes) else expr.attrs.build(told)
-    return NFTA_EXPR.build({"NFTA_EXPR_NAME": expr.name, "NFTA_EXPR_DATA": data})
-
-
-def nft_list(elements: list[bytes]) -> bytes:
-    """A list: NFTA_LIST_ELEM for each."""
-    return b"".join(NFTA_LIST.build({"NFTA_LIST_ELEM": one}) for one in elements)
-
-
-def list_of(
-    ctx: nft_ctx, tb: Attrs, name: str, numbered: bool = False
-) -> Iterator[tuple[int, int]]:
-    """Start (with header) and end of each NFTA_LIST_ELEM of an attribute.
-
-    `numbered`: programs count them by the type. Raises: NlError EINVAL: something else is in it.
-    """
-    start, stop = tb.span(name)
-    for kind, at, end in nla_for_each(ctx.whole, start, stop):
-        if kind & NLA_TYPE_MASK != NLA_LIST_ELEM and not numbered:
-            raise NlError(errno.EINVAL)
-        yield at, end
