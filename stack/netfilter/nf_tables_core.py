@@ -23,6 +23,7 @@ from stack.core.netfilter import (
 )
 from stack.core.rows import wide
 from stack.core.uapi import IPPROTO_FRAGMENT, IPV6_HLEN
+from stack.netfilter.nf_conntrack_tuple import IP_OFFSET
 from stack.netfilter.nf_tables import (
     NFT_BREAK,
     NFT_CONTINUE,
@@ -44,7 +45,6 @@ from stack.netfilter.nf_tables_trace import (
 )
 from stack.netfilter.reroute import ip_route_me_harder
 
-IP_OFFSET = 0x1FFF
 IP6_OFFSET = 0xFFF8
 MOST_THOFF = 0xFFFF
 

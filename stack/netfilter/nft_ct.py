@@ -71,6 +71,7 @@ from stack.netlink.nlattr import Attrs, NlError
 ) = range(24)
 IP_CT_DIR_MAX = 2
 COUNTERS = (NFT_CT_PKTS, NFT_CT_BYTES, NFT_CT_AVGPKT)
+"""In the order of enum xt_connbytes_what."""
 NO_DIRECTION = {
     NFT_CT_DIRECTION: 1,
     NFT_CT_STATE: 4,
@@ -145,6 +146,18 @@ def ct_key_len(ctx: nft_ctx, key: int, tb: Attrs) -> int:
     return ONE_DIRECTION[key]
 
 
+def ct_counter(ct: nf_conn, key: int, direction: int) -> int:
+    """Packets, bytes, or bytes per packet (COUNTERS), of a direction; IP_CT_DIR_MAX: of both."""
+    packets = size = 0
+    if direction != IP_CT_DIR_REPLY:
+        packets, size = ct.orig_packets, ct.orig_bytes
+    if direction != IP_CT_DIR_ORIGINAL:
+        packets, size = packets + ct.reply_packets, size + ct.reply_bytes
+    if key == NFT_CT_AVGPKT:
+        return size // packets if packets else 0
+    return packets if key == NFT_CT_PKTS else size
+
+
 class nft_ct(nft_expr):
     """Read KEY (NFT_CT_*) of the packet's connection into the register DREG, of DIRECTION if the
     key has one; or set the mark from SREG. A packet without a value ends the rule.
@@ -210,7 +223,7 @@ class nft_ct(nft_expr):
                 return None
             return self.tuple_of(ct)[at].to_bytes(4 if ct.l3num == NFPROTO_IPV4 else 16, "big")
         if key in COUNTERS:
-            return self.counter(ct)
+            return ct_counter(ct, self.key, self.dir)
         match key:
             case 1:  # NFT_CT_DIRECTION
                 return ctinfo2dir(ctinfo)
@@ -237,17 +250,6 @@ class nft_ct(nft_expr):
     def tuple_of(self, ct: nf_conn) -> Tuple:
         """The tuple of the direction that the expression names."""
         return ct.reply.tuple if self.dir == IP_CT_DIR_REPLY else ct.orig.tuple
-
-    def counter(self, ct: nf_conn) -> int:
-        """Packets, bytes, or bytes per packet, of one direction or of both."""
-        packets = size = 0
-        if self.dir != IP_CT_DIR_REPLY:
-            packets, size = ct.orig_packets, ct.orig_bytes
-        if self.dir != IP_CT_DIR_ORIGINAL:
-            packets, size = packets + ct.reply_packets, size + ct.reply_bytes
-        if self.key == NFT_CT_AVGPKT:
-            return size // packets if packets else 0
-        return packets if self.key == NFT_CT_PKTS else size
 
     def set_mark(self, regs: nft_regs, ct: nf_conn | None) -> None:
         """NFT_CT_MARK of nft_ct_set_eval."""

@@ -122,12 +122,6 @@ NFTA_RT = AttrTable(
     Attr("NFTA_RT_DREG", 1, BE32),
     Attr("NFTA_RT_KEY", 2, BE32, legal=BYTE),
 )
-NFTA_SOCKET = AttrTable(
-    "NFTA_SOCKET",
-    Attr("NFTA_SOCKET_KEY", 1, BE32, legal=BYTE),
-    Attr("NFTA_SOCKET_DREG", 2, BE32),
-    Attr("NFTA_SOCKET_LEVEL", 3, BE32, legal=BYTE),
-)
 NFTA_NG = AttrTable(
     "NFTA_NG",
     Attr("NFTA_NG_DREG", 1, BE32),

@@ -33,7 +33,11 @@ from stack.core.uapi import (
     RTN_UNSPEC,
 )
 from stack.inet.flow import flowi
-from stack.ipv4.addr import ipv4_is_lbcast, ipv4_is_multicast, ipv4_is_zeronet
+from stack.ipv4.addr import (
+    ipv4_is_lbcast,
+    ipv4_is_local_multicast,
+    ipv4_is_zeronet,
+)
 from stack.ipv4.fib import (
     IPTOS_RT_MASK,
     __fib_lookup,
@@ -109,6 +113,12 @@ def nft_fib6_addr_type(net: Net, dev: net_device | None, addr: wide) -> int:
     if kind & IPV6_ADDR_MULTICAST:
         return RTN_MULTICAST
     return RTN_UNICAST if kind & IPV6_ADDR_UNICAST else RTN_UNSPEC
+
+
+def no_sender_yet(saddr: int, daddr: int) -> bool:
+    """Whether a host without an address asks its link, as DHCP does: no route leads back to it."""
+    asks = ipv4_is_lbcast(daddr) or ipv4_is_local_multicast(daddr)
+    return ipv4_is_zeronet(saddr) and asks
 
 
 def fib4_device(
@@ -213,9 +223,7 @@ class nft_fib(nft_expr):
         if pkt.pf != NFPROTO_IPV4:
             return fib6_device(pkt, addr, mark, dev)
         iph = iphdr_at(pkt.skb, 0)
-        if ipv4_is_zeronet(iph.saddr) and (
-            ipv4_is_lbcast(iph.daddr) or ipv4_is_multicast(iph.daddr)
-        ):
+        if no_sender_yet(iph.saddr, iph.daddr):
             return pkt.skb.dev
         return fib4_device(pkt, narrow(addr), mark, dev)
 

@@ -36,23 +36,21 @@ class nft_log(nft_expr):
     attrs = NFTA_LOG
 
     def __init__(self, ctx: nft_ctx, tb: Attrs) -> None:
-        self.told = dict.fromkeys(NFTA_LOG.by_name, None) | tb
         grouped = "NFTA_LOG_GROUP" in tb
         if grouped and ("NFTA_LOG_LEVEL" in tb or "NFTA_LOG_FLAGS" in tb):
             raise NlError(errno.EINVAL)
-        order = ["NFTA_LOG_PREFIX"]
-        if grouped:
-            order += ["NFTA_LOG_GROUP", "NFTA_LOG_SNAPLEN"]
-            order += ["NFTA_LOG_QTHRESHOLD"] if tb.get("NFTA_LOG_QTHRESHOLD") else []
-        else:
-            level: int = self.told["NFTA_LOG_LEVEL"] or 0
-            if "NFTA_LOG_LEVEL" not in tb:
-                level = self.told["NFTA_LOG_LEVEL"] = NFT_LOGLEVEL_WARNING
-            flags: int = tb.get("NFTA_LOG_FLAGS", 0)
-            if level > NFT_LOGLEVEL_AUDIT or flags & ~NF_LOG_MASK:
-                raise NlError(errno.EINVAL)
-            order += ["NFTA_LOG_LEVEL"] + (["NFTA_LOG_FLAGS"] if flags else [])
-        self.told = {one: self.told[one] for one in order}
+        level: int = tb.get("NFTA_LOG_LEVEL", NFT_LOGLEVEL_WARNING)
+        flags: int = tb.get("NFTA_LOG_FLAGS", 0)
+        if level > NFT_LOGLEVEL_AUDIT or flags & ~NF_LOG_MASK:
+            raise NlError(errno.EINVAL)
+        self.told = {
+            "NFTA_LOG_PREFIX": tb.get("NFTA_LOG_PREFIX"),
+            "NFTA_LOG_GROUP": tb.get("NFTA_LOG_GROUP"),
+            "NFTA_LOG_SNAPLEN": tb.get("NFTA_LOG_SNAPLEN") if grouped else None,
+            "NFTA_LOG_QTHRESHOLD": tb.get("NFTA_LOG_QTHRESHOLD") or None if grouped else None,
+            "NFTA_LOG_LEVEL": None if grouped else level,
+            "NFTA_LOG_FLAGS": flags or None,
+        }
         self.loginfo = nf_loginfo(
             *(tb.get("NFTA_LOG_GROUP", 0), tb.get("NFTA_LOG_PREFIX", "")),
             *(tb.get("NFTA_LOG_SNAPLEN"), tb.get("NFTA_LOG_QTHRESHOLD", 0)),

@@ -17,8 +17,11 @@ from stack.core.netfilter import (
     NFPROTO_IPV6,
 )
 from stack.core.rows import wide
-from stack.core.uapi import IP_HLEN, IPV6_HLEN, TCP_HLEN
-from stack.ipv4.route import rtable
+from stack.core.uapi import AF_INET6, IP_HLEN, IPV6_HLEN, TCP_HLEN
+from stack.inet.flow import flowi
+from stack.inet.tcp_const import TCP_MSS_DEFAULT
+from stack.ipv4.route import ip_route_output, rtable
+from stack.ipv6.route import ip6_route_output
 from stack.ipv6.rt6_info import rt6_info
 from stack.netfilter.nf_tables import (
     NFT_BREAK,
@@ -37,6 +40,27 @@ from stack.netlink.nlattr import Attrs, NlError
 NFT_RT_CLASSID, NFT_RT_NEXTHOP4, NFT_RT_NEXTHOP6, NFT_RT_TCPMSS, NFT_RT_XFRM = range(5)
 SIZES = {NFT_RT_NEXTHOP4: 4, NFT_RT_NEXTHOP6: 16, NFT_RT_TCPMSS: 2, NFT_RT_XFRM: 1}
 MSS_HOOKS = 1 << NF_INET_FORWARD | 1 << NF_INET_LOCAL_OUT | 1 << NF_INET_POST_ROUTING
+
+
+def tcpmss_mtu(pkt: nft_pktinfo) -> int:
+    """The smaller MTU: of the packet's route, and of the one back to its sender, if there is one.
+
+    It is part of get_tcpmss of net/netfilter/nft_rt.c, and of xt_TCPMSS.c.
+    """
+    skb, net = pkt.skb, pkt.state.net
+    mtu: int = dst_mtu(skb.dst)
+    if pkt.pf == NFPROTO_IPV4:
+        try:
+            return min(mtu, dst_mtu(ip_route_output(net, iphdr_at(skb, 0).saddr)))
+        except OSError:
+            return mtu
+    back = ip6_route_output(net, None, flowi(AF_INET6, ipv6hdr_at(skb, 0).saddr))
+    return mtu if back.error else min(mtu, dst_mtu(back))
+
+
+def tcp_headers(pf: int) -> int:
+    """The bytes of the headers of IP and TCP."""
+    return (IP_HLEN if pf == NFPROTO_IPV4 else IPV6_HLEN) + TCP_HLEN
 
 
 class nft_rt(nft_expr):
@@ -79,8 +103,9 @@ class nft_rt(nft_expr):
         if self.key == NFT_RT_XFRM:
             return b"\0"
         if self.key == NFT_RT_TCPMSS:
-            headers = (IP_HLEN if v4 else IPV6_HLEN) + TCP_HLEN
-            return max(dst_mtu(skb.dst) - headers, 0).to_bytes(2, byteorder)
+            mtu, headers = tcpmss_mtu(pkt), tcp_headers(pkt.pf)
+            mss = mtu - headers if headers < mtu <= 0xFFFF else TCP_MSS_DEFAULT
+            return mss.to_bytes(2, byteorder)
         if self.key == NFT_RT_NEXTHOP4:
             rt: rtable = skb.dst
             return (rt.rt_gw4 or iphdr_at(skb, 0).daddr).to_bytes(4, "big") if v4 else b""

@@ -18,7 +18,6 @@ from stack.core.netfilter import (
 )
 from stack.core.rows import narrow, wide
 from stack.core.uapi import RTN_LOCAL
-from stack.ipv4.addr import ipv4_is_multicast
 from stack.ipv6.addr import (
     IPV6_ADDR_ANY,
     IPV6_ADDR_MULTICAST,
@@ -31,6 +30,7 @@ from stack.netfilter.nft_fib import (
     fib6_device,
     inet_dev_addr_type,
     nft_fib6_addr_type,
+    no_sender_yet,
 )
 from stack.netfilter.x_tables import (
     BOTH,
@@ -141,12 +141,12 @@ class xt_rpfilter_info(xt_match):
         dev = None if self.flags & XT_RPFILTER_LOOSE else indev
         local = bool(self.flags & XT_RPFILTER_ACCEPT_LOCAL)
         if pkt.pf == NFPROTO_IPV4:
-            if not saddr and ipv4_is_multicast(narrow(daddr)):
+            if no_sender_yet(narrow(saddr), narrow(daddr)):
                 return True
             if local and inet_dev_addr_type(net, None, saddr) == RTN_LOCAL:
                 return True
             return fib4_device(pkt, narrow(saddr), mark, dev) is not None
-        if local and nft_fib6_addr_type(net, None, saddr) == RTN_LOCAL:
+        if not saddr or (local and nft_fib6_addr_type(net, None, saddr) == RTN_LOCAL):
             return True
         return fib6_device(pkt, saddr, mark, dev) is not None
 

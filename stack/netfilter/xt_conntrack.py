@@ -23,7 +23,13 @@ from stack.netfilter.nf_conntrack import (
 from stack.netfilter.nf_conntrack_life import nf_ct_expires
 from stack.netfilter.nf_conntrack_tuple import nf_ct_get_tuplepr
 from stack.netfilter.nf_tables import nft_pktinfo
-from stack.netfilter.nft_ct import nft_ct_netns_get, nft_ct_netns_put
+from stack.netfilter.nft_ct import (
+    COUNTERS,
+    IP_CT_DIR_MAX,
+    ct_counter,
+    nft_ct_netns_get,
+    nft_ct_netns_put,
+)
 from stack.netfilter.x_tables import (
     xt_hotdrop,
     xt_match,
@@ -46,8 +52,6 @@ XT_CONNTRACK_DIRECTION = 1 << 12
 PLACES = ((False, 2), (False, 4), (True, 2), (True, 4))
 """For the four addresses: whether it is in the reply's tuple, and its index."""
 
-XT_CONNBYTES_PKTS, XT_CONNBYTES_BYTES, XT_CONNBYTES_AVGPKT = 0, 1, 2
-XT_CONNBYTES_DIR_ORIGINAL, XT_CONNBYTES_DIR_REPLY, XT_CONNBYTES_DIR_BOTH = 0, 1, 2
 XT_CONNLIMIT_INVERT, XT_CONNLIMIT_DADDR = 1, 2
 
 
@@ -181,7 +185,7 @@ class xt_connbytes_info(uses_conntrack):
 
     def __init__(self, par: xt_mtchk_param, info: bytes) -> None:
         self.low, self.high, self.what, self.dir = struct.unpack_from("=QQBB", info)
-        if self.what > XT_CONNBYTES_AVGPKT or self.dir > XT_CONNBYTES_DIR_BOTH:
+        if self.what >= len(COUNTERS) or self.dir > IP_CT_DIR_MAX:
             raise NlError(errno.EINVAL)
         super().__init__(par, info)
         par.net.sysctl.nf_conntrack_acct = 1  # nf_ct_set_acct
@@ -191,14 +195,7 @@ class xt_connbytes_info(uses_conntrack):
         ct: nf_conn | None = pkt.skb.nfct
         if ct is None:
             return False
-        packets = size = 0
-        if self.dir != XT_CONNBYTES_DIR_REPLY:
-            packets, size = ct.orig_packets, ct.orig_bytes
-        if self.dir != XT_CONNBYTES_DIR_ORIGINAL:
-            packets, size = packets + ct.reply_packets, size + ct.reply_bytes
-        what = packets if self.what == XT_CONNBYTES_PKTS else size
-        if self.what == XT_CONNBYTES_AVGPKT:
-            what = size // packets if packets else 0
+        what = ct_counter(ct, COUNTERS[self.what], self.dir)
         if self.high >= self.low:
             return self.low <= what <= self.high
         return not self.high <= what <= self.low

@@ -126,7 +126,10 @@ class xt_quota_info(xt_match):
 
 
 class xt_string_info(xt_match):
-    """struct xt_string_info: `-m string`: whether bytes are in the packet."""
+    """struct xt_string_info: `-m string`: whether the packet has the bytes between two offsets.
+
+    EINVAL: the offsets, the pattern's length or the flags are wrong; ENOENT: no such algorithm.
+    """
 
     name = "string"
     revision = 1
@@ -152,7 +155,7 @@ class xt_string_info(xt_match):
 
     def match(self, pkt: nft_pktinfo) -> bool:
         """net/netfilter/xt_string.c string_mt."""
-        data = skb_bytes(pkt.skb, self.low, self.high - self.low + len(self.pattern))
+        data = skb_bytes(pkt.skb, self.low, self.high - self.low)
         if self.flags & XT_STRING_FLAG_IGNORECASE:
             data = data.upper()
         return (self.pattern in data) != bool(self.flags & XT_STRING_FLAG_INVERT)

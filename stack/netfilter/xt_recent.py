@@ -108,6 +108,8 @@ class xt_recent_mtinfo_v1(xt_match):
         else:
             ip6h = ipv6hdr_at(pkt.skb, 0)
             addr, ttl = ip6h.daddr if dest else ip6h.saddr, ip6h.hop_limit
+        if pkt.state.outdev is not None and pkt.state.sk is None:
+            ttl = ttl + 1 & 0xFF  # as it was before the packet was forwarded
         key = pkt.pf, addr & self.mask
         e = entries.get(key)
         if e is not None and self.what & XT_RECENT_TTL and e.ttl not in (ttl, 0):

@@ -13,8 +13,7 @@ import struct
 
 from fastpath.base.csum import csum_replace2
 from fastpath.base.skbuff import CHECKSUM_PARTIAL, skb_checksum_help, skb_cow
-from fastpath.net.hdr import TCP_FLAG_SYN, iphdr_at, ipv6hdr_at, tcphdr_at
-from stack.core.dst import dst_mtu
+from fastpath.net.hdr import iphdr_at, ipv6hdr_at, tcphdr_at
 from stack.core.netfilter import (
     NF_DROP,
     NF_INET_FORWARD,
@@ -26,13 +25,14 @@ from stack.core.netfilter import (
     NFPROTO_IPV4,
     NFPROTO_IPV6,
 )
-from stack.core.uapi import IP_HLEN, IPPROTO_TCP, IPV6_HLEN, TCP_HLEN
+from stack.core.uapi import IPPROTO_TCP, TCP_HLEN
 from stack.netfilter.nf_log import nf_log_packet, nf_loginfo
 from stack.netfilter.nf_reject import nf_send_reset, nf_send_unreach
 from stack.netfilter.nf_tables import nft_pktinfo
 from stack.netfilter.nf_tables_trace import nf_set_trace
 from stack.netfilter.nft_exthdr import skb_replace16, tcp_strip_options
 from stack.netfilter.nft_hash import nfqueue_hash
+from stack.netfilter.nft_rt import tcp_headers, tcpmss_mtu
 from stack.netfilter.x_tables import (
     BOTH,
     XT_CONTINUE,
@@ -168,24 +168,17 @@ class xt_tcpmss_info(xt_target):
         if self.mss == XT_TCPMSS_CLAMP_PMTU and par.hook_mask & ~CLASSIFY_HOOKS:
             raise NlError(errno.EINVAL)
 
-    def new_mss(self, pkt: nft_pktinfo) -> int:
-        """The limit: the given one, or the route's MSS."""
-        if self.mss != XT_TCPMSS_CLAMP_PMTU:
-            return self.mss
-        if pkt.skb.dst is None:
-            return 0
-        headers = (IP_HLEN if pkt.pf == NFPROTO_IPV4 else IPV6_HLEN) + TCP_HLEN
-        return dst_mtu(pkt.skb.dst) - headers
-
     def target(self, pkt: nft_pktinfo) -> int:
         """net/netfilter/xt_TCPMSS.c tcpmss_tg4, tcpmss_tg6."""
         if pkt.fragoff:
             return XT_CONTINUE
         options = tcp_options(pkt)
         th = tcphdr_at(pkt.skb, pkt.thoff)
-        new = self.new_mss(pkt)
-        if not th.flags & TCP_FLAG_SYN or new <= 0:
-            return XT_CONTINUE
+        new = self.mss
+        if new == XT_TCPMSS_CLAMP_PMTU:
+            new = tcpmss_mtu(pkt) - tcp_headers(pkt.pf)
+            if new <= 0:
+                return NF_DROP
         for kind, at, size in options:
             if kind == TCPOPT_MSS and size == 4 and at + size <= th.doff * 4:
                 old = int.from_bytes(th.options[at - TCP_HLEN + 2 :][:2], "big")

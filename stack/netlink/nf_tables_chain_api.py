@@ -26,8 +26,6 @@ from stack.core.netfilter import (
     NF_INET_POST_ROUTING,
     NF_INET_PRE_ROUTING,
     NF_IP_PRI_CONNTRACK,
-    NFPROTO_IPV4,
-    NFPROTO_IPV6,
     nf_hook_state,
     nf_register_net_hook,
     nf_unregister_net_hook,
@@ -42,7 +40,6 @@ from stack.netfilter.nf_nat_hooks import (
     nf_nat_unregister_fn,
 )
 from stack.netfilter.nf_tables import (
-    NFPROTO_INET,
     NFT_CHAIN_BASE,
     NFT_CHAIN_BINDING,
     NFT_CHAIN_HW_OFFLOAD,
@@ -55,6 +52,7 @@ from stack.netfilter.nf_tables import (
 )
 from stack.netfilter.nf_tables_core import nft_do_chain_hook, nft_route_table_hook
 from stack.netfilter.nft_attrs import NFTA_CHAIN
+from stack.netfilter.nft_ct import nft_families
 from stack.netfilter.nft_setelem import nft_table_gc
 from stack.netlink.netlink_sock import NLM_F_DUMP, nlmsg
 from stack.netlink.nf_tables_rule_api import nft_delrule
@@ -94,11 +92,6 @@ HOOKS = {
 NFT_CHAIN_FLAGS = NFT_CHAIN_BASE | NFT_CHAIN_HW_OFFLOAD | NFT_CHAIN_BINDING
 
 
-def families_of(family: int) -> tuple[int, ...]:
-    """The protocol families whose packets traverse a family's chains."""
-    return (NFPROTO_IPV4, NFPROTO_IPV6) if family == NFPROTO_INET else (family,)
-
-
 # --- hooks ----------------------------------------------------------------------------------------
 
 
@@ -107,7 +100,7 @@ def nf_tables_register_hook(net: Net, table: nft_table, chain: nft_chain) -> Non
     base = chain.base
     if base is None or table.flags & NFT_TABLE_F_DORMANT or base.unregister:
         return
-    for pf in families_of(table.family):
+    for pf in nft_families(table.family):
         base.unregister.append(_register(net, chain, base, pf))
 
 

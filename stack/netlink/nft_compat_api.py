@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import errno
 
+from stack.core.netfilter import NFPROTO_IPV4, NFPROTO_IPV6
 from stack.netfilter.nft_expr_attrs import NFTA_COMPAT
 from stack.netfilter.x_tables import MATCHES, TARGETS, xt_find_revision
 from stack.netlink.af_netlink import netlink_reply
@@ -13,7 +14,7 @@ from stack.netlink.netlink_sock import NLM_F_MULTI, nlmsg
 from stack.netlink.nlattr import Attrs, NlError
 
 NFNL_SUBSYS_NFT_COMPAT, NFNL_MSG_COMPAT_GET = 11, 0
-NFPROTO_IPV4, NFPROTO_ARP, NFPROTO_BRIDGE, NFPROTO_IPV6 = 2, 3, 7, 10
+NFPROTO_ARP, NFPROTO_BRIDGE = 3, 7
 
 
 def nfnl_compat_get(nlh: nlmsg, tb: Attrs) -> None:
