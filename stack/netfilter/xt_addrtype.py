@@ -53,7 +53,11 @@ BEHIND_ROUTING = 1 << NF_INET_POST_ROUTING | 1 << NF_INET_LOCAL_OUT
 
 
 class xt_addrtype_info_v1(xt_match):
-    """struct xt_addrtype_info_v1: `-m addrtype`."""
+    """struct xt_addrtype_info_v1: `-m addrtype`: whether the source and the destination have one of
+    the types (RTN_*) in a mask each; with a flag only the addresses of the interface are ours.
+
+    EINVAL: both interfaces, one that the hook does not have, a type that IPv6 does not have.
+    """
 
     name = "addrtype"
     revision = 1
@@ -114,7 +118,11 @@ class xt_addrtype_info_v1(xt_match):
 
 
 class xt_rpfilter_info(xt_match):
-    """struct xt_rpfilter_info: `-m rpfilter`: a source behind the incoming interface."""
+    """struct xt_rpfilter_info: `-m rpfilter`: whether a route leads back to the source: through the
+    incoming interface, with XT_RPFILTER_LOOSE through any.
+
+    EINVAL: an unknown flag, or another table than mangle and raw.
+    """
 
     name = "rpfilter"
     families = BOTH

@@ -28,7 +28,7 @@ U32 = 0xFFFFFFFF
 
 
 class xt_connmark_mtinfo1(uses_conntrack):
-    """struct xt_connmark_mtinfo1: `-m connmark`."""
+    """struct xt_connmark_mtinfo1: `-m connmark`: compare masked bits of the connection's mark."""
 
     name = "connmark"
     revision = 1
@@ -48,7 +48,9 @@ class xt_connmark_mtinfo1(uses_conntrack):
 
 
 class xt_connmark_tginfo2(xt_target):
-    """struct xt_connmark_tginfo2: CONNMARK."""
+    """struct xt_connmark_tginfo2: CONNMARK: set the connection's mark, save the packet's mark in
+    it, or restore that from it. Masks choose the bits; the new mark is shifted.
+    """
 
     name = "CONNMARK"
     revision = 2
@@ -103,7 +105,7 @@ class xt_connmark_tginfo1(xt_connmark_tginfo2):
 
 
 class xt_notrack(xt_target):
-    """NOTRACK: exclude the packet from connection tracking."""
+    """NOTRACK: do not track the packet, unless it is tracked already."""
 
     name = "NOTRACK"
     size = 0
@@ -117,7 +119,10 @@ class xt_notrack(xt_target):
 
 
 class xt_ct_target_info(xt_notrack):
-    """struct xt_ct_target_info: CT. Without `--notrack` it does nothing."""
+    """struct xt_ct_target_info: CT. With XT_CT_NOTRACK it is NOTRACK, else it does nothing.
+
+    EINVAL: an unknown flag; ENOENT: a helper; EOPNOTSUPP: a zone, events, a timeout policy.
+    """
 
     name = "CT"
     size = 40
@@ -140,7 +145,7 @@ class xt_ct_target_info(xt_notrack):
 
 
 class xt_ct_target_info_v1(xt_ct_target_info):
-    """struct xt_ct_target_info_v1."""
+    """struct xt_ct_target_info_v1: CT; the structure also names a timeout policy."""
 
     revision = 1
     size = 72
@@ -148,7 +153,7 @@ class xt_ct_target_info_v1(xt_ct_target_info):
 
 
 class xt_ct_target_info_v2(xt_ct_target_info_v1):
-    """The same, where NOTRACK is an alias."""
+    """CT, revision 2: iptables prints it as NOTRACK if the flags have XT_CT_NOTRACK_ALIAS."""
 
     revision = 2
 

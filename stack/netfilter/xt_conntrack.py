@@ -74,7 +74,10 @@ class uses_conntrack(xt_match):
 
 
 class xt_conntrack_mtinfo3(uses_conntrack):
-    """struct xt_conntrack_mtinfo3: `-m conntrack`, and `-m state`, which iptables maps to it."""
+    """struct xt_conntrack_mtinfo3: `-m conntrack`, and `-m state`, which iptables maps to it:
+    compare what is known of the packet's connection with the values that `flags` names. `inv` has
+    the flags of those that must differ.
+    """
 
     name = "conntrack"
     revision = 3
@@ -159,7 +162,7 @@ class xt_conntrack_mtinfo2(xt_conntrack_mtinfo3):
 
 
 class xt_state_info(uses_conntrack):
-    """struct xt_state_info: `-m state` of old versions."""
+    """struct xt_state_info: `-m state` of old versions: compare only the state."""
 
     name = "state"
     size = 4
@@ -174,7 +177,11 @@ class xt_state_info(uses_conntrack):
 
 
 class xt_connbytes_info(uses_conntrack):
-    """struct xt_connbytes_info: `-m connbytes`."""
+    """struct xt_connbytes_info: `-m connbytes`: whether packets, bytes, or bytes per packet of the
+    connection are within two numbers, or outside if the first one is larger.
+
+    EINVAL: no such counter or direction.
+    """
 
     name = "connbytes"
     size = 24
@@ -202,7 +209,9 @@ class xt_connbytes_info(uses_conntrack):
 
 
 class xt_connlimit_info(uses_conntrack):
-    """struct xt_connlimit_info: `-m connlimit`: the number of connections of a network."""
+    """struct xt_connlimit_info: `-m connlimit`: whether more than `limit` connections from a
+    network are active, or to it (XT_CONNLIMIT_DADDR).
+    """
 
     name = "connlimit"
     revision = 1

@@ -23,7 +23,7 @@ ALGORITHMS = (b"bm", b"kmp", b"fsm")
 
 
 class xt_comment_info(xt_match):
-    """struct xt_comment_info: `-m comment`."""
+    """struct xt_comment_info: `-m comment`: it matches all packets."""
 
     name = "comment"
     size = 256
@@ -34,7 +34,9 @@ class xt_comment_info(xt_match):
 
 
 class xt_cpu_info(xt_match):
-    """struct xt_cpu_info: `-m cpu`. There is one CPU, number 0."""
+    """struct xt_cpu_info: `-m cpu`. There is one CPU, number 0. EINVAL: `invert` is neither 0 nor
+    1.
+    """
 
     name = "cpu"
     size = 8
@@ -52,7 +54,9 @@ class xt_cpu_info(xt_match):
 
 
 class xt_rateinfo(xt_match):
-    """struct xt_rateinfo: `-m limit` of old versions; `avg` is the time per packet, scaled."""
+    """struct xt_rateinfo: `-m limit` of old versions: `avg` is the time per packet in 1 / 10000 s,
+    `burst` the packets that may come at once. ERANGE: no burst, or the product is too large.
+    """
 
     name = "limit"
     size = 40
@@ -79,7 +83,9 @@ class xt_rateinfo(xt_match):
 
 
 class xt_statistic_info(xt_match):
-    """struct xt_statistic_info: `-m statistic`. Randomness is from the machine's seed."""
+    """struct xt_statistic_info: `-m statistic`: match at random (from the machine's seed), or one
+    packet of every `every` + 1. EINVAL: no such mode or flag.
+    """
 
     name = "statistic"
     size = 24
@@ -104,7 +110,9 @@ class xt_statistic_info(xt_match):
 
 
 class xt_quota_info(xt_match):
-    """struct xt_quota_info: `-m quota`."""
+    """struct xt_quota_info: `-m quota`: match until that many bytes have come. EINVAL: another
+    flag.
+    """
 
     name = "quota"
     size = 24
@@ -162,7 +170,11 @@ class xt_string_info(xt_match):
 
 
 class xt_time_info(xt_match):
-    """struct xt_time_info: `-m time`, by the host's clock. There are no time zones: UTC."""
+    """struct xt_time_info: `-m time`: whether the host's clock is within dates, a time of the day,
+    days of the week and of the month. There are no time zones: UTC.
+
+    EDOM: no time of a day; EINVAL: an unknown flag, or a contiguous period within one day.
+    """
 
     name = "time"
     size = 24

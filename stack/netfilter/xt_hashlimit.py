@@ -55,7 +55,12 @@ def hashlimit_tables(net: Net) -> dict[tuple[int, bytes], xt_hashlimit_htable]:
 
 
 class xt_hashlimit_mtinfo3(xt_match):
-    """struct xt_hashlimit_mtinfo3."""
+    """struct xt_hashlimit_mtinfo3: `-m hashlimit`: a limit for each group of packets with the same
+    addresses and ports (`mode`); it matches packets within the limit, or above it if inverted.
+
+    EINVAL: no expiry, wrong prefix lengths or name; ERANGE: no rate or burst; EOPNOTSUPP: a rate
+    that is measured (XT_HASHLIMIT_RATE_MATCH).
+    """
 
     name = "hashlimit"
     revision = 3
@@ -174,7 +179,7 @@ class xt_hashlimit_mtinfo3(xt_match):
 
 
 class xt_hashlimit_mtinfo2(xt_hashlimit_mtinfo3):
-    """struct xt_hashlimit_mtinfo2."""
+    """struct xt_hashlimit_mtinfo2: without an interval of measurement."""
 
     revision = 2
     size = 304
@@ -190,7 +195,7 @@ class xt_hashlimit_mtinfo2(xt_hashlimit_mtinfo3):
 
 
 class xt_hashlimit_mtinfo1(xt_hashlimit_mtinfo3):
-    """struct xt_hashlimit_mtinfo1."""
+    """struct xt_hashlimit_mtinfo1: with rates in 32 bits, in 1 / 10000 s."""
 
     revision = 1
     size = 56

@@ -40,7 +40,10 @@ MASK_PROTO = 0x01
 
 
 class ip6t_rt(xt_match):
-    """struct ip6t_rt: `-m rt`. Addresses are not compared."""
+    """struct ip6t_rt: `-m rt`: compare type, length and segments left of a routing header.
+
+    EOPNOTSUPP: a list of addresses; EINVAL: an unknown flag in `inv`.
+    """
 
     name = "rt"
     families = (NFPROTO_IPV6,)
@@ -72,7 +75,9 @@ class ip6t_rt(xt_match):
 
 
 class ip6t_frag(xt_match):
-    """struct ip6t_frag: `-m frag`."""
+    """struct ip6t_frag: `-m frag`: compare the number and the flags of a fragment. EINVAL: an
+    unknown flag in `inv`.
+    """
 
     name = "frag"
     families = (NFPROTO_IPV6,)
@@ -101,7 +106,9 @@ class ip6t_frag(xt_match):
 
 
 class ip6t_ipv6header_info(xt_match):
-    """struct ip6t_ipv6header_info: `-m ipv6header`; `soft`: other headers may also be present."""
+    """struct ip6t_ipv6header_info: `-m ipv6header`: whether the packet has just these headers; with
+    `soft` it may have others too. EINVAL: some of them are inverted, but not all, without `soft`.
+    """
 
     name = "ipv6header"
     families = (NFPROTO_IPV6,)

@@ -64,7 +64,9 @@ def read_range(par: xt_mtchk_param, info: bytes, compat: bool) -> nf_nat_range2:
 
 
 class xt_nat_target(xt_target):
-    """A target of table nat: it applies to the first packet of a connection."""
+    """A target of table nat: it decides the NAT of a connection by its first packet, with a range
+    of addresses and ports. EINVAL: the range has flags that the target does not take, or lacks one.
+    """
 
     table = "nat"
     size = COMPAT_SIZE
@@ -94,7 +96,7 @@ class xt_nat_target(xt_target):
 
 
 class xt_snat(xt_nat_target):
-    """SNAT."""
+    """SNAT: the connection gets another source."""
 
     name = "SNAT"
     hooks = SRC_HOOKS
@@ -121,7 +123,7 @@ class xt_snat_v2(xt_snat):
 
 
 class xt_dnat(xt_nat_target):
-    """DNAT."""
+    """DNAT: the connection gets another destination."""
 
     name = "DNAT"
     hooks = DST_HOOKS
@@ -148,7 +150,7 @@ class xt_dnat_v2(xt_dnat):
 
 
 class masquerade_tg(xt_nat_target):
-    """MASQUERADE."""
+    """MASQUERADE: the connection gets an address of the outgoing interface as source."""
 
     name = "MASQUERADE"
     hooks = 1 << NF_INET_POST_ROUTING
@@ -176,7 +178,7 @@ class masquerade_tg6(masquerade_tg):
 
 
 class redirect_tg4(xt_nat_target):
-    """REDIRECT."""
+    """REDIRECT: the connection is to this host."""
 
     name = "REDIRECT"
     hooks = DST_HOOKS
@@ -195,7 +197,9 @@ class redirect_tg6(redirect_tg4):
 
 
 class netmap_tg4(xt_nat_target):
-    """NETMAP: change the network, keep the host part."""
+    """NETMAP: an address gets another network and keeps its host part. It is the destination before
+    the packet is routed, or sent by this host, else the source.
+    """
 
     name = "NETMAP"
     hooks = SRC_HOOKS | DST_HOOKS

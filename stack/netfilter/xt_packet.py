@@ -51,7 +51,7 @@ def dsfield(pkt: nft_pktinfo) -> int:
 
 
 class xt_iprange_mtinfo(xt_match):
-    """struct xt_iprange_mtinfo: `-m iprange`."""
+    """struct xt_iprange_mtinfo: `-m iprange`: whether source or destination are within ranges."""
 
     name = "iprange"
     revision = 1
@@ -96,7 +96,7 @@ class xt_length_info(xt_match):
 
 
 class ipt_ttl_info(xt_match):
-    """struct ipt_ttl_info: `-m ttl`."""
+    """struct ipt_ttl_info: `-m ttl`: compare the TTL (IPT_TTL_*)."""
 
     name = "ttl"
     families = (NFPROTO_IPV4,)
@@ -119,14 +119,14 @@ class ipt_ttl_info(xt_match):
 
 
 class ip6t_hl_info(ipt_ttl_info):
-    """struct ip6t_hl_info: `-m hl`."""
+    """struct ip6t_hl_info: `-m hl`: compare the hop limit."""
 
     name = "hl"
     families = (NFPROTO_IPV6,)
 
 
 class xt_tos_match_info(xt_match):
-    """struct xt_tos_match_info: `-m tos`."""
+    """struct xt_tos_match_info: `-m tos`: compare masked bits of TOS, or of the traffic class."""
 
     name = "tos"
     revision = 1
@@ -143,7 +143,7 @@ class xt_tos_match_info(xt_match):
 
 
 class xt_dscp_info(xt_match):
-    """struct xt_dscp_info: `-m dscp`."""
+    """struct xt_dscp_info: `-m dscp`: compare the DSCP. EDOM: it is over 63."""
 
     name = "dscp"
     families = BOTH
@@ -160,7 +160,7 @@ class xt_dscp_info(xt_match):
 
 
 class xt_pkttype_info(xt_match):
-    """struct xt_pkttype_info: `-m pkttype`."""
+    """struct xt_pkttype_info: `-m pkttype`: compare the type of reception (PACKET_*)."""
 
     name = "pkttype"
     size = 8
@@ -187,7 +187,7 @@ def has_ethernet_header(pkt: nft_pktinfo) -> bool:
 
 
 class xt_mac_info(xt_match):
-    """struct xt_mac_info: `-m mac`."""
+    """struct xt_mac_info: `-m mac`: compare the source in the Ethernet header, if it has one."""
 
     name = "mac"
     size = 12
@@ -206,7 +206,7 @@ class xt_mac_info(xt_match):
 
 
 class xt_mark_mtinfo1(xt_match):
-    """struct xt_mark_mtinfo1: `-m mark`."""
+    """struct xt_mark_mtinfo1: `-m mark`: compare masked bits of the packet's mark."""
 
     name = "mark"
     revision = 1
@@ -224,7 +224,9 @@ class xt_mark_mtinfo1(xt_match):
 
 
 class xt_owner_match_info(xt_match):
-    """struct xt_owner_match_info: `-m owner`. All sockets of a host are its one user's."""
+    """struct xt_owner_match_info: `-m owner`: whether a socket of this host sends the packet, and
+    whose it is: all are the one user's of the host. EOPNOTSUPP: supplementary groups.
+    """
 
     name = "owner"
     revision = 1

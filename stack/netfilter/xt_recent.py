@@ -53,7 +53,11 @@ def recent_tables(net: Net) -> dict[str, recent_table]:
 
 
 class xt_recent_mtinfo_v1(xt_match):
-    """struct xt_recent_mtinfo_v1."""
+    """struct xt_recent_mtinfo_v1: `-m recent`: put the masked source or destination on a list,
+    remove it, or ask how often it came in the last seconds.
+
+    EINVAL: not one of these, what it does not take, too many hits, a wrong name of the list.
+    """
 
     name = "recent"
     revision = 1

@@ -59,7 +59,10 @@ U32 = 0xFFFFFFFF
 
 
 class ipt_reject_info(xt_target):
-    """struct ipt_reject_info: REJECT."""
+    """struct ipt_reject_info: REJECT: drop the packet, and answer with an ICMP error or a reset.
+
+    EINVAL: an echo reply, or a reset without `-p tcp`.
+    """
 
     name = "REJECT"
     families = (NFPROTO_IPV4,)
@@ -91,7 +94,7 @@ class ip6t_reject_info(ipt_reject_info):
 
 
 class xt_log_info(xt_target):
-    """struct xt_log_info: LOG."""
+    """struct xt_log_info: LOG: it has no effect. EINVAL: no such level, an unterminated prefix."""
 
     name = "LOG"
     families = BOTH
@@ -108,7 +111,9 @@ class xt_log_info(xt_target):
 
 
 class xt_nflog_info(xt_target):
-    """struct xt_nflog_info: NFLOG."""
+    """struct xt_nflog_info: NFLOG: copy the packet to the listener of a group. EINVAL: an unknown
+    flag, an unterminated prefix.
+    """
 
     name = "NFLOG"
     size = 76
@@ -127,7 +132,7 @@ class xt_nflog_info(xt_target):
 
 
 class xt_trace(xt_target):
-    """TRACE. iptables translates it to `meta nftrace set 1` if the target exists."""
+    """TRACE: trace the packet. iptables makes it `meta nftrace set 1` if the target exists."""
 
     name = "TRACE"
     size = 0
@@ -140,7 +145,7 @@ class xt_trace(xt_target):
 
 
 class xt_mark_tginfo2(xt_target):
-    """struct xt_mark_tginfo2: MARK."""
+    """struct xt_mark_tginfo2: MARK: clear the bits of `mask`, then exclusive or `mark`."""
 
     name = "MARK"
     revision = 2
@@ -156,7 +161,11 @@ class xt_mark_tginfo2(xt_target):
 
 
 class xt_tcpmss_info(xt_target):
-    """struct xt_tcpmss_info: TCPMSS."""
+    """struct xt_tcpmss_info: TCPMSS: lower the MSS option to `mss`, or with XT_TCPMSS_CLAMP_PMTU to
+    what the routes of both directions carry.
+
+    EINVAL: the latter where packets have no route yet.
+    """
 
     name = "TCPMSS"
     families = BOTH
@@ -189,7 +198,9 @@ class xt_tcpmss_info(xt_target):
 
 
 class xt_tcpoptstrip_target_info(xt_target):
-    """struct xt_tcpoptstrip_target_info: TCPOPTSTRIP: a bit for each kind of option."""
+    """struct xt_tcpoptstrip_target_info: TCPOPTSTRIP: overwrite options of TCP with no-operations.
+    It has a bit for each kind.
+    """
 
     name = "TCPOPTSTRIP"
     families = BOTH
@@ -207,7 +218,7 @@ class xt_tcpoptstrip_target_info(xt_target):
 
 
 class ipt_TTL_info(xt_target):
-    """struct ipt_TTL_info: TTL."""
+    """struct ipt_TTL_info: TTL: set or change it. EINVAL: no such mode, or a change by 0."""
 
     name = "TTL"
     families = (NFPROTO_IPV4,)
@@ -238,7 +249,7 @@ class ipt_TTL_info(xt_target):
 
 
 class ip6t_HL_info(ipt_TTL_info):
-    """struct ip6t_HL_info: HL."""
+    """struct ip6t_HL_info: HL: set, increase or decrease the hop limit."""
 
     name = "HL"
     families = (NFPROTO_IPV6,)
@@ -253,7 +264,7 @@ class ip6t_HL_info(ipt_TTL_info):
 
 
 class xt_tos_target_info(xt_target):
-    """struct xt_tos_target_info: TOS."""
+    """struct xt_tos_target_info: TOS: clear the bits of `mask`, then exclusive or `value`."""
 
     name = "TOS"
     revision = 1
@@ -281,7 +292,7 @@ class xt_tos_target_info(xt_target):
 
 
 class xt_DSCP_info(xt_tos_target_info):
-    """struct xt_DSCP_info: DSCP."""
+    """struct xt_DSCP_info: DSCP: set it. EDOM: it is over 63."""
 
     name = "DSCP"
     revision = 0
@@ -294,7 +305,7 @@ class xt_DSCP_info(xt_tos_target_info):
 
 
 class xt_classify_target_info(xt_target):
-    """struct xt_classify_target_info: CLASSIFY."""
+    """struct xt_classify_target_info: CLASSIFY: set the packet's priority, which names a class."""
 
     name = "CLASSIFY"
     size = 4
@@ -310,7 +321,9 @@ class xt_classify_target_info(xt_target):
 
 
 class xt_CHECKSUM_info(xt_target):
-    """struct xt_CHECKSUM_info: CHECKSUM."""
+    """struct xt_CHECKSUM_info: CHECKSUM: fill in a checksum that is left to the device. EINVAL: no
+    such operation.
+    """
 
     name = "CHECKSUM"
     size = 1

@@ -63,7 +63,9 @@ def tcp_options(pkt: nft_pktinfo) -> list[tuple[int, int, int]]:
 
 
 class xt_tcp(xt_match):
-    """struct xt_tcp: `-p tcp` with `--sport`, `--dport`, `--tcp-flags`, `--tcp-option`."""
+    """struct xt_tcp: `-p tcp`: compare ports, flags, and whether there is an option. EINVAL: an
+    unknown flag.
+    """
 
     name = "tcp"
     families = BOTH
@@ -98,7 +100,7 @@ class xt_tcp(xt_match):
 
 
 class xt_udp(xt_match):
-    """struct xt_udp: `-p udp` with `--sport`, `--dport`."""
+    """struct xt_udp: `-p udp`: compare ports. EINVAL: an unknown flag."""
 
     name = "udp"
     families = BOTH
@@ -122,7 +124,7 @@ class xt_udp(xt_match):
 
 
 class ipt_icmp(xt_match):
-    """struct ipt_icmp: `-p icmp --icmp-type`."""
+    """struct ipt_icmp: `-p icmp --icmp-type`: compare type and code. EINVAL: an unknown flag."""
 
     name = "icmp"
     families = (NFPROTO_IPV4,)
@@ -154,7 +156,11 @@ class ip6t_icmp(ipt_icmp):
 
 
 class xt_multiport_v1(xt_match):
-    """struct xt_multiport_v1: `-m multiport`. A port whose flag is set begins a range."""
+    """struct xt_multiport_v1: `-m multiport`: whether a port is on a list. A port whose flag is set
+    begins a range.
+
+    EINVAL: the rule's protocol has no ports, no such flags, more than 15 ports.
+    """
 
     name = "multiport"
     revision = 1
@@ -196,7 +202,7 @@ class xt_multiport_v1(xt_match):
 
 
 class xt_tcpmss(xt_match):
-    """struct xt_tcpmss_match_info: `-m tcpmss --mss`."""
+    """struct xt_tcpmss_match_info: `-m tcpmss`: whether the MSS option is within two numbers."""
 
     name = "tcpmss"
     families = BOTH
