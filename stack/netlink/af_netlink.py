@@ -19,6 +19,7 @@ its length. State: `netlink_sock`, and per namespace `net.nl_table`. Read netlin
 from __future__ import annotations
 
 import errno
+from collections.abc import Iterator
 
 from fastpath.base.bpf import bpf_prog_run
 from fastpath.base.skbuff import consume_skb, kfree_skb, pskb_trim, sk_buff, skb_from_bytes
@@ -230,17 +231,26 @@ def netlink_unicast(sk: netlink_sock, data: bytes, portid: int, group: int) -> N
         raise os_error(errno.EAGAIN, f"the receive queue of port id {portid} is full")
 
 
-def netlink_rcv_skb(sk: netlink_sock, data: bytes, proto: netlink_protocol) -> None:
-    """net/netlink/af_netlink.c: process each message of a buffer, up to a malformed one."""
-    assert proto.rcv is not None
+def messages_of(sk: netlink_sock, data: bytes) -> Iterator[nlmsg | None]:
+    """The messages in a program's buffer; None: the rest is not a message."""
     at = 0
     while len(data) - at >= NLMSG_HDRLEN:
         size, kind, flags, seq, portid = NLMSGHDR.unpack_from(data, at)
         if size < NLMSG_HDRLEN or size > len(data) - at:
+            yield None
             return
-        nlh = nlmsg(kind, flags, seq, portid, data[at : at + size], sk)
+        yield nlmsg(kind, flags, seq, portid, data[at : at + size], sk)
+        at += size + 3 & ~3
+
+
+def netlink_rcv_skb(sk: netlink_sock, data: bytes, proto: netlink_protocol) -> None:
+    """net/netlink/af_netlink.c: process each message of a buffer, up to a malformed one."""
+    assert proto.rcv is not None
+    for nlh in messages_of(sk, data):
+        if nlh is None:
+            return
         wrong: OSError | None = None
-        if flags & NLM_F_REQUEST and kind >= NLMSG_MIN_TYPE:
+        if nlh.flags & NLM_F_REQUEST and nlh.type >= NLMSG_MIN_TYPE:
             proto.asked = nlh
             try:
                 proto.rcv(nlh)
@@ -248,9 +258,8 @@ def netlink_rcv_skb(sk: netlink_sock, data: bytes, proto: netlink_protocol) -> N
                 wrong = exc
             finally:
                 proto.asked = None
-        if wrong is not None or (flags & NLM_F_ACK and not nlh.dumped):
+        if wrong is not None or (nlh.flags & NLM_F_ACK and not nlh.dumped):
             netlink_ack(nlh, wrong)
-        at += size + 3 & ~3
 
 
 def netlink_ack(nlh: nlmsg, wrong: OSError | None) -> None:

@@ -124,11 +124,11 @@ def answer(request: ethnl_request, dev: net_device | None, told: Told) -> bytes:
     return bytes(out)
 
 
-def asked(request: ethnl_request, dev: net_device, want: Wanted) -> Told:
-    """Call the driver. Raises: NlError, with a text only where Linux has one."""
+def called(dev: net_device, function: Callable[..., Any], *args: Any) -> Any:
+    """Call a function of the driver. Raises: NlError, with a text only where Linux has one."""
     need_present(dev)
     try:
-        return request.get(dev, want)
+        return function(*args)
     except NlError:
         raise
     except OSError as error:
@@ -149,7 +149,7 @@ def ethnl_default_doit(request: ethnl_request, nlh: nlmsg, tb: Attrs) -> None:
     number = request.policy.by_name["HEADER"].number
     dev, flags = ethnl_parse_header_dev_get(nlh, tb, True, number)
     assert dev is not None
-    told = asked(request, dev, wanted(flags, nlh, tb))
+    told = called(dev, request.get, dev, wanted(flags, nlh, tb))
     genlmsg_reply(nlh, ethtool_family, request.reply, answer(request, dev, told))
 
 
@@ -166,7 +166,7 @@ def dump(request: ethnl_request, nlh: nlmsg, want: Wanted) -> Iterator[bytes]:
     """The messages of a dump, without interfaces that do not offer the setting."""
     for dev in tuple(nlh.sk.net.dev_base_head):
         try:
-            told = asked(request, dev, want)
+            told = called(dev, request.get, dev, want)
         except NlError as error:
             if error.errno == errno.EOPNOTSUPP:
                 continue
@@ -179,13 +179,7 @@ def ethnl_default_set_doit(request: ethnl_request, nlh: nlmsg, tb: Attrs) -> Non
     dev, _ = ethnl_parse_header_dev_get(nlh, tb, True)
     assert dev is not None
     assert request.set is not None
-    need_present(dev)
-    try:
-        request.set(nlh, dev, tb)
-    except NlError:
-        raise
-    except OSError as error:
-        raise NlError(error.errno or errno.EIO) from error
+    called(dev, request.set, nlh, dev, tb)
 
 
 def ethnl_set_features(nlh: nlmsg, tb: Attrs) -> None:
@@ -278,7 +272,7 @@ def ethtool_notify(dev: net_device, what: str) -> None:
     """net/ethtool/netlink.c: send the current values of a setting to the group."""
     request = BY_NAME[what]
     try:
-        told = asked(request, dev, Wanted(compact=True))
+        told = called(dev, request.get, dev, Wanted(compact=True))
     except NlError:
         return
     out = answer(request, dev, told)

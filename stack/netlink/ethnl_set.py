@@ -139,13 +139,13 @@ def set_wol(nlh: nlmsg, dev: net_device, tb: Attrs) -> None:
         core.ethtool_set_wol(dev, wanted)
 
 
+# --- queues -------------------------------------------------------------------------------------
+
 RING_TEXTS = {
     "TCP_DATA_SPLIT": "setting TCP data split is not supported",
     "TX_PUSH_BUF_LEN": "setting tx push buf len is not supported",
     "HDS_THRESH": "setting hds-thresh is not supported",
 }
-
-# --- queues -------------------------------------------------------------------------------------
 
 
 def set_rings(nlh: nlmsg, dev: net_device, tb: Attrs) -> None:

@@ -181,7 +181,7 @@ def _details(sk: inet_sock, want: diag_request, admin: bool) -> dict[str, Any]:
     if sk.sk_family == AF_INET6:
         if want.wants(6):
             found["INET_DIAG_TCLASS"] = sk.tos & 0xFF
-        if state_of(sk) in (7, TCP_LISTEN):
+        if state_of(sk) in (TCP_CLOSE, TCP_LISTEN):
             found["INET_DIAG_SKV6ONLY"] = int(sk.sk_ipv6only)
     if admin:
         found["INET_DIAG_MARK"] = sk.sk_mark

@@ -6,9 +6,9 @@
     fib_nexthops, fib6_bind     routes of each family that use an object (fib.py, ip6_fib.py)
 
 An object is one next hop or a group of them with weights. A resilient group has a table of buckets,
-too (nh_res.py). Routes have next hops of the ordinary
-kind, so lookups do not use objects. An IPv6 route over a group has a route for each member, which
-no table has, as its siblings. State: `net.fib.nexthops`, by id. Read nexthop_apply first.
+too (nh_res.py). Routes have next hops of the ordinary kind, so lookups do not use objects. An IPv6
+route over a group has a route for each member, which no table has, as its siblings.
+State: `net.fib.nexthops`, by id. Read nexthop_apply first.
 """
 
 from __future__ import annotations

@@ -27,13 +27,12 @@ from stack.netfilter.nft_expr_attrs import NFTA_COMPAT
 from stack.netlink import ctnetlink as ct
 from stack.netlink import nf_tables_api as nf_tables
 from stack.netlink import nfnetlink_log as ulog
-from stack.netlink.af_netlink import netlink_ack, netlink_capable
+from stack.netlink.af_netlink import messages_of, netlink_ack, netlink_capable
 from stack.netlink.ct_attrs import CTA, CTA_EXPECT, NFGENMSG
 from stack.netlink.netlink_sock import (
     NETLINK_NETFILTER,
     NLM_F_ACK,
     NLMSG_HDRLEN,
-    NLMSGHDR,
     netlink_protocol,
     netlink_sock,
     nlmsg,
@@ -97,18 +96,6 @@ def nfnetlink_rcv_msg(nlh: nlmsg) -> None:
 
 
 # --- batches --------------------------------------------------------------------------------------
-
-
-def messages_of(sk: netlink_sock, data: bytes) -> Iterator[nlmsg | None]:
-    """The messages in a program's buffer; None: the rest is not a message."""
-    at = 0
-    while len(data) - at >= NLMSG_HDRLEN:
-        size, kind, flags, seq, portid = NLMSGHDR.unpack_from(data, at)
-        if size < NLMSG_HDRLEN or size > len(data) - at:
-            yield None
-            return
-        yield nlmsg(kind, flags, seq, portid, data[at : at + size], sk)
-        at += size + 3 & ~3
 
 
 def nfnetlink_rcv(sk: netlink_sock, data: bytes) -> bool:

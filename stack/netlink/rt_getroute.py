@@ -46,7 +46,7 @@ from stack.netlink.rt_route import (
     via_fill,
 )
 
-RTM_F_LOOKUP_TABLE, RTM_F_FIB_MATCH = 0x1000, 0x2000
+RTM_F_NOTIFY, RTM_F_LOOKUP_TABLE, RTM_F_FIB_MATCH = 0x100, 0x1000, 0x2000
 KNOWN = (
     *("RTA_IIF", "RTA_OIF", "RTA_DST", "RTA_SRC", "RTA_MARK"),
     *("RTA_UID", "RTA_IP_PROTO", "RTA_SPORT", "RTA_DPORT", "RTA_FLOWLABEL"),
@@ -70,7 +70,7 @@ def getroute_attrs(nlh: nlmsg, v6: bool) -> tuple[Attrs, int, int]:
         return table.parse(nlh.whole, at, LIBERAL), tos, flags
     if dst not in (0, most) or src not in (0, most) or tb_id or protocol or scope or kind:
         raise NlError(errno.EINVAL, f"{name}: Invalid values in header for {what}")
-    known = RTM_F_FIB_MATCH if v6 else RTM_F_LOOKUP_TABLE | RTM_F_FIB_MATCH | 0x100
+    known = RTM_F_FIB_MATCH if v6 else RTM_F_NOTIFY | RTM_F_LOOKUP_TABLE | RTM_F_FIB_MATCH
     if flags & ~known:
         raise NlError(
             errno.EINVAL, f"{name}: {'Invalid flags' if v6 else 'Unsupported rtm_flags'} for {what}"

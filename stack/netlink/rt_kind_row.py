@@ -28,7 +28,7 @@ class Parm(Attr):
     fixed: str = ""
 
     def set(self, cfg: Any, data: Attrs) -> None:
-        """Set the request's attributes. Raises: NlError EOPNOTSUPP."""
+        """Set the member to the request's value. Raises: NlError EOPNOTSUPP."""
         value = data[self.name]
         if self.sets:
             kind = type(getattr(cfg, self.sets))

@@ -85,7 +85,7 @@ from stack.tunnel.ip_tunnel import KINDS as TUNNELS
 IF_OPER_UNKNOWN, IF_OPER_DOWN, IF_OPER_LOWERLAYERDOWN = 0, 2, 3
 IF_OPER_TESTING, IF_OPER_DORMANT, IF_OPER_UP = 4, 5, 6
 NOTIFIED = ("IFLA_GROUP", "IFLA_IFALIAS", "IFLA_BROADCAST", "IFLA_AF_SPEC")
-"""Changes of these flags are NETDEV_CHANGE; others have another event, or none."""
+"""Changes of these attributes are NETDEV_CHANGE; others have another event, or none."""
 SILENT = ("dummy", "ifb", "vxlan", "geneve", *TUNNELS)
 """Kinds that never report a carrier."""
 RTEXT_FILTER_SKIP_STATS = 1 << 3
@@ -287,7 +287,7 @@ def find_link(net: Net, index: int, tb: Attrs) -> net_device:
 def one_netns(tb: Attrs) -> None:
     """net/core/rtnetlink.c rtnl_ensure_unique_netns: a request must be about its own namespace.
 
-    Raises: NlError EOPNOTSUPP, EINVAL.
+    Raises: NlError EOPNOTSUPP.
     """
     for name in ("IFLA_NET_NS_PID", "IFLA_NET_NS_FD"):
         if name in tb:

@@ -126,11 +126,11 @@ def macvlan_new(net: Net, tb: Attrs, data: Attrs) -> net_device:
     lower = lower_link(net, tb)
     sources: list[bytes] | None = None
     if "IFLA_MACVLAN_MACADDR_MODE" in data:
-        mode, sources = data["IFLA_MACVLAN_MACADDR_MODE"], []
+        mode = data["IFLA_MACVLAN_MACADDR_MODE"]
+        sources = named_sources(data) if mode == MACVLAN_MACADDR_SET else []
         if mode in (MACVLAN_MACADDR_ADD, MACVLAN_MACADDR_DEL):
-            sources = [one_source(data)] if mode == MACVLAN_MACADDR_ADD else []
-        elif mode == MACVLAN_MACADDR_SET:
-            sources = named_sources(data)
+            addr = one_source(data)
+            sources = [addr] if mode == MACVLAN_MACADDR_ADD else []
     return macvlan_common_newlink(
         net,
         link_name(tb, "macvlan"),

@@ -174,20 +174,29 @@ def rtnl_validate_mdb_entry_get(tb: Attrs) -> tuple[int, bytes]:
     return vid, addr[: GROUP_BYTES[proto]]
 
 
+def mdb_device(nlh: nlmsg, index: int, missing: str) -> net_device:
+    """The bridge of a request. `missing`: the attribute that it must have and lacks.
+
+    Raises: NlError EINVAL, ENODEV, EOPNOTSUPP.
+    """
+    if not index:
+        raise NlError(errno.EINVAL, "Invalid ifindex")
+    dev = device_of(nlh.sk.net, index, "Device doesn't exist")
+    if missing:
+        raise NlError(errno.EINVAL, f"Missing {missing} attribute", missing=1)
+    if not netif_is_bridge_master(dev):
+        raise NlError(errno.EOPNOTSUPP, "Device does not support MDB operations")
+    return dev
+
+
 def rtnl_mdb_get(nlh: nlmsg) -> None:
     """net/core/rtnetlink.c, br_mdb_get: `bridge mdb get`: the ports of a group. Raises: NlError."""
-    net = nlh.sk.net
     _, index = header(nlh, BR_PORT_MSG)
     tb = MDBA_GET.parse(nlh.whole, NLMSG_HDRLEN + BR_PORT_MSG.size, STRICT)
     entry = rtnl_validate_mdb_entry_get(tb) if "MDBA_GET_ENTRY" in tb else None
-    if not index:
-        raise NlError(errno.EINVAL, "Invalid ifindex")
-    dev = device_of(net, index, "Device doesn't exist")
-    if entry is None:
-        raise NlError(errno.EINVAL, "Missing MDBA_GET_ENTRY attribute", missing=1)
+    dev = mdb_device(nlh, index, "" if entry is not None else "MDBA_GET_ENTRY")
+    assert entry is not None
     vid, group = entry
-    if not netif_is_bridge_master(dev):
-        raise NlError(errno.EOPNOTSUPP, "Device does not support MDB operations")
     group = with_source(nested(nlh, tb, "MDBA_GET_ENTRY_ATTRS", MDBE_GET), group)
     br: net_bridge = dev.priv
     found = [(mp, pg) for mp, pg in mdb_entries(br) if mp.addr == group and not vid]
@@ -271,18 +280,12 @@ def br_mdb_config_init(nlh: nlmsg) -> tuple[net_bridge, net_bridge_port | None, 
 
     Raises: NlError EINVAL, ENODEV, EOPNOTSUPP.
     """
-    net = nlh.sk.net
     _, index = header(nlh, BR_PORT_MSG)
     tb = MDBA_SET.parse(nlh.whole, NLMSG_HDRLEN + BR_PORT_MSG.size, DEPRECATED_STRICT)
     entry = rtnl_validate_mdb_entry(tb) if "MDBA_SET_ENTRY" in tb else None
-    if not index:
-        raise NlError(errno.EINVAL, "Invalid ifindex")
-    dev = device_of(net, index, "Device doesn't exist")
-    if entry is None:
-        raise NlError(errno.EINVAL, "Missing MDBA_SET_ENTRY attribute", missing=1)
+    dev = mdb_device(nlh, index, "" if entry is not None else "MDBA_SET_ENTRY")
+    assert entry is not None
     at, state, group = entry
-    if not netif_is_bridge_master(dev):
-        raise NlError(errno.EOPNOTSUPP, "Device does not support MDB operations")
     br: net_bridge = dev.priv
     if not netif_running(dev):
         raise NlError(errno.EINVAL, "bridge: Bridge device is not running")
@@ -290,7 +293,7 @@ def br_mdb_config_init(nlh: nlmsg) -> tuple[net_bridge, net_bridge_port | None, 
         raise NlError(errno.EINVAL, "bridge: Bridge's multicast processing is disabled")
     p = None
     if at != index:
-        p = br_port_get(device_of(net, at, "bridge: Port net device doesn't exist"))
+        p = br_port_get(device_of(nlh.sk.net, at, "bridge: Port net device doesn't exist"))
         if p is None:
             raise NlError(errno.EINVAL, "bridge: Net device is not a bridge port")
         if p.br is not br:

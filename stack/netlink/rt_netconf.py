@@ -17,6 +17,7 @@ from stack.netlink.af_netlink import netlink_reply, nlmsg_part
 from stack.netlink.netlink_sock import NLMSG_HDRLEN, nlmsg
 from stack.netlink.nlattr import NlError
 from stack.netlink.rt_attrs import NETCONFA, NETNSA
+from stack.netlink.rt_link import only
 
 NETCONFMSG = struct.Struct("=B3x")
 NETNSA_NSID_NOT_ASSIGNED = -1
@@ -70,10 +71,8 @@ def inet_netconf_get_devconf(nlh: nlmsg) -> None:
     if nlh.sk.strict_chk and len(nlh.payload) < NETCONFMSG.size:
         raise NlError(errno.EINVAL, f"{name}: Invalid header for netconf get request")
     tb = NETCONFA.parse(nlh.whole, NLMSG_HDRLEN + NETCONFMSG.size)
-    for attr in tb if nlh.sk.strict_chk else ():
-        if attr != "NETCONFA_IFINDEX":
-            said = f"{name}: Unsupported attribute in netconf get request"
-            raise NlError(errno.EINVAL, said)
+    if nlh.sk.strict_chk:
+        only(tb, ("NETCONFA_IFINDEX",), f"{name}: Unsupported attribute in netconf get request")
     index = tb.get("NETCONFA_IFINDEX", 0)
     found = dict(netconfs(nlh.sk.net, family)).get(index)
     if found is None:

@@ -105,8 +105,6 @@ VXLAN = AttrTable(
     last=34,
     strict_from=31,
 )
-NOT_HERE = {row.name for row in PARMS if not row.sets}
-"""Attributes that are not supported here."""
 
 
 def vxlan_validate(tb: Attrs, data: Attrs | None) -> None:

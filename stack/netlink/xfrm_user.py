@@ -121,7 +121,7 @@ IPSEC_PROTO_ANY = 255
 TMPL_PROTOS = (AH, IPPROTO_ESP, COMP, ROUTING, DSTOPTS)
 XFRMA_REPLAY_ESN_MAX = 4096
 """Bits of a replay window (XFRMA_REPLAY_ESN_MAX)."""
-U32 = struct.Struct("=I")
+U16, U32 = struct.Struct("=H"), struct.Struct("=I")
 ACQUIRE_TAIL = struct.Struct("=IIII")
 """Algorithms that authenticate, encrypt and compress; the number of the state."""
 FLAGS_BYTES = U32.size
@@ -177,12 +177,19 @@ def put_esn(x: xfrm_state) -> bytes:
     return REPLAY_ESN.pack(words, *tail) + bitmap
 
 
+def esn_bits(r: xfrm_replay) -> list[int]:
+    """The place of each number of the window, from `seq` back, in the kernel's ring of bits.
+
+    Number n is bit (n - 1) modulo the window.
+    """
+    return [narrow((r.seq - 1 - behind) % r.window) for behind in range(r.window)]
+
+
 def esn_bitmap(r: xfrm_replay, words: int) -> list[int]:
-    """The kernel's ring of bits: number n is bit (n - 1) modulo the window."""
+    """The kernel's ring of bits."""
     found = [0] * words
-    for behind in range(r.window):
+    for behind, bit in enumerate(esn_bits(r)):
         if r.bitmap >> behind & 1:
-            bit = narrow((r.seq - 1 - behind) % r.window)
             found[bit >> 5] |= 1 << (bit & 31)
     return found
 
@@ -342,7 +349,8 @@ def get_replay(tb: Attrs, flags: int, window: int) -> xfrm_replay:
     words, oseq, seq, oseq_hi, seq_hi, size = REPLAY_ESN.unpack_from(raw)
     if words > XFRMA_REPLAY_ESN_MAX // 32:
         raise NlError(errno.EINVAL, "ESN bitmap length must be <= 128")
-    if len(raw) not in (REPLAY_ESN.size + words * 4, REPLAY_ESN.size):
+    whole = len(raw) >= REPLAY_ESN.size + words * 4
+    if not whole and len(raw) != REPLAY_ESN.size:
         raise NlError(errno.EINVAL, "ESN attribute is too short to fit the full bitmap length")
     if window:
         raise NlError(errno.EINVAL, "Replay window and ESN attribute cannot be given together")
@@ -353,6 +361,10 @@ def get_replay(tb: Attrs, flags: int, window: int) -> xfrm_replay:
         raise NlError(errno.EINVAL, "ESN replay window must be > 0")
     found = xfrm_replay(size, esn)
     found.oseq, found.seq = oseq_hi << 32 | oseq, seq_hi << 32 | seq
+    if whole:
+        ring = struct.unpack_from(f"={words}I", raw, REPLAY_ESN.size)
+        for behind, bit in enumerate(esn_bits(found)):
+            found.bitmap |= (ring[bit >> 5] >> (bit & 31) & 1) << behind
     return found
 
 
@@ -397,9 +409,6 @@ def xfrm_state_construct(net: Net, data: bytes, tb: Attrs) -> xfrm_state:
             raise tb.wrong(name, f"{name} is not supported", errno.EOPNOTSUPP)
     xfrm_init_state(x)
     return x
-
-
-U16 = struct.Struct("=H")
 
 
 def xfrm_add_sa(nlh: nlmsg, data: bytes, tb: Attrs) -> None:

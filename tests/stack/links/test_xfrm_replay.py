@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from stack.netlink.nlattr import Attrs
+from stack.netlink.xfrm_user import get_replay, put_esn
 from stack.xfrm.xfrm_replay import (
     GOOD,
     OLD,
@@ -15,6 +20,7 @@ from stack.xfrm.xfrm_replay import (
     xfrm_replay_overflow,
     xfrm_replay_seqhi,
 )
+from stack.xfrm.xfrm_state import XFRM_STATE_ESN
 from tests.support import examples
 
 STEPS = st.lists(st.integers(-150, 150), max_size=80)
@@ -87,3 +93,22 @@ def test_esn_ends_after_64_bits() -> None:
     assert r.oseq == 1 << 32
     r.oseq = (1 << 64) - 1
     assert xfrm_replay_overflow(r, True)
+
+
+@given(
+    words=st.integers(1, 8), spare=st.integers(0, 31), top=st.integers(1, 1 << 40), data=st.data()
+)
+@settings(max_examples=examples(100))
+def test_a_window_of_a_message_comes_back(
+    words: int, spare: int, top: int, data: st.DataObject
+) -> None:
+    """What is dumped can be given to a new state, as a program does that moves it."""
+    r = xfrm_replay(window, True)
+    r.oseq, r.seq, r.bitmap = top // 2, top, bits % (1 << window)
+    state: Any = SimpleNamespace(replay=r)
+    for more in (b"", b"more"):  # as in Linux, the attribute may be longer
+        tb = Attrs()
+        tb["XFRMA_REPLAY_ESN_VAL"] = put_esn(state) + more
+        again = get_replay(tb, XFRM_STATE_ESN, 0)
+        assert (again.oseq, again.seq, again.window) == (r.oseq, r.seq, r.window)
+        assert again.bitmap == r.bitmap
