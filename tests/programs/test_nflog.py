@@ -11,13 +11,17 @@ from pathlib import Path
 import pytest
 
 from tests.linux.peer import Peer
+from tests.programs.captures import CAPTURE, LINKS
 from tests.programs.test_iproute import Row, both
 
 pytestmark = pytest.mark.netns
 
-ASK = """
+ASK = (
+    f"""
 cat > $DIR/ask.py <<'END'
-import collections, errno, os, socket, struct, sys
+{CAPTURE}"""
+    + """
+import collections, errno, os
 
 NAMES = (
     "0 hdr mark timestamp indev outdev physin physout hwaddr payload prefix uid seq seq_global gid "
@@ -73,13 +77,6 @@ def messages(data):
         yield kind, rest, data[at + 16 : at + length]
         at += length + 3 & ~3
 
-def attributes(data):
-    at = 0
-    while len(data) - at >= 4:
-        length, kind = struct.unpack_from("=HH", data, at)
-        yield NAMES[kind & 0x3FFF], data[at + 4 : at + length]
-        at += length + 3 & ~3
-
 def show(name, value):
     if name == "payload":
         return len(value), value[:1].hex()
@@ -92,12 +89,7 @@ def told(count):
             print("  ", kind, *rest, data[:4].hex(), end=" ")
             print(*((name, show(name, value)) for name, value in attributes(data[4:])))
             count -= kind == 0x400
-    listens.setblocking(False)
-    try:
-        print("one more:", listens.recv(1 << 16))
-    except BlockingIOError:
-        pass
-    listens.settimeout(20)
+    no_more(listens)
 
 def buffers(count):
     seen = collections.Counter()
@@ -108,16 +100,11 @@ def buffers(count):
         count -= sum(part[0] == 0x400 for part in parts)
     print(count, *seen.items())
 
-def udp(address, *ports, family=socket.AF_INET, size=5):
-    with socket.socket(family, socket.SOCK_DGRAM) as s:
-        s.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 22)
-        for port in ports:
-            s.sendto(b"x" * size, (address, port))
-
 exec(sys.stdin.read())
 END
 ask() { python3 $DIR/ask.py; }
 """
+)
 RULES = """
 nft -f - <<'END'
 table inet t {
@@ -173,15 +160,7 @@ print(oct(os.stat(table).st_mode))
 other.close(); config(group=9); config(command(BIND), group=9)
 END
 """
-PACKETS = f"""{ASK}
-ip link add w0 type veth peer name w1; ip link add x0 type veth peer name x1
-for dev in w0 w1 x0 x1; do
-    ip link set $dev address 02:00:00:00:00:0$((i += 1)) addrgenmode none up
-done
-ip addr add 10.7.0.1/24 dev w1; ip addr add 10.8.0.1/24 dev x0
-ip addr add 2001:db8:7::1/64 dev w1 nodad; ip addr add 2001:db8:8::1/64 dev x0 nodad
-ip neigh add 10.8.0.2 lladdr 02:00:00:00:00:09 dev x0
-ip neigh add 2001:db8:8::9 lladdr 02:00:00:00:00:09 dev x0
+PACKETS = f"""{ASK}{LINKS}
 long=0123456789012345678901234567890123456789012345678901234567890123456789
 t() {{ iptables "$@" 2>&1; echo "$* : $?"; }}; t6() {{ ip6tables "$@" 2>&1; echo "6 $* : $?"; }}
 t -A OUTPUT -p tcp -j NFLOG --nflog-group 6 --nflog-prefix "tcp out"

@@ -11,21 +11,16 @@ from pathlib import Path
 import pytest
 
 from tests.linux.peer import Peer
+from tests.programs.captures import CAPTURE, LINKS
 from tests.programs.test_iproute import Row, both
 
 pytestmark = pytest.mark.netns
 
-LISTEN = """
+LISTEN = (
+    f"""
 cat > $DIR/listen.py <<'END'
-import socket, struct, sys
-
-def attributes(data):
-    at = 0
-    while len(data) - at >= 4:
-        size, kind = struct.unpack_from("=HH", data, at)
-        yield kind, data[at + 4 : at + size]
-        at += size + 3 & ~3
-
+{CAPTURE}"""
+    + """
 NAMES = (
     "0 table chain handle type verdict id ll network transport iif iiftype oif oiftype mark "
     "nfproto policy pad ct_id ct_direction ct_status ct_state"
@@ -59,26 +54,14 @@ def told(count):
         head = struct.unpack_from("=IHHII", data)
         assert head[0] == len(data)
         print(*head[1:], data[16:20].hex(), end=" ")
-        print(*((NAMES[kind], show(NAMES[kind], value)) for kind, value in attributes(data[20:])))
-    listener.setblocking(False)
-    try:
-        print("one more:", listener.recv(1 << 16))
-    except BlockingIOError:
-        pass
-    listener.settimeout(20)
-
-def udp(address, *ports, family=socket.AF_INET, size=5):
-    with socket.socket(family, socket.SOCK_DGRAM) as s:
-        for port in ports:
-            try:
-                s.sendto(b"x" * size, (address, port))
-            except OSError as e:
-                print(e)
+        print(*((name, show(name, value)) for name, value in attributes(data[20:])))
+    no_more(listener)
 
 exec(sys.stdin.read())
 END
 listen() { python3 $DIR/listen.py; }
 """
+)
 RULES = """
 nft -f - <<'END'
 table ip t {
@@ -145,16 +128,7 @@ udp("::1", 9, family=socket.AF_INET6, size=0)
 told(5)
 END
 """
-FORWARDED = f"""{LISTEN}
-ip link add w0 type veth peer name w1; ip link add x0 type veth peer name x1
-for dev in w0 w1 x0 x1; do
-    ip link set $dev address 02:00:00:00:00:0$((i += 1)) addrgenmode none up
-done
-ip addr add 10.7.0.1/24 dev w1; ip addr add 10.8.0.1/24 dev x0
-ip addr add 2001:db8:7::1/64 dev w1 nodad; ip addr add 2001:db8:8::1/64 dev x0 nodad
-ip neigh add 10.8.0.2 lladdr 02:00:00:00:00:09 dev x0
-ip neigh add 2001:db8:8::9 lladdr 02:00:00:00:00:09 dev x0
-nft -f - <<'END'
+FORWARDED = f"""{LISTEN}{LINKS}nft -f - <<'END'
 table inet t {{
     chain pre {{
         type filter hook prerouting priority 0
