@@ -48,6 +48,8 @@ NFT_REG_BYTES = NFT_REG32_NUM * 4
 NFT_DATA_VALUE = 0
 NFT_DATA_VERDICT = 0xFFFFFF00
 NFT_DATA_VALUE_MAXLEN = 64
+NFT_DATA_BYTES = 16
+"""struct nft_data: the longest value of an expression."""
 
 NFT_JUMP_STACK_SIZE = 16
 NFT_USERDATA_MAXLEN = 256
@@ -127,6 +129,8 @@ class nft_expr:
     """The attributes of NFTA_EXPR_DATA."""
     families: ClassVar[tuple[int, ...]] = ()
     """Families of tables (NFPROTO_*) that have the expression; empty: all."""
+    gc: ClassVar[bool] = False
+    """The collector of sets must look after it (NFT_EXPR_GC), which not all kinds of sets have."""
     stateful: ClassVar[bool] = False
     """It is allowed in a set's elements (NFT_EXPR_STATEFUL); it has `clone`."""
     # A subclass may be stateless and keep its fields in ordinary attributes.
@@ -505,30 +509,30 @@ def nft_verdict_validate(ctx: nft_ctx, data: nft_data) -> None:
 # --- data ----------------------------------------------------------------------------------------
 
 
-def nft_value_init(tb: Attrs, length: int = 0) -> bytes:
+def nft_value_init(tb: Attrs, length: int = 0, size: int = NFT_DATA_BYTES) -> bytes:
     """net/netfilter/nf_tables_api.c: a value (NFTA_DATA_VALUE) of that length; 0: of any.
 
-    Raises: NlError EINVAL: a verdict, no bytes, another length; EOVERFLOW: too many bytes.
+    Raises: NlError EINVAL: a verdict, no bytes, another length; EOVERFLOW: more than `size` bytes.
     """
     value: bytes = tb.get("NFTA_DATA_VALUE", b"")
     if not value:
         raise NlError(errno.EINVAL)
-    if len(value) > NFT_DATA_VALUE_MAXLEN:
+    if len(value) > size:
         raise NlError(errno.EOVERFLOW)
     if length and len(value) != length:
         raise NlError(errno.EINVAL)
     return value
 
 
-def nft_data_init(ctx: nft_ctx, tb: Attrs) -> nft_data:
-    """net/netfilter/nf_tables_api.c: a value, or a verdict (NFTA_DATA_*).
+def nft_data_init(ctx: nft_ctx, tb: Attrs, size: int = NFT_DATA_BYTES) -> nft_data:
+    """net/netfilter/nf_tables_api.c: a value of at most `size` bytes, or a verdict (NFTA_DATA_*).
 
     The chain of a verdict is referenced (nft_data_hold). Raises: NlError EINVAL, EOVERFLOW, ENOENT,
     EOPNOTSUPP.
     """
     if "NFTA_DATA_VALUE" not in tb and "NFTA_DATA_VERDICT" in tb:
         return nft_verdict_init(ctx, tb["NFTA_DATA_VERDICT"])
-    return nft_data(nft_value_init(tb))
+    return nft_data(nft_value_init(tb, size=size))
 
 
 def nft_verdict_init(ctx: nft_ctx, tb: Attrs) -> nft_data:

@@ -6,7 +6,15 @@ import errno
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from stack.netfilter.nf_tables import EXPRESSIONS, nft_ctx, nft_expr
+from stack.netfilter.nf_tables import (
+    EXPRESSIONS,
+    NFT_SET_EVAL,
+    NFT_SET_INTERVAL,
+    NFT_SET_TIMEOUT,
+    nft_ctx,
+    nft_expr,
+    nft_set,
+)
 from stack.netfilter.nft_attrs import NFTA_EXPR, NFTA_LIST
 from stack.netlink.nlattr import NLA_TYPE_MASK, Attrs, NlError, nla_for_each
 
@@ -68,13 +76,19 @@ def list_of(
 # --- expressions of elements ----------------------------------------------------------------------
 
 
+def collects(found: nft_set) -> bool:
+    """Whether a set may have expressions with `gc`: not with times, nor of a fixed size."""
+    grows = not found.size or found.flags & (NFT_SET_EVAL | NFT_SET_INTERVAL)
+    return bool(grows) and not found.flags & NFT_SET_TIMEOUT
+
+
 def nft_set_elem_expressions(
-    ctx: nft_ctx, tb: Attrs, prefix: str, like: list[nft_expr]
+    ctx: nft_ctx, tb: Attrs, prefix: str, found: nft_set
 ) -> list[nft_expr]:
     """Those of the attribute `prefix`_EXPR, or of the list `prefix`_EXPRESSIONS; empty: neither.
 
-    `like`: the set's; if it has some, these must be of the same kinds.
-    Raises: NlError E2BIG: there are too many; EOPNOTSUPP: one cannot be in a set, or other kinds.
+    If the set has some, these must be of the same kinds.
+    Raises: NlError E2BIG: too many; EOPNOTSUPP: other kinds, or one that cannot be in the set.
     """
     if f"{prefix}_EXPR" in tb:
         spans = [tb.span(f"{prefix}_EXPR")]
@@ -88,9 +102,10 @@ def nft_set_elem_expressions(
             if len(made) == NFT_SET_EXPR_MAX:
                 raise NlError(errno.E2BIG)
             made.append(nft_expr_init(ctx, at, end))
-            if not made[-1].stateful:
+            if not made[-1].stateful or (made[-1].gc and not collects(found)):
                 raise NlError(errno.EOPNOTSUPP)
-        if like and [expr.name for expr in made] != [expr.name for expr in like]:
+        like = [expr.name for expr in found.expressions]
+        if like and [expr.name for expr in made] != like:
             raise NlError(errno.EOPNOTSUPP)
     except NlError:
         release(ctx, made)

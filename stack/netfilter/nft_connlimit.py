@@ -34,7 +34,7 @@ class nft_connlimit(nft_expr):
 
     name = "connlimit"
     attrs = NFTA_CONNLIMIT
-    stateful = True
+    stateful = gc = True
 
     def __init__(self, ctx: nft_ctx, tb: Attrs) -> None:
         if "NFTA_CONNLIMIT_COUNT" not in tb:

@@ -9,6 +9,7 @@ from stack.core.time64 import NSEC_PER_MSEC
 from stack.netfilter.nf_tables import (
     NFT_BREAK,
     NFT_DATA_VERDICT,
+    NFT_SET_CONSTANT,
     NFT_SET_EVAL,
     NFT_SET_MAP,
     NFT_SET_OBJECT,
@@ -39,6 +40,8 @@ from stack.netlink.nlattr import BE32, BE64, Attr, Attrs, AttrTable, NlError
 
 NFT_DYNSET_OP_ADD, NFT_DYNSET_OP_UPDATE, NFT_DYNSET_OP_DELETE = range(3)
 NFT_DYNSET_F_INV, NFT_DYNSET_F_EXPR = 1, 2
+MOST_ELEMENTS = 0xFFFF
+"""Of a set to which a rule adds, if the set has no size."""
 
 
 class nft_dynset_expr(nft_set_expr):
@@ -46,7 +49,8 @@ class nft_dynset_expr(nft_set_expr):
     or SET_ID. A new one has SREG_DATA, TIMEOUT, and copies of EXPR or EXPRESSIONS. The rule ends if
     the set is full; with NFT_DYNSET_F_INV if it is not.
 
-    EINVAL: an attribute is missing; ENOENT: no such set; EOPNOTSUPP: the set does not allow it.
+    EINVAL: an attribute is missing; ENOENT: no such set; EBUSY: it is constant; EOPNOTSUPP: it does
+    not allow OP, TIMEOUT or an expression.
     """
 
     name = "dynset"
@@ -72,6 +76,8 @@ class nft_dynset_expr(nft_set_expr):
         self.set = nft_set_lookup_global(ctx, tb, "NFTA_DYNSET_SET_NAME", "NFTA_DYNSET_SET_ID")
         if self.set.flags & NFT_SET_OBJECT or not self.set.flags & NFT_SET_EVAL:
             raise NlError(errno.EOPNOTSUPP)
+        if self.set.flags & NFT_SET_CONSTANT:
+            raise NlError(errno.EBUSY)
         self.op: int = tb["NFTA_DYNSET_OP"]
         if self.op > NFT_DYNSET_OP_DELETE:
             raise NlError(errno.EOPNOTSUPP)
@@ -86,13 +92,14 @@ class nft_dynset_expr(nft_set_expr):
         several = "NFTA_DYNSET_EXPRESSIONS" in tb and "NFTA_DYNSET_EXPR" not in tb
         if several and not self.flags & NFT_DYNSET_F_EXPR:
             raise NlError(errno.EINVAL)
-        self.own = nft_set_elem_expressions(ctx, tb, "NFTA_DYNSET", self.set.expressions)
+        self.own = nft_set_elem_expressions(ctx, tb, "NFTA_DYNSET", self.set)
         """Its own expressions; without any, elements get the set's."""
         try:
             nf_tables_bind_set(ctx, self.set)
         except NlError:
             release(ctx, self.own)
             raise
+        self.set.size = self.set.size or MOST_ELEMENTS
 
     def _data_register(self, ctx: nft_ctx, tb: Attrs) -> int | None:
         maps = bool(self.set.flags & NFT_SET_MAP)
@@ -155,7 +162,7 @@ class nft_dynset_expr(nft_set_expr):
             "NFTA_DYNSET_SET_NAME": self.set.name,
             "NFTA_DYNSET_TIMEOUT": self.timeout,
             **nft_set_elem_expr_dump("NFTA_DYNSET", told, reset),
-            "NFTA_DYNSET_FLAGS": self.flags,
+            "NFTA_DYNSET_FLAGS": self.flags & NFT_DYNSET_F_INV,
         }
 
     def destroy(self, ctx: nft_ctx) -> None:

@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from stack.core.time64 import NSEC_PER_MSEC
 from stack.core.uapi import NLM_F_EXCL
 from stack.netfilter.nf_tables import (
+    NFT_DATA_VALUE_MAXLEN,
     NFT_DATA_VERDICT,
     NFT_SET_ANONYMOUS,
     NFT_SET_CONCAT,
@@ -218,10 +219,9 @@ def element_key(found: nft_set, tb: Attrs) -> nft_set_elem:
     elif has_end:
         raise NlError(errno.EINVAL)
     elem = nft_set_elem(b"", flags=flags)
-    if "NFTA_SET_ELEM_KEY" in tb:
-        elem.key = nft_value_init(tb["NFTA_SET_ELEM_KEY"], found.klen)
-    if has_end:
-        elem.key_end = nft_value_init(tb["NFTA_SET_ELEM_KEY_END"], found.klen)
+    for name, field in (("NFTA_SET_ELEM_KEY", "key"), ("NFTA_SET_ELEM_KEY_END", "key_end")):
+        if name in tb:
+            setattr(elem, field, nft_value_init(tb[name], found.klen, NFT_DATA_VALUE_MAXLEN))
     return elem
 
 
@@ -257,7 +257,7 @@ def set_times(ctx: nft_ctx, found: nft_set, elem: nft_set_elem, tb: Attrs) -> No
 
 def element_data(ctx: nft_ctx, found: nft_set, tb: Attrs) -> nft_data:
     """net/netfilter/nf_tables_api.c nft_setelem_parse_data. Raises: NlError EINVAL."""
-    data = nft_data_init(ctx, tb["NFTA_SET_ELEM_DATA"])
+    data = nft_data_init(ctx, tb["NFTA_SET_ELEM_DATA"], NFT_DATA_VALUE_MAXLEN)
     verdicts = found.dtype == NFT_DATA_VERDICT
     if verdicts != (data.value is None) or (data.value and len(data.value) != found.dlen):
         nft_data_release(data)
@@ -269,7 +269,7 @@ def element_expressions(
     ctx: nft_ctx, found: nft_set, tb: Attrs, elem: nft_set_elem
 ) -> list[nft_expr]:
     """An element's expressions: copies of its own, or of the set's. Raises: NlError EOPNOTSUPP."""
-    made = nft_set_elem_expressions(ctx, tb, "NFTA_SET_ELEM", found.expressions)
+    made = nft_set_elem_expressions(ctx, tb, "NFTA_SET_ELEM", found)
     ends = elem.flags & NFT_SET_ELEM_INTERVAL_END
     copies = [expr.clone() for expr in (made or ([] if ends else found.expressions))]
     release(ctx, made)

@@ -193,7 +193,7 @@ def nf_tables_newset(nlh: nlmsg, tb: Attrs) -> None:
             raise bad_attr(tb, "NFTA_SET_NAME", errno.EEXIST)
         if nlh.flags & NLM_F_REPLACE or old.flags & NFT_SET_ANONYMOUS:
             raise NlError(errno.EOPNOTSUPP)
-    desc.expressions = nft_set_expressions(ctx, tb)
+    desc.expressions = nft_set_expressions(ctx, tb, desc)
     if old is not None:
         same = nft_set_is_same(old, desc)
         release(ctx, desc.expressions)
@@ -316,12 +316,12 @@ def nf_tables_set_desc_parse(ctx: nft_ctx, tb: Attrs, klen: int) -> tuple[int, .
     return tuple(sizes)
 
 
-def nft_set_expressions(ctx: nft_ctx, tb: Attrs) -> list[nft_expr]:
+def nft_set_expressions(ctx: nft_ctx, tb: Attrs, desc: nft_set) -> list[nft_expr]:
     """net/netfilter/nf_tables_api.c nft_set_expr_alloc: expressions copied to each element."""
     one = "NFTA_SET_EXPR" in tb or "NFTA_SET_EXPRESSIONS" not in tb
     if not one and not tb.get("NFTA_SET_FLAGS", 0) & NFT_SET_EXPR:
         raise NlError(errno.EINVAL)
-    return nft_set_elem_expressions(ctx, tb, "NFTA_SET", [])
+    return nft_set_elem_expressions(ctx, tb, "NFTA_SET", desc)
 
 
 # --- deleted sets ---------------------------------------------------------------------------------
