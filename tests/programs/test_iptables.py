@@ -512,7 +512,7 @@ END
 t -t nat -L -v -n -x; iptables-save; nft list ruleset; t -t nat -D OUTPUT 1; t -t nat -X DOCKER
 """
 )
-ROUTES = (
+ROUTER = (
     T
     + """
 cat > $DIR/route.py <<'END'
@@ -594,6 +594,11 @@ END
 cat > $DIR/rules <<'END'
 for one in in out; do ip link set $one up; ip -6 addr flush dev $one; done
 ip addr add 10.1.0.1/24 dev in; ip addr add 192.0.2.1/24 dev out; ip route add default dev out
+"""
+)
+ROUTES = (
+    ROUTER
+    + """
 iptables -P FORWARD DROP; iptables -A FORWARD -m conntrack --ctstate ESTABLISHED,RELATED -j ACCEPT
 iptables -A FORWARD -i in -o out -p udp --dport 99 -j REJECT
 iptables -A FORWARD -i in -o out -p tcp --dport 99 -j REJECT --reject-with tcp-reset
@@ -636,6 +641,37 @@ os.system("iptables -t raw -L -v -n -x")
 END
 """
 )
+WAYS_BACK = (
+    ROUTER
+    + """
+ip link set in mtu 1280; nft add table ip n
+nft add chain ip n pre '{ type filter hook prerouting priority -400; }'
+nft add chain ip n forward '{ type filter hook forward priority -400; }'
+nft add rule ip n forward tcp flags syn rt mtu 1240 counter
+nft add rule ip n pre fib saddr . iif oif missing counter
+iptables -t mangle -A FORWARD -p tcp --syn -j TCPMSS --clamp-mss-to-pmtu
+iptables -t mangle -A PREROUTING -p udp --dport 7 -m recent --name r --set
+iptables -t mangle -A FORWARD -p udp -m recent --name r --rcheck --rttl
+iptables -t raw -A PREROUTING -m rpfilter --invert
+ip6tables -t raw -A PREROUTING -m rpfilter --invert
+for to in 32 33 34; do
+    iptables -A FORWARD -m string --algo bm --string hello --from 28 --to $to
+done
+END
+python3 $DIR/route.py $DIR/rules <<'END'
+A, B = "10.1.0.5", "203.0.113.9"
+sent("in", tcp(A, 1001, B, 25)); sent("out", tcp(B, 1001, A, 25)); sent("in", udp(A, 1000, B, 7))
+sent("in", tcp(A, 1001, B, 25, 0x10)); sent("in", udp(B, 1000, B, 9))
+for group in "255.255.255.255", "224.0.0.9", "239.1.1.1":
+    sent("in", udp("0.0.0.0", 68, group, 67)); sent("in", udp("0.0.0.7", 68, group, 67))
+whose = bytes.fromhex("6000000000183aff" + "00" * 16 + "ff0200000000000000000001ff000001")
+os.write(ends["in"], whose + bytes.fromhex("87007daa00000000fe80" + "00" * 13 + "01"))
+sent("in", udp(A, 1000, B, 7))
+os.system("iptables -L FORWARD -v -n -x; iptables -t mangle -L -v -n -x; nft list table ip n")
+os.system("iptables -t raw -L -v -n -x; ip6tables -t raw -L -v -n -x")
+END
+"""
+)
 ROWS = {
     "chains": Row(CHAINS, NO_TIME, TOOLS),
     "matches": Row(
@@ -653,6 +689,7 @@ ROWS = {
     "NAT": Row(NATS, (), (*TOOLS, "conntrack")),
     "ufw and docker": Row(FIREWALLS, NO_TIME, (*TOOLS, "ping")),
     "router": Row(ROUTES, (), TOOLS, forwards=True),
+    "ways back": Row(WAYS_BACK, (), TOOLS, forwards=True),
     "what is changed": Row(MANGLES, (), (*TOOLS, "ping")),
 }
 

@@ -170,7 +170,7 @@ TRAFFIC = (
         "c udp dport 9 ct count 1",
         "c ct count over 2",
         "o rt ip nexthop 127.0.0.1",
-        "o rt mtu 1-65535",
+        "o rt mtu 536",
     ),
     *(
         "c frag exists",
