@@ -9,13 +9,14 @@ Called by nf_conntrack_in for each TCP packet, with its connection:
         tcp_ignored, tcp_resync     unexpected packets: our state may be out of sync
         tcp_reset                   a RST must fit the window (RFC 5961 3)
         tcp_in_window -> tcp_out_of_window      the four bounds; then store the ends
+        tcp_handle_invalid          packets out of the window that close it
         tcp_timeout_of, nf_ct_refresh_acct      the connection's timeout
 
 State: `ct.tcp` (ip_ct_tcp) has the state, the last packet, and per direction an ip_ct_tcp_state:
 `td_end` (end of what it sent), `td_maxend` (end of what it may send), `td_maxwin`, `td_scale`.
 
 The state table, the window check of "Real Stateful TCP Packet Filtering in IP Filter" (Guido van
-Rooij) and their exceptions behave as in Linux 6.1. Read nf_conntrack_tcp_packet first.
+Rooij) and their exceptions behave as in Linux 6.18. Read nf_conntrack_tcp_packet first.
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ from stack.netfilter.nf_conntrack_ecache import IPCT_PROTOINFO, nf_conntrack_eve
 from stack.netfilter.nf_conntrack_life import (
     nf_ct_assured,
     nf_ct_delete,
+    nf_ct_expires,
     nf_ct_kill_acct,
     nf_ct_refresh_acct,
 )
@@ -129,6 +131,7 @@ SIMULTANEOUS_OPEN = 0x80
 
 TCP_MAX_WSCALE = 14
 MAXACKWINCONST = 66000
+LEAST_TO_SHORTEN_NS = 120 * NSEC_PER_SEC
 U32 = 0xFFFFFFFF
 
 NFCT_TCP_IGNORE, NFCT_TCP_INVALID, NFCT_TCP_ACCEPT = 0, 1, 2
@@ -322,6 +325,24 @@ def tcp_out_of_window(
     return NFCT_TCP_ACCEPT
 
 
+def tcp_handle_invalid(ct: nf_conn, tcp: ip_ct_tcp, direction: int, index: int) -> None:
+    """net/netfilter/nf_conntrack_proto_tcp.c nf_tcp_handle_invalid: both ends close out of window.
+
+    Perhaps it is the state here that is wrong: the connection does not last for days any more.
+    """
+    if not ct.status & nf_conntrack.IPS_ASSURED or index not in (TCP_FIN_SET, TCP_RST_SET):
+        return
+    if tcp.last_dir == direction or tcp.last_index not in (TCP_FIN_SET, TCP_RST_SET):
+        tcp.last_index = index
+        tcp.last_dir = direction
+        return
+    expires = nf_ct_expires(ct)
+    timeout: int = ct.net.sysctl.nf_conntrack_tcp_timeout_unacknowledged * NSEC_PER_SEC
+    if expires >= LEAST_TO_SHORTEN_NS and expires > timeout:
+        now: int = ct.net.clock.now_ns()
+        ct.timeout = now + timeout
+
+
 def tcp_new(ct: nf_conn, skb: sk_buff, dataoff: int, th: tcphdr) -> bool:
     """net/netfilter/nf_conntrack_proto_tcp.c: the first packet; False: it cannot begin one."""
     new_state = TCP_CONNTRACKS[0][get_conntrack_index(th.flags)][NONE]
@@ -436,15 +457,19 @@ def nf_conntrack_tcp_packet(
         ):
             new_state = ESTABLISHED
     elif new_state == CLOSE and index == TCP_RST_SET:
-        new_state = tcp_reset(ct, tcp, th, direction, old_state)
-        if new_state < 0:
-            return -NF_ACCEPT
-        check_window = not tcp_reset_of_ignored(ct, tcp, th, old_state)
+        if tcp.state in (FIN_WAIT, CLOSE_WAIT, LAST_ACK, TIME_WAIT, CLOSE):
+            check_window = False  # its ends may have begun another connection
+        else:
+            new_state = tcp_reset(ct, tcp, th, direction, old_state)
+            if new_state < 0:
+                return -NF_ACCEPT
+            check_window = not tcp_reset_of_ignored(ct, tcp, th, old_state)
     if check_window:
         res = tcp_in_window(ct, tcp, direction, index, skb, dataoff, th)
         if res == NFCT_TCP_IGNORE:
             return NF_ACCEPT
         if res == NFCT_TCP_INVALID:
+            tcp_handle_invalid(ct, tcp, direction, index)
             return -NF_ACCEPT
     tcp.last_index = index
     tcp.last_dir = direction
@@ -537,7 +562,7 @@ def tcp_reset(ct: nf_conn, tcp: ip_ct_tcp, th: tcphdr, direction: int, old_state
     RFC 5961 3: a reset in the window without the exact number is answered by a challenge ACK.
     """
     other = tcp.orig if direction else tcp.reply
-    if not other.flags & TCP_FLAG_MAXACK_SET:
+    if not other.flags & TCP_FLAG_MAXACK_SET or tcp.last_index == TCP_SYN_SET:
         return CLOSE
     seq = th.seq
     established = tcp.state == ESTABLISHED and ct.status & nf_conntrack.IPS_ASSURED

@@ -672,6 +672,43 @@ os.system("iptables -t raw -L -v -n -x; ip6tables -t raw -L -v -n -x")
 END
 """
 )
+RESETS = (
+    ROUTER
+    + """
+iptables -A FORWARD -m conntrack --ctstate INVALID; of=net.netfilter.nf_conntrack_tcp_timeout
+sysctl -qw ${of}_established=432005 ${of}_unacknowledged=305 ${of}_close=15
+END
+python3 $DIR/route.py $DIR/rules <<'END'
+A, B = "10.1.0.5", "203.0.113.9"
+SYN, ACK, FIN_ACK, SYN_ACK, RST = 2, 0x10, 0x11, 0x12, 4
+
+def to(flags, seq, ack):
+    sent("in", tcp(A, 1000, B, 25, flags, b"", seq, ack))
+
+def back(flags, seq, ack):
+    sent("out", tcp(B, 25, A, 1000, flags, b"", seq, ack))
+
+def connected(begins=100):
+    os.system("conntrack -F 2>/dev/null")
+    to(SYN, begins, 0); back(SYN_ACK, 500, begins + 1); to(ACK, begins + 1, 501)
+    back(ACK, 501, begins + 1)
+
+def tracked():
+    os.system("conntrack -L -p tcp 2>/dev/null | sed -E 's/^(tcp +6 [0-9]*)[0-9] /\\\\1N /'")
+    os.system("iptables -L FORWARD -v -n -x | tail -1")
+
+far = 10 ** 6
+connected(); to(FIN_ACK, 101 + far, 501); tracked(); back(FIN_ACK, 501 + far, 101); tracked()
+connected(); to(RST, 101 + far, 0); tracked(); to(FIN_ACK, 101 + far, 501); tracked()
+back(ACK, 501 + far, 101); tracked(); back(RST | ACK, 501 + far, 101); tracked()
+connected(); to(FIN_ACK, 101, 501); to(RST, 50, 0); tracked()
+connected(); back(FIN_ACK, 501, 101); to(ACK, 101, 502); back(RST, 7, 0); tracked()
+connected(); to(SYN, 7000, 0); tracked(); back(RST | ACK, 0, 7001); tracked()
+connected(); to(SYN, 7000, 0); back(RST, 400, 0); tracked()
+connected(); to(RST, 50, 0); tracked(); to(RST, 150, 0); tracked(); to(RST, 101, 0); tracked()
+END
+"""
+)
 ROWS = {
     "chains": Row(CHAINS, NO_TIME, TOOLS),
     "matches": Row(
@@ -689,6 +726,7 @@ ROWS = {
     "NAT": Row(NATS, (), (*TOOLS, "conntrack")),
     "ufw and docker": Row(FIREWALLS, NO_TIME, (*TOOLS, "ping")),
     "router": Row(ROUTES, (), TOOLS, forwards=True),
+    "resets": Row(RESETS, (), (*TOOLS, "conntrack"), forwards=True),
     "ways back": Row(WAYS_BACK, (), TOOLS, forwards=True),
     "what is changed": Row(MANGLES, (), (*TOOLS, "ping")),
 }
