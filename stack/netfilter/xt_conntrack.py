@@ -10,7 +10,7 @@ from fastpath.net.hdr import iphdr_at, ipv6hdr_at
 from stack.core.netfilter import NFPROTO_IPV4
 from stack.core.rows import narrow, wide
 from stack.core.time64 import NSEC_PER_SEC
-from stack.netfilter.nf_conncount import nf_conncount_list
+from stack.netfilter.nf_conncount import nf_conncount_data
 from stack.netfilter.nf_conntrack import (
     IP_CT_DIR_ORIGINAL,
     IP_CT_IS_REPLY,
@@ -216,16 +216,16 @@ class xt_connlimit_info(uses_conntrack):
     name = "connlimit"
     revision = 1
     size = 32
+    usersize = 24
     limit: int
     flags: int
-    usersize = 24
 
     def __init__(self, par: xt_mtchk_param, info: bytes) -> None:
         super().__init__(par, info)
         mask = info[: 4 if par.family == NFPROTO_IPV4 else 16]
         self.mask: wide = int.from_bytes(mask, "big")
         self.limit, self.flags = struct.unpack_from("=II", info, 16)
-        self.lists: dict[wide, nf_conncount_list] = {}
+        self.data = nf_conncount_data()
 
     def match(self, pkt: nft_pktinfo) -> bool:
         """net/netfilter/xt_connlimit.c connlimit_mt."""
@@ -241,8 +241,7 @@ class xt_connlimit_info(uses_conntrack):
             ip6h = ipv6hdr_at(pkt.skb, 0)
             addr = ip6h.daddr if daddr else ip6h.saddr
         invert = bool(self.flags & XT_CONNLIMIT_INVERT)
-        counted = self.lists.setdefault(addr & self.mask, nf_conncount_list())
-        return (counted.add(ct) > self.limit) != invert
+        return (self.data.count(addr & self.mask, ct) > self.limit) != invert
 
 
 xt_register_match(xt_conntrack_mtinfo3, xt_conntrack_mtinfo2, xt_state_info)

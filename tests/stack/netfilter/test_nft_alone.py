@@ -1,5 +1,5 @@
 """Expressions of nf_tables that are not compared with the kernel: it has no `queue` here, and nft
-1.0.6 has no `last`."""
+1.0.6 has no `last`. And what no program sees: how long connections are held for a count."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ import pytest
 
 from e1000emu.clock import VirtualClock
 from stack.core.netfilter import NF_QUEUE_NR, NF_VERDICT_FLAG_QUEUE_BYPASS
+from stack.netfilter.nf_conncount import nf_conncount_data
+from stack.netfilter.nf_conntrack import IPS_DYING
 from stack.netfilter.nf_tables import nft_ctx, nft_regs
 from stack.netfilter.nft_attrs import NFTA_EXPR
 from stack.netfilter.nft_last import nft_last
@@ -20,6 +22,18 @@ from stack.netlink.nlattr import NlError
 
 PKT: Any = SimpleNamespace()
 CTX: Any = SimpleNamespace(reg_inited=set(range(4, 20)))
+
+
+class Connection:
+    """What counts of an nf_conn."""
+
+    status = 0
+    tcp = None
+
+
+def conn() -> Any:
+    """A connection that is active until its status is IPS_DYING."""
+    return Connection()
 
 
 def made(**given: int) -> nft_queue:
@@ -89,6 +103,21 @@ def test_last_tells_how_long_ago_a_packet_came() -> None:
     assert expr.dump() == {"NFTA_LAST_SET": 1, "NFTA_LAST_MSECS": 0}
     told: Any = {"NFTA_LAST_SET": 1, "NFTA_LAST_MSECS": 50}
     assert nft_last(ctx, told).dump() == told
+
+
+def test_counts_of_networks_forget_connections_that_ended() -> None:
+    held = nf_conncount_data()
+    kept = [conn() for _ in range(3)]
+    for key, ct in enumerate(kept):
+        assert held.count(key, ct) == 1
+    for key in range(3, 10_000):
+        ended = conn()
+        assert held.count(key, ended) == 1
+        ended.status = IPS_DYING
+        assert len(held.lists) <= 14
+    assert held.count(0, conn()) == 2
+    assert held.count(2, None) == 2
+    assert [held.lists[key].active() for key in range(3)] == [2, 1, 1]
 
 
 def test_an_expression_in_a_message() -> None:
