@@ -189,7 +189,7 @@ class Net:
     inetaddr_chain: list[Callable[[int, in_ifaddr], Any]]
     ip_packet_type: packet_type
     ipv4: netns_ipv4
-    ra_chain: list[Any]
+    ra_chain: list[tuple[int, Any]]
 
     # XTP: stack/xtp.
     xtp: xtp_net

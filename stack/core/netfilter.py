@@ -251,3 +251,17 @@ def nf_hook(
     """include/linux/netfilter.h: call IPv4's hooks, as nf_hook_list does."""
     entries = net.nf_hooks[hook]
     return nf_hook_list(entries, NFPROTO_IPV4, hook, net, sk, skb, indev, outdev, okfn)
+
+
+def nf_hook6(
+    hook: int,
+    net: Net,
+    sk: sock | None,
+    skb: sk_buff,
+    indev: net_device | None,
+    outdev: net_device | None,
+    okfn: Okfn,
+) -> int:
+    """include/linux/netfilter.h: call IPv6's hooks, as nf_hook_list does."""
+    entries = net.ipv6.nf_hooks[hook]
+    return nf_hook_list(entries, NFPROTO_IPV6, hook, net, sk, skb, indev, outdev, okfn)

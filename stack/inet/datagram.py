@@ -1,13 +1,28 @@
-"""Datagram sockets of both families: ICMP errors and disconnect (net/ipv4/udp.c)."""
+"""Datagram sockets of both families: errors and disconnect (net/ipv4/udp.c, ip_sockglue.c)."""
 
 from __future__ import annotations
 
-from fastpath.base.skbuff import sk_buff
-from stack.core.sock import lock_sock, release_sock, sk_dst_reset, sk_error_report
+from fastpath.base.skbuff import (
+    alloc_skb,
+    kfree_skb,
+    sk_buff,
+    skb_clone,
+    skb_pull,
+    skb_reset_transport_header,
+)
+from stack.core.errqueue import sock_exterr_skb
+from stack.core.sock import (
+    lock_sock,
+    release_sock,
+    sk_dst_reset,
+    sk_error_report,
+    sock_queue_err_skb,
+)
 from stack.core.sock_flags import SOCK_BINDADDR_LOCK, SOCK_BINDPORT_LOCK
 from stack.core.tcp_states import TCP_CLOSE, TCP_ESTABLISHED
-from stack.core.uapi import AF_INET
+from stack.core.uapi import AF_INET, ICMP_HLEN
 from stack.inet.af_ops import af_ops_of, inet_af_ops
+from stack.inet.icmp_ext import ip_icmp_error_rfc4884
 from stack.inet.inet_sock import inet_sock
 
 
@@ -28,6 +43,35 @@ def sk_icmp_err(
         return
     sk.sk_err = err
     sk_error_report(sk)
+
+
+def inet_icmp_error(
+    sk: inet_sock, skb: sk_buff, serr: sock_exterr_skb, payload_off: int, at: int, unit: int
+) -> None:
+    """ip_icmp_error, ipv6_icmp_error: put an ICMP error on the error queue. Borrows skb.
+
+    Data at the embedded IP header, whose payload begins at `payload_off`. `at` and `unit`: see
+    ip_icmp_error_rfc4884; 0: the socket does not ask for extensions.
+    """
+    clone = skb_clone(skb)
+    clone.cb = serr
+    if payload_off <= clone.len:
+        skb_pull(clone, payload_off)
+        if at:
+            serr.ee_data = ip_icmp_error_rfc4884(clone, ICMP_HLEN, at, unit)
+        skb_reset_transport_header(clone)
+        if not sock_queue_err_skb(sk, clone):
+            return
+    kfree_skb(clone)
+
+
+def inet_local_error(sk: inet_sock, serr: sock_exterr_skb) -> None:
+    """ip_local_error, ipv6_local_error: queue an error of this host, without a payload."""
+    skb = alloc_skb(sk.net.skb_small, 0, 0)
+    if skb is not None:
+        skb.cb = serr
+        if sock_queue_err_skb(sk, skb):
+            kfree_skb(skb)
 
 
 def __udp_disconnect(sk: inet_sock, flags: int) -> int:

@@ -12,7 +12,7 @@ from fastpath.base.skbuff import SkbPool, sk_buff, skb_append_frags, skb_copy_bi
 from stack.core.errors import os_error
 from stack.core.rows import row, state, wide
 from stack.core.time64 import NSEC_PER_SEC
-from stack.inet.inet_sock import inet_sock, ip_options
+from stack.inet.inet_sock import inet_sock
 from stack.net import Net
 
 PEERS_MAX = 4096
@@ -35,7 +35,6 @@ class icmp_bxm:
     offset: int = 0
     data_len: int = 0
     head: bytes = row(b"")
-    replyopts: ip_options | None = row()
 
 
 def icmp_glue_bits(frm: icmp_bxm, skb: sk_buff, n: int, pages: SkbPool) -> None:

@@ -165,3 +165,11 @@ class inet_sock(sock):
     """AF_* of the datagram that is being put together; 0: none."""
     cork: inet_cork | None = row(None, clone=FRESH)
     """See `inet_cork_of` (append.py)."""
+
+
+def inet_can_nonlocal_bind(sk: inet_sock, nonlocal_bind: int) -> bool:
+    """include/net/inet_sock.h: whether the socket may have an address that is not local.
+
+    `nonlocal_bind`: the sysctl ip_nonlocal_bind of the family.
+    """
+    return bool(nonlocal_bind) or sk.freebind or sk.transparent

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import errno
 import struct
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -152,6 +152,36 @@ class mc_filter:
 
 Record = tuple[int, tuple[wide, ...]]
 """A record's type and its sources, sorted."""
+GroupRecord = tuple[int, wide, tuple[wide, ...]]
+"""A record of a report: its type, group and sources."""
+REPORT_LEN = 8  # a report without records
+
+
+def mc_reports(kind: int, records: Iterable[GroupRecord], room: int, size: int) -> Iterator[bytes]:
+    """The messages of IGMPv3 or MLDv2 that report `records`, each of at most `room` bytes.
+
+    `kind`: the message's type; `size`: bytes of an address. The checksum is 0. A record that does
+    not fit is cut between its sources. A record of excluded sources is sent once, with as many as
+    fit: a second one would replace the first (RFC 3376 4.2.16, RFC 3810 5.2.15).
+    """
+    limit = max((room - REPORT_LEN - 4 - size) // size, 1)
+    report = bytearray()
+    for record, group, sources in records:
+        if record in (MODE_IS_EXCLUDE, CHANGE_TO_EXCLUDE):
+            sources = sources[:limit]
+        for start in range(0, max(len(sources), 1), limit):
+            part = sources[start : start + limit]
+            data = bytes((record, 0)) + len(part).to_bytes(2, "big")
+            data += b"".join(addr.to_bytes(size, "big") for addr in (group, *part))
+            if report and len(report) + len(data) > room:
+                yield bytes(report)
+                report = bytearray()
+            if not report:
+                report += bytes((kind, 0, 0, 0, 0, 0, 0, 0))
+            report += data
+            report[6:8] = (int.from_bytes(report[6:8], "big") + 1).to_bytes(2, "big")
+    if report:
+        yield bytes(report)
 
 
 def mc_time_code(code: int) -> int:

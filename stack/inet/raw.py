@@ -13,6 +13,7 @@ from fastpath.base.skbuff import (
     consume_skb,
     kfree_skb,
     sk_buff,
+    skb_clone,
     skb_put_data,
     skb_reset_network_header,
     skb_set_transport_header,
@@ -125,6 +126,47 @@ def raw_rcv_skb(sk: raw_sock, skb: sk_buff) -> int:
         kfree_skb_reason(sk.net, skb, reason)
         return 1
     return 0
+
+
+# --- router alert: (protocol or value of the alert, socket) ----------------------------------
+
+
+def ra_control(chain: list[tuple[int, inet_sock]], sk: inet_sock, sel: int) -> None:
+    """ip_ra_control, ip6_ra_control: add the socket with the selector `sel`; below 0: remove it.
+
+    Raises: OSError EADDRINUSE, ENOBUFS (there is nothing to remove).
+    """
+    if sel >= 0:
+        if ra_has(chain, sk):
+            raise os_error(errno.EADDRINUSE, "the socket has the router alert option already")
+        chain.append((sel, sk))
+    elif not ra_drop(chain, sk):
+        raise os_error(errno.ENOBUFS, "the socket does not have the router alert option")
+
+
+def ra_has(chain: list[tuple[int, inet_sock]], sk: inet_sock) -> bool:
+    """Whether the socket is in the chain."""
+    return any(one is sk for _, one in chain)
+
+
+def ra_drop(chain: list[tuple[int, inet_sock]], sk: inet_sock) -> bool:
+    """Remove the socket; False: it was not in the chain."""
+    before = len(chain)
+    chain[:] = [entry for entry in chain if entry[1] is not sk]
+    return len(chain) < before
+
+
+def ra_wanted(chain: list[tuple[int, inet_sock]], sel: int, ifindex: int) -> list[inet_sock]:
+    """The sockets with the selector `sel` that get packets of this interface."""
+    return [sk for one, sk in chain if one == sel and sk.sk_bound_dev_if in (0, ifindex)]
+
+
+def ra_deliver(family: int, socks: list[inet_sock], skb: sk_buff) -> None:
+    """Give a packet to each of `socks`, at least one. Takes ownership of skb."""
+    raw_rcv = af_ops_of[family].raw_rcv
+    for sk in socks[:-1]:
+        raw_rcv(sk, skb_clone(skb))
+    raw_rcv(socks[-1], skb)
 
 
 # --- sending -----------------------------------------------------------------------------

@@ -404,7 +404,7 @@ def arp_req_get(dev: net_device, ip: int) -> neighbour:
     """
     neigh = neigh_lookup(dev.net.arp_tbl, ip, dev)
     if neigh is None or neigh.nud_state & uapi.NUD_NOARP:
-        raise os_error(errno.ENXIO)
+        raise os_error(errno.ENXIO, "no such entry")
     return neigh
 
 
@@ -412,11 +412,17 @@ def arp_req_delete(dev: net_device, ip: int) -> None:
     """net/ipv4/arp.c: `arp -d` (SIOCDARP).
 
     Raises:
-        OSError: ENXIO, no such entry.
+        OSError: ENXIO, no such entry, or one that needs no ARP, which goes all the same.
     """
-    neigh = arp_req_get(dev, ip)
-    neigh_update(neigh, None, uapi.NUD_FAILED, NEIGH_UPDATE_F_OVERRIDE | NEIGH_UPDATE_F_ADMIN)
-    neigh_remove_one(neigh)
+    neigh = neigh_lookup(dev.net.arp_tbl, ip, dev)
+    found = neigh is not None and neigh.nud_state & ~uapi.NUD_NOARP
+    if neigh is not None:
+        if found:
+            flags = NEIGH_UPDATE_F_OVERRIDE | NEIGH_UPDATE_F_ADMIN
+            neigh_update(neigh, None, uapi.NUD_FAILED, flags)
+        neigh_remove_one(neigh)
+    if not found:
+        raise os_error(errno.ENXIO, "no such entry")
 
 
 def arp_state_to_flags(neigh: neighbour) -> int:

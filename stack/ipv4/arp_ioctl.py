@@ -10,11 +10,11 @@ from typing import Any
 from stack.core.dev_ioctl import SIOCDARP, SIOCGARP, SIOCSARP, need_admin
 from stack.core.errors import check, os_error
 from stack.core.memory import copy_from_user, copy_to_user
-from stack.core.neigh_gc import neigh_remove_one
 from stack.core.neigh_table import NEIGH_UPDATE_F_ADMIN, NEIGH_UPDATE_F_OVERRIDE
-from stack.core.neighbour import __neigh_lookup, neigh_lookup, neigh_update
+from stack.core.neighbour import __neigh_lookup, neigh_update
 from stack.core.netdevice import IFNAMSIZ, net_device
-from stack.core.uapi import AF_INET, NUD_FAILED, NUD_NOARP, NUD_PERMANENT, NUD_STALE
+from stack.core.uapi import AF_INET, NUD_PERMANENT, NUD_STALE
+from stack.ipv4 import arp
 from stack.ipv4.arp import ATF_COM, ATF_PERM, arp_state_to_flags
 from stack.ipv4.route import ip_route_output
 from stack.net import Net
@@ -83,9 +83,7 @@ def arp_req_get(net: Net, r: arpreq, data: bytearray) -> None:
     if not r.dev:
         raise os_error(errno.ENODEV, "SIOCGARP needs an interface")
     dev = arp_req_dev_by_name(net, r)
-    neigh = neigh_lookup(net.arp_tbl, r.ip, dev)
-    if neigh is None or neigh.nud_state & NUD_NOARP:
-        raise os_error(errno.ENXIO, "no such entry")
+    neigh = arp.arp_req_get(dev, r.ip)
     data[16:18] = dev.type.to_bytes(2, "little")
     ha = neigh.ha[: min(dev.addr_len, 14)].ljust(dev.addr_len, b"\0")
     data[18 : 18 + len(ha)] = ha
@@ -96,13 +94,8 @@ def arp_req_get(net: Net, r: arpreq, data: bytearray) -> None:
 
 
 def arp_req_delete(net: Net, r: arpreq) -> None:
-    """net/ipv4/arp.c: SIOCDARP. Raises: OSError ENXIO, ENOENT, ..."""
-    dev = arp_req_dev(net, r)
-    neigh = neigh_lookup(net.arp_tbl, r.ip, dev)
-    if neigh is None or not neigh.nud_state & ~NUD_NOARP:
-        raise os_error(errno.ENXIO, "no such entry")
-    neigh_update(neigh, None, NUD_FAILED, NEIGH_UPDATE_F_OVERRIDE | NEIGH_UPDATE_F_ADMIN)
-    neigh_remove_one(neigh)
+    """net/ipv4/arp.c: SIOCDARP. Raises: OSError ENXIO, ENODEV, EINVAL, ENETUNREACH ..."""
+    arp.arp_req_delete(arp_req_dev(net, r), r.ip)
 
 
 def arp_ioctl(net: Net, cmd: int, arg: Any) -> None:

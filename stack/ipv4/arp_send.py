@@ -9,11 +9,7 @@ from stack.core.neighbour import dev_hard_header
 from stack.core.netdevice import ETH_P_ARP, IFF_NOARP, net_device
 
 ARPOP_REQUEST = 1
-
-
 ARPOP_REPLY = 2
-
-
 ARP_HDR_LEN = 28
 
 

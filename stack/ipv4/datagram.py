@@ -13,7 +13,7 @@ from stack.core.sockaddr import SOCKADDR_IN_LEN, need_sa_len, sockaddr
 from stack.core.tcp_states import TCP_ESTABLISHED
 from stack.core.uapi import AF_INET, AF_UNSPEC, RTN_BROADCAST, RTN_LOCAL, RTN_MULTICAST
 from stack.inet.flow import flowi
-from stack.inet.inet_sock import inet_sock
+from stack.inet.inet_sock import inet_can_nonlocal_bind, inet_sock
 from stack.ipv4.addr import ipv4_is_multicast
 from stack.ipv4.fib import RT_TABLE_LOCAL, inet_addr_type_table
 from stack.ipv4.route import RTCF_BROADCAST, ip_route_connect
@@ -45,11 +45,8 @@ def inet_bind_source(sk: inet_sock, addr: int) -> int:
     kind = inet_addr_type_table(sk.net, addr, tb_id)
     if kind in (RTN_MULTICAST, RTN_BROADCAST):
         return 0
-    if (
-        addr
-        and kind != RTN_LOCAL
-        and not (sk.net.sysctl.ip_nonlocal_bind or sk.freebind or sk.transparent)
-    ):
+    anywhere = inet_can_nonlocal_bind(sk, sk.net.sysctl.ip_nonlocal_bind)
+    if addr and kind != RTN_LOCAL and not anywhere:
         raise os_error(errno.EADDRNOTAVAIL, "not an address of this host")
     return addr
 

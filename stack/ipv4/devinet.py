@@ -241,13 +241,12 @@ def inetdev_event(event: int, dev: net_device) -> None:
             inet_insert_ifa(in_dev, ifa)
         if in_dev_conf(in_dev, "arp_notify"):
             inetdev_send_gratuitous_arp(dev, in_dev)
-    elif event == netdevice.NETDEV_CHANGEADDR:
-        if in_dev_conf(in_dev, "arp_notify"):
-            inetdev_send_gratuitous_arp(dev, in_dev)
+    elif event == netdevice.NETDEV_NOTIFY_PEERS or (
+        event == netdevice.NETDEV_CHANGEADDR and in_dev_conf(in_dev, "arp_notify")
+    ):
+        inetdev_send_gratuitous_arp(dev, in_dev)
     elif event == netdevice.NETDEV_CHANGENAME:
         inetdev_changename(dev, in_dev)
-    elif event == netdevice.NETDEV_NOTIFY_PEERS:
-        inetdev_send_gratuitous_arp(dev, in_dev)
     elif event == netdevice.NETDEV_UNREGISTER or (
         event == netdevice.NETDEV_CHANGEMTU and not inetdev_valid_mtu(dev.mtu)
     ):
@@ -497,12 +496,17 @@ def inet_addr_del(dev: net_device, local: int, prefixlen: int) -> None:
     raise os_error(errno.EADDRNOTAVAIL, dev.name)
 
 
+def localnet_scope(in_dev: in_device) -> int:
+    """net/ipv4/devinet.c: the narrowest scope that counts; with route_localnet it is the link's."""
+    return uapi.RT_SCOPE_LINK if in_dev_conf(in_dev, "route_localnet") else uapi.RT_SCOPE_HOST
+
+
 def confirm_addr_indev(in_dev: in_device, dst: int, local: int, scope: int) -> bool:
     """net/ipv4/devinet.c: whether the interface has `local`, in a subnet that holds `dst` too.
 
     0 is any. `scope` is the narrowest scope that the address may have.
     """
-    widest = uapi.RT_SCOPE_LINK if in_dev_conf(in_dev, "route_localnet") else uapi.RT_SCOPE_HOST
+    widest = localnet_scope(in_dev)
     has = subnet = False
     for ifa in in_dev.ifa_list:
         if local in (0, ifa.ifa_local) and min(ifa.ifa_scope, widest) <= scope:

@@ -61,6 +61,7 @@ from stack.ipv4.devinet import (
     in_ifaddr,
     inet_ifa_byprefix,
     inet_ifa_match,
+    localnet_scope,
     register_inetaddr_notifier,
 )
 from stack.ipv4.netns import in_dev_conf
@@ -500,8 +501,9 @@ def inet_select_addr(dev: net_device, dst: int, scope: int) -> int:
     first = 0
     in_dev = dev.ip_ptr if dev is not None else None
     if in_dev is not None:
+        widest = localnet_scope(in_dev)
         for ifa in in_dev.ifa_list:
-            if ifa.ifa_flags & 1 or ifa.ifa_scope > scope:
+            if ifa.ifa_flags & IFA_F_SECONDARY or min(ifa.ifa_scope, widest) > scope:
                 continue
             if not dst or not (dst ^ ifa.ifa_address) & ifa.ifa_mask:
                 return ifa.ifa_local
@@ -876,8 +878,7 @@ def ip_route_add(
     """`ip route add`: fib_frontend.c's inet_rtm_newroute. `dev` is a net_device or its name.
 
     `nexthops`, in place of `via` and `dev`, are (gateway, device, weight) of a multipath route, or
-    (gateway, device, weight, RTNH_F_ONLINK or 0). A
-    gateway that is a number is one of IPv6.
+    (gateway, device, weight, RTNH_F_ONLINK or 0). A gateway that is a number is one of IPv6.
     `nhobj` is an object in their place, which netlink/rt_route.py has checked. `nlflags`: those of
     a request (NLM_F_*) in place of `replace` and `append`. `metrics`: see stack/inet/metrics.py.
 
@@ -886,7 +887,7 @@ def ip_route_add(
     dst, plen = parse_prefix(prefix)
     device = dev_named(net, dev)
     if scope is None:
-        if rtype in (uapi.RTN_LOCAL,):
+        if rtype == uapi.RTN_LOCAL:
             scope = uapi.RT_SCOPE_HOST
         elif via or nexthops or nhobj or rtype in FIB_PROPS_ERROR:
             scope = uapi.RT_SCOPE_UNIVERSE
@@ -1163,7 +1164,7 @@ def fib_sync_down_dev(dev: net_device, flags: int, *, force: bool) -> int:
     """net/ipv4/fib_semantics.c: set RTNH_F_DEAD or RTNH_F_LINKDOWN of next hops over `dev`.
 
     Those of local addresses only with `force`: they are reachable while the interface is down.
-    Returns how many routes are dead.
+    Returns how many next hops it marked.
     """
     n = 0
     for fi in _routes_over(dev):

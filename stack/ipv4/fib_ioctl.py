@@ -141,19 +141,19 @@ def ip_rt_ioctl(net: Net, cmd: int, arg: Any) -> None:
             scope=cfg.scope,
         )
         return
-    scope = cfg.scope if cfg.scope is not None else uapi.RT_SCOPE_LINK
+    assert cfg.scope is not None
     nhs: list[fib_nh] = []
     if cfg.rtype == uapi.RTN_UNICAST:
         # A gateway may be given without a device (NULL); fib_check_nh finds the device.
         nh = fib_nh(cfg.dev, cfg.gw, 1, 0)  # type: ignore[arg-type]
         if cfg.dev is None and not cfg.gw:
             raise os_error(errno.ENODEV, "a route needs a device or a gateway")
-        fib_check_nh(net, nh, scope)
+        fib_check_nh(net, nh, cfg.scope)
         nhs.append(nh)
     info = fib_info(
         nhs,
         rtype=cfg.rtype,
-        scope=scope,
+        scope=cfg.scope,
         protocol=uapi.RTPROT_BOOT,
         prefsrc=cfg.prefsrc,
         priority=cfg.priority or 0,

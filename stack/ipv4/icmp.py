@@ -193,30 +193,39 @@ def icmp_push_reply(
     ip_push_pending_frames(sk, ip_finish_skb(sk, fl4))
 
 
+def icmp_reply_options(net: Net, ipc: ipcm_cookie, skb: sk_buff) -> int:
+    """Set address and options of a message to the sender of `skb` (borrowed).
+
+    Returns its first hop; -1: the received options cannot be answered.
+    """
+    daddr: int = ip_hdr(skb).saddr
+    ipc.addr = daddr
+    opt = received_options(skb)
+    if opt is not None:
+        reply = __ip_options_echo(net, skb, opt)
+        if reply is None:
+            return -1
+        if reply.optlen:
+            ipc.opt = reply
+            if reply.srr:
+                daddr = reply.faddr
+    return daddr
+
+
 def icmp_reply(param: icmp_bxm, skb: sk_buff) -> None:
     """net/ipv4/icmp.c: answer the request `skb` (borrowed, data behind its ICMP header)."""
     rt = skb.dst
     net = rt.net
-    opt = received_options(skb)
     ipc = ipcm_cookie()
-    if opt is not None:
-        param.replyopts = __ip_options_echo(net, skb, opt)
-        if param.replyopts is None:
-            return
-    if not icmpv4_global_allow(net, param.type, param.code):
+    daddr = icmp_reply_options(net, ipc, skb)
+    if daddr < 0 or not icmpv4_global_allow(net, param.type, param.code):
         return
     sk = icmp_xmit_lock(net.ipv4.icmp_sk)
     if sk is None:
         return
     try:
         iph = ip_hdr(skb)
-        daddr = ipc.addr = iph.saddr
         sk.tos = iph.tos
-        ipc.tos = -1
-        if param.replyopts is not None and param.replyopts.optlen:
-            ipc.opt = param.replyopts
-            if ipc.opt.srr:
-                daddr = ipc.opt.faddr
         oif = l3mdev_master_ifindex(skb.dev)
         fl4 = flowi(AF_INET, daddr, fib_compute_spec_dst(skb), oif, iph.tos & 0x1C, IPPROTO_ICMP)
         fl4.flowi_mark = ipc.sockc_mark = ip4_reply_mark(net, skb.mark)
@@ -277,16 +286,9 @@ def icmp_send(skb_in: sk_buff, type: int, code: int, info: int) -> None:  # noqa
         param = icmp_bxm(type, code, info, skb_in, offset)
         ipc = ipcm_cookie()
         ipc.tos = tos
-        ipc.addr = daddr = saddr_in
-        opt = received_options(skb_in)
-        if opt is not None:
-            param.replyopts = __ip_options_echo(net, skb_in, opt)
-            if param.replyopts is None:
-                return
-            if param.replyopts.optlen:
-                ipc.opt = param.replyopts
-                if ipc.opt.srr:
-                    daddr = ipc.opt.faddr
+        daddr = icmp_reply_options(net, ipc, skb_in)
+        if daddr < 0:
+            return
         oif = l3mdev_master_ifindex(skb_in.dev if rt.rt_is_input else rt.dev)
         fl4 = flowi(AF_INET, daddr, saddr, oif, tos & 0x1C, IPPROTO_ICMP)
         fl4.flowi_mark = ipc.sockc_mark = ip4_reply_mark(net, skb_in.mark)
@@ -380,10 +382,7 @@ def icmp_rcv(skb: sk_buff) -> int:
         kfree_skb_reason(net, skb, drop_reason.SKB_DROP_REASON_UNHANDLED_PROTO)
         return 0
     handler = ICMP_HANDLERS.get(kind)
-    if handler is None:
-        consume_skb(skb)
-        return 0
-    if handler(skb):
+    if handler is None or handler(skb):
         consume_skb(skb)
     else:
         mib.InErrors += 1
@@ -413,11 +412,6 @@ def icmp_timestamp(skb: sk_buff) -> bool:
     param = icmp_bxm(icmp_codes.ICMP_TIMESTAMPREPLY, 0, icmp_hdr(skb).un, skb)
     param.head = skb_copy_bits(skb, 0, 4) + now + now
     icmp_reply(param, skb)
-    return True
-
-
-def icmp_discard(skb: sk_buff) -> bool:
-    """net/ipv4/icmp.c: ignore a known type that a host has no use for."""
     return True
 
 
@@ -507,11 +501,6 @@ ICMP_HANDLERS: dict[int, Callable[[sk_buff], bool]] = {
     icmp_codes.ICMP_TIME_EXCEEDED: icmp_unreach,
     icmp_codes.ICMP_PARAMETERPROB: icmp_unreach,
     icmp_codes.ICMP_TIMESTAMP: icmp_timestamp,
-    icmp_codes.ICMP_TIMESTAMPREPLY: icmp_discard,
-    icmp_codes.ICMP_INFO_REQUEST: icmp_discard,
-    icmp_codes.ICMP_INFO_REPLY: icmp_discard,
-    icmp_codes.ICMP_ADDRESS: icmp_discard,
-    icmp_codes.ICMP_ADDRESSREPLY: icmp_discard,
 }
 
 

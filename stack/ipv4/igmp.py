@@ -25,11 +25,13 @@ State: `inet_sock.mc_list` has a socket's groups, `in_device.mc_list` an interfa
 from __future__ import annotations
 
 import errno
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 
 from fastpath.base.csum import csum_fold, csum_partial, ip_compute_csum
 from fastpath.base.skbuff import (
     CHECKSUM_UNNECESSARY,
+    PACKET_BROADCAST,
+    PACKET_MULTICAST,
     alloc_skb,
     consume_skb,
     pskb_may_pull,
@@ -45,7 +47,7 @@ from stack.core.dev_notifier import register_netdevice_notifier
 from stack.core.drop_reason import kfree_skb_reason
 from stack.core.errors import os_error
 from stack.core.netdevice import net_device
-from stack.core.rows import narrow, row, state, wide
+from stack.core.rows import narrow, row, state
 from stack.core.sock import sock_kfree_s, sock_kmalloc
 from stack.core.time64 import NSEC_PER_MSEC, NSEC_PER_SEC
 from stack.core.timer import TIMER_DEFERRABLE, mod_timer, timer_delete, timer_list
@@ -53,14 +55,14 @@ from stack.inet.flow import flowi
 from stack.inet.inet_sock import inet_sock
 from stack.inet.mc_filter import (
     ANY_SOURCE,
-    CHANGE_TO_EXCLUDE,
     MCAST_EXCLUDE,
     MCAST_INCLUDE,
-    MODE_IS_EXCLUDE,
     NOBODY,
+    GroupRecord,
     current_record,
     ip_mc_socklist,
     mc_changes,
+    mc_reports,
     mc_state,
     mc_time_code,
 )
@@ -87,6 +89,7 @@ IGMPV3_ALL_MCR = 0xE0000016
 ROUTER_ALERT = b"\x94\x04\x00\x00"
 IP_MC_SOCKLIST_BYTES = 48  # sizeof(struct ip_mc_socklist) on a 64-bit machine
 QUERY_INTERVAL_NS = 125 * NSEC_PER_SEC
+QUERY_RESPONSE_NS = 10 * NSEC_PER_SEC
 
 
 @state
@@ -464,42 +467,12 @@ def igmp_send_report(in_dev: in_device, kind: int, group: int) -> int:
     return igmp_transmit(in_dev, dst, bytes((kind, 0, 0, 0)) + group.to_bytes(4, "big"))
 
 
-def igmpv3_sendpack(in_dev: in_device, records: list[tuple[int, int, tuple[wide, ...]]]) -> int:
-    """net/ipv4/igmp.c: a v3 report of (type, group, sources) records; split by the MTU.
-
-    A record of excluded sources is sent once, with as many as fit: a second one would replace the
-    first (RFC 3376 4.2.16).
-    """
-    room = in_dev.dev.mtu - 24 - 8
-    batch: list[bytes] = []
-    size = 0
+def igmpv3_sendpack(in_dev: in_device, records: Iterable[GroupRecord]) -> int:
+    """net/ipv4/igmp.c: version 3 reports, split by the MTU."""
     err = 0
-    limit = max((room - 8) // 4, 1)
-    for kind, group, sources in records:
-        if kind in (MODE_IS_EXCLUDE, CHANGE_TO_EXCLUDE):
-            sources = sources[:limit]
-        for start in range(0, max(len(sources), 1), limit):
-            part = sources[start : start + limit]
-            rec = (
-                bytes((kind, 0))
-                + len(part).to_bytes(2, "big")
-                + group.to_bytes(4, "big")
-                + b"".join(s.to_bytes(4, "big") for s in part)
-            )
-            if batch and size + len(rec) > room:
-                err = igmpv3_emit(in_dev, batch) or err
-                batch, size = [], 0
-            batch.append(rec)
-            size += len(rec)
-    if batch:
-        err = igmpv3_emit(in_dev, batch) or err
+    for report in mc_reports(IGMPV3_HOST_MEMBERSHIP_REPORT, records, in_dev.dev.mtu - 24, 4):
+        err = igmp_transmit(in_dev, IGMPV3_ALL_MCR, report) or err
     return err
-
-
-def igmpv3_emit(in_dev: in_device, records: list[bytes]) -> int:
-    """One v3 report."""
-    head = bytes((IGMPV3_HOST_MEMBERSHIP_REPORT, 0, 0, 0, 0, 0)) + len(records).to_bytes(2, "big")
-    return igmp_transmit(in_dev, IGMPV3_ALL_MCR, head + b"".join(records))
 
 
 def igmp_rcv(skb: sk_buff) -> int:
@@ -510,7 +483,7 @@ def igmp_rcv(skb: sk_buff) -> int:
     if in_dev is None or not pskb_may_pull(skb, 8):
         kfree_skb_reason(net, skb, drop_reason.SKB_DROP_REASON_IGMP_INHDR)
         return 0
-    data = skb_copy_bits(skb, 0, min(skb.len, 9000))
+    data = skb_copy_bits(skb, 0, skb.len)
     if skb.ip_summed != CHECKSUM_UNNECESSARY and ip_compute_csum(data):
         kfree_skb_reason(net, skb, drop_reason.SKB_DROP_REASON_SKB_CSUM)
         return 0
@@ -525,6 +498,7 @@ def igmp_rcv(skb: sk_buff) -> int:
         kind in (IGMP_HOST_MEMBERSHIP_REPORT, IGMPV2_HOST_MEMBERSHIP_REPORT)
         # Another host's report makes ours unnecessary; our own come back by loopback.
         and ip_dev_find(net, ip_hdr(skb).saddr) is None
+        and skb.pkt_type in (PACKET_MULTICAST, PACKET_BROADCAST)  # the router received it, too
     ):
         igmp_heard_report(in_dev, int.from_bytes(data[4:8], "big"))
     consume_skb(skb)
@@ -552,21 +526,21 @@ def igmp_heard_query(in_dev: in_device, skb: sk_buff, data: bytes) -> bool:
     sources: tuple[int, ...] = ()
     if len(data) == 8:
         if code == 0:  # version 1
-            max_delay = 10 * NSEC_PER_SEC
-            state.mr_v1_seen = now + state.mr_qrv * QUERY_INTERVAL_NS + max_delay
+            max_delay = QUERY_RESPONSE_NS
+            state.mr_v1_seen = now + state.mr_qrv * QUERY_INTERVAL_NS + QUERY_RESPONSE_NS
             group = 0
         else:
             max_delay = code * NSEC_PER_SEC // 10
-            state.mr_v2_seen = now + state.mr_qrv * QUERY_INTERVAL_NS + max_delay
+            state.mr_v2_seen = now + state.mr_qrv * QUERY_INTERVAL_NS + QUERY_RESPONSE_NS
         for im in in_dev.mc_list:
             im.changes = mc_changes()
     elif len(data) < 12:
         return False
     elif igmp_v1_seen(in_dev):
-        max_delay = 10 * NSEC_PER_SEC
+        max_delay = QUERY_RESPONSE_NS
         group = 0
     elif igmp_v2_seen(in_dev):
-        max_delay = max(code, 1) * NSEC_PER_SEC // 10
+        max_delay = max(mc_time_code(code), 1) * NSEC_PER_SEC // 10
     else:
         count = int.from_bytes(data[10:12], "big")
         if len(data) < 12 + 4 * count:
@@ -577,8 +551,9 @@ def igmp_heard_query(in_dev: in_device, skb: sk_buff, data: bytes) -> bool:
         if not group:
             if count:
                 return False  # RFC 3376 4.1.9: a general query names no source
-            if not state.mr_gq_timer.pending:
-                mod_timer(state.mr_gq_timer, now + net.random.randrange(max_delay))
+            expires = now + net.random.randrange(max_delay)
+            if not state.mr_gq_timer.pending or expires < state.mr_gq_timer.expires:
+                mod_timer(state.mr_gq_timer, expires)
             return True
         sources = tuple(int.from_bytes(data[12 + 4 * i : 16 + 4 * i], "big") for i in range(count))
     for im in in_dev.mc_list:

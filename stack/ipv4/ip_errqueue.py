@@ -5,24 +5,18 @@ from __future__ import annotations
 import struct
 
 from fastpath.base.skbuff import (
-    alloc_skb,
     consume_skb,
-    kfree_skb,
     sk_buff,
-    skb_clone,
-    skb_pull,
-    skb_reset_transport_header,
 )
-from fastpath.net.hdr import icmp_hdr, ip_hdr, ip_push, iphdr_at
+from fastpath.net.hdr import icmp_hdr, ip_hdr, iphdr_at
 from stack.core import uapi
 from stack.core.errqueue import is_stamp, sock_exterr_skb, sock_next_error, sock_recv_errqueue
 from stack.core.iov import msghdr
-from stack.core.sock import sock_queue_err_skb
 from stack.core.sockaddr import sockaddr
 from stack.core.sockopt import put_cmsg
-from stack.core.uapi import ICMP_HLEN, SOL_IP
+from stack.core.uapi import SOL_IP
 from stack.inet.af_ops import af_ops_of
-from stack.inet.icmp_ext import ip_icmp_error_rfc4884
+from stack.inet.datagram import inet_icmp_error, inet_local_error
 from stack.inet.inet_sock import inet_sock
 from stack.ipv4.icmp_codes import ICMP_DEST_UNREACH, ICMP_PARAMETERPROB, ICMP_TIME_EXCEEDED
 from stack.ipv4.ip_options import received_options
@@ -50,36 +44,19 @@ def ip_icmp_error(
 
     `skb` (borrowed): data at the embedded IP header; `payload_off` = where its payload begins.
     """
-    clone = skb_clone(skb)
     icmph = icmp_hdr(skb)
     name = sockaddr(uapi.AF_INET, iphdr_at(skb, 0).daddr, port)
     serr = sock_exterr_skb(err, uapi.SO_EE_ORIGIN_ICMP, icmph.type, icmph.code, info, name)
     serr.opt = received_options(skb)
-    clone.cb = serr
-    if payload_off <= clone.len:
-        skb_pull(clone, payload_off)
-        if sk.recverr_rfc4884 and icmph.type in HAVE_EXTENSIONS:
-            serr.ee_data = ip_icmp_error_rfc4884(clone, ICMP_HLEN, 5, 4)
-        skb_reset_transport_header(clone)
-        if not sock_queue_err_skb(sk, clone):
-            return
-    kfree_skb(clone)
+    at = 5 if sk.recverr_rfc4884 and icmph.type in HAVE_EXTENSIONS else 0
+    inet_icmp_error(sk, skb, serr, payload_off, at, 4)
 
 
 def ip_local_error(sk: inet_sock, err: int, daddr: int, port: int, info: int) -> None:
     """net/ipv4/ip_sockglue.c: queue an error of this host (a datagram above the path MTU)."""
-    if not sk.recverr:
-        return
-    skb = alloc_skb(sk.net.skb_small, 0, 20)
-    if skb is None:
-        return
-    # As in the kernel, the sk_buff has an IP header for the address, and no payload.
-    ip_push(skb, 0, 20, 0, 0, 0, 0, 0, daddr)
-    skb_pull(skb, 20)
-    name = sockaddr(uapi.AF_INET, daddr, port)
-    skb.cb = sock_exterr_skb(err, uapi.SO_EE_ORIGIN_LOCAL, 0, 0, info, name)
-    if sock_queue_err_skb(sk, skb):
-        kfree_skb(skb)
+    if sk.recverr:
+        name = sockaddr(uapi.AF_INET, daddr, port)
+        inet_local_error(sk, sock_exterr_skb(err, uapi.SO_EE_ORIGIN_LOCAL, 0, 0, info, name))
 
 
 def ipv4_datagram_support_cmsg(sk: inet_sock, skb: sk_buff, serr: sock_exterr_skb) -> bool:

@@ -19,16 +19,8 @@ from stack.ipv4.ip_input import ip_call_ra_chain
 from stack.ipv4.ip_options import received_options
 from stack.ipv4.ip_options_rcv import ip_forward_options
 from stack.ipv4.ip_output import IPSKB_FORWARDED
-from stack.ipv4.route import ip_dst_mtu_maybe_forward, ip_rt_send_redirect, rtable
+from stack.ipv4.route import ip_dst_mtu_maybe_forward, ip_rt_send_redirect, rt_tos2priority, rtable
 from stack.net import Net
-
-# rt_tos2priority of the four TOS meanings (net/ipv4/route.c ip_tos2prio)
-IP_TOS2PRIO = (0, 1, 0, 0, 2, 2, 2, 2, 6, 6, 6, 6, 4, 4, 4, 4)
-
-
-def rt_tos2priority(tos: int) -> int:
-    """include/net/route.h: packet priority from the TOS field."""
-    return IP_TOS2PRIO[tos >> 1 & 15]
 
 
 def ip_exceeds_mtu(skb: sk_buff, mtu: int) -> bool:

@@ -20,7 +20,6 @@ from fastpath.base import skbuff
 from fastpath.base.skbuff import (
     consume_skb,
     sk_buff,
-    skb_clone,
     skb_copy_bits,
     skb_orphan,
     skb_share_check,
@@ -48,7 +47,6 @@ from stack.core.netfilter import (
 )
 from stack.core.snmp import ipext_mib
 from stack.core.uapi import AF_INET, RTN_BROADCAST, RTN_LOCAL, RTN_MULTICAST
-from stack.inet.af_ops import af_ops_of
 from stack.inet.ip_input import (
     ONE_BY_ONE,
     inet_list_rcv,
@@ -57,7 +55,7 @@ from stack.inet.ip_input import (
     inet_rcv_ops,
     inet_sublist_rcv_finish,
 )
-from stack.inet.raw import raw_local_deliver
+from stack.inet.raw import ra_deliver, ra_wanted, raw_local_deliver
 from stack.inet.xfrm_policy import XFRM_POLICY_IN, xfrm4_policy_check
 from stack.ipv4.icmp import icmp_send
 from stack.ipv4.icmp_codes import ICMP_DEST_UNREACH, ICMP_PROT_UNREACH
@@ -319,17 +317,14 @@ def ip_call_ra_chain(skb: sk_buff) -> bool:
 
     Takes ownership of skb when it returns True.
     """
-    net = skb.dev.net
-    chain = [sk for sk in net.ra_chain if sk.inet_num == ip_hdr(skb).protocol]
-    if not chain:
+    net, protocol = skb.dev.net, ip_hdr(skb).protocol
+    socks = ra_wanted(net.ra_chain, protocol, skb.dev.ifindex)
+    if not socks:
         return False
     if ip_hdr(skb).frag_off & (IP_MF | IP_OFFSET):
         whole = ip_defrag(net, skb, IP_DEFRAG_LOCAL_DELIVER)
         if whole is None:
             return True
         skb = whole
-    raw_rcv = af_ops_of[AF_INET].raw_rcv
-    for sk in chain[:-1]:
-        raw_rcv(sk, skb_clone(skb))
-    raw_rcv(chain[-1], skb)
+    ra_deliver(AF_INET, socks, skb)
     return True

@@ -17,6 +17,7 @@ from stack.inet import mc_filter
 from stack.inet.inet_sock import inet_sock
 from stack.inet.mc_filter import MCAST_EXCLUDE, MCAST_INCLUDE
 from stack.ipv4 import igmp
+from stack.ipv4.ipmr_sockopt import exactly
 
 IP_MSFILTER_SIZE = 16
 Act = Callable[["inet_sock", int, int], object]
@@ -72,9 +73,7 @@ def ip_membership(act: Act, leave: bool, sk: inet_sock, optval: Any) -> None:
 
 def ip_source(add: bool, mode: int, sk: inet_sock, optval: Any) -> None:
     """One source of a group, struct ip_mreq_source; `mode` as in ip_mc_source. Raises: OSError."""
-    data = opt_bytes(optval)
-    if len(data) != 12:
-        raise os_error(errno.EINVAL, "struct ip_mreq_source has 12 bytes")
+    data = exactly(optval, 12)
     group, ifindex = ip_mreq(sk, data[:8])
     set_source(sk, add, mode, group, int.from_bytes(data[8:12], "big"), ifindex)
 
@@ -84,16 +83,13 @@ def ip_mcast_join_leave(act: Act, sk: inet_sock, optval: Any) -> None:
     data = opt_struct(optval, mc_filter.GROUP_REQ)
     if struct.unpack_from("=H", data, 8)[0] != uapi.AF_INET:
         raise os_error(errno.EINVAL, "not an address of IPv4")
-    group = sockaddr4(data[8:])
+    group = int.from_bytes(data[12:16], "big")
     act(sk, group, igmp.ifindex_of(sk, group, mc_filter.group_index(data)))
 
 
 def ip_mcast_source(add: bool, mode: int, sk: inet_sock, optval: Any) -> None:
     """net/ipv4/ip_sockglue.c do_mcast_group_source, as ip_source. Raises: OSError."""
-    data = opt_bytes(optval)
-    size = mc_filter.GROUP_SOURCE_REQ
-    if len(data) != size:
-        raise os_error(errno.EINVAL, f"the option takes a structure of {size} bytes")
+    data = exactly(optval, mc_filter.GROUP_SOURCE_REQ)
     group, source = sockaddr4(data[8:]), sockaddr4(data[8 + mc_filter.STORAGE :])
     ifindex = igmp.ifindex_of(sk, group, mc_filter.group_index(data))
     set_source(sk, add, mode, group, source, ifindex)

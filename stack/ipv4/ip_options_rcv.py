@@ -20,7 +20,7 @@ from stack.ipv4.route_input import ip_route_input
 def ip_rcv_options(skb: sk_buff, dev: net_device) -> bool:
     """net/ipv4/ip_input.c: parse and apply the options of a received packet; True = drop it."""
     net = dev.net
-    if not _own_header(skb):
+    if not skb_cow(skb, skb.headroom):  # options are written to the header
         net.mib.ip.InDiscards += 1
         return True
     iph = ip_hdr(skb)
@@ -40,11 +40,6 @@ def ip_rcv_options(skb: sk_buff, dev: net_device) -> bool:
         if ip_options_rcv_srr(skb, dev, opt):
             return True
     return False
-
-
-def _own_header(skb: sk_buff) -> bool:
-    """Make the header private, because options are written to it; False without memory."""
-    return skb_cow(skb, skb.headroom)
 
 
 def ip_options_write(skb: sk_buff, opt: ip_options) -> None:

@@ -56,11 +56,13 @@ from stack.inet.flow import flowi
 from stack.inet.inet_sock import inet_cork, inet_sock, ip_options
 from stack.ipv4 import route
 from stack.ipv4.addr import ipv4_is_multicast
+from stack.ipv4.devinet import IPV4_MIN_MTU
 from stack.ipv4.icmp_codes import ICMP_DEST_UNREACH, ICMP_FRAG_NEEDED
 from stack.ipv4.ip_errqueue import ip_local_error
 from stack.ipv4.ip_options import __ip_options_echo, ip_options_build, ip_options_fragment
 from stack.ipv4.neigh import ip_neigh_for_gw
 from stack.ipv4.route import (
+    inet_sk_flowi_flags,
     ip4_dst_hoplimit,
     ip_dst_mtu_maybe_forward,
     ip_route_output_key,
@@ -159,7 +161,7 @@ def ip_datagram_flow(
         protocol,
         0,
         0,
-        0,
+        inet_sk_flowi_flags(sk),
         ipc.sockc_mark,
         ip_sendmsg_scope(sk, ipc, flags),
     )
@@ -181,26 +183,6 @@ def ip_idents_reserve(net: Net, slot: int, segs: int) -> int:
 def __ip_select_ident(net: Net, daddr: int, saddr: int, protocol: int, segs: int = 1) -> int:
     """net/ipv4/route.c: an id from the generator of (destination, source, protocol)."""
     return ip_idents_reserve(net, ip_ident_slot(net, daddr, saddr, protocol), segs)
-
-
-def ip_select_ident_segs(
-    net: Net,
-    skb: sk_buff,
-    sk: inet_sock | None,
-    df: int,
-    daddr: int,
-    saddr: int,
-    protocol: int,
-    segs: int = 1,
-) -> int:
-    """include/net/ip.h: an id: a connected socket's own counter, 0 with DF, else a generator's."""
-    if sk is not None and sk.inet_daddr:
-        ident = sk.inet_id
-        sk.inet_id = (ident + segs) & 0xFFFF
-        return ident
-    if df and not skb.ignore_df:
-        return 0
-    return __ip_select_ident(net, daddr, saddr, protocol, segs)
 
 
 def ip_dont_fragment(sk: inet_sock, rt: rtable) -> bool:
@@ -280,16 +262,15 @@ def ip_build_and_send_pkt(
     options = b""
     if opt is not None and opt.optlen:
         options, final = ip_options_build(opt, daddr, rt, saddr)
-    if skb.len <= IP_MIN_FRAG and not (opt is not None and opt.optlen):
+    size = skb.len + IP_HLEN + len(options)
+    if size <= IPV4_MIN_MTU or ip_dont_fragment(sk, rt):
         df, ident = route.IP_DF, 0
     else:
-        df = route.IP_DF if ip_dont_fragment(sk, rt) else 0
-        ident = ip_select_ident_segs(net, skb, sk, df, daddr, saddr, sk.sk_protocol)
-    hlen = IP_HLEN + len(options)
+        df, ident = 0, net.random.getrandbits(16)
     ip_push(
         skb,
         tos,
-        skb.len + hlen,
+        size,
         ident,
         df,
         ip_select_ttl(sk, rt),
@@ -302,9 +283,6 @@ def ip_build_and_send_pkt(
     if not skb.mark:
         skb.mark = sk.sk_mark
     return ip_local_out(net, sk, skb)
-
-
-IP_MIN_FRAG = 576  # a SYN-ACK is smaller than any legal MTU, so its id does not matter
 
 
 def ip_queue_xmit(sk: inet_sock, skb: sk_buff, fl: flowi | None) -> int:
@@ -357,26 +335,16 @@ def __ip_queue_xmit(sk: inet_sock, skb: sk_buff, fl: flowi | None, tos: int) -> 
             return -errno.EHOSTUNREACH
         if inet_opt.optlen:
             options, daddr = ip_options_build(inet_opt, narrow(daddr), rt, narrow(saddr))
-    pmtudisc = sk.pmtudisc
-    df = (
-        route.IP_DF
-        if (
-            pmtudisc == uapi.IP_PMTUDISC_DO
-            or (pmtudisc == uapi.IP_PMTUDISC_WANT and not rt.rt_mtu_locked)
-        )
-        and not skb.ignore_df
-        else 0
-    )
+    df = route.IP_DF if ip_dont_fragment(sk, rt) and not skb.ignore_df else 0
     ident = sk.inet_id
     sk.inet_id = (ident + (skb.gso_segs or 1)) & 0xFFFF
-    ttl = sk.uc_ttl
     ip_push(
         skb,
         tos,
         skb.len + IP_HLEN + len(options),
         ident,
         df,
-        ttl if ttl >= 0 else ip4_dst_hoplimit(rt),
+        ip_select_ttl(sk, rt),
         sk.sk_protocol,
         narrow(saddr),
         narrow(daddr),
@@ -413,8 +381,8 @@ def ip_mc_output(net: Net, sk: sock | None, skb: sk_buff) -> int:
     if rt.rt_flags & route.RTCF_MULTICAST:
         local = rt.rt_flags & route.RTCF_LOCAL != 0
         # Without local members, this function was reached because of multicast routing.
-        routed = not local and not skb.ip_cb_flags & IPSKB_FORWARDED
-        if (not isinstance(sk, inet_sock) or sk.mc_loop) and (local or routed):
+        loops = local or not skb.ip_cb_flags & IPSKB_FORWARDED
+        if (not isinstance(sk, inet_sock) or sk.mc_loop) and loops:
             ip_mc_loopback(net, skb_clone(skb), rt)
         # Multicast with TTL 0 must not leave the host; only the copy is delivered.
         if ttl == 0:

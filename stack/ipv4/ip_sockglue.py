@@ -20,7 +20,7 @@ from stack.core.dst import dst_mtu
 from stack.core.errors import os_error
 from stack.core.errqueue import sock_exterr_skb
 from stack.core.iov import msghdr
-from stack.core.l3mdev import inet_sdif, l3mdev_master_ifindex_by_index
+from stack.core.l3mdev import inet_sdif, l3mdev_master_ifindex_by_index, sk_dev_equal_l3scope
 from stack.core.rows import narrow, state
 from stack.core.sock import lock_sock, release_sock, sk_dst_reset
 from stack.core.sockaddr import sockaddr
@@ -52,8 +52,10 @@ from stack.core.sockopt_table import (
 )
 from stack.core.tcp_states import TCP_CLOSE, TCP_LISTEN
 from stack.core.uapi import CAP_NET_ADMIN, CAP_NET_RAW, IP_XFRM_POLICY, SOL_IP, SOL_IPV6
-from stack.inet.inet_connection_sock import inet_connection_sock
 from stack.inet.inet_sock import inet_sock, ip_options
+from stack.inet.mroute_sockopt import mroute_socket
+from stack.inet.raw import ra_control, ra_has
+from stack.inet.tcp_sock import tcp_sock
 from stack.inet.xfrm_policy import xfrm_user_policy
 from stack.ipv4.fib import ip_dev_find
 from stack.ipv4.ip_errqueue import net_addr, sockaddr_in
@@ -66,7 +68,9 @@ from stack.ipv4.ip_options import (
     received_options,
 )
 from stack.ipv4.ip_output import ipcm_cookie
-from stack.ipv4.ipmr_sockopt import MRT_OPTIONS, ipmr_socket
+from stack.ipv4.ipmr import ipmr_ops
+from stack.ipv4.ipmr_sockopt import MRT_OPTIONS
+from stack.ipv4.route import rt_tos2priority
 
 CMSGHDR = struct.Struct("=Qii")
 MAX_CONTROL = 1 << 16
@@ -83,8 +87,6 @@ PKTINFO = struct.Struct("=i4s4s")
 PKTINFO6 = struct.Struct("=16si")
 MAPPED = bytes(10) + b"\xff\xff"
 """Prefix of v4-mapped addresses."""
-PRIORITIES = (0, 1, 0, 0, 2, 2, 2, 2, 6, 6, 6, 6, 4, 4, 4, 4)
-"""ip_tos2prio: the band of the queueing discipline, by TOS >> 1 & 15."""
 
 
 @state
@@ -202,7 +204,7 @@ def ip_cmsg_send(sk: inet_sock, control: list[Any], ipc: ipcm_cookie) -> None:
             if not 0 <= tos <= 255:
                 raise os_error(errno.EINVAL, f"TOS {tos} is not between 0 and 255")
             ipc.tos = tos
-            ipc.priority = PRIORITIES[tos >> 1 & 15]
+            ipc.priority = rt_tos2priority(tos)
         elif kind == uapi.IP_PROTOCOL:
             ipc.protocol = exact_int(data)
             if not 1 <= ipc.protocol <= 255:
@@ -230,7 +232,7 @@ def ip_sock_set_tos(sk: inet_sock, val: int) -> None:
         val = val & ~3 | sk.tos & 3  # TCP sets the ECN bits of a stream
     if sk.tos != val:
         sk.tos = val & 0xFF
-        sk.sk_priority = PRIORITIES[val >> 1 & 15]
+        sk.sk_priority = rt_tos2priority(val)
         sk_dst_reset(sk)
 
 
@@ -262,11 +264,10 @@ def ip_set_options(sk: inet_sock, optval: Any) -> None:
     old = sk.inet_opt
     sk.inet_opt = opt
     sk_dst_reset(sk)
-    if isinstance(sk, inet_connection_sock):
+    if isinstance(sk, tcp_sock):
         sk.icsk_ext_hdr_len += (opt.optlen if opt else 0) - (old.optlen if old else 0)
-        sync_mss = getattr(sk, "icsk_sync_mss", None)
-        if sync_mss is not None and sk.sk_state not in (TCP_CLOSE, TCP_LISTEN):
-            sync_mss(sk, sk.icsk_pmtu_cookie)
+        if sk.sk_state not in (TCP_CLOSE, TCP_LISTEN):
+            sk.icsk_sync_mss(sk, sk.icsk_pmtu_cookie)
 
 
 def ip_get_mtu(sk: inet_sock) -> int:
@@ -312,26 +313,26 @@ def ip_set_multicast_if(sk: inet_sock, optval: Any) -> None:
             ifindex = dev.ifindex
     if ifindex not in sk.net.dev_by_index:
         raise os_error(errno.EADDRNOTAVAIL, "no such interface")
-    master = l3mdev_master_ifindex_by_index(sk.net, ifindex)
-    if sk.sk_bound_dev_if and sk.sk_bound_dev_if not in (ifindex, master):
+    if not sk_dev_equal_l3scope(sk, ifindex):
         raise os_error(errno.EINVAL, "the socket is bound to another interface")
     sk.mc_index = ifindex
     sk.mc_addr = addr
+
+
+def ip_check_unicast_if(sk: inet_sock, ifindex: int) -> None:
+    """IP_UNICAST_IF: a socket that is bound to a VRF may have a port of it, others that are bound
+    none. Raises: OSError EADDRNOTAVAIL, EINVAL."""
+    need_device(sk, ifindex)
+    bound = sk.sk_bound_dev_if
+    if ifindex and bound and l3mdev_master_ifindex_by_index(sk.net, ifindex) != bound:
+        raise os_error(errno.EINVAL, "the socket is bound to an interface")
 
 
 def ip_set_router_alert(sk: inet_sock, val: int) -> None:
     """IP_ROUTER_ALERT: receive forwarded packets of this protocol that have a router alert."""
     if sk.sk_type != uapi.SOCK_RAW or sk.inet_num == uapi.IPPROTO_RAW:
         raise os_error(errno.EINVAL, "IP_ROUTER_ALERT is for raw sockets")
-    net = sk.net
-    if val:
-        if sk in net.ra_chain:
-            raise os_error(errno.EADDRINUSE, "already set")
-        net.ra_chain.append(sk)
-    else:
-        if sk not in net.ra_chain:
-            raise os_error(errno.ENOBUFS, "not set")
-        net.ra_chain.remove(sk)
+    ra_control(sk.net.ra_chain, sk, sk.inet_num if val else -1)
 
 
 def ip_get_pktoptions(sk: inet_sock, optlen: int) -> bytes:
@@ -403,7 +404,7 @@ IP_LEVEL = Level("IPPROTO_IP", SOL_IP, vars(uapi), (
     cmsg("IP_RECVTTL", IP_CMSG_TTL, "TTL of a datagram"),
     cmsg("IP_RETOPTS", IP_CMSG_RETOPTS, "IP options for an answer"),
     SockOpt("IP_ROUTER_ALERT", "take router-alert packets that pass through",
-        sockets=RAW, set=ip_set_router_alert, get=lambda sk: sk in sk.net.ra_chain),
+        sockets=RAW, set=ip_set_router_alert, get=lambda sk: ra_has(sk.net.ra_chain, sk)),
     number("IP_TOS", "tos", None, "TOS of packets", set=ip_sock_set_tos),
     switch("IP_TRANSPARENT", "transparent", "bind() and send with any address", since="2.6.28",
         takes=opt_byte, caps=(CAP_NET_ADMIN, CAP_NET_RAW), free=(0,)),
@@ -411,7 +412,7 @@ IP_LEVEL = Level("IPPROTO_IP", SOL_IP, vars(uapi), (
         takes=opt_byte,
         get=lambda sk: sk.net.sysctl.ip_default_ttl if sk.uc_ttl < 0 else sk.uc_ttl),
     number("IP_UNICAST_IF", "uc_index", None, "interface of datagrams to hosts", since="3.4",
-        takes=swapped_int, check=need_device, shows=swapped),
+        takes=swapped_int, check=ip_check_unicast_if, shows=swapped),
     SockOpt("IP_XFRM_POLICY", "IPsec policy of this socket: struct xfrm_userpolicy_info, templates",
         takes=opt_raw, caps=ADMIN, set=partial(xfrm_user_policy, IP_XFRM_POLICY)),
     *GROUP_OPTIONS,
@@ -434,7 +435,7 @@ def ip_setsockopt(sk: inet_sock, level: int, optname: int, optval: Any) -> None:
 def do_ip_setsockopt(sk: inet_sock, level: int, optname: int, optval: Any) -> None:
     """net/ipv4/ip_sockglue.c: IPPROTO_IP, sock owned. Raises: OSError."""
     if uapi.MRT_INIT <= optname <= uapi.MRT_FLUSH:
-        ipmr_socket(sk)
+        mroute_socket(ipmr_ops, sk)
     set_option(IP_LEVEL, sk, optname, optval)
 
 
@@ -443,5 +444,5 @@ def ip_getsockopt(sk: inet_sock, level: int, optname: int, optlen: int) -> Any:
     if level != SOL_IP:
         raise os_error(errno.EOPNOTSUPP, f"unknown option level {level}")
     if uapi.MRT_INIT <= optname <= uapi.MRT_FLUSH:
-        ipmr_socket(sk)
+        mroute_socket(ipmr_ops, sk)
     return get_option(IP_LEVEL, sk, optname, optlen)

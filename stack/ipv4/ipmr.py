@@ -39,7 +39,7 @@ from stack.inet.ipmr_base import (
     mr_table_ops,
     vif_device,
 )
-from stack.inet.raw import raw_sock
+from stack.inet.raw import ra_drop, raw_sock
 from stack.ipv4.fib import RT_TABLE_DEFAULT
 from stack.ipv4.ip_forward import ip_forward_finish
 from stack.ipv4.ip_input import ip_call_ra_chain, ip_local_deliver
@@ -158,9 +158,9 @@ def ipmr_daemon(mrt: mr_table, sk: raw_sock, by: int) -> None:
     """net/ipv4/ipmr.c ipmr_mroute_setsockopt, mrtsock_destruct: a daemon starts or stops."""
     net: Net = mrt.net
     if by > 0:
-        net.ra_chain.append(sk)
-    elif sk in net.ra_chain:
-        net.ra_chain.remove(sk)
+        net.ra_chain.append((sk.inet_num, sk))
+    else:
+        ra_drop(net.ra_chain, sk)
     conf = net.ipv4.devconf_all
     conf.store("mc_forwarding", conf.mc_forwarding + by)
     netconf_notify(mrt.net, uapi.AF_INET, conf, "mc_forwarding")

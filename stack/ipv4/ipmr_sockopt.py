@@ -20,7 +20,6 @@ from stack.core.errors import os_error
 from stack.core.netdevice import net_device
 from stack.core.sockopt_table import exact_int, opt_bytes
 from stack.core.uapi import IP_HLEN
-from stack.inet.inet_sock import inet_sock
 from stack.inet.ipmr_base import (
     MAXVIFS,
     VIFF_REGISTER,
@@ -36,10 +35,9 @@ from stack.inet.mroute_sockopt import (
     mroute_admin,
     mroute_family,
     mroute_options,
-    mroute_socket,
 )
 from stack.inet.pimreg import mr_reg_vif
-from stack.inet.raw import raw_sock
+from stack.inet.raw import ra_has, raw_sock
 from stack.ipv4.addr import ipv4_is_multicast
 from stack.ipv4.fib import ip_dev_find
 from stack.ipv4.ipmr import ipmr_ops
@@ -50,11 +48,6 @@ VIFCTL = struct.Struct("=HBBI4s4s")
 MFCCTL = struct.Struct("=4s4sH32s2xIIIi")
 """struct mfcctl: sender, group, incoming interface, thresholds, four unused members."""
 SG_REQ = struct.Struct("@4s4sQQQ")
-
-
-def ipmr_socket(sk: inet_sock) -> mr_table:
-    """The table for an option of a raw socket of IGMP. Raises: OSError EOPNOTSUPP."""
-    return mroute_socket(ipmr_ops, sk)
 
 
 def exactly(optval: Any, size: int) -> bytes:
@@ -71,7 +64,7 @@ def mrt_init(sk: raw_sock, optval: Any) -> None:
     Raises: OSError EINVAL, EADDRINUSE.
     """
     exact_int(optval)
-    if sk in sk.net.ra_chain:
+    if ra_has(sk.net.ra_chain, sk):
         raise os_error(errno.EADDRINUSE, "the socket has IP_ROUTER_ALERT")
 
 

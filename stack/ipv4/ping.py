@@ -21,6 +21,7 @@ from stack.inet.af_ops import af_ops_of
 from stack.inet.append import ip_generic_getfrag
 from stack.inet.datagram import sk_icmp_err, udp_disconnect
 from stack.inet.flow import flowi
+from stack.inet.inet_sock import inet_can_nonlocal_bind
 from stack.inet.ping import (
     ping_bind_to,
     ping_close,
@@ -55,8 +56,6 @@ from stack.ipv4.route import (
     ipv4_update_pmtu,
 )
 
-ICMP_EXT_ECHO = 42
-
 
 def ping_bind(sk: ping_sock, uaddr: sockaddr, addr_len: int = 16) -> int:
     """net/ipv4/ping.c: local address and identifier. Raises: OSError EADDRNOTAVAIL, EADDRINUSE."""
@@ -68,7 +67,7 @@ def ping_bind(sk: ping_sock, uaddr: sockaddr, addr_len: int = 16) -> int:
         tb_id = l3mdev_fib_table_by_index(net, sk.sk_bound_dev_if) or fib.RT_TABLE_LOCAL
         kind = inet_addr_type_table(net, addr, tb_id) if addr else uapi.RTN_LOCAL
         if kind in (uapi.RTN_MULTICAST, uapi.RTN_BROADCAST) or (
-            kind != uapi.RTN_LOCAL and not sk.freebind and not net.sysctl.ip_nonlocal_bind
+            kind != uapi.RTN_LOCAL and not inet_can_nonlocal_bind(sk, net.sysctl.ip_nonlocal_bind)
         ):
             raise os_error(errno.EADDRNOTAVAIL, "not an address of this host")
         return ping_bind_to(sk, addr, ident)
@@ -132,7 +131,7 @@ def ping_err(skb: sk_buff, offset: int, info: int) -> None:
     """net/ipv4/ping.c: an ICMP error about our echo request, quoted header at `offset`. Borrows."""
     net = skb.dst.net
     quoted = skb_copy_bits(skb, offset, 8)
-    if quoted[0] not in (icmp_codes.ICMP_ECHO, ICMP_EXT_ECHO):
+    if quoted[0] not in (icmp_codes.ICMP_ECHO, icmp_codes.ICMP_EXT_ECHO):
         return
     ident = int.from_bytes(quoted[4:6], "big")
     sk = ping_lookup(net, AF_INET, ident, iphdr_at(skb, 0).saddr, skb)

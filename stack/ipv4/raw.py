@@ -59,6 +59,7 @@ from stack.inet.datagram import sk_icmp_err, udp_disconnect
 from stack.inet.flow import flowi
 from stack.inet.mroute_sockopt import mroute_ioctl, mroute_sk_done
 from stack.inet.raw import (
+    ra_drop,
     raise_sent,
     raw_destroy,
     raw_hash_sk,
@@ -177,7 +178,6 @@ def raw_sendmsg(sk: raw_sock, msg: msghdr, length: int) -> int:
         raise os_error(errno.EINVAL, "IP options and IP_HDRINCL exclude each other")
     protocol = uapi.IPPROTO_RAW if hdrincl else sk.sk_protocol
     fl4 = ip_datagram_flow(sk, ipc, daddr, msg.msg_flags, protocol)
-    fl4.flowi_flags = 1 if hdrincl or sk.transparent else 0
     if length < 2 and protocol == uapi.IPPROTO_ICMP:
         raise os_error(errno.EFAULT, f"{length} bytes have no type and code")
     rt = ip_route_output_flow(sk.net, fl4, sk)
@@ -268,8 +268,7 @@ def raw_init(sk: raw_sock) -> int:
 def raw_close(sk: raw_sock, timeout: int) -> None:
     """net/ipv4/raw.c"""
     mroute_sk_done(ipmr_ops, sk)
-    if sk in sk.net.ra_chain:
-        sk.net.ra_chain.remove(sk)
+    ra_drop(sk.net.ra_chain, sk)
     sk_common_release(sk)
 
 

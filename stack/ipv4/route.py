@@ -77,6 +77,8 @@ RTCF_MULTICAST = 0x20000000
 RTCF_LOCAL = 0x80000000
 
 IP_MAX_MTU = 0xFFFF
+IP_RT_GC_TIMEOUT_NS = 300 * NSEC_PER_SEC
+"""ip_rt_gc_timeout: the time for which a redirect is followed."""
 
 IP_MF = 0x2000
 IP_DF = 0x4000
@@ -296,7 +298,7 @@ def flowi4_init_output(
 def ip_route_output_flow(net: Net, fl4: flowi, sk: inet_sock | None = None) -> rtable:
     """net/ipv4/route.c: the route of a flow; fills fl4.saddr and fl4.flowi_oif.
 
-    Raises: OSError EINVAL, ENETUNREACH, EHOSTUNREACH, EACCES, ENODEV.
+    Raises: OSError EINVAL, ENETUNREACH, EHOSTUNREACH, EACCES, ENODEV; EPERM by a policy.
     """
     key: tuple[wide, ...] = (
         fl4.daddr,
@@ -310,33 +312,19 @@ def ip_route_output_flow(net: Net, fl4: flowi, sk: inet_sock | None = None) -> r
         key += (fl4.flowi_mark, fl4.flowi_proto, fl4.fl_sport, fl4.fl_dport)
     if sk is not None and net.security is not None:
         security_sk_classify_flow(sk, fl4)
-    rt: rtable | None = net.ipv4.rt_cache_out.get(key)
-    if not net.xfrm.nopolicy:
-        return ip_route_output_policed(net, fl4, rt, key, sk)
-    if rt is None:
-        return ip_route_output_key_hash(net, fl4, key)
-    fl4.saddr = rt.rt_src
-    fl4.daddr = rt.rt_dst
-    if not fl4.flowi_oif:
-        fl4.flowi_oif = rt.dev.ifindex
-    return rt
-
-
-def ip_route_output_policed(
-    net: Net, fl4: flowi, rt: rtable | None, key: tuple[wide, ...], sk: inet_sock | None
-) -> rtable:
-    """The end of ip_route_output_flow when there are policies: xfrm_lookup may return a bundle.
-
-    Raises: OSError, also EPERM.
-    """
-    if rt is None:
+    rt: rtable
+    cached: rtable | None = net.ipv4.rt_cache_out.get(key)
+    if cached is None:
         rt = ip_route_output_key_hash(net, fl4, key)
     else:
+        rt = cached
         fl4.saddr = rt.rt_src
         fl4.daddr = rt.rt_dst
-        fl4.flowi_oif = fl4.flowi_oif or rt.dev.ifindex
-    policed: rtable = xfrm_lookup(net, fl4, rt, sk)
-    return policed
+        if not fl4.flowi_oif:
+            fl4.flowi_oif = rt.dev.ifindex
+    if not net.xfrm.nopolicy:
+        rt = xfrm_lookup(net, fl4, rt, sk)  # perhaps a bundle
+    return rt
 
 
 def ip_route_output_key(net: Net, fl4: flowi) -> rtable:
@@ -384,8 +372,8 @@ def ip_sock_rt_scope(sk: inet_sock) -> int:
 
 
 def inet_sk_flowi_flags(sk: inet_sock) -> int:
-    """include/net/inet_sock.h: transparent sockets may use any source."""
-    return FLOWI_FLAG_ANYSRC if sk.transparent else 0
+    """include/net/inet_sock.h: IP_TRANSPARENT and IP_HDRINCL allow any source."""
+    return FLOWI_FLAG_ANYSRC if sk.transparent or sk.hdrincl else 0
 
 
 def ip_route_output_key_hash(net: Net, fl4: flowi, key: tuple[wide, ...] | None = None) -> rtable:
@@ -595,7 +583,13 @@ def ip_route_newports(
     return rt
 
 
-# --- input ---------------------------------------------------------------------------------
+IP_TOS2PRIO = (0, 1, 0, 0, 2, 2, 2, 2, 6, 6, 6, 6, 4, 4, 4, 4)
+"""net/ipv4/route.c ip_tos2prio: the priority of a packet, by the TOS field without its bit 0."""
+
+
+def rt_tos2priority(tos: int) -> int:
+    """include/net/route.h: packet priority from the TOS field."""
+    return IP_TOS2PRIO[tos >> 1 & 15]
 
 
 # --- per-peer rate limits (net/ipv4/inetpeer.c) --------------------------------------------
@@ -720,7 +714,7 @@ def __ip_do_redirect(rt: rtable, skb: sk_buff, fl4: flowi) -> None:
         return
     fnhe = update_or_create_fnhe(net, narrow(fl4.daddr))
     fnhe.fnhe_gw = new_gw
-    fnhe.fnhe_expires = net.clock.now_ns() + net.sysctl.mtu_expires * NSEC_PER_SEC
+    fnhe.fnhe_expires = net.clock.now_ns() + IP_RT_GC_TIMEOUT_NS
     rt_kill_daddr(net, narrow(fl4.daddr))
     rt.obsolete = DST_OBSOLETE_KILL
 
@@ -751,11 +745,16 @@ def ip_rt_send_redirect(skb: sk_buff) -> None:
         peer.n_redirects += 1
 
 
-def ip_rt_get_source(addr_skb: sk_buff, rt: rtable) -> int:
-    """net/ipv4/route.c: the address that goes into route-recording options."""
+def ip_rt_get_source(skb: sk_buff, rt: rtable) -> int:
+    """net/ipv4/route.c: our address for route-recording options: the source that a route names."""
+    iph = ip_hdr(skb)
     if not rt.rt_is_input:
-        return ip_hdr(addr_skb).saddr
-    return inet_select_addr(rt.dev, rt.rt_gw4 or ip_hdr(addr_skb).daddr, uapi.RT_SCOPE_UNIVERSE)
+        return iph.saddr
+    net, oif, tos = rt.net, rt.dev.ifindex, iph.tos & IPTOS_RT_MASK
+    res = fib_lookup(net, iph.daddr, tos, uapi.RT_SCOPE_UNIVERSE, oif)
+    if isinstance(res, fib_result):
+        return fib_result_prefsrc(net, res)
+    return inet_select_addr(rt.dev, rt.rt_gw4 or iph.daddr, uapi.RT_SCOPE_UNIVERSE)
 
 
 ROUTE_SYSCTLS = (
@@ -771,13 +770,9 @@ def ip_rt_init(net: Net) -> None:
     net.xfrm.changed.append(lambda: rt_cache_flush(net))
     net.ipv4.own_addresses = net.fib.tables[fib.RT_TABLE_LOCAL].maps[32]
 
-    def written(_: object) -> None:
-        rt_cache_flush(net)
-
     for name in ROUTE_SYSCTLS:
-        net.sysctl.on_write(name, written, now=False)
+        net.sysctl.on_write(name, lambda _: rt_cache_flush(net), now=False)
     net.sysctl.on_write("flush", lambda _: rt_flush_exceptions(net), now=False)
-
     net.sysctl.on_write(
         "fib_multipath_hash_policy", lambda policy: fib_flows_changed(net, policy), now=False
     )

@@ -380,7 +380,7 @@ def fib_validate_source(
     """net/ipv4/fib_frontend.c: whether a packet from `src` is valid on `dev`.
 
     1: yes, and `src` is directly connected. 0: yes. -EINVAL: `src` is a local address. -EXDEV: the
-    reverse path filter drops it (sysctl rp_filter: 1 strict, 2 loose).
+    reverse path filter drops it (sysctl rp_filter: 1 strict, 2 loose; without an address as 1).
     """
     net = dev.net
     if dev.flags & IFF_LOOPBACK:
@@ -413,7 +413,7 @@ def fib_validate_source(
     assert res.nh is not None
     if res.nh.nh_dev is dev or (res.fi is not None and fib_info_nh_uses_dev(res.fi, dev)):
         return 1 if res.nh.nh_scope >= uapi.RT_SCOPE_HOST else 0
-    if rpf == 1:
+    if rpf == 1 or (rpf and not idev.ifa_list):
         return -errno.EXDEV
     return 0
 

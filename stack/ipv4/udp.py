@@ -121,7 +121,6 @@ def udp4_route(sk: udp_sock, msg: msghdr, af: inet_af_ops) -> udp_dest:
     fl4 = ip_datagram_flow(sk, ipc, daddr, msg.msg_flags, sk.sk_protocol)
     fl4.fl_dport = sk.inet_dport if name is None else name.port
     fl4.fl_sport = sk.inet_sport
-    fl4.flowi_flags = 1 if sk.transparent else 0
     srr = ipc.opt is not None and ipc.opt.srr
     if srr or fl4.flowi_scope or ipv4_is_multicast(daddr):
         connected = False

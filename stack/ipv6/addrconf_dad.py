@@ -25,6 +25,7 @@ from stack.core.netdevice import IFF_LOOPBACK, IFF_NOARP
 from stack.core.ratelimit import net_ratelimit
 from stack.core.time64 import NSEC_PER_SEC
 from stack.core.timer import TIMER_DEFERRABLE, mod_timer, timer_delete, timer_list
+from stack.core.uapi import RTM_NEWADDR
 from stack.ipv6 import if_inet6
 from stack.ipv6.addr import (
     IN6ADDR_ANY,
@@ -40,6 +41,7 @@ from stack.ipv6.addrconf_addr import (
     addrconf_mod_dad_work,
     ifa6_config,
     ifa_route_up,
+    inet6_ifa_notify,
     ipv6_add_addr,
     ipv6_del_addr,
     ipv6_ifa_up,
@@ -152,6 +154,7 @@ def addrconf_dad_stop(ifp: inet6_ifaddr, dad_failed: bool) -> None:
         ifp.flags |= if_inet6.IFA_F_TENTATIVE
         if dad_failed:
             ifp.flags &= ~if_inet6.IFA_F_OPTIMISTIC
+            inet6_ifa_notify(RTM_NEWADDR, ifp)
     else:
         ipv6_del_addr(ifp)
 

@@ -10,7 +10,7 @@ from stack.core.netdevice import IFF_LOOPBACK, IFF_NOARP, net_device
 from stack.core.ratelimit import net_ratelimit
 from stack.core.rows import wide
 from stack.core.time64 import NSEC_PER_SEC
-from stack.core.uapi import INFINITY_LIFE_TIME
+from stack.core.uapi import INFINITY_LIFE_TIME, RTM_NEWADDR
 from stack.ipv6 import if_inet6, ip6_fib
 from stack.ipv6.addr import IPV6_ADDR_LINKLOCAL, IPV6_ADDR_MULTICAST, ipv6_addr_type
 from stack.ipv6.addrconf_addr import (
@@ -18,6 +18,7 @@ from stack.ipv6.addrconf_addr import (
     addrconf_get_prefix_route,
     addrconf_prefix_route,
     ifa6_config,
+    inet6_ifa_notify,
     ipv6_add_addr,
 )
 from stack.ipv6.addrconf_dad import addrconf_rs_start
@@ -132,7 +133,6 @@ def _prefix_route(idev: inet6_dev, pinfo: prefix_info) -> None:
         else:
             fib6_clean_expires(rt)
     elif valid and ra_route_room(idev):
-        flags |= ip6_fib.RTF_EXPIRES if ends else 0
         addrconf_prefix_route(dev, pinfo.prefix, pinfo.prefix_len, expires_ns=ends, flags=flags)
 
 
@@ -184,6 +184,8 @@ def addrconf_prefix_rcv_add_addr(
                 valid = max(valid, min(stored, MIN_VALID_LIFETIME))
             ifp.valid_lft, ifp.prefered_lft, ifp.tstamp = valid, prefered, now
             ifp.flags &= ~if_inet6.IFA_F_DEPRECATED
+            if not ifp.flags & if_inet6.IFA_F_TENTATIVE:
+                inet6_ifa_notify(RTM_NEWADDR, ifp)
     manage_tempaddrs(idev, ifp, valid, prefered, create, now)
     if create:
         addrconf_dad_start(ifp)

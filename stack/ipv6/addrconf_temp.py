@@ -7,9 +7,15 @@ import logging
 from stack.core import uapi
 from stack.core.time64 import NSEC_PER_SEC
 from stack.core.timer import TIMER_DEFERRABLE, mod_timer, timer_delete, timer_list
-from stack.core.uapi import INFINITY_LIFE_TIME
+from stack.core.uapi import INFINITY_LIFE_TIME, RTM_NEWADDR
 from stack.ipv6 import if_inet6
-from stack.ipv6.addrconf_addr import addrconf_dad_start, ifa6_config, ipv6_add_addr, ipv6_del_addr
+from stack.ipv6.addrconf_addr import (
+    addrconf_dad_start,
+    ifa6_config,
+    inet6_ifa_notify,
+    ipv6_add_addr,
+    ipv6_del_addr,
+)
 from stack.ipv6.if_inet6 import for_each_ifaddr6, inet6_dev, inet6_ifaddr
 from stack.ipv6.stable import IID_MASK, ipv6_gen_rnd_iid
 from stack.net import Net
@@ -89,6 +95,8 @@ def manage_tempaddrs(
         ift.tstamp = now
         if ift.prefered_lft > 0:
             ift.flags &= ~if_inet6.IFA_F_DEPRECATED
+        if not ift.flags & if_inet6.IFA_F_TENTATIVE:
+            inet6_ifa_notify(RTM_NEWADDR, ift)
     if not idev.nd.tempaddr_list and (valid_lft or prefered_lft):
         create = True
     if create and cnf.use_tempaddr > 0:
@@ -128,7 +136,9 @@ def addrconf_verify(net: Net) -> None:
         if ifp.prefered_lft == INFINITY_LIFE_TIME:
             continue
         if age >= ifp.prefered_lft:
-            ifp.flags |= if_inet6.IFA_F_DEPRECATED
+            if not ifp.flags & if_inet6.IFA_F_DEPRECATED:
+                ifp.flags |= if_inet6.IFA_F_DEPRECATED
+                inet6_ifa_notify(RTM_NEWADDR, ifp)
             if ifp.valid_lft != INFINITY_LIFE_TIME:
                 next_ns = min(next_ns, ifp.tstamp + ifp.valid_lft * NSEC_PER_SEC)
         else:

@@ -14,6 +14,7 @@ from stack.core.rows import wide
 from stack.core.sock import lock_sock, release_sock
 from stack.core.sock_flags import SOCK_BINDADDR_LOCK
 from stack.core.sockaddr import SIN6_LEN_RFC2133, need_sa_len, sockaddr
+from stack.core.tcp_states import TCP_CLOSE
 from stack.inet.af_ops import inet_register_af_ops
 from stack.inet.inet_common import (
     inet_bind_port,
@@ -96,7 +97,7 @@ def __inet6_bind(sk: inet_sock, uaddr: sockaddr) -> int:
     inet_check_port(net, snum)
     lock_sock(sk)
     try:
-        if sk.sk_state != 7 or sk.inet_num:
+        if sk.sk_state != TCP_CLOSE or sk.inet_num:
             raise os_error(errno.EINVAL, "the socket is bound or connected")
         if mapped:
             if sk.sk_ipv6only:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 
 from stack.core import uapi
+from stack.core.dev_ioctl import need_admin
 from stack.core.errors import os_error
 from stack.core.netdevice import IFF_LOOPBACK, IFF_UP, net_device
 from stack.core.rows import wide
@@ -14,6 +15,7 @@ from stack.ipv6.addr import addrconf_addr_solict_mult
 from stack.ipv6.if_inet6 import ifacaddr6, inet6_dev, ipv6_chk_addr, ipv6_chk_prefix
 from stack.ipv6.ip6_fib import fib6_add_once, fib6_del, fib6_kernel_route
 from stack.ipv6.mcast import ipv6_dev_mc_dec, ipv6_dev_mc_inc
+from stack.ipv6.pinfo import np_of
 from stack.ipv6.route import rt6_lookup_dev
 from stack.net import Net
 
@@ -86,8 +88,7 @@ def ipv6_sock_ac_join(sk: inet_sock, ifindex: int, addr: wide) -> None:
     ENODEV, EADDRNOTAVAIL.
     """
     net = sk.net
-    if net.uid:
-        raise os_error(errno.EPERM, "joining an anycast address needs CAP_NET_ADMIN")
+    need_admin(net)
     if addr >> 120 == 0xFF or ipv6_chk_addr(net, addr, None, False):
         raise os_error(errno.EINVAL, "not an anycast address")
     dev = _anycast_dev(net, ifindex, addr)
@@ -96,18 +97,16 @@ def ipv6_sock_ac_join(sk: inet_sock, ifindex: int, addr: wide) -> None:
         raise os_error(errno.ENODEV, "no interface for it")
     if idev is None:
         raise os_error(errno.ENODEV if ifindex else errno.EADDRNOTAVAIL, f"{dev.name}: no IPv6")
-    if sk.pinet6 is None:
-        return
     # A host may join on-link addresses only; a router any.
     if not idev.cnf.forwarding and not ipv6_chk_prefix(addr, dev):
         raise os_error(errno.EADDRNOTAVAIL, f"no prefix of {dev.name} has this address")
     ipv6_dev_ac_inc(idev, addr)
-    sk.pinet6.ipv6_ac_list.append((addr, dev.ifindex))
+    np_of(sk).ipv6_ac_list.append((addr, dev.ifindex))
 
 
 def ipv6_sock_ac_drop(sk: inet_sock, ifindex: int, addr: wide) -> None:
     """net/ipv6/anycast.c: IPV6_LEAVE_ANYCAST. Raises: OSError ENOENT, not joined."""
-    held = sk.pinet6.ipv6_ac_list if sk.pinet6 is not None else []
+    held = np_of(sk).ipv6_ac_list
     for item in held:
         if item[0] == addr and (not ifindex or item[1] == ifindex):
             held.remove(item)
@@ -118,9 +117,9 @@ def ipv6_sock_ac_drop(sk: inet_sock, ifindex: int, addr: wide) -> None:
 
 def ipv6_sock_ac_close(sk: inet_sock) -> None:
     """net/ipv6/anycast.c: the socket closes."""
-    if sk.pinet6 is not None:
-        while sk.pinet6.ipv6_ac_list:
-            _drop(sk, sk.pinet6.ipv6_ac_list.pop())
+    held = np_of(sk).ipv6_ac_list
+    while held:
+        _drop(sk, held.pop())
 
 
 def _drop(sk: inet_sock, item: tuple[wide, int]) -> None:

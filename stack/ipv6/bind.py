@@ -7,7 +7,7 @@ import errno
 from stack.core.errors import os_error
 from stack.core.netdevice import net_device
 from stack.core.rows import wide
-from stack.inet.inet_sock import inet_sock
+from stack.inet.inet_sock import inet_can_nonlocal_bind, inet_sock
 from stack.ipv6.addr import ipv6_addr_is_multicast
 from stack.ipv6.if_inet6 import ipv6_chk_acast_addr, ipv6_chk_addr
 from stack.ipv6.ip6_cmsg import iface_scope_id
@@ -35,7 +35,7 @@ def inet6_bind_check(
             raise os_error(errno.ENODEV, f"no device with index {sk.sk_bound_dev_if}")
     if ipv6_addr_is_multicast(addr):
         return
-    if sk.freebind or sk.transparent or net.ipv6.sysctl.ip_nonlocal_bind:
+    if inet_can_nonlocal_bind(sk, net.ipv6.sysctl.ip_nonlocal_bind):
         return
     if not ipv6_chk_addr(net, addr, dev, False) and not ipv6_chk_acast_addr(net, dev, addr):
         raise os_error(errno.EADDRNOTAVAIL, "not an address of this host")

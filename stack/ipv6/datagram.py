@@ -15,13 +15,8 @@ from __future__ import annotations
 import errno
 
 from fastpath.base.skbuff import (
-    alloc_skb,
     consume_skb,
-    kfree_skb,
     sk_buff,
-    skb_clone,
-    skb_pull,
-    skb_reset_transport_header,
 )
 from fastpath.net.hdr import ip_hdr, ipv6_hdr, ipv6hdr_at
 from fastpath.net.hdr6 import icmp6_hdr
@@ -38,15 +33,15 @@ from stack.core.iov import msghdr
 from stack.core.l3mdev import sk_dev_equal_l3scope
 from stack.core.netdevice import ETH_P_IPV6
 from stack.core.rows import wide
-from stack.core.sock import lock_sock, release_sock, sk_dst_reset, sk_dst_set, sock_queue_err_skb
+from stack.core.sock import lock_sock, release_sock, sk_dst_reset, sk_dst_set
 from stack.core.sock_flags import SOCK_BINDADDR_LOCK
 from stack.core.sockaddr import SIN6_LEN_RFC2133, SOCKADDR_IN6_LEN, need_sa_len, sockaddr
 from stack.core.sockopt import put_cmsg
 from stack.core.tcp_states import TCP_ESTABLISHED
 from stack.core.uapi import AF_INET, AF_INET6, INADDR_LOOPBACK, IPV6_FLOWLABEL_MASK, SOL_IPV6
 from stack.inet.af_ops import af_ops_of
+from stack.inet.datagram import inet_icmp_error, inet_local_error
 from stack.inet.flow import flowi
-from stack.inet.icmp_ext import ip_icmp_error_rfc4884
 from stack.inet.inet_sock import inet_sock
 from stack.ipv4.datagram import __ip4_datagram_connect
 from stack.ipv6.addr import (
@@ -59,7 +54,7 @@ from stack.ipv6.addr import (
 from stack.ipv6.ip6_append import ipcm6_cookie
 from stack.ipv6.ip6_cmsg import MTUINFO, iface_scope_id, sockaddr_in6
 from stack.ipv6.ip6_flowlabel import fl6_sock_lookup
-from stack.ipv6.ip6_icmp import ICMP6_HLEN, ICMPV6_DEST_UNREACH, ICMPV6_TIME_EXCEED
+from stack.ipv6.ip6_icmp import ICMPV6_DEST_UNREACH, ICMPV6_TIME_EXCEED
 from stack.ipv6.pinfo import np_of
 from stack.ipv6.route import ip6_dst_lookup_flow
 from stack.ipv6.txoptions import fl6_update_dst
@@ -270,36 +265,23 @@ def ipv6_icmp_error(
 
     `skb` (borrowed): data at the embedded IPv6 header; `payload_off` = where its payload begins.
     """
-    clone = skb_clone(skb)
     icmp6h = icmp6_hdr(skb)
     kind, code = icmp6h.icmp6_type, icmp6h.icmp6_code
     daddr = ipv6hdr_at(skb, 0).daddr
     name = sockaddr(AF_INET6, daddr, port, 0, iface_scope_id(daddr, skb.skb_iif))
     serr = sock_exterr_skb(err, uapi.SO_EE_ORIGIN_ICMP6, kind, code, info, name)
-    clone.cb = serr
-    if payload_off <= clone.len:
-        skb_pull(clone, payload_off)
-        if np_of(sk).recverr_rfc4884 and kind in (ICMPV6_DEST_UNREACH, ICMPV6_TIME_EXCEED):
-            serr.ee_data = ip_icmp_error_rfc4884(clone, ICMP6_HLEN, 4, 8)
-        skb_reset_transport_header(clone)
-        if not sock_queue_err_skb(sk, clone):
-            return
-    kfree_skb(clone)
+    extended = kind in (ICMPV6_DEST_UNREACH, ICMPV6_TIME_EXCEED)
+    at = 4 if extended and np_of(sk).recverr_rfc4884 else 0
+    inet_icmp_error(sk, skb, serr, payload_off, at, 8)
 
 
 def ipv6_local_error(sk: inet_sock, err: int, fl6: flowi, info: int) -> None:
     """net/ipv6/datagram.c: queue an error of this host (a datagram above the path MTU)."""
     np = sk.pinet6
-    if np is None or not np.recverr:
-        return
-    skb = alloc_skb(sk.net.skb_small, 0, 0)
-    if skb is None:
-        return
-    scope = iface_scope_id(fl6.daddr, fl6.flowi_oif)
-    name = sockaddr(AF_INET6, fl6.daddr, fl6.fl_dport, 0, scope)
-    skb.cb = sock_exterr_skb(err, uapi.SO_EE_ORIGIN_LOCAL, 0, 0, info, name)
-    if sock_queue_err_skb(sk, skb):
-        kfree_skb(skb)
+    if np is not None and np.recverr:
+        scope = iface_scope_id(fl6.daddr, fl6.flowi_oif)
+        name = sockaddr(AF_INET6, fl6.daddr, fl6.fl_dport, 0, scope)
+        inet_local_error(sk, sock_exterr_skb(err, uapi.SO_EE_ORIGIN_LOCAL, 0, 0, info, name))
 
 
 def ipv6_local_rxpmtu(sk: inet_sock, fl6: flowi, mtu: int) -> None:

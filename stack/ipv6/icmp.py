@@ -65,13 +65,12 @@ def icmpv6_rcv(skb: sk_buff) -> int:
         return 0
     kind = icmp6_hdr(skb).icmp6_type
     icmp6_in_count(net, kind)
-    handler = ICMPV6_HANDLERS.get(kind)
-    if handler is not None:
-        reason = handler(skb)
-    elif kind & ip6_icmp.ICMPV6_INFOMSG_MASK:
-        reason = drop_reason.SKB_NOT_DROPPED_YET  # RFC 4443 2.4 (b): silently discarded
+    if kind & ip6_icmp.ICMPV6_INFOMSG_MASK:
+        handler = ICMPV6_HANDLERS.get(kind)
+        # RFC 4443 2.4 (b): unknown messages are silently discarded.
+        reason = handler(skb) if handler is not None else drop_reason.SKB_NOT_DROPPED_YET
     else:
-        reason = icmpv6_error(skb)  # RFC 4443 2.4 (a): passed to the upper layer
+        reason = icmpv6_error(skb)  # RFC 4443 2.4 (a): unknown ones are passed on, too
     if reason and reason != drop_reason.SKB_CONSUMED:
         kfree_skb_reason(net, skb, reason)
     else:
@@ -154,14 +153,11 @@ def icmpv6_ndisc(skb: sk_buff) -> int:
     return rcv(skb) if rcv is not None else drop_reason.SKB_NOT_DROPPED_YET
 
 
-# The handler of each type. Errors of other types are passed on; other messages are discarded.
+# The handler of each type that is no error; types without a row are discarded.
 ICMPV6_HANDLERS: dict[int, Callable[[sk_buff], int]] = {
-    ip6_icmp.ICMPV6_DEST_UNREACH: icmpv6_error,
-    ip6_icmp.ICMPV6_PKT_TOOBIG: icmpv6_error,
-    ip6_icmp.ICMPV6_TIME_EXCEED: icmpv6_error,
-    ip6_icmp.ICMPV6_PARAMPROB: icmpv6_error,
     ip6_icmp.ICMPV6_ECHO_REQUEST: icmpv6_echo_request,
     ip6_icmp.ICMPV6_ECHO_REPLY: icmpv6_echo_answer,
+    ip6_icmp.ICMPV6_EXT_ECHO_REPLY: icmpv6_echo_answer,
     ip6_icmp.ICMPV6_MGM_QUERY: mld_rcv,
     ip6_icmp.ICMPV6_MGM_REPORT: mld_rcv,
     ip6_icmp.ICMPV6_MGM_REDUCTION: mld_rcv,

@@ -25,6 +25,7 @@ from fastpath.net.hdr import ip_hdr, ipv6_hdr
 from stack.core import uapi
 from stack.core.errors import os_error
 from stack.core.iov import msghdr
+from stack.core.l3mdev import sk_dev_equal_l3scope
 from stack.core.netdevice import ETH_P_IP
 from stack.core.rows import wide
 from stack.core.sock import ns_capable
@@ -33,7 +34,7 @@ from stack.core.sockopt import __sock_cmsg_send, put_cmsg, sockcm_cookie
 from stack.core.sockopt_table import exact_int, int_bytes, opt_bytes
 from stack.core.uapi import CAP_NET_RAW, IPV6_FLOWLABEL_MASK, IPV6_HLEN, SOL_IPV6
 from stack.inet.flow import flowi
-from stack.inet.inet_sock import inet_sock
+from stack.inet.inet_sock import inet_can_nonlocal_bind, inet_sock
 from stack.ipv4.ip_sockglue import (
     PKTINFO6,
     in_skb_info,
@@ -50,7 +51,14 @@ from stack.ipv6.addr import (
 from stack.ipv6.if_inet6 import IFA_F_TENTATIVE, ipv6_chk_acast_addr, ipv6_chk_addr_and_flags
 from stack.ipv6.ip6_append import ipcm6_cookie
 from stack.ipv6.pinfo import ipv6_pinfo
-from stack.ipv6.protocol import NEXTHDR_AUTH, NEXTHDR_DEST, NEXTHDR_HOP, NEXTHDR_ROUTING
+from stack.ipv6.protocol import (
+    NEXTHDR_AUTH,
+    NEXTHDR_DEST,
+    NEXTHDR_FRAGMENT,
+    NEXTHDR_HOP,
+    NEXTHDR_NONE,
+    NEXTHDR_ROUTING,
+)
 from stack.ipv6.txoptions import IPV6_SRCRT_TYPE_2, IPV6_SRCRT_TYPE_4, ipv6_ext_hdr, ipv6_txoptions
 from stack.net import Net
 
@@ -190,11 +198,11 @@ def received_exthdrs(skb: sk_buff) -> list[tuple[int, bytes]]:
     kind = data[6]
     at = IPV6_HLEN
     found = []
-    while ipv6_ext_hdr(kind) and kind != 59 and at + 8 <= len(data):
+    while ipv6_ext_hdr(kind) and kind != NEXTHDR_NONE and at + 8 <= len(data):
         size = (data[at + 1] + 2) << 2 if kind == NEXTHDR_AUTH else (data[at + 1] + 1) << 3
         if kind in (NEXTHDR_HOP, NEXTHDR_DEST, NEXTHDR_ROUTING):
             found.append((kind, data[at : at + size]))
-        elif kind == 44:  # a fragment header has no length field
+        elif kind == NEXTHDR_FRAGMENT:  # it has no length field
             size = 8
         kind, at = data[at], at + size
     return found
@@ -261,7 +269,11 @@ def _pktinfo(sk: inet_sock, fl6: flowi, raw: bytes) -> None:
     addr = int.from_bytes(text, "big")
     net = sk.net
     if ifindex:
-        if fl6.flowi_oif and ifindex != fl6.flowi_oif:
+        if (
+            fl6.flowi_oif
+            and ifindex != fl6.flowi_oif
+            and (fl6.flowi_oif != sk.sk_bound_dev_if or not sk_dev_equal_l3scope(sk, ifindex))
+        ):
             raise os_error(errno.EINVAL, f"interface {ifindex} is not the socket's")
         fl6.flowi_oif = ifindex
     dev = None
@@ -271,7 +283,7 @@ def _pktinfo(sk: inet_sock, fl6: flowi, raw: bytes) -> None:
             raise os_error(errno.ENODEV, f"no device with index {fl6.flowi_oif}")
     elif ipv6_addr_is_linklocal(addr):
         raise os_error(errno.EINVAL, "a link-local source needs an interface")
-    if addr and not (sk.freebind or sk.transparent or net.ipv6.sysctl.ip_nonlocal_bind):
+    if addr and not inet_can_nonlocal_bind(sk, net.ipv6.sysctl.ip_nonlocal_bind):
         strict = ipv6_addr_is_linklocal(addr) or addr == IN6ADDR_LOOPBACK
         found = ipv6_chk_addr_and_flags(net, addr, dev, not strict, False, IFA_F_TENTATIVE)
         if found is None and not ipv6_chk_acast_addr(net, dev, addr):

@@ -13,9 +13,10 @@ from dataclasses import dataclass
 
 from stack.core.errors import os_error
 from stack.core.rows import row, state, wide
+from stack.core.sock import ns_capable
 from stack.core.time64 import NSEC_PER_SEC
 from stack.core.timer import TIMER_DEFERRABLE, mod_timer, timer_list
-from stack.core.uapi import IPPROTO_TCP, IPV6_FLOWLABEL_MASK
+from stack.core.uapi import CAP_NET_ADMIN, IPPROTO_TCP, IPV6_FLOWLABEL_MASK
 from stack.inet.inet_sock import inet_sock
 from stack.ipv6.addr import IPV6_ADDR_ANY, IPV6_ADDR_MAPPED, ipv6_addr_type
 from stack.ipv6.pinfo import np_of
@@ -166,10 +167,11 @@ def fl6_free_socklist(sk: inet_sock) -> None:
 
 
 def check_linger(net: Net, ttl_s: int) -> int:
-    """net/ipv6/ip6_flowlabel.c: a time in ns, at least 6 s; 0 above 150 s, except for root."""
+    """net/ipv6/ip6_flowlabel.c: the time in ns, at least 6 s. 0: only an administrator may have
+    more than 150 s."""
     if ttl_s < FL_MIN_LINGER:
         return FL_MIN_LINGER * NSEC_PER_SEC
-    if ttl_s > FL_MAX_LINGER and net.uid:
+    if ttl_s > FL_MAX_LINGER and not ns_capable(net, CAP_NET_ADMIN):
         return 0
     return ttl_s * NSEC_PER_SEC
 
@@ -211,7 +213,7 @@ def mem_check(sk: inet_sock) -> None:
     scarce = (
         count >= FL_MAX_PER_SOCK or (count and room < FL_MAX_SIZE // 2) or room < FL_MAX_SIZE // 4
     )
-    if room <= 0 or (scarce and sk.net.uid):
+    if room <= 0 or (scarce and not ns_capable(sk.net, CAP_NET_ADMIN)):
         raise os_error(errno.ENOBUFS)
 
 
@@ -285,14 +287,18 @@ def ipv6_flowlabel_put(sk: inet_sock, freq: in6_flowlabel_req) -> None:
 
 
 def ipv6_flowlabel_renew(sk: inet_sock, freq: in6_flowlabel_req) -> None:
-    """net/ipv6/ip6_flowlabel.c: keep a label longer; root may any. Raises: OSError ESRCH, EPERM."""
+    """net/ipv6/ip6_flowlabel.c: keep a label longer; an administrator may renew any.
+
+    Raises: OSError ESRCH, EPERM.
+    """
     net = sk.net
     for fl in np_of(sk).ipv6_fl_list:
         if fl.label == freq.label:
             fl6_renew(net, fl, freq.linger, freq.expires)
             return
     found = net.ipv6.flowlabels.labels.get(freq.label)
-    if freq.share == IPV6_FL_S_NONE and not net.uid and found is not None:
+    admin = freq.share == IPV6_FL_S_NONE and ns_capable(net, CAP_NET_ADMIN)
+    if admin and found is not None:
         fl6_renew(net, found, freq.linger, freq.expires)
         return
     raise os_error(errno.ESRCH)

@@ -5,20 +5,20 @@ from __future__ import annotations
 import errno
 
 from fastpath.base import skbuff
-from fastpath.base.skbuff import sk_buff, skb_clone, skb_copy_bits, skb_cow, skb_network_offset
+from fastpath.base.skbuff import sk_buff, skb_copy_bits, skb_cow, skb_network_offset
 from fastpath.net.hdr import ipv6_hdr
 from fastpath.net.hdr6 import ipv6_skip_exthdr
 from stack.core import drop_reason
 from stack.core.drop_reason import kfree_skb_reason
 from stack.core.dst import dst_output
-from stack.core.netfilter import NF_INET_FORWARD, NFPROTO_IPV6, nf_hook_list
+from stack.core.netfilter import NF_INET_FORWARD, nf_hook6
 from stack.core.rows import wide
 from stack.core.sock import sock
 from stack.core.time64 import NSEC_PER_SEC
 from stack.core.uapi import AF_INET6, IPV6_MIN_MTU
-from stack.inet.af_ops import af_ops_of
 from stack.inet.do_fragment import inet_pkt_too_big
 from stack.inet.icmp_limit import inet_getpeer, inet_peer_xrlim_allow
+from stack.inet.raw import ra_deliver, ra_wanted
 from stack.inet.xfrm_policy import XFRM_POLICY_FWD, xfrm6_policy_check, xfrm_route_forward
 from stack.ipv6 import ip6_icmp
 from stack.ipv6.addr import ipv6_addr_is_linklocal
@@ -37,19 +37,10 @@ def ip6_call_ra_chain(skb: sk_buff, value: int) -> bool:
 
     Takes ownership of skb when True.
     """
-    net: Net = skb.dev.net
-    raw_rcv = af_ops_of[AF_INET6].raw_rcv
-    wanted = [
-        sk
-        for sel, sk in net.ipv6.ra_chain
-        if sel == value and sk.sk_bound_dev_if in (0, skb.dev.ifindex)
-    ]
-    if not wanted:
-        return False
-    for sk in wanted[:-1]:
-        raw_rcv(sk, skb_clone(skb))
-    raw_rcv(wanted[-1], skb)
-    return True
+    socks = ra_wanted(skb.dev.net.ipv6.ra_chain, value, skb.dev.ifindex)
+    if socks:
+        ra_deliver(AF_INET6, socks, skb)
+    return bool(socks)
 
 
 def ip6_forward_proxy_check(skb: sk_buff) -> int:
@@ -132,19 +123,8 @@ def ip6_forward(skb: sk_buff) -> int:
     iph = ipv6_hdr(skb)
     iph.hop_limit -= 1
     skb.ip_cb_flags |= IP6SKB_FORWARDED
-    hooks = net.ipv6.nf_hooks[NF_INET_FORWARD]
-    if hooks:
-        ret = nf_hook_list(
-            hooks,
-            NFPROTO_IPV6,
-            NF_INET_FORWARD,
-            net,
-            None,
-            skb,
-            skb.dev,
-            rt.dev,
-            ip6_forward_finish,
-        )
+    if net.ipv6.nf_hooks[NF_INET_FORWARD]:
+        ret = nf_hook6(NF_INET_FORWARD, net, None, skb, skb.dev, rt.dev, ip6_forward_finish)
         if ret != 1:
             return ret
     return ip6_forward_finish(net, None, skb)

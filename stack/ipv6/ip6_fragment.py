@@ -13,7 +13,7 @@ from fastpath.net.hdr6 import frag_hdr_at
 from stack.core import drop_reason
 from stack.core.drop_reason import kfree_skb_reason
 from stack.core.sock import sock
-from stack.core.uapi import IPV6_HLEN
+from stack.core.uapi import IPV6_HLEN, IPV6_MIN_MTU
 from stack.inet.do_fragment import FinishOutput, inet_do_fragment, inet_fragment_ready
 from stack.ipv6.ip6_icmp import ICMPV6_PKT_TOOBIG, icmpv6_send
 from stack.ipv6.protocol import NEXTHDR_DEST, NEXTHDR_FRAGMENT, NEXTHDR_HOP, NEXTHDR_ROUTING
@@ -73,7 +73,7 @@ def ip6_fragment(net: Net, sk: sock | None, skb: sk_buff, mtu: int, output: Fini
         if skb.frag_max_size > mtu:
             return _too_big(net, skb, mtu)
         # A packet that was reassembled here is sent in fragments of the original size.
-        mtu = max(skb.frag_max_size, 1280)
+        mtu = max(skb.frag_max_size, IPV6_MIN_MTU)
     if skb.len <= mtu:
         return output(net, sk, skb)  # RFC 8021: a whole packet must not become a fragment
     if mtu < hlen + FRAG_HLEN + 8:

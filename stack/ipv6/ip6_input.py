@@ -47,8 +47,8 @@ from stack.core.netfilter import (
     NF_INET_LOCAL_IN,
     NF_INET_PRE_ROUTING,
     NFPROTO_IPV6,
+    nf_hook6,
     nf_hook_each,
-    nf_hook_list,
 )
 from stack.core.rows import wide
 from stack.core.snmp import ipstats6_mib
@@ -68,14 +68,22 @@ from stack.ipv6.addr import ipv6_addr_mc_scope
 from stack.ipv6.exthdrs import ipv6_parse_hopopts
 from stack.ipv6.if_inet6 import inet6_dev, ipv6_chk_mcast_addr
 from stack.ipv6.ip6_cb import IP6CB, IP6SKB_ROUTERALERT, NHOFF_FIRST, ip6cb_nhoff
-from stack.ipv6.ip6_icmp import ICMPV6_PARAMPROB, ICMPV6_UNK_NEXTHDR, icmpv6_send
+from stack.ipv6.ip6_icmp import (
+    ICMPV6_MGM_QUERY,
+    ICMPV6_MGM_REDUCTION,
+    ICMPV6_MGM_REPORT,
+    ICMPV6_MLD2_REPORT,
+    ICMPV6_PARAMPROB,
+    ICMPV6_UNK_NEXTHDR,
+    icmpv6_send,
+)
 from stack.ipv6.protocol import INET6_PROTO_FINAL, INET6_PROTO_NOPOLICY, NEXTHDR_HOP, NEXTHDR_ICMP
 from stack.ipv6.route import ip6_route_input
 from stack.ipv6.rt6_info import rt6_info
 from stack.net import Net
 
 IPV6_UDP_HLEN = 48
-MLD_TYPES = (130, 131, 132, 143)
+MLD_TYPES = (ICMPV6_MGM_QUERY, ICMPV6_MGM_REPORT, ICMPV6_MGM_REDUCTION, ICMPV6_MLD2_REPORT)
 NOT_ROUTED = (1, 2)
 """Scopes of groups whose packets stay on their link (RFC 4291 2.7)."""
 
@@ -90,13 +98,9 @@ def ipv6_rcv(skb: sk_buff, dev: net_device, pt: packet_type, orig_dev: net_devic
     if checked is None:
         return netdevice.NET_RX_DROP
     skb = checked
-    hooks = net.ipv6.nf_hooks[NF_INET_PRE_ROUTING]
     if (
-        hooks
-        and nf_hook_list(
-            hooks, NFPROTO_IPV6, NF_INET_PRE_ROUTING, net, None, skb, dev, None, ip6_rcv_finish
-        )
-        != 1
+        net.ipv6.nf_hooks[NF_INET_PRE_ROUTING]
+        and nf_hook6(NF_INET_PRE_ROUTING, net, None, skb, dev, None, ip6_rcv_finish) != 1
     ):
         return netdevice.NET_RX_DROP
     return ip6_rcv_finish(net, None, skb)
@@ -167,7 +171,8 @@ def ip6_rcv_core(skb: sk_buff, net: Net) -> sk_buff | None:
         skb, bool(dev.flags & netdevice.IFF_LOOPBACK) or skb.pkt_type == skbuff.PACKET_LOOPBACK
     )
     if bad:
-        if skb.len >= IPV6_HLEN and skb_copy_bits(skb, 0, 1)[0] >> 4 == 6:
+        version = skb_copy_bits(skb, 0, 1)[0] >> 4 if skb.len else 0
+        if skb.len >= IPV6_HLEN and version == 6:
             ip6_ecn_count(mib, skb_copy_bits(skb, 1, 1)[0] >> 4 & INET_ECN_MASK, segs)
         if bad == 3 and (
             skb.pkt_type not in (skbuff.PACKET_BROADCAST, skbuff.PACKET_MULTICAST)
@@ -178,7 +183,6 @@ def ip6_rcv_core(skb: sk_buff, net: Net) -> sk_buff | None:
             kfree_skb_reason(net, skb, drop_reason.SKB_DROP_REASON_PKT_TOO_SMALL)
             return None
         mib.InHdrErrors += 1
-        version = skb_copy_bits(skb, 0, 1)[0] >> 4 if skb.len else 0
         reason = (
             drop_reason.SKB_DROP_REASON_IP_INHDR
             if version == 6
@@ -265,13 +269,9 @@ def ip6_input(skb: sk_buff) -> int:
     Takes ownership of skb.
     """
     net: Net = skb.dev.net
-    hooks = net.ipv6.nf_hooks[NF_INET_LOCAL_IN]
     if (
-        hooks
-        and nf_hook_list(
-            hooks, NFPROTO_IPV6, NF_INET_LOCAL_IN, net, None, skb, skb.dev, None, ip6_input_finish
-        )
-        != 1
+        net.ipv6.nf_hooks[NF_INET_LOCAL_IN]
+        and nf_hook6(NF_INET_LOCAL_IN, net, None, skb, skb.dev, None, ip6_input_finish) != 1
     ):
         return netdevice.NET_RX_DROP
     return ip6_input_finish(net, None, skb)

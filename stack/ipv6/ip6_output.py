@@ -38,7 +38,7 @@ from stack.core.netdevice import (
     net_device,
     net_xmit_errno,
 )
-from stack.core.netfilter import NF_INET_LOCAL_OUT, NF_INET_POST_ROUTING, NFPROTO_IPV6, nf_hook_list
+from stack.core.netfilter import NF_INET_LOCAL_OUT, NF_INET_POST_ROUTING, nf_hook6
 from stack.core.rows import wide
 from stack.core.secure_seq import SECURE_FLOWLABEL
 from stack.core.sock import sock
@@ -47,6 +47,7 @@ from stack.inet.do_fragment import inet_gso_slowpath
 from stack.inet.flow import flowi
 from stack.inet.inet_sock import inet_sock
 from stack.inet.ipmr_base import mr_table
+from stack.ipv4.neigh import ip_neigh_gw6
 from stack.ipv6.if_inet6 import inet6_dev, ipv6_chk_mcast_addr
 from stack.ipv6.ip6_cb import IP6SKB_FORWARDED, IP6SKB_REROUTED
 from stack.ipv6.ip6_flowlabel import IPV6_FLOWLABEL_STATELESS_FLAG
@@ -57,7 +58,6 @@ from stack.ipv6.rt6_info import (
     IPV6_MAXPLEN,
     ip6_dst_hoplimit,
     ip6_dst_mtu_maybe_forward,
-    ip_neigh_gw6,
     rt6_info,
 )
 from stack.ipv6.txoptions import ipv6_push_frag_opts, ipv6_push_nfrag_opts, ipv6_txoptions
@@ -131,11 +131,8 @@ def __ip6_local_out(net: Net, sk: sock | None, skb: sk_buff) -> int:
     if skb.dst.dev.priv_flags & IFF_L3MDEV_SLAVE and l3mdev_l3_out(sk, skb, AF_INET6) is None:
         return 0
     skb.protocol = ETH_P_IPV6
-    hooks = net.ipv6.nf_hooks[NF_INET_LOCAL_OUT]
-    if hooks:
-        return nf_hook_list(
-            hooks, NFPROTO_IPV6, NF_INET_LOCAL_OUT, net, sk, skb, None, skb.dst.dev, dst_output
-        )
+    if net.ipv6.nf_hooks[NF_INET_LOCAL_OUT]:
+        return nf_hook6(NF_INET_LOCAL_OUT, net, sk, skb, None, skb.dst.dev, dst_output)
     return 1
 
 
@@ -203,11 +200,8 @@ def ip6_xmit(
     net.mib.ip6.OutRequests += 1
     if rt.dev.priv_flags & IFF_L3MDEV_SLAVE and l3mdev_l3_out(sk, skb, AF_INET6) is None:
         return 0
-    hooks = net.ipv6.nf_hooks[NF_INET_LOCAL_OUT]
-    if hooks:
-        ret = nf_hook_list(
-            hooks, NFPROTO_IPV6, NF_INET_LOCAL_OUT, net, sk, skb, None, rt.dev, dst_output
-        )
+    if net.ipv6.nf_hooks[NF_INET_LOCAL_OUT]:
+        ret = nf_hook6(NF_INET_LOCAL_OUT, net, sk, skb, None, rt.dev, dst_output)
         if ret != 1:
             return ret
     return dst_output(net, sk, skb)
@@ -227,11 +221,8 @@ def ip6_output(net: Net, sk: sock | None, skb: sk_buff) -> int:
         net.mib.ip6.OutDiscards += 1
         kfree_skb_reason(net, skb, drop_reason.SKB_DROP_REASON_IPV6DISABLED)
         return 0
-    hooks = net.ipv6.nf_hooks[NF_INET_POST_ROUTING]
-    if hooks and not skb.ip_cb_flags & IP6SKB_REROUTED:
-        ret = nf_hook_list(
-            hooks, NFPROTO_IPV6, NF_INET_POST_ROUTING, net, sk, skb, indev, dev, ip6_finish_output
-        )
+    if net.ipv6.nf_hooks[NF_INET_POST_ROUTING] and not skb.ip_cb_flags & IP6SKB_REROUTED:
+        ret = nf_hook6(NF_INET_POST_ROUTING, net, sk, skb, indev, dev, ip6_finish_output)
         if ret != 1:
             return ret
     return ip6_finish_output(net, sk, skb)
@@ -259,8 +250,8 @@ def ip6_finish_output_gso_slowpath_drop(net: Net, sk: sock | None, skb: sk_buff,
 
 def sk_mc_loop(sk: sock | None) -> bool:
     """net/core/sock.c: whether packets that the socket sends to our groups are looped back."""
-    np = getattr(sk, "pinet6", None)
-    return np is None or bool(np.mc_loop)
+    np = sk.pinet6 if isinstance(sk, inet_sock) else None
+    return np is None or np.mc_loop
 
 
 def ip6_finish_output2(net: Net, sk: sock | None, skb: sk_buff) -> int:
@@ -313,21 +304,9 @@ def ip6_mc_finish(net: Net, sk: sock | None, skb: sk_buff, daddr: wide) -> bool:
     ):
         newskb = skb_clone(skb)
         newskb.dev = dev
-        hooks = net.ipv6.nf_hooks[NF_INET_POST_ROUTING]
         if (
-            not hooks
-            or nf_hook_list(
-                hooks,
-                NFPROTO_IPV6,
-                NF_INET_POST_ROUTING,
-                net,
-                sk,
-                newskb,
-                None,
-                dev,
-                dev_loopback_xmit,
-            )
-            == 1
+            not net.ipv6.nf_hooks[NF_INET_POST_ROUTING]
+            or nf_hook6(NF_INET_POST_ROUTING, net, sk, newskb, None, dev, dev_loopback_xmit) == 1
         ):
             dev_loopback_xmit(net, sk, newskb)
         if iph.hop_limit == 0:

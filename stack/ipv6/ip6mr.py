@@ -22,7 +22,7 @@ from stack.core.dev import dev_set_allmulti
 from stack.core.devconf import netconf_notify
 from stack.core.drop_reason import kfree_skb_reason
 from stack.core.netdevice import net_device
-from stack.core.netfilter import NF_INET_FORWARD, NFPROTO_IPV6, nf_hook_list
+from stack.core.netfilter import NF_INET_FORWARD, nf_hook6
 from stack.core.uapi import IPV6_HLEN
 from stack.inet.flow import flowi
 from stack.inet.ipmr_base import (
@@ -92,11 +92,9 @@ def ip6mr_queue_xmit(mrt: mr_table, vifi: int, skb: sk_buff) -> None:
         return
     ipv6_hdr(skb).hop_limit -= 1
     skb.ip_cb_flags |= IP6SKB_FORWARDED
-    hooks = net.ipv6.nf_hooks[NF_INET_FORWARD]
-    if hooks:
-        family, hook = NFPROTO_IPV6, NF_INET_FORWARD
-        okfn = ip6_forward_finish
-        if nf_hook_list(hooks, family, hook, net, None, skb, came, dev, okfn) != 1:
+    if net.ipv6.nf_hooks[NF_INET_FORWARD]:
+        hook = NF_INET_FORWARD
+        if nf_hook6(hook, net, None, skb, came, dev, ip6_forward_finish) != 1:
             return
     ip6_forward_finish(net, None, skb)
 

@@ -13,7 +13,6 @@ from typing import Any
 from stack.core.errors import os_error
 from stack.core.sockopt_table import opt_int, opt_struct
 from stack.core.uapi import IPV6_HLEN
-from stack.inet.inet_sock import inet_sock
 from stack.inet.ipmr_base import MAXVIFS, mr_vif_add, mr_vif_delete
 from stack.inet.mroute_sockopt import (
     int_of,
@@ -21,7 +20,6 @@ from stack.inet.mroute_sockopt import (
     mroute_admin,
     mroute_family,
     mroute_options,
-    mroute_socket,
 )
 from stack.inet.pimreg import mr_reg_vif
 from stack.inet.raw import raw_sock
@@ -37,11 +35,6 @@ MF6CCTL = struct.Struct("=28s28sH2x32s")
 SG_REQ6 = struct.Struct("@28s28sQQQ")
 SIN6_ADDR = slice(8, 24)
 """Offset of the address in struct sockaddr_in6."""
-
-
-def ip6mr_socket(sk: inet_sock) -> None:
-    """Whether an option of this socket is MRT6_*. Raises: OSError EOPNOTSUPP."""
-    mroute_socket(ip6mr_ops, sk)
 
 
 def mrt6_init(sk: raw_sock, optval: Any) -> None:

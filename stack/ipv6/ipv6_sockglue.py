@@ -18,6 +18,7 @@ from typing import Any
 
 from stack.core import uapi
 from stack.core.errors import os_error
+from stack.core.l3mdev import sk_dev_equal_l3scope
 from stack.core.rows import rows_of
 from stack.core.sock import lock_sock, release_sock, sk_dst_reset
 from stack.core.sockopt_table import (
@@ -43,11 +44,16 @@ from stack.core.tcp_states import TCP_ESTABLISHED
 from stack.core.uapi import AF_INET, CAP_NET_ADMIN, CAP_NET_RAW, IPV6_MIN_MTU, SOL_IP, SOL_IPV6
 from stack.inet.af_ops import af_ops_of
 from stack.inet.inet_sock import inet_sock
+from stack.inet.mroute_sockopt import mroute_socket
+from stack.inet.raw import ra_control, ra_has
+from stack.inet.tcp_sock import tcp_sock
 from stack.inet.xfrm_policy import xfrm_user_policy
 from stack.ipv4.ip_sockglue import DATAGRAMS, PKTINFO6, ip_get_mtu, ip_getsockopt, ip_setsockopt
 from stack.ipv6.ip6_cmsg import CMSG_IPV6, MTUINFO, check_opt_hdr, with_header
 from stack.ipv6.ip6_flowlabel import ipv6_flowlabel_opt, ipv6_flowlabel_opt_get
-from stack.ipv6.ip6mr_sockopt import MRT6_OPTIONS, ip6mr_socket
+from stack.ipv6.ip6_output import ip6_autoflowlabel
+from stack.ipv6.ip6mr import ip6mr_ops
+from stack.ipv6.ip6mr_sockopt import MRT6_OPTIONS
 from stack.ipv6.mcast_sockopt import GROUP_OPTIONS
 from stack.ipv6.pinfo import IPV6_PMTUDISC_DONT, IPV6_PMTUDISC_OMIT, ipv6_pinfo, np_of, rxopt
 from stack.ipv6.saddr import (
@@ -98,11 +104,10 @@ def ipv6_set_opt_hdr(kind: int, sk: inet_sock, optval: Any) -> None:
 def ipv6_update_options(sk: inet_sock, np: ipv6_pinfo, opt: ipv6_txoptions | None) -> None:
     """net/ipv6/ipv6_sockglue.c: set every packet's extension headers; a stream adapts its MSS."""
     np.opt = opt
-    if sk.is_icsk:
-        sync_mss = getattr(sk, "icsk_sync_mss", None)
-        sk.icsk_ext_hdr_len = opt.tot_len if opt is not None else 0  # type: ignore[attr-defined]
-        if sync_mss is not None and sk.sk_state == TCP_ESTABLISHED:
-            sync_mss(sk, sk.icsk_pmtu_cookie)  # type: ignore[attr-defined]
+    if isinstance(sk, tcp_sock):
+        sk.icsk_ext_hdr_len = opt.tot_len if opt is not None else 0
+        if sk.sk_state == TCP_ESTABLISHED:
+            sk.icsk_sync_mss(sk, sk.icsk_pmtu_cookie)
     sk_dst_reset(sk)
 
 
@@ -124,7 +129,7 @@ def ipv6_set_pktinfo(sk: inet_sock, optval: Any) -> None:
     As on Linux, its address does not set the source.
     """
     _, ifindex = PKTINFO6.unpack_from(opt_struct(optval, PKTINFO6.size))
-    if sk.sk_bound_dev_if and ifindex != sk.sk_bound_dev_if:
+    if not sk_dev_equal_l3scope(sk, ifindex):
         raise os_error(errno.EINVAL, "the socket is bound to another interface")
     np_of(sk).sticky_ifindex = ifindex
 
@@ -133,17 +138,7 @@ def ipv6_set_router_alert(sk: inet_sock, val: int) -> None:
     """IPV6_ROUTER_ALERT: receive forwarded packets with this alert (RFC 2711); -1: none."""
     if sk.sk_type != uapi.SOCK_RAW or sk.inet_num != uapi.IPPROTO_RAW:
         raise os_error(errno.ENOPROTOOPT, "IPV6_ROUTER_ALERT is for raw sockets of IPPROTO_RAW")
-    chain = sk.net.ipv6.ra_chain
-    mine = [entry for entry in chain if entry[1] is sk]
-    if val < 0:
-        if not mine:
-            raise os_error(errno.ENOBUFS, "not set")
-        for entry in mine:
-            chain.remove(entry)
-        return
-    if mine:
-        raise os_error(errno.EADDRINUSE, "already set")
-    chain.append((val, sk))
+    ra_control(sk.net.ipv6.ra_chain, sk, val)
 
 
 def ipv6_addrform(sk: inet_sock, family: int) -> None:
@@ -230,10 +225,7 @@ def ipv6_set_autoflowlabel(sk: inet_sock, val: int) -> None:
 
 def ipv6_get_autoflowlabel(sk: inet_sock) -> bool:
     """IPV6_AUTOFLOWLABEL: the socket's, else the namespace's."""
-    np = np_of(sk)
-    if np.autoflowlabel_set:
-        return np.autoflowlabel
-    return sk.net.ipv6.sysctl.auto_flowlabels not in (0, 2)
+    return ip6_autoflowlabel(sk.net, np_of(sk))
 
 
 def ipv6_get_addr_preferences(sk: inet_sock) -> int:
@@ -252,9 +244,16 @@ def ipv6_set_multicast_if(sk: inet_sock, optval: Any) -> None:
     ifindex = opt_int(optval)
     if ifindex and ifindex not in sk.net.dev_by_index:
         raise os_error(errno.ENODEV, f"no device with index {ifindex}")
-    if ifindex and sk.sk_bound_dev_if and ifindex != sk.sk_bound_dev_if:
+    if ifindex and not sk_dev_equal_l3scope(sk, ifindex):
         raise os_error(errno.EINVAL, "the socket is bound to another interface")
     np_of(sk).mcast_oif = ifindex
+
+
+def ipv6_check_unicast_if(sk: inet_sock, ifindex: int) -> None:
+    """IPV6_UNICAST_IF: not on a bound socket. Raises: OSError EADDRNOTAVAIL, EINVAL."""
+    need_device(sk, ifindex)
+    if ifindex and sk.sk_bound_dev_if:
+        raise os_error(errno.EINVAL, "the socket is bound to an interface")
 
 
 def ipv6_set_multicast_hops(sk: inet_sock, optval: Any) -> None:
@@ -351,7 +350,7 @@ IPV6_LEVEL = Level("IPPROTO_IPV6", SOL_IPV6, vars(uapi), (
     received("IPV6_RECVTCLASS", "rxtclass", "traffic class as a control message", since="2.6.14"),
     SockOpt("IPV6_ROUTER_ALERT", "take packets with this router alert that pass through",
         sockets=RAW, set=ipv6_set_router_alert,
-        get=lambda sk: any(one is sk for _, one in sk.net.ipv6.ra_chain)),
+        get=lambda sk: ra_has(sk.net.ipv6.ra_chain, sk)),
     header("IPV6_RTHDR", "srcrt", "routing header of every packet (types 2 and 4)"),
     header("IPV6_RTHDRDSTOPTS", "dst0opt", "destination options before the routing header"),
     number("IPV6_TCLASS", "pinet6.tclass", range(-1, 256), "traffic class of packets",
@@ -363,7 +362,7 @@ IPV6_LEVEL = Level("IPPROTO_IPV6", SOL_IPV6, vars(uapi), (
             else sk.net.ipv6.devconf_all.hop_limit),
     number("IPV6_UNICAST_IF", "pinet6.ucast_oif", None,
         "interface of packets where nothing else names one", since="3.4",
-        takes=swapped_int, check=need_device, shows=swapped),
+        takes=swapped_int, check=ipv6_check_unicast_if, shows=swapped),
     switch("IPV6_V6ONLY", "sk_ipv6only", "do not accept IPv4", may_set=not_bound),
     SockOpt("IPV6_XFRM_POLICY", "IPsec policy of this socket, as IP_XFRM_POLICY",
         takes=opt_raw, caps=ADMIN, set=partial(xfrm_user_policy, uapi.IPV6_XFRM_POLICY)),
@@ -383,7 +382,7 @@ def ipv6_setsockopt(sk: inet_sock, level: int, optname: int, optval: Any) -> Non
     lock_sock(sk)
     try:
         if uapi.MRT6_INIT <= optname <= uapi.MRT6_FLUSH:
-            ip6mr_socket(sk)
+            mroute_socket(ip6mr_ops, sk)
         sk.sk_tx_flow = None
         do_ipv6_setsockopt(sk, level, optname, optval)
     finally:
@@ -402,5 +401,5 @@ def ipv6_getsockopt(sk: inet_sock, level: int, optname: int, optlen: int) -> Any
     if level != SOL_IPV6:
         raise os_error(errno.ENOPROTOOPT, f"unknown option level {level}")
     if uapi.MRT6_INIT <= optname <= uapi.MRT6_FLUSH:
-        ip6mr_socket(sk)
+        mroute_socket(ip6mr_ops, sk)
     return get_option(IPV6_LEVEL, sk, optname, optlen)

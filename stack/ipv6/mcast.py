@@ -30,7 +30,7 @@ from stack.ipv6.addr import (
 )
 from stack.ipv6.if_inet6 import ifmcaddr6, inet6_dev
 from stack.ipv6.mld import mld_changed, mld_group_init, mld_group_stop
-from stack.ipv6.pinfo import ipv6_pinfo
+from stack.ipv6.pinfo import ipv6_pinfo, np_of
 from stack.ipv6.route import rt6_lookup_dev
 from stack.net import Net
 
@@ -121,13 +121,6 @@ def ipv6_mc_destroy_dev(idev: inet6_dev) -> None:
 # --- sockets -------------------------------------------------------------------------------
 
 
-def _pinfo(sk: inet_sock) -> ipv6_pinfo:
-    """Raises: OSError ENOPROTOOPT for a socket of another family."""
-    if sk.pinet6 is None:
-        raise os_error(errno.ENOPROTOOPT, "not an IPv6 socket")
-    return sk.pinet6
-
-
 def _find_dev(net: Net, ifindex: int, group: wide) -> net_device:
     """net/ipv6/mcast.c ip6_mc_find_dev: the interface of an index; 0: that of the group's route.
 
@@ -156,7 +149,7 @@ def ipv6_sock_mc_join(
 
     Raises: OSError EINVAL (no group), ENODEV, EADDRINUSE (a member already), ENOBUFS.
     """
-    pinfo = _pinfo(sk)
+    pinfo = np_of(sk)
     if not ipv6_addr_is_multicast(addr):
         raise os_error(errno.EINVAL, "not a multicast group")
     if _membership(pinfo, ifindex, addr) is not None:
@@ -171,7 +164,7 @@ def ipv6_sock_mc_join(
 
 def ipv6_sock_mc_drop(sk: inet_sock, ifindex: int, addr: wide) -> None:
     """net/ipv6/mcast.c: IPV6_DROP_MEMBERSHIP. Raises: OSError EINVAL, EADDRNOTAVAIL."""
-    pinfo = _pinfo(sk)
+    pinfo = np_of(sk)
     if not ipv6_addr_is_multicast(addr):
         raise os_error(errno.EINVAL, "not a multicast group")
     ml = _membership(pinfo, ifindex, addr)
@@ -196,9 +189,9 @@ def _changed(net: Net, ml: ip_mc_socklist, old: mc_state | None, new: mc_state |
 
 def ipv6_sock_mc_close(sk: inet_sock) -> None:
     """net/ipv6/mcast.c: a socket closes: leave all its groups."""
-    if sk.pinet6 is not None:
-        while sk.pinet6.ipv6_mc_list:
-            _leave(sk, sk.pinet6.ipv6_mc_list.pop())
+    held = np_of(sk).ipv6_mc_list
+    while held:
+        _leave(sk, held.pop())
 
 
 def ip6_mc_source(
@@ -209,7 +202,7 @@ def ip6_mc_source(
     `omode` MCAST_INCLUDE: (join, leave) a source; MCAST_EXCLUDE: (block, unblock) one. Raises:
     OSError EINVAL (no group, another mode), ENODEV, EADDRNOTAVAIL, ENOBUFS.
     """
-    pinfo = _pinfo(sk)
+    pinfo = np_of(sk)
     if not ipv6_addr_is_multicast(group):
         raise os_error(errno.EINVAL, "not a multicast group")
     _idev(_find_dev(sk.net, ifindex, group))
@@ -234,7 +227,7 @@ def ip6_mc_msfilter(
 
     Raises: OSError EINVAL, ENODEV, EADDRNOTAVAIL.
     """
-    pinfo = _pinfo(sk)
+    pinfo = np_of(sk)
     if not ipv6_addr_is_multicast(group) or mode not in (MCAST_INCLUDE, MCAST_EXCLUDE):
         raise os_error(errno.EINVAL, "not a multicast group, or no filter mode")
     _idev(_find_dev(sk.net, ifindex, group))

@@ -17,7 +17,7 @@ from stack.core.rows import wide
 from stack.core.time64 import NSEC_PER_MSEC, NSEC_PER_SEC
 from stack.core.timer import TIMER_DEFERRABLE, mod_timer, timer_delete, timer_list
 from stack.inet import mc_filter
-from stack.inet.mc_filter import current_record, mc_changes, mc_state, mc_time_code
+from stack.inet.mc_filter import GroupRecord, current_record, mc_changes, mc_state, mc_time_code
 from stack.ipv6.addr import (
     IN6ADDR_ANY,
     IN6ADDR_LINKLOCAL_ALLNODES,
@@ -29,8 +29,8 @@ from stack.ipv6.addr import (
 )
 from stack.ipv6.if_inet6 import ifmcaddr6, inet6_dev
 from stack.ipv6.ip6_cb import IP6CB, IP6SKB_ROUTERALERT
-from stack.ipv6.ip6_icmp import ICMPV6_MGM_QUERY, ICMPV6_MGM_REPORT
-from stack.ipv6.mld_messages import MldMessage, MldQuery, MldRecord, mld2_split
+from stack.ipv6.ip6_icmp import ICMPV6_MGM_QUERY, ICMPV6_MGM_REPORT, ICMPV6_MLD2_REPORT
+from stack.ipv6.mld_messages import MldMessage, MldQuery
 from stack.ipv6.ndisc_send import ndisc_send_skb
 from stack.ipv6.saddr import ipv6_get_lladdr
 
@@ -146,13 +146,13 @@ def mld_ifc_work(timer: timer_list) -> None:
     mld = idev.mld
     if not idev.dev.flags & IFF_UP or mld_in_v1_mode(idev):
         return
-    records: list[MldRecord] = []
+    records: list[GroupRecord] = []
     more = False
     for mc in (*reversed(mld.tomb.values()), *reversed(idev.mc_list.values())):
         if not mc.changes:
             continue
         now = mc.filter.state()
-        records += (MldRecord(kind, mc.mca_addr, src) for kind, src in mc.changes.records(now))
+        records += ((kind, mc.mca_addr, src) for kind, src in mc.changes.records(now))
         more = more or bool(mc.changes)
     mld.tomb = {addr: mc for addr, mc in mld.tomb.items() if mc.changes}
     mld_sendpack(idev, records)
@@ -187,7 +187,7 @@ def mld_dad_work(timer: timer_list) -> None:
                 now = mc.filter.state()
                 excludes = now.mode == mc_filter.MCAST_EXCLUDE
                 kind = mc_filter.CHANGE_TO_EXCLUDE if excludes else mc_filter.ALLOW_NEW_SOURCES
-                records.append(MldRecord(kind, mc.mca_addr, tuple(sorted(now.sources))))
+                records.append((kind, mc.mca_addr, tuple(sorted(now.sources))))
         mld_sendpack(idev, records)
     idev.mld.dad_count -= 1
     if idev.mld.dad_count:
@@ -229,7 +229,8 @@ def igmp6_event_query(idev: inet6_dev, skb: sk_buff, data: bytes) -> int:
     if query.version == 1 or mld_in_v1_mode(idev):
         if not mld_process_v1(idev, query):
             return SKB_DROP_REASON_MLD_INHDR
-        max_delay = max(min(query.mrc, MLDV1_MRD_MAX_COMPAT) * NSEC_PER_MSEC, 1)
+        most = query.mrc if query.version == 1 else min(query.mrc, MLDV1_MRD_MAX_COMPAT)
+        max_delay = max(most * NSEC_PER_MSEC, 1)
         asked: frozenset[wide] = frozenset()
     else:
         mld_process_v2(idev, query)
@@ -238,9 +239,7 @@ def igmp6_event_query(idev: inet6_dev, skb: sk_buff, data: bytes) -> int:
         if not query.group:
             if asked:
                 return SKB_DROP_REASON_MLD_INHDR  # RFC 3810 5.1.10: a general query names none
-            gq = idev.mld.gq_timer
-            if gq is not None and not gq.pending:
-                _arm(idev, gq, _random(idev, max_delay))
+            _arm(idev, idev.mld.gq_timer, _random(idev, max_delay))
             return 0
     groups: Iterable[ifmcaddr6] = idev.mc_list.values()
     if query.group:
@@ -307,7 +306,7 @@ def mld_mca_work(timer: timer_list) -> None:
     if mld_in_v1_mode(idev):
         igmp6_send(mc, done=False)
     else:
-        mld_sendpack(idev, [MldRecord(kind, mc.mca_addr, src) for kind, src in mc.answer()])
+        mld_sendpack(idev, [(kind, mc.mca_addr, src) for kind, src in mc.answer()])
     mc.last_reporter = True
 
 
@@ -318,7 +317,7 @@ def mld_gq_work(timer: timer_list) -> None:
     for mc in reversed(idev.mc_list.values()):
         record = current_record(mc.filter.state())
         if record is not None and mld_reportable(mc):
-            records.append(MldRecord(record[0], mc.mca_addr, record[1]))
+            records.append((record[0], mc.mca_addr, record[1]))
     mld_sendpack(idev, records)
 
 
@@ -359,8 +358,8 @@ def igmp6_send(mc: ifmcaddr6, *, done: bool) -> None:
     _transmit(mc.idev, MldMessage(mc.mca_addr, done).pack(), to)
 
 
-def mld_sendpack(idev: inet6_dev, records: list[MldRecord]) -> None:
+def mld_sendpack(idev: inet6_dev, records: list[GroupRecord]) -> None:
     """net/ipv6/mcast.c: version 2 reports, split by the MTU."""
     room = idev.cnf.mtu - 40 - len(HBH_ROUTER_ALERT)
-    for report in mld2_split(records, room):
-        _transmit(idev, report.pack(), IN6ADDR_MLD2_ALL_MCR)
+    for report in mc_filter.mc_reports(ICMPV6_MLD2_REPORT, records, room, 16):
+        _transmit(idev, report, IN6ADDR_MLD2_ALL_MCR)

@@ -1,23 +1,20 @@
 """include/net/mld.h: Multicast Listener Discovery messages as values.
 
-MLDv1 (RFC 2710 3), MLDv2 (RFC 3810 5). `parse` takes the whole ICMPv6 message from its type byte
-and returns None when it is malformed; `pack` returns one with checksum 0. RFC 3810 5.1.3 and 5.1.9
-define the codes of response times and intervals.
+MLDv1 (RFC 2710 3), and the query of MLDv2 (RFC 3810 5.1), whose reports are made by mc_reports in
+stack/inet/mc_filter.py. `parse` takes the whole ICMPv6 message from its type byte and returns None
+when it is malformed; `pack` returns one with checksum 0. RFC 3810 5.1.3 and 5.1.9 define the codes
+of response times and intervals.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from stack.core.rows import wide
-from stack.inet.mc_filter import CHANGE_TO_EXCLUDE, MODE_IS_EXCLUDE
 from stack.ipv6 import ip6_icmp
 
 MLD_V1_LEN = 24
 MLD_V2_LEN = 28
-GREC_LEN = 20  # a record without sources
-MLD2_REPORT_LEN = 8  # a report without records
 
 
 def mldv2_mrc(code: int) -> int:
@@ -103,84 +100,3 @@ class MldMessage:
         if len(data) < MLD_V1_LEN:
             return None
         return cls(int.from_bytes(data[8:24], "big"), data[0] == ip6_icmp.ICMPV6_MGM_REDUCTION)
-
-
-@dataclass(frozen=True, slots=True)
-class MldRecord:
-    """A report's record of one group. `kind` as in mc_filter.py."""
-
-    kind: int
-    group: wide
-    sources: tuple[wide, ...] = ()
-
-    def __len__(self) -> int:
-        return GREC_LEN + 16 * len(self.sources)
-
-    def pack(self) -> bytes:
-        """Return the record."""
-        return (
-            bytes((self.kind, 0))
-            + len(self.sources).to_bytes(2, "big")
-            + self.group.to_bytes(16, "big")
-            + b"".join(source.to_bytes(16, "big") for source in self.sources)
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class MldReport:
-    """A version 2 report."""
-
-    records: tuple[MldRecord, ...]
-
-    def pack(self) -> bytes:
-        """Return the message, checksum 0."""
-        head = bytes((ip6_icmp.ICMPV6_MLD2_REPORT, 0, 0, 0, 0, 0)) + len(self.records).to_bytes(
-            2, "big"
-        )
-        return head + b"".join(record.pack() for record in self.records)
-
-    @classmethod
-    def parse(cls, data: bytes) -> MldReport | None:
-        """None when a record runs past the end."""
-        if len(data) < MLD2_REPORT_LEN:
-            return None
-        records = []
-        at = MLD2_REPORT_LEN
-        for _ in range(int.from_bytes(data[6:8], "big")):
-            if len(data) < at + GREC_LEN:
-                return None
-            aux, count = data[at + 1], int.from_bytes(data[at + 2 : at + 4], "big")
-            end = at + GREC_LEN + 16 * count
-            if len(data) < end + 4 * aux:
-                return None
-            sources = tuple(
-                int.from_bytes(data[i : i + 16], "big") for i in range(at + GREC_LEN, end, 16)
-            )
-            group = int.from_bytes(data[at + 4 : at + 20], "big")
-            records.append(MldRecord(data[at], group, sources))
-            at = end + 4 * aux
-        return cls(tuple(records))
-
-
-def mld2_split(records: Iterable[MldRecord], room: int) -> Iterator[MldReport]:
-    """Split `records` into reports of at most `room` bytes (RFC 3810 5.2.15).
-
-    A record that does not fit is cut between its sources. A MODE_IS_EXCLUDE or CHANGE_TO_EXCLUDE
-    record is sent once, with as many sources as fit: a second one would replace the first.
-    """
-    batch: list[MldRecord] = []
-    used = MLD2_REPORT_LEN
-    limit = max((room - MLD2_REPORT_LEN - GREC_LEN) // 16, 1)
-    for record in records:
-        sources = record.sources
-        if record.kind in (MODE_IS_EXCLUDE, CHANGE_TO_EXCLUDE):
-            sources = sources[:limit]
-        for start in range(0, max(len(sources), 1), limit):
-            part = MldRecord(record.kind, record.group, sources[start : start + limit])
-            if batch and used + len(part) > room:
-                yield MldReport(tuple(batch))
-                batch, used = [], MLD2_REPORT_LEN
-            batch.append(part)
-            used += len(part)
-    if batch:
-        yield MldReport(tuple(batch))

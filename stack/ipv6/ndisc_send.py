@@ -27,6 +27,7 @@ from stack.core.uapi import (
 )
 from stack.inet.flow import flowi
 from stack.inet.icmp_limit import inet_getpeer, inet_peer_xrlim_allow
+from stack.ipv4.neigh import ip_neigh_gw6
 from stack.ipv6 import if_inet6, nd_options
 from stack.ipv6.addr import (
     IN6ADDR_ANY,
@@ -46,7 +47,7 @@ from stack.ipv6.nd_messages import (
 )
 from stack.ipv6.nd_options import ndisc_fill_addr_option, opt_nonce, opt_redirected_header
 from stack.ipv6.route import ip6_route_output
-from stack.ipv6.rt6_info import icmp6_dst_alloc, ip_neigh_gw6, rt6_info
+from stack.ipv6.rt6_info import icmp6_dst_alloc, rt6_info
 from stack.ipv6.saddr import ipv6_dev_get_saddr, ipv6_get_lladdr
 
 ND_HOP_LIMIT = 255
@@ -129,10 +130,8 @@ def ndisc_send_na(
     ifp = ipv6_get_ifaddr(dev.net, solicited_addr, dev, True)
     if ifp is not None:
         src_addr = solicited_addr
-        if (
-            ifp.flags & if_inet6.IFA_F_OPTIMISTIC
-        ):  # RFC 4429 3.3: do not override neighbours' entries
-            override = False
+        if ifp.flags & if_inet6.IFA_F_OPTIMISTIC:
+            override = False  # RFC 4429 3.3: neighbours keep the entries that they have
         inc_opt = inc_opt or bool(ifp.idev.cnf.force_tllao)
     else:  # an anycast or proxied address cannot be the source
         src_addr = ipv6_dev_get_saddr(dev.net, dev, daddr)

@@ -47,6 +47,7 @@ from stack.inet.datagram import sk_icmp_err
 from stack.inet.flow import flowi
 from stack.inet.mroute_sockopt import mroute_ioctl, mroute_sk_done
 from stack.inet.raw import (
+    ra_drop,
     raise_sent,
     raw_hdrinc_skb,
     raw_icmp_error,
@@ -305,9 +306,7 @@ def rawv6_ioctl(sk: raw6_sock, cmd: int, arg: Any = None) -> Any:
 def rawv6_close(sk: raw6_sock, timeout: int) -> None:
     """net/ipv6/raw.c"""
     mroute_sk_done(ip6mr_ops, sk)
-    chain = sk.net.ipv6.ra_chain
-    for entry in [entry for entry in chain if entry[1] is sk]:
-        chain.remove(entry)
+    ra_drop(sk.net.ipv6.ra_chain, sk)
     sk_common_release(sk)
 
 

@@ -102,6 +102,7 @@ def ipv6_frag_rcv(skb: sk_buff) -> int:
         skb_set_transport_header(skb, at + FRAG_HLEN)
         IP6CB(skb).nhoff = off
         skb.ip_cb_flags |= IP6SKB_FRAGMENTED
+        skb.frag_max_size = IPV6_HLEN + ipv6_hdr(skb).payload_len
         return 1
     if not frag_off & IP6_OFFSET and ipv6frag_thdr_truncated(skb, at, fhdr.nexthdr):
         mib.InHdrErrors += 1

@@ -39,6 +39,7 @@ from stack.core.sock import sk_dst_check
 from stack.core.time64 import NSEC_PER_SEC
 from stack.core.uapi import AF_INET6, INFINITY_LIFE_TIME, IPV6_MIN_MTU, NUD_STALE
 from stack.inet.flow import flowi
+from stack.ipv4.neigh import ip_neigh_gw6
 from stack.ipv6.addr import (
     IPV6_ADDR_LINKLOCAL,
     IPV6_ADDR_UNICAST,
@@ -56,6 +57,7 @@ from stack.ipv6.ip6_fib import (
     RTF_LOCAL,
     RTF_ROUTEINFO,
     fib6_add,
+    fib6_add_once,
     fib6_check_expired,
     fib6_clean_expires,
     fib6_del,
@@ -68,6 +70,7 @@ from stack.ipv6.ip6_fib import (
     fib6_start_gc,
 )
 from stack.ipv6.ip6_icmp import ICMPV6_ADDR_UNREACH, ICMPV6_DEST_UNREACH, icmpv6_send
+from stack.ipv6.nd_messages import RD_LEN
 from stack.ipv6.nd_options import ICMPV6_ROUTER_PREF_MEDIUM, ndisc_parse_options
 from stack.ipv6.route import ip6_route_output
 from stack.ipv6.rt6_info import (
@@ -76,7 +79,6 @@ from stack.ipv6.rt6_info import (
     ip6_mtu,
     ip6_null_entry,
     ip6_rt_cache_alloc,
-    ip_neigh_gw6,
     rt6_exception,
     rt6_info,
 )
@@ -88,7 +90,6 @@ if TYPE_CHECKING:
     from stack.net import Net
 
 _IS_ROUTER = NEIGH_UPDATE_F_OVERRIDE_ISROUTER | NEIGH_UPDATE_F_ISROUTER
-RD_MSG_LEN = 40
 
 
 # --- exceptions ----------------------------------------------------------------------------
@@ -211,7 +212,7 @@ def rt6_do_redirect(rt: rt6_info, skb: sk_buff) -> None:
     dev: net_device = skb.dev
     net = dev.net
     at = skb_transport_offset(skb)
-    if skb.len - at < RD_MSG_LEN:
+    if skb.len - at < RD_LEN:
         return
     msg = rd_msg_at(skb, at)
     target, dest = msg.target, msg.dest
@@ -223,7 +224,7 @@ def rt6_do_redirect(rt: rt6_info, skb: sk_buff) -> None:
     idev: inet6_dev | None = dev.ip6_ptr
     if idev is None or idev.cnf.forwarding or not idev.cnf.accept_redirects:
         return
-    options = ndisc_parse_options(skb_copy_bits(skb, at + RD_MSG_LEN, skb.len - at - RD_MSG_LEN))
+    options = ndisc_parse_options(skb_copy_bits(skb, at + RD_LEN, skb.len - at - RD_LEN))
     if options is None or options.tgt_lladdr == b"":
         return
     if rt.rt6i_flags & uapi.RTF_REJECT or rt.from6 is None:
@@ -272,23 +273,24 @@ def __ip6_route_redirect(net: Net, daddr: wide, gateway: wide, oif: int) -> rt6_
     return None
 
 
-def ip6_redirect(skb: sk_buff, net: Net, oif: int) -> None:
-    """net/ipv6/route.c: follow a redirect about our packet; skb data at the embedded header."""
-    iph = ipv6hdr_at(skb, 0)
-    rt = __ip6_route_redirect(net, iph.daddr, ipv6_hdr(skb).saddr, oif)
+def _redirect(skb: sk_buff, net: Net, daddr: wide, oif: int) -> None:
+    """Follow a redirect of packets to `daddr`, if its sender is the first hop. Borrows skb."""
+    rt = __ip6_route_redirect(net, daddr, ipv6_hdr(skb).saddr, oif)
     if rt is not None:
         rt6_do_redirect(rt, skb)
+
+
+def ip6_redirect(skb: sk_buff, net: Net, oif: int) -> None:
+    """net/ipv6/route.c: follow a redirect about our packet; skb data at the embedded header."""
+    _redirect(skb, net, ipv6hdr_at(skb, 0).daddr, oif)
 
 
 def ip6_redirect_no_header(skb: sk_buff, net: Net, oif: int) -> None:
-    """net/ipv6/route.c: follow a redirect that quotes no packet; skb data at the ICMPv6 header."""
-    at = skb_transport_offset(skb)
-    if skb.len - at < RD_MSG_LEN:
-        return
-    dest = rd_msg_at(skb, at).dest
-    rt = __ip6_route_redirect(net, dest, ipv6_hdr(skb).saddr, oif)
-    if rt is not None:
-        rt6_do_redirect(rt, skb)
+    """net/ipv6/route.c: follow a redirect that quotes no packet, and is not truncated.
+
+    skb data at the ICMPv6 header.
+    """
+    _redirect(skb, net, rd_msg_at(skb, skb_transport_offset(skb)).dest, oif)
 
 
 def ip6_sk_redirect(skb: sk_buff, sk: inet_sock) -> None:
@@ -321,7 +323,7 @@ def rt6_add_dflt_router(
 ) -> fib6_info | None:
     """net/ipv6/route.c: add a router's default route with the preference `pref` (RFC 4191).
 
-    None: the router's address is our own.
+    None: the router's address is our own, or another route has its place.
     """
     if ipv6_chk_addr(net, gwaddr, dev, False):
         return None
@@ -406,7 +408,7 @@ def rt6_route_rcv(
             protocol=uapi.RTPROT_RA,
         )
         _set_lifetime(net, found, lifetime_s)
-        fib6_add(net, found)
+        fib6_add_once(net, found)  # the administrator may have added the same one
         return
     found.fib6_flags = RTF_ROUTEINFO | found.fib6_flags & ~rtf_pref(3) | rtf_pref(pref)
     _set_lifetime(net, found, lifetime_s)

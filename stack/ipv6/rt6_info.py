@@ -19,9 +19,7 @@ from stack.core.dst import (
     dst_entry,
 )
 from stack.core.l3mdev import l3mdev_master_dev, netif_is_l3_master
-from stack.core.neigh_table import neighbour
-from stack.core.neighbour import neigh_create
-from stack.core.netdevice import IFF_LOOPBACK, net_device
+from stack.core.netdevice import net_device
 from stack.core.rows import row, state, wide
 from stack.core.uapi import IPV6_MIN_MTU, TCP_HLEN
 from stack.ipv6 import ip6_fib
@@ -65,17 +63,6 @@ class rt6_exception:
     stamp: int
 
 
-def ip_neigh_gw6(dev: net_device, addr: wide) -> neighbour | None:
-    """include/net/route.h: the neighbour entry for an IPv6 next hop, made when missing."""
-    tbl = dev.net.ipv6.nd_tbl
-    if tbl is None:
-        return None
-    if dev.flags & IFF_LOOPBACK:  # one entry stands for every address
-        addr = 0
-    n: neighbour | None = tbl.hash.get(addr << 16 | dev.ifindex)
-    return n if n is not None else neigh_create(tbl, addr, dev)
-
-
 # --- making them ---------------------------------------------------------------------------
 
 
@@ -110,8 +97,7 @@ def rt6_make_pcpu_route(net: Net, f6i: fib6_info) -> rt6_info:
     """net/ipv6/route.c: make the rt6_info that all packets of a route share."""
     nh = f6i.fib6_nh
     dev = nh.fib_nh_dev
-    out = ip6_rt_get_dev(net, f6i) if f6i.fib6_flags & RTF_OWN else dev
-    rt = rt6_info(out, net.ipv6.dst_ops, f6i)
+    rt = rt6_info(ip6_rt_get_dev(net, f6i), net.ipv6.dst_ops, f6i)
     ip6_rt_copy_init(rt, f6i)
     rt.rt6i_idev = dev.ip6_ptr
     nh.rt6i_pcpu = rt
@@ -134,7 +120,7 @@ def ip6_rt_copy_init(rt: rt6_info, f6i: fib6_info) -> None:
 
 def ip6_rt_cache_alloc(net: Net, f6i: fib6_info, daddr: wide) -> rt6_info:
     """net/ipv6/route.c: make a destination's own route."""
-    rt = rt6_info(rt6_output_dev(net, f6i), net.ipv6.dst_ops, f6i)
+    rt = rt6_info(ip6_rt_get_dev(net, f6i), net.ipv6.dst_ops, f6i)
     ip6_rt_copy_init(rt, f6i)
     rt.rt6i_flags |= ip6_fib.RTF_CACHE
     rt.rt6i_dst = daddr
@@ -145,20 +131,14 @@ def ip6_rt_cache_alloc(net: Net, f6i: fib6_info, daddr: wide) -> rt6_info:
     return rt
 
 
-def rt6_output_dev(net: Net, f6i: fib6_info) -> net_device:
-    """net/ipv6/route.c ip6_rt_get_dev_rcu: the device of a route's packets."""
-    if f6i.fib6_flags & ip6_fib.RTF_LOCAL:
-        return ip6_rt_get_dev(net, f6i)
-    return f6i.fib6_nh.fib_nh_dev
-
-
 def ip6_rt_get_dev(net: Net, f6i: fib6_info) -> net_device:
-    """ip6_rt_get_dev_rcu of a local route: lo, or the VRF of its device.
+    """net/ipv6/route.c ip6_rt_get_dev_rcu: the device of a route's packets.
 
-    Packets to a port's link-local address go over lo, too.
+    Of an address of the host it is lo, or the VRF of its device. Packets to a port's link-local
+    address go over lo, too.
     """
     dev = f6i.fib6_nh.fib_nh_dev
-    if netif_is_l3_master(dev):
+    if not f6i.fib6_flags & RTF_OWN or netif_is_l3_master(dev):
         return dev
     strict = rt6_need_strict(f6i.fib6_dst)
     return (None if strict else l3mdev_master_dev(dev)) or net.loopback_dev

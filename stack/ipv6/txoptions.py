@@ -104,6 +104,6 @@ def ipv6_ext_hdr(nexthdr: int) -> bool:
         protocol.NEXTHDR_ROUTING,
         protocol.NEXTHDR_FRAGMENT,
         protocol.NEXTHDR_AUTH,
-        59,
+        protocol.NEXTHDR_NONE,
         protocol.NEXTHDR_DEST,
     )
