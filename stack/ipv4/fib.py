@@ -127,7 +127,7 @@ class fib_info:
     fib_metrics: dict[str, int] = row()
     fib_dead: bool = row(False)
     pfsrc_removed: bool = row(False)
-    """Its preferred source went away: of such routes monitors hear."""
+    """Its preferred source was removed; monitors are notified when such a route is removed."""
     fib_flags: int = row(0)
     """RTNH_F_DEAD and RTNH_F_LINKDOWN where all next hops became so at once."""
     fib_nhobj: nexthop | None = row()
@@ -188,31 +188,24 @@ class fib_alias:
 
 @state
 class fib_result:
-    """struct fib_result: the outcome of a lookup."""
+    """struct fib_result: the route and the next hop that a lookup found."""
 
-    table: fib_table | None = row()
-    nh: fib_nh | None = row()
-    fi: fib_info | None = row()
+    table: fib_table = row()
+    nh: fib_nh = row()
+    fi: fib_info = row()
     type: int = row(0)
     scope: int = row(0)
     prefix: int = row(0)
     prefixlen: int = row(0)
 
-    def __init__(self, fa: fib_alias | None, nh: fib_nh | None, table: fib_table | None) -> None:
+    def __init__(self, fa: fib_alias, nh: fib_nh, table: fib_table) -> None:
         self.table = table
         self.nh = nh
-        if fa is not None:
-            self.fi = fa.fa_info
-            self.type = fa.fa_type
-            self.scope = fa.fa_info.fib_scope
-            self.prefix = fa.fa_dst
-            self.prefixlen = fa.fa_plen
-        else:
-            self.fi = None
-            self.type = uapi.RTN_UNSPEC
-            self.scope = uapi.RT_SCOPE_NOWHERE
-            self.prefix = 0
-            self.prefixlen = 0
+        self.fi = fa.fa_info
+        self.type = fa.fa_type
+        self.scope = fa.fa_info.fib_scope
+        self.prefix = fa.fa_dst
+        self.prefixlen = fa.fa_plen
 
 
 NO_ALIASES: IntMap[list[fib_alias]] = IntMap()
@@ -429,8 +422,7 @@ def __fib_lookup(
                 if res != -errno.EAGAIN:
                     return res
             else:
-                dev = res.nh.nh_dev if res.nh is not None else None
-                if not fib_rule_suppress(rule, res.prefixlen, dev):
+                if not fib_rule_suppress(rule, res.prefixlen, res.nh.nh_dev):
                     return res
         at = fib_rule_next(net, ops, at + 1, fl4, iif, l3mdev)
     return -errno.ENETUNREACH
@@ -448,7 +440,7 @@ def fib_good_nh(nh: fib_nh) -> bool:
 def fib_select_path(net: Net, res: fib_result, fl4: flowi, skb: sk_buff | None = None) -> None:
     """net/ipv4/fib_semantics.c: one of several next hops, for a flow or a received packet."""
     fi = res.fi
-    if fi is None or len(fi.fib_nh) < 2 or fl4.flowi_oif:
+    if len(fi.fib_nh) < 2 or fl4.flowi_oif:
         return
     found = fib_multipath_hash(net, fl4, skb)
     fib_select_multipath(net, res, found, narrow(fl4.saddr) if skb is None else 0)
@@ -462,7 +454,6 @@ def fib_select_multipath(net: Net, res: fib_result, found: int, saddr: int) -> N
     neighbour does not answer are skipped.
     """
     fi = res.fi
-    assert fi is not None
     if fi.fib_nhobj is not None and fi.fib_nhobj.res is not None:
         at = fi.fib_nhobj.bucket_hop(found, net.now())
         if at >= 0:
@@ -487,13 +478,9 @@ def fib_select_multipath(net: Net, res: fib_result, found: int, saddr: int) -> N
 
 def fib_result_prefsrc(net: Net, res: fib_result) -> int:
     """net/ipv4/fib_semantics.c: source address a route prefers."""
-    fi = res.fi
-    assert fi is not None
-    if fi.fib_prefsrc:
-        return fi.fib_prefsrc
-    nh = res.nh
-    assert nh is not None
-    return inet_select_addr(nh.nh_dev, nh.nh_gw, fi.fib_scope)
+    if res.fi.fib_prefsrc:
+        return res.fi.fib_prefsrc
+    return inet_select_addr(res.nh.nh_dev, res.nh.nh_gw, res.fi.fib_scope)
 
 
 def inet_select_addr(dev: net_device, dst: int, scope: int) -> int:
@@ -549,7 +536,7 @@ def inet_addr_type_table(net: Net, addr: int, tb_id: int) -> int:
 def ip_dev_find(net: Net, addr: int) -> net_device | None:
     """net/ipv4/devinet.c: the device that owns the local address, or None."""
     res = fib_table_lookup(net.fib.tables[RT_TABLE_LOCAL], addr)
-    if isinstance(res, fib_result) and res.type == uapi.RTN_LOCAL and res.nh is not None:
+    if isinstance(res, fib_result) and res.type == uapi.RTN_LOCAL:
         return res.nh.nh_dev
     if not net.fib.ops.l3mdev_rule:
         return None
@@ -606,9 +593,6 @@ def fib_check_nh(net: Net, nh: fib_nh, scope: int, table: int = RT_TABLE_MAIN) -
             raise ExtAckError(-res, INVALID_GW)
         if res.type not in (uapi.RTN_UNICAST, uapi.RTN_LOCAL):
             raise ExtAckError(errno.EINVAL, INVALID_GW)
-        if res.nh is None:
-            raise ExtAckError(errno.EINVAL, "No egress device for nexthop gateway")
-        assert res.fi is not None
         nh.nh_scope = res.fi.fib_scope
         nh.nh_dev, nh.nh_oif = res.nh.nh_dev, res.nh.nh_oif
         if not nh.nh_dev.flags & netdevice.IFF_UP:

@@ -94,26 +94,18 @@ class ipcm_cookie:
     sockc: sockcm_cookie | None = row()
     """Requested time stamps and transmit time; None: neither."""
 
-    def __init__(self, sk: inet_sock | None = None) -> None:
-        self.addr = 0
-        self.opt = None
-        self.ttl = 0
-        self.tos = -1
-        self.gso_size = 0
-        self.protocol = 0
-        self.sockc = None
-        if sk is not None:
-            self.addr = narrow(sk.inet_saddr)
-            self.oif = sk.sk_bound_dev_if
-            self.sockc_mark = sk.sk_mark
-            self.priority = sk.sk_priority
-            self.protocol = sk.inet_num
-            if sk.sk_tsflags:
-                self.sockc = sockcm_cookie(sk, 0, 0)
-        else:
-            self.oif = 0
-            self.sockc_mark = 0
-            self.priority = 0
+
+def ipcm_init_sk(sk: inet_sock) -> ipcm_cookie:
+    """include/net/ip.h: the parameters that a socket's messages have without control data."""
+    ipc = ipcm_cookie()
+    ipc.addr = narrow(sk.inet_saddr)
+    ipc.oif = sk.sk_bound_dev_if
+    ipc.sockc_mark = sk.sk_mark
+    ipc.priority = sk.sk_priority
+    ipc.protocol = sk.inet_num
+    if sk.sk_tsflags:
+        ipc.sockc = sockcm_cookie(sk, 0, 0)
+    return ipc
 
 
 def ip_sendmsg_scope(sk: inet_sock, ipc: ipcm_cookie, flags: int) -> int:

@@ -45,7 +45,7 @@ from stack.ipv4.ip_output import (
     ip_datagram_flow,
     ip_finish_skb,
     ip_push_pending_frames,
-    ipcm_cookie,
+    ipcm_init_sk,
 )
 from stack.ipv4.ip_sockglue import ip_cmsg_send, ip_getsockopt, ip_setsockopt
 from stack.ipv4.route import (
@@ -88,7 +88,7 @@ def ping_v4_sendmsg(sk: ping_sock, msg: msghdr, length: int) -> int:
         if sk.sk_state != TCP_ESTABLISHED:
             raise os_error(errno.EDESTADDRREQ, "no destination: not connected and no address given")
         daddr = narrow(sk.inet_daddr)
-    ipc = ipcm_cookie(sk)
+    ipc = ipcm_init_sk(sk)
     if msg.msg_control:
         ip_cmsg_send(sk, msg.msg_control, ipc)
     fl4 = ip_datagram_flow(sk, ipc, daddr, msg.msg_flags, IPPROTO_ICMP)

@@ -83,7 +83,7 @@ from stack.ipv4.ip_output import (
     ip_finish_skb,
     ip_push_pending_frames,
     ip_send_skb,
-    ipcm_cookie,
+    ipcm_init_sk,
 )
 from stack.ipv4.ip_sockglue import ip_cmsg_send, ip_getsockopt, ip_setsockopt, ipv4_pktinfo_prepare
 from stack.ipv4.ipmr import ipmr_ops
@@ -169,7 +169,7 @@ def raw_sendmsg(sk: raw_sock, msg: msghdr, length: int) -> int:
         if sk.sk_state != TCP_ESTABLISHED:
             raise os_error(errno.EDESTADDRREQ, "no destination: not connected and no address given")
         daddr = narrow(sk.inet_daddr)
-    ipc = ipcm_cookie(sk)
+    ipc = ipcm_init_sk(sk)
     if hdrincl:
         ipc.protocol = uapi.IPPROTO_RAW
     if msg.msg_control:

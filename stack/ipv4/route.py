@@ -230,7 +230,7 @@ def rt_set_nexthop(rt: rtable, daddr: int, res: fib_result | None) -> None:
     elif nh is not None and nh.nh_gw6:
         rt.rt_uses_gateway = True
         rt.rt_gw6 = nh.nh_gw6
-    if res is not None and res.fi is not None and res.fi.fib_metrics:
+    if res is not None and res.fi.fib_metrics:
         rt.metrics = dict(res.fi.fib_metrics)
         rt.rt_mtu_locked = dst_metric_locked(rt, RTAX_LOCK_MTU)
     fnhe = find_exception(rt.net, daddr)
@@ -443,8 +443,8 @@ def ip_route_output_key_hash(net: Net, fl4: flowi, key: tuple[wide, ...] | None 
             rtype = res.type
             if rtype == uapi.RTN_LOCAL:
                 if not saddr:
-                    saddr = (res.fi.fib_prefsrc if res.fi else 0) or daddr
-                orig_oif = res.nh.nh_oif if res.nh else 0
+                    saddr = res.fi.fib_prefsrc or daddr
+                orig_oif = res.nh.nh_oif
                 dev_out = ip_rt_get_dev(net, res)
                 fl4.flowi_oif = dev_out.ifindex
                 flags |= RTCF_LOCAL
@@ -453,7 +453,6 @@ def ip_route_output_key_hash(net: Net, fl4: flowi, key: tuple[wide, ...] | None 
                 fib_select_path(net, res, fl4)
                 if not saddr:
                     saddr = fib_result_prefsrc(net, res)
-                assert res.nh is not None
                 dev_out = res.nh.nh_dev
                 fl4.flowi_oif = dev_out.ifindex
     fl4.saddr = saddr
@@ -472,8 +471,7 @@ def ip_route_output_key_hash(net: Net, fl4: flowi, key: tuple[wide, ...] | None 
 
 def ip_rt_get_dev(net: Net, res: fib_result) -> net_device:
     """net/ipv4/route.c: the device of packets to ourselves: that of the VRF, or lo."""
-    dev = res.nh.nh_dev if res.nh is not None else None
-    return (l3mdev_master_dev(dev) if dev is not None else None) or net.loopback_dev
+    return l3mdev_master_dev(res.nh.nh_dev) or net.loopback_dev
 
 
 def __mkroute_output(

@@ -119,8 +119,8 @@ def ip_route_input_noref(skb: sk_buff, daddr: int, saddr: int, tos: int, dev: ne
         and saddr not in ipv4.own_addresses
     ):
         res = fib_lookup(net, daddr, tos & route.IPTOS_RT_MASK)
-        if res.__class__ is fib_result and res.fi is not None and len(res.fi.fib_nh) == 1:
-            rth = res.nh.nh_rth_input.get(dev.ifindex) if res.nh is not None else None
+        if res.__class__ is fib_result and len(res.fi.fib_nh) == 1:
+            rth = res.nh.nh_rth_input.get(dev.ifindex)
             if rth is not None and rth.rt_genid == ipv4.rt_genid and daddr not in ipv4.fnhe:
                 skb.dst = rth
                 return 0
@@ -215,12 +215,7 @@ def ip_route_input_slow(skb: sk_buff, daddr: int, saddr: int, tos: int, dev: net
             err = fib_validate_source(skb, saddr, 0, tos, 0, dev, in_dev)
             if err < 0:
                 return martian_source(skb, dev, daddr, saddr, source_reason(err))
-        if (
-            res is not None
-            and in_dev_conf(in_dev, "bc_forwarding")
-            and res.nh is not None
-            and res.nh.nh_dev is not dev
-        ):
+        if res is not None and in_dev_conf(in_dev, "bc_forwarding") and res.nh.nh_dev is not dev:
             # RFC 1812 5.3.5.2: a directed broadcast to another of our networks.
             return ip_mkroute_input(skb, res, in_dev, daddr, saddr, tos)
         flags, rtype = route.RTCF_BROADCAST | route.RTCF_LOCAL, uapi.RTN_BROADCAST
@@ -310,7 +305,6 @@ def ip_mkroute_input(
     fl4 = flowi(AF_INET, daddr, saddr, 0, tos & route.IPTOS_RT_MASK)
     fib_select_path(net, res, fl4, skb)
     nh = res.nh
-    assert nh is not None
     out_dev = nh.nh_dev
     out_in_dev = out_dev.ip_ptr
     if out_in_dev is None:
@@ -410,8 +404,7 @@ def fib_validate_source(
         res.type != uapi.RTN_LOCAL or not in_dev_conf(idev, "accept_local")
     ):
         return -errno.EINVAL
-    assert res.nh is not None
-    if res.nh.nh_dev is dev or (res.fi is not None and fib_info_nh_uses_dev(res.fi, dev)):
+    if fib_info_nh_uses_dev(res.fi, dev):
         return 1 if res.nh.nh_scope >= uapi.RT_SCOPE_HOST else 0
     if rpf == 1 or (rpf and not idev.ifa_list):
         return -errno.EXDEV

@@ -80,6 +80,7 @@ from stack.ipv4.ip_output import (
     ip_push_pending_frames,
     ip_select_ttl,
     ipcm_cookie,
+    ipcm_init_sk,
 )
 from stack.ipv4.ip_sockglue import ip_cmsg_send
 from stack.ipv4.route import ip_route_output_flow, ipv4_redirect, ipv4_update_pmtu, rtable
@@ -113,7 +114,7 @@ def udp4_route(sk: udp_sock, msg: msghdr, af: inet_af_ops) -> udp_dest:
     udp_check_peer(sk, name)
     connected = name is None
     daddr = narrow(sk.inet_daddr if name is None else name.addr)
-    ipc = ipcm_cookie(sk)
+    ipc = ipcm_init_sk(sk)
     ipc.gso_size = sk.gso_size
     if msg.msg_control:
         ip_cmsg_send(sk, udp_cmsg_send(msg.msg_control, ipc), ipc)

@@ -258,7 +258,6 @@ def addrconf_notify(event: int, dev: net_device) -> None:
             addrconf_ifdown(dev, not loopback)
         elif idev is not None:
             rt6_mtu_change(dev, dev.mtu)
-            idev.cnf.store("mtu", dev.mtu)
         else:
             ipv6_add_dev(dev)
             if dev.flags & netdevice.IFF_UP:
@@ -320,7 +319,6 @@ def addrconf_link_up(idev: inet6_dev) -> None:
     rt6_sync_up(dev, uapi.RTNH_F_DEAD | uapi.RTNH_F_LINKDOWN, True)
     if idev.cnf.mtu != dev.mtu:
         rt6_mtu_change(dev, dev.mtu)
-        idev.cnf.store("mtu", dev.mtu)
     idev.tstamp = idev.net.now()
 
 

@@ -64,6 +64,7 @@ from stack.ipv6.ip6_append import (
     ip6_finish_skb,
     ip6_push_pending_frames,
     ipcm6_cookie,
+    ipcm6_init_sk,
 )
 from stack.ipv6.ip6_fib import RTF_ANYCAST, RTF_NONEXTHOP
 from stack.ipv6.ip6_icmp import (
@@ -261,7 +262,7 @@ def _icmp6_send(skb: sk_buff, type: int, code: int, info: int) -> None:  # noqa:
             return
         msg = icmp_bxm(type, code, info, skb, offset)
         length = min(skb.len - offset, IPV6_MIN_MTU - IPV6_HLEN - ICMP6_HLEN)
-        icmpv6_transmit(sk, msg, length, ipcm6_cookie(sk), fl6, rt)
+        icmpv6_transmit(sk, msg, length, ipcm6_init_sk(sk), fl6, rt)
     finally:
         icmp_xmit_unlock(sk)
 
@@ -326,7 +327,7 @@ def icmpv6_echo_reply(skb: sk_buff) -> int:
         request = icmp6_hdr(skb)
         un = request.icmp6_identifier << 16 | request.icmp6_sequence
         msg = icmp_bxm(ICMPV6_ECHO_REPLY, request.icmp6_code, un, skb, 0)
-        ipc6 = ipcm6_cookie(sk)
+        ipc6 = ipcm6_init_sk(sk)
         ipc6.tclass = iph.priority
         icmpv6_transmit(sk, msg, skb.len, ipc6, fl6, rt)
     finally:

@@ -59,19 +59,18 @@ class ipcm6_cookie:
     sockc: sockcm_cookie | None = row()
     """Requested time stamps and transmit time; None: neither."""
 
-    def __init__(self, sk: inet_sock | None = None) -> None:
-        self.hlimit = -1
-        self.tclass = -1
-        self.dontfrag = False
-        self.gso_size = 0
-        self.opt = None
-        self.mark = sk.sk_mark if sk is not None else 0
-        self.priority = sk.sk_priority if sk is not None else 0
-        self.sockc = sockcm_cookie(sk, 0, 0) if sk is not None and sk.sk_tsflags else None
-        np = sk.pinet6 if sk is not None else None
-        if np is not None:
-            self.tclass = np.tclass
-            self.dontfrag = np.dontfrag
+
+def ipcm6_init_sk(sk: inet_sock) -> ipcm6_cookie:
+    """include/net/ipv6.h: the parameters that a socket's messages have without control data."""
+    np = np_of(sk)
+    ipc6 = ipcm6_cookie()
+    ipc6.tclass = np.tclass
+    ipc6.dontfrag = np.dontfrag
+    ipc6.mark = sk.sk_mark
+    ipc6.priority = sk.sk_priority
+    if sk.sk_tsflags:
+        ipc6.sockc = sockcm_cookie(sk, 0, 0)
+    return ipc6
 
 
 def ip6_sk_ignore_df(np: ipv6_pinfo | None) -> bool:

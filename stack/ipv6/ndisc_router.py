@@ -192,7 +192,6 @@ def _mtu(idev: inet6_dev, mtu: int, rt: fib6_info | None) -> None:
         if rt is not None:
             rt.fib6_metrics["mtu"] = mtu
         rt6_mtu_change(idev.dev, mtu)
-        idev.cnf.store("mtu", mtu)
 
 
 def _name_service(idev: inet6_dev, options: ndisc_options) -> None:

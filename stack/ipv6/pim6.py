@@ -22,7 +22,7 @@ def pim6_rcv(skb: sk_buff) -> int:
     iph = ipv6_hdr(skb)
     pseudo = csum_ipv6_nofold(iph.saddr, iph.daddr, PIM_HLEN, IPPROTO_PIM)
     wrong = csum_fold(skb_checksum(skb, 0, PIM_HLEN, pseudo))
-    # Of a checksum over all the kernel leaves the pseudo header out.
+    # A checksum of the whole message is verified without the pseudo header, as in the kernel.
     if wrong and csum_fold(skb_checksum(skb, 0, skb.len, 0)):
         return pim_drop(skb)
     inner = ipv6hdr_at(skb, PIM_HLEN)

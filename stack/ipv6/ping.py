@@ -29,7 +29,7 @@ from stack.ipv6.ip6_append import (
     ip6_append_data,
     ip6_finish_skb,
     ip6_push_pending_frames,
-    ipcm6_cookie,
+    ipcm6_init_sk,
 )
 from stack.ipv6.ip6_cmsg import iface_scope_id, ip6_datagram_send_ctl
 from stack.ipv6.ip6_icmp import ICMPV6_ECHO_REQUEST, icmp6_out_count
@@ -84,7 +84,7 @@ def ping_v6_sendmsg(sk: ping_sock, msg: msghdr, length: int) -> int:
         raise os_error(errno.EINVAL, f"the socket is bound to interface {sk.sk_bound_dev_if}")
     fl6.daddr = daddr  # :: is no loopback here
     fl6.flowi_proto = IPPROTO_ICMPV6
-    ipc6 = ipcm6_cookie(sk)
+    ipc6 = ipcm6_init_sk(sk)
     if msg.msg_control:
         ip6_datagram_send_ctl(sk, msg.msg_control, fl6, ipc6)
     ipc6.opt = None  # as on Linux a ping socket sends no extension headers

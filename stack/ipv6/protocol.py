@@ -54,7 +54,7 @@ def inet6_add_protocol(net: Net, prot: inet6_protocol, protocol: int) -> int:
 
 
 def inet6_del_protocol(net: Net, prot: inet6_protocol, protocol: int) -> int:
-    """net/ipv6/protocol.c: 0, or -1 when another one sits there."""
+    """net/ipv6/protocol.c: 0, or -1 when another one is registered."""
     table = net.ipv6.inet6_protos
     if table[protocol] is not prot:
         return -1

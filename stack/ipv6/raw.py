@@ -9,8 +9,8 @@
         ip6_append_data
         rawv6_push_pending_frames           fill the checksum in, send
 
-State: `raw6_sock.offset` is where the checksum goes (-1: nowhere, ICMPv6: always 2), `filter` has a
-bit per ICMPv6 type that is not wanted, `inet_num` is the protocol. `rawv6_prot` at the end names
+State: `raw6_sock.offset` is the offset of the checksum (-1: none, ICMPv6: always 2), `filter` has a
+bit for each ICMPv6 type that it blocks, `inet_num` is the protocol. `rawv6_prot` at the end lists
 the functions; those without v6 in their name are in stack/inet/raw.py. Read rawv6_sendmsg first.
 """
 
@@ -73,7 +73,7 @@ from stack.ipv6.ip6_append import (
     ip6_finish_skb,
     ip6_flush_pending_frames,
     ip6_push_pending_frames,
-    ipcm6_cookie,
+    ipcm6_init_sk,
 )
 from stack.ipv6.ip6_cmsg import ip6_datagram_send_ctl
 from stack.ipv6.ip6_output import ip6_send_skb
@@ -125,14 +125,14 @@ def raw_v6_input(sk: raw6_sock, skb: sk_buff) -> int:
 
 
 def icmpv6_filter(sk: raw6_sock, skb: sk_buff) -> bool:
-    """net/ipv6/raw.c: True when ICMPV6_FILTER refuses the message, or it is cut."""
+    """net/ipv6/raw.c: True when ICMPV6_FILTER blocks the message, or it is truncated."""
     if skb.len < ICMPV6_HDRLEN:
         return True
     return bool(sk.filter >> skb_copy_bits(skb, 0, 1)[0] & 1)
 
 
 def rawv6_rcv(sk: raw6_sock, skb: sk_buff) -> int:
-    """net/ipv6/raw.c: verify the checksum the socket asks for, and queue. Takes ownership."""
+    """net/ipv6/raw.c: verify the checksum of IPV6_CHECKSUM, and queue. Takes ownership of skb."""
     if not xfrm6_policy_check(sk, XFRM_POLICY_IN, skb):
         sk.sk_drops += 1
         kfree_skb_reason(sk.net, skb, drop_reason.SKB_DROP_REASON_XFRM_POLICY)
@@ -206,7 +206,7 @@ def rawv6_sendmsg(sk: raw6_sock, msg: msghdr, length: int) -> int:
     fl6 = sendmsg_flow(sk, name, 0)
     fl6.fl_sport = 0
     fl6.flowi_proto = protocol
-    ipc6 = ipcm6_cookie(sk)
+    ipc6 = ipcm6_init_sk(sk)
     if msg.msg_control:
         ip6_datagram_send_ctl(sk, msg.msg_control, fl6, ipc6)
     final = sendmsg_options(sk, fl6, ipc6)
@@ -271,7 +271,7 @@ def rawv6_send_hdrinc(
 
 
 def rawv6_bind(sk: raw6_sock, uaddr: sockaddr, addr_len: int = 28) -> int:
-    """net/ipv6/raw.c: receive only what is sent to this local address. Raises: OSError."""
+    """net/ipv6/raw.c: receive only packets to this local address. Raises: OSError."""
     need_sa_len(uaddr, SIN6_LEN_RFC2133)
     if uaddr.family != uapi.AF_INET6:
         raise os_error(errno.EINVAL, f"family {uaddr.family} on an IPv6 socket")

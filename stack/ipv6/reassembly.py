@@ -125,9 +125,10 @@ def ipv6frag_thdr_truncated(skb: sk_buff, at: int, nexthdr: int) -> bool:
     `at`: the offset of its fragment header. RFC 8200 4.5, RFC 7112 5.
     """
     offset, nexthdr, _ = ipv6_skip_exthdr(skb, at + FRAG_HLEN, nexthdr)
-    if offset < 0:  # As on Linux this is about the transport header alone.
+    # As on Linux a truncated extension header is accepted here. The whole transport header must be
+    # there, and one byte of an unknown one.
+    if offset < 0:
         return False
-    # As on Linux the whole transport header must be there, and one byte of an unknown one.
     need = {protocol.NEXTHDR_TCP: 20, protocol.NEXTHDR_UDP: 8, protocol.NEXTHDR_ICMP: 8}.get(
         nexthdr, 1
     )
@@ -161,7 +162,7 @@ def ip6_frag_expire(timer: timer_list) -> None:
 
 
 def ip6_frag_queue(qp: frag_queue, skb: sk_buff, frag_off: int) -> sk_buff | None:
-    """net/ipv6/reassembly.c: put one fragment into its place; the whole packet after the last one.
+    """net/ipv6/reassembly.c: insert a fragment; returns the whole packet when it is complete.
 
     The transport header is its fragment header. Takes ownership of skb.
     """
@@ -230,5 +231,5 @@ def ipv6_frag_init(net: Net) -> None:
 
 
 def ipv6_frag_exit(net: Net) -> None:
-    """net/ipv6/reassembly.c: free everything that waits."""
+    """net/ipv6/reassembly.c: free all packets in reassembly."""
     fqdir_exit(net.ipv6.frags, drop_reason.SKB_DROP_REASON_NOT_SPECIFIED)

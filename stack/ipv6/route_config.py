@@ -70,9 +70,9 @@ PREFERENCES = {
 
 
 def ip6_route_check_nh_onlink(net: Net, gw: wide, dev: net_device) -> None:
-    """net/ipv6/route.c: a gateway said to be on `dev`'s link; the default route says nothing of it.
+    """net/ipv6/route.c: check a gateway that the user says is on the link of `dev` ("onlink").
 
-    Raises: OSError EINVAL.
+    A route to it, other than the default route, must not contradict. Raises: OSError EINVAL.
     """
     tb = net.ipv6.fib6.tables.get(l3mdev_fib_table(dev) or ip6_fib.RT6_TABLE_MAIN)
     strict = ip6_fib.RT6_LOOKUP_F_IGNORE_LINKSTATE
@@ -105,7 +105,7 @@ def ip6_route_check_nh(net: Net, gw: wide, dev: net_device | None, table: int) -
 
 
 def _on_link(f6i: fib6_info | None) -> TypeGuard[fib6_info]:
-    """Whether a lookup found a route that leads on, without a gateway."""
+    """Whether a lookup found a usable route without a gateway."""
     return f6i is not None and not f6i.fib6_flags & uapi.RTF_REJECT and not f6i.fib6_nh.fib_nh_gw6
 
 
@@ -138,7 +138,10 @@ def ip6_validate_gw(
 
 
 def refuse_local(net: Net, gw: wide, kind: int, dev: net_device) -> None:
-    """An address of the host's own, of the link if it is local to one. Raises: OSError EINVAL."""
+    """Refuse a gateway that is our own address; a link-local one must be of `dev`.
+
+    Raises: OSError EINVAL.
+    """
     if ipv6_chk_addr_and_flags(net, gw, dev, not kind & IPV6_ADDR_LINKLOCAL, False, 0) is not None:
         raise ExtAckError(errno.EINVAL, "Gateway can not be a local address")
 
@@ -211,9 +214,9 @@ def ip6_route_add(
 
 
 def ip6_ins_rt(net: Net, rt: fib6_info, nlflags: int, *, tell: bool = True) -> None:
-    """net/ipv6/route.c __ip6_ins_rt => fib6_add; `tell`: monitors hear of the route.
+    """net/ipv6/route.c __ip6_ins_rt: insert a route, as fib6_add. `tell`: notify monitors.
 
-    Raises: OSError EEXIST; ENOENT, which the table's root does not need.
+    Raises: OSError EEXIST, ENOENT. To replace a default route, none has to exist.
     """
     changes = nlflags & NLM_F_REPLACE and not nlflags & NLM_F_CREATE
     if changes and rt.fib6_plen and not rt.fib6_table.leaf(rt.fib6_dst, rt.fib6_plen):
@@ -241,7 +244,7 @@ def ip6_route_info_create(
 ) -> fib6_info:
     """net/ipv6/route.c: a route that is in no table yet.
 
-    `expires`: s that it lasts; None: without end. `nhobj`: an object in place of `via` and `dev`,
+    `expires`: lifetime in s; None: no end. `nhobj`: an object in place of `via` and `dev`,
     which netlink/rt_route.py has checked. `metrics`: see stack/inet/metrics.py.
 
     Raises: OSError EINVAL, EHOSTUNREACH, ENODEV, ENETDOWN, EACCES (IPv6 is off on the device);

@@ -180,7 +180,7 @@ def ip6_sk_update_pmtu(skb: sk_buff, sk: inet_sock, mtu: int) -> None:
 
 
 def rt6_mtu_change(dev: net_device, mtu: int) -> None:
-    """net/ipv6/route.c: a link's MTU changed: adapt path MTUs that exceed it or equalled it."""
+    """net/ipv6/route.c: set a link's MTU; adapt path MTUs above it, or equal to the old one."""
     net = dev.net
     idev: inet6_dev | None = dev.ip6_ptr
     before = idev.cnf.mtu if idev is not None else mtu

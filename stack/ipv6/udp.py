@@ -8,9 +8,9 @@
                   udpv6_err -> sk_icmp_err  an ICMPv6 error about a datagram of ours
     inet6_recvmsg => udpv6_recvmsg          a path MTU to report, else udp_recvmsg
 
-stack/inet has what both families do; the functions named udp6_* are slots of inet_af_ops. State is
-udp_sock, its ipv6_pinfo and, for one message, its udp_dest. Read udp6_route first. Datagrams to a
-v4-mapped address are sent by stack/ipv4/udp.py.
+stack/inet has the code of both families. The functions named udp6_* are members of inet_af_ops,
+where they are specified. State is udp_sock, its ipv6_pinfo and, for one message, its udp_dest. Read
+udp6_route first. Datagrams to a v4-mapped address are sent by stack/ipv4/udp.py.
 """
 
 from __future__ import annotations
@@ -68,6 +68,7 @@ from stack.ipv6.ip6_append import (
     ip6_push_pending_frames,
     ip6_sk_ignore_df,
     ipcm6_cookie,
+    ipcm6_init_sk,
 )
 from stack.ipv6.ip6_cmsg import ip6_datagram_send_ctl
 from stack.ipv6.ip6_icmp import ICMPV6_PKT_TOOBIG, NDISC_REDIRECT
@@ -127,13 +128,13 @@ def udp6_family(sk: udp_sock, msg: msghdr, length: int) -> int:
 
 
 def udp6_route(sk: udp_sock, msg: msghdr, af: inet_af_ops) -> udp_dest:
-    """Where a message goes (inet_af_ops). Raises: OSError EINVAL, routing errors."""
+    """A message's destination (inet_af_ops). Raises: OSError EINVAL, routing errors."""
     np = np_of(sk)
     name = msg.msg_name
     udp_check_peer(sk, name)
     connected = name is None
     fl6 = sendmsg_flow(sk, name, sk.inet_dport if name is None else name.port)
-    ipc6 = ipcm6_cookie(sk)
+    ipc6 = ipcm6_init_sk(sk)
     ipc6.gso_size = sk.gso_size
     if msg.msg_control:
         ip6_datagram_send_ctl(sk, udp_cmsg_send(msg.msg_control, ipc6), fl6, ipc6)
@@ -148,7 +149,7 @@ def udp6_route(sk: udp_sock, msg: msghdr, af: inet_af_ops) -> udp_dest:
 
 
 def udp6_make_flow(sk: udp_sock, dest: udp_dest) -> UdpFlow | None:
-    """The flow of plain datagrams to `dest`, None where it cannot say them (inet_af_ops)."""
+    """The flow of plain datagrams to `dest`, None if they need the slow path (inet_af_ops)."""
     rt: rt6_info = dest.rt
     dev = rt.dev
     np = np_of(sk)
@@ -293,7 +294,7 @@ def udpv6_rcv(skb: sk_buff) -> int:
 
 
 def udp6_encapsulated(net: Net, skb: sk_buff) -> bool:
-    """The datagram is for a tunnel, which itself says whether it needs a checksum (RFC 6935)."""
+    """Whether a datagram is for a tunnel, which may do without a checksum (RFC 6935)."""
     sk = __udp_lib_lookup(net, inet_skb_ends(skb), skb.skb_iif)
     return sk is not None and sk.encap_rcv is not None
 

@@ -93,7 +93,7 @@ def inet_dev_addr_type(net: Net, dev: net_device | None, addr: wide) -> int:
     if ipv4_is_lbcast(narrow(addr)):
         return kind
     res = fib_lookup(net, narrow(addr))
-    same = isinstance(res, fib_result) and res.nh is not None and res.nh.nh_dev is dev
+    same = isinstance(res, fib_result) and res.nh.nh_dev is dev
     return kind if same else RTN_UNICAST
 
 
@@ -132,11 +132,11 @@ def fib4_device(
         fl4 = flowi(AF_INET, addr, 0, 0, tos)
         fl4.flowi_mark = mark
         res = __fib_lookup(net, fl4, LOOPBACK_IFINDEX)
-    if not isinstance(res, fib_result) or res.type != RTN_UNICAST or res.nh is None:
+    if not isinstance(res, fib_result) or res.type != RTN_UNICAST:
         return None
     if oif is None or res.nh.nh_dev is oif:
         return res.nh.nh_dev
-    return oif if res.fi is not None and fib_info_nh_uses_dev(res.fi, oif) else None
+    return oif if fib_info_nh_uses_dev(res.fi, oif) else None
 
 
 def fib6_device(

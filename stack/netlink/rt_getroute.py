@@ -141,8 +141,6 @@ def input_route(net: Net, fl4: flowi, dev: net_device) -> rtable:
 
 def alias_of(res: fib_result) -> fib_alias | None:
     """The entry of the table that a lookup found."""
-    if res.table is None:
-        return None
     entries = res.table.maps[res.prefixlen].find(res.prefix) or ()
     return next((fa for fa in entries if fa.fa_info is res.fi), None)
 
@@ -179,14 +177,14 @@ def inet_rtm_getroute(nlh: nlmsg) -> None:
     res = fib_lookup(net, narrow(key.daddr), tos, 0, key.flowi_oif)
     if res == -errno.ENETUNREACH:
         res = __fib_lookup(net, key, iif.ifindex if iif is not None else LOOPBACK_IFINDEX)
-    found = res if isinstance(res, fib_result) and res.fi is not None else None
+    found = res if isinstance(res, fib_result) else None
     if iif is None and answered_without_table(tb, narrow(asked)):
         found = None
     table = RT_TABLE_MAIN
     # Without user rules, the kernel looks up local routes in the main table.
     merged = () if net.fib.ops.has_custom_rules else (RT_TABLE_LOCAL,)
     if flags & RTM_F_LOOKUP_TABLE:
-        table = found.table.tb_id if found is not None and found.table is not None else 0
+        table = found.table.tb_id if found is not None else 0
         table = RT_TABLE_MAIN if table in merged else table
     fa = alias_of(found) if found is not None else None
     if flags & RTM_F_FIB_MATCH:
@@ -198,7 +196,7 @@ def inet_rtm_getroute(nlh: nlmsg) -> None:
     src_len = 32 if tb.get("RTA_SRC") else 0
     tos = fa.fa_tos if fa is not None else 0
     head = RTMSG.pack(uapi.AF_INET, 32, src_len, tos, rt_table(table), 0, 0, rt.rt_type, told)
-    metrics = dict(found.fi.fib_metrics) if found is not None and found.fi is not None else {}
+    metrics = dict(found.fi.fib_metrics) if found is not None else {}
     left = ticks_left(net, rt.expires)
     if left and rt.rt_pmtu:
         metrics["mtu"] = rt.rt_pmtu

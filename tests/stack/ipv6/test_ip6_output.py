@@ -34,7 +34,7 @@ from stack.inet.flow import flowi
 from stack.inet.icmp_limit import icmp_bxm
 from stack.inet.inet_sock import inet_sock
 from stack.ipv6.icmp_send import icmpv6_transmit
-from stack.ipv6.ip6_append import ipcm6_cookie
+from stack.ipv6.ip6_append import ipcm6_init_sk
 from stack.ipv6.ip6_output import ip6_xmit
 from stack.ipv6.pinfo import ipv6_pinfo
 from stack.ipv6.route import ip6_route_output_flow
@@ -60,7 +60,7 @@ def send(net: Net6, size: int = 8, to: str = PEER, *, oif: int = 0, **cookie: An
     fl6.daddr = ip6(to)
     skb = skb_from_bytes(host.skb_pages, bytes(i & 255 for i in range(size)))
     assert skb is not None
-    ipc6 = ipcm6_cookie(host.ipv6.icmp_sk)
+    ipc6 = ipcm6_init_sk(host.ipv6.icmp_sk)
     for name, value in cookie.items():
         setattr(ipc6, name, value)
     msg = icmp_bxm(128, 0, 0x10002, skb, 0)
