@@ -53,12 +53,12 @@ def icmp_glue_bits(frm: icmp_bxm, skb: sk_buff, n: int, pages: SkbPool) -> None:
         raise os_error(errno.ENOBUFS)
 
 
-def icmp_xmit_lock(sk: inet_sock | None) -> inet_sock | None:
+def icmp_xmit_lock(sk: inet_sock) -> inet_sock | None:
     """net/ipv4/icmp.c, net/ipv6/icmp.c (icmpv6_xmit_lock): own the family's sending socket.
 
     None if it is already owned, because the error occurred while sending an ICMP message.
     """
-    if sk is None or sk.sk_lock_owned:
+    if sk.sk_lock_owned:
         return None
     sk.sk_lock_owned = True
     return sk

@@ -432,7 +432,7 @@ def fib_good_nh(nh: fib_nh) -> bool:
     """net/ipv4/fib_semantics.c: whether the neighbour is reachable, as far as is known."""
     dev = nh.nh_dev
     n = dev.net.arp_tbl.hash.get(neigh_key(dev, nh.nh_gw)) if nh.nh_gw else None
-    if nh.nh_gw6 and dev.net.ipv6.nd_tbl is not None:
+    if nh.nh_gw6:
         n = dev.net.ipv6.nd_tbl.hash.get(neigh_key(dev, nh.nh_gw6))
     return n is None or not n.nud_state or bool(n.nud_state & NUD_VALID)
 

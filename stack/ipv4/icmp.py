@@ -525,5 +525,4 @@ def icmp_init(net: Net) -> None:
 
 def icmp_exit(net: Net) -> None:
     """Free a message that is being built."""
-    if net.ipv4.icmp_sk is not None:
-        ip_flush_pending_frames(net.ipv4.icmp_sk)
+    ip_flush_pending_frames(net.ipv4.icmp_sk)

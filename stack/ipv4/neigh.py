@@ -31,8 +31,6 @@ def ip_neigh_gw4(dev: net_device, daddr: int) -> neighbour | None:
 def ip_neigh_gw6(dev: net_device, addr: wide) -> neighbour | None:
     """include/net/route.h: the entry for an IPv6 next hop, made when missing."""
     tbl = dev.net.ipv6.nd_tbl
-    if tbl is None:
-        return None
     if dev.flags & IFF_LOOPBACK:  # one entry is used for all addresses
         addr = 0
     n = tbl.hash.get(addr << 16 | dev.ifindex)

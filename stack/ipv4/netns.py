@@ -96,7 +96,7 @@ class netns_ipv4:
     # Set by ipfrag_init and icmp_init.
     frags: fqdir[ipq] = row()
     icmp_global: icmp_global_state = row()
-    icmp_sk: inet_sock | None = row()
+    icmp_sk: inet_sock = row()
     addr_chk_timer: timer_list | None = row()
     """Timer that removes expired addresses; created with the first address with a lifetime."""
     mrt: mr_table | None = row()

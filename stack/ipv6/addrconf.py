@@ -30,12 +30,12 @@ from stack.core.errors import os_error
 from stack.core.extack import ExtAckError
 from stack.core.l3mdev import netif_is_l3_master
 from stack.core.neigh_gc import neigh_ifdown
-from stack.core.neigh_table import neigh_parms_alloc, neigh_parms_release, neigh_rand_reach_time
+from stack.core.neigh_table import neigh_parms_release, neigh_rand_reach_time
 from stack.core.net_namespace import pernet_operations, register_pernet_subsys
 from stack.core.netdevice import net_device, netif_carrier_ok, netif_running
 from stack.core.rows import wide
 from stack.core.time64 import NSEC_PER_SEC
-from stack.core.timer import timer_shutdown
+from stack.core.timer import TIMER_DEFERRABLE, timer_list, timer_shutdown
 from stack.core.uapi import AF_INET6, INFINITY_LIFE_TIME, IPV6_MIN_MTU, RTM_NEWADDR
 from stack.ipv6 import if_inet6, ip6_fib
 from stack.ipv6.addr import (
@@ -73,6 +73,7 @@ from stack.ipv6.addrconf_dad import (
     addrconf_dad_work,
     addrconf_del_rs_timer,
     addrconf_rs_start,
+    addrconf_rs_timer,
 )
 from stack.ipv6.addrconf_temp import addr_chk_exit, addr_chk_init, addrconf_verify, manage_tempaddrs
 from stack.ipv6.anycast import ipv6_ac_destroy_dev
@@ -132,13 +133,12 @@ def ipv6_add_dev(dev: net_device) -> inet6_dev:
     if dev.flags & netdevice.IFF_LOOPBACK:
         cnf.store("accept_dad", -1)
     idev = inet6_dev(dev, cnf)
-    if net.ipv6.nd_tbl is not None:
-        idev.nd_parms = neigh_parms_alloc(dev, net.ipv6.nd_tbl)
     parms = idev.nd_parms
     parms.reachable_time = neigh_rand_reach_time(net, parms.base_reachable_time)
     if addrconf_link_ready(dev):
         idev.if_flags |= if_inet6.IF_READY
     idev.tstamp = net.now()
+    idev.nd.rs_timer = timer_list(net.machine, addrconf_rs_timer, TIMER_DEFERRABLE, data=idev)
     mld_init_dev(idev)
     dev.ip6_ptr = idev
     add_devconf(net.ipv6.sysctl.conf, cnf, dev.name)
@@ -344,8 +344,7 @@ def addrconf_ifdown(dev: net_device, unregister: bool) -> None:
     net = dev.net
     idev: inet6_dev | None = dev.ip6_ptr
     fib6_clean_all(net, dev, down=not unregister)
-    if net.ipv6.nd_tbl is not None:
-        neigh_ifdown(net.ipv6.nd_tbl, dev)
+    neigh_ifdown(net.ipv6.nd_tbl, dev)
     if idev is None:
         return
     keep_addr = 0
@@ -366,11 +365,9 @@ def addrconf_ifdown(dev: net_device, unregister: bool) -> None:
     idev.nd.dns_servers.clear()
     idev.nd.dns_search.clear()
     if unregister:
-        if net.ipv6.nd_tbl is not None:
-            neigh_parms_release(net.ipv6.nd_tbl, idev.nd_parms)
+        neigh_parms_release(net.ipv6.nd_tbl, idev.nd_parms)
         idev.dead = True
-        if idev.nd.rs_timer is not None:
-            timer_shutdown(idev.nd.rs_timer)  # its timer may be set for an hour later
+        timer_shutdown(idev.nd.rs_timer)
         dev.ip6_ptr = None
         remove_devconf(net.ipv6.sysctl.conf, idev.cnf)
         netconf_gone(net, AF_INET6, dev.ifindex)

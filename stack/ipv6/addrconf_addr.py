@@ -198,14 +198,12 @@ def ipv6_link_dev_addr(idev: inet6_dev, ifp: inet6_ifaddr) -> None:
 
 def addrconf_mod_dad_work(ifp: inet6_ifaddr, delay_ns: int) -> None:
     """net/ipv6/addrconf.c: schedule addrconf_dad_work after `delay_ns`."""
-    assert ifp.dad_work is not None
     mod_timer(ifp.dad_work, ifp.idev.net.now() + delay_ns)
 
 
 def addrconf_del_dad_work(ifp: inet6_ifaddr) -> None:
     """net/ipv6/addrconf.c"""
-    if ifp.dad_work is not None:
-        timer_delete(ifp.dad_work)
+    timer_delete(ifp.dad_work)
 
 
 def addrconf_dad_start(ifp: inet6_ifaddr) -> None:

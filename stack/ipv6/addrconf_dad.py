@@ -24,7 +24,7 @@ from stack.core import uapi
 from stack.core.netdevice import IFF_LOOPBACK, IFF_NOARP
 from stack.core.ratelimit import net_ratelimit
 from stack.core.time64 import NSEC_PER_SEC
-from stack.core.timer import TIMER_DEFERRABLE, mod_timer, timer_delete, timer_list
+from stack.core.timer import mod_timer, timer_delete, timer_list
 from stack.core.uapi import RTM_NEWADDR
 from stack.ipv6 import if_inet6
 from stack.ipv6.addr import (
@@ -280,8 +280,6 @@ def addrconf_rs_start(idev: inet6_dev) -> None:
     nd.rs_interval = rfc3315_s14_backoff_init(
         net, idev.cnf.router_solicitation_interval * NSEC_PER_SEC
     )
-    if nd.rs_timer is None:
-        nd.rs_timer = timer_list(net.machine, addrconf_rs_timer, TIMER_DEFERRABLE, data=idev)
     mod_timer(nd.rs_timer, net.now() + nd.rs_interval)
     ndisc_send_rs(idev.dev, saddr, IN6ADDR_LINKLOCAL_ALLROUTERS)
 
@@ -309,5 +307,4 @@ def addrconf_rs_timer(timer: timer_list) -> None:
 
 def addrconf_del_rs_timer(idev: inet6_dev) -> None:
     """net/ipv6/addrconf.c"""
-    if idev.nd.rs_timer is not None:
-        timer_delete(idev.nd.rs_timer)
+    timer_delete(idev.nd.rs_timer)

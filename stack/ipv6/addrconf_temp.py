@@ -143,9 +143,7 @@ def addrconf_verify(net: Net) -> None:
                 next_ns = min(next_ns, ifp.tstamp + ifp.valid_lft * NSEC_PER_SEC)
         else:
             next_ns = min(next_ns, ifp.tstamp + ifp.prefered_lft * NSEC_PER_SEC)
-    timer = net.ipv6.addr_chk_timer
-    if timer is not None:
-        mod_timer(timer, max(next_ns, now + NSEC_PER_SEC // 10))
+    mod_timer(net.ipv6.addr_chk_timer, max(next_ns, now + NSEC_PER_SEC // 10))
 
 
 def addr_chk_work(timer: timer_list) -> None:
@@ -161,5 +159,4 @@ def addr_chk_init(net: Net) -> None:
 
 def addr_chk_exit(net: Net) -> None:
     """The namespace ends."""
-    if net.ipv6.addr_chk_timer is not None:
-        timer_delete(net.ipv6.addr_chk_timer)
+    timer_delete(net.ipv6.addr_chk_timer)

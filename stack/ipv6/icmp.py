@@ -149,8 +149,7 @@ def icmpv6_err(skb: sk_buff, opt: object, kind: int, code: int, offset: int, inf
 
 def icmpv6_ndisc(skb: sk_buff) -> int:
     """Pass a message of RFC 4861 to neighbour discovery."""
-    rcv = skb.dev.net.ipv6.nd.ndisc_rcv
-    return rcv(skb) if rcv is not None else drop_reason.SKB_NOT_DROPPED_YET
+    return skb.dev.net.ipv6.nd.ndisc_rcv(skb)
 
 
 # The handler of each type that is no error; types without a row are discarded.

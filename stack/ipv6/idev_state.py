@@ -26,7 +26,7 @@ class nd_state:
     called for messages that pass RFC 4861's checks, for an advertising router (stack/services).
     """
 
-    rs_timer: timer_list | None = row()
+    rs_timer: timer_list = row()
     rs_interval: int = row(0)
     rs_probes: int = row(0)
     ra_refused: int = row(0)
@@ -57,6 +57,6 @@ class mld_state:
     maxdelay: int = row(0)
     tomb: dict[wide, ifmcaddr6] = row(make=dict)
     dad_count: int = row(0)
-    gq_timer: timer_list | None = row()
-    ifc_timer: timer_list | None = row()
-    dad_timer: timer_list | None = row()
+    gq_timer: timer_list = row()
+    ifc_timer: timer_list = row()
+    dad_timer: timer_list = row()

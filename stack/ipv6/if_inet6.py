@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from stack.core.l3mdev import l3mdev_master_ifindex
-from stack.core.neigh_table import neigh_parms
+from stack.core.neigh_table import neigh_parms, neigh_parms_alloc
 from stack.core.netdevice import net_device
 from stack.core.rows import row, state, wide
 from stack.core.timer import timer_list
@@ -67,7 +67,7 @@ class inet6_ifaddr:
     state: int = row(INET6_IFADDR_STATE_PREDAD)
     dad_probes: int = row(0)
     dad_nonce: bytes = row(b"")
-    dad_work: timer_list | None = row()
+    dad_work: timer_list = row()
     rt: fib6_info | None = row()
     ifpub: inet6_ifaddr | None = row()
     regen_count: int = row(0)
@@ -86,7 +86,7 @@ class ifmcaddr6(mc_group):
     idev: inet6_dev
     mca_addr: wide
     last_reporter: bool = row(False)
-    timer: timer_list | None = row()
+    timer: timer_list = row()
 
 
 @state
@@ -110,7 +110,7 @@ class inet6_dev:
     ac_list: dict[wide, ifacaddr6] = row(make=dict)
     if_flags: int = row(0)
     dead: bool = row(False)
-    nd_parms: neigh_parms = row(make=neigh_parms)
+    nd_parms: neigh_parms = row(of=lambda idev: neigh_parms_alloc(idev.dev, idev.net.ipv6.nd_tbl))
     nd: nd_state = row(make=nd_state)
     mld: mld_state = row(of=lambda idev: mld_state(idev.net.ipv6.sysctl.mld_qrv))
     tstamp: int = row(0)

@@ -295,10 +295,7 @@ def fib6_check_expired(f6i: fib6_info, now_ns: int) -> bool:
 
 def rt6_check_neigh(net: Net, nh: fib6_nh) -> bool:
     """net/ipv6/route.c: whether the router may be used; an unprobed one may (RFC 4191 3.5)."""
-    tbl = net.ipv6.nd_tbl
-    if tbl is None:
-        return True
-    neigh = tbl.hash.get(nh.fib_nh_gw6 << 16 | nh.fib_nh_dev.ifindex)
+    neigh = net.ipv6.nd_tbl.hash.get(nh.fib_nh_gw6 << 16 | nh.fib_nh_dev.ifindex)
     return neigh is None or bool(neigh.nud_state & NUD_VALID) or not neigh.nud_state & NUD_FAILED
 
 
@@ -354,7 +351,7 @@ def rt6_select(net: Net, leaf: list[fib6_info], oif: int, strict: int) -> fib6_i
         m = rt6_score_route(net, f6i, oif, strict)
         if m == _FAIL_HARD:
             continue
-        if probe and nh.fib_nh_gw6 and net.ipv6.nd.rt6_probe is not None:
+        if probe and nh.fib_nh_gw6:
             net.ipv6.nd.rt6_probe(nh)
         if m > top:
             best, top = f6i, m

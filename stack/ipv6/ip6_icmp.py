@@ -92,11 +92,8 @@ def icmpv6_send(skb: sk_buff, type: int, code: int, info: int) -> None:  # noqa:
 
     Borrows skb: network header set. `info` = the 4 bytes behind the checksum.
     """
-    if skb.dev is None:
-        return
-    sender = skb.dev.net.ipv6.icmp_sender
-    if sender is not None:
-        sender(skb, type, code, info)
+    if skb.dev is not None:
+        skb.dev.net.ipv6.icmp_sender(skb, type, code, info)
 
 
 def icmpv6_param_prob(

@@ -271,8 +271,7 @@ def ip6_finish_output2(net: Net, sk: sock | None, skb: sk_buff) -> int:
     ):
         kfree_skb_reason(net, skb, drop_reason.SKB_DROP_REASON_NOMEM)
         return -errno.ENOMEM
-    tbl = net.ipv6.nd_tbl
-    neigh = tbl.hash.get(key) if key and tbl is not None and not rt.rt6i_gateway else None
+    neigh = net.ipv6.nd_tbl.hash.get(key) if key and not rt.rt6i_gateway else None
     if neigh is None:
         neigh = ip_neigh_gw6(dev, rt.rt6i_gateway or ipv6_hdr(skb).daddr)
     if neigh is None:

@@ -80,9 +80,8 @@ def _random(idev: inet6_dev, limit_ns: int) -> int:
     return idev.net.random.randrange(max(limit_ns, 1))
 
 
-def _arm(idev: inet6_dev, timer: timer_list | None, delay_ns: int) -> None:
-    if timer is not None:
-        mod_timer(timer, idev.net.now() + delay_ns)
+def _arm(idev: inet6_dev, timer: timer_list, delay_ns: int) -> None:
+    mod_timer(timer, idev.net.now() + delay_ns)
 
 
 # --- changes -------------------------------------------------------------------------------
@@ -100,8 +99,7 @@ def mld_stop_dev(idev: inet6_dev) -> None:
     """net/ipv6/mcast.c (in ipv6_mc_down): stop all reports of the interface."""
     mld = idev.mld
     for timer in (mld.gq_timer, mld.ifc_timer, mld.dad_timer):
-        if timer is not None:
-            timer_delete(timer)
+        timer_delete(timer)
     mld.tomb.clear()
 
 
@@ -116,8 +114,7 @@ def mld_group_init(mc: ifmcaddr6) -> None:
 
 def mld_group_stop(mc: ifmcaddr6) -> None:
     """Stop the timer of a group without listeners, or of an interface that goes down."""
-    if mc.timer is not None:
-        timer_delete(mc.timer)
+    timer_delete(mc.timer)
 
 
 def mld_changed(mc: ifmcaddr6, before: mc_state, after: mc_state) -> None:
@@ -166,8 +163,7 @@ def ipv6_mc_dad_complete(idev: inet6_dev) -> None:
     RFC 3590: switches and routers may have dropped reports from ::.
     """
     idev.mld.dad_count = idev.mld.qrv
-    if idev.mld.dad_timer is not None:
-        mld_dad_work(idev.mld.dad_timer)
+    mld_dad_work(idev.mld.dad_timer)
 
 
 def mld_dad_work(timer: timer_list) -> None:
@@ -239,7 +235,9 @@ def igmp6_event_query(idev: inet6_dev, skb: sk_buff, data: bytes) -> int:
         if not query.group:
             if asked:
                 return SKB_DROP_REASON_MLD_INHDR  # RFC 3810 5.1.10: a general query names none
-            _arm(idev, idev.mld.gq_timer, _random(idev, max_delay))
+            gq, delay = idev.mld.gq_timer, _random(idev, max_delay)
+            if not gq.pending or idev.net.now() + delay < gq.expires:
+                _arm(idev, gq, delay)
             return 0
     groups: Iterable[ifmcaddr6] = idev.mc_list.values()
     if query.group:
@@ -258,9 +256,8 @@ def mld_process_v1(idev: inet6_dev, query: MldQuery) -> bool:
     mld = idev.mld
     if query.version == 1:
         mld.v1_seen = idev.net.now() + mld.qrv * mld.qi + mld.qri
-    for timer in (mld.gq_timer, mld.ifc_timer):
-        if timer is not None:
-            timer_delete(timer)
+    timer_delete(mld.gq_timer)
+    timer_delete(mld.ifc_timer)
     mld.tomb.clear()
     for mc in idev.mc_list.values():
         mc.changes = mc_changes()
@@ -280,7 +277,7 @@ def mld_process_v2(idev: inet6_dev, query: MldQuery) -> None:
 
 def igmp6_group_queried(mc: ifmcaddr6, max_delay: int, asked: frozenset[wide]) -> None:
     """net/ipv6/mcast.c: answer within `max_delay` ns; `asked`: only these sources."""
-    if not mld_reportable(mc) or mc.timer is None:
+    if not mld_reportable(mc):
         return
     idev = mc.idev
     delay = max_delay

@@ -120,11 +120,10 @@ def pndisc_proxied(dev: net_device, addr: wide) -> bool:
     """Whether we proxy `addr` on this interface (pneigh, with proxy_ndp)."""
     net = dev.net
     idev: inet6_dev | None = dev.ip6_ptr
-    tbl = net.ipv6.nd_tbl
-    if idev is None or tbl is None:
+    if idev is None:
         return False
     on = net.ipv6.devconf_all.proxy_ndp or idev.cnf.proxy_ndp
-    return bool(on) and pneigh_lookup(tbl, addr, dev) is not None
+    return bool(on) and pneigh_lookup(net.ipv6.nd_tbl, addr, dev) is not None
 
 
 def rt6_probe(nh: fib6_nh) -> None:
@@ -132,10 +131,9 @@ def rt6_probe(nh: fib6_nh) -> None:
     dev = nh.fib_nh_dev
     net = dev.net
     idev: inet6_dev | None = dev.ip6_ptr
-    tbl = net.ipv6.nd_tbl
-    if idev is None or tbl is None:
+    if idev is None:
         return
-    neigh = tbl.hash.get(nh.fib_nh_gw6 << 16 | dev.ifindex)
+    neigh = net.ipv6.nd_tbl.hash.get(nh.fib_nh_gw6 << 16 | dev.ifindex)
     if neigh is not None and neigh.nud_state & NUD_VALID:
         return
     now = net.now()
@@ -153,8 +151,6 @@ def ndisc_netdev_event(event: int, dev: net_device) -> None:
     tbl = net.ipv6.nd_tbl
     idev: inet6_dev | None = dev.ip6_ptr
     all_ = net.ipv6.devconf_all
-    if tbl is None:
-        return
     if event in (netdevice.NETDEV_CHANGEADDR, netdevice.NETDEV_UP):
         if event == netdevice.NETDEV_CHANGEADDR:
             neigh_changeaddr(tbl, dev)
@@ -203,5 +199,4 @@ def ndisc_init(net: Net) -> None:
 
 def ndisc_cleanup(net: Net) -> None:
     """net/ipv6/ndisc.c: the namespace ends."""
-    if net.ipv6.nd_tbl is not None:
-        neigh_table_clear(net.ipv6.nd_tbl)
+    neigh_table_clear(net.ipv6.nd_tbl)

@@ -80,8 +80,7 @@ def ndisc_rcv(skb: sk_buff) -> int:
 
 def pndisc_is_router(net: Net, addr: wide, dev: net_device) -> bool | None:
     """net/ipv6/ndisc.c: whether to answer for `addr` as a router; None when we do not proxy it."""
-    tbl = net.ipv6.nd_tbl
-    entry = pneigh_lookup(tbl, addr, dev) if tbl is not None else None
+    entry = pneigh_lookup(net.ipv6.nd_tbl, addr, dev)
     return bool(entry.flags & NTF_ROUTER) if entry is not None else None
 
 
@@ -94,7 +93,6 @@ def ndisc_recv_ns(skb: sk_buff, *, locally_enqueued: bool = False) -> int:
     net = dev.net
     tbl = net.ipv6.nd_tbl
     idev: inet6_dev | None = dev.ip6_ptr
-    assert tbl is not None
     iph = ipv6_hdr(skb)
     saddr, daddr = iph.saddr, iph.daddr
     dad = saddr == IN6ADDR_ANY
@@ -192,7 +190,6 @@ def ndisc_recv_na(skb: sk_buff) -> int:
     net = dev.net
     tbl = net.ipv6.nd_tbl
     idev: inet6_dev | None = dev.ip6_ptr
-    assert tbl is not None
     iph = ipv6_hdr(skb)
     saddr, daddr = iph.saddr, iph.daddr
     data = skb_to_bytes(skb)
@@ -255,7 +252,6 @@ def ndisc_recv_rs(skb: sk_buff) -> int:
     net = dev.net
     tbl = net.ipv6.nd_tbl
     idev: inet6_dev | None = dev.ip6_ptr
-    assert tbl is not None
     if idev is None or not idev.cnf.forwarding:
         return _INVALID
     saddr = ipv6_hdr(skb).saddr
@@ -288,5 +284,4 @@ HANDLERS: dict[int, Callable[[sk_buff], int]] = {
 def ndisc_rcv_init(net: Net) -> None:
     """Register the handlers with ICMPv6 and the neighbour table."""
     net.ipv6.nd.ndisc_rcv = ndisc_rcv
-    if net.ipv6.nd_tbl is not None:
-        net.ipv6.nd_tbl.proxy_redo = pndisc_redo
+    net.ipv6.nd_tbl.proxy_redo = pndisc_redo

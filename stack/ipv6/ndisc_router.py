@@ -55,8 +55,6 @@ def ndisc_router_discovery(skb: sk_buff) -> int:
     dev: net_device = skb.dev
     net = dev.net
     idev: inet6_dev | None = dev.ip6_ptr
-    tbl = net.ipv6.nd_tbl
-    assert tbl is not None
     saddr = ipv6_hdr(skb).saddr
     data = skb_to_bytes(skb)
     message = RouterAdvertisement.parse(data)
@@ -82,7 +80,7 @@ def ndisc_router_discovery(skb: sk_buff) -> int:
                 # Somebody has set the same route, and Linux goes no further.
                 return drop_reason.SKB_DROP_REASON_NOT_SPECIFIED
         _neighbour_times(idev, message)
-    neigh = __neigh_lookup(tbl, saddr, dev, True)
+    neigh = __neigh_lookup(net.ipv6.nd_tbl, saddr, dev, True)
     if neigh is None:
         return drop_reason.SKB_DROP_REASON_NEIGH_QUEUEFULL
     if options.src_lladdr == b"":

@@ -72,9 +72,9 @@ class nd_slots:
     dad_work(timer): the next step of an address's duplicate address detection.
     """
 
-    dad_work: Callable[[timer_list], None] | None = row()
-    rt6_probe: Callable[[fib6_nh], None] | None = row()
-    ndisc_rcv: Callable[[sk_buff], int] | None = row()
+    dad_work: Callable[[timer_list], None] = row()
+    rt6_probe: Callable[[fib6_nh], None] = row()
+    ndisc_rcv: Callable[[sk_buff], int] = row()
 
 
 @state
@@ -110,15 +110,14 @@ class netns_ipv6:
     gw6_init: Callable[[Net, wide, net_device | None, bool, int], net_device] = row()
     """fib6_gw_init of route_config.py, which routes of IPv4 call: ipv6_stub->fib6_nh_init."""
     fib6: netns_fib6 = row(of=lambda ipv6: netns_fib6(ipv6.net))
-    nd_tbl: neigh_table | None = row()
     addr_hash: dict[wide, list[inet6_ifaddr]] = row(make=dict)
     inet6addr_chain: list[Callable[[int, inet6_ifaddr], None]] = row(make=list)
-    addr_chk_timer: timer_list | None = row()
+    addr_chk_timer: timer_list = row()
     """Expires when the next address ages."""
     addrlabel: ip6addrlbl_table = row(make=ip6addrlbl_table)
     rt_live: list[rt6_info] = row(make=list)
     """The routes that sockets may have cached."""
-    icmp_sender: IcmpSender | None = row()
+    icmp_sender: IcmpSender = row()
     peers: dict[wide, inet_peer] = row(make=dict)
     rt6_exceptions: int = row(0)
     mrt: mr_table | None = row()
@@ -128,6 +127,7 @@ class netns_ipv6:
 
     # Set by the init functions of their modules, in inet6_init's order.
     dst_ops: dst_ops = row()
+    nd_tbl: neigh_table = row()
     flowlabels: netns_flowlabels = row()
     frags: fqdir[frag_queue] = row()
     icmp_sk: inet_sock = row()

@@ -425,11 +425,9 @@ def ip6_link_failure(skb: sk_buff) -> None:
 
 def ip6_confirm_neigh(dst: rt6_info, daddr: wide) -> None:
     """net/ipv6/route.c: dst_ops.confirm_neigh."""
-    tbl = dst.net.ipv6.nd_tbl
-    if tbl is not None:
-        n = tbl.hash.get(neigh_key(dst.dev, dst.rt6i_gateway or daddr))
-        if n is not None:
-            neigh_confirm(n)
+    n = dst.net.ipv6.nd_tbl.hash.get(neigh_key(dst.dev, dst.rt6i_gateway or daddr))
+    if n is not None:
+        neigh_confirm(n)
 
 
 ip6_dst_ops = dst_ops(

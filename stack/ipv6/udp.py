@@ -199,8 +199,7 @@ def udp6_flow_folds(sk: udp_sock, flow: UdpFlow, fl6: flowi) -> bool:
         return False
     rt: rt6_info = flow.dst
     daddr = rt.rt6i_gateway or fl6.daddr
-    tbl = net.ipv6.nd_tbl
-    neigh = tbl.hash.get(daddr << 16 | rt.dev.ifindex) if tbl is not None else None
+    neigh = net.ipv6.nd_tbl.hash.get(daddr << 16 | rt.dev.ifindex)
     return neigh is not None and not neigh.dead and bool(neigh.nud_state & NUD_VALID)
 
 

@@ -85,7 +85,7 @@ def igmp6(net: Net) -> str:
     now = net.now()
     for mc in _groups6(net):
         flags, ticks = 0, 0
-        if mc.timer is not None and mc.timer.pending:
+        if mc.timer.pending:
             flags |= MAF_TIMER_RUNNING
             ticks = (mc.timer.expires - now) // TICK_NS
         flags |= mc.last_reporter * MAF_LAST_REPORTER | mc.loaded * MAF_LOADED

@@ -190,6 +190,62 @@ def test_another_members_report_spares_ours(net: Net) -> None:
     assert reports(net) == []
 
 
+def test_a_unicast_report_spares_nothing(net: Net) -> None:
+    """The router may not have received it (net/ipv4/igmp.c)."""
+    net.host.sysctl.force_igmp_version = 2
+    fd = udp_socket(net)
+    sys_setsockopt(net.host, fd, SOL_IP, IP_ADD_MEMBERSHIP, mreq())
+    net.inject(IP(src=PEER, dst=ME, ttl=1, proto=2) / igmp(0x16, 0, GROUP))
+    net.run(30 * SEC)
+    assert [bytes(p.payload)[0] for p in reports(net)] == [0x16] * 2
+
+
+def ask(net: Net, code: int, more: bytes = b"", group: str = "0.0.0.0") -> None:
+    """A router's query."""
+    packet = IP(src=PEER, dst="224.0.0.1", ttl=1, proto=2) / igmp(0x11, code, group, more)
+    net.inject(packet, dst=bytes.fromhex("01005e000001"))
+
+
+V3 = bytes.fromhex("027d0000")
+
+
+def late(net: Net) -> None:
+    """Random delays are as long as they can be."""
+    net.host.random.randrange = lambda limit: limit - 1  # type: ignore[method-assign,assignment]
+
+
+def test_a_second_query_may_hurry_the_answer(net: Net) -> None:
+    """RFC 3376 5.2: the earlier of two answers is sent, and one is enough."""
+    sys_setsockopt(net.host, udp_socket(net), SOL_IP, IP_ADD_MEMBERSHIP, mreq())
+    net.run(5 * SEC)
+    net.frames()
+    late(net)
+    ask(net, 100, V3)
+    ask(net, 10, V3)
+    ask(net, 100, V3)
+    net.run(SEC)
+    assert len(reports(net)) == 1
+    net.run(10 * SEC)
+    assert reports(net) == []
+
+
+def test_times_while_there_is_a_version_2_router(net: Net) -> None:
+    """Its presence lasts 2 * 125 + 10 s; a query of version 3 has that version's code of times."""
+    in_dev = net.wire.dev.ip_ptr
+    sys_setsockopt(net.host, udp_socket(net), SOL_IP, IP_ADD_MEMBERSHIP, mreq())
+    net.run(5 * SEC)
+    late(net)
+    ask(net, 255)
+    assert in_dev.igmp.mr_v2_seen - net.clock.now_ns() == pytest.approx(260 * SEC, abs=SEC)
+    net.run(30 * SEC)
+    net.frames()
+    ask(net, 0x80 | 0x1F, V3)  # 31 << 4 tenths of a second
+    net.run(40 * SEC)
+    assert reports(net) == []
+    net.run(10 * SEC)
+    assert len(reports(net)) == 1
+
+
 def test_source_membership_filters_and_is_reported(net: Net, fd: int) -> None:
     src = mreq() + raw(PEER)
     sys_setsockopt(net.host, fd, SOL_IP, IP_ADD_SOURCE_MEMBERSHIP, src)

@@ -12,7 +12,7 @@ from stack.core.dev import dev_set_mtu
 from stack.core.netfilter import NF_DROP, NF_INET_FORWARD, nf_register_net_hook
 from stack.core.uapi import RTN_PROHIBIT, RTN_UNREACHABLE
 from stack.ipv4.arp import arp_req_set
-from stack.ipv4.ip_forward import rt_tos2priority
+from stack.ipv4.route import rt_tos2priority
 from tests.stack.ipv4.net import GW, ME, PEER, Net, ip4, one_host
 from tests.support import examples
 

@@ -210,6 +210,20 @@ def test_general_query_is_answered_once_within_its_time(net: Net6, sock: Any) ->
     assert ("ff02::1" in [r[1] for r in records]) is False
 
 
+def test_a_second_query_may_hurry_the_answer(net: Net6, sock: Any) -> None:
+    """RFC 3810 6.2: the earlier of two answers is sent, and one is enough."""
+    option(sock, IPV6_JOIN_GROUP, mreq())
+    net.run(5 * SEC)
+    reports(net)
+    net.host.random.randrange = lambda limit: limit - 1  # type: ignore[method-assign,assignment]
+    for delay in (10000, 1000, 10000):
+        query(net, general(delay))
+    net.run(SEC)
+    assert len(reports(net)) == 1
+    net.run(10 * SEC)
+    assert reports(net) == []
+
+
 def test_specific_queries(net: Net6, sock: Any) -> None:
     option(sock, MCAST_JOIN_SOURCE_GROUP, source_req(A))
     net.run(3 * SEC)
@@ -280,6 +294,20 @@ def test_version_1_while_such_a_router_is_about(net: Net6, sock: Any) -> None:
     option(sock, IPV6_JOIN_GROUP, mreq())
     net.run(3 * SEC)
     assert reports(net) == [[(TO_EX, GROUP, [])]] * 2
+
+
+def test_a_version_1_query_may_allow_more_than_33_seconds(net: Net6, sock: Any) -> None:
+    """RFC 2710 3.4: 16 bits of ms; only the code of version 2 has another meaning above 0x7fff."""
+    query(net, ICMPv6MLQuery(mrd=1000))
+    option(sock, IPV6_JOIN_GROUP, mreq())
+    net.run(20 * SEC)
+    reports(net)
+    net.host.random.randrange = lambda limit: limit - 1  # type: ignore[method-assign,assignment]
+    query(net, ICMPv6MLQuery(mrd=60000, mladdr=GROUP))
+    net.run(50 * SEC)
+    assert reports(net) == []
+    net.run(11 * SEC)
+    assert reports(net) == [f"report {GROUP}"]
 
 
 def test_another_listeners_report_spares_ours(net: Net6) -> None:

@@ -1,6 +1,8 @@
-"""stack/ipv6/mld_messages.py: against scapy, and against any bytes."""
+"""stack/ipv6/mld_messages.py and mc_reports: against scapy, and against any bytes."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,21 +15,24 @@ from scapy.layers.inet6 import (
     ICMPv6MLReport2,
 )
 
-from stack.inet.mc_filter import CHANGE_TO_EXCLUDE, MODE_IS_EXCLUDE, mc_time_code
+from stack.inet.mc_filter import (
+    CHANGE_TO_EXCLUDE,
+    MODE_IS_EXCLUDE,
+    GroupRecord,
+    mc_reports,
+    mc_time_code,
+)
+from stack.ipv6.ip6_icmp import ICMPV6_MLD2_REPORT
 from stack.ipv6.mld_messages import (
-    GREC_LEN,
-    MLD2_REPORT_LEN,
     MldMessage,
     MldQuery,
-    MldRecord,
-    MldReport,
-    mld2_split,
     mldv2_mrc,
 )
 from tests.stack.ipv6.test_nd_wire import addresses, text
 
 sources = st.lists(addresses, max_size=6).map(tuple)
-records = st.builds(MldRecord, st.integers(1, 6), addresses, sources)
+records = st.tuples(st.integers(1, 6), addresses, sources)
+v4 = st.integers(0, 0xFFFFFFFF)
 
 
 @given(
@@ -67,53 +72,64 @@ def test_version_1_report_and_done(group: int) -> None:
         assert MldMessage.parse(message.pack()) == message
 
 
-@given(st.lists(records, max_size=5).map(tuple))
-def test_version_2_report(given_records: tuple[MldRecord, ...]) -> None:
-    report = MldReport(given_records)
-    there = ICMPv6MLReport2(report.pack())
-    assert there.records_number == len(given_records)
-    seen = []
-    record = there.records[0] if there.records else None
-    while isinstance(record, ICMPv6MLDMultAddrRec):  # scapy nests what follows as payload
-        seen.append((record.rtype, record.dst, record.sources))
-        record = record.payload
-    assert seen == [
-        (r.kind, text(r.group), [text(addr) for addr in r.sources]) for r in given_records
-    ]
-    assert MldReport.parse(report.pack()) == report
-    for short in range(len(report.pack())):
-        cut = MldReport.parse(report.pack()[:short])
-        assert cut is None or not given_records
+@given(st.lists(records, max_size=5))
+def test_version_2_report(given_records: list[GroupRecord]) -> None:
+    made = list(mc_reports(ICMPV6_MLD2_REPORT, given_records, 1 << 16, 16))
+    assert len(made) == bool(given_records)
+    for report in made:
+        there = ICMPv6MLReport2(report)
+        assert there.records_number == len(given_records)
+        seen = []
+        record = there.records[0]
+        while isinstance(record, ICMPv6MLDMultAddrRec):  # scapy nests what follows as payload
+            seen.append((record.rtype, record.dst, record.sources))
+            record = record.payload
+        assert seen == [
+            (k, text(group), [text(s) for s in srcs]) for k, group, srcs in given_records
+        ]
 
 
 @given(st.binary(max_size=300))
 def test_any_bytes_end(data: bytes) -> None:
-    for kind in (MldQuery, MldMessage, MldReport):
+    for kind in (MldQuery, MldMessage):
         kind.parse(data)
+
+
+def parse(report: bytes, size: int) -> Iterator[GroupRecord]:
+    """The records of a report of IGMPv3 or MLDv2."""
+    at = 8
+    for _ in range(int.from_bytes(report[6:8], "big")):
+        end = at + 4 + size * (1 + int.from_bytes(report[at + 2 : at + 4], "big"))
+        group, *listed = (
+            int.from_bytes(report[i : i + size], "big") for i in range(at + 4, end, size)
+        )
+        yield report[at], group, tuple(listed)
+        at = end
+    assert at == len(report)
 
 
 @given(
     st.lists(
-        st.builds(
-            MldRecord, st.integers(1, 6), addresses, st.lists(addresses, max_size=40).map(tuple)
-        ),
+        st.tuples(st.integers(1, 6), v4, st.lists(v4, max_size=40).map(tuple)),
         max_size=20,
     ),
-    st.integers(MLD2_REPORT_LEN + GREC_LEN + 16, 700),
+    st.sampled_from((4, 16)),
+    st.integers(8 + 4 + 2 * 16, 700),
 )
-def test_split_keeps_every_source_and_the_limit(given_records: list[MldRecord], room: int) -> None:
-    reports = list(mld2_split(given_records, room))
-    assert all(len(report.pack()) <= room for report in reports)
-    sent = [record for report in reports for record in report.records]
-    limit = (room - MLD2_REPORT_LEN - GREC_LEN) // 16
-    for record in given_records:
+def test_split_keeps_every_source_and_the_limit(
+    given_records: list[GroupRecord], size: int, room: int
+) -> None:
+    reports = list(mc_reports(ICMPV6_MLD2_REPORT, given_records, room, size))
+    assert all(len(report) <= room for report in reports)
+    sent = [record for report in reports for record in parse(report, size)]
+    limit = (room - 8 - 4 - size) // size
+    for kind, group, listed in given_records:
         mine = [sent.pop(0)]
-        cut = record.kind in (MODE_IS_EXCLUDE, CHANGE_TO_EXCLUDE)
-        wanted = record.sources[:limit] if cut else record.sources
-        while sum(len(r.sources) for r in mine) < len(wanted):
+        wanted = listed[:limit] if kind in (MODE_IS_EXCLUDE, CHANGE_TO_EXCLUDE) else listed
+        while sum(len(r[2]) for r in mine) < len(wanted):
             mine.append(sent.pop(0))
-        assert {(r.kind, r.group) for r in mine} == {(record.kind, record.group)}
-        assert tuple(s for r in mine for s in r.sources) == wanted
+        assert {r[:2] for r in mine} == {(kind, group)}
+        assert tuple(s for r in mine for s in r[2]) == wanted
     assert sent == []
 
 
