@@ -187,7 +187,7 @@ def ipv4_link_failure(skb: sk_buff) -> None:
     assert rt is not None
     rt.net.ipv4.steps.icmp_send(skb, icmp_codes.ICMP_DEST_UNREACH, icmp_codes.ICMP_HOST_UNREACH, 0)
     if isinstance(rt, rtable):
-        rt.expires = 0
+        rt.rt_pmtu = 0  # the path may have changed
 
 
 ipv4_dst_ops = dst_ops(
@@ -314,6 +314,9 @@ def ip_route_output_flow(net: Net, fl4: flowi, sk: inet_sock | None = None) -> r
         security_sk_classify_flow(sk, fl4)
     rt: rtable
     cached: rtable | None = net.ipv4.rt_cache_out.get(key)
+    if cached is not None and cached.expires and net.clock.now_ns() >= cached.expires:
+        rt_kill_daddr(net, cached.rt_dst)
+        cached = None
     if cached is None:
         rt = ip_route_output_key_hash(net, fl4, key)
     else:

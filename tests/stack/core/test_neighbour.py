@@ -25,7 +25,13 @@ from stack.core.neigh_table import (
     NEIGH_UPDATE_F_WEAK_OVERRIDE,
     NUD_NAMES,
 )
-from stack.core.neighbour import neigh_confirm, neigh_lookup, neigh_output, neigh_update
+from stack.core.neighbour import (
+    __neigh_lookup,
+    neigh_confirm,
+    neigh_lookup,
+    neigh_output,
+    neigh_update,
+)
 from stack.core.net_namespace import register_pernet_subsys
 from stack.core.netdevice import packet_type
 from stack.core.time64 import NSEC_PER_SEC
@@ -388,6 +394,17 @@ def test_the_administrators_table(pair):
         arp_req_set(wa.dev, C, b"\x02")
     assert n.dead
     assert neigh_update(n, MAC_B, NUD_REACHABLE) == -errno.EINVAL
+
+
+def test_an_entry_that_needs_no_arp_is_not_found_but_goes(pair):
+    _clock, a, _b, wa, _wb = pair
+    n = __neigh_lookup(a.arp_tbl, C, wa.dev, True)
+    neigh_update(n, MAC_B, NUD_NOARP, NEIGH_UPDATE_F_OVERRIDE | NEIGH_UPDATE_F_ADMIN)
+    with pytest.raises(OSError, match="no such entry"):
+        arp_req_get(wa.dev, C)
+    with pytest.raises(OSError, match="no such entry"):
+        arp_req_delete(wa.dev, C)
+    assert n.dead
 
 
 def test_loss_of_carrier_forgets_what_was_learnt(pair):

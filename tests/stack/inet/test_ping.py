@@ -26,6 +26,7 @@ from stack.core.uapi import (
     AF_INET,
     IP_RECVERR,
     IP_RECVTTL,
+    IP_TRANSPARENT,
     IP_TTL,
     IPPROTO_ICMP,
     MSG_DONTWAIT,
@@ -33,7 +34,7 @@ from stack.core.uapi import (
     SOCK_DGRAM,
     SOL_IP,
 )
-from tests.stack.ipv4.net import ME, PEER, Net, at, show
+from tests.stack.ipv4.net import FAR, ME, PEER, Net, at, show
 from tests.support import errno_of
 
 
@@ -98,6 +99,15 @@ def test_bind_conflict_and_bad_address(net: Net) -> None:
     sys_close(net.host, one)
     assert net.host.ping_table == {}
     sys_bind(net.host, ping_socket(net), at(ME, 77))
+
+
+def test_a_transparent_socket_sends_from_any_address(net: Net) -> None:
+    fd = ping_socket(net)
+    sys_setsockopt(net.host, fd, SOL_IP, IP_TRANSPARENT, 1)
+    sys_bind(net.host, fd, at(FAR, 5))
+    sys_sendto(net.host, fd, echo(1), 0, at(PEER, 0))
+    (packet,) = net.ip_sent()
+    assert (packet.src, packet[ICMP].id) == (FAR, 5)
 
 
 def test_group_range_may_forbid_them(net: Net) -> None:

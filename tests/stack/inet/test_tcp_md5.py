@@ -17,7 +17,15 @@ from fastpath.base.dma import HostMemory
 from fastpath.base.skbuff import SkbPool, kfree_skb, skb_from_bytes
 from fastpath.net.hdr import tcp_hdr_validate
 from stack.core.drop_reason import drop_names
-from stack.core.uapi import AF_INET, AF_INET6, SOCK_STREAM
+from stack.core.uapi import (
+    AF_INET,
+    AF_INET6,
+    IP_MTU_DISCOVER,
+    IP_PMTUDISC_DONT,
+    IP_PMTUDISC_WANT,
+    SOCK_STREAM,
+    SOL_IP,
+)
 from stack.host import Host
 from stack.inet.tcp_md5 import MD5SIG_KEY_BYTES, tcp_diag_md5sig, tcp_md5_do_lookup
 from stack.inet.tcp_options import tcp_parse_auth_options
@@ -164,6 +172,20 @@ def test_sack_blocks_have_less_room() -> None:
         assert transfer(net, client, server, bytes(40_000)) == bytes(40_000)
         net.finish(client, server)
         assert max(len(s.sacks) for s in net.log) == 2
+
+
+@pytest.mark.parametrize("discover", [IP_PMTUDISC_DONT, IP_PMTUDISC_WANT])
+def test_the_id_of_a_syn_ack_with_many_options(discover: int) -> None:
+    """Linux's ip_build_and_send_pkt: above 68 bytes DF is set by IP_MTU_DISCOVER's rule alone."""
+    with TcpNet() as net:
+        listening(net).setsockopt(IP_MTU_DISCOVER, discover, SOL_IP)
+        client = connecting(net)
+        assert net.run_until(lambda: client.state == "ESTABLISHED", 10 * S)
+        (syn_ack,) = (s for s in net.log if s.flags & (SYN | ACK) == SYN | ACK)
+        header = syn_ack.frame[14:34]
+        assert int.from_bytes(header[2:4], "big") > 68
+        assert bool(header[6] & 0x40) == (discover == IP_PMTUDISC_WANT)
+        assert bool(header[4] or header[5]) == (discover == IP_PMTUDISC_DONT)
 
 
 def test_acks_of_time_wait_are_signed() -> None:

@@ -227,3 +227,10 @@ def test_source_address_selection(net: Net) -> None:
     lo = net.host.dev("lo")
     assert format_addr(inet_select_addr(lo, 0, 0)) == ME
     assert format_addr(inet_select_addr(lo, 0, uapi.RT_SCOPE_HOST)) == "127.0.0.1"
+
+
+def test_with_route_localnet_addresses_of_the_host_count_as_the_links(net: Net) -> None:
+    lo = net.host.dev("lo")
+    assert format_addr(inet_select_addr(lo, 0, uapi.RT_SCOPE_LINK)) == ME
+    net.host.sysctl["net.ipv4.conf.lo.route_localnet"] = 1
+    assert format_addr(inet_select_addr(lo, 0, uapi.RT_SCOPE_LINK)) == "127.0.0.1"

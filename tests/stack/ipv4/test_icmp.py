@@ -158,6 +158,18 @@ def test_redirect_is_obeyed_from_the_present_gateway_only(net: Net) -> None:
     assert ip_route_output(net.host, ip4(FAR)).rt_gw4 == ip4("10.0.0.66")
 
 
+def test_a_redirect_lasts_five_minutes(net: Net) -> None:
+    """The sysctl mtu_expires is for path MTUs only."""
+    net.host.route_add("192.0.2.0/24", via=GW)
+    sys_connect(net.host, udp_socket(net, 1), at(FAR, 2))
+    inner = bytes(IP(src=ME, dst=FAR) / UDP(sport=1, dport=2) / Raw(bytes(8)))
+    net.inject(IP(src=GW, dst=ME) / ICMP(type=5, code=1, gw="10.0.0.66") / Raw(inner))
+    net.run(299 * SEC)
+    assert ip_route_output(net.host, ip4(FAR)).rt_gw4 == ip4("10.0.0.66")
+    net.run(2 * SEC)
+    assert ip_route_output(net.host, ip4(FAR)).rt_gw4 == ip4(GW)
+
+
 def test_an_old_router_that_gives_no_mtu_lowers_it_to_min_pmtu(net: Net) -> None:
     net.host.route_add("192.0.2.0/24", via=GW)
     inner = bytes(IP(src=ME, dst=FAR) / UDP(sport=1, dport=2))

@@ -5,12 +5,32 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scapy.layers.inet import ICMP, IP, UDP, IPOption_LSRR, IPOption_RR, IPOption_SSRR
+from scapy.layers.inet import (
+    ICMP,
+    IP,
+    UDP,
+    IPOption_LSRR,
+    IPOption_Router_Alert,
+    IPOption_RR,
+    IPOption_SSRR,
+)
 from scapy.packet import Raw
 
+from stack.core.bsd_socket import sys_recv, sys_setsockopt, sys_socket
 from stack.core.dev import dev_set_mtu
 from stack.core.netfilter import NF_DROP, NF_INET_FORWARD, nf_register_net_hook
-from stack.core.uapi import RTN_PROHIBIT, RTN_UNREACHABLE
+from stack.core.uapi import (
+    AF_INET,
+    IP_ROUTER_ALERT,
+    IPPROTO_UDP,
+    MSG_DONTWAIT,
+    RTN_PROHIBIT,
+    RTN_UNREACHABLE,
+    SO_BINDTODEVICE,
+    SOCK_RAW,
+    SOL_IP,
+    SOL_SOCKET,
+)
 from stack.ipv4.arp import arp_req_set
 from stack.ipv4.route import rt_tos2priority
 from tests.stack.ipv4.net import GW, ME, PEER, Net, ip4, one_host
@@ -121,6 +141,26 @@ def test_record_route_takes_the_outgoing_address(net: Net) -> None:
     )
     (packet,) = net.ip_sent(wire=1)
     assert packet.options[0].routers[0] == OUT
+
+
+def test_record_route_takes_the_address_that_the_route_prefers(net: Net) -> None:
+    net.host.route_add("192.0.2.0/24", via=BEYOND, src=ME)
+    header = IP(src=PEER, dst="192.0.2.9", options=[IPOption_RR(routers=["0.0.0.0"] * 3)])
+    net.inject(header / UDP(sport=1, dport=2))
+    (packet,) = net.ip_sent(wire=1)
+    assert packet.options[0].routers[0] == ME
+
+
+def test_a_bound_socket_takes_router_alerts_of_its_device_only(net: Net) -> None:
+    raw = sys_socket(net.host, AF_INET, SOCK_RAW, IPPROTO_UDP)
+    sys_setsockopt(net.host, raw, SOL_IP, IP_ROUTER_ALERT, 1)
+    sys_setsockopt(net.host, raw, SOL_SOCKET, SO_BINDTODEVICE, b"eth1")
+    alert = IP(src=PEER, dst=BEYOND, options=[IPOption_Router_Alert()]) / UDP(sport=1, dport=2)
+    net.inject(alert)
+    assert len(net.ip_sent(wire=1)) == 1
+    net.inject(alert, wire=1)
+    assert sys_recv(net.host, raw, bytearray(99), MSG_DONTWAIT) == 32
+    assert net.ip_sent(wire=1) == []
 
 
 def test_source_routes_are_dropped_by_default_and_followed_when_allowed() -> None:

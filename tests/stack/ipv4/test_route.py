@@ -162,6 +162,18 @@ def test_loose_reverse_path_needs_some_route() -> None:
     assert net.host.mib.linux.IPReversePathFilter == 1
 
 
+def test_loose_reverse_path_through_an_interface_without_an_address() -> None:
+    """What a router's link without numbers brings is checked too, unless nothing asks for it."""
+    for mode, forwarded in ((0, 1), (2, 0)):
+        net = one_host(
+            addrs=(f"{ME}/24", "10.1.0.1/24"), sysctl={"rp_filter": mode, "ip_forward": 1}
+        )
+        net.host.addr_del("eth1", "10.1.0.1/24")
+        net.inject(IP(src=FAR, dst=PEER) / UDP(sport=1, dport=2), wire=1)
+        assert len(net.ip_sent()) == forwarded
+        assert net.host.mib.linux.IPReversePathFilter == 1 - forwarded
+
+
 def test_input_cache_forgets_when_an_address_goes(net: Net) -> None:
     net.inject(IP(src=PEER, dst=ME) / ICMP())
     assert len(net.ip_sent()) == 1

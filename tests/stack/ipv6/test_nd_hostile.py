@@ -251,3 +251,15 @@ def test_any_changed_message_is_taken_or_dropped(
     net.inject(ns())
     assert any(text.startswith(f"NA {ME}") for text in sent(net))
     net.host.close()
+
+
+def test_an_advertisement_of_a_route_that_the_administrator_has() -> None:
+    net = make(fresh=False, sysctl={f"{CONF}accept_ra_rt_info_max_plen": 64})
+    net.host.route_add("2001:db9::/48", via=ROUTER_LL, dev=net.wire.dev.name, metric=1024)
+    before = routes(net)
+    net.inject(ra(ICMPv6NDOptRouteInfo(prefix="2001:db9::", plen=48, rtlifetime=60), life=0))
+    assert routes(net) == before
+    net.run(SEC)
+    net.inject(ra(ICMPv6NDOptRouteInfo(prefix="2001:dba::", plen=48, rtlifetime=60), life=0))
+    assert len(routes(net)) == len(before) + 1
+    net.host.close()

@@ -19,6 +19,8 @@ from scapy.layers.inet6 import (
     IPv6ExtHdrHopByHop,
     PadN,
 )
+from scapy.packet import Raw
+from scapy.utils import checksum
 
 from stack.core import uapi
 from stack.core.uapi import (
@@ -32,6 +34,7 @@ from stack.core.uapi import (
 from stack.host import Host
 from stack.ipv6.addrconf import inet6_addr_add
 from stack.ipv6.if_inet6 import IFA_F_NODAD
+from stack.ipv6.ip6_flowlabel import IPV6_FL_F_CREATE, IPV6_FL_S_ANY, in6_flowlabel_req
 from stack.socket import AF_INET, SOCK_DGRAM, SOCK_RAW, SOCK_STREAM, Socket
 from tests.stack.ipv6.net import ME, ME_LL, PEER, PEER_LL, Net6, ip6
 from tests.support import errno_of
@@ -340,6 +343,19 @@ def test_ping_sockets(net: Net6) -> None:
     assert (data[:1], data[8:], name[0]) == (b"\x81", b"data", PEER)
 
 
+def test_ping_sockets_get_answers_to_probes(net: Net6) -> None:
+    """RFC 8335: an extended echo reply (161) has an 8-bit sequence number and a state behind it."""
+    sock = Socket(net.host, AF_INET6, SOCK_DGRAM, IPPROTO_ICMPV6)
+    sock.setblocking(False)
+    sock.bind(("::", 77))
+    reply = struct.pack("!BBHHBB", 161, 0, 0, 77, 1, 2)
+    pseudo = ip6(PEER).to_bytes(16, "big") + ip6(ME).to_bytes(16, "big") + bytes((0, 0, 0, 8))
+    sum_ = checksum(pseudo + bytes((0, 0, 0, 58)) + reply)
+    reply = reply[:2] + sum_.to_bytes(2, "big") + reply[4:]
+    net.inject(IPv6(src=PEER, dst=ME, nh=58) / Raw(reply))
+    assert sock.recv(99) == reply
+
+
 def test_a_ping_socket_sends_by_the_interface_that_it_was_given(net: Net6) -> None:
     """RFC 3542 6.1: IPV6_PKTINFO as an option names it, so a link-local address needs no scope."""
     sock = Socket(net.host, AF_INET6, SOCK_DGRAM, IPPROTO_ICMPV6)
@@ -426,3 +442,47 @@ def test_super_packets_cross_and_are_merged_or_split(a: Host, b: Host) -> None:
     assert anc == [(uapi.SOL_UDP, uapi.UDP_GRO, struct.pack("=i", 1000))]
     sender.sendto(data, (PEER, 5001))
     assert b"".join(plain.recv(2000) for _ in range(15)) == data
+
+
+def test_an_atomic_fragment_has_a_size_too(net: Net6, sock: Socket) -> None:
+    """RFC 6946: a packet whole in one fragment; IPV6_RECVFRAGSIZE tells its length."""
+    sock.setsockopt(SOL_IPV6, uapi.IPV6_RECVFRAGSIZE, 1)
+    net.inject(
+        IPv6(src=PEER, dst=ME) / IPv6ExtHdrFragment(nh=17) / UDP(sport=7, dport=5000) / b"data"
+    )
+    data, control, _, _ = sock.recvmsg(99, 99)
+    assert data == b"data"
+    assert control == [(SOL_IPV6, uapi.IPV6_RECVFRAGSIZE, struct.pack("=i", 40 + 8 + 12))]
+
+
+@pytest.mark.parametrize("option", [uapi.IPV6_JOIN_ANYCAST, uapi.IPV6_FLOWLABEL_MGR])
+def test_who_gave_up_the_capability_is_no_administrator(
+    net: Net6, sock: Socket, option: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Joins of any anycast address, and labels that linger for longer than 150 s."""
+    anycast = ip6("2001:db8::abc").to_bytes(16, "big") + struct.pack("=i", net.wire.dev.ifindex)
+    label = in6_flowlabel_req(
+        dst=ip6(PEER), label=0x123, share=IPV6_FL_S_ANY, flags=IPV6_FL_F_CREATE, linger=200
+    )
+    value = anycast if option == uapi.IPV6_JOIN_ANYCAST else label.pack()
+    net.host.caller = 1
+    monkeypatch.setattr("stack.core.sock.has_given_up", lambda *_: True)
+    with pytest.raises(PermissionError):
+        sock.setsockopt(SOL_IPV6, option, value)
+    monkeypatch.setattr("stack.core.sock.has_given_up", lambda *_: False)
+    sock.setsockopt(SOL_IPV6, option, value)
+
+
+@pytest.mark.parametrize("family", [AF_INET, AF_INET6])
+def test_a_bound_socket_has_no_other_interface_for_unicast(net: Net6, family: int) -> None:
+    """As on the kernel: EINVAL even for the interface that it is bound to; 0 is none."""
+    level, option = (uapi.SOL_IP, uapi.IP_UNICAST_IF)
+    if family == AF_INET6:
+        level, option = SOL_IPV6, uapi.IPV6_UNICAST_IF
+    sock = Socket(net.host, family, SOCK_DGRAM)
+    sock.setsockopt(uapi.SOL_SOCKET, uapi.SO_BINDTODEVICE, net.wire.dev.name.encode())
+    for name in (net.wire.dev.name, "lo"):
+        with pytest.raises(OSError, match="bound") as info:
+            sock.setsockopt(level, option, struct.pack("!i", net.host.dev(name).ifindex))
+        assert info.value.errno == errno.EINVAL
+    sock.setsockopt(level, option, 0)

@@ -47,6 +47,7 @@ ADDRESSES = {V4: ("10.0.0.1", "10.0.0.2"), V6: ("2001:db8::1", "2001:db8::2")}
 RED = 10
 SO_BINDTODEVICE = 25
 IP_PKTINFO, IPPROTO_IP = 8, 0
+IPPROTO_IPV6, IPV6_MULTICAST_IF, IPV6_PKTINFO = 41, 17, 50
 
 
 @pytest.fixture
@@ -286,6 +287,24 @@ def test_control_messages_name_the_port(a, b):
         peer.sendto(b"x", ("10.0.0.1", 9))
         _, ((_, _, data),), _, _ = vrf.recvmsg(9, 99)
         assert struct.unpack("=i", data[:4]) == (a.dev("eth0").ifindex,)
+
+
+def test_a_socket_of_the_vrf_may_name_its_ports(a, b):
+    """IPV6_MULTICAST_IF, and IPV6_PKTINFO as an option and as a control message."""
+    port = a.dev("eth0").ifindex
+    info = bytes(16) + struct.pack("=i", port)
+    with opened(a, V6, device="red") as vrf, opened(b, V6) as peer:
+        peer.bind((ADDRESSES[V6][1], 9))
+        vrf.setsockopt(IPPROTO_IPV6, IPV6_MULTICAST_IF, port)
+        vrf.sendmsg([b"control"], [(IPPROTO_IPV6, IPV6_PKTINFO, info)], 0, (ADDRESSES[V6][1], 9))
+        vrf.setsockopt(IPPROTO_IPV6, IPV6_PKTINFO, info)
+        vrf.sendto(b"option", (ADDRESSES[V6][1], 9))
+        assert [peer.recv(9), peer.recv(9)] == [b"control", b"option"]
+        other = a.dev("lo").ifindex
+        with refused(errno.EINVAL):
+            vrf.setsockopt(IPPROTO_IPV6, IPV6_MULTICAST_IF, other)
+        with refused(errno.EINVAL):
+            vrf.setsockopt(IPPROTO_IPV6, IPV6_PKTINFO, bytes(16) + struct.pack("=i", other))
 
 
 @pytest.mark.parametrize(("family", "proto"), [(V4, ETH_P_IP), (V6, ETH_P_IPV6)])
