@@ -6,6 +6,7 @@ They read and write the values of IFLA_BR_* and IFLA_BRPORT_*; brctl(8) uses the
 from __future__ import annotations
 
 import errno
+import re
 import struct
 from collections.abc import Callable
 from typing import Any
@@ -13,10 +14,12 @@ from typing import Any
 from stack.bridge.br_private import br_port_get, net_bridge
 from stack.core.errors import os_error
 from stack.core.netdevice import net_device
+from stack.core.sysctl_net_core import kstrtol
 from stack.core.time64 import TICK_NS
 from stack.netlink.nlattr import Attrs
 from stack.netlink.rt_kinds import br_changelink, br_fill_info, br_setport, brport_fill
 
+MAC = re.compile("([0-9a-fA-F]{2}:){5}[0-9a-fA-F]{2}")
 FDB_ENTRY = struct.Struct("=6sBBIBxxx")
 """struct __fdb_entry: address, port, whether it is local, ticks since its last frame."""
 
@@ -146,11 +149,10 @@ def store(dev: net_device, directory: str, name: str, text: str) -> None:
 
 def _value(name: str, text: str) -> int | bytes:
     """Parse the written text. Raises: OSError EINVAL."""
-    try:
-        if name == "group_addr":
-            return bytes.fromhex(text.strip().replace(":", ""))
-    except ValueError:
-        raise os_error(errno.EINVAL, f"{text!r} is no address") from None
+    if name == "group_addr":
+        if not MAC.fullmatch(text.removesuffix("\n")):
+            raise os_error(errno.EINVAL, f"{text!r} is no address")
+        return bytes.fromhex(text.replace(":", ""))
     value = number(text)
     if value >> 32:
         raise os_error(errno.EINVAL, f"{text!r} is no number of 32 bits")
@@ -158,13 +160,15 @@ def _value(name: str, text: str) -> int | bytes:
 
 
 def number(text: str) -> int:
-    """Parse a written number. Raises: OSError EINVAL."""
+    """lib/kstrtox.c kstrtoul: parse a written number. Raises: OSError EINVAL, ERANGE."""
     try:
-        value = int(text.strip(), 0)
+        value = kstrtol(text.removesuffix("\n"))
     except ValueError:
         value = -1
     if value < 0:
         raise os_error(errno.EINVAL, f"{text!r} is no number")
+    if value >> 64:
+        raise os_error(errno.ERANGE, f"{text!r} has more than 64 bits")
     return value
 
 

@@ -21,7 +21,8 @@ Read add_veth first.
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from math import inf
 
 from fastpath.errors import ArgumentError, check_methods, check_type, real_number, whole_number
@@ -68,7 +69,7 @@ from stack.core.dev import dev_close, dev_open, dev_set_mtu
 from stack.core.errors import check, os_error
 from stack.core.fib_rules import LAST_ID
 from stack.core.l3mdev import netif_is_l3_master
-from stack.core.netdevice import flag_names, net_device
+from stack.core.netdevice import ETH_ALEN, flag_names, net_device
 from stack.core.rtnetlink import rtnl_delete_link
 from stack.core.time64 import NSEC_PER_SEC
 from stack.core.uapi import AF_INET, NUD_NOARP, NUD_REACHABLE
@@ -114,6 +115,8 @@ PORT_FLAGS = {
     "root_block": BR_ROOT_BLOCK,
 }
 """The flags of a port, named as in `bridge link set`."""
+MAX_CLOCK_S = 0xFFFFFFFF / 100
+"""The most seconds of an attribute in clock ticks (u32, USER_HZ)."""
 BR_TIMES = {
     "forward_delay": br_set_forward_delay,
     "hello_time": br_set_hello_time,
@@ -130,7 +133,8 @@ class Links(Net):
 
     __slots__ = ()
 
-    def _dev(self, name: str) -> net_device:
+    def dev(self, name: str) -> net_device:
+        """The interface called `name`. Raises: OSError: ENODEV."""
         check_type(self.name, "name", name, str, "an interface's name")
         dev = self.dev_by_name.get(name)
         if dev is None:
@@ -142,7 +146,7 @@ class Links(Net):
         """`ip link add NAME type dummy`: counts packets, and holds addresses."""
         _check_new("add_dummy", name)
         with self.lock:
-            return _opened(dummy_newlink(self, name), up)
+            return _configured(dummy_newlink(self, name), up)
 
     def add_tap(
         self,
@@ -157,13 +161,11 @@ class Links(Net):
 
         An interface without a NIC: no rings, no interrupts, no offloads. Raises: OSError: EEXIST.
         """
-        _check_new("add_tap", name, mac=mac)
+        _check_new("add_tap", name, mtu, mac=mac)
         takes = "a link, such as an end of e1000emu.links.pair()"
         check_methods("add_tap", "link", link, ("attach", "transmit"), takes)
         with self.lock:
-            dev = tun_set_iff(self, name, link, mac)
-            _with_mtu(dev, mtu)
-            return _opened(dev, up)
+            return _configured(tun_set_iff(self, name, link, mac), up, mtu)
 
     def add_veth(
         self,
@@ -185,12 +187,11 @@ class Links(Net):
         other, other_name = peer if isinstance(peer, tuple) and len(peer) == 2 else (self, peer)
         check_net("add_veth", other)
         check_type("add_veth", "peer", other_name, str, both)
-        _check_new("add_veth", name, mac=mac, peer_mac=peer_mac)
+        _check_new("add_veth", name, mtu, mac=mac, peer_mac=peer_mac)
         with self.lock:
             dev = veth_newlink(self, name, other, other_name, mac, peer_mac)
             for end in (dev, dev.priv.peer):
-                _with_mtu(end, mtu)
-                _opened(end, up)
+                _configured(end, up, mtu)
             return dev
 
     def add_vlan(
@@ -215,21 +216,21 @@ class Links(Net):
         id of 0 to 4094; EEXIST; EPROTONOSUPPORT; EINVAL, an MTU above the link's; EOPNOTSUPP, the
         link is not Ethernet.
         """
-        _check_new("add_vlan", name, mac=mac)
-        check_type("add_vlan", "link", link, (str, net_device), "an interface, or its name")
+        _check_new("add_vlan", name, mtu, mac=mac)
         vlan_id = whole_number("add_vlan", "vlan_id", vlan_id)
         flags = (VLAN_FLAG_REORDER_HDR if reorder_hdr else 0) | (
             VLAN_FLAG_LOOSE_BINDING if loose_binding else 0
         )
         with self.lock:
-            real = self._dev(link) if isinstance(link, str) else link
+            real = self._lower("add_vlan", link)
             proto = PROTOCOLS.get(protocol, 0)
             dev = vlan_newlink(self, name, real, vlan_id, proto, flags, mtu or 0, mac)
-            for prio, skb_prio in (ingress_qos or {}).items():
-                vlan_dev_set_ingress_priority(dev, skb_prio, prio)
-            for skb_prio, prio in (egress_qos or {}).items():
-                vlan_dev_set_egress_priority(dev, skb_prio, prio)
-            return _opened(dev, up)
+            with _deleted_on_error(dev):
+                for prio, skb_prio in (ingress_qos or {}).items():
+                    vlan_dev_set_ingress_priority(dev, skb_prio, prio)
+                for skb_prio, prio in (egress_qos or {}).items():
+                    vlan_dev_set_egress_priority(dev, skb_prio, prio)
+            return _configured(dev, up)
 
     def add_macvlan(
         self,
@@ -246,21 +247,20 @@ class Links(Net):
 
         `mode`: private, vepa, bridge, passthru, source; `sources` are the senders of mode source.
         `set_netns` moves it to another namespace. Raises: OSError: EEXIST; EBUSY, a bridge has the
-        link; EINVAL, an MTU above the link's, not Ethernet, passthru beside others. ArgumentError:
-        unknown mode.
+        link; EINVAL, an MTU not of 68 to the link's, not Ethernet, passthru beside others.
+        ArgumentError: unknown mode.
         """
-        _check_new("add_macvlan", name, mac=mac)
-        check_type("add_macvlan", "link", link, (str, net_device), "an interface, or its name")
+        _check_new("add_macvlan", name, mtu, mac=mac)
         if mode not in MACVLAN_MODE_NAMES:
             known = ", ".join(MACVLAN_MODE_NAMES)
             raise ArgumentError(f"add_macvlan: no mode {mode!r}; there are: {known}")
         with self.lock:
-            lower = self._dev(link) if isinstance(link, str) else link
+            lower = self._lower("add_macvlan", link)
             number = MACVLAN_MODE_NAMES[mode]
             dev = macvlan_common_newlink(
                 self, name, lower, number, mtu=mtu, mac=mac, sources=sources
             )
-            return _opened(dev, up)
+            return _configured(dev, up)
 
     def add_ipvlan(
         self,
@@ -276,10 +276,10 @@ class Links(Net):
 
         `mode`: l2, l3, l3s; `flag`: bridge, private, vepa; both for all slaves of the link from now
         on. `set_netns` moves it to another namespace. Raises: OSError: EEXIST; EBUSY, a bridge or
-        macvlan has the link; EINVAL, not Ethernet. ArgumentError: unknown mode or flag.
+        macvlan has the link; EINVAL, not Ethernet, or an MTU not of 68 to 65535.
+        ArgumentError: unknown mode or flag.
         """
-        _check_new("add_ipvlan", name)
-        check_type("add_ipvlan", "link", link, (str, net_device), "an interface, or its name")
+        _check_new("add_ipvlan", name, mtu)
         for what, given, names in (
             ("mode", mode, IPVLAN_MODE_NAMES),
             ("flag", flag, IPVLAN_FLAG_NAMES),
@@ -288,9 +288,9 @@ class Links(Net):
                 known = ", ".join(names)
                 raise ArgumentError(f"add_ipvlan: no {what} {given!r}; there are: {known}")
         with self.lock:
-            lower = self._dev(link) if isinstance(link, str) else link
+            lower = self._lower("add_ipvlan", link)
             number, flags = IPVLAN_MODE_NAMES[mode], IPVLAN_FLAG_NAMES[flag]
-            return _opened(ipvlan_link_new(self, name, lower, number, flags, mtu), up)
+            return _configured(ipvlan_link_new(self, name, lower, number, flags, mtu), up)
 
     def add_vrf(
         self, name: str, table: int, *, mac: bytes | None = None, up: bool = True
@@ -303,7 +303,7 @@ class Links(Net):
         _check_new("add_vrf", name, mac=mac)
         table = whole_number("add_vrf", "table", table, 1, LAST_ID)
         with self.lock:
-            return _opened(vrf_newlink(self, name, table, mac), up)
+            return _configured(vrf_newlink(self, name, table, mac), up)
 
     def add_tunnel(
         self,
@@ -332,17 +332,15 @@ class Links(Net):
         are for GRE. `ignore_df` needs `pmtudisc=False`. `encap_limit` None: no option (RFC 2473).
         Raises: OSError: EEXIST; EINVAL; ENODEV. ArgumentError: unknown kind, invalid address.
         """
-        _check_new("add_tunnel", name, mac=mac)
+        _check_new("add_tunnel", name, mtu, mac=mac)
         p = tunnel_parms(kind, remote, local, ttl, tos, key, csum, seq, encap_limit)
         p.pmtudisc, p.ignore_df = bool(pmtudisc), bool(ignore_df)
         if p.ignore_df and p.pmtudisc and KINDS[kind].family == AF_INET:
             raise os_error(errno.EINVAL, f"{name}: ignore_df without pmtudisc=False")
         with self.lock:
             if link is not None:
-                p.link = (self._dev(link) if isinstance(link, str) else link).ifindex
-            dev = tunnel_newlink(self, name, kind, p, mac)
-            _with_mtu(dev, mtu)
-            return _opened(dev, up)
+                p.link = self._lower("add_tunnel", link).ifindex
+            return _configured(tunnel_newlink(self, name, kind, p, mac), up, mtu)
 
     def add_bridge(
         self,
@@ -374,39 +372,31 @@ class Links(Net):
         _check_new("add_bridge", name, mac=mac)
         check_type("add_bridge", "ports", ports, Iterable, "a list of interfaces' names")
         group_fwd_mask = whole_number("add_bridge", "group_fwd_mask", group_fwd_mask)
-        seconds = "a number of seconds"
-        ageing_time = real_number(
-            "add_bridge", "ageing_time", ageing_time, -inf, inf, takes=seconds
-        )
         if group_fwd_mask & BR_GROUPFWD_RESTRICTED or group_fwd_mask >> 16:
             raise os_error(errno.ERANGE, f"{name}: group_fwd_mask {group_fwd_mask:#x}")
-        if ageing_time < 0:
-            raise os_error(errno.ERANGE, f"{name}: ageing_time {ageing_time}")
+        fdb_max_learned = whole_number(
+            "add_bridge", "fdb_max_learned", fdb_max_learned, 0, 0xFFFFFFFF
+        )
         priority = whole_number("add_bridge", "priority", priority, 0, 0xFFFF)
+        ageing_ns = _bridge_time("ageing_time", ageing_time)
         given = {"forward_delay": forward_delay, "hello_time": hello_time, "max_age": max_age}
-        times = {
-            word: int(real_number("add_bridge", word, value, 0, inf, takes=seconds) * NSEC_PER_SEC)
-            for word, value in given.items()
-        }
+        times = {word: _bridge_time(word, value) for word, value in given.items()}
         with self.lock:
-            devs = [self._dev(port) for port in ports]
+            devs = [self.dev(port) for port in ports]
             dev = br_add_bridge(self, name, mac)
             br: net_bridge = dev.priv
-            br_set_ageing_time(br, int(ageing_time * NSEC_PER_SEC))
-            br.group_fwd_mask = group_fwd_mask
-            br.fdb_max_learned = whole_number("add_bridge", "fdb_max_learned", fdb_max_learned, 0)
-            try:
+            br_set_ageing_time(br, ageing_ns)
+            br.group_fwd_mask, br.fdb_max_learned = group_fwd_mask, fdb_max_learned
+            with _deleted_on_error(dev):
                 br_stp_set_enabled(br, stp)
                 br_stp_set_bridge_priority(br, priority)
                 for word, setter in BR_TIMES.items():
                     check(setter(br, times[word]), f"{dev.name}: {word} {given[word]}")
                 for port in devs:
                     check(br_add_if(br, port), f"{port.name}: master {dev.name}")
-                    _opened(port, up)
-                return _opened(dev, up)
-            except OSError:
-                rtnl_delete_link(dev)
-                raise
+                    if up:
+                        check(dev_open(port), f"{port.name}: open")
+            return _configured(dev, up)
 
     def add_bond(
         self,
@@ -431,20 +421,17 @@ class Links(Net):
             if CALLED.get(option, option) not in OPTIONS:
                 raise ArgumentError(f"add_bond: there is no option {option!r}")
         with self.lock:
-            devs = [self._dev(one) for one in slaves]
+            devs = [self.dev(one) for one in slaves]
             dev = bond_create(self, name, mac)
-            try:
+            with _deleted_on_error(dev):
                 for option, value in {"mode": mode, **options}.items():
                     bond_opt_set_word(dev.priv, option, value)
                 if primary is not None:
-                    bond_option_primary_set(dev.priv, self._dev(primary))
+                    bond_option_primary_set(dev.priv, self.dev(primary))
                 for one in devs:
                     dev_close(one)
                     bond_enslave(dev.priv, one)
-                return _opened(dev, up)
-            except OSError:
-                rtnl_delete_link(dev)
-                raise
+            return _configured(dev, up)
 
     def set_master(self, name: str, master: str | None) -> None:
         """`ip link set NAME master BRIDGE`, of a bond or VRF too, or `nomaster` (None).
@@ -454,7 +441,7 @@ class Links(Net):
         bond: EPERM, the new slave is up. For a VRF: EOPNOTSUPP for lo.
         """
         with self.lock:
-            dev = self._dev(name)
+            dev = self.dev(name)
             if master is None:
                 if dev.master is not None and netif_is_l3_master(dev.master):
                     vrf_del_slave(dev.master, dev)
@@ -463,14 +450,13 @@ class Links(Net):
                     release = bond_release if bond else br_del_if
                     check(release(dev.master.priv, dev), f"{name}: nomaster")
                 return
-            if netif_is_l3_master(self._dev(master)):
-                check(vrf_add_slave(self._dev(master), dev), f"{name}: master {master}")
-                return
-            if netif_is_bond_master(self._dev(master)):
-                bond_enslave(self._dev(master).priv, dev)
-                return
-            br = self._bridge(master)
-            check(br_add_if(br, dev), f"{name}: master {master}")
+            upper = self.dev(master)
+            if netif_is_l3_master(upper):
+                check(vrf_add_slave(upper, dev), f"{name}: master {master}")
+            elif netif_is_bond_master(upper):
+                bond_enslave(upper.priv, dev)
+            else:
+                check(br_add_if(self._bridge(master), dev), f"{name}: master {master}")
 
     def bridge_port(
         self,
@@ -535,33 +521,62 @@ class Links(Net):
         Raises: OSError: ENODEV; EOPNOTSUPP, it is hardware, or `lo`.
         """
         with self.lock:
-            check(rtnl_delete_link(self._dev(name)), f"{self.name}: delete {name}")
+            check(rtnl_delete_link(self.dev(name)), f"{self.name}: delete {name}")
+
+    def _lower(self, where: str, link: str | net_device) -> net_device:
+        check_type(where, "link", link, (str, net_device), "an interface, or its name")
+        return self.dev(link) if isinstance(link, str) else link
 
     def _bridge(self, name: str) -> net_bridge:
-        dev = self._dev(name)
+        dev = self.dev(name)
         if not netif_is_bridge_master(dev):
             raise os_error(errno.EOPNOTSUPP, f"{self.name}: {name} is no bridge")
         br: net_bridge = dev.priv
         return br
 
     def _port(self, name: str) -> net_bridge_port:
-        p = br_port_get(self._dev(name))
+        p = br_port_get(self.dev(name))
         if p is None:
             raise os_error(errno.EINVAL, f"{self.name}: {name} is no port of a bridge")
         return p
 
 
-def _check_new(where: str, name: str, **macs: bytes | None) -> None:
-    """Raise ArgumentTypeError unless a new device's name is text and each address is bytes."""
+def _check_new(where: str, name: str, mtu: int | None = None, **macs: bytes | None) -> None:
+    """Raise ArgumentTypeError unless the name is text, the MTU an int and each address bytes."""
     check_type(where, "name", name, str, "text, such as eth%d")
+    if mtu is not None:
+        whole_number(where, "mtu", mtu, unit="bytes")
     for word, mac in macs.items():
         if mac is not None:
             check_type(where, word, mac, (bytes, bytearray), "six bytes")
 
 
-def _with_mtu(dev: net_device, mtu: int | None) -> None:
-    if mtu is not None:
-        check(dev_set_mtu(dev, whole_number("add", "mtu", mtu, unit="bytes")), f"{dev.name}: mtu")
+@contextmanager
+def _deleted_on_error(dev: net_device) -> Iterator[None]:
+    """An error in the block deletes the new device (net/core/rtnetlink.c rtnl_newlink_create)."""
+    try:
+        yield
+    except Exception:
+        rtnl_delete_link(dev)
+        raise
+
+
+def _configured(dev: net_device, up: bool, mtu: int | None = None) -> net_device:
+    """Set a new device's MTU and bring it up; an error deletes it. Raises: OSError."""
+    with _deleted_on_error(dev):
+        if mtu is not None:
+            check(dev_set_mtu(dev, mtu), f"{dev.name}: mtu {mtu}")
+        if up:
+            check(dev_open(dev), f"{dev.name}: open")
+    return dev
+
+
+def _bridge_time(word: str, seconds: float) -> int:
+    """A bridge's time in nanoseconds. Raises: ArgumentError; OSError ERANGE."""
+    seconds = real_number("add_bridge", word, seconds, -inf, inf, takes="a number of seconds")
+    if not 0 <= seconds <= MAX_CLOCK_S:
+        raise os_error(errno.ERANGE, f"add_bridge: {word} {seconds}")
+    return int(seconds * NSEC_PER_SEC)
 
 
 def tunnel_parms(
@@ -608,17 +623,14 @@ def tunnel_parms(
     return p
 
 
-def _opened(dev: net_device, up: bool) -> net_device:
-    if up:
-        check(dev_open(dev), f"{dev.name}: open")
-    return dev
-
-
 def _mac(addr: str | bytes) -> bytes:
     try:
-        return bytes.fromhex(addr.replace(":", "")) if isinstance(addr, str) else bytes(addr)
+        mac = bytes.fromhex(addr.replace(":", "")) if isinstance(addr, str) else bytes(addr)
     except ValueError:
-        raise os_error(errno.EINVAL, f"no Ethernet address: {addr!r}") from None
+        mac = b""
+    if len(mac) != ETH_ALEN:
+        raise os_error(errno.EINVAL, f"no Ethernet address: {addr!r}")
+    return mac
 
 
 # --- what `ip` and `bridge` print ---------------------------------------------------------------
@@ -653,20 +665,14 @@ def _seen_from(dev: net_device, other: net_device) -> str:
 def _operstate(dev: net_device) -> str:
     if not dev.flags & netdevice.IFF_UP:
         return "DOWN"
-    return "LOWERLAYERDOWN" if _no_lower(dev) else _carrier(dev)
+    if not dev.state & netdevice.LINK_STATE_NOCARRIER:
+        return "UP"
+    return "LOWERLAYERDOWN" if _is_stacked(dev) else "DOWN"
 
 
 def _is_stacked(dev: net_device) -> bool:
     """Whether it is a device on a lower device: a VLAN, a macvlan."""
     return bool(dev.lower) and not netif_is_bridge_master(dev)
-
-
-def _no_lower(dev: net_device) -> bool:
-    return _is_stacked(dev) and bool(dev.state & netdevice.LINK_STATE_NOCARRIER)
-
-
-def _carrier(dev: net_device) -> str:
-    return "DOWN" if dev.state & netdevice.LINK_STATE_NOCARRIER else "UP"
 
 
 def id_text(bridge_id: bytes) -> str:

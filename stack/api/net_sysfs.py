@@ -201,16 +201,13 @@ def _store_mtu(dev: net_device, text: str) -> None:
 
 def _store_tx_queue_len(dev: net_device, text: str) -> None:
     value = br_sysfs.number(text)
-    if value >> 31:
+    if value >> 32:
         raise os_error(errno.ERANGE, f"{value} packets are too many for a queue")
     dev.tx_queue_len = value
 
 
 def _store_group(dev: net_device, text: str) -> None:
-    value = br_sysfs.number(text)
-    if value >> 64:
-        raise os_error(errno.ERANGE, f"{value} is no number of 64 bits")
-    dev.group = value & 0xFFFFFFFF
+    dev.group = br_sysfs.number(text) & 0xFFFFFFFF
 
 
 def _store_limit(field: str, unit: int = 1) -> Callable[[net_device, str], None]:

@@ -61,10 +61,6 @@ class Namespace(Links):
         table = sysctl_table(machine.ram.size_bytes, sysctl, first=first)
         super().__init__(machine, name, NameService(), table, uid=uid, gid=gid)
 
-    def dev(self, name: str) -> net_device:
-        """The interface called `name`. Raises: OSError: ENODEV."""
-        return self._dev(name)
-
     def ifconfig(
         self,
         name: str,
@@ -73,7 +69,7 @@ class Namespace(Links):
         up: bool | None = None,
         mtu: int | None = None,
     ) -> None:
-        """Configure an interface: `addr` is added, then `mtu`, then up or down.
+        """Configure an interface: set `mtu`, add `addr`, then bring it up or down.
 
         `addr`: "10.0.0.1/24" or "2001:db8::2/64". An IPv6 address can be used after duplicate
         address detection, a second or two after the interface is up.

@@ -262,12 +262,20 @@ def dev_change_flags(dev: net_device, flags: int) -> int:
     return 0
 
 
+def dev_validate_mtu(dev: net_device, mtu: int) -> int:
+    """net/core/dev.c: 0, or -EINVAL for an MTU that the device cannot have."""
+    if not dev.min_mtu <= mtu < 1 << 31 or (dev.max_mtu and mtu > dev.max_mtu):
+        return -errno.EINVAL
+    return 0
+
+
 def dev_set_mtu(dev: net_device, mtu: int) -> int:
     """net/core/dev.c: 0, -EINVAL or the driver's error."""
     if mtu == dev.mtu:
         return 0
-    if not dev.min_mtu <= mtu < 1 << 31 or (dev.max_mtu and mtu > dev.max_mtu):
-        return -errno.EINVAL
+    err = dev_validate_mtu(dev, mtu)
+    if err:
+        return err
     if dev.netdev_ops.ndo_change_mtu is not None:
         err = dev.netdev_ops.ndo_change_mtu(dev, mtu)
         if err:

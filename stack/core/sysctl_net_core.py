@@ -23,12 +23,21 @@ UINT_MAX = (1 << 32) - 1
 LONG_MAX = (1 << 63) - 1
 
 NUMBER, NAME, NAMES, PORTS, KEYS = "number", "name", "names", "ports", "keys"
+NUMERAL = re.compile("[+-]?(0[xX][0-9a-fA-F]+|0[0-7]*|[1-9][0-9]*)")
 NO_KEY = "00000000-00000000-00000000-00000000"
 
 
 class SysctlError(E1000Error, OSError):
     """A sysctl that does not exist (ENOENT) or is read-only (EACCES), or a value out of its range
     (EINVAL), as in /proc."""
+
+
+def kstrtol(text: str) -> int:
+    """lib/kstrtox.c with base 0: decimal, hexadecimal with 0x, octal with 0. Raises: ValueError."""
+    if not NUMERAL.fullmatch(text):
+        raise ValueError(f"no number: {text!r}")
+    octal = text.lstrip("+-")[:1] == "0" and "x" not in text.lower()
+    return int(text, 8 if octal else 0)
 
 
 def ranges(numbers: Collection[int], to: str = "-", then: str = ",") -> str:
@@ -128,7 +137,7 @@ class Sysctl:
         """proc_dointvec_minmax for one number; `whole` is its vector, for the message."""
         shown = value if whole is None else whole
         try:
-            number = int(value, 0) if isinstance(value, str) else operator.index(value)
+            number = kstrtol(value.strip()) if isinstance(value, str) else operator.index(value)
         except (TypeError, ValueError):
             raise self.wrong(shown) from None
         if not self.low <= number <= self.high:

@@ -23,6 +23,7 @@ from stack.core.dev import (
     dev_addresses_unsync,
     dev_change_flags,
     dev_set_allmulti,
+    dev_validate_mtu,
     free_netdev,
     unregister_netdevice,
 )
@@ -272,17 +273,19 @@ def ipvlan_link_new(
     """`ip link add link LOWER name NAME type ipvlan mode MODE`.
 
     Mode and flags apply to all slaves (flags None: unchanged). `mtu` None: that of the
-    master. If `lower` is a slave, its master is used.
+    master. If `lowerdev` is a slave, its master is used.
 
     Raises:
-        OSError: EEXIST, the name is taken. EINVAL: the master is not Ethernet. EBUSY: a bridge or
-            macvlan uses the master. ENOSPC: there are 65533 slaves.
+        OSError: EEXIST, the name is taken. EINVAL: the master is not Ethernet, or an MTU not of 68
+            to 65535. EBUSY: a bridge or macvlan uses the master. ENOSPC: there are 65533 slaves.
         ValueError: the name is empty or too long.
     """
     load_module(net.machine, "ipvlan", ipvlan_net_ops)
     if lowerdev.priv_flags & IFF_IPVLAN_SLAVE:
         lowerdev = lowerdev.priv.lowerdev
     dev = rtnl_create_link(net, name, ipvlan_link_ops, ipvlan_link_setup)
+    if mtu is not None:
+        check(dev_validate_mtu(dev, mtu), f"ipvlan {name}: mtu {mtu}")
     port = ipvlan_port_get(lowerdev) or ipvlan_port_create(lowerdev)
     ipvlan = ipvl_dev(dev, lowerdev, port)
     dev.priv = ipvlan

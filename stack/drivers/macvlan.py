@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 
 from stack.core import netdevice
-from stack.core.dev import dev_set_mtu, free_netdev, unregister_netdevice
+from stack.core.dev import dev_set_mtu, dev_validate_mtu, free_netdev, unregister_netdevice
 from stack.core.dev_notifier import watches_devices
 from stack.core.dev_upper import netdev_upper_dev_unlink, stacked_register
 from stack.core.errors import check, os_error
@@ -46,13 +46,13 @@ def macvlan_common_newlink(
 ) -> net_device:
     """`ip link add link LOWER name NAME type macvlan mode MODE`.
 
-    `mtu` None: that of the lower device. `sources` are the senders of mode source. If `lower` is a
-    macvlan device, its lower device is used.
+    `mtu` None: that of the lower device. `sources` are the senders of mode source. If
+    `lowerdev` is a macvlan device, its lower device is used.
 
     Raises:
         OSError: EEXIST, the name is taken. EINVAL: the lower device is not Ethernet, the MTU is
-            above its own, mode passthru beside others, senders in another mode. EBUSY: a bridge
-            uses the lower device.
+            not of 68 to its own, mode passthru beside others, senders in another mode. EBUSY: a
+            bridge uses the lower device.
         ValueError: the name is empty or too long.
     """
     load_module(net.machine, "macvlan", macvlan_net_ops)
@@ -77,7 +77,10 @@ def macvlan_common_newlink(
         vlan.mode, vlan.flags = mode, flags
         vlan.bc_queue_len_req = bc_queue_len
         dev.priv = vlan
-        dev.mtu = lowerdev.mtu if mtu is None else mtu
+        dev.mtu = lowerdev.mtu
+        if mtu is not None:
+            check(dev_validate_mtu(dev, mtu), f"{what}: mtu {mtu}")
+            dev.mtu = mtu
         dev.min_mtu, dev.max_mtu = netdevice.ETH_MIN_MTU, lowerdev.max_mtu
         eth_hw_addr_init(dev, mac)
         if mode == MACVLAN_MODE_PASSTHRU:

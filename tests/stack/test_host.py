@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import errno
+import math
 
 import pytest
 
 from e1000emu.clock import VirtualClock
 from e1000emu.lab import add_nic
 from e1000emu.links import pair
+from fastpath.errors import ArgumentError
 from stack.core.netdevice import IFF_UP
 from stack.host import Host
 from stack.socket import AF_INET, SOCK_DGRAM
@@ -39,6 +41,31 @@ def test_ifconfig_refuses_nonsense():
             host.ifconfig("lo", mtu=-1)
         with pytest.raises(OSError, match="lo"):
             host.ifconfig("lo", "127.0.0.1/8")
+
+
+@pytest.mark.parametrize(
+    ("number", "create"),
+    [
+        (errno.EINVAL, lambda host: host.add_veth("v0", "v1", mtu=100_000)),
+        (errno.EINVAL, lambda host: host.add_tunnel("t0", "ipip", remote="10.0.0.1", mtu=1 << 20)),
+        (errno.EINVAL, lambda host: host.add_tap("tap0", pair()[0], mtu=100_000)),
+        (errno.EINVAL, lambda host: host.add_macvlan("m0", "low", mtu=67)),
+        (errno.EINVAL, lambda host: host.add_ipvlan("i0", "low", mtu=67)),
+        (errno.EINVAL, lambda host: host.add_ipvlan("i0", "low", mtu=65_536)),
+        (errno.ENETDOWN, lambda host: host.add_vlan("low.5", "low", 5, up=True)),
+        (errno.ERANGE, lambda host: host.add_bridge("br0", ageing_time=math.inf)),
+        (errno.ERANGE, lambda host: host.add_bridge("br0", hello_time=math.inf)),
+        (None, lambda host: host.add_bridge("br0", fdb_max_learned=-1)),
+        (None, lambda host: host.add_vlan("low.5", "low", 5, mtu="big")),
+    ],
+)
+def test_a_device_that_cannot_be_configured_is_deleted(number, create):
+    with Host(clock=VirtualClock()) as host:
+        host.add_dummy("low")
+        with pytest.raises((OSError, ArgumentError)) as info:
+            create(host)
+        assert getattr(info.value, "errno", None) == number
+        assert list(host.dev_by_name) == ["lo", "low"]
 
 
 def test_addresses_come_and_go(a: Host, b: Host):

@@ -465,6 +465,9 @@ def test_times_and_numbers_are_checked():
         switch.host.add_bridge("a-bridge-with-a-long-name")
     with refused(errno.EADDRNOTAVAIL):
         switch.host.add_bridge("br1", mac=b"\x01\0\0\0\0\0")
+    for addr in ("02:00", b"\x02", "no"):
+        with refused(errno.EINVAL):
+            switch.host.fdb_add(addr, "eth0")
     assert switch.clock.now_ns() < SECOND
     assert_no_leak(switch.host)
 
