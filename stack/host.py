@@ -130,7 +130,7 @@ class Host(Namespace):
         """
         check_type("netns_add", "name", name, str, "text")
         with self.lock:
-            if name == self.name or any(n.name == name for n in self.machine.net_namespace_list):
+            if any(net.name == name for net in self.machine.net_namespace_list):
                 raise os_error(errno.EEXIST, f"{self.name}: there is a namespace {name!r} already")
             uid = self.uid if uid is None else uid
             return Namespace(self.machine, name, uid=uid, gid=self.gid, sysctl=sysctl)

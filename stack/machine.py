@@ -50,10 +50,10 @@ class Machine:
 
     Args:
         name: for messages and traces.
-        clock: an object as e1000emu.clock has them; machines on one link share it.
+        clock: a clock of e1000emu.clock; machines on one link share it.
         ram_bytes: memory for packet buffers, rings and what devices reach; committed lazily.
         ram: the memory, if the caller provides it.
-        seed: of every random choice (ports, sequence numbers, ids); default: derived from name.
+        seed: decides every random choice (ports, sequence numbers, ids); default: the name.
     """
 
     # The computer.

@@ -95,7 +95,7 @@ class _Waker:
 
     __slots__ = ("_fn", "_loop", "_wake", "_wq")
 
-    def __init__(self, sock: Socket, fn: Callable[[], Any]) -> None:
+    def __init__(self, sock: Socket | epoll, fn: Callable[[], Any]) -> None:
         self._loop = asyncio.get_running_loop()
         self._fn = fn
         clock = sock.net.clock
@@ -116,33 +116,22 @@ class _Waker:
         self._wq.remove(self._wake)
 
 
-class _Sleep:
+class _Sleep(_Waker):
     """One sleep of a coroutine on a socket: `future` is done at the next wake-up.
 
     Call with the host's lock held from the coroutine's check on, so that no wake-up is lost in
     between.
     """
 
-    __slots__ = ("future", "loop", "wake", "wq")
+    __slots__ = ("future",)
 
     def __init__(self, sock: Socket | epoll) -> None:
-        clock = sock.net.clock
-        require_running(clock, "a coroutine that waits")
-        self.loop = asyncio.get_running_loop()
-        self.future: asyncio.Future[None] = self.loop.create_future()
-        self.wake = self.wake_loop if is_threaded(clock) else self.done
-        self.wq = sock.wait_queue()
-        self.wq.add(self.wake)
+        self.future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        super().__init__(sock, self._done)
 
-    def done(self) -> None:
-        if not self.future.done():
+    def _done(self) -> None:
+        if not self.future.done() and not self._loop.is_closed():
             self.future.set_result(None)
-
-    def wake_loop(self) -> None:
-        try:
-            self.loop.call_soon_threadsafe(self.done)
-        except RuntimeError:  # the loop was closed before the socket
-            self.wq.remove(self.wake)
 
 
 async def _retry(sock: Socket, attempt: Callable[[], T], events: int = 0) -> T:
@@ -164,7 +153,7 @@ async def _retry(sock: Socket, attempt: Callable[[], T], events: int = 0) -> T:
         try:
             await sleep.future
         finally:
-            sleep.wq.remove(sleep.wake)
+            sleep.close()
 
 
 def _check_sock(where: str, sock: object) -> None:
@@ -354,7 +343,7 @@ class SocketTransport(asyncio.Transport):
     # writing
 
     def write(self, data: Any) -> None:
-        if self._write_eof or self._eof_sent:
+        if self._write_eof:
             raise RuntimeError("Cannot call write() after write_eof()")
         if self._closing or not len(data):
             return
@@ -410,10 +399,13 @@ class SocketTransport(asyncio.Transport):
             self._protocol.pause_writing()
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
-        self._high = 256 * 1024 if high is None else high
-        self._low = self._high // 4 if low is None else low
-        if not 0 <= self._low <= self._high:
-            raise ValueError(f"high ({self._high}) must be >= low ({self._low}) must be >= 0")
+        if high is None:
+            high = 256 * 1024 if low is None else 4 * low
+        if low is None:
+            low = high // 4
+        if not 0 <= low <= high:
+            raise ValueError(f"high ({high}) must be >= low ({low}) must be >= 0")
+        self._high, self._low = high, low
         self._maybe_pause()
 
     def get_write_buffer_limits(self) -> tuple[int, int]:
@@ -655,15 +647,23 @@ async def start_server(
     backlog: int = SOMAXCONN,
 ) -> Server:
     """As `asyncio.start_server`, on host `net`."""
-    check_callable("start_server", "client_connected_cb", client_connected_cb)
-    limit = whole_number("start_server", "limit", limit, 1, unit="bytes")
+    factory = stream_factory("start_server", client_connected_cb, limit)
+    return await create_server(net, factory, host, port, backlog=backlog)
+
+
+def stream_factory(
+    where: str, client_connected_cb: Callable[..., Awaitable[None] | None], limit: int
+) -> Callable[[], asyncio.StreamReaderProtocol]:
+    """The protocol factory of a server of streams. Raises: ArgumentError."""
+    check_callable(where, "client_connected_cb", client_connected_cb)
+    limit = whole_number(where, "limit", limit, 1, unit="bytes")
     loop = asyncio.get_running_loop()
 
     def factory() -> asyncio.StreamReaderProtocol:
         reader = asyncio.StreamReader(limit=limit, loop=loop)
         return asyncio.StreamReaderProtocol(reader, client_connected_cb, loop=loop)
 
-    return await create_server(net, factory, host, port, backlog=backlog)
+    return factory
 
 
 class DatagramTransport(asyncio.DatagramTransport):
@@ -686,7 +686,7 @@ class DatagramTransport(asyncio.DatagramTransport):
         self._schedule()
 
     def _schedule(self) -> None:
-        if not self._queued and not self._closing:
+        if not self._queued and not self._closing and not self._loop.is_closed():
             self._queued = True
             self._loop.call_soon(self._read)
 
@@ -788,16 +788,13 @@ class _VirtualSelector(selectors.DefaultSelector):
         if timeout is not None and timeout <= 0:
             clock.run_until(clock.now_ns())
             return super().select(0)
-        deadline = None
-        if timeout is not None:
-            deadline = clock.now_ns() + math.ceil(timeout * 1e9)
         executor = getattr(loop, "_default_executor", None)
-        if deadline is None and executor is not None:
+        if timeout is None and executor is not None:
             # Executor threads wake up the loop through its descriptor, in real time.
             if not clock.run_until_idle():
                 return super().select(0)
-            return super().select(None if not ready else 0)
-        left = None if deadline is None else deadline - clock.now_ns()
+            return super().select(0 if ready else None)
+        left = None if timeout is None else math.ceil(timeout * 1e9)
         if len(self.get_map()) == OWN_DESCRIPTORS:
             clock.wait(lambda: bool(ready), left)
             return super().select(0)

@@ -24,4 +24,4 @@ async def epoll_wait(ep: epoll, maxevents: int = -1) -> list[tuple[int, int]]:
         try:
             await sleep.future
         finally:
-            sleep.wq.remove(sleep.wake)
+            sleep.close()

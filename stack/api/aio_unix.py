@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from fastpath.errors import check_callable, whole_number
-from stack.api.aio import Server, SocketTransport, sock_connect
+from stack.api.aio import Server, SocketTransport, sock_connect, stream_factory
 from stack.api.socket import AF_UNIX, SOCK_STREAM, SOMAXCONN, Socket
 from stack.net import Net
 
@@ -81,12 +81,5 @@ async def start_unix_server(
     backlog: int = SOMAXCONN,
 ) -> Server:
     """As `asyncio.start_unix_server`, in `net`."""
-    check_callable("start_unix_server", "client_connected_cb", client_connected_cb)
-    limit = whole_number("start_unix_server", "limit", limit, 1, unit="bytes")
-    loop = asyncio.get_running_loop()
-
-    def factory() -> asyncio.StreamReaderProtocol:
-        reader = asyncio.StreamReader(limit=limit, loop=loop)
-        return asyncio.StreamReaderProtocol(reader, client_connected_cb, loop=loop)
-
+    factory = stream_factory("start_unix_server", client_connected_cb, limit)
     return await create_unix_server(net, factory, path, backlog=backlog)

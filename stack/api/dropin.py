@@ -181,7 +181,7 @@ def dropin(net: Net, kernel: Iterable[int] = (AF_UNIX,)) -> Iterator[Net]:
     for family in families:
         check_type("dropin", "kernel", family, int, "families, such as (AF_UNIX,)")
     new = names(net, families)
-    old = {name: getattr(stdlib, name) for name in new if hasattr(stdlib, name)}
+    old = {name: getattr(stdlib, name) for name in new}
     wrapped = ssl.SSLContext.sslsocket_class
     try:
         for name, value in new.items():

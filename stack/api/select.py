@@ -48,7 +48,7 @@ from stack.core.uapi import (
     POLLWRBAND,
     POLLWRNORM,
 )
-from stack.core.wait import wait_queue_head
+from stack.core.wait import MAX_SCHEDULE_TIMEOUT, wait_queue_head
 from stack.net import Net
 
 EPOLLIN = POLLIN
@@ -114,10 +114,12 @@ def host_fd(what: Any) -> int:
     return number
 
 
-def _ns(seconds: float) -> int:
+def timeout_ns(seconds: float) -> int:
     """Seconds to ns, rounded up as in the standard library, so that no wait ends early."""
     if math.isnan(seconds):
         raise ValueError("Invalid value NaN (not a number)")
+    if seconds * 1e9 >= MAX_SCHEDULE_TIMEOUT:
+        raise OverflowError(f"a timeout of {seconds} s has more than 63 bits in ns")
     return math.ceil(seconds * 1e9)
 
 
@@ -137,14 +139,14 @@ def select(
     asked = [[(what, host_fd(what)) for what in whats] for whats in (rlist, wlist, xlist)]
     fds = [[fd for _, fd in pairs] for pairs in asked]
     n = max((fd + 1 for numbers in fds for fd in numbers), default=0)
-    limit_ns = None if timeout is None else _ns(timeout)
+    limit_ns = None if timeout is None else timeout_ns(timeout)
     with net.lock:
         found = core_sys_select(net, n, fds[0], fds[1], fds[2], limit_ns)
-    ready = [
-        [what for what, fd in pairs if fd in set(numbers)]
-        for pairs, numbers in zip(asked, found, strict=True)
-    ]
-    return ready[0], ready[1], ready[2]
+    readable, writable, urgent = (
+        [what for what, fd in pairs if fd in numbers]
+        for pairs, numbers in zip(asked, map(frozenset, found), strict=True)
+    )
+    return readable, writable, urgent
 
 
 class poll:
@@ -170,8 +172,8 @@ class poll:
         del self._wanted[host_fd(fd)]
 
     def poll(self, timeout: float | None = None) -> list[tuple[int, int]]:
-        """[(number, POLL* bits)] of the ready ones; `timeout` in ms, None or negative: none."""
-        limit_ns = None if timeout is None or timeout < 0 else _ns(timeout / 1000)
+        """[(number, POLL* bits)] of the ready ones; `timeout` in ms, None or negative: no limit."""
+        limit_ns = None if timeout is None or timeout < 0 else timeout_ns(timeout / 1000)
         with self.net.lock:
             return sys_poll(self.net, list(self._wanted.items()), limit_ns)
 
@@ -186,10 +188,10 @@ def _events16(mask: int) -> int:
 
 
 class epoll:
-    """As `select.epoll`, on host `net`: a set of the host's own (stack/core/eventpoll.py).
+    """As `select.epoll`, on host `net`: an epoll set of the host (stack/core/eventpoll.py).
 
-    Another epoll, `select` and `poll` can watch it, and SCM_RIGHTS sends its number. It has the
-    methods of a Socket that `stack.aio.wait_readable` needs.
+    Another epoll, `select` and `poll` can watch it, and SCM_RIGHTS sends its number. A coroutine
+    waits for it with `stack.api.aio_select.epoll_wait`.
     """
 
     def __init__(self, net: Net, sizehint: int = -1, flags: int = 0) -> None:
@@ -260,7 +262,7 @@ class epoll:
             sys_epoll_ctl(self.net, own, op, number, eventmask, number)
 
     def poll(self, timeout: float | None = None, maxevents: int = -1) -> list[tuple[int, int]]:
-        """[(number, EPOLL* bits)]; `timeout` in seconds, None or negative: no timeout.
+        """[(number, EPOLL* bits)]; `timeout` in seconds, None or negative: no limit.
 
         Raises: ValueError: maxevents. OSError.
         """
@@ -269,7 +271,7 @@ class epoll:
             maxevents = FD_SETSIZE - 1
         elif maxevents < 1:
             raise ValueError(f"maxevents must be greater than 0, got {maxevents}")
-        limit_ns = None if timeout is None or timeout < 0 else _ns(timeout)
+        limit_ns = None if timeout is None or timeout < 0 else timeout_ns(timeout)
         with self.net.lock:
             found = do_epoll_wait(self.net, own, maxevents, limit_ns)
         return [(number, events) for events, number in found]

@@ -35,6 +35,7 @@ from stack.api.netdb import (
     getnameinfo,
     resolve,
 )
+from stack.api.select import timeout_ns
 from stack.api.sockaddr import (
     CACHED,
     Address,
@@ -280,6 +281,7 @@ def _check_timeout(where: str, timeout: Any) -> None:
         check_type(where, "timeout", timeout, (int, float), "seconds, or None for no limit")
         if not timeout >= 0:
             raise ArgumentError(f"{where}: Timeout value out of range: {timeout}; give 0 or more")
+        timeout_ns(timeout)  # OverflowError
 
 
 def getdefaulttimeout(net: AnyNet) -> float | None:
@@ -595,15 +597,14 @@ class Socket:
             self._would_block(exc)
 
     def connect_ex(self, address: Address) -> int:
-        """`connect` that returns the errno."""
+        """`connect` that returns the errno; EAGAIN: the timeout is over. Raises: gaierror."""
+        addr = _addr(self, address)
         try:
-            self.connect(address)
-        except TimeoutError as exc:
-            return exc.errno or errno.EAGAIN
+            sys.sys_connect(self.net, self._fd, addr)
+        except BlockingIOError as exc:
+            return errno.EAGAIN if self._timeout else exc.errno or 0
         except OSError as exc:
-            if exc.errno is None:
-                raise
-            return exc.errno
+            return exc.errno or 0
         return 0
 
     # --- data ---------------------------------------------------------------------------------
@@ -833,7 +834,7 @@ class Socket:
         _check_timeout("settimeout", value)
         self._timeout = value
         sys.sys_set_nonblocking(self.net, self._fd, value == 0)
-        sys.sys_set_timeout(self.net, self._fd, int(value * 1e9) if value else None)
+        sys.sys_set_timeout(self.net, self._fd, timeout_ns(value) if value else None)
 
     def gettimeout(self) -> float | None:
         """Seconds, or None."""
@@ -1208,11 +1209,11 @@ def create_server(
 def wait_any(
     net: Net, waits: Sequence[tuple[Socket, int]], timeout: float | None = None
 ) -> list[tuple[Socket, int]]:
-    """poll(2): wait until a socket is ready for one of its events ; returns the ready ones.
+    """poll(2): wait until a socket is ready for one of its events (POLLIN ...); the ready ones.
 
     The sockets may be of several hosts, all on the clock of `net`.
     """
-    limit_ns = None if timeout is None else int(timeout * 1e9)
+    limit_ns = None if timeout is None else timeout_ns(timeout)
     with net.lock:
         table = [(fget(s.net, s._fd), events) for s, events in waits]
         found = do_poll(net.clock, table, limit_ns)

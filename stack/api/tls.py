@@ -149,7 +149,7 @@ class TlsSocket:
             return getattr(self._tls, name)
         if name in ("session", "session_reused"):
             return None
-        return lambda *args, **kwargs: None
+        return lambda *args, **kwargs: 0 if name == "pending" else None
 
     def __enter__(self) -> Self:
         return self
@@ -176,7 +176,7 @@ class TlsSocket:
             self._stuck = False
 
     def _receive_records(self, seen: int) -> None:
-        """Wait for bytes of the connection, unless some have arrived since `seen` was true.
+        """Wait for bytes of the connection, unless some have arrived since `_received` was `seen`.
 
         Raises: SSLWantReadError, OSError.
         """
@@ -335,23 +335,23 @@ class TlsSocket:
 
     def connect(self, address: Any) -> None:
         """Connect, then perform the handshake."""
-        if self.server_side:
-            raise ValueError("can't connect in server-side mode")
-        if self._tls is not None:
-            raise ValueError("attempt to connect already-connected SSLSocket!")
+        self._may_connect()
         self._sock.connect(address)
         self._connected()
 
     def connect_ex(self, address: Any) -> int:
         """`connect` that returns the errno of the connection."""
-        if self.server_side:
-            raise ValueError("can't connect in server-side mode")
-        if self._tls is not None:
-            raise ValueError("attempt to connect already-connected SSLSocket!")
+        self._may_connect()
         err = self._sock.connect_ex(address)
         if not err:
             self._connected()
         return err
+
+    def _may_connect(self) -> None:
+        if self.server_side:
+            raise ValueError("can't connect in server-side mode")
+        if self._tls is not None:
+            raise ValueError("attempt to connect already-connected SSLSocket!")
 
     def accept(self) -> tuple[TlsSocket, RetAddress]:
         """The next connection, after its handshake, and its peer."""

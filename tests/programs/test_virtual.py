@@ -139,7 +139,7 @@ SCRIPTS = {
         signal.signal(signal.SIGALRM, lambda *_: rang.append(time.monotonic()))
         print(signal.setitimer(signal.ITIMER_REAL, 2.5, 1), signal.getitimer(signal.ITIMER_REAL))
         time.sleep(6)
-        print(rang, signal.setitimer(signal.ITIMER_REAL, 0))
+        print(rang, signal.setitimer(signal.ITIMER_REAL, 0), signal.getitimer(signal.ITIMER_REAL))
         print(signal.alarm(9), signal.alarm(4))
         signal.pause()
         print(time.monotonic())
@@ -156,7 +156,7 @@ SCRIPTS = {
         """,
         [
             "(0.0, 0.0) (2.5, 1.0)",
-            "[2.5, 3.5, 4.5, 5.5] (0.5, 1.0)",
+            "[2.5, 3.5, 4.5, 5.5] (0.5, 1.0) (0.0, 0.0)",
             "0 9",
             "10.0",
             "0",

@@ -42,6 +42,7 @@ from stack.api.programs.memory import (
     total,
     user_buffers,
 )
+from stack.api.programs.pipes import PIPE_BYTES
 from stack.api.programs.placeholder import Opened, Placeholder
 from stack.api.programs.rings import Mapped
 from stack.api.programs.supervisor import Call, forget, opened, show_at
@@ -78,6 +79,7 @@ from stack.core.read_write import vfs_iter_read, vfs_iter_write
 from stack.core.rows import narrow, wide
 from stack.core.sock import raise_sock_error
 from stack.core.sockaddr import sockaddr
+from stack.core.splice import SPLICE_F_MORE, SPLICE_F_NONBLOCK
 from stack.core.tcp_states import TCP_CLOSE, TCP_SYN_SENT
 from stack.core.time64 import NSEC_PER_MSEC, NSEC_PER_SEC
 from stack.drivers.tun_chr import tun_chr_open
@@ -92,8 +94,6 @@ from stack.packet.packet_sock import PACKET_FANOUT_DATA, PACKET_HDRLEN, TPACKET_
 
 TUN_PATH = TUN.decode()
 MAX_OPTLEN = 1 << 16
-SPLICE_F_NONBLOCK, SPLICE_F_MORE = 2, 4
-PIPE_BYTES = 1 << 16
 PIPE_NS = NSEC_PER_MSEC
 """Polling interval for a pipe that splice(2) waits for."""
 libc = ctypes.CDLL(None, use_errno=True)

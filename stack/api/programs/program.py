@@ -175,7 +175,8 @@ def spawn(
     the environment.
 
     Raises: ClockError: the host's clock is not running. ArgumentError: not a program, a clock
-    without real time, or a system without seccomp's user notification. OSError.
+    other than a RealClock or a VirtualClock, or a system without seccomp's user notification.
+    OSError.
     """
     check_net("spawn", host)
     if not isinstance(host.clock, JumpQueue):

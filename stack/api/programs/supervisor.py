@@ -171,7 +171,7 @@ class Supervisor:
     functions: dict[str, Callable[[Call], int | None]] = row()
     """The function of each call, by name."""
     names: dict[int, str] = row()
-    """The function of each call, by number."""
+    """The name of each call, by number."""
     clock: Any = row()
     sockets: dict[int, Placeholder] = row(make=dict)
     """Placeholders by the inode of the program's end."""

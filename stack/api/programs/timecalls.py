@@ -7,8 +7,8 @@ its event has happened; then the kernel executes it. On timeout it is finished h
     a sleep, a futex, poll   keep, sleep_until -> Supervisor.hold(call, Held), which raises Waiting
     tried again              Held.ready: None, the kernel executes the call; passed: it timed out
 
-State: `Call.held` of each call that waits, and the `Timer` of each alarm and timerfd. When time
-advance is decided by `Attached` (virtual.py). Read `keep` first.
+State: `Call.held` of each call that waits, and the `Timer` of each alarm and timerfd. `Attached`
+(virtual.py) decides when time advances. Read `keep` first.
 """
 
 from __future__ import annotations
@@ -40,7 +40,8 @@ STEADY_CLOCKS = (1, 4, 6, 7, 9)
 TIMER_ABSTIME = 1
 FUTEX_CMD, FUTEX_CLOCK_REALTIME = 0x7F, 0x100
 ITIMER_REAL = 0
-TIMEVALS, TIMESPECS = struct.Struct("=qqqq"), struct.Struct("=qqqq")
+ITIMERSPEC = struct.Struct("=qqqq")
+"""Interval and remaining time; struct itimerval has the same form."""
 SIGSET_BYTES = 8
 
 
@@ -162,11 +163,8 @@ def do_rt_sigtimedwait(call: Call) -> int | None:
     if not call.args[2]:
         return None
     wanted = int.from_bytes(read_memory(call.tid, call.args[0], SIGSET_BYTES), "little")
-    if call.held is None:
-        # A signal of the set ends the wait, and so does one with a handler.
-        held = Held(deadline(call, get_time(call.tid, call.args[2])))
-    else:
-        held = call.held
+    # A signal of the set ends the wait, and so does one with a handler.
+    held = call.held or Held(deadline(call, get_time(call.tid, call.args[2])))
     if pending(call.tid) & wanted:
         return None
     if passed(call, held):
@@ -223,7 +221,7 @@ def get_mask(tid: int, addr: int) -> int | None:
 
 
 def milliseconds(value: int) -> Callable[[], int | None]:
-    """A timeout in ms; None: none."""
+    """A timeout in ms, for `keep`; negative: no timeout."""
     wait = i32(value)
     return lambda: None if wait < 0 else wait * NSEC_PER_MSEC
 
@@ -258,7 +256,7 @@ def poll_in_time(call: Call) -> int | None:
 
 def select_in_time(call: Call) -> int | None:
     """select(2) and pselect6(2)."""
-    count = min(max(i32(call.args[0]), 0), 1 << 16)
+    count = min(max(i32(call.args[0]), 0), MAX_POLLFDS)
     size = (count + 63) // 64 * 8
 
     def wanted() -> list[tuple[int, int]]:
@@ -324,6 +322,7 @@ class Timer:
 
     def stop(self) -> None:
         """Disarm."""
+        self.every_ns = 0
         if self.handle is not None:
             self.handle.cancel()
             self.handle = None
@@ -375,10 +374,10 @@ def do_alarm(call: Call) -> int:
     return max((left + NSEC_PER_SEC // 2) // NSEC_PER_SEC, 1) if left else 0
 
 
-def itimerval(left: int, every: int) -> bytes:
-    """struct itimerval."""
-    parts = [*divmod(every, NSEC_PER_SEC), *divmod(left, NSEC_PER_SEC)]
-    return TIMEVALS.pack(parts[0], parts[1] // 1000, parts[2], parts[3] // 1000)
+def itimerspec(left: int, every: int, unit_ns: int = 1) -> bytes:
+    """struct itimerspec; with 1000 ns as the unit struct itimerval."""
+    (seconds, ns), (left_seconds, left_ns) = divmod(every, NSEC_PER_SEC), divmod(left, NSEC_PER_SEC)
+    return ITIMERSPEC.pack(seconds, ns // unit_ns, left_seconds, left_ns // unit_ns)
 
 
 def do_setitimer(call: Call) -> int | None:
@@ -390,7 +389,7 @@ def do_setitimer(call: Call) -> int | None:
     first = get_time(call.tid, new + TIMESPEC.size, 1000) if new else 0
     before = set_alarm(call, first, every)
     if old:
-        write_memory(call.tid, old, itimerval(*before))
+        write_memory(call.tid, old, itimerspec(*before, unit_ns=1000))
     return 0
 
 
@@ -399,8 +398,8 @@ def do_getitimer(call: Call) -> int | None:
     if i32(call.args[0]) != ITIMER_REAL:
         return None
     timer = call.supervisor.timers.get(process_of(call.tid) or call.tid)
-    data = itimerval(timer.left(), timer.every_ns) if timer is not None else bytes(TIMEVALS.size)
-    write_memory(call.tid, call.args[1], data)
+    left, every = (timer.left(), timer.every_ns) if timer is not None else (0, 0)
+    write_memory(call.tid, call.args[1], itimerspec(left, every, unit_ns=1000))
     return 0
 
 
@@ -460,9 +459,7 @@ def do_timerfd_settime(call: Call) -> int:
     clock, copies = timer.about
     every = get_time(call.tid, call.args[2])
     first = get_time(call.tid, call.args[2] + TIMESPEC.size)
-    before = TIMESPECS.pack(
-        *divmod(timer.every_ns, NSEC_PER_SEC), *divmod(timer.left(), NSEC_PER_SEC)
-    )
+    before = itimerspec(timer.left(), timer.every_ns)
     timer.stop()
     if not copies:
         copies.append(get_fd(call.tid, call.args[0] & 0xFFFFFFFF))
@@ -482,8 +479,7 @@ def do_timerfd_settime(call: Call) -> int:
 def do_timerfd_gettime(call: Call) -> int:
     """timerfd_gettime(2)."""
     timer = timer_at(call)
-    parts = [*divmod(timer.every_ns, NSEC_PER_SEC), *divmod(timer.left(), NSEC_PER_SEC)]
-    write_memory(call.tid, call.args[1], TIMESPECS.pack(*parts))
+    write_memory(call.tid, call.args[1], itimerspec(timer.left(), timer.every_ns))
     return 0
 
 

@@ -337,6 +337,54 @@ async def test_a_cancelled_coroutine_leaves_the_wait_queue(hosts):
     sock.close()
 
 
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+def test_a_packet_after_the_loop_was_closed_wakes_nobody(hosts):
+    a, b = hosts
+    sock = Socket(b, AF_INET, SOCK_DGRAM)
+    sock.bind(("", 10))
+    sock.setblocking(False)
+
+    async def main():
+        await aio.create_datagram_endpoint(b, asyncio.DatagramProtocol, local_addr=("", 9))
+        task = asyncio.create_task(aio.sock_recv(sock, 10))
+        await asyncio.sleep(0)
+        return task
+
+    loop = aio.VirtualTimeLoop(a.clock)
+    task = loop.run_until_complete(main())
+    loop.close()
+    with Socket(a, AF_INET, SOCK_DGRAM) as other:
+        for port in (9, 10):
+            other.sendto(b"x", ("10.0.0.2", port))
+        a.clock.run_for(1_000_000_000)
+    assert sock.recv(10) == b"x"
+    assert not task.done()
+    task.get_coro().close()
+    task._log_destroy_pending = False
+    sock.close()
+
+
+def test_the_limits_of_a_transport_follow_from_one_of_them(hosts):
+    async def main():
+        server = await aio.start_server(hosts[1], echo, "", 7)
+        _, writer = await aio.open_connection(hosts[0], "10.0.0.2", 7)
+        transport = writer.transport
+        found = []
+        for limits in ({"low": 1 << 20}, {"high": 1 << 10}, {}):
+            transport.set_write_buffer_limits(**limits)
+            found.append(transport.get_write_buffer_limits())
+        with pytest.raises(ValueError, match="must be >= low"):
+            transport.set_write_buffer_limits(high=1, low=2)
+        found.append(transport.get_write_buffer_limits())
+        transport.abort()
+        server.close()
+        return found
+
+    default = (1 << 16, 1 << 18)
+    found = aio.run(main(), clock=hosts[0].clock)
+    assert found == [(1 << 20, 1 << 22), (1 << 8, 1 << 10), default, default]
+
+
 def test_wake_ups_from_a_host_thread_are_not_lost():
     """Each message is sent by the thread that answers the last; none may fall between a
     coroutine's attempt and its sleep."""

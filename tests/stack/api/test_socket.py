@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import math
 import socket as stdlib
 import threading
 
@@ -30,6 +31,7 @@ from stack.socket import (
     Socket,
     create_connection,
     create_server,
+    gaierror,
     inet_aton,
     inet_ntoa,
     wait_any,
@@ -162,6 +164,28 @@ def test_accept_and_connect_time_out(a, b):
             server.accept()
     with pytest.raises(OSError, match=r"timed out|No route|unreachable"):
         create_connection(a, ("10.0.0.99", 80), timeout=0.5)
+
+
+def test_connect_ex_says_what_the_standard_library_says(a):
+    with a.socket() as sock:
+        sock.settimeout(0.5)
+        assert sock.connect_ex(("10.0.0.99", 80)) == errno.EAGAIN
+        with pytest.raises(gaierror):
+            sock.connect_ex(("no.such.name.invalid", 80))
+
+
+def test_timeouts_are_rounded_up_and_limited(a):
+    with a.socket(AF_INET, SOCK_DGRAM) as sock:
+        sock.bind(("", 9))
+        sock.settimeout(1e-10)
+        start = a.clock.now_ns()
+        with pytest.raises(TimeoutError):
+            sock.recv(1)
+        assert a.clock.now_ns() > start
+        for value in (math.inf, 1e300, 1 << 70):
+            with pytest.raises(OverflowError):
+                sock.settimeout(value)
+            assert sock.gettimeout() == 1e-10
 
 
 def test_options(a):
