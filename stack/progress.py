@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from stack.api.sockaddr import inet_ntoa
 from stack.core.bsd_socket import sock_poll
 from stack.core.tcp_states import TCP_CLOSE_WAIT, TCP_ESTABLISHED, TCP_NEW_SYN_RECV, TCP_TIME_WAIT
 from stack.inet.af_ops import inet_ehash_entries
 from stack.machine import Machine
+from stack.proc.ss import end_text
 
 M32 = 0xFFFFFFFF
 
@@ -58,9 +58,9 @@ def describe(machine: Machine) -> list[str]:
             continue
         queued = (sk.write_seq - sk.snd_una) & M32
         if queued and sk.sk_write_queue.peek() is not None and not sk.packets_out:
-            peer = f"{inet_ntoa(sk.inet_daddr)}:{sk.inet_dport}"
+            peer = end_text(sk, sk.inet_daddr, sk.inet_dport)
             found.append(
-                f"{sk.net.name}: {queued} bytes for {peer} wait because nobody reads what it has"
+                f"{sk.net.name}: {queued} bytes for {peer} wait because nobody reads there"
             )
     return found
 

@@ -50,7 +50,8 @@ def _ipv6only(sk: AnyTcp | inet_sock) -> bool:
     return isinstance(sk, inet_sock) and sk.sk_ipv6only
 
 
-def _end(sk: AnyTcp | inet_sock, addr: wide, port: int) -> str:
+def end_text(sk: AnyTcp | inet_sock, addr: wide, port: int) -> str:
+    """One end of a connection: address, interface that it is bound to, port."""
     shown = shown_address(sk, addr)
     if sk.sk_family == AF_INET6:
         host = f"[{format_addr6(shown)}]" if shown else "[::]" if _ipv6only(sk) else "*"
@@ -99,8 +100,8 @@ def tcp_info(sk: tcp_sock) -> str:
 
 def _row(sk: AnyTcp | inet_sock, netid: str, recv: int, send: int) -> str:
     state = sk.tw_substate if isinstance(sk, inet_timewait_sock) else sk.sk_state
-    local = _end(sk, sk.inet_rcv_saddr, sk.inet_num)
-    peer = _end(sk, sk.inet_daddr, sk.inet_dport) if sk.inet_dport else _any_end(sk)
+    local = end_text(sk, sk.inet_rcv_saddr, sk.inet_num)
+    peer = end_text(sk, sk.inet_daddr, sk.inet_dport) if sk.inet_dport else _any_end(sk)
     return COLUMNS.format(netid, STATES[state], recv, send, local, peer)
 
 

@@ -11,6 +11,7 @@ from e1000emu.clock import ClockError, SimulationDeadlock
 from e1000emu.lab import two_hosts
 from stack import aio
 from stack.socket import (
+    AF_INET6,
     IPPROTO_TCP,
     POLLIN,
     SO_KEEPALIVE,
@@ -59,6 +60,13 @@ def hosts():
 def test_sending_to_nobody(wire):
     client, _conn = connect(*wire)
     with pytest.raises(SimulationDeadlock, match=UNREAD + r".*pump"):
+        client.sendall(DATA)
+
+
+def test_sending_to_nobody_over_ipv6(a):
+    create_server(a, ("::1", 80), family=AF_INET6)
+    client = create_connection(a, ("::1", 80))
+    with pytest.raises(SimulationDeadlock, match=r"bytes for \[::1\]:80 wait because nobody reads"):
         client.sendall(DATA)
 
 

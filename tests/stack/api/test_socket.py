@@ -31,7 +31,6 @@ from stack.socket import (
     Socket,
     create_connection,
     create_server,
-    gaierror,
     inet_aton,
     inet_ntoa,
     wait_any,
@@ -170,7 +169,7 @@ def test_connect_ex_says_what_the_standard_library_says(a):
     with a.socket() as sock:
         sock.settimeout(0.5)
         assert sock.connect_ex(("10.0.0.99", 80)) == errno.EAGAIN
-        with pytest.raises(gaierror):
+        with pytest.raises(stdlib.gaierror):
             sock.connect_ex(("no.such.name.invalid", 80))
 
 
