@@ -17,7 +17,7 @@ from typing import Any
 
 from fastpath.base.csum import csum_fold, csum_partial
 from fastpath.errors import ArgumentError, check_type, known_words
-from stack.clients.action import SetTimer
+from stack.clients.action import MessageError, SetTimer
 from stack.clients.dhcp4_pool import Dhcp4ServerConfig, Subnet
 from stack.clients.dhcp4_server import Action, Dhcp4Server, Ping, Reply
 from stack.clients.dhcp4_wire import SERVER_PORT, Option
@@ -76,7 +76,10 @@ def dhcp4_server_config(
     if dns:
         options[Option.DNS_SERVERS] = b"".join(_address("dns", a).to_bytes(4, "big") for a in dns)
     if domain:
-        options[Option.DOMAIN_NAME] = b".".join(name_from_text(domain))
+        try:
+            options[Option.DOMAIN_NAME] = b".".join(name_from_text(domain))
+        except MessageError as exc:
+            raise ArgumentError(f"{where}: domain={domain!r}: {exc}") from None
     kept = {_mac(mac): _address("reserved", addr) for mac, addr in (reserved or {}).items()}
     subnet = Subnet(first, last, ifa.ifa_prefixlen, options, kept)
     return Dhcp4ServerConfig(ifa.ifa_local, (subnet,), **settings)
@@ -102,7 +105,8 @@ def _mac(text: str) -> bytes:
 class Dhcpd:
     """The server of one interface, until `stop`. Call with the host's lock held.
 
-    Raises: OSError ENODEV without the interface; EADDRINUSE when port 67 of it is taken.
+    Raises: OSError ENODEV without the interface; EADDRINUSE when port 67 of it is taken; EPERM
+    without CAP_NET_RAW.
     """
 
     def __init__(self, net: Net, name: str, config: Dhcp4ServerConfig) -> None:
@@ -115,10 +119,10 @@ class Dhcpd:
         self.core = Dhcp4Server(config)
         self._timer = CoreTimer(net, lambda now_ns: self._do(self.core.timer(now_ns)))
         self._echo_id = net.random.getrandbits(16)
-        self._socket = WatchedSocket(net, uapi.AF_INET, uapi.SOCK_DGRAM, self._ready)
         self._icmp = WatchedSocket(
             net, uapi.AF_INET, uapi.SOCK_RAW, self._echoed, uapi.IPPROTO_ICMP
         )
+        self._socket = WatchedSocket(net, uapi.AF_INET, uapi.SOCK_DGRAM, self._ready)
         try:
             for sock in (self._socket, self._icmp):
                 sock.setsockopt(uapi.SOL_SOCKET, uapi.SO_BINDTODEVICE, name.encode())

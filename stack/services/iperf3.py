@@ -508,10 +508,14 @@ def _drains(stream: Stream) -> bool:
 
 def _bytes_sent(test: _Test, results: Any) -> dict[Any, int]:
     """The client's byte count of the streams that are read to their end."""
-    told = results.get("streams") if isinstance(results, dict) else None
-    sent = {row.get("id"): row.get("bytes") for row in told or () if isinstance(row, dict)}
-    wanted = {stream.peer: sent.get(stream.id) for stream in test.streams if _drains(stream)}
-    return {peer: size for peer, size in wanted.items() if isinstance(size, int)}
+    rows = results.get("streams") if isinstance(results, dict) else None
+    sent: dict[int, int] = {}
+    for row in rows if isinstance(rows, list) else ():
+        number, size = (row.get("id"), row.get("bytes")) if isinstance(row, dict) else (None, None)
+        if isinstance(number, int) and isinstance(size, int):
+            sent[number] = size
+    wanted = (stream for stream in test.streams if _drains(stream) and stream.id in sent)
+    return {stream.peer: sent[stream.id] for stream in wanted}
 
 
 def _state(number: int) -> bytes:

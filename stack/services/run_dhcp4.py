@@ -21,7 +21,6 @@ from stack.clients.action import SetTimer
 from stack.clients.dhcp4 import Action, Configure, Deconfigure, Dhcp4Client, Send, SendArp
 from stack.clients.dhcp4_lease import Lease
 from stack.clients.dhcp4_request import Dhcp4Config
-from stack.clients.dhcp4_state import State
 from stack.clients.dhcp4_wire import CLIENT_PORT, SERVER_PORT, Route
 from stack.clients.dns_wire import DNS_PORT
 from stack.clients.runner import CoreTimer, WatchedSocket
@@ -33,7 +32,7 @@ from stack.core.sockaddr import sockaddr
 from stack.core.workqueue import cancel_delayed_work, schedule_work, work_struct
 from stack.ipv4.arp_send import ARP_HDR_LEN, ARPOP_REQUEST, arp_send, arp_send_gratuitous
 from stack.ipv4.devinet import inet_addr_add, inet_addr_del
-from stack.ipv4.fib import ip_route_add, ip_route_del
+from stack.ipv4.fib import format_addr, ip_route_add, ip_route_del
 from stack.net import Net
 
 ARP_BACKLOG = 64
@@ -85,11 +84,11 @@ class Dhcp4Runner:
         """
         with self.net.lock:
             if not self._open:
+                self._socket(0)
                 self._open = True
                 dev_add_pack(self.net, self._tap)
                 self._hear_answers(True)
                 self.net.machine.on_close(self._shut)
-                self._socket(0)
             self._do(self.core.start(self.net.now(), address))
 
     def wait(self, timeout_ns: int | None = None) -> bool:
@@ -216,8 +215,7 @@ class Dhcp4Runner:
     def _configure(self, lease: Lease) -> None:
         before, self.lease = self.lease, lease
         self._hear_answers(False)  # IP takes what is for the address
-        informed = self.core.state is State.INFORMED
-        if not informed and (before is None or _address(before) != _address(lease)):
+        if before is None or _address(before) != _address(lease):
             if before is not None:
                 self._remove_address(before)
             try:
@@ -279,7 +277,7 @@ class Dhcp4Runner:
                     _prefix(route),
                     via=_gateway(route),
                     dev=self.dev,
-                    src=_text(lease.address),
+                    src=format_addr(lease.address),
                     onlink=beyond,
                     protocol=uapi.RTPROT_DHCP,
                 )
@@ -325,13 +323,9 @@ def _address(lease: Lease) -> tuple[int, int]:
     return lease.address, lease.prefixlen
 
 
-def _text(address: int) -> str:
-    return ".".join(str(byte) for byte in address.to_bytes(4, "big"))
-
-
 def _prefix(route: Route) -> str:
-    return f"{_text(route[0])}/{route[1]}"
+    return f"{format_addr(route[0])}/{route[1]}"
 
 
 def _gateway(route: Route) -> str | None:
-    return _text(route[2]) if route[2] else None
+    return format_addr(route[2]) if route[2] else None

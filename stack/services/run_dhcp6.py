@@ -86,13 +86,20 @@ class Dhcp6Runner:
     # --- life -----------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Begin, as soon as the interface has a link-local address."""
+        """Begin, as soon as the interface has a link-local address.
+
+        Raises: OSError: port 546 of that address is taken.
+        """
         with self.net.lock:
             if not self._open:
                 self._open = True
                 register_inet6addr_notifier(self.net, self._address_changed)
                 self.net.machine.on_close(self._shut)
-            self._look()
+            try:
+                self._look()
+            except OSError:
+                self._shut()
+                raise
 
     def wait(self, timeout_ns: int | None = None) -> bool:
         """Wait until there is a lease (or the information) and its addresses may be used."""

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from e1000emu.capture import read_capture
+from e1000emu.clock import VirtualClock
 from e1000emu.lab import Lab, two_hosts
 from fastpath.errors import ArgumentError
 from stack.clients.dhcp4_pool import Dhcp4ServerConfig, Subnet
@@ -62,6 +63,15 @@ def test_client_gets_renews_and_releases_a_lease(a: Host, b: Host) -> None:
     b.dhcpd("eth0", CONFIG).stop()
 
 
+def test_without_raw_sockets_nothing_stays_open() -> None:
+    with Host(clock=VirtualClock(), uid=1000) as host:
+        host.add_dummy("d0", up=True)
+        host.ifconfig("d0", "10.0.0.1/24")
+        with pytest.raises(PermissionError):
+            host.dhcpd("d0", CONFIG)
+        assert not host.fdtable.fd
+
+
 def test_stopped_services_leave_nothing_with_the_host(a: Host, b: Host) -> None:
     machines = a.machine, b.machine
     before = [len(machine._on_close) for machine in machines]
@@ -95,6 +105,7 @@ def test_range_and_addresses_are_taken_as_text(a: Host, b: Host) -> None:
         ("10.9.0.50-10.9.0.60", {}, r"eth0 has no address in the network of 10.9.0.50.*ifconfig"),
         ("10.0.0.50-10.0.1.60", {}, "last=10.0.1.60 is no host of 10.0.0.0/24"),
         ("10.0.0.50-10.0.0.60", {"dns": "10.0.0.1"}, "dns"),
+        ("10.0.0.50-10.0.0.60", {"domain": "x" * 64}, "domain='xxx.*"),
         ("10.0.0.50-10.0.0.60", {"reserved": {"52:54": "10.0.0.7"}}, "give a MAC such as"),
         ("10.0.0.50-10.0.0.60", {"lease": 5}, "no argument lease=5"),
         ("10.0.0.50-10.0.0.60", {"lease_s": -5}, "lease_s=-5 is out of range"),

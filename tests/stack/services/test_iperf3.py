@@ -151,6 +151,18 @@ def test_all_that_a_client_has_sent_is_counted_before_it_hears_the_results(more:
     assert not client.core.draining
 
 
+@pytest.mark.parametrize(
+    "rows", [5, {"id": 1}, "x", [5], [{"id": [], "bytes": 9}], [{"id": 1, "bytes": "9"}], None]
+)
+def test_results_that_say_nothing_of_the_streams_end_the_test(rows: Any) -> None:
+    client = Client({**TCP, "time": 0, "num": 3000})
+    client.stream(2)
+    client.tell(state(4))
+    client.heard()
+    client.tell(message({"streams": rows}))
+    assert client.heard()[-1:] == state(14)
+
+
 @pytest.mark.parametrize("how", ["silent", "closed"])
 def test_a_client_that_owes_bytes_hears_what_came(how: str) -> None:
     client, streams = counted()

@@ -81,6 +81,18 @@ def test_an_interface_without_an_address_gets_one(world: World) -> None:
         assert sock.getsockname()[0] == "10.0.0.50"
 
 
+def test_a_client_whose_port_is_taken_leaves_nothing(world: World) -> None:
+    before = len(world.a.machine._on_close)
+    with world.a.socket(AF_INET, SOCK_DGRAM) as sock:
+        sock.bind(("", 68))
+        for _ in range(2):
+            with pytest.raises(OSError, match="Address already in use"):
+                world.runner.start()
+        assert len(world.a.machine._on_close) == before
+    world.runner.start()
+    assert world.runner.wait(30 * SECOND)
+
+
 @pytest.mark.slow
 def test_renewal_over_a_day_and_release_in_the_end(world: World) -> None:
     world.runner.start()

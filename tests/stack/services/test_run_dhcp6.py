@@ -68,6 +68,20 @@ def world() -> Iterator[World]:
         a.clock.close()
 
 
+def test_a_client_whose_port_is_taken_leaves_nothing(world: World) -> None:
+    world.run(5)
+    before = len(world.a.machine._on_close)
+    runner = Dhcp6Runner(world.a, world.a.dev("eth0"))
+    with Socket(world.a, AF_INET6, SOCK_DGRAM) as sock:
+        sock.bind(("::", 546))
+        for _ in range(2):
+            with pytest.raises(OSError, match="Address already in use"):
+                runner.start()
+            assert len(world.a.machine._on_close) == before
+    runner.start()
+    assert runner.wait(30 * SECOND)
+
+
 def test_link_local_address_is_waited_for_then_an_address_leased(world: World) -> None:
     runner = Dhcp6Runner(world.a, world.a.dev("eth0"))
     runner.start()
