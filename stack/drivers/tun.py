@@ -93,7 +93,7 @@ NET_IP_ALIGN = 2
 FCS_BYTES = 4
 IPV4_VERSION = 4
 IP_PROTOCOL, IPV6_NEXTHDR, TCP_DOFF = 9, 6, 12
-"""Offset of the checksum in each header."""
+"""Offsets of these fields in their headers."""
 SMALL_FRAME_BYTES = 1700
 """Longer packets use buffers of the large pool."""
 PAGE_SIZE = 4096
@@ -313,8 +313,7 @@ def tun_truesize(length: int) -> int:
         return SKB_OVERHEAD + SKB_SMALL_HEAD
     if length <= SKB_MAX_HEAD:
         return SKB_OVERHEAD + (1 << (length + NET_SKB_PAD + SKB_SHARED_INFO - 1).bit_length())
-    paged = max(length - SKB_MAX_HEAD, 0)
-    return SKB_OVERHEAD + PAGE_SIZE + -(-paged // PAGE_SIZE) * PAGE_SIZE
+    return SKB_OVERHEAD + PAGE_SIZE + -(-(length - SKB_MAX_HEAD) // PAGE_SIZE) * PAGE_SIZE
 
 
 def virtio_net_hdr_to_skb(
@@ -383,10 +382,7 @@ class LinkPort:
 
     def link_changed(self, up: bool, speed_mbps: int, full_duplex: bool) -> None:
         """The carrier has changed."""
-        if up:
-            netif_carrier_on(self.dev)
-        else:
-            netif_carrier_off(self.dev)
+        tun_net_change_carrier(self.dev, up)
 
     def tx_ready(self) -> None:
         """The link has room for frames again."""

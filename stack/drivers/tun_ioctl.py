@@ -20,7 +20,6 @@ from stack.core.dev_ioctl import IFREQ_BYTES, SIOCGIFHWADDR, SIOCSIFHWADDR, dev_
 from stack.core.dev_notifier import netdev_state_change
 from stack.core.errors import os_error
 from stack.core.file import struct_file
-from stack.core.link_watch import netif_carrier_off, netif_carrier_on
 from stack.core.memory import copy_from_user, copy_to_user, get_user_int, put_user_int
 from stack.core.netdevice import (
     ARPHRD_ETHER,
@@ -58,6 +57,7 @@ from stack.drivers.tun import (
     tun_filter,
     tun_flags,
     tun_link_ops,
+    tun_net_change_carrier,
     tun_netdev_ops,
     tun_setup,
     tun_struct,
@@ -171,10 +171,7 @@ def tun_chr_set_iff(tfile: tun_file, name: bytes, flags: int) -> net_device:
     else:
         dev = tun_create(tfile, name, flags)
         tun_attach(dev.priv, tfile)
-    if flags & IFF_NO_CARRIER:
-        netif_carrier_off(dev)
-    else:
-        netif_carrier_on(dev)
+    tun_net_change_carrier(dev, not flags & IFF_NO_CARRIER)
     return dev
 
 
@@ -194,9 +191,9 @@ def tun_reopen(dev: net_device, flags: int) -> tun_struct:
 
 
 def tun_not_capable(tun: tun_struct) -> bool:
-    """drivers/net/tun.c: whether the host's user, who is in no group, lacks access."""
+    """drivers/net/tun.c: whether the host's user, who is in one group, lacks access."""
     net = tun.dev.net
-    others = tun.owner not in (INVALID_ID, net.uid) or tun.group != INVALID_ID
+    others = tun.owner not in (INVALID_ID, net.uid) or tun.group not in (INVALID_ID, net.gid)
     return others and not ns_capable(net, uapi.CAP_NET_ADMIN)
 
 
@@ -356,12 +353,9 @@ def set_vnet_le(tun: tun_struct, arg: Any) -> None:
     tun.vnet_le = bool(get_user_int(arg))
 
 
-def tun_net_change_carrier(tun: tun_struct, arg: Any) -> None:
-    """drivers/net/tun.c: TUNSETCARRIER."""
-    if get_user_int(arg):
-        netif_carrier_on(tun.dev)
-    else:
-        netif_carrier_off(tun.dev)
+def set_carrier(tun: tun_struct, arg: Any) -> None:
+    """TUNSETCARRIER."""
+    tun_net_change_carrier(tun.dev, get_user_int(arg) != 0)
 
 
 def hwaddr(cmd: int) -> Callable[[tun_struct, Any], None]:
@@ -394,7 +388,7 @@ REQUESTS: dict[int, Callable[[tun_struct, Any], int | None]] = {
     TUNSETVNETHDRSZ: set_vnet_hdr_sz,
     TUNGETVNETLE: get_vnet_le,
     TUNSETVNETLE: set_vnet_le,
-    TUNSETCARRIER: tun_net_change_carrier,
+    TUNSETCARRIER: set_carrier,
     SIOCGIFHWADDR: hwaddr(SIOCGIFHWADDR),
     SIOCSIFHWADDR: hwaddr(SIOCSIFHWADDR),
 }

@@ -130,7 +130,6 @@ class Parameters:
     reverse: bool
     both: bool
     counters64: bool
-    nodelay: bool
     counted: bool = False
 
 
@@ -163,7 +162,6 @@ def parse_parameters(message: Any) -> Parameters:
         reverse=bool(message.get("reverse")),
         both=bool(message.get("bidirectional")),
         counters64=counters64,
-        nodelay=bool(message.get("nodelay")),
         # Each side leaves out the first seconds by its own clock: the counts are not the same then.
         counted=not udp and not omit_s and any(number(n, 0, 1 << 63, 0) for n in LIMITS),
     )

@@ -133,8 +133,6 @@ class RouterAdvertiser:
     lladdr: bytes = b""
     running: bool = False
     sent_initial: int = 0
-    sent_multicast: int = 0
-    sent_unicast: int = 0
     _last_multicast: int | None = None
     _next_multicast: int | None = None
     _unicast: dict[wide, int] = field(default_factory=dict)
@@ -214,11 +212,9 @@ class RouterAdvertiser:
                 # The entry stays until the next multicast, so that a flood is bounded.
                 self._unicast[source] = -1
                 if at >= 0:
-                    self.sent_unicast += 1
                     out.append(Advertise(self.message(), source))
         if self._next_multicast is not None and self._next_multicast <= now_ns:
             out.append(Advertise(self.message(), IN6ADDR_LINKLOCAL_ALLNODES))
-            self.sent_multicast += 1
             self.sent_initial += 1
             self._last_multicast = now_ns
             self._unicast = {a: at for a, at in self._unicast.items() if at >= 0}

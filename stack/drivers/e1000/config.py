@@ -9,7 +9,7 @@ from stack.core import netdevice
 from stack.core.dev_queue import netdev_reset_queue
 from stack.drivers.e1000 import defs as d
 from stack.drivers.e1000 import e1000 as e
-from stack.drivers.e1000.e1000 import e1000_adapter, er32, ew32
+from stack.drivers.e1000.e1000 import e1000_adapter, e1000_write_itr, er32, ew32
 from stack.drivers.e1000.rxmode import e1000_restore_vlan, e1000_set_rx_mode
 from stack.drivers.e1000.txrx import e1000_alloc_rx_buffers
 from stack.drivers.e1000.watchdog import e1000_fold_ring_stats
@@ -22,27 +22,15 @@ TXD_CMD = d.E1000_TXD_CMD_EOP | d.E1000_TXD_CMD_IFCS | d.E1000_TXD_CMD_RS
 
 def e1000_setup_all_tx_resources(adapter: e1000_adapter) -> None:
     """e1000_main.c: memory of the transmit ring. Raises: MemoryError: the host's RAM is full."""
-    e1000_setup_tx_resources(adapter)
-
-
-def e1000_setup_tx_resources(adapter: e1000_adapter) -> None:
-    """e1000_main.c."""
     adapter.tx_ring = TxRing(adapter.machine.ram, adapter.tx_ring_count)
 
 
 def e1000_setup_all_rx_resources(adapter: e1000_adapter) -> None:
-    """e1000_main.c: memory of the receive ring and of its buffers.
+    """e1000_main.c: memory of the receive ring, and a pool for its buffers.
 
+    The pool also has the buffers that sockets hold: at most a quarter of the RAM, less when no such
+    contiguous piece is free, but at least one and a half times the ring.
     Raises: MemoryError: the host's RAM is full.
-    """
-    e1000_setup_rx_resources(adapter)
-
-
-def e1000_setup_rx_resources(adapter: e1000_adapter) -> None:
-    """e1000_main.c: allocate a pool for the ring's buffers and those that sockets hold.
-
-    At most a quarter of the RAM, less when no such contiguous piece is free, but at least one and a
-    half times the ring.
     """
     machine, size, count = adapter.machine, adapter.rx_buffer_len, adapter.rx_ring_count
     least = count + count // 2
@@ -192,7 +180,7 @@ def e1000_configure_rx(adapter: e1000_adapter) -> None:
     ew32(hw, d.E1000_RDTR, adapter.rx_int_delay)
     if hw.mac_type >= d.e1000_82540:
         ew32(hw, d.E1000_RADV, adapter.rx_abs_int_delay)
-        ew32(hw, d.E1000_ITR, 10**9 // (adapter.itr * 256) if adapter.itr_setting else 0)
+        e1000_write_itr(hw, adapter.itr if adapter.itr_setting else 0)
     ew32(hw, d.E1000_RDLEN, ring.size_bytes)
     ew32(hw, d.E1000_RDBAH, ring.dma >> 32)
     ew32(hw, d.E1000_RDBAL, ring.dma)

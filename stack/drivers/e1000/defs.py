@@ -360,8 +360,6 @@ ADVERTISE_100_FULL: Final = 0x0008
 ADVERTISE_1000_FULL: Final = 0x0020
 AUTONEG_ADVERTISE_SPEED_DEFAULT: Final = 0x002F
 E1000_100_HALF: Final = 2
-PHY_AUTO_NEG_TIME: Final = 45  # times 100 ms
-PHY_FORCE_TIME: Final = 20  # times 100 ms
 
 # e1000_smart_speed, e1000_ms_type and friends have one value each here: the M88 PHY's defaults.
 e1000_media_type_copper: Final = 0

@@ -138,11 +138,10 @@ class e1000_hw:
     autoneg_advertised: int = row(d.AUTONEG_ADVERTISE_SPEED_DEFAULT)
     autoneg_failed: bool = row(False)
     txcw: int = row(0)
-    wait_autoneg_complete: bool = row(False)
     forced_speed_duplex: int = row(0)
     get_link_status: bool = row(False)
     mdix: int = row(0)
-    disable_polarity_correction: bool = row(False)
+    """ETH_TP_MDI or ETH_TP_MDI_X; 0: detect it."""
     fc: int = row(d.E1000_FC_DEFAULT)
     original_fc: int = row(d.E1000_FC_DEFAULT)
     fc_high_water: int = row(0)
@@ -166,6 +165,11 @@ def er32(hw: e1000_hw, reg: int) -> int:
 def ew32(hw: e1000_hw, reg: int, value: int) -> None:
     """e1000_osdep.h: write a register; the low 32 bits of `value` count."""
     writel(hw.bar_write, reg, value & 0xFFFF_FFFF)
+
+
+def e1000_write_itr(hw: e1000_hw, rate: int) -> None:
+    """Set ITR (units of 256 ns) to `rate` interrupts per second; 0: one for each cause."""
+    ew32(hw, d.E1000_ITR, 10**9 // (rate * 256) if rate else 0)
 
 
 def E1000_WRITE_FLUSH(hw: e1000_hw) -> None:

@@ -26,7 +26,13 @@ from stack.core.netdevice import net_device, netif_carrier_ok, netif_running
 from stack.drivers.e1000 import defs as d
 from stack.drivers.e1000 import e1000 as e
 from stack.drivers.e1000.config import e1000_free_all_rx_resources, e1000_free_all_tx_resources
-from stack.drivers.e1000.e1000 import E1000HwError, e1000_adapter, e1000_hw, er32, ew32
+from stack.drivers.e1000.e1000 import (
+    E1000HwError,
+    e1000_adapter,
+    e1000_hw,
+    e1000_write_itr,
+    er32,
+)
 from stack.drivers.e1000.eeprom import (
     e1000_read_eeprom,
     e1000_update_eeprom_checksum,
@@ -151,9 +157,15 @@ def e1000_get_link_ksettings(netdev: net_device) -> core.ethtool_link_ksettings:
 
 
 def e1000_set_link_ksettings(netdev: net_device, link: core.ethtool_link_ksettings) -> int:
-    """e1000_ethtool.c: 0 or -EINVAL."""
+    """e1000_ethtool.c: 0; -EINVAL; -EOPNOTSUPP, a crossing of fibre."""
     adapter = _adapter(netdev)
     hw = adapter.hw
+    crossing = link.eth_tp_mdix_ctrl
+    if crossing in (core.ETH_TP_MDI, core.ETH_TP_MDI_X):
+        if hw.media_type == d.e1000_media_type_fiber:
+            return -errno.EOPNOTSUPP
+        if not link.autoneg:
+            return -errno.EINVAL
     if hw.media_type == d.e1000_media_type_fiber:
         # Fibre has only 1000 Mb/s full duplex, negotiated.
         if not link.autoneg and (link.speed, link.duplex) != (d.SPEED_1000, core.DUPLEX_FULL):
@@ -167,6 +179,8 @@ def e1000_set_link_ksettings(netdev: net_device, link: core.ethtool_link_ksettin
         err = e1000_set_spd_dplx(adapter, link.speed, link.duplex)
         if err:
             return err
+    if crossing != core.ETH_TP_MDI_INVALID:
+        hw.mdix = 0 if crossing == core.ETH_TP_MDI_AUTO else crossing
     e1000_restart(adapter)
     return 0
 
@@ -293,7 +307,7 @@ def e1000_set_coalesce(netdev: net_device, coalesce: core.ethtool_coalesce) -> i
     else:
         adapter.itr = 1_000_000 // usecs
         adapter.itr_setting = adapter.itr & ~3
-    ew32(hw, d.E1000_ITR, 10**9 // (adapter.itr * 256) if adapter.itr_setting else 0)
+    e1000_write_itr(hw, adapter.itr if adapter.itr_setting else 0)
     return 0
 
 
@@ -455,7 +469,7 @@ def e1000_get_ethtool_stats(netdev: net_device) -> list[int]:
         "netdev": netdev.stats,
         "adapter": adapter,
     }
-    return [int(getattr(sources[where], name, 0)) for _, where, name in e1000_gstrings_stats]
+    return [int(getattr(sources[where], name)) for _, where, name in e1000_gstrings_stats]
 
 
 e1000_ethtool_ops = core.ethtool_ops(

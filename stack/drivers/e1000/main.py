@@ -84,8 +84,9 @@ PCI_VENDOR_ID_REDHAT_QUMRANET = 0x1AF4
 def e1000_init_module(machine: Machine, **params: int) -> pci.pci_driver:
     """e1000_main.c: load the module on `machine`; probe present devices now, others later.
 
-    `params` are the module's parameters by name (param.py).
+    `params` are the module's parameters by name (param.py). Raises: ValueError: an unknown name.
     """
+    Params(params)
     driver = dataclasses.replace(e1000_driver, params=params)
     pci.pci_register_driver(machine, driver)
     return driver
@@ -102,7 +103,7 @@ def e1000_exit_module(machine: Machine, driver: pci.pci_driver) -> None:
 def e1000_probe(pdev: pci.pci_dev, ent: pci.pci_device_id) -> None:
     """e1000_main.c: initialise one device and register its interface.
 
-    Raises: OSError: EIO the hardware does not respond correctly; EBUSY, ENOMEM.
+    Raises: OSError: EIO, the hardware does not respond correctly; EBUSY, ENOMEM.
     """
     machine = pdev.machine
     bars = pci.pci_select_bars(pdev, pci.IORESOURCE_MEM | pci.IORESOURCE_IO)
@@ -186,7 +187,7 @@ def e1000_probe_hw(adapter: e1000_adapter) -> None:
     netdev, hw = adapter.netdev, adapter.hw
     e1000_init_hw_struct(adapter, hw)
     netdev.netdev_ops = e1000_netdev_ops
-    e1000_set_ethtool_ops(netdev)
+    netdev.ethtool_ops = e1000_ethtool_ops
     netdev.watchdog_timeo = 5_000_000_000
     netif_napi_add(netdev, adapter.napi, e1000_clean)
     e1000_sw_init(adapter)
@@ -244,23 +245,21 @@ def e1000_remove(pdev: pci.pci_dev) -> None:
     adapter: e1000_adapter = netdev.priv
     e1000_down_and_stop(adapter)
     unregister_netdev(netdev)
-    e1000_phy_hw_reset_quiet(adapter)
+    e1000_reset_hw(adapter.hw)
     pci.pci_release_selected_regions(pdev, adapter.bars)
     free_netdev(netdev)
     pci.pci_set_drvdata(pdev, None)
     pci.pci_disable_device(pdev)
 
 
-def e1000_phy_hw_reset_quiet(adapter: e1000_adapter) -> None:
-    """Reset the MAC at removal; ignores errors of hardware that no longer answers."""
-    try:
-        e1000_reset_hw(adapter.hw)
-    except E1000HwError as error:
-        log.warning("e1000 remove: %s", error)
+def e1000_suspend(pdev: pci.pci_dev) -> None:
+    """e1000_main.c: sleep in D3hot; the interface stays, detached."""
+    pci.pci_save_state(pdev)
+    e1000_shutdown(pdev)
 
 
-def e1000_shutdown_common(pdev: pci.pci_dev) -> bool:
-    """e1000_main.c __e1000_shutdown: stop, arm wake-up; True if the NIC may wake the machine."""
+def e1000_shutdown(pdev: pci.pci_dev) -> None:
+    """e1000_main.c: the machine powers off: stop, arm wake-up, enter D3hot."""
     netdev = pci.pci_get_drvdata(pdev)
     adapter: e1000_adapter = netdev.priv
     netif_device_detach(netdev)
@@ -277,21 +276,7 @@ def e1000_shutdown_common(pdev: pci.pci_dev) -> bool:
         ew32(adapter.hw, d.E1000_WUC, 0)
         ew32(adapter.hw, d.E1000_WUFC, 0)
     pci.pci_disable_device(pdev)
-    return bool(wufc)
-
-
-def e1000_suspend(pdev: pci.pci_dev) -> None:
-    """e1000_main.c: sleep in D3hot; the interface stays, detached."""
-    pci.pci_save_state(pdev)
-    wake = e1000_shutdown_common(pdev)
-    pci.pci_enable_wake(pdev, pci.PCI_D3hot, wake)
-    pci.pci_set_power_state(pdev, pci.PCI_D3hot)
-
-
-def e1000_shutdown(pdev: pci.pci_dev) -> None:
-    """e1000_main.c: the machine powers off."""
-    wake = e1000_shutdown_common(pdev)
-    pci.pci_enable_wake(pdev, pci.PCI_D3hot, wake)
+    pci.pci_enable_wake(pdev, pci.PCI_D3hot, bool(wufc))
     pci.pci_set_power_state(pdev, pci.PCI_D3hot)
 
 
@@ -335,7 +320,7 @@ def e1000_setup_wakeup(adapter: e1000_adapter, wufc: int) -> None:
 
 
 def e1000_init_hw_struct(adapter: e1000_adapter, hw: e1000_hw) -> None:
-    """e1000_main.c: set the fields that need no register access.
+    """e1000_main.c: set what the device id, STATUS and the MTU say.
 
     Raises: E1000HwError: an unknown device id.
     """
@@ -343,9 +328,6 @@ def e1000_init_hw_struct(adapter: e1000_adapter, hw: e1000_hw) -> None:
     e1000_set_mac_type(hw)
     e1000_set_media_type(hw)
     e1000_get_bus_info(hw)
-    hw.wait_autoneg_complete = False
-    hw.mdix = 0
-    hw.disable_polarity_correction = False
 
 
 def e1000_sw_init(adapter: e1000_adapter) -> None:
@@ -354,11 +336,6 @@ def e1000_sw_init(adapter: e1000_adapter) -> None:
     adapter.ims_mask = 0
     adapter.flags |= e.E1000_DOWN
     e1000_irq_disable(adapter)
-
-
-def e1000_set_ethtool_ops(netdev: net_device) -> None:
-    """e1000_ethtool.c: set the device's ethtool functions."""
-    netdev.ethtool_ops = e1000_ethtool_ops
 
 
 def e1000_fix_features(netdev: net_device, features: int) -> int:

@@ -106,11 +106,8 @@ def e1000_copper_link_mgp_setup(hw: e1000_hw) -> None:
     control |= {
         1: d.M88E1000_PSCR_MDI_MANUAL_MODE,
         2: d.M88E1000_PSCR_MDIX_MANUAL_MODE,
-        3: d.M88E1000_PSCR_AUTO_X_1000T,
     }.get(hw.mdix, d.M88E1000_PSCR_AUTO_X_MODE)
     control &= ~d.M88E1000_PSCR_POLARITY_REVERSAL
-    if hw.disable_polarity_correction:
-        control |= d.M88E1000_PSCR_POLARITY_REVERSAL
     e1000_write_phy_reg(hw, d.M88E1000_PHY_SPEC_CTRL, control)
     if hw.phy_revision < 4:
         control = e1000_read_phy_reg(hw, d.M88E1000_EXT_PHY_SPEC_CTRL)
@@ -154,7 +151,7 @@ def e1000_phy_setup_autoneg(hw: e1000_hw) -> None:
 
 
 def e1000_copper_link_autoneg(hw: e1000_hw) -> None:
-    """e1000_hw.c: advertise, start negotiation, wait for it if requested."""
+    """e1000_hw.c: advertise, start negotiation."""
     hw.autoneg_advertised &= d.AUTONEG_ADVERTISE_SPEED_DEFAULT
     if not hw.autoneg_advertised:
         hw.autoneg_advertised = d.AUTONEG_ADVERTISE_SPEED_DEFAULT
@@ -162,28 +159,13 @@ def e1000_copper_link_autoneg(hw: e1000_hw) -> None:
     control = e1000_read_phy_reg(hw, d.PHY_CTRL)
     control |= d.MII_CR_AUTO_NEG_EN | d.MII_CR_RESTART_AUTO_NEG
     e1000_write_phy_reg(hw, d.PHY_CTRL, control)
-    if hw.wait_autoneg_complete:
-        e1000_wait_autoneg(hw)
     hw.get_link_status = True
 
 
-def e1000_wait_autoneg(hw: e1000_hw) -> None:
-    """e1000_hw.c: wait up to 4.5 s for BMSR's autonegotiation complete."""
-    for _ in range(d.PHY_AUTO_NEG_TIME):
-        if _phy_status(hw) & d.MII_SR_AUTONEG_COMPLETE:
-            return
-        msleep(hw.machine, 100)
-
-
-def _phy_status(hw: e1000_hw) -> int:
-    """Read BMSR twice: its link bit latches low (IEEE 802.3 22.2.4.2.13)."""
-    e1000_read_phy_reg(hw, d.PHY_STATUS)
-    return e1000_read_phy_reg(hw, d.PHY_STATUS)
-
-
 def e1000_phy_link_up(hw: e1000_hw) -> bool:
-    """Return whether the PHY has a link now."""
-    return bool(_phy_status(hw) & d.MII_SR_LINK_STATUS)
+    """Whether the PHY has a link now: BMSR's link bit latches low (IEEE 802.3 22.2.4.2.13)."""
+    e1000_read_phy_reg(hw, d.PHY_STATUS)
+    return bool(e1000_read_phy_reg(hw, d.PHY_STATUS) & d.MII_SR_LINK_STATUS)
 
 
 def e1000_phy_force_speed_duplex(hw: e1000_hw) -> None:
@@ -208,11 +190,6 @@ def e1000_phy_force_speed_duplex(hw: e1000_hw) -> None:
     e1000_write_phy_reg(hw, d.M88E1000_PHY_SPEC_CTRL, spec)
     e1000_write_phy_reg(hw, d.PHY_CTRL, control | d.MII_CR_RESET)
     udelay(hw.machine, 1)
-    if hw.wait_autoneg_complete:
-        for _ in range(d.PHY_FORCE_TIME):
-            if e1000_phy_link_up(hw):
-                break
-            msleep(hw.machine, 100)
     # The reset cleared the clock for forced speeds and CRS: set them again.
     extended = e1000_read_phy_reg(hw, d.M88E1000_EXT_PHY_SPEC_CTRL) | d.M88E1000_EPSCR_TX_CLK_25
     e1000_write_phy_reg(hw, d.M88E1000_EXT_PHY_SPEC_CTRL, extended)

@@ -104,7 +104,7 @@ def e1000_reg_test(adapter: e1000_adapter) -> int:
     ew32(hw, d.E1000_STATUS, before)
     for reg, mask, write in PATTERN_TESTS_FIRST:
         if not reg_pattern_test(adapter, reg, mask, write):
-            return reg or 1
+            return reg
     for reg, mask, write in SET_AND_CHECK:
         if not reg_set_and_check(adapter, reg, mask, write):
             return reg
@@ -186,6 +186,8 @@ LB_DESCRIPTORS = 256
 LB_FRAME_BYTES = 1024
 LB_BUFFER_BYTES = 2048
 LB_BURST = 64
+LB_RING_BYTES = LB_DESCRIPTORS * 16
+LB_BYTES = 2 * LB_RING_BYTES + LB_DESCRIPTORS * (LB_FRAME_BYTES + LB_BUFFER_BYTES)
 
 
 def e1000_create_lbtest_frame() -> bytes:
@@ -208,11 +210,10 @@ class _LoopbackRings:
 
     def __init__(self, ram: HostMemory) -> None:
         self.ram = ram
-        self.pieces: list[tuple[int, int]] = []
-        self.tx = self._alloc(LB_DESCRIPTORS * 16)
-        self.rx = self._alloc(LB_DESCRIPTORS * 16)
-        self.tx_buffers = self._alloc(LB_DESCRIPTORS * LB_FRAME_BYTES)
-        self.rx_buffers = self._alloc(LB_DESCRIPTORS * LB_BUFFER_BYTES)
+        self.tx = ram.alloc(LB_BYTES, 4096)
+        self.rx = self.tx + LB_RING_BYTES
+        self.tx_buffers = self.rx + LB_RING_BYTES
+        self.rx_buffers = self.tx_buffers + LB_DESCRIPTORS * LB_FRAME_BYTES
         # RPS without RS: what the kernel's test sets.
         cmd = d.E1000_TXD_CMD_EOP | d.E1000_TXD_CMD_IFCS | d.E1000_TXD_CMD_RPS
         for index in range(LB_DESCRIPTORS):
@@ -222,11 +223,6 @@ class _LoopbackRings:
                 struct.pack("<QHBBBBH", address, LB_FRAME_BYTES, 0, cmd, 0, 0, 0),
             )
             self.clear_rx(index)
-
-    def _alloc(self, size: int) -> int:
-        address = self.ram.alloc(size, 4096)
-        self.pieces.append((address, size))
-        return address
 
     def clear_rx(self, index: int) -> None:
         """Return receive descriptor `index` to the device, with a cleared buffer."""
@@ -245,19 +241,16 @@ class _LoopbackRings:
 
     def free(self) -> None:
         """Free the memory."""
-        for address, size in self.pieces:
-            self.ram.free(address, size)
-        self.pieces.clear()
+        self.ram.free(self.tx, LB_BYTES)
 
 
 def e1000_setup_desc_rings(adapter: e1000_adapter) -> _LoopbackRings:
     """e1000_ethtool.c: the test's own rings, written to the device and enabled."""
     hw = adapter.hw
     rings = _LoopbackRings(adapter.machine.ram)
-    size = LB_DESCRIPTORS * 16
     ew32(hw, d.E1000_TDBAL, rings.tx)
     ew32(hw, d.E1000_TDBAH, rings.tx >> 32)
-    ew32(hw, d.E1000_TDLEN, size)
+    ew32(hw, d.E1000_TDLEN, LB_RING_BYTES)
     ew32(hw, d.E1000_TDH, 0)
     ew32(hw, d.E1000_TDT, 0)
     ew32(
@@ -271,7 +264,7 @@ def e1000_setup_desc_rings(adapter: e1000_adapter) -> _LoopbackRings:
     ew32(hw, d.E1000_RCTL, er32(hw, d.E1000_RCTL) & ~d.E1000_RCTL_EN)
     ew32(hw, d.E1000_RDBAL, rings.rx)
     ew32(hw, d.E1000_RDBAH, rings.rx >> 32)
-    ew32(hw, d.E1000_RDLEN, size)
+    ew32(hw, d.E1000_RDLEN, LB_RING_BYTES)
     ew32(hw, d.E1000_RDH, 0)
     ew32(hw, d.E1000_RDT, 0)
     ew32(
@@ -369,6 +362,7 @@ def e1000_loopback_test(adapter: e1000_adapter) -> int:
     except MemoryError:
         return 1
     try:
+        e1000_power_up_phy(adapter)
         e1000_setup_loopback_test(adapter)
         result = e1000_run_loopback_test(adapter, rings)
         e1000_loopback_cleanup(adapter)
@@ -416,7 +410,6 @@ def e1000_diag_test(netdev: net_device, flags: int) -> tuple[bool, list[int]]:
         for index, test in steps:
             results[index] = test(adapter)
             e1000_reset(adapter)
-        e1000_power_up_phy(adapter)
         results[3] = e1000_loopback_test(adapter)
         hw.autoneg_advertised, hw.forced_speed_duplex, hw.autoneg = saved
         e1000_reset(adapter)

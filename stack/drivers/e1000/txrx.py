@@ -50,7 +50,13 @@ from stack.core.workqueue import mod_delayed_work, schedule_delayed_work
 from stack.core.zerocopy import skb_dma_map
 from stack.drivers.e1000 import defs as d
 from stack.drivers.e1000 import e1000 as e
-from stack.drivers.e1000.e1000 import E1000_WRITE_FLUSH, e1000_adapter, er32, ew32
+from stack.drivers.e1000.e1000 import (
+    E1000_WRITE_FLUSH,
+    e1000_adapter,
+    e1000_write_itr,
+    er32,
+    ew32,
+)
 from stack.ethernet.eth import eth_type_trans
 
 log = logging.getLogger("stack.drivers.e1000")
@@ -277,7 +283,7 @@ def e1000_update_itr(setting: int, packets: int, nbytes: int) -> int:
             return LOW_LATENCY
     elif setting == LOW_LATENCY:
         if nbytes > 10_000:
-            if size > 8000 or packets < 10 or size > 1200:
+            if packets < 10 or size > 1200:
                 return BULK_LATENCY
             if packets > 35:
                 return LOWEST_LATENCY
@@ -322,7 +328,7 @@ def e1000_set_itr(adapter: e1000_adapter) -> None:
         if rate > adapter.itr:
             rate = min(adapter.itr + (rate >> 2), rate)
         adapter.itr = rate
-        ew32(hw, d.E1000_ITR, 10**9 // (rate * 256))
+        e1000_write_itr(hw, rate)
 
 
 # -- transmit --------------------------------------------------------------------------------------

@@ -64,7 +64,7 @@ def e1000_open(netdev: net_device) -> int:
     napi_enable(adapter.napi)
     e1000_irq_enable(adapter)
     netif_start_queue(netdev)
-    # An interrupt makes the watchdog check the link at once .
+    # An interrupt makes the watchdog check the link at once.
     schedule_delayed_work(adapter.watchdog_task, e.WATCHDOG_NS)
     ew32(adapter.hw, d.E1000_ICS, d.E1000_ICR_LSC)
     return 0
@@ -107,8 +107,7 @@ def e1000_down_and_stop(adapter: e1000_adapter) -> None:
     """e1000_main.c: cancel all work items."""
     adapter.flags |= e.E1000_DOWN
     for work in (adapter.watchdog_task, adapter.refill_task, adapter.reset_task):
-        if work is not None:
-            cancel_delayed_work_sync(work)
+        cancel_delayed_work_sync(work)
 
 
 def e1000_down(adapter: e1000_adapter) -> None:

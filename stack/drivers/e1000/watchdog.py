@@ -11,7 +11,13 @@ from stack.core.netdevice import net_device, netif_carrier_ok
 from stack.core.workqueue import schedule_delayed_work, schedule_work
 from stack.drivers.e1000 import defs as d
 from stack.drivers.e1000 import e1000 as e
-from stack.drivers.e1000.e1000 import E1000HwError, e1000_adapter, er32, ew32
+from stack.drivers.e1000.e1000 import (
+    E1000HwError,
+    e1000_adapter,
+    e1000_write_itr,
+    er32,
+    ew32,
+)
 from stack.drivers.e1000.hw import (
     STATISTICS,
     STATISTICS_64,
@@ -86,7 +92,7 @@ def e1000_simple_itr(adapter: e1000_adapter) -> None:
     total = (sent + received) // 10_000
     difference = (max(sent, received) - min(sent, received)) // 10_000
     rate = difference * 6000 // total + 2000 if total > 0 else 8000
-    ew32(adapter.hw, d.E1000_ITR, 10**9 // (rate * 256))
+    e1000_write_itr(adapter.hw, rate)
 
 
 def e1000_link_is_up(adapter: e1000_adapter) -> None:
@@ -123,7 +129,7 @@ def e1000_update_stats(adapter: e1000_adapter) -> None:
     for name, low, high in STATISTICS_64:
         value = readl(bar_read, low) | readl(bar_read, high) << 32
         if value:
-            # a removed device reads as all ones each time; the totals wrap as the kernel's u64
+            # a removed device reads as all ones each time; the totals wrap, at 63 bits
             setattr(stats, name, (getattr(stats, name) + value) & ((1 << 63) - 1))
     stats.txerrc = stats.ecol + stats.latecol
     stats.rlerrc = stats.ruc + stats.roc
@@ -154,7 +160,7 @@ def e1000_fill_netdev_stats(adapter: e1000_adapter) -> None:
 
 
 def e1000_fold_ring_stats(adapter: e1000_adapter) -> None:
-    """Add the receive ring's counters to the net_device's totals and clear them."""
+    """Add what the receive ring has counted since the last call to the net_device's totals."""
     ring, stats = adapter.rx_ring, adapter.netdev.stats
     if ring is None:
         return

@@ -25,6 +25,7 @@ from stack.drivers.tun_ioctl import (
     REQUESTS,
     TUNGETFEATURES,
     TUNGETIFF,
+    TUNSETGROUP,
     TUNSETIFF,
     TUNSETPERSIST,
     TUNSETTXFILTER,
@@ -124,6 +125,22 @@ def test_a_link_of_the_lab_is_nobodys_to_open(host: Host) -> None:
     with host.lock:
         refused(errno.EBUSY, opened, host, IFF_TAP | IFF_NO_PI, b"tap0")
         refused(errno.EINVAL, opened, host, IFF_TUN | IFF_NO_PI, b"tap0")
+
+
+def test_the_group_of_an_interface_may_open_it(host: Host) -> None:
+    ifreq = struct.pack("16sH22x", b"tun0", IFF_TUN | IFF_NO_PI)
+    with host.lock:
+        fd = opened(host, name=b"tun0")
+        sys_ioctl(host, fd, TUNSETPERSIST, 1)
+        sys_ioctl(host, fd, TUNSETGROUP, 7)
+        sys_close(host, fd)
+        host.uid, host.gid = 1000, 8
+        fd = tun_chr_open(host, O_RDWR)
+        refused(errno.EPERM, sys_ioctl, host, fd, TUNSETIFF, bytearray(ifreq))
+        host.gid = 7
+        sys_ioctl(host, fd, TUNSETIFF, bytearray(ifreq))
+        sys_close(host, fd)
+        rtnl_delete_link(host.dev("tun0"))
 
 
 def test_answers_without_memory_for_them(host: Host) -> None:

@@ -15,7 +15,8 @@ from stack.core.dev import dev_close
 from stack.core.netdevice import IFF_UP, net_device
 from stack.drivers.e1000 import defs as d
 from stack.drivers.e1000 import e1000 as e
-from stack.drivers.e1000.ethtool import e1000_gstrings_stats
+from stack.drivers.e1000.ethtool import e1000_gstrings_stats, e1000_set_link_ksettings
+from stack.drivers.e1000.phy import e1000_read_phy_reg
 from stack.drivers.e1000.selftest import TEST_NAMES
 from tests.stack.drivers.e1000.machine import (
     MAC_A,
@@ -100,6 +101,19 @@ def test_what_cannot_be_is_refused(wrong: Callable[[net_device], object], error:
     with pytest.raises(OSError, match=r"eth0|lo") as refused:
         wrong(recorded(up=False).dev)
     assert refused.value.errno == error
+
+
+def test_a_crossing_can_be_set_while_negotiating(machine: Machine) -> None:
+    link = core.ethtool_get_settings(machine.dev)
+    for crossing, bits in ((core.ETH_TP_MDI_X, 0x20), (core.ETH_TP_MDI_AUTO, 0x60)):
+        link.eth_tp_mdix_ctrl = crossing
+        core.ethtool_set_settings(machine.dev, link)
+        control = e1000_read_phy_reg(machine.adapter.hw, d.M88E1000_PHY_SPEC_CTRL)
+        assert control & d.M88E1000_PSCR_AUTO_X_MODE == bits
+        assert core.ethtool_get_settings(machine.dev).eth_tp_mdix_ctrl == crossing
+    forced = core.ethtool_link_ksettings(100, core.DUPLEX_FULL, autoneg=False)
+    forced.eth_tp_mdix_ctrl = core.ETH_TP_MDI
+    assert e1000_set_link_ksettings(machine.dev, forced) == -errno.EINVAL
 
 
 def test_ring_sizes_change_while_traffic_goes_on() -> None:
@@ -343,6 +357,31 @@ def test_self_test_leaks_no_memory(machine: Machine) -> None:
     for _ in range(3):
         assert core.ethtool_self_test(machine.dev)[0]
     assert machine.host.ram.allocated_bytes == before
+
+
+def test_self_test_without_memory_leaks_none(down: Machine) -> None:
+    ram = down.host.ram
+    taken = hoard(ram, 4096)
+    free = [taken.pop() for _ in range(100)]  # enough for its rings, not for the buffers
+    for address, size in free:
+        ram.free(address, size)
+    before = ram.allocated_bytes
+    _, results = core.ethtool_self_test(down.dev)
+    assert results["Loopback test  (offline)"] == 1
+    assert ram.allocated_bytes == before
+
+
+def test_self_test_of_a_phy_that_does_not_answer_ends(machine: Machine) -> None:
+    hw = machine.adapter.hw
+    real = hw.bar_read
+    error = d.E1000_MDIC_READY | d.E1000_MDIC_ERROR
+    hw.bar_read = lambda bar, off, n: error if off == d.E1000_MDIC else real(bar, off, n)
+    _, results = core.ethtool_self_test(machine.dev)
+    assert results["Loopback test  (offline)"] == 2
+    assert not machine.adapter.flags & e.E1000_TESTING
+    hw.bar_read = real
+    dev_close(machine.dev)
+    bring_up(machine)
 
 
 def test_self_test_of_a_closed_interface_leaves_it_closed(down: Machine) -> None:

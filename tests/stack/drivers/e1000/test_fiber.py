@@ -125,6 +125,9 @@ def test_only_a_gigabit_can_be_asked_for() -> None:
     machine = fiber()
     slow = core.ethtool_link_ksettings(100, core.DUPLEX_FULL, autoneg=False)
     assert e1000_set_link_ksettings(machine.dev, slow) == -errno.EINVAL
+    crossed = core.ethtool_link_ksettings(1000, core.DUPLEX_FULL)
+    crossed.eth_tp_mdix_ctrl = core.ETH_TP_MDI_X
+    assert e1000_set_link_ksettings(machine.dev, crossed) == -errno.EOPNOTSUPP
     fast = core.ethtool_link_ksettings(1000, core.DUPLEX_FULL, autoneg=False)
     assert e1000_set_link_ksettings(machine.dev, fast) == 0
     machine.run(6 * SECOND)

@@ -362,6 +362,17 @@ def test_loading_the_module_probes_the_device_that_is_there() -> None:
     assert "eth0" not in host.dev_by_name
 
 
+def test_an_unknown_parameter_loads_nothing() -> None:
+    clock = VirtualClock()
+    host = Host("a", clock=clock, drivers=False)
+    nic = Nic(memory=host.dma_table(), irq=host.irq_line(10), link=RecordingLink(), clock=clock)
+    host.pci_add(nic.slot, irq=10)
+    with pytest.raises(ValueError, match="unknown parameter 'NoSuch'"):
+        e1000_init_module(host.machine, NoSuch=1)
+    e1000_init_module(host.machine, NAPI=0)
+    assert "eth0" in host.dev_by_name
+
+
 @pytest.mark.uncompiled
 def test_order_of_calls_when_opening(down: Machine) -> None:
     with Tracer(packages=("stack",)) as tracer:
