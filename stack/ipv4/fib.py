@@ -19,7 +19,6 @@ from fastpath.errors import ArgumentError, whole_number
 from stack.core import netdevice, uapi
 from stack.core.dev import dev_named
 from stack.core.dev_notifier import register_netdevice_notifier
-from stack.core.dst import RTAX_CC_ALGO
 from stack.core.errors import os_error
 from stack.core.extack import ExtAckError
 from stack.core.fib_rules import (
@@ -53,7 +52,6 @@ from stack.core.uapi import (
 from stack.inet.flow import flowi
 from stack.inet.metrics import fib_metrics_match, ip_metrics_convert
 from stack.inet.multipath import BY_PORTS, fib_multipath_hash, fib_rebalance
-from stack.inet.tcp_cong import tcp_ca_get_name_by_key
 from stack.ipv4.addr import ipv4_is_lbcast, ipv4_is_multicast
 from stack.ipv4.devinet import (
     IFA_F_NOPREFIXROUTE,
@@ -944,34 +942,27 @@ def ip_route_del(
 
 
 def fib_dump(net: Net, table: int | None = RT_TABLE_MAIN) -> list[dict[str, Any]]:
-    """Rows for /proc/net/route and `ip route`: one dict per route and next hop."""
+    """Rows for /proc/net/route: one dict per route, with its first next hop."""
     rows = []
     for tb in net.fib.tables.values():
         if table is not None and tb.tb_id != table:
             continue
         for fa in tb.aliases():
             fi = fa.fa_info
-            hops: list[fib_nh] | list[None] = fi.fib_nh or [None]
-            for nh in hops:
-                rows.append(
-                    {
-                        "table": tb.tb_id,
-                        "dst": fa.fa_dst,
-                        "plen": fa.fa_plen,
-                        "tos": fa.fa_tos,
-                        "type": fa.fa_type,
-                        "scope": fi.fib_scope,
-                        "protocol": fi.fib_protocol,
-                        "prefsrc": fi.fib_prefsrc,
-                        "metric": fi.fib_priority,
-                        "gw": nh.nh_gw if nh else 0,
-                        "gw6": nh.nh_gw6 if nh else 0,
-                        "dev": nh.nh_dev.name if nh else "",
-                        "mtu": fi.fib_metrics.get("mtu", 0),
-                        "congctl": tcp_ca_get_name_by_key(net, fi.fib_metrics.get(RTAX_CC_ALGO, 0)),
-                        "flags": nh.nh_flags if nh else 0,
-                    }
-                )
+            nh = fi.fib_nh[0] if fi.fib_nh else None
+            rows.append(
+                {
+                    "dst": fa.fa_dst,
+                    "plen": fa.fa_plen,
+                    "type": fa.fa_type,
+                    "scope": fi.fib_scope,
+                    "metric": fi.fib_priority,
+                    "gw": nh.nh_gw if nh else 0,
+                    "gw6": nh.nh_gw6 if nh else 0,
+                    "dev": nh.nh_dev.name if nh else "",
+                    "metrics": fi.fib_metrics,
+                }
+            )
     return rows
 
 

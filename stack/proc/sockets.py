@@ -211,6 +211,7 @@ def sockstat(net: Net) -> str:
             f"UDP: inuse {_count(udp_sockets(net), AF_INET)} mem {mem.get('UDP', 0)}",
             "UDPLITE: inuse 0",
             f"RAW: inuse {_count(raw_sockets(net), AF_INET)}",
+            f"FRAG: inuse {len(net.ipv4.frags.queues)} memory {net.ipv4.frags.mem}",
         ]
     )
 
@@ -228,6 +229,7 @@ def sockstat6(net: Net) -> str:
             f"UDP6: inuse {_count(udp_sockets(net), AF_INET6)}",
             "UDPLITE6: inuse 0",
             f"RAW6: inuse {_count(raw_sockets(net), AF_INET6)}",
+            f"FRAG6: inuse {len(net.ipv6.frags.queues)} memory {net.ipv6.frags.mem}",
         ]
     )
 

@@ -48,10 +48,12 @@ def route(net: Net) -> str:
         if row["plen"] == 32:
             flags |= RTF_HOST
         mask = 0xFFFFFFFF << (32 - row["plen"]) & 0xFFFFFFFF
-        mtu = row["mtu"]
+        metrics = row["metrics"]
+        mtu = metrics["advmss"] + 40 if "advmss" in metrics else 0
         line = (
             f"{row['dev'] or '*'}\t{le_word(row['dst'])}\t{le_word(row['gw'])}\t{flags:04X}\t0\t0\t"
-            f"{row['metric']}\t{le_word(mask)}\t{mtu + 40 if mtu else 0}\t0\t0"
+            f"{row['metric']}\t{le_word(mask)}\t{mtu}\t"
+            f"{metrics.get('window', 0)}\t{metrics.get('rtt', 0) >> 3}"
         )
         lines.append(f"{line:<127}")
     return text(lines)

@@ -13,7 +13,7 @@ from stack import proc
 from stack.core.rows import rows_of
 from stack.core.snmp import icmp_mib, ipstats_mib, linux_mib, tcp_mib, udp_mib
 from stack.inet.tcp_sock import tcp_sock
-from stack.ipv4.fib import MASKS, fib_alias, fib_info, fib_table
+from stack.ipv4.fib import MASKS, fib_alias, fib_info, fib_table, ip_route_add, parse_addr
 from stack.proc import read
 from stack.proc.trie import leaf, tnode, trie_of, walk
 from stack.socket import (
@@ -96,6 +96,33 @@ def test_arp_and_route(a):
     by_dest = {row[1]: row for row in rows[1:]}
     assert by_dest["00000000"][2] == "0200000A"
     assert by_dest["0000000A"][7] == "00FFFFFF"
+
+
+def test_route_tells_metrics_as_linux_does_and_one_hop(a):
+    metrics = {"mtu": 1300, "advmss": 1200, "window": 5000, "rtt": 800}
+    a.route_add("10.1.0.0/16", via="10.0.0.2", mtu=1300)
+    a.route_add("10.2.0.0/16", via="10.0.0.2", **metrics)
+    hops = [(parse_addr(f"10.0.0.{n}"), "eth0", 1) for n in (2, 3)]
+    with a.lock:
+        ip_route_add(a, "10.5.0.0/16", nexthops=hops)
+    rows = [line.split() for line in proc.read(a, "route").splitlines()[2:]]
+    assert [(row[1], row[8:]) for row in rows] == [  # as Linux 6.18 says
+        ("0000010A", ["0", "0", "0"]),
+        ("0000020A", ["1240", "5000", "100"]),
+        ("0000050A", ["0", "0", "0"]),
+    ]
+
+
+def test_sockstat_counts_packets_that_wait_for_fragments(a, b):
+    assert "FRAG: inuse 0 memory 0\n" in proc.read(b, "sockstat")
+    assert "FRAG6: inuse 0 memory 0\n" in proc.read(b, "sockstat6")
+    head = bytes.fromhex("45000024000120004011") + bytes(2) + bytes([10, 0, 0, 1, 10, 0, 0, 2])
+    with a.socket(AF_INET, SOCK_RAW, 255) as sock:  # IPPROTO_RAW: the first of two fragments
+        sock.sendto(head + bytes(16), ("10.0.0.2", 0))
+        a.clock.run_for(1_000_000)
+    (line,) = (row for row in proc.read(b, "sockstat").splitlines() if row.startswith("FRAG"))
+    assert line.startswith("FRAG: inuse 1 memory ")
+    assert int(line.split()[-1]) == b.ipv4.frags.mem > 0
 
 
 def test_sockets(a, b):

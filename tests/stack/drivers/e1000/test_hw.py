@@ -41,7 +41,6 @@ from stack.drivers.e1000.phy import (
     e1000_phy_get_info,
     e1000_phy_hw_reset,
     e1000_read_phy_reg,
-    e1000_wait_autoneg,
     e1000_write_phy_reg,
 )
 from stack.host import Host
@@ -120,12 +119,6 @@ def test_foreign_phy_is_refused(hw: e1000_hw) -> None:
     hw.mac_type = d.e1000_82544
     with pytest.raises(E1000HwError, match="invalid PHY id"):
         e1000_detect_gig_phy(hw)
-
-
-def test_waiting_for_autonegotiation(machine: Machine) -> None:
-    start = machine.clock.now_ns()
-    e1000_wait_autoneg(machine.adapter.hw)
-    assert 0 < machine.clock.now_ns() - start <= 4.5 * SECOND
 
 
 def test_phy_info_needs_a_link(machine: Machine) -> None:
