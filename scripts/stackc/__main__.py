@@ -1,4 +1,4 @@
-"""What the compiler of the stack's sources makes of them, and what it changes in Cython."""
+"""Commands about the compiled stack: which functions stay Python, and our changes to Cython."""
 
 from __future__ import annotations
 

@@ -26,11 +26,10 @@ from .constants import Constants
 from .nodes import children, walk
 from .slots import CLOCKS, Caller, Key, Slots, shapes_line
 from .slots import MODULE as SLOTS_MODULE
-from .types import OBJECT, ExtensionTypes, alias_of, cimport
+from .types import EXCEPT, OBJECT, ExtensionTypes, alias_of, cimport
 
 _C_INT_MAX = (1 << 31) - 1
 _C_LONG_MAX = (1 << 63) - 1
-_RETURN = {"long long": "except? -1", "bint": "except? -1", "double": "except? -1"}
 # Types of sk_buff fields that are plain objects for fastpath: `_as_TYPE` of CHECKED checks them.
 _OF_A_PACKET = {
     "dev": ("stack.core.netdevice", "net_device"),
@@ -67,7 +66,7 @@ class Signature:
     def declaration(self) -> str:
         """The line of the .pxd."""
         params = ", ".join(f"{t} {n}" + ("=*" if d else "") for t, n, d in self.params)
-        tail = f" {_RETURN[self.result]}" if self.result in _RETURN else ""
+        tail = f" {EXCEPT[self.result]}" if self.result in EXCEPT else ""
         result = "" if self.result == OBJECT else self.result + " "
         return f"cpdef {result}{self.name}({params}){tail}"
 
@@ -356,7 +355,7 @@ class Translator:
             self.edits.append((start, start + 3, "cpdef" + result))
             if node.returns is not None:
                 arrow = self.module.text.rindex(b"->", 0, self._at(node.returns))
-                tail = _RETURN.get(signature.result, "")
+                tail = EXCEPT.get(signature.result, "")
                 self.edits.append((arrow, self._at(node.returns, end=True), tail))
         variables = _variables(node, self.module, self.types)
         self._locals(node, variables)

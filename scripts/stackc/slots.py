@@ -13,14 +13,13 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from .state import StateClass
-from .types import OBJECT, ExtensionTypes
+from .types import EXCEPT, OBJECT, ExtensionTypes
 
 MODULE = "stack._slots"
 CALLER = "_slot_call_"
 MAX_ARGS = 6
 _LETTERS = {"long long": "L", "bint": "B", "double": "D"}
 _BUILTINS = ("list", "dict")
-_RETURN = {"long long": " except? -1", "bint": " except? -1", "double": " except? -1"}
 Key = tuple[str, str]
 CLOCKS: frozenset[Key] = frozenset({("stack.core.clock", n) for n in ("Clock", "HostClock")})
 """The types of clocks: not `@state` classes, but module.py must recognise them."""
@@ -65,16 +64,19 @@ class Slots:
         self.types = types
         self.origins = origins
 
+    def owner(self, key: Key, name: str) -> StateClass | None:
+        """The class that declares a state class's field: itself or a base; None: no such field."""
+        cls = self.classes.get(key)
+        while cls is not None and name not in cls.fields:
+            base = self.origins[cls.module].get(cls.base[1]) if cls.base is not None else None
+            cls = self.classes.get(base) if base is not None else None
+        return cls
+
     def field_type(self, key: Key, name: str) -> Key | ast.expr | None:
         """The type of a state class's field: another such class, or its annotation."""
-        if key in CLOCKS:
+        cls = self.owner(key, name)
+        if cls is None:
             return None
-        cls = self.classes[key]
-        while name not in cls.fields:
-            base = self.origins[cls.module].get(cls.base[1]) if cls.base is not None else None
-            if base is None or base not in self.classes:
-                return None
-            cls = self.classes[base]
         entry = cls.fields[name]
         return self.state_class(entry.annotation, entry.module) or entry.annotation
 
@@ -104,10 +106,8 @@ class Slots:
                 pass
             case _:
                 return None
-        cls = self.classes[key]
-        while name not in cls.fields:
-            assert cls.base is not None
-            cls = self.classes[self.origins[cls.module][cls.base[1]]]
+        cls = self.owner(key, name)
+        assert cls is not None, "field_type found it"
         origin = self.origins[cls.module]
         modules: set[str] = set()
         kinds = [self.types.c_type(p, origin, modules) for p in params]
@@ -125,13 +125,14 @@ def _caller(name: str, kinds: list[str], back: str, shape: str) -> tuple[str, li
     """The type of the pointer, and the function."""
     params = ", ".join(f"{kind} a{i}" for i, kind in enumerate(kinds))
     plain = [kind if kind in _LETTERS else OBJECT for kind in kinds]
-    pointer = f"ctypedef {back} (*_p_{shape})({', '.join([*plain, 'int'])}){_RETURN.get(back, '')}"
+    tail = f" {EXCEPT[back]}" if back in EXCEPT else ""
+    pointer = f"ctypedef {back} (*_p_{shape})({', '.join([*plain, 'int'])}){tail}"
     args = ", ".join(f"a{i}" for i in range(len(kinds)))
     checks = [f"slot_takes(way, {i}, a{i})" for i, kind in enumerate(plain) if kind == OBJECT]
     test = " and ".join(["way.call != NULL", *checks])
     result = "" if back == OBJECT else f"{back} "
     return pointer, [
-        f"cdef inline {result}{name}(object fn, {params}){_RETURN.get(back, '')}:",
+        f"cdef inline {result}{name}(object fn, {params}){tail}:",
         f'    cdef const slot_way *way = slot_find(fn, b"{shape}")',
         f"    if {test}:",
         f"        return (<_p_{shape}>way.call)({args}, 0)",

@@ -16,6 +16,8 @@ _CDEF_CLASS = re.compile(r"^cdef class (\w+)", re.M)
 _CPDEF = re.compile(r"^cpdef\b(?: \([^)\n]*\))?[^(\n]*?(\w+)\(", re.M)
 
 OBJECT = "object"
+EXCEPT = dict.fromkeys(_PLAIN.values(), "except? -1")
+"""How a C function with this result says that it has raised an exception."""
 
 
 def alias_of(module: str) -> str:

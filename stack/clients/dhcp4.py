@@ -134,12 +134,7 @@ class Dhcp4Client(LeaseClient[State, Event, Action]):
             message = Dhcp4Message.parse(data)
         except MessageError:
             return []
-        if (
-            message.op == BOOTREPLY
-            and message.xid == self._xid
-            and message.chaddr == self.mac
-            and self.state in SENDS
-        ):
+        if message.op == BOOTREPLY and message.chaddr == self.mac and self.state in SENDS:
             match message.type:
                 case MessageType.OFFER:
                     self._got_offer(message, now_ns)

@@ -20,8 +20,8 @@ BOOTREQUEST, BOOTREPLY = 1, 2
 HTYPE_ETHER = 1
 BROADCAST_FLAG = 0x8000
 MAGIC_COOKIE = b"\x63\x82\x53\x63"
-FIXED = struct.Struct("!BBBBIHHIIII16s64s128s")
-"""op htype hlen hops, xid, secs, flags, ciaddr, yiaddr, siaddr, giaddr, chaddr, sname, file"""
+FIXED = struct.Struct("!BBBBIHHIIII16s64s128s4s")
+"""op htype hlen hops, xid, secs, flags, ciaddr yiaddr siaddr giaddr, chaddr, sname, file, cookie"""
 MIN_BYTES = 300
 """BOOTP relay agents drop shorter messages (RFC 1542 2.1)."""
 MAX_OPTION_BYTES = 255
@@ -117,20 +117,18 @@ class Dhcp4Message:
     @classmethod
     def parse(cls, data: bytes) -> Dhcp4Message:
         """Read a message.  Raises: MessageError."""
-        if len(data) < FIXED.size + len(MAGIC_COOKIE):
-            least = FIXED.size + len(MAGIC_COOKIE)
-            raise MessageError(f"{len(data)} bytes are no DHCP message; {least} is the least")
+        if len(data) < FIXED.size:
+            raise MessageError(f"{len(data)} bytes are no DHCP message; {FIXED.size} is the least")
         (op, htype, hlen, hops, xid, secs, flags, ciaddr, yiaddr, siaddr, giaddr,
-         chaddr, sname, file) = FIXED.unpack_from(data)  # fmt: skip
+         chaddr, sname, file, cookie) = FIXED.unpack_from(data)  # fmt: skip
         if op not in (BOOTREQUEST, BOOTREPLY):
             raise MessageError(f"op {op} is neither a request nor a reply")
         if hlen > len(chaddr):
             raise MessageError(f"hlen {hlen} is more than the {len(chaddr)} bytes of chaddr")
-        start = FIXED.size + len(MAGIC_COOKIE)
-        if data[FIXED.size : start] != MAGIC_COOKIE:
-            raise MessageError(f"magic cookie {data[FIXED.size : start].hex()}, not 63825363")
+        if cookie != MAGIC_COOKIE:
+            raise MessageError(f"magic cookie {cookie.hex()}, not 63825363")
         options: dict[int, bytes] = {}
-        _read_options(data[start:], options, "options")
+        _read_options(data[FIXED.size :], options, "options")
         overload = options.get(Option.OVERLOAD, b"\0")
         if len(overload) != 1 or overload[0] > 3:
             raise MessageError(f"option 52 (overload) is {overload.hex()}, not 1 to 3")
@@ -155,11 +153,12 @@ class Dhcp4Message:
         """
         every = {code: _encode(code, value) for code, value in self.options.items()}
         areas = [bytearray(), bytearray(self.file), bytearray(self.sname)]
-        if max_bytes is None or self._bytes(every) <= max_bytes:
+        whole = FIXED.size + sum(map(len, every.values())) + 1
+        if max_bytes is None or whole <= max_bytes:
             areas[0] += b"".join(every.values())
         else:
             last = every.pop(Option.RELAY_AGENT, b"")
-            room = max_bytes - FIXED.size - len(MAGIC_COOKIE) - 1 - OVERLOAD_BYTES - len(last)
+            room = max_bytes - FIXED.size - 1 - OVERLOAD_BYTES - len(last)
             rooms = (room, 0 if self.file else 128 - 1, 0 if self.sname else 64 - 1)
             for option in every.values():
                 fits = (n for n in range(3) if len(areas[n]) + len(option) <= rooms[n])
@@ -189,16 +188,12 @@ class Dhcp4Message:
                 self.chaddr,
                 bytes(areas[2]),
                 bytes(areas[1]),
+                MAGIC_COOKIE,
             )
         )
-        out += MAGIC_COOKIE + areas[0]
+        out += areas[0]
         out.append(Option.END)
         return bytes(out.ljust(MIN_BYTES, b"\0"))
-
-    @staticmethod
-    def _bytes(options: Mapping[int, bytes]) -> int:
-        """The length of a message with these options, unpadded."""
-        return FIXED.size + len(MAGIC_COOKIE) + sum(map(len, options.values())) + 1
 
 
 def _encode(code: int, value: bytes) -> bytes:

@@ -78,5 +78,5 @@ def read_answer(message: DnsMessage, question: Question) -> Verdict | None:
     if folded(name) in map(folded, chain[:-1]):
         return Verdict(Outcome.FAILED, chain=tuple(chain))
     if any(record.type == RRType.SOA for record in message.authorities):
-        return Verdict(Outcome.NO_DATA, chain=tuple(chain))  # RFC 2308 2.2
+        return Verdict(Outcome.NO_DATA, chain=tuple(chain))  # RFC 2308 2.2: it is negative
     return Verdict(None, chain=tuple(chain), unfinished=name)

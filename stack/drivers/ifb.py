@@ -1,7 +1,7 @@
 """drivers/net/ifb.c: a device whose qdisc queues packets of other devices.
 
-A filter of another device redirects a packet here (act_mirred). Once dequeued, it
-continues where it was redirected: it is received or sent there, and skips the filters.
+A filter of another device redirects a packet here (act_mirred). Once dequeued, it returns to the
+device and the direction that it came from: it is received or sent there, and skips the filters.
 """
 
 from __future__ import annotations

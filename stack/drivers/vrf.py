@@ -195,7 +195,7 @@ def vrf_l3_rcv(vrf_dev: net_device, skb: sk_buff, family: int) -> sk_buff | None
 
 
 def vrf_out_finish(net: Net, sk: sock | None, skb: sk_buff) -> int:
-    """vrf_ip_out_direct_finish: okfn send a packet that a hook queued."""
+    """vrf_ip_out_direct_finish: okfn: send a packet that a hook queued."""
     vrf_tap(skb.dev, skb)
     return dst_output(net, sk, skb)
 

@@ -44,7 +44,7 @@ from stack.drivers.e1000.phy import (
     e1000_write_phy_reg,
 )
 from stack.host import Host
-from tests.stack.drivers.e1000.machine import SECOND, Machine, bring_up, recorded
+from tests.stack.drivers.e1000.machine import Machine, bring_up, recorded
 
 
 @pytest.fixture
