@@ -106,7 +106,7 @@ def class_add(dev: net_device, classid: str, parent: str, opt: Mapping[str, Any]
     q.change_class(number, tc_handle(where, parent), given, q.find(number), netlink_ext_ack())
 
 
-def told(handle: int) -> str:
+def handle_text(handle: int) -> str:
     """A handle or a class in the format of `tc`."""
     minor = handle & 0xFFFF
     return f"{handle >> 16:x}:{minor:x}" if minor else f"{handle >> 16:x}:"
@@ -122,8 +122,8 @@ def qdisc_show(dev: net_device) -> list[dict[str, Any]]:
         found.append(
             {
                 "kind": q.kind,
-                "handle": told(q.handle),
-                "parent": NAMES.get(q.parent) or told(q.parent),
+                "handle": handle_text(q.handle),
+                "parent": NAMES.get(q.parent) or handle_text(q.parent),
                 "options": {k: v for k, v in (q.dump() or {}).items() if v is not None},
                 "bytes": q.bstats.bytes,
                 "packets": q.bstats.packets,
