@@ -77,11 +77,10 @@ def macvlan_common_newlink(
         vlan.mode, vlan.flags = mode, flags
         vlan.bc_queue_len_req = bc_queue_len
         dev.priv = vlan
-        dev.mtu = lowerdev.mtu
         if mtu is not None:
             check(dev_validate_mtu(dev, mtu), f"{what}: mtu {mtu}")
-            dev.mtu = mtu
-        dev.min_mtu, dev.max_mtu = netdevice.ETH_MIN_MTU, lowerdev.max_mtu
+        dev.mtu = lowerdev.mtu if mtu is None else mtu
+        dev.max_mtu = lowerdev.max_mtu
         eth_hw_addr_init(dev, mac)
         if mode == MACVLAN_MODE_PASSTHRU:
             port.passthru = True

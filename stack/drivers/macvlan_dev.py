@@ -479,4 +479,4 @@ macvlan_netdev_ops = net_device_ops(
 
 def macvlan_setup(dev: net_device) -> None:
     """Ethernet without a queue."""
-    ether_setup_software(dev, macvlan_netdev_ops, macvlan_ethtool_ops, 0)
+    ether_setup_software(dev, macvlan_netdev_ops, macvlan_ethtool_ops)

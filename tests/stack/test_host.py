@@ -48,7 +48,7 @@ def test_ifconfig_refuses_nonsense():
     [
         (errno.EINVAL, lambda host: host.add_veth("v0", "v1", mtu=100_000)),
         (errno.EINVAL, lambda host: host.add_tunnel("t0", "ipip", remote="10.0.0.1", mtu=1 << 20)),
-        (errno.EINVAL, lambda host: host.add_tap("tap0", pair()[0], mtu=100_000)),
+        (errno.EINVAL, lambda host: host.add_tap("tap0", pair(host.clock)[0], mtu=100_000)),
         (errno.EINVAL, lambda host: host.add_macvlan("m0", "low", mtu=67)),
         (errno.EINVAL, lambda host: host.add_ipvlan("i0", "low", mtu=67)),
         (errno.EINVAL, lambda host: host.add_ipvlan("i0", "low", mtu=65_536)),

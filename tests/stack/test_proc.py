@@ -13,7 +13,7 @@ from stack import proc
 from stack.core.rows import rows_of
 from stack.core.snmp import icmp_mib, ipstats_mib, linux_mib, tcp_mib, udp_mib
 from stack.inet.tcp_sock import tcp_sock
-from stack.ipv4.fib import MASKS, fib_alias, fib_info, fib_table, ip_route_add, parse_addr
+from stack.ipv4.fib import MASKS, fib_alias, fib_info, fib_table, ip_route_add
 from stack.proc import read
 from stack.proc.trie import leaf, tnode, trie_of, walk
 from stack.socket import (
@@ -102,7 +102,7 @@ def test_route_tells_metrics_as_linux_does_and_one_hop(a):
     metrics = {"mtu": 1300, "advmss": 1200, "window": 5000, "rtt": 800}
     a.route_add("10.1.0.0/16", via="10.0.0.2", mtu=1300)
     a.route_add("10.2.0.0/16", via="10.0.0.2", **metrics)
-    hops = [(parse_addr(f"10.0.0.{n}"), "eth0", 1) for n in (2, 3)]
+    hops = [(f"10.0.0.{n}", "eth0", 1) for n in (2, 3)]
     with a.lock:
         ip_route_add(a, "10.5.0.0/16", nexthops=hops)
     rows = [line.split() for line in proc.read(a, "route").splitlines()[2:]]
