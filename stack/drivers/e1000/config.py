@@ -28,8 +28,8 @@ def e1000_setup_all_tx_resources(adapter: e1000_adapter) -> None:
 def e1000_setup_all_rx_resources(adapter: e1000_adapter) -> None:
     """e1000_main.c: memory of the receive ring, and a pool for its buffers.
 
-    The pool also has the buffers that sockets hold: at most a quarter of the RAM, less when no such
-    contiguous piece is free, but at least one and a half times the ring.
+    The pool also has the buffers that sockets hold. It takes at most a quarter of the RAM, and less
+    when no such contiguous piece is free, but at least one and a half times the ring.
     Raises: MemoryError: the host's RAM is full.
     """
     machine, size, count = adapter.machine, adapter.rx_buffer_len, adapter.rx_ring_count
