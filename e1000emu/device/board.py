@@ -347,6 +347,7 @@ class Board:
     def _bus_reset(self, level: int = LEVEL_RST) -> None:
         """RST#, or power-on."""
         self._mac_reset(level)
+        self.io_bar.address = 0  # CTRL.RST, which comes through it, leaves it (SDM 13.2.2.1)
         self.pci.reset()
         self.load_eeprom()
         self.pci.apply()

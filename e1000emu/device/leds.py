@@ -33,9 +33,12 @@ MODES = (
     "off",
 )
 LEDCTL, STATUS = reg("LEDCTL").offset, reg("STATUS")
-TXOFF = STATUS.mask("TXOFF")
+TXOFF, PCIX_MODE, BUS64 = (STATUS.mask(name) for name in ("TXOFF", "PCIX_MODE", "BUS64"))
+PCI66, PCIXSPD, PCIX133 = STATUS.mask("PCI66"), STATUS.field("PCIXSPD"), 2
+ACTIVITY, COLLISION = ("TPT", "TPR"), ("COLC", "LATECOL")
+"""The statistics whose changes light these LEDs."""
 ACTIVITY_NS = 100_000_000
-"""How long an LED shows that a frame has moved."""
+"""How long an LED shows that a frame has moved, or that frames have collided."""
 BLINK_SLOW_NS, BLINK_FAST_NS = 200_000_000, 83_000_000
 
 
@@ -61,15 +64,17 @@ class Leds:
         self._stats = stats
         self._link_unit = link_unit
         self._clock = clock
-        self._seen, self._moved_ns = 0, -ACTIVITY_NS
-        """The frames at the last look, and when some had moved."""
+        self._seen = dict.fromkeys((ACTIVITY, COLLISION), (0, -ACTIVITY_NS))
+        """The count at the last look, and when it had last changed."""
 
-    def _active(self, now_ns: int) -> bool:
-        """Return whether frames moved since the last call or within the last 100 ms."""
-        frames = self._stats["TPT"] + self._stats["TPR"]
-        if frames != self._seen:
-            self._seen, self._moved_ns = frames, now_ns
-        return now_ns - self._moved_ns < ACTIVITY_NS
+    def _active(self, names: tuple[str, ...], now_ns: int) -> bool:
+        """Return whether the statistics have counted since the last call, or within 100 ms."""
+        count = sum(self._stats[name] for name in names)
+        seen, when_ns = self._seen[names]
+        if count not in (0, seen):  # 0: a driver has read, and so cleared, them
+            when_ns = now_ns
+        self._seen[names] = count, when_ns
+        return now_ns - when_ns < ACTIVITY_NS
 
     def show(self) -> tuple[Led, ...]:
         """Return LED 0 to 3 as they are now; none of a part without LEDCTL."""
@@ -77,7 +82,9 @@ class Leds:
             return ()
         value, now = self._peek(LEDCTL), self._clock.now_ns()
         up, speed = self._link_unit.up, self._link_unit.speed_mbps
-        busy = self._active(now)
+        busy = self._active(ACTIVITY, now) and up
+        status = self._peek(STATUS.offset)
+        fast_pci_x = bool(status & PCIX_MODE) and PCIXSPD.get(status) == PCIX133
         sources = (
             up and speed in (10, 1000),
             up and speed in (100, 1000),
@@ -87,12 +94,12 @@ class Leds:
             up and speed == 10,
             up and speed == 100,
             up and speed == 1000,
-            False,
+            bool(status & PCIX_MODE),
             up and self._link_unit.full_duplex,
-            False,
-            False,
-            False,
-            bool(self._peek(STATUS.offset) & TXOFF),
+            self._active(COLLISION, now),
+            bool(status & PCI66) or fast_pci_x,
+            bool(status & BUS64),
+            bool(status & TXOFF),
             True,
             False,
         )

@@ -24,10 +24,8 @@ from e1000emu.device.state import BlockState
 from e1000emu.errors import ArgumentError
 from e1000emu.ports import ManagementStatus
 from e1000emu.registers.regs import reg
-from fastpath.base.batch import FB_ALIGN_ERR, FB_BAD_CRC, FB_CARRIER_EXT, FB_HAS_FCS, FB_SYMBOL_ERR
 from fastpath.nic.macpath import TX_NO_WIRE, WATCH_MANAGEMENT
 from fastpath.nic.rxfilter import ACCEPT, BROADCAST, MULTICAST
-from fastpath.nic.rxring import crc32
 
 if TYPE_CHECKING:
     from e1000emu.device.filters import Filters
@@ -57,7 +55,6 @@ RMCP_EN, PORT_0298_EN, IPV4_EN, IPV6_EN, SNAP_EN, ARP_EN, NEIGHBOR_EN, ARP_RES_E
     MANC.mask(name) for name in FILTERS
 )
 ALL_FILTERS = MANC.mask(*FILTERS)
-FB_ERRORS = FB_BAD_CRC | FB_ALIGN_ERR | FB_SYMBOL_ERR | FB_CARRIER_EXT
 RCTL, RCTL_EN, RCTL_BAM = reg("RCTL"), reg("RCTL").mask("EN"), reg("RCTL").mask("BAM")
 VET = reg("VET").offset
 ETH_P_ARP, ETH_P_IP, ETH_P_IPV6 = 0x0806, 0x0800, 0x86DD
@@ -319,27 +316,15 @@ class Management:
         return bool(verdict & ACCEPT)
 
     def find(self, batch: FrameBatch, start: int) -> tuple[int, bytes]:
-        """Return the index of the first of `batch` from `start` on that is the controller's.
+        """Find the first frame of `batch`, from `start` on, that is the controller's.
 
-        And that frame, without FCS; (length of `batch`, empty) when there is none.
+        Returns its index, and the frame without FCS; (length of `batch`, empty) if there is none.
         """
         for i in range(start, len(batch)):
-            frame = self._good(batch[i], batch.flags(i))
-            if frame and self.passes(frame):
+            frame = self._rx.good(batch, i)
+            if MIN_WIRE <= len(frame) + FCS_BYTES <= MAX_WIRE and self.passes(frame):
                 return i, frame
         return len(batch), b""
-
-    def _good(self, frame: bytes, flags: int) -> bytes:
-        """Return a frame without errors as it is between preamble and FCS; empty for another."""
-        if flags & FB_ERRORS:
-            return b""
-        if flags & FB_HAS_FCS:
-            frame, fcs = frame[:-FCS_BYTES], frame[-FCS_BYTES:]
-            if int.from_bytes(fcs, "little") != crc32(frame):
-                return b""
-        elif frame and self._rx.engine.pad_runts:
-            frame = frame.ljust(MIN_FRAME, b"\0")
-        return frame if MIN_WIRE <= len(frame) + FCS_BYTES <= MAX_WIRE else b""
 
     def take(self, frame: bytes) -> None:
         """A frame has passed: count it, and keep it for the controller (SDM 13.7.38, 13.7.39)."""

@@ -567,6 +567,7 @@ class Phy:
 
 MDIC = reg("MDIC")
 MDIC_READY, MDIC_INT, MDIC_ERROR = MDIC.mask("R"), MDIC.mask("I"), MDIC.mask("E")
+ICR_MDAC = reg("ICR").mask("MDAC")
 OP_WRITE, OP_READ = 1, 2
 
 
@@ -622,4 +623,4 @@ class Mdic:
                 value |= MDIC_ERROR
         self._regs.poke(MDIC.offset, value)
         if new & MDIC_INT and not new & MDIC_READY:
-            self._interrupts.cause(0x0200)
+            self._interrupts.cause(ICR_MDAC)

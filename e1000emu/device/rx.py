@@ -13,10 +13,17 @@ from e1000emu.device.state import BlockState
 from e1000emu.device.tx import held_back, prefetched
 from e1000emu.links import pool
 from e1000emu.registers.regs import reg
-from fastpath.base.batch import FB_ALIGN_ERR, FB_BAD_CRC, FB_CARRIER_EXT, FB_SYMBOL_ERR, FrameBatch
+from fastpath.base.batch import (
+    FB_ALIGN_ERR,
+    FB_BAD_CRC,
+    FB_CARRIER_EXT,
+    FB_HAS_FCS,
+    FB_SYMBOL_ERR,
+    FrameBatch,
+)
 from fastpath.nic.macctrl import find_mac_control
 from fastpath.nic.macpath import WATCH_MANAGEMENT, RxPort
-from fastpath.nic.rxring import RX_ABORT, RX_DATA_ABORT, RXSEQ, RxEngine
+from fastpath.nic.rxring import RX_ABORT, RX_DATA_ABORT, RXSEQ, RxEngine, crc32
 
 if TYPE_CHECKING:
     from e1000emu.device.filters import Filters
@@ -40,6 +47,7 @@ RDT = reg("RDT").offset
 RXDCTL = reg("RXDCTL").offset
 PBA, FCT = reg("PBA").offset, reg("FCT").offset
 PACKET_BUFFER_KIB = 64
+MIN_FRAME, FCS_BYTES = 60, 4
 MIN_RING = 8
 """Descriptors: RDLEN counts 128 bytes (SDM 13.4.27)."""
 
@@ -185,6 +193,16 @@ class Rx(RxPort):
         """Let the engine use descriptors up to `tail`."""
         self.engine.prefetched = tail
 
+    def good(self, batch: FrameBatch, i: int) -> bytes:
+        """Return frame `i` as it is between preamble and FCS; empty if it is damaged."""
+        frame, flags = batch[i], batch.flags(i)
+        if flags & FB_ERRORS:
+            return b""
+        if flags & FB_HAS_FCS:
+            frame, fcs = frame[:-FCS_BYTES], frame[-FCS_BYTES:]
+            return frame if int.from_bytes(fcs, "little") == crc32(frame) else b""
+        return frame.ljust(MIN_FRAME, b"\0") if frame and self.engine.pad_runts else frame
+
     def _with_control(self, batch: FrameBatch, start: int, first: int, hold: bool) -> int:
         """Receive a batch with a MAC control frame at `first` frame by frame; this is rare."""
         total = len(batch)
@@ -199,8 +217,8 @@ class Rx(RxPort):
                 break
             part.clear()
             verdict = Verdict.FILTER
-            if self.open and not batch.flags(first) & FB_ERRORS:
-                verdict = self._flow.control_frame(batch[first])
+            if self.open and (frame := self.good(batch, first)):
+                verdict = self._flow.control_frame(frame)
             if verdict is not Verdict.DROP:
                 part.append(batch[first], batch.flags(first))
                 engine = self.engine

@@ -311,7 +311,7 @@ class Tx(TxPort):
             self._misuse.note("tx-data-abort", engine.head)
 
     def _explain(self) -> None:
-        """Return why descriptors wait: the cause of a "Tx Unit Hang"."""
+        """Note why descriptors wait, the cause of a "Tx Unit Hang", and count deferred frames."""
         engine, note, why = self.engine, self._misuse.note, self.stopped_by
         if engine.head == engine.tail:
             return

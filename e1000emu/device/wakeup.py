@@ -3,7 +3,8 @@
 Two mechanisms set PME_STATUS. APM (WUC.APME) waits for a magic packet in any power state. ACPI
 wake-up (WUFC, set by the driver) waits in D3hot for frames that match its filters. The receiver
 must be on, and a frame must pass the address filters first, except a broadcast magic packet. The
-first frame that wakes the host is kept in WUPM until software clears WUS.
+first frame that wakes the host is kept in WUPM until software clears WUS. Until then ACPI wake-up
+ignores further frames, and further changes of the link until software clears WUS.LNKC (SDM 6.4.2).
 """
 
 from __future__ import annotations
@@ -11,10 +12,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from e1000emu.device.rx import FB_ERRORS
 from e1000emu.registers.regs import reg
 from fastpath.base.batch import FrameBatch
 from fastpath.nic.macpath import WATCH_MAGIC, WATCH_WAKE
+from fastpath.nic.rxfilter import ACCEPT, BROADCAST, MULTICAST
 
 if TYPE_CHECKING:
     from e1000emu.device.filters import Filters
@@ -40,10 +41,12 @@ IPAV_V60 = IPAV.mask("V60")
 CTRL, CTRL_SLU = reg("CTRL"), reg("CTRL").mask("SLU")
 RCTL, VET = reg("RCTL"), reg("VET").offset
 RCTL_EN = RCTL.mask("EN")
-ACCEPT, BROADCAST, MULTICAST = 1, 4, 8  # of RxFilter.verdict
 KEPT_BYTES = 128
 """Bytes kept of the frame that wakes: WUPM has 32 dwords."""
+LONGEST = 2047
+"""WUPL.LEN of this frame and of longer ones (SDM 13.6.7)."""
 FLEX_BYTES = 128
+"""The bytes that a flexible filter can compare."""
 ALL_ONES = b"\xff" * 6
 ARP_REQUEST = bytes.fromhex("08060001080006040001")
 
@@ -95,28 +98,29 @@ class Wakeup:
     def frames(self, batch: FrameBatch, start: int) -> None:
         """Examine the frames of `batch` from `start` on. Borrows it until return."""
         for i in range(start, len(batch)):
-            if not batch.flags(i) & FB_ERRORS:
-                self.frame(batch[i])
+            if frame := self._rx.good(batch, i):
+                self.frame(frame)
 
     def frame(self, frame: bytes) -> None:
         """Examine one good frame (without FCS)."""
         peek = self._regs.peek
-        woken = 0
         if peek(WUFC.offset) & IGNORE_TCO and self._management.passes(frame):
             return
-        if peek(WUC.offset) & APME and self._magic(frame):
-            woken = MAG
-        if self._pci.power_state:
+        earlier = peek(WUS.offset) & ~LNKC
+        woken = MAG if peek(WUC.offset) & APME and self._magic(frame) else 0
+        if self._pci.power_state and not earlier:
             woken |= self._matches(frame) & peek(WUFC.offset)
-        if not woken:
-            return
-        if not peek(WUS.offset):
-            self._keep(frame)
-        self._wake(woken)
+        if woken:
+            if not earlier:
+                self._keep(frame)
+            self._wake(woken)
 
     def link_changed(self) -> None:
         """STATUS.LU has changed."""
-        if self._pci.power_state and self._regs.peek(WUFC.offset) & LNKC:
+        if (
+            self._pci.power_state
+            and self._regs.peek(WUFC.offset) & ~self._regs.peek(WUS.offset) & LNKC
+        ):
             self._wake(LNKC)
 
     def _wake(self, events: int) -> None:
@@ -126,7 +130,7 @@ class Wakeup:
 
     def _keep(self, frame: bytes) -> None:
         poke = self._regs.poke
-        poke(WUPL.offset, len(frame) & 0xFFFF)
+        poke(WUPL.offset, min(len(frame), LONGEST))
         kept = frame[:KEPT_BYTES].ljust(KEPT_BYTES, b"\0")
         for i, offset in enumerate(WUPM.offsets):
             poke(offset, int.from_bytes(kept[4 * i : 4 * i + 4], "little"))
@@ -196,13 +200,13 @@ class Wakeup:
         ]
 
     def _flexible(self, frame: bytes) -> int:
-        """Compare the bytes that FFMT marks with FFVT, up to FFLT."""
+        """Compare the bytes that FFMT marks with FFVT, up to FFLT: a shorter frame never passes."""
         peek = self._regs.peek
         wanted = peek(WUFC.offset)
         found = 0
         for n, event in enumerate(FLEX):
             length = peek(FFLT.offsets[n]) & 0x7FF
-            if not wanted & event or not length or len(frame) < min(length, FLEX_BYTES):
+            if not wanted & event or not length or len(frame) < length:
                 continue
             if all(
                 frame[i] == peek(FFVT.offsets[i]) >> 8 * n & 0xFF

@@ -111,8 +111,8 @@ _BUS = (
         "offset {0:#x}, written {1:#x}",
         "no such register on this part; reads gave 0, writes were ignored", sdm="13.3"),
     _rule("reserved-bits", "BAR 0", ACCESS,
-        "1 is written to a reserved bit; except of TDBAL, RDBAL, TDLEN and RDLEN, which have own "
-        "rules, and of IMC, ICR and WUS, which drivers clear with all ones",
+        "1 is written to a reserved bit; except in TDBAL, RDBAL, TDLEN and RDLEN, which have rules "
+        "of their own, and in IMC, ICR and WUS, which drivers clear with all ones",
         "{0:#x} written {1:#x}: reserved bits {2:#x}",
         "write reserved bits as 0 (or as they were read): other parts give them a meaning",
         sdm="13.3"),
@@ -275,7 +275,7 @@ _TRANSMIT = (
         sdm="3.3.3.1",
         follows=("ring-align", "tx-ring-moved", "tx-head-written", "tx-owned")),
     _rule("tx-link-down", "STATUS", RUN,
-        "descriptors wait when the ring is processed, and only STATUS.LU is 0",
+        "descriptors wait when the ring is processed, only because STATUS.LU is 0",
         _TX_RING,
         "no link: set CTRL.SLU and wait for STATUS.LU; the descriptors wait until then", index=0),
     _rule("tx-ring", "TDT", RUN,

@@ -68,6 +68,8 @@ class AnnotatedCapture(Capture):
         super().__init__(link, path, name=name, snap_bytes=SNAP_BYTES, clock=clock)
         self._held: deque[_Held] = deque()
         self._sending: list[_Held] = []
+        self._asked: _Held | None = None
+        """The frame that the port was last offered."""
         self._statistics: Callable[[], Mapping[str, int]] | None = None
         if isinstance(link, Impair):
             link.on_loss = self._lost
@@ -128,10 +130,10 @@ class AnnotatedCapture(Capture):
         if self.port is None:
             return super().receive(batch, start, hold)
         for i in range(start, len(batch)):
-            held = self._held[-1] if self._offered else None
+            held = self._asked if self._offered else None
             if held is None:
                 (held,) = self._hold(batch, i, i + 1, DIRECTION_IN)
-            self._offered = 1
+            self._asked, self._offered = held, 1
             if not self._give(batch, i, hold, held):
                 return i
             self._offered = 0

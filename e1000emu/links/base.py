@@ -103,7 +103,7 @@ class BaseLink(ABC):
         if up != self._carrier:
             self._carrier = up
             if self.port is not None:
-                self.port.link_changed(up, self.speed_mbps, True)
+                self.port.link_changed(up, self.speed_mbps, self.full_duplex)
 
     def tx_room(self) -> int:
         """Return how many frames `transmit` accepts now."""

@@ -90,12 +90,8 @@ class LinkCaps:
     def __post_init__(self) -> None:
         whole_number("LinkCaps", "gso_max_bytes", self.gso_max_bytes, 0, GSO_IP_MAX, unit="bytes")
         check_type("LinkCaps", "gso_udp", self.gso_udp, bool, "True or False")
-        for name, value in (
-            ("timed", self.timed),
-            ("shared", self.shared),
-            ("fibre", self.fibre),
-            ("negotiation", self.negotiation),
-        ):
+        for name in PARTS:
+            value = getattr(self, name)
             if value is not None:
                 _check_part(name, value)
 

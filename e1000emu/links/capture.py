@@ -23,10 +23,9 @@ class Capture(Middleware):
     """`Capture(link, "a.pcapng")`: every frame of `link`, with direction, in one write for a batch.
 
     `path` may be a PcapngWriter that several captures share; an own writer is closed with the
-    capture. Times are the clock's: under
-    a real clock the time of day, under a virtual one its epoch plus its time, the same in each
-    run. Frames are written in the
-    order of their transfer: a received one before its effects.
+    capture. Times are the time of day under a real clock. Under a virtual one they are its epoch
+    plus its time, the same in each run. Frames are written in the order of their transfer: a
+    received one before its effects.
     """
 
     def __init__(

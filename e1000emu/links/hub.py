@@ -69,9 +69,9 @@ class HubPort(BaseLink):
         self._ready_ns = 0
         """No own frame may begin before this time: the gap after an own frame, or the back-off."""
         self._silent_ns = -(1 << 40)
-        """Time of the last carrier of others."""
+        """When the last carrier of others ended."""
         self._counting = False
-        """Start of the gap after others' frames."""
+        """The gap after others' frames runs."""
 
     def __repr__(self) -> str:
         return f"HubPort({self.number}, carrier={self._carrier}, queued={len(self._queue)})"
@@ -92,6 +92,8 @@ class HubPort(BaseLink):
     def _detached(self) -> None:
         self._carrier = False
         self.station = Station()
+        if self._sending is not None:
+            self._sending.stopped = True  # the rest of its frame never comes
         self.stats.drop("unplugged", len(self._queue))
         self._queue.clear()
         self._collisions = 0
@@ -125,7 +127,7 @@ class HubPort(BaseLink):
     # --- access to the wire ---------------------------------------------------------------------
 
     def _go(self) -> None:
-        """Schedule a check of the wire, unless scheduled."""
+        """Look at the wire, unless that is to happen later."""
         if self._queue and self._sending is None and self._timer is None and not self._deferring:
             self._attempt()
 

@@ -80,6 +80,7 @@ class Generator(NullLink):
 
     def _attached(self) -> None:
         self._next_ns = self.clock.now_ns()
+        self._held = False
         self._schedule()
 
     def rx_ready(self) -> None:
@@ -119,6 +120,7 @@ class Generator(NullLink):
         self.stats.rx_frames += taken
         self._at = (self._at + taken) % len(self._batch)
         if end >= len(batch):
+            self.stats.rx_bytes += batch.nbytes
             self._held = False
             if self._step_ns is not None:
                 self._next_ns += self._step_ns

@@ -21,10 +21,10 @@ BATCH_FRAMES = 256
 class PcapReplay(NullLink):
     """Plays the frames of a pcap or pcapng file to its port; frames from the port are discarded.
 
-    Frames are sent at the recorded intervals divided by `speed`, beginning when the port is plugged
-    in; `speed=None` sends them as fast as possible. A file is read as it is played. A damaged
-    one ends the replay: `error` then has the position (the first record is checked when the link is
-    created, so a file of another kind raises LinkError).
+    Frames are sent at the recorded intervals divided by `speed`, from when a port is plugged in;
+    time without a port does not count. `speed=None` sends them as fast as possible. A file is read
+    as it is played. A damaged one ends the replay: `error` then has the position. The first record
+    is checked when the link is created, so a file of another kind raises LinkError.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class PcapReplay(NullLink):
         self._next: Record | None = next(self._records, None)
         self._check()
         self._first_ns = self._next.when_ns if self._next else 0
-        self._began_ns = 0
+        self._began_ns = self._unplugged_ns = 0
         self._batch: FrameBatch | None = None
         self._at = 0
         self._held = False
@@ -70,8 +70,12 @@ class PcapReplay(NullLink):
             )
 
     def _attached(self) -> None:
-        self._began_ns = self.clock.now_ns()
+        self._began_ns += self.clock.now_ns() - self._unplugged_ns
+        self._held = False
         self._schedule()
+
+    def _detached(self) -> None:
+        self._unplugged_ns = self.clock.now_ns()
 
     def rx_ready(self) -> None:
         """The port has room again."""
@@ -132,6 +136,7 @@ class PcapReplay(NullLink):
             return  # closed on receiving
         self.stats.rx_frames += end - start
         if end >= len(batch):
+            self.stats.rx_bytes += batch.nbytes
             self._held = False
             self._batch = None
             pool.put(batch)

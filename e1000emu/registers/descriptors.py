@@ -141,7 +141,7 @@ LAYOUTS: dict[str, Layout] = {layout.name: layout for layout in (
             _EOP, ("IFCS", "insert the FCS"), ("IC", "insert a checksum at CSO"),
             _RS, _RPS, ("DEXT", "0: a legacy descriptor"), _VLE, _IDE)),
         _TX_STA,
-        Member("css", "u1", "checksum start: from where bytes are summed"),
+        Member("css", "u1", "checksum start: the first byte that is summed"),
         _TAG)),
     Layout("txdesc.context", "TCP/IP Context Descriptor", "3.3.6", (
         Member("ipcss", "u1", "IP checksum start"),
@@ -151,14 +151,14 @@ LAYOUTS: dict[str, Layout] = {layout.name: layout for layout in (
         Member("tucso", "u1", "TCP or UDP checksum offset"),
         Member("tucse", "<u2", "TCP or UDP checksum end, 0 = to the end of the packet"),
         Member("paylen_dtyp_tucmd", "<u4", fields=(
-            field("PAYLEN", 19, 0, doc="payload to segment, without headers"),
+            field("PAYLEN", 19, 0, doc="bytes of the payload to segment, without headers"),
             field("DTYP", 23, 20, doc="0: a context descriptor"),
             *_bits("TUCMD.", 24,
                 ("TCP", "segment as TCP, else UDP"), ("IP", "IPv4, else IPv6"),
                 ("TSE", "segment"), _RS, ("", ""), ("DEXT", "1"), ("", ""), _IDE))),
         _TX_STA,
-        Member("hdrlen", "u1", "headers to repeat"),
-        Member("mss", "<u2", "payload of a segment"))),
+        Member("hdrlen", "u1", "bytes of the headers, which each segment repeats"),
+        Member("mss", "<u2", "payload bytes of a segment"))),
     Layout("txdesc.data", "TCP/IP Data Descriptor", "3.3.7", (
         _ADDR,
         Member("dtalen_dtyp_dcmd", "<u4", fields=(

@@ -2,8 +2,8 @@
 
 The image of a new card (`models.eeprom_image`) and what the device loads after a reset
 (`Nic.load_eeprom`, `PciFunction.load_ids`) are made of these rows.  `loads` names the bits of
-registers that a field's bits go to. Section numbers are the SDM's
-chapter 5.6. Fields with the access SW are for drivers and tools; the device does not use them.
+registers that a field's bits go to. Section numbers are of the SDM's chapter 5.6. Fields with the
+access SW are for drivers and tools; the device does not use them.
 """
 
 from __future__ import annotations
@@ -47,9 +47,9 @@ EEPROM_MAP: tuple[Reg, ...] = (
     _word(0x05, "VERSION", "Image Version", whole("VERSION", "", SW, 1, bits=16)),
     _word(0x06, "OEM", "Manufacturer", _blank("DATA"), count=2),
     _word(0x08, "PBA_HIGH", "Printed Board Assembly, first digits",
-        whole("DIGITS", "in BCD", SW, 0xE100, bits=16)),
+        whole("DIGITS", "digits in BCD", SW, 0xE100, bits=16)),
     _word(0x09, "PBA_LOW", "Printed Board Assembly, last digits",
-        whole("DIGITS", "in BCD", SW, 0x0EAE, bits=16)),
+        whole("DIGITS", "digits in BCD", SW, 0x0EAE, bits=16)),
     _word(0x0A, "ICW1", "Initialization Control Word 1",
         bit("LOAD_VENDOR", 0, RW, 1, "load words 0Dh and 0Eh into PCI configuration"),
         bit("LOAD_SUBSYSTEM", 1, RW, 1, "load words 0Bh and 0Ch into PCI configuration"),

@@ -162,7 +162,7 @@ class Reg:
 
     @property
     def rmask(self) -> int:
-        """Return the bits that can read as other than their reset value of 0."""
+        """Return the bits that can read as 1."""
         return self._or(_READABLE) | sum(f.mask for f in self.fields if f.access is RSV and f.reset)
 
     @property

@@ -7,7 +7,7 @@ but its effect is not modelled) or reserved.  Behaviour is bound by name, never 
 
 Values are those of the 82540EM; `Model.reset_overrides` (models.py) holds what differs elsewhere.
 "SDM" is Intel's PCI/PCI-X Family of Gigabit Ethernet Controllers Software Developer's Manual
-(313), whose chapter 13 this file follows.
+(317453), whose chapter 13 this file follows.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ _CTRL = (
     bit("SDP0_IODIR", 22, RW, 0, "pin 0 is an output", on_change="pins.update"),
     bit("SDP1_IODIR", 23, RW, 0, "pin 1 is an output", on_change="pins.update"),
     rsv(25, 24),
-    bit("RST", 26, SC, 0, "reset the whole device but PCI configuration; clears itself",
+    bit("RST", 26, SC, 0, "reset the device, except PCI configuration and the PHY; clears itself",
         on_change="request_reset", alone=True),
     bit("RFCE", 27, RW, 0, "obey received PAUSE frames", on_change="flow.update"),
     bit("TFCE", 28, RW, 0, "send PAUSE frames by the FCRTL/FCRTH thresholds",
@@ -161,7 +161,7 @@ _GENERAL = (
         bit("FD", 0, RO, 0, "the link is full duplex"),
         bit("LU", 1, RO, 0, "link up: the PHY has link and CTRL.SLU is set; of TBI: negotiated, or "
             "forced with light"),
-        field("FUNC_ID", 3, 2, RO, 0, "which LAN port of a dual device"),
+        field("FUNC_ID", 3, 2, RO, 0, "which LAN port of a device with two"),
         bit("TXOFF", 4, RO, 0, "transmission is paused by a received PAUSE"),
         bit("TBIMODE", 5, RO, 0, "TBI or SerDes rather than a copper PHY"),
         field("SPEED", 7, 6, RO, 2, "0 = 10, 1 = 100, 2 or 3 = 1000 Mb/s"),
@@ -248,7 +248,7 @@ _GENERAL = (
     Reg("VET", 0x0038, "VLAN Ether Type", "13.4.11",
         _low("VET", "tag type recognised and inserted", 0x8100), decoded=True),
     Reg("FCTTV", 0x0170, "Flow Control Transmit Timer Value", "13.4.12",
-        _low("TTV", "pause time sent, in 64-byte times"), group="flow control"),
+        _low("TTV", "pause time sent, in times of 64 bytes"), group="flow control"),
     Reg("TXCW", 0x0178, "Transmit Configuration Word", "13.4.13", tell(
         "link_unit.follow_optics",
         field("TXCONFIG", 15, 0, RW, 0, "/C/ word sent"),
@@ -263,7 +263,7 @@ _GENERAL = (
         bit("RXINVALID", 27, RC, 0, "invalid symbol"),
         bit("RXCHANGE", 28, RC, 0, "the word has changed"),
         bit("RXC", 29, RO, 0, "receiving /C/ ordered sets"),
-        bit("RXSYNCH", 30, RO, 0, "the receiver is in step; a loss shows until it is read"),
+        bit("RXSYNCH", 30, RO, 0, "the receiver is synchronised; a loss shows until it is read"),
         bit("ANC", 31, RO, 0, "autonegotiation complete"),
     ), on_read="link_unit.read_rxcw"),
     Reg("LEDCTL", 0x0E00, "LED Control", "13.4.15", (
@@ -287,7 +287,7 @@ _INTERRUPTS = (
     Reg("ICR", 0x00C0, "Interrupt Cause Read", "13.4.17", _causes(RC_W1C),
         on_read="interrupts", on_write="interrupts", hot=True, group="interrupts"),
     Reg("ITR", 0x00C4, "Interrupt Throttling", "13.4.18",
-        _low("INTERVAL", "least time between interrupts, 256 ns units, 0 = off"),
+        _low("INTERVAL", "least time between interrupts, in units of 256 ns; 0 = off"),
         on_write="interrupts", hot=True, group="interrupts"),
     Reg("ICS", 0x00C8, "Interrupt Cause Set", "13.4.19", _causes(WO),
         on_write="interrupts", hot=True, group="interrupts"),
@@ -309,7 +309,8 @@ def _ring(side: str, what: str, offset: int, section: int) -> tuple[Reg, ...]:
             (rsv(3, 0), field(f"{side}DBAL", 31, 4, RW, 0, "16-byte aligned"))),
         (f"{side}DBAH", 0x04, "Base High", (whole(f"{side}DBAH"),)),
         (f"{side}DLEN", 0x08, "Length",
-            (rsv(6, 0), field("LEN", 19, 7, RW, 0, "ring bytes / 128"), rsv(31, 20))),
+            (rsv(6, 0), field("LEN", 19, 7, RW, 0, "bytes of the ring, in units of 128"),
+             rsv(31, 20))),
         (f"{side}DH", 0x10, "Head", _low(f"{side}DH")),
     )
     return tuple(
@@ -340,8 +341,8 @@ _RECEIVE = (
         bit("CFIEN", 19, RW, 0, "compare the tag's CFI with CFI"),
         bit("CFI", 20, RW, 0, "the CFI that is accepted"),
         rsv(21),
-        bit("DPF", 22, RW, 0, "discard PAUSE frames sent to the flow control address"),
-        bit("PMCF", 23, RW, 0, "pass MAC control frames to the host"),
+        bit("DPF", 22, RW, 0, "discard PAUSE frames sent to the station's address"),
+        bit("PMCF", 23, RW, 0, "pass MAC control frames other than PAUSE to the host"),
         rsv(24),
         bit("BSEX", 25, RW, 0, "buffer size times 16"),
         bit("SECRC", 26, RW, 0, "strip the CRC"),
@@ -350,13 +351,13 @@ _RECEIVE = (
     Reg("FCRTL", 0x2160, "Flow Control Receive Threshold Low", "13.4.23", tell(
         "flow.update",
         rsv(2, 0),
-        field("RTL", 15, 3, RW, 0, "XON when the FIFO falls below, 8 bytes"),
+        field("RTL", 15, 3, RW, 0, "XON when the FIFO falls below this, in units of 8 bytes"),
         rsv(30, 16),
         bit("XONE", 31, RW, 0, "send XON"),
     ), group="flow control"),
     Reg("FCRTH", 0x2168, "Flow Control Receive Threshold High", "13.4.24", (
         rsv(2, 0),
-        field("RTH", 15, 3, RW, 0, "XOFF when the FIFO rises above, 8 bytes",
+        field("RTH", 15, 3, RW, 0, "XOFF when the FIFO rises above this, in units of 8 bytes",
             on_change="flow.update"),
         rsv(30, 16),
         bit("XFCE", 31, RW, 0, "external flow control pins", todo="no such pins"),
@@ -366,7 +367,7 @@ _RECEIVE = (
         _low("RDT", "doorbell: one past the last free descriptor"),
         on_write="rx", hot=True, group="receive"),
     Reg("RDTR", 0x2820, "Receive Interrupt Delay Timer", "13.4.30", (
-        field("DELAY", 15, 0, RW, 0, "quiet time before RXT0, 1.024 us; 0 = at once"),
+        field("DELAY", 15, 0, RW, 0, "quiet time before RXT0, in units of 1.024 us; 0 = at once"),
         rsv(30, 16),
         bit("FPD", 31, WO, 0, "flush: raise RXT0 now"),
     ), on_write="interrupts", group="receive"),
@@ -382,7 +383,7 @@ _RECEIVE = (
         rsv(31, 25),
     ), group="receive"),
     Reg("RADV", 0x282C, "Receive Interrupt Absolute Delay Timer", "13.4.31",
-        _low("DELAY", "longest wait for RXT0, 1.024 us; 0 = off"), group="receive"),
+        _low("DELAY", "longest wait for RXT0, in units of 1.024 us; 0 = off"), group="receive"),
     Reg("RSRPD", 0x2C00, "Receive Small Packet Detect", "13.4.32",
         _low("SIZE", "frames up to this size raise SRPD; 0 = off", hi=11),
         decoded=True, group="receive"),
@@ -403,7 +404,7 @@ _RECEIVE = (
         field("RAH", 15, 0, RW, 0, "last two bytes"),
         field("AS", 17, 16, RW, 0, "0 = compare the destination, 1 = the source address"),
         rsv(30, 18),
-        bit("AV", 31, RW, 0, "entry valid; cleared by every reset but entry 0's EEPROM load"),
+        bit("AV", 31, RW, 0, "the entry counts; a reset clears it, then the EEPROM sets entry 0's"),
     ), count=16, step=8, decoded=True, group="filters", survives="rst"),
     Reg("VFTA", 0x5600, "VLAN Filter Table Array", "13.5.4", (
         whole("BITS", "accepted VLAN ids, 32 of 4096"),
@@ -420,7 +421,7 @@ _TRANSMIT = (
         bit("EN", 1, RW, 0, "transmitter on", on_change="tx.update_enable"),
         rsv(2),
         bit("PSP", 3, RW, 0, "pad short packets to 64 bytes"),
-        field("CT", 11, 4, RW, 0, "collisions after which a frame is tried again, half duplex"),
+        field("CT", 11, 4, RW, 0, "how often a frame that collides is sent again, half duplex"),
         field("COLD", 21, 12, RW, 0, "collision distance",
             todo="symbols that extend a frame on the wire, outside the chip"),
         bit("SWXOFF", 22, SC, 0, "send one XOFF now", on_change="flow.send_xoff"),
@@ -429,15 +430,15 @@ _TRANSMIT = (
         rsv(31, 25),
     ), decoded=True, group="transmit"),
     Reg("TIPG", 0x0410, "Transmit Inter-Packet Gap", "13.4.34", (
-        field("IPGT", 9, 0, RW, 8, "gap between frames, 4 less than its byte times",
+        field("IPGT", 9, 0, RW, 8, "gap between frames in byte times, less 4",
             legal=range(6, 1024), breaks="tipg-low", on_change="link_unit.update_gap"),
-        field("IPGR1", 19, 10, RW, 8, "part of that gap in which a carrier starts it anew"),
-        field("IPGR2", 29, 20, RW, 6, "gap after others' frames, half duplex, less 6 byte times"),
+        field("IPGR1", 19, 10, RW, 8, "first part of IPGR2's gap: a carrier in it restarts it"),
+        field("IPGR2", 29, 20, RW, 6, "gap after others' frames in byte times, less 6"),
         rsv(31, 30),
     ), group="transmit"),
     Reg("AIT", 0x0458, "Adaptive IFS Throttle", "13.4.35",
         (field("AIFS", 15, 0, RW, 0,
-            "gap in 8 ns: the longer one of it and IPGT counts, on the 82544 their sum",
+            "gap in units of 8 ns: the longer one of it and IPGT counts, on the 82544 their sum",
             on_change="link_unit.update_gap"),
          rsv(31, 16)), group="transmit"),
     Reg("TXDMAC", 0x3000, "TX DMA Control", "13.4.42", (
@@ -449,7 +450,7 @@ _TRANSMIT = (
         _low("TDT", "doorbell: one past the last descriptor"),
         on_write="tx", hot=True, group="transmit"),
     Reg("TIDV", 0x3820, "Transmit Interrupt Delay Value", "13.4.41", (
-        field("IDV", 15, 0, RW, 0, "wait before TXDW when a descriptor has IDE, 1.024 us"),
+        field("IDV", 15, 0, RW, 0, "wait before TXDW of descriptors with IDE; units of 1.024 us"),
         rsv(30, 16),
         bit("FPD", 31, WO, 0, "flush: raise TXDW now"),
     ), on_write="interrupts", group="transmit"),
@@ -466,7 +467,7 @@ _TRANSMIT = (
         field("LWTHRESH", 31, 25, RW, 0, "TXD_LOW below 8 times this many descriptors"),
     ), decoded=True, group="transmit"),
     Reg("TADV", 0x382C, "Transmit Absolute Interrupt Delay Value", "13.4.44",
-        _low("IDV", "longest wait for TXDW, 1.024 us; 0 = off"), group="transmit"),
+        _low("IDV", "longest wait for TXDW, in units of 1.024 us; 0 = off"), group="transmit"),
     Reg("TSPMT", 0x3830, "TCP Segmentation Pad and Minimum Threshold", "13.4.45", (
         field("TSMT", 15, 0, RW, 0x0400, "bytes of a burst, at least"),
         field("TSPBP", 31, 16, RW, 0x0100, "bytes of the FIFO that bursts leave free, for headers"),
@@ -501,7 +502,7 @@ _WAKEUP = (
     Reg("WUFC", 0x5808, "Wakeup Filter Control", "13.6.2", (
         *(bit(name, n, RW, 0, doc) for n, (name, doc) in enumerate(_WAKE_EVENTS)),
         rsv(14, 8),
-        bit("IGNORE_TCO", 15, RW, 0, "not on what the management filters take"),
+        bit("IGNORE_TCO", 15, RW, 0, "frames that the management filters take wake nobody"),
         *(bit(f"FLX{n}", 16 + n, RW, 0, f"flexible filter {n}") for n in range(4)),
         rsv(31, 20),
     ), group="wake-up", survives="rst"),
@@ -516,17 +517,17 @@ _WAKEUP = (
         bit("ASF_EN", 1, RO, 0, "the part itself answers alerts: not on these boards"),
         bit("R_ON_FORCE", 2, RO, 0, "the controller may reset the part; the board says so"),
         rsv(7, 3),
-        bit("RMCP_EN", 8, RW, 0, "take UDP to port 26Fh, over what IPV4_EN and IPV6_EN say"),
-        bit("0298_EN", 9, RW, 0, "take UDP to port 298h, over what IPV4_EN and IPV6_EN say"),
+        bit("RMCP_EN", 8, RW, 0, "take UDP to port 26Fh, if IPV4_EN or IPV6_EN selects its IP"),
+        bit("0298_EN", 9, RW, 0, "take UDP to port 298h, if IPV4_EN or IPV6_EN selects its IP"),
         bit("IPV4_EN", 10, RW, 0, "the ports are looked for in IPv4"),
         bit("IPV6_EN", 11, RW, 0, "the ports are looked for in IPv6"),
-        bit("SNAP_EN", 12, RW, 0, "all that may come with an LLC/SNAP header too"),
+        bit("SNAP_EN", 12, RW, 0, "frames of the other filters may have an LLC/SNAP header"),
         bit("ARP_EN", 13, RW, 0, "take ARP requests, for whatever address"),
         bit("NEIGHBOR_EN", 14, RW, 0, "take neighbour solicitations, for whatever address"),
         bit("ARP_RES_EN", 15, RW, 0, "take ARP responses"),
         bit("TCO_RESET", 16, RO, 0, "the controller has reset the part"),
-        bit("RCV_TCO_EN", 17, RW, 0, "what the filters take goes to the controller alone; else "
-            "they take nothing", on_change="management.update"),
+        bit("RCV_TCO_EN", 17, RW, 0, "frames that the filters take go to the controller alone; "
+            "without it the filters take nothing", on_change="management.update"),
         bit("REPORT_STATUS", 18, RO, 0, "the controller hears of a change of link"),
         # Drivers name RCV_ALL, EN_MAC_ADDR_FILTER, EN_MNG2HOST and more here. These came with the
         # 82541 and the 82571; the first e1000_hw.h, of these parts, names no bit up to 23.
@@ -552,13 +553,14 @@ _WAKEUP = (
     Reg("IP6AT", 0x5880, "IPv6 Address Table", "13.6.6",
         (whole("IPADD", "four bytes of the address"),), count=4, group="wake-up"),
     Reg("WUPL", 0x5900, "Wakeup Packet Length", "13.6.7",
-        _low("LEN", "length of the packet that woke us", access=RO),
+        _low("LEN", "bytes of the frame that woke the host, 2047 at most", access=RO, hi=11),
         group="wake-up", survives="rst"),
     Reg("WUPM", 0x5A00, "Wakeup Packet Memory", "13.6.8", (
-        whole("WUPD", "first 128 bytes of the packet that woke us", RO, 0),
+        whole("WUPD", "first 128 bytes of the frame that woke the host", RO, 0),
     ), count=32, group="wake-up", survives="rst"),
     Reg("FFLT", 0x5F00, "Flexible Filter Length Table", "13.6.9",
-        _low("LEN", "bytes compared", hi=10), count=4, step=8, group="wake-up"),
+        _low("LEN", "bytes compared; a shorter frame never passes", hi=10),
+        count=4, step=8, group="wake-up"),
     Reg("FFMT", 0x9000, "Flexible Filter Mask Table", "13.6.10",
         _low("MASK", "which filters compare the byte", hi=3), count=128, step=8, group="wake-up"),
     Reg("FFVT", 0x9800, "Flexible Filter Value Table", "13.6.11", (
@@ -654,7 +656,7 @@ _STATS = tuple(
 
 
 def _fifo(name: str, offset: int, title: str, n: int, high: int) -> Reg:
-    doc = "frames in it" if name.endswith("PC") else "in 8-byte words of its share"
+    doc = "frames in it" if name.endswith("PC") else "its place in the FIFO, in words of 8 bytes"
     return Reg(
         name,
         offset,
@@ -758,24 +760,18 @@ def describe(key: str | int) -> dict[str, object]:
     `key` is a name (``"rctl"``, ``"RAL[3]"``) or an offset (``0x100``, ``"0x100"``).
     Raises: KeyError when there is none.
     """
-    found: RegAt | None = None
     if isinstance(key, str):
-        name, _, index = key.strip().upper().removesuffix("]").partition("[")
-        if name in _BY_NAME:
-            r = _BY_NAME[name]
-            i = int(index) if index.isdecimal() else 0
-            if i >= r.count:
-                raise KeyError(f"{r.name} has {r.count} elements; there is no [{i}]")
-            found = RegAt(r, i, r.offsets[i])
-        else:
-            try:
-                key = int(name, 0)
-            except ValueError:
-                raise KeyError(
-                    f"no register is called {key!r}; `e1000emu regs` lists all"
-                ) from None
+        name, bracket, index = key.strip().upper().removesuffix("]").partition("[")
+        if r := _BY_NAME.get(name):
+            i = int(index) if index.isdecimal() else -1 if bracket else 0
+            if not 0 <= i < r.count:
+                raise KeyError(f"{r.name} has {r.count} elements; there is no [{index}]")
+            return r.describe(RegAt(r, i, r.offsets[i]).name, r.offsets[i])
+        try:
+            key = int(name, 0)
+        except ValueError:
+            raise KeyError(f"no register is called {key!r}; `e1000emu regs` lists all") from None
+    found = at_offset(key)
     if found is None:
-        found = at_offset(int(key))
-        if found is None:
-            raise KeyError(f"no register lies at offset {int(key):#x}; `e1000emu regs` lists all")
+        raise KeyError(f"no register lies at offset {key:#x}; `e1000emu regs` lists all")
     return found.reg.describe(found.name, found.offset)

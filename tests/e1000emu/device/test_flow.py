@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from zlib import crc32
+
 import pytest
 
 from e1000emu.device.nic import Nic
 from e1000emu.testing.bench import BENCH_MAC, Bench
 from e1000emu.testing.guest import Rctl
+from fastpath.base.batch import FB_HAS_FCS
 from tests.e1000emu.common import PEER, RX_ON, frame, rd, running, wr
 from tests.e1000emu.witness import witness
 
@@ -233,3 +236,14 @@ def test_address_and_type_of_pause_frames_are_what_software_says(bench: Bench) -
     bench.link.inject(address + PEER + kind + bytes.fromhex("00010064") + bytes(42))
     assert send(bench) == 0
     assert rd(nic, "XOFFRXC") == 1
+
+
+@pytest.mark.parametrize("good", [True, False])
+def test_a_pause_with_a_wrong_fcs_stops_nothing(bench: Bench, good: bool) -> None:
+    data = pause(0xFFFF, dst=BENCH_MAC)
+    wr(bench.nic, "RCTL", rd(bench.nic, "RCTL") | Rctl.DPF)
+    fcs = crc32(data) if good else 0
+    bench.link.inject(data + fcs.to_bytes(4, "little"), flags=[FB_HAS_FCS])
+    assert bench.nic.tx.paused == good
+    assert (rd(bench.nic, "XOFFRXC"), rd(bench.nic, "CRCERRS")) == (good, not good)
+    assert rd(bench.nic, "TORL") == 64

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from e1000emu.device.leds import MODES, Led
-from e1000emu.testing.bench import Bench
-from tests.e1000emu.common import frame, wr
+from e1000emu.testing.bench import Bench, make_bench
+from tests.e1000emu.common import frame, rd, wr
 from tests.e1000emu.witness import witness
 
 
@@ -69,3 +69,37 @@ def test_each_led_has_its_byte(n: int, bench: Bench) -> None:
     assert led(on | blink).blinking
     assert led(on | blink).period_ns == 200_000_000
     assert led(on | blink | fast).period_ns == 83_000_000
+
+
+@pytest.mark.parametrize(
+    ("bus", "lit"),
+    [
+        ("pci", ()),
+        ("pci-66", (11,)),
+        ("pci-64", (12,)),
+        ("pci-x-66", (8, 12)),
+        ("pci-x-133", (8, 11, 12)),
+    ],
+)
+def test_the_bus_lights_its_modes(bus: str, lit: tuple[int, ...]) -> None:
+    nic = make_bench(model="82545EM", bus=bus).nic
+    for mode in (8, 11, 12):
+        wr(nic, "LEDCTL", mode)
+        assert nic.leds()[0].lit == (mode in lit)
+
+
+def test_collisions_light_an_led() -> None:
+    nic = make_bench().nic
+    wr(nic, "LEDCTL", 10)
+    assert not nic.leds()[0].lit
+    nic.stats["COLC"] += 1
+    assert nic.leds()[0].lit
+
+
+def test_reading_the_statistics_is_no_activity(bench: Bench) -> None:
+    wr(bench.nic, "LEDCTL", 3)
+    bench.link.inject(frame())
+    bench.nic.leds()
+    bench.clock.run_for(1_000_000_000)
+    rd(bench.nic, "TPR")
+    assert not bench.nic.leds()[0].lit

@@ -93,6 +93,14 @@ def test_reset_through_the_io_bar(nic: Nic) -> None:
     assert rd(nic, "RCTL") == 0
 
 
+def test_ioaddr_survives_ctrl_rst_and_not_a_reset_of_the_bus(nic: Nic) -> None:
+    """SDM 13.2.2.1."""
+    for reset, kept in (("request_reset", 0x100), ("reset", 0), ("power_on_reset", 0)):
+        nic.io_write(0, 0x100)
+        getattr(nic, reset)()
+        assert nic.io_read(0) == kept
+
+
 def test_reset_requested_by_dma_waits_for_the_engine(bench: Bench, nic: Nic) -> None:
     """CTRL.RST written from inside a transmit (device.md 28)."""
     nic.shared.in_engine = True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from zlib import crc32
 
 import pytest
 
@@ -11,6 +12,7 @@ from e1000emu.registers.models import MODELS
 from e1000emu.registers.regs import reg
 from e1000emu.testing.bench import BENCH_MAC, Bench, make_bench
 from e1000emu.testing.guest import Rctl
+from fastpath.base.batch import FB_HAS_FCS
 from tests.e1000emu.common import BROADCAST, PEER, RX_ON, frame, rd, running, wr
 from tests.e1000emu.witness import witness
 
@@ -179,10 +181,10 @@ def test_the_first_frame_that_wakes_is_kept_until_wus_is_cleared(bench: Bench, n
     nic.slot.config_write(PMCSR, D0 | PME_STATUS, 2)
     nic.slot.config_write(4, 7, 2)
     assert (rd(nic, "WUPL"), kept()) == (len(first), first[:128])  # over the reset of D3 to D0
-    assert rd(nic, "WUS") == EX | BC
-    wr(nic, "WUS", EX)
-    assert rd(nic, "WUS") == BC
+    assert rd(nic, "WUS") == EX
     wr(nic, "WUS", BC)
+    assert rd(nic, "WUS") == EX
+    wr(nic, "WUS", EX)
     wr(nic, "CTRL", rd(nic, "CTRL") | 1 << 6)  # SLU
     wr(nic, "RCTL", RX_ON)
     sleep(bench, EX | BC)
@@ -329,3 +331,53 @@ def test_apmpme_asserts_and_the_status_in_wuc_takes_it_back() -> None:
     wr(nic, "WUC", 1 | 4 | 8)
     assert levels == [True, False]
     assert rd(nic, "WUC") == 1 | 8
+
+
+def test_later_frames_are_ignored_until_wus_is_cleared(bench: Bench) -> None:
+    sleep(bench, EX | BC | LNKC)
+    bench.link.inject(frame())
+    bench.nic.slot.config_write(PMCSR, D3 | PME_EN | PME_STATUS, 2)
+    bench.link.inject(frame(dst=BROADCAST))
+    assert woken(bench.nic) == EX
+    assert not bench.nic.slot.config_read(PMCSR, 2) & PME_STATUS
+    bench.link.set_carrier(False)  # LNKC is a bit of its own
+    assert woken(bench.nic) == EX | LNKC
+    bench.nic.slot.config_write(PMCSR, D3 | PME_EN | PME_STATUS, 2)
+    bench.link.set_carrier(True)
+    bench.clock.run_for(5_000_000_000)
+    assert not bench.nic.slot.config_read(PMCSR, 2) & PME_STATUS
+
+
+def test_a_change_of_the_link_keeps_no_frame_out_of_wupm(bench: Bench) -> None:
+    sleep(bench, EX | LNKC)
+    bench.link.set_carrier(False)
+    bench.nic.wakeup.frame(frame(100))
+    assert woken(bench.nic) == EX | LNKC
+    assert bench.nic.regs["WUPL"] == 100
+
+
+def test_wupl_counts_to_2047(bench: Bench) -> None:
+    wr(bench.nic, "RCTL", RX_ON | Rctl.LPE)
+    sleep(bench, EX)
+    bench.link.inject(frame(3000))
+    assert bench.nic.regs["WUPL"] == 2047
+
+
+@pytest.mark.parametrize(("size", "woke"), [(199, False), (200, True)])
+def test_a_flexible_filter_takes_no_frame_shorter_than_its_length(
+    bench: Bench, size: int, woke: bool
+) -> None:
+    bench.nic.mmio_write(reg("FFLT").offsets[2], 200)  # more than the filter can compare
+    sleep(bench, FLX[2])
+    bench.link.inject(FRAMES["a pattern"][0].ljust(size, b"\0"))
+    assert woken(bench.nic) == (FLX[2] if woke else 0)
+
+
+@pytest.mark.parametrize(("fcs", "woke"), [(crc32(frame(100)), True), (0, False)])
+def test_an_fcs_that_comes_with_the_frame_is_checked_and_not_kept(
+    bench: Bench, fcs: int, woke: bool
+) -> None:
+    sleep(bench, EX)
+    bench.link.inject(frame(100) + fcs.to_bytes(4, "little"), flags=[FB_HAS_FCS])
+    assert woken(bench.nic) == (EX if woke else 0)
+    assert bench.nic.regs["WUPL"] == (100 if woke else 0)

@@ -10,6 +10,7 @@ from e1000emu.capture import DIRECTION_IN, DIRECTION_OUT, read_capture
 from e1000emu.clock import VirtualClock
 from e1000emu.lab import two_hosts
 from e1000emu.links import AnnotatedCapture, Impair, pair
+from e1000emu.links.annotate import DEVICE_DROPS
 from fastpath.base.batch import FB_BAD_CRC, FrameBatch
 from stack.socket import AF_INET, SOCK_DGRAM, Socket
 from tests.e1000emu.links.ports import RecordingPort
@@ -67,6 +68,22 @@ def test_a_frame_that_waits_for_the_port_is_noted_once(tmp_path):
         clock.run_for(1_000_000)
     capture.close()
     assert [r.data[-1] for r in read_capture(tmp_path / "a.pcapng")] == list(range(6))
+
+
+def test_a_frame_that_waited_while_another_was_sent_gets_its_own_comment(tmp_path):
+    clock, capture, far = wired(tmp_path)
+    port = RecordingPort(capture, room=0)
+    counts = dict.fromkeys((*DEVICE_DROPS, "TPR", "GPRC"), 0)
+    capture.watch_device(lambda: dict(counts))
+    far.transmit(FrameBatch([FRAME]))
+    clock.run_for(1_000_000)
+    capture.transmit(FrameBatch([FRAME]))
+    port.room = 1
+    capture.rx_ready()
+    clock.run_for(1_000_000)
+    capture.close()
+    said = {r.direction: r.comments for r in read_capture(tmp_path / "a.pcapng")}
+    assert said == {DIRECTION_IN: ("dropped by the device: receiver off",), DIRECTION_OUT: ()}
 
 
 def test_frames_are_written_after_a_second_at_the_latest(tmp_path):

@@ -153,3 +153,22 @@ def test_replay_refuses_other_files(tmp_path: Path) -> None:
         PcapReplay(path, VirtualClock())
     with pytest.raises(LinkError, match="speed=0"):
         PcapReplay(path, VirtualClock(), speed=0)
+
+
+def test_another_port_goes_on_with_the_replay_where_the_first_stopped(tmp_path: Path) -> None:
+    path = tmp_path / "a.pcapng"
+    with PcapngWriter(path) as out:
+        interface = out.add_interface("x")
+        for i in range(3):
+            out.write(FrameBatch([frame(i)]), 0, 1, interface=interface, now_ns=i * 1_000_000)
+    clock = VirtualClock()
+    link = PcapReplay(path, clock)
+    first = RecordingPort(link, room=1)
+    clock.run_for(1_500_000)
+    link.detach()
+    clock.run_for(10_000_000)
+    port = RecordingPort(link)
+    clock.run_until_idle()
+    assert [number(f) for f in (*first.frames, *port.frames)] == [0, 1, 2]
+    assert port.times == [11_500_000, 12_000_000]
+    assert (link.stats.rx_frames, link.stats.rx_bytes) == (3, 180)

@@ -274,3 +274,20 @@ def test_unplugging_forgets_what_waited() -> None:
 def test_arguments(options: dict[str, int], word: str) -> None:
     with pytest.raises(LinkError, match=word):
         Hub(VirtualClock(), **options)  # type: ignore[arg-type]
+
+
+def test_a_frame_cut_by_unplugging_takes_no_later_one_with_it() -> None:
+    clock = VirtualClock()
+    a, b = Hub(clock).ports
+    ear = Ear(clock)
+    b.attach(ear)
+    a.attach(Ear(clock))
+    a.transmit(FrameBatch([bytes(1000)]))
+    clock.run_for(100 * BYTE_NS)
+    a.detach()
+    a.attach(Ear(clock))
+    a.station = count = Count()
+    a.transmit(FrameBatch([bytes(100)]))
+    clock.run_until_idle()
+    assert [len(data) for _, data in ear.heard] == [100]
+    assert count.said == ["sent 0"]

@@ -53,3 +53,15 @@ def test_generator_names_what_is_wrong() -> None:
         Generator(VirtualClock(), [])
     with pytest.raises(LinkError, match="rate_pps=0"):
         Generator(VirtualClock(), [frame(1)], rate_pps=0)
+
+
+def test_another_port_gets_what_the_first_did_not_accept() -> None:
+    clock = VirtualClock()
+    link = Generator(clock, [frame(i) for i in range(4)], count=8, batch_frames=8)
+    RecordingPort(link, room=3)
+    clock.run_until_idle()
+    link.detach()
+    port = RecordingPort(link)
+    clock.run_until_idle()
+    assert [number(f) for f in port.frames] == [3, 0, 1, 2, 3]
+    assert (link.stats.rx_frames, link.stats.rx_bytes) == (8, 8 * 60)

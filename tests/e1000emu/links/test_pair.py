@@ -54,6 +54,17 @@ def test_carrier_needs_both_ports_and_the_cable() -> None:
     assert b.changes == [False, True]
 
 
+def test_a_change_of_the_carrier_tells_the_duplex_that_the_end_has() -> None:
+    clock = VirtualClock()
+    end_a, end_b = pair(clock)
+    end_a.full_duplex = False
+    told = []
+    port = RecordingPort(end_a)
+    port.link_changed = lambda *what: told.append(what)  # type: ignore[method-assign]
+    RecordingPort(end_b)
+    assert told == [(True, 1000, False)]
+
+
 def test_frames_without_carrier_are_counted_and_lost() -> None:
     clock = VirtualClock()
     end_a, _ = pair(clock)

@@ -184,7 +184,7 @@ def test_describe_by_name_index_and_offset() -> None:
     fields = regs.describe("ICR")["fields"]
     assert isinstance(fields, list)
     assert fields[2]["name"] == "LSC"
-    for bad in ("NOSUCH", "RAL[16]", 0x44, BAR0_BYTES):
+    for bad in ("NOSUCH", "RAL[16]", "RAL[-1]", "RAL[x]", "RAL[3]x", 0x44, -4, BAR0_BYTES):
         with pytest.raises(KeyError):
             regs.describe(bad)
 
