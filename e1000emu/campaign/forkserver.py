@@ -39,6 +39,7 @@ from typing import IO, Any
 import msgspec
 
 from e1000emu.campaign.case import Case, Result
+from e1000emu.cli.signals import signal_name
 from e1000emu.errors import ArgumentError, E1000Error
 
 OUTPUT_BYTES = 16 << 10
@@ -402,7 +403,7 @@ def _answer(found: int, status: int, late: bool) -> Answer:
 
 def killed_by(status: int) -> tuple[str, str]:
     """Return the signal that ended a process, and what to say of it."""
-    name = signal.Signals(os.WTERMSIG(status)).name
+    name = signal_name(os.WTERMSIG(status))
     return name, f"{name}; is the machine out of memory?" if name == "SIGKILL" else name
 
 

@@ -221,9 +221,9 @@ class Report:
             f"<p>e1000emu {html.escape(head.release)} {html.escape(head.commit)}, program "
             f"{head.program}; digests of frames, counters, registers and virtual time.</p>"
         )
-        if rows or len(axes) > 1:
-            matrix = self.matrix(rows or axes[0], columns or axes[1])
-            parts.append(matrix.table_html())
+        first, second, *_ = *axes, "", ""
+        if rows or columns or second:
+            parts.append(self.matrix(rows or first, columns or second).table_html())
         if self.failures:
             parts.append(f"<h2>Failures: {len(self.failures):,}</h2><ul>")
             for outcome in self.failures[:LISTED]:

@@ -1,4 +1,4 @@
-"""Signals of the commands that serve until they are told to end (`up`, `vfio-user`)."""
+"""Signals of the commands that serve until they are told to end (`up`, `vfio-user`); names."""
 
 from __future__ import annotations
 
@@ -6,6 +6,14 @@ import asyncio
 import signal
 import sys
 from collections.abc import Callable, Mapping
+
+
+def signal_name(number: int) -> str:
+    """Return `SIGTERM` for 15; most real-time signals have no name."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
 
 
 def end_cleanly_before_serving() -> None:

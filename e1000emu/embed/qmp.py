@@ -99,7 +99,7 @@ class QmpWake:
                 if self._slept:
                     self._slept = False
                     return self._ask("system_wakeup")
-                status = message["return"]
+                status = message.get("return")
                 if isinstance(status, dict) and status.get("status") == "suspended":
                     raise QmpError(f"system_wakeup: {self._refused}")
                 self._asked = WAITS

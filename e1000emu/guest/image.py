@@ -40,7 +40,7 @@ OLDEST_QEMU = (10, 1)
 SUITE = "trixie"
 BACKPORTS = "trixie-backports"
 GUEST_ARCHITECTURE = "amd64"
-"""The meta package that depends on the current kernel."""
+"""Debian's name for the processor of the guest."""
 KERNEL_PARTS = ("linux-binary-", "linux-modules-")
 """Newer kernels' packages are empty, and these have the files."""
 KERNELS = ("bookworm", SUITE, BACKPORTS)

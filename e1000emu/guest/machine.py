@@ -314,7 +314,7 @@ class GuestLinux(Closing):
             return job.wait(timeout_s)
         except GuestError:
             if job.completed is None and not job.lost:
-                with contextlib.suppress(OSError):
+                with contextlib.suppress(GuestError):
                     self._send(b"kill %d" % job.number)
             raise
 

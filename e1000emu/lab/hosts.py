@@ -1,7 +1,4 @@
-"""Ready-made set-ups: hosts with NICs on a wire, for the demo, the tests and the benchmarks.
-
-Apart from the command line, this is the only code that depends on both the device and the stack.
-"""
+"""Ready-made set-ups: hosts with NICs on a wire, for the demo, the tests and the benchmarks."""
 
 from __future__ import annotations
 
@@ -9,7 +6,7 @@ import gc
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from inspect import signature
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
@@ -70,7 +67,7 @@ class LanOptions(NicOptions, total=False):
 
 
 def mac_address(number: int) -> bytes:
-    """52:54:00:12:34:xx, the block that virtual machines use."""
+    """Return 52:54:00:12 and `number`: 52:54:00 is the block that virtual machines use."""
     number = whole_number("mac_address", "number", number, 0, 0xFFFF)
     return b"\x52\x54\x00\x12" + number.to_bytes(2, "big")
 
@@ -116,6 +113,7 @@ def add_nic(
         )
         dev = host.pci_add(nic.slot, irq)
         if dev is None:
+            link.detach()
             raise OSError(f"{host.name}: no driver took the {model}")
         nics[dev.name if dev.name not in nics else f"{dev.name}.{irq}"] = nic
         host.on_closed(lambda: _unplug(link))
@@ -150,7 +148,7 @@ def two_hosts(
     records: Sequence[Recorder | None] = (None, None),
     **nic_options: Unpack[NicOptions],
 ) -> tuple[Host, Host]:
-    """Two hosts, a NIC each, joined by a cable; drivers up, addresses set, link up.
+    """Return two hosts, a NIC each, joined by a cable; drivers up, addresses set, link up.
 
     `impair` are arguments of `Impair` (loss=0.01, reorder=0.02 ...), applied to the cable in both
     directions. `queue_frames` bounds the frames on the cable in each direction: with 1 and a rate,
@@ -179,28 +177,33 @@ def two_hosts(
     if capture is not None:
         kind = AnnotatedCapture if annotate else Capture
         links[0] = kind(links[0], capture, clock=clock)
-    hosts = [
-        Host(name=name, clock=clock, ram_bytes=ram_bytes, seed=f"{seed}/{name}", sysctl=sysctl)
-        for name in names
-    ]
-    for number, host in enumerate(hosts):
-        add_nic(
-            host,
-            links[number],
-            mac=mac_address(0x3456 + number),
-            addr=addrs[number],
-            model=models[number],
-            mtu=mtu,
-            wait=False,
-            record=records[number],
-            **nic_options,
-        )
-    if isinstance(links[0], AnnotatedCapture):
-        _annotate(links[0], hosts)
-    if wait:
-        for host in hosts:
-            if not host.wait_carrier("eth0"):
-                raise OSError(f"{host.name}: eth0 has no link")
+    with ExitStack() as failed:  # nothing stays open then
+        for link in links:
+            failed.callback(close_link, link)
+        hosts = [
+            Host(name=name, clock=clock, ram_bytes=ram_bytes, seed=f"{seed}/{name}", sysctl=sysctl)
+            for name in names
+        ]
+        for number, host in enumerate(hosts):
+            failed.callback(host.close)
+            add_nic(
+                host,
+                links[number],
+                mac=mac_address(0x3456 + number),
+                addr=addrs[number],
+                model=models[number],
+                mtu=mtu,
+                wait=False,
+                record=records[number],
+                **nic_options,
+            )
+        if isinstance(links[0], AnnotatedCapture):
+            _annotate(links[0], hosts)
+        if wait:
+            for host in hosts:
+                if not host.wait_carrier("eth0"):
+                    raise OSError(f"{host.name}: eth0 has no link")
+        failed.pop_all()
     return hosts[0], hosts[1]
 
 
@@ -227,7 +230,7 @@ def counters_text(host: Host) -> bytes:
 
 
 def seed_number(seed: int | str) -> int:
-    """A seed for links from a seed for hosts."""
+    """Return a seed for links from a seed for hosts."""
     return seed if isinstance(seed, int) else sum(map(ord, seed))
 
 
@@ -260,7 +263,7 @@ def lan(
     isolated: bool = False,
     **options: Unpack[LanOptions],
 ) -> list[Host]:
-    """`count` hosts on one switch: h1 10.0.0.1/24, h2 10.0.0.2/24 ...
+    """Return `count` hosts on one switch: h1 10.0.0.1/24, h2 10.0.0.2/24 ...
 
     `network` is the beginning of a /24, or a network such as 10.0.0.0/16 for more than 254 hosts.
     With `isolated` the hosts after h1 reach h1 and not each other (`Switch.port`).
@@ -279,27 +282,30 @@ def lan(
     switch = Switch(clock, table_entries=max(TABLE_ENTRIES, count), multicast_snooping=True)
     up = options.get("up", True)
     options["up"] = False
-    hosts = []
+    hosts: list[Host] = []
     # Probing sleeps, and each host would run its timers during the probes of all that follow. So
     # their interfaces are not up yet, and on a clock without others they boot at the same time.
     alone = clock if isinstance(clock, VirtualClock) and clock.idle() else None
     began = ready = clock.now_ns()
-    for number in range(1, count + 1):
+    with ExitStack() as failed:
+        failed.callback(close_hosts, hosts)
+        for number in range(1, count + 1):
+            if alone is not None:
+                alone.rewind(began)
+            host = Host(name=f"h{number}", clock=clock, seed=f"{seed}/h{number}")
+            hosts.append(host)
+            mac = mac_address(0x3456 + number)
+            port = switch.port(isolated=isolated and number > 1)
+            add_nic(host, port, mac=mac, wait=False, **options)
+            ready = max(ready, clock.now_ns())
         if alone is not None:
-            alone.rewind(began)
-        host = Host(name=f"h{number}", clock=clock, seed=f"{seed}/h{number}")
-        mac = mac_address(0x3456 + number)
-        port = switch.port(isolated=isolated and number > 1)
-        add_nic(host, port, mac=mac, wait=False, **options)
-        hosts.append(host)
-        ready = max(ready, clock.now_ns())
-    if alone is not None:
-        alone.run_until(ready)
-    for number, host in enumerate(hosts, 1):
-        host.ifconfig("eth0", f"{addresses[number]}/{addresses.prefixlen}", up=up or None)
-    for host in hosts:
-        if up and not host.wait_carrier("eth0"):
-            raise OSError(f"{host.name}: eth0 has no link")
+            alone.run_until(ready)
+        for number, host in enumerate(hosts, 1):
+            host.ifconfig("eth0", f"{addresses[number]}/{addresses.prefixlen}", up=up or None)
+        for host in hosts:
+            if up and not host.wait_carrier("eth0"):
+                raise OSError(f"{host.name}: eth0 has no link")
+        failed.pop_all()
     return hosts
 
 

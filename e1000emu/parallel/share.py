@@ -57,7 +57,7 @@ class Done(msgspec.Struct, tag=True):
     end_ns: int
     """The virtual time of the end."""
     waited_s: float
-    """Bytes for other ranks, at the ends of windows."""
+    """Seconds of waiting for other ranks, at the ends of windows."""
     cpu_s: float
     """Processor time, including building the hosts."""
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import pickle
-import signal
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from e1000emu.campaign.forkserver import find, receive, send, start
+from e1000emu.cli.signals import signal_name
 from e1000emu.errors import E1000Error
 from e1000emu.parallel.captures import merge
 from e1000emu.parallel.mpi import run, world
@@ -215,7 +215,7 @@ def supervised(request: Request) -> Answer:
             with contextlib.suppress(BrokenPipeError):
                 supervisor.stdin.close()
             code = supervisor.wait()
-            why = signal.Signals(-code).name if code < 0 else f"exit status {code}"
+            why = signal_name(-code) if code < 0 else f"exit status {code}"
             answer = Answer(failed=Failed(f"simulate: the processes' supervisor ended by {why}"))
         finally:
             with contextlib.suppress(BrokenPipeError):

@@ -11,7 +11,6 @@ import http.client
 import io
 import os
 import shlex
-import signal
 from collections.abc import Callable, Coroutine
 from subprocess import DEVNULL, PIPE, STDOUT
 from typing import Any
@@ -25,6 +24,7 @@ from e1000emu.cli.params import HOST, Duration, Rate, Size
 from e1000emu.cli.pinger import MAX_PAYLOAD_BYTES, Pinger, PingError
 from e1000emu.cli.servespec import IPERF3_PORT, SERVICES, Service, parse_serve
 from e1000emu.cli.services import serve as serve_one
+from e1000emu.cli.signals import signal_name
 from e1000emu.errors import E1000Error
 from e1000emu.quantities import SECOND_NS
 from stack import aio
@@ -304,8 +304,8 @@ def _serving(services: list[Service]) -> Any:
 def unmodified(server: bool, argv: tuple[str, ...]) -> Any:
     """Run a program of this machine, on the host's network; fails according to its exit status.
 
-    With -s the run does not wait. The program then ends with its last process, otherwise they
-    are killed with it.
+    With -s the run does not wait for it, and it has ended when all its processes have. Without -s
+    it has ended when its first process has, and the others are killed.
     """
 
     async def start(host: Host, address: Callable[[str], str], figures: Figures) -> None:
@@ -322,17 +322,10 @@ def unmodified(server: bool, argv: tuple[str, ...]) -> Any:
             output = last_line(program.printed)
             figures |= {"seconds": (host.clock.now_ns() - began_ns) / SECOND_NS, "output": output}
         if status:
-            why = f"ended by {_signal(-status)}" if status < 0 else f"exit status {status}"
+            why = f"ended by {signal_name(-status)}" if status < 0 else f"exit status {status}"
             raise ProgramError(f"{why}{output and f': {output}'}")
 
     return {"start": start, "lasting": server, "looks_up": True}
-
-
-def _signal(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:  # a real-time signal has no name
-        return f"signal {number}"
 
 
 def last_line(printed: bytes) -> str:

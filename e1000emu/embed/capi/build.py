@@ -221,8 +221,7 @@ def _emit(library: Library, path: Path) -> None:
     """Write cffi's half: the module, the start of Python, the trampolines of the hooks."""
     import cffi
 
-    texts = [(library.directory / name).read_text() for name in ("hooks.h", "provided.h")]
-    hooks, provided = texts
+    hooks, provided = ((library.directory / name).read_text() for name in ("hooks.h", "provided.h"))
     ffi = cffi.FFI()
     ffi.embedding_api("")
     ffi.cdef(provided)

@@ -520,11 +520,16 @@ class _Client:
     def look(self) -> bool:
         """Read the socket and serve complete messages; False if there was no data."""
         if self._thread is not None:
-            with suppress(BlockingIOError):
-                if not self._sock.recv(1, socket.MSG_PEEK):
-                    self._server.disconnect("it closed the connection")
-                    return True
-            return False
+            try:
+                if self._sock.recv(1, socket.MSG_PEEK):
+                    return False
+            except BlockingIOError:
+                return False
+            except OSError as error:
+                self._server.disconnect(error.strerror or "the connection broke")
+                return True
+            self._server.disconnect("it closed the connection")
+            return True
         found = False
         while self._sock.fileno() >= 0 and not self._stuck:
             try:

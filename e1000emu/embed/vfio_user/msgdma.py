@@ -30,6 +30,7 @@ from e1000emu.embed.vfio_user.guestmem import GuestMemory
 from e1000emu.embed.vfio_user.protocol import Command, Message
 from e1000emu.ports import Clock, TimerHandle
 from e1000emu.registers.regs import reg
+from fastpath.nic.txring import RUN_ABORT, RUN_MORE
 
 if TYPE_CHECKING:
     from e1000emu.device.nic import Nic
@@ -65,7 +66,6 @@ DMA_READ, DMA_WRITE = int(Command.DMA_READ), int(Command.DMA_WRITE)
 RDT = reg("RDT").offset
 TXQE, TXD_LOW = reg("ICR").mask("TXQE"), reg("ICR").mask("TXD_LOW")
 RXDMT0 = reg("ICR").mask("RXDMT0")
-RUN_MORE, RUN_ABORT = 0x2000000, 0x4000000
 
 
 class Fetched:

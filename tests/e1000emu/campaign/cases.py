@@ -71,6 +71,8 @@ def trouble(c: Case) -> object:
             sys.exit("enough")
         case "kill":
             os.kill(os.getpid(), signal.SIGKILL)
+        case "real-time signal":
+            os.kill(os.getpid(), 40)
         case "hang":
             while True:
                 pass

@@ -40,6 +40,7 @@ def answer(what: str, *, limits: Limits | None = None, note: str = "") -> Answer
         ("segv", "crashed", "SIGSEGV", "ended by SIGSEGV"),
         ("abort", "crashed", "SIGABRT", "ended by SIGABRT"),
         ("kill", "crashed", "SIGKILL", "out of memory?"),
+        ("real-time signal", "crashed", "signal 40", "ended by signal 40"),
         ("exit", "crashed", "", "exit status 3"),
         ("sys.exit", "failed", "", "SystemExit: enough"),
         ("memory", "memory", "", "MemoryError"),

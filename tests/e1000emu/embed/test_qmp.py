@@ -65,6 +65,14 @@ def test_a_guest_that_sleeps_and_cannot_be_woken_is_an_error() -> None:
         client.received(line(SLEEPS))
 
 
+def test_an_answer_may_have_an_error_that_is_null() -> None:
+    client = QmpWake()
+    for word in (GREETING, DONE, NOT_ASLEEP):
+        client.received(line(word))
+    assert client.received(line({"error": None})) == b""
+    assert asked(client.received(line(SUSPEND))) == ["system_wakeup"]
+
+
 @pytest.mark.parametrize(
     ("words", "why"),
     [

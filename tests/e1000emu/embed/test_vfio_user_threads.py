@@ -191,6 +191,31 @@ def rig(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iter
     assert len(set(os.listdir("/proc/self/fd")) - before) == 0
 
 
+class BrokenSocket:
+    """A socket whose peer closed it with unread data in it."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+
+    def recv(self, *args: object) -> bytes:
+        raise ConnectionResetError(104, "Connection reset by peer")
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._sock, name)
+
+
+def test_a_client_that_broke_off_makes_room_for_the_next(rig: Rig) -> None:
+    client = rig.client()
+    client.version()
+    connected = rig.server._client
+    with rig.clock.lock:
+        assert connected is not None
+        connected._sock = BrokenSocket(connected._sock)  # type: ignore[assignment]
+        rig.server._connection()
+    assert rig.log[-1].endswith("client gone: Connection reset by peer")
+    rig.client().version()
+
+
 def test_frames_go_both_ways_beside_the_accesses(rig: Rig) -> None:
     client, rings = rig.up()
     rings.send(frame(1), frame(2, 1514))

@@ -154,8 +154,9 @@ def test_qemu_that_does_not_start_says_why(start):
 
 
 def test_qemu_that_dies_under_a_command_says_why(guest):
-    with pytest.raises(GuestError, match="QEMU ended with 3: qemu: assertion"):
+    with pytest.raises(GuestError, match="QEMU ended with 3: qemu: assertion") as error:
         guest.run("die")
+    assert not isinstance(error.value.__context__, GuestError)  # said once
     assert not guest.running
 
 

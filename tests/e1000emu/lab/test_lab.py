@@ -11,6 +11,7 @@ import pytest
 
 from e1000emu.clock import RealClock, VirtualClock
 from e1000emu.errors import ArgumentError
+from e1000emu.insight.faults import Faults
 from e1000emu.lab import Lab, add_nic, close_hosts, lan, mac_address, two_hosts
 from e1000emu.links import Patch, pair
 from e1000emu.record.recorder import Recorder
@@ -248,6 +249,36 @@ def test_a_lab_says_what_is_wrong():
         net = lab.lan("10.0.0.0/24", a)
         with pytest.raises(KeyError, match="no address of IPv6"):
             net.addr(a, family=6)
+
+
+@pytest.mark.parametrize("options", [{"faults": Faults(eeprom_bits=1)}, {"mtu": 20}])
+def test_nothing_stays_open_when_two_hosts_cannot_be_made(
+    options: dict[str, Any], tmp_path: Path
+) -> None:
+    clock = VirtualClock()
+    with pytest.raises(OSError) as found:  # noqa: PT011  # the driver's, or the interface's
+        two_hosts(clock, capture=tmp_path / "cable.pcapng", **options)
+    assert (tmp_path / "cable.pcapng").stat().st_size > 0  # closed
+    assert clock.next_ns() is None
+    del found
+
+
+def test_nothing_stays_open_when_a_lan_cannot_be_made() -> None:
+    clock = VirtualClock()
+    with pytest.raises(OSError) as found:  # noqa: PT011
+        lan(2, clock, mtu=20)
+    assert clock.next_ns() is None
+    del found
+
+
+def test_the_link_of_a_card_that_no_driver_took_is_free() -> None:
+    clock = VirtualClock()
+    one, other = pair(clock)
+    with Host(name="a", clock=clock) as host:
+        with pytest.raises(OSError, match="no driver took the 82540EM"):
+            add_nic(host, one, faults=Faults(eeprom_bits=1))
+        add_nic(host, other, wait=False)
+        add_nic(host, one)
 
 
 def test_two_hosts_record_a_nic_each(tmp_path: Path) -> None:
